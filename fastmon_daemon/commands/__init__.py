@@ -1,0 +1,1 @@
+"""One module per subcommand of `fastmon-daemon`: words in, tables and exit codes out."""
