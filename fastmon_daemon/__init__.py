@@ -1,3 +1,3 @@
-"""fastmon-daemon: samples super time frames (STF), registers and announces their TF files, and accounts for every one."""
+"""fastmon-daemon: samples super time frames (STF), registers and announces their TF files, accounts for every one."""
 
 __version__ = "0.1.0"

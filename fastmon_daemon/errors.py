@@ -46,4 +46,8 @@ class ConfigError(FastmonError):
 
 
 class StorageError(FastmonError):
-    """The database cannot be opened or may not be used: do what the message says. Exit code 3, or 75 if it is in use."""
+    """The database cannot be opened or may not be used: do what the message says (exit code 3)."""
+
+
+class DatabaseInUse(StorageError):
+    """Another process owns the database: talk to it, or stop it (exit code 75)."""

@@ -1,0 +1,358 @@
+"""The engine: what is due -> its effects in the pool -> facts back -> move, postpone or fail.
+
+Its thread alone moves STFs. It must not know STOMP, HTTP or signals; it asks the chart for names and the steps for
+what is owed.
+"""
+
+from __future__ import annotations
+
+import queue
+import random
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from loguru import logger
+from tenacity import Retrying
+
+from fastmon_daemon.clock import Clock
+from fastmon_daemon.errors import LinkDown, LinkHeld, ParentMissing, PermanentError, StaleStf, TransientError
+from fastmon_daemon.gates import Gate, Pace
+from fastmon_daemon.lifecycle import Chart
+from fastmon_daemon.outbox import Fact, Outbox, Stf
+from fastmon_daemon.outbox.selecting import Due
+from fastmon_daemon.retrying import MAX_BACKOFF, backoff
+from fastmon_daemon.seams import between
+from fastmon_daemon.steps import LATE_AFTER, Decision, Effect, Step, is_late
+
+BUDGET_S = 900.0
+"""Seconds that an STF may fail by its own fault, with the gate open, before a person must look."""
+NEWEST_OF = 4
+"""Of so many picks all but one are of the newest STFs, the last one of the oldest."""
+TICK_S = 1.0
+"""Longest wait of a turn, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """A call that somebody else than an STF owes: run in the pool, its answer handed over in the engine's thread."""
+
+    link: str
+    call: Callable[[], Any]
+    done: Callable[[Outbox, Any, datetime], None]
+    """Takes the answer, or the exception, inside the engine's transaction."""
+
+
+class Chore(Protocol):
+    """Somebody with errands of its own."""
+
+    def errands(self, outbox: Outbox, now: datetime) -> Iterable[Errand]:
+        """The errands that are due now."""
+
+
+@dataclass(slots=True)
+class _Work:
+    """An STF that is being worked on: what its step still owes, and what went wrong."""
+
+    stf: Stf
+    trigger: str
+    waiting: list[Effect]
+    in_flight: int = 0
+    spent_s: float = 0.0
+    error: Exception | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    """What came back from the pool."""
+
+    owner: _Work | Errand
+    answer: Any
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class LinkNews:
+    """What an edge says of its link."""
+
+    link: str
+    up: bool
+    reason: str = ""
+    held: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class Plant:
+    """What the engine works with; tests hand in their own."""
+
+    chart: Chart
+    steps: Mapping[str, Step]
+    links: Mapping[str, str]
+    probes: Mapping[str, Callable[[], None]]
+    """Link -> the call that says whether it is back; a link without one announces itself by `LinkNews`."""
+    pool: Executor
+    workers: int
+    quick: Callable[[], Retrying]
+    late_rate: float = 0.0
+    clock: Clock = field(default_factory=Clock)
+    jitter: Callable[[], float] = random.random
+    chores: Sequence[Chore] = ()
+
+
+class Engine:
+    """Drives the STFs of one outbox. `turn` is one round of the loop; tests call it by hand."""
+
+    def __init__(self, outbox: Outbox, plant: Plant) -> None:
+        plant.chart.check_steps(set(plant.steps))
+        self._outbox = outbox
+        self._plant = plant
+        self._news: queue.SimpleQueue[_Result | LinkNews | None] = queue.SimpleQueue()
+        self._active: dict[int, _Work] = {}
+        self._in_flight = 0
+        self._picks = 0
+        self._pace = Pace(plant.late_rate, plant.clock.monotonic)
+        self._gates = {link: Gate(link) for link in {*plant.links.values(), *plant.probes}}
+        for outage in outbox.outages():  # as the process before us left them
+            if outage.link in self._gates:
+                self._gates[outage.link].open = False
+        self.stopping = threading.Event()
+
+    @property
+    def busy(self) -> int:
+        """Calls that are in the pool now."""
+        return self._in_flight
+
+    def wake(self) -> None:
+        """Say that there is something new; callable from any thread."""
+        self._news.put(None)
+
+    def tell(self, news: LinkNews) -> None:
+        """Say that a link went or came back; callable from any thread."""
+        self._news.put(news)
+
+    def is_open(self, link: str | None) -> bool:
+        """Whether the gate of *link* is open."""
+        return link is None or self._gates[link].open
+
+    def turn(self, wait_s: float = TICK_S) -> bool:
+        """One round: wait for news, write the facts down, send out what is due. True if anything is under way."""
+        news = self._collect(wait_s if self._pace.ready else min(wait_s, 0.05))
+        if news:
+            with self._outbox.transaction():
+                for item in news:
+                    self._settle(item)
+        if not self.stopping.is_set():
+            self._probe()
+            self._run_errands()
+            self._dispatch()
+        return self._in_flight > 0
+
+    def _collect(self, wait_s: float) -> list[_Result | LinkNews]:
+        found: list[_Result | LinkNews] = []
+        try:
+            item = self._news.get(timeout=wait_s) if wait_s > 0 else self._news.get_nowait()
+            while True:
+                if item is not None:
+                    found.append(item)
+                item = self._news.get_nowait()
+        except queue.Empty:
+            return found
+
+    def _settle(self, item: _Result | LinkNews) -> None:
+        if isinstance(item, LinkNews):
+            self._link_changed(item)
+            return
+        self._in_flight -= 1
+        if isinstance(item.answer, LinkDown):
+            link = item.owner.link if isinstance(item.owner, Errand) else self._plant.links[item.owner.trigger]
+            held = isinstance(item.answer, LinkHeld)
+            self._link_changed(LinkNews(link, up=False, reason=str(item.answer), held=held))
+        if isinstance(item.owner, Errand):
+            item.owner.done(self._outbox, item.answer, self._now())
+        else:
+            self._settle_work(item.owner, item)
+
+    def _settle_work(self, work: _Work, result: _Result) -> None:
+        work.in_flight -= 1
+        work.spent_s = max(work.spent_s, result.seconds)
+        if isinstance(result.answer, Exception):
+            if work.error is None or isinstance(work.error, LinkDown):
+                work.error = result.answer
+            work.waiting.clear()
+        else:
+            self._outbox.keep(work.stf.id, result.answer, self._now())
+        if work.in_flight or work.waiting:
+            return
+        del self._active[work.stf.id]
+        stf = self._outbox.get(work.stf.id)
+        if work.error is None:
+            self._advance(stf)
+        elif not isinstance(work.error, LinkDown):  # a link's fault burns no attempt: the STF stays due
+            self._blame(stf, work.error, work.spent_s)
+
+    def _blame(self, stf: Stf, error: Exception, spent_s: float) -> None:
+        """It was the STF's own fault: try it again later, or leave it to a person."""
+        if not isinstance(error, TransientError):
+            if not isinstance(error, PermanentError):
+                logger.opt(exception=error).error("{}: unexpected error", stf.filename)
+            self._move(stf, "fail", note=_reason(error))
+            return
+        if stf.spent_s + spent_s >= BUDGET_S:
+            kind = "stf_not_registered" if isinstance(error, ParentMissing) else "always_failing"
+            self._move(stf, "fail", note=f"{kind}: {_reason(error)}")
+            return
+        delay = backoff(stf.attempts + 1, retry_after_s=error.retry_after_s)
+        logger.warning("{}: attempt {} failed, next in {:.1f} s: {}",
+                       stf.filename, stf.attempts + 1, delay.total_seconds(), _reason(error))  # fmt: skip
+        self._outbox.postpone(stf, delay, _reason(error), spent_s + delay.total_seconds(), self._now())
+
+    def _advance(self, stf: Stf) -> None:
+        """Take an STF as far as it goes without a call, then put what its step owes on the list."""
+        while trigger := self._plant.chart.step_from(stf.state):
+            link = self._plant.links.get(trigger)
+            if not self.is_open(link):
+                return
+            try:
+                effects = list(self._plant.steps[trigger](stf))
+                if effects and link is None:
+                    stf = self._do_now(stf, trigger, effects[0])
+                    continue
+            except Exception as exc:  # noqa: BLE001 (one sick STF must not stop the engine; it ends in `failed`)
+                self._blame(stf, exc, 0.0)
+                return
+            if effects:
+                if not self._may_announce(stf, trigger, len(effects)):
+                    return
+                self._active[stf.id] = _Work(stf, trigger, effects)
+                return
+            if not self._move(stf, trigger):
+                return
+            stf = self._outbox.get(stf.id)
+
+    def _do_now(self, stf: Stf, trigger: str, effect: Effect) -> Stf:
+        """Run an effect that needs no link, in place."""
+        answer: Fact | Decision = effect()
+        if isinstance(answer, Decision):
+            self._move(stf, answer.trigger, note=answer.note)
+        else:
+            self._outbox.keep(stf.id, answer, self._now())
+            self._move(stf, trigger)
+        return self._outbox.get(stf.id)
+
+    def _may_announce(self, stf: Stf, trigger: str, count: int) -> bool:
+        return trigger != "notify_clients" or not is_late(stf, self._now()) or self._pace.take(count)
+
+    def _move(self, stf: Stf, trigger: str, note: str | None = None) -> bool:
+        chart = self._plant.chart
+        dest = chart.after(stf.state, trigger)
+        try:
+            self._outbox.move(stf, trigger, dest, self._now(), rests=chart.is_resting(dest), note=note)
+        except StaleStf as exc:
+            logger.warning("{}", exc)
+            return False
+        say = logger.error if trigger == "fail" else logger.info
+        say("{}: {} -> {}{}", stf.filename, stf.state, dest, f" ({note})" if note else "")
+        return True
+
+    def _link_changed(self, news: LinkNews) -> None:
+        gate = self._gates.get(news.link)
+        if gate is None:
+            return
+        if news.up:
+            if not gate.open:
+                logger.info("link to the {} is up", news.link)
+            gate.open = True
+            self._outbox.link_back(news.link, self._now())
+            return
+        if gate.open:
+            logger.error("link to the {} is {}: {}", news.link, "held" if news.held else "down", news.reason)
+        wait = gate.shut(self._plant.clock.monotonic(), news.held, self._plant.jitter)
+        self._outbox.link_lost(news.link, news.reason, self._now(), held=news.held)
+        if news.link in self._plant.probes:
+            self._outbox.next_probe(news.link, self._now() + timedelta(seconds=wait))
+
+    def _probe(self) -> None:
+        for gate in self._gates.values():
+            probe = self._plant.probes.get(gate.link)
+            if probe is not None and gate.wants_probe(self._plant.clock.monotonic()):
+                gate.probing = True
+                self._submit(Errand(gate.link, probe, lambda _, answer, __, gate=gate: self._probed(gate, answer)))  # type: ignore[misc]
+
+    def _probed(self, gate: Gate, answer: Any) -> None:
+        gate.probing = False
+        if not isinstance(answer, Exception):
+            self._link_changed(LinkNews(gate.link, up=True))
+        elif not isinstance(answer, LinkDown):
+            self._link_changed(LinkNews(gate.link, up=False, reason=_reason(answer)))
+
+    def _run_errands(self) -> None:
+        for chore in self._plant.chores:
+            for errand in chore.errands(self._outbox, self._now()):
+                self._submit(errand)
+
+    def _dispatch(self) -> None:
+        while self._in_flight < self._plant.workers:
+            work = next((work for work in self._active.values() if work.waiting), None)
+            if work is None:
+                if not self._take_next():
+                    return
+                continue
+            work.in_flight += 1
+            self._submit(work, work.waiting.pop(0))
+
+    def _take_next(self) -> bool:
+        """Begin with the next STF that is due. False if there is none."""
+        due = self._due()
+        if due is None:
+            return False
+        self._picks += 1
+        with self._outbox.transaction():
+            self._advance(due)
+        return True
+
+    def _due(self) -> Stf | None:
+        chart, now = self._plant.chart, self._now()
+        newest = self._picks % NEWEST_OF != NEWEST_OF - 1
+        open_states: list[str] = []
+        paced_states: list[str] = []
+        for state in chart.states:
+            step = chart.step_from(state)
+            if step and self.is_open(self._plant.links.get(step)):
+                paced = step == "notify_clients" and not self._pace.ready
+                (paced_states if paced else open_states).append(state)
+        busy = tuple(self._active)
+
+        def look(states: list[str], fresh_since: datetime | None) -> list[Stf]:
+            due = Due(now=now, far=now + 2 * MAX_BACKOFF, newest=newest, limit=1, busy=busy, fresh_since=fresh_since)
+            return self._outbox.next_due(states, due)
+
+        found = look(open_states, None) + look(paced_states, now - LATE_AFTER)
+        found.sort(key=lambda stf: stf.due_at or "", reverse=newest)
+        return found[0] if found else None
+
+    def _submit(self, owner: _Work | Errand, effect: Effect | None = None) -> None:
+        self._in_flight += 1
+        call = owner.call if isinstance(owner, Errand) else effect
+        assert call is not None
+        self._plant.pool.submit(self._perform, owner, call)
+
+    def _perform(self, owner: _Work | Errand, call: Callable[[], Any]) -> None:
+        """Runs in the pool: network only, no database."""
+        begun = self._plant.clock.monotonic()
+        try:
+            with between("effect"):
+                answer = self._plant.quick()(call) if isinstance(owner, _Work) else call()
+        except Exception as exc:  # noqa: BLE001 (every failure goes back to the engine, which decides)
+            answer = exc
+        self._news.put(_Result(owner, answer, self._plant.clock.monotonic() - begun))
+
+    def _now(self) -> datetime:
+        return self._plant.clock.now()
+
+
+def _reason(error: Exception) -> str:
+    text = str(error) or type(error).__name__
+    return text if isinstance(error, (TransientError, PermanentError)) else f"{type(error).__name__}: {text}"

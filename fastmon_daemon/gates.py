@@ -1,0 +1,64 @@
+"""The gates: whether a link may be used now, and when it is looked at again; and the pace of late announcements.
+
+A gate knows its link's name only. It must not know STFs, SQL, HTTP or STOMP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+PROBE_S = 5.0
+"""Longest wait between two probes of a link that is down, in seconds: recovery starts within this time."""
+HELD_PROBE_S = 30.0
+"""The same for a link that is held: somebody must mend a setting first."""
+
+
+@dataclass(slots=True)
+class Gate:
+    """The gate of one link."""
+
+    link: str
+    open: bool = True
+    next_probe: float = 0.0
+    """Monotonic seconds."""
+    probing: bool = False
+
+    def shut(self, monotonic: float, held: bool, jitter: Callable[[], float]) -> float:
+        """Shut the gate; returns the seconds until the next probe (full jitter, at least half a second)."""
+        self.open = False
+        wait = max(0.5, (HELD_PROBE_S if held else PROBE_S) * jitter())
+        self.next_probe = monotonic + wait
+        return wait
+
+    def wants_probe(self, monotonic: float) -> bool:
+        """Whether it is time to ask whether the link is back."""
+        return not self.open and not self.probing and monotonic >= self.next_probe
+
+
+class Pace:
+    """A token bucket that may go into debt: announcements of late STFs leave the fresh ones room."""
+
+    def __init__(self, rate: float, monotonic: Callable[[], float]) -> None:
+        self._rate = rate
+        self._monotonic = monotonic
+        self._balance = rate
+        self._at = monotonic()
+
+    @property
+    def ready(self) -> bool:
+        """Whether something may go now; a rate of 0 is no limit."""
+        if self._rate <= 0:
+            return True
+        now = self._monotonic()
+        self._balance = min(self._rate, self._balance + (now - self._at) * self._rate)
+        self._at = now
+        return self._balance > 0
+
+    def take(self, count: int) -> bool:
+        """Let *count* announcements go, or none."""
+        if not self.ready:
+            return False
+        if self._rate > 0:
+            self._balance -= count
+        return True

@@ -1,0 +1,45 @@
+"""The outbox: one SQLite database, in which one row per STF is inbox and outbox at once. All SQL stands here.
+
+It must not know the names of states (a row with `due_at` null is resting), HTTP or STOMP.
+"""
+
+from fastmon_daemon.outbox.opening import Lock, open_for_reading, open_outbox, owner_of
+from fastmon_daemon.outbox.reports import Reports
+from fastmon_daemon.outbox.rows import (
+    Announced,
+    Arrival,
+    Fact,
+    HistoryRow,
+    NewStf,
+    Outage,
+    Origin,
+    Registered,
+    RunRow,
+    Sampled,
+    Stf,
+    Tf,
+)
+from fastmon_daemon.outbox.runs import Runs
+from fastmon_daemon.outbox.store import Outbox
+
+__all__ = [
+    "Announced",
+    "Arrival",
+    "Fact",
+    "HistoryRow",
+    "Lock",
+    "NewStf",
+    "Origin",
+    "Outage",
+    "Outbox",
+    "Registered",
+    "Reports",
+    "RunRow",
+    "Runs",
+    "Sampled",
+    "Stf",
+    "Tf",
+    "open_for_reading",
+    "open_outbox",
+    "owner_of",
+]

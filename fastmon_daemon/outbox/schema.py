@@ -1,0 +1,141 @@
+"""The tables of the outbox and the steps that brought them to their present form.
+
+No STRICT and no RETURNING anywhere: SQLite 3.34 (Enterprise Linux 9) is the floor.
+"""
+
+from __future__ import annotations
+
+from sqlite_utils import Database
+from sqlite_utils.migrations import Migrations
+
+from fastmon_daemon.errors import StorageError
+
+APPLICATION_ID = 0x464D4F4E
+"""`FMON`, so that `file` and we can tell an outbox from another SQLite database."""
+
+VERSION = 1
+"""Stands in `user_version`; a database with a higher one was written by a newer fastmon."""
+
+migrations = Migrations("fastmon")
+
+_FIRST = """
+create table stf (
+    id integer primary key,
+    namespace text not null,
+    run text not null,
+    run_id text not null,          -- as it came, as JSON
+    filename text not null,
+    sequence integer,
+    size_bytes integer,
+    checksum text,
+    tf_count integer,
+    execution_id text,
+    body text not null,
+    origin text not null,
+    admitted integer not null default 0,
+    state text not null,
+    life integer not null default 1,
+    since text not null,
+    received_at text not null,
+    born_at text not null,
+    due_at text,                   -- null: resting
+    attempts integer not null default 0,
+    spent_s real not null default 0,
+    last_error text,
+    remark text,
+    plan text,
+    unique (namespace, run, filename)
+);
+create index stf_due on stf (state, due_at) where due_at is not null;
+create index stf_state on stf (state, since);
+create index stf_filename on stf (filename);
+
+create table tf (
+    stf integer not null references stf (id) on delete cascade,
+    sequence integer not null,
+    filename text not null,
+    first integer,
+    last integer,
+    count integer,
+    size_bytes integer,
+    monitor_id text,
+    registered_at text,
+    announced_at text,
+    adopted text,
+    primary key (stf, sequence)
+) without rowid;
+
+create table history (
+    id integer primary key,
+    stf integer not null references stf (id) on delete cascade,
+    life integer not null,
+    trigger text,
+    source text,
+    dest text not null,
+    at text not null,
+    note text
+);
+create index history_stf on history (stf);
+
+create table run (
+    namespace text not null,
+    run text not null,
+    run_id text not null,
+    state text not null,
+    execution_id text,
+    expected integer,
+    heard_at text not null,
+    ended_at text,
+    look_at text,
+    looks integer not null default 0,
+    look_error text,
+    primary key (namespace, run)
+) without rowid;
+create index run_look on run (look_at) where look_at is not null;
+
+create table outage (
+    id integer primary key,
+    link text not null,
+    began_at text not null,
+    ended_at text,
+    reason text not null,
+    held integer not null,
+    next_probe_at text
+);
+create index outage_open on outage (link) where ended_at is null;
+
+create table refused (
+    id integer primary key,
+    at text not null,
+    reason text not null,
+    bytes integer not null,
+    body text not null
+);
+
+create table meta (key text primary key, value text not null) without rowid;
+"""
+
+
+@migrations()
+def first(db: Database) -> None:
+    """The tables of version 1."""
+    for statement in _FIRST.split(";"):
+        if statement.strip():
+            db.execute(statement)
+
+
+def migrate(db: Database) -> None:
+    """Bring the tables to the present form. Raises `StorageError` for what is not ours, or newer than we are."""
+    version = db.execute("pragma user_version").fetchone()[0]
+    owner = db.execute("pragma application_id").fetchone()[0]
+    if version > VERSION:
+        raise StorageError(
+            f"its schema is version {version}, this fastmon knows {VERSION}: "
+            "start the newer fastmon that wrote it, or name another file in FASTMON_DB"
+        )
+    if owner != APPLICATION_ID and db.table_names():
+        raise StorageError("it is another program's SQLite database: name another file in FASTMON_DB")
+    migrations.apply(db)
+    if version < VERSION:
+        db.execute(f"pragma application_id = {APPLICATION_ID}")
+        db.execute(f"pragma user_version = {VERSION}")

@@ -1,0 +1,237 @@
+"""The writing half of the outbox: receive, next_due, keep, move, postpone. One `Outbox` belongs to one thread.
+
+Every transaction begins with its write (`BEGIN IMMEDIATE`), holds no network call, and is the only writer of its facts.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlite_utils import Database
+
+from fastmon_daemon.clock import stamp
+from fastmon_daemon.errors import StaleStf
+from fastmon_daemon.outbox.rows import Announced, Arrival, Fact, NewStf, Outage, Registered, Sampled, Stf, Tf
+from fastmon_daemon.outbox.runs import Runs
+from fastmon_daemon.outbox.selecting import Due, STF_COLUMNS, read_stf, read_tf
+from fastmon_daemon.seams import between
+
+MAX_REFUSED_BYTES = 65_536
+"""Bytes of a refused body that are kept; the rest is cut, and said so."""
+
+
+class Outbox:
+    """One connection to the database, for writing."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self.runs = Runs(db)
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All that the block writes, or nothing of it; on disk when the block has ended (`synchronous=FULL`)."""
+        self._db.execute("begin immediate")
+        try:
+            yield
+            with between("commit"):
+                self._db.execute("commit")
+        except BaseException:
+            if self._db.conn.in_transaction:  # a full disk has rolled back already
+                self._db.execute("rollback")
+            raise
+
+    def receive(self, new: NewStf, state: str, now: datetime) -> Arrival:
+        """Take an STF in, in *state*, with its first history row; a repeated one changes nothing."""
+        born = min(new.born_at or now, now)
+        arguments = {
+            "namespace": new.namespace, "run": str(new.run_id), "run_id": json.dumps(new.run_id),
+            "filename": new.filename, "sequence": new.sequence, "size_bytes": new.size_bytes,
+            "checksum": new.checksum, "tf_count": new.tf_count, "execution_id": new.execution_id, "body": new.body,
+            "origin": new.origin, "state": state, "now": stamp(now), "born_at": stamp(born),
+        }  # fmt: skip
+        fresh = self._db.execute(_RECEIVE, arguments).rowcount
+        if not fresh:
+            return self._compare(arguments)
+        self._db.execute(_REMEMBER_RECEIVED, arguments)
+        return Arrival.FRESH
+
+    def _compare(self, arguments: dict[str, Any]) -> Arrival:
+        known = self._db.execute(_CONTENT, arguments).fetchone()
+        told = (arguments["size_bytes"], arguments["checksum"], arguments["tf_count"])
+        differs = any(a is not None and b is not None and a != b for a, b in zip(known, told, strict=True))
+        return Arrival.CONFLICT if differs else Arrival.KNOWN
+
+    def refuse(self, body: str | bytes, reason: str, now: datetime, most: int) -> None:
+        """Keep a message that cannot be taken, whole up to 64 KiB, with its reason; of *most* rows the oldest go."""
+        data = body.encode(errors="replace") if isinstance(body, str) else body
+        text = data[:MAX_REFUSED_BYTES].decode(errors="backslashreplace").replace("\0", "\\x00")
+        if len(data) > MAX_REFUSED_BYTES:
+            reason = f"{reason} (kept: the first {MAX_REFUSED_BYTES} of {len(data)} bytes)"
+        self._db.execute(_REFUSE, [stamp(now), reason, len(data), text])
+        dropped = self._db.execute(_REFUSED_CAP, [most]).rowcount
+        if dropped > 0:
+            self.count("refused_dropped", dropped)
+
+    def count(self, what: str, by: int = 1) -> None:
+        """Add to a counter that outlives the process (see `Reports.counters`)."""
+        self._db.execute(_COUNT, [f"count:{what}", by])
+
+    def remember(self, key: str, value: str) -> None:
+        """Keep a value under *key*, over what stood there."""
+        self._db.execute("insert into meta values (?, ?) on conflict (key) do update set value = excluded.value",
+                         [key, value])  # fmt: skip
+
+    def recall(self, key: str) -> str | None:
+        """What `remember` kept."""
+        row = self._db.execute("select value from meta where key = ?", [key]).fetchone()
+        return row[0] if row else None
+
+    def get(self, stf_id: int) -> Stf:
+        """The STF as it stands on disk. Raises `KeyError` for an id that is not there."""
+        row = self._db.execute(f"select {STF_COLUMNS} where stf.id = ?", [stf_id]).fetchone()  # noqa: S608
+        if row is None:
+            raise KeyError(stf_id)
+        return read_stf(row, self._tfs(stf_id))
+
+    def _tfs(self, stf_id: int) -> tuple[Tf, ...]:
+        rows = self._db.execute("select * from tf where stf = ? order by sequence", [stf_id])
+        return tuple(read_tf(row) for row in rows)
+
+    def next_due(self, states: Sequence[str], due: Due) -> list[Stf]:
+        """STFs in *states* whose time has come, by the age of the STF, newest or oldest first as *due* says."""
+        found: list[tuple[str, int]] = []
+        for state in states:
+            found += self._db.execute(due.sql, due.arguments(state)).fetchall()
+        found.sort(reverse=due.newest)
+        return [self.get(stf_id) for _, stf_id in found[: due.limit]]
+
+    def unfinished(self) -> int:
+        """How many STFs are not resting."""
+        return int(self._db.execute("select count(*) from stf where due_at is not null").fetchone()[0])
+
+    def keep(self, stf_id: int, fact: Fact, now: datetime) -> None:
+        """Write one fact of an STF; a fact that stands already is left as it is."""
+        match fact:
+            case Sampled():
+                self._keep_sample(stf_id, fact)
+            case Registered(tf=tf):
+                self._db.execute(_REGISTERED, {**asdict(tf), "stf": stf_id, "now": stamp(now)})
+                if tf.adopted:
+                    remark = f"{tf.filename} was there: {tf.adopted}"
+                    self._db.execute(_REMARK, {"stf": stf_id, "remark": remark})
+            case Announced(sequence=sequence):
+                self._db.execute(_ANNOUNCED, [stamp(now), stf_id, sequence])
+
+    def _keep_sample(self, stf_id: int, fact: Sampled) -> None:
+        plan = json.dumps(asdict(fact.plan))
+        if not self._db.execute("update stf set plan = ? where id = ? and plan is null", [plan, stf_id]).rowcount:
+            return  # a sample once stored is kept
+        for block, size in zip(fact.ranges, fact.sizes, strict=True):
+            self._db.execute(
+                "insert into tf (stf, sequence, filename, first, last, count, size_bytes) values (?, ?, ?, ?, ?, ?, ?)",
+                [stf_id, block.sequence, block.filename, block.first, block.last, block.count, size],
+            )
+
+    def move(self, stf: Stf, trigger: str, dest: str, now: datetime, *, rests: bool, note: str | None = None) -> None:
+        """Move an STF to *dest* with its history row, if it is still in the state in which it was read.
+
+        Raises `StaleStf` if somebody else moved it meanwhile; nothing is overwritten.
+        """
+        arguments = {"id": stf.id, "source": stf.state, "dest": dest, "trigger": trigger, "now": stamp(now),
+                     "rests": rests, "life": stf.life, "note": note}  # fmt: skip
+        if not self._db.execute(_MOVE, arguments).rowcount:
+            raise StaleStf(f"{stf.filename} is no longer {stf.state}")
+        self._db.execute(_REMEMBER, arguments)
+
+    def reopen(self, stf: Stf, trigger: str, dest: str, now: datetime, *, note: str, admitted: bool = False) -> None:
+        """A person's act that begins the next life of a resting STF. Raises `StaleStf` as `move` does."""
+        arguments = {"id": stf.id, "source": stf.state, "dest": dest, "trigger": trigger, "now": stamp(now),
+                     "life": stf.life + 1, "note": note, "admitted": admitted or stf.admitted}  # fmt: skip
+        if not self._db.execute(_REOPEN, arguments).rowcount:
+            raise StaleStf(f"{stf.filename} is no longer {stf.state}")
+        self._db.execute(_REMEMBER, arguments)
+
+    def postpone(self, stf: Stf, delay: timedelta, error: str, spent_s: float, now: datetime) -> None:
+        """Try an STF again after *delay*; it counts one attempt and *spent_s* seconds of its budget."""
+        self._db.execute(
+            "update stf set attempts = attempts + 1, due_at = ?, last_error = ?, spent_s = spent_s + ?"
+            " where id = ? and state = ?",
+            [stamp(now + delay), error[:1000], spent_s, stf.id, stf.state],
+        )
+
+    def outages(self) -> list[Outage]:
+        """The outages that have not ended."""
+        rows = self._db.execute(f"select {_OUTAGE} from outage where ended_at is null")  # noqa: S608
+        return [Outage(link=r[0], began_at=r[1], ended_at=r[2], reason=r[3], held=bool(r[4]), next_probe_at=r[5])
+                for r in rows]  # fmt: skip
+
+    def link_lost(self, link: str, reason: str, now: datetime, *, held: bool) -> None:
+        """Begin an outage of *link*, or give the present one its newest reason."""
+        values = [reason[:500], held, link]
+        if not self._db.execute(
+            "update outage set reason = ?, held = ? where link = ? and ended_at is null", values
+        ).rowcount:
+            self._db.execute(
+                "insert into outage (reason, held, link, began_at) values (?, ?, ?, ?)", [*values, stamp(now)]
+            )
+
+    def next_probe(self, link: str, at: datetime) -> None:
+        """Note when *link* is looked at again, for `inspect`."""
+        self._db.execute("update outage set next_probe_at = ? where link = ? and ended_at is null", [stamp(at), link])
+
+    def link_back(self, link: str, now: datetime) -> None:
+        """End the outage of *link*."""
+        self._db.execute("update outage set ended_at = ? where link = ? and ended_at is null", [stamp(now), link])
+
+
+def is_full(exc: sqlite3.Error) -> bool:
+    """Whether SQLite says that the disk is full."""
+    return getattr(exc, "sqlite_errorname", "") == "SQLITE_FULL"
+
+
+_OUTAGE = "link, began_at, ended_at, reason, held, next_probe_at"
+_RECEIVE = """
+insert into stf (namespace, run, run_id, filename, sequence, size_bytes, checksum, tf_count, execution_id, body, origin,
+                 state, since, received_at, born_at, due_at)
+values (:namespace, :run, :run_id, :filename, :sequence, :size_bytes, :checksum, :tf_count, :execution_id, :body,
+        :origin, :state, :now, :now, :born_at, :born_at)
+on conflict (namespace, run, filename) do nothing"""
+_REMEMBER_RECEIVED = """
+insert into history (stf, life, dest, at, note)
+select id, 1, :state, :now, :origin from stf where namespace = :namespace and run = :run and filename = :filename"""
+_CONTENT = """
+select size_bytes, checksum, tf_count from stf where namespace = :namespace and run = :run and filename = :filename"""
+# A healthy STF is due as of its birth, in every state: so the order of due times is the order of age.
+_MOVE = """
+update stf set state = :dest, since = :now, due_at = iif(:rests, null, born_at), attempts = 0, spent_s = 0,
+               last_error = iif(:rests, :note, null)
+where id = :id and state = :source"""
+_REOPEN = """
+update stf set state = :dest, since = :now, due_at = born_at, attempts = 0, spent_s = 0, last_error = null,
+               life = :life, admitted = :admitted
+where id = :id and state = :source and due_at is null"""
+_REMEMBER = """
+insert into history (stf, life, trigger, source, dest, at, note)
+select id, :life, :trigger, :source, :dest, :now, coalesce(:note, remark) from stf where id = :id"""
+_REGISTERED = """
+update tf set monitor_id = :monitor_id, registered_at = :now, first = :first, last = :last, count = :count,
+              size_bytes = :size_bytes, adopted = :adopted
+where stf = :stf and sequence = :sequence and registered_at is null"""
+_REMARK = """
+update stf set remark = iif(remark is null, :remark, remark || '; ' || :remark)
+where id = :stf and (remark is null or instr(remark, :remark) = 0)"""
+_ANNOUNCED = "update tf set announced_at = ? where stf = ? and sequence = ? and announced_at is null"
+_REFUSE = "insert into refused (at, reason, bytes, body) values (?, ?, ?, ?)"
+_REFUSED_CAP = "delete from refused where id in (select id from refused order by id desc limit -1 offset ?)"
+_COUNT = """
+insert into meta values (?, ?) on conflict (key) do update set value = cast(value as integer) + excluded.value"""

@@ -1,0 +1,122 @@
+"""Which STFs are selected and which TFs are drawn of them: pure, deterministic and versioned.
+
+The same inputs give the same sample on every host and in every version of Python, so that a repeated registration
+repeats the very same TFs. This module must not know settings objects, files or the clock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil, floor
+from pathlib import PurePath
+from statistics import NormalDist
+
+VERSION = 1
+"""Version of the algorithm; it seeds the draw, so that a change of one never mixes samples of two."""
+
+SIZE_SPREAD = 0.1
+"""Relative standard deviation of a block's size."""
+
+
+@dataclass(frozen=True, slots=True)
+class TfRange:
+    """One contiguous block of TFs of an STF; TFs are numbered from 0 and `last` is inclusive."""
+
+    sequence: int
+    filename: str
+    first: int
+    last: int
+
+    @property
+    def count(self) -> int:
+        """Number of TFs in the block."""
+        return self.last - self.first + 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplePlan:
+    """All that a sample depends on; kept with the STF so that anybody can draw it again."""
+
+    seed: str
+    tf_count: int
+    """TFs in the STF."""
+    tf_files: int
+    """Blocks asked for."""
+    size_fraction: float
+    """Mean size of a block as a fraction of its partition, in (0, 1]."""
+    sequence_start: int
+    version: int = VERSION
+
+
+def seed_of(namespace: str, run: str, stf_filename: str) -> str:
+    """The seed of an STF's draw: its identity and the version of the algorithm, never the clock."""
+    return f"{namespace}/{run}/{stf_filename}/v{VERSION}"
+
+
+def draw(plan: SamplePlan, stf_filename: str) -> tuple[TfRange, ...]:
+    """The blocks of *plan*: one inside each of equal partitions of the STF, so that none overlap.
+
+    The last partition takes the remainder; with fewer TFs than files there are fewer files.
+    """
+    files = min(plan.tf_files, plan.tf_count)
+    uniform = _uniform(plan.seed)
+    width = plan.tf_count // files
+    stem = PurePath(stf_filename).stem
+    blocks = []
+    for index in range(files):
+        begin = index * width
+        room = width if index < files - 1 else plan.tf_count - begin
+        size = _size(next(uniform), plan.size_fraction * room, room)
+        first = begin + floor(next(uniform) * (room - size + 1))
+        sequence = plan.sequence_start + index
+        blocks.append(TfRange(sequence, f"{stem}_tf_{sequence:03d}.tf", first, first + size - 1))
+    return tuple(blocks)
+
+
+def _uniform(seed: str) -> Iterator[float]:
+    """Uniform numbers in (0, 1), by SHA-256 of seed and counter: the same on every host, for ever."""
+    counter = 0
+    while True:
+        digest = hashlib.sha256(f"{seed}/{counter}".encode()).digest()
+        yield (int.from_bytes(digest[:6]) + 0.5) / 2**48
+        counter += 1
+
+
+def _size(u: float, mean: float, room: int) -> int:
+    """A block's size: gaussian about *mean* by the inverse of its distribution, at least 1 and within *room*."""
+    size = NormalDist(mean, SIZE_SPREAD * mean).inv_cdf(u)
+    return max(1, min(room, round(size)))
+
+
+def block_bytes(size_bytes: int | None, tf_count: int, block: int) -> int | None:
+    """Bytes of *block* TFs out of an STF of *size_bytes* with *tf_count* TFs; None where the size is unknown."""
+    return None if size_bytes is None else round(Fraction(size_bytes * block, tf_count))
+
+
+def is_selected(fraction: float, sequence: int | None, filename: str) -> bool:
+    """Whether an STF is selected: systematic sampling, of n STFs of a run exactly ceil(n * fraction).
+
+    The first of every run (sequence 1) is, then evenly spaced ones: an STF is selected where the running count
+    ceil(sequence * fraction) steps up. Where there is no sequence, by a hash of the name.
+    """
+    share = _exact(fraction)
+    if sequence is None:
+        return share > 0 and next(_uniform(f"{filename}/selection")) < share
+    return ceil(sequence * share) > ceil((sequence - 1) * share)
+
+
+def previous_selected(fraction: float, sequence: int | None) -> int | None:
+    """Sequence number of the STF selected before the selected one of *sequence*; None for the first, or if unknown."""
+    share = _exact(fraction)
+    if sequence is None or share == 0:
+        return None
+    rank = ceil(sequence * share)
+    return None if rank <= 1 else floor((rank - 2) / share) + 1
+
+
+def _exact(fraction: float) -> Fraction:
+    """The fraction as it was written: 0.1 is a tenth, not the nearest binary number."""
+    return Fraction(str(fraction))

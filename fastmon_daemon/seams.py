@@ -1,0 +1,31 @@
+"""Named points at which tests cut the power: before and after every commit, HTTP call, SEND and ACK.
+
+In production no hook is set, and a seam costs one comparison. This module must not know what happens at a seam.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+_hook: Callable[[str], None] | None = None
+
+
+def seam(name: str) -> None:
+    """Say that the program is at the point *name*."""
+    if _hook is not None:
+        _hook(name)
+
+
+def set_hook(hook: Callable[[str], None] | None) -> None:
+    """Call *hook* with the name of each seam from now on; None takes it away."""
+    global _hook  # noqa: PLW0603 (one process, one hook, set once before any thread starts)
+    _hook = hook
+
+
+@contextmanager
+def between(name: str) -> Iterator[None]:
+    """Seams before and after what the block does; the one after is met only where the block succeeded."""
+    seam(f"before_{name}")
+    yield
+    seam(f"after_{name}")

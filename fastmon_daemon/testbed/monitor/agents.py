@@ -1,0 +1,98 @@
+"""The heart-beat of agents, with its traps: what is left out is reset, and the silent are marked as gone.
+
+Owns what ``systemagents/heartbeat/`` and a heart-beat on the topic do to the agents' rows. It must not know HTTP.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from fastmon_daemon.testbed.monitor.fields import REQUIRED, DatabaseRefusal, Invalid
+from fastmon_daemon.testbed.monitor.store import Rejected, Row, Store
+from fastmon_daemon.testbed.monitor.tables import SYSTEM_AGENTS
+
+SILENT_AFTER = timedelta(minutes=3)
+RESET = {"agent_type": "other", "description": "", "status": "OK", "agent_url": None, "namespace": None}
+KEPT = ("pid", "hostname", "operational_state", "workflow_enabled")
+LONGEST = {
+    "instance_name": 100,
+    "agent_type": 20,
+    "status": 10,
+    "agent_url": 200,
+    "namespace": 100,
+    "hostname": 100,
+    "operational_state": 20,
+}
+
+
+def heartbeat(store: Store, data: Any) -> tuple[Row, bool]:
+    """The agent's row after its heart-beat, and whether it is new. Nothing but the name is checked.
+
+    Raises:
+        Rejected: no instance name.
+        DatabaseRefusal: too long, no number, or null where the database wants a value.
+    """
+    given = data if isinstance(data, dict) else {}
+    if not given.get("instance_name"):
+        raise Rejected({"instance_name": [REQUIRED]})
+    beat = {name: given.get(name, default) for name, default in RESET.items()}
+    beat |= {name: given[name] for name in KEPT if name in given}
+    beat["instance_name"] = given["instance_name"]
+    _check_columns(beat)
+    row, new = _upsert(store, beat)
+    _mark_silent(store)
+    return row, new
+
+
+def heartbeat_on_topic(store: Store, message: Row) -> None:
+    """What the monitor's listener makes of any message with both ``agent_name`` and ``status``."""
+    beat = {
+        "instance_name": message["agent_name"],
+        "agent_type": message.get("agent_type", "Unknown"),
+        "status": message["status"],
+    }
+    try:
+        _check_columns(beat)
+    except DatabaseRefusal:
+        return
+    _upsert(store, beat)
+
+
+def _check_columns(beat: Row) -> None:
+    for name, longest in LONGEST.items():
+        value = beat.get(name)
+        if value is None and name in ("instance_name", "agent_type", "status") and name in beat:
+            raise DatabaseRefusal(f"{name} is null")
+        if value is not None and (len(str(value)) > longest or "\0" in str(value)):
+            raise DatabaseRefusal(f"{name} does not fit")
+    if beat.get("pid") is not None:
+        try:
+            SYSTEM_AGENTS.by_name["pid"].clean(beat["pid"], lambda *_: None)
+        except Invalid as invalid:
+            raise DatabaseRefusal("pid is no number") from invalid
+
+
+def _upsert(store: Store, beat: Row) -> tuple[Row, bool]:
+    table = store.tables["systemagents"]
+    key = table.key_of("instance_name", beat["instance_name"])
+    new = key is None
+    stamp = store.stamp()
+    if new:
+        key = table.new_key()
+        defaults = {each.name: each.default for each in SYSTEM_AGENTS.fields}
+        row = {**defaults, "id": key, "created_at": stamp}
+    else:
+        row = table.rows[key]
+    row = {**row, **beat, "last_heartbeat": stamp, "updated_at": stamp}
+    table.put(key, row)
+    return row, new
+
+
+def _mark_silent(store: Store) -> None:
+    limit = store.now() - SILENT_AFTER
+    table = store.tables["systemagents"]
+    for key, row in list(table.rows.items()):
+        seen = row["last_heartbeat"]
+        if seen and row["status"] != "EXITED" and datetime.fromisoformat(seen) < limit:
+            table.put(key, {**row, "status": "EXITED", "operational_state": "EXITED"})

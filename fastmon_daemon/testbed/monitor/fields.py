@@ -1,0 +1,254 @@
+"""The kinds of field that the monitor's resources are made of: how each reads a value and what it says to a wrong one.
+
+Owns the error texts, word for word as Django REST framework words them. It must not know HTTP, nor which resource has
+which field; rows of other tables it sees only through `Lookup`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+MONITOR_ZONE = ZoneInfo("America/New_York")
+INT32 = 2**31 - 1
+INT64 = 2**63 - 1
+
+REQUIRED = "This field is required."
+NULL = "This field may not be null."
+BLANK = "This field may not be blank."
+WRONG_MOMENT = (
+    "Datetime has wrong format. Use one of these formats instead: YYYY-MM-DDThh:mm[:ss[.uuuuuu]][+HH:MM|-HH:MM|Z]."
+)
+TRUE = ("t", "y", "yes", "true", "on", "1")
+FALSE = ("f", "n", "no", "false", "off", "0")
+
+Lookup = Callable[[str, str, Any], Any]
+"""(table, field, value) -> the key of the row whose unique *field* is *value*, or None."""
+
+
+class Invalid(Exception):
+    """A value that the monitor refuses; *texts* are what it says."""
+
+    def __init__(self, *texts: str) -> None:
+        super().__init__(*texts)
+        self.texts = list(texts)
+
+
+class DatabaseRefusal(Exception):
+    """A value that passes validation and that PostgreSQL then refuses: the monitor answers 500."""
+
+
+def local_text(moment: datetime) -> str:
+    """*moment* as the monitor shows it: ISO 8601 in New York's offset."""
+    return moment.astimezone(MONITOR_ZONE).isoformat()
+
+
+def holds_nul(value: Any) -> bool:
+    """Whether a NUL stands anywhere inside the JSON *value*, keys included."""
+    if isinstance(value, str):
+        return "\0" in value
+    if isinstance(value, Mapping):
+        return any(holds_nul(key) or holds_nul(inner) for key, inner in value.items())
+    return isinstance(value, list) and any(holds_nul(inner) for inner in value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Field:
+    """One column. Whoever writes it may leave it out when it has a default or may be null."""
+
+    name: str
+    null: bool = False
+    blank: bool = False
+    default: Any = None
+    required: bool = False
+    unique: bool = False
+    read_only: bool = False
+    indexed: bool = False
+
+    def clean(self, value: Any, lookup: Lookup) -> Any:
+        """*value* as it is stored.
+
+        Raises:
+            Invalid: with the texts of the monitor.
+        """
+        if value is None:
+            if self.null:
+                return None
+            raise Invalid(NULL)
+        return self.read(value, lookup)
+
+    def read(self, value: Any, lookup: Lookup) -> Any:
+        """A *value* that is not null, as it is stored. Each kind has its own.
+
+        Raises:
+            Invalid: with the texts of the monitor.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text(Field):
+    """Text of at most *longest* characters, without the spaces around it."""
+
+    longest: int | None = None
+
+    def read(self, value: Any, lookup: Lookup) -> str:
+        """See `Field.read`."""
+        if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+            raise Invalid("Not a valid string.")
+        text = str(value).strip()
+        if not text:
+            if self.blank:
+                return ""
+            raise Invalid(BLANK)
+        if errors := list(self._complaints(text)):
+            raise Invalid(*errors)
+        return text
+
+    def _complaints(self, text: str) -> list[str]:
+        complaints = []
+        if self.longest is not None and len(text) > self.longest:
+            complaints.append(f"Ensure this field has no more than {self.longest} characters.")
+        if "\0" in text:
+            complaints.append("Null characters are not allowed.")
+        if surrogate := re.search("[\ud800-\udfff]", text):
+            complaints.append(f"Surrogate characters are not allowed: U+{ord(surrogate.group()):X}.")
+        return complaints
+
+
+@dataclass(frozen=True, kw_only=True)
+class Integer(Field):
+    """A whole number up to *most*, also as a string of digits or as 2.0."""
+
+    most: int = INT32
+
+    def read(self, value: Any, lookup: Lookup) -> int:
+        """See `Field.read`."""
+        if isinstance(value, str) and len(value) > 1000:
+            raise Invalid("String value too large.")
+        try:
+            number = int(re.sub(r"\.0*\s*$", "", str(value)))
+        except ValueError:
+            raise Invalid(f"A valid {'integer' if self.most == INT32 else 'biginteger'} is required.") from None
+        if number > self.most:
+            raise Invalid(f"Ensure this value is less than or equal to {self.most}.")
+        if number < -self.most - 1:
+            raise Invalid(f"Ensure this value is greater than or equal to {-self.most - 1}.")
+        return number
+
+
+@dataclass(frozen=True, kw_only=True)
+class Number(Field):
+    """A floating point number."""
+
+    def read(self, value: Any, lookup: Lookup) -> float:
+        """See `Field.read`."""
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            raise Invalid("A valid number is required.") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flag(Field):
+    """True or false, in many spellings."""
+
+    def read(self, value: Any, lookup: Lookup) -> bool:
+        """See `Field.read`."""
+        spelling = str(value).lower()
+        if spelling not in TRUE + FALSE:
+            raise Invalid("Must be a valid boolean.")
+        return spelling in TRUE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moment(Field):
+    """A time; a naive one is taken as New York's."""
+
+    def read(self, value: Any, lookup: Lookup) -> str:
+        """See `Field.read`."""
+        try:
+            moment = datetime.fromisoformat(value)
+            return local_text(moment if moment.tzinfo else moment.replace(tzinfo=MONITOR_ZONE))
+        except (TypeError, ValueError, OverflowError):
+            raise Invalid(WRONG_MOMENT) from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice(Field):
+    """One of *choices*, compared as text."""
+
+    choices: tuple[str | int, ...]
+
+    def read(self, value: Any, lookup: Lookup) -> str | int:
+        """See `Field.read`."""
+        for choice in self.choices:
+            if str(choice) == str(value):
+                return choice
+        raise Invalid(f'"{value}" is not a valid choice.')
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uuid(Field):
+    """A UUID."""
+
+    def read(self, value: Any, lookup: Lookup) -> str:
+        """See `Field.read`."""
+        try:
+            return str(UUID(int=value) if isinstance(value, int) else UUID(hex=value))
+        except (AttributeError, TypeError, ValueError):
+            raise Invalid("Must be a valid UUID.") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Json(Field):
+    """Any JSON value."""
+
+    def read(self, value: Any, lookup: Lookup) -> Any:
+        """See `Field.read`; a NUL inside passes here and breaks in the database.
+
+        Raises:
+            DatabaseRefusal: PostgreSQL's jsonb holds no NUL.
+        """
+        if holds_nul(value):
+            raise DatabaseRefusal(f"NUL inside {self.name}")
+        return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parent(Field):
+    """The row of *table* whose *by* is the value; *shown* by that same value."""
+
+    table: str
+    by: str
+    by_key: bool = True
+    """Named by the primary key; otherwise by a unique name, and the monitor words its error so."""
+
+    def read(self, value: Any, lookup: Lookup) -> Any:
+        """See `Field.read`."""
+        if self.by_key and isinstance(value, (bool, dict, list)):
+            raise Invalid(f"Incorrect type. Expected pk value, received {type(value).__name__}.")
+        shown = self._comparable(value)
+        if lookup(self.table, self.by, shown) is not None:
+            return shown
+        if self.by_key:
+            raise Invalid(f'Invalid pk "{value}" - object does not exist.')
+        raise Invalid(f"Object with {self.by}={value} does not exist.")
+
+    def _comparable(self, value: Any) -> Any:
+        if not self.by_key:
+            return str(value)
+        if self.table == "runs":
+            try:
+                return int(value)
+            except ValueError:
+                raise Invalid("Incorrect type. Expected pk value, received str.") from None
+        try:
+            return str(UUID(hex=value))
+        except (AttributeError, ValueError):
+            raise Invalid(f"“{value}” is not a valid UUID.") from None  # noqa: RUF001 (Django's own quotes)

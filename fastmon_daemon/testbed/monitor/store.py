@@ -1,0 +1,227 @@
+"""What the embedded monitor remembers: tables of rows with indexes, in memory, each change whole or not at all.
+
+Owns validation of a whole row, uniqueness, look-ups and the server's own columns. It must not know HTTP or faults.
+Everything here runs in one thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from itertools import count
+from typing import Any
+from uuid import UUID, uuid4
+
+from fastmon_daemon.testbed.monitor.fields import REQUIRED, Field, Invalid, Parent, local_text
+from fastmon_daemon.testbed.monitor.tables import INTEGER_KEYS, RESOURCES, Resource
+
+Row = dict[str, Any]
+
+
+class Rejected(Exception):
+    """Data that the monitor answers with 400; *errors* is the body."""
+
+    def __init__(self, errors: Mapping[str, Any]) -> None:
+        super().__init__(errors)
+        self.errors = dict(errors)
+
+
+class Table:
+    """The rows of one resource, in the order of their creation, found by key, unique value or indexed value."""
+
+    def __init__(self, resource: Resource) -> None:
+        self.resource = resource
+        self.rows: dict[Any, Row] = {}
+        self._next_key = count(1)
+        self._unique: dict[str, dict[Any, Any]] = {each.name: {} for each in resource.fields if each.unique}
+        self._indexes: dict[str, dict[Any, dict[Any, None]]] = {f.name: {} for f in resource.fields if f.indexed}
+        self._sets: dict[tuple[Any, ...], Any] = {}
+
+    def new_key(self) -> Any:
+        """A key that no row has."""
+        return next(self._next_key) if self.resource.path in INTEGER_KEYS else str(uuid4())
+
+    def key_of(self, name: str, value: Any) -> Any:
+        """The key of the row whose unique field (or key) *name* is *value*; None when there is no such row."""
+        if name == self.resource.key:
+            return value if value in self.rows else None
+        return self._unique[name].get(value)
+
+    def key_of_set(self, row: Row) -> Any:
+        """The key of the row that has the values of *row* in the fields that are unique together."""
+        return self._sets.get(self._set_of(row))
+
+    def put(self, key: Any, row: Row) -> None:
+        """Store *row* in place of what stood under *key*."""
+        if key in self.rows:
+            self._unindex(key, self.rows[key])
+        self.rows[key] = row
+        for name, keys in self._unique.items():
+            keys[row[name]] = key
+        for name, values in self._indexes.items():
+            values.setdefault(row[name], {})[key] = None
+        if self.resource.together:
+            self._sets[self._set_of(row)] = key
+
+    def remove(self, key: Any) -> Row:
+        """Take the row away and return it."""
+        row = self.rows.pop(key)
+        self._unindex(key, row)
+        return row
+
+    def where(self, wanted: Mapping[str, Any]) -> list[Row]:
+        """The rows that have all the *wanted* values; quick when one of the fields is unique or indexed."""
+        return [row for row in self._candidates(wanted) if all(row[name] == value for name, value in wanted.items())]
+
+    def _candidates(self, wanted: Mapping[str, Any]) -> Iterable[Row]:
+        for name, value in wanted.items():
+            if name in self._unique:
+                key = self._unique[name].get(value)
+                return () if key is None else (self.rows[key],)
+            if name in self._indexes:
+                return [self.rows[key] for key in self._indexes[name].get(value, ())]
+        return self.rows.values()
+
+    def _set_of(self, row: Row) -> tuple[Any, ...]:
+        return tuple(row[name] for name in self.resource.together)
+
+    def _unindex(self, key: Any, row: Row) -> None:
+        for name, keys in self._unique.items():
+            keys.pop(row[name], None)
+        for name, values in self._indexes.items():
+            values[row[name]].pop(key, None)
+        if self.resource.together:
+            self._sets.pop(self._set_of(row), None)
+
+
+class Store:
+    """All tables, the counters behind ``state/next-...`` and the namespaces. *now* gives aware datetimes."""
+
+    def __init__(self, now: Callable[[], datetime]) -> None:
+        self.now = now
+        self.tables = {path: Table(resource) for path, resource in RESOURCES.items()}
+        self.namespaces: dict[str, Row] = {}
+        self._counters: dict[str, Iterable[int]] = {}
+
+    def stamp(self) -> str:
+        """The present time as the monitor writes it."""
+        return local_text(self.now())
+
+    def next_number(self, name: str, first: int) -> int:
+        """The next value of the counter *name*, which begins at *first*."""
+        return next(iter(self._counters.setdefault(name, count(first))))
+
+    def create(self, resource: Resource, data: Any) -> Row:
+        """Store a new row.
+
+        Raises:
+            Rejected: the body of the 400.
+            DatabaseRefusal: the database would refuse it.
+        """
+        table = self.tables[resource.path]
+        given = self._validated(resource, data, None, partial=False)
+        key = table.new_key()
+        stamp = self.stamp()
+        made = {resource.key: key, "created_at": stamp, "updated_at": stamp, "sent_at": stamp}
+        row = {
+            each.name: made[each.name] if each.read_only else given.get(each.name, each.default)
+            for each in resource.fields
+        }
+        table.put(key, row)
+        return row
+
+    def update(self, resource: Resource, key: Any, data: Any, *, partial: bool) -> Row:
+        """Change the row under *key*; fields that are not given keep their values.
+
+        Raises:
+            Rejected: the body of the 400.
+            DatabaseRefusal: the database would refuse it.
+        """
+        row = self.tables[resource.path].rows[key]
+        changed = {**row, **self._validated(resource, data, key, partial=partial)}
+        if "updated_at" in changed:
+            changed["updated_at"] = self.stamp()
+        self.tables[resource.path].put(key, changed)
+        return changed
+
+    def delete(self, resource: Resource, key: Any) -> None:
+        """Remove the row and all that belongs to it."""
+        row = self.tables[resource.path].remove(key)
+        for child in RESOURCES.values():
+            for link in child.fields:
+                if isinstance(link, Parent) and link.table == resource.path:
+                    for orphan in self.tables[child.path].where({link.name: row[link.by]}):
+                        self.delete(child, orphan[child.key])
+
+    def select(self, resource: Resource, query: Mapping[str, str]) -> list[Row]:
+        """The rows that the working filters of *query* leave; everything else in it is ignored.
+
+        Raises:
+            Rejected: a run number or workflow id that is none.
+        """
+        wanted = {resource.filters[name]: text for name, text in query.items() if text and name in resource.filters}
+        if "run" in wanted:
+            if not wanted["run"].isdecimal():
+                raise Rejected({"run_number": "must be an integer run number"})
+            wanted["run"] = self.tables["runs"].key_of("run_number", int(wanted["run"]))
+        if "workflow_id" in wanted and not is_uuid(wanted["workflow_id"]):
+            raise Rejected({"workflow_id": "must be a UUID; to select a workflow's files filter by run_number/status"})
+        return self.tables[resource.path].where(wanted)
+
+    def _lookup(self, table: str, name: str, value: Any) -> Any:
+        return self.tables[table].key_of(name, value)
+
+    def _validated(self, resource: Resource, data: Any, key: Any, *, partial: bool) -> Row:
+        if not isinstance(data, dict):
+            raise Rejected({"non_field_errors": [_not_a_dictionary(data)]})
+        clean: Row = {}
+        errors: dict[str, list[str]] = {}
+        for each in resource.fields:
+            try:
+                clean.update(self._validated_field(each, resource, data, partial=partial))
+                self._check_unique(each, resource, clean, key)
+            except Invalid as invalid:
+                errors[each.name] = invalid.texts
+        if errors:
+            raise Rejected(errors)
+        self._check_together(resource, clean, key)
+        return clean
+
+    def _validated_field(self, each: Field, resource: Resource, data: Row, *, partial: bool) -> Row:
+        if each.read_only:
+            return {}
+        if each.name in data:
+            return {each.name: each.clean(data[each.name], self._lookup)}
+        if not partial and (each.required or each.name in resource.together):
+            raise Invalid(REQUIRED)
+        return {}
+
+    def _check_unique(self, each: Field, resource: Resource, clean: Row, key: Any) -> None:
+        if each.unique and each.name in clean:
+            other = self._lookup(resource.path, each.name, clean[each.name])
+            if other is not None and other != key:
+                raise Invalid(f"{resource.title} with this {each.name.replace('_', ' ')} already exists.")
+
+    def _check_together(self, resource: Resource, clean: Row, key: Any) -> None:
+        if not resource.together:
+            return
+        table = self.tables[resource.path]
+        other = table.key_of_set({**table.rows.get(key, {}), **clean})
+        if other is not None and other != key:
+            names = ", ".join(resource.together)
+            raise Rejected({"non_field_errors": [f"The fields {names} must make a unique set."]})
+
+
+def is_uuid(text: str) -> bool:
+    """Whether *text* is a UUID in any of its spellings."""
+    try:
+        UUID(hex=text)
+    except ValueError:
+        return False
+    return True
+
+
+def _not_a_dictionary(data: Any) -> str:
+    if data is None:
+        return "No data provided"
+    return f"Invalid data. Expected a dictionary, but got {type(data).__name__}."

@@ -1,0 +1,21 @@
+"""The testbed's STOMP broker: `Broker` for asyncio, `BrokerThread` for everything else."""
+
+from fastmon_daemon.testbed.stomp_broker.broker import Broker
+from fastmon_daemon.testbed.stomp_broker.counters import Counters
+from fastmon_daemon.testbed.stomp_broker.destinations import DEAD_LETTERS, Subscription
+from fastmon_daemon.testbed.stomp_broker.frames import Frame, Refused
+from fastmon_daemon.testbed.stomp_broker.session import Hook, Session, Verdict
+from fastmon_daemon.testbed.stomp_broker.thread import BrokerThread
+
+__all__ = [
+    "DEAD_LETTERS",
+    "Broker",
+    "BrokerThread",
+    "Counters",
+    "Frame",
+    "Hook",
+    "Refused",
+    "Session",
+    "Subscription",
+    "Verdict",
+]

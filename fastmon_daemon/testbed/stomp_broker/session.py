@@ -1,0 +1,250 @@
+"""One client's conversation: CONNECT and its negotiations, then each command, receipts and transactions.
+
+It must not know how messages are routed or kept; it asks the house.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Literal, Protocol
+
+from fastmon_daemon.testbed.stomp_broker.backlog import Consumer, Message, Terms
+from fastmon_daemon.testbed.stomp_broker.counters import Counters
+from fastmon_daemon.testbed.stomp_broker.destinations import Destinations
+from fastmon_daemon.testbed.stomp_broker.frames import Frame, Refused
+from fastmon_daemon.testbed.stomp_broker.handshake import authenticate, choose_version, heart_beat, interval_s
+from fastmon_daemon.testbed.stomp_broker.headers import durable_name, required, subscription_id, terms_of
+from fastmon_daemon.testbed.stomp_broker.wire import Wire
+
+# Of one hop only: not part of the message.
+_HOP_HEADERS = frozenset({"destination", "content-length", "receipt", "transaction"})
+
+Verdict = Literal["drop", "hold"] | None
+Hook = Callable[[Literal["receive", "send"], "Session", Frame], Verdict]
+
+
+class House(Protocol):
+    """What a session needs of its broker."""
+
+    user: str
+    password: str
+    versions: tuple[str, ...]
+    heart_beat_ms: int
+    no_receipts: bool
+    hook: Hook | None
+    held: list[Callable[[], None]]
+    destinations: Destinations
+    counters: Counters
+    sessions: dict[Session, None]
+
+    def is_silent(self) -> bool:
+        """Whether nothing may be answered now."""
+
+    def welcome(self, session: Session) -> None:
+        """A socket stands."""
+
+    def publish(self, destination: str, body: str | bytes, headers: dict[str, str] | None = None) -> None:
+        """Accept one message."""
+
+
+class Session:
+    """A client from its first byte to its last; *client_id* and *login* are known after CONNECT."""
+
+    def __init__(self, house: House) -> None:
+        self.client_id: str | None = None
+        self.login: str | None = None
+        self.version: str | None = None
+        self.gone = False
+        self.wire = Wire(self, house.is_silent)
+        self._house = house
+        self._consumers: dict[str, Consumer] = {}
+        self._transactions: dict[str, list[Callable[[], object]]] = {}
+        self._verbs: dict[str, Callable[[Frame], None]] = {
+            "SEND": partial(self._in_transaction, self._send_message),
+            "ACK": partial(self._in_transaction, self._settle),
+            "NACK": partial(self._in_transaction, self._nack),
+            "SUBSCRIBE": self._subscribe,
+            "UNSUBSCRIBE": self._unsubscribe,
+            "BEGIN": self._begin,
+            "COMMIT": self._commit,
+            "ABORT": self._abort,
+            "DISCONNECT": self._disconnect,
+        }
+
+    def on_open(self) -> None:
+        """The wire says: the socket stands."""
+        self._house.welcome(self)
+
+    def on_frame(self, frame: Frame) -> None:
+        """The wire says: a frame came. The fault hook sees it first."""
+        self._house.counters.received[frame.command] += 1
+        if not self._intercepted("receive", frame, partial(self.obey, frame)):
+            self.obey(frame)
+
+    def on_garbage(self, refusal: Refused) -> None:
+        """The wire says: no STOMP."""
+        self._refuse(refusal, None)
+
+    def on_lost(self) -> None:
+        """The wire says: the socket is gone."""
+        self.leave()
+
+    def obey(self, frame: Frame) -> None:
+        """Do what *frame* asks and confirm it, or refuse and end the session."""
+        if self.gone:
+            return
+        receipt = frame.headers.get("receipt")
+        try:
+            self._verb(frame.command)(frame)
+        except Refused as refusal:
+            self._refuse(refusal, receipt)
+            return
+        if receipt is not None and frame.command not in {"CONNECT", "STOMP"} and not self._house.no_receipts:
+            self.send(Frame("RECEIPT", {"receipt-id": receipt}))
+        if self.gone:
+            self.wire.finish()
+
+    def send(self, frame: Frame) -> None:
+        """Send *frame* unless the fault hook takes it."""
+        if not self._intercepted("send", frame, partial(self._write, frame)):
+            self._write(frame)
+
+    def leave(self) -> None:
+        """Give back what is unacknowledged and free the client-id, at once."""
+        if self.gone:
+            return
+        self.gone = True
+        self._house.sessions.pop(self, None)
+        self._transactions.clear()
+        self._house.destinations.leave(*self._consumers.values())
+        self._consumers.clear()
+
+    def _intercepted(self, what: Literal["receive", "send"], frame: Frame, later: Callable[[], None]) -> bool:
+        verdict = self._house.hook(what, self, frame) if self._house.hook else None
+        if verdict == "hold":
+            self._house.held.append(later)
+        return verdict is not None
+
+    def _write(self, frame: Frame) -> None:
+        self._house.counters.sent[frame.command] += 1
+        self.wire.write(frame, self.version or "1.0")
+
+    def _refuse(self, refusal: Refused, receipt: str | None) -> None:
+        headers = {"message": refusal.message, "content-type": "text/plain", **refusal.headers}
+        if receipt is not None:
+            headers["receipt-id"] = receipt
+        body = (refusal.detail or refusal.message).encode()
+        self.leave()
+        self.send(Frame("ERROR", {**headers, "content-length": str(len(body))}, body))
+        self.wire.finish()
+
+    def _verb(self, command: str) -> Callable[[Frame], None]:
+        if command in {"CONNECT", "STOMP"}:
+            return self._connect
+        if self.version is None:
+            raise Refused(f"Not connected: {command[:40]!r} came before CONNECT")
+        if command not in self._verbs or (command == "NACK" and self.version == "1.0"):
+            raise Refused(f"Unknown STOMP action: {command[:40]} (version {self.version})")
+        return self._verbs[command]
+
+    def _connect(self, frame: Frame) -> None:
+        if self.version is not None:
+            raise Refused("Already connected.")
+        version = choose_version(frame.headers.get("accept-version", "1.0"), self._house.versions)
+        self.login = authenticate(frame.headers, self._house.user, self._house.password)
+        sends_ms, wants_ms = heart_beat(frame.headers.get("heart-beat", "0,0"))
+        self._claim(frame.headers.get("client-id"))
+        self.version = self.wire.parser.version = version
+        offer = self._house.heart_beat_ms if version != "1.0" else 0
+        headers = {"version": version, "server": "fastmon-testbed", "session": self.wire.peer}
+        self.send(Frame("CONNECTED", {**headers, "heart-beat": f"{offer},{offer}"}))
+        self.wire.start_heart_beats(interval_s(offer, wants_ms), interval_s(sends_ms, offer))
+
+    def _claim(self, client_id: str | None) -> None:
+        for other in self._house.sessions:
+            if client_id is not None and other.client_id == client_id:
+                text = f"Broker: fastmon-testbed - Client: {client_id} already connected from {other.wire.peer}"
+                raise Refused(text, f"javax.jms.InvalidClientIDException: {text}")
+        self.client_id = client_id
+
+    def _in_transaction(self, act: Callable[[Frame], object], frame: Frame) -> None:
+        name = frame.headers.get("transaction")
+        if name is None:
+            act(frame)
+        else:
+            self._transaction(name).append(partial(act, frame))
+
+    def _transaction(self, name: str) -> list[Callable[[], object]]:
+        if name not in self._transactions:
+            raise Refused(f"Invalid transaction id: {name}")
+        return self._transactions[name]
+
+    def _begin(self, frame: Frame) -> None:
+        name = required(frame, "transaction")
+        if name in self._transactions:
+            raise Refused(f"The transaction was already started: {name}")
+        self._transactions[name] = []
+
+    def _commit(self, frame: Frame) -> None:
+        name = required(frame, "transaction")
+        acts = self._transaction(name)
+        del self._transactions[name]
+        for act in acts:
+            act()
+
+    def _abort(self, frame: Frame) -> None:
+        name = required(frame, "transaction")
+        self._transaction(name)
+        del self._transactions[name]
+
+    def _send_message(self, frame: Frame) -> None:
+        headers = {name: value for name, value in frame.headers.items() if name not in _HOP_HEADERS}
+        self._house.publish(required(frame, "destination"), frame.body, headers)
+
+    def _subscribe(self, frame: Frame) -> None:
+        terms = terms_of(frame, self.version)
+        if terms.id in self._consumers:
+            raise Refused(f"There already is a subscription for: {terms.id}. Use unique subscription ids.")
+        self._consumers[terms.id] = self._house.destinations.subscribe(terms, self.client_id, self._deliver)
+
+    def _unsubscribe(self, frame: Frame) -> None:
+        name = durable_name(frame)
+        if name is not None:
+            self._house.destinations.remove_durable(self.client_id, name)
+            return
+        self._house.destinations.leave(self._consumers.pop(self._known(subscription_id(frame, self.version))))
+
+    def _disconnect(self, _frame: Frame) -> None:
+        self.leave()
+
+    def _deliver(self, terms: Terms, message: Message) -> None:
+        headers = {**message.headers, "message-id": message.id, "destination": message.destination}
+        headers |= {"subscription": terms.id, "content-length": str(len(message.body))}
+        if terms.ack != "auto" and self.version == "1.2":
+            headers["ack"] = f"{message.id}@{terms.id}"
+        if message.redelivered:
+            headers["redelivered"] = "true"
+        self.send(Frame("MESSAGE", headers, message.body))
+
+    def _nack(self, frame: Frame) -> None:
+        for message in self._settle(frame):
+            self._house.destinations.bury(message)
+
+    def _settle(self, frame: Frame) -> list[Message]:
+        if self.version == "1.2":
+            message_id, _, subscription = required(frame, "id").partition("@")
+        else:
+            message_id, subscription = required(frame, "message-id"), frame.headers.get("subscription", "")
+            if self.version == "1.0" and not subscription:
+                subscription = self._holder(message_id)
+        return self._consumers[self._known(subscription)].settle(message_id)
+
+    def _holder(self, message_id: str) -> str:
+        holders = (id_ for id_, consumer in self._consumers.items() if message_id in consumer.unacknowledged)
+        return next(holders, "")
+
+    def _known(self, subscription: str) -> str:
+        if subscription not in self._consumers:
+            raise Refused(f"No subscription matched: {subscription!r}")
+        return subscription
