@@ -9,16 +9,18 @@ from __future__ import annotations
 import queue
 import random
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from functools import partial
+from typing import Any
 
 from loguru import logger
 from tenacity import Retrying
 
 from fastmon_daemon.clock import Clock
+from fastmon_daemon.errands import Chore, Errand
 from fastmon_daemon.errors import LinkDown, LinkHeld, ParentMissing, PermanentError, StaleStf, TransientError
 from fastmon_daemon.gates import Gate, Pace
 from fastmon_daemon.lifecycle import Chart
@@ -34,23 +36,6 @@ NEWEST_OF = 4
 """Of so many picks all but one are of the newest STFs, the last one of the oldest."""
 TICK_S = 1.0
 """Longest wait of a turn, in seconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Errand:
-    """A call that somebody else than an STF owes: run in the pool, its answer handed over in the engine's thread."""
-
-    link: str
-    call: Callable[[], Any]
-    done: Callable[[Outbox, Any, datetime], None]
-    """Takes the answer, or the exception, inside the engine's transaction."""
-
-
-class Chore(Protocol):
-    """Somebody with errands of its own."""
-
-    def errands(self, outbox: Outbox, now: datetime) -> Iterable[Errand]:
-        """The errands that are due now."""
 
 
 @dataclass(slots=True)
@@ -124,6 +109,11 @@ class Engine:
     def busy(self) -> int:
         """Calls that are in the pool now."""
         return self._in_flight
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is under way and nothing is due that could be done now."""
+        return not self._in_flight and not self._active and self._pace.ready and self._due() is None
 
     def wake(self) -> None:
         """Say that there is something new; callable from any thread."""
@@ -279,9 +269,9 @@ class Engine:
             probe = self._plant.probes.get(gate.link)
             if probe is not None and gate.wants_probe(self._plant.clock.monotonic()):
                 gate.probing = True
-                self._submit(Errand(gate.link, probe, lambda _, answer, __, gate=gate: self._probed(gate, answer)))  # type: ignore[misc]
+                self._submit(Errand(gate.link, probe, partial(self._probed, gate)))
 
-    def _probed(self, gate: Gate, answer: Any) -> None:
+    def _probed(self, gate: Gate, _outbox: Outbox, answer: Any, _now: datetime) -> None:
         gate.probing = False
         if not isinstance(answer, Exception):
             self._link_changed(LinkNews(gate.link, up=True))
@@ -291,7 +281,7 @@ class Engine:
     def _run_errands(self) -> None:
         for chore in self._plant.chores:
             for errand in chore.errands(self._outbox, self._now()):
-                self._submit(errand)
+                self._submit(errand)  # also past the number of workers: the pool queues it
 
     def _dispatch(self) -> None:
         while self._in_flight < self._plant.workers:

@@ -1,7 +1,7 @@
 """Asks the charts in `statecharts/`: which step leaves a state, and where does a trigger lead?
 
 The charts answer; they never act. This module must not know rows, effects, threads or time, and it names no state: all
-names stand in the charts. One `transitions` machine serves all STFs of the process; a cursor walks it and is thrown away.
+names stand in the charts. One `transitions` machine per chart serves the whole process; a cursor walks it and is gone.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class Chart:
 
 
 def _check_form(name: str, config: Mapping[str, Any]) -> None:
-    """Refuse what `transitions` would accept in silence: unknown states, doubled arrows, callbacks, moves of its own."""
+    """Refuse what `transitions` would accept in silence: unknown states, doubled arrows, callbacks, `to_state`."""
     _only(f"chart {name}", config, _CHART_KEYS)
     if config.get("auto_transitions") is not False:
         raise ChartError(f"chart {name}: auto_transitions must be false, or every state leads to every other")

@@ -3,7 +3,7 @@
 It must not know the names of states (a row with `due_at` null is resting), HTTP or STOMP.
 """
 
-from fastmon_daemon.outbox.opening import Lock, open_for_reading, open_outbox, owner_of
+from fastmon_daemon.outbox.opening import Lock, attach, open_for_reading, open_outbox, owner_of
 from fastmon_daemon.outbox.reports import Reports
 from fastmon_daemon.outbox.rows import (
     Announced,
@@ -11,8 +11,8 @@ from fastmon_daemon.outbox.rows import (
     Fact,
     HistoryRow,
     NewStf,
-    Outage,
     Origin,
+    Outage,
     Registered,
     RunRow,
     Sampled,
@@ -39,6 +39,7 @@ __all__ = [
     "Sampled",
     "Stf",
     "Tf",
+    "attach",
     "open_for_reading",
     "open_outbox",
     "owner_of",

@@ -21,7 +21,8 @@ from fastmon_daemon.outbox.store import Outbox
 
 BUSY_TIMEOUT_S = 5.0
 _NETWORK_FILE_SYSTEMS = frozenset(
-    "9p afs beegfs ceph cifs fuse.ceph fuse.glusterfs fuse.sshfs gpfs lustre nfs nfs4 orangefs smb3 smbfs".split()
+    {"9p", "afs", "beegfs", "ceph", "cifs", "fuse.ceph", "fuse.glusterfs", "fuse.sshfs"}
+    | {"gpfs", "lustre", "nfs", "nfs4", "orangefs", "smb3", "smbfs"}
 )
 _FLOCK = "hhqqi"  # struct flock: l_type, l_whence, l_start, l_len, l_pid
 

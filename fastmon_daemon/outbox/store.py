@@ -19,7 +19,7 @@ from fastmon_daemon.clock import stamp
 from fastmon_daemon.errors import StaleStf
 from fastmon_daemon.outbox.rows import Announced, Arrival, Fact, NewStf, Outage, Registered, Sampled, Stf, Tf
 from fastmon_daemon.outbox.runs import Runs
-from fastmon_daemon.outbox.selecting import Due, STF_COLUMNS, read_stf, read_tf
+from fastmon_daemon.outbox.selecting import STF_COLUMNS, Due, read_stf, read_tf
 from fastmon_daemon.seams import between
 
 MAX_REFUSED_BYTES = 65_536
@@ -98,7 +98,7 @@ class Outbox:
 
     def get(self, stf_id: int) -> Stf:
         """The STF as it stands on disk. Raises `KeyError` for an id that is not there."""
-        row = self._db.execute(f"select {STF_COLUMNS} where stf.id = ?", [stf_id]).fetchone()  # noqa: S608
+        row = self._db.execute(f"select {STF_COLUMNS} where stf.id = ?", [stf_id]).fetchone()
         if row is None:
             raise KeyError(stf_id)
         return read_stf(row, self._tfs(stf_id))

@@ -68,7 +68,7 @@ def _check_columns(beat: Row) -> None:
             raise DatabaseRefusal(f"{name} does not fit")
     if beat.get("pid") is not None:
         try:
-            SYSTEM_AGENTS.by_name["pid"].clean(beat["pid"], lambda *_: None)
+            SYSTEM_AGENTS.by_name["pid"].clean(beat["pid"])
         except Invalid as invalid:
             raise DatabaseRefusal("pid is no number") from invalid
 

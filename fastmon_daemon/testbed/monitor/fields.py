@@ -7,7 +7,7 @@ which field; rows of other tables it sees only through `Lookup`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -26,9 +26,6 @@ WRONG_MOMENT = (
 )
 TRUE = ("t", "y", "yes", "true", "on", "1")
 FALSE = ("f", "n", "no", "false", "off", "0")
-
-Lookup = Callable[[str, str, Any], Any]
-"""(table, field, value) -> the key of the row whose unique *field* is *value*, or None."""
 
 
 class Invalid(Exception):
@@ -70,7 +67,7 @@ class Field:
     read_only: bool = False
     indexed: bool = False
 
-    def clean(self, value: Any, lookup: Lookup) -> Any:
+    def clean(self, value: Any) -> Any:
         """*value* as it is stored.
 
         Raises:
@@ -80,9 +77,9 @@ class Field:
             if self.null:
                 return None
             raise Invalid(NULL)
-        return self.read(value, lookup)
+        return self.read(value)
 
-    def read(self, value: Any, lookup: Lookup) -> Any:
+    def read(self, value: Any) -> Any:
         """A *value* that is not null, as it is stored. Each kind has its own.
 
         Raises:
@@ -97,7 +94,7 @@ class Text(Field):
 
     longest: int | None = None
 
-    def read(self, value: Any, lookup: Lookup) -> str:
+    def read(self, value: Any) -> str:
         """See `Field.read`."""
         if isinstance(value, bool) or not isinstance(value, (str, int, float)):
             raise Invalid("Not a valid string.")
@@ -127,7 +124,7 @@ class Integer(Field):
 
     most: int = INT32
 
-    def read(self, value: Any, lookup: Lookup) -> int:
+    def read(self, value: Any) -> int:
         """See `Field.read`."""
         if isinstance(value, str) and len(value) > 1000:
             raise Invalid("String value too large.")
@@ -146,7 +143,7 @@ class Integer(Field):
 class Number(Field):
     """A floating point number."""
 
-    def read(self, value: Any, lookup: Lookup) -> float:
+    def read(self, value: Any) -> float:
         """See `Field.read`."""
         try:
             return float(value)
@@ -158,7 +155,7 @@ class Number(Field):
 class Flag(Field):
     """True or false, in many spellings."""
 
-    def read(self, value: Any, lookup: Lookup) -> bool:
+    def read(self, value: Any) -> bool:
         """See `Field.read`."""
         spelling = str(value).lower()
         if spelling not in TRUE + FALSE:
@@ -170,7 +167,7 @@ class Flag(Field):
 class Moment(Field):
     """A time; a naive one is taken as New York's."""
 
-    def read(self, value: Any, lookup: Lookup) -> str:
+    def read(self, value: Any) -> str:
         """See `Field.read`."""
         try:
             moment = datetime.fromisoformat(value)
@@ -185,7 +182,7 @@ class Choice(Field):
 
     choices: tuple[str | int, ...]
 
-    def read(self, value: Any, lookup: Lookup) -> str | int:
+    def read(self, value: Any) -> str | int:
         """See `Field.read`."""
         for choice in self.choices:
             if str(choice) == str(value):
@@ -197,7 +194,7 @@ class Choice(Field):
 class Uuid(Field):
     """A UUID."""
 
-    def read(self, value: Any, lookup: Lookup) -> str:
+    def read(self, value: Any) -> str:
         """See `Field.read`."""
         try:
             return str(UUID(int=value) if isinstance(value, int) else UUID(hex=value))
@@ -209,7 +206,7 @@ class Uuid(Field):
 class Json(Field):
     """Any JSON value."""
 
-    def read(self, value: Any, lookup: Lookup) -> Any:
+    def read(self, value: Any) -> Any:
         """See `Field.read`; a NUL inside passes here and breaks in the database.
 
         Raises:
@@ -229,26 +226,24 @@ class Parent(Field):
     by_key: bool = True
     """Named by the primary key; otherwise by a unique name, and the monitor words its error so."""
 
-    def read(self, value: Any, lookup: Lookup) -> Any:
-        """See `Field.read`."""
-        if self.by_key and isinstance(value, (bool, dict, list)):
-            raise Invalid(f"Incorrect type. Expected pk value, received {type(value).__name__}.")
-        shown = self._comparable(value)
-        if lookup(self.table, self.by, shown) is not None:
-            return shown
+    def missing(self, value: Any) -> str:
+        """What the monitor says when there is no such row."""
         if self.by_key:
-            raise Invalid(f'Invalid pk "{value}" - object does not exist.')
-        raise Invalid(f"Object with {self.by}={value} does not exist.")
+            return f'Invalid pk "{value}" - object does not exist.'
+        return f"Object with {self.by}={value} does not exist."
 
-    def _comparable(self, value: Any) -> Any:
+    def read(self, value: Any) -> Any:
+        """See `Field.read`; whether the row exists is for the store to say."""
         if not self.by_key:
             return str(value)
-        if self.table == "runs":
-            try:
-                return int(value)
-            except ValueError:
-                raise Invalid("Incorrect type. Expected pk value, received str.") from None
         try:
-            return str(UUID(hex=value))
-        except (AttributeError, ValueError):
-            raise Invalid(f"“{value}” is not a valid UUID.") from None  # noqa: RUF001 (Django's own quotes)
+            if isinstance(value, (bool, dict, list)):
+                raise TypeError
+            return int(value) if self.table == "runs" else str(UUID(hex=value))
+        except (AttributeError, TypeError, ValueError):
+            raise Invalid(self._misspelt(value)) from None
+
+    def _misspelt(self, value: Any) -> str:
+        if isinstance(value, str) and self.table != "runs":
+            return f"“{value}” is not a valid UUID."
+        return f"Incorrect type. Expected pk value, received {type(value).__name__}."

@@ -13,7 +13,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from fastmon_daemon.testbed.monitor.fields import REQUIRED, Field, Invalid, Parent, local_text
-from fastmon_daemon.testbed.monitor.tables import INTEGER_KEYS, RESOURCES, Resource
+from fastmon_daemon.testbed.monitor.resource import Resource
+from fastmon_daemon.testbed.monitor.tables import INTEGER_KEYS, RESOURCES
 
 Row = dict[str, Any]
 
@@ -191,7 +192,10 @@ class Store:
         if each.read_only:
             return {}
         if each.name in data:
-            return {each.name: each.clean(data[each.name], self._lookup)}
+            value = each.clean(data[each.name])
+            if isinstance(each, Parent) and value is not None and self._lookup(each.table, each.by, value) is None:
+                raise Invalid(each.missing(data[each.name]))
+            return {each.name: value}
         if not partial and (each.required or each.name in resource.together):
             raise Invalid(REQUIRED)
         return {}

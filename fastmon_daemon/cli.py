@@ -1,0 +1,50 @@
+"""The command line: names of commands, and the way from an error to one line and an exit code."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+from fastmon_daemon import __version__
+from fastmon_daemon.errors import ConfigError, DatabaseInUse, FastmonError, StorageError
+
+COMMANDS = ("run", "inspect", "diagram", "testbed", "daq", "demo")
+_EXIT_CODES = ((ConfigError, 78), (DatabaseInUse, 75), (StorageError, 3), (FastmonError, 1))
+_EXTRAS = {"starlette": "testbed", "uvicorn": "testbed", "mermaidx": "svg"}
+
+
+class _Commands(click.Group):
+    """Imports a command only when it is called: `inspect` must not wait for the web server of the testbed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(import_module(f"fastmon_daemon.commands.{cmd_name}"), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, message="%(prog)s %(version)s")
+def cli() -> None:
+    """Samples super time frames (STF), registers and announces their TF files, and accounts for every one."""
+
+
+def main() -> None:
+    """Run the command line; errors of ours become one line on stderr and an exit code."""
+    try:
+        cli.main(prog_name="fastmon-daemon")
+    except FastmonError as exc:
+        click.echo(f"fastmon-daemon: {exc}", err=True)
+        sys.exit(next(code for kind, code in _EXIT_CODES if isinstance(exc, kind)))
+    except ModuleNotFoundError as exc:
+        extra = _EXTRAS.get(exc.name or "")
+        if extra is None:
+            raise
+        click.echo(f"fastmon-daemon: {exc.name} is missing: pip install 'swf-fastmon[{extra}]'", err=True)
+        sys.exit(1)

@@ -1,0 +1,44 @@
+"""`fastmon-daemon run`: the daemon itself."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+from loguru import logger
+
+from fastmon_daemon import logs
+from fastmon_daemon.service import NOT_CLEAN, World
+from fastmon_daemon.service import run as serve
+from fastmon_daemon.settings import Settings, database_to_write, read_environment
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="Do what is due without subscribing, then exit: 0 done, 1 something waits.")
+@click.option("--db", type=click.Path(path_type=Path, dir_okay=False), help="Database file, instead of FASTMON_DB.")
+def run(once: bool, db: Path | None) -> None:
+    """Take STFs from the broker, register and announce their TF files.
+
+    Settings come from the environment, `.env` and `~/.env`. SIGTERM, SIGINT and SIGQUIT drain; a second one means now.
+    Exit codes: 0 done, 1 something waits (--once), 3 no database, 75 in use or not drained, 78 configuration.
+    """
+    folders = {"working_folder": Path.cwd(), "home": Path.home()}
+    settings = Settings.load(os.environ, **folders)
+    values = read_environment(os.environ, **folders)
+    secrets = (settings.monitor_token, settings.broker_password)
+    logs.configure(settings.log_level, secrets, journal="JOURNAL_STREAM" in values)
+    for name in settings.unknown:
+        logger.warning("{}: no such setting, ignored", name)
+    database, rule = database_to_write(db or settings.db, values, Path.home())
+    logger.info("database by {}", rule)
+    try:
+        code = serve(World(settings=settings, values=values, database=database), once=once)
+    except KeyboardInterrupt:
+        logger.warning("stopped at once; what was in flight is done again at the next start")
+        code = NOT_CLEAN
+    if code == NOT_CLEAN:
+        sys.stderr.flush()
+        os._exit(code)  # a thread may still wait for the network, and nothing of it is needed
+    sys.exit(code)

@@ -1,0 +1,30 @@
+"""Errands: calls that somebody else than an STF owes (a look at a run, a probe), run in the engine's pool.
+
+This module must not know what is asked, or of whom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from fastmon_daemon.outbox import Outbox
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """One call over one link."""
+
+    link: str
+    call: Callable[[], Any]
+    done: Callable[[Outbox, Any, datetime], None]
+    """Takes the answer, or the exception, in the engine's thread, inside its transaction."""
+
+
+class Chore(Protocol):
+    """Somebody with errands of its own."""
+
+    def errands(self, outbox: Outbox, now: datetime) -> Iterable[Errand]:
+        """The errands that are due now."""

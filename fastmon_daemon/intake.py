@@ -1,0 +1,97 @@
+"""What happens with each message: parsed, stored in one transaction, and only then acknowledged by whoever brought it.
+
+It must not know STOMP, or how an STF is processed. It runs on the broker's thread, and opens a connection of its own.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from loguru import logger
+
+from fastmon_daemon.clock import Clock
+from fastmon_daemon.errors import BadMessage
+from fastmon_daemon.ledger import hear_run, look_soon
+from fastmon_daemon.lifecycle import Chart
+from fastmon_daemon.messages import Foreign, RunNews, StfReady, parse
+from fastmon_daemon.outbox import Arrival, NewStf, Outbox, attach
+
+
+class Intake:
+    """The door: takes message bodies, keeps what is ours."""
+
+    def __init__(self, database: Path, namespace: str, agent_name: str, charts: tuple[Chart, Chart]) -> None:
+        """*charts* are those of the STF and of the run."""
+        self._database = database
+        self._namespace = namespace
+        self._agent_name = agent_name
+        self._stf_chart, self._run_chart = charts
+        self.refused_max = 1000
+        self.clock = Clock()
+        self.wake: Callable[[], None] = lambda: None
+        self._forgotten: Counter[str] = Counter()
+
+    def accept(self, body: str | bytes) -> None:
+        """Store what the message says. Returns only when it is on disk, or is not for us: then acknowledge it.
+
+        Raises `sqlite3.Error` where it could not be stored: then do not acknowledge it.
+        """
+        try:
+            message = parse(body, namespace=self._namespace, agent_name=self._agent_name)
+        except BadMessage as exc:
+            logger.error("refused a message: {}", exc)
+            with self._writing() as outbox:
+                outbox.refuse(body, str(exc), self.clock.now(), self.refused_max)
+            return
+        if isinstance(message, Foreign):
+            self._forgotten[f"foreign_{message.why}"] += 1
+            return
+        with self._writing() as outbox:
+            self._store(outbox, message, body)
+        self.wake()
+
+    @contextmanager
+    def _writing(self) -> Iterator[Outbox]:
+        """One transaction on a connection of its own; what was forgotten meanwhile is counted with it."""
+        outbox = attach(self._database)
+        try:
+            with outbox.transaction():
+                for what, count in self._forgotten.items():
+                    outbox.count(what, count)
+                yield outbox
+            self._forgotten.clear()
+        finally:
+            outbox.close()
+
+    def _store(self, outbox: Outbox, message: StfReady | RunNews, body: str | bytes) -> None:
+        now = self.clock.now()
+        if isinstance(message, RunNews):
+            hear_run(outbox, self._run_chart, message, self._namespace, now)
+            return
+        run = RunNews(kind="hear_stf", run_id=message.run_id, execution_id=message.execution_id)
+        row = hear_run(outbox, self._run_chart, run, self._namespace, now)
+        if message.filename is None:
+            look_soon(outbox, row, now)
+            return
+        new = NewStf(
+            namespace=self._namespace,
+            run_id=message.run_id,
+            filename=message.filename,
+            sequence=message.sequence,
+            size_bytes=message.size_bytes,
+            checksum=message.checksum,
+            tf_count=message.tf_count,
+            execution_id=message.execution_id,
+            body=message.body,
+        )
+        arrival = outbox.receive(new, self._stf_chart.initial, now)
+        outbox.count(f"stf_ready_{arrival}")
+        if arrival is Arrival.FRESH:
+            logger.info("{}: received, run {}", message.filename, message.run)
+        elif arrival is Arrival.CONFLICT:
+            logger.error("{}: came again with other content: kept aside", message.filename)
+            outbox.refuse(body, "conflict: this STF was received with another size, checksum or tf_count", now,
+                          self.refused_max)  # fmt: skip

@@ -1,0 +1,141 @@
+"""The reading half of the outbox: what people ask of it. Every read is short, no transaction is held open.
+
+It writes nothing, and must not know the names of states.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlite_utils import Database
+
+from fastmon_daemon.clock import stamp
+from fastmon_daemon.outbox.rows import HistoryRow, Outage, RunRow, Stf
+from fastmon_daemon.outbox.selecting import STF_COLUMNS, read_stf, read_tf
+
+_COUNTER = "count:"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedRow:
+    """One message that could not be taken."""
+
+    id: int
+    at: str
+    reason: str
+    bytes: int
+    """Size of the message as it came; *body* may be cut."""
+    body: str
+
+
+class Reports:
+    """One connection to the database, for reading. It belongs to one thread."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._db.close()
+
+    def counts_by_state(self, run: str | None = None) -> dict[str, int]:
+        """State -> how many STFs are in it, of *run* or of all; states without any are absent."""
+        where, values = ("where run = ?", [run]) if run is not None else ("", [])
+        query = f"select state, count(*) from stf {where} group by state"  # noqa: S608 (only a fixed text is put in)
+        return {state: int(count) for state, count in self._db.execute(query, values)}
+
+    def run_counts(self) -> dict[str, int]:
+        """State of a run -> how many runs are in it."""
+        return {
+            state: int(count) for state, count in self._db.execute("select state, count(*) from run group by state")
+        }
+
+    def in_state_since(self, states: Sequence[str], before: datetime, limit: int) -> list[Stf]:
+        """STFs in one of *states* since *before* or longer, the longest first."""
+        where = f"where stf.state in ({_marks(states)}) and since <= ? order by since, stf.id limit ?"
+        return self._stfs(where, [*states, stamp(before), limit])
+
+    def count_in_state_since(self, states: Sequence[str], before: datetime) -> int:
+        """How many `in_state_since` would find without a limit."""
+        query = f"select count(*) from stf where state in ({_marks(states)}) and since <= ?"  # noqa: S608
+        return int(self._db.execute(query, [*states, stamp(before)]).fetchone()[0])
+
+    def oldest_unfinished(self) -> Stf | None:
+        """The STF that was born first of those not resting, or None."""
+        oldest = "select id from stf where due_at is not null order by born_at, id limit 1"
+        return next(iter(self._stfs(f"where stf.id = ({oldest})", [])), None)
+
+    def stf(self, name: str, run: str | None = None) -> list[Stf]:
+        """The STFs called *name*, one for each run (and namespace) that has it."""
+        return self._matching({"filename": name, "stf.run": run}, limit=-1)
+
+    def list_stfs(self, state: str | None = None, run: str | None = None, *, limit: int) -> list[Stf]:
+        """STFs in *state* and of *run*, the latest received first; None means any, a negative limit means all."""
+        return self._matching({"stf.state": state, "stf.run": run}, limit)
+
+    def count_stfs(self, state: str | None = None, run: str | None = None) -> int:
+        """How many `list_stfs` would find without a limit."""
+        counts = self.counts_by_state(run)
+        return sum(counts.values()) if state is None else counts.get(state, 0)
+
+    def history(self, stf_id: int) -> list[HistoryRow]:
+        """The transitions of an STF in the order in which they happened."""
+        query = "select life, trigger, source, dest, at, note from history where stf = ? order by id"
+        return [HistoryRow(**row) for row in self._rows(query, [stf_id])]
+
+    def outages(self, *, open_only: bool, limit: int) -> list[Outage]:
+        """Windows in which a link was down, the latest first."""
+        where = "where ended_at is null" if open_only else ""
+        query = f"select link, began_at, ended_at, reason, held, next_probe_at from outage {where}"  # noqa: S608
+        rows = self._rows(f"{query} order by id desc limit ?", [limit])
+        return [Outage(**{**row, "held": bool(row["held"])}) for row in rows]
+
+    def refused(self, limit: int) -> list[RefusedRow]:
+        """Refused messages, the latest first."""
+        query = "select id, at, reason, bytes, body from refused order by id desc limit ?"
+        return [RefusedRow(**row) for row in self._rows(query, [limit])]
+
+    def refused_count(self) -> int:
+        """How many refused messages are kept."""
+        return int(self._db.execute("select count(*) from refused").fetchone()[0])
+
+    def counters(self) -> dict[str, int]:
+        """What `Outbox.count` counted, by name."""
+        rows = self._db.execute("select key, value from meta where key like ? order by key", [f"{_COUNTER}%"])
+        return {key.removeprefix(_COUNTER): int(value) for key, value in rows}
+
+    def runs(self) -> list[RunRow]:
+        """All runs, the latest heard of first."""
+        query = (
+            "select namespace, run, run_id, state, execution_id, expected, heard_at, ended_at, look_at, looks,"
+            " look_error from run order by heard_at desc, namespace, run"
+        )
+        return [RunRow(**{**row, "run_id": json.loads(row["run_id"])}) for row in self._rows(query, [])]
+
+    def recall(self, key: str) -> str | None:
+        """What `Outbox.remember` kept under *key*."""
+        row = self._db.execute("select value from meta where key = ?", [key]).fetchone()
+        return row[0] if row else None
+
+    def _matching(self, wanted: dict[str, str | None], limit: int) -> list[Stf]:
+        given = {column: value for column, value in wanted.items() if value is not None}
+        where = f"where {' and '.join(f'{column} = ?' for column in given)}" if given else ""
+        return self._stfs(f"{where} order by stf.id desc limit ?", [*given.values(), limit])
+
+    def _stfs(self, tail: str, values: Sequence[Any]) -> list[Stf]:
+        rows = self._db.execute(f"select {STF_COLUMNS} {tail}", values).fetchall()
+        query = "select * from tf where stf = ? order by sequence"
+        return [read_stf(row, tuple(read_tf(tf) for tf in self._db.execute(query, [row[0]]))) for row in rows]
+
+    def _rows(self, query: str, values: Sequence[Any]) -> list[dict[str, Any]]:
+        found = self._db.execute(query, values)
+        names = [column[0] for column in found.description]
+        return [dict(zip(names, row, strict=True)) for row in found]
+
+
+def _marks(values: Sequence[str]) -> str:
+    return ", ".join("?" * len(values))

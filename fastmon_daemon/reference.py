@@ -1,0 +1,59 @@
+"""The reference of the settings as text, made from their declarations: `.env.example` and the table of the docs.
+
+This module reads declarations only; it must not know any value that somebody has set.
+"""
+
+from collections.abc import Iterator
+from itertools import chain
+
+from fastmon_daemon.settings import Setting, declared_settings
+
+_HEADINGS = {
+    "monitor_url": "The monitor",
+    "broker_host": "The broker",
+    "subscribe": "Messages",
+    "namespace": "What is sampled",
+    "db": "The daemon itself",
+}
+"""First field of a group -> the group's heading."""
+
+_INTRODUCTION = """\
+# Settings of fastmon-daemon. Copy to .env in the working folder, or to ~/.env, and uncomment what you change.
+# The environment wins over .env, and .env over ~/.env. Set to nothing, a setting counts as not set.
+"""
+
+
+def env_example() -> str:
+    """Return the text of `.env.example`: every setting commented out with its default, secrets without a value."""
+    return _INTRODUCTION + "".join(
+        _heading(field_name) + _example(declared) for field_name, declared in declared_settings()
+    )
+
+
+def settings_table() -> str:
+    """Return a Markdown table of every setting: name, default, meaning; it ends with a line break."""
+    rows = (_row(declared) for _, declared in declared_settings())
+    return "\n".join(chain(("| Name | Default | Meaning |", "|---|---|---|"), rows)) + "\n"
+
+
+def _heading(field_name: str) -> str:
+    return f"\n# ---- {_HEADINGS[field_name]} ----\n" if field_name in _HEADINGS else ""
+
+
+def _example(declared: Setting) -> str:
+    notes = "".join(f"# {note}\n" for note in _notes(declared))
+    return f"\n{notes}#{declared.names[0]}={declared.default}\n"
+
+
+def _row(declared: Setting) -> str:
+    default = f"`{declared.default}`" if declared.default else "-"
+    return f"| `{declared.names[0]}` | {default} | {' '.join(_notes(declared))} |"
+
+
+def _notes(declared: Setting) -> Iterator[str]:
+    yield declared.meaning
+    if declared.names[1:]:
+        yield f"Also read as {', '.join(declared.names[1:])}."
+    if declared.secret:
+        files = " or ".join(f"{name}_FILE" for name in declared.names)
+        yield f"Secret: {files} may name a file that holds it."

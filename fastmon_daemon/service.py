@@ -1,0 +1,231 @@
+"""The composition root: builds everything from the settings, runs it, and stops it in reverse order.
+
+It owns signals, the drain and the watchdog. It must not know argv.
+"""
+
+from __future__ import annotations
+
+import getpass
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from uuid import uuid4
+
+from loguru import logger
+
+from fastmon_daemon import systemd
+from fastmon_daemon.broker import Broker, BrokerLogin, LinkChange
+from fastmon_daemon.clock import Clock
+from fastmon_daemon.engine import Engine, LinkNews, Plant
+from fastmon_daemon.intake import Intake
+from fastmon_daemon.ledger import Ledger
+from fastmon_daemon.lifecycle import load_chart
+from fastmon_daemon.monitor import Monitor
+from fastmon_daemon.outbox import Lock, Outbox, open_outbox
+from fastmon_daemon.retrying import quick
+from fastmon_daemon.settings import Settings
+from fastmon_daemon.steps import links_for, make_steps
+
+DONE, WAITING, NOT_CLEAN = 0, 1, 75
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """What the process was started with."""
+
+    settings: Settings
+    values: Mapping[str, str]
+    """The environment with what the `.env` files add to it."""
+    database: Path
+
+
+class _Asked:
+    """Whether a signal asked us to stop. Handlers set flags only, and the second signal means now."""
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self.to_stop = False
+        self._wake = wake
+
+    def handle(self, signum: int, _frame: FrameType | None) -> None:
+        if self.to_stop:
+            raise KeyboardInterrupt  # the outbox is safe at every instant
+        self.to_stop = True
+        logger.info("{}: stopping; a second one means now", signal.Signals(signum).name)
+        self._wake()
+
+
+@contextmanager
+def _signals(asked: _Asked) -> Iterator[None]:
+    before = {number: signal.signal(number, asked.handle) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def run(world: World, *, once: bool) -> int:
+    """Run the daemon until a signal ends it, or, with *once*, until nothing more can be done now.
+
+    Returns the exit code: 0; with *once* 1 if something waits; 75 if the drain was not clean. Raises `StorageError`.
+    """
+    with Lock(world.database):
+        outbox = open_outbox(world.database)
+        try:
+            with outbox.transaction():
+                instance = _instance(outbox)
+            service = _Service(world, outbox, instance, subscribe=not once)
+            asked = _Asked(service.engine.wake)
+            with _signals(asked):
+                return service.work_once(asked) if once else service.work(asked)
+        finally:
+            outbox.close()
+
+
+def _instance(outbox: Outbox) -> str:
+    """A name that is made once and kept in the database, so that a restart is the same agent."""
+    instance = outbox.recall("instance")
+    if instance is None:
+        instance = uuid4().hex[:8]
+        outbox.remember("instance", instance)
+    return instance
+
+
+class _Service:
+    """All the parts, built and connected."""
+
+    def __init__(self, world: World, outbox: Outbox, instance: str, *, subscribe: bool) -> None:
+        settings, self._values = world.settings, world.values
+        self._settings = settings
+        self._outbox = outbox
+        clock = Clock()
+        self._clock = clock
+        agent_name = settings.agent_name or f"fastmon-agent-{_user(world.values)}-{instance}"
+        stf_chart, run_chart = load_chart("stf"), load_chart("run")
+        self._stopping = threading.Event()
+        self.monitor = Monitor(
+            settings.monitor_url,
+            secret_reader(world.values, "SWF_API_TOKEN", settings.monitor_token),
+            connections=settings.workers + 1,
+            ca=settings.monitor_ca,
+            environ=world.values,
+        )
+        intake = Intake(world.database, settings.namespace, agent_name, (stf_chart, run_chart))
+        intake.refused_max = settings.refused_max
+        self.broker = Broker(
+            _login(settings, world.values, instance, subscribe=subscribe),
+            accept=intake.accept,
+            changed=self._broker_changed,
+            stopping=self._stopping,
+        )
+        announce = (
+            self.broker.announce if settings.notify == "stomp" else lambda body, _: self.monitor.post_message(body)
+        )
+        self._pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="effect")
+        self.engine = Engine(
+            outbox,
+            Plant(
+                chart=stf_chart,
+                steps=make_steps(settings, agent_name, self.monitor, announce, clock),
+                links=links_for(settings.notify),
+                probes={"monitor": self.monitor.probe},
+                pool=self._pool,
+                workers=settings.workers,
+                quick=lambda: quick(self._stopping),
+                late_rate=settings.late_announce_rate,
+                clock=clock,
+                chores=[Ledger(self.monitor, stf_chart, run_chart)],
+            ),
+        )
+        intake.wake = self.engine.wake
+        logger.info("agent {} for namespace {}: database {}", agent_name, settings.namespace, world.database)
+        logger.info("monitor {}, broker {}:{}", settings.monitor_url, settings.broker_host, settings.broker_port)
+
+    def _broker_changed(self, change: LinkChange) -> None:
+        self.engine.tell(LinkNews("broker", change.up, change.reason, change.held))
+
+    def work(self, asked: _Asked) -> int:
+        """Until a signal."""
+        self.broker.start()
+        systemd.tell(self._values, "READY=1")
+        while not asked.to_stop:
+            self.engine.turn()
+            systemd.tell(self._values, "WATCHDOG=1")  # only a completed turn says that we are alive
+        return self._drain(DONE)
+
+    def work_once(self, asked: _Asked) -> int:
+        """Until nothing is due that could be done now."""
+        self.broker.start()
+        patience = self._clock.monotonic() + 10.0
+        while not asked.to_stop:
+            self.engine.turn(0.1)
+            broker_known = self.broker.up or self._clock.monotonic() > patience
+            if broker_known and self.engine.idle:
+                break
+        waiting = self._outbox.unfinished()
+        if waiting:
+            logger.warning("{} STFs wait: see fastmon-daemon inspect", waiting)
+        return self._drain(WAITING if waiting else DONE)
+
+    def _drain(self, code: int) -> int:
+        """Finish what is in flight, say goodbye to the broker, within FASTMON_DRAIN_S."""
+        systemd.tell(self._values, "STOPPING=1")
+        deadline = self._clock.monotonic() + self._settings.drain_s
+        self.engine.stopping.set()
+        self._stopping.set()
+        while self.engine.turn(0.1) and self._clock.monotonic() < deadline:
+            pass
+        clean = not self.engine.busy
+        clean &= self.broker.stop(max(0.5, deadline - self._clock.monotonic()))
+        self._pool.shutdown(wait=clean, cancel_futures=True)
+        self.monitor.close()
+        logger.info(
+            "stopped{}", "" if clean else " at the deadline; what was in flight is done again at the next start"
+        )
+        return code if clean else NOT_CLEAN
+
+
+def _user(values: Mapping[str, str]) -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a service user without a name
+        return values.get("USER", "daemon")
+
+
+def secret_reader(values: Mapping[str, str], name: str, known: str) -> Callable[[], str]:
+    """A function that gives the secret *name*, read anew from its file where `NAME_FILE` names one."""
+    path = values.get(f"{name}_FILE")
+    if not path:
+        return lambda: known
+
+    def read() -> str:
+        try:
+            return Path(path).read_text(encoding="utf-8").strip()
+        except OSError as exc:
+            logger.error("{}_FILE={}: {}: the secret read at the start is used", name, path, exc.strerror)
+            return known
+
+    return read
+
+
+def _login(settings: Settings, values: Mapping[str, str], instance: str, *, subscribe: bool) -> BrokerLogin:
+    password = "MQ_PASSWD" if "MQ_PASSWD_FILE" in values else "ACTIVEMQ_PASSWORD"
+    return BrokerLogin(
+        host=settings.broker_host,
+        port=settings.broker_port,
+        user=settings.broker_user,
+        password=secret_reader(values, password, settings.broker_password),
+        subscribe=settings.subscribe if subscribe else "",
+        announce=settings.announce,
+        durable=settings.durable and subscribe,
+        client_id=settings.client_id or f"fastmon-{settings.namespace}-{instance}",
+        use_ssl=settings.broker_use_ssl,
+        ca_file=settings.broker_ca_file,
+        cert_file=settings.broker_cert_file,
+        key_file=settings.broker_key_file,
+    )

@@ -1,0 +1,102 @@
+"""How a request is read before any view sees it: the accepted media type, who is asking, and the body.
+
+Owns the order and the wording of these refusals. It must not know resources or rows.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import parse_qsl
+
+from starlette.requests import Request
+
+from fastmon_daemon.testbed.monitor.answers import JSON_TYPE, Refusal, detail, page
+
+LARGEST_BODY = 2_621_440
+"""Bytes: Django's DATA_UPLOAD_MAX_MEMORY_SIZE."""
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+ACCEPTED = (JSON_TYPE, "application/*", "*/*")
+FORM_TYPE = "application/x-www-form-urlencoded"
+
+
+def negotiate(request: Request) -> None:
+    """Refuse with 406 who does not take JSON."""
+    accept = request.headers.get("accept", "*/*") or "*/*"
+    if not any(part.split(";")[0].strip() in ACCEPTED for part in accept.split(",")):
+        raise Refusal(detail(406, "Could not satisfy the request Accept header."))
+
+
+def authenticated(request: Request, token: str, *, token_only: bool) -> bool:
+    """Whether the asker is known; False is an anonymous one.
+
+    With *token_only* (the ``state/next-...`` calls) the header of the tunnel does not count, and a wrong token is
+    answered 401 instead of 403.
+
+    Raises:
+        Refusal: the token is wrong.
+    """
+    if not token_only and request.headers.get("x-remote-user"):
+        return True
+    words = request.headers.get("authorization", "").split()
+    if not words or words[0].lower() != "token":
+        return False
+    if words[1:] != [token]:
+        raise Refusal(unauthenticated(_complaint(words), token_only=token_only))
+    return True
+
+
+def _complaint(words: list[str]) -> str:
+    if len(words) == 1:
+        return "Invalid token header. No credentials provided."
+    if len(words) > 2:
+        return "Invalid token header. Token string should not contain spaces."
+    return "Invalid token."
+
+
+def unauthenticated(text: str, *, token_only: bool) -> Any:
+    """The 403, or for *token_only* calls the 401, that says *text*."""
+    if token_only:
+        return detail(401, text, {"WWW-Authenticate": "Token"})
+    return detail(403, text)
+
+
+async def payload(request: Request) -> Any:
+    """The body as data: JSON, or a form as a dictionary of texts.
+
+    Raises:
+        Refusal: too large, of another type, or malformed.
+    """
+    body = await _whole_body(request)
+    media_type = request.headers.get("content-type", "")
+    if not body:
+        return {}
+    kind = media_type.split(";")[0].strip().lower()
+    if kind == JSON_TYPE:
+        return _parsed(body)
+    if kind == FORM_TYPE:
+        return {name: value or None for name, value in parse_qsl(body.decode("latin-1"), keep_blank_values=True)}
+    raise Refusal(detail(415, f'Unsupported media type "{media_type}" in request.'))
+
+
+async def _whole_body(request: Request) -> bytes:
+    body = bytearray()
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size <= LARGEST_BODY:
+            body += chunk
+    if size > LARGEST_BODY:
+        raise Refusal(page(400))
+    return bytes(body)
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
+    except ValueError as error:
+        raise Refusal(detail(400, f"JSON parse error - {error}")) from error
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"Out of range float values are not JSON compliant: {name!r}")

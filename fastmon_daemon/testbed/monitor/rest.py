@@ -1,0 +1,231 @@
+"""The REST side of the embedded monitor: one generic view over the resources, and the few calls that are none.
+
+Owns routes, methods, status codes and pagination. It must not know faults or the stream.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Receive, Scope, Send
+
+from fastmon_daemon.testbed.monitor.agents import heartbeat
+from fastmon_daemon.testbed.monitor.answers import Answer, Refusal, as_json, detail, page
+from fastmon_daemon.testbed.monitor.counts import Counts
+from fastmon_daemon.testbed.monitor.fields import DatabaseRefusal
+from fastmon_daemon.testbed.monitor.paging import paged
+from fastmon_daemon.testbed.monitor.requests import (
+    SAFE_METHODS,
+    authenticated,
+    negotiate,
+    payload,
+    unauthenticated,
+)
+from fastmon_daemon.testbed.monitor.resource import Resource
+from fastmon_daemon.testbed.monitor.store import Rejected, Store, is_uuid
+from fastmon_daemon.testbed.monitor.tables import INTEGER_KEYS, RESOURCES
+
+View = Callable[[Request], Awaitable[Answer]]
+PREFIX = "/api/"
+NUMBERS = {
+    "state/next-agent-id/": ("agent_id", 1),
+    "state/next-run-number/": ("run_number", 100001),
+    "state/next-workflow-execution-id/": ("sequence", 1),
+}
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """What stands under one path: a view for each method, and who may call it."""
+
+    views: Mapping[str, View] = field(default_factory=dict)
+    anonymous: bool = False
+    """Tokens are not even looked at."""
+    token_only: bool = False
+
+    @property
+    def allow(self) -> str:
+        """The ``Allow`` header."""
+        return ", ".join([*self.views, *(["HEAD"] if "GET" in self.views else []), "OPTIONS"])
+
+
+class Rest:
+    """ASGI application for all of ``/api/`` but the stream.
+
+    *token_for* gives the token that is right for a path; *publish* makes ``messages/`` exist.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        counts: Counts,
+        token_for: Callable[[str], str],
+        publish: Callable[[dict[str, Any]], None] | None = None,
+    ) -> None:
+        self._token_for = token_for
+        self._store = store
+        self._counts = counts
+        self._publish = publish
+        self._fixed: dict[str, Endpoint] = {
+            "namespaces/ensure/": Endpoint({"POST": self._ensure_namespace}),
+            "systemagents/heartbeat/": Endpoint({"POST": self._heartbeat}),
+            **{
+                path: Endpoint({"POST": self._number_view(name, first)}, token_only=True)
+                for path, (name, first) in NUMBERS.items()
+            },
+            **{f"{path}/": self._collection(resource) for path, resource in RESOURCES.items()},
+        }
+        if publish:
+            self._fixed["messages/"] = Endpoint({"POST": self._post_message})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        request = Request(scope, receive)
+        try:
+            answer = await self._answer(request)
+        except ClientDisconnect:
+            return
+        await answer.send(send, head=request.method == "HEAD")
+
+    async def _answer(self, request: Request) -> Answer:
+        path = request.scope["path"]
+        endpoint = self._endpoint(path)
+        if endpoint:
+            return await self._call(endpoint, request)
+        if not path.endswith("/") and self._endpoint(path + "/"):
+            query = f"?{request.url.query}" if request.url.query else ""
+            return Answer(301, headers={"Location": f"{path}/{query}"})
+        return page(404)
+
+    def _endpoint(self, path: str) -> Endpoint | None:
+        if not path.startswith(PREFIX):
+            return None
+        rest = path.removeprefix(PREFIX)
+        if rest in self._fixed:
+            return self._fixed[rest]
+        match = re.fullmatch(r"([^/]+)/([^/.]+)/", rest)
+        resource = RESOURCES.get(match[1]) if match else None
+        return self._member(resource, match[2]) if match and resource else None
+
+    async def _call(self, endpoint: Endpoint, request: Request) -> Answer:
+        try:
+            answer = await self._checked(endpoint, request)
+        except Refusal as refusal:
+            answer = refusal.answer
+        except Rejected as rejected:
+            answer = as_json(400, rejected.errors)
+        except (DatabaseRefusal, RecursionError):
+            return page(500)
+        except ClientDisconnect:
+            raise
+        except Exception:
+            logger.exception("%s %s", request.method, request.scope["path"])
+            return page(500)
+        if answer.content_type.startswith("text/html"):
+            return answer
+        headers = {"Vary": "Accept, Cookie", "Allow": endpoint.allow, **answer.headers}
+        return Answer(answer.status, answer.body, answer.content_type, headers)
+
+    async def _checked(self, endpoint: Endpoint, request: Request) -> Answer:
+        negotiate(request)
+        if not endpoint.anonymous:
+            token = self._token_for(request.scope["path"])
+            known = authenticated(request, token, token_only=endpoint.token_only)
+            if not known and (endpoint.token_only or request.method not in SAFE_METHODS):
+                text = "Authentication credentials were not provided."
+                raise Refusal(unauthenticated(text, token_only=endpoint.token_only))
+        if request.method == "OPTIONS":
+            return as_json(200, {"renders": ["application/json"], "parses": ["application/json"]})
+        view = endpoint.views.get("GET" if request.method == "HEAD" else request.method)
+        if view is None:
+            return detail(405, f'Method "{request.method}" not allowed.')
+        return await view(request)
+
+    def _collection(self, resource: Resource) -> Endpoint:
+        async def read(request: Request) -> Answer:
+            rows = self._store.select(resource, dict(request.query_params))
+            return as_json(200, paged(request, rows) if resource.paginated else rows)
+
+        async def create(request: Request) -> Answer:
+            data = await payload(request)
+            try:
+                return as_json(201, self._store.create(resource, data))
+            except Rejected as rejected:
+                self._counts.rejected(resource, rejected.errors)
+                raise
+
+        return Endpoint({"GET": read, "POST": create}, anonymous=resource.anonymous_writes)
+
+    def _member(self, resource: Resource, text: str) -> Endpoint:
+        rows = self._store.tables[resource.path].rows
+
+        def found() -> Any:
+            key = _key(resource, text)
+            if key is None:
+                raise Refusal(detail(404, "Not found."))
+            if key not in rows:
+                raise Refusal(detail(404, f"No {resource.model} matches the given query."))
+            return key
+
+        async def read(_request: Request) -> Answer:
+            return as_json(200, rows[found()])
+
+        async def replace(request: Request) -> Answer:
+            return as_json(200, self._store.update(resource, found(), await payload(request), partial=False))
+
+        async def change(request: Request) -> Answer:
+            return as_json(200, self._store.update(resource, found(), await payload(request), partial=True))
+
+        async def delete(_request: Request) -> Answer:
+            self._store.delete(resource, found())
+            return Answer(204, content_type="application/json")
+
+        views: Mapping[str, View] = {"GET": read, "PUT": replace, "PATCH": change, "DELETE": delete}
+        return Endpoint(views, anonymous=resource.anonymous_writes)
+
+    def _number_view(self, name: str, first: int) -> View:
+        async def number(_request: Request) -> Answer:
+            return as_json(200, {name: self._store.next_number(name, first), "status": "success"})
+
+        return number
+
+    async def _ensure_namespace(self, request: Request) -> Answer:
+        data = await payload(request)
+        given = data if isinstance(data, dict) else {}
+        for name in ("name", "owner"):
+            if not given.get(name):
+                return as_json(400, {"error": f"{name} is required", "status": "error"})
+        if len(str(given["name"])) > 100:
+            error = "value too long for type character varying(100)\n"
+            return as_json(500, {"error": error, "status": "error"})
+        created = given["name"] not in self._store.namespaces
+        fresh = {"name": given["name"], "owner": given["owner"], "description": given.get("description", "")}
+        namespace = self._store.namespaces.setdefault(given["name"], fresh)
+        return as_json(200, {**namespace, "created": created, "status": "success"})
+
+    async def _heartbeat(self, request: Request) -> Answer:
+        row, new = heartbeat(self._store, await payload(request))
+        self._counts.heartbeats += 1
+        return as_json(201 if new else 200, row)
+
+    async def _post_message(self, request: Request) -> Answer:
+        data = await payload(request)
+        if not isinstance(data, dict):
+            raise Rejected({"non_field_errors": ["Invalid data. Expected a dictionary."]})
+        if self._publish:
+            self._publish(data)
+        return as_json(201, data)
+
+
+def _key(resource: Resource, text: str) -> Any:
+    """The primary key that *text* spells; None when it can be none."""
+    if resource.path in INTEGER_KEYS:
+        return int(text) if text.isdecimal() else None
+    return text.lower() if is_uuid(text) else None

@@ -1,0 +1,292 @@
+"""The engine, driven by hand against a small world: no threads, no sleeping."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from fastmon_daemon import seams
+from fastmon_daemon.errors import ParentMissing, PermanentError, TransientError
+from fastmon_daemon.outbox import Origin, Outbox, Reports
+from fastmon_daemon.outbox.selecting import Due
+from tests.worlds import START, World, named, settle
+
+WAY = ["received", "sampled", "tf_registered", "notified", "completed"]
+
+
+class PowerCut(BaseException):
+    """The process is gone, at this very instruction."""
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def history(outbox: Outbox, name: str) -> list[str]:
+    return [row.dest for row in Reports(outbox._db).history(named(outbox, name).id)]
+
+
+def test_an_stf_goes_its_whole_way_and_each_transition_is_in_its_history_once(world: World) -> None:
+    outbox = world.outbox()
+    name = world.receive(outbox, size_bytes=2_000_000_000)
+    engine = world.engine(outbox)
+    settle(engine)
+    stf = named(outbox, name)
+    assert stf.state == "completed"
+    assert history(outbox, name) == WAY
+    assert len(world.monitor.rows) == 7
+    assert len(set(world.announced)) == len(world.announced) == 7
+    for tf in stf.tfs:
+        row = world.monitor.rows[tf.filename]
+        assert (tf.first, tf.last, tf.size_bytes, tf.monitor_id) == (
+            row.tf_first, row.tf_last, row.file_size_bytes, row.tf_file_id,
+        )  # fmt: skip
+
+
+def test_a_cut_of_the_power_at_every_point_costs_nothing(tmp_path: Path) -> None:
+    cuts: list[str] = []
+    for nth in count(1):
+        folder = tmp_path / str(nth)
+        world = World(folder)
+        with world_open(world) as outbox:
+            name = world.receive(outbox)
+        cut = run_until_cut(world, nth)
+        with world_open(world) as outbox:
+            settle(world.engine(outbox))
+            assert named(outbox, name).state == "completed"
+            assert history(outbox, name) == WAY
+            assert len(world.monitor.rows) == 7
+            announced = Counter(world.announced)
+            assert len(announced) == 7
+            assert sum(announced.values()) - 7 <= 4  # at most what was in flight: one a worker
+        if cut is None:
+            break
+        cuts.append(cut)
+    assert {"before_commit", "after_commit", "before_effect", "after_effect"} == set(cuts)
+    assert len(cuts) >= 2 * 14  # 7 registrations and 7 announcements, before and after each
+
+
+def run_until_cut(world: World, nth: int) -> str | None:
+    met = count(1)
+
+    def fuse(name: str) -> None:
+        if next(met) == nth:
+            raise PowerCut(name)
+
+    with world_open(world) as outbox:
+        seams.set_hook(fuse)
+        try:
+            settle(world.engine(outbox))
+        except PowerCut as cut:
+            return str(cut)
+        finally:
+            seams.set_hook(None)
+    return None
+
+
+class world_open:  # noqa: N801 (used as a statement)
+    """The outbox of one process."""
+
+    def __init__(self, world: World) -> None:
+        self._outbox = world.outbox()
+
+    def __enter__(self) -> Outbox:
+        return self._outbox
+
+    def __exit__(self, *_: object) -> None:
+        self._outbox.close()
+
+
+def test_with_the_monitor_away_stfs_are_sampled_and_burn_no_attempt_however_long_it_lasts(world: World) -> None:
+    outbox = world.outbox()
+    engine = world.engine(outbox)
+    world.monitor.down = True
+    names = [world.receive(outbox, n) for n in range(1, 6)]
+    for _ in range(20):
+        engine.turn(0)
+        world.time.pass_(minutes=10)
+    assert {named(outbox, name).state for name in names} == {"sampled"}
+    assert {named(outbox, name).attempts for name in names} == {0}
+    assert [outage.link for outage in outbox.outages()] == ["monitor"]
+    world.monitor.down = False
+    world.time.pass_(seconds=5)
+    settle(engine)
+    assert {named(outbox, name).state for name in names} == {"completed"}
+    assert outbox.outages() == []
+
+
+def test_with_the_broker_away_stfs_are_registered_and_wait_for_it(world: World) -> None:
+    outbox = world.outbox()
+    engine = world.engine(outbox)
+    world.broker_is(engine, up=False)
+    name = world.receive(outbox)
+    settle(engine)
+    assert named(outbox, name).state == "tf_registered"
+    world.broker_is(engine, up=True)
+    settle(engine)
+    assert named(outbox, name).state == "completed"
+
+
+def test_an_outage_outlives_the_process_and_is_probed_at_the_next_start(world: World) -> None:
+    outbox = world.outbox()
+    world.monitor.down = True
+    name = world.receive(outbox)
+    settle(world.engine(outbox))
+    assert outbox.outages()
+    world.monitor.down = False
+    again = world.engine(outbox)
+    assert not again.is_open("monitor")
+    settle(again)
+    assert named(outbox, name).state == "completed"
+
+
+def test_a_missing_parent_costs_one_call_and_ends_in_failed_after_its_budget(world: World) -> None:
+    outbox = world.outbox()
+    engine = world.engine(outbox)
+    name = world.receive(outbox)
+    world.monitor.trouble[name] = ParentMissing("Object with stf_filename does not exist.")
+    engine.turn(0)
+    engine.turn(0)
+    assert sum(world.monitor.posts.values()) == 1
+    assert named(outbox, name).attempts == 1
+    other = world.receive(outbox, 2)
+    for _ in range(200):
+        settle(engine)
+        world.time.pass_(seconds=61)
+    stf = named(outbox, name)
+    assert stf.state == "failed"
+    assert stf.last_error is not None
+    assert stf.last_error.startswith("stf_not_registered: ")
+    assert named(outbox, other).state == "completed"
+
+
+def test_a_parent_that_comes_a_little_later_is_waited_for(world: World) -> None:
+    outbox = world.outbox()
+    engine = world.engine(outbox)
+    name = world.receive(outbox)
+    world.monitor.trouble[name] = ParentMissing("not yet")
+    settle(engine)
+    del world.monitor.trouble[name]
+    world.time.pass_(seconds=2)
+    settle(engine)
+    assert named(outbox, name).state == "completed"
+
+
+def test_wrong_data_fails_at_once_with_its_reason(world: World) -> None:
+    outbox = world.outbox()
+    name = world.receive(outbox)
+    world.monitor.trouble[name] = PermanentError("monitor said 400: too big")
+    settle(world.engine(outbox))
+    stf = named(outbox, name)
+    assert (stf.state, stf.last_error, stf.due_at) == ("failed", "monitor said 400: too big", None)
+
+
+def test_an_unexpected_error_fails_its_stf_and_stops_nobody_else(world: World) -> None:
+    outbox = world.outbox()
+    sick, well = world.receive(outbox, 1), world.receive(outbox, 2)
+    world.monitor.trouble[sick] = ZeroDivisionError("a bug")  # type: ignore[assignment]
+    settle(world.engine(outbox))
+    assert named(outbox, sick).last_error == "ZeroDivisionError: a bug"
+    assert named(outbox, well).state == "completed"
+
+
+def test_what_another_writer_registered_is_adopted_and_marked_in_the_history(world: World) -> None:
+    outbox = world.outbox()
+    name = world.receive(outbox)
+    settle(world.engine(outbox, links={"register_tfs": "monitor", "notify_clients": "broker"}))
+    twin = World(world.folder / "twin", monitor=world.monitor)
+    for tf, row in list(world.monitor.rows.items()):
+        world.monitor.rows[tf] = type(row)(
+            **{**{f: getattr(row, f) for f in row.__slots__}, "tf_first": 3, "tf_last": 9}
+        )
+    other = twin.outbox()
+    twin.receive(other)
+    settle(twin.engine(other))
+    stf = named(other, name)
+    assert {(tf.first, tf.last, tf.adopted) for tf in stf.tfs} == {(3, 9, "another range")}
+    notes = [row.note for row in Reports(other._db).history(stf.id) if row.dest == "tf_registered"]
+    assert notes[0] is not None
+    assert "another range" in notes[0]
+
+
+def test_an_stf_that_is_not_selected_rests_and_says_why(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.settings = type(world.settings)(namespace="ns", selection_fraction=0.1)
+    outbox = world.outbox()
+    names = [world.receive(outbox, n) for n in range(1, 21)]
+    settle(world.engine(outbox))
+    states = Counter(named(outbox, name).state for name in names)
+    assert states == {"completed": 2, "skipped": 18}
+    skipped = named(outbox, names[1])
+    assert skipped.due_at is None
+    assert skipped.last_error == "not selected: FASTMON_SELECTION_FRACTION is 0.1"
+
+
+def test_after_an_outage_fresh_stfs_are_not_queued_behind_the_backlog(world: World) -> None:
+    outbox = world.outbox()
+    engine = world.engine(outbox, workers=1)
+    world.monitor.down = True
+    backlog = [world.receive(outbox, n) for n in range(1, 41)]
+    settle(engine)
+    world.monitor.down = False
+    world.time.pass_(minutes=10)
+    fresh = world.receive(outbox, 100)
+    for turns in count(1):
+        engine.turn(0)
+        if named(outbox, fresh).state == "completed":
+            break
+        assert turns < 200
+    left = sum(named(outbox, name).state != "completed" for name in backlog)
+    assert left > len(backlog) / 2
+
+
+def test_late_announcements_are_paced_and_fresh_ones_are_not(world: World) -> None:
+    outbox = world.outbox()
+    engine = world.engine(outbox, late_rate=7.0)
+    for n in range(1, 11):
+        world.receive(outbox, n, origin=Origin.RECOVERED)
+    for _ in range(100):
+        engine.turn(0)
+    assert len(world.announced) == 7
+    world.receive(outbox, 50)
+    for _ in range(100):
+        engine.turn(0)
+    assert len(world.announced) == 14
+    for _ in range(30):
+        world.time.pass_(seconds=1)
+        for _ in range(20):
+            engine.turn(0)
+    assert len(world.announced) == 7 * 11
+
+
+def test_a_clock_that_jumped_back_strands_nothing(world: World) -> None:
+    outbox = world.outbox()
+    name = world.receive(outbox)
+    world.time.at = START.replace(year=2020)
+    settle(world.engine(outbox))
+    assert named(outbox, name).state == "completed"
+
+
+def test_the_query_for_due_stfs_walks_its_index(world: World) -> None:
+    outbox = world.outbox()
+    due = Due(now=START, far=START, newest=True, limit=1, busy=(1, 2), fresh_since=START)
+    plan = outbox._db.execute(f"explain query plan {due.sql}", due.arguments("received")).fetchall()
+    details = [row[3] for row in plan]
+    assert sum("USING INDEX stf_due (state=? AND due_at" in detail for detail in details) == 2
+    assert not any("TEMP B-TREE" in detail for detail in details)
+
+
+def test_a_transient_error_postpones_the_stf_and_counts_one_attempt(world: World) -> None:
+    outbox = world.outbox()
+    engine = world.engine(outbox)
+    name = world.receive(outbox)
+    world.monitor.trouble[name] = TransientError("monitor said 503, and has no such row")
+    settle(engine)
+    stf = named(outbox, name)
+    assert (stf.state, stf.attempts) == ("sampled", 1)
+    assert stf.last_error == "monitor said 503, and has no such row"
+    assert stf.due_at is not None

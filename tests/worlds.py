@@ -1,0 +1,134 @@
+"""A small world for the engine's tests: a monitor and a broker that remember, a clock that is moved by hand."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import NAMESPACE_URL, uuid5
+
+import tenacity
+
+from fastmon_daemon.clock import Clock
+from fastmon_daemon.engine import Engine, LinkNews, Plant
+from fastmon_daemon.errors import FastmonError, LinkDown
+from fastmon_daemon.lifecycle import load_chart
+from fastmon_daemon.monitor import TfFile
+from fastmon_daemon.outbox import NewStf, Outbox, Stf, open_outbox
+from fastmon_daemon.settings import Settings
+from fastmon_daemon.steps import LINKS, make_steps
+
+START = datetime(2026, 11, 21, 20, 0, tzinfo=UTC)
+
+
+class Inline(Executor):
+    """A pool that runs each call at once, in the caller's thread."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(fn(*args, **kwargs))
+        return future
+
+
+class FakeMonitor:
+    """Stands for the monitor's table of TF files: a name once registered stays as it is."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, TfFile] = {}
+        self.posts: Counter[str] = Counter()
+        self.down = False
+        self.trouble: dict[str, FastmonError] = {}
+
+    def register_tf(self, tf: TfFile) -> tuple[TfFile, str | None]:
+        self.posts[tf.tf_filename] += 1
+        self.probe()
+        if tf.stf_filename in self.trouble:
+            raise self.trouble[tf.stf_filename]
+        there = self.rows.setdefault(
+            tf.tf_filename, replace(tf, metadata=None, tf_file_id=str(uuid5(NAMESPACE_URL, tf.tf_filename)))
+        )
+        same = (there.tf_first, there.tf_last) == (tf.tf_first, tf.tf_last)
+        return there, None if same else "another range"
+
+    def probe(self) -> None:
+        if self.down:
+            raise LinkDown("monitor unreachable")
+
+
+@dataclass
+class HandClock:
+    """Wall clock and monotonic clock, moved by `pass_`."""
+
+    at: datetime = START
+    seconds: float = 1000.0
+
+    def pass_(self, **span: float) -> None:
+        delta = timedelta(**span)
+        self.at += delta
+        self.seconds += delta.total_seconds()
+
+    def clock(self) -> Clock:
+        return Clock(now=lambda: self.at, monotonic=lambda: self.seconds)
+
+
+@dataclass
+class World:
+    """Everything outside the process, surviving its deaths, and the database on disk."""
+
+    folder: Path
+    monitor: FakeMonitor = field(default_factory=FakeMonitor)
+    announced: list[str] = field(default_factory=list)
+    time: HandClock = field(default_factory=HandClock)
+    settings: Settings = field(default_factory=lambda: Settings(namespace="ns", selection_fraction=1.0))
+
+    def outbox(self) -> Outbox:
+        return open_outbox(self.folder / "outbox.db")
+
+    def announce(self, _body: str, event_id: str) -> None:
+        self.announced.append(event_id)
+
+    def engine(self, outbox: Outbox, **changes: Any) -> Engine:
+        clock = self.time.clock()
+        monitor: Any = self.monitor
+        plant: dict[str, Any] = {
+            "chart": load_chart("stf"),
+            "steps": make_steps(self.settings, "fastmon-agent-test-1", monitor, self.announce, clock),
+            "links": LINKS,
+            "probes": {"monitor": self.monitor.probe},
+            "pool": Inline(),
+            "workers": 4,
+            "quick": lambda: tenacity.Retrying(stop=tenacity.stop_after_attempt(1), reraise=True),
+            "clock": clock,
+            "jitter": lambda: 1.0,
+        }
+        return Engine(outbox, Plant(**{**plant, **changes}))
+
+    def receive(self, outbox: Outbox, sequence: int = 1, **fields: Any) -> str:
+        name = f"swf.100014.{sequence:06d}.stf"
+        stf = NewStf(namespace="ns", run_id="100014", filename=name, sequence=sequence, **fields)
+        with outbox.transaction():
+            outbox.receive(stf, load_chart("stf").initial, self.time.at)
+        return name
+
+    def broker_is(self, engine: Engine, *, up: bool) -> None:
+        engine.tell(LinkNews("broker", up=up, reason="" if up else "broker stopped"))
+
+
+def settle(engine: Engine, turns: int = 200) -> None:
+    """Turn the engine until nothing is under way any more."""
+    for _ in range(turns):
+        engine.turn(0)
+        if engine.idle:
+            engine.turn(0)
+            return
+    raise AssertionError(f"still busy after {turns} turns")
+
+
+def named(outbox: Outbox, name: str) -> Stf:
+    """The STF of that name."""
+    row = outbox._db.execute("select id from stf where filename = ?", [name]).fetchone()
+    return outbox.get(row[0])
