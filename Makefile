@@ -5,16 +5,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test check clean
-help:
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
+.PHONY: help demo test test-brokers docs clean
+help: ## This list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 10 -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: $(STAMP) ## See the main job: embedded broker and monitor, a run, a kill -9 and an outage
+demo: $(STAMP) ## See the main job: broker, monitor and a run on loopback, with a kill -9 and an outage
 	$(BIN)/fastmon-daemon demo
 
 test: $(STAMP) ## Everything that needs nothing but Python
@@ -22,6 +22,13 @@ test: $(STAMP) ## Everything that needs nothing but Python
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pytest -q -n 2
+
+test-brokers: $(STAMP) ## The same broker suite against the embedded broker, ActiveMQ Classic and Artemis
+	$(BIN)/python tests/brokers/install.py
+	$(BIN)/pytest -q tests/brokers --brokers embedded,classic,artemis --require
+
+docs: $(STAMP) ## Write the generated documents anew: help texts, settings, diagrams
+	$(BIN)/python docs/generate.py
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import socket
 import threading
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import stomp
 from stomp.utils import Frame
 
-from brokers.servers import Server
+from tests.brokers.servers import Server
 
 DEADLINE_S = 20.0
 
@@ -30,6 +31,7 @@ class Link(stomp.ConnectionListener):  # type: ignore[misc]  # stomp.py carries 
     Raises:
         Refused: the broker did not let us in, or ended the connection while we waited.
         TimeoutError: it did not answer in 20 s.
+        ConnectionError: nothing listens there, or its certificate was refused.
     """
 
     def __init__(
@@ -40,7 +42,10 @@ class Link(stomp.ConnectionListener):  # type: ignore[misc]  # stomp.py carries 
         password: str | None = None,
         heart_beats: tuple[int, int] = (0, 0),
         scale: float = 1.5,
+        tls: str | None = None,
     ) -> None:
+        self.beats: list[float] = []
+        self.last_traffic = 0.0
         self.received: list[Frame] = []
         self.greeting: dict[str, str] = {}
         self._receipts: dict[str, Frame] = {}
@@ -49,21 +54,23 @@ class Link(stomp.ConnectionListener):  # type: ignore[misc]  # stomp.py carries 
         self._changed = threading.Condition()
         self._over = False
         self.heart_beat_lost = False
+        address = (server.host, server.tls_ports[tls] if tls else server.port)
         self._conn = stomp.Connection12(
-            [(server.host, server.port)],
+            [address],
             heartbeats=heart_beats,
             heart_beat_receive_scale=scale,
             reconnect_attempts_max=1,
             try_loopback_connect=False,
             timeout=DEADLINE_S,
         )
+        if tls:
+            self._conn.set_ssl([address], ca_certs=str(server.ca_file))
         self._conn.set_listener("link", self)
-        self._conn.connect(
-            server.user,
-            password or server.password,
-            wait=False,
-            headers={"client-id": client_id} if client_id else {},
-        )
+        named = {"client-id": client_id} if client_id else {}
+        try:
+            self._conn.connect(server.user, password or server.password, wait=False, headers=named)
+        except stomp.exception.ConnectFailedException as exc:
+            raise ConnectionError(f"no connection to {address[0]}:{address[1]}") from exc
         self._wait(lambda: bool(self.greeting), "CONNECTED")
 
     def __enter__(self) -> Link:
@@ -111,6 +118,15 @@ class Link(stomp.ConnectionListener):  # type: ignore[misc]  # stomp.py carries 
         self._wait(lambda: len(self.received) >= count, f"{count} messages")
         return self.received[:count]
 
+    def wait_for(self, body: str) -> None:
+        """Wait until a message with that *body* has arrived; what was sent before it on that topic is then here too."""
+        self._wait(lambda: body in self.bodies, f"message {body!r}")
+
+    def wait_for_beats(self, count: int) -> None:
+        """Wait for *count* heart-beats from now on; `beats` has their moments (monotonic seconds)."""
+        wanted = len(self.beats) + count
+        self._wait(lambda: len(self.beats) >= wanted, f"{count} heart-beats")
+
     def ack(self, frame: Frame, *, confirmed: bool = True) -> None:
         receipt = self._next_receipt() if confirmed else None
         self._conn.ack(frame.headers["ack"], receipt=receipt)
@@ -129,7 +145,8 @@ class Link(stomp.ConnectionListener):  # type: ignore[misc]  # stomp.py carries 
 
     def cut(self) -> None:
         """Close the socket without a DISCONNECT."""
-        self._conn.transport.disconnect_socket()
+        if not self._over:
+            self._conn.transport.disconnect_socket()
         self.wait_until_over()
 
     def on_connected(self, frame: Frame) -> None:
@@ -139,6 +156,7 @@ class Link(stomp.ConnectionListener):  # type: ignore[misc]  # stomp.py carries 
         self._note(lambda: self.received.append(frame))
 
     def on_receipt(self, frame: Frame) -> None:
+        self.last_traffic = time.monotonic()
         self._note(lambda: self._receipts.update({frame.headers["receipt-id"]: frame}))
 
     def on_error(self, frame: Frame) -> None:
@@ -146,6 +164,9 @@ class Link(stomp.ConnectionListener):  # type: ignore[misc]  # stomp.py carries 
 
     def on_disconnected(self) -> None:
         self._note(lambda: setattr(self, "_over", True))
+
+    def on_heartbeat(self) -> None:
+        self._note(lambda: self.beats.append(time.monotonic()))
 
     def on_heartbeat_timeout(self) -> None:
         self._note(lambda: setattr(self, "heart_beat_lost", True))

@@ -13,9 +13,9 @@ from typing import ClassVar
 
 from fastmon_daemon.testbed.stomp_broker import Broker, BrokerThread
 
-from brokers.certificates import DOUBTFUL, GOOD, KEYSTORE_PASSWORD, Certificates
-from brokers.install import ARTEMIS_VERSION, CLASSIC_HOME, NotInstalledError, artemis_home, classic_version, java
-from brokers.processes import ServerProcess, free_ports
+from tests.brokers.certificates import DOUBTFUL, GOOD, KEYSTORE_PASSWORD, Certificates
+from tests.brokers.install import ARTEMIS_VERSION, CLASSIC_HOME, NotInstalledError, artemis_home, classic_version, java
+from tests.brokers.processes import ServerProcess, free_ports
 
 _HERE = Path(__file__).parent
 _ENDLESS_S = 3600.0

@@ -1,0 +1,81 @@
+"""Writes what the documents say by program: help texts and the settings table in README.md, .env.example, diagrams.
+
+`make docs` runs it; with `--check` it writes nothing and exits 1 where a document is out of step.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import click
+
+from fastmon_client.cli import cli as client
+from fastmon_daemon.cli import COMMANDS
+from fastmon_daemon.diagram import export_all
+from fastmon_daemon.reference import env_example, settings_table
+
+ROOT = Path(__file__).parent.parent
+_BLOCK = re.compile(r"(<!-- generated: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def help_of(name: str) -> str:
+    """The `--help` of a command, as a block of Markdown."""
+    program, _, command = name.partition(" ")
+    if program == "fastmon-daemon":
+        found = getattr(import_module(f"fastmon_daemon.commands.{command}"), command)
+    else:
+        found = client.commands[command]
+    context = click.Context(found, info_name=name, terminal_width=100, max_content_width=100)
+    return f"```\n$ {name} --help\n{found.get_help(context)}\n```\n"
+
+
+def block(what: str) -> str:
+    """The generated block that is called *what*."""
+    makers: dict[str, Callable[[], str]] = {"settings": settings_table}
+    return makers[what]().rstrip("\n") + "\n" if what in makers else help_of(what)
+
+
+def documents() -> dict[Path, str]:
+    """Every generated document with the text that it should have."""
+    readme = ROOT / "README.md"
+    texts = {
+        readme: _BLOCK.sub(lambda found: found[1] + block(found[2]) + found[3], readme.read_text(encoding="utf-8")),
+        ROOT / ".env.example": env_example(),
+    }
+    with TemporaryDirectory() as folder:
+        for path in export_all(Path(folder)):
+            texts[ROOT / "statecharts" / path.name] = path.read_text(encoding="utf-8")
+    return texts
+
+
+def undocumented() -> set[str]:
+    """Commands whose help does not stand in the README."""
+    shown = {found[2] for found in _BLOCK.finditer((ROOT / "README.md").read_text(encoding="utf-8"))}
+    commands = {f"fastmon-daemon {name}" for name in COMMANDS} | {f"fastmon-client {name}" for name in client.commands}
+    return commands - shown
+
+
+def stale() -> list[str]:
+    """The documents that are out of step."""
+    return [str(path.relative_to(ROOT)) for path, text in documents().items()
+            if not path.exists() or path.read_text(encoding="utf-8") != text]  # fmt: skip
+
+
+def main() -> int:
+    """Write, or with `--check` compare."""
+    if "--check" in sys.argv[1:]:
+        problems = stale() + sorted(f"README.md: no help of {name}" for name in undocumented())
+        print("\n".join(problems))
+        return 1 if problems else 0
+    for path, text in documents().items():
+        path.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

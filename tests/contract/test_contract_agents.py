@@ -1,0 +1,180 @@
+"""What an agent tells of itself: heart-beats, numbers, its subscription, its log, and the workflow's stages."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+AGENT_KEYS = {
+    "id", "instance_name", "agent_type", "description", "status", "last_heartbeat", "agent_url", "workflow_enabled",
+    "current_stf_count", "total_stf_processed", "last_stf_processed", "pid", "hostname", "operational_state",
+    "namespace", "metadata", "created_at", "updated_at",
+}  # fmt: skip
+STAGE_KEYS = {
+    "stage_id", "agent_name", "agent_type", "status", "received_at", "started_at", "completed_at", "failed_at",
+    "processing_time_seconds", "failure_reason", "input_message", "output_message", "stage_metadata", "created_at",
+    "updated_at", "workflow",
+}  # fmt: skip
+REQUIRED = ["This field is required."]
+LOG = {
+    "app_name": "contract", "instance_name": "contract", "timestamp": "2026-11-21T12:00:00", "level": 20,
+    "levelname": "INFO", "message": "hello", "module": "m", "funcname": "f", "lineno": 1, "process": 1,
+    "thread": 140000000000000,
+}  # fmt: skip
+BEAT = "systemagents/heartbeat/"
+
+
+def test_agent_ids_are_integers_that_never_come_twice(api):
+    answers = [api.post("state/next-agent-id/").json() for _ in range(3)]
+    assert all(answer.keys() == {"agent_id", "status"} and answer["status"] == "success" for answer in answers)
+    assert len({answer["agent_id"] for answer in answers}) == 3
+    assert all(isinstance(answer["agent_id"], int) for answer in answers)
+
+
+def test_run_numbers_are_integers(api):
+    answer = api.post("state/next-run-number/").json()
+    assert answer.keys() == {"run_number", "status"}
+    assert isinstance(answer["run_number"], int)
+
+
+def test_numbers_are_not_read_but_asked_for(api):
+    refused = api.get("state/next-agent-id/")
+    assert (refused.status_code, refused.json()) == (405, {"detail": 'Method "GET" not allowed.'})
+
+
+def test_the_first_heartbeat_makes_the_agent_and_the_next_finds_it(api, name):
+    body = {"instance_name": name, "agent_type": "fastmon", "status": "OK", "pid": 4242, "operational_state": "READY"}
+    first, second = api.post(BEAT, body), api.post(BEAT, body)
+    assert (first.status_code, second.status_code) == (201, 200)
+    assert first.json().keys() == AGENT_KEYS
+    assert first.json()["id"] == second.json()["id"]
+
+
+def test_what_a_heartbeat_leaves_out_is_reset_and_some_of_it_kept(api, name):
+    full = {"instance_name": name, "agent_type": "fastmon", "description": "d", "status": "WARNING", "namespace": "ns"}
+    api.post(BEAT, {**full, "pid": 4242, "hostname": "host1", "operational_state": "PROCESSING"})
+    row = api.post(BEAT, {"instance_name": name}).json()
+    reset = ("agent_type", "description", "status", "agent_url", "namespace")
+    assert [row[field] for field in reset] == ["other", "", "OK", None, None]
+    assert (row["pid"], row["hostname"], row["operational_state"]) == (4242, "host1", "PROCESSING")
+
+
+def test_a_heartbeat_is_hardly_checked_and_its_extras_are_ignored(api, name):
+    odd = {"agent_type": "FASTMON", "status": "WEIRD", "operational_state": "DRAINING", "current_stf_count": 7}
+    row = api.post(BEAT, {"instance_name": name, **odd, "metadata": {"a": 1}, "nosuch": 1}).json()
+    assert (row["agent_type"], row["status"], row["operational_state"]) == ("FASTMON", "WEIRD", "DRAINING")
+    assert (row["current_stf_count"], row["metadata"]) == (0, None)
+
+
+def test_a_heartbeat_that_does_not_fit_the_database_breaks_the_monitor(api, name):
+    for wrong in ({"agent_type": "x" * 21}, {"status": "PROCESSING_LONG"}, {"pid": "abc"}):
+        broken = api.post(BEAT, {"instance_name": name, **wrong})
+        assert (broken.status_code, broken.headers["Content-Type"]) == (500, "text/html; charset=utf-8")
+
+
+def test_a_heartbeat_needs_a_name(api):
+    refused = api.post(BEAT, {"status": "OK"})
+    assert (refused.status_code, refused.json()) == (400, {"instance_name": REQUIRED})
+
+
+def test_the_filters_of_agents_are_ignored(api, name):
+    row = api.post(BEAT, {"instance_name": name}).json()
+    assert row["id"] in [each["id"] for each in api.get("systemagents/?instance_name=there-is-none").json()]
+
+
+def test_a_namespace_is_ensured_and_its_owner_stays(api, name):
+    first = api.post("namespaces/ensure/", {"name": name, "owner": "one"})
+    second = api.post("namespaces/ensure/", {"name": name, "owner": "two", "description": "x"})
+    assert (first.status_code, second.status_code) == (200, 200)
+    made = {"name": name, "owner": "one", "description": "", "created": True, "status": "success"}
+    assert first.json() == made
+    assert second.json() == made | {"created": False}
+    refused = api.post("namespaces/ensure/", {"name": name})
+    assert (refused.status_code, refused.json()) == (400, {"error": "owner is required", "status": "error"})
+
+
+def test_a_subscriber_is_made_once_and_its_filter_is_ignored(api, name):
+    body = {"subscriber_name": name, "description": "d", "is_active": True, "fraction": 1.0}
+    row = api.made("subscribers/", body)
+    assert (row["delivery_type"], row["message_filters"], row["messages_dropped"]) == ("activemq", {}, 0)
+    again = api.post("subscribers/", body)
+    assert again.status_code == 400
+    assert again.json() == {"subscriber_name": ["subscriber with this subscriber name already exists."]}
+    everybody = api.get("subscribers/?subscriber_name=there-is-none").json()
+    assert row["subscriber_id"] in [each["subscriber_id"] for each in everybody]
+    api.call("DELETE", f"subscribers/{row['subscriber_id']}/")
+
+
+def test_a_log_needs_no_token_and_a_wrong_one_is_not_looked_at(api, anonymous, stranger):
+    for asker in (api, anonymous, stranger):
+        row = asker.made("logs/", LOG)
+        assert row.keys() == LOG.keys() | {"id", "extra_data"}
+        assert row["timestamp"] == "2026-11-21T12:00:00-05:00"
+
+
+def test_a_wrong_log_is_refused_by_field(anonymous):
+    assert anonymous.post("logs/", LOG | {"level": 25}).json() == {"level": ['"25" is not a valid choice.']}
+    assert anonymous.post("logs/", LOG | {"message": ""}).json() == {"message": ["This field may not be blank."]}
+    missing = anonymous.post("logs/", {"message": "x"})
+    assert missing.status_code == 400
+    assert missing.json() == dict.fromkeys(LOG.keys() - {"message", "level"}, REQUIRED)
+
+
+def test_a_workflow_is_made_once_and_cannot_be_looked_up_by_name(api, workflow):
+    again = api.post("workflows/", workflow)
+    assert again.status_code == 400
+    assert again.json() == {"filename": ["stf workflow with this filename already exists."]}
+    assert api.get(f"workflows/{workflow['workflow_id']}/").json() == workflow
+    for query in ("filename=there-is-none", "limit=1"):
+        found = api.get(f"workflows/?{query}").json()
+        assert workflow["workflow_id"] in [row["workflow_id"] for row in found]
+
+
+def test_a_workflow_needs_states_and_times(api, name):
+    refused = api.post("workflows/", {"filename": name})
+    needed = ("daq_state", "daq_substate", "generated_time", "stf_start_time", "stf_end_time")
+    assert (refused.status_code, refused.json()) == (400, dict.fromkeys(needed, REQUIRED))
+    moments = dict.fromkeys(needed[2:], "2026-11-21T12:00:00")
+    old_style = api.post("workflows/", {"filename": name, "daq_state": "physics", "daq_substate": "physics", **moments})
+    assert old_style.json() == {"daq_state": ['"physics" is not a valid choice.']}
+
+
+def test_a_stage_is_made_once_per_agent_and_goes_through_any_status(api, workflow, name):
+    body = {"workflow": workflow["workflow_id"], "agent_name": name, "agent_type": "fastmon"}
+    stage = api.made("workflow-stages/", {**body, "status": "fastmon_received", "received_at": "2026-11-21T12:00:00"})
+    assert stage.keys() == STAGE_KEYS
+    again = api.post("workflow-stages/", body)
+    assert again.status_code == 400
+    unique = "The fields workflow, agent_name, agent_type must make a unique set."
+    assert again.json() == {"non_field_errors": [unique]}
+    path = f"workflow-stages/{stage['stage_id']}/"
+    for status in ("fastmon_complete", "fastmon_processing", "failed"):
+        assert api.patch(path, {"status": status}).json()["status"] == status
+    assert api.patch(path, {"status": "complete"}).json() == {"status": ['"complete" is not a valid choice.']}
+
+
+def test_a_wrong_stage_is_refused_by_field(api, workflow, name):
+    body = {"workflow": workflow["workflow_id"], "agent_name": name, "agent_type": "fastmon"}
+    unknown = str(uuid4())
+    for change, errors in (
+        ({"workflow": unknown}, {"workflow": [f'Invalid pk "{unknown}" - object does not exist.']}),
+        ({"status": "registered"}, {"status": ['"registered" is not a valid choice.']}),
+        ({"agent_type": "FASTMON"}, {"agent_type": ['"FASTMON" is not a valid choice.']}),
+        ({"agent_name": "a" * 101}, {"agent_name": ["Ensure this field has no more than 100 characters."]}),
+    ):
+        refused = api.post("workflow-stages/", body | change)
+        assert (refused.status_code, refused.json()) == (400, errors)
+    assert api.post("workflow-stages/", {}).json() == dict.fromkeys(("agent_name", "agent_type", "workflow"), REQUIRED)
+
+
+def test_the_filters_of_stages_are_ignored(api, workflow, name):
+    stage = api.made(
+        "workflow-stages/", {"workflow": workflow["workflow_id"], "agent_name": name, "agent_type": "fastmon"}
+    )
+    found = api.get(f"workflow-stages/?workflow={uuid4()}&agent_name=there-is-none").json()
+    assert stage["stage_id"] in [row["stage_id"] for row in found]
+
+
+def test_an_unknown_stage_is_not_patched(api):
+    missing = api.patch(f"workflow-stages/{uuid4()}/", {"status": "failed"})
+    assert missing.status_code == 404
+    assert missing.json() == {"detail": "No AgentWorkflowStage matches the given query."}

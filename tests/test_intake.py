@@ -1,0 +1,150 @@
+"""The intake: from a message body to the outbox, in one transaction, before the acknowledgement."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from fastmon_daemon.intake import Intake
+from fastmon_daemon.ledger import LOOK_EVERY, Ledger
+from fastmon_daemon.lifecycle import load_chart
+from fastmon_daemon.monitor import StfFile
+from fastmon_daemon.outbox import Origin, Outbox, Reports, open_outbox
+from tests.test_messages import ready
+from tests.worlds import START, HandClock, named
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "outbox.db"
+
+
+@pytest.fixture
+def outbox(path: Path) -> Outbox:
+    return open_outbox(path)
+
+
+@pytest.fixture
+def time() -> HandClock:
+    return HandClock()
+
+
+@pytest.fixture
+def intake(path: Path, outbox: Outbox, time: HandClock) -> Intake:
+    door = Intake(path, "torre1", "fastmon-agent-user-9", (load_chart("stf"), load_chart("run")))
+    door.clock = time.clock()
+    return door
+
+
+def run_message(kind: str, **fields: object) -> str:
+    return json.dumps({"msg_type": kind, "namespace": "torre1", "run_id": "100014", **fields})
+
+
+def test_a_message_is_on_disk_when_accept_returns_and_a_repeated_one_changes_nothing(
+    intake: Intake, outbox: Outbox
+) -> None:
+    intake.accept(ready())
+    intake.accept(ready())
+    stf = named(outbox, "swf.100014.000001.stf")
+    assert (stf.state, stf.origin) == ("received", Origin.MESSAGE)
+    assert Reports(outbox._db).counters() == {"stf_ready_fresh": 1, "stf_ready_known": 1}
+
+
+def test_an_unreadable_message_is_kept_with_its_reason_and_raises_nothing(intake: Intake, outbox: Outbox) -> None:
+    intake.accept(b"\xff not JSON")
+    row = Reports(outbox._db).refused(10)[0]
+    assert row.reason.startswith("not JSON")
+    assert "not JSON" in row.body
+
+
+def test_the_same_name_with_other_content_is_kept_aside(intake: Intake, outbox: Outbox) -> None:
+    intake.accept(ready(size_bytes=10))
+    intake.accept(ready(size_bytes=11))
+    assert named(outbox, "swf.100014.000001.stf").size_bytes == 10
+    assert Reports(outbox._db).refused(10)[0].reason.startswith("conflict")
+
+
+def test_what_is_not_for_us_is_counted_and_forgotten(intake: Intake, outbox: Outbox) -> None:
+    intake.accept(ready(namespace="other"))
+    intake.accept(ready(msg_type="tf_file_registered"))
+    intake.accept(ready())
+    counters = Reports(outbox._db).counters()
+    assert counters == {"foreign_namespace": 1, "foreign_type": 1, "stf_ready_fresh": 1}
+    assert Reports(outbox._db).refused_count() == 0
+
+
+def test_the_execution_of_a_run_is_that_of_its_stfs(intake: Intake, outbox: Outbox) -> None:
+    intake.accept(ready())
+    assert named(outbox, "swf.100014.000001.stf").execution_id is None
+    intake.accept(run_message("start_run", execution_id="stf_datataking-user-0042"))
+    assert named(outbox, "swf.100014.000001.stf").execution_id == "stf_datataking-user-0042"
+
+
+def test_a_run_lives_as_its_chart_says_whatever_was_missed_or_repeated(intake: Intake, outbox: Outbox) -> None:
+    states = []
+    for kind in ("run_imminent", "start_run", "start_run", "pause_run", "resume_run", "end_run", "start_run"):
+        intake.accept(run_message(kind, total_stf_files=12 if kind == "end_run" else None))
+        row = outbox.runs.get("torre1", "100014")
+        assert row is not None
+        states.append(row.state)
+    assert states == ["imminent", "running", "running", "paused", "running", "ended", "ended"]
+    assert row.expected == 12
+    assert row.ended_at is not None
+
+
+class Named:
+    """A monitor that names these STFs."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def stf_files(self, run_number: int) -> list[StfFile]:
+        assert run_number == 100014
+        return [StfFile(stf_filename=name, file_size_bytes=None, checksum=None, tf_count=500,
+                        created_at="2026-11-21T15:00:00-05:00", body="{}") for name in self.names]  # fmt: skip
+
+
+def look(ledger: Ledger, outbox: Outbox, time: HandClock) -> int:
+    """Run the errands that are due; how many there were."""
+    errands = list(ledger.errands(outbox, time.at))
+    for errand in errands:
+        with outbox.transaction():
+            errand.done(outbox, errand.call(), time.at)
+    return len(errands)
+
+
+def test_a_message_without_filename_makes_us_look_at_the_run_until_it_has_ended(
+    intake: Intake, outbox: Outbox, time: HandClock
+) -> None:
+    monitor = Named()
+    ledger = Ledger(monitor, load_chart("stf"), load_chart("run"))  # type: ignore[arg-type]
+    intake.accept(json.dumps({"namespace": "torre1", "req_id": 1, "msg_type": "stf_ready", "run_id": 100014}))
+    assert look(ledger, outbox, time) == 1
+    assert outbox.unfinished() == 0
+    monitor.names = ["swf.100014.000001.stf"]
+    assert look(ledger, outbox, time) == 0
+    time.pass_(seconds=LOOK_EVERY.total_seconds())
+    assert look(ledger, outbox, time) == 1
+    stf = named(outbox, "swf.100014.000001.stf")
+    assert (stf.origin, stf.run_id, stf.tf_count, stf.sequence) == (Origin.LOOK, 100014, 500, 1)
+    assert stf.born_at == "2026-11-21T20:00:00.000+00:00"
+    monitor.names.append("swf.100014.000002.stf")
+    intake.accept(run_message("end_run", total_stf_files=2))
+    assert look(ledger, outbox, time) == 1
+    assert outbox.unfinished() == 2
+    time.pass_(hours=1)
+    assert look(ledger, outbox, time) == 0
+
+
+def test_a_run_whose_id_is_no_number_cannot_be_looked_at_and_says_so(
+    intake: Intake, outbox: Outbox, time: HandClock
+) -> None:
+    ledger = Ledger(Named(), load_chart("stf"), load_chart("run"))  # type: ignore[arg-type]
+    intake.accept(json.dumps({"msg_type": "stf_ready", "run_id": "cosmics"}))
+    assert look(ledger, outbox, time) == 0
+    row = outbox.runs.get("torre1", "cosmics")
+    assert row is not None
+    assert row.look_error == "its run_id is no number: the monitor cannot be asked"
+    assert row.heard_at == START.isoformat(timespec="milliseconds")

@@ -1,0 +1,191 @@
+"""The outbox: transactions, identity, compare-and-set, ownership."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sqlite3
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from fastmon_daemon import seams
+from fastmon_daemon.errors import DatabaseInUse, StaleStf, StorageError
+from fastmon_daemon.outbox import Arrival, Lock, NewStf, Outbox, Reports, open_for_reading, open_outbox, owner_of
+from fastmon_daemon.outbox.opening import file_system_of
+from fastmon_daemon.outbox.schema import VERSION
+from tests.worlds import START, World, named
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "outbox.db"
+
+
+@pytest.fixture
+def outbox(path: Path) -> Outbox:
+    return open_outbox(path)
+
+
+def stf(**changes: object) -> NewStf:
+    fields = {"namespace": "ns", "run_id": "100014", "filename": "a.stf", "size_bytes": 10, **changes}
+    return NewStf(**fields)  # type: ignore[arg-type]
+
+
+def receive(outbox: Outbox, new: NewStf) -> Arrival:
+    with outbox.transaction():
+        return outbox.receive(new, "received", START)
+
+
+def test_the_database_is_for_its_owner_only_and_every_commit_reaches_the_disk(path: Path, outbox: Outbox) -> None:
+    assert os.stat(path).st_mode & 0o777 == 0o600
+    assert outbox._db.execute("pragma journal_mode").fetchone()[0] == "wal"
+    assert outbox._db.execute("pragma synchronous").fetchone()[0] == 2  # FULL
+
+
+def test_a_repeated_stf_changes_nothing(outbox: Outbox) -> None:
+    assert receive(outbox, stf()) is Arrival.FRESH
+    assert receive(outbox, stf()) is Arrival.KNOWN
+    assert len(Reports(outbox._db).history(named(outbox, "a.stf").id)) == 1
+
+
+def test_a_run_as_number_and_as_text_is_one_run(outbox: Outbox) -> None:
+    receive(outbox, stf())
+    assert receive(outbox, stf(run_id=100014)) is Arrival.KNOWN
+    assert named(outbox, "a.stf").run_id == "100014"
+
+
+@pytest.mark.parametrize("changes", [{"namespace": "other"}, {"run_id": "2"}, {"filename": "b.stf"}])
+def test_namespace_run_and_filename_are_the_identity(outbox: Outbox, changes: dict[str, object]) -> None:
+    receive(outbox, stf())
+    assert receive(outbox, stf(**changes)) is Arrival.FRESH
+
+
+def test_other_content_is_a_conflict_and_overwrites_nothing(outbox: Outbox) -> None:
+    receive(outbox, stf())
+    assert receive(outbox, stf(size_bytes=11)) is Arrival.CONFLICT
+    assert receive(outbox, stf(size_bytes=None)) is Arrival.KNOWN
+    assert named(outbox, "a.stf").size_bytes == 10
+
+
+def test_a_move_from_a_state_that_was_left_meanwhile_overwrites_nothing(outbox: Outbox) -> None:
+    receive(outbox, stf())
+    before = named(outbox, "a.stf")
+    with outbox.transaction():
+        outbox.move(before, "skip", "skipped", START, rests=True)
+    with pytest.raises(StaleStf), outbox.transaction():
+        outbox.move(before, "fail", "failed", START, rests=True)
+    assert named(outbox, "a.stf").state == "skipped"
+    assert [row.dest for row in Reports(outbox._db).history(before.id)] == ["received", "skipped"]
+
+
+def test_a_transaction_that_fails_leaves_nothing_behind(outbox: Outbox) -> None:
+    def write() -> None:
+        with outbox.transaction():
+            outbox.receive(stf(), "received", START)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write()
+    assert outbox.unfinished() == 0
+
+
+def test_a_postponed_stf_comes_back_with_its_attempt_counted(outbox: Outbox) -> None:
+    receive(outbox, stf())
+    with outbox.transaction():
+        outbox.postpone(named(outbox, "a.stf"), timedelta(seconds=30), "monitor said 503", 31.5, START)
+    after = named(outbox, "a.stf")
+    assert (after.attempts, after.spent_s, after.last_error) == (1, 31.5, "monitor said 503")
+    assert after.due_at == "2026-11-21T20:00:30.000+00:00"
+
+
+def test_refused_messages_are_kept_whole_up_to_64_kib_and_the_oldest_dropped_with_a_count(outbox: Outbox) -> None:
+    with outbox.transaction():
+        for n in range(5):
+            outbox.refuse(f"message {n}", "not JSON", START, 3)
+        outbox.refuse(b"\0" + b"x" * 100_000, "too long", START, 3)
+    rows = outbox._db.execute("select reason, bytes, body from refused order by id").fetchall()
+    assert [row[2] for row in rows[:2]] == ["message 3", "message 4"]
+    assert rows[2][1] == 100_001
+    assert "kept: the first 65536 of 100001 bytes" in rows[2][0]
+    assert Reports(outbox._db).counters() == {"refused_dropped": 3}
+
+
+def test_one_process_owns_a_database_and_a_second_is_told_who(path: Path) -> None:
+    assert owner_of(path) is None
+    with Lock(path):
+        context = multiprocessing.get_context("spawn")
+        with context.Pool(1) as pool:
+            told = pool.apply(try_lock, (path,))
+            assert pool.apply(owner_of, (path,)) == os.getpid()
+    assert f"process {os.getpid()} owns this database" in told
+    assert owner_of(path) is None
+
+
+def try_lock(path: Path) -> str:
+    try:
+        with Lock(path):
+            return "taken"
+    except DatabaseInUse as exc:
+        return str(exc)
+
+
+def test_a_newer_schema_is_refused_and_left_alone(path: Path, outbox: Outbox) -> None:
+    outbox._db.execute(f"pragma user_version = {VERSION + 1}")
+    outbox.close()
+    with pytest.raises(StorageError, match="start the newer fastmon"):
+        open_outbox(path)
+
+
+def test_another_programs_database_and_a_broken_file_are_refused(tmp_path: Path) -> None:
+    other = tmp_path / "other.db"
+    with sqlite3.connect(other) as connection:
+        connection.execute("create table t (x)")
+    with pytest.raises(StorageError, match="another program's"):
+        open_outbox(other)
+    broken = tmp_path / "broken.db"
+    broken.write_bytes(b"not a database at all" * 100)
+    with pytest.raises(StorageError, match="cannot be opened"):
+        open_outbox(broken)
+    assert broken.read_bytes().startswith(b"not a database")
+
+
+def test_a_network_file_system_is_recognised(tmp_path: Path) -> None:
+    mounts = tmp_path / "mounts"
+    mounts.write_text("/dev/vda / ext4 rw 0 0\nserver:/home /home nfs4 rw 0 0\n")
+    assert file_system_of(Path("/home/user/outbox.db"), mounts) == "nfs4"
+    assert file_system_of(Path("/var/lib/outbox.db"), mounts) == "ext4"
+
+
+def test_a_database_is_read_while_another_connection_writes_and_after_it_is_closed(path: Path, outbox: Outbox) -> None:
+    receive(outbox, stf())
+    assert open_for_reading(path).counts_by_state() == {"received": 1}
+    outbox.close()
+    assert open_for_reading(path).counts_by_state() == {"received": 1}
+    with pytest.raises(StorageError, match="no such database"):
+        open_for_reading(path.with_name("none.db"))
+
+
+def test_no_acknowledged_row_is_lost_wherever_the_log_is_cut(tmp_path: Path) -> None:
+    """Power loss: the write-ahead log, cut at every frame, holds all commits before the cut and no half one."""
+    world = World(tmp_path / "live")
+    outbox = world.outbox()
+    outbox._db.execute("pragma wal_autocheckpoint = 0")
+    log = tmp_path / "live" / "outbox.db-wal"
+    sizes: list[int] = []
+    seams.set_hook(lambda name: sizes.append(log.stat().st_size) if name == "after_commit" else None)
+    try:
+        for n in range(1, 11):
+            world.receive(outbox, n)
+    finally:
+        seams.set_hook(None)
+    database, whole = (tmp_path / "live" / "outbox.db").read_bytes(), log.read_bytes()
+    for cut in range(32, len(whole) + 1, 4096 + 24):
+        copy = tmp_path / f"cut-{cut}"
+        copy.mkdir()
+        (copy / "outbox.db").write_bytes(database)
+        (copy / "outbox.db-wal").write_bytes(whole[:cut])
+        acknowledged = sum(size <= cut for size in sizes)
+        if acknowledged:
+            assert World(copy).outbox().unfinished() == acknowledged
