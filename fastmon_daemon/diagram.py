@@ -24,8 +24,14 @@ _FILLS = {"working": "#0550ae", "resting": "#57606a", "final": "#1b1f24"}
 _MERMAID_ARROWS: Mapping[Kind, str] = {"step": "==>", "decision": "-->", "act": "-.->"}
 _DOT_STYLES: Mapping[Kind, str] = {"step": "bold", "decision": "solid", "act": "dashed"}
 
-# The seed makes the renderer give the same file each time; labels in HTML would be lost where an SVG is only an image.
-_RENDERING = {"handDrawnSeed": 1, "htmlLabels": False, "flowchart": {"htmlLabels": False}}
+# The seed makes the renderer give the same file each time; labels in HTML would be lost where an SVG is only an image;
+# spacing and curve keep labels off each other; labels of arrows lie on opaque plates, legible on a dark page too.
+_RENDERING = {
+    "handDrawnSeed": 1,
+    "htmlLabels": False,
+    "flowchart": {"htmlLabels": False, "nodeSpacing": 80, "curve": "monotoneY"},
+    "themeCSS": ".edgeLabel rect { fill: #eaeef2 !important; opacity: 1 !important } .edgeLabel text { fill: #1b1f24 }",
+}
 
 
 class _Edge(NamedTuple):

@@ -54,15 +54,15 @@ class Reports:
             state: int(count) for state, count in self._db.execute("select state, count(*) from run group by state")
         }
 
-    def in_state_since(self, states: Sequence[str], before: datetime, limit: int) -> list[Stf]:
-        """STFs in one of *states* since *before* or longer, the longest first."""
-        where = f"where stf.state in ({_marks(states)}) and since <= ? order by since, stf.id limit ?"
-        return self._stfs(where, [*states, stamp(before), limit])
+    def in_state_since(self, states: Sequence[str], before: datetime, limit: int, run: str | None = None) -> list[Stf]:
+        """STFs (of *run*, or of all) in one of *states* since *before* or longer, the longest first."""
+        where, values = _in_state_since(states, before, run)
+        return self._stfs(f"where {where} order by since, stf.id limit ?", [*values, limit])
 
-    def count_in_state_since(self, states: Sequence[str], before: datetime) -> int:
+    def count_in_state_since(self, states: Sequence[str], before: datetime, run: str | None = None) -> int:
         """How many `in_state_since` would find without a limit."""
-        query = f"select count(*) from stf where state in ({_marks(states)}) and since <= ?"  # noqa: S608
-        return int(self._db.execute(query, [*states, stamp(before)]).fetchone()[0])
+        where, values = _in_state_since(states, before, run)
+        return int(self._db.execute(f"select count(*) from stf where {where}", values).fetchone()[0])  # noqa: S608
 
     def oldest_unfinished(self) -> Stf | None:
         """The STF that was born first of those not resting, or None."""
@@ -137,5 +137,7 @@ class Reports:
         return [dict(zip(names, row, strict=True)) for row in found]
 
 
-def _marks(values: Sequence[str]) -> str:
-    return ", ".join("?" * len(values))
+def _in_state_since(states: Sequence[str], before: datetime, run: str | None) -> tuple[str, list[str]]:
+    where = f"stf.state in ({', '.join('?' * len(states))}) and since <= ?"
+    values = [*states, stamp(before)]
+    return (where, values) if run is None else (f"{where} and stf.run = ?", [*values, run])

@@ -188,7 +188,12 @@ class Artemis(_JavaServer):
             f"keyStorePassword={KEYSTORE_PASSWORD}</acceptor>"
             for name, port in self.tls_ports.items()
         ]
-        facts = {"data": self.folder / "data", "port": self.port, "prefixes": _PREFIXES, "tls_acceptors": "\n".join(tls)}
+        facts = {
+            "data": self.folder / "data",
+            "port": self.port,
+            "prefixes": _PREFIXES,
+            "tls_acceptors": "\n".join(tls),
+        }
         _write(etc / "broker.xml", Template((_HERE / "artemis.xml").read_text()).substitute(facts))
         _write(etc / "bootstrap.xml", _BOOTSTRAP.format(broker=etc / "broker.xml"))
         _write(etc / "management.xml", '<management-context xmlns="http://activemq.apache.org/schema"/>\n')
@@ -217,7 +222,9 @@ class Embedded(Server):
 
     def start(self) -> None:
         if not self._threads:
-            contexts = {port: self._certificates.servers[name].server_context() for name, port in self.tls_ports.items()}
+            contexts = {
+                port: self._certificates.servers[name].server_context() for name, port in self.tls_ports.items()
+            }
             for port in (self.port, *self.tls_ports.values()):
                 broker = Broker(user=self.user, password=self.password, duplicate_detection=True)
                 thread = BrokerThread(broker, port=port, ssl=contexts.get(port))

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from fastmon_daemon.testbed.monitor.answers import JSON_TYPE, Answer, Refusal, as_json
+from fastmon_daemon.testbed.monitor.answers import JSON_TYPE, Answer, Refusal, as_json, login_page
 from fastmon_daemon.testbed.monitor.counts import Counts
 from fastmon_daemon.testbed.monitor.faults import BadFaults, Faults
-from fastmon_daemon.testbed.monitor.gate import LOGIN, Gate
+from fastmon_daemon.testbed.monitor.gate import LOGIN_PATH, Gate
 from fastmon_daemon.testbed.monitor.requests import authenticated, payload
 
 TESTBED = "/_testbed/"
@@ -74,8 +74,8 @@ class Application:
         if scope["path"].startswith(TESTBED):
             await self._testbed(Request(scope, receive), send)
             return
-        if scope["path"] == LOGIN.partition("?")[0]:
-            await Answer(200, b"<html><title>Log in</title></html>").send(send)
+        if scope["path"] == LOGIN_PATH:
+            await login_page().send(send)
             return
         self.counts.request(scope["method"], scope["path"])
         await self.gate(scope, receive, send)

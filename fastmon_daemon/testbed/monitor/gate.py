@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from fastmon_daemon.testbed.monitor.answers import Answer, login_page, page
 from fastmon_daemon.testbed.monitor.faults import Faults
 
-LOGIN = "/accounts/login/?next="
+LOGIN_PATH = "/accounts/login/"
 
 
 class Gate:
@@ -65,7 +65,7 @@ class Gate:
 
     def _early_answer(self, scope: Scope) -> Answer | None:
         if self._faults.on("redirect"):
-            return Answer(302, headers={"Location": LOGIN + scope["path"]})
+            return Answer(302, headers={"Location": f"{LOGIN_PATH}?next={scope['path']}"})
         if self._faults.strikes("error_rate"):
             return page(self._faults.error_status)
         return login_page() if self._faults.strikes("html_200_rate") else None

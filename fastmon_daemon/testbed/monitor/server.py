@@ -69,7 +69,7 @@ class MonitorServer:
         self.hub = Hub(options.clock.now, options.heartbeat_s)
         rest = Rest(self.store, self.counted, self._token_for, options.publish)
         self._gate = Gate(Door(rest, self.hub, self._token_for), self.faults)
-        self._app = Application(self._gate, self.faults, self.counted, self._begin_outage_if_due)
+        self._app = Application(self._gate, self.faults, self.counted, self._follow_outage)
         self._state = ServerState()
         self._host = ""
         self._port_holder: socket.socket | None = None
@@ -131,20 +131,25 @@ class MonitorServer:
             BadFaults: a name or a value that is none; nothing was set.
         """
         in_force = self.faults.set(wanted)
-        self._begin_outage_if_due()
+        self._follow_outage()
         return in_force
 
     def _token_for(self, path: str) -> str:
         revoked = self.faults.on("revoked") and self.faults.concerns(path)
         return "" if revoked else self.token
 
-    def _begin_outage_if_due(self) -> None:
-        if self.faults.left("down_s") and self._listener:
-            self._shut()
-            self._outage = asyncio.get_running_loop().create_task(self._come_back())
+    def _follow_outage(self) -> None:
+        """Go down, stay down longer, or come back at once, as ``down_s`` now says."""
+        left = self.faults.left("down_s")
+        if not self._port_holder or (self._listener and not left):
+            return
+        self._shut()
+        if self._outage:
+            self._outage.cancel()
+        self._outage = asyncio.get_running_loop().create_task(self._come_back(left))
 
-    async def _come_back(self) -> None:
-        await asyncio.sleep(self.faults.left("down_s"))
+    async def _come_back(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
         while True:
             try:
                 await self._open()

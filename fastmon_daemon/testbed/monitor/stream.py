@@ -106,7 +106,7 @@ class Hub:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream to one client until it leaves or is cut off."""
-        client = Client(_wanted(scope["query_string"].decode("latin-1")))
+        client = Client(wanted_by(scope["query_string"].decode("latin-1")))
         self._clients[client] = None
         tasks = [asyncio.create_task(self._pump(client, send)), asyncio.create_task(_gone(receive))]
         try:
@@ -139,7 +139,8 @@ async def _gone(receive: Receive) -> None:
         pass
 
 
-def _wanted(query: str) -> dict[str, tuple[str, ...]]:
+def wanted_by(query: str) -> dict[str, tuple[str, ...]]:
+    """The filters in *query*: message field -> the values that fit."""
     asked = parse_qs(query)
     return {FILTERS[name]: tuple(asked[name][-1].split(",")) for name in FILTERS if name in asked}
 

@@ -1,0 +1,142 @@
+"""The link to the broker: one thread that connects, watches, and connects again until it is told to stop.
+
+Owns that thread and the news of the link. It must not know frames or sockets.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from loguru import logger
+
+from fastmon_daemon.broker.login import BrokerLogin
+from fastmon_daemon.broker.session import Session
+from fastmon_daemon.errors import LinkDown, LinkHeld
+
+SHORTEST_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 30.0
+
+
+@dataclass(frozen=True)
+class LinkChange:
+    """The link is up, or down for *reason*; *held*: it stays down until a person has mended what the reason names."""
+
+    up: bool
+    reason: str
+    held: bool = False
+
+
+class Broker:
+    """The link of this process to the message broker.
+
+    *accept* stores the body of one message in one transaction and returns; if it raises, the message is not
+    acknowledged. It runs on stomp.py's thread. *changed* is told every change, the first "down" too, from the link's
+    own thread. *stopping* ends every wait between attempts; an established link lives until `stop`.
+    """
+
+    def __init__(  # noqa: PLR0913 (keyword-only: the world is handed in)
+        self,
+        login: BrokerLogin,
+        *,
+        accept: Callable[[bytes], None],
+        changed: Callable[[LinkChange], None],
+        stopping: threading.Event,
+        monotonic: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._login = login
+        self._accept = accept
+        self._changed = changed
+        self._stopping = stopping
+        self._monotonic = monotonic
+        self._jitter = jitter
+        self._thread = threading.Thread(target=self._run, name="broker-link", daemon=True)
+        self._session: Session | None = None
+        self._told: LinkChange | None = None
+
+    @property
+    def up(self) -> bool:
+        """Whether the broker has confirmed the subscription and the connection stands."""
+        return self._told is not None and self._told.up
+
+    def start(self) -> None:
+        """Begin to connect, in the link's own thread."""
+        self._thread.start()
+
+    def stop(self, deadline_s: float) -> bool:
+        """Say goodbye (DISCONNECT with receipt), set *stopping*, end the thread; False if that did not end clean.
+
+        Where no link stands there is nothing to say: True. It returns within *deadline_s* seconds.
+        """
+        self._stopping.set()
+        if not self._thread.is_alive():
+            return True
+        was_up, session = self.up, self._session
+        if session is not None:
+            session.finish() if was_up else session.cut(LinkDown("stopped"))
+        self._thread.join(deadline_s * 0.9)
+        if self._thread.is_alive() and session is not None:
+            session.cut(LinkDown("stopped before the broker confirmed the goodbye"))
+            self._thread.join(deadline_s * 0.1)
+        return not was_up or (session is not None and session.is_clean and not self._thread.is_alive())
+
+    def announce(self, body: str, event_id: str) -> None:
+        """Send the JSON object *body* to every announce destination; return when the broker has confirmed each.
+
+        *event_id* is the same at every repetition: a broker that detects duplicates drops those.
+
+        Raises:
+            LinkHeld: the link is down until a person acts.
+            LinkDown: the link is down, or was lost before the last RECEIPT: the broker may have the message or not.
+        """
+        session, told = self._session, self._told
+        if session is None or told is None or not told.up:
+            reason = told.reason if told else "the broker was not reached yet"
+            raise (LinkHeld if told and told.held else LinkDown)(reason)
+        headers = {
+            "persistent": "true",
+            "content-type": "application/json",
+            "_AMQ_DUPL_ID": event_id,
+            "msg_type": str(json.loads(body).get("msg_type", "")),
+        }
+        session.announce(self._login.announce, body, headers)
+
+    def _run(self) -> None:
+        attempt = 0
+        while not self._stopping.is_set():
+            began = self._monotonic()
+            end = self._live_once()
+            held = isinstance(end, LinkHeld)
+            self._tell(LinkChange(up=False, reason=str(end), held=held))
+            # A link that was lost at once was not mended: the pauses go on growing.
+            attempt = 0 if self._monotonic() - began > LONGEST_PAUSE_S else attempt + 1
+            self._stopping.wait(self._pause_s(attempt, held))
+
+    def _live_once(self) -> LinkDown:
+        try:
+            session = self._session = Session(self._login, self._accept, self._monotonic)
+            session.open()
+        except LinkDown as exc:
+            if self._session is not None:
+                self._session.cut(exc)
+            return exc
+        self._tell(LinkChange(up=True, reason=f"connected to the broker at {self._login.where}"))
+        return session.watch()
+
+    def _pause_s(self, attempt: int, held: bool) -> float:
+        """Seconds before the next attempt: full jitter under a ceiling that doubles, so that a fleet spreads."""
+        ceiling = LONGEST_PAUSE_S if held else min(LONGEST_PAUSE_S, SHORTEST_PAUSE_S * 2.0 ** min(attempt, 10))
+        return SHORTEST_PAUSE_S + self._jitter() * (ceiling - SHORTEST_PAUSE_S)
+
+    def _tell(self, change: LinkChange) -> None:
+        if change == self._told:
+            return
+        self._told = change
+        say = logger.info if change.up or self._stopping.is_set() else logger.warning
+        say("broker link {}: {}", "up" if change.up else "held" if change.held else "down", change.reason)
+        self._changed(change)

@@ -1,0 +1,234 @@
+"""One connection's life: CONNECT, SUBSCRIBE, messages and their ACKs, announcements and their RECEIPTs, the end.
+
+stomp.py's thread runs the `on_` methods: they store, acknowledge and wake, and never raise, wait or reconnect. It must
+not know who connects again.
+"""
+
+from __future__ import annotations
+
+import itertools
+import ssl
+import threading
+from collections.abc import Callable
+
+from loguru import logger
+from stomp.exception import StompException
+from stomp.listener import ConnectionListener
+from stomp.utils import Frame
+
+from fastmon_daemon.broker.login import BrokerLogin
+from fastmon_daemon.broker.wire import Wire, connection_over
+from fastmon_daemon.errors import LinkDown
+from fastmon_daemon.seams import between
+
+SILENT_BEATS = 2.9
+"""So many heart-beat intervals without a byte mean that the broker has gone; a healthy one can be two late."""
+_SUBSCRIPTION = "fastmon"
+_TURN_S = 1.0
+# AttributeError: another thread ended the connection while stomp.py was using its socket or queue.
+_SEND_FAULTS = (OSError, StompException, AttributeError)
+
+
+class Session(ConnectionListener):
+    """A connection that is opened once and ends once; the first reason for its end is kept."""
+
+    def __init__(self, login: BrokerLogin, accept: Callable[[bytes], None], monotonic: Callable[[], float]) -> None:
+        self._login = login
+        self._accept = accept
+        self._monotonic = monotonic
+        self._wire = Wire((login.host, login.port), login.tls_context(), login.connect_s, monotonic)
+        self._connection = connection_over(self._wire, login.heart_beat_s)
+        self._connection.set_listener("session", self)
+        self._numbers = itertools.count(1)
+        self._pending: dict[str, tuple[threading.Event, float]] = {}
+        self._lock = threading.Lock()
+        self._welcome: Frame | None = None
+        self._answered = threading.Event()
+        self._news = threading.Event()
+        self._over = threading.Event()
+        self._ending = False
+        self._end: LinkDown | None = None
+        self._silence_s = 0.0
+        self._storing = False
+        self._refused_at: float | None = None
+
+    def open(self) -> None:
+        """Connect, log in, subscribe; return when the broker has confirmed the subscription.
+
+        Raises:
+            LinkHeld: a person must mend login, permissions or TLS.
+            LinkDown: anything else.
+        """
+        login = self._login
+        headers = {"client-id": login.client_id} if login.durable else {}
+        password = login.secret()
+        try:
+            self._connection.connect(login.user or None, password, headers=headers, with_connect_command=True)
+        except _SEND_FAULTS as exc:
+            raise login.fault(exc if isinstance(exc, OSError) else OSError(str(exc))) from exc
+        if not self._answered.wait(login.connect_s):
+            self.cut(LinkDown(f"the broker at {login.where} did not answer CONNECT within {login.connect_s:g} s"))
+        if self._end is not None:
+            raise self._end
+        if login.subscribe:
+            self._subscribe()
+
+    def watch(self) -> LinkDown:
+        """Wait until the connection has ended, cutting it where it is unfit; the reason."""
+        while self._end is None and not self._ending:
+            self._news.wait(self._look())
+            self._news.clear()
+        if self._ending and self._end is None:
+            self._say_goodbye()
+        self._over.wait(self._login.receipt_s)
+        return self._end or LinkDown("closed")
+
+    def announce(self, destinations: tuple[str, ...], body: str, headers: dict[str, str]) -> None:
+        """SEND to each destination; return when the RECEIPT of each has come.
+
+        Raises:
+            LinkDown: the connection ended first.
+        """
+        sent = []
+        for destination in destinations:
+            with between("send"):
+                sent.append(self._ask("SEND", {**headers, "destination": destination}, body))
+        for receipt in sent:
+            self._confirmed(receipt, "SEND")
+
+    def finish(self) -> None:
+        """Ask `watch` to say goodbye and return."""
+        self._ending = True
+        self._news.set()
+
+    def cut(self, reason: LinkDown) -> None:
+        """End the connection now, from any thread."""
+        self._ended(reason)
+        self._wire.cut()
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether the broker confirmed our goodbye."""
+        return isinstance(self._end, Goodbye)
+
+    def on_connected(self, frame: Frame) -> None:
+        """The broker accepts us: keep what was negotiated."""
+        sends_ms = frame.headers.get("heart-beat", "0,0").partition(",")[0].strip()
+        if sends_ms.isdigit() and int(sends_ms):
+            self._silence_s = SILENT_BEATS * max(self._login.heart_beat_s, int(sends_ms) / 1000)
+        self._welcome = frame
+        self._answered.set()
+
+    def on_message(self, frame: Frame) -> None:
+        """Store, then acknowledge; what could not be stored stays with the broker."""
+        self._storing = True
+        try:
+            self._accept(frame.body or b"")
+            with between("ack"):
+                self._acknowledge(frame)
+        except _SEND_FAULTS as exc:
+            self._not_acknowledged(exc)
+        except Exception as exc:  # noqa: BLE001 (on this thread an error ends the connection, whatever it is)
+            self._not_acknowledged(exc)
+        finally:
+            self._wire.heard_at = self._monotonic()
+            self._storing = False
+
+    def on_receipt(self, frame: Frame) -> None:
+        """The broker has done what we asked."""
+        with self._lock:
+            found = self._pending.pop(frame.headers.get("receipt-id", ""), None)
+        if found is not None:
+            found[0].set()
+
+    def on_error(self, frame: Frame) -> None:
+        """The broker refuses; the connection is over."""
+        text = frame.headers.get("message") or (frame.body or b"").decode(errors="replace")
+        self.cut(self._login.refusal(" ".join(text.split())[:300] or "without a word"))
+
+    def on_receiver_loop_completed(self, _frame: Frame) -> None:
+        """No method of ours is called any more, but `on_disconnected`."""
+        self._over.set()
+
+    def on_disconnected(self) -> None:
+        """The connection is gone."""
+        fault = self._wire.fault
+        if isinstance(fault, ssl.SSLError):
+            self._ended(self._login.fault(fault))
+        self._ended(LinkDown(f"the broker at {self._login.where} closed the connection"))
+
+    def _subscribe(self) -> None:
+        name = self._login.client_id
+        durable = {"activemq.subscriptionName": name, "durable-subscription-name": name} if self._login.durable else {}
+        headers = {"destination": self._login.subscribe, "id": _SUBSCRIPTION, "ack": "client-individual", **durable}
+        self._confirmed(self._ask("SUBSCRIBE", headers), "SUBSCRIBE")
+
+    def _say_goodbye(self) -> None:
+        try:
+            self._confirmed(self._ask("DISCONNECT", {}), "DISCONNECT")
+        except LinkDown as exc:
+            self.cut(exc)
+            return
+        self.cut(Goodbye("stopped"))
+
+    def _ask(self, command: str, headers: dict[str, str], body: str = "") -> tuple[str, threading.Event]:
+        """Send a frame that wants a RECEIPT; its number, and the event of its arrival or of the end."""
+        receipt, arrived = str(next(self._numbers)), threading.Event()
+        with self._lock:
+            if self._end is not None:
+                raise self._end
+            self._pending[receipt] = arrived, self._monotonic() + self._login.receipt_s
+        try:
+            self._connection.send_frame(command, {**headers, "receipt": receipt}, body)
+        except _SEND_FAULTS as exc:
+            self.cut(LinkDown(f"{command} to the broker at {self._login.where} failed: {exc}"))
+        return receipt, arrived
+
+    def _confirmed(self, sent: tuple[str, threading.Event], command: str) -> None:
+        receipt, arrived = sent
+        if not arrived.wait(self._login.receipt_s):
+            self.cut(self._no_receipt(command))
+        with self._lock:
+            if receipt in self._pending:
+                raise self._end or self._no_receipt(command)
+
+    def _no_receipt(self, command: str) -> LinkDown:
+        return LinkDown(f"no RECEIPT for {command} from {self._login.where} within {self._login.receipt_s:g} s")
+
+    def _acknowledge(self, frame: Frame) -> None:
+        if self._welcome is not None and self._welcome.headers.get("version") == "1.2":
+            self._connection.send_frame("ACK", {"id": frame.headers["ack"]})
+            return
+        headers = {"message-id": frame.headers["message-id"], "subscription": frame.headers["subscription"]}
+        self._connection.send_frame("ACK", headers)
+
+    def _not_acknowledged(self, exc: Exception) -> None:
+        logger.opt(exception=exc).error("a message was not acknowledged, the broker will send it again")
+        if self._refused_at is None:
+            self._refused_at = self._monotonic()
+
+    def _look(self) -> float:
+        """Cut the connection if it is unfit; the seconds until the next look."""
+        now, login = self._monotonic(), self._login
+        quiet = now - self._wire.heard_at
+        if self._silence_s and not self._storing and quiet >= self._silence_s:
+            self.cut(LinkDown(f"nothing was heard from the broker at {login.where} for {quiet:.1f} s"))
+        with self._lock:
+            due = min((due for _, due in self._pending.values()), default=None)
+        if due is not None and now > due:
+            self.cut(self._no_receipt("a frame"))
+        # Not while a receipt is awaited: its announcement would be made twice.
+        if due is None and self._refused_at is not None and now - self._refused_at >= login.redeliver_s:
+            self.cut(LinkDown("a message could not be stored; connecting anew, so that the broker sends it again"))
+        return min(_TURN_S, max(0.01, self._silence_s - quiet)) if self._silence_s else _TURN_S
+
+    def _ended(self, reason: LinkDown) -> None:
+        with self._lock:
+            self._end = self._end or reason
+            waiting = [arrived for arrived, _ in self._pending.values()]
+        for event in (*waiting, self._answered, self._news):
+            event.set()
+
+
+class Goodbye(LinkDown):
+    """We closed the connection, and the broker confirmed it."""

@@ -1,0 +1,173 @@
+"""`fastmon-daemon inspect`: what stands in the outbox, what is stuck and why. It reads, never writes.
+
+This module owns the words of the command line and the way to the screen; what is said stands in `findings`, how it
+looks in `tables`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+from rich.console import Console, Group
+from rich.live import Live
+
+from fastmon_daemon.clock import utcnow
+from fastmon_daemon.commands.findings import Findings, Rules, View, Wanted, envelope
+from fastmon_daemon.commands.tables import shown
+from fastmon_daemon.errors import ConfigError
+from fastmon_daemon.lifecycle import load_chart
+from fastmon_daemon.outbox import open_for_reading, owner_of
+from fastmon_daemon.settings import database_to_read, declared_settings, read_environment
+from fastmon_daemon.steps import links_for
+
+_SCREENFUL = 20
+_UNCUT = 100_000  # columns: what goes into a pipe is never folded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Question:
+    """What the command line asks."""
+
+    name: str | None
+    refused: bool
+    wanted: Wanted
+
+
+@click.command(epilog="Exit codes: 0 nothing is stuck, 1 something is, 2 usage, 3 no database.")
+@click.argument("stf", required=False)
+@click.option("--db", type=click.Path(path_type=Path), help="The database to read; looked for as the daemon does.")
+@click.option("--state", type=click.Choice(load_chart("stf").states), help="Only STFs in this state, and list them.")
+@click.option("--run", help="Only STFs of this run, and list them.")
+@click.option("--refused", is_flag=True, help="List the messages that could not be taken.")
+@click.option("--all", "everything", is_flag=True, help=f"List all, not only {_SCREENFUL}.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of tables.")
+@click.option(
+    "--watch",
+    type=click.FloatRange(min=0.1),
+    is_flag=False,
+    flag_value="2",
+    metavar="[SECONDS]",
+    help="Look again every SECONDS (2) until Ctrl-C.",
+)
+@click.pass_context
+def inspect(
+    ctx: click.Context,
+    stf: str | None,
+    db: Path | None,
+    state: str | None,
+    run: str | None,
+    refused: bool,
+    everything: bool,
+    as_json: bool,
+    watch: float | None,
+) -> None:
+    """Show the STFs by state, what is stuck and why, both links; or the whole life of one STF.
+
+    An STF is stuck when it failed, or has been longer in its state than FASTMON_STUCK_AFTER seconds (60) and does not
+    merely wait for a link that is down. Without a running daemon every unfinished STF is stuck.
+
+    \b
+    Keys of --json, always: database, chosen_by, at, daemon (process id or null), stuck_after_s, stuck_count
+    Overview:        states, stuck, oldest, links, refused_count, runs, counters
+    --state, --run:  also stf_count, stfs
+    --refused:       refused_count, refused (id, at, reason, bytes, body)
+    STF:             stfs
+    Of each STF: stf, run, namespace, state, since, stuck, why, attempts, last_error, next, next_try_at
+    Asked for by name also: sequence, size_bytes, checksum, tf_count, execution_id, origin, admitted, life,
+    received_at, born_at, remark, plan, tfs, history
+    """
+    if (stf is not None and (state or refused)) or (refused and (state or run)):
+        raise click.UsageError("STF, --state and --refused cannot be combined, nor --refused and --run")
+    wanted = Wanted(state=state, run=run, limit=-1 if everything else _SCREENFUL)
+    question = _Question(name=stf, refused=refused, wanted=wanted)
+    values = read_environment(os.environ, working_folder=Path.cwd(), home=Path.home())
+    path, chosen_by = database_to_read(db, values, Path.home())
+
+    def look() -> View:
+        return _look(question, path, chosen_by, values)
+
+    ctx.exit(_show(look, as_json, watch))
+
+
+def _look(question: _Question, path: Path, chosen_by: str, values: Mapping[str, str]) -> View:
+    with closing(open_for_reading(path)) as reports:
+        rules = Rules(
+            chart=load_chart("stf"),
+            links=links_for(str(_setting("notify", values))),
+            stuck_after_s=float(str(_setting("stuck_after_s", values))),
+            now=utcnow(),
+            daemon=owner_of(path),
+        )
+        findings, wanted = Findings(reports, rules), question.wanted
+        if question.refused:
+            view = findings.refused(wanted.limit)
+        elif question.name is not None:
+            view = findings.lives(question.name, wanted.run)
+            if not view["stfs"]:
+                where = f" of run {wanted.run!r}" if wanted.run else ""
+                raise click.UsageError(f"no STF is called {question.name!r}{where} in {path} ({chosen_by})")
+        else:
+            view = findings.overview(wanted)
+            if wanted.run is not None and not view["runs"] and not any(view["states"].values()):
+                raise click.UsageError(f"--run {wanted.run!r}: no such run in {path} ({chosen_by})")
+        return envelope(view, rules, (str(path), chosen_by))
+
+
+def _setting(field: str, values: Mapping[str, str]) -> object:
+    """One setting, read by its own rule: `inspect` needs no namespace and no token, hence not all of them."""
+    declared = dict(declared_settings())[field]
+    name = declared.names[0]
+    try:
+        return declared.parse(values.get(name, declared.default))
+    except ValueError as error:
+        raise ConfigError(f"{name}={values[name]!r}: {error}") from None
+
+
+def _show(look: Callable[[], View], as_json: bool, watch: float | None) -> int:
+    """Show a view, or one after another until Ctrl-C; returns the exit code of the last."""
+    console = _console()
+    view = look()
+    if watch is None:
+        _print(view, console, as_json)
+        return _exit_code(view)
+    try:
+        if console.is_terminal and not as_json:
+            with Live(Group(*shown(view)), console=console, auto_refresh=False, screen=True) as live:
+                while True:
+                    live.update(Group(*shown(view)), refresh=True)
+                    threading.Event().wait(watch)
+                    view = look()
+        while True:
+            _print(view, console, as_json)
+            if not as_json:
+                click.echo("-" * 80)
+            threading.Event().wait(watch)
+            view = look()
+    except KeyboardInterrupt:
+        return _exit_code(view)
+
+
+def _print(view: View, console: Console, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(view, indent=2))
+        return
+    for part in shown(view):
+        console.print(part)
+    sys.stdout.flush()
+
+
+def _exit_code(view: View) -> int:
+    return 1 if view["stuck_count"] else 0
+
+
+def _console() -> Console:
+    on_terminal = sys.stdout.isatty()
+    return Console(force_terminal=on_terminal, width=None if on_terminal else _UNCUT, markup=False, highlight=False)

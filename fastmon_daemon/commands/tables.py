@@ -1,0 +1,173 @@
+"""How `inspect` shows its findings to people: tables, times in UTC with their age, nothing that a terminal would obey.
+
+It takes the values of `findings` as they are and must not know the database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from rich import box
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from fastmon_daemon.clock import moment
+
+View = dict[str, Any]
+
+_BODY_SHOWN = 500
+_UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+
+
+def visible(value: object) -> str:
+    """*value* as one line that any terminal shows as it is: control and invisible characters escaped."""
+    text = "-" if value is None else str(value)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def when(text: str | None, now: datetime) -> str:
+    """A stored time for people, with its distance from *now*."""
+    if text is None:
+        return "-"
+    at = moment(text).astimezone(UTC)
+    seconds = (now - at).total_seconds()
+    size, unit = next((u for u in _UNITS if abs(seconds) >= u[0]), _UNITS[-1])
+    distance = f"{int(abs(seconds) / size)} {unit}"
+    return f"{at:%Y-%m-%d %H:%M:%SZ} ({distance if seconds >= 0 else f'in {distance}'})"
+
+
+def shown(view: View) -> Iterator[RenderableType]:
+    """The tables of a view: of the overview, of refused messages or of single STFs, by what it holds."""
+    now = moment(view["at"])
+    daemon = "no daemon is running" if view["daemon"] is None else f"daemon: process {view['daemon']}"
+    yield Text(f"database: {visible(view['database'])} ({visible(view['chosen_by'])}); {daemon}; {now:%H:%M:%SZ}")
+    if "states" in view:
+        yield from _overview(view, now)
+    elif "refused" in view:
+        yield from _refused(view, now)
+    else:
+        for life in view["stfs"]:
+            yield from _life(life, now)
+
+
+def _overview(view: View, now: datetime) -> Iterator[RenderableType]:
+    yield _table("STFs", ("state", "count"), view["states"].items())
+    if view["stuck_count"]:
+        yield _stfs(f"stuck: {view['stuck_count']}", view["stuck"], now)
+        yield from _more(view["stuck_count"], view["stuck"])
+    else:
+        yield Text("nothing is stuck")
+    if "stfs" in view:
+        yield _stfs(f"asked for: {view['stf_count']}", view["stfs"], now)
+        yield from _more(view["stf_count"], view["stfs"])
+    if view["oldest"]:
+        yield _stfs("oldest work", [view["oldest"]], now)
+    yield _table(
+        "links",
+        ("link", "state", "since", "reason", "next probe"),
+        (
+            (link["link"], link["state"], when(link["since"], now), link["reason"], when(link["next_probe_at"], now))
+            for link in view["links"].values()
+        ),
+    )
+    yield Text(f"refused messages: {view['refused_count']}{' (--refused shows them)' if view['refused_count'] else ''}")
+    if view["runs"]:
+        yield _runs(view["runs"], now)
+
+
+def _runs(runs: list[View], now: datetime) -> Table:
+    rows = (
+        (run["run"], run["namespace"], run["state"], run["expected"], when(run["heard_at"], now), run["look_error"])
+        for run in runs
+    )
+    return _table("runs", ("run", "namespace", "state", "STFs expected", "last heard of", "last look failed"), rows)
+
+
+def _stfs(title: str, stfs: list[View], now: datetime) -> Table:
+    rows = (
+        (
+            stf["stf"],
+            stf["run"],
+            stf["state"],
+            when(stf["since"], now),
+            stf["attempts"],
+            when(stf["next_try_at"], now) if stf["next_try_at"] else stf["next"],
+            stf["why"],
+        )
+        for stf in stfs
+    )
+    return _table(title, ("STF", "run", "state", "since", "attempts", "next try", "why"), rows)
+
+
+def _more(count: int, listed: list[View]) -> Iterator[Text]:
+    if count > len(listed):
+        yield Text(f"and {count - len(listed)} more: --all shows them")
+
+
+def _refused(view: View, now: datetime) -> Iterator[RenderableType]:
+    rows = (
+        (row["id"], when(row["at"], now), row["reason"], row["bytes"], _cut(row["body"])) for row in view["refused"]
+    )
+    yield _table(f"refused messages: {view['refused_count']}", ("id", "at", "reason", "bytes", "message"), rows)
+    yield from _more(view["refused_count"], view["refused"])
+
+
+def _cut(body: str) -> str:
+    return body if len(body) <= _BODY_SHOWN else f"{body[:_BODY_SHOWN]} ... (whole with --json)"
+
+
+def _life(life: View, now: datetime) -> Iterator[RenderableType]:
+    plan = life["plan"]
+    drawn = "not drawn" if plan is None else ", ".join(f"{key} {value}" for key, value in plan.items())
+    facts = {
+        "run": f"{life['run']} (namespace {life['namespace']})",
+        "state": f"{life['state']}{', stuck' if life['stuck'] else ''}, life {life['life']}",
+        "since": when(life["since"], now),
+        "why": life["why"],
+        "next": life["next"],
+        "attempts": life["attempts"],
+        "last error": life["last_error"],
+        "received": f"{when(life['received_at'], now)}, by {life['origin']}",
+        "size": f"{_or_unknown(life['size_bytes'])} bytes, {_or_unknown(life['tf_count'])} TFs",
+        "checksum": life["checksum"],
+        "execution": life["execution_id"],
+        "remark": life["remark"],
+        "sample": drawn,
+    }
+    yield _table(f"STF {life['stf']}", ("", ""), facts.items())
+    yield _table(
+        "TF files",
+        ("TF file", "monitor id", "TFs", "bytes", "registered", "announced", "adopted"),
+        (
+            (
+                tf["filename"],
+                tf["monitor_id"],
+                f"{_or_unknown(tf['first'])}..{_or_unknown(tf['last'])}",
+                tf["size_bytes"],
+                when(tf["registered_at"], now),
+                when(tf["announced_at"], now),
+                tf["adopted"],
+            )
+            for tf in life["tfs"]
+        ),
+    )
+    rows = [(row["life"], when(row["at"], now), row["trigger"], row["dest"], row["note"]) for row in life["history"]]
+    yield _table("history", ("life", "at", "trigger", "state", "note"), rows)
+
+
+def _or_unknown(value: object) -> object:
+    return "unknown" if value is None else value
+
+
+def _table(title: str, heads: tuple[str, ...], rows: Iterable[Iterable[object]]) -> Table:
+    table = Table(
+        title=Text(visible(title), style="bold"), title_justify="left", box=box.SIMPLE, show_header=any(heads)
+    )
+    for head in heads:
+        table.add_column(head, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(visible(cell)) for cell in row))
+    return table
