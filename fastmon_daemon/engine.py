@@ -10,7 +10,7 @@ import queue
 import random
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -69,6 +69,14 @@ class LinkNews:
     held: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Act:
+    """What a person wants done, and where the answer goes."""
+
+    act: Callable[[Outbox, datetime], Any]
+    answer: Future[Any]
+
+
 @dataclass(slots=True, kw_only=True)
 class Plant:
     """What the engine works with; tests hand in their own."""
@@ -94,7 +102,7 @@ class Engine:
         plant.chart.check_steps(set(plant.steps))
         self._outbox = outbox
         self._plant = plant
-        self._news: queue.SimpleQueue[_Result | LinkNews | None] = queue.SimpleQueue()
+        self._news: queue.SimpleQueue[_Result | LinkNews | _Act | None] = queue.SimpleQueue()
         self._active: dict[int, _Work] = {}
         self._in_flight = 0
         self._picks = 0
@@ -123,6 +131,12 @@ class Engine:
         """Say that a link went or came back; callable from any thread."""
         self._news.put(news)
 
+    def ask(self, act: Callable[[Outbox, datetime], Any]) -> Future[Any]:
+        """Have *act* done in the engine's thread, in a transaction of its own; callable from any thread."""
+        future: Future[Any] = Future()
+        self._news.put(_Act(act, future))
+        return future
+
     def is_open(self, link: str | None) -> bool:
         """Whether the gate of *link* is open."""
         return link is None or self._gates[link].open
@@ -130,18 +144,32 @@ class Engine:
     def turn(self, wait_s: float = TICK_S) -> bool:
         """One round: wait for news, write the facts down, send out what is due. True if anything is under way."""
         news = self._collect(wait_s if self._pace.ready else min(wait_s, 0.05))
-        if news:
+        acts = [item for item in news if isinstance(item, _Act)]
+        settled = [item for item in news if not isinstance(item, _Act)]
+        if settled:
             with self._outbox.transaction():
-                for item in news:
+                for item in settled:
                     self._settle(item)
+        for act in acts:
+            self._do(act)
         if not self.stopping.is_set():
             self._probe()
             self._run_errands()
             self._dispatch()
         return self._in_flight > 0
 
-    def _collect(self, wait_s: float) -> list[_Result | LinkNews]:
-        found: list[_Result | LinkNews] = []
+    def _do(self, act: _Act) -> None:
+        """An act is a transaction of its own: where it fails, its sender hears of it and nobody else."""
+        try:
+            with self._outbox.transaction():
+                answer = act.act(self._outbox, self._now())
+        except Exception as exc:  # noqa: BLE001 (it goes to whoever asked)
+            act.answer.set_exception(exc)
+        else:
+            act.answer.set_result(answer)
+
+    def _collect(self, wait_s: float) -> list[_Result | LinkNews | _Act]:
+        found: list[_Result | LinkNews | _Act] = []
         try:
             item = self._news.get(timeout=wait_s) if wait_s > 0 else self._news.get_nowait()
             while True:

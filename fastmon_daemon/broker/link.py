@@ -39,7 +39,7 @@ class Broker:
     own thread. *stopping* ends every wait between attempts; an established link lives until `stop`.
     """
 
-    def __init__(  # noqa: PLR0913 (keyword-only: the world is handed in)
+    def __init__(
         self,
         login: BrokerLogin,
         *,
@@ -58,6 +58,7 @@ class Broker:
         self._thread = threading.Thread(target=self._run, name="broker-link", daemon=True)
         self._session: Session | None = None
         self._told: LinkChange | None = None
+        self._finishing = False
 
     @property
     def up(self) -> bool:
@@ -73,6 +74,7 @@ class Broker:
 
         Where no link stands there is nothing to say: True. It returns within *deadline_s* seconds.
         """
+        self._finishing = True  # before the session is read: one that is made later ends itself
         self._stopping.set()
         if not self._thread.is_alive():
             return True
@@ -120,6 +122,8 @@ class Broker:
     def _live_once(self) -> LinkDown:
         try:
             session = self._session = Session(self._login, self._accept, self._monotonic)
+            if self._finishing:
+                return LinkDown("stopped")
             session.open()
         except LinkDown as exc:
             if self._session is not None:

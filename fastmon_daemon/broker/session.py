@@ -39,10 +39,12 @@ class Session(ConnectionListener):
         self._wire = Wire((login.host, login.port), login.tls_context(), login.connect_s, monotonic)
         self._connection = connection_over(self._wire, login.heart_beat_s)
         self._connection.set_listener("session", self)
+        self.is_clean = False
+        """Whether the broker confirmed our goodbye."""
         self._numbers = itertools.count(1)
         self._pending: dict[str, tuple[threading.Event, float]] = {}
         self._lock = threading.Lock()
-        self._welcome: Frame | None = None
+        self._version = ""
         self._answered = threading.Event()
         self._news = threading.Event()
         self._over = threading.Event()
@@ -69,7 +71,7 @@ class Session(ConnectionListener):
         if not self._answered.wait(login.connect_s):
             self.cut(LinkDown(f"the broker at {login.where} did not answer CONNECT within {login.connect_s:g} s"))
         if self._end is not None:
-            raise self._end
+            raise self._reason()
         if login.subscribe:
             self._subscribe()
 
@@ -81,7 +83,7 @@ class Session(ConnectionListener):
         if self._ending and self._end is None:
             self._say_goodbye()
         self._over.wait(self._login.receipt_s)
-        return self._end or LinkDown("closed")
+        return LinkDown("stopped") if self.is_clean else self._reason()
 
     def announce(self, destinations: tuple[str, ...], body: str, headers: dict[str, str]) -> None:
         """SEND to each destination; return when the RECEIPT of each has come.
@@ -106,17 +108,16 @@ class Session(ConnectionListener):
         self._ended(reason)
         self._wire.cut()
 
-    @property
-    def is_clean(self) -> bool:
-        """Whether the broker confirmed our goodbye."""
-        return isinstance(self._end, Goodbye)
-
     def on_connected(self, frame: Frame) -> None:
         """The broker accepts us: keep what was negotiated."""
+        version = frame.headers.get("version", "1.0")
+        if version not in {"1.1", "1.2"}:
+            self.cut(LinkDown(f"the broker at {self._login.where} speaks STOMP {version}; 1.1 or 1.2 is needed"))
+            return
         sends_ms = frame.headers.get("heart-beat", "0,0").partition(",")[0].strip()
         if sends_ms.isdigit() and int(sends_ms):
             self._silence_s = SILENT_BEATS * max(self._login.heart_beat_s, int(sends_ms) / 1000)
-        self._welcome = frame
+        self._version = version
         self._answered.set()
 
     def on_message(self, frame: Frame) -> None:
@@ -126,8 +127,6 @@ class Session(ConnectionListener):
             self._accept(frame.body or b"")
             with between("ack"):
                 self._acknowledge(frame)
-        except _SEND_FAULTS as exc:
-            self._not_acknowledged(exc)
         except Exception as exc:  # noqa: BLE001 (on this thread an error ends the connection, whatever it is)
             self._not_acknowledged(exc)
         finally:
@@ -169,14 +168,15 @@ class Session(ConnectionListener):
         except LinkDown as exc:
             self.cut(exc)
             return
-        self.cut(Goodbye("stopped"))
+        self.is_clean = True  # the broker may close before we do: that is no loss any more
+        self.cut(LinkDown("stopped"))
 
     def _ask(self, command: str, headers: dict[str, str], body: str = "") -> tuple[str, threading.Event]:
         """Send a frame that wants a RECEIPT; its number, and the event of its arrival or of the end."""
         receipt, arrived = str(next(self._numbers)), threading.Event()
         with self._lock:
             if self._end is not None:
-                raise self._end
+                raise self._reason()
             self._pending[receipt] = arrived, self._monotonic() + self._login.receipt_s
         try:
             self._connection.send_frame(command, {**headers, "receipt": receipt}, body)
@@ -190,13 +190,17 @@ class Session(ConnectionListener):
             self.cut(self._no_receipt(command))
         with self._lock:
             if receipt in self._pending:
-                raise self._end or self._no_receipt(command)
+                raise self._reason()
+
+    def _reason(self) -> LinkDown:
+        """Why it ended: a fresh error each time, since several threads may raise it."""
+        return type(self._end)(str(self._end)) if self._end is not None else LinkDown("closed")
 
     def _no_receipt(self, command: str) -> LinkDown:
         return LinkDown(f"no RECEIPT for {command} from {self._login.where} within {self._login.receipt_s:g} s")
 
     def _acknowledge(self, frame: Frame) -> None:
-        if self._welcome is not None and self._welcome.headers.get("version") == "1.2":
+        if self._version == "1.2":
             self._connection.send_frame("ACK", {"id": frame.headers["ack"]})
             return
         headers = {"message-id": frame.headers["message-id"], "subscription": frame.headers["subscription"]}
@@ -228,7 +232,3 @@ class Session(ConnectionListener):
             waiting = [arrived for arrived, _ in self._pending.values()]
         for event in (*waiting, self._answered, self._news):
             event.set()
-
-
-class Goodbye(LinkDown):
-    """We closed the connection, and the broker confirmed it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import closing
 from pathlib import Path
-from typing import get_args
+from typing import TextIO, get_args
 
 import click
 
@@ -30,7 +30,7 @@ from fastmon_daemon.settings import database_to_read, read_environment
 @click.option("--live", is_flag=True, help="Write into each state how many STFs (or runs) are in it now.")
 @click.option("--db", type=click.Path(path_type=Path), help="The database of --live; looked for as the daemon does.")
 @click.option("--output", type=click.File("w", encoding="utf-8", lazy=True), default="-", help="A file; else stdout.")
-def diagram(name: ChartName, form: Format, live: bool, db: Path | None, output: click.utils.LazyFile) -> None:
+def diagram(name: ChartName, form: Format, live: bool, db: Path | None, output: TextIO) -> None:
     """Draw the life of an STF, or of a run, as its chart has it.
 
     Thick arrows are steps, thin ones decisions of a program, dashed ones acts of a person.

@@ -58,7 +58,10 @@ class Findings:
         self._before = _EVER if rules.daemon is None else rules.now - age
 
     def overview(self, wanted: Wanted) -> View:
-        """The state of everything; with a state or run in *wanted*, of those STFs, which are listed too."""
+        """Counts, what is stuck, links and runs; a state or run in *wanted* narrows it to those STFs and lists them.
+
+        Links, counters, refused messages and the oldest work are those of the whole database all the same.
+        """
         reports = self._reports
         counts = reports.counts_by_state(wanted.run)
         oldest = reports.oldest_unfinished()
@@ -215,7 +218,7 @@ def _links(reports: Reports, rules: Rules) -> dict[str, View]:
 
 
 def envelope(view: View, rules: Rules, database: tuple[str, str]) -> View:
-    """*view* with what it was read from: the path of the database and the rule that chose it, the moment, the daemon."""
+    """*view* with what it was read from: *database* (its path and the rule that chose it), the moment, the daemon."""
     path, chosen_by = database
     return {
         "database": path,

@@ -60,6 +60,7 @@ class _Question:
 @click.pass_context
 def inspect(
     ctx: click.Context,
+    *,
     stf: str | None,
     db: Path | None,
     state: str | None,

@@ -19,6 +19,7 @@ from fastmon_daemon.clock import moment
 View = dict[str, Any]
 
 _BODY_SHOWN = 500
+_NAME_WIDTH = 24  # columns: an ordinary STF name is not folded on a narrow terminal
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
@@ -54,28 +55,30 @@ def shown(view: View) -> Iterator[RenderableType]:
 
 
 def _overview(view: View, now: datetime) -> Iterator[RenderableType]:
+    """What may be long comes last: nearest to the prompt, and cut first where a watched screen is too small."""
     yield _table("STFs", ("state", "count"), view["states"].items())
+    yield _links(view["links"], now)
+    if view["runs"]:
+        yield _runs(view["runs"], now)
+    yield Text(f"refused messages: {view['refused_count']}{' (--refused shows them)' if view['refused_count'] else ''}")
+    if view["oldest"]:
+        yield _stfs("oldest work", [view["oldest"]], now)
+    if "stfs" in view:
+        yield _stfs(f"asked for: {view['stf_count']}", view["stfs"], now)
+        yield from _more(view["stf_count"], view["stfs"])
     if view["stuck_count"]:
         yield _stfs(f"stuck: {view['stuck_count']}", view["stuck"], now)
         yield from _more(view["stuck_count"], view["stuck"])
     else:
         yield Text("nothing is stuck")
-    if "stfs" in view:
-        yield _stfs(f"asked for: {view['stf_count']}", view["stfs"], now)
-        yield from _more(view["stf_count"], view["stfs"])
-    if view["oldest"]:
-        yield _stfs("oldest work", [view["oldest"]], now)
-    yield _table(
-        "links",
-        ("link", "state", "since", "reason", "next probe"),
-        (
-            (link["link"], link["state"], when(link["since"], now), link["reason"], when(link["next_probe_at"], now))
-            for link in view["links"].values()
-        ),
+
+
+def _links(links: View, now: datetime) -> Table:
+    rows = (
+        (link["link"], link["state"], when(link["since"], now), link["reason"], when(link["next_probe_at"], now))
+        for link in links.values()
     )
-    yield Text(f"refused messages: {view['refused_count']}{' (--refused shows them)' if view['refused_count'] else ''}")
-    if view["runs"]:
-        yield _runs(view["runs"], now)
+    return _table("links", ("link", "state", "since", "reason", "next probe"), rows)
 
 
 def _runs(runs: list[View], now: datetime) -> Table:
@@ -163,11 +166,12 @@ def _or_unknown(value: object) -> object:
 
 
 def _table(title: str, heads: tuple[str, ...], rows: Iterable[Iterable[object]]) -> Table:
-    table = Table(
-        title=Text(visible(title), style="bold"), title_justify="left", box=box.SIMPLE, show_header=any(heads)
-    )
+    cells = [[visible(cell) for cell in row] for row in rows]
+    short_names = all(len(row[0]) <= _NAME_WIDTH for row in cells)
+    name = Text(visible(title), style="bold")
+    table = Table(title=name, title_justify="left", box=box.SIMPLE, show_header=any(heads))
     for head in heads:
-        table.add_column(head, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(visible(cell)) for cell in row))
+        table.add_column(head, overflow="fold", no_wrap=short_names and not table.columns)
+    for row in cells:
+        table.add_row(*map(Text, row))
     return table

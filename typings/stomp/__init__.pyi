@@ -1,6 +1,11 @@
 # The parts of stomp.py 9.0 that a client needs; the package itself carries no types.
-from . import connect as connect, exception as exception, listener as listener, transport as transport, utils as utils
-from .connect import StompConnection11 as StompConnection11, StompConnection12 as StompConnection12
+from . import connect as connect
+from . import exception as exception
+from . import listener as listener
+from . import transport as transport
+from . import utils as utils
+from .connect import StompConnection11 as StompConnection11
+from .connect import StompConnection12 as StompConnection12
 from .listener import ConnectionListener as ConnectionListener
 
 __version__: str

@@ -1,0 +1,111 @@
+"""What run control and data agent of the testbed say on the topic, field by field as recorded, nulls included.
+
+It must not know STOMP, REST or who plays the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+RUN_CONTROL = "workflow_runner-agent-testbed-1"
+DATA_AGENT = "data-agent-testbed-2"
+FIRST_TICK = 5.0
+
+Message = dict[str, Any]
+PHYSICS = {"state": "run", "substate": "physics"}
+STANDBY = {"state": "run", "substate": "standby"}
+NOT_READY = {"state": "beam", "substate": "not_ready"}
+
+
+def stf_name(run: int, sequence: int) -> str:
+    """The file name of STF number *sequence* (from 1) of *run*."""
+    return f"swf.{run}.{sequence:06d}.stf"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunMessages:
+    """The messages of one run. *now* gives aware datetimes; the ticks of the simulation are seconds."""
+
+    namespace: str
+    run: int
+    size: int | None
+    """Bytes of each STF, null in the messages where it is None."""
+    began: datetime
+    now: Callable[[], datetime]
+
+    def run_imminent(self) -> Message:
+        """A run is about to begin."""
+        return self._run_control("run_imminent") | NOT_READY | {"sender": RUN_CONTROL}
+
+    def start_run(self) -> Message:
+        """The run begins."""
+        return self._run_control("start_run") | PHYSICS | {"sender": RUN_CONTROL}
+
+    def pause_run(self) -> Message:
+        """A short standby."""
+        reason = {"reason": "Brief standby period", "sender": RUN_CONTROL}
+        return self._run_control("pause_run") | STANDBY | reason
+
+    def resume_run(self) -> Message:
+        """The standby is over."""
+        return self._run_control("resume_run") | PHYSICS | {"sender": RUN_CONTROL}
+
+    def end_run(self, total_stf_files: int) -> Message:
+        """The run is over, and had so many STFs."""
+        return self._run_control("end_run") | {"total_stf_files": total_stf_files, "sender": RUN_CONTROL}
+
+    def stf_gen(self, sequence: int) -> Message:
+        """The DAQ has written an STF."""
+        message = self._run_control("stf_gen")
+        stf = {"filename": stf_name(self.run, sequence), "sequence": sequence}
+        when = {"timestamp": message.pop("timestamp"), "simulation_tick": message.pop("simulation_tick")}
+        return message | stf | when | PHYSICS | {"sender": RUN_CONTROL}
+
+    def stf_ready(self, sequence: int) -> Message:
+        """An STF can be read: the example data agent's form, one for each STF."""
+        return {
+            "msg_type": "stf_ready",
+            "namespace": self.namespace,
+            "filename": stf_name(self.run, sequence),
+            "run_id": str(self.run),
+            "file_url": None,
+            "checksum": None,
+            "size_bytes": self.size,
+            "start": None,
+            "end": None,
+            **PHYSICS,
+            "sequence": sequence,
+            "simulation_tick": self._tick(),
+            "processed_by": DATA_AGENT,
+            "sender": DATA_AGENT,
+        }
+
+    def run_ready(self) -> Message:
+        """Look at this run: the real data agent's form of ``stf_ready``, once a run and without a filename."""
+        return {
+            "namespace": self.namespace,
+            "sender": DATA_AGENT,
+            "req_id": 1,
+            "msg_type": "stf_ready",
+            "run_id": self.run,
+        }
+
+    def local_time(self) -> str:
+        """The present time as the agents write it: local, without offset."""
+        return self.now().astimezone().replace(tzinfo=None).isoformat(timespec="microseconds")
+
+    def _run_control(self, kind: str) -> Message:
+        return {
+            "msg_type": kind,
+            "namespace": self.namespace,
+            "execution_id": f"stf_datataking-testbed-{self.run}",
+            "run_id": str(self.run),
+            "timestamp": self.local_time(),
+            "simulation_tick": self._tick(),
+        }
+
+    def _tick(self) -> float:
+        return round(FIRST_TICK + (self.now() - self.began).total_seconds(), 1)

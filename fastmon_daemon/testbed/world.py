@@ -1,0 +1,239 @@
+"""The embedded world: a broker and a monitor in one event loop, and the monitor's ear on the topic.
+
+Owns how the two are put together, the broker's faults, and the environment file that tells daemon and client where
+they are. It must not know who uses them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+import socket
+import threading
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import uvloop
+
+from fastmon_daemon.testbed.monitor import MonitorOptions, MonitorServer
+from fastmon_daemon.testbed.stomp_broker import Broker
+
+HOST = "127.0.0.1"
+TOPIC = "/topic/epictopic"
+"""What the monitor listens to; it hears nothing else."""
+NAMESPACE = "testbed"
+CALL_DEADLINE_S = 30.0
+_POLL_S = 0.005
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldOptions:
+    """How this world differs from the usual one; port 0 is a free one."""
+
+    broker_port: int = 0
+    monitor_port: int = 0
+    messages_endpoint: bool = False
+    """Whether the monitor has ``/api/messages/``; the real one has not."""
+    overheard: Callable[[str, str], None] | None = None
+    """Told destination and body of each message that the broker took, in the world's loop."""
+    token: str = field(default_factory=lambda: secrets.token_hex(20), repr=False)
+    password: str = field(default_factory=lambda: secrets.token_urlsafe(18), repr=False)
+
+
+class EmbeddedWorld:
+    """Broker and monitor on 127.0.0.1 in the running event loop; all its methods are called in that loop."""
+
+    def __init__(self, options: WorldOptions | None = None) -> None:
+        self.options = options or WorldOptions()
+        self.broker = Broker(user="fastmon", password=self.options.password, on_send=self._on_send)
+        publish = self._publish if self.options.messages_endpoint else None
+        self.monitor = MonitorServer(self.options.token, MonitorOptions(publish=publish), self._on_broker)
+        self._port_holder: socket.socket | None = None
+        self._outage: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Listen; when it returns, both accept.
+
+        Raises:
+            OSError: a port is taken.
+        """
+        self._port_holder = _bound(self.options.broker_port)
+        try:
+            await self.broker.start(HOST, self._port_holder.getsockname()[1])
+            await self.monitor.start(HOST, self.options.monitor_port)
+        except OSError:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Stop both; connections are cut."""
+        if self._outage:
+            self._outage.cancel()
+            await asyncio.gather(self._outage, return_exceptions=True)
+        await self.broker.stop()
+        await self.monitor.stop()
+        if self._port_holder:
+            self._port_holder.close()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables by which daemon and client find this world."""
+        return {
+            "SWF_MONITOR_URL": self.monitor.url,
+            "SWF_API_TOKEN": self.monitor.token,
+            "ACTIVEMQ_HOST": HOST,
+            "ACTIVEMQ_PORT": str(self.broker.port),
+            "ACTIVEMQ_USER": self.broker.user,
+            "ACTIVEMQ_PASSWORD": self.broker.password,
+            "FASTMON_NAMESPACE": NAMESPACE,
+            "FASTMON_DURABLE": "on",
+            "FASTMON_LATE_ANNOUNCE_RATE": "0",
+        }
+
+    def _on_send(self, destination: str, body: str, _headers: dict[str, str]) -> None:
+        if destination == TOPIC:
+            self.monitor.deliver(body)
+        if self.options.overheard:
+            self.options.overheard(destination, body)
+
+    def _publish(self, message: dict[str, Any]) -> None:
+        self.broker.publish(TOPIC, json.dumps(message))
+
+    def _on_broker(self, fault: str, value: float | bool) -> None:
+        if fault == "no_receipts":
+            self.broker.no_receipts = bool(value)
+        elif fault == "broker_silent_s":
+            self.broker.silent(value)
+        elif value or (self._outage and not self._outage.done()):
+            if self._outage:
+                self._outage.cancel()
+            self._outage = asyncio.get_running_loop().create_task(self._broker_outage(value))
+
+    async def _broker_outage(self, seconds: float) -> None:
+        await self.broker.stop()
+        await asyncio.sleep(seconds)
+        await self.broker.start(HOST)
+
+
+class WorldThread:
+    """Context manager for programs that are not asyncio: inside it the world runs in a thread of its own."""
+
+    def __init__(self, options: WorldOptions | None = None) -> None:
+        self.world = EmbeddedWorld(options)
+        self._loop = uvloop.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="world", daemon=True)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """As `EmbeddedWorld.environment`."""
+        return self.world.environment
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        try:
+            self._run(self.world.start())
+        except BaseException:
+            self._end_loop()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+        try:
+            self._run(self.world.stop())
+        finally:
+            self._end_loop()
+
+    def call(self, fn: Callable[[], T]) -> T:
+        """What *fn* returns or raises, run in the world's loop.
+
+        Raises:
+            TimeoutError: the loop did not answer within 30 s.
+        """
+
+        async def called() -> T:
+            return fn()
+
+        return self._run(called())
+
+    def wait_until(self, condition: Callable[[], bool], deadline_s: float = 20.0) -> None:
+        """Wait until *condition*, asked in the world's loop, is true.
+
+        Raises:
+            TimeoutError: it was not within *deadline_s* (at most 30 s).
+        """
+
+        async def came_true() -> None:
+            async with asyncio.timeout(deadline_s):
+                while not condition():
+                    await asyncio.sleep(_POLL_S)
+
+        self._run(came_true())
+
+    def faults(self, **wanted: Any) -> dict[str, Any]:
+        """Set faults, as ``POST /_testbed/faults`` does, and return those in force; without arguments clear all."""
+        return self.call(lambda: self.world.monitor.set_faults(wanted))
+
+    def counts(self) -> dict[str, Any]:
+        """The numbers of ``GET /_testbed/counts``."""
+        return self.call(self.world.monitor.counts)
+
+    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(CALL_DEADLINE_S)
+
+    def _end_loop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(CALL_DEADLINE_S)
+        self._loop.close()
+
+
+async def serve(options: WorldOptions, env_file: Path, until: asyncio.Event, say: Callable[[str], None]) -> None:
+    """Run a world until *until* is set; *env_file* stands while both accept, and *say* gets lines for people.
+
+    Raises:
+        OSError: a port is taken, or the file cannot be written.
+    """
+    world = EmbeddedWorld(options)
+    await world.start()
+    try:
+        with standing_env_file(env_file, world.environment):
+            say(f"monitor  {world.monitor.url}")
+            say(f"broker   stomp://{HOST}:{world.broker.port}")
+            say(f"settings {env_file}  (Ctrl-C ends)")
+            await until.wait()
+    finally:
+        await world.stop()
+
+
+@contextmanager
+def standing_env_file(path: Path, environment: Mapping[str, str]) -> Iterator[None]:
+    """Write *environment* to *path* (mode 0600, whole at once), and remove it at the end if it is still ours."""
+    text = "".join(f"{name}={value}\n" for name, value in environment.items())
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    draft.touch(mode=0o600)
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
+    try:
+        yield
+    finally:
+        if path.exists() and path.read_text(encoding="utf-8") == text:
+            path.unlink()
+
+
+def _bound(port: int) -> socket.socket:
+    """A socket that owns the port without listening, so that nobody takes it while the broker is down."""
+    sock = socket.socket()
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((HOST, port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock

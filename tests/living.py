@@ -1,0 +1,140 @@
+"""A living world on loopback: the embedded broker and monitor in threads, the daemon as a child process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from fastmon_daemon.outbox import open_for_reading
+from fastmon_daemon.testbed.monitor import MonitorThread
+from fastmon_daemon.testbed.stomp_broker import Broker, BrokerThread
+
+TOKEN = "f" * 40
+TOPIC = "/topic/epictopic"
+DEADLINE_S = 40.0
+
+
+def wait_until(condition: Callable[[], object], what: str = "", deadline_s: float = DEADLINE_S) -> None:
+    """Wait for *condition*, asked every 50 ms; AssertionError after a generous deadline."""
+    pause = threading.Event()
+    end = time.monotonic() + deadline_s
+    while not condition():
+        assert time.monotonic() < end, f"not within {deadline_s} s: {what}"
+        pause.wait(0.05)
+
+
+class Living:
+    """Broker, monitor, and where the daemon's things are."""
+
+    def __init__(self, folder: Path, monitor: MonitorThread, broker: BrokerThread) -> None:
+        self.folder = folder
+        self.monitor = monitor
+        self.broker = broker
+        self.database = folder / "outbox.db"
+        self.children: list[subprocess.Popen[bytes]] = []
+        self.run_pk = self._post("runs/", {"run_number": 100014, "start_time": "2026-11-21T20:56:56"})["run_id"]
+
+    def environment(self, **changes: str) -> dict[str, str]:
+        inherited = {key: value for key, value in os.environ.items() if key in {"PATH", "LANG", "TMPDIR"}}
+        return inherited | {
+            "HOME": str(self.folder), "SWF_MONITOR_URL": self.monitor.url, "SWF_API_TOKEN": TOKEN,
+            "ACTIVEMQ_HOST": "127.0.0.1", "ACTIVEMQ_PORT": str(self.broker.port), "ACTIVEMQ_USER": "daq",
+            "ACTIVEMQ_PASSWORD": "secret-word", "FASTMON_NAMESPACE": "ns", "FASTMON_DB": str(self.database),
+            "FASTMON_SELECTION_FRACTION": "1.0", "FASTMON_DURABLE": "on", **changes,
+        }  # fmt: skip
+
+    def start(self, *words: str, program: str = "fastmon_daemon", **changes: str) -> subprocess.Popen[bytes]:
+        """A child process; its stderr goes to `log`."""
+        log = (self.folder / "log").open("ab")
+        child = subprocess.Popen(
+            [sys.executable, "-m", program, *words], env=self.environment(**changes), cwd=self.folder,
+            stdout=subprocess.PIPE, stderr=log,
+        )  # fmt: skip
+        log.close()
+        self.children.append(child)
+        return child
+
+    def daemon(self, **changes: str) -> subprocess.Popen[bytes]:
+        """The daemon, subscribed."""
+        seen = self.log().count("broker link up")
+        child = self.start("run", **changes)
+        wait_until(lambda: self.log().count("broker link up") > seen or child.poll() is not None, "the daemon is up")
+        return child
+
+    def call(self, *words: str, **changes: str) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "fastmon_daemon", *words], env=self.environment(**changes), cwd=self.folder,
+            capture_output=True, text=True, timeout=DEADLINE_S, check=False,
+        )  # fmt: skip
+
+    def log(self) -> str:
+        path = self.folder / "log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        answer = requests.post(
+            f"{self.monitor.url}/api/{path}", json=body, headers={"Authorization": f"Token {TOKEN}"}, timeout=20
+        )
+        assert answer.status_code == 201, answer.text
+        return dict(answer.json())
+
+    def register(self, *sequences: int) -> None:
+        """The data agent's registration of STFs."""
+        for n in sequences:
+            self._post("stf-files/", {"run": self.run_pk, "stf_filename": name(n)})
+
+    def publish(self, message: dict[str, Any]) -> None:
+        """Send a message as another agent would: not persistent."""
+        self.broker.call(lambda: self.broker.broker.publish(TOPIC, json.dumps({"namespace": "ns", **message})))
+
+    def announce(self, *sequences: int) -> None:
+        """`stf_ready` of these STFs."""
+        for n in sequences:
+            self.publish({"msg_type": "stf_ready", "run_id": "100014", "filename": name(n), "sequence": n})
+
+    def states(self) -> dict[str, int]:
+        """STFs by state, as the database says."""
+        if not self.database.exists():
+            return {}
+        reports = open_for_reading(self.database)
+        try:
+            return {state: count for state, count in reports.counts_by_state().items() if count}
+        finally:
+            reports.close()
+
+    def wait_for(self, **states: int) -> None:
+        """Wait until the STFs by state are just these."""
+        wait_until(lambda: self.states() == states, f"{states}, but {self.states()}\n{self.log()[-3000:]}")
+
+
+def name(sequence: int) -> str:
+    """The name of the STF of that number."""
+    return f"swf.100014.{sequence:06d}.stf"
+
+
+@contextmanager
+def living(folder: Path) -> Iterator[Living]:
+    """The world, for the time of the block; no process outlives it."""
+    with MonitorThread(TOKEN) as monitor:
+        counting = Broker(user="daq", password="secret-word", on_send=lambda _, body, __: monitor.deliver(body))
+        with BrokerThread(counting) as broker:
+            world = Living(folder, monitor, broker)
+            try:
+                yield world
+            finally:
+                for child in world.children:
+                    child.kill()
+                    child.wait()
+                    if child.stdout:
+                        child.stdout.close()

@@ -1,0 +1,430 @@
+"""The link to the broker, against the testbed's real broker over real sockets."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import queue
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from fastmon_daemon.broker import Broker, BrokerLogin, LinkChange
+from fastmon_daemon.errors import ConfigError, LinkDown, LinkHeld
+from fastmon_daemon.testbed.stomp_broker import Broker as Server
+from fastmon_daemon.testbed.stomp_broker import BrokerThread, Frame, Session, Verdict
+
+DEADLINE_S = 20.0
+TOPIC = "/topic/epictopic"
+OTHER = "/topic/other"
+QUEUE = "/queue/work"
+BODY = json.dumps({"msg_type": "tf_file_registered", "tf_filename": "a_tf_001.tf"})
+
+
+class Ear:
+    """What the link told and handed over."""
+
+    def __init__(self) -> None:
+        self.changes: queue.Queue[LinkChange] = queue.Queue()
+        self.bodies: queue.Queue[bytes] = queue.Queue()
+        self.refuse = 0
+
+    def accept(self, body: bytes) -> None:
+        if self.refuse:
+            self.refuse -= 1
+            raise OSError("disk full")
+        self.bodies.put(body)
+
+    def change(self) -> LinkChange:
+        return self.changes.get(timeout=DEADLINE_S)
+
+    def until(self, wanted: Callable[[LinkChange], bool]) -> LinkChange:
+        while not wanted(change := self.change()):
+            pass
+        return change
+
+    def until_up(self) -> None:
+        self.until(lambda change: change.up)
+
+    def body(self) -> bytes:
+        return self.bodies.get(timeout=DEADLINE_S)
+
+
+def login(port: int, **differing: Any) -> BrokerLogin:
+    plain = BrokerLogin(
+        host="127.0.0.1",
+        port=port,
+        user="fastmon",
+        password=lambda: "secret",
+        subscribe=TOPIC,
+        announce=(TOPIC,),
+        durable=False,
+        client_id="fastmon-test",
+        use_ssl=False,
+        ca_file=None,
+        cert_file=None,
+        key_file=None,
+    )
+    return dataclasses.replace(plain, **differing)
+
+
+@contextmanager
+def linked(of: BrokerLogin, ear: Ear) -> Iterator[Broker]:
+    link = Broker(of, accept=ear.accept, changed=ear.changes.put, stopping=threading.Event(), jitter=lambda: 0.0)
+    link.start()
+    try:
+        yield link
+    finally:
+        link.stop(DEADLINE_S)
+
+
+@pytest.fixture
+def ear() -> Ear:
+    return Ear()
+
+
+@pytest.fixture
+def server() -> Iterator[BrokerThread]:
+    with BrokerThread(Server(user="fastmon", password="secret")) as thread:
+        yield thread
+
+
+def publish(server: BrokerThread, destination: str, body: str) -> None:
+    server.call(lambda: server.broker.publish(destination, body, {"persistent": "true"}))
+
+
+def test_a_message_is_handed_over_as_bytes_and_acknowledged(server: BrokerThread, ear: Ear) -> None:
+    with linked(login(server.port, subscribe=QUEUE), ear) as link:
+        ear.until_up()
+        assert link.up
+        publish(server, QUEUE, "grüße")
+        assert ear.body() == "grüße".encode()
+        server.wait_until(lambda: server.broker.queue_depth(QUEUE) == 0)
+
+
+def test_a_broker_of_stomp_1_1_is_understood(ear: Ear) -> None:
+    with (
+        BrokerThread(Server(user="fastmon", password="secret", versions=("1.1", "1.0"))) as server,
+        linked(login(server.port, subscribe=QUEUE), ear) as link,
+    ):
+        ear.until_up()
+        publish(server, QUEUE, "m")
+        assert ear.body() == b"m"
+        server.wait_until(lambda: server.broker.queue_depth(QUEUE) == 0)
+        link.announce(BODY, "id-1")
+
+
+def test_a_broker_of_stomp_1_0_is_named(ear: Ear) -> None:
+    with (
+        BrokerThread(Server(user="fastmon", password="secret", versions=("1.0",))) as server,
+        linked(login(server.port), ear),
+    ):
+        change = ear.change()
+        assert not change.up
+        assert "1.0" in change.reason
+
+
+def test_a_message_that_could_not_be_stored_comes_again_over_a_new_connection(server: BrokerThread, ear: Ear) -> None:
+    ear.refuse = 1
+    with linked(login(server.port, subscribe=QUEUE, redeliver_s=0.2), ear):
+        ear.until_up()
+        publish(server, QUEUE, "m")
+        assert "could not be stored" in ear.change().reason
+        assert ear.body() == b"m"
+        server.wait_until(lambda: server.broker.queue_depth(QUEUE) == 0)
+
+
+def test_a_link_with_an_unstored_message_goes_on_receiving(server: BrokerThread, ear: Ear) -> None:
+    ear.refuse = 1
+    with linked(login(server.port, subscribe=QUEUE, redeliver_s=1000.0), ear) as link:
+        ear.until_up()
+        publish(server, QUEUE, "lost")
+        publish(server, QUEUE, "next")
+        assert ear.body() == b"next"
+        server.wait_until(lambda: server.broker.queue_depth(QUEUE) == 1)
+        assert link.up
+        assert not server.call(lambda: server.broker.counters.received["NACK"])
+
+
+def test_an_announcement_goes_to_every_destination_persistent_and_with_its_event_id(ear: Ear) -> None:
+    sent: queue.Queue[tuple[str, str, dict[str, str]]] = queue.Queue()
+    server = Server(user="fastmon", password="secret", on_send=lambda *what: sent.put(what))
+    with (
+        BrokerThread(server) as thread,
+        linked(login(thread.port, subscribe="", announce=(TOPIC, OTHER)), ear) as link,
+    ):
+        ear.until_up()
+        link.announce(BODY, "id-1")
+        got = [sent.get_nowait(), sent.get_nowait()]
+    assert [destination for destination, _, _ in got] == [TOPIC, OTHER]
+    for _, body, headers in got:
+        assert body == BODY
+        assert headers["persistent"] == "true"
+        assert headers["_AMQ_DUPL_ID"] == "id-1"
+        assert headers["msg_type"] == "tf_file_registered"
+
+
+def test_announcements_of_many_threads_are_each_confirmed(server: BrokerThread, ear: Ear) -> None:
+    with linked(login(server.port, announce=(QUEUE,)), ear) as link:
+        ear.until_up()
+
+        def announce_many(worker: int) -> None:
+            for number in range(20):
+                link.announce(BODY, f"{worker}-{number}")
+
+        threads = [threading.Thread(target=announce_many, args=(worker,)) for worker in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(DEADLINE_S)
+        assert server.call(lambda: server.broker.queue_depth(QUEUE)) == 80
+
+
+def test_without_a_connection_an_announcement_says_that_the_link_is_down(ear: Ear) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with linked(login(port), ear) as link:
+        change = ear.change()
+        assert not change.up
+        assert not change.held
+        assert f"127.0.0.1:{port}" in change.reason
+        with pytest.raises(LinkDown, match=str(port)):
+            link.announce(BODY, "id-1")
+
+
+def test_an_announcement_without_receipt_drops_the_connection(server: BrokerThread, ear: Ear) -> None:
+    with linked(login(server.port, receipt_s=0.5), ear) as link:
+        ear.until_up()
+        server.broker.no_receipts = True
+        with pytest.raises(LinkDown, match="RECEIPT"):
+            link.announce(BODY, "id-1")
+        assert "RECEIPT" in ear.change().reason
+        server.broker.no_receipts = False
+        ear.until_up()
+        link.announce(BODY, "id-1")
+
+
+def test_an_announcement_that_the_broker_refuses_says_so(server: BrokerThread, ear: Ear) -> None:
+    with linked(login(server.port, announce=("nowhere",)), ear) as link:
+        ear.until_up()
+        with pytest.raises(LinkDown, match="ERROR"):
+            link.announce(BODY, "id-1")
+        assert not ear.change().up
+        ear.until_up()
+
+
+def test_the_loss_of_the_connection_ends_a_waiting_announcement(server: BrokerThread, ear: Ear) -> None:
+    def swallow_and_cut(what: str, _: Session, frame: Frame) -> Verdict:
+        if what == "receive" and frame.command == "SEND":
+            server.broker.drop_connections()
+            return "drop"
+        return None
+
+    with linked(login(server.port, receipt_s=1000.0), ear) as link:
+        ear.until_up()
+        server.broker.hook = swallow_and_cut
+        with pytest.raises(LinkDown):
+            link.announce(BODY, "id-1")
+
+
+def test_after_a_restart_of_the_broker_the_link_is_back_by_itself(server: BrokerThread, ear: Ear) -> None:
+    with linked(login(server.port), ear) as link:
+        ear.until_up()
+        server.stop()
+        assert not ear.change().up
+        server.start()
+        ear.until_up()
+        publish(server, TOPIC, "m")
+        assert ear.body() == b"m"
+        link.announce(BODY, "id-1")
+
+
+def test_a_broker_that_falls_silent_is_noticed_by_its_heart_beats(server: BrokerThread, ear: Ear) -> None:
+    with linked(login(server.port, heart_beat_s=0.5), ear):
+        ear.until_up()
+        server.call(lambda: server.broker.silent(600))
+        change = ear.change()
+        assert "nothing was heard" in change.reason
+        assert float(change.reason.split()[-2]) >= 1.4
+        server.call(lambda: server.broker.silent(0))
+        ear.until_up()
+
+
+def test_a_broker_without_heart_beats_is_never_cut_for_its_silence(ear: Ear) -> None:
+    with (
+        BrokerThread(Server(user="fastmon", password="secret", heart_beat_ms=0)) as server,
+        linked(login(server.port, heart_beat_s=0.1), ear),
+    ):
+        ear.until_up()
+        with pytest.raises(queue.Empty):
+            ear.changes.get(timeout=1.5)
+
+
+def test_a_slow_store_is_not_taken_for_a_silent_broker(server: BrokerThread, ear: Ear) -> None:
+    go_on = threading.Event()
+    store = ear.accept
+    ear.accept = lambda body: (go_on.wait(1.5), store(body))[1]  # type: ignore[method-assign]
+    with linked(login(server.port, subscribe=QUEUE, heart_beat_s=0.2), ear):
+        ear.until_up()
+        publish(server, QUEUE, "m")
+        assert ear.body() == b"m"
+        server.wait_until(lambda: server.broker.queue_depth(QUEUE) == 0)
+        assert ear.changes.empty()
+
+
+def test_a_wrong_password_holds_the_link_until_it_is_changed(server: BrokerThread, ear: Ear) -> None:
+    password = "wrong-one"
+    with linked(login(server.port, password=lambda: password), ear) as link:
+        change = ear.change()
+        assert change.held
+        assert "ACTIVEMQ_PASSWORD" in change.reason
+        assert "wrong-one" not in change.reason
+        with pytest.raises(LinkHeld):
+            link.announce(BODY, "id-1")
+        password = "secret"
+        ear.until_up()
+
+
+def test_a_durable_subscription_keeps_what_comes_while_we_are_away(server: BrokerThread, ear: Ear) -> None:
+    durable = login(server.port, durable=True)
+    with linked(durable, ear):
+        ear.until_up()
+    publish(server, TOPIC, "meanwhile")
+    again = Ear()
+    with linked(durable, again):
+        assert again.body() == b"meanwhile"
+        assert server.call(lambda: [each.client_id for each in server.broker.sessions]) == ["fastmon-test"]
+
+
+def test_without_durable_no_client_id_is_sent(server: BrokerThread, ear: Ear) -> None:
+    with linked(login(server.port), ear):
+        ear.until_up()
+        assert server.call(lambda: [each.client_id for each in server.broker.sessions]) == [None]
+
+
+def test_a_client_id_that_is_still_in_use_is_waited_for(server: BrokerThread, ear: Ear) -> None:
+    durable = login(server.port, durable=True)
+    late = Ear()
+    with linked(durable, ear) as earlier:
+        ear.until_up()
+        with linked(durable, late):
+            change = late.change()
+            assert not change.held
+            assert "earlier session" in change.reason
+            earlier.stop(DEADLINE_S)
+            late.until_up()
+
+
+def test_stop_says_goodbye_and_is_clean(server: BrokerThread, ear: Ear) -> None:
+    with linked(login(server.port), ear) as link:
+        ear.until_up()
+        assert link.stop(DEADLINE_S)
+        assert server.call(lambda: server.broker.counters.received["DISCONNECT"]) == 1
+        assert ear.change() == LinkChange(up=False, reason="stopped")
+        assert not link.up
+
+
+def test_stop_keeps_its_deadline_against_a_silent_broker_and_is_not_clean(server: BrokerThread, ear: Ear) -> None:
+    with linked(login(server.port, receipt_s=1000.0, heart_beat_s=1000.0), ear) as link:
+        ear.until_up()
+        server.call(lambda: server.broker.silent(600))
+        assert not link.stop(0.5)
+        assert "goodbye" in ear.change().reason
+        server.call(lambda: server.broker.silent(0))
+
+
+def test_a_silent_listener_at_connect_is_given_up(ear: Ear) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as deaf,
+        linked(login(deaf.getsockname()[1], connect_s=0.3), ear) as link,
+    ):
+        assert "did not answer CONNECT" in ear.change().reason
+        assert link.stop(DEADLINE_S)
+
+
+@pytest.fixture(scope="module")
+def ca(tmp_path_factory: pytest.TempPathFactory) -> tuple[trustme.CA, Path]:
+    made = trustme.CA()
+    path = tmp_path_factory.mktemp("ca") / "ca.pem"
+    made.cert_pem.write_to_path(str(path))
+    return made, path
+
+
+@contextmanager
+def secure_server(ca: trustme.CA, name: str) -> Iterator[BrokerThread]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert(name).configure_cert(context)
+    with BrokerThread(Server(user="fastmon", password="secret"), ssl=context) as thread:
+        yield thread
+
+
+def test_over_tls_everything_works_and_a_lost_broker_is_noticed(ca: tuple[trustme.CA, Path], ear: Ear) -> None:
+    with (
+        secure_server(ca[0], "localhost") as server,
+        linked(login(server.port, host="localhost", use_ssl=True, ca_file=ca[1], subscribe=QUEUE), ear) as link,
+    ):
+        ear.until_up()
+        publish(server, QUEUE, "m")
+        assert ear.body() == b"m"
+        link.announce(BODY, "id-1")
+        server.stop()
+        assert not ear.change().up
+        server.start()
+        ear.until_up()
+        link.announce(BODY, "id-2")
+        assert link.stop(DEADLINE_S)
+
+
+@pytest.mark.parametrize("wrong", ["CA", "host"])
+def test_a_certificate_that_does_not_fit_holds_the_link_and_no_login_is_sent(
+    wrong: str, ca: tuple[trustme.CA, Path], ear: Ear
+) -> None:
+    issuer, name = (trustme.CA(), "localhost") if wrong == "CA" else (ca[0], "broker.example.org")
+    with (
+        secure_server(issuer, name) as server,
+        linked(login(server.port, host="localhost", use_ssl=True, ca_file=ca[1]), ear),
+    ):
+        change = ear.change()
+        assert change.held
+        assert "ACTIVEMQ_SSL_CA_CERTS" in change.reason
+        assert server.call(lambda: sum(server.broker.counters.received.values())) == 0
+
+
+def test_with_tls_nothing_but_a_handshake_is_sent_to_a_broker_without_tls(
+    ca: tuple[trustme.CA, Path], ear: Ear
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as plain:
+        port = plain.getsockname()[1]
+        with linked(login(port, use_ssl=True, ca_file=ca[1], connect_s=1.0), ear):
+            plain.settimeout(DEADLINE_S)
+            peer, _ = plain.accept()
+            with peer:
+                peer.settimeout(DEADLINE_S)
+                seen = b""
+                while data := peer.recv(65536):
+                    seen += data
+    assert seen.startswith(b"\x16\x03")
+    assert b"secret" not in seen
+
+
+def test_an_unreadable_ca_file_holds_the_link(server: BrokerThread, tmp_path: Path, ear: Ear) -> None:
+    with linked(login(server.port, use_ssl=True, ca_file=tmp_path / "none.pem"), ear):
+        change = ear.change()
+        assert change.held
+        assert "ACTIVEMQ_SSL_CA_CERTS" in change.reason
+
+
+def test_tls_without_a_ca_file_is_refused_at_once() -> None:
+    with pytest.raises(ConfigError, match="ACTIVEMQ_SSL_CA_CERTS"):
+        login(1, use_ssl=True)
+
+
+def test_the_password_is_not_in_the_login_s_text() -> None:
+    assert "password" not in repr(login(1))

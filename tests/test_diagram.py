@@ -1,0 +1,105 @@
+"""The pictures show every arrow of the charts once and carry the counts; those checked in are of today's charts."""
+
+import re
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from fastmon_daemon.diagram import Format, draw, export_all
+from fastmon_daemon.errors import ConfigError
+from fastmon_daemon.lifecycle import Chart, load_chart
+
+STATECHARTS = Path(__file__).parent.parent / "statecharts"
+CHARTS = [load_chart("stf"), load_chart("run")]
+SCXML = "{http://www.w3.org/2005/07/scxml}"
+every_chart = pytest.mark.parametrize("chart", CHARTS, ids=lambda chart: chart.name)
+
+ARROWS_IN = {
+    "mermaid": (re.compile(r'^ +(\w+) (?:==>|-->|-\.->)\|"(.*)"\| (\w+)$', re.MULTILINE), "<br>"),
+    "dot": (re.compile(r'^ +"(\w+)" -> "(\w+)" \[label="(.*)", style=\w+\]$', re.MULTILINE), "\\n"),
+}
+
+
+def arrows_drawn(chart: Chart, form: Format) -> list[tuple[str, str, str]]:
+    """(source, label, dest) of every arrow in the text, bundles undone."""
+    pattern, newline = ARROWS_IN[form]
+    arrows = []
+    for first, second, third in pattern.findall(draw(chart, form)):
+        labels, dest = (second, third) if form == "mermaid" else (third, second)
+        arrows += [(first, label, dest) for label in labels.split(newline)]
+    return arrows
+
+
+def arrows_expected(chart: Chart) -> list[tuple[str, str, str]]:
+    return [
+        (source, f"{trigger} ({chart.decisions[trigger]})" if trigger in chart.decisions else trigger, dest)
+        for source, trigger, dest in chart.transitions
+    ]
+
+
+@every_chart
+@pytest.mark.parametrize("form", ["mermaid", "dot"])
+def test_every_arrow_is_drawn_exactly_once_with_who_decides_it(chart: Chart, form: Format) -> None:
+    assert sorted(arrows_drawn(chart, form)) == sorted(arrows_expected(chart))
+
+
+def test_steps_decisions_and_acts_of_a_person_are_told_apart() -> None:
+    mermaid = draw(load_chart("stf"), "mermaid")
+    assert 'received ==>|"sample_tfs"| sampled' in mermaid
+    assert 'received -->|"skip (engine)"| skipped' in mermaid
+    assert 'failed -.->|"retry (person)"| received' in mermaid
+
+
+@every_chart
+def test_scxml_is_well_formed_and_carries_states_arrows_initial_and_finals(chart: Chart) -> None:
+    root = ElementTree.fromstring(draw(chart, "scxml"))
+    arrows = [
+        (state.get("id"), arrow.get("event"), arrow.get("target"))
+        for state in root
+        for arrow in state.iter(f"{SCXML}transition")
+    ]
+    assert root.get("initial") == chart.initial
+    assert [state.get("id") for state in root] == list(chart.states)
+    assert [state.get("id") for state in root.iter(f"{SCXML}final")] == list(chart.finals)
+    assert sorted(arrows) == sorted(tuple(arrow) for arrow in chart.transitions)
+
+
+@pytest.mark.parametrize(
+    ("form", "some", "none"),
+    [
+        ("mermaid", '"sampled<br>42"', '"failed<br>0"'),
+        ("dot", 'label="sampled\\n42"', 'label="failed\\n0"'),
+        ("scxml", '<state id="sampled">\n    <!-- 42 -->', '<state id="failed">\n    <!-- 0 -->'),
+        ("svg", ">42<", ">0<"),
+    ],
+)
+def test_counts_stand_in_the_labels_of_their_states(form: Format, some: str, none: str) -> None:
+    chart = load_chart("stf")
+    picture = draw(chart, form, {"sampled": 42})
+    assert some in picture
+    assert none in picture
+    assert "42" not in ("" if form == "svg" else draw(chart, form))
+
+
+def test_the_svg_is_a_picture_whose_labels_need_no_html() -> None:
+    root = ElementTree.fromstring(draw(load_chart("stf"), "svg"))
+    words = {text for element in root.iter() if (text := element.text)}
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert set(load_chart("stf").states) <= words
+    assert not list(root.iter("{http://www.w3.org/2000/svg}foreignObject"))
+
+
+def test_svg_without_its_renderer_names_the_extra_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mermaidx", None)
+    with pytest.raises(ConfigError, match=re.escape("pip install 'swf-fastmon[svg]'")):
+        draw(load_chart("stf"), "svg")
+
+
+def test_the_pictures_beside_the_charts_are_those_of_the_charts(tmp_path: Path) -> None:
+    drawn = export_all(tmp_path)
+    assert [path.name for path in drawn] == ["stf.mmd", "stf.svg", "run.mmd", "run.svg"]
+    for path in drawn:
+        checked_in = (STATECHARTS / path.name).read_text(encoding="utf-8")
+        assert path.read_text(encoding="utf-8") == checked_in, f"draw {path.name} anew: see export_all"

@@ -1,0 +1,190 @@
+"""The embedded monitor's faults and outages, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from fastmon_daemon.testbed.monitor import BadFaults, MonitorServer, MonitorThread
+from tests.testbed.monitor_calls import (
+    DEADLINE_S,
+    LONG_S,
+    MOMENT,
+    TOKEN,
+    Stream,
+    accepts,
+    add_stf,
+    call,
+    eventually,
+    is_cut,
+    post_tf,
+)
+
+
+@pytest.fixture
+def monitor() -> Iterator[MonitorThread]:
+    with MonitorThread(TOKEN) as running:
+        yield running
+
+
+def test_faults_set_only_what_they_name_and_an_empty_object_clears_all(monitor):
+    assert call(monitor, "POST", "/_testbed/faults", {"latency_ms": 1}).json == {"latency_ms": 1}
+    both = {"latency_ms": 1, "error_status": 503}
+    assert call(monitor, "POST", "/_testbed/faults", {"error_status": 503}).json == both
+    assert call(monitor, "GET", "/_testbed/faults").json == both
+    assert call(monitor, "POST", "/_testbed/faults", {}).json == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("nosuch", 1), ("latency_ms", "1"), ("latency_ms", -1), ("error_rate", 1.5), ("error_rate", True),
+        ("error_status", 200), ("revoked", 1), ("endpoints", "/api/"), ("down_s", None),
+    ],
+)  # fmt: skip
+def test_an_unknown_fault_or_a_wrong_value_is_named_and_nothing_is_set(monitor, name, value):
+    refused = call(monitor, "POST", "/_testbed/faults", {"latency_ms": 5, name: value})
+    assert refused.status == 400
+    assert list(refused.json["faults"]) == [name]
+    assert call(monitor, "GET", "/_testbed/faults").json == {}
+    with pytest.raises(BadFaults, match=name):
+        monitor.faults(**{name: value})
+
+
+def test_injected_errors_are_pages_and_commit_nothing(monitor):
+    add_stf(monitor)
+    monitor.faults(error_rate=1, error_status=502)
+    broken = post_tf(monitor)
+    assert (broken.status, broken.headers["Content-Type"]) == (502, "text/html; charset=utf-8")
+    monitor.faults()
+    assert monitor.counts()["fastmon_files"] == 0
+    assert post_tf(monitor).status == 201
+
+
+def test_a_dropped_answer_was_committed(monitor):
+    add_stf(monitor)
+    monitor.faults(drop_rate=1)
+    with pytest.raises((ConnectionResetError, http.client.RemoteDisconnected)):
+        post_tf(monitor)
+    monitor.faults(drop_rate=0)
+    assert post_tf(monitor).json == {"tf_filename": ["fast mon file with this tf filename already exists."]}
+
+
+def test_an_error_after_the_commit_was_committed(monitor):
+    add_stf(monitor)
+    monitor.faults(error_after_commit_rate=1)
+    assert post_tf(monitor).status == 500
+    assert monitor.counts()["fastmon_files"] == 1
+
+
+def test_a_page_with_status_200_a_login_redirect_and_a_revoked_token(monitor):
+    add_stf(monitor)
+    monitor.faults(html_200_rate=1)
+    page = post_tf(monitor)
+    assert (page.status, page.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    monitor.faults(html_200_rate=0, redirect=True)
+    moved = post_tf(monitor)
+    assert (moved.status, moved.headers["Location"]) == (302, "/accounts/login/?next=/api/fastmon-files/")
+    monitor.faults(redirect=False, revoked=True)
+    assert (post_tf(monitor).status, post_tf(monitor).json) == (403, {"detail": "Invalid token."})
+    assert call(monitor, "POST", "/api/state/next-agent-id/").status == 401
+    monitor.faults(revoked=False)
+    assert post_tf(monitor).status == 201
+
+
+def test_faults_may_be_limited_to_some_endpoints_and_never_touch_the_testbed_itself(monitor):
+    monitor.faults(error_rate=1, revoked=True, endpoints=["/api/fastmon-files/"])
+    assert call(monitor, "POST", "/api/runs/", {"run_number": 1, "start_time": MOMENT}).status == 201
+    assert call(monitor, "GET", "/api/fastmon-files/").status == 500
+    monitor.faults(endpoints=[])
+    assert call(monitor, "GET", "/api/runs/").status == 500
+    assert call(monitor, "GET", "/_testbed/counts").status == 200
+
+
+def test_latency_is_waited_for_and_a_dripping_answer_is_whole(monitor):
+    monitor.faults(latency_ms=50, drip_ms=1)
+    before = time.monotonic()
+    answer = call(monitor, "POST", "/api/runs/", {"run_number": 1, "start_time": MOMENT})
+    assert time.monotonic() - before >= 0.05
+    assert answer.json["run_number"] == 1
+
+
+def test_a_hanging_monitor_takes_requests_and_answers_none_until_it_is_over(monitor):
+    monitor.faults(hang_s=LONG_S)
+    with closing(http.client.HTTPConnection("127.0.0.1", monitor.port, timeout=0.2)) as connection:
+        connection.request("GET", "/api/runs/")
+        with pytest.raises(TimeoutError):
+            connection.getresponse()
+    monitor.faults(hang_s=0)
+    assert call(monitor, "GET", "/api/runs/").status == 200
+
+
+def test_a_monitor_that_is_down_refuses_connections_cuts_streams_and_remembers_everything(monitor):
+    add_stf(monitor)
+    port = monitor.port
+    with closing(Stream(monitor)) as stream, socket.create_connection(("127.0.0.1", port)) as idle:
+        assert call(monitor, "POST", "/_testbed/faults", {"down_s": LONG_S}).json["down_s"] > 0
+        eventually(lambda: not accepts(port))
+        assert stream.ends()
+        assert is_cut(idle)
+    monitor.faults()
+    eventually(lambda: accepts(port))
+    assert post_tf(monitor).status == 201
+
+
+def test_an_outage_ends_by_itself_on_the_same_port(monitor):
+    port = monitor.port
+    for _ in range(3):
+        assert call(monitor, "POST", "/_testbed/faults", {"down_s": 0.05}).status == 200
+        eventually(lambda: not monitor.server.faults.left("down_s") and accepts(port))
+    assert call(monitor, "GET", "/api/runs/").status == 200
+
+
+def test_an_outage_cuts_off_a_request_that_waits(monitor):
+    monitor.faults(latency_ms=LONG_S * 1000)
+    with closing(http.client.HTTPConnection("127.0.0.1", monitor.port, timeout=DEADLINE_S)) as connection:
+        connection.request("GET", "/api/runs/")
+        eventually(lambda: bool(monitor.counts()["requests"]))
+        monitor.faults(down_s=LONG_S)
+        with pytest.raises((ConnectionResetError, http.client.RemoteDisconnected)):
+            connection.getresponse()
+
+
+def test_a_stopped_monitor_starts_again_where_it_was(monitor):
+    add_stf(monitor)
+    port = monitor.port
+    monitor.stop()
+    assert not accepts(port)
+    assert monitor.start() == port
+    assert post_tf(monitor).status == 201
+
+
+def test_the_faults_of_the_broker_are_handed_on(monitor):
+    told: list[tuple[str, float | bool]] = []
+    with MonitorThread(TOKEN, on_broker=lambda name, value: told.append((name, value))) as another:
+        call(another, "POST", "/_testbed/faults", {"broker_down_s": 5, "no_receipts": True, "latency_ms": 1})
+        assert told == [("broker_down_s", 5), ("no_receipts", True)]
+        call(another, "POST", "/_testbed/faults", {})
+        assert told[2:] == [("broker_down_s", 0), ("broker_silent_s", 0), ("no_receipts", False)]
+
+
+def test_the_server_runs_in_whatever_event_loop_there_is():
+    async def world() -> int:
+        server = MonitorServer(TOKEN)
+        port = await server.start()
+        status = (await asyncio.to_thread(call, server, "GET", "/api/runs/")).status
+        server.set_faults({"down_s": LONG_S})
+        assert not await asyncio.to_thread(accepts, port)
+        server.set_faults({})
+        await server.stop()
+        assert await server.start() == port
+        await server.stop()
+        return status
+
+    assert asyncio.run(world()) == 200
