@@ -24,12 +24,15 @@ _FILLS = {"working": "#0550ae", "resting": "#57606a", "final": "#1b1f24"}
 _MERMAID_ARROWS: Mapping[Kind, str] = {"step": "==>", "decision": "-->", "act": "-.->"}
 _DOT_STYLES: Mapping[Kind, str] = {"step": "bold", "decision": "solid", "act": "dashed"}
 
+# This spacing and this curve keep the labels of neighbouring arrows off each other.
+_LAYOUT = '%%{init: {"flowchart": {"nodeSpacing": 80, "curve": "monotoneY"}}}%%'
+
 # The seed makes the renderer give the same file each time; labels in HTML would be lost where an SVG is only an image;
-# spacing and curve keep labels off each other; labels of arrows lie on opaque plates, legible on a dark page too.
+# labels of arrows lie on opaque plates, legible on a dark page too.
 _RENDERING = {
     "handDrawnSeed": 1,
     "htmlLabels": False,
-    "flowchart": {"htmlLabels": False, "nodeSpacing": 80, "curve": "monotoneY"},
+    "flowchart": {"htmlLabels": False},
     "themeCSS": ".edgeLabel rect { fill: #eaeef2 !important; opacity: 1 !important } .edgeLabel text { fill: #1b1f24 }",
 }
 
@@ -102,7 +105,7 @@ def _look(chart: Chart, state: str) -> str:
 
 def _mermaid(chart: Chart, counted: Mapping[str, int] | None) -> str:
     # A flowchart, since Mermaid's state diagrams cannot draw one arrow differently from another.
-    lines = ["flowchart TB", "    start(( )):::start --> " + chart.initial]
+    lines = [_LAYOUT, "flowchart TB", "    start(( )):::start --> " + chart.initial]
     for state in chart.states:
         opening, closing = ("([", "])") if state in chart.finals else ("(", ")")
         lines.append(f'    {state}{opening}"{_label(state, counted, "<br>")}"{closing}:::{_look(chart, state)}')

@@ -26,6 +26,10 @@ LINKS: Mapping[str, str] = {"register_tfs": "monitor", "notify_clients": "broker
 """The link that a step's effects need; a step that is missing here needs none."""
 
 
+ANNOUNCING = "notify_clients"
+"""The step whose effects are paced when an STF is late."""
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """What a step answers instead of a fact: the trigger of a decision, and why."""

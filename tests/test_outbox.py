@@ -119,6 +119,8 @@ def test_one_process_owns_a_database_and_a_second_is_told_who(path: Path) -> Non
         with context.Pool(1) as pool:
             told = pool.apply(try_lock, (path,))
             assert pool.apply(owner_of, (path,)) == os.getpid()
+            assert owner_of(path) == os.getpid()
+            assert pool.apply(owner_of, (path,)) == os.getpid()  # asking did not give the lock away
     assert f"process {os.getpid()} owns this database" in told
     assert owner_of(path) is None
 

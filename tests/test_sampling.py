@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import pairwise
 from math import ceil
 
 import pytest
@@ -29,7 +30,7 @@ def test_blocks_lie_inside_the_stf_in_order_and_never_overlap(plan: SamplePlan) 
     assert blocks[0].first >= 0
     assert blocks[-1].last <= plan.tf_count - 1
     assert all(block.count >= 1 for block in blocks)
-    assert all(before.last < after.first for before, after in zip(blocks, blocks[1:], strict=False))
+    assert all(before.last < after.first for before, after in pairwise(blocks))
 
 
 @given(plans)

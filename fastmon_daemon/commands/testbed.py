@@ -47,6 +47,4 @@ def testbed(broker_port: int, monitor_port: int, env_file: Path, messages_endpoi
             runner.run(until_asked())
     except OSError as exc:
         ports = f"--broker-port {broker_port} --monitor-port {monitor_port} --env-file {env_file}"
-        raise FastmonError(
-            f"{ports}: {exc.strerror}: name free ports (0: any) and a file you may write"
-        ) from exc
+        raise FastmonError(f"{ports}: {exc.strerror}: name free ports (0: any) and a file you may write") from exc

@@ -28,7 +28,11 @@ _FLOCK = "hhqqi"  # struct flock: l_type, l_whence, l_start, l_len, l_pid
 
 
 class Lock:
-    """The ownership of a database: one process at a time, given back by the kernel however the process ends."""
+    """The ownership of a database: one process at a time, given back by the kernel however the process ends.
+
+    It is an open-file-description lock: unlike POSIX locks, it is not lost when this process opens and closes the lock
+    file once more. The owner's process id stands in the file.
+    """
 
     def __init__(self, database: Path) -> None:
         self._path = lock_path(database)
@@ -36,19 +40,23 @@ class Lock:
 
     def __enter__(self) -> Self:
         _make_folder(self._path.parent)
-        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.fcntl(file, fcntl.F_OFD_SETLK, _request(fcntl.F_WRLCK))
         except OSError as exc:
-            os.close(self._file)
-            self._file = None
-            pid = _holder(self._path)
-            raise DatabaseInUse(f"{self._path}: process {pid or 'unknown'} owns this database: stop it first") from exc
+            os.close(file)
+            raise DatabaseInUse(
+                f"{self._path}: process {_written(self._path) or 'unknown'} owns this database: stop it first"
+            ) from exc
+        os.ftruncate(file, 0)
+        os.write(file, f"{os.getpid()}\n".encode())
+        self._file = file
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._file is not None:
             os.close(self._file)
+            self._file = None
 
 
 def lock_path(database: Path) -> Path:
@@ -57,16 +65,24 @@ def lock_path(database: Path) -> Path:
 
 
 def owner_of(database: Path) -> int | None:
-    """The process id of the daemon that owns *database*, or None; asking does not take the lock."""
+    """The process id of the daemon that owns *database* (0 if it cannot be told), or None; asking takes no lock."""
     path = lock_path(database)
-    return _holder(path) if path.exists() else None
-
-
-def _holder(path: Path) -> int | None:
+    if not path.exists():
+        return None
     with path.open("rb") as file:
-        query = struct.pack(_FLOCK, fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0)
-        kind, _, _, _, pid = struct.unpack(_FLOCK, fcntl.fcntl(file, fcntl.F_GETLK, query))
-    return None if kind == fcntl.F_UNLCK else pid
+        answer = fcntl.fcntl(file, fcntl.F_OFD_GETLK, _request(fcntl.F_RDLCK))
+    return None if struct.unpack(_FLOCK, answer)[0] == fcntl.F_UNLCK else _written(path)
+
+
+def _request(kind: int) -> bytes:
+    return struct.pack(_FLOCK, kind, os.SEEK_SET, 0, 0, 0)
+
+
+def _written(path: Path) -> int:
+    try:
+        return int(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return 0
 
 
 def open_outbox(path: Path) -> Outbox:

@@ -7,11 +7,11 @@ must not know the daemon.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import partial
-from typing import Any, Literal
+from enum import StrEnum
+from typing import Any
 
 from fastmon_daemon.clock import Clock
 from fastmon_daemon.errors import TransientError
@@ -19,7 +19,14 @@ from fastmon_daemon.settings import Settings
 from fastmon_daemon.testbed.daq_links import Registrar, Topic
 from fastmon_daemon.testbed.daq_messages import RunMessages, stf_name
 
-DataAgent = Literal["example", "real"]
+
+class DataAgent(StrEnum):
+    """Whose order of things is played."""
+
+    EXAMPLE = "example"
+    """One ``stf_ready`` per STF, after its registration."""
+    REAL = "real"
+    """One ``stf_ready`` for the run, without a filename, before the first STF is registered."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +39,7 @@ class RunPlan:
     """STFs per second."""
     run: int | None = None
     """Run number; None takes the monitor's next one."""
-    data_agent: DataAgent = "example"
-    """`example`: one ``stf_ready`` per STF; `real`: one for the run, without a filename, before the first STF is in."""
+    data_agent: DataAgent = DataAgent.EXAMPLE
     late_s: float | None = None
     """Seconds between ``stf_ready`` and the registration of its STF; None is the data agent's own order."""
     size: int | None = None
@@ -71,7 +77,7 @@ class Daq:
         self._registrar = Registrar(settings, stopping)
         self._sender = ThreadPoolExecutor(1, thread_name_prefix="daq-messages")
         self._clerk = ThreadPoolExecutor(1, thread_name_prefix="daq-registrations")
-        self._owed: list[Future[Any]] = []
+        self._owed: deque[Future[Any]] = deque()
 
     def play(self) -> Played:
         """Play the run to its end: everything is sent and registered, however long broker or monitor are away.
@@ -90,9 +96,7 @@ class Daq:
         run = self._plan.run if self._plan.run is not None else self._registrar.next_run_number()
         self.played.run = run
         now = self._clock.now
-        messages = RunMessages(
-            namespace=self._settings.namespace, run=run, size=self._plan.size, began=now(), now=now
-        )
+        messages = RunMessages(namespace=self._settings.namespace, run=run, size=self._plan.size, began=now(), now=now)
         self._say(messages.run_imminent())
         key = self._clerk.submit(self._registrar.register_run, run, messages.local_time())
         self._say(messages.start_run())
@@ -104,14 +108,15 @@ class Daq:
 
     def _take_data(self, messages: RunMessages, key: Future[int]) -> None:
         look = None
+        began = self._clock.monotonic()
         for sequence in range(1, self._plan.stf + 1):
             if sequence == self._plan.stf // 2 + 1:
                 self._say(messages.pause_run())
                 self._say(messages.resume_run())
-            self._wait(1 / self._plan.rate_hz)
+            self._wait(began + sequence / self._plan.rate_hz - self._clock.monotonic())
             self._say(messages.stf_gen(sequence))
             self.played.generated += 1
-            if self._plan.data_agent == "real":
+            if self._plan.data_agent is DataAgent.REAL:
                 look = look or self._say(messages.run_ready(), ready=True)
                 self._owed.append(self._clerk.submit(self._register, messages, sequence, key, look))
             elif self._plan.late_s is not None:
@@ -147,7 +152,7 @@ class Daq:
     def _settle(self) -> None:
         """Wait for all that is owed; what is done may owe more."""
         while self._owed:
-            self._owed.pop(0).result()
+            self._owed.popleft().result()
 
     def _wait(self, seconds: float) -> None:
         if self._stopping.wait(max(0.0, seconds)):
@@ -161,11 +166,5 @@ class Daq:
         self._topic.close()
         for pool in (self._clerk, self._sender):
             pool.shutdown(wait=True)
+        self._topic.close()  # again: the sender may have been connecting just then
         self._registrar.close()
-
-
-def play(settings: Settings, plan: RunPlan, clock: Clock, report: Callable[[Daq], None]) -> Played:
-    """Play *plan*; *report* is given the DAQ before it begins, so that it can be watched or stopped."""
-    daq = Daq(settings, plan, clock, threading.Event())
-    report(daq)
-    return daq.play()

@@ -13,8 +13,10 @@ from uuid import uuid4
 
 import requests
 import stomp
+from loguru import logger
 from stomp.exception import StompException
 from tenacity import (
+    RetryCallState,
     Retrying,
     retry_if_exception_type,
     sleep_using_event,
@@ -41,9 +43,16 @@ def patiently(stopping: threading.Event, act: Callable[[], T]) -> T:
         stop=stop_when_event_set(stopping),
         wait=wait_exponential_jitter(initial=0.1, max=1.0, jitter=0.1),
         sleep=sleep_using_event(stopping),
+        before_sleep=_complain,
         reraise=True,
     )
     return policy(act)
+
+
+def _complain(call: RetryCallState) -> None:
+    """Log the first failure and every tenth: a link that is away is no news."""
+    if call.outcome and call.attempt_number % 10 == 1:
+        logger.warning("{}; trying on", call.outcome.exception())
 
 
 class _Ear(stomp.ConnectionListener):
@@ -90,9 +99,6 @@ class Topic:
         self._stopping = stopping
         self._connection: stomp.StompConnection12 | None = None
         self._ear = _Ear()
-        self.sent = 0
-        """Messages that the broker has confirmed."""
-        self.tries = 0
 
     def send(self, message: Mapping[str, Any]) -> None:
         """Send *message* until a receipt confirms it; it may then have gone out more than once.
@@ -101,7 +107,6 @@ class Topic:
         """
         body = json.dumps(message)
         patiently(self._stopping, lambda: self._send(body))
-        self.sent += 1
 
     def close(self) -> None:
         """Leave; whoever waits for a receipt stops waiting."""
@@ -112,7 +117,6 @@ class Topic:
         self._ear.on_disconnected()
 
     def _send(self, body: str) -> None:
-        self.tries += 1
         receipt = str(uuid4())
         try:
             connection = self._connected()
@@ -154,7 +158,9 @@ class Topic:
         ca, certificate, key = (str(file) if file else None for file in files)
         connection.set_ssl([address], ca_certs=ca, cert_file=certificate, key_file=key)
         if not connection.get_ssl(address):
-            raise ConfigError(f"ACTIVEMQ_HOST={address[0]!r}: TLS cannot be had there: name the host as it is connected")
+            raise ConfigError(
+                f"ACTIVEMQ_HOST={address[0]!r}: TLS cannot be had there: name the host as it is connected"
+            )
 
 
 class Registrar:

@@ -5,6 +5,7 @@ Owns what arrived, frame by frame. It must not know what a test expects, nor the
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import socket
 import threading
@@ -145,7 +146,11 @@ class Link(stomp.ConnectionListener):  # type: ignore[misc]  # stomp.py carries 
 
     def cut(self) -> None:
         """Close the socket without a DISCONNECT."""
-        if not self._over:
+        raw = self._conn.transport.socket
+        if raw and not self._over:
+            # Over TLS stomp.py would otherwise wait for the peer's goodbye: 60 s on Artemis.
+            with contextlib.suppress(OSError):
+                raw.shutdown(socket.SHUT_RDWR)
             self._conn.transport.disconnect_socket()
         self.wait_until_over()
 

@@ -25,7 +25,7 @@ class ServerDidNotStartError(Exception):
 
 
 def free_ports(count: int) -> list[int]:
-    """*count* loopback ports that nothing listens on now, in a part of the range that other runs are unlikely to use."""
+    """*count* loopback ports that nothing listens on now; where the search begins differs from run to run."""
     start = os.getpid() * 37 % len(_PORTS)
     found: list[int] = []
     for port in [*_PORTS[start:], *_PORTS[:start]]:

@@ -12,7 +12,6 @@ from string import Template
 from typing import ClassVar
 
 from fastmon_daemon.testbed.stomp_broker import Broker, BrokerThread
-
 from tests.brokers.certificates import DOUBTFUL, GOOD, KEYSTORE_PASSWORD, Certificates
 from tests.brokers.install import ARTEMIS_VERSION, CLASSIC_HOME, NotInstalledError, artemis_home, classic_version, java
 from tests.brokers.processes import ServerProcess, free_ports

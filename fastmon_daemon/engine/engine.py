@@ -1,98 +1,30 @@
-"""The engine: what is due -> its effects in the pool -> facts back -> move, postpone or fail.
-
-Its thread alone moves STFs. It must not know STOMP, HTTP or signals; it asks the chart for names and the steps for
-what is owed.
-"""
+"""The loop: collect the news, write the facts down, send out what is due."""
 
 from __future__ import annotations
 
 import queue
-import random
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor, Future
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from functools import partial
+from collections.abc import Callable
+from concurrent.futures import Future
+from datetime import datetime
 from typing import Any
 
 from loguru import logger
-from tenacity import Retrying
 
-from fastmon_daemon.clock import Clock
-from fastmon_daemon.errands import Chore, Errand
+from fastmon_daemon.engine.links import Links
+from fastmon_daemon.engine.picking import Picker
+from fastmon_daemon.engine.plant import Act, LinkNews, Plant, Result, Work
+from fastmon_daemon.errands import Errand
 from fastmon_daemon.errors import LinkDown, LinkHeld, ParentMissing, PermanentError, StaleStf, TransientError
-from fastmon_daemon.gates import Gate, Pace
-from fastmon_daemon.lifecycle import Chart
 from fastmon_daemon.outbox import Fact, Outbox, Stf
-from fastmon_daemon.outbox.selecting import Due
-from fastmon_daemon.retrying import MAX_BACKOFF, backoff
+from fastmon_daemon.retrying import backoff
 from fastmon_daemon.seams import between
-from fastmon_daemon.steps import LATE_AFTER, Decision, Effect, Step, is_late
+from fastmon_daemon.steps import Decision, Effect
 
 BUDGET_S = 900.0
 """Seconds that an STF may fail by its own fault, with the gate open, before a person must look."""
-NEWEST_OF = 4
-"""Of so many picks all but one are of the newest STFs, the last one of the oldest."""
 TICK_S = 1.0
 """Longest wait of a turn, in seconds."""
-
-
-@dataclass(slots=True)
-class _Work:
-    """An STF that is being worked on: what its step still owes, and what went wrong."""
-
-    stf: Stf
-    trigger: str
-    waiting: list[Effect]
-    in_flight: int = 0
-    spent_s: float = 0.0
-    error: Exception | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Result:
-    """What came back from the pool."""
-
-    owner: _Work | Errand
-    answer: Any
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class LinkNews:
-    """What an edge says of its link."""
-
-    link: str
-    up: bool
-    reason: str = ""
-    held: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Act:
-    """What a person wants done, and where the answer goes."""
-
-    act: Callable[[Outbox, datetime], Any]
-    answer: Future[Any]
-
-
-@dataclass(slots=True, kw_only=True)
-class Plant:
-    """What the engine works with; tests hand in their own."""
-
-    chart: Chart
-    steps: Mapping[str, Step]
-    links: Mapping[str, str]
-    probes: Mapping[str, Callable[[], None]]
-    """Link -> the call that says whether it is back; a link without one announces itself by `LinkNews`."""
-    pool: Executor
-    workers: int
-    quick: Callable[[], Retrying]
-    late_rate: float = 0.0
-    clock: Clock = field(default_factory=Clock)
-    jitter: Callable[[], float] = random.random
-    chores: Sequence[Chore] = ()
 
 
 class Engine:
@@ -102,15 +34,11 @@ class Engine:
         plant.chart.check_steps(set(plant.steps))
         self._outbox = outbox
         self._plant = plant
-        self._news: queue.SimpleQueue[_Result | LinkNews | _Act | None] = queue.SimpleQueue()
-        self._active: dict[int, _Work] = {}
+        self._news: queue.SimpleQueue[Result | LinkNews | Act | None] = queue.SimpleQueue()
+        self._active: dict[int, Work] = {}
         self._in_flight = 0
-        self._picks = 0
-        self._pace = Pace(plant.late_rate, plant.clock.monotonic)
-        self._gates = {link: Gate(link) for link in {*plant.links.values(), *plant.probes}}
-        for outage in outbox.outages():  # as the process before us left them
-            if outage.link in self._gates:
-                self._gates[outage.link].open = False
+        self._links = Links(outbox, plant)
+        self._picker = Picker(outbox, plant, self._links.is_open)
         self.stopping = threading.Event()
 
     @property
@@ -121,7 +49,7 @@ class Engine:
     @property
     def idle(self) -> bool:
         """Whether nothing is under way and nothing is due that could be done now."""
-        return not self._in_flight and not self._active and self._pace.ready and self._due() is None
+        return not self._in_flight and not self._active and self._picker.unhindered and not self._picker.due(())
 
     def wake(self) -> None:
         """Say that there is something new; callable from any thread."""
@@ -134,18 +62,18 @@ class Engine:
     def ask(self, act: Callable[[Outbox, datetime], Any]) -> Future[Any]:
         """Have *act* done in the engine's thread, in a transaction of its own; callable from any thread."""
         future: Future[Any] = Future()
-        self._news.put(_Act(act, future))
+        self._news.put(Act(act, future))
         return future
 
     def is_open(self, link: str | None) -> bool:
         """Whether the gate of *link* is open."""
-        return link is None or self._gates[link].open
+        return self._links.is_open(link)
 
     def turn(self, wait_s: float = TICK_S) -> bool:
         """One round: wait for news, write the facts down, send out what is due. True if anything is under way."""
-        news = self._collect(wait_s if self._pace.ready else min(wait_s, 0.05))
-        acts = [item for item in news if isinstance(item, _Act)]
-        settled = [item for item in news if not isinstance(item, _Act)]
+        news = self._collect(wait_s if self._picker.unhindered else min(wait_s, 0.05))
+        acts = [item for item in news if isinstance(item, Act)]
+        settled = [item for item in news if not isinstance(item, Act)]
         if settled:
             with self._outbox.transaction():
                 for item in settled:
@@ -153,12 +81,11 @@ class Engine:
         for act in acts:
             self._do(act)
         if not self.stopping.is_set():
-            self._probe()
             self._run_errands()
             self._dispatch()
         return self._in_flight > 0
 
-    def _do(self, act: _Act) -> None:
+    def _do(self, act: Act) -> None:
         """An act is a transaction of its own: where it fails, its sender hears of it and nobody else."""
         try:
             with self._outbox.transaction():
@@ -168,8 +95,8 @@ class Engine:
         else:
             act.answer.set_result(answer)
 
-    def _collect(self, wait_s: float) -> list[_Result | LinkNews | _Act]:
-        found: list[_Result | LinkNews | _Act] = []
+    def _collect(self, wait_s: float) -> list[Result | LinkNews | Act]:
+        found: list[Result | LinkNews | Act] = []
         try:
             item = self._news.get(timeout=wait_s) if wait_s > 0 else self._news.get_nowait()
             while True:
@@ -179,21 +106,21 @@ class Engine:
         except queue.Empty:
             return found
 
-    def _settle(self, item: _Result | LinkNews) -> None:
+    def _settle(self, item: Result | LinkNews) -> None:
         if isinstance(item, LinkNews):
-            self._link_changed(item)
+            self._links.changed(item)
             return
         self._in_flight -= 1
         if isinstance(item.answer, LinkDown):
             link = item.owner.link if isinstance(item.owner, Errand) else self._plant.links[item.owner.trigger]
             held = isinstance(item.answer, LinkHeld)
-            self._link_changed(LinkNews(link, up=False, reason=str(item.answer), held=held))
+            self._links.changed(LinkNews(link, up=False, reason=str(item.answer), held=held))
         if isinstance(item.owner, Errand):
             item.owner.done(self._outbox, item.answer, self._now())
         else:
             self._settle_work(item.owner, item)
 
-    def _settle_work(self, work: _Work, result: _Result) -> None:
+    def _settle_work(self, work: Work, result: Result) -> None:
         work.in_flight -= 1
         work.spent_s = max(work.spent_s, result.seconds)
         if isinstance(result.answer, Exception):
@@ -231,7 +158,7 @@ class Engine:
         """Take an STF as far as it goes without a call, then put what its step owes on the list."""
         while trigger := self._plant.chart.step_from(stf.state):
             link = self._plant.links.get(trigger)
-            if not self.is_open(link):
+            if not self._links.is_open(link):
                 return
             try:
                 effects = list(self._plant.steps[trigger](stf))
@@ -242,9 +169,9 @@ class Engine:
                 self._blame(stf, exc, 0.0)
                 return
             if effects:
-                if not self._may_announce(stf, trigger, len(effects)):
+                if not self._picker.may_announce(stf, trigger, len(effects)):
                     return
-                self._active[stf.id] = _Work(stf, trigger, effects)
+                self._active[stf.id] = Work(stf, trigger, effects)
                 return
             if not self._move(stf, trigger):
                 return
@@ -260,9 +187,6 @@ class Engine:
             self._move(stf, trigger)
         return self._outbox.get(stf.id)
 
-    def _may_announce(self, stf: Stf, trigger: str, count: int) -> bool:
-        return trigger != "notify_clients" or not is_late(stf, self._now()) or self._pace.take(count)
-
     def _move(self, stf: Stf, trigger: str, note: str | None = None) -> bool:
         chart = self._plant.chart
         dest = chart.after(stf.state, trigger)
@@ -275,38 +199,9 @@ class Engine:
         say("{}: {} -> {}{}", stf.filename, stf.state, dest, f" ({note})" if note else "")
         return True
 
-    def _link_changed(self, news: LinkNews) -> None:
-        gate = self._gates.get(news.link)
-        if gate is None:
-            return
-        if news.up:
-            if not gate.open:
-                logger.info("link to the {} is up", news.link)
-            gate.open = True
-            self._outbox.link_back(news.link, self._now())
-            return
-        if gate.open:
-            logger.error("link to the {} is {}: {}", news.link, "held" if news.held else "down", news.reason)
-        wait = gate.shut(self._plant.clock.monotonic(), news.held, self._plant.jitter)
-        self._outbox.link_lost(news.link, news.reason, self._now(), held=news.held)
-        if news.link in self._plant.probes:
-            self._outbox.next_probe(news.link, self._now() + timedelta(seconds=wait))
-
-    def _probe(self) -> None:
-        for gate in self._gates.values():
-            probe = self._plant.probes.get(gate.link)
-            if probe is not None and gate.wants_probe(self._plant.clock.monotonic()):
-                gate.probing = True
-                self._submit(Errand(gate.link, probe, partial(self._probed, gate)))
-
-    def _probed(self, gate: Gate, _outbox: Outbox, answer: Any, _now: datetime) -> None:
-        gate.probing = False
-        if not isinstance(answer, Exception):
-            self._link_changed(LinkNews(gate.link, up=True))
-        elif not isinstance(answer, LinkDown):
-            self._link_changed(LinkNews(gate.link, up=False, reason=_reason(answer)))
-
     def _run_errands(self) -> None:
+        for probe in self._links.probes():
+            self._submit(probe)
         for chore in self._plant.chores:
             for errand in chore.errands(self._outbox, self._now()):
                 self._submit(errand)  # also past the number of workers: the pool queues it
@@ -323,49 +218,28 @@ class Engine:
 
     def _take_next(self) -> bool:
         """Begin with the next STF that is due. False if there is none."""
-        due = self._due()
+        due = self._picker.take(self._active)
         if due is None:
             return False
-        self._picks += 1
         with self._outbox.transaction():
             self._advance(due)
         return True
 
-    def _due(self) -> Stf | None:
-        chart, now = self._plant.chart, self._now()
-        newest = self._picks % NEWEST_OF != NEWEST_OF - 1
-        open_states: list[str] = []
-        paced_states: list[str] = []
-        for state in chart.states:
-            step = chart.step_from(state)
-            if step and self.is_open(self._plant.links.get(step)):
-                paced = step == "notify_clients" and not self._pace.ready
-                (paced_states if paced else open_states).append(state)
-        busy = tuple(self._active)
-
-        def look(states: list[str], fresh_since: datetime | None) -> list[Stf]:
-            due = Due(now=now, far=now + 2 * MAX_BACKOFF, newest=newest, limit=1, busy=busy, fresh_since=fresh_since)
-            return self._outbox.next_due(states, due)
-
-        found = look(open_states, None) + look(paced_states, now - LATE_AFTER)
-        found.sort(key=lambda stf: stf.due_at or "", reverse=newest)
-        return found[0] if found else None
-
-    def _submit(self, owner: _Work | Errand, effect: Effect | None = None) -> None:
+    def _submit(self, owner: Work | Errand, effect: Effect | None = None) -> None:
         self._in_flight += 1
         call = owner.call if isinstance(owner, Errand) else effect
         assert call is not None
         self._plant.pool.submit(self._perform, owner, call)
 
-    def _perform(self, owner: _Work | Errand, call: Callable[[], Any]) -> None:
+    def _perform(self, owner: Work | Errand, call: Callable[[], Any]) -> None:
         """Runs in the pool: network only, no database."""
         begun = self._plant.clock.monotonic()
         try:
             with between("effect"):
-                answer = self._plant.quick()(call) if isinstance(owner, _Work) else call()
+                answer = self._plant.quick()(call) if isinstance(owner, Work) else call()
         except Exception as exc:  # noqa: BLE001 (every failure goes back to the engine, which decides)
             answer = exc
-        self._news.put(_Result(owner, answer, self._plant.clock.monotonic() - begun))
+        self._news.put(Result(owner, answer, self._plant.clock.monotonic() - begun))
 
     def _now(self) -> datetime:
         return self._plant.clock.now()

@@ -1,0 +1,10 @@
+"""The engine: what is due -> its effects in the pool -> facts back -> move, postpone or fail.
+
+Its thread alone moves STFs. It must not know STOMP, HTTP or signals; it asks the chart for names and the steps for
+what is owed.
+"""
+
+from fastmon_daemon.engine.engine import BUDGET_S, Engine
+from fastmon_daemon.engine.plant import LinkNews, Plant
+
+__all__ = ["BUDGET_S", "Engine", "LinkNews", "Plant"]

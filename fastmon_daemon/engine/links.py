@@ -1,0 +1,66 @@
+"""The links as the engine sees them: their gates, the outages that are remembered, the probes that are due."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+from loguru import logger
+
+from fastmon_daemon.engine.plant import LinkNews, Plant
+from fastmon_daemon.errands import Errand
+from fastmon_daemon.errors import LinkDown
+from fastmon_daemon.gates import Gate
+from fastmon_daemon.outbox import Outbox
+
+
+class Links:
+    """One gate a link; every change is written down as the beginning or the end of an outage."""
+
+    def __init__(self, outbox: Outbox, plant: Plant) -> None:
+        self._outbox = outbox
+        self._plant = plant
+        self._gates = {link: Gate(link) for link in {*plant.links.values(), *plant.probes}}
+        for outage in outbox.outages():  # as the process before us left them
+            if outage.link in self._gates:
+                self._gates[outage.link].open = False
+
+    def is_open(self, link: str | None) -> bool:
+        """Whether what needs *link* may be done now."""
+        return link is None or self._gates[link].open
+
+    def changed(self, news: LinkNews) -> None:
+        """Open or shut a gate, inside the engine's transaction."""
+        gate = self._gates.get(news.link)
+        if gate is None:
+            return
+        now = self._plant.clock.now()
+        if news.up:
+            if not gate.open:
+                logger.info("link to the {} is up", news.link)
+            gate.open = True
+            self._outbox.link_back(news.link, now)
+            return
+        if gate.open:
+            logger.error("link to the {} is {}: {}", news.link, "held" if news.held else "down", news.reason)
+        wait = gate.shut(self._plant.clock.monotonic(), news.held, self._plant.jitter)
+        self._outbox.link_lost(news.link, news.reason, now, held=news.held)
+        if news.link in self._plant.probes:
+            self._outbox.next_probe(news.link, now + timedelta(seconds=wait))
+
+    def probes(self) -> Iterator[Errand]:
+        """The probes that are due."""
+        for gate in self._gates.values():
+            probe = self._plant.probes.get(gate.link)
+            if probe is not None and gate.wants_probe(self._plant.clock.monotonic()):
+                gate.probing = True
+                yield Errand(gate.link, probe, partial(self._probed, gate))
+
+    def _probed(self, gate: Gate, _outbox: Outbox, answer: Any, _now: datetime) -> None:
+        gate.probing = False
+        if not isinstance(answer, Exception):
+            self.changed(LinkNews(gate.link, up=True))
+        elif not isinstance(answer, LinkDown):  # a LinkDown has shut the gate already
+            self.changed(LinkNews(gate.link, up=False, reason=f"{type(answer).__name__}: {answer}"))

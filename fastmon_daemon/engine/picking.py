@@ -1,0 +1,63 @@
+"""Which STF comes next: fairness between new and old, and the pace of late announcements."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from datetime import datetime
+
+from fastmon_daemon.engine.plant import Plant
+from fastmon_daemon.gates import Pace
+from fastmon_daemon.outbox import Outbox, Stf
+from fastmon_daemon.outbox.selecting import Due
+from fastmon_daemon.retrying import MAX_BACKOFF
+from fastmon_daemon.steps import ANNOUNCING, LATE_AFTER, is_late
+
+NEWEST_OF = 4
+"""Of so many picks all but one are of the newest STFs, the last one of the oldest."""
+
+
+class Picker:
+    """Picks by count, so that one worker starves nobody."""
+
+    def __init__(self, outbox: Outbox, plant: Plant, is_open: Callable[[str | None], bool]) -> None:
+        self._outbox = outbox
+        self._plant = plant
+        self._is_open = is_open
+        self._picks = 0
+        self._pace = Pace(plant.late_rate, plant.clock.monotonic)
+
+    @property
+    def unhindered(self) -> bool:
+        """Whether late announcements may go now."""
+        return self._pace.ready
+
+    def may_announce(self, stf: Stf, trigger: str, count: int) -> bool:
+        """Let *count* effects of an STF go, unless they are late announcements and too many went just now."""
+        return trigger != ANNOUNCING or not is_late(stf, self._plant.clock.now()) or self._pace.take(count)
+
+    def take(self, busy: Collection[int]) -> Stf | None:
+        """The STF to begin with now, not one of *busy*; None if there is none."""
+        found = self.due(busy)
+        self._picks += found is not None
+        return found
+
+    def due(self, busy: Collection[int]) -> Stf | None:
+        """What `take` would give."""
+        chart, now = self._plant.chart, self._plant.clock.now()
+        newest = self._picks % NEWEST_OF != NEWEST_OF - 1
+        open_states: list[str] = []
+        paced_states: list[str] = []
+        for state in chart.states:
+            step = chart.step_from(state)
+            if step and self._is_open(self._plant.links.get(step)):
+                paced = step == ANNOUNCING and not self._pace.ready
+                (paced_states if paced else open_states).append(state)
+
+        def look(states: list[str], fresh_since: datetime | None) -> list[Stf]:
+            due = Due(now=now, far=now + 2 * MAX_BACKOFF, newest=newest, limit=1, busy=tuple(busy),
+                      fresh_since=fresh_since)  # fmt: skip
+            return self._outbox.next_due(states, due)
+
+        found = look(open_states, None) + look(paced_states, now - LATE_AFTER)
+        found.sort(key=lambda stf: stf.due_at or "", reverse=newest)
+        return found[0] if found else None

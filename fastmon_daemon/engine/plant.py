@@ -1,0 +1,78 @@
+"""What the engine works with, and the items that lie in its queue."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from tenacity import Retrying
+
+from fastmon_daemon.clock import Clock
+from fastmon_daemon.errands import Chore, Errand
+from fastmon_daemon.lifecycle import Chart
+from fastmon_daemon.outbox import Outbox, Stf
+from fastmon_daemon.steps import Effect, Step
+
+
+@dataclass(slots=True, kw_only=True)
+class Plant:
+    """What the engine works with; tests hand in their own."""
+
+    chart: Chart
+    steps: Mapping[str, Step]
+    links: Mapping[str, str]
+    """Step -> the link that its effects need; a step that is missing here needs none."""
+    probes: Mapping[str, Callable[[], None]]
+    """Link -> the call that says whether it is back; a link without one announces itself by `LinkNews`."""
+    pool: Executor
+    workers: int
+    quick: Callable[[], Retrying]
+    late_rate: float = 0.0
+    """Announcements of late STFs per second; 0: no limit."""
+    clock: Clock = field(default_factory=Clock)
+    jitter: Callable[[], float] = random.random
+    chores: Sequence[Chore] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LinkNews:
+    """What an edge says of its link."""
+
+    link: str
+    up: bool
+    reason: str = ""
+    held: bool = False
+    """It answers, but refuses us: a person must mend the configuration."""
+
+
+@dataclass(slots=True)
+class Work:
+    """An STF that is being worked on: what its step still owes, and what went wrong."""
+
+    stf: Stf
+    trigger: str
+    waiting: list[Effect]
+    in_flight: int = 0
+    spent_s: float = 0.0
+    error: Exception | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came back from the pool."""
+
+    owner: Work | Errand
+    answer: Any
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """What a person wants done, and where the answer goes."""
+
+    act: Callable[[Outbox, datetime], Any]
+    answer: Future[Any]
