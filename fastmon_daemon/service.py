@@ -48,14 +48,14 @@ class _Asked:
     """Whether a signal asked us to stop. Handlers set flags only, and the second signal means now."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
-        self.to_stop = False
+        self.to_stop = ""
+        """The name of the signal that asked."""
         self._wake = wake
 
     def handle(self, signum: int, _frame: FrameType | None) -> None:
         if self.to_stop:
             raise KeyboardInterrupt  # the outbox is safe at every instant
-        self.to_stop = True
-        logger.info("{}: stopping; a second one means now", signal.Signals(signum).name)
+        self.to_stop = signal.Signals(signum).name  # no log line here: the logger's lock may be held just now
         self._wake()
 
 
@@ -156,6 +156,7 @@ class _Service:
         while not asked.to_stop:
             self.engine.turn()
             systemd.tell(self._values, "WATCHDOG=1")  # only a completed turn says that we are alive
+        logger.info("{}: stopping; a second signal means now", asked.to_stop)
         return self._drain(DONE)
 
     def work_once(self, asked: _Asked) -> int:

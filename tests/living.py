@@ -16,7 +16,7 @@ from typing import Any
 import requests
 
 from fastmon_daemon.outbox import open_for_reading
-from fastmon_daemon.testbed.monitor import MonitorThread
+from fastmon_daemon.testbed.monitor import MonitorOptions, MonitorThread
 from fastmon_daemon.testbed.stomp_broker import Broker, BrokerThread
 
 TOKEN = "f" * 40
@@ -124,9 +124,9 @@ def name(sequence: int) -> str:
 
 
 @contextmanager
-def living(folder: Path) -> Iterator[Living]:
-    """The world, for the time of the block; no process outlives it."""
-    with MonitorThread(TOKEN) as monitor:
+def living(folder: Path, publish: Callable[[dict[str, Any]], None] | None = None) -> Iterator[Living]:
+    """The world, for the time of the block; no process outlives it. With *publish* the monitor takes messages."""
+    with MonitorThread(TOKEN, MonitorOptions(publish=publish)) as monitor:
         counting = Broker(user="daq", password="secret-word", on_send=lambda _, body, __: monitor.deliver(body))
         with BrokerThread(counting) as broker:
             world = Living(folder, monitor, broker)

@@ -116,14 +116,23 @@ def test_a_message_without_filename_makes_the_daemon_look_at_the_run(world: Livi
 
 
 def test_answers_lost_after_the_commit_and_errors_register_nothing_twice(world: Living) -> None:
-    world.monitor.faults(drop_rate=0.2, error_rate=0.1)
     world.daemon()
-    world.monitor.faults(**{})
     world.register(*range(1, 11))
     world.monitor.faults(drop_rate=0.2, error_rate=0.1)
     world.announce(*range(1, 11))
     world.wait_for(completed=10)
     assert world.monitor.counts()["fastmon_files"] == 70
+
+
+def test_announcements_go_by_rest_where_the_monitor_takes_them(tmp_path: Path) -> None:
+    published: list[dict[str, object]] = []
+    with living(tmp_path, publish=published.append) as world:
+        world.daemon(FASTMON_NOTIFY="rest")
+        world.register(1)
+        world.announce(1)
+        world.wait_for(completed=1)
+        assert [message["msg_type"] for message in published] == ["tf_file_registered"] * 7
+        assert world.monitor.counts()["announcements"] == 0
 
 
 def test_malformed_messages_among_good_ones_are_kept_aside(world: Living) -> None:

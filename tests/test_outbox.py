@@ -39,7 +39,7 @@ def receive(outbox: Outbox, new: NewStf) -> Arrival:
 
 
 def test_the_database_is_for_its_owner_only_and_every_commit_reaches_the_disk(path: Path, outbox: Outbox) -> None:
-    assert os.stat(path).st_mode & 0o777 == 0o600
+    assert path.stat().st_mode & 0o777 == 0o600
     assert outbox._db.execute("pragma journal_mode").fetchone()[0] == "wal"
     assert outbox._db.execute("pragma synchronous").fetchone()[0] == 2  # FULL
 
