@@ -10,8 +10,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import requests
 
@@ -23,6 +25,8 @@ TOKEN = "f" * 40
 TOPIC = "/topic/epictopic"
 DEADLINE_S = 40.0
 
+W = TypeVar("W", bound="Living")
+
 
 def wait_until(condition: Callable[[], object], what: str = "", deadline_s: float = DEADLINE_S) -> None:
     """Wait for *condition*, asked every 50 ms; AssertionError after a generous deadline."""
@@ -33,13 +37,25 @@ def wait_until(condition: Callable[[], object], what: str = "", deadline_s: floa
         pause.wait(0.05)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Door:
+    """Where a broker listens, and how another agent sends to the topic."""
+
+    port: int
+    publish: Callable[[str], None]
+    host: str = "127.0.0.1"
+    user: str = "daq"
+    password: str = "secret-word"
+    topic: str = TOPIC
+
+
 class Living:
     """Broker, monitor, and where the daemon's things are."""
 
-    def __init__(self, folder: Path, monitor: MonitorThread, broker: BrokerThread) -> None:
+    def __init__(self, folder: Path, monitor: MonitorThread, door: Door) -> None:
         self.folder = folder
         self.monitor = monitor
-        self.broker = broker
+        self.door = door
         self.database = folder / "outbox.db"
         self.children: list[subprocess.Popen[bytes]] = []
         self.run_pk = self._post("runs/", {"run_number": 100014, "start_time": "2026-11-21T20:56:56"})["run_id"]
@@ -48,8 +64,9 @@ class Living:
         inherited = {key: value for key, value in os.environ.items() if key in {"PATH", "LANG", "TMPDIR"}}
         return inherited | {
             "HOME": str(self.folder), "SWF_MONITOR_URL": self.monitor.url, "SWF_API_TOKEN": TOKEN,
-            "ACTIVEMQ_HOST": "127.0.0.1", "ACTIVEMQ_PORT": str(self.broker.port), "ACTIVEMQ_USER": "daq",
-            "ACTIVEMQ_PASSWORD": "secret-word", "FASTMON_NAMESPACE": "ns", "FASTMON_DB": str(self.database),
+            "ACTIVEMQ_HOST": self.door.host, "ACTIVEMQ_PORT": str(self.door.port), "ACTIVEMQ_USER": self.door.user,
+            "ACTIVEMQ_PASSWORD": self.door.password, "FASTMON_SUBSCRIBE": self.door.topic,
+            "FASTMON_ANNOUNCE": self.door.topic, "FASTMON_NAMESPACE": "ns", "FASTMON_DB": str(self.database),
             "FASTMON_SELECTION_FRACTION": "1.0", "FASTMON_DURABLE": "on", **changes,
         }  # fmt: skip
 
@@ -95,8 +112,8 @@ class Living:
             self._post("stf-files/", {"run": self.run_pk, "stf_filename": name(n)})
 
     def publish(self, message: dict[str, Any]) -> None:
-        """Send a message as another agent would: not persistent."""
-        self.broker.call(lambda: self.broker.broker.publish(TOPIC, json.dumps({"namespace": "ns", **message})))
+        """Send a message as another agent would."""
+        self.door.publish(json.dumps({"namespace": "ns", **message}))
 
     def announce(self, *sequences: int) -> None:
         """`stf_ready` of these STFs."""
@@ -123,18 +140,36 @@ def name(sequence: int) -> str:
     return f"swf.100014.{sequence:06d}.stf"
 
 
+class OnEmbedded(Living):
+    """The world with the embedded broker, which may be stopped and started."""
+
+    def __init__(self, folder: Path, monitor: MonitorThread, broker: BrokerThread) -> None:
+        self.broker = broker
+        publish = partial(self._publish, broker)
+        super().__init__(folder, monitor, Door(port=broker.port, publish=publish))
+
+    @staticmethod
+    def _publish(broker: BrokerThread, body: str) -> None:
+        broker.call(lambda: broker.broker.publish(TOPIC, body))
+
+
 @contextmanager
-def living(folder: Path, publish: Callable[[dict[str, Any]], None] | None = None) -> Iterator[Living]:
+def living(folder: Path, publish: Callable[[dict[str, Any]], None] | None = None) -> Iterator[OnEmbedded]:
     """The world, for the time of the block; no process outlives it. With *publish* the monitor takes messages."""
     with MonitorThread(TOKEN, MonitorOptions(publish=publish)) as monitor:
         counting = Broker(user="daq", password="secret-word", on_send=lambda _, body, __: monitor.deliver(body))
-        with BrokerThread(counting) as broker:
-            world = Living(folder, monitor, broker)
-            try:
-                yield world
-            finally:
-                for child in world.children:
-                    child.kill()
-                    child.wait()
-                    if child.stdout:
-                        child.stdout.close()
+        with BrokerThread(counting) as broker, ended(OnEmbedded(folder, monitor, broker)) as world:
+            yield world
+
+
+@contextmanager
+def ended(world: W) -> Iterator[W]:
+    """No child process outlives the block."""
+    try:
+        yield world
+    finally:
+        for child in world.children:
+            child.kill()
+            child.wait()
+            if child.stdout:
+                child.stdout.close()

@@ -9,20 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.living import TOKEN, Living, living, name, wait_until
+from tests.living import TOKEN, OnEmbedded, living, name, wait_until
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[Living]:
+def world(tmp_path: Path) -> Iterator[OnEmbedded]:
     with living(tmp_path) as made:
         yield made
 
 
-def rows_of(world: Living) -> int:
+def rows_of(world: OnEmbedded) -> int:
     return int(world.monitor.counts()["fastmon_files"])
 
 
-def test_an_stf_ready_becomes_seven_tf_files_registered_and_announced_once(world: Living) -> None:
+def test_an_stf_ready_becomes_seven_tf_files_registered_and_announced_once(world: OnEmbedded) -> None:
     world.daemon()
     world.register(1)
     world.announce(1)
@@ -35,14 +35,14 @@ def test_an_stf_ready_becomes_seven_tf_files_registered_and_announced_once(world
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
-def test_a_signal_drains_and_exits_with_0(world: Living, number: signal.Signals) -> None:
+def test_a_signal_drains_and_exits_with_0(world: OnEmbedded, number: signal.Signals) -> None:
     daemon = world.daemon()
     daemon.send_signal(number)
     assert daemon.wait(30) == 0
     assert "stopped" in world.log()
 
 
-def test_kill_9_in_the_middle_loses_nothing_and_registers_nothing_twice(world: Living) -> None:
+def test_kill_9_in_the_middle_loses_nothing_and_registers_nothing_twice(world: OnEmbedded) -> None:
     world.monitor.faults(latency_ms=20)
     daemon = world.daemon()
     world.register(*range(1, 21))
@@ -60,7 +60,7 @@ def test_kill_9_in_the_middle_loses_nothing_and_registers_nothing_twice(world: L
     assert counts["distinct_announcements"] == 140
 
 
-def test_what_was_sent_while_a_durable_daemon_was_away_is_processed_at_its_return(world: Living) -> None:
+def test_what_was_sent_while_a_durable_daemon_was_away_is_processed_at_its_return(world: OnEmbedded) -> None:
     daemon = world.daemon()
     daemon.send_signal(signal.SIGTERM)
     assert daemon.wait(30) == 0
@@ -70,7 +70,7 @@ def test_what_was_sent_while_a_durable_daemon_was_away_is_processed_at_its_retur
     world.wait_for(completed=3)
 
 
-def test_with_the_monitor_away_stfs_are_acknowledged_and_sampled_and_go_on_when_it_is_back(world: Living) -> None:
+def test_with_the_monitor_away_stfs_are_acknowledged_and_sampled_and_go_on_when_it_is_back(world: OnEmbedded) -> None:
     world.register(1, 2, 3)
     world.daemon()
     world.monitor.stop()
@@ -84,7 +84,7 @@ def test_with_the_monitor_away_stfs_are_acknowledged_and_sampled_and_go_on_when_
     assert '"attempts": 0' in world.call("inspect", name(1), "--json").stdout
 
 
-def test_with_the_broker_away_stfs_are_registered_and_announced_when_it_is_back(world: Living) -> None:
+def test_with_the_broker_away_stfs_are_registered_and_announced_when_it_is_back(world: OnEmbedded) -> None:
     world.register(1, 2)
     world.monitor.faults(latency_ms=300)
     world.daemon()
@@ -97,7 +97,7 @@ def test_with_the_broker_away_stfs_are_registered_and_announced_when_it_is_back(
     assert world.monitor.counts()["distinct_announcements"] == 14
 
 
-def test_an_stf_that_is_registered_after_its_message_is_waited_for(world: Living) -> None:
+def test_an_stf_that_is_registered_after_its_message_is_waited_for(world: OnEmbedded) -> None:
     world.daemon()
     world.announce(1)
     world.wait_for(sampled=1)
@@ -105,7 +105,7 @@ def test_an_stf_that_is_registered_after_its_message_is_waited_for(world: Living
     world.wait_for(completed=1)
 
 
-def test_a_message_without_filename_makes_the_daemon_look_at_the_run(world: Living) -> None:
+def test_a_message_without_filename_makes_the_daemon_look_at_the_run(world: OnEmbedded) -> None:
     world.daemon()
     world.publish({"msg_type": "stf_ready", "req_id": 1, "run_id": 100014})
     world.register(1, 2)
@@ -115,7 +115,7 @@ def test_a_message_without_filename_makes_the_daemon_look_at_the_run(world: Livi
     world.wait_for(completed=3)
 
 
-def test_answers_lost_after_the_commit_and_errors_register_nothing_twice(world: Living) -> None:
+def test_answers_lost_after_the_commit_and_errors_register_nothing_twice(world: OnEmbedded) -> None:
     world.daemon()
     world.register(*range(1, 11))
     world.monitor.faults(drop_rate=0.2, error_rate=0.1)
@@ -135,25 +135,25 @@ def test_announcements_go_by_rest_where_the_monitor_takes_them(tmp_path: Path) -
         assert world.monitor.counts()["announcements"] == 0
 
 
-def test_malformed_messages_among_good_ones_are_kept_aside(world: Living) -> None:
+def test_malformed_messages_among_good_ones_are_kept_aside(world: OnEmbedded) -> None:
     world.daemon()
     world.register(1)
     for body in ("not JSON", "[]", '{"msg_type": "stf_ready", "run_id": null}'):
-        world.broker.call(lambda body=body: world.broker.broker.publish("/topic/epictopic", body))  # type: ignore[misc]
+        world.door.publish(body)
     world.announce(1)
     world.wait_for(completed=1)
     refused = json.loads(world.call("inspect", "--refused", "--json").stdout)
     assert len(refused["refused"]) == 3
 
 
-def test_a_second_daemon_on_the_same_database_is_refused_with_75(world: Living) -> None:
+def test_a_second_daemon_on_the_same_database_is_refused_with_75(world: OnEmbedded) -> None:
     daemon = world.daemon()
     second = world.call("run")
     assert second.returncode == 75
     assert f"process {daemon.pid} owns this database" in second.stderr
 
 
-def test_once_does_what_is_due_and_says_by_its_exit_code_whether_something_waits(world: Living) -> None:
+def test_once_does_what_is_due_and_says_by_its_exit_code_whether_something_waits(world: OnEmbedded) -> None:
     world.register(1)
     daemon = world.daemon()
     world.announce(1, 2)
@@ -166,7 +166,7 @@ def test_once_does_what_is_due_and_says_by_its_exit_code_whether_something_waits
     assert world.states() == {"completed": 2}
 
 
-def test_without_broker_and_monitor_it_runs_says_so_and_waits(world: Living) -> None:
+def test_without_broker_and_monitor_it_runs_says_so_and_waits(world: OnEmbedded) -> None:
     world.broker.stop()
     world.monitor.stop()
     daemon = world.start("run")
@@ -180,14 +180,14 @@ def test_without_broker_and_monitor_it_runs_says_so_and_waits(world: Living) -> 
     world.wait_for(completed=1)
 
 
-def test_a_missing_setting_is_one_line_that_names_it_and_exit_78(world: Living) -> None:
+def test_a_missing_setting_is_one_line_that_names_it_and_exit_78(world: OnEmbedded) -> None:
     told = world.call("run", FASTMON_NAMESPACE="")
     assert told.returncode == 78
     assert len(told.stderr.splitlines()) == 1
     assert "FASTMON_NAMESPACE" in told.stderr
 
 
-def test_no_secret_reaches_log_or_database_at_debug_level(world: Living) -> None:
+def test_no_secret_reaches_log_or_database_at_debug_level(world: OnEmbedded) -> None:
     daemon = world.daemon(SWF_LOG_LEVEL="DEBUG")
     world.register(1)
     world.announce(1)

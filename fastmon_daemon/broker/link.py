@@ -19,7 +19,12 @@ from fastmon_daemon.broker.session import Session
 from fastmon_daemon.errors import LinkDown, LinkHeld
 
 SHORTEST_PAUSE_S = 0.5
-LONGEST_PAUSE_S = 30.0
+LONGEST_PAUSE_S = 5.0
+"""Between two attempts at a link that is down, in seconds: work goes on so soon after the broker is back."""
+LONGEST_HELD_PAUSE_S = 30.0
+"""The same for a link that is held: a person must mend a setting first."""
+LASTING_S = 30.0
+"""A link that lived for so long was mended; one that was lost at once was not, and its pauses go on growing."""
 
 
 @dataclass(frozen=True)
@@ -115,8 +120,7 @@ class Broker:
             end = self._live_once()
             held = isinstance(end, LinkHeld)
             self._tell(LinkChange(up=False, reason=str(end), held=held))
-            # A link that was lost at once was not mended: the pauses go on growing.
-            attempt = 0 if self._monotonic() - began > LONGEST_PAUSE_S else attempt + 1
+            attempt = 0 if self._monotonic() - began > LASTING_S else attempt + 1
             self._stopping.wait(self._pause_s(attempt, held))
 
     def _live_once(self) -> LinkDown:
@@ -129,12 +133,17 @@ class Broker:
             if self._session is not None:
                 self._session.cut(exc)
             return exc
+        except Exception as exc:  # noqa: BLE001 (without this thread the daemon would be deaf for ever)
+            logger.exception("broker link: unexpected error")
+            if self._session is not None:
+                self._session.cut(LinkDown(str(exc)))
+            return LinkDown(f"unexpected {type(exc).__name__}: {exc}")
         self._tell(LinkChange(up=True, reason=f"connected to the broker at {self._login.where}"))
         return session.watch()
 
     def _pause_s(self, attempt: int, held: bool) -> float:
         """Seconds before the next attempt: full jitter under a ceiling that doubles, so that a fleet spreads."""
-        ceiling = LONGEST_PAUSE_S if held else min(LONGEST_PAUSE_S, SHORTEST_PAUSE_S * 2.0 ** min(attempt, 10))
+        ceiling = LONGEST_HELD_PAUSE_S if held else min(LONGEST_PAUSE_S, SHORTEST_PAUSE_S * 2.0 ** min(attempt, 10))
         return SHORTEST_PAUSE_S + self._jitter() * (ceiling - SHORTEST_PAUSE_S)
 
     def _tell(self, change: LinkChange) -> None:

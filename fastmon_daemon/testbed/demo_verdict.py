@@ -48,7 +48,7 @@ class Verdict:
 class Findings:
     """What stands in the monitor."""
 
-    registered: int
+    tf_registered: int
     lost: int
     registered_twice: int
 
@@ -95,7 +95,7 @@ class MonitorAsked:
 def judge(
     monitor: MonitorAsked, names: Iterable[str], kept: Iterable[Stf], announced: Collection[str], tf_per_stf: int
 ) -> Findings:
-    """Compare the monitor's rows of the STFs called *names* with the outbox's and with the ids that were *announced*."""
+    """Compare the monitor's rows of the STFs called *names* with those *kept* in the outbox and the ids *announced*."""
     outbox = {stf.filename: stf.tfs for stf in kept}
     registered = lost = twice = 0
     for name in names:
@@ -103,7 +103,7 @@ def judge(
         registered += len(rows)
         lost += len(rows) < tf_per_stf or not all(row["tf_file_id"] in announced for row in rows)
         twice += len(overlapping(rows) | differing(rows, outbox.get(name, ())))
-    return Findings(registered=registered, lost=lost, registered_twice=twice)
+    return Findings(tf_registered=registered, lost=lost, registered_twice=twice)
 
 
 def overlapping(rows: Iterable[Row]) -> set[str]:

@@ -26,7 +26,7 @@ class Refused(Exception):
     """The broker answered with an ERROR frame, or hung up; the message is what it said."""
 
 
-class Link(stomp.ConnectionListener):  # type: ignore[misc]  # stomp.py carries no types
+class Link(stomp.ConnectionListener):
     """One connection to *server*, logged in when it is made. `received`: each MESSAGE, in order of arrival.
 
     Raises:

@@ -5,6 +5,7 @@ docs/brokers.md states these facts; the table at the end of a run has the answer
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 
@@ -68,7 +69,7 @@ def test_an_idle_link_lives_when_late_heart_beats_are_tolerated(broker: Server, 
         link.send(names.topic, "traffic")
         link.wait_for_beats(6)
         moments = [link.last_traffic, *(beat for beat in link.beats if beat > link.last_traffic)]
-        gaps = [after - before for before, after in zip(moments, moments[1:], strict=False)]
+        gaps = [after - before for before, after in itertools.pairwise(moments)]
         note("longest silence after traffic, heart-beat 1 s", f"{max(gaps):.1f} s")
         assert link.is_up
 
@@ -154,9 +155,7 @@ def test_several_consumers_share_a_copy_of_the_topic(broker: Server, names: Name
     with Link(broker) as link:
         link.subscribe(shared).take(1)
         assert link.bodies == ["nobody there"]
-    return note(
-        "a shared queue of a topic", f"{shared.replace(topic, 'NAME')}, kept while nobody listens, over kill -9"
-    )
+    return note("a shared queue of a topic", f"{shared.replace(topic, 'NAME')}, kept with nobody there, over kill -9")
 
 
 def _fate(dropped: bool) -> str:
