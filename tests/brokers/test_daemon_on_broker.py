@@ -27,14 +27,21 @@ class Neighbour:
     def __init__(self, server: Server, topic: str, *, tls: bool = False) -> None:
         self.heard: list[str] = []
         self._stopping = threading.Event()
-        self._broker = Broker(
-            BrokerLogin(
-                host=server.host, port=server.port, user=server.user, password=lambda: server.password,
-                subscribe=topic, announce=(topic,), durable=False, client_id="", use_ssl=tls,
-                ca_file=server.ca_file if tls else None, cert_file=None, key_file=None,
-            ),  # fmt: skip
-            accept=self._accept, changed=self._changed, stopping=self._stopping,
-        )  # fmt: skip
+        login = BrokerLogin(
+            host=server.host,
+            port=server.tls_port if tls else server.port,
+            user=server.user,
+            password=lambda: server.password,
+            subscribe=topic,
+            announce=(topic,),
+            durable=False,
+            client_id="",
+            use_ssl=tls,
+            ca_file=server.ca_file if tls else None,
+            cert_file=None,
+            key_file=None,
+        )
+        self._broker = Broker(login, accept=self._accept, changed=self._changed, stopping=self._stopping)
         self._broker.start()
         self.wait_until_up()
 
