@@ -8,6 +8,7 @@ import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,7 @@ class Server:
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.script: list[Action] = []
         self.requests: list[tuple[str, dict[str, str], str]] = []
-        self.connections = 0
+        self._open: list[socket.socket] = []
         self._tls = tls
         self._listening = socket.create_server(("127.0.0.1", 0))
         self._threads = [threading.Thread(target=self._accept)]
@@ -106,12 +107,20 @@ class Server:
         return int(self._listening.getsockname()[1])
 
     @property
+    def connections(self) -> int:
+        return len(self._open)
+
+    @property
     def asked(self) -> list[str]:
         return [line for line, _, _ in self.requests]
 
     def close(self) -> None:
         self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
+        self._threads[0].join(20)
+        for connection in self._open:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join(20)
 
@@ -121,7 +130,7 @@ class Server:
                 connection, _ = self._listening.accept()
             except OSError:
                 return
-            self.connections += 1
+            self._open.append(connection)
             thread = threading.Thread(target=self._serve, args=[connection])
             self._threads.append(thread)
             thread.start()
@@ -130,7 +139,8 @@ class Server:
         with connection:
             try:
                 if self._tls is not None:
-                    connection = self._tls.wrap_socket(connection, server_side=True)
+                    plain = self._open.index(connection)
+                    connection = self._open[plain] = self._tls.wrap_socket(connection, server_side=True)
                 with connection:
                     while self._request(connection):
                         self.script.pop(0)(connection)
