@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test test-brokers docs clean
+.PHONY: help demo test test-brokers fuzz docs clean
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
 
@@ -26,6 +26,9 @@ test: $(STAMP) ## Everything that needs nothing but Python
 test-brokers: $(STAMP) ## The same broker suite against the embedded broker, ActiveMQ Classic and Artemis
 	$(BIN)/python tests/brokers/install.py
 	$(BIN)/pytest -q tests/brokers --brokers embedded,classic,artemis --require
+
+fuzz: $(STAMP) ## 100 000 inputs for the parser of messages (by hand: some minutes)
+	FASTMON_TEST_FUZZ=100000 $(BIN)/pytest -q tests/test_messages.py -k whatever --timeout 1800
 
 docs: $(STAMP) ## Write the generated documents anew: help texts, settings, diagrams
 	$(BIN)/python docs/generate.py

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import click
 
@@ -41,16 +40,12 @@ def block(what: str) -> str:
 
 
 def documents() -> dict[Path, str]:
-    """Every generated document with the text that it should have."""
+    """The generated documents with the text that they should have (tests/test_diagram.py looks after the diagrams)."""
     readme = ROOT / "README.md"
-    texts = {
+    return {
         readme: _BLOCK.sub(lambda found: found[1] + block(found[2]) + found[3], readme.read_text(encoding="utf-8")),
         ROOT / ".env.example": env_example(),
     }
-    with TemporaryDirectory() as folder:
-        for path in export_all(Path(folder)):
-            texts[ROOT / "statecharts" / path.name] = path.read_text(encoding="utf-8")
-    return texts
 
 
 def undocumented() -> set[str]:
@@ -74,6 +69,7 @@ def main() -> int:
         return 1 if problems else 0
     for path, text in documents().items():
         path.write_text(text, encoding="utf-8")
+    export_all(ROOT / "statecharts")
     return 0
 
 

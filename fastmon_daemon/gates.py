@@ -23,13 +23,25 @@ class Gate:
     next_probe: float = 0.0
     """Monotonic seconds."""
     probing: bool = False
+    refusals: int = 0
+    """Times in a row that the link was found down."""
 
     def shut(self, monotonic: float, held: bool, jitter: Callable[[], float]) -> float:
-        """Shut the gate; returns the seconds until the next probe (full jitter, at least half a second)."""
+        """Shut the gate; returns the seconds until the next probe: full jitter below 1, 2, 4 ... 5 s.
+
+        Calls that were under way when the gate shut fail as well, and change nothing.
+        """
+        if self.open or monotonic >= self.next_probe:
+            ceiling = HELD_PROBE_S if held else min(PROBE_S, 2.0 ** min(self.refusals, 10))
+            self.refusals += 1
+            self.next_probe = monotonic + max(0.2, ceiling * jitter())
         self.open = False
-        wait = max(0.5, (HELD_PROBE_S if held else PROBE_S) * jitter())
-        self.next_probe = monotonic + wait
-        return wait
+        return self.next_probe - monotonic
+
+    def reopen(self) -> None:
+        """The link is back."""
+        self.open = True
+        self.refusals = 0
 
     def wants_probe(self, monotonic: float) -> bool:
         """Whether it is time to ask whether the link is back."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import suppress
 from typing import Any
 
@@ -139,7 +140,7 @@ near_misses = st.dictionaries(st.sampled_from(sorted(READY)), json_values, max_s
 )
 
 
-@settings(max_examples=600)
+@settings(max_examples=int(os.environ.get("FASTMON_TEST_FUZZ", "600")))
 @given(st.one_of(near_misses, json_values.map(json.dumps), st.text(), st.binary()))
 def test_whatever_comes_nothing_but_bad_message_is_raised(body: str | bytes) -> None:
     with suppress(BadMessage):

@@ -389,9 +389,9 @@ def closed_port() -> int:
         return int(listening.getsockname()[1])
 
 
-@pytest.mark.parametrize("url", [f"http://127.0.0.1:{closed_port()}", "http://monitor.invalid"])
-def test_a_refused_connection_and_an_unknown_host_shut_the_gate(url: str) -> None:
-    monitor = Monitor(url, lambda: TOKEN, connections=1)
+@pytest.mark.parametrize("host", ["127.0.0.1", "monitor.invalid"])
+def test_a_refused_connection_and_an_unknown_host_shut_the_gate(host: str) -> None:
+    monitor = Monitor(f"http://{host}:{closed_port()}", lambda: TOKEN, connections=1)
 
     with pytest.raises(LinkDown) as caught:
         monitor.register_tf(TF)

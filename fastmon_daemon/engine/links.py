@@ -40,7 +40,7 @@ class Links:
         if news.up:
             if not gate.open:
                 logger.info("link to the {} is up", news.link)
-            gate.open = True
+            gate.reopen()
             self._outbox.link_back(news.link, now)
             return
         if gate.open:
