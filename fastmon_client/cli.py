@@ -5,27 +5,27 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
+import ssl
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping
-from fnmatch import fnmatchcase
+from io import TextIOWrapper
 from pathlib import Path
-from types import FrameType
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 from loguru import logger
+from requests.utils import get_environ_proxies
 
 from fastmon_client import __version__
-from fastmon_client.show import line
+from fastmon_client.ending import ending, quiet_without_reader, stop_without_reader
+from fastmon_client.show import line, plain
 from fastmon_client.stream import Stream, StreamRefused
 from fastmon_client.tally import Tally
+from fastmon_client.wanted import Wanted
 
-RUN_TYPES = ("run_imminent", "start_run", "pause_run", "resume_run", "end_run")
-ALWAYS = (*RUN_TYPES, "fastmon_status", "fastmon_run_summary")
-AUTHENTICATION, UNREACHABLE, INTERRUPTED = 3, 4, 130
+ERROR, AUTHENTICATION, UNREACHABLE = 1, 3, 4
 
 
 class _Names(click.ParamType[tuple[str, ...]]):
@@ -71,107 +71,123 @@ def cli() -> None:
 @click.option("--quiet", is_flag=True, help="No lines, only the summary.")
 @click.option("--count", type=click.IntRange(min=1), help="End after so many TF files.")
 @click.option("--for", "duration", type=_Duration(), help="End after this time: 90s, 10m, 2h.")
-@click.option("--until", type=click.Choice(["end_run"]), help="End with the next end_run that is shown.")  # fmt: skip
+@click.option("--until", type=click.Choice(["end_run"]), help="End with the next end_run that is shown.")
 def start(
     monitor_url: str | None, message_types: tuple[str, ...], agents: tuple[str, ...], run_ids: tuple[str, ...],
     namespace: str | None, as_json: bool, quiet: bool, count: int | None, duration: float | None, until: str | None,
 ) -> None:  # fmt: skip
     """Print announcements as they come; every TF file once, through every loss of the stream.
 
-    The token comes from SWF_API_TOKEN or the file that SWF_API_TOKEN_FILE names. Messages of a run are always heard;
-    the options choose what is shown. Ends with a summary on stderr.
+    The token comes from SWF_API_TOKEN or the file that SWF_API_TOKEN_FILE names; FASTMON_MONITOR_CA names the PEM file
+    of a private CA. Messages of a run are always heard; the options choose what is shown. Ends with a summary on
+    stderr.
 
     Exit codes: 0 ended as asked, 1 error, 2 usage, 3 the monitor refuses the token, 4 never reached within --for,
     130 Ctrl-C.
     """
     logger.remove()
-    logger.add(sys.stderr, format="fastmon-client: {message}", level="WARNING" if quiet else "INFO", diagnose=False)
-    url = monitor_url or os.environ.get("SWF_MONITOR_URL") or "http://localhost:8002"
-    if not url.startswith(("http://", "https://")):
-        raise click.UsageError(f"--monitor-url (SWF_MONITOR_URL): {url!r} is no http:// or https:// URL")
-    stream = Stream(url=url, token=_token(os.environ), types=tuple(dict.fromkeys((*message_types, *ALWAYS))))
-    wanted = _filter(message_types, agents, run_ids, namespace)
-    tally, begun = Tally(), time.monotonic()
-    code = _until_ended(stream, duration, lambda: _show(stream, wanted, tally, as_json, quiet, count, until))
-    for text in tally.summary(time.monotonic() - begun):
-        click.echo(text, err=True)
-    sys.exit(UNREACHABLE if code == 0 and duration and not stream.connected_once else code)
+    _log_to_stderr("WARNING" if quiet else "INFO")
+    wanted = Wanted(types=message_types, agents=agents, run_ids=run_ids, namespace=namespace)
+    stream = _stream(monitor_url, wanted, os.environ)
+    tally, begun, code = Tally(), time.monotonic(), 0
+    if not quiet:
+        stop_without_reader(stream)
+    with ending(stream, duration) as end, quiet_without_reader():
+        try:
+            _show(stream, wanted, tally, _printer(as_json, quiet), _is_last(tally, count, until))
+        except StreamRefused as exc:
+            click.echo(f"fastmon-client: {plain(exc)}", err=True)
+            code = AUTHENTICATION if exc.by_token else ERROR
+    with quiet_without_reader():
+        for text in tally.summary(time.monotonic() - begun):
+            click.echo(text, err=True)
+    never_reached = end.timed_out and not stream.connected_once
+    sys.exit(code or end.code or (UNREACHABLE if never_reached else 0))
 
 
 def _show(
-    stream: Stream, wanted: Callable[[Mapping[str, Any]], bool], tally: Tally, as_json: bool, quiet: bool,
-    count: int | None, until: str | None,
-) -> None:  # fmt: skip
+    stream: Stream,
+    wanted: Wanted,
+    tally: Tally,
+    output: Callable[[Mapping[str, Any]], None],
+    is_last: Callable[[Mapping[str, Any]], bool],
+) -> None:
     for message in stream.messages():
-        if not isinstance(message, dict) or not wanted(message):
+        if not wanted.takes(message):
             continue
-        kind = message.get("msg_type")
-        if kind == "tf_file_registered" and not tally.is_new(message):
+        if message.get("msg_type") == "tf_file_registered" and not tally.is_new(message):
             continue
-        if not quiet:
-            print(json.dumps(message) if as_json else line(message), flush=True)  # noqa: T201 (line by line, for a pipe)
-        if (count and tally.tf_files >= count) or (until and kind == until):
+        output(message)
+        if is_last(message):
             return
 
 
-def _until_ended(stream: Stream, duration: float | None, work: Callable[[], None]) -> int:
-    """Run *work* until it ends, the time is over, or a signal comes. Returns the exit code."""
-    code = 0
+def _printer(as_json: bool, quiet: bool) -> Callable[[Mapping[str, Any]], None]:
+    if quiet:
+        return lambda _message: None
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name outside the terminal's encoding is shown as well
+    return lambda message: click.echo(json.dumps(message) if as_json else line(message))
 
-    def end(signum: int, _frame: FrameType | None) -> None:
-        nonlocal code
-        code = INTERRUPTED if signum == signal.SIGINT else 0
-        stream.stop()
 
-    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
-    timer = threading.Timer(duration or 0, stream.stop)
-    timer.daemon = True
-    if duration:
-        timer.start()
+def _is_last(tally: Tally, count: int | None, until: str | None) -> Callable[[Mapping[str, Any]], bool]:
+    def is_last(message: Mapping[str, Any]) -> bool:
+        return (count is not None and tally.tf_files >= count) or (until is not None and message["msg_type"] == until)
+
+    return is_last
+
+
+def _log_to_stderr(level: str) -> None:
+    def write(text: str) -> None:
+        click.echo(plain(text.rstrip("\n")), err=True)
+
+    logger.add(write, format="fastmon-client: {message}", level=level, diagnose=False, backtrace=False)
+
+
+def _stream(monitor_url: str | None, wanted: Wanted, environ: Mapping[str, str]) -> Stream:
+    url = monitor_url or environ.get("SWF_MONITOR_URL") or "http://localhost:8002"
+    ca = environ.get("FASTMON_MONITOR_CA") or None
+    host = _checked_host(url)
+    _check_ca(ca)
+    is_here = host in ("localhost", "::1") or host.startswith("127.")
+    proxies = {} if is_here else get_environ_proxies(url)
+    return Stream(url=url, token=_token(environ), types=wanted.heard_types, ca=ca, proxies=proxies)
+
+
+def _checked_host(url: str) -> str:
     try:
-        work()
-    except StreamRefused as exc:
-        click.echo(f"fastmon-client: {exc}", err=True)
-        code = AUTHENTICATION if exc.status in (401, 403) else 1
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader went away: that is no error
-    finally:
-        timer.cancel()
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    return code
+        parts = urlsplit(url)
+        host, _port = parts.hostname, parts.port  # a wrong port is found when it is asked for
+    except ValueError as exc:
+        raise click.UsageError(f"--monitor-url (SWF_MONITOR_URL): {exc}: write http://HOST:PORT") from exc
+    if "@" in parts.netloc:
+        raise click.UsageError("--monitor-url (SWF_MONITOR_URL) has a password or a name in it: take it out")
+    if parts.scheme not in ("http", "https") or not host:
+        raise click.UsageError(f"--monitor-url (SWF_MONITOR_URL): {url!r} is no http:// or https:// URL")
+    return host
 
 
-def _filter(
-    types: tuple[str, ...], agents: tuple[str, ...], run_ids: tuple[str, ...], namespace: str | None
-) -> Callable[[Mapping[str, Any]], bool]:
-    shown = {*types, *RUN_TYPES}
-
-    def wanted(message: Mapping[str, Any]) -> bool:
-        run = str(message.get("run_id", message.get("run_number")))
-        agent = str(message.get("processed_by"))
-        is_of_run_control = message.get("msg_type") in RUN_TYPES
-        return (
-            message.get("msg_type") in shown
-            and (not run_ids or run in run_ids)
-            and (namespace is None or message.get("namespace") == namespace)
-            and (not agents or is_of_run_control or any(fnmatchcase(agent, pattern) for pattern in agents))
-        )
-
-    return wanted
+def _check_ca(path: str | None) -> None:
+    try:
+        ssl.create_default_context(cafile=path)
+    except OSError as exc:
+        raise click.UsageError(f"FASTMON_MONITOR_CA={path}: {exc}: name a readable PEM file") from exc
 
 
 def _token(environ: Mapping[str, str]) -> Callable[[], str]:
     """The token, read anew at each connection where it comes from a file."""
     path = environ.get("SWF_API_TOKEN_FILE")
-    if not path:
-        return lambda: environ.get("SWF_API_TOKEN", "")
 
     def read() -> str:
         try:
-            return Path(path).read_text(encoding="utf-8").strip()
-        except OSError as exc:
-            raise StreamRefused(f"SWF_API_TOKEN_FILE={path}: {exc.strerror}: name a readable file", 0) from exc
+            text = Path(path).read_text(encoding="utf-8") if path else environ.get("SWF_API_TOKEN", "")
+        except (OSError, UnicodeError) as exc:
+            raise StreamRefused(f"SWF_API_TOKEN_FILE={path}: {type(exc).__name__}: name a readable file") from None
+        token = text.strip()
+        if not (token.isascii() and token.isprintable()):  # requests would print it in its error
+            name = "SWF_API_TOKEN_FILE" if path else "SWF_API_TOKEN"
+            raise StreamRefused(f"{name}: there are line breaks or other strange characters in the token")
+        return token
 
     return read
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+_MAX_INT64 = 2**63 - 1
 
 
 def plain(value: object) -> str:
@@ -18,28 +19,36 @@ def size(count: int | None) -> str:
     if count is None:
         return "?"
     amount, unit = float(count), 0
-    while amount >= 1000 and unit < len(_UNITS) - 1:
+    while amount >= 999.95 and unit < len(_UNITS) - 1:  # 999.95 would be rounded to 1000.0
         amount, unit = amount / 1000, unit + 1
     return f"{amount:.0f} {_UNITS[unit]}" if unit == 0 else f"{amount:.1f} {_UNITS[unit]}"
 
 
+def run_of(message: Mapping[str, Any]) -> str | None:
+    """The run that *message* is of: `100014` and `"100014"` are one run. Some agents name it `run_number`."""
+    run = message.get("run_id")
+    run = message.get("run_number") if run is None else run
+    return None if run is None else str(run)
+
+
+def file_size(message: Mapping[str, Any]) -> int | None:
+    """Bytes of the TF file; None where unknown, or where it is no size."""
+    value = message.get("file_size_bytes")
+    return value if type(value) is int and 0 <= value <= _MAX_INT64 else None
+
+
 def line(message: Mapping[str, Any]) -> str:
     """One line for one message."""
-    when = plain(message.get("timestamp") or message.get("sent_at") or "-")[11:19] or "-"
-    run = plain(message.get("run_id") if message.get("run_id") is not None else message.get("run_number", "-"))
-    kind = message.get("msg_type")
+    when = plain(message.get("timestamp") or message.get("sent_at") or "")[11:19] or "-"
+    run, kind = plain(run_of(message) or "-"), message.get("msg_type")
     if kind == "tf_file_registered":
-        span = f"TF {plain(message.get('tf_first'))}-{plain(message.get('tf_last'))}"
+        span = f"TF {plain(message.get('tf_first', '?'))}-{plain(message.get('tf_last', '?'))}"
         late = "  late" if message.get("late") else ""
         name, stf = plain(message.get("tf_filename")), plain(message.get("stf_filename"))
-        return f"{when}  run {run}  {name}  {span}  {size(_count(message.get('file_size_bytes')))}  of {stf}{late}"
+        return f"{when}  run {run}  {name}  {span}  {size(file_size(message))}  of {stf}{late}"
     details = "  ".join(
         f"{key}={plain(message[key])}"
         for key in ("status", "message", "reason", "total_stf_files")
         if message.get(key) is not None
     )
     return f"{when}  run {run}  {plain(kind)}  {details}".rstrip()
-
-
-def _count(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None

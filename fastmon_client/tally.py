@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastmon_client.show import plain, size
+from fastmon_client.show import file_size, plain, run_of, size
+
+REMEMBERED = 200_000
+"""TF files whose repetition is recognized: the most recent ones, so that memory stays bounded."""
 
 
 @dataclass(slots=True)
@@ -25,7 +29,8 @@ class Tally:
 
     runs: dict[str, RunTally] = field(default_factory=dict)
     repeated: int = 0
-    _seen: set[str] = field(default_factory=set)
+    remembered: int = REMEMBERED
+    _seen: OrderedDict[str, None] = field(default_factory=OrderedDict)
 
     @property
     def tf_files(self) -> int:
@@ -34,16 +39,14 @@ class Tally:
 
     def is_new(self, message: Mapping[str, Any]) -> bool:
         """Count a TF file; False if it was announced before (at-least-once delivery repeats)."""
-        identity = str(message.get("event_id") or message.get("tf_file_id") or message.get("tf_filename"))
-        if identity in self._seen:
+        identity = message.get("event_id") or message.get("tf_file_id") or message.get("tf_filename")
+        if identity is not None and not self._is_first(str(identity)):
             self.repeated += 1
             return False
-        self._seen.add(identity)
-        run = self.runs.setdefault(str(message.get("run_id", message.get("run_number"))), RunTally())
+        run = self.runs.setdefault(run_of(message) or "-", RunTally())
         run.tf_files += 1
         run.stfs.add(str(message.get("stf_filename")))
-        volume = message.get("file_size_bytes")
-        run.volume += volume if isinstance(volume, int) and volume > 0 else 0
+        run.volume += file_size(message) or 0
         return True
 
     def summary(self, uptime_s: float) -> list[str]:
@@ -55,3 +58,11 @@ class Tally:
             for name, run in sorted(self.runs.items())
         ]
         return lines
+
+    def _is_first(self, identity: str) -> bool:
+        if identity in self._seen:
+            return False
+        self._seen[identity] = None
+        if len(self._seen) > self.remembered:
+            self._seen.popitem(last=False)
+        return True

@@ -66,10 +66,10 @@ class ServerProcess:
                 start_new_session=True,
             )
         # However the tests end, their end of this pipe closes with them, and the guard kills the group.
-        kill = f"read _; kill -9 -- -{self._process.pid}"
+        kill = f"read _; kill -9 -{self._process.pid}"
         self._guard = subprocess.Popen(["sh", "-c", kill], stdin=subprocess.PIPE, start_new_session=True)
         deadline = time.monotonic() + START_DEADLINE_S
-        while not all(_accepts(port) for port in ports):
+        while not all(accepts(port) for port in ports):
             if self._ended_within(_POLL_S) or time.monotonic() > deadline:
                 self.kill()
                 raise ServerDidNotStartError(f"{self._command[0]} did not open {list(ports)}:\n{self._end_of_log()}")
@@ -133,7 +133,8 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _accepts(port: int) -> bool:
+def accepts(port: int) -> bool:
+    """Whether something listens at this loopback port."""
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
     except OSError:

@@ -30,10 +30,15 @@ def test_stomp_1_2_and_a_heart_beat_are_agreed_on(broker: Server, note: Note) ->
         assert "0" not in link.greeting["heart-beat"].split(",")
 
 
-def test_a_wrong_password_is_answered_with_an_error_and_the_end(broker: Server, note: Note) -> None:
-    with pytest.raises(Refused, match="password is invalid") as refused:
-        Link(broker, password="not-it")
-    note("wrong password: ERROR says", str(refused.value).splitlines()[0])
+def test_a_wrong_password_is_answered_with_an_error_or_only_the_end(broker: Server, note: Note) -> None:
+    answers = []
+    for _ in range(20):
+        with pytest.raises(Refused) as refused:
+            Link(broker, password="not-it")
+        answers.append(str(refused.value).splitlines()[0])
+    told = [answer for answer in answers if "password is invalid" in answer]
+    note("wrong password", f"{len(told)} of {len(answers)} times ERROR {told[0]!r}, else only hung up")
+    assert len(told) == len(answers) or broker.kind == "classic"
 
 
 @pytest.mark.parametrize("fault", DOUBTFUL)

@@ -1,0 +1,47 @@
+"""Cuts the bytes of an event stream after complete events, so that a truncated last one is never shown. Pure."""
+
+from __future__ import annotations
+
+import re
+
+MAX_EVENT_BYTES = 16 * 1024 * 1024
+"""The longest event that is kept, in bytes."""
+
+_BOM = b"\xef\xbb\xbf"
+_BLANK_LINES = (b"\n\n", b"\r\n\r\n", b"\r\r")
+_RETRY = re.compile(rb"(?:^|[\r\n])retry: ?(\d{1,9})(?=[\r\n])")
+
+
+class BlockCutter:
+    """Takes the pieces as they come from the network; the work is linear in their bytes, however small they are."""
+
+    def __init__(self) -> None:
+        self.retry_s: float | None = None
+        """The last reconnection time, in seconds, that the server set with `retry:`."""
+        self._kept = bytearray()
+        self._at_start = True
+
+    def feed(self, chunk: bytes) -> bytes:
+        """The events, in valid UTF-8, that *chunk* completes; empty if none.
+
+        Raises ValueError for an event without end.
+        """
+        searched = max(0, len(self._kept) - 3)  # a mark may have begun in an earlier piece
+        self._kept += chunk
+        if self._at_start and len(self._kept) >= len(_BOM):
+            self._at_start = False
+            if self._kept.startswith(_BOM):
+                del self._kept[: len(_BOM)]
+                searched = 0
+        end = max(self._end_of(mark, searched) for mark in _BLANK_LINES)
+        if len(self._kept) - end > MAX_EVENT_BYTES:
+            raise ValueError(f"an event has more than {MAX_EVENT_BYTES} bytes")
+        block = bytes(self._kept[:end])
+        del self._kept[:end]
+        if b"retry:" in block and (found := _RETRY.findall(block)):
+            self.retry_s = int(found[-1]) / 1000
+        return block.decode(errors="replace").encode()
+
+    def _end_of(self, mark: bytes, searched: int) -> int:
+        found = self._kept.rfind(mark, searched)
+        return found + len(mark) if found >= 0 else 0

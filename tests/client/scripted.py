@@ -1,0 +1,87 @@
+"""A server on loopback that says, connection by connection, exactly the bytes of a script."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Self
+
+DEADLINE_S = 20.0
+OPEN = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+Answer = Iterable[bytes] | Callable[[socket.socket], None]
+
+
+class Scripted:
+    """Answers the n-th connection with the n-th of *answers*, then closes it; after the last it only listens.
+
+    An answer that is a function gets the connection itself.
+    """
+
+    def __init__(self, *answers: Answer, tls: ssl.SSLContext | None = None) -> None:
+        self.requests: list[str] = []
+        self.asked = threading.Semaphore(0)
+        self.over = threading.Event()
+        self._answers, self._tls = answers, tls
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener.settimeout(DEADLINE_S)
+        self._thread = threading.Thread(target=self._serve, name="scripted")
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self._tls else 'http'}://localhost:{self._listener.getsockname()[1]}"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+        self.over.set()
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join(DEADLINE_S)
+        self._listener.close()
+
+    def silence(self, _connection: socket.socket) -> None:
+        """An answer: none, until the test is over."""
+        self.over.wait(DEADLINE_S)
+
+    def _serve(self) -> None:
+        for answer in self._answers:
+            try:
+                plain, _ = self._listener.accept()
+                plain.settimeout(DEADLINE_S)
+                with self._tls.wrap_socket(plain, server_side=True) if self._tls else plain as connection:
+                    self._answer(connection, answer)
+            except OSError:  # the client, or the test, went away
+                continue
+
+    def _answer(self, connection: socket.socket, answer: Answer) -> None:
+        asked = b""
+        while b"\r\n\r\n" not in asked:
+            if not (piece := connection.recv(65536)):
+                return
+            asked += piece
+        self.requests.append(asked.decode())
+        self.asked.release()
+        if callable(answer):
+            answer(connection)
+            return
+        for piece in answer:
+            connection.sendall(piece)
+
+
+def event(message: str, kind: str = "x") -> bytes:
+    return f"event: {kind}\ndata: {message}\n\n".encode()
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+def says(status: str, *headers: str) -> list[bytes]:
+    lines = "".join(f"{header}\r\n" for header in headers)
+    return [f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n{lines}Connection: close\r\n\r\n".encode()]

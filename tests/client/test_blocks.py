@@ -1,0 +1,44 @@
+"""How the bytes of a stream are cut into events."""
+
+from __future__ import annotations
+
+import pytest
+from sseclient import SSEClient
+
+from fastmon_client.blocks import MAX_EVENT_BYTES, BlockCutter
+
+PIECES = [1, 2, 3, 5, 1000]
+
+
+def data_of(stream: bytes, piece: int) -> list[str]:
+    cutter = BlockCutter()
+    blocks = (cutter.feed(stream[at : at + piece]) for at in range(0, len(stream), piece))
+    return [event.data for event in SSEClient(blocks).events()]
+
+
+@pytest.mark.parametrize("piece", PIECES)
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("bom", ["", "\ufeff"])
+def test_every_whole_event_comes_once_and_the_truncated_last_one_never(piece, end, bom):
+    lines = ["event: x", "data: Grüße\u2028\x0b", "", ": a comment", "", "data: 2", "data: lines", "", "data: trunc"]
+    assert data_of((bom + end.join(lines)).encode(), piece) == ["Grüße\u2028\x0b", "2\nlines"]
+
+
+@pytest.mark.parametrize("piece", PIECES)
+def test_bytes_that_are_no_utf8_are_replaced(piece):
+    assert data_of(b"data: \xff\n\ndata: b\n\n", piece) == ["\ufffd", "b"]
+
+
+@pytest.mark.parametrize("piece", PIECES)
+def test_the_last_retry_counts_and_only_as_a_field(piece):
+    cutter, stream = BlockCutter(), b"retry: 1\n\ndata: retry: 9\nretry: 2500\n\nretry: 7"
+    for at in range(0, len(stream), piece):
+        cutter.feed(stream[at : at + piece])
+    assert cutter.retry_s == 2.5
+
+
+def test_an_event_without_end_is_refused():
+    cutter = BlockCutter()
+    cutter.feed(b"data: " + b"x" * (MAX_EVENT_BYTES - 6))
+    with pytest.raises(ValueError, match="more than"):
+        cutter.feed(b"x")

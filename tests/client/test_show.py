@@ -1,0 +1,100 @@
+"""What a message looks like, what is shown, and what is counted."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from fastmon_client.show import file_size, line, plain, run_of, size
+from fastmon_client.tally import Tally
+from fastmon_client.wanted import Wanted
+from fastmon_daemon.messages import TfFileRegistered
+
+TF = {
+    "msg_type": "tf_file_registered", "namespace": "ns", "run_id": "7", "processed_by": "fastmon-agent-1",
+    "tf_file_id": "a", "tf_filename": "a.tf", "stf_filename": "a.stf", "file_size_bytes": 1500,
+}  # fmt: skip
+
+
+def test_what_the_daemon_announces_is_shown_and_counted_once():
+    announced = TfFileRegistered(
+        namespace="ns", run_id=100014, execution_id=None, processed_by="fastmon", sender="fastmon",
+        tf_file_id="5b0e6c1c-7d3f-4a53-9a55-aa1ab5d2f6f3", tf_filename="swf.100014.000001_tf_001.tf", tf_first=1,
+        tf_last=20, tf_count=20, file_size_bytes=2_500_000, stf_filename="swf.100014.000001.stf", run_number=100014,
+        timestamp="2026-11-21T12:00:01+00:00", tf_sequence=1, tf_total=1, stf_sequence=1, selection_fraction=0.1,
+        previous_selected=None, late=True,
+    )  # fmt: skip
+    message, tally = json.loads(announced.as_json()), Tally()
+    assert Wanted(types=("tf_file_registered",), agents=("fast*",), run_ids=("100014",), namespace="ns").takes(message)
+    assert (tally.is_new(message), tally.is_new(message)) == (True, False)
+    assert line(message) == (
+        "12:00:01  run 100014  swf.100014.000001_tf_001.tf  TF 1-20  2.5 MB  of swf.100014.000001.stf  late"
+    )
+    assert tally.summary(3.0) == [
+        "3 s: 1 TF files, 2.5 MB, 1 repeated", "run 100014: 1 TF files of 1 STFs, 2.5 MB",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("hostile", ["\x1b[2J", "a\rb", "a\nb", "\u2028", "\u202e", "\ud800", "\x9b1m"])
+def test_nothing_in_a_name_reaches_the_terminal_as_control(hostile):
+    everywhere = dict.fromkeys([*TF, "timestamp", "tf_first", "tf_last"], hostile) | {"msg_type": TF["msg_type"]}
+    tally = Tally()
+    tally.is_new(everywhere)
+    shown = [plain(hostile), line(everywhere), line(TF | {"msg_type": hostile, "status": hostile}), *tally.summary(1)]
+    assert all(text.isprintable() for text in shown)
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(None, "?"), (0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (999_960, "1.0 MB"), (10**18, "1000.0 PB")],
+)
+def test_a_size_is_said_in_powers_of_1000(count, text):
+    assert size(count) == text
+
+
+@pytest.mark.parametrize("strange", [None, True, -1, 10**400, "12", 1.5, [1]])
+def test_a_size_that_is_none_is_unknown_and_adds_nothing(strange):
+    assert file_size({"file_size_bytes": strange}) is None
+    tally = Tally()
+    assert tally.is_new(TF | {"file_size_bytes": strange})
+    assert tally.runs["7"].volume == 0
+
+
+@pytest.mark.parametrize("message", [{"run_id": 7}, {"run_id": "7"}, {"run_number": 7}, {"run_id": None, "run_number": 7}])
+def test_a_run_is_the_same_as_number_and_as_string(message):
+    assert run_of(message) == "7"
+
+
+def test_options_choose_what_is_shown():
+    def takes(message, **wanted):
+        return Wanted(**{"types": ("tf_file_registered",)} | wanted).takes(message)
+
+    end = {"msg_type": "end_run", "run_id": 7, "processed_by": None, "namespace": "ns"}
+    assert takes(TF)
+    assert takes(end)
+    assert not takes(TF, types=("fastmon_status",))
+    assert takes(end, types=("fastmon_status",))
+    assert takes(TF, agents=("other", "fastmon-agent-*"))
+    assert not takes(TF, agents=("other",))
+    assert takes(end, agents=("other",))
+    assert not takes(end, run_ids=("8",))
+    assert not takes(TF | {"run_id": None}, run_ids=("None",))
+    assert takes(end, namespace="ns")
+    assert not takes(end, namespace="other")
+
+
+def test_the_end_of_a_run_is_heard_whatever_is_asked_for():
+    assert Wanted(types=("a", "end_run")).heard_types == (
+        "a", "end_run", "run_imminent", "start_run", "pause_run", "resume_run", "fastmon_status", "fastmon_run_summary",
+    )  # fmt: skip
+
+
+def test_a_tf_file_without_any_name_of_its_own_is_counted_each_time():
+    tally = Tally()
+    assert [tally.is_new({"run_id": 1}) for _ in range(2)] == [True, True]
+
+
+def test_only_the_most_recent_tf_files_are_remembered():
+    tally = Tally(remembered=2)
+    assert [tally.is_new(TF | {"tf_file_id": name}) for name in "abbca"] == [True, True, False, True, True]

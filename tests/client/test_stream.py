@@ -1,0 +1,201 @@
+"""The stream's reader against a server that misbehaves byte by byte."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from itertools import islice
+from typing import Any
+
+import pytest
+import trustme
+from loguru import logger
+
+from fastmon_client.stream import Stream, StreamRefused
+from tests.client.scripted import CHUNKED, DEADLINE_S, OPEN, Scripted, chunk, event, says
+
+SECRET = "5ecre7" * 6
+
+
+@pytest.fixture
+def said() -> Iterator[list[str]]:
+    lines: list[str] = []
+    number = logger.add(lines.append, format="{message}")
+    yield lines
+    logger.remove(number)
+    assert SECRET not in "".join(lines)
+
+
+def stream_of(server: Scripted, **changes: Any) -> Stream:
+    return Stream(**{"url": server.url, "token": lambda: SECRET, "jitter": lambda: 0.0} | changes)
+
+
+def first(stream: Stream, count: int) -> list[dict[str, Any]]:
+    with closing(stream.messages()) as messages:
+        return list(islice(messages, count))
+
+
+def in_thread(work: Callable[[], object]) -> threading.Thread:
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread
+
+
+def holding(*pieces: bytes) -> Callable[[socket.socket], None]:
+    """An answer that is not ended: whoever waits for its end waits in vain."""
+
+    def answer(connection: socket.socket) -> None:
+        for piece in pieces:
+            connection.sendall(piece)
+        connection.recv(1)
+
+    return answer
+
+
+def byte_by_byte(data: bytes) -> list[bytes]:
+    return [bytes([byte]) for byte in data]
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [OPEN, event('{"a": 1}')],
+        byte_by_byte(OPEN + b"\xef\xbb\xbf" + event('{"a": 1}')),
+        [OPEN, event('{"a": 1}').replace(b"\n", b"\r\n")],
+        [CHUNKED, chunk(event('{"a": 1}'))],
+        [CHUNKED, *(chunk(byte) for byte in byte_by_byte(event('{"a": 1}')))],
+        [OPEN, event("{}", "connected"), event("{}", "heartbeat"), b": comment\n\n", event('{"a": 1}')],
+    ],
+    ids=["plain", "byte-bom", "crlf", "chunked", "byte-chunks", "others-before"],
+)
+def test_an_event_appears_while_the_response_goes_on(pieces):
+    with Scripted(holding(*pieces)) as server:
+        assert first(stream_of(server), 1) == [{"a": 1}]
+
+
+def test_a_megabyte_in_small_pieces_is_one_event():
+    long = {"a": "ü\u2028" * 200_000}
+    sent = OPEN + event(json.dumps(long, ensure_ascii=False))
+    with Scripted(holding(*(sent[at : at + 128] for at in range(0, len(sent), 128)))) as server:
+        assert first(stream_of(server), 1) == [long]
+
+
+@pytest.mark.parametrize("cut", [[OPEN, b'data: {"a": 1}\n'], [CHUNKED, chunk(event("{}"))[:-9]], [OPEN[:20]], []])
+def test_a_cut_in_the_middle_shows_nothing_and_the_next_connection_goes_on(cut, said):
+    with Scripted(cut, holding(OPEN, event('{"b": 2}'))) as server:
+        assert first(stream_of(server), 1) == [{"b": 2}]
+    assert any(text.startswith("stream lost: ") for text in said)
+
+
+def test_a_clean_end_is_followed_by_a_new_connection(said):
+    with Scripted([OPEN, event('{"a": 1}')], holding(OPEN, event('{"b": 2}'))) as server:
+        assert first(stream_of(server), 2) == [{"a": 1}, {"b": 2}]
+    assert "stream lost: closed by the monitor; again in 1 s\n" in said
+
+
+def test_a_stream_without_a_byte_is_dead(said):
+    with Scripted(holding(OPEN, event('{"a": 1}')), holding(OPEN, event('{"b": 2}'))) as server:
+        assert first(stream_of(server, heart_beat_s=0.2), 2) == [{"a": 1}, {"b": 2}]
+    assert any("timed out" in text for text in said)
+
+
+def test_what_is_no_json_object_is_skipped_and_the_connection_goes_on(said):
+    events = [event(data) for data in ("half{", "[1]", "null", "[" * 100_000, '{"a": NaN}')]
+    with Scripted(holding(OPEN, *events)) as server:
+        assert first(stream_of(server), 1) == [{"a": None}]
+    assert sum("skipped" in text for text in said) == 4
+
+
+@pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden"])
+def test_a_refused_token_ends_with_the_remedy(status, said):
+    with Scripted(says(status)) as server, pytest.raises(StreamRefused, match="SWF_API_TOKEN") as refused:
+        first(stream_of(server), 1)
+    assert refused.value.by_token
+    assert SECRET not in str(refused.value)
+
+
+@pytest.mark.parametrize("answer", [says("404 Not Found"), says("302 Found", "Location: /login"), says("200 OK")])
+def test_an_answer_that_is_no_stream_ends_a_first_connection_only(answer):
+    with Scripted(answer) as server, pytest.raises(StreamRefused, match="SWF_MONITOR_URL") as refused:
+        first(stream_of(server), 1)
+    assert not refused.value.by_token
+    with Scripted([OPEN, event("{}")], answer, holding(OPEN, event('{"b": 2}'))) as server:
+        assert first(stream_of(server), 2) == [{}, {"b": 2}]
+
+
+@pytest.mark.parametrize(
+    "answer", [says("503 Busy", "Retry-After: 3"), [OPEN, b"retry: 3000\n\n"]], ids=["header", "field"]
+)
+def test_the_wait_that_the_monitor_asks_for_is_kept(answer, said):
+    with Scripted(answer) as server:
+        stream = stream_of(server)
+        logger_number = logger.add(lambda _text: stream.stop(), filter=lambda record: "lost" in record["message"])
+        assert first(stream, 1) == []
+        logger.remove(logger_number)
+    assert any(text.endswith("again in 3 s\n") for text in said)
+
+
+@pytest.mark.parametrize(("jitter", "longest"), [(0.0, 1), (1.0, 30)])
+def test_the_wait_grows_to_30_s_with_full_jitter_and_for_ever(jitter, longest, said):
+    stream = Stream(url="http://localhost:1", token=str, jitter=lambda: jitter)
+    for losses in (1, 5, 5000):
+        stream._arrivals.put(None)  # the wait is over at once
+        stream._pause("test", losses, 0.0)
+    assert said[-1] == f"stream lost: test; again in {longest} s\n"
+    assert said[0] == f"stream lost: test; again in {1 + jitter:.0f} s\n"
+
+
+def test_stop_ends_a_wait_for_the_answer():
+    with Scripted(lambda connection: connection.recv(1)) as server:
+        stream = stream_of(server)
+        reader = in_thread(lambda: first(stream, 1))
+        assert server.asked.acquire(timeout=DEADLINE_S)
+        stream.stop()
+        reader.join(DEADLINE_S)
+        assert not reader.is_alive()
+
+
+def test_stop_ends_a_wait_to_reconnect(said):
+    with Scripted(says("503 Busy", "Retry-After: 300")) as server:
+        stream = stream_of(server)
+        reader, lost = in_thread(lambda: first(stream, 1)), threading.Event()
+        number = logger.add(lambda _text: lost.set(), filter=lambda record: "lost" in record["message"])
+        assert lost.wait(DEADLINE_S)
+        stream.stop()
+        reader.join(DEADLINE_S)
+        assert not reader.is_alive()
+        logger.remove(number)
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_stop_ends_an_open_stream(secure, tmp_path):
+    tls, ca = certified(tmp_path) if secure else (None, None)
+    with Scripted(holding(OPEN, event('{"a": 1}')), tls=tls) as server:
+        stream, came = stream_of(server, ca=ca), threading.Event()
+
+        def read() -> None:
+            for _message in stream.messages():
+                came.set()
+
+        reader = in_thread(read)
+        assert came.wait(DEADLINE_S)
+        stream.stop()
+        reader.join(DEADLINE_S)
+        assert not reader.is_alive()
+
+
+def test_a_certificate_of_an_unknown_ca_ends_with_the_remedy(tmp_path):
+    tls, _ca = certified(tmp_path)
+    with Scripted([], tls=tls) as server, pytest.raises(StreamRefused, match="FASTMON_MONITOR_CA"):
+        first(stream_of(server), 1)
+
+
+def certified(folder) -> tuple[ssl.SSLContext, str]:
+    ca, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert("localhost").configure_cert(context)
+    ca.cert_pem.write_to_path(folder / "ca.pem")
+    return context, str(folder / "ca.pem")
