@@ -176,9 +176,10 @@ class Stream:
         if status in (401, 403):
             remedy = "set SWF_API_TOKEN, or name a file in SWF_API_TOKEN_FILE"
             raise StreamRefused(f"the monitor refuses the token ({status}): {remedy}", by_token=True)
-        is_elsewhere = 300 <= status < 400 or status == 404 or (status == 200 and "text/event-stream" not in kind)
+        is_page = status == 200 and kind and not kind.startswith("text/event-stream")  # no type: the head was cut
+        is_elsewhere = 300 <= status < 400 or status == 404 or is_page
         if is_elsewhere and not self.connected_once:
-            said = f"the answer is {status} {kind}, no event stream"
+            said = f"the answer is no event stream ({status} {kind})"
             raise StreamRefused(f"{said}: is --monitor-url (SWF_MONITOR_URL) {self.url} right?")
         if is_elsewhere or status != 200:
             raise requests.HTTPError(f"the monitor said {status}", response=response)

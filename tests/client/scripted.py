@@ -13,7 +13,7 @@ DEADLINE_S = 20.0
 OPEN = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
 CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 
-Answer = Iterable[bytes] | Callable[[socket.socket], None]
+Answer = Iterable[bytes] | Callable[[socket.socket], object]
 
 
 class Scripted:
@@ -44,10 +44,6 @@ class Scripted:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._thread.join(DEADLINE_S)
         self._listener.close()
-
-    def silence(self, _connection: socket.socket) -> None:
-        """An answer: none, until the test is over."""
-        self.over.wait(DEADLINE_S)
 
     def _serve(self) -> None:
         for answer in self._answers:

@@ -61,7 +61,9 @@ def test_a_size_that_is_none_is_unknown_and_adds_nothing(strange):
     assert tally.runs["7"].volume == 0
 
 
-@pytest.mark.parametrize("message", [{"run_id": 7}, {"run_id": "7"}, {"run_number": 7}, {"run_id": None, "run_number": 7}])
+@pytest.mark.parametrize(
+    "message", [{"run_id": 7}, {"run_id": "7"}, {"run_number": 7}, {"run_id": None, "run_number": 7}]
+)
 def test_a_run_is_the_same_as_number_and_as_string(message):
     assert run_of(message) == "7"
 

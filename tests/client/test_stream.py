@@ -118,7 +118,9 @@ def test_a_refused_token_ends_with_the_remedy(status, said):
     assert SECRET not in str(refused.value)
 
 
-@pytest.mark.parametrize("answer", [says("404 Not Found"), says("302 Found", "Location: /login"), says("200 OK")])
+@pytest.mark.parametrize(
+    "answer", [says("404 Not Found"), says("302 Found"), says("200 OK", "Content-Type: text/html")]
+)
 def test_an_answer_that_is_no_stream_ends_a_first_connection_only(answer):
     with Scripted(answer) as server, pytest.raises(StreamRefused, match="SWF_MONITOR_URL") as refused:
         first(stream_of(server), 1)
@@ -150,7 +152,7 @@ def test_the_wait_grows_to_30_s_with_full_jitter_and_for_ever(jitter, longest, s
 
 
 def test_stop_ends_a_wait_for_the_answer():
-    with Scripted(lambda connection: connection.recv(1)) as server:
+    with Scripted(lambda _connection: server.over.wait(DEADLINE_S)) as server:
         stream = stream_of(server)
         reader = in_thread(lambda: first(stream, 1))
         assert server.asked.acquire(timeout=DEADLINE_S)

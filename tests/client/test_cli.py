@@ -1,0 +1,237 @@
+"""`fastmon-client start` as a process, listening to the embedded monitor."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from fastmon_client.cli import cli
+from fastmon_daemon.testbed.monitor import MonitorThread
+from tests.client.scripted import DEADLINE_S
+
+TOKEN = "0123456789abcdef0123456789abcdef01234567"
+URL_OF_NOBODY = "http://127.0.0.1:1"
+
+
+@pytest.fixture(scope="module")
+def monitor() -> Iterator[MonitorThread]:
+    with MonitorThread(TOKEN) as running:
+        yield running
+
+
+class Client:
+    """A running client; its stderr is read along, so that a test can wait for what it says."""
+
+    def __init__(self, url: str, *options: str, token: str = TOKEN, stdout: int = subprocess.PIPE) -> None:
+        self.said: list[str] = []
+        self._news = threading.Condition()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "fastmon_client", "start", "--monitor-url", url, *options],
+            env={"PATH": os.environ["PATH"], "SWF_API_TOKEN": token}, text=True,
+            stdout=stdout, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        self._reader = threading.Thread(target=self._read_along)
+        self._reader.start()
+
+    def hears(self, text: str, times: int = 1) -> None:
+        def is_said() -> bool:
+            return sum(text in line for line in self.said) >= times
+
+        with self._news:
+            assert self._news.wait_for(is_said, DEADLINE_S), self.said
+
+    def line(self) -> str:
+        return self._process.stdout.readline().rstrip("\n")
+
+    def close_stdout(self) -> None:
+        self._process.stdout.close()
+
+    def signal(self, number: int) -> None:
+        self._process.send_signal(number)
+
+    def ended(self) -> tuple[int, list[str]]:
+        """The exit code, and the lines that were not read."""
+        code, out = self._process.wait(DEADLINE_S), self._process.stdout
+        rest = [] if out is None or out.closed else out.read().splitlines()
+        self._reader.join(DEADLINE_S)
+        assert TOKEN not in "".join([*self.said, *rest])
+        assert "Traceback" not in "".join(self.said)
+        return code, rest
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._process.kill()
+        self._process.wait(DEADLINE_S)
+        self._reader.join(DEADLINE_S)
+        for pipe in (self._process.stdout, self._process.stderr):
+            if pipe is not None:
+                pipe.close()
+
+    def _read_along(self) -> None:
+        for line in self._process.stderr:
+            with self._news:
+                self.said.append(line)
+                self._news.notify_all()
+
+
+def tf(number: int, **changes: Any) -> str:
+    return json.dumps({
+        "msg_type": "tf_file_registered", "namespace": "ns", "run_id": "7", "processed_by": "fastmon-agent-1",
+        "tf_file_id": f"id-{number}", "tf_filename": f"{number}.tf", "tf_first": 1, "tf_last": 2,
+        "stf_filename": "a.stf", "file_size_bytes": 1000, "timestamp": "2026-11-21T12:00:01+00:00",
+    } | changes)  # fmt: skip
+
+
+def listening(monitor: MonitorThread, *options: str, **more: Any) -> Client:
+    client = Client(monitor.url, *options, **more)
+    client.hears("connected to")
+    return client
+
+
+def test_it_prints_each_tf_file_once_and_a_summary(monitor):
+    with listening(monitor, "--count", "3") as client:
+        for number in (1, 1, 2, 1, 3):
+            monitor.deliver(tf(number))
+        code, lines = client.ended()
+    assert code == 0
+    assert lines == [f"12:00:01  run 7  {number}.tf  TF 1-2  1.0 kB  of a.stf" for number in (1, 2, 3)]
+    assert client.said[-2].endswith("3 TF files, 3.0 kB, 2 repeated\n")
+    assert client.said[-1] == "run 7: 3 TF files of 1 STFs, 3.0 kB\n"
+
+
+def test_json_lines_are_the_messages(monitor):
+    with listening(monitor, "--json", "--until", "end_run") as client:
+        monitor.deliver(tf(1, late=True))
+        monitor.deliver(json.dumps({"msg_type": "end_run", "run_id": 7}))
+        code, lines = client.ended()
+    assert code == 0
+    messages = [json.loads(line) for line in lines]
+    assert [message["msg_type"] for message in messages] == ["tf_file_registered", "end_run"]
+    assert json.loads(tf(1, late=True)).items() <= messages[0].items()
+
+
+def test_filters_choose_what_is_shown_and_numbers_are_strings(monitor):
+    options = ("--run-ids", "7,9", "--agents", "fastmon-agent-*", "--namespace", "ns", "--count", "2")
+    with listening(monitor, *options) as client:
+        for message in (
+            tf(1, run_id=7), tf(2, run_id=8), tf(3, processed_by="other"), tf(4, namespace="other"),
+            json.dumps({"msg_type": "stf_ready", "run_id": 7, "namespace": "ns"}), tf(5),
+        ):  # fmt: skip
+            monitor.deliver(message)
+        code, lines = client.ended()
+    assert code == 0
+    assert [line.split()[3] for line in lines] == ["1.tf", "5.tf"]
+
+
+def test_a_hostile_name_is_shown_as_text(monitor):
+    with listening(monitor, "--count", "1") as client:
+        monitor.deliver(tf(1, tf_filename="\x1b[2J\r\n<script>", run_id="\x1b]0;x\x07"))
+        code, lines = client.ended()
+    assert code == 0
+    assert "\\x1b[2J\\r\\n<script>" in lines[0]
+    assert all(text.isprintable() for text in [*lines, *(said.rstrip("\n") for said in client.said)])
+
+
+def test_it_goes_on_when_the_monitor_comes_back():
+    with MonitorThread(TOKEN) as own, listening(own, "--count", "2") as client:
+        own.deliver(tf(1))
+        assert "1.tf" in client.line()
+        own.stop()
+        client.hears("stream lost")
+        own.start()
+        client.hears("connected to", times=2)
+        own.deliver(tf(1))
+        own.deliver(tf(2))
+        code, lines = client.ended()
+    assert code == 0
+    assert ["2.tf" in line for line in lines] == [True]
+
+
+@pytest.mark.parametrize("token", ["", "f" * 40])
+def test_a_wrong_token_ends_with_3_and_the_remedy(monitor, token):
+    with Client(monitor.url, token=token) as client:
+        assert client.ended()[0] == 3
+    assert "SWF_API_TOKEN" in "".join(client.said)
+    assert "f" * 40 not in "".join(client.said)
+
+
+def test_a_token_with_a_line_break_is_refused_and_not_said(monitor):
+    with Client(monitor.url, token="5ecre7\n5ecre7") as client:
+        assert client.ended()[0] == 1
+    assert "SWF_API_TOKEN" in "".join(client.said)
+    assert "5ecre7" not in "".join(client.said)
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_a_reader_that_goes_away_is_a_quiet_end(monitor, options):
+    with listening(monitor, *options) as client:
+        monitor.deliver(tf(1))
+        assert "1.tf" in client.line()
+        client.close_stdout()
+        assert client.ended()[0] == 0
+    assert "Error" not in "".join(client.said)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_a_signal_ends_it_with_the_summary(monitor, number, code):
+    with listening(monitor) as client:
+        monitor.deliver(tf(1))
+        assert "1.tf" in client.line()
+        client.signal(number)
+        assert client.ended()[0] == code
+    assert client.said[-1] == "run 7: 1 TF files of 1 STFs, 1.0 kB\n"
+
+
+def test_sigterm_ends_the_wait_for_a_monitor_that_is_away():
+    with Client(URL_OF_NOBODY, "--for", "1h") as client:
+        client.hears("again in")
+        client.signal(signal.SIGTERM)
+        assert client.ended()[0] == 0
+
+
+def test_never_reached_in_the_given_time_is_4():
+    with Client(URL_OF_NOBODY, "--for", "0.5s") as client:
+        assert client.ended()[0] == 4
+    assert "refused" in client.said[0]
+
+
+def test_the_given_time_ends_a_stream_that_was_reached(monitor):
+    with Client(monitor.url, "--for", "3s", "--quiet") as client:
+        assert client.ended() == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("options", "environ", "named"),
+    [
+        (["--monitor-url", "ftp://x"], {}, "SWF_MONITOR_URL"),
+        (["--monitor-url", "http://x:99999"], {}, "SWF_MONITOR_URL"),
+        ([], {"SWF_MONITOR_URL": "http://me:5ecre7@x"}, "SWF_MONITOR_URL"),
+        ([], {"FASTMON_MONITOR_CA": "/nonexistent.pem"}, "FASTMON_MONITOR_CA"),
+        ([], {"FASTMON_MONITOR_CA": str(Path(__file__))}, "FASTMON_MONITOR_CA"),
+        (["--for", "soon"], {}, "soon"),
+    ],
+)
+def test_a_wrong_setting_is_a_usage_error_that_names_it(options, environ, named):
+    result = CliRunner().invoke(cli, ["start", *options], env=environ)
+    assert result.exit_code == 2
+    assert named in result.output
+    assert "5ecre7" not in result.output
+
+
+def test_a_token_file_that_is_not_there_is_named(tmp_path, monitor):
+    environ = {"SWF_API_TOKEN_FILE": str(tmp_path / "gone"), "SWF_MONITOR_URL": monitor.url}
+    result = CliRunner().invoke(cli, ["start", "--quiet"], env=environ)
+    assert result.exit_code == 1
+    assert "SWF_API_TOKEN_FILE" in result.output
