@@ -41,7 +41,7 @@ def patiently(stopping: threading.Event, act: Callable[[], T]) -> T:
     policy = Retrying(
         retry=retry_if_exception_type(TransientError),
         stop=stop_when_event_set(stopping),
-        wait=wait_exponential_jitter(initial=0.1, max=1.0, jitter=0.1),
+        wait=wait_exponential_jitter(multiplier=0.1, max=1.0, jitter=0.1),
         sleep=sleep_using_event(stopping),
         before_sleep=_complain,
         reraise=True,

@@ -121,11 +121,14 @@ def test_a_refused_token_ends_with_the_remedy(status, said):
 @pytest.mark.parametrize(
     "answer", [says("404 Not Found"), says("302 Found"), says("200 OK", "Content-Type: text/html")]
 )
-def test_an_answer_that_is_no_stream_ends_a_first_connection_only(answer):
+def test_an_answer_that_is_no_stream_ends_a_first_connection(answer):
     with Scripted(answer) as server, pytest.raises(StreamRefused, match="SWF_MONITOR_URL") as refused:
         first(stream_of(server), 1)
     assert not refused.value.by_token
-    with Scripted([OPEN, event("{}")], answer, holding(OPEN, event('{"b": 2}'))) as server:
+
+
+def test_an_answer_that_is_no_stream_is_tried_again_after_a_first_connection():
+    with Scripted([OPEN, event("{}")], says("404 Not Found"), holding(OPEN, event('{"b": 2}'))) as server:
         assert first(stream_of(server), 2) == [{}, {"b": 2}]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import json
 import socket
 import time
 from collections.abc import Iterator
@@ -188,3 +189,11 @@ def test_the_server_runs_in_whatever_event_loop_there_is():
         return status
 
     assert asyncio.run(world()) == 200
+
+
+def test_faults_are_read_as_json_whatever_the_type_of_the_body_is_said_to_be(monitor):
+    with closing(http.client.HTTPConnection("127.0.0.1", monitor.port, timeout=DEADLINE_S)) as connection:
+        form = {"Content-Type": "application/x-www-form-urlencoded"}  # as curl sends it unless told otherwise
+        connection.request("POST", "/_testbed/faults", '{"latency_ms": 7}', form)
+        response = connection.getresponse()
+        assert (response.status, json.loads(response.read())["latency_ms"]) == (200, 7)

@@ -16,7 +16,7 @@ from fastmon_daemon.testbed.monitor.answers import JSON_TYPE, Answer, Refusal, a
 from fastmon_daemon.testbed.monitor.counts import Counts
 from fastmon_daemon.testbed.monitor.faults import BadFaults, Faults
 from fastmon_daemon.testbed.monitor.gate import LOGIN_PATH, Gate
-from fastmon_daemon.testbed.monitor.requests import authenticated, payload
+from fastmon_daemon.testbed.monitor.requests import authenticated, json_whatever_its_type
 
 TESTBED = "/_testbed/"
 STREAM = "/api/messages/stream/"
@@ -97,7 +97,7 @@ class Application:
     async def _set_faults(self, request: Request) -> Answer:
         close = {"Connection": "close"}
         try:
-            return as_json(200, self.faults.set(await payload(request)), close)
+            return as_json(200, self.faults.set(await json_whatever_its_type(request)), close)
         except Refusal as refusal:
             return refusal.answer
         except ClientDisconnect:

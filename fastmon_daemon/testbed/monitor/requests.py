@@ -61,6 +61,12 @@ def unauthenticated(text: str, *, token_only: bool) -> Any:
     return detail(403, text)
 
 
+async def json_whatever_its_type(request: Request) -> Any:
+    """The body as JSON, whatever the Content-Type says; an empty one is an empty object. Raises `Refusal`."""
+    body = await _whole_body(request)
+    return _parsed(body) if body else {}
+
+
 async def payload(request: Request) -> Any:
     """The body as data: JSON, or a form as a dictionary of texts.
 

@@ -1,0 +1,115 @@
+"""The demo as a newcomer runs it, and what its verdict counts."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastmon_daemon.outbox import Tf
+from fastmon_daemon.testbed.demo_verdict import Verdict, differing, overlapping
+
+DEADLINE_S = 110.0
+KEYS = [
+    "stf_sent",
+    "stf_completed",
+    "tf_registered",
+    "tf_expected",
+    "announcements",
+    "lost",
+    "registered_twice",
+    "kills",
+    "outages",
+    "seconds",
+]
+
+
+def started(folder: Path, *options: str) -> subprocess.Popen[str]:
+    (folder / "tmp").mkdir()
+    return subprocess.Popen(
+        [sys.executable, "-m", "fastmon_daemon", "demo", *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=folder,
+        env={**os.environ, "TMPDIR": str(folder / "tmp"), "FASTMON_TF_FILES_PER_STF": "3"},
+    )
+
+
+def daemons_of(folder: Path) -> list[str]:
+    """Processes that work in *folder*."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "cwd").readlink().is_relative_to(folder / "tmp"):
+                found.append(process.name)
+        except OSError:
+            continue
+    return found
+
+
+def test_nothing_is_lost_nor_registered_twice_through_a_kill_and_an_outage(tmp_path: Path):
+    process = started(tmp_path, "--stf", "6", "--rate", "10", "--json")
+    try:
+        out, err = process.communicate(timeout=DEADLINE_S)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 0, err
+    verdict = json.loads(out.splitlines()[-1])
+    assert list(verdict) == KEYS
+    assert (verdict["stf_sent"], verdict["stf_completed"]) == (6, 6)
+    assert (verdict["tf_registered"], verdict["tf_expected"]) == (42, 42)
+    assert verdict["announcements"] >= 42
+    assert (verdict["lost"], verdict["registered_twice"]) == (0, 0)
+    assert (verdict["kills"], verdict["outages"]) == (1, 1)
+    assert "killed with -9" in err
+    assert "the monitor is away for 5 s" in err
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_no_process_and_no_file_behind(tmp_path: Path, how):
+    process = started(tmp_path, "--stf", "1000", "--rate", "5")
+    try:
+        assert process.stdout is not None
+        while "the DAQ sends" not in (line := process.stdout.readline()):
+            assert line, "the demo ended early"
+        assert daemons_of(tmp_path)
+        process.send_signal(how)
+        process.communicate(timeout=DEADLINE_S)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130
+    assert daemons_of(tmp_path) == []
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def row(name: str, first: int, last: int) -> dict[str, Any]:
+    return {"tf_filename": name, "tf_file_id": f"id-{name}", "tf_first": first, "tf_last": last, "tf_count": 10}
+
+
+def test_ranges_that_share_a_frame_overlap():
+    assert overlapping([row("c", 20, 29), row("a", 0, 9), row("b", 10, 19)]) == set()
+    assert overlapping([row("c", 19, 28), row("a", 0, 9), row("b", 10, 19)]) == {"c"}
+    assert overlapping([row("a", 0, 99), row("b", 5, 6), row("c", 50, 51)]) == {"b", "c"}
+
+
+def test_a_row_that_the_outbox_does_not_hold_just_so_differs():
+    kept = Tf(sequence=1, filename="a", first=0, last=9, count=10, size_bytes=None, monitor_id="id-a")
+    assert differing([row("a", 0, 9)], [kept]) == set()
+    assert differing([row("a", 0, 8), row("b", 0, 9)], [kept]) == {"a", "b"}
+
+
+@pytest.mark.parametrize("change", [{"lost": 1}, {"registered_twice": 1}, {"stf_completed": 5}])
+def test_a_verdict_with_a_flaw_is_not_good(change):
+    flawless = dict.fromkeys(KEYS, 6) | {"lost": 0, "registered_twice": 0}
+    assert Verdict(**flawless).good
+    assert not Verdict(**flawless | change).good

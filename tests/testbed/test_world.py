@@ -1,0 +1,223 @@
+"""The embedded world end to end: what is sent to its broker arrives in its monitor, and its faults strike."""
+
+from __future__ import annotations
+
+import json
+import queue
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import stomp
+from sseclient import SSEClient
+
+from fastmon_daemon.testbed.world import TOPIC, WorldOptions, WorldThread
+
+DEADLINE_S = 20.0
+ANNOUNCEMENT = {"msg_type": "tf_file_registered", "tf_file_id": "a", "run_id": "1", "status": "registered"}
+
+
+class Ear(stomp.ConnectionListener):
+    def __init__(self) -> None:
+        self.receipts: queue.Queue[str] = queue.Queue()
+        self.gone = threading.Event()
+
+    def on_receipt(self, frame: Any) -> None:
+        self.receipts.put(frame.headers["receipt-id"])
+
+    def on_disconnected(self) -> None:
+        self.gone.set()
+
+
+class Sender:
+    """A plain stomp.py client."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        address = (environment["ACTIVEMQ_HOST"], int(environment["ACTIVEMQ_PORT"]))
+        self.ear = Ear()
+        self.connection = stomp.StompConnection12([address], reconnect_attempts_max=1, timeout=DEADLINE_S)
+        self.connection.set_listener("ear", self.ear)
+        self.connection.connect(environment["ACTIVEMQ_USER"], environment["ACTIVEMQ_PASSWORD"], wait=True)
+
+    def send(self, message: dict[str, Any], destination: str = TOPIC) -> None:
+        self.connection.send(destination, json.dumps(message), headers={"receipt": "r"})
+
+    def deliver(self, message: dict[str, Any], destination: str = TOPIC) -> None:
+        self.send(message, destination)
+        assert self.ear.receipts.get(timeout=DEADLINE_S) == "r"
+
+
+@pytest.fixture
+def world() -> Iterator[WorldThread]:
+    with WorldThread() as running:
+        yield running
+
+
+@pytest.fixture
+def connect(world: WorldThread) -> Iterator[Callable[[], Sender]]:
+    senders: list[Sender] = []
+
+    def new() -> Sender:
+        senders.append(Sender(world.environment))
+        return senders[-1]
+
+    yield new
+    for sender in senders:
+        sender.connection.transport.disconnect_socket()
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    pause, end = threading.Event(), time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < end, "it did not come true"
+        pause.wait(0.01)
+
+
+def post(world: WorldThread, path: str, body: object) -> requests.Response:
+    headers = {"Authorization": f"Token {world.environment['SWF_API_TOKEN']}"}
+    return requests.post(world.environment["SWF_MONITOR_URL"] + path, json=body, headers=headers, timeout=DEADLINE_S)
+
+
+def test_a_message_on_the_topic_comes_out_of_the_stream(world, connect):
+    url = f"{world.environment['SWF_MONITOR_URL']}/api/messages/stream/"
+    headers = {"Authorization": f"Token {world.environment['SWF_API_TOKEN']}"}
+    with requests.get(url, headers=headers, stream=True, timeout=DEADLINE_S) as response:
+        events = SSEClient(response).events()
+        assert next(events).event == "connected"
+        connect().deliver(ANNOUNCEMENT)
+        assert json.loads(next(events).data)["tf_file_id"] == "a"
+
+
+def test_announcements_are_counted_once_and_again(world, connect):
+    sender = connect()
+    for _ in range(2):
+        sender.deliver(ANNOUNCEMENT)
+    sender.deliver(ANNOUNCEMENT | {"tf_file_id": "b"})
+    counts = world.counts()
+    assert (counts["announcements"], counts["distinct_announcements"]) == (3, 2)
+
+
+def test_the_monitor_hears_nothing_but_the_topic(world, connect):
+    connect().deliver(ANNOUNCEMENT, "/queue/elsewhere")
+    assert world.counts()["announcements"] == 0
+
+
+def test_a_broker_outage_cuts_everybody_and_ends_on_the_same_port(world, connect):
+    sender = connect()
+    assert post(world, "/_testbed/faults", {"broker_down_s": 0.2}).status_code == 200
+    assert sender.ear.gone.wait(DEADLINE_S)
+    world.wait_until(lambda: not world.world.monitor.faults.left("broker_down_s"))
+
+    def is_back() -> bool:
+        try:
+            connect().deliver(ANNOUNCEMENT)
+        except (stomp.exception.StompException, OSError):
+            return False
+        return True
+
+    eventually(is_back)
+
+
+def test_clearing_the_faults_brings_the_broker_back_at_once(world, connect):
+    first = connect()
+    world.faults(broker_down_s=600)
+    assert first.ear.gone.wait(DEADLINE_S)
+    world.faults()
+    eventually(lambda: world.call(lambda: world.world.broker.counters.connections) > 1 or bool(_try(connect)))
+
+
+def _try(connect: Callable[[], Sender]) -> Sender | None:
+    try:
+        return connect()
+    except (stomp.exception.StompException, OSError):
+        return None
+
+
+def test_clearing_no_fault_disturbs_nobody(world, connect):
+    sender = connect()
+    world.faults()
+    sender.deliver(ANNOUNCEMENT)
+    assert not sender.ear.gone.is_set()
+
+
+def test_a_silent_broker_answers_when_the_silence_is_over(world, connect):
+    sender = connect()
+    world.faults(broker_silent_s=600)
+    sender.send(ANNOUNCEMENT)
+    with pytest.raises(queue.Empty):
+        sender.ear.receipts.get(timeout=0.3)
+    world.faults(broker_silent_s=0)
+    assert sender.ear.receipts.get(timeout=DEADLINE_S) == "r"
+
+
+def test_without_receipts_a_message_still_arrives(world, connect):
+    world.faults(no_receipts=True)
+    sender = connect()
+    sender.send(ANNOUNCEMENT)
+    world.wait_until(lambda: world.world.monitor.counts()["announcements"] == 1)
+    world.faults()
+    sender.deliver(ANNOUNCEMENT)
+    assert sender.ear.receipts.empty()
+
+
+def test_messages_can_be_posted_only_where_the_endpoint_was_asked_for(world):
+    assert post(world, "/api/messages/", ANNOUNCEMENT).status_code == 404
+    with WorldThread(WorldOptions(messages_endpoint=True)) as other:
+        assert post(other, "/api/messages/", ANNOUNCEMENT).status_code == 201
+        other.wait_until(lambda: other.world.monitor.counts()["announcements"] == 1)
+
+
+def test_what_the_broker_takes_is_overheard(connect):
+    heard: list[tuple[str, str]] = []
+    with WorldThread(WorldOptions(overheard=lambda destination, body: heard.append((destination, body)))) as other:
+        sender = Sender(other.environment)
+        sender.deliver({"a": 1}, "/queue/work")
+        sender.connection.transport.disconnect_socket()
+    assert heard == [("/queue/work", '{"a": 1}')]
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_stands_behind_its_env_file_until_a_signal(tmp_path: Path, how):
+    file = tmp_path / ".env.testbed"
+    command = [sys.executable, "-m", "fastmon_daemon", "testbed", "--env-file", str(file)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path)
+    try:
+        eventually(file.exists)
+        text = file.read_text()
+        environment = dict(line.split("=", 1) for line in text.splitlines())
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        assert requests.get(f"{environment['SWF_MONITOR_URL']}/_testbed/counts", timeout=DEADLINE_S).ok
+        sender = Sender(environment)
+        sender.deliver(ANNOUNCEMENT)
+        sender.connection.transport.disconnect_socket()
+        process.send_signal(how)
+        said, _ = process.communicate(timeout=DEADLINE_S)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 0, said
+    assert list(tmp_path.iterdir()) == []
+    assert environment["SWF_MONITOR_URL"] in said
+    assert environment["SWF_API_TOKEN"] not in said
+    assert environment["ACTIVEMQ_PASSWORD"] not in said
+    assert environment["FASTMON_NAMESPACE"] == "testbed"
+    assert (environment["FASTMON_DURABLE"], environment["FASTMON_LATE_ANNOUNCE_RATE"]) == ("on", "0")
+    assert "FASTMON_SELECTION_FRACTION" not in environment
+
+
+def test_a_taken_port_is_named_with_a_remedy(tmp_path: Path, world):
+    port = world.environment["ACTIVEMQ_PORT"]
+    command = [sys.executable, "-m", "fastmon_daemon", "testbed", "--broker-port", port]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=DEADLINE_S, check=False)
+    assert done.returncode == 1
+    assert f"--broker-port {port}" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
