@@ -92,6 +92,25 @@ def test_a_signal_leaves_no_process_and_no_file_behind(tmp_path: Path, how):
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
+def test_a_daemon_that_dies_by_itself_ends_the_demo_and_its_log_is_kept(tmp_path: Path):
+    process = started(tmp_path, "--stf", "1000", "--rate", "5")
+    try:
+        assert process.stdout is not None
+        while "the DAQ sends" not in (line := process.stdout.readline()):
+            assert line, "the demo ended early"
+        [daemon] = daemons_of(tmp_path)
+        os.kill(int(daemon), signal.SIGKILL)
+        _, err = process.communicate(timeout=DEADLINE_S)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 1
+    assert "ended by itself with exit code -9" in err
+    [kept] = (tmp_path / "tmp").iterdir()
+    assert str(kept) in err
+    assert (kept / "daemon.log").stat().st_size > 0
+
+
 def row(name: str, first: int, last: int) -> dict[str, Any]:
     return {"tf_filename": name, "tf_file_id": f"id-{name}", "tf_first": first, "tf_last": last, "tf_count": 10}
 

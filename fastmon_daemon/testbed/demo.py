@@ -163,7 +163,9 @@ class Demo:
         self._happening = f"the monitor is away for {OUTAGE_S:.0f} s"
         self._until(lambda: False, OUTAGE_S)
         self._happening = "all is well again"
-        self._until(lambda: played.done() and self._all_rest(), taking_data_s + PATIENCE_S)
+        self._until(
+            lambda: played.done() and (self._all_rest() or bool(played.exception())), taking_data_s + PATIENCE_S
+        )
         if played.done():
             played.result()
 

@@ -11,16 +11,15 @@ import json
 import os
 import secrets
 import socket
-import threading
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any
 
 import uvloop
 
+from fastmon_daemon.testbed.loop_thread import LoopThread
 from fastmon_daemon.testbed.monitor import MonitorOptions, MonitorServer
 from fastmon_daemon.testbed.stomp_broker import Broker
 
@@ -28,10 +27,6 @@ HOST = "127.0.0.1"
 TOPIC = "/topic/epictopic"
 """What the monitor listens to; it hears nothing else."""
 NAMESPACE = "testbed"
-CALL_DEADLINE_S = 30.0
-_POLL_S = 0.005
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,59 +118,25 @@ class EmbeddedWorld:
         await self.broker.start(HOST)
 
 
-class WorldThread:
+class WorldThread(LoopThread):
     """Context manager for programs that are not asyncio: inside it the world runs in a thread of its own."""
 
     def __init__(self, options: WorldOptions | None = None) -> None:
         self.world = EmbeddedWorld(options)
-        self._loop = uvloop.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="world", daemon=True)
+        super().__init__("world", uvloop.new_event_loop())
 
     @property
     def environment(self) -> dict[str, str]:
         """As `EmbeddedWorld.environment`."""
         return self.world.environment
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        try:
-            self._run(self.world.start())
-        except BaseException:
-            self._end_loop()
-            raise
-        return self
+    def start(self) -> None:
+        """Listen (again), on the same ports."""
+        self.run(self.world.start())
 
-    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
-        try:
-            self._run(self.world.stop())
-        finally:
-            self._end_loop()
-
-    def call(self, fn: Callable[[], T]) -> T:
-        """What *fn* returns or raises, run in the world's loop.
-
-        Raises:
-            TimeoutError: the loop did not answer within 30 s.
-        """
-
-        async def called() -> T:
-            return fn()
-
-        return self._run(called())
-
-    def wait_until(self, condition: Callable[[], bool], deadline_s: float = 20.0) -> None:
-        """Wait until *condition*, asked in the world's loop, is true.
-
-        Raises:
-            TimeoutError: it was not within *deadline_s* (at most 30 s).
-        """
-
-        async def came_true() -> None:
-            async with asyncio.timeout(deadline_s):
-                while not condition():
-                    await asyncio.sleep(_POLL_S)
-
-        self._run(came_true())
+    def stop(self) -> None:
+        """Everything goes away."""
+        self.run(self.world.stop())
 
     def faults(self, **wanted: Any) -> dict[str, Any]:
         """Set faults, as ``POST /_testbed/faults`` does, and return those in force; without arguments clear all."""
@@ -184,14 +145,6 @@ class WorldThread:
     def counts(self) -> dict[str, Any]:
         """The numbers of ``GET /_testbed/counts``."""
         return self.call(self.world.monitor.counts)
-
-    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(CALL_DEADLINE_S)
-
-    def _end_loop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(CALL_DEADLINE_S)
-        self._loop.close()
 
 
 async def serve(options: WorldOptions, env_file: Path, until: asyncio.Event, say: Callable[[str], None]) -> None:

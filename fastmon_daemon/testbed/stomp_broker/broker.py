@@ -32,7 +32,7 @@ class Broker:
     it until `release_held` (later frames overtake it), None lets it pass.
     """
 
-    def __init__(  # noqa: PLR0913 (keyword-only, each a property of the broker)
+    def __init__(
         self,
         *,
         user: str,
