@@ -92,6 +92,7 @@ def test_an_env_file_that_is_not_text_is_named(load: Load, working: Path) -> Non
         ("FASTMON_NAMESPACE", "n" * 101, "give 1 to 100 letters"),
         ("FASTMON_ANNOUNCE", ", ,", "give one or more"),
         ("FASTMON_NOTIFY", "smoke", "stomp, rest, off"),
+        ("FASTMON_MODE", "continuous", "STFs from messages only: use FASTMON_MODE=message"),
         ("FASTMON_SELECTION_FRACTION", "1.1", "from 0 to 1"),
         ("FASTMON_SELECTION_FRACTION", "nan", "from 0 to 1"),
         ("FASTMON_TF_FILES_PER_STF", "0", "from 1 to 999"),
@@ -246,6 +247,13 @@ def test_a_toml_without_a_good_namespace_is_refused(
 
 def test_no_namespace_anywhere_is_refused(load: Load) -> None:
     assert "set FASTMON_NAMESPACE" in refusal(load, FASTMON_NAMESPACE="")
+
+
+@pytest.mark.parametrize("mode", ["message", "Message"])
+def test_the_mode_that_older_installations_set_is_taken_silently(load: Load, mode: str) -> None:
+    settings = load(FASTMON_MODE=mode)
+    assert settings.mode == "message"
+    assert settings.unknown == ()
 
 
 def test_unknown_names_of_ours_are_collected(load: Load) -> None:

@@ -1,0 +1,22 @@
+"""The settings: each is declared once, with its environment names, default, meaning and parser.
+
+This package owns where settings come from (the environment, `.env`, `~/.env`, `NAME_FILE`) and what they must be.
+It must not know the process it runs in: the environment and the folders are handed in.
+"""
+
+from fastmon_daemon.settings.database import DATABASE_NAME, SYSTEM_STATE_FOLDER, database_to_read, database_to_write
+from fastmon_daemon.settings.declared import Settings, declared_settings
+from fastmon_daemon.settings.declaring import Setting, setting
+from fastmon_daemon.settings.environment import read_environment
+
+__all__ = [
+    "DATABASE_NAME",
+    "SYSTEM_STATE_FOLDER",
+    "Setting",
+    "Settings",
+    "database_to_read",
+    "database_to_write",
+    "declared_settings",
+    "read_environment",
+    "setting",
+]

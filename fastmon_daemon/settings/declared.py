@@ -1,0 +1,162 @@
+"""The settings themselves: each field of `Settings` is declared once, with its names, default, meaning and parser.
+
+This module owns which settings there are. It must not know the process it runs in: the environment and the folders
+are handed in.
+"""
+# ruff: noqa: RUF009 - setting() is dataclasses.field() with our metadata, which the rule cannot see
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Self
+
+from fastmon_daemon.settings.declaring import (
+    FRACTION,
+    LOG_LEVELS,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SHARE,
+    Setting,
+    as_agent_name,
+    as_file,
+    as_mode,
+    as_namespace,
+    as_optional,
+    as_path,
+    as_several,
+    as_switch,
+    as_testbed_config,
+    as_text,
+    as_url,
+    one_of,
+    setting,
+    whole,
+)
+from fastmon_daemon.settings.environment import Environment
+from fastmon_daemon.settings.settling import settle_namespace, settle_tls
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the daemon was told, parsed once and frozen; the fields' own declarations are the reference."""
+
+    monitor_url: str = setting("SWF_MONITOR_URL", "http://localhost:8002", "Base URL of the monitor.", as_url)
+    monitor_token: str = setting("SWF_API_TOKEN", "", "Token for the monitor's REST API.", as_text, secret=True)
+    monitor_ca: Path | None = setting(
+        "FASTMON_MONITOR_CA", "", "CA file (PEM) that the monitor's certificate is checked against.", as_file
+    )
+
+    broker_host: str = setting("ACTIVEMQ_HOST", "localhost", "Host of the message broker.", as_text)
+    broker_port: int = setting("ACTIVEMQ_PORT", "61612", "STOMP port of the message broker.", whole(1, 65535))
+    broker_user: str = setting("ACTIVEMQ_USER MQ_USER", "", "User name at the broker.", as_text)
+    broker_password: str = setting("ACTIVEMQ_PASSWORD MQ_PASSWD", "", "Password at the broker.", as_text, secret=True)
+    broker_use_ssl: bool = setting(
+        "ACTIVEMQ_USE_SSL", "off", "Speak TLS with the broker; needs a CA file. MQ_CAFILE alone turns it on.", as_switch
+    )
+    broker_ca_file: Path | None = setting(
+        "ACTIVEMQ_SSL_CA_CERTS MQ_CAFILE",
+        "",
+        "CA file (PEM) that the broker's certificate is checked against.",
+        as_file,
+    )
+    broker_cert_file: Path | None = setting(
+        "ACTIVEMQ_SSL_CERT_FILE", "", "Our own certificate (PEM), where the broker asks for one.", as_file
+    )
+    broker_key_file: Path | None = setting(
+        "ACTIVEMQ_SSL_KEY_FILE", "", "Private key (PEM) of our own certificate.", as_file
+    )
+    subscribe: str = setting("FASTMON_SUBSCRIBE", "/topic/epictopic", "Destination that STFs are heard on.", as_text)
+    announce: tuple[str, ...] = setting(
+        "FASTMON_ANNOUNCE",
+        "/topic/epictopic",
+        "Destinations that TFs are announced on, separated by commas.",
+        as_several,
+    )
+    durable: bool = setting(
+        "FASTMON_DURABLE", "off", "Subscribe durably: the broker keeps messages while the daemon is down.", as_switch
+    )
+    client_id: str | None = setting(
+        "FASTMON_CLIENT_ID", "", "Client id at the broker; made from namespace and instance if not set.", as_optional
+    )
+    notify: str = setting(
+        "FASTMON_NOTIFY", "stomp", "How TFs are announced: stomp, rest or off.", one_of("stomp", "rest", "off")
+    )
+    late_announce_rate: float = setting(
+        "FASTMON_LATE_ANNOUNCE_RATE", "30", "Late announcements per second at most; 0 is no limit.", NOT_NEGATIVE
+    )
+    mode: str = setting(
+        "FASTMON_MODE", "message", "Where STFs come from: message is all there is; older installations set it.", as_mode
+    )
+
+    namespace: str = setting(
+        "FASTMON_NAMESPACE", "", "Testbed namespace to serve, needed here or in SWF_TESTBED_CONFIG.", as_namespace
+    )
+    testbed_config: Path | None = setting(
+        "SWF_TESTBED_CONFIG",
+        "",
+        "TOML file whose `[testbed] namespace` serves if FASTMON_NAMESPACE is not set; NAME means workflows/NAME.",
+        as_testbed_config,
+    )
+    selection_fraction: float = setting(
+        "FASTMON_SELECTION_FRACTION",
+        "0.1",
+        "Fraction of the STFs to sample, 0 to 1; who replaces an agent that took every STF sets 1.0.",
+        FRACTION,
+    )
+    tf_files_per_stf: int = setting("FASTMON_TF_FILES_PER_STF", "7", "TF files to sample from one STF.", whole(1, 999))
+    tf_count_per_stf: int = setting(
+        "FASTMON_TF_COUNT_PER_STF", "1000", "TFs in an STF, where its message does not say.", whole(1, 1_000_000_000)
+    )
+    tf_size_fraction: float = setting(
+        "FASTMON_TF_SIZE_FRACTION",
+        "0.15",
+        "Mean size of a TF file as a fraction of its partition of the STF, up to 1.",
+        SHARE,
+    )
+    tf_sequence_start: int = setting(
+        "FASTMON_TF_SEQUENCE_START", "1", "Number of an STF's first TF file.", whole(0, 1_000_000_000)
+    )
+
+    db: Path | None = setting(
+        "FASTMON_DB", "", "Database file; looked for in the state folders if not set. Local disks only.", as_path
+    )
+    workers: int = setting("FASTMON_WORKERS", "4", "Calls to monitor and broker at the same time.", whole(1, 64))
+    stuck_after_s: float = setting(
+        "FASTMON_STUCK_AFTER", "60", "Seconds without progress after which an STF counts as stuck.", POSITIVE
+    )
+    drain_s: float = setting("FASTMON_DRAIN_S", "8", "Seconds a stopping daemon gives to work under way.", NOT_NEGATIVE)
+    refused_max: int = setting(
+        "FASTMON_REFUSED_MAX", "1000", "Rows kept of messages that could not be read.", whole(0, 1_000_000_000)
+    )
+    log_level: str = setting("SWF_LOG_LEVEL", "INFO", f"One of {', '.join(LOG_LEVELS)}.", one_of(*LOG_LEVELS))
+    agent_name: str | None = setting(
+        "FASTMON_AGENT_NAME",
+        "",
+        "Agent name shown by the monitor, up to 100 characters; made if not set.",
+        as_agent_name,
+    )
+
+    sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    """Field name -> where its value came from: environment, .env, ~/.env, default, or the setting that named it."""
+    unknown: tuple[str, ...] = field(default=(), compare=False)
+    """Names that begin with FASTMON_ and mean nothing to us: most likely misspelt."""
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str], *, working_folder: Path, home: Path) -> Self:
+        """Read every setting; the environment wins over `.env`, and that over `~/.env`.
+
+        Raises `ConfigError`, one line that names the setting, its value (never a secret) and the remedy.
+        """
+        environment = Environment(environ, working_folder, home)
+        values: dict[str, Any] = {}
+        sources: dict[str, str] = {}
+        for name, declared in declared_settings():
+            values[name], sources[name] = environment.value(declared)
+        settle_namespace(values, sources)
+        settle_tls(values, sources, environment)
+        return cls(**values, sources=sources, unknown=environment.unknown(each for _, each in declared_settings()))
+
+
+def declared_settings() -> Iterator[tuple[str, Setting]]:
+    """Yield each field name of `Settings` with its declaration, in order."""
+    return ((each.name, each.metadata["setting"]) for each in fields(Settings) if "setting" in each.metadata)
