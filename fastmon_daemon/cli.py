@@ -10,7 +10,9 @@ import click
 from fastmon_daemon import __version__
 from fastmon_daemon.errors import ConfigError, DatabaseInUse, FastmonError, StorageError
 
-COMMANDS = ("run", "inspect", "diagram", "testbed", "daq", "demo")
+COMMANDS = (
+    "run", "inspect", "retry", "discard", "admit", "release", "export", "forget", "diagram", "testbed", "daq", "demo",
+)  # fmt: skip
 _EXIT_CODES = ((ConfigError, 78), (DatabaseInUse, 75), (StorageError, 3), (FastmonError, 1))
 _EXTRAS = {"starlette": "testbed", "uvicorn": "testbed", "mermaidx": "svg"}
 

@@ -26,7 +26,7 @@ class Intake:
     def __init__(self, database: Path, namespace: str, agent_name: str, charts: tuple[Chart, Chart]) -> None:
         """*charts* are those of the STF and of the run."""
         self._database = database
-        self._namespace = namespace
+        self.namespace = namespace
         self._agent_name = agent_name
         self._stf_chart, self._run_chart = charts
         self.refused_max = 1000
@@ -40,7 +40,7 @@ class Intake:
         Raises `sqlite3.Error` where it could not be stored: then do not acknowledge it.
         """
         try:
-            message = parse(body, namespace=self._namespace, agent_name=self._agent_name)
+            message = parse(body, namespace=self.namespace, agent_name=self._agent_name)
         except BadMessage as exc:
             logger.error("refused a message: {}", exc)
             with self._writing() as outbox:
@@ -50,7 +50,9 @@ class Intake:
             self._forgotten[f"foreign_{message.why}"] += 1
             return
         with self._writing() as outbox:
-            self._store(outbox, message, body)
+            if self.store(outbox, message) is Arrival.CONFLICT:
+                reason = "conflict: this STF was received with another size, checksum or tf_count"
+                outbox.refuse(body, reason, self.clock.now(), self.refused_max)
         self.wake()
 
     @contextmanager
@@ -66,18 +68,19 @@ class Intake:
         finally:
             outbox.close()
 
-    def _store(self, outbox: Outbox, message: StfReady | RunNews, body: str | bytes) -> None:
+    def store(self, outbox: Outbox, message: StfReady | RunNews) -> Arrival | None:
+        """Write down what a message says, inside the caller's transaction; None where it names no STF."""
         now = self.clock.now()
         if isinstance(message, RunNews):
-            hear_run(outbox, self._run_chart, message, self._namespace, now)
-            return
+            hear_run(outbox, self._run_chart, message, self.namespace, now)
+            return None
         run = RunNews(kind="hear_stf", run_id=message.run_id, execution_id=message.execution_id)
-        row = hear_run(outbox, self._run_chart, run, self._namespace, now)
+        row = hear_run(outbox, self._run_chart, run, self.namespace, now)
         if message.filename is None:
             look_soon(outbox, row, now)
-            return
+            return None
         new = NewStf(
-            namespace=self._namespace,
+            namespace=self.namespace,
             run_id=message.run_id,
             filename=message.filename,
             sequence=message.sequence,
@@ -93,5 +96,4 @@ class Intake:
             logger.info("{}: received, run {}", message.filename, message.run)
         elif arrival is Arrival.CONFLICT:
             logger.error("{}: came again with other content: kept aside", message.filename)
-            outbox.refuse(body, "conflict: this STF was received with another size, checksum or tf_count", now,
-                          self.refused_max)  # fmt: skip
+        return arrival

@@ -11,16 +11,20 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import Any
 from uuid import uuid4
 
 from loguru import logger
 
 from fastmon_daemon import systemd
+from fastmon_daemon.acts import Acts, Wish
 from fastmon_daemon.broker import Broker, BrokerLogin, LinkChange
 from fastmon_daemon.clock import Clock
+from fastmon_daemon.control import PATIENCE_S, Control
 from fastmon_daemon.engine import Engine, LinkNews, Plant
 from fastmon_daemon.intake import Intake
 from fastmon_daemon.ledger import Ledger
@@ -81,7 +85,7 @@ def run(world: World, *, once: bool) -> int:
                 instance = _instance(outbox)
             service = _Service(world, outbox, instance, subscribe=not once)
             asked = _Asked(service.engine.wake)
-            with _signals(asked):
+            with Control(world.database, service.handle), _signals(asked):
                 return service.work_once(asked) if once else service.work(asked)
         finally:
             outbox.close()
@@ -117,6 +121,7 @@ class _Service:
         )
         intake = Intake(world.database, settings.namespace, agent_name, (stf_chart, run_chart))
         intake.refused_max = settings.refused_max
+        self._acts = Acts(stf_chart, intake)
         self.broker = Broker(
             _login(settings, world.values, instance, subscribe=subscribe),
             accept=intake.accept,
@@ -145,6 +150,12 @@ class _Service:
         intake.wake = self.engine.wake
         logger.info("agent {} for namespace {}: database {}", agent_name, settings.namespace, world.database)
         logger.info("monitor {}, broker {}:{}", settings.monitor_url, settings.broker_host, settings.broker_port)
+
+    def handle(self, request: dict[str, Any]) -> dict[str, Any]:
+        """A request over the control socket, done in the engine's thread."""
+        wish = Wish.read(request)
+        logger.info("{} by {}", wish.act, wish.by)
+        return asdict(self.engine.ask(partial(self._acts.do, wish)).result(PATIENCE_S))
 
     def _broker_changed(self, change: LinkChange) -> None:
         self.engine.tell(LinkNews("broker", change.up, change.reason, change.held))

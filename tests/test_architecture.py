@@ -11,11 +11,12 @@ ROOT = Path(__file__).parent.parent
 LEVELS = (
     {"errors", "clock", "seams", "systemd"},
     {"messages", "sampling"},
-    {"lifecycle", "retrying", "settings", "gates", "logs"},
+    {"lifecycle", "retrying", "settings", "gates", "logs", "control"},
     {"outbox", "monitor", "broker", "diagram", "reference"},
     {"steps", "errands"},
     {"engine", "ledger"},
     {"intake"},
+    {"acts"},
     {"service"},
     {"commands"},
     {"cli"},

@@ -17,20 +17,21 @@ from sqlite_utils import Database
 
 from fastmon_daemon.clock import stamp
 from fastmon_daemon.errors import StaleStf
-from fastmon_daemon.outbox.rows import Announced, Arrival, Fact, NewStf, Outage, Registered, Sampled, Stf, Tf
+from fastmon_daemon.outbox.persons import ForPersons
+from fastmon_daemon.outbox.rows import Announced, Arrival, Fact, NewStf, Outage, Registered, Sampled, Stf
 from fastmon_daemon.outbox.runs import Runs
-from fastmon_daemon.outbox.selecting import STF_COLUMNS, Due, read_stf, read_tf
+from fastmon_daemon.outbox.selecting import Due
 from fastmon_daemon.seams import between
 
 MAX_REFUSED_BYTES = 65_536
 """Bytes of a refused body that are kept; the rest is cut, and said so."""
 
 
-class Outbox:
+class Outbox(ForPersons):
     """One connection to the database, for writing."""
 
     def __init__(self, db: Database) -> None:
-        self._db = db
+        super().__init__(db)
         self.runs = Runs(db)
 
     def close(self) -> None:
@@ -96,17 +97,6 @@ class Outbox:
         row = self._db.execute("select value from meta where key = ?", [key]).fetchone()
         return row[0] if row else None
 
-    def get(self, stf_id: int) -> Stf:
-        """The STF as it stands on disk. Raises `KeyError` for an id that is not there."""
-        row = self._db.execute(f"select {STF_COLUMNS} where stf.id = ?", [stf_id]).fetchone()
-        if row is None:
-            raise KeyError(stf_id)
-        return read_stf(row, self._tfs(stf_id))
-
-    def _tfs(self, stf_id: int) -> tuple[Tf, ...]:
-        rows = self._db.execute("select * from tf where stf = ? order by sequence", [stf_id])
-        return tuple(read_tf(row) for row in rows)
-
     def next_due(self, states: Sequence[str], due: Due) -> list[Stf]:
         """STFs in *states* whose time has come, by the age of the STF, newest or oldest first as *due* says."""
         found: list[tuple[str, int]] = []
@@ -115,9 +105,10 @@ class Outbox:
         found.sort(reverse=due.newest)
         return [self.get(stf_id) for _, stf_id in found[: due.limit]]
 
-    def unfinished(self) -> int:
-        """How many STFs are not resting."""
-        return int(self._db.execute("select count(*) from stf where due_at is not null").fetchone()[0])
+    def unfinished(self, run: str | None = None) -> int:
+        """How many STFs (of a run) are not resting."""
+        query = "select count(*) from stf where due_at is not null and (? is null or run = ?)"
+        return int(self._db.execute(query, [run, run]).fetchone()[0])
 
     def keep(self, stf_id: int, fact: Fact, now: datetime) -> None:
         """Write one fact of an STF; a fact that stands already is left as it is."""

@@ -1,0 +1,145 @@
+"""What a person may do to an STF, a refused message or a run: each act on an outbox, inside its caller's transaction.
+
+Every act stands in the history with who did it and why. This module must not know sockets or the command line.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any
+
+from fastmon_daemon.errors import BadMessage, PermanentError, StaleStf
+from fastmon_daemon.intake import Intake
+from fastmon_daemon.lifecycle import Chart
+from fastmon_daemon.messages import Foreign, parse
+from fastmon_daemon.outbox import Arrival, Outbox, Stf
+
+ON_STFS = ("retry", "discard", "admit")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What a person wants done; it travels as JSON."""
+
+    act: str
+    """`retry`, `discard`, `admit`, `release` or `forget`."""
+    by: str
+    """The person's user name."""
+    reason: str = ""
+    stfs: tuple[str, ...] = ()
+    """STF filenames."""
+    ids: tuple[int, ...] = ()
+    """Numbers of refused messages."""
+    run: str | None = None
+    all: bool = False
+    """All that the act may be done to."""
+    unfinished_too: bool = False
+
+    @classmethod
+    def read(cls, raw: dict[str, Any]) -> Wish:
+        """The wish in a JSON object. Raises `BadMessage` for what is none."""
+        try:
+            return cls(**{**raw, "stfs": tuple(raw.get("stfs", ())), "ids": tuple(raw.get("ids", ()))})
+        except TypeError as exc:
+            raise BadMessage(f"no wish: {exc}") from exc
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What was done, and what was not and why."""
+
+    done: list[str] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
+    """Name -> why not."""
+
+
+class Acts:
+    """The acts; one instance serves the daemon's socket or one command."""
+
+    def __init__(self, chart: Chart, intake: Intake) -> None:
+        """*chart* is that of the STF; *intake* takes released messages in."""
+        self._chart = chart
+        self._intake = intake
+
+    def do(self, wish: Wish, outbox: Outbox, now: datetime) -> Outcome:
+        """Do what is wished. Raises `PermanentError` for an act that does not exist or makes no sense."""
+        if wish.act in ON_STFS:
+            return self._on_stfs(wish, outbox, now)
+        if wish.act == "release":
+            return self._release(wish, outbox)
+        if wish.act == "forget":
+            return self._forget(wish, outbox)
+        raise PermanentError(f"there is no act {wish.act!r}")
+
+    def _on_stfs(self, wish: Wish, outbox: Outbox, now: datetime) -> Outcome:
+        outcome = Outcome()
+        for name, found in self._named(wish, outbox).items():
+            if len(found) != 1:
+                runs = ", ".join(stf.run for stf in found)
+                outcome.refused[name] = f"it is in the runs {runs}: say which with --run" if found else "no such STF"
+            elif not self._chart.may(found[0].state, wish.act):
+                outcome.refused[name] = f"it is {found[0].state}, where {wish.act} is not possible"
+            else:
+                self._act_on(found[0], wish, outbox, now)
+                outcome.done.append(name)
+        return outcome
+
+    def _named(self, wish: Wish, outbox: Outbox) -> dict[str, list[Stf]]:
+        if not wish.all:
+            return {name: outbox.find(filename=name, run=wish.run) for name in wish.stfs}
+        states = [state for state in self._chart.states if self._chart.may(state, wish.act)]
+        return {
+            f"{stf.run}/{stf.filename}": [stf] for state in states for stf in outbox.find(state=state, run=wish.run)
+        }
+
+    def _act_on(self, stf: Stf, wish: Wish, outbox: Outbox, now: datetime) -> None:
+        dest = self._chart.after(stf.state, wish.act)
+        note = f"by {wish.by}" + (f": {wish.reason}" if wish.reason else "")
+        try:
+            if self._chart.is_resting(dest):
+                outbox.move(stf, wish.act, dest, now, rests=True, note=note)
+            else:
+                outbox.reopen(stf, wish.act, dest, now, note=note, admitted=wish.act == "admit")
+        except StaleStf as exc:  # cannot be: the engine's thread alone moves STFs, and it is the one that acts
+            raise PermanentError(str(exc)) from exc
+
+    def _release(self, wish: Wish, outbox: Outbox) -> Outcome:
+        outcome = Outcome()
+        kept = outbox.refused(None if wish.all else wish.ids)
+        for number in wish.ids:
+            if number not in kept:
+                outcome.refused[str(number)] = "no such refused message"
+        for number, (body, whole) in kept.items():
+            why = self._why_not(body, outbox) if whole else "its body was too long to be kept whole"
+            if why:
+                outcome.refused[str(number)] = why
+            else:
+                outbox.drop_refused(number)
+                outcome.done.append(str(number))
+        return outcome
+
+    def _why_not(self, body: str, outbox: Outbox) -> str:
+        """Take a message in after all; why it could not be, or nothing."""
+        try:
+            message = parse(body, namespace=self._intake.namespace)
+        except BadMessage as exc:
+            return str(exc)
+        if isinstance(message, Foreign):
+            return f"it is not for us: another {message.why}"
+        arrival = self._intake.store(outbox, message)
+        return "it has another content than the STF of that name" if arrival is Arrival.CONFLICT else ""
+
+    def _forget(self, wish: Wish, outbox: Outbox) -> Outcome:
+        if not wish.run:
+            raise PermanentError("forget needs the run: --run N")
+        unfinished = outbox.unfinished(wish.run)
+        if unfinished and not wish.unfinished_too:
+            return Outcome(refused={wish.run: f"{unfinished} of its STFs are unfinished: add --unfinished-too"})
+        if not outbox.forget_run(wish.run):
+            return Outcome(refused={wish.run: "no such run"})
+        return Outcome(done=[wish.run])

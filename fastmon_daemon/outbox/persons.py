@@ -1,0 +1,54 @@
+"""The part of the outbox that a person's acts need: STFs by name, refused messages, whole runs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from sqlite_utils import Database
+
+from fastmon_daemon.outbox.rows import Stf, Tf
+from fastmon_daemon.outbox.selecting import STF_COLUMNS, read_stf, read_tf
+
+
+class ForPersons:
+    """What is found and dropped by name; used inside the transactions of `Outbox`."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def get(self, stf_id: int) -> Stf:
+        """The STF as it stands on disk. Raises `KeyError` for an id that is not there."""
+        row = self._db.execute(f"select {STF_COLUMNS} where stf.id = ?", [stf_id]).fetchone()
+        if row is None:
+            raise KeyError(stf_id)
+        return read_stf(row, self._tfs(stf_id))
+
+    def _tfs(self, stf_id: int) -> tuple[Tf, ...]:
+        rows = self._db.execute("select * from tf where stf = ? order by sequence", [stf_id])
+        return tuple(read_tf(row) for row in rows)
+
+    def find(self, *, filename: str | None = None, run: str | None = None, state: str | None = None) -> list[Stf]:
+        """The STFs with all of the properties that are given, oldest first."""
+        given = {"filename": filename, "run": run, "state": state}
+        wanted = {key: value for key, value in given.items() if value is not None}
+        where = " and ".join(f"{key} = ?" for key in wanted) or "1"
+        rows = self._db.execute(f"select id from stf where {where} order by id", list(wanted.values()))  # noqa: S608
+        return [self.get(stf_id) for (stf_id,) in rows.fetchall()]
+
+    def refused(self, ids: Collection[int] | None) -> dict[int, tuple[str, bool]]:
+        """Refused messages by number (None: all): the body, and whether it was kept whole."""
+        rows = self._db.execute("select id, body, bytes, reason from refused order by id").fetchall()
+        return {
+            number: (body, "(kept: the first " not in reason)
+            for number, body, _, reason in rows
+            if ids is None or number in ids
+        }
+
+    def drop_refused(self, number: int) -> None:
+        """A refused message was taken in after all."""
+        self._db.execute("delete from refused where id = ?", [number])
+
+    def forget_run(self, run: str) -> bool:
+        """Drop all that is known of a run; False if nothing is."""
+        dropped = self._db.execute("delete from stf where run = ?", [run]).rowcount
+        return bool(self._db.execute("delete from run where run = ?", [run]).rowcount or dropped)
