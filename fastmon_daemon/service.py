@@ -28,7 +28,7 @@ from fastmon_daemon.control import PATIENCE_S, Control
 from fastmon_daemon.engine import Engine, LinkNews, Plant
 from fastmon_daemon.intake import Intake
 from fastmon_daemon.ledger import Ledger
-from fastmon_daemon.lifecycle import load_chart
+from fastmon_daemon.lifecycle import Chart, load_chart
 from fastmon_daemon.monitor import Monitor
 from fastmon_daemon.outbox import Lock, Outbox, open_outbox
 from fastmon_daemon.retrying import quick
@@ -107,8 +107,7 @@ class _Service:
         settings, self._values = world.settings, world.values
         self._settings = settings
         self._outbox = outbox
-        clock = Clock()
-        self._clock = clock
+        self._clock = Clock()
         agent_name = settings.agent_name or f"fastmon-agent-{_user(world.values)}-{instance}"
         stf_chart, run_chart = load_chart("stf"), load_chart("run")
         self._stopping = threading.Event()
@@ -128,28 +127,30 @@ class _Service:
             changed=self._broker_changed,
             stopping=self._stopping,
         )
-        announce = (
-            self.broker.announce if settings.notify == "stomp" else lambda body, _: self.monitor.post_message(body)
-        )
         self._pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="effect")
-        self.engine = Engine(
-            outbox,
-            Plant(
-                chart=stf_chart,
-                steps=make_steps(settings, agent_name, self.monitor, announce, clock),
-                links=links_for(settings.notify),
-                probes={"monitor": self.monitor.probe},
-                pool=self._pool,
-                workers=settings.workers,
-                quick=lambda: quick(self._stopping),
-                late_rate=settings.late_announce_rate,
-                clock=clock,
-                chores=[Ledger(self.monitor, stf_chart, run_chart)],
-            ),
-        )
+        self.engine = Engine(outbox, self._plant(agent_name, stf_chart, run_chart))
         intake.wake = self.engine.wake
         logger.info("agent {} for namespace {}: database {}", agent_name, settings.namespace, world.database)
         logger.info("monitor {}, broker {}:{}", settings.monitor_url, settings.broker_host, settings.broker_port)
+
+    def _plant(self, agent_name: str, stf_chart: Chart, run_chart: Chart) -> Plant:
+        settings = self._settings
+        announce = self._by_rest if settings.notify == "rest" else self.broker.announce
+        return Plant(
+            chart=stf_chart,
+            steps=make_steps(settings, agent_name, self.monitor, announce, self._clock),
+            links=links_for(settings.notify),
+            probes={"monitor": self.monitor.probe},
+            pool=self._pool,
+            workers=settings.workers,
+            quick=lambda: quick(self._stopping),
+            late_rate=settings.late_announce_rate,
+            clock=self._clock,
+            chores=[Ledger(self.monitor, stf_chart, run_chart)],
+        )
+
+    def _by_rest(self, body: str, _event_id: str) -> None:
+        self.monitor.post_message(body)
 
     def handle(self, request: dict[str, Any]) -> dict[str, Any]:
         """A request over the control socket, done in the engine's thread."""
