@@ -14,7 +14,7 @@ COMMANDS = (
     "run", "inspect", "retry", "discard", "admit", "release", "export", "forget", "diagram", "testbed", "daq", "demo",
 )  # fmt: skip
 _EXIT_CODES = ((ConfigError, 78), (DatabaseInUse, 75), (StorageError, 3), (FastmonError, 1))
-_EXTRAS = {"starlette": "testbed", "uvicorn": "testbed", "mermaidx": "svg"}
+_EXTRAS = {**dict.fromkeys(("starlette", "uvicorn", "httptools", "uvloop"), "testbed"), "mermaidx": "svg"}
 
 
 class _Commands(click.Group):
@@ -45,8 +45,9 @@ def main() -> None:
         click.echo(f"fastmon-daemon: {exc}", err=True)
         sys.exit(next(code for kind, code in _EXIT_CODES if isinstance(exc, kind)))
     except ModuleNotFoundError as exc:
-        extra = _EXTRAS.get(exc.name or "")
+        package = (exc.name or "").partition(".")[0]
+        extra = _EXTRAS.get(package)
         if extra is None:
             raise
-        click.echo(f"fastmon-daemon: {exc.name} is missing: pip install 'swf-fastmon[{extra}]'", err=True)
+        click.echo(f"fastmon-daemon: {package} is missing: pip install 'swf-fastmon[{extra}]'", err=True)
         sys.exit(1)

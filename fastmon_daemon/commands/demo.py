@@ -36,6 +36,8 @@ def demo(stf: int, rate: float, as_json: bool) -> None:
     In the middle the daemon is killed with -9 and started again, and the monitor is away for 5 s. The verdict is asked
     of the monitor. Exit codes: 0 every STF came through, once only; 1 not so, and then database and logs are kept.
     """
+    import fastmon_daemon.testbed.demo  # noqa: F401 (without the extra `testbed` it ends here, before a folder is made)
+
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     folder = Path(tempfile.mkdtemp(prefix="fastmon-demo-"))
     code = LOST
