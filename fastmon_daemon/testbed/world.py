@@ -21,6 +21,7 @@ import uvloop
 
 from fastmon_daemon.testbed.loop_thread import LoopThread
 from fastmon_daemon.testbed.monitor import MonitorOptions, MonitorServer
+from fastmon_daemon.testbed.ports import hold_port
 from fastmon_daemon.testbed.stomp_broker import Broker
 
 HOST = "127.0.0.1"
@@ -60,7 +61,7 @@ class EmbeddedWorld:
         Raises:
             OSError: a port is taken.
         """
-        self._port_holder = _bound(self.options.broker_port)
+        self._port_holder = hold_port(HOST, self.options.broker_port)
         try:
             await self.broker.start(HOST, self._port_holder.getsockname()[1])
             await self.monitor.start(HOST, self.options.monitor_port)
@@ -178,15 +179,3 @@ def standing_env_file(path: Path, environment: Mapping[str, str]) -> Iterator[No
     finally:
         if path.exists() and path.read_text(encoding="utf-8") == text:
             path.unlink()
-
-
-def _bound(port: int) -> socket.socket:
-    """A socket that owns the port without listening, so that nobody takes it while the broker is down."""
-    sock = socket.socket()
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind((HOST, port))
-    except BaseException:
-        sock.close()
-        raise
-    return sock

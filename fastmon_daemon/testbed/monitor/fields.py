@@ -7,6 +7,7 @@ which field; rows of other tables it sees only through `Lookup`.
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -55,7 +56,7 @@ def holds_nul(value: Any) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Field:
+class Field(ABC):
     """One column. Whoever writes it may leave it out when it has a default or may be null."""
 
     name: str
@@ -79,13 +80,13 @@ class Field:
             raise Invalid(NULL)
         return self.read(value)
 
+    @abstractmethod
     def read(self, value: Any) -> Any:
         """A *value* that is not null, as it is stored. Each kind has its own.
 
         Raises:
             Invalid: with the texts of the monitor.
         """
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)

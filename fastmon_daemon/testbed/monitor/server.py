@@ -26,6 +26,7 @@ from fastmon_daemon.testbed.monitor.gate import Gate
 from fastmon_daemon.testbed.monitor.rest import Rest
 from fastmon_daemon.testbed.monitor.store import Store
 from fastmon_daemon.testbed.monitor.stream import Hub, heard, is_heartbeat, is_relayed
+from fastmon_daemon.testbed.ports import hold_port
 
 REBIND_EVERY_S = 0.05
 
@@ -88,7 +89,7 @@ class MonitorServer:
             OSError: the port is taken.
         """
         self._host = host
-        self._port_holder = _bound(host, port or self.port)
+        self._port_holder = hold_port(host, port or self.port)
         self.port = self._port_holder.getsockname()[1]
         try:
             await self._open()
@@ -172,7 +173,7 @@ class MonitorServer:
         config.load()
         self._gate.open()
         loop = asyncio.get_running_loop()
-        sock = _bound(self._host, self.port)
+        sock = hold_port(self._host, self.port)
         try:
             self._listener = await loop.create_server(lambda: _Protocol(config, self._state, {}), sock=sock)
         except BaseException:
@@ -186,19 +187,3 @@ class MonitorServer:
         for connection in list(self._state.connections):
             connection.transport.abort()
         self._gate.cut()
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    """A socket that owns the port without listening.
-
-    One is kept as long as the server lives: a port that nobody listens on is refused, but cannot be given to somebody
-    else's outgoing connection meanwhile.
-    """
-    sock = socket.socket()
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind((host, port))
-    except BaseException:
-        sock.close()
-        raise
-    return sock
