@@ -43,6 +43,7 @@ ROW = {
 }
 EXISTS = {"tf_filename": ["fast mon file with this tf filename already exists."]}
 NO_STF = {"stf_file": ["Object with stf_filename=a.stf does not exist."]}
+REQUIRED = {"stf_file": ["This field is required."], "tf_filename": ["This field is required."]}
 HTML = "<!doctype html><title>Log in</title>"
 
 Action = Callable[[socket.socket], None]
@@ -528,10 +529,57 @@ def test_a_message_of_unknown_outcome_is_sent_again(server: Server, monitor: Mon
     assert not isinstance(caught.value, LinkDown)
 
 
+NOBODY = says(200, {"count": 0, "next": None, "previous": None, "results": []})
+NOT_NOW = [says(500, HTML), says(503, HTML), says(201, HTML), says(204), says(429), resets, sends(""), hangs]
+
+
 def test_the_probe_returns_when_the_monitor_answers_as_it_should(server: Server, monitor: Monitor) -> None:
-    server.script = [says(200, {"count": 0, "next": None, "previous": None, "results": []})]
+    server.script = [NOBODY, says(400, REQUIRED)]
 
     monitor.probe()
+
+    question, offer = server.requests
+    assert question[0].startswith("GET /swf-monitor/api/fastmon-files/?tf_filename=")
+    assert (offer[0], offer[2]) == ("POST /swf-monitor/api/fastmon-files/", "{}")
+
+
+def test_the_probe_does_not_mind_a_monitor_that_takes_an_empty_row(server: Server, monitor: Monitor) -> None:
+    server.script = [NOBODY, says(201, {})]
+
+    monitor.probe()
+
+
+@pytest.mark.parametrize("token", ["", "revoked"])
+@pytest.mark.parametrize("status", [401, 403])
+def test_the_probe_holds_the_gate_where_anybody_may_read_but_our_token_may_not_write(
+    status: int, token: str, server: Server
+) -> None:
+    server.script = [NOBODY, says(status, {"detail": "Authentication credentials were not provided."})]
+    monitor = Monitor(f"http://127.0.0.1:{server.port}", lambda: token, connections=1)
+
+    with pytest.raises(LinkHeld, match="SWF_API_TOKEN"):
+        monitor.probe()
+    monitor.close()
+    assert [line.split()[0] for line in server.asked] == ["GET", "POST"]
+
+
+@pytest.mark.parametrize("answer", NOT_NOW)
+def test_the_probe_finds_the_link_down_where_its_offer_is_put_off_or_lost(answer: Action, server: Server) -> None:
+    server.script = [NOBODY, answer]
+
+    with pytest.raises(LinkDown) as caught:
+        impatient(server, deadline_s=0.5).probe()
+    assert not isinstance(caught.value, LinkHeld)
+
+
+@pytest.mark.parametrize("answer", [says(400, {"detail": "no"}), says(400, "<h1>Bad Request (400)</h1>"), says(413)])
+def test_the_probe_calls_another_refusal_of_its_offer_a_fault_of_the_configuration(
+    answer: Action, server: Server, monitor: Monitor
+) -> None:
+    server.script = [NOBODY, answer]
+
+    with pytest.raises(LinkHeld, match="SWF_MONITOR_URL"):
+        monitor.probe()
 
 
 @pytest.mark.parametrize("answer", [says(500, HTML), says(200, HTML), says(429, "", Retry_After="5"), resets])
@@ -583,7 +631,7 @@ def test_a_token_that_cannot_be_a_header_is_named_but_not_shown(server: Server) 
 
 
 def test_an_endless_answer_is_cut(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastmon_daemon.monitor.MAX_ANSWER_BYTES", 1000)
+    monkeypatch.setattr("fastmon_daemon.monitor.edge.MAX_ANSWER_BYTES", 1000)
     server.script = [says(200, " " * 2000)]
 
     with pytest.raises(LinkDown, match="longer than 1000 bytes"):

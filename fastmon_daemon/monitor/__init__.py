@@ -1,0 +1,9 @@
+"""The REST edge: asks the monitor, and says in our own errors what its answers mean.
+
+It must not know the outbox, the chart or what a TF is drawn from. Only here is requests imported.
+"""
+
+from fastmon_daemon.monitor.edge import Monitor
+from fastmon_daemon.monitor.rows import StfFile, TfFile
+
+__all__ = ["Monitor", "StfFile", "TfFile"]

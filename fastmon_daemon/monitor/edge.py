@@ -1,0 +1,226 @@
+"""Class Monitor: the calls that the daemon makes to the monitor, each whole within its deadline.
+
+Owns the connections. It must not know the outbox, the chart or what a TF is drawn from.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+
+from fastmon_daemon.errors import FastmonError, LinkDown, LinkHeld, PermanentError, TransientError
+from fastmon_daemon.monitor.answers import (
+    MESSAGES,
+    STF_FILES,
+    TF_FILES,
+    Answer,
+    OutcomeUnknown,
+    Refused,
+    excerpt,
+    if_absent,
+    meaning,
+    transport_errors,
+)
+from fastmon_daemon.monitor.rows import StfFile, TfFile, difference, stf_page, tf_body, tf_file, tf_rows
+from fastmon_daemon.seams import between
+
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+"""The longest answer that is read, in bytes."""
+
+_PAGE = 1000
+_NOBODY = "fastmon-probe-of-a-name-that-nobody-uses"
+
+_T = TypeVar("_T")
+
+
+class Monitor:
+    """The monitor's REST interface; one instance is shared by all threads.
+
+    *token* is asked at each call, so that a changed token file is seen; times are in seconds: *timeout_s* for the
+    connection and for each silence, *deadline_s* over all of an answer.
+    """
+
+    def __init__(  # noqa: PLR0913 (the world is handed in, by name)
+        self,
+        base_url: str,
+        token: Callable[[], str],
+        *,
+        connections: int,
+        ca: Path | None = None,
+        environ: Mapping[str, str] = MappingProxyType({}),
+        timeout_s: tuple[float, float] = (3.05, 10.0),
+        deadline_s: float = 15.0,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._base = base_url.rstrip("/")
+        self._token = token
+        self._timeout_s = timeout_s
+        self._deadline_s = deadline_s
+        self._monotonic = monotonic
+        self._session = requests.Session()
+        self._session.trust_env = False
+        self._session.verify = True if ca is None else str(ca)
+        self._session.proxies = _proxies(base_url, environ)
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, HTTPAdapter(pool_maxsize=connections, pool_block=True, max_retries=0))
+
+    def register_tf(self, tf: TfFile) -> tuple[TfFile, str | None]:
+        """Make *tf* stand in the monitor; gives what stands there, and in what it differs from *tf* (None: in nothing).
+
+        Safe to repeat: what another writer, or our own earlier try, has registered for the same STF is adopted.
+        Raises ParentMissing, LinkDown, LinkHeld, TransientError; PermanentError also where it belongs to another STF.
+        """
+        absent: FastmonError
+        try:
+            return self._ask(TF_FILES, tf_file, body=tf_body(tf)), None
+        except OutcomeUnknown as exc:
+            absent = exc
+        except Refused as exc:
+            absent = if_absent(exc)
+            if exc.by_the_api and not exc.says("tf_filename", "already exists"):
+                raise absent from None
+        standing = next((row for row in self._tf_files(tf.tf_filename) if row.tf_filename == tf.tf_filename), None)
+        if standing is None:
+            raise absent
+        if standing.stf_filename != tf.stf_filename:
+            raise PermanentError(
+                f"{tf.tf_filename} stands in the monitor as a TF of {standing.stf_filename}, not of {tf.stf_filename}: "
+                "find out who registered it, and remove one of the two"
+            )
+        return standing, difference(standing, tf)
+
+    def stf_files(self, run_number: int) -> list[StfFile]:
+        """All STFs that the monitor knows of the run; TransientError where the list changed while it was read."""
+        count, stfs = self._stf_page(run_number, _PAGE)
+        if count >= _PAGE:
+            # No order is defined, so that pages could overlap: everything is asked for at once, with room to grow.
+            count, stfs = self._stf_page(run_number, count + _PAGE)
+        names = {stf.stf_filename for stf in stfs}
+        if len(names) != count:
+            raise TransientError(f"the monitor counts {count} STFs in run {run_number} but lists {len(names)}")
+        return stfs
+
+    def post_message(self, body: str) -> None:
+        """Hand the JSON text *body* to the monitor as a message (at least once); PermanentError where it takes none."""
+        self._ask(MESSAGES, lambda _: None, body=body)
+
+    def probe(self) -> None:
+        """Return when the monitor answers and lets us write; LinkHeld where a person must act, else LinkDown."""
+        try:
+            self._get(TF_FILES, {"tf_filename": _NOBODY, "limit": "1"}, tf_rows)
+            self._offer_nothing()
+        except LinkDown:
+            raise
+        except TransientError as exc:
+            raise LinkDown(str(exc), retry_after_s=exc.retry_after_s) from exc
+        except PermanentError as exc:
+            raise LinkHeld(f"{exc}; is SWF_MONITOR_URL right?") from exc
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
+
+    def _offer_nothing(self) -> None:
+        # Anybody may read: only a write shows that the token is good. A row without a name is never registered.
+        try:
+            self._ask(TF_FILES, lambda _: None, body="{}")
+        except Refused as exc:
+            if not exc.says("tf_filename", "required"):
+                raise
+
+    def _tf_files(self, tf_filename: str) -> list[TfFile]:
+        return self._get(TF_FILES, {"tf_filename": tf_filename}, tf_rows)
+
+    def _stf_page(self, run_number: int, limit: int) -> tuple[int, list[StfFile]]:
+        return self._get(STF_FILES, {"run_number": str(run_number), "limit": str(limit)}, stf_page)
+
+    def _get(self, path: str, query: Mapping[str, str], parse: Callable[[Any], _T]) -> _T:
+        try:
+            return self._ask(path, parse, query=query)
+        except OutcomeUnknown as exc:
+            raise LinkDown(str(exc), retry_after_s=exc.retry_after_s) from exc
+        except Refused as exc:
+            if exc.by_the_api:
+                raise
+            raise LinkHeld(f"{exc}; is the host in SWF_MONITOR_URL one that the monitor goes by?") from exc
+
+    def _ask(
+        self, path: str, parse: Callable[[Any], _T], *, query: Mapping[str, str] | None = None, body: str | None = None
+    ) -> _T:
+        """GET, or POST where there is a *body*; what *parse* makes of the JSON of a good answer."""
+        where = f"{'GET' if body is None else 'POST'} {_without_userinfo(self._base)}/api/{path}"
+        with between("http"), transport_errors(where):
+            answer = self._exchange(path, query, body)
+        error = meaning(answer, path, f"{where}: {answer.status}")
+        if error is not None:
+            raise error
+        try:
+            return parse(json.loads(answer.body))
+        except (ValueError, KeyError, TypeError, AttributeError) as exc:
+            said = excerpt(answer.body)
+            raise OutcomeUnknown(f"{where}: {answer.status}, but not what a monitor says: {said}") from exc
+
+    def _exchange(self, path: str, query: Mapping[str, str] | None, body: str | None) -> Answer:
+        deadline = self._monotonic() + self._deadline_s
+        with self._session.request(
+            "GET" if body is None else "POST",
+            f"{self._base}/api/{path}",
+            params=query,
+            data=None if body is None else body.encode(),
+            headers=self._headers(),
+            timeout=self._timeout_s,
+            allow_redirects=False,
+            stream=True,
+        ) as response:
+            return Answer(response.status_code, response.headers, self._read(response, deadline))
+
+    def _headers(self) -> dict[str, str]:
+        token = self._token().strip()
+        if not (token.isascii() and token.isprintable()):
+            raise LinkHeld("SWF_API_TOKEN has characters that no token has: set it anew")
+        headers = {"Accept": "application/json", "Accept-Encoding": "identity", "Content-Type": "application/json"}
+        return headers | ({"Authorization": f"Token {token}"} if token else {})
+
+    def _read(self, response: requests.Response, deadline: float) -> str:
+        content = bytearray()
+        # read1 gives what has come; iter_content would wait until a chunk is full, however slowly it drips.
+        while chunk := response.raw.read1(65536):
+            content += chunk
+            if len(content) > MAX_ANSWER_BYTES:
+                raise OutcomeUnknown(f"{response.url}: the answer is longer than {MAX_ANSWER_BYTES} bytes")
+            if self._monotonic() > deadline:
+                raise OutcomeUnknown(f"{response.url}: the answer was not complete after {self._deadline_s} s")
+        return content.decode(errors="replace")
+
+
+def _proxies(base_url: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """The proxy for the monitor out of *environ*; none for loopback and for what `no_proxy` names."""
+    parts = urlsplit(base_url)
+    proxy, direct = (
+        environ.get(name) or environ.get(name.upper(), "") for name in (f"{parts.scheme}_proxy", "no_proxy")
+    )
+    host = (parts.hostname or "").lower()
+    domains = [name.strip().lower().lstrip(".") for name in direct.split(",") if name.strip()]
+    spared = any(name in {"*", host} or host.endswith(f".{name}") for name in domains)
+    return {parts.scheme: proxy} if proxy and not spared and not _is_loopback(host) else {}
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def _without_userinfo(url: str) -> str:
+    return re.sub(r"//[^/@]*@", "//", url)
