@@ -17,7 +17,7 @@ from sqlite_utils import Database
 
 from fastmon_daemon.clock import stamp
 from fastmon_daemon.errors import StaleStf
-from fastmon_daemon.outbox.persons import ForPersons
+from fastmon_daemon.outbox.lookups import Lookups
 from fastmon_daemon.outbox.rows import Announced, Arrival, Fact, NewStf, Outage, Registered, Sampled, Stf
 from fastmon_daemon.outbox.runs import Runs
 from fastmon_daemon.outbox.selecting import Due
@@ -27,7 +27,7 @@ MAX_REFUSED_BYTES = 65_536
 """Bytes of a refused body that are kept; the rest is cut, and said so."""
 
 
-class Outbox(ForPersons):
+class Outbox(Lookups):
     """One connection to the database, for writing."""
 
     def __init__(self, db: Database) -> None:

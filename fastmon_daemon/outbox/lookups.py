@@ -1,4 +1,4 @@
-"""The part of the outbox that a person's acts need: STFs by name, refused messages, whole runs."""
+"""What is found in the outbox by number or by name: STFs and refused messages; and what a person drops by it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from fastmon_daemon.outbox.rows import Stf, Tf
 from fastmon_daemon.outbox.selecting import STF_COLUMNS, read_stf, read_tf
 
 
-class ForPersons:
-    """What is found and dropped by name; used inside the transactions of `Outbox`."""
+class Lookups:
+    """The part of `Outbox` that finds and drops by number or name; it writes inside the transactions of that."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
