@@ -8,13 +8,13 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 
 import click
 
 from fastmon_client.cli import cli as client
 from fastmon_daemon.cli import COMMANDS
+from fastmon_daemon.cli import cli as daemon
 from fastmon_daemon.diagram import export_all
 from fastmon_daemon.reference import env_example, settings_table
 
@@ -25,11 +25,11 @@ _BLOCK = re.compile(r"(<!-- generated: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL
 def help_of(name: str) -> str:
     """The `--help` of a command, as a block of Markdown."""
     program, _, command = name.partition(" ")
-    if program == "fastmon-daemon":
-        found = getattr(import_module(f"fastmon_daemon.commands.{command}"), command)
-    else:
-        found = client.commands[command]
-    context = click.Context(found, info_name=name, terminal_width=100, max_content_width=100)
+    group: click.Group = daemon if program == "fastmon-daemon" else client
+    outer = click.Context(group, info_name=program, terminal_width=100, **group.context_settings)
+    found = group.get_command(outer, command)
+    assert found is not None
+    context = click.Context(found, parent=outer, info_name=command)
     return f"```\n$ {name} --help\n{found.get_help(context)}\n```\n"
 
 
