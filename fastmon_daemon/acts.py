@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
+from fastmon_daemon.clock import stamp
 from fastmon_daemon.errors import BadMessage, PermanentError, StaleStf
 from fastmon_daemon.intake import Intake
 from fastmon_daemon.lifecycle import Chart
@@ -40,9 +41,18 @@ class Wish:
     def read(cls, raw: dict[str, Any]) -> Wish:
         """The wish in a JSON object. Raises `BadMessage` for what is none."""
         try:
-            return cls(**{**raw, "stfs": tuple(raw.get("stfs", ())), "ids": tuple(raw.get("ids", ()))})
+            wish = cls(**{**raw, "stfs": tuple(raw.get("stfs", ())), "ids": tuple(raw.get("ids", ()))})
         except TypeError as exc:
             raise BadMessage(f"no wish: {exc}") from exc
+        texts = (wish.act, wish.by, wish.reason, wish.run or "", *wish.stfs)
+        if not all(isinstance(text, str) for text in texts) or not all(type(number) is int for number in wish.ids):
+            raise BadMessage("no wish: names must be strings, numbers of messages integers")
+        return wish
+
+    @property
+    def note(self) -> str:
+        """What stands in the history."""
+        return f"by {self.by}" + (f": {self.reason}" if self.reason else "")
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON values."""
@@ -61,10 +71,11 @@ class Outcome:
 class Acts:
     """The acts; one instance serves the daemon's socket or one command."""
 
-    def __init__(self, chart: Chart, intake: Intake) -> None:
-        """*chart* is that of the STF; *intake* takes released messages in."""
+    def __init__(self, chart: Chart, intake: Intake, *, alone: bool) -> None:
+        """*chart* is that of the STF; *intake* takes released messages in; *alone*: no engine works on the outbox."""
         self._chart = chart
         self._intake = intake
+        self._alone = alone
 
     def do(self, wish: Wish, outbox: Outbox, now: datetime) -> Outcome:
         """Do what is wished. Raises `PermanentError` for an act that does not exist or makes no sense."""
@@ -73,7 +84,7 @@ class Acts:
         if wish.act == "release":
             return self._release(wish, outbox)
         if wish.act == "forget":
-            return self._forget(wish, outbox)
+            return self._forget(wish, outbox, now)
         raise PermanentError(f"there is no act {wish.act!r}")
 
     def _on_stfs(self, wish: Wish, outbox: Outbox, now: datetime) -> Outcome:
@@ -99,12 +110,11 @@ class Acts:
 
     def _act_on(self, stf: Stf, wish: Wish, outbox: Outbox, now: datetime) -> None:
         dest = self._chart.after(stf.state, wish.act)
-        note = f"by {wish.by}" + (f": {wish.reason}" if wish.reason else "")
         try:
             if self._chart.is_resting(dest):
-                outbox.move(stf, wish.act, dest, now, rests=True, note=note)
+                outbox.move(stf, wish.act, dest, now, rests=True, note=wish.note)
             else:
-                outbox.reopen(stf, wish.act, dest, now, note=note, admitted=wish.act == "admit")
+                outbox.reopen(stf, wish.act, dest, now, note=wish.note, admitted=wish.act == "admit")
         except StaleStf as exc:  # cannot be: the engine's thread alone moves STFs, and it is the one that acts
             raise PermanentError(str(exc)) from exc
 
@@ -115,7 +125,11 @@ class Acts:
             if number not in kept:
                 outcome.refused[str(number)] = "no such refused message"
         for number, (body, whole) in kept.items():
-            why = self._why_not(body, outbox) if whole else "its body was too long to be kept whole"
+            why = (
+                self._why_not(body, outbox, f"released {wish.note}")
+                if whole
+                else "its body was too long to be kept whole"
+            )
             if why:
                 outcome.refused[str(number)] = why
             else:
@@ -123,7 +137,7 @@ class Acts:
                 outcome.done.append(str(number))
         return outcome
 
-    def _why_not(self, body: str, outbox: Outbox) -> str:
+    def _why_not(self, body: str, outbox: Outbox, note: str) -> str:
         """Take a message in after all; why it could not be, or nothing."""
         try:
             message = parse(body, namespace=self._intake.namespace)
@@ -132,14 +146,21 @@ class Acts:
         if isinstance(message, Foreign):
             return f"it is not for us: another {message.why}"
         arrival = self._intake.store(outbox, message)
+        if arrival is Arrival.FRESH:
+            outbox.note_last_received(note)
         return "it has another content than the STF of that name" if arrival is Arrival.CONFLICT else ""
 
-    def _forget(self, wish: Wish, outbox: Outbox) -> Outcome:
+    def _forget(self, wish: Wish, outbox: Outbox, now: datetime) -> Outcome:
         if not wish.run:
             raise PermanentError("forget needs the run: --run N")
         unfinished = outbox.unfinished(wish.run)
         if unfinished and not wish.unfinished_too:
             return Outcome(refused={wish.run: f"{unfinished} of its STFs are unfinished: add --unfinished-too"})
+        if unfinished and not self._alone:  # the engine has some of them in its hands
+            return Outcome(
+                refused={wish.run: f"the daemon works on {unfinished} of its STFs: stop it, then say it again"}
+            )
         if not outbox.forget_run(wish.run):
             return Outcome(refused={wish.run: "no such run"})
+        outbox.remember(f"forgotten:{wish.run}", f"{stamp(now)} {wish.note}")  # its own history is gone
         return Outcome(done=[wish.run])

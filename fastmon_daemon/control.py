@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from loguru import logger
 
-from fastmon_daemon.errors import BadMessage, FastmonError, TransientError
+from fastmon_daemon.errors import BadMessage, FastmonError, StorageError, TransientError
 
 PATIENCE_S = 10.0
 """Seconds that a caller, or the daemon, waits for the other."""
@@ -52,8 +52,14 @@ class Control:
                 with suppress(OSError):  # whoever asked has gone
                     self.wfile.write(json.dumps(_answer(self.connection, self.rfile, handle)).encode() + b"\n")
 
-        with _short(self._path) as address:
-            self._server = socketserver.ThreadingUnixStreamServer(address, OneRequest)
+        try:
+            with _short(self._path) as address:
+                self._server = socketserver.ThreadingUnixStreamServer(address, OneRequest)
+        except OSError as exc:
+            raise StorageError(
+                f"{self._path}: the control socket cannot be made: {exc}: name a database with a shorter file name, "
+                "on a local file system, in FASTMON_DB"
+            ) from exc
         self._path.chmod(0o600)
         self._server.daemon_threads = True
         self._server.block_on_close = False
@@ -77,7 +83,7 @@ def _answer(connection: socket.socket, lines: Any, handle: Handle) -> dict[str, 
     except FastmonError as exc:
         return {"error": str(exc)}
     except TimeoutError:
-        return {"error": f"the daemon did not come to it within {PATIENCE_S:.0f} s: try again"}
+        return {"error": "the daemon is busy, and may still do it: look with inspect, then try again", "busy": True}
     except Exception as exc:  # noqa: BLE001 (whoever asked hears of it, and the socket lives on)
         logger.opt(exception=exc).error("control: unexpected error")
         return {"error": f"unexpected {type(exc).__name__}: {exc}"}
@@ -101,10 +107,15 @@ def ask(database: Path, request: dict[str, Any]) -> dict[str, Any]:
             client.connect(address)
             client.sendall(json.dumps(request).encode() + b"\n")
             with client.makefile("rb") as lines:
-                answer = json.loads(lines.readline())
+                answer = dict(json.loads(lines.readline()))
     except (OSError, ValueError) as exc:
-        raise TransientError(f"the daemon does not answer at {socket_path(database)}: {exc}: try again") from exc
-    return dict(answer)
+        where = socket_path(database)
+        raise TransientError(
+            f"the daemon does not answer at {where}: {exc}: look with inspect, then try again"
+        ) from exc
+    if answer.get("busy"):
+        raise TransientError(str(answer["error"]))
+    return answer
 
 
 @contextmanager

@@ -120,7 +120,7 @@ class _Service:
         )
         intake = Intake(world.database, settings.namespace, agent_name, (stf_chart, run_chart))
         intake.refused_max = settings.refused_max
-        self._acts = Acts(stf_chart, intake)
+        self._acts = Acts(stf_chart, intake, alone=False)
         self.broker = Broker(
             _login(settings, world.values, instance, subscribe=subscribe),
             accept=intake.accept,
@@ -156,7 +156,8 @@ class _Service:
         """A request over the control socket, done in the engine's thread."""
         wish = Wish.read(request)
         logger.info("{} by {}", wish.act, wish.by)
-        return asdict(self.engine.ask(partial(self._acts.do, wish)).result(PATIENCE_S))
+        outcome = self.engine.ask(partial(self._acts.do, wish))
+        return asdict(outcome.result(PATIENCE_S - 1))  # before whoever asked gives up
 
     def _broker_changed(self, change: LinkChange) -> None:
         self.engine.tell(LinkNews("broker", change.up, change.reason, change.held))

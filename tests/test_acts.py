@@ -7,12 +7,14 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fastmon_daemon.acts import Acts, Wish
+from fastmon_daemon.clock import stamp
 from fastmon_daemon.control import Control, ask, socket_path
-from fastmon_daemon.errors import BadMessage, PermanentError, TransientError
+from fastmon_daemon.errors import BadMessage, PermanentError, StorageError, TransientError
 from fastmon_daemon.intake import Intake
 from fastmon_daemon.lifecycle import load_chart
 from fastmon_daemon.outbox import Outbox, Reports
@@ -28,7 +30,7 @@ def small(tmp_path: Path) -> World:
 
 
 def acts(world: World) -> Acts:
-    return Acts(CHARTS[0], Intake(world.folder / "outbox.db", "ns", "", CHARTS))
+    return Acts(CHARTS[0], Intake(world.folder / "outbox.db", "ns", "", CHARTS), alone=True)
 
 
 def failed(world: World, outbox: Outbox, sequence: int = 1) -> str:
@@ -97,7 +99,9 @@ def test_a_released_message_is_taken_in_and_one_that_is_still_bad_stays_with_its
     assert outcome.done == ["1"]
     assert outcome.refused["2"].startswith("not JSON")
     assert outcome.refused["3"] == "its body was too long to be kept whole"
-    assert named(outbox, "a.stf").state == "received"
+    released = named(outbox, "a.stf")
+    assert released.state == "received"
+    assert [row.note for row in Reports(outbox._db).history(released.id)] == ["message, released by bob"]
     assert Reports(outbox._db).refused_count() == 2
 
 
@@ -109,6 +113,7 @@ def test_a_run_is_forgotten_only_when_it_is_finished_unless_told_otherwise(small
         gone = acts(small).do(Wish(act="forget", by="bob", run="100014", unfinished_too=True), outbox, small.time.at)
     assert kept.refused == {"100014": "1 of its STFs are unfinished: add --unfinished-too"}
     assert gone.done == ["100014"]
+    assert outbox.recall("forgotten:100014") == f"{stamp(small.time.at)} by bob"
     assert Reports(outbox._db).counts_by_state() == {}
 
 
@@ -117,6 +122,10 @@ def test_a_wish_that_is_none_is_refused() -> None:
         Wish.read({"act": "retry"})
     with pytest.raises(BadMessage):
         Wish.read({"act": "retry", "by": "bob", "more": 1})
+    with pytest.raises(BadMessage):
+        Wish.read({"act": "retry", "by": "bob", "stfs": [{"a": 1}]})
+    with pytest.raises(BadMessage):
+        Wish.read({"act": "release", "by": "bob", "ids": ["1"]})
 
 
 def test_the_socket_is_for_its_owner_and_answers_whatever_comes(tmp_path: Path) -> None:
@@ -149,6 +158,16 @@ def test_the_socket_of_a_dead_daemon_is_replaced(tmp_path: Path) -> None:
         assert ask(database, {}) == {"alive": True}
 
 
+def test_a_daemon_that_is_too_busy_for_an_act_says_so_and_a_name_too_long_is_refused(tmp_path: Path) -> None:
+    def busy(_: dict[str, Any]) -> dict[str, Any]:
+        raise TimeoutError
+
+    with Control(tmp_path / "outbox.db", busy), pytest.raises(TransientError, match="busy, and may still do it"):
+        ask(tmp_path / "outbox.db", {})
+    with pytest.raises(StorageError, match="shorter file name"), Control(tmp_path / ("d" * 100), busy):
+        pass
+
+
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[OnEmbedded]:
     with living(tmp_path) as made:
@@ -177,6 +196,29 @@ def test_a_failed_stf_is_retried_by_a_live_daemon_while_it_works_through_a_backl
     assert any("tried again" in (note or "") for note in notes)
     assert world.call("discard", name(1), "--reason", "two owners").returncode == 0
     assert world.states() == {"completed": 30, "discarded": 1}
+
+
+def test_a_run_that_a_live_daemon_works_on_is_not_forgotten_and_the_daemon_goes_on(world: OnEmbedded) -> None:
+    daemon = world.daemon()
+    world.register(*range(1, 11))
+    world.monitor.stop()
+    world.announce(*range(1, 11))
+    world.wait_for(sampled=10)
+    told = world.call("forget", "--run", "100014", "--unfinished-too", "--yes")
+    assert told.returncode == 1
+    assert "stop it, then say it again" in told.stderr
+    world.monitor.start()
+    world.wait_for(completed=10)
+    assert world.call("forget", "--run", "100014", "--yes").returncode == 0
+    assert (world.states(), daemon.poll()) == ({}, None)
+
+
+def test_two_at_once_do_each_act_once(world: OnEmbedded) -> None:
+    world.daemon()
+    fail_one(world)
+    both = [world.start("discard", name(1), "--reason", "two owners") for _ in range(2)]
+    assert sorted(child.wait(30) for child in both) == [0, 1]
+    assert world.states() == {"discarded": 1}
 
 
 def test_without_a_daemon_the_act_is_done_by_the_command_itself(world: OnEmbedded) -> None:

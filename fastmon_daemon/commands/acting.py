@@ -84,7 +84,7 @@ def _by_ourselves(wish: Wish, path: Path) -> dict[str, Any]:
     if wish.act == "release":  # only a message that is taken in must be ours
         namespace = Settings.load(os.environ, working_folder=Path.cwd(), home=Path.home()).namespace
     charts = (load_chart("stf"), load_chart("run"))
-    acts = Acts(charts[0], Intake(path, namespace, "", charts))
+    acts = Acts(charts[0], Intake(path, namespace, "", charts), alone=True)
     with Lock(path):
         outbox = open_outbox(path)
         try:

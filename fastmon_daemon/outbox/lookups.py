@@ -44,6 +44,14 @@ class Lookups:
             if ids is None or number in ids
         }
 
+    def note_last_received(self, note: str) -> None:
+        """Add a note to the history row of the STF that was received last, in the same transaction."""
+        self._db.execute(
+            "update history set note = note || ', ' || ?"
+            " where id = (select max(id) from history where trigger is null)",
+            [note],
+        )
+
     def drop_refused(self, number: int) -> None:
         """A refused message was taken in after all."""
         self._db.execute("delete from refused where id = ?", [number])
