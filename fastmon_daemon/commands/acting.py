@@ -59,7 +59,7 @@ def perform(wish: Wish, db: Path | None, *, yes: bool, as_json: bool, several: b
     """Do it, say what was done, and exit: 0 done, 1 something was not done, 2 not confirmed, 75 the daemon is busy."""
     path = database(db)
     if several and not yes:
-        if not sys.stdin.isatty():
+        if sys.stdin is None or not sys.stdin.isatty():
             raise click.UsageError(f"{wish.act} of more than one: add --yes")
         click.confirm(f"{wish.act} of more than one in {path}: go on?", abort=True, err=True)
     try:

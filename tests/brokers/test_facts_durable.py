@@ -139,17 +139,25 @@ def test_how_it_is_taken_away(broker: Server, names: Names, note: Note) -> None:
     with _back(broker, names) as link:
         link.unsubscribe()
     assert _is_kept(broker, names), "an UNSUBSCRIBE without its name only pauses it"
-    with _back(broker, names) as link:
-        try:
-            link.unsubscribe(**DURABLE)
-            answer = "taken away"
-        except Refused as refused:
-            answer = f"refused: {str(refused).splitlines()[0]}"
-    note("UNSUBSCRIBE with its name while subscribed", answer)
+    note("UNSUBSCRIBE with its name while subscribed", _unsubscribe_while_subscribed(broker, names))
     assert _is_kept(broker, names) == (broker.kind != "artemis")
     _take_away(broker, names)
     note("UNSUBSCRIBE with its name when not subscribed", "taken away")
     assert not _is_kept(broker, names)
+
+
+def _unsubscribe_while_subscribed(broker: Server, names: Names) -> str:
+    """What came of it. Artemis refuses only while an earlier session of that client is going: tried until then."""
+    deadline = time.monotonic() + DEADLINE_S
+    while True:
+        with _back(broker, names) as link:
+            try:
+                link.unsubscribe(**DURABLE)
+            except Refused as refused:
+                if broker.kind != "artemis" or time.monotonic() > deadline:
+                    return f"refused: {str(refused).splitlines()[0]}"
+            else:
+                return "taken away"
 
 
 def _is_kept(broker: Server, names: Names) -> bool:
