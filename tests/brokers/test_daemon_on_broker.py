@@ -15,6 +15,7 @@ from fastmon_daemon.broker import Broker, BrokerLogin, LinkChange
 from fastmon_daemon.testbed.monitor import MonitorThread
 from tests.brokers.certificates import DOUBTFUL
 from tests.brokers.conftest import Names
+from tests.brokers.link import DeadClient
 from tests.brokers.servers import Server
 from tests.living import TOKEN, Door, Living, ended, name, wait_until
 
@@ -164,6 +165,20 @@ def test_a_silent_broker_is_noticed_and_taken_up_again(world: Living, neighbour:
     world.register(1)
     world.announce(1)
     world.wait_for(completed=1)
+
+
+def test_a_subscriber_that_never_reads_holds_nobody_up(
+    world: Living, neighbour: Neighbour, broker: Server, names: Names
+) -> None:
+    world.daemon()
+    world.register(1)
+    slow = DeadClient(broker, f"{names.client_id}-slow", 0, {"destination": names.topic})
+    with slow:
+        for _ in range(1000):  # 8 MB: more than the sockets between broker and subscriber hold
+            neighbour.send(json.dumps({"msg_type": "noise", "text": "x" * 8000}))
+        world.announce(1)
+        world.wait_for(completed=1)
+        wait_until(lambda: distinct(neighbour) == 7, "all are heard")
 
 
 def test_a_wrong_password_is_told_with_its_setting_and_the_daemon_waits(world: Living) -> None:
