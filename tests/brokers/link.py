@@ -144,6 +144,12 @@ class Link(stomp.ConnectionListener):
             if not self._changed.wait_for(lambda: self._over, deadline_s):
                 raise TimeoutError(f"the connection is still up after {deadline_s:.0f} s")
 
+    def wait_for_lost_heart_beat(self, deadline_s: float = DEADLINE_S) -> None:
+        """Wait until stomp.py says why it gave up: it tells the loss first, and its reason just after."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self.heart_beat_lost, deadline_s):
+                raise TimeoutError(f"no heart-beat was missed within {deadline_s:.0f} s")
+
     def cut(self) -> None:
         """Close the socket without a DISCONNECT."""
         raw = self._conn.transport.socket
