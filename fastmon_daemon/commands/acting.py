@@ -15,6 +15,7 @@ import click
 
 from fastmon_daemon.acts import Acts, Wish
 from fastmon_daemon.clock import utcnow
+from fastmon_daemon.commands.tables import visible
 from fastmon_daemon.control import ask
 from fastmon_daemon.errors import PermanentError, StorageError, TransientError
 from fastmon_daemon.intake import Intake
@@ -92,8 +93,3 @@ def _by_ourselves(wish: Wish, path: Path) -> dict[str, Any]:
                 return asdict(acts.do(wish, outbox, utcnow()))
         finally:
             outbox.close()
-
-
-def visible(text: str) -> str:
-    """*text* in which nothing can move the cursor of a terminal."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -50,11 +50,6 @@ class Runs:
         rows = self._db.execute(f"select {_COLUMNS} from run where look_at <= ?", [stamp(now)])  # noqa: S608
         return [_read(row) for row in rows]
 
-    def next_look(self) -> str | None:
-        """When the next look is due, or None."""
-        found = self._db.execute("select min(look_at) from run where look_at is not null").fetchone()[0]
-        return str(found) if found else None
-
     def known_names(self, row: RunRow) -> set[str]:
         """The filenames of the run's STFs that were taken in."""
         query = "select filename from stf where namespace = ? and run = ?"

@@ -6,7 +6,6 @@ Every transaction begins with its write (`BEGIN IMMEDIATE`), holds no network ca
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -183,11 +182,6 @@ class Outbox(Lookups):
     def link_back(self, link: str, now: datetime) -> None:
         """End the outage of *link*."""
         self._db.execute("update outage set ended_at = ? where link = ? and ended_at is null", [stamp(now), link])
-
-
-def is_full(exc: sqlite3.Error) -> bool:
-    """Whether SQLite says that the disk is full."""
-    return getattr(exc, "sqlite_errorname", "") == "SQLITE_FULL"
 
 
 _OUTAGE = "link, began_at, ended_at, reason, held, next_probe_at"
