@@ -1,28 +1,23 @@
 """The composition root: builds everything from the settings, runs it, and stops it in reverse order.
 
-It owns signals, the drain and the watchdog. It must not know argv.
+It owns the drain and the watchdog. It must not know argv.
 """
 
 from __future__ import annotations
 
-import getpass
-import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
-from uuid import uuid4
 
 from loguru import logger
 
 from fastmon_daemon import systemd
 from fastmon_daemon.acts import Acts, Wish
-from fastmon_daemon.broker import Broker, BrokerLogin, LinkChange
+from fastmon_daemon.broker import Broker, LinkChange
 from fastmon_daemon.clock import Clock
 from fastmon_daemon.control import PATIENCE_S, Control
 from fastmon_daemon.engine import Engine, LinkNews, Plant
@@ -32,6 +27,8 @@ from fastmon_daemon.lifecycle import Chart, load_chart
 from fastmon_daemon.monitor import Monitor
 from fastmon_daemon.outbox import Lock, Outbox, open_outbox
 from fastmon_daemon.retrying import quick
+from fastmon_daemon.service.logins import broker_login, instance_of, secret_reader, user_name
+from fastmon_daemon.service.signals import Asked, signals
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.steps import links_for, make_steps
 
@@ -48,31 +45,6 @@ class World:
     database: Path
 
 
-class _Asked:
-    """Whether a signal asked us to stop. Handlers set flags only, and the second signal means now."""
-
-    def __init__(self, wake: Callable[[], None]) -> None:
-        self.to_stop = ""
-        """The name of the signal that asked."""
-        self._wake = wake
-
-    def handle(self, signum: int, _frame: FrameType | None) -> None:
-        if self.to_stop:
-            raise KeyboardInterrupt  # the outbox is safe at every instant
-        self.to_stop = signal.Signals(signum).name  # no log line here: the logger's lock may be held just now
-        self._wake()
-
-
-@contextmanager
-def _signals(asked: _Asked) -> Iterator[None]:
-    before = {number: signal.signal(number, asked.handle) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def run(world: World, *, once: bool) -> int:
     """Run the daemon until a signal ends it, or, with *once*, until nothing more can be done now.
 
@@ -82,22 +54,13 @@ def run(world: World, *, once: bool) -> int:
         outbox = open_outbox(world.database)
         try:
             with outbox.transaction():
-                instance = _instance(outbox)
+                instance = instance_of(outbox)
             service = _Service(world, outbox, instance, subscribe=not once)
-            asked = _Asked(service.engine.wake)
-            with Control(world.database, service.handle), _signals(asked):
+            asked = Asked(service.engine.wake)
+            with Control(world.database, service.handle), signals(asked):
                 return service.work_once(asked) if once else service.work(asked)
         finally:
             outbox.close()
-
-
-def _instance(outbox: Outbox) -> str:
-    """A name that is made once and kept in the database, so that a restart is the same agent."""
-    instance = outbox.recall("instance")
-    if instance is None:
-        instance = uuid4().hex[:8]
-        outbox.remember("instance", instance)
-    return instance
 
 
 class _Service:
@@ -108,7 +71,7 @@ class _Service:
         self._settings = settings
         self._outbox = outbox
         self._clock = Clock()
-        agent_name = settings.agent_name or f"fastmon-agent-{_user(world.values)}-{instance}"
+        agent_name = settings.agent_name or f"fastmon-agent-{user_name(world.values)}-{instance}"
         stf_chart, run_chart = load_chart("stf"), load_chart("run")
         self._stopping = threading.Event()
         self.monitor = Monitor(
@@ -122,7 +85,7 @@ class _Service:
         intake.refused_max = settings.refused_max
         self._acts = Acts(stf_chart, intake, alone=False)
         self.broker = Broker(
-            _login(settings, world.values, instance, subscribe=subscribe),
+            broker_login(settings, world.values, instance, subscribe=subscribe),
             accept=intake.accept,
             changed=self._broker_changed,
             stopping=self._stopping,
@@ -162,7 +125,7 @@ class _Service:
     def _broker_changed(self, change: LinkChange) -> None:
         self.engine.tell(LinkNews("broker", change.up, change.reason, change.held))
 
-    def work(self, asked: _Asked) -> int:
+    def work(self, asked: Asked) -> int:
         """Until a signal."""
         self.broker.start()
         systemd.tell(self._values, "READY=1")
@@ -172,7 +135,7 @@ class _Service:
         logger.info("{}: stopping; a second signal means now", asked.to_stop)
         return self._drain(DONE)
 
-    def work_once(self, asked: _Asked) -> int:
+    def work_once(self, asked: Asked) -> int:
         """Until nothing is due that could be done now."""
         self.broker.start()
         patience = self._clock.monotonic() + 10.0
@@ -202,44 +165,3 @@ class _Service:
             "stopped{}", "" if clean else " at the deadline; what was in flight is done again at the next start"
         )
         return code if clean else NOT_CLEAN
-
-
-def _user(values: Mapping[str, str]) -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a service user without a name
-        return values.get("USER", "daemon")
-
-
-def secret_reader(values: Mapping[str, str], name: str, known: str) -> Callable[[], str]:
-    """A function that gives the secret *name*, read anew from its file where `NAME_FILE` names one."""
-    path = values.get(f"{name}_FILE")
-    if not path:
-        return lambda: known
-
-    def read() -> str:
-        try:
-            return Path(path).read_text(encoding="utf-8").strip()
-        except OSError as exc:
-            logger.error("{}_FILE={}: {}: the secret read at the start is used", name, path, exc.strerror)
-            return known
-
-    return read
-
-
-def _login(settings: Settings, values: Mapping[str, str], instance: str, *, subscribe: bool) -> BrokerLogin:
-    password = "MQ_PASSWD" if "MQ_PASSWD_FILE" in values else "ACTIVEMQ_PASSWORD"
-    return BrokerLogin(
-        host=settings.broker_host,
-        port=settings.broker_port,
-        user=settings.broker_user,
-        password=secret_reader(values, password, settings.broker_password),
-        subscribe=settings.subscribe if subscribe else "",
-        announce=settings.announce,
-        durable=settings.durable and subscribe,
-        client_id=settings.client_id or f"fastmon-{settings.namespace}-{instance}",
-        use_ssl=settings.broker_use_ssl,
-        ca_file=settings.broker_ca_file,
-        cert_file=settings.broker_cert_file,
-        key_file=settings.broker_key_file,
-    )

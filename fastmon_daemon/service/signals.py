@@ -1,0 +1,35 @@
+"""Signals: the first asks for a drain, the second means now. It must not know what is drained."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Asked:
+    """Whether a signal asked us to stop. Handlers set flags only, and the second signal means now."""
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self.to_stop = ""
+        """The name of the signal that asked."""
+        self._wake = wake
+
+    def handle(self, signum: int, _frame: FrameType | None) -> None:
+        """The handler of every signal that ends us."""
+        if self.to_stop:
+            raise KeyboardInterrupt  # the outbox is safe at every instant
+        self.to_stop = signal.Signals(signum).name  # no log line here: the logger's lock may be held just now
+        self._wake()
+
+
+@contextmanager
+def signals(asked: Asked) -> Iterator[None]:
+    """Signals go to *asked* inside the block; the handlers before it are put back."""
+    before = {number: signal.signal(number, asked.handle) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
