@@ -1,6 +1,7 @@
 """One snapshot a moment, for all pages: made once, however many look.
 
-Owns the pace and who is woken. It must not know HTTP. A page that reads slowly gets the newest, never a queue of old ones.
+Owns the pace and who is woken. It must not know HTTP. A page that reads slowly gets the newest event,
+never a queue of old ones.
 """
 
 from __future__ import annotations

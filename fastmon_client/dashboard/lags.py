@@ -19,7 +19,9 @@ class Lags:
     def note(self, snapshot: Mapping[str, Any]) -> list[list[Any]]:
         """The points, with that of *snapshot*; where nobody hears, the line is broken."""
         at = datetime.fromisoformat(snapshot["at"]).timestamp() // BIN_S * BIN_S
-        newest = next(iter(snapshot["runs"]), {}) if snapshot["connection"]["state"] == "LIVE" else {}
+        newest: Mapping[str, Any] = (
+            next(iter(snapshot["runs"]), {}) if snapshot["connection"]["state"] == "LIVE" else {}
+        )
         point = [at, newest.get("lag_p50_s"), newest.get("lag_p95_s")]
         if self.points and self.points[-1][0] == at:
             self.points[-1] = point

@@ -112,6 +112,10 @@ def _missing(run: Row) -> str:
     return f"{run['stfs_missing']}{named}"
 
 
+def _counts(run: Row) -> str:
+    return plain(f"{run['verified']}: {run['doubt']}" if run["doubt"] else run["verified"])
+
+
 def _lag(run: Row) -> str:
     return f"{lag(run['lag_p50_s'])} / {lag(run['lag_p95_s'])}"
 
@@ -131,8 +135,9 @@ _RUNS = (
     Column("STFs", 3, lambda run: of(run["stfs_seen"], run["stfs_expected"]), right=True),
     Column("skipped", 9, lambda run: "-" if run["stfs_skipped"] is None else str(run["stfs_skipped"]), right=True),
     Column("missing", 2, _missing, style=_where(lambda run: run["stfs_missing"] != 0, "bold red"), least=10),
+    Column("incomplete", 8, lambda run: str(run["stfs_incomplete"]), right=True),
     Column("TF files", 0, lambda run: of(run["tf_files"], run["tf_expected"]), right=True),
-    Column("counts", 1, lambda run: plain(run["verified"]),
+    Column("counts", 1, _counts, least=8,
            style=_where(lambda run: run["verified"] != "VERIFIED", "bold yellow")),
     Column("at", 12, lambda run: clock_time(run["verified_at"])),
     Column("volume", 6, lambda run: size(run["bytes"]), right=True),

@@ -5,6 +5,7 @@ import { setText } from "./table.js";
 import { lag } from "./words.js";
 
 const HEIGHT = 170;
+const SHOWN_S = 900;
 const utc = (seconds) => new Date(seconds * 1000).toISOString().slice(11, 16);
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
@@ -26,8 +27,8 @@ class Chart {
       height: HEIGHT,
       cursor: { show: false },
       legend: { show: false },
-      scales: { y: { range: (_plot, _low, high) => [0, Math.max(1, high * 1.1)] } },
-      axes: [{ ...axis, values: (_plot, ticks) => ticks.map(utc) }, { ...axis, size: 44 }],
+      scales: { x: { range: (_plot, _first, last) => [last - SHOWN_S, last] }, y: { range: (_plot, _low, high) => [0, Math.max(1, high * 1.1)] } },
+      axes: [{ ...axis, size: 28, values: (_plot, ticks) => ticks.map(utc) }, { ...axis, size: 44 }],
       series: [{}, ...this.series()],
     };
     this.plot = new uPlot(options, this.data, this.place);
@@ -56,7 +57,7 @@ export class Charts {
     const rates = counts.map((count) => count / bin);
     this.rate.show([counts.map((_, place) => end - (counts.length - 1 - place) * bin), rates]);
     const top = Math.max(0, ...rates);
-    setText(document.getElementById("rate-said"), `Now ${rates.at(-1)?.toFixed(1) ?? 0}, highest ${top.toFixed(1)}; in steps of ${bin} s.`);
+    setText(document.getElementById("rate-said"), `Now ${(rates.at(-2) ?? 0).toFixed(1)}, highest ${top.toFixed(1)}; in steps of ${bin} s.`);
     const lags = snapshot.lags;
     this.lag.show([lags.map((at) => at[0]), lags.map((at) => at[1]), lags.map((at) => at[2])]);
     const newest = lags.at(-1) ?? [0, null, null];

@@ -18,6 +18,7 @@ const SHAPES = {
   recovered: (x, y) => box(x, y, WIDTH - 1, HEIGHT) + box(x + 1.25, y + 1.25, WIDTH - 3.5, HEIGHT - 2.5),
   incomplete: (x, y) => box(x, y + HEIGHT / 2, WIDTH - 1, HEIGHT / 2),
   skipped: (x, y) => box(x + 1.5, y + HEIGHT - 3, 2, 3),
+  unknown: (x, y) => box(x, y + HEIGHT / 2 - 1.5, WIDTH - 1, 3),
   missing: (x, y) => `M${x} ${y}l${WIDTH - 1} ${HEIGHT}M${x + WIDTH - 1} ${y}l${1 - WIDTH} ${HEIGHT}`,
 };
 const MEANING = {
@@ -25,6 +26,7 @@ const MEANING = {
   recovered: "came late, from the monitor",
   incomplete: "some TF files are not there",
   skipped: "not selected, as asked",
+  unknown: "not there, and nobody said whether it was selected",
   missing: "selected, and not there",
 };
 
@@ -38,7 +40,7 @@ export function showLegend(list) {
   for (const kind of Object.keys(SHAPES)) {
     const item = document.createElement("li");
     const picture = svg("svg", { width: WIDTH, height: HEIGHT, "aria-hidden": "true", class: "cells" });
-    picture.append(svg("path", { class: kind, d: SHAPES[kind](0, 0) }));
+    picture.append(svg("path", { class: kind, d: SHAPES[kind](0, 0), "fill-rule": "evenodd" }));
     item.append(picture, ` ${kind}: ${MEANING[kind]}`);
     list.append(item);
   }
