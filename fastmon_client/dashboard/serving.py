@@ -6,7 +6,6 @@ It must not know what is served to whom.
 from __future__ import annotations
 
 import asyncio
-import signal
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from fastmon_client.dashboard.pages import application
 
 
 class _Server(Server):
-    """uvicorn without its own signal handlers: ours let the pages go first, else it would wait for them for ever."""
+    """uvicorn without its signal handlers: the pages must be let go first, else it would wait for them for ever."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -37,30 +36,17 @@ def listen(host: str, port: int) -> socket.socket:
     return socket.create_server((host, port), family=family)
 
 
-async def serve(
-    snapshot: Callable[[], Mapping[str, Any]], sock: socket.socket, key: Key, until: asyncio.Event
-) -> int | None:
-    """Show snapshots to all who may come in, until *until*, SIGINT or SIGTERM; the signal's number, if it was one."""
-    fanout, loop = Fanout(snapshot), asyncio.get_running_loop()
-    signals: list[int] = []
-
-    def on_signal(number: int) -> None:
-        signals.append(number)
-        until.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_signal, number)
+async def serve(snapshot: Callable[[], Mapping[str, Any]], sock: socket.socket, key: Key, until: asyncio.Event) -> None:
+    """Show snapshots on *sock*, which listens, to all who may come in, until *until* is set."""
+    fanout = Fanout(snapshot)
     config = Config(
         application(fanout, key), ws="none", lifespan="off", log_config=None, access_log=False, server_header=False,
         proxy_headers=False,
     )  # fmt: skip
     server = _Server(config)
-    telling = asyncio.create_task(fanout.run())
-    serving = asyncio.create_task(server.serve([sock]))
-    asked = asyncio.create_task(until.wait())
-    await asyncio.wait((telling, serving, asked), return_when=asyncio.FIRST_COMPLETED)
+    tasks = [asyncio.create_task(work) for work in (fanout.run(), server.serve([sock]), until.wait())]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    until.set()
     await fanout.close()
     server.should_exit = True
-    asked.cancel()
-    await asyncio.gather(telling, serving)
-    return signals[0] if signals else None
+    await asyncio.gather(*tasks)
