@@ -36,7 +36,7 @@ class Bins:
 
     def usual_hertz(self, at: datetime) -> float | None:
         """The median over the minutes before the last one; None before there were three with TF files."""
-        bins = self._last(at, BINS)[: -_PER_MINUTE]
+        bins = self._last(at, BINS)[:-_PER_MINUTE]
         minutes = [sum(bins[begin : begin + _PER_MINUTE]) for begin in range(0, len(bins), _PER_MINUTE)]
         busy = [count for count in minutes if count]
         return median(busy) / 60 if len(busy) >= 3 else None
