@@ -128,7 +128,7 @@ def test_loopback_is_told_from_other_addresses(host: str, expected: bool) -> Non
 
 
 def test_cells_of_one_kind_travel_as_one_span() -> None:
-    cells = strip(6, _3="missing", _4="missing") + [{"sequence": 9, "kind": "present"}]
+    cells = [*strip(6, _3="missing", _4="missing"), {"sequence": 9, "kind": "present"}]
     assert spans(cells) == [[1, 2, "present"], [3, 4, "missing"], [5, 6, "present"], [9, 9, "present"]]
 
 
