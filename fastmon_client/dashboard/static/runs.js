@@ -10,10 +10,10 @@ const missing = (run) => {
 
 const RUNS = [
   { title: "Run", text: (run) => run.run },
-  { title: "Namespace", text: (run) => run.namespace ?? "–" },
+  { title: "Namespace", text: (run) => run.namespace ?? "-" },
   { title: "State", text: (run) => (run.stale ? `${run.state} STALE` : run.state), kind: (run) => (run.stale ? "warn" : "") },
   { title: "STFs", text: (run) => of(run.stfs_seen, run.stfs_expected), number: true },
-  { title: "Skipped", text: (run) => `${run.stfs_skipped ?? "–"}`, number: true },
+  { title: "Skipped", text: (run) => `${run.stfs_skipped ?? "-"}`, number: true },
   { title: "Missing", text: missing, kind: (run) => (run.stfs_missing === 0 ? "" : run.stfs_missing === null ? "warn" : "bad") },
   { title: "Incomplete", text: (run) => `${run.stfs_incomplete}`, kind: (run) => (run.stfs_incomplete ? "warn" : ""), number: true },
   { title: "TF files", text: (run) => of(run.tf_files, run.tf_expected), number: true },
@@ -25,7 +25,7 @@ const RUNS = [
   { title: "Volume", text: (run) => size(run.bytes), number: true },
   { title: "Rate", text: (run) => `${run.rate_hz.toFixed(1)} / s`, number: true },
   { title: "Lag p50 / p95, s", text: (run) => `${lag(run.lag_p50_s)} / ${lag(run.lag_p95_s)}`, number: true },
-  { title: "Last", text: (run) => (run.last_age_s === null ? "–" : `${age(run.last_age_s)} ago`), number: true },
+  { title: "Last", text: (run) => (run.last_age_s === null ? "-" : `${age(run.last_age_s)} ago`), number: true },
   { title: "Backfilled", text: (run) => `${run.backfilled}`, number: true },
 ];
 
@@ -34,10 +34,10 @@ const marks = (row) => [row.late ? "late" : "", row.backfilled ? "backfilled" : 
 const RECENT = [
   { title: "TF file", text: (row) => row.tf_filename, kind: () => "name" },
   { title: "At", text: (row) => clock(row.at), number: true },
-  { title: "Run", text: (row) => row.run ?? "–" },
+  { title: "Run", text: (row) => row.run ?? "-" },
   { title: "Size", text: (row) => size(row.size_bytes), number: true },
   { title: "STF", text: (row) => row.stf_filename, kind: () => "name" },
-  { title: "Status", text: (row) => row.status ?? "–" },
+  { title: "Status", text: (row) => row.status ?? "-" },
   { title: "Marks", text: marks },
 ];
 

@@ -116,7 +116,7 @@ function paths(cells, perRow) {
   return [...drawn].map(([kind, d]) => svg("path", { class: kind, d, "fill-rule": "evenodd" }));
 }
 
-// "STFs 1–120: 114 present; 2 recovered (40–41); 3 missing (12, 15–16)". What is as it should be needs no numbers.
+// "STFs 1-120: 114 present; 2 recovered (40-41); 3 missing (12, 15-16)". What is as it should be needs no numbers.
 function inWords(strip) {
   const parts = Object.keys(SHAPES).flatMap((kind) => {
     const own = strip.filter((span) => span[2] === kind);
@@ -125,5 +125,5 @@ function inWords(strip) {
     const named = kind === "present" || kind === "skipped" ? "" : ` (${spans(own)})`;
     return [`${count} ${kind}${named}`];
   });
-  return `STFs ${strip[0][0]}–${strip.at(-1)[1]}: ${parts.join("; ")}`;
+  return `STFs ${strip[0][0]}-${strip.at(-1)[1]}: ${parts.join("; ")}`;
 }

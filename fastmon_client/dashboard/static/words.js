@@ -22,16 +22,16 @@ export function age(seconds) {
   return `${Math.floor(whole / 86400)} d ${Math.floor((whole % 86400) / 3600)} h`;
 }
 
-export const lag = (seconds) => (seconds === null ? "–" : seconds < 10 ? seconds.toFixed(2) : age(seconds));
+export const lag = (seconds) => (seconds === null ? "-" : seconds < 10 ? seconds.toFixed(2) : age(seconds));
 
 export const of = (seen, expected) => (expected === null ? `${seen}` : `${seen} / ${expected}`);
 
 export function clock(iso) {
   const time = new Date(iso ?? NaN);
-  return Number.isNaN(time.getTime()) ? "–" : time.toISOString().slice(11, 19);
+  return Number.isNaN(time.getTime()) ? "-" : time.toISOString().slice(11, 19);
 }
 
-// "3, 7–9": neighbours drawn together; *numbers* in their order.
+// "3, 7-9": neighbours drawn together; *numbers* in their order.
 export function ranges(numbers) {
   return spans(numbers.map((n) => [n, n]));
 }
@@ -43,5 +43,5 @@ export function spans(pairs) {
     if (before && first === before[1] + 1) before[1] = last;
     else parts.push([first, last]);
   }
-  return parts.map(([first, last]) => (first === last ? `${first}` : `${first}–${last}`)).join(", ");
+  return parts.map(([first, last]) => (first === last ? `${first}` : `${first}-${last}`)).join(", ");
 }
