@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.live import Live
@@ -19,9 +20,30 @@ from fastmon_client.live.view import render
 REDRAWN_EVERY_S = 0.5
 
 
-def is_possible(console: Console) -> bool:
-    """Whether there is a terminal on which a cursor can be moved; else lines are for it."""
-    return console.is_terminal and not console.is_dumb_terminal
+class Watched(Protocol):
+    """What is shown: `run` reads in a thread of its own until `stop`."""
+
+    def run(self) -> None:
+        """Read until the end."""
+
+    def stop(self) -> None:
+        """End `run`."""
+
+    def snapshot(self) -> Mapping[str, Any]:
+        """What is known now."""
+
+
+def show_live(watched: Watched) -> None:
+    """Run *watched* to its end, and show it meanwhile; belongs to the main thread."""
+    screen = LiveScreen(watched.snapshot, Console())
+    with ThreadPoolExecutor(1, "watched") as pool:
+        reading = pool.submit(watched.run)
+        reading.add_done_callback(lambda _reading: screen.stop())
+        try:
+            screen.draw_until_stopped()
+        finally:
+            watched.stop()
+        reading.result()
 
 
 class LiveScreen:

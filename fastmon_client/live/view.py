@@ -36,8 +36,11 @@ def render(snapshot: Mapping[str, Any], width: int, height: int) -> RenderableTy
             left -= 1
     elif left >= 1 and not runs:
         parts.append(_cut(Text("No run and no TF file was heard of yet.", "dim"), width))
+        left -= 1
     if recent and left >= 3:
         parts += [Text(""), table(_RECENT, recent[: left - 2], width, tone)]
+        left -= 2 + len(recent[: left - 2])
+    parts += [Text("")] * left
     if height > 1:
         parts.append(_cut(_foot(snapshot), width))
     return Group(*parts)
@@ -89,8 +92,9 @@ def _alarm(alarm: Row, word: str, style: str) -> Text:
 
 
 def _foot(snapshot: Mapping[str, Any]) -> Text:
-    chosen = [f"{plain(name)} {plain(value)}" for name, value in sorted(snapshot["filters"].items()) if value]
-    only = f"  only {', '.join(chosen)}" if chosen else ""
+    asked = snapshot["filters"]
+    chosen = [*asked.get("agents", ()), *asked.get("run_ids", ()), asked.get("namespace")]
+    only = f"  only {plain(', '.join(each for each in chosen if each))}" if any(chosen) else ""
     sparks = _sparks(snapshot["rates"]["tf_files"][-24:])
     return Text(f"{sparks} {clock_time(snapshot['at'])} UTC  up {age(snapshot['uptime_s'])}  Ctrl-C ends{only}", "dim")
 

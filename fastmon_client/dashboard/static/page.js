@@ -21,8 +21,9 @@ function show(snapshot) {
   runs.show(snapshot);
   charts.show(snapshot);
   strips.show(snapshot.runs);
-  const chosen = Object.entries(snapshot.filters).filter(([, value]) => value?.length);
-  const only = chosen.length ? ` · only ${chosen.map(([name, value]) => `${name} ${value}`).join(", ")}` : "";
+  const { agents = [], run_ids = [], namespace } = snapshot.filters;
+  const chosen = [...agents, ...run_ids, namespace].filter(Boolean);
+  const only = chosen.length ? ` · only ${chosen.join(", ")}` : "";
   setText(document.getElementById("source"), visible(snapshot.monitor + only));
   setText(document.getElementById("foot"), `All times are UTC · ${clock(snapshot.at)} · up ${age(snapshot.uptime_s)}`);
 }

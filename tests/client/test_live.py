@@ -1,0 +1,102 @@
+"""`fastmon-client start` on a terminal, and into pipes that are closed early."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from tests.browser.shift import Shift, monitor
+from tests.client.snapshots import ESCAPES, HOSTILE
+from tests.client.terminal import Terminal
+from tests.living import TOKEN
+
+LEAVES = b"\x1b[?1049l"
+CURSOR = b"\x1b[?25h"
+
+
+@pytest.fixture
+def shift() -> Iterator[Shift]:
+    with monitor() as running:
+        yield Shift(running)
+
+
+def start(shift: Shift, *options: str, columns: int = 80, rows: int = 24, **environment: str) -> Terminal:
+    words = ("fastmon_client", "start", "--monitor-url", shift.monitor.url, *options)
+    return Terminal(*words, columns=columns, rows=rows, SWF_API_TOKEN=TOKEN, **environment)
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(80, 24), (200, 50)])
+def test_the_live_view_fits_its_window(shift: Shift, columns: int, rows: int) -> None:
+    with start(shift, columns=columns, rows=rows) as terminal:
+        terminal.sees("LIVE")
+        shift.message("start_run")
+        shift.stf(1)
+        lines = terminal.sees("swf.100014.000001_tf_003.tf")
+        assert lines[0].startswith(" LIVE  since")
+        assert any("100014" in line and "running" in line for line in lines)
+        assert "Ctrl-C ends" in lines[rows - 1]
+
+
+def test_a_new_size_of_the_window_is_filled(shift: Shift) -> None:
+    with start(shift, columns=80, rows=24) as terminal:
+        terminal.sees("LIVE")
+        terminal.resize(200, 50)
+        terminal.sees(lambda lines: "Ctrl-C ends" in lines[49])
+        terminal.sees("lag p50/p95 s")
+        terminal.resize(60, 12)
+        terminal.sees(lambda lines: "Ctrl-C" in lines[11] and not lines[0].endswith("reconnects 0"))
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_a_signal_leaves_the_screen_in_order_and_prints_the_summary(shift: Shift, number: int, code: int) -> None:
+    with start(shift) as terminal:
+        terminal.sees("LIVE")
+        terminal.process.send_signal(number)
+        assert terminal.ended() == code
+        after = terminal.raw.rpartition(LEAVES)[2]
+        assert LEAVES in terminal.raw
+        assert CURSOR in terminal.raw[terminal.raw.rindex(b"\x1b[?25l") :]
+        assert b"TF files" in after
+        assert b"Traceback" not in terminal.raw
+
+
+def test_hostile_names_do_not_move_the_cursor(shift: Shift) -> None:
+    with start(shift, columns=200, rows=50) as terminal:
+        terminal.sees("LIVE")
+        shift.stf(1, name=f"{HOSTILE}{ESCAPES}", tf_name=f"tf{ESCAPES}")
+        terminal.sees("tf\\x1b[2J\\x1b]0;owned\\x07[bold red]evil[/]")
+        terminal.sees(HOSTILE)
+        assert b"\x1b]0;owned" not in terminal.raw
+
+
+def test_a_monitor_that_goes_away_is_said_in_words_without_colour(shift: Shift) -> None:
+    with start(shift, NO_COLOR="1") as terminal:
+        terminal.sees("LIVE")
+        shift.monitor.stop()
+        try:
+            terminal.sees(" DEAD ")
+            terminal.sees("what is now is UNKNOWN")
+            terminal.sees("ALARM stream dead")
+        finally:
+            shift.monitor.start()
+        terminal.sees(" LIVE ")
+        assert terminal.colours() == {"default"}
+
+
+@pytest.mark.parametrize(("option", "kind"), [("--plain", "xterm"), ("--stale-after=60s", "dumb")])
+def test_plain_and_a_dumb_terminal_get_lines(shift: Shift, option: str, kind: str) -> None:
+    with start(shift, option, TERM=kind) as terminal:
+        terminal.sees("connected")
+        shift.stf(1)
+        terminal.sees("swf.100014.000001_tf_003.tf")
+        assert b"\x1b" not in terminal.raw
+
+
+def test_a_refused_token_ends_the_live_view_with_the_remedy(shift: Shift) -> None:
+    with Terminal(
+        "fastmon_client", "start", "--monitor-url", shift.monitor.url, columns=200, SWF_API_TOKEN="wrong"
+    ) as terminal:
+        assert terminal.ended() == 3
+        assert b"set SWF_API_TOKEN" in terminal.raw.rpartition(LEAVES)[2]
