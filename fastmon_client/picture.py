@@ -15,6 +15,7 @@ from fastmon_client.connection import Connection
 from fastmon_client.pace import Pace
 from fastmon_client.rates import BIN_S, Bins
 from fastmon_client.runs import OVER, STATE_AFTER, Run
+from fastmon_client.runtable import RunTable
 from fastmon_client.show import run_of
 from fastmon_client.snapshot import RecentRow, RunRow, Snapshot, Totals
 from fastmon_client.tffile import ANNOUNCED, TfFile, as_announced
@@ -43,6 +44,7 @@ class Picture:
         self._forgotten: Totals = {"runs": 0, "stfs": 0, "tf_files": 0, "bytes": 0, "backfilled": 0, "duplicates": 0}
         self._recent: deque[RecentRow] = deque(maxlen=RECENT)
         self._bins = Bins()
+        self._table = RunTable()
 
     # What the stream brings
 
@@ -72,9 +74,12 @@ class Picture:
     def lost(self, reason: str, at: datetime) -> None:
         """The stream was lost."""
         self.connection.lost(reason, at)
-        for run in self.runs.values():
-            if not run.settled(at):
-                run.distrust(f"the stream was lost: {reason}", at, compare=True)
+        self._distrust_open_runs(f"the stream was lost: {reason}", at)
+
+    def refused(self, reason: str, at: datetime) -> None:
+        """There will be no stream until a person acts."""
+        self.connection.refused(reason, at)
+        self._distrust_open_runs(reason, at)
 
     # What the monitor's tables say
 
@@ -104,9 +109,23 @@ class Picture:
         if name in self.runs:
             self.runs[name].compared(failure, at)
 
-    def ended(self, name: str, at: datetime) -> None:
-        """The monitor says that the run is over."""
-        self.run(name, at).hear_state("end_run", at)
+    def compared_runs(self, failure: str | None, at: datetime) -> None:
+        """The table of runs was read, or not."""
+        self.alarms.set("monitor_unreachable", None, failure, at, None)
+
+    def still_wanting(self, name: str, stfs: Iterable[str]) -> list[str]:
+        """Those of the run's *stfs* whose TF files are still to be asked for."""
+        return self.runs[name].stfs.still_wanting(stfs) if name in self.runs else []
+
+    def runs_listed(self, rows: Iterable[Mapping[str, Any]], at: datetime) -> None:
+        """The monitor's table of runs: names those that nobody told us of, and ends those whose end was not heard."""
+        self.compared_runs(None, at)
+        fresh, over = self._table.read(rows, at)
+        for number in fresh:
+            self.run(str(number), at)
+        for run in self.runs.values():
+            if run.is_numbered and int(run.name) in over:
+                run.hear_state("end_run", at)
 
     # Time, and what a person sees
 
@@ -115,33 +134,31 @@ class Picture:
         was_live = self.connection.state == "LIVE"
         self.connection.tick(at)
         if was_live and self.connection.state == "DEAD":
-            self.lost_heartbeat(at)
+            self._distrust_open_runs(self.connection.reason, at)
         self.alarms.set("stream_dead", None, self.connection.evidence(at), at, None)
         is_live = self.connection.state == "LIVE"
-        for run in filter(self._shows, self.runs.values()):
+        for run in self.shown_runs():
             watch_run(self.alarms, run, at, self._stale_after, is_live=is_live)
         self._fold(at)
-
-    def lost_heartbeat(self, at: datetime) -> None:
-        """The stream is open, and nothing comes."""
-        for run in self.runs.values():
-            if not run.settled(at):
-                run.distrust(self.connection.reason, at, compare=True)
 
     def acknowledge(self) -> None:
         """A person has seen the alarms."""
         self.alarms.acknowledge()
 
-    def rows(self, at: datetime) -> list[RunRow]:
+    def shown_runs(self) -> list[Run]:
+        """The runs that are wanted and kept whole, oldest first."""
+        return [run for run in self.runs.values() if self._shows(run)]
+
+    def rows(self, at: datetime, *, strip: bool) -> list[RunRow]:
         """The runs that are shown, newest first."""
-        whole = [run for run in reversed(self.runs.values()) if self._shows(run)]
-        rows = [run.row(at, self._stale_after, strip=number < WHOLE_RUNS) for number, run in enumerate(whole)]
+        whole = list(reversed(self.shown_runs()))
+        rows = [run.row(at, self._stale_after, strip=strip and number < WHOLE_RUNS) for number, run in enumerate(whole)]
         return [*rows, *reversed(self._old_rows.values())][:MOST_RUNS]
 
     def snapshot(self, at: datetime) -> Snapshot:
         """Everything as plain data."""
         ends_at, counts = self._bins.until(at)
-        rows, wanted = self.rows(at), self._wanted
+        rows, wanted = self.rows(at, strip=True), self._wanted
         return {
             "at": at.isoformat(),
             "uptime_s": max(0.0, (at - self._began_at).total_seconds()),
@@ -165,6 +182,11 @@ class Picture:
             self._old_rows.pop(name, None)
             found = self.runs[name] = Run(name, at, self.pace)
         return found
+
+    def _distrust_open_runs(self, reason: str, at: datetime) -> None:
+        for run in self.runs.values():
+            if not run.settled(at):
+                run.distrust(reason, at, compare=True)
 
     def _hear_run(self, kind: str, run: Run, message: Mapping[str, Any], at: datetime) -> None:
         run.namespace = run.namespace or _text(message.get("namespace"))

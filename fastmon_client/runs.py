@@ -17,6 +17,7 @@ STATE_AFTER: dict[str, RunState] = {
 }  # fmt: skip
 OVER: tuple[RunState, ...] = ("ended", "complete")
 NOT_COMPARED = "not yet compared with the monitor"
+NOT_NUMBERED = "its name is no number: the monitor cannot be asked"
 WATCHED_AFTER_END = timedelta(minutes=15)
 QUIET = timedelta(minutes=10)
 MOST_NAMED = 100
@@ -36,15 +37,21 @@ class Run:
         """When data was last taken, or at least could be: its start, or its last TF file."""
         self.last_at: datetime | None = None
         self.ended_at: datetime | None = None
-        self.compare_at: datetime | None = at + timedelta(seconds=pace.settle_s)
+        self.compare_at: datetime | None = None
         """When the next comparison with the monitor is due; None when none is."""
         self.began_at: datetime | None = None
         """When the comparison that goes on now began."""
         self.verified_at: datetime | None = None
-        self.doubt = NOT_COMPARED
+        self.doubt = NOT_COMPARED if self.is_numbered else NOT_NUMBERED
         self._doubted_at = at
         self._lags: deque[float] = deque(maxlen=600)
         self._pace = pace
+        self._compare_soon(at)
+
+    @property
+    def is_numbered(self) -> bool:
+        """Whether the monitor can be asked: it knows runs by number only."""
+        return self.name.isascii() and self.name.isdigit() and len(self.name) < 10
 
     @property
     def is_over(self) -> bool:
@@ -84,7 +91,7 @@ class Run:
 
     def distrust(self, reason: str, at: datetime, *, compare: bool) -> None:
         """The stream may have kept something back; *compare*: now it can be found out."""
-        if self.settled(at) and self.ended_at and at - self.ended_at > WATCHED_AFTER_END:
+        if not self.is_numbered or (self.settled(at) and self.ended_at and at - self.ended_at > WATCHED_AFTER_END):
             return
         self.doubt, self._doubted_at = reason, at
         if compare:
@@ -117,11 +124,18 @@ class Run:
 
     def _compare_soon(self, at: datetime) -> None:
         soon = at + timedelta(seconds=self._pace.settle_s)
+        if not self.is_numbered:
+            return
         self.compare_at = min(self.compare_at or soon, soon)
 
     def is_pending(self, at: datetime) -> bool:
         """Whether it is too early for a verdict on some STFs."""
         return self.stfs.is_pending(at, self._grace)
+
+    def is_final(self, at: datetime) -> bool:
+        """Whether nothing more is to be waited for: settled, or the monitor does not tell."""
+        waited = at - (self.ended_at or at) > timedelta(seconds=self._pace.end_patience_s)
+        return self.is_over and (self.settled(at) or waited or (self.compare_at is None and self.began_at is None))
 
     def settled(self, at: datetime) -> bool:
         """Whether it has ended and its numbers are final, as far as anybody can say."""

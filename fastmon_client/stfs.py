@@ -118,9 +118,10 @@ class Stfs:
 
     def listed(self, stfs: Iterable[tuple[str, datetime]], at: datetime, young: timedelta) -> list[str]:
         """The monitor's list, with the time of registration: returns the names to ask TF files for."""
-        names = set()
+        names, newest = set(), None
         for name, since in stfs:
             names.add(name)
+            newest = max(newest or since, since)
             sequence = sequence_of(None, name)
             if sequence:
                 self.reach(sequence)
@@ -132,20 +133,27 @@ class Stfs:
                 self._absent[name] = Stf(name, sequence, since)
         self._is_listed = True
         self._absent = {n: s for n, s in self._absent.items() if n in names and self._is_selected(s.sequence)}
-        self._find_gaps(at)
+        self._find_gaps(min(at, newest or at))  # whoever precedes the newest should have been there by then
         quiet = [stf for stf in self._open.values() if at - stf.since >= young]
         self.unconfirmed = sum(stf.name not in names for stf in quiet)
         ask = [stf for stf in quiet if not stf.is_complete]
         return [stf.name for stf in [*ask, *(stf for stf in self._absent.values() if at - stf.since >= young)]]
 
-    def _find_gaps(self, at: datetime) -> None:
+    def _find_gaps(self, since: datetime) -> None:
         gaps: dict[int, datetime] = {}
         sequence = self._codes.find(_NOTHING, 1, self.highest + 1)
         while sequence > 0 and len(gaps) < _MOST_GAPS:
             if self._is_selected(sequence):
-                gaps[sequence] = self._gaps.get(sequence, at)
+                gaps[sequence] = self._gaps.get(sequence, since)
             sequence = self._codes.find(_NOTHING, sequence + 1, self.highest + 1)
         self._gaps = gaps
+
+    def still_wanting(self, names: Iterable[str]) -> list[str]:
+        """Those of *names* whose TF files are still to be asked for: since the list was made, some were heard of."""
+        found = [(name, self._absent.get(name) or self._open.get(name)) for name in names]
+        return [
+            name for name, stf in found if stf and not stf.is_complete and (stf.ids or self._is_selected(stf.sequence))
+        ]
 
     def asked(self, name: str) -> None:
         """The monitor's answer for the STF *name* has been taken in."""
@@ -177,7 +185,10 @@ class Stfs:
         """Sequence numbers (0: has none) of selected STFs without TF files; None where skipped ones may be among."""
         if not self._is_listed or not (self.selection.is_known or self.expected() is not None):
             return None
-        absent = [stf.sequence or 0 for stf in self._absent.values() if stf.asked and at - stf.since >= grace]
+        absent = [
+            stf.sequence or 0 for stf in self._absent.values()
+            if stf.asked and at - stf.since >= grace and self._is_selected(stf.sequence)
+        ]  # fmt: skip
         return sorted([*absent, *(n for n, since in self._gaps.items() if at - since >= grace)])
 
     def incomplete(self, at: datetime, grace: timedelta) -> list[Stf]:
@@ -192,7 +203,7 @@ class Stfs:
         return any(at - since < grace for since in self._gaps.values()) or any(
             not stf.asked or at - stf.since < grace
             for stf in [*self._absent.values(), *self._open.values()]
-            if not stf.is_complete
+            if not stf.is_complete and (stf.ids or self._is_selected(stf.sequence))
         )
 
     def strip(self, at: datetime, grace: timedelta) -> list[StripCell]:
