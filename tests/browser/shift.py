@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +26,24 @@ class Shift:
     def __init__(self, monitor: MonitorThread, run: int = 100014) -> None:
         self.monitor = monitor
         self.run = run
+        self.lag_s = 0.0
+        """How long ago messages seem to have been sent."""
         self._pk = self._post("runs/", run_number=run, start_time=_now())["run_id"]
 
     def message(self, kind: str, **fields: Any) -> None:
         self.monitor.deliver(json.dumps({
-            "msg_type": kind, "namespace": "epic", "run_id": str(self.run), "timestamp": _now(),
+            "msg_type": kind, "namespace": "epic", "run_id": str(self.run), "timestamp": _now(self.lag_s),
             "sender": "fastmon-agent-1", "processed_by": "fastmon-agent-1", **fields,
         }))  # fmt: skip
 
-    def stf(self, sequence: int, *, announced: int = TF_FILES, fraction: float = 1.0, previous: int | None = None,
-            name: str | None = None, tf_name: str | None = None) -> None:  # fmt: skip
-        """An STF with all its TF files in the monitor; *announced* of them come over the stream."""
+    def stf(
+        self, sequence: int, *, registered: int = TF_FILES, announced: int = TF_FILES, fraction: float = 1.0,
+        previous: int | None = None, name: str | None = None, tf_name: str | None = None,
+    ) -> None:  # fmt: skip
+        """An STF with so many TF files in the monitor; *announced* of them come over the stream."""
         stf = name or f"swf.{self.run}.{sequence:06d}.stf"
         self._post("stf-files/", run=self._pk, stf_filename=stf)
-        for number in range(1, TF_FILES + 1):
+        for number in range(1, registered + 1):
             facts = {"tf_filename": tf_name or f"swf.{self.run}.{sequence:06d}_tf_{number:03d}.tf",
                      "tf_first": 100 * number, "tf_last": 100 * number + 20, "tf_count": 21,
                      "file_size_bytes": 50_400_000 + number, "status": "registered"}  # fmt: skip
@@ -65,8 +69,8 @@ class Shift:
         return dict(answer.json())
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
+def _now(before_s: float = 0.0) -> str:
+    return (datetime.now(UTC) - timedelta(seconds=before_s)).isoformat(timespec="milliseconds")
 
 
 @contextmanager

@@ -5,8 +5,8 @@ import { setText } from "./table.js";
 import { lag } from "./words.js";
 
 const HEIGHT = 170;
-const SHOWN_S = 900;
-const utc = (seconds) => new Date(seconds * 1000).toISOString().slice(11, 16);
+const LEAST_SHOWN_S = 120;
+const utc = (seconds, end) => new Date(seconds * 1000).toISOString().slice(11, end);
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 class Chart {
@@ -14,6 +14,7 @@ class Chart {
     this.place = place;
     this.series = series;
     this.data = [[], ...series().map(() => [])];
+    this.from = Infinity;
     new ResizeObserver(() => this.plot?.setSize({ width: place.clientWidth, height: HEIGHT })).observe(place);
     document.addEventListener("themechange", () => this.draw());
     this.draw();
@@ -27,15 +28,17 @@ class Chart {
       height: HEIGHT,
       cursor: { show: false },
       legend: { show: false },
-      scales: { x: { range: (_plot, _first, last) => [last - SHOWN_S, last] }, y: { range: (_plot, _low, high) => [0, Math.max(1, high * 1.1)] } },
-      axes: [{ ...axis, size: 28, values: (_plot, ticks) => ticks.map(utc) }, { ...axis, size: 44 }],
+      scales: { x: { range: (_plot, _first, last) => [Math.min(this.from, last - LEAST_SHOWN_S), last] }, y: { range: (_plot, _low, high) => [0, Math.max(1, high * 1.1)] } },
+      axes: [{ ...axis, size: 28, space: 72, values: (_plot, ticks, _axis, _space, step) => ticks.map((at) => utc(at, step < 60 ? 19 : 16)) }, { ...axis, size: 44 }],
       series: [{}, ...this.series()],
     };
     this.plot = new uPlot(options, this.data, this.place);
   }
 
-  show(data) {
+  // What was before anything happened is left out, down to the last two minutes.
+  show(data, lead = 0) {
     this.data = data;
+    this.from = (data[0].find((_, place) => data.slice(1).some((values) => values[place])) ?? Infinity) - lead;
     this.plot.setData(data);
   }
 }
@@ -54,10 +57,10 @@ export class Charts {
   show(snapshot) {
     const { bin_s: bin, ends_at: ends, tf_files: counts } = snapshot.rates;
     const end = Date.parse(ends) / 1000;
-    const rates = counts.map((count) => count / bin);
-    this.rate.show([counts.map((_, place) => end - (counts.length - 1 - place) * bin), rates]);
+    const rates = counts.slice(0, -1).map((count) => count / bin); // the last bin is not over
+    this.rate.show([rates.map((_, place) => end - (rates.length - place) * bin), rates], bin);
     const top = Math.max(0, ...rates);
-    setText(document.getElementById("rate-said"), `Now ${(rates.at(-2) ?? 0).toFixed(1)}, highest ${top.toFixed(1)}; in steps of ${bin} s.`);
+    setText(document.getElementById("rate-said"), `Now ${(rates.at(-1) ?? 0).toFixed(1)}, highest ${top.toFixed(1)}; in steps of ${bin} s.`);
     const lags = snapshot.lags;
     this.lag.show([lags.map((at) => at[0]), lags.map((at) => at[1]), lags.map((at) => at[2])]);
     const newest = lags.at(-1) ?? [0, null, null];

@@ -1,7 +1,7 @@
 // The runs and the recent TF files, a row each.
 
 import { LiveTable, setText } from "./table.js";
-import { age, clock, lag, of, ranges, size } from "./words.js";
+import { clock, lag, of, ranges, roughly, size } from "./words.js";
 
 const missing = (run) => {
   if (run.stfs_missing === null) return "UNKNOWN";
@@ -25,7 +25,7 @@ const RUNS = [
   { title: "Volume", text: (run) => size(run.bytes), number: true },
   { title: "Rate", text: (run) => `${run.rate_hz.toFixed(1)} / s`, number: true },
   { title: "Lag p50 / p95, s", text: (run) => `${lag(run.lag_p50_s)} / ${lag(run.lag_p95_s)}`, number: true },
-  { title: "Last", text: (run) => (run.last_age_s === null ? "-" : `${age(run.last_age_s)} ago`), number: true },
+  { title: "Last", text: (run) => (run.last_age_s === null ? "-" : `${roughly(run.last_age_s)} ago`), number: true },
   { title: "Backfilled", text: (run) => `${run.backfilled}`, number: true },
 ];
 

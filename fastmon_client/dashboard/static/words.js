@@ -22,6 +22,9 @@ export function age(seconds) {
   return `${Math.floor(whole / 86400)} d ${Math.floor((whole % 86400) / 3600)} h`;
 }
 
+// In the greatest unit alone: "2 min".
+export const roughly = (seconds) => age(seconds).split(" ").slice(0, 2).join(" ");
+
 export const lag = (seconds) => (seconds === null ? "-" : seconds < 10 ? seconds.toFixed(2) : age(seconds));
 
 export const of = (seen, expected) => (expected === null ? `${seen}` : `${seen} / ${expected}`);
