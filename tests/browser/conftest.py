@@ -9,7 +9,7 @@ import pytest
 
 from fastmon_daemon.testbed.monitor import MonitorThread
 from tests.browser.browsing import Browser, browsing
-from tests.browser.shift import Shift, monitor
+from tests.client.shift import Shift, monitor
 
 HERE = Path(__file__).parent
 

@@ -22,8 +22,8 @@ from fastmon_client.session import Session, now
 from fastmon_client.wanted import Wanted
 from fastmon_daemon.testbed.monitor import MonitorThread
 from tests.browser.browsing import browsing
-from tests.browser.shift import TF_FILES, Shift, monitor
 from tests.client.served import served
+from tests.client.shift import TF_FILES, Shift, monitor
 from tests.living import TOKEN
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.browser.browsing import Browser
-from tests.browser.shift import Shift, dashboard
+from tests.client.shift import Shift, dashboard
 from tests.client.snapshots import ESCAPES, HOSTILE
 from tests.living import wait_until
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.browser.shift import Shift, monitor
+from tests.client.shift import Shift, monitor
 from tests.client.snapshots import ESCAPES, HOSTILE
 from tests.client.terminal import Terminal
 from tests.living import TOKEN
