@@ -12,7 +12,7 @@ LEVELS = (
     {"errors", "clock", "seams", "systemd"},
     {"messages", "sampling"},
     {"lifecycle", "retrying", "settings", "gates", "logs", "control"},
-    {"outbox", "monitor", "broker", "diagram", "reference"},
+    {"outbox", "monitor", "broker", "watching", "diagram", "reference"},
     {"steps", "errands"},
     {"engine", "ledger"},
     {"intake"},
@@ -22,7 +22,13 @@ LEVELS = (
     {"cli"},
     {"__main__"},
 )
-ONLY_IMPORTER = {"stomp": "broker", "requests": "monitor", "transitions": "lifecycle", "tenacity": "retrying"}
+ONLY_IMPORTER = {
+    "stomp": "broker",
+    "requests": "monitor",
+    "transitions": "lifecycle",
+    "tenacity": "retrying",
+    "watchdog": "watching",
+}
 
 
 def level_of(room: str) -> int:

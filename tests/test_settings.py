@@ -92,7 +92,7 @@ def test_an_env_file_that_is_not_text_is_named(load: Load, working: Path) -> Non
         ("FASTMON_NAMESPACE", "n" * 101, "give 1 to 100 letters"),
         ("FASTMON_ANNOUNCE", ", ,", "give one or more"),
         ("FASTMON_NOTIFY", "smoke", "stomp, rest, off"),
-        ("FASTMON_MODE", "continuous", "STFs from messages only: use FASTMON_MODE=message"),
+        ("FASTMON_MODE", "batch", "give one of message, continuous"),
         ("FASTMON_SELECTION_FRACTION", "1.1", "from 0 to 1"),
         ("FASTMON_SELECTION_FRACTION", "nan", "from 0 to 1"),
         ("FASTMON_TF_FILES_PER_STF", "0", "from 1 to 999"),
@@ -254,6 +254,16 @@ def test_the_mode_that_older_installations_set_is_taken_silently(load: Load, mod
     settings = load(FASTMON_MODE=mode)
     assert settings.mode == "message"
     assert settings.unknown == ()
+
+
+def test_continuous_mode_without_folders_is_refused(load: Load) -> None:
+    assert "name them in FASTMON_WATCH_DIRS" in refusal(load, FASTMON_MODE="continuous")
+
+
+def test_watched_folders_are_placed_in_the_working_folder(load: Load, working: Path) -> None:
+    (working / "data").mkdir()
+    settings = load(FASTMON_MODE="continuous", FASTMON_WATCH_DIRS="data, data")
+    assert settings.watch_dirs == (working / "data",)
 
 
 def test_unknown_names_of_ours_are_collected(load: Load) -> None:

@@ -5,5 +5,6 @@ It must not know the outbox, the chart or what a TF is drawn from. Only here is 
 
 from fastmon_daemon.monitor.edge import Monitor
 from fastmon_daemon.monitor.rows import StfFile, TfFile
+from fastmon_daemon.monitor.stf_registry import NewStfFile, StfRegistry
 
-__all__ = ["Monitor", "StfFile", "TfFile"]
+__all__ = ["Monitor", "NewStfFile", "StfFile", "StfRegistry", "TfFile"]

@@ -82,7 +82,7 @@ class Monitor:
         """
         absent: FastmonError
         try:
-            return self._ask(TF_FILES, tf_file, body=tf_body(tf)), None
+            return self.ask(TF_FILES, tf_file, body=tf_body(tf)), None
         except OutcomeUnknown as exc:
             absent = exc
         except Refused as exc:
@@ -112,12 +112,12 @@ class Monitor:
 
     def post_message(self, body: str) -> None:
         """Hand the JSON text *body* to the monitor as a message (at least once); PermanentError where it takes none."""
-        self._ask(MESSAGES, lambda _: None, body=body)
+        self.ask(MESSAGES, lambda _: None, body=body)
 
     def probe(self) -> None:
         """Return when the monitor answers and lets us write; LinkHeld where a person must act, else LinkDown."""
         try:
-            self._get(TF_FILES, {"tf_filename": _NOBODY, "limit": "1"}, tf_rows)
+            self.get(TF_FILES, {"tf_filename": _NOBODY, "limit": "1"}, tf_rows)
             self._offer_nothing()
         except LinkDown:
             raise
@@ -133,20 +133,21 @@ class Monitor:
     def _offer_nothing(self) -> None:
         # Anybody may read: only a write shows that the token is good. A row without a name is never registered.
         try:
-            self._ask(TF_FILES, lambda _: None, body="{}")
+            self.ask(TF_FILES, lambda _: None, body="{}")
         except Refused as exc:
             if not exc.says("tf_filename", "required"):
                 raise
 
     def _tf_files(self, tf_filename: str) -> list[TfFile]:
-        return self._get(TF_FILES, {"tf_filename": tf_filename}, tf_rows)
+        return self.get(TF_FILES, {"tf_filename": tf_filename}, tf_rows)
 
     def _stf_page(self, run_number: int, limit: int) -> tuple[int, list[StfFile]]:
-        return self._get(STF_FILES, {"run_number": str(run_number), "limit": str(limit)}, stf_page)
+        return self.get(STF_FILES, {"run_number": str(run_number), "limit": str(limit)}, stf_page)
 
-    def _get(self, path: str, query: Mapping[str, str], parse: Callable[[Any], _T]) -> _T:
+    def get(self, path: str, query: Mapping[str, str], parse: Callable[[Any], _T]) -> _T:
+        """What *parse* makes of the answer to a GET, which is asked about a link: no answer means that it is down."""
         try:
-            return self._ask(path, parse, query=query)
+            return self.ask(path, parse, query=query)
         except OutcomeUnknown as exc:
             raise LinkDown(str(exc), retry_after_s=exc.retry_after_s) from exc
         except Refused as exc:
@@ -154,7 +155,7 @@ class Monitor:
                 raise
             raise LinkHeld(f"{exc}; is the host in SWF_MONITOR_URL one that the monitor goes by?") from exc
 
-    def _ask(
+    def ask(
         self, path: str, parse: Callable[[Any], _T], *, query: Mapping[str, str] | None = None, body: str | None = None
     ) -> _T:
         """GET, or POST where there is a *body*; what *parse* makes of the JSON of a good answer."""

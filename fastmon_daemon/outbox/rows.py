@@ -18,6 +18,8 @@ class Origin(StrEnum):
     """An `stf_ready` without filename made us look at the run in the monitor."""
     RECOVERED = "recovered"
     """Its message was missed; the ledger found it in the monitor."""
+    FILE = "file"
+    """Its file was found in a watched folder: nobody else registers it."""
 
 
 class Arrival(StrEnum):

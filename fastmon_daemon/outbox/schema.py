@@ -13,7 +13,7 @@ from fastmon_daemon.errors import StorageError
 APPLICATION_ID = 0x464D4F4E
 """`FMON`, so that `file` and we can tell an outbox from another SQLite database."""
 
-VERSION = 1
+VERSION = 2
 """Stands in `user_version`; a database with a higher one was written by a newer fastmon."""
 
 migrations = Migrations("fastmon")
@@ -122,6 +122,12 @@ def first(db: Database) -> None:
     for statement in _FIRST.split(";"):
         if statement.strip():
             db.execute(statement)
+
+
+@migrations()
+def files_seen(db: Database) -> None:
+    """Which files of the watched folders were taken, by what they keep when they are renamed."""
+    db.execute("create table file_seen (fingerprint text primary key, filename text not null) without rowid")
 
 
 def migrate(db: Database) -> None:

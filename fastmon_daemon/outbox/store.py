@@ -16,6 +16,7 @@ from sqlite_utils import Database
 
 from fastmon_daemon.clock import stamp
 from fastmon_daemon.errors import StaleStf
+from fastmon_daemon.outbox.files import Files
 from fastmon_daemon.outbox.lookups import Lookups
 from fastmon_daemon.outbox.rows import Announced, Arrival, Fact, NewStf, Outage, Registered, Sampled, Stf
 from fastmon_daemon.outbox.runs import Runs
@@ -32,6 +33,7 @@ class Outbox(Lookups):
     def __init__(self, db: Database) -> None:
         super().__init__(db)
         self.runs = Runs(db)
+        self.files = Files(db)
 
     def close(self) -> None:
         """Give the connection back."""

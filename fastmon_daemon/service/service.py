@@ -27,6 +27,7 @@ from fastmon_daemon.lifecycle import Chart, load_chart
 from fastmon_daemon.monitor import Monitor
 from fastmon_daemon.outbox import Lock, Outbox, open_outbox
 from fastmon_daemon.retrying import quick
+from fastmon_daemon.service.folders import make_watcher
 from fastmon_daemon.service.logins import broker_login, instance_of, secret_reader, user_name
 from fastmon_daemon.service.signals import Asked, signals
 from fastmon_daemon.settings import Settings
@@ -55,7 +56,8 @@ def run(world: World, *, once: bool) -> int:
         try:
             with outbox.transaction():
                 instance = instance_of(outbox)
-            service = _Service(world, outbox, instance, subscribe=not once)
+            by_message = world.settings.mode == "message"
+            service = _Service(world, outbox, instance, subscribe=by_message and not once)
             asked = Asked(service.engine.wake)
             with Control(world.database, service.handle), signals(asked):
                 return service.work_once(asked) if once else service.work(asked)
@@ -90,6 +92,8 @@ class _Service:
             changed=self._broker_changed,
             stopping=self._stopping,
         )
+        self._watcher = make_watcher(settings, intake, outbox, agent_name, self._clock)
+        self._needs_broker = self._watcher is None or settings.notify == "stomp"
         self._pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="effect")
         self.engine = Engine(outbox, self._plant(agent_name, stf_chart, run_chart))
         intake.wake = self.engine.wake
@@ -125,9 +129,15 @@ class _Service:
     def _broker_changed(self, change: LinkChange) -> None:
         self.engine.tell(LinkNews("broker", change.up, change.reason, change.held))
 
+    def _start_links(self) -> None:
+        if self._needs_broker:
+            self.broker.start()
+
     def work(self, asked: Asked) -> int:
         """Until a signal."""
-        self.broker.start()
+        self._start_links()
+        if self._watcher is not None:
+            self._watcher.start()
         systemd.tell(self._values, "READY=1")
         while not asked.to_stop:
             self.engine.turn()
@@ -137,11 +147,13 @@ class _Service:
 
     def work_once(self, asked: Asked) -> int:
         """Until nothing is due that could be done now."""
-        self.broker.start()
+        self._start_links()
+        if self._watcher is not None:
+            self._watcher.settle(lambda: asked.to_stop)
         patience = self._clock.monotonic() + 10.0
         while not asked.to_stop:
             self.engine.turn(0.1)
-            broker_known = self.broker.up or self._clock.monotonic() > patience
+            broker_known = self.broker.up or not self._needs_broker or self._clock.monotonic() > patience
             if broker_known and self.engine.idle:
                 break
         waiting = self._outbox.unfinished()
@@ -155,6 +167,8 @@ class _Service:
         deadline = self._clock.monotonic() + self._settings.drain_s
         self.engine.stopping.set()
         self._stopping.set()
+        if self._watcher is not None:
+            self._watcher.stop(1.0)
         while self.engine.turn(0.1) and self._clock.monotonic() < deadline:
             pass
         clean = not self.engine.busy

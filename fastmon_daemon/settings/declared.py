@@ -19,10 +19,12 @@ from fastmon_daemon.settings.declaring import (
     Setting,
     as_agent_name,
     as_file,
-    as_mode,
+    as_folders,
     as_namespace,
     as_optional,
     as_path,
+    as_patterns,
+    as_run_number,
     as_several,
     as_switch,
     as_testbed_config,
@@ -33,7 +35,7 @@ from fastmon_daemon.settings.declaring import (
     whole,
 )
 from fastmon_daemon.settings.environment import Environment
-from fastmon_daemon.settings.settling import settle_namespace, settle_tls
+from fastmon_daemon.settings.settling import settle_mode, settle_namespace, settle_tls
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +87,43 @@ class Settings:
         "FASTMON_LATE_ANNOUNCE_RATE", "30", "Late announcements per second at most; 0 is no limit.", NOT_NEGATIVE
     )
     mode: str = setting(
-        "FASTMON_MODE", "message", "Where STFs come from: message is all there is; older installations set it.", as_mode
+        "FASTMON_MODE",
+        "message",
+        "Where STFs come from: message (the broker) or continuous (files in FASTMON_WATCH_DIRS).",
+        one_of("message", "continuous"),
+    )
+    watch_dirs: tuple[Path, ...] = setting(
+        "FASTMON_WATCH_DIRS", "", "Folders to watch with all below them, separated by commas.", as_folders
+    )
+    file_patterns: tuple[str, ...] = setting(
+        "FASTMON_FILE_PATTERNS", "*.stf,*.STF", "Names of STF files, separated by commas.", as_patterns
+    )
+    check_interval_s: float = setting(
+        "FASTMON_CHECK_INTERVAL", "30", "Seconds between two scans of the watched folders.", POSITIVE
+    )
+    settle_s: float = setting(
+        "FASTMON_SETTLE", "5", "Seconds after which a file that has not changed is complete.", POSITIVE
+    )
+    lookback_minutes: float = setting(
+        "FASTMON_LOOKBACK_MINUTES",
+        "0",
+        "Minutes before the start that a file may be old to be taken; 0 is no limit.",
+        NOT_NEGATIVE,
+    )
+    default_run_number: int | None = setting(
+        "FASTMON_DEFAULT_RUN_NUMBER", "", "Run of files without a run number in their names.", as_run_number
+    )
+    base_url: str = setting(
+        "FASTMON_BASE_URL", "", "URL that the watched folders are served under; file: URLs if not set.", as_text
+    )
+    checksum: str = setting(
+        "FASTMON_CHECKSUM", "off", "Checksum of found files: off, md5 or sha256.", one_of("off", "md5", "sha256")
+    )
+    register_missing_stf: bool = setting(
+        "FASTMON_REGISTER_MISSING_STF",
+        "off",
+        "Register an STF that nobody registers, when its time to wait for that is over, instead of failing it.",
+        as_switch,
     )
 
     namespace: str = setting(
@@ -154,6 +192,7 @@ class Settings:
             values[name], sources[name] = environment.value(declared)
         settle_namespace(values, sources)
         settle_tls(values, sources, environment)
+        settle_mode(values)
         return cls(**values, sources=sources, unknown=environment.unknown(each for _, each in declared_settings()))
 
 

@@ -105,11 +105,19 @@ def as_switch(text: str) -> bool:
     return _SWITCH[text.lower()]
 
 
-def as_mode(text: str) -> str:
-    """Read the mode that older installations set; `ValueError` where it is another than message."""
-    if text.lower() != "message":
-        raise ValueError("this version takes STFs from messages only: use FASTMON_MODE=message")
-    return "message"
+def as_patterns(text: str) -> tuple[str, ...]:
+    """Read patterns of file names, separated by commas."""
+    return tuple(part for each in as_text(text).split(",") if (part := each.strip()))
+
+
+def as_folders(text: str) -> tuple[Path, ...]:
+    """Read folders, separated by commas; `Environment.value` places them, as it knows the working folder."""
+    return tuple(dict.fromkeys(Path(part) for each in as_text(text).split(",") if (part := each.strip())))
+
+
+def as_run_number(text: str) -> int | None:
+    """Read a run number; nothing is `None`."""
+    return int(whole(1, 2**31 - 1)(text)) if text else None
 
 
 def one_of(*choices: str) -> Callable[[str], str]:

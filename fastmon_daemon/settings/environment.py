@@ -83,6 +83,8 @@ class Environment:
         return name, text, f"{name}_FILE"
 
     def _placed(self, declared: Setting, value: object) -> object:
+        if isinstance(value, tuple):
+            return tuple(self._placed(declared, each) for each in value)
         if not isinstance(value, Path):
             return value
         path = self._absolute(value)
