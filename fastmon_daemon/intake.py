@@ -14,7 +14,7 @@ from loguru import logger
 
 from fastmon_daemon.clock import Clock
 from fastmon_daemon.errors import BadMessage
-from fastmon_daemon.ledger import hear_run, look_soon
+from fastmon_daemon.ledger import hear_run, hear_sequence, look_soon
 from fastmon_daemon.lifecycle import Chart
 from fastmon_daemon.messages import Foreign, RunNews, StfReady, parse
 from fastmon_daemon.outbox import Arrival, NewStf, Origin, Outbox, attach
@@ -115,6 +115,7 @@ class Intake:
         arrival = outbox.receive(new, self._stf_chart.initial, now)
         outbox.count(f"stf_ready_{arrival}")
         if arrival is Arrival.FRESH:
+            hear_sequence(outbox, row, message.sequence, now)
             logger.info("{}: received, run {}", message.filename, message.run)
         elif arrival is Arrival.CONFLICT:
             logger.error("{}: came again with other content: kept aside", message.filename)

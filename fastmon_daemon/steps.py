@@ -84,8 +84,8 @@ def make_steps(
         return [effect(tf) for tf in owed]
 
     def notify_clients(stf: Stf) -> list[Effect]:
-        if settings.notify == "off":
-            return []
+        if settings.notify == "off" or (stf.tfs and stf.stood.issuperset(tf.filename for tf in stf.tfs)):
+            return []  # nobody is to be told, or was told before our rows were pruned or lost
 
         def effect(tf: Tf) -> Effect:
             return lambda: _announce(_announcement(stf, tf, settings, agent_name, clock.now()), announce)

@@ -13,7 +13,7 @@ from fastmon_daemon.errors import StorageError
 APPLICATION_ID = 0x464D4F4E
 """`FMON`, so that `file` and we can tell an outbox from another SQLite database."""
 
-VERSION = 2
+VERSION = 3
 """Stands in `user_version`; a database with a higher one was written by a newer fastmon."""
 
 migrations = Migrations("fastmon")
@@ -128,6 +128,29 @@ def first(db: Database) -> None:
 def files_seen(db: Database) -> None:
     """Which files of the watched folders were taken, by what they keep when they are renamed."""
     db.execute("create table file_seen (fingerprint text primary key, filename text not null) without rowid")
+
+
+_LEDGER = """
+alter table stf add column stood text;                              -- JSON: names of TF files
+alter table run add column nameless integer not null default 0;
+alter table run add column expected_by text;
+alter table run add column ended_by text;
+alter table run add column last_sequence integer;
+alter table run add column named integer;
+alter table run add column absent text not null default '[]';       -- JSON: filenames
+alter table run add column verdict text;                            -- JSON, as it was when the run became complete
+alter table run add column summary_at text;
+update run set nameless = 1 where look_at is not null;
+update run set expected_by = 'end_run' where expected is not null;
+create index stf_run on stf (namespace, run, state)
+"""
+
+
+@migrations()
+def ledger(db: Database) -> None:
+    """What the ledger keeps of a run."""
+    for statement in _LEDGER.split(";"):
+        db.execute(statement)
 
 
 def migrate(db: Database) -> None:

@@ -14,7 +14,7 @@ from fastmon_daemon.sampling import SamplePlan
 STF_COLUMNS = """
 stf.id, stf.namespace, stf.run, stf.run_id, filename, sequence, size_bytes, checksum, tf_count,
 coalesce(stf.execution_id, run.execution_id) as execution_id, body, origin, admitted, stf.state, life, since,
-received_at, born_at, due_at, attempts, spent_s, last_error, remark, plan
+received_at, born_at, due_at, attempts, spent_s, last_error, remark, plan, stood
 from stf left join run on run.namespace = stf.namespace and run.run = stf.run"""
 """The columns of `read_stf`, in order; the execution is the message's, else that of the run's messages."""
 
@@ -58,7 +58,8 @@ def read_stf(row: tuple[Any, ...], tfs: tuple[Tf, ...]) -> Stf:
         size_bytes=row[6], checksum=row[7], tf_count=row[8], execution_id=row[9], body=row[10], origin=Origin(row[11]),
         admitted=bool(row[12]), state=row[13], life=row[14], since=row[15], received_at=row[16], born_at=row[17],
         due_at=row[18], attempts=row[19], spent_s=row[20], last_error=row[21], remark=row[22],
-        plan=SamplePlan(**json.loads(row[23])) if row[23] else None, tfs=tfs,
+        plan=SamplePlan(**json.loads(row[23])) if row[23] else None,
+        stood=frozenset(json.loads(row[24] or "[]")), tfs=tfs,
     )  # fmt: skip
 
 

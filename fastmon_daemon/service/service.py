@@ -6,44 +6,32 @@ It owns the drain and the watchdog. It must not know argv.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from loguru import logger
 
 from fastmon_daemon import systemd
-from fastmon_daemon.acts import Acts, Wish
+from fastmon_daemon.acts import RECONCILE, Acts, Wish, number_to_reconcile
 from fastmon_daemon.broker import Broker, LinkChange
 from fastmon_daemon.clock import Clock
 from fastmon_daemon.control import PATIENCE_S, Control
 from fastmon_daemon.engine import Engine, LinkNews, Plant
 from fastmon_daemon.intake import Intake
-from fastmon_daemon.ledger import Ledger
+from fastmon_daemon.ledger import Ledger, Means
 from fastmon_daemon.lifecycle import Chart, load_chart
-from fastmon_daemon.monitor import Monitor
 from fastmon_daemon.outbox import Lock, Outbox, open_outbox
 from fastmon_daemon.retrying import quick
+from fastmon_daemon.sampling import is_selected
 from fastmon_daemon.service.folders import make_watcher
-from fastmon_daemon.service.logins import broker_login, instance_of, secret_reader, user_name
+from fastmon_daemon.service.logins import broker_login, instance_of, monitor_of, user_name
 from fastmon_daemon.service.signals import Asked, signals
-from fastmon_daemon.settings import Settings
+from fastmon_daemon.service.world import World
 from fastmon_daemon.steps import links_for, make_steps
 
 DONE, WAITING, NOT_CLEAN = 0, 1, 75
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class World:
-    """What the process was started with."""
-
-    settings: Settings
-    values: Mapping[str, str]
-    """The environment with what the `.env` files add to it."""
-    database: Path
 
 
 def run(world: World, *, once: bool) -> int:
@@ -76,13 +64,7 @@ class _Service:
         agent_name = settings.agent_name or f"fastmon-agent-{user_name(world.values)}-{instance}"
         stf_chart, run_chart = load_chart("stf"), load_chart("run")
         self._stopping = threading.Event()
-        self.monitor = Monitor(
-            settings.monitor_url,
-            secret_reader(world.values, "SWF_API_TOKEN", settings.monitor_token),
-            connections=settings.workers + 1,
-            ca=settings.monitor_ca,
-            environ=world.values,
-        )
+        self.monitor = monitor_of(settings, world.values)
         intake = Intake(world.database, settings.namespace, agent_name, (stf_chart, run_chart))
         intake.refused_max = settings.refused_max
         self._acts = Acts(stf_chart, intake, alone=False)
@@ -95,12 +77,15 @@ class _Service:
         self._watcher = make_watcher(settings, intake, outbox, agent_name, self._clock)
         self._needs_broker = self._watcher is None or settings.notify == "stomp"
         self._pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="effect")
-        self.engine = Engine(outbox, self._plant(agent_name, stf_chart, run_chart))
+        means = self._means(agent_name, (stf_chart, run_chart))
+        self.ledger = Ledger(means)
+        self.engine = Engine(outbox, self._plant(agent_name, stf_chart))
+        means.is_open, means.wake = self.engine.is_open, self.engine.wake
         intake.wake = self.engine.wake
         logger.info("agent {} for namespace {}: database {}", agent_name, settings.namespace, world.database)
         logger.info("monitor {}, broker {}:{}", settings.monitor_url, settings.broker_host, settings.broker_port)
 
-    def _plant(self, agent_name: str, stf_chart: Chart, run_chart: Chart) -> Plant:
+    def _plant(self, agent_name: str, stf_chart: Chart) -> Plant:
         settings = self._settings
         announce = self._by_rest if settings.notify == "rest" else self.broker.announce
         return Plant(
@@ -113,7 +98,22 @@ class _Service:
             quick=lambda: quick(self._stopping),
             late_rate=settings.late_announce_rate,
             clock=self._clock,
-            chores=[Ledger(self.monitor, stf_chart, run_chart)],
+            chores=[self.ledger],
+        )
+
+    def _means(self, agent_name: str, charts: tuple[Chart, Chart]) -> Means:
+        settings = self._settings
+        by_rest = settings.notify == "rest"
+        announce = None if settings.notify == "off" else self._by_rest if by_rest else self.broker.announce
+        return Means(
+            monitor=self.monitor,
+            charts=charts,
+            agent_name=agent_name,
+            selected=partial(is_selected, settings.selection_fraction),
+            announce=announce,
+            announce_link="monitor" if by_rest else "broker",
+            keeps_all=settings.ledger,
+            clock=self._clock,
         )
 
     def _by_rest(self, body: str, _event_id: str) -> None:
@@ -123,10 +123,20 @@ class _Service:
         """A request over the control socket, done in the engine's thread."""
         wish = Wish.read(request)
         logger.info("{} by {}", wish.act, wish.by)
+        if wish.act == RECONCILE:
+            return self._reconcile(wish)
         outcome = self.engine.ask(partial(self._acts.do, wish))
         return asdict(outcome.result(PATIENCE_S - 1))  # before whoever asked gives up
 
+    def _reconcile(self, wish: Wish) -> dict[str, Any]:
+        """A look by hand: the monitor is asked in the socket's thread, the rest is the ledger's."""
+        stfs = self.monitor.stf_files(number_to_reconcile(wish))
+        act = self.ledger.reconcile(wish.run or "", self._settings.namespace, stfs, wish.by)
+        return asdict(self.engine.ask(act).result(PATIENCE_S - 1))
+
     def _broker_changed(self, change: LinkChange) -> None:
+        if change.up:
+            self.ledger.heard_again()
         self.engine.tell(LinkNews("broker", change.up, change.reason, change.held))
 
     def _start_links(self) -> None:
@@ -135,6 +145,7 @@ class _Service:
 
     def work(self, asked: Asked) -> int:
         """Until a signal."""
+        self.ledger.begin_listening(self._outbox)
         self._start_links()
         if self._watcher is not None:
             self._watcher.start()
@@ -171,6 +182,7 @@ class _Service:
             self._watcher.stop(1.0)
         while self.engine.turn(0.1) and self._clock.monotonic() < deadline:
             pass
+        self.ledger.end_listening(self._outbox)
         clean = not self.engine.busy
         clean &= self.broker.stop(max(0.5, deadline - self._clock.monotonic()))
         self._pool.shutdown(wait=clean, cancel_futures=True)

@@ -163,6 +163,12 @@ class Settings:
         "FASTMON_STUCK_AFTER", "60", "Seconds without progress after which an STF counts as stuck.", POSITIVE
     )
     drain_s: float = setting("FASTMON_DRAIN_S", "8", "Seconds a stopping daemon gives to work under way.", NOT_NEGATIVE)
+    ledger: bool = setting(
+        "FASTMON_LEDGER",
+        "on",
+        "Look for missed STFs and close runs; of several daemons that share a queue exactly one does.",
+        as_switch,
+    )
     refused_max: int = setting(
         "FASTMON_REFUSED_MAX", "1000", "Rows kept of messages that could not be read.", whole(0, 1_000_000_000)
     )
