@@ -84,7 +84,7 @@ def make_steps(
         return [effect(tf) for tf in owed]
 
     def notify_clients(stf: Stf) -> list[Effect]:
-        if settings.notify == "off" or (stf.tfs and stf.stood.issuperset(tf.filename for tf in stf.tfs)):
+        if settings.notify == "off" or (stf.tfs and set(stf.stood).issuperset(tf.filename for tf in stf.tfs)):
             return []  # nobody is to be told, or was told before our rows were pruned or lost
 
         def effect(tf: Tf) -> Effect:

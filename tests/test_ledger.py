@@ -114,9 +114,10 @@ class Life(World):
             self.machine.turn(0)
 
     def pass_(self, seconds: float) -> None:
-        """Time passes, and the engine turns in every second of it."""
-        for _ in range(int(seconds)):
-            self.time.pass_(seconds=1)
+        """Time passes, and the engine turns in every second of it (of a long time, a hundred times)."""
+        steps = min(int(seconds), 100)
+        for _ in range(steps):
+            self.time.pass_(seconds=seconds / steps)
             self.works(4)
         self.works()
 

@@ -472,7 +472,13 @@ def test_tls_with_a_server_that_speaks_none_shuts_the_gate(server: Server) -> No
 
 
 def stf_row(n: int) -> dict[str, object]:
-    return {"stf_filename": f"{n}.stf", "file_size_bytes": n, "checksum": None, "tf_count": None, "created_at": "2026"}
+    return {
+        "stf_filename": f"{n}.stf",
+        "file_size_bytes": n,
+        "checksum": None,
+        "tf_count": None,
+        "created_at": "2026-11-21T15:57:04-05:00",
+    }
 
 
 def page(count: int, listed: int) -> Action:

@@ -108,7 +108,7 @@ class Stf:
     last_error: str | None
     remark: str | None
     plan: SamplePlan | None
-    stood: frozenset[str] = frozenset()
+    stood: tuple[str, ...] = ()
     """Names of its TF files that stood in the monitor before we had done anything for it."""
     tfs: tuple[Tf, ...] = ()
 

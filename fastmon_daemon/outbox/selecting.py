@@ -59,7 +59,7 @@ def read_stf(row: tuple[Any, ...], tfs: tuple[Tf, ...]) -> Stf:
         admitted=bool(row[12]), state=row[13], life=row[14], since=row[15], received_at=row[16], born_at=row[17],
         due_at=row[18], attempts=row[19], spent_s=row[20], last_error=row[21], remark=row[22],
         plan=SamplePlan(**json.loads(row[23])) if row[23] else None,
-        stood=frozenset(json.loads(row[24] or "[]")), tfs=tfs,
+        stood=tuple(json.loads(row[24] or "[]")), tfs=tfs,
     )  # fmt: skip
 
 
