@@ -171,6 +171,14 @@ def test_an_stf_whose_message_is_merely_late_is_not_recovered(life: Life) -> Non
     assert life.stf(2).origin is Origin.MESSAGE
 
 
+def test_what_still_lies_in_the_brokers_backlog_is_not_recovered(life: Life) -> None:
+    life.registers(*range(1, 9))
+    for n in range(1, 9):
+        life.announces(n)
+        life.pass_(20)
+    assert life.verdict.recovered == 0
+
+
 def test_after_the_end_five_seconds_are_enough(life: Life) -> None:
     life.registers(1, 2, 3)
     life.announces(1)

@@ -83,6 +83,7 @@ def _waited(ask: Callable[[], Verdict | None], wait_s: float) -> Verdict | None:
     begun = time.monotonic()
     tell_at = begun + _PROGRESS_AFTER_S
     while True:
+        asked_at = time.monotonic()
         found, now = ask(), time.monotonic()
         if (found and found.complete) or now - begun >= wait_s:
             return found
@@ -90,7 +91,8 @@ def _waited(ask: Callable[[], Verdict | None], wait_s: float) -> Verdict | None:
             tell_at = now + _PROGRESS_EVERY_S
             how = f"{'; '.join(found.why_not)} ({found.line})" if found else "nothing was heard of it yet"
             click.echo(f"waiting, {wait_s - (now - begun):.0f} s left: {how}", err=True)
-        pause.wait(min(_POLL_S, wait_s - (now - begun)))
+        pause_s = max(_POLL_S, 3 * (now - asked_at))  # a long run is no load then
+        pause.wait(min(pause_s, wait_s - (now - begun)))
 
 
 def _shown(found: Verdict) -> Iterator[RenderableType]:

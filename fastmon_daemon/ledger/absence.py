@@ -16,11 +16,10 @@ _STOPPED = "listening_ended"
 
 def begin_listening(outbox: Outbox, now: datetime) -> None:
     """Remember that nobody listened since the last sign of life; inside the caller's transaction."""
-    if outbox.recall(_SIGN) is not None:
-        last = outbox.by_run.last_sign_of_life(now)
-        if last is not None:
-            how = "it was stopped" if outbox.recall(_STOPPED) else "it was killed, or its host went down"
-            outbox.absence(moment(last), now, how)
+    last = outbox.recall(_SIGN)
+    if last is not None and moment(last) < now:
+        how = "it was stopped" if outbox.recall(_STOPPED) else "it was killed, or its host went down"
+        outbox.absence(moment(last), now, how)
     outbox.remember(_STOPPED, "")
     outbox.remember(_SIGN, stamp(now))
 

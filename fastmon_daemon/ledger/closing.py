@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -90,12 +90,14 @@ class Closing:
 
     def _complete(self, outbox: Outbox, row: RunRow, now: datetime) -> None:
         dest = self._means.run_chart.after(row.state, COMPLETE)
+        judged = judge(outbox.by_run, row, self._means.charts, now)  # slow for a long run: it must not hold the lock
+        verdict = replace(judged, state=dest)
         with outbox.transaction():
-            outbox.runs.enter(row, dest)
-            current = outbox.runs.get(row.namespace, row.run) or row
-            verdict = judge(outbox.by_run, current, self._means.charts, now)
-            outbox.runs.keep_verdict(current, verdict.as_json())
-        logger.info("run {}: {}: {}", row.run, dest, verdict.line)
+            done = self._all_is_here(row, outbox.by_run.counts_by_state(row)) and outbox.runs.enter(row, dest)
+            if done:
+                outbox.runs.keep_verdict(row, verdict.as_json())
+        if done:
+            logger.info("run {}: {}: {}", row.run, dest, verdict.line)
 
     def errands(self, outbox: Outbox) -> Iterator[Errand]:
         """The summaries that are owed."""

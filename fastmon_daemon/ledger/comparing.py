@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 from loguru import logger
 
@@ -13,6 +14,7 @@ from fastmon_daemon.ledger.hearing import END_RUN, MONITOR, take_arrow
 from fastmon_daemon.ledger.means import Means
 from fastmon_daemon.ledger.recovery import Missed, Recovery
 from fastmon_daemon.ledger.watching import Look, Watch
+from fastmon_daemon.messages import sequence_in
 from fastmon_daemon.monitor import StfFile
 from fastmon_daemon.outbox import Origin, Outbox, RunRow
 from fastmon_daemon.verdict import judge
@@ -51,7 +53,7 @@ class Comparing:
         known = outbox.runs.known_names(row)
         strange = self._strange(row, known, look.stfs)
         row = self._end(outbox, row, look, len(strange), now)
-        missed = watch.compare(strange, self._grace_s(row), monotonic)
+        missed = watch.compare(strange, self._grace_s(row), monotonic, partial(self._is_coming, row, now))
         self._recovery.add([Missed(row, stf, Origin.LOOK if row.nameless else Origin.RECOVERED) for stf in missed])
         row = self._expect(outbox, row, len(look.stfs), watch)
         absent = {stf.stf_filename for stf in strange} - {stf.stf_filename for stf in missed}
@@ -88,6 +90,14 @@ class Comparing:
             return 0.0  # no message names its STFs
         paces = self._means.paces
         return paces.absent_s if self._is_open(row) else paces.absent_ended_s
+
+    def _is_coming(self, row: RunRow, now: datetime, stf: StfFile) -> bool:
+        """Whether messages of an open run are coming in and have not reached this STF: the broker's backlog drains."""
+        sequence = sequence_in(stf.stf_filename)
+        if row.nameless or sequence is None or not self._is_open(row):
+            return False
+        heard_s = (now - moment(row.heard_at)).total_seconds()
+        return sequence > (row.last_sequence or 0) and heard_s < self._means.paces.absent_s
 
     def _end(self, outbox: Outbox, row: RunRow, look: Look, strange: int, now: datetime) -> RunRow:
         """Take the DAQ's arrow in its stead, where the run is over and we have not heard so."""

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from loguru import logger
@@ -54,6 +55,8 @@ class Recovery:
 
     def __init__(self, means: Means) -> None:
         self._means = means
+        self._plain: dict[Key, Missed] = {}
+        """Those that need no lookup."""
         self._waiting: dict[Key, Missed] = {}
         self._asking: dict[Key, Missed] = {}
         self._failures: Counter[Key] = Counter()
@@ -61,31 +64,34 @@ class Recovery:
 
     def add(self, missed: list[Missed]) -> None:
         """Take these in, soon."""
-        self._waiting.update({each.key: each for each in missed})
+        for each in missed:
+            (self._waiting if self._needs_lookup(each) else self._plain)[each.key] = each
 
     def names(self, row: RunRow) -> set[str]:
         """The STFs of the run that are under way."""
-        return {key[2] for key in (*self._waiting, *self._asking) if key[:2] == (row.namespace, row.run)}
+        under_way = (*self._plain, *self._waiting, *self._asking)
+        return {key[2] for key in under_way if key[:2] == (row.namespace, row.run)}
 
     @property
     def busy(self) -> bool:
         """Whether anything is under way."""
-        return bool(self._waiting or self._asking)
+        return bool(self._plain or self._waiting or self._asking)
 
     def errands(self, outbox: Outbox, now: datetime) -> Iterator[Errand]:
         """Take in what needs no lookup; look up a few of the others."""
-        plain = [each for each in self._waiting.values() if not self._needs_lookup(each)]
-        if plain:
+        if self._plain:
             with outbox.transaction():
-                for each in plain[:BATCH]:
-                    self._take_in(outbox, each, (), now)
+                for key in list(islice(self._plain, BATCH)):
+                    self._take_in(outbox, self._plain[key], (), now)
+            for key in list(islice(self._plain, BATCH)):
+                del self._plain[key]
             self._means.wake()  # there may be more, and the new ones are due
         while self._waiting and len(self._asking) < self._means.paces.lookups_at_once:
-            if not self._means.is_open("monitor") or len(self._waiting) <= len(plain[BATCH:]) or not self._pace.take(1):
+            if not self._means.is_open("monitor") or not self._pace.take(1):
                 return
-            each = next(each for each in self._waiting.values() if self._needs_lookup(each))
-            self._asking[each.key] = self._waiting.pop(each.key)
-            yield self._lookup(each)
+            key = next(iter(self._waiting))
+            self._asking[key] = self._waiting.pop(key)
+            yield self._lookup(self._asking[key])
 
     def _needs_lookup(self, missed: Missed) -> bool:
         name = missed.stf.stf_filename
@@ -110,7 +116,6 @@ class Recovery:
         return Errand("monitor", lambda: self._means.monitor.tf_files(name), done)
 
     def _take_in(self, outbox: Outbox, missed: Missed, stood: tuple[str, ...], now: datetime) -> None:
-        self._waiting.pop(missed.key, None)
         row, stf = missed.row, missed.stf
         born = moment(stf.created_at)
         sequence = sequence_in(stf.stf_filename)

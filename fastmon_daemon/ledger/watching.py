@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from fastmon_daemon.ledger.means import Paces
 from fastmon_daemon.monitor import StfFile
 
+_SHORTEST_S = 1.0
 _SHARE = 10.0
 """A look is repeated after ten times what it took, at the soonest: a long list is no load then."""
 
@@ -41,10 +42,12 @@ class Watch:
     _ended_since: float | None = None
     """Since when a run that has ended is looked at with an answer."""
 
-    def compare(self, strange: Sequence[StfFile], grace_s: float, now: float) -> list[StfFile]:
-        """Of the STFs that are named and unknown those that count as missed: so long have they been absent."""
+    def compare(
+        self, strange: Sequence[StfFile], grace_s: float, now: float, coming: Callable[[StfFile], bool]
+    ) -> list[StfFile]:
+        """Of the STFs that are named and unknown those that count as missed: absent so long, and no more *coming*."""
         named_at = {stf.stf_filename: self._named_at.get(stf.stf_filename, now) for stf in strange}
-        missed = [stf for stf in strange if now - named_at[stf.stf_filename] >= grace_s]
+        missed = [stf for stf in strange if now - named_at[stf.stf_filename] >= grace_s and not coming(stf)]
         for stf in missed:
             del named_at[stf.stf_filename]
         self._named_at = named_at
@@ -65,7 +68,7 @@ class Watch:
     def until_missed(self, grace_s: float, now: float, pause_s: float | None) -> float:
         """Seconds until the next absent STF counts as missed, at most *pause_s*."""
         until = min(at + grace_s - now for at in self._named_at.values())
-        return max(0.0, until if pause_s is None else min(until, pause_s))
+        return max(_SHORTEST_S, until if pause_s is None else min(until, pause_s))
 
     def took(self, look: Look, paces: Paces, now: float) -> None:
         """A look was answered: note when, and what it cost."""

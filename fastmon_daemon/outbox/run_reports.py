@@ -6,13 +6,14 @@ It writes nothing, and must not know the names of states.
 from __future__ import annotations
 
 import json
+from array import array
+from collections import defaultdict
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlite_utils import Database
 
-from fastmon_daemon.clock import stamp
 from fastmon_daemon.outbox.rows import Origin, Outage, RunRow
 
 RUN_COLUMNS = (
@@ -106,20 +107,19 @@ class RunReports:
 
     def latencies(self, row: RunRow) -> list[Latency]:
         """For each arrow that the run's STFs took: the median, the 95th percentile (nearest rank) and the longest."""
-        return [
-            Latency(source=r[0], dest=r[1], count=r[2], p50_s=r[3], p95_s=r[4], max_s=r[5])
-            for r in self._db.execute(_LATENCIES, [row.namespace, row.run]).fetchall()
-        ]
+        seconds: defaultdict[tuple[str | None, str], array[float]] = defaultdict(lambda: array("d"))
+        last_stf, last_at = None, datetime.min
+        for stf, source, dest, at, born_at in self._db.execute(_ARROWS, [row.namespace, row.run]):
+            then = datetime.fromisoformat(at)
+            began = last_at if stf == last_stf else datetime.fromisoformat(born_at)
+            seconds[source, dest].append(max(0.0, (then - began).total_seconds()))  # a clock may have jumped
+            last_stf, last_at = stf, then
+        return [_latency(source, dest, sorted(values)) for (source, dest), values in seconds.items()]
 
-    def last_sign_of_life(self, now: datetime) -> str | None:
-        """When the daemon wrote for the last time, as far as can be told."""
-        query = """
-            select max(at) from (select at from (select at from history order by id desc limit 1)
-                                 union all select max(heard_at) from run
-                                 union all select value from meta where key = 'listened_at')
-            where at <= ?"""
-        found = self._db.execute(query, [stamp(now)]).fetchone()
-        return found[0] if found else None
+
+def _latency(source: str | None, dest: str, values: list[float]) -> Latency:
+    p50, p95 = (values[(len(values) * percent + 99) // 100 - 1] for percent in (50, 95))
+    return Latency(source=source, dest=dest, count=len(values), p50_s=p50, p95_s=p95, max_s=values[-1])
 
 
 def read_run(row: tuple[Any, ...]) -> RunRow:
@@ -136,17 +136,7 @@ _TFS = """
 select count(*), count(registered_at), count(announced_at),
        sum(announced_at is null and stf.stood is not null and instr(stf.stood, '"' || tf.filename || '"') > 0)
 from stf join tf on tf.stf = stf.id where stf.namespace = ? and stf.run = ?"""
-_LATENCIES = """
-with step as (
-    select history.source as source, history.dest as dest,
-           max(0, (julianday(history.at)
-                   - julianday(coalesce(lag(history.at) over (partition by history.stf order by history.id),
-                                        stf.born_at))) * 86400) as s
-    from stf join history on history.stf = stf.id where stf.namespace = ? and stf.run = ?),
-ranked as (
-    select source, dest, s, row_number() over (partition by source, dest order by s) as place,
-           count(*) over (partition by source, dest) as n
-    from step)
-select source, dest, n, max(iif(place = (n * 50 + 99) / 100, s, null)), max(iif(place = (n * 95 + 99) / 100, s, null)),
-       max(s)
-from ranked group by source, dest"""
+_ARROWS = """
+select stf.id, history.source, history.dest, history.at, stf.born_at
+from stf join history on history.stf = stf.id where stf.namespace = ? and stf.run = ?
+order by history.stf, history.id"""

@@ -14,6 +14,7 @@ from fastmon_daemon.outbox.run_reports import RUN_COLUMNS, read_run
 
 MOST_ABSENT = 1000
 """Names of absent STFs that are kept of a run."""
+_MOST_DUE = 100
 _FAR = timedelta(hours=1)
 """A look that is due later than this is no pause but a clock that jumped: it counts as due."""
 
@@ -74,9 +75,9 @@ class Runs:
         self._db.execute(f"update run set look_at = ? where state not in ({_marks(but)})", [stamp(now), *but])  # noqa: S608
 
     def to_look_at(self, now: datetime, *, nameless_only: bool) -> list[RunRow]:
-        """The runs whose look is due, the longest due first."""
-        where = "(look_at <= ? or look_at > ?) and nameless >= ? order by look_at"
-        return self._where(where, [stamp(now), stamp(now + _FAR), nameless_only])
+        """The runs whose look is due, the longest due first, some at a time."""
+        where = "(look_at <= ? or look_at > ?) and nameless >= ? order by look_at limit ?"
+        return self._where(where, [stamp(now), stamp(now + _FAR), nameless_only, _MOST_DUE])
 
     def in_states(self, states: Sequence[str]) -> list[RunRow]:
         """The runs in these states."""

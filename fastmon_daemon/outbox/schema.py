@@ -142,7 +142,9 @@ alter table run add column verdict text;                            -- JSON, as 
 alter table run add column summary_at text;
 update run set nameless = 1 where look_at is not null;
 update run set expected_by = 'end_run' where expected is not null;
-create index stf_run on stf (namespace, run, state)
+create index stf_run on stf (namespace, run, state);
+create index run_state on run (state);
+create index run_owes on run (run) where verdict is not null and summary_at is null
 """
 
 

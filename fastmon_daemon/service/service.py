@@ -19,6 +19,7 @@ from fastmon_daemon.broker import Broker, LinkChange
 from fastmon_daemon.clock import Clock
 from fastmon_daemon.control import PATIENCE_S, Control
 from fastmon_daemon.engine import Engine, LinkNews, Plant
+from fastmon_daemon.errors import TransientError
 from fastmon_daemon.intake import Intake
 from fastmon_daemon.ledger import Ledger, Means
 from fastmon_daemon.lifecycle import Chart, load_chart
@@ -130,7 +131,10 @@ class _Service:
 
     def _reconcile(self, wish: Wish) -> dict[str, Any]:
         """A look by hand: the monitor is asked in the socket's thread, the rest is the ledger's."""
-        stfs = self.monitor.stf_files(number_to_reconcile(wish))
+        try:
+            stfs = self.monitor.stf_files(number_to_reconcile(wish))
+        except TransientError as exc:
+            return {"error": str(exc), "busy": True}
         act = self.ledger.reconcile(wish.run or "", self._settings.namespace, stfs, wish.by)
         return asdict(self.engine.ask(act).result(PATIENCE_S - 1))
 
