@@ -108,10 +108,10 @@ class RunReports:
     def latencies(self, row: RunRow) -> list[Latency]:
         """For each arrow that the run's STFs took: the median, the 95th percentile (nearest rank) and the longest."""
         seconds: defaultdict[tuple[str | None, str], array[float]] = defaultdict(lambda: array("d"))
-        last_stf, last_at = None, datetime.min
+        last_stf, last_at = None, None
         for stf, source, dest, at, born_at in self._db.execute(_ARROWS, [row.namespace, row.run]):
             then = datetime.fromisoformat(at)
-            began = last_at if stf == last_stf else datetime.fromisoformat(born_at)
+            began = last_at if last_at and stf == last_stf else datetime.fromisoformat(born_at)
             seconds[source, dest].append(max(0.0, (then - began).total_seconds()))  # a clock may have jumped
             last_stf, last_at = stf, then
         return [_latency(source, dest, sorted(values)) for (source, dest), values in seconds.items()]
