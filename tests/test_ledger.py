@@ -443,6 +443,18 @@ def test_what_stands_in_the_monitor_already_is_closed_without_announcing_again(l
     assert (tfs.drawn, tfs.registered, tfs.announced, tfs.stood) == (14, 14, 7, 7)
 
 
+def test_one_that_we_registered_ourselves_is_announced_also_after_a_kill_in_between(life: Life) -> None:
+    life.registers(1)
+    life.machine.tell(LinkNews("broker", up=False, reason="broker stopped"))
+    life.says("end_run", total_stf_files=1)
+    life.pass_(8)
+    assert (life.stf(1).state, len(life.monitor.rows)) == ("tf_registered", 7)
+    life.start()
+    life.machine.tell(LinkNews("broker", up=True))
+    life.pass_(40)
+    assert (life.row.state, len(life.announced)) == ("complete", 7)
+
+
 def test_where_some_of_its_tf_files_are_wanting_all_are_announced(life: Life) -> None:
     life.registers(1)
     life.announces(1)

@@ -122,6 +122,10 @@ def test_a_run_that_nobody_heard_of_is_3_until_it_is_reconciled_by_hand(world: O
     assert by_daemon.returncode == 0, by_daemon.stderr
     assert json.loads(by_daemon.stdout) == {"run": "100014", "named": 2, "known": 0, "taken_in": [name(1), name(2)]}
     world.wait_for(completed=2)
+    world.monitor.stop()
+    away = world.call("reconcile", "--run", "100014")
+    assert (away.returncode, "fastmon-daemon: GET http" in away.stderr) == (75, True)
+    world.monitor.start()
     daemon.terminate()
     daemon.wait(30)
     world.register(3)

@@ -84,6 +84,8 @@ def inspect(
     Of each STF: stf, run, namespace, state, since, stuck, why, attempts, last_error, next, next_try_at
     Asked for by name also: sequence, size_bytes, checksum, tf_count, execution_id, origin, admitted, life,
     received_at, born_at, remark, plan, tfs, history
+    Of each run: namespace, run, run_id, state, execution_id, expected, expected_by, known, missing, named, absent,
+    last_sequence, nameless, heard_at, ended_at, ended_by, look_at, looks, look_error, summary_at
     """
     if (stf is not None and (state or refused)) or (refused and (state or run)):
         raise click.UsageError("STF, --state and --refused cannot be combined, nor --refused and --run")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -20,8 +20,6 @@ from fastmon_daemon.outbox import Outbox, RunRow
 from fastmon_daemon.verdict import judge
 
 _LONGEST_PAUSE_S = 5.0
-_SKEW = timedelta(minutes=1)
-"""The monitor's clock is not ours; an end time that lies farther ahead is a plan."""
 COMPLETE = "complete_run"
 
 Key = tuple[str, str]
@@ -29,7 +27,7 @@ Key = tuple[str, str]
 
 def why_over(means: Means, row: RunRow, look: Look, strange: int, now: datetime) -> str | None:
     """Why a run is over although no `end_run` was heard; None: it is not, as far as can be told."""
-    if look.ended_at and moment(look.ended_at) <= now + _SKEW:
+    if look.ended_at:
         return f"the monitor says that it ended at {look.ended_at}"
     paused = not means.run_chart.may(row.state, "pause_run")
     quiet = timedelta(seconds=means.paces.quiet_paused_s if paused else means.paces.quiet_s)
@@ -40,11 +38,17 @@ def why_over(means: Means, row: RunRow, look: Look, strange: int, now: datetime)
 
 @dataclass(slots=True)
 class _Pause:
-    """When a run that has ended is counted again: soon while its counts change, ever more seldom while not."""
+    """When something is tried again: ever more seldom."""
 
-    counts: dict[str, int]
+    counts: dict[str, int] = field(default_factory=dict)
+    """What was counted the last time: where that changes, the pauses begin anew."""
     pause_s: float = 0.5
     until: float = 0.0
+
+    def prolong(self, now: float, longest_s: float) -> None:
+        """Wait from *now* (monotonic) on, and the next time twice as long, up to *longest_s*."""
+        self.until = now + self.pause_s
+        self.pause_s = min(2 * self.pause_s, longest_s)
 
 
 class Closing:
@@ -58,12 +62,12 @@ class Closing:
         self._failed = [state for state in chart.states if chart.may(state, "retry")]
         self._pauses: dict[Key, _Pause] = {}
         self._sending: set[Key] = set()
-        self._next_send: dict[Key, float] = {}
+        self._sends: dict[Key, _Pause] = {}
 
     def close(self, outbox: Outbox, now: datetime) -> None:
         """Complete the runs of which everything is here and at rest."""
         for row in outbox.runs.in_states(self._ended):
-            if row.expected is None or self._too_soon(row):
+            if row.expected is None or self._too_soon(self._pauses, (row.namespace, row.run)):
                 continue
             counts = outbox.by_run.counts_by_state(row)
             if self._all_is_here(row, counts):
@@ -76,17 +80,15 @@ class Closing:
         here = not row.absent and not self._recovery.names(row)
         return resting and here and sum(counts.values()) >= (row.expected or 0)
 
-    def _too_soon(self, row: RunRow) -> bool:
-        pause = self._pauses.get((row.namespace, row.run))
-        return pause is not None and self._means.clock.monotonic() < pause.until
+    def _too_soon(self, pauses: dict[Key, _Pause], key: Key) -> bool:
+        return key in pauses and self._means.clock.monotonic() < pauses[key].until
 
     def _put_off(self, row: RunRow, counts: dict[str, int]) -> None:
         key = (row.namespace, row.run)
         pause = self._pauses.get(key)
         if pause is None or pause.counts != counts:
             pause = self._pauses[key] = _Pause(counts)
-        pause.until = self._means.clock.monotonic() + pause.pause_s
-        pause.pause_s = min(2 * pause.pause_s, _LONGEST_PAUSE_S)
+        pause.prolong(self._means.clock.monotonic(), _LONGEST_PAUSE_S)
 
     def _complete(self, outbox: Outbox, row: RunRow, now: datetime) -> None:
         dest = self._means.run_chart.after(row.state, COMPLETE)
@@ -103,7 +105,7 @@ class Closing:
         """The summaries that are owed."""
         for row, verdict in outbox.runs.owing_summary():
             key = (row.namespace, row.run)
-            if key in self._sending or self._means.clock.monotonic() < self._next_send.get(key, 0.0):
+            if key in self._sending or self._too_soon(self._sends, key):
                 continue
             if self._means.announce is None:
                 with outbox.transaction():
@@ -122,7 +124,8 @@ class Closing:
             self._sending.discard(key)
             if isinstance(answer, Exception):
                 logger.warning("run {}: its summary did not go out: {}", row.run, answer)
-                self._next_send[key] = means.clock.monotonic() + means.paces.retry_s
+                pause = self._sends.setdefault(key, _Pause(pause_s=means.paces.retry_s))
+                pause.prolong(means.clock.monotonic(), means.paces.longest_s)
             else:
                 outbox.runs.summary_sent(row, now)
 
