@@ -162,8 +162,7 @@ class Monitor:
 
     def _stf_page(self, run_number: int, limit: int) -> tuple[int, list[StfFile]]:
         query = {"run_number": str(run_number), "limit": str(limit)}
-        slack_s = limit * _SLACK_S if limit > _PAGE else 0.0
-        return self.get(STF_FILES, query, stf_page, slack_s)
+        return self.get(STF_FILES, query, stf_page, slack_s=limit * _SLACK_S)
 
     def get(self, path: str, query: Mapping[str, str], parse: Callable[[Any], _T], slack_s: float = 0.0) -> _T:
         """What *parse* makes of the answer to a GET, which is asked about a link: no answer means that it is down."""

@@ -5,6 +5,8 @@ No STRICT and no RETURNING anywhere: SQLite 3.34 (Enterprise Linux 9) is the flo
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
@@ -170,3 +172,13 @@ def migrate(db: Database) -> None:
     if version < VERSION:
         db.execute(f"pragma application_id = {APPLICATION_ID}")
         db.execute(f"pragma user_version = {VERSION}")
+
+
+def refuse_older(db: Database, path: Path) -> None:
+    """Readers cannot migrate. Raises `StorageError` for a database that lacks what this fastmon reads."""
+    version = db.execute("pragma user_version").fetchone()[0]
+    if version < VERSION:
+        raise StorageError(
+            f"{path}: its schema is version {version}, this fastmon reads {VERSION}: "
+            "start fastmon-daemon run once, which brings it up to date"
+        )
