@@ -53,7 +53,7 @@ def is_announcement(body: str) -> bool:
     """Whether *body* announces a TF file."""
     try:
         message = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(message, dict) and message.get("msg_type") == "tf_file_registered"
 
