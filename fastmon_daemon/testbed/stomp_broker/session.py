@@ -242,8 +242,7 @@ class Session:
         return self._consumers[self._known(subscription)].settle(message_id)
 
     def _holder(self, message_id: str) -> str:
-        holders = (id_ for id_, consumer in self._consumers.items() if message_id in consumer.unacknowledged)
-        return next(holders, "")
+        return next((id_ for id_, consumer in self._consumers.items() if message_id in consumer.unacknowledged), "")
 
     def _known(self, subscription: str) -> str:
         if subscription not in self._consumers:
