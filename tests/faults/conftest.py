@@ -35,6 +35,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     rows = [item for item in items if item.get_closest_marker("fault")]
+    for item in rows:  # with -n 2 the Java brokers run in one process, the embedded ones in another
+        item.add_marker(pytest.mark.xdist_group("embedded" if "[embedded" in item.name else "java"))
     if not config.getoption("faults", default=None):
         items[:] = [item for item in items if item not in rows]
         config.hook.pytest_deselected(items=rows)

@@ -11,6 +11,7 @@ from typing import Any
 
 from tests.brokers.install import ARTEMIS_VERSION, classic_version
 from tests.faults.matrix import all_rows
+from tests.faults.stage import WORKERS
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "reliability.md"
 COMMANDS = {"short": "make test-faults", "long": "make test-faults-long"}
@@ -40,8 +41,6 @@ A line is compared row by row, the monitor's table of TF files and the topic aga
 
 def render(form: str, lines: Sequence[dict[str, Any]]) -> str:
     """The whole document."""
-    from tests.faults.stage import WORKERS
-
     head = _HEAD.format(
         command=COMMANDS[form], form=form, classic=classic_version(), artemis=ARTEMIS_VERSION, workers=WORKERS
     )
