@@ -52,7 +52,11 @@ def read_lives(database: Path) -> list[Life]:
 
 
 def account_of(
-    sent: Collection[str], lives: Sequence[Life], rows: Sequence[Row], heard: Iterable[str], failing: Collection[str] = ()
+    sent: Collection[str],
+    lives: Sequence[Life],
+    rows: Sequence[Row],
+    heard: Iterable[str],
+    failing: Collection[str] = (),
 ) -> Account:
     """*sent*: names of the STFs; *rows*: all TF files of the monitor; *heard*: bodies of the distinct announcements.
 

@@ -50,12 +50,14 @@ class Agents(Protocol):
 
 
 def is_announcement(body: str) -> bool:
-    """Whether *body* announces a TF file."""
+    """Whether *body* is a daemon's announcement of a TF file."""
     try:
         message = json.loads(body)
     except (ValueError, RecursionError):
         return False
-    return isinstance(message, dict) and message.get("msg_type") == "tf_file_registered"
+    if not isinstance(message, dict) or message.get("msg_type") != "tf_file_registered":
+        return False
+    return str(message.get("sender")).startswith("fastmon-agent-")
 
 
 class OwnBroker:

@@ -37,9 +37,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     rows = [item for item in items if item.get_closest_marker("fault")]
     for item in rows:  # with -n 2 the Java brokers run in one process, the embedded ones in another
         item.add_marker(pytest.mark.xdist_group("embedded" if "[embedded" in item.name else "java"))
-    if not config.getoption("faults", default=None):
-        items[:] = [item for item in items if item not in rows]
-        config.hook.pytest_deselected(items=rows)
+    asked = bool(config.getoption("faults", default=None))
+    config.hook.pytest_deselected(items=[item for item in items if (item in rows) != asked])
+    items[:] = [item for item in items if (item in rows) == asked]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -52,9 +52,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 @pytest.fixture(scope="session")
-def server(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server | None]:
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server | None]:
     """The Java broker of this kind, for all rows on it; None where each row has an embedded one of its own."""
     if request.param == "embedded":
         yield None

@@ -45,7 +45,9 @@ def render(form: str, lines: Sequence[dict[str, Any]]) -> str:
         command=COMMANDS[form], form=form, classic=classic_version(), artemis=ARTEMIS_VERSION, workers=WORKERS
     )
     order = {kind: place for place, kind in enumerate(("embedded", "classic", "artemis"))}
-    rows = [_row(line) for line in sorted(lines, key=lambda each: (each["number"], each["title"], order[each["broker"]]))]
+    rows = [
+        _row(line) for line in sorted(lines, key=lambda each: (each["number"], each["title"], order[each["broker"]]))
+    ]
     table = [_COLUMNS, ("--:", "---", "---", *["--:"] * (len(_COLUMNS) - 4), "---"), *rows]
     return head + "".join(f"| {' | '.join(cells)} |\n" for cells in table)
 

@@ -224,4 +224,6 @@ def test_a_parent_that_is_never_registered(stage: Stage) -> None:
     edge.close()
     assert (failed.state, str(failed.last_error).partition(": ")[0]) == ("failed", "stf_not_registered")
     stage.comes_to_rest(failing={orphan})
-    stage.close_account(failing={orphan}, note="engine, outbox and REST edge in one process; no other STF waited for it")
+    stage.close_account(
+        failing={orphan}, note="engine, outbox and REST edge in one process; no other STF waited for it"
+    )
