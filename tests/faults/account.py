@@ -1,7 +1,7 @@
 """The account of a row: what was sent, set against the outbox, the monitor and the topic, row by row.
 
-Owns the one definition of "lost", "registered twice", "announced twice" and "illegal history" that all rows use. It must
-not know brokers, processes or faults.
+Owns the one definition of "lost", "registered twice", "announced twice" and "illegal history" that all rows use. It
+must not know brokers, processes or faults.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -112,10 +113,11 @@ def _registered_twice(known: Mapping[str, Stf], rows: Sequence[Row]) -> Iterator
         if tf is None:
             yield f"{row['tf_filename']}: in the monitor, but not in the outbox"
         elif tuple(row[name] for name in _STORED) != _as_stored(tf):
-            yield f"{row['tf_filename']}: the monitor has {[row[name] for name in _STORED]}, the outbox {_as_stored(tf)}"
+            stands = [row[name] for name in _STORED]
+            yield f"{row['tf_filename']}: the monitor has {stands}, the outbox {_as_stored(tf)}"
     for blocks in ranges.values():
         blocks.sort()
-        for (_, last, one), (first, _, other) in zip(blocks, blocks[1:], strict=False):
+        for (_, last, one), (first, _, other) in pairwise(blocks):
             if first <= last:
                 yield f"{one} and {other}: the same TFs in both"
 

@@ -21,20 +21,20 @@ _COLUMNS = (
 )  # fmt: skip
 _HEAD = """# Reliability: what was broken, and what it cost
 
-Written by `{command}` (the {form} form); do not edit. Each line is one row of `tests/faults/`: the daemon as a process, the
-embedded monitor, and a broker: the embedded one, ActiveMQ Classic {classic} or Artemis {artemis}.
-A line is compared row by row, the monitor's table of TF files and the topic against the outbox
-(`tests/faults/account.py`); `tests/faults/test_account.py` shows that each kind of fault in the account is found.
+Written by `{command}` (the {form} form); do not edit. Each line is one row of `tests/faults/`: the daemon as a process,
+the embedded monitor, and a broker: the embedded one, ActiveMQ Classic {classic} or Artemis {artemis}. A line is
+compared row by row, the monitor's table of TF files and the topic against the outbox (`tests/faults/account.py`);
+`tests/faults/test_account.py` shows that whatever must not be is found where it is.
 
-- **lost**: an STF that the broker took and that is not `completed` (or `failed`, where the row must end so), or a TF file of
-  it that the monitor does not hold or that was never announced.
-- **registered twice**: a TF file of the monitor that the outbox does not know, has with another range, size, STF or id, or
-  whose TFs stand in another TF file too.
-- **announced twice**: announcements beyond one a TF file. At most {workers} for each cut: what was in flight, one a worker.
-  On Artemis the broker drops them.
+- **lost**: an STF that the broker took and that is not `completed` (or `failed`, where the row must end so), or a TF file
+  of it that the monitor does not hold or that was never announced.
+- **registered twice**: a TF file of the monitor that the outbox does not know, has with another range, size, STF or id,
+  or whose TFs stand in another TF file too.
+- **announced twice**: announcements beyond one a TF file. At most {workers} for each cut: what was in flight, one a
+  worker. On Artemis none: it drops those that bear an event id which it has seen.
 - **illegal histories**: STFs whose transitions do not walk the arrows of `statecharts/stf.yaml`, each once a life.
-- **recovered in**: seconds from the end of the fault (the link's return, the last restart) until the last STF had come to
-  rest; for faults that do not end, from the last message.
+- **recovered in**: seconds from the end of the fault (the link's return, the last restart) until the last STF had come
+  to rest; for faults that do not end, from the last message.
 
 """
 

@@ -147,6 +147,35 @@ def test_duplicate_deliveries_of_everything(stage: Stage) -> None:
     stage.close_account()
 
 
+@fault(14, "the broker killed in the middle of a run on a plain topic, what was sent meanwhile is lost there", EVERY)
+def test_an_outage_on_a_plain_topic_in_the_middle_of_a_run(stage: Stage) -> None:
+    seconds = 30 if stage.long else 5
+    run = {"run_id": "100014", "execution_id": "e-1"}
+    stage.daemon(FASTMON_DURABLE="off")
+    stage.publish({"msg_type": "start_run", **run})
+    stage.send(*range(1, 6))
+    stage.broker.kill()
+    wait_until(lambda: GONE in stage.log(), "the daemon notices")
+    for n in range(6, 6 + 2 * seconds):  # the run goes on: registered, but nobody can be told
+        stage.register(n)
+        stage.expect(n)
+        stage.let_pass(0.5)
+    stage.broker.start()
+    stage.fault_is_over()
+    wait_until(lambda: stage.log().count(BACK) == 2, "the daemon is back")
+    last = 5 + 2 * seconds
+    stage.send(*range(last + 1, last + 6))
+    stage.publish({"msg_type": "end_run", **run, "total_stf_files": last + 5})
+    told = stage.call("verdict", "100014", "--json", "--wait", "30")
+    stage.comes_to_rest()
+    assert told.returncode == 0, told.stdout
+    verdict = json.loads(told.stdout)
+    assert verdict["missing"] == 0
+    assert verdict["recovered"] >= 2 * seconds
+    assert "broker" in [outage["link"] for outage in verdict["outages"]]
+    stage.close_account(cuts=1, note=f"{seconds} s; {verdict['recovered']} recovered; the verdict: complete")
+
+
 UGLY = [
     "", "not JSON", "[]", "null", '"stf_ready"', "{", '{"msg_type": "stf_ready"}', "\x01\x02",
     '{"msg_type": "stf_ready", "namespace": "ns", "run_id": null, "filename": "a.stf"}',
