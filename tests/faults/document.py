@@ -26,8 +26,8 @@ the embedded monitor, and a broker: the embedded one, ActiveMQ Classic {classic}
 compared row by row, the monitor's table of TF files and the topic against the outbox (`tests/faults/account.py`);
 `tests/faults/test_account.py` shows that whatever must not be is found where it is.
 
-- **lost**: an STF that the broker took and that is not `completed` (or `failed`, where the row must end so), or a TF file
-  of it that the monitor does not hold or that was never announced.
+- **lost**: an STF that the broker took and that is not `completed` (or `failed`, where the row must end so), or a TF
+  file of it that the monitor does not hold or that was never announced.
 - **registered twice**: a TF file of the monitor that the outbox does not know, has with another range, size, STF or id,
   or whose TFs stand in another TF file too.
 - **announced twice**: announcements beyond one a TF file. At most {workers} for each cut: what was in flight, one a
