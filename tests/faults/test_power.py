@@ -83,3 +83,12 @@ def reopened(database: Path, log: bytes, copy: Path) -> set[str]:
     lives = read_lives(copy)
     assert [reason for stf, history in lives for reason in illegal_history(stf, history)] == []
     return {stf.filename for stf, _ in lives}
+
+
+def test_a_first_start_that_is_cut_at_any_frame_goes_on(tmp_path: Path) -> None:
+    outbox = open_outbox(tmp_path / "outbox.db")
+    log = (tmp_path / "outbox.db-wal").read_bytes()
+    frame = _FRAME_HEADER + struct.unpack(">I", log[8:12])[0]
+    for end in range(_HEADER, len(log) + 1, frame):
+        assert reopened(tmp_path / "outbox.db", log[:end], tmp_path / "cut.db") == set()
+    outbox.close()
