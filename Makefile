@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test test-brokers fuzz bench docs clean
+.PHONY: help demo test test-brokers test-faults test-faults-long fuzz bench docs clean
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
 
@@ -26,6 +26,14 @@ test: $(STAMP) ## Everything that needs nothing but Python
 test-brokers: $(STAMP) ## The same broker suite against the embedded broker, ActiveMQ Classic and Artemis
 	$(BIN)/python tests/brokers/install.py
 	$(BIN)/pytest -q tests/brokers --brokers embedded,classic,artemis
+
+test-faults: $(STAMP) ## The matrix of faults in its short form; writes docs/reliability.md
+	$(BIN)/python tests/brokers/install.py
+	$(BIN)/pytest -q tests/faults --faults short -n 2 --dist loadgroup
+
+test-faults-long: $(STAMP) ## The same with 200 kills, minutes of outage and 10 000 STFs (by hand: an hour)
+	$(BIN)/python tests/brokers/install.py
+	$(BIN)/pytest -q tests/faults --faults long -n 2 --dist loadgroup
 
 fuzz: $(STAMP) ## 100 000 inputs for the parser of messages (by hand: some minutes)
 	FASTMON_TEST_FUZZ=100000 $(BIN)/pytest -q tests/test_messages.py -k whatever --timeout 1800

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from loguru import logger
 
-from fastmon_daemon import logs
+from fastmon_daemon import logs, seams
 from fastmon_daemon.service import NOT_CLEAN, World
 from fastmon_daemon.service import run as serve
 from fastmon_daemon.settings import Settings, database_to_write, read_environment
@@ -33,6 +33,8 @@ def run(once: bool, mode: str | None, db: Path | None) -> None:
     values = read_environment(environ, **folders)
     secrets = (settings.monitor_token, settings.broker_password)
     logs.configure(settings.log_level, secrets, journal="JOURNAL_STREAM" in values)
+    if crash := os.environ.get("FASTMON_TEST_CRASH"):  # no setting: only tests know it
+        seams.set_hook(seams.kill_at(crash))
     for name in settings.unknown:
         logger.warning("{}: no such setting, ignored", name)
     database, rule = database_to_write(db or settings.db, values, Path.home())

@@ -168,9 +168,10 @@ def migrate(db: Database) -> None:
         )
     if owner != APPLICATION_ID and db.table_names():
         raise StorageError("it is another program's SQLite database: name another file in FASTMON_DB")
+    if version < VERSION:
+        db.execute(f"pragma application_id = {APPLICATION_ID}")  # first: after a cut among the migrations it is ours
     migrations.apply(db)
     if version < VERSION:
-        db.execute(f"pragma application_id = {APPLICATION_ID}")
         db.execute(f"pragma user_version = {VERSION}")
 
 

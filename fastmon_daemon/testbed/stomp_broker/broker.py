@@ -29,7 +29,8 @@ class Broker:
 
     Faults, all changeable while it runs: *no_receipts*: no RECEIPT is sent. *refuse*: new connections are reset.
     *hook*: called with ``("receive" | "send", session, frame)`` for every frame; "drop" loses the frame, "hold" keeps
-    it until `release_held` (later frames overtake it), None lets it pass.
+    it until `release_held` (later frames overtake it), "refuse" answers a received one with an ERROR that ends the
+    session, None lets it pass.
     """
 
     def __init__(
