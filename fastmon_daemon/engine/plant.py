@@ -27,7 +27,7 @@ class Plant:
     links: Mapping[str, str]
     """Step -> the link that its effects need; a step that is missing here needs none."""
     probes: Mapping[str, Callable[[], None]]
-    """Link -> the call that says whether it is back; a link without one announces itself by `LinkNews`."""
+    """Link -> the call that returns when it is back. `LinkNews` of an edge may open and shut the gate sooner."""
     pool: Executor
     workers: int
     quick: Callable[[], Retrying]

@@ -87,12 +87,19 @@ class _Service:
 
     def _plant(self, agent_name: str, stf_chart: Chart) -> Plant:
         settings = self._settings
+        links = links_for(settings.notify)
+        needed = {"monitor", *links.values()} | ({"broker"} if self._needs_broker else set())
+        probes = {
+            "monitor": self.monitor.probe,
+            "messages": self.monitor.probe_messages,
+            "broker": self.broker.probe,
+        }
         announce = self._by_rest if settings.notify == "rest" else self.broker.announce
         return Plant(
             chart=stf_chart,
             steps=make_steps(settings, agent_name, self.monitor, announce, self._clock),
-            links=links_for(settings.notify),
-            probes={"monitor": self.monitor.probe},
+            links=links,
+            probes={link: probe for link, probe in probes.items() if link in needed},
             pool=self._pool,
             workers=settings.workers,
             quick=lambda: quick(self._stopping),
