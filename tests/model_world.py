@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 from fastmon_daemon.errors import LinkDown, LinkHeld, ParentMissing, TransientError
@@ -147,7 +148,7 @@ class Seen:
 def check_history(rows: list[dict[str, Any]], state: str) -> None:
     """It is a walk along the arrows of the chart, each of them once a life, and ends where the STF is."""
     assert (rows[0]["trigger"], rows[0]["dest"], rows[0]["life"]) == (None, CHART.initial, 1)
-    for before, row in zip(rows, rows[1:], strict=False):
+    for before, row in pairwise(rows):
         assert row["source"] == before["dest"]
         assert CHART.after(row["source"], row["trigger"]) == row["dest"]
         assert row["life"] == before["life"] + (row["trigger"] in NEXT_LIFE)

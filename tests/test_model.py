@@ -20,11 +20,10 @@ from loguru import logger
 
 from fastmon_daemon import seams
 from fastmon_daemon.acts import Acts, Wish
-from fastmon_daemon.engine import Engine, LinkNews
+from fastmon_daemon.engine import LinkNews
 from fastmon_daemon.errors import PermanentError, TransientError
 from fastmon_daemon.intake import Intake
 from fastmon_daemon.lifecycle import load_chart
-from fastmon_daemon.outbox import Outbox, open_outbox
 from fastmon_daemon.settings import Settings
 from tests.model_world import (
     CHART,

@@ -28,12 +28,12 @@ class DeadlineAdapter(HTTPAdapter):
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """Make the pools of direct connections."""
-        super().init_poolmanager(*args, **kwargs)  # type: ignore[no-untyped-call]
+        super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = self._pools
 
     def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
         """The pools of connections over a proxy."""
-        manager = super().proxy_manager_for(*args, **kwargs)  # type: ignore[no-untyped-call]
+        manager = super().proxy_manager_for(*args, **kwargs)
         manager.pool_classes_by_scheme = self._pools
         return manager
 
@@ -78,7 +78,10 @@ class _Hurried(io.RawIOBase):
         if left <= 0:
             raise TimeoutError("the answer was not complete in time")
         self._sock.settimeout(min(left, self._silence_s))
-        return self._raw.readinto(buffer)
+        try:
+            return self._raw.readinto(buffer)
+        finally:
+            self._sock.settimeout(self._silence_s)  # the connection is used again
 
     def close(self) -> None:
         self._raw.close()
