@@ -60,6 +60,33 @@ class Work:
     spent_s: float = 0.0
     error: Exception | None = None
 
+    @property
+    def sick(self) -> bool:
+        """Whether it failed before, by its own fault."""
+        return self.stf.attempts > 0
+
+
+class Works(dict[int, Work]):
+    """The STFs that are being worked on, by id: at most half of the workers are left to those that failed before.
+
+    One that hangs until its deadline each time would else take every worker, and delay all others.
+    """
+
+    def __init__(self, workers: int) -> None:
+        super().__init__()
+        self._most_sick = max(1, workers // 2)
+
+    @property
+    def has_room_for_sick(self) -> bool:
+        """Whether another STF that failed before may be begun with."""
+        return sum(work.sick for work in self.values()) < self._most_sick
+
+    def next(self) -> Work | None:
+        """One that has something to be sent out now."""
+        sick = sum(work.in_flight for work in self.values() if work.sick)
+        able = (work for work in self.values() if work.waiting and (not work.sick or sick < self._most_sick))
+        return next(able, None)
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
