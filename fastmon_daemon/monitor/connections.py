@@ -1,6 +1,6 @@
 """Connections to the monitor whose answers end in time, headers and body together, however slowly they drip.
 
-Owns the deadline over one answer. It must not know what is asked or answered.
+Owns the deadline and the length of one answer. It must not know what is asked or answered.
 """
 
 from __future__ import annotations
@@ -11,9 +11,15 @@ from collections.abc import Callable
 from http.client import HTTPResponse
 from typing import Any
 
+import requests
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
+
+from fastmon_daemon.monitor.answers import OutcomeUnknown
+
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+"""The longest answer that is read, in bytes."""
 
 
 class DeadlineAdapter(HTTPAdapter):
@@ -36,6 +42,16 @@ class DeadlineAdapter(HTTPAdapter):
         manager = super().proxy_manager_for(*args, **kwargs)
         manager.pool_classes_by_scheme = self._pools
         return manager
+
+
+def read_whole(response: requests.Response) -> str:
+    """The body of an answer, to its end."""
+    content = bytearray()
+    while chunk := response.raw.read1(65536):
+        content += chunk
+        if len(content) > MAX_ANSWER_BYTES:
+            raise OutcomeUnknown(f"{response.url}: the answer is longer than {MAX_ANSWER_BYTES} bytes")
+    return content.decode(errors="replace")
 
 
 def _pools(beyond_s: float, monotonic: Callable[[], float]) -> dict[str, type[HTTPConnectionPool]]:

@@ -30,12 +30,9 @@ from fastmon_daemon.monitor.answers import (
     meaning,
     transport_errors,
 )
-from fastmon_daemon.monitor.connections import DeadlineAdapter
+from fastmon_daemon.monitor.connections import DeadlineAdapter, read_whole
 from fastmon_daemon.monitor.rows import StfFile, TfFile, difference, run_end, stf_page, tf_body, tf_file, tf_rows
 from fastmon_daemon.seams import between
-
-MAX_ANSWER_BYTES = 64 * 1024 * 1024
-"""The longest answer that is read, in bytes."""
 
 _PAGE = 1000
 _SLACK_S = 0.005
@@ -234,7 +231,7 @@ class Monitor:
             allow_redirects=False,
             stream=True,
         ) as response:
-            return Answer(response.status_code, response.headers, _read(response))
+            return Answer(response.status_code, response.headers, read_whole(response))
 
     def _headers(self) -> dict[str, str]:
         token = self._token().strip()
@@ -242,12 +239,3 @@ class Monitor:
             raise LinkHeld("SWF_API_TOKEN has characters that no token has: set it anew")
         headers = {"Accept": "application/json", "Accept-Encoding": "identity", "Content-Type": "application/json"}
         return headers | ({"Authorization": f"Token {token}"} if token else {})
-
-
-def _read(response: requests.Response) -> str:
-    content = bytearray()
-    while chunk := response.raw.read1(65536):
-        content += chunk
-        if len(content) > MAX_ANSWER_BYTES:
-            raise OutcomeUnknown(f"{response.url}: the answer is longer than {MAX_ANSWER_BYTES} bytes")
-    return content.decode(errors="replace")

@@ -17,6 +17,7 @@ from tests.monitor_edge.scripted import (
     TOKEN,
     Action,
     Server,
+    resets,
     says,
 )
 
@@ -136,7 +137,13 @@ def test_a_refusal_of_us_holds_the_gate_and_names_the_remedy(
 
 
 def stf_row(n: int) -> dict[str, object]:
-    return {"stf_filename": f"{n}.stf", "file_size_bytes": n, "checksum": None, "tf_count": None, "created_at": "2026"}
+    return {
+        "stf_filename": f"{n}.stf",
+        "file_size_bytes": n,
+        "checksum": None,
+        "tf_count": None,
+        "created_at": "2026-11-21T15:57:04-05:00",
+    }
 
 
 def page(count: int, listed: int) -> Action:
@@ -158,6 +165,54 @@ def test_a_long_run_is_asked_for_again_in_one_page(server: Server, monitor: Moni
 
     assert len(monitor.stf_files(7)) == 1501
     assert server.asked[1].endswith("limit=2500")
+
+
+def test_a_run_that_is_known_to_be_long_is_asked_for_in_one_page_at_once(server: Server, monitor: Monitor) -> None:
+    server.script = [page(1501, 1501)]
+
+    assert len(monitor.stf_files(7, at_least=1501)) == 1501
+    assert server.asked == ["GET /swf-monitor/api/stf-files/?run_number=7&limit=2001"]
+
+
+def test_a_long_list_that_does_not_come_is_read_again_later_and_does_not_shut_the_gate(
+    server: Server, monitor: Monitor
+) -> None:
+    server.script = [page(1500, 1000), resets]
+
+    with pytest.raises(TransientError) as caught:
+        monitor.stf_files(7)
+    assert not isinstance(caught.value, LinkDown)
+
+
+def test_the_tf_files_of_an_stf_are_its_own_also_where_the_filter_is_ignored(server: Server, monitor: Monitor) -> None:
+    server.script = [says(200, [ROW, {**ROW, "stf_file": "another.stf"}])]
+
+    assert [tf.stf_filename for tf in monitor.tf_files(TF.stf_filename)] == [TF.stf_filename]
+    assert server.asked == [f"GET /swf-monitor/api/fastmon-files/?stf_filename={TF.stf_filename}"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "ended_at"),
+    [
+        (says(200, {"run_id": 77, "end_time": None}), None),
+        (says(200, {"run_id": 77, "end_time": "2026-11-21T15:57:04-05:00"}), "2026-11-21T20:57:04.000+00:00"),
+        (says(404, {"detail": "No Run matches the given query."}), None),
+    ],
+)
+def test_the_end_of_a_run_is_that_of_its_row(
+    answer: Action, ended_at: str | None, server: Server, monitor: Monitor
+) -> None:
+    server.script = [answer]
+
+    assert monitor.run_ended_at(77) == ended_at
+    assert server.asked == ["GET /swf-monitor/api/runs/77/"]
+
+
+def test_a_time_that_is_none_is_no_answer_of_a_monitor(server: Server, monitor: Monitor) -> None:
+    server.script = [says(200, {"run_id": 77, "end_time": "yesterday"})]
+
+    with pytest.raises(LinkDown, match="not what a monitor says"):
+        monitor.run_ended_at(77)
 
 
 def test_a_list_that_does_not_match_its_count_is_read_again_later(server: Server, monitor: Monitor) -> None:
