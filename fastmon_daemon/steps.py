@@ -48,10 +48,13 @@ Step = Callable[[Stf], Sequence[Effect]]
 
 
 def links_for(notify: str) -> Mapping[str, str]:
-    """The links of the steps when announcements go by *notify* (FASTMON_NOTIFY)."""
+    """The links of the steps when announcements go by *notify* (FASTMON_NOTIFY).
+
+    Not every monitor takes messages: that is a link of its own, so that STFs are registered without it.
+    """
     match notify:
         case "rest":
-            return {**LINKS, ANNOUNCING: "monitor"}
+            return {**LINKS, ANNOUNCING: "messages"}
         case "off":
             return {step: link for step, link in LINKS.items() if step != ANNOUNCING}
         case _:

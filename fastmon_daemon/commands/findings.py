@@ -204,7 +204,7 @@ class Findings:
 def _links(reports: Reports, rules: Rules) -> dict[str, View]:
     """Each link as the daemon saw it last: up, down, held (it answers, but refuses us) or unknown."""
     found: dict[str, View] = {}
-    for name in ("monitor", "broker"):
+    for name in dict.fromkeys(("monitor", "broker", *rules.links.values())):
         up = {"link": name, "state": "up", "since": None, "reason": None, "next_probe_at": None}
         found[name] = up if rules.daemon is not None else {**up, "state": "unknown", "reason": NO_DAEMON}
     if rules.daemon is None:

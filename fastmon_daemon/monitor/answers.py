@@ -67,7 +67,7 @@ def meaning(answer: Answer, path: str, where: str) -> FastmonError | None:
         case 404 | 405 if path in {TF_FILES, STF_FILES, RUNS}:
             error = LinkHeld(f"{where}: there is no monitor; set SWF_MONITOR_URL to its base, without /api")
         case 404 if path == MESSAGES:
-            error = PermanentError(f"{where}: this monitor takes no messages; set FASTMON_NOTIFY=stomp")
+            error = LinkHeld(f"{where}: this monitor takes no messages; set FASTMON_NOTIFY=stomp")
         case 425 | 429:
             error = TransientError(said, retry_after_s=_retry_after_s(answer.headers))
         case _ if 400 <= status < 500 and status != 408:

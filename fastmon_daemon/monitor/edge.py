@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 import requests
-from requests.adapters import HTTPAdapter
 
 from fastmon_daemon.errors import FastmonError, LinkDown, LinkHeld, PermanentError, TransientError
 from fastmon_daemon.monitor.addresses import proxies, without_userinfo
@@ -30,11 +30,9 @@ from fastmon_daemon.monitor.answers import (
     meaning,
     transport_errors,
 )
+from fastmon_daemon.monitor.connections import DeadlineAdapter, read_whole
 from fastmon_daemon.monitor.rows import StfFile, TfFile, difference, run_end, stf_page, tf_body, tf_file, tf_rows
 from fastmon_daemon.seams import between
-
-MAX_ANSWER_BYTES = 64 * 1024 * 1024
-"""The longest answer that is read, in bytes."""
 
 _PAGE = 1000
 _SLACK_S = 0.005
@@ -66,14 +64,12 @@ class Monitor:
         self._base = base_url.rstrip("/")
         self._token = token
         self._timeout_s = timeout_s
-        self._deadline_s = deadline_s
-        self._monotonic = monotonic
         self._session = requests.Session()
         self._session.trust_env = False
         self._session.verify = True if ca is None else str(ca)
         self._session.proxies = proxies(base_url, environ)
         for scheme in ("http://", "https://"):
-            self._session.mount(scheme, HTTPAdapter(pool_maxsize=connections, pool_block=True, max_retries=0))
+            self._session.mount(scheme, DeadlineAdapter(connections, deadline_s - timeout_s[1], monotonic))
 
     def register_tf(self, tf: TfFile) -> tuple[TfFile, str | None]:
         """Make *tf* stand in the monitor; gives what stands there, and in what it differs from *tf* (None: in nothing).
@@ -130,11 +126,27 @@ class Monitor:
             return None
 
     def post_message(self, body: str) -> None:
-        """Hand the JSON text *body* to the monitor as a message (at least once); PermanentError where it takes none."""
-        self.ask(MESSAGES, lambda _: None, body=body)
+        """Hand the JSON text *body* to the monitor as a message (at least once); LinkHeld where it takes none."""
+        try:
+            self.ask(MESSAGES, lambda _: None, body=body)
+        except OutcomeUnknown:
+            self._ask_for_messages()  # whose fault was it?
+            raise
+
+    def probe_messages(self) -> None:
+        """Return when the monitor takes messages; LinkHeld where a person must act, else LinkDown."""
+        self._session.close()
+        try:
+            self._ask_for_messages()
+        except TransientError as exc:
+            raise exc if isinstance(exc, LinkDown) else LinkDown(str(exc), retry_after_s=exc.retry_after_s) from exc
 
     def probe(self) -> None:
-        """Return when the monitor answers and lets us write; LinkHeld where a person must act, else LinkDown."""
+        """Return when the monitor answers and lets us write; LinkHeld where a person must act, else LinkDown.
+
+        It begins with fresh connections, the address looked up anew: a kept one may lead to where the monitor was.
+        """
+        self._session.close()
         try:
             self.get(TF_FILES, {"tf_filename": _NOBODY, "limit": "1"}, tf_rows)
             self._offer_nothing()
@@ -148,6 +160,10 @@ class Monitor:
     def close(self) -> None:
         """Close the connections."""
         self._session.close()
+
+    def _ask_for_messages(self) -> None:
+        with suppress(Refused):  # they may not be read, but the door is there
+            self.get(MESSAGES, {"limit": "1"}, lambda _: None)
 
     def _offer_nothing(self) -> None:
         # Anybody may read: only a write shows that the token is good. A row without a name is never registered.
@@ -203,7 +219,6 @@ class Monitor:
             raise OutcomeUnknown(f"{where}: {answer.status}, but not what a monitor says: {said}") from exc
 
     def _exchange(self, path: str, query: Mapping[str, str] | None, body: str | None, slack_s: float) -> Answer:
-        deadline = self._monotonic() + self._deadline_s + slack_s
         connect_s, silence_s = self._timeout_s
         with self._session.request(
             "GET" if body is None else "POST",
@@ -215,7 +230,7 @@ class Monitor:
             allow_redirects=False,
             stream=True,
         ) as response:
-            return Answer(response.status_code, response.headers, self._read(response, deadline))
+            return Answer(response.status_code, response.headers, read_whole(response))
 
     def _headers(self) -> dict[str, str]:
         token = self._token().strip()
@@ -223,14 +238,3 @@ class Monitor:
             raise LinkHeld("SWF_API_TOKEN has characters that no token has: set it anew")
         headers = {"Accept": "application/json", "Accept-Encoding": "identity", "Content-Type": "application/json"}
         return headers | ({"Authorization": f"Token {token}"} if token else {})
-
-    def _read(self, response: requests.Response, deadline: float) -> str:
-        content = bytearray()
-        # read1 gives what has come; iter_content would wait until a chunk is full, however slowly it drips.
-        while chunk := response.raw.read1(65536):
-            content += chunk
-            if len(content) > MAX_ANSWER_BYTES:
-                raise OutcomeUnknown(f"{response.url}: the answer is longer than {MAX_ANSWER_BYTES} bytes")
-            if self._monotonic() > deadline:
-                raise OutcomeUnknown(f"{response.url}: the answer was not complete after {self._deadline_s} s")
-        return content.decode(errors="replace")

@@ -15,7 +15,7 @@ from fastmon_daemon.errors import StorageError
 APPLICATION_ID = 0x464D4F4E
 """`FMON`, so that `file` and we can tell an outbox from another SQLite database."""
 
-VERSION = 3
+VERSION = 4
 """Stands in `user_version`; a database with a higher one was written by a newer fastmon."""
 
 migrations = Migrations("fastmon")
@@ -155,6 +155,13 @@ def ledger(db: Database) -> None:
     """What the ledger keeps of a run."""
     for statement in _LEDGER.split(";"):
         db.execute(statement)
+
+
+@migrations()
+def due_by_health(db: Database) -> None:
+    """STFs that failed before are looked for apart, so that many of them hide no other."""
+    db.execute("drop index stf_due")
+    db.execute("create index stf_due on stf (state, (attempts > 0), due_at) where due_at is not null")
 
 
 def migrate(db: Database) -> None:

@@ -26,6 +26,8 @@ class Due:
     now: datetime
     far: datetime
     """A due time later than this is no backoff but a clock that jumped: it counts as now."""
+    sick: bool
+    """Those that failed before, or those that did not: these are due at any time, whatever the clock says."""
     newest: bool
     limit: int
     busy: tuple[int, ...] = ()
@@ -35,19 +37,23 @@ class Due:
 
     @property
     def sql(self) -> str:
-        """The query for one state; `explain query plan` shows both halves on the index `stf_due`."""
+        """The query for one state; `explain query plan` shows every part of it on the index `stf_due`."""
         order = "desc" if self.newest else "asc"
-        where = f"state = ? and id not in ({', '.join('?' * len(self.busy))})"
+        where = f"state = ? and (attempts > 0) = {int(self.sick)} and id not in ({', '.join('?' * len(self.busy))})"
         where += " and origin <> ? and born_at >= ?" if self.fresh_since else ""
-        half = f"select due_at, id from stf where {where} and due_at"  # noqa: S608 (only placeholders are put in)
+        part = f"select due_at, id from stf where {where} and due_at"  # noqa: S608 (only placeholders are put in)
         tail = f"order by due_at {order}, id {order} limit ?"
-        return f"select * from ({half} <= ? {tail}) union all select * from ({half} > ? {tail})"  # noqa: S608 (the same)
+        if not self.sick:
+            return f"{part} is not null {tail}"
+        return f"select * from ({part} <= ? {tail}) union all select * from ({part} > ? {tail})"  # noqa: S608 (the same)
 
     def arguments(self, state: str) -> list[Any]:
         """The parameters of `sql` for *state*."""
         where: list[Any] = [state, *self.busy]
         if self.fresh_since:
             where += [Origin.RECOVERED, stamp(self.fresh_since)]
+        if not self.sick:
+            return [*where, self.limit]
         return [*where, stamp(self.now), self.limit, *where, stamp(self.far), self.limit]
 
 

@@ -5,6 +5,7 @@ It owns the drain and the watchdog. It must not know argv.
 
 from __future__ import annotations
 
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -33,6 +34,8 @@ from fastmon_daemon.service.world import World
 from fastmon_daemon.steps import links_for, make_steps
 
 DONE, WAITING, NOT_CLEAN = 0, 1, 75
+OVERTIME_S = 1.0
+"""Seconds after the deadline of a drain at which the process ends, whatever is under way."""
 
 
 def run(world: World, *, once: bool) -> int:
@@ -88,12 +91,19 @@ class _Service:
 
     def _plant(self, agent_name: str, stf_chart: Chart) -> Plant:
         settings = self._settings
+        links = links_for(settings.notify)
+        needed = {"monitor", *links.values()} | ({"broker"} if self._needs_broker else set())
+        probes = {
+            "monitor": self.monitor.probe,
+            "messages": self.monitor.probe_messages,
+            "broker": self.broker.probe,
+        }
         announce = self._by_rest if settings.notify == "rest" else self.broker.announce
         return Plant(
             chart=stf_chart,
             steps=make_steps(settings, agent_name, self.monitor, announce, self._clock),
-            links=links_for(settings.notify),
-            probes={"monitor": self.monitor.probe},
+            links=links,
+            probes={link: probe for link, probe in probes.items() if link in needed},
             pool=self._pool,
             workers=settings.workers,
             quick=lambda: quick(self._stopping),
@@ -178,6 +188,9 @@ class _Service:
 
     def _drain(self, code: int) -> int:
         """Finish what is in flight, say goodbye to the broker, within FASTMON_DRAIN_S."""
+        last = threading.Timer(self._settings.drain_s + OVERTIME_S, os._exit, [NOT_CLEAN])
+        last.daemon = True
+        last.start()  # whatever a library waits for: the outbox is safe at every instant
         systemd.tell(self._values, "STOPPING=1")
         deadline = self._clock.monotonic() + self._settings.drain_s
         self.engine.stopping.set()

@@ -128,7 +128,7 @@ class Broker:
     def drop_connections(self) -> None:
         """Cut every connection (RST); new ones are welcome."""
         self.destinations.leave_all()
-        for wire in self._wires:
+        for wire in list(self._wires):
             wire.abort()
 
     def release_held(self) -> None:
