@@ -61,9 +61,9 @@ class Ledger:
         """What is due: lookups of missed STFs, looks at runs, summaries."""
         self._sign(outbox, now)
         if self._look_at_all.is_set():
-            self._look_at_all.clear()
             with outbox.transaction():
                 outbox.runs.look_at_all(now, but=self._means.run_chart.finals)
+            self._look_at_all.clear()
         yield from self.recovery.errands(outbox, now)
         yield from self._looks(outbox, now)
         if self._means.keeps_all:
@@ -99,11 +99,12 @@ class Ledger:
 
     def _look(self, row: RunRow, number: int, watch: Watch) -> Errand:
         means = self._means
-        begun = means.clock.monotonic()
+        asked_at = means.clock.monotonic()
         is_open = means.run_chart.may(row.state, END_RUN)
-        asks_end = means.keeps_all and is_open and begun - watch.end_asked >= means.paces.open_s
+        asks_end = means.keeps_all and is_open and asked_at - watch.end_asked >= means.paces.open_s
 
         def call() -> Look:
+            begun = means.clock.monotonic()  # it may have waited in the pool's queue
             stfs = means.monitor.stf_files(number, at_least=row.named or 0)
             key = next((stf.run_key for stf in stfs), None) if asks_end else None
             ended_at = means.monitor.run_ended_at(key) if key is not None else None
@@ -112,7 +113,7 @@ class Ledger:
         def done(outbox: Outbox, answer: Any, now: datetime) -> None:
             watch.looking = False
             if isinstance(answer, Look):
-                watch.end_asked = begun if asks_end else watch.end_asked
+                watch.end_asked = asked_at if asks_end else watch.end_asked
                 self._comparing.compare(outbox, row, answer, watch, now)
             else:
                 error = None if isinstance(answer, LinkDown) else str(answer)

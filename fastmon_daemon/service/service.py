@@ -31,7 +31,7 @@ from fastmon_daemon.service.folders import make_watcher
 from fastmon_daemon.service.logins import broker_login, instance_of, monitor_of, user_name
 from fastmon_daemon.service.signals import Asked, signals
 from fastmon_daemon.service.world import World
-from fastmon_daemon.steps import links_for, make_steps
+from fastmon_daemon.steps import ANNOUNCING, links_for, make_steps
 
 DONE, WAITING, NOT_CLEAN = 0, 1, 75
 OVERTIME_S = 1.0
@@ -122,7 +122,7 @@ class _Service:
             agent_name=agent_name,
             selected=partial(is_selected, settings.selection_fraction),
             announce=announce,
-            announce_link="monitor" if by_rest else "broker",
+            announce_link=links_for(settings.notify)[ANNOUNCING],
             keeps_all=settings.ledger,
             clock=self._clock,
         )
