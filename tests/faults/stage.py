@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from fastmon_daemon.clock import moment, utcnow
+from fastmon_daemon.outbox import open_for_reading
 from fastmon_daemon.testbed.monitor import MonitorThread
 from fastmon_daemon.testbed.monitor.file_tables import FASTMON_FILES, STF_FILES
 from tests.faults.account import Account, account_of, read_lives
@@ -54,6 +56,7 @@ class Stage(Living):
         self.result: Result | None = None
         self.sent: dict[str, None] = {}
         self._over_at = 0.0
+        self._over_on = utcnow()
         self._seconds: float | None = None
 
     def register(self, *sequences: int) -> None:
@@ -92,7 +95,18 @@ class Stage(Living):
 
     def fault_is_over(self) -> None:
         """From now on the time to recover is measured."""
-        self._over_at = time.monotonic()
+        self._over_at, self._over_on = time.monotonic(), utcnow()
+
+    def back_after(self, link: str) -> str:
+        """For the note: how soon after the end of the fault the daemon had its *link* again, by its own record."""
+        reports = open_for_reading(self.database)
+        try:
+            ends = [outage.ended_at for outage in reports.outages(open_only=False, limit=10) if outage.link == link]
+        finally:
+            reports.close()
+        end = next(iter(ends), None)
+        assert end is not None, f"no outage of the {link} has begun and ended"
+        return f"link back after {max(0.0, (moment(end) - self._over_on).total_seconds()):.1f} s"
 
     def comes_to_rest(self, failing: Collection[str] = (), deadline_s: float = 120.0) -> None:
         """Wait until every STF that was sent is completed, or failed where it must."""

@@ -38,7 +38,7 @@ def goes_and_comes_back(stage: Stage, end: Callable[[], None]) -> None:
     stage.fault_is_over()
     stage.send(*range(11, 21))
     stage.comes_to_rest()
-    stage.close_account(cuts=1)
+    stage.close_account(cuts=1, note=stage.back_after("broker"))
 
 
 @fault(8, "the broker stopped and started", EVERY)
@@ -63,7 +63,7 @@ def test_the_link_is_half_open(stage: Stage, wire: Wire) -> None:
     wire.mend()
     stage.fault_is_over()
     stage.comes_to_rest()
-    stage.close_account(cuts=1)
+    stage.close_account(cuts=1, note=stage.back_after("broker"))
 
 
 @fault(8, "a slow reader beside us, who never reads", EVERY)

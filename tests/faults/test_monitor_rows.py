@@ -44,7 +44,7 @@ def test_the_monitor_is_away(stage: Stage) -> None:
     stage.fault_is_over()
     stage.comes_to_rest()
     no_attempt_was_burned(stage)
-    stage.close_account(note=f"{seconds} s")
+    stage.close_account(note=f"{seconds} s; {stage.back_after('monitor')}")
 
 
 @fault(5, "the monitor answers 500, to 20 %, then to all")
@@ -59,7 +59,7 @@ def test_the_monitor_answers_500(stage: Stage) -> None:
     stage.monitor.faults(error_rate=0.0)
     stage.fault_is_over()
     stage.comes_to_rest()
-    stage.close_account(note=f"{seconds} s each")
+    stage.close_account(note=f"{seconds} s each; {stage.back_after('monitor')}")
 
 
 @fault(6, "answers lost, and 500 said, after the monitor has committed (20 % each)")
@@ -141,7 +141,7 @@ def lie(stage: Stage, faults: dict[str, Any], word: str) -> None:
     stage.fault_is_over()
     stage.comes_to_rest()
     no_attempt_was_burned(stage)
-    stage.close_account()
+    stage.close_account(note=stage.back_after("monitor"))
 
 
 @fault(7, LIES[0][0])
