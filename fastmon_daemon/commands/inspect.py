@@ -20,7 +20,7 @@ from rich.console import Console, Group
 from rich.live import Live
 
 from fastmon_daemon.clock import utcnow
-from fastmon_daemon.commands.findings import Findings, Rules, View, Wanted, envelope
+from fastmon_daemon.findings import Findings, Rules, View, Wanted, envelope
 from fastmon_daemon.commands.tables import shown
 from fastmon_daemon.errors import ConfigError
 from fastmon_daemon.lifecycle import load_chart
