@@ -15,7 +15,7 @@ LEVELS = (
     {"outbox", "monitor", "broker", "watching", "diagram", "reference"},
     {"steps", "errands", "verdict"},
     {"engine", "ledger"},
-    {"intake"},
+    {"intake", "findings"},
     {"acts"},
     {"service"},
     {"commands"},
