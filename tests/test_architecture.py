@@ -16,7 +16,7 @@ LEVELS = (
     {"steps", "errands", "verdict"},
     {"engine", "ledger"},
     {"intake", "findings"},
-    {"acts"},
+    {"acts", "front"},
     {"service"},
     {"commands"},
     {"cli"},

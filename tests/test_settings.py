@@ -8,6 +8,7 @@ import pytest
 from fastmon_daemon.errors import ConfigError
 from fastmon_daemon.reference import env_example, settings_table
 from fastmon_daemon.settings import (
+    Listen,
     Settings,
     database_to_read,
     database_to_write,
@@ -147,14 +148,14 @@ def test_a_path_may_begin_with_the_home_folder(load: Load, home: Path) -> None:
     [
         ("", None),
         ("Off", None),
-        ("9100", ("127.0.0.1", 9100)),
-        ("0", ("127.0.0.1", 0)),
-        ("0.0.0.0:9100", ("0.0.0.0", 9100)),
-        ("[::1]:9100", ("::1", 9100)),
+        ("9100", Listen("127.0.0.1", 9100)),
+        ("0", Listen("127.0.0.1", 0)),
+        ("0.0.0.0:9100", Listen("0.0.0.0", 9100)),
+        ("[::1]:9100", Listen("::1", 9100)),
     ],
 )
 def test_a_bare_port_listens_on_loopback_and_another_address_must_be_written(
-    load: Load, text: str, listens: tuple[str, int] | None
+    load: Load, text: str, listens: Listen | None
 ) -> None:
     assert load(FASTMON_HTTP=text).http == listens
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlsplit
 
 _SWITCH = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(("false", "0", "no", "off"), False)
@@ -78,7 +78,8 @@ def as_testbed_config(text: str) -> Path | None:
     return Path("workflows", text if text.endswith(".toml") else f"{text}.toml") if bare else as_path(text)
 
 
-class Listen(NamedTuple):
+@dataclass(frozen=True)
+class Listen:
     """Where to listen."""
 
     host: str
