@@ -12,7 +12,7 @@ from fastmon_daemon.errors import ConfigError, DatabaseInUse, FastmonError, Stor
 
 COMMANDS = (
     "run", "inspect", "verdict", "reconcile", "retry", "discard", "admit", "release", "export", "forget",
-    "config", "diagram", "testbed", "daq", "demo",
+    "config", "check", "diagram", "testbed", "daq", "demo",
 )  # fmt: skip
 _EXIT_CODES = ((ConfigError, 78), (DatabaseInUse, 75), (StorageError, 3), (FastmonError, 1))
 _EXTRAS = {**dict.fromkeys(("starlette", "uvicorn", "httptools", "uvloop"), "testbed"), "mermaidx": "svg"}

@@ -18,6 +18,7 @@ LEVELS = (
     {"intake", "findings"},
     {"acts", "front"},
     {"service"},
+    {"checks"},
     {"commands"},
     {"cli"},
     {"__main__"},

@@ -52,7 +52,7 @@ def run(world: World, *, once: bool) -> int:
             by_message = world.settings.mode == "message"
             service = _Service(world, outbox, instance, subscribe=by_message and not once)
             asked = Asked(service.engine.wake)
-            gauges = Gauges(settings=world.settings, database=world.database, pulse=service.pulse, clock=Clock())
+            gauges = service.gauges(world.database)
             listen = None if once else world.settings.http
             with Control(world.database, service.handle), served(listen, service.pulse, gauges.page), signals(asked):
                 return service.work_once(asked) if once else service.work(asked)
@@ -129,6 +129,12 @@ class _Service:
             announce_link="monitor" if by_rest else "broker",
             keeps_all=settings.ledger,
             clock=self._clock,
+        )
+
+    def gauges(self, database: Path) -> Gauges:
+        """What is told over HTTP."""
+        return Gauges(
+            settings=self._settings, database=database, pulse=self.pulse, tally=self.monitor.tally, clock=self._clock
         )
 
     def _by_rest(self, body: str, _event_id: str) -> None:
