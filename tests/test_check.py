@@ -1,4 +1,4 @@
-"""`fastmon-daemon check`: what it finds in a world that is well, in worlds that are not, and beside a daemon at work."""
+"""`fastmon-daemon check`: what it finds in worlds that are well or not, and beside a daemon at work."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 import requests
 
 from fastmon_daemon.broker import trial
-from fastmon_daemon.checks import Check, Line, Outcome, World, attempt, trying
+from fastmon_daemon.checks import Check, Line, Outcome, Subject, attempt, trying
 from fastmon_daemon.checks.at_broker import broker_checks
 from fastmon_daemon.checks.at_monitor import monitor_checks
 from fastmon_daemon.clock import Clock, utcnow
@@ -89,7 +89,7 @@ def test_a_world_before_the_first_start_is_well_and_no_database_is_made(world: O
         ({"SWF_API_TOKEN": ""}, "token", "set SWF_API_TOKEN"),
         ({"SWF_MONITOR_URL": "http://nowhere.invalid"}, "monitor address", "SWF_MONITOR_URL"),
         ({"FASTMON_DB": "log"}, "database", "FASTMON_DB"),
-        ({"FASTMON_DB": "/proc/fastmon/outbox.db"}, "database", "FASTMON_DB"),
+        ({"FASTMON_DB": "log/outbox.db"}, "database", "FASTMON_DB"),
         ({"FASTMON_NOTIFY": "rest"}, "messages", "FASTMON_NOTIFY=stomp"),
         ({"FASTMON_HTTP": "192.0.2.1:9100"}, "metrics", "FASTMON_HTTP"),
     ],
@@ -139,19 +139,19 @@ def test_wrong_settings_are_all_named_and_exit_is_78(world: OnEmbedded) -> None:
 
 def test_clocks_that_are_apart_are_warned_of(world: OnEmbedded) -> None:
     settings = Settings(namespace="ns", monitor_url=world.monitor.url)
-    looked_at = World(settings=settings, values={}, database=world.database, rule="")
+    looked_at = Subject(settings=settings, values={}, database=world.database, rule="")
     monitor = Monitor(world.monitor.url, lambda: TOKEN, connections=1)
-    for hours, verdict in ((0, Outcome.OK), (1, Outcome.WARNING), (-1, Outcome.WARNING)):
+    for hours, outcome in ((0, Outcome.OK), (1, Outcome.WARNING), (-1, Outcome.WARNING)):
         clock = Clock(now=lambda hours=hours: utcnow() + timedelta(hours=hours))  # type: ignore[misc]
         line = next(each for each in monitor_checks(looked_at, monitor, "", clock) if each.name == "clock").call()
-        assert line.outcome is verdict, line
+        assert line.outcome is outcome, line
     assert "behind" in line.found
     monitor.close()
 
 
 def tried_at(port: int, changes: dict[str, Any]) -> dict[str, Line]:
     settings = Settings(namespace="ns", broker_host="127.0.0.1", broker_port=port, **changes)
-    looked_at = World(settings=settings, values={}, database=Path("none"), rule="")
+    looked_at = Subject(settings=settings, values={}, database=Path("none"), rule="")
     login = broker_login(settings, {}, "x", subscribe=True)
     return dict(attempt(broker_checks(looked_at, login), lambda *_: None))
 

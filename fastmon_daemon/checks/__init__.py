@@ -3,7 +3,7 @@
 Nothing here writes to the database, to the monitor, or to a destination that somebody else listens to.
 """
 
-from fastmon_daemon.checks.trying import Check, Line, Outcome, World, attempt
+from fastmon_daemon.checks.trying import Check, Line, Outcome, Subject, attempt
 from fastmon_daemon.checks.whole import checks_of
 
-__all__ = ["Check", "Line", "Outcome", "World", "attempt", "checks_of"]
+__all__ = ["Check", "Line", "Outcome", "Subject", "attempt", "checks_of"]

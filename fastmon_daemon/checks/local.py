@@ -11,7 +11,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from fastmon_daemon.checks.trying import Check, Line, Outcome, World
+from fastmon_daemon.checks.trying import Check, Line, Outcome, Subject
 from fastmon_daemon.errors import StorageError
 from fastmon_daemon.outbox import open_for_reading, owner_of
 
@@ -20,22 +20,24 @@ _DATABASE_S = 600.0
 """A large database is read to its end: 10 GB take some minutes."""
 
 
-def local_checks(world: World) -> Iterator[Check]:
+def local_checks(subject: Subject) -> Iterator[Check]:
     """Those that apply."""
-    yield Check(name="settings", call=lambda: _settings(world))
+    yield Check(name="settings", call=lambda: _settings(subject))
     yield Check(
         name="database",
-        call=lambda: _database(world),
+        call=lambda: _database(subject),
         remedy="mend it, or name another in FASTMON_DB",
         patience_s=_DATABASE_S,
     )
-    yield Check(name="free space", call=lambda: _space(world), remedy="make room, or name another disk in FASTMON_DB")
-    if world.settings.http is not None:
-        yield Check(name="metrics", call=lambda: _metrics(world), remedy="name a free address of ours in FASTMON_HTTP")
+    yield Check(name="free space", call=lambda: _space(subject), remedy="make room, or name another disk in FASTMON_DB")
+    if subject.settings.http is not None:
+        yield Check(
+            name="metrics", call=lambda: _metrics(subject), remedy="name a free address of ours in FASTMON_HTTP"
+        )
 
 
-def _settings(world: World) -> Line:
-    settings = world.settings
+def _settings(subject: Subject) -> Line:
+    settings = subject.settings
     found = f"namespace {settings.namespace} ({settings.sources.get('namespace', 'default')})"
     if settings.unknown:
         names = ", ".join(settings.unknown)
@@ -43,8 +45,8 @@ def _settings(world: World) -> Line:
     return Line(Outcome.OK, f"{found}; `fastmon-daemon config` shows them all")
 
 
-def _database(world: World) -> Line:
-    path, where = world.database, f"{world.database} ({world.rule})"
+def _database(subject: Subject) -> Line:
+    path, where = subject.database, f"{subject.database} ({subject.rule})"
     owner = owner_of(path)
     if not path.exists():
         folder = _nearest(path.parent)
@@ -56,8 +58,8 @@ def _database(world: World) -> Line:
     return Line(Outcome.OK, f"{where} is sound; {state}")
 
 
-def _space(world: World) -> Line:
-    folder = _nearest(world.database.parent)
+def _space(subject: Subject) -> Line:
+    folder = _nearest(subject.database.parent)
     disk = os.statvfs(folder)
     free_mb, least = disk.f_bavail * disk.f_frsize / 1e6, 256
     found = f"{free_mb:.0f} MB are free at {folder}"
@@ -68,10 +70,10 @@ def _space(world: World) -> Line:
     return Line(Outcome.OK, found)
 
 
-def _metrics(world: World) -> Line:
-    listen = world.settings.http
+def _metrics(subject: Subject) -> Line:
+    listen = subject.settings.http
     assert listen is not None
-    if owner_of(world.database) is None:
+    if owner_of(subject.database) is None:
         family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
         with socket.socket(family) as trial:
             trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
@@ -86,8 +88,8 @@ def _metrics(world: World) -> Line:
         said = " ".join(answer.read(1000).decode(errors="replace").split())
     finally:
         asked.close()
-    verdict = Outcome.OK if answer.status == 200 else Outcome.WRONG
-    return Line(verdict, f"http://{listen}/healthz says {answer.status}: {said}")
+    outcome = Outcome.OK if answer.status == 200 else Outcome.WRONG
+    return Line(outcome, f"http://{listen}/healthz says {answer.status}: {said}")
 
 
 def _from_here(host: str) -> str:

@@ -51,7 +51,7 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class World:
+class Subject:
     """What is checked: the settings, the environment that they came from, the database and the rule that chose it."""
 
     settings: Settings

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from fastmon_daemon import logs
-from fastmon_daemon.checks import Line, Outcome, World, attempt, checks_of
+from fastmon_daemon.checks import Line, Outcome, Subject, attempt, checks_of
 from fastmon_daemon.commands.tables import visible
 from fastmon_daemon.settings import (
     Reading,
@@ -44,8 +44,8 @@ def check(ctx: click.Context, db: Path | None, as_json: bool) -> None:
     settings = Settings.load(os.environ, **folders)
     logs.configure("CRITICAL", (settings.monitor_token, settings.broker_password), journal=False)
     path, rule = database_to_write(db, values, Path.home())
-    world = World(settings=settings, values=values, database=path.absolute(), rule=rule)
-    ctx.exit(1 if Outcome.WRONG in _show(attempt(checks_of(world), _waiting), as_json) else 0)
+    subject = Subject(settings=settings, values=values, database=path.absolute(), rule=rule)
+    ctx.exit(1 if Outcome.WRONG in _show(attempt(checks_of(subject), _waiting), as_json) else 0)
 
 
 def _wrong_settings(reading: Reading) -> Iterator[tuple[str, Line]]:

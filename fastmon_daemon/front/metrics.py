@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from fastmon_daemon import __version__
@@ -18,9 +19,15 @@ from fastmon_daemon.front.exposition import Family, exposition, labelled, single
 from fastmon_daemon.front.pulse import Pulse
 from fastmon_daemon.lifecycle import load_chart
 from fastmon_daemon.monitor import Tally
-from fastmon_daemon.outbox import open_for_reading
+from fastmon_daemon.outbox import Reports, open_for_reading
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.steps import links_for
+from fastmon_daemon.verdict import judge
+
+_RUNS_TOLD = 5
+_COUNTS = (
+    "expected", "received", "recovered", "skipped", "completed", "failed", "discarded", "unfinished", "missing",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +74,7 @@ class Gauges:
         )
         with closing(open_for_reading(self.database)) as reports:
             seen = Findings(reports, rules).overview(Wanted(limit=0))
+            runs = _runs(reports, now)
             oldest = reports.oldest_unfinished()
             away = reports.outage_seconds(now)
         unfinished = sum(count for state, count in seen["states"].items() if not chart.is_resting(state))
@@ -76,10 +84,27 @@ class Gauges:
         age = max(0.0, (now - moment(oldest.born_at)).total_seconds()) if oldest else 0.0
         yield single("fastmon_oldest_unfinished_seconds", "gauge", "Age of the oldest unfinished STF.", age)
         yield _links(seen["links"])
-        away = {link: away.get(link, 0.0) for link in seen["links"]}
+        away = {**dict.fromkeys(seen["links"], 0.0), **away}
         yield labelled("fastmon_outage_seconds_total", "counter", "Time that a link was away.", "link", away)
         yield single("fastmon_messages_refused", "gauge", "Refused messages that are kept.", seen["refused_count"])
         yield labelled("fastmon_counted_total", "counter", "What the daemon counts.", "what", seen["counters"])
+        yield from runs
+
+
+def _runs(reports: Reports, now: datetime) -> list[Family]:
+    """The verdicts of the runs that were heard of last; older ones have been told of."""
+    charts = load_chart("stf"), load_chart("run")
+    complete: dict[tuple[tuple[str, str], ...], float] = {}
+    stfs: dict[tuple[tuple[str, str], ...], float] = {}
+    for row in reports.runs(_RUNS_TOLD):
+        verdict = judge(reports.by_run, row, charts, now)
+        run = (("namespace", row.namespace), ("run", row.run))
+        complete[run] = float(verdict.complete)
+        stfs |= {(*run, ("what", what)): value for what in _COUNTS if (value := getattr(verdict, what)) is not None}
+    return [
+        Family("fastmon_run_complete", "gauge", "1 where the verdict of the run is complete.", complete),
+        Family("fastmon_run_stfs", "gauge", "STFs of a run by what became of them, as its verdict says.", stfs),
+    ]
 
 
 def _links(links: View) -> Family:

@@ -52,9 +52,9 @@ def run(world: World, *, once: bool) -> int:
             by_message = world.settings.mode == "message"
             service = _Service(world, outbox, instance, subscribe=by_message and not once)
             asked = Asked(service.engine.wake)
-            gauges = service.gauges(world.database)
             listen = None if once else world.settings.http
-            with Control(world.database, service.handle), served(listen, service.pulse, gauges.page), signals(asked):
+            front = served(listen, service.pulse, service.gauges(world).page)
+            with Control(world.database, service.handle), front, signals(asked):
                 return service.work_once(asked) if once else service.work(asked)
         finally:
             outbox.close()
@@ -131,10 +131,11 @@ class _Service:
             clock=self._clock,
         )
 
-    def gauges(self, database: Path) -> Gauges:
+    def gauges(self, world: World) -> Gauges:
         """What is told over HTTP."""
+        tally = self.monitor.tally
         return Gauges(
-            settings=self._settings, database=database, pulse=self.pulse, tally=self.monitor.tally, clock=self._clock
+            settings=world.settings, database=world.database, pulse=self.pulse, tally=tally, clock=self._clock
         )
 
     def _by_rest(self, body: str, _event_id: str) -> None:
