@@ -87,12 +87,18 @@ def supervised(world: OnEmbedded, **changes: str) -> Iterator[Supervisor]:
         shutil.rmtree(folder)
 
 
+def said(world: OnEmbedded) -> str:
+    """What the program logged."""
+    return (world.folder / "swf-testbed" / "logs" / f"{PROGRAM}.log").read_text()
+
+
 def test_it_is_started_killed_restarted_and_stopped_and_loses_nothing(world: OnEmbedded) -> None:
     world.register(1, 2, 3)
     with supervised(world) as supervisor:
         assert "STOPPED" in supervisor.ctl("status", PROGRAM)
         assert "started" in supervisor.ctl("start", PROGRAM)
         first = supervisor.pid
+        wait_until(lambda: "broker link up" in said(world), "the broker keeps messages for it from now on")
         world.announce(1)
         world.wait_for(completed=1)
         os.kill(first, signal.SIGKILL)
@@ -107,8 +113,7 @@ def test_it_is_started_killed_restarted_and_stopped_and_loses_nothing(world: OnE
         assert "stopped" in supervisor.ctl("stop", PROGRAM)
         assert "STOPPED" in supervisor.ctl("status", PROGRAM)
         assert supervisor.log().count(f"stopped: {PROGRAM} (exit status 0)") == 2
-    said = (world.folder / "swf-testbed" / "logs" / f"{PROGRAM}.log").read_text()
-    assert said.count("SIGQUIT: stopping") == 2
+    assert said(world).count("SIGQUIT: stopping") == 2
     counts = world.monitor.counts()
     assert (counts["fastmon_files"], counts["distinct_announcements"]) == (21, 21)
 
@@ -118,4 +123,4 @@ def test_a_wrong_setting_is_not_started_again_for_ever(world: OnEmbedded) -> Non
         supervisor.ctl("start", PROGRAM)
         wait_until(lambda: re.search("FATAL|EXITED", supervisor.ctl("status", PROGRAM)), "it is given up")
         assert "exit status 78" in supervisor.log()
-    assert "FASTMON_WORKERS='many'" in (world.folder / "swf-testbed" / "logs" / f"{PROGRAM}.log").read_text()
+    assert "FASTMON_WORKERS='many'" in said(world)
