@@ -5,12 +5,13 @@ It takes the values of `findings` as they are and must not know the database.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 from rich import box
-from rich.console import RenderableType
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -19,8 +20,15 @@ from fastmon_daemon.clock import moment
 View = dict[str, Any]
 
 _BODY_SHOWN = 500
+_UNCUT = 100_000  # columns: what goes into a pipe is never folded
 _NAME_WIDTH = 24  # columns: an ordinary STF name is not folded on a narrow terminal
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+
+
+def console() -> Console:
+    """The console of stdout."""
+    on_terminal = sys.stdout.isatty()
+    return Console(force_terminal=on_terminal, width=None if on_terminal else _UNCUT, markup=False, highlight=False)
 
 
 def visible(value: object) -> str:

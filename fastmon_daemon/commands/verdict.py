@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,11 +10,11 @@ from contextlib import closing
 from pathlib import Path
 
 import click
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.text import Text
 
 from fastmon_daemon.clock import moment, utcnow
-from fastmon_daemon.commands.tables import table, visible, when
+from fastmon_daemon.commands.tables import console, table, visible, when
 from fastmon_daemon.lifecycle import load_chart
 from fastmon_daemon.outbox import ABSENCE, Outage, open_for_reading
 from fastmon_daemon.settings import database_to_read, read_environment
@@ -25,7 +24,6 @@ UNKNOWN = 3
 _POLL_S = 0.5
 _PROGRESS_AFTER_S = 2.0
 _PROGRESS_EVERY_S = 5.0
-_UNCUT = 100_000  # columns: what goes into a pipe is never folded
 
 
 @click.command(epilog="Exit codes: 0 the run is complete, 1 it is not (yet), 2 usage, 3 no such run, or no database.")
@@ -59,11 +57,9 @@ def verdict(
     if as_json:
         click.echo(found.as_json())
     else:
-        on_terminal = sys.stdout.isatty()
-        width = None if on_terminal else _UNCUT
-        console = Console(force_terminal=on_terminal, width=width, markup=False, highlight=False)
+        out = console()
         for part in _shown(found):
-            console.print(part)
+            out.print(part)
     ctx.exit(0 if found.complete else 1)
 
 

@@ -32,6 +32,7 @@ from fastmon_daemon.monitor.answers import (
 )
 from fastmon_daemon.monitor.connections import DeadlineAdapter, read_whole
 from fastmon_daemon.monitor.rows import StfFile, TfFile, difference, run_end, stf_page, tf_body, tf_file, tf_rows
+from fastmon_daemon.monitor.tally import Tally
 from fastmon_daemon.seams import between
 
 _PAGE = 1000
@@ -68,6 +69,8 @@ class Monitor:
         self._session.trust_env = False
         self._session.verify = True if ca is None else str(ca)
         self._session.proxies = proxies(base_url, environ)
+        self.tally = Tally()
+        self._session.hooks["response"].append(self.tally.answered)
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, DeadlineAdapter(connections, deadline_s - timeout_s[1], monotonic))
 

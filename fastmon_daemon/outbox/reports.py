@@ -96,6 +96,12 @@ class Reports:
         rows = self._rows(f"{query} order by id desc limit ?", [limit])
         return [Outage(**{**row, "held": bool(row["held"])}) for row in rows]
 
+    def outage_seconds(self, now: datetime) -> dict[str, float]:
+        """Link -> how long it was away in all, up to *now*."""
+        days = "sum(julianday(coalesce(ended_at, ?)) - julianday(began_at))"
+        rows = self._db.execute(f"select link, {days} from outage group by link", [stamp(now)])  # noqa: S608
+        return {link: max(0.0, count * 86400) for link, count in rows}
+
     def refused(self, limit: int) -> list[RefusedRow]:
         """Refused messages, the latest first."""
         query = "select id, at, reason, bytes, body from refused order by id desc limit ?"

@@ -21,6 +21,7 @@ from fastmon_daemon.clock import Clock
 from fastmon_daemon.control import PATIENCE_S, Control
 from fastmon_daemon.engine import Engine, LinkNews, Plant
 from fastmon_daemon.errors import TransientError
+from fastmon_daemon.front import Gauges, Pulse, served
 from fastmon_daemon.intake import Intake
 from fastmon_daemon.ledger import Ledger, Means
 from fastmon_daemon.lifecycle import Chart, load_chart
@@ -51,7 +52,9 @@ def run(world: World, *, once: bool) -> int:
             by_message = world.settings.mode == "message"
             service = _Service(world, outbox, instance, subscribe=by_message and not once)
             asked = Asked(service.engine.wake)
-            with Control(world.database, service.handle), signals(asked):
+            listen = None if once else world.settings.http
+            front = served(listen, service.pulse, service.gauges(world).page)
+            with Control(world.database, service.handle), front, signals(asked):
                 return service.work_once(asked) if once else service.work(asked)
         finally:
             outbox.close()
@@ -65,6 +68,7 @@ class _Service:
         self._settings = settings
         self._outbox = outbox
         self._clock = Clock()
+        self.pulse = Pulse(self._clock.monotonic)
         agent_name = settings.agent_name or f"fastmon-agent-{user_name(world.values)}-{instance}"
         stf_chart, run_chart = load_chart("stf"), load_chart("run")
         self._stopping = threading.Event()
@@ -127,6 +131,13 @@ class _Service:
             clock=self._clock,
         )
 
+    def gauges(self, world: World) -> Gauges:
+        """What is told over HTTP."""
+        tally = self.monitor.tally
+        return Gauges(
+            settings=world.settings, database=world.database, pulse=self.pulse, tally=tally, clock=self._clock
+        )
+
     def _by_rest(self, body: str, _event_id: str) -> None:
         self.monitor.post_message(body)
 
@@ -166,6 +177,7 @@ class _Service:
         systemd.tell(self._values, "READY=1")
         while not asked.to_stop:
             self.engine.turn()
+            self.pulse.beat()
             systemd.tell(self._values, "WATCHDOG=1")  # only a completed turn says that we are alive
         logger.info("{}: stopping; a second signal means now", asked.to_stop)
         return self._drain(DONE)

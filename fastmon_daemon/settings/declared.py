@@ -8,7 +8,7 @@ are handed in.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from fastmon_daemon.settings.declaring import (
     FRACTION,
@@ -16,10 +16,12 @@ from fastmon_daemon.settings.declaring import (
     NOT_NEGATIVE,
     POSITIVE,
     SHARE,
+    Listen,
     Setting,
     as_agent_name,
     as_file,
     as_folders,
+    as_listen,
     as_namespace,
     as_optional,
     as_path,
@@ -34,8 +36,7 @@ from fastmon_daemon.settings.declaring import (
     setting,
     whole,
 )
-from fastmon_daemon.settings.environment import Environment
-from fastmon_daemon.settings.settling import settle_mode, settle_namespace, settle_tls
+from fastmon_daemon.settings.reading import read_settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +133,7 @@ class Settings:
     testbed_config: Path | None = setting(
         "SWF_TESTBED_CONFIG",
         "",
-        "TOML file whose `[testbed] namespace` serves if FASTMON_NAMESPACE is not set; NAME means workflows/NAME.",
+        "TOML file whose `[testbed] namespace` serves if FASTMON_NAMESPACE is not set; NAME means workflows/NAME.toml.",
         as_testbed_config,
     )
     selection_fraction: float = setting(
@@ -172,6 +173,12 @@ class Settings:
     refused_max: int = setting(
         "FASTMON_REFUSED_MAX", "1000", "Rows kept of messages that could not be read.", whole(0, 1_000_000_000)
     )
+    http: Listen | None = setting(
+        "FASTMON_HTTP",
+        "off",
+        "Where /healthz and /metrics are served: off, a port of loopback, or ADDRESS:PORT; port 0 takes a free one.",
+        as_listen,
+    )
     log_level: str = setting("SWF_LOG_LEVEL", "INFO", f"One of {', '.join(LOG_LEVELS)}.", one_of(*LOG_LEVELS))
     agent_name: str | None = setting(
         "FASTMON_AGENT_NAME",
@@ -191,15 +198,10 @@ class Settings:
 
         Raises `ConfigError`, one line that names the setting, its value (never a secret) and the remedy.
         """
-        environment = Environment(environ, working_folder, home)
-        values: dict[str, Any] = {}
-        sources: dict[str, str] = {}
-        for name, declared in declared_settings():
-            values[name], sources[name] = environment.value(declared)
-        settle_namespace(values, sources)
-        settle_tls(values, sources, environment)
-        settle_mode(values)
-        return cls(**values, sources=sources, unknown=environment.unknown(each for _, each in declared_settings()))
+        reading = read_settings(declared_settings(), environ, working_folder=working_folder, home=home)
+        if reading.errors:
+            raise next(iter(reading.errors.values()))
+        return cls(**reading.values, sources=reading.sources, unknown=reading.unknown)
 
 
 def declared_settings() -> Iterator[tuple[str, Setting]]:

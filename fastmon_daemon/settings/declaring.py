@@ -73,9 +73,31 @@ def as_file(text: str) -> Path | None:
 
 
 def as_testbed_config(text: str) -> Path | None:
-    """Read a path; a bare NAME means workflows/NAME, as it does to the testbed."""
+    """Read a path; a bare NAME means workflows/NAME.toml, as it does to the testbed, which adds what is left out."""
     bare = text and "/" not in text
-    return Path("workflows", text) if bare else as_path(text)
+    return Path("workflows", text if text.endswith(".toml") else f"{text}.toml") if bare else as_path(text)
+
+
+@dataclass(frozen=True)
+class Listen:
+    """Where to listen."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def as_listen(text: str) -> Listen | None:
+    """Read where to listen; a bare port is one of loopback, off (or nothing) is `None`."""
+    if text.lower() in ("", *(word for word, on in _SWITCH.items() if not on and word != "0")):
+        return None
+    host, separator, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]") if separator else "127.0.0.1"
+    if not (port.isascii() and port.isdigit() and int(port) <= 65535) or not re.fullmatch(r"[\w.:%-]+", host, re.ASCII):
+        raise ValueError("give off, a port (127.0.0.1 alone hears it) or ADDRESS:PORT")
+    return Listen(host, int(port))
 
 
 def as_url(text: str) -> str:
