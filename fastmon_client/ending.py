@@ -8,19 +8,17 @@ import signal
 import stat
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
-
-from fastmon_client.stream import Stream
 
 INTERRUPTED = 130
 
 
 @dataclass(slots=True)
 class Ending:
-    """Why the stream was stopped."""
+    """Why it was stopped from outside."""
 
     code: int = 0
     """The exit code that follows from a signal."""
@@ -28,18 +26,18 @@ class Ending:
 
 
 @contextmanager
-def ending(stream: Stream, after_s: float | None) -> Iterator[Ending]:
-    """Inside it, SIGINT, SIGTERM and *after_s* seconds stop *stream*; a second signal ends the process at once."""
+def ending(stop: Callable[[], None], after_s: float | None) -> Iterator[Ending]:
+    """Inside it, SIGINT, SIGTERM and *after_s* seconds call *stop*; a second signal ends the process at once."""
     found = Ending()
 
     def on_signal(number: int, _frame: FrameType | None) -> None:
         found.code = INTERRUPTED if number == signal.SIGINT else 0
         signal.signal(number, signal.SIG_DFL)
-        stream.stop()
+        stop()
 
     def on_time() -> None:
         found.timed_out = True
-        stream.stop()
+        stop()
 
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     timer = threading.Timer(after_s or 0, on_time)
@@ -54,18 +52,18 @@ def ending(stream: Stream, after_s: float | None) -> Iterator[Ending]:
             signal.signal(number, handler)
 
 
-def stop_without_reader(stream: Stream) -> None:
-    """Stop *stream* as soon as nobody reads our stdout: `| head -1` need not wait for the next message."""
+def stop_without_reader(stop: Callable[[], None]) -> None:
+    """Call *stop* as soon as nobody reads our stdout: `| head -1` need not wait for the next message."""
     out = sys.stdout.fileno()
     if stat.S_ISFIFO(os.fstat(out).st_mode):
-        threading.Thread(target=_stop_on_hang_up, args=(out, stream), name="reader", daemon=True).start()
+        threading.Thread(target=_stop_on_hang_up, args=(out, stop), name="reader", daemon=True).start()
 
 
-def _stop_on_hang_up(out: int, stream: Stream) -> None:
+def _stop_on_hang_up(out: int, stop: Callable[[], None]) -> None:
     watch = select.poll()
     watch.register(out, 0)  # errors only, among them that the pipe has lost its reader
     watch.poll()
-    stream.stop()
+    stop()
 
 
 @contextmanager

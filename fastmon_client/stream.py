@@ -8,11 +8,10 @@ from __future__ import annotations
 import json
 import random
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
-from ssl import SSLCertVerificationError
 from typing import Any
 
 import requests
@@ -20,8 +19,10 @@ from loguru import logger
 from sseclient import SSEClient
 from urllib3.exceptions import HTTPError
 
+from fastmon_client.access import Access, Refused, reason_of, refused_token
 from fastmon_client.blocks import BlockCutter
 
+STREAM = "/api/messages/stream/"
 LONGEST_WAIT_S = 30.0
 LONGEST_BIDDEN_WAIT_S = 300.0
 """The most that Retry-After and `retry:` can ask for."""
@@ -29,77 +30,94 @@ PATIENCE = 2.5
 """Heart-beat intervals without a byte after which a stream counts as dead."""
 
 
-class StreamRefused(Exception):
-    """The monitor cannot be listened to until a person mends what the message names."""
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The stream is open."""
 
-    def __init__(self, message: str, *, by_token: bool = False) -> None:
-        super().__init__(message)
-        self.by_token = by_token
-        """Whether it is the token that the monitor refuses."""
+
+@dataclass(frozen=True, slots=True)
+class HeartBeat:
+    """The stream lives."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The stream is no longer there, or could not be opened; it is tried again in `wait_s`."""
+
+    reason: str
+    wait_s: float
+
+
+Notice = dict[str, Any] | Connected | HeartBeat | Lost
+"""What a stream brings; a dict is a message."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Stream:
     """One subscription to `/api/messages/stream/`."""
 
-    url: str
-    """Base URL of the monitor."""
-    token: Callable[[], str] = field(repr=False)
-    """Asked at each connection; raises `StreamRefused`."""
+    access: Access
     types: tuple[str, ...] = ()
     """The `msg_type`s that the server is asked for; none: all."""
-    ca: str | None = None
-    """PEM file of a private CA; the monitor's certificate is checked in any case."""
-    proxies: Mapping[str, str] = field(default_factory=dict, repr=False)
     heart_beat_s: float = 30.0
     jitter: Callable[[], float] = random.random
     """Between 0 and 1."""
     connected_once: bool = False
     _stopped: bool = False
     _bidden_s: float = 0.0
+    _dropped: str = ""
     _response: requests.Response | None = None
     _arrivals: SimpleQueue[requests.Response | Exception | None] = field(default_factory=SimpleQueue)
     """What the connecting thread brings; None when stopped. Unlike a lock, a signal handler may touch it any time."""
 
-    def messages(self) -> Iterator[dict[str, Any]]:
-        """Messages as they come, for ever, through every loss of the stream, until `stop`.
+    def notices(self) -> Iterator[Notice]:
+        """What comes, for ever, through every loss of the stream, until `stop`.
 
-        Raises `StreamRefused` for 401 and 403; before the first connection also for whatever else a person must mend.
+        Raises `Refused` for 401 and 403; before the first connection also for whatever else a person must mend.
         """
         losses = 0
         while not self._stopped:
             bidden_s = 0.0
             try:
-                for event in self._events():
+                for notice in self._notices_of_one():
                     losses = 0
-                    message = None if event.event in ("connected", "heartbeat") else _message(event.data)
-                    if message is not None:
-                        yield message
+                    yield notice
                 reason = "closed by the monitor"
             except (requests.RequestException, HTTPError, OSError, ValueError) as exc:
-                reason, bidden_s = _reason(exc), _retry_after(exc)
+                reason, bidden_s = reason_of(exc), _retry_after(exc)
+            if self._stopped:
+                return
+            reason, self._dropped = self._dropped or reason, ""
             losses += 1
-            self._pause(reason, losses, bidden_s)
+            wait_s = self._wait_after(losses, bidden_s)
+            yield Lost(reason, wait_s)
+            with suppress(Empty):
+                self._arrivals.get(timeout=wait_s)
+
+    def drop(self, reason: str) -> None:
+        """Give the present connection up; callable from any thread."""
+        self._dropped = reason
+        self._shut()
 
     def stop(self) -> None:
-        """End `messages` at once; callable from any thread and from a signal handler."""
+        """End `notices` at once; callable from any thread and from a signal handler."""
         self._stopped = True
         self._arrivals.put(None)
+        self._shut()
+
+    def _shut(self) -> None:
         response = self._response
         if response is not None:
             with suppress(OSError, ValueError, RuntimeError):  # it has just ended by itself
                 response.raw.shutdown()
 
-    def _pause(self, reason: str, losses: int, bidden_s: float) -> None:
-        if self._stopped:
-            return
+    def _wait_after(self, losses: int, bidden_s: float) -> float:
+        """Full jitter over a span that grows to 30 s, on top of what the monitor asks for."""
         least = min(LONGEST_BIDDEN_WAIT_S, max(1.0, self._bidden_s, bidden_s))
-        wait = least + self.jitter() * (min(LONGEST_WAIT_S, 2.0 ** min(losses, 5)) - 1)
-        logger.warning("stream lost: {}; again in {:.0f} s", reason, wait)
-        with suppress(Empty):
-            self._arrivals.get(timeout=wait)
+        return least + self.jitter() * (min(LONGEST_WAIT_S, 2.0 ** min(losses, 5)) - 1)
 
-    def _events(self) -> Iterator[Any]:
+    def _notices_of_one(self) -> Iterator[Notice]:
+        """What one connection brings."""
         response = self._connect()
         if response is None:
             return
@@ -107,12 +125,15 @@ class Stream:
             self._check(response)
             self._response = response
             self.connected_once = True
-            logger.info("connected to {}", self.url)
+            yield Connected()
             try:
                 for event in SSEClient(self._blocks(response)).events():
                     if self._stopped:  # what the kernel still holds is no longer wanted
                         return
-                    yield event
+                    is_beat = event.event in ("connected", "heartbeat")
+                    notice = HeartBeat() if is_beat else _message(event.data)
+                    if notice is not None:
+                        yield notice
             finally:
                 self._response = None
 
@@ -128,10 +149,10 @@ class Stream:
         """The response, asked for in a thread of its own so that `stop` need not wait; None when stopped."""
         threading.Thread(target=self._bring_response, name="connect", daemon=True).start()
         arrival = self._arrivals.get()
-        if isinstance(arrival, StreamRefused) and self.connected_once:
+        if isinstance(arrival, Refused) and self.connected_once:
             raise requests.ConnectionError(str(arrival)) from arrival
-        if isinstance(arrival, Exception):
-            raise self._refusal(arrival) or arrival
+        if isinstance(arrival, Exception):  # after a first connection the setting was right, and it is tried on
+            raise (None if self.connected_once else self.access.refusal(arrival)) or arrival
         return arrival
 
     def _bring_response(self) -> None:
@@ -145,42 +166,19 @@ class Stream:
             response.close()
 
     def _ask(self) -> requests.Response:
-        headers = {"Accept": "text/event-stream", "Accept-Encoding": "identity", "Cache-Control": "no-cache"}
-        if token := self.token():
-            headers["Authorization"] = f"Token {token}"
-        with requests.Session() as session:
-            session.trust_env = False  # a .netrc would replace the token
-            session.proxies.update(self.proxies)
-            return session.get(
-                f"{self.url.rstrip('/')}/api/messages/stream/",
-                params={"msg_types": ",".join(self.types)} if self.types else None,
-                headers=headers,
-                timeout=(5.0, PATIENCE * self.heart_beat_s),
-                stream=True,
-                allow_redirects=False,
-                verify=self.ca or True,
-            )
-
-    def _refusal(self, exc: Exception) -> StreamRefused | None:
-        """What ends the client, if *exc* does: after a first connection the setting was right, and it is tried on."""
-        if self.connected_once:
-            return None
-        if any(isinstance(cause, SSLCertVerificationError) for cause in _causes(exc)):
-            return StreamRefused(f"{_reason(exc)}: name the CA of the monitor's certificate in FASTMON_MONITOR_CA")
-        if isinstance(exc, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema)):
-            return StreamRefused(f"--monitor-url (SWF_MONITOR_URL), or a proxy variable, is no usable URL: {self.url}")
-        return None
+        types = {"msg_types": ",".join(self.types)} if self.types else None
+        accept = {"Accept": "text/event-stream"}
+        return self.access.get(STREAM, types, accept, read_timeout_s=PATIENCE * self.heart_beat_s)
 
     def _check(self, response: requests.Response) -> None:
         status, kind = response.status_code, response.headers.get("Content-Type", "")
         if status in (401, 403):
-            remedy = "set SWF_API_TOKEN, or name a file in SWF_API_TOKEN_FILE"
-            raise StreamRefused(f"the monitor refuses the token ({status}): {remedy}", by_token=True)
+            raise refused_token(status)
         is_page = status == 200 and kind and not kind.startswith("text/event-stream")  # no type: the head was cut
         is_elsewhere = 300 <= status < 400 or status == 404 or is_page
         if is_elsewhere and not self.connected_once:
             said = f"the answer is no event stream ({status} {kind})"
-            raise StreamRefused(f"{said}: is --monitor-url (SWF_MONITOR_URL) {self.url} right?")
+            raise Refused(f"{said}: is --monitor-url (SWF_MONITOR_URL) {self.access.url} right?")
         if is_elsewhere or status != 200:
             raise requests.HTTPError(f"the monitor said {status}", response=response)
 
@@ -195,19 +193,6 @@ def _message(data: str) -> dict[str, Any] | None:
         logger.warning("an event was skipped: it is no JSON object: {!r}", data[:80])
         return None
     return message
-
-
-def _causes(exc: BaseException) -> Iterator[BaseException]:
-    cause: BaseException | None = exc
-    while cause is not None:
-        yield cause
-        cause = cause.__cause__ or cause.__context__
-
-
-def _reason(exc: Exception) -> str:
-    """The innermost cause: the outer ones repeat the whole URL."""
-    innermost = list(_causes(exc))[-1]
-    return str(innermost) or type(innermost).__name__
 
 
 def _retry_after(exc: Exception) -> float:

@@ -38,3 +38,7 @@ class Wanted:
             and (self.namespace is None or message.get("namespace") == self.namespace)
             and (not self.agents or kind in RUN_TYPES or any(fnmatchcase(agent, pattern) for pattern in self.agents))
         )
+
+    def shows_run(self, run: str, namespace: str | None) -> bool:
+        """Whether the row of a run is shown; a run whose namespace nobody told is in none that was asked for."""
+        return (not self.run_ids or run in self.run_ids) and (self.namespace is None or self.namespace == namespace)

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,11 +13,14 @@ from click.testing import CliRunner
 
 from fastmon_client.cli import cli
 from fastmon_client.ending import ending
-from fastmon_client.stream import Stream
+from fastmon_client.options import access_of
+from fastmon_client.output import Quiet
+from fastmon_client.picture import Picture
+from fastmon_client.session import Session, now
+from fastmon_client.wanted import Wanted
 from fastmon_daemon.testbed.monitor import MonitorThread
-from tests.client.scripted import DEADLINE_S
+from tests.client.living import QUICK, TOKEN, Client
 
-TOKEN = "0123456789abcdef0123456789abcdef01234567"
 URL_OF_NOBODY = "http://127.0.0.1:1"
 
 
@@ -29,63 +28,6 @@ URL_OF_NOBODY = "http://127.0.0.1:1"
 def monitor() -> Iterator[MonitorThread]:
     with MonitorThread(TOKEN) as running:
         yield running
-
-
-class Client:
-    """A running client; its stderr is read along, so that a test can wait for what it says."""
-
-    def __init__(self, url: str, *options: str, token: str = TOKEN, stdout: int = subprocess.PIPE) -> None:
-        self.said: list[str] = []
-        self._news = threading.Condition()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "fastmon_client", "start", "--monitor-url", url, *options],
-            env={"PATH": os.environ["PATH"], "SWF_API_TOKEN": token}, text=True,
-            stdout=stdout, stderr=subprocess.PIPE,
-        )  # fmt: skip
-        self._reader = threading.Thread(target=self._read_along)
-        self._reader.start()
-
-    def hears(self, text: str, times: int = 1) -> None:
-        def is_said() -> bool:
-            return sum(text in line for line in self.said) >= times
-
-        with self._news:
-            assert self._news.wait_for(is_said, DEADLINE_S), self.said
-
-    def line(self) -> str:
-        return self._process.stdout.readline().rstrip("\n")
-
-    def close_stdout(self) -> None:
-        self._process.stdout.close()
-
-    def signal(self, number: int) -> None:
-        self._process.send_signal(number)
-
-    def ended(self) -> tuple[int, list[str]]:
-        """The exit code, and the lines that were not read."""
-        code, out = self._process.wait(DEADLINE_S), self._process.stdout
-        rest = [] if out is None or out.closed else out.read().splitlines()
-        self._reader.join(DEADLINE_S)
-        assert TOKEN not in "".join([*self.said, *rest])
-        assert "Traceback" not in "".join(self.said)
-        return code, rest
-
-    def __enter__(self) -> Client:
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self._process.kill()
-        self._process.wait(DEADLINE_S)
-        self._reader.join(DEADLINE_S)
-        for pipe in (self._process.stdout, self._process.stderr):
-            if pipe is not None:
-                pipe.close()
-
-    def _read_along(self) -> None:
-        for line in self._process.stderr:
-            with self._news:
-                self.said.append(line)
-                self._news.notify_all()
 
 
 def tf(number: int, **changes: Any) -> str:
@@ -97,7 +39,7 @@ def tf(number: int, **changes: Any) -> str:
 
 
 def listening(monitor: MonitorThread, *options: str, **more: Any) -> Client:
-    client = Client(monitor.url, *options, **more)
+    client = Client(monitor.url, *options, **QUICK | {"heart_beat_s": 30.0} | more)
     client.hears("connected to")
     return client
 
@@ -109,8 +51,8 @@ def test_it_prints_each_tf_file_once_and_a_summary(monitor):
         code, lines = client.ended()
     assert code == 0
     assert lines == [f"12:00:01  run 7  {number}.tf  TF 1-2  1.0 kB  of a.stf" for number in (1, 2, 3)]
-    assert client.said[-2].endswith("3 TF files, 3.0 kB, 2 repeated\n")
-    assert client.said[-1] == "run 7: 3 TF files of 1 STFs, 3.0 kB\n"
+    assert client.said[-2].endswith("3 TF files, 3.0 kB, 0 backfilled, 2 repeated\n")
+    assert client.said[-1].startswith("run 7 running: 3 TF files of 1 STFs, 3.0 kB, ")
 
 
 def test_json_lines_are_the_messages(monitor):
@@ -119,9 +61,14 @@ def test_json_lines_are_the_messages(monitor):
         monitor.deliver(json.dumps({"msg_type": "end_run", "run_id": 7}))
         code, lines = client.ended()
     assert code == 0
-    messages = [json.loads(line) for line in lines]
+    objects = [json.loads(line) for line in lines]
+    messages = [each for each in objects if each["kind"] in ("tf_file", "message")]
     assert [message["msg_type"] for message in messages] == ["tf_file_registered", "end_run"]
     assert json.loads(tf(1, late=True)).items() <= messages[0].items()
+    assert messages[0]["backfilled"] is False
+    assert {"connection", "run"} <= {each["kind"] for each in objects}
+    assert objects[-1]["kind"] == "summary"
+    assert objects[-1]["totals"]["tf_files"] == 1
 
 
 def test_filters_choose_what_is_shown_and_numbers_are_strings(monitor):
@@ -180,7 +127,7 @@ def test_a_token_with_a_line_break_is_refused_and_not_said(monitor):
 def test_a_reader_that_goes_away_is_a_quiet_end(monitor, options):
     with listening(monitor, *options) as client:
         monitor.deliver(tf(1))
-        assert "1.tf" in client.line()
+        assert any("1.tf" in line for line in iter(client.line, ""))
         client.close_stdout()
         assert client.ended()[0] == 0
     assert "Error" not in "".join(client.said)
@@ -193,7 +140,7 @@ def test_a_signal_ends_it_with_the_summary(monitor, number, code):
         assert "1.tf" in client.line()
         client.signal(number)
         assert client.ended()[0] == code
-    assert client.said[-1] == "run 7: 1 TF files of 1 STFs, 1.0 kB\n"
+    assert client.said[-1].startswith("run 7 running: 1 TF files of 1 STFs, 1.0 kB, ")
 
 
 def test_sigterm_ends_the_wait_for_a_monitor_that_is_away():
@@ -208,10 +155,12 @@ def test_never_reached_in_the_given_time_is_4():
         assert client.ended()[0] == 4
 
 
-def test_the_given_time_ends_the_stream(monitor):
-    stream = Stream(url=monitor.url, token=lambda: TOKEN)
-    with ending(stream, 0.1) as end:
-        assert list(stream.messages()) == []
+def test_the_given_time_ends_it(monitor):
+    access = access_of(monitor.url, {"SWF_API_TOKEN": TOKEN})
+    wanted = Wanted(types=())
+    session = Session(access, wanted.heard_types, Picture(access.url, wanted, now()), Quiet())
+    with ending(session.stop, 0.1) as end:
+        session.run()
     assert (end.timed_out, end.code) == (True, 0)
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from fastmon_client.picture import Picture
 from fastmon_client.show import file_size, line, plain, run_of, size
-from fastmon_client.tally import Tally
+from fastmon_client.summary import gaps, summary_lines
 from fastmon_client.wanted import Wanted
 from fastmon_daemon.messages import TfFileRegistered
 
+NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 TF = {
     "msg_type": "tf_file_registered", "namespace": "ns", "run_id": "7", "processed_by": "fastmon-agent-1",
     "tf_file_id": "a", "tf_filename": "a.tf", "stf_filename": "a.stf", "file_size_bytes": 1500,
@@ -25,23 +28,27 @@ def test_what_the_daemon_announces_is_shown_and_counted_once():
         timestamp="2026-11-21T12:00:01+00:00", tf_sequence=1, tf_total=1, stf_sequence=1, selection_fraction=0.1,
         previous_selected=None, late=True,
     )  # fmt: skip
-    message, tally = json.loads(announced.as_json()), Tally()
-    assert Wanted(types=("tf_file_registered",), agents=("fast*",), run_ids=("100014",), namespace="ns").takes(message)
-    assert (tally.is_new(message), tally.is_new(message)) == (True, False)
+    message = json.loads(announced.as_json())
+    wanted = Wanted(types=("tf_file_registered",), agents=("fast*",), run_ids=("100014",), namespace="ns")
+    picture = Picture("", wanted, NOON)
+    assert [picture.hear(message, NOON + timedelta(seconds=second)) for second in (2, 3)] == [True, False]
     assert line(message) == (
         "12:00:01  run 100014  swf.100014.000001_tf_001.tf  TF 1-20  2.5 MB  of swf.100014.000001.stf  late"
     )
-    assert tally.summary(3.0) == [
-        "3 s: 1 TF files, 2.5 MB, 1 repeated", "run 100014: 1 TF files of 1 STFs, 2.5 MB",
-    ]  # fmt: skip
+    assert summary_lines(picture.snapshot(NOON + timedelta(seconds=3))) == [
+        "3 s: 1 TF files, 2.5 MB, 0 backfilled, 1 repeated",
+        "run 100014 unknown: 1 TF files of 1 STFs, 2.5 MB, missing unknown; UNKNOWN: not yet compared with the monitor",
+    ]
 
 
 @pytest.mark.parametrize("hostile", ["\x1b[2J", "a\rb", "a\nb", "\u2028", "\u202e", "\ud800", "\x9b1m"])
 def test_nothing_in_a_name_reaches_the_terminal_as_control(hostile):
     everywhere = dict.fromkeys([*TF, "timestamp", "tf_first", "tf_last"], hostile) | {"msg_type": TF["msg_type"]}
-    tally = Tally()
-    tally.is_new(everywhere)
-    shown = [plain(hostile), line(everywhere), line(TF | {"msg_type": hostile, "status": hostile}), *tally.summary(1)]
+    picture = Picture("", Wanted(types=()), NOON)
+    picture.hear(everywhere, NOON)
+    picture.lost(hostile, NOON)
+    summary = summary_lines(picture.snapshot(NOON))
+    shown = [plain(hostile), line(everywhere), line(TF | {"msg_type": hostile, "status": hostile}), *summary]
     assert all(text.isprintable() for text in shown)
 
 
@@ -56,9 +63,9 @@ def test_a_size_is_said_in_powers_of_1000(count, text):
 @pytest.mark.parametrize("strange", [None, True, -1, 10**400, "12", 1.5, [1]])
 def test_a_size_that_is_none_is_unknown_and_adds_nothing(strange):
     assert file_size({"file_size_bytes": strange}) is None
-    tally = Tally()
-    assert tally.is_new(TF | {"file_size_bytes": strange})
-    assert tally.runs["7"].volume == 0
+    picture = Picture("", Wanted(types=("tf_file_registered",)), NOON)
+    assert picture.hear(TF | {"file_size_bytes": strange}, NOON)
+    assert picture.runs["7"].volume == 0
 
 
 @pytest.mark.parametrize(
@@ -93,10 +100,10 @@ def test_the_end_of_a_run_is_heard_whatever_is_asked_for():
 
 
 def test_a_tf_file_without_any_name_of_its_own_is_counted_each_time():
-    tally = Tally()
-    assert [tally.is_new({"run_id": 1}) for _ in range(2)] == [True, True]
+    picture = Picture("", Wanted(types=("tf_file_registered",)), NOON)
+    message = {"msg_type": "tf_file_registered", "run_id": 1}
+    assert [picture.hear(message, NOON) for _ in range(2)] == [True, True]
 
 
-def test_only_the_most_recent_tf_files_are_remembered():
-    tally = Tally(remembered=2)
-    assert [tally.is_new(TF | {"tf_file_id": name}) for name in "abbca"] == [True, True, False, True, True]
+def test_gaps_are_told_as_spans():
+    assert gaps([1, 2, 3, 7, 9, 10]) == ["1-3", "7", "9-10"]

@@ -15,7 +15,8 @@ import pytest
 import trustme
 from loguru import logger
 
-from fastmon_client.stream import Stream, StreamRefused
+from fastmon_client.access import Access, Refused
+from fastmon_client.stream import Connected, HeartBeat, Lost, Stream
 from tests.client.scripted import CHUNKED, DEADLINE_S, OPEN, Scripted, chunk, event, says
 
 SECRET = "5ecre7" * 6
@@ -30,13 +31,23 @@ def said() -> Iterator[list[str]]:
     assert SECRET not in "".join(lines)
 
 
-def stream_of(server: Scripted, **changes: Any) -> Stream:
-    return Stream(**{"url": server.url, "token": lambda: SECRET, "jitter": lambda: 0.0} | changes)
+def stream_of(server: Scripted, *, ca: str | None = None, **changes: Any) -> Stream:
+    access = Access(url=server.url, token=lambda: SECRET, ca=ca)
+    return Stream(**{"access": access, "jitter": lambda: 0.0} | changes)
 
 
-def first(stream: Stream, count: int) -> list[dict[str, Any]]:
-    with closing(stream.messages()) as messages:
-        return list(islice(messages, count))
+def first(stream: Stream, count: int, said: list[str] | None = None) -> list[dict[str, Any]]:
+    """The first messages; what was lost before is *said*."""
+    messages = []
+    with closing(stream.notices()) as notices:
+        for notice in notices:
+            if isinstance(notice, Lost) and said is not None:
+                said.append(f"stream lost: {notice.reason}; again in {notice.wait_s:.0f} s\n")
+            if isinstance(notice, dict):
+                messages.append(notice)
+            if len(messages) == count:
+                break
+    return messages
 
 
 def in_thread(work: Callable[[], object]) -> threading.Thread:
@@ -87,19 +98,19 @@ def test_a_megabyte_in_small_pieces_is_one_event():
 @pytest.mark.parametrize("cut", [[OPEN, b'data: {"a": 1}\n'], [CHUNKED, chunk(event("{}"))[:-9]], [OPEN[:20]], []])
 def test_a_cut_in_the_middle_shows_nothing_and_the_next_connection_goes_on(cut, said):
     with Scripted(cut, holding(OPEN, event('{"b": 2}'))) as server:
-        assert first(stream_of(server), 1) == [{"b": 2}]
+        assert first(stream_of(server), 1, said) == [{"b": 2}]
     assert any(text.startswith("stream lost: ") for text in said)
 
 
 def test_a_clean_end_is_followed_by_a_new_connection(said):
     with Scripted([OPEN, event('{"a": 1}')], holding(OPEN, event('{"b": 2}'))) as server:
-        assert first(stream_of(server), 2) == [{"a": 1}, {"b": 2}]
+        assert first(stream_of(server), 2, said) == [{"a": 1}, {"b": 2}]
     assert "stream lost: closed by the monitor; again in 1 s\n" in said
 
 
 def test_a_stream_without_a_byte_is_dead(said):
     with Scripted(holding(OPEN, event('{"a": 1}')), holding(OPEN, event('{"b": 2}'))) as server:
-        assert first(stream_of(server, heart_beat_s=0.2), 2) == [{"a": 1}, {"b": 2}]
+        assert first(stream_of(server, heart_beat_s=0.2), 2, said) == [{"a": 1}, {"b": 2}]
     assert any("timed out" in text for text in said)
 
 
@@ -112,7 +123,7 @@ def test_what_is_no_json_object_is_skipped_and_the_connection_goes_on(said):
 
 @pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden"])
 def test_a_refused_token_ends_with_the_remedy(status, said):
-    with Scripted(says(status)) as server, pytest.raises(StreamRefused, match="SWF_API_TOKEN") as refused:
+    with Scripted(says(status)) as server, pytest.raises(Refused, match="SWF_API_TOKEN") as refused:
         first(stream_of(server), 1)
     assert refused.value.by_token
     assert SECRET not in str(refused.value)
@@ -122,7 +133,7 @@ def test_a_refused_token_ends_with_the_remedy(status, said):
     "answer", [says("404 Not Found"), says("302 Found"), says("200 OK", "Content-Type: text/html")]
 )
 def test_an_answer_that_is_no_stream_ends_a_first_connection(answer):
-    with Scripted(answer) as server, pytest.raises(StreamRefused, match="SWF_MONITOR_URL") as refused:
+    with Scripted(answer) as server, pytest.raises(Refused, match="SWF_MONITOR_URL") as refused:
         first(stream_of(server), 1)
     assert not refused.value.by_token
 
@@ -135,23 +146,32 @@ def test_an_answer_that_is_no_stream_is_tried_again_after_a_first_connection():
 @pytest.mark.parametrize(
     "answer", [says("503 Busy", "Retry-After: 3"), [OPEN, b"retry: 3000\n\n"]], ids=["header", "field"]
 )
-def test_the_wait_that_the_monitor_asks_for_is_kept(answer, said):
-    with Scripted(answer) as server:
-        stream = stream_of(server)
-        logger_number = logger.add(lambda _text: stream.stop(), filter=lambda record: "lost" in record["message"])
-        assert first(stream, 1) == []
-        logger.remove(logger_number)
-    assert any(text.endswith("again in 3 s\n") for text in said)
+def test_the_wait_that_the_monitor_asks_for_is_kept(answer):
+    with Scripted(answer) as server, closing(stream_of(server).notices()) as notices:
+        lost = next(notice for notice in notices if isinstance(notice, Lost))
+    assert lost.wait_s == 3
 
 
 @pytest.mark.parametrize(("jitter", "longest"), [(0.0, 1), (1.0, 30)])
-def test_the_wait_grows_to_30_s_with_full_jitter_and_for_ever(jitter, longest, said):
-    stream = Stream(url="http://localhost:1", token=str, jitter=lambda: jitter)
-    for losses in (1, 5, 5000):
-        stream._arrivals.put(None)  # the wait is over at once
-        stream._pause("test", losses, 0.0)
-    assert said[-1] == f"stream lost: test; again in {longest} s\n"
-    assert said[0] == f"stream lost: test; again in {1 + jitter:.0f} s\n"
+def test_the_wait_grows_to_30_s_with_full_jitter_and_for_ever(jitter, longest):
+    stream = Stream(access=Access(url="http://localhost:1", token=str), jitter=lambda: jitter)
+    assert [stream._wait_after(losses, 0.0) for losses in (1, 5, 5000)] == [1 + jitter, longest, longest]
+
+
+def test_heart_beats_are_told_and_are_no_messages():
+    beats = [event("{}", "connected"), event("{}", "heartbeat")]
+    with Scripted(holding(OPEN, *beats, event("{}"))) as server, closing(stream_of(server).notices()) as notices:
+        assert list(islice(notices, 4)) == [Connected(), HeartBeat(), HeartBeat(), {}]
+
+
+def test_a_stream_that_is_given_up_goes_on_with_a_new_connection():
+    with Scripted(holding(OPEN, event('{"a": 1}')), holding(OPEN, event('{"b": 2}'))) as server:
+        stream = stream_of(server)
+        with closing(stream.notices()) as notices:
+            assert next(notice for notice in notices if isinstance(notice, dict)) == {"a": 1}
+            stream.drop("nothing came")
+            assert next(notice for notice in notices if isinstance(notice, Lost)).reason == "nothing came"
+            assert next(notice for notice in notices if isinstance(notice, dict)) == {"b": 2}
 
 
 def test_stop_ends_a_wait_for_the_answer():
@@ -164,16 +184,19 @@ def test_stop_ends_a_wait_for_the_answer():
         assert not reader.is_alive()
 
 
-def test_stop_ends_a_wait_to_reconnect(said):
+def test_stop_ends_a_wait_to_reconnect():
     with Scripted(says("503 Busy", "Retry-After: 300")) as server:
-        stream = stream_of(server)
-        reader, lost = in_thread(lambda: first(stream, 1)), threading.Event()
-        number = logger.add(lambda _text: lost.set(), filter=lambda record: "lost" in record["message"])
+        stream, lost = stream_of(server), threading.Event()
+
+        def read() -> None:
+            for _notice in stream.notices():
+                lost.set()
+
+        reader = in_thread(read)
         assert lost.wait(DEADLINE_S)
         stream.stop()
         reader.join(DEADLINE_S)
         assert not reader.is_alive()
-        logger.remove(number)
 
 
 @pytest.mark.parametrize("secure", [False, True])
@@ -183,8 +206,9 @@ def test_stop_ends_an_open_stream(secure, tmp_path):
         stream, came = stream_of(server, ca=ca), threading.Event()
 
         def read() -> None:
-            for _message in stream.messages():
-                came.set()
+            for notice in stream.notices():
+                if isinstance(notice, dict):
+                    came.set()
 
         reader = in_thread(read)
         assert came.wait(DEADLINE_S)
@@ -195,7 +219,7 @@ def test_stop_ends_an_open_stream(secure, tmp_path):
 
 def test_a_certificate_of_an_unknown_ca_ends_with_the_remedy(tmp_path):
     tls, _ca = certified(tmp_path)
-    with Scripted([], tls=tls) as server, pytest.raises(StreamRefused, match="FASTMON_MONITOR_CA"):
+    with Scripted([], tls=tls) as server, pytest.raises(Refused, match="FASTMON_MONITOR_CA"):
         first(stream_of(server), 1)
 
 

@@ -14,7 +14,7 @@ RATES = ("error_rate", "drop_rate", "error_after_commit_rate", "html_200_rate")
 SPANS = ("down_s", "hang_s", "sse_deaf_s", "broker_down_s", "broker_silent_s")
 FLAGS = ("redirect", "revoked", "no_receipts")
 DELAYS = ("latency_ms", "drip_ms")
-NAMES = (*DELAYS, *RATES, "error_status", *SPANS, *FLAGS, "endpoints")
+NAMES = (*DELAYS, *RATES, "error_status", "sse_cut_after", *SPANS, *FLAGS, "endpoints")
 BROKERS = ("broker_down_s", "broker_silent_s", "no_receipts")
 
 OnBroker = Callable[[str, float | bool], None]
@@ -77,6 +77,11 @@ class Faults:
     def delay(self, name: str) -> float:
         """The delay *name* in seconds."""
         return float(self._values.get(name, 0)) / 1000
+
+    def take_cut(self) -> int | None:
+        """The bytes of an event after which the stream is cut, once; None where none is to be cut."""
+        cut = self._values.pop("sse_cut_after", None)
+        return None if cut is None else int(cut)
 
     @property
     def error_status(self) -> int:

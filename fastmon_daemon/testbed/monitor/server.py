@@ -67,7 +67,7 @@ class MonitorServer:
         self.store = Store(options.clock.now)
         self.counted = Counts(self.store)
         self.faults = Faults(options.clock.monotonic, Random(options.seed), on_broker)  # noqa: S311 (no secret)
-        self.hub = Hub(options.clock.now, options.heartbeat_s)
+        self.hub = Hub(options.clock.now, options.heartbeat_s, self.faults.take_cut)
         rest = Rest(self.store, self.counted, self._token_for, options.publish)
         self._gate = Gate(Door(rest, self.hub, self._token_for), self.faults)
         self._app = Application(self._gate, self.faults, self.counted, self._follow_outage)

@@ -85,11 +85,15 @@ class Client:
 
 
 class Hub:
-    """ASGI application for an authenticated GET of the stream. *heartbeat_s* is in seconds."""
+    """ASGI application for an authenticated GET of the stream. *heartbeat_s* is in seconds.
 
-    def __init__(self, now: Callable[[], datetime], heartbeat_s: float) -> None:
+    *take_cut* says, once, after how many bytes an event and its connection are cut.
+    """
+
+    def __init__(self, now: Callable[[], datetime], heartbeat_s: float, take_cut: Callable[[], int | None]) -> None:
         self._now = now
         self._heartbeat_s = heartbeat_s
+        self._take_cut = take_cut
         self._clients: dict[Client, None] = {}
 
     @property
@@ -108,7 +112,10 @@ class Hub:
         """Stream to one client until it leaves or is cut off."""
         client = Client(wanted_by(scope["query_string"].decode("latin-1")))
         self._clients[client] = None
-        tasks = [asyncio.create_task(self._pump(client, send)), asyncio.create_task(_gone(receive))]
+        tasks = [
+            asyncio.create_task(self._pump(client, send, scope["state"]["abort"])),
+            asyncio.create_task(_gone(receive)),
+        ]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -117,14 +124,18 @@ class Hub:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _pump(self, client: Client, send: Send) -> None:
+    async def _pump(self, client: Client, send: Send, abort: Callable[[], None]) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
         await _write(send, frame("connected", {"client_id": str(uuid4()), "status": "connected"}))
         clock = asyncio.get_running_loop().time
         next_beat = clock() + self._heartbeat_s
         while True:
             try:
-                await _write(send, await asyncio.wait_for(client.waiting.get(), next_beat - clock()))
+                event = await asyncio.wait_for(client.waiting.get(), next_beat - clock())
+                cut = self._take_cut()
+                await _write(send, event[:cut])
+                if cut is not None:
+                    abort()
             except TimeoutError:
                 next_beat = clock() + self._heartbeat_s
                 await _write(send, frame("heartbeat", {"timestamp": self._now().timestamp()}))

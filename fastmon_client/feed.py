@@ -1,0 +1,128 @@
+"""One stream after the other: each is read in a thread of its own, and renewed, with overlap, before it goes deaf.
+
+Owns the threads of the streams and what both of two overlapping ones bring. It must not know what a message means.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fastmon_client.access import Refused
+from fastmon_client.pace import Pace
+from fastmon_client.stream import PATIENCE, Connected, Lost, Notice, Stream
+
+_REMEMBERED = 10_000
+_AGAIN_S = 60.0
+
+
+@dataclass(slots=True)
+class _Reader:
+    """One stream. Times are monotonic seconds."""
+
+    stream: Stream
+    opened_at: float | None = None
+    heard_at: float = 0.0
+    ends_at: float | None = None
+
+
+class Feed:
+    """Puts (number of the stream, notice) with *put*; `take` and `tick` belong to the thread that gets them."""
+
+    def __init__(
+        self, make: Callable[[], Stream], put: Callable[[tuple[int, Notice | Refused]], None], pace: Pace
+    ) -> None:
+        self._make, self._put, self._pace = make, put, pace
+        self._readers: dict[int, _Reader] = {}
+        self._current = 0
+        self._brought_by: dict[str, int] = {}
+        self._compare_until = 0.0
+        self._renew_at = math.inf
+
+    def start(self) -> None:
+        """Open the first stream."""
+        self._open()
+
+    def stop(self) -> None:
+        """Close all; callable from any thread and from a signal handler."""
+        for reader in list(self._readers.values()):
+            reader.stream.stop()
+
+    def take(self, number: int, notice: Notice | Refused, now: float) -> Notice | Refused | None:
+        """What *notice* says of the whole; None where another stream makes it meaningless."""
+        reader = self._readers.get(number)
+        if reader is None:
+            return None
+        reader.heard_at = now
+        if isinstance(notice, Refused):
+            return self._refused(number, notice)
+        if isinstance(notice, Connected):
+            return self._connected(number, reader, now)
+        if isinstance(notice, Lost):
+            return self._lost(number, reader, notice)
+        if isinstance(notice, dict) and self._is_known(number, notice, now):
+            return None
+        return notice
+
+    def tick(self, now: float) -> None:
+        """Renew what is old, close what is replaced, give up what brings nothing complete."""
+        if now >= self._renew_at and len(self._readers) == 1:
+            self._renew_at = now + _AGAIN_S
+            self._compare_until = math.inf  # from now on, two may bring the same
+            self._open()
+        for number, reader in list(self._readers.items()):
+            if reader.ends_at is not None and now >= reader.ends_at:
+                reader.stream.stop()
+                del self._readers[number]
+            elif reader.opened_at is not None and now - reader.heard_at > PATIENCE * self._pace.heart_beat_s:
+                reader.heard_at = now
+                reader.stream.drop(f"nothing came for {PATIENCE * self._pace.heart_beat_s:.0f} s")
+
+    def _open(self) -> None:
+        number = self._current + len(self._readers)
+        reader = self._readers[number] = _Reader(self._make())
+        threading.Thread(target=self._read, args=(number, reader.stream), name=f"stream {number}", daemon=True).start()
+
+    def _read(self, number: int, stream: Stream) -> None:
+        try:
+            for notice in stream.notices():
+                self._put((number, notice))
+        except Refused as exc:
+            self._put((number, exc))
+
+    def _connected(self, number: int, reader: _Reader, now: float) -> Notice | None:
+        reader.opened_at = now
+        self._renew_at = now + self._pace.recycle_s
+        if number == self._current:
+            return Connected()
+        before = self._readers[self._current]
+        was_open = before.opened_at is not None
+        before.ends_at = now + self._pace.overlap_s
+        self._current = number
+        self._compare_until = now + 2 * self._pace.overlap_s
+        return None if was_open else Connected()
+
+    def _lost(self, number: int, reader: _Reader, notice: Lost) -> Notice | None:
+        reader.opened_at = None
+        if reader.ends_at is not None:
+            reader.stream.stop()
+            del self._readers[number]
+        return None if any(each.opened_at is not None for each in self._readers.values()) else notice
+
+    def _refused(self, number: int, notice: Refused) -> Refused | None:
+        if number == self._current:
+            return notice
+        del self._readers[number]  # the stream before it goes on; it is renewed at the next tick
+        return None
+
+    def _is_known(self, number: int, message: dict[str, object], now: float) -> bool:
+        """Whether the other of two streams brought the very same message."""
+        if now >= self._compare_until:
+            self._brought_by.clear()
+            return False
+        if len(self._brought_by) >= _REMEMBERED:
+            self._brought_by.clear()
+        return self._brought_by.setdefault(json.dumps(message), number) != number

@@ -1,0 +1,110 @@
+"""The options that commands share, and the monitor that options and environment name together."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+from requests.utils import get_environ_proxies
+
+from fastmon_client.access import Access, Refused
+
+
+class Names(click.ParamType[tuple[str, ...]]):
+    """A list separated by commas."""
+
+    name = "LIST"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:  # noqa: ARG002
+        """The names in *value*."""
+        return value if isinstance(value, tuple) else tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+class Duration(click.ParamType[float]):
+    """Seconds, or a number with s, m or h."""
+
+    name = "DURATION"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Seconds."""
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", str(value))
+        if found is None:
+            self.fail(f"{value!r} is no duration: write 90, 90s, 10m or 2h", param, ctx)
+        return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
+
+
+monitor_url = click.option(
+    "--monitor-url", metavar="URL", help="Base URL of the monitor  [SWF_MONITOR_URL, http://localhost:8002]"
+)
+message_types = click.option(
+    "--message-types",
+    type=Names(),
+    default="tf_file_registered,fastmon_status",
+    show_default=True,
+    help="Types of message to show.",
+)
+agents = click.option(
+    "--agents", type=Names(), default="", help="Show only these agents (processed_by; * and ? match)."
+)
+run_ids = click.option("--run-ids", type=Names(), default="", help="Show only these runs.")
+namespace = click.option("--namespace", help="Show only this namespace.")
+stale_after = click.option(
+    "--stale-after",
+    type=Duration(),
+    default="60s",
+    show_default=True,
+    help="A running run without a TF file for longer is STALE.",
+)
+
+
+def access_of(url: str | None, environ: Mapping[str, str]) -> Access:
+    """The monitor that the option, or else the environment, names; raises `click.UsageError`."""
+    url = url or environ.get("SWF_MONITOR_URL") or "http://localhost:8002"
+    ca = environ.get("FASTMON_MONITOR_CA") or None
+    host = _checked_host(url)
+    _check_ca(ca)
+    is_here = host in ("localhost", "::1") or host.startswith("127.")
+    return Access(url=url, token=_token(environ), ca=ca, proxies={} if is_here else get_environ_proxies(url))
+
+
+def _checked_host(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        host, _port = parts.hostname, parts.port  # a wrong port is found when it is asked for
+    except ValueError as exc:
+        raise click.UsageError(f"--monitor-url (SWF_MONITOR_URL): {exc}: write http://HOST:PORT") from exc
+    if "@" in parts.netloc:
+        raise click.UsageError("--monitor-url (SWF_MONITOR_URL) has a password or a name in it: take it out")
+    if parts.scheme not in ("http", "https") or not host:
+        raise click.UsageError(f"--monitor-url (SWF_MONITOR_URL): {url!r} is no http:// or https:// URL")
+    return host
+
+
+def _check_ca(path: str | None) -> None:
+    try:
+        ssl.create_default_context(cafile=path)
+    except OSError as exc:
+        raise click.UsageError(f"FASTMON_MONITOR_CA={path}: {exc}: name a readable PEM file") from exc
+
+
+def _token(environ: Mapping[str, str]) -> Callable[[], str]:
+    """The token, read anew at each request where it comes from a file."""
+    path = environ.get("SWF_API_TOKEN_FILE")
+
+    def read() -> str:
+        try:
+            text = Path(path).read_text(encoding="utf-8") if path else environ.get("SWF_API_TOKEN", "")
+        except (OSError, UnicodeError) as exc:
+            raise Refused(f"SWF_API_TOKEN_FILE={path}: {type(exc).__name__}: name a readable file") from None
+        token = text.strip()
+        if not (token.isascii() and token.isprintable()):  # requests would print it in its error
+            name = "SWF_API_TOKEN_FILE" if path else "SWF_API_TOKEN"
+            raise Refused(f"{name}: there are line breaks or other strange characters in the token")
+        return token
+
+    return read

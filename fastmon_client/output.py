@@ -1,0 +1,96 @@
+"""What `start` writes where there is no live view: lines for people, or JSON, one object a line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+from io import TextIOWrapper
+from typing import Any
+
+import click
+from loguru import logger
+
+from fastmon_client.picture import Picture
+from fastmon_client.show import line
+from fastmon_client.snapshot import RunRow, Snapshot
+from fastmon_client.tffile import ANNOUNCED
+
+
+def line_by_line() -> None:
+    """Each line of stdout goes out at once; a name outside the terminal's encoding is shown as well."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace", line_buffering=True)
+
+
+class Quiet:
+    """Alarms only: on stderr, with a bell if asked for."""
+
+    def __init__(self, *, bell: bool = False) -> None:
+        self._bell = bell
+        self._raised = 0
+
+    def message(self, message: Mapping[str, Any], *, backfilled: bool) -> None:
+        """A message."""
+
+    def turn(self, picture: Picture, at: datetime) -> None:
+        """Tell what alarms are new."""
+        if picture.alarms.raised == self._raised:
+            return
+        fresh, self._raised = picture.alarms.raised - self._raised, picture.alarms.raised
+        for alarm in reversed(picture.alarms.rows(at)[:fresh]):
+            run = f" (run {alarm['run']})" if alarm["run"] else ""
+            logger.warning("alarm {}{}: {}", alarm["kind"], run, alarm["evidence"])
+        if self._bell:
+            click.echo("\a", nl=False, err=True)
+
+
+class Lines(Quiet):
+    """A line for each message."""
+
+    def message(self, message: Mapping[str, Any], *, backfilled: bool) -> None:
+        """A message."""
+        sys.stdout.write(f"{line(message)}{'  backfilled' if backfilled else ''}\n")
+
+
+class JsonLines(Quiet):
+    """Objects with a `kind`; their schema is in docs/client.md."""
+
+    def __init__(self, *, bell: bool = False) -> None:
+        super().__init__(bell=bell)
+        self._told: dict[str, Any] = {}
+
+    def message(self, message: Mapping[str, Any], *, backfilled: bool) -> None:
+        """The message as it came, and what it is to us."""
+        kind = "tf_file" if message.get("msg_type") == ANNOUNCED else "message"
+        sys.stdout.write(f"{json.dumps({**message, 'kind': kind, 'backfilled': backfilled})}\n")
+
+    def turn(self, picture: Picture, at: datetime) -> None:
+        """Tell what has changed: the connection, runs, alarms."""
+        super().turn(picture, at)
+        connection = picture.connection.row(at)
+        self._tell("connection", {"kind": "connection", **connection}, (connection["state"], connection["reason"]))
+        for run in picture.rows(at, strip=False):
+            changes = [run[key] for key in ("state", "stale", "verified", "doubt", "missing", "stfs_incomplete")]
+            self._tell(f"run {run['run']}", _run_object(run), changes)
+        for alarm in picture.alarms.rows(at):
+            self._tell(f"{alarm['kind']} {alarm['since']} {alarm['run']}", {**alarm, "alarm": alarm["kind"],
+                       "kind": "alarm"}, alarm["until"])  # fmt: skip
+
+    def _tell(self, subject: str, row: Mapping[str, Any], changes: Any) -> None:
+        if self._told.get(subject, self) != changes:
+            self._told[subject] = changes
+            sys.stdout.write(f"{json.dumps(row)}\n")
+
+
+def summary_object(snapshot: Snapshot) -> dict[str, Any]:
+    """The last object of the JSON lines."""
+    return {
+        "kind": "summary", "at": snapshot["at"], "uptime_s": snapshot["uptime_s"], "connection": snapshot["connection"],
+        "totals": snapshot["totals"], "runs": [_run_object(run) for run in snapshot["runs"]],
+    }  # fmt: skip
+
+
+def _run_object(run: RunRow) -> dict[str, Any]:
+    return {"kind": "run", **{key: value for key, value in run.items() if key != "strip"}}

@@ -1,0 +1,177 @@
+"""The main loop: what stream and tables bring goes into the picture, and what is to be shown goes out.
+
+Owns the picture while it runs. It must not know how anything is shown.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from queue import Empty, SimpleQueue
+from typing import Any, Protocol
+
+from loguru import logger
+
+from fastmon_client.access import Access, Refused
+from fastmon_client.asking import Answer, Asking, Filled, Listed, RunsListed
+from fastmon_client.feed import Feed
+from fastmon_client.limits import Limits
+from fastmon_client.picture import Picture
+from fastmon_client.snapshot import Snapshot
+from fastmon_client.stream import Connected, HeartBeat, Lost, Notice, Stream
+from fastmon_client.tables import Tables
+
+_BATCH = 10
+"""STFs whose TF files are asked for at once: what is heard meanwhile need not be asked for."""
+
+Arrival = tuple[int, Notice | Refused] | Answer | None
+
+
+class Output(Protocol):
+    """Where it is shown; both are called in the thread of `run`."""
+
+    def message(self, message: Mapping[str, Any], *, backfilled: bool) -> None:
+        """A message that is wanted; a TF file never twice."""
+
+    def turn(self, picture: Picture, at: datetime) -> None:
+        """About once a second."""
+
+
+class Session:
+    """Runs until a limit is reached, the monitor refuses, or `stop`."""
+
+    def __init__(
+        self, access: Access, types: tuple[str, ...], picture: Picture, output: Output, limits: Limits | None = None
+    ) -> None:
+        self.refusal: Refused | None = None
+        """Why the monitor cannot be listened to."""
+        self._picture, self._output, self._limits = picture, output, limits or Limits()
+        self._arrivals: SimpleQueue[Arrival] = SimpleQueue()
+        self._url = access.url
+        pace = self._pace = picture.pace
+        self._feed = Feed(
+            lambda: Stream(access=access, types=types, heart_beat_s=pace.heart_beat_s), self._arrivals.put, pace
+        )
+        self._asking = Asking(Tables(access), self._arrivals.put, pace.asks_hz)
+        self._to_ask: dict[str, list[str]] = {}
+        self._lock = threading.Lock()
+        self._ticks_at = self._asks_runs_at = 0.0
+        self._stopped = False
+
+    @property
+    def connected_once(self) -> bool:
+        """Whether the stream was ever there."""
+        return self._picture.connection.was_live
+
+    def stop(self) -> None:
+        """End `run`; callable from any thread and from a signal handler."""
+        self._stopped = True
+        self._arrivals.put(None)
+
+    def snapshot(self) -> Snapshot:
+        """What is known now; callable from any thread."""
+        with self._lock:
+            return self._picture.snapshot(now())
+
+    def run(self) -> None:
+        """Read, compare and show, until the end."""
+        self._feed.start()
+        self._asking.start()
+        try:
+            while not self._stopped:
+                self._turn()
+        finally:
+            self._feed.stop()
+            self._asking.stop()
+
+    def _turn(self) -> None:
+        try:
+            arrival = self._arrivals.get(timeout=max(0.0, self._ticks_at - time.monotonic()))
+        except Empty:
+            arrival = None
+        if arrival is not None:
+            with self._lock:
+                self._take(arrival)
+        if time.monotonic() >= self._ticks_at:
+            with self._lock:
+                self._tick()
+
+    def _take(self, arrival: tuple[int, Notice | Refused] | Answer) -> None:
+        if isinstance(arrival, tuple):
+            notice = self._feed.take(*arrival, time.monotonic())
+            if notice is not None:
+                self._hear(notice, now())
+        else:
+            self._compare(arrival, now())
+
+    def _hear(self, notice: Notice | Refused, at: datetime) -> None:
+        picture = self._picture
+        if isinstance(notice, dict):
+            if picture.hear(notice, at):
+                self._show(notice, backfilled=False)
+        elif isinstance(notice, HeartBeat):
+            picture.heard_heartbeat(at)
+        elif isinstance(notice, Connected):
+            logger.info("connected to {}", self._url)
+            picture.connected(at)
+            self._asks_runs_at = 0.0
+        elif isinstance(notice, Lost):
+            reason = f"{notice.reason}; again in {notice.wait_s:.0f} s"
+            logger.warning("stream lost: {}", reason)
+            picture.lost(reason, at)
+        else:
+            picture.refused(str(notice), at)
+            self.refusal = notice
+            self._stopped = True
+
+    def _compare(self, answer: Answer, at: datetime) -> None:
+        picture = self._picture
+        if isinstance(answer, RunsListed):
+            picture.runs_listed(answer.rows, at)
+        elif isinstance(answer, Listed):
+            self._to_ask[answer.run] = picture.listed(answer.run, answer.stfs, at)
+            self._ask_more(answer.run, at)
+        elif isinstance(answer, Filled):
+            for stf, rows in answer.tf_files:
+                for message in picture.filled(answer.run, stf, rows, at):
+                    self._show(message, backfilled=True)
+            self._ask_more(answer.run, at)
+        elif answer.run is not None:
+            self._to_ask.pop(answer.run, None)
+            picture.compared(answer.run, answer.reason, at)
+        else:
+            picture.compared_runs(answer.reason, at)
+
+    def _ask_more(self, run: str, at: datetime) -> None:
+        left = self._picture.still_wanting(run, self._to_ask.pop(run, ()))
+        if not left:
+            self._picture.compared(run, None, at)
+            return
+        self._to_ask[run] = left[_BATCH:]
+        self._asking.fill(run, left[:_BATCH])
+
+    def _show(self, message: Mapping[str, Any], *, backfilled: bool) -> None:
+        if self._stopped:  # what still waits is no longer wanted
+            return
+        self._output.message(message, backfilled=backfilled)
+        self._stopped = self._limits.count_reached(message)
+
+    def _tick(self) -> None:
+        at, monotonic = now(), time.monotonic()
+        self._ticks_at = monotonic + self._pace.tick_s
+        self._feed.tick(monotonic)
+        for run in self._picture.due(at):
+            self._asking.list_stfs(run)
+        if monotonic >= self._asks_runs_at:
+            self._asks_runs_at = monotonic + self._pace.runs_s
+            self._asking.list_runs()
+        self._stopped = self._stopped or self._limits.run_is_final(self._picture, at)
+        self._picture.tick(at)
+        self._output.turn(self._picture, at)
+
+
+def now() -> datetime:
+    """The present time, in UTC."""
+    return datetime.now(UTC)

@@ -1,0 +1,85 @@
+"""One TF file, as an announcement or as a row of the monitor tells it. Pure; anything may be missing or of any type."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from fastmon_client.selection import sequence_of
+from fastmon_client.show import file_size, run_of
+
+ANNOUNCED = "tf_file_registered"
+_MOST_PER_STF = 100_000
+
+
+@dataclass(slots=True)
+class TfFile:
+    """What the picture needs of it."""
+
+    run: str
+    stf_filename: str
+    tf_filename: str
+    identity: str | None
+    """Its id in the monitor, else its name; None where there is neither: it is counted each time."""
+    sequence: int | None
+    total: int | None
+    """How many TF files its STF has."""
+    size: int | None
+    fraction: Any
+    late: bool
+    made_at: datetime | None
+    """When it was announced, or registered."""
+
+    @classmethod
+    def of(cls, message: Mapping[str, Any]) -> TfFile:
+        """The facts in an announcement."""
+        get = message.get
+        stf_filename = str(get("stf_filename") or "?")
+        identity = get("tf_file_id") or get("tf_filename") or get("event_id")
+        return cls(
+            run=run_of(message) or "-",
+            stf_filename=stf_filename,
+            tf_filename=str(get("tf_filename")),
+            identity=None if identity is None else str(identity),
+            sequence=sequence_of(get("stf_sequence"), stf_filename),
+            total=_count(get("tf_total")),
+            size=file_size(message),
+            fraction=get("selection_fraction"),
+            late=bool(get("late")),
+            made_at=moment(get("timestamp")) or moment(get("sent_at")),
+        )
+
+
+def as_announced(run: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of `/api/fastmon-files/` in the form of the announcement that was not heard."""
+    metadata = row.get("metadata")
+    told = metadata if isinstance(metadata, dict) else {}
+    files, frames = _count(told.get("tf_files_per_stf")), _count(told.get("tf_count_per_stf"))
+    names = ("tf_file_id", "tf_filename", "tf_first", "tf_last", "tf_count", "file_size_bytes", "status")
+    return {
+        "msg_type": ANNOUNCED,
+        "run_id": run,
+        "namespace": told.get("namespace"),
+        "processed_by": told.get("agent_name"),
+        **{name: row.get(name) for name in names},
+        "stf_filename": row.get("stf_file"),
+        "stf_sequence": sequence_of(None, str(row.get("stf_file"))),
+        "tf_total": min(files, frames) if files and frames else None,
+        "selection_fraction": told.get("selection_fraction"),
+        "timestamp": row.get("created_at"),
+    }
+
+
+def moment(text: Any) -> datetime | None:
+    """The point in time that *text* names; None where it has no offset, or is none."""
+    try:
+        found = datetime.fromisoformat(text)
+        return None if found.tzinfo is None else found.astimezone(UTC)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _count(value: Any) -> int | None:
+    return value if type(value) is int and 0 < value <= _MOST_PER_STF else None

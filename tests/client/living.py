@@ -1,0 +1,169 @@
+"""The client as a process, beside an embedded monitor whose tables and stream the test fills."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from datetime import datetime, timedelta
+from typing import Any
+
+from fastmon_client.pace import Pace
+from fastmon_daemon.clock import Clock
+from fastmon_daemon.testbed.monitor import MonitorOptions, MonitorThread
+from fastmon_daemon.testbed.monitor.file_tables import FASTMON_FILES, RUNS, STF_FILES
+from tests.client.scripted import DEADLINE_S
+
+TOKEN = "0123456789abcdef0123456789abcdef01234567"
+RUN = 100014
+PER_STF = 7
+QUICK: dict[str, float] = {
+    "heart_beat_s": 0.5, "compare_s": 1.0, "settle_s": 0.1, "retry_s": 0.3, "runs_s": 1.0, "young_s": 0.5,
+    "grace_s": 3.0, "end_grace_s": 2.0, "asks_hz": 1000.0, "tick_s": 0.1, "overlap_s": 0.5,
+}  # fmt: skip
+
+
+class Client:
+    """A running client; its stderr is read along, so that a test can wait for what it says."""
+
+    def __init__(
+        self, url: str, *options: str, token: str = TOKEN, stdout: int = subprocess.PIPE, command: str = "start",
+        **pace: float,
+    ) -> None:  # fmt: skip
+        self.said: list[str] = []
+        self._news = threading.Condition()
+        program = (
+            "from fastmon_client.cli import cli; from fastmon_client.pace import Pace;"
+            f"cli.main(prog_name='fastmon-client', obj={Pace(**pace)!r})"
+        )
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", program, command, "--monitor-url", url, *options],
+            env={"PATH": os.environ["PATH"], "SWF_API_TOKEN": token}, text=True,
+            stdout=stdout, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        self._reader = threading.Thread(target=self._read_along)
+        self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def hears(self, text: str, times: int = 1) -> None:
+        def is_said() -> bool:
+            return sum(text in line for line in self.said) >= times
+
+        with self._news:
+            assert self._news.wait_for(is_said, DEADLINE_S), self.said
+
+    def line(self) -> str:
+        return self._process.stdout.readline().rstrip("\n")
+
+    def close_stdout(self) -> None:
+        self._process.stdout.close()
+
+    def signal(self, number: int) -> None:
+        self._process.send_signal(number)
+
+    def ended(self, deadline_s: float = DEADLINE_S) -> tuple[int, list[str]]:
+        """The exit code, and the lines that were not read."""
+        out = self._process.stdout
+        rest = [] if out is None or out.closed else out.read().splitlines()
+        code = self._process.wait(deadline_s)
+        self._reader.join(DEADLINE_S)
+        assert TOKEN not in "".join([*self.said, *rest])
+        assert "Traceback" not in "".join(self.said)
+        return code, rest
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._process.kill()
+        self._process.wait(DEADLINE_S)
+        self._reader.join(DEADLINE_S)
+        for pipe in (self._process.stdout, self._process.stderr):
+            if pipe is not None:
+                pipe.close()
+
+    def _read_along(self) -> None:
+        for line in self._process.stderr:
+            with self._news:
+                self.said.append(line)
+                self._news.notify_all()
+
+
+class Shifted(Clock):
+    """The monitor's clock, a minute behind: what it registers is old enough for a verdict at once."""
+
+    def now(self) -> datetime:
+        return super().now() - timedelta(minutes=1)
+
+
+class Experiment:
+    """Data agent, daemon and monitor in one: STFs and TF files are registered, and announced over the stream."""
+
+    def __init__(self, run: int = RUN, fraction: float = 1.0) -> None:
+        self.monitor = MonitorThread(TOKEN, MonitorOptions(heartbeat_s=0.5, clock=Shifted()))
+        self.run, self.fraction = run, fraction
+        self.tf_files = 0
+
+    def __enter__(self) -> Experiment:
+        self.monitor.__enter__()
+        self.begin_run(self.run)
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self.monitor.__exit__(*exc)
+
+    def begin_run(self, run: int) -> None:
+        self.run = run
+        row = {"run_number": run, "start_time": self.monitor.server.store.now().isoformat()}
+        self._pk = self.monitor.call(lambda: self.monitor.server.store.create(RUNS, row))["run_id"]
+
+    def end_in_table(self) -> None:
+        store = self.monitor.server.store
+        row = {"end_time": store.now().isoformat()}
+        self.monitor.call(lambda: store.update(RUNS, self._pk, row, partial=True))
+
+    def stf(self, sequence: int) -> str:
+        return f"swf.{self.run}.{sequence:06d}.stf"
+
+    def register_stfs(self, *sequences: int) -> None:
+        rows = [{"run": self._pk, "stf_filename": self.stf(n)} for n in sequences]
+        self.monitor.call(lambda: [self.monitor.server.store.create(STF_FILES, row) for row in rows])
+
+    def take(self, *sequences: int) -> None:
+        """STFs are registered, and all their TF files are registered and announced."""
+        self.register_stfs(*sequences)
+        for sequence in sequences:
+            for message in self.register_tfs(sequence):
+                self.monitor.deliver(message)
+
+    def register_tfs(self, sequence: int) -> list[str]:
+        """Register the TF files of an STF; returns their announcements."""
+        store, stf = self.monitor.server.store, self.stf(sequence)
+        metadata = {
+            "tf_files_per_stf": PER_STF, "tf_count_per_stf": 1000, "selection_fraction": self.fraction,
+            "agent_name": "fastmon-agent-1", "namespace": "ns",
+        }  # fmt: skip
+        rows = [
+            {"stf_file": stf, "tf_filename": f"{stf[:-4]}_tf_{n:03d}.tf", "file_size_bytes": 1000, "metadata": metadata}
+            for n in range(1, PER_STF + 1)
+        ]
+        made = self.monitor.call(lambda: [store.create(FASTMON_FILES, row) for row in rows])
+        self.tf_files += len(made)
+        return [json.dumps(self._announcement(sequence, row)) for row in made]
+
+    def _announcement(self, sequence: int, row: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "msg_type": "tf_file_registered", "namespace": "ns", "run_id": str(self.run),
+            "processed_by": "fastmon-agent-1", "tf_file_id": row["tf_file_id"], "tf_filename": row["tf_filename"],
+            "tf_first": 1, "tf_last": 2, "stf_filename": self.stf(sequence), "file_size_bytes": 1000,
+            "timestamp": Clock().now().isoformat(), "stf_sequence": sequence, "tf_total": PER_STF,
+            "selection_fraction": self.fraction, "event_id": f"e{row['tf_file_id']}", "status": "registered",
+        }  # fmt: skip
+
+    def says(self, kind: str, **more: Any) -> None:
+        self.monitor.deliver(json.dumps({"msg_type": kind, "namespace": "ns", "run_id": str(self.run)} | more))

@@ -1,0 +1,367 @@
+"""The picture, told by hand what came and when."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from fastmon_client.pace import Pace
+from fastmon_client.picture import Picture
+from fastmon_client.selection import Selection
+from fastmon_client.stfs import KEPT_WHOLE
+from fastmon_client.wanted import Wanted
+from fastmon_daemon.sampling import is_selected
+
+T0 = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
+LONG_AGO = T0 - timedelta(hours=1)
+
+
+class Told:
+    """A picture and the time."""
+
+    def __init__(self, *, run_ids: tuple[str, ...] = (), namespace: str | None = None, **changes: Any) -> None:
+        wanted = Wanted(types=("tf_file_registered",), run_ids=run_ids, namespace=namespace)
+        self.now = T0
+        self.picture = Picture("http://localhost", wanted, T0, pace=Pace(**changes))
+        self.picture.connected(T0)
+
+    def wait(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+    def hear(self, **message: Any) -> bool:
+        return self.picture.hear(message, self.now)
+
+    def says(self, kind: str, **more: Any) -> None:
+        self.hear(msg_type=kind, run_id=7, namespace="ns", **more)
+
+    def tf(self, sequence: int, number: int = 1, **changes: Any) -> bool:
+        return self.hear(**announcement(sequence, number) | changes)
+
+    def compare(self, registered: list[int], tf_files: dict[int, int], since: datetime = LONG_AGO) -> list[str]:
+        """A whole comparison with a monitor that has these STFs and so many TF files of each; returns who was asked."""
+        asked = self.picture.listed("7", [(stf(n), since) for n in registered], self.now)
+        for name in asked:
+            sequence = int(name.split(".")[2])
+            rows = [row(sequence, number) for number in range(1, tf_files.get(sequence, 0) + 1)]
+            self.picture.filled("7", name, rows, self.now)
+        self.picture.compared("7", None, self.now)
+        return asked
+
+    @property
+    def row(self) -> dict[str, Any]:
+        return dict(self.picture.snapshot(self.now)["runs"][0])
+
+    @property
+    def strip(self) -> dict[int, str]:
+        return {cell["sequence"]: cell["kind"] for cell in self.row["strip"]}
+
+    def alarms(self) -> list[str]:
+        self.picture.tick(self.now)
+        return [alarm["kind"] for alarm in self.picture.snapshot(self.now)["alarms"] if alarm["until"] is None]
+
+
+def stf(sequence: int) -> str:
+    return f"swf.7.{sequence:06d}.stf"
+
+
+def announcement(sequence: int, number: int, *, total: int = 2, fraction: float | None = 1.0) -> dict[str, Any]:
+    return {
+        "msg_type": "tf_file_registered", "run_id": "7", "namespace": "ns", "stf_filename": stf(sequence),
+        "tf_filename": f"swf.7.{sequence:06d}_tf_{number:03d}.tf", "tf_file_id": f"{sequence}/{number}",
+        "stf_sequence": sequence, "tf_total": total, "selection_fraction": fraction, "file_size_bytes": 10,
+        "timestamp": T0.isoformat(),
+    }  # fmt: skip
+
+
+def row(sequence: int, number: int) -> dict[str, Any]:
+    message = announcement(sequence, number)
+    fields = ("tf_file_id", "tf_filename", "file_size_bytes")
+    return {"stf_file": stf(sequence), "created_at": T0.isoformat()} | {key: message[key] for key in fields}
+
+
+def test_a_tf_file_is_counted_once_and_its_repetition_is_counted_as_such():
+    told = Told()
+    assert [told.tf(1), told.tf(1), told.tf(1, 2)] == [True, False, True]
+    assert (told.row["tf_files"], told.row["duplicates"], told.row["bytes"]) == (2, 1, 20)
+    assert (told.row["stfs_seen"], told.row["tf_expected"], told.row["state"]) == (1, 2, "running")
+
+
+def test_numbers_are_unknown_until_they_were_compared():
+    told = Told()
+    told.tf(1)
+    told.tf(1, 2)
+    assert (told.row["verified"], told.row["stfs_missing"]) == ("UNKNOWN", None)
+    told.wait(5)
+    assert told.picture.due(told.now) == ["7"]
+    told.compare([1], {1: 2})
+    assert (told.row["verified"], told.row["stfs_missing"]) == ("VERIFIED", 0)
+
+
+def test_what_a_deaf_stream_kept_back_is_filled_and_marked():
+    told = Told()
+    told.tf(1)
+    told.wait(40)
+    assert told.compare([1, 2, 3], {1: 2, 2: 2, 3: 2}) == [stf(1), stf(2), stf(3)]
+    assert (told.row["tf_files"], told.row["backfilled"], told.row["stfs_seen"]) == (6, 5, 3)
+    assert told.strip == {1: "recovered", 2: "recovered", 3: "recovered"}
+    assert [each["backfilled"] for each in told.picture.snapshot(told.now)["recent"]] == [True] * 5 + [False]
+
+
+def test_an_announcement_after_the_backfill_repeats_nothing():
+    told = Told()
+    told.tf(1)
+    told.wait(40)
+    told.compare([1], {1: 2})
+    assert [told.tf(1, 2), told.tf(1, 2)] == [False, False]
+    assert (told.row["tf_files"], told.row["duplicates"]) == (2, 1)
+
+
+def test_skipped_is_told_from_missing():
+    told = Told()
+    for sequence in (1, 11, 31):
+        for number in (1, 2):
+            told.tf(sequence, number, selection_fraction=0.1)
+    told.wait(40)
+    assert told.compare(list(range(1, 36)), {1: 2, 11: 2, 31: 2}) == [stf(21)]
+    assert (told.row["stfs_missing"], told.row["missing"], told.row["stfs_skipped"]) == (1, [21], 31)
+    assert (told.row["stfs_expected"], told.row["stfs_seen"]) == (4, 3)
+    assert told.strip == dict.fromkeys(range(1, 36), "skipped") | {1: "present", 11: "present", 31: "present"} | {
+        21: "missing"
+    }
+    assert "stfs_missing" in told.alarms()
+
+
+def test_without_a_fraction_what_is_absent_may_have_been_skipped():
+    told = Told()
+    told.tf(1, selection_fraction=None)
+    told.tf(1, 2, selection_fraction=None)
+    told.wait(40)
+    told.compare([1, 2], {1: 2})
+    assert (told.row["stfs_missing"], told.row["stfs_expected"]) == (None, None)
+    assert told.strip == {1: "present", 2: "unknown"}
+    assert "stfs_missing" not in told.alarms()
+
+
+def test_an_stf_that_nobody_registered_is_missing_by_its_number():
+    told = Told()
+    for number in (1, 2):
+        told.tf(1, number)
+        told.tf(3, number)
+    told.compare([1, 3], {1: 2, 3: 2}, since=told.now)
+    assert told.row["missing"] == []
+    told.wait(40)
+    assert told.row["missing"] == [2]
+
+
+def test_an_stf_with_too_few_tf_files_is_incomplete():
+    told = Told()
+    told.tf(1)
+    told.wait(40)
+    told.compare([1], {1: 1})
+    assert (told.row["stfs_incomplete"], told.strip) == (1, {1: "incomplete"})
+
+
+def test_a_young_stf_is_neither_asked_for_nor_missing():
+    told = Told()
+    told.tf(1)
+    told.tf(1, 2)
+    assert told.compare([1, 2], {1: 2}, since=told.now) == []
+    assert told.row["missing"] == []
+
+
+def test_a_run_that_is_all_there_is_complete():
+    told = Told()
+    told.says("start_run")
+    told.tf(1)
+    told.tf(1, 2)
+    told.says("end_run", total_stf_files=1)
+    told.wait(2)
+    assert (told.row["state"], told.picture.due(told.now)) == ("ended", ["7"])
+    told.compare([1], {1: 2})
+    assert (told.row["state"], told.picture.due(told.now + timedelta(days=1))) == ("complete", [])
+
+
+def test_a_run_with_a_gap_is_not_complete():
+    told = Told()
+    told.tf(1)
+    told.tf(1, 2)
+    told.says("end_run", total_stf_files=2)
+    told.compare([1], {1: 2})
+    told.wait(40)
+    told.compare([1], {1: 2})
+    assert (told.row["state"], told.row["missing"]) == ("ended", [2])
+
+
+def test_a_lost_stream_makes_the_numbers_unknown_until_the_next_comparison():
+    told = Told()
+    told.tf(1)
+    told.tf(1, 2)
+    told.compare([1], {1: 2})
+    told.picture.lost("reset by peer", told.now)
+    row = told.row
+    assert (row["verified"], "reset by peer" in row["doubt"]) == ("UNKNOWN", True)
+    assert told.picture.snapshot(told.now)["connection"]["state"] == "DEAD"
+    told.wait(2)
+    told.picture.connected(told.now)
+    told.wait(2)
+    assert told.picture.due(told.now) == ["7"]
+    told.compare([1], {1: 2})
+    assert told.row["verified"] == "VERIFIED"
+
+
+def test_a_comparison_that_began_before_the_loss_proves_nothing():
+    told = Told()
+    told.tf(1)
+    told.wait(2)
+    told.picture.due(told.now)
+    told.wait(1)
+    told.picture.lost("reset by peer", told.now)
+    told.compare([1], {1: 1})
+    assert told.row["verified"] == "UNKNOWN"
+
+
+def test_a_monitor_that_does_not_answer_is_an_alarm_and_leaves_the_numbers_unknown():
+    told = Told()
+    told.tf(1)
+    told.compare([1], {1: 1})
+    told.picture.compared("7", "the monitor said 500", told.now)
+    assert (told.row["verified"], told.alarms()) == ("UNKNOWN", ["monitor_unreachable"])
+    told.compare([1], {1: 1})
+    assert told.alarms() == []
+
+
+def test_a_stream_without_heart_beat_is_dead_with_its_age():
+    told = Told()
+    told.tf(1)
+    told.wait(76)
+    assert told.alarms() == ["stream_dead"]
+    connection = told.picture.snapshot(told.now)["connection"]
+    assert (connection["state"], connection["heartbeat_age_s"]) == ("DEAD", 76)
+    told.picture.heard_heartbeat(told.now)
+    assert "stream_dead" not in told.alarms()
+
+
+def test_a_running_run_without_tf_files_is_stale_and_a_paused_one_is_not():
+    told = Told()
+    told.says("start_run")
+    told.wait(61)
+    told.picture.heard_heartbeat(told.now)
+    assert (told.alarms(), told.row["stale"]) == (["run_stale"], True)
+    told.says("pause_run")
+    assert (told.alarms(), told.row["stale"]) == ([], False)
+
+
+def test_an_alarm_stays_a_while_after_it_is_over_unless_it_is_acknowledged():
+    told = Told()
+    told.picture.lost("x", told.now)
+    told.alarms()
+    told.picture.connected(told.now)
+    told.alarms()
+    assert [alarm["until"] for alarm in told.picture.snapshot(told.now)["alarms"]] == [T0.isoformat()]
+    told.wait(601)
+    assert told.picture.snapshot(told.now)["alarms"] == []
+    told.picture.lost("x", told.now)
+    told.alarms()
+    told.picture.acknowledge()
+    assert told.alarms() == ["stream_dead"]
+    told.picture.connected(told.now)
+    told.picture.tick(told.now)
+    assert told.picture.snapshot(told.now)["alarms"] == []
+
+
+def test_a_rate_that_drops_below_half_of_the_usual_is_an_alarm():
+    told = Told()
+    told.says("start_run")
+    for second in range(300):
+        told.tf(second + 1)
+        told.wait(1)
+    assert told.alarms() == []
+    for second in range(20):
+        told.tf(1000 + second)
+        told.wait(3.5)
+    assert told.alarms() == ["rate_dropped"]
+    told.says("end_run")
+    assert told.alarms() == []
+
+
+def test_a_degraded_daemon_is_an_alarm_until_it_has_recovered():
+    told = Told()
+    told.hear(msg_type="fastmon_status", processed_by="a", status="degraded", message="the monitor is away")
+    assert told.alarms() == ["daemon_degraded"]
+    assert "the monitor is away" in told.picture.snapshot(told.now)["alarms"][0]["evidence"]
+    told.hear(msg_type="fastmon_status", processed_by="a", status="recovered")
+    assert told.alarms() == []
+
+
+def test_the_next_run_ends_the_one_before():
+    told = Told()
+    told.says("start_run")
+    told.hear(msg_type="start_run", run_id=8, namespace="ns")
+    assert {run["run"]: run["state"] for run in told.picture.snapshot(told.now)["runs"]} == {
+        "8": "running", "7": "ended",
+    }  # fmt: skip
+
+
+def test_options_choose_what_is_shown_not_what_is_known():
+    told = Told(run_ids=("8",))
+    assert told.tf(1) is False
+    assert told.picture.snapshot(told.now)["runs"] == []
+    assert told.picture.runs["7"].tf_files == 1
+
+
+def test_a_snapshot_is_json():
+    told = Told()
+    told.tf(1)
+    json.dumps(told.picture.snapshot(told.now), allow_nan=False)
+
+
+def test_old_stfs_and_runs_shrink_and_nothing_of_their_numbers_is_lost():
+    told = Told()
+    for sequence in range(1, KEPT_WHOLE + 1001):
+        told.tf(sequence)
+        told.tf(sequence, 2)
+    assert len(told.picture.runs["7"].stfs._open) == KEPT_WHOLE
+    assert told.tf(1) is False
+    for number in range(100, 160):
+        told.hear(msg_type="tf_file_registered", run_id=number, tf_file_id=f"{number}", stf_filename="a.stf")
+        told.hear(msg_type="end_run", run_id=number)
+        told.picture.listed(str(number), [("a.stf", LONG_AGO)], told.now + timedelta(minutes=1))
+        told.picture.filled(str(number), "a.stf", [], told.now)
+        told.picture.compared(str(number), None, told.now + timedelta(minutes=1))
+        told.picture.tick(told.now + timedelta(minutes=1))
+    assert len(told.picture.runs) == 8
+    told.says("end_run")
+    totals = told.picture.snapshot(told.now)["totals"]
+    assert (totals["runs"], totals["tf_files"]) == (61, 2 * KEPT_WHOLE + 2000 + 60)
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.3, 1 / 3, 0.07, 0.5, 1, 0.999])
+def test_selection_is_the_daemons(fraction):
+    selection = Selection()
+    selection.learn(5, fraction)
+    chosen = [n for n in range(1, 500) if is_selected(fraction, n, "")]
+    assert [n for n in range(1, 500) if selection.takes(n)] == chosen
+    assert selection.count(499) == len(chosen)
+
+
+def test_a_fraction_that_changes_holds_from_there_on():
+    selection = Selection()
+    for sequence, fraction in ((1, 0.1), (11, 0.1), (12, 1.0), (13, 1.0)):
+        selection.learn(sequence, fraction)
+    assert [n for n in range(1, 20) if selection.takes(n)] == [1, *range(11, 20)]
+    assert selection.count(19) == 10
+
+
+@pytest.mark.parametrize("strange", ["\x1b[2J", 10**30, -1, None, [], {}, True, 1.5, float("inf")])
+def test_whatever_stands_in_a_message_the_picture_stands(strange):
+    told = Told()
+    keys = [*announcement(1, 1), "late", "total_stf_files"]
+    for kind in ("tf_file_registered", "start_run", "end_run", "fastmon_status"):
+        told.hear(**dict.fromkeys(keys, strange) | {"msg_type": kind})
+        for key in keys:
+            told.hear(**announcement(1, 1) | {key: strange} | ({"msg_type": kind} if key != "msg_type" else {}))
+    told.picture.tick(told.now)
+    json.dumps(told.picture.snapshot(told.now), allow_nan=False)
