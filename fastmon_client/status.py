@@ -1,0 +1,164 @@
+"""One try of everything between here and the monitor, in the order in which it can fail, each with its remedy.
+
+It must not know the command line, nor what the messages of the stream mean.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import requests
+
+CONNECT_S = 5.0
+GREETING_S = 10.0
+"""Seconds in which the stream must greet us; the monitor does so at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What one try brought."""
+
+    what: str
+    ok: bool
+    detail: str
+    remedy: str = ""
+
+
+class _Failed(Exception):
+    """A try failed; what follows it need not be tried."""
+
+    def __init__(self, detail: str, remedy: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.remedy = remedy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reach:
+    """How the monitor is reached."""
+
+    url: str
+    token: Callable[[], str]
+    ca: str | None = None
+    proxies: Mapping[str, str]
+
+    def tries(self) -> Iterator[Line]:
+        """Each try as it is done; the first that fails is the last, but for REST, which needs no token."""
+        steps = [("DNS", self._dns), ("TCP", self._tcp), ("TLS", self._tls), ("REST", self._rest),
+                 ("token", self._token), ("stream", self._stream)]  # fmt: skip
+        for what, attempt in steps:
+            try:
+                yield Line(what, True, attempt())
+            except _Failed as exc:
+                yield Line(what, False, exc.detail, exc.remedy)
+                return
+
+    @property
+    def _host(self) -> tuple[str, int]:
+        parts = urlsplit(self.url)
+        return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+
+    @property
+    def _by_proxy(self) -> str | None:
+        return self.proxies.get(urlsplit(self.url).scheme)
+
+    def _dns(self) -> str:
+        host, port = self._host
+        if self._by_proxy:
+            return "left to the proxy"
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except OSError as exc:
+            raise _Failed(f"{host}: {exc.strerror or exc}", "is the host in SWF_MONITOR_URL spelt right?") from exc
+        return f"{host} is {', '.join(dict.fromkeys(str(each[4][0]) for each in found))}"
+
+    def _tcp(self) -> str:
+        if self._by_proxy:
+            return "left to the proxy"
+        with closing(self._connection()):
+            return f"port {self._host[1]} answers"
+
+    def _connection(self) -> socket.socket:
+        host, port = self._host
+        try:
+            return socket.create_connection((host, port), CONNECT_S)
+        except OSError as exc:
+            remedy = "is the monitor up, the port in SWF_MONITOR_URL right, a firewall between?"
+            raise _Failed(f"{host}:{port}: {exc.strerror or exc}", remedy) from exc
+
+    def _tls(self) -> str:
+        if not self.url.startswith("https:"):
+            return "not used (http)"
+        if self._by_proxy:
+            return "tried with REST, through the proxy"
+        context = ssl.create_default_context(cafile=self.ca)
+        with closing(self._connection()) as plain:
+            try:
+                with context.wrap_socket(plain, server_hostname=self._host[0]) as secured:
+                    return f"{secured.version()}, certificate good"
+            except (ssl.SSLError, OSError) as exc:
+                reason = getattr(exc, "verify_message", "") or getattr(exc, "reason", "") or exc
+                raise _Failed(str(reason), "set FASTMON_MONITOR_CA to the PEM file of the monitor's CA") from exc
+
+    def _rest(self) -> str:
+        answer = self._get("stf-files/?limit=1", {})
+        try:
+            count = int(answer.json()["count"])
+        except (ValueError, KeyError, TypeError) as exc:
+            detail = f"{answer.status_code}, but not what a monitor says"
+            raise _Failed(detail, "set SWF_MONITOR_URL to the monitor's base, without /api") from exc
+        return f"answers; it knows {count} STFs"
+
+    def _token(self) -> str:
+        token = self.token()
+        if not token:
+            raise _Failed("none is set", "set SWF_API_TOKEN, or SWF_API_TOKEN_FILE to the file that holds it")
+        self._get("stf-files/?limit=1", {"Authorization": f"Token {token}"})
+        return "taken"
+
+    def _get(self, path: str, headers: Mapping[str, str]) -> requests.Response:
+        answer = self._ask(path, headers, stream=False)
+        self._check(answer)
+        return answer
+
+    def _ask(self, path: str, headers: Mapping[str, str], *, stream: bool) -> requests.Response:
+        session = requests.Session()
+        session.trust_env = False
+        session.proxies = dict(self.proxies)
+        session.verify = self.ca or True
+        try:
+            return session.get(
+                f"{self.url.rstrip('/')}/api/{path}", headers=dict(headers), timeout=(CONNECT_S, GREETING_S),
+                allow_redirects=False, stream=stream,
+            )  # fmt: skip
+        except requests.RequestException as exc:
+            raise _Failed(
+                f"no answer: {type(exc).__name__}: {str(exc)[:200]}", "try again; is the monitor well?"
+            ) from exc
+
+    def _check(self, answer: requests.Response) -> None:
+        status = answer.status_code
+        if status in (401, 403):
+            raise _Failed(f"refused with {status}", "set SWF_API_TOKEN to a valid token of this monitor")
+        if 300 <= status < 400:
+            to = answer.headers.get("Location", "elsewhere")
+            raise _Failed(f"sent to {to}", "a login page? set SWF_MONITOR_URL to the monitor itself")
+        if status >= 400:
+            raise _Failed(f"answered {status}", "set SWF_MONITOR_URL to the monitor's base; see the monitor's log")
+
+    def _stream(self) -> str:
+        headers = {"Authorization": f"Token {self.token()}", "Accept": "text/event-stream"}
+        with self._ask("messages/stream/", headers, stream=True) as answer:
+            self._check(answer)
+            try:
+                first = next(answer.iter_content(64), b"")
+            except requests.RequestException as exc:
+                raise _Failed(f"silent for {GREETING_S:g} s", "does a proxy hold the stream back?") from exc
+            if not first.startswith(b"event:"):
+                raise _Failed("its first bytes are no event", "is that the monitor's own stream?")
+        return "greets us"
