@@ -8,22 +8,36 @@ from __future__ import annotations
 import json
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 from fastmon_client.access import Refused
 from fastmon_client.pace import Pace
-from fastmon_client.stream import PATIENCE, Connected, Lost, Notice, Stream
+from fastmon_client.stream import PATIENCE, Connected, Lost, Notice
 
 _REMEMBERED = 10_000
 _AGAIN_S = 60.0
+
+
+class Source(Protocol):
+    """What brings notices: a stream of the monitor, or a topic of the broker."""
+
+    def notices(self) -> Iterator[Notice]:
+        """For ever, until `stop`; raises `Refused`."""
+
+    def drop(self, reason: str) -> None:
+        """Give the present connection up."""
+
+    def stop(self) -> None:
+        """End `notices`."""
 
 
 @dataclass(slots=True)
 class _Reader:
     """One stream. Times are monotonic seconds."""
 
-    stream: Stream
+    stream: Source
     opened_at: float | None = None
     heard_at: float = 0.0
     ends_at: float | None = None
@@ -33,7 +47,7 @@ class Feed:
     """Puts (number of the stream, notice) with *put*; `take` and `tick` belong to the thread that gets them."""
 
     def __init__(
-        self, make: Callable[[], Stream], put: Callable[[tuple[int, Notice | Refused]], None], pace: Pace
+        self, make: Callable[[], Source], put: Callable[[tuple[int, Notice | Refused]], None], pace: Pace
     ) -> None:
         self._make, self._put, self._pace = make, put, pace
         self._readers: dict[int, _Reader] = {}
@@ -86,7 +100,7 @@ class Feed:
         reader = self._readers[number] = _Reader(self._make())
         threading.Thread(target=self._read, args=(number, reader.stream), name=f"stream {number}", daemon=True).start()
 
-    def _read(self, number: int, stream: Stream) -> None:
+    def _read(self, number: int, stream: Source) -> None:
         try:
             for notice in stream.notices():
                 self._put((number, notice))

@@ -16,12 +16,14 @@ from loguru import logger
 
 from fastmon_client.access import Access, Refused
 from fastmon_client.asking import Answer, Asking, Filled, Listed, RunsListed
-from fastmon_client.feed import Feed
+from fastmon_client.broker import BrokerAccess
+from fastmon_client.feed import Feed, Source
 from fastmon_client.limits import Limits
 from fastmon_client.picture import Picture
 from fastmon_client.snapshot import Snapshot
 from fastmon_client.stream import Connected, HeartBeat, Lost, Notice, Stream
 from fastmon_client.tables import Tables
+from fastmon_client.topic import Topic
 
 _BATCH = 10
 """STFs whose TF files are asked for at once: what is heard meanwhile need not be asked for."""
@@ -43,17 +45,28 @@ class Session:
     """Runs until a limit is reached, the monitor refuses, or `stop`."""
 
     def __init__(
-        self, access: Access, types: tuple[str, ...], picture: Picture, output: Output, limits: Limits | None = None
+        self,
+        access: Access,
+        types: tuple[str, ...],
+        picture: Picture,
+        output: Output,
+        limits: Limits | None = None,
+        broker: BrokerAccess | None = None,
     ) -> None:
+        """With a *broker* messages come from its topic instead of the monitor's stream."""
         self.refusal: Refused | None = None
         """Why the monitor cannot be listened to."""
         self._picture, self._output, self._limits = picture, output, limits or Limits()
         self._arrivals: SimpleQueue[Arrival] = SimpleQueue()
-        self._url = access.url
+        self._where = broker.where if broker else access.url
         pace = self._pace = picture.pace
-        self._feed = Feed(
-            lambda: Stream(access=access, types=types, heart_beat_s=pace.heart_beat_s), self._arrivals.put, pace
-        )
+
+        def source() -> Source:
+            if broker is not None:
+                return Topic(access=broker, types=types)
+            return Stream(access=access, types=types, heart_beat_s=pace.heart_beat_s)
+
+        self._feed = Feed(source, self._arrivals.put, pace)
         self._asking = Asking(Tables(access), self._arrivals.put, pace.asks_hz)
         self._to_ask: dict[str, list[str]] = {}
         self._lock = threading.Lock()
@@ -114,7 +127,7 @@ class Session:
         elif isinstance(notice, HeartBeat):
             picture.heard_heartbeat(at)
         elif isinstance(notice, Connected):
-            logger.info("connected to {}", self._url)
+            logger.info("connected to {}", self._where)
             picture.connected(at)
             self._asks_runs_at = 0.0
         elif isinstance(notice, Lost):

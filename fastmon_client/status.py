@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 import requests
+from urllib3.exceptions import HTTPError
+
+from fastmon_client.access import Access, Refused, reason_of
+from fastmon_client.stream import STREAM
 
 CONNECT_S = 5.0
 GREETING_S = 10.0
@@ -38,14 +42,13 @@ class _Failed(Exception):
         self.remedy = remedy
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Reach:
-    """How the monitor is reached."""
+    """The tries of one monitor."""
 
-    url: str
-    token: Callable[[], str]
-    ca: str | None = None
-    proxies: Mapping[str, str]
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        self._url = urlsplit(access.url)
+        self._by_proxy = access.proxies.get(self._url.scheme)
 
     def tries(self) -> Iterator[Line]:
         """Each try as it is done; the first that fails is the last, but for REST, which needs no token."""
@@ -60,12 +63,7 @@ class Reach:
 
     @property
     def _host(self) -> tuple[str, int]:
-        parts = urlsplit(self.url)
-        return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
-
-    @property
-    def _by_proxy(self) -> str | None:
-        return self.proxies.get(urlsplit(self.url).scheme)
+        return self._url.hostname or "", self._url.port or (443 if self._url.scheme == "https" else 80)
 
     def _dns(self) -> str:
         host, port = self._host
@@ -92,11 +90,11 @@ class Reach:
             raise _Failed(f"{host}:{port}: {exc.strerror or exc}", remedy) from exc
 
     def _tls(self) -> str:
-        if not self.url.startswith("https:"):
+        if self._url.scheme != "https":
             return "not used (http)"
         if self._by_proxy:
             return "tried with REST, through the proxy"
-        context = ssl.create_default_context(cafile=self.ca)
+        context = ssl.create_default_context(cafile=self._access.ca)
         with closing(self._connection()) as plain:
             try:
                 with context.wrap_socket(plain, server_hostname=self._host[0]) as secured:
@@ -106,40 +104,42 @@ class Reach:
                 raise _Failed(str(reason), "set FASTMON_MONITOR_CA to the PEM file of the monitor's CA") from exc
 
     def _rest(self) -> str:
-        answer = self._get("stf-files/?limit=1", {})
-        try:
-            count = int(answer.json()["count"])
-        except (ValueError, KeyError, TypeError) as exc:
-            detail = f"{answer.status_code}, but not what a monitor says"
-            raise _Failed(detail, "set SWF_MONITOR_URL to the monitor's base, without /api") from exc
+        anybody = replace(self._access, token=str)
+        with self._ask(anybody, "/api/stf-files/", {"limit": "1"}) as answer:
+            try:
+                count = int(answer.json()["count"])
+            except (ValueError, KeyError, TypeError) as exc:
+                detail = f"{answer.status_code}, but not what a monitor says"
+                raise _Failed(detail, "set SWF_MONITOR_URL to the monitor's base, without /api") from exc
         return f"answers; it knows {count} STFs"
 
     def _token(self) -> str:
-        token = self.token()
+        try:
+            token = self._access.token()
+        except Refused as exc:
+            raise _Failed(str(exc), "mend that file") from exc
         if not token:
             raise _Failed("none is set", "set SWF_API_TOKEN, or SWF_API_TOKEN_FILE to the file that holds it")
-        self._get("stf-files/?limit=1", {"Authorization": f"Token {token}"})
+        self._ask(self._access, "/api/stf-files/", {"limit": "1"}).close()
         return "taken"
 
-    def _get(self, path: str, headers: Mapping[str, str]) -> requests.Response:
-        answer = self._ask(path, headers, stream=False)
+    def _stream(self) -> str:
+        with self._ask(self._access, STREAM, None, Accept="text/event-stream") as answer:
+            try:
+                first = answer.raw.read1(65536)
+            except (HTTPError, OSError) as exc:
+                raise _Failed(f"silent for {GREETING_S:g} s", "does a proxy hold the stream back?") from exc
+            if not first.startswith(b"event:"):
+                raise _Failed("its first bytes are no event", "is that the monitor's own stream?")
+        return "greets us"
+
+    def _ask(self, access: Access, path: str, params: Mapping[str, str] | None, **headers: str) -> requests.Response:
+        try:
+            answer = access.get(path, params, headers, read_timeout_s=GREETING_S)
+        except requests.RequestException as exc:
+            raise _Failed(f"no answer: {reason_of(exc)}", "try again; is the monitor well?") from exc
         self._check(answer)
         return answer
-
-    def _ask(self, path: str, headers: Mapping[str, str], *, stream: bool) -> requests.Response:
-        session = requests.Session()
-        session.trust_env = False
-        session.proxies = dict(self.proxies)
-        session.verify = self.ca or True
-        try:
-            return session.get(
-                f"{self.url.rstrip('/')}/api/{path}", headers=dict(headers), timeout=(CONNECT_S, GREETING_S),
-                allow_redirects=False, stream=stream,
-            )  # fmt: skip
-        except requests.RequestException as exc:
-            raise _Failed(
-                f"no answer: {type(exc).__name__}: {str(exc)[:200]}", "try again; is the monitor well?"
-            ) from exc
 
     def _check(self, answer: requests.Response) -> None:
         status = answer.status_code
@@ -150,15 +150,3 @@ class Reach:
             raise _Failed(f"sent to {to}", "a login page? set SWF_MONITOR_URL to the monitor itself")
         if status >= 400:
             raise _Failed(f"answered {status}", "set SWF_MONITOR_URL to the monitor's base; see the monitor's log")
-
-    def _stream(self) -> str:
-        headers = {"Authorization": f"Token {self.token()}", "Accept": "text/event-stream"}
-        with self._ask("messages/stream/", headers, stream=True) as answer:
-            self._check(answer)
-            try:
-                first = next(answer.iter_content(64), b"")
-            except requests.RequestException as exc:
-                raise _Failed(f"silent for {GREETING_S:g} s", "does a proxy hold the stream back?") from exc
-            if not first.startswith(b"event:"):
-                raise _Failed("its first bytes are no event", "is that the monitor's own stream?")
-        return "greets us"

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -30,7 +31,7 @@ class Client:
 
     def __init__(
         self, url: str, *options: str, token: str = TOKEN, stdout: int = subprocess.PIPE, command: str = "start",
-        **pace: float,
+        environ: Mapping[str, str] | None = None, **pace: float,
     ) -> None:  # fmt: skip
         self.said: list[str] = []
         self._news = threading.Condition()
@@ -40,7 +41,7 @@ class Client:
         )
         self._process = subprocess.Popen(
             [sys.executable, "-c", program, command, "--monitor-url", url, *options],
-            env={"PATH": os.environ["PATH"], "SWF_API_TOKEN": token}, text=True,
+            env={"PATH": os.environ["PATH"], "SWF_API_TOKEN": token, **(environ or {})}, text=True,
             stdout=stdout, stderr=subprocess.PIPE,
         )  # fmt: skip
         self._reader = threading.Thread(target=self._read_along)

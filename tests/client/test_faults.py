@@ -1,4 +1,4 @@
-"""The client through every fault of the monitor: in the end its totals are the monitor's, and nothing is shown twice."""
+"""The client through every fault of the monitor: its totals are the monitor's in the end, nothing is shown twice."""
 
 from __future__ import annotations
 

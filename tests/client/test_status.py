@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import ssl
 import threading
@@ -12,7 +13,11 @@ from pathlib import Path
 
 import pytest
 import trustme
+from click.testing import CliRunner, Result
 
+from fastmon_client import __version__
+from fastmon_client.access import Access
+from fastmon_client.cli import cli
 from fastmon_client.status import Line, Reach
 from fastmon_daemon.testbed.monitor import MonitorThread
 
@@ -26,7 +31,7 @@ def monitor() -> Iterator[MonitorThread]:
 
 
 def tried(url: str, token: str = TOKEN, ca: str | None = None) -> list[Line]:
-    return list(Reach(url=url, token=lambda: token, ca=ca, proxies={}).tries())
+    return list(Reach(Access(url=url, token=lambda: token, ca=ca)).tries())
 
 
 @contextmanager
@@ -111,3 +116,34 @@ def test_a_certificate_is_good_only_with_its_ca(tmp_path: Path) -> None:
     assert "FASTMON_MONITOR_CA" in without.remedy
     assert "certificate good" in lines["TLS"].detail
     assert lines["REST"].detail == "answers; it knows 3 STFs"
+
+
+def shown(monitor_url: str, *options: str, **environ: str) -> Result:
+    return CliRunner(env={"SWF_API_TOKEN": TOKEN, **environ}).invoke(
+        cli, ["status", "--monitor-url", monitor_url, *options]
+    )
+
+
+def test_the_command_shows_settings_with_sources_and_never_the_token(monitor: MonitorThread) -> None:
+    done = shown(monitor.url)
+    assert done.exit_code == 0
+    assert f"SWF_MONITOR_URL      {monitor.url}  (--monitor-url)" in done.output
+    assert "SWF_API_TOKEN        set  (environment)" in done.output
+    assert TOKEN not in done.output
+
+
+@pytest.mark.parametrize(("token", "code"), [(TOKEN, 0), ("0" * 40, 3), ("", 3)])
+def test_the_exit_code_says_what_is_wrong(monitor: MonitorThread, token: str, code: int) -> None:
+    done = shown(monitor.url, "--json", SWF_API_TOKEN=token)
+    assert done.exit_code == code
+    told = json.loads(done.output)
+    assert told["tries"][-1]["ok"] == (code == 0)
+    assert {each["name"] for each in told["settings"]} >= {"SWF_MONITOR_URL", "FASTMON_MONITOR_CA"}
+
+
+def test_a_host_that_is_not_there_ends_with_4() -> None:
+    assert shown("http://monitor.invalid:8002").exit_code == 4
+
+
+def test_the_version_is_printed() -> None:
+    assert CliRunner().invoke(cli, ["version"]).output == f"fastmon-client {__version__}\n"
