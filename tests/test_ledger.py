@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from fastmon_daemon.clock import stamp
-from fastmon_daemon.engine import Engine, LinkNews
+from fastmon_daemon.engine import Engine
 from fastmon_daemon.errors import LinkDown, TransientError
 from fastmon_daemon.intake import Intake
-from fastmon_daemon.ledger import Ledger, Means
+from fastmon_daemon.ledger import Ledger, Means, Paces
 from fastmon_daemon.lifecycle import load_chart
 from fastmon_daemon.messages import run_number
 from fastmon_daemon.monitor import StfFile, TfFile
@@ -69,6 +69,8 @@ class Life(World):
     monitor: RunsMonitor = field(default_factory=RunsMonitor)
     told: list[dict[str, Any]] = field(default_factory=list)
     keeps_all: bool = True
+    paces: Paces = field(default_factory=Paces)
+    workers: int = 4
 
     def __post_init__(self) -> None:
         self.start()
@@ -81,11 +83,11 @@ class Life(World):
         monitor: Any = self.monitor
         means = Means(
             monitor=monitor, charts=CHARTS, agent_name="fastmon-agent-test-1", announce=self.tell,
-            keeps_all=self.keeps_all, clock=self.time.clock(),
+            keeps_all=self.keeps_all, paces=self.paces, clock=self.time.clock(),
             selected=lambda sequence, name: is_selected(self.settings.selection_fraction, sequence, name),
         )  # fmt: skip
         self.ledger = Ledger(means)
-        self.machine: Engine = self.engine(self.box, chores=[self.ledger])
+        self.machine: Engine = self.engine(self.box, chores=[self.ledger], workers=self.workers)
         means.is_open = self.machine.is_open
         self.ledger.begin_listening(self.box)
 
@@ -204,12 +206,12 @@ def test_the_outage_of_the_broker_is_named(life: Life) -> None:
     life.registers(1)
     life.announces(1)
     life.pass_(10)
-    life.machine.tell(LinkNews("broker", up=False, reason="broker stopped"))
+    life.broker_is(life.machine, up=False)
     life.works()
     life.pass_(15)
     life.registers(2)
     life.pass_(15)
-    life.machine.tell(LinkNews("broker", up=True))
+    life.broker_is(life.machine, up=True)
     life.works()
     life.ledger.heard_again()
     life.pass_(40)
@@ -404,7 +406,7 @@ def test_a_complete_run_owes_its_summary_until_it_has_gone_out(life: Life) -> No
     assert (life.row.state, life.row.summary_at) == ("complete", None)
     life.tell = tell  # type: ignore[method-assign]
     life.start()
-    life.machine.tell(LinkNews("broker", up=True))
+    life.broker_is(life.machine, up=True)
     life.pass_(3)
     life.start()
     life.pass_(60)
@@ -445,12 +447,12 @@ def test_what_stands_in_the_monitor_already_is_closed_without_announcing_again(l
 
 def test_one_that_we_registered_ourselves_is_announced_also_after_a_kill_in_between(life: Life) -> None:
     life.registers(1)
-    life.machine.tell(LinkNews("broker", up=False, reason="broker stopped"))
+    life.broker_is(life.machine, up=False)
     life.says("end_run", total_stf_files=1)
     life.pass_(8)
     assert (life.stf(1).state, len(life.monitor.rows)) == ("tf_registered", 7)
     life.start()
-    life.machine.tell(LinkNews("broker", up=True))
+    life.broker_is(life.machine, up=True)
     life.pass_(40)
     assert (life.row.state, len(life.announced)) == ("complete", 7)
 
@@ -464,6 +466,16 @@ def test_where_some_of_its_tf_files_are_wanting_all_are_announced(life: Life) ->
     life.pass_(8)
     assert life.row.state == "complete"
     assert len(life.announced) == 7
+
+
+def test_many_lookups_leave_a_single_worker_to_the_stfs_in_every_other_turn(tmp_path: Path) -> None:
+    life = Life(tmp_path, workers=1, paces=Paces(lookups_per_s=0))
+    life.registers(*range(1, 101))
+    life.says("end_run", total_stf_files=100)
+    life.pass_(5)
+    life.works(60)
+    assert life.verdict.completed > 0
+    assert len(life.monitor.lookups) < 100
 
 
 def test_an_stf_that_cannot_be_looked_up_is_taken_in_all_the_same_and_delays_no_other(life: Life) -> None:
@@ -518,10 +530,10 @@ def test_a_run_that_counts_from_zero_or_from_elsewhere_misses_nothing_that_it_ne
 
 
 def test_latencies_are_told_for_each_arrow_in_the_order_of_the_chart(life: Life) -> None:
-    life.machine.tell(LinkNews("broker", up=False, reason="broker stopped"))
+    life.broker_is(life.machine, up=False)
     life.announces(1, 2)
     life.pass_(4)
-    life.machine.tell(LinkNews("broker", up=True))
+    life.broker_is(life.machine, up=True)
     life.works()
     arrows = [(each.source, each.dest, each.count) for each in life.verdict.latencies]
     assert arrows == [

@@ -93,7 +93,7 @@ def test_a_daemon_that_was_killed_in_mid_run_finds_at_its_late_return_what_it_mi
 
 
 def test_an_stf_that_is_really_missing_is_named_by_its_number_and_the_exit_code_is_1(world: OnEmbedded) -> None:
-    daemon = world.daemon(**PLAIN)
+    daemon = world.daemon(**PLAIN, FASTMON_NOTIFY="off")
     world.register(1, 2, 4)
     world.announce(1, 2, 4)
     world.publish({**END, "total_stf_files": 5})

@@ -77,6 +77,12 @@ class Recovery:
         """Whether anything is under way."""
         return bool(self._plain or self._waiting or self._asking)
 
+    @property
+    def ready(self) -> bool:
+        """Whether a lookup may go now."""
+        free = len(self._asking) < self._means.paces.lookups_at_once
+        return bool(self._waiting) and free and self._means.is_open("monitor") and self._pace.ready
+
     def errands(self, outbox: Outbox, now: datetime) -> Iterator[Errand]:
         """Take in what needs no lookup; look up a few of the others."""
         if self._plain:
@@ -86,9 +92,8 @@ class Recovery:
             for key in list(islice(self._plain, BATCH)):
                 del self._plain[key]
             self._means.wake()  # there may be more, and the new ones are due
-        while self._waiting and len(self._asking) < self._means.paces.lookups_at_once:
-            if not self._means.is_open("monitor") or not self._pace.take(1):
-                return
+        while self.ready:
+            self._pace.take(1)
             key = next(iter(self._waiting))
             self._asking[key] = self._waiting.pop(key)
             yield self._lookup(self._asking[key])

@@ -126,7 +126,7 @@ class _Service:
             agent_name=agent_name,
             selected=partial(is_selected, settings.selection_fraction),
             announce=announce,
-            announce_link=links_for(settings.notify)[ANNOUNCING],
+            announce_link=links_for(settings.notify).get(ANNOUNCING, ""),
             keeps_all=settings.ledger,
             clock=self._clock,
         )
