@@ -53,6 +53,9 @@ def test_the_numbers_of_a_daemon_are_those_of_its_database_and_hold_no_secret(wo
     assert seen["fastmon_stfs['completed']"] == 2
     assert seen["fastmon_stfs_unfinished[]"] == 1
     assert seen["fastmon_oldest_unfinished_seconds[]"] > 0
+    assert seen["fastmon_run_stfs['100014', 'completed', 'ns']"] == 2
+    assert seen["fastmon_run_missing['100014', 'ns']"] == 0
+    assert seen["fastmon_monitor_answers_total['201', 'POST']"] == 14
     assert seen["fastmon_link['monitor', 'up']"] == 1
     assert seen["fastmon_engine_turns_total[]"] > 0
     assert seen["fastmon_database_bytes[]"] > 0

@@ -9,7 +9,6 @@ import os
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 from fastmon_daemon import __version__
@@ -22,12 +21,15 @@ from fastmon_daemon.monitor import Tally
 from fastmon_daemon.outbox import Reports, open_for_reading
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.steps import links_for
-from fastmon_daemon.verdict import judge
 
 _RUNS_TOLD = 5
-_COUNTS = (
-    "expected", "received", "recovered", "skipped", "completed", "failed", "discarded", "unfinished", "missing",
-)  # fmt: skip
+_OF_A_RUN = {
+    "fastmon_run": "1 at the state that a run is in.",
+    "fastmon_run_expected": "STFs that a run had, where that is known.",
+    "fastmon_run_missing": "STFs that are wanting to what is expected of a run so far.",
+    "fastmon_run_recovered": "STFs of a run whose messages were missed.",
+    "fastmon_run_stfs": "STFs of a run by state.",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +76,7 @@ class Gauges:
         )
         with closing(open_for_reading(self.database)) as reports:
             seen = Findings(reports, rules).overview(Wanted(limit=0))
-            runs = _runs(reports, now)
+            runs = _runs(reports, seen["runs"])
             oldest = reports.oldest_unfinished()
             away = reports.outage_seconds(now)
         unfinished = sum(count for state, count in seen["states"].items() if not chart.is_resting(state))
@@ -91,20 +93,23 @@ class Gauges:
         yield from runs
 
 
-def _runs(reports: Reports, now: datetime) -> list[Family]:
-    """The verdicts of the runs that were heard of last; older ones have been told of."""
-    charts = load_chart("stf"), load_chart("run")
-    complete: dict[tuple[tuple[str, str], ...], float] = {}
-    stfs: dict[tuple[tuple[str, str], ...], float] = {}
+def _runs(reports: Reports, views: list[View]) -> list[Family]:
+    """The runs that were heard of last. A whole verdict reads every step of a run: too much at each question."""
+    numbers: dict[str, dict[tuple[tuple[str, str], ...], float]] = {name: {} for name in _OF_A_RUN}
+    told = {(view["namespace"], view["run"]): view for view in views[:_RUNS_TOLD]}
     for row in reports.runs(_RUNS_TOLD):
-        verdict = judge(reports.by_run, row, charts, now)
+        view = told.get((row.namespace, row.run))
+        if view is None:  # it was heard of between the two readings
+            continue
         run = (("namespace", row.namespace), ("run", row.run))
-        complete[run] = float(verdict.complete)
-        stfs |= {(*run, ("what", what)): value for what in _COUNTS if (value := getattr(verdict, what)) is not None}
-    return [
-        Family("fastmon_run_complete", "gauge", "1 where the verdict of the run is complete.", complete),
-        Family("fastmon_run_stfs", "gauge", "STFs of a run by what became of them, as its verdict says.", stfs),
-    ]
+        numbers["fastmon_run"][(*run, ("state", row.state))] = 1
+        numbers["fastmon_run_missing"][run] = view["missing"]
+        numbers["fastmon_run_recovered"][run] = reports.by_run.recovered(row)
+        if row.expected is not None:
+            numbers["fastmon_run_expected"][run] = row.expected
+        for state, count in reports.by_run.counts_by_state(row).items():
+            numbers["fastmon_run_stfs"][(*run, ("state", state))] = count
+    return [Family(name, "gauge", meaning, numbers[name]) for name, meaning in _OF_A_RUN.items()]
 
 
 def _links(links: View) -> Family:
