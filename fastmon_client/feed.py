@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -40,6 +41,7 @@ class _Reader:
     stream: Source
     opened_at: float | None = None
     heard_at: float = 0.0
+    """Written by its thread: what waits to be taken was heard."""
     ends_at: float | None = None
 
 
@@ -70,7 +72,6 @@ class Feed:
         reader = self._readers.get(number)
         if reader is None:
             return None
-        reader.heard_at = now
         if isinstance(notice, Refused):
             return self._refused(number, notice)
         if isinstance(notice, Connected):
@@ -96,11 +97,12 @@ class Feed:
     def _open(self) -> None:
         number = self._current + len(self._readers)
         reader = self._readers[number] = _Reader(self._make())
-        threading.Thread(target=self._read, args=(number, reader.stream), name=f"stream {number}", daemon=True).start()
+        threading.Thread(target=self._read, args=(number, reader), name=f"stream {number}", daemon=True).start()
 
-    def _read(self, number: int, stream: Source) -> None:
+    def _read(self, number: int, reader: _Reader) -> None:
         try:
-            for notice in stream.notices():
+            for notice in reader.stream.notices():
+                reader.heard_at = time.monotonic()
                 self._put((number, notice))
         except Refused as exc:
             self._put((number, exc))
