@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test test-brokers fuzz docs clean
+.PHONY: help demo test test-brokers test-faults test-faults-long fuzz bench docs clean
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
 
@@ -27,8 +27,19 @@ test-brokers: $(STAMP) ## The same broker suite against the embedded broker, Act
 	$(BIN)/python tests/brokers/install.py
 	$(BIN)/pytest -q tests/brokers --brokers embedded,classic,artemis
 
+test-faults: $(STAMP) ## The matrix of faults in its short form; writes docs/reliability.md
+	$(BIN)/python tests/brokers/install.py
+	$(BIN)/pytest -q tests/faults --faults short -n 2 --dist loadgroup
+
+test-faults-long: $(STAMP) ## The same with 200 kills, minutes of outage and 10 000 STFs (by hand: an hour)
+	$(BIN)/python tests/brokers/install.py
+	$(BIN)/pytest -q tests/faults --faults long -n 2 --dist loadgroup
+
 fuzz: $(STAMP) ## 100 000 inputs for the parser of messages (by hand: some minutes)
 	FASTMON_TEST_FUZZ=100000 $(BIN)/pytest -q tests/test_messages.py -k whatever --timeout 1800
+
+bench: $(STAMP) ## Measurements side by side, as ratios; the last line is one JSON object
+	$(BIN)/python -m bench
 
 docs: $(STAMP) ## Write the generated documents anew: help texts, settings, diagrams
 	$(BIN)/python docs/generate.py

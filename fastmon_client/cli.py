@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import asdict
 
 import click
 from loguru import logger
@@ -19,11 +20,13 @@ from fastmon_client.picture import Picture
 from fastmon_client.session import Session, now
 from fastmon_client.show import plain
 from fastmon_client.snapshot import Snapshot
+from fastmon_client.status import Reach
 from fastmon_client.summary import has_gaps, run_line, summary_lines
 from fastmon_client.wanted import Wanted
 
 DASHBOARD_TYPES = ("tf_file_registered", "fastmon_status")
 ERROR, AUTHENTICATION, UNREACHABLE, GAPS = 1, 3, 4, 5
+_TRY_CODES = {"DNS": UNREACHABLE, "TCP": UNREACHABLE, "token": AUTHENTICATION}
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -39,6 +42,8 @@ def cli() -> None:
 @options.run_ids
 @options.namespace
 @options.stale_after
+@options.transport
+@options.topic
 @click.option("--plain", "as_lines", is_flag=True, help="A line for each message, also on a terminal.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line; docs/client.md has the schema.")
 @click.option("--quiet", is_flag=True, help="No lines, only the summary.")
@@ -53,12 +58,13 @@ def cli() -> None:
 def start(
     pace: Pace | None,
     monitor_url: str | None, message_types: tuple[str, ...], agents: tuple[str, ...], run_ids: tuple[str, ...],
-    namespace: str | None, stale_after: float, as_lines: bool, as_json: bool, quiet: bool, bell: bool,
+    namespace: str | None, stale_after: float, transport: str, topic: str,
+    as_lines: bool, as_json: bool, quiet: bool, bell: bool,
     count: int | None, duration: float | None, until: str | None, fail_on_gaps: bool,
 ) -> None:  # fmt: skip
     """Show TF files as they are announced; every one once, through every loss of the stream.
 
-    What the stream did not bring is filled from the monitor's tables, marked as backfilled. The options choose what is
+    On a terminal that is a live view, else a line for each. What the stream did not bring is filled from the monitor's tables, marked as backfilled. The options choose what is
     shown, not what is known. The token comes from SWF_API_TOKEN or the file that SWF_API_TOKEN_FILE names;
     FASTMON_MONITOR_CA names the PEM file of a private CA. Ends with a summary.
 
@@ -75,7 +81,8 @@ def start(
     picture = Picture(access.url, wanted, now(), stale_after_s=stale_after, pace=pace)
     output = (Quiet if quiet or is_live else JsonLines if as_json else Lines)(bell=bell)
     limits = Limits(count=count, until_end_run=until is not None)
-    session = Session(access, wanted.heard_types, picture, output, limits)
+    broker = options.broker_of(transport, topic, os.environ)
+    session = Session(access, wanted.heard_types, picture, output, limits, broker)
     if not quiet:
         stop_without_reader(session.stop)
     with ending(session.stop, duration) as end, quiet_without_reader():
@@ -145,11 +152,14 @@ def summary(monitor_url: str | None, run_number: int, as_json: bool) -> None:
 @options.run_ids
 @options.namespace
 @options.stale_after
+@options.transport
+@options.topic
 @click.option("--listen", metavar="HOST:PORT", default="127.0.0.1:8010", show_default=True, help="Port 0: a free one.")
 @click.option("--auth-token", "token_file", metavar="FILE", help="File that holds the token that opens the page.")
+@click.pass_obj
 def dashboard(
-    monitor_url: str | None, agents: tuple[str, ...], run_ids: tuple[str, ...], namespace: str | None,
-    stale_after: float, listen: str, token_file: str | None,
+    pace: Pace | None, monitor_url: str | None, agents: tuple[str, ...], run_ids: tuple[str, ...],
+    namespace: str | None, stale_after: float, transport: str, topic: str, listen: str, token_file: str | None,
 ) -> None:  # fmt: skip
     """Show the same as a web page, to any number of browsers, over one stream.
 
@@ -165,12 +175,45 @@ def dashboard(
     line_by_line()
     wanted = Wanted(types=DASHBOARD_TYPES, agents=agents, run_ids=run_ids, namespace=namespace)
     access = options.access_of(monitor_url, os.environ)
-    picture = Picture(access.url, wanted, now(), stale_after_s=stale_after)
-    session = Session(access, wanted.heard_types, picture, Quiet())
+    picture = Picture(access.url, wanted, now(), stale_after_s=stale_after, pace=pace)
+    broker = options.broker_of(transport, topic, os.environ)
+    session = Session(access, wanted.heard_types, picture, Quiet(), broker=broker)
     end = show(session, listen, token_file, os.environ)
     if session.refusal:
         click.echo(f"fastmon-client: {plain(session.refusal)}", err=True)
     sys.exit(_exit_code(session, end, session.snapshot(), fail_on_gaps=False))
+
+
+@cli.command()
+@options.monitor_url
+@click.option("--json", "as_json", is_flag=True, help="One JSON object: settings, tries (what, ok, detail, remedy).")
+def status(monitor_url: str | None, as_json: bool) -> None:
+    """Show the settings with their sources, then try DNS, TLS, REST, the token and the stream once.
+
+    Exit codes: 0 all is well, 1 error, 2 usage, 3 the monitor refuses the token, 4 it does not answer.
+    """
+    line_by_line()
+    access = options.access_of(monitor_url, os.environ)
+    settings = options.settings_of(monitor_url, os.environ)
+    if not as_json:
+        for name, value, source in settings:
+            click.echo(f"{name:<20} {plain(value)}  ({source})")
+    tries = []
+    for line in Reach(access).tries():
+        tries.append(line)
+        if not as_json:
+            remedy = f": {line.remedy}" if line.remedy else ""
+            click.echo(f"{'ok    ' if line.ok else 'FAILED'} {line.what:<7} {plain(line.detail)}{remedy}")
+    if as_json:
+        known = [dict(zip(("name", "value", "source"), each, strict=True)) for each in settings]
+        click.echo(json.dumps({"settings": known, "tries": [asdict(line) for line in tries]}))
+    sys.exit(0 if tries[-1].ok else _TRY_CODES.get(tries[-1].what, ERROR))
+
+
+@cli.command()
+def version() -> None:
+    """Print the version."""
+    click.echo(f"fastmon-client {__version__}")
 
 
 def log_to_stderr(level: str) -> None:

@@ -13,6 +13,7 @@ import click
 from requests.utils import get_environ_proxies
 
 from fastmon_client.access import Access, Refused
+from fastmon_client.broker import BrokerAccess
 
 
 class Names(click.ParamType[tuple[str, ...]]):
@@ -61,6 +62,30 @@ stale_after = click.option(
     help="A running run without a TF file for longer is STALE.",
 )
 
+transport = click.option(
+    "--transport",
+    type=click.Choice(["sse", "stomp"]),
+    default="sse",
+    show_default=True,
+    help="Where messages come from: the monitor's stream, or the broker (ACTIVEMQ_HOST, ...).",
+)
+topic = click.option(
+    "--topic",
+    default="/topic/fastmon_client",
+    show_default=True,
+    help="Destination at the broker, with --transport stomp.",
+)
+
+
+def broker_of(transport: str, topic: str, environ: Mapping[str, str]) -> BrokerAccess | None:
+    """The broker that the environment names, where messages come from it; raises `click.UsageError`."""
+    if transport != "stomp":
+        return None
+    try:
+        return BrokerAccess.of(environ, topic)
+    except ValueError as exc:
+        raise click.UsageError(str(exc)) from exc
+
 
 def access_of(url: str | None, environ: Mapping[str, str]) -> Access:
     """The monitor that the option, or else the environment, names; raises `click.UsageError`."""
@@ -108,3 +133,20 @@ def _token(environ: Mapping[str, str]) -> Callable[[], str]:
         return token
 
     return read
+
+
+def settings_of(url: str | None, environ: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    """Name, value (no secret) and source of each setting."""
+
+    def sourced(name: str, default: str) -> tuple[str, str, str]:
+        text = environ.get(name)
+        return (name, text, "environment") if text else (name, default, "default")
+
+    file = environ.get("SWF_API_TOKEN_FILE")
+    secret = "in SWF_API_TOKEN_FILE" if file else "set" if environ.get("SWF_API_TOKEN") else "not set"
+    return [
+        ("SWF_MONITOR_URL", url, "--monitor-url") if url else sourced("SWF_MONITOR_URL", "http://localhost:8002"),
+        ("SWF_API_TOKEN", secret, "environment" if file or environ.get("SWF_API_TOKEN") else "default"),
+        sourced("SWF_API_TOKEN_FILE", "not set"),
+        sourced("FASTMON_MONITOR_CA", "the system's CAs"),
+    ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
@@ -16,15 +17,19 @@ from loguru import logger
 
 from fastmon_client.access import Access, Refused
 from fastmon_client.asking import Answer, Asking, Filled, Listed, RunsListed
-from fastmon_client.feed import Feed
+from fastmon_client.broker import BrokerAccess
+from fastmon_client.feed import Feed, Source
 from fastmon_client.limits import Limits
 from fastmon_client.picture import Picture
 from fastmon_client.snapshot import Snapshot
 from fastmon_client.stream import Connected, HeartBeat, Lost, Notice, Stream
 from fastmon_client.tables import Tables
+from fastmon_client.topic import Topic
 
 _BATCH = 10
 """STFs whose TF files are asked for at once: what is heard meanwhile need not be asked for."""
+
+_AT_ONCE = 1000
 
 Arrival = tuple[int, Notice | Refused] | Answer | None
 
@@ -43,17 +48,28 @@ class Session:
     """Runs until a limit is reached, the monitor refuses, or `stop`."""
 
     def __init__(
-        self, access: Access, types: tuple[str, ...], picture: Picture, output: Output, limits: Limits | None = None
+        self,
+        access: Access,
+        types: tuple[str, ...],
+        picture: Picture,
+        output: Output,
+        limits: Limits | None = None,
+        broker: BrokerAccess | None = None,
     ) -> None:
+        """With a *broker* messages come from its topic instead of the monitor's stream."""
         self.refusal: Refused | None = None
         """Why the monitor cannot be listened to."""
         self._picture, self._output, self._limits = picture, output, limits or Limits()
         self._arrivals: SimpleQueue[Arrival] = SimpleQueue()
-        self._url = access.url
+        self._where = broker.where if broker else access.url
         pace = self._pace = picture.pace
-        self._feed = Feed(
-            lambda: Stream(access=access, types=types, heart_beat_s=pace.heart_beat_s), self._arrivals.put, pace
-        )
+
+        def source() -> Source:
+            if broker is not None:
+                return Topic(access=broker, types=types)
+            return Stream(access=access, types=types, heart_beat_s=pace.heart_beat_s)
+
+        self._feed = Feed(source, self._arrivals.put, pace)
         self._asking = Asking(Tables(access), self._arrivals.put, pace.asks_hz)
         self._to_ask: dict[str, list[str]] = {}
         self._lock = threading.Lock()
@@ -87,13 +103,14 @@ class Session:
             self._asking.stop()
 
     def _turn(self) -> None:
-        try:
+        with suppress(Empty):
             arrival = self._arrivals.get(timeout=max(0.0, self._ticks_at - time.monotonic()))
-        except Empty:
-            arrival = None
-        if arrival is not None:
             with self._lock:
-                self._take(arrival)
+                for _ in range(_AT_ONCE):  # what waits is taken before the time is looked at: it is not silence
+                    if arrival is None:
+                        return
+                    self._take(arrival)
+                    arrival = self._arrivals.get_nowait()
         if time.monotonic() >= self._ticks_at:
             with self._lock:
                 self._tick()
@@ -114,7 +131,7 @@ class Session:
         elif isinstance(notice, HeartBeat):
             picture.heard_heartbeat(at)
         elif isinstance(notice, Connected):
-            logger.info("connected to {}", self._url)
+            logger.info("connected to {}", self._where)
             picture.connected(at)
             self._asks_runs_at = 0.0
         elif isinstance(notice, Lost):

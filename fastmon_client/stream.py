@@ -89,7 +89,7 @@ class Stream:
                 return
             reason, self._dropped = self._dropped or reason, ""
             losses += 1
-            wait_s = self._wait_after(losses, bidden_s)
+            wait_s = wait_after(losses, max(self._bidden_s, bidden_s), self.jitter())
             yield Lost(reason, wait_s)
             with suppress(Empty):
                 self._arrivals.get(timeout=wait_s)
@@ -111,11 +111,6 @@ class Stream:
             with suppress(OSError, ValueError, RuntimeError):  # it has just ended by itself
                 response.raw.shutdown()
 
-    def _wait_after(self, losses: int, bidden_s: float) -> float:
-        """Full jitter over a span that grows to 30 s, on top of what the monitor asks for."""
-        least = min(LONGEST_BIDDEN_WAIT_S, max(1.0, self._bidden_s, bidden_s))
-        return least + self.jitter() * (min(LONGEST_WAIT_S, 2.0 ** min(losses, 5)) - 1)
-
     def _notices_of_one(self) -> Iterator[Notice]:
         """What one connection brings."""
         response = self._connect()
@@ -131,7 +126,7 @@ class Stream:
                     if self._stopped:  # what the kernel still holds is no longer wanted
                         return
                     is_beat = event.event in ("connected", "heartbeat")
-                    notice = HeartBeat() if is_beat else _message(event.data)
+                    notice = HeartBeat() if is_beat else message_of(event.data)
                     if notice is not None:
                         yield notice
             finally:
@@ -167,8 +162,8 @@ class Stream:
 
     def _ask(self) -> requests.Response:
         types = {"msg_types": ",".join(self.types)} if self.types else None
-        accept = {"Accept": "text/event-stream"}
-        return self.access.get(STREAM, types, accept, read_timeout_s=PATIENCE * self.heart_beat_s)
+        with self.access.session() as session:
+            return self.access.get(session, STREAM, types, "text/event-stream", PATIENCE * self.heart_beat_s)
 
     def _check(self, response: requests.Response) -> None:
         status, kind = response.status_code, response.headers.get("Content-Type", "")
@@ -183,7 +178,13 @@ class Stream:
             raise requests.HTTPError(f"the monitor said {status}", response=response)
 
 
-def _message(data: str) -> dict[str, Any] | None:
+def wait_after(losses: int, bidden_s: float, jitter: float) -> float:
+    """Seconds to wait: full jitter over a span that grows to 30 s, on top of what the other side asks for."""
+    least = min(LONGEST_BIDDEN_WAIT_S, max(1.0, bidden_s))
+    return least + jitter * (min(LONGEST_WAIT_S, 2.0 ** min(losses, 5)) - 1)
+
+
+def message_of(data: str) -> dict[str, Any] | None:
     """The JSON object in *data*; None, with a warning, if there is none."""
     try:
         message = json.loads(data, parse_constant=lambda _nan: None)  # else --json would print what is no JSON

@@ -13,10 +13,12 @@ from fastmon_daemon.clock import stamp
 from fastmon_daemon.errors import BadMessage, PermanentError, StaleStf
 from fastmon_daemon.intake import Intake
 from fastmon_daemon.lifecycle import Chart
-from fastmon_daemon.messages import Foreign, parse
+from fastmon_daemon.messages import Foreign, parse, run_number
 from fastmon_daemon.outbox import Arrival, Outbox, Stf
 
 ON_STFS = ("retry", "discard", "admit")
+RECONCILE = "reconcile"
+"""The act that asks the monitor first; the ledger does it, not `Acts`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +26,7 @@ class Wish:
     """What a person wants done; it travels as JSON."""
 
     act: str
-    """`retry`, `discard`, `admit`, `release` or `forget`."""
+    """`retry`, `discard`, `admit`, `release`, `forget` or `reconcile`."""
     by: str
     """The person's user name."""
     reason: str = ""
@@ -164,3 +166,11 @@ class Acts:
             return Outcome(refused={wish.run: "no such run"})
         outbox.remember(f"forgotten:{wish.run}", f"{stamp(now)} {wish.note}")  # its own history is gone
         return Outcome(done=[wish.run])
+
+
+def number_to_reconcile(wish: Wish) -> int:
+    """The monitor's number of the run that is meant. Raises `PermanentError` where there is none."""
+    number = run_number(wish.run or "")
+    if number is None:
+        raise PermanentError(f"the monitor cannot be asked for run {wish.run!r}: give its number: --run N")
+    return number

@@ -11,7 +11,8 @@ from fastmon_daemon import __version__
 from fastmon_daemon.errors import ConfigError, DatabaseInUse, FastmonError, StorageError
 
 COMMANDS = (
-    "run", "inspect", "retry", "discard", "admit", "release", "export", "forget", "diagram", "testbed", "daq", "demo",
+    "run", "inspect", "verdict", "reconcile", "retry", "discard", "admit", "release", "export", "forget",
+    "config", "check", "diagram", "testbed", "daq", "demo",
 )  # fmt: skip
 _EXIT_CODES = ((ConfigError, 78), (DatabaseInUse, 75), (StorageError, 3), (FastmonError, 1))
 _EXTRAS = {**dict.fromkeys(("starlette", "uvicorn", "httptools", "uvloop"), "testbed"), "mermaidx": "svg"}

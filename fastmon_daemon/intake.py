@@ -14,10 +14,10 @@ from loguru import logger
 
 from fastmon_daemon.clock import Clock
 from fastmon_daemon.errors import BadMessage
-from fastmon_daemon.ledger import hear_run, look_soon
+from fastmon_daemon.ledger import hear_run, hear_sequence, look_soon
 from fastmon_daemon.lifecycle import Chart
 from fastmon_daemon.messages import Foreign, RunNews, StfReady, parse
-from fastmon_daemon.outbox import Arrival, NewStf, Outbox, attach
+from fastmon_daemon.outbox import Arrival, NewStf, Origin, Outbox, attach
 
 
 class Intake:
@@ -55,6 +55,27 @@ class Intake:
                 outbox.refuse(body, reason, self.clock.now(), self.refused_max)
         self.wake()
 
+    def accept_file(self, body: str, fingerprint: str) -> Arrival:
+        """Store the STF of a file, *body* being the message that announces it; the file is remembered with it.
+
+        Raises `sqlite3.Error` where it could not be stored: then it is to be found again.
+        """
+        name = ""
+        with self._writing() as outbox:
+            try:
+                message = parse(body, namespace=self.namespace)
+                assert isinstance(message, StfReady)  # the watcher writes no other
+                arrival = self.store(outbox, message, Origin.FILE) or Arrival.KNOWN
+                name = message.filename or ""
+                reason = "conflict: this STF was received with another size, checksum or tf_count"
+            except BadMessage as exc:
+                arrival, reason = Arrival.CONFLICT, str(exc)
+            if arrival is Arrival.CONFLICT:
+                outbox.refuse(body, reason, self.clock.now(), self.refused_max)
+            outbox.files.remember(fingerprint, name)
+        self.wake()
+        return arrival
+
     @contextmanager
     def _writing(self) -> Iterator[Outbox]:
         """One transaction on a connection of its own; what was forgotten meanwhile is counted with it."""
@@ -68,7 +89,7 @@ class Intake:
         finally:
             outbox.close()
 
-    def store(self, outbox: Outbox, message: StfReady | RunNews) -> Arrival | None:
+    def store(self, outbox: Outbox, message: StfReady | RunNews, origin: Origin = Origin.MESSAGE) -> Arrival | None:
         """Write down what a message says, inside the caller's transaction; None where it names no STF."""
         now = self.clock.now()
         if isinstance(message, RunNews):
@@ -89,10 +110,12 @@ class Intake:
             tf_count=message.tf_count,
             execution_id=message.execution_id,
             body=message.body,
+            origin=origin,
         )
         arrival = outbox.receive(new, self._stf_chart.initial, now)
         outbox.count(f"stf_ready_{arrival}")
         if arrival is Arrival.FRESH:
+            hear_sequence(outbox, row, message.sequence, now)
             logger.info("{}: received, run {}", message.filename, message.run)
         elif arrival is Arrival.CONFLICT:
             logger.error("{}: came again with other content: kept aside", message.filename)

@@ -243,3 +243,8 @@ def run_number(run_id: str | int) -> int | None:
     """The monitor's run number for a `run_id`, or None where it is not a number."""
     text = str(run_id)
     return int(text) if text.isascii() and text.isdigit() and int(text) <= _MAX_INT32 else None
+
+
+def event_id_of_run(namespace: str, run: str) -> str:
+    """The event id of a run's summary, the same each time it is sent."""
+    return str(uuid5(_EVENT_NAMESPACE, f"{namespace}/{run}"))

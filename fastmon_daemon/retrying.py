@@ -16,6 +16,7 @@ from tenacity import (
     retry_if_exception,
     sleep_using_event,
     stop_after_attempt,
+    stop_after_delay,
     stop_when_event_set,
     wait_exponential,
     wait_exponential_jitter,
@@ -33,11 +34,12 @@ _ceiling = wait_exponential(multiplier=1, max=60)
 def quick(stopping: threading.Event) -> Retrying:
     """Three tries within about two seconds, ended at once by *stopping*; the last error is raised as it is.
 
-    Only what a moment may mend is tried again: a link that is down and a missing parent take longer.
+    Only what a moment may mend is tried again: a link that is down and a missing parent take longer, and a call that
+    itself took so long must not hold its worker any longer.
     """
     return Retrying(
         retry=retry_if_exception(_worth_a_moment),
-        stop=stop_after_attempt(3) | stop_when_event_set(stopping),
+        stop=stop_after_attempt(3) | stop_after_delay(2) | stop_when_event_set(stopping),
         wait=wait_exponential_jitter(multiplier=0.2, max=2),
         sleep=sleep_using_event(stopping),
         reraise=True,

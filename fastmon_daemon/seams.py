@@ -5,8 +5,11 @@ In production no hook is set, and a seam costs one comparison. This module must 
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 
 _hook: Callable[[str], None] | None = None
 
@@ -29,3 +32,15 @@ def between(name: str) -> Iterator[None]:
     seam(f"before_{name}")
     yield
     seam(f"after_{name}")
+
+
+def kill_at(where: str) -> Callable[[str], None]:
+    """A hook that ends this process by SIGKILL at a seam: ``after_commit:7`` is the 7th meeting of that one."""
+    wanted, _, nth = where.partition(":")
+    met = count(1)
+
+    def hook(name: str) -> None:
+        if name == wanted and next(met) == int(nth or 1):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return hook

@@ -13,14 +13,17 @@ from datetime import datetime, timedelta
 
 from fastmon_daemon import sampling
 from fastmon_daemon.clock import Clock, moment, stamp
-from fastmon_daemon.errors import PermanentError
+from fastmon_daemon.errors import ParentMissing, PermanentError
 from fastmon_daemon.messages import TfFileRegistered, run_number
-from fastmon_daemon.monitor import Monitor, TfFile
+from fastmon_daemon.monitor import Monitor, NewStfFile, StfRegistry, TfFile
 from fastmon_daemon.outbox import Announced, Fact, Origin, Registered, Sampled, Stf, Tf
 from fastmon_daemon.settings import Settings
 
 LATE_AFTER = timedelta(minutes=1)
 """An announcement of an STF older than this is marked `late`."""
+
+ORPHANED_AFTER_S = 840.0
+"""An STF that nobody registered for so long is registered by us, where we are told to: just before it would fail."""
 
 LINKS: Mapping[str, str] = {"register_tfs": "monitor", "notify_clients": "broker"}
 """The link that a step's effects need; a step that is missing here needs none."""
@@ -45,8 +48,17 @@ Step = Callable[[Stf], Sequence[Effect]]
 
 
 def links_for(notify: str) -> Mapping[str, str]:
-    """The links of the steps when announcements go by *notify* (FASTMON_NOTIFY)."""
-    return {**LINKS, "notify_clients": "monitor"} if notify == "rest" else LINKS
+    """The links of the steps when announcements go by *notify* (FASTMON_NOTIFY).
+
+    Not every monitor takes messages: that is a link of its own, so that STFs are registered without it.
+    """
+    match notify:
+        case "rest":
+            return {**LINKS, ANNOUNCING: "messages"}
+        case "off":
+            return {step: link for step, link in LINKS.items() if step != ANNOUNCING}
+        case _:
+            return LINKS
 
 
 def is_late(stf: Stf, now: datetime) -> bool:
@@ -59,6 +71,8 @@ def make_steps(
 ) -> dict[str, Step]:
     """The steps by name. *announce* sends a body with its event id and returns when the other side has confirmed."""
 
+    registry = StfRegistry(monitor)
+
     def sample_tfs(stf: Stf) -> list[Effect]:
         return [] if stf.plan else [lambda: _sample(stf, settings)]
 
@@ -68,13 +82,13 @@ def make_steps(
             owed = owed[:1]  # a missing parent costs one call, not seven
 
         def effect(tf: Tf) -> Effect:
-            return lambda: _register(stf, tf, agent_name, monitor)
+            return lambda: _register(stf, tf, agent_name, monitor, registry if _is_ours(stf, settings) else None)
 
         return [effect(tf) for tf in owed]
 
     def notify_clients(stf: Stf) -> list[Effect]:
-        if settings.notify == "off":
-            return []
+        if settings.notify == "off" or (stf.tfs and set(stf.stood).issuperset(tf.filename for tf in stf.tfs)):
+            return []  # nobody is to be told, or was told before our rows were pruned or lost
 
         def effect(tf: Tf) -> Effect:
             return lambda: _announce(_announcement(stf, tf, settings, agent_name, clock.now()), announce)
@@ -104,7 +118,7 @@ def _sample(stf: Stf, settings: Settings) -> Fact | Decision:
     return Sampled(plan=plan, ranges=ranges, sizes=sizes)
 
 
-def _register(stf: Stf, tf: Tf, agent_name: str, monitor: Monitor) -> Registered:
+def _register(stf: Stf, tf: Tf, agent_name: str, monitor: Monitor, registry: StfRegistry | None) -> Registered:
     wanted = TfFile(
         tf_filename=tf.filename,
         stf_filename=stf.filename,
@@ -114,7 +128,13 @@ def _register(stf: Stf, tf: Tf, agent_name: str, monitor: Monitor) -> Registered
         file_size_bytes=tf.size_bytes,
         metadata=_metadata(stf, agent_name),
     )
-    there, difference = monitor.register_tf(wanted)
+    try:
+        there, difference = monitor.register_tf(wanted)
+    except ParentMissing:
+        if registry is None:
+            raise
+        registry.register(_stf_file(stf, agent_name))
+        there, difference = monitor.register_tf(wanted)
     registered = Tf(
         sequence=tf.sequence,
         filename=tf.filename,
@@ -126,6 +146,30 @@ def _register(stf: Stf, tf: Tf, agent_name: str, monitor: Monitor) -> Registered
         adopted=difference or None,
     )
     return Registered(tf=registered)
+
+
+def _is_ours(stf: Stf, settings: Settings) -> bool:
+    """Whether the STF itself is ours to register."""
+    orphaned = settings.register_missing_stf and stf.spent_s >= ORPHANED_AFTER_S
+    return stf.origin is Origin.FILE or orphaned
+
+
+def _stf_file(stf: Stf, agent_name: str) -> NewStfFile:
+    number = run_number(stf.run_id)
+    if number is None:
+        raise PermanentError(f"run {stf.run} is no number: the monitor cannot hold it")
+    told = json.loads(stf.body)
+    kept = ("file_url", "original_path", "modified_at", "state", "substate", "start", "end")
+    metadata = {key: told[key] for key in kept if told.get(key) is not None}
+    return NewStfFile(
+        stf_filename=stf.filename,
+        run_number=number,
+        run_began_at=stf.born_at,
+        file_size_bytes=stf.size_bytes,
+        checksum=stf.checksum,
+        tf_count=stf.tf_count,
+        metadata={"registered_by": agent_name, **metadata},
+    )
 
 
 def _metadata(stf: Stf, agent_name: str) -> dict[str, object]:

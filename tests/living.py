@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -70,21 +70,23 @@ class Living:
             "FASTMON_SELECTION_FRACTION": "1.0", "FASTMON_DURABLE": "on", **changes,
         }  # fmt: skip
 
-    def start(self, *words: str, program: str = "fastmon_daemon", **changes: str) -> subprocess.Popen[bytes]:
-        """A child process; its stderr goes to `log`."""
+    def start(
+        self, *words: str, program: str = "fastmon_daemon", under: Sequence[str] = (), **changes: str
+    ) -> subprocess.Popen[bytes]:
+        """A child process, run by the command *under* if there is one; its stderr goes to `log`."""
         log = (self.folder / "log").open("ab")
         child = subprocess.Popen(
-            [sys.executable, "-m", program, *words], env=self.environment(**changes), cwd=self.folder,
+            [*under, sys.executable, "-m", program, *words], env=self.environment(**changes), cwd=self.folder,
             stdout=subprocess.PIPE, stderr=log,
         )  # fmt: skip
         log.close()
         self.children.append(child)
         return child
 
-    def daemon(self, **changes: str) -> subprocess.Popen[bytes]:
+    def daemon(self, *, under: Sequence[str] = (), **changes: str) -> subprocess.Popen[bytes]:
         """The daemon, subscribed."""
         seen = self.log().count("broker link up")
-        child = self.start("run", **changes)
+        child = self.start("run", under=under, **changes)
         wait_until(lambda: self.log().count("broker link up") > seen or child.poll() is not None, "the daemon is up")
         return child
 

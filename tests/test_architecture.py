@@ -12,17 +12,24 @@ LEVELS = (
     {"errors", "clock", "seams", "systemd"},
     {"messages", "sampling"},
     {"lifecycle", "retrying", "settings", "gates", "logs", "control"},
-    {"outbox", "monitor", "broker", "diagram", "reference"},
-    {"steps", "errands"},
+    {"outbox", "monitor", "broker", "watching", "diagram", "reference"},
+    {"steps", "errands", "verdict"},
     {"engine", "ledger"},
-    {"intake"},
-    {"acts"},
+    {"intake", "findings"},
+    {"acts", "front"},
     {"service"},
+    {"checks"},
     {"commands"},
     {"cli"},
     {"__main__"},
 )
-ONLY_IMPORTER = {"stomp": "broker", "requests": "monitor", "transitions": "lifecycle", "tenacity": "retrying"}
+ONLY_IMPORTER = {
+    "stomp": "broker",
+    "requests": "monitor",
+    "transitions": "lifecycle",
+    "tenacity": "retrying",
+    "watchdog": "watching",
+}
 
 
 def level_of(room: str) -> int:

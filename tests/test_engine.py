@@ -271,12 +271,13 @@ def test_a_clock_that_jumped_back_strands_nothing(world: World) -> None:
     assert named(outbox, name).state == "completed"
 
 
-def test_the_query_for_due_stfs_walks_its_index(world: World) -> None:
+@pytest.mark.parametrize("sick", [False, True])
+def test_the_query_for_due_stfs_walks_its_index(world: World, sick: bool) -> None:
     outbox = world.outbox()
-    due = Due(now=START, far=START, newest=True, limit=1, busy=(1, 2), fresh_since=START)
+    due = Due(now=START, far=START, sick=sick, newest=True, limit=1, busy=(1, 2), fresh_since=START)
     plan = outbox._db.execute(f"explain query plan {due.sql}", due.arguments("received")).fetchall()
     details = [row[3] for row in plan]
-    assert sum("USING INDEX stf_due (state=? AND due_at" in detail for detail in details) == 2
+    assert sum("USING INDEX stf_due (state=? AND <expr>=? AND due_at" in detail for detail in details) == 1 + sick
     assert not any("TEMP B-TREE" in detail for detail in details)
 
 

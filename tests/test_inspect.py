@@ -227,7 +227,7 @@ def test_refused_messages_are_counted_and_listed(shelf: Shelf) -> None:
 def test_runs_are_shown(shelf: Shelf) -> None:
     with shelf.outbox.transaction():
         shelf.outbox.runs.hear("ns", 100014, "running", ago(minutes=2), None)
-    assert re.search(r"100014 +ns +running +- +\S+ \S+ \(2 min\)", shelf.inspect().stdout)
+    assert re.search(r"100014 +ns +running +- +0 +0 +\S+ \S+ \(2 min\)", shelf.inspect().stdout)
 
 
 def test_the_overview_has_the_keys_that_the_help_names(shelf: Shelf) -> None:

@@ -8,12 +8,10 @@ from pathlib import Path
 import pytest
 
 from fastmon_daemon.intake import Intake
-from fastmon_daemon.ledger import LOOK_EVERY, Ledger
 from fastmon_daemon.lifecycle import load_chart
-from fastmon_daemon.monitor import StfFile
 from fastmon_daemon.outbox import Origin, Outbox, Reports, open_outbox
 from tests.test_messages import ready
-from tests.worlds import START, HandClock, named
+from tests.worlds import HandClock, named
 
 
 @pytest.fixture
@@ -92,59 +90,3 @@ def test_a_run_lives_as_its_chart_says_whatever_was_missed_or_repeated(intake: I
     assert states == ["imminent", "running", "running", "paused", "running", "ended", "ended"]
     assert row.expected == 12
     assert row.ended_at is not None
-
-
-class Named:
-    """A monitor that names these STFs."""
-
-    def __init__(self) -> None:
-        self.names: list[str] = []
-
-    def stf_files(self, run_number: int) -> list[StfFile]:
-        assert run_number == 100014
-        return [StfFile(stf_filename=name, file_size_bytes=None, checksum=None, tf_count=500,
-                        created_at="2026-11-21T15:00:00-05:00", body="{}") for name in self.names]  # fmt: skip
-
-
-def look(ledger: Ledger, outbox: Outbox, time: HandClock) -> int:
-    """Run the errands that are due; how many there were."""
-    errands = list(ledger.errands(outbox, time.at))
-    for errand in errands:
-        with outbox.transaction():
-            errand.done(outbox, errand.call(), time.at)
-    return len(errands)
-
-
-def test_a_message_without_filename_makes_us_look_at_the_run_until_it_has_ended(
-    intake: Intake, outbox: Outbox, time: HandClock
-) -> None:
-    monitor = Named()
-    ledger = Ledger(monitor, load_chart("stf"), load_chart("run"))  # type: ignore[arg-type]
-    intake.accept(json.dumps({"namespace": "torre1", "req_id": 1, "msg_type": "stf_ready", "run_id": 100014}))
-    assert look(ledger, outbox, time) == 1
-    assert outbox.unfinished() == 0
-    monitor.names = ["swf.100014.000001.stf"]
-    assert look(ledger, outbox, time) == 0
-    time.pass_(seconds=LOOK_EVERY.total_seconds())
-    assert look(ledger, outbox, time) == 1
-    stf = named(outbox, "swf.100014.000001.stf")
-    assert (stf.origin, stf.run_id, stf.tf_count, stf.sequence) == (Origin.LOOK, 100014, 500, 1)
-    assert stf.born_at == "2026-11-21T20:00:00.000+00:00"
-    monitor.names.append("swf.100014.000002.stf")
-    intake.accept(run_message("end_run", total_stf_files=2))
-    assert look(ledger, outbox, time) == 1
-    assert outbox.unfinished() == 2
-    time.pass_(hours=1)
-    assert look(ledger, outbox, time) == 0
-
-
-def test_a_run_whose_id_is_no_number_cannot_be_looked_at_and_says_so(
-    intake: Intake, outbox: Outbox, time: HandClock
-) -> None:
-    ledger = Ledger(Named(), load_chart("stf"), load_chart("run"))  # type: ignore[arg-type]
-    intake.accept(json.dumps({"msg_type": "stf_ready", "run_id": "cosmics"}))
-    assert look(ledger, outbox, time) == 0
-    row = outbox.runs.get("torre1", "cosmics")
-    assert row is not None
-    assert row.look_error == "its run_id is no number: the monitor cannot be asked"
-    assert row.heard_at == START.isoformat(timespec="milliseconds")

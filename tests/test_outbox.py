@@ -9,12 +9,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlite_utils import Database
 
 from fastmon_daemon import seams
 from fastmon_daemon.errors import DatabaseInUse, StaleStf, StorageError
 from fastmon_daemon.outbox import Arrival, Lock, NewStf, Outbox, Reports, open_for_reading, open_outbox, owner_of
 from fastmon_daemon.outbox.opening import file_system_of
-from fastmon_daemon.outbox.schema import VERSION
+from fastmon_daemon.outbox.schema import APPLICATION_ID, VERSION, migrations
 from tests.worlds import START, World, named
 
 
@@ -138,6 +139,25 @@ def test_a_newer_schema_is_refused_and_left_alone(path: Path, outbox: Outbox) ->
     outbox.close()
     with pytest.raises(StorageError, match="start the newer fastmon"):
         open_outbox(path)
+
+
+def test_a_database_of_the_first_version_is_brought_up_to_date_and_its_runs_are_kept(path: Path) -> None:
+    path.parent.mkdir()
+    db = Database(path)
+    migrations.apply(db, stop_before=["files_seen", "ledger"])
+    db.execute(
+        "insert into run (namespace, run, run_id, state, heard_at, expected, look_at)"
+        " values ('ns', '7', '7', 'running', '2026', 3, '2026')"
+    )
+    db.execute(f"pragma application_id = {APPLICATION_ID}")
+    db.execute("pragma user_version = 1")
+    db.close()
+    with pytest.raises(StorageError, match="start fastmon-daemon run once"):
+        open_for_reading(path)
+    row = open_outbox(path).runs.get("ns", "7")
+    assert row is not None
+    assert (row.nameless, row.expected, row.expected_by) == (True, 3, "end_run")
+    open_for_reading(path).close()
 
 
 def test_another_programs_database_and_a_broken_file_are_refused(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from fastmon_daemon.errors import ConfigError
 from fastmon_daemon.reference import env_example, settings_table
 from fastmon_daemon.settings import (
+    Listen,
     Settings,
     database_to_read,
     database_to_write,
@@ -92,7 +93,7 @@ def test_an_env_file_that_is_not_text_is_named(load: Load, working: Path) -> Non
         ("FASTMON_NAMESPACE", "n" * 101, "give 1 to 100 letters"),
         ("FASTMON_ANNOUNCE", ", ,", "give one or more"),
         ("FASTMON_NOTIFY", "smoke", "stomp, rest, off"),
-        ("FASTMON_MODE", "continuous", "STFs from messages only: use FASTMON_MODE=message"),
+        ("FASTMON_MODE", "batch", "give one of message, continuous"),
         ("FASTMON_SELECTION_FRACTION", "1.1", "from 0 to 1"),
         ("FASTMON_SELECTION_FRACTION", "nan", "from 0 to 1"),
         ("FASTMON_TF_FILES_PER_STF", "0", "from 1 to 999"),
@@ -107,6 +108,10 @@ def test_an_env_file_that_is_not_text_is_named(load: Load, working: Path) -> Non
         ("SWF_LOG_LEVEL", "LOUD", "DEBUG, INFO, WARNING, ERROR, CRITICAL"),
         ("FASTMON_AGENT_NAME", "a" * 101, "give a shorter name"),
         ("FASTMON_CLIENT_ID", "a\nb", "give one plain line"),
+        ("FASTMON_HTTP", "on", "give off, a port"),
+        ("FASTMON_HTTP", "65536", "give off, a port"),
+        ("FASTMON_HTTP", ":9100", "ADDRESS:PORT"),
+        ("FASTMON_HTTP", "http://127.0.0.1:9100", "ADDRESS:PORT"),
     ],
 )
 def test_an_error_names_the_setting_its_value_and_the_remedy(load: Load, name: str, text: str, remedy: str) -> None:
@@ -136,6 +141,23 @@ def test_good_values_are_parsed_once(load: Load, working: Path) -> None:
 
 def test_a_path_may_begin_with_the_home_folder(load: Load, home: Path) -> None:
     assert load(FASTMON_DB="~/fastmon/outbox.db").db == home / "fastmon/outbox.db"
+
+
+@pytest.mark.parametrize(
+    ("text", "listens"),
+    [
+        ("", None),
+        ("Off", None),
+        ("9100", Listen("127.0.0.1", 9100)),
+        ("0", Listen("127.0.0.1", 0)),
+        ("0.0.0.0:9100", Listen("0.0.0.0", 9100)),
+        ("[::1]:9100", Listen("::1", 9100)),
+    ],
+)
+def test_a_bare_port_listens_on_loopback_and_another_address_must_be_written(
+    load: Load, text: str, listens: Listen | None
+) -> None:
+    assert load(FASTMON_HTTP=text).http == listens
 
 
 def test_a_secret_is_in_no_repr(load: Load) -> None:
@@ -217,7 +239,7 @@ def test_a_key_without_its_certificate_is_refused(load: Load, working: Path) -> 
 def test_the_namespace_comes_from_the_testbeds_toml(load: Load, working: Path) -> None:
     (working / "workflows").mkdir()
     (working / "workflows/mine.toml").write_text('[testbed]\nnamespace = "from-toml"\n')
-    for name in ("mine.toml", "./workflows/mine.toml"):
+    for name in ("mine", "mine.toml", "./workflows/mine.toml"):
         settings = load(FASTMON_NAMESPACE="", SWF_TESTBED_CONFIG=name)
         assert settings.namespace == "from-toml"
         assert settings.sources["namespace"] == "SWF_TESTBED_CONFIG"
@@ -254,6 +276,16 @@ def test_the_mode_that_older_installations_set_is_taken_silently(load: Load, mod
     settings = load(FASTMON_MODE=mode)
     assert settings.mode == "message"
     assert settings.unknown == ()
+
+
+def test_continuous_mode_without_folders_is_refused(load: Load) -> None:
+    assert "name them in FASTMON_WATCH_DIRS" in refusal(load, FASTMON_MODE="continuous")
+
+
+def test_watched_folders_are_placed_in_the_working_folder(load: Load, working: Path) -> None:
+    (working / "data").mkdir()
+    settings = load(FASTMON_MODE="continuous", FASTMON_WATCH_DIRS="data, data")
+    assert settings.watch_dirs == (working / "data",)
 
 
 def test_unknown_names_of_ours_are_collected(load: Load) -> None:

@@ -13,7 +13,8 @@ import pytest
 
 from fastmon_daemon import systemd
 from fastmon_daemon.cli import COMMANDS
-from fastmon_daemon.settings import Settings
+from fastmon_daemon.front.pulse import INTERVAL_S, MISSED
+from fastmon_daemon.settings import SYSTEM_STATE_FOLDER, Settings
 from tests.living import living
 
 UNIT = Path(__file__).parent.parent / "systemd" / "fastmon-daemon.service"
@@ -63,6 +64,9 @@ def test_the_unit_runs_a_command_that_exists_and_gives_the_drain_its_time(unit: 
     service = unit["Service"]
     assert service["ExecStart"].split()[1] in COMMANDS
     assert service["Type"] == "notify"
+    assert (service["Restart"], service["RestartPreventExitStatus"]) == ("always", "78")
+    assert service["StateDirectory"] == SYSTEM_STATE_FOLDER.name
+    assert float(service["WatchdogSec"]) > MISSED * INTERVAL_S  # /healthz tells before the service manager acts
     assert int(service["TimeoutStopSec"]) > Settings(namespace="x").drain_s
 
 

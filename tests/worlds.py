@@ -82,6 +82,7 @@ class World:
     folder: Path
     monitor: FakeMonitor = field(default_factory=FakeMonitor)
     announced: list[str] = field(default_factory=list)
+    broker_up: bool = True
     time: HandClock = field(default_factory=HandClock)
     settings: Settings = field(default_factory=lambda: Settings(namespace="ns", selection_fraction=1.0))
 
@@ -91,6 +92,10 @@ class World:
     def announce(self, _body: str, event_id: str) -> None:
         self.announced.append(event_id)
 
+    def probe_broker(self) -> None:
+        if not self.broker_up:
+            raise LinkDown("broker stopped")
+
     def engine(self, outbox: Outbox, **changes: Any) -> Engine:
         clock = self.time.clock()
         monitor: Any = self.monitor
@@ -98,7 +103,7 @@ class World:
             "chart": load_chart("stf"),
             "steps": make_steps(self.settings, "fastmon-agent-test-1", monitor, self.announce, clock),
             "links": LINKS,
-            "probes": {"monitor": self.monitor.probe},
+            "probes": {"monitor": self.monitor.probe, "broker": self.probe_broker},
             "pool": Inline(),
             "workers": 4,
             "quick": lambda: tenacity.Retrying(stop=tenacity.stop_after_attempt(1), reraise=True),
@@ -115,6 +120,7 @@ class World:
         return name
 
     def broker_is(self, engine: Engine, *, up: bool) -> None:
+        self.broker_up = up
         engine.tell(LinkNews("broker", up=up, reason="" if up else "broker stopped"))
 
 

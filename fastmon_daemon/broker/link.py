@@ -92,19 +92,30 @@ class Broker:
             self._thread.join(deadline_s * 0.1)
         return not was_up or (session is not None and session.is_clean and not self._thread.is_alive())
 
+    def probe(self) -> None:
+        """Return where the link is up, at once in any case.
+
+        Raises:
+            LinkHeld: it is down until a person acts.
+            LinkDown: it is down.
+        """
+        told = self._told
+        if told is None or not told.up:
+            reason = told.reason if told else "the broker was not reached yet"
+            raise (LinkHeld if told and told.held else LinkDown)(reason)
+
     def announce(self, body: str, event_id: str) -> None:
         """Send the JSON object *body* to every announce destination; return when the broker has confirmed each.
 
         *event_id* is the same at every repetition: a broker that detects duplicates drops those.
 
         Raises:
-            LinkHeld: the link is down until a person acts.
+            LinkHeld: as `probe`.
             LinkDown: the link is down, or was lost before the last RECEIPT: the broker may have the message or not.
         """
-        session, told = self._session, self._told
-        if session is None or told is None or not told.up:
-            reason = told.reason if told else "the broker was not reached yet"
-            raise (LinkHeld if told and told.held else LinkDown)(reason)
+        session = self._session
+        self.probe()
+        assert session is not None  # a link that is up has one; where it has gone since, this raises LinkDown
         headers = {
             "persistent": "true",
             "content-type": "application/json",

@@ -14,6 +14,8 @@ from pathlib import Path
 from fastmon_daemon.errors import ConfigError, LinkDown, LinkHeld
 
 _DEAD_SESSION = re.compile(r"already|in use|InvalidClientID", re.IGNORECASE)
+_OURS = re.compile(r"alert (?:certificate|bad certificate|unknown ca)|certificate required", re.IGNORECASE)
+"""A TLS alert by which the broker refuses our certificate, or asks for one."""
 _NOT_ALLOWED = re.compile(r"auth|log ?in|passw|passcode|credential|secur|permission|not allowed", re.IGNORECASE)
 
 
@@ -87,6 +89,8 @@ class BrokerLogin:
     def fault(self, exc: OSError) -> LinkDown:
         """What a failed socket means: a certificate or TLS that does not fit is for a person, all else passes."""
         said = f"no connection to the broker at {self.where}: {exc}"
+        if isinstance(exc, ssl.SSLError) and _OURS.search(str(exc)):
+            return LinkHeld(f"{said}; is ACTIVEMQ_SSL_CERT_FILE={self.cert_file} a certificate that it accepts?")
         if isinstance(exc, ssl.SSLError) and not isinstance(exc, ssl.SSLEOFError | ssl.SSLZeroReturnError):
             return LinkHeld(f"{said}; is ACTIVEMQ_SSL_CA_CERTS={self.ca_file} its CA, and ACTIVEMQ_HOST its name?")
         return LinkDown(said)

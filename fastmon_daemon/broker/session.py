@@ -67,7 +67,9 @@ class Session(ConnectionListener):
         try:
             self._connection.connect(login.user or None, password, headers=headers, with_connect_command=True)
         except _SEND_FAULTS as exc:
-            raise login.fault(exc if isinstance(exc, OSError) else OSError(str(exc))) from exc
+            if not self._wire.stood:
+                raise login.fault(exc if isinstance(exc, OSError) else OSError(str(exc))) from exc
+            # It ended while CONNECT was sent: stomp.py's thread knows why, and tells `on_disconnected`.
         if not self._answered.wait(login.connect_s):
             self.cut(LinkDown(f"the broker at {login.where} did not answer CONNECT within {login.connect_s:g} s"))
         if self._end is not None:

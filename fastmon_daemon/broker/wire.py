@@ -40,6 +40,8 @@ class Wire(Transport):
         self._connect_s = connect_s
         self._monotonic = monotonic
         self.heard_at = monotonic()
+        self.stood = False
+        """Whether the connection, and TLS on it, was ever made."""
         self.fault: OSError | None = None
 
     def attempt_connection(self) -> None:
@@ -57,6 +59,7 @@ class Wire(Transport):
             raise
         self.socket.setblocking(self.blocking)
         self.current_host_and_port = self._address
+        self.stood = True
 
     def receive(self) -> bytes:
         """What came; nothing means that the connection is over (stomp.py would spin at the end of a TLS stream)."""

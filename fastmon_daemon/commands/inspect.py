@@ -20,16 +20,15 @@ from rich.console import Console, Group
 from rich.live import Live
 
 from fastmon_daemon.clock import utcnow
-from fastmon_daemon.commands.findings import Findings, Rules, View, Wanted, envelope
-from fastmon_daemon.commands.tables import shown
+from fastmon_daemon.commands.tables import console, shown
 from fastmon_daemon.errors import ConfigError
+from fastmon_daemon.findings import Findings, Rules, View, Wanted, envelope
 from fastmon_daemon.lifecycle import load_chart
 from fastmon_daemon.outbox import open_for_reading, owner_of
 from fastmon_daemon.settings import database_to_read, declared_settings, read_environment
 from fastmon_daemon.steps import links_for
 
 _SCREENFUL = 20
-_UNCUT = 100_000  # columns: what goes into a pipe is never folded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +83,8 @@ def inspect(
     Of each STF: stf, run, namespace, state, since, stuck, why, attempts, last_error, next, next_try_at
     Asked for by name also: sequence, size_bytes, checksum, tf_count, execution_id, origin, admitted, life,
     received_at, born_at, remark, plan, tfs, history
+    Of each run: namespace, run, run_id, state, execution_id, expected, expected_by, known, missing, named, absent,
+    last_sequence, nameless, heard_at, ended_at, ended_by, look_at, looks, look_error, summary_at
     """
     if (stf is not None and (state or refused)) or (refused and (state or run)):
         raise click.UsageError("STF, --state and --refused cannot be combined, nor --refused and --run")
@@ -134,20 +135,20 @@ def _setting(field: str, values: Mapping[str, str]) -> object:
 
 def _show(look: Callable[[], View], as_json: bool, watch: float | None) -> int:
     """Show a view, or one after another until Ctrl-C; returns the exit code of the last."""
-    console = _console()
+    out = console()
     view = look()
     if watch is None:
-        _print(view, console, as_json)
+        _print(view, out, as_json)
         return _exit_code(view)
     try:
-        if console.is_terminal and not as_json:
-            with Live(Group(*shown(view)), console=console, auto_refresh=False, screen=True) as live:
+        if out.is_terminal and not as_json:
+            with Live(Group(*shown(view)), console=out, auto_refresh=False, screen=True) as live:
                 while True:
                     live.update(Group(*shown(view)), refresh=True)
                     threading.Event().wait(watch)
                     view = look()
         while True:
-            _print(view, console, as_json)
+            _print(view, out, as_json)
             if not as_json:
                 click.echo("-" * 80)
             threading.Event().wait(watch)
@@ -156,19 +157,14 @@ def _show(look: Callable[[], View], as_json: bool, watch: float | None) -> int:
         return _exit_code(view)
 
 
-def _print(view: View, console: Console, as_json: bool) -> None:
+def _print(view: View, out: Console, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(view, indent=2))
         return
     for part in shown(view):
-        console.print(part)
+        out.print(part)
     sys.stdout.flush()
 
 
 def _exit_code(view: View) -> int:
     return 1 if view["stuck_count"] else 0
-
-
-def _console() -> Console:
-    on_terminal = sys.stdout.isatty()
-    return Console(force_terminal=on_terminal, width=None if on_terminal else _UNCUT, markup=False, highlight=False)

@@ -5,12 +5,13 @@ It takes the values of `findings` as they are and must not know the database.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 from rich import box
-from rich.console import RenderableType
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -19,8 +20,15 @@ from fastmon_daemon.clock import moment
 View = dict[str, Any]
 
 _BODY_SHOWN = 500
+_UNCUT = 100_000  # columns: what goes into a pipe is never folded
 _NAME_WIDTH = 24  # columns: an ordinary STF name is not folded on a narrow terminal
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+
+
+def console() -> Console:
+    """The console of stdout."""
+    on_terminal = sys.stdout.isatty()
+    return Console(force_terminal=on_terminal, width=None if on_terminal else _UNCUT, markup=False, highlight=False)
 
 
 def visible(value: object) -> str:
@@ -56,7 +64,7 @@ def shown(view: View) -> Iterator[RenderableType]:
 
 def _overview(view: View, now: datetime) -> Iterator[RenderableType]:
     """What may be long comes last: nearest to the prompt, and cut first where a watched screen is too small."""
-    yield _table("STFs", ("state", "count"), view["states"].items())
+    yield table("STFs", ("state", "count"), view["states"].items())
     yield _links(view["links"], now)
     if view["runs"]:
         yield _runs(view["runs"], now)
@@ -78,15 +86,28 @@ def _links(links: View, now: datetime) -> Table:
         (link["link"], link["state"], when(link["since"], now), link["reason"], when(link["next_probe_at"], now))
         for link in links.values()
     )
-    return _table("links", ("link", "state", "since", "reason", "next probe"), rows)
+    return table("links", ("link", "state", "since", "reason", "next probe"), rows)
 
 
 def _runs(runs: list[View], now: datetime) -> Table:
     rows = (
-        (run["run"], run["namespace"], run["state"], run["expected"], when(run["heard_at"], now), run["look_error"])
+        (
+            run["run"],
+            run["namespace"],
+            run["state"],
+            run["expected"],
+            run["known"],
+            run["missing"],
+            when(run["heard_at"], now),
+            run["look_error"],
+        )
         for run in runs
     )
-    return _table("runs", ("run", "namespace", "state", "STFs expected", "last heard of", "last look failed"), rows)
+    return table(
+        "runs",
+        ("run", "namespace", "state", "STFs expected", "known", "missing", "last heard of", "last look failed"),
+        rows,
+    )
 
 
 def _stfs(title: str, stfs: list[View], now: datetime) -> Table:
@@ -102,7 +123,7 @@ def _stfs(title: str, stfs: list[View], now: datetime) -> Table:
         )
         for stf in stfs
     )
-    return _table(title, ("STF", "run", "state", "since", "attempts", "next try", "why"), rows)
+    return table(title, ("STF", "run", "state", "since", "attempts", "next try", "why"), rows)
 
 
 def _more(count: int, listed: list[View]) -> Iterator[Text]:
@@ -114,7 +135,7 @@ def _refused(view: View, now: datetime) -> Iterator[RenderableType]:
     rows = (
         (row["id"], when(row["at"], now), row["reason"], row["bytes"], _cut(row["body"])) for row in view["refused"]
     )
-    yield _table(f"refused messages: {view['refused_count']}", ("id", "at", "reason", "bytes", "message"), rows)
+    yield table(f"refused messages: {view['refused_count']}", ("id", "at", "reason", "bytes", "message"), rows)
     yield from _more(view["refused_count"], view["refused"])
 
 
@@ -140,8 +161,8 @@ def _life(life: View, now: datetime) -> Iterator[RenderableType]:
         "remark": life["remark"],
         "sample": drawn,
     }
-    yield _table(f"STF {life['stf']}", ("", ""), facts.items())
-    yield _table(
+    yield table(f"STF {life['stf']}", ("", ""), facts.items())
+    yield table(
         "TF files",
         ("TF file", "monitor id", "TFs", "bytes", "registered", "announced", "adopted"),
         (
@@ -158,20 +179,21 @@ def _life(life: View, now: datetime) -> Iterator[RenderableType]:
         ),
     )
     rows = [(row["life"], when(row["at"], now), row["trigger"], row["dest"], row["note"]) for row in life["history"]]
-    yield _table("history", ("life", "at", "trigger", "state", "note"), rows)
+    yield table("history", ("life", "at", "trigger", "state", "note"), rows)
 
 
 def _or_unknown(value: object) -> object:
     return "unknown" if value is None else value
 
 
-def _table(title: str, heads: tuple[str, ...], rows: Iterable[Iterable[object]]) -> Table:
+def table(title: str, heads: tuple[str, ...], rows: Iterable[Iterable[object]]) -> Table:
+    """A table of ours: every cell is made visible, short names in the first column are not folded."""
     cells = [[visible(cell) for cell in row] for row in rows]
     short_names = all(len(row[0]) <= _NAME_WIDTH for row in cells)
     name = Text(visible(title), style="bold")
-    table = Table(title=name, title_justify="left", box=box.SIMPLE, show_header=any(heads))
+    made = Table(title=name, title_justify="left", box=box.SIMPLE, show_header=any(heads))
     for head in heads:
-        table.add_column(head, overflow="fold", no_wrap=short_names and not table.columns)
+        made.add_column(head, overflow="fold", no_wrap=short_names and not made.columns)
     for row in cells:
-        table.add_row(*map(Text, row))
-    return table
+        made.add_row(*map(Text, row))
+    return made

@@ -13,7 +13,7 @@ from loguru import logger
 
 from fastmon_daemon.engine.links import Links
 from fastmon_daemon.engine.picking import Picker
-from fastmon_daemon.engine.plant import Act, LinkNews, Plant, Result, Work
+from fastmon_daemon.engine.plant import Act, LinkNews, Plant, Result, Work, Works
 from fastmon_daemon.errands import Errand
 from fastmon_daemon.errors import LinkDown, LinkHeld, ParentMissing, PermanentError, StaleStf, TransientError
 from fastmon_daemon.outbox import Fact, Outbox, Stf
@@ -35,7 +35,7 @@ class Engine:
         self._outbox = outbox
         self._plant = plant
         self._news: queue.SimpleQueue[Result | LinkNews | Act | None] = queue.SimpleQueue()
-        self._active: dict[int, Work] = {}
+        self._active = Works(plant.workers)
         self._in_flight = 0
         self._links = Links(outbox, plant)
         self._picker = Picker(outbox, plant, self._links.is_open)
@@ -208,7 +208,7 @@ class Engine:
 
     def _dispatch(self) -> None:
         while self._in_flight < self._plant.workers:
-            work = next((work for work in self._active.values() if work.waiting), None)
+            work = self._active.next()
             if work is None:
                 if not self._take_next():
                     return
@@ -218,7 +218,7 @@ class Engine:
 
     def _take_next(self) -> bool:
         """Begin with the next STF that is due. False if there is none."""
-        due = self._picker.take(self._active)
+        due = self._picker.take(self._active, sick=self._active.has_room_for_sick)
         if due is None:
             return False
         with self._outbox.transaction():

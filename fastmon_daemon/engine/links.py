@@ -24,8 +24,12 @@ class Links:
         self._plant = plant
         self._gates = {link: Gate(link) for link in {*plant.links.values(), *plant.probes}}
         for outage in outbox.outages():  # as the process before us left them
-            if outage.link in self._gates:
-                self._gates[outage.link].open = False
+            gate = self._gates.get(outage.link)
+            if gate is not None:
+                gate.open, gate.held = False, outage.held
+            else:  # the settings were changed: nothing needs that link any more
+                with outbox.transaction():
+                    outbox.link_back(outage.link, plant.clock.now())
 
     def is_open(self, link: str | None) -> bool:
         """Whether what needs *link* may be done now."""
@@ -43,7 +47,7 @@ class Links:
             gate.reopen()
             self._outbox.link_back(news.link, now)
             return
-        if gate.open:
+        if gate.open or news.held != gate.held:  # what a person must mend is said also where it was down before
             logger.error("link to the {} is {}: {}", news.link, "held" if news.held else "down", news.reason)
         wait = gate.shut(self._plant.clock.monotonic(), news.held, self._plant.jitter)
         self._outbox.link_lost(news.link, news.reason, now, held=news.held)
@@ -54,8 +58,9 @@ class Links:
         """The probes that are due."""
         for gate in self._gates.values():
             probe = self._plant.probes.get(gate.link)
-            if probe is not None and gate.wants_probe(self._plant.clock.monotonic()):
-                gate.probing = True
+            now = self._plant.clock.monotonic()
+            if probe is not None and gate.wants_probe(now):
+                gate.probe_begins(now)
                 yield Errand(gate.link, probe, partial(self._probed, gate))
 
     def _probed(self, gate: Gate, _outbox: Outbox, answer: Any, _now: datetime) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from datetime import datetime
 
 from fastmon_daemon.engine.plant import Plant
@@ -35,13 +36,13 @@ class Picker:
         """Let *count* effects of an STF go, unless they are late announcements and too many went just now."""
         return trigger != ANNOUNCING or not is_late(stf, self._plant.clock.now()) or self._pace.take(count)
 
-    def take(self, busy: Collection[int]) -> Stf | None:
-        """The STF to begin with now, not one of *busy*; None if there is none."""
-        found = self.due(busy)
+    def take(self, busy: Collection[int], *, sick: bool) -> Stf | None:
+        """The STF to begin with now, not one of *busy*, nor with *sick* false one that failed before; None: none."""
+        found = self.due(busy, sick=sick)
         self._picks += found is not None
         return found
 
-    def due(self, busy: Collection[int]) -> Stf | None:
+    def due(self, busy: Collection[int], *, sick: bool = True) -> Stf | None:
         """What `take` would give."""
         chart, now = self._plant.chart, self._plant.clock.now()
         newest = self._picks % NEWEST_OF != NEWEST_OF - 1
@@ -54,9 +55,10 @@ class Picker:
                 (paced_states if paced else open_states).append(state)
 
         def look(states: list[str], fresh_since: datetime | None) -> list[Stf]:
-            due = Due(now=now, far=now + 2 * MAX_BACKOFF, newest=newest, limit=1, busy=tuple(busy),
-                      fresh_since=fresh_since)  # fmt: skip
-            return self._outbox.next_due(states, due)
+            well = Due(now=now, far=now + MAX_BACKOFF, sick=False, newest=newest, limit=1, busy=tuple(busy),
+                       fresh_since=fresh_since)  # fmt: skip
+            lanes = [well, replace(well, sick=True)] if sick else [well]
+            return [stf for due in lanes for stf in self._outbox.next_due(states, due)]
 
         found = look(open_states, None) + look(paced_states, now - LATE_AFTER)
         found.sort(key=lambda stf: stf.due_at or "", reverse=newest)

@@ -27,7 +27,7 @@ class Plant:
     links: Mapping[str, str]
     """Step -> the link that its effects need; a step that is missing here needs none."""
     probes: Mapping[str, Callable[[], None]]
-    """Link -> the call that says whether it is back; a link without one announces itself by `LinkNews`."""
+    """Link -> the call that returns when it is back. `LinkNews` of an edge may open and shut the gate sooner."""
     pool: Executor
     workers: int
     quick: Callable[[], Retrying]
@@ -59,6 +59,33 @@ class Work:
     in_flight: int = 0
     spent_s: float = 0.0
     error: Exception | None = None
+
+    @property
+    def sick(self) -> bool:
+        """Whether it failed before, by its own fault."""
+        return self.stf.attempts > 0
+
+
+class Works(dict[int, Work]):
+    """The STFs that are being worked on, by id: at most half of the workers are left to those that failed before.
+
+    One that hangs until its deadline each time would else take every worker, and delay all others.
+    """
+
+    def __init__(self, workers: int) -> None:
+        super().__init__()
+        self._most_sick = max(1, workers // 2)
+
+    @property
+    def has_room_for_sick(self) -> bool:
+        """Whether another STF that failed before may be begun with."""
+        return sum(work.sick for work in self.values()) < self._most_sick
+
+    def next(self) -> Work | None:
+        """One that has something to be sent out now."""
+        sick = sum(work.in_flight for work in self.values() if work.sick)
+        able = (work for work in self.values() if work.waiting and (not work.sick or sick < self._most_sick))
+        return next(able, None)
 
 
 @dataclass(frozen=True, slots=True)

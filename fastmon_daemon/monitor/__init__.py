@@ -4,6 +4,9 @@ It must not know the outbox, the chart or what a TF is drawn from. Only here is 
 """
 
 from fastmon_daemon.monitor.edge import Monitor
+from fastmon_daemon.monitor.neighbours import Agent, Neighbours
 from fastmon_daemon.monitor.rows import StfFile, TfFile
+from fastmon_daemon.monitor.stf_registry import NewStfFile, StfRegistry
+from fastmon_daemon.monitor.tally import Tally
 
-__all__ = ["Monitor", "StfFile", "TfFile"]
+__all__ = ["Agent", "Monitor", "Neighbours", "NewStfFile", "StfFile", "StfRegistry", "Tally", "TfFile"]

@@ -18,6 +18,7 @@ from fastmon_daemon.errors import FastmonError, LinkDown, LinkHeld, ParentMissin
 
 TF_FILES = "fastmon-files/"
 STF_FILES = "stf-files/"
+RUNS = "runs/"
 MESSAGES = "messages/"
 """The resources below `/api/`: a 404 means something else at each."""
 
@@ -63,10 +64,10 @@ def meaning(answer: Answer, path: str, where: str) -> FastmonError | None:
         case _ if 300 <= status < 400 or status == 407:
             to = excerpt(answer.headers.get("Location", "elsewhere"))
             error = LinkHeld(f"{where} to {to}: a login page or a proxy? set SWF_MONITOR_URL to the monitor itself")
-        case 404 | 405 if path in {TF_FILES, STF_FILES}:
+        case 404 | 405 if path in {TF_FILES, STF_FILES, RUNS}:
             error = LinkHeld(f"{where}: there is no monitor; set SWF_MONITOR_URL to its base, without /api")
         case 404 if path == MESSAGES:
-            error = PermanentError(f"{where}: this monitor takes no messages; set FASTMON_NOTIFY=stomp")
+            error = LinkHeld(f"{where}: this monitor takes no messages; set FASTMON_NOTIFY=stomp")
         case 425 | 429:
             error = TransientError(said, retry_after_s=_retry_after_s(answer.headers))
         case _ if 400 <= status < 500 and status != 408:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fastmon_daemon.clock import moment, stamp
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TfFile:
@@ -35,7 +37,10 @@ class StfFile:
     checksum: str | None
     tf_count: int | None
     created_at: str
+    """ISO 8601, UTC."""
     body: str
+    run_key: int | None = None
+    """The monitor's own key of the run, which is not its number."""
 
 
 def tf_body(tf: TfFile) -> str:
@@ -72,8 +77,9 @@ def stf_page(answer: Any) -> tuple[int, list[StfFile]]:
             file_size_bytes=row.get("file_size_bytes"),
             checksum=row.get("checksum"),
             tf_count=row.get("tf_count"),
-            created_at=row["created_at"],
+            created_at=stamp(moment(row["created_at"])),
             body=json.dumps(row),
+            run_key=row.get("run"),
         )
         for row in answer["results"]
     ]
@@ -88,3 +94,8 @@ def difference(standing: TfFile, ours: TfFile) -> str | None:
     }
     words = [f"{name} {there} instead of {here}" for name, (there, here) in pairs.items() if there != here]
     return ", ".join(words) or None
+
+
+def run_end(row: Any) -> str | None:
+    """The end time in the row of a run (ISO 8601, UTC), None while it has none; also ValueError for another shape."""
+    return None if row["end_time"] is None else stamp(moment(row["end_time"]))

@@ -6,6 +6,7 @@ It must not know the names of states (a row with `due_at` null is resting), HTTP
 from fastmon_daemon.outbox.opening import Lock, attach, open_for_reading, open_outbox, owner_of
 from fastmon_daemon.outbox.reports import Reports
 from fastmon_daemon.outbox.rows import (
+    ABSENCE,
     Announced,
     Arrival,
     Fact,
@@ -19,14 +20,17 @@ from fastmon_daemon.outbox.rows import (
     Stf,
     Tf,
 )
+from fastmon_daemon.outbox.run_reports import Latency, RunReports, TfCounts
 from fastmon_daemon.outbox.runs import Runs
 from fastmon_daemon.outbox.store import Outbox
 
 __all__ = [
+    "ABSENCE",
     "Announced",
     "Arrival",
     "Fact",
     "HistoryRow",
+    "Latency",
     "Lock",
     "NewStf",
     "Origin",
@@ -34,11 +38,13 @@ __all__ = [
     "Outbox",
     "Registered",
     "Reports",
+    "RunReports",
     "RunRow",
     "Runs",
     "Sampled",
     "Stf",
     "Tf",
+    "TfCounts",
     "attach",
     "open_for_reading",
     "open_outbox",

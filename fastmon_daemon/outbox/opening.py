@@ -16,7 +16,7 @@ from sqlite_utils import Database
 
 from fastmon_daemon.errors import DatabaseInUse, StorageError
 from fastmon_daemon.outbox.reports import Reports
-from fastmon_daemon.outbox.schema import migrate
+from fastmon_daemon.outbox.schema import migrate, refuse_older
 from fastmon_daemon.outbox.store import Outbox
 
 BUSY_TIMEOUT_S = 5.0
@@ -121,6 +121,7 @@ def open_for_reading(path: Path) -> Reports:
             raise StorageError(f"{path}: not a fastmon database: name the right one with FASTMON_DB")
     except sqlite3.DatabaseError as exc:
         raise StorageError(f"{path}: cannot be read: {exc}") from exc
+    refuse_older(db, path)
     return Reports(db)
 
 

@@ -5,7 +5,6 @@ It writes nothing, and must not know the names of states.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +14,7 @@ from sqlite_utils import Database
 
 from fastmon_daemon.clock import stamp
 from fastmon_daemon.outbox.rows import HistoryRow, Outage, RunRow, Stf
+from fastmon_daemon.outbox.run_reports import RUN_COLUMNS, RunReports, read_run
 from fastmon_daemon.outbox.selecting import STF_COLUMNS, read_stf, read_tf
 
 _COUNTER = "count:"
@@ -37,6 +37,8 @@ class Reports:
 
     def __init__(self, db: Database) -> None:
         self._db = db
+        self.by_run = RunReports(db)
+        """What is asked of a run."""
 
     def close(self) -> None:
         """Give the connection back."""
@@ -94,6 +96,12 @@ class Reports:
         rows = self._rows(f"{query} order by id desc limit ?", [limit])
         return [Outage(**{**row, "held": bool(row["held"])}) for row in rows]
 
+    def outage_seconds(self, now: datetime) -> dict[str, float]:
+        """Link -> how long it was away in all, up to *now*."""
+        days = "sum(julianday(coalesce(ended_at, ?)) - julianday(began_at))"
+        rows = self._db.execute(f"select link, {days} from outage group by link", [stamp(now)])  # noqa: S608
+        return {link: max(0.0, count * 86400) for link, count in rows}
+
     def refused(self, limit: int) -> list[RefusedRow]:
         """Refused messages, the latest first."""
         query = "select id, at, reason, bytes, body from refused order by id desc limit ?"
@@ -108,13 +116,10 @@ class Reports:
         rows = self._db.execute("select key, value from meta where key like ? order by key", [f"{_COUNTER}%"])
         return {key.removeprefix(_COUNTER): int(value) for key, value in rows}
 
-    def runs(self) -> list[RunRow]:
-        """All runs, the latest heard of first."""
-        query = (
-            "select namespace, run, run_id, state, execution_id, expected, heard_at, ended_at, look_at, looks,"
-            " look_error from run order by heard_at desc, namespace, run"
-        )
-        return [RunRow(**{**row, "run_id": json.loads(row["run_id"])}) for row in self._rows(query, [])]
+    def runs(self, limit: int = -1) -> list[RunRow]:
+        """The runs, the latest heard of first; a negative limit means all."""
+        query = f"select {RUN_COLUMNS} from run order by heard_at desc, namespace, run limit ?"  # noqa: S608
+        return [read_run(row) for row in self._db.execute(query, [limit]).fetchall()]
 
     def recall(self, key: str) -> str | None:
         """What `Outbox.remember` kept under *key*."""

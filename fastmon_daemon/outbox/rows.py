@@ -8,6 +8,9 @@ from enum import StrEnum
 
 from fastmon_daemon.sampling import SamplePlan, TfRange
 
+ABSENCE = "daemon"
+"""In place of a link: the outages of this name are times at which no daemon listened."""
+
 
 class Origin(StrEnum):
     """How we heard of an STF."""
@@ -18,6 +21,8 @@ class Origin(StrEnum):
     """An `stf_ready` without filename made us look at the run in the monitor."""
     RECOVERED = "recovered"
     """Its message was missed; the ledger found it in the monitor."""
+    FILE = "file"
+    """Its file was found in a watched folder: nobody else registers it."""
 
 
 class Arrival(StrEnum):
@@ -47,6 +52,10 @@ class NewStf:
     origin: Origin = Origin.MESSAGE
     born_at: datetime | None = None
     """When the STF was known to exist, if that was before now."""
+    note: str | None = None
+    """What its first history row says; else its origin."""
+    stood: tuple[str, ...] = ()
+    """Names of its TF files that stood in the monitor before we had done anything for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +108,8 @@ class Stf:
     last_error: str | None
     remark: str | None
     plan: SamplePlan | None
+    stood: tuple[str, ...] = ()
+    """Names of its TF files that stood in the monitor before we had done anything for it."""
     tfs: tuple[Tf, ...] = ()
 
 
@@ -152,13 +163,27 @@ class RunRow:
     state: str
     execution_id: str | None
     expected: int | None
-    """`total_stf_files` of `end_run`: the authority on how many STFs there were."""
+    """How many STFs there were."""
+    expected_by: str | None
+    """The authority on *expected*: `end_run` (its `total_stf_files`) or `monitor` (what it names, settled)."""
     heard_at: str
     ended_at: str | None
+    ended_by: str | None
+    """How we know that it has ended."""
+    nameless: bool
+    """It was announced without filenames: the monitor alone names its STFs."""
+    last_sequence: int | None
+    """The highest number of an STF that was heard of."""
     look_at: str | None
     """When the monitor is to be asked for this run's STFs; None: not at all."""
     looks: int
     look_error: str | None
+    named: int | None
+    """How many STFs the monitor named at the last look."""
+    absent: tuple[str, ...]
+    """Of those the ones that we did not know, a thousand at most."""
+    summary_at: str | None
+    """When its summary was sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

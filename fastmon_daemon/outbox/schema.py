@@ -5,6 +5,8 @@ No STRICT and no RETURNING anywhere: SQLite 3.34 (Enterprise Linux 9) is the flo
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
@@ -13,7 +15,7 @@ from fastmon_daemon.errors import StorageError
 APPLICATION_ID = 0x464D4F4E
 """`FMON`, so that `file` and we can tell an outbox from another SQLite database."""
 
-VERSION = 1
+VERSION = 4
 """Stands in `user_version`; a database with a higher one was written by a newer fastmon."""
 
 migrations = Migrations("fastmon")
@@ -124,6 +126,44 @@ def first(db: Database) -> None:
             db.execute(statement)
 
 
+@migrations()
+def files_seen(db: Database) -> None:
+    """Which files of the watched folders were taken, by what they keep when they are renamed."""
+    db.execute("create table file_seen (fingerprint text primary key, filename text not null) without rowid")
+
+
+_LEDGER = """
+alter table stf add column stood text;                              -- JSON: names of TF files
+alter table run add column nameless integer not null default 0;
+alter table run add column expected_by text;
+alter table run add column ended_by text;
+alter table run add column last_sequence integer;
+alter table run add column named integer;
+alter table run add column absent text not null default '[]';       -- JSON: filenames
+alter table run add column verdict text;                            -- JSON, as it was when the run became complete
+alter table run add column summary_at text;
+update run set nameless = 1 where look_at is not null;
+update run set expected_by = 'end_run' where expected is not null;
+create index stf_run on stf (namespace, run, state);
+create index run_state on run (state);
+create index run_owes on run (run) where verdict is not null and summary_at is null
+"""
+
+
+@migrations()
+def ledger(db: Database) -> None:
+    """What the ledger keeps of a run."""
+    for statement in _LEDGER.split(";"):
+        db.execute(statement)
+
+
+@migrations()
+def due_by_health(db: Database) -> None:
+    """STFs that failed before are looked for apart, so that many of them hide no other."""
+    db.execute("drop index stf_due")
+    db.execute("create index stf_due on stf (state, (attempts > 0), due_at) where due_at is not null")
+
+
 def migrate(db: Database) -> None:
     """Bring the tables to the present form. Raises `StorageError` for what is not ours, or newer than we are."""
     version = db.execute("pragma user_version").fetchone()[0]
@@ -135,7 +175,18 @@ def migrate(db: Database) -> None:
         )
     if owner != APPLICATION_ID and db.table_names():
         raise StorageError("it is another program's SQLite database: name another file in FASTMON_DB")
+    if version < VERSION:
+        db.execute(f"pragma application_id = {APPLICATION_ID}")  # first: after a cut among the migrations it is ours
     migrations.apply(db)
     if version < VERSION:
-        db.execute(f"pragma application_id = {APPLICATION_ID}")
         db.execute(f"pragma user_version = {VERSION}")
+
+
+def refuse_older(db: Database, path: Path) -> None:
+    """Readers cannot migrate. Raises `StorageError` for a database that lacks what this fastmon reads."""
+    version = db.execute("pragma user_version").fetchone()[0]
+    if version < VERSION:
+        raise StorageError(
+            f"{path}: its schema is version {version}, this fastmon reads {VERSION}: "
+            "start fastmon-daemon run once, which brings it up to date"
+        )

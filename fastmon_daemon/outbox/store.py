@@ -16,8 +16,10 @@ from sqlite_utils import Database
 
 from fastmon_daemon.clock import stamp
 from fastmon_daemon.errors import StaleStf
+from fastmon_daemon.outbox.files import Files
 from fastmon_daemon.outbox.lookups import Lookups
-from fastmon_daemon.outbox.rows import Announced, Arrival, Fact, NewStf, Outage, Registered, Sampled, Stf
+from fastmon_daemon.outbox.rows import ABSENCE, Announced, Arrival, Fact, NewStf, Outage, Registered, Sampled, Stf
+from fastmon_daemon.outbox.run_reports import RunReports
 from fastmon_daemon.outbox.runs import Runs
 from fastmon_daemon.outbox.selecting import Due
 from fastmon_daemon.seams import between
@@ -32,6 +34,9 @@ class Outbox(Lookups):
     def __init__(self, db: Database) -> None:
         super().__init__(db)
         self.runs = Runs(db)
+        self.files = Files(db)
+        self.by_run = RunReports(db)
+        """The reading half, for what is asked of a run."""
 
     def close(self) -> None:
         """Give the connection back."""
@@ -57,7 +62,8 @@ class Outbox(Lookups):
             "namespace": new.namespace, "run": str(new.run_id), "run_id": json.dumps(new.run_id),
             "filename": new.filename, "sequence": new.sequence, "size_bytes": new.size_bytes,
             "checksum": new.checksum, "tf_count": new.tf_count, "execution_id": new.execution_id, "body": new.body,
-            "origin": new.origin, "state": state, "now": stamp(now), "born_at": stamp(born),
+            "origin": new.origin, "state": state, "now": stamp(now), "born_at": stamp(born), "note": new.note,
+            "stood": json.dumps(new.stood) if new.stood else None,
         }  # fmt: skip
         fresh = self._db.execute(_RECEIVE, arguments).rowcount
         if not fresh:
@@ -179,6 +185,13 @@ class Outbox(Lookups):
         """Note when *link* is looked at again, for `inspect`."""
         self._db.execute("update outage set next_probe_at = ? where link = ? and ended_at is null", [stamp(at), link])
 
+    def absence(self, began: datetime, ended: datetime, reason: str) -> None:
+        """Remember a window in which the daemon itself was not there, as an outage of the link `daemon`."""
+        self._db.execute(
+            "insert into outage (link, began_at, ended_at, reason, held) values (?, ?, ?, ?, 0)",
+            [ABSENCE, stamp(began), stamp(ended), reason],
+        )
+
     def link_back(self, link: str, now: datetime) -> None:
         """End the outage of *link*."""
         self._db.execute("update outage set ended_at = ? where link = ? and ended_at is null", [stamp(now), link])
@@ -187,13 +200,14 @@ class Outbox(Lookups):
 _OUTAGE = "link, began_at, ended_at, reason, held, next_probe_at"
 _RECEIVE = """
 insert into stf (namespace, run, run_id, filename, sequence, size_bytes, checksum, tf_count, execution_id, body, origin,
-                 state, since, received_at, born_at, due_at)
+                 state, since, received_at, born_at, due_at, stood)
 values (:namespace, :run, :run_id, :filename, :sequence, :size_bytes, :checksum, :tf_count, :execution_id, :body,
-        :origin, :state, :now, :now, :born_at, :born_at)
+        :origin, :state, :now, :now, :born_at, :born_at, :stood)
 on conflict (namespace, run, filename) do nothing"""
 _REMEMBER_RECEIVED = """
 insert into history (stf, life, dest, at, note)
-select id, 1, :state, :now, :origin from stf where namespace = :namespace and run = :run and filename = :filename"""
+select id, 1, :state, :now, coalesce(:note, :origin)
+from stf where namespace = :namespace and run = :run and filename = :filename"""
 _CONTENT = """
 select size_bytes, checksum, tf_count from stf where namespace = :namespace and run = :run and filename = :filename"""
 # A healthy STF is due as of its birth, in every state: so the order of due times is the order of age.

@@ -13,6 +13,7 @@ from uuid import uuid4
 from loguru import logger
 
 from fastmon_daemon.broker import BrokerLogin
+from fastmon_daemon.monitor import Monitor
 from fastmon_daemon.outbox import Outbox
 from fastmon_daemon.settings import Settings
 
@@ -48,6 +49,17 @@ def secret_reader(values: Mapping[str, str], name: str, known: str) -> Callable[
             return known
 
     return read
+
+
+def monitor_of(settings: Settings, values: Mapping[str, str]) -> Monitor:
+    """The monitor that the settings name, with our token."""
+    return Monitor(
+        settings.monitor_url,
+        secret_reader(values, "SWF_API_TOKEN", settings.monitor_token),
+        connections=settings.workers + 1,
+        ca=settings.monitor_ca,
+        environ=values,
+    )
 
 
 def broker_login(settings: Settings, values: Mapping[str, str], instance: str, *, subscribe: bool) -> BrokerLogin:

@@ -5,44 +5,38 @@ It owns the drain and the watchdog. It must not know argv.
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from loguru import logger
 
 from fastmon_daemon import systemd
-from fastmon_daemon.acts import Acts, Wish
+from fastmon_daemon.acts import RECONCILE, Acts, Wish, number_to_reconcile
 from fastmon_daemon.broker import Broker, LinkChange
 from fastmon_daemon.clock import Clock
 from fastmon_daemon.control import PATIENCE_S, Control
 from fastmon_daemon.engine import Engine, LinkNews, Plant
+from fastmon_daemon.errors import TransientError
+from fastmon_daemon.front import Gauges, Pulse, served
 from fastmon_daemon.intake import Intake
-from fastmon_daemon.ledger import Ledger
+from fastmon_daemon.ledger import Ledger, Means
 from fastmon_daemon.lifecycle import Chart, load_chart
-from fastmon_daemon.monitor import Monitor
 from fastmon_daemon.outbox import Lock, Outbox, open_outbox
 from fastmon_daemon.retrying import quick
-from fastmon_daemon.service.logins import broker_login, instance_of, secret_reader, user_name
+from fastmon_daemon.sampling import is_selected
+from fastmon_daemon.service.folders import make_watcher
+from fastmon_daemon.service.logins import broker_login, instance_of, monitor_of, user_name
 from fastmon_daemon.service.signals import Asked, signals
-from fastmon_daemon.settings import Settings
-from fastmon_daemon.steps import links_for, make_steps
+from fastmon_daemon.service.world import World
+from fastmon_daemon.steps import ANNOUNCING, links_for, make_steps
 
 DONE, WAITING, NOT_CLEAN = 0, 1, 75
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class World:
-    """What the process was started with."""
-
-    settings: Settings
-    values: Mapping[str, str]
-    """The environment with what the `.env` files add to it."""
-    database: Path
+OVERTIME_S = 1.0
+"""Seconds after the deadline of a drain at which the process ends, whatever is under way."""
 
 
 def run(world: World, *, once: bool) -> int:
@@ -55,9 +49,12 @@ def run(world: World, *, once: bool) -> int:
         try:
             with outbox.transaction():
                 instance = instance_of(outbox)
-            service = _Service(world, outbox, instance, subscribe=not once)
+            by_message = world.settings.mode == "message"
+            service = _Service(world, outbox, instance, subscribe=by_message and not once)
             asked = Asked(service.engine.wake)
-            with Control(world.database, service.handle), signals(asked):
+            listen = None if once else world.settings.http
+            front = served(listen, service.pulse, service.gauges(world).page)
+            with Control(world.database, service.handle), front, signals(asked):
                 return service.work_once(asked) if once else service.work(asked)
         finally:
             outbox.close()
@@ -71,16 +68,11 @@ class _Service:
         self._settings = settings
         self._outbox = outbox
         self._clock = Clock()
+        self.pulse = Pulse(self._clock.monotonic)
         agent_name = settings.agent_name or f"fastmon-agent-{user_name(world.values)}-{instance}"
         stf_chart, run_chart = load_chart("stf"), load_chart("run")
         self._stopping = threading.Event()
-        self.monitor = Monitor(
-            settings.monitor_url,
-            secret_reader(world.values, "SWF_API_TOKEN", settings.monitor_token),
-            connections=settings.workers + 1,
-            ca=settings.monitor_ca,
-            environ=world.values,
-        )
+        self.monitor = monitor_of(settings, world.values)
         intake = Intake(world.database, settings.namespace, agent_name, (stf_chart, run_chart))
         intake.refused_max = settings.refused_max
         self._acts = Acts(stf_chart, intake, alone=False)
@@ -90,26 +82,60 @@ class _Service:
             changed=self._broker_changed,
             stopping=self._stopping,
         )
+        self._watcher = make_watcher(settings, intake, outbox, agent_name, self._clock)
+        self._needs_broker = self._watcher is None or settings.notify == "stomp"
         self._pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="effect")
-        self.engine = Engine(outbox, self._plant(agent_name, stf_chart, run_chart))
+        means = self._means(agent_name, (stf_chart, run_chart))
+        self.ledger = Ledger(means)
+        self.engine = Engine(outbox, self._plant(agent_name, stf_chart))
+        means.is_open, means.wake = self.engine.is_open, self.engine.wake
         intake.wake = self.engine.wake
         logger.info("agent {} for namespace {}: database {}", agent_name, settings.namespace, world.database)
         logger.info("monitor {}, broker {}:{}", settings.monitor_url, settings.broker_host, settings.broker_port)
 
-    def _plant(self, agent_name: str, stf_chart: Chart, run_chart: Chart) -> Plant:
+    def _plant(self, agent_name: str, stf_chart: Chart) -> Plant:
         settings = self._settings
+        links = links_for(settings.notify)
+        needed = {"monitor", *links.values()} | ({"broker"} if self._needs_broker else set())
+        probes = {
+            "monitor": self.monitor.probe,
+            "messages": self.monitor.probe_messages,
+            "broker": self.broker.probe,
+        }
         announce = self._by_rest if settings.notify == "rest" else self.broker.announce
         return Plant(
             chart=stf_chart,
             steps=make_steps(settings, agent_name, self.monitor, announce, self._clock),
-            links=links_for(settings.notify),
-            probes={"monitor": self.monitor.probe},
+            links=links,
+            probes={link: probe for link, probe in probes.items() if link in needed},
             pool=self._pool,
             workers=settings.workers,
             quick=lambda: quick(self._stopping),
             late_rate=settings.late_announce_rate,
             clock=self._clock,
-            chores=[Ledger(self.monitor, stf_chart, run_chart)],
+            chores=[self.ledger],
+        )
+
+    def _means(self, agent_name: str, charts: tuple[Chart, Chart]) -> Means:
+        settings = self._settings
+        by_rest = settings.notify == "rest"
+        announce = None if settings.notify == "off" else self._by_rest if by_rest else self.broker.announce
+        return Means(
+            monitor=self.monitor,
+            charts=charts,
+            agent_name=agent_name,
+            selected=partial(is_selected, settings.selection_fraction),
+            announce=announce,
+            announce_link=links_for(settings.notify).get(ANNOUNCING, ""),
+            keeps_all=settings.ledger,
+            clock=self._clock,
+        )
+
+    def gauges(self, world: World) -> Gauges:
+        """What is told over HTTP."""
+        tally = self.monitor.tally
+        return Gauges(
+            settings=world.settings, database=world.database, pulse=self.pulse, tally=tally, clock=self._clock
         )
 
     def _by_rest(self, body: str, _event_id: str) -> None:
@@ -119,29 +145,52 @@ class _Service:
         """A request over the control socket, done in the engine's thread."""
         wish = Wish.read(request)
         logger.info("{} by {}", wish.act, wish.by)
+        if wish.act == RECONCILE:
+            return self._reconcile(wish)
         outcome = self.engine.ask(partial(self._acts.do, wish))
         return asdict(outcome.result(PATIENCE_S - 1))  # before whoever asked gives up
 
+    def _reconcile(self, wish: Wish) -> dict[str, Any]:
+        """A look by hand: the monitor is asked in the socket's thread, the rest is the ledger's."""
+        try:
+            stfs = self.monitor.stf_files(number_to_reconcile(wish))
+        except TransientError as exc:
+            return {"error": str(exc), "busy": True}
+        act = self.ledger.reconcile(wish.run or "", self._settings.namespace, stfs, wish.by)
+        return asdict(self.engine.ask(act).result(PATIENCE_S - 1))
+
     def _broker_changed(self, change: LinkChange) -> None:
+        if change.up:
+            self.ledger.heard_again()
         self.engine.tell(LinkNews("broker", change.up, change.reason, change.held))
+
+    def _start_links(self) -> None:
+        if self._needs_broker:
+            self.broker.start()
 
     def work(self, asked: Asked) -> int:
         """Until a signal."""
-        self.broker.start()
+        self.ledger.begin_listening(self._outbox)
+        self._start_links()
+        if self._watcher is not None:
+            self._watcher.start()
         systemd.tell(self._values, "READY=1")
         while not asked.to_stop:
             self.engine.turn()
+            self.pulse.beat()
             systemd.tell(self._values, "WATCHDOG=1")  # only a completed turn says that we are alive
         logger.info("{}: stopping; a second signal means now", asked.to_stop)
         return self._drain(DONE)
 
     def work_once(self, asked: Asked) -> int:
         """Until nothing is due that could be done now."""
-        self.broker.start()
+        self._start_links()
+        if self._watcher is not None:
+            self._watcher.settle(lambda: asked.to_stop)
         patience = self._clock.monotonic() + 10.0
         while not asked.to_stop:
             self.engine.turn(0.1)
-            broker_known = self.broker.up or self._clock.monotonic() > patience
+            broker_known = self.broker.up or not self._needs_broker or self._clock.monotonic() > patience
             if broker_known and self.engine.idle:
                 break
         waiting = self._outbox.unfinished()
@@ -151,12 +200,18 @@ class _Service:
 
     def _drain(self, code: int) -> int:
         """Finish what is in flight, say goodbye to the broker, within FASTMON_DRAIN_S."""
+        last = threading.Timer(self._settings.drain_s + OVERTIME_S, os._exit, [NOT_CLEAN])
+        last.daemon = True
+        last.start()  # whatever a library waits for: the outbox is safe at every instant
         systemd.tell(self._values, "STOPPING=1")
         deadline = self._clock.monotonic() + self._settings.drain_s
         self.engine.stopping.set()
         self._stopping.set()
+        if self._watcher is not None:
+            self._watcher.stop(1.0)
         while self.engine.turn(0.1) and self._clock.monotonic() < deadline:
             pass
+        self.ledger.end_listening(self._outbox)
         clean = not self.engine.busy
         clean &= self.broker.stop(max(0.5, deadline - self._clock.monotonic()))
         self._pool.shutdown(wait=clean, cancel_futures=True)

@@ -8,7 +8,7 @@ are handed in.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from fastmon_daemon.settings.declaring import (
     FRACTION,
@@ -16,13 +16,17 @@ from fastmon_daemon.settings.declaring import (
     NOT_NEGATIVE,
     POSITIVE,
     SHARE,
+    Listen,
     Setting,
     as_agent_name,
     as_file,
-    as_mode,
+    as_folders,
+    as_listen,
     as_namespace,
     as_optional,
     as_path,
+    as_patterns,
+    as_run_number,
     as_several,
     as_switch,
     as_testbed_config,
@@ -32,8 +36,7 @@ from fastmon_daemon.settings.declaring import (
     setting,
     whole,
 )
-from fastmon_daemon.settings.environment import Environment
-from fastmon_daemon.settings.settling import settle_namespace, settle_tls
+from fastmon_daemon.settings.reading import read_settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +88,43 @@ class Settings:
         "FASTMON_LATE_ANNOUNCE_RATE", "30", "Late announcements per second at most; 0 is no limit.", NOT_NEGATIVE
     )
     mode: str = setting(
-        "FASTMON_MODE", "message", "Where STFs come from: message is all there is; older installations set it.", as_mode
+        "FASTMON_MODE",
+        "message",
+        "Where STFs come from: message (the broker) or continuous (files in FASTMON_WATCH_DIRS).",
+        one_of("message", "continuous"),
+    )
+    watch_dirs: tuple[Path, ...] = setting(
+        "FASTMON_WATCH_DIRS", "", "Folders to watch with all below them, separated by commas.", as_folders
+    )
+    file_patterns: tuple[str, ...] = setting(
+        "FASTMON_FILE_PATTERNS", "*.stf,*.STF", "Names of STF files, separated by commas.", as_patterns
+    )
+    check_interval_s: float = setting(
+        "FASTMON_CHECK_INTERVAL", "30", "Seconds between two scans of the watched folders.", POSITIVE
+    )
+    settle_s: float = setting(
+        "FASTMON_SETTLE", "5", "Seconds after which a file that has not changed is complete.", POSITIVE
+    )
+    lookback_minutes: float = setting(
+        "FASTMON_LOOKBACK_MINUTES",
+        "0",
+        "Minutes before the start that a file may be old to be taken; 0 is no limit.",
+        NOT_NEGATIVE,
+    )
+    default_run_number: int | None = setting(
+        "FASTMON_DEFAULT_RUN_NUMBER", "", "Run of files without a run number in their names.", as_run_number
+    )
+    base_url: str = setting(
+        "FASTMON_BASE_URL", "", "URL that the watched folders are served under; file: URLs if not set.", as_text
+    )
+    checksum: str = setting(
+        "FASTMON_CHECKSUM", "off", "Checksum of found files: off, md5 or sha256.", one_of("off", "md5", "sha256")
+    )
+    register_missing_stf: bool = setting(
+        "FASTMON_REGISTER_MISSING_STF",
+        "off",
+        "Register an STF that nobody registers, when its time to wait for that is over, instead of failing it.",
+        as_switch,
     )
 
     namespace: str = setting(
@@ -94,7 +133,7 @@ class Settings:
     testbed_config: Path | None = setting(
         "SWF_TESTBED_CONFIG",
         "",
-        "TOML file whose `[testbed] namespace` serves if FASTMON_NAMESPACE is not set; NAME means workflows/NAME.",
+        "TOML file whose `[testbed] namespace` serves if FASTMON_NAMESPACE is not set; NAME means workflows/NAME.toml.",
         as_testbed_config,
     )
     selection_fraction: float = setting(
@@ -125,8 +164,20 @@ class Settings:
         "FASTMON_STUCK_AFTER", "60", "Seconds without progress after which an STF counts as stuck.", POSITIVE
     )
     drain_s: float = setting("FASTMON_DRAIN_S", "8", "Seconds a stopping daemon gives to work under way.", NOT_NEGATIVE)
+    ledger: bool = setting(
+        "FASTMON_LEDGER",
+        "on",
+        "Look for missed STFs and close runs; of several daemons that share a queue exactly one does.",
+        as_switch,
+    )
     refused_max: int = setting(
         "FASTMON_REFUSED_MAX", "1000", "Rows kept of messages that could not be read.", whole(0, 1_000_000_000)
+    )
+    http: Listen | None = setting(
+        "FASTMON_HTTP",
+        "off",
+        "Where /healthz and /metrics are served: off, a port of loopback, or ADDRESS:PORT; port 0 takes a free one.",
+        as_listen,
     )
     log_level: str = setting("SWF_LOG_LEVEL", "INFO", f"One of {', '.join(LOG_LEVELS)}.", one_of(*LOG_LEVELS))
     agent_name: str | None = setting(
@@ -147,14 +198,10 @@ class Settings:
 
         Raises `ConfigError`, one line that names the setting, its value (never a secret) and the remedy.
         """
-        environment = Environment(environ, working_folder, home)
-        values: dict[str, Any] = {}
-        sources: dict[str, str] = {}
-        for name, declared in declared_settings():
-            values[name], sources[name] = environment.value(declared)
-        settle_namespace(values, sources)
-        settle_tls(values, sources, environment)
-        return cls(**values, sources=sources, unknown=environment.unknown(each for _, each in declared_settings()))
+        reading = read_settings(declared_settings(), environ, working_folder=working_folder, home=home)
+        if reading.errors:
+            raise next(iter(reading.errors.values()))
+        return cls(**reading.values, sources=reading.sources, unknown=reading.unknown)
 
 
 def declared_settings() -> Iterator[tuple[str, Setting]]:

@@ -73,9 +73,31 @@ def as_file(text: str) -> Path | None:
 
 
 def as_testbed_config(text: str) -> Path | None:
-    """Read a path; a bare NAME means workflows/NAME, as it does to the testbed."""
+    """Read a path; a bare NAME means workflows/NAME.toml, as it does to the testbed, which adds what is left out."""
     bare = text and "/" not in text
-    return Path("workflows", text) if bare else as_path(text)
+    return Path("workflows", text if text.endswith(".toml") else f"{text}.toml") if bare else as_path(text)
+
+
+@dataclass(frozen=True)
+class Listen:
+    """Where to listen."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def as_listen(text: str) -> Listen | None:
+    """Read where to listen; a bare port is one of loopback, off (or nothing) is `None`."""
+    if text.lower() in ("", *(word for word, on in _SWITCH.items() if not on and word != "0")):
+        return None
+    host, separator, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]") if separator else "127.0.0.1"
+    if not (port.isascii() and port.isdigit() and int(port) <= 65535) or not re.fullmatch(r"[\w.:%-]+", host, re.ASCII):
+        raise ValueError("give off, a port (127.0.0.1 alone hears it) or ADDRESS:PORT")
+    return Listen(host, int(port))
 
 
 def as_url(text: str) -> str:
@@ -105,11 +127,19 @@ def as_switch(text: str) -> bool:
     return _SWITCH[text.lower()]
 
 
-def as_mode(text: str) -> str:
-    """Read the mode that older installations set; `ValueError` where it is another than message."""
-    if text.lower() != "message":
-        raise ValueError("this version takes STFs from messages only: use FASTMON_MODE=message")
-    return "message"
+def as_patterns(text: str) -> tuple[str, ...]:
+    """Read patterns of file names, separated by commas."""
+    return tuple(part for each in as_text(text).split(",") if (part := each.strip()))
+
+
+def as_folders(text: str) -> tuple[Path, ...]:
+    """Read folders, separated by commas; `Environment.value` places them, as it knows the working folder."""
+    return tuple(dict.fromkeys(Path(part) for each in as_text(text).split(",") if (part := each.strip())))
+
+
+def as_run_number(text: str) -> int | None:
+    """Read a run number; nothing is `None`."""
+    return int(whole(1, 2**31 - 1)(text)) if text else None
 
 
 def one_of(*choices: str) -> Callable[[str], str]:

@@ -57,6 +57,11 @@ class Environment:
         except ValueError as error:
             raise ConfigError(f"{name}{_shown(text, declared)} ({source}): {error}") from None
 
+    def origin(self, declared: Setting) -> str:
+        """Return where the setting was given, be it well or badly; "default" where nowhere."""
+        given = (name + suffix for name in declared.names for suffix in (("", "_FILE") if declared.secret else ("",)))
+        return next((self.origins[name] for name in given if name in self.origins), "default")
+
     def unknown(self, settings: Iterable[Setting]) -> tuple[str, ...]:
         """Return the variables that look like ours and belong to none of the settings."""
         known = {
@@ -83,6 +88,8 @@ class Environment:
         return name, text, f"{name}_FILE"
 
     def _placed(self, declared: Setting, value: object) -> object:
+        if isinstance(value, tuple):
+            return tuple(self._placed(declared, each) for each in value)
         if not isinstance(value, Path):
             return value
         path = self._absolute(value)

@@ -1,4 +1,4 @@
-"""What settings mean together: the namespace that a testbed's file gives, and TLS with the files it needs.
+"""What settings mean together: the namespace that a testbed's file gives, TLS and a mode with what they need.
 
 This module owns the rules between settings. It must not know how a single setting is declared or which source wins.
 """
@@ -57,3 +57,15 @@ def settle_tls(values: dict[str, Any], sources: dict[str, str], environment: Env
             f"ACTIVEMQ_SSL_KEY_FILE={str(values['broker_key_file'])!r} has no certificate: "
             "set ACTIVEMQ_SSL_CERT_FILE as well, or unset it"
         )
+
+
+def settle_mode(values: dict[str, Any]) -> None:
+    """Refuse to watch nothing."""
+    if values["mode"] != "continuous":
+        return
+    folders: tuple[Path, ...] = values["watch_dirs"]
+    if not folders:
+        raise ConfigError("FASTMON_MODE=continuous watches folders: name them in FASTMON_WATCH_DIRS")
+    for folder in folders:
+        if not folder.is_dir():
+            raise ConfigError(f"FASTMON_WATCH_DIRS={str(folder)!r} is no folder: make it, or name another")

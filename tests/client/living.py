@@ -7,11 +7,12 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 from fastmon_client.pace import Pace
-from fastmon_daemon.clock import Clock
+from fastmon_daemon.clock import Clock, utcnow
 from fastmon_daemon.testbed.monitor import MonitorOptions, MonitorThread
 from fastmon_daemon.testbed.monitor.file_tables import FASTMON_FILES, RUNS, STF_FILES
 from tests.client.scripted import DEADLINE_S
@@ -30,7 +31,7 @@ class Client:
 
     def __init__(
         self, url: str, *options: str, token: str = TOKEN, stdout: int = subprocess.PIPE, command: str = "start",
-        **pace: float,
+        environ: Mapping[str, str] | None = None, **pace: float,
     ) -> None:  # fmt: skip
         self.said: list[str] = []
         self._news = threading.Condition()
@@ -40,7 +41,7 @@ class Client:
         )
         self._process = subprocess.Popen(
             [sys.executable, "-c", program, command, "--monitor-url", url, *options],
-            env={"PATH": os.environ["PATH"], "SWF_API_TOKEN": token}, text=True,
+            env={"PATH": os.environ["PATH"], "SWF_API_TOKEN": token, **(environ or {})}, text=True,
             stdout=stdout, stderr=subprocess.PIPE,
         )  # fmt: skip
         self._reader = threading.Thread(target=self._read_along)
@@ -94,20 +95,18 @@ class Client:
                 self._news.notify_all()
 
 
-class Shifted(Clock):
-    """The monitor's clock, a minute behind: what it registers is old enough for a verdict at once."""
-
-    def now(self) -> datetime:
-        return super().now() - timedelta(minutes=1)
+def a_minute_ago() -> datetime:
+    """The monitor's clock: what it registers is old enough for a verdict at once."""
+    return utcnow() - timedelta(minutes=1)
 
 
 class Experiment:
     """Data agent, daemon and monitor in one: STFs and TF files are registered, and announced over the stream."""
 
-    def __init__(self, run: int = RUN, fraction: float = 1.0) -> None:
-        self.monitor = MonitorThread(TOKEN, MonitorOptions(heartbeat_s=0.5, clock=Shifted()))
+    def __init__(self, run: int = RUN, fraction: float = 1.0, per_stf: int = PER_STF) -> None:
+        self.monitor = MonitorThread(TOKEN, MonitorOptions(heartbeat_s=0.5, clock=Clock(now=a_minute_ago)))
         self.run, self.fraction = run, fraction
-        self.tf_files = 0
+        self.per_stf = per_stf
 
     def __enter__(self) -> Experiment:
         self.monitor.__enter__()
@@ -145,15 +144,14 @@ class Experiment:
         """Register the TF files of an STF; returns their announcements."""
         store, stf = self.monitor.server.store, self.stf(sequence)
         metadata = {
-            "tf_files_per_stf": PER_STF, "tf_count_per_stf": 1000, "selection_fraction": self.fraction,
+            "tf_files_per_stf": self.per_stf, "tf_count_per_stf": 1000, "selection_fraction": self.fraction,
             "agent_name": "fastmon-agent-1", "namespace": "ns",
         }  # fmt: skip
         rows = [
             {"stf_file": stf, "tf_filename": f"{stf[:-4]}_tf_{n:03d}.tf", "file_size_bytes": 1000, "metadata": metadata}
-            for n in range(1, PER_STF + 1)
+            for n in range(1, self.per_stf + 1)
         ]
         made = self.monitor.call(lambda: [store.create(FASTMON_FILES, row) for row in rows])
-        self.tf_files += len(made)
         return [json.dumps(self._announcement(sequence, row)) for row in made]
 
     def _announcement(self, sequence: int, row: dict[str, Any]) -> dict[str, Any]:
@@ -161,7 +159,7 @@ class Experiment:
             "msg_type": "tf_file_registered", "namespace": "ns", "run_id": str(self.run),
             "processed_by": "fastmon-agent-1", "tf_file_id": row["tf_file_id"], "tf_filename": row["tf_filename"],
             "tf_first": 1, "tf_last": 2, "stf_filename": self.stf(sequence), "file_size_bytes": 1000,
-            "timestamp": Clock().now().isoformat(), "stf_sequence": sequence, "tf_total": PER_STF,
+            "timestamp": utcnow().isoformat(), "stf_sequence": sequence, "tf_total": self.per_stf,
             "selection_fraction": self.fraction, "event_id": f"e{row['tf_file_id']}", "status": "registered",
         }  # fmt: skip
 

@@ -16,7 +16,7 @@ import trustme
 from loguru import logger
 
 from fastmon_client.access import Access, Refused
-from fastmon_client.stream import Connected, HeartBeat, Lost, Stream
+from fastmon_client.stream import Connected, HeartBeat, Lost, Stream, wait_after
 from tests.client.scripted import CHUNKED, DEADLINE_S, OPEN, Scripted, chunk, event, says
 
 SECRET = "5ecre7" * 6
@@ -154,8 +154,7 @@ def test_the_wait_that_the_monitor_asks_for_is_kept(answer):
 
 @pytest.mark.parametrize(("jitter", "longest"), [(0.0, 1), (1.0, 30)])
 def test_the_wait_grows_to_30_s_with_full_jitter_and_for_ever(jitter, longest):
-    stream = Stream(access=Access(url="http://localhost:1", token=str), jitter=lambda: jitter)
-    assert [stream._wait_after(losses, 0.0) for losses in (1, 5, 5000)] == [1 + jitter, longest, longest]
+    assert [wait_after(losses, 0.0, jitter) for losses in (1, 5, 5000)] == [1 + jitter, longest, longest]
 
 
 def test_heart_beats_are_told_and_are_no_messages():

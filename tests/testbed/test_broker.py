@@ -832,6 +832,18 @@ def test_a_silent_broker_can_be_stopped_and_started(world: World) -> None:
     assert world.depth(QUEUE) == 1
 
 
+def test_a_silent_broker_is_stopped_at_once_also_where_its_client_has_gone(world: World) -> None:
+    raw = world.client(client_id="gone")
+    world.thread.call(lambda: world.broker.silent(3600))
+    raw.frame("SEND", "unread", destination=QUEUE)
+    raw.close()
+    world.until(lambda: all(wire._cut for wire in world.broker._wires))
+    world.thread.stop()
+    assert list(world.broker.sessions) == []
+    world.thread.start()
+    assert world.client(client_id="gone").send(QUEUE, "b") == []
+
+
 def test_receipts_can_be_withheld(world: World) -> None:
     raw = world.client()
     world.broker.no_receipts = True

@@ -26,6 +26,7 @@ class Chart {
     const options = {
       width: this.place.clientWidth,
       height: HEIGHT,
+      padding: [8, 28, 0, 0],
       cursor: { show: false },
       legend: { show: false },
       scales: { x: { range: (_plot, _first, last) => [Math.min(this.from, last - LEAST_SHOWN_S), last] }, y: { range: (_plot, _low, high) => [0, Math.max(1, high * 1.1)] } },

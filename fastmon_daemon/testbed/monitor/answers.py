@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from typing import Any
 
 from starlette.types import Send
@@ -33,7 +34,8 @@ class Answer:
         await send({"type": "http.response.body", "body": b"" if head else self.body})
 
     def _wire_headers(self) -> list[tuple[bytes, bytes]]:
-        headers = {"content-type": self.content_type, "content-length": str(len(self.body)), **self.headers}
+        headers = {"content-type": self.content_type, "content-length": str(len(self.body))}
+        headers |= {"date": formatdate(usegmt=True), **self.headers}
         if self.status in HANGING_UP:
             headers["connection"] = "close"
         return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]

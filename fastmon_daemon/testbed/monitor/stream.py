@@ -136,6 +136,7 @@ class Hub:
                 await _write(send, event[:cut])
                 if cut is not None:
                     abort()
+                    return
             except TimeoutError:
                 next_beat = clock() + self._heartbeat_s
                 await _write(send, frame("heartbeat", {"timestamp": self._now().timestamp()}))

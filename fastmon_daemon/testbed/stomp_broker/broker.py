@@ -29,7 +29,8 @@ class Broker:
 
     Faults, all changeable while it runs: *no_receipts*: no RECEIPT is sent. *refuse*: new connections are reset.
     *hook*: called with ``("receive" | "send", session, frame)`` for every frame; "drop" loses the frame, "hold" keeps
-    it until `release_held` (later frames overtake it), None lets it pass.
+    it until `release_held` (later frames overtake it), "refuse" answers a received one with an ERROR that ends the
+    session, None lets it pass.
     """
 
     def __init__(
@@ -127,7 +128,7 @@ class Broker:
     def drop_connections(self) -> None:
         """Cut every connection (RST); new ones are welcome."""
         self.destinations.leave_all()
-        for wire in self._wires:
+        for wire in list(self._wires):
             wire.abort()
 
     def release_held(self) -> None:

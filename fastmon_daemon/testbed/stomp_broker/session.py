@@ -17,10 +17,9 @@ from fastmon_daemon.testbed.stomp_broker.handshake import authenticate, choose_v
 from fastmon_daemon.testbed.stomp_broker.headers import durable_name, required, subscription_id, terms_of
 from fastmon_daemon.testbed.stomp_broker.wire import Wire
 
-# Of one hop only: not part of the message.
-_HOP_HEADERS = frozenset({"destination", "content-length", "receipt", "transaction"})
+_HOP_HEADERS = frozenset({"destination", "content-length", "receipt", "transaction"})  # not part of the message
 
-Verdict = Literal["drop", "hold"] | None
+Verdict = Literal["drop", "hold", "refuse"] | None
 Hook = Callable[[Literal["receive", "send"], "Session", Frame], Verdict]
 
 
@@ -124,6 +123,8 @@ class Session:
         verdict = self._house.hook(what, self, frame) if self._house.hook else None
         if verdict == "hold":
             self._house.held.append(later)
+        elif verdict == "refuse":
+            self._refuse(Refused(f"Fault at {frame.command}"), frame.headers.get("receipt"))
         return verdict is not None
 
     def _write(self, frame: Frame) -> None:
@@ -241,8 +242,7 @@ class Session:
         return self._consumers[self._known(subscription)].settle(message_id)
 
     def _holder(self, message_id: str) -> str:
-        holders = (id_ for id_, consumer in self._consumers.items() if message_id in consumer.unacknowledged)
-        return next(holders, "")
+        return next((id_ for id_, consumer in self._consumers.items() if message_id in consumer.unacknowledged), "")
 
     def _known(self, subscription: str) -> str:
         if subscription not in self._consumers:

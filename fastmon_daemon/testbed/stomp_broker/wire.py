@@ -111,6 +111,8 @@ class Wire(asyncio.Protocol):
         self._unread.clear()
         self._outgoing.clear()
         self._transport.abort()
+        if self._cut:  # in a silence, and nobody was told yet
+            self._report_loss()
 
     def start_heart_beats(self, send_every_s: float, expect_every_s: float) -> None:
         """Send beats, and cut a client that is silent for longer than twice its interval and a margin; 0: neither."""

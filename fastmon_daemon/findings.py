@@ -12,7 +12,7 @@ from typing import Any
 
 from fastmon_daemon.clock import moment, stamp
 from fastmon_daemon.lifecycle import Chart
-from fastmon_daemon.outbox import Reports, Stf
+from fastmon_daemon.outbox import ABSENCE, Reports, Stf
 
 NO_DAEMON = "no daemon is running"
 _EVER = datetime.max.replace(tzinfo=UTC)
@@ -73,7 +73,7 @@ class Findings:
             "oldest": self._row(oldest) if oldest else None,
             "links": self.links,
             "refused_count": reports.refused_count(),
-            "runs": [asdict(run) for run in reports.runs() if wanted.run in (None, run.run)],
+            "runs": [view for view in self._runs() if wanted.run in (None, view["run"])],
             "counters": reports.counters(),
         }
         if wanted.state or wanted.run:
@@ -81,6 +81,16 @@ class Findings:
             stfs = reports.list_stfs(wanted.state, wanted.run, limit=wanted.limit)
             view["stfs"] = [self._row(stf) for stf in stfs]
         return view
+
+    def _runs(self) -> list[View]:
+        """Each run with how many of its STFs are known, and how many are wanting to what is expected so far."""
+        known = self._reports.by_run.known_counts()
+        views = []
+        for run in self._reports.runs():
+            count = known.get((run.namespace, run.run), 0)
+            most = run.last_sequence or 0 if run.expected is None else run.expected
+            views.append({**asdict(run), "known": count, "missing": max(0, most - count)})
+        return views
 
     def refused(self, limit: int) -> View:
         """The refused messages that are kept, the latest first, and whether anything is stuck."""
@@ -194,12 +204,14 @@ class Findings:
 def _links(reports: Reports, rules: Rules) -> dict[str, View]:
     """Each link as the daemon saw it last: up, down, held (it answers, but refuses us) or unknown."""
     found: dict[str, View] = {}
-    for name in ("monitor", "broker"):
+    for name in dict.fromkeys(("monitor", "broker", *rules.links.values())):
         up = {"link": name, "state": "up", "since": None, "reason": None, "next_probe_at": None}
         found[name] = up if rules.daemon is not None else {**up, "state": "unknown", "reason": NO_DAEMON}
     if rules.daemon is None:
         return found
     for outage in reversed(reports.outages(open_only=False, limit=_RECENT_OUTAGES)):
+        if outage.link == ABSENCE:
+            continue
         found[outage.link] = {
             **found.get(outage.link, {}),
             "link": outage.link,

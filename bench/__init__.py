@@ -1,0 +1,1 @@
+"""Measurements that a program makes and a person reads; no test depends on them."""

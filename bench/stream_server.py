@@ -1,0 +1,89 @@
+"""A server that writes a prepared event stream as fast as it is read, so that the reader is what is measured."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from uuid import UUID
+
+TF_PER_STF = 7
+_PIECE = 65_536
+
+
+def announcement(number: int, run: str) -> str:
+    """The announcement of the TF file of that number, as it comes over the stream."""
+    stf, tf = divmod(number, TF_PER_STF)
+    name = f"swf.{run}.{stf + 1:06d}.stf"
+    return json.dumps({
+        "msg_type": "tf_file_registered", "status": "registered", "event_id": str(UUID(int=number + 2**100)),
+        "namespace": "bench", "run_id": run, "execution_id": None, "processed_by": "fastmon-agent-bench-1",
+        "sender": "fastmon-agent-bench-1", "tf_file_id": str(UUID(int=number + 1)),
+        "tf_filename": f"{name.removesuffix('.stf')}_tf_{tf + 1:03d}.tf",
+        "tf_first": tf * 142, "tf_last": tf * 142 + 20,
+        "tf_count": 21, "file_size_bytes": 42_000_000, "stf_filename": name, "run_number": int(run),
+        "timestamp": "2026-11-21T20:00:00.000+00:00", "tf_sequence": tf + 1, "tf_total": TF_PER_STF,
+        "stf_sequence": stf + 1, "selection_fraction": 1.0, "previous_selected": stf or None, "late": False,
+        "sender_agent": "fastmon-agent-bench-1", "recipient_agent": None, "queue_name": "epictopic",
+        "sent_at": "2026-11-21T20:00:00.100000+00:00",
+    })  # fmt: skip
+
+
+def stream_of(count: int, run: str = "100014") -> bytes:
+    """A whole stream: the greeting, *count* announcements, and the end of the run."""
+    greeting = 'event: connected\ndata: {"client_id": "bench", "status": "connected"}\n\n'
+    end = json.dumps(
+        {"msg_type": "end_run", "namespace": "bench", "run_id": run, "total_stf_files": count // TF_PER_STF}
+    )
+    events = (f"event: tf_file_registered\ndata: {announcement(n, run)}\n\n" for n in range(count))
+    return (greeting + "".join(events) + f"event: end_run\ndata: {end}\n\n").encode()
+
+
+@contextmanager
+def serving(stream: bytes) -> Iterator[str]:
+    """The URL of a server on loopback that gives *stream* to whoever asks, and holds the connection afterwards."""
+    over = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            if "/messages/stream/" in self.path:
+                with suppress(ConnectionError):  # a reader that has seen enough goes away
+                    self._stream()
+                self.close_connection = True
+            else:  # a monitor without rows
+                self._answer("application/json", b'{"count": 0, "next": null, "previous": null, "results": []}')
+
+        def _answer(self, kind: str, body: bytes) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def _stream(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream")
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            for begin in range(0, len(stream), _PIECE):
+                piece = stream[begin : begin + _PIECE]
+                self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+            over.wait()
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        over.set()
+        server.shutdown()
+        server.server_close()

@@ -1,0 +1,155 @@
+"""One try of everything between here and the monitor, in the order in which it can fail, each with its remedy.
+
+It must not know the command line, nor what the messages of the stream mean.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
+
+import requests
+from urllib3.exceptions import HTTPError
+
+from fastmon_client.access import Access, Refused, reason_of
+from fastmon_client.stream import STREAM
+
+CONNECT_S = 5.0
+GREETING_S = 10.0
+"""Seconds in which the stream must greet us; the monitor does so at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What one try brought."""
+
+    what: str
+    ok: bool
+    detail: str
+    remedy: str = ""
+
+
+class _Failed(Exception):
+    """A try failed; what follows it need not be tried."""
+
+    def __init__(self, detail: str, remedy: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.remedy = remedy
+
+
+class Reach:
+    """The tries of one monitor."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        self._url = urlsplit(access.url)
+        self._by_proxy = access.proxies.get(self._url.scheme)
+
+    def tries(self) -> Iterator[Line]:
+        """Each try as it is done; the first that fails is the last, but for REST, which needs no token."""
+        steps = [("DNS", self._dns), ("TCP", self._tcp), ("TLS", self._tls), ("REST", self._rest),
+                 ("token", self._token), ("stream", self._stream)]  # fmt: skip
+        for what, attempt in steps:
+            try:
+                yield Line(what, True, attempt())
+            except _Failed as exc:
+                yield Line(what, False, exc.detail, exc.remedy)
+                return
+
+    @property
+    def _host(self) -> tuple[str, int]:
+        return self._url.hostname or "", self._url.port or (443 if self._url.scheme == "https" else 80)
+
+    def _dns(self) -> str:
+        host, port = self._host
+        if self._by_proxy:
+            return "left to the proxy"
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except OSError as exc:
+            raise _Failed(f"{host}: {exc.strerror or exc}", "is the host in SWF_MONITOR_URL spelt right?") from exc
+        return f"{host} is {', '.join(dict.fromkeys(str(each[4][0]) for each in found))}"
+
+    def _tcp(self) -> str:
+        if self._by_proxy:
+            return "left to the proxy"
+        with closing(self._connection()):
+            return f"port {self._host[1]} answers"
+
+    def _connection(self) -> socket.socket:
+        host, port = self._host
+        try:
+            return socket.create_connection((host, port), CONNECT_S)
+        except OSError as exc:
+            remedy = "is the monitor up, the port in SWF_MONITOR_URL right, a firewall between?"
+            raise _Failed(f"{host}:{port}: {exc.strerror or exc}", remedy) from exc
+
+    def _tls(self) -> str:
+        if self._url.scheme != "https":
+            return "not used (http)"
+        if self._by_proxy:
+            return "tried with REST, through the proxy"
+        context = ssl.create_default_context(cafile=self._access.ca)
+        with closing(self._connection()) as plain:
+            try:
+                with context.wrap_socket(plain, server_hostname=self._host[0]) as secured:
+                    return f"{secured.version()}, certificate good"
+            except (ssl.SSLError, OSError) as exc:
+                reason = getattr(exc, "verify_message", "") or getattr(exc, "reason", "") or exc
+                raise _Failed(str(reason), "set FASTMON_MONITOR_CA to the PEM file of the monitor's CA") from exc
+
+    def _rest(self) -> str:
+        anybody = replace(self._access, token=str)
+        with self._ask(anybody, "/api/stf-files/", {"limit": "1"}) as answer:
+            try:
+                count = int(answer.json()["count"])
+            except (ValueError, KeyError, TypeError) as exc:
+                detail = f"{answer.status_code}, but not what a monitor says"
+                raise _Failed(detail, "set SWF_MONITOR_URL to the monitor's base, without /api") from exc
+        return f"answers; it knows {count} STFs"
+
+    def _token(self) -> str:
+        try:
+            token = self._access.token()
+        except Refused as exc:
+            raise _Failed(str(exc), "mend that file") from exc
+        if not token:
+            raise _Failed("none is set", "set SWF_API_TOKEN, or SWF_API_TOKEN_FILE to the file that holds it")
+        self._ask(self._access, "/api/stf-files/", {"limit": "1"}).close()
+        return "taken"
+
+    def _stream(self) -> str:
+        with self._ask(self._access, STREAM, None, "text/event-stream") as answer:
+            try:
+                first = answer.raw.read1(65536)
+            except (HTTPError, OSError) as exc:
+                raise _Failed(f"silent for {GREETING_S:g} s", "does a proxy hold the stream back?") from exc
+            if not first.startswith(b"event:"):
+                raise _Failed("its first bytes are no event", "is that the monitor's own stream?")
+        return "greets us"
+
+    def _ask(
+        self, access: Access, path: str, params: Mapping[str, str] | None, accept: str = "*/*"
+    ) -> requests.Response:
+        try:
+            with access.session() as session:
+                answer = access.get(session, path, params, accept, GREETING_S)
+        except requests.RequestException as exc:
+            raise _Failed(f"no answer: {reason_of(exc)}", "try again; is the monitor well?") from exc
+        self._check(answer)
+        return answer
+
+    def _check(self, answer: requests.Response) -> None:
+        status = answer.status_code
+        if status in (401, 403):
+            raise _Failed(f"refused with {status}", "set SWF_API_TOKEN to a valid token of this monitor")
+        if 300 <= status < 400:
+            to = answer.headers.get("Location", "elsewhere")
+            raise _Failed(f"sent to {to}", "a login page? set SWF_MONITOR_URL to the monitor itself")
+        if status >= 400:
+            raise _Failed(f"answered {status}", "set SWF_MONITOR_URL to the monitor's base; see the monitor's log")

@@ -1,0 +1,119 @@
+"""What can be checked at the monitor: its address, its answers, the token, its clock, and the agents beside us.
+
+It only reads; the one POST is the probe of the daemon, which registers nothing. It must not know HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+from fastmon_daemon.checks.trying import Check, Line, Outcome, Subject
+from fastmon_daemon.clock import Clock
+from fastmon_daemon.errors import PermanentError
+from fastmon_daemon.monitor import Agent, Monitor, Neighbours
+
+SKEW_S = 5.0
+"""So far two clocks may be apart; a heart-beat that is later than 3 minutes counts as gone."""
+_GONE_AFTER = timedelta(minutes=3)
+_KIND = "fastmon"
+
+
+def monitor_checks(subject: Subject, monitor: Monitor, own_name: str, clock: Clock) -> Iterator[Check]:
+    """Those that apply; *own_name* is the agent name of the daemon that is checked."""
+    settings = subject.settings
+    around = Neighbours(monitor, settings.monitor_url, subject.values)
+    looks = _Looks(subject, around, own_name, clock)
+    base = "is it running, and is SWF_MONITOR_URL its base URL?"
+    yield Check(name="monitor address", call=lambda: Line(Outcome.OK, around.addresses()), remedy=base)
+    yield Check(name="monitor", call=looks.answers, needs=("monitor address",), remedy=base)
+    yield Check(name="token", call=lambda: _token(monitor), needs=("monitor",))
+    yield Check(name="clock", call=looks.clock, needs=("monitor",))
+    if settings.notify == "rest":
+        yield Check(name="messages", call=looks.messages, needs=("monitor",))
+    yield Check(name="namespace", call=looks.namespace, needs=("monitor",))
+    yield Check(name="other daemons", call=looks.others, needs=("monitor",))
+    yield Check(name="selection", call=looks.selection)
+
+
+def _token(monitor: Monitor) -> Line:
+    monitor.probe()
+    return Line(Outcome.OK, "SWF_API_TOKEN may write")
+
+
+class _Looks:
+    """What is seen of the monitor; the list of agents is asked for once."""
+
+    def __init__(self, subject: Subject, around: Neighbours, own_name: str, clock: Clock) -> None:
+        self._settings = subject.settings
+        self._around = around
+        self._own_name = own_name
+        self._clock = clock
+        self._agents: list[Agent] = []
+
+    def answers(self) -> Line:
+        self._around.date()
+        return Line(Outcome.OK, f"{self._settings.monitor_url} answers as a monitor does")
+
+    def clock(self) -> Line:
+        began, mark = self._clock.now(), self._clock.monotonic()
+        theirs = self._around.date()
+        took = self._clock.monotonic() - mark
+        if theirs is None:
+            return Line(Outcome.SKIPPED, "the monitor's answers tell no time")
+        ours = began + timedelta(seconds=took / 2)
+        apart = (ours - theirs).total_seconds() - 0.5  # it tells whole seconds
+        if abs(apart) <= SKEW_S + took / 2:
+            return Line(Outcome.OK, f"ours and the monitor's are less than {SKEW_S:g} s apart")
+        which = "ahead of" if apart > 0 else "behind"
+        return Line(Outcome.WARNING, f"ours is {abs(apart):.0f} s {which} the monitor's", "run an NTP client on both")
+
+    def messages(self) -> Line:
+        self._around.takes_messages()
+        return Line(Outcome.OK, "FASTMON_NOTIFY=rest: the monitor takes messages")
+
+    def namespace(self) -> Line:
+        name = self._settings.namespace
+        try:
+            self._agents = self._around.agents()
+        except PermanentError as exc:
+            return Line(Outcome.WARNING, f"{name}: the monitor does not list its agents: {exc}", "ask its operator")
+        strangers = [each for each in self._agents if each.name != self._own_name]
+        here = [each.name for each in strangers if each.namespace == name]
+        if here:
+            return Line(Outcome.OK, f"{name}: {len(here)} other agents are known in it, {here[0]} for one")
+        if strangers:
+            found = f"{name}: none of the {len(strangers)} other agents that the monitor knows is in it"
+            return Line(Outcome.WARNING, found, "is FASTMON_NAMESPACE spelt as theirs is?")
+        return Line(Outcome.OK, f"{name}: the monitor knows no other agent yet")
+
+    def others(self) -> Line:
+        alive = [each for each in self._rivals() if self._is_alive(each)]
+        if not alive:
+            return Line(Outcome.OK, "no other fastmon agent is alive in the namespace")
+        names = ", ".join(f"{each.name} on {each.host or 'an unknown host'}" for each in alive)
+        remedy = "stop one, unless they share a queue; on a topic each STF would be announced twice"
+        return Line(Outcome.WARNING, f"alive in the namespace: {names}", remedy)
+
+    def selection(self) -> Line:
+        fraction = self._settings.selection_fraction
+        if fraction == 1:
+            return Line(Outcome.OK, "every STF is sampled")
+        found = f"FASTMON_SELECTION_FRACTION={fraction:g} of the STFs are sampled"
+        before = [each.name for each in self._rivals()]
+        if not before:
+            return Line(Outcome.OK, f"{found}; an agent that took every one is replaced with 1.0")
+        remedy = "set FASTMON_SELECTION_FRACTION=1.0 to take its place"
+        return Line(Outcome.WARNING, f"{found}; if {before[0]} is the older agent, it took every one", remedy)
+
+    def _rivals(self) -> list[Agent]:
+        namespace = self._settings.namespace
+        return [
+            each
+            for each in self._agents
+            if each.kind.lower() == _KIND and each.namespace == namespace and each.name != self._own_name
+        ]
+
+    def _is_alive(self, agent: Agent) -> bool:
+        recent = agent.beat_at is not None and self._clock.now() - agent.beat_at < _GONE_AFTER
+        return recent and agent.status != "EXITED"

@@ -1,0 +1,70 @@
+"""`fastmon-daemon check`: everything tried once, a line each with what to do."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from fastmon_daemon import logs
+from fastmon_daemon.checks import Line, Outcome, Subject, attempt, checks_of
+from fastmon_daemon.commands.tables import visible
+from fastmon_daemon.settings import (
+    Reading,
+    Settings,
+    database_to_write,
+    declared_settings,
+    read_environment,
+    read_settings,
+)
+
+
+@click.command(epilog="Exit codes: 0 all is well or may be, 1 something is wrong, 78 configuration.")
+@click.option("--db", type=click.Path(path_type=Path, dir_okay=False), help="Database file, instead of FASTMON_DB.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object at the end instead of lines.")
+@click.pass_context
+def check(ctx: click.Context, db: Path | None, as_json: bool) -> None:
+    """Try everything once: settings, database, broker, monitor; a line each, with the remedy where one is needed.
+
+    It may run beside a daemon at work: it takes no lock, no client id and no durable subscription, and sends only to
+    a topic of its own. Each try ends within its time.
+
+    \b
+    Keys of --json: checks, of each: check, outcome (ok, warning, wrong, skipped), found, remedy
+    """
+    folders = {"working_folder": Path.cwd(), "home": Path.home()}
+    reading = read_settings(declared_settings(), os.environ, **folders)
+    if reading.errors:
+        _show(((name, line) for name, line in _wrong_settings(reading)), as_json)
+        ctx.exit(78)
+    values = read_environment(os.environ, **folders)
+    settings = Settings.load(os.environ, **folders)
+    logs.configure("CRITICAL", (settings.monitor_token, settings.broker_password), journal=False)
+    path, rule = database_to_write(db, values, Path.home())
+    subject = Subject(settings=settings, values=values, database=path.absolute(), rule=rule)
+    ctx.exit(1 if Outcome.WRONG in _show(attempt(checks_of(subject), _waiting), as_json) else 0)
+
+
+def _wrong_settings(reading: Reading) -> Iterator[tuple[str, Line]]:
+    declared = dict(declared_settings())
+    return ((declared[name].names[0], Line(Outcome.WRONG, str(error))) for name, error in reading.errors.items())
+
+
+def _waiting(name: str, patience_s: float) -> None:
+    click.echo(f"fastmon-daemon: {name}: waiting, {patience_s:g} s at the longest", err=True)
+
+
+def _show(lines: Iterator[tuple[str, Line]], as_json: bool) -> set[Outcome]:
+    """Show each line as it comes, or all as JSON; the outcomes that there were."""
+    told = []
+    for name, line in lines:
+        told.append({"check": name, "outcome": str(line.outcome), "found": line.found, "remedy": line.remedy})
+        if not as_json:
+            remedy = f" -> {visible(line.remedy)}" if line.remedy else ""
+            click.echo(f"{line.outcome:<8} {name:<16} {visible(line.found)}{remedy}")
+    if as_json:
+        click.echo(json.dumps({"checks": told}, indent=2))
+    return {Outcome(each["outcome"]) for each in told}

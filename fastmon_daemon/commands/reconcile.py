@@ -1,0 +1,65 @@
+"""`fastmon-daemon reconcile`: a person has a run looked at now, heard of or not."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fastmon_daemon import logs
+from fastmon_daemon.acts import RECONCILE, Wish, number_to_reconcile
+from fastmon_daemon.commands.acting import BUSY, database, person
+from fastmon_daemon.commands.tables import visible
+from fastmon_daemon.control import ask
+from fastmon_daemon.errors import PermanentError, TransientError
+from fastmon_daemon.outbox import owner_of
+from fastmon_daemon.service import World, reconcile_alone
+from fastmon_daemon.settings import Settings, read_environment
+
+
+@click.command()
+@click.option("--run", required=True, metavar="N", help="The run's number.")
+@click.option("--db", type=click.Path(path_type=Path, dir_okay=False), help="Database file; as the daemon's.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object: run, named, known, taken_in (names).")
+def reconcile(run: str, db: Path | None, as_json: bool) -> None:
+    """Ask the monitor which STFs a run has, and take in those that we do not know, marked as recovered.
+
+    A running daemon does it, also for a run that it never heard of; without one they are taken in by this command, and
+    processed when a daemon runs. `verdict N --wait SECONDS` tells when all is done.
+
+    Exit codes: 0 done, 1 the monitor knows no such run, or refuses, 2 usage, 3 no database, 75 try again.
+    """
+    wish = Wish(act=RECONCILE, by=person(), run=run)
+    number_to_reconcile(wish)
+    path = database(db)
+    try:
+        outcome = ask(path, wish.as_dict()) if owner_of(path) is not None else _by_ourselves(wish, path)
+    except TransientError as exc:
+        click.echo(f"fastmon-daemon: {exc}", err=True)
+        sys.exit(BUSY)
+    if "error" in outcome:
+        raise PermanentError(str(outcome["error"]))
+    if as_json:
+        click.echo(json.dumps(outcome))
+    else:
+        taken = outcome["taken_in"]
+        click.echo(f"run {visible(run)}: {outcome['named']} named by the monitor, {outcome['known']} known before, "
+                   f"{len(taken)} missed and taken in now")  # fmt: skip
+        for name in taken:
+            click.echo(visible(name))
+    if not outcome["named"]:
+        click.echo(f"fastmon-daemon: the monitor names no STF of run {visible(run)}", err=True)
+    sys.exit(0 if outcome["named"] else 1)
+
+
+def _by_ourselves(wish: Wish, path: Path) -> dict[str, Any]:
+    folders = {"working_folder": Path.cwd(), "home": Path.home()}
+    settings = Settings.load(os.environ, **folders)
+    logs.configure("WARNING", (settings.monitor_token,), journal=False)
+    world = World(settings=settings, values=read_environment(os.environ, **folders), database=path)
+    return asdict(reconcile_alone(world, wish))

@@ -1,0 +1,122 @@
+"""The numbers of `/metrics`: those of the database, as `inspect` counts them, and those of this process.
+
+It must not know HTTP, nor any secret: labels are names of states, links, runs and counters.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastmon_daemon import __version__
+from fastmon_daemon.clock import Clock, moment
+from fastmon_daemon.findings import Findings, Rules, View, Wanted
+from fastmon_daemon.front.exposition import Family, exposition, labelled, single
+from fastmon_daemon.front.pulse import Pulse
+from fastmon_daemon.lifecycle import load_chart
+from fastmon_daemon.monitor import Tally
+from fastmon_daemon.outbox import Reports, open_for_reading
+from fastmon_daemon.settings import Settings
+from fastmon_daemon.steps import links_for
+
+_RUNS_TOLD = 5
+_OF_A_RUN = {
+    "fastmon_run": "1 at the state that a run is in.",
+    "fastmon_run_expected": "STFs that a run had, where that is known.",
+    "fastmon_run_missing": "STFs that are wanting to what is expected of a run so far.",
+    "fastmon_run_recovered": "STFs of a run whose messages were missed.",
+    "fastmon_run_stfs": "STFs of a run by state.",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gauges:
+    """Where the numbers are read; `page` may be called by any thread."""
+
+    settings: Settings
+    database: Path
+    pulse: Pulse
+    tally: Tally
+    clock: Clock
+
+    def page(self) -> str:
+        """All numbers of this moment, as text. Raises `StorageError` where the database cannot be read."""
+        return exposition([*self._of_the_process(), *self._of_the_database()])
+
+    def _of_the_process(self) -> Iterator[Family]:
+        who = (("namespace", self.settings.namespace), ("version", __version__))
+        yield Family("fastmon_info", "gauge", "Which daemon this is.", {who: 1})
+        yield single("fastmon_engine_turns_total", "counter", "Completed turns of the engine.", self.pulse.turns)
+        yield single(
+            "fastmon_engine_turn_age_seconds", "gauge", "Since the engine's last turn ended.", self.pulse.age_s
+        )
+        log = self.database.with_name(f"{self.database.name}-wal")
+        size = sum(path.stat().st_size for path in (self.database, log) if path.exists())
+        answers: dict[tuple[tuple[str, str], ...], float] = {
+            (("method", method), ("status", status)): count for (method, status), count in self.tally.counts().items()
+        }
+        yield Family("fastmon_monitor_answers_total", "counter", "Answers of the monitor.", answers)
+        yield single("fastmon_database_bytes", "gauge", "Size of the database with its log.", size)
+        disk = os.statvfs(self.database.parent)
+        free = disk.f_bavail * disk.f_frsize
+        yield single("fastmon_disk_free_bytes", "gauge", "Free space where the database is.", free)
+
+    def _of_the_database(self) -> Iterator[Family]:
+        now = self.clock.now()
+        chart = load_chart("stf")
+        rules = Rules(
+            chart=chart,
+            links=links_for(self.settings.notify),
+            stuck_after_s=self.settings.stuck_after_s,
+            now=now,
+            daemon=os.getpid(),
+        )
+        with closing(open_for_reading(self.database)) as reports:
+            seen = Findings(reports, rules).overview(Wanted(limit=0))
+            runs = _runs(reports, seen["runs"])
+            oldest = reports.oldest_unfinished()
+            away = reports.outage_seconds(now)
+        unfinished = sum(count for state, count in seen["states"].items() if not chart.is_resting(state))
+        yield labelled("fastmon_stfs", "gauge", "STFs by state.", "state", seen["states"])
+        yield single("fastmon_stfs_unfinished", "gauge", "STFs that work is owed for.", unfinished)
+        yield single("fastmon_stfs_stuck", "gauge", "STFs that inspect calls stuck.", seen["stuck_count"])
+        age = max(0.0, (now - moment(oldest.born_at)).total_seconds()) if oldest else 0.0
+        yield single("fastmon_oldest_unfinished_seconds", "gauge", "Age of the oldest unfinished STF.", age)
+        yield _links(seen["links"])
+        away = {**dict.fromkeys(seen["links"], 0.0), **away}
+        yield labelled("fastmon_outage_seconds_total", "counter", "Time that a link was away.", "link", away)
+        yield single("fastmon_messages_refused", "gauge", "Refused messages that are kept.", seen["refused_count"])
+        yield labelled("fastmon_counted_total", "counter", "What the daemon counts.", "what", seen["counters"])
+        yield from runs
+
+
+def _runs(reports: Reports, views: list[View]) -> list[Family]:
+    """The runs that were heard of last. A whole verdict reads every step of a run: too much at each question."""
+    numbers: dict[str, dict[tuple[tuple[str, str], ...], float]] = {name: {} for name in _OF_A_RUN}
+    told = {(view["namespace"], view["run"]): view for view in views[:_RUNS_TOLD]}
+    for row in reports.runs(_RUNS_TOLD):
+        view = told.get((row.namespace, row.run))
+        if view is None:  # it was heard of between the two readings
+            continue
+        run = (("namespace", row.namespace), ("run", row.run))
+        numbers["fastmon_run"][(*run, ("state", row.state))] = 1
+        numbers["fastmon_run_missing"][run] = view["missing"]
+        numbers["fastmon_run_recovered"][run] = reports.by_run.recovered(row)
+        if row.expected is not None:
+            numbers["fastmon_run_expected"][run] = row.expected
+        for state, count in reports.by_run.counts_by_state(row).items():
+            numbers["fastmon_run_stfs"][(*run, ("state", state))] = count
+    return [Family(name, "gauge", meaning, numbers[name]) for name, meaning in _OF_A_RUN.items()]
+
+
+def _links(links: View) -> Family:
+    states = ("up", "down", "held")
+    samples: dict[tuple[tuple[str, str], ...], float] = {
+        (("link", name), ("state", state)): float(link["state"] == state)
+        for name, link in links.items()
+        for state in states
+    }
+    return Family("fastmon_link", "gauge", "1 at the state that the link is in.", samples)

@@ -1,0 +1,137 @@
+"""What a look means: what the monitor names against what we know, who says how many, and when to look again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+
+from loguru import logger
+
+from fastmon_daemon.clock import moment
+from fastmon_daemon.ledger.closing import why_over
+from fastmon_daemon.ledger.hearing import END_RUN, MONITOR, take_arrow
+from fastmon_daemon.ledger.means import Means
+from fastmon_daemon.ledger.recovery import Missed, Recovery
+from fastmon_daemon.ledger.watching import Look, Watch
+from fastmon_daemon.messages import sequence_in
+from fastmon_daemon.monitor import StfFile
+from fastmon_daemon.outbox import Origin, Outbox, RunRow
+from fastmon_daemon.verdict import judge
+
+_QUIET_SHARE = 10
+"""An open run is looked at after a tenth of the time for which nothing was heard of it, if that is longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a look by hand found."""
+
+    run: str
+    named: int
+    """STFs that the monitor names."""
+    known: int
+    """STFs that were taken in before."""
+    taken_in: list[str]
+    """Names of those that were missed: they are taken in, or under way."""
+
+
+class Comparing:
+    """Works inside the engine's transactions."""
+
+    def __init__(self, means: Means, recovery: Recovery) -> None:
+        self._means = means
+        self._recovery = recovery
+
+    def compare(self, outbox: Outbox, asked: RunRow, look: Look, watch: Watch, now: datetime) -> None:
+        """Have the missed ones taken in, note what the monitor says of the run, decide when to look again."""
+        row = outbox.runs.get(asked.namespace, asked.run)
+        if row is None:
+            return  # a person had it forgotten meanwhile
+        monotonic = self._means.clock.monotonic()
+        watch.took(look, self._means.paces, monotonic)
+        known = outbox.runs.known_names(row)
+        strange = self._strange(row, known, look.stfs)
+        row = self._end(outbox, row, look, len(strange), now)
+        missed = watch.compare(strange, self._grace_s(row), monotonic, partial(self._is_coming, row, now))
+        self._recovery.add([Missed(row, stf, Origin.LOOK if row.nameless else Origin.RECOVERED) for stf in missed])
+        row = self._expect(outbox, row, len(look.stfs), watch)
+        absent = {stf.stf_filename for stf in strange} - {stf.stf_filename for stf in missed}
+        pause_s = self._pause_s(outbox, row, len(known), watch, now)
+        if absent:
+            pause_s = watch.until_missed(self._grace_s(row), monotonic, pause_s)
+        at = None if pause_s is None else now + timedelta(seconds=pause_s)
+        outbox.runs.looked(row, at, len(look.stfs), sorted(absent))
+
+    def by_hand(self, outbox: Outbox, key: tuple[str, str], named: list[StfFile], by: str, now: datetime) -> Found:
+        """A person looked at a run, heard of or not: what is missing counts as missed at once."""
+        namespace, run = key
+        row = outbox.runs.get(namespace, run)
+        if row is None and named:
+            outbox.runs.hear(namespace, run, self._means.run_chart.initial, now, None)
+            row = outbox.runs.get(namespace, run)
+        if row is None:
+            return Found(run, 0, 0, [])
+        known = outbox.runs.known_names(row)
+        strange = self._strange(row, known, named)
+        self._recovery.add([Missed(row, stf, Origin.RECOVERED, by) for stf in strange])
+        outbox.runs.look_by(row, now)
+        return Found(run, len(named), len(known), [stf.stf_filename for stf in strange])
+
+    def _strange(self, row: RunRow, known: set[str], named: list[StfFile]) -> list[StfFile]:
+        under_way = self._recovery.names(row)
+        return [stf for stf in named if stf.stf_filename not in known and stf.stf_filename not in under_way]
+
+    def _is_open(self, row: RunRow) -> bool:
+        return self._means.run_chart.may(row.state, END_RUN)
+
+    def _grace_s(self, row: RunRow) -> float:
+        if row.nameless:
+            return 0.0  # no message names its STFs
+        paces = self._means.paces
+        return paces.absent_s if self._is_open(row) else paces.absent_ended_s
+
+    def _is_coming(self, row: RunRow, now: datetime, stf: StfFile) -> bool:
+        """Whether messages of an open run are coming in and have not reached this STF: the broker's backlog drains."""
+        sequence = sequence_in(stf.stf_filename)
+        if row.nameless or sequence is None or not self._is_open(row):
+            return False
+        heard_s = (now - moment(row.heard_at)).total_seconds()
+        return sequence > (row.last_sequence or 0) and heard_s < self._means.paces.absent_s
+
+    def _end(self, outbox: Outbox, row: RunRow, look: Look, strange: int, now: datetime) -> RunRow:
+        """Take the DAQ's arrow in its stead, where the run is over and we have not heard so."""
+        if not (self._means.keeps_all and self._is_open(row)):
+            return row
+        why = why_over(self._means, row, look, strange, now)
+        return take_arrow(outbox, self._means.run_chart, row, END_RUN, now, why) if why else row
+
+    def _expect(self, outbox: Outbox, row: RunRow, named: int, watch: Watch) -> RunRow:
+        """Where `end_run` did not say how many STFs there were, the monitor's count does, once it stands."""
+        if row.expected_by == END_RUN or self._is_open(row) or not watch.settled(named, self._means.paces):
+            return row
+        if row.expected != named:
+            logger.info("run {}: {} STFs, says the monitor", row.run, named)
+            outbox.runs.expect(row, named, MONITOR)
+        return outbox.runs.get(row.namespace, row.run) or row
+
+    def _pause_s(self, outbox: Outbox, row: RunRow, known: int, watch: Watch, now: datetime) -> float | None:
+        """Seconds to the next look, if there were nothing absent; None: no more."""
+        paces = self._means.paces
+        if self._is_open(row):
+            quiet_s = (now - moment(row.heard_at)).total_seconds()
+            usual_s = paces.nameless_s if row.nameless else paces.open_s
+            return min(max(usual_s, quiet_s / _QUIET_SHARE), paces.longest_s)
+        if row.expected is not None and known >= row.expected:
+            return None
+        if watch.gives_up(paces):
+            self._say_missing(outbox, row, now)
+            return None
+        return paces.nameless_s if row.nameless else paces.ended_s
+
+    def _say_missing(self, outbox: Outbox, row: RunRow, now: datetime) -> None:
+        verdict = judge(outbox.by_run, row, self._means.charts, now)
+        numbers = verdict.missing_sequences or "numbers unknown"
+        logger.error(
+            "run {}: missing and no more looked for: {} STFs ({}); {}", row.run, verdict.missing, numbers, verdict.line
+        )

@@ -1,0 +1,58 @@
+"""What is heard of a run, and by whom: its arrows are taken here, inside the caller's transaction.
+
+It must not know the monitor. It runs on the broker's thread and on the engine's.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from loguru import logger
+
+from fastmon_daemon.lifecycle import Chart
+from fastmon_daemon.messages import RunNews
+from fastmon_daemon.outbox import Outbox, RunRow
+
+END_RUN = "end_run"
+MONITOR = "monitor"
+"""The two authorities on how many STFs a run had."""
+GAP_LOOK_AFTER = timedelta(seconds=5)
+"""A gap in the sequence makes us look so soon: messages may merely have overtaken each other."""
+
+
+def hear_run(outbox: Outbox, chart: Chart, news: RunNews, namespace: str, now: datetime) -> RunRow:
+    """Note what was heard of a run; news that say nothing new change no state."""
+    outbox.runs.hear(namespace, news.run_id, chart.initial, now, news.execution_id)
+    row = outbox.runs.get(namespace, news.run)
+    assert row is not None  # it was written two lines above
+    if news.kind == END_RUN and news.total_stf_files is not None and row.expected_by != END_RUN:
+        outbox.runs.expect(row, news.total_stf_files, END_RUN)
+        outbox.runs.look_by(row, now)
+    return take_arrow(outbox, chart, row, news.kind, now)
+
+
+def take_arrow(outbox: Outbox, chart: Chart, row: RunRow, trigger: str, now: datetime, why: str = "") -> RunRow:
+    """Move a run along *trigger*, if that leaves its state; *why* tells of an end that nobody announced."""
+    if chart.may(row.state, trigger):
+        dest = chart.after(row.state, trigger)
+        ends = trigger == END_RUN
+        outbox.runs.enter(row, dest, ended_at=now if ends else None, ended_by=(why or END_RUN) if ends else None)
+        if dest != row.state:
+            logger.info("run {}: {} -> {}{}", row.run, row.state, dest, f" ({why})" if why else "")
+        if ends:
+            outbox.runs.look_by(row, now)  # the last STFs are named at once
+    return outbox.runs.get(row.namespace, row.run) or row
+
+
+def look_soon(outbox: Outbox, row: RunRow, now: datetime) -> None:
+    """An `stf_ready` without a filename: ask the monitor for the run's STFs, now and until the run ends."""
+    outbox.runs.nameless(row, now)
+
+
+def hear_sequence(outbox: Outbox, row: RunRow, sequence: int | None, now: datetime) -> None:
+    """Note the number of an STF that is new; a gap before it makes us look soon."""
+    if sequence is None:
+        return
+    if sequence > (row.last_sequence or 0) + 1:
+        outbox.runs.look_by(row, now + GAP_LOOK_AFTER)
+    outbox.runs.reached(row, sequence)

@@ -1,0 +1,76 @@
+"""What is remembered of a run between two looks, and when the next one is due. Pure: no clock, no database."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from fastmon_daemon.ledger.means import Paces
+from fastmon_daemon.monitor import StfFile
+
+_SHORTEST_S = 1.0
+_SHARE = 10.0
+"""A look is repeated after ten times what it took, at the soonest: a long list is no load then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a look brought."""
+
+    stfs: list[StfFile]
+    ended_at: str | None
+    """The end time in the monitor's row of the run, where that was asked for."""
+    seconds: float
+    """What it took."""
+
+
+@dataclass(slots=True)
+class Watch:
+    """One run, as this process watches it. Times are monotonic seconds."""
+
+    looking: bool = False
+    not_before: float = -math.inf
+    end_asked: float = -math.inf
+    """When the monitor was asked for the run's end the last time."""
+    _at: float = 0.0
+    """When the last look was answered."""
+    _named_at: dict[str, float] = field(default_factory=dict)
+    """STFs that the monitor names and we do not know -> when we saw them named first."""
+    _count: int = -1
+    _count_since: float = 0.0
+    _ended_since: float | None = None
+    """Since when a run that has ended is looked at with an answer."""
+
+    def compare(
+        self, strange: Sequence[StfFile], grace_s: float, now: float, coming: Callable[[StfFile], bool]
+    ) -> list[StfFile]:
+        """Of the STFs that are named and unknown those that count as missed: absent so long, and no more *coming*."""
+        named_at = {stf.stf_filename: self._named_at.get(stf.stf_filename, now) for stf in strange}
+        missed = [stf for stf in strange if now - named_at[stf.stf_filename] >= grace_s and not coming(stf)]
+        for stf in missed:
+            del named_at[stf.stf_filename]
+        self._named_at = named_at
+        return missed
+
+    def settled(self, count: int, paces: Paces) -> bool:
+        """Whether the monitor's count of a run that has ended has stood long enough; none at all must stand longer."""
+        if count != self._count:
+            self._count, self._count_since = count, self._at
+        return self._at - self._count_since >= (paces.settled_s if count else paces.give_up_s)
+
+    def gives_up(self, paces: Paces) -> bool:
+        """Whether a run that has ended was looked at for long enough; a monitor that is away does not count."""
+        if self._ended_since is None:
+            self._ended_since = self._at
+        return self._at - self._ended_since >= paces.give_up_s
+
+    def until_missed(self, grace_s: float, now: float, pause_s: float | None) -> float:
+        """Seconds until the next absent STF counts as missed, at most *pause_s*."""
+        until = min(at + grace_s - now for at in self._named_at.values())
+        return max(_SHORTEST_S, until if pause_s is None else min(until, pause_s))
+
+    def took(self, look: Look, paces: Paces, now: float) -> None:
+        """A look was answered: note when, and what it cost."""
+        self._at = now
+        self.not_before = now + min(_SHARE * look.seconds, paces.longest_s)

@@ -1,0 +1,104 @@
+"""Connections to the monitor whose answers end in time, headers and body together, however slowly they drip.
+
+Owns the deadline and the length of one answer. It must not know what is asked or answered.
+"""
+
+from __future__ import annotations
+
+import io
+import socket
+from collections.abc import Callable
+from http.client import HTTPResponse
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+from fastmon_daemon.monitor.answers import OutcomeUnknown
+
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+"""The longest answer that is read, in bytes."""
+
+
+class DeadlineAdapter(HTTPAdapter):
+    """Keeps *connections*, and gives each whole answer the read timeout of its request and *beyond_s* seconds.
+
+    The timeouts of requests bound each silence only: a server that sends a byte now and then would never meet one.
+    """
+
+    def __init__(self, connections: int, beyond_s: float, monotonic: Callable[[], float]) -> None:
+        self._pools = _pools(beyond_s, monotonic)
+        super().__init__(pool_maxsize=connections, pool_block=True, max_retries=0)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """Make the pools of direct connections."""
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = self._pools
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        """The pools of connections over a proxy."""
+        manager = super().proxy_manager_for(*args, **kwargs)
+        manager.pool_classes_by_scheme = self._pools
+        return manager
+
+
+def read_whole(response: requests.Response) -> str:
+    """The body of an answer, to its end."""
+    content = bytearray()
+    while chunk := response.raw.read1(65536):
+        content += chunk
+        if len(content) > MAX_ANSWER_BYTES:
+            raise OutcomeUnknown(f"{response.url}: the answer is longer than {MAX_ANSWER_BYTES} bytes")
+    return content.decode(errors="replace")
+
+
+def _pools(beyond_s: float, monotonic: Callable[[], float]) -> dict[str, type[HTTPConnectionPool]]:
+    class Response(HTTPResponse):
+        def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+            super().__init__(sock, *args, **kwargs)
+            assert isinstance(self.fp, io.BufferedReader)
+            self.fp = io.BufferedReader(_Hurried(self.fp.detach(), sock, beyond_s, monotonic))
+
+    class Plain(HTTPConnection):
+        response_class = Response
+
+    class Secure(HTTPSConnection):
+        response_class = Response
+
+    class PlainPool(HTTPConnectionPool):
+        ConnectionCls = Plain
+
+    class SecurePool(HTTPSConnectionPool):
+        ConnectionCls = Secure
+
+    return {"http": PlainPool, "https": SecurePool}
+
+
+class _Hurried(io.RawIOBase):
+    """What comes over *sock*, until the deadline."""
+
+    def __init__(self, raw: io.RawIOBase, sock: socket.socket, beyond_s: float, monotonic: Callable[[], float]) -> None:
+        self._raw = raw
+        self._sock = sock
+        self._monotonic = monotonic
+        self._silence_s = sock.gettimeout() or 0.0
+        self._until = monotonic() + self._silence_s + beyond_s
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = self._until - self._monotonic()
+        if left <= 0:
+            raise TimeoutError("the answer was not complete in time")
+        self._sock.settimeout(min(left, self._silence_s))
+        try:
+            return self._raw.readinto(buffer)
+        finally:
+            self._sock.settimeout(self._silence_s)  # the connection is used again
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()

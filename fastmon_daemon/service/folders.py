@@ -1,0 +1,32 @@
+"""Continuous mode, put together: the watcher of the folders that the settings name, and where its files go."""
+
+from __future__ import annotations
+
+from fastmon_daemon.clock import Clock
+from fastmon_daemon.intake import Intake
+from fastmon_daemon.outbox import Arrival, Outbox
+from fastmon_daemon.settings import Settings
+from fastmon_daemon.watching import FoundFile, Taken, Watcher, Watching
+
+_TAKEN = {Arrival.FRESH: Taken.FRESH, Arrival.KNOWN: Taken.KNOWN, Arrival.CONFLICT: Taken.REFUSED}
+
+
+def make_watcher(settings: Settings, intake: Intake, outbox: Outbox, agent_name: str, clock: Clock) -> Watcher | None:
+    """The watcher, or None where STFs come by message."""
+    if settings.mode != "continuous":
+        return None
+
+    def take(file: FoundFile) -> Taken:
+        body = file.message(settings.namespace, agent_name, settings.base_url)
+        return _TAKEN[intake.accept_file(body, str(file.fingerprint))]
+
+    watching = Watching(
+        folders=settings.watch_dirs,
+        patterns=settings.file_patterns,
+        scan_every_s=settings.check_interval_s,
+        settled_after_s=settings.settle_s,
+        lookback_s=60.0 * settings.lookback_minutes,
+        default_run=settings.default_run_number,
+        checksum=settings.checksum,
+    )
+    return Watcher(watching, take, outbox.files.taken(), clock)

@@ -1,0 +1,193 @@
+"""The verdict of a run: what was expected, what came, what became of it, and what is missing.
+
+It reads only, alive or dead. It must not know how a verdict is shown or sent.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+from fastmon_daemon.clock import stamp
+from fastmon_daemon.lifecycle import Chart
+from fastmon_daemon.outbox import Latency, Outage, RunReports, RunRow, TfCounts
+
+_MOST_RANGES = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What can be said of a run now."""
+
+    namespace: str
+    run: str
+    state: str
+    complete: bool
+    """Every expected STF is known and at rest, and none failed."""
+    why_not: tuple[str, ...]
+    """What is wanting for that, in words."""
+    expected: int | None
+    expected_by: str | None
+    """`end_run` or `monitor`."""
+    named: int | None
+    """How many the monitor named when it was asked last."""
+    received: int
+    """By message, or because a message without filename made us look."""
+    recovered: int
+    """Their messages were missed; the monitor named them."""
+    skipped: int
+    completed: int
+    failed: int
+    discarded: int
+    unfinished: int
+    missing: int
+    missing_sequences: str
+    """Their numbers as ranges (`3-7, 12`), as far as they can be told."""
+    missing_names: tuple[str, ...]
+    """Those that the monitor named and that are not taken in yet."""
+    tf_files: TfCounts
+    latencies: tuple[Latency, ...]
+    outages: tuple[Outage, ...]
+    """Those that overlap the run; of the link `daemon`: when no daemon listened."""
+    heard_at: str
+    ended_at: str | None
+    ended_by: str | None
+    look_error: str | None
+    """Why the monitor could not be asked."""
+
+    def as_json(self) -> str:
+        """All of it as one JSON object."""
+        return json.dumps(asdict(self))
+
+    @property
+    def line(self) -> str:
+        """The counts on one line."""
+        by = f" ({self.expected_by})" if self.expected_by else ""
+        expected = "unknown" if self.expected is None else f"{self.expected}{by}"
+        names = ("received", "recovered", "skipped", "completed", "failed", "discarded", "unfinished", "missing")
+        counts = ", ".join(f"{name} {getattr(self, name)}" for name in names)
+        tfs = self.tf_files
+        return f"expected {expected}, {counts}; TF files {tfs.registered} registered, {tfs.announced} announced"
+
+
+def judge(reports: RunReports, row: RunRow, charts: tuple[Chart, Chart], now: datetime) -> Verdict:
+    """The verdict of the run in *row*; *charts* are those of the STF and of the run.
+
+    Of a run whose STFs were pruned it is the verdict that was kept when the run became complete.
+    """
+    counts = reports.counts_by_state(row)
+    kept = None if counts else reports.kept_verdict(row)
+    return _read(kept) if kept else _judged(reports, row, charts, counts, now)
+
+
+def _judged(
+    reports: RunReports, row: RunRow, charts: tuple[Chart, Chart], counts: dict[str, int], now: datetime
+) -> Verdict:
+    chart, run_chart = charts
+    of = {trigger: counts.get(_dest(chart, trigger), 0) for trigger in ("skip", "close_stf", "fail", "discard")}
+    unfinished = sum(count for state, count in counts.items() if not chart.is_resting(state))
+    missing, ranges = _missing(row, sum(counts.values()), reports.sequences(row))
+    recovered = reports.recovered(row)
+    why_not = tuple(_why_not(row, run_chart, missing, of["fail"], unfinished))
+    began, ended = reports.window(row)
+    order = {(arrow.source, arrow.dest): place for place, arrow in enumerate(chart.transitions)}
+    return Verdict(
+        namespace=row.namespace,
+        run=row.run,
+        state=row.state,
+        complete=not why_not,
+        why_not=why_not,
+        expected=row.expected,
+        expected_by=row.expected_by,
+        named=row.named,
+        received=sum(counts.values()) - recovered,
+        recovered=recovered,
+        skipped=of["skip"],
+        completed=of["close_stf"],
+        failed=of["fail"],
+        discarded=of["discard"],
+        unfinished=unfinished,
+        missing=missing,
+        missing_sequences=ranges,
+        missing_names=row.absent,
+        tf_files=reports.tf_counts(row),
+        latencies=tuple(sorted(reports.latencies(row), key=lambda each: order.get((each.source or "", each.dest), -1))),
+        outages=tuple(reports.outages(began, stamp(now) if run_chart.may(row.state, "end_run") else ended)),
+        heard_at=row.heard_at,
+        ended_at=row.ended_at,
+        ended_by=row.ended_by,
+        look_error=row.look_error,
+    )
+
+
+def _dest(chart: Chart, trigger: str) -> str:
+    return next(arrow.dest for arrow in chart.transitions if arrow.trigger == trigger)
+
+
+def _why_not(row: RunRow, run_chart: Chart, missing: int, failed: int, unfinished: int) -> Iterator[str]:
+    if run_chart.may(row.state, "end_run"):
+        yield "it has not ended"
+    elif row.expected is None:
+        yield "it is not known how many STFs there were"
+    if missing:
+        yield f"missing: {missing}"
+    if row.absent:
+        yield f"named by the monitor and not taken in yet: {len(row.absent)}"
+    if failed:
+        yield f"failed: {failed}"
+    if unfinished:
+        yield f"unfinished: {unfinished}"
+
+
+def _missing(row: RunRow, known: int, sequences: set[int]) -> tuple[int, str]:
+    """How many are missing, and which numbers, from 1 (or 0, where that was seen) to the last one."""
+    first = 0 if 0 in sequences else 1
+    last = max([*sequences, row.last_sequence or 0])
+    if row.expected is None:
+        gaps = list(_gaps(sequences, first, last))
+        return _length(gaps), in_words(gaps)
+    missing = max(0, row.expected - known)
+    gaps = list(_gaps(sequences, first, first + row.expected - 1)) if missing else []
+    if _length(gaps) != missing:  # their numbers do not begin at 1: only what lies between is certain
+        gaps = list(_gaps(sequences, min(sequences, default=1), last)) if missing else []
+    return missing, in_words(gaps)
+
+
+def _gaps(sequences: Iterable[int], first: int, last: int) -> Iterator[tuple[int, int]]:
+    """The ranges from *first* to *last*, both included, that *sequences* leave out."""
+    due = first
+    for number in sorted(sequences):
+        if number > last:
+            break
+        if number > due:
+            yield due, number - 1
+        due = max(due, number + 1)
+    if due <= last:
+        yield due, last
+
+
+def _length(ranges: Iterable[tuple[int, int]]) -> int:
+    return sum(end - begin + 1 for begin, end in ranges)
+
+
+def in_words(ranges: list[tuple[int, int]]) -> str:
+    """Ranges as people write them: `3-7, 12`."""
+    words = [str(begin) if begin == end else f"{begin}-{end}" for begin, end in islice(ranges, _MOST_RANGES)]
+    more = len(ranges) - len(words)
+    return ", ".join([*words, f"and {more} ranges more"] if more else words)
+
+
+def _read(text: str) -> Verdict:
+    raw: dict[str, Any] = json.loads(text)
+    return Verdict(**{
+        **raw,
+        "why_not": tuple(raw["why_not"]),
+        "missing_names": tuple(raw["missing_names"]),
+        "tf_files": TfCounts(**raw["tf_files"]),
+        "latencies": tuple(Latency(**each) for each in raw["latencies"]),
+        "outages": tuple(Outage(**each) for each in raw["outages"]),
+    })  # fmt: skip

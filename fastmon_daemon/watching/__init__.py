@@ -1,0 +1,9 @@
+"""Continuous mode: finds STF files in folders and hands each over, as the same message that an agent would send.
+
+It must not know how STFs are stored or processed.
+"""
+
+from fastmon_daemon.watching.files import Fingerprint, FoundFile
+from fastmon_daemon.watching.watcher import Taken, Watcher, Watching
+
+__all__ = ["Fingerprint", "FoundFile", "Taken", "Watcher", "Watching"]

@@ -1,0 +1,238 @@
+"""The watcher: one thread that looks at files until they have stopped growing, and then hands them over, once each.
+
+Events of the file system make it quick; a scan in intervals makes it complete, as network file systems send no events.
+It must not know what becomes of a file.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from fnmatch import fnmatchcase
+from os import fsdecode, walk
+from pathlib import Path
+
+from loguru import logger
+from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog.observers import Observer
+from watchdog.observers.api import BaseObserver
+
+from fastmon_daemon.clock import Clock
+from fastmon_daemon.watching.files import Fingerprint, FoundFile, checksum, run_in
+
+TICK_S = 0.5
+"""Seconds between two looks at the files that may still grow."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watching:
+    """Where to look, for what, and how often; times in seconds."""
+
+    folders: tuple[Path, ...]
+    patterns: tuple[str, ...]
+    scan_every_s: float
+    settled_after_s: float
+    """A file is complete when neither size nor time of change has changed for so long."""
+    lookback_s: float = 0.0
+    """Files that are older than this at the start are left alone; 0: none is."""
+    default_run: int | None = None
+    checksum: str = "off"
+
+
+class Taken(Enum):
+    """What whoever takes a file says of it."""
+
+    FRESH = auto()
+    KNOWN = auto()
+    REFUSED = auto()
+
+
+@dataclass(slots=True)
+class _Candidate:
+    folder: Path
+    seen: Fingerprint
+    since: float
+
+
+class Watcher:
+    """Looks for files; *take* gets each complete one, from the watcher's thread, and may raise to see it again.
+
+    *taken* is the memory of former lives: fingerprint -> name of the file when it was taken.
+    """
+
+    def __init__(
+        self, watching: Watching, take: Callable[[FoundFile], Taken], taken: Mapping[str, str], clock: Clock
+    ) -> None:
+        self._watching = watching
+        self._take = take
+        self._taken = dict(taken)
+        self._clock = clock
+        self._candidates: dict[Path, _Candidate] = {}
+        self._told: dict[Path, str] = {}
+        self._touched: queue.SimpleQueue[tuple[Path, Path]] = queue.SimpleQueue()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
+        self._scan_at = clock.monotonic()
+        self._first = True
+
+    def start(self) -> None:
+        """Watch, in a thread of its own."""
+        self._thread.start()
+
+    def stop(self, wait_s: float) -> None:
+        """Watch no more; what was not handed over is found again at the next start."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(wait_s)
+
+    def settle(self, give_up: Callable[[], object]) -> None:
+        """Look until no file grows any more, or *give_up* says so: for a run that does what is due and ends."""
+        self.look()
+        while self._candidates and not give_up() and not self._stopping.wait(TICK_S):
+            self.look()
+
+    def look(self) -> None:
+        """One look: at the folders if their time has come, at what events told, at each file that may still grow."""
+        if self._clock.monotonic() >= self._scan_at:
+            self._scan_at = self._clock.monotonic() + self._watching.scan_every_s
+            for folder in self._watching.folders:
+                for path in self._scan(folder):
+                    self._notice(path, folder)
+            self._leave_old_alone()
+        while not self._touched.empty():
+            self._notice(*self._touched.get())
+        for path in list(self._candidates):
+            self._look_at(path)
+
+    def _run(self) -> None:
+        observer = self._observer()
+        try:
+            while not self._stopping.wait(TICK_S):
+                self.look()
+        finally:
+            if observer is not None:
+                observer.stop()
+
+    def _observer(self) -> BaseObserver | None:
+        observer = Observer()
+        try:
+            for folder in self._watching.folders:
+                observer.schedule(_Events(folder, self._touched), str(folder), recursive=True)
+            observer.start()
+        except OSError as exc:  # for example the limit of watches
+            logger.warning("no events of the file system ({}): files are found by the scans alone", exc.strerror)
+            return None
+        return observer
+
+    def _scan(self, folder: Path) -> Iterator[Path]:
+        def broken(exc: OSError) -> None:
+            self._tell(Path(exc.filename or folder), f"cannot be listed: {exc.strerror}: mend its permissions")
+
+        for where, _, names in walk(folder, onerror=broken):
+            for name in names:
+                yield Path(where, name)
+
+    def _notice(self, path: Path, folder: Path) -> None:
+        if path in self._candidates or not any(fnmatchcase(path.name, each) for each in self._watching.patterns):
+            return
+        try:
+            if not path.is_file() and path.exists():
+                self._tell(path, "is no plain file: not taken")
+                return
+            seen = Fingerprint.of(path)
+        except OSError as exc:
+            self._tell(path, f"cannot be looked at: {exc.strerror}")
+            return
+        if (name := self._taken.get(str(seen))) is not None:
+            if name not in ("", path.name):
+                self._tell(path, f"is {name}, renamed: it was taken already")
+            return
+        if self._told.get(path, "").endswith(str(seen)):
+            return  # refused as it stands
+        self._candidates[path] = _Candidate(folder, seen, self._clock.monotonic())
+
+    def _look_at(self, path: Path) -> None:
+        candidate = self._candidates[path]
+        try:
+            seen = Fingerprint.of(path)
+        except OSError as exc:
+            del self._candidates[path]
+            self._tell(path, f"went away before it was complete: {exc.strerror}")
+            return
+        now = self._clock.monotonic()
+        if seen != candidate.seen:
+            if seen.size < candidate.seen.size:
+                self._tell(path, f"was cut from {candidate.seen.size} to {seen.size} bytes: waiting until it is whole")
+            candidate.seen, candidate.since = seen, now
+        elif now - candidate.since >= self._watching.settled_after_s:
+            del self._candidates[path]
+            self._complete(path, candidate)
+
+    def _complete(self, path: Path, candidate: _Candidate) -> None:
+        if candidate.seen.size == 0:
+            self._refuse(path, candidate, "is empty")
+            return
+        run = run_in(path.name)
+        run = self._watching.default_run if run is None else run
+        if run is None:
+            self._refuse(path, candidate, "has no run number in its name: set FASTMON_DEFAULT_RUN_NUMBER or rename it")
+            return
+        try:
+            digest = checksum(path, self._watching.checksum, self._clock.monotonic)
+            if Fingerprint.of(path) != candidate.seen:
+                self._notice(path, candidate.folder)  # it was written meanwhile
+                return
+        except OSError as exc:
+            self._tell(path, f"cannot be read: {exc.strerror}: mend its permissions; it is tried again at each scan")
+            return
+        found = FoundFile(
+            path=path, folder=candidate.folder, fingerprint=candidate.seen, run=run, checksum=digest
+        )  # fmt: skip
+        try:
+            taken = self._take(found)
+        except Exception as exc:  # noqa: BLE001 (a full disk must not end the thread: the next scan finds the file again)
+            self._tell(path, f"could not be stored: {exc}; it is tried again at each scan")
+            return
+        self._taken[str(candidate.seen)] = path.name
+        self._told.pop(path, None)
+        if taken is Taken.REFUSED:
+            logger.error("{}: refused, see fastmon-daemon inspect --refused", path)
+
+    def _refuse(self, path: Path, candidate: _Candidate, why: str) -> None:
+        self._tell(path, f"{why}, as {candidate.seen}", say=f"{why}: not taken")
+
+    def _tell(self, path: Path, why: str, say: str | None = None) -> None:
+        """One line for each trouble with a file, not one for each scan."""
+        if self._told.get(path) != why:
+            self._told[path] = why
+            logger.warning("{}: {}", path, say or why)
+
+    def _leave_old_alone(self) -> None:
+        """At the first scan, leave alone what is older than the lookback."""
+        if not self._first:
+            return
+        self._first = False
+        if not self._watching.lookback_s:
+            return
+        oldest_ns = (self._clock.now().timestamp() - self._watching.lookback_s) * 1e9
+        old = [path for path, each in self._candidates.items() if each.seen.mtime_ns < oldest_ns]
+        for path in old:
+            self._taken[str(self._candidates.pop(path).seen)] = ""
+        if old:
+            logger.warning("{} files are older than FASTMON_LOOKBACK_MINUTES and left alone", len(old))
+
+
+class _Events(FileSystemEventHandler):
+    """Tells the watcher of files that something was done to."""
+
+    def __init__(self, folder: Path, touched: queue.SimpleQueue[tuple[Path, Path]]) -> None:
+        self._folder = folder
+        self._touched = touched
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        """Note the path that the file has now."""
+        if event.event_type in {"created", "modified", "moved", "closed"} and not event.is_directory:
+            self._touched.put((Path(fsdecode(event.dest_path or event.src_path)), self._folder))

@@ -1,0 +1,149 @@
+"""`fastmon-client status`: what each try says of a monitor that is well, away, strange, or does not know us."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import trustme
+from click.testing import CliRunner, Result
+
+from fastmon_client import __version__
+from fastmon_client.access import Access
+from fastmon_client.cli import cli
+from fastmon_client.status import Line, Reach
+from fastmon_daemon.testbed.monitor import MonitorThread
+
+TOKEN = "f" * 40
+
+
+@pytest.fixture(scope="module")
+def monitor() -> Iterator[MonitorThread]:
+    with MonitorThread(TOKEN) as served:
+        yield served
+
+
+def tried(url: str, token: str = TOKEN, ca: str | None = None) -> list[Line]:
+    return list(Reach(Access(url=url, token=lambda: token, ca=ca)).tries())
+
+
+@contextmanager
+def answering(status: int, body: bytes, context: ssl.SSLContext | None = None, **headers: str) -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    if context:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"{'https' if context else 'http'}://localhost:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def test_a_monitor_that_is_well_passes_every_try(monitor: MonitorThread) -> None:
+    lines = tried(monitor.url)
+    assert [line.what for line in lines] == ["DNS", "TCP", "TLS", "REST", "token", "stream"]
+    assert all(line.ok for line in lines)
+
+
+def test_a_wrong_token_is_found_after_the_address(monitor: MonitorThread) -> None:
+    last = tried(monitor.url, token="0" * 40)[-1]
+    assert (last.what, last.ok) == ("token", False)
+    assert "SWF_API_TOKEN" in last.remedy
+
+
+def test_no_token_is_said_to_be_none(monitor: MonitorThread) -> None:
+    last = tried(monitor.url, token="")[-1]
+    assert (last.what, last.detail) == ("token", "none is set")
+
+
+def test_a_port_where_nobody_listens_is_a_failure_of_tcp() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        last = tried(f"http://127.0.0.1:{free.getsockname()[1]}")[-1]
+    assert (last.what, last.ok) == ("TCP", False)
+    assert "Connection refused" in last.detail
+
+
+def test_a_host_that_does_not_exist_is_a_failure_of_dns() -> None:
+    last = tried("http://monitor.invalid:8002")[-1]
+    assert (last.what, last.ok) == ("DNS", False)
+    assert "SWF_MONITOR_URL" in last.remedy
+
+
+def test_a_login_page_is_no_monitor() -> None:
+    with answering(302, b"", Location="https://sso.example/login") as url:
+        last = tried(url)[-1]
+    assert (last.what, last.detail) == ("REST", "sent to https://sso.example/login")
+
+
+def test_a_web_server_that_is_no_monitor_is_told_from_one() -> None:
+    with answering(200, b"<html>hello</html>") as url:
+        last = tried(url)[-1]
+    assert (last.what, last.detail) == ("REST", "200, but not what a monitor says")
+
+
+def test_a_certificate_is_good_only_with_its_ca(tmp_path: Path) -> None:
+    ca = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert("localhost").configure_cert(context)
+    ca.cert_pem.write_to_path(tmp_path / "ca.pem")
+    with answering(200, b'{"count": 3, "results": []}', context) as url:
+        without = tried(url)[-1]
+        lines = {line.what: line for line in tried(url, ca=str(tmp_path / "ca.pem"))}
+    assert (without.what, without.ok) == ("TLS", False)
+    assert "FASTMON_MONITOR_CA" in without.remedy
+    assert "certificate good" in lines["TLS"].detail
+    assert lines["REST"].detail == "answers; it knows 3 STFs"
+
+
+def shown(monitor_url: str, *options: str, **environ: str) -> Result:
+    return CliRunner(env={"SWF_API_TOKEN": TOKEN, **environ}).invoke(
+        cli, ["status", "--monitor-url", monitor_url, *options]
+    )
+
+
+def test_the_command_shows_settings_with_sources_and_never_the_token(monitor: MonitorThread) -> None:
+    done = shown(monitor.url)
+    assert done.exit_code == 0
+    assert f"SWF_MONITOR_URL      {monitor.url}  (--monitor-url)" in done.output
+    assert "SWF_API_TOKEN        set  (environment)" in done.output
+    assert TOKEN not in done.output
+
+
+@pytest.mark.parametrize(("token", "code"), [(TOKEN, 0), ("0" * 40, 3), ("", 3)])
+def test_the_exit_code_says_what_is_wrong(monitor: MonitorThread, token: str, code: int) -> None:
+    done = shown(monitor.url, "--json", SWF_API_TOKEN=token)
+    assert done.exit_code == code
+    told = json.loads(done.output)
+    assert told["tries"][-1]["ok"] == (code == 0)
+    assert {each["name"] for each in told["settings"]} >= {"SWF_MONITOR_URL", "FASTMON_MONITOR_CA"}
+
+
+def test_a_host_that_is_not_there_ends_with_4() -> None:
+    assert shown("http://monitor.invalid:8002").exit_code == 4
+
+
+def test_the_version_is_printed() -> None:
+    assert CliRunner().invoke(cli, ["version"]).output == f"fastmon-client {__version__}\n"

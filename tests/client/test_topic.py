@@ -1,0 +1,161 @@
+"""`--transport stomp`: a topic of the broker brings what the monitor's stream brings."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from fastmon_client.access import Refused
+from fastmon_client.broker import BrokerAccess
+from fastmon_client.stream import Connected, Lost, Notice
+from fastmon_client.topic import Topic
+from fastmon_daemon.testbed.monitor import MonitorThread
+from fastmon_daemon.testbed.stomp_broker import Broker, BrokerThread
+from tests.client.living import QUICK, TOKEN, Client
+
+TOPIC = "/topic/fastmon_client"
+
+
+@pytest.fixture
+def broker() -> Iterator[BrokerThread]:
+    with BrokerThread(Broker(user="daq", password="secret-word")) as running:
+        yield running
+
+
+def environ(broker: BrokerThread, **changes: str) -> dict[str, str]:
+    return {
+        "ACTIVEMQ_HOST": "localhost", "ACTIVEMQ_PORT": str(broker.port), "ACTIVEMQ_USER": "daq",
+        "ACTIVEMQ_PASSWORD": "secret-word", **changes,
+    }  # fmt: skip
+
+
+def topic_of(broker: BrokerThread, **changes: str) -> Topic:
+    return Topic(
+        access=BrokerAccess.of(environ(broker, **changes), TOPIC), types=("tf_file_registered",), jitter=lambda: 0.0
+    )
+
+
+def tell(broker: BrokerThread, *numbers: int, kind: str = "tf_file_registered") -> None:
+    for number in numbers:
+        body = json.dumps({"msg_type": kind, "run_id": "7", "tf_file_id": str(number), "tf_filename": f"{number}.tf"})
+        broker.call(lambda body=body: broker.broker.publish(TOPIC, body))
+
+
+def wait_for(notices: Iterator[Notice], kind: type) -> Any:
+    return next(notice for notice in notices if isinstance(notice, kind))
+
+
+def in_time(notices: Iterator[Notice], broker: BrokerThread, number: int) -> dict[str, Any]:
+    """The next message; it is sent again and again, since the subscription stands a moment after the login."""
+    over = threading.Event()
+
+    def repeat() -> None:
+        while not over.wait(0.05):
+            tell(broker, number, kind="of another kind")
+            tell(broker, number)
+
+    sender = threading.Thread(target=repeat)
+    sender.start()
+    try:
+        return next(notice for notice in notices if isinstance(notice, dict) and notice["tf_file_id"] == str(number))
+    finally:
+        over.set()
+        sender.join()
+
+
+def test_messages_of_the_wanted_types_come_from_the_topic(broker: BrokerThread) -> None:
+    topic = topic_of(broker)
+    notices = topic.notices()
+    wait_for(notices, Connected)
+    assert in_time(notices, broker, 1)["msg_type"] == "tf_file_registered"
+    topic.stop()
+    assert not [notice for notice in notices if isinstance(notice, Lost)]
+
+
+def test_it_connects_again_when_the_broker_is_back(broker: BrokerThread) -> None:
+    topic = topic_of(broker)
+    notices = topic.notices()
+    wait_for(notices, Connected)
+    broker.stop()
+    assert "closed by the broker" in wait_for(notices, Lost).reason
+    broker.start()
+    wait_for(notices, Connected)
+    assert in_time(notices, broker, 2)["tf_filename"] == "2.tf"
+    topic.stop()
+    list(notices)
+
+
+def test_a_refused_login_ends_it_with_the_remedy(broker: BrokerThread) -> None:
+    with pytest.raises(Refused, match="set ACTIVEMQ_USER and ACTIVEMQ_PASSWORD"):
+        wait_for(topic_of(broker, ACTIVEMQ_PASSWORD="wrong").notices(), Connected)
+
+
+def test_a_broker_that_is_away_is_tried_again_and_named(broker: BrokerThread) -> None:
+    broker.stop()
+    lost = wait_for(topic_of(broker).notices(), Lost)
+    assert "Connection refused" in lost.reason
+    assert f"stomp://localhost:{broker.port}{TOPIC}" in lost.reason
+
+
+def test_tls_checks_the_certificate_and_notices_the_end(tmp_path: Path) -> None:
+    ca = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert("localhost").configure_cert(context)
+    ca.cert_pem.write_to_path(tmp_path / "ca.pem")
+    trustme.CA().cert_pem.write_to_path(tmp_path / "other.pem")
+    with BrokerThread(Broker(user="daq", password="secret-word"), ssl=context) as broker:
+        files = {"ACTIVEMQ_USE_SSL": "True", "ACTIVEMQ_SSL_CA_CERTS": str(tmp_path / "ca.pem")}
+        topic = topic_of(broker, **files)
+        notices = topic.notices()
+        wait_for(notices, Connected)
+        assert in_time(notices, broker, 3)["tf_filename"] == "3.tf"
+        broker.stop()
+        assert wait_for(notices, Lost).reason == "closed by the broker"
+        topic.stop()
+        list(notices)
+        broker.start()
+        files["ACTIVEMQ_SSL_CA_CERTS"] = str(tmp_path / "other.pem")
+        strange = topic_of(broker, **files)
+        assert "certificate verify failed" in wait_for(strange.notices(), Lost).reason
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"ACTIVEMQ_PORT": "STOMP"}, "ACTIVEMQ_PORT=STOMP: give a port"),
+        ({"ACTIVEMQ_USE_SSL": "on"}, "ACTIVEMQ_USE_SSL=on without a CA file"),
+    ],
+)
+def test_settings_that_cannot_be_are_named_with_the_remedy(changes: dict[str, str], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        BrokerAccess.of(changes, TOPIC)
+
+
+def test_the_client_shows_what_the_topic_brings_and_counts_it_against_the_monitor(broker: BrokerThread) -> None:
+    with (
+        MonitorThread(TOKEN) as monitor,
+        Client(
+            monitor.url, "--transport", "stomp", "--count", "2", environ=environ(broker), **QUICK,
+        ) as client,
+    ):  # fmt: skip
+        client.hears(f"connected to stomp://localhost:{broker.port}{TOPIC}")
+        over = threading.Event()
+
+        def repeat() -> None:
+            while not over.wait(0.05):
+                tell(broker, 1, 2)
+
+        sender = threading.Thread(target=repeat)
+        sender.start()
+        code, lines = client.ended()
+        over.set()
+        sender.join()
+    assert code == 0
+    assert sorted(line.split()[3] for line in lines) == ["1.tf", "2.tf"]

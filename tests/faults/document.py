@@ -1,0 +1,77 @@
+"""docs/reliability.md: written from the lines of a whole run.
+
+Owns the document's text. It must not know how a row is run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.brokers.install import ARTEMIS_VERSION, classic_version
+from tests.faults.matrix import all_rows
+from tests.faults.stage import WORKERS
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "reliability.md"
+COMMANDS = {"short": "make test-faults", "long": "make test-faults-long"}
+_COLUMNS = (
+    "", "fault", "broker", "sent", "completed", "failed", "lost", "registered twice", "announced", "announced twice",
+    "illegal histories", "recovered in", "",
+)  # fmt: skip
+_HEAD = """# Reliability: what was broken, and what it cost
+
+Written by `{command}` (the {form} form); do not edit. Each line is one row of `tests/faults/`: the daemon as a process,
+the embedded monitor, and a broker: the embedded one, ActiveMQ Classic {classic} or Artemis {artemis}. A line is
+compared row by row, the monitor's table of TF files and the topic against the outbox (`tests/faults/account.py`);
+`tests/faults/test_account.py` shows that whatever must not be is found where it is.
+
+- **lost**: an STF that the broker took and that is not `completed` (or `failed`, where the row must end so), or a TF
+  file of it that the monitor does not hold or that was never announced.
+- **registered twice**: a TF file of the monitor that the outbox does not know, has with another range, size, STF or id,
+  or whose TFs stand in another TF file too.
+- **announced twice**: announcements beyond one a TF file. At most {workers} for each cut: what was in flight, one a
+  worker. On Artemis none: it drops those that bear an event id which it has seen.
+- **illegal histories**: STFs whose transitions do not walk the arrows of `statecharts/stf.yaml`, each once a life.
+- **recovered in**: seconds from the end of the fault (the link's return, the last restart) until the last STF had come
+  to rest; for faults that do not end, from the last message.
+
+"""
+
+
+def render(form: str, lines: Sequence[dict[str, Any]]) -> str:
+    """The whole document."""
+    head = _HEAD.format(
+        command=COMMANDS[form], form=form, classic=classic_version(), artemis=ARTEMIS_VERSION, workers=WORKERS
+    )
+    order = {kind: place for place, kind in enumerate(("embedded", "classic", "artemis"))}
+    rows = [
+        _row(line) for line in sorted(lines, key=lambda each: (each["number"], each["title"], order[each["broker"]]))
+    ]
+    table = [_COLUMNS, ("--:", "---", "---", *["--:"] * (len(_COLUMNS) - 4), "---"), *rows]
+    return head + "".join(f"| {' | '.join(cells)} |\n" for cells in table)
+
+
+def publish(form: str, lines: Sequence[dict[str, Any]]) -> str:
+    """Write the document if every row was run; says what was done."""
+    missing = expected() - {(line["title"], line["broker"]) for line in lines}
+    if missing:
+        return f"{len(missing)} rows were not run: {DOCUMENT.name} is left as it is"
+    DOCUMENT.write_text(render(form, lines), encoding="utf-8")
+    return f"docs/{DOCUMENT.name} is written, {len(lines)} lines"
+
+
+def expected() -> set[tuple[str, str]]:
+    """Title and broker of every line that the document must have."""
+    return {(row.title, kind) for row in all_rows() for kind in row.brokers}
+
+
+def _row(line: dict[str, Any]) -> Iterable[str]:
+    result = line["result"]
+    start = (str(line["number"]), line["title"], line["broker"])
+    if result is None:
+        return (*start, *[""] * 9, "**FAILED**")
+    counts = ("sent", "completed", "failed", "lost", "registered_twice", "announced", "announced_twice", "illegal")
+    seconds = "" if result["seconds"] is None else f"{result['seconds']:.0f} s"
+    note = result["note"] if line["held"] else f"**FAILED** {result['note']}"
+    return (*start, *(str(result[name]) for name in counts), seconds, note)

@@ -1,0 +1,177 @@
+"""The world of the model-based test: edges that fail in every way we know of, and what must be true at every moment."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import Any
+
+from fastmon_daemon.errors import LinkDown, LinkHeld, ParentMissing, TransientError
+from fastmon_daemon.lifecycle import load_chart
+from fastmon_daemon.monitor import TfFile
+from fastmon_daemon.outbox import Outbox
+from tests.worlds import FakeMonitor
+
+CHART = load_chart("stf")
+NEXT_LIFE = {"retry", "admit"}
+LINK_OF = {"sampled": "monitor", "tf_registered": "broker"}
+"""The link without which an STF in that state cannot go on."""
+
+
+def stf_name(number: int) -> str:
+    return f"swf.100014.{number:06d}.stf"
+
+
+def stf_ready(number: int, size: int | None = None) -> str:
+    """A message of the data agent."""
+    return json.dumps({
+        "msg_type": "stf_ready", "namespace": "ns", "run_id": "100014", "filename": stf_name(number),
+        "sequence": number, "size_bytes": size or 1000 * number,
+    })  # fmt: skip
+
+
+class FaultyMonitor(FakeMonitor):
+    """A monitor whose next answers may go wrong as the real edge tells it: see `Monitor.register_tf`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.known: set[str] = set()
+        """STFs that the data agent has registered."""
+        self.held = False
+        self.mishaps: list[str] = []
+        """What becomes of the next calls, in order."""
+
+    def probe(self) -> None:
+        super().probe()
+        if self.held:
+            raise LinkHeld("401: set SWF_API_TOKEN")
+
+    def register_tf(self, tf: TfFile) -> tuple[TfFile, str | None]:
+        self.probe()
+        mishap = self.mishaps.pop(0) if self.mishaps else ""
+        if mishap == "500":
+            raise TransientError("500, and no such row stands")
+        if mishap == "busy":
+            raise TransientError("429", retry_after_s=30)
+        if mishap == "lost before":
+            raise LinkDown("timeout, and the name could not be looked up")
+        if tf.stf_filename not in self.known:
+            raise ParentMissing("Object with stf_filename does not exist.")
+        answer = super().register_tf(tf)
+        if mishap == "lost after":  # it stands, but nobody could tell us
+            raise LinkDown("timeout, and the name could not be looked up")
+        return answer
+
+    def taken_by_another(self, stf: str, sequence: int) -> str | None:
+        """Another writer registers a TF of that name; its name, or None where it stands already."""
+        name = f"{stf.removesuffix('.stf')}_tf_{sequence:03d}.tf"
+        if name in self.rows:
+            return None
+        self.rows[name] = TfFile(
+            tf_filename=name, stf_filename=stf, tf_first=3, tf_last=9, tf_count=7, file_size_bytes=None,
+            metadata=None, tf_file_id=f"id-of-{name}",
+        )  # fmt: skip
+        return name
+
+
+@dataclass
+class FaultyBroker:
+    """A broker that remembers what reached it, also where its RECEIPT was lost."""
+
+    up: bool = True
+    announced: Counter[str] = field(default_factory=Counter)
+    """By the name of the TF."""
+    event_ids: dict[str, str] = field(default_factory=dict)
+    mishaps: list[str] = field(default_factory=list)
+    tell: Callable[[bool], None] = lambda _: None
+    """Tells the engine that the link went or came."""
+    lost_receipts: int = 0
+
+    def announce(self, body: str, event_id: str) -> None:
+        name = json.loads(body)["tf_filename"]
+        assert self.event_ids.setdefault(name, event_id) == event_id
+        mishap = self.mishaps.pop(0) if self.mishaps and self.up else ""
+        if mishap == "stale news":  # the link is back before this call has told that it was down
+            self.tell(True)
+            raise LinkDown("the link was lost")
+        if mishap == "cut before":
+            self.goes()
+        if not self.up:
+            raise LinkDown("the link is down")
+        self.announced[name] += 1
+        if mishap == "receipt lost":
+            self.lost_receipts += 1
+            self.goes()
+            raise LinkDown("the link was lost before the RECEIPT came")
+
+    def probe(self) -> None:
+        if not self.up:
+            raise LinkDown("the link is down")
+
+    def goes(self) -> None:
+        self.up = False
+        self.tell(False)
+
+    def comes(self) -> None:
+        if not self.up:
+            self.up = True
+            self.tell(True)
+
+
+@dataclass
+class Seen:
+    """All rows of the outbox at one moment, by the STF's filename."""
+
+    stfs: dict[str, dict[str, Any]]
+    tfs: dict[str, list[dict[str, Any]]]
+    history: dict[str, list[dict[str, Any]]]
+    refused: set[str]
+    """Bodies of the messages that were kept aside."""
+
+    @classmethod
+    def of(cls, outbox: Outbox) -> Seen:
+        names = {row["id"]: row["filename"] for row in outbox._db.query("select id, filename from stf")}
+        stfs = {row["filename"]: row for row in outbox._db.query("select * from stf")}
+        tfs: dict[str, list[dict[str, Any]]] = {name: [] for name in stfs}
+        history: dict[str, list[dict[str, Any]]] = {name: [] for name in stfs}
+        for row in outbox._db.query("select * from tf order by stf, sequence"):
+            tfs[names[row["stf"]]].append(row)
+        for row in outbox._db.query("select * from history order by id"):
+            history[names[row["stf"]]].append(row)
+        refused = {row["body"] for row in outbox._db.query("select body from refused")}
+        return cls(stfs, tfs, history, refused)
+
+
+def check_history(rows: list[dict[str, Any]], state: str) -> None:
+    """It is a walk along the arrows of the chart, each of them once a life, and ends where the STF is."""
+    assert (rows[0]["trigger"], rows[0]["dest"], rows[0]["life"]) == (None, CHART.initial, 1)
+    for before, row in pairwise(rows):
+        assert row["source"] == before["dest"]
+        assert CHART.after(row["source"], row["trigger"]) == row["dest"]
+        assert row["life"] == before["life"] + (row["trigger"] in NEXT_LIFE)
+    assert rows[-1]["dest"] == state
+    assert len({(row["life"], row["trigger"]) for row in rows}) == len(rows)
+
+
+def check_registered(tf: dict[str, Any], monitor: FaultyMonitor, others: set[str]) -> None:
+    """What stands in the monitor is what stands here, and is our sample unless another writer was first."""
+    there = monitor.rows.get(tf["filename"])
+    if tf["registered_at"]:
+        assert there is not None, f"{tf['filename']} counts as registered, and is not"
+        assert there == replace(
+            there, tf_first=tf["first"], tf_last=tf["last"], tf_count=tf["count"],
+            file_size_bytes=tf["size_bytes"], tf_file_id=tf["monitor_id"],
+        )  # fmt: skip
+        assert bool(tf["adopted"]) == (tf["filename"] in others)
+    elif there is not None and tf["filename"] not in others:
+        assert (there.tf_first, there.tf_last) == (tf["first"], tf["last"]), "registered with another range"
+
+
+def check_sample(drawn: list[dict[str, Any]], tfs: list[dict[str, Any]]) -> None:
+    """The TFs are those that were drawn first; only what another writer registered first bears his range."""
+    assert [tf["filename"] for tf in tfs] == [tf["filename"] for tf in drawn]
+    for before, tf in zip(drawn, tfs, strict=True):
+        assert tf["adopted"] or (before["first"], before["last"]) == (tf["first"], tf["last"])

@@ -1,0 +1,171 @@
+"""A monitor that plays a script, action by action: for the tests of the REST edge."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+import struct
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from fastmon_daemon.monitor import Monitor, TfFile
+
+TOKEN = "0123456789abcdef"
+TF = TfFile(
+    tf_filename="a_tf_001.tf",
+    stf_filename="a.stf",
+    tf_first=60,
+    tf_last=80,
+    tf_count=21,
+    file_size_bytes=2100,
+    metadata={"simulation": True},
+)
+ROW = {
+    "tf_file_id": "a17480c2-c054-4c61-b5a2-2fc235e559c8",
+    "stf_file": "a.stf",
+    "tf_filename": "a_tf_001.tf",
+    "file_size_bytes": 2100,
+    "checksum": None,
+    "status": "registered",
+    "metadata": {"simulation": True},
+    "tf_count": 21,
+    "tf_first": 60,
+    "tf_last": 80,
+}
+EXISTS = {"tf_filename": ["fast mon file with this tf filename already exists."]}
+NO_STF = {"stf_file": ["Object with stf_filename=a.stf does not exist."]}
+REQUIRED = {"stf_file": ["This field is required."], "tf_filename": ["This field is required."]}
+HTML = "<!doctype html><title>Log in</title>"
+
+Action = Callable[[socket.socket], None]
+
+
+def says(status: int, body: object = "", **headers: str) -> Action:
+    """Answer with *body*, as JSON unless it is text."""
+    text = body if isinstance(body, str) else json.dumps(body)
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    lines = [f"HTTP/1.1 {status} Said", f"Content-Length: {len(text)}", *(f"{k}: {v}" for k, v in named.items())]
+    raw = ("\r\n".join(lines) + "\r\n\r\n" + text).encode()
+    return lambda connection: connection.sendall(raw)
+
+
+def sends(raw: str) -> Action:
+    """Send *raw* and close."""
+
+    def act(connection: socket.socket) -> None:
+        connection.sendall(raw.encode())
+        connection.shutdown(socket.SHUT_RDWR)
+
+    return act
+
+
+def resets(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+def hangs(connection: socket.socket) -> None:
+    """Say nothing until the other side gives up."""
+    connection.recv(1)
+
+
+def dripping(begin: bytes) -> Action:
+    """Begin an answer and go on with a byte now and then, until the other side gives up."""
+
+    def act(connection: socket.socket) -> None:
+        connection.sendall(begin)
+        connection.settimeout(0.02)
+        while True:
+            connection.sendall(b"x")
+            try:
+                if not connection.recv(1):
+                    return
+            except TimeoutError:
+                continue
+
+    return act
+
+
+drips = dripping(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+
+
+class Server:
+    """Plays one action for each request, in order, and remembers the requests."""
+
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self.script: list[Action] = []
+        self.requests: list[tuple[str, dict[str, str], str]] = []
+        self._open: list[socket.socket] = []
+        self._tls = tls
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+
+    @property
+    def port(self) -> int:
+        return int(self._listening.getsockname()[1])
+
+    @property
+    def connections(self) -> int:
+        return len(self._open)
+
+    @property
+    def asked(self) -> list[str]:
+        return [line for line, _, _ in self.requests]
+
+    def close(self) -> None:
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        self._threads[0].join(20)
+        for connection in self._open:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(20)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listening.accept()
+            except OSError:
+                return
+            self._open.append(connection)
+            thread = threading.Thread(target=self._serve, args=[connection])
+            self._threads.append(thread)
+            thread.start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection:
+            try:
+                if self._tls is not None:
+                    plain = self._open.index(connection)
+                    connection = self._open[plain] = self._tls.wrap_socket(connection, server_side=True)
+                with connection:
+                    while self._request(connection):
+                        self.script.pop(0)(connection)
+            except OSError:
+                return
+
+    def _request(self, connection: socket.socket) -> bool:
+        stream = connection.makefile("rb")
+        line = stream.readline().decode().strip()
+        headers = {}
+        while header := stream.readline().decode().strip():
+            name, value = header.split(": ", 1)
+            headers[name.lower()] = value
+        body = stream.read(int(headers.get("content-length", 0))).decode()
+        if line:
+            self.requests.append((line.removesuffix(" HTTP/1.1"), headers, body))
+        return bool(line)
+
+
+def impatient(server: Server, **changes: Any) -> Monitor:
+    return Monitor(f"http://127.0.0.1:{server.port}", lambda: TOKEN, connections=2, timeout_s=(3, 0.3), **changes)
+
+
+def closed_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])

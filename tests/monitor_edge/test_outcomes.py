@@ -1,0 +1,101 @@
+"""Answers that put off, and outcomes that nobody knows: what is looked up, and whose fault it was."""
+
+from __future__ import annotations
+
+import pytest
+
+from fastmon_daemon.errors import LinkDown, TransientError
+from fastmon_daemon.monitor import Monitor
+from tests.monitor_edge.scripted import (
+    HTML,
+    ROW,
+    TF,
+    Action,
+    Server,
+    drips,
+    hangs,
+    impatient,
+    resets,
+    says,
+    sends,
+)
+
+
+@pytest.mark.parametrize("status", [425, 429])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Retry_After": "120"},
+        {"Retry_After": "Sat, 21 Nov 2026 22:04:38 GMT", "Date": "Sat, 21 Nov 2026 22:02:38 GMT"},
+    ],
+)
+def test_later_carries_what_retry_after_asks(
+    status: int, headers: dict[str, str], server: Server, monitor: Monitor
+) -> None:
+    server.script = [says(status, "slow down", **headers)]
+
+    with pytest.raises(TransientError) as caught:
+        monitor.register_tf(TF)
+    assert type(caught.value) is TransientError
+    assert caught.value.retry_after_s == 120
+
+
+def test_a_retry_after_that_cannot_be_read_is_none(server: Server, monitor: Monitor) -> None:
+    server.script = [says(429, "slow down", Retry_After="soon")]
+
+    with pytest.raises(TransientError) as caught:
+        monitor.register_tf(TF)
+    assert caught.value.retry_after_s is None
+
+
+UNKNOWN = [
+    pytest.param(says(500, "<h1>Server Error (500)</h1>"), id="500"),
+    pytest.param(says(503, HTML), id="503"),
+    pytest.param(says(408, ""), id="408"),
+    pytest.param(says(200, HTML), id="html-with-200"),
+    pytest.param(says(201, '{"tf_file_id": '), id="bad-json-with-201"),
+    pytest.param(says(201, {"id": 1}), id="other-shape-with-201"),
+    pytest.param(says(204), id="204"),
+    pytest.param(resets, id="reset"),
+    pytest.param(sends(""), id="closed-without-an-answer"),
+    pytest.param(sends("nonsense\r\n\r\n"), id="no-http"),
+    pytest.param(sends("HTTP/1.1 201 Created\r\nContent-Length: 99\r\n\r\n{"), id="cut-short"),
+    pytest.param(sends("HTTP/1.1 400 Bad\r\nContent-Length: 99\r\n\r\n{"), id="400-cut-short"),
+    pytest.param(sends("HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n9\r\n{"), id="chunk-cut-short"),
+    pytest.param(hangs, id="timeout"),
+    pytest.param(drips, id="drip"),
+]
+
+
+@pytest.mark.parametrize("unknown", UNKNOWN)
+def test_an_unknown_outcome_that_stands_is_done(unknown: Action, server: Server) -> None:
+    server.script = [unknown, says(200, [ROW])]
+
+    standing, difference = impatient(server, deadline_s=0.5).register_tf(TF)
+
+    assert (standing.tf_file_id, difference) == (ROW["tf_file_id"], None)
+
+
+@pytest.mark.parametrize("unknown", UNKNOWN)
+def test_an_unknown_outcome_that_does_not_stand_is_this_stfs_own_attempt(unknown: Action, server: Server) -> None:
+    server.script = [unknown, says(200, [])]
+
+    with pytest.raises(TransientError) as caught:
+        impatient(server, deadline_s=0.5).register_tf(TF)
+    assert not isinstance(caught.value, LinkDown)
+
+
+@pytest.mark.parametrize("unknown", UNKNOWN)
+def test_an_unknown_outcome_that_cannot_be_looked_up_is_the_links_fault(unknown: Action, server: Server) -> None:
+    server.script = [unknown, unknown]
+
+    with pytest.raises(LinkDown):
+        impatient(server, deadline_s=0.5).register_tf(TF)
+
+
+def test_a_503_hands_on_its_retry_after(server: Server, monitor: Monitor) -> None:
+    server.script = [says(503, HTML, Retry_After="30"), says(200, [])]
+
+    with pytest.raises(TransientError) as caught:
+        monitor.register_tf(TF)
+    assert caught.value.retry_after_s == 30

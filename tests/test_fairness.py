@@ -1,0 +1,172 @@
+"""Fairness: one sick STF delays no other, ends by its age, and a clock that jumps neither strands nor storms."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from fastmon_daemon.engine.engine import BUDGET_S
+from fastmon_daemon.errors import ParentMissing, TransientError
+from fastmon_daemon.monitor import TfFile
+from tests.living import wait_until
+from tests.worlds import FakeMonitor, World, named, settle
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+class Hanging(FakeMonitor):
+    """A monitor that does not answer for some STFs, until it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hung: set[str] = set()
+        self.go_on = threading.Event()
+        self.hanging = 0
+
+    def register_tf(self, tf: TfFile) -> tuple[TfFile, str | None]:
+        if tf.stf_filename in self.hung:
+            self.hanging += 1
+            self.go_on.wait(60)
+            raise TransientError("timeout; the monitor has no such row")
+        return super().register_tf(tf)
+
+
+def test_stfs_that_always_time_out_leave_workers_to_the_others(world: World) -> None:
+    world.monitor = monitor = Hanging()
+    outbox = world.outbox()
+    sick = [world.receive(outbox, n) for n in range(1, 9)]
+    for name in sick:
+        monitor.trouble[name] = TransientError("timeout")
+    settle(world.engine(outbox))
+    assert {named(outbox, name).attempts for name in sick} == {1}
+    monitor.hung = set(sick)
+    world.time.pass_(seconds=61)
+    with ThreadPoolExecutor(4) as pool:
+        engine = world.engine(outbox, pool=pool)
+        for _ in range(20):
+            engine.turn(0)
+        wait_until(lambda: monitor.hanging == 2, "half of the workers hang")
+        fresh = [world.receive(outbox, n) for n in range(20, 30)]
+        done = {"completed"}
+        wait_until(lambda: engine.turn(0.01) and {named(outbox, name).state for name in fresh} == done)
+        assert monitor.hanging == 2
+        monitor.go_on.set()
+        wait_until(lambda: not engine.turn(0.01) and not engine.busy)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (TransientError("500, and no such row"), "always_failing: 500, and no such row"),
+        (ParentMissing("no such STF"), "stf_not_registered: no such STF"),
+    ],
+)
+def test_a_sick_stf_ends_in_failed_by_its_age_and_delays_no_other(
+    world: World, error: TransientError, reason: str
+) -> None:
+    outbox = world.outbox()
+    engine = world.engine(outbox)
+    sick = world.receive(outbox)
+    world.monitor.trouble[sick] = error
+    began = world.time.seconds
+    while named(outbox, sick).state != "failed":
+        other = world.receive(outbox, 2 + int(world.time.seconds))
+        settle(engine)
+        assert named(outbox, other).state == "completed"
+        world.time.pass_(seconds=20)
+    assert named(outbox, sick).last_error == reason
+    assert BUDGET_S - 60 <= world.time.seconds - began <= 2 * BUDGET_S
+
+
+def test_a_monitor_that_asks_for_patience_is_not_asked_more_often(world: World) -> None:
+    outbox = world.outbox()
+    engine = world.engine(outbox)
+    name = world.receive(outbox)
+    world.monitor.trouble[name] = TransientError("429", retry_after_s=300)
+    for _ in range(29):
+        settle(engine)
+        world.time.pass_(seconds=10)
+    assert sum(world.monitor.posts.values()) == 1
+    world.time.pass_(seconds=10)
+    settle(engine)
+    assert sum(world.monitor.posts.values()) == 2
+
+
+# A wall clock that jumps while the monotonic one does not
+
+
+def jump(world: World, **span: float) -> None:
+    seconds = world.time.seconds
+    world.time.pass_(**span)
+    world.time.seconds = seconds
+
+
+@pytest.mark.parametrize("hours", [-30, -1, -0.1, 0.1, 1, 30])
+def test_a_healthy_stf_is_not_delayed_by_a_clock_that_jumps(world: World, hours: float) -> None:
+    outbox = world.outbox()
+    engine = world.engine(outbox)
+    name = world.receive(outbox)
+    engine.turn(0)
+    jump(world, hours=hours)
+    settle(engine)
+    assert named(outbox, name).state == "completed"
+
+
+@pytest.mark.parametrize("hours", [-30, -1, -0.1, 0.1, 1, 30])
+def test_an_stf_that_was_put_off_is_tried_again_within_the_longest_backoff(world: World, hours: float) -> None:
+    outbox = world.outbox()
+    engine = world.engine(outbox)
+    name = world.receive(outbox)
+    world.monitor.trouble[name] = TransientError("500")
+    settle(engine)
+    world.monitor.trouble.clear()
+    jump(world, hours=hours)
+    world.time.pass_(minutes=10)
+    settle(engine)
+    assert named(outbox, name).state == "completed"
+
+
+def test_a_clock_that_jumps_to_and_fro_fails_nothing_and_storms_nobody(world: World) -> None:
+    outbox = world.outbox()
+    engine = world.engine(outbox)
+    name = world.receive(outbox)
+    world.monitor.trouble[name] = TransientError("500")
+    for hours in (30, -60, 1, -1, 0.1, -0.1, 30, -30):
+        jump(world, hours=hours)
+        for _ in range(10):
+            settle(engine)
+    stf = named(outbox, name)
+    assert stf.state == "sampled"
+    assert sum(world.monitor.posts.values()) <= 9, "one try a jump at most, beside the first"
+    assert stf.spent_s < BUDGET_S
+
+
+@pytest.mark.parametrize("hours", [-30, 30])
+def test_probes_keep_their_pace_when_the_clock_jumps(world: World, hours: float) -> None:
+    outbox = world.outbox()
+    asked = 0
+
+    def probe() -> None:
+        nonlocal asked
+        asked += 1
+        FakeMonitor.probe(world.monitor)
+
+    engine = world.engine(outbox, probes={"monitor": probe})
+    world.receive(outbox)
+    world.monitor.down = True
+    settle(engine)
+    for _ in range(30):
+        jump(world, hours=hours)
+        settle(engine)
+    assert asked == 0
+    world.time.pass_(seconds=5)
+    world.monitor.down = False
+    settle(engine)
+    assert asked == 1
+    assert outbox.unfinished() == 0

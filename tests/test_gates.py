@@ -1,0 +1,272 @@
+"""Gates: what a link that is down stops and what not, when it is looked at again, and what it costs nobody."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from loguru import logger
+
+from fastmon_daemon.engine import LinkNews
+from fastmon_daemon.errors import LinkDown, LinkHeld, TransientError
+from fastmon_daemon.gates import HELD_PROBE_S, PROBE_S, SHORTEST_PAUSE_S, Gate
+from fastmon_daemon.monitor import Monitor
+from fastmon_daemon.outbox import Outbox, Reports
+from fastmon_daemon.service.logins import secret_reader
+from fastmon_daemon.settings import Settings
+from fastmon_daemon.steps import links_for, make_steps
+from fastmon_daemon.testbed.monitor import MonitorOptions, MonitorThread
+from tests.model_world import FaultyMonitor
+from tests.worlds import World, named, settle
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+@contextmanager
+def said() -> Iterator[list[str]]:
+    """The errors that are logged inside the block."""
+    lines: list[str] = []
+    sink = logger.add(lambda line: lines.append(str(line)), level="ERROR", format="{message}")
+    try:
+        yield lines
+    finally:
+        logger.remove(sink)
+
+
+class Slow(Executor):
+    """A pool whose calls are done only when the test says so."""
+
+    def __init__(self) -> None:
+        self.waiting: list[tuple[Any, tuple[Any, ...]]] = []
+
+    def submit(self, fn: Any, /, *args: Any, **_: Any) -> Future[Any]:
+        self.waiting.append((fn, args))
+        return Future()
+
+    def go_on(self) -> None:
+        waiting, self.waiting = self.waiting, []
+        for fn, args in waiting:
+            fn(*args)
+
+
+# When it is looked at again
+
+
+@pytest.mark.parametrize(("held", "most"), [(False, [1, 2, 4, 5, 5, 5]), (True, [HELD_PROBE_S] * 6)])
+def test_pauses_have_full_jitter_below_a_ceiling(held: bool, most: list[float]) -> None:
+    gate, now = Gate("monitor"), 100.0
+    longest, drawn = Gate("monitor"), random.Random(7)
+    for ceiling in most:
+        assert longest.shut(now, held, lambda: 1.0) == ceiling
+        assert SHORTEST_PAUSE_S <= gate.shut(now, held, drawn.random) <= ceiling
+        now += 60
+    assert PROBE_S == 5
+    assert HELD_PROBE_S <= 30
+
+
+def test_a_probe_that_waits_for_its_own_deadline_does_not_delay_the_next_one() -> None:
+    gate = Gate("monitor")
+    gate.shut(100.0, held=False, jitter=lambda: 1.0)
+    gate.probe_begins(101.0)
+    assert gate.shut(114.0, held=False, jitter=lambda: 1.0) == pytest.approx(SHORTEST_PAUSE_S)
+
+
+def test_calls_that_were_under_way_when_the_gate_shut_change_nothing() -> None:
+    gate = Gate("monitor")
+    gate.shut(100.0, held=False, jitter=lambda: 1.0)
+    gate.shut(100.5, held=False, jitter=lambda: 1.0)
+    gate.shut(100.9, held=False, jitter=lambda: 1.0)
+    assert (gate.next_probe, gate.refusals) == (101.0, 1)
+
+
+def test_one_probe_at_a_time_finds_out_within_5_s_that_the_link_is_back(world: World) -> None:
+    outbox, pool = world.outbox(), Slow()
+    engine = world.engine(outbox, pool=pool)
+    name = world.receive(outbox)
+    world.monitor.down = True
+    for _ in range(40):
+        engine.turn(0)
+        world.time.pass_(seconds=10)
+        assert len(pool.waiting) <= 1
+        if pool.waiting:
+            pool.go_on()
+    asked = world.time.seconds
+    world.monitor.down = False
+    while named(outbox, name).state == "sampled":
+        world.time.pass_(seconds=0.5)
+        engine.turn(0)
+        pool.go_on()
+        engine.turn(0)
+        assert world.time.seconds - asked <= 5.5
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_a_late_word_that_a_link_is_down_does_not_shut_its_gate_for_ever(world: World, held: bool) -> None:
+    """A call fails while its link goes; before the engine hears of it the link is back, and has said so."""
+    outbox = world.outbox()
+    name = world.receive(outbox)
+
+    late = [(LinkHeld if held else LinkDown)("lost while it was under way")]
+
+    def announce(_body: str, event_id: str) -> None:
+        if late:
+            engine.tell(LinkNews("broker", up=True))
+            raise late.pop()
+        world.announced.append(event_id)
+
+    world.announce = announce  # type: ignore[method-assign]
+    engine = world.engine(outbox)
+    settle(engine)
+    assert named(outbox, name).state == "tf_registered"
+    world.time.pass_(seconds=30)
+    settle(engine)
+    assert named(outbox, name).state == "completed"
+
+
+# What it stops, and what not
+
+
+def test_a_shut_gate_stops_only_what_needs_its_link(world: World) -> None:
+    outbox = world.outbox()
+    engine = world.engine(outbox)
+    first = world.receive(outbox, 1)
+    world.broker_is(engine, up=False)
+    settle(engine)
+    world.monitor.down = True
+    second = world.receive(outbox, 2)
+    settle(engine)
+    assert (named(outbox, first).state, named(outbox, second).state) == ("tf_registered", "sampled")
+    world.broker_is(engine, up=True)
+    settle(engine)
+    assert (named(outbox, first).state, named(outbox, second).state) == ("completed", "sampled")
+
+
+def test_a_monitor_that_takes_no_messages_stops_the_announcements_only_and_says_so_once(world: World) -> None:
+    outbox = world.outbox()
+    absent = True
+
+    def messages() -> None:
+        if absent:
+            raise LinkHeld("404: this monitor takes no messages; set FASTMON_NOTIFY=stomp")
+
+    def announce(body: str, event_id: str) -> None:
+        messages()
+        type(world).announce(world, body, event_id)
+
+    world.announce = announce  # type: ignore[method-assign]
+    probes = {"monitor": world.monitor.probe, "messages": messages}
+    engine = world.engine(outbox, links=links_for("rest"), probes=probes)
+    with said() as errors:
+        names = [world.receive(outbox, n) for n in range(1, 4)]
+        for _ in range(50):
+            settle(engine)
+            world.time.pass_(minutes=10)
+        assert {named(outbox, name).state for name in names} == {"tf_registered"}
+        assert {named(outbox, name).attempts for name in names} == {0}
+    assert [line for line in errors if "FASTMON_NOTIFY=stomp" in line] == errors[:1]
+    assert len(errors) == 1
+    assert engine.is_open("monitor")
+    absent = False
+    world.time.pass_(seconds=30)
+    settle(engine)
+    assert {named(outbox, name).state for name in names} == {"completed"}
+
+
+def test_an_outage_of_a_link_that_the_settings_no_longer_need_is_over(world: World) -> None:
+    outbox = world.outbox()
+    with outbox.transaction():
+        outbox.link_lost("messages", "404", world.time.at, held=True)
+    world.engine(outbox)
+    assert outbox.outages() == []
+
+
+# Whose time it costs
+
+
+def test_a_budget_counts_only_time_with_the_gate_open(world: World) -> None:
+    outbox = world.outbox()
+    engine = world.engine(outbox)
+    name = world.receive(outbox)
+    world.monitor.trouble[name] = TransientError("500")
+    for _ in range(5):
+        for _ in range(2):
+            settle(engine)
+            world.time.pass_(seconds=61)
+        world.monitor.down = True
+        for _ in range(10):
+            settle(engine)
+            world.time.pass_(hours=1)
+        world.monitor.down = False
+        settle(engine)
+    assert named(outbox, name).state == "sampled"
+    assert named(outbox, name).spent_s < 900
+    world.monitor.trouble.clear()
+    world.time.pass_(seconds=61)
+    settle(engine)
+    assert named(outbox, name).state == "completed"
+
+
+# What a person must mend
+
+
+def test_what_a_person_must_mend_is_said_also_where_the_link_was_down_before(world: World) -> None:
+    outbox = world.outbox()
+    world.monitor = monitor = FaultyMonitor()
+    engine = world.engine(outbox)
+    monitor.down = True
+    world.receive(outbox)
+    with said() as errors:
+        settle(engine)
+        monitor.down, monitor.held = False, True
+        for _ in range(5):
+            world.time.pass_(seconds=30)
+            settle(engine)
+    assert [line.strip() for line in errors] == [
+        "link to the monitor is down: monitor unreachable",
+        "link to the monitor is held: 401: set SWF_API_TOKEN",
+    ]
+    assert [(outage.held, outage.ended_at) for outage in outbox.outages()] == [(True, None)]
+
+
+def test_a_token_that_is_mended_in_its_file_is_taken_up_without_a_restart(world: World) -> None:
+    token = world.folder / "token"
+    token.write_text("revoked")
+    read = secret_reader({"SWF_API_TOKEN_FILE": str(token)}, "SWF_API_TOKEN", "revoked")
+    with MonitorThread("good", MonitorOptions()) as there:
+        monitor = Monitor(there.url, read, connections=1)
+        settings = Settings(namespace="ns", selection_fraction=1.0)
+        steps = make_steps(settings, "a", monitor, world.announce, world.time.clock())
+        outbox = world.outbox()
+        engine = world.engine(outbox, steps=steps, probes={"monitor": monitor.probe})
+        name = world.receive(outbox)
+        settle(engine)
+        assert [outage.held for outage in outbox.outages()] == [True]
+        assert "SWF_API_TOKEN" in outbox.outages()[0].reason
+        token.write_text("good\n")
+        world.time.pass_(seconds=HELD_PROBE_S)
+        settle(engine)
+        assert outbox.outages() == []
+        assert named(outbox, name).last_error is not None  # its parent is not there: that is its own affair now
+        monitor.close()
+
+
+def test_an_outage_is_remembered_with_its_window(world: World) -> None:
+    outbox: Outbox = world.outbox()
+    engine = world.engine(outbox)
+    world.receive(outbox)
+    world.monitor.down = True
+    settle(engine)
+    world.time.pass_(hours=2)
+    world.monitor.down = False
+    settle(engine)
+    [outage] = Reports(outbox._db).outages(open_only=False, limit=10)
+    assert outage.ended_at is not None
+    assert outage.began_at < outage.ended_at

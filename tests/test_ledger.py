@@ -1,0 +1,558 @@
+"""The ledger's rules, by a clock that is moved by hand: looks, what counts as missed, ends, completion, summaries."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastmon_daemon.clock import stamp
+from fastmon_daemon.engine import Engine
+from fastmon_daemon.errors import LinkDown, TransientError
+from fastmon_daemon.intake import Intake
+from fastmon_daemon.ledger import Ledger, Means, Paces
+from fastmon_daemon.lifecycle import load_chart
+from fastmon_daemon.messages import run_number
+from fastmon_daemon.monitor import StfFile, TfFile
+from fastmon_daemon.outbox import Origin, Reports, RunRow, Stf
+from fastmon_daemon.sampling import is_selected
+from fastmon_daemon.verdict import Verdict, judge
+from tests.worlds import START, FakeMonitor, World, named
+
+CHARTS = (load_chart("stf"), load_chart("run"))
+
+
+class RunsMonitor(FakeMonitor):
+    """The fake monitor with a table of STFs, and the end of the one run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stfs: dict[str, StfFile] = {}
+        self.ended_at: str | None = None
+        self.looks = 0
+        self.lookups: list[str] = []
+        self.list_trouble: Exception | None = None
+        self.lookup_trouble: dict[str, Exception] = {}
+
+    def stf_files(self, run_number: int, at_least: int = 0) -> list[StfFile]:
+        self.looks += 1
+        self.probe()
+        if self.list_trouble:
+            raise self.list_trouble
+        return list(self.stfs.values()) if run_number == 100014 else []
+
+    def run_ended_at(self, run_key: int) -> str | None:
+        assert run_key == 77
+        return self.ended_at
+
+    def tf_files(self, stf_filename: str) -> list[TfFile]:
+        self.lookups.append(stf_filename)
+        self.probe()
+        if stf_filename in self.lookup_trouble:
+            raise self.lookup_trouble[stf_filename]
+        return [tf for tf in self.rows.values() if tf.stf_filename == stf_filename]
+
+
+def file_name(sequence: int) -> str:
+    return f"swf.100014.{sequence:06d}.stf"
+
+
+@dataclass
+class Life(World):
+    """A world in which one daemon after another lives, with its ledger."""
+
+    monitor: RunsMonitor = field(default_factory=RunsMonitor)
+    told: list[dict[str, Any]] = field(default_factory=list)
+    keeps_all: bool = True
+    paces: Paces = field(default_factory=Paces)
+    workers: int = 4
+
+    def __post_init__(self) -> None:
+        self.start()
+
+    def start(self) -> None:
+        """The next process."""
+        self.box = self.outbox()
+        self.door = Intake(self.folder / "outbox.db", "ns", "fastmon-agent-test-1", CHARTS)
+        self.door.clock = self.time.clock()
+        monitor: Any = self.monitor
+        means = Means(
+            monitor=monitor, charts=CHARTS, agent_name="fastmon-agent-test-1", announce=self.tell,
+            keeps_all=self.keeps_all, paces=self.paces, clock=self.time.clock(),
+            selected=lambda sequence, name: is_selected(self.settings.selection_fraction, sequence, name),
+        )  # fmt: skip
+        self.ledger = Ledger(means)
+        self.machine: Engine = self.engine(self.box, chores=[self.ledger], workers=self.workers)
+        means.is_open = self.machine.is_open
+        self.ledger.begin_listening(self.box)
+
+    def tell(self, body: str, event_id: str) -> None:
+        self.told.append(json.loads(body))
+
+    def registers(self, *sequences: int) -> None:
+        """The data agent registers these with the monitor."""
+        for n in sequences:
+            self.monitor.stfs[file_name(n)] = StfFile(
+                stf_filename=file_name(n), file_size_bytes=None, checksum=None, tf_count=500,
+                created_at=stamp(self.time.at), body="{}", run_key=77,
+            )  # fmt: skip
+
+    def says(self, kind: str, **fields: object) -> None:
+        """A message comes, and is worked on."""
+        self.door.accept(json.dumps({"msg_type": kind, "namespace": "ns", "run_id": "100014", **fields}))
+        self.works()
+
+    def announces(self, *sequences: int) -> None:
+        for n in sequences:
+            self.says("stf_ready", filename=file_name(n), sequence=n)
+
+    def works(self, turns: int = 12) -> None:
+        for _ in range(turns):
+            self.machine.turn(0)
+
+    def pass_(self, seconds: float) -> None:
+        """Time passes, and the engine turns in every second of it (of a long time, a hundred times)."""
+        steps = min(int(seconds), 100)
+        for _ in range(steps):
+            self.time.pass_(seconds=seconds / steps)
+            self.works(4)
+        self.works()
+
+    @property
+    def row(self) -> RunRow:
+        row = self.box.runs.get("ns", "100014")
+        assert row is not None
+        return row
+
+    @property
+    def verdict(self) -> Verdict:
+        return judge(self.box.by_run, self.row, CHARTS, self.time.at)
+
+    def stf(self, sequence: int) -> Stf:
+        return named(self.box, file_name(sequence))
+
+    def first_note(self, sequence: int) -> str | None:
+        return Reports(self.box._db).history(self.stf(sequence).id)[0].note
+
+    def known(self) -> Sequence[str]:
+        return sorted(self.box.runs.known_names(self.row))
+
+
+@pytest.fixture
+def life(tmp_path: Path) -> Life:
+    return Life(tmp_path)
+
+
+# What counts as missed ------------------------------------------------------------------------------------------------
+
+
+def test_an_stf_whose_message_never_came_is_recovered_after_half_a_minute(life: Life) -> None:
+    life.registers(1, 2)
+    life.announces(1)
+    life.pass_(25)
+    assert life.known() == [file_name(1)]
+    assert life.row.absent == (file_name(2),)
+    life.pass_(10)
+    stf = life.stf(2)
+    assert (stf.state, stf.origin, stf.tf_count, stf.sequence) == ("completed", Origin.RECOVERED, 500, 2)
+    assert life.first_note(2) == "recovered: its message never came"
+    assert life.row.absent == ()
+
+
+def test_an_stf_whose_message_is_merely_late_is_not_recovered(life: Life) -> None:
+    life.registers(1, 2)
+    life.announces(1)
+    life.pass_(20)
+    life.announces(2)
+    life.pass_(60)
+    assert life.stf(2).origin is Origin.MESSAGE
+
+
+def test_what_still_lies_in_the_brokers_backlog_is_not_recovered(life: Life) -> None:
+    life.registers(*range(1, 9))
+    for n in range(1, 9):
+        life.announces(n)
+        life.pass_(20)
+    assert life.verdict.recovered == 0
+
+
+def test_after_the_end_five_seconds_are_enough(life: Life) -> None:
+    life.registers(1, 2, 3)
+    life.announces(1)
+    life.says("end_run", total_stf_files=3)
+    life.pass_(4)
+    assert life.known() == [file_name(1)]
+    life.pass_(3)
+    assert life.verdict.complete
+    life.pass_(5)
+    assert (life.verdict.received, life.verdict.recovered, life.row.state) == (1, 2, "complete")
+
+
+def test_a_gap_in_the_sequence_makes_us_look_before_the_half_minute_is_over(life: Life) -> None:
+    life.announces(1)
+    life.works()
+    looks = life.monitor.looks
+    life.announces(3)
+    life.pass_(8)
+    assert life.monitor.looks == looks + 1
+
+
+def test_the_outage_of_the_broker_is_named(life: Life) -> None:
+    life.registers(1)
+    life.announces(1)
+    life.pass_(10)
+    life.broker_is(life.machine, up=False)
+    life.works()
+    life.pass_(15)
+    life.registers(2)
+    life.pass_(15)
+    life.broker_is(life.machine, up=True)
+    life.works()
+    life.ledger.heard_again()
+    life.pass_(40)
+    assert life.stf(2).state == "completed"
+    assert life.first_note(2) == "recovered: the broker link was down 20:00:10 to 20:00:40Z"
+    assert [(outage.link, outage.began_at[11:19]) for outage in life.verdict.outages] == [("broker", "20:00:10")]
+
+
+@pytest.mark.parametrize(
+    ("clean", "reason"), [(True, "it was stopped"), (False, "it was killed, or its host went down")]
+)
+def test_the_time_without_a_daemon_is_named(life: Life, clean: bool, reason: str) -> None:
+    life.registers(1)
+    life.announces(1)
+    life.pass_(20)
+    if clean:
+        life.ledger.end_listening(life.box)
+    life.time.pass_(seconds=60)
+    life.registers(2)
+    life.time.pass_(seconds=60)
+    life.start()
+    life.pass_(40)
+    assert life.first_note(2) == "recovered: the daemon was not running 20:00:20 to 20:02:20Z"
+    assert [(outage.link, outage.reason) for outage in life.verdict.outages] == [("daemon", reason)]
+
+
+def test_a_daemon_that_is_away_is_no_link_whose_gate_is_shut(life: Life) -> None:
+    life.time.pass_(hours=1)
+    life.start()
+    assert life.machine.is_open("monitor")
+    assert life.box.outages() == []
+
+
+def test_every_run_that_is_not_complete_is_looked_at_at_the_start(life: Life) -> None:
+    life.registers(1)
+    life.says("end_run", total_stf_files=2)
+    life.pass_(1000)
+    assert life.row.look_at is None
+    assert life.verdict.missing_sequences == "2"
+    life.registers(2)
+    life.start()
+    life.pass_(10)
+    assert life.row.state == "complete"
+    assert life.stf(2).origin is Origin.RECOVERED
+
+
+# Runs that are announced without filenames ----------------------------------------------------------------------------
+
+
+def test_a_run_announced_without_filenames_is_looked_at_every_three_seconds_until_it_has_ended(life: Life) -> None:
+    life.says("stf_ready", req_id=1)
+    assert life.known() == []
+    life.registers(1)
+    life.pass_(4)
+    assert (life.stf(1).origin, life.stf(1).state, life.stf(1).run_id) == (Origin.LOOK, "completed", "100014")
+    life.registers(2)
+    life.says("end_run", total_stf_files=2)
+    life.pass_(2)
+    assert life.row.state == "complete"
+    life.pass_(5)
+    looks = life.monitor.looks
+    life.pass_(100)
+    assert life.monitor.looks == looks
+    assert (life.verdict.received, life.verdict.recovered) == (2, 0)
+
+
+def test_with_the_ledger_off_only_such_runs_are_looked_at_and_no_run_is_closed(tmp_path: Path) -> None:
+    life = Life(tmp_path, keeps_all=False)
+    life.registers(1, 2)
+    life.announces(1)
+    life.says("end_run", total_stf_files=1)
+    life.pass_(60)
+    assert (life.monitor.looks, life.known(), life.row.state) == (0, [file_name(1)], "ended")
+    life.says("stf_ready", req_id=1)
+    life.pass_(5)
+    assert life.known() == [file_name(1), file_name(2)]
+    assert life.told == []
+
+
+def test_a_run_whose_id_is_no_number_cannot_be_asked_for_and_still_becomes_complete(life: Life) -> None:
+    life.says("stf_ready", run_id="cosmics", filename="swf.cosmics.000001.stf")
+    life.says("end_run", run_id="cosmics", total_stf_files=1)
+    life.pass_(3)
+    row = life.box.runs.get("ns", "cosmics")
+    assert row is not None
+    assert (row.state, row.look_at, life.monitor.looks) == ("complete", None, 0)
+    assert row.look_error == "its run_id is no number: the monitor cannot be asked"
+    assert life.told[0]["run_number"] is run_number("cosmics") is None
+
+
+# The end --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_the_monitor_says_has_ended_has_ended(life: Life) -> None:
+    life.registers(1, 2)
+    life.announces(1, 2)
+    life.monitor.ended_at = stamp(START + timedelta(seconds=5))
+    life.pass_(40)
+    assert life.row.state == "ended"
+    assert life.row.ended_by == "the monitor says that it ended at 2026-11-21T20:00:05.000+00:00"
+    life.pass_(40)
+    assert (life.row.state, life.row.expected, life.row.expected_by) == ("complete", 2, "monitor")
+
+
+def test_a_run_of_which_nothing_was_heard_for_ten_minutes_and_all_is_here_has_ended(life: Life) -> None:
+    life.registers(1)
+    life.announces(1)
+    life.pass_(590)
+    assert life.row.state == "running"
+    life.pass_(150)
+    assert life.row.state == "complete"
+    assert "nothing was heard for 0:10:00" in (life.row.ended_by or "")
+
+
+def test_a_paused_run_is_not_taken_for_over(life: Life) -> None:
+    life.registers(1)
+    life.announces(1)
+    life.says("pause_run")
+    for _ in range(60):
+        life.time.pass_(minutes=1)
+        life.works()
+    assert life.row.state == "paused"
+
+
+def test_end_run_that_comes_late_is_the_authority_over_the_monitors_count(life: Life) -> None:
+    life.registers(1)
+    life.announces(1)
+    life.monitor.ended_at = stamp(START)
+    life.says("resume_run")
+    life.pass_(35)
+    assert life.row.state == "ended"
+    life.says("end_run", total_stf_files=2)
+    life.pass_(60)
+    assert (life.row.state, life.row.expected, life.row.expected_by) == ("ended", 2, "end_run")
+    life.registers(2)
+    life.pass_(20)
+    assert life.row.state == "complete"
+
+
+def test_a_run_is_not_complete_while_an_stf_is_missing_failed_or_unfinished(life: Life) -> None:
+    life.registers(1, 2)
+    life.announces(1, 2)
+    life.says("end_run", total_stf_files=4)
+    life.pass_(30)
+    assert life.verdict.why_not == ("missing: 2",)
+    assert life.verdict.missing_sequences == "3-4"
+    life.monitor.trouble[file_name(3)] = TransientError("500")
+    life.announces(3, 4)
+    assert life.verdict.why_not == ("unfinished: 1",)
+    del life.monitor.trouble[file_name(3)]
+    life.pass_(120)
+    assert life.row.state == "complete"
+
+
+def test_a_monitor_that_is_away_at_the_end_gives_no_run_up(life: Life) -> None:
+    life.registers(1, 2)
+    life.announces(1)
+    life.works()
+    life.monitor.down = True
+    life.says("end_run", total_stf_files=2)
+    life.pass_(30)
+    for _ in range(60):
+        life.time.pass_(minutes=1)
+        life.works()
+    life.monitor.down = False
+    life.pass_(30)
+    assert life.row.state == "complete"
+
+
+def test_an_unstable_list_is_read_again_and_said(life: Life) -> None:
+    life.registers(1)
+    life.announces(1)
+    life.monitor.list_trouble = TransientError("the monitor counts 3 STFs in run 100014 but lists 2")
+    life.says("end_run", total_stf_files=2)
+    assert life.row.look_error == "the monitor counts 3 STFs in run 100014 but lists 2"
+    assert life.machine.is_open("monitor")
+    life.monitor.list_trouble = None
+    life.pass_(12)
+    assert life.row.look_error is None
+
+
+# The summary ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_complete_run_owes_its_summary_until_it_has_gone_out(life: Life) -> None:
+    life.registers(1)
+    life.announces(1)
+    tell, life.tell = life.tell, lambda body, event_id: (_ for _ in ()).throw(LinkDown("stopped"))  # type: ignore[method-assign]
+    life.start()
+    life.says("end_run", total_stf_files=1)
+    life.pass_(3)
+    assert (life.row.state, life.row.summary_at) == ("complete", None)
+    life.tell = tell  # type: ignore[method-assign]
+    life.start()
+    life.broker_is(life.machine, up=True)
+    life.pass_(3)
+    life.start()
+    life.pass_(60)
+    assert life.row.summary_at is not None
+    (told,) = life.told
+    assert {"run_id", "agent_name"} & set(told) == set()
+    assert (told["msg_type"], told["run_number"], told["complete"]) == ("fastmon_run_summary", 100014, True)
+    assert (told["expected"], told["completed"], told["tf_files"]["announced"]) == (1, 1, 7)
+
+
+# TF files that stand already ------------------------------------------------------------------------------------------
+
+
+def lose_the_database(life: Life) -> None:
+    life.box.close()
+    for path in life.folder.glob("outbox.db*"):
+        path.unlink()
+    life.announced.clear()
+    life.start()
+
+
+def test_what_stands_in_the_monitor_already_is_closed_without_announcing_again(life: Life) -> None:
+    life.registers(1, 2)
+    life.announces(1)
+    life.works()
+    assert len(life.announced) == 7
+    lose_the_database(life)
+    life.says("end_run", total_stf_files=2)
+    life.pass_(8)
+    assert life.row.state == "complete"
+    assert [tf.monitor_id for tf in life.stf(1).tfs] == [
+        life.monitor.rows[tf.filename].tf_file_id for tf in life.stf(1).tfs
+    ]
+    assert len(life.announced) == 7, "those of the second one only"
+    tfs = life.verdict.tf_files
+    assert (tfs.drawn, tfs.registered, tfs.announced, tfs.stood) == (14, 14, 7, 7)
+
+
+def test_one_that_we_registered_ourselves_is_announced_also_after_a_kill_in_between(life: Life) -> None:
+    life.registers(1)
+    life.broker_is(life.machine, up=False)
+    life.says("end_run", total_stf_files=1)
+    life.pass_(8)
+    assert (life.stf(1).state, len(life.monitor.rows)) == ("tf_registered", 7)
+    life.start()
+    life.broker_is(life.machine, up=True)
+    life.pass_(40)
+    assert (life.row.state, len(life.announced)) == ("complete", 7)
+
+
+def test_where_some_of_its_tf_files_are_wanting_all_are_announced(life: Life) -> None:
+    life.registers(1)
+    life.announces(1)
+    del life.monitor.rows["swf.100014.000001_tf_004.tf"]
+    lose_the_database(life)
+    life.says("end_run", total_stf_files=1)
+    life.pass_(8)
+    assert life.row.state == "complete"
+    assert len(life.announced) == 7
+
+
+def test_many_lookups_leave_a_single_worker_to_the_stfs_in_every_other_turn(tmp_path: Path) -> None:
+    life = Life(tmp_path, workers=1, paces=Paces(lookups_per_s=0))
+    life.registers(*range(1, 101))
+    life.says("end_run", total_stf_files=100)
+    life.pass_(5)
+    life.works(60)
+    assert life.verdict.completed > 0
+    assert len(life.monitor.lookups) < 100
+
+
+def test_an_stf_that_cannot_be_looked_up_is_taken_in_all_the_same_and_delays_no_other(life: Life) -> None:
+    life.registers(1, 2, 3)
+    life.monitor.lookup_trouble[file_name(1)] = TransientError("500")
+    life.says("end_run", total_stf_files=3)
+    life.pass_(10)
+    assert life.row.state == "complete"
+    assert life.monitor.lookups.count(file_name(1)) == 3
+
+
+def test_what_is_not_selected_is_taken_in_without_a_lookup(tmp_path: Path) -> None:
+    life = Life(tmp_path)
+    life.settings = type(life.settings)(namespace="ns", selection_fraction=0.01)
+    life.start()
+    life.registers(*range(1, 601))
+    life.says("end_run", total_stf_files=600)
+    life.pass_(8)
+    life.works(100)
+    life.pass_(5)
+    assert (life.verdict.skipped, life.verdict.completed) == (594, 6)
+    assert life.row.state == "complete"
+    assert len(life.monitor.lookups) == 6
+
+
+# By hand --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_was_never_heard_of_is_taken_in_by_hand(life: Life) -> None:
+    life.registers(1, 2)
+    found = life.machine.ask(life.ledger.reconcile("100014", "ns", life.monitor.stf_files(100014), "alice"))
+    life.works()
+    assert (found.result(0).named, found.result(0).known) == (2, 0)
+    assert (life.stf(1).state, life.stf(2).state, life.row.state) == ("completed", "completed", "running")
+    assert life.first_note(1) == "recovered: its message never came, looked for by alice"
+
+
+# The numbers of a verdict ---------------------------------------------------------------------------------------------
+
+
+def test_an_open_run_counts_the_gaps_below_its_last_stf_as_missing(life: Life) -> None:
+    life.announces(1, 2, 6, 8)
+    assert (life.verdict.missing, life.verdict.missing_sequences) == (4, "3-5, 7")
+    assert life.verdict.why_not[0] == "it has not ended"
+
+
+def test_a_run_that_counts_from_zero_or_from_elsewhere_misses_nothing_that_it_never_had(life: Life) -> None:
+    life.announces(0, 1)
+    assert life.verdict.missing == 0
+    life.says("end_run", total_stf_files=3)
+    assert life.verdict.missing_sequences == "2"
+
+
+def test_latencies_are_told_for_each_arrow_in_the_order_of_the_chart(life: Life) -> None:
+    life.broker_is(life.machine, up=False)
+    life.announces(1, 2)
+    life.pass_(4)
+    life.broker_is(life.machine, up=True)
+    life.works()
+    arrows = [(each.source, each.dest, each.count) for each in life.verdict.latencies]
+    assert arrows == [
+        (None, "received", 2), ("received", "sampled", 2), ("sampled", "tf_registered", 2),
+        ("tf_registered", "notified", 2), ("notified", "completed", 2),
+    ]  # fmt: skip
+    announcing = life.verdict.latencies[3]
+    assert announcing.p50_s == pytest.approx(4, abs=0.01)
+    assert announcing.max_s == pytest.approx(4, abs=0.01)
+
+
+def test_the_verdict_of_a_run_whose_stfs_were_pruned_is_the_one_that_was_kept(life: Life) -> None:
+    life.registers(1)
+    life.announces(1)
+    life.says("end_run", total_stf_files=1)
+    life.pass_(3)
+    before = life.verdict
+    with life.box.transaction():
+        life.box._db.execute("delete from stf")
+    after = life.verdict
+    assert (after.complete, after.completed, after.tf_files) == (True, 1, before.tf_files)
+    assert after.latencies == before.latencies

@@ -1,0 +1,226 @@
+"""The watcher: which files are handed over, when, and what is said of the others. The clock is moved by hand."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from loguru import logger
+
+from fastmon_daemon.clock import Clock
+from fastmon_daemon.watching import FoundFile, Taken, Watcher, Watching
+from fastmon_daemon.watching.files import run_in
+
+
+class Folder:
+    """A watched folder, and what was taken from it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.seconds = 1000.0
+        self.taken: list[FoundFile] = []
+        self.fails = False
+
+    def watcher(self, memory: dict[str, str] | None = None, **changes: object) -> Watcher:
+        watching = {
+            "folders": (self.path,), "patterns": ("*.stf", "*.STF"), "scan_every_s": 30.0, "settled_after_s": 5.0,
+            **changes,
+        }  # fmt: skip
+        clock = Clock(now=lambda: datetime.now(UTC), monotonic=lambda: self.seconds)
+        return Watcher(Watching(**watching), self.take, memory or {}, clock)  # type: ignore[arg-type]
+
+    def take(self, file: FoundFile) -> Taken:
+        if self.fails:
+            raise OSError("disk full")
+        self.taken.append(file)
+        return Taken.FRESH
+
+    def write(self, name: str, content: bytes = b"data") -> Path:
+        path = self.path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+        return path
+
+    def look(self, watcher: Watcher, after_s: float = 0.0) -> list[str]:
+        self.seconds += after_s
+        watcher.look()
+        return [file.path.name for file in self.taken]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path)
+
+
+@pytest.fixture
+def log() -> Iterator[list[str]]:
+    lines: list[str] = []
+    sink = logger.add(lambda text: lines.append(str(text)), format="{message}", level="INFO")
+    yield lines
+    logger.remove(sink)
+
+
+NAME = "swf.12345.000001.stf"
+
+
+def test_a_file_is_taken_when_it_has_stopped_growing(folder: Folder) -> None:
+    watcher, path = folder.watcher(), folder.write(NAME)
+    assert folder.look(watcher) == []
+    with path.open("ab") as file:
+        file.write(b"more")
+    assert folder.look(watcher, after_s=4) == []
+    assert folder.look(watcher, after_s=4) == []
+    assert folder.look(watcher, after_s=2) == [NAME]
+    assert folder.taken[0].fingerprint.size == 8
+
+
+def test_a_file_is_taken_once_also_after_a_rename(folder: Folder, log: list[str]) -> None:
+    watcher, path = folder.watcher(), folder.write(NAME)
+    folder.look(watcher)
+    assert folder.look(watcher, after_s=6) == [NAME]
+    path.rename(folder.path / "swf.12345.000099.stf")
+    folder.look(watcher, after_s=31)
+    assert folder.look(watcher, after_s=6) == [NAME]
+    assert any(f"is {NAME}, renamed" in line for line in log)
+
+
+def test_what_former_lives_took_is_not_taken_again(folder: Folder) -> None:
+    first = folder.watcher()
+    folder.write(NAME)
+    folder.look(first)
+    folder.look(first, after_s=6)
+    memory = {str(folder.taken[0].fingerprint): NAME}
+    second = folder.watcher(memory)
+    folder.look(second)
+    assert folder.look(second, after_s=6) == [NAME]
+
+
+def test_a_file_that_is_written_again_is_handed_over_again(folder: Folder) -> None:
+    watcher = folder.watcher()
+    folder.write(NAME)
+    folder.look(watcher)
+    folder.look(watcher, after_s=6)
+    folder.write(NAME, b"another content")
+    folder.look(watcher, after_s=31)
+    assert folder.look(watcher, after_s=6) == [NAME, NAME]
+
+
+def test_files_below_the_folder_are_found_and_other_names_are_not(folder: Folder) -> None:
+    watcher = folder.watcher()
+    for name in ("deep/run_7.000001.stf", "run_7.000002.STF", "run_7.000003.tmp", "notes.txt"):
+        folder.write(name)
+    folder.look(watcher)
+    assert sorted(folder.look(watcher, after_s=6)) == ["run_7.000001.stf", "run_7.000002.STF"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda path: path.write_bytes(b""), "is empty: not taken"),
+        (lambda path: path.unlink(), "went away before it was complete"),
+        (lambda path: path.rename(path.with_suffix(".tmp")), "went away before it was complete"),
+        (lambda path: path.write_bytes(b"d"), "was cut from 4 to 1 bytes"),
+    ],
+)
+def test_a_file_that_cannot_be_taken_gets_one_clear_line(folder: Folder, log: list[str], spoil, said: str) -> None:  # type: ignore[no-untyped-def]
+    watcher, path = folder.watcher(), folder.write(NAME)
+    folder.look(watcher)
+    spoil(path)
+    for _ in range(3):
+        folder.look(watcher, after_s=31)
+    assert len([line for line in log if said in line and str(path) in line]) == 1
+    assert folder.taken == [] or said.startswith("was cut")
+
+
+def test_a_name_without_a_run_is_told_with_the_remedy_and_taken_with_a_default(folder: Folder, log: list[str]) -> None:
+    watcher = folder.watcher()
+    folder.write("picture.stf")
+    folder.look(watcher)
+    assert folder.look(watcher, after_s=6) == []
+    assert any("set FASTMON_DEFAULT_RUN_NUMBER" in line for line in log)
+    with_default = folder.watcher(default_run=9)
+    folder.look(with_default)
+    assert folder.look(with_default, after_s=6) == ["picture.stf"]
+    assert folder.taken[0].run == 9
+
+
+def test_what_is_no_file_is_told_and_never_opened(folder: Folder, log: list[str]) -> None:
+    os.mkfifo(folder.path / NAME)  # opening it would wait for ever
+    (folder.path / "swf.12345.000002.stf").symlink_to(folder.path / "nothing")
+    watcher = folder.watcher()
+    folder.look(watcher)
+    assert folder.look(watcher, after_s=6) == []
+    assert any("is no plain file" in line for line in log)
+    assert any("cannot be looked at: No such file" in line for line in log)
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may read everything")
+def test_an_unreadable_file_is_told_and_taken_when_it_can_be_read(folder: Folder, log: list[str]) -> None:
+    watcher, path = folder.watcher(), folder.write(NAME)
+    path.chmod(0)
+    folder.look(watcher)
+    assert folder.look(watcher, after_s=6) == []
+    assert any("mend its permissions" in line for line in log)
+    path.chmod(0o600)
+    folder.look(watcher, after_s=31)
+    assert folder.look(watcher, after_s=6) == [NAME]
+
+
+def test_what_could_not_be_stored_is_found_again(folder: Folder, log: list[str]) -> None:
+    watcher = folder.watcher()
+    folder.write(NAME)
+    folder.fails = True
+    folder.look(watcher)
+    assert folder.look(watcher, after_s=6) == []
+    assert any("disk full" in line for line in log)
+    folder.fails = False
+    folder.look(watcher, after_s=31)
+    assert folder.look(watcher, after_s=6) == [NAME]
+
+
+def test_files_from_before_the_lookback_are_left_alone_and_counted(folder: Folder, log: list[str]) -> None:
+    old = folder.write("swf.12345.000001.stf")
+    os.utime(old, (1_000_000_000, 1_000_000_000))
+    watcher = folder.watcher(lookback_s=600.0)
+    folder.write("swf.12345.000002.stf")
+    folder.look(watcher)
+    folder.look(watcher, after_s=6)
+    assert folder.look(watcher, after_s=40) == ["swf.12345.000002.stf"]
+    assert any("1 files are older than FASTMON_LOOKBACK_MINUTES" in line for line in log)
+
+
+@pytest.mark.parametrize("algorithm", ["md5", "sha256"])
+def test_the_checksum_is_that_of_the_content(folder: Folder, algorithm: str) -> None:
+    watcher = folder.watcher(checksum=algorithm)
+    folder.write(NAME, b"x" * 5_000_000)
+    folder.look(watcher)
+    folder.look(watcher, after_s=6)
+    assert folder.taken[0].checksum == hashlib.new(algorithm, b"x" * 5_000_000).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("name", "run"),
+    [
+        ("run_12345.stf", 12345), ("run12345.stf", 12345), ("physics_run_12345_0001.stf", 12345), ("r12345.stf", 12345),
+        ("data-r12345-001.stf", 12345), ("swf.12345.000001.stf", 12345), ("other12345.stf", None), ("123.stf", None),
+        ("run_99999999999999.stf", None), ("return5.stf", None),
+    ],
+)  # fmt: skip
+def test_the_run_is_read_from_the_name(name: str, run: int | None) -> None:
+    assert run_in(name) == run
+
+
+def test_the_message_of_a_file_says_where_it_lies(folder: Folder) -> None:
+    watcher = folder.watcher()
+    folder.write("a b/swf.12345.000001.stf")
+    folder.look(watcher)
+    folder.look(watcher, after_s=6)
+    message = json.loads(folder.taken[0].message("ns", "me", "https://files.example/epic"))
+    assert message["file_url"] == "https://files.example/epic/a%20b/swf.12345.000001.stf"
+    assert (message["run_id"], message["sequence"], message["size_bytes"]) == (12345, 1, 4)
+    assert json.loads(folder.taken[0].message("ns", "me", ""))["file_url"].startswith("file:///")
