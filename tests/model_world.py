@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from typing import Any
 
+from fastmon_daemon import seams
+from fastmon_daemon.clock import stamp
 from fastmon_daemon.errors import LinkDown, LinkHeld, ParentMissing, TransientError
 from fastmon_daemon.lifecycle import load_chart
-from fastmon_daemon.monitor import TfFile
+from fastmon_daemon.monitor import StfFile, TfFile
 from fastmon_daemon.outbox import Outbox
-from tests.worlds import FakeMonitor
+from tests.worlds import START, FakeMonitor
 
 CHART = load_chart("stf")
 NEXT_LIFE = {"retry", "admit"}
@@ -33,12 +35,16 @@ def stf_ready(number: int, size: int | None = None) -> str:
     })  # fmt: skip
 
 
+def run_message(kind: str, **fields: object) -> str:
+    return json.dumps({"msg_type": kind, "namespace": "ns", "run_id": "100014", **fields})
+
+
 class FaultyMonitor(FakeMonitor):
     """A monitor whose next answers may go wrong as the real edge tells it: see `Monitor.register_tf`."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.known: set[str] = set()
+        self.known: dict[str, StfFile] = {}
         """STFs that the data agent has registered."""
         self.held = False
         self.mishaps: list[str] = []
@@ -48,6 +54,25 @@ class FaultyMonitor(FakeMonitor):
         super().probe()
         if self.held:
             raise LinkHeld("401: set SWF_API_TOKEN")
+
+    def registers(self, number: int) -> None:
+        """The data agent registers an STF."""
+        self.known[stf_name(number)] = StfFile(
+            stf_filename=stf_name(number), file_size_bytes=1000 * number, checksum=None, tf_count=None,
+            created_at=stamp(START), body="{}", run_key=77,
+        )  # fmt: skip
+
+    def stf_files(self, run_number: int, at_least: int = 0) -> list[StfFile]:
+        self.probe()
+        return list(self.known.values())
+
+    def run_ended_at(self, run_key: int) -> str | None:
+        self.probe()
+        return None
+
+    def tf_files(self, stf_filename: str) -> list[TfFile]:
+        self.probe()
+        return [tf for tf in self.rows.values() if tf.stf_filename == stf_filename]
 
     def register_tf(self, tf: TfFile) -> tuple[TfFile, str | None]:
         self.probe()
@@ -107,6 +132,9 @@ class FaultyBroker:
             self.goes()
             raise LinkDown("the link was lost before the RECEIPT came")
 
+    def tell_summary(self, _body: str, _event_id: str) -> None:
+        self.probe()
+
     def probe(self) -> None:
         if not self.up:
             raise LinkDown("the link is down")
@@ -119,6 +147,29 @@ class FaultyBroker:
         if not self.up:
             self.up = True
             self.tell(True)
+
+
+class PowerCut(BaseException):
+    """The process is gone, at this very instruction."""
+
+
+def is_cut(nth: int, life: Callable[[], object]) -> bool:
+    """Live until the power is cut at the *nth* seam; False if there were fewer."""
+    met = itertools.count(1)
+
+    def fuse(name: str) -> None:
+        if next(met) == nth:
+            seams.set_hook(None)
+            raise PowerCut(name)
+
+    seams.set_hook(fuse)
+    try:
+        life()
+    except PowerCut:
+        return True
+    finally:
+        seams.set_hook(None)
+    return False
 
 
 @dataclass
@@ -148,7 +199,7 @@ class Seen:
 def check_history(rows: list[dict[str, Any]], state: str) -> None:
     """It is a walk along the arrows of the chart, each of them once a life, and ends where the STF is."""
     assert (rows[0]["trigger"], rows[0]["dest"], rows[0]["life"]) == (None, CHART.initial, 1)
-    for before, row in pairwise(rows):
+    for before, row in itertools.pairwise(rows):
         assert row["source"] == before["dest"]
         assert CHART.after(row["source"], row["trigger"]) == row["dest"]
         assert row["life"] == before["life"] + (row["trigger"] in NEXT_LIFE)
@@ -175,3 +226,17 @@ def check_sample(drawn: list[dict[str, Any]], tfs: list[dict[str, Any]]) -> None
     assert [tf["filename"] for tf in tfs] == [tf["filename"] for tf in drawn]
     for before, tf in zip(drawn, tfs, strict=True):
         assert tf["adopted"] or (before["first"], before["last"]) == (tf["first"], tf["last"])
+
+
+def check_end(seen: Seen, monitor: FaultyMonitor, most: int) -> None:
+    """Every STF that anybody knows of rests, and nothing is owed for it any more."""
+    assert set(monitor.known) <= set(seen.stfs)
+    for name, row in seen.stfs.items():
+        assert CHART.is_resting(row["state"]), (name, row["state"], row["due_at"], row["last_error"])
+        if row["state"] == "completed":
+            assert len(seen.tfs[name]) == most or row["stood"]
+            assert all(tf["registered_at"] for tf in seen.tfs[name])
+            assert all(tf["announced_at"] or row["stood"] for tf in seen.tfs[name])
+        else:
+            assert row["state"] in {"skipped", "failed", "discarded"}
+            assert row["last_error"] or row["state"] == "discarded"

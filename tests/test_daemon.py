@@ -131,8 +131,35 @@ def test_announcements_go_by_rest_where_the_monitor_takes_them(tmp_path: Path) -
         world.register(1)
         world.announce(1)
         world.wait_for(completed=1)
-        assert [message["msg_type"] for message in published] == ["tf_file_registered"] * 7
+        assert [message["msg_type"] for message in published].count("tf_file_registered") == 7
         assert world.monitor.counts()["announcements"] == 0
+
+
+def test_a_monitor_that_takes_no_messages_is_told_once_and_costs_no_stf(world: OnEmbedded) -> None:
+    daemon = world.daemon(FASTMON_NOTIFY="rest")
+    world.register(1, 2)
+    world.announce(1, 2)
+    world.wait_for(tf_registered=2)
+    wait_until(lambda: "set FASTMON_NOTIFY=stomp" in world.log(), "it says what to do")
+    shown = json.loads(world.call("inspect", "--json", FASTMON_NOTIFY="rest").stdout)
+    assert {name: link["state"] for name, link in shown["links"].items()} == {
+        "monitor": "up", "broker": "up", "messages": "held",
+    }  # fmt: skip
+    daemon.send_signal(signal.SIGTERM)
+    assert daemon.wait(30) == 0
+    assert world.log().count("link to the messages is held") == 1
+    world.daemon()
+    world.wait_for(completed=2)
+    assert world.monitor.counts()["distinct_announcements"] == 14
+
+
+def test_where_nobody_is_to_be_told_stfs_are_registered_and_completed(world: OnEmbedded) -> None:
+    world.daemon(FASTMON_NOTIFY="off")
+    world.register(1)
+    world.announce(1)
+    world.wait_for(completed=1)
+    counts = world.monitor.counts()
+    assert (counts["fastmon_files"], counts["announcements"]) == (7, 0)
 
 
 def test_malformed_messages_among_good_ones_are_kept_aside(world: OnEmbedded) -> None:

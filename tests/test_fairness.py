@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 from fastmon_daemon.engine.engine import BUDGET_S
 from fastmon_daemon.errors import ParentMissing, TransientError
 from fastmon_daemon.monitor import TfFile
+from fastmon_daemon.outbox import Origin, Reports
 from tests.living import wait_until
 from tests.worlds import FakeMonitor, World, named, settle
 
@@ -82,6 +85,44 @@ def test_a_sick_stf_ends_in_failed_by_its_age_and_delays_no_other(
         world.time.pass_(seconds=20)
     assert named(outbox, sick).last_error == reason
     assert BUDGET_S - 60 <= world.time.seconds - began <= 2 * BUDGET_S
+
+
+def test_the_backlog_drains_beside_fresh_stfs_that_come_without_end(world: World) -> None:
+    outbox = world.outbox()
+    engine = world.engine(outbox, workers=1)
+    world.monitor.down = True
+    backlog = [world.receive(outbox, n) for n in range(1, 4)]
+    settle(engine)
+    world.monitor.down = False
+    world.time.pass_(minutes=10)
+    for n in itertools.count(100):
+        world.receive(outbox, n)
+        for _ in range(16):
+            engine.turn(0)
+        if all(named(outbox, name).state == "completed" for name in backlog):
+            break
+        assert n < 200
+    assert Reports(outbox._db).counts_by_state()["completed"] > len(backlog)
+
+
+def test_announcements_are_marked_late_when_the_stf_is_old_or_was_recovered(world: World) -> None:
+    outbox = world.outbox()
+    told: dict[str, bool] = {}
+
+    def announce(body: str, _event_id: str) -> None:
+        message = json.loads(body)
+        told[message["stf_filename"]] = message["late"]
+
+    world.announce = announce  # type: ignore[method-assign]
+    engine = world.engine(outbox)
+    world.broker_is(engine, up=False)
+    old = world.receive(outbox, 1)
+    settle(engine)
+    world.time.pass_(seconds=61)
+    fresh, recovered = world.receive(outbox, 2), world.receive(outbox, 3, origin=Origin.RECOVERED)
+    world.broker_is(engine, up=True)
+    settle(engine)
+    assert told == {old: True, fresh: False, recovered: True}
 
 
 def test_a_monitor_that_asks_for_patience_is_not_asked_more_often(world: World) -> None:
