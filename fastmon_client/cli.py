@@ -64,9 +64,10 @@ def start(
 ) -> None:  # fmt: skip
     """Show TF files as they are announced; every one once, through every loss of the stream.
 
-    On a terminal that is a live view, else a line for each. What the stream did not bring is filled from the monitor's tables, marked as backfilled. The options choose what is
-    shown, not what is known. The token comes from SWF_API_TOKEN or the file that SWF_API_TOKEN_FILE names;
-    FASTMON_MONITOR_CA names the PEM file of a private CA. Ends with a summary.
+    On a terminal in a live view, else a line for each. What the stream did not bring is filled from the monitor's
+    tables, marked as backfilled. The options choose what is shown, not what is known. The token comes from
+    SWF_API_TOKEN or the file that SWF_API_TOKEN_FILE names; FASTMON_MONITOR_CA names the PEM file of a private CA.
+    Ends with a summary.
 
     Exit codes: 0 ended as asked, 1 error, 2 usage, 3 the monitor refuses the token, 4 never reached within --for,
     5 gaps found (--fail-on-gaps), 130 Ctrl-C.
