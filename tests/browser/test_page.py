@@ -206,3 +206,22 @@ def test_the_form_lets_in_whoever_knows_the_token(browser: Browser, dark: bool) 
         browser.ask("document.getElementById('token').value = 'a-token-that-nobody-guesses'")
         browser.press("form button")
         browser.says("LIVE", "#state")
+
+
+def test_a_page_whose_token_was_changed_asks_to_sign_in_again(browser: Browser) -> None:
+    with served(snapshot, "a-token-that-nobody-guesses") as locked:
+        browser.open(f"{locked.url}/login")
+        browser.ask("document.getElementById('token').value = 'a-token-that-nobody-guesses'")
+        browser.press("form button")
+        browser.says("LIVE", "#state")
+    with served(snapshot, "another-token-nobody-guesses", locked.port):
+        browser.says("It asks to sign in again", "#connection")
+        browser.says("DEAD", "#state")
+
+
+def test_what_cannot_be_drawn_makes_the_page_dead(page: Browser, shown: Shown) -> None:
+    shown.now = snapshot(runs=[run(rate_hz="fast")])
+    page.says("DEAD", "#state")
+    page.says("It cannot draw what it hears", "#connection")
+    shown.now = snapshot()
+    page.says("LIVE", "#state")

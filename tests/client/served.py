@@ -24,8 +24,8 @@ class Served:
 
 
 @contextmanager
-def served(snapshot: Callable[[], dict[str, Any]], token: str | None = None) -> Iterator[Served]:
-    sock = listen("127.0.0.1", 0)
+def served(snapshot: Callable[[], dict[str, Any]], token: str | None = None, port: int = 0) -> Iterator[Served]:
+    sock = listen("127.0.0.1", port)
     port = sock.getsockname()[1]
     loop, until = asyncio.new_event_loop(), asyncio.Event()
     main = serve(snapshot, sock, Key(token, port), until)

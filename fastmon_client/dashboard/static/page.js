@@ -15,9 +15,20 @@ const charts = new Charts();
 const strips = new Strips(document.getElementById("strips"));
 showLegend(document.getElementById("legend"));
 
+// What cannot be drawn was not heard: the page calls itself dead then, rather than to show half of it.
+function hear(event) {
+  try {
+    const snapshot = JSON.parse(event.data);
+    show(snapshot);
+    truth.hear(snapshot);
+    truth.show();
+  } catch (error) {
+    truth.reason = `It cannot draw what it hears: ${error.message}`;
+    throw error;
+  }
+}
+
 function show(snapshot) {
-  truth.hear(snapshot);
-  truth.show();
   runs.show(snapshot);
   charts.show(snapshot);
   strips.show(snapshot.runs);
@@ -31,7 +42,7 @@ function show(snapshot) {
 // The browser gives up on an answer that is no stream (a proxy's 502, a 401): we do not.
 function listen() {
   const source = new EventSource("/events");
-  source.addEventListener("snapshot", (event) => show(JSON.parse(event.data)));
+  source.addEventListener("snapshot", hear);
   source.addEventListener("error", async () => {
     if (source.readyState !== EventSource.CLOSED) return;
     truth.reason = await whyClosed();
