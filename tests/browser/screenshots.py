@@ -32,20 +32,18 @@ RECOVERED, INCOMPLETE, MISSING = range(90, 96), (121,), (47, 48, 133)
 COLUMNS, ROWS = 104, 26
 
 
-def play(shift: Shift, stfs: int, every_s: float) -> None:
-    """A run at full selection, but for a stretch in which every fifth STF was selected."""
+def play(shift: Shift, stfs: int, every_s: float, *, one_of: int = 1) -> None:
+    """A run of which *one_of* so many STFs is selected, with all that can happen to one of those."""
     pause = threading.Event()
     shift.message("start_run")
     for n in range(1, stfs + 1):
-        selective = 151 <= n <= 180
         shift.lag_s = 0.35 + 0.2 * sin(n / 15) + (1.1 if n % 17 == 0 else 0.0)
-        if n in MISSING or (selective and n % 5 != 1):
+        if n in MISSING or (n - 1) % one_of:
             shift.register_stf(n)
         else:
-            fraction, previous = (0.2, n - 5) if selective else (1.0, n - 1)
             whole = TF_FILES - (n in INCOMPLETE)
             announced = 0 if n in RECOVERED else whole
-            shift.stf(n, registered=whole, announced=announced, fraction=fraction, previous=previous)
+            shift.stf(n, registered=whole, announced=announced, fraction=1 / one_of, previous=n - one_of)
         pause.wait(every_s)
 
 
@@ -85,8 +83,8 @@ def main() -> None:
         try:
             with served(session.snapshot) as dashboard:
                 before = Shift(running, 100013)
-                play(before, 40, 0.02)
-                before.message("end_run", total_stf_files=40)
+                play(before, 80, 0.02, one_of=10)
+                before.message("end_run", total_stf_files=80)
                 play(Shift(running, 100014), STFS, EVERY_S)
                 terminal(session)
                 page(dashboard.url)
