@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from ssl import SSLCertVerificationError
 
 import requests
-from requests.adapters import HTTPAdapter
-from urllib3.util import Retry
 
 
 class Refused(Exception):
@@ -40,8 +38,6 @@ class Access:
         session = requests.Session()
         session.trust_env = False  # a .netrc would replace the token
         session.proxies.update(self.proxies)
-        for scheme in ("http://", "https://"):  # once more, where the monitor had closed the connection meanwhile
-            session.mount(scheme, HTTPAdapter(max_retries=Retry(total=1, connect=0, redirect=0, status=0)))
         return session
 
     def get(

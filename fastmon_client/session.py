@@ -173,7 +173,8 @@ class Session:
         if self._stopped:  # what still waits is no longer wanted
             return
         self._output.message(message, backfilled=backfilled)
-        self._stopped = self._limits.count_reached(message)
+        if self._limits.count_reached(message):
+            self._stopped = True  # never set to what was computed: a signal may come in between
 
     def _tick(self) -> None:
         at, monotonic = now(), time.monotonic()
@@ -184,7 +185,8 @@ class Session:
         if monotonic >= self._asks_runs_at:
             self._asks_runs_at = monotonic + self._pace.runs_s
             self._asking.list_runs()
-        self._stopped = self._stopped or self._limits.run_is_final(self._picture, at)
+        if self._limits.run_is_final(self._picture, at):
+            self._stopped = True
         self._picture.tick(at)
         self._output.turn(self._picture, at)
 
