@@ -37,7 +37,8 @@ def complete(world: World, outbox: Outbox, stfs: int, state: str = "complete") -
         outbox.runs.hear("ns", RUN, state, world.time.at, None)
         row = outbox.runs.get("ns", RUN)
         assert row is not None
-        outbox.runs.enter(row, state, expected=stfs, ended_at=world.time.at)
+        outbox.runs.expect(row, stfs, "end_run")
+        outbox.runs.enter(row, state, ended_at=world.time.at)
     return names
 
 

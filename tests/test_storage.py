@@ -97,6 +97,13 @@ def contents(folder: Path) -> dict[str, bytes]:
             and each.stat().st_size}  # fmt: skip
 
 
+def test_a_first_start_that_was_cut_leaves_nothing_that_is_in_the_way_of_the_next(path: Path) -> None:
+    for name in ("outbox.db.new", "outbox.db.new-wal", "outbox.db.new-shm"):
+        path.with_name(name).write_bytes(b"half of it")
+    open_outbox(path).close()
+    assert {each.name for each in path.parent.iterdir()} == {"outbox.db"}
+
+
 def test_a_page_that_was_flipped_is_found_at_the_start_and_named_by_the_whole_check(path: Path, whole: bytes) -> None:
     path.write_bytes(whole)
     assert check(path) == []

@@ -99,7 +99,7 @@ class Runs:
         self._set(row, "summary_at = ?", [stamp(now)])
 
     def known_names(self, row: RunRow) -> set[str]:
-        """The filenames of the run's STFs that were taken in, those that were pruned too: the one place that says so."""
+        """The filenames of the run's STFs that were taken in, pruned ones too: the one place that says so."""
         where = "where namespace = ? and run = ?"
         query = f"select filename from stf {where} union all select filename from pruned {where}"  # noqa: S608
         return {name for (name,) in self._db.execute(query, [row.namespace, row.run] * 2)}

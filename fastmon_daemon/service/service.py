@@ -112,7 +112,7 @@ class _Service:
             late_rate=settings.late_announce_rate,
             clock=self._clock,
             chores=[self.ledger],
-            spare=Keeper(settings.keep_days, stf_chart, run_chart).spare,
+            spare=Keeper(settings.keep_days, stf_chart, load_chart("run")).spare,
         )
 
     def _means(self, agent_name: str, charts: tuple[Chart, Chart]) -> Means:
