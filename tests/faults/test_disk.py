@@ -14,7 +14,7 @@ from tests.faults.matrix import EVERY, fault
 from tests.faults.stage import Stage
 from tests.living import wait_until
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(2700)
 
 
 @pytest.fixture
