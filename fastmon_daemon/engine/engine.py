@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -88,13 +89,10 @@ class Engine:
 
     def _on_disk(self, write: Callable[[], None]) -> bool:
         """Do what writes; False where the disk does not take it now: it is kept, and written after a pause."""
-        before = dict(self._active)
         try:
             with storage_errors(self._outbox.path):
                 write()
         except StorageFault as exc:
-            self._active.clear()
-            self._active.update(before)
             if not self._fault:
                 logger.error("nothing can be written down, the work waits: {}", exc)
             self._fault = str(exc)
@@ -102,10 +100,22 @@ class Engine:
             return False
         return True
 
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """One transaction; where it could not be committed, memory has forgotten it too."""
+        before = dict(self._active)
+        try:
+            with self._outbox.transaction():
+                yield
+        except Exception:
+            self._active.clear()
+            self._active.update(before)
+            raise
+
     def _write_down(self) -> None:
         """What came back and is not on disk yet, in one transaction."""
         if self._unwritten or self._fault:
-            with self._outbox.transaction():
+            with self._transaction():
                 for item in self._unwritten:
                     self._settle(item)
                 done = {id(item.owner): item.owner for item in self._unwritten if isinstance(item, Result)}
@@ -203,7 +213,7 @@ class Engine:
         due = self._picker.take(self._active, sick=self._active.has_room_for_sick)
         if due is None:
             return False
-        with self._outbox.transaction():
+        with self._transaction():
             self._begin(due)
         return True
 

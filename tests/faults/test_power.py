@@ -18,7 +18,7 @@ from tests.faults.sync_trace import command, synced_before_acks
 from tests.faults.test_broker_rows import own
 from tests.living import wait_until
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(2700)
 
 _HEADER, _FRAME_HEADER = 32, 24
 
