@@ -64,6 +64,7 @@ def test_beside_a_daemon_at_work_all_is_well_and_nothing_is_lost_or_taken(world:
     assert f"process {daemon.pid} works on it" in found["database"]["found"]
     assert "back after" in found["round trip"]["found"]
     assert found["subscription"]["outcome"] == found["token"]["outcome"] == found["clock"]["outcome"] == "ok"
+    assert found["other daemons"]["outcome"] == "ok", "our own agent is no other daemon"
     world.wait_for(completed=30)
     counts = world.monitor.counts()
     assert (counts["fastmon_files"], counts["announcements"], counts["distinct_announcements"]) == (210, 210, 210)

@@ -58,7 +58,12 @@ class Gauges:
         answers: dict[tuple[tuple[str, str], ...], float] = {
             (("method", method), ("status", status)): count for (method, status), count in self.tally.counts().items()
         }
-        yield Family("fastmon_monitor_answers_total", "counter", "Answers of the monitor.", answers)
+        yield Family(
+            "fastmon_monitor_answers_total",
+            "counter",
+            "Answers of the monitor to the main job, not to heart-beats, stages, logs.",
+            answers,
+        )
         yield single("fastmon_database_bytes", "gauge", "Size of the database with its log.", size)
         disk = os.statvfs(self.database.parent)
         free = disk.f_bavail * disk.f_frsize
