@@ -140,9 +140,13 @@ class _Service:
 
     def gauges(self, world: World) -> Gauges:
         """What is told over HTTP."""
-        tally = self.monitor.tally
+        answer_count = self.monitor.answer_count
         return Gauges(
-            settings=world.settings, database=world.database, pulse=self.pulse, tally=tally, clock=self._clock
+            settings=world.settings,
+            database=world.database,
+            pulse=self.pulse,
+            answer_count=answer_count,
+            clock=self._clock,
         )
 
     def _by_rest(self, body: str, _event_id: str) -> None:
