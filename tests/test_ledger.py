@@ -311,7 +311,7 @@ def test_a_run_that_the_monitor_says_has_ended_has_ended(life: Life) -> None:
     life.monitor.ended_at = stamp(START + timedelta(seconds=5))
     life.pass_(40)
     assert life.row.state == "ended"
-    assert life.row.ended_by == "the monitor says that it ended at 2026-11-21T20:00:05.000+00:00"
+    assert life.row.ended_by == "the monitor gives it the end time 2026-11-21T20:00:05.000+00:00"
     life.pass_(40)
     assert (life.row.state, life.row.expected, life.row.expected_by) == ("complete", 2, "monitor")
 

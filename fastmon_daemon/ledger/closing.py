@@ -28,7 +28,7 @@ Key = tuple[str, str]
 def why_over(means: Means, row: RunRow, look: Look, strange: int, now: datetime) -> str | None:
     """Why a run is over although no `end_run` was heard; None: it is not, as far as can be told."""
     if look.ended_at:
-        return f"the monitor says that it ended at {look.ended_at}"
+        return f"the monitor gives it the end time {look.ended_at}"
     paused = not means.run_chart.may(row.state, "pause_run")
     quiet = timedelta(seconds=means.paces.quiet_paused_s if paused else means.paces.quiet_s)
     if look.stfs and not strange and now - moment(row.heard_at) > quiet:
