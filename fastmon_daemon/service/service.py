@@ -228,12 +228,12 @@ class _Service:
             self._watcher.stop(1.0)
         while (self.engine.turn(0.1) or self.presence.in_hand) and self._clock.monotonic() < deadline:
             pass
-        self.ledger.end_listening(self._outbox)
         clean = not self.engine.busy
         self.presence.stop(deadline - self._clock.monotonic())
         clean &= self.broker.stop(max(0.5, deadline - self._clock.monotonic()))
         self._pool.shutdown(wait=clean, cancel_futures=True)
         self.monitor.close()
+        self.ledger.end_listening(self._outbox)
         logger.info(
             "stopped{}", "" if clean else " at the deadline; what was in flight is done again at the next start"
         )
