@@ -8,13 +8,13 @@ from importlib import import_module
 import click
 
 from fastmon_daemon import __version__
-from fastmon_daemon.errors import ConfigError, DatabaseInUse, FastmonError, StorageError
+from fastmon_daemon.errors import ConfigError, DatabaseInUse, FastmonError, StorageError, StorageFault
 
 COMMANDS = (
-    "run", "inspect", "verdict", "reconcile", "retry", "discard", "admit", "release", "export", "forget",
+    "run", "inspect", "verdict", "reconcile", "retry", "discard", "admit", "release", "export", "forget", "backup",
     "config", "check", "diagram", "testbed", "daq", "demo",
 )  # fmt: skip
-_EXIT_CODES = ((ConfigError, 78), (DatabaseInUse, 75), (StorageError, 3), (FastmonError, 1))
+_EXIT_CODES = ((ConfigError, 78), (DatabaseInUse, 75), (StorageFault, 75), (StorageError, 3), (FastmonError, 1))
 _EXTRAS = {**dict.fromkeys(("starlette", "uvicorn", "httptools", "uvloop"), "testbed"), "mermaidx": "svg"}
 
 

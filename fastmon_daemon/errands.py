@@ -20,7 +20,9 @@ class Errand:
     link: str
     call: Callable[[], Any]
     done: Callable[[Outbox, Any, datetime], None]
-    """Takes the answer, or the exception, in the engine's thread, inside its transaction."""
+    """Takes the answer, or the exception, in the engine's thread, inside its transaction.
+
+    It may run again where that could not be committed."""
 
 
 class Chore(Protocol):

@@ -49,5 +49,12 @@ class StorageError(FastmonError):
     """The database cannot be opened or may not be used: do what the message says (exit code 3)."""
 
 
+class StorageFault(StorageError):
+    """The database cannot be written just now (disk full, I/O error): nothing was stored; keep it, and try again later.
+
+    Exit code 75.
+    """
+
+
 class DatabaseInUse(StorageError):
     """Another process owns the database: talk to it, or stop it (exit code 75)."""

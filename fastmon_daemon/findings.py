@@ -85,13 +85,19 @@ class Findings:
         return view
 
     def _runs(self) -> list[View]:
-        """Each run with how many of its STFs are known, and how many are wanting to what is expected so far."""
+        """Each run with how many of its STFs are known, and how many are wanting to what is expected so far.
+
+        *pruned* is what is still known of the STFs that were dropped because the run is old (null: none was).
+        """
         known = self._reports.by_run.known_counts()
+        pruned = {(each.namespace, each.run): each for each in self._reports.pruned_runs()}
         views = []
         for run in self._reports.runs():
-            count = known.get((run.namespace, run.run), 0)
+            gone = pruned.get((run.namespace, run.run))
+            count = known.get((run.namespace, run.run), 0) + (sum(gone.states.values()) if gone else 0)
             most = run.last_sequence or 0 if run.expected is None else run.expected
-            views.append({**asdict(run), "known": count, "missing": max(0, most - count)})
+            views.append({**asdict(run), "known": count, "missing": max(0, most - count),
+                          "pruned": asdict(gone) if gone else None})  # fmt: skip
         return views
 
     def refused(self, limit: int) -> View:

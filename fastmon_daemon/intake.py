@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from loguru import logger
@@ -17,7 +18,7 @@ from fastmon_daemon.errors import BadMessage
 from fastmon_daemon.ledger import hear_run, hear_sequence, look_soon
 from fastmon_daemon.lifecycle import Chart
 from fastmon_daemon.messages import Foreign, RunNews, StfReady, parse
-from fastmon_daemon.outbox import Arrival, NewStf, Origin, Outbox, attach
+from fastmon_daemon.outbox import Arrival, NewStf, Origin, Outbox, Room, attach
 
 
 class Intake:
@@ -30,25 +31,40 @@ class Intake:
         self._agent_name = agent_name
         self._stf_chart, self._run_chart = charts
         self.refused_max = 1000
+        self.room: Room | None = None
+        """What is to be asked before anything is stored; None: nothing is."""
         self.clock = Clock()
         self.wake: Callable[[], None] = lambda: None
         self._forgotten: Counter[str] = Counter()
 
     def accept(self, body: str | bytes) -> None:
-        """Store what the message says. Returns only when it is on disk, or is not for us: then acknowledge it.
+        """Store what the message says, if it is for us. Returns only when it is on disk.
 
-        Raises `sqlite3.Error` where it could not be stored: then do not acknowledge it.
+        Raises `StorageFault` where it could not be stored: then do not acknowledge it.
+        """
+        if store := self.read(body):
+            store()
+
+    def read(self, body: str | bytes) -> Callable[[], None] | None:
+        """What stores the message, in one transaction; None where nothing of it is to be stored: acknowledge it.
+
+        Else acknowledge it when that function has returned, and not where it raised `StorageFault`.
         """
         try:
             message = parse(body, namespace=self.namespace, agent_name=self._agent_name)
         except BadMessage as exc:
-            logger.error("refused a message: {}", exc)
-            with self._writing() as outbox:
-                outbox.refuse(body, str(exc), self.clock.now(), self.refused_max)
-            return
+            return partial(self._refuse, body, str(exc))
         if isinstance(message, Foreign):
             self._forgotten[f"foreign_{message.why}"] += 1
-            return
+            return None
+        return partial(self._take_in, message, body)
+
+    def _refuse(self, body: str | bytes, reason: str) -> None:
+        with self._writing() as outbox:
+            outbox.refuse(body, reason, self.clock.now(), self.refused_max)
+        logger.error("refused a message: {}", reason)
+
+    def _take_in(self, message: StfReady | RunNews, body: str | bytes) -> None:
         with self._writing() as outbox:
             if self.store(outbox, message) is Arrival.CONFLICT:
                 reason = "conflict: this STF was received with another size, checksum or tf_count"
@@ -58,7 +74,7 @@ class Intake:
     def accept_file(self, body: str, fingerprint: str) -> Arrival:
         """Store the STF of a file, *body* being the message that announces it; the file is remembered with it.
 
-        Raises `sqlite3.Error` where it could not be stored: then it is to be found again.
+        Raises `StorageFault` where it could not be stored: then it is to be found again.
         """
         name = ""
         with self._writing() as outbox:
@@ -79,13 +95,16 @@ class Intake:
     @contextmanager
     def _writing(self) -> Iterator[Outbox]:
         """One transaction on a connection of its own; what was forgotten meanwhile is counted with it."""
+        if self.room is not None:
+            self.room.refuse_if_short()
         outbox = attach(self._database)
         try:
+            forgotten = Counter(self._forgotten)  # the broker's thread may count on meanwhile
             with outbox.transaction():
-                for what, count in self._forgotten.items():
+                for what, count in forgotten.items():
                     outbox.count(what, count)
                 yield outbox
-            self._forgotten.clear()
+            self._forgotten -= forgotten
         finally:
             outbox.close()
 

@@ -80,7 +80,7 @@ def judge(reports: RunReports, row: RunRow, charts: tuple[Chart, Chart], now: da
     Of a run whose STFs were pruned it is the verdict that was kept when the run became complete.
     """
     counts = reports.counts_by_state(row)
-    kept = None if counts else reports.kept_verdict(row)
+    kept = reports.kept_verdict(row) if reports.is_pruned(row) or not counts else None
     return _read(kept) if kept else _judged(reports, row, charts, counts, now)
 
 

@@ -13,7 +13,7 @@ LEVELS = (
     {"messages", "sampling"},
     {"lifecycle", "retrying", "settings", "gates", "logs", "control"},
     {"outbox", "monitor", "broker", "watching", "diagram", "reference"},
-    {"steps", "errands", "verdict"},
+    {"steps", "errands", "verdict", "retention"},
     {"engine", "ledger", "presence"},
     {"intake", "findings"},
     {"acts", "front"},

@@ -34,12 +34,8 @@ class Ear:
     def __init__(self) -> None:
         self.changes: queue.Queue[LinkChange] = queue.Queue()
         self.bodies: queue.Queue[bytes] = queue.Queue()
-        self.refuse = 0
 
     def accept(self, body: bytes) -> None:
-        if self.refuse:
-            self.refuse -= 1
-            raise OSError("disk full")
         self.bodies.put(body)
 
     def change(self) -> LinkChange:
@@ -129,28 +125,6 @@ def test_a_broker_of_stomp_1_0_is_named(ear: Ear) -> None:
         change = ear.change()
         assert not change.up
         assert "1.0" in change.reason
-
-
-def test_a_message_that_could_not_be_stored_comes_again_over_a_new_connection(server: BrokerThread, ear: Ear) -> None:
-    ear.refuse = 1
-    with linked(login(server.port, subscribe=QUEUE, redeliver_s=0.2), ear):
-        ear.until_up()
-        publish(server, QUEUE, "m")
-        assert "could not be stored" in ear.change().reason
-        assert ear.body() == b"m"
-        server.wait_until(lambda: server.broker.queue_depth(QUEUE) == 0)
-
-
-def test_a_link_with_an_unstored_message_goes_on_receiving(server: BrokerThread, ear: Ear) -> None:
-    ear.refuse = 1
-    with linked(login(server.port, subscribe=QUEUE, redeliver_s=1000.0), ear) as link:
-        ear.until_up()
-        publish(server, QUEUE, "lost")
-        publish(server, QUEUE, "next")
-        assert ear.body() == b"next"
-        server.wait_until(lambda: server.broker.queue_depth(QUEUE) == 1)
-        assert link.up
-        assert not server.call(lambda: server.broker.counters.received["NACK"])
 
 
 def test_an_announcement_goes_to_every_destination_persistent_and_with_its_event_id(ear: Ear) -> None:

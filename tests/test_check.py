@@ -64,6 +64,7 @@ def test_beside_a_daemon_at_work_all_is_well_and_nothing_is_lost_or_taken(world:
     assert f"process {daemon.pid} works on it" in found["database"]["found"]
     assert "back after" in found["round trip"]["found"]
     assert found["subscription"]["outcome"] == found["token"]["outcome"] == found["clock"]["outcome"] == "ok"
+    assert found["other daemons"]["outcome"] == "ok", "our own agent is no other daemon"
     world.wait_for(completed=30)
     counts = world.monitor.counts()
     assert (counts["fastmon_files"], counts["announcements"], counts["distinct_announcements"]) == (210, 210, 210)
@@ -81,28 +82,40 @@ def test_a_world_before_the_first_start_is_well_and_no_database_is_made(world: O
 
 
 @pytest.mark.parametrize(
-    ("changes", "wrong", "remedy"),
+    ("changes", "remedies"),
     [
-        ({"ACTIVEMQ_PORT": "1"}, "broker address", "ACTIVEMQ_HOST and ACTIVEMQ_PORT"),
-        ({"ACTIVEMQ_PASSWORD": "other"}, "broker login", "ACTIVEMQ_PASSWORD"),
-        ({"SWF_API_TOKEN": "0" * 40}, "monitor", "set SWF_API_TOKEN"),
-        ({"SWF_API_TOKEN": ""}, "token", "set SWF_API_TOKEN"),
-        ({"SWF_MONITOR_URL": "http://nowhere.invalid"}, "monitor address", "SWF_MONITOR_URL"),
-        ({"FASTMON_DB": "log"}, "database", "FASTMON_DB"),
-        ({"FASTMON_DB": "log/outbox.db"}, "database", "FASTMON_DB"),
-        ({"FASTMON_NOTIFY": "rest"}, "messages", "FASTMON_NOTIFY=stomp"),
-        ({"FASTMON_HTTP": "192.0.2.1:9100"}, "metrics", "FASTMON_HTTP"),
+        (
+            {
+                "ACTIVEMQ_PORT": "1", "SWF_API_TOKEN": "0" * 40, "FASTMON_DB": "log", "FASTMON_HTTP": "192.0.2.1:9100",
+            },
+            {
+                "database": "FASTMON_DB", "metrics": "FASTMON_HTTP", "broker address": "ACTIVEMQ_PORT",
+                "monitor": "set SWF_API_TOKEN",
+            },
+        ),
+        (
+            {
+                "ACTIVEMQ_PASSWORD": "other", "SWF_API_TOKEN": "", "FASTMON_DB": "log/outbox.db",
+                "FASTMON_NOTIFY": "rest",
+            },
+            {
+                "database": "FASTMON_DB", "broker login": "ACTIVEMQ_PASSWORD", "token": "set SWF_API_TOKEN",
+                "messages": "FASTMON_NOTIFY=stomp",
+            },
+        ),
+        ({"SWF_MONITOR_URL": "http://nowhere.invalid"}, {"monitor address": "SWF_MONITOR_URL"}),
     ],
-)
+)  # fmt: skip
 def test_what_is_wrong_is_named_with_its_remedy_and_the_rest_is_tried(
-    world: OnEmbedded, changes: dict[str, str], wrong: str, remedy: str
+    world: OnEmbedded, changes: dict[str, str], remedies: dict[str, str]
 ) -> None:
     (world.folder / "log").write_text("not a database")
     answer = world.call("check", "--json", **changes)
     assert answer.returncode == 1, answer.stdout
     found = checked(answer)
-    assert [check for check, each in found.items() if each["outcome"] == "wrong"] == [wrong]
-    assert remedy in found[wrong]["found"] + found[wrong]["remedy"]
+    assert [check for check, each in found.items() if each["outcome"] == "wrong"] == list(remedies)
+    for check, remedy in remedies.items():
+        assert remedy in found[check]["found"] + found[check]["remedy"]
     assert found["settings"]["outcome"] == "ok"
 
 

@@ -311,7 +311,7 @@ def test_a_run_that_the_monitor_says_has_ended_has_ended(life: Life) -> None:
     life.monitor.ended_at = stamp(START + timedelta(seconds=5))
     life.pass_(40)
     assert life.row.state == "ended"
-    assert life.row.ended_by == "the monitor says that it ended at 2026-11-21T20:00:05.000+00:00"
+    assert life.row.ended_by == "the monitor gives it the end time 2026-11-21T20:00:05.000+00:00"
     life.pass_(40)
     assert (life.row.state, life.row.expected, life.row.expected_by) == ("complete", 2, "monitor")
 
@@ -324,6 +324,19 @@ def test_a_run_of_which_nothing_was_heard_for_ten_minutes_and_all_is_here_has_en
     life.pass_(150)
     assert life.row.state == "complete"
     assert "nothing was heard for 0:10:00" in (life.row.ended_by or "")
+
+
+def test_a_clock_that_jumps_ends_no_run_and_hides_no_missed_stf(life: Life) -> None:
+    life.registers(1, 2)
+    life.announces(1)
+    life.works()
+    life.time.at += timedelta(hours=2)
+    life.pass_(45)
+    assert (life.row.state, life.stf(2).origin) == ("running", Origin.RECOVERED)
+    life.time.at -= timedelta(hours=4)
+    life.registers(3)
+    life.pass_(120)
+    assert (life.row.state, life.stf(3).origin) == ("running", Origin.RECOVERED)
 
 
 def test_a_paused_run_is_not_taken_for_over(life: Life) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import sqlite3
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,8 +13,7 @@ from sqlite_utils import Database
 from fastmon_daemon import seams
 from fastmon_daemon.errors import DatabaseInUse, StaleStf, StorageError
 from fastmon_daemon.outbox import Arrival, Lock, NewStf, Outbox, Reports, open_for_reading, open_outbox, owner_of
-from fastmon_daemon.outbox.opening import file_system_of
-from fastmon_daemon.outbox.schema import APPLICATION_ID, VERSION, migrations
+from fastmon_daemon.outbox.schema import APPLICATION_ID, migrations
 from tests.worlds import START, World, named
 
 
@@ -134,13 +132,6 @@ def try_lock(path: Path) -> str:
         return str(exc)
 
 
-def test_a_newer_schema_is_refused_and_left_alone(path: Path, outbox: Outbox) -> None:
-    outbox._db.execute(f"pragma user_version = {VERSION + 1}")
-    outbox.close()
-    with pytest.raises(StorageError, match="start the newer fastmon"):
-        open_outbox(path)
-
-
 def test_a_database_of_the_first_version_is_brought_up_to_date_and_its_runs_are_kept(path: Path) -> None:
     path.parent.mkdir()
     db = Database(path)
@@ -158,26 +149,6 @@ def test_a_database_of_the_first_version_is_brought_up_to_date_and_its_runs_are_
     assert row is not None
     assert (row.nameless, row.expected, row.expected_by) == (True, 3, "end_run")
     open_for_reading(path).close()
-
-
-def test_another_programs_database_and_a_broken_file_are_refused(tmp_path: Path) -> None:
-    other = tmp_path / "other.db"
-    with sqlite3.connect(other) as connection:
-        connection.execute("create table t (x)")
-    with pytest.raises(StorageError, match="another program's"):
-        open_outbox(other)
-    broken = tmp_path / "broken.db"
-    broken.write_bytes(b"not a database at all" * 100)
-    with pytest.raises(StorageError, match="cannot be opened"):
-        open_outbox(broken)
-    assert broken.read_bytes().startswith(b"not a database")
-
-
-def test_a_network_file_system_is_recognised(tmp_path: Path) -> None:
-    mounts = tmp_path / "mounts"
-    mounts.write_text("/dev/vda / ext4 rw 0 0\nserver:/home /home nfs4 rw 0 0\n")
-    assert file_system_of(Path("/home/user/outbox.db"), mounts) == "nfs4"
-    assert file_system_of(Path("/var/lib/outbox.db"), mounts) == "ext4"
 
 
 def test_a_database_is_read_while_another_connection_writes_and_after_it_is_closed(path: Path, outbox: Outbox) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from fastmon_daemon.errors import ConfigError
 from fastmon_daemon.reference import env_example, settings_table
+from fastmon_daemon.service import secret_reader
 from fastmon_daemon.settings import (
     Listen,
     Settings,
@@ -188,6 +189,17 @@ def test_a_secret_may_come_from_a_file(load: Load, working: Path, name: str) -> 
     settings = load(**{f"{name}_FILE": "password"})
     assert settings.broker_password == SECRET
     assert settings.sources["broker_password"] == f"{name}_FILE"
+
+
+def test_a_secret_file_in_the_home_folder_is_read_and_read_again(
+    load: Load, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(home))
+    (home / "token").write_text("first")
+    settings = load(SWF_API_TOKEN_FILE="~/token")
+    again = secret_reader({"SWF_API_TOKEN_FILE": "~/token"}, "SWF_API_TOKEN", settings.monitor_token)
+    (home / "token").write_text("second")
+    assert (settings.monitor_token, again()) == ("first", "second")
 
 
 def test_a_secret_file_that_is_absent_or_empty_is_refused(load: Load, working: Path) -> None:

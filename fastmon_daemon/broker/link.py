@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from loguru import logger
 
+from fastmon_daemon.broker.held import Accept
 from fastmon_daemon.broker.login import BrokerLogin
 from fastmon_daemon.broker.session import Session
 from fastmon_daemon.errors import LinkDown, LinkHeld
@@ -39,16 +40,17 @@ class LinkChange:
 class Broker:
     """The link of this process to the message broker.
 
-    *accept* stores the body of one message in one transaction and returns; if it raises, the message is not
-    acknowledged. It runs on stomp.py's thread. *changed* is told every change, the first "down" too, from the link's
-    own thread. *stopping* ends every wait between attempts; an established link lives until `stop`.
+    *accept* reads the body of one message, on stomp.py's thread, and gives what stores it, or None where nothing is
+    to be stored; until that has returned without an error the message is not acknowledged. *changed* is told every
+    change, the first "down" too, from the link's own thread. *stopping* ends every wait between attempts; an
+    established link lives until `stop`.
     """
 
     def __init__(
         self,
         login: BrokerLogin,
         *,
-        accept: Callable[[bytes], None],
+        accept: Accept,
         changed: Callable[[LinkChange], None],
         stopping: threading.Event,
         monotonic: Callable[[], float] = time.monotonic,

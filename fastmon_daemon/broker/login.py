@@ -24,8 +24,7 @@ class BrokerLogin:
     """All that a link needs to know; times in seconds.
 
     *password* is called for each attempt, so that a new secret needs no restart. An empty *subscribe* means: only
-    announce. *client_id* is sent only where *durable*. *redeliver_s*: so long after a message that could not be
-    stored the link is made anew, because the broker repeats a message only to a new connection.
+    announce. *client_id* is sent only where *durable*.
     """
 
     host: str
@@ -43,7 +42,6 @@ class BrokerLogin:
     heart_beat_s: float = 8.0
     connect_s: float = 10.0
     receipt_s: float = 10.0
-    redeliver_s: float = 10.0
 
     def __post_init__(self) -> None:
         if self.use_ssl and self.ca_file is None:

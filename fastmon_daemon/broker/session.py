@@ -16,6 +16,7 @@ from stomp.exception import StompException
 from stomp.listener import ConnectionListener
 from stomp.utils import Frame
 
+from fastmon_daemon.broker.held import Accept, Held
 from fastmon_daemon.broker.login import BrokerLogin
 from fastmon_daemon.broker.wire import Wire, connection_over
 from fastmon_daemon.errors import LinkDown
@@ -25,6 +26,9 @@ SILENT_BEATS = 2.9
 """So many heart-beat intervals without a byte mean that the broker has gone; a healthy one can be two late."""
 _SUBSCRIPTION = "fastmon"
 _TURN_S = 1.0
+# What the broker may send before it has our ACKs: messages (ActiveMQ Classic), bytes (Artemis). Enough for thousands of
+# messages a second, and a bound on what is held here while nothing can be stored.
+_WINDOW = {"activemq.prefetchSize": "1000", "consumer-window-size": "1048576"}
 # AttributeError: another thread ended the connection while stomp.py was using its socket or queue.
 _SEND_FAULTS = (OSError, StompException, AttributeError)
 
@@ -32,9 +36,9 @@ _SEND_FAULTS = (OSError, StompException, AttributeError)
 class Session(ConnectionListener):
     """A connection that is opened once and ends once; the first reason for its end is kept."""
 
-    def __init__(self, login: BrokerLogin, accept: Callable[[bytes], None], monotonic: Callable[[], float]) -> None:
+    def __init__(self, login: BrokerLogin, accept: Accept, monotonic: Callable[[], float]) -> None:
         self._login = login
-        self._accept = accept
+        self._held = Held(accept, self._acknowledge)
         self._monotonic = monotonic
         self._wire = Wire((login.host, login.port), login.tls_context(), login.connect_s, monotonic)
         self._connection = connection_over(self._wire, login.heart_beat_s)
@@ -52,7 +56,6 @@ class Session(ConnectionListener):
         self._end: LinkDown | None = None
         self._silence_s = 0.0
         self._storing = False
-        self._refused_at: float | None = None
 
     def open(self) -> None:
         """Connect, log in, subscribe; return when the broker has confirmed the subscription.
@@ -80,7 +83,9 @@ class Session(ConnectionListener):
     def watch(self) -> LinkDown:
         """Wait until the connection has ended, cutting it where it is unfit; the reason."""
         while self._end is None and not self._ending:
-            self._news.wait(self._look())
+            pause = self._look()
+            if not self._held.store_again():
+                self._news.wait(pause)
             self._news.clear()
         if self._ending and self._end is None:
             self._say_goodbye()
@@ -123,14 +128,12 @@ class Session(ConnectionListener):
         self._answered.set()
 
     def on_message(self, frame: Frame) -> None:
-        """Store, then acknowledge; what could not be stored stays with the broker."""
+        """Store, then acknowledge; what could not be stored is held, unacknowledged."""
         self._storing = True
         try:
-            self._accept(frame.body or b"")
-            with between("ack"):
-                self._acknowledge(frame)
+            self._held.take(frame)
         except Exception as exc:  # noqa: BLE001 (on this thread an error ends the connection, whatever it is)
-            self._not_acknowledged(exc)
+            logger.opt(exception=exc).error("a message was not acknowledged, the broker will send it again")
         finally:
             self._wire.heard_at = self._monotonic()
             self._storing = False
@@ -161,7 +164,13 @@ class Session(ConnectionListener):
     def _subscribe(self) -> None:
         name = self._login.client_id
         durable = {"activemq.subscriptionName": name, "durable-subscription-name": name} if self._login.durable else {}
-        headers = {"destination": self._login.subscribe, "id": _SUBSCRIPTION, "ack": "client-individual", **durable}
+        headers = {
+            "destination": self._login.subscribe,
+            "id": _SUBSCRIPTION,
+            "ack": "client-individual",
+            **durable,
+            **_WINDOW,
+        }
         self._confirmed(self._ask("SUBSCRIBE", headers), "SUBSCRIBE")
 
     def _say_goodbye(self) -> None:
@@ -202,16 +211,12 @@ class Session(ConnectionListener):
         return LinkDown(f"no RECEIPT for {command} from {self._login.where} within {self._login.receipt_s:g} s")
 
     def _acknowledge(self, frame: Frame) -> None:
-        if self._version == "1.2":
-            self._connection.send_frame("ACK", {"id": frame.headers["ack"]})
-            return
         headers = {"message-id": frame.headers["message-id"], "subscription": frame.headers["subscription"]}
-        self._connection.send_frame("ACK", headers)
-
-    def _not_acknowledged(self, exc: Exception) -> None:
-        logger.opt(exception=exc).error("a message was not acknowledged, the broker will send it again")
-        if self._refused_at is None:
-            self._refused_at = self._monotonic()
+        try:
+            with between("ack"):
+                self._connection.send_frame("ACK", {"id": frame.headers["ack"]} if self._version == "1.2" else headers)
+        except _SEND_FAULTS as exc:
+            self.cut(LinkDown(f"ACK to the broker at {self._login.where} failed: {exc}"))
 
     def _look(self) -> float:
         """Cut the connection if it is unfit; the seconds until the next look."""
@@ -223,9 +228,6 @@ class Session(ConnectionListener):
             due = min((due for _, due in self._pending.values()), default=None)
         if due is not None and now > due:
             self.cut(self._no_receipt("a frame"))
-        # Not while a receipt is awaited: its announcement would be made twice.
-        if due is None and self._refused_at is not None and now - self._refused_at >= login.redeliver_s:
-            self.cut(LinkDown("a message could not be stored; connecting anew, so that the broker sends it again"))
         return min(_TURN_S, max(0.01, self._silence_s - quiet)) if self._silence_s else _TURN_S
 
     def _ended(self, reason: LinkDown) -> None:

@@ -33,6 +33,8 @@ def reach(login: BrokerLogin) -> str:
     assert wire.socket is not None
     with wire.socket as reached:
         version = reached.version() if isinstance(reached, ssl.SSLSocket) else None
+        if not wire.blocking:
+            wire.shutdown_queue()  # stomp.py's, which TLS alone has
     return f"{version}, certificate and host name are right" if version else "plain TCP, no TLS"
 
 

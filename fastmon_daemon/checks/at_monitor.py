@@ -99,10 +99,10 @@ class _Looks:
         fraction = self._settings.selection_fraction
         if fraction == 1:
             return Line(Outcome.OK, "every STF is sampled")
-        found = f"FASTMON_SELECTION_FRACTION={fraction:g} of the STFs are sampled"
+        found = f"{fraction:g} of the STFs are sampled (FASTMON_SELECTION_FRACTION)"
         before = [each.name for each in self._rivals()]
         if not before:
-            return Line(Outcome.OK, f"{found}; an agent that took every one is replaced with 1.0")
+            return Line(Outcome.OK, f"{found}; 1.0 takes every one, as the older agent did")
         remedy = "set FASTMON_SELECTION_FRACTION=1.0 to take its place"
         return Line(Outcome.WARNING, f"{found}; if {before[0]} is the older agent, it took every one", remedy)
 

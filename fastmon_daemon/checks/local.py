@@ -14,6 +14,7 @@ from pathlib import Path
 from fastmon_daemon.checks.trying import Check, Line, Outcome, Subject
 from fastmon_daemon.errors import StorageError
 from fastmon_daemon.outbox import open_for_reading, owner_of
+from fastmon_daemon.settings import Listen
 
 _PATIENCE_S = 5.0
 _DATABASE_S = 600.0
@@ -73,14 +74,19 @@ def _space(subject: Subject) -> Line:
 def _metrics(subject: Subject) -> Line:
     listen = subject.settings.http
     assert listen is not None
-    if owner_of(subject.database) is None:
-        family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
-        with socket.socket(family) as trial:
-            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
-            trial.bind((listen.host, listen.port))
-        return Line(Outcome.OK, f"{listen} is free for a daemon")
     if listen.port == 0:
-        return Line(Outcome.OK, "at a free port, which the daemon's log tells")
+        return Line(Outcome.OK, f"{listen.host}, at a free port, which the daemon's log tells")
+    return _free(listen) if owner_of(subject.database) is None else _healthy(listen)
+
+
+def _free(listen: Listen) -> Line:
+    with socket.socket(socket.AF_INET6 if ":" in listen.host else socket.AF_INET) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
+        trial.bind((listen.host, listen.port))
+    return Line(Outcome.OK, f"{listen} is free for a daemon")
+
+
+def _healthy(listen: Listen) -> Line:
     asked = http.client.HTTPConnection(_from_here(listen.host), listen.port, timeout=_PATIENCE_S)
     try:
         asked.request("GET", "/healthz")

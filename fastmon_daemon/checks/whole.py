@@ -23,7 +23,8 @@ def checks_of(subject: Subject) -> Iterator[Check]:
     settings, values = subject.settings, subject.values
     instance, kept_name = _remembered(subject)
     yield from local_checks(subject)
-    yield from broker_checks(subject, broker_login(settings, values, instance or "INSTANCE", subscribe=True))
+    login = broker_login(settings, values, instance or "(made at the first start)", subscribe=True)
+    yield from broker_checks(subject, login)
     monitor = monitor_of(settings, values)
     try:
         yield from monitor_checks(subject, monitor, settings.agent_name or kept_name, Clock())

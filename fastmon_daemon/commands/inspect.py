@@ -24,7 +24,7 @@ from fastmon_daemon.commands.tables import console, shown
 from fastmon_daemon.errors import ConfigError
 from fastmon_daemon.findings import Findings, Rules, View, Wanted, envelope
 from fastmon_daemon.lifecycle import load_chart
-from fastmon_daemon.outbox import open_for_reading, owner_of
+from fastmon_daemon.outbox import open_for_reading, owner_of, shortage
 from fastmon_daemon.settings import database_to_read, declared_settings, read_environment
 from fastmon_daemon.steps import links_for
 
@@ -40,7 +40,7 @@ class _Question:
     wanted: Wanted
 
 
-@click.command(epilog="Exit codes: 0 nothing is stuck, 1 something is, 2 usage, 3 no database.")
+@click.command(epilog="Exit codes: 0 nothing is stuck, 1 something is or the disk is full, 2 usage, 3 no database.")
 @click.argument("stf", required=False)
 @click.option("--db", type=click.Path(path_type=Path), help="The database to read; looked for as the daemon does.")
 @click.option("--state", type=click.Choice(load_chart("stf").states), help="Only STFs in this state, and list them.")
@@ -75,7 +75,8 @@ def inspect(
     merely wait for a link that is down. Without a running daemon every unfinished STF is stuck.
 
     \b
-    Keys of --json, always: database, chosen_by, at, daemon (process id or null), stuck_after_s, stuck_count
+    Keys of --json, always: database, chosen_by, at, daemon (process id or null), stuck_after_s, stuck_count,
+    intake_stopped (why nothing more is stored, or null)
     Overview:        states, stuck, oldest, links, refused_count, runs, stages, counters
     --state, --run:  also stf_count, stfs
     --refused:       refused_count, refused (id, at, reason, bytes, body)
@@ -114,13 +115,16 @@ def _look(question: _Question, path: Path, chosen_by: str, values: Mapping[str, 
         elif question.name is not None:
             view = findings.lives(question.name, wanted.run)
             if not view["stfs"]:
+                for run, at in reports.pruned_stf(question.name):
+                    raise click.UsageError(f"{question.name!r} of run {run} was pruned with its run at {at}")
                 where = f" of run {wanted.run!r}" if wanted.run else ""
                 raise click.UsageError(f"no STF is called {question.name!r}{where} in {path} ({chosen_by})")
         else:
             view = findings.overview(wanted)
             if wanted.run is not None and not view["runs"] and not any(view["states"].values()):
                 raise click.UsageError(f"--run {wanted.run!r}: no such run in {path} ({chosen_by})")
-        return envelope(view, rules, (str(path), chosen_by))
+        stopped = shortage(path, int(str(_setting("min_free_mb", values))))
+        return {**envelope(view, rules, (str(path), chosen_by)), "intake_stopped": stopped}
 
 
 def _setting(field: str, values: Mapping[str, str]) -> object:
@@ -167,4 +171,4 @@ def _print(view: View, out: Console, as_json: bool) -> None:
 
 
 def _exit_code(view: View) -> int:
-    return 1 if view["stuck_count"] else 0
+    return 1 if view["stuck_count"] or view["intake_stopped"] else 0

@@ -37,10 +37,10 @@ def run(once: bool, mode: str | None, db: Path | None) -> None:
         seams.set_hook(seams.kill_at(crash))
     for name in settings.unknown:
         logger.warning("{}: no such setting, ignored", name)
-    database, rule = database_to_write(db or settings.db, values, Path.home())
+    database, rule = database_to_write(db, values, Path.home())
     logger.info("database by {}", rule)
     try:
-        code = serve(World(settings=settings, values=values, database=database), once=once)
+        code = serve(World(settings=settings, values=values, database=database.absolute()), once=once)
     except KeyboardInterrupt:
         logger.warning("stopped at once; what was in flight is done again at the next start")
         code = NOT_CLEAN

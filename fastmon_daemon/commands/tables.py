@@ -53,6 +53,8 @@ def shown(view: View) -> Iterator[RenderableType]:
     now = moment(view["at"])
     daemon = "no daemon is running" if view["daemon"] is None else f"daemon: process {view['daemon']}"
     yield Text(f"database: {visible(view['database'])} ({visible(view['chosen_by'])}); {daemon}; {now:%H:%M:%SZ}")
+    if view["intake_stopped"]:
+        yield Text(f"intake is stopped: {visible(view['intake_stopped'])}: make room on the database's file system")
     if "states" in view:
         yield from _overview(view, now)
     elif "refused" in view:
@@ -103,14 +105,32 @@ def _runs(runs: list[View], now: datetime) -> Table:
             run["missing"],
             when(run["heard_at"], now),
             run["look_error"],
+            _pruned(run["pruned"], now),
         )
         for run in runs
     )
     return table(
         "runs",
-        ("run", "namespace", "state", "STFs expected", "known", "missing", "last heard of", "last look failed"),
+        (
+            "run",
+            "namespace",
+            "state",
+            "STFs expected",
+            "known",
+            "missing",
+            "last heard of",
+            "last look failed",
+            "pruned",
+        ),
         rows,
     )
+
+
+def _pruned(pruned: View | None, now: datetime) -> str | None:
+    if pruned is None:
+        return None
+    counts = ", ".join(f"{count} {state}" for state, count in pruned["states"].items())
+    return f"{when(pruned['at'], now)}: {counts}, {pruned['tf_files']} TF files"
 
 
 def _stfs(title: str, stfs: list[View], now: datetime) -> Table:

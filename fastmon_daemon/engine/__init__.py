@@ -4,7 +4,8 @@ Its thread alone moves STFs. It must not know STOMP, HTTP or signals; it asks th
 what is owed.
 """
 
-from fastmon_daemon.engine.engine import BUDGET_S, Engine
+from fastmon_daemon.engine.engine import Engine
+from fastmon_daemon.engine.moving import BUDGET_S
 from fastmon_daemon.engine.plant import LinkNews, Plant
 
 __all__ = ["BUDGET_S", "Engine", "LinkNews", "Plant"]

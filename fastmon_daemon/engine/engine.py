@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
 from loguru import logger
 
+from fastmon_daemon.clock import stamp
 from fastmon_daemon.engine.links import Links
+from fastmon_daemon.engine.moving import Mover
 from fastmon_daemon.engine.picking import Picker
 from fastmon_daemon.engine.plant import Act, LinkNews, Plant, Result, Work, Works
 from fastmon_daemon.errands import Errand
-from fastmon_daemon.errors import LinkDown, LinkHeld, ParentMissing, PermanentError, StaleStf, TransientError
-from fastmon_daemon.outbox import Fact, Outbox, Stf
-from fastmon_daemon.retrying import backoff
+from fastmon_daemon.errors import LinkDown, LinkHeld, StorageFault
+from fastmon_daemon.outbox import Outbox, Stf, storage_errors
 from fastmon_daemon.seams import between
-from fastmon_daemon.steps import Decision, Effect
+from fastmon_daemon.steps import Effect
 
-BUDGET_S = 900.0
-"""Seconds that an STF may fail by its own fault, with the gate open, before a person must look."""
 TICK_S = 1.0
 """Longest wait of a turn, in seconds."""
+WRITE_AGAIN_S = 1.0
+"""So long after a write that the disk did not take, it is tried again."""
 
 
 class Engine:
@@ -39,17 +41,21 @@ class Engine:
         self._in_flight = 0
         self._links = Links(outbox, plant)
         self._picker = Picker(outbox, plant, self._links.is_open)
+        self._mover = Mover(outbox, plant, self._links.is_open, self._picker.may_announce)
+        self._unwritten: list[Result | LinkNews] = []
+        self._fault = ""
+        self._write_again_at = 0.0
         self.stopping = threading.Event()
 
     @property
     def busy(self) -> int:
-        """Calls that are in the pool now."""
-        return self._in_flight
+        """Calls that are in the pool now, and answers that could not be written down yet."""
+        return self._in_flight + len(self._unwritten)
 
     @property
     def idle(self) -> bool:
         """Whether nothing is under way and nothing is due that could be done now."""
-        return not self._in_flight and not self._active and self._picker.unhindered and not self._picker.due(())
+        return not self.busy and not self._active and self._picker.unhindered and not self._picker.due(())
 
     def wake(self) -> None:
         """Say that there is something new; callable from any thread."""
@@ -72,18 +78,62 @@ class Engine:
     def turn(self, wait_s: float = TICK_S) -> bool:
         """One round: wait for news, write the facts down, send out what is due. True if anything is under way."""
         news = self._collect(wait_s if self._picker.unhindered else min(wait_s, 0.05))
-        acts = [item for item in news if isinstance(item, Act)]
-        settled = [item for item in news if not isinstance(item, Act)]
-        if settled:
-            with self._outbox.transaction():
-                for item in settled:
-                    self._settle(item)
-        for act in acts:
+        self._unwritten += [self._noted(item) for item in news if not isinstance(item, Act)]
+        rested = self._plant.clock.monotonic() >= self._write_again_at
+        written = rested and self._on_disk(self._write_down)
+        for act in (item for item in news if isinstance(item, Act)):
             self._do(act)
-        if not self.stopping.is_set():
-            self._run_errands()
-            self._dispatch()
-        return self._in_flight > 0
+        if written and not self.stopping.is_set():
+            self._on_disk(self._go_on)
+        return self.busy > 0
+
+    def _on_disk(self, write: Callable[[], None]) -> bool:
+        """Do what writes; False where the disk does not take it now: it is kept, and written after a pause."""
+        try:
+            with storage_errors(self._outbox.path):
+                write()
+        except StorageFault as exc:
+            if not self._fault:
+                logger.error("nothing can be written down, the work waits: {}", exc)
+            self._fault = str(exc)
+            self._write_again_at = self._plant.clock.monotonic() + WRITE_AGAIN_S
+            return False
+        return True
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """One transaction; where it could not be committed, memory has forgotten it too."""
+        before = dict(self._active)
+        try:
+            with self._outbox.transaction():
+                yield
+        except Exception:
+            self._active.clear()
+            self._active.update(before)
+            raise
+
+    def _write_down(self) -> None:
+        """What came back and is not on disk yet, in one transaction."""
+        if self._unwritten or self._fault:
+            with self._transaction():
+                for item in self._unwritten:
+                    self._settle(item)
+                done = {id(item.owner): item.owner for item in self._unwritten if isinstance(item, Result)}
+                for work in done.values():
+                    if isinstance(work, Work) and not work.in_flight and not work.waiting:
+                        self._finish(work)
+                if self._fault:  # something is written in any case: only that proves that the disk takes it
+                    self._outbox.remember("storage_fault", f"{self._fault} (until {stamp(self._now())})")
+            self._unwritten.clear()
+        if self._fault:
+            logger.info("the disk takes what is written again: the work goes on")
+            self._fault = ""
+
+    def _go_on(self) -> None:
+        self._run_errands()
+        self._dispatch()
+        if not self._in_flight and not self._active:
+            self._plant.spare(self._outbox, self._now())
 
     def _do(self, act: Act) -> None:
         """An act is a transaction of its own: where it fails, its sender hears of it and nobody else."""
@@ -106,98 +156,40 @@ class Engine:
         except queue.Empty:
             return found
 
+    def _noted(self, item: Result | LinkNews) -> Result | LinkNews:
+        """What an answer changes in memory; that happens once, however often it has to be written down."""
+        if isinstance(item, Result):
+            self._in_flight -= 1
+            if isinstance(item.owner, Work):
+                item.owner.note(item)
+        return item
+
     def _settle(self, item: Result | LinkNews) -> None:
+        """Write one piece of news down; it may run again where the transaction could not be committed."""
         if isinstance(item, LinkNews):
             self._links.changed(item)
             return
-        self._in_flight -= 1
         if isinstance(item.answer, LinkDown):
             link = item.owner.link if isinstance(item.owner, Errand) else self._plant.links[item.owner.trigger]
             held = isinstance(item.answer, LinkHeld)
             self._links.changed(LinkNews(link, up=False, reason=str(item.answer), held=held))
         if isinstance(item.owner, Errand):
             item.owner.done(self._outbox, item.answer, self._now())
-        else:
-            self._settle_work(item.owner, item)
+        elif not isinstance(item.answer, Exception):
+            self._outbox.keep(item.owner.stf.id, item.answer, self._now())
 
-    def _settle_work(self, work: Work, result: Result) -> None:
-        work.in_flight -= 1
-        work.spent_s = max(work.spent_s, result.seconds)
-        if isinstance(result.answer, Exception):
-            if work.error is None or isinstance(work.error, LinkDown):
-                work.error = result.answer
-            work.waiting.clear()
-        else:
-            self._outbox.keep(work.stf.id, result.answer, self._now())
-        if work.in_flight or work.waiting:
-            return
+    def _finish(self, work: Work) -> None:
+        """The last answer is in: on to the next step, or whose fault was it?"""
         del self._active[work.stf.id]
         stf = self._outbox.get(work.stf.id)
         if work.error is None:
-            self._advance(stf)
+            self._begin(stf)
         elif not isinstance(work.error, LinkDown):  # a link's fault burns no attempt: the STF stays due
-            self._blame(stf, work.error, work.spent_s)
+            self._mover.blame(stf, work.error, work.spent_s)
 
-    def _blame(self, stf: Stf, error: Exception, spent_s: float) -> None:
-        """It was the STF's own fault: try it again later, or leave it to a person."""
-        if not isinstance(error, TransientError):
-            if not isinstance(error, PermanentError):
-                logger.opt(exception=error).error("{}: unexpected error", stf.filename)
-            self._move(stf, "fail", note=_reason(error))
-            return
-        if stf.spent_s + spent_s >= BUDGET_S:
-            kind = "stf_not_registered" if isinstance(error, ParentMissing) else "always_failing"
-            self._move(stf, "fail", note=f"{kind}: {_reason(error)}")
-            return
-        delay = backoff(stf.attempts + 1, retry_after_s=error.retry_after_s)
-        logger.warning("{}: attempt {} failed, next in {:.1f} s: {}",
-                       stf.filename, stf.attempts + 1, delay.total_seconds(), _reason(error))  # fmt: skip
-        self._outbox.postpone(stf, delay, _reason(error), spent_s + delay.total_seconds(), self._now())
-
-    def _advance(self, stf: Stf) -> None:
-        """Take an STF as far as it goes without a call, then put what its step owes on the list."""
-        while trigger := self._plant.chart.step_from(stf.state):
-            link = self._plant.links.get(trigger)
-            if not self._links.is_open(link):
-                return
-            try:
-                effects = list(self._plant.steps[trigger](stf))
-                if effects and link is None:
-                    stf = self._do_now(stf, trigger, effects[0])
-                    continue
-            except Exception as exc:  # noqa: BLE001 (one sick STF must not stop the engine; it ends in `failed`)
-                self._blame(stf, exc, 0.0)
-                return
-            if effects:
-                if not self._picker.may_announce(stf, trigger, len(effects)):
-                    return
-                self._active[stf.id] = Work(stf, trigger, effects)
-                return
-            if not self._move(stf, trigger):
-                return
-            stf = self._outbox.get(stf.id)
-
-    def _do_now(self, stf: Stf, trigger: str, effect: Effect) -> Stf:
-        """Run an effect that needs no link, in place."""
-        answer: Fact | Decision = effect()
-        if isinstance(answer, Decision):
-            self._move(stf, answer.trigger, note=answer.note)
-        else:
-            self._outbox.keep(stf.id, answer, self._now())
-            self._move(stf, trigger)
-        return self._outbox.get(stf.id)
-
-    def _move(self, stf: Stf, trigger: str, note: str | None = None) -> bool:
-        chart = self._plant.chart
-        dest = chart.after(stf.state, trigger)
-        try:
-            self._outbox.move(stf, trigger, dest, self._now(), rests=chart.is_resting(dest), note=note)
-        except StaleStf as exc:
-            logger.warning("{}", exc)
-            return False
-        say = logger.error if trigger == "fail" else logger.info
-        say("{}: {} -> {}{}", stf.filename, stf.state, dest, f" ({note})" if note else "")
-        return True
+    def _begin(self, stf: Stf) -> None:
+        if work := self._mover.advance(stf):
+            self._active[stf.id] = work
 
     def _run_errands(self) -> None:
         for probe in self._links.probes():
@@ -221,8 +213,8 @@ class Engine:
         due = self._picker.take(self._active, sick=self._active.has_room_for_sick)
         if due is None:
             return False
-        with self._outbox.transaction():
-            self._advance(due)
+        with self._transaction():
+            self._begin(due)
         return True
 
     def _submit(self, owner: Work | Errand, effect: Effect | None = None) -> None:
@@ -243,8 +235,3 @@ class Engine:
 
     def _now(self) -> datetime:
         return self._plant.clock.now()
-
-
-def _reason(error: Exception) -> str:
-    text = str(error) or type(error).__name__
-    return text if isinstance(error, (TransientError, PermanentError)) else f"{type(error).__name__}: {text}"

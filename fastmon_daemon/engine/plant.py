@@ -13,6 +13,7 @@ from tenacity import Retrying
 
 from fastmon_daemon.clock import Clock
 from fastmon_daemon.errands import Chore, Errand
+from fastmon_daemon.errors import LinkDown
 from fastmon_daemon.lifecycle import Chart
 from fastmon_daemon.outbox import Outbox, Stf
 from fastmon_daemon.steps import Effect, Step
@@ -36,6 +37,8 @@ class Plant:
     clock: Clock = field(default_factory=Clock)
     jitter: Callable[[], float] = random.random
     chores: Sequence[Chore] = ()
+    spare: Callable[[Outbox, datetime], None] = lambda _outbox, _now: None
+    """What is done in a turn that has nothing else to do: one short step, with transactions of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,15 @@ class Work:
     def sick(self) -> bool:
         """Whether it failed before, by its own fault."""
         return self.stf.attempts > 0
+
+    def note(self, result: Result) -> None:
+        """One of its calls came back; after a failure no further one goes out."""
+        self.in_flight -= 1
+        self.spent_s = max(self.spent_s, result.seconds)
+        if isinstance(result.answer, Exception):
+            if self.error is None or isinstance(self.error, LinkDown):
+                self.error = result.answer
+            self.waiting.clear()
 
 
 class Works(dict[int, Work]):

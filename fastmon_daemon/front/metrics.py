@@ -17,7 +17,7 @@ from fastmon_daemon.findings import Findings, Rules, View, Wanted
 from fastmon_daemon.front.exposition import Family, exposition, labelled, single
 from fastmon_daemon.front.pulse import Pulse
 from fastmon_daemon.lifecycle import load_chart
-from fastmon_daemon.monitor import Tally
+from fastmon_daemon.monitor import AnswerCount
 from fastmon_daemon.outbox import Reports, open_for_reading
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.steps import links_for
@@ -39,7 +39,7 @@ class Gauges:
     settings: Settings
     database: Path
     pulse: Pulse
-    tally: Tally
+    answer_count: AnswerCount
     clock: Clock
 
     def page(self) -> str:
@@ -56,9 +56,15 @@ class Gauges:
         log = self.database.with_name(f"{self.database.name}-wal")
         size = sum(path.stat().st_size for path in (self.database, log) if path.exists())
         answers: dict[tuple[tuple[str, str], ...], float] = {
-            (("method", method), ("status", status)): count for (method, status), count in self.tally.counts().items()
+            (("method", method), ("status", status)): count
+            for (method, status), count in self.answer_count.counts().items()
         }
-        yield Family("fastmon_monitor_answers_total", "counter", "Answers of the monitor.", answers)
+        yield Family(
+            "fastmon_monitor_answers_total",
+            "counter",
+            "Answers of the monitor to the main job, not to heart-beats, stages, logs.",
+            answers,
+        )
         yield single("fastmon_database_bytes", "gauge", "Size of the database with its log.", size)
         disk = os.statvfs(self.database.parent)
         free = disk.f_bavail * disk.f_frsize

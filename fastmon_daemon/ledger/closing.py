@@ -10,11 +10,10 @@ from typing import Any
 
 from loguru import logger
 
-from fastmon_daemon.clock import moment, stamp
+from fastmon_daemon.clock import stamp
 from fastmon_daemon.errands import Errand
 from fastmon_daemon.ledger.means import Means
 from fastmon_daemon.ledger.recovery import Recovery
-from fastmon_daemon.ledger.watching import Look
 from fastmon_daemon.messages import event_id_of_run, run_number
 from fastmon_daemon.outbox import Outbox, RunRow
 from fastmon_daemon.verdict import judge
@@ -25,14 +24,17 @@ COMPLETE = "complete_run"
 Key = tuple[str, str]
 
 
-def why_over(means: Means, row: RunRow, look: Look, strange: int, now: datetime) -> str | None:
-    """Why a run is over although no `end_run` was heard; None: it is not, as far as can be told."""
-    if look.ended_at:
-        return f"the monitor says that it ended at {look.ended_at}"
+def why_over(means: Means, row: RunRow, ended_at: str | None, settled_s: float) -> str | None:
+    """Why a run is over although no `end_run` was heard; None: it is not, as far as can be told.
+
+    *ended_at* is the monitor's; *settled_s*: so long nothing was heard while everything that it names is here.
+    """
+    if ended_at:
+        return f"the monitor gives it the end time {ended_at}"
     paused = not means.run_chart.may(row.state, "pause_run")
-    quiet = timedelta(seconds=means.paces.quiet_paused_s if paused else means.paces.quiet_s)
-    if look.stfs and not strange and now - moment(row.heard_at) > quiet:
-        return f"nothing was heard for {quiet}, and everything that the monitor names is here"
+    quiet_s = means.paces.quiet_paused_s if paused else means.paces.quiet_s
+    if settled_s >= quiet_s:
+        return f"nothing was heard for {timedelta(seconds=quiet_s)}, and everything that the monitor names is here"
     return None
 
 

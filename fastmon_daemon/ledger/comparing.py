@@ -49,11 +49,12 @@ class Comparing:
         if row is None:
             return  # a person had it forgotten meanwhile
         monotonic = self._means.clock.monotonic()
+        watch.heard(row.heard_at, (now - moment(row.heard_at)).total_seconds(), monotonic)
         watch.took(look, self._means.paces, monotonic)
         known = outbox.runs.known_names(row)
         strange = self._strange(row, known, look.stfs)
-        row = self._end(outbox, row, look, len(strange), now)
-        missed = watch.compare(strange, self._grace_s(row), monotonic, partial(self._is_coming, row, now))
+        row = self._end(outbox, row, look.ended_at, 0.0 if strange or not look.stfs else watch.quiet_s, now)
+        missed = watch.compare(strange, self._grace_s(row), monotonic, partial(self._is_coming, row, watch))
         self._recovery.add([Missed(row, stf, Origin.LOOK if row.nameless else Origin.RECOVERED) for stf in missed])
         row = self._expect(outbox, row, len(look.stfs), watch)
         absent = {stf.stf_filename for stf in strange} - {stf.stf_filename for stf in missed}
@@ -91,19 +92,21 @@ class Comparing:
         paces = self._means.paces
         return paces.absent_s if self._is_open(row) else paces.absent_ended_s
 
-    def _is_coming(self, row: RunRow, now: datetime, stf: StfFile) -> bool:
+    def _is_coming(self, row: RunRow, watch: Watch, stf: StfFile) -> bool:
         """Whether messages of an open run are coming in and have not reached this STF: the broker's backlog drains."""
         sequence = sequence_in(stf.stf_filename)
         if row.nameless or sequence is None or not self._is_open(row):
             return False
-        heard_s = (now - moment(row.heard_at)).total_seconds()
-        return sequence > (row.last_sequence or 0) and heard_s < self._means.paces.absent_s
+        return sequence > (row.last_sequence or 0) and watch.quiet_s < self._means.paces.absent_s
 
-    def _end(self, outbox: Outbox, row: RunRow, look: Look, strange: int, now: datetime) -> RunRow:
-        """Take the DAQ's arrow in its stead, where the run is over and we have not heard so."""
+    def _end(self, outbox: Outbox, row: RunRow, ended_at: str | None, settled_s: float, now: datetime) -> RunRow:
+        """Take the DAQ's arrow in its stead, where the run is over and we have not heard so.
+
+        *settled_s*: so long nothing was heard of it while everything that the monitor names is here.
+        """
         if not (self._means.keeps_all and self._is_open(row)):
             return row
-        why = why_over(self._means, row, look, strange, now)
+        why = why_over(self._means, row, ended_at, settled_s)
         return take_arrow(outbox, self._means.run_chart, row, END_RUN, now, why) if why else row
 
     def _expect(self, outbox: Outbox, row: RunRow, named: int, watch: Watch) -> RunRow:
@@ -119,9 +122,8 @@ class Comparing:
         """Seconds to the next look, if there were nothing absent; None: no more."""
         paces = self._means.paces
         if self._is_open(row):
-            quiet_s = (now - moment(row.heard_at)).total_seconds()
             usual_s = paces.nameless_s if row.nameless else paces.open_s
-            return min(max(usual_s, quiet_s / _QUIET_SHARE), paces.longest_s)
+            return min(max(usual_s, watch.quiet_s / _QUIET_SHARE), paces.longest_s)
         if row.expected is not None and known >= row.expected:
             return None
         if watch.gives_up(paces):

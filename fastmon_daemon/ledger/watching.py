@@ -35,6 +35,8 @@ class Watch:
     """When the monitor was asked for the run's end the last time."""
     _at: float = 0.0
     """When the last look was answered."""
+    _heard_at: str = ""
+    _heard_since: float = 0.0
     _named_at: dict[str, float] = field(default_factory=dict)
     """STFs that the monitor names and we do not know -> when we saw them named first."""
     _count: int = -1
@@ -69,6 +71,17 @@ class Watch:
         """Seconds until the next absent STF counts as missed, at most *pause_s*."""
         until = min(at + grace_s - now for at in self._named_at.values())
         return max(_SHORTEST_S, until if pause_s is None else min(until, pause_s))
+
+    def heard(self, heard_at: str, ago_s: float, now: float) -> None:
+        """Note when the run was heard of: *ago_s* by a wall clock that may jump, at the soonest since the last look."""
+        if heard_at != self._heard_at:
+            self._heard_since = now - min(max(ago_s, 0.0), now - self._at if self._heard_at else 0.0)
+            self._heard_at = heard_at
+
+    @property
+    def quiet_s(self) -> float:
+        """So long nothing was heard of the run, as far as this process can say."""
+        return self._at - self._heard_since
 
     def took(self, look: Look, paces: Paces, now: float) -> None:
         """A look was answered: note when, and what it cost."""

@@ -3,6 +3,7 @@
 It must not know the outbox, the chart or what a TF is drawn from. Only here is requests imported.
 """
 
+from fastmon_daemon.monitor.answer_count import AnswerCount
 from fastmon_daemon.monitor.answers import Refused
 from fastmon_daemon.monitor.desk import Desk
 from fastmon_daemon.monitor.edge import Monitor
@@ -10,10 +11,10 @@ from fastmon_daemon.monitor.exchange import Exchange
 from fastmon_daemon.monitor.neighbours import Agent, Neighbours
 from fastmon_daemon.monitor.rows import StfFile, TfFile
 from fastmon_daemon.monitor.stf_registry import NewStfFile, StfRegistry
-from fastmon_daemon.monitor.tally import Tally
 
 __all__ = [
     "Agent",
+    "AnswerCount",
     "Desk",
     "Exchange",
     "Monitor",
@@ -22,6 +23,5 @@ __all__ = [
     "Refused",
     "StfFile",
     "StfRegistry",
-    "Tally",
     "TfFile",
 ]

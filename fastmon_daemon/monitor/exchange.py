@@ -17,9 +17,9 @@ import requests
 
 from fastmon_daemon.errors import LinkDown, LinkHeld
 from fastmon_daemon.monitor.addresses import proxies, without_userinfo
+from fastmon_daemon.monitor.answer_count import AnswerCount
 from fastmon_daemon.monitor.answers import Answer, OutcomeUnknown, Refused, excerpt, meaning, transport_errors
 from fastmon_daemon.monitor.connections import DeadlineAdapter, read_whole
-from fastmon_daemon.monitor.tally import Tally
 from fastmon_daemon.seams import between
 
 _T = TypeVar("_T")
@@ -61,8 +61,8 @@ class Exchange:
         self._session.trust_env = False
         self._session.verify = True if ca is None else str(ca)
         self._session.proxies = proxies(base_url, environ)
-        self.tally = Tally()
-        self._session.hooks["response"].append(self.tally.answered)
+        self.answer_count = AnswerCount()
+        self._session.hooks["response"].append(self.answer_count.answered)
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, DeadlineAdapter(connections, deadline_s - timeout_s[1], monotonic))
 

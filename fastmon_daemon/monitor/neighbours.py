@@ -56,7 +56,7 @@ class Neighbours:
     def date(self) -> datetime | None:
         """The monitor's clock, to the second; None where its answers tell none. Raises LinkDown, LinkHeld."""
         self._monitor.get(TF_FILES, {"limit": "1", "tf_filename": _NOBODY}, lambda _: None)
-        return self._monitor.tally.date()
+        return self._monitor.answer_count.date()
 
     def takes_messages(self) -> None:
         """Return where the monitor has `messages/`; else raises PermanentError, or what the answer means."""

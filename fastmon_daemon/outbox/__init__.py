@@ -3,8 +3,14 @@
 It must not know the names of states (a row with `due_at` null is resting), HTTP or STOMP.
 """
 
-from fastmon_daemon.outbox.opening import Lock, attach, open_for_reading, open_outbox, owner_of
+from fastmon_daemon.outbox.backup import back_up
+from fastmon_daemon.outbox.checking import Finding, check_database
+from fastmon_daemon.outbox.faults import storage_errors
+from fastmon_daemon.outbox.opening import attach, open_for_reading, open_outbox
+from fastmon_daemon.outbox.owning import Lock, owner_of
 from fastmon_daemon.outbox.reports import Reports
+from fastmon_daemon.outbox.retention import Old, PrunedRun
+from fastmon_daemon.outbox.room import Room, shortage
 from fastmon_daemon.outbox.rows import (
     ABSENCE,
     Announced,
@@ -32,15 +38,19 @@ __all__ = [
     "Arrival",
     "Debt",
     "Fact",
+    "Finding",
     "HistoryRow",
     "Latency",
     "Lock",
     "NewStf",
+    "Old",
     "Origin",
     "Outage",
     "Outbox",
+    "PrunedRun",
     "Registered",
     "Reports",
+    "Room",
     "RunReports",
     "RunRow",
     "Runs",
@@ -49,7 +59,11 @@ __all__ = [
     "Tf",
     "TfCounts",
     "attach",
+    "back_up",
+    "check_database",
     "open_for_reading",
     "open_outbox",
     "owner_of",
+    "shortage",
+    "storage_errors",
 ]

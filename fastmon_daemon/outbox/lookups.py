@@ -56,7 +56,14 @@ class Lookups:
         """A refused message was taken in after all."""
         self._db.execute("delete from refused where id = ?", [number])
 
-    def forget_run(self, run: str) -> bool:
-        """Drop all that is known of a run; False if nothing is."""
-        dropped = self._db.execute("delete from stf where run = ?", [run]).rowcount
-        return bool(self._db.execute("delete from run where run = ?", [run]).rowcount or dropped)
+    def forget_run(self, run: str, namespace: str | None = None) -> bool:
+        """Drop all that is known of a run (of *namespace*, or of all); False if nothing is."""
+        where = "run = ?" if namespace is None else "run = ? and namespace = ?"
+        values = [run] if namespace is None else [run, namespace]
+        tables = ("stf", "pruned", "pruned_run", "run")
+        return any([self._db.execute(f"delete from {table} where {where}", values).rowcount for table in tables])  # noqa: S608, C419
+
+    def namespaces_of(self, run: str) -> list[str]:
+        """The namespaces in which a run of that number is known."""
+        query = "select namespace from stf where run = :run union select namespace from run where run = :run order by 1"
+        return [namespace for (namespace,) in self._db.execute(query, {"run": run})]

@@ -13,6 +13,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from fastmon_daemon.clock import stamp
+from fastmon_daemon.outbox.retention import PrunedRun, pruned_runs
 from fastmon_daemon.outbox.rows import HistoryRow, Outage, RunRow, Stf
 from fastmon_daemon.outbox.run_reports import RUN_COLUMNS, RunReports, read_run
 from fastmon_daemon.outbox.selecting import STF_COLUMNS, read_stf, read_tf
@@ -132,6 +133,15 @@ class Reports:
         """The runs, the latest heard of first; a negative limit means all."""
         query = f"select {RUN_COLUMNS} from run order by heard_at desc, namespace, run limit ?"  # noqa: S608
         return [read_run(row) for row in self._db.execute(query, [limit]).fetchall()]
+
+    def pruned_runs(self) -> list[PrunedRun]:
+        """The runs whose STFs were dropped because they were old."""
+        return pruned_runs(self._db)
+
+    def pruned_stf(self, name: str) -> list[tuple[str, str]]:
+        """The runs that had an STF called *name* and were pruned, each with the time of that."""
+        query = "select pruned.run, at from pruned join pruned_run using (namespace, run) where filename = ?"
+        return [(run, at) for run, at in self._db.execute(query, [name])]
 
     def recall(self, key: str) -> str | None:
         """What `Outbox.remember` kept under *key*."""

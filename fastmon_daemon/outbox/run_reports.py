@@ -63,6 +63,11 @@ class RunReports:
         found = self._db.execute(query, [row.namespace, row.run]).fetchone()
         return found[0] if found else None
 
+    def is_pruned(self, row: RunRow) -> bool:
+        """Whether STFs of the run were dropped because it is old."""
+        query = "select 1 from pruned_run where namespace = ? and run = ?"
+        return self._db.execute(query, [row.namespace, row.run]).fetchone() is not None
+
     def known_counts(self) -> dict[tuple[str, str], int]:
         """(namespace, run) -> how many STFs were taken in."""
         rows = self._db.execute("select namespace, run, count(*) from stf group by namespace, run")

@@ -99,9 +99,10 @@ class Runs:
         self._set(row, "summary_at = ?", [stamp(now)])
 
     def known_names(self, row: RunRow) -> set[str]:
-        """The filenames of the run's STFs that were taken in: the one place that says so."""
-        query = "select filename from stf where namespace = ? and run = ?"
-        return {name for (name,) in self._db.execute(query, [row.namespace, row.run])}
+        """The filenames of the run's STFs that were taken in, pruned ones too: the one place that says so."""
+        where = "where namespace = ? and run = ?"
+        query = f"select filename from stf {where} union all select filename from pruned {where}"  # noqa: S608
+        return {name for (name,) in self._db.execute(query, [row.namespace, row.run] * 2)}
 
     def _set(self, row: RunRow, change: str, values: Sequence[object]) -> None:
         self._db.execute(f"update run set {change} where namespace = ? and run = ?", [*values, row.namespace, row.run])  # noqa: S608

@@ -15,7 +15,7 @@ from fastmon_daemon.errors import StorageError
 APPLICATION_ID = 0x464D4F4E
 """`FMON`, so that `file` and we can tell an outbox from another SQLite database."""
 
-VERSION = 5
+VERSION = 6
 """Stands in `user_version`; a database with a higher one was written by a newer fastmon."""
 
 migrations = Migrations("fastmon")
@@ -177,17 +177,35 @@ def stages(db: Database) -> None:
     _run(db, _STAGES)
 
 
-def migrate(db: Database) -> None:
-    """Bring the tables to the present form. Raises `StorageError` for what is not ours, or newer than we are."""
+@migrations()
+def pruned(db: Database) -> None:
+    """What stays of a run that was pruned."""
+    db.execute(
+        "create table pruned (namespace text not null, run text not null, filename text not null,"
+        " primary key (namespace, run, filename)) without rowid"
+    )
+    db.execute(
+        "create table pruned_run (namespace text not null, run text not null, at text not null,"
+        " states text not null, tf_files integer not null, primary key (namespace, run)) without rowid"
+    )
+
+
+def refuse_strange(db: Database, path: Path) -> None:
+    """Raise `StorageError` for what is not ours, or newer than we are."""
     version = db.execute("pragma user_version").fetchone()[0]
     owner = db.execute("pragma application_id").fetchone()[0]
+    if owner != APPLICATION_ID and db.table_names():
+        raise StorageError(f"{path}: it is another program's SQLite database: name another file in FASTMON_DB")
     if version > VERSION:
         raise StorageError(
-            f"its schema is version {version}, this fastmon knows {VERSION}: "
+            f"{path}: its schema is version {version}, this fastmon knows {VERSION}: "
             "start the newer fastmon that wrote it, or name another file in FASTMON_DB"
         )
-    if owner != APPLICATION_ID and db.table_names():
-        raise StorageError("it is another program's SQLite database: name another file in FASTMON_DB")
+
+
+def migrate(db: Database) -> None:
+    """Bring the tables to the present form."""
+    version = db.execute("pragma user_version").fetchone()[0]
     if version < VERSION:
         db.execute(f"pragma application_id = {APPLICATION_ID}")  # first: after a cut among the migrations it is ours
     migrations.apply(db)

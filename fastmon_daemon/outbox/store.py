@@ -10,14 +10,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from sqlite_utils import Database
 
 from fastmon_daemon.clock import stamp
 from fastmon_daemon.errors import StaleStf
+from fastmon_daemon.outbox.faults import storage_errors
 from fastmon_daemon.outbox.files import Files
 from fastmon_daemon.outbox.lookups import Lookups
+from fastmon_daemon.outbox.retention import Retention
 from fastmon_daemon.outbox.rows import ABSENCE, Announced, Arrival, Fact, NewStf, Outage, Registered, Sampled, Stf
 from fastmon_daemon.outbox.run_reports import RunReports
 from fastmon_daemon.outbox.runs import Runs
@@ -39,6 +42,9 @@ class Outbox(Lookups):
         self.stages = Stages(db)
         self.by_run = RunReports(db)
         """The reading half, for what is asked of a run."""
+        self.retention = Retention(db)
+        self.path = Path(db.execute("pragma database_list").fetchone()[2])
+        """The database file."""
 
     def close(self) -> None:
         """Give the connection back."""
@@ -46,16 +52,20 @@ class Outbox(Lookups):
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All that the block writes, or nothing of it; on disk when the block has ended (`synchronous=FULL`)."""
-        self._db.execute("begin immediate")
-        try:
-            yield
-            with between("commit"):
-                self._db.execute("commit")
-        except BaseException:
-            if self._db.conn.in_transaction:  # a full disk has rolled back already
-                self._db.execute("rollback")
-            raise
+        """All that the block writes, or nothing of it; on disk when the block has ended (`synchronous=FULL`).
+
+        Raises `StorageFault` where it could not be written just now.
+        """
+        with storage_errors(self.path):
+            self._db.execute("begin immediate")
+            try:
+                yield
+                with between("commit"):
+                    self._db.execute("commit")
+            except BaseException:
+                if self._db.conn.in_transaction:  # a full disk has rolled back already
+                    self._db.execute("rollback")
+                raise
 
     def receive(self, new: NewStf, state: str, now: datetime) -> Arrival:
         """Take an STF in, in *state*, with its first history row; a repeated one changes nothing."""
@@ -75,6 +85,8 @@ class Outbox(Lookups):
 
     def _compare(self, arguments: dict[str, Any]) -> Arrival:
         known = self._db.execute(_CONTENT, arguments).fetchone()
+        if known is None:
+            return Arrival.KNOWN  # its run was pruned
         told = (arguments["size_bytes"], arguments["checksum"], arguments["tf_count"])
         differs = any(a is not None and b is not None and a != b for a, b in zip(known, told, strict=True))
         return Arrival.CONFLICT if differs else Arrival.KNOWN
@@ -203,8 +215,9 @@ _OUTAGE = "link, began_at, ended_at, reason, held, next_probe_at"
 _RECEIVE = """
 insert into stf (namespace, run, run_id, filename, sequence, size_bytes, checksum, tf_count, execution_id, body, origin,
                  state, since, received_at, born_at, due_at, stood)
-values (:namespace, :run, :run_id, :filename, :sequence, :size_bytes, :checksum, :tf_count, :execution_id, :body,
-        :origin, :state, :now, :now, :born_at, :born_at, :stood)
+select :namespace, :run, :run_id, :filename, :sequence, :size_bytes, :checksum, :tf_count, :execution_id, :body,
+       :origin, :state, :now, :now, :born_at, :born_at, :stood
+where not exists (select 1 from pruned where namespace = :namespace and run = :run and filename = :filename)
 on conflict (namespace, run, filename) do nothing"""
 _REMEMBER_RECEIVED = """
 insert into history (stf, life, dest, at, note)

@@ -81,7 +81,7 @@ def name_of(settings: Settings, values: Mapping[str, str], outbox: Outbox, insta
 
 
 def presence_of(world: World, name: str, engine: Engine, broker: Broker | None, clock: Clock) -> Presence:
-    """All that is told of us; status messages go by REST where announcements do, else by the *broker* if there is one."""
+    """All that is told of us; status messages go by REST where announcements do, else by the *broker* if any."""
     settings, values = world.settings, world.values
     chart = load_chart("stf")
     desk = desk_for(settings, values)

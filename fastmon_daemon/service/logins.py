@@ -43,7 +43,7 @@ def secret_reader(values: Mapping[str, str], name: str, known: str) -> Callable[
 
     def read() -> str:
         try:
-            return Path(path).read_text(encoding="utf-8").strip()
+            return Path(path).expanduser().read_text(encoding="utf-8").strip()
         except OSError as exc:
             logger.error("{}_FILE={}: {}: the secret read at the start is used", name, path, exc.strerror)
             return known

@@ -25,7 +25,8 @@ from fastmon_daemon.front import Gauges, Pulse, served
 from fastmon_daemon.intake import Intake
 from fastmon_daemon.ledger import Ledger, Means
 from fastmon_daemon.lifecycle import Chart, load_chart
-from fastmon_daemon.outbox import Lock, Outbox, open_outbox
+from fastmon_daemon.outbox import Lock, Outbox, Room, open_outbox
+from fastmon_daemon.retention import Keeper
 from fastmon_daemon.retrying import quick
 from fastmon_daemon.sampling import is_selected
 from fastmon_daemon.service.citizen import name_of, presence_of, switch_stages
@@ -77,10 +78,11 @@ class _Service:
         self.monitor = monitor_of(settings, world.values)
         intake = Intake(world.database, settings.namespace, agent_name, (stf_chart, run_chart))
         intake.refused_max = settings.refused_max
+        intake.room = Room(world.database, settings.min_free_mb, self._clock.monotonic)
         self._acts = Acts(stf_chart, intake, alone=False)
         self.broker = Broker(
             broker_login(settings, world.values, instance, subscribe=subscribe),
-            accept=intake.accept,
+            accept=intake.read,
             changed=self._broker_changed,
             stopping=self._stopping,
         )
@@ -118,6 +120,7 @@ class _Service:
             late_rate=settings.late_announce_rate,
             clock=self._clock,
             chores=[self.ledger],
+            spare=Keeper(settings.keep_days, stf_chart, load_chart("run")).spare,
         )
 
     def _means(self, agent_name: str, charts: tuple[Chart, Chart]) -> Means:
@@ -137,9 +140,13 @@ class _Service:
 
     def gauges(self, world: World) -> Gauges:
         """What is told over HTTP."""
-        tally = self.monitor.tally
+        answer_count = self.monitor.answer_count
         return Gauges(
-            settings=world.settings, database=world.database, pulse=self.pulse, tally=tally, clock=self._clock
+            settings=world.settings,
+            database=world.database,
+            pulse=self.pulse,
+            answer_count=answer_count,
+            clock=self._clock,
         )
 
     def _by_rest(self, body: str, _event_id: str) -> None:
@@ -221,12 +228,12 @@ class _Service:
             self._watcher.stop(1.0)
         while (self.engine.turn(0.1) or self.presence.in_hand) and self._clock.monotonic() < deadline:
             pass
-        self.ledger.end_listening(self._outbox)
         clean = not self.engine.busy
         self.presence.stop(deadline - self._clock.monotonic())
         clean &= self.broker.stop(max(0.5, deadline - self._clock.monotonic()))
         self._pool.shutdown(wait=clean, cancel_futures=True)
         self.monitor.close()
+        self.ledger.end_listening(self._outbox)
         logger.info(
             "stopped{}", "" if clean else " at the deadline; what was in flight is done again at the next start"
         )

@@ -166,6 +166,18 @@ class Settings:
     db: Path | None = setting(
         "FASTMON_DB", "", "Database file; looked for in the state folders if not set. Local disks only.", as_path
     )
+    min_free_mb: int = setting(
+        "FASTMON_MIN_FREE_MB",
+        "256",
+        "MB that must be free on the database's file system for new STFs to be stored; below, they stay at the broker.",
+        whole(0, 1_000_000_000),
+    )
+    keep_days: float = setting(
+        "FASTMON_KEEP_DAYS",
+        "7",
+        "Days after its end that a complete run stays in the database; then only its names and counts do. 0: for ever.",
+        NOT_NEGATIVE,
+    )
     workers: int = setting("FASTMON_WORKERS", "4", "Calls to monitor and broker at the same time.", whole(1, 64))
     stuck_after_s: float = setting(
         "FASTMON_STUCK_AFTER", "60", "Seconds without progress after which an STF counts as stuck.", POSITIVE

@@ -108,12 +108,15 @@ class Stage(Living):
         assert end is not None, f"no outage of the {link} has begun and ended"
         return f"link back after {max(0.0, (moment(end) - self._over_on).total_seconds()):.1f} s"
 
-    def comes_to_rest(self, failing: Collection[str] = (), deadline_s: float = 120.0) -> None:
+    def comes_to_rest(self, failing: Collection[str] = ()) -> None:
         """Wait until every STF that was sent is completed, or failed where it must."""
         wanted = {"completed": len(self.sent) - len(failing), "failed": len(failing)}
         wanted = {state: count for state, count in wanted.items() if count}
         begun = self._over_at or time.monotonic()
-        wait_until(lambda: self.states() == wanted, f"{wanted}, but {self.states()}\n{self.log()[-4000:]}", deadline_s)
+        try:
+            wait_until(lambda: self.states() == wanted, deadline_s=1500 if self.long else 150)
+        except AssertionError as late:
+            raise AssertionError(f"{late}{wanted}, but {self.states()}\n{self.log()[-4000:]}") from None
         self._seconds = time.monotonic() - begun
 
     def close_account(self, *, cuts: int = 0, failing: Collection[str] = (), note: str = "") -> Account:

@@ -15,7 +15,7 @@ from tests.faults.stage import Stage
 from tests.faults.wire import Wire
 from tests.living import TOPIC, name, wait_until
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(2700)
 
 GONE = "link to the broker is down"
 BACK = "broker link up"

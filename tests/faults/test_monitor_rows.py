@@ -15,7 +15,7 @@ from tests.faults.stage import Stage
 from tests.living import TOKEN, wait_until
 from tests.worlds import World, named, settle
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(2700)
 
 IDENTICAL = 8
 

@@ -172,7 +172,7 @@ def test_an_answer_that_drips_for_ever_ends_at_its_deadline(begin: bytes, server
     monitor = Monitor(f"http://127.0.0.1:{server.port}", lambda: TOKEN, connections=1, deadline_s=0.4)
 
     with pytest.raises(LinkDown):
-        monitor.stf_files(7)
+        monitor.probe()
 
 
 def test_the_hurry_of_one_answer_is_not_that_of_the_next_request(server: Server) -> None:

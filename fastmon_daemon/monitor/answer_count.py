@@ -14,7 +14,7 @@ from typing import Any
 import requests
 
 
-class Tally:
+class AnswerCount:
     """Counts answers; any thread may add to it and read it."""
 
     def __init__(self) -> None:

@@ -1,0 +1,103 @@
+"""The messages that could not be stored: held unacknowledged, in order, and stored when that is possible again.
+
+The broker would repeat them only to a new connection, and give up after a few times. It must not know sockets, nor why
+storing fails.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+
+from loguru import logger
+from stomp.utils import Frame
+
+from fastmon_daemon.errors import StorageFault
+
+Store = Callable[[], None]
+Accept = Callable[[bytes], Store | None]
+AT_ONCE = 100
+"""So many held messages are stored before the link is looked at again."""
+
+
+class Held:
+    """Between the thread that receives and the one that watches; the broker's window bounds it.
+
+    Only one of the two stores at a time: the receiving one while nothing is held, else the watching one.
+    """
+
+    def __init__(self, accept: Accept, acknowledge: Callable[[Frame], None]) -> None:
+        self._accept = accept
+        self._acknowledge = acknowledge
+        self._lock = threading.Lock()
+        self._waiting: deque[tuple[Frame, Store]] = deque()
+        self._stored = 0
+        self._told: set[str] = set()
+
+    def take(self, frame: Frame) -> None:
+        """Store a message that came, and acknowledge it; behind others that wait, it waits too."""
+        body = frame.body or b""
+        store: Store | None = partial(self._whole, body)
+        try:
+            store = self._accept(body)
+            if store is not None:
+                if self._put_behind(frame, store):
+                    return
+                store()
+        except Exception as exc:  # noqa: BLE001 (whatever it is, the message must not be lost)
+            self._tell(exc)
+            with self._lock:
+                self._waiting.append((frame, store or partial(self._whole, body)))
+            return
+        self._acknowledge(frame)
+
+    def store_again(self) -> bool:
+        """Store what is held, at most `AT_ONCE`; whether there is more that is worth a try at once."""
+        failed = False
+        for _ in range(min(AT_ONCE, len(self._waiting))):
+            frame, store = self._waiting[0]
+            try:
+                store()
+            except StorageFault:
+                return False
+            except Exception as exc:  # noqa: BLE001 (one message that cannot be stored must not keep the others)
+                self._tell(exc)
+                failed = True
+                with self._lock:
+                    self._waiting.rotate(-1)
+                continue
+            self._acknowledge(frame)
+            self._gone()
+        return bool(self._waiting) and not failed
+
+    def _gone(self) -> None:
+        """The first one is stored and acknowledged."""
+        with self._lock:
+            self._waiting.popleft()
+            self._stored += 1
+            if self._waiting:
+                return
+            stored, self._stored = self._stored, 0
+            self._told.clear()
+        logger.info("messages are stored again: {} had waited", stored)
+
+    def _put_behind(self, frame: Frame, store: Store) -> bool:
+        with self._lock:
+            if self._waiting:
+                self._waiting.append((frame, store))
+            return bool(self._waiting)
+
+    def _whole(self, body: bytes) -> None:
+        if store := self._accept(body):
+            store()
+
+    def _tell(self, exc: Exception) -> None:
+        """One line for each kind of trouble, until all is stored."""
+        kind = type(exc).__name__ if isinstance(exc, StorageFault) else repr(exc)
+        if kind in self._told:
+            return
+        self._told.add(kind)
+        traced = logger if isinstance(exc, StorageFault) else logger.opt(exception=exc)
+        traced.error("messages wait unacknowledged at the broker, they cannot be stored: {}", exc)

@@ -1,0 +1,106 @@
+"""Where an STF goes: forward by its steps, later by its own fault, or to a person. Inside the caller's transaction.
+
+It must not know the pool or the queue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from loguru import logger
+
+from fastmon_daemon.engine.plant import Plant, Work
+from fastmon_daemon.errors import ParentMissing, PermanentError, StaleStf, TransientError
+from fastmon_daemon.outbox import Fact, Outbox, Stf
+from fastmon_daemon.retrying import backoff
+from fastmon_daemon.steps import Decision
+
+BUDGET_S = 900.0
+"""Seconds that an STF may fail by its own fault, with the gate open, before a person must look."""
+
+
+class Mover:
+    """Moves STFs of one outbox, in the engine's thread."""
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        plant: Plant,
+        is_open: Callable[[str | None], bool],
+        may_announce: Callable[[Stf, str, int], bool],
+    ) -> None:
+        self._outbox = outbox
+        self._plant = plant
+        self._is_open = is_open
+        self._may_announce = may_announce
+
+    def blame(self, stf: Stf, error: Exception, spent_s: float) -> None:
+        """It was the STF's own fault: try it again later, or leave it to a person."""
+        if not isinstance(error, TransientError):
+            if not isinstance(error, PermanentError):
+                logger.opt(exception=error).error("{}: unexpected error", stf.filename)
+            self._move(stf, "fail", note=_reason(error))
+            return
+        if stf.spent_s + spent_s >= BUDGET_S:
+            kind = "stf_not_registered" if isinstance(error, ParentMissing) else "always_failing"
+            self._move(stf, "fail", note=f"{kind}: {_reason(error)}")
+            return
+        delay = backoff(stf.attempts + 1, retry_after_s=error.retry_after_s)
+        logger.warning("{}: attempt {} failed, next in {:.1f} s: {}",
+                       stf.filename, stf.attempts + 1, delay.total_seconds(), _reason(error))  # fmt: skip
+        self._outbox.postpone(stf, delay, _reason(error), spent_s + delay.total_seconds(), self._now())
+
+    def advance(self, stf: Stf) -> Work | None:
+        """Take an STF as far as it goes without a call; what its step owes then, or None where nothing is to be done.
+
+        It may run again for the same STF, where its transaction could not be committed.
+        """
+        while trigger := self._plant.chart.step_from(stf.state):
+            link = self._plant.links.get(trigger)
+            if not self._is_open(link):
+                return None
+            try:
+                effects = list(self._plant.steps[trigger](stf))
+                answer: Fact | Decision | None = effects[0]() if effects and link is None else None
+            except Exception as exc:  # noqa: BLE001 (one sick STF must not stop the engine; it ends in `failed`)
+                self.blame(stf, exc, 0.0)
+                return None
+            if answer is not None:
+                stf = self._keep(stf, trigger, answer)
+                continue
+            if effects:
+                return Work(stf, trigger, effects) if self._may_announce(stf, trigger, len(effects)) else None
+            if not self._move(stf, trigger):
+                return None
+            stf = self._outbox.get(stf.id)
+        return None
+
+    def _keep(self, stf: Stf, trigger: str, answer: Fact | Decision) -> Stf:
+        """Write down what an effect gave that needs no link and was run in place."""
+        if isinstance(answer, Decision):
+            self._move(stf, answer.trigger, note=answer.note)
+        else:
+            self._outbox.keep(stf.id, answer, self._now())
+            self._move(stf, trigger)
+        return self._outbox.get(stf.id)
+
+    def _move(self, stf: Stf, trigger: str, note: str | None = None) -> bool:
+        chart = self._plant.chart
+        dest = chart.after(stf.state, trigger)
+        try:
+            self._outbox.move(stf, trigger, dest, self._now(), rests=chart.is_resting(dest), note=note)
+        except StaleStf as exc:
+            logger.warning("{}", exc)
+            return False
+        say = logger.error if trigger == "fail" else logger.info
+        say("{}: {} -> {}{}", stf.filename, stf.state, dest, f" ({note})" if note else "")
+        return True
+
+    def _now(self) -> datetime:
+        return self._plant.clock.now()
+
+
+def _reason(error: Exception) -> str:
+    text = str(error) or type(error).__name__
+    return text if isinstance(error, (TransientError, PermanentError)) else f"{type(error).__name__}: {text}"

@@ -1,0 +1,68 @@
+"""Messages that cannot be stored, on each broker: held in a bounded window, in order, none of them lost."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from fastmon_daemon.broker import Broker, BrokerLogin
+from tests.brokers.conftest import Names
+from tests.brokers.servers import Server
+from tests.living import wait_until
+from tests.test_held_messages import Shelf
+
+pytestmark = [pytest.mark.broker, pytest.mark.timeout(300)]
+SENT = 3000
+BODY = "x" * 1000
+
+
+@pytest.fixture
+def shelf() -> Shelf:
+    return Shelf()
+
+
+@pytest.fixture
+def links(broker: Server, names: Names, shelf: Shelf) -> Iterator[tuple[Broker, Broker]]:
+    """A durable subscriber, and another agent that only sends."""
+    ours = BrokerLogin(
+        host=broker.host, port=broker.port, user=broker.user, password=lambda: broker.password, subscribe=names.topic,
+        announce=(names.topic,), durable=True, client_id=names.client_id, use_ssl=False, ca_file=None, cert_file=None,
+        key_file=None,
+    )  # fmt: skip
+    agents = [
+        Broker(login, accept=shelf.accept, changed=shelf.changes.put, stopping=threading.Event())
+        for login in (ours, dataclasses.replace(ours, subscribe="", durable=False))
+    ]
+    for agent in agents:
+        agent.start()
+        wait_until(lambda agent=agent: agent.up, "connected")  # type: ignore[misc]
+    yield agents[0], agents[1]
+    for agent in agents:
+        agent.stop(20.0)
+
+
+def test_a_full_disk_holds_a_bounded_window_and_what_waited_comes_in_order(
+    links: tuple[Broker, Broker], shelf: Shelf, note: Callable[[str, object], None]
+) -> None:
+    ours, other = links
+    shelf.full.set()
+    for n in range(SENT):
+        other.announce(f'{{"n": {n}, "pad": "{BODY}"}}', f"id-{n}-{time.monotonic()}")
+    first = shelf.refused.get(timeout=60)
+    for _ in range(12):  # one try a second: more than the ten times that a broker would repeat it
+        assert shelf.refused.get(timeout=60) == first
+    held = ours._session._held if ours._session else None
+    assert held is not None
+    note("held unacknowledged in the window, of 3000 messages of 1 kB", len(held._waiting))
+    assert 500 <= len(held._waiting) <= 1100
+    shelf.full.clear()
+    began = time.monotonic()
+    got = [shelf.stored.get(timeout=60) for _ in range(SENT)]
+    note("messages a second when there is room again", round(SENT / (time.monotonic() - began)))
+    assert [f'{{"n": {n}, ' in body.decode() for n, body in enumerate(got)] == [True] * SENT
+    assert ours.up
+    assert [change.up for change in list(shelf.changes.queue)] == [True, True]

@@ -1,0 +1,128 @@
+"""Messages that cannot be stored: they stay unacknowledged in the window, the connection stands, none is lost."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from fastmon_daemon.broker import Broker, LinkChange
+from fastmon_daemon.errors import StorageFault
+from fastmon_daemon.testbed.stomp_broker import Broker as Server
+from fastmon_daemon.testbed.stomp_broker import BrokerThread
+from tests.test_broker_edge import DEADLINE_S, QUEUE, login, publish
+
+WINDOW = 1000
+
+
+class Shelf:
+    """Stores bodies while there is room; "foreign" ones need none; those in *sick* it never stores."""
+
+    def __init__(self) -> None:
+        self.full = threading.Event()
+        self.sick: set[bytes] = set()
+        self.stored: queue.Queue[bytes] = queue.Queue()
+        self.foreign: queue.Queue[bytes] = queue.Queue()
+        self.refused: queue.Queue[bytes] = queue.Queue()
+        self.changes: queue.Queue[LinkChange] = queue.Queue()
+
+    def accept(self, body: bytes) -> Callable[[], None] | None:
+        if body.startswith(b"foreign"):
+            self.foreign.put(body)
+            return None
+        return lambda: self._store(body)
+
+    def _store(self, body: bytes) -> None:
+        if self.full.is_set():
+            self.refused.put(body)
+            raise StorageFault("disk full")
+        if body in self.sick:
+            self.refused.put(body)
+            raise ZeroDivisionError
+        self.stored.put(body)
+
+
+@pytest.fixture
+def shelf() -> Shelf:
+    return Shelf()
+
+
+@pytest.fixture
+def server() -> Iterator[BrokerThread]:
+    with BrokerThread(Server(user="fastmon", password="secret")) as thread:
+        yield thread
+
+
+@pytest.fixture
+def link(server: BrokerThread, shelf: Shelf) -> Iterator[Broker]:
+    link = Broker(login(server.port, subscribe=QUEUE), accept=shelf.accept, changed=shelf.changes.put,
+                  stopping=threading.Event())  # fmt: skip
+    link.start()
+    assert shelf.changes.get(timeout=DEADLINE_S).up
+    yield link
+    link.stop(DEADLINE_S)
+
+
+def depth(server: BrokerThread) -> int:
+    return server.call(lambda: server.broker.queue_depth(QUEUE))
+
+
+def test_messages_wait_while_the_disk_is_full_and_are_stored_in_order_over_the_same_connection(
+    server: BrokerThread, shelf: Shelf, link: Broker
+) -> None:
+    shelf.full.set()
+    for n in range(300):
+        publish(server, QUEUE, f"m{n}")
+    assert shelf.refused.get(timeout=DEADLINE_S) == b"m0"
+    assert shelf.refused.get(timeout=DEADLINE_S) == b"m0"  # tried again, and still the first
+    assert depth(server) == 300
+    shelf.full.clear()
+    assert [shelf.stored.get(timeout=DEADLINE_S) for _ in range(300)] == [f"m{n}".encode() for n in range(300)]
+    server.wait_until(lambda: server.broker.queue_depth(QUEUE) == 0)
+    publish(server, QUEUE, "after")
+    assert shelf.stored.get(timeout=DEADLINE_S) == b"after"
+    assert link.up
+    assert shelf.changes.empty()
+    assert not server.call(lambda: server.broker.counters.received["NACK"])
+
+
+def test_what_needs_no_storage_is_acknowledged_while_the_disk_is_full(
+    server: BrokerThread, shelf: Shelf, link: Broker
+) -> None:
+    shelf.full.set()
+    publish(server, QUEUE, "ours")
+    for n in range(2 * WINDOW):
+        publish(server, QUEUE, f"foreign {n}")
+    for _ in range(2 * WINDOW):
+        shelf.foreign.get(timeout=DEADLINE_S)
+    server.wait_until(lambda: server.broker.queue_depth(QUEUE) == 1)
+    assert link.up
+
+
+def test_no_more_is_held_than_the_window(server: BrokerThread, shelf: Shelf, link: Broker) -> None:
+    shelf.full.set()
+    for n in range(WINDOW + 50):
+        publish(server, QUEUE, f"m{n}")
+    assert shelf.refused.get(timeout=DEADLINE_S) == b"m0"
+    publish(server, QUEUE, "foreign, behind the window")
+    assert shelf.refused.get(timeout=DEADLINE_S) == b"m0"
+    assert shelf.foreign.empty()
+    shelf.full.clear()
+    for _ in range(WINDOW + 50):
+        shelf.stored.get(timeout=DEADLINE_S)
+    assert shelf.foreign.get(timeout=DEADLINE_S)
+    assert link.up
+
+
+def test_one_message_that_can_never_be_stored_keeps_no_other(server: BrokerThread, shelf: Shelf, link: Broker) -> None:
+    shelf.sick = {b"sick"}
+    publish(server, QUEUE, "sick")
+    for n in range(3):
+        publish(server, QUEUE, f"m{n}")
+    assert [shelf.stored.get(timeout=DEADLINE_S) for _ in range(3)] == [b"m0", b"m1", b"m2"]
+    server.wait_until(lambda: server.broker.queue_depth(QUEUE) == 1)
+    shelf.sick = set()
+    assert shelf.stored.get(timeout=DEADLINE_S) == b"sick"
+    assert link.up

@@ -1,0 +1,173 @@
+"""Retention: complete runs leave after some days in small steps, and nothing that was ever known becomes new again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from fastmon_daemon.commands.inspect import inspect
+from fastmon_daemon.engine import Engine
+from fastmon_daemon.errors import PermanentError
+from fastmon_daemon.lifecycle import load_chart
+from fastmon_daemon.outbox import Arrival, NewStf, Outbox, Reports, check_database
+from fastmon_daemon.retention import AT_ONCE, Keeper
+from tests.worlds import World, named, settle
+
+CHARTS = (load_chart("stf"), load_chart("run"))
+RUN = "100014"
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def engine(world: World, outbox: Outbox, keep_days: float = 7) -> Engine:
+    return world.engine(outbox, spare=Keeper(keep_days, *CHARTS).spare)
+
+
+def complete(world: World, outbox: Outbox, stfs: int, state: str = "complete") -> list[str]:
+    """A run of so many finished STFs that ended just now."""
+    names = [world.receive(outbox, n) for n in range(1, stfs + 1)]
+    settle(engine(world, outbox), turns=2000)
+    with outbox.transaction():
+        outbox.runs.hear("ns", RUN, state, world.time.at, None)
+        row = outbox.runs.get("ns", RUN)
+        assert row is not None
+        outbox.runs.expect(row, stfs, "end_run")
+        outbox.runs.enter(row, state, ended_at=world.time.at)
+    return names
+
+
+def turns(world: World, driven: Engine, count: int = 20) -> None:
+    for _ in range(count):
+        driven.turn(0)
+        world.time.pass_(minutes=2)
+
+
+def stfs(outbox: Outbox) -> int:
+    return sum(Reports(outbox._db).counts_by_state().values())
+
+
+def test_a_complete_run_goes_after_its_days_and_its_names_and_counts_stay(world: World) -> None:
+    outbox = world.outbox()
+    names = complete(world, outbox, 10)
+    driven = engine(world, outbox)
+    world.time.pass_(days=6, hours=23)
+    turns(world, driven)
+    assert stfs(outbox) == 10
+    world.time.pass_(hours=2)
+    turns(world, driven)
+    assert stfs(outbox) == 0
+    for table in ("tf", "history"):
+        assert outbox._db.execute(f"select count(*) from {table}").fetchone()[0] == 0
+    row = outbox.runs.get("ns", RUN)
+    assert row is not None
+    assert (row.state, row.expected) == ("complete", 10)
+    assert outbox.runs.known_names(row) == set(names)
+    (pruned,) = Reports(outbox._db).pruned_runs()
+    assert (pruned.states, pruned.tf_files) == ({"completed": 10}, 70)
+    assert check_database(outbox.path, *CHARTS) == []
+
+
+def test_a_redelivery_of_a_pruned_stf_is_known_and_makes_nothing_new(world: World) -> None:
+    outbox = world.outbox()
+    name = complete(world, outbox, 1)[0]
+    driven = engine(world, outbox)
+    world.time.pass_(days=8)
+    turns(world, driven)
+    new = NewStf(namespace="ns", run_id=RUN, filename=name)
+    with outbox.transaction():
+        assert outbox.receive(new, "received", world.time.at) is Arrival.KNOWN
+    turns(world, driven)
+    assert stfs(outbox) == 0
+    assert world.monitor.posts.total() == 7
+    other = NewStf(namespace="ns", run_id="100015", filename=name)
+    with outbox.transaction():
+        assert outbox.receive(other, "received", world.time.at) is Arrival.FRESH
+
+
+def test_a_run_with_a_failed_or_unfinished_stf_stays_as_a_whole(world: World) -> None:
+    outbox = world.outbox()
+    world.monitor.trouble["swf.100014.000002.stf"] = PermanentError("monitor said 400")
+    names = complete(world, outbox, 3)
+    assert named(outbox, names[1]).state == "failed"
+    driven = engine(world, outbox)
+    world.time.pass_(days=8)
+    turns(world, driven)
+    assert stfs(outbox) == 3
+    with outbox.transaction():
+        outbox.move(named(outbox, names[1]), "discard", "discarded", world.time.at, rests=True)
+    turns(world, driven)
+    assert stfs(outbox) == 0
+    assert Reports(outbox._db).pruned_runs()[0].states == {"completed": 2, "discarded": 1}
+
+
+@pytest.mark.parametrize(("state", "keep_days"), [("ended", 7), ("running", 7), ("complete", 0)])
+def test_a_run_that_is_not_complete_stays_and_with_0_days_every_run(world: World, state: str, keep_days: float) -> None:
+    outbox = world.outbox()
+    complete(world, outbox, 1, state)
+    world.time.pass_(days=1000)
+    turns(world, engine(world, outbox, keep_days))
+    assert stfs(outbox) == 1
+
+
+def test_pruning_takes_one_small_step_a_turn_and_goes_on_after_a_restart(world: World) -> None:
+    outbox = world.outbox()
+    complete(world, outbox, AT_ONCE + 5)
+    world.time.pass_(days=8)
+    engine(world, outbox).turn(0)
+    assert stfs(outbox) == 5
+    outbox.close()
+    outbox = world.outbox()
+    engine(world, outbox).turn(0)
+    assert stfs(outbox) == 0
+    assert Reports(outbox._db).pruned_runs()[0].states == {"completed": AT_ONCE + 5}
+
+
+def test_nothing_is_pruned_while_work_is_under_way(world: World) -> None:
+    outbox = world.outbox()
+    complete(world, outbox, 3)
+    world.time.pass_(days=8)
+    driven = engine(world, outbox)
+    with outbox.transaction():
+        outbox.receive(NewStf(namespace="ns", run_id="2", filename="swf.2.000001.stf"), "received", world.time.at)
+    driven.turn(0)
+    assert stfs(outbox) == 4
+    settle(driven)
+    driven.turn(0)
+    assert stfs(outbox) == 1
+
+
+def test_freed_pages_are_used_again(world: World) -> None:
+    outbox = world.outbox()
+    complete(world, outbox, 30)
+    world.time.pass_(days=8)
+    turns(world, engine(world, outbox))
+    pages, free = (outbox._db.execute(f"pragma {what}").fetchone()[0] for what in ("page_count", "freelist_count"))
+    assert free > 0
+    for n in range(1000, 1010):
+        world.receive(outbox, n, body="x" * 3000)
+    assert outbox._db.execute("pragma page_count").fetchone()[0] == pages
+    assert outbox._db.execute("pragma freelist_count").fetchone()[0] < free
+
+
+def test_inspect_says_that_a_run_was_pruned_and_forget_forgets_it_wholly(world: World) -> None:
+    outbox = world.outbox()
+    name = complete(world, outbox, 2)[0]
+    world.time.pass_(days=8)
+    turns(world, engine(world, outbox))
+    told = CliRunner().invoke(inspect, ["--db", str(outbox.path), "--json"])
+    assert json.loads(told.stdout)["runs"][0]["pruned"]["states"] == {"completed": 2}
+    assert ": 2 completed, 14 TF files" in CliRunner().invoke(inspect, ["--db", str(outbox.path)]).stdout
+    told = CliRunner().invoke(inspect, ["--db", str(outbox.path), name])
+    assert told.exit_code == 2
+    assert "was pruned with its run" in told.output
+    with outbox.transaction():
+        assert outbox.forget_run(RUN)
+        assert outbox.receive(NewStf(namespace="ns", run_id=RUN, filename=name), "received", world.time.at) is (
+            Arrival.FRESH
+        )
