@@ -1,8 +1,7 @@
-"""Numbers of a snapshot as words for people: ages, counts, ranges. Pure; it must not know where they are shown."""
+"""Numbers of a snapshot as words for people: ages, counts. Pure; it must not know where they are shown."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import datetime
 
 
@@ -41,17 +40,6 @@ def lag(seconds: float | None) -> str:
 def of(seen: int, expected: int | None) -> str:
     """`12/20`; only `12` where nobody said how many there are."""
     return f"{seen}" if expected is None else f"{seen}/{expected}"
-
-
-def ranges(numbers: Iterable[int]) -> str:
-    """`3, 7-9`: sorted, with neighbours drawn together."""
-    parts: list[list[int]] = []
-    for number in sorted(set(numbers)):
-        if parts and number == parts[-1][-1] + 1:
-            parts[-1][1:] = [number]
-        else:
-            parts.append([number])
-    return ", ".join("-".join(str(end) for end in part) for part in parts)
 
 
 def clock_time(iso: str | None) -> str:

@@ -14,7 +14,8 @@ from rich.text import Text
 
 from fastmon_client.live.columns import Column, Row, table
 from fastmon_client.show import plain, size
-from fastmon_client.words import age, clock_time, lag, of, ranges, short_age
+from fastmon_client.summary import gaps
+from fastmon_client.words import age, clock_time, lag, of, short_age
 
 _LOUD = "bold white on red"
 _BADGES = {"LIVE": "bold black on green", "CONNECTING": "bold black on yellow", "DEAD": _LOUD, "REFUSED": _LOUD}
@@ -112,7 +113,7 @@ def _state(run: Row) -> str:
 def _missing(run: Row) -> str:
     if run["stfs_missing"] is None:
         return "UNKNOWN"
-    named = f": {ranges(run['missing'])}" if run["missing"] else ""
+    named = f": {', '.join(gaps(run['missing']))}" if run["missing"] else ""
     return f"{run['stfs_missing']}{named}"
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from fastmon_client.dashboard.door import Key
 from fastmon_client.dashboard.serving import listen, serve
-from tests.client.scripted import DEADLINE_S
+from tests.living import DEADLINE_S
 
 
 @dataclass

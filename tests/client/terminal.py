@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import pyte
 
-from tests.client.scripted import DEADLINE_S
+from tests.living import DEADLINE_S
 
 
 class Terminal:

@@ -12,9 +12,9 @@ import requests
 from fastmon_client.dashboard.door import Key, is_loopback
 from fastmon_client.dashboard.lags import Lags
 from fastmon_client.dashboard.wire import event, spans
-from tests.client.scripted import DEADLINE_S
 from tests.client.served import Served, served
 from tests.client.snapshots import dead, run, snapshot, strip
+from tests.living import DEADLINE_S
 
 TOKEN = "a-token-that-nobody-guesses"
 PATHS = ("/", "/events", "/static/page.js", "/static/uplot/uPlot.esm.js")

@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 
 from fastmon_client.cli import cli
 from fastmon_daemon.testbed.monitor import MonitorThread
-from tests.client.scripted import DEADLINE_S
+from tests.living import DEADLINE_S
 
 TOKEN = "0123456789abcdef0123456789abcdef01234567"
 SECRET = "a-token-that-nobody-guesses"

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from fastmon_client.live import render
-from fastmon_client.words import age, ranges
+from fastmon_client.words import age
 from tests.client.snapshots import ESCAPES, HOSTILE, alarm, dead, run, snapshot, tf_file
 
 SIZES = [(200, 50), (120, 30), (80, 24), (60, 20), (40, 12), (20, 5), (5, 2), (1, 1)]
@@ -98,7 +98,7 @@ def test_what_came_over_the_network_cannot_move_the_cursor_or_change_colours() -
     assert HOSTILE in text
 
 
-def test_words_for_spans_and_ranges() -> None:
+def test_words_for_spans() -> None:
     assert [age(s) for s in (None, 0.4, 59, 185, 7440, 90000)] == [
         "?",
         "0 s",
@@ -107,5 +107,3 @@ def test_words_for_spans_and_ranges() -> None:
         "2 h 4 min",
         "1 d 1 h",
     ]
-    assert ranges([3, 9, 7, 8]) == "3, 7-9"
-    assert ranges([]) == ""
