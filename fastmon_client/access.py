@@ -33,25 +33,29 @@ class Access:
     """PEM file of a private CA; the monitor's certificate is checked in any case."""
     proxies: Mapping[str, str] = field(default_factory=dict, repr=False)
 
+    def session(self) -> requests.Session:
+        """Keeps connections open between requests; belongs to one thread."""
+        session = requests.Session()
+        session.trust_env = False  # a .netrc would replace the token
+        session.proxies.update(self.proxies)
+        return session
+
     def get(
-        self, path: str, params: Mapping[str, str] | None, headers: Mapping[str, str], *, read_timeout_s: float
+        self, session: requests.Session, path: str, params: Mapping[str, str] | None, accept: str, read_timeout_s: float
     ) -> requests.Response:
         """The answer, whose body is still to be read."""
-        sent = {"Accept-Encoding": "identity", "Cache-Control": "no-cache", **headers}
+        headers = {"Accept": accept, "Accept-Encoding": "identity", "Cache-Control": "no-cache"}
         if token := self.token():
-            sent["Authorization"] = f"Token {token}"
-        with requests.Session() as session:
-            session.trust_env = False  # a .netrc would replace the token
-            session.proxies.update(self.proxies)
-            return session.get(
-                f"{self.url.rstrip('/')}{path}",
-                params=params,
-                headers=sent,
-                timeout=(5.0, read_timeout_s),
-                stream=True,
-                allow_redirects=False,
-                verify=self.ca or True,
-            )
+            headers["Authorization"] = f"Token {token}"
+        return session.get(
+            f"{self.url.rstrip('/')}{path}",
+            params=params,
+            headers=headers,
+            timeout=(5.0, read_timeout_s),
+            stream=True,
+            allow_redirects=False,
+            verify=self.ca or True,
+        )
 
     def refusal(self, exc: Exception) -> Refused | None:
         """What a person must mend, if *exc* shows such a thing."""

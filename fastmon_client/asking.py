@@ -96,3 +96,4 @@ class Asking:
     def _answer_all(self) -> None:
         while (question := self._questions.get()) and not self._stopped.is_set():
             self._put(question())
+        self._tables.close()

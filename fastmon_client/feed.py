@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -40,6 +41,7 @@ class _Reader:
     stream: Source
     opened_at: float | None = None
     heard_at: float = 0.0
+    """Written by its thread: what waits to be taken was heard."""
     ends_at: float | None = None
 
 
@@ -70,13 +72,12 @@ class Feed:
         reader = self._readers.get(number)
         if reader is None:
             return None
-        reader.heard_at = now
         if isinstance(notice, Refused):
             return self._refused(number, notice)
         if isinstance(notice, Connected):
             return self._connected(number, reader, now)
         if isinstance(notice, Lost):
-            return self._lost(number, reader, notice)
+            return self._lost(number, reader, notice, now)
         if isinstance(notice, dict) and self._is_known(number, notice, now):
             return None
         return notice
@@ -85,12 +86,10 @@ class Feed:
         """Renew what is old, close what is replaced, give up what brings nothing complete."""
         if now >= self._renew_at and len(self._readers) == 1:
             self._renew_at = now + _AGAIN_S
-            self._compare_until = math.inf  # from now on, two may bring the same
             self._open()
         for number, reader in list(self._readers.items()):
             if reader.ends_at is not None and now >= reader.ends_at:
-                reader.stream.stop()
-                del self._readers[number]
+                self._close(number, now)
             elif reader.opened_at is not None and now - reader.heard_at > PATIENCE * self._pace.heart_beat_s:
                 reader.heard_at = now
                 reader.stream.drop(f"nothing came for {PATIENCE * self._pace.heart_beat_s:.0f} s")
@@ -98,11 +97,12 @@ class Feed:
     def _open(self) -> None:
         number = self._current + len(self._readers)
         reader = self._readers[number] = _Reader(self._make())
-        threading.Thread(target=self._read, args=(number, reader.stream), name=f"stream {number}", daemon=True).start()
+        threading.Thread(target=self._read, args=(number, reader), name=f"stream {number}", daemon=True).start()
 
-    def _read(self, number: int, stream: Source) -> None:
+    def _read(self, number: int, reader: _Reader) -> None:
         try:
-            for notice in stream.notices():
+            for notice in reader.stream.notices():
+                reader.heard_at = time.monotonic()
                 self._put((number, notice))
         except Refused as exc:
             self._put((number, exc))
@@ -116,15 +116,17 @@ class Feed:
         was_open = before.opened_at is not None
         before.ends_at = now + self._pace.overlap_s
         self._current = number
-        self._compare_until = now + 2 * self._pace.overlap_s
         return None if was_open else Connected()
 
-    def _lost(self, number: int, reader: _Reader, notice: Lost) -> Notice | None:
+    def _lost(self, number: int, reader: _Reader, notice: Lost, now: float) -> Notice | None:
         reader.opened_at = None
         if reader.ends_at is not None:
-            reader.stream.stop()
-            del self._readers[number]
+            self._close(number, now)
         return None if any(each.opened_at is not None for each in self._readers.values()) else notice
+
+    def _close(self, number: int, now: float) -> None:
+        self._readers.pop(number).stream.stop()
+        self._compare_until = now + self._pace.overlap_s  # what it brought last may still be on its way here
 
     def _refused(self, number: int, notice: Refused) -> Refused | None:
         if number == self._current:
@@ -134,7 +136,7 @@ class Feed:
 
     def _is_known(self, number: int, message: dict[str, object], now: float) -> bool:
         """Whether the other of two streams brought the very same message."""
-        if now >= self._compare_until:
+        if len(self._readers) == 1 and now >= self._compare_until:
             self._brought_by.clear()
             return False
         if len(self._brought_by) >= _REMEMBERED:

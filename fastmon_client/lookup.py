@@ -21,12 +21,15 @@ class NotThere(Exception):
 
 def look_up(access: Access, number: int) -> RunRow:
     """The row of the run of that number; raises `NotThere`."""
+    tables = Tables(access)
     try:
-        return _looked_up(Tables(access), access.url, number)
+        return _looked_up(tables, access.url, number)
     except Refused as exc:
         raise NotThere(str(exc), 3 if exc.by_token else 1) from exc
     except Unanswered as exc:
         raise NotThere(str(exc), 4) from exc
+    finally:
+        tables.close()
 
 
 def _looked_up(tables: Tables, url: str, number: int) -> RunRow:
@@ -43,4 +46,8 @@ def _looked_up(tables: Tables, url: str, number: int) -> RunRow:
         picture.filled(name, names[0], tables.tf_files(names[0]), at)
         names = names[1:]
     picture.compared(name, None, at)
-    return {**picture.rows(at, strip=True)[0], "backfilled": 0, "last_age_s": None, "rate_hz": 0.0}
+    row = picture.rows(at, strip=True)[0]
+    for cell in row["strip"]:
+        if cell["kind"] == "recovered":  # from what? All of it is from the tables
+            cell["kind"] = "present"
+    return {**row, "backfilled": 0, "last_age_s": None}

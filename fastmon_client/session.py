@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
@@ -27,6 +28,8 @@ from fastmon_client.topic import Topic
 
 _BATCH = 10
 """STFs whose TF files are asked for at once: what is heard meanwhile need not be asked for."""
+
+_AT_ONCE = 1000
 
 Arrival = tuple[int, Notice | Refused] | Answer | None
 
@@ -100,13 +103,14 @@ class Session:
             self._asking.stop()
 
     def _turn(self) -> None:
-        try:
+        with suppress(Empty):
             arrival = self._arrivals.get(timeout=max(0.0, self._ticks_at - time.monotonic()))
-        except Empty:
-            arrival = None
-        if arrival is not None:
             with self._lock:
-                self._take(arrival)
+                for _ in range(_AT_ONCE):  # what waits is taken before the time is looked at: it is not silence
+                    if arrival is None:
+                        return
+                    self._take(arrival)
+                    arrival = self._arrivals.get_nowait()
         if time.monotonic() >= self._ticks_at:
             with self._lock:
                 self._tick()
@@ -169,7 +173,8 @@ class Session:
         if self._stopped:  # what still waits is no longer wanted
             return
         self._output.message(message, backfilled=backfilled)
-        self._stopped = self._limits.count_reached(message)
+        if self._limits.count_reached(message):
+            self._stopped = True  # never set to what was computed: a signal may come in between
 
     def _tick(self) -> None:
         at, monotonic = now(), time.monotonic()
@@ -180,7 +185,8 @@ class Session:
         if monotonic >= self._asks_runs_at:
             self._asks_runs_at = monotonic + self._pace.runs_s
             self._asking.list_runs()
-        self._stopped = self._stopped or self._limits.run_is_final(self._picture, at)
+        if self._limits.run_is_final(self._picture, at):
+            self._stopped = True
         self._picture.tick(at)
         self._output.turn(self._picture, at)
 

@@ -124,7 +124,7 @@ class Reach:
         return "taken"
 
     def _stream(self) -> str:
-        with self._ask(self._access, STREAM, None, Accept="text/event-stream") as answer:
+        with self._ask(self._access, STREAM, None, "text/event-stream") as answer:
             try:
                 first = answer.raw.read1(65536)
             except (HTTPError, OSError) as exc:
@@ -133,9 +133,12 @@ class Reach:
                 raise _Failed("its first bytes are no event", "is that the monitor's own stream?")
         return "greets us"
 
-    def _ask(self, access: Access, path: str, params: Mapping[str, str] | None, **headers: str) -> requests.Response:
+    def _ask(
+        self, access: Access, path: str, params: Mapping[str, str] | None, accept: str = "*/*"
+    ) -> requests.Response:
         try:
-            answer = access.get(path, params, headers, read_timeout_s=GREETING_S)
+            with access.session() as session:
+                answer = access.get(session, path, params, accept, GREETING_S)
         except requests.RequestException as exc:
             raise _Failed(f"no answer: {reason_of(exc)}", "try again; is the monitor well?") from exc
         self._check(answer)

@@ -162,8 +162,8 @@ class Stream:
 
     def _ask(self) -> requests.Response:
         types = {"msg_types": ",".join(self.types)} if self.types else None
-        accept = {"Accept": "text/event-stream"}
-        return self.access.get(STREAM, types, accept, read_timeout_s=PATIENCE * self.heart_beat_s)
+        with self.access.session() as session:
+            return self.access.get(session, STREAM, types, "text/event-stream", PATIENCE * self.heart_beat_s)
 
     def _check(self, response: requests.Response) -> None:
         status, kind = response.status_code, response.headers.get("Content-Type", "")

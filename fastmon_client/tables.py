@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -29,11 +28,16 @@ class Unanswered(Exception):
     """The monitor did not answer, or not with what was asked for: try again later."""
 
 
-@dataclass(frozen=True, slots=True)
 class Tables:
-    """Reads; `Refused` for what a person must mend, `Unanswered` for the rest."""
+    """Reads, in one thread; raises `Refused` for what a person must mend, `Unanswered` for the rest."""
 
-    access: Access
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        self._session = access.session()
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._session.close()
 
     def runs(self) -> list[dict[str, Any]]:
         """All runs."""
@@ -53,7 +57,7 @@ class Tables:
         try:
             answer = json.loads(self._body(path, params))
         except (requests.RequestException, HTTPError, OSError, RecursionError, ValueError) as exc:
-            if refusal := self.access.refusal(exc):
+            if refusal := self._access.refusal(exc):
                 raise refusal from exc
             raise Unanswered(f"the monitor does not answer {path}: {reason_of(exc)}") from exc
         rows = answer.get("results") if isinstance(answer, dict) else answer
@@ -63,7 +67,7 @@ class Tables:
 
     def _body(self, path: str, params: dict[str, str]) -> bytes:
         end = time.monotonic() + LONGEST_S
-        with self.access.get(path, params, {"Accept": "application/json"}, read_timeout_s=20.0) as response:
+        with self._access.get(self._session, path, params, "application/json", 20.0) as response:
             status = response.status_code
             if status in (401, 403):
                 raise refused_token(status)

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from fastmon_client.pace import Pace
-from fastmon_daemon.clock import Clock
+from fastmon_daemon.clock import Clock, utcnow
 from fastmon_daemon.testbed.monitor import MonitorOptions, MonitorThread
 from fastmon_daemon.testbed.monitor.file_tables import FASTMON_FILES, RUNS, STF_FILES
 from tests.client.scripted import DEADLINE_S
@@ -95,20 +95,18 @@ class Client:
                 self._news.notify_all()
 
 
-class Shifted(Clock):
-    """The monitor's clock, a minute behind: what it registers is old enough for a verdict at once."""
-
-    def now(self) -> datetime:
-        return super().now() - timedelta(minutes=1)
+def a_minute_ago() -> datetime:
+    """The monitor's clock: what it registers is old enough for a verdict at once."""
+    return utcnow() - timedelta(minutes=1)
 
 
 class Experiment:
     """Data agent, daemon and monitor in one: STFs and TF files are registered, and announced over the stream."""
 
-    def __init__(self, run: int = RUN, fraction: float = 1.0) -> None:
-        self.monitor = MonitorThread(TOKEN, MonitorOptions(heartbeat_s=0.5, clock=Shifted()))
+    def __init__(self, run: int = RUN, fraction: float = 1.0, per_stf: int = PER_STF) -> None:
+        self.monitor = MonitorThread(TOKEN, MonitorOptions(heartbeat_s=0.5, clock=Clock(now=a_minute_ago)))
         self.run, self.fraction = run, fraction
-        self.tf_files = 0
+        self.per_stf = per_stf
 
     def __enter__(self) -> Experiment:
         self.monitor.__enter__()
@@ -146,15 +144,21 @@ class Experiment:
         """Register the TF files of an STF; returns their announcements."""
         store, stf = self.monitor.server.store, self.stf(sequence)
         metadata = {
-            "tf_files_per_stf": PER_STF, "tf_count_per_stf": 1000, "selection_fraction": self.fraction,
+            "tf_files_per_stf": self.per_stf, "tf_count_per_stf": 1000, "selection_fraction": self.fraction,
             "agent_name": "fastmon-agent-1", "namespace": "ns",
         }  # fmt: skip
-        rows = [
-            {"stf_file": stf, "tf_filename": f"{stf[:-4]}_tf_{n:03d}.tf", "file_size_bytes": 1000, "metadata": metadata}
-            for n in range(1, PER_STF + 1)
-        ]
-        made = self.monitor.call(lambda: [store.create(FASTMON_FILES, row) for row in rows])
-        self.tf_files += len(made)
+        names = [f"{stf[:-4]}_tf_{n:03d}.tf" for n in range(1, self.per_stf + 1)]
+        first = {"stf_file": stf, "tf_filename": names[0], "file_size_bytes": 1000, "metadata": metadata}
+
+        def create() -> list[dict[str, Any]]:
+            """One as the monitor does, the others after its model: a day has 200 000."""
+            table, row = store.tables["fastmon-files"], store.create(FASTMON_FILES, first)
+            others = [row | {"tf_file_id": table.new_key(), "tf_filename": name} for name in names[1:]]
+            for other in others:
+                table.put(other["tf_file_id"], other)
+            return [row, *others]
+
+        made = self.monitor.call(create)
         return [json.dumps(self._announcement(sequence, row)) for row in made]
 
     def _announcement(self, sequence: int, row: dict[str, Any]) -> dict[str, Any]:
@@ -162,9 +166,13 @@ class Experiment:
             "msg_type": "tf_file_registered", "namespace": "ns", "run_id": str(self.run),
             "processed_by": "fastmon-agent-1", "tf_file_id": row["tf_file_id"], "tf_filename": row["tf_filename"],
             "tf_first": 1, "tf_last": 2, "stf_filename": self.stf(sequence), "file_size_bytes": 1000,
-            "timestamp": Clock().now().isoformat(), "stf_sequence": sequence, "tf_total": PER_STF,
+            "timestamp": utcnow().isoformat(), "stf_sequence": sequence, "tf_total": self.per_stf,
             "selection_fraction": self.fraction, "event_id": f"e{row['tf_file_id']}", "status": "registered",
         }  # fmt: skip
+
+    def drained(self) -> bool:
+        """Whether every client of the stream was sent all."""
+        return all(client.waiting.empty() for client in self.monitor.call(lambda: [*self.monitor.server.hub._clients]))
 
     def says(self, kind: str, **more: Any) -> None:
         self.monitor.deliver(json.dumps({"msg_type": kind, "namespace": "ns", "run_id": str(self.run)} | more))
