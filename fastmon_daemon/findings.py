@@ -12,7 +12,7 @@ from typing import Any
 
 from fastmon_daemon.clock import moment, stamp
 from fastmon_daemon.lifecycle import Chart
-from fastmon_daemon.outbox import ABSENCE, Reports, Stf
+from fastmon_daemon.outbox import ABSENCE, UNREPORTABLE, Reports, Stf
 
 NO_DAEMON = "no daemon is running"
 _EVER = datetime.max.replace(tzinfo=UTC)
@@ -66,6 +66,7 @@ class Findings:
         counts = reports.counts_by_state(wanted.run)
         oldest = reports.oldest_unfinished()
         stuck, stuck_count = self._stuck(wanted)
+        counters = reports.counters()
         view: View = {
             "states": {state: counts.get(state, 0) for state in self._rules.chart.states},
             "stuck_count": stuck_count,
@@ -74,7 +75,8 @@ class Findings:
             "links": self.links,
             "refused_count": reports.refused_count(),
             "runs": [view for view in self._runs() if wanted.run in (None, view["run"])],
-            "counters": reports.counters(),
+            "stages": {"owed": reports.stages.count_owed(), "unreportable": counters.get(UNREPORTABLE, 0)},
+            "counters": counters,
         }
         if wanted.state or wanted.run:
             view["stf_count"] = reports.count_stfs(wanted.state, wanted.run)
@@ -120,6 +122,7 @@ class Findings:
             "born_at": stf.born_at,
             "remark": stf.remark,
             "plan": asdict(stf.plan) if stf.plan else None,
+            "stage": asdict(self._reports.stages.keys(stf.id)),
         }
         history = [asdict(row) for row in self._reports.history(stf.id)]
         return {**self._row(stf), **known, "tfs": tfs, "history": history}

@@ -80,6 +80,14 @@ class Chart:
         """The triggers that are steps: each is the name of the function that makes the next fact true."""
         return tuple(trigger for trigger in self.triggers if trigger not in self.decisions)
 
+    @property
+    def goal(self) -> str:
+        """The state to which the steps lead from the first one when no decision comes in between."""
+        state = self.initial
+        while step := self._steps.get(state):
+            state = self._dests[state, step]
+        return state
+
     def step_from(self, state: str) -> str | None:
         """The step that leaves *state*, None where the chart rests there; MachineError for an unknown state."""
         return self._steps.get(self._known(state))

@@ -19,17 +19,22 @@ class _Bridge(logging.Handler):
         logger.opt(depth=6, exception=record.exc_info).log(record.levelname, "{}: {}", record.name, record.getMessage())
 
 
+def without(secrets: Collection[str], text: str) -> str:
+    """*text* with the *secrets* blotted out; what is shorter than four characters is none."""
+    for secret in secrets:
+        if len(secret) > 3:
+            text = text.replace(secret, "***")
+    return text
+
+
 def configure(level: str, secrets: Collection[str], *, journal: bool) -> None:
     """Log to stderr from *level* on; *secrets* are blotted out of every line, tracebacks included.
 
     With *journal* each line bears its syslog severity (`<3>`) and no time, as systemd's journal wants it.
     """
-    hidden = [secret for secret in secrets if len(secret) > 3]
 
     def write(message: str) -> None:
-        text = str(message)
-        for secret in hidden:
-            text = text.replace(secret, "***")
+        text = without(secrets, str(message))
         if journal:
             prefix = f"<{_SEVERITY.get(message.record['level'].name, 6)}>"  # type: ignore[attr-defined]
             text = "".join(f"{prefix}{line}\n" for line in text.splitlines())

@@ -239,6 +239,31 @@ class TfFileRegistered:
         return json.dumps(fixed | asdict(self))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FastmonStatus:
+    """How we are. It never carries `agent_name` (see above), nor `run_id`: other agents follow any that they see."""
+
+    namespace: str
+    processed_by: str
+    sender: str
+    status: str
+    """`started`, `stopped`, `degraded` or `recovered`."""
+    message: str
+    """In words, for people."""
+    timestamp: str
+    """ISO 8601, UTC, with offset."""
+    run_number: int | None
+
+    @property
+    def event_id(self) -> str:
+        """Of this message alone."""
+        return str(uuid5(_EVENT_NAMESPACE, f"{self.sender} {self.status} {self.timestamp}"))
+
+    def as_json(self) -> str:
+        """The message's body."""
+        return json.dumps({"msg_type": "fastmon_status", "event_id": self.event_id} | asdict(self))
+
+
 def run_number(run_id: str | int) -> int | None:
     """The monitor's run number for a `run_id`, or None where it is not a number."""
     text = str(run_id)

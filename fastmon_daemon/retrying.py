@@ -20,9 +20,10 @@ from tenacity import (
     stop_when_event_set,
     wait_exponential,
     wait_exponential_jitter,
+    wait_random,
 )
 
-from fastmon_daemon.errors import LinkDown, ParentMissing, TransientError
+from fastmon_daemon.errors import LinkDown, LinkHeld, ParentMissing, TransientError
 
 MAX_BACKOFF = timedelta(minutes=10)
 """The longest pause that `backoff` ever gives: as long as we do what a `Retry-After` asks."""
@@ -42,6 +43,16 @@ def quick(stopping: threading.Event) -> Retrying:
         stop=stop_after_attempt(3) | stop_after_delay(2) | stop_when_event_set(stopping),
         wait=wait_exponential_jitter(multiplier=0.2, max=2),
         sleep=sleep_using_event(stopping),
+        reraise=True,
+    )
+
+
+def for_a_while(seconds: float) -> Retrying:
+    """Tries until *seconds* have passed; also a link that is down, as its other side may just be starting."""
+    return Retrying(
+        retry=retry_if_exception(lambda error: isinstance(error, TransientError) and not isinstance(error, LinkHeld)),
+        stop=stop_after_delay(seconds),
+        wait=wait_random(0.2, 0.5),
         reraise=True,
     )
 

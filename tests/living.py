@@ -108,6 +108,12 @@ class Living:
         assert answer.status_code == 201, answer.text
         return dict(answer.json())
 
+    def rows(self, path: str) -> list[dict[str, Any]]:
+        """A whole table of the monitor."""
+        answer = requests.get(f"{self.monitor.url}/api/{path}/", timeout=20)
+        assert answer.status_code == 200, answer.text
+        return list(answer.json())
+
     def register(self, *sequences: int) -> None:
         """The data agent's registration of STFs."""
         for n in sequences:
@@ -147,6 +153,8 @@ class OnEmbedded(Living):
 
     def __init__(self, folder: Path, monitor: MonitorThread, broker: BrokerThread) -> None:
         self.broker = broker
+        self.heard: list[str] = []
+        """Bodies that clients sent to the broker."""
         publish = partial(self._publish, broker)
         super().__init__(folder, monitor, Door(port=broker.port, publish=publish))
 
@@ -159,8 +167,15 @@ class OnEmbedded(Living):
 def living(folder: Path, publish: Callable[[dict[str, Any]], None] | None = None) -> Iterator[OnEmbedded]:
     """The world, for the time of the block; no process outlives it. With *publish* the monitor takes messages."""
     with MonitorThread(TOKEN, MonitorOptions(publish=publish)) as monitor:
-        counting = Broker(user="daq", password="secret-word", on_send=lambda _, body, __: monitor.deliver(body))
-        with BrokerThread(counting) as broker, ended(OnEmbedded(folder, monitor, broker)) as world:
+        heard: list[str] = []
+
+        def hear(_destination: str, body: str, _headers: dict[str, str]) -> None:
+            heard.append(body)
+            monitor.deliver(body)
+
+        hearing = Broker(user="daq", password="secret-word", on_send=hear)
+        with BrokerThread(hearing) as broker, ended(OnEmbedded(folder, monitor, broker)) as world:
+            world.heard = heard
             yield world
 
 

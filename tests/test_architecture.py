@@ -14,7 +14,7 @@ LEVELS = (
     {"lifecycle", "retrying", "settings", "gates", "logs", "control"},
     {"outbox", "monitor", "broker", "watching", "diagram", "reference"},
     {"steps", "errands", "verdict"},
-    {"engine", "ledger"},
+    {"engine", "ledger", "presence"},
     {"intake", "findings"},
     {"acts", "front"},
     {"service"},

@@ -76,13 +76,13 @@ def inspect(
 
     \b
     Keys of --json, always: database, chosen_by, at, daemon (process id or null), stuck_after_s, stuck_count
-    Overview:        states, stuck, oldest, links, refused_count, runs, counters
+    Overview:        states, stuck, oldest, links, refused_count, runs, stages, counters
     --state, --run:  also stf_count, stfs
     --refused:       refused_count, refused (id, at, reason, bytes, body)
     STF:             stfs
     Of each STF: stf, run, namespace, state, since, stuck, why, attempts, last_error, next, next_try_at
     Asked for by name also: sequence, size_bytes, checksum, tf_count, execution_id, origin, admitted, life,
-    received_at, born_at, remark, plan, tfs, history
+    received_at, born_at, remark, plan, stage, tfs, history
     Of each run: namespace, run, run_id, state, execution_id, expected, expected_by, known, missing, named, absent,
     last_sequence, nameless, heard_at, ended_at, ended_by, look_at, looks, look_error, summary_at
     """

@@ -69,6 +69,9 @@ def _overview(view: View, now: datetime) -> Iterator[RenderableType]:
     if view["runs"]:
         yield _runs(view["runs"], now)
     yield Text(f"refused messages: {view['refused_count']}{' (--refused shows them)' if view['refused_count'] else ''}")
+    if any(view["stages"].values()):
+        owed, never = view["stages"]["owed"], view["stages"]["unreportable"]
+        yield Text(f"stages: {owed} transitions to report, {never} STFs cannot be reported")
     if view["oldest"]:
         yield _stfs("oldest work", [view["oldest"]], now)
     if "stfs" in view:
@@ -160,6 +163,7 @@ def _life(life: View, now: datetime) -> Iterator[RenderableType]:
         "execution": life["execution_id"],
         "remark": life["remark"],
         "sample": drawn,
+        "stage": _stage(life["stage"]),
     }
     yield table(f"STF {life['stf']}", ("", ""), facts.items())
     yield table(
@@ -180,6 +184,12 @@ def _life(life: View, now: datetime) -> Iterator[RenderableType]:
     )
     rows = [(row["life"], when(row["at"], now), row["trigger"], row["dest"], row["note"]) for row in life["history"]]
     yield table("history", ("life", "at", "trigger", "state", "note"), rows)
+
+
+def _stage(keys: View) -> str:
+    if keys["unreportable"]:
+        return f"cannot be reported to the monitor: {keys['unreportable']}"
+    return keys["stage_id"] or "not reported to the monitor yet"
 
 
 def _or_unknown(value: object) -> object:

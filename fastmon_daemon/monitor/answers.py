@@ -39,7 +39,7 @@ class OutcomeUnknown(TransientError):
 class Refused(PermanentError):
     """The monitor read the request and will not have it."""
 
-    def __init__(self, message: str, body: str) -> None:
+    def __init__(self, message: str, body: str, status: int = 400) -> None:
         super().__init__(message)
         try:
             self.complaints = json.loads(body)
@@ -47,6 +47,8 @@ class Refused(PermanentError):
             self.complaints = None
         self.by_the_api = isinstance(self.complaints, dict)
         """False where the web server or the framework refused, before the API saw the request."""
+        self.absent = status == 405 or (status == 404 and not self.by_the_api)
+        """Whether this monitor has no such call at all; a row that is not there is another matter."""
 
     def says(self, field: str, words: str) -> bool:
         """Whether it complains of *field* in these words."""
@@ -71,7 +73,7 @@ def meaning(answer: Answer, path: str, where: str) -> FastmonError | None:
         case 425 | 429:
             error = TransientError(said, retry_after_s=_retry_after_s(answer.headers))
         case _ if 400 <= status < 500 and status != 408:
-            error = Refused(said, answer.body)
+            error = Refused(said, answer.body, status)
         case _:
             error = OutcomeUnknown(said, retry_after_s=_retry_after_s(answer.headers))
     return error

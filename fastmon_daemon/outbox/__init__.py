@@ -22,12 +22,15 @@ from fastmon_daemon.outbox.rows import (
 )
 from fastmon_daemon.outbox.run_reports import Latency, RunReports, TfCounts
 from fastmon_daemon.outbox.runs import Runs
+from fastmon_daemon.outbox.stages import UNREPORTABLE, Debt
 from fastmon_daemon.outbox.store import Outbox
 
 __all__ = [
     "ABSENCE",
+    "UNREPORTABLE",
     "Announced",
     "Arrival",
+    "Debt",
     "Fact",
     "HistoryRow",
     "Latency",

@@ -16,6 +16,7 @@ from fastmon_daemon.clock import stamp
 from fastmon_daemon.outbox.rows import HistoryRow, Outage, RunRow, Stf
 from fastmon_daemon.outbox.run_reports import RUN_COLUMNS, RunReports, read_run
 from fastmon_daemon.outbox.selecting import STF_COLUMNS, read_stf, read_tf
+from fastmon_daemon.outbox.stages import StageDebts
 
 _COUNTER = "count:"
 
@@ -39,6 +40,8 @@ class Reports:
         self._db = db
         self.by_run = RunReports(db)
         """What is asked of a run."""
+        self.stages = StageDebts(db)
+        """What the monitor is still to be told."""
 
     def close(self) -> None:
         """Give the connection back."""
@@ -65,6 +68,15 @@ class Reports:
         """How many `in_state_since` would find without a limit."""
         where, values = _in_state_since(states, before, run)
         return int(self._db.execute(f"select count(*) from stf where {where}", values).fetchone()[0])  # noqa: S608
+
+    def any_unfinished(self) -> bool:
+        """Whether an STF is not resting."""
+        return bool(self._db.execute("select exists (select 1 from stf where due_at is not null)").fetchone()[0])
+
+    def last_into(self, state: str) -> str | None:
+        """When an STF came into *state* last, of those that are there."""
+        found: str | None = self._db.execute("select max(since) from stf where state = ?", [state]).fetchone()[0]
+        return found
 
     def oldest_unfinished(self) -> Stf | None:
         """The STF that was born first of those not resting, or None."""

@@ -15,7 +15,7 @@ from fastmon_daemon.errors import StorageError
 APPLICATION_ID = 0x464D4F4E
 """`FMON`, so that `file` and we can tell an outbox from another SQLite database."""
 
-VERSION = 4
+VERSION = 5
 """Stands in `user_version`; a database with a higher one was written by a newer fastmon."""
 
 migrations = Migrations("fastmon")
@@ -121,9 +121,7 @@ create table meta (key text primary key, value text not null) without rowid;
 @migrations()
 def first(db: Database) -> None:
     """The tables of version 1."""
-    for statement in _FIRST.split(";"):
-        if statement.strip():
-            db.execute(statement)
+    _run(db, _FIRST)
 
 
 @migrations()
@@ -153,8 +151,7 @@ create index run_owes on run (run) where verdict is not null and summary_at is n
 @migrations()
 def ledger(db: Database) -> None:
     """What the ledger keeps of a run."""
-    for statement in _LEDGER.split(";"):
-        db.execute(statement)
+    _run(db, _LEDGER)
 
 
 @migrations()
@@ -162,6 +159,22 @@ def due_by_health(db: Database) -> None:
     """STFs that failed before are looked for apart, so that many of them hide no other."""
     db.execute("drop index stf_due")
     db.execute("create index stf_due on stf (state, (attempts > 0), due_at) where due_at is not null")
+
+
+_STAGES = """
+alter table stf add column workflow_id text;
+alter table stf add column stage_id text;
+alter table stf add column unreportable text;                       -- why no stage can be reported of it
+alter table history add column reported_at text;
+update history set reported_at = at where stf in (select id from stf where due_at is null);
+create index history_owed on history (id) where reported_at is null
+"""
+
+
+@migrations()
+def stages(db: Database) -> None:
+    """What the monitor was told of each STF; what rests already need not be told any more."""
+    _run(db, _STAGES)
 
 
 def migrate(db: Database) -> None:
@@ -190,3 +203,9 @@ def refuse_older(db: Database, path: Path) -> None:
             f"{path}: its schema is version {version}, this fastmon reads {VERSION}: "
             "start fastmon-daemon run once, which brings it up to date"
         )
+
+
+def _run(db: Database, statements: str) -> None:
+    for statement in statements.split(";"):
+        if statement.strip():
+            db.execute(statement)

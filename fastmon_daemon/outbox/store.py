@@ -22,6 +22,7 @@ from fastmon_daemon.outbox.rows import ABSENCE, Announced, Arrival, Fact, NewStf
 from fastmon_daemon.outbox.run_reports import RunReports
 from fastmon_daemon.outbox.runs import Runs
 from fastmon_daemon.outbox.selecting import Due
+from fastmon_daemon.outbox.stages import Stages
 from fastmon_daemon.seams import between
 
 MAX_REFUSED_BYTES = 65_536
@@ -35,6 +36,7 @@ class Outbox(Lookups):
         super().__init__(db)
         self.runs = Runs(db)
         self.files = Files(db)
+        self.stages = Stages(db)
         self.by_run = RunReports(db)
         """The reading half, for what is asked of a run."""
 

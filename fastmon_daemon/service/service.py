@@ -17,7 +17,7 @@ from loguru import logger
 from fastmon_daemon import systemd
 from fastmon_daemon.acts import RECONCILE, Acts, Wish, number_to_reconcile
 from fastmon_daemon.broker import Broker, LinkChange
-from fastmon_daemon.clock import Clock
+from fastmon_daemon.clock import Clock, utcnow
 from fastmon_daemon.control import PATIENCE_S, Control
 from fastmon_daemon.engine import Engine, LinkNews, Plant
 from fastmon_daemon.errors import TransientError
@@ -28,8 +28,9 @@ from fastmon_daemon.lifecycle import Chart, load_chart
 from fastmon_daemon.outbox import Lock, Outbox, open_outbox
 from fastmon_daemon.retrying import quick
 from fastmon_daemon.sampling import is_selected
+from fastmon_daemon.service.citizen import name_of, presence_of, switch_stages
 from fastmon_daemon.service.folders import make_watcher
-from fastmon_daemon.service.logins import broker_login, instance_of, monitor_of, user_name
+from fastmon_daemon.service.logins import broker_login, instance_of, monitor_of
 from fastmon_daemon.service.signals import Asked, signals
 from fastmon_daemon.service.world import World
 from fastmon_daemon.steps import ANNOUNCING, links_for, make_steps
@@ -49,6 +50,7 @@ def run(world: World, *, once: bool) -> int:
         try:
             with outbox.transaction():
                 instance = instance_of(outbox)
+                switch_stages(outbox, world.settings, utcnow())
             by_message = world.settings.mode == "message"
             service = _Service(world, outbox, instance, subscribe=by_message and not once)
             asked = Asked(service.engine.wake)
@@ -69,7 +71,7 @@ class _Service:
         self._outbox = outbox
         self._clock = Clock()
         self.pulse = Pulse(self._clock.monotonic)
-        agent_name = settings.agent_name or f"fastmon-agent-{user_name(world.values)}-{instance}"
+        agent_name = name_of(settings, world.values, outbox, instance)
         stf_chart, run_chart = load_chart("stf"), load_chart("run")
         self._stopping = threading.Event()
         self.monitor = monitor_of(settings, world.values)
@@ -90,6 +92,8 @@ class _Service:
         self.engine = Engine(outbox, self._plant(agent_name, stf_chart))
         means.is_open, means.wake = self.engine.is_open, self.engine.wake
         intake.wake = self.engine.wake
+        broker = self.broker if self._needs_broker else None
+        self.presence = presence_of(world, agent_name, self.engine, broker, self._clock)
         logger.info("agent {} for namespace {}: database {}", agent_name, settings.namespace, world.database)
         logger.info("monitor {}, broker {}:{}", settings.monitor_url, settings.broker_host, settings.broker_port)
 
@@ -170,6 +174,7 @@ class _Service:
 
     def work(self, asked: Asked) -> int:
         """Until a signal."""
+        self.presence.start(alive=True)
         self.ledger.begin_listening(self._outbox)
         self._start_links()
         if self._watcher is not None:
@@ -185,6 +190,7 @@ class _Service:
     def work_once(self, asked: Asked) -> int:
         """Until nothing is due that could be done now."""
         self._start_links()
+        self.presence.start(alive=False)
         if self._watcher is not None:
             self._watcher.settle(lambda: asked.to_stop)
         patience = self._clock.monotonic() + 10.0
@@ -193,6 +199,9 @@ class _Service:
             broker_known = self.broker.up or not self._needs_broker or self._clock.monotonic() > patience
             if broker_known and self.engine.idle:
                 break
+        self.presence.look_again()
+        while not (asked.to_stop or self.presence.settled or self._clock.monotonic() > patience):
+            self.engine.turn(0.1)
         waiting = self._outbox.unfinished()
         if waiting:
             logger.warning("{} STFs wait: see fastmon-daemon inspect", waiting)
@@ -205,14 +214,16 @@ class _Service:
         last.start()  # whatever a library waits for: the outbox is safe at every instant
         systemd.tell(self._values, "STOPPING=1")
         deadline = self._clock.monotonic() + self._settings.drain_s
+        self.presence.retire()
         self.engine.stopping.set()
         self._stopping.set()
         if self._watcher is not None:
             self._watcher.stop(1.0)
-        while self.engine.turn(0.1) and self._clock.monotonic() < deadline:
+        while (self.engine.turn(0.1) or self.presence.in_hand) and self._clock.monotonic() < deadline:
             pass
         self.ledger.end_listening(self._outbox)
         clean = not self.engine.busy
+        self.presence.stop(deadline - self._clock.monotonic())
         clean &= self.broker.stop(max(0.5, deadline - self._clock.monotonic()))
         self._pool.shutdown(wait=clean, cancel_futures=True)
         self.monitor.close()

@@ -24,6 +24,7 @@ from fastmon_daemon.settings.declaring import (
     as_listen,
     as_namespace,
     as_optional,
+    as_optional_url,
     as_path,
     as_patterns,
     as_run_number,
@@ -45,6 +46,12 @@ class Settings:
 
     monitor_url: str = setting("SWF_MONITOR_URL", "http://localhost:8002", "Base URL of the monitor.", as_url)
     monitor_token: str = setting("SWF_API_TOKEN", "", "Token for the monitor's REST API.", as_text, secret=True)
+    logs_url: str | None = setting(
+        "SWF_MONITOR_HTTP_URL",
+        "",
+        "Base URL of the monitor for log lines; SWF_MONITOR_URL if not set. No token is sent to it.",
+        as_optional_url,
+    )
     monitor_ca: Path | None = setting(
         "FASTMON_MONITOR_CA", "", "CA file (PEM) that the monitor's certificate is checked against.", as_file
     )
@@ -185,6 +192,12 @@ class Settings:
         "",
         "Agent name shown by the monitor, up to 100 characters; made if not set.",
         as_agent_name,
+    )
+    stages: bool = setting(
+        "FASTMON_STAGES", "on", "Report each STF to the monitor as a stage of its workflow.", as_switch
+    )
+    rest_logging: bool = setting(
+        "FASTMON_REST_LOGGING", "on", "Send log lines from SWF_LOG_LEVEL on to the monitor as well.", as_switch
     )
 
     sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)

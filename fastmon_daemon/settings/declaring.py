@@ -112,6 +112,11 @@ def as_url(text: str) -> str:
     return text.rstrip("/")
 
 
+def as_optional_url(text: str) -> str | None:
+    """Read a base URL as `as_url` does; nothing is `None`."""
+    return as_url(text) if text else None
+
+
 def as_several(text: str) -> tuple[str, ...]:
     """Read one destination or more, separated by commas; one that is repeated counts once."""
     parts = tuple(dict.fromkeys(part for each in text.split(",") if (part := as_text(each).strip())))

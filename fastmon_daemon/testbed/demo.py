@@ -17,7 +17,7 @@ from typing import Self
 
 from fastmon_daemon.clock import Clock
 from fastmon_daemon.errors import StorageError
-from fastmon_daemon.lifecycle import Chart, load_chart
+from fastmon_daemon.lifecycle import load_chart
 from fastmon_daemon.outbox import Reports, Stf, open_for_reading
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.testbed.daq import Daq, Played, RunPlan
@@ -190,6 +190,8 @@ class Demo:
             tf_registered=counts["fastmon_files"],
             tf_expected=self._plan.stf * self._settings.tf_files_per_stf,
             announcements=counts["announcements"],
+            stages=counts["stages"],
+            heartbeats=counts["heartbeats"],
         )
         self._show(scene)
 
@@ -212,7 +214,7 @@ class Demo:
         names = [stf_name(self._daq.played.run, sequence) for sequence in range(1, sent + 1)]
         kept = self._outbox.stfs()
         found = judge(self._monitor, names, kept, self._audience.announced, self._settings.tf_files_per_stf)
-        goal = goal_of(self._chart)
+        goal = self._chart.goal
         return Verdict(
             stf_sent=sent,
             stf_completed=sum(stf.state == goal for stf in kept),
@@ -223,11 +225,3 @@ class Demo:
             seconds=self._seconds(),
             **asdict(found),
         )
-
-
-def goal_of(chart: Chart) -> str:
-    """The state to which the steps lead when nothing comes in between."""
-    state = chart.initial
-    while step := chart.step_from(state):
-        state = chart.after(state, step)
-    return state

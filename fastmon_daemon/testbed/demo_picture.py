@@ -32,6 +32,8 @@ class Scene:
     tf_registered: int
     tf_expected: int
     announcements: int
+    stages: int
+    heartbeats: int
 
 
 @dataclass
@@ -68,7 +70,8 @@ def line(scene: Scene) -> Text:
     states = ", ".join(f"{number} {state}" for state, number in scene.states.items() if number) or "none yet"
     return Text(
         f"{scene.seconds:6.1f} s  STFs {scene.stf_generated}/{scene.stf_planned}: {states};  "
-        f"TF files {scene.tf_registered}/{scene.tf_expected};  announcements {scene.announcements}  "
+        f"TF files {scene.tf_registered}/{scene.tf_expected};  announcements {scene.announcements};  "
+        f"stages {scene.stages};  heart-beats {scene.heartbeats}  "
         f"[{scene.happening}]"
     )
 
@@ -81,6 +84,8 @@ def drawn(scene: Scene) -> RenderableType:
         table.add_row(Text(f"  {state}", style="dim" if not number else ""), *_bar(number, scene.stf_planned))
     table.add_row("TF files in the monitor", *_bar(scene.tf_registered, scene.tf_expected))
     table.add_row("announcements", *_bar(scene.announcements, scene.tf_expected))
+    table.add_row("stages in the monitor", *_bar(scene.stages, scene.stf_planned))
+    table.add_row("heart-beats", "", Text(f"{scene.heartbeats}", justify="right"))
     return Group(Text(f"{scene.seconds:6.1f} s   {scene.happening}", style="bold"), table)
 
 

@@ -1,0 +1,90 @@
+"""Class Desk: what an agent tells the monitor of itself: its name, heart-beats, subscription, stages and log.
+
+None of it is needed for the main job: a `Desk` has an exchange, with connections, of its own. It must not know when or
+why something is told. Every call raises what `Exchange.ask` does; `Refused.absent` where the monitor has no such call.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from fastmon_daemon.monitor.answers import MESSAGES, STF_FILES, Refused
+from fastmon_daemon.monitor.exchange import Exchange
+
+AGENTS = "systemagents/"
+WORKFLOWS = "workflows/"
+STAGES = "workflow-stages/"
+
+Row = Mapping[str, Any]
+
+
+class Desk:
+    """The calls of an agent; any thread may make them."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._exchange.close()
+
+    def next_agent_id(self) -> int:
+        """A number that no other agent gets; each call uses one up."""
+        return self._exchange.ask("state/next-agent-id/", lambda answer: int(answer["agent_id"]), body="{}")
+
+    def ensure_namespace(self, name: str, owner: str) -> None:
+        """Make the namespace known; one that is known keeps its owner."""
+        self._exchange.ask("namespaces/ensure/", lambda _: None, body=_json({"name": name, "owner": owner}))
+
+    def subscribe(self, subscriber: Row) -> None:
+        """Make the subscriber known; "already exists" is as good."""
+        try:
+            self._exchange.ask("subscribers/", lambda _: None, body=_json(subscriber))
+        except Refused as exc:
+            if not exc.says("subscriber_name", "already exists"):
+                raise
+
+    def beat(self, agent: Row) -> int:
+        """A heart-beat; gives the key of the agent's row. The monitor resets each field that *agent* leaves out."""
+        return self._exchange.ask(f"{AGENTS}heartbeat/", lambda row: int(row["id"]), body=_json(agent))
+
+    def change_agent(self, key: int, fields: Row) -> None:
+        """Set what heart-beats cannot set."""
+        self._exchange.change(f"{AGENTS}{key}/", lambda _: None, _json(fields))
+
+    def workflow_of(self, stf_filename: str) -> str | None:
+        """The workflow that the STF's record names; None where it names none, or there is no such record."""
+        return self._exchange.ask(STF_FILES, _workflow_named, query={"stf_filename": stf_filename})
+
+    def create_workflow(self, workflow: Row) -> str:
+        """Make the workflow of an STF; gives its id, which cannot be looked up later."""
+        return self._exchange.ask(WORKFLOWS, lambda row: str(row["workflow_id"]), body=_json(workflow))
+
+    def create_stage(self, stage: Row) -> str:
+        """Make the stage of an STF; gives its id, which cannot be looked up later."""
+        return self._exchange.ask(STAGES, lambda row: str(row["stage_id"]), body=_json(stage))
+
+    def change_stage(self, stage_id: str, fields: Row) -> None:
+        """Set *fields* of a stage."""
+        self._exchange.change(f"{STAGES}{stage_id}/", lambda _: None, _json(fields))
+
+    def announce(self, body: str, _event_id: str) -> None:
+        """Hand the JSON text *body* to the monitor as a message."""
+        self._exchange.ask(MESSAGES, lambda _: None, body=body)
+
+    def log(self, row: Row) -> None:
+        """Add a row to the monitor's log."""
+        self._exchange.ask("logs/", lambda _: None, body=_json(row))
+
+
+def _workflow_named(rows: Any) -> str | None:
+    found = rows["results"] if isinstance(rows, dict) else rows
+    ids = (row["workflow_id"] for row in found)
+    return next((str(each) for each in ids if each), None)
+
+
+def _json(row: Row) -> str:
+    """The JSON text of *row*; the monitor cannot store a NUL, and answers 500 for ever."""
+    return json.dumps(row).replace("\\u0000", "\\ufffd")

@@ -1,0 +1,138 @@
+"""Class Exchange: one request and its whole answer within a deadline, whatever is asked.
+
+Owns the connections. It must not know which calls there are.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+import requests
+
+from fastmon_daemon.errors import LinkDown, LinkHeld
+from fastmon_daemon.monitor.addresses import proxies, without_userinfo
+from fastmon_daemon.monitor.answers import Answer, OutcomeUnknown, Refused, excerpt, meaning, transport_errors
+from fastmon_daemon.monitor.connections import DeadlineAdapter, read_whole
+from fastmon_daemon.monitor.tally import Tally
+from fastmon_daemon.seams import between
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked."""
+
+    method: str
+    path: str
+    query: Mapping[str, str] | None
+    body: str | None
+
+
+class Exchange:
+    """The way to the monitor's REST interface; one instance is shared by all threads.
+
+    *token* is asked at each call, so that a changed token file is seen; times are in seconds: *timeout_s* for the
+    connection and for each silence, *deadline_s* over all of an answer.
+    """
+
+    def __init__(  # noqa: PLR0913 (the world is handed in, by name)
+        self,
+        base_url: str,
+        token: Callable[[], str],
+        *,
+        connections: int,
+        ca: Path | None = None,
+        environ: Mapping[str, str] = MappingProxyType({}),
+        timeout_s: tuple[float, float] = (3.05, 10.0),
+        deadline_s: float = 15.0,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._base = base_url.rstrip("/")
+        self._token = token
+        self._timeout_s = timeout_s
+        self._session = requests.Session()
+        self._session.trust_env = False
+        self._session.verify = True if ca is None else str(ca)
+        self._session.proxies = proxies(base_url, environ)
+        self.tally = Tally()
+        self._session.hooks["response"].append(self.tally.answered)
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, DeadlineAdapter(connections, deadline_s - timeout_s[1], monotonic))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
+
+    def get(self, path: str, query: Mapping[str, str], parse: Callable[[Any], _T], slack_s: float = 0.0) -> _T:
+        """What *parse* makes of the answer to a GET, which is asked about a link: no answer means that it is down."""
+        try:
+            return self.ask(path, parse, query=query, slack_s=slack_s)
+        except OutcomeUnknown as exc:
+            if slack_s:
+                raise  # that a long list is slow does not prove that the link is down
+            raise LinkDown(str(exc), retry_after_s=exc.retry_after_s) from exc
+        except Refused as exc:
+            if exc.by_the_api:
+                raise
+            raise LinkHeld(f"{exc}; is the host in SWF_MONITOR_URL one that the monitor goes by?") from exc
+
+    def ask(
+        self,
+        path: str,
+        parse: Callable[[Any], _T],
+        *,
+        query: Mapping[str, str] | None = None,
+        body: str | None = None,
+        slack_s: float = 0.0,
+    ) -> _T:
+        """GET, or POST where there is a *body*; what *parse* makes of the JSON of a good answer.
+
+        *slack_s* is added to the silence and to the deadline that are borne.
+        """
+        request = Request("GET" if body is None else "POST", path, query, body)
+        return self._asked(request, parse, slack_s)
+
+    def change(self, path: str, parse: Callable[[Any], _T], body: str) -> _T:
+        """PATCH; what *parse* makes of the JSON of a good answer."""
+        return self._asked(Request("PATCH", path, None, body), parse, 0.0)
+
+    def _asked(self, request: Request, parse: Callable[[Any], _T], slack_s: float) -> _T:
+        where = f"{request.method} {without_userinfo(self._base)}/api/{request.path}"
+        with between("http"), transport_errors(where):
+            answer = self._exchange(request, slack_s)
+        error = meaning(answer, request.path, f"{where}: {answer.status}")
+        if error is not None:
+            raise error
+        try:
+            return parse(json.loads(answer.body))
+        except (ValueError, KeyError, TypeError, AttributeError) as exc:
+            said = excerpt(answer.body)
+            raise OutcomeUnknown(f"{where}: {answer.status}, but not what a monitor says: {said}") from exc
+
+    def _exchange(self, request: Request, slack_s: float) -> Answer:
+        connect_s, silence_s = self._timeout_s
+        with self._session.request(
+            request.method,
+            f"{self._base}/api/{request.path}",
+            params=request.query,
+            data=None if request.body is None else request.body.encode(),
+            headers=self._headers(),
+            timeout=(connect_s, silence_s + slack_s),
+            allow_redirects=False,
+            stream=True,
+        ) as response:
+            return Answer(response.status_code, response.headers, read_whole(response))
+
+    def _headers(self) -> dict[str, str]:
+        token = self._token().strip()
+        if not (token.isascii() and token.isprintable()):
+            raise LinkHeld("SWF_API_TOKEN has characters that no token has: set it anew")
+        headers = {"Accept": "application/json", "Accept-Encoding": "identity", "Content-Type": "application/json"}
+        return headers | ({"Authorization": f"Token {token}"} if token else {})

@@ -1,0 +1,131 @@
+"""Heart-beats: every minute, and at once when something changes; every field each time, for what is left out is reset.
+
+It must not know how we are, only how to say it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+
+from fastmon_daemon import __version__
+from fastmon_daemon.errors import FastmonError
+from fastmon_daemon.monitor import Desk
+from fastmon_daemon.presence.checkup import Checkup, Health, Level, Tally
+from fastmon_daemon.presence.identity import AGENT_TYPE, Registration
+from fastmon_daemon.presence.lane import Courtesy
+
+EVERY_S = 60.0
+"""Between two heart-beats without news, in seconds; after 180 the monitor declares an agent gone."""
+LOOK_S = 1.0
+READY_AFTER_S = 5.0
+"""Without work for so long we are READY again: STFs that come one by one are not worth two heart-beats each."""
+GOODBYE = "EXITED"
+_DESCRIPTION_MAX = 500
+
+
+class Heartbeat:
+    """The heart-beats of one agent, and what is told beside them: the registration, the counts of the agent's row."""
+
+    def __init__(self, desk: Desk, name: str, namespace: str, checkup: Checkup, registration: Registration) -> None:
+        self._desk = desk
+        self._name = name
+        self._namespace = namespace
+        self._checkup = checkup
+        self._registration = registration
+        self._monotonic = checkup.clock.monotonic
+        self._courtesies = {
+            what: Courtesy(what, self._monotonic) for what in ("heart-beat", "counts", *registration.owed)
+        }
+        self._told: tuple[object, ...] = ()
+        self._counted: Tally | None = None
+        self._beat_at = self._monotonic()
+        self._busy_at: float | None = None
+        self._begun = False
+
+    def turn(self) -> float:
+        """Look, and beat where it is time."""
+        health = self._checkup.health()
+        state = self._operational(health)
+        news = (health.level, health.ills, health.connected, state)
+        beat_due = news != self._told or self._monotonic() - self._beat_at >= EVERY_S
+        if beat_due and self._beat(health, health.level, state):
+            self._told, self._beat_at = news, self._monotonic()
+        owed = self._registration.owed
+        for what, tell in list(owed.items()) if self._told else []:
+            if self._attempt(what, tell):
+                del owed[what]
+        return LOOK_S
+
+    def goodbye(self) -> None:
+        """The last one."""
+        self._beat(self._checkup.health(), GOODBYE, GOODBYE)
+
+    def _operational(self, health: Health) -> str:
+        """STARTING until the broker was reached, PROCESSING while there is work, else READY."""
+        now = self._monotonic()
+        self._begun = self._begun or not health.deaf
+        if health.busy:
+            self._busy_at = now
+        if not self._begun:
+            return "STARTING"
+        return "PROCESSING" if self._busy_at is not None and now - self._busy_at < READY_AFTER_S else "READY"
+
+    def _beat(self, health: Health, status: str, state: str) -> bool:
+        if self._courtesies["heart-beat"].rests_s:
+            return False
+        tally = self._checkup.tally()
+        key = 0
+
+        def beat() -> None:
+            nonlocal key
+            key = self._desk.beat(self._row(health, status, state, tally))
+
+        if not self._attempt("heart-beat", beat):
+            return False
+        if tally != self._counted and self._attempt("counts", lambda: self._count(key, tally)):
+            self._counted = tally
+        return True
+
+    def _count(self, key: int, tally: Tally) -> None:
+        fields = {
+            "workflow_enabled": True,
+            "current_stf_count": tally.active,
+            "total_stf_processed": tally.completed,
+            "last_stf_processed": tally.last_completed,
+        }
+        self._desk.change_agent(key, fields)
+
+    def _attempt(self, what: str, call: Callable[[], object]) -> bool:
+        courtesy = self._courtesies[what]
+        if courtesy.rests_s:
+            return False
+        try:
+            call()
+        except FastmonError as exc:
+            courtesy.failed(exc)
+            return False
+        courtesy.worked()
+        return True
+
+    def _row(self, health: Health, status: str, state: str, tally: Tally) -> dict[str, object]:
+        connected = "connected" if health.connected else "disconnected" if health.deaf else "not used"
+        words = [
+            f"Fast monitoring agent {__version__}. MQ: {connected}.",
+            f"{tally.active} STFs active, {tally.completed} completed, {tally.failed} failed.",
+            f"{health.why}." if health.level is not Level.OK else "",
+        ]
+        return {
+            "instance_name": self._name,
+            "agent_type": AGENT_TYPE,
+            "description": " ".join(filter(None, words))[:_DESCRIPTION_MAX],
+            "status": status,
+            "agent_url": None,
+            "namespace": self._namespace,
+            "pid": os.getpid(),
+            "hostname": socket.gethostname()[:100],
+            "operational_state": state,
+            "workflow_enabled": True,
+            "mq_connected": health.connected,
+        }

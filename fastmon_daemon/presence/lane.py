@@ -1,0 +1,106 @@
+"""A lane: one small thread that does one thing again and again, so that what hangs there holds up nothing else.
+
+And a courtesy: a call that the main job can do without; whether it is worth trying now. Neither knows what is done.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from loguru import logger
+
+from fastmon_daemon.errors import FastmonError, LinkDown, TransientError
+from fastmon_daemon.monitor import Refused
+from fastmon_daemon.retrying import backoff
+
+ABSENT_S = 3600.0
+"""Seconds after which a monitor that has no such call is asked again."""
+_STUMBLE_S = 30.0
+
+
+class Lane:
+    """Does *turn* again and again: it returns the seconds until the next time. *farewell* is done once, at the end."""
+
+    def __init__(self, name: str, turn: Callable[[], float], farewell: Callable[[], object] = lambda: None) -> None:
+        self._name = name
+        self._turn = turn
+        self._farewell = farewell
+        self._wake = threading.Event()
+        self.stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """End the pause."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """End after the present turn; returns at once."""
+        self.stopping.set()
+        self._wake.set()
+
+    def join(self, seconds: float) -> bool:
+        """Wait for the end; False if it has not come by then: the thread is left behind, and holds nothing up."""
+        if self._thread.ident is not None:
+            self._thread.join(max(0.0, seconds))
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while not self.stopping.is_set():
+            pause = self._safely(self._turn)
+            self._wake.wait(_STUMBLE_S if pause is None else pause)
+            self._wake.clear()
+        self._safely(self._farewell)
+
+    def _safely(self, what: Callable[[], float | object]) -> float | None:
+        try:
+            answer = what()
+        except Exception:  # noqa: BLE001 (what is told of us may fail, and the next turn is to come)
+            logger.exception("{}: unexpected error", self._name)
+            return None
+        return answer if isinstance(answer, float) else None
+
+
+class Courtesy:
+    """Whether a call is worth trying now. One warning when it begins to fail, one line when it works again."""
+
+    def __init__(self, name: str, monotonic: Callable[[], float]) -> None:
+        self._name = name
+        self._monotonic = monotonic
+        self._not_before = monotonic()
+        self._failures = 0
+        self._told = False
+
+    @property
+    def rests_s(self) -> float:
+        """Seconds until it may be tried again; 0: now."""
+        return max(0.0, self._not_before - self._monotonic())
+
+    @property
+    def failing(self) -> bool:
+        """Whether the last try failed."""
+        return self._failures > 0
+
+    def worked(self) -> None:
+        """It was done."""
+        if self._told:
+            logger.info("{}: the monitor takes it again", self._name)
+        self._told, self._failures = False, 0
+
+    def failed(self, error: FastmonError) -> None:
+        """It was not done: rest for a while, for an hour where the monitor has no such call."""
+        self._failures += 1
+        absent = isinstance(error, Refused) and error.absent
+        asked = error.retry_after_s if isinstance(error, TransientError) else None
+        rest = ABSENT_S if absent else backoff(self._failures, retry_after_s=asked).total_seconds()
+        self._not_before = self._monotonic() + rest
+        if self._told or isinstance(error, LinkDown):  # of a link that is down the main job speaks
+            logger.debug("{}: {}", self._name, error)
+            return
+        self._told = True
+        when = "this monitor has no such call, it is tried again in an hour" if absent else "it is tried again"
+        logger.warning("{}: not told to the monitor, {}: {}", self._name, when, error)

@@ -1,0 +1,171 @@
+"""Log lines to the monitor: kept in a bounded buffer, sent by a lane of its own, the oldest dropped where it is slow.
+
+The monitor takes one row at a time, and a row costs it as much as the registration of a TF file. So lines of one level
+that come together share a row; a warning that comes alone has its own. This module must not know what is logged.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from loguru import logger
+
+from fastmon_daemon.clock import stamp
+from fastmon_daemon.errors import FastmonError
+from fastmon_daemon.monitor import Desk, Refused
+from fastmon_daemon.outbox import RunRow
+from fastmon_daemon.presence.lane import Courtesy
+
+if TYPE_CHECKING:
+    from loguru import Message
+
+APP_NAME = "fastmon-daemon"
+EVERY_S = 2.0
+"""Between two rounds, in seconds: lines within it share rows."""
+BUFFER = 2000
+"""Lines that wait at most."""
+ROW_LINES = 100
+LINE_MAX = 4000
+_LEVELS = (50, 40, 30, 20, 10, 0)
+"""The levels that the monitor takes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One log line."""
+
+    at: datetime
+    level: int
+    name: str
+    text: str
+    module: str
+    function: str
+    line: int
+    process: int
+    thread: int
+
+
+class Shipping:
+    """The log lines on their way to the monitor."""
+
+    def __init__(
+        self,
+        desk: Desk,
+        agent_name: str,
+        clean: Callable[[str], str],
+        run: Callable[[], RunRow | None],
+        monotonic: Callable[[], float],
+    ) -> None:
+        """*clean* takes the secrets out of a text, *run* says which run we are in."""
+        self._desk = desk
+        self._agent_name = agent_name
+        self._clean = clean
+        self._run = run
+        self._courtesy = Courtesy("log lines", monotonic)
+        self._buffer: deque[Line] = deque(maxlen=BUFFER)
+        self._parcels: list[dict[str, object]] = []
+        """Rows that are made, and not all taken yet."""
+        self._dropped = 0
+        self._dropped_told = 0
+        self._sink: int | None = None
+
+    def begin(self, level: str) -> None:
+        """Take every line from *level* on."""
+        self._sink = logger.add(self.take, level=level, format="{message}", backtrace=False, diagnose=False)
+
+    def take(self, message: Message) -> None:
+        """Take one line; it never waits."""
+        record = message.record
+        if len(self._buffer) == BUFFER:
+            self._dropped += 1
+        self._buffer.append(
+            Line(
+                at=record["time"],
+                level=next(level for level in _LEVELS if level <= record["level"].no),
+                name=record["level"].name,
+                text=self._clean(str(message).rstrip())[:LINE_MAX] or "(empty)",
+                module=record["module"][:255],
+                function=record["function"][:255],
+                line=record["line"],
+                process=record["process"].id,
+                thread=record["thread"].id,
+            )
+        )
+
+    def turn(self) -> float:
+        """Send what has gathered."""
+        while not self._courtesy.rests_s:
+            if not self._parcels:
+                self._parcels = self._pack()
+            if not self._parcels:
+                break
+            self._send()
+        return EVERY_S
+
+    def goodbye(self) -> None:
+        """Take no more lines, and send the last ones."""
+        if self._sink is not None:
+            logger.remove(self._sink)
+        self.turn()
+
+    def _send(self) -> None:
+        while self._parcels:
+            try:
+                self._desk.log(self._parcels[0])
+            except Refused as exc:
+                self._courtesy.failed(exc)
+                del self._parcels[0]  # it would be refused again
+                self._dropped += 1
+                return
+            except FastmonError as exc:
+                self._courtesy.failed(exc)
+                return
+            self._courtesy.worked()
+            del self._parcels[0]
+
+    def _pack(self) -> list[dict[str, object]]:
+        lines = [self._buffer.popleft() for _ in range(len(self._buffer))]
+        if not lines:
+            return []
+        dropped, self._dropped_told = self._dropped - self._dropped_told, self._dropped
+        run = self._run()
+        told: dict[str, object] = {
+            "run_id": run.run if run else None,
+            "execution_id": run.execution_id if run else None,
+        }
+        rows = [self._row(part, told) for part in _together(lines)]
+        if dropped:
+            rows[0]["extra_data"] = {**told, "lines_dropped_before": dropped}
+            rows[0]["message"] = f"({dropped} log lines before this one were dropped)\n{rows[0]['message']}"
+        return rows
+
+    def _row(self, lines: list[Line], told: dict[str, object]) -> dict[str, object]:
+        last = lines[-1]
+        shared = {"lines": [f"{stamp(line.at)} {line.module}:{line.line}" for line in lines]} if len(lines) > 1 else {}
+        return {
+            "app_name": APP_NAME,
+            "instance_name": self._agent_name,
+            "timestamp": stamp(last.at),
+            "level": last.level,
+            "levelname": last.name,
+            "message": "\n".join(line.text for line in lines),
+            "module": last.module,
+            "funcname": last.function,
+            "lineno": last.line,
+            "process": last.process,
+            "thread": last.thread,
+            "extra_data": {**told, **shared},
+        }
+
+
+def _together(lines: Iterable[Line]) -> Iterable[list[Line]]:
+    """The lines by level, the gravest first, not more than `ROW_LINES` in each."""
+    for _, group in groupby(sorted(lines, key=lambda line: -line.level), key=lambda line: line.level):
+        same = list(group)
+        for begin in range(0, len(same), ROW_LINES):
+            yield same[begin : begin + ROW_LINES]

@@ -1,0 +1,187 @@
+"""The stages of the STFs: what is owed is told, in order, after the main path; facts are kept by the engine's thread.
+
+It must not know what a report says, nor HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from loguru import logger
+
+from fastmon_daemon.errors import FastmonError, LinkDown
+from fastmon_daemon.lifecycle import Chart
+from fastmon_daemon.monitor import Desk, Refused
+from fastmon_daemon.outbox import UNREPORTABLE, Debt, Outbox
+from fastmon_daemon.presence.checkup import Checkup
+from fastmon_daemon.presence.lane import Courtesy, Lane
+from fastmon_daemon.presence.reports import new_stage_row, stage_row, workflow_row
+from fastmon_daemon.retrying import backoff
+
+EVERY_S = 1.0
+"""Between two rounds: transitions of an STF within it share a request."""
+_PAGE = 200
+_YIELD = 9.0
+"""While the main path is busy, a pause so many times as long as the call before: a tenth of one connection."""
+_SLOW_S = 0.5
+"""A call that took longer is followed by a pause as long."""
+
+Act = Callable[[Outbox, datetime], Any]
+Ask = Callable[[Act], Future[Any]]
+"""Has something written in the engine's thread, in a transaction of its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trade:
+    """What the reports are made with."""
+
+    desk: Desk
+    agent_name: str
+    chart: Chart
+    ask: Ask
+    saturated: Callable[[], bool]
+    """Whether the main path could use the monitor's time just now."""
+
+
+class StageReports:
+    """Tells the monitor of the STFs. `lane` runs it."""
+
+    def __init__(self, trade: Trade, checkup: Checkup) -> None:
+        self._trade = trade
+        self._checkup = checkup
+        self._monotonic = checkup.clock.monotonic
+        self._courtesy = Courtesy("workflow stages", self._monotonic)
+        self._put_off: dict[int, tuple[int, float]] = {}
+        """STF -> failed tries, and when the next one may be made."""
+        self.settled = False
+        """Whether the last round left nothing that could be told now."""
+        self.in_hand = False
+        """Whether an answer of the monitor may be on its way, or is not kept yet."""
+        self.lane = Lane("stages", self.turn)
+
+    def turn(self) -> float:
+        """A round: from the oldest debt to the newest, until one cannot be told."""
+        begun_at, after = self._monotonic(), 0
+        while not (self._courtesy.rests_s or self.lane.stopping.is_set()):
+            stfs, last = self._checkup.reports.stages.owed(after, _PAGE)
+            if not stfs:
+                break
+            self._tell(stfs)
+            after = last
+        self.settled = True
+        return max(EVERY_S - (self._monotonic() - begun_at), 0.1)
+
+    def look_again(self) -> None:
+        """Begin a round now; `settled` says when it is over."""
+        self.settled = False
+        self.lane.wake()
+
+    def _tell(self, stfs: list[int]) -> None:
+        silent: list[Debt] = []
+        for stf_id in stfs:
+            if self._courtesy.rests_s or self.lane.stopping.is_set():
+                break
+            debt = self._checkup.reports.stages.debt(stf_id)
+            if debt is None or self._is_early(debt):
+                continue
+            if self._is_silent(debt):
+                silent.append(debt)
+            elif self._put_off.get(stf_id, (0, 0.0))[1] <= self._monotonic():
+                self._report(debt)
+        if silent:
+            self._keep(partial(_settle_all, silent))
+
+    def _is_early(self, debt: Debt) -> bool:
+        """Whether it is not known yet if the STF is wanted: one that is skipped has no stage."""
+        return debt.keys.stage_id is None and self._trade.chart.may(debt.stf.state, "skip")
+
+    def _is_silent(self, debt: Debt) -> bool:
+        """Whether nothing need be told: nobody wants it, or it can never be."""
+        unwanted = debt.keys.stage_id is None and self._trade.chart.reported_as(debt.stf.state) is None
+        return unwanted or debt.keys.unreportable is not None
+
+    def _report(self, debt: Debt) -> None:
+        begun = self._monotonic()
+        self.in_hand = True
+        try:
+            self._tell_one(debt)
+        except Refused as exc:
+            if exc.absent:
+                self._courtesy.failed(exc)
+            else:
+                self._give_up(debt, str(exc))
+        except FastmonError as exc:
+            self._put_off_after(exc, debt.stf.id)
+        else:
+            self._courtesy.worked()
+            self._put_off.pop(debt.stf.id, None)
+        finally:
+            self.in_hand = False
+        self._breathe(self._monotonic() - begun)
+
+    def _tell_one(self, debt: Debt) -> None:
+        """Workflow, stage, or a change of it; each id is kept as soon as it is answered: it cannot be looked up."""
+        trade, stf = self._trade, debt.stf
+        stage_id, last = debt.keys.stage_id, debt.last
+        if stage_id is not None:
+            trade.desk.change_stage(stage_id, stage_row(debt, trade.chart))
+            self._keep(lambda outbox, now: outbox.stages.settle(stf.id, last, now))
+            return
+        workflow = debt.keys.workflow_id or trade.desk.workflow_of(stf.filename)
+        if workflow is None:
+            workflow = trade.desk.create_workflow(workflow_row(stf))
+        if workflow != debt.keys.workflow_id:
+            kept = workflow
+            self._keep(lambda outbox, _: outbox.stages.workflow_is(stf.id, kept))
+        made = trade.desk.create_stage(new_stage_row(debt, trade.chart, trade.agent_name, workflow))
+
+        def keep(outbox: Outbox, now: datetime) -> None:
+            outbox.stages.stage_is(stf.id, made)
+            outbox.stages.settle(stf.id, last, now)
+
+        self._keep(keep)
+
+    def _give_up(self, debt: Debt, why: str) -> None:
+        """The monitor will not have it, or has it under an id that we do not know and cannot ask for."""
+        logger.warning("{}: no stage can be reported: {}", debt.stf.filename, why)
+        self._put_off.pop(debt.stf.id, None)
+
+        def keep(outbox: Outbox, now: datetime) -> None:
+            if outbox.stages.give_up(debt.stf.id, why):
+                outbox.count(UNREPORTABLE)
+            outbox.stages.settle(debt.stf.id, debt.last, now)
+
+        self._keep(keep)
+
+    def _put_off_after(self, error: FastmonError, stf_id: int) -> None:
+        self._courtesy.failed(error)
+        if isinstance(error, LinkDown):
+            return
+        tries = self._put_off.get(stf_id, (0, 0.0))[0] + 1
+        self._put_off[stf_id] = (tries, self._monotonic() + backoff(tries).total_seconds())
+
+    def _keep(self, act: Act) -> None:
+        """Have it written, and wait until it is: an id that is lost now cannot be asked for later."""
+        while True:
+            try:
+                self._trade.ask(act).result()
+            except Exception as exc:  # noqa: BLE001 (a full disk, most likely; the engine speaks of it)
+                logger.warning("workflow stages: not kept, tried again: {}", exc)
+                if self.lane.stopping.wait(5.0):
+                    return
+            else:
+                return
+
+    def _breathe(self, took_s: float) -> None:
+        pause = took_s * _YIELD if self._trade.saturated() else took_s if took_s > _SLOW_S else 0.0
+        self.lane.stopping.wait(min(pause, 5.0))
+
+
+def _settle_all(debts: list[Debt], outbox: Outbox, now: datetime) -> None:
+    for debt in debts:
+        outbox.stages.settle(debt.stf.id, debt.last, now)

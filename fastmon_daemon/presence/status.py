@@ -1,0 +1,77 @@
+"""`fastmon_status` on the topic: at start, stop, degradation and recovery. The latest is told, nothing is queued.
+
+It must not know how we are, nor which link carries the message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from loguru import logger
+
+from fastmon_daemon.clock import stamp
+from fastmon_daemon.errors import FastmonError, LinkDown
+from fastmon_daemon.messages import FastmonStatus, run_number
+from fastmon_daemon.presence.checkup import Checkup, Health, Level
+
+LOOK_S = 1.0
+CALM_S = 5.0
+"""Between two messages, in seconds at least: of a link that flaps only the latest is told."""
+REFUSED_S = 60.0
+"""After a refusal: today's monitors take no messages over REST."""
+
+Announce = Callable[[str, str], None]
+"""Sends a body with its event id and returns when the other side has confirmed."""
+
+
+class Status:
+    """What the topic hears of us."""
+
+    def __init__(self, announce: Announce, name: str, namespace: str, checkup: Checkup) -> None:
+        self._announce = announce
+        self._name = name
+        self._namespace = namespace
+        self._checkup = checkup
+        self._level: Level | None = None
+        self._begun = False
+        self._untold = False
+        self._not_before = checkup.clock.monotonic()
+
+    def turn(self) -> float:
+        """Look, and say what is new; what cannot be said now is overtaken by what is true later."""
+        health = self._checkup.health()
+        if health.level is not self._level:
+            self._level, self._untold = health.level, True
+        if self._untold and self._checkup.clock.monotonic() >= self._not_before:
+            good = health.level is Level.OK
+            word = ("recovered" if good else "degraded") if self._begun else "started"
+            if self._say(word, health):
+                self._untold = not (self._begun or good)  # who starts with a fault says so once more
+                self._begun = True
+                self._not_before = self._checkup.clock.monotonic() + CALM_S
+        return LOOK_S
+
+    def goodbye(self) -> None:
+        """The last one."""
+        if self._begun:
+            self._say("stopped", self._checkup.health())
+
+    def _say(self, status: str, health: Health) -> bool:
+        run = self._checkup.run()
+        message = FastmonStatus(
+            namespace=self._namespace,
+            processed_by=self._name,
+            sender=self._name,
+            status=status,
+            message=f"{self._name} {status}{f': {health.why}' if health.why else ''}",
+            timestamp=stamp(self._checkup.clock.now()),
+            run_number=run_number(run.run_id) if run else None,
+        )
+        try:
+            self._announce(message.as_json(), message.event_id)
+        except FastmonError as exc:
+            logger.debug("{} is not told on the topic: {}", status, exc)
+            if not isinstance(exc, LinkDown):
+                self._not_before = self._checkup.clock.monotonic() + REFUSED_S
+            return False
+        return True

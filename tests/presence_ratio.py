@@ -1,0 +1,89 @@
+"""Whether what is told beside the main path slows it down: a program, not a test (`python -m tests.presence_ratio`).
+
+The same STFs with stages and log lines off, on, with those calls hanging, and with them answering 500; several rounds,
+in turn, so that a machine that drifts is the same to all. The last line is one JSON object; ratios are to "off".
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import statistics
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+from fastmon_daemon.clock import moment
+from fastmon_daemon.outbox import open_for_reading
+from tests.living import OnEmbedded, living, wait_until
+from tests.test_presence import EXTRAS
+
+ROUNDS = 3
+BURST = 80
+PACED, PACE_S = 30, 0.1
+OFF = {"FASTMON_STAGES": "off", "FASTMON_REST_LOGGING": "off"}
+CASES: dict[str, tuple[dict[str, str], dict[str, object]]] = {
+    "off": (OFF, {}),
+    "on": ({}, {}),
+    "hanging": ({}, {"hang_s": 600, "endpoints": EXTRAS}),
+    "500": ({}, {"error_rate": 1, "endpoints": EXTRAS}),
+}
+
+
+def main() -> None:
+    found: dict[str, list[tuple[float, float]]] = {case: [] for case in CASES}
+    for n in range(ROUNDS):
+        for case in CASES:
+            found[case].append(measured(case))
+            print(
+                f"round {n + 1} {case}: {found[case][-1][0]:.1f} STF/s, p50 {found[case][-1][1]:.1f} ms",
+                file=sys.stderr,
+            )
+    medians = {
+        case: tuple(statistics.median(column) for column in zip(*rows, strict=True)) for case, rows in found.items()
+    }
+    base = medians["off"]
+    result = {
+        case: {
+            "stf_per_s": round(rate, 1),
+            "p50_ms": round(latency, 1),
+            "throughput_ratio": round(rate / base[0], 2),
+            "latency_ratio": round(latency / base[1], 2),
+        }
+        for case, (rate, latency) in medians.items()
+    }
+    print(json.dumps(result))
+
+
+def measured(case: str) -> tuple[float, float]:
+    """STF/s of a burst, and ms from received to completed of STFs that come one by one."""
+    settings, faults = CASES[case]
+    with tempfile.TemporaryDirectory() as folder, living(Path(folder)) as world:
+        world.register(*range(1, BURST + PACED + 1))
+        daemon = world.daemon(**settings)
+        world.monitor.faults(**faults)
+        world.announce(*range(1, BURST + 1))
+        world.wait_for(completed=BURST)
+        pause = threading.Event()
+        for n in range(BURST + 1, BURST + PACED + 1):
+            world.announce(n)
+            pause.wait(PACE_S)
+        wait_until(lambda: world.states() == {"completed": BURST + PACED})
+        daemon.send_signal(signal.SIGTERM)
+        assert daemon.wait(30) == 0
+        return figures(world)
+
+
+def figures(world: OnEmbedded) -> tuple[float, float]:
+    reports = open_for_reading(world.database)
+    stfs = sorted(reports.list_stfs(limit=-1), key=lambda stf: stf.id)
+    reports.close()
+    burst, paced = stfs[:BURST], stfs[BURST:]
+    spent = max(moment(stf.since) for stf in burst) - min(moment(stf.received_at) for stf in burst)
+    latencies = [(moment(stf.since) - moment(stf.received_at)).total_seconds() for stf in paced]
+    return BURST / spent.total_seconds(), 1000 * statistics.median(latencies)
+
+
+if __name__ == "__main__":
+    main()

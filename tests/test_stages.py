@@ -1,0 +1,260 @@
+"""Stage reports, a round at a time by hand: a real outbox and engine, the embedded monitor, a clock that is moved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from fastmon_daemon.acts import Acts, Wish
+from fastmon_daemon.errors import PermanentError
+from fastmon_daemon.intake import Intake
+from fastmon_daemon.lifecycle import load_chart
+from fastmon_daemon.monitor import Desk, Exchange
+from fastmon_daemon.outbox import Reports
+from fastmon_daemon.presence.checkup import Checkup, Patient
+from fastmon_daemon.presence.stages import StageReports, Trade
+from fastmon_daemon.service.citizen import switch_stages
+from fastmon_daemon.settings import Settings
+from fastmon_daemon.steps import LINKS
+from fastmon_daemon.testbed.monitor import MonitorThread
+from tests.worlds import World, named, settle
+
+TOKEN = "f" * 40
+CHART = load_chart("stf")
+
+
+class Bench:
+    """One daemon's outbox, and the monitor that is told of it."""
+
+    def __init__(self, folder: Path, monitor: MonitorThread, settings: Settings) -> None:
+        self.world = World(folder, settings=settings)
+        self.monitor = monitor
+        self.outbox = self.world.outbox()
+        self.engine = self.world.engine(self.outbox)
+        self.reports = self.reporter()
+
+    def reporter(self) -> StageReports:
+        """As a process that just began has it."""
+        desk = Desk(Exchange(self.monitor.url, lambda: TOKEN, connections=1, timeout_s=(5, 5)))
+        patient = Patient(
+            database=self.world.folder / "outbox.db",
+            chart=CHART,
+            links=LINKS,
+            stuck_after_s=60,
+            connected=lambda: True,
+            clock=self.world.time.clock(),
+        )
+        trade = Trade(desk=desk, agent_name="fastmon-agent-test-1", chart=CHART, ask=self.ask, saturated=lambda: False)
+        return StageReports(trade, Checkup(patient))
+
+    def ask(self, act: Any) -> Future[Any]:
+        answer: Future[Any] = Future()
+        with self.outbox.transaction():
+            answer.set_result(act(self.outbox, self.world.time.at))
+        return answer
+
+    def round(self) -> None:
+        self.reports.turn()
+        self.world.time.pass_(minutes=2)
+
+    def owed(self) -> int:
+        return Reports(self.outbox._db).stages.count_owed()
+
+    def counters(self) -> dict[str, int]:
+        return Reports(self.outbox._db).counters()
+
+    def rows(self, path: str) -> list[dict[str, Any]]:
+        return list(requests.get(f"{self.monitor.url}/api/{path}/", timeout=20).json())
+
+    def stage(self) -> dict[str, Any]:
+        (row,) = self.rows("workflow-stages")
+        return row
+
+    def post(self, path: str, **row: Any) -> dict[str, Any]:
+        answer = requests.post(
+            f"{self.monitor.url}/api/{path}/", json=row, headers={"Authorization": f"Token {TOKEN}"}, timeout=20
+        )
+        assert answer.status_code == 201, answer.text
+        return dict(answer.json())
+
+    def workflow(self, filename: str) -> str:
+        """A workflow that somebody else has made."""
+        when = "2026-11-21T20:00:00+00:00"
+        times = dict.fromkeys(("generated_time", "stf_start_time", "stf_end_time"), when)
+        row = self.post("workflows", filename=filename, daq_state="run", daq_substate="physics", **times)
+        return str(row["workflow_id"])
+
+    def calls(self, call: str) -> int:
+        return int(self.monitor.counts()["requests"].get(call, 0))
+
+
+@pytest.fixture
+def monitor() -> Iterator[MonitorThread]:
+    with MonitorThread(TOKEN) as running:
+        yield running
+
+
+def bench_with(folder: Path, monitor: MonitorThread, **settings: Any) -> Bench:
+    return Bench(folder, monitor, Settings(namespace="ns", **{"selection_fraction": 1.0, **settings}))
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monitor: MonitorThread) -> Bench:
+    return bench_with(tmp_path, monitor)
+
+
+def test_what_is_owed_of_an_stf_shares_one_report_with_its_own_times(bench: Bench) -> None:
+    name = bench.world.receive(bench.outbox)
+    settle(bench.engine)
+    bench.round()
+    history = Reports(bench.outbox._db).history(named(bench.outbox, name).id)
+    told = bench.stage()["stage_metadata"]["transitions"]
+    assert [(row["to"], row["at"]) for row in told] == [(row.dest, row.at) for row in history]
+    assert bench.calls("POST /api/workflow-stages/") == 1
+    assert bench.calls("PATCH /api/workflow-stages/{id}/") == 0
+    assert bench.owed() == 0
+
+
+def test_a_stage_follows_its_stf_through_an_outage(bench: Bench) -> None:
+    bench.world.monitor.down = True
+    bench.world.receive(bench.outbox)
+    settle(bench.engine)
+    bench.round()
+    stage = bench.stage()
+    assert (stage["status"], stage["stage_metadata"]["state"]) == ("fastmon_processing", "sampled")
+    assert stage["completed_at"] is None
+    bench.world.monitor.down = False
+    bench.world.time.pass_(minutes=1)
+    settle(bench.engine)
+    bench.round()
+    stage = bench.stage()
+    assert (stage["status"], stage["stage_metadata"]["state"]) == ("fastmon_complete", "completed")
+    assert stage["processing_time_seconds"] == 180.0
+    assert bench.owed() == 0
+
+
+def test_a_failed_stf_is_told_with_its_reason_and_its_retry_too(bench: Bench) -> None:
+    name = bench.world.receive(bench.outbox)
+    bench.world.monitor.trouble[name] = PermanentError("wrong size")
+    settle(bench.engine)
+    bench.round()
+    assert (bench.stage()["status"], bench.stage()["failure_reason"]) == ("failed", "wrong size")
+    assert bench.stage()["failed_at"] is not None
+    del bench.world.monitor.trouble[name]
+    act(bench, "retry", name)
+    settle(bench.engine)
+    bench.round()
+    stage = bench.stage()
+    assert (stage["status"], stage["failed_at"], stage["failure_reason"]) == ("fastmon_complete", None, None)
+    assert [row["trigger"] for row in stage["stage_metadata"]["transitions"]].count("retry") == 1
+
+
+def act(bench: Bench, what: str, name: str) -> None:
+    intake = Intake(bench.world.folder / "outbox.db", "ns", "fastmon-agent-test-1", (CHART, load_chart("run")))
+    wish = Wish.read({"act": what, "stfs": [name], "by": "tester", "reason": ""})
+    outcome = bench.ask(lambda outbox, now: Acts(CHART, intake, alone=False).do(wish, outbox, now)).result()
+    assert outcome.done == [name]
+
+
+def test_a_skipped_stf_has_no_stage_until_it_is_admitted(tmp_path: Path, monitor: MonitorThread) -> None:
+    bench = bench_with(tmp_path, monitor, selection_fraction=0.0)
+    name = bench.world.receive(bench.outbox)
+    bench.round()  # nobody knows yet whether it is wanted
+    settle(bench.engine)
+    bench.round()
+    assert (bench.rows("workflows"), bench.rows("workflow-stages"), bench.owed()) == ([], [], 0)
+    act(bench, "admit", name)
+    settle(bench.engine)
+    bench.round()
+    assert bench.stage()["status"] == "fastmon_complete"
+
+
+def test_the_workflow_that_the_record_of_the_stf_names_is_used(bench: Bench) -> None:
+    theirs = bench.workflow("another name")
+    name = bench.world.receive(bench.outbox)
+    run = bench.post("runs", run_number=100014, start_time="2026-11-21T20:00:00")["run_id"]
+    bench.post("stf-files", run=run, stf_filename=name, workflow_id=theirs)
+    settle(bench.engine)
+    bench.round()
+    assert bench.stage()["workflow"] == theirs
+    assert len(bench.rows("workflows")) == 1
+
+
+def test_what_a_message_does_not_say_of_the_workflow_is_filled_in_and_named(bench: Bench) -> None:
+    body = (
+        '{"state": "physics", "substate": "standby", "start": "2026-11-21T19:59:00+00:00", "end": "yesterday \\u0000"}'
+    )
+    bench.world.receive(bench.outbox, body=body)
+    settle(bench.engine)
+    bench.round()
+    (workflow,) = bench.rows("workflows")
+    assert workflow["stf_metadata"]["filled_in"] == ["daq_state", "generated_time", "stf_end_time"]
+    assert (workflow["daq_state"], workflow["daq_substate"]) == ("run", "standby")
+    assert bench.owed() == 0
+
+
+def test_where_the_workflow_exists_and_no_id_is_known_the_stf_is_unreportable_and_never_tried_again(
+    bench: Bench,
+) -> None:
+    name = bench.world.receive(bench.outbox)
+    bench.workflow(name)
+    for _ in range(2):
+        settle(bench.engine)
+        bench.round()
+    assert bench.counters()["stages_unreportable"] == 1
+    assert bench.calls("POST /api/workflows/") == 2  # the other agent's, and our one try
+    assert "already exists" in str(Reports(bench.outbox._db).stages.keys(named(bench.outbox, name).id).unreportable)
+    assert bench.owed() == 0
+
+
+def test_a_stage_whose_id_died_with_the_process_is_unreportable(bench: Bench) -> None:
+    name = bench.world.receive(bench.outbox)
+    settle(bench.engine)
+    bench.round()
+    with bench.outbox.transaction():  # as if the process had been killed before it kept what was answered
+        bench.outbox._db.execute("update stf set stage_id = null")
+        bench.outbox._db.execute("update history set reported_at = null")
+    bench.reports = bench.reporter()
+    bench.round()
+    assert bench.counters()["stages_unreportable"] == 1
+    assert "unique set" in str(Reports(bench.outbox._db).stages.keys(named(bench.outbox, name).id).unreportable)
+
+
+def test_a_monitor_that_answers_500_or_is_away_is_tried_again_until_it_takes_the_reports(bench: Bench) -> None:
+    bench.monitor.faults(error_rate=1, endpoints=["/api/workflow"])
+    for n in range(1, 4):
+        bench.world.receive(bench.outbox, n)
+    settle(bench.engine)
+    bench.round()
+    assert bench.calls("POST /api/workflows/") == 1  # one at a time finds out whether it is back
+    bench.monitor.faults()
+    bench.monitor.stop()
+    bench.round()
+    assert bench.owed() == 15
+    bench.monitor.start()
+    bench.round()
+    assert [row["status"] for row in bench.rows("workflow-stages")] == ["fastmon_complete"] * 3
+    assert bench.owed() == 0
+
+
+def test_what_came_to_rest_while_stages_were_off_is_not_told_when_they_are_on(bench: Bench) -> None:
+    bench.world.receive(bench.outbox)
+    settle(bench.engine)
+    for on in (False, True):  # a start with each
+        with bench.outbox.transaction():
+            switch_stages(bench.outbox, Settings(stages=on), bench.world.time.at)
+    bench.world.receive(bench.outbox, 2)
+    settle(bench.engine)
+    bench.round()
+    assert bench.stage()["input_message"] == {}
+    assert [row["filename"] for row in bench.rows("workflows")] == ["swf.100014.000002.stf"]
+
+
+def test_the_debts_are_read_by_their_index(bench: Bench) -> None:
+    query = "explain query plan select id, stf from history where reported_at is null and id > 5 order by id limit 9"
+    assert "history_owed" in str(bench.outbox._db.execute(query).fetchall())

@@ -1,0 +1,317 @@
+"""What is told of the daemon, piece by piece: name, heart-beat, status messages, log lines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from loguru import logger
+
+from fastmon_daemon.errors import LinkDown
+from fastmon_daemon.lifecycle import load_chart
+from fastmon_daemon.logs import without
+from fastmon_daemon.monitor import Desk, Exchange
+from fastmon_daemon.outbox import Outbox
+from fastmon_daemon.presence import agent_name
+from fastmon_daemon.presence.checkup import Checkup, Patient
+from fastmon_daemon.presence.heartbeat import Heartbeat
+from fastmon_daemon.presence.identity import Registration
+from fastmon_daemon.presence.shipping import BUFFER, Shipping
+from fastmon_daemon.presence.status import Status
+from fastmon_daemon.service.citizen import logs_desk_for
+from fastmon_daemon.settings import Settings
+from fastmon_daemon.steps import LINKS
+from fastmon_daemon.testbed.monitor import MonitorThread
+from tests.worlds import World, settle
+
+TOKEN = "f" * 40
+NAME = "fastmon-agent-test-1"
+
+
+class Topic:
+    """Takes messages while it is up."""
+
+    def __init__(self) -> None:
+        self.up = True
+        self.heard: list[dict[str, Any]] = []
+
+    def announce(self, body: str, _event_id: str) -> None:
+        if not self.up:
+            raise LinkDown("no broker")
+        self.heard.append(json.loads(body))
+
+    def words(self) -> list[str]:
+        return [str(message["status"]) for message in self.heard]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+@pytest.fixture
+def outbox(world: World) -> Iterator[Outbox]:
+    opened = world.outbox()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def monitor() -> Iterator[MonitorThread]:
+    with MonitorThread(TOKEN) as running:
+        yield running
+
+
+def checkup_of(world: World, topic: Topic) -> Checkup:
+    return Checkup(
+        Patient(
+            database=world.folder / "outbox.db",
+            chart=load_chart("stf"),
+            links=LINKS,
+            stuck_after_s=60,
+            connected=lambda: topic.up,
+            clock=world.time.clock(),
+        )
+    )
+
+
+def desk_of(monitor: MonitorThread) -> Desk:
+    return Desk(Exchange(monitor.url, lambda: TOKEN, connections=1, timeout_s=(5, 5)))
+
+
+def goes(outbox: Outbox, world: World, link: str, *, held: bool = False) -> None:
+    with outbox.transaction():
+        outbox.link_lost(link, "no answer", world.time.at, held=held)
+
+
+def returns(outbox: Outbox, world: World, link: str) -> None:
+    with outbox.transaction():
+        outbox.link_back(link, world.time.at)
+
+
+class Hearing:
+    """The status messages of a daemon, a look every two seconds."""
+
+    def __init__(self, world: World) -> None:
+        self.topic = Topic()
+        self.status = Status(self.topic.announce, NAME, "ns", checkup_of(world, self.topic))
+        self.world = world
+
+    def look(self, times: int = 4) -> list[str]:
+        for _ in range(times):
+            self.status.turn()
+            self.world.time.pass_(seconds=2)
+        return self.topic.words()
+
+
+def test_the_topic_hears_of_start_degradation_recovery_and_stop_once_each(world: World, outbox: Outbox) -> None:
+    hearing = Hearing(world)
+    hearing.look()
+    goes(outbox, world, "monitor")
+    hearing.look()
+    assert "monitor down: no answer" in hearing.topic.heard[-1]["message"]
+    returns(outbox, world, "monitor")
+    hearing.look()
+    hearing.status.goodbye()
+    assert hearing.topic.words() == ["started", "degraded", "recovered", "stopped"]
+    for message in hearing.topic.heard:
+        assert message.keys() == {
+            "msg_type", "event_id", "namespace", "processed_by", "sender", "status", "message", "timestamp",
+            "run_number",
+        }  # fmt: skip
+    assert len({message["event_id"] for message in hearing.topic.heard}) == 4
+
+
+def test_with_the_broker_away_nothing_is_queued_and_the_latest_is_told_at_its_return(
+    world: World, outbox: Outbox
+) -> None:
+    hearing = Hearing(world)
+    hearing.look()
+    hearing.topic.up = False
+    for _ in range(5):
+        goes(outbox, world, "broker")
+        hearing.look()
+        returns(outbox, world, "broker")
+        hearing.look()
+    hearing.topic.up = True
+    assert hearing.look() == ["started", "recovered"]
+
+
+def test_who_starts_with_a_fault_says_that_too(world: World, outbox: Outbox) -> None:
+    goes(outbox, world, "monitor")
+    assert Hearing(world).look() == ["started", "degraded"]
+
+
+def test_a_status_message_names_the_run_that_was_heard_of_last(world: World, outbox: Outbox) -> None:
+    with outbox.transaction():
+        outbox.runs.hear("ns", "100014", "running", world.time.at, None)
+    hearing = Hearing(world)
+    hearing.look()
+    assert hearing.topic.heard[0]["run_number"] == 100014
+
+
+def heartbeat_of(world: World, monitor: MonitorThread, topic: Topic, name: str) -> Heartbeat:
+    desk = desk_of(monitor)
+    registration = Registration(desk, name, "ns", "tester", "/topic/epictopic")
+    return Heartbeat(desk, name, "ns", checkup_of(world, topic), registration)
+
+
+def row_of(monitor: MonitorThread, name: str) -> dict[str, Any]:
+    rows = requests.get(f"{monitor.url}/api/systemagents/", timeout=20).json()
+    return next(row for row in rows if row["instance_name"] == name)
+
+
+def test_a_heartbeat_says_how_we_are_and_leaves_nothing_out(
+    world: World, outbox: Outbox, monitor: MonitorThread
+) -> None:
+    topic = Topic()
+    topic.up = False
+    heartbeat = heartbeat_of(world, monitor, topic, "a-health")
+    seen = []
+
+    def look() -> None:
+        heartbeat.turn()
+        row = row_of(monitor, "a-health")
+        seen.append((row["status"], row["operational_state"]))
+        assert (row["agent_type"], row["namespace"]) == ("fastmon", "ns")
+        world.time.pass_(seconds=10)
+
+    look()
+    topic.up = True
+    look()
+    goes(outbox, world, "monitor")
+    look()
+    goes(outbox, world, "monitor", held=True)
+    world.receive(outbox)
+    look()
+    assert "monitor held: no answer" in row_of(monitor, "a-health")["description"]
+    returns(outbox, world, "monitor")
+    world.time.pass_(minutes=2)
+    look()
+    assert "stuck: 1 STFs" in row_of(monitor, "a-health")["description"]
+    settle(world.engine(outbox))
+    look()
+    assert seen == [
+        ("OK", "STARTING"), ("OK", "READY"), ("WARNING", "READY"), ("ERROR", "PROCESSING"), ("WARNING", "PROCESSING"),
+        ("OK", "READY"),
+    ]  # fmt: skip
+    row = row_of(monitor, "a-health")
+    assert (row["current_stf_count"], row["total_stf_processed"]) == (0, 1)
+    assert row["last_stf_processed"] is not None
+    assert "MQ: connected. 0 STFs active, 1 completed, 0 failed." in row["description"]
+
+
+def test_without_news_there_is_a_heartbeat_a_minute(world: World, outbox: Outbox, monitor: MonitorThread) -> None:
+    heartbeat = heartbeat_of(world, monitor, Topic(), "a-minute")
+    before = monitor.counts()["heartbeats"]
+    for _ in range(5 * 60):
+        heartbeat.turn()
+        world.time.pass_(seconds=1)
+    assert monitor.counts()["heartbeats"] - before == 5
+
+
+def test_a_refused_patch_of_the_agents_row_stops_no_heartbeat(
+    world: World, outbox: Outbox, monitor: MonitorThread
+) -> None:
+    heartbeat = heartbeat_of(world, monitor, Topic(), "a-patch")
+    before = monitor.counts()["heartbeats"]
+    heartbeat.turn()
+    key = row_of(monitor, "a-patch")["id"]
+    monitor.faults(error_rate=1, error_status=405, endpoints=[f"/api/systemagents/{key}/"])
+    world.receive(outbox)
+    for _ in range(4):
+        world.time.pass_(minutes=1)
+        heartbeat.turn()
+    monitor.faults()
+    assert monitor.counts()["heartbeats"] - before == 5
+
+
+def shipping_to(monitor: MonitorThread, name: str) -> Shipping:
+    return Shipping(desk_of(monitor), name, lambda text: without(["hush-hush"], text), lambda: None, lambda: 0.0)
+
+
+def lines_of(monitor: MonitorThread, name: str) -> list[dict[str, Any]]:
+    rows = requests.get(f"{monitor.url}/api/logs/", timeout=20).json()
+    return [row for row in rows if row["instance_name"] == name]
+
+
+@pytest.fixture
+def shipped(monitor: MonitorThread) -> Iterator[Shipping]:
+    shipping = shipping_to(monitor, "shipped")
+    shipping.begin("INFO")
+    yield shipping
+    shipping.goodbye()
+
+
+def test_lines_of_one_level_share_a_row_and_a_warning_has_its_own(monitor: MonitorThread, shipped: Shipping) -> None:
+    for n in range(5):
+        logger.debug("not at this level")
+        logger.info("step {}", n)
+    logger.success("between two levels of the monitor, hush-hush")
+    logger.warning("mind\0 the gap")
+    try:
+        raise ValueError("hush-hush")
+    except ValueError:
+        logger.exception("it broke")
+    shipped.turn()
+    error, warning, info = lines_of(monitor, "shipped")
+    assert (error["level"], warning["level"], info["level"]) == (40, 30, 20)
+    assert info["message"].splitlines()[:5] == [f"step {n}" for n in range(5)]
+    assert len(info["extra_data"]["lines"]) == 6
+    assert warning["message"] == "mind\ufffd the gap"
+    assert "ValueError: ***" in error["message"]
+    assert "hush-hush" not in json.dumps(lines_of(monitor, "shipped"))
+
+
+def test_where_the_monitor_is_slow_the_oldest_lines_are_dropped_and_the_count_is_told(monitor: MonitorThread) -> None:
+    shipping = shipping_to(monitor, "dropping")
+    shipping.begin("INFO")
+    for n in range(BUFFER + 7):
+        logger.info("line {}", n)
+    shipping.goodbye()
+    logger.info("after the end")
+    rows = lines_of(monitor, "dropping")
+    assert rows[0]["extra_data"]["lines_dropped_before"] == 7
+    assert rows[0]["message"].splitlines()[:2] == ["(7 log lines before this one were dropped)", "line 7"]
+    assert rows[-1]["message"].splitlines()[-1] == f"line {BUFFER + 6}"
+
+
+def test_another_url_for_log_lines_gets_no_token(monitor: MonitorThread) -> None:
+    with MonitorThread("another token") as other:  # it would refuse ours, but takes logs from anybody
+        settings = Settings(monitor_url=monitor.url, logs_url=other.url, monitor_token=TOKEN, namespace="ns")
+        shipping = Shipping(logs_desk_for(settings, {}), "elsewhere", str, lambda: None, lambda: 0.0)
+        shipping.begin("INFO")
+        logger.info("hello")
+        shipping.goodbye()
+        assert [row["message"] for row in lines_of(other, "elsewhere")] == ["hello"]
+        assert lines_of(monitor, "elsewhere") == []
+
+
+def no_monitor() -> int:
+    raise LinkDown("no monitor")
+
+
+def test_the_name_is_given_or_kept_or_made_of_a_number_that_is_asked_for_once(outbox: Outbox) -> None:
+    asked: list[int] = []
+
+    def number() -> int:
+        asked.append(7)
+        return 7
+
+    assert agent_name(outbox, "mine", "ana", "abcd", number) == "mine"
+    assert not asked
+    for _ in range(2):
+        assert agent_name(outbox, None, "ana", "abcd", number) == "fastmon-agent-ana-7"
+    assert len(asked) == 1
+
+
+def test_without_a_monitor_the_name_is_of_the_instance_and_kept_for_good(outbox: Outbox) -> None:
+    name = agent_name(outbox, None, "ana maria/" + "x" * 200, "abcd", no_monitor)
+    assert name.startswith("fastmon-agent-ana_maria_xxx")
+    assert name.endswith("-abcd")
+    assert len(name) == 100
+    assert agent_name(outbox, None, "ana", "abcd", lambda: 8) == name
