@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test test-brokers test-faults test-faults-long fuzz soak-client bench docs clean
+.PHONY: help demo test test-brokers test-browser screenshots test-faults test-faults-long fuzz soak-client bench docs clean
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
 
@@ -26,6 +26,14 @@ test: $(STAMP) ## Everything that needs nothing but Python
 test-brokers: $(STAMP) ## The same broker suite against the embedded broker, ActiveMQ Classic and Artemis
 	$(BIN)/python tests/brokers/install.py
 	$(BIN)/pytest -q tests/brokers --brokers embedded,classic,artemis
+
+test-browser: $(STAMP) ## The page of the client in headless Chromium
+	$(BIN)/python -m tests.browser.install
+	$(BIN)/pytest -q -m browser tests/browser
+
+screenshots: $(STAMP) ## Take the pictures in README.md and docs/ anew: two minutes of a run
+	$(BIN)/python -m tests.browser.install
+	$(BIN)/python -m tests.browser.screenshots
 
 test-faults: $(STAMP) ## The matrix of faults in its short form; writes docs/reliability.md
 	$(BIN)/python tests/brokers/install.py

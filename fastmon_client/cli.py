@@ -24,6 +24,7 @@ from fastmon_client.status import Reach
 from fastmon_client.summary import has_gaps, run_line, summary_lines
 from fastmon_client.wanted import Wanted
 
+DASHBOARD_TYPES = ("tf_file_registered", "fastmon_status")
 ERROR, AUTHENTICATION, UNREACHABLE, GAPS = 1, 3, 4, 5
 _TRY_CODES = {"DNS": UNREACHABLE, "TCP": UNREACHABLE, "token": AUTHENTICATION}
 
@@ -63,32 +64,47 @@ def start(
 ) -> None:  # fmt: skip
     """Show TF files as they are announced; every one once, through every loss of the stream.
 
-    What the stream did not bring is filled from the monitor's tables, marked as backfilled. The options choose what is
-    shown, not what is known. The token comes from SWF_API_TOKEN or the file that SWF_API_TOKEN_FILE names;
-    FASTMON_MONITOR_CA names the PEM file of a private CA. Ends with a summary.
+    On a terminal in a live view, else a line for each. What the stream did not bring is filled from the monitor's
+    tables, marked as backfilled. The options choose what is shown, not what is known. The token comes from
+    SWF_API_TOKEN or the file that SWF_API_TOKEN_FILE names; FASTMON_MONITOR_CA names the PEM file of a private CA.
+    Ends with a summary.
 
     Exit codes: 0 ended as asked, 1 error, 2 usage, 3 the monitor refuses the token, 4 never reached within --for,
     5 gaps found (--fail-on-gaps), 130 Ctrl-C.
     """
     if as_json and (as_lines or quiet):
         raise click.UsageError("--json excludes --plain and --quiet")
-    log_to_stderr("WARNING" if quiet else "INFO")
+    is_live = not (as_lines or as_json or quiet) and has_screen()
+    log_to_stderr("WARNING" if quiet or is_live else "INFO")
     line_by_line()
     wanted = Wanted(types=message_types, agents=agents, run_ids=run_ids, namespace=namespace)
     access = options.access_of(monitor_url, os.environ)
     picture = Picture(access.url, wanted, now(), stale_after_s=stale_after, pace=pace)
-    output = (Quiet if quiet else JsonLines if as_json else Lines)(bell=bell)
+    output = (Quiet if quiet or is_live else JsonLines if as_json else Lines)(bell=bell)
     limits = Limits(count=count, until_end_run=until is not None)
     broker = options.broker_of(transport, topic, os.environ)
     session = Session(access, wanted.heard_types, picture, output, limits, broker)
     if not quiet:
         stop_without_reader(session.stop)
     with ending(session.stop, duration) as end, quiet_without_reader():
-        session.run()
+        (run_live if is_live else Session.run)(session)
     snapshot = session.snapshot()
     with quiet_without_reader():
         _tell_end(session, snapshot, as_json=as_json)
     sys.exit(_exit_code(session, end, snapshot, fail_on_gaps=fail_on_gaps))
+
+
+def has_screen() -> bool:
+    """Whether there is a terminal on which a cursor can be moved."""
+    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
+
+
+def run_live(session: Session) -> None:
+    """Run *session* in the live view; what would be logged stands on the screen as well."""
+    from fastmon_client.live import show_live
+
+    logger.remove()
+    show_live(session)
 
 
 def _tell_end(session: Session, snapshot: Snapshot, *, as_json: bool) -> None:
@@ -129,6 +145,44 @@ def summary(monitor_url: str | None, run_number: int, as_json: bool) -> None:
         sys.exit(exc.code)
     click.echo(json.dumps(run) if as_json else run_line(run))
     sys.exit(GAPS if has_gaps(run) else 0)
+
+
+@cli.command()
+@options.monitor_url
+@options.agents
+@options.run_ids
+@options.namespace
+@options.stale_after
+@options.transport
+@options.topic
+@click.option("--listen", metavar="HOST:PORT", default="127.0.0.1:8010", show_default=True, help="Port 0: a free one.")
+@click.option("--auth-token", "token_file", metavar="FILE", help="File that holds the token that opens the page.")
+@click.pass_obj
+def dashboard(
+    pace: Pace | None, monitor_url: str | None, agents: tuple[str, ...], run_ids: tuple[str, ...],
+    namespace: str | None, stale_after: float, transport: str, topic: str, listen: str, token_file: str | None,
+) -> None:  # fmt: skip
+    """Show the same as a web page, to any number of browsers, over one stream.
+
+    A --listen that others can reach needs a token: from the file that --auth-token or FASTMON_DASHBOARD_TOKEN_FILE
+    names, or from FASTMON_DASHBOARD_TOKEN; never on the command line itself. Browsers sign in with a form, programs
+    with the header Authorization: Bearer TOKEN. Needs the extra: pip install 'swf-fastmon[dashboard]'.
+
+    Exit codes: 0 SIGTERM, 1 error, 2 usage, 3 the monitor refuses its token, 130 Ctrl-C.
+    """
+    from fastmon_client.dashboard.command import show
+
+    log_to_stderr("INFO")
+    line_by_line()
+    wanted = Wanted(types=DASHBOARD_TYPES, agents=agents, run_ids=run_ids, namespace=namespace)
+    access = options.access_of(monitor_url, os.environ)
+    picture = Picture(access.url, wanted, now(), stale_after_s=stale_after, pace=pace)
+    broker = options.broker_of(transport, topic, os.environ)
+    session = Session(access, wanted.heard_types, picture, Quiet(), broker=broker)
+    end = show(session, listen, token_file, os.environ)
+    if session.refusal:
+        click.echo(f"fastmon-client: {plain(session.refusal)}", err=True)
+    sys.exit(_exit_code(session, end, session.snapshot(), fail_on_gaps=False))
 
 
 @cli.command()
@@ -175,4 +229,11 @@ def log_to_stderr(level: str) -> None:
 
 def main() -> None:
     """Run the command line."""
-    cli.main(prog_name="fastmon-client")
+    try:
+        cli.main(prog_name="fastmon-client")
+    except ModuleNotFoundError as exc:
+        package = (exc.name or "").partition(".")[0]
+        if package not in ("starlette", "uvicorn"):
+            raise
+        click.echo(f"fastmon-client: {package} is missing: pip install 'swf-fastmon[dashboard]'", err=True)
+        sys.exit(ERROR)

@@ -24,6 +24,7 @@ ARTEMIS_VERSION = "2.44.0"
 # The project has moved: releases after the move are found under the second name only.
 ARTEMIS_GROUPS = ("org.apache.activemq", "org.apache.artemis")
 MAVEN_DEPENDENCY_PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1"
+JRE = "default-jre-headless"
 JAVA_NEEDED = 17  # Artemis 2.39 and later; Classic 5.17 is content with 11
 TRIES = 4
 FIRST_PAUSE_S = 5.0
@@ -74,7 +75,7 @@ def install_classic(_folder: Path) -> str:
     """
     if version := classic_version():
         return f"ActiveMQ Classic {version}, already installed"
-    _apt_install("activemq")
+    apt_install("activemq", JRE)
     return f"ActiveMQ Classic {classic_version()}"
 
 
@@ -106,7 +107,7 @@ def install_artemis(folder: Path) -> str:
 
 def _fetch_artemis(archive: Path) -> None:
     if not shutil.which("mvn"):
-        _apt_install("maven")
+        apt_install("maven", JRE)
     failures = []
     for group in ARTEMIS_GROUPS:
         artifact = f"-Dartifact={group}:apache-artemis:{ARTEMIS_VERSION}:tar.gz:bin"
@@ -120,16 +121,17 @@ def _fetch_artemis(archive: Path) -> None:
     raise NotInstalledError("\n".join([*failures, f"Or put the archive there by hand: {archive}"]))
 
 
-def _apt_install(package: str) -> None:
-    """Install a Debian package as root. (Debian's activemq enables no instance, so no service comes up.)"""
+def apt_install(*packages: str) -> None:
+    """Install Debian packages as root. (Debian's activemq enables no instance, so no service comes up.)"""
+    package = " ".join(packages)
     if not shutil.which("apt-get"):
         raise NotInstalledError(f"{package} is missing and this is no Debian: install it by hand")
     if os.geteuid() != 0:
-        remedy = f"sudo apt-get install -y --no-install-recommends {package} default-jre-headless"
+        remedy = f"sudo apt-get install -y --no-install-recommends {package}"
         raise NotInstalledError(f"{package} is missing, and only root can install it: {remedy}")
     apt = ["apt-get", "-q", "-o", "Acquire::Retries=3", "-o", "Acquire::http::Timeout=60"]
     apt += ["-o", "DPkg::Lock::Timeout=120"]
-    install = [*apt, "install", "-y", "--no-install-recommends", package, "default-jre-headless"]
+    install = [*apt, "install", "-y", "--no-install-recommends", *packages]
     try:
         _run_patiently(install, tries=1)
     except NotInstalledError:

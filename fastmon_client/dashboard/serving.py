@@ -1,0 +1,52 @@
+"""The dashboard's web server: listens, serves until it is asked to end, and lets go of every page.
+
+It must not know what is served to whom.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from uvicorn import Config, Server
+
+from fastmon_client.dashboard.door import Key
+from fastmon_client.dashboard.fanout import Fanout
+from fastmon_client.dashboard.pages import application
+
+
+class _Server(Server):
+    """uvicorn without its signal handlers: the pages must be let go first, else it would wait for them for ever."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens; port 0 is any free one.
+
+    Raises:
+        OSError: the address is taken, or is none of this machine's.
+    """
+    family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+    return socket.create_server((host, port), family=family)
+
+
+async def serve(snapshot: Callable[[], Mapping[str, Any]], sock: socket.socket, key: Key, until: asyncio.Event) -> None:
+    """Show snapshots on *sock*, which listens, to all who may come in, until *until* is set."""
+    fanout = Fanout(snapshot)
+    config = Config(
+        application(fanout, key), ws="none", lifespan="off", log_config=None, access_log=False, server_header=False,
+        proxy_headers=False,
+    )  # fmt: skip
+    server = _Server(config)
+    tasks = [asyncio.create_task(work) for work in (fanout.run(), server.serve([sock]), until.wait())]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    until.set()
+    await fanout.close()
+    server.should_exit = True
+    await asyncio.gather(*tasks)

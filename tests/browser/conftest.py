@@ -1,0 +1,53 @@
+"""One Chromium for all tests of a file; they run only where the marker `browser` is asked for (`make test-browser`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fastmon_daemon.testbed.monitor import MonitorThread
+from tests.browser.browsing import Browser, browsing
+from tests.client.shift import Shift, monitor
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    ours = [item for item in items if HERE in item.path.parents]
+    for item in ours:
+        item.add_marker("browser")
+    if "browser" not in config.option.markexpr:
+        items[:] = [item for item in items if item not in ours]
+        config.hook.pytest_deselected(items=ours)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with browsing() as running:
+        yield running
+
+
+@pytest.fixture
+def browser(chromium: Browser) -> Iterator[Browser]:
+    """With one empty page and nothing to complain of; each test leaves it so."""
+    chromium.complaints()
+    yield chromium
+    for handle in chromium.driver.window_handles[1:]:
+        chromium.driver.switch_to.window(handle)
+        chromium.driver.close()
+    chromium.driver.switch_to.window(chromium.driver.window_handles[0])
+    chromium.ask("try { localStorage.clear() } catch {}")
+    chromium.driver.get("about:blank")
+
+
+@pytest.fixture
+def shift() -> Iterator[Shift]:
+    with monitor() as running:
+        yield Shift(running)
+
+
+@pytest.fixture
+def the_monitor(shift: Shift) -> MonitorThread:
+    return shift.monitor

@@ -1,0 +1,97 @@
+"""The pictures in the README, taken of a world with data: `python -m tests.browser.screenshots` (`make screenshots`).
+
+Two minutes of a run with all that can happen to an STF; terminal view and page show the same session.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from io import StringIO
+from math import sin
+from pathlib import Path
+
+from rich.console import Console
+from rich.terminal_theme import DIMMED_MONOKAI
+
+from fastmon_client.live import render
+from fastmon_client.options import access_of
+from fastmon_client.output import Quiet
+from fastmon_client.picture import Picture
+from fastmon_client.session import Session, now
+from fastmon_client.wanted import Wanted
+from fastmon_daemon.testbed.monitor import MonitorThread
+from tests.browser.browsing import browsing
+from tests.client.served import served
+from tests.client.shift import TF_FILES, Shift, monitor
+from tests.living import TOKEN
+
+IMAGES = Path(__file__).parents[2] / "docs" / "images"
+STFS, EVERY_S = 220, 0.5
+RECOVERED, INCOMPLETE, MISSING = range(90, 96), (121,), (47, 48, 133)
+COLUMNS, ROWS = 104, 26
+
+
+def play(shift: Shift, stfs: int, every_s: float, *, one_of: int = 1) -> None:
+    """A run of which *one_of* so many STFs is selected, with all that can happen to one of those."""
+    pause = threading.Event()
+    shift.message("start_run")
+    for n in range(1, stfs + 1):
+        shift.lag_s = 0.35 + 0.2 * sin(n / 15) + (1.1 if n % 17 == 0 else 0.0)
+        if n in MISSING or (n - 1) % one_of:
+            shift.register_stf(n)
+        else:
+            whole = TF_FILES - (n in INCOMPLETE)
+            announced = 0 if n in RECOVERED else whole
+            shift.stf(n, registered=whole, announced=announced, fraction=1 / one_of, previous=n - one_of)
+        pause.wait(every_s)
+
+
+def watch(of: MonitorThread) -> Session:
+    """A session that looks at the monitor *of*."""
+    wanted = Wanted(types=("tf_file_registered", "fastmon_status"))
+    access = access_of(of.url, {"SWF_API_TOKEN": TOKEN})
+    return Session(access, wanted.heard_types, Picture(access.url, wanted, now()), Quiet())
+
+
+def terminal(session: Session) -> None:
+    """`client.svg`; without the fonts that it would fetch from elsewhere."""
+    console = Console(width=COLUMNS, height=ROWS, record=True, force_terminal=True, file=StringIO())
+    console.print(render(session.snapshot(), COLUMNS, ROWS))
+    svg = console.export_svg(title="fastmon-client start", theme=DIMMED_MONOKAI, unique_id="client")
+    own = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
+    (IMAGES / "client.svg").write_text("\n".join(line.rstrip() for line in own.splitlines()) + "\n", encoding="utf-8")
+
+
+def page(url: str) -> None:
+    """`dashboard.png` and `dashboard-dark.png`."""
+    with browsing() as browser:
+        for name, dark in (("dashboard", False), ("dashboard-dark", True)):
+            browser.open(url, 1280, 860, dark=dark)
+            browser.says("LIVE", "#state")
+            browser.says("STFs 1-", "#strips")
+            browser.driver.save_screenshot(str(IMAGES / f"{name}.png"))
+
+
+def main() -> None:
+    """Play, and take the pictures."""
+    IMAGES.mkdir(exist_ok=True)
+    with monitor() as running:
+        session = watch(running)
+        reading = threading.Thread(target=session.run)
+        reading.start()
+        try:
+            with served(session.snapshot) as dashboard:
+                before = Shift(running, 100013)
+                play(before, 80, 0.02, one_of=10)
+                before.message("end_run", total_stf_files=80)
+                play(Shift(running, 100014), STFS, EVERY_S)
+                terminal(session)
+                page(dashboard.url)
+        finally:
+            session.stop()
+            reading.join()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""A dashboard that shows hand-made snapshots, in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from fastmon_client.dashboard.door import Key
+from fastmon_client.dashboard.serving import listen, serve
+from tests.client.scripted import DEADLINE_S
+
+
+@dataclass
+class Served:
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+@contextmanager
+def served(snapshot: Callable[[], dict[str, Any]], token: str | None = None, port: int = 0) -> Iterator[Served]:
+    sock = listen("127.0.0.1", port)
+    port = sock.getsockname()[1]
+    loop, until = asyncio.new_event_loop(), asyncio.Event()
+    main = serve(snapshot, sock, Key(token, port), until)
+    thread = threading.Thread(target=loop.run_until_complete, args=(main,))
+    thread.start()
+    try:
+        yield Served(port)
+    finally:
+        loop.call_soon_threadsafe(until.set)
+        thread.join(DEADLINE_S)
+        assert not thread.is_alive()
+        loop.close()
+        sock.close()

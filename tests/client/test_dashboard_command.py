@@ -1,0 +1,163 @@
+"""`fastmon-client dashboard` as a command: what it refuses, how it ends, what it says."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+from click.testing import CliRunner, Result
+
+from fastmon_client.cli import cli
+from fastmon_daemon.testbed.monitor import MonitorThread
+from tests.client.scripted import DEADLINE_S
+
+TOKEN = "0123456789abcdef0123456789abcdef01234567"
+SECRET = "a-token-that-nobody-guesses"
+
+
+@pytest.fixture
+def monitor() -> Iterator[MonitorThread]:
+    with MonitorThread(TOKEN) as running:
+        yield running
+
+
+def call(*words: str, **environment: str) -> Result:
+    return CliRunner().invoke(cli, ["dashboard", "--listen", "127.0.0.1:0", *words], env=environment)
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0", "192.0.2.1:8010", "example.org:80"])
+def test_an_address_that_others_reach_needs_a_token(address: str) -> None:
+    result = call("--listen", address, FASTMON_DASHBOARD_TOKEN="")
+    assert result.exit_code == 2
+    assert "--auth-token" in result.output
+
+
+@pytest.mark.parametrize(
+    "address", ["8010", "localhost", "127.0.0.1:x", "127.0.0.1:99999", ":8010", "http://localhost:1"]
+)
+def test_what_is_no_address_is_refused_with_an_example(address: str) -> None:
+    result = call("--listen", address)
+    assert result.exit_code == 2
+    assert f"--listen {address}" in result.output
+    assert "HOST:PORT" in result.output
+
+
+def test_a_port_that_is_taken_is_named(monitor: MonitorThread) -> None:
+    result = call("--listen", f"127.0.0.1:{monitor.port}")
+    assert result.exit_code == 2
+    assert f"--listen 127.0.0.1:{monitor.port}: Address already in use" in result.output
+
+
+def test_a_token_given_where_a_file_belongs_is_not_repeated() -> None:
+    result = call("--auth-token", SECRET)
+    assert result.exit_code == 2
+    assert "never the token" in result.output
+    assert SECRET not in result.output
+
+
+def test_a_token_that_could_be_guessed_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("secret\n")
+    for result in (call("--auth-token", str(tmp_path / "token")), call(FASTMON_DASHBOARD_TOKEN="secret")):
+        assert result.exit_code == 2
+        assert "at least 16" in result.output
+        assert "secret\n" not in result.output
+
+
+class Dashboard:
+    """The process; its stdout tells the address."""
+
+    def __init__(self, monitor: MonitorThread, *words: str, token: str = TOKEN, **environment: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "fastmon_client", "dashboard", "--monitor-url", monitor.url, *words],
+            env={"PATH": os.environ["PATH"], "SWF_API_TOKEN": token, **environment}, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        self.said = self.process.stdout.readline()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.said.split(':')[2].split('/')[0]}"
+
+    def until(self, state: str) -> dict[str, object]:
+        """The first snapshot in which the connection is in that state."""
+        with requests.get(f"{self.url}/events", timeout=DEADLINE_S, stream=True) as answer:
+            for line in answer.iter_lines():
+                if line.startswith(b"data: ") and (found := json.loads(line[6:]))["connection"]["state"] == state:
+                    return dict(found)
+        raise AssertionError(f"never {state}")
+
+    def ended(self) -> tuple[int, str]:
+        _, err = self.process.communicate(timeout=DEADLINE_S)
+        return self.process.returncode, err
+
+    def __enter__(self) -> Dashboard:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+def test_a_signal_ends_it_though_a_page_is_open(monitor: MonitorThread) -> None:
+    with Dashboard(monitor, "--listen", "127.0.0.1:0") as running:
+        with requests.get(f"{running.url}/events", timeout=DEADLINE_S, stream=True) as page:
+            next(page.iter_lines())
+            running.process.send_signal(signal.SIGINT)
+            code, err = running.ended()
+        assert code == 130
+        assert "Traceback" not in err
+
+
+def test_a_token_that_the_monitor_refuses_ends_it_with_the_remedy(monitor: MonitorThread) -> None:
+    with Dashboard(monitor, "--listen", "127.0.0.1:0", token="wrong") as running:
+        code, err = running.ended()
+        assert code == 3
+        assert "set SWF_API_TOKEN" in err
+
+
+def test_a_token_that_is_revoked_later_is_said_on_the_page(monitor: MonitorThread) -> None:
+    with Dashboard(monitor, "--listen", "127.0.0.1:0") as running:
+        running.until("LIVE")
+        monitor.faults(revoked=True)
+        monitor.stop()
+        monitor.start()
+        found = running.until("REFUSED")
+        assert "set SWF_API_TOKEN" in found["connection"]["reason"]
+
+
+def test_an_address_that_others_reach_works_with_the_token(monitor: MonitorThread, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text(f"{SECRET}\n")
+    words = ("--listen", "0.0.0.0:0", "--auth-token", str(tmp_path / "token"))
+    with Dashboard(monitor, *words) as running:
+        assert requests.get(f"{running.url}/events", timeout=DEADLINE_S).status_code == 401
+        opened = requests.get(running.url, headers={"Authorization": f"Bearer {SECRET}"}, timeout=DEADLINE_S)
+        assert opened.status_code == 200
+        running.process.terminate()
+        code, err = running.ended()
+        assert code == 0
+        assert "TLS" in err
+        assert SECRET not in err + running.said
+
+
+def test_without_the_extra_it_says_how_to_get_it() -> None:
+    hide = "import sys; sys.modules['starlette'] = None; from fastmon_client.cli import main; main()"
+    answer = subprocess.run(
+        [sys.executable, "-c", hide, "dashboard"], capture_output=True, text=True, timeout=DEADLINE_S, check=False
+    )
+    assert answer.returncode == 1
+    assert answer.stderr == "fastmon-client: starlette is missing: pip install 'swf-fastmon[dashboard]'\n"
+
+
+def test_the_other_commands_do_not_load_the_web_server() -> None:
+    check = "import sys, fastmon_client.cli; print({'starlette', 'uvicorn', 'rich.live'} & set(sys.modules))"
+    answer = subprocess.run(
+        [sys.executable, "-c", check], capture_output=True, text=True, timeout=DEADLINE_S, check=True
+    )
+    assert answer.stdout == "set()\n"
