@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test test-brokers test-browser screenshots test-faults test-faults-long fuzz bench docs clean
+.PHONY: help demo test test-brokers test-browser screenshots test-faults test-faults-long fuzz soak-client bench docs clean
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
 
@@ -45,6 +45,9 @@ test-faults-long: $(STAMP) ## The same with 200 kills, minutes of outage and 10 
 
 fuzz: $(STAMP) ## 100 000 inputs for the parser of messages (by hand: some minutes)
 	FASTMON_TEST_FUZZ=100000 $(BIN)/pytest -q tests/test_messages.py -k whatever --timeout 1800
+
+soak-client: $(STAMP) ## A day of the client in scaled time, 200 000 events: memory must be flat (by hand: some minutes)
+	FASTMON_TEST_SOAK=200000 $(BIN)/pytest -q -s tests/client/test_soak.py
 
 bench: $(STAMP) ## Measurements side by side, as ratios; the last line is one JSON object
 	$(BIN)/python -m bench

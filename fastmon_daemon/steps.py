@@ -82,7 +82,8 @@ def make_steps(
             owed = owed[:1]  # a missing parent costs one call, not seven
 
         def effect(tf: Tf) -> Effect:
-            return lambda: _register(stf, tf, agent_name, monitor, registry if _is_ours(stf, settings) else None)
+            ours = registry if _is_ours(stf, settings) else None
+            return lambda: _register(stf, tf, agent_name, settings.selection_fraction, monitor, ours)
 
         return [effect(tf) for tf in owed]
 
@@ -118,7 +119,9 @@ def _sample(stf: Stf, settings: Settings) -> Fact | Decision:
     return Sampled(plan=plan, ranges=ranges, sizes=sizes)
 
 
-def _register(stf: Stf, tf: Tf, agent_name: str, monitor: Monitor, registry: StfRegistry | None) -> Registered:
+def _register(
+    stf: Stf, tf: Tf, agent_name: str, fraction: float, monitor: Monitor, registry: StfRegistry | None
+) -> Registered:
     wanted = TfFile(
         tf_filename=tf.filename,
         stf_filename=stf.filename,
@@ -126,7 +129,7 @@ def _register(stf: Stf, tf: Tf, agent_name: str, monitor: Monitor, registry: Stf
         tf_last=tf.last,
         tf_count=tf.count,
         file_size_bytes=tf.size_bytes,
-        metadata=_metadata(stf, agent_name),
+        metadata=_metadata(stf, agent_name, fraction),
     )
     try:
         there, difference = monitor.register_tf(wanted)
@@ -172,13 +175,15 @@ def _stf_file(stf: Stf, agent_name: str) -> NewStfFile:
     )
 
 
-def _metadata(stf: Stf, agent_name: str) -> dict[str, object]:
-    """What the old agent wrote beside a TF file, and all that the sample depends on."""
+def _metadata(stf: Stf, agent_name: str, fraction: float) -> dict[str, object]:
+    """What the old agent wrote beside a TF file, all that the sample depends on, and what a late reader must know."""
     told = json.loads(stf.body)
     fields: dict[str, object] = {
         "simulation": True,
         "created_from": stf.filename,
         "agent_name": agent_name,
+        "namespace": stf.namespace,
+        "selection_fraction": fraction,
         **{key: told.get(key) for key in ("state", "substate", "start", "end")},
     }
     if stf.plan:

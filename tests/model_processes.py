@@ -90,6 +90,8 @@ class Processes:
         assert seen.refused == self.refused
         for name, row in seen.stfs.items():
             assert row["size_bytes"] == self.sizes.setdefault(name, row["size_bytes"])
+            # No outage burns an attempt; and nothing but its link can be at fault where an STF is to be announced.
+            assert row["attempts"] <= (self.monitor.blamed[name] if LINK_OF.get(row["state"]) == "monitor" else 0)
             assert (row["due_at"] is None) == CHART.is_resting(row["state"])
             model.check_history(seen.history[name], row["state"])
             model.check_sample(self.samples.setdefault(name, seen.tfs[name]) if row["plan"] else [], seen.tfs[name])

@@ -11,7 +11,7 @@ from typing import Any
 
 from fastmon_daemon import seams
 from fastmon_daemon.clock import stamp
-from fastmon_daemon.errors import LinkDown, LinkHeld, ParentMissing, TransientError
+from fastmon_daemon.errors import FastmonError, LinkDown, LinkHeld, ParentMissing, TransientError
 from fastmon_daemon.lifecycle import load_chart
 from fastmon_daemon.monitor import StfFile, TfFile
 from fastmon_daemon.outbox import Outbox
@@ -46,9 +46,10 @@ class FaultyMonitor(FakeMonitor):
         super().__init__()
         self.known: dict[str, StfFile] = {}
         """STFs that the data agent has registered."""
+        self.blamed: Counter[str] = Counter()
+        """How often a call failed by the fault of its STF, and not of the link."""
         self.held = False
         self.mishaps: list[str] = []
-        """What becomes of the next calls, in order."""
 
     def probe(self) -> None:
         super().probe()
@@ -75,6 +76,13 @@ class FaultyMonitor(FakeMonitor):
         return [tf for tf in self.rows.values() if tf.stf_filename == stf_filename]
 
     def register_tf(self, tf: TfFile) -> tuple[TfFile, str | None]:
+        try:
+            return self._register_tf(tf)
+        except FastmonError as exc:
+            self.blamed[tf.stf_filename] += not isinstance(exc, LinkDown)
+            raise
+
+    def _register_tf(self, tf: TfFile) -> tuple[TfFile, str | None]:
         self.probe()
         mishap = self.mishaps.pop(0) if self.mishaps else ""
         if mishap == "500":

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import socket
+import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -20,6 +22,7 @@ from fastmon_daemon.checks.at_broker import broker_checks
 from fastmon_daemon.checks.at_monitor import monitor_checks
 from fastmon_daemon.clock import Clock, utcnow
 from fastmon_daemon.monitor import Monitor
+from fastmon_daemon.outbox import open_outbox
 from fastmon_daemon.service import broker_login
 from fastmon_daemon.settings import Settings
 from tests.living import TOKEN, OnEmbedded, living, wait_until
@@ -117,6 +120,23 @@ def test_what_is_wrong_is_named_with_its_remedy_and_the_rest_is_tried(
     for check, remedy in remedies.items():
         assert remedy in found[check]["found"] + found[check]["remedy"]
     assert found["settings"]["outcome"] == "ok"
+
+
+def test_a_database_that_is_not_sound_and_a_disk_that_is_full_are_wrong(world: OnEmbedded) -> None:
+    open_outbox(world.database).close()
+    with closing(sqlite3.connect(world.database)) as damaged:
+        damaged.execute("insert into meta (key, value) values ('instance', 'x')")
+        damaged.execute(
+            "insert into stf (namespace, run, run_id, filename, body, origin, state, since, received_at, born_at)"
+            " values ('ns', '1', '1', 'lost.stf', '', 'message', 'completed', '', '', '')"
+        )
+        damaged.commit()
+    answer = world.call("check", "--json", FASTMON_MIN_FREE_MB="1000000000")
+    assert answer.returncode == 1
+    found = checked(answer)
+    assert (found["database"]["outcome"], found["free space"]["outcome"]) == ("wrong", "wrong")
+    assert "an STF without history (lost.stf)" in found["database"]["found"]
+    assert "backup" in found["database"]["remedy"]
 
 
 def test_another_daemon_a_partial_selection_and_an_unknown_name_are_warned_of(world: OnEmbedded) -> None:

@@ -13,12 +13,14 @@ from pathlib import Path
 
 from fastmon_daemon.checks.trying import Check, Line, Outcome, Subject
 from fastmon_daemon.errors import StorageError
-from fastmon_daemon.outbox import open_for_reading, owner_of
+from fastmon_daemon.lifecycle import load_chart
+from fastmon_daemon.outbox import check_database, free_bytes, owner_of, refuse_network_file_system, shortage
 from fastmon_daemon.settings import Listen
 
 _PATIENCE_S = 5.0
 _DATABASE_S = 600.0
 """A large database is read to its end: 10 GB take some minutes."""
+_ROOM = "make room, or name a file on another disk in FASTMON_DB"
 
 
 def local_checks(subject: Subject) -> Iterator[Check]:
@@ -30,7 +32,7 @@ def local_checks(subject: Subject) -> Iterator[Check]:
         remedy="mend it, or name another in FASTMON_DB",
         patience_s=_DATABASE_S,
     )
-    yield Check(name="free space", call=lambda: _space(subject), remedy="make room, or name another disk in FASTMON_DB")
+    yield Check(name="free space", call=lambda: _space(subject), remedy=_ROOM)
     if subject.settings.http is not None:
         yield Check(
             name="metrics", call=lambda: _metrics(subject), remedy="name a free address of ours in FASTMON_HTTP"
@@ -49,25 +51,32 @@ def _settings(subject: Subject) -> Line:
 def _database(subject: Subject) -> Line:
     path, where = subject.database, f"{subject.database} ({subject.rule})"
     owner = owner_of(path)
+    refuse_network_file_system(path)
     if not path.exists():
         folder = _nearest(path.parent)
         if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
             raise StorageError(f"{where} is not there, and {folder} is no folder that this user may write to")
         return Line(Outcome.OK, f"{where} is not there yet; the first start makes it")
-    open_for_reading(path).close()
+    findings = check_database(path, load_chart("stf"), load_chart("run"))
+    if findings:
+        first, more = findings[0], f", and {len(findings) - 1} more like this" if findings[1:] else ""
+        rows = f" ({', '.join(first.examples)})" if first.examples else ""
+        return Line(Outcome.WRONG, f"{where} is not sound: {first.what}{rows}{more}", first.remedy)
     state = "no daemon is running" if owner is None else f"process {owner} works on it"
     return Line(Outcome.OK, f"{where} is sound; {state}")
 
 
 def _space(subject: Subject) -> Line:
-    folder = _nearest(subject.database.parent)
-    disk = os.statvfs(folder)
-    free_mb, least = disk.f_bavail * disk.f_frsize / 1e6, 256
-    found = f"{free_mb:.0f} MB are free at {folder}"
-    if free_mb < least:
-        return Line(Outcome.WRONG, f"{found}, fewer than {least}: no STF is taken", "make room")
-    if free_mb < 4 * least:
-        return Line(Outcome.WARNING, f"{found}; below {least} no STF is taken", "make room")
+    folder, least_mb = _nearest(subject.database.parent), subject.settings.min_free_mb
+    free = free_bytes(folder)
+    if free is None:
+        return Line(Outcome.SKIPPED, f"the file system of {folder} does not say")
+    found = f"{free // 1_000_000} MB are free at {folder}"
+    path = subject.database
+    if free < least_mb * 1_000_000 and (not path.exists() or shortage(path, least_mb)):  # pruned pages are room, too
+        return Line(Outcome.WRONG, f"{found}, FASTMON_MIN_FREE_MB is {least_mb}: no STF is taken", _ROOM)
+    if free < 4 * least_mb * 1_000_000:
+        return Line(Outcome.WARNING, f"{found}; below FASTMON_MIN_FREE_MB={least_mb} no STF is taken", _ROOM)
     return Line(Outcome.OK, found)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from loguru import logger
 
 from fastmon_daemon.errands import Errand
-from fastmon_daemon.errors import LinkDown
+from fastmon_daemon.errors import LinkDown, StorageFault
 from fastmon_daemon.ledger.absence import begin_listening, end_listening, sign_of_life
 from fastmon_daemon.ledger.closing import Closing
 from fastmon_daemon.ledger.comparing import Comparing, Found
@@ -50,9 +50,13 @@ class Ledger:
 
     def end_listening(self, outbox: Outbox) -> None:
         """We stop on purpose."""
-        if self._next_sign is not None:
+        if self._next_sign is None:
+            return
+        try:
             with outbox.transaction():
                 end_listening(outbox, self._means.clock.now())
+        except StorageFault as exc:  # the last sign of life says nearly the same, and a drain costs nothing
+            logger.warning("that we stop could not be written down: {}", exc)
 
     def heard_again(self) -> None:
         """The link to the broker is back: look at every run that is not complete. Callable from any thread."""

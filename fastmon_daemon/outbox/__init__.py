@@ -6,11 +6,12 @@ It must not know the names of states (a row with `due_at` null is resting), HTTP
 from fastmon_daemon.outbox.backup import back_up
 from fastmon_daemon.outbox.checking import Finding, check_database
 from fastmon_daemon.outbox.faults import storage_errors
+from fastmon_daemon.outbox.fitness import refuse_network_file_system
 from fastmon_daemon.outbox.opening import attach, open_for_reading, open_outbox
 from fastmon_daemon.outbox.owning import Lock, owner_of
 from fastmon_daemon.outbox.reports import Reports
 from fastmon_daemon.outbox.retention import Old, PrunedRun
-from fastmon_daemon.outbox.room import Room, shortage
+from fastmon_daemon.outbox.room import Room, free_bytes, shortage
 from fastmon_daemon.outbox.rows import (
     ABSENCE,
     Announced,
@@ -61,9 +62,11 @@ __all__ = [
     "attach",
     "back_up",
     "check_database",
+    "free_bytes",
     "open_for_reading",
     "open_outbox",
     "owner_of",
+    "refuse_network_file_system",
     "shortage",
     "storage_errors",
 ]

@@ -140,12 +140,11 @@ class _Service:
 
     def gauges(self, world: World) -> Gauges:
         """What is told over HTTP."""
-        answer_count = self.monitor.answer_count
         return Gauges(
             settings=world.settings,
             database=world.database,
             pulse=self.pulse,
-            answer_count=answer_count,
+            answer_count=self.monitor.answer_count,
             clock=self._clock,
         )
 

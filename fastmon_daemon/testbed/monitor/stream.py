@@ -131,7 +131,8 @@ class Hub:
         next_beat = clock() + self._heartbeat_s
         while True:
             try:
-                event = await asyncio.wait_for(client.waiting.get(), next_beat - clock())
+                async with asyncio.timeout_at(next_beat):  # wait_for of Python 3.11 may swallow a cancellation
+                    event = await client.waiting.get()
                 cut = self._take_cut()
                 await _write(send, event[:cut])
                 if cut is not None:

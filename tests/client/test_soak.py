@@ -1,0 +1,57 @@
+"""A day in scaled time: the stream is renewed many times, and memory is flat. By hand: `make soak-client`."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.client.living import PER_STF, QUICK, RUN, Client, Experiment
+from tests.living import wait_until
+
+EVENTS = int(os.environ.get("FASTMON_TEST_SOAK", "0"))
+RUNS = 24
+AT_ONCE = 10
+"""STFs: their 70 events fit into the 100 places that a client has in the monitor."""
+
+
+def rss_kb(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
+
+
+@pytest.mark.skipif(not EVENTS, reason="takes minutes: make soak-client")
+@pytest.mark.timeout(3600)
+def test_a_day_in_scaled_time_leaves_memory_flat():
+    stfs_per_run = EVENTS // PER_STF // RUNS + 1
+    pace = QUICK | {"heart_beat_s": 10.0, "recycle_s": 2.0}
+    summary: list[str] = []
+    with Experiment() as experiment, Client(experiment.monitor.url, "--json", **pace) as client:
+        client.hears("connected to")
+        reader = threading.Thread(target=lambda: summary.extend(list(iter(client.line, ""))[-1:]))
+        reader.start()
+        sizes = []
+        for run in range(RUNS):
+            if run:
+                experiment.begin_run(RUN + run)
+            experiment.says("start_run")
+            for begin in range(1, stfs_per_run + 1, AT_ONCE):
+                experiment.take(*range(begin, min(begin + AT_ONCE, stfs_per_run + 1)))
+                wait_until(experiment.drained, "the events are sent")
+            experiment.says("end_run", total_stf_files=stfs_per_run)
+            sizes.append(rss_kb(client.pid))
+        counts = experiment.monitor.counts()
+        threading.Event().wait(10 * QUICK["end_grace_s"])
+        client.signal(15)
+        reader.join(60)
+    seen = json.loads(summary[0])
+    print(f"RSS in kB after each of {RUNS} runs: {sizes}")
+    print(f"streams: {counts['requests']['GET /api/messages/stream/']}; totals: {seen['totals']}")
+    assert seen["totals"]["tf_files"] == counts["fastmon_files"] >= EVENTS
+    assert (seen["totals"]["runs"], seen["totals"]["duplicates"]) == (RUNS, 0)
+    assert {run["state"] for run in seen["runs"]} == {"complete"}
+    assert counts["requests"]["GET /api/messages/stream/"] >= 4
+    assert sizes[-1] <= 1.2 * sizes[RUNS // 5]
