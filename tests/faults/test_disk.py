@@ -38,6 +38,7 @@ def full_and_freed(stage: Stage, disk: Path, leave: int, limit_mb: str) -> None:
         file.write(b"\0" * (shutil.disk_usage(disk).free - leave))
         while not leave:
             file.write(b"\0" * 4096)
+    stage.let_pass(1.5)  # the daemon looks at the file system once a second
     stage.send(*range(11, 101 if stage.long else 41))
     wait_until(lambda: "cannot be stored" in stage.log(), "the daemon says that the disk is full")
     stage.let_pass(30 if stage.long else 2)
