@@ -13,7 +13,8 @@ from pathlib import Path
 
 from fastmon_daemon.checks.trying import Check, Line, Outcome, Subject
 from fastmon_daemon.errors import StorageError
-from fastmon_daemon.outbox import open_for_reading, owner_of
+from fastmon_daemon.lifecycle import load_chart
+from fastmon_daemon.outbox import Finding, check_database, free_bytes, open_for_reading, owner_of, shortage
 
 _PATIENCE_S = 5.0
 _DATABASE_S = 600.0
@@ -54,17 +55,28 @@ def _database(subject: Subject) -> Line:
             raise StorageError(f"{where} is not there, and {folder} is no folder that this user may write to")
         return Line(Outcome.OK, f"{where} is not there yet; the first start makes it")
     open_for_reading(path).close()
+    if found := check_database(path, load_chart("stf"), load_chart("run")):
+        more = f"; and {len(found) - 1} more findings" if len(found) > 1 else ""
+        return Line(Outcome.WRONG, f"{where}: {_in_words(found[0])}{more}", found[0].remedy)
     state = "no daemon is running" if owner is None else f"process {owner} works on it"
     return Line(Outcome.OK, f"{where} is sound; {state}")
 
 
+def _in_words(finding: Finding) -> str:
+    examples = f": {', '.join(finding.examples)}" if finding.examples else ""
+    return f"{finding.what} ({finding.count}{examples})"
+
+
 def _space(subject: Subject) -> Line:
     folder = _nearest(subject.database.parent)
-    disk = os.statvfs(folder)
-    free_mb, least = disk.f_bavail * disk.f_frsize / 1e6, 256
+    free, least = free_bytes(folder), subject.settings.min_free_mb
+    if free is None:
+        return Line(Outcome.OK, f"the file system of {folder} does not say what is free")
+    free_mb = free / 1e6
     found = f"{free_mb:.0f} MB are free at {folder}"
-    if free_mb < least:
-        return Line(Outcome.WRONG, f"{found}, fewer than {least}: no STF is taken", "make room")
+    short = shortage(subject.database, least) if subject.database.exists() else free_mb < least
+    if short:
+        return Line(Outcome.WRONG, f"{found}, FASTMON_MIN_FREE_MB is {least}: no STF is taken", "make room")
     if free_mb < 4 * least:
         return Line(Outcome.WARNING, f"{found}; below {least} no STF is taken", "make room")
     return Line(Outcome.OK, found)

@@ -10,7 +10,7 @@ from fastmon_daemon.outbox.opening import attach, open_for_reading, open_outbox
 from fastmon_daemon.outbox.owning import Lock, owner_of
 from fastmon_daemon.outbox.reports import Reports
 from fastmon_daemon.outbox.retention import Old, PrunedRun
-from fastmon_daemon.outbox.room import Room, shortage
+from fastmon_daemon.outbox.room import Room, free_bytes, shortage
 from fastmon_daemon.outbox.rows import (
     ABSENCE,
     Announced,
@@ -61,6 +61,7 @@ __all__ = [
     "attach",
     "back_up",
     "check_database",
+    "free_bytes",
     "open_for_reading",
     "open_outbox",
     "owner_of",
