@@ -5,7 +5,8 @@ Every act stands in the history with who did it and why. This module must not kn
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -17,6 +18,8 @@ from fastmon_daemon.messages import Foreign, parse, run_number
 from fastmon_daemon.outbox import Arrival, Outbox, Stf
 
 ON_STFS = ("retry", "discard", "admit")
+PORTION = 500
+"""So many STFs are acted on in one transaction: the engine works on between two."""
 RECONCILE = "reconcile"
 """The act that asks the monitor first; the ledger does it, not `Acts`."""
 
@@ -35,8 +38,11 @@ class Wish:
     ids: tuple[int, ...] = ()
     """Numbers of refused messages."""
     run: str | None = None
+    namespace: str | None = None
     all: bool = False
     """All that the act may be done to."""
+    before: str | None = None
+    """Of all, those that came into their state until then: one that fails again meanwhile is not meant."""
     unfinished_too: bool = False
 
     @classmethod
@@ -46,7 +52,7 @@ class Wish:
             wish = cls(**{**raw, "stfs": tuple(raw.get("stfs", ())), "ids": tuple(raw.get("ids", ()))})
         except TypeError as exc:
             raise BadMessage(f"no wish: {exc}") from exc
-        texts = (wish.act, wish.by, wish.reason, wish.run or "", *wish.stfs)
+        texts = (wish.act, wish.by, wish.reason, wish.run or "", wish.namespace or "", wish.before or "", *wish.stfs)
         if not all(isinstance(text, str) for text in texts) or not all(type(number) is int for number in wish.ids):
             raise BadMessage("no wish: names must be strings, numbers of messages integers")
         return wish
@@ -68,6 +74,26 @@ class Outcome:
     done: list[str] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
     """Name -> why not."""
+    more: bool = False
+    """That was one portion: wish it again."""
+
+    def add(self, other: Outcome) -> None:
+        """Take in what a further portion did."""
+        self.done += other.done
+        self.refused |= other.refused
+
+
+def in_portions(wish: Wish, do: Callable[[Wish], Outcome]) -> Iterator[Outcome]:
+    """Have a wish done in portions; each outcome as it comes."""
+    if wish.all or not wish.stfs:
+        more = True
+        while more:
+            outcome = do(wish)
+            more = outcome.more
+            yield outcome
+        return
+    for start in range(0, len(wish.stfs), PORTION):
+        yield do(replace(wish, stfs=wish.stfs[start : start + PORTION]))
 
 
 class Acts:
@@ -90,11 +116,13 @@ class Acts:
         raise PermanentError(f"there is no act {wish.act!r}")
 
     def _on_stfs(self, wish: Wish, outbox: Outbox, now: datetime) -> Outcome:
+        if wish.all:
+            return self._on_all(wish, outbox, now)
         outcome = Outcome()
-        for name, found in self._named(wish, outbox).items():
+        for name in wish.stfs:
+            found = outbox.find(filename=name, run=wish.run, namespace=wish.namespace)
             if len(found) != 1:
-                runs = ", ".join(stf.run for stf in found)
-                outcome.refused[name] = f"it is in the runs {runs}: say which with --run" if found else "no such STF"
+                outcome.refused[name] = _which(found)
             elif not self._chart.may(found[0].state, wish.act):
                 outcome.refused[name] = f"it is {found[0].state}, where {wish.act} is not possible"
             else:
@@ -102,13 +130,15 @@ class Acts:
                 outcome.done.append(name)
         return outcome
 
-    def _named(self, wish: Wish, outbox: Outbox) -> dict[str, list[Stf]]:
-        if not wish.all:
-            return {name: outbox.find(filename=name, run=wish.run) for name in wish.stfs}
-        states = [state for state in self._chart.states if self._chart.may(state, wish.act)]
-        return {
-            f"{stf.run}/{stf.filename}": [stf] for state in states for stf in outbox.find(state=state, run=wish.run)
-        }
+    def _on_all(self, wish: Wish, outbox: Outbox, now: datetime) -> Outcome:
+        outcome = Outcome()
+        for state in (state for state in self._chart.states if self._chart.may(state, wish.act)):
+            room = PORTION - len(outcome.done)
+            for stf in outbox.longest_in(state, wish.before or stamp(now), room, wish.run, wish.namespace):
+                self._act_on(stf, wish, outbox, now)
+                outcome.done.append(f"{stf.run}/{stf.filename}")
+        outcome.more = len(outcome.done) == PORTION
+        return outcome
 
     def _act_on(self, stf: Stf, wish: Wish, outbox: Outbox, now: datetime) -> None:
         dest = self._chart.after(stf.state, wish.act)
@@ -155,15 +185,21 @@ class Acts:
     def _forget(self, wish: Wish, outbox: Outbox, now: datetime) -> Outcome:
         if not wish.run:
             raise PermanentError("forget needs the run: --run N")
-        unfinished = outbox.unfinished(wish.run)
+        namespaces = [each for each in outbox.namespaces_of(wish.run) if wish.namespace in (None, each)]
+        if len(namespaces) != 1:
+            several = f"it is in the namespaces {', '.join(namespaces)}: say which with --namespace"
+            return Outcome(refused={wish.run: several if namespaces else "no such run"})
+        namespace = namespaces[0]
+        unfinished = outbox.unfinished(wish.run, namespace)
         if unfinished and not wish.unfinished_too:
             return Outcome(refused={wish.run: f"{unfinished} of its STFs are unfinished: add --unfinished-too"})
         if unfinished and not self._alone:  # the engine has some of them in its hands
             return Outcome(
                 refused={wish.run: f"the daemon works on {unfinished} of its STFs: stop it, then say it again"}
             )
-        if not outbox.forget_run(wish.run):
-            return Outcome(refused={wish.run: "no such run"})
+        if outbox.forget_stfs(wish.run, namespace, PORTION) == PORTION:
+            return Outcome(more=True)
+        outbox.forget_run(wish.run, namespace)
         outbox.remember(f"forgotten:{wish.run}", f"{stamp(now)} {wish.note}")  # its own history is gone
         return Outcome(done=[wish.run])
 
@@ -174,3 +210,13 @@ def number_to_reconcile(wish: Wish) -> int:
     if number is None:
         raise PermanentError(f"the monitor cannot be asked for run {wish.run!r}: give its number: --run N")
     return number
+
+
+def _which(found: list[Stf]) -> str:
+    """Why a name does not say which STF is meant."""
+    if not found:
+        return "no such STF"
+    runs = {stf.run for stf in found}
+    if len(runs) > 1:
+        return f"it is in the runs {', '.join(sorted(runs))}: say which with --run"
+    return f"it is in the namespaces {', '.join(sorted(stf.namespace for stf in found))}: say which with --namespace"

@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from loguru import logger
 
-from fastmon_daemon.errors import BadMessage, FastmonError, StorageError, TransientError
+from fastmon_daemon.errors import BadMessage, FastmonError, StorageError, StorageFault, TransientError
 
 PATIENCE_S = 10.0
 """Seconds that a caller, or the daemon, waits for the other."""
@@ -80,6 +80,8 @@ def _answer(connection: socket.socket, lines: Any, handle: Handle) -> dict[str, 
         return {"error": f"user id {uid} may not do this: be the daemon's user, or root"}
     try:
         return handle(_object(lines.readline(LONGEST_LINE)))
+    except StorageFault as exc:
+        return {"error": str(exc), "busy": True}
     except FastmonError as exc:
         return {"error": str(exc)}
     except TimeoutError:

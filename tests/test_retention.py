@@ -167,7 +167,7 @@ def test_inspect_says_that_a_run_was_pruned_and_forget_forgets_it_wholly(world: 
     assert told.exit_code == 2
     assert "was pruned with its run" in told.output
     with outbox.transaction():
-        assert outbox.forget_run(RUN)
+        outbox.forget_run(RUN, "ns")
         assert outbox.receive(NewStf(namespace="ns", run_id=RUN, filename=name), "received", world.time.at) is (
             Arrival.FRESH
         )

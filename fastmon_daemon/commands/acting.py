@@ -6,21 +6,23 @@ import getpass
 import json
 import os
 import sys
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from fastmon_daemon.acts import Acts, Wish
-from fastmon_daemon.clock import utcnow
+from fastmon_daemon.acts import Acts, Outcome, Wish, in_portions
+from fastmon_daemon.clock import stamp, utcnow
 from fastmon_daemon.commands.tables import visible
 from fastmon_daemon.control import ask
 from fastmon_daemon.errors import PermanentError, StorageError, TransientError
 from fastmon_daemon.intake import Intake
 from fastmon_daemon.lifecycle import load_chart
-from fastmon_daemon.outbox import Lock, open_outbox, owner_of
+from fastmon_daemon.outbox import Lock, open_for_reading, open_outbox, owner_of
 from fastmon_daemon.settings import Settings, database_to_read, read_environment
 
 BUSY = 75
@@ -62,34 +64,62 @@ def perform(wish: Wish, db: Path | None, *, yes: bool, as_json: bool, several: b
     if several and not yes:
         if sys.stdin is None or not sys.stdin.isatty():
             raise click.UsageError(f"{wish.act} of more than one: add --yes")
-        click.confirm(f"{wish.act} of more than one in {path}: go on?", abort=True, err=True)
+        click.confirm(f"{wish.act} of {_how_many(wish, path)} in {path}: go on?", abort=True, err=True)
+    wish = replace(wish, before=stamp(utcnow()))
+    total = Outcome()
     try:
-        outcome = ask(path, wish.as_dict()) if owner_of(path) is not None else _by_ourselves(wish, path)
+        alive = owner_of(path) is not None
+        for outcome in in_portions(wish, partial(_asked, path)) if alive else _by_ourselves(wish, path):
+            total.add(outcome)
     except TransientError as exc:
+        _say(wish, total, as_json=False)
         click.echo(f"fastmon-daemon: {exc}", err=True)
         sys.exit(BUSY)
-    if "error" in outcome:
-        raise PermanentError(str(outcome["error"]))
+    _say(wish, total, as_json=as_json)
+    sys.exit(1 if total.refused else 0)
+
+
+def _how_many(wish: Wish, path: Path) -> str:
+    """What it is about, in words; counted without a lock."""
+    with closing(open_for_reading(path)) as reports:
+        if wish.act == "release":
+            return f"{reports.refused_count() if wish.all else len(wish.ids)} refused messages"
+        if wish.act == "forget":
+            return f"run {visible(wish.run)} with {reports.count_stfs(None, wish.run, wish.namespace)} STFs"
+        if not wish.all:
+            return f"{len(wish.stfs)} STFs"
+        chart = load_chart("stf")
+        states = (state for state in chart.states if chart.may(state, wish.act))
+        return f"{sum(reports.count_stfs(state, wish.run, wish.namespace) for state in states)} STFs"
+
+
+def _asked(path: Path, wish: Wish) -> Outcome:
+    answer = ask(path, wish.as_dict())
+    if "error" in answer:
+        raise PermanentError(str(answer["error"]))
+    return Outcome(**answer)
+
+
+def _say(wish: Wish, outcome: Outcome, *, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(outcome))
+        click.echo(json.dumps({"done": outcome.done, "refused": outcome.refused}))
     else:
-        for name in outcome["done"]:
+        for name in outcome.done:
             click.echo(f"{wish.act}: {visible(name)}")
-    for name, why in outcome["refused"].items():
+    for name, why in outcome.refused.items():
         click.echo(f"fastmon-daemon: {visible(name)}: {why}", err=True)
-    sys.exit(1 if outcome["refused"] else 0)
 
 
-def _by_ourselves(wish: Wish, path: Path) -> dict[str, Any]:
+def _by_ourselves(wish: Wish, path: Path) -> Iterator[Outcome]:
     namespace = ""
     if wish.act == "release":  # only a message that is taken in must be ours
         namespace = Settings.load(os.environ, working_folder=Path.cwd(), home=Path.home()).namespace
     charts = (load_chart("stf"), load_chart("run"))
     acts = Acts(charts[0], Intake(path, namespace, "", charts), alone=True)
-    with Lock(path):
-        outbox = open_outbox(path)
-        try:
+    with Lock(path), closing(open_outbox(path)) as outbox:
+
+        def do(portion: Wish) -> Outcome:
             with outbox.transaction():
-                return asdict(acts.do(wish, outbox, utcnow()))
-        finally:
-            outbox.close()
+                return acts.do(portion, outbox, utcnow())
+
+        yield from in_portions(wish, do)

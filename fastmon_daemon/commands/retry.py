@@ -15,9 +15,17 @@ from fastmon_daemon.commands.acting import common, perform, person
 @click.option("--all-failed", is_flag=True, help="All failed STFs.")
 @click.option("--run", help="Only STFs of this run.")
 @click.option("--reason", default="", help="Why; it stands in the history.")
+@click.option("--namespace", help="The namespace, where the run is in several.")
 @common
 def retry(
-    stf: tuple[str, ...], all_failed: bool, run: str | None, reason: str, db: Path | None, yes: bool, as_json: bool
+    stf: tuple[str, ...],
+    all_failed: bool,
+    run: str | None,
+    namespace: str | None,
+    reason: str,
+    db: Path | None,
+    yes: bool,
+    as_json: bool,
 ) -> None:
     """Process failed STFs again, each with the sample that it has. More than one asks first.
 
@@ -25,5 +33,5 @@ def retry(
     """
     if bool(stf) == all_failed:
         raise click.UsageError("name STFs, or say --all-failed")
-    wish = Wish(act="retry", by=person(), reason=reason, stfs=stf, run=run, all=all_failed)
+    wish = Wish(act="retry", by=person(), reason=reason, stfs=stf, run=run, namespace=namespace, all=all_failed)
     perform(wish, db, yes=yes, as_json=as_json, several=all_failed or len(stf) > 1)

@@ -27,12 +27,21 @@ class Lookups:
         rows = self._db.execute("select * from tf where stf = ? order by sequence", [stf_id])
         return tuple(read_tf(row) for row in rows)
 
-    def find(self, *, filename: str | None = None, run: str | None = None, state: str | None = None) -> list[Stf]:
+    def find(self, *, filename: str | None = None, run: str | None = None, namespace: str | None = None) -> list[Stf]:
         """The STFs with all of the properties that are given, oldest first."""
-        given = {"filename": filename, "run": run, "state": state}
+        given = {"filename": filename, "run": run, "namespace": namespace}
         wanted = {key: value for key, value in given.items() if value is not None}
         where = " and ".join(f"{key} = ?" for key in wanted) or "1"
         rows = self._db.execute(f"select id from stf where {where} order by id", list(wanted.values()))  # noqa: S608
+        return [self.get(stf_id) for (stf_id,) in rows.fetchall()]
+
+    def longest_in(self, state: str, until: str, most: int, run: str | None, namespace: str | None) -> list[Stf]:
+        """Up to *most* STFs that came into *state* until then, the longest there first."""
+        rows = self._db.execute(
+            "select id from stf where state = ? and since <= ? and run = coalesce(?, run)"
+            " and namespace = coalesce(?, namespace) order by since, id limit ?",
+            [state, until, run, namespace, most],
+        )
         return [self.get(stf_id) for (stf_id,) in rows.fetchall()]
 
     def refused(self, ids: Collection[int] | None) -> dict[int, tuple[str, bool]]:
@@ -56,12 +65,15 @@ class Lookups:
         """A refused message was taken in after all."""
         self._db.execute("delete from refused where id = ?", [number])
 
-    def forget_run(self, run: str, namespace: str | None = None) -> bool:
-        """Drop all that is known of a run (of *namespace*, or of all); False if nothing is."""
-        where = "run = ?" if namespace is None else "run = ? and namespace = ?"
-        values = [run] if namespace is None else [run, namespace]
-        tables = ("stf", "pruned", "pruned_run", "run")
-        return any([self._db.execute(f"delete from {table} where {where}", values).rowcount for table in tables])  # noqa: S608, C419
+    def forget_stfs(self, run: str, namespace: str, most: int) -> int:
+        """Drop up to *most* STFs of a run; how many it were."""
+        those = "select id from stf where run = ? and namespace = ? limit ?"
+        return self._db.execute(f"delete from stf where id in ({those})", [run, namespace, most]).rowcount  # noqa: S608
+
+    def forget_run(self, run: str, namespace: str) -> None:
+        """Drop all else that is known of a run."""
+        for table in ("pruned", "pruned_run", "run"):
+            self._db.execute(f"delete from {table} where run = ? and namespace = ?", [run, namespace])  # noqa: S608
 
     def namespaces_of(self, run: str) -> list[str]:
         """The namespaces in which a run of that number is known."""

@@ -92,10 +92,12 @@ class Reports:
         """STFs in *state* and of *run*, the latest received first; None means any, a negative limit means all."""
         return self._matching({"stf.state": state, "stf.run": run}, limit)
 
-    def count_stfs(self, state: str | None = None, run: str | None = None) -> int:
-        """How many `list_stfs` would find without a limit."""
-        counts = self.counts_by_state(run)
-        return sum(counts.values()) if state is None else counts.get(state, 0)
+    def count_stfs(self, state: str | None = None, run: str | None = None, namespace: str | None = None) -> int:
+        """How many `list_stfs` would find without a limit (of *namespace*, where one is given)."""
+        given = {"state": state, "run": run, "namespace": namespace}
+        wanted = {column: value for column, value in given.items() if value is not None}
+        where = f"where {' and '.join(f'{column} = ?' for column in wanted)}" if wanted else ""
+        return int(self._db.execute(f"select count(*) from stf {where}", list(wanted.values())).fetchone()[0])  # noqa: S608
 
     def history(self, stf_id: int) -> list[HistoryRow]:
         """The transitions of an STF in the order in which they happened."""

@@ -124,10 +124,13 @@ class Outbox(Lookups):
         found.sort(reverse=due.newest)
         return [self.get(stf_id) for _, stf_id in found[: due.limit]]
 
-    def unfinished(self, run: str | None = None) -> int:
-        """How many STFs (of a run) are not resting."""
-        query = "select count(*) from stf where due_at is not null and (? is null or run = ?)"
-        return int(self._db.execute(query, [run, run]).fetchone()[0])
+    def unfinished(self, run: str | None = None, namespace: str | None = None) -> int:
+        """How many STFs (of a run, of a namespace) are not resting."""
+        query = (
+            "select count(*) from stf where due_at is not null"
+            " and run = coalesce(?, run) and namespace = coalesce(?, namespace)"
+        )
+        return int(self._db.execute(query, [run, namespace]).fetchone()[0])
 
     def keep(self, stf_id: int, fact: Fact, now: datetime) -> None:
         """Write one fact of an STF; a fact that stands already is left as it is."""

@@ -1,0 +1,121 @@
+"""Acts on many STFs: in portions, so that the engine works on; and which STF is meant, where a name is in several."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from fastmon_daemon.acts import PORTION, Acts, Outcome, Wish, in_portions
+from fastmon_daemon.clock import stamp
+from fastmon_daemon.commands.acting import _how_many
+from fastmon_daemon.commands.forget import forget
+from fastmon_daemon.commands.retry import retry
+from fastmon_daemon.intake import Intake
+from fastmon_daemon.lifecycle import load_chart
+from fastmon_daemon.outbox import NewStf, Outbox, Reports
+from tests.worlds import World, named
+
+CHARTS = (load_chart("stf"), load_chart("run"))
+MANY = PORTION + 100
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+@pytest.fixture
+def outbox(world: World) -> Outbox:
+    return world.outbox()
+
+
+def failed(world: World, outbox: Outbox, count: int, namespace: str = "ns") -> None:
+    with outbox.transaction():
+        for n in range(1, count + 1):
+            new = NewStf(namespace=namespace, run_id="7", filename=f"{n}.stf", sequence=n)
+            outbox.receive(new, "received", world.time.at)
+        for stf in outbox.find(namespace=namespace):
+            outbox.move(stf, "fail", "failed", world.time.at, rests=True, note="a bug")
+
+
+def portions(world: World, outbox: Outbox, wish: Wish) -> list[Outcome]:
+    acts = Acts(CHARTS[0], Intake(outbox.path, "ns", "", CHARTS), alone=True)
+
+    def do(portion: Wish) -> Outcome:
+        with outbox.transaction():
+            return acts.do(portion, outbox, world.time.at)
+
+    return list(in_portions(wish, do))
+
+
+def test_all_are_retried_in_portions_each_once_and_each_in_the_outcome(world: World, outbox: Outbox) -> None:
+    failed(world, outbox, MANY)
+    wish = Wish(act="retry", by="bob", all=True, before=stamp(world.time.at))
+    done = portions(world, outbox, wish)
+    assert [len(each.done) for each in done] == [PORTION, 100]
+    assert {name for each in done for name in each.done} == {f"7/{n}.stf" for n in range(1, MANY + 1)}
+    assert Reports(outbox._db).counts_by_state() == {"received": MANY}
+
+
+def test_one_that_fails_again_meanwhile_is_not_retried_a_second_time(world: World, outbox: Outbox) -> None:
+    failed(world, outbox, 3)
+    wish = Wish(act="retry", by="bob", all=True, before=stamp(world.time.at))
+    portions(world, outbox, wish)
+    world.time.pass_(seconds=1)
+    with outbox.transaction():
+        outbox.move(named(outbox, "1.stf"), "fail", "failed", world.time.at, rests=True)
+    assert portions(world, outbox, wish)[0].done == []
+    assert named(outbox, "1.stf").life == 2
+
+
+def test_many_names_are_acted_on_in_portions(world: World, outbox: Outbox) -> None:
+    failed(world, outbox, MANY)
+    names = tuple(f"{n}.stf" for n in range(1, MANY + 1))
+    done = portions(world, outbox, Wish(act="discard", by="bob", stfs=names))
+    assert [len(each.done) for each in done] == [PORTION, 100]
+
+
+def test_a_run_is_forgotten_in_portions_and_only_in_its_namespace(world: World, outbox: Outbox) -> None:
+    failed(world, outbox, MANY)
+    failed(world, outbox, 1, namespace="other")
+    (refused,) = portions(world, outbox, Wish(act="forget", by="bob", run="7"))
+    assert refused.refused == {"7": "it is in the namespaces ns, other: say which with --namespace"}
+    done = portions(world, outbox, Wish(act="forget", by="bob", run="7", namespace="ns"))
+    assert [(each.done, each.more) for each in done] == [([], True), (["7"], False)]
+    assert [stf.namespace for stf in outbox.find()] == ["other"]
+
+
+def test_an_stf_of_two_namespaces_needs_its_namespace(world: World, outbox: Outbox) -> None:
+    failed(world, outbox, 1)
+    failed(world, outbox, 1, namespace="other")
+    outbox.close()
+    told = CliRunner().invoke(retry, ["1.stf", "--db", str(world.folder / "outbox.db")])
+    assert told.exit_code == 1
+    assert "it is in the namespaces ns, other: say which with --namespace" in told.output
+    told = CliRunner().invoke(retry, ["1.stf", "--namespace", "other", "--db", str(world.folder / "outbox.db")])
+    assert (told.exit_code, told.stdout) == (0, "retry: 1.stf\n")
+    told = CliRunner().invoke(
+        forget, ["--run", "7", "--namespace", "ns", "--yes", "--db", str(world.folder / "outbox.db")]
+    )
+    assert told.exit_code == 0, told.output
+
+
+@pytest.mark.parametrize(
+    ("wish", "words"),
+    [
+        (Wish(act="retry", by="bob", all=True), "3 STFs"),
+        (Wish(act="retry", by="bob", all=True, run="8"), "0 STFs"),
+        (Wish(act="discard", by="bob", stfs=("1.stf", "2.stf")), "2 STFs"),
+        (Wish(act="forget", by="bob", run="7"), "run 7 with 3 STFs"),
+        (Wish(act="release", by="bob", all=True), "1 refused messages"),
+    ],
+)
+def test_who_is_asked_to_confirm_is_told_how_many_it_is_about(
+    world: World, outbox: Outbox, wish: Wish, words: str
+) -> None:
+    failed(world, outbox, 3)
+    with outbox.transaction():
+        outbox.refuse("x", "not JSON", world.time.at, 10)
+    assert _how_many(wish, outbox.path) == words
