@@ -70,6 +70,8 @@ class Feed:
     def take(self, number: int, notice: Notice | Refused, now: float) -> Notice | Refused | None:
         """What *notice* says of the whole; None where another stream makes it meaningless."""
         reader = self._readers.get(number)
+        if isinstance(notice, dict):  # also what a stream that is closed by now had brought
+            return None if self._is_known(number, notice, now) else notice
         if reader is None:
             return None
         if isinstance(notice, Refused):
@@ -78,8 +80,6 @@ class Feed:
             return self._connected(number, reader, now)
         if isinstance(notice, Lost):
             return self._lost(number, reader, notice, now)
-        if isinstance(notice, dict) and self._is_known(number, notice, now):
-            return None
         return notice
 
     def tick(self, now: float) -> None:

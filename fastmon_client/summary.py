@@ -13,7 +13,7 @@ _MOST_GAPS = 10
 def summary_lines(snapshot: Snapshot) -> list[str]:
     """In all, then run by run, oldest first."""
     totals = snapshot["totals"]
-    counts = f"{totals['tf_files']} TF files, {size(totals['bytes'])}"
+    counts = f"{totals['tf_files']} TF files, {_volume(totals['bytes'], totals['tf_files'])}"
     how = f"{totals['backfilled']} backfilled, {totals['duplicates']} repeated"
     runs = [run_line(run) for run in reversed(snapshot["runs"])]
     return [f"{snapshot['uptime_s']:.0f} s: {counts}, {how}", *runs]
@@ -23,7 +23,7 @@ def run_line(run: RunRow) -> str:
     """One run: TF files, volume, what is missing, lag, and whether that is known for sure."""
     known = [
         f"{run['tf_files']} TF files of {run['stfs_seen']} STFs",
-        size(run["bytes"]),
+        _volume(run["bytes"], run["tf_files"]),
         _missing(run),
     ]
     if run["stfs_incomplete"]:
@@ -65,3 +65,8 @@ def _missing(run: RunRow) -> str:
     return (
         f"{count} missing in {len(found)} gaps ({', '.join(found[:_MOST_GAPS])}{more})" if found else f"{count} missing"
     )
+
+
+def _volume(known: int, tf_files: int) -> str:
+    """Bytes for people; `?` where no TF file told its size."""
+    return size(None if tf_files and not known else known)

@@ -1,0 +1,121 @@
+"""One stream after the other, told by hand what each of them brings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from queue import SimpleQueue
+from typing import Any
+
+import pytest
+
+from fastmon_client.access import Refused
+from fastmon_client.feed import Feed
+from fastmon_client.pace import Pace
+from fastmon_client.stream import Connected, HeartBeat, Lost, Notice
+
+PACE = Pace(recycle_s=100, overlap_s=10, heart_beat_s=30)
+
+
+class ByHand:
+    """A stream that brings what the test says."""
+
+    def __init__(self) -> None:
+        self.given: SimpleQueue[Notice | None] = SimpleQueue()
+        self.stopped = False
+        self.dropped = ""
+
+    def notices(self) -> Iterator[Notice]:
+        while (notice := self.given.get(timeout=20)) is not None:
+            yield notice
+
+    def stop(self) -> None:
+        self.stopped = True
+        self.given.put(None)
+
+    def drop(self, reason: str) -> None:
+        self.dropped = reason
+
+
+class Fed:
+    """A feed of such streams, and the time."""
+
+    def __init__(self) -> None:
+        self.streams: list[ByHand] = []
+        self.came: SimpleQueue[tuple[int, Any]] = SimpleQueue()
+        self.feed = Feed(self._make, self.came.put, PACE)
+        self.feed.start()
+
+    def _make(self) -> ByHand:
+        self.streams.append(ByHand())
+        return self.streams[-1]
+
+    def bring(self, number: int, notice: Notice, now: float) -> Any:
+        self.streams[number].given.put(notice)
+        arrival = self.came.get(timeout=20)
+        return self.feed.take(*arrival, now)
+
+    def renewed(self) -> None:
+        """The second stream is open beside the first."""
+        assert self.bring(0, Connected(), 0.0) == Connected()
+        self.feed.tick(100.0)
+        assert self.bring(1, Connected(), 101.0) is None
+
+
+@pytest.fixture
+def fed() -> Iterator[Fed]:
+    running = Fed()
+    yield running
+    running.feed.stop()
+
+
+def test_a_stream_is_renewed_with_overlap_and_that_is_no_loss(fed):
+    fed.renewed()
+    fed.feed.tick(110.0)
+    assert not fed.streams[0].stopped
+    fed.feed.tick(111.0)
+    assert fed.streams[0].stopped
+    fed.feed.tick(202.0)
+    assert len(fed.streams) == 3
+
+
+def test_what_both_streams_bring_is_taken_once_also_after_the_overlap(fed):
+    fed.renewed()
+    assert fed.bring(0, {"a": 1}, 102.0) == {"a": 1}
+    assert fed.bring(1, {"a": 1}, 102.0) is None
+    assert fed.bring(1, {"b": 1}, 103.0) == {"b": 1}
+    assert fed.bring(0, {"b": 1}, 103.0) is None
+    assert fed.bring(0, {"c": 1}, 110.0) == {"c": 1}
+    fed.feed.tick(111.0)
+    assert fed.bring(1, {"c": 1}, 112.0) is None
+
+
+def test_what_a_stream_brings_twice_is_left_to_the_picture(fed):
+    fed.renewed()
+    assert [fed.bring(1, {"a": 1}, 102.0) for _ in range(2)] == [{"a": 1}, {"a": 1}]
+
+
+def test_the_loss_of_one_of_two_streams_is_none(fed):
+    fed.renewed()
+    assert fed.bring(0, Lost("cut", 1.0), 102.0) is None
+    assert fed.streams[0].stopped
+    assert fed.bring(1, Lost("cut", 1.0), 103.0) == Lost("cut", 1.0)
+
+
+def test_a_renewal_that_is_refused_leaves_the_first_stream_and_is_tried_again(fed):
+    fed.bring(0, Connected(), 0.0)
+    fed.feed.tick(100.0)
+    assert fed.feed.take(1, Refused("no"), 101.0) is None
+    assert fed.bring(0, HeartBeat(), 102.0) == HeartBeat()
+    fed.feed.tick(120.0)
+    assert len(fed.streams) == 2
+    fed.feed.tick(160.0)
+    assert len(fed.streams) == 3
+
+
+def test_a_stream_that_brings_nothing_complete_is_given_up(fed):
+    fed.bring(0, Connected(), 0.0)
+    heard = fed.feed._readers[0].heard_at
+    fed.feed.tick(heard + 74)
+    assert not fed.streams[0].dropped
+    fed.feed.tick(heard + 76)
+    assert fed.streams[0].dropped == "nothing came for 75 s"
