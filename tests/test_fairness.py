@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fastmon_daemon.engine.engine import BUDGET_S
+from fastmon_daemon.engine import BUDGET_S
 from fastmon_daemon.errors import ParentMissing, TransientError
 from fastmon_daemon.monitor import TfFile
 from fastmon_daemon.outbox import Origin, Reports

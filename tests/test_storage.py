@@ -9,15 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from fastmon_daemon.checks.local import local_checks
-from fastmon_daemon.checks.trying import Line, Outcome, Subject, attempt
 from fastmon_daemon.errors import StorageError
 from fastmon_daemon.lifecycle import load_chart
 from fastmon_daemon.outbox import Finding, Lock, check_database, open_for_reading, open_outbox, owner_of
-from fastmon_daemon.outbox.faults import BROKEN
 from fastmon_daemon.outbox.fitness import file_system_of, look_inside, refuse_network_file_system
 from fastmon_daemon.outbox.schema import VERSION
-from fastmon_daemon.settings import Settings
 from tests.worlds import World, settle
 
 PAGE = 4096
@@ -210,24 +206,3 @@ def test_a_reader_is_told_of_no_database_and_of_damage(path: Path, whole: bytes)
         open_for_reading(path)
     path.write_bytes(whole)
     assert open_for_reading(path).counts_by_state() == {"completed": 20}
-
-
-def test_the_command_check_reads_the_whole_database_and_names_what_is_wrong(path: Path, whole: bytes) -> None:
-    path.write_bytes(whole)
-    assert lines_of(path)["database"].outcome is Outcome.OK
-    connection = sqlite3.connect(path, isolation_level=None)
-    connection.execute("delete from history where stf = 1")
-    connection.close()
-    line = lines_of(path)["database"]
-    assert (line.outcome, line.remedy) == (Outcome.WRONG, BROKEN)
-    assert "an STF without history (1: swf.100014.000001.stf)" in line.found
-    assert lines_of(path, min_free_mb=1_000_000_000)["free space"].outcome is Outcome.WRONG
-
-
-def lines_of(path: Path, **settings: int) -> dict[str, Line]:
-    told = Settings(namespace="ns", **settings)  # type: ignore[arg-type]
-    return dict(attempt(local_checks(Subject(settings=told, values={}, database=path, rule="asked for")), silent))
-
-
-def silent(_name: str, _seconds: float) -> None:
-    pass
