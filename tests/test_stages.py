@@ -49,7 +49,7 @@ class Bench:
             connected=lambda: True,
             clock=self.world.time.clock(),
         )
-        trade = Trade(desk=desk, agent_name="fastmon-agent-test-1", chart=CHART, ask=self.ask, saturated=lambda: False)
+        trade = Trade(desk=desk, agent_name="fastmon-agent-test-1", chart=CHART, ask=self.ask, busy=lambda: False)
         return StageReports(trade, Checkup(patient))
 
     def ask(self, act: Any) -> Future[Any]:

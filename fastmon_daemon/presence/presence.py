@@ -40,7 +40,8 @@ class Citizen:
     announce: Announce | None
     """The way to the topic; None: there is none."""
     ask: Ask
-    saturated: Callable[[], bool]
+    busy: Callable[[], bool]
+    """Whether the main job has calls under way."""
 
 
 class Presence:
@@ -101,7 +102,7 @@ class Presence:
             agent_name=citizen.name,
             chart=citizen.patient.chart,
             ask=citizen.ask,
-            saturated=citizen.saturated,
+            busy=citizen.busy,
         )
         return StageReports(trade, Checkup(citizen.patient))
 

@@ -27,9 +27,8 @@ EVERY_S = 1.0
 """Between two rounds: transitions of an STF within it share a request."""
 _PAGE = 200
 _YIELD = 9.0
-"""While the main path is busy, a pause so many times as long as the call before: a tenth of one connection."""
-_SLOW_S = 0.5
-"""A call that took longer is followed by a pause as long."""
+"""A pause is as long as the call before it, and so many times as long while the main path has a call under way."""
+_PAUSE_MAX_S = 5.0
 
 Act = Callable[[Outbox, datetime], Any]
 Ask = Callable[[Act], Future[Any]]
@@ -44,8 +43,8 @@ class Trade:
     agent_name: str
     chart: Chart
     ask: Ask
-    saturated: Callable[[], bool]
-    """Whether the main path could use the monitor's time just now."""
+    busy: Callable[[], bool]
+    """Whether the main path has calls under way."""
 
 
 class StageReports:
@@ -178,8 +177,9 @@ class StageReports:
                 return
 
     def _breathe(self, took_s: float) -> None:
-        pause = took_s * _YIELD if self._trade.saturated() else took_s if took_s > _SLOW_S else 0.0
-        self.lane.stopping.wait(min(pause, 5.0))
+        """Leave the monitor to the main path, all the more the slower it answers."""
+        pause = took_s * _YIELD if self._trade.busy() else took_s
+        self.lane.stopping.wait(min(pause, _PAUSE_MAX_S))
 
 
 def _settle_all(debts: list[Debt], outbox: Outbox, now: datetime) -> None:

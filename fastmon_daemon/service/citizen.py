@@ -104,6 +104,6 @@ def presence_of(world: World, name: str, engine: Engine, broker: Broker | None, 
             logs_desk=logs_desk_for(settings, values),
             announce=desk.announce if settings.notify == "rest" else by_broker,
             ask=engine.ask,
-            saturated=lambda: engine.busy >= settings.workers,
+            busy=lambda: engine.busy > 0,
         )
     )
