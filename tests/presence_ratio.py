@@ -1,7 +1,8 @@
 """Whether what is told beside the main path slows it down: a program, not a test (`python -m tests.presence_ratio`).
 
 The same STFs with stages and log lines off, on, with those calls hanging, and with them answering 500; several rounds,
-in turn, so that a machine that drifts is the same to all. The last line is one JSON object; ratios are to "off".
+in turn, so that a machine that drifts is the same to all. The last line is one JSON object; ratios are to "off" in the
+same round.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import statistics
 import sys
 import tempfile
 import threading
+from operator import truediv
 from pathlib import Path
 
 from fastmon_daemon.clock import moment
@@ -19,8 +21,8 @@ from fastmon_daemon.outbox import open_for_reading
 from tests.living import OnEmbedded, living, wait_until
 from tests.test_presence import EXTRAS
 
-ROUNDS = 3
-BURST = 80
+ROUNDS = 5
+BURST = 60
 PACED, PACE_S = 30, 0.1
 OFF = {"FASTMON_STAGES": "off", "FASTMON_REST_LOGGING": "off"}
 CASES: dict[str, tuple[dict[str, str], dict[str, object]]] = {
@@ -40,20 +42,19 @@ def main() -> None:
                 f"round {n + 1} {case}: {found[case][-1][0]:.1f} STF/s, p50 {found[case][-1][1]:.1f} ms",
                 file=sys.stderr,
             )
-    medians = {
-        case: tuple(statistics.median(column) for column in zip(*rows, strict=True)) for case, rows in found.items()
+    print(json.dumps({case: summary(rows, found["off"]) for case, rows in found.items()}))
+
+
+def summary(rows: list[tuple[float, float]], base: list[tuple[float, float]]) -> dict[str, float]:
+    """Medians over the rounds: of the figures, and of their ratios to those of the same round."""
+    rates, latencies = zip(*rows, strict=True)
+    base_rates, base_latencies = zip(*base, strict=True)
+    return {
+        "stf_per_s": round(statistics.median(rates), 1),
+        "p50_ms": round(statistics.median(latencies), 1),
+        "throughput_ratio": round(statistics.median(map(truediv, rates, base_rates)), 2),
+        "latency_ratio": round(statistics.median(map(truediv, latencies, base_latencies)), 2),
     }
-    base = medians["off"]
-    result = {
-        case: {
-            "stf_per_s": round(rate, 1),
-            "p50_ms": round(latency, 1),
-            "throughput_ratio": round(rate / base[0], 2),
-            "latency_ratio": round(latency / base[1], 2),
-        }
-        for case, (rate, latency) in medians.items()
-    }
-    print(json.dumps(result))
 
 
 def measured(case: str) -> tuple[float, float]:
