@@ -15,7 +15,10 @@ from loguru import logger
 from fastmon_client.picture import Picture
 from fastmon_client.show import line
 from fastmon_client.snapshot import RunRow, Snapshot
+from fastmon_client.stream import Message
 from fastmon_client.tffile import ANNOUNCED
+
+_OURS = {"kind", "backfilled"}
 
 
 def line_by_line() -> None:
@@ -30,9 +33,17 @@ class Quiet:
     def __init__(self, *, bell: bool = False) -> None:
         self._bell = bell
         self._raised = 0
+        self._lines: list[str] = []
 
     def message(self, message: Mapping[str, Any], *, backfilled: bool) -> None:
         """A message."""
+
+    def flush(self) -> None:
+        """Write what was collected: one call for all that came at once, since each may cost a change of thread."""
+        if self._lines:
+            text = "".join(self._lines)
+            self._lines.clear()
+            sys.stdout.write(text)
 
     def turn(self, picture: Picture, at: datetime) -> None:
         """Tell what alarms are new."""
@@ -51,7 +62,7 @@ class Lines(Quiet):
 
     def message(self, message: Mapping[str, Any], *, backfilled: bool) -> None:
         """A message."""
-        sys.stdout.write(f"{line(message)}{'  backfilled' if backfilled else ''}\n")
+        self._lines.append(f"{line(message)}{'  backfilled' if backfilled else ''}\n")
 
 
 class JsonLines(Quiet):
@@ -64,7 +75,11 @@ class JsonLines(Quiet):
     def message(self, message: Mapping[str, Any], *, backfilled: bool) -> None:
         """The message as it came, and what it is to us."""
         kind = "tf_file" if message.get("msg_type") == ANNOUNCED else "message"
-        sys.stdout.write(f"{json.dumps({**message, 'kind': kind, 'backfilled': backfilled})}\n")
+        text = message.text if isinstance(message, Message) and not message.keys() & _OURS else ""
+        if text:  # as it came, and two more members
+            self._lines.append(f'{text[:-1]}, "kind": "{kind}", "backfilled": {"true" if backfilled else "false"}}}\n')
+        else:
+            self._lines.append(f"{json.dumps({**message, 'kind': kind, 'backfilled': backfilled})}\n")
 
     def turn(self, picture: Picture, at: datetime) -> None:
         """Tell what has changed: the connection, runs, alarms."""
@@ -77,11 +92,12 @@ class JsonLines(Quiet):
         for alarm in picture.alarms.rows(at):
             self._tell(f"{alarm['kind']} {alarm['since']} {alarm['run']}", {**alarm, "alarm": alarm["kind"],
                        "kind": "alarm"}, alarm["until"])  # fmt: skip
+        self.flush()
 
     def _tell(self, subject: str, row: Mapping[str, Any], changes: Any) -> None:
         if self._told.get(subject, self) != changes:
             self._told[subject] = changes
-            sys.stdout.write(f"{json.dumps(row)}\n")
+            self._lines.append(f"{json.dumps(row)}\n")
 
 
 def summary_object(snapshot: Snapshot) -> dict[str, Any]:

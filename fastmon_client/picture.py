@@ -42,7 +42,7 @@ class Picture:
         self._stale_after = timedelta(seconds=stale_after_s)
         self._old_rows: dict[str, RunRow] = {}
         self._forgotten: Totals = {"runs": 0, "stfs": 0, "tf_files": 0, "bytes": 0, "backfilled": 0, "duplicates": 0}
-        self._recent: deque[RecentRow] = deque(maxlen=RECENT)
+        self._recent: deque[tuple[datetime, TfFile, str, bool]] = deque(maxlen=RECENT)
         self._bins = Bins()
         self._table = RunTable()
 
@@ -169,7 +169,7 @@ class Picture:
             },
             "connection": self.connection.row(at),
             "runs": rows,
-            "recent": list(reversed(self._recent)),
+            "recent": [_recent_row(*each) for each in reversed(self._recent)],
             "rates": {"bin_s": BIN_S, "ends_at": ends_at.isoformat(), "tf_files": counts},
             "alarms": self.alarms.rows(at),
             "totals": _sum(self._forgotten, rows),
@@ -207,11 +207,7 @@ class Picture:
             return False
         made_at = min(at, tf.made_at or at) if backfilled else at
         self._bins.add(made_at)
-        self._recent.append({
-            "at": made_at.isoformat(), "run": tf.run, "tf_filename": tf.tf_filename, "stf_filename": tf.stf_filename,
-            "size_bytes": tf.size, "status": str(message.get("status") or "registered"), "backfilled": backfilled,
-            "late": tf.late,
-        })  # fmt: skip
+        self._recent.append((made_at, tf, str(message.get("status") or "registered"), backfilled))
         return True
 
     def _shows(self, run: Run) -> bool:
@@ -228,6 +224,13 @@ class Picture:
             del self.runs[run.name]
         while len(self._old_rows) > MOST_RUNS - WHOLE_RUNS:
             self._forgotten = _sum(self._forgotten, [self._old_rows.pop(next(iter(self._old_rows)))])
+
+
+def _recent_row(at: datetime, tf: TfFile, status: str, backfilled: bool) -> RecentRow:
+    return {
+        "at": at.isoformat(), "run": tf.run, "tf_filename": tf.tf_filename, "stf_filename": tf.stf_filename,
+        "size_bytes": tf.size, "status": status, "backfilled": backfilled, "late": tf.late,
+    }  # fmt: skip
 
 
 def _text(value: Any) -> str | None:

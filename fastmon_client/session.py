@@ -35,10 +35,13 @@ Arrival = tuple[int, Notice | Refused] | Answer | None
 
 
 class Output(Protocol):
-    """Where it is shown; both are called in the thread of `run`."""
+    """Where it is shown; all are called in the thread of `run`."""
 
     def message(self, message: Mapping[str, Any], *, backfilled: bool) -> None:
         """A message that is wanted; a TF file never twice."""
+
+    def flush(self) -> None:
+        """No further message waits just now."""
 
     def turn(self, picture: Picture, at: datetime) -> None:
         """About once a second."""
@@ -101,27 +104,30 @@ class Session:
         finally:
             self._feed.stop()
             self._asking.stop()
+            self._output.flush()
 
     def _turn(self) -> None:
         with suppress(Empty):
             arrival = self._arrivals.get(timeout=max(0.0, self._ticks_at - time.monotonic()))
+            at, monotonic = now(), time.monotonic()
             with self._lock:
+                self._take(arrival, at, monotonic)
                 for _ in range(_AT_ONCE):  # what waits is taken before the time is looked at: it is not silence
-                    if arrival is None:
-                        return
-                    self._take(arrival)
-                    arrival = self._arrivals.get_nowait()
+                    self._take(self._arrivals.get_nowait(), at, monotonic)
+        self._output.flush()
         if time.monotonic() >= self._ticks_at:
             with self._lock:
                 self._tick()
 
-    def _take(self, arrival: tuple[int, Notice | Refused] | Answer) -> None:
+    def _take(self, arrival: Arrival, at: datetime, monotonic: float) -> None:
+        if arrival is None:  # it was only to wake us
+            return
         if isinstance(arrival, tuple):
-            notice = self._feed.take(*arrival, time.monotonic())
+            notice = self._feed.take(*arrival, monotonic)
             if notice is not None:
-                self._hear(notice, now())
+                self._hear(notice, at)
         else:
-            self._compare(arrival, now())
+            self._compare(arrival, at)
 
     def _hear(self, notice: Notice | Refused, at: datetime) -> None:
         picture = self._picture

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
@@ -26,6 +26,8 @@ STREAM = "/api/messages/stream/"
 LONGEST_WAIT_S = 30.0
 LONGEST_BIDDEN_WAIT_S = 300.0
 """The most that Retry-After and `retry:` can ask for."""
+_NO_JSON = ("NaN", "Infinity")
+_DECODER = json.JSONDecoder(parse_constant=lambda _nan: None)  # else --json would print what is no JSON
 PATIENCE = 2.5
 """Heart-beat intervals without a byte after which a stream counts as dead."""
 
@@ -46,6 +48,16 @@ class Lost:
 
     reason: str
     wait_s: float
+
+
+class Message(dict[str, Any]):
+    """A JSON object with `text`, the line of plain JSON that it came as; empty where it came otherwise."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, found: Mapping[str, Any], text: str) -> None:
+        super().__init__(found)
+        self.text = text
 
 
 Notice = dict[str, Any] | Connected | HeartBeat | Lost
@@ -184,16 +196,18 @@ def wait_after(losses: int, bidden_s: float, jitter: float) -> float:
     return least + jitter * (min(LONGEST_WAIT_S, 2.0 ** min(losses, 5)) - 1)
 
 
-def message_of(data: str) -> dict[str, Any] | None:
+def message_of(data: str) -> Message | None:
     """The JSON object in *data*; None, with a warning, if there is none."""
     try:
-        message = json.loads(data, parse_constant=lambda _nan: None)  # else --json would print what is no JSON
+        message = _DECODER.decode(data)
     except (ValueError, RecursionError):
         message = None
     if not isinstance(message, dict):
         logger.warning("an event was skipped: it is no JSON object: {!r}", data[:80])
         return None
-    return message
+    line = data.strip()
+    is_plain = line.isascii() and line.isprintable() and message and not any(each in line for each in _NO_JSON)
+    return Message(message, line if is_plain else "")
 
 
 def _retry_after(exc: Exception) -> float:

@@ -7,8 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from fastmon_client.output import JsonLines
 from fastmon_client.picture import Picture
 from fastmon_client.show import file_size, line, plain, run_of, size
+from fastmon_client.stream import message_of
 from fastmon_client.summary import gaps, summary_lines
 from fastmon_client.wanted import Wanted
 from fastmon_daemon.messages import TfFileRegistered
@@ -107,3 +109,25 @@ def test_a_tf_file_without_any_name_of_its_own_is_counted_each_time():
 
 def test_gaps_are_told_as_spans():
     assert gaps([1, 2, 3, 7, 9, 10]) == ["1-3", "7", "9-10"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"msg_type": "tf_file_registered", "tf_filename": "a.tf"}',
+        '{"msg_type": "x", "kind": "mine", "backfilled": 7}',
+        '{"msg_type": "x", "value": NaN}',
+        '{"msg_type": "\\u00e9"}',
+        '{"msg_type": "é\u2028"}',
+        '{"msg_type":\n"x"}',
+        " {} ",
+    ],
+)
+def test_a_json_line_is_one_object_with_the_message_and_two_members_more(body, capsys):
+    message = message_of(body)
+    output = JsonLines()
+    output.message(message, backfilled=True)
+    output.flush()
+    [line] = capsys.readouterr().out.splitlines()
+    kind = "tf_file" if "tf_file" in body else "message"
+    assert json.loads(line, parse_constant=pytest.fail) == {**message, "kind": kind, "backfilled": True}
