@@ -15,10 +15,14 @@ class Bins:
 
     def __init__(self) -> None:
         self._counts: dict[int, int] = {}
+        self._moment: datetime | None = None
+        self._number = 0
 
     def add(self, at: datetime) -> None:
         """Count one TF file of the moment *at*."""
-        number = int(at.timestamp()) // BIN_S
+        if at is not self._moment:  # many come at one moment
+            self._moment, self._number = at, int(at.timestamp()) // BIN_S
+        number = self._number
         self._counts[number] = self._counts.get(number, 0) + 1
         if len(self._counts) > 2 * BINS:
             newest = max(self._counts)

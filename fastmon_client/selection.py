@@ -29,8 +29,13 @@ def sequence_of(stated: Any, stf_filename: str) -> int | None:
 class Selection:
     """The selection fractions of a run: there may be several, where the daemon was restarted with another one."""
 
-    _spans: list[tuple[int, Fraction]] = field(default_factory=list)
-    """(last sequence number heard with it, fraction), in rising order; the last one holds for what follows, too."""
+    _spans: list[tuple[int, tuple[Fraction, ...]]] = field(default_factory=list)
+    """(last sequence number of the span, its fraction), in rising order; the last one holds for what follows, too.
+
+    Between the last STF heard with one fraction and the first with another both stand: who decided is not known.
+    """
+    _told: Any = None
+    """The last fraction, as it came."""
 
     @property
     def is_known(self) -> bool:
@@ -41,26 +46,34 @@ class Selection:
         """The announcement of STF *sequence* carried *fraction*; what is none is forgotten."""
         if type(fraction) not in (int, float) or not 0 < fraction <= 1:
             return
-        highest, latest = self._spans[-1] if self._spans else (0, None)
-        if latest is not None and (sequence or 0) <= highest:
+        number = sequence or 0
+        highest, latest = self._spans[-1] if self._spans else (0, ())
+        if latest and number <= highest:
             return
-        exact = Fraction(str(fraction))  # as it was written: 0.1 is a tenth
-        if exact == latest:
-            self._spans.pop()
-        self._spans.append((sequence or 0, exact))
+        if fraction == self._told:
+            self._spans[-1] = (number, latest)
+            return
+        exact = (Fraction(str(fraction)),)  # as it was written: 0.1 is a tenth
+        if latest and number > highest + 1:
+            self._spans.append((number - 1, latest + exact))
+        self._spans.append((number, exact))
+        self._told = fraction
 
     def takes(self, sequence: int) -> bool:
-        """Whether STF *sequence* was selected; to be asked only where the selection is known."""
-        fraction = next((fraction for last, fraction in self._spans if sequence <= last), self._spans[-1][1])
-        return _rank(sequence, fraction) > _rank(sequence - 1, fraction)
+        """Whether STF *sequence* was selected, for all that is known; to be asked only where the selection is known."""
+        fractions = next((found for last, found in self._spans if sequence <= last), self._spans[-1][1])
+        return all(_rank(sequence, each) > _rank(sequence - 1, each) for each in fractions)
 
     def count(self, last: int) -> int:
         """How many of the STFs 1 to *last* were selected; to be asked only where the selection is known."""
         total = begin = 0
-        for number, (end, fraction) in enumerate(self._spans, 1):
+        for number, (end, fractions) in enumerate(self._spans, 1):
             end = last if number == len(self._spans) else min(end, last)  # noqa: PLW2901 (the last span is open)
-            total += _rank(end, fraction) - _rank(begin, fraction)
-            begin = end
+            if len(fractions) == 1:
+                total += _rank(end, fractions[0]) - _rank(begin, fractions[0])
+            else:
+                total += sum(map(self.takes, range(begin + 1, end + 1)))
+            begin = max(begin, end)
         return total
 
 

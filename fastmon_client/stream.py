@@ -26,7 +26,6 @@ STREAM = "/api/messages/stream/"
 LONGEST_WAIT_S = 30.0
 LONGEST_BIDDEN_WAIT_S = 300.0
 """The most that Retry-After and `retry:` can ask for."""
-_NO_JSON = ("NaN", "Infinity")
 _DECODER = json.JSONDecoder(parse_constant=lambda _nan: None)  # else --json would print what is no JSON
 PATIENCE = 2.5
 """Heart-beat intervals without a byte after which a stream counts as dead."""
@@ -205,9 +204,13 @@ def message_of(data: str) -> Message | None:
     if not isinstance(message, dict):
         logger.warning("an event was skipped: it is no JSON object: {!r}", data[:80])
         return None
-    line = data.strip()
-    is_plain = line.isascii() and line.isprintable() and message and not any(each in line for each in _NO_JSON)
-    return Message(message, line if is_plain else "")
+    return Message(message, data if _is_plain(data) else "")
+
+
+def _is_plain(data: str) -> bool:
+    """Whether what was read as an object is one line of strict JSON, with a member in it, and no space round it."""
+    is_line = data.isascii() and data[0] == "{" and data[-1] == "}" and len(data) > 5 and "\n" not in data
+    return is_line and "NaN" not in data and "Infinity" not in data
 
 
 def _retry_after(exc: Exception) -> float:

@@ -65,7 +65,8 @@ class Fed:
 def fed() -> Iterator[Fed]:
     running = Fed()
     yield running
-    running.feed.stop()
+    for stream in running.streams:
+        stream.stop()
 
 
 def test_a_stream_is_renewed_with_overlap_and_that_is_no_loss(fed):
