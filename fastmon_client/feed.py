@@ -9,7 +9,7 @@ import json
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,17 +21,20 @@ _REMEMBERED = 10_000
 _AGAIN_S = 60.0
 
 
+Brought = tuple[int, Sequence[Notice | Refused]]
+
+
 class Source(Protocol):
     """What brings notices: a stream of the monitor, or a topic of the broker."""
 
-    def notices(self) -> Iterator[Notice]:
+    def batches(self) -> Iterator[list[Notice]]:
         """For ever, until `stop`; raises `Refused`."""
 
     def drop(self, reason: str) -> None:
         """Give the present connection up."""
 
     def stop(self) -> None:
-        """End `notices`."""
+        """End `batches`."""
 
 
 @dataclass(slots=True)
@@ -46,11 +49,9 @@ class _Reader:
 
 
 class Feed:
-    """Puts (number of the stream, notice) with *put*; `take` and `tick` belong to the thread that gets them."""
+    """Puts (number of the stream, what came at once) with *put*; `take` and `tick` belong to whoever gets them."""
 
-    def __init__(
-        self, make: Callable[[], Source], put: Callable[[tuple[int, Notice | Refused]], None], pace: Pace
-    ) -> None:
+    def __init__(self, make: Callable[[], Source], put: Callable[[Brought], None], pace: Pace) -> None:
         self._make, self._put, self._pace = make, put, pace
         self._readers: dict[int, _Reader] = {}
         self._current = 0
@@ -101,11 +102,11 @@ class Feed:
 
     def _read(self, number: int, reader: _Reader) -> None:
         try:
-            for notice in reader.stream.notices():
+            for batch in reader.stream.batches():
                 reader.heard_at = time.monotonic()
-                self._put((number, notice))
+                self._put((number, batch))
         except Refused as exc:
-            self._put((number, exc))
+            self._put((number, [exc]))
 
     def _connected(self, number: int, reader: _Reader, now: float) -> Notice | None:
         reader.opened_at = now

@@ -18,8 +18,6 @@ from fastmon_client.snapshot import RunRow, Snapshot
 from fastmon_client.stream import Message
 from fastmon_client.tffile import ANNOUNCED
 
-_OURS = {"kind", "backfilled"}
-
 
 def line_by_line() -> None:
     """Each line of stdout goes out at once; a name outside the terminal's encoding is shown as well."""
@@ -75,8 +73,8 @@ class JsonLines(Quiet):
     def message(self, message: Mapping[str, Any], *, backfilled: bool) -> None:
         """The message as it came, and what it is to us."""
         kind = "tf_file" if message.get("msg_type") == ANNOUNCED else "message"
-        text = message.text if isinstance(message, Message) and not message.keys() & _OURS else ""
-        if text:  # as it came, and two more members
+        text = message.text if isinstance(message, Message) else ""
+        if text and "kind" not in message and "backfilled" not in message:  # as it came, and two more members
             self._lines.append(f'{text[:-1]}, "kind": "{kind}", "backfilled": {"true" if backfilled else "false"}}}\n')
         else:
             self._lines.append(f"{json.dumps({**message, 'kind': kind, 'backfilled': backfilled})}\n")

@@ -18,7 +18,7 @@ from loguru import logger
 from fastmon_client.access import Access, Refused
 from fastmon_client.asking import Answer, Asking, Filled, Listed, RunsListed
 from fastmon_client.broker import BrokerAccess
-from fastmon_client.feed import Feed, Source
+from fastmon_client.feed import Brought, Feed, Source
 from fastmon_client.limits import Limits
 from fastmon_client.picture import Picture
 from fastmon_client.snapshot import Snapshot
@@ -29,9 +29,9 @@ from fastmon_client.topic import Topic
 _BATCH = 10
 """STFs whose TF files are asked for at once: what is heard meanwhile need not be asked for."""
 
-_AT_ONCE = 1000
+_AT_ONCE = 50
 
-Arrival = tuple[int, Notice | Refused] | Answer | None
+Arrival = Brought | Answer | None
 
 
 class Output(Protocol):
@@ -123,9 +123,11 @@ class Session:
         if arrival is None:  # it was only to wake us
             return
         if isinstance(arrival, tuple):
-            notice = self._feed.take(*arrival, monotonic)
-            if notice is not None:
-                self._hear(notice, at)
+            number, batch = arrival
+            for each in batch:
+                notice = self._feed.take(number, each, monotonic)
+                if notice is not None:
+                    self._hear(notice, at)
         else:
             self._compare(arrival, at)
 

@@ -81,8 +81,8 @@ class Stream:
     _arrivals: SimpleQueue[requests.Response | Exception | None] = field(default_factory=SimpleQueue)
     """What the connecting thread brings; None when stopped. Unlike a lock, a signal handler may touch it any time."""
 
-    def notices(self) -> Iterator[Notice]:
-        """What comes, for ever, through every loss of the stream, until `stop`.
+    def batches(self) -> Iterator[list[Notice]]:
+        """What comes, as it comes, for ever, through every loss of the stream, until `stop`.
 
         Raises `Refused` for 401 and 403; before the first connection also for whatever else a person must mend.
         """
@@ -90,9 +90,9 @@ class Stream:
         while not self._stopped:
             bidden_s = 0.0
             try:
-                for notice in self._notices_of_one():
+                for batch in self._batches_of_one():
                     losses = 0
-                    yield notice
+                    yield batch
                 reason = "closed by the monitor"
             except (requests.RequestException, HTTPError, OSError, ValueError) as exc:
                 reason, bidden_s = reason_of(exc), _retry_after(exc)
@@ -101,7 +101,7 @@ class Stream:
             reason, self._dropped = self._dropped or reason, ""
             losses += 1
             wait_s = wait_after(losses, max(self._bidden_s, bidden_s), self.jitter())
-            yield Lost(reason, wait_s)
+            yield [Lost(reason, wait_s)]
             with suppress(Empty):
                 self._arrivals.get(timeout=wait_s)
 
@@ -111,7 +111,7 @@ class Stream:
         self._shut()
 
     def stop(self) -> None:
-        """End `notices` at once; callable from any thread and from a signal handler."""
+        """End `batches` at once; callable from any thread and from a signal handler."""
         self._stopped = True
         self._arrivals.put(None)
         self._shut()
@@ -122,7 +122,7 @@ class Stream:
             with suppress(OSError, ValueError, RuntimeError):  # it has just ended by itself
                 response.raw.shutdown()
 
-    def _notices_of_one(self) -> Iterator[Notice]:
+    def _batches_of_one(self) -> Iterator[list[Notice]]:
         """What one connection brings."""
         response = self._connect()
         if response is None:
@@ -131,15 +131,11 @@ class Stream:
             self._check(response)
             self._response = response
             self.connected_once = True
-            yield Connected()
+            yield [Connected()]
             try:
-                for event in SSEClient(self._blocks(response)).events():
-                    if self._stopped:  # what the kernel still holds is no longer wanted
-                        return
-                    is_beat = event.event in ("connected", "heartbeat")
-                    notice = HeartBeat() if is_beat else message_of(event.data)
-                    if notice is not None:
-                        yield notice
+                for block in self._blocks(response):
+                    found = (_notice(event.event, event.data) for event in SSEClient(iter([block])).events())
+                    yield [notice for notice in found if notice is not None]
             finally:
                 self._response = None
 
@@ -193,6 +189,10 @@ def wait_after(losses: int, bidden_s: float, jitter: float) -> float:
     """Seconds to wait: full jitter over a span that grows to 30 s, on top of what the other side asks for."""
     least = min(LONGEST_BIDDEN_WAIT_S, max(1.0, bidden_s))
     return least + jitter * (min(LONGEST_WAIT_S, 2.0 ** min(losses, 5)) - 1)
+
+
+def _notice(kind: str, data: str) -> Notice | None:
+    return HeartBeat() if kind in ("connected", "heartbeat") else message_of(data)
 
 
 def message_of(data: str) -> Message | None:

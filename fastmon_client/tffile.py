@@ -76,7 +76,7 @@ def moment(text: Any) -> datetime | None:
     """The point in time that *text* names; None where it has no offset, or is none."""
     try:
         found = datetime.fromisoformat(text)
-        return None if found.tzinfo is None else found.astimezone(UTC)
+        return found if found.tzinfo is UTC else None if found.tzinfo is None else found.astimezone(UTC)
     except (TypeError, ValueError, OverflowError):
         return None
 

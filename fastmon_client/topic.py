@@ -47,7 +47,7 @@ class Topic:
     _number: int = 0
     """Of the present connection: what an earlier one still brings is left out."""
 
-    def notices(self) -> Iterator[Notice]:
+    def batches(self) -> Iterator[list[Notice]]:
         """What comes, for ever, through every loss of the connection, until `stop`.
 
         Raises `Refused` for a login that is refused, and before the first connection for files that cannot be used.
@@ -62,12 +62,12 @@ class Topic:
                         raise Refused(f"{reason}: set ACTIVEMQ_USER and ACTIVEMQ_PASSWORD", by_token=True)
                     break
                 losses = 0
-                yield notice
+                yield [notice]
             if self._stopped:
                 return
             losses += 1
             wait_s = wait_after(losses, 0.0, self.jitter())
-            yield Lost(reason, wait_s)
+            yield [Lost(reason, wait_s)]
             self._wait(wait_s)
 
     def drop(self, reason: str) -> None:
@@ -75,7 +75,7 @@ class Topic:
         self._arrivals.put((self._number, _Over(reason)))
 
     def stop(self) -> None:
-        """End `notices` at once; callable from any thread and from a signal handler."""
+        """End `batches` at once; callable from any thread and from a signal handler."""
         self._stopped = True
         self._arrivals.put((0, None))
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Self
+
+from fastmon_client.feed import Source
+from fastmon_client.stream import Notice
 
 DEADLINE_S = 20.0
 OPEN = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
@@ -81,3 +84,9 @@ def chunk(data: bytes) -> bytes:
 def says(status: str, *headers: str) -> list[bytes]:
     lines = "".join(f"{header}\r\n" for header in headers)
     return [f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n{lines}Connection: close\r\n\r\n".encode()]
+
+
+def notices_of(source: Source) -> Iterator[Notice]:
+    """What *source* brings, one by one."""
+    for batch in source.batches():
+        yield from batch

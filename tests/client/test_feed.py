@@ -24,9 +24,9 @@ class ByHand:
         self.stopped = False
         self.dropped = ""
 
-    def notices(self) -> Iterator[Notice]:
+    def batches(self) -> Iterator[list[Notice]]:
         while (notice := self.given.get(timeout=20)) is not None:
-            yield notice
+            yield [notice]
 
     def stop(self) -> None:
         self.stopped = True
@@ -51,8 +51,8 @@ class Fed:
 
     def bring(self, number: int, notice: Notice, now: float) -> Any:
         self.streams[number].given.put(notice)
-        arrival = self.came.get(timeout=20)
-        return self.feed.take(*arrival, now)
+        came_from, [arrival] = self.came.get(timeout=20)
+        return self.feed.take(came_from, arrival, now)
 
     def renewed(self) -> None:
         """The second stream is open beside the first."""

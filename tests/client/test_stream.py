@@ -17,7 +17,7 @@ from loguru import logger
 
 from fastmon_client.access import Access, Refused
 from fastmon_client.stream import Connected, HeartBeat, Lost, Stream, wait_after
-from tests.client.scripted import CHUNKED, DEADLINE_S, OPEN, Scripted, chunk, event, says
+from tests.client.scripted import CHUNKED, DEADLINE_S, OPEN, Scripted, chunk, event, notices_of, says
 
 SECRET = "5ecre7" * 6
 
@@ -39,7 +39,7 @@ def stream_of(server: Scripted, *, ca: str | None = None, **changes: Any) -> Str
 def first(stream: Stream, count: int, said: list[str] | None = None) -> list[dict[str, Any]]:
     """The first messages; what was lost before is *said*."""
     messages = []
-    with closing(stream.notices()) as notices:
+    with closing(notices_of(stream)) as notices:
         for notice in notices:
             if isinstance(notice, Lost) and said is not None:
                 said.append(f"stream lost: {notice.reason}; again in {notice.wait_s:.0f} s\n")
@@ -147,7 +147,7 @@ def test_an_answer_that_is_no_stream_is_tried_again_after_a_first_connection():
     "answer", [says("503 Busy", "Retry-After: 3"), [OPEN, b"retry: 3000\n\n"]], ids=["header", "field"]
 )
 def test_the_wait_that_the_monitor_asks_for_is_kept(answer):
-    with Scripted(answer) as server, closing(stream_of(server).notices()) as notices:
+    with Scripted(answer) as server, closing(notices_of(stream_of(server))) as notices:
         lost = next(notice for notice in notices if isinstance(notice, Lost))
     assert lost.wait_s == 3
 
@@ -159,14 +159,14 @@ def test_the_wait_grows_to_30_s_with_full_jitter_and_for_ever(jitter, longest):
 
 def test_heart_beats_are_told_and_are_no_messages():
     beats = [event("{}", "connected"), event("{}", "heartbeat")]
-    with Scripted(holding(OPEN, *beats, event("{}"))) as server, closing(stream_of(server).notices()) as notices:
+    with Scripted(holding(OPEN, *beats, event("{}"))) as server, closing(notices_of(stream_of(server))) as notices:
         assert list(islice(notices, 4)) == [Connected(), HeartBeat(), HeartBeat(), {}]
 
 
 def test_a_stream_that_is_given_up_goes_on_with_a_new_connection():
     with Scripted(holding(OPEN, event('{"a": 1}')), holding(OPEN, event('{"b": 2}'))) as server:
         stream = stream_of(server)
-        with closing(stream.notices()) as notices:
+        with closing(notices_of(stream)) as notices:
             assert next(notice for notice in notices if isinstance(notice, dict)) == {"a": 1}
             stream.drop("nothing came")
             assert next(notice for notice in notices if isinstance(notice, Lost)).reason == "nothing came"
@@ -188,7 +188,7 @@ def test_stop_ends_a_wait_to_reconnect():
         stream, lost = stream_of(server), threading.Event()
 
         def read() -> None:
-            for _notice in stream.notices():
+            for _notice in notices_of(stream):
                 lost.set()
 
         reader = in_thread(read)
@@ -205,7 +205,7 @@ def test_stop_ends_an_open_stream(secure, tmp_path):
         stream, came = stream_of(server, ca=ca), threading.Event()
 
         def read() -> None:
-            for notice in stream.notices():
+            for notice in notices_of(stream):
                 if isinstance(notice, dict):
                     came.set()
 

@@ -19,6 +19,7 @@ from fastmon_client.topic import Topic
 from fastmon_daemon.testbed.monitor import MonitorThread
 from fastmon_daemon.testbed.stomp_broker import Broker, BrokerThread
 from tests.client.living import QUICK, TOKEN, Client
+from tests.client.scripted import notices_of
 
 TOPIC = "/topic/fastmon_client"
 
@@ -72,7 +73,7 @@ def in_time(notices: Iterator[Notice], broker: BrokerThread, number: int) -> dic
 
 def test_messages_of_the_wanted_types_come_from_the_topic(broker: BrokerThread) -> None:
     topic = topic_of(broker)
-    notices = topic.notices()
+    notices = notices_of(topic)
     wait_for(notices, Connected)
     assert in_time(notices, broker, 1)["msg_type"] == "tf_file_registered"
     topic.stop()
@@ -81,7 +82,7 @@ def test_messages_of_the_wanted_types_come_from_the_topic(broker: BrokerThread) 
 
 def test_it_connects_again_when_the_broker_is_back(broker: BrokerThread) -> None:
     topic = topic_of(broker)
-    notices = topic.notices()
+    notices = notices_of(topic)
     wait_for(notices, Connected)
     broker.stop()
     assert "closed by the broker" in wait_for(notices, Lost).reason
@@ -94,12 +95,12 @@ def test_it_connects_again_when_the_broker_is_back(broker: BrokerThread) -> None
 
 def test_a_refused_login_ends_it_with_the_remedy(broker: BrokerThread) -> None:
     with pytest.raises(Refused, match="set ACTIVEMQ_USER and ACTIVEMQ_PASSWORD"):
-        wait_for(topic_of(broker, ACTIVEMQ_PASSWORD="wrong").notices(), Connected)
+        wait_for(notices_of(topic_of(broker, ACTIVEMQ_PASSWORD="wrong")), Connected)
 
 
 def test_a_broker_that_is_away_is_tried_again_and_named(broker: BrokerThread) -> None:
     broker.stop()
-    lost = wait_for(topic_of(broker).notices(), Lost)
+    lost = wait_for(notices_of(topic_of(broker)), Lost)
     assert "Connection refused" in lost.reason
     assert f"stomp://localhost:{broker.port}{TOPIC}" in lost.reason
 
@@ -113,7 +114,7 @@ def test_tls_checks_the_certificate_and_notices_the_end(tmp_path: Path) -> None:
     with BrokerThread(Broker(user="daq", password="secret-word"), ssl=context) as broker:
         files = {"ACTIVEMQ_USE_SSL": "True", "ACTIVEMQ_SSL_CA_CERTS": str(tmp_path / "ca.pem")}
         topic = topic_of(broker, **files)
-        notices = topic.notices()
+        notices = notices_of(topic)
         wait_for(notices, Connected)
         assert in_time(notices, broker, 3)["tf_filename"] == "3.tf"
         broker.stop()
@@ -123,7 +124,7 @@ def test_tls_checks_the_certificate_and_notices_the_end(tmp_path: Path) -> None:
         broker.start()
         files["ACTIVEMQ_SSL_CA_CERTS"] = str(tmp_path / "other.pem")
         strange = topic_of(broker, **files)
-        assert "certificate verify failed" in wait_for(strange.notices(), Lost).reason
+        assert "certificate verify failed" in wait_for(notices_of(strange), Lost).reason
 
 
 @pytest.mark.parametrize(
