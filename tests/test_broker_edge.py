@@ -397,6 +397,16 @@ def test_a_silent_listener_at_connect_is_given_up(ear: Ear) -> None:
         assert link.stop(DEADLINE_S)
 
 
+def test_most_attempts_are_quick_and_some_wait_for_a_slow_broker(ear: Ear, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastmon_daemon.broker.link.QUICK_CONNECT_S", 0.1)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as deaf,
+        linked(login(deaf.getsockname()[1], connect_s=0.3), ear),
+    ):
+        assert "did not answer CONNECT within 0.1 s" in ear.change().reason
+        assert "did not answer CONNECT within 0.3 s" in ear.change().reason  # only what is new is told
+
+
 @pytest.fixture(scope="module")
 def ca(tmp_path_factory: pytest.TempPathFactory) -> tuple[trustme.CA, Path]:
     made = trustme.CA()

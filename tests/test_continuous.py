@@ -65,6 +65,10 @@ def test_of_200_files_that_are_mistreated_each_complete_one_is_registered_once(w
         path.write_bytes(b"gone soon")
         wait_until(lambda path=path: path.exists())
         path.unlink()
+    for path in growing[20:40]:  # cut, and written again
+        path.write_bytes(b"cut")
+        with path.open("ab") as file:
+            file.write(b"w" * 3000)
     for number in range(191, 201):
         (folder / f"nameless{number}x.stf").write_bytes(b"no run")
     world.wait_for(completed=170)
@@ -78,6 +82,7 @@ def test_of_200_files_that_are_mistreated_each_complete_one_is_registered_once(w
     sizes = {row["stf_filename"]: row["file_size_bytes"] for row in rows(world, "stf-files")}
     assert sizes[file_of(7)] == 7
     assert sizes[file_of(60)] == 3003
+    assert sizes[file_of(80)] == 3003
 
 
 def test_a_restart_takes_no_file_twice_and_misses_none(world: OnEmbedded) -> None:

@@ -10,7 +10,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from loguru import logger
 
@@ -24,6 +24,10 @@ LONGEST_PAUSE_S = 5.0
 """Between two attempts at a link that is down, in seconds: work goes on so soon after the broker is back."""
 LONGEST_HELD_PAUSE_S = 30.0
 """The same for a link that is held: a person must mend a setting first."""
+QUICK_CONNECT_S = 4.0
+"""Most attempts give up after so many seconds: one that was begun while packets vanished never ends by itself."""
+PATIENT_EVERY = 4
+"""Of so many attempts in a row the last waits as long as the login says: for a broker that is slow, not gone."""
 LASTING_S = 30.0
 """A link that lived for so long was mended; one that was lost at once was not, and its pauses go on growing."""
 
@@ -130,15 +134,18 @@ class Broker:
         attempt = 0
         while not self._stopping.is_set():
             began = self._monotonic()
-            end = self._live_once()
+            end = self._live_once(attempt)
             held = isinstance(end, LinkHeld)
             self._tell(LinkChange(up=False, reason=str(end), held=held))
-            attempt = 0 if self._monotonic() - began > LASTING_S else attempt + 1
-            self._stopping.wait(self._pause_s(attempt, held))
+            spent_s = self._monotonic() - began
+            attempt = 0 if spent_s > LASTING_S else attempt + 1
+            self._stopping.wait(max(SHORTEST_PAUSE_S, self._pause_s(attempt, held) - spent_s))
 
-    def _live_once(self) -> LinkDown:
+    def _live_once(self, attempt: int) -> LinkDown:
+        is_patient = attempt % PATIENT_EVERY == PATIENT_EVERY - 1
+        connect_s = self._login.connect_s if is_patient else min(QUICK_CONNECT_S, self._login.connect_s)
         try:
-            session = self._session = Session(self._login, self._accept, self._monotonic)
+            session = self._session = Session(replace(self._login, connect_s=connect_s), self._accept, self._monotonic)
             if self._finishing:
                 return LinkDown("stopped")
             session.open()
@@ -155,7 +162,7 @@ class Broker:
         return session.watch()
 
     def _pause_s(self, attempt: int, held: bool) -> float:
-        """Seconds before the next attempt: full jitter under a ceiling that doubles, so that a fleet spreads."""
+        """Seconds from one attempt to the next: full jitter under a ceiling that doubles, so that a fleet spreads."""
         ceiling = LONGEST_HELD_PAUSE_S if held else min(LONGEST_PAUSE_S, SHORTEST_PAUSE_S * 2.0 ** min(attempt, 10))
         return SHORTEST_PAUSE_S + self._jitter() * (ceiling - SHORTEST_PAUSE_S)
 
