@@ -40,7 +40,7 @@ class BlockCutter:
         del self._kept[:end]
         if b"retry:" in block and (found := _RETRY.findall(block)):
             self.retry_s = int(found[-1]) / 1000
-        return block.decode(errors="replace").encode()
+        return block if block.isascii() else block.decode(errors="replace").encode()
 
     def _end_of(self, mark: bytes, searched: int) -> int:
         found = self._kept.rfind(mark, searched)
