@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test test-brokers test-browser screenshots test-faults test-faults-long fuzz soak-client bench docs clean
+.PHONY: help demo test test-model test-brokers test-browser screenshots test-faults test-faults-long fuzz soak-client bench docs clean
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
 
@@ -22,6 +22,9 @@ test: $(STAMP) ## Everything that needs nothing but Python
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pytest -q -n 2
+
+test-model: $(STAMP) ## Engine and outbox against a simple model: 200 lives of 50 steps
+	FASTMON_TEST_MODEL=200 $(BIN)/pytest -q tests/test_model.py
 
 test-brokers: $(STAMP) ## The same broker suite against the embedded broker, ActiveMQ Classic and Artemis
 	$(BIN)/python tests/brokers/install.py
