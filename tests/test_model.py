@@ -1,8 +1,8 @@
 """Engine, outbox, intake and ledger against a simple model, by hypothesis: messages, faults, deaths and clock jumps.
 
 The database lies in a folder in memory where there is one: what a power cut leaves of a file is the subject of other
-tests, and 200 examples of 50 steps (`make test-model`) are to take a minute. FASTMON_TEST_MODEL=N runs N; above 200 other
-ones each time.
+tests, and 200 examples of 50 steps (`make test-model`) are to take a minute. FASTMON_TEST_MODEL=N runs N; more than 200
+are other ones each time.
 """
 
 from __future__ import annotations
