@@ -108,6 +108,8 @@ class Feed:
                 self._put((number, batch))
         except Refused as exc:
             self._put((number, [exc]))
+        except Exception as exc:  # noqa: BLE001 (a thread that ends in silence would leave the screen as it is)
+            self._put((number, [Refused(f"the stream cannot be read: {type(exc).__name__}: {exc}")]))
 
     def _connected(self, number: int, reader: _Reader, now: float) -> Notice | None:
         if reader.ends_at is not None:  # replaced while it was away: were it taken, both would be closed

@@ -98,7 +98,7 @@ class Topic:
             if not self.connected_once and isinstance(exc, FileNotFoundError | PermissionError):
                 raise Refused(f"{exc.filename}: {exc.strerror}: name a readable file") from exc
             yield _Over(f"{self.access.where}: {exc.strerror or exc}")
-        except StompException as exc:
+        except (StompException, ValueError) as exc:  # a ValueError: a host name or a password file that is none
             yield _Over(f"{self.access.where}: {exc or type(exc).__name__}")
         finally:
             socket.cut()

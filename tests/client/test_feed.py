@@ -139,3 +139,19 @@ def test_a_stream_that_is_lost_is_not_renewed_beside(fed):
     fed.bring(0, Lost("gone", 1.0), 50.0)
     fed.feed.tick(100.0)
     assert len(fed.streams) == 1
+
+
+def test_a_stream_that_breaks_is_told_and_not_waited_for(fed):
+    def broken() -> Iterator[list[Notice]]:
+        raise KeyError("surprise")
+        yield []
+
+    fed.streams[0].stop()
+    stream = ByHand()
+    stream.batches = broken
+    feed = Feed(lambda: stream, fed.came.put, PACE)
+    feed.start()
+    number, [arrival] = fed.came.get(timeout=20)
+    told = feed.take(number, arrival, 0.0)
+    assert isinstance(told, Refused)
+    assert "KeyError" in str(told)

@@ -105,6 +105,13 @@ def test_a_broker_that_is_away_is_tried_again_and_named(broker: BrokerThread) ->
     assert f"stomp://localhost:{broker.port}{TOPIC}" in lost.reason
 
 
+def test_a_host_name_that_is_none_and_a_strange_password_file_are_told(broker: BrokerThread, tmp_path: Path) -> None:
+    (tmp_path / "password").write_bytes(b"\xff\xfe")
+    strange = topic_of(broker, ACTIVEMQ_PASSWORD_FILE=str(tmp_path / "password"))
+    assert "can't decode" in wait_for(notices_of(strange), Lost).reason
+    assert "label" in wait_for(notices_of(topic_of(broker, ACTIVEMQ_HOST="broker..example")), Lost).reason
+
+
 def test_tls_checks_the_certificate_and_notices_the_end(tmp_path: Path) -> None:
     ca = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
