@@ -14,10 +14,10 @@ import trustme
 
 from fastmon_client.access import Refused
 from fastmon_client.broker import BrokerAccess
-from fastmon_client.stream import Connected, Lost, Notice
+from fastmon_client.stream import Connected, HeartBeat, Lost, Notice
 from fastmon_client.topic import Topic
 from fastmon_daemon.testbed.monitor import MonitorThread
-from fastmon_daemon.testbed.stomp_broker import Broker, BrokerThread
+from fastmon_daemon.testbed.stomp_broker import Broker, BrokerThread, Frame, Session, Verdict
 from tests.client.living import QUICK, TOKEN, Client
 from tests.client.scripted import notices_of
 
@@ -96,6 +96,18 @@ def test_it_connects_again_when_the_broker_is_back(broker: BrokerThread) -> None
 def test_a_refused_login_ends_it_with_the_remedy(broker: BrokerThread) -> None:
     with pytest.raises(Refused, match="set ACTIVEMQ_USER and ACTIVEMQ_PASSWORD"):
         wait_for(notices_of(topic_of(broker, ACTIVEMQ_PASSWORD="wrong")), Connected)
+
+
+def test_a_topic_that_may_not_be_heard_is_never_called_connected(broker: BrokerThread) -> None:
+    def no_permission(what: str, _session: Session, frame: Frame) -> Verdict:
+        return "refuse" if what == "receive" and frame.command == "SUBSCRIBE" else None
+
+    broker.call(lambda: setattr(broker.broker, "hook", no_permission))
+    topic = topic_of(broker)
+    first = next(notice for notice in notices_of(topic) if not isinstance(notice, HeartBeat))
+    assert isinstance(first, Lost)  # and never Connected
+    assert "Fault at SUBSCRIBE" in first.reason
+    topic.stop()
 
 
 def test_a_broker_that_is_away_is_tried_again_and_named(broker: BrokerThread) -> None:
