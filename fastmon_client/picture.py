@@ -194,7 +194,7 @@ class Picture:
         if type(total) is int and 0 < total <= 5_000_000:
             run.stfs.reach(total)
         run.hear_state(kind, at)
-        if kind in ("run_imminent", "start_run"):  # one run at a time: the end of those before was not heard
+        if kind in ("run_imminent", "start_run") and not run.is_over:  # one run at a time: others ended unheard
             for other in self.runs.values():
                 if other is not run and other.namespace == run.namespace and not other.is_over:
                     other.hear_state("end_run", at)

@@ -10,6 +10,7 @@ import pytest
 
 from fastmon_client.pace import Pace
 from fastmon_client.picture import Picture
+from fastmon_client.runtable import RunTable
 from fastmon_client.selection import Selection
 from fastmon_client.stfs import KEPT_WHOLE
 from fastmon_client.wanted import Wanted
@@ -303,6 +304,21 @@ def test_the_next_run_ends_the_one_before():
     assert {run["run"]: run["state"] for run in told.picture.snapshot(told.now)["runs"]} == {
         "8": "running", "7": "ended",
     }  # fmt: skip
+
+
+def test_the_start_of_a_run_that_is_over_told_again_ends_no_other():
+    told = Told()
+    for kind, run in (("start_run", 7), ("end_run", 7), ("start_run", 8), ("start_run", 7)):
+        told.hear(msg_type=kind, run_id=run, namespace="ns")
+    assert told.picture.runs["8"].state == "running"
+
+
+def test_a_run_that_the_table_left_out_once_is_not_new():
+    table = RunTable()
+    rows = [{"run_number": number, "start_time": LONG_AGO.isoformat()} for number in (1, 2, 3)]
+    table.read(rows, T0)
+    assert table.read([], T0) == ([], set())
+    assert table.read([*rows, {"run_number": 4}], T0) == ([4], set())
 
 
 def test_options_choose_what_is_shown_not_what_is_known():
