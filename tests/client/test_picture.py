@@ -185,6 +185,28 @@ def test_a_run_that_is_all_there_is_complete():
     assert (told.row["state"], told.picture.due(told.now + timedelta(days=1))) == ("complete", [])
 
 
+def test_a_comparison_that_began_before_the_end_proves_nothing_about_the_end():
+    told = Told()
+    told.says("start_run")
+    told.tf(1, 1)
+    told.tf(1, 2)
+    told.wait(40)
+    told.compare([1], {1: 2})
+    assert told.row["verified"] == "VERIFIED"
+    told.wait(40)
+    assert told.picture.due(told.now) == ["7"]
+    told.wait(1)
+    told.says("end_run", total_stf_files=1)
+    assert told.row["doubt"] == "not yet compared with the monitor since its end"
+    told.wait(1)
+    told.compare([1], {1: 2})
+    assert (told.row["verified"], told.row["state"]) == ("UNKNOWN", "ended")
+    told.wait(2)
+    assert told.picture.due(told.now) == ["7"]
+    told.compare([1], {1: 2})
+    assert (told.row["verified"], told.row["state"]) == ("VERIFIED", "complete")
+
+
 def test_a_run_with_a_gap_is_not_complete():
     told = Told()
     told.tf(1)
