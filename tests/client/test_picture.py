@@ -376,6 +376,31 @@ def test_old_stfs_and_runs_shrink_and_nothing_of_their_numbers_is_lost():
     assert (totals["runs"], totals["tf_files"]) == (61, 2 * KEPT_WHOLE + 2000 + 60)
 
 
+def test_stfs_that_share_a_number_are_both_counted():
+    told = Told()
+    names = ["east.000001.stf", "west.000001.stf", "north.000001.stf"]
+    for name in names[:2]:
+        assert told.tf(1, stf_filename=name, tf_file_id=name, tf_total=1)
+    told.wait(40)
+    asked = told.picture.listed("7", [(name, LONG_AGO) for name in names], told.now)
+    assert asked == names[2:]
+    assert told.picture.filled("7", names[2], [{"stf_file": names[2], "tf_filename": "n.tf"}], told.now)
+    told.picture.compared("7", None, told.now)
+    row = told.row
+    assert (row["tf_files"], row["stfs_seen"], row["stfs_expected"], row["duplicates"]) == (3, 3, 3, 0)
+
+
+def test_stfs_without_a_number_are_counted_once_also_when_they_are_old():
+    told = Told()
+    names = [f"stf-{number}" for number in range(KEPT_WHOLE + 10)]
+    for name in names:
+        assert told.tf(1, stf_filename=name, stf_sequence=None, tf_file_id=name, tf_total=1)
+    told.wait(40)
+    assert told.picture.listed("7", [(name, LONG_AGO) for name in names], told.now) == []
+    assert not told.tf(1, stf_filename=names[0], stf_sequence=None, tf_file_id=names[0], tf_total=1)
+    assert told.row["stfs_seen"] == len(names)
+
+
 @pytest.mark.parametrize("fraction", [0.1, 0.3, 1 / 3, 0.07, 0.5, 1, 0.999])
 def test_selection_is_the_daemons(fraction):
     selection = Selection()
