@@ -179,8 +179,8 @@ class Picture:
         """The run of that name, which is known from now on."""
         found = self.runs.get(name)
         if found is None:
-            self._old_rows.pop(name, None)
             found = self.runs[name] = Run(name, at, self.pace)
+            found.was_shown = self._old_rows.pop(name, None) is not None
         return found
 
     def _distrust_open_runs(self, reason: str, at: datetime) -> None:
@@ -203,7 +203,8 @@ class Picture:
         tf = TfFile.of(message)
         run = self.run(tf.run, at)
         run.namespace = run.namespace or _text(message.get("namespace"))
-        if not run.take(tf, at, backfilled=backfilled) or not self._wanted.takes(message):
+        is_new = run.take(tf, at, backfilled=backfilled) and not (backfilled and run.was_shown)
+        if not is_new or not self._wanted.takes(message):
             return False
         made_at = min(at, tf.made_at or at) if backfilled else at
         self._bins.add(made_at)

@@ -30,6 +30,8 @@ class Run:
     def __init__(self, name: str, at: datetime, pace: Pace) -> None:
         self.name = name
         self.namespace: str | None = None
+        self.was_shown = False
+        """Whether it was known before, and forgotten but for its row: what the monitor has of it was shown then."""
         self.state: RunState = "unknown"
         self.stfs = Stfs()
         self.bins = Bins()

@@ -376,6 +376,21 @@ def test_old_stfs_and_runs_shrink_and_nothing_of_their_numbers_is_lost():
     assert (totals["runs"], totals["tf_files"]) == (61, 2 * KEPT_WHOLE + 2000 + 60)
 
 
+def test_a_late_tf_file_of_an_old_run_does_not_show_the_whole_run_again():
+    told = Told()
+    for number in range(1, 12):
+        told.hear(msg_type="tf_file_registered", run_id=number, tf_file_id=f"{number}", stf_filename="a.1.stf")
+        told.hear(msg_type="end_run", run_id=number)
+        told.picture.runs[str(number)].compare_at = None
+    told.picture.tick(told.now)
+    assert "1" not in told.picture.runs
+    late = {"msg_type": "tf_file_registered", "run_id": 1, "tf_file_id": "late", "stf_filename": "a.2.stf"}
+    assert told.hear(**late, late=True)
+    assert told.picture.filled("1", "a.1.stf", [{"stf_file": "a.1.stf", "tf_file_id": "1"}], told.now) == []
+    totals = told.picture.snapshot(told.now)["totals"]
+    assert (totals["runs"], totals["tf_files"]) == (11, 12)
+
+
 def test_stfs_that_share_a_number_are_both_counted():
     told = Told()
     names = ["east.000001.stf", "west.000001.stf", "north.000001.stf"]
