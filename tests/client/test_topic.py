@@ -150,6 +150,7 @@ def test_tls_checks_the_certificate_and_notices_the_end(tmp_path: Path) -> None:
     ("changes", "named"),
     [
         ({"ACTIVEMQ_PORT": "STOMP"}, "ACTIVEMQ_PORT=STOMP: give a port"),
+        ({"ACTIVEMQ_USE_SSL": "ture"}, "ACTIVEMQ_USE_SSL=ture: write True or False"),
         ({"ACTIVEMQ_USE_SSL": "on"}, "ACTIVEMQ_USE_SSL=on without a CA file"),
     ],
 )
