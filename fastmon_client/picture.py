@@ -153,7 +153,7 @@ class Picture:
         """The runs that are shown, newest first."""
         whole = list(reversed(self.shown_runs()))
         rows = [run.row(at, self._stale_after, strip=strip and number < WHOLE_RUNS) for number, run in enumerate(whole)]
-        return [*rows, *reversed(self._old_rows.values())][:MOST_RUNS]
+        return [*rows, *reversed(self._old_rows.values())]
 
     def snapshot(self, at: datetime) -> Snapshot:
         """Everything as plain data."""
@@ -168,7 +168,7 @@ class Picture:
                 "namespace": wanted.namespace,
             },
             "connection": self.connection.row(at),
-            "runs": rows,
+            "runs": rows[:MOST_RUNS],
             "recent": [_recent_row(*each) for each in reversed(self._recent)],
             "rates": {"bin_s": BIN_S, "ends_at": ends_at.isoformat(), "tf_files": counts},
             "alarms": self.alarms.rows(at),

@@ -391,6 +391,14 @@ def test_a_late_tf_file_of_an_old_run_does_not_show_the_whole_run_again():
     assert (totals["runs"], totals["tf_files"]) == (11, 12)
 
 
+def test_runs_that_no_longer_fit_on_the_list_are_in_the_totals():
+    told = Told()
+    for number in range(60):
+        told.hear(msg_type="tf_file_registered", run_id=number, tf_file_id=f"{number}", stf_filename="a.1.stf")
+    found = told.picture.snapshot(told.now)
+    assert (len(found["runs"]), found["totals"]["runs"], found["totals"]["tf_files"]) == (50, 60, 60)
+
+
 def test_stfs_that_share_a_number_are_both_counted():
     told = Told()
     names = ["east.000001.stf", "west.000001.stf", "north.000001.stf"]
