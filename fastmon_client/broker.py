@@ -19,6 +19,7 @@ from stomp.utils import PollableQueue
 CONNECT_S = 10.0
 HEART_BEAT_MS = 8000
 _YES = ("1", "true", "yes", "on")
+_NO = ("0", "false", "no", "off")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +47,8 @@ class BrokerAccess:
         ca = given.get("ACTIVEMQ_SSL_CA_CERTS") or given.get("MQ_CAFILE")
         asked = given.get("ACTIVEMQ_USE_SSL")
         use_tls = asked.lower() in _YES if asked else "MQ_CAFILE" in given
+        if asked and asked.lower() not in (*_YES, *_NO):  # else the password would cross the network in clear
+            raise ValueError(f"ACTIVEMQ_USE_SSL={asked}: write True or False")
         if use_tls and not ca:
             raise ValueError(f"ACTIVEMQ_USE_SSL={asked} without a CA file: set ACTIVEMQ_SSL_CA_CERTS")
         file = given.get("ACTIVEMQ_PASSWORD_FILE") or given.get("MQ_PASSWD_FILE")

@@ -26,7 +26,7 @@ from fastmon_client.wanted import Wanted
 
 DASHBOARD_TYPES = ("tf_file_registered", "fastmon_status")
 ERROR, AUTHENTICATION, UNREACHABLE, GAPS = 1, 3, 4, 5
-_TRY_CODES = {"DNS": UNREACHABLE, "TCP": UNREACHABLE, "token": AUTHENTICATION}
+_TRY_CODES = {None: 0, "unreachable": UNREACHABLE, "token": AUTHENTICATION, "other": ERROR}
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -199,8 +199,8 @@ def status(monitor_url: str | None, as_json: bool) -> None:
     if not as_json:
         for name, value, source in settings:
             click.echo(f"{name:<20} {plain(value)}  ({source})")
-    tries = []
-    for line in Reach(access).tries():
+    tries, reach = [], Reach(access)
+    for line in reach.tries():
         tries.append(line)
         if not as_json:
             remedy = f": {line.remedy}" if line.remedy else ""
@@ -208,7 +208,7 @@ def status(monitor_url: str | None, as_json: bool) -> None:
     if as_json:
         known = [dict(zip(("name", "value", "source"), each, strict=True)) for each in settings]
         click.echo(json.dumps({"settings": known, "tries": [asdict(line) for line in tries]}))
-    sys.exit(0 if tries[-1].ok else _TRY_CODES.get(tries[-1].what, ERROR))
+    sys.exit(_TRY_CODES[reach.cause])
 
 
 @cli.command()

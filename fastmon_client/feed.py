@@ -84,8 +84,9 @@ class Feed:
         return notice
 
     def tick(self, now: float) -> None:
-        """Renew what is old, close what is replaced, give up what brings nothing complete."""
-        if now >= self._renew_at and len(self._readers) == 1:
+        """Renew what is old and open, close what is replaced, give up what brings nothing complete."""
+        is_alone = len(self._readers) == 1 and self._readers[self._current].opened_at is not None
+        if now >= self._renew_at and is_alone:
             self._renew_at = now + _AGAIN_S
             self._open()
         for number, reader in list(self._readers.items()):
@@ -107,8 +108,13 @@ class Feed:
                 self._put((number, batch))
         except Refused as exc:
             self._put((number, [exc]))
+        except Exception as exc:  # noqa: BLE001 (a thread that ends in silence would leave the screen as it is)
+            self._put((number, [Refused(f"the stream cannot be read: {type(exc).__name__}: {exc}")]))
 
     def _connected(self, number: int, reader: _Reader, now: float) -> Notice | None:
+        if reader.ends_at is not None:  # replaced while it was away: were it taken, both would be closed
+            self._close(number, now)
+            return None
         reader.opened_at = now
         self._renew_at = now + self._pace.recycle_s
         if number == self._current:

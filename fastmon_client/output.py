@@ -77,7 +77,7 @@ class JsonLines(Quiet):
         if text and "kind" not in message and "backfilled" not in message:  # as it came, and two more members
             self._lines.append(f'{text[:-1]}, "kind": "{kind}", "backfilled": {"true" if backfilled else "false"}}}\n')
         else:
-            self._lines.append(f"{json.dumps({**message, 'kind': kind, 'backfilled': backfilled})}\n")
+            self._lines.append(f"{_strict({**message, 'kind': kind, 'backfilled': backfilled})}\n")
 
     def turn(self, picture: Picture, at: datetime) -> None:
         """Tell what has changed: the connection, runs, alarms."""
@@ -96,6 +96,14 @@ class JsonLines(Quiet):
         if self._told.get(subject, self) != changes:
             self._told[subject] = changes
             self._lines.append(f"{json.dumps(row)}\n")
+
+
+def _strict(found: Mapping[str, Any]) -> str:
+    """*found* as JSON; a number that JSON has no word for (it came as NaN, or as 1e999) is null."""
+    try:
+        return json.dumps(found, allow_nan=False)
+    except ValueError:
+        return json.dumps(json.loads(json.dumps(found), parse_constant=lambda _name: None))
 
 
 def summary_object(snapshot: Snapshot) -> dict[str, Any]:

@@ -153,7 +153,7 @@ class Picture:
         """The runs that are shown, newest first."""
         whole = list(reversed(self.shown_runs()))
         rows = [run.row(at, self._stale_after, strip=strip and number < WHOLE_RUNS) for number, run in enumerate(whole)]
-        return [*rows, *reversed(self._old_rows.values())][:MOST_RUNS]
+        return [*rows, *reversed(self._old_rows.values())]
 
     def snapshot(self, at: datetime) -> Snapshot:
         """Everything as plain data."""
@@ -168,7 +168,7 @@ class Picture:
                 "namespace": wanted.namespace,
             },
             "connection": self.connection.row(at),
-            "runs": rows,
+            "runs": rows[:MOST_RUNS],
             "recent": [_recent_row(*each) for each in reversed(self._recent)],
             "rates": {"bin_s": BIN_S, "ends_at": ends_at.isoformat(), "tf_files": counts},
             "alarms": self.alarms.rows(at),
@@ -179,8 +179,8 @@ class Picture:
         """The run of that name, which is known from now on."""
         found = self.runs.get(name)
         if found is None:
-            self._old_rows.pop(name, None)
             found = self.runs[name] = Run(name, at, self.pace)
+            found.was_shown = self._old_rows.pop(name, None) is not None
         return found
 
     def _distrust_open_runs(self, reason: str, at: datetime) -> None:
@@ -194,7 +194,7 @@ class Picture:
         if type(total) is int and 0 < total <= 5_000_000:
             run.stfs.reach(total)
         run.hear_state(kind, at)
-        if kind in ("run_imminent", "start_run"):  # one run at a time: the end of those before was not heard
+        if kind in ("run_imminent", "start_run") and not run.is_over:  # one run at a time: others ended unheard
             for other in self.runs.values():
                 if other is not run and other.namespace == run.namespace and not other.is_over:
                     other.hear_state("end_run", at)
@@ -203,7 +203,8 @@ class Picture:
         tf = TfFile.of(message)
         run = self.run(tf.run, at)
         run.namespace = run.namespace or _text(message.get("namespace"))
-        if not run.take(tf, at, backfilled=backfilled) or not self._wanted.takes(message):
+        is_new = run.take(tf, at, backfilled=backfilled) and not (backfilled and run.was_shown)
+        if not is_new or not self._wanted.takes(message):
             return False
         made_at = min(at, tf.made_at or at) if backfilled else at
         self._bins.add(made_at)

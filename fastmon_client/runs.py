@@ -17,6 +17,7 @@ STATE_AFTER: dict[str, RunState] = {
 }  # fmt: skip
 OVER: tuple[RunState, ...] = ("ended", "complete")
 NOT_COMPARED = "not yet compared with the monitor"
+NOT_COMPARED_SINCE = "not yet compared with the monitor since its end"
 NOT_NUMBERED = "its name is no number: the monitor cannot be asked"
 WATCHED_AFTER_END = timedelta(minutes=15)
 QUIET = timedelta(minutes=10)
@@ -29,6 +30,8 @@ class Run:
     def __init__(self, name: str, at: datetime, pace: Pace) -> None:
         self.name = name
         self.namespace: str | None = None
+        self.was_shown = False
+        """Whether it was known before, and forgotten but for its row: what the monitor has of it was shown then."""
         self.state: RunState = "unknown"
         self.stfs = Stfs()
         self.bins = Bins()
@@ -65,7 +68,7 @@ class Run:
         self.state, self.active_at = STATE_AFTER[kind], at
         if self.is_over:
             self.ended_at = at
-            self._compare_soon(at)
+            self.distrust(NOT_COMPARED_SINCE, at, compare=True)
 
     def take(self, tf: TfFile, at: datetime, *, backfilled: bool) -> bool:
         """Whether *tf* is new."""

@@ -12,7 +12,7 @@ RECENT = timedelta(days=1)
 
 
 class RunTable:
-    """What was read of it last time."""
+    """What was ever read of it: a run that an answer left out is not new in the next."""
 
     def __init__(self) -> None:
         self._numbers: set[int] | None = None
@@ -31,7 +31,7 @@ class RunTable:
                 if row.get("end_time") is not None:
                     over.add(number)
         fresh = self._going_on(starts, at) - over if self._numbers is None else starts.keys() - self._numbers
-        self._numbers = set(starts)
+        self._numbers = (self._numbers or set()) | starts.keys()
         return sorted(fresh), over
 
     @staticmethod

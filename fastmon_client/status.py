@@ -10,6 +10,7 @@ import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
+from typing import Literal
 from urllib.parse import urlsplit
 
 import requests
@@ -21,6 +22,10 @@ from fastmon_client.stream import STREAM
 CONNECT_S = 5.0
 GREETING_S = 10.0
 """Seconds in which the stream must greet us; the monitor does so at once."""
+_AGAIN = "try again; is the monitor well?"
+
+
+Cause = Literal["unreachable", "token", "other"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +41,11 @@ class Line:
 class _Failed(Exception):
     """A try failed; what follows it need not be tried."""
 
-    def __init__(self, detail: str, remedy: str) -> None:
+    def __init__(self, detail: str, remedy: str, cause: Cause = "other") -> None:
         super().__init__(detail)
         self.detail = detail
         self.remedy = remedy
+        self.cause = cause
 
 
 class Reach:
@@ -49,6 +55,8 @@ class Reach:
         self._access = access
         self._url = urlsplit(access.url)
         self._by_proxy = access.proxies.get(self._url.scheme)
+        self.cause: Cause | None = None
+        """Of the try that failed; None as long as none did."""
 
     def tries(self) -> Iterator[Line]:
         """Each try as it is done; the first that fails is the last, but for REST, which needs no token."""
@@ -58,6 +66,7 @@ class Reach:
             try:
                 yield Line(what, True, attempt())
             except _Failed as exc:
+                self.cause = exc.cause
                 yield Line(what, False, exc.detail, exc.remedy)
                 return
 
@@ -72,7 +81,8 @@ class Reach:
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except OSError as exc:
-            raise _Failed(f"{host}: {exc.strerror or exc}", "is the host in SWF_MONITOR_URL spelt right?") from exc
+            remedy = "is the host in SWF_MONITOR_URL spelt right?"
+            raise _Failed(f"{host}: {exc.strerror or exc}", remedy, "unreachable") from exc
         return f"{host} is {', '.join(dict.fromkeys(str(each[4][0]) for each in found))}"
 
     def _tcp(self) -> str:
@@ -87,7 +97,7 @@ class Reach:
             return socket.create_connection((host, port), CONNECT_S)
         except OSError as exc:
             remedy = "is the monitor up, the port in SWF_MONITOR_URL right, a firewall between?"
-            raise _Failed(f"{host}:{port}: {exc.strerror or exc}", remedy) from exc
+            raise _Failed(f"{host}:{port}: {exc.strerror or exc}", remedy, "unreachable") from exc
 
     def _tls(self) -> str:
         if self._url.scheme != "https":
@@ -108,6 +118,8 @@ class Reach:
         with self._ask(anybody, "/api/stf-files/", {"limit": "1"}) as answer:
             try:
                 count = int(answer.json()["count"])
+            except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError) as exc:
+                raise _Failed(f"the answer breaks off: {reason_of(exc)}", _AGAIN, "unreachable") from exc
             except (ValueError, KeyError, TypeError) as exc:
                 detail = f"{answer.status_code}, but not what a monitor says"
                 raise _Failed(detail, "set SWF_MONITOR_URL to the monitor's base, without /api") from exc
@@ -117,9 +129,9 @@ class Reach:
         try:
             token = self._access.token()
         except Refused as exc:
-            raise _Failed(str(exc), "mend that file") from exc
+            raise _Failed(str(exc), "mend that file", "token") from exc
         if not token:
-            raise _Failed("none is set", "set SWF_API_TOKEN, or SWF_API_TOKEN_FILE to the file that holds it")
+            raise _Failed("none is set", "set SWF_API_TOKEN, or SWF_API_TOKEN_FILE to the file that holds it", "token")
         self._ask(self._access, "/api/stf-files/", {"limit": "1"}).close()
         return "taken"
 
@@ -128,7 +140,8 @@ class Reach:
             try:
                 first = answer.raw.read1(65536)
             except (HTTPError, OSError) as exc:
-                raise _Failed(f"silent for {GREETING_S:g} s", "does a proxy hold the stream back?") from exc
+                remedy = "does a proxy hold the stream back?"
+                raise _Failed(f"silent for {GREETING_S:g} s", remedy, "unreachable") from exc
             if not first.startswith(b"event:"):
                 raise _Failed("its first bytes are no event", "is that the monitor's own stream?")
         return "greets us"
@@ -140,14 +153,16 @@ class Reach:
             with access.session() as session:
                 answer = access.get(session, path, params, accept, GREETING_S)
         except requests.RequestException as exc:
-            raise _Failed(f"no answer: {reason_of(exc)}", "try again; is the monitor well?") from exc
+            is_silence = isinstance(exc, (requests.ConnectionError, requests.Timeout))
+            is_silence = is_silence and not isinstance(exc, requests.exceptions.SSLError)
+            raise _Failed(f"no answer: {reason_of(exc)}", _AGAIN, "unreachable" if is_silence else "other") from exc
         self._check(answer)
         return answer
 
     def _check(self, answer: requests.Response) -> None:
         status = answer.status_code
         if status in (401, 403):
-            raise _Failed(f"refused with {status}", "set SWF_API_TOKEN to a valid token of this monitor")
+            raise _Failed(f"refused with {status}", "set SWF_API_TOKEN to a valid token of this monitor", "token")
         if 300 <= status < 400:
             to = answer.headers.get("Location", "elsewhere")
             raise _Failed(f"sent to {to}", "a login page? set SWF_MONITOR_URL to the monitor itself")

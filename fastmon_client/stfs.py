@@ -17,6 +17,8 @@ KEPT_WHOLE = 2000
 STRIP = 600
 _MOST_GAPS = 100_000
 _NOTHING, _LISTED, _PRESENT, _RECOVERED = range(4)
+_SHRUNK = 4
+"""Added to the code of a number whose STF is no longer kept."""
 
 
 @dataclass(slots=True)
@@ -56,13 +58,15 @@ class Stfs:
         self._absent: dict[str, Stf] = {}
         self._gaps: dict[int, datetime] = {}
         self._codes = bytearray(1)
+        self._shrunk: set[str] = set()
+        """Names of STFs that are no longer kept, and whose number their name does not tell."""
         self._is_listed = False
 
     def take(self, tf: TfFile, at: datetime, *, backfilled: bool) -> bool | None:
         """Whether *tf* is new; None for the announcement of one that was backfilled."""
         stf = self._open.get(tf.stf_filename)
         if stf is None:
-            if self._code(tf.sequence) >= _PRESENT:
+            if self._is_shrunk(tf.stf_filename, tf.sequence):
                 return False
             stf = self._begin(tf, at)
         identity = tf.identity
@@ -78,7 +82,7 @@ class Stfs:
         else:
             stf.since = at
         if tf.sequence and (backfilled or tf.late):
-            self._codes[tf.sequence] = _RECOVERED
+            self._codes[tf.sequence] |= _RECOVERED
         if stf.total is None and tf.total:
             self._tell_total(stf, tf.total)
         return True
@@ -89,12 +93,12 @@ class Stfs:
         self._open[tf.stf_filename] = stf
         self.seen += 1
         self._untold += 1
+        if not self._is_selected(tf.sequence) or tf.sequence is None or self._code(tf.sequence) >= _PRESENT:
+            self._extra += 1  # admitted by a person, or not to be counted by number, which two may share
         if tf.sequence:
             self.reach(tf.sequence)
             self._gaps.pop(tf.sequence, None)
-            self._codes[tf.sequence] = _PRESENT
-        if not self._is_selected(tf.sequence) or tf.sequence is None:
-            self._extra += 1  # admitted by a person, or not to be counted by number
+            self._codes[tf.sequence] = max(self._codes[tf.sequence], _PRESENT)
         self._shrink()
         return stf
 
@@ -109,6 +113,13 @@ class Stfs:
             del self._open[name]
             if not oldest.is_complete and len(self._open) < 10 * KEPT_WHOLE:
                 self._open[name] = oldest
+            elif oldest.sequence and oldest.sequence == sequence_of(None, name):
+                self._codes[oldest.sequence] |= _SHRUNK
+            else:
+                self._shrunk.add(name)
+
+    def _is_shrunk(self, name: str, sequence: int | None) -> bool:
+        return self._code(sequence) >= _SHRUNK or name in self._shrunk
 
     def reach(self, sequence: int) -> None:
         """There are at least so many STFs."""
@@ -125,10 +136,10 @@ class Stfs:
             sequence = sequence_of(None, name)
             if sequence:
                 self.reach(sequence)
-            if name in self._open or self._code(sequence) >= _PRESENT:
+            if name in self._open or self._is_shrunk(name, sequence):
                 continue
             if sequence:
-                self._codes[sequence] = _LISTED
+                self._codes[sequence] = max(self._codes[sequence], _LISTED)
             if name not in self._absent and self._is_selected(sequence):
                 self._absent[name] = Stf(name, sequence, since)
         self._is_listed = True
@@ -216,7 +227,7 @@ class Stfs:
         return [{"sequence": n, "kind": kind} for n, kind in cells if kind]
 
     def _kind(self, sequence: int, missing: set[int], incomplete: set[int | None]) -> StripKind | None:
-        code = self._codes[sequence]
+        code = self._codes[sequence] % _SHRUNK
         if sequence in incomplete:
             return "incomplete"
         if code >= _PRESENT:

@@ -30,7 +30,11 @@ class _Over:
     refused: bool = False
 
 
-_Arrival = Notice | _Over | None
+class _LoggedIn:
+    """The broker has taken the login; whether we may hear the topic is not known yet."""
+
+
+_Arrival = Notice | _Over | _LoggedIn | None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -98,7 +102,7 @@ class Topic:
             if not self.connected_once and isinstance(exc, FileNotFoundError | PermissionError):
                 raise Refused(f"{exc.filename}: {exc.strerror}: name a readable file") from exc
             yield _Over(f"{self.access.where}: {exc.strerror or exc}")
-        except StompException as exc:
+        except (StompException, ValueError) as exc:  # a ValueError: a host name or a password file that is none
             yield _Over(f"{self.access.where}: {exc or type(exc).__name__}")
         finally:
             socket.cut()
@@ -115,8 +119,10 @@ class Topic:
                 return
             if whose != number or arrival is None:
                 continue
+            if isinstance(arrival, _LoggedIn):
+                connection.subscribe(self.access.topic, id="1", ack="auto", receipt="subscribed")
+                continue
             if isinstance(arrival, Connected):
-                connection.subscribe(self.access.topic, id="1", ack="auto")
                 self.connected_once, patience_s = True, PATIENCE * HEART_BEAT_MS / 1000
             yield arrival
             if isinstance(arrival, _Over):
@@ -132,6 +138,10 @@ class _Listener(stomp.ConnectionListener):
 
     def on_connected(self, _frame: Frame) -> None:
         """The login was taken."""
+        self._put(_LoggedIn())
+
+    def on_receipt(self, _frame: Frame) -> None:
+        """The subscription stands."""
         self._put(Connected())
 
     def on_heartbeat(self) -> None:

@@ -17,6 +17,9 @@ from fastmon_client.dashboard.door import Key
 from fastmon_client.dashboard.fanout import Fanout
 from fastmon_client.dashboard.pages import application
 
+LET_GO_S = 2.0
+"""So long the end waits for pages; one that no longer reads (a machine asleep) would never let go by itself."""
+
 
 class _Server(Server):
     """uvicorn without its signal handlers: the pages must be let go first, else it would wait for them for ever."""
@@ -49,4 +52,7 @@ async def serve(snapshot: Callable[[], Mapping[str, Any]], sock: socket.socket, 
     until.set()
     await fanout.close()
     server.should_exit = True
+    await asyncio.wait(tasks, timeout=LET_GO_S)
+    for connection in list(server.server_state.connections):
+        connection.transport.abort()
     await asyncio.gather(*tasks)

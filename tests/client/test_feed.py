@@ -120,3 +120,38 @@ def test_a_stream_that_brings_nothing_complete_is_given_up(fed):
     assert not fed.streams[0].dropped
     fed.feed.tick(heard + 76)
     assert fed.streams[0].dropped == "nothing came for 75 s"
+
+
+def test_a_replaced_stream_that_comes_back_does_not_take_the_new_one_with_it(fed):
+    assert fed.bring(0, Connected(), 0.0) == Connected()
+    fed.feed.tick(100.0)  # the second stream is asked for, and the monitor goes away
+    fed.bring(0, Lost("gone", 1.0), 101.0)
+    fed.bring(1, Lost("gone", 1.0), 101.0)
+    assert fed.bring(1, Connected(), 105.0) == Connected()
+    assert fed.bring(0, Connected(), 107.0) is None
+    for now in (108.0, 116.0, 118.0):
+        fed.feed.tick(now)
+    assert [stream.stopped for stream in fed.streams] == [True, False]
+
+
+def test_a_stream_that_is_lost_is_not_renewed_beside(fed):
+    fed.bring(0, Connected(), 0.0)
+    fed.bring(0, Lost("gone", 1.0), 50.0)
+    fed.feed.tick(100.0)
+    assert len(fed.streams) == 1
+
+
+def test_a_stream_that_breaks_is_told_and_not_waited_for(fed):
+    def broken() -> Iterator[list[Notice]]:
+        raise KeyError("surprise")
+        yield []
+
+    fed.streams[0].stop()
+    stream = ByHand()
+    stream.batches = broken
+    feed = Feed(lambda: stream, fed.came.put, PACE)
+    feed.start()
+    number, [arrival] = fed.came.get(timeout=20)
+    told = feed.take(number, arrival, 0.0)
+    assert isinstance(told, Refused)
+    assert "KeyError" in str(told)

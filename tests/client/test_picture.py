@@ -10,6 +10,7 @@ import pytest
 
 from fastmon_client.pace import Pace
 from fastmon_client.picture import Picture
+from fastmon_client.runtable import RunTable
 from fastmon_client.selection import Selection
 from fastmon_client.stfs import KEPT_WHOLE
 from fastmon_client.wanted import Wanted
@@ -184,6 +185,28 @@ def test_a_run_that_is_all_there_is_complete():
     assert (told.row["state"], told.picture.due(told.now + timedelta(days=1))) == ("complete", [])
 
 
+def test_a_comparison_that_began_before_the_end_proves_nothing_about_the_end():
+    told = Told()
+    told.says("start_run")
+    told.tf(1, 1)
+    told.tf(1, 2)
+    told.wait(40)
+    told.compare([1], {1: 2})
+    assert told.row["verified"] == "VERIFIED"
+    told.wait(40)
+    assert told.picture.due(told.now) == ["7"]
+    told.wait(1)
+    told.says("end_run", total_stf_files=1)
+    assert told.row["doubt"] == "not yet compared with the monitor since its end"
+    told.wait(1)
+    told.compare([1], {1: 2})
+    assert (told.row["verified"], told.row["state"]) == ("UNKNOWN", "ended")
+    told.wait(2)
+    assert told.picture.due(told.now) == ["7"]
+    told.compare([1], {1: 2})
+    assert (told.row["verified"], told.row["state"]) == ("VERIFIED", "complete")
+
+
 def test_a_run_with_a_gap_is_not_complete():
     told = Told()
     told.tf(1)
@@ -305,6 +328,21 @@ def test_the_next_run_ends_the_one_before():
     }  # fmt: skip
 
 
+def test_the_start_of_a_run_that_is_over_told_again_ends_no_other():
+    told = Told()
+    for kind, run in (("start_run", 7), ("end_run", 7), ("start_run", 8), ("start_run", 7)):
+        told.hear(msg_type=kind, run_id=run, namespace="ns")
+    assert told.picture.runs["8"].state == "running"
+
+
+def test_a_run_that_the_table_left_out_once_is_not_new():
+    table = RunTable()
+    rows = [{"run_number": number, "start_time": LONG_AGO.isoformat()} for number in (1, 2, 3)]
+    table.read(rows, T0)
+    assert table.read([], T0) == ([], set())
+    assert table.read([*rows, {"run_number": 4}], T0) == ([4], set())
+
+
 def test_options_choose_what_is_shown_not_what_is_known():
     told = Told(run_ids=("8",))
     assert told.tf(1) is False
@@ -336,6 +374,54 @@ def test_old_stfs_and_runs_shrink_and_nothing_of_their_numbers_is_lost():
     told.says("end_run")
     totals = told.picture.snapshot(told.now)["totals"]
     assert (totals["runs"], totals["tf_files"]) == (61, 2 * KEPT_WHOLE + 2000 + 60)
+
+
+def test_a_late_tf_file_of_an_old_run_does_not_show_the_whole_run_again():
+    told = Told()
+    for number in range(1, 12):
+        told.hear(msg_type="tf_file_registered", run_id=number, tf_file_id=f"{number}", stf_filename="a.1.stf")
+        told.hear(msg_type="end_run", run_id=number)
+        told.picture.runs[str(number)].compare_at = None
+    told.picture.tick(told.now)
+    assert "1" not in told.picture.runs
+    late = {"msg_type": "tf_file_registered", "run_id": 1, "tf_file_id": "late", "stf_filename": "a.2.stf"}
+    assert told.hear(**late, late=True)
+    assert told.picture.filled("1", "a.1.stf", [{"stf_file": "a.1.stf", "tf_file_id": "1"}], told.now) == []
+    totals = told.picture.snapshot(told.now)["totals"]
+    assert (totals["runs"], totals["tf_files"]) == (11, 12)
+
+
+def test_runs_that_no_longer_fit_on_the_list_are_in_the_totals():
+    told = Told()
+    for number in range(60):
+        told.hear(msg_type="tf_file_registered", run_id=number, tf_file_id=f"{number}", stf_filename="a.1.stf")
+    found = told.picture.snapshot(told.now)
+    assert (len(found["runs"]), found["totals"]["runs"], found["totals"]["tf_files"]) == (50, 60, 60)
+
+
+def test_stfs_that_share_a_number_are_both_counted():
+    told = Told()
+    names = ["east.000001.stf", "west.000001.stf", "north.000001.stf"]
+    for name in names[:2]:
+        assert told.tf(1, stf_filename=name, tf_file_id=name, tf_total=1)
+    told.wait(40)
+    asked = told.picture.listed("7", [(name, LONG_AGO) for name in names], told.now)
+    assert asked == names[2:]
+    assert told.picture.filled("7", names[2], [{"stf_file": names[2], "tf_filename": "n.tf"}], told.now)
+    told.picture.compared("7", None, told.now)
+    row = told.row
+    assert (row["tf_files"], row["stfs_seen"], row["stfs_expected"], row["duplicates"]) == (3, 3, 3, 0)
+
+
+def test_stfs_without_a_number_are_counted_once_also_when_they_are_old():
+    told = Told()
+    names = [f"stf-{number}" for number in range(KEPT_WHOLE + 10)]
+    for name in names:
+        assert told.tf(1, stf_filename=name, stf_sequence=None, tf_file_id=name, tf_total=1)
+    told.wait(40)
+    assert told.picture.listed("7", [(name, LONG_AGO) for name in names], told.now) == []
+    assert not told.tf(1, stf_filename=names[0], stf_sequence=None, tf_file_id=names[0], tf_total=1)
+    assert told.row["stfs_seen"] == len(names)
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.3, 1 / 3, 0.07, 0.5, 1, 0.999])

@@ -131,3 +131,12 @@ def test_a_json_line_is_one_object_with_the_message_and_two_members_more(body, c
     [line] = capsys.readouterr().out.splitlines()
     kind = "tf_file" if "tf_file" in body else "message"
     assert json.loads(line, parse_constant=pytest.fail) == {**message, "kind": kind, "backfilled": True}
+
+
+def test_a_number_that_json_has_no_word_for_is_null():
+    output = JsonLines()
+    output.message({"msg_type": "x", "a": float("inf"), "b": [float("nan")], "c": 1.5}, backfilled=True)
+    [text] = output._lines
+    assert json.loads(text, parse_constant=pytest.fail) == {
+        "msg_type": "x", "a": None, "b": [None], "c": 1.5, "kind": "message", "backfilled": True,
+    }  # fmt: skip

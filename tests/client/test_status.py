@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socketserver import StreamRequestHandler, ThreadingTCPServer
 
 import pytest
 import trustme
@@ -118,6 +119,24 @@ def test_a_certificate_is_good_only_with_its_ca(tmp_path: Path) -> None:
     assert lines["REST"].detail == "answers; it knows 3 STFs"
 
 
+@contextmanager
+def breaking_off(said: bytes) -> Iterator[str]:
+    class Handler(StreamRequestHandler):
+        def handle(self) -> None:
+            self.rfile.readline()
+            self.wfile.write(said)
+
+    server = ThreadingTCPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://localhost:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
 def shown(monitor_url: str, *options: str, **environ: str) -> Result:
     return CliRunner(env={"SWF_API_TOKEN": TOKEN, **environ}).invoke(
         cli, ["status", "--monitor-url", monitor_url, *options]
@@ -143,6 +162,14 @@ def test_the_exit_code_says_what_is_wrong(monitor: MonitorThread, token: str, co
 
 def test_a_host_that_is_not_there_ends_with_4() -> None:
     assert shown("http://monitor.invalid:8002").exit_code == 4
+
+
+@pytest.mark.parametrize("said", [b"", b'{"count"'])
+def test_an_answer_that_does_not_come_or_breaks_off_ends_with_4(said: bytes) -> None:
+    with breaking_off(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n" + said if said else b"") as url:
+        done = shown(url)
+    assert "FAILED REST" in done.output
+    assert done.exit_code == 4
 
 
 def test_the_version_is_printed() -> None:

@@ -14,10 +14,10 @@ import trustme
 
 from fastmon_client.access import Refused
 from fastmon_client.broker import BrokerAccess
-from fastmon_client.stream import Connected, Lost, Notice
+from fastmon_client.stream import Connected, HeartBeat, Lost, Notice
 from fastmon_client.topic import Topic
 from fastmon_daemon.testbed.monitor import MonitorThread
-from fastmon_daemon.testbed.stomp_broker import Broker, BrokerThread
+from fastmon_daemon.testbed.stomp_broker import Broker, BrokerThread, Frame, Session, Verdict
 from tests.client.living import QUICK, TOKEN, Client
 from tests.client.scripted import notices_of
 
@@ -98,11 +98,30 @@ def test_a_refused_login_ends_it_with_the_remedy(broker: BrokerThread) -> None:
         wait_for(notices_of(topic_of(broker, ACTIVEMQ_PASSWORD="wrong")), Connected)
 
 
+def test_a_topic_that_may_not_be_heard_is_never_called_connected(broker: BrokerThread) -> None:
+    def no_permission(what: str, _session: Session, frame: Frame) -> Verdict:
+        return "refuse" if what == "receive" and frame.command == "SUBSCRIBE" else None
+
+    broker.call(lambda: setattr(broker.broker, "hook", no_permission))
+    topic = topic_of(broker)
+    first = next(notice for notice in notices_of(topic) if not isinstance(notice, HeartBeat))
+    assert isinstance(first, Lost)  # and never Connected
+    assert "Fault at SUBSCRIBE" in first.reason
+    topic.stop()
+
+
 def test_a_broker_that_is_away_is_tried_again_and_named(broker: BrokerThread) -> None:
     broker.stop()
     lost = wait_for(notices_of(topic_of(broker)), Lost)
     assert "Connection refused" in lost.reason
     assert f"stomp://localhost:{broker.port}{TOPIC}" in lost.reason
+
+
+def test_a_host_name_that_is_none_and_a_strange_password_file_are_told(broker: BrokerThread, tmp_path: Path) -> None:
+    (tmp_path / "password").write_bytes(b"\xff\xfe")
+    strange = topic_of(broker, ACTIVEMQ_PASSWORD_FILE=str(tmp_path / "password"))
+    assert "can't decode" in wait_for(notices_of(strange), Lost).reason
+    assert "label" in wait_for(notices_of(topic_of(broker, ACTIVEMQ_HOST="broker..example")), Lost).reason
 
 
 def test_tls_checks_the_certificate_and_notices_the_end(tmp_path: Path) -> None:
@@ -131,6 +150,7 @@ def test_tls_checks_the_certificate_and_notices_the_end(tmp_path: Path) -> None:
     ("changes", "named"),
     [
         ({"ACTIVEMQ_PORT": "STOMP"}, "ACTIVEMQ_PORT=STOMP: give a port"),
+        ({"ACTIVEMQ_USE_SSL": "ture"}, "ACTIVEMQ_USE_SSL=ture: write True or False"),
         ({"ACTIVEMQ_USE_SSL": "on"}, "ACTIVEMQ_USE_SSL=on without a CA file"),
     ],
 )
