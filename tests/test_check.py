@@ -119,6 +119,7 @@ def test_what_is_wrong_is_named_with_its_remedy_and_the_rest_is_tried(
     assert [check for check, each in found.items() if each["outcome"] == "wrong"] == list(remedies)
     for check, remedy in remedies.items():
         assert remedy in found[check]["found"] + found[check]["remedy"]
+        assert "is it running" not in found[check]["remedy"] or "set " not in found[check]["found"]
     assert found["settings"]["outcome"] == "ok"
 
 
