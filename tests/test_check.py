@@ -159,6 +159,13 @@ def test_our_own_agent_is_no_other_daemon(world: OnEmbedded) -> None:
     assert found["other daemons"]["outcome"] == "ok"
 
 
+def test_of_agents_that_are_not_listed_nothing_is_claimed(world: OnEmbedded) -> None:
+    beat(world, "fastmon-agent-old-3")
+    world.monitor.faults(error_rate=1, error_status=500, endpoints=["/api/systemagents/"])
+    found = checked(world.call("check", "--json"))
+    assert (found["namespace"]["outcome"], found["other daemons"]["outcome"]) == ("wrong", "skipped")
+
+
 def test_a_namespace_in_which_nobody_else_is_looks_misspelt(world: OnEmbedded) -> None:
     beat(world, "data-agent-1", agent_type="data", namespace="nz")
     found = checked(world.call("check", "--json"))
