@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from fastmon_daemon.commands.config import config
+from fastmon_daemon.cli import cli
 from fastmon_daemon.outbox import Lock
 from fastmon_daemon.settings import declared_settings
 
@@ -28,7 +28,7 @@ def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ask:
     monkeypatch.setenv("FASTMON_DB", str(tmp_path / "outbox.db"))
 
     def asked(*words: str, **environ: str) -> Result:
-        return CliRunner().invoke(config, list(words), env={"FASTMON_NAMESPACE": "epic", **environ})
+        return CliRunner().invoke(cli, ["config", *words], env={"FASTMON_NAMESPACE": "epic", **environ})
 
     return asked
 
