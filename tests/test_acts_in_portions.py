@@ -8,10 +8,9 @@ import pytest
 from click.testing import CliRunner
 
 from fastmon_daemon.acts import PORTION, Acts, Outcome, Wish, in_portions
+from fastmon_daemon.cli import cli
 from fastmon_daemon.clock import stamp
 from fastmon_daemon.commands.acting import _how_many
-from fastmon_daemon.commands.forget import forget
-from fastmon_daemon.commands.retry import retry
 from fastmon_daemon.intake import Intake
 from fastmon_daemon.lifecycle import load_chart
 from fastmon_daemon.outbox import NewStf, Outbox, Reports
@@ -91,13 +90,13 @@ def test_an_stf_of_two_namespaces_needs_its_namespace(world: World, outbox: Outb
     failed(world, outbox, 1)
     failed(world, outbox, 1, namespace="other")
     outbox.close()
-    told = CliRunner().invoke(retry, ["1.stf", "--db", str(world.folder / "outbox.db")])
+    told = CliRunner().invoke(cli, ["retry", "1.stf", "--db", str(world.folder / "outbox.db")])
     assert told.exit_code == 1
     assert "it is in the namespaces ns, other: say which with --namespace" in told.output
-    told = CliRunner().invoke(retry, ["1.stf", "--namespace", "other", "--db", str(world.folder / "outbox.db")])
+    told = CliRunner().invoke(cli, ["retry", "1.stf", "--namespace", "other", "--db", str(world.folder / "outbox.db")])
     assert (told.exit_code, told.stdout) == (0, "retry: 1.stf\n")
     told = CliRunner().invoke(
-        forget, ["--run", "7", "--namespace", "ns", "--yes", "--db", str(world.folder / "outbox.db")]
+        cli, ["forget", "--run", "7", "--namespace", "ns", "--yes", "--db", str(world.folder / "outbox.db")]
     )
     assert told.exit_code == 0, told.output
 

@@ -119,6 +119,7 @@ def test_what_is_wrong_is_named_with_its_remedy_and_the_rest_is_tried(
     assert [check for check, each in found.items() if each["outcome"] == "wrong"] == list(remedies)
     for check, remedy in remedies.items():
         assert remedy in found[check]["found"] + found[check]["remedy"]
+        assert "is it running" not in found[check]["remedy"] or "set " not in found[check]["found"]
     assert found["settings"]["outcome"] == "ok"
 
 
@@ -156,6 +157,13 @@ def test_our_own_agent_is_no_other_daemon(world: OnEmbedded) -> None:
     beat(world, "fastmon-agent-us-1")
     found = checked(world.call("check", "--json", FASTMON_AGENT_NAME="fastmon-agent-us-1"))
     assert found["other daemons"]["outcome"] == "ok"
+
+
+def test_of_agents_that_are_not_listed_nothing_is_claimed(world: OnEmbedded) -> None:
+    beat(world, "fastmon-agent-old-3")
+    world.monitor.faults(error_rate=1, error_status=500, endpoints=["/api/systemagents/"])
+    found = checked(world.call("check", "--json"))
+    assert (found["namespace"]["outcome"], found["other daemons"]["outcome"]) == ("wrong", "skipped")
 
 
 def test_a_namespace_in_which_nobody_else_is_looks_misspelt(world: OnEmbedded) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from fastmon_daemon.commands.config import config
+from fastmon_daemon.cli import cli
 from fastmon_daemon.outbox import Lock
 from fastmon_daemon.settings import declared_settings
 
@@ -28,7 +28,7 @@ def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ask:
     monkeypatch.setenv("FASTMON_DB", str(tmp_path / "outbox.db"))
 
     def asked(*words: str, **environ: str) -> Result:
-        return CliRunner().invoke(config, list(words), env={"FASTMON_NAMESPACE": "epic", **environ})
+        return CliRunner().invoke(cli, ["config", *words], env={"FASTMON_NAMESPACE": "epic", **environ})
 
     return asked
 
@@ -79,7 +79,7 @@ def test_a_name_of_ours_that_means_nothing_is_warned_of(ask: Ask) -> None:
     result = ask("--json", FASTMON_WORKER="4")
     assert result.exit_code == 0
     assert json.loads(result.stdout)["unknown"] == ["FASTMON_WORKER"]
-    assert "FASTMON_WORKER: no such setting, ignored" in result.stderr
+    assert "FASTMON_WORKER: no such setting, ignored; correct or unset it" in result.stderr
 
 
 def test_the_database_its_rule_and_its_daemon_are_told_and_nothing_is_made(ask: Ask, tmp_path: Path) -> None:

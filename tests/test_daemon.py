@@ -197,7 +197,8 @@ def test_without_broker_and_monitor_it_runs_says_so_and_waits(world: OnEmbedded)
     world.broker.stop()
     world.monitor.stop()
     daemon = world.start("run")
-    wait_until(lambda: "link to the broker is down" in world.log(), "it says so")
+    for link in ("broker", "monitor"):
+        wait_until(lambda link=link: f"link to the {link} is down" in world.log(), "it says so")  # type: ignore[misc]
     assert daemon.poll() is None
     world.monitor.start()
     world.broker.start()
@@ -205,6 +206,18 @@ def test_without_broker_and_monitor_it_runs_says_so_and_waits(world: OnEmbedded)
     world.register(1)
     world.announce(1)
     world.wait_for(completed=1)
+
+
+def test_a_wrong_token_is_told_before_the_first_stf_comes(world: OnEmbedded) -> None:
+    daemon = world.daemon(SWF_API_TOKEN="0" * 40)
+    wait_until(lambda: "link to the monitor is held" in world.log(), "it says so")
+    assert "set SWF_API_TOKEN to a valid token" in world.log()
+    seen = json.loads(world.call("inspect", "--json").stdout)
+    assert seen["links"]["monitor"]["state"] == "held"
+    daemon.send_signal(signal.SIGTERM)
+    assert daemon.wait(30) == 0
+    world.daemon(SWF_API_TOKEN="0" * 40)
+    assert "link to the monitor was held at the last stop" in world.log()
 
 
 def test_a_missing_setting_is_one_line_that_names_it_and_exit_78(world: OnEmbedded) -> None:

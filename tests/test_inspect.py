@@ -15,8 +15,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from fastmon_daemon.commands.diagram import diagram
-from fastmon_daemon.commands.inspect import inspect
+from fastmon_daemon.cli import cli
 from fastmon_daemon.errors import ConfigError, StorageError
 from fastmon_daemon.lifecycle import load_chart
 from fastmon_daemon.outbox import Announced, NewStf, Outbox, Registered, Sampled, Stf, open_for_reading, open_outbox
@@ -62,7 +61,7 @@ class Shelf:
 
 
 def run_inspect(*arguments: str, **environ: str) -> Result:
-    return CliRunner(env={"FASTMON_DB": "", "FASTMON_STUCK_AFTER": "", **environ}).invoke(inspect, arguments)
+    return CliRunner(env={"FASTMON_DB": "", "FASTMON_STUCK_AFTER": "", **environ}).invoke(cli, ["inspect", *arguments])
 
 
 @pytest.fixture
@@ -359,10 +358,10 @@ def test_watch_needs_no_number(shelf: Shelf) -> None:
 
 
 def test_a_diagram_needs_no_database() -> None:
-    result = CliRunner().invoke(diagram, [])
+    result = CliRunner().invoke(cli, ["diagram"])
     assert result.exit_code == 0
     assert all(state in result.stdout for state in CHART.states)
-    assert "paused" in CliRunner().invoke(diagram, ["--chart", "run", "--format", "dot"]).stdout
+    assert "paused" in CliRunner().invoke(cli, ["diagram", "--chart", "run", "--format", "dot"]).stdout
 
 
 def test_a_live_diagram_counts_stfs_and_runs(shelf: Shelf, tmp_path: Path) -> None:
@@ -372,12 +371,12 @@ def test_a_live_diagram_counts_stfs_and_runs(shelf: Shelf, tmp_path: Path) -> No
         shelf.outbox.runs.hear("ns", 7, "running", ago(minutes=2), None)
     file = tmp_path / "stf.dot"
     live = ["--live", "--db", str(shelf.path), "--format", "dot"]
-    result = CliRunner().invoke(diagram, [*live, "--output", str(file)])
+    result = CliRunner().invoke(cli, ["diagram", *live, "--output", str(file)])
     assert (result.exit_code, result.stdout) == (0, "")
     assert str(shelf.path) in result.stderr
     assert r'label="received\n2"' in file.read_text(encoding="utf-8")
-    assert r'label="running\n1"' in CliRunner().invoke(diagram, [*live, "--chart", "run"]).stdout
+    assert r'label="running\n1"' in CliRunner().invoke(cli, ["diagram", *live, "--chart", "run"]).stdout
 
 
 def test_a_database_without_live_is_a_usage_error(shelf: Shelf) -> None:
-    assert CliRunner().invoke(diagram, ["--db", str(shelf.path)]).exit_code == 2
+    assert CliRunner().invoke(cli, ["diagram", "--db", str(shelf.path)]).exit_code == 2

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from fastmon_daemon.commands.inspect import inspect
+from fastmon_daemon.cli import cli
 from fastmon_daemon.engine import Engine
 from fastmon_daemon.errors import PermanentError
 from fastmon_daemon.lifecycle import load_chart
@@ -160,10 +160,10 @@ def test_inspect_says_that_a_run_was_pruned_and_forget_forgets_it_wholly(world: 
     name = complete(world, outbox, 2)[0]
     world.time.pass_(days=8)
     turns(world, engine(world, outbox))
-    told = CliRunner().invoke(inspect, ["--db", str(outbox.path), "--json"])
+    told = CliRunner().invoke(cli, ["inspect", "--db", str(outbox.path), "--json"])
     assert json.loads(told.stdout)["runs"][0]["pruned"]["states"] == {"completed": 2}
-    assert ": 2 completed, 14 TF files" in CliRunner().invoke(inspect, ["--db", str(outbox.path)]).stdout
-    told = CliRunner().invoke(inspect, ["--db", str(outbox.path), name])
+    assert ": 2 completed, 14 TF files" in CliRunner().invoke(cli, ["inspect", "--db", str(outbox.path)]).stdout
+    told = CliRunner().invoke(cli, ["inspect", "--db", str(outbox.path), name])
     assert told.exit_code == 2
     assert "was pruned with its run" in told.output
     with outbox.transaction():

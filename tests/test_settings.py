@@ -93,6 +93,7 @@ def test_an_env_file_that_is_not_text_is_named(load: Load, working: Path) -> Non
         ("FASTMON_NAMESPACE", "two words", "give 1 to 100 letters"),
         ("FASTMON_NAMESPACE", "n" * 101, "give 1 to 100 letters"),
         ("FASTMON_ANNOUNCE", ", ,", "give one or more"),
+        ("FASTMON_FILE_PATTERNS", ", ,", "give one or more"),
         ("FASTMON_NOTIFY", "smoke", "stomp, rest, off"),
         ("FASTMON_MODE", "batch", "give one of message, continuous"),
         ("FASTMON_SELECTION_FRACTION", "1.1", "from 0 to 1"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import requests
 
 from fastmon_daemon.engine import BUDGET_S
-from fastmon_daemon.monitor import Monitor, NewStfFile, StfRegistry
+from fastmon_daemon.monitor import Monitor, NewStfFile, StfRegistry, TfFile
 from fastmon_daemon.outbox import Origin
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.steps import ORPHANED_AFTER_S, make_steps
@@ -62,6 +63,25 @@ def test_a_run_that_has_no_stf_yet_is_found_in_the_list(served: tuple[MonitorThr
     key = post(server, "runs", {"run_number": 7, "start_time": BEGAN})["run_id"]
     StfRegistry(monitor).register(stf(1))
     assert [row["run"] for row in rows(server, "stf-files")] == [key]
+
+
+def test_what_the_monitor_cannot_store_is_replaced_and_costs_no_registration(
+    served: tuple[MonitorThread, Monitor],
+) -> None:
+    server, monitor = served
+    told = {"state": "run\0", "start": "\ud800 \\u0000 é"}
+    StfRegistry(monitor).register(replace(stf(1), metadata=told))
+    name = stf(1).stf_filename
+    monitor.register_tf(
+        TfFile(
+            tf_filename="a.tf", stf_filename=name, tf_first=0, tf_last=1, tf_count=2, file_size_bytes=9, metadata=told
+        )
+    )
+    for table in ("stf-files", "fastmon-files"):
+        (row,) = rows(server, table)
+        assert row["metadata"]["state"] == "run\N{REPLACEMENT CHARACTER}"
+        assert row["metadata"]["start"].startswith("? ")
+        assert row["metadata"]["start"].endswith(" é")
 
 
 def orphans(world: World, monitor: Monitor, **changes: Any) -> Any:

@@ -49,7 +49,8 @@ class _Looks:
         self._around = around
         self._own_name = own_name
         self._clock = clock
-        self._agents: list[Agent] = []
+        self._agents: list[Agent] | None = None
+        """None: not listed (yet)."""
 
     def answers(self) -> Line:
         self._around.date()
@@ -78,7 +79,7 @@ class _Looks:
             self._agents = self._around.agents()
         except PermanentError as exc:
             return Line(Outcome.WARNING, f"{name}: the monitor does not list its agents: {exc}", "ask its operator")
-        strangers = [each for each in self._agents if each.name != self._own_name]
+        strangers = [each for each in self._agents or () if each.name != self._own_name]
         here = [each.name for each in strangers if each.namespace == name]
         if here:
             return Line(Outcome.OK, f"{name}: {len(here)} other agents are known in it, {here[0]} for one")
@@ -88,6 +89,8 @@ class _Looks:
         return Line(Outcome.OK, f"{name}: the monitor knows no other agent yet")
 
     def others(self) -> Line:
+        if self._agents is None:
+            return Line(Outcome.SKIPPED, "not known without the list of agents, see namespace")
         alive = [each for each in self._rivals() if self._is_alive(each)]
         if not alive:
             return Line(Outcome.OK, "no other fastmon agent is alive in the namespace")
@@ -110,7 +113,7 @@ class _Looks:
         namespace = self._settings.namespace
         return [
             each
-            for each in self._agents
+            for each in self._agents or ()
             if each.kind.lower() == _KIND and each.namespace == namespace and each.name != self._own_name
         ]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from fastmon_daemon.errors import FastmonError
+from fastmon_daemon.errors import FastmonError, LinkHeld
 from fastmon_daemon.settings import Settings
 
 TELL_AFTER_S = 2.0
@@ -88,6 +88,8 @@ def _line(check: Check, waiting: Callable[[str, float], None]) -> Line:
 def _tried(check: Check) -> Line:
     try:
         return check.call()
+    except LinkHeld as exc:
+        return Line(Outcome.WRONG, str(exc))  # it says itself what to mend, and another remedy would mislead
     except FastmonError as exc:
         return Line(Outcome.WRONG, str(exc), check.remedy)
     except Exception as exc:  # noqa: BLE001 (one check that fails in an unknown way hides no other)

@@ -46,7 +46,7 @@ def config(ctx: click.Context, as_json: bool) -> None:
     }
     click.echo(json.dumps(view, indent=2)) if as_json else _print(view)
     for name in reading.unknown:
-        click.echo(f"fastmon-daemon: {visible(name)}: no such setting, ignored", err=True)
+        click.echo(f"fastmon-daemon: {visible(name)}: no such setting, ignored; correct or unset it", err=True)
     for error in reading.errors.values():
         click.echo(f"fastmon-daemon: {visible(error)}", err=True)
     ctx.exit(78 if reading.errors else 0)

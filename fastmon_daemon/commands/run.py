@@ -36,7 +36,7 @@ def run(once: bool, mode: str | None, db: Path | None) -> None:
     if crash := os.environ.get("FASTMON_TEST_CRASH"):  # no setting: only tests know it
         seams.set_hook(seams.kill_at(crash))
     for name in settings.unknown:
-        logger.warning("{}: no such setting, ignored", name)
+        logger.warning("{}: no such setting, ignored; correct or unset it", name)
     database, rule = database_to_write(db, values, Path.home())
     logger.info("database by {}", rule)
     try:

@@ -27,6 +27,8 @@ class Links:
             gate = self._gates.get(outage.link)
             if gate is not None:
                 gate.open, gate.held = False, outage.held
+                state = "held" if outage.held else "down"
+                logger.warning("link to the {} was {} at the last stop: {}", outage.link, state, outage.reason)
             else:  # the settings were changed: nothing needs that link any more
                 with outbox.transaction():
                     outbox.link_back(outage.link, plant.clock.now())

@@ -91,7 +91,8 @@ def transport_errors(where: str) -> Iterator[None]:
 def _fault(exc: OSError | HTTPError, where: str) -> FastmonError:
     """What it means that there is no whole answer; only what surely was not sent shuts the gate at once."""
     said = f"{where}: {excerpt(str(exc))}"
-    if "CERTIFICATE_VERIFY_FAILED" in said or not isinstance(exc, requests.RequestException | HTTPError):
+    unfit = "CERTIFICATE_VERIFY_FAILED" in str(exc) or "[X509" in str(exc)
+    if unfit or not isinstance(exc, requests.RequestException | HTTPError):
         return LinkHeld(f"{said}; set FASTMON_MONITOR_CA to a readable file with the CA of the monitor's certificate")
     if isinstance(exc, ValueError):
         return LinkHeld(f"{said}; set SWF_MONITOR_URL and the proxy variables to usable URLs")

@@ -6,12 +6,12 @@ why something is told. Every call raises what `Exchange.ask` does; `Refused.abse
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from fastmon_daemon.monitor.answers import MESSAGES, STF_FILES, Refused
 from fastmon_daemon.monitor.exchange import Exchange
+from fastmon_daemon.monitor.rows import json_text
 
 AGENTS = "systemagents/"
 WORKFLOWS = "workflows/"
@@ -36,23 +36,23 @@ class Desk:
 
     def ensure_namespace(self, name: str, owner: str) -> None:
         """Make the namespace known; one that is known keeps its owner."""
-        self._exchange.ask("namespaces/ensure/", lambda _: None, body=_json({"name": name, "owner": owner}))
+        self._exchange.ask("namespaces/ensure/", lambda _: None, body=json_text({"name": name, "owner": owner}))
 
     def subscribe(self, subscriber: Row) -> None:
         """Make the subscriber known; "already exists" is as good."""
         try:
-            self._exchange.ask("subscribers/", lambda _: None, body=_json(subscriber))
+            self._exchange.ask("subscribers/", lambda _: None, body=json_text(subscriber))
         except Refused as exc:
             if not exc.says("subscriber_name", "already exists"):
                 raise
 
     def beat(self, agent: Row) -> int:
         """A heart-beat; gives the key of the agent's row. The monitor resets each field that *agent* leaves out."""
-        return self._exchange.ask(f"{AGENTS}heartbeat/", lambda row: int(row["id"]), body=_json(agent))
+        return self._exchange.ask(f"{AGENTS}heartbeat/", lambda row: int(row["id"]), body=json_text(agent))
 
     def change_agent(self, key: int, fields: Row) -> None:
         """Set what heart-beats cannot set."""
-        self._exchange.change(f"{AGENTS}{key}/", lambda _: None, _json(fields))
+        self._exchange.change(f"{AGENTS}{key}/", lambda _: None, json_text(fields))
 
     def workflow_of(self, stf_filename: str) -> str | None:
         """The workflow that the STF's record names; None where it names none, or there is no such record."""
@@ -60,15 +60,15 @@ class Desk:
 
     def create_workflow(self, workflow: Row) -> str:
         """Make the workflow of an STF; gives its id, which cannot be looked up later."""
-        return self._exchange.ask(WORKFLOWS, lambda row: str(row["workflow_id"]), body=_json(workflow))
+        return self._exchange.ask(WORKFLOWS, lambda row: str(row["workflow_id"]), body=json_text(workflow))
 
     def create_stage(self, stage: Row) -> str:
         """Make the stage of an STF; gives its id, which cannot be looked up later."""
-        return self._exchange.ask(STAGES, lambda row: str(row["stage_id"]), body=_json(stage))
+        return self._exchange.ask(STAGES, lambda row: str(row["stage_id"]), body=json_text(stage))
 
     def change_stage(self, stage_id: str, fields: Row) -> None:
         """Set *fields* of a stage."""
-        self._exchange.change(f"{STAGES}{stage_id}/", lambda _: None, _json(fields))
+        self._exchange.change(f"{STAGES}{stage_id}/", lambda _: None, json_text(fields))
 
     def announce(self, body: str, _event_id: str) -> None:
         """Hand the JSON text *body* to the monitor as a message."""
@@ -76,15 +76,10 @@ class Desk:
 
     def log(self, row: Row) -> None:
         """Add a row to the monitor's log."""
-        self._exchange.ask("logs/", lambda _: None, body=_json(row))
+        self._exchange.ask("logs/", lambda _: None, body=json_text(row))
 
 
 def _workflow_named(rows: Any) -> str | None:
     found = rows["results"] if isinstance(rows, dict) else rows
     ids = (row["workflow_id"] for row in found)
     return next((str(each) for each in ids if each), None)
-
-
-def _json(row: Row) -> str:
-    """The JSON text of *row*; the monitor cannot store a NUL, and answers 500 for ever."""
-    return json.dumps(row).replace("\\u0000", "\\ufffd")

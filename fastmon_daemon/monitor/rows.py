@@ -43,11 +43,17 @@ class StfFile:
     """The monitor's own key of the run, which is not its number."""
 
 
+def json_text(row: Mapping[str, Any]) -> str:
+    """The JSON text of *row*; the monitor cannot store a NUL or half of a character, and answers 500 for ever."""
+    text = json.dumps(row, ensure_ascii=False).replace("\\u0000", "\\ufffd")
+    return text.encode("utf-8", "replace").decode()
+
+
 def tf_body(tf: TfFile) -> str:
     """The JSON text that registers *tf*."""
     row = {name: getattr(tf, name) for name in ("tf_filename", "tf_first", "tf_last", "tf_count", "file_size_bytes")}
     metadata = None if tf.metadata is None else dict(tf.metadata)
-    return json.dumps(row | {"stf_file": tf.stf_filename, "status": "registered", "metadata": metadata})
+    return json_text(row | {"stf_file": tf.stf_filename, "status": "registered", "metadata": metadata})
 
 
 def tf_file(row: Any) -> TfFile:

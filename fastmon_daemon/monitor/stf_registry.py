@@ -5,13 +5,13 @@ It must not know where the STF comes from.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import Any
 
 from fastmon_daemon.errors import PermanentError
 from fastmon_daemon.monitor.answers import RUNS, STF_FILES, OutcomeUnknown, Refused
 from fastmon_daemon.monitor.edge import Monitor
+from fastmon_daemon.monitor.rows import json_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,7 @@ class StfRegistry:
             "checksum": stf.checksum, "tf_count": stf.tf_count, "status": "registered", "metadata": stf.metadata,
         }  # fmt: skip
         try:
-            self._monitor.ask(STF_FILES, _taken, body=json.dumps(row))
+            self._monitor.ask(STF_FILES, _taken, body=json_text(row))
         except Refused as exc:
             if exc.says("run", "does not exist"):
                 self._run_keys.pop(stf.run_number, None)  # the monitor was reset: ask for its key again
@@ -68,7 +68,7 @@ class StfRegistry:
     def _key_of_new(self, stf: NewStfFile) -> int | None:
         row = {"run_number": stf.run_number, "start_time": stf.run_began_at}
         try:
-            return self._monitor.ask(RUNS, _run_key, body=json.dumps(row))
+            return self._monitor.ask(RUNS, _run_key, body=json_text(row))
         except Refused as exc:
             if not exc.says("run_number", "already exists"):
                 raise

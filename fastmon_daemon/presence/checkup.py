@@ -36,7 +36,7 @@ class Health:
     why: str
     """The same in a sentence, with reasons that may change at every look."""
     busy: bool
-    """Whether an STF is unfinished."""
+    """Whether an STF is unfinished, or was completed since the last look."""
     connected: bool
     """Whether the link to the broker stands."""
     deaf: bool
@@ -74,6 +74,7 @@ class Checkup:
         self._patient = patient
         self.clock = patient.clock
         self._opened: Reports | None = None
+        self._completed_at: str | None = None
         chart = patient.chart
         self._working = tuple(state for state in chart.states if not chart.is_resting(state))
         self._for_a_person = tuple(state for state in chart.states if chart.may(state, "retry"))
@@ -99,10 +100,15 @@ class Checkup:
             level=level,
             ills=tuple(ills),
             why="; ".join(f"{ill}: {reason}" for ill, reason in ills.items()),
-            busy=self.reports.any_unfinished(),
+            busy=self._has_completed() or self.reports.any_unfinished(),
             connected=connected,
             deaf=ask is not None and not connected,
         )
+
+    def _has_completed(self) -> bool:
+        """Whether an STF was completed since the last look: most are, between two looks."""
+        before, self._completed_at = self._completed_at, self.reports.last_into(self._patient.chart.goal) or ""
+        return before is not None and self._completed_at > before
 
     def _stuck(self, down: Set[str]) -> int:
         chart, links = self._patient.chart, self._patient.links

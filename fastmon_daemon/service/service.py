@@ -30,6 +30,7 @@ from fastmon_daemon.retention import Keeper
 from fastmon_daemon.retrying import quick
 from fastmon_daemon.sampling import is_selected
 from fastmon_daemon.service.citizen import name_of, presence_of, switch_stages
+from fastmon_daemon.service.first_look import look_at
 from fastmon_daemon.service.folders import make_watcher
 from fastmon_daemon.service.logins import broker_login, instance_of, monitor_of
 from fastmon_daemon.service.signals import Asked, signals
@@ -183,6 +184,7 @@ class _Service:
         self.presence.start(alive=True)
         self.ledger.begin_listening(self._outbox)
         self._start_links()
+        look_at(self.monitor, self.engine.tell)
         if self._watcher is not None:
             self._watcher.start()
         systemd.tell(self._values, "READY=1")

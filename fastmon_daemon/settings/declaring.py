@@ -133,8 +133,11 @@ def as_switch(text: str) -> bool:
 
 
 def as_patterns(text: str) -> tuple[str, ...]:
-    """Read patterns of file names, separated by commas."""
-    return tuple(part for each in as_text(text).split(",") if (part := each.strip()))
+    """Read one pattern of file names or more, separated by commas."""
+    parts = tuple(part for each in as_text(text).split(",") if (part := each.strip()))
+    if not parts:
+        raise ValueError("it names no pattern; give one or more, separated by commas")
+    return parts
 
 
 def as_folders(text: str) -> tuple[Path, ...]:

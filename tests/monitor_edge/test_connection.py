@@ -66,6 +66,15 @@ def test_a_missing_ca_file_holds_the_gate(tls_server: tuple[Server, trustme.CA],
         monitor.probe()
 
 
+def test_a_ca_file_without_a_certificate_holds_the_gate(tls_server: tuple[Server, trustme.CA], tmp_path: Path) -> None:
+    server, _ = tls_server
+    (tmp_path / "ca.pem").write_text("no certificate")
+    monitor = Monitor(f"https://127.0.0.1:{server.port}", lambda: TOKEN, connections=1, ca=tmp_path / "ca.pem")
+
+    with pytest.raises(LinkHeld, match=r"FASTMON_MONITOR_CA"):
+        monitor.probe()
+
+
 def test_tls_with_a_server_that_speaks_none_shuts_the_gate(server: Server) -> None:
     plain = sends("HTTP/1.1 400 Bad Request\r\n\r\n")
     with socket.create_server(("127.0.0.1", 0)) as listening:
