@@ -394,6 +394,35 @@ def test_a_monitor_that_is_away_at_the_end_gives_no_run_up(life: Life) -> None:
     assert life.row.state == "complete"
 
 
+def test_a_monitor_that_goes_away_after_the_end_gives_no_run_up_when_it_is_back(life: Life) -> None:
+    life.registers(1)
+    life.announces(1)
+    life.says("end_run", total_stf_files=2)
+    life.pass_(5)
+    life.monitor.down = True
+    for _ in range(60):
+        life.time.pass_(minutes=1)
+        life.works()
+    life.monitor.down = False
+    life.pass_(30)
+    assert life.row.state == "ended"
+    life.registers(2)  # its data agent had to wait for the monitor as well
+    life.pass_(30)
+    assert (life.row.state, life.stf(2).origin) == ("complete", Origin.RECOVERED)
+
+
+def test_a_run_that_ended_is_looked_at_for_a_quarter_of_an_hour_and_no_longer(life: Life) -> None:
+    life.registers(1)
+    life.announces(1)
+    life.says("end_run", total_stf_files=2)
+    for _ in range(8):
+        life.pass_(100)
+    assert life.row.look_at is not None
+    life.pass_(100)
+    life.pass_(100)
+    assert (life.row.state, life.row.look_at) == ("ended", None)
+
+
 def test_an_unstable_list_is_read_again_and_said(life: Life) -> None:
     life.registers(1)
     life.announces(1)

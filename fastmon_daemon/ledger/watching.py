@@ -10,6 +10,8 @@ from fastmon_daemon.ledger.means import Paces
 from fastmon_daemon.monitor import StfFile
 
 _SHORTEST_S = 1.0
+_UNANSWERED_S = 60.0
+"""A pause between two answers that is longer than planned by more than this: the monitor was away meanwhile."""
 _SHARE = 10.0
 """A look is repeated after ten times what it took, at the soonest: a long list is no load then."""
 
@@ -85,5 +87,7 @@ class Watch:
 
     def took(self, look: Look, paces: Paces, now: float) -> None:
         """A look was answered: note when, and what it cost."""
+        if self._ended_since is not None:  # the time for which the monitor was away does not count
+            self._ended_since += max(0.0, now - max(self._at, self.not_before) - _UNANSWERED_S)
         self._at = now
         self.not_before = now + min(_SHARE * look.seconds, paces.longest_s)
