@@ -379,6 +379,25 @@ def test_a_run_is_not_complete_while_an_stf_is_missing_failed_or_unfinished(life
     assert life.row.state == "complete"
 
 
+def test_end_run_that_comes_while_the_verdict_is_made_keeps_the_run_from_being_complete(life: Life) -> None:
+    life.registers(1)
+    life.announces(1)
+    life.monitor.ended_at = stamp(START)
+    window, end_run = life.box.by_run.window, {"msg_type": "end_run", "run_id": "100014", "total_stf_files": 2}
+
+    def slow(row: RunRow) -> tuple[str, str]:
+        life.door.accept(json.dumps(end_run))
+        return window(row)
+
+    life.box.by_run.window = slow  # type: ignore[method-assign]
+    life.pass_(90)
+    assert (life.row.state, life.row.expected, life.told) == ("ended", 2, [])
+    life.registers(2)
+    life.pass_(30)
+    assert life.row.state == "complete"
+    assert [told["expected"] for told in life.told] == [2]
+
+
 def test_a_monitor_that_is_away_at_the_end_gives_no_run_up(life: Life) -> None:
     life.registers(1, 2)
     life.announces(1)

@@ -97,7 +97,10 @@ class Closing:
         judged = judge(outbox.by_run, row, self._means.charts, now)  # slow for a long run: it must not hold the lock
         verdict = replace(judged, state=dest)
         with outbox.transaction():
-            done = self._all_is_here(row, outbox.by_run.counts_by_state(row)) and outbox.runs.enter(row, dest)
+            current = outbox.runs.get(row.namespace, row.run)  # the broker's thread may have heard `end_run` meanwhile
+            same = current is not None and (current.expected, current.absent) == (row.expected, row.absent)
+            here = same and self._all_is_here(row, outbox.by_run.counts_by_state(row))
+            done = here and outbox.runs.enter(row, dest)
             if done:
                 outbox.runs.keep_verdict(row, verdict.as_json())
         if done:
