@@ -8,6 +8,7 @@ import queue
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -246,6 +247,30 @@ def test_after_a_restart_of_the_broker_the_link_is_back_by_itself(server: Broker
         publish(server, TOPIC, "m")
         assert ear.body() == b"m"
         link.announce(BODY, "id-1")
+
+
+def test_an_error_of_ours_on_a_link_that_is_up_ends_the_connection_and_not_the_thread(
+    server: BrokerThread, ear: Ear
+) -> None:
+    broken = threading.Event()
+
+    def monotonic() -> float:
+        if broken.is_set() and threading.current_thread().name == "broker-link":
+            broken.clear()
+            raise ZeroDivisionError("of ours")
+        return time.monotonic()
+
+    link = Broker(
+        login(server.port), accept=ear.accept, changed=ear.changes.put, stopping=threading.Event(), monotonic=monotonic
+    )
+    link.start()
+    try:
+        ear.until_up()
+        broken.set()
+        assert "ZeroDivisionError: of ours" in ear.change().reason
+        ear.until_up()
+    finally:
+        link.stop(DEADLINE_S)
 
 
 def test_a_broker_that_falls_silent_is_noticed_by_its_heart_beats(server: BrokerThread, ear: Ear) -> None:

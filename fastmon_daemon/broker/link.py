@@ -149,6 +149,8 @@ class Broker:
             if self._finishing:
                 return LinkDown("stopped")
             session.open()
+            self._tell(LinkChange(up=True, reason=f"connected to the broker at {self._login.where}"))
+            return session.watch()
         except LinkDown as exc:
             if self._session is not None:
                 self._session.cut(exc)
@@ -158,8 +160,6 @@ class Broker:
             if self._session is not None:
                 self._session.cut(LinkDown(str(exc)))
             return LinkDown(f"unexpected {type(exc).__name__}: {exc}")
-        self._tell(LinkChange(up=True, reason=f"connected to the broker at {self._login.where}"))
-        return session.watch()
 
     def _pause_s(self, attempt: int, held: bool) -> float:
         """Seconds from one attempt to the next: full jitter under a ceiling that doubles, so that a fleet spreads."""
