@@ -13,7 +13,7 @@ import pytest
 
 from fastmon_daemon.clock import stamp
 from fastmon_daemon.engine import Engine
-from fastmon_daemon.errors import LinkDown, TransientError
+from fastmon_daemon.errors import LinkDown, LinkHeld, TransientError
 from fastmon_daemon.intake import Intake
 from fastmon_daemon.ledger import Ledger, Means, Paces
 from fastmon_daemon.lifecycle import load_chart
@@ -37,6 +37,7 @@ class RunsMonitor(FakeMonitor):
         self.looks = 0
         self.lookups: list[str] = []
         self.list_trouble: Exception | None = None
+        self.end_trouble: Exception | None = None
         self.lookup_trouble: dict[str, Exception] = {}
 
     def stf_files(self, run_number: int, at_least: int = 0) -> list[StfFile]:
@@ -48,6 +49,8 @@ class RunsMonitor(FakeMonitor):
 
     def run_ended_at(self, run_key: int) -> str | None:
         assert run_key == 77
+        if self.end_trouble:
+            raise self.end_trouble
         return self.ended_at
 
     def tf_files(self, stf_filename: str) -> list[TfFile]:
@@ -314,6 +317,18 @@ def test_a_run_that_the_monitor_says_has_ended_has_ended(life: Life) -> None:
     assert life.row.ended_by == "the monitor gives it the end time 2026-11-21T20:00:05.000+00:00"
     life.pass_(40)
     assert (life.row.state, life.row.expected, life.row.expected_by) == ("complete", 2, "monitor")
+
+
+@pytest.mark.parametrize("trouble", [LinkDown("500"), LinkHeld("404, and a page")])
+def test_a_monitor_that_does_not_tell_the_end_of_a_run_hides_no_missed_stf_and_shuts_no_gate(
+    life: Life, trouble: Exception
+) -> None:
+    life.monitor.end_trouble = trouble
+    life.registers(1, 2, 3)
+    life.announces(1, 3)
+    life.pass_(45)
+    assert (life.row.state, life.stf(2).origin) == ("running", Origin.RECOVERED)
+    assert life.box.outages() == life.box.by_run.outages("2000", "3000") == []
 
 
 def test_a_run_of_which_nothing_was_heard_for_ten_minutes_and_all_is_here_has_ended(life: Life) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
 from loguru import logger
 
 from fastmon_daemon.errands import Errand
-from fastmon_daemon.errors import LinkDown, StorageFault
+from fastmon_daemon.errors import LinkDown, StorageFault, TransientError
 from fastmon_daemon.ledger.absence import begin_listening, end_listening, sign_of_life
 from fastmon_daemon.ledger.closing import Closing
 from fastmon_daemon.ledger.comparing import Comparing, Found
@@ -116,7 +117,9 @@ class Ledger:
             begun = means.clock.monotonic()  # it may have waited in the pool's queue
             stfs = means.monitor.stf_files(number, at_least=row.named or 0)
             key = next((stf.run_key for stf in stfs), None) if asks_end else None
-            ended_at = means.monitor.run_ended_at(key) if key is not None else None
+            ended_at = None
+            with suppress(TransientError):  # what was listed counts all the same; the end is asked for again
+                ended_at = means.monitor.run_ended_at(key) if key is not None else None
             return Look(stfs, ended_at, means.clock.monotonic() - begun)
 
         def done(outbox: Outbox, answer: Any, now: datetime) -> None:
