@@ -42,6 +42,10 @@ def test_a_state_is_told_to_both_kinds_of_address(tmp_path: Path, form: str) -> 
         assert manager.recv(100) == b"READY=1"
 
 
+def test_a_service_manager_that_has_gone_ends_nothing(tmp_path: Path) -> None:
+    systemd.tell({"NOTIFY_SOCKET": f"{tmp_path}/nobody"}, "READY=1")
+
+
 def test_without_a_service_manager_nothing_happens() -> None:
     systemd.tell({}, "READY=1")
 
