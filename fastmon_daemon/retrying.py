@@ -35,8 +35,8 @@ _ceiling = wait_exponential(multiplier=1, max=60)
 def quick(stopping: threading.Event) -> Retrying:
     """Three tries within about two seconds, ended at once by *stopping*; the last error is raised as it is.
 
-    Only what a moment may mend is tried again: a link that is down and a missing parent take longer, and a call that
-    itself took so long must not hold its worker any longer.
+    Only what a moment may mend is tried again: a link that is down and a missing parent take longer, so does the other
+    side where it asked for patience, and a call that itself took so long must not hold its worker any longer.
     """
     return Retrying(
         retry=retry_if_exception(_worth_a_moment),
@@ -75,4 +75,5 @@ def backoff(
 
 
 def _worth_a_moment(error: BaseException) -> bool:
-    return isinstance(error, TransientError) and not isinstance(error, LinkDown | ParentMissing)
+    passing = isinstance(error, TransientError) and not isinstance(error, LinkDown | ParentMissing)
+    return passing and not getattr(error, "retry_after_s", None)

@@ -139,6 +139,19 @@ def test_a_monitor_that_asks_for_patience_is_not_asked_more_often(world: World) 
     assert sum(world.monitor.posts.values()) == 2
 
 
+def test_a_monitor_that_asks_all_for_patience_for_an_hour_fails_no_stf(world: World) -> None:
+    outbox = world.outbox()
+    engine = world.engine(outbox)
+    name = world.receive(outbox)
+    world.monitor.trouble[name] = TransientError("429", retry_after_s=300)
+    for _ in range(12):
+        settle(engine)
+        world.time.pass_(seconds=301)
+    del world.monitor.trouble[name]
+    settle(engine)
+    assert named(outbox, name).state == "completed"
+
+
 # A wall clock that jumps while the monotonic one does not
 
 

@@ -48,6 +48,14 @@ def test_what_takes_longer_or_a_person_is_tried_once(error: FastmonError) -> Non
     assert call.calls == 1
 
 
+def test_what_the_other_side_wants_to_be_asked_later_is_tried_once() -> None:
+    call = Failing(TransientError("429", retry_after_s=30))
+
+    with pytest.raises(TransientError):
+        quick(threading.Event())(call)
+    assert call.calls == 1
+
+
 def test_a_daemon_that_stops_tries_no_further() -> None:
     stopping = threading.Event()
     stopping.set()

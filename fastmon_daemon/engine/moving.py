@@ -6,14 +6,14 @@ It must not know the pool or the queue.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from loguru import logger
 
 from fastmon_daemon.engine.plant import Plant, Work
 from fastmon_daemon.errors import ParentMissing, PermanentError, StaleStf, TransientError
 from fastmon_daemon.outbox import Fact, Outbox, Stf
-from fastmon_daemon.retrying import backoff
+from fastmon_daemon.retrying import MAX_BACKOFF, backoff
 from fastmon_daemon.steps import Decision
 
 BUDGET_S = 900.0
@@ -46,10 +46,13 @@ class Mover:
             kind = "stf_not_registered" if isinstance(error, ParentMissing) else "always_failing"
             self._move(stf, "fail", note=f"{kind}: {_reason(error)}")
             return
-        delay = backoff(stf.attempts + 1, retry_after_s=error.retry_after_s)
+        # The patience that the other side asked for is not the STF's fault: only our own pause is of its budget.
+        own = backoff(stf.attempts + 1)
+        asked = timedelta(seconds=min(error.retry_after_s or 0.0, MAX_BACKOFF.total_seconds()))
+        delay = max(own, asked)
         logger.warning("{}: attempt {} failed, next in {:.1f} s: {}",
                        stf.filename, stf.attempts + 1, delay.total_seconds(), _reason(error))  # fmt: skip
-        self._outbox.postpone(stf, delay, _reason(error), spent_s + delay.total_seconds(), self._now())
+        self._outbox.postpone(stf, delay, _reason(error), spent_s + own.total_seconds(), self._now())
 
     def advance(self, stf: Stf) -> Work | None:
         """Take an STF as far as it goes without a call; what its step owes then, or None where nothing is to be done.
