@@ -341,6 +341,24 @@ def test_a_run_of_which_nothing_was_heard_for_ten_minutes_and_all_is_here_has_en
     assert "nothing was heard for 0:10:00" in (life.row.ended_by or "")
 
 
+@pytest.mark.parametrize("monitor_too", [False, True])
+def test_a_run_is_not_over_because_nothing_could_be_heard_of_it(life: Life, monitor_too: bool) -> None:
+    life.registers(1)
+    life.announces(1)
+    life.pass_(40)
+    life.broker_is(life.machine, up=False)
+    life.monitor.down = monitor_too
+    life.pass_(900)
+    assert life.row.state == "running"
+    life.broker_is(life.machine, up=True)
+    life.ledger.heard_again()
+    life.monitor.down = False
+    life.pass_(300)
+    assert life.row.state == "running"
+    life.pass_(700)
+    assert life.row.state == "complete"
+
+
 def test_a_clock_that_jumps_ends_no_run_and_hides_no_missed_stf(life: Life) -> None:
     life.registers(1, 2)
     life.announces(1)

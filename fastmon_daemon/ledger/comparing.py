@@ -8,7 +8,7 @@ from functools import partial
 
 from loguru import logger
 
-from fastmon_daemon.clock import moment
+from fastmon_daemon.clock import moment, stamp
 from fastmon_daemon.ledger.closing import why_over
 from fastmon_daemon.ledger.hearing import END_RUN, MONITOR, take_arrow
 from fastmon_daemon.ledger.means import Means
@@ -51,9 +51,12 @@ class Comparing:
         monotonic = self._means.clock.monotonic()
         watch.heard(row.heard_at, (now - moment(row.heard_at)).total_seconds(), monotonic)
         watch.took(look, self._means.paces, monotonic)
+        since = stamp(now - timedelta(seconds=watch.since_s))
+        if any(outage.link == "broker" for outage in outbox.by_run.outages(since, stamp(now))):
+            watch.deaf()
         known = outbox.runs.known_names(row)
         strange = self._strange(row, known, look.stfs)
-        row = self._end(outbox, row, look.ended_at, 0.0 if strange or not look.stfs else watch.quiet_s, now)
+        row = self._end(outbox, row, look.ended_at, 0.0 if strange or not look.stfs else watch.listened_s, now)
         missed = watch.compare(strange, self._grace_s(row), monotonic, partial(self._is_coming, row, watch))
         self._recovery.add([Missed(row, stf, Origin.LOOK if row.nameless else Origin.RECOVERED) for stf in missed])
         row = self._expect(outbox, row, len(look.stfs), watch)

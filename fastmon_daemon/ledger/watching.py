@@ -35,8 +35,12 @@ class Watch:
     not_before: float = -math.inf
     end_asked: float = -math.inf
     """When the monitor was asked for the run's end the last time."""
+    since_s: float = 0.0
+    """Seconds between the last two looks that were answered."""
     _at: float = 0.0
     """When the last look was answered."""
+    _deaf_at: float = -math.inf
+    """The last look before which nothing could be heard."""
     _heard_at: str = ""
     _heard_since: float = 0.0
     _named_at: dict[str, float] = field(default_factory=dict)
@@ -85,9 +89,18 @@ class Watch:
         """So long nothing was heard of the run, as far as this process can say."""
         return self._at - self._heard_since
 
+    def deaf(self) -> None:
+        """Nothing could be heard for a while before this look: that it was quiet proves nothing."""
+        self._deaf_at = self._at
+
+    @property
+    def listened_s(self) -> float:
+        """So long nothing was heard of the run though we listened."""
+        return min(self.quiet_s, self._at - self._deaf_at)
+
     def took(self, look: Look, paces: Paces, now: float) -> None:
         """A look was answered: note when, and what it cost."""
         if self._ended_since is not None:  # the time for which the monitor was away does not count
             self._ended_since += max(0.0, now - max(self._at, self.not_before) - _UNANSWERED_S)
-        self._at = now
+        self.since_s, self._at = now - self._at, now
         self.not_before = now + min(_SHARE * look.seconds, paces.longest_s)
