@@ -581,6 +581,16 @@ def test_an_stf_that_cannot_be_looked_up_is_taken_in_all_the_same_and_delays_no_
     assert life.monitor.lookups.count(file_name(1)) == 3
 
 
+def test_an_stf_whose_lookup_alone_never_gets_an_answer_is_taken_in_and_the_gate_stays_open(life: Life) -> None:
+    life.monitor.lookup_trouble[file_name(1)] = LinkDown("500")
+    life.registers(1, 2)
+    life.announces(3)
+    life.pass_(90)
+    assert (life.stf(1).state, life.stf(2).state) == ("completed", "completed")
+    assert life.monitor.lookups.count(file_name(1)) == 3
+    assert life.machine.is_open("monitor")
+
+
 def test_what_is_not_selected_is_taken_in_without_a_lookup(tmp_path: Path) -> None:
     life = Life(tmp_path)
     life.settings = type(life.settings)(namespace="ns", selection_fraction=0.01)

@@ -17,7 +17,6 @@ from loguru import logger
 
 from fastmon_daemon.clock import moment
 from fastmon_daemon.errands import Errand
-from fastmon_daemon.errors import LinkDown
 from fastmon_daemon.gates import Pace
 from fastmon_daemon.ledger.absence import why_missed
 from fastmon_daemon.ledger.hearing import take_arrow
@@ -108,7 +107,7 @@ class Recovery:
         def done(outbox: Outbox, answer: Any, now: datetime) -> None:
             self._asking.pop(missed.key, None)  # a transaction that a full disk undid is run once more
             if isinstance(answer, Exception):
-                self._failures[missed.key] += not isinstance(answer, LinkDown)
+                self._failures[missed.key] += 1  # also by a link that is down: the probe said before that it is up
                 if self._failures[missed.key] < MOST_LOOKUPS:
                     self._waiting[missed.key] = missed  # at the end of the queue
                     return
