@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fastmon_daemon.engine import BUDGET_S
-from fastmon_daemon.errors import ParentMissing, TransientError
+from fastmon_daemon.errors import LinkDown, ParentMissing, TransientError
 from fastmon_daemon.monitor import TfFile
 from fastmon_daemon.outbox import Origin, Reports
 from tests.living import wait_until
@@ -137,6 +137,22 @@ def test_a_monitor_that_asks_for_patience_is_not_asked_more_often(world: World) 
     world.time.pass_(seconds=10)
     settle(engine)
     assert sum(world.monitor.posts.values()) == 2
+
+
+def test_an_stf_for_which_alone_the_monitor_seems_down_ends_in_failed_and_holds_up_no_other(world: World) -> None:
+    outbox = world.outbox()
+    engine = world.engine(outbox)
+    sick = world.receive(outbox, 1)
+    world.monitor.trouble[sick] = LinkDown("500, also to the question after that name")
+    for n in range(2, 2000):
+        well = world.receive(outbox, n)
+        settle(engine)
+        world.time.pass_(seconds=2)
+        if named(outbox, sick).state == "failed":
+            break
+    settle(engine)
+    assert named(outbox, sick).state == "failed"
+    assert named(outbox, well).state == "completed"
 
 
 def test_a_monitor_that_asks_all_for_patience_for_an_hour_fails_no_stf(world: World) -> None:

@@ -17,6 +17,7 @@ from fastmon_daemon.engine.links import Links
 from fastmon_daemon.engine.moving import Mover
 from fastmon_daemon.engine.picking import Picker
 from fastmon_daemon.engine.plant import Act, LinkNews, Plant, Result, Work, Works
+from fastmon_daemon.engine.suspects import Suspects
 from fastmon_daemon.errands import Errand
 from fastmon_daemon.errors import LinkDown, LinkHeld, StorageFault
 from fastmon_daemon.outbox import Outbox, Stf, storage_errors
@@ -39,6 +40,7 @@ class Engine:
         self._news: queue.SimpleQueue[Result | LinkNews | Act | None] = queue.SimpleQueue()
         self._active = Works(plant.workers)
         self._in_flight = 0
+        self._suspects = Suspects(plant.links)
         self._links = Links(outbox, plant)
         self._picker = Picker(outbox, plant, self._links.is_open)
         self._mover = Mover(outbox, plant, self._links.is_open, self._picker.may_announce)
@@ -162,6 +164,7 @@ class Engine:
             self._in_flight -= 1
             if isinstance(item.owner, Work):
                 item.owner.note(item)
+                self._suspects.note(item.owner, item.answer)
         return item
 
     def _settle(self, item: Result | LinkNews) -> None:
@@ -184,7 +187,8 @@ class Engine:
         stf = self._outbox.get(work.stf.id)
         if work.error is None:
             self._begin(stf)
-        elif not isinstance(work.error, LinkDown):  # a link's fault burns no attempt: the STF stays due
+        elif not isinstance(work.error, LinkDown) or self._suspects.is_guilty(work):
+            # A link's own fault burns no attempt: the STF stays due.
             self._mover.blame(stf, work.error, work.spent_s)
 
     def _begin(self, stf: Stf) -> None:
