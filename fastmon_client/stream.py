@@ -198,7 +198,8 @@ def _notice(kind: str, data: str) -> Notice | None:
 def message_of(data: str) -> Message | None:
     """The JSON object in *data*; None, with a warning, if there is none."""
     try:
-        message = _DECODER.decode(data)
+        found, end = _DECODER.raw_decode(data) if data.startswith("{") else (None, -1)
+        message = found if end == len(data) else _DECODER.decode(data)  # which looks for spaces round it, too
     except (ValueError, RecursionError):
         message = None
     if not isinstance(message, dict):
