@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +37,41 @@ def names(world: Living, table: str, key: str) -> list[str]:
     return sorted(row[key] for row in rows(world, table))
 
 
+OBEYING_PERMISSIONS = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search") if os.getuid() == 0 else ()
+"""Before the daemon: root, too, may then read only what it is allowed to."""
+
+
 def watch(world: OnEmbedded, folder: Path, **changes: str) -> None:
     folder.mkdir(exist_ok=True)
     seen = world.log().count("for namespace ns")
-    world.start("run", **{**QUICK, "FASTMON_WATCH_DIRS": str(folder), **changes})
+    world.start("run", under=OBEYING_PERMISSIONS, **{**QUICK, "FASTMON_WATCH_DIRS": str(folder), **changes})
     wait_until(lambda: world.log().count("for namespace ns") > seen, "the daemon is up")
+
+
+def write_slowly(growing: list[Path]) -> None:
+    """Several rounds; then some are made unreadable, and some are cut and written again."""
+    for round_ in range(3):
+        for path in growing:
+            with path.open("ab") as file:
+                file.write(b"y" * (1000 + round_))
+    for path in growing[90:]:
+        path.chmod(0)
+    for path in growing[20:40]:
+        path.write_bytes(b"cut")
+        with path.open("ab") as file:
+            file.write(b"w" * 3000)
+
+
+def spoil(folder: Path) -> None:
+    """Files that are empty, that go away, and that name no run."""
+    for number in range(171, 181):
+        (folder / file_of(number)).write_bytes(b"")
+    for number in range(181, 191):
+        path = folder / file_of(number)
+        path.write_bytes(b"gone soon")
+        path.unlink()
+    for number in range(191, 201):
+        (folder / f"nameless{number}x.stf").write_bytes(b"no run")
 
 
 def test_of_200_files_that_are_mistreated_each_complete_one_is_registered_once(world: OnEmbedded) -> None:
@@ -50,27 +81,16 @@ def test_of_200_files_that_are_mistreated_each_complete_one_is_registered_once(w
         (folder / file_of(number)).write_bytes(b"x" * number)
     watch(world, folder)
     growing = [folder / file_of(number) for number in range(51, 151)]
-    for round_ in range(3):
-        for path in growing:
-            with path.open("ab") as file:
-                file.write(b"y" * (1000 + round_))
+    write_slowly(growing)
     for number in range(151, 171):  # written under another name, as careful writers do
         path = folder / f"{file_of(number)}.part"
         path.write_bytes(b"z" * number)
         path.rename(folder / file_of(number))
-    for number in range(171, 181):
-        (folder / file_of(number)).write_bytes(b"")
-    for number in range(181, 191):
-        path = folder / file_of(number)
-        path.write_bytes(b"gone soon")
-        wait_until(lambda path=path: path.exists())
-        path.unlink()
-    for path in growing[20:40]:  # cut, and written again
-        path.write_bytes(b"cut")
-        with path.open("ab") as file:
-            file.write(b"w" * 3000)
-    for number in range(191, 201):
-        (folder / f"nameless{number}x.stf").write_bytes(b"no run")
+    spoil(folder)
+    world.wait_for(completed=160)
+    wait_until(lambda: world.log().count("cannot be read: Permission denied") == 10, "the unreadable are told")
+    for path in growing[90:]:
+        path.chmod(0o600)
     world.wait_for(completed=170)
     for path in growing[:20]:  # renamed after they were taken
         path.rename(path.with_name(path.name.replace("swf.", "moved.")))
