@@ -24,7 +24,7 @@ from fastmon_daemon.errors import FastmonError, PermanentError, TransientError
 from tests.model_processes import TFS, WORKERS, Processes
 from tests.model_world import CHART, Seen, is_cut, run_message, stf_name, stf_ready
 
-EXAMPLES = int(os.environ.get("FASTMON_TEST_MODEL", "30"))
+EXAMPLES = int(os.environ.get("FASTMON_TEST_MODEL", "15"))
 SAME_EACH_TIME = 200
 """More examples than these are other ones each time."""
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
