@@ -12,6 +12,9 @@ from typing import Any, Protocol
 
 from fastmon_daemon.outbox import Outbox
 
+AT_ONCE = 6
+"""Threads that a pool has for errands, beside its workers: a probe that hangs must not keep an STF waiting."""
+
 
 @dataclass(frozen=True, slots=True)
 class Errand:

@@ -5,15 +5,18 @@ A gate knows its link's name only. It must not know STFs, SQL, HTTP or STOMP.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 PROBE_S = 5.0
 """Longest wait between two probes of a link that is down, in seconds: recovery starts within this time."""
 HELD_PROBE_S = 30.0
 """The same for a link that is held: somebody must mend a setting first."""
 SHORTEST_PAUSE_S = 0.2
-"""Between two probes, in seconds."""
+"""From the answer to a probe to the next probe, in seconds."""
+MOST_PROBES = 4
+"""Under way at once: one that was begun while packets vanished waits for its own deadline, and must delay no other."""
 
 
 @dataclass(slots=True)
@@ -24,40 +27,48 @@ class Gate:
     open: bool = True
     held: bool = False
     """It answers, but refuses us: a person must mend the configuration."""
+    opened_at: float = -math.inf
+    """When the link was last found to be back; all times here are monotonic, in seconds."""
     next_probe: float = 0.0
-    """Monotonic seconds."""
-    probing: bool = False
+    probing: set[float] = field(default_factory=set)
+    """When the probes began that are under way."""
     probed_at: float = 0.0
-    """When the last probe began, in monotonic seconds."""
+    """When the newest probe began."""
     refusals: int = 0
     """Times in a row that the link was found down."""
 
-    def shut(self, monotonic: float, held: bool, jitter: Callable[[], float]) -> float:
-        """Shut the gate; returns the seconds until the next probe: full jitter below 1, 2, 4 ... 5 s.
+    def shut(self, monotonic: float, held: bool, jitter: Callable[[], float]) -> None:
+        """Shut the gate. Calls that were under way then fail as well, and do not put the next probe off."""
+        was_open, self.open, self.held = self.open, False, held
+        if was_open:
+            self._pause(monotonic, monotonic, jitter)
 
-        Calls that were under way when the gate shut fail as well, and change nothing. The pause counts from the
-        beginning of a probe: one that waits for an answer until its own deadline must not delay the recovery.
-        """
-        if self.open or monotonic >= self.next_probe:
-            ceiling = HELD_PROBE_S if held else min(PROBE_S, 2.0 ** min(self.refusals, 10))
-            self.refusals += 1
-            since = self.probed_at if self.probing else monotonic
-            self.next_probe = max(since + ceiling * jitter(), monotonic + SHORTEST_PAUSE_S)
-        self.open, self.held = False, held
-        return self.next_probe - monotonic
-
-    def reopen(self) -> None:
+    def reopen(self, monotonic: float) -> None:
         """The link is back."""
         self.open, self.held = True, False
-        self.refusals = 0
+        self.opened_at, self.refusals = monotonic, 0
 
     def wants_probe(self, monotonic: float) -> bool:
         """Whether it is time to ask whether the link is back."""
-        return not self.open and not self.probing and monotonic >= self.next_probe
+        return not self.open and len(self.probing) < MOST_PROBES and monotonic >= self.next_probe
 
     def probe_begins(self, monotonic: float) -> None:
-        """Somebody asks now whether the link is back."""
-        self.probing, self.probed_at = True, monotonic
+        """Somebody asks now whether the link is back; the next one does so even where this one hears nothing."""
+        self.probing.add(monotonic)
+        self.probed_at = monotonic
+        self.next_probe = monotonic + (HELD_PROBE_S if self.held else PROBE_S)
+
+    def probe_ends(self, begun: float, monotonic: float, jitter: Callable[[], float]) -> None:
+        """The probe that was *begun* then has its answer; where that was no, the next follows after a pause."""
+        self.probing.discard(begun)
+        if not self.open and begun == self.probed_at:
+            self._pause(begun, monotonic, jitter)
+
+    def _pause(self, since: float, monotonic: float, jitter: Callable[[], float]) -> None:
+        """Full jitter below 1, 2, 4 ... 5 s, from the beginning of the last probe."""
+        ceiling = HELD_PROBE_S if self.held else min(PROBE_S, 2.0 ** min(self.refusals, 10))
+        self.refusals += 1
+        self.next_probe = max(since + ceiling * jitter(), monotonic + SHORTEST_PAUSE_S)
 
 
 class Pace:

@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from fastmon_daemon.acts import Acts, Wish
 from fastmon_daemon.engine import BUDGET_S
 from fastmon_daemon.errors import LinkDown, ParentMissing, TransientError
+from fastmon_daemon.intake import Intake
+from fastmon_daemon.lifecycle import load_chart
 from fastmon_daemon.monitor import TfFile
 from fastmon_daemon.outbox import Origin, Reports
 from tests.living import wait_until
@@ -153,6 +156,14 @@ def test_an_stf_for_which_alone_the_monitor_seems_down_ends_in_failed_and_holds_
     settle(engine)
     assert named(outbox, sick).state == "failed"
     assert named(outbox, well).state == "completed"
+    with outbox.transaction():
+        acts = Acts(
+            load_chart("stf"), Intake(outbox.path, "ns", "", (load_chart("stf"), load_chart("run"))), alone=True
+        )
+        acts.do(Wish(act="retry", by="alice", reason="mended", stfs=(sick,)), outbox, world.time.at)
+    world.monitor.down = True  # and now it is down for all
+    settle(engine)
+    assert named(outbox, sick).attempts == 0, "what was its own fault in its last life is no proof in this one"
 
 
 def test_a_monitor_that_asks_all_for_patience_for_an_hour_fails_no_stf(world: World) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
-from concurrent.futures import Executor, Future
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,16 @@ from loguru import logger
 
 from fastmon_daemon.engine import LinkNews
 from fastmon_daemon.errors import LinkDown, LinkHeld, TransientError
-from fastmon_daemon.gates import HELD_PROBE_S, PROBE_S, SHORTEST_PAUSE_S, Gate
+from fastmon_daemon.gates import HELD_PROBE_S, MOST_PROBES, PROBE_S, SHORTEST_PAUSE_S, Gate
 from fastmon_daemon.monitor import Monitor
 from fastmon_daemon.outbox import Outbox, Reports
 from fastmon_daemon.service.logins import secret_reader
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.steps import links_for, make_steps
 from fastmon_daemon.testbed.monitor import MonitorOptions, MonitorThread
+from tests.living import wait_until
 from tests.model_world import FaultyMonitor
-from tests.worlds import World, named, settle
+from tests.worlds import FakeMonitor, World, named, settle
 
 
 @pytest.fixture
@@ -60,14 +62,23 @@ class Slow(Executor):
 # When it is looked at again
 
 
+def refused_once(gate: Gate, now: float, jitter: Callable[[], float]) -> float:
+    """A probe that is answered with no at once; the seconds until the next."""
+    gate.probe_begins(now)
+    gate.probe_ends(now, now, jitter)
+    return gate.next_probe - now
+
+
 @pytest.mark.parametrize(("held", "most"), [(False, [1, 2, 4, 5, 5, 5]), (True, [HELD_PROBE_S] * 6)])
 def test_pauses_have_full_jitter_below_a_ceiling(held: bool, most: list[float]) -> None:
-    gate, now = Gate("monitor"), 100.0
-    longest, drawn = Gate("monitor"), random.Random(7)
-    for ceiling in most:
-        assert longest.shut(now, held, lambda: 1.0) == ceiling
-        assert SHORTEST_PAUSE_S <= gate.shut(now, held, drawn.random) <= ceiling
-        now += 60
+    longest, drawn, jitter = Gate("monitor"), Gate("monitor"), random.Random(7).random
+    longest.shut(100.0, held, lambda: 1.0)
+    drawn.shut(100.0, held, jitter)
+    pauses = [longest.next_probe - 100, *(refused_once(longest, 100.0 + n, lambda: 1.0) for n in range(5))]
+    assert pauses == most
+    assert SHORTEST_PAUSE_S <= drawn.next_probe - 100 <= most[0]
+    for n, ceiling in enumerate(most[1:]):
+        assert SHORTEST_PAUSE_S <= refused_once(drawn, 100.0 + n, jitter) <= ceiling
     assert PROBE_S == 5
     assert HELD_PROBE_S <= 30
 
@@ -75,16 +86,62 @@ def test_pauses_have_full_jitter_below_a_ceiling(held: bool, most: list[float]) 
 def test_a_probe_that_waits_for_its_own_deadline_does_not_delay_the_next_one() -> None:
     gate = Gate("monitor")
     gate.shut(100.0, held=False, jitter=lambda: 1.0)
-    gate.probe_begins(101.0)
-    assert gate.shut(114.0, held=False, jitter=lambda: 1.0) == pytest.approx(SHORTEST_PAUSE_S)
+    begun = []
+    for now in range(100, 131):
+        if gate.wants_probe(now):
+            gate.probe_begins(now)
+            begun.append(now)
+        if now - 15 in begun:  # nothing was heard until the deadline
+            gate.probe_ends(now - 15, now, jitter=lambda: 1.0)
+    assert begun == [101, 106, 111, 116, 121, 126]
+    assert len(gate.probing) <= MOST_PROBES
 
 
 def test_calls_that_were_under_way_when_the_gate_shut_change_nothing() -> None:
     gate = Gate("monitor")
     gate.shut(100.0, held=False, jitter=lambda: 1.0)
     gate.shut(100.5, held=False, jitter=lambda: 1.0)
-    gate.shut(100.9, held=False, jitter=lambda: 1.0)
+    gate.shut(101.9, held=False, jitter=lambda: 1.0)
     assert (gate.next_probe, gate.refusals) == (101.0, 1)
+
+
+class Silent(FakeMonitor):
+    """While `silent`, nobody who asks hears anything until the test lets their deadlines pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.silent = False
+        self.asking = 0
+        self.deadline = threading.Event()
+
+    def probe(self) -> None:
+        if self.silent:
+            self.asking += 1
+            self.deadline.wait(60)
+            raise LinkDown("no answer within the deadline")
+        super().probe()
+
+
+def test_a_monitor_that_was_silent_is_found_to_be_back_while_earlier_probes_still_wait(tmp_path: Path) -> None:
+    monitor = Silent()
+    world = World(tmp_path, monitor=monitor)
+    outbox = world.outbox()
+    name = world.receive(outbox)
+    with ThreadPoolExecutor(8) as pool:
+        engine = world.engine(outbox, pool=pool)
+        monitor.down = True
+        wait_until(lambda: not engine.turn(0.01) and not engine.is_open("monitor"))
+        monitor.down, monitor.silent = False, True
+        for asking in (1, 2):
+            world.time.pass_(seconds=PROBE_S)
+            wait_until(lambda count=asking: engine.turn(0.01) and monitor.asking == count)
+        monitor.silent = False
+        world.time.pass_(seconds=PROBE_S)
+        wait_until(lambda: engine.turn(0.01) and named(outbox, name).state == "completed")
+        monitor.deadline.set()
+        wait_until(lambda: not engine.turn(0.01))
+        assert engine.is_open("monitor"), "what they say is older than the link's return"
+    assert outbox.outages() == []
 
 
 def test_one_probe_at_a_time_finds_out_within_5_s_that_the_link_is_back(world: World) -> None:

@@ -175,7 +175,7 @@ class Engine:
         if isinstance(item.answer, LinkDown):
             link = item.owner.link if isinstance(item.owner, Errand) else self._plant.links[item.owner.trigger]
             held = isinstance(item.answer, LinkHeld)
-            self._links.changed(LinkNews(link, up=False, reason=str(item.answer), held=held))
+            self._links.changed(LinkNews(link, up=False, reason=str(item.answer), held=held, begun=item.begun))
         if isinstance(item.owner, Errand):
             item.owner.done(self._outbox, item.answer, self._now())
         elif not isinstance(item.answer, Exception):
@@ -189,7 +189,9 @@ class Engine:
             self._begin(stf)
         elif not isinstance(work.error, LinkDown) or self._suspects.is_guilty(work):
             # A link's own fault burns no attempt: the STF stays due.
-            self._mover.blame(stf, work.error, work.spent_s)
+            given_up = self._mover.blame(stf, work.error, work.spent_s)
+            if given_up:
+                self._suspects.forget(stf.id)
 
     def _begin(self, stf: Stf) -> None:
         if work := self._mover.advance(stf):
@@ -200,10 +202,10 @@ class Engine:
             self._submit(probe)
         for chore in self._plant.chores:
             for errand in chore.errands(self._outbox, self._now()):
-                self._submit(errand)  # also past the number of workers: the pool queues it
+                self._submit(errand)  # they take no worker's place; where there are many, the pool queues them
 
     def _dispatch(self) -> None:
-        while self._in_flight < self._plant.workers:
+        while self._active.in_flight < self._plant.workers:
             work = self._active.next()
             if work is None:
                 if not self._take_next():
@@ -235,7 +237,7 @@ class Engine:
                 answer = self._plant.quick()(call) if isinstance(owner, Work) else call()
         except Exception as exc:  # noqa: BLE001 (every failure goes back to the engine, which decides)
             answer = exc
-        self._news.put(Result(owner, answer, self._plant.clock.monotonic() - begun))
+        self._news.put(Result(owner, answer, begun, self._plant.clock.monotonic() - begun))
 
     def _now(self) -> datetime:
         return self._plant.clock.now()

@@ -38,23 +38,27 @@ class Links:
         return link is None or self._gates[link].open
 
     def changed(self, news: LinkNews) -> None:
-        """Open or shut a gate, inside the engine's transaction."""
+        """Open or shut a gate, inside the engine's transaction.
+
+        A call that was begun before the link came back, and failed since, says nothing of how the link is now.
+        """
         gate = self._gates.get(news.link)
         if gate is None:
             return
-        now = self._plant.clock.now()
+        now, monotonic = self._plant.clock.now(), self._plant.clock.monotonic()
         if news.up:
             if not gate.open:
                 logger.info("link to the {} is up", news.link)
-            gate.reopen()
+            gate.reopen(monotonic)
             self._outbox.link_back(news.link, now)
+            return
+        if news.begun is not None and news.begun < gate.opened_at:
             return
         if gate.open or news.held != gate.held:  # what a person must mend is said also where it was down before
             logger.error("link to the {} is {}: {}", news.link, "held" if news.held else "down", news.reason)
-        wait = gate.shut(self._plant.clock.monotonic(), news.held, self._plant.jitter)
+        gate.shut(monotonic, news.held, self._plant.jitter)
         self._outbox.link_lost(news.link, news.reason, now, held=news.held)
-        if news.link in self._plant.probes:
-            self._outbox.next_probe(news.link, now + timedelta(seconds=wait))
+        self._write_next_probe(gate)
 
     def probes(self) -> Iterator[Errand]:
         """The probes that are due."""
@@ -63,11 +67,17 @@ class Links:
             now = self._plant.clock.monotonic()
             if probe is not None and gate.wants_probe(now):
                 gate.probe_begins(now)
-                yield Errand(gate.link, probe, partial(self._probed, gate))
+                yield Errand(gate.link, probe, partial(self._probed, gate, now))
 
-    def _probed(self, gate: Gate, _outbox: Outbox, answer: Any, _now: datetime) -> None:
-        gate.probing = False
+    def _probed(self, gate: Gate, begun: float, _outbox: Outbox, answer: Any, _now: datetime) -> None:
         if not isinstance(answer, Exception):
             self.changed(LinkNews(gate.link, up=True))
-        elif not isinstance(answer, LinkDown):  # a LinkDown has shut the gate already
-            self.changed(LinkNews(gate.link, up=False, reason=f"{type(answer).__name__}: {answer}"))
+        elif not isinstance(answer, LinkDown):  # of a LinkDown the engine has told already
+            self.changed(LinkNews(gate.link, up=False, reason=f"{type(answer).__name__}: {answer}", begun=begun))
+        gate.probe_ends(begun, self._plant.clock.monotonic(), self._plant.jitter)
+        self._write_next_probe(gate)
+
+    def _write_next_probe(self, gate: Gate) -> None:
+        if gate.link in self._plant.probes and not gate.open:
+            wait = max(0.0, gate.next_probe - self._plant.clock.monotonic())
+            self._outbox.next_probe(gate.link, self._plant.clock.now() + timedelta(seconds=wait))

@@ -35,17 +35,15 @@ class Mover:
         self._is_open = is_open
         self._may_announce = may_announce
 
-    def blame(self, stf: Stf, error: Exception, spent_s: float) -> None:
-        """It was the STF's own fault: try it again later, or leave it to a person."""
+    def blame(self, stf: Stf, error: Exception, spent_s: float) -> bool:
+        """It was the STF's own fault: try it again later, or (True) leave it to a person."""
         if not isinstance(error, TransientError):
             if not isinstance(error, PermanentError):
                 logger.opt(exception=error).error("{}: unexpected error", stf.filename)
-            self._move(stf, "fail", note=_reason(error))
-            return
+            return self._move(stf, "fail", note=_reason(error))
         if stf.spent_s + spent_s >= BUDGET_S:
             kind = "stf_not_registered" if isinstance(error, ParentMissing) else "always_failing"
-            self._move(stf, "fail", note=f"{kind}: {_reason(error)}")
-            return
+            return self._move(stf, "fail", note=f"{kind}: {_reason(error)}")
         # The patience that the other side asked for is not the STF's fault: only our own pause is of its budget.
         own = backoff(stf.attempts + 1)
         asked = timedelta(seconds=min(error.retry_after_s or 0.0, MAX_BACKOFF.total_seconds()))
@@ -53,6 +51,7 @@ class Mover:
         logger.warning("{}: attempt {} failed, next in {:.1f} s: {}",
                        stf.filename, stf.attempts + 1, delay.total_seconds(), _reason(error))  # fmt: skip
         self._outbox.postpone(stf, delay, _reason(error), spent_s + own.total_seconds(), self._now())
+        return False
 
     def advance(self, stf: Stf) -> Work | None:
         """Take an STF as far as it goes without a call; what its step owes then, or None where nothing is to be done.

@@ -50,6 +50,8 @@ class LinkNews:
     reason: str = ""
     held: bool = False
     """It answers, but refuses us: a person must mend the configuration."""
+    begun: float | None = None
+    """When the call was begun that found it so, in monotonic seconds; None where the link itself says it."""
 
 
 @dataclass(slots=True)
@@ -93,6 +95,11 @@ class Works(dict[int, Work]):
         """Whether another STF that failed before may be begun with."""
         return sum(work.sick for work in self.values()) < self._most_sick
 
+    @property
+    def in_flight(self) -> int:
+        """Their calls that are in the pool now."""
+        return sum(work.in_flight for work in self.values())
+
     def next(self) -> Work | None:
         """One that has something to be sent out now."""
         sick = sum(work.in_flight for work in self.values() if work.sick)
@@ -106,6 +113,8 @@ class Result:
 
     owner: Work | Errand
     answer: Any
+    begun: float
+    """Monotonic seconds."""
     seconds: float
 
 

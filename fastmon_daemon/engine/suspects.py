@@ -34,6 +34,10 @@ class Suspects:
             self._worked[link] += 1
             self._met.pop(stf, None)
 
+    def forget(self, stf_id: int) -> None:
+        """It is left to a person, whose retry begins anew."""
+        self._met.pop(stf_id, None)
+
     def is_guilty(self, work: Work) -> bool:
         """Whether that its link is down is its own fault."""
         return self._met.get(work.stf.id, (0, 0))[0] >= ENOUGH

@@ -13,6 +13,7 @@ from uuid import uuid4
 from loguru import logger
 
 from fastmon_daemon.broker import BrokerLogin
+from fastmon_daemon.errands import AT_ONCE
 from fastmon_daemon.monitor import Monitor
 from fastmon_daemon.outbox import Outbox
 from fastmon_daemon.settings import Settings
@@ -56,7 +57,7 @@ def monitor_of(settings: Settings, values: Mapping[str, str]) -> Monitor:
     return Monitor(
         settings.monitor_url,
         secret_reader(values, "SWF_API_TOKEN", settings.monitor_token),
-        connections=settings.workers + 1,
+        connections=settings.workers + AT_ONCE,
         ca=settings.monitor_ca,
         environ=values,
     )

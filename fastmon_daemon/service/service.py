@@ -20,6 +20,7 @@ from fastmon_daemon.broker import Broker, LinkChange
 from fastmon_daemon.clock import Clock, utcnow
 from fastmon_daemon.control import PATIENCE_S, Control
 from fastmon_daemon.engine import Engine, LinkNews, Plant
+from fastmon_daemon.errands import AT_ONCE
 from fastmon_daemon.errors import TransientError
 from fastmon_daemon.front import Gauges, Pulse, served
 from fastmon_daemon.intake import Intake
@@ -89,7 +90,7 @@ class _Service:
         )
         self._watcher = make_watcher(settings, intake, outbox, agent_name, self._clock)
         self._needs_broker = self._watcher is None or settings.notify == "stomp"
-        self._pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="effect")
+        self._pool = ThreadPoolExecutor(settings.workers + AT_ONCE, thread_name_prefix="effect")
         means = self._means(agent_name, (stf_chart, run_chart))
         self.ledger = Ledger(means)
         self.engine = Engine(outbox, self._plant(agent_name, stf_chart))
