@@ -10,7 +10,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -422,14 +422,67 @@ def test_a_silent_listener_at_connect_is_given_up(ear: Ear) -> None:
         assert link.stop(DEADLINE_S)
 
 
-def test_most_attempts_are_quick_and_some_wait_for_a_slow_broker(ear: Ear, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastmon_daemon.broker.link.QUICK_CONNECT_S", 0.1)
-    with (
-        socket.create_server(("127.0.0.1", 0)) as deaf,
-        linked(login(deaf.getsockname()[1], connect_s=0.3), ear),
-    ):
+@contextmanager
+def door(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[int, Callable[[], socket.socket]]]:
+    """A port, and what takes the next caller there; an attempt that is unanswered for 0.1 s is followed by another."""
+    monkeypatch.setattr("fastmon_daemon.broker.attempts.QUICK_S", 0.1)
+    with ExitStack() as callers, socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(DEADLINE_S)
+        yield listening.getsockname()[1], lambda: callers.enter_context(listening.accept()[0])
+
+
+def let_in(caller: socket.socket) -> None:
+    """CONNECTED to CONNECT, then a RECEIPT for whatever wants one."""
+    caller.settimeout(None)
+
+    def serve() -> None:
+        came = b""
+        while data := caller.recv(4096):
+            *frames, came = (came + data).split(b"\0")
+            for frame in frames:
+                caller.sendall(reply(frame))
+
+    def reply(frame: bytes) -> bytes:
+        lines = frame.strip().split(b"\n")
+        receipt = next((line.partition(b":")[2] for line in lines if line.startswith(b"receipt:")), None)
+        if lines[0] in {b"CONNECT", b"STOMP"}:
+            return b"CONNECTED\nversion:1.2\n\n\0"
+        return b"RECEIPT\nreceipt-id:" + receipt + b"\n\n\0" if receipt else b""
+
+    threading.Thread(target=serve, daemon=True).start()
+
+
+def hung_up(caller: socket.socket) -> bool:
+    """Wait until the caller has ended the connection."""
+    caller.settimeout(DEADLINE_S)
+    while caller.recv(4096):
+        pass
+    return True
+
+
+def test_attempts_that_nobody_answers_do_not_delay_the_one_that_is(ear: Ear, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after packets have vanished: what was begun then is never answered, and waits for its own deadline."""
+    with door(monkeypatch) as (port, next_caller), linked(login(port, connect_s=1000.0), ear) as link:
+        unanswered = [next_caller() for _ in range(3)]
         assert "did not answer CONNECT within 0.1 s" in ear.change().reason
-        assert "did not answer CONNECT within 0.3 s" in ear.change().reason  # only what is new is told
+        let_in(next_caller())
+        ear.until_up()
+        assert all(map(hung_up, unanswered))
+        assert link.stop(DEADLINE_S)
+
+
+def test_a_broker_that_is_slow_to_answer_is_still_heard(ear: Ear, monkeypatch: pytest.MonkeyPatch) -> None:
+    with door(monkeypatch) as (port, next_caller), linked(login(port), ear) as link:
+        first, second = next_caller(), next_caller()
+        let_in(first)
+        ear.until_up()
+        assert hung_up(second)
+        assert link.stop(DEADLINE_S)
+
+
+def test_an_attempt_that_was_never_answered_is_given_up_in_the_end(ear: Ear, monkeypatch: pytest.MonkeyPatch) -> None:
+    with door(monkeypatch) as (port, next_caller), linked(login(port, connect_s=0.5), ear):
+        assert hung_up(next_caller())
 
 
 @pytest.fixture(scope="module")

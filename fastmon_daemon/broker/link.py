@@ -10,10 +10,11 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from loguru import logger
 
+from fastmon_daemon.broker.attempts import Attempts
 from fastmon_daemon.broker.held import Accept
 from fastmon_daemon.broker.login import BrokerLogin
 from fastmon_daemon.broker.session import Session
@@ -24,10 +25,6 @@ LONGEST_PAUSE_S = 5.0
 """Between two attempts at a link that is down, in seconds: work goes on so soon after the broker is back."""
 LONGEST_HELD_PAUSE_S = 30.0
 """The same for a link that is held: a person must mend a setting first."""
-QUICK_CONNECT_S = 4.0
-"""Most attempts give up after so many seconds: one that was begun while packets vanished never ends by itself."""
-PATIENT_EVERY = 4
-"""Of so many attempts in a row the last waits as long as the login says: for a broker that is slow, not gone."""
 LASTING_S = 30.0
 """A link that lived for so long was mended; one that was lost at once was not, and its pauses go on growing."""
 
@@ -68,8 +65,8 @@ class Broker:
         self._jitter = jitter
         self._thread = threading.Thread(target=self._run, name="broker-link", daemon=True)
         self._session: Session | None = None
+        self._attempts = Attempts(login, accept, monotonic)
         self._told: LinkChange | None = None
-        self._finishing = False
 
     @property
     def up(self) -> bool:
@@ -85,8 +82,8 @@ class Broker:
 
         Where no link stands there is nothing to say: True. It returns within *deadline_s* seconds.
         """
-        self._finishing = True  # before the session is read: one that is made later ends itself
         self._stopping.set()
+        self._attempts.end()  # before the session is read: one that is let in later ends itself
         if not self._thread.is_alive():
             return True
         was_up, session = self.up, self._session
@@ -134,21 +131,19 @@ class Broker:
         attempt = 0
         while not self._stopping.is_set():
             began = self._monotonic()
-            end = self._live_once(attempt)
+            end = self._live_once()
             held = isinstance(end, LinkHeld)
             self._tell(LinkChange(up=False, reason=str(end), held=held))
             spent_s = self._monotonic() - began
             attempt = 0 if spent_s > LASTING_S else attempt + 1
             self._stopping.wait(max(SHORTEST_PAUSE_S, self._pause_s(attempt, held) - spent_s))
 
-    def _live_once(self, attempt: int) -> LinkDown:
-        is_patient = attempt % PATIENT_EVERY == PATIENT_EVERY - 1
-        connect_s = self._login.connect_s if is_patient else min(QUICK_CONNECT_S, self._login.connect_s)
+    def _live_once(self) -> LinkDown:
         try:
-            session = self._session = Session(replace(self._login, connect_s=connect_s), self._accept, self._monotonic)
-            if self._finishing:
-                return LinkDown("stopped")
-            session.open()
+            session = self._session = self._attempts.let_in()
+            if self._attempts.over:
+                raise LinkDown("stopped")
+            session.enter()
             self._tell(LinkChange(up=True, reason=f"connected to the broker at {self._login.where}"))
             return session.watch()
         except LinkDown as exc:

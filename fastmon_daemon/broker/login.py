@@ -93,6 +93,14 @@ class BrokerLogin:
             return LinkHeld(f"{said}; is ACTIVEMQ_SSL_CA_CERTS={self.ca_file} its CA, and ACTIVEMQ_HOST its name?")
         return LinkDown(said)
 
+    def no_answer(self, waited_s: float) -> LinkDown:
+        """What it means that CONNECT was not answered for so long."""
+        return LinkDown(f"the broker at {self.where} did not answer CONNECT within {waited_s:g} s")
+
+    def no_receipt(self, command: str) -> LinkDown:
+        """What it means that the broker did not confirm *command* in time."""
+        return LinkDown(f"no RECEIPT for {command} from {self.where} within {self.receipt_s:g} s")
+
     def refusal(self, text: str) -> LinkDown:
         """What the ERROR *text* means."""
         if self.durable and _DEAD_SESSION.search(text):

@@ -36,7 +36,14 @@ _SEND_FAULTS = (OSError, StompException, AttributeError)
 class Session(ConnectionListener):
     """A connection that is opened once and ends once; the first reason for its end is kept."""
 
-    def __init__(self, login: BrokerLogin, accept: Accept, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        login: BrokerLogin,
+        accept: Accept,
+        monotonic: Callable[[], float],
+        answered: threading.Event,
+    ) -> None:
+        """*answered* is set when the broker has answered CONNECT, and at the end; several may share it."""
         self._login = login
         self._held = Held(accept, self._acknowledge)
         self._monotonic = monotonic
@@ -49,7 +56,8 @@ class Session(ConnectionListener):
         self._pending: dict[str, tuple[threading.Event, float]] = {}
         self._lock = threading.Lock()
         self._version = ""
-        self._answered = threading.Event()
+        self._answered = answered
+        self.begun_at = monotonic()
         self._news = threading.Event()
         self._over = threading.Event()
         self._ending = False
@@ -57,8 +65,8 @@ class Session(ConnectionListener):
         self._silence_s = 0.0
         self._storing = False
 
-    def open(self) -> None:
-        """Connect, log in, subscribe; return when the broker has confirmed the subscription.
+    def knock(self) -> None:
+        """Connect and send CONNECT; whether the broker lets us in is known when `is_answered`.
 
         Raises:
             LinkHeld: a person must mend login, permissions or TLS.
@@ -73,11 +81,22 @@ class Session(ConnectionListener):
             if not self._wire.stood:
                 raise login.fault(exc if isinstance(exc, OSError) else OSError(str(exc))) from exc
             # It ended while CONNECT was sent: stomp.py's thread knows why, and tells `on_disconnected`.
-        if not self._answered.wait(login.connect_s):
-            self.cut(LinkDown(f"the broker at {login.where} did not answer CONNECT within {login.connect_s:g} s"))
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the broker has answered CONNECT, or the connection has ended before it did."""
+        return bool(self._version) or self.is_over
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the connection has ended."""
+        return self._end is not None
+
+    def enter(self) -> None:
+        """Subscribe, when `is_answered`; return when the broker has confirmed it. Raises as `knock` does."""
         if self._end is not None:
             raise self._reason()
-        if login.subscribe:
+        if self._login.subscribe:
             self._subscribe()
 
     def watch(self) -> LinkDown:
@@ -198,7 +217,7 @@ class Session(ConnectionListener):
     def _confirmed(self, sent: tuple[str, threading.Event], command: str) -> None:
         receipt, arrived = sent
         if not arrived.wait(self._login.receipt_s):
-            self.cut(self._no_receipt(command))
+            self.cut(self._login.no_receipt(command))
         with self._lock:
             if receipt in self._pending:
                 raise self._reason()
@@ -206,9 +225,6 @@ class Session(ConnectionListener):
     def _reason(self) -> LinkDown:
         """Why it ended: a fresh error each time, since several threads may raise it."""
         return type(self._end)(str(self._end)) if self._end is not None else LinkDown("closed")
-
-    def _no_receipt(self, command: str) -> LinkDown:
-        return LinkDown(f"no RECEIPT for {command} from {self._login.where} within {self._login.receipt_s:g} s")
 
     def _acknowledge(self, frame: Frame) -> None:
         headers = {"message-id": frame.headers["message-id"], "subscription": frame.headers["subscription"]}
@@ -227,7 +243,7 @@ class Session(ConnectionListener):
         with self._lock:
             due = min((due for _, due in self._pending.values()), default=None)
         if due is not None and now > due:
-            self.cut(self._no_receipt("a frame"))
+            self.cut(login.no_receipt("a frame"))
         return min(_TURN_S, max(0.01, self._silence_s - quiet)) if self._silence_s else _TURN_S
 
     def _ended(self, reason: LinkDown) -> None:

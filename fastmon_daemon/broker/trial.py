@@ -71,9 +71,13 @@ def round_trip(login: BrokerLogin) -> tuple[float, float]:
 @contextmanager
 def _session(login: BrokerLogin, subscribe: str, accept: Callable[[bytes], None]) -> Iterator[Session]:
     own = replace(login, subscribe=subscribe, durable=False, connect_s=PATIENCE_S, receipt_s=PATIENCE_S)
-    session = Session(own, accept, time.monotonic)
+    answered = threading.Event()
+    session = Session(own, accept, time.monotonic, answered)
     try:
-        session.open()
+        session.knock()
+        if not answered.wait(PATIENCE_S):
+            raise own.no_answer(PATIENCE_S)
+        session.enter()
         yield session
     except LinkDown as exc:
         session.cut(exc)

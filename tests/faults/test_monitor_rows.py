@@ -12,6 +12,7 @@ from fastmon_daemon.monitor import Monitor, TfFile
 from tests.faults.account import read_lives
 from tests.faults.matrix import EVERY, fault
 from tests.faults.stage import Stage
+from tests.faults.wire import Wire
 from tests.living import TOKEN, wait_until
 from tests.worlds import World, named, settle
 
@@ -45,6 +46,24 @@ def test_the_monitor_is_away(stage: Stage) -> None:
     stage.comes_to_rest()
     no_attempt_was_burned(stage)
     stage.close_account(note=f"{seconds} s; {stage.back_after('monitor')}")
+
+
+@fault(4, "the monitor half-open: a proxy swallows every byte without a word")
+def test_the_monitor_is_half_open(stage: Stage) -> None:
+    with Wire(stage.monitor.port) as wire:
+        stage.daemon(SWF_MONITOR_URL=f"http://127.0.0.1:{wire.port}")
+        stage.send(1)
+        stage.comes_to_rest()
+        wire.swallow()
+        stage.send(2, 3, 4)
+        says(stage, "link to the monitor is down")
+        stage.let_pass(60 if stage.long else 12)  # probes wait for their own deadline
+        no_attempt_was_burned(stage)
+        wire.mend()
+        stage.fault_is_over()
+        stage.comes_to_rest()
+        no_attempt_was_burned(stage)
+        stage.close_account(note=f"monitor reached after {wire.reached_s:.1f} s, {stage.back_after('monitor')}")
 
 
 @fault(5, "the monitor answers 500, to 20 %, then to all")

@@ -1,11 +1,12 @@
-"""A wire between the daemon and a broker that can be cut, or swallow every byte while both ends believe it stands.
+"""A wire from the daemon to a broker or monitor: it can be cut, or swallow every byte while both ends believe it stands.
 
-Owns the listening port and the connections through it. It must not know STOMP.
+Owns the listening port and the connections through it. It must not know STOMP or HTTP.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, field
 
 from fastmon_daemon.testbed.loop_thread import LoopThread
@@ -21,7 +22,7 @@ class _Pair:
 
 
 class Wire(LoopThread):
-    """Context manager: inside it connections to `port` are led to the broker's port *target*.
+    """Context manager: inside it connections to `port` are led to the port *target*.
 
     `swallow`: no byte of the connections that stand, nor of those that come, arrives; nobody is told. `mend`: new ones
     go through again; those that were swallowed stay so. `deaf`: the broker hears nothing, but is heard. `cut`: all
@@ -34,6 +35,9 @@ class Wire(LoopThread):
         self._pairs: set[_Pair] = set()
         self._swallowing = False
         self._deaf = False
+        self._mended_at = 0.0
+        self.reached_s: float | None = None
+        """Seconds from `mend` until somebody came through; None while nobody has."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         super().__init__("wire", asyncio.new_event_loop())
@@ -49,6 +53,7 @@ class Wire(LoopThread):
         self.call(lambda: self._set_swallowing(True))
 
     def mend(self) -> None:
+        self._mended_at, self.reached_s = time.monotonic(), None
         self.call(lambda: self._set_swallowing(False))
 
     def deaf(self, deaf: bool) -> None:
@@ -90,6 +95,8 @@ class Wire(LoopThread):
                 return
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
             pair.writers.append(far_writer)
+            if self.reached_s is None:
+                self.reached_s = time.monotonic() - self._mended_at
             await asyncio.gather(self._pump(pair, reader, far_writer), self._pump(pair, far_reader, writer))
         except OSError:
             writer.transport.abort()

@@ -1,0 +1,85 @@
+"""Attempts to be let in by the broker: a new one every few seconds, while earlier ones may still be answered.
+
+One that was begun while packets vanished is never answered, and must not delay the next; a broker that is slow, not
+gone, answers the first. It must not know what a session does once it is let in, nor when to try at all.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+
+from fastmon_daemon.broker.held import Accept
+from fastmon_daemon.broker.login import BrokerLogin
+from fastmon_daemon.broker.session import Session
+from fastmon_daemon.errors import LinkDown
+
+QUICK_S = 4.0
+"""So long is an attempt waited for before another is begun, in seconds."""
+
+
+class Attempts:
+    """Those of one link; each is given up when it was not answered within the login's `connect_s`."""
+
+    def __init__(self, login: BrokerLogin, accept: Accept, monotonic: Callable[[], float]) -> None:
+        self._login = login
+        self._accept = accept
+        self._monotonic = monotonic
+        self._answered = threading.Event()
+        self._waiting: list[Session] = []
+        self.over = False
+        """Whether they were ended."""
+
+    def let_in(self) -> Session:
+        """The session that the broker has let in: one of an earlier call, or else one that is begun now.
+
+        Raises:
+            LinkHeld: a person must mend login, permissions or TLS.
+            LinkDown: anything else, also that there is no answer yet.
+        """
+        too_old = self._monotonic() - self._login.connect_s
+        found = self._found()
+        self._leave([each for each in self._waiting if each.begun_at < too_old])
+        quick_s = min(QUICK_S, self._login.connect_s)
+        if found is None:
+            self._begin(quick_s)
+        until = self._monotonic() + quick_s
+        while found is None and (left_s := until - self._monotonic()) > 0 and not self.over:
+            self._answered.wait(left_s)
+            self._answered.clear()
+            found = self._found()
+        if self.over:
+            self._leave([*self._waiting, *([found] if found else [])])
+            raise LinkDown("stopped")
+        if found is None:
+            raise self._login.no_answer(quick_s)
+        return found
+
+    def end(self) -> None:
+        """Give all up, and let no other in; from any thread."""
+        self.over = True
+        self._answered.set()
+
+    def _begin(self, quick_s: float) -> None:
+        session = Session(replace(self._login, connect_s=quick_s), self._accept, self._monotonic, self._answered)
+        try:
+            session.knock()
+        except LinkDown as exc:
+            session.cut(exc)
+            raise
+        self._waiting.append(session)
+
+    def _found(self) -> Session | None:
+        """The session that was let in, all others left; else one that was refused, and says why; else none."""
+        answered = [each for each in self._waiting if each.is_answered]
+        found = min(answered, key=lambda each: each.is_over, default=None)
+        if found is not None:
+            self._waiting.remove(found)
+            self._leave(answered if found.is_over else self._waiting)
+        return found
+
+    def _leave(self, sessions: list[Session]) -> None:
+        for each in sessions:
+            each.cut(LinkDown("another attempt was answered, or none in time"))
+        self._waiting = [each for each in self._waiting if each not in sessions]
