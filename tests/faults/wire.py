@@ -1,4 +1,4 @@
-"""A wire from the daemon to a broker or monitor: it can be cut, or swallow every byte while both ends believe it stands.
+"""A wire from the daemon to another server: it can be cut, or swallow every byte while both ends believe it stands.
 
 Owns the listening port and the connections through it. It must not know STOMP or HTTP.
 """
