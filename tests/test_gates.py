@@ -14,6 +14,7 @@ import pytest
 from loguru import logger
 
 from fastmon_daemon.engine import LinkNews
+from fastmon_daemon.errands import AT_ONCE
 from fastmon_daemon.errors import LinkDown, LinkHeld, TransientError
 from fastmon_daemon.gates import HELD_PROBE_S, MOST_PROBES, PROBE_S, SHORTEST_PAUSE_S, Gate
 from fastmon_daemon.monitor import Monitor
@@ -142,6 +143,24 @@ def test_a_monitor_that_was_silent_is_found_to_be_back_while_earlier_probes_stil
         wait_until(lambda: not engine.turn(0.01))
         assert engine.is_open("monitor"), "what they say is older than the link's return"
     assert outbox.outages() == []
+
+
+def test_a_probe_that_hangs_takes_no_worker_from_the_other_link(tmp_path: Path) -> None:
+    monitor = Silent()
+    world = World(tmp_path, monitor=monitor)
+    outbox = world.outbox()
+    ready, behind = world.receive(outbox, 1), world.receive(outbox, 2)
+    monitor.trouble[behind] = LinkDown("no answer")
+    with ThreadPoolExecutor(1 + AT_ONCE) as pool:
+        engine = world.engine(outbox, pool=pool, workers=1)
+        world.broker_is(engine, up=False)
+        wait_until(lambda: not engine.turn(0.01) and named(outbox, ready).state == "tf_registered")
+        monitor.silent = True
+        world.time.pass_(seconds=PROBE_S)
+        wait_until(lambda: engine.turn(0.01) and monitor.asking == 1)
+        world.broker_is(engine, up=True)
+        wait_until(lambda: engine.turn(0.01) and named(outbox, ready).state == "completed")
+        monitor.deadline.set()
 
 
 def test_one_probe_at_a_time_finds_out_within_5_s_that_the_link_is_back(world: World) -> None:

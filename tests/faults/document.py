@@ -44,19 +44,14 @@ def render(form: str, lines: Sequence[dict[str, Any]]) -> str:
     head = _HEAD.format(
         command=COMMANDS[form], form=form, classic=classic_version(), artemis=ARTEMIS_VERSION, workers=WORKERS
     )
-    order = {kind: place for place, kind in enumerate(("embedded", "classic", "artemis"))}
-    rows = [
-        _row(line) for line in sorted(lines, key=lambda each: (each["number"], each["title"], order[each["broker"]]))
-    ]
-    table = [_COLUMNS, ("--:", "---", "---", *["--:"] * (len(_COLUMNS) - 4), "---"), *rows]
-    return head + "".join(f"| {' | '.join(cells)} |\n" for cells in table)
+    return head + _table(lines)
 
 
 def publish(form: str, lines: Sequence[dict[str, Any]]) -> str:
-    """Write the document if every row was run; says what was done."""
+    """Write the document if every row was run; says what was done, and of a part of the rows what came out."""
     missing = expected() - {(line["title"], line["broker"]) for line in lines}
     if missing:
-        return f"{len(missing)} rows were not run: {DOCUMENT.name} is left as it is"
+        return f"{_table(lines)}{len(missing)} rows were not run: {DOCUMENT.name} is left as it is"
     DOCUMENT.write_text(render(form, lines), encoding="utf-8")
     return f"docs/{DOCUMENT.name} is written, {len(lines)} lines"
 
@@ -64,6 +59,15 @@ def publish(form: str, lines: Sequence[dict[str, Any]]) -> str:
 def expected() -> set[tuple[str, str]]:
     """Title and broker of every line that the document must have."""
     return {(row.title, kind) for row in all_rows() for kind in row.brokers}
+
+
+def _table(lines: Sequence[dict[str, Any]]) -> str:
+    order = {kind: place for place, kind in enumerate(("embedded", "classic", "artemis"))}
+    rows = [
+        _row(line) for line in sorted(lines, key=lambda each: (each["number"], each["title"], order[each["broker"]]))
+    ]
+    table = [_COLUMNS, ("--:", "---", "---", *["--:"] * (len(_COLUMNS) - 4), "---"), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in table)
 
 
 def _row(line: dict[str, Any]) -> Iterable[str]:

@@ -43,5 +43,7 @@ def test_a_line_has_the_counts_and_says_where_its_row_failed() -> None:
 
 def test_a_part_of_the_matrix_does_not_replace_the_document() -> None:
     before = document.DOCUMENT.read_text(encoding="utf-8")
-    assert "were not run" in document.publish("short", [line(TITLE, "artemis")])
+    said = document.publish("short", [line(TITLE, "artemis")])
+    assert "were not run" in said
+    assert f"| 2 | {TITLE} | artemis | 5 |" in said
     assert document.DOCUMENT.read_text(encoding="utf-8") == before
