@@ -15,7 +15,7 @@ from fastmon_daemon.errors import PermanentError
 from fastmon_daemon.intake import Intake
 from fastmon_daemon.lifecycle import load_chart
 from fastmon_daemon.monitor import Desk, Exchange
-from fastmon_daemon.outbox import Reports
+from fastmon_daemon.outbox import Reports, open_for_reading
 from fastmon_daemon.presence.checkup import Checkup, Patient
 from fastmon_daemon.presence.stages import StageReports, Trade
 from fastmon_daemon.service.citizen import switch_stages
@@ -152,6 +152,23 @@ def test_a_failed_stf_is_told_with_its_reason_and_its_retry_too(bench: Bench) ->
     stage = bench.stage()
     assert (stage["status"], stage["failed_at"], stage["failure_reason"]) == ("fastmon_complete", None, None)
     assert [row["trigger"] for row in stage["stage_metadata"]["transitions"]].count("retry") == 1
+
+
+@pytest.mark.parametrize("read", ["unreportable from", "from tf where", "from stf left join"])
+def test_an_stf_that_is_pruned_between_two_reads_owes_nothing_and_its_stage_is_unknown(bench: Bench, read: str) -> None:
+    stf_id = named(bench.outbox, bench.world.receive(bench.outbox)).id
+    settle(bench.engine)
+    reports = open_for_reading(bench.outbox.path)
+
+    def prune_before(statement: str) -> None:
+        if read in statement:
+            with bench.outbox.transaction():
+                bench.outbox.retention.prune("ns", "100014", (), bench.world.time.at, 10)
+
+    reports._db.conn.set_trace_callback(prune_before)
+    assert reports.stages.debt(stf_id) is None
+    assert reports.stages.keys(stf_id).stage_id is None
+    reports.close()
 
 
 def act(bench: Bench, what: str, name: str) -> None:

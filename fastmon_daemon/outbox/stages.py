@@ -53,15 +53,19 @@ class StageDebts:
         return list(dict.fromkeys(stf for _, stf in rows)), rows[-1][0] if rows else after
 
     def debt(self, stf_id: int) -> Debt | None:
-        """What is owed of an STF; None where nothing is."""
+        """What is owed of an STF; None where nothing is, or the STF was pruned between two of these reads."""
         rows = self._db.execute(_HISTORY, [stf_id]).fetchall()
         if all(row[7] is not None for row in rows):
             return None
+        keys = self.keys(stf_id)
+        tfs = self._db.execute("select * from tf where stf = ? order by sequence", [stf_id]).fetchall()
+        # The last read: where the STF is still there, it was for all of them.
         stf = self._db.execute(f"select {STF_COLUMNS} where stf.id = ?", [stf_id]).fetchone()
-        tfs = self._db.execute("select * from tf where stf = ? order by sequence", [stf_id])
+        if stf is None:
+            return None
         return Debt(
             stf=read_stf(stf, tuple(read_tf(tf) for tf in tfs)),
-            keys=self.keys(stf_id),
+            keys=keys,
             history=tuple(
                 HistoryRow(life=row[1], trigger=row[2], source=row[3], dest=row[4], at=row[5], note=row[6])
                 for row in rows
@@ -70,9 +74,10 @@ class StageDebts:
         )
 
     def keys(self, stf_id: int) -> StageKeys:
-        """What is known of the STF's stage."""
+        """What is known of the STF's stage; nothing, where the STF was pruned."""
         query = "select workflow_id, stage_id, unreportable from stf where id = ?"
-        workflow_id, stage_id, unreportable = self._db.execute(query, [stf_id]).fetchone()
+        known = self._db.execute(query, [stf_id]).fetchone()
+        workflow_id, stage_id, unreportable = known or (None, None, None)
         return StageKeys(workflow_id=workflow_id, stage_id=stage_id, unreportable=unreportable)
 
     def count_owed(self) -> int:
