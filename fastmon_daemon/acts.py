@@ -19,7 +19,7 @@ from fastmon_daemon.outbox import Arrival, Outbox, Stf
 
 ON_STFS = ("retry", "discard", "admit")
 PORTION = 500
-"""So many STFs are acted on in one transaction: the engine works on between two."""
+"""So many STFs or messages are acted on in one transaction: the engine works on between two."""
 RECONCILE = "reconcile"
 """The act that asks the monitor first; the ledger does it, not `Acts`."""
 
@@ -36,7 +36,7 @@ class Wish:
     stfs: tuple[str, ...] = ()
     """STF filenames."""
     ids: tuple[int, ...] = ()
-    """Numbers of refused messages."""
+    """Numbers of refused messages, also where all are meant: those that were kept when it was wished."""
     run: str | None = None
     namespace: str | None = None
     all: bool = False
@@ -85,15 +85,16 @@ class Outcome:
 
 def in_portions(wish: Wish, do: Callable[[Wish], Outcome]) -> Iterator[Outcome]:
     """Have a wish done in portions; each outcome as it comes."""
-    if wish.all or not wish.stfs:
-        more = True
-        while more:
-            outcome = do(wish)
-            more = outcome.more
-            yield outcome
+    if wish.stfs or wish.ids:
+        for start in range(0, max(len(wish.stfs), len(wish.ids)), PORTION):
+            part = slice(start, start + PORTION)
+            yield do(replace(wish, stfs=wish.stfs[part], ids=wish.ids[part]))
         return
-    for start in range(0, len(wish.stfs), PORTION):
-        yield do(replace(wish, stfs=wish.stfs[start : start + PORTION]))
+    more = True
+    while more:
+        outcome = do(wish)
+        more = outcome.more
+        yield outcome
 
 
 class Acts:
@@ -152,9 +153,9 @@ class Acts:
 
     def _release(self, wish: Wish, outbox: Outbox) -> Outcome:
         outcome = Outcome()
-        kept = outbox.refused(None if wish.all else wish.ids)
+        kept = outbox.refused(wish.ids)
         for number in wish.ids:
-            if number not in kept:
+            if number not in kept and not wish.all:
                 outcome.refused[str(number)] = "no such refused message"
         for number, (body, whole) in kept.items():
             why = (

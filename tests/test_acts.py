@@ -95,7 +95,7 @@ def test_a_released_message_is_taken_in_and_one_that_is_still_bad_stays_with_its
         outbox.refuse("not JSON", "not JSON", small.time.at, 10)
         outbox.refuse("x" * 70_000, "too long", small.time.at, 10)
     with outbox.transaction():
-        outcome = acts(small).do(Wish(act="release", by="bob", all=True), outbox, small.time.at)
+        outcome = acts(small).do(Wish(act="release", by="bob", ids=(1, 2, 3)), outbox, small.time.at)
     assert outcome.done == ["1"]
     assert outcome.refused["2"].startswith("not JSON")
     assert outcome.refused["3"] == "its body was too long to be kept whole"

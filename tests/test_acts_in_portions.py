@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,34 @@ def test_many_names_are_acted_on_in_portions(world: World, outbox: Outbox) -> No
     assert [len(each.done) for each in done] == [PORTION, 100]
 
 
+def refuse(world: World, outbox: Outbox, bodies: list[str]) -> None:
+    with outbox.transaction():
+        for body in bodies:
+            outbox.refuse(body, "a bug", world.time.at, len(bodies))
+
+
+def test_many_messages_are_released_in_portions(world: World, outbox: Outbox) -> None:
+    refuse(world, outbox, [f'{{"msg_type": "stf_ready", "run_id": "7", "filename": "{n}.stf"}}' for n in range(MANY)])
+    numbers = tuple(Reports(outbox._db).refused_numbers())
+    done = portions(world, outbox, Wish(act="release", by="bob", ids=numbers))
+    assert [len(each.done) for each in done] == [PORTION, 100]
+    assert Reports(outbox._db).counts_by_state() == {"received": MANY}
+
+
+def test_all_messages_are_released_once_each_and_those_that_are_still_bad_are_named(
+    world: World, outbox: Outbox
+) -> None:
+    good = '{"msg_type": "stf_ready", "run_id": "7", "filename": "1.stf"}'
+    refuse(world, outbox, [*["not JSON"] * PORTION, good])
+    outbox.close()
+    command = ["release", "--all", "--yes", "--json", "--db", str(outbox.path)]
+    told = CliRunner().invoke(cli, command, env={"FASTMON_NAMESPACE": "ns"})
+    assert told.exit_code == 1
+    outcome = json.loads(told.stdout)
+    assert (outcome["done"], len(outcome["refused"])) == ([str(PORTION + 1)], PORTION)
+    assert "no such refused message" not in told.output
+
+
 def test_a_run_is_forgotten_in_portions_and_only_in_its_namespace(world: World, outbox: Outbox) -> None:
     failed(world, outbox, MANY)
     failed(world, outbox, 1, namespace="other")
@@ -108,7 +137,7 @@ def test_an_stf_of_two_namespaces_needs_its_namespace(world: World, outbox: Outb
         (Wish(act="retry", by="bob", all=True, run="8"), "0 STFs"),
         (Wish(act="discard", by="bob", stfs=("1.stf", "2.stf")), "2 STFs"),
         (Wish(act="forget", by="bob", run="7"), "run 7 with 3 STFs"),
-        (Wish(act="release", by="bob", all=True), "1 refused messages"),
+        (Wish(act="release", by="bob", ids=(1,)), "1 refused messages"),
     ],
 )
 def test_who_is_asked_to_confirm_is_told_how_many_it_is_about(

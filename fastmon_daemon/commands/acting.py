@@ -61,6 +61,9 @@ def person() -> str:
 def perform(wish: Wish, db: Path | None, *, yes: bool, as_json: bool, several: bool) -> None:
     """Do it, say what was done, and exit: 0 done, 1 something was not done, 2 not confirmed, 75 the daemon is busy."""
     path = database(db)
+    if wish.act == "release" and wish.all:
+        with closing(open_for_reading(path)) as reports:
+            wish = replace(wish, ids=tuple(reports.refused_numbers()))
     if several and not yes:
         if sys.stdin is None or not sys.stdin.isatty():
             raise click.UsageError(f"{wish.act} of more than one: add --yes")
@@ -83,7 +86,7 @@ def _how_many(wish: Wish, path: Path) -> str:
     """What it is about, in words; counted without a lock."""
     with closing(open_for_reading(path)) as reports:
         if wish.act == "release":
-            return f"{reports.refused_count() if wish.all else len(wish.ids)} refused messages"
+            return f"{len(wish.ids)} refused messages"
         if wish.act == "forget":
             return f"run {visible(wish.run)} with {reports.count_stfs(None, wish.run, wish.namespace)} STFs"
         if not wish.all:

@@ -44,14 +44,11 @@ class Lookups:
         )
         return [self.get(stf_id) for (stf_id,) in rows.fetchall()]
 
-    def refused(self, ids: Collection[int] | None) -> dict[int, tuple[str, bool]]:
-        """Refused messages by number (None: all): the body, and whether it was kept whole."""
-        rows = self._db.execute("select id, body, bytes, reason from refused order by id").fetchall()
-        return {
-            number: (body, "(kept: the first " not in reason)
-            for number, body, _, reason in rows
-            if ids is None or number in ids
-        }
+    def refused(self, ids: Collection[int]) -> dict[int, tuple[str, bool]]:
+        """Those of the refused messages that are still kept, by number: the body, and whether it was kept whole."""
+        query = f"select id, body, reason from refused where id in ({', '.join('?' * len(ids))}) order by id"  # noqa: S608
+        rows = self._db.execute(query, list(ids)).fetchall()
+        return {number: (body, "(kept: the first " not in reason) for number, body, reason in rows}
 
     def note_last_received(self, note: str) -> None:
         """Add a note to the history row of the STF that was received last, in the same transaction."""

@@ -122,6 +122,10 @@ class Reports:
         query = "select id, at, reason, bytes, body from refused order by id desc limit ?"
         return [RefusedRow(**row) for row in self._rows(query, [limit])]
 
+    def refused_numbers(self) -> list[int]:
+        """The numbers of the refused messages that are kept, the first one first."""
+        return [number for (number,) in self._db.execute("select id from refused order by id")]
+
     def refused_count(self) -> int:
         """How many refused messages are kept."""
         return int(self._db.execute("select count(*) from refused").fetchone()[0])
