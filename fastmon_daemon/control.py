@@ -101,13 +101,17 @@ def _object(line: bytes) -> dict[str, Any]:
     return value
 
 
-def ask(database: Path, request: dict[str, Any]) -> dict[str, Any]:
-    """The running daemon's answer to *request*. Raises `TransientError` where it does not answer."""
+def ask(database: Path, request: dict[str, Any], patience_s: float | None = PATIENCE_S) -> dict[str, Any]:
+    """The running daemon's answer to *request*. Raises `TransientError` where it does not answer.
+
+    *patience_s* None: as long as the daemon lives, where it asks somebody else first, within deadlines of its own.
+    """
     try:
         with socket.socket(socket.AF_UNIX) as client, _short(socket_path(database)) as address:
             client.settimeout(PATIENCE_S)
             client.connect(address)
             client.sendall(json.dumps(request).encode() + b"\n")
+            client.settimeout(patience_s)
             with client.makefile("rb") as lines:
                 answer = dict(json.loads(lines.readline()))
     except (OSError, ValueError) as exc:

@@ -139,6 +139,20 @@ def test_a_run_that_nobody_heard_of_is_3_until_it_is_reconciled_by_hand(world: O
     assert world.call("reconcile", "--run", "100014").returncode == 75
 
 
+def test_reconcile_waits_for_a_monitor_that_is_slower_than_the_daemon_usually_is_and_says_so(
+    world: OnEmbedded,
+) -> None:
+    world.daemon(**PLAIN)
+    world.register(1)
+    world.monitor.faults(latency_ms=11_000, endpoints=["/api/stf-files"])
+    told = world.call("reconcile", "--run", "100014")
+    assert told.returncode == 0, told.stderr
+    assert "1 named by the monitor, 0 known before, 1 missed and taken in now" in told.stdout
+    assert "waiting for the monitor's list of run 100014" in told.stderr
+    world.monitor.faults()
+    world.wait_for(completed=1)
+
+
 def test_one_number_in_two_namespaces_asks_which(world: OnEmbedded) -> None:
     world.daemon(**PLAIN).terminate()
     world.children[-1].wait(30)

@@ -6,8 +6,10 @@ import getpass
 import json
 import os
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +28,8 @@ from fastmon_daemon.outbox import Lock, open_for_reading, open_outbox, owner_of
 from fastmon_daemon.settings import Settings, database_to_read, read_environment
 
 BUSY = 75
+PROGRESS_AFTER_S = 2.0
+PROGRESS_EVERY_S = 5.0
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -56,6 +60,26 @@ def person() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return f"user id {os.getuid()}"
+
+
+@contextmanager
+def saying_so(what: str) -> Iterator[None]:
+    """Tell people now and then that they wait for *what*, where it takes long enough to wonder."""
+    done, begun = threading.Event(), time.monotonic()
+
+    def tell() -> None:
+        pause_s = PROGRESS_AFTER_S
+        while not done.wait(pause_s):
+            click.echo(f"waiting for {what}, {time.monotonic() - begun:.0f} s so far", err=True)
+            pause_s = PROGRESS_EVERY_S
+
+    teller = threading.Thread(target=tell, daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        done.set()
+        teller.join()
 
 
 def perform(wish: Wish, db: Path | None, *, yes: bool, as_json: bool, several: bool) -> None:

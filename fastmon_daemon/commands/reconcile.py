@@ -13,7 +13,7 @@ import click
 
 from fastmon_daemon import logs
 from fastmon_daemon.acts import RECONCILE, Wish, number_to_reconcile
-from fastmon_daemon.commands.acting import BUSY, database, person
+from fastmon_daemon.commands.acting import BUSY, database, person, saying_so
 from fastmon_daemon.commands.tables import visible
 from fastmon_daemon.control import ask
 from fastmon_daemon.errors import PermanentError, TransientError
@@ -38,7 +38,9 @@ def reconcile(run: str, db: Path | None, as_json: bool) -> None:
     number_to_reconcile(wish)
     path = database(db)
     try:
-        outcome = ask(path, wish.as_dict()) if owner_of(path) is not None else _by_ourselves(wish, path)
+        with saying_so(f"the monitor's list of run {visible(run)}"):
+            alive = owner_of(path) is not None
+            outcome = ask(path, wish.as_dict(), patience_s=None) if alive else _by_ourselves(wish, path)
     except TransientError as exc:
         click.echo(f"fastmon-daemon: {exc}", err=True)
         sys.exit(BUSY)

@@ -14,6 +14,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from fastmon_daemon.clock import moment, utcnow
+from fastmon_daemon.commands.acting import PROGRESS_AFTER_S, PROGRESS_EVERY_S
 from fastmon_daemon.commands.tables import console, table, visible, when
 from fastmon_daemon.lifecycle import load_chart
 from fastmon_daemon.outbox import ABSENCE, Outage, open_for_reading
@@ -22,8 +23,6 @@ from fastmon_daemon.verdict import Verdict, judge
 
 UNKNOWN = 3
 _POLL_S = 0.5
-_PROGRESS_AFTER_S = 2.0
-_PROGRESS_EVERY_S = 5.0
 
 
 @click.command(epilog="Exit codes: 0 the run is complete, 1 it is not (yet), 2 usage, 3 no such run, or no database.")
@@ -77,14 +76,14 @@ def _waited(ask: Callable[[], Verdict | None], wait_s: float) -> Verdict | None:
     """What *ask* says when the run is complete, or after *wait_s*; after 2 s people are told how it stands."""
     pause = threading.Event()
     begun = time.monotonic()
-    tell_at = begun + _PROGRESS_AFTER_S
+    tell_at = begun + PROGRESS_AFTER_S
     while True:
         asked_at = time.monotonic()
         found, now = ask(), time.monotonic()
         if (found and found.complete) or now - begun >= wait_s:
             return found
         if now >= tell_at:
-            tell_at = now + _PROGRESS_EVERY_S
+            tell_at = now + PROGRESS_EVERY_S
             how = f"{'; '.join(found.why_not)} ({found.line})" if found else "nothing was heard of it yet"
             click.echo(f"waiting, {wait_s - (now - begun):.0f} s left: {how}", err=True)
         pause_s = max(_POLL_S, 3 * (now - asked_at))  # a long run is no load then
