@@ -88,7 +88,7 @@ class FaultyMonitor(FakeMonitor):
         if mishap == "500":
             raise TransientError("500, and no such row stands")
         if mishap == "busy":
-            raise TransientError("429", retry_after_s=30)
+            raise TransientError("503", retry_after_s=30)
         if mishap == "lost before":
             raise LinkDown("timeout, and the name could not be looked up")
         if tf.stf_filename not in self.known:

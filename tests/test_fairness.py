@@ -132,7 +132,7 @@ def test_a_monitor_that_asks_for_patience_is_not_asked_more_often(world: World) 
     outbox = world.outbox()
     engine = world.engine(outbox)
     name = world.receive(outbox)
-    world.monitor.trouble[name] = TransientError("429", retry_after_s=300)
+    world.monitor.trouble[name] = TransientError("503", retry_after_s=300)
     for _ in range(29):
         settle(engine)
         world.time.pass_(seconds=10)
@@ -170,7 +170,7 @@ def test_a_monitor_that_asks_all_for_patience_for_an_hour_fails_no_stf(world: Wo
     outbox = world.outbox()
     engine = world.engine(outbox)
     name = world.receive(outbox)
-    world.monitor.trouble[name] = TransientError("429", retry_after_s=300)
+    world.monitor.trouble[name] = TransientError("503", retry_after_s=300)
     for _ in range(12):
         settle(engine)
         world.time.pass_(seconds=301)

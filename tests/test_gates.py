@@ -291,6 +291,27 @@ def test_a_budget_counts_only_time_with_the_gate_open(world: World) -> None:
     assert named(outbox, name).state == "completed"
 
 
+def test_an_hour_of_too_many_requests_burns_no_attempt_of_any_stf(world: World) -> None:
+    with MonitorThread("good", MonitorOptions()) as there:
+        monitor = Monitor(there.url, lambda: "good", connections=1)
+        settings = Settings(namespace="ns", selection_fraction=1.0)
+        steps = make_steps(settings, "a", monitor, world.announce, world.time.clock())
+        outbox = world.outbox()
+        engine = world.engine(outbox, steps=steps, probes={"monitor": monitor.probe})
+        there.faults(error_rate=1, error_status=429)
+        names = [world.receive(outbox, n) for n in range(1, 4)]
+        for _ in range(60):
+            settle(engine)
+            world.time.pass_(minutes=1)
+        assert [(named(outbox, name).state, named(outbox, name).attempts) for name in names] == [("sampled", 0)] * 3
+        [outage] = outbox.outages()
+        assert "429" in outage.reason
+        there.faults()
+        settle(engine)
+        assert outbox.outages() == []
+        monitor.close()
+
+
 # What a person must mend
 
 

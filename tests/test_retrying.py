@@ -49,7 +49,7 @@ def test_what_takes_longer_or_a_person_is_tried_once(error: FastmonError) -> Non
 
 
 def test_what_the_other_side_wants_to_be_asked_later_is_tried_once() -> None:
-    call = Failing(TransientError("429", retry_after_s=30))
+    call = Failing(TransientError("503", retry_after_s=30))
 
     with pytest.raises(TransientError):
         quick(threading.Event())(call)

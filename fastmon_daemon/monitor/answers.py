@@ -71,7 +71,8 @@ def meaning(answer: Answer, path: str, where: str) -> FastmonError | None:
         case 404 if path == MESSAGES:
             error = LinkHeld(f"{where}: this monitor takes no messages; set FASTMON_NOTIFY=stomp")
         case 425 | 429:
-            error = TransientError(said, retry_after_s=_retry_after_s(answer.headers))
+            # It refuses whoever asks too often, whatever is asked: no STF is to be blamed.
+            error = LinkDown(f"{said}; it asks for patience", retry_after_s=_retry_after_s(answer.headers))
         case _ if 400 <= status < 500 and status != 408:
             error = Refused(said, answer.body, status)
         case _:

@@ -6,6 +6,7 @@ Owns the connections. It must not know which calls there are.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from fastmon_daemon.monitor.addresses import proxies, without_userinfo
 from fastmon_daemon.monitor.answer_count import AnswerCount
 from fastmon_daemon.monitor.answers import Answer, OutcomeUnknown, Refused, excerpt, meaning, transport_errors
 from fastmon_daemon.monitor.connections import DeadlineAdapter, read_whole
+from fastmon_daemon.retrying import MAX_BACKOFF
 from fastmon_daemon.seams import between
 
 _T = TypeVar("_T")
@@ -57,6 +59,9 @@ class Exchange:
         self._base = base_url.rstrip("/")
         self._token = token
         self._timeout_s = timeout_s
+        self._monotonic = monotonic
+        self._patient_until = -math.inf
+        """Until then the other side asked us to send nothing."""
         self._session = requests.Session()
         self._session.trust_env = False
         self._session.verify = True if ca is None else str(ca)
@@ -105,16 +110,25 @@ class Exchange:
 
     def _asked(self, request: Request, parse: Callable[[Any], _T], slack_s: float) -> _T:
         where = f"{request.method} {without_userinfo(self._base)}/api/{request.path}"
+        self._be_patient(where)
         with between("http"), transport_errors(where):
             answer = self._exchange(request, slack_s)
         error = meaning(answer, request.path, f"{where}: {answer.status}")
         if error is not None:
+            if isinstance(error, LinkDown) and error.retry_after_s:
+                self._patient_until = self._monotonic() + min(error.retry_after_s, MAX_BACKOFF.total_seconds())
             raise error
         try:
             return parse(json.loads(answer.body))
         except (ValueError, KeyError, TypeError, AttributeError) as exc:
             said = excerpt(answer.body)
             raise OutcomeUnknown(f"{where}: {answer.status}, but not what a monitor says: {said}") from exc
+
+    def _be_patient(self, where: str) -> None:
+        """Send nothing, also no probe, while the other side will have nothing from us."""
+        left = self._patient_until - self._monotonic()
+        if left > 0:
+            raise LinkDown(f"{where}: not sent, the monitor asks for patience, {left:.0f} s more", retry_after_s=left)
 
     def _exchange(self, request: Request, slack_s: float) -> Answer:
         connect_s, silence_s = self._timeout_s

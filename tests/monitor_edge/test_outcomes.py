@@ -10,6 +10,7 @@ from tests.monitor_edge.scripted import (
     HTML,
     ROW,
     TF,
+    TOKEN,
     Action,
     Server,
     drips,
@@ -29,23 +30,44 @@ from tests.monitor_edge.scripted import (
         {"Retry_After": "Sat, 21 Nov 2026 22:04:38 GMT", "Date": "Sat, 21 Nov 2026 22:02:38 GMT"},
     ],
 )
-def test_later_carries_what_retry_after_asks(
+def test_later_is_the_links_fault_and_carries_what_retry_after_asks(
     status: int, headers: dict[str, str], server: Server, monitor: Monitor
 ) -> None:
     server.script = [says(status, "slow down", **headers)]
 
-    with pytest.raises(TransientError) as caught:
+    with pytest.raises(LinkDown, match="asks for patience") as caught:
         monitor.register_tf(TF)
-    assert type(caught.value) is TransientError
+    assert type(caught.value) is LinkDown
     assert caught.value.retry_after_s == 120
 
 
-def test_a_retry_after_that_cannot_be_read_is_none(server: Server, monitor: Monitor) -> None:
-    server.script = [says(429, "slow down", Retry_After="soon")]
+def test_nothing_is_sent_before_the_patience_that_was_asked_for_is_over(server: Server) -> None:
+    now = [1000.0]
+    server.script = [says(429, "slow down", Retry_After="120"), says(201, ROW)]
+    monitor = Monitor(f"http://127.0.0.1:{server.port}", lambda: TOKEN, connections=1, monotonic=lambda: now[0])
 
-    with pytest.raises(TransientError) as caught:
+    for seconds in (0.0, 60.0, 59.0):
+        now[0] += seconds
+        with pytest.raises(LinkDown):
+            monitor.register_tf(TF)
+        with pytest.raises(LinkDown):
+            monitor.probe()
+    assert len(server.asked) == 1
+    now[0] += 1.5
+    assert monitor.register_tf(TF)[1] is None
+    monitor.close()
+
+
+@pytest.mark.parametrize("asked", [{"Retry_After": "soon"}, {}])
+def test_a_retry_after_that_cannot_be_read_is_none_and_the_next_request_is_sent(
+    asked: dict[str, str], server: Server, monitor: Monitor
+) -> None:
+    server.script = [says(429, "slow down", **asked), says(201, ROW)]
+
+    with pytest.raises(LinkDown) as caught:
         monitor.register_tf(TF)
     assert caught.value.retry_after_s is None
+    assert monitor.register_tf(TF)[1] is None
 
 
 UNKNOWN = [
