@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -215,7 +216,15 @@ def _is_plain(data: str) -> bool:
 
 
 def _retry_after(exc: Exception) -> float:
-    """Seconds that the monitor asks to be left alone; 0 if it does not. (Its date form is rare, and not read.)"""
+    """Seconds that the monitor asks to be left alone; 0 if it does not. A date is read against the answer's own."""
     response = getattr(exc, "response", None)
-    asked = response.headers.get("Retry-After", "") if isinstance(response, requests.Response) else ""
-    return float(asked) if asked.isascii() and asked.isdigit() else 0.0
+    if not isinstance(response, requests.Response):
+        return 0.0
+    asked = response.headers.get("Retry-After", "")
+    if asked.isascii() and asked.isdigit():
+        return float(asked)
+    try:
+        until, now = (parsedate_to_datetime(text) for text in (asked, response.headers.get("Date", "")))
+        return max(0.0, (until - now).total_seconds())
+    except (TypeError, ValueError):
+        return 0.0

@@ -116,7 +116,7 @@ def if_absent(refusal: Refused) -> FastmonError:
 def _retry_after_s(headers: Mapping[str, str]) -> float | None:
     """Seconds of `Retry-After`; a date is read against the answer's own `Date`, which knows the server's clock."""
     asked = headers.get("Retry-After", "").strip()
-    if asked.isdigit():
+    if asked.isascii() and asked.isdigit():
         return float(asked)
     try:
         pause = parsedate_to_datetime(asked) - parsedate_to_datetime(headers.get("Date", ""))

@@ -143,8 +143,13 @@ def test_an_answer_that_is_no_stream_is_tried_again_after_a_first_connection():
         assert first(stream_of(server), 2) == [{}, {"b": 2}]
 
 
+IN_3_S = "Retry-After: Sat, 21 Nov 2026 22:02:41 GMT\r\nDate: Sat, 21 Nov 2026 22:02:38 GMT"
+
+
 @pytest.mark.parametrize(
-    "answer", [says("503 Busy", "Retry-After: 3"), [OPEN, b"retry: 3000\n\n"]], ids=["header", "field"]
+    "answer",
+    [says("503 Busy", "Retry-After: 3"), says("503 Busy", IN_3_S), [OPEN, b"retry: 3000\n\n"]],
+    ids=["header", "date", "field"],
 )
 def test_the_wait_that_the_monitor_asks_for_is_kept(answer):
     with Scripted(answer) as server, closing(notices_of(stream_of(server))) as notices:

@@ -6,6 +6,7 @@ import pytest
 
 from fastmon_daemon.errors import LinkDown, TransientError
 from fastmon_daemon.monitor import Monitor
+from fastmon_daemon.monitor.answers import Answer, meaning
 from tests.monitor_edge.scripted import (
     HTML,
     ROW,
@@ -68,6 +69,12 @@ def test_a_retry_after_that_cannot_be_read_is_none_and_the_next_request_is_sent(
         monitor.register_tf(TF)
     assert caught.value.retry_after_s is None
     assert monitor.register_tf(TF)[1] is None
+
+
+def test_a_retry_after_of_digits_that_are_no_number_is_none() -> None:
+    error = meaning(Answer(429, {"Retry-After": "\u00b2"}, ""), "fastmon-files/", "POST")
+    assert isinstance(error, LinkDown)
+    assert error.retry_after_s is None
 
 
 UNKNOWN = [
