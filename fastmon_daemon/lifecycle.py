@@ -104,6 +104,10 @@ class Chart:
         """Whether *trigger* leaves *state*; False also for names that the chart does not know."""
         return (state, trigger) in self._dests
 
+    def leads_to(self, trigger: str) -> tuple[str, ...]:
+        """The states that *trigger* leads to, from wherever it may; none for a name that the chart does not know."""
+        return tuple(dict.fromkeys(arrow.dest for arrow in self.transitions if arrow.trigger == trigger))
+
     def after(self, state: str, trigger: str) -> str:
         """The state that *trigger* leads to from *state*; MachineError where the chart has no such arrow or name."""
         cursor = _Cursor(self._known(state))

@@ -270,6 +270,6 @@ def run_number(run_id: str | int) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and int(text) <= _MAX_INT32 else None
 
 
-def event_id_of_run(namespace: str, run: str) -> str:
-    """The event id of a run's summary, the same each time it is sent."""
-    return str(uuid5(_EVENT_NAMESPACE, f"{namespace}/{run}"))
+def event_id_of_run(namespace: str, run: str, expected: int | None) -> str:
+    """The event id of a run's summary, the same each time it is sent; another, where more STFs are *expected* since."""
+    return str(uuid5(_EVENT_NAMESPACE, f"{namespace}/{run}/{expected}"))

@@ -23,7 +23,7 @@ class Keeper:
 
     def __init__(self, keep_days: float, stf_chart: Chart, run_chart: Chart) -> None:
         self._keep = timedelta(days=keep_days)
-        self._final = run_chart.finals
+        self._complete = run_chart.leads_to("complete_run")
         # What is owed is never dropped, nor what a person may still want to be done again.
         self._kept = [s for s in stf_chart.states if not stf_chart.is_resting(s) or stf_chart.may(s, "retry")]
         self._run: tuple[str, str] | None = None
@@ -43,7 +43,7 @@ class Keeper:
 
     def _find(self, outbox: Outbox, now: datetime) -> bool:
         if self._run is None and (self._looked_at is None or abs(now - self._looked_at) >= LOOK_EVERY):
-            old = Old(final=self._final, kept=self._kept, ended_before=now - self._keep)
+            old = Old(complete=self._complete, kept=self._kept, ended_before=now - self._keep)
             self._run = outbox.retention.next_run(old)
             self._looked_at = now
         return self._run is not None

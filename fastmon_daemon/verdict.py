@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from itertools import islice
 from typing import Any
@@ -80,15 +80,36 @@ def judge(reports: RunReports, row: RunRow, charts: tuple[Chart, Chart], now: da
     Of a run whose STFs were pruned it is the verdict that was kept when the run became complete.
     """
     counts = reports.counts_by_state(row)
-    kept = reports.kept_verdict(row) if reports.is_pruned(row) or not counts else None
-    return _read(kept) if kept else _judged(reports, row, charts, counts, now)
+    pruned = reports.pruned(row)
+    kept = reports.kept_verdict(row) if pruned or not counts else None
+    if kept is None:
+        return _judged(reports, row, charts, counts, now)
+    return _with_more(_read(kept), row, pruned + sum(counts.values()))
+
+
+def _with_more(kept: Verdict, row: RunRow, known: int) -> Verdict:
+    """A kept verdict; where more STFs are expected by now than then, it does not hold, and says so."""
+    if row.expected is None or row.expected <= (kept.expected or 0):
+        return kept
+    return replace(
+        kept,
+        state=row.state,
+        complete=False,
+        why_not=(f"it was complete with {kept.expected or 0} STFs, and {row.expected} are expected since",),
+        expected=row.expected,
+        expected_by=row.expected_by,
+        missing=max(0, row.expected - known),
+    )
 
 
 def _judged(
     reports: RunReports, row: RunRow, charts: tuple[Chart, Chart], counts: dict[str, int], now: datetime
 ) -> Verdict:
     chart, run_chart = charts
-    of = {trigger: counts.get(_dest(chart, trigger), 0) for trigger in ("skip", "close_stf", "fail", "discard")}
+    of = {
+        trigger: sum(counts.get(state, 0) for state in chart.leads_to(trigger))
+        for trigger in ("skip", "close_stf", "fail", "discard")
+    }
     unfinished = sum(count for state, count in counts.items() if not chart.is_resting(state))
     missing, ranges = _missing(row, sum(counts.values()), reports.sequences(row))
     recovered = reports.recovered(row)
@@ -122,10 +143,6 @@ def _judged(
         ended_by=row.ended_by,
         look_error=row.look_error,
     )
-
-
-def _dest(chart: Chart, trigger: str) -> str:
-    return next(arrow.dest for arrow in chart.transitions if arrow.trigger == trigger)
 
 
 def _why_not(row: RunRow, run_chart: Chart, missing: int, failed: int, unfinished: int) -> Iterator[str]:

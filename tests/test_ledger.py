@@ -397,6 +397,58 @@ def test_end_run_that_comes_late_is_the_authority_over_the_monitors_count(life: 
     assert life.row.state == "complete"
 
 
+def test_a_further_end_run_with_a_higher_total_opens_a_complete_run_until_all_are_here(life: Life) -> None:
+    life.registers(1, 2)
+    life.announces(1, 2)
+    life.says("end_run", total_stf_files=2)
+    life.pass_(3)
+    assert (life.row.state, life.verdict.complete) == ("complete", True)
+    life.says("end_run", total_stf_files=3)
+    life.pass_(20)
+    assert (life.row.state, life.row.expected) == ("ended", 3)
+    assert (life.verdict.complete, life.verdict.missing, life.verdict.missing_sequences) == (False, 1, "3")
+    life.registers(3)
+    life.pass_(25)
+    assert (life.row.state, life.verdict.complete, life.stf(3).state) == ("complete", True, "completed")
+    first, second = life.told
+    assert (first["expected"], second["expected"]) == (2, 3)
+    assert first["event_id"] != second["event_id"]
+
+
+def test_the_first_end_run_too_opens_a_run_that_the_monitor_counted_complete_with_fewer(life: Life) -> None:
+    life.registers(1)
+    life.announces(1)
+    life.monitor.ended_at = stamp(START)
+    life.pass_(90)
+    assert (life.row.state, life.row.expected_by) == ("complete", "monitor")
+    life.says("end_run", total_stf_files=2)
+    assert (life.row.state, life.verdict.why_not) == ("ended", ("missing: 1",))
+
+
+@pytest.mark.parametrize("total", [1, 2])
+def test_a_further_end_run_with_no_higher_total_changes_nothing(life: Life, total: int) -> None:
+    life.registers(1, 2)
+    life.announces(1, 2)
+    life.says("end_run", total_stf_files=2)
+    life.pass_(3)
+    before = life.row
+    life.says("end_run", total_stf_files=total)
+    assert (life.row.state, life.row.expected, life.row.look_at) == (before.state, 2, before.look_at)
+
+
+def test_a_run_that_was_given_up_is_looked_at_as_long_again_when_its_total_rises(life: Life) -> None:
+    life.registers(1)
+    life.announces(1)
+    life.says("end_run", total_stf_files=2)
+    life.pass_(1800)
+    assert life.row.look_at is None
+    life.says("end_run", total_stf_files=3)
+    life.pass_(600)
+    life.registers(2, 3)
+    life.pass_(30)
+    assert life.row.state == "complete"
+
+
 def test_a_run_is_not_complete_while_an_stf_is_missing_failed_or_unfinished(life: Life) -> None:
     life.registers(1, 2)
     life.announces(1, 2)
@@ -510,6 +562,21 @@ def test_a_complete_run_owes_its_summary_until_it_has_gone_out(life: Life) -> No
     assert {"run_id", "agent_name"} & set(told) == set()
     assert (told["msg_type"], told["run_number"], told["complete"]) == ("fastmon_run_summary", 100014, True)
     assert (told["expected"], told["completed"], told["tf_files"]["announced"]) == (1, 1, 7)
+
+
+def test_a_verdict_that_does_not_hold_any_more_is_not_sent(life: Life) -> None:
+    life.registers(1)
+    life.announces(1)
+    life.works()
+    life.broker_is(life.machine, up=False)
+    life.works()
+    life.says("end_run", total_stf_files=1)
+    life.pass_(3)
+    assert (life.row.state, life.told) == ("complete", [])
+    life.says("end_run", total_stf_files=2)
+    life.broker_is(life.machine, up=True)
+    life.pass_(20)
+    assert (life.row.state, life.told) == ("ended", [])
 
 
 # TF files that stand already ------------------------------------------------------------------------------------------

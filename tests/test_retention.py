@@ -11,9 +11,12 @@ from click.testing import CliRunner
 from fastmon_daemon.cli import cli
 from fastmon_daemon.engine import Engine
 from fastmon_daemon.errors import PermanentError
+from fastmon_daemon.ledger import hear_run
 from fastmon_daemon.lifecycle import load_chart
+from fastmon_daemon.messages import RunNews, parse
 from fastmon_daemon.outbox import Arrival, NewStf, Outbox, Reports, check_database
 from fastmon_daemon.retention import AT_ONCE, Keeper
+from fastmon_daemon.verdict import judge
 from tests.worlds import World, named, settle
 
 CHARTS = (load_chart("stf"), load_chart("run"))
@@ -126,6 +129,24 @@ def test_pruning_takes_one_small_step_a_turn_and_goes_on_after_a_restart(world: 
     engine(world, outbox).turn(0)
     assert stfs(outbox) == 0
     assert Reports(outbox._db).pruned_runs()[0].states == {"completed": AT_ONCE + 5}
+
+
+def test_a_pruned_run_of_which_more_stfs_are_heard_is_not_complete_any_more(world: World) -> None:
+    outbox = world.outbox()
+    complete(world, outbox, 10)
+    row = outbox.runs.get("ns", RUN)
+    assert row is not None
+    with outbox.transaction():
+        outbox.runs.keep_verdict(row, judge(outbox.by_run, row, CHARTS, world.time.at).as_json())
+    world.time.pass_(days=8)
+    turns(world, engine(world, outbox))
+    assert judge(outbox.by_run, row, CHARTS, world.time.at).complete
+    news = parse(json.dumps({"msg_type": "end_run", "run_id": RUN, "total_stf_files": 12}), namespace="ns")
+    assert isinstance(news, RunNews)
+    with outbox.transaction():
+        row = hear_run(outbox, CHARTS[1], news, "ns", world.time.at)
+    told = judge(outbox.by_run, row, CHARTS, world.time.at)
+    assert (told.complete, told.state, told.expected, told.completed, told.missing) == (False, "ended", 12, 10, 2)
 
 
 def test_nothing_is_pruned_while_work_is_under_way(world: World) -> None:

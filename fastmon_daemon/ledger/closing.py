@@ -110,17 +110,20 @@ class Closing:
         """The summaries that are owed."""
         for row, verdict in outbox.runs.owing_summary():
             key = (row.namespace, row.run)
+            if row.state in self._ended:
+                continue  # more of it are expected now: that verdict does not hold any more
             if key in self._sending or self._too_soon(self._sends, key):
                 continue
             if self._means.announce is None:
                 with outbox.transaction():
-                    outbox.runs.summary_sent(row, self._means.clock.now())  # FASTMON_NOTIFY=off: to nobody
+                    outbox.runs.summary_sent(row, verdict, self._means.clock.now())  # FASTMON_NOTIFY=off: to nobody
             elif self._means.is_open(self._means.announce_link):
                 self._sending.add(key)
                 yield self._send(row, verdict)
 
     def _send(self, row: RunRow, verdict: str) -> Errand:
-        means, key, event_id = self._means, (row.namespace, row.run), event_id_of_run(row.namespace, row.run)
+        means, key = self._means, (row.namespace, row.run)
+        event_id = event_id_of_run(row.namespace, row.run, row.expected)
         body = summary(row, verdict, event_id, means.agent_name, means.clock.now())
         announce = means.announce
         assert announce is not None  # asked by whoever called
@@ -132,7 +135,7 @@ class Closing:
                 pause = self._sends.setdefault(key, _Pause(pause_s=means.paces.retry_s))
                 pause.prolong(means.clock.monotonic(), means.paces.longest_s)
             else:
-                outbox.runs.summary_sent(row, now)
+                outbox.runs.summary_sent(row, verdict, now)
 
         return Errand(means.announce_link, lambda: announce(body, event_id), done)
 

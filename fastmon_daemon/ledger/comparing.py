@@ -129,7 +129,7 @@ class Comparing:
             return min(max(usual_s, watch.quiet_s / _QUIET_SHARE), paces.longest_s)
         if row.expected is not None and known >= row.expected:
             return None
-        if watch.gives_up(paces):
+        if watch.gives_up(paces, row.expected):
             self._say_missing(outbox, row, now)
             return None
         return paces.nameless_s if row.nameless else paces.ended_s

@@ -16,6 +16,7 @@ from fastmon_daemon.outbox import Outbox, RunRow
 END_RUN = "end_run"
 MONITOR = "monitor"
 """The two authorities on how many STFs a run had."""
+EXPECT_MORE = "expect_more"
 GAP_LOOK_AFTER = timedelta(seconds=5)
 """A gap in the sequence makes us look so soon: messages may merely have overtaken each other."""
 
@@ -25,10 +26,23 @@ def hear_run(outbox: Outbox, chart: Chart, news: RunNews, namespace: str, now: d
     outbox.runs.hear(namespace, news.run_id, chart.initial, now, news.execution_id)
     row = outbox.runs.get(namespace, news.run)
     assert row is not None  # it was written two lines above
-    if news.kind == END_RUN and news.total_stf_files is not None and row.expected_by != END_RUN:
-        outbox.runs.expect(row, news.total_stf_files, END_RUN)
-        outbox.runs.look_by(row, now)
+    if news.kind == END_RUN and news.total_stf_files is not None:
+        row = _hear_total(outbox, chart, row, news.total_stf_files, now)
     return take_arrow(outbox, chart, row, news.kind, now)
+
+
+def _hear_total(outbox: Outbox, chart: Chart, row: RunRow, total: int, now: datetime) -> RunRow:
+    """Note how many STFs `end_run` says there were; where it says so again, the higher total counts."""
+    before = row.expected or 0
+    if row.expected_by == END_RUN and total <= before:
+        if total < before:
+            logger.warning("run {}: a further end_run says {} STFs: {}, said before, counts", row.run, total, before)
+        return row
+    if row.expected_by == END_RUN:
+        logger.warning("run {}: a further end_run says {} STFs instead of {}", row.run, total, before)
+    outbox.runs.expect(row, total, END_RUN)
+    outbox.runs.look_by(row, now)
+    return take_arrow(outbox, chart, row, EXPECT_MORE, now) if total > before else row
 
 
 def take_arrow(outbox: Outbox, chart: Chart, row: RunRow, trigger: str, now: datetime, why: str = "") -> RunRow:

@@ -14,7 +14,7 @@ from loguru import logger
 from fastmon_daemon.errands import Errand
 from fastmon_daemon.errors import LinkDown, StorageFault, TransientError
 from fastmon_daemon.ledger.absence import begin_listening, end_listening, sign_of_life
-from fastmon_daemon.ledger.closing import Closing
+from fastmon_daemon.ledger.closing import COMPLETE, Closing
 from fastmon_daemon.ledger.comparing import Comparing, Found
 from fastmon_daemon.ledger.hearing import END_RUN
 from fastmon_daemon.ledger.means import Means
@@ -68,7 +68,7 @@ class Ledger:
         self._sign(outbox, now)
         if self._look_at_all.is_set():
             with outbox.transaction():
-                outbox.runs.look_at_all(now, but=self._means.run_chart.finals)
+                outbox.runs.look_at_all(now, but=self._means.run_chart.leads_to(COMPLETE))
             self._look_at_all.clear()
         self._is_our_turn = not self._is_our_turn
         if self._is_our_turn:

@@ -47,6 +47,7 @@ class Watch:
     """STFs that the monitor names and we do not know -> when we saw them named first."""
     _count: int = -1
     _count_since: float = 0.0
+    _expected: int | None = None
     _ended_since: float | None = None
     """Since when a run that has ended is looked at with an answer."""
 
@@ -67,10 +68,13 @@ class Watch:
             self._count, self._count_since = count, self._at
         return self._at - self._count_since >= (paces.settled_s if count else paces.give_up_s)
 
-    def gives_up(self, paces: Paces) -> bool:
-        """Whether a run that has ended was looked at for long enough; a monitor that is away does not count."""
-        if self._ended_since is None:
-            self._ended_since = self._at
+    def gives_up(self, paces: Paces, expected: int | None) -> bool:
+        """Whether a run that has ended was looked at for long enough, since so many were *expected*.
+
+        A monitor that is away does not count.
+        """
+        if self._ended_since is None or expected != self._expected:
+            self._ended_since, self._expected = self._at, expected
         return self._at - self._ended_since >= paces.give_up_s
 
     def until_missed(self, grace_s: float, now: float, pause_s: float | None) -> float:

@@ -21,8 +21,8 @@ from fastmon_daemon.clock import stamp
 class Old:
     """Which runs may go."""
 
-    final: Sequence[str]
-    """States of runs in which nothing happens any more."""
+    complete: Sequence[str]
+    """States of runs of which nothing is missing."""
     kept: Sequence[str]
     """States of STFs that are never dropped; a run with one of them stays as a whole."""
     ended_before: datetime
@@ -48,12 +48,12 @@ class Retention:
 
     def next_run(self, old: Old) -> tuple[str, str] | None:
         """Namespace and name of a run that may go and still has STFs, the one that ended first; None: there is none."""
-        marks = ", ".join("?" * len(old.final))
+        marks = ", ".join("?" * len(old.complete))
         for namespace, run in self._db.execute(
             f"select namespace, run from run where state in ({marks}) and coalesce(ended_at, heard_at) <= ?"  # noqa: S608
             " and exists (select 1 from stf where stf.namespace = run.namespace and stf.run = run.run)"
             " order by coalesce(ended_at, heard_at)",
-            [*old.final, stamp(old.ended_before)],
+            [*old.complete, stamp(old.ended_before)],
         ):
             if not any(self._has(namespace, run, state) for state in old.kept):
                 return namespace, run

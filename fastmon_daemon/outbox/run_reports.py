@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
+from fastmon_daemon.outbox.retention import pruned_runs
 from fastmon_daemon.outbox.rows import Origin, Outage, RunRow
 
 RUN_COLUMNS = (
@@ -63,10 +64,9 @@ class RunReports:
         found = self._db.execute(query, [row.namespace, row.run]).fetchone()
         return found[0] if found else None
 
-    def is_pruned(self, row: RunRow) -> bool:
-        """Whether STFs of the run were dropped because it is old."""
-        query = "select 1 from pruned_run where namespace = ? and run = ?"
-        return self._db.execute(query, [row.namespace, row.run]).fetchone() is not None
+    def pruned(self, row: RunRow) -> int:
+        """How many STFs of the run were dropped because it is old."""
+        return sum(sum(each.states.values()) for each in pruned_runs(self._db, row.namespace, row.run))
 
     def known_counts(self) -> dict[tuple[str, str], int]:
         """(namespace, run) -> how many STFs were taken in."""

@@ -84,8 +84,8 @@ class Runs:
         return self._where(f"state in ({_marks(states)})", list(states))
 
     def keep_verdict(self, row: RunRow, verdict: str) -> None:
-        """The run is complete: keep its verdict, as JSON; now its summary is owed."""
-        self._set(row, "verdict = ?", [verdict])
+        """The run is complete: keep its verdict, as JSON; now its summary is owed, perhaps not the first."""
+        self._set(row, "verdict = ?, summary_at = null", [verdict])
 
     def owing_summary(self) -> list[tuple[RunRow, str]]:
         """The runs that are complete and whose summary was not sent, each with its verdict."""
@@ -94,9 +94,9 @@ class Runs:
         )
         return [(read_run(row[:-1]), row[-1]) for row in rows.fetchall()]
 
-    def summary_sent(self, row: RunRow, now: datetime) -> None:
-        """Nothing is owed any more."""
-        self._set(row, "summary_at = ?", [stamp(now)])
+    def summary_sent(self, row: RunRow, verdict: str, now: datetime) -> None:
+        """Nothing is owed any more, unless the verdict is another one by now."""
+        self._set(row, "summary_at = case verdict when ? then ? end", [verdict, stamp(now)])
 
     def known_names(self, row: RunRow) -> set[str]:
         """The filenames of the run's STFs that were taken in, pruned ones too: the one place that says so."""
