@@ -67,6 +67,9 @@ class FaultyMonitor(FakeMonitor):
         self.probe()
         return list(self.known.values())
 
+    def run_numbers(self) -> list[int]:
+        return [100014]
+
     def run_ended_at(self, run_key: int) -> str | None:
         self.probe()
         return None

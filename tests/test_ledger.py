@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from loguru import logger
 
 from fastmon_daemon.clock import stamp
 from fastmon_daemon.engine import Engine
@@ -39,6 +41,8 @@ class RunsMonitor(FakeMonitor):
         self.list_trouble: Exception | None = None
         self.end_trouble: Exception | None = None
         self.lookup_trouble: dict[str, Exception] = {}
+        self.runs = [100012, 100013]
+        self.listings = 0
 
     def stf_files(self, run_number: int, at_least: int = 0) -> list[StfFile]:
         self.looks += 1
@@ -46,6 +50,11 @@ class RunsMonitor(FakeMonitor):
         if self.list_trouble:
             raise self.list_trouble
         return list(self.stfs.values()) if run_number == 100014 else []
+
+    def run_numbers(self) -> list[int]:
+        self.listings += 1
+        self.probe()
+        return self.runs
 
     def run_ended_at(self, run_key: int) -> str | None:
         assert run_key == 77
@@ -149,6 +158,17 @@ class Life(World):
 @pytest.fixture
 def life(tmp_path: Path) -> Life:
     return Life(tmp_path)
+
+
+@contextmanager
+def said() -> Iterator[list[str]]:
+    """The warnings that are logged inside the block."""
+    lines: list[str] = []
+    sink = logger.add(lambda line: lines.append(str(line)), level="WARNING", format="{message}")
+    try:
+        yield lines
+    finally:
+        logger.remove(sink)
 
 
 # What counts as missed ------------------------------------------------------------------------------------------------
@@ -538,6 +558,53 @@ def test_an_unstable_list_is_read_again_and_said(life: Life) -> None:
     life.monitor.list_trouble = None
     life.pass_(12)
     assert life.row.look_error is None
+
+
+# Runs of which nothing was ever heard ---------------------------------------------------------------------------------
+
+
+def unheard(life: Life) -> int:
+    return Reports(life.box._db).counters().get("runs_unheard", 0)
+
+
+def test_a_run_that_came_and_went_while_nobody_listened_is_named_once_and_not_taken_in(life: Life) -> None:
+    life.announces(1)
+    life.monitor.runs.append(100014)
+    life.pass_(70)
+    assert unheard(life) == 0, "what was there before us is not ours"
+    life.time.pass_(hours=1)
+    life.monitor.runs += [100015, 100016]
+    life.start()
+    with said() as lines:
+        life.pass_(70)
+    assert unheard(life) == 2
+    assert [line for line in lines if "100015, 100016" in line and "reconcile --run" in line]
+    assert Reports(life.box._db).run_counts() == {"running": 1}
+    life.start()
+    life.pass_(70)
+    assert (unheard(life), life.monitor.listings) == (2, 3)
+
+
+def test_a_run_that_is_heard_of_soon_after_a_start_is_not_unheard(life: Life) -> None:
+    life.pass_(70)
+    life.monitor.runs.append(100014)
+    life.start()
+    life.pass_(30)
+    life.announces(7)
+    life.pass_(60)
+    assert unheard(life) == 0
+
+
+def test_the_runs_are_listed_when_the_monitor_is_back(life: Life) -> None:
+    life.pass_(70)
+    life.monitor.runs.append(100015)
+    life.start()
+    life.monitor.down = True
+    life.pass_(200)
+    assert unheard(life) == 0
+    life.monitor.down = False
+    life.pass_(100)
+    assert unheard(life) == 1
 
 
 # The summary ----------------------------------------------------------------------------------------------------------

@@ -32,6 +32,9 @@ def reconcile(run: str, db: Path | None, as_json: bool) -> None:
     A running daemon does it, also for a run that it never heard of; without one they are taken in by this command, and
     processed when a daemon runs. `verdict N --wait SECONDS` tells when all is done.
 
+    A run of which no message ever came is taken in by this command only, as the monitor does not say whose it is: a
+    minute after each start, and each return of the broker, the daemon's log names such runs ("nothing was ever heard").
+
     Exit codes: 0 done, 1 the monitor knows no such run, or refuses, 2 usage, 3 no database, 75 try again.
     """
     wish = Wish(act=RECONCILE, by=person(), run=run)

@@ -19,6 +19,7 @@ from fastmon_daemon.ledger.comparing import Comparing, Found
 from fastmon_daemon.ledger.hearing import END_RUN
 from fastmon_daemon.ledger.means import Means
 from fastmon_daemon.ledger.recovery import Recovery
+from fastmon_daemon.ledger.unheard import Unheard
 from fastmon_daemon.ledger.watching import Look, Watch
 from fastmon_daemon.messages import run_number
 from fastmon_daemon.monitor import StfFile
@@ -38,6 +39,7 @@ class Ledger:
         self.recovery = Recovery(means)
         self._comparing = Comparing(means, self.recovery)
         self._closing = Closing(means, self.recovery)
+        self._unheard = Unheard(means)
         self._look_at_all = threading.Event()
         self._look_at_all.set()
         self._next_sign: float | None = None
@@ -70,6 +72,7 @@ class Ledger:
             with outbox.transaction():
                 outbox.runs.look_at_all(now, but=self._means.run_chart.leads_to(COMPLETE))
             self._look_at_all.clear()
+            self._unheard.look_soon()
         self._is_our_turn = not self._is_our_turn
         if self._is_our_turn:
             yield from self.recovery.errands(outbox, now)
@@ -79,6 +82,7 @@ class Ledger:
         if self._means.keeps_all:
             self._closing.close(outbox, now)
             yield from self._closing.errands(outbox)
+            yield from self._unheard.errands()
 
     def _sign(self, outbox: Outbox, now: datetime) -> None:
         if self._next_sign is not None and self._means.clock.monotonic() >= self._next_sign:

@@ -36,6 +36,8 @@ class Paces:
     """So long after its end a run is looked at for STFs that it announced and the monitor does not name."""
     sign_s: float = 10.0
     """Between two signs of life, from which the next process knows since when nobody listened."""
+    unheard_s: float = 60.0
+    """So long after somebody listens again the monitor's runs are listed, for those of which nothing was heard."""
     retry_s: float = 10.0
     """After a look that brought no answer, or a summary that did not go out."""
     lookups_per_s: float = 50.0

@@ -23,6 +23,8 @@ from fastmon_daemon.monitor.rows import StfFile, TfFile, difference, run_end, st
 _PAGE = 1000
 _SLACK_S = 0.005
 """Seconds that a long list may take beyond the usual, for each of its rows: five times what was measured."""
+_LIST_SLACK_S = 5.0
+"""The same for a whole table."""
 _NOBODY = "fastmon-probe-of-a-name-that-nobody-uses"
 
 
@@ -75,6 +77,10 @@ class Monitor(Exchange):
         """The TF files that stand in the monitor for an STF."""
         found = self.get(TF_FILES, {"stf_filename": stf_filename}, tf_rows)
         return [tf for tf in found if tf.stf_filename == stf_filename]
+
+    def run_numbers(self) -> list[int]:
+        """All runs that the monitor lists; it cannot be asked for some of them."""
+        return self.get(RUNS, {}, lambda rows: [int(row["run_number"]) for row in rows], slack_s=_LIST_SLACK_S)
 
     def run_ended_at(self, run_key: int) -> str | None:
         """When the run ended, as its row says; None where it has not, or there is no such row."""

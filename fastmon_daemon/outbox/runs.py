@@ -98,6 +98,10 @@ class Runs:
         """Nothing is owed any more, unless the verdict is another one by now."""
         self._set(row, "summary_at = case verdict when ? then ? end", [verdict, stamp(now)])
 
+    def all_names(self) -> set[str]:
+        """The runs that were heard of, in any namespace."""
+        return {name for (name,) in self._db.execute("select run from run")}
+
     def known_names(self, row: RunRow) -> set[str]:
         """The filenames of the run's STFs that were taken in, pruned ones too: the one place that says so."""
         where = "where namespace = ? and run = ?"

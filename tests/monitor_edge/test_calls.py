@@ -208,6 +208,13 @@ def test_the_end_of_a_run_is_that_of_its_row(
     assert server.asked == ["GET /swf-monitor/api/runs/77/"]
 
 
+def test_the_numbers_of_all_runs_are_read_from_the_whole_list(server: Server, monitor: Monitor) -> None:
+    server.script = [says(200, [{"run_id": 1, "run_number": 100014}, {"run_id": 2, "run_number": 100015}])]
+
+    assert monitor.run_numbers() == [100014, 100015]
+    assert server.asked == ["GET /swf-monitor/api/runs/"]
+
+
 def test_a_time_that_is_none_is_no_answer_of_a_monitor(server: Server, monitor: Monitor) -> None:
     server.script = [says(200, {"run_id": 77, "end_time": "yesterday"})]
 

@@ -1,0 +1,57 @@
+"""The runs of which nothing ever reached us, from the first message to the last: they are named to a person.
+
+The monitor does not say of which namespace a run is, so none of them is taken in; `reconcile` does that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from loguru import logger
+
+from fastmon_daemon.errands import Errand
+from fastmon_daemon.ledger.means import Means
+from fastmon_daemon.outbox import Outbox
+from fastmon_daemon.verdict import in_words
+
+_SEEN = "last_run_listed"
+"""Runs up to this number were listed before: they were named, or were there before us."""
+
+
+class Unheard:
+    """Looks once after each time that nobody listened; works in the engine's thread, but for the call."""
+
+    def __init__(self, means: Means) -> None:
+        self._means = means
+        self._due: float | None = None
+
+    def look_soon(self) -> None:
+        """Somebody listens again: look when the runs that go on have had the time to be heard of."""
+        self._due = self._means.clock.monotonic() + self._means.paces.unheard_s
+
+    def errands(self) -> Iterator[Errand]:
+        """The look, when it is due."""
+        if self._due is None or self._means.clock.monotonic() < self._due or not self._means.is_open("monitor"):
+            return
+        self._due = None
+        yield Errand("monitor", self._means.monitor.run_numbers, self._listed)
+
+    def _listed(self, outbox: Outbox, answer: Any, _now: datetime) -> None:
+        if isinstance(answer, Exception):
+            logger.debug("the runs were not listed: {}", answer)
+            self.look_soon()
+            return
+        seen = outbox.recall(_SEEN)
+        known = outbox.runs.all_names()
+        unheard = sorted(number for number in answer if number > int(seen or 0) and str(number) not in known)
+        if answer:
+            outbox.remember(_SEEN, str(max(answer)))
+        if unheard and seen is not None:  # else what is listed was there before us
+            outbox.count("runs_unheard", len(unheard))
+            logger.warning(
+                "the monitor has runs of which nothing was ever heard, and does not say whose they are: {}; "
+                "where one is ours: fastmon-daemon reconcile --run N",
+                in_words([(number, number) for number in unheard]),
+            )
