@@ -595,15 +595,15 @@ def test_a_run_that_is_heard_of_soon_after_a_start_is_not_unheard(life: Life) ->
     assert unheard(life) == 0
 
 
-def test_the_runs_are_listed_when_the_monitor_is_back(life: Life) -> None:
+def test_runs_that_cannot_be_listed_are_listed_later_and_shut_no_gate(life: Life) -> None:
     life.pass_(70)
     life.monitor.runs.append(100015)
     life.start()
     life.monitor.down = True
-    life.pass_(200)
-    assert unheard(life) == 0
-    life.monitor.down = False
     life.pass_(100)
+    assert (unheard(life), life.box.outages()) == (0, [])
+    life.monitor.down = False
+    life.pass_(700)
     assert unheard(life) == 1
 
 

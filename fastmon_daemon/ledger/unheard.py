@@ -12,6 +12,7 @@ from typing import Any
 from loguru import logger
 
 from fastmon_daemon.errands import Errand
+from fastmon_daemon.errors import LinkDown, TransientError
 from fastmon_daemon.ledger.means import Means
 from fastmon_daemon.outbox import Outbox
 from fastmon_daemon.verdict import in_words
@@ -29,19 +30,28 @@ class Unheard:
 
     def look_soon(self) -> None:
         """Somebody listens again: look when the runs that go on have had the time to be heard of."""
-        self._due = self._means.clock.monotonic() + self._means.paces.unheard_s
+        self._look_in(self._means.paces.unheard_s)
+
+    def _look_in(self, seconds: float) -> None:
+        self._due = self._means.clock.monotonic() + seconds
 
     def errands(self) -> Iterator[Errand]:
         """The look, when it is due."""
         if self._due is None or self._means.clock.monotonic() < self._due or not self._means.is_open("monitor"):
             return
         self._due = None
-        yield Errand("monitor", self._means.monitor.run_numbers, self._listed)
+        yield Errand("monitor", self._list, self._listed)
+
+    def _list(self) -> list[int]:
+        try:
+            return self._means.monitor.run_numbers()
+        except LinkDown as exc:  # the main job judges the link, by calls that it cannot do without
+            raise TransientError(str(exc)) from exc
 
     def _listed(self, outbox: Outbox, answer: Any, _now: datetime) -> None:
         if isinstance(answer, Exception):
             logger.debug("the runs were not listed: {}", answer)
-            self.look_soon()
+            self._look_in(self._means.paces.longest_s)
             return
         seen = outbox.recall(_SEEN)
         known = outbox.runs.all_names()
