@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from fastmon_daemon.errors import StorageError
+from fastmon_daemon.errors import StorageError, StorageFault
 from fastmon_daemon.lifecycle import load_chart
-from fastmon_daemon.outbox import Finding, Lock, check_database, open_for_reading, open_outbox, owner_of
+from fastmon_daemon.outbox import Finding, Lock, attach, check_database, open_for_reading, open_outbox, owner_of
 from fastmon_daemon.outbox.fitness import file_system_of, look_inside, refuse_network_file_system
 from fastmon_daemon.outbox.schema import VERSION
 from tests.worlds import World, settle
@@ -46,6 +46,12 @@ def other_program(path: Path) -> None:
     connection.close()
 
 
+def without_tables(path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("pragma journal_mode = wal")
+    connection.close()
+
+
 def newer(path: Path) -> None:
     open_outbox(path).close()
     with sqlite3.connect(path) as connection:
@@ -63,6 +69,7 @@ UNFIT: dict[str, tuple[Callable[[Path, bytes], object], str]] = {
     "a directory": (lambda path, _: path.mkdir(), "is no file: name the database file itself"),
     "nothing": (lambda path, _: path.touch(), "is empty, hence no database: go on from a backup, or remove it"),
     "garbage": (lambda path, _: path.write_bytes(b"not a database at all" * 100), "is no SQLite database"),
+    "no tables": (lambda path, _: without_tables(path), "has no tables: go on from a backup, or remove it"),
     "another program's": (lambda path, _: other_program(path), "another program's SQLite database: name another file"),
     "a newer schema": (lambda path, _: newer(path), "start the newer fastmon"),
     "half of it": (lambda path, whole: path.write_bytes(whole[: len(whole) // 2]), r"is cut off: \d+ of \d+ pages"),
@@ -102,6 +109,15 @@ def test_a_first_start_that_was_cut_leaves_nothing_that_is_in_the_way_of_the_nex
         path.with_name(name).write_bytes(b"half of it")
     open_outbox(path).close()
     assert {each.name for each in path.parent.iterdir()} == {"outbox.db"}
+
+
+def test_a_database_that_somebody_took_away_is_not_made_anew_in_its_place(path: Path) -> None:
+    outbox = open_outbox(path)
+    path.unlink()
+    with pytest.raises(StorageFault, match="cannot be written"):
+        attach(path)
+    assert not path.exists()
+    outbox.close()
 
 
 def test_a_page_that_was_flipped_is_found_at_the_start_and_named_by_the_whole_check(path: Path, whole: bytes) -> None:

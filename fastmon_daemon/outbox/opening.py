@@ -104,7 +104,7 @@ def open_for_reading(path: Path) -> Reports:
 
 
 def _connect(path: Path) -> Database:
-    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+    connection = _open_as(path, "mode=rw")  # a file that somebody took away is not made anew
     db = Database(connection, recursive_triggers=False)
     if db.execute("pragma journal_mode").fetchone()[0] != "wal":
         db.execute("pragma journal_mode = wal")
@@ -116,12 +116,7 @@ def _connect(path: Path) -> Database:
 
 def connect_read_only(path: Path) -> sqlite3.Connection:
     """A connection that cannot write, also where this user may not write the folder."""
-
-    def open_as(options: str) -> sqlite3.Connection:
-        uri = f"{path.absolute().as_uri()}?{options}"
-        return sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None)
-
-    connection = open_as("mode=ro")
+    connection = _open_as(path, "mode=ro")
     try:
         connection.execute("select count(*) from sqlite_master").fetchone()
     except sqlite3.OperationalError:
@@ -130,5 +125,10 @@ def connect_read_only(path: Path) -> sqlite3.Connection:
         if path.with_name(f"{path.name}-wal").exists():
             raise
         connection.close()
-        connection = open_as("immutable=1")
+        connection = _open_as(path, "immutable=1")
     return connection
+
+
+def _open_as(path: Path, options: str) -> sqlite3.Connection:
+    uri = f"{path.absolute().as_uri()}?{options}"
+    return sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None)

@@ -194,7 +194,9 @@ def refuse_strange(db: Database, path: Path) -> None:
     """Raise `StorageError` for what is not ours, or newer than we are."""
     version = db.execute("pragma user_version").fetchone()[0]
     owner = db.execute("pragma application_id").fetchone()[0]
-    if owner != APPLICATION_ID and db.table_names():
+    if not db.table_names():  # ours appear with their tables or not at all
+        raise StorageError(f"{path}: has no tables: go on from a backup, or remove it to begin anew")
+    if owner != APPLICATION_ID:
         raise StorageError(f"{path}: it is another program's SQLite database: name another file in FASTMON_DB")
     if version > VERSION:
         raise StorageError(
