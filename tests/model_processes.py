@@ -94,6 +94,7 @@ class Processes:
             assert row["attempts"] <= (self.monitor.blamed[name] if LINK_OF.get(row["state"]) == "monitor" else 0)
             assert (row["due_at"] is None) == CHART.is_resting(row["state"])
             model.check_history(seen.history[name], row["state"])
+            model.check_failures(seen.history[name], self.monitor.blamed[name])
             model.check_sample(self.samples.setdefault(name, seen.tfs[name]) if row["plan"] else [], seen.tfs[name])
             for tf in seen.tfs[name]:
                 model.check_registered(tf, self.monitor, self.others)
@@ -115,8 +116,12 @@ class Processes:
                 self.engine.turn(0)
                 if self.engine.idle:
                     break
-            if not self.outbox.unfinished() and set(self.monitor.known) <= set(Seen.of(self.outbox).stfs):
+            seen = Seen.of(self.outbox)
+            if not self.outbox.unfinished() and set(self.monitor.known) <= set(seen.stfs) and seen.is_closed(count=8):
                 break
             self.world.time.pass_(seconds=61)
         self.check()
-        model.check_end(Seen.of(self.outbox), self.monitor, TFS)
+        seen = Seen.of(self.outbox)
+        model.check_end(seen, self.monitor, TFS, partial(is_selected, FRACTION))
+        assert seen.is_closed(count=8)
+        assert self.broker.summaries >= bool(seen.run and seen.run["summary_at"])
