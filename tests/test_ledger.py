@@ -392,6 +392,20 @@ def test_a_clock_that_jumps_ends_no_run_and_hides_no_missed_stf(life: Life) -> N
     assert (life.row.state, life.stf(3).origin) == ("running", Origin.RECOVERED)
 
 
+@pytest.mark.parametrize("minutes", [11, 50])
+def test_after_the_end_a_clock_that_jumps_back_delays_no_missed_stf_by_more_than_a_minute(
+    life: Life, minutes: int
+) -> None:
+    life.registers(1, 2)
+    life.announces(1)
+    life.works()
+    life.says("end_run", total_stf_files=2)
+    life.works()
+    life.time.at -= timedelta(minutes=minutes)
+    life.pass_(60)
+    assert life.stf(2).origin is Origin.RECOVERED
+
+
 def test_a_paused_run_is_not_taken_for_over(life: Life) -> None:
     life.registers(1)
     life.announces(1)

@@ -15,8 +15,8 @@ from fastmon_daemon.outbox.run_reports import RUN_COLUMNS, read_run
 MOST_ABSENT = 1000
 """Names of absent STFs that are kept of a run."""
 _MOST_DUE = 100
-_FAR = timedelta(hours=1)
-"""A look that is due later than this is no pause but a clock that jumped: it counts as due."""
+_FAR = timedelta(minutes=10)
+"""A look that is due later than this is no pause but a clock that jumped: it counts as due. No pause is longer."""
 
 
 class Runs:
