@@ -17,7 +17,7 @@ from fastmon_daemon.clock import Clock
 from fastmon_daemon.errors import BadMessage
 from fastmon_daemon.ledger import hear_run, hear_sequence, look_soon
 from fastmon_daemon.lifecycle import Chart
-from fastmon_daemon.messages import Foreign, RunNews, StfReady, parse
+from fastmon_daemon.messages import HEAR_STF, Foreign, RunNews, StfReady, parse
 from fastmon_daemon.outbox import Arrival, NewStf, Origin, Outbox, Room, attach
 
 
@@ -36,6 +36,8 @@ class Intake:
         self.clock = Clock()
         self.wake: Callable[[], None] = lambda: None
         self._forgotten: Counter[str] = Counter()
+        self._known_runs: set[str] = set()
+        """Of these a mere sign that they go on says nothing new."""
 
     def accept(self, body: str | bytes) -> None:
         """Store what the message says, if it is for us. Returns only when it is on disk.
@@ -56,6 +58,8 @@ class Intake:
             return partial(self._refuse, body, str(exc))
         if isinstance(message, Foreign):
             self._forgotten[f"foreign_{message.why}"] += 1
+            return None
+        if isinstance(message, RunNews) and message.kind == HEAR_STF and message.run in self._known_runs:
             return None
         return partial(self._take_in, message, body)
 
@@ -112,9 +116,11 @@ class Intake:
         """Write down what a message says, inside the caller's transaction; None where it names no STF."""
         now = self.clock.now()
         if isinstance(message, RunNews):
-            hear_run(outbox, self._run_chart, message, self.namespace, now)
+            if message.kind != HEAR_STF or outbox.runs.get(self.namespace, message.run) is None:
+                hear_run(outbox, self._run_chart, message, self.namespace, now)
+            self._known_runs.add(message.run)
             return None
-        run = RunNews(kind="hear_stf", run_id=message.run_id, execution_id=message.execution_id)
+        run = RunNews(kind=HEAR_STF, run_id=message.run_id, execution_id=message.execution_id)
         row = hear_run(outbox, self._run_chart, run, self.namespace, now)
         if message.filename is None:
             look_soon(outbox, row, now)

@@ -18,6 +18,12 @@ STF_READY_TYPES = frozenset({"stf_ready", "data_ready"})
 
 RUN_TYPES = frozenset({"run_imminent", "start_run", "pause_run", "resume_run", "end_run"})
 
+RUN_SIGNS = frozenset({"stf_gen"})
+"""Messages that are not for us, but show that their run goes on: for a real data agent's run often the only ones."""
+
+HEAR_STF = "hear_stf"
+"""The `kind` of what is known of a run only by its STFs."""
+
 MAX_BODY_BYTES = 1_048_576
 """The longest message body that is parsed, in bytes; a real `stf_ready` has less than 1 kB."""
 
@@ -85,12 +91,14 @@ def parse(body: str | bytes, *, namespace: str, agent_name: str = "") -> StfRead
     """
     message = _object(body)
     kind = message.get("msg_type")
-    if not isinstance(kind, str) or (kind not in STF_READY_TYPES and kind not in RUN_TYPES):
+    if not isinstance(kind, str) or kind not in STF_READY_TYPES | RUN_TYPES | RUN_SIGNS:
         return Foreign("type")
     if message.get("namespace") not in (None, "", namespace):
         return Foreign("namespace")
     if agent_name and message.get("sender") == agent_name:
         return Foreign("echo")
+    if kind in RUN_SIGNS:
+        return _run_sign(message)
     return _stf_ready(message) if kind in STF_READY_TYPES else _run_news(kind, message)
 
 
@@ -137,6 +145,13 @@ def _run_news(kind: str, message: dict[str, Any]) -> RunNews:
         execution_id=_text(message, "execution_id", 200),
         total_stf_files=_integer(message, "total_stf_files", _MAX_INT32),
     )
+
+
+def _run_sign(message: dict[str, Any]) -> RunNews | Foreign:
+    try:
+        return RunNews(kind=HEAR_STF, run_id=_run_id(message), execution_id=_text(message, "execution_id", 200))
+    except BadMessage:
+        return Foreign("type")
 
 
 def sequence_in(filename: str) -> int | None:

@@ -90,3 +90,20 @@ def test_a_run_lives_as_its_chart_says_whatever_was_missed_or_repeated(intake: I
     assert states == ["imminent", "running", "running", "paused", "running", "ended", "ended"]
     assert row.expected == 12
     assert row.ended_at is not None
+
+
+def test_a_run_of_which_only_its_stf_gen_is_heard_is_looked_at(intake: Intake, outbox: Outbox, time: HandClock) -> None:
+    intake.accept(run_message("stf_gen", filename="swf.100014.000007.stf", sequence=7))
+    heard = outbox.runs.get("torre1", "100014")
+    assert heard is not None
+    assert heard.state == "running"
+    assert outbox.runs.to_look_at(time.at, nameless_only=False) == [heard]
+    assert outbox.unfinished() == 0
+
+
+def test_of_a_run_that_is_known_a_stf_gen_says_nothing_new(intake: Intake, outbox: Outbox, time: HandClock) -> None:
+    intake.accept(run_message("start_run"))
+    before = outbox.runs.get("torre1", "100014")
+    time.pass_(seconds=5)
+    assert intake.read(run_message("stf_gen")) is None
+    assert outbox.runs.get("torre1", "100014") == before

@@ -70,6 +70,7 @@ def test_the_end_of_a_run_says_how_many_stfs_there_were() -> None:
         (ready(msg_type="tf_file_registered"), "type"),
         (ready(msg_type=None), "type"),
         (ready(msg_type=5), "type"),
+        (ready(msg_type="stf_gen", run_id=None), "type"),
         ('{"agent_name": "x", "status": "OK"}', "type"),
         (ready(namespace="other"), "namespace"),
         (ready(sender="fastmon-agent-user-9"), "echo"),
