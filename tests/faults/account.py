@@ -90,6 +90,9 @@ def _lost(
     elif name in failing:
         if stf.state != "failed":
             yield f"{name}: is {stf.state}, and not failed"
+        for tf in stf.tfs:
+            if tf.filename in rows or tf.monitor_id in announced:
+                yield f"{tf.filename}: registered or announced, though its STF failed"
     elif stf.state != "completed" or not stf.tfs:
         yield f"{name}: is {stf.state} with {len(stf.tfs)} TF files"
     else:

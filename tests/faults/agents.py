@@ -46,6 +46,9 @@ class Agents(Protocol):
     def heard(self) -> list[str]:
         """The bodies of all announcements that the broker took, each SEND of the daemon once."""
 
+    def hear_out(self) -> None:
+        """Return when all that the broker has taken until now is heard."""
+
     def close(self) -> None: ...
 
 
@@ -90,6 +93,9 @@ class OwnBroker:
     def heard(self) -> list[str]:
         return self.thread.call(lambda: list(self._heard))
 
+    def hear_out(self) -> None:
+        """The broker itself tells of each message that it takes."""
+
     def start(self) -> None:
         self.thread.start()
 
@@ -118,6 +124,7 @@ class Neighbours:
 
     def __init__(self, server: Server, topic: str, name: str) -> None:
         self._bodies: dict[str, None] = {}
+        self._last_words: set[str] = set()
         self._numbers = itertools.count(1)
         self._name = name
         login = BrokerLogin(
@@ -134,6 +141,8 @@ class Neighbours:
     def _accept(self, body: bytes) -> None:
         if is_announcement(body.decode()):
             self._bodies[body.decode()] = None
+        elif b"last_word" in body:
+            self._last_words.add(body.decode())
 
     def send(self, body: str) -> None:
         number = next(self._numbers)
@@ -149,6 +158,11 @@ class Neighbours:
 
     def heard(self) -> list[str]:
         return list(self._bodies)
+
+    def hear_out(self) -> None:
+        word = json.dumps({"msg_type": "last_word", "number": next(self._numbers)})
+        self.send(word)
+        wait_until(lambda: word in self._last_words, "the ear has heard all that came before")
 
     def close(self) -> None:
         self._broker.stop(10.0)

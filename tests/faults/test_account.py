@@ -146,4 +146,13 @@ def test_a_second_announcement_is_counted() -> None:
 def test_an_stf_that_was_to_fail_and_did_not_is_lost() -> None:
     world = Good()
     found = account_of(world.sent, world.lives, world.rows, world.heard, failing={"a.stf"})
-    assert found.lost == ["a.stf: is completed, and not failed"]
+    assert "a.stf: is completed, and not failed" in found.lost
+
+
+def test_what_an_stf_that_was_to_fail_has_left_behind_is_found() -> None:
+    world = Good()
+    world.lives[0] = (replace(world.lives[0][0], state="failed"), world.lives[0][1])
+    found = account_of(world.sent, world.lives, world.rows, world.heard, failing={"a.stf"})
+    assert [reason.partition(": ")[2] for reason in found.lost] == [
+        "registered or announced, though its STF failed"
+    ] * 2
