@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from fastmon_daemon.lifecycle import Chart, load_chart
 from fastmon_daemon.outbox import HistoryRow, Stf, Tf, open_for_reading
+from fastmon_daemon.sampling import draw, seed_of
 
 Life = tuple[Stf, Sequence[HistoryRow]]
 Row = Mapping[str, Any]
@@ -75,7 +76,7 @@ def account_of(
         announced=len(told),
         announced_twice=len(told) - len(distinct),
         lost=[reason for name in sorted(sent) for reason in _lost(name, known, by_name, distinct, failing)],
-        registered_twice=list(_registered_twice(known, rows)),
+        registered_twice=[*_registered_twice(known, rows), *_drawn_otherwise(known)],
         illegal=[reason for stf, history in lives for reason in illegal_history(stf, history)],
         strange=[*_never_sent(sent, known), *_told_wrongly(told, known)],
     )
@@ -93,7 +94,7 @@ def _lost(
         for tf in stf.tfs:
             if tf.filename in rows or tf.monitor_id in announced:
                 yield f"{tf.filename}: registered or announced, though its STF failed"
-    elif stf.state != "completed" or not stf.tfs:
+    elif stf.state != "completed" or not stf.tfs or stf.plan is None:
         yield f"{name}: is {stf.state} with {len(stf.tfs)} TF files"
     else:
         for tf in stf.tfs:
@@ -123,6 +124,16 @@ def _registered_twice(known: Mapping[str, Stf], rows: Sequence[Row]) -> Iterator
         for (_, last, one), (first, _, other) in pairwise(blocks):
             if first <= last:
                 yield f"{one} and {other}: the same TFs in both"
+
+
+def _drawn_otherwise(known: Mapping[str, Stf]) -> Iterator[str]:
+    """The sample is that which any process draws of that STF, all of it; no row has another writer before us."""
+    for stf in known.values():
+        if stf.plan is None:
+            continue
+        due = draw(replace(stf.plan, seed=seed_of(stf.namespace, stf.run, stf.filename)), stf.filename)
+        if [(tf.filename, tf.first, tf.last) for tf in stf.tfs] != [(tf.filename, tf.first, tf.last) for tf in due]:
+            yield f"{stf.filename}: not the sample that is drawn of it"
 
 
 def _as_stored(tf: Tf) -> tuple[Any, ...]:

@@ -29,7 +29,7 @@ compared row by row, the monitor's table of TF files and the topic against the o
 - **lost**: an STF that the broker took and that is not `completed` (or `failed`, where the row must end so), or a TF
   file of it that the monitor does not hold or that was never announced.
 - **registered twice**: a TF file of the monitor that the outbox does not know, has with another range, size, STF or id,
-  or whose TFs stand in another TF file too.
+  or whose TFs stand in another TF file too; and an STF whose TF files are not the sample that is drawn of it.
 - **announced twice**: announcements beyond one a TF file. At most {workers} for each cut: what was in flight, one a
   worker. On Artemis none: it drops those that bear an event id which it has seen.
 - **illegal histories**: STFs whose transitions do not walk the arrows of `statecharts/stf.yaml`, each once a life.

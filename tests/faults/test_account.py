@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from fastmon_daemon.outbox import HistoryRow, Origin, Stf, Tf
+from fastmon_daemon.sampling import SamplePlan, draw, seed_of
 from tests.faults.account import Account, Life, account_of
 
 AT = "2026-11-21T20:00:00.000+00:00"
@@ -46,16 +47,17 @@ class Good:
 
 
 def completed(name: str) -> Life:
+    plan = SamplePlan(seed=seed_of("ns", "1", name), tf_count=40, tf_files=2, size_fraction=0.25, sequence_start=1)
     tfs = tuple(
-        Tf(sequence=n, filename=f"{name}_{n}", first=10 * n, last=10 * n + 4, count=5, size_bytes=50,
-           monitor_id=f"id-{name}-{n}", registered_at=AT, announced_at=AT)
-        for n in (1, 2)
+        Tf(sequence=block.sequence, filename=block.filename, first=block.first, last=block.last, count=block.count,
+           size_bytes=50, monitor_id=f"id-{name}-{block.sequence}", registered_at=AT, announced_at=AT)
+        for block in draw(plan, name)
     )  # fmt: skip
     stf = Stf(
         id=1, namespace="ns", run="1", run_id=1, filename=name, sequence=1, size_bytes=None, checksum=None,
         tf_count=None, execution_id=None, body="{}", origin=Origin.MESSAGE, admitted=False, state="completed", life=1,
         since=AT, received_at=AT, born_at=AT, due_at=None, attempts=0, spent_s=0.0, last_error=None, remark=None,
-        plan=None, tfs=tfs,
+        plan=plan, tfs=tfs,
     )  # fmt: skip
     return stf, [HistoryRow(life=1, trigger=t, source=s, dest=d, at=AT, note=None) for t, s, d in WAY]
 
@@ -68,6 +70,11 @@ def test_in_a_good_world_nothing_is_found() -> None:
     account = Good().account()
     assert account.problems == []
     assert (account.sent, account.completed, account.announced, account.announced_twice) == (2, 2, 4, 0)
+
+
+def fewer_tfs(world: Good) -> None:
+    stf, history = world.lives[0]
+    world.lives[0] = replace(stf, tfs=stf.tfs[:1]), history
 
 
 def unfinished(world: Good) -> None:
@@ -84,8 +91,9 @@ TWICE: dict[str, Callable[[Good], object]] = {
     "2 rows of that name": lambda world: world.rows.append(world.rows[0]),
     "but not in the outbox": lambda world: world.rows.append({**world.rows[0], "tf_filename": "again", "tf_first": 90}),
     "the monitor has [99, ": lambda world: world.rows[0].update(tf_first=99),
-    "the same TFs in both": lambda world: world.rows[0].update(tf_last=20),
-    "[10, 14, 5, 51,": lambda world: world.rows[0].update(file_size_bytes=51),
+    "the same TFs in both": lambda world: world.rows[0].update(tf_last=39),
+    ", 51, ": lambda world: world.rows[0].update(file_size_bytes=51),
+    "a.stf: not the sample that": fewer_tfs,
 }
 ILLEGAL: dict[str, Callable[[list[HistoryRow]], object]] = {
     "leaves sampled, but was received": lambda history: history.pop(1),
@@ -98,7 +106,7 @@ ILLEGAL: dict[str, Callable[[list[HistoryRow]], object]] = {
 }
 STRANGE: dict[str, Callable[[Good], object]] = {
     "nobody sent it": lambda world: world.sent.pop(),
-    "announced as [11,": lambda world: retell(world, tf_first=11),
+    "announced as [99,": lambda world: retell(world, tf_first=99),
     "announced, but not in the outbox": lambda world: retell(world, tf_filename="other"),
     "not one to one": lambda world: retell(world, event_id="another"),
 }
