@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from loguru import logger
 
 from fastmon_daemon.errors import ConfigError
 from fastmon_daemon.reference import env_example, settings_table
@@ -201,6 +202,25 @@ def test_a_secret_file_in_the_home_folder_is_read_and_read_again(
     again = secret_reader({"SWF_API_TOKEN_FILE": "~/token"}, "SWF_API_TOKEN", settings.monitor_token)
     (home / "token").write_text("second")
     assert (settings.monitor_token, again()) == ("first", "second")
+
+
+@pytest.mark.parametrize("spoil", [Path.unlink, Path.touch, lambda path: path.write_bytes(b"\xff\xfe")])
+def test_while_its_file_gives_none_a_secret_stays_what_it_was_and_that_is_said_once(
+    spoil: Callable[[Path], object], working: Path
+) -> None:
+    lines: list[str] = []
+    sink = logger.add(lines.append, format="{message}")
+    file = working / "token"
+    read = secret_reader({"SWF_API_TOKEN_FILE": str(file)}, "SWF_API_TOKEN", "first")
+    file.write_text("second")
+    assert read() == "second"
+    file.write_text("")
+    spoil(file)
+    assert [read(), read()] == ["second", "second"]
+    logger.remove(sink)
+    assert [line.partition("the secret")[2] for line in lines] == [" that was read last is used\n"]
+    file.write_text("third")
+    assert read() == "third"
 
 
 def test_a_secret_file_that_is_absent_or_empty_is_refused(load: Load, working: Path) -> None:

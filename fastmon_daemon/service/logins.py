@@ -39,17 +39,31 @@ def user_name(values: Mapping[str, str]) -> str:
 def secret_reader(values: Mapping[str, str], name: str, known: str) -> Callable[[], str]:
     """A function that gives the secret *name*, read anew from its file where `NAME_FILE` names one."""
     path = values.get(f"{name}_FILE")
-    if not path:
-        return lambda: known
+    return _SecretFile(f"{name}_FILE={path}", Path(path).expanduser(), known) if path else lambda: known
 
-    def read() -> str:
+
+class _SecretFile:
+    """While its file cannot be read, or is being written, a secret stays what it was; that is said once."""
+
+    def __init__(self, where: str, path: Path, known: str) -> None:
+        self._where = where
+        self._path = path
+        self._known = known
+        self._problem = ""
+
+    def __call__(self) -> str:
+        """The secret as it is now."""
+        secret, problem = "", "the file is empty"
         try:
-            return Path(path).expanduser().read_text(encoding="utf-8").strip()
-        except OSError as exc:
-            logger.error("{}_FILE={}: {}: the secret read at the start is used", name, path, exc.strerror)
-            return known
-
-    return read
+            secret = self._path.read_text(encoding="utf-8").strip()
+        except (OSError, ValueError) as exc:
+            problem = getattr(exc, "strerror", None) or "the file is no text"
+        if secret:
+            self._known, self._problem = secret, ""
+        elif problem != self._problem:
+            self._problem = problem
+            logger.error("{}: {}: the secret that was read last is used", self._where, problem)
+        return self._known
 
 
 def monitor_of(settings: Settings, values: Mapping[str, str]) -> Monitor:
