@@ -110,6 +110,15 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number")
 
 
+def plain_json(value: object, *, ensure_ascii: bool = True) -> str:
+    """*value* as JSON text that every reader takes: a number beyond all floats, such as `1e999`, becomes null."""
+    try:
+        return json.dumps(value, ensure_ascii=ensure_ascii, allow_nan=False)
+    except ValueError:
+        finite = json.loads(json.dumps(value), parse_constant=lambda _: None)
+        return json.dumps(finite, ensure_ascii=ensure_ascii)
+
+
 def _stf_ready(message: dict[str, Any]) -> StfReady:
     filename = _filename(message)
     sequence = _integer(message, "sequence", _MAX_INT32)
@@ -125,7 +134,7 @@ def _stf_ready(message: dict[str, Any]) -> StfReady:
         tf_count=_integer(message, "tf_count", _MAX_INT32, least=1),
         execution_id=_text(message, "execution_id", 200),
         sender=_text(message, "sender", 200),
-        body=json.dumps(message),
+        body=plain_json(message),
     )
 
 
