@@ -91,14 +91,14 @@ class Courtesy:
             logger.info("{}: the monitor takes it again", self._name)
         self._told, self._failures = False, 0
 
-    def failed(self, error: FastmonError) -> None:
-        """It was not done: rest for a while, for an hour where the monitor has no such call."""
+    def failed(self, error: FastmonError, *, quietly: bool = False) -> None:
+        """It was not done: rest for a while, for an hour where the monitor has no such call. *quietly*: no warning."""
         self._failures += 1
         absent = isinstance(error, Refused) and error.absent
         asked = error.retry_after_s if isinstance(error, TransientError) else None
         rest = ABSENT_S if absent else backoff(self._failures, retry_after_s=asked).total_seconds()
         self._not_before = self._monotonic() + rest
-        if self._told or isinstance(error, LinkDown):  # of a link that is down the main job speaks
+        if quietly or self._told or isinstance(error, LinkDown):  # of a link that is down the main job speaks
             logger.debug("{}: {}", self._name, error)
             return
         self._told = True
