@@ -21,6 +21,7 @@ from fastmon_daemon.presence.identity import Registration
 from fastmon_daemon.presence.status import Status
 from fastmon_daemon.steps import LINKS
 from fastmon_daemon.testbed.monitor import MonitorThread
+from tests.monitor_edge.scripted import Server, says
 from tests.worlds import World, settle
 
 TOKEN = "f" * 40
@@ -224,6 +225,43 @@ def test_a_refused_patch_of_the_agents_row_stops_no_heartbeat(
         heartbeat.turn()
     monitor.faults()
     assert monitor.counts()["heartbeats"] - before == 5
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.close()
+
+
+LATER = says(503, Retry_After="600")
+DONE = says(200, {"id": 7})
+
+
+def beats_in(world: World, server: Server, minutes: int) -> int:
+    desk = Desk(Exchange(f"http://127.0.0.1:{server.port}", lambda: TOKEN, connections=1, timeout_s=(5, 5)))
+    registration = Registration(desk, NAME, "ns", "tester", "/topic/epictopic")
+    heartbeat = Heartbeat(desk, NAME, "ns", checkup_of(world, Topic()), registration)
+    for _ in range(minutes * 60):
+        heartbeat.turn()
+        world.time.pass_(seconds=1)
+    desk.close()
+    return sum("heartbeat" in asked for asked in server.asked)
+
+
+def test_a_retry_after_at_heartbeats_delays_them_by_a_minute_at_most(
+    world: World, outbox: Outbox, server: Server
+) -> None:
+    server.script = [LATER, LATER, *[DONE] * 20]
+    assert beats_in(world, server, minutes=5) == 5
+
+
+def test_a_retry_after_at_another_call_delays_no_heartbeat(world: World, outbox: Outbox, server: Server) -> None:
+    server.script = [DONE, LATER, LATER, LATER, *[DONE] * 20]
+    assert beats_in(world, server, minutes=5) == 5
+    assert [asked for asked in server.asked if "heartbeat" not in asked] == [
+        "PATCH /api/systemagents/7/", "POST /api/namespaces/ensure/", "POST /api/subscribers/",
+    ]  # fmt: skip
 
 
 def no_monitor() -> int:
