@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from fastmon_daemon.errors import ConfigError
+from fastmon_daemon.logs import Secrets
 from fastmon_daemon.reference import env_example, settings_table
 from fastmon_daemon.service import secret_reader
 from fastmon_daemon.settings import (
@@ -198,9 +199,11 @@ def test_a_secret_file_in_the_home_folder_is_read_and_read_again(
     monkeypatch.setenv("HOME", str(home))
     (home / "token").write_text("first")
     settings = load(SWF_API_TOKEN_FILE="~/token")
-    again = secret_reader({"SWF_API_TOKEN_FILE": "~/token"}, "SWF_API_TOKEN", settings.monitor_token)
-    (home / "token").write_text("second")
-    assert (settings.monitor_token, again()) == ("first", "second")
+    secrets = Secrets("first")
+    again = secret_reader({"SWF_API_TOKEN_FILE": "~/token"}, "SWF_API_TOKEN", settings.monitor_token, secrets)
+    (home / "token").write_text("first-and-second")
+    assert (settings.monitor_token, again()) == ("first", "first-and-second")
+    assert secrets.blot("not first, nor first-and-second") == "not ***, nor ***"
 
 
 def test_a_secret_file_that_is_absent_or_empty_is_refused(load: Load, working: Path) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 from loguru import logger
 
-from fastmon_daemon.logs import without
+from fastmon_daemon.logs import Secrets
 from fastmon_daemon.monitor import Desk, Exchange, OutcomeUnknown
 from fastmon_daemon.presence.shipping import BUFFER, STRIKES, Shipping
+from fastmon_daemon.service import World
 from fastmon_daemon.service.citizen import logs_desk_for
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.testbed.monitor import MonitorThread
@@ -32,9 +34,7 @@ def exchange_with(monitor: MonitorThread) -> Exchange:
 
 
 def shipping_to(monitor: MonitorThread, name: str) -> Shipping:
-    return Shipping(
-        Desk(exchange_with(monitor)), name, lambda text: without(["hush-hush"], text), lambda: None, lambda: 0.0
-    )
+    return Shipping(Desk(exchange_with(monitor)), name, Secrets("hush-hush").blot, lambda: None, lambda: 0.0)
 
 
 def lines_of(monitor: MonitorThread, name: str) -> list[dict[str, Any]]:
@@ -156,7 +156,8 @@ def test_while_the_monitor_takes_no_row_at_all_none_is_given_up(picky: Picky) ->
 def test_another_url_for_log_lines_gets_no_token(monitor: MonitorThread) -> None:
     with MonitorThread("another token") as other:  # it would refuse ours, but takes logs from anybody
         settings = Settings(monitor_url=monitor.url, logs_url=other.url, monitor_token=TOKEN, namespace="ns")
-        shipping = Shipping(logs_desk_for(settings, {}), "elsewhere", str, lambda: None, lambda: 0.0)
+        world = World(settings=settings, values={}, database=Path("none"), secrets=Secrets())
+        shipping = Shipping(logs_desk_for(world), "elsewhere", str, lambda: None, lambda: 0.0)
         shipping.begin("INFO")
         logger.info("hello")
         shipping.goodbye()
