@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 import requests
 
+from fastmon_daemon import service
 from fastmon_daemon.errors import LinkDown
 from fastmon_daemon.lifecycle import load_chart
+from fastmon_daemon.logs import Secrets
 from fastmon_daemon.monitor import Desk, Exchange
 from fastmon_daemon.outbox import Outbox
 from fastmon_daemon.presence import agent_name
@@ -19,6 +21,8 @@ from fastmon_daemon.presence.checkup import Checkup, Patient
 from fastmon_daemon.presence.heartbeat import Heartbeat
 from fastmon_daemon.presence.identity import Registration
 from fastmon_daemon.presence.status import Status
+from fastmon_daemon.service.citizen import desk_for
+from fastmon_daemon.settings import Settings
 from fastmon_daemon.steps import LINKS
 from fastmon_daemon.testbed.monitor import MonitorThread
 from tests.monitor_edge.scripted import Server, says
@@ -234,12 +238,13 @@ def server() -> Iterator[Server]:
     server.close()
 
 
-LATER = says(503, Retry_After="600")
+LATER = [says(status, Retry_After="600") for status in (503, 429, 503)]
 DONE = says(200, {"id": 7})
 
 
 def beats_in(world: World, server: Server, minutes: int) -> int:
-    desk = Desk(Exchange(f"http://127.0.0.1:{server.port}", lambda: TOKEN, connections=1, timeout_s=(5, 5)))
+    settings = Settings(monitor_url=f"http://127.0.0.1:{server.port}", monitor_token=TOKEN, namespace="ns")
+    desk = desk_for(service.World(settings=settings, values={}, database=world.folder, secrets=Secrets()))
     registration = Registration(desk, NAME, "ns", "tester", "/topic/epictopic")
     heartbeat = Heartbeat(desk, NAME, "ns", checkup_of(world, Topic()), registration)
     for _ in range(minutes * 60):
@@ -252,12 +257,12 @@ def beats_in(world: World, server: Server, minutes: int) -> int:
 def test_a_retry_after_at_heartbeats_delays_them_by_a_minute_at_most(
     world: World, outbox: Outbox, server: Server
 ) -> None:
-    server.script = [LATER, LATER, *[DONE] * 20]
+    server.script = [*LATER[:2], *[DONE] * 20]
     assert beats_in(world, server, minutes=5) == 5
 
 
 def test_a_retry_after_at_another_call_delays_no_heartbeat(world: World, outbox: Outbox, server: Server) -> None:
-    server.script = [DONE, LATER, LATER, LATER, *[DONE] * 20]
+    server.script = [DONE, *LATER, *[DONE] * 20]
     assert beats_in(world, server, minutes=5) == 5
     assert [asked for asked in server.asked if "heartbeat" not in asked] == [
         "PATCH /api/systemagents/7/", "POST /api/namespaces/ensure/", "POST /api/subscribers/",

@@ -28,7 +28,7 @@ _DEADLINE_S = 8.0
 _CONNECTIONS = 4  # the lanes that use it, and one to spare
 
 
-def desk_for(world: World, *, patience_s: float = _DEADLINE_S) -> Desk:
+def desk_for(world: World, *, deadline_s: float = _DEADLINE_S) -> Desk:
     """A desk with connections of its own: what hangs there holds up no registration."""
     settings, values = world.settings, world.values
     return Desk(
@@ -38,8 +38,9 @@ def desk_for(world: World, *, patience_s: float = _DEADLINE_S) -> Desk:
             connections=_CONNECTIONS,
             ca=settings.monitor_ca,
             environ=values,
-            timeout_s=(min(patience_s, _TIMEOUT_S[0]), min(patience_s, _TIMEOUT_S[1])),
-            deadline_s=patience_s,
+            timeout_s=(min(deadline_s, _TIMEOUT_S[0]), min(deadline_s, _TIMEOUT_S[1])),
+            deadline_s=deadline_s,
+            patience_s=0.0,  # what one of its calls is asked for must not silence the heart-beats
         )
     )
 
@@ -72,7 +73,7 @@ def switch_stages(outbox: Outbox, settings: Settings, now: datetime) -> None:
 
 def name_of(world: World, outbox: Outbox, instance: str) -> str:
     """Our agent name; at the very first start the monitor is asked, but not waited for."""
-    desk = desk_for(world, patience_s=_PATIENCE_S)
+    desk = desk_for(world, deadline_s=_PATIENCE_S)
     try:
         user = user_name(world.values)
         ask = partial(for_a_while(_PATIENCE_S), desk.next_agent_id)
