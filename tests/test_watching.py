@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ import pytest
 from loguru import logger
 
 from fastmon_daemon.clock import Clock
+from fastmon_daemon.errors import StorageFault
 from fastmon_daemon.intake import Intake
 from fastmon_daemon.lifecycle import load_chart
 from fastmon_daemon.outbox import open_outbox
@@ -32,6 +34,7 @@ class Folder:
         self.taken: list[FoundFile] = []
         self.forgotten: list[str] = []
         self.fails = False
+        self.megabytes = itertools.count()
 
     def watcher(self, memory: dict[str, str] | None = None, **changes: object) -> Watcher:
         watching = {
@@ -44,7 +47,7 @@ class Folder:
 
     def take(self, file: FoundFile) -> Taken:
         if self.fails:
-            raise OSError("disk full")
+            raise StorageFault(f"disk full, {next(self.megabytes)} MB free")
         self.taken.append(file)
         return Taken.FRESH
 
@@ -191,7 +194,7 @@ def test_what_cannot_be_forgotten_now_is_forgotten_later_in_small_steps(folder: 
     def forget(fingerprints: Sequence[str]) -> None:
         steps.append(len(fingerprints))
         if len(steps) == 1:
-            raise OSError("disk full")
+            raise StorageFault("disk full")
 
     memory = Memory(former, forget, 0.0)
     memory.begin_scan(3 * DAYS)
@@ -303,6 +306,22 @@ def test_what_could_not_be_stored_is_found_again(folder: Folder, log: list[str])
     folder.fails = False
     folder.look(watcher, after_s=31)
     assert folder.look(watcher, after_s=6) == [NAME]
+
+
+def test_that_nothing_can_be_stored_is_told_once_each_time_it_begins(folder: Folder, log: list[str]) -> None:
+    watcher = folder.watcher()
+    for episode in range(2):
+        folder.fails = True
+        for number in range(3):
+            folder.write(f"swf.12345.{episode}0000{number}.stf")
+            for seconds in (31, 6, 31, 6):
+                folder.look(watcher, after_s=seconds)
+        folder.fails = False
+        for seconds in (31, 6):
+            folder.look(watcher, after_s=seconds)
+    assert len([line for line in log if "could not be stored: disk full" in line]) == 2
+    assert len([line for line in log if "files are stored again" in line]) == 2
+    assert len(folder.taken) == 6
 
 
 def test_files_from_before_the_lookback_are_left_alone_and_counted(folder: Folder, log: list[str]) -> None:

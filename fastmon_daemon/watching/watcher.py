@@ -12,16 +12,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 from fnmatch import fnmatchcase
-from os import fsdecode, walk
+from os import walk
 from os.path import lexists
 from pathlib import Path
 
 from loguru import logger
-from watchdog.events import FileSystemEvent, FileSystemEventHandler
-from watchdog.observers import Observer
-from watchdog.observers.api import BaseObserver
 
 from fastmon_daemon.clock import Clock
+from fastmon_daemon.watching.events import Touched, observing
 from fastmon_daemon.watching.files import Fingerprint, FoundFile, checksum, run_in
 from fastmon_daemon.watching.memory import Memory
 
@@ -69,7 +67,8 @@ class Watcher:
         self._clock = clock
         self._candidates: dict[Path, _Candidate] = {}
         self._told: dict[Path, str] = {}
-        self._touched: queue.SimpleQueue[tuple[Path, Path]] = queue.SimpleQueue()
+        self._storing = True
+        self._touched: Touched = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
         self._scan_at = clock.monotonic()
@@ -104,24 +103,13 @@ class Watcher:
         self._memory.forget_some()
 
     def _run(self) -> None:
-        observer = self._observer()
+        observer = observing(self._watching.folders, self._touched)
         try:
             while not self._stopping.wait(TICK_S):
                 self.look()
         finally:
             if observer is not None:
                 observer.stop()
-
-    def _observer(self) -> BaseObserver | None:
-        observer = Observer()
-        try:
-            for folder in self._watching.folders:
-                observer.schedule(_Events(folder, self._touched), str(folder), recursive=True)
-            observer.start()
-        except OSError as exc:  # for example the limit of watches
-            logger.warning("no events of the file system ({}): files are found by the scans alone", exc.strerror)
-            return None
-        return observer
 
     def _scan_all(self) -> None:
         began, self._whole = self._clock.monotonic(), True
@@ -206,8 +194,15 @@ class Watcher:
         try:
             taken = self._take(found)
         except Exception as exc:  # noqa: BLE001 (a full disk must not end the thread: the next scan finds the file again)
-            self._tell(path, f"could not be stored: {exc}; it is tried again at each scan")
+            if self._storing:
+                logger.error(
+                    "{}: could not be stored: {}; it and those after it are tried again at each scan", path, exc
+                )
+            self._storing = False
             return
+        if not self._storing:
+            logger.info("files are stored again")
+        self._storing = True
         self._memory.take(candidate.seen, path.name)
         self._told.pop(path, None)
         if taken is Taken.REFUSED:
@@ -235,16 +230,3 @@ class Watcher:
             self._memory.take(self._candidates.pop(path).seen, "")
         if old:
             logger.warning("{} files are older than FASTMON_LOOKBACK_MINUTES and left alone", len(old))
-
-
-class _Events(FileSystemEventHandler):
-    """Tells the watcher of files that something was done to."""
-
-    def __init__(self, folder: Path, touched: queue.SimpleQueue[tuple[Path, Path]]) -> None:
-        self._folder = folder
-        self._touched = touched
-
-    def on_any_event(self, event: FileSystemEvent) -> None:
-        """Note the path that the file has now."""
-        if event.event_type in {"created", "modified", "moved", "closed"} and not event.is_directory:
-            self._touched.put((Path(fsdecode(event.dest_path or event.src_path)), self._folder))
