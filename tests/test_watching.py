@@ -262,6 +262,24 @@ def test_a_file_that_cannot_be_taken_gets_one_clear_line(folder: Folder, log: li
     assert folder.taken == [] or said.startswith("was cut")
 
 
+def test_trouble_with_a_file_that_is_gone_is_not_remembered(folder: Folder, log: list[str]) -> None:
+    watcher = folder.watcher()
+    for _ in range(2):
+        path = folder.write(NAME)
+        folder.look(watcher, after_s=31)
+        path.unlink()
+        for _ in range(3):
+            folder.look(watcher, after_s=31)
+    assert len([line for line in log if "went away before it was complete" in line]) == 2
+
+
+def test_what_a_file_system_keeps_as_lost_and_found_is_not_looked_at(folder: Folder) -> None:
+    watcher = folder.watcher()
+    folder.write(f"lost+found/{NAME}")
+    folder.look(watcher)
+    assert folder.look(watcher, after_s=6) == []
+
+
 def test_a_name_without_a_run_is_told_with_the_remedy_and_taken_with_a_default(folder: Folder, log: list[str]) -> None:
     watcher = folder.watcher()
     folder.write("picture.stf")
