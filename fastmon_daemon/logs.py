@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Collection
 
 from loguru import logger
 
@@ -19,22 +18,34 @@ class _Bridge(logging.Handler):
         logger.opt(depth=6, exception=record.exc_info).log(record.levelname, "{}: {}", record.name, record.getMessage())
 
 
-def without(secrets: Collection[str], text: str) -> str:
-    """*text* with the *secrets* blotted out; what is shorter than four characters is none."""
-    for secret in secrets:
-        if len(secret) > 3:
+class Secrets:
+    """All secrets that this process has read so far, also those that were replaced since; any thread may use it."""
+
+    def __init__(self, *known: str) -> None:
+        self._known: tuple[str, ...] = ()
+        for each in known:
+            self.add(each)
+
+    def add(self, secret: str) -> None:
+        """One more; what is shorter than four characters is none."""
+        if len(secret) > 3 and secret not in self._known:
+            self._known = tuple(sorted((*self._known, secret), key=len, reverse=True))  # one may begin with another
+
+    def blot(self, text: str) -> str:
+        """*text* without them."""
+        for secret in self._known:
             text = text.replace(secret, "***")
-    return text
+        return text
 
 
-def configure(level: str, secrets: Collection[str], *, journal: bool) -> None:
+def configure(level: str, secrets: Secrets, *, journal: bool) -> None:
     """Log to stderr from *level* on; *secrets* are blotted out of every line, tracebacks included.
 
     With *journal* each line bears its syslog severity (`<3>`) and no time, as systemd's journal wants it.
     """
 
     def write(message: str) -> None:
-        text = without(secrets, str(message))
+        text = secrets.blot(str(message))
         if journal:
             prefix = f"<{_SEVERITY.get(message.record['level'].name, 6)}>"  # type: ignore[attr-defined]
             text = "".join(f"{prefix}{line}\n" for line in text.splitlines())

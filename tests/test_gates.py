@@ -17,6 +17,7 @@ from fastmon_daemon.engine import LinkNews
 from fastmon_daemon.errands import AT_ONCE
 from fastmon_daemon.errors import LinkDown, LinkHeld, TransientError
 from fastmon_daemon.gates import HELD_PROBE_S, MOST_PROBES, PROBE_S, SHORTEST_PAUSE_S, Gate
+from fastmon_daemon.logs import Secrets
 from fastmon_daemon.monitor import Monitor
 from fastmon_daemon.outbox import Outbox, Reports
 from fastmon_daemon.service.logins import secret_reader
@@ -337,7 +338,7 @@ def test_what_a_person_must_mend_is_said_also_where_the_link_was_down_before(wor
 def test_a_token_that_is_mended_in_its_file_is_taken_up_without_a_restart(world: World) -> None:
     token = world.folder / "token"
     token.write_text("revoked")
-    read = secret_reader({"SWF_API_TOKEN_FILE": str(token)}, "SWF_API_TOKEN", "revoked")
+    read = secret_reader({"SWF_API_TOKEN_FILE": str(token)}, "SWF_API_TOKEN", "revoked", Secrets())
     with MonitorThread("good", MonitorOptions()) as there:
         monitor = Monitor(there.url, read, connections=1)
         settings = Settings(namespace="ns", selection_fraction=1.0)

@@ -47,6 +47,13 @@ def test_the_real_data_agents_message_means_look_at_this_run() -> None:
     assert message.run == "100014"
 
 
+def test_a_number_beyond_all_floats_in_a_field_that_we_only_pass_on_is_as_good_as_none() -> None:
+    message = read(ready(start="BIG", end=1.5, deep=[{"x": "BIG"}]).replace('"BIG"', "-1e999"))
+    assert isinstance(message, StfReady)
+    told = json.loads(message.body, parse_constant=pytest.fail)
+    assert (told["start"], told["end"], told["deep"]) == (None, 1.5, [{"x": None}])
+
+
 def test_data_ready_is_the_older_name() -> None:
     assert isinstance(read(ready(msg_type="data_ready")), StfReady)
 
@@ -113,6 +120,9 @@ def test_a_message_without_namespace_is_accepted(namespace: str | None) -> None:
         (ready(filename="a\x1b[2J.stf"), "filename"),
         (ready(size_bytes=-1), "size_bytes: out of range"),
         (ready(size_bytes=2**63), "size_bytes: out of range"),
+        (ready(size_bytes=7).replace(": 7,", ": 1e999,"), "size_bytes: a number where an integer is needed"),
+        ('{"msg_type": "end_run", "run_id": "7", "total_stf_files": -1e999}', "total_stf_files: a number"),
+        ('{"msg_type": "end_run", "run_id": 1e999}', "run_id: a number"),
         (ready(size_bytes="7"), "size_bytes: a string"),
         (ready(size_bytes=True), "size_bytes: a boolean"),
         (ready(tf_count=0), "tf_count: out of range"),

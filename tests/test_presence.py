@@ -137,3 +137,17 @@ def test_without_a_monitor_at_the_first_start_the_name_is_of_the_instance_and_st
     wait_until(lambda: agent(world).get("operational_state") == "READY", "it is the same")
     assert [row["instance_name"] for row in world.rows("systemagents")] == [first]
     assert TOKEN not in json.dumps([world.rows("logs"), world.rows("systemagents"), world.heard])
+
+
+def test_a_secret_that_was_changed_in_its_file_is_in_no_log_either(world: OnEmbedded) -> None:
+    token = world.folder / "token"
+    token.write_text(TOKEN)
+    world.daemon(SWF_API_TOKEN="", SWF_API_TOKEN_FILE=str(token))
+    token.write_text("rotated-token")
+    world.announce(1)
+    wait_until(lambda: "link to the monitor is held" in world.log(), "the new token was read, and refused")
+    world.publish({"msg_type": "stf_ready", "run_id": "100014", "filename": "told.rotated-token.000002.stf"})
+    wait_until(lambda: "told.***.000002.stf: received" in world.log(), "the line")
+    token.write_text(TOKEN)
+    wait_until(lambda: "told.***.000002.stf: received" in json.dumps(world.rows("logs")), "the line at the monitor")
+    assert "rotated-token" not in world.log() + json.dumps([world.rows("logs"), world.rows("systemagents")])

@@ -7,6 +7,7 @@ import pytest
 from loguru import logger
 
 from fastmon_daemon.errors import ConfigError
+from fastmon_daemon.logs import Secrets
 from fastmon_daemon.reference import env_example, settings_table
 from fastmon_daemon.service import secret_reader
 from fastmon_daemon.settings import (
@@ -85,7 +86,7 @@ def test_an_env_file_that_is_not_text_is_named(load: Load, working: Path) -> Non
         ("SWF_MONITOR_URL", "monitor:8002", "give http://"),
         ("SWF_MONITOR_URL", "http://", "give http://"),
         ("SWF_MONITOR_URL", "http://host:port", "give http://"),
-        ("SWF_MONITOR_URL", "http://host/?a=1", "no query"),
+        ("SWF_MONITOR_URL", "http://host/#a", "no query"),
         ("FASTMON_MONITOR_CA", "absent.pem", "name a readable file"),
         ("ACTIVEMQ_PORT", "0", "from 1 to 65535"),
         ("ACTIVEMQ_PORT", "61612.0", "give a whole number"),
@@ -185,6 +186,28 @@ def test_a_secret_is_in_no_error(load: Load, environ: dict[str, str]) -> None:
     assert SECRET not in message
 
 
+@pytest.mark.parametrize("name", ["SWF_MONITOR_URL", "SWF_MONITOR_HTTP_URL", "FASTMON_BASE_URL", "ACTIVEMQ_HOST"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"https://me:{SECRET}@host/data", f"//me:{SECRET}@host", f"me:{SECRET}@host", f"http://me:{SECRET}@[host",
+        f"https://host/data?token={SECRET}",
+    ],
+)  # fmt: skip
+def test_no_address_may_hold_a_password_and_none_that_does_is_shown(load: Load, name: str, text: str) -> None:
+    message = refusal(load, **{name: text})
+    assert message.startswith(f"{name} (value not shown) (environment): give ")
+    assert SECRET not in message
+
+
+@pytest.mark.parametrize(
+    "url", ["https://host:8443/data", "root://host//eos/epic", "file:///data/run", "http://[::1]/@x"]
+)
+def test_watched_folders_may_be_served_under_any_scheme(load: Load, url: str) -> None:
+    assert load(FASTMON_BASE_URL=url).base_url == url
+    assert "FASTMON_BASE_URL='host/data'" in refusal(load, FASTMON_BASE_URL="host/data")
+
+
 @pytest.mark.parametrize("name", ["ACTIVEMQ_PASSWORD", "MQ_PASSWD"])
 def test_a_secret_may_come_from_a_file(load: Load, working: Path, name: str) -> None:
     (working / "password").write_text(f"{SECRET}\n")
@@ -199,9 +222,11 @@ def test_a_secret_file_in_the_home_folder_is_read_and_read_again(
     monkeypatch.setenv("HOME", str(home))
     (home / "token").write_text("first")
     settings = load(SWF_API_TOKEN_FILE="~/token")
-    again = secret_reader({"SWF_API_TOKEN_FILE": "~/token"}, "SWF_API_TOKEN", settings.monitor_token)
-    (home / "token").write_text("second")
-    assert (settings.monitor_token, again()) == ("first", "second")
+    secrets = Secrets("first")
+    again = secret_reader({"SWF_API_TOKEN_FILE": "~/token"}, "SWF_API_TOKEN", settings.monitor_token, secrets)
+    (home / "token").write_text("first-and-second")
+    assert (settings.monitor_token, again()) == ("first", "first-and-second")
+    assert secrets.blot("not first, nor first-and-second") == "not ***, nor ***"
 
 
 @pytest.mark.parametrize("spoil", [Path.unlink, Path.touch, lambda path: path.write_bytes(b"\xff\xfe")])

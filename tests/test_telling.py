@@ -1,4 +1,4 @@
-"""What is told of the daemon, piece by piece: name, heart-beat, status messages, log lines."""
+"""What is told of the daemon, piece by piece: name, heart-beat, status messages."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import Any
 
 import pytest
 import requests
-from loguru import logger
 
+from fastmon_daemon import service
 from fastmon_daemon.errors import LinkDown
 from fastmon_daemon.lifecycle import load_chart
-from fastmon_daemon.logs import without
+from fastmon_daemon.logs import Secrets
 from fastmon_daemon.monitor import Desk, Exchange
 from fastmon_daemon.outbox import Outbox
 from fastmon_daemon.presence import agent_name
 from fastmon_daemon.presence.checkup import Checkup, Patient
 from fastmon_daemon.presence.heartbeat import Heartbeat
 from fastmon_daemon.presence.identity import Registration
-from fastmon_daemon.presence.shipping import BUFFER, Shipping
 from fastmon_daemon.presence.status import Status
-from fastmon_daemon.service.citizen import logs_desk_for
+from fastmon_daemon.service.citizen import desk_for
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.steps import LINKS
 from fastmon_daemon.testbed.monitor import MonitorThread
+from tests.monitor_edge.scripted import Server, says
 from tests.worlds import World, settle
 
 TOKEN = "f" * 40
@@ -231,65 +231,42 @@ def test_a_refused_patch_of_the_agents_row_stops_no_heartbeat(
     assert monitor.counts()["heartbeats"] - before == 5
 
 
-def shipping_to(monitor: MonitorThread, name: str) -> Shipping:
-    return Shipping(desk_of(monitor), name, lambda text: without(["hush-hush"], text), lambda: None, lambda: 0.0)
-
-
-def lines_of(monitor: MonitorThread, name: str) -> list[dict[str, Any]]:
-    rows = requests.get(f"{monitor.url}/api/logs/", timeout=20).json()
-    return [row for row in rows if row["instance_name"] == name]
-
-
 @pytest.fixture
-def shipped(monitor: MonitorThread) -> Iterator[Shipping]:
-    shipping = shipping_to(monitor, "shipped")
-    shipping.begin("INFO")
-    yield shipping
-    shipping.goodbye()
+def server() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.close()
 
 
-def test_lines_of_one_level_share_a_row_and_a_warning_has_its_own(monitor: MonitorThread, shipped: Shipping) -> None:
-    for n in range(5):
-        logger.debug("not at this level")
-        logger.info("step {}", n)
-    logger.success("between two levels of the monitor, hush-hush")
-    logger.warning("mind\0 the gap")
-    try:
-        raise ValueError("hush-hush")
-    except ValueError:
-        logger.exception("it broke")
-    shipped.turn()
-    error, warning, info = lines_of(monitor, "shipped")
-    assert (error["level"], warning["level"], info["level"]) == (40, 30, 20)
-    assert info["message"].splitlines()[:5] == [f"step {n}" for n in range(5)]
-    assert len(info["extra_data"]["lines"]) == 6
-    assert warning["message"] == "mind\ufffd the gap"
-    assert "ValueError: ***" in error["message"]
-    assert "hush-hush" not in json.dumps(lines_of(monitor, "shipped"))
+LATER = [says(status, Retry_After="600") for status in (503, 429, 503)]
+DONE = says(200, {"id": 7})
 
 
-def test_where_the_monitor_is_slow_the_oldest_lines_are_dropped_and_the_count_is_told(monitor: MonitorThread) -> None:
-    shipping = shipping_to(monitor, "dropping")
-    shipping.begin("INFO")
-    for n in range(BUFFER + 7):
-        logger.info("line {}", n)
-    shipping.goodbye()
-    logger.info("after the end")
-    rows = lines_of(monitor, "dropping")
-    assert rows[0]["extra_data"]["lines_dropped_before"] == 7
-    assert rows[0]["message"].splitlines()[:2] == ["(7 log lines before this one were dropped)", "line 7"]
-    assert rows[-1]["message"].splitlines()[-1] == f"line {BUFFER + 6}"
+def beats_in(world: World, server: Server, minutes: int) -> int:
+    settings = Settings(monitor_url=f"http://127.0.0.1:{server.port}", monitor_token=TOKEN, namespace="ns")
+    desk = desk_for(service.World(settings=settings, values={}, database=world.folder, secrets=Secrets()))
+    registration = Registration(desk, NAME, "ns", "tester", "/topic/epictopic")
+    heartbeat = Heartbeat(desk, NAME, "ns", checkup_of(world, Topic()), registration)
+    for _ in range(minutes * 60):
+        heartbeat.turn()
+        world.time.pass_(seconds=1)
+    desk.close()
+    return sum("heartbeat" in asked for asked in server.asked)
 
 
-def test_another_url_for_log_lines_gets_no_token(monitor: MonitorThread) -> None:
-    with MonitorThread("another token") as other:  # it would refuse ours, but takes logs from anybody
-        settings = Settings(monitor_url=monitor.url, logs_url=other.url, monitor_token=TOKEN, namespace="ns")
-        shipping = Shipping(logs_desk_for(settings, {}), "elsewhere", str, lambda: None, lambda: 0.0)
-        shipping.begin("INFO")
-        logger.info("hello")
-        shipping.goodbye()
-        assert [row["message"] for row in lines_of(other, "elsewhere")] == ["hello"]
-        assert lines_of(monitor, "elsewhere") == []
+def test_a_retry_after_at_heartbeats_delays_them_by_a_minute_at_most(
+    world: World, outbox: Outbox, server: Server
+) -> None:
+    server.script = [*LATER[:2], *[DONE] * 20]
+    assert beats_in(world, server, minutes=5) == 5
+
+
+def test_a_retry_after_at_another_call_delays_no_heartbeat(world: World, outbox: Outbox, server: Server) -> None:
+    server.script = [DONE, *LATER, *[DONE] * 20]
+    assert beats_in(world, server, minutes=5) == 5
+    assert [asked for asked in server.asked if "heartbeat" not in asked] == [
+        "PATCH /api/systemagents/7/", "POST /api/namespaces/ensure/", "POST /api/subscribers/",
+    ]  # fmt: skip
 
 
 def no_monitor() -> int:

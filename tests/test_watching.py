@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,8 +14,15 @@ import pytest
 from loguru import logger
 
 from fastmon_daemon.clock import Clock
-from fastmon_daemon.watching import FoundFile, Taken, Watcher, Watching
-from fastmon_daemon.watching.files import run_in
+from fastmon_daemon.errors import StorageFault
+from fastmon_daemon.intake import Intake
+from fastmon_daemon.lifecycle import load_chart
+from fastmon_daemon.outbox import open_outbox
+from fastmon_daemon.service.folders import make_watcher
+from fastmon_daemon.settings import Settings
+from fastmon_daemon.watching import FoundFile, Memory, Taken, Watcher, Watching
+from fastmon_daemon.watching.files import Fingerprint, run_in
+from fastmon_daemon.watching.memory import AT_ONCE
 
 
 class Folder:
@@ -24,7 +32,9 @@ class Folder:
         self.path = path
         self.seconds = 1000.0
         self.taken: list[FoundFile] = []
+        self.forgotten: list[str] = []
         self.fails = False
+        self.megabytes = itertools.count()
 
     def watcher(self, memory: dict[str, str] | None = None, **changes: object) -> Watcher:
         watching = {
@@ -32,11 +42,12 @@ class Folder:
             **changes,
         }  # fmt: skip
         clock = Clock(now=lambda: datetime.now(UTC), monotonic=lambda: self.seconds)
-        return Watcher(Watching(**watching), self.take, memory or {}, clock)  # type: ignore[arg-type]
+        known = Memory(memory or {}, self.forgotten.extend, self.seconds)
+        return Watcher(Watching(**watching), self.take, known, clock)  # type: ignore[arg-type]
 
     def take(self, file: FoundFile) -> Taken:
         if self.fails:
-            raise OSError("disk full")
+            raise StorageFault(f"disk full, {next(self.megabytes)} MB free")
         self.taken.append(file)
         return Taken.FRESH
 
@@ -100,6 +111,120 @@ def test_what_former_lives_took_is_not_taken_again(folder: Folder) -> None:
     assert folder.look(second, after_s=6) == [NAME]
 
 
+DAYS = 86400.0
+
+
+def pass_days(folder: Folder, watcher: Watcher, days: float = 3) -> None:
+    """Scan every hour."""
+    for _ in range(int(24 * days)):
+        folder.look(watcher, after_s=3600)
+
+
+def take_two(folder: Folder, watcher: Watcher) -> Path:
+    """Have two files taken; gives the first one."""
+    path = folder.write(NAME)
+    folder.write("swf.12345.000002.stf")
+    folder.look(watcher)
+    assert len(folder.look(watcher, after_s=6)) == 2
+    return path
+
+
+def test_a_file_that_is_gone_for_days_is_forgotten_and_one_that_stands_is_not(folder: Folder) -> None:
+    watcher = folder.watcher()
+    path = take_two(folder, watcher)
+    gone = str(Fingerprint.of(path))
+    path.unlink()
+    pass_days(folder, watcher, 1)
+    assert folder.forgotten == []
+    pass_days(folder, watcher, 1.5)
+    assert folder.forgotten == [gone]
+    assert len(folder.taken) == 2
+
+
+def test_a_file_that_comes_back_is_remembered_from_then_on(folder: Folder) -> None:
+    watcher = folder.watcher()
+    path = take_two(folder, watcher)
+    away = path.rename(path.with_suffix(".tmp"))
+    for _ in range(3):
+        pass_days(folder, watcher, 1.5)
+        away.rename(path)
+        folder.look(watcher, after_s=31)
+        path.rename(away)
+    assert folder.forgotten == []
+    assert len(folder.taken) == 2
+
+
+def test_behind_a_folder_that_is_gone_or_cannot_be_listed_no_file_is_forgotten(folder: Folder) -> None:
+    away = folder.path / "away"
+    away.mkdir()
+    here = folder.path / "here"
+    watcher = folder.watcher(folders=(away, here))
+    folder.write(f"away/{NAME}")
+    folder.write("here/swf.12345.000002.stf")
+    folder.look(watcher)
+    assert len(folder.look(watcher, after_s=6)) == 2
+    away.rename(folder.path / "elsewhere")
+    pass_days(folder, watcher)
+    (folder.path / "elsewhere").rename(away)
+    pass_days(folder, watcher, 0.5)
+    assert folder.forgotten == []
+    assert len(folder.taken) == 2
+
+
+def test_an_empty_folder_and_one_that_shows_another_file_system_may_be_unmounted(folder: Folder) -> None:
+    away = {"1:2:3:4": "swf.12345.000007.stf"}  # a device that is not there now
+    watcher = folder.watcher(away)
+    path = take_two(folder, watcher)
+    pass_days(folder, watcher)
+    path.unlink()
+    (folder.path / "swf.12345.000002.stf").unlink()
+    pass_days(folder, watcher)
+    assert folder.forgotten == []
+    folder.write("swf.12345.000003.stf")
+    pass_days(folder, watcher)
+    assert len(folder.forgotten) == 2
+    assert "1:2:3:4" not in folder.forgotten
+
+
+def test_what_cannot_be_forgotten_now_is_forgotten_later_in_small_steps(folder: Folder) -> None:
+    device = folder.path.stat().st_dev
+    former = {f"{device}:{number}:1:1": "gone.stf" for number in range(2 * AT_ONCE + 1)}
+    steps: list[int] = []
+
+    def forget(fingerprints: Sequence[str]) -> None:
+        steps.append(len(fingerprints))
+        if len(steps) == 1:
+            raise StorageFault("disk full")
+
+    memory = Memory(former, forget, 0.0)
+    memory.begin_scan(3 * DAYS)
+    memory.see(Fingerprint.of(folder.write(NAME)))
+    memory.end_scan(whole=True)
+    for _ in range(6):
+        memory.forget_some()
+    assert steps == [AT_ONCE, AT_ONCE, AT_ONCE, 1]
+
+
+def test_the_next_life_does_not_know_what_was_forgotten(
+    folder: Folder, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    settings = Settings(namespace="ns", mode="continuous", watch_dirs=(folder.path,))
+    outbox = open_outbox(tmp_path_factory.mktemp("state") / "outbox.db")
+    clock = Clock(now=lambda: datetime.now(UTC), monotonic=lambda: folder.seconds)
+    intake = Intake(outbox.path, "ns", "me", (load_chart("stf"), load_chart("run")))
+    watcher = make_watcher(settings, intake, outbox, "me", clock)
+    assert watcher is not None
+    path = folder.write(NAME)
+    stands = str(Fingerprint.of(folder.write("swf.12345.000002.stf")))
+    for seconds in (0, 6):
+        folder.look(watcher, after_s=seconds)
+    assert len(outbox.files.taken()) == 2
+    path.unlink()
+    pass_days(folder, watcher)
+    assert outbox.files.taken() == {stands: "swf.12345.000002.stf"}
+    outbox.close()
+
+
 def test_a_file_that_is_written_again_is_handed_over_again(folder: Folder) -> None:
     watcher = folder.watcher()
     folder.write(NAME)
@@ -135,6 +260,24 @@ def test_a_file_that_cannot_be_taken_gets_one_clear_line(folder: Folder, log: li
         folder.look(watcher, after_s=31)
     assert len([line for line in log if said in line and str(path) in line]) == 1
     assert folder.taken == [] or said.startswith("was cut")
+
+
+def test_trouble_with_a_file_that_is_gone_is_not_remembered(folder: Folder, log: list[str]) -> None:
+    watcher = folder.watcher()
+    for _ in range(2):
+        path = folder.write(NAME)
+        folder.look(watcher, after_s=31)
+        path.unlink()
+        for _ in range(3):
+            folder.look(watcher, after_s=31)
+    assert len([line for line in log if "went away before it was complete" in line]) == 2
+
+
+def test_what_a_file_system_keeps_as_lost_and_found_is_not_looked_at(folder: Folder) -> None:
+    watcher = folder.watcher()
+    folder.write(f"lost+found/{NAME}")
+    folder.look(watcher)
+    assert folder.look(watcher, after_s=6) == []
 
 
 def test_a_name_without_a_run_is_told_with_the_remedy_and_taken_with_a_default(folder: Folder, log: list[str]) -> None:
@@ -181,6 +324,22 @@ def test_what_could_not_be_stored_is_found_again(folder: Folder, log: list[str])
     folder.fails = False
     folder.look(watcher, after_s=31)
     assert folder.look(watcher, after_s=6) == [NAME]
+
+
+def test_that_nothing_can_be_stored_is_told_once_each_time_it_begins(folder: Folder, log: list[str]) -> None:
+    watcher = folder.watcher()
+    for episode in range(2):
+        folder.fails = True
+        for number in range(3):
+            folder.write(f"swf.12345.{episode}0000{number}.stf")
+            for seconds in (31, 6, 31, 6):
+                folder.look(watcher, after_s=seconds)
+        folder.fails = False
+        for seconds in (31, 6):
+            folder.look(watcher, after_s=seconds)
+    assert len([line for line in log if "could not be stored: disk full" in line]) == 2
+    assert len([line for line in log if "files are stored again" in line]) == 2
+    assert len(folder.taken) == 6
 
 
 def test_files_from_before_the_lookback_are_left_alone_and_counted(folder: Folder, log: list[str]) -> None:

@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from fastmon_daemon.errors import FastmonError, LinkHeld
+from fastmon_daemon.logs import Secrets
 from fastmon_daemon.settings import Settings
 
 TELL_AFTER_S = 2.0
@@ -52,12 +53,16 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """What is checked: the settings, the environment that they came from, the database and the rule that chose it."""
+    """What is checked: the settings, the environment that they came from, the database and the rule that chose it.
+
+    The secrets that are read meanwhile join *secrets*.
+    """
 
     settings: Settings
     values: Mapping[str, str]
     database: Path
     rule: str
+    secrets: Secrets
 
 
 def attempt(checks: Iterable[Check], waiting: Callable[[str, float], None]) -> Iterator[tuple[str, Line]]:

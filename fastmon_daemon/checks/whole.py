@@ -23,9 +23,9 @@ def checks_of(subject: Subject) -> Iterator[Check]:
     settings, values = subject.settings, subject.values
     instance, kept_name = _remembered(subject)
     yield from local_checks(subject)
-    login = broker_login(settings, values, instance or "(made at the first start)", subscribe=True)
+    login = broker_login(settings, values, subject.secrets, instance or "(made at the first start)", subscribe=True)
     yield from broker_checks(subject, login)
-    monitor = monitor_of(settings, values)
+    monitor = monitor_of(settings, values, subject.secrets)
     try:
         yield from monitor_checks(subject, monitor, settings.agent_name or kept_name, Clock())
     finally:

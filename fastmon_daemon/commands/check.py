@@ -42,9 +42,10 @@ def check(ctx: click.Context, db: Path | None, as_json: bool) -> None:
         ctx.exit(78)
     values = read_environment(os.environ, **folders)
     settings = Settings.load(os.environ, **folders)
-    logs.configure("CRITICAL", (settings.monitor_token, settings.broker_password), journal=False)
+    secrets = logs.Secrets(settings.monitor_token, settings.broker_password)
+    logs.configure("CRITICAL", secrets, journal=False)
     path, rule = database_to_write(db, values, Path.home())
-    subject = Subject(settings=settings, values=values, database=path.absolute(), rule=rule)
+    subject = Subject(settings=settings, values=values, database=path.absolute(), rule=rule, secrets=secrets)
     ctx.exit(1 if Outcome.WRONG in _show(attempt(checks_of(subject), _waiting), as_json) else 0)
 
 

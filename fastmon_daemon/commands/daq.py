@@ -57,7 +57,8 @@ def daq(
 
     environ = {**os.environ, "FASTMON_NAMESPACE": namespace} if namespace else os.environ
     settings = Settings.load(environ, working_folder=Path.cwd(), home=Path.home())
-    logs.configure(settings.log_level, (settings.monitor_token, settings.broker_password), journal=False)
+    secrets = logs.Secrets(settings.monitor_token, settings.broker_password)
+    logs.configure(settings.log_level, secrets, journal=False)
     plan = RunPlan(stf=stf, rate_hz=rate, run=run, data_agent=DataAgent(data_agent), late_s=late, size=size)
     player = Daq(settings, plan, Clock(), threading.Event())
     try:

@@ -65,6 +65,7 @@ def reconcile(run: str, db: Path | None, as_json: bool) -> None:
 def _by_ourselves(wish: Wish, path: Path) -> dict[str, Any]:
     folders = {"working_folder": Path.cwd(), "home": Path.home()}
     settings = Settings.load(os.environ, **folders)
-    logs.configure("WARNING", (settings.monitor_token,), journal=False)
-    world = World(settings=settings, values=read_environment(os.environ, **folders), database=path)
+    secrets = logs.Secrets(settings.monitor_token, settings.broker_password)
+    logs.configure("WARNING", secrets, journal=False)
+    world = World(settings=settings, values=read_environment(os.environ, **folders), database=path, secrets=secrets)
     return asdict(reconcile_alone(world, wish))

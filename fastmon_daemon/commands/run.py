@@ -31,7 +31,7 @@ def run(once: bool, mode: str | None, db: Path | None) -> None:
     environ = os.environ if mode is None else {**os.environ, "FASTMON_MODE": mode}
     settings = Settings.load(environ, **folders)
     values = read_environment(environ, **folders)
-    secrets = (settings.monitor_token, settings.broker_password)
+    secrets = logs.Secrets(settings.monitor_token, settings.broker_password)
     logs.configure(settings.log_level, secrets, journal="JOURNAL_STREAM" in values)
     if crash := os.environ.get("FASTMON_TEST_CRASH"):  # no setting: only tests know it
         seams.set_hook(seams.kill_at(crash))
@@ -40,7 +40,8 @@ def run(once: bool, mode: str | None, db: Path | None) -> None:
     database, rule = database_to_write(db, values, Path.home())
     logger.info("database by {}", rule)
     try:
-        code = serve(World(settings=settings, values=values, database=database.absolute()), once=once)
+        world = World(settings=settings, values=values, database=database.absolute(), secrets=secrets)
+        code = serve(world, once=once)
     except KeyboardInterrupt:
         logger.warning("stopped at once; what was in flight is done again at the next start")
         code = NOT_CLEAN

@@ -32,4 +32,4 @@ def _is_loopback(host: str) -> bool:
 
 def without_userinfo(url: str) -> str:
     """*url* without user name and password."""
-    return re.sub(r"//[^/@]*@", "//", url)
+    return re.sub(r"//[^/?#]*@", "//", url)

@@ -41,7 +41,8 @@ class Exchange:
     """The way to the monitor's REST interface; one instance is shared by all threads.
 
     *token* is asked at each call, so that a changed token file is seen; times are in seconds: *timeout_s* for the
-    connection and for each silence, *deadline_s* over all of an answer.
+    connection and for each silence, *deadline_s* over all of an answer, *patience_s* is the longest time for which
+    nothing at all is sent where the other side asks for patience; 0: whoever calls sees to it, for each call apart.
     """
 
     def __init__(  # noqa: PLR0913 (the world is handed in, by name)
@@ -54,12 +55,14 @@ class Exchange:
         environ: Mapping[str, str] = MappingProxyType({}),
         timeout_s: tuple[float, float] = (3.05, 10.0),
         deadline_s: float = 15.0,
+        patience_s: float = MAX_BACKOFF.total_seconds(),
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._base = base_url.rstrip("/")
         self._token = token
         self._timeout_s = timeout_s
         self._monotonic = monotonic
+        self._patience_s = patience_s
         self._patient_until = -math.inf
         """Until then the other side asked us to send nothing."""
         self._session = requests.Session()
@@ -116,7 +119,7 @@ class Exchange:
         error = meaning(answer, request.path, f"{where}: {answer.status}")
         if error is not None:
             if isinstance(error, LinkDown) and error.retry_after_s:
-                self._patient_until = self._monotonic() + min(error.retry_after_s, MAX_BACKOFF.total_seconds())
+                self._patient_until = self._monotonic() + min(error.retry_after_s, self._patience_s)
             raise error
         try:
             return parse(json.loads(answer.body))

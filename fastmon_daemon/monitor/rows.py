@@ -5,12 +5,12 @@ It must not know how rows travel, nor what a refusal means.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from fastmon_daemon.clock import moment, stamp
+from fastmon_daemon.messages import plain_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +45,7 @@ class StfFile:
 
 def json_text(row: Mapping[str, Any]) -> str:
     """The JSON text of *row*; the monitor cannot store a NUL or half of a character, and answers 500 for ever."""
-    text = json.dumps(row, ensure_ascii=False).replace("\\u0000", "\\ufffd")
+    text = plain_json(row, ensure_ascii=False).replace("\\u0000", "\\ufffd")
     return text.encode("utf-8", "replace").decode()
 
 
@@ -84,7 +84,7 @@ def stf_page(answer: Any) -> tuple[int, list[StfFile]]:
             checksum=row.get("checksum"),
             tf_count=row.get("tf_count"),
             created_at=stamp(moment(row["created_at"])),
-            body=json.dumps(row),
+            body=plain_json(row),
             run_key=row.get("run"),
         )
         for row in answer["results"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlite_utils import Database
 
 
@@ -14,6 +16,11 @@ class Files:
     def remember(self, fingerprint: str, filename: str) -> None:
         """The file with this fingerprint was taken under this name."""
         self._db.execute("insert into file_seen values (?, ?) on conflict do nothing", [fingerprint, filename])
+
+    def forget(self, fingerprints: Sequence[str]) -> None:
+        """These files are gone for good."""
+        marks = ", ".join("?" * len(fingerprints))
+        self._db.execute(f"delete from file_seen where fingerprint in ({marks})", list(fingerprints))  # noqa: S608
 
     def taken(self) -> dict[str, str]:
         """Fingerprint -> the name under which the file was taken."""

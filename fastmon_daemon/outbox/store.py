@@ -20,8 +20,9 @@ from fastmon_daemon.errors import StaleStf
 from fastmon_daemon.outbox.faults import storage_errors
 from fastmon_daemon.outbox.files import Files
 from fastmon_daemon.outbox.lookups import Lookups
+from fastmon_daemon.outbox.outages import Outages
 from fastmon_daemon.outbox.retention import Retention
-from fastmon_daemon.outbox.rows import ABSENCE, Announced, Arrival, Fact, NewStf, Outage, Registered, Sampled, Stf
+from fastmon_daemon.outbox.rows import Announced, Arrival, Fact, NewStf, Registered, Sampled, Stf
 from fastmon_daemon.outbox.run_reports import RunReports
 from fastmon_daemon.outbox.runs import Runs
 from fastmon_daemon.outbox.selecting import Due
@@ -32,7 +33,7 @@ MAX_REFUSED_BYTES = 65_536
 """Bytes of a refused body that are kept; the rest is cut, and said so."""
 
 
-class Outbox(Lookups):
+class Outbox(Lookups, Outages):
     """One connection to the database, for writing."""
 
     def __init__(self, db: Database) -> None:
@@ -182,39 +183,7 @@ class Outbox(Lookups):
             [stamp(now + delay), error[:1000], spent_s, stf.id, stf.state],
         )
 
-    def outages(self) -> list[Outage]:
-        """The outages that have not ended."""
-        rows = self._db.execute(f"select {_OUTAGE} from outage where ended_at is null")  # noqa: S608
-        return [Outage(link=r[0], began_at=r[1], ended_at=r[2], reason=r[3], held=bool(r[4]), next_probe_at=r[5])
-                for r in rows]  # fmt: skip
 
-    def link_lost(self, link: str, reason: str, now: datetime, *, held: bool) -> None:
-        """Begin an outage of *link*, or give the present one its newest reason."""
-        values = [reason[:500], held, link]
-        if not self._db.execute(
-            "update outage set reason = ?, held = ? where link = ? and ended_at is null", values
-        ).rowcount:
-            self._db.execute(
-                "insert into outage (reason, held, link, began_at) values (?, ?, ?, ?)", [*values, stamp(now)]
-            )
-
-    def next_probe(self, link: str, at: datetime) -> None:
-        """Note when *link* is looked at again, for `inspect`."""
-        self._db.execute("update outage set next_probe_at = ? where link = ? and ended_at is null", [stamp(at), link])
-
-    def absence(self, began: datetime, ended: datetime, reason: str) -> None:
-        """Remember a window in which the daemon itself was not there, as an outage of the link `daemon`."""
-        self._db.execute(
-            "insert into outage (link, began_at, ended_at, reason, held) values (?, ?, ?, ?, 0)",
-            [ABSENCE, stamp(began), stamp(ended), reason],
-        )
-
-    def link_back(self, link: str, now: datetime) -> None:
-        """End the outage of *link*."""
-        self._db.execute("update outage set ended_at = ? where link = ? and ended_at is null", [stamp(now), link])
-
-
-_OUTAGE = "link, began_at, ended_at, reason, held, next_probe_at"
 _RECEIVE = """
 insert into stf (namespace, run, run_id, filename, sequence, size_bytes, checksum, tf_count, execution_id, body, origin,
                  state, since, received_at, born_at, due_at, stood)

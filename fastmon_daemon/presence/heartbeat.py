@@ -35,9 +35,8 @@ class Heartbeat:
         self._checkup = checkup
         self._registration = registration
         self._monotonic = checkup.clock.monotonic
-        self._courtesies = {
-            what: Courtesy(what, self._monotonic) for what in ("heart-beat", "counts", *registration.owed)
-        }
+        self._courtesies = {what: Courtesy(what, self._monotonic) for what in ("counts", *registration.owed)}
+        self._courtesies["heart-beat"] = Courtesy("heart-beat", self._monotonic, patience_s=EVERY_S)
         self._told: tuple[object, ...] = ()
         self._counted: Tally | None = None
         self._beat_at = self._monotonic()

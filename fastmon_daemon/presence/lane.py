@@ -5,6 +5,7 @@ And a courtesy: a call that the main job can do without; whether it is worth try
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 
@@ -68,9 +69,11 @@ class Lane:
 class Courtesy:
     """Whether a call is worth trying now. One warning when it begins to fail, one line when it works again."""
 
-    def __init__(self, name: str, monotonic: Callable[[], float]) -> None:
+    def __init__(self, name: str, monotonic: Callable[[], float], *, patience_s: float = math.inf) -> None:
+        """A `Retry-After` is obeyed for *patience_s* at most."""
         self._name = name
         self._monotonic = monotonic
+        self._patience_s = patience_s
         self._not_before = monotonic()
         self._failures = 0
         self._told = False
@@ -91,14 +94,15 @@ class Courtesy:
             logger.info("{}: the monitor takes it again", self._name)
         self._told, self._failures = False, 0
 
-    def failed(self, error: FastmonError) -> None:
-        """It was not done: rest for a while, for an hour where the monitor has no such call."""
+    def failed(self, error: FastmonError, *, quietly: bool = False) -> None:
+        """It was not done: rest for a while, for an hour where the monitor has no such call. *quietly*: no warning."""
         self._failures += 1
         absent = isinstance(error, Refused) and error.absent
         asked = error.retry_after_s if isinstance(error, TransientError) else None
+        asked = min(asked or 0.0, self._patience_s)
         rest = ABSENT_S if absent else backoff(self._failures, retry_after_s=asked).total_seconds()
         self._not_before = self._monotonic() + rest
-        if self._told or isinstance(error, LinkDown):  # of a link that is down the main job speaks
+        if quietly or self._told or isinstance(error, LinkDown):  # of a link that is down the main job speaks
             logger.debug("{}: {}", self._name, error)
             return
         self._told = True

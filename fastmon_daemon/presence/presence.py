@@ -5,12 +5,11 @@ It must not know how anything is told.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 from fastmon_daemon.clock import Clock
-from fastmon_daemon.logs import without
+from fastmon_daemon.logs import Secrets
 from fastmon_daemon.monitor import Desk
 from fastmon_daemon.presence.checkup import Checkup, Patient
 from fastmon_daemon.presence.heartbeat import Heartbeat
@@ -33,7 +32,7 @@ class Citizen:
     owner: str
     """The user whose process this is."""
     settings: Settings
-    secrets: Collection[str]
+    secrets: Secrets
     patient: Patient
     desk: Desk
     logs_desk: Desk
@@ -123,7 +122,7 @@ class Presence:
         shipping = Shipping(
             citizen.logs_desk,
             citizen.name,
-            partial(without, tuple(citizen.secrets)),
+            citizen.secrets.blot,
             Checkup(citizen.patient).run,
             self._clock.monotonic,
         )

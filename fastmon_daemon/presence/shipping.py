@@ -17,7 +17,7 @@ from loguru import logger
 
 from fastmon_daemon.clock import stamp
 from fastmon_daemon.errors import FastmonError
-from fastmon_daemon.monitor import Desk, Refused
+from fastmon_daemon.monitor import Desk, OutcomeUnknown, Refused
 from fastmon_daemon.outbox import RunRow
 from fastmon_daemon.presence.lane import Courtesy
 
@@ -31,6 +31,10 @@ BUFFER = 2000
 """Lines that wait at most."""
 ROW_LINES = 100
 LINE_MAX = 4000
+PARCELS = 20
+"""Rows that are held at most where none is taken; further lines wait in the buffer."""
+STRIKES = 10
+"""So often a row may fail beside others that are taken, before it is given up."""
 _LEVELS = (50, 40, 30, 20, 10, 0)
 """The levels that the monitor takes."""
 
@@ -48,6 +52,18 @@ class Line:
     line: int
     process: int
     thread: int
+
+
+@dataclass(slots=True)
+class _Parcel:
+    """A row on its way. Whether it fails by its own fault is seen by the others: in an outage none is taken."""
+
+    row: dict[str, object]
+    lines: int
+    failed: bool = False
+    """Since another one was taken."""
+    strikes: int = 0
+    """So often it failed, and another one was taken after it."""
 
 
 class Shipping:
@@ -68,8 +84,8 @@ class Shipping:
         self._run = run
         self._courtesy = Courtesy("log lines", monotonic)
         self._buffer: deque[Line] = deque(maxlen=BUFFER)
-        self._parcels: list[dict[str, object]] = []
-        """Rows that are made, and not all taken yet."""
+        self._parcels: deque[_Parcel] = deque()
+        """Rows that are made, and not all taken yet; those that failed are behind the others."""
         self._dropped = 0
         self._dropped_told = 0
         self._sink: int | None = None
@@ -100,11 +116,11 @@ class Shipping:
     def turn(self) -> float:
         """Send what has gathered."""
         while not self._courtesy.rests_s:
-            if not self._parcels:
-                self._parcels = self._pack()
+            if len(self._parcels) < PARCELS and all(each.failed or each.strikes for each in self._parcels):
+                self._parcels.extendleft(reversed(self._pack()))
             if not self._parcels:
                 break
-            self._send()
+            self._send(self._parcels[0])
         return EVERY_S
 
     def goodbye(self) -> None:
@@ -113,22 +129,38 @@ class Shipping:
             logger.remove(self._sink)
         self.turn()
 
-    def _send(self) -> None:
-        while self._parcels:
-            try:
-                self._desk.log(self._parcels[0])
-            except Refused as exc:
-                self._courtesy.failed(exc)
-                del self._parcels[0]  # it would be refused again
-                self._dropped += 1
-                return
-            except FastmonError as exc:
-                self._courtesy.failed(exc)
-                return
+    def _send(self, parcel: _Parcel) -> None:
+        try:
+            self._desk.log(parcel.row)
+        except Refused as exc:
+            self._courtesy.failed(exc)
+            self._drop()  # it would be refused again
+        except OutcomeUnknown as exc:
+            self._courtesy.failed(exc, quietly=parcel.strikes > 0)
+            self._put_behind(parcel, exc)
+        except FastmonError as exc:
+            self._courtesy.failed(exc)
+        else:
             self._courtesy.worked()
-            del self._parcels[0]
+            self._parcels.popleft()
+            for other in self._parcels:
+                other.strikes += other.failed
+                other.failed = False
 
-    def _pack(self) -> list[dict[str, object]]:
+    def _put_behind(self, parcel: _Parcel, why: OutcomeUnknown) -> None:
+        if parcel.strikes >= STRIKES:
+            self._drop()
+            logger.warning(
+                "log lines: {} are given up, the monitor takes others but never these: {}", parcel.lines, why
+            )
+            return
+        parcel.failed = True
+        self._parcels.rotate(-1)
+
+    def _drop(self) -> None:
+        self._dropped += self._parcels.popleft().lines
+
+    def _pack(self) -> list[_Parcel]:
         lines = [self._buffer.popleft() for _ in range(len(self._buffer))]
         if not lines:
             return []
@@ -138,11 +170,12 @@ class Shipping:
             "run_id": run.run if run else None,
             "execution_id": run.execution_id if run else None,
         }
-        rows = [self._row(part, told) for part in _together(lines)]
+        parcels = [_Parcel(self._row(part, told), len(part)) for part in _together(lines)]
         if dropped:
-            rows[0]["extra_data"] = {**told, "lines_dropped_before": dropped}
-            rows[0]["message"] = f"({dropped} log lines before this one were dropped)\n{rows[0]['message']}"
-        return rows
+            row = parcels[0].row
+            row["extra_data"] = {**told, "lines_dropped_before": dropped}
+            row["message"] = f"({dropped} log lines before this one were dropped)\n{row['message']}"
+        return parcels
 
     def _row(self, lines: list[Line], told: dict[str, object]) -> dict[str, object]:
         last = lines[-1]

@@ -18,7 +18,7 @@ LOOK_S = 1.0
 CALM_S = 5.0
 """Between two messages, in seconds at least: of a link that flaps only the latest is told."""
 REFUSED_S = 60.0
-"""After a refusal: today's monitors take no messages over REST."""
+"""After a refusal, or a request for patience: today's monitors take no messages over REST."""
 
 Announce = Callable[[str, str], None]
 """Sends a body with its event id and returns when the other side has confirmed."""
@@ -71,7 +71,7 @@ class Status:
             self._announce(message.as_json(), message.event_id)
         except FastmonError as exc:
             logger.debug("{} is not told on the topic: {}", status, exc)
-            if not isinstance(exc, LinkDown):
+            if not isinstance(exc, LinkDown) or exc.retry_after_s:
                 self._not_before = self._checkup.clock.monotonic() + REFUSED_S
             return False
         return True

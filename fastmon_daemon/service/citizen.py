@@ -5,7 +5,6 @@ It must not know what is told.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
 
@@ -29,32 +28,35 @@ _DEADLINE_S = 8.0
 _CONNECTIONS = 4  # the lanes that use it, and one to spare
 
 
-def desk_for(settings: Settings, values: Mapping[str, str], *, patience_s: float = _DEADLINE_S) -> Desk:
+def desk_for(world: World, *, deadline_s: float = _DEADLINE_S) -> Desk:
     """A desk with connections of its own: what hangs there holds up no registration."""
+    settings, values = world.settings, world.values
     return Desk(
         Exchange(
             settings.monitor_url,
-            secret_reader(values, "SWF_API_TOKEN", settings.monitor_token),
+            secret_reader(values, "SWF_API_TOKEN", settings.monitor_token, world.secrets),
             connections=_CONNECTIONS,
             ca=settings.monitor_ca,
             environ=values,
-            timeout_s=(min(patience_s, _TIMEOUT_S[0]), min(patience_s, _TIMEOUT_S[1])),
-            deadline_s=patience_s,
+            timeout_s=(min(deadline_s, _TIMEOUT_S[0]), min(deadline_s, _TIMEOUT_S[1])),
+            deadline_s=deadline_s,
+            patience_s=0.0,  # what one of its calls is asked for must not silence the heart-beats
         )
     )
 
 
-def logs_desk_for(settings: Settings, values: Mapping[str, str]) -> Desk:
+def logs_desk_for(world: World) -> Desk:
     """The desk that takes log lines. Another URL than the monitor's gets no token: it may be a plain one."""
+    settings = world.settings
     if settings.logs_url is None:
-        return desk_for(settings, values)
+        return desk_for(world)
     return Desk(
         Exchange(
             settings.logs_url,
             lambda: "",
             connections=1,
             ca=settings.monitor_ca,
-            environ=values,
+            environ=world.values,
             timeout_s=_TIMEOUT_S,
             deadline_s=_DEADLINE_S,
         )
@@ -69,13 +71,13 @@ def switch_stages(outbox: Outbox, settings: Settings, now: datetime) -> None:
         outbox.stages.forgive(now)
 
 
-def name_of(settings: Settings, values: Mapping[str, str], outbox: Outbox, instance: str) -> str:
+def name_of(world: World, outbox: Outbox, instance: str) -> str:
     """Our agent name; at the very first start the monitor is asked, but not waited for."""
-    desk = desk_for(settings, values, patience_s=_PATIENCE_S)
+    desk = desk_for(world, deadline_s=_PATIENCE_S)
     try:
-        user = user_name(values)
+        user = user_name(world.values)
         ask = partial(for_a_while(_PATIENCE_S), desk.next_agent_id)
-        return agent_name(outbox, settings.agent_name, user, instance, ask)
+        return agent_name(outbox, world.settings.agent_name, user, instance, ask)
     finally:
         desk.close()
 
@@ -84,14 +86,14 @@ def presence_of(world: World, name: str, engine: Engine, broker: Broker | None, 
     """All that is told of us; status messages go by REST where announcements do, else by the *broker* if any."""
     settings, values = world.settings, world.values
     chart = load_chart("stf")
-    desk = desk_for(settings, values)
+    desk = desk_for(world)
     by_broker = broker.announce if broker else None
     return Presence(
         Citizen(
             name=name,
             owner=user_name(values),
             settings=settings,
-            secrets=(settings.monitor_token, settings.broker_password),
+            secrets=world.secrets,
             patient=Patient(
                 database=world.database,
                 chart=chart,
@@ -101,7 +103,7 @@ def presence_of(world: World, name: str, engine: Engine, broker: Broker | None, 
                 clock=clock,
             ),
             desk=desk,
-            logs_desk=logs_desk_for(settings, values),
+            logs_desk=logs_desk_for(world),
             announce=desk.announce if settings.notify == "rest" else by_broker,
             ask=engine.ask,
             busy=lambda: engine.busy > 0,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import closing
+
 from fastmon_daemon.clock import Clock
 from fastmon_daemon.intake import Intake
-from fastmon_daemon.outbox import Arrival, Outbox
+from fastmon_daemon.outbox import Arrival, Outbox, attach
 from fastmon_daemon.settings import Settings
-from fastmon_daemon.watching import FoundFile, Taken, Watcher, Watching
+from fastmon_daemon.watching import FoundFile, Memory, Taken, Watcher, Watching
 
 _TAKEN = {Arrival.FRESH: Taken.FRESH, Arrival.KNOWN: Taken.KNOWN, Arrival.CONFLICT: Taken.REFUSED}
 
@@ -20,6 +23,10 @@ def make_watcher(settings: Settings, intake: Intake, outbox: Outbox, agent_name:
         body = file.message(settings.namespace, agent_name, settings.base_url)
         return _TAKEN[intake.accept_file(body, str(file.fingerprint))]
 
+    def forget(fingerprints: Sequence[str]) -> None:
+        with closing(attach(outbox.path)) as own, own.transaction():
+            own.files.forget(fingerprints)
+
     watching = Watching(
         folders=settings.watch_dirs,
         patterns=settings.file_patterns,
@@ -29,4 +36,5 @@ def make_watcher(settings: Settings, intake: Intake, outbox: Outbox, agent_name:
         default_run=settings.default_run_number,
         checksum=settings.checksum,
     )
-    return Watcher(watching, take, outbox.files.taken(), clock)
+    memory = Memory(outbox.files.taken(), forget, clock.monotonic())
+    return Watcher(watching, take, memory, clock)

@@ -14,6 +14,7 @@ from loguru import logger
 
 from fastmon_daemon.broker import BrokerLogin
 from fastmon_daemon.errands import AT_ONCE
+from fastmon_daemon.logs import Secrets
 from fastmon_daemon.monitor import Monitor
 from fastmon_daemon.outbox import Outbox
 from fastmon_daemon.settings import Settings
@@ -36,19 +37,23 @@ def user_name(values: Mapping[str, str]) -> str:
         return values.get("USER", "daemon")
 
 
-def secret_reader(values: Mapping[str, str], name: str, known: str) -> Callable[[], str]:
-    """A function that gives the secret *name*, read anew from its file where `NAME_FILE` names one."""
+def secret_reader(values: Mapping[str, str], name: str, known: str, secrets: Secrets) -> Callable[[], str]:
+    """A function that gives the secret *name*, read anew from its file where `NAME_FILE` names one.
+
+    What it reads joins *secrets* before anybody has it.
+    """
     path = values.get(f"{name}_FILE")
-    return _SecretFile(f"{name}_FILE={path}", Path(path).expanduser(), known) if path else lambda: known
+    return _SecretFile(f"{name}_FILE={path}", Path(path).expanduser(), known, secrets) if path else lambda: known
 
 
 class _SecretFile:
     """While its file cannot be read, or is being written, a secret stays what it was; that is said once."""
 
-    def __init__(self, where: str, path: Path, known: str) -> None:
+    def __init__(self, where: str, path: Path, known: str, secrets: Secrets) -> None:
         self._where = where
         self._path = path
         self._known = known
+        self._secrets = secrets
         self._problem = ""
 
     def __call__(self) -> str:
@@ -59,6 +64,7 @@ class _SecretFile:
         except (OSError, ValueError) as exc:
             problem = getattr(exc, "strerror", None) or "the file is no text"
         if secret:
+            self._secrets.add(secret)
             self._known, self._problem = secret, ""
         elif problem != self._problem:
             self._problem = problem
@@ -66,25 +72,27 @@ class _SecretFile:
         return self._known
 
 
-def monitor_of(settings: Settings, values: Mapping[str, str]) -> Monitor:
+def monitor_of(settings: Settings, values: Mapping[str, str], secrets: Secrets) -> Monitor:
     """The monitor that the settings name, with our token."""
     return Monitor(
         settings.monitor_url,
-        secret_reader(values, "SWF_API_TOKEN", settings.monitor_token),
+        secret_reader(values, "SWF_API_TOKEN", settings.monitor_token, secrets),
         connections=settings.workers + AT_ONCE,
         ca=settings.monitor_ca,
         environ=values,
     )
 
 
-def broker_login(settings: Settings, values: Mapping[str, str], instance: str, *, subscribe: bool) -> BrokerLogin:
+def broker_login(
+    settings: Settings, values: Mapping[str, str], secrets: Secrets, instance: str, *, subscribe: bool
+) -> BrokerLogin:
     """How we log in at the broker; without *subscribe* only to announce."""
     password = "MQ_PASSWD" if "MQ_PASSWD_FILE" in values else "ACTIVEMQ_PASSWORD"
     return BrokerLogin(
         host=settings.broker_host,
         port=settings.broker_port,
         user=settings.broker_user,
-        password=secret_reader(values, password, settings.broker_password),
+        password=secret_reader(values, password, settings.broker_password, secrets),
         subscribe=settings.subscribe if subscribe else "",
         announce=settings.announce,
         durable=settings.durable and subscribe,

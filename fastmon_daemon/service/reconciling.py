@@ -25,7 +25,7 @@ from fastmon_daemon.service.world import World
 def reconcile_alone(world: World, wish: Wish) -> Found:
     """Ask the monitor, take in what is missing. Raises as the monitor and the database do."""
     with Lock(world.database):
-        monitor = monitor_of(world.settings, world.values)
+        monitor = monitor_of(world.settings, world.values, world.secrets)
         outbox = open_outbox(world.database)
         try:
             return _reconcile(world, wish, monitor, outbox)

@@ -74,16 +74,16 @@ class _Service:
         self._outbox = outbox
         self._clock = Clock()
         self.pulse = Pulse(self._clock.monotonic)
-        agent_name = name_of(settings, world.values, outbox, instance)
+        agent_name = name_of(world, outbox, instance)
         stf_chart, run_chart = load_chart("stf"), load_chart("run")
         self._stopping = threading.Event()
-        self.monitor = monitor_of(settings, world.values)
+        self.monitor = monitor_of(settings, world.values, world.secrets)
         intake = Intake(world.database, settings.namespace, agent_name, (stf_chart, run_chart))
         intake.refused_max = settings.refused_max
         intake.room = Room(world.database, settings.min_free_mb, self._clock.monotonic)
         self._acts = Acts(stf_chart, intake, alone=False)
         self.broker = Broker(
-            broker_login(settings, world.values, instance, subscribe=subscribe),
+            broker_login(settings, world.values, world.secrets, instance, subscribe=subscribe),
             accept=intake.read,
             changed=self._broker_changed,
             stopping=self._stopping,

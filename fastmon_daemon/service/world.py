@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from fastmon_daemon.logs import Secrets
 from fastmon_daemon.settings import Settings
 
 
@@ -17,3 +18,5 @@ class World:
     values: Mapping[str, str]
     """The environment with what the `.env` files add to it."""
     database: Path
+    secrets: Secrets
+    """What is blotted out wherever we log; every secret that is read anew joins them."""

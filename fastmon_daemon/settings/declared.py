@@ -20,7 +20,9 @@ from fastmon_daemon.settings.declaring import (
     Setting,
     as_agent_name,
     as_file,
+    as_folder_url,
     as_folders,
+    as_host,
     as_listen,
     as_namespace,
     as_optional,
@@ -56,7 +58,7 @@ class Settings:
         "FASTMON_MONITOR_CA", "", "CA file (PEM) that the monitor's certificate is checked against.", as_file
     )
 
-    broker_host: str = setting("ACTIVEMQ_HOST", "localhost", "Host of the message broker.", as_text)
+    broker_host: str = setting("ACTIVEMQ_HOST", "localhost", "Host of the message broker.", as_host)
     broker_port: int = setting("ACTIVEMQ_PORT", "61612", "STOMP port of the message broker.", whole(1, 65535))
     broker_user: str = setting("ACTIVEMQ_USER MQ_USER", "", "User name at the broker.", as_text)
     broker_password: str = setting("ACTIVEMQ_PASSWORD MQ_PASSWD", "", "Password at the broker.", as_text, secret=True)
@@ -122,7 +124,7 @@ class Settings:
         "FASTMON_DEFAULT_RUN_NUMBER", "", "Run of files without a run number in their names.", as_run_number
     )
     base_url: str = setting(
-        "FASTMON_BASE_URL", "", "URL that the watched folders are served under; file: URLs if not set.", as_text
+        "FASTMON_BASE_URL", "", "URL that the watched folders are served under; file: URLs if not set.", as_folder_url
     )
     checksum: str = setting(
         "FASTMON_CHECKSUM", "off", "Checksum of found files: off, md5 or sha256.", one_of("off", "md5", "sha256")

@@ -117,6 +117,29 @@ def as_optional_url(text: str) -> str | None:
     return as_url(text) if text else None
 
 
+def as_folder_url(text: str) -> str:
+    """Read the URL of a folder, of any scheme, as strictly as `as_url` does; nothing stays nothing."""
+    try:
+        parts = urlsplit(as_text(text))
+        good = re.match(r"[a-z][a-z0-9+.-]*://", text, re.IGNORECASE) and not re.search(r"\s", text)
+    except ValueError:
+        good = None
+    if text and (not good or "@" in parts.netloc or parts.query or parts.fragment):
+        raise ValueError("give SCHEME://host/path, such as https://host/data, no user, no password and no query")
+    return text
+
+
+def as_host(text: str) -> str:
+    """Read a host's name or address."""
+    if re.search(r"[\s/@?]", as_text(text)):
+        raise ValueError("give a host name or an address alone; port, user and password have settings of their own")
+    return text
+
+
+MAY_HOLD_PASSWORD = frozenset({as_url, as_optional_url, as_folder_url, as_host})
+"""What these refuse may hold a password, so it is not shown."""
+
+
 def as_several(text: str) -> tuple[str, ...]:
     """Read one destination or more, separated by commas; one that is repeated counts once."""
     parts = tuple(dict.fromkeys(part for each in text.split(",") if (part := as_text(each).strip())))

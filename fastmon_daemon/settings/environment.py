@@ -4,6 +4,7 @@ This module owns which of them wins and where each came from. It must not know w
 no environment of its own: that and the folders are handed in.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from dotenv import dotenv_values
 
 from fastmon_daemon.errors import ConfigError
-from fastmon_daemon.settings.declaring import Setting, as_file, as_url
+from fastmon_daemon.settings.declaring import MAY_HOLD_PASSWORD, Setting, as_file
 
 
 def read_environment(environ: Mapping[str, str], *, working_folder: Path, home: Path) -> Mapping[str, str]:
@@ -122,5 +123,5 @@ def reason(error: OSError | UnicodeDecodeError) -> str:
 
 
 def _shown(text: str, declared: Setting) -> str:
-    may_hold_password = declared.parse is as_url and "@" in text
-    return " (value not shown)" if declared.secret or may_hold_password else f"={text!r}"
+    secret = declared.secret or (declared.parse in MAY_HOLD_PASSWORD and re.search("[@?]", text))
+    return " (value not shown)" if secret else f"={text!r}"

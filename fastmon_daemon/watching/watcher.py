@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 from fnmatch import fnmatchcase
-from os import fsdecode, walk
+from os import walk
+from os.path import lexists
 from pathlib import Path
 
 from loguru import logger
-from watchdog.events import FileSystemEvent, FileSystemEventHandler
-from watchdog.observers import Observer
-from watchdog.observers.api import BaseObserver
 
 from fastmon_daemon.clock import Clock
+from fastmon_daemon.watching.events import Touched, observing
 from fastmon_daemon.watching.files import Fingerprint, FoundFile, checksum, run_in
+from fastmon_daemon.watching.memory import Memory
 
 TICK_S = 0.5
 """Seconds between two looks at the files that may still grow."""
@@ -58,25 +58,23 @@ class _Candidate:
 
 
 class Watcher:
-    """Looks for files; *take* gets each complete one, from the watcher's thread, and may raise to see it again.
+    """Looks for files; *take* gets each complete one, from the watcher's thread, and may raise to see it again."""
 
-    *taken* is the memory of former lives: fingerprint -> name of the file when it was taken.
-    """
-
-    def __init__(
-        self, watching: Watching, take: Callable[[FoundFile], Taken], taken: Mapping[str, str], clock: Clock
-    ) -> None:
+    def __init__(self, watching: Watching, take: Callable[[FoundFile], Taken], memory: Memory, clock: Clock) -> None:
         self._watching = watching
         self._take = take
-        self._taken = dict(taken)
+        self._memory = memory
         self._clock = clock
         self._candidates: dict[Path, _Candidate] = {}
         self._told: dict[Path, str] = {}
-        self._touched: queue.SimpleQueue[tuple[Path, Path]] = queue.SimpleQueue()
+        self._storing = True
+        self._touched: Touched = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
         self._scan_at = clock.monotonic()
         self._first = True
+        self._whole = True
+        """Whether the present scan could list and look at everything."""
 
     def start(self) -> None:
         """Watch, in a thread of its own."""
@@ -97,18 +95,15 @@ class Watcher:
     def look(self) -> None:
         """One look: at the folders if their time has come, at what events told, at each file that may still grow."""
         if self._clock.monotonic() >= self._scan_at:
-            self._scan_at = self._clock.monotonic() + self._watching.scan_every_s
-            for folder in self._watching.folders:
-                for path in self._scan(folder):
-                    self._notice(path, folder)
-            self._leave_old_alone()
+            self._scan_all()
         while not self._touched.empty():
             self._notice(*self._touched.get())
         for path in list(self._candidates):
             self._look_at(path)
+        self._memory.forget_some()
 
     def _run(self) -> None:
-        observer = self._observer()
+        observer = observing(self._watching.folders, self._touched)
         try:
             while not self._stopping.wait(TICK_S):
                 self.look()
@@ -116,22 +111,26 @@ class Watcher:
             if observer is not None:
                 observer.stop()
 
-    def _observer(self) -> BaseObserver | None:
-        observer = Observer()
-        try:
-            for folder in self._watching.folders:
-                observer.schedule(_Events(folder, self._touched), str(folder), recursive=True)
-            observer.start()
-        except OSError as exc:  # for example the limit of watches
-            logger.warning("no events of the file system ({}): files are found by the scans alone", exc.strerror)
-            return None
-        return observer
+    def _scan_all(self) -> None:
+        began, self._whole = self._clock.monotonic(), True
+        self._scan_at = began + self._watching.scan_every_s
+        self._memory.begin_scan(began)
+        for folder in self._watching.folders:
+            for path in self._scan(folder):
+                self._notice(path, folder)
+        self._memory.end_scan(whole=self._whole)
+        if self._whole:  # of what is gone there is no trouble any more
+            self._told = {path: why for path, why in self._told.items() if lexists(path)}
+        self._leave_old_alone()
 
     def _scan(self, folder: Path) -> Iterator[Path]:
         def broken(exc: OSError) -> None:
+            self._whole = False
             self._tell(Path(exc.filename or folder), f"cannot be listed: {exc.strerror}: mend its permissions")
 
-        for where, _, names in walk(folder, onerror=broken):
+        for where, below, names in walk(folder, onerror=broken):
+            if "lost+found" in below:
+                below.remove("lost+found")  # the file system's own, at its root
             for name in names:
                 yield Path(where, name)
 
@@ -144,9 +143,10 @@ class Watcher:
                 return
             seen = Fingerprint.of(path)
         except OSError as exc:
+            self._whole &= isinstance(exc, FileNotFoundError)  # that one has just gone
             self._tell(path, f"cannot be looked at: {exc.strerror}")
             return
-        if (name := self._taken.get(str(seen))) is not None:
+        if (name := self._memory.see(seen)) is not None:
             if name not in ("", path.name):
                 self._tell(path, f"is {name}, renamed: it was taken already")
             return
@@ -194,9 +194,16 @@ class Watcher:
         try:
             taken = self._take(found)
         except Exception as exc:  # noqa: BLE001 (a full disk must not end the thread: the next scan finds the file again)
-            self._tell(path, f"could not be stored: {exc}; it is tried again at each scan")
+            if self._storing:
+                logger.error(
+                    "{}: could not be stored: {}; it and those after it are tried again at each scan", path, exc
+                )
+            self._storing = False
             return
-        self._taken[str(candidate.seen)] = path.name
+        if not self._storing:
+            logger.info("files are stored again")
+        self._storing = True
+        self._memory.take(candidate.seen, path.name)
         self._told.pop(path, None)
         if taken is Taken.REFUSED:
             logger.error("{}: refused, see fastmon-daemon inspect --refused", path)
@@ -220,19 +227,6 @@ class Watcher:
         oldest_ns = (self._clock.now().timestamp() - self._watching.lookback_s) * 1e9
         old = [path for path, each in self._candidates.items() if each.seen.mtime_ns < oldest_ns]
         for path in old:
-            self._taken[str(self._candidates.pop(path).seen)] = ""
+            self._memory.take(self._candidates.pop(path).seen, "")
         if old:
             logger.warning("{} files are older than FASTMON_LOOKBACK_MINUTES and left alone", len(old))
-
-
-class _Events(FileSystemEventHandler):
-    """Tells the watcher of files that something was done to."""
-
-    def __init__(self, folder: Path, touched: queue.SimpleQueue[tuple[Path, Path]]) -> None:
-        self._folder = folder
-        self._touched = touched
-
-    def on_any_event(self, event: FileSystemEvent) -> None:
-        """Note the path that the file has now."""
-        if event.event_type in {"created", "modified", "moved", "closed"} and not event.is_directory:
-            self._touched.put((Path(fsdecode(event.dest_path or event.src_path)), self._folder))

@@ -160,6 +160,13 @@ def test_all_stfs_of_a_run_come_whole(server: Server, monitor: Monitor) -> None:
     assert server.asked == ["GET /swf-monitor/api/stf-files/?run_number=100014&limit=1000"]
 
 
+def test_a_number_beyond_all_floats_in_a_row_of_the_monitor_is_not_kept(server: Server, monitor: Monitor) -> None:
+    row = json.dumps({**stf_row(0), "metadata": {"start": "BIG"}}).replace('"BIG"', "1e999")
+    server.script = [says(200, f'{{"count": 1, "results": [{row}]}}')]
+
+    assert json.loads(monitor.stf_files(7)[0].body, parse_constant=pytest.fail)["metadata"] == {"start": None}
+
+
 def test_a_long_run_is_asked_for_again_in_one_page(server: Server, monitor: Monitor) -> None:
     server.script = [page(1500, 1000), page(1501, 1501)]
 

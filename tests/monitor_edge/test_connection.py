@@ -16,6 +16,16 @@ from fastmon_daemon.seams import set_hook
 from tests.monitor_edge.scripted import EXISTS, ROW, TF, TOKEN, Server, closed_port, dripping, impatient, says, sends
 
 
+@pytest.mark.parametrize("password", ["hush-hush", "hush@hush"])
+def test_no_error_shows_a_password_out_of_an_address(password: str) -> None:
+    proxy = {"http_proxy": f"http://me:{password}@127.0.0.1:{closed_port()}"}
+    monitor = Monitor(f"http://me:{password}@monitor.invalid", lambda: TOKEN, connections=1, environ=proxy)
+
+    with pytest.raises(LinkDown) as caught:
+        monitor.register_tf(TF)
+    assert "hush" not in str(caught.value)
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "monitor.invalid"])
 def test_a_refused_connection_and_an_unknown_host_shut_the_gate(host: str) -> None:
     monitor = Monitor(f"http://{host}:{closed_port()}", lambda: TOKEN, connections=1)

@@ -1,0 +1,135 @@
+"""What arrives on the topic, as frozen types: parsed once, at the door.
+
+It must not know what one field may be, nor STOMP, SQL or the clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from fastmon_daemon.errors import BadMessage
+from fastmon_daemon.messages.fields import (
+    MAX_INT32,
+    MAX_INT64,
+    filename_in,
+    integer_in,
+    json_object,
+    plain_json,
+    run_id_in,
+    sequence_in,
+    text_in,
+)
+
+STF_READY_TYPES = frozenset({"stf_ready", "data_ready"})
+"""`data_ready` is the older name of `stf_ready`."""
+
+RUN_TYPES = frozenset({"run_imminent", "start_run", "pause_run", "resume_run", "end_run"})
+
+RUN_SIGNS = frozenset({"stf_gen"})
+"""Messages that are not for us, but show that their run goes on: for a real data agent's run often the only ones."""
+
+HEAR_STF = "hear_stf"
+"""The `kind` of what is known of a run only by its STFs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StfReady:
+    """An STF is there (`stf_ready`), or, without a filename, "look at this run"."""
+
+    run_id: str | int
+    """As it came, passed on verbatim: the agents differ in its type."""
+    filename: str | None = None
+    namespace: str | None = None
+    sequence: int | None = None
+    """Number of the STF in its run, from 1; from the message, else from the filename."""
+    size_bytes: int | None = None
+    checksum: str | None = None
+    tf_count: int | None = None
+    execution_id: str | None = None
+    sender: str | None = None
+    body: str = "{}"
+    """The whole message as JSON text."""
+
+    @property
+    def run(self) -> str:
+        """The run's identity: `100014` and `"100014"` are one run."""
+        return str(self.run_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunNews:
+    """What the run control says of a run; `kind` is the message's type and the trigger of the run's chart."""
+
+    kind: str
+    run_id: str | int
+    namespace: str | None = None
+    execution_id: str | None = None
+    total_stf_files: int | None = None
+
+    @property
+    def run(self) -> str:
+        """The run's identity: `100014` and `"100014"` are one run."""
+        return str(self.run_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """A message that is not for us: acknowledged, counted and forgotten."""
+
+    why: str
+    """`type` (another msg_type), `namespace` (another testbed user's) or `echo` (our own)."""
+
+
+def parse(body: str | bytes, *, namespace: str, agent_name: str = "") -> StfReady | RunNews | Foreign:
+    """The message in *body*, as one of our types.
+
+    Raises `BadMessage`, with the reason, for what cannot be parsed; nothing else whatever the input.
+    """
+    message = json_object(body)
+    kind = message.get("msg_type")
+    if not isinstance(kind, str) or kind not in STF_READY_TYPES | RUN_TYPES | RUN_SIGNS:
+        return Foreign("type")
+    if message.get("namespace") not in (None, "", namespace):
+        return Foreign("namespace")
+    if agent_name and message.get("sender") == agent_name:
+        return Foreign("echo")
+    if kind in RUN_SIGNS:
+        return _run_sign(message)
+    return _stf_ready(message) if kind in STF_READY_TYPES else _run_news(kind, message)
+
+
+def _stf_ready(message: dict[str, Any]) -> StfReady:
+    filename = filename_in(message)
+    sequence = integer_in(message, "sequence", MAX_INT32)
+    if sequence is None and filename is not None:
+        sequence = sequence_in(filename)
+    return StfReady(
+        run_id=run_id_in(message),
+        filename=filename,
+        namespace=text_in(message, "namespace", 100),
+        sequence=sequence,
+        size_bytes=integer_in(message, "size_bytes", MAX_INT64),
+        checksum=text_in(message, "checksum", 64),
+        tf_count=integer_in(message, "tf_count", MAX_INT32, least=1),
+        execution_id=text_in(message, "execution_id", 200),
+        sender=text_in(message, "sender", 200),
+        body=plain_json(message),
+    )
+
+
+def _run_news(kind: str, message: dict[str, Any]) -> RunNews:
+    return RunNews(
+        kind=kind,
+        run_id=run_id_in(message),
+        namespace=text_in(message, "namespace", 100),
+        execution_id=text_in(message, "execution_id", 200),
+        total_stf_files=integer_in(message, "total_stf_files", MAX_INT32),
+    )
+
+
+def _run_sign(message: dict[str, Any]) -> RunNews | Foreign:
+    try:
+        return RunNews(kind=HEAR_STF, run_id=run_id_in(message), execution_id=text_in(message, "execution_id", 200))
+    except BadMessage:
+        return Foreign("type")
