@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
+from loguru import logger
 
 from fastmon_daemon.broker import Broker, LinkChange
 from fastmon_daemon.errors import StorageFault
@@ -86,6 +87,28 @@ def test_messages_wait_while_the_disk_is_full_and_are_stored_in_order_over_the_s
     assert link.up
     assert shelf.changes.empty()
     assert not server.call(lambda: server.broker.counters.received["NACK"])
+
+
+def test_a_full_disk_is_told_once_also_where_the_connection_is_lost_meanwhile(
+    server: BrokerThread, shelf: Shelf, link: Broker
+) -> None:
+    lines: list[str] = []
+    sink = logger.add(lambda text: lines.append(str(text)), format="{message}", level="INFO")
+    for episode in range(2):
+        shelf.full.set()
+        publish(server, QUEUE, f"m{episode}")
+        shelf.refused.get(timeout=DEADLINE_S)
+        server.call(server.broker.drop_connections)
+        for up in (False, True):
+            assert shelf.changes.get(timeout=DEADLINE_S).up is up
+        shelf.refused.queue.clear()
+        shelf.refused.get(timeout=DEADLINE_S)
+        shelf.full.clear()
+        assert shelf.stored.get(timeout=DEADLINE_S) == f"m{episode}".encode()
+        server.wait_until(lambda: "messages are stored again" in lines[-1])
+    logger.remove(sink)
+    assert len([line for line in lines if "wait unacknowledged at the broker" in line]) == 2
+    assert len([line for line in lines if "messages are stored again" in line]) == 2
 
 
 def test_what_needs_no_storage_is_acknowledged_while_the_disk_is_full(

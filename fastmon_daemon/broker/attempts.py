@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 
-from fastmon_daemon.broker.held import Accept
+from fastmon_daemon.broker.held import Accept, Trouble
 from fastmon_daemon.broker.login import BrokerLogin
 from fastmon_daemon.broker.session import Session
 from fastmon_daemon.errors import LinkDown
@@ -27,6 +27,7 @@ class Attempts:
         self._accept = accept
         self._monotonic = monotonic
         self._answered = threading.Event()
+        self._trouble = Trouble()
         self._waiting: list[Session] = []
         self.over = False
         """Whether they were ended."""
@@ -62,7 +63,8 @@ class Attempts:
         self._answered.set()
 
     def _begin(self, quick_s: float) -> None:
-        session = Session(replace(self._login, connect_s=quick_s), self._accept, self._monotonic, self._answered)
+        login = replace(self._login, connect_s=quick_s)
+        session = Session(login, self._accept, self._monotonic, self._answered, self._trouble)
         try:
             session.knock()
         except LinkDown as exc:

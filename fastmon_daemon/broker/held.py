@@ -22,19 +22,44 @@ AT_ONCE = 100
 """So many held messages are stored before the link is looked at again."""
 
 
+class Trouble:
+    """What is said while messages cannot be stored: one line for each kind of trouble, until one is stored again.
+
+    It outlives a connection: on a full disk each new one gets the messages again, and has the same trouble.
+    """
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+
+    def tell(self, exc: Exception) -> None:
+        """A message could not be stored."""
+        kind = type(exc).__name__ if isinstance(exc, StorageFault) else repr(exc)
+        if kind in self._told:
+            return
+        self._told.add(kind)
+        traced = logger if isinstance(exc, StorageFault) else logger.opt(exception=exc)
+        traced.error("messages wait unacknowledged at the broker, they cannot be stored: {}", exc)
+
+    def over(self, waited: int) -> None:
+        """None waits any more; *waited* had, at this connection."""
+        if self._told:
+            self._told.clear()
+            logger.info("messages are stored again: {} had waited", waited)
+
+
 class Held:
     """Between the thread that receives and the one that watches; the broker's window bounds it.
 
     Only one of the two stores at a time: the receiving one while nothing is held, else the watching one.
     """
 
-    def __init__(self, accept: Accept, acknowledge: Callable[[Frame], None]) -> None:
+    def __init__(self, accept: Accept, acknowledge: Callable[[Frame], None], trouble: Trouble) -> None:
         self._accept = accept
         self._acknowledge = acknowledge
         self._lock = threading.Lock()
         self._waiting: deque[tuple[Frame, Store]] = deque()
         self._stored = 0
-        self._told: set[str] = set()
+        self._trouble = trouble
 
     def take(self, frame: Frame) -> None:
         """Store a message that came, and acknowledge it; behind others that wait, it waits too."""
@@ -46,8 +71,9 @@ class Held:
                 if self._put_behind(frame, store):
                     return
                 store()
+                self._trouble.over(0)
         except Exception as exc:  # noqa: BLE001 (whatever it is, the message must not be lost)
-            self._tell(exc)
+            self._trouble.tell(exc)
             with self._lock:
                 self._waiting.append((frame, store or partial(self._whole, body)))
             return
@@ -63,7 +89,7 @@ class Held:
             except StorageFault:
                 return False
             except Exception as exc:  # noqa: BLE001 (one message that cannot be stored must not keep the others)
-                self._tell(exc)
+                self._trouble.tell(exc)
                 failed = True
                 with self._lock:
                     self._waiting.rotate(-1)
@@ -80,8 +106,7 @@ class Held:
             if self._waiting:
                 return
             stored, self._stored = self._stored, 0
-            self._told.clear()
-        logger.info("messages are stored again: {} had waited", stored)
+        self._trouble.over(stored)
 
     def _put_behind(self, frame: Frame, store: Store) -> bool:
         with self._lock:
@@ -92,12 +117,3 @@ class Held:
     def _whole(self, body: bytes) -> None:
         if store := self._accept(body):
             store()
-
-    def _tell(self, exc: Exception) -> None:
-        """One line for each kind of trouble, until all is stored."""
-        kind = type(exc).__name__ if isinstance(exc, StorageFault) else repr(exc)
-        if kind in self._told:
-            return
-        self._told.add(kind)
-        traced = logger if isinstance(exc, StorageFault) else logger.opt(exception=exc)
-        traced.error("messages wait unacknowledged at the broker, they cannot be stored: {}", exc)

@@ -16,7 +16,7 @@ from stomp.exception import StompException
 from stomp.listener import ConnectionListener
 from stomp.utils import Frame
 
-from fastmon_daemon.broker.held import Accept, Held
+from fastmon_daemon.broker.held import Accept, Held, Trouble
 from fastmon_daemon.broker.login import BrokerLogin
 from fastmon_daemon.broker.wire import Wire, connection_over
 from fastmon_daemon.errors import LinkDown
@@ -42,10 +42,11 @@ class Session(ConnectionListener):
         accept: Accept,
         monotonic: Callable[[], float],
         answered: threading.Event,
+        trouble: Trouble | None = None,
     ) -> None:
         """*answered* is set when the broker has answered CONNECT, and at the end; several may share it."""
         self._login = login
-        self._held = Held(accept, self._acknowledge)
+        self._held = Held(accept, self._acknowledge, trouble or Trouble())
         self._monotonic = monotonic
         self._wire = Wire((login.host, login.port), login.tls_context(), login.connect_s, monotonic)
         self._connection = connection_over(self._wire, login.heart_beat_s)
