@@ -236,7 +236,7 @@ def test_while_its_file_gives_none_a_secret_stays_what_it_was_and_that_is_said_o
     lines: list[str] = []
     sink = logger.add(lines.append, format="{message}")
     file = working / "token"
-    read = secret_reader({"SWF_API_TOKEN_FILE": str(file)}, "SWF_API_TOKEN", "first")
+    read = secret_reader({"SWF_API_TOKEN_FILE": str(file)}, "SWF_API_TOKEN", "first", Secrets())
     file.write_text("second")
     assert read() == "second"
     file.write_text("")

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import replace
+
+from loguru import logger
 
 from fastmon_daemon.broker.held import Accept, Trouble
 from fastmon_daemon.broker.login import BrokerLogin
@@ -20,7 +21,7 @@ QUICK_S = 4.0
 
 
 class Attempts:
-    """Those of one link; each is given up when it was not answered within the login's `connect_s`."""
+    """Those of one link, each begun in a thread of its own and given up after the login's `connect_s`."""
 
     def __init__(self, login: BrokerLogin, accept: Accept, monotonic: Callable[[], float]) -> None:
         self._login = login
@@ -44,7 +45,7 @@ class Attempts:
         self._leave([each for each in self._waiting if each.begun_at < too_old])
         quick_s = min(QUICK_S, self._login.connect_s)
         if found is None:
-            self._begin(quick_s)
+            self._begin()
         until = self._monotonic() + quick_s
         while found is None and (left_s := until - self._monotonic()) > 0 and not self.over:
             self._answered.wait(left_s)
@@ -62,15 +63,10 @@ class Attempts:
         self.over = True
         self._answered.set()
 
-    def _begin(self, quick_s: float) -> None:
-        login = replace(self._login, connect_s=quick_s)
-        session = Session(login, self._accept, self._monotonic, self._answered, self._trouble)
-        try:
-            session.knock()
-        except LinkDown as exc:
-            session.cut(exc)
-            raise
+    def _begin(self) -> None:
+        session = Session(self._login, self._accept, self._monotonic, self._answered, self._trouble)
         self._waiting.append(session)
+        threading.Thread(target=_knock, args=(session,), name="broker-attempt", daemon=True).start()
 
     def _found(self) -> Session | None:
         """The session that was let in, all others left; else one that was refused, and says why; else none."""
@@ -85,3 +81,13 @@ class Attempts:
         for each in sessions:
             each.cut(LinkDown("another attempt was answered, or none in time"))
         self._waiting = [each for each in self._waiting if each not in sessions]
+
+
+def _knock(session: Session) -> None:
+    try:
+        session.knock()
+    except LinkDown as exc:
+        session.cut(exc)
+    except Exception as exc:  # noqa: BLE001 (the attempt must end, whatever it is)
+        logger.exception("attempt to connect: unexpected error")
+        session.cut(LinkDown(f"unexpected {type(exc).__name__}: {exc}"))

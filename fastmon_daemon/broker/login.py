@@ -95,7 +95,7 @@ class BrokerLogin:
 
     def no_answer(self, waited_s: float) -> LinkDown:
         """What it means that CONNECT was not answered for so long."""
-        return LinkDown(f"the broker at {self.where} did not answer CONNECT within {waited_s:g} s")
+        return LinkDown(f"the broker at {self.where} did not answer within {waited_s:g} s")
 
     def no_receipt(self, command: str) -> LinkDown:
         """What it means that the broker did not confirm *command* in time."""

@@ -42,13 +42,14 @@ class Wire(Transport):
         self.heard_at = monotonic()
         self.stood = False
         """Whether the connection, and TLS on it, was ever made."""
+        self._is_cut = False
         self.fault: OSError | None = None
 
     def attempt_connection(self) -> None:
         """Connect once; stomp.py's own way hides the reason of a failure in the log, and sleeps after it.
 
         Raises:
-            OSError: it failed; ssl.SSLError where TLS did.
+            OSError: it failed, or was cut meanwhile; ssl.SSLError where TLS did.
         """
         plain = socket.create_connection(self._address, self._connect_s)
         try:
@@ -57,6 +58,11 @@ class Wire(Transport):
         except OSError:
             plain.close()
             raise
+        if self._is_cut:
+            self.socket.close()
+            if not self.blocking:
+                self.shutdown_queue()
+            raise OSError("given up")
         self.socket.setblocking(self.blocking)
         self.current_host_and_port = self._address
         self.stood = True
@@ -83,9 +89,10 @@ class Wire(Transport):
 
     def cut(self) -> None:
         """End the connection at once from any thread: whoever reads or writes wakes; no TLS farewell that may block."""
+        self._is_cut = True
         sock = self.socket
         if sock is None:
-            return
+            return  # `attempt_connection` sees it
         try:
             socket.socket.shutdown(sock, socket.SHUT_RDWR)
         except OSError:
