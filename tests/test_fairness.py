@@ -179,6 +179,27 @@ def test_a_monitor_that_asks_all_for_patience_for_an_hour_fails_no_stf(world: Wo
     assert named(outbox, name).state == "completed"
 
 
+def test_a_monitor_that_takes_no_registration_for_hours_fails_no_stf(world: World) -> None:
+    """It reads, and so does its probe: a database that may only be read, say."""
+    outbox = world.outbox()
+    engine = world.engine(outbox)
+    names = [world.receive(outbox, n) for n in range(1, 21)]
+    world.monitor.trouble = dict.fromkeys(names, TransientError("500, and no such row"))
+    for _ in range(120):
+        settle(engine)
+        world.time.pass_(minutes=1)
+    assert {named(outbox, name).state for name in names} == {"sampled"}
+    sick = names[0]
+    for name in names[1:]:
+        del world.monitor.trouble[name]
+    for n in range(30, 60):
+        world.receive(outbox, n)
+        settle(engine)
+        world.time.pass_(minutes=1)
+    assert {named(outbox, name).state for name in names[1:]} == {"completed"}
+    assert named(outbox, sick).state == "failed", "it fails while others are registered: its own fault"
+
+
 # A wall clock that jumps while the monotonic one does not
 
 

@@ -134,7 +134,7 @@ class Engine:
     def _go_on(self) -> None:
         self._run_errands()
         self._dispatch()
-        if not self._in_flight and not self._active:
+        if not self._active:
             self._plant.spare(self._outbox, self._now())
 
     def _do(self, act: Act) -> None:
@@ -189,7 +189,7 @@ class Engine:
             self._begin(stf)
         elif not isinstance(work.error, LinkDown) or self._suspects.is_guilty(work):
             # A link's own fault burns no attempt: the STF stays due.
-            given_up = self._mover.blame(stf, work.error, work.spent_s)
+            given_up = self._mover.blame(stf, work.error, work.spent_s, pays=not self._suspects.is_one_of_many(work))
             if given_up:
                 self._suspects.forget(stf.id)
 

@@ -35,13 +35,16 @@ class Mover:
         self._is_open = is_open
         self._may_announce = may_announce
 
-    def blame(self, stf: Stf, error: Exception, spent_s: float) -> bool:
-        """It was the STF's own fault: try it again later, or (True) leave it to a person."""
+    def blame(self, stf: Stf, error: Exception, spent_s: float, *, pays: bool = True) -> bool:
+        """It was the STF's own fault: try it again later, or (True) leave it to a person.
+
+        Unless it *pays*, what it has *spent_s* is not of its budget: others fail as well.
+        """
         if not isinstance(error, TransientError):
             if not isinstance(error, PermanentError):
                 logger.opt(exception=error).error("{}: unexpected error", stf.filename)
             return self._move(stf, "fail", note=_reason(error))
-        if stf.spent_s + spent_s >= BUDGET_S:
+        if pays and stf.spent_s + spent_s >= BUDGET_S:
             kind = "stf_not_registered" if isinstance(error, ParentMissing) else "always_failing"
             return self._move(stf, "fail", note=f"{kind}: {_reason(error)}")
         # The patience that the other side asked for is not the STF's fault: only our own pause is of its budget.
@@ -50,7 +53,8 @@ class Mover:
         delay = max(own, asked)
         logger.warning("{}: attempt {} failed, next in {:.1f} s: {}",
                        stf.filename, stf.attempts + 1, delay.total_seconds(), _reason(error))  # fmt: skip
-        self._outbox.postpone(stf, delay, _reason(error), spent_s + own.total_seconds(), self._now())
+        spent_s = spent_s + own.total_seconds() if pays else 0.0
+        self._outbox.postpone(stf, delay, _reason(error), spent_s, self._now())
         return False
 
     def advance(self, stf: Stf) -> Work | None:
