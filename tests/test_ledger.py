@@ -15,7 +15,7 @@ from loguru import logger
 
 from fastmon_daemon.clock import stamp
 from fastmon_daemon.engine import Engine
-from fastmon_daemon.errors import LinkDown, LinkHeld, TransientError
+from fastmon_daemon.errors import LinkDown, LinkHeld, StorageFault, TransientError
 from fastmon_daemon.intake import Intake
 from fastmon_daemon.ledger import Ledger, Means, Paces
 from fastmon_daemon.lifecycle import load_chart
@@ -82,6 +82,8 @@ class Life(World):
     told: list[dict[str, Any]] = field(default_factory=list)
     keeps_all: bool = True
     paces: Paces = field(default_factory=Paces)
+    short: bool = False
+    """The disk is nearly full."""
     workers: int = 4
 
     def __post_init__(self) -> None:
@@ -97,11 +99,16 @@ class Life(World):
             monitor=monitor, charts=CHARTS, agent_name="fastmon-agent-test-1", announce=self.tell,
             keeps_all=self.keeps_all, paces=self.paces, clock=self.time.clock(),
             selected=lambda sequence, name: is_selected(self.settings.selection_fraction, sequence, name),
+            refuse_if_short=self.refuse_if_short,
         )  # fmt: skip
         self.ledger = Ledger(means)
         self.machine: Engine = self.engine(self.box, chores=[self.ledger], workers=self.workers)
         means.is_open = self.machine.is_open
         self.ledger.begin_listening(self.box)
+
+    def refuse_if_short(self) -> None:
+        if self.short:
+            raise StorageFault("10 MB free: make room")
 
     def tell(self, body: str, event_id: str) -> None:
         self.told.append(json.loads(body))
@@ -194,6 +201,22 @@ def test_an_stf_whose_message_is_merely_late_is_not_recovered(life: Life) -> Non
     life.announces(2)
     life.pass_(60)
     assert life.stf(2).origin is Origin.MESSAGE
+
+
+def test_while_the_disk_is_nearly_full_nothing_is_taken_in_or_called_missed(life: Life) -> None:
+    life.registers(1, 2, 3)
+    life.announces(1)
+    life.pass_(20)
+    life.short = True  # 2 and 3 wait at the broker, unacknowledged
+    life.pass_(60)
+    assert life.known() == [file_name(1)]
+    with pytest.raises(StorageFault, match="make room"):
+        life.ledger.reconcile("100014", "ns", list(life.monitor.stfs.values()), "alice")(life.box, life.time.at)
+    life.short = False
+    life.pass_(10)
+    life.announces(2)
+    life.pass_(60)
+    assert (life.stf(2).origin, life.stf(3).origin) == (Origin.MESSAGE, Origin.RECOVERED)
 
 
 def test_what_still_lies_in_the_brokers_backlog_is_not_recovered(life: Life) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import Executor, Future
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from fastmon_daemon.cli import cli
-from fastmon_daemon.engine import Engine
+from fastmon_daemon.engine import Engine, LinkNews
 from fastmon_daemon.errors import PermanentError
 from fastmon_daemon.ledger import hear_run
 from fastmon_daemon.lifecycle import load_chart
@@ -161,6 +163,27 @@ def test_nothing_is_pruned_while_work_is_under_way(world: World) -> None:
     settle(driven)
     driven.turn(0)
     assert stfs(outbox) == 1
+
+
+def test_a_probe_that_hangs_does_not_keep_old_runs(world: World) -> None:
+    outbox = world.outbox()
+    complete(world, outbox, 3)
+    world.time.pass_(days=8)
+    driven = world.engine(outbox, pool=Mute(), spare=Keeper(7, *CHARTS).spare)
+    driven.tell(LinkNews("monitor", up=False, reason="no answer"))
+    driven.turn(0)
+    world.time.pass_(seconds=10)
+    driven.turn(0)
+    assert driven.busy == 1
+    driven.turn(0)
+    assert stfs(outbox) == 0
+
+
+class Mute(Executor):
+    """A pool from which no answer comes."""
+
+    def submit(self, *_args: Any, **_kwargs: Any) -> Future[Any]:
+        return Future()
 
 
 def test_freed_pages_are_used_again(world: World) -> None:

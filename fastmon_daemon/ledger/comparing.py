@@ -68,7 +68,11 @@ class Comparing:
         outbox.runs.looked(row, at, len(look.stfs), sorted(absent))
 
     def by_hand(self, outbox: Outbox, key: tuple[str, str], named: list[StfFile], by: str, now: datetime) -> Found:
-        """A person looked at a run, heard of or not: what is missing counts as missed at once."""
+        """A person looked at a run, heard of or not: what is missing counts as missed at once.
+
+        Raises StorageFault where there is no room for it.
+        """
+        self._means.refuse_if_short()
         namespace, run = key
         row = outbox.runs.get(namespace, run)
         if row is None and named:

@@ -74,7 +74,11 @@ class Ledger:
             self._look_at_all.clear()
             self._unheard.look_soon()
         self._is_our_turn = not self._is_our_turn
-        if self._is_our_turn:
+        if not self._has_room():
+            self.recovery.drop()
+            for watch in self._watches.values():
+                watch.begin_anew()
+        elif self._is_our_turn:
             yield from self.recovery.errands(outbox, now)
             yield from self._looks(outbox, now)
         elif self.recovery.ready:
@@ -83,6 +87,13 @@ class Ledger:
             self._closing.close(outbox, now)
             yield from self._closing.errands(outbox)
             yield from self._unheard.errands()
+
+    def _has_room(self) -> bool:
+        try:
+            self._means.refuse_if_short()
+        except StorageFault:
+            return False
+        return True
 
     def _sign(self, outbox: Outbox, now: datetime) -> None:
         if self._next_sign is not None and self._means.clock.monotonic() >= self._next_sign:

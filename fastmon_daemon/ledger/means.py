@@ -62,6 +62,8 @@ class Means:
     announce_link: str = "broker"
     keeps_all: bool = True
     """False: only runs that were announced without filenames are looked at (FASTMON_LEDGER=off)."""
+    refuse_if_short: Callable[[], None] = lambda: None
+    """Raises StorageFault where no more may be stored: messages wait at the broker then, and none is missed yet."""
     wake: Callable[[], None] = lambda: None
     clock: Clock = field(default_factory=Clock)
     paces: Paces = field(default_factory=Paces)

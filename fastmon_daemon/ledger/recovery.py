@@ -66,6 +66,11 @@ class Recovery:
         for each in missed:
             (self._waiting if self._needs_lookup(each) else self._plain)[each.key] = each
 
+    def drop(self) -> None:
+        """Take none of these in; a later look names them again, where they are still missing."""
+        self._plain.clear()
+        self._waiting.clear()
+
     def names(self, row: RunRow) -> set[str]:
         """The STFs of the run that are under way."""
         under_way = (*self._plain, *self._waiting, *self._asking)

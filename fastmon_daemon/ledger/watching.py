@@ -62,6 +62,10 @@ class Watch:
         self._named_at = named_at
         return missed
 
+    def begin_anew(self) -> None:
+        """The messages of the STFs that are named and unknown may still come: those are absent only from now on."""
+        self._named_at = {}
+
     def settled(self, count: int, paces: Paces) -> bool:
         """Whether the monitor's count of a run that has ended has stood long enough; none at all must stand longer."""
         if count != self._count:

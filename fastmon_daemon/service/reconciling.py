@@ -10,13 +10,13 @@ from functools import partial
 from loguru import logger
 
 from fastmon_daemon.acts import Wish, number_to_reconcile
-from fastmon_daemon.clock import utcnow
+from fastmon_daemon.clock import Clock, utcnow
 from fastmon_daemon.errands import Errand
 from fastmon_daemon.errors import FastmonError, LinkDown
 from fastmon_daemon.ledger import Found, Ledger, Means, Paces
 from fastmon_daemon.lifecycle import load_chart
 from fastmon_daemon.monitor import Monitor
-from fastmon_daemon.outbox import Lock, Outbox, open_outbox
+from fastmon_daemon.outbox import Lock, Outbox, Room, open_outbox
 from fastmon_daemon.sampling import is_selected
 from fastmon_daemon.service.logins import monitor_of
 from fastmon_daemon.service.world import World
@@ -37,8 +37,16 @@ def reconcile_alone(world: World, wish: Wish) -> Found:
 def _reconcile(world: World, wish: Wish, monitor: Monitor, outbox: Outbox) -> Found:
     charts = (load_chart("stf"), load_chart("run"))
     selected = partial(is_selected, world.settings.selection_fraction)
+    room = Room(world.database, world.settings.min_free_mb, Clock().monotonic)
     ledger = Ledger(
-        Means(monitor=monitor, charts=charts, agent_name="", selected=selected, paces=Paces(lookups_per_s=0))
+        Means(
+            monitor=monitor,
+            charts=charts,
+            agent_name="",
+            selected=selected,
+            refuse_if_short=room.refuse_if_short,
+            paces=Paces(lookups_per_s=0),
+        )
     )
     named = monitor.stf_files(number_to_reconcile(wish))
     with outbox.transaction():

@@ -80,7 +80,7 @@ class _Service:
         self.monitor = monitor_of(settings, world.values, world.secrets)
         intake = Intake(world.database, settings.namespace, agent_name, (stf_chart, run_chart))
         intake.refused_max = settings.refused_max
-        intake.room = Room(world.database, settings.min_free_mb, self._clock.monotonic)
+        self._room = intake.room = Room(world.database, settings.min_free_mb, self._clock.monotonic)
         self._acts = Acts(stf_chart, intake, alone=False)
         self.broker = Broker(
             broker_login(settings, world.values, world.secrets, instance, subscribe=subscribe),
@@ -137,6 +137,7 @@ class _Service:
             announce=announce,
             announce_link=links_for(settings.notify).get(ANNOUNCING, ""),
             keeps_all=settings.ledger,
+            refuse_if_short=self._room.refuse_if_short,
             clock=self._clock,
         )
 
