@@ -100,7 +100,7 @@ class Picture:
         found = [as_announced(name, row) for row in rows]
         shown = [message for message in found if self._take(message, at, backfilled=True)]
         if name in self.runs:
-            self.runs[name].stfs.asked(stf)
+            self.runs[name].asked(stf, at)
         return shown
 
     def compared(self, name: str, failure: str | None, at: datetime) -> None:

@@ -131,6 +131,10 @@ class Run:
             return
         self.compare_at = min(self.compare_at or soon, soon)
 
+    def asked(self, stf: str, at: datetime) -> None:
+        """The monitor's answer for an STF has been taken in."""
+        self.stfs.asked(stf, at, self._grace)
+
     def is_pending(self, at: datetime) -> bool:
         """Whether it is too early for a verdict on some STFs."""
         return self.stfs.is_pending(at, self._grace)

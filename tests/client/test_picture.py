@@ -165,6 +165,22 @@ def test_an_stf_with_too_few_tf_files_is_incomplete():
     assert (told.row["stfs_incomplete"], told.strip) == (1, {1: "incomplete"})
 
 
+def test_an_stf_without_a_stated_total_is_asked_for_again_until_nothing_new_came_for_a_while():
+    told = Told()
+    told.says("start_run")
+    told.compare([1], {1: 1})  # its first TF file was registered just now, of who knows how many
+    assert told.row["tf_files"] == 1
+    told.wait(20)
+    assert told.compare([1], {1: 3}) == [stf(1)]
+    told.wait(20)
+    assert told.compare([1], {1: 3}) == [stf(1)]
+    assert told.compare([1], {1: 3}) == []
+    told.tf(1, 4, tf_total=None)
+    told.wait(40)
+    assert told.compare([1], {1: 6}) == [stf(1)]
+    assert (told.row["tf_files"], told.row["backfilled"]) == (6, 5)
+
+
 def test_a_young_stf_is_neither_asked_for_nor_missing():
     told = Told()
     told.tf(1)
@@ -367,7 +383,7 @@ def test_old_stfs_and_runs_shrink_and_nothing_of_their_numbers_is_lost():
         told.hear(msg_type="tf_file_registered", run_id=number, tf_file_id=f"{number}", stf_filename="a.stf")
         told.hear(msg_type="end_run", run_id=number)
         told.picture.listed(str(number), [("a.stf", LONG_AGO)], told.now + timedelta(minutes=1))
-        told.picture.filled(str(number), "a.stf", [], told.now)
+        told.picture.filled(str(number), "a.stf", [], told.now + timedelta(minutes=1))
         told.picture.compared(str(number), None, told.now + timedelta(minutes=1))
         told.picture.tick(told.now + timedelta(minutes=1))
     assert len(told.picture.runs) == 8
