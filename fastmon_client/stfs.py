@@ -70,10 +70,9 @@ class Stfs:
                 return False
             stf = self._begin(tf, at)
         identity = tf.identity
-        if identity is not None and (identity in stf.ids or tf.tf_filename in stf.ids):
-            known = identity if identity in stf.ids else tf.tf_filename
-            repeats = backfilled or known not in stf.unannounced
-            stf.unannounced.discard(known)
+        if identity is not None and identity in stf.ids:
+            repeats = backfilled or identity not in stf.unannounced
+            stf.unannounced.discard(identity)
             return False if repeats else None
         identity = identity or f"?{len(stf.ids)}"
         stf.ids.add(identity)

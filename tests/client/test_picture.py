@@ -120,6 +120,15 @@ def test_an_announcement_after_the_backfill_repeats_nothing():
     assert (told.row["tf_files"], told.row["duplicates"]) == (2, 1)
 
 
+def test_a_tf_file_is_one_whether_its_id_is_told_or_not():
+    told = Told()
+    told.tf(1, tf_file_id=None)
+    told.wait(40)
+    told.compare([1], {1: 2})
+    assert [told.tf(1, 2, tf_file_id=None), told.tf(1, 2), told.tf(1)] == [False, False, False]
+    assert (told.row["tf_files"], told.row["backfilled"], told.row["duplicates"]) == (2, 1, 2)
+
+
 def test_skipped_is_told_from_missing():
     told = Told()
     for sequence in (1, 11, 31):
