@@ -61,6 +61,12 @@ class Run:
         """Whether no data is taken any more."""
         return self.state in OVER
 
+    def is_finished(self, at: datetime) -> bool:
+        """Whether nothing more is expected: over and compared, or long silent where nobody can be asked for the end."""
+        if self.is_over:
+            return self.compare_at is None
+        return not self.is_numbered and at - self.active_at > QUIET
+
     def hear_state(self, kind: str, at: datetime) -> None:
         """A message of the run control; nothing leads back from the end."""
         if self.is_over:

@@ -22,7 +22,7 @@ class TfFile:
     stf_filename: str
     tf_filename: str
     identity: str | None
-    """Its name, which announcement and row both have, else an id; None where there is neither: it is counted each time."""
+    """Its name, which announcement and row both have, else an id; None where there is none: it is counted each time."""
     sequence: int | None
     total: int | None
     """How many TF files its STF has."""

@@ -424,6 +424,19 @@ def test_runs_that_no_longer_fit_on_the_list_are_in_the_totals():
     assert (len(found["runs"]), found["totals"]["runs"], found["totals"]["tf_files"]) == (50, 60, 60)
 
 
+def test_silent_runs_whose_name_is_no_number_shrink_and_stay_in_the_totals():
+    told = Told()
+    for hour in range(60):
+        told.hear(msg_type="tf_file_registered", run_id=f"test-{hour}", tf_filename="a.tf", stf_filename="a.1.stf")
+        told.wait(3600)
+        told.picture.tick(told.now)
+    assert len(told.picture.runs) == 8
+    for run in ("test-0", "test-30"):  # one that no row is left of, and one that is still listed
+        told.hear(msg_type="tf_file_registered", run_id=run, tf_filename="b.tf", stf_filename="a.1.stf")
+    totals = told.picture.snapshot(told.now)["totals"]
+    assert totals["tf_files"] == 62
+
+
 def test_stfs_that_share_a_number_are_both_counted():
     told = Told()
     names = ["east.000001.stf", "west.000001.stf", "north.000001.stf"]
