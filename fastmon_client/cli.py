@@ -86,11 +86,12 @@ def start(
     session = Session(access, wanted.heard_types, picture, output, limits, broker)
     if not quiet:
         stop_without_reader(session.stop)
-    with ending(session.stop, duration) as end, quiet_without_reader():
-        (run_live if is_live else Session.run)(session)
-    snapshot = session.snapshot()
-    with quiet_without_reader():
-        _tell_end(session, snapshot, as_json=as_json)
+    with ending(session.stop, duration) as end:
+        with quiet_without_reader():
+            (run_live if is_live else Session.run)(session)
+        snapshot = session.snapshot()
+        with quiet_without_reader():
+            _tell_end(session, snapshot, as_json=as_json)
     sys.exit(_exit_code(session, end, snapshot, fail_on_gaps=fail_on_gaps))
 
 
