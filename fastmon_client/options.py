@@ -15,6 +15,9 @@ from requests.utils import get_environ_proxies
 from fastmon_client.access import Access, Refused
 from fastmon_client.broker import BrokerAccess
 
+LONGEST_S = 365 * 24 * 3600
+"""The longest time that an option can set."""
+
 
 class Names(click.ParamType[tuple[str, ...]]):
     """A list separated by commas."""
@@ -33,10 +36,13 @@ class Duration(click.ParamType[float]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Seconds."""
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", str(value))
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", str(value), re.ASCII)
         if found is None:
             self.fail(f"{value!r} is no duration: write 90, 90s, 10m or 2h", param, ctx)
-        return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
+        seconds = float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
+        if seconds > LONGEST_S:
+            self.fail(f"{str(value)[:40]} is too long: give at most {LONGEST_S // 3600}h, a year", param, ctx)
+        return seconds
 
 
 monitor_url = click.option(
