@@ -136,6 +136,8 @@ def broker_of(transport: str, topic: str, environ: Mapping[str, str]) -> BrokerA
     """The broker that the environment names, where messages come from it; raises `click.UsageError`."""
     if transport != "stomp":
         return None
+    if not topic.strip():
+        raise click.UsageError("--topic is empty: write /topic/NAME")
     try:
         return BrokerAccess.of(environ, topic)
     except ValueError as exc:

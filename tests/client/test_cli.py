@@ -187,6 +187,7 @@ def test_the_given_time_ends_it(monitor):
         ([], {"FASTMON_MONITOR_CA": "/nonexistent.pem"}, "FASTMON_MONITOR_CA"),
         ([], {"FASTMON_MONITOR_CA": str(Path(__file__))}, "FASTMON_MONITOR_CA"),
         (["--for", "soon"], {}, "soon"),
+        (["--transport", "stomp", "--topic", ""], {}, "--topic is empty"),
         (["--for", "9" * 400], {}, "'--for': 9999999999999999999999999999999999999999 is too long: give at most 8760h"),
         (["--stale-after", "8761h"], {}, "'--stale-after': 8761h is too long"),
     ],
