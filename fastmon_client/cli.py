@@ -120,8 +120,8 @@ def _exit_code(session: Session, end: Ending, snapshot: Snapshot, *, fail_on_gap
 def summary(monitor_url: str | None, run_number: int, as_json: bool) -> None:
     """Sum a run up from the monitor's tables.
 
-    Exit codes: 0 all there, 1 no such run, 2 usage, 3 the monitor refuses the token, 4 the monitor does not answer,
-    5 gaps found, or it is UNKNOWN whether there are.
+    Exit codes: 0 all there, 1 no such run or no monitor, 2 usage, 3 the monitor refuses the token, 4 the monitor does
+    not answer, 5 gaps found, or it is UNKNOWN whether there are.
     """
     log_to_stderr("INFO")
     line_by_line()
