@@ -77,7 +77,8 @@ def refused_token(status: int) -> Refused:
 def reason_of(exc: Exception) -> str:
     """The innermost cause: the outer ones repeat the whole URL."""
     innermost = list(_causes(exc))[-1]
-    return str(innermost) or type(innermost).__name__
+    words = innermost.strerror if isinstance(innermost, OSError) else None  # without the number
+    return words or str(innermost) or type(innermost).__name__
 
 
 def _causes(exc: BaseException) -> Iterator[BaseException]:

@@ -16,13 +16,11 @@ from fastmon_client.limits import Limits
 from fastmon_client.lookup import NotThere, look_up
 from fastmon_client.output import JsonLines, Lines, Quiet, line_by_line, summary_object
 from fastmon_client.pace import Pace
-from fastmon_client.picture import Picture
-from fastmon_client.session import Session, now
+from fastmon_client.session import Session
 from fastmon_client.show import plain
 from fastmon_client.snapshot import Snapshot
 from fastmon_client.status import Reach
 from fastmon_client.summary import has_gaps, run_line, summary_lines
-from fastmon_client.wanted import Wanted
 
 DASHBOARD_TYPES = ("tf_file_registered", "fastmon_status")
 ERROR, AUTHENTICATION, UNREACHABLE, GAPS = 1, 3, 4, 5
@@ -36,14 +34,8 @@ def cli() -> None:
 
 
 @cli.command()
-@options.monitor_url
+@options.watching
 @options.message_types
-@options.agents
-@options.run_ids
-@options.namespace
-@options.stale_after
-@options.transport
-@options.topic
 @click.option("--plain", "as_lines", is_flag=True, help="A line for each message, also on a terminal.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line; docs/client.md has the schema.")
 @click.option("--quiet", is_flag=True, help="No lines, only the summary.")
@@ -56,9 +48,7 @@ def cli() -> None:
 @click.option("--fail-on-gaps", is_flag=True, help="Exit with 5 if TF files are missing, or if that is UNKNOWN.")
 @click.pass_obj
 def start(
-    pace: Pace | None,
-    monitor_url: str | None, message_types: tuple[str, ...], agents: tuple[str, ...], run_ids: tuple[str, ...],
-    namespace: str | None, stale_after: float, transport: str, topic: str,
+    pace: Pace | None, watching: options.Watching, message_types: tuple[str, ...],
     as_lines: bool, as_json: bool, quiet: bool, bell: bool,
     count: int | None, duration: float | None, until: str | None, fail_on_gaps: bool,
 ) -> None:  # fmt: skip
@@ -77,20 +67,17 @@ def start(
     is_live = not (as_lines or as_json or quiet) and has_screen()
     log_to_stderr("WARNING" if quiet or is_live else "INFO")
     line_by_line()
-    wanted = Wanted(types=message_types, agents=agents, run_ids=run_ids, namespace=namespace)
-    access = options.access_of(monitor_url, os.environ)
-    picture = Picture(access.url, wanted, now(), stale_after_s=stale_after, pace=pace)
     output = (Quiet if quiet or is_live else JsonLines if as_json else Lines)(bell=bell)
     limits = Limits(count=count, until_end_run=until is not None)
-    broker = options.broker_of(transport, topic, os.environ)
-    session = Session(access, wanted.heard_types, picture, output, limits, broker)
+    session = watching.session(message_types, os.environ, output=output, limits=limits, pace=pace)
     if not quiet:
         stop_without_reader(session.stop)
-    with ending(session.stop, duration) as end, quiet_without_reader():
-        (run_live if is_live else Session.run)(session)
-    snapshot = session.snapshot()
-    with quiet_without_reader():
-        _tell_end(session, snapshot, as_json=as_json)
+    with ending(session.stop, duration) as end:
+        with quiet_without_reader():
+            (run_live if is_live else Session.run)(session)
+        snapshot = session.snapshot()
+        with quiet_without_reader():
+            _tell_end(session, snapshot, as_json=as_json)
     sys.exit(_exit_code(session, end, snapshot, fail_on_gaps=fail_on_gaps))
 
 
@@ -133,8 +120,8 @@ def _exit_code(session: Session, end: Ending, snapshot: Snapshot, *, fail_on_gap
 def summary(monitor_url: str | None, run_number: int, as_json: bool) -> None:
     """Sum a run up from the monitor's tables.
 
-    Exit codes: 0 all there, 1 no such run, 2 usage, 3 the monitor refuses the token, 4 the monitor does not answer,
-    5 gaps found, or it is UNKNOWN whether there are.
+    Exit codes: 0 all there, 1 no such run or no monitor, 2 usage, 3 the monitor refuses the token, 4 the monitor does
+    not answer, 5 gaps found, or it is UNKNOWN whether there are.
     """
     log_to_stderr("INFO")
     line_by_line()
@@ -148,20 +135,11 @@ def summary(monitor_url: str | None, run_number: int, as_json: bool) -> None:
 
 
 @cli.command()
-@options.monitor_url
-@options.agents
-@options.run_ids
-@options.namespace
-@options.stale_after
-@options.transport
-@options.topic
+@options.watching
 @click.option("--listen", metavar="HOST:PORT", default="127.0.0.1:8010", show_default=True, help="Port 0: a free one.")
 @click.option("--auth-token", "token_file", metavar="FILE", help="File that holds the token that opens the page.")
 @click.pass_obj
-def dashboard(
-    pace: Pace | None, monitor_url: str | None, agents: tuple[str, ...], run_ids: tuple[str, ...],
-    namespace: str | None, stale_after: float, transport: str, topic: str, listen: str, token_file: str | None,
-) -> None:  # fmt: skip
+def dashboard(pace: Pace | None, watching: options.Watching, listen: str, token_file: str | None) -> None:
     """Show the same as a web page, to any number of browsers, over one stream.
 
     A --listen that others can reach needs a token: from the file that --auth-token or FASTMON_DASHBOARD_TOKEN_FILE
@@ -174,11 +152,7 @@ def dashboard(
 
     log_to_stderr("INFO")
     line_by_line()
-    wanted = Wanted(types=DASHBOARD_TYPES, agents=agents, run_ids=run_ids, namespace=namespace)
-    access = options.access_of(monitor_url, os.environ)
-    picture = Picture(access.url, wanted, now(), stale_after_s=stale_after, pace=pace)
-    broker = options.broker_of(transport, topic, os.environ)
-    session = Session(access, wanted.heard_types, picture, Quiet(), broker=broker)
+    session = watching.session(DASHBOARD_TYPES, os.environ, output=Quiet(), pace=pace)
     end = show(session, listen, token_file, os.environ)
     if session.refusal:
         click.echo(f"fastmon-client: {plain(session.refusal)}", err=True)

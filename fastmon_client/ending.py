@@ -1,4 +1,7 @@
-"""What ends the client from outside: signals, the time that was set, a reader of the output that goes away."""
+"""What ends the client from outside: signals, the time that was set, a reader of the output that goes away.
+
+And that the end comes, though a reader of the output stands still.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,20 @@ import signal
 import stat
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 from types import FrameType
 
+from loguru import logger
+
 INTERRUPTED = 130
+PATIENCE_S = 3.0
+"""So long after the end was asked for, a reader that stands still is waited for."""
+
+_WAKING = signal.SIGURG
+"""Does nothing to who does not handle it."""
 
 
 @dataclass(slots=True)
@@ -27,29 +38,51 @@ class Ending:
 
 @contextmanager
 def ending(stop: Callable[[], None], after_s: float | None) -> Iterator[Ending]:
-    """Inside it, SIGINT, SIGTERM and *after_s* seconds call *stop*; a second signal ends the process at once."""
+    """Inside it, SIGINT, SIGTERM and *after_s* seconds call *stop*; a second signal ends the process at once.
+
+    From then on no output is waited for that nobody reads.
+    """
     found = Ending()
+    news: SimpleQueue[bool] = SimpleQueue()  # False: a signal came; True: we have left. A handler may always touch it
 
     def on_signal(number: int, _frame: FrameType | None) -> None:
         found.code = INTERRUPTED if number == signal.SIGINT else 0
         signal.signal(number, signal.SIG_DFL)
+        news.put(False)
         stop()
 
-    def on_time() -> None:
-        found.timed_out = True
-        stop()
+    def wait() -> None:
+        try:
+            has_left = news.get(timeout=after_s)
+        except Empty:
+            found.timed_out, has_left = True, False
+            stop()
+        while not has_left:
+            try:
+                has_left = news.get(timeout=PATIENCE_S)
+            except Empty:
+                _give_up_what_nobody_reads()
 
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    timer = threading.Timer(after_s or 0, on_time)
-    timer.daemon = True
-    if after_s is not None:
-        timer.start()
+    before[_WAKING] = signal.signal(_WAKING, lambda _number, _frame: None)
+    threading.Thread(target=wait, name="ending", daemon=True).start()
     try:
         yield found
     finally:
-        timer.cancel()
+        news.put(True)
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _give_up_what_nobody_reads() -> None:
+    full = [out for out in (sys.stdout.fileno(), sys.stderr.fileno()) if not _takes_more(out)]
+    if not full:
+        return
+    _lead_nowhere(full)
+    for thread in threading.enumerate():  # a write that waits begins anew, and ends
+        if thread.ident is not None:
+            signal.pthread_kill(thread.ident, _WAKING)
+    logger.warning("the reader of the output stands still: the last of it is lost")
 
 
 def stop_without_reader(stop: Callable[[], None]) -> None:
@@ -72,14 +105,23 @@ def quiet_without_reader() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        for closed in (sys.stdout, sys.stderr):
-            if _has_no_reader(closed.fileno()):
-                os.dup2(nowhere, closed.fileno())
-        os.close(nowhere)
+        _lead_nowhere([out for out in (sys.stdout.fileno(), sys.stderr.fileno()) if _has_no_reader(out)])
+
+
+def _lead_nowhere(outs: Iterable[int]) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for out in outs:
+        os.dup2(nowhere, out)
+    os.close(nowhere)
 
 
 def _has_no_reader(out: int) -> bool:
     watch = select.poll()
     watch.register(out, 0)
+    return bool(watch.poll(0))
+
+
+def _takes_more(out: int) -> bool:
+    watch = select.poll()
+    watch.register(out, select.POLLOUT)
     return bool(watch.poll(0))

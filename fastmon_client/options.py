@@ -1,10 +1,12 @@
-"""The options that commands share, and the monitor that options and environment name together."""
+"""The options that commands share, and what options and environment name together: monitor, broker, session."""
 
 from __future__ import annotations
 
 import re
 import ssl
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from functools import wraps
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,6 +16,14 @@ from requests.utils import get_environ_proxies
 
 from fastmon_client.access import Access, Refused
 from fastmon_client.broker import BrokerAccess
+from fastmon_client.limits import Limits
+from fastmon_client.pace import Pace
+from fastmon_client.picture import Picture
+from fastmon_client.session import Output, Session, now
+from fastmon_client.wanted import Wanted
+
+LONGEST_S = 365 * 24 * 3600
+"""The longest time that an option can set."""
 
 
 class Names(click.ParamType[tuple[str, ...]]):
@@ -33,10 +43,13 @@ class Duration(click.ParamType[float]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Seconds."""
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", str(value))
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", str(value), re.ASCII)
         if found is None:
             self.fail(f"{value!r} is no duration: write 90, 90s, 10m or 2h", param, ctx)
-        return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
+        seconds = float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
+        if seconds > LONGEST_S:
+            self.fail(f"{str(value)[:40]} is too long: give at most {LONGEST_S // 3600}h, a year", param, ctx)
+        return seconds
 
 
 monitor_url = click.option(
@@ -75,12 +88,56 @@ topic = click.option(
     show_default=True,
     help="Destination at the broker, with --transport stomp.",
 )
+_WATCHING = (monitor_url, agents, run_ids, namespace, stale_after, transport, topic)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watching:
+    """What `start` and `dashboard` are told alike: which messages, from where, and how they are judged."""
+
+    monitor_url: str | None
+    agents: tuple[str, ...]
+    run_ids: tuple[str, ...]
+    namespace: str | None
+    stale_after: float
+    transport: str
+    topic: str
+
+    def session(
+        self,
+        types: tuple[str, ...],
+        environ: Mapping[str, str],
+        *,
+        output: Output,
+        pace: Pace | None,
+        limits: Limits | None = None,
+    ) -> Session:
+        """The session that shows messages of *types*; raises `click.UsageError`."""
+        wanted = Wanted(types=types, agents=self.agents, run_ids=self.run_ids, namespace=self.namespace)
+        access, broker = access_of(self.monitor_url, environ), broker_of(self.transport, self.topic, environ)
+        picture = Picture(access.url, wanted, now(), stale_after_s=self.stale_after, pace=pace)
+        return Session(access, wanted.heard_types, picture, output, limits, broker)
+
+
+def watching(command: Callable[..., None]) -> Callable[..., None]:
+    """Give *command* the options of `Watching`, and that as its first argument."""
+
+    @wraps(command)
+    def called(**words: Any) -> None:
+        of = Watching(**{each.name: words.pop(each.name) for each in fields(Watching)})
+        command(of, **words)
+
+    for option in reversed(_WATCHING):
+        called = option(called)
+    return called
 
 
 def broker_of(transport: str, topic: str, environ: Mapping[str, str]) -> BrokerAccess | None:
     """The broker that the environment names, where messages come from it; raises `click.UsageError`."""
     if transport != "stomp":
         return None
+    if not topic.strip():
+        raise click.UsageError("--topic is empty: write /topic/NAME")
     try:
         return BrokerAccess.of(environ, topic)
     except ValueError as exc:

@@ -69,6 +69,7 @@ class JsonLines(Quiet):
     def __init__(self, *, bell: bool = False) -> None:
         super().__init__(bell=bell)
         self._told: dict[str, Any] = {}
+        """What was last said of each subject that there still is."""
 
     def message(self, message: Mapping[str, Any], *, backfilled: bool) -> None:
         """The message as it came, and what it is to us."""
@@ -82,19 +83,21 @@ class JsonLines(Quiet):
     def turn(self, picture: Picture, at: datetime) -> None:
         """Tell what has changed: the connection, runs, alarms."""
         super().turn(picture, at)
+        before, self._told = self._told, {}
         connection = picture.connection.row(at)
-        self._tell("connection", {"kind": "connection", **connection}, (connection["state"], connection["reason"]))
+        state = connection["state"], connection["reason"]
+        self._tell(before, "connection", {"kind": "connection", **connection}, state)
         for run in picture.rows(at, strip=False):
             changes = [run[key] for key in ("state", "stale", "verified", "doubt", "missing", "stfs_incomplete")]
-            self._tell(f"run {run['run']}", _run_object(run), changes)
+            self._tell(before, f"run {run['run']}", _run_object(run), changes)
         for alarm in picture.alarms.rows(at):
-            self._tell(f"{alarm['kind']} {alarm['since']} {alarm['run']}", {**alarm, "alarm": alarm["kind"],
-                       "kind": "alarm"}, alarm["until"])  # fmt: skip
+            row = {**alarm, "alarm": alarm["kind"], "kind": "alarm"}
+            self._tell(before, f"{alarm['kind']} {alarm['since']} {alarm['run']}", row, alarm["until"])
         self.flush()
 
-    def _tell(self, subject: str, row: Mapping[str, Any], changes: Any) -> None:
-        if self._told.get(subject, self) != changes:
-            self._told[subject] = changes
+    def _tell(self, before: Mapping[str, Any], subject: str, row: Mapping[str, Any], changes: Any) -> None:
+        self._told[subject] = changes
+        if before.get(subject, self) != changes:
             self._lines.append(f"{json.dumps(row)}\n")
 
 

@@ -14,7 +14,7 @@ from fastmon_client.alarms import Alarms
 from fastmon_client.connection import Connection
 from fastmon_client.pace import Pace
 from fastmon_client.rates import BIN_S, Bins
-from fastmon_client.runs import OVER, STATE_AFTER, Run
+from fastmon_client.runs import STATE_AFTER, Run
 from fastmon_client.runtable import RunTable
 from fastmon_client.show import run_of
 from fastmon_client.snapshot import RecentRow, RunRow, Snapshot, Totals
@@ -23,7 +23,7 @@ from fastmon_client.wanted import Wanted
 from fastmon_client.watch import watch_daemon, watch_run
 
 WHOLE_RUNS = 8
-"""Runs that are kept with their STFs; of older ones that are over, the row is kept."""
+"""Runs that are kept with their STFs; of older ones that are finished, the row is kept."""
 MOST_RUNS = 50
 RECENT = 200
 
@@ -92,15 +92,15 @@ class Picture:
 
     def listed(self, name: str, stfs: Iterable[tuple[str, datetime]], at: datetime) -> list[str]:
         """The run's STFs in the monitor, each with the time of its registration: whose TF files are to be asked for."""
-        young = timedelta(seconds=self.pace.young_s)
-        return self.runs[name].stfs.listed(stfs, at, young) if name in self.runs else []
+        run, young = self.runs.get(name), timedelta(seconds=self.pace.young_s)
+        return run.stfs.listed(stfs, at, young) if run else []
 
     def filled(self, name: str, stf: str, rows: Sequence[Mapping[str, Any]], at: datetime) -> list[dict[str, Any]]:
         """The monitor's TF files of one STF: those that were not known and are to be shown, as announcements."""
         found = [as_announced(name, row) for row in rows]
         shown = [message for message in found if self._take(message, at, backfilled=True)]
         if name in self.runs:
-            self.runs[name].stfs.asked(stf)
+            self.runs[name].asked(stf, at)
         return shown
 
     def compared(self, name: str, failure: str | None, at: datetime) -> None:
@@ -180,7 +180,10 @@ class Picture:
         found = self.runs.get(name)
         if found is None:
             found = self.runs[name] = Run(name, at, self.pace)
-            found.was_shown = self._old_rows.pop(name, None) is not None
+            row = self._old_rows.pop(name, None)
+            found.was_shown = row is not None
+            if row and not found.is_numbered:  # else the monitor's tables bring it all again
+                self._forgotten = {**_sum(self._forgotten, [row]), "runs": self._forgotten["runs"]}
         return found
 
     def _distrust_open_runs(self, reason: str, at: datetime) -> None:
@@ -216,13 +219,11 @@ class Picture:
 
     def _fold(self, at: datetime) -> None:
         """Keep the rows only of old runs."""
-        over = [run for run in self.runs.values() if run.state in OVER and run.compare_at is None]
-        spare = len(self.runs) - WHOLE_RUNS
-        for run in over[: max(0, spare)]:
+        finished = [run for run in self.runs.values() if run.is_finished(at)]
+        for run in finished[: max(0, len(self.runs) - WHOLE_RUNS)]:
             self.alarms.end_all_of(run.name, at)
-            if self._shows(run):
+            if self._shows(self.runs.pop(run.name)):
                 self._old_rows[run.name] = run.row(at, self._stale_after, strip=False)
-            del self.runs[run.name]
         while len(self._old_rows) > MOST_RUNS - WHOLE_RUNS:
             self._forgotten = _sum(self._forgotten, [self._old_rows.pop(next(iter(self._old_rows)))])
 

@@ -61,6 +61,12 @@ class Run:
         """Whether no data is taken any more."""
         return self.state in OVER
 
+    def is_finished(self, at: datetime) -> bool:
+        """Whether nothing more is expected: over and compared, or long silent where nobody can be asked for the end."""
+        if self.is_over:
+            return self.compare_at is None
+        return not self.is_numbered and at - self.active_at > QUIET
+
     def hear_state(self, kind: str, at: datetime) -> None:
         """A message of the run control; nothing leads back from the end."""
         if self.is_over:
@@ -130,6 +136,10 @@ class Run:
         if not self.is_numbered:
             return
         self.compare_at = min(self.compare_at or soon, soon)
+
+    def asked(self, stf: str, at: datetime) -> None:
+        """The monitor's answer for an STF has been taken in."""
+        self.stfs.asked(stf, at, self._grace)
 
     def is_pending(self, at: datetime) -> bool:
         """Whether it is too early for a verdict on some STFs."""

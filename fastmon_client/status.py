@@ -111,7 +111,7 @@ class Reach:
                     return f"{secured.version()}, certificate good"
             except (ssl.SSLError, OSError) as exc:
                 reason = getattr(exc, "verify_message", "") or getattr(exc, "reason", "") or exc
-                raise _Failed(str(reason), "set FASTMON_MONITOR_CA to the PEM file of the monitor's CA") from exc
+                raise _Failed(str(reason), _remedy_for(exc)) from exc
 
     def _rest(self) -> str:
         anybody = replace(self._access, token=str)
@@ -168,3 +168,9 @@ class Reach:
             raise _Failed(f"sent to {to}", "a login page? set SWF_MONITOR_URL to the monitor itself")
         if status >= 400:
             raise _Failed(f"answered {status}", "set SWF_MONITOR_URL to the monitor's base; see the monitor's log")
+
+
+def _remedy_for(exc: OSError) -> str:
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return "set FASTMON_MONITOR_CA to the PEM file of the monitor's CA"
+    return "does it speak TLS there? else write http:// in SWF_MONITOR_URL"

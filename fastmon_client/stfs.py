@@ -28,13 +28,13 @@ class Stf:
     name: str
     sequence: int | None
     since: datetime
-    """When it was registered, or when its last TF file became known."""
+    """When it was registered, or when its last TF file was announced, or registered if it was not heard of."""
     total: int | None = None
     ids: set[str] = field(default_factory=set)
     unannounced: set[str] = field(default_factory=set)
     """TF files known from the monitor only: their announcement, if it comes after all, repeats nothing."""
     asked: bool = False
-    """Whether the monitor was asked for its TF files, and the answer is counted."""
+    """Whether the monitor was asked for its TF files, the answer is counted, and nothing new came after it."""
 
     @property
     def is_complete(self) -> bool:
@@ -70,17 +70,16 @@ class Stfs:
                 return False
             stf = self._begin(tf, at)
         identity = tf.identity
-        if identity is not None and (identity in stf.ids or tf.tf_filename in stf.ids):
-            known = identity if identity in stf.ids else tf.tf_filename
-            repeats = backfilled or known not in stf.unannounced
-            stf.unannounced.discard(known)
+        if identity is not None and identity in stf.ids:
+            repeats = backfilled or identity not in stf.unannounced
+            stf.unannounced.discard(identity)
             return False if repeats else None
         identity = identity or f"?{len(stf.ids)}"
         stf.ids.add(identity)
         if backfilled:
             stf.unannounced.add(identity)
-        else:
-            stf.since = at
+        stf.since = max(stf.since, min(at, tf.made_at or at)) if backfilled else at
+        stf.asked = False
         if tf.sequence and (backfilled or tf.late):
             self._codes[tf.sequence] |= _RECOVERED
         if stf.total is None and tf.total:
@@ -166,11 +165,11 @@ class Stfs:
             name for name, stf in found if stf and not stf.is_complete and (stf.ids or self._is_selected(stf.sequence))
         ]
 
-    def asked(self, name: str) -> None:
+    def asked(self, name: str, at: datetime, grace: timedelta) -> None:
         """The monitor's answer for the STF *name* has been taken in."""
         stf = self._open.get(name) or self._absent.get(name)
-        if stf:
-            stf.asked = True
+        if stf:  # where nobody says how many there are, an answer is the last one only after some quiet
+            stf.asked = stf.total is not None or not stf.ids or at - stf.since >= grace
 
     def expected(self) -> int | None:
         """How many STFs were selected; None where that cannot be known."""

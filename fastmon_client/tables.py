@@ -13,7 +13,7 @@ from typing import Any
 import requests
 from urllib3.exceptions import HTTPError
 
-from fastmon_client.access import Access, reason_of, refused_token
+from fastmon_client.access import Access, Refused, reason_of, refused_token
 from fastmon_client.tffile import moment
 
 LONGEST_S = 60.0
@@ -71,6 +71,10 @@ class Tables:
             status = response.status_code
             if status in (401, 403):
                 raise refused_token(status)
+            if status == 404:
+                raise Refused(
+                    f"the monitor has no {path}: is --monitor-url (SWF_MONITOR_URL) {self._access.url} right?"
+                )
             if status != 200:
                 raise Unanswered(f"the monitor said {status} to {path}")
             pieces = []

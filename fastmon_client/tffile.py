@@ -22,7 +22,7 @@ class TfFile:
     stf_filename: str
     tf_filename: str
     identity: str | None
-    """Its id in the monitor, else its name; None where there is neither: it is counted each time."""
+    """Its name, which announcement and row both have, else an id; None where there is none: it is counted each time."""
     sequence: int | None
     total: int | None
     """How many TF files its STF has."""
@@ -37,7 +37,7 @@ class TfFile:
         """The facts in an announcement."""
         get = message.get
         stf_filename = str(get("stf_filename") or "?")
-        identity = get("tf_file_id") or get("tf_filename") or get("event_id")
+        identity = get("tf_filename") or get("tf_file_id") or get("event_id")
         return cls(
             run=run_of(message) or "-",
             stf_filename=stf_filename,

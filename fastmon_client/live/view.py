@@ -89,7 +89,8 @@ def _alarm(alarm: Row, word: str, style: str) -> Text:
     kind = plain(alarm["kind"]).replace("_", " ")
     run = "" if alarm["run"] is None else f"  run {plain(alarm['run'])}"
     until = "" if alarm["until"] is None else f" until {clock_time(alarm['until'])}"
-    return Text(f" {word} {kind}{run}  since {clock_time(alarm['since'])}{until}: {plain(alarm['evidence'])} ", style)
+    # What is wrong comes first: the end of the line is what a narrow window cuts off.
+    return Text(f" {word} {kind}{run}: {plain(alarm['evidence'])}  since {clock_time(alarm['since'])}{until} ", style)
 
 
 def _foot(snapshot: Mapping[str, Any]) -> Text:

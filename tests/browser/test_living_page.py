@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+
+from fastmon_daemon.testbed.monitor import MonitorOptions, MonitorThread
 from tests.browser.browsing import Browser
+from tests.client.living import TOKEN, Client
 from tests.client.shift import Shift, dashboard
 from tests.client.snapshots import ESCAPES, HOSTILE
 from tests.living import wait_until
@@ -41,6 +45,21 @@ def test_after_an_outage_what_was_missed_is_filled_in(browser: Browser, shift: S
         browser.says("backfilled", "#recent tbody")
         browser.says("1 recovered (2)", "#strips")
         wait_until(lambda: "ended · stream dead" in browser.text("#alarms"), "the alarm is over")
+
+
+def test_a_stream_that_falls_silent_is_dead_until_it_speaks_again(browser: Browser) -> None:
+    silent = MonitorOptions(heartbeat_s=3600.0)  # it greets, and that is all
+    listen = ("--listen", "127.0.0.1:0")
+    with MonitorThread(TOKEN, silent) as monitor, Client(
+        monitor.url, *listen, command="dashboard", heart_beat_s=1.0
+    ) as client:  # fmt: skip
+        browser.open(client.line().split()[1])
+        browser.says("LIVE", "#state")
+        browser.says("DEAD", "#state")
+        browser.says("ALARM · stream dead", "#alarms")
+        browser.says("LIVE", "#state")
+        client.signal(signal.SIGTERM)
+        assert client.ended()[0] == 0
 
 
 def test_a_run_without_tf_files_becomes_stale(browser: Browser, shift: Shift) -> None:

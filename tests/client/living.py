@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import struct
 import subprocess
 import sys
+import termios
 import threading
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -16,6 +19,7 @@ from fastmon_daemon.clock import Clock, utcnow
 from fastmon_daemon.testbed.monitor import MonitorOptions, MonitorThread
 from fastmon_daemon.testbed.monitor.file_tables import FASTMON_FILES, RUNS, STF_FILES
 from tests.client.scripted import DEADLINE_S
+from tests.living import wait_until
 
 TOKEN = "0123456789abcdef0123456789abcdef01234567"
 RUN = 100014
@@ -66,6 +70,20 @@ class Client:
 
     def signal(self, number: int) -> None:
         self._process.send_signal(number)
+
+    def stands_still(self) -> None:
+        """Nobody reads its stdout: wait until the pipe is filling up."""
+        pipe = self._process.stdout.fileno()
+
+        def is_filling_up() -> bool:
+            [held] = struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))
+            return held > fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ) / 2
+
+        wait_until(is_filling_up, "the pipe is full")
+
+    def exit_code(self) -> int:
+        """Wait for it; nothing of its stdout is read."""
+        return self._process.wait(DEADLINE_S)
 
     def ended(self, deadline_s: float = DEADLINE_S) -> tuple[int, list[str]]:
         """The exit code, and the lines that were not read."""

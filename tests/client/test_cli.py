@@ -143,6 +143,20 @@ def test_a_signal_ends_it_with_the_summary(monitor, number, code):
     assert client.said[-1].startswith("run 7 running: 1 TF files of 1 STFs, 1.0 kB, ")
 
 
+@pytest.mark.parametrize("end", ["--for", "SIGTERM"])
+def test_a_reader_that_stands_still_does_not_hold_up_the_end(monitor, end):
+    more = ("--for", "4s") if end == "--for" else ()
+    with listening(monitor, *more) as client:
+        for number in range(40):  # far more than a pipe holds
+            monitor.deliver(tf(number, tf_filename=f"{number}{'x' * 9000}"))
+        client.stands_still()
+        if end == "SIGTERM":
+            client.signal(signal.SIGTERM)
+        client.hears("the last of it is lost")
+        client.hears("run 7 running: ")
+        assert client.exit_code() == 0
+
+
 def test_sigterm_ends_the_wait_for_a_monitor_that_is_away():
     with Client(URL_OF_NOBODY, "--for", "1h") as client:
         client.hears("again in")
@@ -173,6 +187,9 @@ def test_the_given_time_ends_it(monitor):
         ([], {"FASTMON_MONITOR_CA": "/nonexistent.pem"}, "FASTMON_MONITOR_CA"),
         ([], {"FASTMON_MONITOR_CA": str(Path(__file__))}, "FASTMON_MONITOR_CA"),
         (["--for", "soon"], {}, "soon"),
+        (["--transport", "stomp", "--topic", ""], {}, "--topic is empty"),
+        (["--for", "9" * 400], {}, "'--for': 9999999999999999999999999999999999999999 is too long: give at most 8760h"),
+        (["--stale-after", "8761h"], {}, "'--stale-after': 8761h is too long"),
     ],
 )
 def test_a_wrong_setting_is_a_usage_error_that_names_it(options, environ, named):

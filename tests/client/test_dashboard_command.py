@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 
 from fastmon_client.cli import cli
 from fastmon_daemon.testbed.monitor import MonitorThread
+from fastmon_daemon.testbed.stomp_broker import Broker, BrokerThread
 from tests.living import DEADLINE_S
 
 TOKEN = "0123456789abcdef0123456789abcdef01234567"
@@ -85,11 +86,13 @@ class Dashboard:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.said.split(':')[2].split('/')[0]}"
 
-    def until(self, state: str) -> dict[str, object]:
-        """The first snapshot in which the connection is in that state."""
+    def until(self, state: str, recent: str = "") -> dict[str, object]:
+        """The first snapshot in which the connection is in that state, and that TF file is listed."""
         with requests.get(f"{self.url}/events", timeout=DEADLINE_S, stream=True) as answer:
             for line in answer.iter_lines():
-                if line.startswith(b"data: ") and (found := json.loads(line[6:]))["connection"]["state"] == state:
+                found = json.loads(line[6:]) if line.startswith(b"data: ") else None
+                names = ["", *(each["tf_filename"] for each in found["recent"])] if found else []
+                if recent in names and found["connection"]["state"] == state:
                     return dict(found)
         raise AssertionError(f"never {state}")
 
@@ -130,6 +133,25 @@ def test_a_token_that_is_revoked_later_is_said_on_the_page(monitor: MonitorThrea
         monitor.start()
         found = running.until("REFUSED")
         assert "set SWF_API_TOKEN" in found["connection"]["reason"]
+
+
+def test_it_shows_what_a_topic_of_the_broker_brings(monitor: MonitorThread) -> None:
+    message = {"msg_type": "tf_file_registered", "run_id": "7", "tf_filename": "1.tf", "stf_filename": "a.stf"}
+    with (
+        BrokerThread(Broker(user="daq", password="secret-word")) as broker,
+        Dashboard(
+            monitor, "--listen", "127.0.0.1:0", "--transport", "stomp", "--topic", "/topic/here",
+            ACTIVEMQ_HOST="localhost", ACTIVEMQ_PORT=str(broker.port), ACTIVEMQ_USER="daq",
+            ACTIVEMQ_PASSWORD="secret-word",
+        ) as running,
+    ):  # fmt: skip
+        running.until("LIVE")
+        broker.call(lambda: broker.broker.publish("/topic/here", json.dumps(message)))
+        assert running.until("LIVE", recent="1.tf")["runs"][0]["tf_files"] == 1
+        broker.stop()
+        assert "closed by the broker" in running.until("DEAD")["connection"]["reason"]
+        broker.start()
+        running.until("LIVE")
 
 
 def test_an_address_that_others_reach_works_with_the_token(monitor: MonitorThread, tmp_path: Path) -> None:

@@ -120,6 +120,15 @@ def test_an_announcement_after_the_backfill_repeats_nothing():
     assert (told.row["tf_files"], told.row["duplicates"]) == (2, 1)
 
 
+def test_a_tf_file_is_one_whether_its_id_is_told_or_not():
+    told = Told()
+    told.tf(1, tf_file_id=None)
+    told.wait(40)
+    told.compare([1], {1: 2})
+    assert [told.tf(1, 2, tf_file_id=None), told.tf(1, 2), told.tf(1)] == [False, False, False]
+    assert (told.row["tf_files"], told.row["backfilled"], told.row["duplicates"]) == (2, 1, 2)
+
+
 def test_skipped_is_told_from_missing():
     told = Told()
     for sequence in (1, 11, 31):
@@ -163,6 +172,22 @@ def test_an_stf_with_too_few_tf_files_is_incomplete():
     told.wait(40)
     told.compare([1], {1: 1})
     assert (told.row["stfs_incomplete"], told.strip) == (1, {1: "incomplete"})
+
+
+def test_an_stf_without_a_stated_total_is_asked_for_again_until_nothing_new_came_for_a_while():
+    told = Told()
+    told.says("start_run")
+    told.compare([1], {1: 1})  # its first TF file was registered just now, of who knows how many
+    assert told.row["tf_files"] == 1
+    told.wait(20)
+    assert told.compare([1], {1: 3}) == [stf(1)]
+    told.wait(20)
+    assert told.compare([1], {1: 3}) == [stf(1)]
+    assert told.compare([1], {1: 3}) == []
+    told.tf(1, 4, tf_total=None)
+    told.wait(40)
+    assert told.compare([1], {1: 6}) == [stf(1)]
+    assert (told.row["tf_files"], told.row["backfilled"]) == (6, 5)
 
 
 def test_a_young_stf_is_neither_asked_for_nor_missing():
@@ -367,7 +392,7 @@ def test_old_stfs_and_runs_shrink_and_nothing_of_their_numbers_is_lost():
         told.hear(msg_type="tf_file_registered", run_id=number, tf_file_id=f"{number}", stf_filename="a.stf")
         told.hear(msg_type="end_run", run_id=number)
         told.picture.listed(str(number), [("a.stf", LONG_AGO)], told.now + timedelta(minutes=1))
-        told.picture.filled(str(number), "a.stf", [], told.now)
+        told.picture.filled(str(number), "a.stf", [], told.now + timedelta(minutes=1))
         told.picture.compared(str(number), None, told.now + timedelta(minutes=1))
         told.picture.tick(told.now + timedelta(minutes=1))
     assert len(told.picture.runs) == 8
@@ -397,6 +422,19 @@ def test_runs_that_no_longer_fit_on_the_list_are_in_the_totals():
         told.hear(msg_type="tf_file_registered", run_id=number, tf_file_id=f"{number}", stf_filename="a.1.stf")
     found = told.picture.snapshot(told.now)
     assert (len(found["runs"]), found["totals"]["runs"], found["totals"]["tf_files"]) == (50, 60, 60)
+
+
+def test_silent_runs_whose_name_is_no_number_shrink_and_stay_in_the_totals():
+    told = Told()
+    for hour in range(60):
+        told.hear(msg_type="tf_file_registered", run_id=f"test-{hour}", tf_filename="a.tf", stf_filename="a.1.stf")
+        told.wait(3600)
+        told.picture.tick(told.now)
+    assert len(told.picture.runs) == 8
+    for run in ("test-0", "test-30"):  # one that no row is left of, and one that is still listed
+        told.hear(msg_type="tf_file_registered", run_id=run, tf_filename="b.tf", stf_filename="a.1.stf")
+    totals = told.picture.snapshot(told.now)["totals"]
+    assert totals["tf_files"] == 62
 
 
 def test_stfs_that_share_a_number_are_both_counted():

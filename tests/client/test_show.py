@@ -140,3 +140,17 @@ def test_a_number_that_json_has_no_word_for_is_null():
     assert json.loads(text, parse_constant=pytest.fail) == {
         "msg_type": "x", "a": None, "b": [None], "c": 1.5, "kind": "message", "backfilled": True,
     }  # fmt: skip
+
+
+def test_what_json_lines_remember_of_runs_and_alarms_that_are_gone_is_forgotten():
+    picture = Picture("", Wanted(types=()), NOON)
+    output = JsonLines()
+    for hour in range(60):
+        at = NOON + timedelta(hours=hour)
+        picture.connected(at)
+        picture.hear({"msg_type": "end_run", "run_id": f"test-{hour}"}, at)
+        picture.lost("reset by peer", at)
+        picture.tick(at)
+        output.turn(picture, at)
+        output.turn(picture, at)
+    assert len(output._told) <= 52

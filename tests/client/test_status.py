@@ -119,6 +119,12 @@ def test_a_certificate_is_good_only_with_its_ca(tmp_path: Path) -> None:
     assert lines["REST"].detail == "answers; it knows 3 STFs"
 
 
+def test_a_server_without_tls_is_not_taken_for_one_with_a_strange_certificate(monitor: MonitorThread) -> None:
+    last = tried(monitor.url.replace("http://", "https://"))[-1]
+    assert (last.what, last.ok) == ("TLS", False)
+    assert "write http:// in SWF_MONITOR_URL" in last.remedy
+
+
 @contextmanager
 def breaking_off(said: bytes) -> Iterator[str]:
     class Handler(StreamRequestHandler):
@@ -170,6 +176,13 @@ def test_an_answer_that_does_not_come_or_breaks_off_ends_with_4(said: bytes) -> 
         done = shown(url)
     assert "FAILED REST" in done.output
     assert done.exit_code == 4
+
+
+def test_a_summary_from_a_wrong_base_url_names_the_setting(monitor: MonitorThread) -> None:
+    words = ["summary", "--run", "1", "--monitor-url", f"{monitor.url}/elsewhere"]
+    done = CliRunner(env={"SWF_API_TOKEN": TOKEN}).invoke(cli, words)
+    assert done.exit_code == 1
+    assert f"is --monitor-url (SWF_MONITOR_URL) {monitor.url}/elsewhere right?" in done.output
 
 
 def test_the_version_is_printed() -> None:

@@ -152,9 +152,27 @@ IN_3_S = "Retry-After: Sat, 21 Nov 2026 22:02:41 GMT\r\nDate: Sat, 21 Nov 2026 2
     ids=["header", "date", "field"],
 )
 def test_the_wait_that_the_monitor_asks_for_is_kept(answer):
+    assert wait_for_loss(answer) == 3
+
+
+@pytest.mark.parametrize(
+    ("until", "wait_s"),
+    [
+        ("Thu, 26 Nov 2026 11:00:00 GMT", 1),
+        ("Sat, 26 Dec 2026 12:00:00 GMT", 300),
+        ("Thu, 26 Nov 2026 12:00:03 -0000", 1),
+        ("soon", 1),
+    ],
+    ids=["over", "far ahead", "without a zone", "none"],
+)
+def test_a_date_until_which_the_monitor_asks_for_a_wait_is_kept_within_bounds(until, wait_s):
+    said = says("503 Busy", "Date: Thu, 26 Nov 2026 12:00:00 GMT", f"Retry-After: {until}")
+    assert wait_for_loss(said) == wait_s
+
+
+def wait_for_loss(answer: Any) -> float:
     with Scripted(answer) as server, closing(notices_of(stream_of(server))) as notices:
-        lost = next(notice for notice in notices if isinstance(notice, Lost))
-    assert lost.wait_s == 3
+        return next(notice for notice in notices if isinstance(notice, Lost)).wait_s
 
 
 @pytest.mark.parametrize(("jitter", "longest"), [(0.0, 1), (1.0, 30)])

@@ -82,6 +82,12 @@ def test_active_alarms_stand_above_those_that_ended() -> None:
     assert "ended run stale" in lines[2]
 
 
+def test_a_narrow_window_shows_what_is_wrong() -> None:
+    missing = alarm(evidence="1 STFs without TF files: 4")
+    lines = shown(snapshot(alarms=[missing]), 60)
+    assert any("ALARM stfs missing  run 100014: 1 STFs without TF files: 4" in line for line in lines)
+
+
 def test_alarms_that_do_not_fit_are_counted() -> None:
     lines = shown(snapshot(alarms=[alarm(run=str(n)) for n in range(20)]))
     assert sum("ALARM" in line for line in lines) == 5
