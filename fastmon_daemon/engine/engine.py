@@ -55,6 +55,11 @@ class Engine:
         return self._in_flight + len(self._unwritten)
 
     @property
+    def fault(self) -> str:
+        """Why nothing can be written down now; empty where it can."""
+        return self._fault
+
+    @property
     def idle(self) -> bool:
         """Whether nothing is under way and nothing is due that could be done now."""
         return not self.busy and not self._active and self._picker.unhindered and not self._picker.due(())

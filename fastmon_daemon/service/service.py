@@ -207,8 +207,8 @@ class _Service:
         while not asked.to_stop:
             self.engine.turn(0.1)
             broker_known = self.broker.up or not self._needs_broker or self._clock.monotonic() > patience
-            if broker_known and self.engine.idle:
-                break
+            if broker_known and (self.engine.idle or self.engine.fault):
+                break  # where the disk takes nothing, nothing can be done now
         self.presence.look_again()
         while not (asked.to_stop or self.presence.settled or self._clock.monotonic() > patience):
             self.engine.turn(0.1)

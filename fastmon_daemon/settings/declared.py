@@ -188,7 +188,8 @@ class Settings:
     ledger: bool = setting(
         "FASTMON_LEDGER",
         "on",
-        "Look for missed STFs and close runs (off: none is closed, so none dropped); of daemons that share a queue one does.",
+        "Look for missed STFs and close runs (off: no run is closed, so none is dropped); "
+        "of several daemons that share a queue exactly one does.",
         as_switch,
     )
     refused_max: int = setting(
