@@ -192,7 +192,7 @@ def test_a_monitor_that_takes_no_registration_for_hours_fails_no_stf(world: Worl
     sick = names[0]
     for name in names[1:]:
         del world.monitor.trouble[name]
-    for n in range(30, 60):
+    for n in range(30, 130):  # its pauses are drawn, so is how long its budget lasts
         world.receive(outbox, n)
         settle(engine)
         world.time.pass_(minutes=1)
