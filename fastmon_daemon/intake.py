@@ -73,6 +73,7 @@ class Intake:
             if self.store(outbox, message) is Arrival.CONFLICT:
                 reason = "conflict: this STF was received with another size, checksum or tf_count"
                 outbox.refuse(body, reason, self.clock.now(), self.refused_max)
+        self._known_runs.add(message.run)  # now that it is on disk
         self.wake()
 
     def accept_file(self, body: str, fingerprint: str) -> Arrival:
@@ -118,7 +119,6 @@ class Intake:
         if isinstance(message, RunNews):
             if message.kind != HEAR_STF or outbox.runs.get(self.namespace, message.run) is None:
                 hear_run(outbox, self._run_chart, message, self.namespace, now)
-            self._known_runs.add(message.run)
             return None
         run = RunNews(kind=HEAR_STF, run_id=message.run_id, execution_id=message.execution_id)
         row = hear_run(outbox, self._run_chart, run, self.namespace, now)
