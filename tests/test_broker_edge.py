@@ -479,7 +479,11 @@ def test_a_broker_that_is_slow_to_answer_is_still_heard(
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     ca[0].issue_cert("localhost").configure_cert(context)
     way = {"use_ssl": True, "ca_file": ca[1], "host": "localhost"} if tls else {}
-    with door(monkeypatch) as (port, next_caller), linked(login(port, **way), ear) as link, ExitStack() as callers:
+    with (
+        door(monkeypatch) as (port, next_caller),
+        linked(login(port, connect_s=4.0, **way), ear) as link,
+        ExitStack() as callers,
+    ):
         first, second = next_caller(), next_caller()
         let_in(callers.enter_context(context.wrap_socket(first, server_side=True)) if tls else first)
         ear.until_up()

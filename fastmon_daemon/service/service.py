@@ -210,7 +210,7 @@ class _Service:
             if broker_known and (self.engine.idle or self.engine.fault):
                 break  # where the disk takes nothing, nothing can be done now
         self.presence.look_again()
-        while not (asked.to_stop or self.presence.settled or self._clock.monotonic() > patience):
+        while not (asked.to_stop or self.engine.fault or self.presence.settled or self._clock.monotonic() > patience):
             self.engine.turn(0.1)
         waiting = self._outbox.unfinished()
         if waiting:
