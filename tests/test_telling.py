@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import requests
+from loguru import logger
 
 from fastmon_daemon import service
 from fastmon_daemon.errors import LinkDown
@@ -20,6 +21,7 @@ from fastmon_daemon.presence import agent_name
 from fastmon_daemon.presence.checkup import Checkup, Patient
 from fastmon_daemon.presence.heartbeat import Heartbeat
 from fastmon_daemon.presence.identity import Registration
+from fastmon_daemon.presence.lane import Lane
 from fastmon_daemon.presence.status import Status
 from fastmon_daemon.service.citizen import desk_for
 from fastmon_daemon.settings import Settings
@@ -293,3 +295,24 @@ def test_without_a_monitor_the_name_is_of_the_instance_and_kept_for_good(outbox:
     assert name.endswith("-abcd")
     assert len(name) == 100
     assert agent_name(outbox, None, "ana", "abcd", lambda: 8) == name
+
+
+def test_a_lane_that_stumbles_again_and_again_tells_the_same_error_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastmon_daemon.presence.lane._STUMBLE_S", 0.0)
+    errors = iter(["malformed"] * 3 + ["locked"] + [""] + ["malformed"] * 2)
+    told: list[str] = []
+
+    def turn() -> float:
+        error = next(errors, None)
+        if error:
+            raise RuntimeError(error)
+        if error is None:
+            lane.stop()
+        return 0.0
+
+    sink = logger.add(lambda line: told.append(str(line).splitlines()[-1]), level="ERROR", format="{message}")
+    lane = Lane("heart-beats", turn)
+    lane.start()
+    assert lane.join(20)
+    logger.remove(sink)
+    assert told == [f"RuntimeError: {error}" for error in ("malformed", "locked", "malformed")]

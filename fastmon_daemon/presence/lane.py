@@ -28,6 +28,8 @@ class Lane:
         self._turn = turn
         self._farewell = farewell
         self._wake = threading.Event()
+        self._stumbled = ""
+        """The error of the last turn, if there was one."""
         self.stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -60,9 +62,12 @@ class Lane:
     def _safely(self, what: Callable[[], float | object]) -> float | None:
         try:
             answer = what()
-        except Exception:  # noqa: BLE001 (what is told of us may fail, and the next turn is to come)
-            logger.exception("{}: unexpected error", self._name)
+        except Exception as exc:  # noqa: BLE001 (what is told of us may fail, and the next turn is to come)
+            if repr(exc) != self._stumbled:
+                logger.exception("{}: unexpected error; the same one is not told again", self._name)
+            self._stumbled = repr(exc)
             return None
+        self._stumbled = ""
         return answer if isinstance(answer, float) else None
 
 
