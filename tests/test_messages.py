@@ -137,6 +137,19 @@ def test_bad_input_is_refused_with_its_reason(body: str | bytes, reason: str) ->
     assert reason in str(refusal.value)
 
 
+def nested(depth: int, deepest: str = "1") -> str:
+    """An `stf_ready` with so many lists and objects inside one another."""
+    return ready(x="DEEP").replace('"DEEP"', "[" * (depth - 1) + deepest + "]" * (depth - 1))
+
+
+@pytest.mark.parametrize("deepest", ["1", "1e999"])
+def test_whatever_the_depth_nothing_but_bad_message_is_raised(deepest: str) -> None:
+    assert isinstance(read(nested(50, deepest)), StfReady)
+    for depth in range(51, 1050):  # near the interpreter's limit, what can be read cannot always be written
+        with pytest.raises(BadMessage):
+            read(nested(depth, deepest))
+
+
 def test_a_name_of_240_characters_is_taken() -> None:
     assert isinstance(read(ready(filename="x" * 236 + ".stf")), StfReady)
 

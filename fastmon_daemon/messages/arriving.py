@@ -12,10 +12,10 @@ from fastmon_daemon.errors import BadMessage
 from fastmon_daemon.messages.fields import (
     MAX_INT32,
     MAX_INT64,
+    body_in,
     filename_in,
     integer_in,
     json_object,
-    plain_json,
     run_id_in,
     sequence_in,
     text_in,
@@ -114,7 +114,7 @@ def _stf_ready(message: dict[str, Any]) -> StfReady:
         tf_count=integer_in(message, "tf_count", MAX_INT32, least=1),
         execution_id=text_in(message, "execution_id", 200),
         sender=text_in(message, "sender", 200),
-        body=plain_json(message),
+        body=body_in(message),
     )
 
 

@@ -17,6 +17,9 @@ MAX_BODY_BYTES = 1_048_576
 MAX_FILENAME = 240
 """Characters of an STF filename; the monitor takes 255 for a TF filename, which is longer by its suffix."""
 
+MAX_DEPTH = 50
+"""Objects and lists inside one another that a body may have; a real one has two."""
+
 MAX_INT64 = 2**63 - 1
 MAX_INT32 = 2**31 - 1
 _SEQUENCE = re.compile(r"(\d+)\.[^.]*$")
@@ -46,6 +49,23 @@ def plain_json(value: object, *, ensure_ascii: bool = True) -> str:
     except ValueError:
         finite = json.loads(json.dumps(value), parse_constant=lambda _: None)
         return json.dumps(finite, ensure_ascii=ensure_ascii)
+
+
+def body_in(message: dict[str, Any]) -> str:
+    """The whole message as JSON text; `BadMessage` where it could not be read again everywhere.
+
+    The interpreter's limit depends on the stack: what was just read here may be too deep to be written, or read later.
+    """
+    if _is_deeper(message, MAX_DEPTH):
+        raise BadMessage(f"more than {MAX_DEPTH} objects and lists inside one another")
+    return plain_json(message)
+
+
+def _is_deeper(value: object, levels: int) -> bool:
+    if not isinstance(value, dict | list):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_is_deeper(each, levels - 1) for each in inner)
 
 
 def run_id_in(message: dict[str, Any]) -> str | int:
