@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,10 @@ from fastmon_daemon.acts import PORTION, Acts, Outcome, Wish, in_portions
 from fastmon_daemon.cli import cli
 from fastmon_daemon.clock import stamp
 from fastmon_daemon.commands.acting import _how_many
+from fastmon_daemon.control import Control
 from fastmon_daemon.intake import Intake
 from fastmon_daemon.lifecycle import load_chart
-from fastmon_daemon.outbox import NewStf, Outbox, Reports
+from fastmon_daemon.outbox import Lock, NewStf, Outbox, Reports
 from tests.worlds import World, named
 
 CHARTS = (load_chart("stf"), load_chart("run"))
@@ -103,6 +105,16 @@ def test_all_messages_are_released_once_each_and_those_that_are_still_bad_are_na
     outcome = json.loads(told.stdout)
     assert (outcome["done"], len(outcome["refused"])) == ([str(PORTION + 1)], PORTION)
     assert "no such refused message" not in told.output
+
+
+def test_what_was_done_before_the_daemon_was_too_busy_is_told_as_json_where_that_is_asked_for(
+    outbox: Outbox,
+) -> None:
+    outbox.close()
+    answers = iter([asdict(Outcome(done=["7/1.stf"], more=True)), {"error": "the daemon is busy", "busy": True}])
+    with Lock(outbox.path), Control(outbox.path, lambda _: next(answers)):
+        told = CliRunner().invoke(cli, ["retry", "--all-failed", "--yes", "--json", "--db", str(outbox.path)])
+    assert (told.exit_code, json.loads(told.stdout)) == (75, {"done": ["7/1.stf"], "refused": {}})
 
 
 def test_a_run_is_forgotten_in_portions_and_only_in_its_namespace(world: World, outbox: Outbox) -> None:

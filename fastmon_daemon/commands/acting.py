@@ -99,7 +99,7 @@ def perform(wish: Wish, db: Path | None, *, yes: bool, as_json: bool, several: b
         for outcome in in_portions(wish, partial(_asked, path)) if alive else _by_ourselves(wish, path):
             total.add(outcome)
     except TransientError as exc:
-        _say(wish, total, as_json=False)
+        _say(wish, total, as_json=as_json)
         click.echo(f"fastmon-daemon: {exc}", err=True)
         sys.exit(BUSY)
     _say(wish, total, as_json=as_json)
