@@ -22,18 +22,18 @@ class Secrets:
     """All secrets that this process has read so far, also those that were replaced since; any thread may use it."""
 
     def __init__(self, *known: str) -> None:
-        self._known: tuple[str, ...] = ()
+        self._known: dict[str, None] = {}  # threads may add at once: none may undo what another did
         for each in known:
             self.add(each)
 
     def add(self, secret: str) -> None:
         """One more; what is shorter than four characters is none."""
-        if len(secret) > 3 and secret not in self._known:
-            self._known = tuple(sorted((*self._known, secret), key=len, reverse=True))  # one may begin with another
+        if len(secret) > 3:
+            self._known[secret] = None
 
     def blot(self, text: str) -> str:
         """*text* without them."""
-        for secret in self._known:
+        for secret in sorted(self._known.copy(), key=len, reverse=True):  # one may begin with another
             text = text.replace(secret, "***")
         return text
 

@@ -1,5 +1,9 @@
 """The settings: where they come from, what they must be, and what an error tells a person."""
 
+import itertools
+import sys
+import threading
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -227,6 +231,21 @@ def test_a_secret_file_in_the_home_folder_is_read_and_read_again(
     (home / "token").write_text("first-and-second")
     assert (settings.monitor_token, again()) == ("first", "first-and-second")
     assert secrets.blot("not first, nor first-and-second") == "not ***, nor ***"
+
+
+def test_secrets_that_threads_read_at_the_same_time_are_all_blotted_out() -> None:
+    secrets, switch = Secrets(), sys.getswitchinterval()
+    names = [[f"<{thread}-{n:03}>" for n in range(400)] for thread in "abcd"]
+    threads = [threading.Thread(target=lambda each=each: deque(map(secrets.add, each), maxlen=0)) for each in names]
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(switch)
+    assert set(secrets.blot("".join(itertools.chain(*names)))) == {"*"}
 
 
 @pytest.mark.parametrize("spoil", [Path.unlink, Path.touch, lambda path: path.write_bytes(b"\xff\xfe")])
