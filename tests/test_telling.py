@@ -263,6 +263,13 @@ def test_a_retry_after_at_heartbeats_delays_them_by_a_minute_at_most(
     assert beats_in(world, server, minutes=5) == 5
 
 
+def test_one_page_of_404_in_front_of_the_monitor_costs_one_heartbeat(
+    world: World, outbox: Outbox, server: Server
+) -> None:
+    server.script = [says(404), *[DONE] * 20]
+    assert beats_in(world, server, minutes=5) == 5
+
+
 def test_a_retry_after_at_another_call_delays_no_heartbeat(world: World, outbox: Outbox, server: Server) -> None:
     server.script = [DONE, *LATER, *[DONE] * 20]
     assert beats_in(world, server, minutes=5) == 5

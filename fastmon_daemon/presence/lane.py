@@ -75,7 +75,7 @@ class Courtesy:
     """Whether a call is worth trying now. One warning when it begins to fail, one line when it works again."""
 
     def __init__(self, name: str, monotonic: Callable[[], float], *, patience_s: float = math.inf) -> None:
-        """A `Retry-After` is obeyed for *patience_s* at most."""
+        """It rests for *patience_s* at most, whatever the monitor says: no such call, or `Retry-After`."""
         self._name = name
         self._monotonic = monotonic
         self._patience_s = patience_s
@@ -100,16 +100,16 @@ class Courtesy:
         self._told, self._failures = False, 0
 
     def failed(self, error: FastmonError, *, quietly: bool = False) -> None:
-        """It was not done: rest for a while, for an hour where the monitor has no such call. *quietly*: no warning."""
+        """It was not done: rest for a while, an hour where the monitor has no such call. *quietly*: no warning."""
         self._failures += 1
         absent = isinstance(error, Refused) and error.absent
         asked = error.retry_after_s if isinstance(error, TransientError) else None
-        asked = min(asked or 0.0, self._patience_s)
         rest = ABSENT_S if absent else backoff(self._failures, retry_after_s=asked).total_seconds()
+        rest = min(rest, self._patience_s)
         self._not_before = self._monotonic() + rest
         if quietly or self._told or isinstance(error, LinkDown):  # of a link that is down the main job speaks
             logger.debug("{}: {}", self._name, error)
             return
         self._told = True
-        when = "this monitor has no such call, it is tried again in an hour" if absent else "it is tried again"
-        logger.warning("{}: not told to the monitor, {}: {}", self._name, when, error)
+        why = "this monitor has no such call, " if absent else ""
+        logger.warning("{}: not told to the monitor, {}it is tried again in {:.0f} s: {}", self._name, why, rest, error)
