@@ -5,6 +5,7 @@ Owns the socket. It must not know what a message means, nor when to connect agai
 
 from __future__ import annotations
 
+import re
 import selectors
 import socket
 import ssl
@@ -41,6 +42,9 @@ class BrokerAccess:
     def of(cls, environ: Mapping[str, str], topic: str) -> BrokerAccess:
         """The broker that the testbed's variables name. Raises ValueError, naming the variable and the remedy."""
         given = {name: text for name, text in environ.items() if text}
+        host = given.get("ACTIVEMQ_HOST", "localhost")
+        if re.search(r"[\s/@?#]", host):  # it may hold a password, and is not to be shown
+            raise ValueError("ACTIVEMQ_HOST: give a host name or an address alone, no user and no password")
         port = given.get("ACTIVEMQ_PORT", "61612")
         if not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
             raise ValueError(f"ACTIVEMQ_PORT={port}: give a port, 1 to 65535")
@@ -54,7 +58,7 @@ class BrokerAccess:
         file = given.get("ACTIVEMQ_PASSWORD_FILE") or given.get("MQ_PASSWD_FILE")
         known = given.get("ACTIVEMQ_PASSWORD") or given.get("MQ_PASSWD") or ""
         return cls(
-            host=given.get("ACTIVEMQ_HOST", "localhost"),
+            host=host,
             port=int(port),
             topic=topic,
             user=given.get("ACTIVEMQ_USER") or given.get("MQ_USER") or "",

@@ -207,10 +207,14 @@ def test_a_token_file_that_is_not_there_is_named(tmp_path, monitor):
 
 
 @pytest.mark.parametrize(
-    "url", ["http://me:hush-hush@host", "me:hush-hush@host", "//me:hush-hush@host", "ftp:me:hush-hush@h"]
-)
-def test_a_password_in_the_url_is_refused_and_not_shown(url):
+    "url",
+    [
+        "http://me:hush-hush@host", "me:hush-hush@host", "//me:hush-hush@host", "ftp:me:hush-hush@h",
+        "http://me:hush-hush/s@host", "http://host/?token=hush-hush", "htp://host/?token=hush-hush", "http://h#hush-hush",
+    ],
+)  # fmt: skip
+def test_a_secret_in_the_url_is_refused_and_not_shown(url):
     told = CliRunner().invoke(cli, ["start"], env={"SWF_MONITOR_URL": url, "SWF_API_TOKEN": TOKEN})
     assert told.exit_code == 2
-    assert "has a password or a name in it: take it out" in told.output
+    assert "has a name, a password or a query in it: take it out" in told.output
     assert "hush-hush" not in told.output

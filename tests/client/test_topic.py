@@ -159,6 +159,13 @@ def test_settings_that_cannot_be_are_named_with_the_remedy(changes: dict[str, st
         BrokerAccess.of(changes, TOPIC)
 
 
+@pytest.mark.parametrize("host", ["me:hush-hush@host", "stomp://me:hush-hush@host", "host?hush-hush"])
+def test_a_host_that_may_hold_a_password_is_refused_and_not_shown(host: str) -> None:
+    with pytest.raises(ValueError, match="ACTIVEMQ_HOST: give a host name") as refusal:
+        BrokerAccess.of({"ACTIVEMQ_HOST": host}, TOPIC)
+    assert "hush-hush" not in str(refusal.value)
+
+
 def test_the_client_shows_what_the_topic_brings_and_counts_it_against_the_monitor(broker: BrokerThread) -> None:
     with (
         MonitorThread(TOKEN) as monitor,
