@@ -85,18 +85,19 @@ def transport_errors(where: str) -> Iterator[None]:
     """Raise our own error where the request to *where* brought no whole answer."""
     try:
         yield
-    except (OSError, HTTPError) as exc:
+    except (OSError, HTTPError, ValueError, TypeError) as exc:
         raise _fault(exc, where) from exc
 
 
-def _fault(exc: OSError | HTTPError, where: str) -> FastmonError:
+def _fault(exc: Exception, where: str) -> FastmonError:
     """What it means that there is no whole answer; only what surely was not sent shuts the gate at once."""
     said = f"{where}: {excerpt(str(exc))}"
     unfit = "CERTIFICATE_VERIFY_FAILED" in str(exc) or "[X509" in str(exc)
-    if unfit or not isinstance(exc, requests.RequestException | HTTPError):
+    if unfit or not isinstance(exc, requests.RequestException | HTTPError | ValueError | TypeError):
         return LinkHeld(f"{said}; set FASTMON_MONITOR_CA to a readable file with the CA of the monitor's certificate")
-    if isinstance(exc, ValueError):
-        return LinkHeld(f"{said}; set SWF_MONITOR_URL and the proxy variables to usable URLs")
+    if isinstance(exc, ValueError | TypeError):
+        # Some proxies' addresses end so. What is wrong is not said: of a password that would show a part.
+        return LinkHeld(f"{where}: {type(exc).__name__}; set SWF_MONITOR_URL and the proxy variables to usable URLs")
     reason = getattr(exc.args[0], "reason", None) if exc.args else None
     unsent = isinstance(exc, requests.ConnectTimeout | requests.exceptions.ProxyError)
     if unsent or isinstance(reason, NewConnectionError | ConnectTimeoutError):

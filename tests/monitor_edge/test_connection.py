@@ -167,6 +167,16 @@ def test_a_base_url_that_is_none_holds_the_gate(url: str) -> None:
         Monitor(url, lambda: TOKEN, connections=1).probe()
 
 
+@pytest.mark.parametrize(
+    "proxy", ["http://me:hush/hush@proxy:80", "http://me:hush@", "http://m[e:hush@proxy", "me:hush@:80"]
+)
+def test_a_proxy_that_is_none_holds_the_gate_and_its_password_is_not_shown(proxy: str) -> None:
+    monitor = Monitor("http://monitor.invalid", lambda: TOKEN, connections=1, environ={"http_proxy": proxy})
+    with pytest.raises(LinkHeld, match="the proxy variables") as caught:
+        monitor.register_tf(TF)
+    assert "hush" not in str(caught.value)
+
+
 def test_a_password_in_the_base_url_is_not_shown() -> None:
     with pytest.raises(LinkDown) as caught:
         Monitor(f"http://me:hush@127.0.0.1:{closed_port()}", lambda: TOKEN, connections=1).probe()
