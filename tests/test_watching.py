@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -169,6 +170,17 @@ def test_behind_a_folder_that_is_gone_or_cannot_be_listed_no_file_is_forgotten(f
     pass_days(folder, watcher, 0.5)
     assert folder.forgotten == []
     assert len(folder.taken) == 2
+
+
+def test_a_folder_below_that_is_removed_during_a_scan_spoils_no_scan(folder: Folder, log: list[str]) -> None:
+    watcher = folder.watcher()
+    folder.write("first.txt")
+    below = folder.write(f"below/{NAME}").parent
+    for path in watcher._scan(folder.path):
+        assert path.name == "first.txt"  # the folder itself is listed, what is below is not yet
+        shutil.rmtree(below)
+    assert watcher._whole
+    assert log == []
 
 
 def test_an_empty_folder_and_one_that_shows_another_file_system_may_be_unmounted(folder: Folder) -> None:

@@ -125,8 +125,11 @@ class Watcher:
 
     def _scan(self, folder: Path) -> Iterator[Path]:
         def broken(exc: OSError) -> None:
+            where = Path(exc.filename or folder)
+            if isinstance(exc, FileNotFoundError) and where != folder:
+                return  # it was removed since its parent was listed: what is gone takes nothing from a scan
             self._whole = False
-            self._tell(Path(exc.filename or folder), f"cannot be listed: {exc.strerror}: mend its permissions")
+            self._tell(where, f"cannot be listed: {exc.strerror}: mend its permissions")
 
         for where, below, names in walk(folder, onerror=broken):
             if "lost+found" in below:
