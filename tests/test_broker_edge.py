@@ -491,6 +491,15 @@ def test_a_broker_that_is_slow_to_answer_is_still_heard(
         assert link.stop(DEADLINE_S)
 
 
+def test_attempts_that_are_still_unanswered_end_with_the_link(ear: Ear, monkeypatch: pytest.MonkeyPatch) -> None:
+    with door(monkeypatch) as (port, next_caller):
+        with linked(login(port, connect_s=1000.0), ear) as link:
+            unanswered = next_caller()
+            assert not ear.change().up  # the link pauses before its next attempt
+            assert link.stop(DEADLINE_S)
+        assert hung_up(unanswered)
+
+
 def test_an_attempt_that_was_never_answered_is_given_up_in_the_end(ear: Ear, monkeypatch: pytest.MonkeyPatch) -> None:
     with door(monkeypatch) as (port, next_caller), linked(login(port, connect_s=0.5), ear):
         assert hung_up(next_caller())

@@ -61,6 +61,8 @@ class Attempts:
     def end(self) -> None:
         """Give all up, and let no other in; from any thread."""
         self.over = True
+        for each in list(self._waiting):  # one that is begun now is left by `let_in`
+            each.cut(LinkDown("stopped"))
         self._answered.set()
 
     def _begin(self) -> None:
