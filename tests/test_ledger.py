@@ -24,7 +24,7 @@ from fastmon_daemon.monitor import StfFile, TfFile
 from fastmon_daemon.outbox import Origin, Reports, RunRow, Stf
 from fastmon_daemon.sampling import is_selected
 from fastmon_daemon.verdict import Verdict, judge
-from tests.worlds import START, FakeMonitor, World, named
+from tests.worlds import START, FakeMonitor, World, named, settle
 
 CHARTS = (load_chart("stf"), load_chart("run"))
 
@@ -734,14 +734,22 @@ def test_where_some_of_its_tf_files_are_wanting_all_are_announced(life: Life) ->
     assert len(life.announced) == 7
 
 
-def test_many_lookups_leave_a_single_worker_to_the_stfs_in_every_other_turn(tmp_path: Path) -> None:
+def test_many_lookups_leave_a_single_worker_to_the_stfs(tmp_path: Path) -> None:
     life = Life(tmp_path, workers=1, paces=Paces(lookups_per_s=0))
     life.registers(*range(1, 101))
     life.says("end_run", total_stf_files=100)
     life.pass_(5)
-    life.works(60)
+    life.works(30)
     assert life.verdict.completed > 0
     assert len(life.monitor.lookups) < 100
+
+
+def test_the_engine_is_not_idle_before_what_a_look_found_is_taken_in_and_done(life: Life) -> None:
+    """So `run --once` does not end in between."""
+    life.registers(1, 2)
+    life.door.accept(json.dumps({"msg_type": "stf_ready", "namespace": "ns", "run_id": "100014"}))
+    settle(life.machine)
+    assert [life.stf(n).state for n in (1, 2)] == ["completed", "completed"]
 
 
 def test_an_stf_that_cannot_be_looked_up_is_taken_in_all_the_same_and_delays_no_other(life: Life) -> None:

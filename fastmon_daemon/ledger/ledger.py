@@ -43,7 +43,6 @@ class Ledger:
         self._look_at_all = threading.Event()
         self._look_at_all.set()
         self._next_sign: float | None = None
-        self._is_our_turn = False
 
     def begin_listening(self, outbox: Outbox) -> None:
         """We subscribe from now on: remember since when nobody did, and that we do until `end_listening`."""
@@ -73,16 +72,13 @@ class Ledger:
                 outbox.runs.look_at_all(now, but=self._means.run_chart.leads_to(COMPLETE))
             self._look_at_all.clear()
             self._unheard.look_soon()
-        self._is_our_turn = not self._is_our_turn
-        if not self._has_room():
+        if self._has_room():
+            yield from self.recovery.errands(outbox, now)
+            yield from self._looks(outbox, now)
+        else:
             self.recovery.drop()
             for watch in self._watches.values():
                 watch.begin_anew()
-        elif self._is_our_turn:
-            yield from self.recovery.errands(outbox, now)
-            yield from self._looks(outbox, now)
-        elif self.recovery.ready:
-            self._means.wake()  # this turn is the STFs' own: a single worker must not be ours for ever
         if self._means.keeps_all:
             self._closing.close(outbox, now)
             yield from self._closing.errands(outbox)
