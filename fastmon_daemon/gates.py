@@ -24,6 +24,7 @@ class Gate:
     """The gate of one link."""
 
     link: str
+    most_probes: int = MOST_PROBES
     open: bool = True
     held: bool = False
     """It answers, but refuses us: a person must mend the configuration."""
@@ -50,7 +51,7 @@ class Gate:
 
     def wants_probe(self, monotonic: float) -> bool:
         """Whether it is time to ask whether the link is back."""
-        return not self.open and len(self.probing) < MOST_PROBES and monotonic >= self.next_probe
+        return not self.open and len(self.probing) < self.most_probes and monotonic >= self.next_probe
 
     def probe_begins(self, monotonic: float) -> None:
         """Somebody asks now whether the link is back; the next one does so even where this one hears nothing."""

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from fastmon_daemon.outbox import open_outbox
 from tests.living import TOKEN, OnEmbedded, living, name, wait_until
 
 
@@ -191,6 +195,14 @@ def test_once_does_what_is_due_and_says_by_its_exit_code_whether_something_waits
     world.register(2)
     wait_until(lambda: world.call("run", "--once").returncode == 0, "nothing waits any more")
     assert world.states() == {"completed": 2}
+
+
+def test_once_ends_also_where_the_monitor_was_down_and_no_probe_is_answered(world: OnEmbedded) -> None:
+    with closing(open_outbox(world.database)) as outbox, outbox.transaction():
+        outbox.link_lost("monitor", "no answer", datetime.now(UTC), held=False)
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as deaf:
+        url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+        assert world.call("run", "--once", SWF_MONITOR_URL=url, FASTMON_AGENT_NAME="us").returncode == 0
 
 
 def test_without_broker_and_monitor_it_runs_says_so_and_waits(world: OnEmbedded) -> None:

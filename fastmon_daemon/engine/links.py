@@ -22,7 +22,7 @@ class Links:
     def __init__(self, outbox: Outbox, plant: Plant) -> None:
         self._outbox = outbox
         self._plant = plant
-        self._gates = {link: Gate(link) for link in {*plant.links.values(), *plant.probes}}
+        self._gates = {link: Gate(link, plant.most_probes) for link in {*plant.links.values(), *plant.probes}}
         for outage in outbox.outages():  # as the process before us left them
             gate = self._gates.get(outage.link)
             if gate is not None:

@@ -14,6 +14,7 @@ from tenacity import Retrying
 from fastmon_daemon.clock import Clock
 from fastmon_daemon.errands import Chore, Errand
 from fastmon_daemon.errors import LinkDown
+from fastmon_daemon.gates import MOST_PROBES
 from fastmon_daemon.lifecycle import Chart
 from fastmon_daemon.outbox import Outbox, Stf
 from fastmon_daemon.steps import Effect, Step
@@ -29,6 +30,8 @@ class Plant:
     """Step -> the link that its effects need; a step that is missing here needs none."""
     probes: Mapping[str, Callable[[], None]]
     """Link -> the call that returns when it is back. `LinkNews` of an edge may open and shut the gate sooner."""
+    most_probes: int = MOST_PROBES
+    """Of one link under way at once; with 1 there is a time between two in which the engine may be idle."""
     pool: Executor
     workers: int
     quick: Callable[[], Retrying]

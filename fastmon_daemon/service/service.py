@@ -23,6 +23,7 @@ from fastmon_daemon.engine import Engine, LinkNews, Plant
 from fastmon_daemon.errands import AT_ONCE
 from fastmon_daemon.errors import TransientError
 from fastmon_daemon.front import Gauges, Pulse, served
+from fastmon_daemon.gates import MOST_PROBES
 from fastmon_daemon.intake import Intake
 from fastmon_daemon.ledger import Ledger, Means
 from fastmon_daemon.lifecycle import Chart, load_chart
@@ -54,8 +55,7 @@ def run(world: World, *, once: bool) -> int:
             with outbox.transaction():
                 instance = instance_of(outbox)
                 switch_stages(outbox, world.settings, utcnow())
-            by_message = world.settings.mode == "message"
-            service = _Service(world, outbox, instance, subscribe=by_message and not once)
+            service = _Service(world, outbox, instance, once=once)
             asked = Asked(service.engine.wake)
             listen = None if once else world.settings.http
             front = served(listen, service.pulse, service.gauges(world).page)
@@ -68,7 +68,7 @@ def run(world: World, *, once: bool) -> int:
 class _Service:
     """All the parts, built and connected."""
 
-    def __init__(self, world: World, outbox: Outbox, instance: str, *, subscribe: bool) -> None:
+    def __init__(self, world: World, outbox: Outbox, instance: str, *, once: bool) -> None:
         settings, self._values = world.settings, world.values
         self._settings = settings
         self._outbox = outbox
@@ -83,7 +83,9 @@ class _Service:
         self._room = intake.room = Room(world.database, settings.min_free_mb, self._clock.monotonic)
         self._acts = Acts(stf_chart, intake, alone=False)
         self.broker = Broker(
-            broker_login(settings, world.values, world.secrets, instance, subscribe=subscribe),
+            broker_login(
+                settings, world.values, world.secrets, instance, subscribe=settings.mode == "message" and not once
+            ),
             accept=intake.read,
             changed=self._broker_changed,
             stopping=self._stopping,
@@ -93,7 +95,7 @@ class _Service:
         self._pool = ThreadPoolExecutor(settings.workers + AT_ONCE, thread_name_prefix="effect")
         means = self._means(agent_name, (stf_chart, run_chart))
         self.ledger = Ledger(means)
-        self.engine = Engine(outbox, self._plant(agent_name, stf_chart))
+        self.engine = Engine(outbox, self._plant(agent_name, stf_chart, most_probes=1 if once else MOST_PROBES))
         means.is_open, means.wake = self.engine.is_open, self.engine.wake
         intake.wake = self.engine.wake
         broker = self.broker if self._needs_broker else None
@@ -101,7 +103,7 @@ class _Service:
         logger.info("agent {} for namespace {}: database {}", agent_name, settings.namespace, world.database)
         logger.info("monitor {}, broker {}:{}", settings.monitor_url, settings.broker_host, settings.broker_port)
 
-    def _plant(self, agent_name: str, stf_chart: Chart) -> Plant:
+    def _plant(self, agent_name: str, stf_chart: Chart, *, most_probes: int) -> Plant:
         settings = self._settings
         links = links_for(settings.notify)
         needed = {"monitor", *links.values()} | ({"broker"} if self._needs_broker else set())
@@ -116,6 +118,7 @@ class _Service:
             steps=make_steps(settings, agent_name, self.monitor, announce, self._clock),
             links=links,
             probes={link: probe for link, probe in probes.items() if link in needed},
+            most_probes=most_probes,
             pool=self._pool,
             workers=settings.workers,
             quick=lambda: quick(self._stopping),
