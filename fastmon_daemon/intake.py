@@ -63,6 +63,10 @@ class Intake:
             return None
         return partial(self._take_in, message, body)
 
+    def forget_run(self, run: str) -> None:
+        """A person had it forgotten: any sign of it is news."""
+        self._known_runs.discard(run)
+
     def _refuse(self, body: str | bytes, reason: str) -> None:
         with self._writing() as outbox:
             outbox.refuse(body, reason, self.clock.now(), self.refused_max)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fastmon_daemon.acts import Acts, Wish
 from fastmon_daemon.intake import Intake
 from fastmon_daemon.lifecycle import load_chart
 from fastmon_daemon.outbox import Origin, Outbox, Reports, open_outbox
@@ -107,3 +108,14 @@ def test_of_a_run_that_is_known_a_stf_gen_says_nothing_new(intake: Intake, outbo
     time.pass_(seconds=5)
     assert intake.read(run_message("stf_gen")) is None
     assert outbox.runs.get("torre1", "100014") == before
+
+
+def test_a_run_that_was_forgotten_is_heard_of_anew_by_a_stf_gen(
+    intake: Intake, outbox: Outbox, time: HandClock
+) -> None:
+    intake.accept(run_message("start_run"))
+    with outbox.transaction():
+        Acts(load_chart("stf"), intake, alone=False).do(Wish(act="forget", by="bob", run="100014"), outbox, time.at)
+    assert outbox.runs.get("torre1", "100014") is None
+    intake.accept(run_message("stf_gen"))
+    assert outbox.runs.get("torre1", "100014") is not None
