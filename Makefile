@@ -21,7 +21,7 @@ test: $(STAMP) ## Everything that needs nothing but Python
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest -q -n 4
+	$(BIN)/pytest -q -n 5 --dist worksteal
 
 test-model: $(STAMP) ## Engine and outbox against a simple model: 200 lives of 50 steps
 	FASTMON_TEST_MODEL=200 $(BIN)/pytest -q tests/test_model.py

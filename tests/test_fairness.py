@@ -150,7 +150,7 @@ def test_an_stf_for_which_alone_the_monitor_seems_down_ends_in_failed_and_holds_
     for n in range(2, 2000):
         well = world.receive(outbox, n)
         settle(engine)
-        world.time.pass_(seconds=2)
+        world.time.pass_(seconds=6)
         if named(outbox, sick).state == "failed":
             break
     settle(engine)
@@ -183,11 +183,11 @@ def test_a_monitor_that_takes_no_registration_for_hours_fails_no_stf(world: Worl
     """It reads, and so does its probe: a database that may only be read, say."""
     outbox = world.outbox()
     engine = world.engine(outbox)
-    names = [world.receive(outbox, n) for n in range(1, 21)]
+    names = [world.receive(outbox, n) for n in range(1, 9)]
     world.monitor.trouble = dict.fromkeys(names, TransientError("500, and no such row"))
-    for _ in range(120):
+    for _ in range(80):
         settle(engine)
-        world.time.pass_(minutes=1)
+        world.time.pass_(minutes=2)
     assert {named(outbox, name).state for name in names} == {"sampled"}
     sick = names[0]
     for name in names[1:]:
