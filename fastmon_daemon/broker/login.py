@@ -94,7 +94,7 @@ class BrokerLogin:
         return LinkDown(said)
 
     def no_answer(self, waited_s: float) -> LinkDown:
-        """What it means that CONNECT was not answered for so long."""
+        """What it means that the broker neither let us in nor refused us for so long."""
         return LinkDown(f"the broker at {self.where} did not answer within {waited_s:g} s")
 
     def no_receipt(self, command: str) -> LinkDown:
