@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test test-model test-brokers test-browser screenshots test-faults test-faults-long fuzz soak-client bench docs clean
+.PHONY: help demo test test-model test-brokers test-browser screenshots test-faults test-faults-long fuzz soak-client mutants bench docs clean
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
 
@@ -52,6 +52,9 @@ fuzz: $(STAMP) ## 100 000 inputs for the parser of messages (by hand: some minut
 soak-client: $(STAMP) ## A day of the client in scaled time, 200 000 events: memory must be flat (by hand: some minutes)
 	FASTMON_TEST_SOAK=200000 $(BIN)/pytest -q -s tests/client/test_soak.py
 
+mutants: $(STAMP) ## Whether the tests find 150 random mutations of the core, each alone (by hand: about an hour)
+	$(BIN)/python -m tests.mutants $(MUTANTS)
+
 bench: $(STAMP) ## Measurements side by side, as ratios; the last line is one JSON object
 	$(BIN)/python -m bench
 
@@ -59,4 +62,4 @@ docs: $(STAMP) ## Write the generated documents anew: help texts, settings, diag
 	$(BIN)/python docs/generate.py
 
 clean: ## Remove what the other targets made
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .mutants

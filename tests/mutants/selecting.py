@@ -1,0 +1,127 @@
+"""Which tests should find a mutation: those that run its line, cheapest first.
+
+`--map` measures that with coverage's tracer, each file of tests by itself, child processes included. A module that
+changed since is known by the tests that ran it at all; one that is not in the map by the names of the tests.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.mutants.copies import Copy
+from tests.mutants.mutating import Mutation, function_lines
+
+MEASURE_LIMIT_S = 1800.0
+OWN_TESTS = "tests/mutants/"
+MEASURING = """[run]
+include = {tree}/fastmon_*/*
+data_file = {data}/data
+parallel = true
+core = ctrace
+patch = _exit
+disable_warnings = no-data-collected, module-not-measured, couldnt-parse, already-imported
+"""
+
+
+@dataclass
+class CoverageMap:
+    """What each file of tests ran of each module, and how long it took."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    lines: dict[str, dict[str, list[int]]] = field(default_factory=dict)
+    """By file of tests, by module."""
+    digests: dict[str, str] = field(default_factory=dict)
+    """By module: the text that the numbers of lines are of."""
+
+    @classmethod
+    def load(cls, path: Path) -> CoverageMap:
+        """An empty map where none was measured."""
+        return cls(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else cls()
+
+    def save(self, path: Path) -> None:
+        """Keep it for the next time."""
+        path.parent.mkdir(exist_ok=True)
+        fresh = path.with_suffix(".new")
+        fresh.write_text(json.dumps(self.__dict__), encoding="utf-8")
+        fresh.replace(path)
+
+    def measure(self, copy: Copy, test_file: str) -> bool:
+        """Run one file under the tracer; whether it passed. What is known of it is replaced either way."""
+        import coverage
+
+        folder = copy.tree.parent / f"coverage-{time.monotonic_ns()}"
+        folder.mkdir()
+        settings = folder / "settings"
+        settings.write_text(MEASURING.format(tree=copy.tree, data=folder), encoding="utf-8")
+        start = copy.site_packages / "zz_measure.pth"  # read by every interpreter of the copy, whatever its environment
+        start.write_text(
+            f"import os; os.environ['COVERAGE_PROCESS_START'] = {str(settings)!r}; "
+            "import coverage; coverage.process_startup()\n",
+            encoding="utf-8",
+        )
+        try:
+            outcome = copy.run(test_file, MEASURE_LIMIT_S)
+        finally:
+            start.unlink()
+        found: dict[str, set[int]] = {}
+        for path in folder.glob("data.*"):
+            data: Any = coverage.CoverageData(str(path))
+            data.read()
+            for name in data.measured_files():
+                module = Path(name).relative_to(copy.tree).as_posix()
+                found.setdefault(module, set()).update(data.lines(name) or ())
+        self.seconds[test_file] = round(outcome.seconds, 3)
+        self.lines[test_file] = {module: sorted(lines) for module, lines in sorted(found.items())}
+        return outcome.passed
+
+    def note(self, modules: dict[str, str]) -> None:
+        """Of which texts the lines are, before the first measurement; what was measured of other texts is forgotten."""
+        for module, source in modules.items():
+            digest = _digest(source)
+            if self.digests.get(module, digest) != digest:
+                for known in self.lines.values():
+                    known.pop(module, None)
+            self.digests[module] = digest
+
+
+def order(mutation: Mutation, source: str, tests: list[str], known: CoverageMap) -> list[str]:
+    """The files of *tests* that can find this mutation, in the order to run them.
+
+    A line that runs at import is run by nearly all: those that also run a function of the module come first.
+    """
+    measured = {
+        test: set(known.lines[test][mutation.file]) for test in tests if mutation.file in known.lines.get(test, {})
+    }
+    if not measured:
+        return sorted(tests, key=lambda test: (-_likeness(mutation.file, test), known.seconds.get(test, 0.0)))
+    inside = function_lines(source)
+    first, last = mutation.statement
+    users = {test for test, ran in measured.items() if ran & inside}
+    ranked = users or set(measured)
+    if known.digests.get(mutation.file) == _digest(source):
+        runners = {test for test, ran in measured.items() if ran & set(range(first, last + 1))}
+        # A process that was killed says nothing of what it ran; so a line that nobody ran is tried with all users.
+        ranked = runners or ranked
+    return [
+        *sorted(ranked, key=lambda test: (test not in users, known.seconds[test])),
+        *sorted(set(tests) - known.seconds.keys(), key=lambda test: (-_likeness(mutation.file, test), test)),
+    ]
+
+
+def _likeness(module: str, test: str) -> int:
+    """How many words the two names share."""
+    return len(_words(module.removeprefix("fastmon_daemon/")) & _words(test.removeprefix("tests/")))
+
+
+def _words(path: str) -> set[str]:
+    return {word for word in re.split(r"[/_.]", path) if word not in {"", "py", "test", "fastmon", "init"}}
+
+
+def _digest(source: str) -> str:
+    return hashlib.sha256(source.encode()).hexdigest()

@@ -1,0 +1,264 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.mutants.__main__ import INTERRUPTED, Mutants, main
+from tests.mutants.copies import Copy, NotACopyError
+from tests.mutants.mutating import sites
+from tests.mutants.selecting import CoverageMap, order
+
+pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="the copies are made of what git lists")
+
+SMALL = """def larger(first, second):
+    return first if first > second else second
+"""
+PROGRAM = """import sys
+from fastmon_daemon.small import larger
+
+def main():
+    if "--help" not in sys.argv:
+        print(larger(1, 2))
+"""
+PROJECT = """[project.scripts]
+fastmon-daemon = "fastmon_daemon.cli:main"
+[tool.pytest.ini_options]
+filterwarnings = ["error"]
+"""
+GOOD_TEST = """from fastmon_daemon.small import larger
+def test_larger():
+    assert [larger(1, 2), larger(3, 2)] == [2, 3]
+"""
+BLIND_TEST = """from fastmon_daemon.small import larger
+def test_larger():
+    larger(1, 2)
+"""
+CHILD_TEST = """import subprocess, sys
+def test_child(tmp_path):
+    command = [sys.executable, "-m", "fastmon_daemon"]
+    told = subprocess.run(command, cwd=tmp_path, env={}, capture_output=True, check=True)
+    assert told.stdout == b"2\\n"
+"""
+LARGER_OR_EQUAL = """fastmon_daemon/small.py
+return first if first > second else second
+first > second -> first >= second
+"""
+
+
+def tree(root: Path, **tests: str) -> Path:
+    files = {
+        "pyproject.toml": PROJECT, "fastmon_daemon/__init__.py": "", "fastmon_daemon/small.py": SMALL,
+        "fastmon_daemon/cli.py": PROGRAM, "fastmon_daemon/__main__.py": "from fastmon_daemon.cli import main\nmain()\n",
+        **{f"tests/{name}.py": text for name, text in tests.items()},
+    }  # fmt: skip
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    subprocess.run(["git", "init", "-q", str(root)], check=True)
+    return root
+
+
+def equivalent(root: Path, text: str) -> None:
+    folder = root / "tests" / "mutants"
+    folder.mkdir(exist_ok=True)
+    (folder / "equivalent.txt").write_text(text)
+
+
+def text_of(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:  # the process ended meanwhile
+        return ""
+
+
+def told(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    return dict(json.loads(capsys.readouterr().out))
+
+
+def changes(source: str) -> set[str]:
+    return {mutation.change for site in sites("m.py", source) for mutation in site}
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("a < b", {"a < b -> a <= b"}),
+        ("a == b != c", {"a == b != c -> a != b != c", "a == b != c -> a == b == c"}),
+        ("a not in b", {"a not in b -> a in b"}),
+        ("a is b", {"a is b -> a is not b"}),
+        ("a and (b or c)", {
+            "a and (b or c) -> a or (b or c)", "a and (b or c) -> (b or c)", "a and (b or c) -> a",
+            "b or c -> b and c", "b or c -> b", "b or c -> c",
+        }),
+        ("not a", {"not a -> (a)"}),
+        ("if a: b", {"a -> not (a)", "a -> True", "a -> False"}),
+        ("while a: b", {"a -> not (a)", "a -> False"}),
+        ("b if a else c", {"a -> not (a)"}),
+        ("[b for b in c if a]", {"a -> (not (a))"}),
+        ("a + b", {"a + b -> a - b"}),
+        ("a /b**c", {"a /b**c -> a *b**c", "b**c -> (b*c)"}),
+        ("a -= b", {"a -= b -> a += b"}),
+        ("a = -1.5", {"1.5 -> 2.5", "1.5 -> 0.5"}),
+        ("a = 0", {"0 -> 1", "0 -> (-1)"}),
+        ("def f(): return a", {"a -> None"}),
+        ("def f(): a.b(c)", {"a.b(c) -> pass"}),
+        ("def f(): a = b()", {"a = b() -> pass"}),
+        ("for a in b: break", {"break -> continue"}),
+        ("for a in b: continue", {"continue -> break"}),
+        ("def f(a=True, *, b='x', c=None): d", {"True -> False", "'x' -> ''"}),
+        ("class A:\n    b: bool = False", {"False -> True"}),
+        ("try: a\nexcept (B, C): d", {"(B, C) -> (C,)", "(B, C) -> (B,)"}),
+        ("try: a\nexcept B: d", {"B -> ()"}),
+    ],
+)  # fmt: skip
+def test_each_kind_of_mutation(source: str, expected: set[str]) -> None:
+    assert changes(source) == expected
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        '"""1 < 2"""',
+        "def f(a: Literal[1] = b) -> Literal[2]: c",
+        "__all__ = [a + b]",
+        "def f(): logger.opt(depth=1).warning(a + b)",
+        "assert a < b",
+        "f'{a + 1}'",
+        "if TYPE_CHECKING: a + b",
+        "a = dict[str, b] | None",
+        "isinstance(a, int | Path)",
+        "while True: a",
+        "def f(): return None",
+    ],
+)
+def test_inert_places_are_left_alone(source: str) -> None:
+    assert changes(source) == set()
+
+
+def test_the_text_is_changed_in_place_and_nothing_else() -> None:
+    source = "é = ('ü' <  # not < but\n    b)\n"
+    [[mutation]] = sites("m.py", source)
+    assert mutation.apply(source) == "é = ('ü' <=  # not < but\n    b)\n"
+    assert (mutation.line, mutation.source_line) == (1, "é = ('ü' <  # not < but")
+    assert mutation.diff(source) == (
+        "--- a/m.py\n+++ b/m.py\n@@ -1,2 +1,2 @@\n-é = ('ü' <  # not < but\n+é = ('ü' <=  # not < but\n     b)\n"
+    )
+
+
+def test_a_hanging_mutant_is_ended_and_has_not_passed(tmp_path: Path) -> None:
+    root = tree(tmp_path / "root", test_it="import time\ndef test_it():\n    time.sleep(600)\n")
+    copy = Copy(root, tmp_path / "copy")
+    outcome = copy.run("tests/test_it.py", 0.5)
+    assert outcome.code is None
+    assert not outcome.passed
+
+
+def test_a_program_that_is_not_the_copys_is_refused(tmp_path: Path) -> None:
+    root = tree(tmp_path / "root")
+    shutil.copytree(root / "fastmon_daemon", root / "fastmon_aside")
+    copy = Copy(root, tmp_path / "copy")
+    copy.check({"fastmon_daemon": "fastmon-daemon"})
+    with pytest.raises(NotACopyError, match="fastmon-daemon --help does not run the copy"):
+        copy.check({"fastmon_aside": "fastmon-daemon"})
+
+
+def test_a_seed_draws_the_same_again_and_each_place_once(tmp_path: Path) -> None:
+    mutants = Mutants(tree(tmp_path, test_small=GOOD_TEST))
+    assert mutants.draw(2, 7) == mutants.draw(2, 7)
+    assert len({mutants.draw(1, seed)[0] for seed in range(50)}) == 3  # comparison, choice, return
+    assert {mutation.file for mutation in mutants.draw(150, 1)} == {"fastmon_daemon/small.py"}  # the program is no core
+
+
+def test_what_no_test_sees_is_told_as_a_survivor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tree(tmp_path, test_small=BLIND_TEST)
+    assert main(["--count", "2", "--seed", "1", "--jobs", "1", "--json"], root) == 1
+    report = told(capsys)
+    assert [mutant["outcome"] for mutant in report["mutants"]] == ["survived", "survived"]
+    assert report["share"] == 0
+    assert all("\n-    return first if first > second else second\n" in mutant["diff"] for mutant in report["mutants"])
+    assert (root / "fastmon_daemon" / "small.py").read_text() == SMALL
+
+
+def test_enough_found_is_a_success_and_a_child_process_runs_the_mutant(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tree(tmp_path, test_program=CHILD_TEST)
+    equivalent(root, f"# a comment\n\n{LARGER_OR_EQUAL}equal numbers are the same\n")
+    assert main(["--count", "3", "--seed", "2", "--jobs", "1", "--json"], root) == 0
+    outcomes = [(mutant["outcome"], mutant["by"]) for mutant in told(capsys)["mutants"]]
+    assert sorted(outcomes) == [
+        ("equivalent", ""),
+        ("found", "tests/test_program.py::test_child"),
+        ("found", "tests/test_program.py::test_child"),
+    ]
+
+
+def test_tests_that_fail_on_the_sound_tree_judge_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tree(tmp_path, test_small=GOOD_TEST.replace("[2, 3]", "[3, 2]"))
+    assert main(["--count", "1", "--jobs", "1"], root) == 2
+    assert "the tests fail on the tree as it is" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [(LARGER_OR_EQUAL, "four lines"), (LARGER_OR_EQUAL.replace(">=", "<=") + "a reason\n", "stale")],
+)
+def test_a_wrong_list_of_equivalents_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, word: str
+) -> None:
+    root = tree(tmp_path, test_small=GOOD_TEST)
+    equivalent(root, text)
+    assert main(["--list"], root) == 2
+    assert word in capsys.readouterr().err
+
+
+def test_nothing_to_mutate_is_an_error(tmp_path: Path) -> None:
+    assert main(["--only", "no/such/*"], tree(tmp_path, test_small=GOOD_TEST)) == 2
+
+
+def test_the_map_knows_what_child_processes_run(tmp_path: Path) -> None:
+    root = tree(tmp_path, test_aside="def test_aside():\n    pass\n", test_far=CHILD_TEST, test_small=GOOD_TEST)
+    assert main(["--map", "--jobs", "1"], root) == 0
+    mutants = Mutants(root)
+    known = CoverageMap.load(mutants.map_path)
+    mutation = mutants.draw(1, 1)[0]
+    assert set(order(mutation, SMALL, mutants.tests, known)) == {"tests/test_far.py", "tests/test_small.py"}
+    assert known.lines["tests/test_far.py"]["fastmon_daemon/small.py"] == [1, 2]
+
+
+def test_without_a_map_the_tests_of_that_name_come_first(tmp_path: Path) -> None:
+    mutants = Mutants(tree(tmp_path, test_aside=GOOD_TEST, test_small=GOOD_TEST))
+    mutation = mutants.draw(1, 1)[0]
+    assert order(mutation, SMALL, mutants.tests, CoverageMap()) == ["tests/test_small.py", "tests/test_aside.py"]
+
+
+def test_an_interrupt_tells_what_is_known_and_leaves_no_process(tmp_path: Path) -> None:
+    hangs = "from fastmon_daemon.small import larger\nimport time\ndef test_it():\n    if larger(1, 2) != 2:\n"
+    root = tree(tmp_path, test_small=f"{hangs}        print('hangs')\n        time.sleep(600)\n")
+    equivalent(root, f"{LARGER_OR_EQUAL}equal numbers are the same\n")
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    program = f"from tests.mutants.__main__ import *; sys.exit(main(sys.argv[1:], Path({str(root)!r})))"
+    words = ["--count", "3", "--seed", "2", "--jobs", "1"]
+    child = subprocess.Popen(
+        [sys.executable, "-c", program, *words], cwd=Path(__file__).parents[2],
+        env=os.environ | {"TMPDIR": str(scratch)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with child:
+        assert child.stderr is not None
+        assert any("sound 1/1" in line for line in child.stderr)
+        child.send_signal(signal.SIGINT)
+        out, err = child.communicate(timeout=60)
+    assert child.returncode == INTERRUPTED
+    assert "what is known so far" in err
+    assert "1 of 3 drawn: none judged" in out
+    assert not list(scratch.iterdir())
+    assert not [process for process in Path("/proc").glob("[0-9]*/cmdline") if str(scratch) in text_of(process)]
