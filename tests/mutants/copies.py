@@ -19,6 +19,8 @@ from pathlib import Path
 PYTEST = ("-m", "pytest", "-q", "-x", "-rfE", "-p", "no:cacheprovider", "-p", "no:xdist", "--hypothesis-seed=0")
 PASSED = (0, 5)  # 5: nothing collected, as in folders that need an option
 SENTINEL_CODE = 77
+SOUND_LIMIT_S = 1800.0
+"""For a file of tests on a tree that is as it should be."""
 _mtimes = itertools.count(int(time.time()) + 10)
 
 
@@ -42,7 +44,7 @@ class Outcome:
     @property
     def failed_test(self) -> str:
         """The test that failed, by pytest's short summary; empty where it tells of none."""
-        found = re.search(r"^(?:FAILED|ERROR) (\S+)", self.output, re.MULTILINE)
+        found = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - |$)", self.output, re.MULTILINE)
         return found[1] if found else ""
 
 
@@ -118,9 +120,9 @@ class Copy:
         stamp = next(_mtimes)
         os.utime(path, (stamp, stamp))
 
-    def run(self, test_file: str, limit_s: float, *options: str) -> Outcome:
-        """Run one file of tests, in *limit_s* at the most, and leave no process behind."""
-        command = [str(self.python), *PYTEST, f"--basetemp={self._folder / 't'}", *options, test_file]
+    def run(self, tests: str, limit_s: float) -> Outcome:
+        """Run one file of tests, or one test of it, in *limit_s* at the most, and leave no process behind."""
+        command = [str(self.python), *PYTEST, f"--basetemp={self._folder / 't'}", tests]
         begun = time.monotonic()
         log = self._folder / "output"
         with log.open("wb") as output:

@@ -161,7 +161,9 @@ class _Module:
             yield node, f" {word} ".join(operands[:index] + operands[index + 1 :])
 
     def _bin_op(self, node: ast.BinOp, parents: tuple[ast.AST, ...]) -> Iterator[tuple[ast.expr, str]]:
-        if type(node.op) not in ARITHMETIC or _is_type(node) or (_is_alias(node) and not _in_function(parents)):
+        if type(node.op) not in ARITHMETIC or _is_type(node) or _is_text(node):
+            return
+        if _is_alias(node) and not _in_function(parents):
             return
         old, new = ARITHMETIC[type(node.op)]
         changed = self._between(node, node.left, node.right, re.escape(old), new)
@@ -180,13 +182,17 @@ class _Module:
     def _condition(self, node: ast.If | ast.While, _: tuple[ast.AST, ...]) -> Iterator[tuple[ast.expr, str]]:
         if isinstance(node.test, ast.Constant):
             return
-        yield node.test, f"not ({self._text(node.test)})"
+        yield from self._negated(node.test)
         yield node.test, "False"
         if isinstance(node, ast.If):  # a `while True` would only wait for the time limit
             yield node.test, "True"
 
     def _choice(self, node: ast.IfExp, _: tuple[ast.AST, ...]) -> Iterator[tuple[ast.expr, str]]:
-        yield node.test, f"not ({self._text(node.test)})"
+        yield from self._negated(node.test)
+
+    def _negated(self, test: ast.expr) -> Iterator[tuple[ast.expr, str]]:
+        if not isinstance(test, ast.UnaryOp):  # a `not` is a place of its own
+            yield test, f"not ({self._text(test)})"
 
     def _filter(self, node: ast.comprehension, _: tuple[ast.AST, ...]) -> Iterator[tuple[ast.expr, str]]:
         for test in node.ifs:
@@ -199,8 +205,8 @@ class _Module:
                 yield node, f"({changed})" if changed.startswith("-") else changed
 
     def _return(self, node: ast.Return, _: tuple[ast.AST, ...]) -> Iterator[tuple[ast.expr, str]]:
-        if node.value is not None and ast.unparse(node.value) != "None":
-            yield node.value, "None"
+        if node.value is not None:  # callers seldom tell False from None
+            yield node.value, "True" if ast.unparse(node.value) == "False" else "None"
 
     def _call(self, node: ast.stmt, parents: tuple[ast.AST, ...]) -> Iterator[tuple[ast.stmt, str]]:
         value = node.value if isinstance(node, ast.Expr | ast.Assign | ast.AnnAssign) else None
@@ -292,6 +298,14 @@ def _is_type(node: ast.expr) -> bool:
     if isinstance(node, ast.Name):
         return node.id in BUILTIN_TYPES or (node.id[:1].isupper() and not node.id.isupper())
     return isinstance(node, ast.Constant) and node.value is None
+
+
+def _is_text(node: ast.BinOp) -> bool:
+    """Whether a text is joined or a path put together: another operator would only be a TypeError."""
+    return any(
+        isinstance(side, ast.JoinedStr) or (isinstance(side, ast.Constant) and isinstance(side.value, str | bytes))
+        for side in (node.left, node.right)
+    )
 
 
 def _is_alias(node: ast.BinOp) -> bool:

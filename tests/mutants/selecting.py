@@ -6,6 +6,7 @@ changed since is known by the tests that ran it at all; one that is not in the m
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -14,10 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.mutants.copies import Copy
+from tests.mutants.copies import SOUND_LIMIT_S, Copy
 from tests.mutants.mutating import Mutation, function_lines
 
-MEASURE_LIMIT_S = 1800.0
 OWN_TESTS = "tests/mutants/"
 MEASURING = """[run]
 include = {tree}/fastmon_*/*
@@ -29,20 +29,32 @@ disable_warnings = no-data-collected, module-not-measured, couldnt-parse, alread
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What one file of tests ran."""
+
+    passed: bool
+    seconds: float
+    lines: dict[str, tuple[str, list[int]]]
+    """By module: a digest of the text that the numbers of lines are of, and the lines."""
+
+
 @dataclass
 class CoverageMap:
     """What each file of tests ran of each module, and how long it took."""
 
     seconds: dict[str, float] = field(default_factory=dict)
-    lines: dict[str, dict[str, list[int]]] = field(default_factory=dict)
-    """By file of tests, by module."""
-    digests: dict[str, str] = field(default_factory=dict)
-    """By module: the text that the numbers of lines are of."""
+    lines: dict[str, dict[str, tuple[str, list[int]]]] = field(default_factory=dict)
 
     @classmethod
     def load(cls, path: Path) -> CoverageMap:
         """An empty map where none was measured."""
         return cls(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else cls()
+
+    def put(self, test_file: str, measured: Measured) -> None:
+        """Take the place of what was known of that file."""
+        self.seconds[test_file] = round(measured.seconds, 3)
+        self.lines[test_file] = measured.lines
 
     def save(self, path: Path) -> None:
         """Keep it for the next time."""
@@ -51,43 +63,34 @@ class CoverageMap:
         fresh.write_text(json.dumps(self.__dict__), encoding="utf-8")
         fresh.replace(path)
 
-    def measure(self, copy: Copy, test_file: str) -> bool:
-        """Run one file under the tracer; whether it passed. What is known of it is replaced either way."""
-        import coverage
 
-        folder = copy.tree.parent / f"coverage-{time.monotonic_ns()}"
-        folder.mkdir()
-        settings = folder / "settings"
-        settings.write_text(MEASURING.format(tree=copy.tree, data=folder), encoding="utf-8")
-        start = copy.site_packages / "zz_measure.pth"  # read by every interpreter of the copy, whatever its environment
-        start.write_text(
-            f"import os; os.environ['COVERAGE_PROCESS_START'] = {str(settings)!r}; "
-            "import coverage; coverage.process_startup()\n",
-            encoding="utf-8",
-        )
-        try:
-            outcome = copy.run(test_file, MEASURE_LIMIT_S)
-        finally:
-            start.unlink()
-        found: dict[str, set[int]] = {}
-        for path in folder.glob("data.*"):
-            data: Any = coverage.CoverageData(str(path))
+def measure(copy: Copy, test_file: str) -> Measured:
+    """Run one file of tests under the tracer, with all Python processes that it starts."""
+    import coverage
+
+    folder = copy.tree.parent / f"coverage-{time.monotonic_ns()}"
+    folder.mkdir()
+    settings = folder / "settings"
+    settings.write_text(MEASURING.format(tree=copy.tree, data=folder), encoding="utf-8")
+    start = copy.site_packages / "zz_measure.pth"  # read by every interpreter of the copy, whatever its environment
+    start.write_text(
+        f"import os; os.environ['COVERAGE_PROCESS_START'] = {str(settings)!r}; "
+        "import coverage; coverage.process_startup()\n",
+        encoding="utf-8",
+    )
+    try:
+        outcome = copy.run(test_file, SOUND_LIMIT_S)
+    finally:
+        start.unlink()
+    found: dict[str, set[int]] = {}
+    for path in folder.glob("data.*"):
+        data: Any = coverage.CoverageData(str(path))
+        with contextlib.suppress(coverage.CoverageException):  # of a process that was killed while it wrote this
             data.read()
             for name in data.measured_files():
-                module = Path(name).relative_to(copy.tree).as_posix()
-                found.setdefault(module, set()).update(data.lines(name) or ())
-        self.seconds[test_file] = round(outcome.seconds, 3)
-        self.lines[test_file] = {module: sorted(lines) for module, lines in sorted(found.items())}
-        return outcome.passed
-
-    def note(self, modules: dict[str, str]) -> None:
-        """Of which texts the lines are, before the first measurement; what was measured of other texts is forgotten."""
-        for module, source in modules.items():
-            digest = _digest(source)
-            if self.digests.get(module, digest) != digest:
-                for known in self.lines.values():
-                    known.pop(module, None)
-            self.digests[module] = digest
+                found.setdefault(Path(name).relative_to(copy.tree).as_posix(), set()).update(data.lines(name) or ())
+    lines = {module: (_digest(copy.read(module)), sorted(ran)) for module, ran in sorted(found.items())}
+    return Measured(outcome.passed, outcome.seconds, lines)
 
 
 def order(mutation: Mutation, source: str, tests: list[str], known: CoverageMap) -> list[str]:
@@ -95,21 +98,17 @@ def order(mutation: Mutation, source: str, tests: list[str], known: CoverageMap)
 
     A line that runs at import is run by nearly all: those that also run a function of the module come first.
     """
-    measured = {
-        test: set(known.lines[test][mutation.file]) for test in tests if mutation.file in known.lines.get(test, {})
-    }
+    measured = {test: known.lines[test][mutation.file] for test in tests if mutation.file in known.lines.get(test, {})}
     if not measured:
         return sorted(tests, key=lambda test: (-_likeness(mutation.file, test), known.seconds.get(test, 0.0)))
-    inside = function_lines(source)
+    digest, inside = _digest(source), function_lines(source)
     first, last = mutation.statement
-    users = {test for test, ran in measured.items() if ran & inside}
-    ranked = users or set(measured)
-    if known.digests.get(mutation.file) == _digest(source):
-        runners = {test for test, ran in measured.items() if ran & set(range(first, last + 1))}
-        # A process that was killed says nothing of what it ran; so a line that nobody ran is tried with all users.
-        ranked = runners or ranked
+    place = set(range(first, last + 1))
+    users = {test for test, (_, ran) in measured.items() if inside & set(ran)}
+    runners = {test for test, (of, ran) in measured.items() if (place & set(ran) if of == digest else test in users)}
+    # A process that was killed says nothing of what it ran; so a line that nobody ran is tried with all users.
     return [
-        *sorted(ranked, key=lambda test: (test not in users, known.seconds[test])),
+        *sorted(runners or users or measured, key=lambda test: (test not in users, known.seconds[test])),
         *sorted(set(tests) - known.seconds.keys(), key=lambda test: (-_likeness(mutation.file, test), test)),
     ]
 

@@ -14,7 +14,7 @@ import pytest
 from tests.mutants.__main__ import INTERRUPTED, Mutants, main
 from tests.mutants.copies import Copy, NotACopyError
 from tests.mutants.mutating import sites
-from tests.mutants.selecting import CoverageMap, order
+from tests.mutants.selecting import CoverageMap, Measured, order
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="the copies are made of what git lists")
 
@@ -109,6 +109,8 @@ def changes(source: str) -> set[str]:
         ("a = -1.5", {"1.5 -> 2.5", "1.5 -> 0.5"}),
         ("a = 0", {"0 -> 1", "0 -> (-1)"}),
         ("def f(): return a", {"a -> None"}),
+        ("def f(): return False", {"False -> True"}),
+        ("if not a: b", {"not a -> (a)", "not a -> True", "not a -> False"}),
         ("def f(): a.b(c)", {"a.b(c) -> pass"}),
         ("def f(): a = b()", {"a = b() -> pass"}),
         ("for a in b: break", {"break -> continue"}),
@@ -136,6 +138,7 @@ def test_each_kind_of_mutation(source: str, expected: set[str]) -> None:
         "a = dict[str, b] | None",
         "isinstance(a, int | Path)",
         "while True: a",
+        "folder / 'name' + f'{a}'",
         "def f(): return None",
     ],
 )
@@ -187,6 +190,21 @@ def test_what_no_test_sees_is_told_as_a_survivor(tmp_path: Path, capsys: pytest.
     assert (root / "fastmon_daemon" / "small.py").read_text() == SMALL
 
 
+def test_a_test_that_fails_once_has_found_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    times = tmp_path / "times"
+    times.write_text("")
+    fickle = f"""from pathlib import Path
+def test_fickle():
+    times = Path({str(times)!r})
+    times.write_text(times.read_text() + "x")
+    assert times.read_text() != "xx"
+"""
+    root = tree(tmp_path / "root", test_small=fickle)
+    assert main(["--count", "1", "--seed", "1", "--jobs", "1", "--json"], root) == 1
+    assert [mutant["outcome"] for mutant in told(capsys)["mutants"]] == ["survived"]
+    assert times.read_text() == "xxx"  # on the sound tree, on the mutant, and the failed one again
+
+
 def test_enough_found_is_a_success_and_a_child_process_runs_the_mutant(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -231,7 +249,16 @@ def test_the_map_knows_what_child_processes_run(tmp_path: Path) -> None:
     known = CoverageMap.load(mutants.map_path)
     mutation = mutants.draw(1, 1)[0]
     assert set(order(mutation, SMALL, mutants.tests, known)) == {"tests/test_far.py", "tests/test_small.py"}
-    assert known.lines["tests/test_far.py"]["fastmon_daemon/small.py"] == [1, 2]
+    assert known.lines["tests/test_far.py"]["fastmon_daemon/small.py"][1] == [1, 2]
+
+
+def test_a_line_of_a_changed_module_is_tried_with_all_that_use_the_module(tmp_path: Path) -> None:
+    mutants = Mutants(tree(tmp_path, test_aside=GOOD_TEST, test_small=GOOD_TEST))
+    known = CoverageMap()
+    for test, line in zip(mutants.tests, (2, 99), strict=True):
+        known.put(test, Measured(True, 1.0, {"fastmon_daemon/small.py": ("of another text", [1, line])}))
+    mutation = mutants.draw(1, 1)[0]
+    assert order(mutation, SMALL, mutants.tests, known) == ["tests/test_aside.py"]
 
 
 def test_without_a_map_the_tests_of_that_name_come_first(tmp_path: Path) -> None:
