@@ -139,7 +139,7 @@ def test_an_outage_outlives_the_process_and_is_probed_at_the_next_start(world: W
     assert outbox.outages()
     world.monitor.down = False
     again = world.engine(outbox)
-    assert not again.is_open("monitor")
+    assert not again.gates.is_open("monitor")
     settle(again)
     assert named(outbox, name).state == "completed"
 
