@@ -90,6 +90,22 @@ def test_a_sick_stf_ends_in_failed_by_its_age_and_delays_no_other(
     assert BUDGET_S - 60 <= world.time.seconds - began <= 2 * BUDGET_S
 
 
+def test_three_of_the_newest_stfs_are_begun_with_then_one_of_the_oldest(world: World) -> None:
+    outbox = world.outbox()
+    begun: list[str] = []
+
+    def announce(body: str, _event_id: str) -> None:
+        begun.append(json.loads(body)["stf_filename"])
+
+    world.announce = announce  # type: ignore[method-assign]
+    names = {}
+    for n in range(1, 11):
+        names[world.receive(outbox, n)] = n
+        world.time.pass_(seconds=1)
+    settle(world.engine(outbox, workers=1))
+    assert [names[name] for name in dict.fromkeys(begun)] == [10, 9, 8, 1, 7, 6, 5, 2, 4, 3]
+
+
 def test_the_backlog_drains_beside_fresh_stfs_that_come_without_end(world: World) -> None:
     outbox = world.outbox()
     engine = world.engine(outbox, workers=1)
@@ -198,6 +214,33 @@ def test_a_monitor_that_takes_no_registration_for_hours_fails_no_stf(world: Worl
         world.time.pass_(minutes=1)
     assert {named(outbox, name).state for name in names[1:]} == {"completed"}
     assert named(outbox, sick).state == "failed", "it fails while others are registered: its own fault"
+
+
+def test_an_stf_at_the_end_of_its_budget_does_not_pay_while_it_is_one_of_many_that_fail(world: World) -> None:
+    outbox = world.outbox()
+    engine = world.engine(outbox)
+    sick = world.receive(outbox, 1)
+    world.monitor.trouble[sick] = TransientError("500, and no such row")
+    while named(outbox, sick).spent_s < BUDGET_S - 60:  # its pauses are a minute at most: the next one is the last
+        settle(engine)
+        world.time.pass_(minutes=1)
+    others = [world.receive(outbox, n) for n in (2, 3)]
+    world.monitor.trouble |= dict.fromkeys(others, TransientError("500, and no such row"))
+    for _ in range(120):
+        settle(engine)
+        world.time.pass_(minutes=1)
+    assert named(outbox, sick).state == "sampled"
+    spent_s = named(outbox, sick).spent_s
+    for name in others:
+        del world.monitor.trouble[name]
+    settle(engine)
+    assert {named(outbox, name).state for name in others} == {"completed"}
+    for _ in range(3):
+        world.time.pass_(minutes=1)
+        settle(engine)
+    assert named(outbox, sick).state == "failed", "others work again: it pays from where it stood"
+    assert named(outbox, sick).last_error == "always_failing: 500, and no such row"
+    assert BUDGET_S - 60 <= spent_s < BUDGET_S
 
 
 # A wall clock that jumps while the monotonic one does not

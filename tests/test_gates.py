@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from loguru import logger
@@ -24,7 +23,7 @@ from fastmon_daemon.settings import Settings
 from fastmon_daemon.steps import links_for, make_steps
 from fastmon_daemon.testbed.monitor import MonitorOptions, MonitorThread
 from tests.model_world import FaultyMonitor
-from tests.worlds import Silent, World, named, settle, turn_until
+from tests.worlds import Silent, Slow, World, named, settle, turn_until
 
 
 @pytest.fixture
@@ -41,22 +40,6 @@ def said() -> Iterator[list[str]]:
         yield lines
     finally:
         logger.remove(sink)
-
-
-class Slow(Executor):
-    """A pool whose calls are done only when the test says so."""
-
-    def __init__(self) -> None:
-        self.waiting: list[tuple[Any, tuple[Any, ...]]] = []
-
-    def submit(self, fn: Any, /, *args: Any, **_: Any) -> Future[Any]:
-        self.waiting.append((fn, args))
-        return Future()
-
-    def go_on(self) -> None:
-        waiting, self.waiting = self.waiting, []
-        for fn, args in waiting:
-            fn(*args)
 
 
 # When it is looked at again

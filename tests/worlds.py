@@ -37,6 +37,22 @@ class Inline(Executor):
         return future
 
 
+class Slow(Executor):
+    """A pool whose calls are done only when the test says so."""
+
+    def __init__(self) -> None:
+        self.waiting: list[tuple[Any, tuple[Any, ...]]] = []
+
+    def submit(self, fn: Any, /, *args: Any, **_: Any) -> Future[Any]:
+        self.waiting.append((fn, args))
+        return Future()
+
+    def go_on(self) -> None:
+        waiting, self.waiting = self.waiting, []
+        for fn, args in waiting:
+            fn(*args)
+
+
 class FakeMonitor:
     """Stands for the monitor's table of TF files: a name once registered stays as it is."""
 
