@@ -9,7 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
@@ -111,6 +113,15 @@ class HandClock:
         return Clock(now=lambda: self.at, monotonic=lambda: self.seconds)
 
 
+@cache
+def empty_database() -> bytes:
+    """A database as its first start leaves it; to make one costs more than most of the tests that need it."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "outbox.db"
+        open_outbox(path).close()
+        return path.read_bytes()
+
+
 @dataclass
 class World:
     """Everything outside the process, surviving its deaths, and the database on disk."""
@@ -123,7 +134,11 @@ class World:
     settings: Settings = field(default_factory=lambda: Settings(namespace="ns", selection_fraction=1.0))
 
     def outbox(self) -> Outbox:
-        return open_outbox(self.folder / "outbox.db")
+        path = self.folder / "outbox.db"
+        if not path.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(empty_database())
+        return open_outbox(path)
 
     def announce(self, _body: str, event_id: str) -> None:
         self.announced.append(event_id)

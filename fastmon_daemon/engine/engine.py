@@ -201,8 +201,7 @@ class Engine:
                 if not self._take_next():
                     return
                 continue
-            work.in_flight += 1
-            self._submit(self._pools.stf_calls, work, work.waiting.pop(0))
+            self._submit(self._pools.stf_calls, work, work.take())
 
     def _take_next(self) -> bool:
         """Begin with the next STF that is due. False if there is none."""

@@ -27,6 +27,11 @@ class Work:
         """Whether it failed before, by its own fault."""
         return self.stf.attempts > 0
 
+    def take(self) -> Effect:
+        """The next of its calls, which goes out now."""
+        self.in_flight += 1
+        return self.waiting.pop(0)
+
     def note(self, result: Result) -> None:
         """One of its calls came back; after a failure no further one goes out."""
         self.in_flight -= 1

@@ -45,14 +45,13 @@ class Links:
         self._clock = clock
         self._gates = {link: Gate(link, most_probes, jitter) for link in {*links, *probes}}
         for outage in outbox.outages():  # as the process before us left them
-            gate = self._gates.get(outage.link)
-            if gate is not None:
-                gate.open, gate.held = False, outage.held
+            if outage.link in self._gates:
+                self._gates[outage.link] = Gate(outage.link, most_probes, jitter, open=False, held=outage.held)
                 state = "held" if outage.held else "down"
                 logger.warning("link to the {} was {} at the last stop: {}", outage.link, state, outage.reason)
             else:  # the settings were changed: nothing needs that link any more
                 with outbox.transaction():
-                    outbox.link_back(outage.link, self._clock.now())
+                    outbox.link_back(outage.link, clock.now())
 
     def is_open(self, link: str | None) -> bool:
         """Whether what needs *link* may be done now."""
