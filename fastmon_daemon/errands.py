@@ -1,4 +1,4 @@
-"""Errands: calls that somebody else than an STF owes (a look at a run, a probe), run in threads beside the workers'.
+"""Errands: calls that somebody else than an STF owes (a look at a run, a probe), run in threads of their own.
 
 This module must not know what is asked, or of whom.
 """

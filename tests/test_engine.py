@@ -16,12 +16,13 @@ from fastmon_daemon import seams
 from fastmon_daemon.engine import Inbox
 from fastmon_daemon.engine.engine import TICK_S
 from fastmon_daemon.errands import Errand
-from fastmon_daemon.errors import ParentMissing, PermanentError, TransientError
+from fastmon_daemon.errors import FastmonError, LinkDown, ParentMissing, PermanentError, TransientError
 from fastmon_daemon.lifecycle import ChartError, MachineError, load_chart
+from fastmon_daemon.monitor import TfFile
 from fastmon_daemon.outbox import NewStf, Origin, Outbox, Reports
 from fastmon_daemon.outbox.selecting import Due
 from fastmon_daemon.steps import Decision
-from tests.worlds import START, Slow, World, named, settle
+from tests.worlds import START, FakeMonitor, Slow, World, named, settle
 
 WAY = ["received", "sampled", "tf_registered", "notified", "completed"]
 
@@ -319,6 +320,45 @@ def test_an_stf_without_a_sequence_number_is_announced_without_one(world: World)
     assert {(message["stf_filename"], message["stf_sequence"], message["previous_selected"]) for message in told} == {
         ("unnumbered.stf", None, None)
     }
+
+
+class Choosy(FakeMonitor):
+    """A monitor that meets trouble with single TF files."""
+
+    def __init__(self, troubles: dict[int, FastmonError]) -> None:
+        super().__init__()
+        self.troubles = {f"swf.100014.000001_tf_{n:03d}.tf": error for n, error in troubles.items()}
+
+    def register_tf(self, tf: TfFile) -> tuple[TfFile, str | None]:
+        if tf.tf_filename in self.troubles:
+            self.posts[tf.tf_filename] += 1
+            raise self.troubles[tf.tf_filename]
+        return super().register_tf(tf)
+
+
+def test_after_one_call_of_an_stf_has_failed_none_of_its_others_goes_out(tmp_path: Path) -> None:
+    world = World(tmp_path, monitor=Choosy({2: TransientError("500")}))
+    outbox = world.outbox()
+    name = world.receive(outbox)
+    settle(world.engine(outbox, workers=1))
+    assert list(world.monitor.posts.values()) == [1, 1]
+    assert [tf.sequence for tf in named(outbox, name).tfs if tf.registered_at] == [1]
+
+
+@pytest.mark.parametrize(("own", "links"), [(2, 3), (3, 2)])
+def test_of_two_failures_at_once_the_stfs_own_counts_whichever_is_heard_first(
+    tmp_path: Path, own: int, links: int
+) -> None:
+    world = World(tmp_path, monitor=Choosy({own: PermanentError("400: too big"), links: LinkDown("no answer")}))
+    outbox, pool = world.outbox(), Slow()
+    name = world.receive(outbox)
+    engine = world.engine(outbox, workers=2, pool=pool)
+    for _ in range(3):
+        engine.turn(0)
+        pool.go_on()
+    engine.turn(0)
+    assert named(outbox, name).last_error == "400: too big"
+    assert not engine.gates.is_open("monitor")
 
 
 # The chart and the code

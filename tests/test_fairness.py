@@ -186,6 +186,52 @@ def test_an_stf_for_which_alone_the_monitor_seems_down_ends_in_failed_and_holds_
     assert named(outbox, sick).attempts == 0, "what was its own fault in its last life is no proof in this one"
 
 
+def test_an_stf_that_meets_a_link_that_is_down_a_few_times_is_not_blamed(lean: World) -> None:
+    outbox = lean.outbox()
+    engine = lean.engine(outbox)
+    unlucky = lean.receive(outbox, 1)
+    lean.monitor.trouble[unlucky] = LinkDown("500, also to the question after that name")
+    tries = 0
+    for n in range(2, 100):
+        lean.receive(outbox, n)
+        settle(engine)
+        lean.time.pass_(seconds=6)
+        tries = lean.monitor.posts[f"{unlucky.removesuffix('.stf')}_tf_001.tf"]
+        if tries >= 9:
+            break
+    assert tries >= 9
+    assert named(outbox, unlucky).attempts == 0
+
+
+def test_stfs_whose_parents_are_missing_end_in_failed_however_many_they_are(lean: World) -> None:
+    """What nobody registers says nothing against the monitor."""
+    outbox = lean.outbox()
+    engine = lean.engine(outbox)
+    names = [lean.receive(outbox, n) for n in range(1, 5)]
+    lean.monitor.trouble = dict.fromkeys(names, ParentMissing("no such STF"))
+    for _ in range(30):
+        settle(engine)
+        lean.time.pass_(minutes=1)
+    assert {named(outbox, name).last_error for name in names} == {"stf_not_registered: no such STF"}
+
+
+def test_an_stf_that_failed_once_is_not_left_behind_all_that_never_did(lean: World) -> None:
+    outbox = lean.outbox()
+    engine = lean.engine(outbox, workers=1)
+    sick = lean.receive(outbox, 1)
+    lean.monitor.trouble[sick] = TransientError("500")
+    settle(engine)
+    lean.monitor.trouble.clear()
+    lean.time.pass_(seconds=61)
+    fresh = [lean.receive(outbox, n) for n in range(2, 22)]
+    for _ in range(100):
+        engine.turn(0)
+        if named(outbox, sick).state == "completed":
+            break
+    assert named(outbox, sick).state == "completed"
+    assert sum(named(outbox, name).state != "completed" for name in fresh) > len(fresh) / 2
+
+
 def test_a_monitor_that_asks_all_for_patience_for_an_hour_fails_no_stf(world: World) -> None:
     outbox = world.outbox()
     engine = world.engine(outbox)

@@ -14,7 +14,7 @@ from loguru import logger
 from fastmon_daemon.engine import LinkNews
 from fastmon_daemon.engine.concurrency_limits import PROBES_PER_LINK
 from fastmon_daemon.errors import LinkDown, LinkHeld, TransientError
-from fastmon_daemon.gates import HELD_PROBE_S, PROBE_S, SHORTEST_PROBE_PAUSE_S, Gate
+from fastmon_daemon.gates import HELD_PROBE_S, PROBE_S, SHORTEST_PROBE_PAUSE_S, Gate, Pace
 from fastmon_daemon.logs import Secrets
 from fastmon_daemon.monitor import Monitor
 from fastmon_daemon.outbox import Outbox, Reports
@@ -83,6 +83,40 @@ def test_a_probe_that_waits_for_its_own_deadline_does_not_delay_the_next_one() -
             gate.probe_ends(now - 15, now)
     assert begun == [101, 106, 111, 116, 121, 126]
     assert len(gate.probing) <= PROBES_PER_LINK
+
+
+def test_of_probes_that_are_never_answered_only_so_many_are_under_way() -> None:
+    gate, begun = gate_of(), []
+    gate.shut(100.0, held=False)
+    for now in range(100, 200):
+        if gate.wants_probe(now):
+            gate.probe_begins(now)
+            begun.append(now)
+    assert len(begun) == PROBES_PER_LINK
+    gate.probe_ends(begun[0], 200.0)
+    assert gate.wants_probe(200.0), "one has come to its end: there is room for the next"
+
+
+def test_the_pauses_of_the_next_outage_begin_anew() -> None:
+    gate = gate_of()
+    gate.shut(100.0, held=False)
+    assert [refused_once(gate, 100.0 + n) for n in range(4)] == [2, 4, 5, 5]
+    gate.reopen(200.0)
+    gate.shut(300.0, held=False)
+    assert gate.next_probe == 301
+
+
+def test_a_pace_saves_nothing_up_and_its_debt_is_paid_first() -> None:
+    now = 1000.0
+    pace = Pace(7, lambda: now)
+    now += 3600
+    assert pace.take(6)
+    assert pace.take(7), "what is left suffices to begin"
+    assert not pace.take(1)
+    now += 0.8
+    assert not pace.ready
+    now += 0.2
+    assert pace.ready
 
 
 def test_calls_that_were_under_way_when_the_gate_shut_change_nothing() -> None:
@@ -282,6 +316,21 @@ def test_what_a_person_must_mend_is_said_also_where_the_link_was_down_before(wor
         "link to the monitor is down: monitor unreachable",
         "link to the monitor is held: 401: set SWF_API_TOKEN",
     ]
+    assert [(outage.held, outage.ended_at) for outage in outbox.outages()] == [(True, None)]
+
+
+def test_what_a_person_must_mend_is_not_said_as_an_error_again_after_a_restart(world: World) -> None:
+    outbox = world.outbox()
+    world.monitor = monitor = FaultyMonitor()
+    monitor.held = True
+    world.receive(outbox)
+    settle(world.engine(outbox))
+    with said() as errors:
+        again = world.engine(outbox)
+        for _ in range(3):
+            settle(again)
+            world.time.pass_(seconds=HELD_PROBE_S)
+    assert errors == []
     assert [(outage.held, outage.ended_at) for outage in outbox.outages()] == [(True, None)]
 
 
