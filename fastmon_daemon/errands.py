@@ -1,4 +1,4 @@
-"""Errands: calls that somebody else than an STF owes (a look at a run, a probe), run in the engine's pool.
+"""Errands: calls that somebody else than an STF owes (a look at a run, a probe), run in threads of their own.
 
 This module must not know what is asked, or of whom.
 """
@@ -11,9 +11,6 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from fastmon_daemon.outbox import Outbox
-
-AT_ONCE = 6
-"""Threads that a pool has for errands, beside its workers: a probe that hangs must not keep an STF waiting."""
 
 
 @dataclass(frozen=True, slots=True)

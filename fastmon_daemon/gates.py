@@ -6,17 +6,20 @@ A gate knows its link's name only. It must not know STFs, SQL, HTTP or STOMP.
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+
+from fastmon_daemon.retrying import Backoff
 
 PROBE_S = 5.0
 """Longest wait between two probes of a link that is down, in seconds: recovery starts within this time."""
 HELD_PROBE_S = 30.0
 """The same for a link that is held: somebody must mend a setting first."""
-SHORTEST_PAUSE_S = 0.2
+SHORTEST_PROBE_PAUSE_S = 0.2
 """From the answer to a probe to the next probe, in seconds."""
-MOST_PROBES = 4
-"""Under way at once: one that was begun while packets vanished waits for its own deadline, and must delay no other."""
+_DOWN = Backoff(first_s=1.0, longest_s=PROBE_S)
+_HELD = Backoff(first_s=HELD_PROBE_S, longest_s=HELD_PROBE_S)
 
 
 @dataclass(slots=True)
@@ -24,7 +27,9 @@ class Gate:
     """The gate of one link."""
 
     link: str
-    most_probes: int = MOST_PROBES
+    most_probes: int
+    """Under way at once: one that was begun while packets vanished must delay no other by its own deadline."""
+    jitter: Callable[[], float] = random.random
     open: bool = True
     held: bool = False
     """It answers, but refuses us: a person must mend the configuration."""
@@ -38,11 +43,11 @@ class Gate:
     refusals: int = 0
     """Times in a row that the link was found down."""
 
-    def shut(self, monotonic: float, held: bool, jitter: Callable[[], float]) -> None:
+    def shut(self, monotonic: float, held: bool) -> None:
         """Shut the gate. Calls that were under way then fail as well, and do not put the next probe off."""
         was_open, self.open, self.held = self.open, False, held
         if was_open:
-            self._pause(monotonic, monotonic, jitter)
+            self._pause(monotonic, monotonic)
 
     def reopen(self, monotonic: float) -> None:
         """The link is back."""
@@ -59,17 +64,17 @@ class Gate:
         self.probed_at = monotonic
         self.next_probe = monotonic + (HELD_PROBE_S if self.held else PROBE_S)
 
-    def probe_ends(self, begun: float, monotonic: float, jitter: Callable[[], float]) -> None:
+    def probe_ends(self, begun: float, monotonic: float) -> None:
         """The probe that was *begun* then has its answer; where that was no, the next follows after a pause."""
         self.probing.discard(begun)
         if not self.open and begun == self.probed_at:
-            self._pause(begun, monotonic, jitter)
+            self._pause(begun, monotonic)
 
-    def _pause(self, since: float, monotonic: float, jitter: Callable[[], float]) -> None:
-        """Full jitter below 1, 2, 4 ... 5 s, from the beginning of the last probe."""
-        ceiling = HELD_PROBE_S if self.held else min(PROBE_S, 2.0 ** min(self.refusals, 10))
+    def _pause(self, since: float, monotonic: float) -> None:
+        """Plan the next probe, by a pause that counts from the beginning of the last one."""
         self.refusals += 1
-        self.next_probe = max(since + ceiling * jitter(), monotonic + SHORTEST_PAUSE_S)
+        pause_s = (_HELD if self.held else _DOWN).pause_s(self.refusals, self.jitter)
+        self.next_probe = max(since + pause_s, monotonic + SHORTEST_PROBE_PAUSE_S)
 
 
 class Pace:

@@ -1,4 +1,4 @@
-"""The two policies of trying again: a quick one inside a step, and the backoff of an STF that is put off.
+"""Trying again: the pauses with jitter of the whole daemon, and the quick retry inside a step.
 
 This module knows which errors are worth another try. It must not know what is tried, nor rows, nor the clock.
 """
@@ -8,17 +8,16 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 
 from tenacity import (
-    RetryCallState,
     Retrying,
     retry_if_exception,
     sleep_using_event,
     stop_after_attempt,
     stop_after_delay,
     stop_when_event_set,
-    wait_exponential,
     wait_exponential_jitter,
     wait_random,
 )
@@ -28,8 +27,28 @@ from fastmon_daemon.errors import LinkDown, LinkHeld, ParentMissing, TransientEr
 MAX_BACKOFF = timedelta(minutes=10)
 """The longest pause that `backoff` ever gives: as long as we do what a `Retry-After` asks."""
 
-_SHORTEST_S = 0.5
-_ceiling = wait_exponential(multiplier=1, max=60)
+_MOST_DOUBLINGS = 30
+"""More would only overflow: no pause is that long."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backoff:
+    """Pauses between tries, in seconds: full jitter below a ceiling that doubles, so that many who wait spread."""
+
+    first_s: float
+    """The ceiling of the first pause."""
+    longest_s: float
+    """The ceiling never grows beyond this."""
+    shortest_s: float = 0.0
+
+    def pause_s(self, failures: int, jitter: Callable[[], float] = random.random) -> float:
+        """The pause after failure number *failures* in a row (from 1); *jitter* draws a number in [0, 1)."""
+        doublings = min(max(failures - 1, 0), _MOST_DOUBLINGS)
+        ceiling = min(self.longest_s, self.first_s * 2.0**doublings)
+        return self.shortest_s + jitter() * (ceiling - self.shortest_s)
+
+
+_BACKOFF = Backoff(first_s=1, longest_s=60, shortest_s=0.5)
 
 
 def quick(stopping: threading.Event) -> Retrying:
@@ -58,20 +77,18 @@ def for_a_while(seconds: float) -> Retrying:
 
 
 def backoff(
-    attempts: int,
-    *,
-    retry_after_s: float | None = None,
-    uniform: Callable[[float, float], float] = random.uniform,
+    attempts: int, *, retry_after_s: float | None = None, jitter: Callable[[], float] = random.random
 ) -> timedelta:
     """The pause after failed attempt number *attempts* (from 1): full jitter between 0.5 s and 1, 2, 4 ... 60 s.
 
     It is never shorter than the other side's *retry_after_s* (seconds), as far as that is within `MAX_BACKOFF`.
     """
-    call = RetryCallState(retry_object=Retrying(), fn=None, args=(), kwargs={})
-    call.attempt_number = max(1, attempts)
-    pause = timedelta(seconds=uniform(_SHORTEST_S, _ceiling(call)))
-    asked = timedelta(seconds=min(retry_after_s or 0.0, MAX_BACKOFF.total_seconds()))
-    return max(pause, asked)
+    return max(timedelta(seconds=_BACKOFF.pause_s(attempts, jitter)), requested_pause(retry_after_s))
+
+
+def requested_pause(retry_after_s: float | None) -> timedelta:
+    """The pause that the other side asked for in seconds, if any, as far as it is within `MAX_BACKOFF`."""
+    return timedelta(seconds=min(retry_after_s or 0.0, MAX_BACKOFF.total_seconds()))
 
 
 def _worth_a_moment(error: BaseException) -> bool:

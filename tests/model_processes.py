@@ -48,15 +48,15 @@ class Processes:
         charts, clock, monitor = (CHART, load_chart("run")), self.world.time.clock(), self.monitor
         self.intake = Intake(self.folder / "outbox.db", "ns", "fastmon-agent-test-1", charts)
         self.intake.clock = clock
+        gates = self.world.gates(self.outbox)
         means = Means(
             monitor=monitor, charts=charts, agent_name="a", announce=self.broker.tell_summary, clock=clock,
-            selected=partial(is_selected, FRACTION),
+            selected=partial(is_selected, FRACTION), is_open=gates.is_open,
         )  # type: ignore[arg-type]  # fmt: skip
         ledger = Ledger(means)
-        self.engine = self.world.engine(self.outbox, workers=WORKERS, late_rate=20.0, chores=[ledger])
-        means.is_open = self.engine.is_open
+        self.engine = self.world.engine(self.outbox, workers=WORKERS, late_rate=20.0, gates=gates, chores=[ledger])
         self.acts = Acts(CHART, self.intake, alone=False)
-        self.broker.tell = lambda up: self.engine.tell(LinkNews("broker", up=up, reason="" if up else "cut"))
+        self.broker.tell = lambda up: self.engine.inbox.tell(LinkNews("broker", up=up, reason="" if up else "cut"))
         self.broker.tell(self.broker.up)
 
     def die(self, in_flight: int) -> None:
@@ -75,10 +75,10 @@ class Processes:
 
     def turn(self) -> None:
         """One turn, in which nothing that needs a shut gate is touched."""
-        shut = {link for link in LINK_OF.values() if not self.engine.busy and not self.engine.is_open(link)}
+        shut = {link for link in LINK_OF.values() if not self.engine.busy and not self.engine.gates.is_open(link)}
         before = Seen.of(self.outbox).stfs if shut else {}
         self.engine.turn(0)
-        shut = {link for link in shut if not self.engine.is_open(link)}
+        shut = {link for link in shut if not self.engine.gates.is_open(link)}
         after = Seen.of(self.outbox).stfs if shut else {}
         for name, row in before.items():
             if LINK_OF.get(row["state"]) in shut:

@@ -10,8 +10,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LEVELS = (
     {"errors", "clock", "seams", "systemd"},
-    {"messages", "sampling"},
-    {"lifecycle", "retrying", "settings", "gates", "logs", "control"},
+    {"messages", "sampling", "retrying"},
+    {"lifecycle", "settings", "gates", "logs", "control"},
     {"outbox", "monitor", "broker", "watching", "diagram", "reference"},
     {"steps", "errands", "verdict", "retention"},
     {"engine", "ledger", "presence"},

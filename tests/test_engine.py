@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import threading
 from collections import Counter
+from datetime import datetime
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fastmon_daemon import seams
-from fastmon_daemon.errors import ParentMissing, PermanentError, TransientError
-from fastmon_daemon.outbox import Origin, Outbox, Reports
+from fastmon_daemon.engine import Inbox
+from fastmon_daemon.engine.engine import TICK_S
+from fastmon_daemon.errands import Errand
+from fastmon_daemon.errors import FastmonError, LinkDown, ParentMissing, PermanentError, TransientError
+from fastmon_daemon.lifecycle import ChartError, MachineError, load_chart
+from fastmon_daemon.monitor import TfFile
+from fastmon_daemon.outbox import NewStf, Origin, Outbox, Reports
 from fastmon_daemon.outbox.selecting import Due
-from tests.worlds import START, World, named, settle
+from fastmon_daemon.steps import Decision
+from tests.worlds import START, FakeMonitor, Slow, World, named, settle
 
 WAY = ["received", "sampled", "tf_registered", "notified", "completed"]
 
@@ -139,7 +149,7 @@ def test_an_outage_outlives_the_process_and_is_probed_at_the_next_start(world: W
     assert outbox.outages()
     world.monitor.down = False
     again = world.engine(outbox)
-    assert not again.is_open("monitor")
+    assert not again.gates.is_open("monitor")
     settle(again)
     assert named(outbox, name).state == "completed"
 
@@ -291,3 +301,172 @@ def test_a_transient_error_postpones_the_stf_and_counts_one_attempt(world: World
     assert (stf.state, stf.attempts) == ("sampled", 1)
     assert stf.last_error == "monitor said 503, and has no such row"
     assert stf.due_at is not None
+
+
+def test_an_stf_without_a_sequence_number_is_announced_without_one(world: World) -> None:
+    outbox = world.outbox()
+    told: list[dict[str, object]] = []
+
+    def announce(body: str, _event_id: str) -> None:
+        told.append(json.loads(body))
+
+    world.announce = announce  # type: ignore[method-assign]
+    stf = NewStf(namespace="ns", run_id="100014", filename="unnumbered.stf")
+    with outbox.transaction():
+        outbox.receive(stf, "received", world.time.at)
+    settle(world.engine(outbox))
+    assert named(outbox, "unnumbered.stf").state == "completed"
+    assert [message["tf_filename"] for message in told] == [f"unnumbered_tf_{n:03d}.tf" for n in range(1, 8)]
+    assert {(message["stf_filename"], message["stf_sequence"], message["previous_selected"]) for message in told} == {
+        ("unnumbered.stf", None, None)
+    }
+
+
+class Choosy(FakeMonitor):
+    """A monitor that meets trouble with single TF files."""
+
+    def __init__(self, troubles: dict[int, FastmonError]) -> None:
+        super().__init__()
+        self.troubles = {f"swf.100014.000001_tf_{n:03d}.tf": error for n, error in troubles.items()}
+
+    def register_tf(self, tf: TfFile) -> tuple[TfFile, str | None]:
+        if tf.tf_filename in self.troubles:
+            self.posts[tf.tf_filename] += 1
+            raise self.troubles[tf.tf_filename]
+        return super().register_tf(tf)
+
+
+def test_after_one_call_of_an_stf_has_failed_none_of_its_others_goes_out(tmp_path: Path) -> None:
+    world = World(tmp_path, monitor=Choosy({2: TransientError("500")}))
+    outbox = world.outbox()
+    name = world.receive(outbox)
+    settle(world.engine(outbox, workers=1))
+    assert list(world.monitor.posts.values()) == [1, 1]
+    assert [tf.sequence for tf in named(outbox, name).tfs if tf.registered_at] == [1]
+
+
+@pytest.mark.parametrize(("own", "links"), [(2, 3), (3, 2)])
+def test_of_two_failures_at_once_the_stfs_own_counts_whichever_is_heard_first(
+    tmp_path: Path, own: int, links: int
+) -> None:
+    world = World(tmp_path, monitor=Choosy({own: PermanentError("400: too big"), links: LinkDown("no answer")}))
+    outbox, pool = world.outbox(), Slow()
+    name = world.receive(outbox)
+    engine = world.engine(outbox, workers=2, pool=pool)
+    for _ in range(3):
+        engine.turn(0)
+        pool.go_on()
+    engine.turn(0)
+    assert named(outbox, name).last_error == "400: too big"
+    assert not engine.gates.is_open("monitor")
+
+
+# The chart and the code
+
+
+@pytest.mark.parametrize(("lacking", "extra"), [("close_stf", None), (None, "archive_stf")])
+def test_an_engine_whose_steps_are_not_those_of_the_chart_is_not_made(
+    world: World, lacking: str | None, extra: str | None
+) -> None:
+    chart = load_chart("stf")
+    names = ({*chart.steps, extra} if extra else set(chart.steps)) - {lacking}
+    with pytest.raises(ChartError, match=lacking or extra):
+        world.engine(world.outbox(), steps={name: lambda _stf: [] for name in names})
+
+
+def test_a_step_that_decides_what_the_chart_does_not_have_moves_nothing(world: World) -> None:
+    """It is a mistake of ours, which ends the process: no row may say otherwise than the chart."""
+    outbox = world.outbox()
+    name = world.receive(outbox)
+    steps = {step: lambda _stf: [] for step in load_chart("stf").steps}
+    for trigger in ("archive", "retry"):  # unknown, and known but not from there
+        engine = world.engine(
+            outbox, steps={**steps, "sample_tfs": lambda _stf, trigger=trigger: [lambda: Decision(trigger, "why not")]}
+        )
+        with pytest.raises(MachineError):
+            settle(engine)
+        assert (named(outbox, name).state, history(outbox, name)) == ("received", ["received"])
+
+
+# Its loop
+
+
+class Recording(Inbox):
+    """An inbox that nobody waits for, and that remembers how long he would have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: list[float] = []
+
+    def collect(self, wait_s: float) -> list[Any]:
+        self.waits.append(wait_s)
+        return super().collect(0)
+
+
+@pytest.mark.parametrize("monitor_is_down", [False, True])
+def test_an_engine_that_has_nothing_to_do_waits_for_its_inbox(world: World, monitor_is_down: bool) -> None:
+    outbox, inbox = world.outbox(), Recording()
+    engine = world.engine(outbox, inbox=inbox)
+    world.monitor.down = monitor_is_down
+    world.receive(outbox)
+    settle(engine)
+    inbox.waits.clear()
+    for _ in range(3):
+        assert not engine.turn()
+    assert inbox.waits == [TICK_S] * 3
+    assert TICK_S >= 0.5
+
+
+def test_an_idle_engine_turns_when_somebody_wakes_it_and_no_sooner(world: World) -> None:
+    inbox, settled, turned = Inbox(), threading.Event(), threading.Event()
+
+    def live() -> None:
+        with world_open(world) as outbox:
+            world.receive(outbox)
+            engine = world.engine(outbox, inbox=inbox)
+            settle(engine)
+            settled.set()
+            engine.turn(600)
+            turned.set()
+
+    thread = threading.Thread(target=live, daemon=True)
+    thread.start()
+    assert settled.wait(60)
+    assert not turned.wait(0.2)
+    inbox.wake()
+    assert turned.wait(60)
+    thread.join(60)
+
+
+def test_a_drain_writes_down_what_comes_back_and_begins_nothing_new(world: World) -> None:
+    outbox, pool, other = world.outbox(), Slow(), Recorded()
+    engine = world.engine(outbox, pool=pool, chores=[other], spare=other.spare)
+    first = world.receive(outbox, 1)
+    world.broker_is(engine, up=False)
+    engine.turn(0)
+    assert (engine.busy, other.asked) == (1, 1)
+    engine.stopping.set()
+    second = world.receive(outbox, 2)
+    world.time.pass_(seconds=60)  # a probe of the broker's is due
+    pool.go_on()
+    for _ in range(5):
+        assert not engine.turn(0)
+    assert [tf.filename for tf in named(outbox, first).tfs if tf.registered_at] == list(world.monitor.posts)
+    assert len(world.monitor.posts) == 1
+    assert named(outbox, second).state == "received"
+    assert (pool.waiting, engine.busy, other.asked, other.spared) == ([], 0, 1, 0)
+
+
+class Recorded:
+    """A source of background tasks, and what is done in spare turns: how often they were asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.spared = 0
+
+    def errands(self, _outbox: Outbox, _now: datetime) -> list[Errand]:
+        self.asked += 1
+        return []
+
+    def spare(self, _outbox: Outbox, _now: datetime) -> None:
+        self.spared += 1

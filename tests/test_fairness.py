@@ -17,13 +17,19 @@ from fastmon_daemon.intake import Intake
 from fastmon_daemon.lifecycle import load_chart
 from fastmon_daemon.monitor import TfFile
 from fastmon_daemon.outbox import Origin, Reports
-from tests.living import wait_until
-from tests.worlds import FakeMonitor, World, named, settle
+from fastmon_daemon.settings import Settings
+from tests.worlds import FakeMonitor, World, named, settle, turn_until
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     return World(tmp_path)
+
+
+@pytest.fixture
+def lean(tmp_path: Path) -> World:
+    """A world for many STFs: each has one TF, and nothing here depends on how many there are."""
+    return World(tmp_path, settings=Settings(namespace="ns", selection_fraction=1.0, tf_files_per_stf=1))
 
 
 class Hanging(FakeMonitor):
@@ -55,15 +61,13 @@ def test_stfs_that_always_time_out_leave_workers_to_the_others(world: World) -> 
     world.time.pass_(seconds=61)
     with ThreadPoolExecutor(4) as pool:
         engine = world.engine(outbox, pool=pool)
-        for _ in range(20):
-            engine.turn(0)
-        wait_until(lambda: monitor.hanging == 2, "half of the workers hang")
+        turn_until(engine, lambda: monitor.hanging == 2, "half of the workers hang")
         fresh = [world.receive(outbox, n) for n in range(20, 30)]
         done = {"completed"}
-        wait_until(lambda: engine.turn(0.01) and {named(outbox, name).state for name in fresh} == done)
+        turn_until(engine, lambda: {named(outbox, name).state for name in fresh} == done)
         assert monitor.hanging == 2
         monitor.go_on.set()
-        wait_until(lambda: not engine.turn(0.01) and not engine.busy)
+        turn_until(engine, lambda: not engine.busy)
 
 
 @pytest.mark.parametrize(
@@ -74,20 +78,36 @@ def test_stfs_that_always_time_out_leave_workers_to_the_others(world: World) -> 
     ],
 )
 def test_a_sick_stf_ends_in_failed_by_its_age_and_delays_no_other(
-    world: World, error: TransientError, reason: str
+    lean: World, error: TransientError, reason: str
 ) -> None:
-    outbox = world.outbox()
-    engine = world.engine(outbox)
-    sick = world.receive(outbox)
-    world.monitor.trouble[sick] = error
-    began = world.time.seconds
+    outbox = lean.outbox()
+    engine = lean.engine(outbox)
+    sick = lean.receive(outbox)
+    lean.monitor.trouble[sick] = error
+    began = lean.time.seconds
     while named(outbox, sick).state != "failed":
-        other = world.receive(outbox, 2 + int(world.time.seconds))
+        other = lean.receive(outbox, 2 + int(lean.time.seconds))
         settle(engine)
         assert named(outbox, other).state == "completed"
-        world.time.pass_(seconds=20)
+        lean.time.pass_(seconds=20)
     assert named(outbox, sick).last_error == reason
-    assert BUDGET_S - 60 <= world.time.seconds - began <= 2 * BUDGET_S
+    assert BUDGET_S - 60 <= lean.time.seconds - began <= 2 * BUDGET_S
+
+
+def test_three_of_the_newest_stfs_are_begun_with_then_one_of_the_oldest(lean: World) -> None:
+    outbox = lean.outbox()
+    begun: list[str] = []
+
+    def announce(body: str, _event_id: str) -> None:
+        begun.append(json.loads(body)["stf_filename"])
+
+    lean.announce = announce  # type: ignore[method-assign]
+    names = {}
+    for n in range(1, 11):
+        names[lean.receive(outbox, n)] = n
+        lean.time.pass_(seconds=1)
+    settle(lean.engine(outbox, workers=1))
+    assert [names[name] for name in dict.fromkeys(begun)] == [10, 9, 8, 1, 7, 6, 5, 2, 4, 3]
 
 
 def test_the_backlog_drains_beside_fresh_stfs_that_come_without_end(world: World) -> None:
@@ -142,15 +162,15 @@ def test_a_monitor_that_asks_for_patience_is_not_asked_more_often(world: World) 
     assert sum(world.monitor.posts.values()) == 2
 
 
-def test_an_stf_for_which_alone_the_monitor_seems_down_ends_in_failed_and_holds_up_no_other(world: World) -> None:
-    outbox = world.outbox()
-    engine = world.engine(outbox)
-    sick = world.receive(outbox, 1)
-    world.monitor.trouble[sick] = LinkDown("500, also to the question after that name")
+def test_an_stf_for_which_alone_the_monitor_seems_down_ends_in_failed_and_holds_up_no_other(lean: World) -> None:
+    outbox = lean.outbox()
+    engine = lean.engine(outbox)
+    sick = lean.receive(outbox, 1)
+    lean.monitor.trouble[sick] = LinkDown("500, also to the question after that name")
     for n in range(2, 2000):
-        well = world.receive(outbox, n)
+        well = lean.receive(outbox, n)
         settle(engine)
-        world.time.pass_(seconds=6)
+        lean.time.pass_(seconds=61 if named(outbox, sick).attempts else 6)  # once it is found out it has pauses
         if named(outbox, sick).state == "failed":
             break
     settle(engine)
@@ -160,10 +180,56 @@ def test_an_stf_for_which_alone_the_monitor_seems_down_ends_in_failed_and_holds_
         acts = Acts(
             load_chart("stf"), Intake(outbox.path, "ns", "", (load_chart("stf"), load_chart("run"))), alone=True
         )
-        acts.do(Wish(act="retry", by="alice", reason="mended", stfs=(sick,)), outbox, world.time.at)
-    world.monitor.down = True  # and now it is down for all
+        acts.do(Wish(act="retry", by="alice", reason="mended", stfs=(sick,)), outbox, lean.time.at)
+    lean.monitor.down = True  # and now it is down for all
     settle(engine)
     assert named(outbox, sick).attempts == 0, "what was its own fault in its last life is no proof in this one"
+
+
+def test_an_stf_that_meets_a_link_that_is_down_a_few_times_is_not_blamed(lean: World) -> None:
+    outbox = lean.outbox()
+    engine = lean.engine(outbox)
+    unlucky = lean.receive(outbox, 1)
+    lean.monitor.trouble[unlucky] = LinkDown("500, also to the question after that name")
+    tries = 0
+    for n in range(2, 100):
+        lean.receive(outbox, n)
+        settle(engine)
+        lean.time.pass_(seconds=6)
+        tries = lean.monitor.posts[f"{unlucky.removesuffix('.stf')}_tf_001.tf"]
+        if tries >= 9:
+            break
+    assert tries >= 9
+    assert named(outbox, unlucky).attempts == 0
+
+
+def test_stfs_whose_parents_are_missing_end_in_failed_however_many_they_are(lean: World) -> None:
+    """What nobody registers says nothing against the monitor."""
+    outbox = lean.outbox()
+    engine = lean.engine(outbox)
+    names = [lean.receive(outbox, n) for n in range(1, 5)]
+    lean.monitor.trouble = dict.fromkeys(names, ParentMissing("no such STF"))
+    for _ in range(30):
+        settle(engine)
+        lean.time.pass_(minutes=1)
+    assert {named(outbox, name).last_error for name in names} == {"stf_not_registered: no such STF"}
+
+
+def test_an_stf_that_failed_once_is_not_left_behind_all_that_never_did(lean: World) -> None:
+    outbox = lean.outbox()
+    engine = lean.engine(outbox, workers=1)
+    sick = lean.receive(outbox, 1)
+    lean.monitor.trouble[sick] = TransientError("500")
+    settle(engine)
+    lean.monitor.trouble.clear()
+    lean.time.pass_(seconds=61)
+    fresh = [lean.receive(outbox, n) for n in range(2, 22)]
+    for _ in range(100):
+        engine.turn(0)
+        if named(outbox, sick).state == "completed":
+            break
+    assert named(outbox, sick).state == "completed"
+    assert sum(named(outbox, name).state != "completed" for name in fresh) > len(fresh) / 2
 
 
 def test_a_monitor_that_asks_all_for_patience_for_an_hour_fails_no_stf(world: World) -> None:
@@ -179,25 +245,54 @@ def test_a_monitor_that_asks_all_for_patience_for_an_hour_fails_no_stf(world: Wo
     assert named(outbox, name).state == "completed"
 
 
-def test_a_monitor_that_takes_no_registration_for_hours_fails_no_stf(world: World) -> None:
+def test_a_monitor_that_takes_no_registration_for_hours_fails_no_stf(lean: World) -> None:
     """It reads, and so does its probe: a database that may only be read, say."""
-    outbox = world.outbox()
-    engine = world.engine(outbox)
-    names = [world.receive(outbox, n) for n in range(1, 9)]
-    world.monitor.trouble = dict.fromkeys(names, TransientError("500, and no such row"))
-    for _ in range(80):
+    outbox = lean.outbox()
+    engine = lean.engine(outbox)
+    names = [lean.receive(outbox, n) for n in range(1, 9)]
+    lean.monitor.trouble = dict.fromkeys(names, TransientError("500, and no such row"))
+    for _ in range(40):
         settle(engine)
-        world.time.pass_(minutes=2)
+        lean.time.pass_(minutes=4)
     assert {named(outbox, name).state for name in names} == {"sampled"}
     sick = names[0]
     for name in names[1:]:
-        del world.monitor.trouble[name]
-    for n in range(30, 130):  # its pauses are drawn, so is how long its budget lasts
-        world.receive(outbox, n)
+        del lean.monitor.trouble[name]
+    for n in range(30, 130):
+        lean.receive(outbox, n)
         settle(engine)
-        world.time.pass_(minutes=1)
+        lean.time.pass_(minutes=1)
+        if named(outbox, sick).state == "failed":
+            break
     assert {named(outbox, name).state for name in names[1:]} == {"completed"}
     assert named(outbox, sick).state == "failed", "it fails while others are registered: its own fault"
+
+
+def test_an_stf_at_the_end_of_its_budget_does_not_pay_while_it_is_one_of_many_that_fail(lean: World) -> None:
+    outbox = lean.outbox()
+    engine = lean.engine(outbox)
+    sick = lean.receive(outbox, 1)
+    lean.monitor.trouble[sick] = TransientError("500, and no such row")
+    while named(outbox, sick).spent_s < BUDGET_S - 60:  # its pauses are a minute at most: the next one is the last
+        settle(engine)
+        lean.time.pass_(minutes=1)
+    others = [lean.receive(outbox, n) for n in (2, 3)]
+    lean.monitor.trouble |= dict.fromkeys(others, TransientError("500, and no such row"))
+    for _ in range(120):
+        settle(engine)
+        lean.time.pass_(minutes=1)
+    assert named(outbox, sick).state == "sampled"
+    spent_s = named(outbox, sick).spent_s
+    for name in others:
+        del lean.monitor.trouble[name]
+    settle(engine)
+    assert {named(outbox, name).state for name in others} == {"completed"}
+    for _ in range(3):
+        lean.time.pass_(minutes=1)
+        settle(engine)
+    assert named(outbox, sick).state == "failed", "others work again: it pays from where it stood"
+    assert named(outbox, sick).last_error == "always_failing: 500, and no such row"
+    assert BUDGET_S - 60 <= spent_s < BUDGET_S
 
 
 # A wall clock that jumps while the monotonic one does not

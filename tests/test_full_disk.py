@@ -83,7 +83,7 @@ def test_an_act_on_a_full_disk_is_told_so_and_the_engine_lives(small: World) -> 
     outbox = small.outbox()
     engine = small.engine(outbox)
     outbox._db.execute("pragma query_only = on")
-    answer = engine.ask(lambda box, _: box.remember("a", "b"))
+    answer = engine.inbox.ask(lambda box, _: box.remember("a", "b"))
     engine.turn(0)
     with pytest.raises(StorageFault, match="cannot be written"):
         answer.result(0)

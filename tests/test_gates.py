@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import random
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from loguru import logger
 
 from fastmon_daemon.engine import LinkNews
-from fastmon_daemon.errands import AT_ONCE
+from fastmon_daemon.engine.concurrency_limits import PROBES_PER_LINK
 from fastmon_daemon.errors import LinkDown, LinkHeld, TransientError
-from fastmon_daemon.gates import HELD_PROBE_S, MOST_PROBES, PROBE_S, SHORTEST_PAUSE_S, Gate
+from fastmon_daemon.gates import HELD_PROBE_S, PROBE_S, SHORTEST_PROBE_PAUSE_S, Gate, Pace
 from fastmon_daemon.logs import Secrets
 from fastmon_daemon.monitor import Monitor
 from fastmon_daemon.outbox import Outbox, Reports
@@ -24,9 +22,8 @@ from fastmon_daemon.service.logins import secret_reader
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.steps import links_for, make_steps
 from fastmon_daemon.testbed.monitor import MonitorOptions, MonitorThread
-from tests.living import wait_until
 from tests.model_world import FaultyMonitor
-from tests.worlds import FakeMonitor, World, named, settle
+from tests.worlds import Silent, Slow, World, named, settle, turn_until
 
 
 @pytest.fixture
@@ -45,83 +42,89 @@ def said() -> Iterator[list[str]]:
         logger.remove(sink)
 
 
-class Slow(Executor):
-    """A pool whose calls are done only when the test says so."""
-
-    def __init__(self) -> None:
-        self.waiting: list[tuple[Any, tuple[Any, ...]]] = []
-
-    def submit(self, fn: Any, /, *args: Any, **_: Any) -> Future[Any]:
-        self.waiting.append((fn, args))
-        return Future()
-
-    def go_on(self) -> None:
-        waiting, self.waiting = self.waiting, []
-        for fn, args in waiting:
-            fn(*args)
-
-
 # When it is looked at again
 
 
-def refused_once(gate: Gate, now: float, jitter: Callable[[], float]) -> float:
+def gate_of(jitter: Callable[[], float] = lambda: 1.0) -> Gate:
+    return Gate("monitor", PROBES_PER_LINK, jitter)
+
+
+def refused_once(gate: Gate, now: float) -> float:
     """A probe that is answered with no at once; the seconds until the next."""
     gate.probe_begins(now)
-    gate.probe_ends(now, now, jitter)
+    gate.probe_ends(now, now)
     return gate.next_probe - now
 
 
 @pytest.mark.parametrize(("held", "most"), [(False, [1, 2, 4, 5, 5, 5]), (True, [HELD_PROBE_S] * 6)])
 def test_pauses_have_full_jitter_below_a_ceiling(held: bool, most: list[float]) -> None:
-    longest, drawn, jitter = Gate("monitor"), Gate("monitor"), random.Random(7).random
-    longest.shut(100.0, held, lambda: 1.0)
-    drawn.shut(100.0, held, jitter)
-    pauses = [longest.next_probe - 100, *(refused_once(longest, 100.0 + n, lambda: 1.0) for n in range(5))]
+    longest, drawn, shortest = gate_of(), gate_of(random.Random(7).random), gate_of(lambda: 0.0)
+    for gate in (longest, drawn, shortest):
+        gate.shut(100.0, held)
+    pauses = [longest.next_probe - 100, *(refused_once(longest, 100.0 + n) for n in range(5))]
     assert pauses == most
-    assert SHORTEST_PAUSE_S <= drawn.next_probe - 100 <= most[0]
+    assert SHORTEST_PROBE_PAUSE_S <= drawn.next_probe - 100 <= most[0]
     for n, ceiling in enumerate(most[1:]):
-        assert SHORTEST_PAUSE_S <= refused_once(drawn, 100.0 + n, jitter) <= ceiling
+        assert SHORTEST_PROBE_PAUSE_S <= refused_once(drawn, 100.0 + n) <= ceiling
+        assert refused_once(shortest, 100.0 + n) == pytest.approx(SHORTEST_PROBE_PAUSE_S)
     assert PROBE_S == 5
     assert HELD_PROBE_S <= 30
 
 
 def test_a_probe_that_waits_for_its_own_deadline_does_not_delay_the_next_one() -> None:
-    gate = Gate("monitor")
-    gate.shut(100.0, held=False, jitter=lambda: 1.0)
+    gate = gate_of()
+    gate.shut(100.0, held=False)
     begun = []
     for now in range(100, 131):
         if gate.wants_probe(now):
             gate.probe_begins(now)
             begun.append(now)
         if now - 15 in begun:  # nothing was heard until the deadline
-            gate.probe_ends(now - 15, now, jitter=lambda: 1.0)
+            gate.probe_ends(now - 15, now)
     assert begun == [101, 106, 111, 116, 121, 126]
-    assert len(gate.probing) <= MOST_PROBES
+    assert len(gate.probing) <= PROBES_PER_LINK
+
+
+def test_of_probes_that_are_never_answered_only_so_many_are_under_way() -> None:
+    gate, begun = gate_of(), []
+    gate.shut(100.0, held=False)
+    for now in range(100, 200):
+        if gate.wants_probe(now):
+            gate.probe_begins(now)
+            begun.append(now)
+    assert len(begun) == PROBES_PER_LINK
+    gate.probe_ends(begun[0], 200.0)
+    assert gate.wants_probe(200.0), "one has come to its end: there is room for the next"
+
+
+def test_the_pauses_of_the_next_outage_begin_anew() -> None:
+    gate = gate_of()
+    gate.shut(100.0, held=False)
+    assert [refused_once(gate, 100.0 + n) for n in range(4)] == [2, 4, 5, 5]
+    gate.reopen(200.0)
+    gate.shut(300.0, held=False)
+    assert gate.next_probe == 301
+
+
+def test_a_pace_saves_nothing_up_and_its_debt_is_paid_first() -> None:
+    now = 1000.0
+    pace = Pace(7, lambda: now)
+    now += 3600
+    assert pace.take(6)
+    assert pace.take(7), "what is left suffices to begin"
+    assert not pace.take(1)
+    now += 0.8
+    assert not pace.ready
+    now += 0.2
+    assert pace.ready
 
 
 def test_calls_that_were_under_way_when_the_gate_shut_change_nothing() -> None:
-    gate = Gate("monitor")
-    gate.shut(100.0, held=False, jitter=lambda: 1.0)
-    gate.shut(100.5, held=False, jitter=lambda: 1.0)
-    gate.shut(101.9, held=False, jitter=lambda: 1.0)
+    gate = gate_of()
+    gate.shut(100.0, held=False)
+    gate.shut(100.5, held=False)
+    gate.shut(101.9, held=False)
     assert (gate.next_probe, gate.refusals) == (101.0, 1)
-
-
-class Silent(FakeMonitor):
-    """While `silent`, nobody who asks hears anything until the test lets their deadlines pass."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.silent = False
-        self.asking = 0
-        self.deadline = threading.Event()
-
-    def probe(self) -> None:
-        if self.silent:
-            self.asking += 1
-            self.deadline.wait(60)
-            raise LinkDown("no answer within the deadline")
-        super().probe()
 
 
 def test_a_monitor_that_was_silent_is_found_to_be_back_while_earlier_probes_still_wait(tmp_path: Path) -> None:
@@ -132,37 +135,18 @@ def test_a_monitor_that_was_silent_is_found_to_be_back_while_earlier_probes_stil
     with ThreadPoolExecutor(8) as pool:
         engine = world.engine(outbox, pool=pool)
         monitor.down = True
-        wait_until(lambda: not engine.turn(0.01) and not engine.is_open("monitor"))
+        turn_until(engine, lambda: not engine.busy and not engine.gates.is_open("monitor"))
         monitor.down, monitor.silent = False, True
         for asking in (1, 2):
             world.time.pass_(seconds=PROBE_S)
-            wait_until(lambda count=asking: engine.turn(0.01) and monitor.asking == count)
+            turn_until(engine, lambda count=asking: monitor.asking == count)  # type: ignore[misc]
         monitor.silent = False
         world.time.pass_(seconds=PROBE_S)
-        wait_until(lambda: engine.turn(0.01) and named(outbox, name).state == "completed")
+        turn_until(engine, lambda: named(outbox, name).state == "completed")
         monitor.deadline.set()
-        wait_until(lambda: not engine.turn(0.01))
-        assert engine.is_open("monitor"), "what they say is older than the link's return"
+        turn_until(engine, lambda: not engine.busy)
+        assert engine.gates.is_open("monitor"), "what they say is older than the link's return"
     assert outbox.outages() == []
-
-
-def test_a_probe_that_hangs_takes_no_worker_from_the_other_link(tmp_path: Path) -> None:
-    monitor = Silent()
-    world = World(tmp_path, monitor=monitor)
-    outbox = world.outbox()
-    ready = world.receive(outbox, 1)
-    with ThreadPoolExecutor(1 + AT_ONCE) as pool:
-        engine = world.engine(outbox, pool=pool, workers=1)
-        world.broker_is(engine, up=False)
-        wait_until(lambda: not engine.turn(0.01) and named(outbox, ready).state == "tf_registered")
-        monitor.trouble[world.receive(outbox, 2)] = LinkDown("no answer")
-        wait_until(lambda: not engine.turn(0.01) and not engine.is_open("monitor"))
-        monitor.silent = True
-        world.time.pass_(seconds=PROBE_S)
-        wait_until(lambda: engine.turn(0.01) and monitor.asking == 1)
-        world.broker_is(engine, up=True)
-        wait_until(lambda: engine.turn(0.01) and named(outbox, ready).state == "completed")
-        monitor.deadline.set()
 
 
 def test_one_probe_at_a_time_finds_out_within_5_s_that_the_link_is_back(world: World) -> None:
@@ -196,7 +180,7 @@ def test_a_late_word_that_a_link_is_down_does_not_shut_its_gate_for_ever(world: 
 
     def announce(_body: str, event_id: str) -> None:
         if late:
-            engine.tell(LinkNews("broker", up=True))
+            engine.inbox.tell(LinkNews("broker", up=True))
             raise late.pop()
         world.announced.append(event_id)
 
@@ -251,7 +235,7 @@ def test_a_monitor_that_takes_no_messages_stops_the_announcements_only_and_says_
         assert {named(outbox, name).attempts for name in names} == {0}
     assert [line for line in errors if "FASTMON_NOTIFY=stomp" in line] == errors[:1]
     assert len(errors) == 1
-    assert engine.is_open("monitor")
+    assert engine.gates.is_open("monitor")
     absent = False
     world.time.pass_(seconds=30)
     settle(engine)
@@ -332,6 +316,21 @@ def test_what_a_person_must_mend_is_said_also_where_the_link_was_down_before(wor
         "link to the monitor is down: monitor unreachable",
         "link to the monitor is held: 401: set SWF_API_TOKEN",
     ]
+    assert [(outage.held, outage.ended_at) for outage in outbox.outages()] == [(True, None)]
+
+
+def test_what_a_person_must_mend_is_not_said_as_an_error_again_after_a_restart(world: World) -> None:
+    outbox = world.outbox()
+    world.monitor = monitor = FaultyMonitor()
+    monitor.held = True
+    world.receive(outbox)
+    settle(world.engine(outbox))
+    with said() as errors:
+        again = world.engine(outbox)
+        for _ in range(3):
+            settle(again)
+            world.time.pass_(seconds=HELD_PROBE_S)
+    assert errors == []
     assert [(outage.held, outage.ended_at) for outage in outbox.outages()] == [(True, None)]
 
 

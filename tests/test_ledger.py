@@ -95,15 +95,15 @@ class Life(World):
         self.door = Intake(self.folder / "outbox.db", "ns", "fastmon-agent-test-1", CHARTS)
         self.door.clock = self.time.clock()
         monitor: Any = self.monitor
+        gates = self.gates(self.box)
         means = Means(
             monitor=monitor, charts=CHARTS, agent_name="fastmon-agent-test-1", announce=self.tell,
             keeps_all=self.keeps_all, paces=self.paces, clock=self.time.clock(),
             selected=lambda sequence, name: is_selected(self.settings.selection_fraction, sequence, name),
-            refuse_if_short=self.refuse_if_short,
+            refuse_if_short=self.refuse_if_short, is_open=gates.is_open,
         )  # fmt: skip
         self.ledger = Ledger(means)
-        self.machine: Engine = self.engine(self.box, chores=[self.ledger], workers=self.workers)
-        means.is_open = self.machine.is_open
+        self.machine: Engine = self.engine(self.box, gates=gates, chores=[self.ledger], workers=self.workers)
         self.ledger.begin_listening(self.box)
 
     def refuse_if_short(self) -> None:
@@ -287,7 +287,7 @@ def test_the_time_without_a_daemon_is_named(life: Life, clean: bool, reason: str
 def test_a_daemon_that_is_away_is_no_link_whose_gate_is_shut(life: Life) -> None:
     life.time.pass_(hours=1)
     life.start()
-    assert life.machine.is_open("monitor")
+    assert life.machine.gates.is_open("monitor")
     assert life.box.outages() == []
 
 
@@ -591,7 +591,7 @@ def test_an_unstable_list_is_read_again_and_said(life: Life) -> None:
     life.monitor.list_trouble = TransientError("the monitor counts 3 STFs in run 100014 but lists 2")
     life.says("end_run", total_stf_files=2)
     assert life.row.look_error == "the monitor counts 3 STFs in run 100014 but lists 2"
-    assert life.machine.is_open("monitor")
+    assert life.machine.gates.is_open("monitor")
     life.monitor.list_trouble = None
     life.pass_(12)
     assert life.row.look_error is None
@@ -768,7 +768,7 @@ def test_an_stf_whose_lookup_alone_never_gets_an_answer_is_taken_in_and_the_gate
     life.pass_(90)
     assert (life.stf(1).state, life.stf(2).state) == ("completed", "completed")
     assert life.monitor.lookups.count(file_name(1)) == 3
-    assert life.machine.is_open("monitor")
+    assert life.machine.gates.is_open("monitor")
 
 
 def test_what_is_not_selected_is_taken_in_without_a_lookup(tmp_path: Path) -> None:
@@ -790,7 +790,7 @@ def test_what_is_not_selected_is_taken_in_without_a_lookup(tmp_path: Path) -> No
 
 def test_a_run_that_was_never_heard_of_is_taken_in_by_hand(life: Life) -> None:
     life.registers(1, 2)
-    found = life.machine.ask(life.ledger.reconcile("100014", "ns", life.monitor.stf_files(100014), "alice"))
+    found = life.machine.inbox.ask(life.ledger.reconcile("100014", "ns", life.monitor.stf_files(100014), "alice"))
     life.works()
     assert (found.result(0).named, found.result(0).known) == (2, 0)
     assert (life.stf(1).state, life.stf(2).state, life.row.state) == ("completed", "completed", "running")

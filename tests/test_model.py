@@ -145,7 +145,7 @@ class Lives(Processes, RuleBasedStateMachine):
         name = stf_name(number)
         before = Seen.of(self.outbox).stfs.get(name)
         possible = before is not None and not self.engine.busy and CHART.may(before["state"], act)
-        answer = self.engine.ask(partial(self.acts.do, Wish(act=act, by="shifter", stfs=(name,))))
+        answer = self.engine.inbox.ask(partial(self.acts.do, Wish(act=act, by="shifter", stfs=(name,))))
         self.engine.turn(0)
         assert bool(answer.result(0).done) >= possible, answer.result(0).refused
 

@@ -170,7 +170,7 @@ def test_a_probe_that_hangs_does_not_keep_old_runs(world: World) -> None:
     complete(world, outbox, 3)
     world.time.pass_(days=8)
     driven = world.engine(outbox, pool=Mute(), spare=Keeper(7, *CHARTS).spare)
-    driven.tell(LinkNews("monitor", up=False, reason="no answer"))
+    driven.inbox.tell(LinkNews("monitor", up=False, reason="no answer"))
     driven.turn(0)
     world.time.pass_(seconds=10)
     driven.turn(0)

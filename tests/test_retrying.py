@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from datetime import timedelta
 
 import pytest
 
 from fastmon_daemon.errors import FastmonError, LinkDown, LinkHeld, ParentMissing, PermanentError, TransientError
-from fastmon_daemon.retrying import MAX_BACKOFF, backoff, quick
+from fastmon_daemon.retrying import MAX_BACKOFF, Backoff, backoff, quick
 
 
 class Failing:
@@ -25,18 +26,34 @@ class Failing:
         return "done"
 
 
-def test_what_a_moment_mends_is_tried_again_at_once() -> None:
-    call = Failing(TransientError("reset"), TransientError("reset"))
+class Running(threading.Event):
+    """The sign to stop, which never comes; nobody waits for it as long as he would."""
 
-    assert quick(threading.Event())(call) == "done"
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: list[float] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        assert timeout is not None
+        self.waits.append(timeout)
+        return False
+
+
+def test_what_a_moment_mends_is_tried_again_at_once() -> None:
+    call, running = Failing(TransientError("reset"), TransientError("reset")), Running()
+
+    assert quick(running)(call) == "done"
     assert call.calls == 3
+    first, second = running.waits
+    assert 0.2 <= first <= 1.2
+    assert 0.4 <= second <= 1.4
 
 
 def test_the_third_error_is_raised_as_it_is() -> None:
     call = Failing(*(TransientError(f"reset {n}") for n in range(1, 6)))
 
     with pytest.raises(TransientError, match="reset 3"):
-        quick(threading.Event())(call)
+        quick(Running())(call)
 
 
 @pytest.mark.parametrize("error", [LinkDown("off"), LinkHeld("401"), ParentMissing("no STF"), PermanentError("400")])
@@ -66,19 +83,38 @@ def test_a_daemon_that_stops_tries_no_further() -> None:
     assert call.calls == 1
 
 
-def test_the_backoff_is_drawn_below_a_ceiling_that_doubles_up_to_a_minute() -> None:
-    longest = [backoff(n, uniform=lambda _, high: high).total_seconds() for n in (1, 2, 3, 4, 7, 8, 100_000)]
-    shortest = {backoff(n, uniform=lambda low, _: low).total_seconds() for n in (1, 8, 100_000)}
+def test_pauses_are_drawn_between_the_shortest_and_a_ceiling_that_doubles_up_to_the_longest() -> None:
+    pauses = Backoff(first_s=1, longest_s=60, shortest_s=0.5)
+    tries = (1, 2, 3, 4, 7, 8, 100_000)
 
-    assert longest == [1, 2, 4, 8, 60, 60, 60]
-    assert shortest == {0.5}
+    assert [pauses.pause_s(n, lambda: 1.0) for n in tries] == [1, 2, 4, 8, 60, 60, 60]
+    assert {pauses.pause_s(n, lambda: 0.0) for n in tries} == {0.5}
+    assert pauses.pause_s(2, lambda: 0.5) == 1.25
+    drawn = {pauses.pause_s(8) for _ in range(100)}
+    assert len(drawn) > 90
+    assert all(0.5 <= pause_s <= 60 for pause_s in drawn)
+
+
+def test_pauses_are_the_same_where_the_jitter_is() -> None:
+    pauses, one, other = Backoff(first_s=1, longest_s=5), random.Random(7).random, random.Random(7).random
+
+    assert [pauses.pause_s(n, one) for n in range(1, 9)] == [pauses.pause_s(n, other) for n in range(1, 9)]
+
+
+def test_where_the_first_ceiling_is_the_longest_it_does_not_grow() -> None:
+    assert {Backoff(first_s=30, longest_s=30).pause_s(n, lambda: 1.0) for n in (1, 2, 100)} == {30}
+
+
+def test_an_stf_is_put_off_for_half_a_second_to_a_minute() -> None:
+    assert [backoff(n, jitter=lambda: 1.0).total_seconds() for n in (1, 2, 7, 8)] == [1, 2, 60, 60]
+    assert backoff(8, jitter=lambda: 0.0) == timedelta(seconds=0.5)
 
 
 def test_attempts_that_were_never_counted_give_the_first_backoff() -> None:
-    assert backoff(0, uniform=lambda _, high: high) == timedelta(seconds=1)
+    assert backoff(0, jitter=lambda: 1.0) == timedelta(seconds=1)
 
 
 def test_the_other_sides_retry_after_is_honoured_within_ten_minutes() -> None:
     assert backoff(1, retry_after_s=120) == timedelta(seconds=120)
     assert backoff(1, retry_after_s=1e12) == MAX_BACKOFF
-    assert backoff(8, retry_after_s=1, uniform=lambda _, high: high) == timedelta(seconds=60)
+    assert backoff(8, retry_after_s=1, jitter=lambda: 1.0) == timedelta(seconds=60)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 import tenacity
 
 from fastmon_daemon.clock import Clock
-from fastmon_daemon.engine import Engine, LinkNews, Plant
+from fastmon_daemon.engine import CallPools, Engine, Inbox, LinkNews, Links, Plant
+from fastmon_daemon.errands import Chore
 from fastmon_daemon.errors import FastmonError, LinkDown
 from fastmon_daemon.lifecycle import load_chart
 from fastmon_daemon.monitor import TfFile
@@ -32,6 +37,22 @@ class Inline(Executor):
         future: Future[Any] = Future()
         future.set_result(fn(*args, **kwargs))
         return future
+
+
+class Slow(Executor):
+    """A pool whose calls are done only when the test says so."""
+
+    def __init__(self) -> None:
+        self.waiting: list[tuple[Any, tuple[Any, ...]]] = []
+
+    def submit(self, fn: Any, /, *args: Any, **_: Any) -> Future[Any]:
+        self.waiting.append((fn, args))
+        return Future()
+
+    def go_on(self) -> None:
+        waiting, self.waiting = self.waiting, []
+        for fn, args in waiting:
+            fn(*args)
 
 
 class FakeMonitor:
@@ -59,6 +80,23 @@ class FakeMonitor:
             raise LinkDown("monitor unreachable")
 
 
+class Silent(FakeMonitor):
+    """While `silent`, nobody who asks hears anything until the test lets their deadlines pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.silent = False
+        self.asking = 0
+        self.deadline = threading.Event()
+
+    def probe(self) -> None:
+        if self.silent:
+            self.asking += 1
+            self.deadline.wait(60)
+            raise LinkDown("no answer within the deadline")
+        super().probe()
+
+
 @dataclass
 class HandClock:
     """Wall clock and monotonic clock, moved by `pass_`."""
@@ -75,6 +113,15 @@ class HandClock:
         return Clock(now=lambda: self.at, monotonic=lambda: self.seconds)
 
 
+@cache
+def empty_database() -> bytes:
+    """A database as its first start leaves it; to make one costs more than most of the tests that need it."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "outbox.db"
+        open_outbox(path).close()
+        return path.read_bytes()
+
+
 @dataclass
 class World:
     """Everything outside the process, surviving its deaths, and the database on disk."""
@@ -87,7 +134,11 @@ class World:
     settings: Settings = field(default_factory=lambda: Settings(namespace="ns", selection_fraction=1.0))
 
     def outbox(self) -> Outbox:
-        return open_outbox(self.folder / "outbox.db")
+        path = self.folder / "outbox.db"
+        if not path.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(empty_database())
+        return open_outbox(path)
 
     def announce(self, _body: str, event_id: str) -> None:
         self.announced.append(event_id)
@@ -96,21 +147,49 @@ class World:
         if not self.broker_up:
             raise LinkDown("broker stopped")
 
-    def engine(self, outbox: Outbox, **changes: Any) -> Engine:
-        clock = self.time.clock()
+    def gates(self, outbox: Outbox, links: Mapping[str, str] = LINKS, **changes: Any) -> Links:
+        given: dict[str, Any] = {
+            "probes": {"monitor": self.monitor.probe, "broker": self.probe_broker},
+            "clock": self.time.clock(),
+            "jitter": lambda: 1.0,
+        }
+        return Links(outbox, links.values(), **{**given, **changes})
+
+    def engine(
+        self,
+        outbox: Outbox,
+        *,
+        pools: CallPools | None = None,
+        workers: int = 4,
+        pool: Executor | None = None,
+        inbox: Inbox | None = None,
+        gates: Links | None = None,
+        probes: Mapping[str, Callable[[], None]] | None = None,
+        chores: Sequence[Chore] = (),
+        spare: Callable[[Outbox, datetime], None] = lambda _outbox, _now: None,
+        **changes: Any,
+    ) -> Engine:
+        """An engine whose calls run in *pools*, or all of them in one *pool*; *changes* are of its `Plant`."""
+        clock, one = self.time.clock(), pool or Inline()
         monitor: Any = self.monitor
         plant: dict[str, Any] = {
             "chart": load_chart("stf"),
             "steps": make_steps(self.settings, "fastmon-agent-test-1", monitor, self.announce, clock),
             "links": LINKS,
-            "probes": {"monitor": self.monitor.probe, "broker": self.probe_broker},
-            "pool": Inline(),
-            "workers": 4,
             "quick": lambda: tenacity.Retrying(stop=tenacity.stop_after_attempt(1), reraise=True),
             "clock": clock,
             "jitter": lambda: 1.0,
+            **changes,
         }
-        return Engine(outbox, Plant(**{**plant, **changes}))
+        return Engine(
+            outbox,
+            Plant(**plant),
+            inbox=inbox or Inbox(),
+            gates=gates or self.gates(outbox, plant["links"], **({"probes": probes} if probes else {})),
+            pools=pools or CallPools(workers=workers, stf_calls=one, probes=one, background=one),
+            chores=chores,
+            spare=spare,
+        )
 
     def receive(self, outbox: Outbox, sequence: int = 1, **fields: Any) -> str:
         name = f"swf.100014.{sequence:06d}.stf"
@@ -121,7 +200,7 @@ class World:
 
     def broker_is(self, engine: Engine, *, up: bool) -> None:
         self.broker_up = up
-        engine.tell(LinkNews("broker", up=up, reason="" if up else "broker stopped"))
+        engine.inbox.tell(LinkNews("broker", up=up, reason="" if up else "broker stopped"))
 
 
 def settle(engine: Engine, turns: int = 200) -> None:
@@ -132,6 +211,14 @@ def settle(engine: Engine, turns: int = 200) -> None:
             engine.turn(0)
             return
     raise AssertionError(f"still busy after {turns} turns")
+
+
+def turn_until(engine: Engine, condition: Callable[[], object], what: str = "", deadline_s: float = 40.0) -> None:
+    """Turn the engine, which waits for what its threads bring, until *condition* holds."""
+    end = time.monotonic() + deadline_s
+    while not condition():
+        assert time.monotonic() < end, f"not within {deadline_s} s: {what}"
+        engine.turn(0.05)
 
 
 def named(outbox: Outbox, name: str) -> Stf:

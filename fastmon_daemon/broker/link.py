@@ -19,11 +19,11 @@ from fastmon_daemon.broker.held import Accept
 from fastmon_daemon.broker.login import BrokerLogin
 from fastmon_daemon.broker.session import Session
 from fastmon_daemon.errors import LinkDown, LinkHeld
+from fastmon_daemon.retrying import Backoff
 
-SHORTEST_PAUSE_S = 0.5
-LONGEST_PAUSE_S = 5.0
-"""Between two attempts at a link that is down, in seconds: work goes on so soon after the broker is back."""
-LONGEST_HELD_PAUSE_S = 30.0
+DOWN = Backoff(first_s=0.5, longest_s=5.0, shortest_s=0.5)
+"""From one attempt to the next at a link that is down: work goes on so soon after the broker is back."""
+HELD = Backoff(first_s=30.0, longest_s=30.0, shortest_s=0.5)
 """The same for a link that is held: a person must mend a setting first."""
 LASTING_S = 30.0
 """A link that lived for so long was mended; one that was lost at once was not, and its pauses go on growing."""
@@ -136,7 +136,8 @@ class Broker:
             self._tell(LinkChange(up=False, reason=str(end), held=held))
             spent_s = self._monotonic() - began
             attempt = 0 if spent_s > LASTING_S else attempt + 1
-            self._stopping.wait(max(SHORTEST_PAUSE_S, self._pause_s(attempt, held) - spent_s))
+            backoff = HELD if held else DOWN
+            self._stopping.wait(max(backoff.shortest_s, backoff.pause_s(attempt + 1, self._jitter) - spent_s))
 
     def _live_once(self) -> LinkDown:
         try:
@@ -155,11 +156,6 @@ class Broker:
             if self._session is not None:
                 self._session.cut(LinkDown(str(exc)))
             return LinkDown(f"unexpected {type(exc).__name__}: {exc}")
-
-    def _pause_s(self, attempt: int, held: bool) -> float:
-        """Seconds from one attempt to the next: full jitter under a ceiling that doubles, so that a fleet spreads."""
-        ceiling = LONGEST_HELD_PAUSE_S if held else min(LONGEST_PAUSE_S, SHORTEST_PAUSE_S * 2.0 ** min(attempt, 10))
-        return SHORTEST_PAUSE_S + self._jitter() * (ceiling - SHORTEST_PAUSE_S)
 
     def _tell(self, change: LinkChange) -> None:
         if change == self._told:

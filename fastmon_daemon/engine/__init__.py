@@ -4,8 +4,11 @@ Its thread alone moves STFs. It must not know STOMP, HTTP or signals; it asks th
 what is owed.
 """
 
+from fastmon_daemon.engine.concurrency_limits import CallPools
 from fastmon_daemon.engine.engine import Engine
+from fastmon_daemon.engine.inbox import Inbox, LinkNews
+from fastmon_daemon.engine.links import Links
 from fastmon_daemon.engine.moving import BUDGET_S
-from fastmon_daemon.engine.plant import LinkNews, Plant
+from fastmon_daemon.engine.plant import Plant
 
-__all__ = ["BUDGET_S", "Engine", "LinkNews", "Plant"]
+__all__ = ["BUDGET_S", "CallPools", "Engine", "Inbox", "LinkNews", "Links", "Plant"]

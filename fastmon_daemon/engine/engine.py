@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import queue
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -13,16 +12,18 @@ from typing import Any
 from loguru import logger
 
 from fastmon_daemon.clock import stamp
+from fastmon_daemon.engine.concurrency_limits import CallPools
+from fastmon_daemon.engine.in_flight import Result, Work, Works
+from fastmon_daemon.engine.inbox import Act, Inbox, LinkNews
 from fastmon_daemon.engine.links import Links
 from fastmon_daemon.engine.moving import Mover
 from fastmon_daemon.engine.picking import Picker
-from fastmon_daemon.engine.plant import Act, LinkNews, Plant, Result, Work, Works
+from fastmon_daemon.engine.plant import Plant
 from fastmon_daemon.engine.suspects import Suspects
-from fastmon_daemon.errands import Errand
+from fastmon_daemon.errands import Chore, Errand
 from fastmon_daemon.errors import LinkDown, LinkHeld, StorageFault
 from fastmon_daemon.outbox import Outbox, Stf, storage_errors
 from fastmon_daemon.seams import between
-from fastmon_daemon.steps import Effect
 
 TICK_S = 1.0
 """Longest wait of a turn, in seconds."""
@@ -33,17 +34,30 @@ WRITE_AGAIN_S = 1.0
 class Engine:
     """Drives the STFs of one outbox. `turn` is one round of the loop; tests call it by hand."""
 
-    def __init__(self, outbox: Outbox, plant: Plant) -> None:
-        plant.chart.check_steps(set(plant.steps))
+    def __init__(
+        self,
+        outbox: Outbox,
+        plant: Plant,
+        *,
+        inbox: Inbox,
+        gates: Links,
+        pools: CallPools,
+        chores: Sequence[Chore] = (),
+        spare: Callable[[Outbox, datetime], None] = lambda _outbox, _now: None,
+    ) -> None:
+        """*spare* is done in a turn that has nothing else to do: one short step, with transactions of its own."""
+        self.inbox = inbox
+        self.gates = gates
         self._outbox = outbox
         self._plant = plant
-        self._news: queue.SimpleQueue[Result | LinkNews | Act | None] = queue.SimpleQueue()
-        self._active = Works(plant.workers)
+        self._pools = pools
+        self._chores = chores
+        self._spare = spare
+        self._active = Works(pools.workers)
         self._in_flight = 0
         self._suspects = Suspects(plant.links)
-        self._links = Links(outbox, plant)
-        self._picker = Picker(outbox, plant, self._links.is_open)
-        self._mover = Mover(outbox, plant, self._links.is_open, self._picker.may_announce)
+        self._picker = Picker(outbox, plant, gates.is_open)
+        self._mover = Mover(outbox, plant, gates.is_open, self._picker.may_announce)
         self._unwritten: list[Result | LinkNews] = []
         self._fault = ""
         self._write_again_at = 0.0
@@ -51,7 +65,7 @@ class Engine:
 
     @property
     def busy(self) -> int:
-        """Calls that are in the pool now, and answers that could not be written down yet."""
+        """Calls that are in the pools now, and answers that could not be written down yet."""
         return self._in_flight + len(self._unwritten)
 
     @property
@@ -64,27 +78,9 @@ class Engine:
         """Whether nothing is under way and nothing is due that could be done now."""
         return not self.busy and not self._active and self._picker.unhindered and not self._picker.due(())
 
-    def wake(self) -> None:
-        """Say that there is something new; callable from any thread."""
-        self._news.put(None)
-
-    def tell(self, news: LinkNews) -> None:
-        """Say that a link went or came back; callable from any thread."""
-        self._news.put(news)
-
-    def ask(self, act: Callable[[Outbox, datetime], Any]) -> Future[Any]:
-        """Have *act* done in the engine's thread, in a transaction of its own; callable from any thread."""
-        future: Future[Any] = Future()
-        self._news.put(Act(act, future))
-        return future
-
-    def is_open(self, link: str | None) -> bool:
-        """Whether the gate of *link* is open."""
-        return self._links.is_open(link)
-
     def turn(self, wait_s: float = TICK_S) -> bool:
         """One round: wait for news, write the facts down, send out what is due. True if anything is under way."""
-        news = self._collect(wait_s if self._picker.unhindered else min(wait_s, 0.05))
+        news = self.inbox.collect(wait_s if self._picker.unhindered else min(wait_s, 0.05))
         self._unwritten += [self._noted(item) for item in news if not isinstance(item, Act)]
         rested = self._plant.clock.monotonic() >= self._write_again_at
         written = rested and self._on_disk(self._write_down)
@@ -140,7 +136,7 @@ class Engine:
         self._run_errands()
         self._dispatch()
         if not self._active:
-            self._plant.spare(self._outbox, self._now())
+            self._spare(self._outbox, self._now())
 
     def _do(self, act: Act) -> None:
         """An act is a transaction of its own: where it fails, its sender hears of it and nobody else."""
@@ -151,17 +147,6 @@ class Engine:
             act.answer.set_exception(exc)
         else:
             act.answer.set_result(answer)
-
-    def _collect(self, wait_s: float) -> list[Result | LinkNews | Act]:
-        found: list[Result | LinkNews | Act] = []
-        try:
-            item = self._news.get(timeout=wait_s) if wait_s > 0 else self._news.get_nowait()
-            while True:
-                if item is not None:
-                    found.append(item)
-                item = self._news.get_nowait()
-        except queue.Empty:
-            return found
 
     def _noted(self, item: Result | LinkNews) -> Result | LinkNews:
         """What an answer changes in memory; that happens once, however often it has to be written down."""
@@ -175,12 +160,12 @@ class Engine:
     def _settle(self, item: Result | LinkNews) -> None:
         """Write one piece of news down; it may run again where the transaction could not be committed."""
         if isinstance(item, LinkNews):
-            self._links.changed(item)
+            self.gates.changed(item)
             return
         if isinstance(item.answer, LinkDown):
             link = item.owner.link if isinstance(item.owner, Errand) else self._plant.links[item.owner.trigger]
             held = isinstance(item.answer, LinkHeld)
-            self._links.changed(LinkNews(link, up=False, reason=str(item.answer), held=held, begun=item.begun))
+            self.gates.changed(LinkNews(link, up=False, reason=str(item.answer), held=held, begun=item.begun))
         if isinstance(item.owner, Errand):
             item.owner.done(self._outbox, item.answer, self._now())
         elif not isinstance(item.answer, Exception):
@@ -203,21 +188,20 @@ class Engine:
             self._active[stf.id] = work
 
     def _run_errands(self) -> None:
-        for probe in self._links.probes():
-            self._submit(probe)
-        for chore in self._plant.chores:
+        for probe in self.gates.probes():
+            self._submit(self._pools.probes, probe, probe.call)
+        for chore in self._chores:
             for errand in chore.errands(self._outbox, self._now()):
-                self._submit(errand)  # they take no worker's place; where there are many, the pool queues them
+                self._submit(self._pools.background, errand, errand.call)
 
     def _dispatch(self) -> None:
-        while self._active.in_flight < self._plant.workers:
+        while self._active.in_flight < self._pools.workers:
             work = self._active.next()
             if work is None:
                 if not self._take_next():
                     return
                 continue
-            work.in_flight += 1
-            self._submit(work, work.waiting.pop(0))
+            self._submit(self._pools.stf_calls, work, work.take())
 
     def _take_next(self) -> bool:
         """Begin with the next STF that is due. False if there is none."""
@@ -228,21 +212,19 @@ class Engine:
             self._begin(due)
         return True
 
-    def _submit(self, owner: Work | Errand, effect: Effect | None = None) -> None:
+    def _submit(self, pool: Executor, owner: Work | Errand, call: Callable[[], Any]) -> None:
         self._in_flight += 1
-        call = owner.call if isinstance(owner, Errand) else effect
-        assert call is not None
-        self._plant.pool.submit(self._perform, owner, call)
+        pool.submit(self._perform, owner, call)
 
     def _perform(self, owner: Work | Errand, call: Callable[[], Any]) -> None:
-        """Runs in the pool: network only, no database."""
+        """Runs in a pool: network only, no database."""
         begun = self._plant.clock.monotonic()
         try:
             with between("effect"):
                 answer = self._plant.quick()(call) if isinstance(owner, Work) else call()
         except Exception as exc:  # noqa: BLE001 (every failure goes back to the engine, which decides)
             answer = exc
-        self._news.put(Result(owner, answer, begun, self._plant.clock.monotonic() - begun))
+        self.inbox.deliver(Result(owner, answer, begun, self._plant.clock.monotonic() - begun))
 
     def _now(self) -> datetime:
         return self._plant.clock.now()

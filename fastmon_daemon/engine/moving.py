@@ -6,14 +6,15 @@ It must not know the pool or the queue.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from loguru import logger
 
-from fastmon_daemon.engine.plant import Plant, Work
+from fastmon_daemon.engine.in_flight import Work
+from fastmon_daemon.engine.plant import Plant
 from fastmon_daemon.errors import ParentMissing, PermanentError, StaleStf, TransientError
 from fastmon_daemon.outbox import Fact, Outbox, Stf
-from fastmon_daemon.retrying import MAX_BACKOFF, backoff
+from fastmon_daemon.retrying import backoff, requested_pause
 from fastmon_daemon.steps import Decision
 
 BUDGET_S = 900.0
@@ -48,9 +49,8 @@ class Mover:
             kind = "stf_not_registered" if isinstance(error, ParentMissing) else "always_failing"
             return self._move(stf, "fail", note=f"{kind}: {_reason(error)}")
         # The patience that the other side asked for is not the STF's fault: only our own pause is of its budget.
-        own = backoff(stf.attempts + 1)
-        asked = timedelta(seconds=min(error.retry_after_s or 0.0, MAX_BACKOFF.total_seconds()))
-        delay = max(own, asked)
+        own = backoff(stf.attempts + 1, jitter=self._plant.jitter)
+        delay = max(own, requested_pause(error.retry_after_s))
         logger.warning("{}: attempt {} failed, next in {:.1f} s: {}",
                        stf.filename, stf.attempts + 1, delay.total_seconds(), _reason(error))  # fmt: skip
         spent_s = spent_s + own.total_seconds() if pays else 0.0

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from fastmon_daemon.engine.plant import Work
+from fastmon_daemon.engine.in_flight import Work
 from fastmon_daemon.errors import LinkDown, ParentMissing, TransientError
 
 ENOUGH = 10

@@ -105,7 +105,7 @@ def presence_of(world: World, name: str, engine: Engine, broker: Broker | None, 
             desk=desk,
             logs_desk=logs_desk_for(world),
             announce=desk.announce if settings.notify == "rest" else by_broker,
-            ask=engine.ask,
+            ask=engine.inbox.ask,
             busy=lambda: engine.busy > 0,
         )
     )

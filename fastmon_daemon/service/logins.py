@@ -13,7 +13,7 @@ from uuid import uuid4
 from loguru import logger
 
 from fastmon_daemon.broker import BrokerLogin
-from fastmon_daemon.errands import AT_ONCE
+from fastmon_daemon.engine.concurrency_limits import monitor_connections
 from fastmon_daemon.logs import Secrets
 from fastmon_daemon.monitor import Monitor
 from fastmon_daemon.outbox import Outbox
@@ -77,7 +77,7 @@ def monitor_of(settings: Settings, values: Mapping[str, str], secrets: Secrets) 
     return Monitor(
         settings.monitor_url,
         secret_reader(values, "SWF_API_TOKEN", settings.monitor_token, secrets),
-        connections=settings.workers + AT_ONCE,
+        connections=monitor_connections(settings.workers),
         ca=settings.monitor_ca,
         environ=values,
     )

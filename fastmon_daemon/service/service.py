@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -19,11 +19,10 @@ from fastmon_daemon.acts import RECONCILE, Acts, Wish, number_to_reconcile
 from fastmon_daemon.broker import Broker, LinkChange
 from fastmon_daemon.clock import Clock, utcnow
 from fastmon_daemon.control import PATIENCE_S, Control
-from fastmon_daemon.engine import Engine, LinkNews, Plant
-from fastmon_daemon.errands import AT_ONCE
+from fastmon_daemon.engine import CallPools, Engine, Inbox, LinkNews, Links, Plant
+from fastmon_daemon.engine.concurrency_limits import PROBES_PER_LINK
 from fastmon_daemon.errors import TransientError
 from fastmon_daemon.front import Gauges, Pulse, served
-from fastmon_daemon.gates import MOST_PROBES
 from fastmon_daemon.intake import Intake
 from fastmon_daemon.ledger import Ledger, Means
 from fastmon_daemon.lifecycle import Chart, load_chart
@@ -56,7 +55,7 @@ def run(world: World, *, once: bool) -> int:
                 instance = instance_of(outbox)
                 switch_stages(outbox, world.settings, utcnow())
             service = _Service(world, outbox, instance, once=once)
-            asked = Asked(service.engine.wake)
+            asked = Asked(service.inbox.wake)
             listen = None if once else world.settings.http
             front = served(listen, service.pulse, service.gauges(world).page)
             with Control(world.database, service.handle), front, signals(asked):
@@ -77,6 +76,7 @@ class _Service:
         agent_name = name_of(world, outbox, instance)
         stf_chart, run_chart = load_chart("stf"), load_chart("run")
         self._stopping = threading.Event()
+        self.inbox = Inbox()
         self.monitor = monitor_of(settings, world.values, world.secrets)
         intake = Intake(world.database, settings.namespace, agent_name, (stf_chart, run_chart))
         intake.refused_max = settings.refused_max
@@ -92,43 +92,54 @@ class _Service:
         )
         self._watcher = make_watcher(settings, intake, outbox, agent_name, self._clock)
         self._needs_broker = self._watcher is None or settings.notify == "stomp"
-        self._pool = ThreadPoolExecutor(settings.workers + AT_ONCE, thread_name_prefix="effect")
-        means = self._means(agent_name, (stf_chart, run_chart))
-        self.ledger = Ledger(means)
-        self.engine = Engine(outbox, self._plant(agent_name, stf_chart, most_probes=1 if once else MOST_PROBES))
-        means.is_open, means.wake = self.engine.is_open, self.engine.wake
-        intake.wake = self.engine.wake
+        intake.wake = self.inbox.wake
+        probes = self._probes()
+        self._pools = CallPools.with_threads(settings.workers, links=len(probes))
+        gates = Links(
+            outbox,
+            links_for(settings.notify).values(),
+            probes=probes,
+            most_probes=1 if once else PROBES_PER_LINK,
+            clock=self._clock,
+        )
+        self.ledger = Ledger(self._means(agent_name, (stf_chart, run_chart), gates))
+        self.engine = Engine(
+            outbox,
+            self._plant(agent_name, stf_chart),
+            inbox=self.inbox,
+            gates=gates,
+            pools=self._pools,
+            chores=[self.ledger],
+            spare=Keeper(settings.keep_days, stf_chart, run_chart).spare,
+        )
         broker = self.broker if self._needs_broker else None
         self.presence = presence_of(world, agent_name, self.engine, broker, self._clock)
         logger.info("agent {} for namespace {}: database {}", agent_name, settings.namespace, world.database)
         logger.info("monitor {}, broker {}:{}", settings.monitor_url, settings.broker_host, settings.broker_port)
 
-    def _plant(self, agent_name: str, stf_chart: Chart, *, most_probes: int) -> Plant:
-        settings = self._settings
-        links = links_for(settings.notify)
-        needed = {"monitor", *links.values()} | ({"broker"} if self._needs_broker else set())
+    def _probes(self) -> dict[str, Callable[[], None]]:
+        """The calls that return when a link is back, for all links that the settings need."""
+        needed = {"monitor", *links_for(self._settings.notify).values()} | ({"broker"} if self._needs_broker else set())
         probes = {
             "monitor": self.monitor.probe,
             "messages": self.monitor.probe_messages,
             "broker": self.broker.probe,
         }
+        return {link: probe for link, probe in probes.items() if link in needed}
+
+    def _plant(self, agent_name: str, stf_chart: Chart) -> Plant:
+        settings = self._settings
         announce = self._by_rest if settings.notify == "rest" else self.broker.announce
         return Plant(
             chart=stf_chart,
             steps=make_steps(settings, agent_name, self.monitor, announce, self._clock),
-            links=links,
-            probes={link: probe for link, probe in probes.items() if link in needed},
-            most_probes=most_probes,
-            pool=self._pool,
-            workers=settings.workers,
+            links=links_for(settings.notify),
             quick=lambda: quick(self._stopping),
             late_rate=settings.late_announce_rate,
             clock=self._clock,
-            chores=[self.ledger],
-            spare=Keeper(settings.keep_days, stf_chart, load_chart("run")).spare,
         )
 
-    def _means(self, agent_name: str, charts: tuple[Chart, Chart]) -> Means:
+    def _means(self, agent_name: str, charts: tuple[Chart, Chart], gates: Links) -> Means:
         settings = self._settings
         by_rest = settings.notify == "rest"
         announce = None if settings.notify == "off" else self._by_rest if by_rest else self.broker.announce
@@ -136,6 +147,8 @@ class _Service:
             monitor=self.monitor,
             charts=charts,
             agent_name=agent_name,
+            is_open=gates.is_open,
+            wake=self.inbox.wake,
             selected=partial(is_selected, settings.selection_fraction),
             announce=announce,
             announce_link=links_for(settings.notify).get(ANNOUNCING, ""),
@@ -163,7 +176,7 @@ class _Service:
         logger.info("{} by {}", wish.act, wish.by)
         if wish.act == RECONCILE:
             return self._reconcile(wish)
-        outcome = self.engine.ask(partial(self._acts.do, wish))
+        outcome = self.inbox.ask(partial(self._acts.do, wish))
         return asdict(outcome.result(PATIENCE_S - 1))  # before whoever asked gives up
 
     def _reconcile(self, wish: Wish) -> dict[str, Any]:
@@ -173,12 +186,12 @@ class _Service:
         except TransientError as exc:
             return {"error": str(exc), "busy": True}
         act = self.ledger.reconcile(wish.run or "", self._settings.namespace, stfs, wish.by)
-        return asdict(self.engine.ask(act).result(PATIENCE_S - 1))
+        return asdict(self.inbox.ask(act).result(PATIENCE_S - 1))
 
     def _broker_changed(self, change: LinkChange) -> None:
         if change.up:
             self.ledger.heard_again()
-        self.engine.tell(LinkNews("broker", change.up, change.reason, change.held))
+        self.inbox.tell(LinkNews("broker", change.up, change.reason, change.held))
 
     def _start_links(self) -> None:
         if self._needs_broker:
@@ -189,7 +202,7 @@ class _Service:
         self.presence.start(alive=True)
         self.ledger.begin_listening(self._outbox)
         self._start_links()
-        look_at(self.monitor, self.engine.tell)
+        look_at(self.monitor, self.inbox.tell)
         if self._watcher is not None:
             self._watcher.start()
         systemd.tell(self._values, "READY=1")
@@ -237,7 +250,7 @@ class _Service:
         clean = not self.engine.busy
         self.presence.stop(deadline - self._clock.monotonic())
         clean &= self.broker.stop(max(0.5, deadline - self._clock.monotonic()))
-        self._pool.shutdown(wait=clean, cancel_futures=True)
+        self._pools.shutdown(wait=clean)
         self.monitor.close()
         self.ledger.end_listening(self._outbox)
         logger.info(
