@@ -13,7 +13,8 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 from fastmon_daemon.front import Pulse, served
-from fastmon_daemon.front.exposition import Family, exposition
+from fastmon_daemon.front.metrics import Family, exposition
+from fastmon_daemon.presence import WorkerErrors
 from fastmon_daemon.settings import Listen
 from tests.living import TOKEN, OnEmbedded, living, wait_until
 from tests.worlds import HandClock
@@ -98,7 +99,7 @@ def listen() -> Listen:
 def test_an_engine_that_stands_is_unhealthy_until_it_turns_again(listen: Listen) -> None:
     time = HandClock()
     pulse = Pulse(time.clock().monotonic)
-    with served(listen, pulse, lambda: ""):
+    with served(listen, pulse, lambda: "", WorkerErrors()):
         asked = f"http://{listen}/healthz"
         time.pass_(seconds=14)
         assert requests.get(asked, timeout=10).status_code == 200
@@ -113,7 +114,7 @@ def test_numbers_that_cannot_be_read_are_503_with_the_reason_and_other_paths_404
     def broken() -> str:
         raise OSError("the disk is gone")
 
-    with served(listen, Pulse(HandClock().clock().monotonic), broken):
+    with served(listen, Pulse(HandClock().clock().monotonic), broken, WorkerErrors()):
         answer = requests.get(f"http://{listen}/metrics", timeout=10)
         assert (answer.status_code, "the disk is gone" in answer.text) == (503, True)
         assert requests.get(f"http://{listen}/other", timeout=10).status_code == 404
@@ -124,7 +125,7 @@ def test_numbers_that_cannot_be_read_are_503_with_the_reason_and_other_paths_404
 
 def test_a_reader_that_says_nothing_holds_up_neither_others_nor_the_end(listen: Listen) -> None:
     address, pulse = (listen.host, listen.port), Pulse(HandClock().clock().monotonic)
-    with served(listen, pulse, lambda: ""), socket.create_connection(address) as silent:
+    with served(listen, pulse, lambda: "", WorkerErrors()), socket.create_connection(address) as silent:
         silent.sendall(b"GET /met")
         assert requests.get(f"http://{listen}/healthz", timeout=10).status_code == 200
     with socket.socket() as again:

@@ -16,6 +16,7 @@ from fastmon_daemon.intake import Intake
 from fastmon_daemon.lifecycle import load_chart
 from fastmon_daemon.monitor import Desk, Exchange
 from fastmon_daemon.outbox import Reports, open_for_reading
+from fastmon_daemon.presence import StuckRule, WorkerErrors
 from fastmon_daemon.presence.checkup import Checkup, Patient
 from fastmon_daemon.presence.stages import StageReports, Trade
 from fastmon_daemon.service.citizen import switch_stages
@@ -41,16 +42,16 @@ class Bench:
     def reporter(self) -> StageReports:
         """As a process that just began has it."""
         desk = Desk(Exchange(self.monitor.url, lambda: TOKEN, connections=1, timeout_s=(5, 5)))
+        errors = WorkerErrors()
         patient = Patient(
             database=self.world.folder / "outbox.db",
-            chart=CHART,
-            links=LINKS,
-            stuck_after_s=60,
+            stuck=StuckRule(chart=CHART, links=LINKS, stuck_after_s=60),
+            errors=errors,
             connected=lambda: True,
             clock=self.world.time.clock(),
         )
         trade = Trade(desk=desk, agent_name="fastmon-agent-test-1", chart=CHART, ask=self.ask, busy=lambda: False)
-        return StageReports(trade, Checkup(patient))
+        return StageReports(trade, Checkup(patient), errors)
 
     def ask(self, act: Any) -> Future[Any]:
         answer: Future[Any] = Future()

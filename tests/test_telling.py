@@ -17,7 +17,7 @@ from fastmon_daemon.lifecycle import load_chart
 from fastmon_daemon.logs import Secrets
 from fastmon_daemon.monitor import Desk, Exchange
 from fastmon_daemon.outbox import Outbox
-from fastmon_daemon.presence import agent_name
+from fastmon_daemon.presence import StuckRule, WorkerErrors, agent_name
 from fastmon_daemon.presence.checkup import Checkup, Patient
 from fastmon_daemon.presence.heartbeat import Heartbeat
 from fastmon_daemon.presence.identity import Registration
@@ -68,13 +68,12 @@ def monitor() -> Iterator[MonitorThread]:
         yield running
 
 
-def checkup_of(world: World, topic: Topic) -> Checkup:
+def checkup_of(world: World, topic: Topic, errors: WorkerErrors | None = None) -> Checkup:
     return Checkup(
         Patient(
             database=world.folder / "outbox.db",
-            chart=load_chart("stf"),
-            links=LINKS,
-            stuck_after_s=60,
+            stuck=StuckRule(chart=load_chart("stf"), links=LINKS, stuck_after_s=60),
+            errors=errors or WorkerErrors(),
             connected=lambda: topic.up,
             clock=world.time.clock(),
         )
@@ -318,7 +317,7 @@ def test_a_lane_that_stumbles_again_and_again_tells_the_same_error_once(monkeypa
         return 0.0
 
     sink = logger.add(lambda line: told.append(str(line).splitlines()[-1]), level="ERROR", format="{message}")
-    lane = Lane("heart-beats", turn)
+    lane = Lane("heart-beats", turn, errors=WorkerErrors())
     lane.start()
     assert lane.join(20)
     logger.remove(sink)

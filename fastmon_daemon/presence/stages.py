@@ -19,7 +19,7 @@ from fastmon_daemon.lifecycle import Chart
 from fastmon_daemon.monitor import Desk, Refused
 from fastmon_daemon.outbox import UNREPORTABLE, Debt, Outbox
 from fastmon_daemon.presence.checkup import Checkup
-from fastmon_daemon.presence.lane import Courtesy, Lane
+from fastmon_daemon.presence.lane import Courtesy, Lane, WorkerErrors
 from fastmon_daemon.presence.reports import new_stage_row, stage_row, workflow_row
 from fastmon_daemon.retrying import backoff
 
@@ -50,35 +50,50 @@ class Trade:
 class StageReports:
     """Tells the monitor of the STFs. `lane` runs it."""
 
-    def __init__(self, trade: Trade, checkup: Checkup) -> None:
+    def __init__(self, trade: Trade, checkup: Checkup, errors: WorkerErrors) -> None:
         self._trade = trade
         self._checkup = checkup
         self._monotonic = checkup.clock.monotonic
         self._courtesy = Courtesy("workflow stages", self._monotonic)
         self._put_off: dict[int, tuple[int, float]] = {}
         """STF -> failed tries, and when the next one may be made."""
-        self.settled = False
-        """Whether the last round left nothing that could be told now."""
+        self._asked = 1
+        """Rounds that were asked for; written only by who asks."""
+        self._answered = 0
+        """As many had been asked for when the last whole round began; written only by the lane."""
         self.in_hand = False
-        """Whether an answer of the monitor may be on its way, or is not kept yet."""
-        self.lane = Lane("stages", self.turn)
+        """Whether an answer of the monitor may be on its way, or is not kept yet; written only by the lane."""
+        self.lane = Lane("stages", self.turn, errors=errors)
+
+    @property
+    def settled(self) -> bool:
+        """Whether a round that began after the last `look_again` left nothing that could be told now."""
+        return self._answered == self._asked
 
     def turn(self) -> float:
         """A round: from the oldest debt to the newest, until one cannot be told."""
-        begun_at, after = self._monotonic(), 0
+        begun_at, asked = self._monotonic(), self._asked
+        self.in_hand = True  # before the lane looks whether it is stopping: who stops it looks in the other order
+        try:
+            self._round()
+        finally:
+            self.in_hand = False
+        self._answered = asked
+        return max(EVERY_S - (self._monotonic() - begun_at), 0.1)
+
+    def look_again(self) -> None:
+        """Begin a round now; `settled` says when it is over."""
+        self._asked += 1
+        self.lane.wake()
+
+    def _round(self) -> None:
+        after = 0
         while not (self._courtesy.rests_s or self.lane.stopping.is_set()):
             stfs, last = self._checkup.reports.stages.owed(after, _PAGE)
             if not stfs:
                 break
             self._tell(stfs)
             after = last
-        self.settled = True
-        return max(EVERY_S - (self._monotonic() - begun_at), 0.1)
-
-    def look_again(self) -> None:
-        """Begin a round now; `settled` says when it is over."""
-        self.settled = False
-        self.lane.wake()
 
     def _tell(self, stfs: list[int]) -> None:
         silent: list[Debt] = []
@@ -106,7 +121,6 @@ class StageReports:
 
     def _report(self, debt: Debt) -> None:
         begun = self._monotonic()
-        self.in_hand = True
         try:
             self._tell_one(debt)
         except Refused as exc:
@@ -119,8 +133,6 @@ class StageReports:
         else:
             self._courtesy.worked()
             self._put_off.pop(debt.stf.id, None)
-        finally:
-            self.in_hand = False
         self._breathe(self._monotonic() - begun)
 
     def _tell_one(self, debt: Debt) -> None:
