@@ -18,7 +18,7 @@ from fastmon_daemon.logs import Secrets
 from fastmon_daemon.monitor import Desk, Exchange
 from fastmon_daemon.outbox import Outbox
 from fastmon_daemon.presence import StuckRule, WorkerErrors, agent_name
-from fastmon_daemon.presence.checkup import Checkup, Patient
+from fastmon_daemon.presence.checkup import Checkup, Level, Patient
 from fastmon_daemon.presence.heartbeat import Heartbeat
 from fastmon_daemon.presence.identity import Registration
 from fastmon_daemon.presence.lane import Lane
@@ -27,6 +27,7 @@ from fastmon_daemon.service.citizen import desk_for
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.steps import LINKS
 from fastmon_daemon.testbed.monitor import MonitorThread
+from tests.living import wait_until
 from tests.monitor_edge.scripted import Server, says
 from tests.worlds import World, settle
 
@@ -301,6 +302,30 @@ def test_without_a_monitor_the_name_is_of_the_instance_and_kept_for_good(outbox:
     assert name.endswith("-abcd")
     assert len(name) == 100
     assert agent_name(outbox, None, "ana", "abcd", lambda: 8) == name
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a secret"), SystemExit("a secret")])
+def test_while_a_lane_stumbles_we_are_not_ok_and_it_goes_on(world: World, outbox: Outbox, error: BaseException) -> None:
+    errors = WorkerErrors()
+    checkup = checkup_of(world, Topic(), errors)
+    rounds = iter([error])
+
+    def turn() -> float:
+        if (stumble := next(rounds, None)) is not None:
+            raise stumble
+        return 60.0
+
+    lane = Lane("log-shipping", turn, errors=errors)
+    lane.start()
+    wait_until(errors.now, "it stumbles")
+    health = checkup.health()
+    assert (health.level, health.ills) == (Level.WARNING, ("log-shipping fails",))
+    assert health.why == f"log-shipping fails: {type(error).__name__}, see the log"
+    lane.wake()
+    wait_until(lambda: not errors.now(), "its next round succeeds")
+    assert checkup.health().level is Level.OK
+    lane.stop()
+    assert lane.join(20)
 
 
 def test_a_lane_that_stumbles_again_and_again_tells_the_same_error_once(monkeypatch: pytest.MonkeyPatch) -> None:
