@@ -217,6 +217,38 @@ def test_without_news_there_is_a_heartbeat_a_minute(world: World, outbox: Outbox
     assert monitor.counts()["heartbeats"] - before == 5
 
 
+def test_an_stf_is_stuck_at_its_limit_and_not_before(world: World, outbox: Outbox) -> None:
+    checkup = checkup_of(world, Topic())
+    world.receive(outbox)
+    world.time.pass_(seconds=59.9)
+    assert checkup.health().level is Level.OK
+    world.time.pass_(seconds=0.1)
+    assert (checkup.health().level, checkup.health().ills) == (Level.WARNING, ("stuck",))
+
+
+def test_one_link_that_is_held_beside_one_that_is_down_is_an_error(world: World, outbox: Outbox) -> None:
+    checkup = checkup_of(world, Topic())
+    goes(outbox, world, "broker")
+    assert checkup.health().level is Level.WARNING
+    goes(outbox, world, "monitor", held=True)
+    assert checkup.health().level is Level.ERROR
+    returns(outbox, world, "monitor")
+    returns(outbox, world, "broker")
+    assert checkup.health().level is Level.OK
+
+
+def test_five_seconds_after_the_last_work_we_are_ready(world: World, outbox: Outbox, monitor: MonitorThread) -> None:
+    heartbeat = heartbeat_of(world, monitor, Topic(), "a-ready")
+    world.receive(outbox)
+    heartbeat.turn()
+    settle(world.engine(outbox))
+    heartbeat.turn()
+    for pause_s, state in ((4.9, "PROCESSING"), (0.1, "READY")):
+        world.time.pass_(seconds=pause_s)
+        heartbeat.turn()
+        assert row_of(monitor, "a-ready")["operational_state"] == state
+
+
 def test_a_refused_patch_of_the_agents_row_stops_no_heartbeat(
     world: World, outbox: Outbox, monitor: MonitorThread
 ) -> None:
