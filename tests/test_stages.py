@@ -199,7 +199,7 @@ class Seen(NamedTuple):
 
 
 def round_stopped_at(bench: Bench, look: int) -> Seen | None:
-    """A round in which the reports are stopped, as a drain does it, when they look at the clock for the *look*-th time."""
+    """A round in which the reports are stopped, as a drain does it, at their *look*-th look at the clock, if any."""
     stops: Iterator[bool] = iter(())
     seen: list[Seen] = []
 

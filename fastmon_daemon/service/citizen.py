@@ -9,10 +9,12 @@ from datetime import datetime
 from functools import partial
 
 from fastmon_daemon.broker import Broker
+from fastmon_daemon.clock import Clock
 from fastmon_daemon.engine import Engine
+from fastmon_daemon.lifecycle import load_chart
 from fastmon_daemon.monitor import Desk, Exchange
 from fastmon_daemon.outbox import Outbox
-from fastmon_daemon.presence import Patient, Presence, agent_name
+from fastmon_daemon.presence import Patient, Presence, StuckRule, WorkerErrors, agent_name
 from fastmon_daemon.presence.checkup import Checkup
 from fastmon_daemon.presence.heartbeat import Heartbeat
 from fastmon_daemon.presence.identity import Registration
@@ -24,6 +26,7 @@ from fastmon_daemon.retrying import for_a_while
 from fastmon_daemon.service.logins import secret_reader, user_name
 from fastmon_daemon.service.process import World
 from fastmon_daemon.settings import Settings
+from fastmon_daemon.steps import links_for
 
 _PATIENCE_S = 3.0
 """So long the very first start waits for the monitor to give us a number."""
@@ -86,23 +89,41 @@ def name_of(world: World, outbox: Outbox, instance: str) -> str:
         desk.close()
 
 
+def stuck_rule(settings: Settings) -> StuckRule:
+    """When an STF counts as stuck."""
+    return StuckRule(chart=load_chart("stf"), links=links_for(settings.notify), stuck_after_s=settings.stuck_after_s)
+
+
 def presence_of(
-    world: World, name: str, patient: Patient, engine: Engine, broker: Broker | None, *, alive: bool
+    world: World,
+    name: str,
+    engine: Engine,
+    broker: Broker | None,
+    clock: Clock,
+    errors: WorkerErrors,
+    *,
+    sign_of_life: bool,
 ) -> Presence:
-    """All that is told of us; where we are not *alive*, but only do what is due, no sign of life is given.
+    """All that is told of us; heart-beats and status messages where a *sign_of_life* is to be given.
 
     Status messages go by REST where announcements do, else by the *broker* if any. Log lines are taken from now on.
     """
-    settings, desk = world.settings, desk_for(world)
-    namespace, errors, clock = settings.namespace, patient.errors, patient.clock
+    settings, namespace, desk = world.settings, world.settings.namespace, desk_for(world)
     announce = desk.announce if settings.notify == "rest" else broker.announce if broker else None
+    patient = Patient(
+        database=world.database,
+        stuck=stuck_rule(settings),
+        errors=errors,
+        connected=(lambda: broker.up) if broker else None,
+        clock=clock,
+    )
     lanes = []
-    if alive:
+    if sign_of_life:
         destination = settings.subscribe if settings.mode == "message" else ""
         registration = Registration(desk, name, namespace, user_name(world.values), destination)
         heartbeat = Heartbeat(desk, name, namespace, Checkup(patient), registration)
         lanes.append(Lane("heart-beat", heartbeat.turn, heartbeat.goodbye, errors=errors))
-    if alive and announce:
+    if sign_of_life and announce:
         status = Status(announce, name, namespace, Checkup(patient))
         lanes.append(Lane("status", status.turn, status.goodbye, errors=errors))
     if settings.rest_logging:

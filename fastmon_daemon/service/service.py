@@ -30,11 +30,11 @@ from fastmon_daemon.ledger import Ledger, Means
 from fastmon_daemon.lifecycle import Chart, load_chart
 from fastmon_daemon.monitor import Monitor
 from fastmon_daemon.outbox import Lock, Outbox, Room, open_outbox
-from fastmon_daemon.presence import Patient, StuckRule, WorkerErrors
+from fastmon_daemon.presence import WorkerErrors
 from fastmon_daemon.retention import Keeper
 from fastmon_daemon.retrying import quick
 from fastmon_daemon.sampling import is_selected
-from fastmon_daemon.service.citizen import name_of, presence_of, switch_stages
+from fastmon_daemon.service.citizen import name_of, presence_of, stuck_rule, switch_stages
 from fastmon_daemon.service.folders import make_watcher
 from fastmon_daemon.service.logins import broker_login, instance_of, monitor_of
 from fastmon_daemon.service.process import Asked, World, signals
@@ -59,7 +59,7 @@ def run(world: World, *, once: bool) -> int:
             service = _Service(world, outbox, instance, once=once)
             asked = Asked(service.engine.wake)
             listen = None if once else world.settings.http
-            front = served(listen, service.pulse, service.gauges.page, service.errors)
+            front = served(listen, service.pulse, service.gauges(world).page, service.errors)
             with Control(world.database, service.handle), front, signals(asked):
                 return service.work_once(asked) if once else service.work(asked)
         finally:
@@ -100,26 +100,12 @@ class _Service:
         self.engine = Engine(outbox, self._plant(agent_name, stf_chart, most_probes=1 if once else MOST_PROBES))
         means.is_open, means.wake = self.engine.is_open, self.engine.wake
         intake.wake = self.engine.wake
+        broker = self.broker if self._needs_broker else None
+        self.presence = presence_of(
+            world, agent_name, self.engine, broker, self._clock, self.errors, sign_of_life=not once
+        )
         logger.info("agent {} for namespace {}: database {}", agent_name, settings.namespace, world.database)
         logger.info("monitor {}, broker {}:{}", settings.monitor_url, settings.broker_host, settings.broker_port)
-        stuck = StuckRule(chart=stf_chart, links=links_for(settings.notify), stuck_after_s=settings.stuck_after_s)
-        patient = Patient(
-            database=world.database,
-            stuck=stuck,
-            errors=self.errors,
-            connected=(lambda: self.broker.up) if self._needs_broker else None,
-            clock=self._clock,
-        )
-        broker = self.broker if self._needs_broker else None
-        self.presence = presence_of(world, agent_name, patient, self.engine, broker, alive=not once)
-        self.gauges = Gauges(
-            namespace=settings.namespace,
-            database=world.database,
-            stuck=stuck,
-            pulse=self.pulse,
-            answer_count=self.monitor.answer_count,
-            clock=self._clock,
-        )
 
     def _plant(self, agent_name: str, stf_chart: Chart, *, most_probes: int) -> Plant:
         settings = self._settings
@@ -159,6 +145,17 @@ class _Service:
             announce_link=links_for(settings.notify).get(ANNOUNCING, ""),
             keeps_all=settings.ledger,
             refuse_if_short=self._room.refuse_if_short,
+            clock=self._clock,
+        )
+
+    def gauges(self, world: World) -> Gauges:
+        """What is told over HTTP."""
+        return Gauges(
+            namespace=world.settings.namespace,
+            database=world.database,
+            stuck=stuck_rule(world.settings),
+            pulse=self.pulse,
+            answer_count=self.monitor.answer_count,
             clock=self._clock,
         )
 
