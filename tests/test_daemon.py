@@ -124,8 +124,8 @@ def test_answers_lost_after_the_commit_and_errors_register_nothing_twice(world: 
     world.register(*range(1, 11))
     world.monitor.faults(drop_rate=0.2, error_rate=0.1)
     world.announce(*range(1, 11))
-    wait_until(lambda: rows_of(world) >= 35, "half of them stand there")
-    world.monitor.faults()  # they hit the probes too, and each that is hit would cost seconds
+    wait_until(lambda: rows_of(world) >= 21, "some stand there")
+    world.monitor.faults()  # they hit the probes too, and each that is hit keeps the gate shut for seconds
     world.wait_for(completed=10)
     assert world.monitor.counts()["fastmon_files"] == 70
 

@@ -12,7 +12,7 @@ import requests
 from loguru import logger
 
 from fastmon_daemon import service
-from fastmon_daemon.errors import LinkDown
+from fastmon_daemon.errors import FastmonError, LinkDown, PermanentError
 from fastmon_daemon.lifecycle import load_chart
 from fastmon_daemon.logs import Secrets
 from fastmon_daemon.monitor import Desk, Exchange
@@ -141,6 +141,33 @@ def test_with_the_broker_away_nothing_is_queued_and_the_latest_is_told_at_its_re
         hearing.look()
     hearing.topic.up = True
     assert hearing.look() == ["started", "recovered"]
+
+
+def test_between_two_status_messages_are_five_seconds(world: World, outbox: Outbox) -> None:
+    hearing = Hearing(world)
+    hearing.status.turn()
+    goes(outbox, world, "monitor")
+    for pause_s, words in ((4.9, ["started"]), (0.1, ["started", "degraded"])):
+        world.time.pass_(seconds=pause_s)
+        hearing.status.turn()
+        assert hearing.topic.words() == words
+
+
+@pytest.mark.parametrize("refusal", [PermanentError("no such call"), LinkDown("wait", retry_after_s=1)])
+def test_a_status_message_that_is_refused_is_tried_again_after_a_minute(
+    world: World, outbox: Outbox, refusal: FastmonError
+) -> None:
+    asked: list[str] = []
+
+    def refuse(body: str, _event_id: str) -> None:
+        asked.append(body)
+        raise refusal
+
+    status = Status(refuse, NAME, "ns", checkup_of(world, Topic()))
+    for pause_s, times in ((0, 1), (59.9, 1), (0.1, 2)):
+        world.time.pass_(seconds=pause_s)
+        status.turn()
+        assert len(asked) == times
 
 
 def test_who_starts_with_a_fault_says_that_too(world: World, outbox: Outbox) -> None:
@@ -360,12 +387,12 @@ def test_while_a_lane_stumbles_we_are_not_ok_and_it_goes_on(world: World, outbox
     assert lane.join(20)
 
 
-def test_a_lane_that_stumbles_again_and_again_tells_the_same_error_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastmon_daemon.presence.lane._STUMBLE_S", 0.0)
+def test_a_lane_that_stumbles_again_and_again_tells_the_same_error_once() -> None:
     errors = iter(["malformed"] * 3 + ["locked"] + [""] + ["malformed"] * 2)
     told: list[str] = []
 
     def turn() -> float:
+        lane.wake()  # the next round is at once
         error = next(errors, None)
         if error:
             raise RuntimeError(error)
