@@ -56,7 +56,7 @@ class Findings:
         reports = self._reports
         counts = reports.counts_by_state(wanted.run)
         oldest = reports.oldest_unfinished()
-        stuck = self._stuck.list(wanted.limit, state=wanted.state, run=wanted.run)
+        stuck = self._stuck.find(wanted.limit, state=wanted.state, run=wanted.run)
         counters = reports.counters()
         view: View = {
             "states": {state: counts.get(state, 0) for state in self._chart.states},

@@ -89,7 +89,7 @@ class Checkup:
         stuck = StuckStfs(self.reports, self._patient.stuck, links, now, daemon_runs=True).count()
         if stuck:
             ills["stuck"] = f"{stuck} STFs, see fastmon-daemon inspect"
-        ills |= {f"{worker} fails": f"{error}, see the log" for worker, error in self._patient.errors.now().items()}
+        ills |= {f"{worker} failing": f"{error}, see the log" for worker, error in self._patient.errors.now().items()}
         ask = self._patient.connected
         connected = ask is not None and ask()
         return Health(

@@ -97,7 +97,7 @@ class StuckStfs:
         """How many STFs are stuck, of those in *state* and of *run* where these are given."""
         return sum(self._reports.count_in_state_since(*asked, run) for asked in self._asked(state))
 
-    def list(self, limit: int, *, state: str | None = None, run: str | None = None) -> list[Stf]:
+    def find(self, limit: int, *, state: str | None = None, run: str | None = None) -> list[Stf]:
         """These STFs, *limit* at most (negative: all). Failed ones come first: a long backlog must not hide them."""
         found: list[Stf] = []
         for states, before in self._asked(state):
