@@ -5,18 +5,15 @@ Each function returns exactly what `--json` prints. This module must not know ho
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from fastmon_daemon.clock import moment, stamp
-from fastmon_daemon.lifecycle import Chart
-from fastmon_daemon.outbox import ABSENCE, UNREPORTABLE, Reports, Stf
+from fastmon_daemon.outbox import UNREPORTABLE, Reports, Stf
+from fastmon_daemon.presence import LinkStatus, StuckRule, StuckStfs, links_seen
 
 NO_DAEMON = "no daemon is running"
-_EVER = datetime.max.replace(tzinfo=UTC)
-_RECENT_OUTAGES = 100
 
 View = dict[str, Any]
 
@@ -25,10 +22,7 @@ View = dict[str, Any]
 class Rules:
     """What the answers depend on beside the database."""
 
-    chart: Chart
-    links: Mapping[str, str]
-    """Step -> the link that it needs."""
-    stuck_after_s: float
+    stuck: StuckRule
     now: datetime
     daemon: int | None
     """Process id of the daemon that owns the database; None: there is none."""
@@ -49,13 +43,10 @@ class Findings:
     def __init__(self, reports: Reports, rules: Rules) -> None:
         self._reports = reports
         self._rules = rules
-        self.links = _links(reports, rules)
-        chart = rules.chart
-        self._for_a_person = tuple(state for state in chart.states if chart.may(state, "retry"))
-        self._working = tuple(state for state in chart.states if not chart.is_resting(state))
-        self._hurt = tuple(state for state in self._working if not self._waits_for_link(state))
-        age = timedelta(seconds=rules.stuck_after_s)
-        self._before = _EVER if rules.daemon is None else rules.now - age
+        self._chart = rules.stuck.chart
+        links = _links(reports, rules)
+        self.links = {name: asdict(link) for name, link in links.items()}
+        self._stuck = StuckStfs(reports, rules.stuck, links, rules.now, daemon_runs=rules.daemon is not None)
 
     def overview(self, wanted: Wanted) -> View:
         """Counts, what is stuck, links and runs; a state or run in *wanted* narrows it to those STFs and lists them.
@@ -65,11 +56,11 @@ class Findings:
         reports = self._reports
         counts = reports.counts_by_state(wanted.run)
         oldest = reports.oldest_unfinished()
-        stuck, stuck_count = self._stuck(wanted)
+        stuck = self._stuck.find(wanted.limit, state=wanted.state, run=wanted.run)
         counters = reports.counters()
         view: View = {
-            "states": {state: counts.get(state, 0) for state in self._rules.chart.states},
-            "stuck_count": stuck_count,
+            "states": {state: counts.get(state, 0) for state in self._chart.states},
+            "stuck_count": self._stuck.count(state=wanted.state, run=wanted.run),
             "stuck": [self._row(stf) for stf in stuck],
             "oldest": self._row(oldest) if oldest else None,
             "links": self.links,
@@ -103,7 +94,7 @@ class Findings:
     def refused(self, limit: int) -> View:
         """The refused messages that are kept, the latest first, and whether anything is stuck."""
         return {
-            "stuck_count": self._stuck(Wanted(limit=0))[1],
+            "stuck_count": self._stuck.count(),
             "refused_count": self._reports.refused_count(),
             "refused": [asdict(row) for row in self._reports.refused(limit)],
         }
@@ -111,7 +102,7 @@ class Findings:
     def lives(self, name: str, run: str | None) -> View:
         """All that is known of the STFs called *name*: one for each run that has it, perhaps none."""
         stfs = self._reports.stf(name, run)
-        return {"stuck_count": sum(map(self._is_stuck, stfs)), "stfs": [self._life(stf) for stf in stfs]}
+        return {"stuck_count": sum(map(self._stuck.includes, stfs)), "stfs": [self._life(stf) for stf in stfs]}
 
     def _life(self, stf: Stf) -> View:
         tfs = [asdict(tf) for tf in stf.tfs]
@@ -140,7 +131,7 @@ class Findings:
             "namespace": stf.namespace,
             "state": stf.state,
             "since": stf.since,
-            "stuck": self._is_stuck(stf),
+            "stuck": self._stuck.includes(stf),
             "why": self._why(stf),
             "attempts": stf.attempts,
             "last_error": stf.last_error,
@@ -148,27 +139,11 @@ class Findings:
             "next_try_at": stf.due_at if self._is_put_off(stf) else None,
         }
 
-    def _stuck(self, wanted: Wanted) -> tuple[list[Stf], int]:
-        """Those that need a person first: a long backlog must not hide them."""
-        found: list[Stf] = []
-        count = 0
-        for states, before in ((self._for_a_person, _EVER), (self._hurt, self._before)):
-            asked = tuple(state for state in states if wanted.state in (None, state))
-            count += self._reports.count_in_state_since(asked, before, wanted.run)
-            room = wanted.limit - len(found) if wanted.limit >= 0 else -1
-            found += self._reports.in_state_since(asked, before, room, wanted.run)
-        return found, count
-
-    def _is_stuck(self, stf: Stf) -> bool:
-        if stf.state in self._for_a_person:
-            return True
-        return stf.state in self._hurt and moment(stf.since) <= self._before
-
     def _why(self, stf: Stf) -> str | None:
         """Why it is where it is; None where it rests in peace."""
-        if stf.state in self._for_a_person:
+        if stf.state in self._rules.stuck.failed:
             return stf.last_error or "no reason was given"
-        if stf.state not in self._working:
+        if self._chart.is_resting(stf.state):
             return None
         error = f"; last error: {stf.last_error}" if stf.last_error else ""
         if self._rules.daemon is None:
@@ -180,7 +155,7 @@ class Findings:
 
     def _next(self, stf: Stf) -> str:
         """What comes next, in words: the step, or the acts that are open to a person."""
-        chart = self._rules.chart
+        chart = self._chart
         step = chart.step_from(stf.state)
         if step is None:
             acts = [name for name, who in chart.decisions.items() if who == "person" and chart.may(stf.state, name)]
@@ -196,46 +171,15 @@ class Findings:
         return stf.due_at is not None and moment(stf.due_at) > self._rules.now
 
     def _link_of(self, state: str) -> View | None:
-        step = self._rules.chart.step_from(state)
-        return self.links.get(self._rules.links.get(step or "", ""))
-
-    def _waits_for_link(self, state: str) -> bool:
-        """Whether the state's link is down, or came back so lately that nothing can be said yet."""
-        link = self._link_of(state)
-        if link is None or link["state"] == "unknown":
-            return False
-        if link["state"] != "up":
-            return True
-        back = link["since"]
-        return back is not None and moment(back) > self._rules.now - timedelta(seconds=self._rules.stuck_after_s)
+        return self.links.get(self._rules.stuck.link_from(state) or "")
 
 
-def _links(reports: Reports, rules: Rules) -> dict[str, View]:
-    """Each link as the daemon saw it last: up, down, held (it answers, but refuses us) or unknown."""
-    found: dict[str, View] = {}
-    for name in dict.fromkeys(("monitor", "broker", *rules.links.values())):
-        up = {"link": name, "state": "up", "since": None, "reason": None, "next_probe_at": None}
-        found[name] = up if rules.daemon is not None else {**up, "state": "unknown", "reason": NO_DAEMON}
+def _links(reports: Reports, rules: Rules) -> dict[str, LinkStatus]:
+    """Each link that matters, or was down lately; without a daemon nobody knows."""
+    names = dict.fromkeys(("monitor", "broker", *rules.stuck.links.values()))
     if rules.daemon is None:
-        return found
-    for outage in reversed(reports.outages(open_only=False, limit=_RECENT_OUTAGES)):
-        if outage.link == ABSENCE:
-            continue
-        found[outage.link] = {
-            **found.get(outage.link, {}),
-            "link": outage.link,
-            "state": "up",
-            "since": outage.ended_at,
-        }
-    for outage in reports.outages(open_only=True, limit=_RECENT_OUTAGES):
-        found[outage.link] = {
-            "link": outage.link,
-            "state": "held" if outage.held else "down",
-            "since": outage.began_at,
-            "reason": outage.reason,
-            "next_probe_at": outage.next_probe_at,
-        }
-    return found
+        return {name: LinkStatus(link=name, state="unknown", reason=NO_DAEMON) for name in names}
+    return {name: LinkStatus(link=name) for name in names} | links_seen(reports)
 
 
 def envelope(view: View, rules: Rules, database: tuple[str, str]) -> View:
@@ -246,6 +190,6 @@ def envelope(view: View, rules: Rules, database: tuple[str, str]) -> View:
         "chosen_by": chosen_by,
         "at": stamp(rules.now),
         "daemon": rules.daemon,
-        "stuck_after_s": rules.stuck_after_s,
+        "stuck_after_s": rules.stuck.stuck_after_s,
         **view,
     }

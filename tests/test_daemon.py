@@ -124,6 +124,8 @@ def test_answers_lost_after_the_commit_and_errors_register_nothing_twice(world: 
     world.register(*range(1, 11))
     world.monitor.faults(drop_rate=0.2, error_rate=0.1)
     world.announce(*range(1, 11))
+    wait_until(lambda: rows_of(world) >= 21, "some stand there")
+    world.monitor.faults()  # they hit the probes too, and each that is hit keeps the gate shut for seconds
     world.wait_for(completed=10)
     assert world.monitor.counts()["fastmon_files"] == 70
 
@@ -208,7 +210,7 @@ def test_once_ends_also_where_the_monitor_was_down_and_no_probe_is_answered(worl
 def test_without_broker_and_monitor_it_runs_says_so_and_waits(world: OnEmbedded) -> None:
     world.broker.stop()
     world.monitor.stop()
-    daemon = world.start("run")
+    daemon = world.start("run", FASTMON_AGENT_NAME="us")
     for link in ("broker", "monitor"):
         wait_until(lambda link=link: f"link to the {link} is down" in world.log(), "it says so")  # type: ignore[misc]
     assert daemon.poll() is None

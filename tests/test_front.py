@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import queue
 import re
 import signal
 import socket
+import struct
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import requests
+from loguru import logger
 from prometheus_client.parser import text_string_to_metric_families
 
 from fastmon_daemon.front import Pulse, served
-from fastmon_daemon.front.exposition import Family, exposition
+from fastmon_daemon.front.metrics import Family, exposition
+from fastmon_daemon.presence import WorkerErrors
 from fastmon_daemon.settings import Listen
 from tests.living import TOKEN, OnEmbedded, living, wait_until
 from tests.worlds import HandClock
+
+if TYPE_CHECKING:
+    from loguru import Message
 
 
 @pytest.fixture
@@ -95,16 +104,16 @@ def listen() -> Listen:
         return Listen("127.0.0.1", free.getsockname()[1])
 
 
-def test_an_engine_that_stands_is_unhealthy_until_it_turns_again(listen: Listen) -> None:
-    time = HandClock()
+def test_an_engine_that_stands_for_three_intervals_is_unhealthy_until_it_turns_again(listen: Listen) -> None:
+    time = HandClock(seconds=0)
     pulse = Pulse(time.clock().monotonic)
-    with served(listen, pulse, lambda: ""):
+    with served(listen, pulse, lambda: "", WorkerErrors()):
         asked = f"http://{listen}/healthz"
-        time.pass_(seconds=14)
-        assert requests.get(asked, timeout=10).status_code == 200
-        time.pass_(seconds=2)
+        time.pass_(seconds=15)
+        assert requests.get(asked, timeout=10).text == "alive: the engine turned 15.0 s ago\n"
+        time.pass_(seconds=0.5)
         answer = requests.get(asked, timeout=10)
-        assert (answer.status_code, "has not turned for 16.0 s" in answer.text) == (503, True)
+        assert (answer.status_code, "has not turned for 15.5 s" in answer.text) == (503, True)
         pulse.beat()
         assert requests.get(asked, timeout=10).status_code == 200
 
@@ -113,7 +122,7 @@ def test_numbers_that_cannot_be_read_are_503_with_the_reason_and_other_paths_404
     def broken() -> str:
         raise OSError("the disk is gone")
 
-    with served(listen, Pulse(HandClock().clock().monotonic), broken):
+    with served(listen, Pulse(HandClock().clock().monotonic), broken, WorkerErrors()):
         answer = requests.get(f"http://{listen}/metrics", timeout=10)
         assert (answer.status_code, "the disk is gone" in answer.text) == (503, True)
         assert requests.get(f"http://{listen}/other", timeout=10).status_code == 404
@@ -122,9 +131,65 @@ def test_numbers_that_cannot_be_read_are_503_with_the_reason_and_other_paths_404
         assert requests.post(f"http://{listen}/metrics", timeout=10).status_code == 501
 
 
+@pytest.fixture
+def told() -> Iterator[queue.SimpleQueue[Message]]:
+    """What is logged."""
+    lines: queue.SimpleQueue[Message] = queue.SimpleQueue()
+    sink = logger.add(lines.put, level="DEBUG", backtrace=False, diagnose=False)
+    yield lines
+    logger.remove(sink)
+
+
+def test_a_mistake_of_ours_is_500_logged_with_its_traceback_and_unhealthy_until_it_is_gone(
+    listen: Listen, told: queue.SimpleQueue[Message]
+) -> None:
+    pages = iter([KeyError("a secret"), KeyError("a secret"), None])
+
+    def page() -> str:
+        if (error := next(pages)) is not None:
+            raise error
+        return ""
+
+    with served(listen, Pulse(HandClock().clock().monotonic), page, WorkerErrors()):
+        for _ in range(2):
+            assert requests.get(f"http://{listen}/metrics", timeout=10).status_code == 500
+        health = requests.get(f"http://{listen}/healthz", timeout=10)
+        assert (health.status_code, health.text) == (503, "unexpected errors, see the log: http /metrics (KeyError)\n")
+        assert requests.get(f"http://{listen}/metrics", timeout=10).status_code == 200
+        assert requests.get(f"http://{listen}/healthz", timeout=10).status_code == 200
+    lines = [told.get_nowait() for _ in range(told.qsize())]
+    (error,) = [line for line in lines if line.record["level"].name == "ERROR"]
+    assert "Traceback" in error
+    assert "KeyError: 'a secret'" in error
+
+
+def test_a_reader_that_goes_away_before_its_answer_is_no_error(
+    listen: Listen, told: queue.SimpleQueue[Message]
+) -> None:
+    asked, gone = threading.Event(), threading.Event()
+
+    def page() -> str:
+        asked.set()
+        assert gone.wait(20)
+        return "x" * 10_000_000
+
+    errors = WorkerErrors()
+    with served(listen, Pulse(HandClock().clock().monotonic), page, errors):
+        with socket.create_connection((listen.host, listen.port)) as reader:
+            reader.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            assert asked.wait(20)
+            reader.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # it cuts the connection
+        gone.set()
+        while "a reader went away" not in (line := told.get(timeout=20)):
+            assert line.record["level"].no < 40
+        assert line.record["level"].name == "DEBUG"
+        assert requests.get(f"http://{listen}/healthz", timeout=10).status_code == 200
+    assert errors.now() == {}
+
+
 def test_a_reader_that_says_nothing_holds_up_neither_others_nor_the_end(listen: Listen) -> None:
     address, pulse = (listen.host, listen.port), Pulse(HandClock().clock().monotonic)
-    with served(listen, pulse, lambda: ""), socket.create_connection(address) as silent:
+    with served(listen, pulse, lambda: "", WorkerErrors()), socket.create_connection(address) as silent:
         silent.sendall(b"GET /met")
         assert requests.get(f"http://{listen}/healthz", timeout=10).status_code == 200
     with socket.socket() as again:

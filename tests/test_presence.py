@@ -100,6 +100,28 @@ def test_a_restart_is_the_same_agent_and_one_subscriber(world: OnEmbedded) -> No
     assert world.monitor.counts()["requests"]["POST /api/state/next-agent-id/"] == 1
 
 
+def test_status_messages_go_by_rest_where_announcements_do(tmp_path: Path) -> None:
+    published: list[dict[str, Any]] = []
+    with living(tmp_path, publish=published.append) as world:
+        daemon = world.daemon(FASTMON_NOTIFY="rest")
+        wait_until(lambda: published, "it has begun to tell")
+        assert ends(daemon) == 0
+        assert {message["msg_type"] for message in published} == {"fastmon_status"}
+        assert [message["status"] for message in published] in (["started"], ["started", "stopped"])  # it has a second
+        assert world.heard == []
+
+
+def test_with_stages_off_none_are_told_and_the_daemon_ends_as_ever(world: OnEmbedded) -> None:
+    daemon = world.daemon(FASTMON_STAGES="off")
+    world.register(1)
+    world.announce(1)
+    world.wait_for(completed=1)
+    assert ends(daemon) == 0
+    assert world.call("run", "--once", FASTMON_STAGES="off").returncode == 0
+    assert (world.rows("workflows"), world.rows("workflow-stages")) == ([], [])
+    assert "Traceback" not in world.log()
+
+
 def test_what_hangs_beside_the_main_path_holds_up_no_stf_and_is_made_good_later(world: OnEmbedded) -> None:
     world.monitor.faults(hang_s=600, endpoints=EXTRAS)
     daemon = world.daemon()

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Future
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import requests
 
 from fastmon_daemon.acts import Acts, Wish
+from fastmon_daemon.clock import Clock, moment
 from fastmon_daemon.errors import PermanentError
 from fastmon_daemon.intake import Intake
 from fastmon_daemon.lifecycle import load_chart
 from fastmon_daemon.monitor import Desk, Exchange
 from fastmon_daemon.outbox import Reports, open_for_reading
+from fastmon_daemon.presence import StuckRule, WorkerErrors
 from fastmon_daemon.presence.checkup import Checkup, Patient
-from fastmon_daemon.presence.stages import StageReports, Trade
+from fastmon_daemon.presence.stages import Ask, StageReports, Trade
 from fastmon_daemon.service.citizen import switch_stages
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.steps import LINKS
 from fastmon_daemon.testbed.monitor import MonitorThread
-from tests.worlds import World, named, settle
+from tests.worlds import START, World, named, settle
 
 TOKEN = "f" * 40
 CHART = load_chart("stf")
@@ -38,19 +41,21 @@ class Bench:
         self.engine = self.world.engine(self.outbox)
         self.reports = self.reporter()
 
-    def reporter(self) -> StageReports:
+    def reporter(self, *, ask: Ask | None = None, clock: Clock | None = None) -> StageReports:
         """As a process that just began has it."""
         desk = Desk(Exchange(self.monitor.url, lambda: TOKEN, connections=1, timeout_s=(5, 5)))
+        errors = WorkerErrors()
         patient = Patient(
             database=self.world.folder / "outbox.db",
-            chart=CHART,
-            links=LINKS,
-            stuck_after_s=60,
+            stuck=StuckRule(chart=CHART, links=LINKS, stuck_after_s=60),
+            errors=errors,
             connected=lambda: True,
-            clock=self.world.time.clock(),
+            clock=clock or self.world.time.clock(),
         )
-        trade = Trade(desk=desk, agent_name="fastmon-agent-test-1", chart=CHART, ask=self.ask, busy=lambda: False)
-        return StageReports(trade, Checkup(patient))
+        trade = Trade(
+            desk=desk, agent_name="fastmon-agent-test-1", chart=CHART, ask=ask or self.ask, busy=lambda: False
+        )
+        return StageReports(trade, Checkup(patient), errors)
 
     def ask(self, act: Any) -> Future[Any]:
         answer: Future[Any] = Future()
@@ -136,6 +141,78 @@ def test_a_stage_follows_its_stf_through_an_outage(bench: Bench) -> None:
     assert (stage["status"], stage["stage_metadata"]["state"]) == ("fastmon_complete", "completed")
     assert stage["processing_time_seconds"] == 180.0
     assert bench.owed() == 0
+
+
+def test_a_stage_is_started_when_the_first_step_of_the_present_life_is_done(bench: Bench) -> None:
+    name = bench.world.receive(bench.outbox)
+    bench.world.time.pass_(seconds=5)
+    bench.world.monitor.trouble[name] = PermanentError("wrong size")
+    settle(bench.engine)
+    bench.round()
+    stage = bench.stage()
+    assert (seconds_after_start(stage["received_at"]), seconds_after_start(stage["started_at"])) == (0, 5)
+    del bench.world.monitor.trouble[name]
+    act(bench, "retry", name)
+    bench.round()
+    assert (seconds_after_start(bench.stage()["received_at"]), bench.stage()["started_at"]) == (125, None)
+    settle(bench.engine)
+    bench.round()
+    assert seconds_after_start(bench.stage()["started_at"]) == 245
+
+
+def seconds_after_start(at: str) -> float:
+    return (moment(at) - START).total_seconds()
+
+
+def test_a_round_that_began_before_it_was_asked_for_settles_nothing(bench: Bench) -> None:
+    def look_again_and_ask(act: Any) -> Future[Any]:
+        reports.look_again()
+        return bench.ask(act)
+
+    reports = bench.reporter(ask=look_again_and_ask)
+    assert not reports.settled
+    bench.world.receive(bench.outbox)
+    settle(bench.engine)
+    reports.turn()
+    assert bench.owed() == 0
+    assert not reports.settled
+    reports.turn()
+    assert reports.settled
+
+
+def test_who_stops_the_reports_and_sees_none_in_hand_may_rely_on_none_being_sent(bench: Bench) -> None:
+    for look in count(1):
+        bench.world.receive(bench.outbox, look)
+        settle(bench.engine)
+        seen = round_stopped_at(bench, look)
+        if seen is None:
+            assert look > 3
+            return
+        assert seen.in_hand or bench.calls("POST /api/workflows/") == seen.sent
+
+
+class Seen(NamedTuple):
+    """What a drain sees when it has stopped the reports, and how many were sent until then."""
+
+    in_hand: bool
+    sent: int
+
+
+def round_stopped_at(bench: Bench, look: int) -> Seen | None:
+    """A round in which the reports are stopped, as a drain does it, at their *look*-th look at the clock, if any."""
+    stops: Iterator[bool] = iter(())
+    seen: list[Seen] = []
+
+    def monotonic() -> float:
+        if next(stops, False):
+            reports.lane.stop()
+            seen.append(Seen(reports.in_hand, bench.calls("POST /api/workflows/")))
+        return bench.world.time.seconds
+
+    reports = bench.reporter(clock=Clock(now=lambda: bench.world.time.at, monotonic=monotonic))
+    stops = iter([False] * (look - 1) + [True])
+    reports.turn()
+    return seen[0] if seen else None
 
 
 def test_a_failed_stf_is_told_with_its_reason_and_its_retry_too(bench: Bench) -> None:

@@ -12,13 +12,13 @@ import requests
 from loguru import logger
 
 from fastmon_daemon import service
-from fastmon_daemon.errors import LinkDown
+from fastmon_daemon.errors import FastmonError, LinkDown, PermanentError
 from fastmon_daemon.lifecycle import load_chart
 from fastmon_daemon.logs import Secrets
 from fastmon_daemon.monitor import Desk, Exchange
 from fastmon_daemon.outbox import Outbox
-from fastmon_daemon.presence import agent_name
-from fastmon_daemon.presence.checkup import Checkup, Patient
+from fastmon_daemon.presence import StuckRule, WorkerErrors, agent_name
+from fastmon_daemon.presence.checkup import Checkup, Level, Patient
 from fastmon_daemon.presence.heartbeat import Heartbeat
 from fastmon_daemon.presence.identity import Registration
 from fastmon_daemon.presence.lane import Lane
@@ -27,6 +27,7 @@ from fastmon_daemon.service.citizen import desk_for
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.steps import LINKS
 from fastmon_daemon.testbed.monitor import MonitorThread
+from tests.living import wait_until
 from tests.monitor_edge.scripted import Server, says
 from tests.worlds import World, settle
 
@@ -68,13 +69,12 @@ def monitor() -> Iterator[MonitorThread]:
         yield running
 
 
-def checkup_of(world: World, topic: Topic) -> Checkup:
+def checkup_of(world: World, topic: Topic, errors: WorkerErrors | None = None) -> Checkup:
     return Checkup(
         Patient(
             database=world.folder / "outbox.db",
-            chart=load_chart("stf"),
-            links=LINKS,
-            stuck_after_s=60,
+            stuck=StuckRule(chart=load_chart("stf"), links=LINKS, stuck_after_s=60),
+            errors=errors or WorkerErrors(),
             connected=lambda: topic.up,
             clock=world.time.clock(),
         )
@@ -141,6 +141,33 @@ def test_with_the_broker_away_nothing_is_queued_and_the_latest_is_told_at_its_re
         hearing.look()
     hearing.topic.up = True
     assert hearing.look() == ["started", "recovered"]
+
+
+def test_between_two_status_messages_are_five_seconds(world: World, outbox: Outbox) -> None:
+    hearing = Hearing(world)
+    hearing.status.turn()
+    goes(outbox, world, "monitor")
+    for pause_s, words in ((4.9, ["started"]), (0.1, ["started", "degraded"])):
+        world.time.pass_(seconds=pause_s)
+        hearing.status.turn()
+        assert hearing.topic.words() == words
+
+
+@pytest.mark.parametrize("refusal", [PermanentError("no such call"), LinkDown("wait", retry_after_s=1)])
+def test_a_status_message_that_is_refused_is_tried_again_after_a_minute(
+    world: World, outbox: Outbox, refusal: FastmonError
+) -> None:
+    asked: list[str] = []
+
+    def refuse(body: str, _event_id: str) -> None:
+        asked.append(body)
+        raise refusal
+
+    status = Status(refuse, NAME, "ns", checkup_of(world, Topic()))
+    for pause_s, times in ((0, 1), (59.9, 1), (0.1, 2)):
+        world.time.pass_(seconds=pause_s)
+        status.turn()
+        assert len(asked) == times
 
 
 def test_who_starts_with_a_fault_says_that_too(world: World, outbox: Outbox) -> None:
@@ -215,6 +242,38 @@ def test_without_news_there_is_a_heartbeat_a_minute(world: World, outbox: Outbox
         heartbeat.turn()
         world.time.pass_(seconds=1)
     assert monitor.counts()["heartbeats"] - before == 5
+
+
+def test_an_stf_is_stuck_at_its_limit_and_not_before(world: World, outbox: Outbox) -> None:
+    checkup = checkup_of(world, Topic())
+    world.receive(outbox)
+    world.time.pass_(seconds=59.9)
+    assert checkup.health().level is Level.OK
+    world.time.pass_(seconds=0.1)
+    assert (checkup.health().level, checkup.health().ills) == (Level.WARNING, ("stuck",))
+
+
+def test_one_link_that_is_held_beside_one_that_is_down_is_an_error(world: World, outbox: Outbox) -> None:
+    checkup = checkup_of(world, Topic())
+    goes(outbox, world, "broker")
+    assert checkup.health().level is Level.WARNING
+    goes(outbox, world, "monitor", held=True)
+    assert checkup.health().level is Level.ERROR
+    returns(outbox, world, "monitor")
+    returns(outbox, world, "broker")
+    assert checkup.health().level is Level.OK
+
+
+def test_five_seconds_after_the_last_work_we_are_ready(world: World, outbox: Outbox, monitor: MonitorThread) -> None:
+    heartbeat = heartbeat_of(world, monitor, Topic(), "a-ready")
+    world.receive(outbox)
+    heartbeat.turn()
+    settle(world.engine(outbox))
+    heartbeat.turn()
+    for pause_s, state in ((4.9, "PROCESSING"), (0.1, "READY")):
+        world.time.pass_(seconds=pause_s)
+        heartbeat.turn()
+        assert row_of(monitor, "a-ready")["operational_state"] == state
 
 
 def test_a_refused_patch_of_the_agents_row_stops_no_heartbeat(
@@ -304,12 +363,36 @@ def test_without_a_monitor_the_name_is_of_the_instance_and_kept_for_good(outbox:
     assert agent_name(outbox, None, "ana", "abcd", lambda: 8) == name
 
 
-def test_a_lane_that_stumbles_again_and_again_tells_the_same_error_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastmon_daemon.presence.lane._STUMBLE_S", 0.0)
+@pytest.mark.parametrize("error", [RuntimeError("a secret"), SystemExit("a secret")])
+def test_while_a_lane_stumbles_we_are_not_ok_and_it_goes_on(world: World, outbox: Outbox, error: BaseException) -> None:
+    errors = WorkerErrors()
+    checkup = checkup_of(world, Topic(), errors)
+    rounds = iter([error])
+
+    def turn() -> float:
+        if (stumble := next(rounds, None)) is not None:
+            raise stumble
+        return 60.0
+
+    lane = Lane("log-shipping", turn, errors=errors)
+    lane.start()
+    wait_until(errors.now, "it stumbles")
+    health = checkup.health()
+    assert (health.level, health.ills) == (Level.WARNING, ("log-shipping failing",))
+    assert health.why == f"log-shipping failing: {type(error).__name__}, see the log"
+    lane.wake()
+    wait_until(lambda: not errors.now(), "its next round succeeds")
+    assert checkup.health().level is Level.OK
+    lane.stop()
+    assert lane.join(20)
+
+
+def test_a_lane_that_stumbles_again_and_again_tells_the_same_error_once() -> None:
     errors = iter(["malformed"] * 3 + ["locked"] + [""] + ["malformed"] * 2)
     told: list[str] = []
 
     def turn() -> float:
+        lane.wake()  # the next round is at once
         error = next(errors, None)
         if error:
             raise RuntimeError(error)
@@ -318,7 +401,7 @@ def test_a_lane_that_stumbles_again_and_again_tells_the_same_error_once(monkeypa
         return 0.0
 
     sink = logger.add(lambda line: told.append(str(line).splitlines()[-1]), level="ERROR", format="{message}")
-    lane = Lane("heart-beats", turn)
+    lane = Lane("heart-beats", turn, errors=WorkerErrors())
     lane.start()
     assert lane.join(20)
     logger.remove(sink)

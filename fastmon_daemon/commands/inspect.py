@@ -25,6 +25,7 @@ from fastmon_daemon.errors import ConfigError
 from fastmon_daemon.findings import Findings, Rules, View, Wanted, envelope
 from fastmon_daemon.lifecycle import load_chart
 from fastmon_daemon.outbox import open_for_reading, owner_of, shortage
+from fastmon_daemon.presence import StuckRule
 from fastmon_daemon.settings import database_to_read, declared_settings, read_environment
 from fastmon_daemon.steps import links_for
 
@@ -103,9 +104,11 @@ def inspect(
 def _look(question: _Question, path: Path, chosen_by: str, values: Mapping[str, str]) -> View:
     with closing(open_for_reading(path)) as reports:
         rules = Rules(
-            chart=load_chart("stf"),
-            links=links_for(str(_setting("notify", values))),
-            stuck_after_s=float(str(_setting("stuck_after_s", values))),
+            stuck=StuckRule(
+                chart=load_chart("stf"),
+                links=links_for(str(_setting("notify", values))),
+                stuck_after_s=float(str(_setting("stuck_after_s", values))),
+            ),
             now=utcnow(),
             daemon=owner_of(path),
         )

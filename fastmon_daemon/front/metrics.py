@@ -1,12 +1,13 @@
 """The numbers of `/metrics`: those of the database, as `inspect` counts them, and those of this process.
 
-It must not know HTTP, nor any secret: labels are names of states, links, runs and counters.
+They are told as text that Prometheus reads (exposition format 0.0.4). This module must not know HTTP, nor any secret:
+labels are names of states, links, runs and counters.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +15,12 @@ from pathlib import Path
 from fastmon_daemon import __version__
 from fastmon_daemon.clock import Clock, moment
 from fastmon_daemon.findings import Findings, Rules, View, Wanted
-from fastmon_daemon.front.exposition import Family, exposition, labelled, single
 from fastmon_daemon.front.pulse import Pulse
-from fastmon_daemon.lifecycle import load_chart
 from fastmon_daemon.monitor import AnswerCount
-from fastmon_daemon.outbox import Reports, open_for_reading
-from fastmon_daemon.settings import Settings
-from fastmon_daemon.steps import links_for
+from fastmon_daemon.outbox import Reports, open_for_reading, storage_errors
+from fastmon_daemon.presence import StuckRule
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _RUNS_TOLD = 5
 _OF_A_RUN = {
@@ -32,22 +32,62 @@ _OF_A_RUN = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One metric: its name, kind (gauge, counter), meaning, and a number for each set of labels."""
+
+    name: str
+    kind: str
+    meaning: str
+    samples: Mapping[tuple[tuple[str, str], ...], float]
+
+
+def single(name: str, kind: str, meaning: str, value: float) -> Family:
+    """A metric without labels."""
+    return Family(name, kind, meaning, {(): value})
+
+
+def labelled(name: str, kind: str, meaning: str, label: str, values: Mapping[str, float]) -> Family:
+    """A metric with one label."""
+    return Family(name, kind, meaning, {((label, each),): value for each, value in values.items()})
+
+
+def exposition(families: Iterable[Family]) -> str:
+    """The whole page."""
+    return "".join(f"{line}\n" for family in families for line in _lines(family))
+
+
+def _lines(family: Family) -> Iterator[str]:
+    meaning = family.meaning.replace("\\", r"\\").replace("\n", r"\n")
+    yield f"# HELP {family.name} {meaning}"
+    yield f"# TYPE {family.name} {family.kind}"
+    for labels, value in family.samples.items():
+        inner = ",".join(f'{name}="{_quoted(text)}"' for name, text in labels)
+        yield f"{family.name}{{{inner}}} {value!r}" if inner else f"{family.name} {value!r}"
+
+
+def _quoted(text: str) -> str:
+    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gauges:
     """Where the numbers are read; `page` may be called by any thread."""
 
-    settings: Settings
+    namespace: str
     database: Path
+    stuck: StuckRule
     pulse: Pulse
     answer_count: AnswerCount
     clock: Clock
 
     def page(self) -> str:
         """All numbers of this moment, as text. Raises `StorageError` where the database cannot be read."""
-        return exposition([*self._of_the_process(), *self._of_the_database()])
+        with storage_errors(self.database):
+            return exposition([*self._of_the_process(), *self._of_the_database()])
 
     def _of_the_process(self) -> Iterator[Family]:
-        who = (("namespace", self.settings.namespace), ("version", __version__))
+        who = (("namespace", self.namespace), ("version", __version__))
         yield Family("fastmon_info", "gauge", "Which daemon this is.", {who: 1})
         yield single("fastmon_engine_turns_total", "counter", "Completed turns of the engine.", self.pulse.turns)
         yield single(
@@ -72,14 +112,8 @@ class Gauges:
 
     def _of_the_database(self) -> Iterator[Family]:
         now = self.clock.now()
-        chart = load_chart("stf")
-        rules = Rules(
-            chart=chart,
-            links=links_for(self.settings.notify),
-            stuck_after_s=self.settings.stuck_after_s,
-            now=now,
-            daemon=os.getpid(),
-        )
+        chart = self.stuck.chart
+        rules = Rules(stuck=self.stuck, now=now, daemon=os.getpid())
         with closing(open_for_reading(self.database)) as reports:
             seen = Findings(reports, rules).overview(Wanted(limit=0))
             runs = _runs(reports, seen["runs"])

@@ -6,6 +6,8 @@ and is no part of the main job. This room must not know steps, nor what a transi
 
 from fastmon_daemon.presence.checkup import Patient
 from fastmon_daemon.presence.identity import agent_name
-from fastmon_daemon.presence.presence import Citizen, Presence
+from fastmon_daemon.presence.lane import WorkerErrors
+from fastmon_daemon.presence.presence import Presence
+from fastmon_daemon.presence.stuck import LinkStatus, StuckRule, StuckStfs, links_seen
 
-__all__ = ["Citizen", "Patient", "Presence", "agent_name"]
+__all__ = ["LinkStatus", "Patient", "Presence", "StuckRule", "StuckStfs", "WorkerErrors", "agent_name", "links_seen"]

@@ -5,15 +5,15 @@ It must not know who is told, nor in which words.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 
 from fastmon_daemon.clock import Clock
-from fastmon_daemon.lifecycle import Chart
-from fastmon_daemon.outbox import ABSENCE, Reports, RunRow, open_for_reading
+from fastmon_daemon.outbox import Reports, RunRow, open_for_reading
+from fastmon_daemon.presence.lane import WorkerErrors
+from fastmon_daemon.presence.stuck import StuckRule, StuckStfs, links_seen
 
 
 class Level(StrEnum):
@@ -21,7 +21,7 @@ class Level(StrEnum):
 
     OK = "OK"
     WARNING = "WARNING"
-    """A link is down, or something is stuck."""
+    """A link is down, something is stuck, or a thread of ours fails."""
     ERROR = "ERROR"
     """A link is held: a person must mend the configuration."""
 
@@ -58,10 +58,8 @@ class Patient:
     """Who is looked after."""
 
     database: Path
-    chart: Chart
-    links: Mapping[str, str]
-    """Step -> the link that it needs."""
-    stuck_after_s: float
+    stuck: StuckRule
+    errors: WorkerErrors
     connected: Callable[[], bool] | None
     """Whether the link to the broker stands; None where no broker is needed."""
     clock: Clock
@@ -75,9 +73,6 @@ class Checkup:
         self.clock = patient.clock
         self._opened: Reports | None = None
         self._completed_at: str | None = None
-        chart = patient.chart
-        self._working = tuple(state for state in chart.states if not chart.is_resting(state))
-        self._for_a_person = tuple(state for state in chart.states if chart.may(state, "retry"))
 
     @property
     def reports(self) -> Reports:
@@ -86,18 +81,19 @@ class Checkup:
         return self._opened
 
     def health(self) -> Health:
-        """How we are: the gates that are shut, and what `inspect` calls stuck."""
-        outages = [each for each in self.reports.outages(open_only=True, limit=10) if each.link != ABSENCE]
-        ills = {f"{outage.link} {'held' if outage.held else 'down'}": outage.reason for outage in outages}
-        stuck = self._stuck({outage.link for outage in outages})
+        """How we are: the links that are not up, what `inspect` calls stuck, and the threads that fail."""
+        links = links_seen(self.reports)
+        ills = {f"{name} {link.state}": link.reason or "" for name, link in links.items() if link.state != "up"}
+        held = any(link.state == "held" for link in links.values())
+        now = self.clock.now()
+        stuck = StuckStfs(self.reports, self._patient.stuck, links, now, daemon_runs=True).count()
         if stuck:
             ills["stuck"] = f"{stuck} STFs, see fastmon-daemon inspect"
+        ills |= {f"{worker} failing": f"{error}, see the log" for worker, error in self._patient.errors.now().items()}
         ask = self._patient.connected
         connected = ask is not None and ask()
-        held = any(outage.held for outage in outages)
-        level = Level.ERROR if held else Level.WARNING if ills else Level.OK
         return Health(
-            level=level,
+            level=Level.ERROR if held else Level.WARNING if ills else Level.OK,
             ills=tuple(ills),
             why="; ".join(f"{ill}: {reason}" for ill, reason in ills.items()),
             busy=self._has_completed() or self.reports.any_unfinished(),
@@ -107,26 +103,18 @@ class Checkup:
 
     def _has_completed(self) -> bool:
         """Whether an STF was completed since the last look: most are, between two looks."""
-        before, self._completed_at = self._completed_at, self.reports.last_into(self._patient.chart.goal) or ""
+        before, self._completed_at = self._completed_at, self.reports.last_into(self._patient.stuck.chart.goal) or ""
         return before is not None and self._completed_at > before
-
-    def _stuck(self, down: Set[str]) -> int:
-        chart, links = self._patient.chart, self._patient.links
-        hurt = [state for state in self._working if links.get(chart.step_from(state) or "") not in down]
-        now = self.clock.now()
-        late = now - timedelta(seconds=self._patient.stuck_after_s)
-        return self.reports.count_in_state_since(self._for_a_person, now) + self.reports.count_in_state_since(
-            hurt, late
-        )
 
     def tally(self) -> Tally:
         """How many STFs there are of each kind."""
         counts = self.reports.counts_by_state()
-        goal = self._patient.chart.goal
+        rule = self._patient.stuck
+        goal = rule.chart.goal
         return Tally(
-            active=sum(counts.get(state, 0) for state in self._working),
+            active=sum(counts.get(state, 0) for state in rule.unfinished),
             completed=counts.get(goal, 0),
-            failed=sum(counts.get(state, 0) for state in self._for_a_person),
+            failed=sum(counts.get(state, 0) for state in rule.failed),
             last_completed=self.reports.last_into(goal),
         )
 

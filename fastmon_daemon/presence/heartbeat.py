@@ -33,7 +33,8 @@ class Heartbeat:
         self._name = name
         self._namespace = namespace
         self._checkup = checkup
-        self._registration = registration
+        self._owed = dict(registration.owed)
+        """What was not told yet."""
         self._monotonic = checkup.clock.monotonic
         self._courtesies = {what: Courtesy(what, self._monotonic) for what in ("counts", *registration.owed)}
         self._courtesies["heart-beat"] = Courtesy("heart-beat", self._monotonic, patience_s=EVERY_S)
@@ -51,10 +52,9 @@ class Heartbeat:
         beat_due = news != self._told or self._monotonic() - self._beat_at >= EVERY_S
         if beat_due and self._beat(health, health.level, state):
             self._told, self._beat_at = news, self._monotonic()
-        owed = self._registration.owed
-        for what, tell in list(owed.items()) if self._told else []:
+        for what, tell in list(self._owed.items()) if self._told else []:
             if self._attempt(what, tell):
-                del owed[what]
+                del self._owed[what]
         return LOOK_S
 
     def goodbye(self) -> None:

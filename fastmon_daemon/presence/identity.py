@@ -49,7 +49,7 @@ class Registration:
 
     def __init__(self, desk: Desk, name: str, namespace: str, owner: str, destination: str) -> None:
         self.owed: dict[str, Callable[[], None]] = {"namespace": lambda: desk.ensure_namespace(namespace, owner)}
-        """What was not told yet: its name and its call."""
+        """Its name and its call."""
         if destination:
             subscriber = {
                 "subscriber_name": f"{name}-{destination}"[:255],

@@ -1,6 +1,7 @@
 """A lane: one small thread that does one thing again and again, so that what hangs there holds up nothing else.
 
-And a courtesy: a call that the main job can do without; whether it is worth trying now. Neither knows what is done.
+Its unexpected errors are kept for whoever tells how we are. And a courtesy: a call that the main job can do without;
+whether it is worth trying now. None of them knows what is done.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
+from typing import TypeVar
 
 from loguru import logger
 
@@ -19,17 +21,51 @@ ABSENT_S = 3600.0
 """Seconds after which a monitor that has no such call is asked again."""
 _STUMBLE_S = 30.0
 
+T = TypeVar("T")
+
+
+class WorkerErrors:
+    """Threads that met an unexpected error and go on: health is not OK until their next round succeeds.
+
+    Each call is one operation on a dict, hence safe from any thread.
+    """
+
+    def __init__(self) -> None:
+        self._errors: dict[str, tuple[str, str]] = {}
+        """Worker -> its error in full, and the class of it."""
+
+    def failed(self, worker: str, error: BaseException) -> None:
+        """The round of *worker* ended with *error*: logged with its traceback, the same one not again."""
+        last = (repr(error), type(error).__name__)
+        if self._errors.get(worker) != last:
+            logger.opt(exception=error).error("{}: unexpected error; the same one is not told again", worker)
+        self._errors[worker] = last
+
+    def worked(self, worker: str) -> None:
+        """A round of *worker* succeeded."""
+        self._errors.pop(worker, None)
+
+    def now(self) -> dict[str, str]:
+        """Worker -> the class of its error; the text stays in the log, where secrets are blotted out."""
+        return {worker: kind for worker, (_, kind) in dict(self._errors).items()}
+
 
 class Lane:
     """Does *turn* again and again: it returns the seconds until the next time. *farewell* is done once, at the end."""
 
-    def __init__(self, name: str, turn: Callable[[], float], farewell: Callable[[], object] = lambda: None) -> None:
+    def __init__(
+        self,
+        name: str,
+        turn: Callable[[], float],
+        farewell: Callable[[], object] = lambda: None,
+        *,
+        errors: WorkerErrors,
+    ) -> None:
         self._name = name
         self._turn = turn
         self._farewell = farewell
+        self._errors = errors
         self._wake = threading.Event()
-        self._stumbled = ""
-        """The error of the last turn, if there was one."""
         self.stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -54,21 +90,18 @@ class Lane:
 
     def _run(self) -> None:
         while not self.stopping.is_set():
-            pause = self._safely(self._turn)
-            self._wake.wait(_STUMBLE_S if pause is None else pause)
+            self._wake.wait(self._safely(self._turn, _STUMBLE_S))
             self._wake.clear()
-        self._safely(self._farewell)
+        self._safely(self._farewell, None)
 
-    def _safely(self, what: Callable[[], float | object]) -> float | None:
+    def _safely(self, what: Callable[[], T], otherwise: T) -> T:
         try:
             answer = what()
-        except Exception as exc:  # noqa: BLE001 (what is told of us may fail, and the next turn is to come)
-            if repr(exc) != self._stumbled:
-                logger.exception("{}: unexpected error; the same one is not told again", self._name)
-            self._stumbled = repr(exc)
-            return None
-        self._stumbled = ""
-        return answer if isinstance(answer, float) else None
+        except (Exception, SystemExit) as exc:  # noqa: BLE001 (what is told of us may fail, and the next turn is to come)
+            self._errors.failed(self._name, exc)
+            return otherwise
+        self._errors.worked(self._name)
+        return answer
 
 
 class Courtesy:

@@ -1,26 +1,28 @@
 """The stages of the STFs: what is owed is told, in order, after the main path; facts are kept by the engine's thread.
 
-It must not know what a report says, nor HTTP.
+The rows that the monitor gets are made below, of what stands on disk. It must not know HTTP.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any
 
 from loguru import logger
 
+from fastmon_daemon.clock import moment
 from fastmon_daemon.errors import FastmonError, LinkDown
 from fastmon_daemon.lifecycle import Chart
 from fastmon_daemon.monitor import Desk, Refused
-from fastmon_daemon.outbox import UNREPORTABLE, Debt, Outbox
+from fastmon_daemon.outbox import UNREPORTABLE, Debt, HistoryRow, Outbox, Stf
 from fastmon_daemon.presence.checkup import Checkup
-from fastmon_daemon.presence.lane import Courtesy, Lane
-from fastmon_daemon.presence.reports import new_stage_row, stage_row, workflow_row
+from fastmon_daemon.presence.identity import AGENT_TYPE
+from fastmon_daemon.presence.lane import Courtesy, Lane, WorkerErrors
 from fastmon_daemon.retrying import backoff
 
 EVERY_S = 1.0
@@ -30,6 +32,14 @@ _YIELD = 9.0
 """A pause is as long as the call before it, and so many times as long while the main path has a call under way."""
 _PAUSE_MAX_S = 5.0
 
+DAQ_STATES = ("no_beam", "beam", "run", "calib", "test")
+DAQ_SUBSTATES = ("not_ready", "ready", "physics", "standby", "lumi", "eic", "epic", "daq", "calib")
+"""What the monitor takes for the states of the DAQ."""
+
+_TRANSITIONS_MAX = 200
+"""An STF that a person retried over and over tells of its last transitions only."""
+
+Row = dict[str, Any]
 Act = Callable[[Outbox, datetime], Any]
 Ask = Callable[[Act], Future[Any]]
 """Has something written in the engine's thread, in a transaction of its own."""
@@ -50,35 +60,50 @@ class Trade:
 class StageReports:
     """Tells the monitor of the STFs. `lane` runs it."""
 
-    def __init__(self, trade: Trade, checkup: Checkup) -> None:
+    def __init__(self, trade: Trade, checkup: Checkup, errors: WorkerErrors) -> None:
         self._trade = trade
         self._checkup = checkup
         self._monotonic = checkup.clock.monotonic
         self._courtesy = Courtesy("workflow stages", self._monotonic)
         self._put_off: dict[int, tuple[int, float]] = {}
         """STF -> failed tries, and when the next one may be made."""
-        self.settled = False
-        """Whether the last round left nothing that could be told now."""
+        self._asked = 1
+        """Rounds that were asked for; written only by who asks."""
+        self._answered = 0
+        """As many had been asked for when the last whole round began; written only by the lane."""
         self.in_hand = False
-        """Whether an answer of the monitor may be on its way, or is not kept yet."""
-        self.lane = Lane("stages", self.turn)
+        """Whether an answer of the monitor may be on its way, or is not kept yet; written only by the lane."""
+        self.lane = Lane("stages", self.turn, errors=errors)
+
+    @property
+    def settled(self) -> bool:
+        """Whether a round that began after the last `look_again` left nothing that could be told now."""
+        return self._answered == self._asked
 
     def turn(self) -> float:
         """A round: from the oldest debt to the newest, until one cannot be told."""
-        begun_at, after = self._monotonic(), 0
+        begun_at, asked = self._monotonic(), self._asked
+        self.in_hand = True  # before the lane looks whether it is stopping: who stops it looks in the other order
+        try:
+            self._round()
+        finally:
+            self.in_hand = False
+        self._answered = asked
+        return max(EVERY_S - (self._monotonic() - begun_at), 0.1)
+
+    def look_again(self) -> None:
+        """Begin a round now; `settled` says when it is over."""
+        self._asked += 1
+        self.lane.wake()
+
+    def _round(self) -> None:
+        after = 0
         while not (self._courtesy.rests_s or self.lane.stopping.is_set()):
             stfs, last = self._checkup.reports.stages.owed(after, _PAGE)
             if not stfs:
                 break
             self._tell(stfs)
             after = last
-        self.settled = True
-        return max(EVERY_S - (self._monotonic() - begun_at), 0.1)
-
-    def look_again(self) -> None:
-        """Begin a round now; `settled` says when it is over."""
-        self.settled = False
-        self.lane.wake()
 
     def _tell(self, stfs: list[int]) -> None:
         silent: list[Debt] = []
@@ -106,7 +131,6 @@ class StageReports:
 
     def _report(self, debt: Debt) -> None:
         begun = self._monotonic()
-        self.in_hand = True
         try:
             self._tell_one(debt)
         except Refused as exc:
@@ -119,8 +143,6 @@ class StageReports:
         else:
             self._courtesy.worked()
             self._put_off.pop(debt.stf.id, None)
-        finally:
-            self.in_hand = False
         self._breathe(self._monotonic() - begun)
 
     def _tell_one(self, debt: Debt) -> None:
@@ -185,3 +207,106 @@ class StageReports:
 def _settle_all(debts: list[Debt], outbox: Outbox, now: datetime) -> None:
     for debt in debts:
         outbox.stages.settle(debt.stf.id, debt.last, now)
+
+
+def workflow_row(stf: Stf) -> Row:
+    """The workflow of an STF that nobody made one for; what its message does not say is filled in, and named."""
+    told = _told(stf)
+    known = {
+        "daq_state": told.get("state") if told.get("state") in DAQ_STATES else None,
+        "daq_substate": told.get("substate") if told.get("substate") in DAQ_SUBSTATES else None,
+        "generated_time": _time(told.get("timestamp")),
+        "stf_start_time": _time(told.get("start")),
+        "stf_end_time": _time(told.get("end")),
+    }
+    filled = {"daq_state": "run", "daq_substate": "physics"}
+    missing = [key for key, value in known.items() if value is None]
+    return {
+        "filename": stf.filename,
+        "namespace": stf.namespace,
+        "execution_id": stf.execution_id[:100] if stf.execution_id else None,
+        "run_id": stf.run,
+        **known,
+        **{key: filled.get(key, stf.born_at) for key in missing},
+        "current_status": "generated",
+        "current_agent": AGENT_TYPE,
+        "stf_metadata": {"created_by": AGENT_TYPE, "filled_in": missing},
+    }
+
+
+def stage_row(debt: Debt, chart: Chart) -> Row:
+    """The stage of an STF as it is now, whole: a report that got lost is made good by the next one."""
+    stf = debt.stf
+    life = [row for row in debt.history if row.life == stf.life]
+    began = life[0]
+    step = next((row for row in life if row.trigger in chart.steps), None)
+    completed = next((row for row in life if row.dest == chart.goal), None)
+    failed = next((row for row in life if chart.may(row.dest, "retry")), None)
+    ended = completed or failed
+    return {
+        "status": _status(debt.history, chart),
+        "received_at": began.at,
+        "started_at": step.at if step else None,
+        "completed_at": completed.at if completed else None,
+        "failed_at": failed.at if failed else None,
+        "processing_time_seconds": _seconds(began.at, ended.at) if ended else None,
+        "failure_reason": failed.note if failed else None,
+        "output_message": _output(stf) if completed else None,
+        "stage_metadata": _metadata(debt),
+    }
+
+
+def new_stage_row(debt: Debt, chart: Chart, agent_name: str, workflow_id: str) -> Row:
+    """The stage of an STF that has none yet."""
+    keys = {"workflow": workflow_id, "agent_name": agent_name, "agent_type": AGENT_TYPE}
+    return {**keys, **stage_row(debt, chart), "input_message": _told(debt.stf)}
+
+
+def _status(history: Sequence[HistoryRow], chart: Chart) -> str | None:
+    """What the chart calls the latest state that is told to the monitor."""
+    return next((told for row in reversed(history) if (told := chart.reported_as(row.dest))), None)
+
+
+def _output(stf: Stf) -> Row:
+    files = [
+        {"tf_filename": tf.filename, "tf_file_id": tf.monitor_id, "tf_first": tf.first, "tf_last": tf.last}
+        for tf in stf.tfs
+    ]
+    return {"msg_type": "tf_file_registered", "count": len(files), "tf_files": files}
+
+
+def _metadata(debt: Debt) -> Row:
+    stf = debt.stf
+    return {
+        "state": stf.state,
+        "since": stf.since,
+        "life": stf.life,
+        "attempts": stf.attempts,
+        "origin": stf.origin,
+        "remark": stf.remark,
+        "tf_files": len(stf.tfs),
+        "sample": asdict(stf.plan) if stf.plan else None,
+        "transitions": [
+            {"at": row.at, "trigger": row.trigger, "from": row.source, "to": row.dest, "note": row.note}
+            for row in debt.history[-_TRANSITIONS_MAX:]
+        ],
+    }
+
+
+def _told(stf: Stf) -> Row:
+    """The message, or the monitor's own row, that the STF came by."""
+    told: Row = json.loads(stf.body)
+    return told
+
+
+def _time(value: object) -> str | None:
+    """*value* where it is a time that the monitor reads as we do: ISO 8601, with its offset."""
+    try:
+        read = datetime.fromisoformat(str(value))
+    except ValueError:
+        return None
+    return read.isoformat() if read.tzinfo else None
+
+
+def _seconds(begin: str, end: str) -> float:
+    return round((moment(end) - moment(begin)).total_seconds(), 3)

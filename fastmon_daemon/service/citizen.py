@@ -14,10 +14,17 @@ from fastmon_daemon.engine import Engine
 from fastmon_daemon.lifecycle import load_chart
 from fastmon_daemon.monitor import Desk, Exchange
 from fastmon_daemon.outbox import Outbox
-from fastmon_daemon.presence import Citizen, Patient, Presence, agent_name
+from fastmon_daemon.presence import Patient, Presence, StuckRule, WorkerErrors, agent_name
+from fastmon_daemon.presence.checkup import Checkup
+from fastmon_daemon.presence.heartbeat import Heartbeat
+from fastmon_daemon.presence.identity import Registration
+from fastmon_daemon.presence.lane import Lane
+from fastmon_daemon.presence.shipping import Shipping
+from fastmon_daemon.presence.stages import StageReports, Trade
+from fastmon_daemon.presence.status import Status
 from fastmon_daemon.retrying import for_a_while
 from fastmon_daemon.service.logins import secret_reader, user_name
-from fastmon_daemon.service.world import World
+from fastmon_daemon.service.process import World
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.steps import links_for
 
@@ -82,30 +89,50 @@ def name_of(world: World, outbox: Outbox, instance: str) -> str:
         desk.close()
 
 
-def presence_of(world: World, name: str, engine: Engine, broker: Broker | None, clock: Clock) -> Presence:
-    """All that is told of us; status messages go by REST where announcements do, else by the *broker* if any."""
-    settings, values = world.settings, world.values
-    chart = load_chart("stf")
-    desk = desk_for(world)
-    by_broker = broker.announce if broker else None
-    return Presence(
-        Citizen(
-            name=name,
-            owner=user_name(values),
-            settings=settings,
-            secrets=world.secrets,
-            patient=Patient(
-                database=world.database,
-                chart=chart,
-                links=links_for(settings.notify),
-                stuck_after_s=settings.stuck_after_s,
-                connected=(lambda: broker.up) if broker else None,
-                clock=clock,
-            ),
-            desk=desk,
-            logs_desk=logs_desk_for(world),
-            announce=desk.announce if settings.notify == "rest" else by_broker,
-            ask=engine.inbox.ask,
-            busy=lambda: engine.busy > 0,
-        )
+def stuck_rule(settings: Settings) -> StuckRule:
+    """When an STF counts as stuck."""
+    return StuckRule(chart=load_chart("stf"), links=links_for(settings.notify), stuck_after_s=settings.stuck_after_s)
+
+
+def presence_of(
+    world: World,
+    name: str,
+    engine: Engine,
+    broker: Broker | None,
+    clock: Clock,
+    errors: WorkerErrors,
+    *,
+    sign_of_life: bool,
+) -> Presence:
+    """All that is told of us; heart-beats and status messages where a *sign_of_life* is to be given.
+
+    Status messages go by REST where announcements do, else by the *broker* if any. Log lines are taken from now on.
+    """
+    settings, namespace, desk = world.settings, world.settings.namespace, desk_for(world)
+    announce = desk.announce if settings.notify == "rest" else broker.announce if broker else None
+    patient = Patient(
+        database=world.database,
+        stuck=stuck_rule(settings),
+        errors=errors,
+        connected=(lambda: broker.up) if broker else None,
+        clock=clock,
     )
+    lanes = []
+    if sign_of_life:
+        destination = settings.subscribe if settings.mode == "message" else ""
+        registration = Registration(desk, name, namespace, user_name(world.values), destination)
+        heartbeat = Heartbeat(desk, name, namespace, Checkup(patient), registration)
+        lanes.append(Lane("heart-beat", heartbeat.turn, heartbeat.goodbye, errors=errors))
+    if sign_of_life and announce:
+        status = Status(announce, name, namespace, Checkup(patient))
+        lanes.append(Lane("status", status.turn, status.goodbye, errors=errors))
+    if settings.rest_logging:
+        run = Checkup(patient).run
+        shipping = Shipping(logs_desk_for(world), name, world.secrets.blot, run, clock.monotonic)
+        shipping.begin(settings.log_level)
+        lanes.append(Lane("log-shipping", shipping.turn, shipping.goodbye, errors=errors))
+    trade = Trade(
+        desk=desk, agent_name=name, chart=patient.stuck.chart, ask=engine.inbox.ask, busy=lambda: engine.busy > 0
+    )
+    stages = StageReports(trade, Checkup(patient), errors) if settings.stages else None
+    return Presence(lanes, stages, clock.monotonic)

@@ -19,7 +19,7 @@ from fastmon_daemon.monitor import Monitor
 from fastmon_daemon.outbox import Lock, Outbox, Room, open_outbox
 from fastmon_daemon.sampling import is_selected
 from fastmon_daemon.service.logins import monitor_of
-from fastmon_daemon.service.world import World
+from fastmon_daemon.service.process import World
 
 
 def reconcile_alone(world: World, wish: Wish) -> Found:

@@ -21,21 +21,21 @@ from fastmon_daemon.clock import Clock, utcnow
 from fastmon_daemon.control import PATIENCE_S, Control
 from fastmon_daemon.engine import CallPools, Engine, Inbox, LinkNews, Links, Plant
 from fastmon_daemon.engine.concurrency_limits import PROBES_PER_LINK
-from fastmon_daemon.errors import TransientError
+from fastmon_daemon.errors import LinkDown, LinkHeld, TransientError
 from fastmon_daemon.front import Gauges, Pulse, served
 from fastmon_daemon.intake import Intake
 from fastmon_daemon.ledger import Ledger, Means
 from fastmon_daemon.lifecycle import Chart, load_chart
+from fastmon_daemon.monitor import Monitor
 from fastmon_daemon.outbox import Lock, Outbox, Room, open_outbox
+from fastmon_daemon.presence import WorkerErrors
 from fastmon_daemon.retention import Keeper
 from fastmon_daemon.retrying import quick
 from fastmon_daemon.sampling import is_selected
-from fastmon_daemon.service.citizen import name_of, presence_of, switch_stages
-from fastmon_daemon.service.first_look import look_at
+from fastmon_daemon.service.citizen import name_of, presence_of, stuck_rule, switch_stages
 from fastmon_daemon.service.folders import make_watcher
 from fastmon_daemon.service.logins import broker_login, instance_of, monitor_of
-from fastmon_daemon.service.signals import Asked, signals
-from fastmon_daemon.service.world import World
+from fastmon_daemon.service.process import Asked, World, signals
 from fastmon_daemon.steps import ANNOUNCING, links_for, make_steps
 
 DONE, WAITING, NOT_CLEAN = 0, 1, 75
@@ -57,7 +57,7 @@ def run(world: World, *, once: bool) -> int:
             service = _Service(world, outbox, instance, once=once)
             asked = Asked(service.inbox.wake)
             listen = None if once else world.settings.http
-            front = served(listen, service.pulse, service.gauges(world).page)
+            front = served(listen, service.pulse, service.gauges(world).page, service.errors)
             with Control(world.database, service.handle), front, signals(asked):
                 return service.work_once(asked) if once else service.work(asked)
         finally:
@@ -73,6 +73,7 @@ class _Service:
         self._outbox = outbox
         self._clock = Clock()
         self.pulse = Pulse(self._clock.monotonic)
+        self.errors = WorkerErrors()
         agent_name = name_of(world, outbox, instance)
         stf_chart, run_chart = load_chart("stf"), load_chart("run")
         self._stopping = threading.Event()
@@ -113,7 +114,9 @@ class _Service:
             spare=Keeper(settings.keep_days, stf_chart, run_chart).spare,
         )
         broker = self.broker if self._needs_broker else None
-        self.presence = presence_of(world, agent_name, self.engine, broker, self._clock)
+        self.presence = presence_of(
+            world, agent_name, self.engine, broker, self._clock, self.errors, sign_of_life=not once
+        )
         logger.info("agent {} for namespace {}: database {}", agent_name, settings.namespace, world.database)
         logger.info("monitor {}, broker {}:{}", settings.monitor_url, settings.broker_host, settings.broker_port)
 
@@ -160,8 +163,9 @@ class _Service:
     def gauges(self, world: World) -> Gauges:
         """What is told over HTTP."""
         return Gauges(
-            settings=world.settings,
+            namespace=world.settings.namespace,
             database=world.database,
+            stuck=stuck_rule(world.settings),
             pulse=self.pulse,
             answer_count=self.monitor.answer_count,
             clock=self._clock,
@@ -199,10 +203,10 @@ class _Service:
 
     def work(self, asked: Asked) -> int:
         """Until a signal."""
-        self.presence.start(alive=True)
+        self.presence.start()
         self.ledger.begin_listening(self._outbox)
         self._start_links()
-        look_at(self.monitor, self.inbox.tell)
+        _look_at(self.monitor, self.inbox.tell)
         if self._watcher is not None:
             self._watcher.start()
         systemd.tell(self._values, "READY=1")
@@ -216,7 +220,7 @@ class _Service:
     def work_once(self, asked: Asked) -> int:
         """Until nothing is due that could be done now."""
         self._start_links()
-        self.presence.start(alive=False)
+        self.presence.start()
         if self._watcher is not None:
             self._watcher.settle(lambda: asked.to_stop)
         patience = self._clock.monotonic() + 10.0
@@ -257,3 +261,20 @@ class _Service:
             "stopped{}", "" if clean else " at the deadline; what was in flight is done again at the next start"
         )
         return code if clean else NOT_CLEAN
+
+
+def _look_at(monitor: Monitor, tell: Callable[[LinkNews], None]) -> None:
+    """Ask *monitor* whether it lets us write, in a thread that nobody waits for; only bad news is told.
+
+    Without it, a wrong token would not be heard of before the first STF.
+    """
+
+    def look() -> None:
+        try:
+            monitor.probe()
+        except LinkDown as exc:
+            tell(LinkNews("monitor", up=False, reason=str(exc), held=isinstance(exc, LinkHeld)))
+        except Exception:  # noqa: BLE001 (nobody else would say it: the engine asks only where a link is down)
+            logger.exception("the first look at the monitor: unexpected error")
+
+    threading.Thread(target=look, name="first-look", daemon=True).start()

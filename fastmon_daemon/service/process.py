@@ -1,11 +1,31 @@
-"""Signals: the first asks for a drain, the second means now. It must not know what is drained."""
+"""The process: what it was started with, and the signals that end it: the first asks for a drain, the second means now.
+
+It must not know what is drained.
+"""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
+
+from fastmon_daemon.logs import Secrets
+from fastmon_daemon.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """What the process was started with."""
+
+    settings: Settings
+    values: Mapping[str, str]
+    """The environment with what the `.env` files add to it."""
+    database: Path
+    secrets: Secrets
+    """What is blotted out wherever we log; every secret that is read anew joins them."""
 
 
 class Asked:

@@ -1,0 +1,101 @@
+"""All who count stuck STFs agree: heart-beat, status message, metrics and `inspect`."""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from fastmon_daemon.errors import PermanentError
+from fastmon_daemon.findings import Findings, Rules, Wanted
+from fastmon_daemon.front import Gauges, Pulse
+from fastmon_daemon.lifecycle import load_chart
+from fastmon_daemon.monitor import AnswerCount
+from fastmon_daemon.outbox import open_for_reading
+from fastmon_daemon.presence import Patient, StuckRule, WorkerErrors
+from fastmon_daemon.presence.checkup import Checkup
+from fastmon_daemon.presence.status import Status
+from fastmon_daemon.steps import LINKS
+from tests.worlds import World, settle
+
+RULE = StuckRule(chart=load_chart("stf"), links=LINKS, stuck_after_s=60)
+
+
+class Tellers:
+    """Each says how many STFs are stuck now."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.database = world.folder / "outbox.db"
+        self.clock = world.time.clock()
+
+    def counts(self) -> dict[str, int]:
+        return {
+            "heart-beat": number_in(self.checkup().health().why, r"stuck: (\d+) STFs"),
+            "status": number_in(self.status_message(), r"stuck: (\d+) STFs"),
+            "metrics": number_in(self.page(), r"(?m)^fastmon_stfs_stuck (\d+)"),
+            "inspect": self.overview()["stuck_count"],
+        }
+
+    def checkup(self) -> Checkup:
+        patient = Patient(
+            database=self.database,
+            stuck=RULE,
+            errors=WorkerErrors(),
+            connected=None,
+            clock=self.clock,
+        )
+        return Checkup(patient)
+
+    def status_message(self) -> str:
+        told: list[str] = []
+        Status(lambda body, _event_id: told.append(body), "agent", "ns", self.checkup()).turn()
+        return str(json.loads(told[0])["message"])
+
+    def page(self) -> str:
+        gauges = Gauges(
+            namespace="ns",
+            database=self.database,
+            stuck=RULE,
+            pulse=Pulse(self.clock.monotonic),
+            answer_count=AnswerCount(),
+            clock=self.clock,
+        )
+        return gauges.page()
+
+    def overview(self) -> dict[str, Any]:
+        rules = Rules(stuck=RULE, now=self.world.time.at, daemon=1)
+        with closing(open_for_reading(self.database)) as reports:
+            return Findings(reports, rules).overview(Wanted())
+
+
+def number_in(text: str, pattern: str) -> int:
+    found = re.search(pattern, text)
+    return int(found[1]) if found else 0
+
+
+def test_during_and_after_an_outage_all_count_the_same_stfs_as_stuck(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    tellers = Tellers(world)
+    with closing(world.outbox()) as outbox:
+        engine = world.engine(outbox)
+        world.monitor.trouble[world.receive(outbox, 1)] = PermanentError("wrong size")
+        settle(engine)
+        world.monitor.down = True
+        for n in range(2, 7):
+            world.receive(outbox, n)
+        settle(engine)
+        world.time.pass_(minutes=10)
+        during = tellers.counts()
+        with outbox.transaction():
+            outbox.link_back("monitor", world.time.at)
+        world.time.pass_(seconds=59.9)
+        just_after = tellers.counts()
+        world.time.pass_(seconds=0.1)
+        later = tellers.counts()
+    who = ("heart-beat", "status", "metrics", "inspect")
+    assert during == dict.fromkeys(who, 1)  # the failed one
+    assert just_after == dict.fromkeys(who, 1)
+    assert later == dict.fromkeys(who, 6)
