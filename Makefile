@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Where it is set, each worker and each daemon of a test compiles all of our code anew: a third of the time.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo test test-model test-brokers test-browser screenshots test-faults test-faults-long fuzz soak-client bench docs clean
 help: ## This list
