@@ -20,7 +20,6 @@ from fastmon_daemon.settings.declaring import (
     Setting,
     as_agent_name,
     as_file,
-    as_folder_url,
     as_folders,
     as_host,
     as_listen,
@@ -29,7 +28,6 @@ from fastmon_daemon.settings.declaring import (
     as_optional_url,
     as_path,
     as_patterns,
-    as_run_number,
     as_several,
     as_switch,
     as_testbed_config,
@@ -120,15 +118,6 @@ class Settings:
         "Minutes before the start that a file may be old to be taken; 0 is no limit.",
         NOT_NEGATIVE,
     )
-    default_run_number: int | None = setting(
-        "FASTMON_DEFAULT_RUN_NUMBER", "", "Run of files without a run number in their names.", as_run_number
-    )
-    base_url: str = setting(
-        "FASTMON_BASE_URL", "", "URL that the watched folders are served under; file: URLs if not set.", as_folder_url
-    )
-    checksum: str = setting(
-        "FASTMON_CHECKSUM", "off", "Checksum of found files: off, md5 or sha256.", one_of("off", "md5", "sha256")
-    )
     register_missing_stf: bool = setting(
         "FASTMON_REGISTER_MISSING_STF",
         "off",
@@ -191,9 +180,6 @@ class Settings:
         "Look for missed STFs and close runs (off: no run is closed, so none is dropped); "
         "of several daemons that share a queue exactly one does.",
         as_switch,
-    )
-    refused_max: int = setting(
-        "FASTMON_REFUSED_MAX", "1000", "Rows kept of messages that could not be read.", whole(0, 1_000_000_000)
     )
     http: Listen | None = setting(
         "FASTMON_HTTP",

@@ -117,18 +117,6 @@ def as_optional_url(text: str) -> str | None:
     return as_url(text) if text else None
 
 
-def as_folder_url(text: str) -> str:
-    """Read the URL of a folder, of any scheme, as strictly as `as_url` does; nothing stays nothing."""
-    try:
-        parts = urlsplit(as_text(text))
-        good = re.match(r"[a-z][a-z0-9+.-]*://", text, re.IGNORECASE) and not re.search(r"\s", text)
-    except ValueError:
-        good = None
-    if text and (not good or "@" in parts.netloc or parts.query or parts.fragment):
-        raise ValueError("give SCHEME://host/path, such as https://host/data, no user, no password and no query")
-    return text
-
-
 def as_host(text: str) -> str:
     """Read a host's name or address."""
     if re.search(r"[\s/@?]", as_text(text)):
@@ -136,7 +124,7 @@ def as_host(text: str) -> str:
     return text
 
 
-MAY_HOLD_PASSWORD = frozenset({as_url, as_optional_url, as_folder_url, as_host})
+MAY_HOLD_PASSWORD = frozenset({as_url, as_optional_url, as_host})
 """What these refuse may hold a password, so it is not shown."""
 
 
@@ -166,11 +154,6 @@ def as_patterns(text: str) -> tuple[str, ...]:
 def as_folders(text: str) -> tuple[Path, ...]:
     """Read folders, separated by commas; `Environment.value` places them, as it knows the working folder."""
     return tuple(dict.fromkeys(Path(part) for each in as_text(text).split(",") if (part := each.strip())))
-
-
-def as_run_number(text: str) -> int | None:
-    """Read a run number; nothing is `None`."""
-    return int(whole(1, 2**31 - 1)(text)) if text else None
 
 
 def one_of(*choices: str) -> Callable[[str], str]:
