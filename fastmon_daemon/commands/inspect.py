@@ -7,7 +7,6 @@ looks in `tables`.
 from __future__ import annotations
 
 import json
-import os
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -20,12 +19,13 @@ from rich.console import Console, Group
 from rich.live import Live
 
 from fastmon_daemon.clock import utcnow
+from fastmon_daemon.commands.process import found_database, variables
 from fastmon_daemon.commands.tables import console, shown
 from fastmon_daemon.errors import ConfigError
 from fastmon_daemon.findings import Findings, Rules, View, Wanted, envelope
 from fastmon_daemon.lifecycle import load_chart
 from fastmon_daemon.outbox import open_for_reading, owner_of, shortage
-from fastmon_daemon.settings import database_to_read, declared_settings, read_environment
+from fastmon_daemon.settings import declared_settings
 from fastmon_daemon.steps import links_for
 
 _SCREENFUL = 20
@@ -91,8 +91,8 @@ def inspect(
         raise click.UsageError("STF, --state and --refused cannot be combined, nor --refused and --run")
     wanted = Wanted(state=state, run=run, limit=-1 if everything else _SCREENFUL)
     question = _Question(name=stf, refused=refused, wanted=wanted)
-    values = read_environment(os.environ, working_folder=Path.cwd(), home=Path.home())
-    path, chosen_by = database_to_read(db, values, Path.home())
+    values = variables()
+    path, chosen_by = found_database(db, values)
 
     def look() -> View:
         return _look(question, path, chosen_by, values)

@@ -18,5 +18,7 @@ class World:
     values: Mapping[str, str]
     """The environment with what the `.env` files add to it."""
     database: Path
+    database_rule: str
+    """By which rule it was chosen, for people."""
     secrets: Secrets
     """What is blotted out wherever we log; every secret that is read anew joins them."""
