@@ -68,9 +68,9 @@ def load_process(
     return World(settings=settings, values=values, database=path.absolute(), database_rule=rule, secrets=secrets)
 
 
-def found_database(db: Path | None, values: Mapping[str, str] | None = None) -> tuple[Path, str]:
+def found_database(db: Path | None) -> tuple[Path, str]:
     """Return the database to read, there or not, and the rule that chose it; *db* is the option's."""
-    return database_to_read(db, variables() if values is None else values, Path.home())
+    return database_to_read(db, variables(), Path.home())
 
 
 def existing_database(db: Path | None) -> Path:
