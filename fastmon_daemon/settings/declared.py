@@ -27,14 +27,13 @@ from fastmon_daemon.settings.declaring import (
     as_optional,
     as_optional_url,
     as_path,
-    as_patterns,
-    as_several,
     as_switch,
     as_testbed_config,
     as_text,
     as_url,
     one_of,
     setting,
+    several,
     whole,
 )
 from fastmon_daemon.settings.reading import read_settings
@@ -80,7 +79,7 @@ class Settings:
         "FASTMON_ANNOUNCE",
         "/topic/epictopic",
         "Destinations that TFs are announced on, separated by commas.",
-        as_several,
+        several("destination"),
     )
     durable: bool = setting(
         "FASTMON_DURABLE", "off", "Subscribe durably: the broker keeps messages while the daemon is down.", as_switch
@@ -104,7 +103,7 @@ class Settings:
         "FASTMON_WATCH_DIRS", "", "Folders to watch with all below them, separated by commas.", as_folders
     )
     file_patterns: tuple[str, ...] = setting(
-        "FASTMON_FILE_PATTERNS", "*.stf,*.STF", "Names of STF files, separated by commas.", as_patterns
+        "FASTMON_FILE_PATTERNS", "*.stf,*.STF", "Names of STF files, separated by commas.", several("pattern")
     )
     check_interval_s: float = setting(
         "FASTMON_CHECK_INTERVAL", "30", "Seconds between two scans of the watched folders.", POSITIVE

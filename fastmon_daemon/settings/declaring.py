@@ -128,12 +128,16 @@ MAY_HOLD_PASSWORD = frozenset({as_url, as_optional_url, as_host})
 """What these refuse may hold a password, so it is not shown."""
 
 
-def as_several(text: str) -> tuple[str, ...]:
-    """Read one destination or more, separated by commas; one that is repeated counts once."""
-    parts = tuple(dict.fromkeys(part for each in text.split(",") if (part := as_text(each).strip())))
-    if not parts:
-        raise ValueError("it names no destination; give one or more, separated by commas")
-    return parts
+def several(what: str) -> Callable[[str], tuple[str, ...]]:
+    """Return a parser that takes one *what* or more, separated by commas; one that is repeated counts once."""
+
+    def parse(text: str) -> tuple[str, ...]:
+        parts = tuple(dict.fromkeys(part for each in as_text(text).split(",") if (part := each.strip())))
+        if not parts:
+            raise ValueError(f"it names no {what}; give one or more, separated by commas")
+        return parts
+
+    return parse
 
 
 def as_switch(text: str) -> bool:
@@ -141,14 +145,6 @@ def as_switch(text: str) -> bool:
     if text.lower() not in _SWITCH:
         raise ValueError("give on or off (or true, false, yes, no, 1, 0)")
     return _SWITCH[text.lower()]
-
-
-def as_patterns(text: str) -> tuple[str, ...]:
-    """Read one pattern of file names or more, separated by commas."""
-    parts = tuple(part for each in as_text(text).split(",") if (part := each.strip()))
-    if not parts:
-        raise ValueError("it names no pattern; give one or more, separated by commas")
-    return parts
 
 
 def as_folders(text: str) -> tuple[Path, ...]:
