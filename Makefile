@@ -4,8 +4,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Where it is set, each worker and each daemon of a test compiles all of our code anew: a third of the time.
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-model test-brokers test-browser screenshots test-faults test-faults-long fuzz soak-client mutants bench docs clean
+.PHONY: help demo test lint test-python test-model test-brokers test-browser screenshots test-faults test-faults-long fuzz soak-client mutants bench docs clean
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
 
@@ -18,9 +20,14 @@ demo: $(STAMP) ## See the main job: broker, monitor and a run on loopback, with 
 	$(BIN)/fastmon-daemon demo
 
 test: $(STAMP) ## Everything that needs nothing but Python
+	@$(MAKE) --no-print-directory -j 2 lint test-python
+
+lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+test-python: $(STAMP)
 	$(BIN)/pytest -q -n 5 --dist worksteal
 
 test-model: $(STAMP) ## Engine and outbox against a simple model: 200 lives of 50 steps

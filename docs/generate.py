@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 
@@ -40,7 +41,7 @@ def block(what: str) -> str:
 
 
 def documents() -> dict[Path, str]:
-    """The generated documents with the text that they should have (tests/test_diagram.py looks after the diagrams)."""
+    """The generated documents, but for the diagrams, with the text that they should have."""
     readme = ROOT / "README.md"
     return {
         readme: _BLOCK.sub(lambda found: found[1] + block(found[2]) + found[3], readme.read_text(encoding="utf-8")),
@@ -56,8 +57,12 @@ def undocumented() -> set[str]:
 
 
 def stale() -> list[str]:
-    """The documents that are out of step."""
-    return [str(path.relative_to(ROOT)) for path, text in documents().items()
+    """The documents and diagrams that are out of step."""
+    expected = documents()
+    with TemporaryDirectory() as folder:
+        for drawn in export_all(Path(folder)):
+            expected[ROOT / "statecharts" / drawn.name] = drawn.read_text(encoding="utf-8")
+    return [str(path.relative_to(ROOT)) for path, text in expected.items()
             if not path.exists() or path.read_text(encoding="utf-8") != text]  # fmt: skip
 
 

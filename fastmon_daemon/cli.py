@@ -14,6 +14,8 @@ COMMANDS = (
     "run", "inspect", "verdict", "reconcile", "retry", "discard", "admit", "release", "export", "forget", "backup",
     "config", "check", "diagram", "testbed", "daq", "demo",
 )  # fmt: skip
+_MODULES = dict.fromkeys(("retry", "discard", "admit", "release", "forget"), "acting")
+"""Of commands that do not stand in a module of their own name."""
 _EXIT_CODES = ((ConfigError, 78), (DatabaseInUse, 75), (StorageFault, 75), (StorageError, 3), (FastmonError, 1))
 _EXTRAS = {**dict.fromkeys(("starlette", "uvicorn", "httptools", "uvloop"), "testbed"), "mermaidx": "svg"}
 
@@ -27,7 +29,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
-        command = getattr(import_module(f"fastmon_daemon.commands.{cmd_name}"), cmd_name)
+        command = getattr(import_module(f"fastmon_daemon.commands.{_MODULES.get(cmd_name, cmd_name)}"), cmd_name)
         assert isinstance(command, click.Command)
         return command
 

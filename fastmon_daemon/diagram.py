@@ -7,6 +7,7 @@ the same text. This module must not know what a state means, nor where the numbe
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 from xml.sax.saxutils import quoteattr
@@ -71,14 +72,25 @@ def export_all(folder: Path) -> list[Path]:
     """
     written = []
     for name in get_args(ChartName):
-        chart = load_chart(name)
+        mermaid = draw(load_chart(name), "mermaid")
         for path, text in (
-            (folder / f"{name}.mmd", draw(chart, "mermaid")),
-            (folder / f"{name}.svg", draw(chart, "svg")),
+            (folder / f"{name}.mmd", mermaid),
+            (folder / f"{name}.svg", _marked(_svg(mermaid), mermaid)),
         ):
             path.write_text(text, encoding="utf-8")
             written.append(path)
     return written
+
+
+def is_exported_from(svg: str, mermaid: str) -> bool:
+    """Whether `export_all` made *svg* from *mermaid* and nobody changed it since; to render it again takes seconds."""
+    picture, _, _ = svg.rpartition("<!-- drawn from ")
+    return svg == _marked(picture, mermaid)
+
+
+def _marked(svg: str, mermaid: str) -> str:
+    digest = sha256(f"{mermaid}{_RENDERING}{svg}".encode()).hexdigest()
+    return f"{svg}<!-- drawn from {digest} -->\n"
 
 
 def _edges(chart: Chart) -> Iterator[_Edge]:

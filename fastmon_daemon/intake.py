@@ -20,6 +20,9 @@ from fastmon_daemon.lifecycle import Chart
 from fastmon_daemon.messages import HEAR_STF, Foreign, RunNews, StfReady, parse
 from fastmon_daemon.outbox import Arrival, NewStf, Origin, Outbox, Room, attach
 
+REJECTED_KEPT = 1000
+"""Rows that are kept of messages that could not be read."""
+
 
 class Intake:
     """The door: takes message bodies, keeps what is ours."""
@@ -30,7 +33,6 @@ class Intake:
         self.namespace = namespace
         self._agent_name = agent_name
         self._stf_chart, self._run_chart = charts
-        self.refused_max = 1000
         self.room: Room | None = None
         """What is to be asked before anything is stored; None: nothing is."""
         self.clock = Clock()
@@ -69,14 +71,14 @@ class Intake:
 
     def _refuse(self, body: str | bytes, reason: str) -> None:
         with self._writing() as outbox:
-            outbox.refuse(body, reason, self.clock.now(), self.refused_max)
+            outbox.refuse(body, reason, self.clock.now(), REJECTED_KEPT)
         logger.error("refused a message: {}", reason)
 
     def _take_in(self, message: StfReady | RunNews, body: str | bytes) -> None:
         with self._writing() as outbox:
             if self.store(outbox, message) is Arrival.CONFLICT:
                 reason = "conflict: this STF was received with another size, checksum or tf_count"
-                outbox.refuse(body, reason, self.clock.now(), self.refused_max)
+                outbox.refuse(body, reason, self.clock.now(), REJECTED_KEPT)
         self._known_runs.add(message.run)  # now that it is on disk
         self.wake()
 
@@ -96,7 +98,7 @@ class Intake:
             except BadMessage as exc:
                 arrival, reason = Arrival.CONFLICT, str(exc)
             if arrival is Arrival.CONFLICT:
-                outbox.refuse(body, reason, self.clock.now(), self.refused_max)
+                outbox.refuse(body, reason, self.clock.now(), REJECTED_KEPT)
             outbox.files.remember(fingerprint, name)
         self.wake()
         return arrival

@@ -9,20 +9,24 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
+from io import StringIO
 from pathlib import Path
 from typing import Any, TypeVar
+from unittest.mock import patch
 
 import requests
 
+from fastmon_daemon.cli import main
 from fastmon_daemon.outbox import open_for_reading
 from fastmon_daemon.testbed.monitor import MonitorOptions, MonitorThread
 from fastmon_daemon.testbed.stomp_broker import Broker, BrokerThread
 
 TOKEN = "f" * 40
 TOPIC = "/topic/epictopic"
+IN_PROCESS = frozenset({"inspect", "verdict", "retry", "discard", "admit", "release", "forget", "export", "backup"})
 DEADLINE_S = 40.0
 
 W = TypeVar("W", bound="Living")
@@ -91,7 +95,10 @@ class Living:
         return child
 
     def call(self, *words: str, **changes: str) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end."""
+        """Run a command to its end; in this process, which saves half a second, where it leaves logging alone."""
+        if words[0] in IN_PROCESS:
+            with chdir(self.folder):
+                return called(words, self.environment(**changes))
         return subprocess.run(
             [sys.executable, "-m", "fastmon_daemon", *words], env=self.environment(**changes), cwd=self.folder,
             capture_output=True, text=True, timeout=DEADLINE_S, check=False,
@@ -141,6 +148,18 @@ class Living:
     def wait_for(self, **states: int) -> None:
         """Wait until the STFs by state are just these."""
         wait_until(lambda: self.states() == states, f"{states}, but {self.states()}\n{self.log()[-3000:]}")
+
+
+def called(words: Sequence[str], environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run the command line in this process, with nothing but *environ* as its environment."""
+    out, err, code = StringIO(), StringIO(), None
+    with patch.dict(os.environ, environ, clear=True), patch.object(sys, "argv", ["fastmon-daemon", *words]):
+        try:
+            with redirect_stdout(out), redirect_stderr(err):
+                main()
+        except SystemExit as exc:
+            code = exc.code
+    return subprocess.CompletedProcess(words, code or 0, out.getvalue(), err.getvalue())  # type: ignore[arg-type]
 
 
 def name(sequence: int) -> str:

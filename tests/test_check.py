@@ -17,14 +17,14 @@ import pytest
 import requests
 
 from fastmon_daemon.broker import trial
-from fastmon_daemon.checks import Check, Line, Outcome, Subject, attempt, trying
+from fastmon_daemon.checks import Check, Line, Outcome, attempt, trying
 from fastmon_daemon.checks.at_broker import broker_checks
 from fastmon_daemon.checks.at_monitor import monitor_checks
 from fastmon_daemon.clock import Clock, utcnow
 from fastmon_daemon.logs import Secrets
 from fastmon_daemon.monitor import Monitor
 from fastmon_daemon.outbox import open_outbox
-from fastmon_daemon.service import broker_login
+from fastmon_daemon.service import World, broker_login
 from fastmon_daemon.settings import Settings
 from tests.living import TOKEN, OnEmbedded, living, wait_until
 
@@ -181,7 +181,7 @@ def test_wrong_settings_are_all_named_and_exit_is_78(world: OnEmbedded) -> None:
 
 def test_clocks_that_are_apart_are_warned_of(world: OnEmbedded) -> None:
     settings = Settings(namespace="ns", monitor_url=world.monitor.url)
-    looked_at = Subject(settings=settings, values={}, database=world.database, rule="", secrets=Secrets())
+    looked_at = World(settings=settings, values={}, database=world.database, database_rule="", secrets=Secrets())
     monitor = Monitor(world.monitor.url, lambda: TOKEN, connections=1)
     for hours, outcome in ((0, Outcome.OK), (1, Outcome.WARNING), (-1, Outcome.WARNING)):
         clock = Clock(now=lambda hours=hours: utcnow() + timedelta(hours=hours))  # type: ignore[misc]
@@ -193,9 +193,8 @@ def test_clocks_that_are_apart_are_warned_of(world: OnEmbedded) -> None:
 
 def tried_at(port: int, changes: dict[str, Any]) -> dict[str, Line]:
     settings = Settings(namespace="ns", broker_host="127.0.0.1", broker_port=port, **changes)
-    looked_at = Subject(settings=settings, values={}, database=Path("none"), rule="", secrets=Secrets())
     login = broker_login(settings, {}, Secrets(), "x", subscribe=True)
-    return dict(attempt(broker_checks(looked_at, login), lambda *_: None))
+    return dict(attempt(broker_checks(settings, login), lambda *_: None))
 
 
 def test_a_broker_that_never_answers_ends_the_check_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

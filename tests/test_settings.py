@@ -190,7 +190,7 @@ def test_a_secret_is_in_no_error(load: Load, environ: dict[str, str]) -> None:
     assert SECRET not in message
 
 
-@pytest.mark.parametrize("name", ["SWF_MONITOR_URL", "SWF_MONITOR_HTTP_URL", "FASTMON_BASE_URL", "ACTIVEMQ_HOST"])
+@pytest.mark.parametrize("name", ["SWF_MONITOR_URL", "SWF_MONITOR_HTTP_URL", "ACTIVEMQ_HOST"])
 @pytest.mark.parametrize(
     "text",
     [
@@ -202,14 +202,6 @@ def test_no_address_may_hold_a_password_and_none_that_does_is_shown(load: Load, 
     message = refusal(load, **{name: text})
     assert message.startswith(f"{name} (value not shown) (environment): give ")
     assert SECRET not in message
-
-
-@pytest.mark.parametrize(
-    "url", ["https://host:8443/data", "root://host//eos/epic", "file:///data/run", "http://[::1]/@x"]
-)
-def test_watched_folders_may_be_served_under_any_scheme(load: Load, url: str) -> None:
-    assert load(FASTMON_BASE_URL=url).base_url == url
-    assert "FASTMON_BASE_URL='host/data'" in refusal(load, FASTMON_BASE_URL="host/data")
 
 
 @pytest.mark.parametrize("name", ["ACTIVEMQ_PASSWORD", "MQ_PASSWD"])

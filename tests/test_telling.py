@@ -305,7 +305,9 @@ DONE = says(200, {"id": 7})
 
 def beats_in(world: World, server: Server, minutes: int) -> int:
     settings = Settings(monitor_url=f"http://127.0.0.1:{server.port}", monitor_token=TOKEN, namespace="ns")
-    desk = desk_for(service.World(settings=settings, values={}, database=world.folder, secrets=Secrets()))
+    desk = desk_for(
+        service.World(settings=settings, values={}, database=world.folder, database_rule="", secrets=Secrets())
+    )
     registration = Registration(desk, NAME, "ns", "tester", "/topic/epictopic")
     heartbeat = Heartbeat(desk, NAME, "ns", checkup_of(world, Topic()), registration)
     for _ in range(minutes * 60):

@@ -3,7 +3,42 @@
 Nothing here writes to the database, to the monitor, or to a destination that somebody else listens to.
 """
 
-from fastmon_daemon.checks.trying import Check, Line, Outcome, Subject, attempt
-from fastmon_daemon.checks.whole import checks_of
+from __future__ import annotations
 
-__all__ = ["Check", "Line", "Outcome", "Subject", "attempt", "checks_of"]
+from collections.abc import Iterator
+from contextlib import closing
+
+from fastmon_daemon.checks.at_broker import broker_checks
+from fastmon_daemon.checks.at_monitor import monitor_checks
+from fastmon_daemon.checks.local import local_checks
+from fastmon_daemon.checks.trying import Check, Line, Outcome, attempt
+from fastmon_daemon.clock import Clock
+from fastmon_daemon.errors import StorageError
+from fastmon_daemon.outbox import open_for_reading
+from fastmon_daemon.service import World, broker_login, monitor_of
+
+__all__ = ["Check", "Line", "Outcome", "attempt", "checks_of"]
+
+
+def checks_of(world: World) -> Iterator[Check]:
+    """What applies to these settings."""
+    instance, kept_name = _remembered(world)
+    yield from local_checks(world)
+    login = broker_login(
+        world.settings, world.values, world.secrets, instance or "(made at the first start)", subscribe=True
+    )
+    yield from broker_checks(world.settings, login)
+    monitor = monitor_of(world.settings, world.values, world.secrets)
+    try:
+        yield from monitor_checks(world, monitor, world.settings.agent_name or kept_name, Clock())
+    finally:
+        monitor.close()
+
+
+def _remembered(world: World) -> tuple[str, str]:
+    """The instance and the agent name that the database keeps; nothing where there is none, or it is unfit."""
+    try:
+        with closing(open_for_reading(world.database)) as reports:
+            return reports.recall("instance") or "", reports.recall("agent_name") or ""
+    except StorageError:
+        return "", ""

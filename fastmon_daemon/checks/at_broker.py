@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fastmon_daemon.broker import BrokerLogin, log_in, reach, round_trip
-from fastmon_daemon.checks.trying import Check, Line, Outcome, Subject
+from fastmon_daemon.checks.trying import Check, Line, Outcome
 from fastmon_daemon.errors import LinkHeld
+from fastmon_daemon.settings import Settings
 
 
-def broker_checks(subject: Subject, login: BrokerLogin) -> Iterator[Check]:
+def broker_checks(settings: Settings, login: BrokerLogin) -> Iterator[Check]:
     """Those that apply; *login* is the daemon's own."""
-    settings = subject.settings
     if settings.mode != "message" and settings.notify != "stomp":
         yield Check(name="broker", call=lambda: Line(Outcome.SKIPPED, "not needed: folders are watched, no STOMP"))
         return

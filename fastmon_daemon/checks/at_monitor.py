@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 
-from fastmon_daemon.checks.trying import Check, Line, Outcome, Subject
+from fastmon_daemon.checks.trying import Check, Line, Outcome
 from fastmon_daemon.clock import Clock
 from fastmon_daemon.errors import PermanentError
 from fastmon_daemon.monitor import Agent, Monitor, Neighbours
+from fastmon_daemon.service import World
 
 SKEW_S = 5.0
 """So far two clocks may be apart; a heart-beat that is later than 3 minutes counts as gone."""
@@ -19,11 +20,11 @@ _GONE_AFTER = timedelta(minutes=3)
 _KIND = "fastmon"
 
 
-def monitor_checks(subject: Subject, monitor: Monitor, own_name: str, clock: Clock) -> Iterator[Check]:
+def monitor_checks(world: World, monitor: Monitor, own_name: str, clock: Clock) -> Iterator[Check]:
     """Those that apply; *own_name* is the agent name of the daemon that is checked."""
-    settings = subject.settings
-    around = Neighbours(monitor, settings.monitor_url, subject.values)
-    looks = _Looks(subject, around, own_name, clock)
+    settings = world.settings
+    around = Neighbours(monitor, settings.monitor_url, world.values)
+    looks = _Looks(world, around, own_name, clock)
     base = "is it running, and is SWF_MONITOR_URL its base URL?"
     yield Check(name="monitor address", call=lambda: Line(Outcome.OK, around.addresses()), remedy=base)
     yield Check(name="monitor", call=looks.answers, needs=("monitor address",), remedy=base)
@@ -44,8 +45,8 @@ def _token(monitor: Monitor) -> Line:
 class _Looks:
     """What is seen of the monitor; the list of agents is asked for once."""
 
-    def __init__(self, subject: Subject, around: Neighbours, own_name: str, clock: Clock) -> None:
-        self._settings = subject.settings
+    def __init__(self, world: World, around: Neighbours, own_name: str, clock: Clock) -> None:
+        self._settings = world.settings
         self._around = around
         self._own_name = own_name
         self._clock = clock

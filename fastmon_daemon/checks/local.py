@@ -11,10 +11,11 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from fastmon_daemon.checks.trying import Check, Line, Outcome, Subject
+from fastmon_daemon.checks.trying import Check, Line, Outcome
 from fastmon_daemon.errors import StorageError
 from fastmon_daemon.lifecycle import load_chart
 from fastmon_daemon.outbox import check_database, free_bytes, owner_of, refuse_network_file_system, shortage
+from fastmon_daemon.service import World
 from fastmon_daemon.settings import Listen
 
 _PATIENCE_S = 5.0
@@ -23,24 +24,22 @@ _DATABASE_S = 600.0
 _ROOM = "make room, or name a file on another disk in FASTMON_DB"
 
 
-def local_checks(subject: Subject) -> Iterator[Check]:
+def local_checks(world: World) -> Iterator[Check]:
     """Those that apply."""
-    yield Check(name="settings", call=lambda: _settings(subject))
+    yield Check(name="settings", call=lambda: _settings(world))
     yield Check(
         name="database",
-        call=lambda: _database(subject),
+        call=lambda: _database(world),
         remedy="mend it, or name another in FASTMON_DB",
         patience_s=_DATABASE_S,
     )
-    yield Check(name="free space", call=lambda: _space(subject), remedy=_ROOM)
-    if subject.settings.http is not None:
-        yield Check(
-            name="metrics", call=lambda: _metrics(subject), remedy="name a free address of ours in FASTMON_HTTP"
-        )
+    yield Check(name="free space", call=lambda: _space(world), remedy=_ROOM)
+    if world.settings.http is not None:
+        yield Check(name="metrics", call=lambda: _metrics(world), remedy="name a free address of ours in FASTMON_HTTP")
 
 
-def _settings(subject: Subject) -> Line:
-    settings = subject.settings
+def _settings(world: World) -> Line:
+    settings = world.settings
     found = f"namespace {settings.namespace} ({settings.sources.get('namespace', 'default')})"
     if settings.unknown:
         names = ", ".join(settings.unknown)
@@ -48,8 +47,8 @@ def _settings(subject: Subject) -> Line:
     return Line(Outcome.OK, f"{found}; `fastmon-daemon config` shows them all")
 
 
-def _database(subject: Subject) -> Line:
-    path, where = subject.database, f"{subject.database} ({subject.rule})"
+def _database(world: World) -> Line:
+    path, where = world.database, f"{world.database} ({world.database_rule})"
     owner = owner_of(path)
     refuse_network_file_system(path)
     if not path.exists():
@@ -66,13 +65,13 @@ def _database(subject: Subject) -> Line:
     return Line(Outcome.OK, f"{where} is sound; {state}")
 
 
-def _space(subject: Subject) -> Line:
-    folder, least_mb = _nearest(subject.database.parent), subject.settings.min_free_mb
+def _space(world: World) -> Line:
+    folder, least_mb = _nearest(world.database.parent), world.settings.min_free_mb
     free = free_bytes(folder)
     if free is None:
         return Line(Outcome.SKIPPED, f"the file system of {folder} does not say")
     found = f"{free // 1_000_000} MB are free at {folder}"
-    path = subject.database
+    path = world.database
     if free < least_mb * 1_000_000 and (not path.exists() or shortage(path, least_mb)):  # pruned pages are room, too
         return Line(Outcome.WRONG, f"{found}, FASTMON_MIN_FREE_MB is {least_mb}: no STF is taken", _ROOM)
     if free < 4 * least_mb * 1_000_000:
@@ -80,12 +79,12 @@ def _space(subject: Subject) -> Line:
     return Line(Outcome.OK, found)
 
 
-def _metrics(subject: Subject) -> Line:
-    listen = subject.settings.http
+def _metrics(world: World) -> Line:
+    listen = world.settings.http
     assert listen is not None
     if listen.port == 0:
         return Line(Outcome.OK, f"{listen.host}, at a free port, which the daemon's log tells")
-    return _free(listen) if owner_of(subject.database) is None else _healthy(listen)
+    return _free(listen) if owner_of(world.database) is None else _healthy(listen)
 
 
 def _free(listen: Listen) -> Line:

@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 
 from fastmon_daemon.errors import FastmonError, LinkHeld
-from fastmon_daemon.logs import Secrets
-from fastmon_daemon.settings import Settings
 
 TELL_AFTER_S = 2.0
 """After so long a person is told what is waited for."""
@@ -49,20 +46,6 @@ class Check:
     remedy: str = ""
     """What to do about an error that does not say it."""
     patience_s: float = 30.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
-    """What is checked: the settings, the environment that they came from, the database and the rule that chose it.
-
-    The secrets that are read meanwhile join *secrets*.
-    """
-
-    settings: Settings
-    values: Mapping[str, str]
-    database: Path
-    rule: str
-    secrets: Secrets
 
 
 def attempt(checks: Iterable[Check], waiting: Callable[[str, float], None]) -> Iterator[tuple[str, Line]]:

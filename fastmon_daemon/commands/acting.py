@@ -1,15 +1,14 @@
-"""How an act is done: over the control socket when the daemon runs, else with the lock taken and by ourselves."""
+"""`retry`, `discard`, `admit`, `release` and `forget`: what an operator does to STFs, rejected messages and runs.
+
+Each is done over the control socket when the daemon runs, else with the lock taken and by ourselves.
+"""
 
 from __future__ import annotations
 
-import getpass
 import json
-import os
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,17 +18,15 @@ import click
 
 from fastmon_daemon.acts import Acts, Outcome, Wish, in_portions
 from fastmon_daemon.clock import stamp, utcnow
+from fastmon_daemon.commands.process import existing_database, load_settings, user_at_terminal
 from fastmon_daemon.commands.tables import visible
 from fastmon_daemon.control import ask
-from fastmon_daemon.errors import PermanentError, StorageError, TransientError
+from fastmon_daemon.errors import PermanentError, TransientError
 from fastmon_daemon.intake import Intake
 from fastmon_daemon.lifecycle import load_chart
 from fastmon_daemon.outbox import Lock, open_for_reading, open_outbox, owner_of
-from fastmon_daemon.settings import Settings, database_to_read, read_environment
 
 BUSY = 75
-PROGRESS_AFTER_S = 2.0
-PROGRESS_EVERY_S = 5.0
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -45,46 +42,91 @@ def common(command: F) -> F:
     )(command)
 
 
-def database(db: Path | None) -> Path:
-    """The database that is meant. Raises `StorageError` where there is none."""
-    values = read_environment(os.environ, working_folder=Path.cwd(), home=Path.home())
-    path, _ = database_to_read(db, values, Path.home())
-    if not path.is_file():
-        raise StorageError(f"{path}: no such database: start fastmon-daemon, or name it with FASTMON_DB")
-    return path
+_named_stfs = click.argument("stf", nargs=-1, required=True)
+_run = click.option("--run", help="The run, where the name is in several.")
+_namespace = click.option("--namespace", help="The namespace, where the run is in several.")
+_reason = click.option("--reason", default="", help="Why; it stands in the history.")
 
 
-def person() -> str:
-    """Who is at the terminal."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"user id {os.getuid()}"
+@click.command()
+@click.argument("stf", nargs=-1)
+@click.option("--all-failed", is_flag=True, help="All failed STFs.")
+@click.option("--run", help="Only STFs of this run.")
+@_reason
+@_namespace
+@common
+def retry(stf: tuple[str, ...], all_failed: bool, **options: Any) -> None:
+    """Process failed STFs again, each with the sample that it has. More than one asks first.
+
+    Exit codes: 0 done, 1 something was not done, 2 usage, 3 no database, 75 the daemon is busy.
+    """
+    if bool(stf) == all_failed:
+        raise click.UsageError("name STFs, or say --all-failed")
+    perform("retry", several=all_failed or len(stf) > 1, stfs=stf, all=all_failed, **options)
 
 
-@contextmanager
-def saying_so(what: str) -> Iterator[None]:
-    """Tell people now and then that they wait for *what*, where it takes long enough to wonder."""
-    done, begun = threading.Event(), time.monotonic()
+@click.command()
+@_named_stfs
+@click.option("--reason", required=True, help="Why; it stands in the history.")
+@_run
+@_namespace
+@common
+def discard(stf: tuple[str, ...], **options: Any) -> None:
+    """Give failed STFs up for good. More than one asks first.
 
-    def tell() -> None:
-        pause_s = PROGRESS_AFTER_S
-        while not done.wait(pause_s):
-            click.echo(f"waiting for {what}, {time.monotonic() - begun:.0f} s so far", err=True)
-            pause_s = PROGRESS_EVERY_S
-
-    teller = threading.Thread(target=tell, daemon=True)
-    teller.start()
-    try:
-        yield
-    finally:
-        done.set()
-        teller.join()
+    Exit codes: 0 done, 1 something was not done, 2 usage, 3 no database, 75 the daemon is busy.
+    """
+    perform("discard", several=len(stf) > 1, stfs=stf, **options)
 
 
-def perform(wish: Wish, db: Path | None, *, yes: bool, as_json: bool, several: bool) -> None:
-    """Do it, say what was done, and exit: 0 done, 1 something was not done, 2 not confirmed, 75 the daemon is busy."""
-    path = database(db)
+@click.command()
+@_named_stfs
+@_reason
+@_run
+@_namespace
+@common
+def admit(stf: tuple[str, ...], **options: Any) -> None:
+    """Process STFs that were skipped because they were not selected. More than one asks first.
+
+    Exit codes: 0 done, 1 something was not done, 2 usage, 3 no database, 75 the daemon is busy.
+    """
+    perform("admit", several=len(stf) > 1, stfs=stf, **options)
+
+
+@click.command()
+@click.argument("number", nargs=-1, type=int)
+@click.option("--all", "everything", is_flag=True, help="All refused messages.")
+@common
+def release(number: tuple[int, ...], everything: bool, **options: Any) -> None:
+    """Parse refused messages again, by their NUMBER in `inspect --refused`; those that can be taken now are taken.
+
+    Exit codes: 0 done, 1 something was not done, 2 usage, 3 no database, 75 the daemon is busy.
+    """
+    if bool(number) == everything:
+        raise click.UsageError("give numbers, or say --all")
+    perform("release", several=everything or len(number) > 1, ids=number, all=everything, **options)
+
+
+@click.command()
+@click.option("--run", required=True, help="The run.")
+@click.option("--unfinished-too", is_flag=True, help="Also if some of its STFs are unfinished.")
+@_namespace
+@common
+def forget(**options: Any) -> None:
+    """Drop all that is known of a run: for a monitor that was reset and counts its runs anew. It asks first.
+
+    Exit codes: 0 done, 1 not done, 2 usage, 3 no database, 75 the daemon is busy.
+    """
+    perform("forget", several=True, **options)
+
+
+def perform(act: str, *, several: bool, db: Path | None, yes: bool, as_json: bool, **wished: Any) -> None:
+    """Do it, say what was done, and exit: 0 done, 1 something was not done, 2 not confirmed, 75 the daemon is busy.
+
+    *wished* are the fields of the `Wish`.
+    """
+    wish = Wish(act=act, by=user_at_terminal(), **wished)
+    path = existing_database(db)
     if wish.act == "release" and wish.all:
         with closing(open_for_reading(path)) as reports:
             wish = replace(wish, ids=tuple(reports.refused_numbers()))
@@ -140,7 +182,7 @@ def _say(wish: Wish, outcome: Outcome, *, as_json: bool) -> None:
 def _by_ourselves(wish: Wish, path: Path) -> Iterator[Outcome]:
     namespace = ""
     if wish.act == "release":  # only a message that is taken in must be ours
-        namespace = Settings.load(os.environ, working_folder=Path.cwd(), home=Path.home()).namespace
+        namespace = load_settings().namespace
     charts = (load_chart("stf"), load_chart("run"))
     acts = Acts(charts[0], Intake(path, namespace, "", charts), alone=True)
     with Lock(path), closing(open_outbox(path)) as outbox:

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import click
 
-from fastmon_daemon.commands.acting import database
+from fastmon_daemon.commands.process import PROGRESS_AFTER_S, existing_database
 from fastmon_daemon.commands.tables import visible
 from fastmon_daemon.outbox import back_up
 
-_SILENT_S = 2.0
 _LINE_EVERY_S = 1.0
 
 
@@ -27,7 +26,7 @@ def backup(file: Path, db: Path | None, as_json: bool) -> None:
     To go on from a backup, stop the daemon, move its database away with -wal and -shm, and copy FILE to its place.
     Exit codes: 0 done, 1 not done, 2 usage, 3 no database, 75 the disk is full.
     """
-    path = database(db)
+    path = existing_database(db)
     made = back_up(path, file, _Progress())
     if as_json:
         click.echo(json.dumps({"database": str(path), "backup": str(file), **asdict(made)}))
@@ -40,7 +39,7 @@ class _Progress:
     """A line on stderr now and then, where it takes long enough to wonder."""
 
     def __init__(self) -> None:
-        self._say_at = time.monotonic() + _SILENT_S
+        self._say_at = time.monotonic() + PROGRESS_AFTER_S
 
     def __call__(self, done: int, total: int) -> None:
         if time.monotonic() >= self._say_at:

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
-from fastmon_daemon import logs
-from fastmon_daemon.checks import Line, Outcome, Subject, attempt, checks_of
+from fastmon_daemon.checks import Line, Outcome, attempt, checks_of
+from fastmon_daemon.commands.process import every_setting, load_process
 from fastmon_daemon.commands.tables import visible
-from fastmon_daemon.settings import (
-    Reading,
-    Settings,
-    database_to_write,
-    declared_settings,
-    read_environment,
-    read_settings,
-)
+from fastmon_daemon.settings import Reading, declared_settings
 
 
 @click.command(epilog="Exit codes: 0 all is well or may be, 1 something is wrong, 78 configuration.")
@@ -35,18 +27,12 @@ def check(ctx: click.Context, db: Path | None, as_json: bool) -> None:
     \b
     Keys of --json: checks, of each: check, outcome (ok, warning, wrong, skipped), found, remedy
     """
-    folders = {"working_folder": Path.cwd(), "home": Path.home()}
-    reading = read_settings(declared_settings(), os.environ, **folders)
+    reading = every_setting()
     if reading.errors:
         _show(((name, line) for name, line in _wrong_settings(reading)), as_json)
         ctx.exit(78)
-    values = read_environment(os.environ, **folders)
-    settings = Settings.load(os.environ, **folders)
-    secrets = logs.Secrets(settings.monitor_token, settings.broker_password)
-    logs.configure("CRITICAL", secrets, journal=False)
-    path, rule = database_to_write(db, values, Path.home())
-    subject = Subject(settings=settings, values=values, database=path.absolute(), rule=rule, secrets=secrets)
-    ctx.exit(1 if Outcome.WRONG in _show(attempt(checks_of(subject), _waiting), as_json) else 0)
+    checks = checks_of(load_process(db, log_level="CRITICAL"))
+    ctx.exit(1 if Outcome.WRONG in _show(attempt(checks, _waiting), as_json) else 0)
 
 
 def _wrong_settings(reading: Reading) -> Iterator[tuple[str, Line]]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
+from fastmon_daemon.commands.process import every_setting, variables
 from fastmon_daemon.commands.tables import console, table, visible
 from fastmon_daemon.outbox import owner_of
 from fastmon_daemon.settings import (
@@ -17,8 +17,6 @@ from fastmon_daemon.settings import (
     Setting,
     database_to_write,
     declared_settings,
-    read_environment,
-    read_settings,
 )
 
 View = dict[str, Any]
@@ -37,12 +35,11 @@ def config(ctx: click.Context, as_json: bool) -> None:
     Keys of --json: settings, unknown, database (path, rule, exists, daemon: process id or null)
     Of each setting: name, aliases, value (a secret's is null), set, source, secret, meaning, error
     """
-    folders = {"working_folder": Path.cwd(), "home": Path.home()}
-    reading = read_settings(declared_settings(), os.environ, **folders)
+    reading = every_setting()
     view = {
         "settings": [_told(name, declared, reading) for name, declared in declared_settings()],
         "unknown": list(reading.unknown),
-        "database": _database(read_environment(os.environ, **folders)),
+        "database": _database(variables()),
     }
     click.echo(json.dumps(view, indent=2)) if as_json else _print(view)
     for name in reading.unknown:

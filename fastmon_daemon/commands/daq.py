@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import threading
-from pathlib import Path
 
 import click
 
-from fastmon_daemon import logs
 from fastmon_daemon.clock import Clock
-from fastmon_daemon.settings import Settings
+from fastmon_daemon.commands.process import load_process
 
 
 @click.command()
@@ -55,10 +52,7 @@ def daq(
     """
     from fastmon_daemon.testbed.daq import Daq, DataAgent, RunPlan
 
-    environ = {**os.environ, "FASTMON_NAMESPACE": namespace} if namespace else os.environ
-    settings = Settings.load(environ, working_folder=Path.cwd(), home=Path.home())
-    secrets = logs.Secrets(settings.monitor_token, settings.broker_password)
-    logs.configure(settings.log_level, secrets, journal=False)
+    settings = load_process(FASTMON_NAMESPACE=namespace or None).settings
     plan = RunPlan(stf=stf, rate_hz=rate, run=run, data_agent=DataAgent(data_agent), late_s=late, size=size)
     player = Daq(settings, plan, Clock(), threading.Event())
     try:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import closing
 from pathlib import Path
 from typing import TextIO, get_args
 
 import click
 
+from fastmon_daemon.commands.process import found_database
 from fastmon_daemon.diagram import Format, draw
 from fastmon_daemon.lifecycle import ChartName, load_chart
 from fastmon_daemon.outbox import open_for_reading
-from fastmon_daemon.settings import database_to_read, read_environment
 
 
 @click.command()
@@ -42,9 +41,7 @@ def diagram(name: ChartName, form: Format, live: bool, db: Path | None, output: 
 
 
 def _counts(name: ChartName, db: Path | None) -> dict[str, int]:
-    home = Path.home()
-    values = read_environment(os.environ, working_folder=Path.cwd(), home=home)
-    path, chosen_by = database_to_read(db, values, home)
+    path, chosen_by = found_database(db)
     with closing(open_for_reading(path)) as reports:
         click.echo(f"database: {path} ({chosen_by})", err=True)
         return reports.counts_by_state() if name == "stf" else reports.run_counts()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
-from fastmon_daemon.commands.acting import database
+from fastmon_daemon.commands.process import existing_database
 from fastmon_daemon.lifecycle import load_chart
 from fastmon_daemon.outbox import open_for_reading
 
@@ -22,8 +23,7 @@ def export(only: str | None, db: Path | None) -> None:
     Exit codes: 0 done, 2 usage, 3 no database.
     """
     chart = load_chart("stf")
-    reports = open_for_reading(database(db))
-    try:
+    with closing(open_for_reading(existing_database(db))) as reports:
         if only != "refused":
             for state in (state for state in chart.states if chart.may(state, "retry")):
                 for stf in reports.list_stfs(state=state, limit=-1):
@@ -32,5 +32,3 @@ def export(only: str | None, db: Path | None) -> None:
         if only != "failed":
             for row in reports.refused(-1):
                 click.echo(json.dumps({"kind": "refused", **asdict(row)}))
-    finally:
-        reports.close()

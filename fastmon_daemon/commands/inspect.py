@@ -7,10 +7,9 @@ looks in `tables`.
 from __future__ import annotations
 
 import json
-import os
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +19,13 @@ from rich.console import Console, Group
 from rich.live import Live
 
 from fastmon_daemon.clock import utcnow
+from fastmon_daemon.commands.process import every_setting, found_database
 from fastmon_daemon.commands.tables import console, shown
-from fastmon_daemon.errors import ConfigError
 from fastmon_daemon.findings import Findings, Rules, View, Wanted, envelope
 from fastmon_daemon.lifecycle import load_chart
 from fastmon_daemon.outbox import open_for_reading, owner_of, shortage
 from fastmon_daemon.presence import StuckRule
-from fastmon_daemon.settings import database_to_read, declared_settings, read_environment
+from fastmon_daemon.settings import Reading
 from fastmon_daemon.steps import links_for
 
 _SCREENFUL = 20
@@ -92,22 +91,22 @@ def inspect(
         raise click.UsageError("STF, --state and --refused cannot be combined, nor --refused and --run")
     wanted = Wanted(state=state, run=run, limit=-1 if everything else _SCREENFUL)
     question = _Question(name=stf, refused=refused, wanted=wanted)
-    values = read_environment(os.environ, working_folder=Path.cwd(), home=Path.home())
-    path, chosen_by = database_to_read(db, values, Path.home())
+    path, chosen_by = found_database(db)
+    reading = every_setting()
 
     def look() -> View:
-        return _look(question, path, chosen_by, values)
+        return _look(question, path, chosen_by, reading)
 
     ctx.exit(_show(look, as_json, watch))
 
 
-def _look(question: _Question, path: Path, chosen_by: str, values: Mapping[str, str]) -> View:
+def _look(question: _Question, path: Path, chosen_by: str, reading: Reading) -> View:
     with closing(open_for_reading(path)) as reports:
         rules = Rules(
             stuck=StuckRule(
                 chart=load_chart("stf"),
-                links=links_for(str(_setting("notify", values))),
-                stuck_after_s=float(str(_setting("stuck_after_s", values))),
+                links=links_for(reading.value("notify")),
+                stuck_after_s=reading.value("stuck_after_s"),
             ),
             now=utcnow(),
             daemon=owner_of(path),
@@ -126,18 +125,8 @@ def _look(question: _Question, path: Path, chosen_by: str, values: Mapping[str, 
             view = findings.overview(wanted)
             if wanted.run is not None and not view["runs"] and not any(view["states"].values()):
                 raise click.UsageError(f"--run {wanted.run!r}: no such run in {path} ({chosen_by})")
-        stopped = shortage(path, int(str(_setting("min_free_mb", values))))
+        stopped = shortage(path, reading.value("min_free_mb"))
         return {**envelope(view, rules, (str(path), chosen_by)), "intake_stopped": stopped}
-
-
-def _setting(field: str, values: Mapping[str, str]) -> object:
-    """One setting, read by its own rule: `inspect` needs no namespace and no token, hence not all of them."""
-    declared = dict(declared_settings())[field]
-    name = declared.names[0]
-    try:
-        return declared.parse(values.get(name, declared.default))
-    except ValueError as error:
-        raise ConfigError(f"{name}={values[name]!r}: {error}") from None
 
 
 def _show(look: Callable[[], View], as_json: bool, watch: float | None) -> int:

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import click
 
-from fastmon_daemon import logs
 from fastmon_daemon.acts import RECONCILE, Wish, number_to_reconcile
-from fastmon_daemon.commands.acting import BUSY, database, person, saying_so
+from fastmon_daemon.commands.acting import BUSY
+from fastmon_daemon.commands.process import existing_database, load_process, telling_progress, user_at_terminal
 from fastmon_daemon.commands.tables import visible
 from fastmon_daemon.control import ask
 from fastmon_daemon.errors import PermanentError, TransientError
 from fastmon_daemon.outbox import owner_of
-from fastmon_daemon.service import World, reconcile_alone
-from fastmon_daemon.settings import Settings, read_environment
+from fastmon_daemon.service import reconcile_alone
 
 
 @click.command()
@@ -37,13 +34,16 @@ def reconcile(run: str, db: Path | None, as_json: bool) -> None:
 
     Exit codes: 0 done, 1 the monitor knows no such run, or refuses, 2 usage, 3 no database, 75 try again.
     """
-    wish = Wish(act=RECONCILE, by=person(), run=run)
+    wish = Wish(act=RECONCILE, by=user_at_terminal(), run=run)
     number_to_reconcile(wish)
-    path = database(db)
+    path = existing_database(db)
     try:
-        with saying_so(f"the monitor's list of run {visible(run)}"):
+        with telling_progress(f"the monitor's list of run {visible(run)}"):
             alive = owner_of(path) is not None
-            outcome = ask(path, wish.as_dict(), patience_s=None) if alive else _by_ourselves(wish, path)
+            if alive:
+                outcome = ask(path, wish.as_dict(), patience_s=None)
+            else:
+                outcome = asdict(reconcile_alone(load_process(path, log_level="WARNING"), wish))
     except TransientError as exc:
         click.echo(f"fastmon-daemon: {exc}", err=True)
         sys.exit(BUSY)
@@ -60,12 +60,3 @@ def reconcile(run: str, db: Path | None, as_json: bool) -> None:
     if not outcome["named"]:
         click.echo(f"fastmon-daemon: the monitor names no STF of run {visible(run)}", err=True)
     sys.exit(0 if outcome["named"] else 1)
-
-
-def _by_ourselves(wish: Wish, path: Path) -> dict[str, Any]:
-    folders = {"working_folder": Path.cwd(), "home": Path.home()}
-    settings = Settings.load(os.environ, **folders)
-    secrets = logs.Secrets(settings.monitor_token, settings.broker_password)
-    logs.configure("WARNING", secrets, journal=False)
-    world = World(settings=settings, values=read_environment(os.environ, **folders), database=path, secrets=secrets)
-    return asdict(reconcile_alone(world, wish))

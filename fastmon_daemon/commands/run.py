@@ -9,10 +9,10 @@ from pathlib import Path
 import click
 from loguru import logger
 
-from fastmon_daemon import logs, seams
-from fastmon_daemon.service import NOT_CLEAN, World
+from fastmon_daemon import seams
+from fastmon_daemon.commands.process import load_process
+from fastmon_daemon.service import NOT_CLEAN
 from fastmon_daemon.service import run as serve
-from fastmon_daemon.settings import Settings, database_to_write, read_environment
 
 
 @click.command()
@@ -27,20 +27,13 @@ def run(once: bool, mode: str | None, db: Path | None) -> None:
     Settings come from the environment, `.env` and `~/.env`. SIGTERM, SIGINT and SIGQUIT drain; a second one means now.
     Exit codes: 0 done, 1 something waits (--once), 3 no database, 75 in use or not drained, 78 configuration.
     """
-    folders = {"working_folder": Path.cwd(), "home": Path.home()}
-    environ = os.environ if mode is None else {**os.environ, "FASTMON_MODE": mode}
-    settings = Settings.load(environ, **folders)
-    values = read_environment(environ, **folders)
-    secrets = logs.Secrets(settings.monitor_token, settings.broker_password)
-    logs.configure(settings.log_level, secrets, journal="JOURNAL_STREAM" in values)
+    world = load_process(db, journal=True, FASTMON_MODE=mode)
     if crash := os.environ.get("FASTMON_TEST_CRASH"):  # no setting: only tests know it
         seams.set_hook(seams.kill_at(crash))
-    for name in settings.unknown:
+    for name in world.settings.unknown:
         logger.warning("{}: no such setting, ignored; correct or unset it", name)
-    database, rule = database_to_write(db, values, Path.home())
-    logger.info("database by {}", rule)
+    logger.info("database by {}", world.database_rule)
     try:
-        world = World(settings=settings, values=values, database=database.absolute(), secrets=secrets)
         code = serve(world, once=once)
     except KeyboardInterrupt:
         logger.warning("stopped at once; what was in flight is done again at the next start")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,11 +13,10 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from fastmon_daemon.clock import moment, utcnow
-from fastmon_daemon.commands.acting import PROGRESS_AFTER_S, PROGRESS_EVERY_S
+from fastmon_daemon.commands.process import PROGRESS_AFTER_S, PROGRESS_EVERY_S, found_database
 from fastmon_daemon.commands.tables import console, table, visible, when
 from fastmon_daemon.lifecycle import load_chart
 from fastmon_daemon.outbox import ABSENCE, Outage, open_for_reading
-from fastmon_daemon.settings import database_to_read, read_environment
 from fastmon_daemon.verdict import Verdict, judge
 
 UNKNOWN = 3
@@ -46,8 +44,7 @@ def verdict(
     missing_names, tf_files (drawn, registered, announced, stood), latencies (source, dest, count, p50_s, p95_s,
     max_s), outages (link, began_at, ended_at, reason, held), heard_at, ended_at, ended_by, look_error
     """
-    values = read_environment(os.environ, working_folder=Path.cwd(), home=Path.home())
-    path, chosen_by = database_to_read(db, values, Path.home())
+    path, chosen_by = found_database(db)
     found = _waited(lambda: look(path, run, namespace), wait)
     if found is None:
         where = f" of namespace {visible(namespace)}" if namespace else ""

@@ -20,7 +20,7 @@ def make_watcher(settings: Settings, intake: Intake, outbox: Outbox, agent_name:
         return None
 
     def take(file: FoundFile) -> Taken:
-        body = file.message(settings.namespace, agent_name, settings.base_url)
+        body = file.message(settings.namespace, agent_name)
         return _TAKEN[intake.accept_file(body, str(file.fingerprint))]
 
     def forget(fingerprints: Sequence[str]) -> None:
@@ -33,8 +33,6 @@ def make_watcher(settings: Settings, intake: Intake, outbox: Outbox, agent_name:
         scan_every_s=settings.check_interval_s,
         settled_after_s=settings.settle_s,
         lookback_s=60.0 * settings.lookback_minutes,
-        default_run=settings.default_run_number,
-        checksum=settings.checksum,
     )
     memory = Memory(outbox.files.taken(), forget, clock.monotonic())
     return Watcher(watching, take, memory, clock)

@@ -24,6 +24,8 @@ class World:
     values: Mapping[str, str]
     """The environment with what the `.env` files add to it."""
     database: Path
+    database_rule: str
+    """The rule by which it was chosen, for people."""
     secrets: Secrets
     """What is blotted out wherever we log; every secret that is read anew joins them."""
 

@@ -80,7 +80,6 @@ class _Service:
         self.inbox = Inbox()
         self.monitor = monitor_of(settings, world.values, world.secrets)
         intake = Intake(world.database, settings.namespace, agent_name, (stf_chart, run_chart))
-        intake.refused_max = settings.refused_max
         self._room = intake.room = Room(world.database, settings.min_free_mb, self._clock.monotonic)
         self._acts = Acts(stf_chart, intake, alone=False)
         self.broker = Broker(

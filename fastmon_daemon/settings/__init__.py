@@ -4,14 +4,13 @@ This package owns where settings come from (the environment, `.env`, `~/.env`, `
 It must not know the process it runs in: the environment and the folders are handed in.
 """
 
-from fastmon_daemon.settings.database import DATABASE_NAME, SYSTEM_STATE_FOLDER, database_to_read, database_to_write
+from fastmon_daemon.settings.database import SYSTEM_STATE_FOLDER, database_to_read, database_to_write
 from fastmon_daemon.settings.declared import Settings, declared_settings
-from fastmon_daemon.settings.declaring import Listen, Setting, setting
+from fastmon_daemon.settings.declaring import Listen, Setting
 from fastmon_daemon.settings.environment import read_environment
 from fastmon_daemon.settings.reading import Reading, read_settings
 
 __all__ = [
-    "DATABASE_NAME",
     "SYSTEM_STATE_FOLDER",
     "Listen",
     "Reading",
@@ -22,5 +21,4 @@ __all__ = [
     "declared_settings",
     "read_environment",
     "read_settings",
-    "setting",
 ]

@@ -20,7 +20,6 @@ from fastmon_daemon.settings.declaring import (
     Setting,
     as_agent_name,
     as_file,
-    as_folder_url,
     as_folders,
     as_host,
     as_listen,
@@ -28,15 +27,13 @@ from fastmon_daemon.settings.declaring import (
     as_optional,
     as_optional_url,
     as_path,
-    as_patterns,
-    as_run_number,
-    as_several,
     as_switch,
     as_testbed_config,
     as_text,
     as_url,
     one_of,
     setting,
+    several,
     whole,
 )
 from fastmon_daemon.settings.reading import read_settings
@@ -82,7 +79,7 @@ class Settings:
         "FASTMON_ANNOUNCE",
         "/topic/epictopic",
         "Destinations that TFs are announced on, separated by commas.",
-        as_several,
+        several("destination"),
     )
     durable: bool = setting(
         "FASTMON_DURABLE", "off", "Subscribe durably: the broker keeps messages while the daemon is down.", as_switch
@@ -106,7 +103,7 @@ class Settings:
         "FASTMON_WATCH_DIRS", "", "Folders to watch with all below them, separated by commas.", as_folders
     )
     file_patterns: tuple[str, ...] = setting(
-        "FASTMON_FILE_PATTERNS", "*.stf,*.STF", "Names of STF files, separated by commas.", as_patterns
+        "FASTMON_FILE_PATTERNS", "*.stf,*.STF", "Names of STF files, separated by commas.", several("pattern")
     )
     check_interval_s: float = setting(
         "FASTMON_CHECK_INTERVAL", "30", "Seconds between two scans of the watched folders.", POSITIVE
@@ -119,15 +116,6 @@ class Settings:
         "0",
         "Minutes before the start that a file may be old to be taken; 0 is no limit.",
         NOT_NEGATIVE,
-    )
-    default_run_number: int | None = setting(
-        "FASTMON_DEFAULT_RUN_NUMBER", "", "Run of files without a run number in their names.", as_run_number
-    )
-    base_url: str = setting(
-        "FASTMON_BASE_URL", "", "URL that the watched folders are served under; file: URLs if not set.", as_folder_url
-    )
-    checksum: str = setting(
-        "FASTMON_CHECKSUM", "off", "Checksum of found files: off, md5 or sha256.", one_of("off", "md5", "sha256")
     )
     register_missing_stf: bool = setting(
         "FASTMON_REGISTER_MISSING_STF",
@@ -191,9 +179,6 @@ class Settings:
         "Look for missed STFs and close runs (off: no run is closed, so none is dropped); "
         "of several daemons that share a queue exactly one does.",
         as_switch,
-    )
-    refused_max: int = setting(
-        "FASTMON_REFUSED_MAX", "1000", "Rows kept of messages that could not be read.", whole(0, 1_000_000_000)
     )
     http: Listen | None = setting(
         "FASTMON_HTTP",

@@ -117,18 +117,6 @@ def as_optional_url(text: str) -> str | None:
     return as_url(text) if text else None
 
 
-def as_folder_url(text: str) -> str:
-    """Read the URL of a folder, of any scheme, as strictly as `as_url` does; nothing stays nothing."""
-    try:
-        parts = urlsplit(as_text(text))
-        good = re.match(r"[a-z][a-z0-9+.-]*://", text, re.IGNORECASE) and not re.search(r"\s", text)
-    except ValueError:
-        good = None
-    if text and (not good or "@" in parts.netloc or parts.query or parts.fragment):
-        raise ValueError("give SCHEME://host/path, such as https://host/data, no user, no password and no query")
-    return text
-
-
 def as_host(text: str) -> str:
     """Read a host's name or address."""
     if re.search(r"[\s/@?]", as_text(text)):
@@ -136,16 +124,20 @@ def as_host(text: str) -> str:
     return text
 
 
-MAY_HOLD_PASSWORD = frozenset({as_url, as_optional_url, as_folder_url, as_host})
+MAY_HOLD_PASSWORD = frozenset({as_url, as_optional_url, as_host})
 """What these refuse may hold a password, so it is not shown."""
 
 
-def as_several(text: str) -> tuple[str, ...]:
-    """Read one destination or more, separated by commas; one that is repeated counts once."""
-    parts = tuple(dict.fromkeys(part for each in text.split(",") if (part := as_text(each).strip())))
-    if not parts:
-        raise ValueError("it names no destination; give one or more, separated by commas")
-    return parts
+def several(what: str) -> Callable[[str], tuple[str, ...]]:
+    """Return a parser that takes one *what* or more, separated by commas; one that is repeated counts once."""
+
+    def parse(text: str) -> tuple[str, ...]:
+        parts = tuple(dict.fromkeys(part for each in as_text(text).split(",") if (part := each.strip())))
+        if not parts:
+            raise ValueError(f"it names no {what}; give one or more, separated by commas")
+        return parts
+
+    return parse
 
 
 def as_switch(text: str) -> bool:
@@ -155,22 +147,9 @@ def as_switch(text: str) -> bool:
     return _SWITCH[text.lower()]
 
 
-def as_patterns(text: str) -> tuple[str, ...]:
-    """Read one pattern of file names or more, separated by commas."""
-    parts = tuple(part for each in as_text(text).split(",") if (part := each.strip()))
-    if not parts:
-        raise ValueError("it names no pattern; give one or more, separated by commas")
-    return parts
-
-
 def as_folders(text: str) -> tuple[Path, ...]:
     """Read folders, separated by commas; `Environment.value` places them, as it knows the working folder."""
     return tuple(dict.fromkeys(Path(part) for each in as_text(text).split(",") if (part := each.strip())))
-
-
-def as_run_number(text: str) -> int | None:
-    """Read a run number; nothing is `None`."""
-    return int(whole(1, 2**31 - 1)(text)) if text else None
 
 
 def one_of(*choices: str) -> Callable[[str], str]:

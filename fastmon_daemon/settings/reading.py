@@ -24,6 +24,12 @@ class Reading:
     errors: dict[str, ConfigError] = field(default_factory=dict)
     unknown: tuple[str, ...] = ()
 
+    def value(self, field_name: str) -> Any:
+        """Return one value, for those that need no namespace and no token, hence not all. Raises `ConfigError`."""
+        if field_name in self.errors:
+            raise self.errors[field_name]
+        return self.values[field_name]
+
 
 def read_settings(
     declared: Iterable[tuple[str, Setting]], environ: Mapping[str, str], *, working_folder: Path, home: Path

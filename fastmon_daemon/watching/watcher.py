@@ -20,7 +20,7 @@ from loguru import logger
 
 from fastmon_daemon.clock import Clock
 from fastmon_daemon.watching.events import Touched, observing
-from fastmon_daemon.watching.files import Fingerprint, FoundFile, checksum, run_in
+from fastmon_daemon.watching.files import Fingerprint, FoundFile, run_in
 from fastmon_daemon.watching.memory import Memory
 
 TICK_S = 0.5
@@ -38,8 +38,6 @@ class Watching:
     """A file is complete when neither size nor time of change has changed for so long."""
     lookback_s: float = 0.0
     """Files that are older than this at the start are left alone; 0: none is."""
-    default_run: int | None = None
-    checksum: str = "off"
 
 
 class Taken(Enum):
@@ -179,21 +177,18 @@ class Watcher:
             self._refuse(path, candidate, "is empty")
             return
         run = run_in(path.name)
-        run = self._watching.default_run if run is None else run
         if run is None:
-            self._refuse(path, candidate, "has no run number in its name: set FASTMON_DEFAULT_RUN_NUMBER or rename it")
+            self._refuse(path, candidate, "has no run number in its name: rename it")
             return
         try:
-            digest = checksum(path, self._watching.checksum, self._clock.monotonic)
+            path.open("rb").close()  # whoever cuts the STF must be able to read it
             if Fingerprint.of(path) != candidate.seen:
                 self._notice(path, candidate.folder)  # it was written meanwhile
                 return
         except OSError as exc:
             self._tell(path, f"cannot be read: {exc.strerror}: mend its permissions; it is tried again at each scan")
             return
-        found = FoundFile(
-            path=path, folder=candidate.folder, fingerprint=candidate.seen, run=run, checksum=digest
-        )  # fmt: skip
+        found = FoundFile(path=path, fingerprint=candidate.seen, run=run)
         try:
             taken = self._take(found)
         except Exception as exc:  # noqa: BLE001 (a full disk must not end the thread: the next scan finds the file again)

@@ -4,27 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from fastmon_daemon.testbed.monitor import MonitorThread
-from tests.browser.browsing import Browser, browsing
 from tests.client.shift import Shift, monitor
+
+if TYPE_CHECKING:
+    from tests.browser.browsing import Browser
 
 HERE = Path(__file__).parent
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    ours = [item for item in items if HERE in item.path.parents]
-    for item in ours:
-        item.add_marker("browser")
-    if "browser" not in config.option.markexpr:
-        items[:] = [item for item in items if item not in ours]
-        config.hook.pytest_deselected(items=ours)
+def pytest_ignore_collect(config: pytest.Config) -> bool | None:
+    """Without the marker not even selenium is imported: each worker would spend a second on it."""
+    return None if "browser" in config.option.markexpr else True
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker("browser")
 
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
+    from tests.browser.browsing import browsing
+
     with browsing() as running:
         yield running
 

@@ -9,8 +9,8 @@ import json
 from collections import Counter
 from typing import Any
 
+from fastmon_daemon.testbed.monitor.fields import Resource
 from fastmon_daemon.testbed.monitor.file_tables import FASTMON_FILES
-from fastmon_daemon.testbed.monitor.resource import Resource
 from fastmon_daemon.testbed.monitor.store import Store
 from fastmon_daemon.testbed.monitor.tables import RESOURCES
 

@@ -1,4 +1,4 @@
-"""The kinds of field that the monitor's resources are made of: how each reads a value and what it says to a wrong one.
+"""What the monitor's resources are made of: kinds of field, how each reads a value and what it says to a wrong one.
 
 Owns the error texts, word for word as Django REST framework words them. It must not know HTTP, nor which resource has
 which field; rows of other tables it sees only through `Lookup`.
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -248,3 +248,29 @@ class Parent(Field):
         if isinstance(value, str) and self.table != "runs":
             return f"“{value}” is not a valid UUID."
         return f"Incorrect type. Expected pk value, received {type(value).__name__}."
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One collection under ``/api/``. Filters that are not named here are ignored, as the monitor does."""
+
+    path: str
+    model: str
+    title: str
+    key: str
+    fields: tuple[Field, ...]
+    together: tuple[str, ...] = ()
+    """Fields that make a unique set."""
+    filters: Mapping[str, str] = field(default_factory=dict)
+    """Query name -> the field that it compares."""
+    paginated: bool = False
+    anonymous_writes: bool = False
+    by_name: dict[str, Field] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "by_name", {each.name: each for each in self.fields})
+
+
+def made(*names: str) -> Iterable[Field]:
+    """Columns that the server fills in: the key and the times."""
+    return (Text(name=name, read_only=True) for name in names)

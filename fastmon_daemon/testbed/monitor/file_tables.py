@@ -9,10 +9,11 @@ from fastmon_daemon.testbed.monitor.fields import (
     Json,
     Moment,
     Parent,
+    Resource,
     Text,
     Uuid,
+    made,
 )
-from fastmon_daemon.testbed.monitor.resource import Resource, made
 
 FILE_STATUS = ("registered", "processing", "processed", "failed", "done")
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlencode
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
@@ -17,8 +18,7 @@ from starlette.types import Receive, Scope, Send
 from fastmon_daemon.testbed.monitor.agents import heartbeat
 from fastmon_daemon.testbed.monitor.answers import Answer, Refusal, as_json, detail, page
 from fastmon_daemon.testbed.monitor.counts import Counts
-from fastmon_daemon.testbed.monitor.fields import DatabaseRefusal
-from fastmon_daemon.testbed.monitor.paging import paged
+from fastmon_daemon.testbed.monitor.fields import DatabaseRefusal, Resource
 from fastmon_daemon.testbed.monitor.requests import (
     SAFE_METHODS,
     authenticated,
@@ -26,7 +26,6 @@ from fastmon_daemon.testbed.monitor.requests import (
     payload,
     unauthenticated,
 )
-from fastmon_daemon.testbed.monitor.resource import Resource
 from fastmon_daemon.testbed.monitor.store import Rejected, Store, is_uuid
 from fastmon_daemon.testbed.monitor.tables import INTEGER_KEYS, RESOURCES
 
@@ -151,7 +150,7 @@ class Rest:
     def _collection(self, resource: Resource) -> Endpoint:
         async def read(request: Request) -> Answer:
             rows = self._store.select(resource, dict(request.query_params))
-            return as_json(200, paged(request, rows) if resource.paginated else rows)
+            return as_json(200, _paged(request, rows) if resource.paginated else rows)
 
         async def create(request: Request) -> Answer:
             data = await payload(request)
@@ -229,3 +228,29 @@ def _key(resource: Resource, text: str) -> Any:
     if resource.path in INTEGER_KEYS:
         return int(text) if text.isdecimal() else None
     return text.lower() if is_uuid(text) else None
+
+
+def _paged(request: Request, rows: list[dict[str, Any]]) -> Any:
+    """*rows*, or the page of them that a positive ``limit`` asks for, in no particular order."""
+    limit = _positive(request.query_params.get("limit", ""))
+    if not limit:
+        return rows
+    offset = _positive(request.query_params.get("offset", ""))
+    further = offset + limit < len(rows)
+    return {
+        "count": len(rows),
+        "next": _page_url(request, limit, offset + limit) if further else None,
+        "previous": _page_url(request, limit, offset - limit) if offset else None,
+        "results": rows[offset : offset + limit],
+    }
+
+
+def _positive(text: str) -> int:
+    return int(text) if text.isdecimal() else 0
+
+
+def _page_url(request: Request, limit: int, offset: int) -> str:
+    query = {**request.query_params, "limit": str(limit), "offset": str(offset)}
+    if offset <= 0:
+        del query["offset"]
+    return f"{request.url.scheme}://{request.url.netloc}{request.url.path}?{urlencode(sorted(query.items()))}"

@@ -12,8 +12,7 @@ from itertools import count
 from typing import Any
 from uuid import UUID, uuid4
 
-from fastmon_daemon.testbed.monitor.fields import REQUIRED, Field, Invalid, Parent, local_text
-from fastmon_daemon.testbed.monitor.resource import Resource
+from fastmon_daemon.testbed.monitor.fields import REQUIRED, Field, Invalid, Parent, Resource, local_text
 from fastmon_daemon.testbed.monitor.tables import INTEGER_KEYS, RESOURCES
 
 Row = dict[str, Any]

@@ -10,10 +10,11 @@ from fastmon_daemon.testbed.monitor.fields import (
     Json,
     Moment,
     Number,
+    Resource,
     Text,
+    made,
 )
 from fastmon_daemon.testbed.monitor.file_tables import FASTMON_FILES, RUNS, STF_FILES, TF_SLICES
-from fastmon_daemon.testbed.monitor.resource import Resource, made
 from fastmon_daemon.testbed.monitor.workflow_tables import AGENTS, WORKFLOW_MESSAGES, WORKFLOW_STAGES, WORKFLOWS
 
 AGENT_TYPES = (*AGENTS[:4], "workflow_runner", "monitor", "sse_sender", "sse_receiver", "test", "other")

@@ -10,10 +10,11 @@ from fastmon_daemon.testbed.monitor.fields import (
     Moment,
     Number,
     Parent,
+    Resource,
     Text,
     Uuid,
+    made,
 )
-from fastmon_daemon.testbed.monitor.resource import Resource, made
 
 AGENTS = ("daqsim", "data", "processing", "fastmon", "monitor")
 WORKFLOW_STATUS = (

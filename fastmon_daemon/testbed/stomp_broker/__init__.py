@@ -1,10 +1,9 @@
 """The testbed's STOMP broker: `Broker` for asyncio, `BrokerThread` for everything else."""
 
 from fastmon_daemon.testbed.stomp_broker.broker import Broker
-from fastmon_daemon.testbed.stomp_broker.counters import Counters
 from fastmon_daemon.testbed.stomp_broker.destinations import DEAD_LETTERS, Subscription
 from fastmon_daemon.testbed.stomp_broker.frames import Frame, Refused
-from fastmon_daemon.testbed.stomp_broker.session import Hook, Session, Verdict
+from fastmon_daemon.testbed.stomp_broker.session import Counters, Hook, Session, Verdict
 from fastmon_daemon.testbed.stomp_broker.thread import BrokerThread
 
 __all__ = [

@@ -11,9 +11,8 @@ import asyncio
 import ssl
 from collections.abc import Callable
 
-from fastmon_daemon.testbed.stomp_broker.counters import Counters
 from fastmon_daemon.testbed.stomp_broker.destinations import Destinations, Subscription
-from fastmon_daemon.testbed.stomp_broker.session import Hook, Session
+from fastmon_daemon.testbed.stomp_broker.session import Counters, Hook, Session
 from fastmon_daemon.testbed.stomp_broker.wire import Wire
 
 OnSend = Callable[[str, str, dict[str, str]], None]
@@ -28,9 +27,8 @@ class Broker:
     the last 20 000, as Artemis documents; its RECEIPT still comes.
 
     Faults, all changeable while it runs: *no_receipts*: no RECEIPT is sent. *refuse*: new connections are reset.
-    *hook*: called with ``("receive" | "send", session, frame)`` for every frame; "drop" loses the frame, "hold" keeps
-    it until `release_held` (later frames overtake it), "refuse" answers a received one with an ERROR that ends the
-    session, None lets it pass.
+    *hook*: called with ``("receive" | "send", session, frame)`` for every frame; "drop" loses the frame, "refuse"
+    answers a received one with an ERROR that ends the session, None lets it pass.
     """
 
     def __init__(
@@ -51,7 +49,6 @@ class Broker:
         self.no_receipts = False
         self.refuse = False
         self.hook: Hook | None = None
-        self.held: list[Callable[[], None]] = []
         self.destinations = Destinations(duplicate_detection=duplicate_detection)
         self.counters = Counters()
         self.sessions: dict[Session, None] = {}
@@ -84,7 +81,6 @@ class Broker:
         lost = [wire.lost for wire in self._wires]
         self.drop_connections()
         await asyncio.gather(*lost)
-        self.held.clear()
         self.destinations.forget_volatile()
 
     def publish(self, destination: str, body: str | bytes, headers: dict[str, str] | None = None) -> None:
@@ -130,12 +126,6 @@ class Broker:
         self.destinations.leave_all()
         for wire in list(self._wires):
             wire.abort()
-
-    def release_held(self) -> None:
-        """Let the frames go on that the hook held, in their order; those of sessions that have gone are lost."""
-        held, self.held = self.held, []
-        for go_on in held:
-            go_on()
 
     def is_silent(self) -> bool:
         """Whether the broker plays dead just now."""

@@ -5,22 +5,43 @@ It must not know how messages are routed or kept; it asks the house.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal, Protocol
 
 from fastmon_daemon.testbed.stomp_broker.backlog import Consumer, Message, Terms
-from fastmon_daemon.testbed.stomp_broker.counters import Counters
 from fastmon_daemon.testbed.stomp_broker.destinations import Destinations
 from fastmon_daemon.testbed.stomp_broker.frames import Frame, Refused
-from fastmon_daemon.testbed.stomp_broker.handshake import authenticate, choose_version, heart_beat, interval_s
-from fastmon_daemon.testbed.stomp_broker.headers import durable_name, required, subscription_id, terms_of
+from fastmon_daemon.testbed.stomp_broker.headers import (
+    authenticate,
+    choose_version,
+    durable_name,
+    heart_beat,
+    interval_s,
+    required,
+    subscription_id,
+    terms_of,
+)
 from fastmon_daemon.testbed.stomp_broker.wire import Wire
 
 _HOP_HEADERS = frozenset({"destination", "content-length", "receipt", "transaction"})  # not part of the message
 
-Verdict = Literal["drop", "hold", "refuse"] | None
+Verdict = Literal["drop", "refuse"] | None
 Hook = Callable[[Literal["receive", "send"], "Session", Frame], Verdict]
+
+
+@dataclass
+class Counters:
+    """What the broker has seen since it was made."""
+
+    accepted: Counter[str] = field(default_factory=Counter)
+    """Messages by destination; a dropped duplicate does not count."""
+    connections: int = 0
+    received: Counter[str] = field(default_factory=Counter)
+    """Frames by command."""
+    sent: Counter[str] = field(default_factory=Counter)
 
 
 class House(Protocol):
@@ -32,7 +53,6 @@ class House(Protocol):
     heart_beat_ms: int
     no_receipts: bool
     hook: Hook | None
-    held: list[Callable[[], None]]
     destinations: Destinations
     counters: Counters
     sessions: dict[Session, None]
@@ -78,7 +98,7 @@ class Session:
     def on_frame(self, frame: Frame) -> None:
         """The wire says: a frame came. The fault hook sees it first."""
         self._house.counters.received[frame.command] += 1
-        if not self._intercepted("receive", frame, partial(self.obey, frame)):
+        if not self._intercepted("receive", frame):
             self.obey(frame)
 
     def on_garbage(self, refusal: Refused) -> None:
@@ -106,8 +126,9 @@ class Session:
 
     def send(self, frame: Frame) -> None:
         """Send *frame* unless the fault hook takes it."""
-        if not self._intercepted("send", frame, partial(self._write, frame)):
-            self._write(frame)
+        if not self._intercepted("send", frame):
+            self._house.counters.sent[frame.command] += 1
+            self.wire.write(frame, self.version or "1.0")
 
     def leave(self) -> None:
         """Give back what is unacknowledged and free the client-id, at once."""
@@ -119,17 +140,11 @@ class Session:
         self._house.destinations.leave(*self._consumers.values())
         self._consumers.clear()
 
-    def _intercepted(self, what: Literal["receive", "send"], frame: Frame, later: Callable[[], None]) -> bool:
+    def _intercepted(self, what: Literal["receive", "send"], frame: Frame) -> bool:
         verdict = self._house.hook(what, self, frame) if self._house.hook else None
-        if verdict == "hold":
-            self._house.held.append(later)
-        elif verdict == "refuse":
+        if verdict == "refuse":
             self._refuse(Refused(f"Fault at {frame.command}"), frame.headers.get("receipt"))
         return verdict is not None
-
-    def _write(self, frame: Frame) -> None:
-        self._house.counters.sent[frame.command] += 1
-        self.wire.write(frame, self.version or "1.0")
 
     def _refuse(self, refusal: Refused, receipt: str | None) -> None:
         headers = {"message": refusal.message, "content-type": "text/plain", **refusal.headers}

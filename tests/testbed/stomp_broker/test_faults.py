@@ -111,32 +111,6 @@ def test_a_hook_can_lose_a_frame_that_goes(world: World) -> None:
     assert lucky.read().body == "a"
 
 
-def test_a_hook_can_hold_frames_until_they_are_released(world: World) -> None:
-    def hold_receipts(what: str, _session: Session, frame: Frame) -> Verdict:
-        return "hold" if what == "send" and frame.headers.get("receipt-id") in {"1", "2"} else None
-
-    raw = world.client()
-    world.broker.hook = hold_receipts
-    for receipt in "12":
-        raw.frame("SEND", "a", destination=QUEUE, receipt=receipt)
-    assert raw.send(QUEUE, "b") == []
-    world.thread.call(world.broker.release_held)
-    assert [raw.read().headers["receipt-id"] for _ in range(2)] == ["1", "2"]
-
-
-def test_a_held_frame_that_came_is_done_when_released_unless_its_session_has_gone(world: World) -> None:
-    world.broker.hook = lambda what, _session, frame: "hold" if (what, frame.command) == ("receive", "SEND") else None
-    here, gone = world.client(), world.client(client_id="gone")
-    for raw in (here, gone):
-        raw.frame("SEND", "a", destination=QUEUE)
-    world.until(lambda: len(world.broker.held) == 2)
-    gone.close()
-    world.gone("gone")
-    world.thread.call(world.broker.release_held)
-    assert world.depth(QUEUE) == 1
-    assert world.broker.held == []
-
-
 def test_call_hands_back_what_was_raised(world: World) -> None:
     with pytest.raises(ZeroDivisionError):
         world.thread.call(lambda: 1 // 0)
