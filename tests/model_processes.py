@@ -10,7 +10,7 @@ from typing import Any
 from fastmon_daemon.acts import Acts
 from fastmon_daemon.engine import LinkNews
 from fastmon_daemon.intake import Intake
-from fastmon_daemon.ledger import Ledger, Means
+from fastmon_daemon.ledger import Ledger, Means, SummaryRoute, TrackedRuns
 from fastmon_daemon.lifecycle import load_chart
 from fastmon_daemon.sampling import is_selected
 from fastmon_daemon.settings import Settings
@@ -46,15 +46,17 @@ class Processes:
         """A process begins."""
         self.outbox = self.world.outbox()
         charts, clock, monitor = (CHART, load_chart("run")), self.world.time.clock(), self.monitor
-        self.intake = Intake(self.folder / "outbox.db", "ns", "fastmon-agent-test-1", charts)
-        self.intake.clock = clock
+        runs = TrackedRuns()
+        self.intake = Intake(
+            self.folder / "outbox.db", "ns", "fastmon-agent-test-1", charts, runs=runs, clock=clock
+        )  # fmt: skip
         means = Means(
-            monitor=monitor, charts=charts, agent_name="a", announce=self.broker.tell_summary, clock=clock,
-            selected=partial(is_selected, FRACTION),
+            monitor=monitor, charts=charts, clock=clock, selected=partial(is_selected, FRACTION),
+            is_open=lambda link: self.engine.is_open(link),  # noqa: PLW0108 (it is made later)
+            summary_route=SummaryRoute(sender="a", link="broker", announce=self.broker.tell_summary),
         )  # type: ignore[arg-type]  # fmt: skip
-        ledger = Ledger(means)
+        ledger = Ledger(means, runs)
         self.engine = self.world.engine(self.outbox, workers=WORKERS, late_rate=20.0, chores=[ledger])
-        means.is_open = self.engine.is_open
         self.acts = Acts(CHART, self.intake, alone=False)
         self.broker.tell = lambda up: self.engine.tell(LinkNews("broker", up=up, reason="" if up else "cut"))
         self.broker.tell(self.broker.up)

@@ -25,7 +25,7 @@ from fastmon_daemon.errors import TransientError
 from fastmon_daemon.front import Gauges, Pulse, served
 from fastmon_daemon.gates import MOST_PROBES
 from fastmon_daemon.intake import Intake
-from fastmon_daemon.ledger import Ledger, Means
+from fastmon_daemon.ledger import Ledger, Means, SummaryRoute, TrackedRuns
 from fastmon_daemon.lifecycle import Chart, load_chart
 from fastmon_daemon.outbox import Lock, Outbox, Room, open_outbox
 from fastmon_daemon.retention import Keeper
@@ -78,9 +78,19 @@ class _Service:
         stf_chart, run_chart = load_chart("stf"), load_chart("run")
         self._stopping = threading.Event()
         self.monitor = monitor_of(settings, world.values, world.secrets)
-        intake = Intake(world.database, settings.namespace, agent_name, (stf_chart, run_chart))
-        intake.refused_max = settings.refused_max
-        self._room = intake.room = Room(world.database, settings.min_free_mb, self._clock.monotonic)
+        self._room = Room(world.database, settings.min_free_mb, self._clock.monotonic)
+        runs = TrackedRuns()
+        intake = Intake(
+            world.database,
+            settings.namespace,
+            agent_name,
+            (stf_chart, run_chart),
+            runs=runs,
+            refused_max=settings.refused_max,
+            refuse_if_short=self._room.refuse_if_short,
+            wake=lambda: self.engine.wake(),  # noqa: PLW0108 (it is made later)
+            clock=self._clock,
+        )
         self._acts = Acts(stf_chart, intake, alone=False)
         self.broker = Broker(
             broker_login(
@@ -93,11 +103,8 @@ class _Service:
         self._watcher = make_watcher(settings, intake, outbox, agent_name, self._clock)
         self._needs_broker = self._watcher is None or settings.notify == "stomp"
         self._pool = ThreadPoolExecutor(settings.workers + AT_ONCE, thread_name_prefix="effect")
-        means = self._means(agent_name, (stf_chart, run_chart))
-        self.ledger = Ledger(means)
+        self.ledger = Ledger(self._means(agent_name, (stf_chart, run_chart)), runs)
         self.engine = Engine(outbox, self._plant(agent_name, stf_chart, most_probes=1 if once else MOST_PROBES))
-        means.is_open, means.wake = self.engine.is_open, self.engine.wake
-        intake.wake = self.engine.wake
         broker = self.broker if self._needs_broker else None
         self.presence = presence_of(world, agent_name, self.engine, broker, self._clock)
         logger.info("agent {} for namespace {}: database {}", agent_name, settings.namespace, world.database)
@@ -130,15 +137,15 @@ class _Service:
 
     def _means(self, agent_name: str, charts: tuple[Chart, Chart]) -> Means:
         settings = self._settings
-        by_rest = settings.notify == "rest"
-        announce = None if settings.notify == "off" else self._by_rest if by_rest else self.broker.announce
+        announce = self._by_rest if settings.notify == "rest" else self.broker.announce
+        link = links_for(settings.notify).get(ANNOUNCING)  # FASTMON_NOTIFY=off: none
         return Means(
             monitor=self.monitor,
             charts=charts,
-            agent_name=agent_name,
+            is_open=lambda link: self.engine.is_open(link),  # noqa: PLW0108 (it is made later)
+            wake=lambda: self.engine.wake(),  # noqa: PLW0108 (it is made later)
+            summary_route=SummaryRoute(sender=agent_name, link=link, announce=announce) if link else None,
             selected=partial(is_selected, settings.selection_fraction),
-            announce=announce,
-            announce_link=links_for(settings.notify).get(ANNOUNCING, ""),
             keeps_all=settings.ledger,
             refuse_if_short=self._room.refuse_if_short,
             clock=self._clock,
