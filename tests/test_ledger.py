@@ -24,7 +24,7 @@ from fastmon_daemon.ledger import Ledger, Means, Paces, SummaryRoute, TrackedRun
 from fastmon_daemon.lifecycle import load_chart
 from fastmon_daemon.messages import run_number
 from fastmon_daemon.monitor import StfFile, TfFile
-from fastmon_daemon.outbox import Origin, Reports, RunRow, Stf
+from fastmon_daemon.outbox import Origin, Reports, RunRow, Stf, runs
 from fastmon_daemon.sampling import is_selected
 from fastmon_daemon.verdict import Verdict, judge
 from tests.worlds import START, FakeMonitor, Inline, World, named, settle
@@ -115,9 +115,9 @@ class Life(World):
     def start(self) -> None:
         """The next process."""
         self.box = self.outbox()
-        runs = TrackedRuns()
+        tracked = TrackedRuns()
         self.door = Intake(
-            self.folder / "outbox.db", "ns", "fastmon-agent-test-1", CHARTS, runs=runs, clock=self.time.clock()
+            self.folder / "outbox.db", "ns", "fastmon-agent-test-1", CHARTS, runs=tracked, clock=self.time.clock()
         )
         monitor: Any = self.monitor
         means = Means(
@@ -127,7 +127,7 @@ class Life(World):
             refuse_if_short=self.refuse_if_short,
             is_open=lambda link: self.machine.is_open(link),  # noqa: PLW0108 (it is made later)
         )  # fmt: skip
-        self.ledger = Ledger(means, runs)
+        self.ledger = Ledger(means, tracked)
         self.machine: Engine = self.engine(self.box, chores=[self.ledger], workers=self.workers, pool=self.pool)
         self.ledger.begin_listening(self.box)
 
@@ -146,9 +146,13 @@ class Life(World):
                 created_at=stamp(self.time.at), body="{}", run_key=77,
             )  # fmt: skip
 
+    def hears(self, kind: str, **fields: object) -> None:
+        """A message comes."""
+        self.door.accept(json.dumps({"msg_type": kind, "namespace": "ns", "run_id": "100014", **fields}))
+
     def says(self, kind: str, **fields: object) -> None:
         """A message comes, and is worked on."""
-        self.door.accept(json.dumps({"msg_type": kind, "namespace": "ns", "run_id": "100014", **fields}))
+        self.hears(kind, **fields)
         self.works()
 
     def announces(self, *sequences: int) -> None:
@@ -697,6 +701,21 @@ def test_a_run_is_not_complete_while_the_monitor_names_one_more_that_is_just_loo
     assert (life.row.state, life.verdict.complete, life.stf(2).state) == ("complete", True, "completed")
 
 
+def test_nor_while_it_names_more_than_are_kept_by_name(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "MOST_ABSENT", 1)
+    life.registers(1, 2, 3)
+    life.announces(1)
+    life.says("end_run", total_stf_files=1)
+    life.begins_a_lookup()  # of both
+    life.pool.held = False
+    life.pool.calls.pop(0)()
+    life.pass_(8)
+    assert (life.known(), life.row.absent, life.row.state) == ([file_name(1), file_name(2)], (), "ended")
+    life.pool.release()
+    life.pass_(12)
+    assert (life.row.state, life.verdict.recovered) == ("complete", 2)
+
+
 def test_one_that_was_to_be_taken_in_when_the_disk_got_full_is_found_again_also_beyond_the_total(life: Life) -> None:
     life.registers(1, 2, 3, 4)
     life.announces(1)
@@ -725,6 +744,25 @@ def test_a_purged_run_that_begins_anew_is_looked_for_as_long_as_any_other(life: 
     life.pass_(60)
     life.registers(2)
     life.pass_(30)
+    assert life.row.state == "complete"
+
+
+def test_a_look_at_a_run_that_was_purged_meanwhile_gives_up_no_run_that_begins_anew(life: Life) -> None:
+    life.registers(1)
+    life.announces(1)
+    life.says("end_run", total_stf_files=2)
+    life.pass_(890)
+    life.pool.held = True
+    life.time.pass_(seconds=20)
+    life.works(2)
+    assert life.pool.calls, "the look after which it is given up"
+    life.purges()
+    life.hears("stf_ready", filename=file_name(1), sequence=1)
+    life.hears("end_run", total_stf_files=2)
+    life.pool.release()
+    life.works()
+    life.registers(2)
+    life.pass_(40)
     assert life.row.state == "complete"
 
 

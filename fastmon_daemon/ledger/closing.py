@@ -103,14 +103,12 @@ class Closing:
         body = summary(row, verdict, event_id, route.sender, means.clock.now())
 
         def done(outbox: Outbox, answer: Any, now: datetime) -> None:
-            if run.purged:
-                return
             run.sends_summary = False
             if isinstance(answer, Exception):
                 logger.warning("run {}: its summary did not go out: {}", row.run, answer)
                 run.summary_pause.prolong(means.clock.monotonic(), means.paces.retry_s, means.paces.longest_s)
             else:
-                outbox.runs.summary_sent(row, verdict, now)
+                outbox.runs.summary_sent(row, verdict, now)  # of another run of that number the verdict is another
 
         return Errand(route.link, lambda: route.announce(body, event_id), done)
 

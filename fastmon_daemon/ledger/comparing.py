@@ -48,8 +48,7 @@ class Comparing:
     def compare(self, outbox: Outbox, asked: RunRow, look: Look, run: TrackedRun, now: datetime) -> None:
         """Have the missed ones taken in, note what the monitor says of the run, decide when to look again."""
         watch, row = run.watch, outbox.runs.get(asked.namespace, asked.run)
-        if row is None:
-            return
+        assert row is not None  # only a purge takes it away, and nobody compares for a run that was purged
         monotonic = self._means.clock.monotonic()
         watch.heard(row.heard_at, (now - moment(row.heard_at)).total_seconds(), monotonic)
         watch.took(look, self._means.paces, monotonic)
@@ -84,9 +83,10 @@ class Comparing:
         if row is None:
             return Found(run, 0, 0, [])
         known, tracked = outbox.runs.known_names(row), self._runs.get(namespace, run)
-        strange = [stf for stf in named if stf.stf_filename not in known | tracked.under_way]
+        unknown = [stf for stf in named if stf.stf_filename not in known]
+        strange = [stf for stf in unknown if stf.stf_filename not in tracked.under_way]
         self._recovery.add(tracked, [Missed(row, stf, Origin.RECOVERED, by) for stf in strange])
-        outbox.runs.look_by(row, now)
+        outbox.runs.looked(row, now, len(named), [stf.stf_filename for stf in unknown])
         return Found(run, len(named), len(known), [stf.stf_filename for stf in strange])
 
     def _is_open(self, row: RunRow) -> bool:
