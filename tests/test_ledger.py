@@ -160,8 +160,12 @@ class Life(World):
             self.says("stf_ready", filename=file_name(n), sequence=n)
 
     def works(self, turns: int = 12) -> None:
+        """The engine turns so often, or until it does nothing any more."""
+        idle = 0
         for _ in range(turns):
-            self.machine.turn(0)
+            idle = 0 if self.machine.turn(0) else idle + 1
+            if idle == 2:
+                return
 
     def pass_(self, seconds: float) -> None:
         """Time passes, and the engine turns in every second of it (of a long time, a hundred times)."""
