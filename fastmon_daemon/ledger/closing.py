@@ -62,7 +62,7 @@ class Closing:
 
     def _is_wanting(self, outbox: Outbox, row: RunRow, run: TrackedRun, counts: dict[str, int]) -> bool:
         """Whether the run is incomplete by the verdict's rule, or one more of its STFs is just being taken in."""
-        return bool(run.under_way or incomplete_reasons(outbox.by_run, row, self._means.charts, counts))
+        return bool(run.is_recovering or incomplete_reasons(outbox.by_run, row, self._means.charts, counts))
 
     def _complete(self, outbox: Outbox, row: RunRow, run: TrackedRun, now: datetime) -> None:
         dest = self._means.run_chart.after(row.state, COMPLETE)

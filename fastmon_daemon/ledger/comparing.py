@@ -57,7 +57,7 @@ class Comparing:
             watch.deaf()
         known = outbox.runs.known_names(row)
         unknown = [stf for stf in look.stfs if stf.stf_filename not in known]
-        strange = [stf for stf in unknown if stf.stf_filename not in run.under_way]
+        strange = run.not_under_way(unknown)
         row = self._end(outbox, row, look.ended_at, 0.0 if strange or not look.stfs else watch.listened_s, now)
         missed = watch.compare(strange, self._grace_s(row), monotonic, partial(self._is_coming, row, watch))
         self._recovery.add(run, [Missed(row, stf, Origin.LOOK if row.nameless else Origin.RECOVERED) for stf in missed])
@@ -84,7 +84,7 @@ class Comparing:
             return Found(run, 0, 0, [])
         known, tracked = outbox.runs.known_names(row), self._runs.get(namespace, run)
         unknown = [stf for stf in named if stf.stf_filename not in known]
-        strange = [stf for stf in unknown if stf.stf_filename not in tracked.under_way]
+        strange = tracked.not_under_way(unknown)
         self._recovery.add(tracked, [Missed(row, stf, Origin.RECOVERED, by) for stf in strange])
         outbox.runs.looked(row, now, len(named), [stf.stf_filename for stf in unknown])
         return Found(run, len(named), len(known), [stf.stf_filename for stf in strange])

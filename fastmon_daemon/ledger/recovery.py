@@ -52,7 +52,7 @@ class Recovery:
     @property
     def busy(self) -> bool:
         """Whether anything is under way."""
-        return any(run.under_way for run in self._runs.all())
+        return any(run.is_recovering for run in self._runs.all())
 
     def errands(self, outbox: Outbox, now: datetime) -> Iterator[Errand]:
         """Take in what needs no lookup; look up a few of the others."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from fastmon_daemon.ledger.watching import Watch
@@ -68,9 +69,14 @@ class TrackedRun:
     """Its summary is on its way."""
 
     @property
-    def under_way(self) -> set[str]:
-        """The missed STFs that are about to be taken in."""
-        return {*self.to_store, *self.to_look_up, *self.looking_up}
+    def is_recovering(self) -> bool:
+        """Whether missed STFs are about to be taken in."""
+        return bool(self.to_store or self.to_look_up or self.looking_up)
+
+    def not_under_way(self, stfs: Iterable[StfFile]) -> list[StfFile]:
+        """Those of *stfs* that are not about to be taken in."""
+        under_way = {*self.to_store, *self.to_look_up, *self.looking_up}
+        return [stf for stf in stfs if stf.stf_filename not in under_way]
 
 
 class TrackedRuns:
