@@ -176,6 +176,7 @@ class Intake:
         outbox.count(f"stf_ready_{arrival}")
         if arrival is Arrival.FRESH:
             hear_sequence(outbox, row, message.sequence, now)
+            outbox.runs.not_absent(row, message.filename)
             logger.info("{}: received, run {}", message.filename, message.run)
         elif arrival is Arrival.CONFLICT:
             logger.error("{}: came again with other content: kept aside", message.filename)

@@ -259,6 +259,17 @@ def test_an_stf_whose_message_is_merely_late_is_not_recovered(life: Life) -> Non
     assert life.stf(2).origin is Origin.MESSAGE
 
 
+def test_one_that_was_named_and_whose_message_comes_then_is_not_said_to_be_wanting_until_the_next_look(
+    life: Life,
+) -> None:
+    life.registers(1, 2)
+    life.announces(1)
+    assert life.row.absent == (file_name(2),)
+    looks = life.monitor.looks
+    life.announces(2)
+    assert (life.monitor.looks, life.verdict.why_not, life.verdict.missing_names) == (looks, ("it has not ended",), ())
+
+
 def test_while_the_disk_is_nearly_full_nothing_is_taken_in_or_called_missed(life: Life) -> None:
     life.registers(1, 2, 3)
     life.announces(1)
