@@ -201,7 +201,7 @@ class Acts:
         if outbox.forget_stfs(wish.run, namespace, PORTION) == PORTION:
             return Outcome(more=True)
         outbox.forget_run(wish.run, namespace)
-        self._intake.forget_run(wish.run)
+        self._intake.runs.forget(namespace, wish.run)
         outbox.remember(f"forgotten:{wish.run}", f"{stamp(now)} {wish.note}")  # its own history is gone
         return Outcome(done=[wish.run])
 

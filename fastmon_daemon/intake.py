@@ -5,9 +5,10 @@ It must not know STOMP, or how an STF is processed. It runs on the broker's thre
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -15,10 +16,38 @@ from loguru import logger
 
 from fastmon_daemon.clock import Clock
 from fastmon_daemon.errors import BadMessage
-from fastmon_daemon.ledger import hear_run, hear_sequence, look_soon
+from fastmon_daemon.ledger import TrackedRuns, hear_run, hear_sequence, look_soon
 from fastmon_daemon.lifecycle import Chart
 from fastmon_daemon.messages import HEAR_STF, Foreign, RunNews, StfReady, parse
-from fastmon_daemon.outbox import Arrival, NewStf, Origin, Outbox, Room, attach
+from fastmon_daemon.outbox import Arrival, NewStf, Origin, Outbox, attach
+
+CONFLICT = "conflict: this STF was received with another size, checksum or tf_count"
+
+
+class _Ignored:
+    """How many messages were not for us, until that is on disk. Callable from any thread: each one is counted once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: Counter[str] = Counter()
+
+    def add(self, what: str) -> None:
+        """One more of this kind."""
+        with self._lock:
+            self._counts[what] += 1
+
+    @contextmanager
+    def taken(self) -> Iterator[Counter[str]]:
+        """All of them, for the block alone, which writes them down; where it fails, they are counted the next time."""
+        with self._lock:
+            counts, self._counts = self._counts, Counter()
+        try:
+            yield counts
+        except BaseException:
+            with self._lock:
+                self._counts += counts
+            raise
+
 
 REJECTED_KEPT = 1000
 """Rows that are kept of messages that could not be read."""
@@ -27,19 +56,31 @@ REJECTED_KEPT = 1000
 class Intake:
     """The door: takes message bodies, keeps what is ours."""
 
-    def __init__(self, database: Path, namespace: str, agent_name: str, charts: tuple[Chart, Chart]) -> None:
-        """*charts* are those of the STF and of the run."""
+    def __init__(  # noqa: PLR0913 (all by name but the first four)
+        self,
+        database: Path,
+        namespace: str,
+        agent_name: str,
+        charts: tuple[Chart, Chart],
+        *,
+        runs: TrackedRuns | None = None,
+        refuse_if_short: Callable[[], None] = lambda: None,
+        wake: Callable[[], None] = lambda: None,
+        clock: Clock | None = None,
+    ) -> None:
+        """*charts* are those of the STF and of the run; *runs* is shared with the ledger, where there is one.
+
+        *refuse_if_short* raises StorageFault where nothing more may be stored; *wake* is called when something was.
+        """
         self._database = database
         self.namespace = namespace
         self._agent_name = agent_name
         self._stf_chart, self._run_chart = charts
-        self.room: Room | None = None
-        """What is to be asked before anything is stored; None: nothing is."""
-        self.clock = Clock()
-        self.wake: Callable[[], None] = lambda: None
-        self._forgotten: Counter[str] = Counter()
-        self._known_runs: set[str] = set()
-        """Of these a mere sign that they go on says nothing new."""
+        self._refuse_if_short = refuse_if_short
+        self._clock = clock or Clock()
+        self._wake = wake
+        self.runs = runs or TrackedRuns()
+        self._ignored = _Ignored()
 
     def accept(self, body: str | bytes) -> None:
         """Store what the message says, if it is for us. Returns only when it is on disk.
@@ -59,28 +100,25 @@ class Intake:
         except BadMessage as exc:
             return partial(self._refuse, body, str(exc))
         if isinstance(message, Foreign):
-            self._forgotten[f"foreign_{message.why}"] += 1
+            self._ignored.add(f"foreign_{message.why}")
             return None
-        if isinstance(message, RunNews) and message.kind == HEAR_STF and message.run in self._known_runs:
+        is_sign = isinstance(message, RunNews) and message.kind == HEAR_STF
+        if is_sign and self.runs.get(self.namespace, message.run).is_stored:
             return None
         return partial(self._take_in, message, body)
 
-    def forget_run(self, run: str) -> None:
-        """A person had it forgotten: any sign of it is news."""
-        self._known_runs.discard(run)
-
     def _refuse(self, body: str | bytes, reason: str) -> None:
         with self._writing() as outbox:
-            outbox.refuse(body, reason, self.clock.now(), REJECTED_KEPT)
+            outbox.refuse(body, reason, self._clock.now(), REJECTED_KEPT)
         logger.error("refused a message: {}", reason)
 
     def _take_in(self, message: StfReady | RunNews, body: str | bytes) -> None:
+        run = self.runs.get(self.namespace, message.run)  # before it is stored: a purge since then is none of it
         with self._writing() as outbox:
             if self.store(outbox, message) is Arrival.CONFLICT:
-                reason = "conflict: this STF was received with another size, checksum or tf_count"
-                outbox.refuse(body, reason, self.clock.now(), REJECTED_KEPT)
-        self._known_runs.add(message.run)  # now that it is on disk
-        self.wake()
+                outbox.refuse(body, CONFLICT, self._clock.now(), REJECTED_KEPT)
+        run.is_stored = True
+        self._wake()
 
     def accept_file(self, body: str, fingerprint: str) -> Arrival:
         """Store the STF of a file, *body* being the message that announces it; the file is remembered with it.
@@ -94,34 +132,27 @@ class Intake:
                 assert isinstance(message, StfReady)  # the watcher writes no other
                 arrival = self.store(outbox, message, Origin.FILE) or Arrival.KNOWN
                 name = message.filename or ""
-                reason = "conflict: this STF was received with another size, checksum or tf_count"
+                reason = CONFLICT
             except BadMessage as exc:
                 arrival, reason = Arrival.CONFLICT, str(exc)
             if arrival is Arrival.CONFLICT:
-                outbox.refuse(body, reason, self.clock.now(), REJECTED_KEPT)
+                outbox.refuse(body, reason, self._clock.now(), REJECTED_KEPT)
             outbox.files.remember(fingerprint, name)
-        self.wake()
+        self._wake()
         return arrival
 
     @contextmanager
     def _writing(self) -> Iterator[Outbox]:
-        """One transaction on a connection of its own; what was forgotten meanwhile is counted with it."""
-        if self.room is not None:
-            self.room.refuse_if_short()
-        outbox = attach(self._database)
-        try:
-            forgotten = Counter(self._forgotten)  # the broker's thread may count on meanwhile
-            with outbox.transaction():
-                for what, count in forgotten.items():
-                    outbox.count(what, count)
-                yield outbox
-            self._forgotten -= forgotten
-        finally:
-            outbox.close()
+        """One transaction on a connection of its own; what was ignored meanwhile is counted with it."""
+        self._refuse_if_short()
+        with closing(attach(self._database)) as outbox, self._ignored.taken() as ignored, outbox.transaction():
+            for what, count in ignored.items():
+                outbox.count(what, count)
+            yield outbox
 
     def store(self, outbox: Outbox, message: StfReady | RunNews, origin: Origin = Origin.MESSAGE) -> Arrival | None:
         """Write down what a message says, inside the caller's transaction; None where it names no STF."""
-        now = self.clock.now()
+        now = self._clock.now()
         if isinstance(message, RunNews):
             if message.kind != HEAR_STF or outbox.runs.get(self.namespace, message.run) is None:
                 hear_run(outbox, self._run_chart, message, self.namespace, now)
@@ -147,6 +178,7 @@ class Intake:
         outbox.count(f"stf_ready_{arrival}")
         if arrival is Arrival.FRESH:
             hear_sequence(outbox, row, message.sequence, now)
+            outbox.runs.not_absent(row, message.filename)
             logger.info("{}: received, run {}", message.filename, message.run)
         elif arrival is Arrival.CONFLICT:
             logger.error("{}: came again with other content: kept aside", message.filename)

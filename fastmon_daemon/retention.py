@@ -1,6 +1,6 @@
 """Retention: complete runs leave the database some days after their end, a few STFs at a time, when nothing is due.
 
-It asks the charts what may go. It must not know SQL, nor who calls it.
+The rule of what may go stands here, and asks the charts. It must not know SQL, nor who calls it.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from datetime import datetime, timedelta
 
 from loguru import logger
 
+from fastmon_daemon.clock import moment
 from fastmon_daemon.lifecycle import Chart
-from fastmon_daemon.outbox import Old, Outbox
+from fastmon_daemon.outbox import Outbox
 
 AT_ONCE = 10
 """STFs dropped in one transaction: a few milliseconds."""
@@ -27,6 +28,7 @@ class Keeper:
         # What is owed is never dropped, nor what a person may still want to be done again.
         self._kept = [s for s in stf_chart.states if not stf_chart.is_resting(s) or stf_chart.may(s, "retry")]
         self._run: tuple[str, str] | None = None
+        """Namespace and name of the run that is being pruned: what may have become of it is asked before each step."""
         self._looked_at: datetime | None = None
 
     def spare(self, outbox: Outbox, now: datetime) -> None:
@@ -34,16 +36,24 @@ class Keeper:
         if not self._keep or not self._find(outbox, now):
             return
         assert self._run is not None
-        namespace, run = self._run
         with outbox.transaction():
-            dropped = outbox.retention.prune(namespace, run, self._kept, now, AT_ONCE)
+            goes = self._may_go(outbox, *self._run, now)
+            dropped = outbox.retention.prune(*self._run, now, AT_ONCE) if goes else 0
         if dropped < AT_ONCE:
-            logger.info("run {}: pruned, its names and counts are kept", run)
+            if goes:
+                logger.info("run {}: pruned, its names and counts are kept", self._run[1])
             self._run = self._looked_at = None
 
     def _find(self, outbox: Outbox, now: datetime) -> bool:
         if self._run is None and (self._looked_at is None or abs(now - self._looked_at) >= LOOK_EVERY):
-            old = Old(complete=self._complete, kept=self._kept, ended_before=now - self._keep)
-            self._run = outbox.retention.next_run(old)
+            runs = outbox.retention.unpruned(self._complete)
+            self._run = next((run for run in runs if self._may_go(outbox, *run, now)), None)
             self._looked_at = now
         return self._run is not None
+
+    def _may_go(self, outbox: Outbox, namespace: str, run: str, now: datetime) -> bool:
+        """The rule: the run is complete and old, and none of its STFs must stay; else it stays as a whole."""
+        row = outbox.runs.get(namespace, run)
+        if row is None or row.state not in self._complete or moment(row.ended_at or row.heard_at) > now - self._keep:
+            return False
+        return not outbox.retention.has_any(namespace, run, self._kept)

@@ -80,11 +80,26 @@ def judge(reports: RunReports, row: RunRow, charts: tuple[Chart, Chart], now: da
     Of a run whose STFs were pruned it is the verdict that was kept when the run became complete.
     """
     counts = reports.counts_by_state(row)
+    return _kept(reports, row, counts) or _judged(reports, row, charts, counts, now)
+
+
+def incomplete_reasons(
+    reports: RunReports, row: RunRow, charts: tuple[Chart, Chart], counts: dict[str, int]
+) -> tuple[str, ...]:
+    """Why the run in *row* is not complete, in words; none: it is. The rule of `judge`, without its numbers.
+
+    *counts* are the run's STFs by state (`RunReports.counts_by_state`).
+    """
+    if kept := _kept(reports, row, counts):
+        return kept.why_not
+    return tuple(_why_not(row, charts, counts, _how_many_missing(row, counts)))
+
+
+def _kept(reports: RunReports, row: RunRow, counts: dict[str, int]) -> Verdict | None:
+    """The verdict that was kept, where it says more than the STFs that are still there."""
     pruned = reports.pruned(row)
     kept = reports.kept_verdict(row) if pruned or not counts else None
-    if kept is None:
-        return _judged(reports, row, charts, counts, now)
-    return _with_more(_read(kept), row, pruned + sum(counts.values()))
+    return _with_more(_read(kept), row, pruned + sum(counts.values())) if kept else None
 
 
 def _with_more(kept: Verdict, row: RunRow, known: int) -> Verdict:
@@ -106,14 +121,10 @@ def _judged(
     reports: RunReports, row: RunRow, charts: tuple[Chart, Chart], counts: dict[str, int], now: datetime
 ) -> Verdict:
     chart, run_chart = charts
-    of = {
-        trigger: sum(counts.get(state, 0) for state in chart.leads_to(trigger))
-        for trigger in ("skip", "close_stf", "fail", "discard")
-    }
-    unfinished = sum(count for state, count in counts.items() if not chart.is_resting(state))
-    missing, ranges = _missing(row, sum(counts.values()), reports.sequences(row))
+    of = {trigger: _after(trigger, chart, counts) for trigger in ("skip", "close_stf", "fail", "discard")}
+    missing, ranges = _missing(row, counts, reports.sequences(row))
     recovered = reports.recovered(row)
-    why_not = tuple(_why_not(row, run_chart, missing, of["fail"], unfinished))
+    why_not = tuple(_why_not(row, charts, counts, missing))
     began, ended = reports.window(row)
     order = {(arrow.source, arrow.dest): place for place, arrow in enumerate(chart.transitions)}
     return Verdict(
@@ -131,7 +142,7 @@ def _judged(
         completed=of["close_stf"],
         failed=of["fail"],
         discarded=of["discard"],
-        unfinished=unfinished,
+        unfinished=_unfinished(chart, counts),
         missing=missing,
         missing_sequences=ranges,
         missing_names=row.absent,
@@ -145,7 +156,9 @@ def _judged(
     )
 
 
-def _why_not(row: RunRow, run_chart: Chart, missing: int, failed: int, unfinished: int) -> Iterator[str]:
+def _why_not(row: RunRow, charts: tuple[Chart, Chart], counts: dict[str, int], missing: int) -> Iterator[str]:
+    """The one rule: a run without any of these is complete."""
+    chart, run_chart = charts
     if run_chart.may(row.state, "end_run"):
         yield "it has not ended"
     elif row.expected is None:
@@ -154,20 +167,32 @@ def _why_not(row: RunRow, run_chart: Chart, missing: int, failed: int, unfinishe
         yield f"missing: {missing}"
     if row.absent:
         yield f"named by the monitor and not taken in yet: {len(row.absent)}"
-    if failed:
+    if failed := _after("fail", chart, counts):
         yield f"failed: {failed}"
-    if unfinished:
+    if unfinished := _unfinished(chart, counts):
         yield f"unfinished: {unfinished}"
 
 
-def _missing(row: RunRow, known: int, sequences: set[int]) -> tuple[int, str]:
+def _after(trigger: str, chart: Chart, counts: dict[str, int]) -> int:
+    return sum(counts.get(state, 0) for state in chart.leads_to(trigger))
+
+
+def _unfinished(chart: Chart, counts: dict[str, int]) -> int:
+    return sum(count for state, count in counts.items() if not chart.is_resting(state))
+
+
+def _how_many_missing(row: RunRow, counts: dict[str, int]) -> int:
+    return max(0, (row.expected or 0) - sum(counts.values()))
+
+
+def _missing(row: RunRow, counts: dict[str, int], sequences: set[int]) -> tuple[int, str]:
     """How many are missing, and which numbers, from 1 (or 0, where that was seen) to the last one."""
     first = 0 if 0 in sequences else 1
     last = max([*sequences, row.last_sequence or 0])
     if row.expected is None:
         gaps = list(_gaps(sequences, first, last))
         return _length(gaps), in_words(gaps)
-    missing = max(0, row.expected - known)
+    missing = _how_many_missing(row, counts)
     gaps = list(_gaps(sequences, first, first + row.expected - 1)) if missing else []
     if _length(gaps) != missing:  # their numbers do not begin at 1: only what lies between is certain
         gaps = list(_gaps(sequences, min(sequences, default=1), last)) if missing else []

@@ -10,7 +10,7 @@ from typing import Any
 from fastmon_daemon.acts import Acts
 from fastmon_daemon.engine import LinkNews
 from fastmon_daemon.intake import Intake
-from fastmon_daemon.ledger import Ledger, Means
+from fastmon_daemon.ledger import Ledger, Means, SummaryRoute, TrackedRuns
 from fastmon_daemon.lifecycle import load_chart
 from fastmon_daemon.sampling import is_selected
 from fastmon_daemon.settings import Settings
@@ -46,14 +46,17 @@ class Processes:
         """A process begins."""
         self.outbox = self.world.outbox()
         charts, clock, monitor = (CHART, load_chart("run")), self.world.time.clock(), self.monitor
-        self.intake = Intake(self.folder / "outbox.db", "ns", "fastmon-agent-test-1", charts)
-        self.intake.clock = clock
+        runs = TrackedRuns()
+        self.intake = Intake(
+            self.folder / "outbox.db", "ns", "fastmon-agent-test-1", charts, runs=runs, clock=clock
+        )  # fmt: skip
         gates = self.world.gates(self.outbox)
         means = Means(
-            monitor=monitor, charts=charts, agent_name="a", announce=self.broker.tell_summary, clock=clock,
-            selected=partial(is_selected, FRACTION), is_open=gates.is_open,
+            monitor=monitor, charts=charts, clock=clock, selected=partial(is_selected, FRACTION),
+            is_open=gates.is_open,
+            summary_route=SummaryRoute(sender="a", link="broker", announce=self.broker.tell_summary),
         )  # type: ignore[arg-type]  # fmt: skip
-        ledger = Ledger(means)
+        ledger = Ledger(means, runs)
         self.engine = self.world.engine(self.outbox, workers=WORKERS, late_rate=20.0, gates=gates, chores=[ledger])
         self.acts = Acts(CHART, self.intake, alone=False)
         self.broker.tell = lambda up: self.engine.inbox.tell(LinkNews("broker", up=up, reason="" if up else "cut"))

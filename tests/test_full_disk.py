@@ -99,8 +99,8 @@ def test_the_intake_stops_while_too_little_is_free_and_looks_once_a_second(small
         looks.append(folder)
         return free[0]
 
-    intake = Intake(outbox.path, "torre1", "", CHARTS)
-    intake.room = Room(outbox.path, 256, lambda: small.time.seconds, told)
+    room = Room(outbox.path, 256, lambda: small.time.seconds, told)
+    intake = Intake(outbox.path, "torre1", "", CHARTS, refuse_if_short=room.refuse_if_short)
     for _ in range(5):
         with pytest.raises(StorageFault, match="10 MB free, FASTMON_MIN_FREE_MB is 256: make room"):
             intake.accept(ready())

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from fastmon_daemon import seams
 from fastmon_daemon.acts import Acts, Wish
+from fastmon_daemon.errors import StorageFault
 from fastmon_daemon.intake import Intake
 from fastmon_daemon.lifecycle import load_chart
 from fastmon_daemon.outbox import Origin, Outbox, Reports, open_outbox
@@ -32,9 +37,8 @@ def time() -> HandClock:
 
 @pytest.fixture
 def intake(path: Path, outbox: Outbox, time: HandClock) -> Intake:
-    door = Intake(path, "torre1", "fastmon-agent-user-9", (load_chart("stf"), load_chart("run")))
-    door.clock = time.clock()
-    return door
+    charts = (load_chart("stf"), load_chart("run"))
+    return Intake(path, "torre1", "fastmon-agent-user-9", charts, clock=time.clock())
 
 
 def run_message(kind: str, **fields: object) -> str:
@@ -119,3 +123,65 @@ def test_a_run_that_was_forgotten_is_heard_of_anew_by_a_stf_gen(
     assert outbox.runs.get("torre1", "100014") is None
     intake.accept(run_message("stf_gen"))
     assert outbox.runs.get("torre1", "100014") is not None
+
+
+@contextmanager
+def after_the_next_commit(does: Callable[[], object]) -> Iterator[None]:
+    """Inside the block *does* happens once, between a commit and all that follows it."""
+
+    def hook(name: str) -> None:
+        if name == "after_commit":
+            seams.set_hook(None)
+            does()
+
+    seams.set_hook(hook)
+    try:
+        yield
+    finally:
+        seams.set_hook(None)
+
+
+def test_a_run_that_is_forgotten_just_after_its_message_was_stored_is_heard_of_anew_by_a_stf_gen(
+    intake: Intake, outbox: Outbox, time: HandClock
+) -> None:
+    def purge() -> None:
+        with outbox.transaction():
+            Acts(load_chart("stf"), intake, alone=False).do(Wish(act="forget", by="bob", run="100014"), outbox, time.at)
+
+    with after_the_next_commit(purge):
+        intake.accept(run_message("start_run"))
+    assert outbox.runs.get("torre1", "100014") is None
+    intake.accept(run_message("stf_gen"))
+    assert outbox.runs.get("torre1", "100014") is not None
+
+
+def test_what_is_not_for_us_is_counted_once_whatever_two_threads_store(intake: Intake, outbox: Outbox) -> None:
+    def other_thread() -> None:
+        thread = threading.Thread(target=lambda: [intake.accept(ready(namespace="other")), intake.accept(ready())])
+        thread.start()
+        thread.join()
+
+    intake.accept(ready(msg_type="tf_file_registered"))
+    with after_the_next_commit(other_thread):
+        intake.accept(run_message("start_run"))
+    intake.accept(run_message("pause_run"))
+    counters = Reports(outbox._db).counters()
+    assert (counters["foreign_type"], counters["foreign_namespace"]) == (1, 1)
+
+
+def test_what_is_not_for_us_is_counted_also_where_it_could_not_be_written_down_at_first(
+    intake: Intake, outbox: Outbox
+) -> None:
+    def fail(name: str) -> None:
+        if name == "before_commit":
+            raise StorageFault("the disk is full")
+
+    intake.accept(ready(namespace="other"))
+    seams.set_hook(fail)
+    try:
+        with pytest.raises(StorageFault):
+            intake.accept(ready())
+    finally:
+        seams.set_hook(None)
+    intake.accept(ready())
+    assert Reports(outbox._db).counters() == {"foreign_namespace": 1, "stf_ready_fresh": 1}

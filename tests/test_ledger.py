@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from loguru import logger
 
+from fastmon_daemon.acts import Acts, Wish
 from fastmon_daemon.clock import stamp
 from fastmon_daemon.engine import Engine
 from fastmon_daemon.errors import LinkDown, LinkHeld, StorageFault, TransientError
 from fastmon_daemon.intake import Intake
-from fastmon_daemon.ledger import Ledger, Means, Paces
+from fastmon_daemon.ledger import Ledger, Means, Paces, SummaryRoute, TrackedRuns
 from fastmon_daemon.lifecycle import load_chart
 from fastmon_daemon.messages import run_number
 from fastmon_daemon.monitor import StfFile, TfFile
-from fastmon_daemon.outbox import Origin, Reports, RunRow, Stf
+from fastmon_daemon.outbox import Origin, Reports, RunRow, Stf, runs
 from fastmon_daemon.sampling import is_selected
 from fastmon_daemon.verdict import Verdict, judge
-from tests.worlds import START, FakeMonitor, World, named, settle
+from tests.worlds import START, FakeMonitor, Inline, World, named, settle
 
 CHARTS = (load_chart("stf"), load_chart("run"))
 
@@ -70,6 +73,25 @@ class RunsMonitor(FakeMonitor):
         return [tf for tf in self.rows.values() if tf.stf_filename == stf_filename]
 
 
+class Waiting(Inline):
+    """A pool whose calls wait while it is `held`."""
+
+    def __init__(self) -> None:
+        self.held = False
+        self.calls: list[Callable[[], Any]] = []
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        if not self.held:
+            return super().submit(fn, *args, **kwargs)
+        self.calls.append(partial(fn, *args, **kwargs))
+        return Future()
+
+    def release(self) -> None:
+        self.held = False
+        while self.calls:
+            self.calls.pop(0)()
+
+
 def file_name(sequence: int) -> str:
     return f"swf.100014.{sequence:06d}.stf"
 
@@ -85,6 +107,7 @@ class Life(World):
     short: bool = False
     """The disk is nearly full."""
     workers: int = 4
+    pool: Waiting = field(default_factory=Waiting)
 
     def __post_init__(self) -> None:
         self.start()
@@ -92,18 +115,23 @@ class Life(World):
     def start(self) -> None:
         """The next process."""
         self.box = self.outbox()
-        self.door = Intake(self.folder / "outbox.db", "ns", "fastmon-agent-test-1", CHARTS)
-        self.door.clock = self.time.clock()
+        tracked = TrackedRuns()
+        self.door = Intake(
+            self.folder / "outbox.db", "ns", "fastmon-agent-test-1", CHARTS, runs=tracked, clock=self.time.clock()
+        )
         monitor: Any = self.monitor
         gates = self.gates(self.box)
         means = Means(
-            monitor=monitor, charts=CHARTS, agent_name="fastmon-agent-test-1", announce=self.tell,
-            keeps_all=self.keeps_all, paces=self.paces, clock=self.time.clock(),
+            monitor=monitor, charts=CHARTS, keeps_all=self.keeps_all, paces=self.paces, clock=self.time.clock(),
+            summary_route=SummaryRoute(sender="fastmon-agent-test-1", link="broker", announce=self.tell),
             selected=lambda sequence, name: is_selected(self.settings.selection_fraction, sequence, name),
-            refuse_if_short=self.refuse_if_short, is_open=gates.is_open,
+            refuse_if_short=self.refuse_if_short,
+            is_open=gates.is_open,
         )  # fmt: skip
-        self.ledger = Ledger(means)
-        self.machine: Engine = self.engine(self.box, gates=gates, chores=[self.ledger], workers=self.workers)
+        self.ledger = Ledger(means, tracked)
+        self.machine: Engine = self.engine(
+            self.box, gates=gates, chores=[self.ledger], workers=self.workers, pool=self.pool
+        )
         self.ledger.begin_listening(self.box)
 
     def refuse_if_short(self) -> None:
@@ -121,9 +149,13 @@ class Life(World):
                 created_at=stamp(self.time.at), body="{}", run_key=77,
             )  # fmt: skip
 
+    def hears(self, kind: str, **fields: object) -> None:
+        """A message comes."""
+        self.door.accept(json.dumps({"msg_type": kind, "namespace": "ns", "run_id": "100014", **fields}))
+
     def says(self, kind: str, **fields: object) -> None:
         """A message comes, and is worked on."""
-        self.door.accept(json.dumps({"msg_type": kind, "namespace": "ns", "run_id": "100014", **fields}))
+        self.hears(kind, **fields)
         self.works()
 
     def announces(self, *sequences: int) -> None:
@@ -131,8 +163,12 @@ class Life(World):
             self.says("stf_ready", filename=file_name(n), sequence=n)
 
     def works(self, turns: int = 12) -> None:
+        """The engine turns so often, or until it does nothing any more."""
+        idle = 0
         for _ in range(turns):
-            self.machine.turn(0)
+            idle = 0 if self.machine.turn(0) else idle + 1
+            if idle == 2:
+                return
 
     def pass_(self, seconds: float) -> None:
         """Time passes, and the engine turns in every second of it (of a long time, a hundred times)."""
@@ -141,6 +177,29 @@ class Life(World):
             self.time.pass_(seconds=seconds / steps)
             self.works(4)
         self.works()
+
+    def begins_a_lookup(self) -> None:
+        """Time passes until a lookup is under way, whose answer waits for `pool.release`."""
+        for _ in range(400):
+            self.time.pass_(seconds=0.25)
+            looks = self.monitor.looks
+            self.machine.turn(0)
+            if self.monitor.looks == looks:
+                continue
+            self.pool.held = True  # what the look brought is settled in the next turn, and looked up in the same
+            self.machine.turn(0)
+            if self.pool.calls:
+                return
+            self.pool.held = False
+        raise AssertionError("no lookup")
+
+    def purges(self) -> None:
+        """An operator has the run forgotten."""
+        wish = Wish(act="forget", by="bob", run="100014")
+        outcome = self.machine.inbox.ask(partial(Acts(CHARTS[0], self.door, alone=False).do, wish))
+        self.machine.turn(0)
+        assert outcome.result(0).done == ["100014"]
+        assert self.box.runs.get("ns", "100014") is None
 
     @property
     def row(self) -> RunRow:
@@ -201,6 +260,17 @@ def test_an_stf_whose_message_is_merely_late_is_not_recovered(life: Life) -> Non
     life.announces(2)
     life.pass_(60)
     assert life.stf(2).origin is Origin.MESSAGE
+
+
+def test_one_that_was_named_and_whose_message_comes_then_is_not_said_to_be_wanting_until_the_next_look(
+    life: Life,
+) -> None:
+    life.registers(1, 2)
+    life.announces(1)
+    assert life.row.absent == (file_name(2),)
+    looks = life.monitor.looks
+    life.announces(2)
+    assert (life.monitor.looks, life.verdict.why_not, life.verdict.missing_names) == (looks, ("it has not ended",), ())
 
 
 def test_while_the_disk_is_nearly_full_nothing_is_taken_in_or_called_missed(life: Life) -> None:
@@ -597,6 +667,148 @@ def test_an_unstable_list_is_read_again_and_said(life: Life) -> None:
     assert life.row.look_error is None
 
 
+def test_end_run_without_a_total_ends_the_run_and_leaves_the_count_to_the_monitor(life: Life) -> None:
+    life.registers(1, 2)
+    life.announces(1, 2)
+    life.says("end_run")
+    assert (life.row.state, life.row.expected) == ("ended", None)
+    assert life.verdict.why_not == ("it is not known how many STFs there were",)
+    life.pass_(60)
+    assert (life.row.state, life.row.expected, life.row.expected_by) == ("complete", 2, "monitor")
+
+
+def test_a_further_end_run_without_a_total_leaves_the_one_that_was_said(life: Life) -> None:
+    life.announces(1)
+    life.says("end_run", total_stf_files=3)
+    life.says("end_run")
+    assert (life.row.state, life.row.expected, life.row.expected_by) == ("ended", 3, "end_run")
+
+
+def test_end_run_with_fewer_than_the_monitor_counted_is_the_authority_and_opens_nothing(life: Life) -> None:
+    life.registers(1, 2)
+    life.announces(1, 2)
+    life.monitor.ended_at = stamp(START)
+    life.pass_(90)
+    assert (life.row.state, life.row.expected, life.row.expected_by) == ("complete", 2, "monitor")
+    life.says("end_run", total_stf_files=1)
+    assert (life.row.state, life.row.expected, life.row.expected_by) == ("complete", 1, "end_run")
+    assert life.verdict.complete
+
+
+def test_a_run_whose_stfs_are_overdue_and_still_coming_is_looked_at_once_a_second_at_most(life: Life) -> None:
+    life.registers(*range(1, 9))
+    for n in (1, 2, 3):
+        life.announces(n)
+        life.pass_(20)
+    looks = life.monitor.looks
+    for _ in range(100):
+        life.time.pass_(seconds=0.1)
+        life.works(2)
+    assert 1 <= life.monitor.looks - looks <= 10
+
+
+def test_a_run_is_not_complete_while_the_monitor_names_one_more_that_is_just_looked_up(life: Life) -> None:
+    life.registers(1, 2)
+    life.announces(1)
+    life.says("end_run", total_stf_files=1)
+    life.begins_a_lookup()
+    assert (life.row.state, life.verdict.complete) == ("ended", False)
+    assert life.verdict.why_not == ("named by the monitor and not taken in yet: 1",)
+    life.pool.release()
+    life.pass_(12)
+    assert (life.row.state, life.verdict.complete, life.stf(2).state) == ("complete", True, "completed")
+
+
+def test_nor_while_it_names_more_than_are_kept_by_name(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "MOST_ABSENT", 1)
+    life.registers(1, 2, 3)
+    life.announces(1)
+    life.says("end_run", total_stf_files=1)
+    life.begins_a_lookup()  # of both
+    life.pool.held = False
+    life.pool.calls.pop(0)()
+    life.pass_(8)
+    assert (life.known(), life.row.absent, life.row.state) == ([file_name(1), file_name(2)], (), "ended")
+    life.pool.release()
+    life.pass_(12)
+    assert (life.row.state, life.verdict.recovered) == ("complete", 2)
+
+
+def test_one_that_was_to_be_taken_in_when_the_disk_got_full_is_found_again_also_beyond_the_total(life: Life) -> None:
+    life.registers(1, 2, 3, 4)
+    life.announces(1)
+    life.says("end_run", total_stf_files=1)
+    life.begins_a_lookup()  # of two of them: the third waits
+    life.short = True
+    life.pool.release()
+    life.works()
+    life.short = False
+    life.pass_(60)
+    assert life.known() == [file_name(n) for n in (1, 2, 3, 4)]
+
+
+# A run that an operator has forgotten ---------------------------------------------------------------------------------
+
+
+def test_a_purged_run_that_begins_anew_is_looked_for_as_long_as_any_other(life: Life) -> None:
+    life.registers(1)
+    life.announces(1)
+    life.says("end_run", total_stf_files=2)
+    life.pass_(1000)
+    assert life.row.look_at is None, "given up"
+    life.purges()
+    life.announces(1)
+    life.says("end_run", total_stf_files=2)
+    life.pass_(60)
+    life.registers(2)
+    life.pass_(30)
+    assert life.row.state == "complete"
+
+
+def test_a_look_at_a_run_that_was_purged_meanwhile_gives_up_no_run_that_begins_anew(life: Life) -> None:
+    life.registers(1)
+    life.announces(1)
+    life.says("end_run", total_stf_files=2)
+    life.pass_(890)
+    life.pool.held = True
+    life.time.pass_(seconds=20)
+    life.works(2)
+    assert life.pool.calls, "the look after which it is given up"
+    life.purges()
+    life.hears("stf_ready", filename=file_name(1), sequence=1)
+    life.hears("end_run", total_stf_files=2)
+    life.pool.release()
+    life.works()
+    life.registers(2)
+    life.pass_(40)
+    assert life.row.state == "complete"
+
+
+def test_a_purged_run_does_not_come_back_from_the_lookups_that_wait(life: Life) -> None:
+    life.monitor.lookup_trouble[file_name(1)] = LinkDown("no answer")
+    life.registers(1)
+    life.says("end_run", total_stf_files=1)
+    life.begins_a_lookup()
+    life.pool.release()
+    life.machine.turn(0)  # it failed: once more, as soon as the monitor is back
+    life.purges()
+    life.pass_(60)
+    assert Reports(life.box._db).run_counts() == Reports(life.box._db).counts_by_state() == {}
+
+
+def test_a_purged_run_does_not_come_back_from_a_lookup_under_way_nor_does_that_spoil_the_next_one(life: Life) -> None:
+    life.registers(1)
+    life.says("end_run", total_stf_files=1)
+    life.begins_a_lookup()
+    life.purges()
+    life.pool.release()
+    life.pass_(30)
+    assert Reports(life.box._db).run_counts() == Reports(life.box._db).counts_by_state() == {}
+    life.says("end_run", total_stf_files=1)
+    life.pass_(30)
+    assert (life.row.state, life.verdict.recovered) == ("complete", 1)
+
+
 # Runs of which nothing was ever heard ---------------------------------------------------------------------------------
 
 
@@ -811,6 +1023,14 @@ def test_a_run_that_counts_from_zero_or_from_elsewhere_misses_nothing_that_it_ne
     assert life.verdict.missing == 0
     life.says("end_run", total_stf_files=3)
     assert life.verdict.missing_sequences == "2"
+
+
+def test_the_missing_numbers_of_a_run_that_does_not_count_from_1_are_those_between_its_own(life: Life) -> None:
+    life.announces(101, 102, 104)
+    life.says("end_run", total_stf_files=4)
+    assert (life.verdict.missing, life.verdict.missing_sequences) == (1, "103")
+    life.says("end_run", total_stf_files=6)
+    assert (life.verdict.missing, life.verdict.missing_sequences) == (3, "103"), "the others are beyond, or before"
 
 
 def test_latencies_are_told_for_each_arrow_in_the_order_of_the_chart(life: Life) -> None:

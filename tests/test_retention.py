@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import Executor, Future
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,52 @@ def test_pruning_takes_one_small_step_a_turn_and_goes_on_after_a_restart(world: 
     engine(world, outbox).turn(0)
     assert stfs(outbox) == 0
     assert Reports(outbox._db).pruned_runs()[0].states == {"completed": AT_ONCE + 5}
+
+
+def test_a_run_that_begins_anew_while_it_is_pruned_stays(world: World) -> None:
+    outbox = world.outbox()
+    complete(world, outbox, AT_ONCE + 5)
+    world.time.pass_(days=8)
+    driven = engine(world, outbox)
+    driven.turn(0)
+    assert stfs(outbox) == 5
+    with outbox.transaction():
+        outbox.forget_stfs(RUN, "ns", 100)
+        outbox.forget_run(RUN, "ns")
+    complete(world, outbox, 5, "running")
+    turns(world, driven)
+    assert stfs(outbox) == 5
+
+
+def test_an_stf_that_fails_while_its_run_is_pruned_keeps_the_rest(world: World) -> None:
+    outbox = world.outbox()
+    complete(world, outbox, AT_ONCE + 5)
+    world.time.pass_(days=8)
+    driven = engine(world, outbox)
+    driven.turn(0)
+    late = world.receive(outbox, 99)
+    world.monitor.trouble[late] = PermanentError("monitor said 400")
+    turns(world, driven)
+    assert stfs(outbox) == 6
+
+
+def test_whether_a_run_has_become_old_is_asked_once_a_minute_and_after_one_was_pruned_at_once(world: World) -> None:
+    outbox = world.outbox()
+    complete(world, outbox, 3)
+    driven = engine(world, outbox, keep_days=1)
+    world.time.pass_(days=1, seconds=-30)
+    driven.turn(0)  # not old yet
+    world.time.pass_(seconds=59)
+    driven.turn(0)
+    assert stfs(outbox) == 3
+    with outbox.transaction():
+        outbox.runs.hear("ns", "100015", "complete", world.time.at - timedelta(days=2), None)
+        outbox.receive(NewStf(namespace="ns", run_id="100015", filename="a.stf"), "completed", world.time.at)
+        outbox._db.execute("update stf set due_at = null")
+    world.time.pass_(seconds=1)
+    driven.turn(0)
+    driven.turn(0)
+    assert stfs(outbox) == 0
 
 
 def test_a_pruned_run_of_which_more_stfs_are_heard_is_not_complete_any_more(world: World) -> None:

@@ -240,7 +240,7 @@ def test_an_stf_that_is_pruned_between_two_reads_owes_nothing_and_its_stage_is_u
     def prune_before(statement: str) -> None:
         if read in statement:
             with bench.outbox.transaction():
-                bench.outbox.retention.prune("ns", "100014", (), bench.world.time.at, 10)
+                bench.outbox.retention.prune("ns", "100014", bench.world.time.at, 10)
 
     reports._db.conn.set_trace_callback(prune_before)
     assert reports.stages.debt(stf_id) is None

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from fastmon_daemon.outbox import open_outbox
 from fastmon_daemon.testbed.monitor.file_tables import STF_FILES
+from tests.impatient import PATIENCE_S
 from tests.living import OnEmbedded, living, name, wait_until
 
 PLAIN = {"FASTMON_DURABLE": "off"}
@@ -142,10 +144,11 @@ def test_a_run_that_nobody_heard_of_is_3_until_it_is_reconciled_by_hand(world: O
 def test_reconcile_waits_for_a_monitor_that_is_slower_than_the_daemon_usually_is_and_says_so(
     world: OnEmbedded,
 ) -> None:
-    world.daemon(**PLAIN)
+    impatient = {"program": "tests.impatient", "PYTHONPATH": str(Path(__file__).parent.parent)}
+    world.daemon(**PLAIN, **impatient)
     world.register(1)
-    world.monitor.faults(latency_ms=11_000, endpoints=["/api/stf-files"])
-    told = world.call("reconcile", "--run", "100014")
+    world.monitor.faults(latency_ms=int(1000 * (PATIENCE_S + 1)), endpoints=["/api/stf-files"])
+    told = world.call("reconcile", "--run", "100014", **impatient)
     assert told.returncode == 0, told.stderr
     assert "1 named by the monitor, 0 known before, 1 missed and taken in now" in told.stdout
     assert "waiting for the monitor's list of run 100014" in told.stderr
@@ -154,8 +157,7 @@ def test_reconcile_waits_for_a_monitor_that_is_slower_than_the_daemon_usually_is
 
 
 def test_one_number_in_two_namespaces_asks_which(world: OnEmbedded) -> None:
-    world.daemon(**PLAIN).terminate()
-    world.children[-1].wait(30)
+    open_outbox(world.database).close()
     world.register(1)
     for namespace in ("ns", "other"):
         assert world.call("reconcile", "--run", "100014", FASTMON_NAMESPACE=namespace).returncode == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,16 +12,15 @@ from loguru import logger
 
 from fastmon_daemon.clock import stamp
 from fastmon_daemon.errands import Errand
-from fastmon_daemon.ledger.means import Means
-from fastmon_daemon.ledger.recovery import Recovery
+from fastmon_daemon.ledger.means import Means, SummaryRoute
+from fastmon_daemon.ledger.runs import Pause, TrackedRun, TrackedRuns
 from fastmon_daemon.messages import event_id_of_run, run_number
 from fastmon_daemon.outbox import Outbox, RunRow
-from fastmon_daemon.verdict import judge
+from fastmon_daemon.verdict import incomplete_reasons, judge
 
-_LONGEST_PAUSE_S = 5.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 5.0
+"""Between two times at which an incomplete run is looked through, while nothing changes."""
 COMPLETE = "complete_run"
-
-Key = tuple[str, str]
 
 
 def why_over(means: Means, row: RunRow, ended_at: str | None, settled_s: float) -> str | None:
@@ -38,69 +37,45 @@ def why_over(means: Means, row: RunRow, ended_at: str | None, settled_s: float) 
     return None
 
 
-@dataclass(slots=True)
-class _Pause:
-    """When something is tried again: ever more seldom."""
-
-    counts: dict[str, int] = field(default_factory=dict)
-    """What was counted the last time: where that changes, the pauses begin anew."""
-    pause_s: float = 0.5
-    until: float = 0.0
-
-    def prolong(self, now: float, longest_s: float) -> None:
-        """Wait from *now* (monotonic) on, and the next time twice as long, up to *longest_s*."""
-        self.until = now + self.pause_s
-        self.pause_s = min(2 * self.pause_s, longest_s)
-
-
 class Closing:
     """Takes the last arrow of each run, and owes the world its summary."""
 
-    def __init__(self, means: Means, recovery: Recovery) -> None:
+    def __init__(self, means: Means, runs: TrackedRuns) -> None:
         self._means = means
-        self._recovery = recovery
-        chart, run_chart = means.charts
+        self._runs = runs
+        run_chart = means.run_chart
         self._ended = [state for state in run_chart.states if run_chart.may(state, COMPLETE)]
-        self._failed = [state for state in chart.states if chart.may(state, "retry")]
-        self._pauses: dict[Key, _Pause] = {}
-        self._sending: set[Key] = set()
-        self._sends: dict[Key, _Pause] = {}
 
     def close(self, outbox: Outbox, now: datetime) -> None:
-        """Complete the runs of which everything is here and at rest."""
+        """Complete the runs to which nothing is wanting."""
         for row in outbox.runs.in_states(self._ended):
-            if row.expected is None or self._too_soon(self._pauses, (row.namespace, row.run)):
+            run = self._runs.get(row.namespace, row.run)
+            monotonic = self._means.clock.monotonic()
+            if run.close_pause.until > monotonic:
                 continue
             counts = outbox.by_run.counts_by_state(row)
-            if self._all_is_here(row, counts):
-                self._complete(outbox, row, now)
-            self._put_off(row, counts)
+            if not self._is_wanting(outbox, row, run, counts):
+                self._complete(outbox, row, run, now)
+            if counts != run.close_counts:
+                run.close_counts, run.close_pause = counts, Pause()
+            run.close_pause.prolong(monotonic, _FIRST_PAUSE_S, _LONGEST_PAUSE_S)
 
-    def _all_is_here(self, row: RunRow, counts: dict[str, int]) -> bool:
-        chart = self._means.charts[0]
-        resting = all(chart.is_resting(state) and state not in self._failed for state in counts)
-        here = not row.absent and not self._recovery.names(row)
-        return resting and here and sum(counts.values()) >= (row.expected or 0)
+    def _is_wanting(self, outbox: Outbox, row: RunRow, run: TrackedRun, counts: dict[str, int]) -> bool:
+        """Whether the run is incomplete by the verdict's rule, or one more of its STFs is just being taken in."""
+        return bool(run.is_recovering or incomplete_reasons(outbox.by_run, row, self._means.charts, counts))
 
-    def _too_soon(self, pauses: dict[Key, _Pause], key: Key) -> bool:
-        return key in pauses and self._means.clock.monotonic() < pauses[key].until
-
-    def _put_off(self, row: RunRow, counts: dict[str, int]) -> None:
-        key = (row.namespace, row.run)
-        pause = self._pauses.get(key)
-        if pause is None or pause.counts != counts:
-            pause = self._pauses[key] = _Pause(counts)
-        pause.prolong(self._means.clock.monotonic(), _LONGEST_PAUSE_S)
-
-    def _complete(self, outbox: Outbox, row: RunRow, now: datetime) -> None:
+    def _complete(self, outbox: Outbox, row: RunRow, run: TrackedRun, now: datetime) -> None:
         dest = self._means.run_chart.after(row.state, COMPLETE)
         judged = judge(outbox.by_run, row, self._means.charts, now)  # slow for a long run: it must not hold the lock
         verdict = replace(judged, state=dest)
         with outbox.transaction():
             current = outbox.runs.get(row.namespace, row.run)  # the broker's thread may have heard `end_run` meanwhile
-            same = current is not None and (current.expected, current.absent) == (row.expected, row.absent)
-            here = same and self._all_is_here(row, outbox.by_run.counts_by_state(row))
-            done = here and outbox.runs.enter(row, dest)
+            done = (
+                current is not None
+                and current.expected == row.expected
+                and not self._is_wanting(outbox, current, run, outbox.by_run.counts_by_state(row))
+                and outbox.runs.enter(row, dest)
+            )
             if done:
                 outbox.runs.keep_verdict(row, verdict.as_json())
         if done:
@@ -108,36 +83,34 @@ class Closing:
 
     def errands(self, outbox: Outbox) -> Iterator[Errand]:
         """The summaries that are owed."""
+        route = self._means.summary_route
         for row, verdict in outbox.runs.owing_summary():
-            key = (row.namespace, row.run)
             if row.state in self._ended:
                 continue  # more of it are expected now: that verdict does not hold any more
-            if key in self._sending or self._too_soon(self._sends, key):
+            run = self._runs.get(row.namespace, row.run)
+            if run.sends_summary or self._means.clock.monotonic() < run.summary_pause.until:
                 continue
-            if self._means.announce is None:
+            if route is None:
                 with outbox.transaction():
                     outbox.runs.summary_sent(row, verdict, self._means.clock.now())  # FASTMON_NOTIFY=off: to nobody
-            elif self._means.is_open(self._means.announce_link):
-                self._sending.add(key)
-                yield self._send(row, verdict)
+            elif self._means.is_open(route.link):
+                run.sends_summary = True
+                yield self._send(row, run, verdict, route)
 
-    def _send(self, row: RunRow, verdict: str) -> Errand:
-        means, key = self._means, (row.namespace, row.run)
+    def _send(self, row: RunRow, run: TrackedRun, verdict: str, route: SummaryRoute) -> Errand:
+        means = self._means
         event_id = event_id_of_run(row.namespace, row.run, row.expected)
-        body = summary(row, verdict, event_id, means.agent_name, means.clock.now())
-        announce = means.announce
-        assert announce is not None  # asked by whoever called
+        body = summary(row, verdict, event_id, route.sender, means.clock.now())
 
         def done(outbox: Outbox, answer: Any, now: datetime) -> None:
-            self._sending.discard(key)
+            run.sends_summary = False
             if isinstance(answer, Exception):
                 logger.warning("run {}: its summary did not go out: {}", row.run, answer)
-                pause = self._sends.setdefault(key, _Pause(pause_s=means.paces.retry_s))
-                pause.prolong(means.clock.monotonic(), means.paces.longest_s)
+                run.summary_pause.prolong(means.clock.monotonic(), means.paces.retry_s, means.paces.longest_s)
             else:
-                outbox.runs.summary_sent(row, verdict, now)
+                outbox.runs.summary_sent(row, verdict, now)  # of another run of that number the verdict is another
 
-        return Errand(means.announce_link, lambda: announce(body, event_id), done)
+        return Errand(route.link, lambda: route.announce(body, event_id), done)
 
 
 def summary(row: RunRow, verdict: str, event_id: str, agent_name: str, now: datetime) -> str:

@@ -12,7 +12,8 @@ from fastmon_daemon.clock import moment, stamp
 from fastmon_daemon.ledger.closing import why_over
 from fastmon_daemon.ledger.hearing import END_RUN, MONITOR, take_arrow
 from fastmon_daemon.ledger.means import Means
-from fastmon_daemon.ledger.recovery import Missed, Recovery
+from fastmon_daemon.ledger.recovery import Recovery
+from fastmon_daemon.ledger.runs import Missed, TrackedRun, TrackedRuns
 from fastmon_daemon.ledger.watching import Look, Watch
 from fastmon_daemon.messages import sequence_in
 from fastmon_daemon.monitor import StfFile
@@ -39,15 +40,15 @@ class Found:
 class Comparing:
     """Works inside the engine's transactions."""
 
-    def __init__(self, means: Means, recovery: Recovery) -> None:
+    def __init__(self, means: Means, runs: TrackedRuns, recovery: Recovery) -> None:
         self._means = means
+        self._runs = runs
         self._recovery = recovery
 
-    def compare(self, outbox: Outbox, asked: RunRow, look: Look, watch: Watch, now: datetime) -> None:
+    def compare(self, outbox: Outbox, asked: RunRow, look: Look, run: TrackedRun, now: datetime) -> None:
         """Have the missed ones taken in, note what the monitor says of the run, decide when to look again."""
-        row = outbox.runs.get(asked.namespace, asked.run)
-        if row is None:
-            return  # a person had it forgotten meanwhile
+        watch, row = run.watch, outbox.runs.get(asked.namespace, asked.run)
+        assert row is not None  # only a purge takes it away, and nobody compares for a run that was purged
         monotonic = self._means.clock.monotonic()
         watch.heard(row.heard_at, (now - moment(row.heard_at)).total_seconds(), monotonic)
         watch.took(look, self._means.paces, monotonic)
@@ -55,17 +56,18 @@ class Comparing:
         if any(outage.link == "broker" for outage in outbox.by_run.outages(since, stamp(now))):
             watch.deaf()
         known = outbox.runs.known_names(row)
-        strange = self._strange(row, known, look.stfs)
+        unknown = [stf for stf in look.stfs if stf.stf_filename not in known]
+        strange = run.not_under_way(unknown)
         row = self._end(outbox, row, look.ended_at, 0.0 if strange or not look.stfs else watch.listened_s, now)
         missed = watch.compare(strange, self._grace_s(row), monotonic, partial(self._is_coming, row, watch))
-        self._recovery.add([Missed(row, stf, Origin.LOOK if row.nameless else Origin.RECOVERED) for stf in missed])
+        self._recovery.add(run, [Missed(row, stf, Origin.LOOK if row.nameless else Origin.RECOVERED) for stf in missed])
         row = self._expect(outbox, row, len(look.stfs), watch)
-        absent = {stf.stf_filename for stf in strange} - {stf.stf_filename for stf in missed}
-        pause_s = self._pause_s(outbox, row, len(known), watch, now)
-        if absent:
+        all_here = not unknown and row.expected is not None and len(known) >= row.expected
+        pause_s = self._pause_s(outbox, row, watch, now, all_here=all_here)
+        if len(missed) < len(strange):
             pause_s = watch.until_missed(self._grace_s(row), monotonic, pause_s)
         at = None if pause_s is None else now + timedelta(seconds=pause_s)
-        outbox.runs.looked(row, at, len(look.stfs), sorted(absent))
+        outbox.runs.looked(row, at, len(look.stfs), [stf.stf_filename for stf in unknown])
 
     def by_hand(self, outbox: Outbox, key: tuple[str, str], named: list[StfFile], by: str, now: datetime) -> Found:
         """A person looked at a run, heard of or not: what is missing counts as missed at once.
@@ -80,15 +82,12 @@ class Comparing:
             row = outbox.runs.get(namespace, run)
         if row is None:
             return Found(run, 0, 0, [])
-        known = outbox.runs.known_names(row)
-        strange = self._strange(row, known, named)
-        self._recovery.add([Missed(row, stf, Origin.RECOVERED, by) for stf in strange])
-        outbox.runs.look_by(row, now)
+        known, tracked = outbox.runs.known_names(row), self._runs.get(namespace, run)
+        unknown = [stf for stf in named if stf.stf_filename not in known]
+        strange = tracked.not_under_way(unknown)
+        self._recovery.add(tracked, [Missed(row, stf, Origin.RECOVERED, by) for stf in strange])
+        outbox.runs.looked(row, now, len(named), [stf.stf_filename for stf in unknown])
         return Found(run, len(named), len(known), [stf.stf_filename for stf in strange])
-
-    def _strange(self, row: RunRow, known: set[str], named: list[StfFile]) -> list[StfFile]:
-        under_way = self._recovery.names(row)
-        return [stf for stf in named if stf.stf_filename not in known and stf.stf_filename not in under_way]
 
     def _is_open(self, row: RunRow) -> bool:
         return self._means.run_chart.may(row.state, END_RUN)
@@ -125,13 +124,13 @@ class Comparing:
             outbox.runs.expect(row, named, MONITOR)
         return outbox.runs.get(row.namespace, row.run) or row
 
-    def _pause_s(self, outbox: Outbox, row: RunRow, known: int, watch: Watch, now: datetime) -> float | None:
-        """Seconds to the next look, if there were nothing absent; None: no more."""
+    def _pause_s(self, outbox: Outbox, row: RunRow, watch: Watch, now: datetime, *, all_here: bool) -> float | None:
+        """Seconds to the next look, if none were merely late; None: no more."""
         paces = self._means.paces
         if self._is_open(row):
             usual_s = paces.nameless_s if row.nameless else paces.open_s
             return min(max(usual_s, watch.quiet_s / _QUIET_SHARE), paces.longest_s)
-        if row.expected is not None and known >= row.expected:
+        if all_here:
             return None
         if watch.gives_up(paces, row.expected):
             self._say_missing(outbox, row, now)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -19,6 +18,7 @@ from fastmon_daemon.ledger.comparing import Comparing, Found
 from fastmon_daemon.ledger.hearing import END_RUN
 from fastmon_daemon.ledger.means import Means
 from fastmon_daemon.ledger.recovery import Recovery
+from fastmon_daemon.ledger.runs import TrackedRun, TrackedRuns
 from fastmon_daemon.ledger.unheard import Unheard
 from fastmon_daemon.ledger.watching import Look, Watch
 from fastmon_daemon.messages import run_number
@@ -33,12 +33,13 @@ NO_NUMBER = "its run_id is no number: the monitor cannot be asked"
 class Ledger:
     """A chore of the engine: all of it runs in the engine's thread, but for the calls and `heard_again`."""
 
-    def __init__(self, means: Means) -> None:
+    def __init__(self, means: Means, runs: TrackedRuns) -> None:
+        """*runs* is what else is remembered of the runs in this process, and is shared with the intake."""
         self._means = means
-        self._watches: defaultdict[tuple[str, str], Watch] = defaultdict(Watch)
-        self.recovery = Recovery(means)
-        self._comparing = Comparing(means, self.recovery)
-        self._closing = Closing(means, self.recovery)
+        self._runs = runs
+        self.recovery = Recovery(means, runs)
+        self._comparing = Comparing(means, runs, self.recovery)
+        self._closing = Closing(means, runs)
         self._unheard = Unheard(means)
         self._look_at_all = threading.Event()
         self._look_at_all.set()
@@ -77,8 +78,8 @@ class Ledger:
             yield from self._looks(outbox, now)
         else:
             self.recovery.drop()
-            for watch in self._watches.values():
-                watch.begin_anew()
+            for run in self._runs.all():
+                run.watch.begin_anew()
         if self._means.keeps_all:
             self._closing.close(outbox, now)
             yield from self._closing.errands(outbox)
@@ -100,12 +101,12 @@ class Ledger:
     def _looks(self, outbox: Outbox, now: datetime) -> Iterator[Errand]:
         for row in outbox.runs.to_look_at(now, nameless_only=not self._means.keeps_all):
             number = run_number(row.run_id)
-            watch = self._watches[row.namespace, row.run]
+            run = self._runs.get(row.namespace, row.run)
             if number is None:
                 self._cannot_ask(outbox, row)
-            elif self._may_look(watch):
-                watch.looking = True
-                yield self._look(row, number, watch)
+            elif self._may_look(run.watch):
+                run.watch.looking = True
+                yield self._look(row, number, run)
 
     def _cannot_ask(self, outbox: Outbox, row: RunRow) -> None:
         if row.look_error != NO_NUMBER:
@@ -116,10 +117,10 @@ class Ledger:
     def _may_look(self, watch: Watch) -> bool:
         if watch.looking or self._means.clock.monotonic() < watch.not_before or not self._means.is_open("monitor"):
             return False
-        return sum(each.looking for each in self._watches.values()) < MOST_LOOKS
+        return sum(run.watch.looking for run in self._runs.all()) < MOST_LOOKS
 
-    def _look(self, row: RunRow, number: int, watch: Watch) -> Errand:
-        means = self._means
+    def _look(self, row: RunRow, number: int, run: TrackedRun) -> Errand:
+        means, watch = self._means, run.watch
         asked_at = means.clock.monotonic()
         is_open = means.run_chart.may(row.state, END_RUN)
         asks_end = means.keeps_all and is_open and asked_at - watch.end_asked >= means.paces.open_s
@@ -134,10 +135,12 @@ class Ledger:
             return Look(stfs, ended_at, means.clock.monotonic() - begun)
 
         def done(outbox: Outbox, answer: Any, now: datetime) -> None:
+            if run.purged:
+                return
             watch.looking = False
             if isinstance(answer, Look):
                 watch.end_asked = asked_at if asks_end else watch.end_asked
-                self._comparing.compare(outbox, row, answer, watch, now)
+                self._comparing.compare(outbox, row, answer, run, now)
             else:
                 error = None if isinstance(answer, LinkDown) else str(answer)
                 outbox.runs.look(row, now + timedelta(seconds=means.paces.retry_s), error=error)

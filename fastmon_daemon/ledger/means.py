@@ -45,26 +45,36 @@ class Paces:
     """How many STFs that were missed are asked after, so that the engine is not starved."""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SummaryRoute:
+    """How the summaries of complete runs go out."""
+
+    sender: str
+    """Our agent name."""
+    link: str
+    announce: Callable[[str, str], None]
+    """Sends a body with its event id."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Means:
-    """What the ledger works with; tests hand in their own."""
+    """What the parts of the ledger work with in common; tests hand in their own."""
 
     monitor: Monitor
     charts: tuple[Chart, Chart]
     """Of the STF and of the run."""
-    agent_name: str
     is_open: Callable[[str], bool] = lambda _link: True
     """Whether a link may be used now."""
+    wake: Callable[[], None] = lambda: None
+    """Has whoever asks for errands ask again at once."""
     selected: Callable[[int | None, str], bool] = lambda _sequence, _filename: True
     """Whether an STF of that number and name is sampled at all."""
-    announce: Callable[[str, str], None] | None = None
-    """Sends a body with its event id; None: nothing is announced."""
-    announce_link: str = "broker"
+    summary_route: SummaryRoute | None = None
+    """None: nothing is announced."""
     keeps_all: bool = True
     """False: only runs that were announced without filenames are looked at (FASTMON_LEDGER=off)."""
     refuse_if_short: Callable[[], None] = lambda: None
     """Raises StorageFault where no more may be stored: messages wait at the broker then, and none is missed yet."""
-    wake: Callable[[], None] = lambda: None
     clock: Clock = field(default_factory=Clock)
     paces: Paces = field(default_factory=Paces)
 

@@ -10,7 +10,7 @@ from fastmon_daemon.outbox.fitness import refuse_network_file_system
 from fastmon_daemon.outbox.opening import attach, open_for_reading, open_outbox
 from fastmon_daemon.outbox.owning import Lock, owner_of
 from fastmon_daemon.outbox.reports import Reports
-from fastmon_daemon.outbox.retention import Old, PrunedRun
+from fastmon_daemon.outbox.retention import PrunedRun
 from fastmon_daemon.outbox.room import Room, free_bytes, shortage
 from fastmon_daemon.outbox.rows import (
     ABSENCE,
@@ -44,7 +44,6 @@ __all__ = [
     "Latency",
     "Lock",
     "NewStf",
-    "Old",
     "Origin",
     "Outage",
     "Outbox",

@@ -1,6 +1,6 @@
 """What leaves the outbox when it is old: whole runs, in small steps; their names stay, lest they count as new again.
 
-Which states are final, and which STFs a person may still act on, is told by the caller. Used inside his transactions.
+Which run may go is the caller's rule. Used inside his transactions.
 """
 
 from __future__ import annotations
@@ -15,17 +15,6 @@ from typing import Any
 from sqlite_utils import Database
 
 from fastmon_daemon.clock import stamp
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Old:
-    """Which runs may go."""
-
-    complete: Sequence[str]
-    """States of runs of which nothing is missing."""
-    kept: Sequence[str]
-    """States of STFs that are never dropped; a run with one of them stays as a whole."""
-    ended_before: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,30 +35,27 @@ class Retention:
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    def next_run(self, old: Old) -> tuple[str, str] | None:
-        """Namespace and name of a run that may go and still has STFs, the one that ended first; None: there is none."""
-        marks = ", ".join("?" * len(old.complete))
-        for namespace, run in self._db.execute(
-            f"select namespace, run from run where state in ({marks}) and coalesce(ended_at, heard_at) <= ?"  # noqa: S608
+    def unpruned(self, states: Sequence[str]) -> list[tuple[str, str]]:
+        """Namespace and name of the runs in these states that still have STFs, in the order of their ends."""
+        return self._db.execute(
+            f"select namespace, run from run where state in ({', '.join('?' * len(states))})"  # noqa: S608
             " and exists (select 1 from stf where stf.namespace = run.namespace and stf.run = run.run)"
             " order by coalesce(ended_at, heard_at)",
-            [*old.complete, stamp(old.ended_before)],
-        ):
-            if not any(self._has(namespace, run, state) for state in old.kept):
-                return namespace, run
-        return None
+            list(states),
+        ).fetchall()
 
-    def _has(self, namespace: str, run: str, state: str) -> bool:
-        query = "select 1 from stf where namespace = ? and run = ? and state = ? limit 1"
-        return self._db.execute(query, [namespace, run, state]).fetchone() is not None
+    def has_any(self, namespace: str, run: str, states: Sequence[str]) -> bool:
+        """Whether an STF of the run is in one of these states."""
+        where = f"namespace = ? and run = ? and state in ({', '.join('?' * len(states))})"
+        found = self._db.execute(f"select 1 from stf where {where} limit 1", [namespace, run, *states])  # noqa: S608
+        return found.fetchone() is not None
 
-    def prune(self, namespace: str, run: str, kept: Sequence[str], now: datetime, most: int) -> int:
+    def prune(self, namespace: str, run: str, now: datetime, most: int) -> int:
         """Drop up to *most* STFs of a run and remember their names and counts; how many it were."""
-        marks = ", ".join("?" * len(kept))
         rows = self._db.execute(
-            f"select id, state, (select count(*) from tf where stf = stf.id) from stf"  # noqa: S608
-            f" where namespace = ? and run = ? and state not in ({marks}) limit ?",
-            [namespace, run, *kept, most],
+            "select id, state, (select count(*) from tf where stf = stf.id) from stf"
+            " where namespace = ? and run = ? limit ?",
+            [namespace, run, most],
         ).fetchall()
         if rows:
             ids = [row[0] for row in rows]

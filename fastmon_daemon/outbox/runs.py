@@ -70,6 +70,11 @@ class Runs:
         change = "look_at = ?, look_error = null, looks = looks + 1, named = ?, absent = ?"
         self._set(row, change, [stamp(at) if at else None, named, kept])
 
+    def not_absent(self, row: RunRow, filename: str) -> None:
+        """An STF that the last look did not know is taken in; *row* as it stands now."""
+        if filename in row.absent:
+            self._set(row, "absent = ?", [json.dumps([name for name in row.absent if name != filename])])
+
     def look_at_all(self, now: datetime, but: Sequence[str]) -> None:
         """Look at every run that is in no state of *but*."""
         self._db.execute(f"update run set look_at = ? where state not in ({_marks(but)})", [stamp(now), *but])  # noqa: S608

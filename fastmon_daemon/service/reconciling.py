@@ -13,7 +13,7 @@ from fastmon_daemon.acts import Wish, number_to_reconcile
 from fastmon_daemon.clock import Clock, utcnow
 from fastmon_daemon.errands import Errand
 from fastmon_daemon.errors import FastmonError, LinkDown
-from fastmon_daemon.ledger import Found, Ledger, Means, Paces
+from fastmon_daemon.ledger import Found, Ledger, Means, Paces, TrackedRuns
 from fastmon_daemon.lifecycle import load_chart
 from fastmon_daemon.monitor import Monitor
 from fastmon_daemon.outbox import Lock, Outbox, Room, open_outbox
@@ -42,11 +42,11 @@ def _reconcile(world: World, wish: Wish, monitor: Monitor, outbox: Outbox) -> Fo
         Means(
             monitor=monitor,
             charts=charts,
-            agent_name="",
             selected=selected,
             refuse_if_short=room.refuse_if_short,
             paces=Paces(lookups_per_s=0),
-        )
+        ),
+        TrackedRuns(),
     )
     named = monitor.stf_files(number_to_reconcile(wish))
     with outbox.transaction():

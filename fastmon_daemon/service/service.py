@@ -24,7 +24,7 @@ from fastmon_daemon.engine.concurrency_limits import PROBES_PER_LINK
 from fastmon_daemon.errors import LinkDown, LinkHeld, TransientError
 from fastmon_daemon.front import Gauges, Pulse, served
 from fastmon_daemon.intake import Intake
-from fastmon_daemon.ledger import Ledger, Means
+from fastmon_daemon.ledger import Ledger, Means, SummaryRoute, TrackedRuns
 from fastmon_daemon.lifecycle import Chart, load_chart
 from fastmon_daemon.monitor import Monitor
 from fastmon_daemon.outbox import Lock, Outbox, Room, open_outbox
@@ -79,8 +79,18 @@ class _Service:
         self._stopping = threading.Event()
         self.inbox = Inbox()
         self.monitor = monitor_of(settings, world.values, world.secrets)
-        intake = Intake(world.database, settings.namespace, agent_name, (stf_chart, run_chart))
-        self._room = intake.room = Room(world.database, settings.min_free_mb, self._clock.monotonic)
+        self._room = Room(world.database, settings.min_free_mb, self._clock.monotonic)
+        runs = TrackedRuns()
+        intake = Intake(
+            world.database,
+            settings.namespace,
+            agent_name,
+            (stf_chart, run_chart),
+            runs=runs,
+            refuse_if_short=self._room.refuse_if_short,
+            wake=self.inbox.wake,
+            clock=self._clock,
+        )
         self._acts = Acts(stf_chart, intake, alone=False)
         self.broker = Broker(
             broker_login(
@@ -92,7 +102,6 @@ class _Service:
         )
         self._watcher = make_watcher(settings, intake, outbox, agent_name, self._clock)
         self._needs_broker = self._watcher is None or settings.notify == "stomp"
-        intake.wake = self.inbox.wake
         probes = self._probes()
         self._pools = CallPools.with_threads(settings.workers, links=len(probes))
         gates = Links(
@@ -102,7 +111,7 @@ class _Service:
             most_probes=1 if once else PROBES_PER_LINK,
             clock=self._clock,
         )
-        self.ledger = Ledger(self._means(agent_name, (stf_chart, run_chart), gates))
+        self.ledger = Ledger(self._means(agent_name, (stf_chart, run_chart), gates), runs)
         self.engine = Engine(
             outbox,
             self._plant(agent_name, stf_chart),
@@ -143,17 +152,15 @@ class _Service:
 
     def _means(self, agent_name: str, charts: tuple[Chart, Chart], gates: Links) -> Means:
         settings = self._settings
-        by_rest = settings.notify == "rest"
-        announce = None if settings.notify == "off" else self._by_rest if by_rest else self.broker.announce
+        announce = self._by_rest if settings.notify == "rest" else self.broker.announce
+        link = links_for(settings.notify).get(ANNOUNCING)  # FASTMON_NOTIFY=off: none
         return Means(
             monitor=self.monitor,
             charts=charts,
-            agent_name=agent_name,
             is_open=gates.is_open,
             wake=self.inbox.wake,
+            summary_route=SummaryRoute(sender=agent_name, link=link, announce=announce) if link else None,
             selected=partial(is_selected, settings.selection_fraction),
-            announce=announce,
-            announce_link=links_for(settings.notify).get(ANNOUNCING, ""),
             keeps_all=settings.ledger,
             refuse_if_short=self._room.refuse_if_short,
             clock=self._clock,

@@ -1,0 +1,13 @@
+"""The program, less patient at its control socket: so a test that exceeds that patience need not wait long."""
+
+from __future__ import annotations
+
+from fastmon_daemon import control
+from fastmon_daemon.cli import main
+
+PATIENCE_S = 4.0
+
+if __name__ == "__main__":
+    control.PATIENCE_S = PATIENCE_S  # before a command is imported that takes it from there
+    control.ask.__defaults__ = (PATIENCE_S,)
+    main()
