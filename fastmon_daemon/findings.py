@@ -218,7 +218,7 @@ def _links(reports: Reports, rules: Rules) -> dict[str, View]:
         found[name] = up if rules.daemon is not None else {**up, "state": "unknown", "reason": NO_DAEMON}
     if rules.daemon is None:
         return found
-    for outage in reversed(reports.outages(open_only=False, limit=_RECENT_OUTAGES)):
+    for outage in reversed(reports.outages.latest(open_only=False, limit=_RECENT_OUTAGES)):
         if outage.link == ABSENCE:
             continue
         found[outage.link] = {
@@ -227,7 +227,7 @@ def _links(reports: Reports, rules: Rules) -> dict[str, View]:
             "state": "up",
             "since": outage.ended_at,
         }
-    for outage in reports.outages(open_only=True, limit=_RECENT_OUTAGES):
+    for outage in reports.outages.latest(open_only=True, limit=_RECENT_OUTAGES):
         found[outage.link] = {
             "link": outage.link,
             "state": "held" if outage.held else "down",

@@ -10,7 +10,7 @@ import pytest
 from fastmon_daemon.acts import Acts, Wish
 from fastmon_daemon.intake import Intake
 from fastmon_daemon.lifecycle import load_chart
-from fastmon_daemon.outbox import Origin, Outbox, Reports, open_outbox
+from fastmon_daemon.outbox import Origin, Outbox, open_outbox
 from tests.test_messages import ready
 from tests.worlds import HandClock, named
 
@@ -48,12 +48,12 @@ def test_a_message_is_on_disk_when_accept_returns_and_a_repeated_one_changes_not
     intake.accept(ready())
     stf = named(outbox, "swf.100014.000001.stf")
     assert (stf.state, stf.origin) == ("received", Origin.MESSAGE)
-    assert Reports(outbox._db).counters() == {"stf_ready_fresh": 1, "stf_ready_known": 1}
+    assert outbox.reports.counters() == {"stf_ready_fresh": 1, "stf_ready_known": 1}
 
 
 def test_an_unreadable_message_is_kept_with_its_reason_and_raises_nothing(intake: Intake, outbox: Outbox) -> None:
     intake.accept(b"\xff not JSON")
-    row = Reports(outbox._db).refused(10)[0]
+    row = outbox.reports.refused(10)[0]
     assert row.reason.startswith("not JSON")
     assert "not JSON" in row.body
 
@@ -62,16 +62,16 @@ def test_the_same_name_with_other_content_is_kept_aside(intake: Intake, outbox: 
     intake.accept(ready(size_bytes=10))
     intake.accept(ready(size_bytes=11))
     assert named(outbox, "swf.100014.000001.stf").size_bytes == 10
-    assert Reports(outbox._db).refused(10)[0].reason.startswith("conflict")
+    assert outbox.reports.refused(10)[0].reason.startswith("conflict")
 
 
 def test_what_is_not_for_us_is_counted_and_forgotten(intake: Intake, outbox: Outbox) -> None:
     intake.accept(ready(namespace="other"))
     intake.accept(ready(msg_type="tf_file_registered"))
     intake.accept(ready())
-    counters = Reports(outbox._db).counters()
+    counters = outbox.reports.counters()
     assert counters == {"foreign_namespace": 1, "foreign_type": 1, "stf_ready_fresh": 1}
-    assert Reports(outbox._db).refused_count() == 0
+    assert outbox.reports.refused_count() == 0
 
 
 def test_the_execution_of_a_run_is_that_of_its_stfs(intake: Intake, outbox: Outbox) -> None:

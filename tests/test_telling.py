@@ -87,12 +87,12 @@ def desk_of(monitor: MonitorThread) -> Desk:
 
 def goes(outbox: Outbox, world: World, link: str, *, held: bool = False) -> None:
     with outbox.transaction():
-        outbox.link_lost(link, "no answer", world.time.at, held=held)
+        outbox.outages.link_lost(link, "no answer", world.time.at, held=held)
 
 
 def returns(outbox: Outbox, world: World, link: str) -> None:
     with outbox.transaction():
-        outbox.link_back(link, world.time.at)
+        outbox.outages.link_back(link, world.time.at)
 
 
 class Hearing:

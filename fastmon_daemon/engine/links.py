@@ -23,7 +23,7 @@ class Links:
         self._outbox = outbox
         self._plant = plant
         self._gates = {link: Gate(link, plant.most_probes) for link in {*plant.links.values(), *plant.probes}}
-        for outage in outbox.outages():  # as the process before us left them
+        for outage in outbox.outages.open():  # as the process before us left them
             gate = self._gates.get(outage.link)
             if gate is not None:
                 gate.open, gate.held = False, outage.held
@@ -31,7 +31,7 @@ class Links:
                 logger.warning("link to the {} was {} at the last stop: {}", outage.link, state, outage.reason)
             else:  # the settings were changed: nothing needs that link any more
                 with outbox.transaction():
-                    outbox.link_back(outage.link, plant.clock.now())
+                    outbox.outages.link_back(outage.link, plant.clock.now())
 
     def is_open(self, link: str | None) -> bool:
         """Whether what needs *link* may be done now."""
@@ -50,14 +50,14 @@ class Links:
             if not gate.open:
                 logger.info("link to the {} is up", news.link)
             gate.reopen(monotonic)
-            self._outbox.link_back(news.link, now)
+            self._outbox.outages.link_back(news.link, now)
             return
         if news.begun is not None and news.begun < gate.opened_at:
             return
         if gate.open or news.held != gate.held:  # what a person must mend is said also where it was down before
             logger.error("link to the {} is {}: {}", news.link, "held" if news.held else "down", news.reason)
         gate.shut(monotonic, news.held, self._plant.jitter)
-        self._outbox.link_lost(news.link, news.reason, now, held=news.held)
+        self._outbox.outages.link_lost(news.link, news.reason, now, held=news.held)
         self._write_next_probe(gate)
 
     def probes(self) -> Iterator[Errand]:
@@ -80,4 +80,4 @@ class Links:
     def _write_next_probe(self, gate: Gate) -> None:
         if gate.link in self._plant.probes and not gate.open:
             wait = max(0.0, gate.next_probe - self._plant.clock.monotonic())
-            self._outbox.next_probe(gate.link, self._plant.clock.now() + timedelta(seconds=wait))
+            self._outbox.outages.next_probe(gate.link, self._plant.clock.now() + timedelta(seconds=wait))

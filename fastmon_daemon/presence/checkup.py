@@ -87,7 +87,7 @@ class Checkup:
 
     def health(self) -> Health:
         """How we are: the gates that are shut, and what `inspect` calls stuck."""
-        outages = [each for each in self.reports.outages(open_only=True, limit=10) if each.link != ABSENCE]
+        outages = [each for each in self.reports.outages.latest(open_only=True, limit=10) if each.link != ABSENCE]
         ills = {f"{outage.link} {'held' if outage.held else 'down'}": outage.reason for outage in outages}
         stuck = self._stuck({outage.link for outage in outages})
         if stuck:
