@@ -109,6 +109,15 @@ def test_an_engine_that_stands_is_unhealthy_until_it_turns_again(listen: Listen)
         assert requests.get(asked, timeout=10).status_code == 200
 
 
+def test_a_watcher_that_fails_is_unhealthy_though_the_engine_turns(listen: Listen) -> None:
+    failures = ["ValueError: a mistake of ours", None]
+    pulse = Pulse(HandClock().clock().monotonic, lambda: failures.pop(0))
+    with served(listen, pulse, lambda: ""):
+        answer = requests.get(f"http://{listen}/healthz", timeout=10)
+        assert (answer.status_code, "ValueError: a mistake of ours" in answer.text) == (503, True)
+        assert requests.get(f"http://{listen}/healthz", timeout=10).status_code == 200
+
+
 def test_numbers_that_cannot_be_read_are_503_with_the_reason_and_other_paths_404(listen: Listen) -> None:
     def broken() -> str:
         raise OSError("the disk is gone")

@@ -18,7 +18,7 @@ from fastmon_daemon.logs import Secrets
 from fastmon_daemon.monitor import Desk, Exchange
 from fastmon_daemon.outbox import Outbox
 from fastmon_daemon.presence import agent_name
-from fastmon_daemon.presence.checkup import Checkup, Patient
+from fastmon_daemon.presence.checkup import Checkup, Level, Patient
 from fastmon_daemon.presence.heartbeat import Heartbeat
 from fastmon_daemon.presence.identity import Registration
 from fastmon_daemon.presence.lane import Lane
@@ -79,6 +79,26 @@ def checkup_of(world: World, topic: Topic) -> Checkup:
             clock=world.time.clock(),
         )
     )
+
+
+def test_a_watcher_that_fails_is_an_error_with_its_reason(world: World, outbox: Outbox) -> None:
+    failures = [None, "ValueError: a mistake of ours"]
+    checkup = Checkup(
+        Patient(
+            database=outbox.path,
+            chart=load_chart("stf"),
+            links=LINKS,
+            stuck_after_s=60,
+            connected=None,
+            clock=world.time.clock(),
+            watcher_failure=lambda: failures.pop(0),
+        )
+    )
+    assert checkup.health().level == Level.OK
+    health = checkup.health()
+    assert (health.level, health.ills) == (Level.ERROR, ("watcher failing",))
+    assert "a mistake of ours" in health.why
+    checkup.reports.close()
 
 
 def desk_of(monitor: MonitorThread) -> Desk:

@@ -1,4 +1,4 @@
-"""Whether the engine turns. Its thread beats, any other may look.
+"""Whether the engine turns, and whether the watcher works. The engine's thread beats, any other may look.
 
 It must not know what a turn does.
 """
@@ -16,8 +16,10 @@ MISSED = 3
 class Pulse:
     """Counts the turns of the engine and remembers when the last one ended, by *monotonic*."""
 
-    def __init__(self, monotonic: Callable[[], float]) -> None:
+    def __init__(self, monotonic: Callable[[], float], watcher_failure: Callable[[], str | None] | None = None) -> None:
         self._monotonic = monotonic
+        self.watcher_failure = watcher_failure or (lambda: None)
+        """Why the watcher of the folders finds nothing any more, or None."""
         self._beat_at = monotonic()
         self.turns = 0
 

@@ -90,6 +90,8 @@ class _Answering(BaseHTTPRequestHandler):
         pulse = self.server.pulse
         if pulse.stands:
             return 503, _PLAIN, f"the engine has not turned for {pulse.age_s:.1f} s: see its log, then restart it\n"
+        if failure := pulse.watcher_failure():
+            return 503, _PLAIN, f"no files are found, the watcher fails: {failure}: see the log, then restart\n"
         return 200, _PLAIN, f"alive: the engine turned {pulse.age_s:.1f} s ago\n"
 
     def _metrics(self) -> tuple[int, str, str]:

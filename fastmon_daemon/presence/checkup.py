@@ -23,7 +23,7 @@ class Level(StrEnum):
     WARNING = "WARNING"
     """A link is down, or something is stuck."""
     ERROR = "ERROR"
-    """A link is held: a person must mend the configuration."""
+    """A link is held: a person must mend the configuration; or no files are found any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +65,8 @@ class Patient:
     connected: Callable[[], bool] | None
     """Whether the link to the broker stands; None where no broker is needed."""
     clock: Clock
+    watcher_failure: Callable[[], str | None] | None = None
+    """Why the watcher of the folders finds nothing any more; None where no folder is watched."""
 
 
 class Checkup:
@@ -92,10 +94,13 @@ class Checkup:
         stuck = self._stuck({outage.link for outage in outages})
         if stuck:
             ills["stuck"] = f"{stuck} STFs, see fastmon-daemon inspect"
+        failure = self._patient.watcher_failure and self._patient.watcher_failure()
+        if failure:
+            ills["watcher failing"] = failure
         ask = self._patient.connected
         connected = ask is not None and ask()
         held = any(outage.held for outage in outages)
-        level = Level.ERROR if held else Level.WARNING if ills else Level.OK
+        level = Level.ERROR if held or failure else Level.WARNING if ills else Level.OK
         return Health(
             level=level,
             ills=tuple(ills),

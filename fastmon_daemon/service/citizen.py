@@ -20,6 +20,7 @@ from fastmon_daemon.service.logins import secret_reader, user_name
 from fastmon_daemon.service.world import World
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.steps import links_for
+from fastmon_daemon.watching import Watcher
 
 _PATIENCE_S = 3.0
 """So long the very first start waits for the monitor to give us a number."""
@@ -82,7 +83,9 @@ def name_of(world: World, outbox: Outbox, instance: str) -> str:
         desk.close()
 
 
-def presence_of(world: World, name: str, engine: Engine, broker: Broker | None, clock: Clock) -> Presence:
+def presence_of(
+    world: World, name: str, engine: Engine, broker: Broker | None, watcher: Watcher | None, clock: Clock
+) -> Presence:
     """All that is told of us; status messages go by REST where announcements do, else by the *broker* if any."""
     settings, values = world.settings, world.values
     chart = load_chart("stf")
@@ -101,6 +104,7 @@ def presence_of(world: World, name: str, engine: Engine, broker: Broker | None, 
                 stuck_after_s=settings.stuck_after_s,
                 connected=(lambda: broker.up) if broker else None,
                 clock=clock,
+                watcher_failure=watcher.failure if watcher else None,
             ),
             desk=desk,
             logs_desk=logs_desk_for(world),

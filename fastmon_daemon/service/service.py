@@ -73,7 +73,6 @@ class _Service:
         self._settings = settings
         self._outbox = outbox
         self._clock = Clock()
-        self.pulse = Pulse(self._clock.monotonic)
         agent_name = name_of(world, outbox, instance)
         stf_chart, run_chart = load_chart("stf"), load_chart("run")
         self._stopping = threading.Event()
@@ -91,6 +90,7 @@ class _Service:
             stopping=self._stopping,
         )
         self._watcher = make_watcher(settings, intake, outbox, agent_name, self._clock)
+        self.pulse = Pulse(self._clock.monotonic, self._watcher.failure if self._watcher else None)
         self._needs_broker = self._watcher is None or settings.notify == "stomp"
         self._pool = ThreadPoolExecutor(settings.workers + AT_ONCE, thread_name_prefix="effect")
         means = self._means(agent_name, (stf_chart, run_chart))
@@ -99,7 +99,7 @@ class _Service:
         means.is_open, means.wake = self.engine.is_open, self.engine.wake
         intake.wake = self.engine.wake
         broker = self.broker if self._needs_broker else None
-        self.presence = presence_of(world, agent_name, self.engine, broker, self._clock)
+        self.presence = presence_of(world, agent_name, self.engine, broker, self._watcher, self._clock)
         logger.info("agent {} for namespace {}: database {}", agent_name, settings.namespace, world.database)
         logger.info("monitor {}, broker {}:{}", settings.monitor_url, settings.broker_host, settings.broker_port)
 
