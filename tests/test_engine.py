@@ -280,6 +280,17 @@ def test_the_query_for_due_stfs_walks_its_index(world: World, sick: bool) -> Non
     assert not any("TEMP B-TREE" in detail for detail in details)
 
 
+@pytest.mark.parametrize(("standing", "announced"), [(7, 0), (6, 7)])
+def test_what_stood_before_is_announced_unless_all_of_it_stood(world: World, standing: int, announced: int) -> None:
+    outbox = world.outbox()
+    name = f"swf.100014.{1:06d}.stf"
+    stood = tuple(f"swf.100014.{1:06d}_tf_{n:03d}.tf" for n in range(1, standing + 1))
+    world.receive(outbox, 1, stood=stood)
+    settle(world.engine(outbox))
+    assert named(outbox, name).state == "completed"
+    assert len(world.announced) == announced
+
+
 def test_a_transient_error_postpones_the_stf_and_counts_one_attempt(world: World) -> None:
     outbox = world.outbox()
     engine = world.engine(outbox)

@@ -12,8 +12,21 @@ from sqlite_utils import Database
 
 from fastmon_daemon import seams
 from fastmon_daemon.errors import DatabaseInUse, StaleStf, StorageError
-from fastmon_daemon.outbox import Arrival, Lock, NewStf, Outbox, connect, open_for_reading, open_outbox, owner_of
+from fastmon_daemon.outbox import (
+    Announced,
+    Arrival,
+    Lock,
+    NewStf,
+    Outbox,
+    Sampled,
+    TfCounts,
+    connect,
+    open_for_reading,
+    open_outbox,
+    owner_of,
+)
 from fastmon_daemon.outbox.schema import APPLICATION_ID, migrations
+from fastmon_daemon.sampling import SamplePlan, draw
 from tests.worlds import START, World, named
 
 
@@ -112,6 +125,36 @@ def test_refused_messages_are_kept_whole_up_to_64_kib_and_the_oldest_dropped_wit
     assert last.bytes == 100_001
     assert "kept: the first 65536 of 100001 bytes" in last.reason
     assert outbox.reports.counters() == {"refused_dropped": 3}
+
+
+@pytest.mark.parametrize("size", [65_535, 65_536, 65_537])
+def test_a_refused_message_is_kept_whole_up_to_64_kib_exactly(outbox: Outbox, size: int) -> None:
+    body = "x" * (size - 1) + "y"
+    with outbox.transaction():
+        outbox.refuse(body, "not JSON", START, 3)
+    (row,) = outbox.reports.refused(10)
+    whole = size <= 65_536
+    assert (row.bytes, row.body) == (size, body[:65_536])
+    assert row.reason == ("not JSON" if whole else f"not JSON (kept: the first 65536 of {size} bytes)")
+    assert outbox.refused([row.id]) == {row.id: (body[:65_536], whole)}
+
+
+def test_only_what_stood_before_and_was_not_announced_counts_as_such(outbox: Outbox) -> None:
+    plan = SamplePlan(seed="s", tf_count=90, tf_files=3, size_fraction=0.1, sequence_start=1)
+    blocks = draw(plan, "a.stf")
+    stood = (blocks[0].filename, blocks[1].filename, f"b{blocks[2].filename}", f"{blocks[2].filename}b")
+    receive(outbox, stf(stood=stood))
+    receive(outbox, stf(filename="b.stf"))
+    with outbox.transaction():
+        outbox.runs.hear("ns", "100014", "running", START, None)
+        for name, sequence in (("a.stf", 1), ("b.stf", 2)):
+            there = named(outbox, name).id
+            outbox.keep(there, Sampled(plan=plan, ranges=draw(plan, name), sizes=(None,) * 3), START)
+            outbox.keep(there, Announced(sequence=sequence), START)
+    assert named(outbox, "a.stf").stood == stood
+    assert named(outbox, "b.stf").stood == ()
+    (row,) = outbox.by_run.called("100014")
+    assert outbox.by_run.tf_counts(row) == TfCounts(drawn=6, registered=0, announced=2, stood=1)
 
 
 def test_one_process_owns_a_database_and_a_second_is_told_who(path: Path) -> None:
