@@ -14,6 +14,7 @@ import pytest
 from fastmon_daemon.lifecycle import load_chart
 from fastmon_daemon.outbox import Outbox, check_database, open_outbox
 from fastmon_daemon.outbox.schema import APPLICATION_ID, VERSION
+from fastmon_daemon.verdict import judge
 from tests.worlds import HandClock, World, query
 
 FOLDER = Path(__file__).parent / "old_databases"
@@ -90,6 +91,10 @@ def test_what_is_asked_of_it_is_answered(outbox: Outbox) -> None:
     assert (retried.life, retried.state) == (3, "completed")
     (adopted,) = outbox.find(filename="swf.300001.000005.stf")
     assert [tf.adopted is not None for tf in adopted.tfs] == [True, True]
+    charts = (load_chart("stf"), load_chart("run"))
+    verdicts = {row.run: judge(outbox.by_run, row, charts, LATER) for row in reports.runs()}
+    assert {run for run, verdict in verdicts.items() if verdict.complete} == {"200001", "200002"}
+    assert verdicts["300001"].tf_files.stood == 2
     (stood,) = outbox.find(filename="swf.300001.000012.stf")
     assert stood.stood == ("swf.300001.000012_tf_001.tf", "swf.300001.000012_tf_002.tf")
 

@@ -112,9 +112,9 @@ class Outbox:
 
     def refused(self, ids: Collection[int]) -> dict[int, tuple[str, bool]]:
         """Those of the refused messages that are still kept, by number: the body, and whether it was kept whole."""
-        query = f"select id, body, reason from refused where id in ({', '.join('?' * len(ids))}) order by id"  # noqa: S608
+        query = f"select id, body, bytes from refused where id in ({', '.join('?' * len(ids))}) order by id"  # noqa: S608
         rows = self._db.execute(query, list(ids)).fetchall()
-        return {number: (body, "(kept: the first " not in reason) for number, body, reason in rows}
+        return {number: (body, size <= MAX_REFUSED_BYTES) for number, body, size in rows}
 
     def drop_refused(self, number: int) -> None:
         """A refused message was taken in after all."""
@@ -135,9 +135,10 @@ class Outbox:
 
     def get(self, stf_id: int) -> Stf:
         """The STF as it stands on disk. Raises `KeyError` for an id that is not there."""
-        for stf in load_stfs(self._db, "where stf.id = ?", [stf_id]):
-            return stf
-        raise KeyError(stf_id)
+        found = load_stfs(self._db, "where stf.id = ?", [stf_id])
+        if not found:
+            raise KeyError(stf_id)
+        return found[0]
 
     def find(self, *, filename: str | None = None, run: str | None = None, namespace: str | None = None) -> list[Stf]:
         """The STFs with all of the properties that are given, oldest first."""
