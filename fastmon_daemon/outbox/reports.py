@@ -14,7 +14,7 @@ from sqlite_utils import Database
 
 from fastmon_daemon.clock import stamp
 from fastmon_daemon.outbox.retention import PrunedRun, pruned_runs
-from fastmon_daemon.outbox.rows import RUN_COLUMNS, HistoryRow, RunRow, Stf, load_stfs, read_run
+from fastmon_daemon.outbox.rows import RUN_COLUMNS, HistoryRow, RunRow, Stf, load_stfs, read_run, where_equal
 from fastmon_daemon.outbox.runs import RunReports
 from fastmon_daemon.outbox.stages import StageDebts
 
@@ -94,10 +94,8 @@ class Reports:
 
     def count_stfs(self, state: str | None = None, run: str | None = None, namespace: str | None = None) -> int:
         """How many `list_stfs` would find without a limit (of *namespace*, where one is given)."""
-        given = {"state": state, "run": run, "namespace": namespace}
-        wanted = {column: value for column, value in given.items() if value is not None}
-        where = f"where {' and '.join(f'{column} = ?' for column in wanted)}" if wanted else ""
-        return int(self._db.execute(f"select count(*) from stf {where}", list(wanted.values())).fetchone()[0])  # noqa: S608
+        where, values = where_equal({"state": state, "run": run, "namespace": namespace})
+        return int(self._db.execute(f"select count(*) from stf {where}", values).fetchone()[0])  # noqa: S608
 
     def history(self, stf_id: int) -> list[HistoryRow]:
         """The transitions of an STF in the order in which they happened."""
@@ -142,9 +140,8 @@ class Reports:
         return row[0] if row else None
 
     def _matching(self, wanted: dict[str, str | None], limit: int) -> list[Stf]:
-        given = {column: value for column, value in wanted.items() if value is not None}
-        where = f"where {' and '.join(f'{column} = ?' for column in given)}" if given else ""
-        return load_stfs(self._db, f"{where} order by stf.id desc limit ?", [*given.values(), limit])
+        where, values = where_equal(wanted)
+        return load_stfs(self._db, f"{where} order by stf.id desc limit ?", [*values, limit])
 
     def _rows(self, query: str, values: Sequence[Any]) -> list[dict[str, Any]]:
         found = self._db.execute(query, values)

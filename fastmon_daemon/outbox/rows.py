@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -248,6 +248,12 @@ coalesce(stf.execution_id, run.execution_id) as execution_id, body, origin, admi
 received_at, born_at, due_at, attempts, spent_s, last_error, remark, plan, stood
 from stf left join run on run.namespace = stf.namespace and run.run = stf.run"""
 """The columns of `read_stf`, in order; the execution is the message's, else that of the run's messages."""
+
+
+def where_equal(given: Mapping[str, str | None]) -> tuple[str, list[str]]:
+    """The `where` for those columns that are given a value, empty if none is; and the values."""
+    wanted = {column: value for column, value in given.items() if value is not None}
+    return f"where {' and '.join(f'{column} = ?' for column in wanted)}" if wanted else "", list(wanted.values())
 
 
 def load_stfs(db: Database, tail: str, values: Sequence[Any]) -> list[Stf]:

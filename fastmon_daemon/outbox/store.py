@@ -21,7 +21,18 @@ from fastmon_daemon.outbox.faults import storage_errors
 from fastmon_daemon.outbox.outages import Outages
 from fastmon_daemon.outbox.reports import Reports
 from fastmon_daemon.outbox.retention import Retention
-from fastmon_daemon.outbox.rows import Announced, Arrival, Due, Fact, NewStf, Registered, Sampled, Stf, load_stfs
+from fastmon_daemon.outbox.rows import (
+    Announced,
+    Arrival,
+    Due,
+    Fact,
+    NewStf,
+    Registered,
+    Sampled,
+    Stf,
+    load_stfs,
+    where_equal,
+)
 from fastmon_daemon.outbox.runs import Runs
 from fastmon_daemon.outbox.stages import Stages
 from fastmon_daemon.seams import between
@@ -142,10 +153,8 @@ class Outbox:
 
     def find(self, *, filename: str | None = None, run: str | None = None, namespace: str | None = None) -> list[Stf]:
         """The STFs with all of the properties that are given, oldest first."""
-        given = {"filename": filename, "stf.run": run, "stf.namespace": namespace}
-        wanted = {column: value for column, value in given.items() if value is not None}
-        where = " and ".join(f"{column} = ?" for column in wanted) or "1"
-        return load_stfs(self._db, f"where {where} order by stf.id", list(wanted.values()))
+        where, values = where_equal({"filename": filename, "stf.run": run, "stf.namespace": namespace})
+        return load_stfs(self._db, f"{where} order by stf.id", values)
 
     def longest_in(self, state: str, until: str, most: int, run: str | None, namespace: str | None) -> list[Stf]:
         """Up to *most* STFs that came into *state* until then, the longest there first."""
