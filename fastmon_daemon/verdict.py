@@ -148,7 +148,7 @@ def _judged(
         missing_names=row.absent,
         tf_files=reports.tf_counts(row),
         latencies=tuple(sorted(reports.latencies(row), key=lambda each: order.get((each.source or "", each.dest), -1))),
-        outages=tuple(reports.outages(began, stamp(now) if run_chart.may(row.state, "end_run") else ended)),
+        outages=tuple(reports.outages.between(began, stamp(now) if run_chart.may(row.state, "end_run") else ended)),
         heard_at=row.heard_at,
         ended_at=row.ended_at,
         ended_by=row.ended_by,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import sqlite3
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -201,16 +203,22 @@ class Seen:
 
     @classmethod
     def of(cls, outbox: Outbox) -> Seen:
-        names = {row["id"]: row["filename"] for row in outbox._db.query("select id, filename from stf")}
-        stfs = {row["filename"]: row for row in outbox._db.query("select * from stf")}
+        with closing(sqlite3.connect(outbox.path)) as connection:
+            connection.row_factory = sqlite3.Row
+            return cls._read(lambda query: map(dict, connection.execute(query)))
+
+    @classmethod
+    def _read(cls, rows: Callable[[str], Iterator[dict[str, Any]]]) -> Seen:
+        stfs = {row["filename"]: row for row in rows("select * from stf")}
+        names = {row["id"]: name for name, row in stfs.items()}
         tfs: dict[str, list[dict[str, Any]]] = {name: [] for name in stfs}
         history: dict[str, list[dict[str, Any]]] = {name: [] for name in stfs}
-        for row in outbox._db.query("select * from tf order by stf, sequence"):
+        for row in rows("select * from tf order by stf, sequence"):
             tfs[names[row["stf"]]].append(row)
-        for row in outbox._db.query("select * from history order by id"):
+        for row in rows("select * from history order by id"):
             history[names[row["stf"]]].append(row)
-        refused = {row["body"] for row in outbox._db.query("select body from refused")}
-        run = next(iter(outbox._db.query("select * from run")), None)
+        refused = {row["body"] for row in rows("select body from refused")}
+        run = next(iter(rows("select * from run")), None)
         return cls(run, stfs, tfs, history, refused)
 
     def is_closed(self, count: int) -> bool:

@@ -17,7 +17,7 @@ from fastmon_daemon.control import Control, ask, socket_path
 from fastmon_daemon.errors import BadMessage, PermanentError, StorageError, TransientError
 from fastmon_daemon.intake import Intake
 from fastmon_daemon.lifecycle import load_chart
-from fastmon_daemon.outbox import Outbox, Reports
+from fastmon_daemon.outbox import Outbox
 from tests.living import OnEmbedded, living, name, wait_until
 from tests.worlds import World, named, settle
 
@@ -53,7 +53,7 @@ def test_a_retried_stf_begins_its_next_life_with_its_sample(small: World) -> Non
     after = named(outbox, stf)
     assert (after.state, after.life) == ("completed", 2)
     assert [(tf.first, tf.last) for tf in after.tfs] == [(tf.first, tf.last) for tf in before]
-    row = next(row for row in Reports(outbox._db).history(after.id) if row.trigger == "retry")
+    row = next(row for row in outbox.reports.history(after.id) if row.trigger == "retry")
     assert (row.life, row.note) == (2, "by alice: mended")
 
 
@@ -101,8 +101,8 @@ def test_a_released_message_is_taken_in_and_one_that_is_still_bad_stays_with_its
     assert outcome.refused["3"] == "its body was too long to be kept whole"
     released = named(outbox, "a.stf")
     assert released.state == "received"
-    assert [row.note for row in Reports(outbox._db).history(released.id)] == ["message, released by bob"]
-    assert Reports(outbox._db).refused_count() == 2
+    assert [row.note for row in outbox.reports.history(released.id)] == ["message, released by bob"]
+    assert outbox.reports.refused_count() == 2
 
 
 def test_a_run_is_forgotten_only_when_it_is_finished_unless_told_otherwise(small: World) -> None:
@@ -114,7 +114,7 @@ def test_a_run_is_forgotten_only_when_it_is_finished_unless_told_otherwise(small
     assert kept.refused == {"100014": "1 of its STFs are unfinished: add --unfinished-too"}
     assert gone.done == ["100014"]
     assert outbox.recall("forgotten:100014") == f"{stamp(small.time.at)} by bob"
-    assert Reports(outbox._db).counts_by_state() == {}
+    assert outbox.reports.counts_by_state() == {}
 
 
 def test_a_wish_that_is_none_is_refused() -> None:

@@ -16,7 +16,7 @@ from fastmon_daemon.commands.acting import _how_many
 from fastmon_daemon.control import Control
 from fastmon_daemon.intake import Intake
 from fastmon_daemon.lifecycle import load_chart
-from fastmon_daemon.outbox import Lock, NewStf, Outbox, Reports
+from fastmon_daemon.outbox import Lock, NewStf, Outbox
 from tests.worlds import World, named
 
 CHARTS = (load_chart("stf"), load_chart("run"))
@@ -58,7 +58,7 @@ def test_all_are_retried_in_portions_each_once_and_each_in_the_outcome(world: Wo
     done = portions(world, outbox, wish)
     assert [len(each.done) for each in done] == [PORTION, 100]
     assert {name for each in done for name in each.done} == {f"7/{n}.stf" for n in range(1, MANY + 1)}
-    assert Reports(outbox._db).counts_by_state() == {"received": MANY}
+    assert outbox.reports.counts_by_state() == {"received": MANY}
 
 
 def test_one_that_fails_again_meanwhile_is_not_retried_a_second_time(world: World, outbox: Outbox) -> None:
@@ -87,10 +87,10 @@ def refuse(world: World, outbox: Outbox, bodies: list[str]) -> None:
 
 def test_many_messages_are_released_in_portions(world: World, outbox: Outbox) -> None:
     refuse(world, outbox, [f'{{"msg_type": "stf_ready", "run_id": "7", "filename": "{n}.stf"}}' for n in range(MANY)])
-    numbers = tuple(Reports(outbox._db).refused_numbers())
+    numbers = tuple(outbox.reports.refused_numbers())
     done = portions(world, outbox, Wish(act="release", by="bob", ids=numbers))
     assert [len(each.done) for each in done] == [PORTION, 100]
-    assert Reports(outbox._db).counts_by_state() == {"received": MANY}
+    assert outbox.reports.counts_by_state() == {"received": MANY}
 
 
 def test_all_messages_are_released_once_each_and_those_that_are_still_bad_are_named(

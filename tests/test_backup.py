@@ -13,7 +13,7 @@ from fastmon_daemon.errors import PermanentError, StorageError
 from fastmon_daemon.lifecycle import load_chart
 from fastmon_daemon.outbox import back_up, check_database, open_for_reading
 from tests.living import OnEmbedded, living
-from tests.worlds import World
+from tests.worlds import HandClock, World
 
 CHARTS = (load_chart("stf"), load_chart("run"))
 
@@ -112,9 +112,10 @@ def test_a_daemon_that_starts_from_a_backup_goes_on_and_what_was_done_since_is_r
 
 
 def test_a_backup_that_takes_long_says_how_far_it_is(capsys: pytest.CaptureFixture[str]) -> None:
-    progress = _Progress()
+    time = HandClock()
+    progress = _Progress(time.clock().monotonic)
     progress(1, 10)
     assert capsys.readouterr().err == ""
-    progress._say_at = 0.0
+    time.pass_(minutes=1)
     progress(5, 10)
     assert capsys.readouterr().err == "copied 5 of 10 pages (50 %)\n"

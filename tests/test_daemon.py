@@ -201,7 +201,7 @@ def test_once_does_what_is_due_and_says_by_its_exit_code_whether_something_waits
 
 def test_once_ends_also_where_the_monitor_was_down_and_no_probe_is_answered(world: OnEmbedded) -> None:
     with closing(open_outbox(world.database)) as outbox, outbox.transaction():
-        outbox.link_lost("monitor", "no answer", datetime.now(UTC), held=False)
+        outbox.outages.link_lost("monitor", "no answer", datetime.now(UTC), held=False)
     with socket.create_server(("127.0.0.1", 0), backlog=100) as deaf:
         url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
         assert world.call("run", "--once", SWF_MONITOR_URL=url, FASTMON_AGENT_NAME="us").returncode == 0

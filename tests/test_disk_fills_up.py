@@ -8,15 +8,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fastmon_daemon.outbox import Outbox
+from sqlite_utils import Database
+
 from tests.worlds import Inline, World, named, settle
 
 
 class FillsTheDisk(Executor):
     """A pool that keeps its first call for later, and fills the disk while the engine goes on with its turn."""
 
-    def __init__(self, outbox: Outbox) -> None:
-        self._outbox = outbox
+    def __init__(self, connection: Database) -> None:
+        self._connection = connection
         self._inline = Inline()
         self.kept: Callable[[], object] | None = None
 
@@ -24,20 +25,20 @@ class FillsTheDisk(Executor):
         if self.kept is not None:
             return self._inline.submit(fn, *args, **kwargs)
         self.kept = partial(fn, *args, **kwargs)
-        self._outbox._db.execute("pragma query_only = on")  # any write fails now
+        self._connection.execute("pragma query_only = on")  # any write fails now
         return Future()
 
 
 def test_a_disk_that_fills_up_within_a_turn_forgets_no_stf_whose_call_is_under_way(tmp_path: Path) -> None:
     small = World(tmp_path)
-    outbox = small.outbox()
+    outbox, connection = small.outbox_and_connection()
     names = [small.receive(outbox, n) for n in range(1, 4)]
-    pool = FillsTheDisk(outbox)
+    pool = FillsTheDisk(connection)
     engine = small.engine(outbox, pool=pool)
     engine.turn(0)
     assert pool.kept is not None
     pool.kept()
-    outbox._db.execute("pragma query_only = off")
+    connection.execute("pragma query_only = off")
     small.time.pass_(seconds=2)
     settle(engine)
     assert {named(outbox, each).state for each in names} == {"completed"}

@@ -19,10 +19,9 @@ from fastmon_daemon.errands import Errand
 from fastmon_daemon.errors import FastmonError, LinkDown, ParentMissing, PermanentError, TransientError
 from fastmon_daemon.lifecycle import ChartError, MachineError, load_chart
 from fastmon_daemon.monitor import TfFile
-from fastmon_daemon.outbox import NewStf, Origin, Outbox, Reports
-from fastmon_daemon.outbox.selecting import Due
+from fastmon_daemon.outbox import Due, NewStf, Origin, Outbox
 from fastmon_daemon.steps import Decision
-from tests.worlds import START, FakeMonitor, Slow, World, named, settle
+from tests.worlds import START, FakeMonitor, Slow, World, named, query, settle
 
 WAY = ["received", "sampled", "tf_registered", "notified", "completed"]
 
@@ -37,7 +36,7 @@ def world(tmp_path: Path) -> World:
 
 
 def history(outbox: Outbox, name: str) -> list[str]:
-    return [row.dest for row in Reports(outbox._db).history(named(outbox, name).id)]
+    return [row.dest for row in outbox.reports.history(named(outbox, name).id)]
 
 
 def test_an_stf_goes_its_whole_way_and_each_transition_is_in_its_history_once(world: World) -> None:
@@ -121,12 +120,12 @@ def test_with_the_monitor_away_stfs_are_sampled_and_burn_no_attempt_however_long
         world.time.pass_(minutes=10)
     assert {named(outbox, name).state for name in names} == {"sampled"}
     assert {named(outbox, name).attempts for name in names} == {0}
-    assert [outage.link for outage in outbox.outages()] == ["monitor"]
+    assert [outage.link for outage in outbox.outages.open()] == ["monitor"]
     world.monitor.down = False
     world.time.pass_(seconds=5)
     settle(engine)
     assert {named(outbox, name).state for name in names} == {"completed"}
-    assert outbox.outages() == []
+    assert outbox.outages.open() == []
 
 
 def test_with_the_broker_away_stfs_are_registered_and_wait_for_it(world: World) -> None:
@@ -146,7 +145,7 @@ def test_an_outage_outlives_the_process_and_is_probed_at_the_next_start(world: W
     world.monitor.down = True
     name = world.receive(outbox)
     settle(world.engine(outbox))
-    assert outbox.outages()
+    assert outbox.outages.open()
     world.monitor.down = False
     again = world.engine(outbox)
     assert not again.gates.is_open("monitor")
@@ -218,7 +217,7 @@ def test_what_another_writer_registered_is_adopted_and_marked_in_the_history(wor
     settle(twin.engine(other))
     stf = named(other, name)
     assert {(tf.first, tf.last, tf.adopted) for tf in stf.tfs} == {(3, 9, "another range")}
-    notes = [row.note for row in Reports(other._db).history(stf.id) if row.dest == "tf_registered"]
+    notes = [row.note for row in other.reports.history(stf.id) if row.dest == "tf_registered"]
     assert notes[0] is not None
     assert "another range" in notes[0]
 
@@ -285,10 +284,21 @@ def test_a_clock_that_jumped_back_strands_nothing(world: World) -> None:
 def test_the_query_for_due_stfs_walks_its_index(world: World, sick: bool) -> None:
     outbox = world.outbox()
     due = Due(now=START, far=START, sick=sick, newest=True, limit=1, busy=(1, 2), fresh_since=START)
-    plan = outbox._db.execute(f"explain query plan {due.sql}", due.arguments("received")).fetchall()
+    plan = query(outbox.path, f"explain query plan {due.sql}", *due.arguments("received"))
     details = [row[3] for row in plan]
     assert sum("USING INDEX stf_due (state=? AND <expr>=? AND due_at" in detail for detail in details) == 1 + sick
     assert not any("TEMP B-TREE" in detail for detail in details)
+
+
+@pytest.mark.parametrize(("standing", "announced"), [(7, 0), (6, 7)])
+def test_what_stood_before_is_announced_unless_all_of_it_stood(world: World, standing: int, announced: int) -> None:
+    outbox = world.outbox()
+    name = f"swf.100014.{1:06d}.stf"
+    stood = tuple(f"swf.100014.{1:06d}_tf_{n:03d}.tf" for n in range(1, standing + 1))
+    world.receive(outbox, 1, stood=stood)
+    settle(world.engine(outbox))
+    assert named(outbox, name).state == "completed"
+    assert len(world.announced) == announced
 
 
 def test_a_transient_error_postpones_the_stf_and_counts_one_attempt(world: World) -> None:

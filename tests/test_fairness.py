@@ -16,7 +16,7 @@ from fastmon_daemon.errors import LinkDown, ParentMissing, TransientError
 from fastmon_daemon.intake import Intake
 from fastmon_daemon.lifecycle import load_chart
 from fastmon_daemon.monitor import TfFile
-from fastmon_daemon.outbox import Origin, Reports
+from fastmon_daemon.outbox import Origin
 from fastmon_daemon.settings import Settings
 from tests.worlds import FakeMonitor, World, named, settle, turn_until
 
@@ -125,7 +125,7 @@ def test_the_backlog_drains_beside_fresh_stfs_that_come_without_end(world: World
         if all(named(outbox, name).state == "completed" for name in backlog):
             break
         assert n < 200
-    assert Reports(outbox._db).counts_by_state()["completed"] > len(backlog)
+    assert outbox.reports.counts_by_state()["completed"] > len(backlog)
 
 
 def test_announcements_are_marked_late_when_the_stf_is_old_or_was_recovered(world: World) -> None:

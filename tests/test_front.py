@@ -118,6 +118,15 @@ def test_an_engine_that_stands_for_three_intervals_is_unhealthy_until_it_turns_a
         assert requests.get(asked, timeout=10).status_code == 200
 
 
+def test_a_watcher_that_fails_is_unhealthy_though_the_engine_turns(listen: Listen) -> None:
+    failures = ["ValueError", None]
+    errors = WorkerErrors({"watcher": lambda: failures.pop(0)})
+    with served(listen, Pulse(HandClock().clock().monotonic), lambda: "", errors):
+        answer = requests.get(f"http://{listen}/healthz", timeout=10)
+        assert (answer.status_code, "watcher (ValueError)" in answer.text) == (503, True)
+        assert requests.get(f"http://{listen}/healthz", timeout=10).status_code == 200
+
+
 def test_numbers_that_cannot_be_read_are_503_with_the_reason_and_other_paths_404(listen: Listen) -> None:
     def broken() -> str:
         raise OSError("the disk is gone")

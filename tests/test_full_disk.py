@@ -10,11 +10,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from sqlite_utils import Database
 
 from fastmon_daemon.errors import StorageFault
 from fastmon_daemon.intake import Intake
 from fastmon_daemon.lifecycle import load_chart
-from fastmon_daemon.outbox import Outbox, Reports, Room, check_database, open_outbox, shortage
+from fastmon_daemon.outbox import Outbox, Room, check_database, open_outbox, shortage
 from tests.living import OnEmbedded, living, name, wait_until
 from tests.test_messages import ready
 from tests.worlds import START, World, named, settle
@@ -27,10 +28,10 @@ def small(tmp_path: Path) -> World:
     return World(tmp_path)
 
 
-def fill(outbox: Outbox) -> Callable[[], object]:
+def fill(outbox: Outbox, connection: Database) -> Callable[[], object]:
     """No page more: SQLite says that the disk is full; the function that makes room again."""
-    pages = outbox._db.execute("pragma page_count").fetchone()[0]
-    outbox._db.execute(f"pragma max_page_count = {pages}")
+    pages = connection.execute("pragma page_count").fetchone()[0]
+    connection.execute(f"pragma max_page_count = {pages}")
 
     def write_for_ever() -> None:
         while True:
@@ -39,14 +40,14 @@ def fill(outbox: Outbox) -> Callable[[], object]:
 
     with pytest.raises(StorageFault, match="make room"):
         write_for_ever()
-    return lambda: outbox._db.execute("pragma max_page_count = 1000000")
+    return lambda: connection.execute("pragma max_page_count = 1000000")
 
 
 def test_facts_that_the_disk_does_not_take_are_kept_and_written_when_there_is_room(small: World) -> None:
-    outbox = small.outbox()
+    outbox, connection = small.outbox_and_connection()
     names = [small.receive(outbox, n) for n in range(1, 21)]
     engine = small.engine(outbox)
-    make_room = fill(outbox)
+    make_room = fill(outbox, connection)
     for _ in range(50):
         engine.turn(0)
         small.time.pass_(seconds=0.5)
@@ -63,16 +64,16 @@ def test_facts_that_the_disk_does_not_take_are_kept_and_written_when_there_is_ro
 
 @pytest.mark.parametrize("nth", range(1, 13))
 def test_a_disk_that_is_full_at_any_one_commit_costs_nothing_and_repeats_nothing(small: World, nth: int) -> None:
-    outbox = small.outbox()
+    outbox, connection = small.outbox_and_connection()
     stf = small.receive(outbox)
     engine = small.engine(outbox)
     for _ in range(nth):
         engine.turn(0)
-    outbox._db.execute("pragma query_only = on")  # any write fails now
+    connection.execute("pragma query_only = on")  # any write fails now
     for _ in range(3):
         engine.turn(0)
         small.time.pass_(seconds=2)
-    outbox._db.execute("pragma query_only = off")
+    connection.execute("pragma query_only = off")
     small.time.pass_(seconds=2)
     settle(engine)
     assert named(outbox, stf).state == "completed"
@@ -80,14 +81,14 @@ def test_a_disk_that_is_full_at_any_one_commit_costs_nothing_and_repeats_nothing
 
 
 def test_an_act_on_a_full_disk_is_told_so_and_the_engine_lives(small: World) -> None:
-    outbox = small.outbox()
+    outbox, connection = small.outbox_and_connection()
     engine = small.engine(outbox)
-    outbox._db.execute("pragma query_only = on")
+    connection.execute("pragma query_only = on")
     answer = engine.inbox.ask(lambda box, _: box.remember("a", "b"))
     engine.turn(0)
     with pytest.raises(StorageFault, match="cannot be written"):
         answer.result(0)
-    outbox._db.execute("pragma query_only = off")
+    connection.execute("pragma query_only = off")
     engine.turn(0)
 
 
@@ -248,7 +249,7 @@ def test_a_database_that_is_filled_to_the_brim_holds_all_that_was_committed_and_
     assert outbox.unfinished() == kept
     assert check_database(outbox.path, *CHARTS) == []
     outbox.close()
-    assert Reports(open_outbox(outbox.path)._db).counts_by_state() == {"received": kept}
+    assert open_outbox(outbox.path).reports.counts_by_state() == {"received": kept}
 
 
 def committed_until_full(world: World, outbox: Outbox) -> int:

@@ -17,7 +17,7 @@ from fastmon_daemon.errors import LinkDown, LinkHeld, TransientError
 from fastmon_daemon.gates import HELD_PROBE_S, PROBE_S, SHORTEST_PROBE_PAUSE_S, Gate, Pace
 from fastmon_daemon.logs import Secrets
 from fastmon_daemon.monitor import Monitor
-from fastmon_daemon.outbox import Outbox, Reports
+from fastmon_daemon.outbox import Outbox
 from fastmon_daemon.service.logins import secret_reader
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.steps import links_for, make_steps
@@ -146,7 +146,7 @@ def test_a_monitor_that_was_silent_is_found_to_be_back_while_earlier_probes_stil
         monitor.deadline.set()
         turn_until(engine, lambda: not engine.busy)
         assert engine.gates.is_open("monitor"), "what they say is older than the link's return"
-    assert outbox.outages() == []
+    assert outbox.outages.open() == []
 
 
 def test_one_probe_at_a_time_finds_out_within_5_s_that_the_link_is_back(world: World) -> None:
@@ -245,9 +245,9 @@ def test_a_monitor_that_takes_no_messages_stops_the_announcements_only_and_says_
 def test_an_outage_of_a_link_that_the_settings_no_longer_need_is_over(world: World) -> None:
     outbox = world.outbox()
     with outbox.transaction():
-        outbox.link_lost("messages", "404", world.time.at, held=True)
+        outbox.outages.link_lost("messages", "404", world.time.at, held=True)
     world.engine(outbox)
-    assert outbox.outages() == []
+    assert outbox.outages.open() == []
 
 
 # Whose time it costs
@@ -289,11 +289,11 @@ def test_an_hour_of_too_many_requests_burns_no_attempt_of_any_stf(world: World) 
             settle(engine)
             world.time.pass_(minutes=1)
         assert [(named(outbox, name).state, named(outbox, name).attempts) for name in names] == [("sampled", 0)] * 3
-        [outage] = outbox.outages()
+        [outage] = outbox.outages.open()
         assert "429" in outage.reason
         there.faults()
         settle(engine)
-        assert outbox.outages() == []
+        assert outbox.outages.open() == []
         monitor.close()
 
 
@@ -316,7 +316,7 @@ def test_what_a_person_must_mend_is_said_also_where_the_link_was_down_before(wor
         "link to the monitor is down: monitor unreachable",
         "link to the monitor is held: 401: set SWF_API_TOKEN",
     ]
-    assert [(outage.held, outage.ended_at) for outage in outbox.outages()] == [(True, None)]
+    assert [(outage.held, outage.ended_at) for outage in outbox.outages.open()] == [(True, None)]
 
 
 def test_what_a_person_must_mend_is_not_said_as_an_error_again_after_a_restart(world: World) -> None:
@@ -331,7 +331,7 @@ def test_what_a_person_must_mend_is_not_said_as_an_error_again_after_a_restart(w
             settle(again)
             world.time.pass_(seconds=HELD_PROBE_S)
     assert errors == []
-    assert [(outage.held, outage.ended_at) for outage in outbox.outages()] == [(True, None)]
+    assert [(outage.held, outage.ended_at) for outage in outbox.outages.open()] == [(True, None)]
 
 
 def test_a_token_that_is_mended_in_its_file_is_taken_up_without_a_restart(world: World) -> None:
@@ -346,12 +346,12 @@ def test_a_token_that_is_mended_in_its_file_is_taken_up_without_a_restart(world:
         engine = world.engine(outbox, steps=steps, probes={"monitor": monitor.probe})
         name = world.receive(outbox)
         settle(engine)
-        assert [outage.held for outage in outbox.outages()] == [True]
-        assert "SWF_API_TOKEN" in outbox.outages()[0].reason
+        assert [outage.held for outage in outbox.outages.open()] == [True]
+        assert "SWF_API_TOKEN" in outbox.outages.open()[0].reason
         token.write_text("good\n")
         world.time.pass_(seconds=HELD_PROBE_S)
         settle(engine)
-        assert outbox.outages() == []
+        assert outbox.outages.open() == []
         assert named(outbox, name).last_error is not None  # its parent is not there: that is its own affair now
         monitor.close()
 
@@ -365,6 +365,6 @@ def test_an_outage_is_remembered_with_its_window(world: World) -> None:
     world.time.pass_(hours=2)
     world.monitor.down = False
     settle(engine)
-    [outage] = Reports(outbox._db).outages(open_only=False, limit=10)
+    [outage] = outbox.reports.outages.latest(open_only=False, limit=10)
     assert outage.ended_at is not None
     assert outage.began_at < outage.ended_at

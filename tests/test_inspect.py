@@ -139,8 +139,8 @@ def test_waiting_for_a_link_that_is_down_is_not_stuck(shelf: Shelf, held: bool) 
     shelf.receive(at=ago(minutes=9))
     shelf.move("sample_tfs", ago(minutes=8))
     with shelf.outbox.transaction():
-        shelf.outbox.link_lost("monitor", "connection refused", ago(minutes=7), held=held)
-        shelf.outbox.next_probe("monitor", datetime.now(UTC) + timedelta(seconds=90))
+        shelf.outbox.outages.link_lost("monitor", "connection refused", ago(minutes=7), held=held)
+        shelf.outbox.outages.next_probe("monitor", datetime.now(UTC) + timedelta(seconds=90))
     with daemon_of(shelf.path):
         result, seen = shelf.inspect(), shelf.seen()
     assert result.exit_code == 0
@@ -156,7 +156,7 @@ def test_another_link_that_is_down_excuses_nothing(shelf: Shelf) -> None:
     shelf.receive(at=ago(minutes=9))
     shelf.move("sample_tfs", ago(minutes=8))
     with shelf.outbox.transaction():
-        shelf.outbox.link_lost("broker", "gone", ago(minutes=7), held=False)
+        shelf.outbox.outages.link_lost("broker", "gone", ago(minutes=7), held=False)
     with daemon_of(shelf.path):
         assert shelf.inspect().exit_code == 1
 
@@ -165,8 +165,8 @@ def test_after_an_outage_the_backlog_has_its_minute(shelf: Shelf) -> None:
     shelf.receive(at=ago(minutes=9))
     shelf.move("sample_tfs", ago(minutes=8))
     with shelf.outbox.transaction():
-        shelf.outbox.link_lost("monitor", "gone", ago(minutes=7), held=False)
-        shelf.outbox.link_back("monitor", ago(seconds=5))
+        shelf.outbox.outages.link_lost("monitor", "gone", ago(minutes=7), held=False)
+        shelf.outbox.outages.link_back("monitor", ago(seconds=5))
     with daemon_of(shelf.path):
         assert shelf.inspect().exit_code == 0
         assert shelf.inspect(FASTMON_STUCK_AFTER="2").exit_code == 1

@@ -15,7 +15,7 @@ from fastmon_daemon.acts import Acts, Wish
 from fastmon_daemon.errors import StorageFault
 from fastmon_daemon.intake import Intake
 from fastmon_daemon.lifecycle import load_chart
-from fastmon_daemon.outbox import Origin, Outbox, Reports, open_outbox
+from fastmon_daemon.outbox import Origin, Outbox, open_outbox
 from tests.test_messages import ready
 from tests.worlds import HandClock, named
 
@@ -52,12 +52,12 @@ def test_a_message_is_on_disk_when_accept_returns_and_a_repeated_one_changes_not
     intake.accept(ready())
     stf = named(outbox, "swf.100014.000001.stf")
     assert (stf.state, stf.origin) == ("received", Origin.MESSAGE)
-    assert Reports(outbox._db).counters() == {"stf_ready_fresh": 1, "stf_ready_known": 1}
+    assert outbox.reports.counters() == {"stf_ready_fresh": 1, "stf_ready_known": 1}
 
 
 def test_an_unreadable_message_is_kept_with_its_reason_and_raises_nothing(intake: Intake, outbox: Outbox) -> None:
     intake.accept(b"\xff not JSON")
-    row = Reports(outbox._db).refused(10)[0]
+    row = outbox.reports.refused(10)[0]
     assert row.reason.startswith("not JSON")
     assert "not JSON" in row.body
 
@@ -66,16 +66,16 @@ def test_the_same_name_with_other_content_is_kept_aside(intake: Intake, outbox: 
     intake.accept(ready(size_bytes=10))
     intake.accept(ready(size_bytes=11))
     assert named(outbox, "swf.100014.000001.stf").size_bytes == 10
-    assert Reports(outbox._db).refused(10)[0].reason.startswith("conflict")
+    assert outbox.reports.refused(10)[0].reason.startswith("conflict")
 
 
 def test_what_is_not_for_us_is_counted_and_forgotten(intake: Intake, outbox: Outbox) -> None:
     intake.accept(ready(namespace="other"))
     intake.accept(ready(msg_type="tf_file_registered"))
     intake.accept(ready())
-    counters = Reports(outbox._db).counters()
+    counters = outbox.reports.counters()
     assert counters == {"foreign_namespace": 1, "foreign_type": 1, "stf_ready_fresh": 1}
-    assert Reports(outbox._db).refused_count() == 0
+    assert outbox.reports.refused_count() == 0
 
 
 def test_the_execution_of_a_run_is_that_of_its_stfs(intake: Intake, outbox: Outbox) -> None:
@@ -165,7 +165,7 @@ def test_what_is_not_for_us_is_counted_once_whatever_two_threads_store(intake: I
     with after_the_next_commit(other_thread):
         intake.accept(run_message("start_run"))
     intake.accept(run_message("pause_run"))
-    counters = Reports(outbox._db).counters()
+    counters = outbox.reports.counters()
     assert (counters["foreign_type"], counters["foreign_namespace"]) == (1, 1)
 
 
@@ -184,4 +184,4 @@ def test_what_is_not_for_us_is_counted_also_where_it_could_not_be_written_down_a
     finally:
         seams.set_hook(None)
     intake.accept(ready())
-    assert Reports(outbox._db).counters() == {"foreign_namespace": 1, "stf_ready_fresh": 1}
+    assert outbox.reports.counters() == {"foreign_namespace": 1, "stf_ready_fresh": 1}

@@ -24,7 +24,7 @@ from fastmon_daemon.ledger import Ledger, Means, Paces, SummaryRoute, TrackedRun
 from fastmon_daemon.lifecycle import load_chart
 from fastmon_daemon.messages import run_number
 from fastmon_daemon.monitor import StfFile, TfFile
-from fastmon_daemon.outbox import Origin, Reports, RunRow, Stf, runs
+from fastmon_daemon.outbox import Origin, RunRow, Stf, runs
 from fastmon_daemon.sampling import is_selected
 from fastmon_daemon.verdict import Verdict, judge
 from tests.worlds import START, FakeMonitor, Inline, World, named, settle
@@ -215,7 +215,7 @@ class Life(World):
         return named(self.box, file_name(sequence))
 
     def first_note(self, sequence: int) -> str | None:
-        return Reports(self.box._db).history(self.stf(sequence).id)[0].note
+        return self.box.reports.history(self.stf(sequence).id)[0].note
 
     def known(self) -> Sequence[str]:
         return sorted(self.box.runs.known_names(self.row))
@@ -358,7 +358,7 @@ def test_a_daemon_that_is_away_is_no_link_whose_gate_is_shut(life: Life) -> None
     life.time.pass_(hours=1)
     life.start()
     assert life.machine.gates.is_open("monitor")
-    assert life.box.outages() == []
+    assert life.box.outages.open() == []
 
 
 def test_every_run_that_is_not_complete_is_looked_at_at_the_start(life: Life) -> None:
@@ -441,7 +441,7 @@ def test_a_monitor_that_does_not_tell_the_end_of_a_run_hides_no_missed_stf_and_s
     life.announces(1, 3)
     life.pass_(45)
     assert (life.row.state, life.stf(2).origin) == ("running", Origin.RECOVERED)
-    assert life.box.outages() == life.box.by_run.outages("2000", "3000") == []
+    assert life.box.outages.open() == life.box.by_run.outages.between("2000", "3000") == []
 
 
 def test_a_run_of_which_nothing_was_heard_for_ten_minutes_and_all_is_here_has_ended(life: Life) -> None:
@@ -793,7 +793,7 @@ def test_a_purged_run_does_not_come_back_from_the_lookups_that_wait(life: Life) 
     life.machine.turn(0)  # it failed: once more, as soon as the monitor is back
     life.purges()
     life.pass_(60)
-    assert Reports(life.box._db).run_counts() == Reports(life.box._db).counts_by_state() == {}
+    assert life.box.reports.run_counts() == life.box.reports.counts_by_state() == {}
 
 
 def test_a_purged_run_does_not_come_back_from_a_lookup_under_way_nor_does_that_spoil_the_next_one(life: Life) -> None:
@@ -803,7 +803,7 @@ def test_a_purged_run_does_not_come_back_from_a_lookup_under_way_nor_does_that_s
     life.purges()
     life.pool.release()
     life.pass_(30)
-    assert Reports(life.box._db).run_counts() == Reports(life.box._db).counts_by_state() == {}
+    assert life.box.reports.run_counts() == life.box.reports.counts_by_state() == {}
     life.says("end_run", total_stf_files=1)
     life.pass_(30)
     assert (life.row.state, life.verdict.recovered) == ("complete", 1)
@@ -813,7 +813,7 @@ def test_a_purged_run_does_not_come_back_from_a_lookup_under_way_nor_does_that_s
 
 
 def unheard(life: Life) -> int:
-    return Reports(life.box._db).counters().get("runs_unheard", 0)
+    return life.box.reports.counters().get("runs_unheard", 0)
 
 
 def test_a_run_that_came_and_went_while_nobody_listened_is_named_once_and_not_taken_in(life: Life) -> None:
@@ -828,7 +828,7 @@ def test_a_run_that_came_and_went_while_nobody_listened_is_named_once_and_not_ta
         life.pass_(70)
     assert unheard(life) == 2
     assert [line for line in lines if "100015, 100016" in line and "reconcile --run" in line]
-    assert Reports(life.box._db).run_counts() == {"running": 1}
+    assert life.box.reports.run_counts() == {"running": 1}
     life.start()
     life.pass_(70)
     assert (unheard(life), life.monitor.listings) == (2, 3)
@@ -850,7 +850,7 @@ def test_runs_that_cannot_be_listed_are_listed_later_and_shut_no_gate(life: Life
     life.start()
     life.monitor.down = True
     life.pass_(100)
-    assert (unheard(life), life.box.outages()) == (0, [])
+    assert (unheard(life), life.box.outages.open()) == (0, [])
     life.monitor.down = False
     life.pass_(700)
     assert unheard(life) == 1
@@ -1056,7 +1056,7 @@ def test_the_verdict_of_a_run_whose_stfs_were_pruned_is_the_one_that_was_kept(li
     life.pass_(3)
     before = life.verdict
     with life.box.transaction():
-        life.box._db.execute("delete from stf")
+        life.box.forget_stfs("100014", "ns", 1000)
     after = life.verdict
     assert (after.complete, after.completed, after.tf_files) == (True, 1, before.tf_files)
     assert after.latencies == before.latencies

@@ -12,8 +12,21 @@ from sqlite_utils import Database
 
 from fastmon_daemon import seams
 from fastmon_daemon.errors import DatabaseInUse, StaleStf, StorageError
-from fastmon_daemon.outbox import Arrival, Lock, NewStf, Outbox, Reports, open_for_reading, open_outbox, owner_of
+from fastmon_daemon.outbox import (
+    Announced,
+    Arrival,
+    Lock,
+    NewStf,
+    Outbox,
+    Sampled,
+    TfCounts,
+    connect,
+    open_for_reading,
+    open_outbox,
+    owner_of,
+)
 from fastmon_daemon.outbox.schema import APPLICATION_ID, migrations
+from fastmon_daemon.sampling import SamplePlan, draw
 from tests.worlds import START, World, named
 
 
@@ -39,14 +52,17 @@ def receive(outbox: Outbox, new: NewStf) -> Arrival:
 
 def test_the_database_is_for_its_owner_only_and_every_commit_reaches_the_disk(path: Path, outbox: Outbox) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
-    assert outbox._db.execute("pragma journal_mode").fetchone()[0] == "wal"
-    assert outbox._db.execute("pragma synchronous").fetchone()[0] == 2  # FULL
+    outbox.close()
+    db = connect(path)
+    assert db.execute("pragma journal_mode").fetchone()[0] == "wal"
+    assert db.execute("pragma synchronous").fetchone()[0] == 2  # FULL
+    db.close()
 
 
 def test_a_repeated_stf_changes_nothing(outbox: Outbox) -> None:
     assert receive(outbox, stf()) is Arrival.FRESH
     assert receive(outbox, stf()) is Arrival.KNOWN
-    assert len(Reports(outbox._db).history(named(outbox, "a.stf").id)) == 1
+    assert len(outbox.reports.history(named(outbox, "a.stf").id)) == 1
 
 
 def test_a_run_as_number_and_as_text_is_one_run(outbox: Outbox) -> None:
@@ -76,7 +92,7 @@ def test_a_move_from_a_state_that_was_left_meanwhile_overwrites_nothing(outbox: 
     with pytest.raises(StaleStf), outbox.transaction():
         outbox.move(before, "fail", "failed", START, rests=True)
     assert named(outbox, "a.stf").state == "skipped"
-    assert [row.dest for row in Reports(outbox._db).history(before.id)] == ["received", "skipped"]
+    assert [row.dest for row in outbox.reports.history(before.id)] == ["received", "skipped"]
 
 
 def test_a_transaction_that_fails_leaves_nothing_behind(outbox: Outbox) -> None:
@@ -104,11 +120,41 @@ def test_refused_messages_are_kept_whole_up_to_64_kib_and_the_oldest_dropped_wit
         for n in range(5):
             outbox.refuse(f"message {n}", "not JSON", START, 3)
         outbox.refuse(b"\0" + b"x" * 100_000, "too long", START, 3)
-    rows = outbox._db.execute("select reason, bytes, body from refused order by id").fetchall()
-    assert [row[2] for row in rows[:2]] == ["message 3", "message 4"]
-    assert rows[2][1] == 100_001
-    assert "kept: the first 65536 of 100001 bytes" in rows[2][0]
-    assert Reports(outbox._db).counters() == {"refused_dropped": 3}
+    last, *before = outbox.reports.refused(10)
+    assert [row.body for row in before] == ["message 4", "message 3"]
+    assert last.bytes == 100_001
+    assert "kept: the first 65536 of 100001 bytes" in last.reason
+    assert outbox.reports.counters() == {"refused_dropped": 3}
+
+
+@pytest.mark.parametrize("size", [65_535, 65_536, 65_537])
+def test_a_refused_message_is_kept_whole_up_to_64_kib_exactly(outbox: Outbox, size: int) -> None:
+    body = "x" * (size - 1) + "y"
+    with outbox.transaction():
+        outbox.refuse(body, "not JSON", START, 3)
+    (row,) = outbox.reports.refused(10)
+    whole = size <= 65_536
+    assert (row.bytes, row.body) == (size, body[:65_536])
+    assert row.reason == ("not JSON" if whole else f"not JSON (kept: the first 65536 of {size} bytes)")
+    assert outbox.refused([row.id]) == {row.id: (body[:65_536], whole)}
+
+
+def test_only_what_stood_before_and_was_not_announced_counts_as_such(outbox: Outbox) -> None:
+    plan = SamplePlan(seed="s", tf_count=90, tf_files=3, size_fraction=0.1, sequence_start=1)
+    blocks = draw(plan, "a.stf")
+    stood = (blocks[0].filename, blocks[1].filename, f"b{blocks[2].filename}", f"{blocks[2].filename}b")
+    receive(outbox, stf(stood=stood))
+    receive(outbox, stf(filename="b.stf"))
+    with outbox.transaction():
+        outbox.runs.hear("ns", "100014", "running", START, None)
+        for name, sequence in (("a.stf", 1), ("b.stf", 2)):
+            there = named(outbox, name).id
+            outbox.keep(there, Sampled(plan=plan, ranges=draw(plan, name), sizes=(None,) * 3), START)
+            outbox.keep(there, Announced(sequence=sequence), START)
+    assert named(outbox, "a.stf").stood == stood
+    assert named(outbox, "b.stf").stood == ()
+    (row,) = outbox.by_run.called("100014")
+    assert outbox.by_run.tf_counts(row) == TfCounts(drawn=6, registered=0, announced=2, stood=1)
 
 
 def test_one_process_owns_a_database_and_a_second_is_told_who(path: Path) -> None:
@@ -163,8 +209,8 @@ def test_a_database_is_read_while_another_connection_writes_and_after_it_is_clos
 def test_no_acknowledged_row_is_lost_wherever_the_log_is_cut(tmp_path: Path) -> None:
     """Power loss: the write-ahead log, cut at every frame, holds all commits before the cut and no half one."""
     world = World(tmp_path / "live")
-    outbox = world.outbox()
-    outbox._db.execute("pragma wal_autocheckpoint = 0")
+    outbox, connection = world.outbox_and_connection()
+    connection.execute("pragma wal_autocheckpoint = 0")
     log = tmp_path / "live" / "outbox.db-wal"
     sizes: list[int] = []
     seams.set_hook(lambda name: sizes.append(log.stat().st_size) if name == "after_commit" else None)

@@ -17,10 +17,10 @@ from fastmon_daemon.errors import PermanentError
 from fastmon_daemon.ledger import hear_run
 from fastmon_daemon.lifecycle import load_chart
 from fastmon_daemon.messages import RunNews, parse
-from fastmon_daemon.outbox import Arrival, NewStf, Outbox, Reports, check_database
+from fastmon_daemon.outbox import Arrival, NewStf, Outbox, check_database
 from fastmon_daemon.retention import AT_ONCE, Keeper
 from fastmon_daemon.verdict import judge
-from tests.worlds import World, named, settle
+from tests.worlds import World, named, query, settle
 
 CHARTS = (load_chart("stf"), load_chart("run"))
 RUN = "100014"
@@ -55,7 +55,7 @@ def turns(world: World, driven: Engine, count: int = 20) -> None:
 
 
 def stfs(outbox: Outbox) -> int:
-    return sum(Reports(outbox._db).counts_by_state().values())
+    return sum(outbox.reports.counts_by_state().values())
 
 
 def test_a_complete_run_goes_after_its_days_and_its_names_and_counts_stay(world: World) -> None:
@@ -69,12 +69,12 @@ def test_a_complete_run_goes_after_its_days_and_its_names_and_counts_stay(world:
     turns(world, driven)
     assert stfs(outbox) == 0
     for table in ("tf", "history"):
-        assert outbox._db.execute(f"select count(*) from {table}").fetchone()[0] == 0
+        assert query(outbox.path, f"select count(*) from {table}") == [(0,)]
     row = outbox.runs.get("ns", RUN)
     assert row is not None
     assert (row.state, row.expected) == ("complete", 10)
     assert outbox.runs.known_names(row) == set(names)
-    (pruned,) = Reports(outbox._db).pruned_runs()
+    (pruned,) = outbox.reports.pruned_runs()
     assert (pruned.states, pruned.tf_files) == ({"completed": 10}, 70)
     assert check_database(outbox.path, *CHARTS) == []
 
@@ -109,7 +109,7 @@ def test_a_run_with_a_failed_or_unfinished_stf_stays_as_a_whole(world: World) ->
         outbox.move(named(outbox, names[1]), "discard", "discarded", world.time.at, rests=True)
     turns(world, driven)
     assert stfs(outbox) == 0
-    assert Reports(outbox._db).pruned_runs()[0].states == {"completed": 2, "discarded": 1}
+    assert outbox.reports.pruned_runs()[0].states == {"completed": 2, "discarded": 1}
 
 
 @pytest.mark.parametrize(("state", "keep_days"), [("ended", 7), ("running", 7), ("complete", 0)])
@@ -131,7 +131,7 @@ def test_pruning_takes_one_small_step_a_turn_and_goes_on_after_a_restart(world: 
     outbox = world.outbox()
     engine(world, outbox).turn(0)
     assert stfs(outbox) == 0
-    assert Reports(outbox._db).pruned_runs()[0].states == {"completed": AT_ONCE + 5}
+    assert outbox.reports.pruned_runs()[0].states == {"completed": AT_ONCE + 5}
 
 
 def test_a_run_that_begins_anew_while_it_is_pruned_stays(world: World) -> None:
@@ -162,7 +162,7 @@ def test_an_stf_that_fails_while_its_run_is_pruned_keeps_the_rest(world: World) 
 
 
 def test_whether_a_run_has_become_old_is_asked_once_a_minute_and_after_one_was_pruned_at_once(world: World) -> None:
-    outbox = world.outbox()
+    outbox, connection = world.outbox_and_connection()
     complete(world, outbox, 3)
     driven = engine(world, outbox, keep_days=1)
     world.time.pass_(days=1, seconds=-30)
@@ -173,7 +173,7 @@ def test_whether_a_run_has_become_old_is_asked_once_a_minute_and_after_one_was_p
     with outbox.transaction():
         outbox.runs.hear("ns", "100015", "complete", world.time.at - timedelta(days=2), None)
         outbox.receive(NewStf(namespace="ns", run_id="100015", filename="a.stf"), "completed", world.time.at)
-        outbox._db.execute("update stf set due_at = null")
+        connection.execute("update stf set due_at = null")
     world.time.pass_(seconds=1)
     driven.turn(0)
     driven.turn(0)
@@ -238,12 +238,12 @@ def test_freed_pages_are_used_again(world: World) -> None:
     complete(world, outbox, 30)
     world.time.pass_(days=8)
     turns(world, engine(world, outbox))
-    pages, free = (outbox._db.execute(f"pragma {what}").fetchone()[0] for what in ("page_count", "freelist_count"))
+    pages, free = (query(outbox.path, f"pragma {what}")[0][0] for what in ("page_count", "freelist_count"))
     assert free > 0
     for n in range(1000, 1010):
         world.receive(outbox, n, body="x" * 3000)
-    assert outbox._db.execute("pragma page_count").fetchone()[0] == pages
-    assert outbox._db.execute("pragma freelist_count").fetchone()[0] < free
+    assert query(outbox.path, "pragma page_count")[0][0] == pages
+    assert query(outbox.path, "pragma freelist_count")[0][0] < free
 
 
 def test_inspect_says_that_a_run_was_pruned_and_forget_forgets_it_wholly(world: World) -> None:

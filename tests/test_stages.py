@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import requests
+from sqlite_utils import Database
 
 from fastmon_daemon.acts import Acts, Wish
 from fastmon_daemon.clock import Clock, moment
@@ -17,7 +18,8 @@ from fastmon_daemon.errors import PermanentError
 from fastmon_daemon.intake import Intake
 from fastmon_daemon.lifecycle import load_chart
 from fastmon_daemon.monitor import Desk, Exchange
-from fastmon_daemon.outbox import Reports, open_for_reading
+from fastmon_daemon.outbox import Reports
+from fastmon_daemon.outbox.opening import connect_read_only
 from fastmon_daemon.presence import StuckRule, WorkerErrors
 from fastmon_daemon.presence.checkup import Checkup, Patient
 from fastmon_daemon.presence.stages import Ask, StageReports, Trade
@@ -25,7 +27,7 @@ from fastmon_daemon.service.citizen import switch_stages
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.steps import LINKS
 from fastmon_daemon.testbed.monitor import MonitorThread
-from tests.worlds import START, World, named, settle
+from tests.worlds import START, World, named, query, settle
 
 TOKEN = "f" * 40
 CHART = load_chart("stf")
@@ -68,10 +70,10 @@ class Bench:
         self.world.time.pass_(minutes=2)
 
     def owed(self) -> int:
-        return Reports(self.outbox._db).stages.count_owed()
+        return self.outbox.reports.stages.count_owed()
 
     def counters(self) -> dict[str, int]:
-        return Reports(self.outbox._db).counters()
+        return self.outbox.reports.counters()
 
     def rows(self, path: str) -> list[dict[str, Any]]:
         return list(requests.get(f"{self.monitor.url}/api/{path}/", timeout=20).json())
@@ -117,7 +119,7 @@ def test_what_is_owed_of_an_stf_shares_one_report_with_its_own_times(bench: Benc
     name = bench.world.receive(bench.outbox)
     settle(bench.engine)
     bench.round()
-    history = Reports(bench.outbox._db).history(named(bench.outbox, name).id)
+    history = bench.outbox.reports.history(named(bench.outbox, name).id)
     told = bench.stage()["stage_metadata"]["transitions"]
     assert [(row["to"], row["at"]) for row in told] == [(row.dest, row.at) for row in history]
     assert bench.calls("POST /api/workflow-stages/") == 1
@@ -235,14 +237,15 @@ def test_a_failed_stf_is_told_with_its_reason_and_its_retry_too(bench: Bench) ->
 def test_an_stf_that_is_pruned_between_two_reads_owes_nothing_and_its_stage_is_unknown(bench: Bench, read: str) -> None:
     stf_id = named(bench.outbox, bench.world.receive(bench.outbox)).id
     settle(bench.engine)
-    reports = open_for_reading(bench.outbox.path)
+    connection = connect_read_only(bench.outbox.path)
+    reports = Reports(Database(connection))
 
     def prune_before(statement: str) -> None:
         if read in statement:
             with bench.outbox.transaction():
                 bench.outbox.retention.prune("ns", "100014", bench.world.time.at, 10)
 
-    reports._db.conn.set_trace_callback(prune_before)
+    connection.set_trace_callback(prune_before)
     assert reports.stages.debt(stf_id) is None
     assert reports.stages.keys(stf_id).stage_id is None
     reports.close()
@@ -302,7 +305,7 @@ def test_where_the_workflow_exists_and_no_id_is_known_the_stf_is_unreportable_an
         bench.round()
     assert bench.counters()["stages_unreportable"] == 1
     assert bench.calls("POST /api/workflows/") == 2  # the other agent's, and our one try
-    assert "already exists" in str(Reports(bench.outbox._db).stages.keys(named(bench.outbox, name).id).unreportable)
+    assert "already exists" in str(bench.outbox.reports.stages.keys(named(bench.outbox, name).id).unreportable)
     assert bench.owed() == 0
 
 
@@ -310,13 +313,13 @@ def test_a_stage_whose_id_died_with_the_process_is_unreportable(bench: Bench) ->
     name = bench.world.receive(bench.outbox)
     settle(bench.engine)
     bench.round()
-    with bench.outbox.transaction():  # as if the process had been killed before it kept what was answered
-        bench.outbox._db.execute("update stf set stage_id = null")
-        bench.outbox._db.execute("update history set reported_at = null")
+    # As if the process had been killed before it kept what was answered.
+    query(bench.outbox.path, "update stf set stage_id = null")
+    query(bench.outbox.path, "update history set reported_at = null")
     bench.reports = bench.reporter()
     bench.round()
     assert bench.counters()["stages_unreportable"] == 1
-    assert "unique set" in str(Reports(bench.outbox._db).stages.keys(named(bench.outbox, name).id).unreportable)
+    assert "unique set" in str(bench.outbox.reports.stages.keys(named(bench.outbox, name).id).unreportable)
 
 
 def test_a_monitor_that_answers_500_or_is_away_is_tried_again_until_it_takes_the_reports(bench: Bench) -> None:
@@ -350,5 +353,5 @@ def test_what_came_to_rest_while_stages_were_off_is_not_told_when_they_are_on(be
 
 
 def test_the_debts_are_read_by_their_index(bench: Bench) -> None:
-    query = "explain query plan select id, stf from history where reported_at is null and id > 5 order by id limit 9"
-    assert "history_owed" in str(bench.outbox._db.execute(query).fetchall())
+    owed = "select id, stf from history where reported_at is null and id > 5 order by id limit 9"
+    assert "history_owed" in str(query(bench.outbox.path, f"explain query plan {owed}"))

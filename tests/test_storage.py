@@ -98,6 +98,28 @@ def test_what_is_no_database_of_ours_is_refused_with_what_to_do_and_left_alone(
     assert contents(path.parent) == before
 
 
+@pytest.mark.parametrize("counter", [b"\0\0\0\1", b"\xff\0\0\0"])
+def test_a_page_count_that_its_writer_left_behind_is_not_taken_for_a_cut(
+    path: Path, whole: bytes, counter: bytes
+) -> None:
+    """SQLite believes the count in the header only where both of its counters agree, and so do we."""
+    more = (len(whole) // PAGE + 1).to_bytes(4, "big")
+    path.write_bytes(whole[:28] + more + whole[32:])
+    with pytest.raises(StorageError, match="is cut off"):
+        open_outbox(path)
+    path.write_bytes(whole[:24] + counter + more + whole[32:])
+    outbox = open_outbox(path)
+    assert outbox.reports.counts_by_state() == {"completed": 20}
+    outbox.close()
+
+
+def test_a_file_that_lacks_its_last_page_is_cut(path: Path, whole: bytes) -> None:
+    path.write_bytes(whole[:-PAGE])
+    there = len(whole) // PAGE
+    with pytest.raises(StorageError, match=f"is cut off: {there - 1} of {there} pages are there"):
+        open_outbox(path)
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     """What lies there; a reader may leave an index of the log, which is nothing that anyone wrote."""
     return {each.name: each.read_bytes() for each in folder.iterdir() if each.is_file() and each.suffix != ".db-shm"

@@ -90,7 +90,7 @@ def test_during_and_after_an_outage_all_count_the_same_stfs_as_stuck(tmp_path: P
         world.time.pass_(minutes=10)
         during = tellers.counts()
         with outbox.transaction():
-            outbox.link_back("monitor", world.time.at)
+            outbox.outages.link_back("monitor", world.time.at)
         world.time.pass_(seconds=59.9)
         just_after = tellers.counts()
         world.time.pass_(seconds=0.1)

@@ -81,18 +81,36 @@ def checkup_of(world: World, topic: Topic, errors: WorkerErrors | None = None) -
     )
 
 
+def test_a_watcher_that_fails_is_a_warning_that_names_the_error(world: World, outbox: Outbox) -> None:
+    failures = [None, "ValueError"]
+    checkup = Checkup(
+        Patient(
+            database=outbox.path,
+            stuck=StuckRule(chart=load_chart("stf"), links=LINKS, stuck_after_s=60),
+            errors=WorkerErrors({"watcher": lambda: failures.pop(0)}),
+            connected=None,
+            clock=world.time.clock(),
+        )
+    )
+    assert checkup.health().level == Level.OK
+    health = checkup.health()
+    assert (health.level, health.ills) == (Level.WARNING, ("watcher failing",))
+    assert "ValueError" in health.why
+    checkup.reports.close()
+
+
 def desk_of(monitor: MonitorThread) -> Desk:
     return Desk(Exchange(monitor.url, lambda: TOKEN, connections=1, timeout_s=(5, 5)))
 
 
 def goes(outbox: Outbox, world: World, link: str, *, held: bool = False) -> None:
     with outbox.transaction():
-        outbox.link_lost(link, "no answer", world.time.at, held=held)
+        outbox.outages.link_lost(link, "no answer", world.time.at, held=held)
 
 
 def returns(outbox: Outbox, world: World, link: str) -> None:
     with outbox.transaction():
-        outbox.link_back(link, world.time.at)
+        outbox.outages.link_back(link, world.time.at)
 
 
 class Hearing:

@@ -22,7 +22,8 @@ from fastmon_daemon.service.folders import make_watcher
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.watching import FoundFile, Memory, Taken, Watcher, Watching
 from fastmon_daemon.watching.files import Fingerprint, run_in
-from fastmon_daemon.watching.memory import AT_ONCE
+from fastmon_daemon.watching.memory import AT_ONCE, FORGOTTEN_AFTER_S
+from tests.living import wait_until
 
 
 class Folder:
@@ -34,18 +35,21 @@ class Folder:
         self.taken: list[FoundFile] = []
         self.forgotten: list[str] = []
         self.fails = False
+        self.odd = ""
         self.megabytes = itertools.count()
 
-    def watcher(self, memory: dict[str, str] | None = None, **changes: object) -> Watcher:
+    def watcher(self, memory: Memory | dict[str, str] | None = None, **changes: object) -> Watcher:
         watching = {
             "folders": (self.path,), "patterns": ("*.stf", "*.STF"), "scan_every_s": 30.0, "settled_after_s": 5.0,
             **changes,
         }  # fmt: skip
         clock = Clock(now=lambda: datetime.now(UTC), monotonic=lambda: self.seconds)
-        known = Memory(memory or {}, self.forgotten.extend, self.seconds)
+        known = memory if isinstance(memory, Memory) else Memory(memory or {}, self.forgotten.extend, self.seconds)
         return Watcher(Watching(**watching), self.take, known, clock)  # type: ignore[arg-type]
 
     def take(self, file: FoundFile) -> Taken:
+        if file.path.name == self.odd:
+            raise ZeroDivisionError
         if self.fails:
             raise StorageFault(f"disk full, {next(self.megabytes)} MB free")
         self.taken.append(file)
@@ -172,13 +176,23 @@ def test_behind_a_folder_that_is_gone_or_cannot_be_listed_no_file_is_forgotten(f
 
 
 def test_a_folder_below_that_is_removed_during_a_scan_spoils_no_scan(folder: Folder, log: list[str]) -> None:
-    watcher = folder.watcher()
-    folder.write("first.txt")
-    below = folder.write(f"below/{NAME}").parent
-    for path in watcher._scan(folder.path):
-        assert path.name == "first.txt"  # the folder itself is listed, what is below is not yet
-        shutil.rmtree(below)
-    assert watcher._whole
+    below = folder.write("below/swf.12345.000002.stf").parent
+    scans: list[bool] = []
+
+    class Removing(Memory):
+        """Sees a file when the folder itself is listed, and what is below is not yet."""
+
+        def see(self, seen: Fingerprint) -> str | None:
+            shutil.rmtree(below)
+            return super().see(seen)
+
+        def end_scan(self, *, whole: bool) -> None:
+            scans.append(whole)
+            super().end_scan(whole=whole)
+
+    folder.write(NAME)
+    folder.look(folder.watcher(Removing({}, folder.forgotten.extend, folder.seconds)))
+    assert scans == [True]
     assert log == []
 
 
@@ -208,12 +222,79 @@ def test_what_cannot_be_forgotten_now_is_forgotten_later_in_small_steps(folder: 
             raise StorageFault("disk full")
 
     memory = Memory(former, forget, 0.0)
-    memory.begin_scan(3 * DAYS)
-    memory.see(Fingerprint.of(folder.write(NAME)))
-    memory.end_scan(whole=True)
+    here = Fingerprint.of(folder.write(NAME))
+    scan(memory, 3 * DAYS, here)
+    for _ in range(6):
+        memory.forget_some()
+    assert steps == [AT_ONCE], "what failed is tried again after the next scan, and no sooner"
+    scan(memory, 3 * DAYS + 30, here)
     for _ in range(6):
         memory.forget_some()
     assert steps == [AT_ONCE, AT_ONCE, AT_ONCE, 1]
+
+
+@pytest.mark.parametrize("error", [StorageFault("disk full"), ZeroDivisionError("a mistake of ours")])
+def test_that_nothing_can_be_forgotten_is_told_once(folder: Folder, log: list[str], error: Exception) -> None:
+    def forget(_: Sequence[str]) -> None:
+        raise error
+
+    here = Fingerprint.of(folder.write(NAME))
+    memory = Memory({f"{here.device}:7:1:1": "gone.stf"}, forget, 0.0)
+    for number in range(5):
+        scan(memory, 3 * DAYS + 30 * number, here)
+        memory.forget_some()
+    (said,) = (line for line in log if str(error) in line)
+    assert ("Traceback" in said) == isinstance(error, ZeroDivisionError)
+
+
+def scan(memory: Memory, now: float, *seen: Fingerprint) -> None:
+    """A scan of everything, which sees these files."""
+    memory.begin_scan(now)
+    for each in seen:
+        memory.see(each)
+    memory.end_scan(whole=True)
+
+
+def test_a_file_is_remembered_until_scans_have_not_seen_it_for_two_days(folder: Folder) -> None:
+    here = Fingerprint.of(folder.write(NAME))
+    gone = here._replace(inode=here.inode + 1)
+    memory = Memory({str(gone): "gone.stf"}, folder.forgotten.extend, 0.0)
+    scan(memory, FORGOTTEN_AFTER_S - 1, here)
+    memory.forget_some()
+    assert folder.forgotten == []
+    scan(memory, FORGOTTEN_AFTER_S, here)
+    memory.forget_some()
+    assert folder.forgotten == [str(gone)]
+    assert memory.see(gone) is None
+    scan(memory, 2 * FORGOTTEN_AFTER_S, here)
+    memory.forget_some()
+    assert folder.forgotten == [str(gone)], "once"
+
+
+def test_a_file_that_comes_back_before_it_is_forgotten_is_remembered(folder: Folder) -> None:
+    here = Fingerprint.of(folder.write(NAME))
+    away = here._replace(inode=here.inode + 1)
+    memory = Memory({str(away): "away.stf"}, folder.forgotten.extend, 0.0)
+    scan(memory, FORGOTTEN_AFTER_S, here)
+    assert memory.see(away) == "away.stf"
+    memory.forget_some()
+    assert folder.forgotten == []
+    assert memory.see(away) == "away.stf"
+
+
+def test_the_days_of_a_file_begin_when_a_scan_that_saw_everything_did_not_see_it(folder: Folder) -> None:
+    here = Fingerprint.of(folder.write(NAME))
+    gone = here._replace(inode=here.inode + 1)
+    memory = Memory({str(gone): "gone.stf"}, folder.forgotten.extend, 0.0)
+    memory.begin_scan(FORGOTTEN_AFTER_S)
+    memory.see(here)
+    memory.end_scan(whole=False)
+    scan(memory, 2 * FORGOTTEN_AFTER_S - 1, here)
+    memory.forget_some()
+    assert folder.forgotten == []
+    scan(memory, 2 * FORGOTTEN_AFTER_S, here)
+    memory.forget_some()
+    assert folder.forgotten == [str(gone)]
 
 
 def test_the_next_life_does_not_know_what_was_forgotten(
@@ -336,6 +417,90 @@ def test_what_could_not_be_stored_is_found_again(folder: Folder, log: list[str])
     folder.fails = False
     folder.look(watcher, after_s=31)
     assert folder.look(watcher, after_s=6) == [NAME]
+
+
+def test_a_file_that_fails_as_nobody_expected_is_told_once_and_delays_no_other(folder: Folder, log: list[str]) -> None:
+    watcher = folder.watcher()
+    folder.odd = NAME
+    for number in range(1, 4):
+        folder.write(f"swf.12345.00000{number}.stf")
+    for seconds in (0, 6, 31, 6, 31, 6):
+        folder.look(watcher, after_s=seconds)
+    assert sorted(file.path.name for file in folder.taken) == ["swf.12345.000002.stf", "swf.12345.000003.stf"]
+    (said,) = (line for line in log if "ZeroDivisionError" in line)
+    assert NAME in said
+    assert "Traceback" in said
+    assert not any("stored" in line for line in log)
+    folder.odd = ""
+    for seconds in (31, 6):
+        folder.look(watcher, after_s=seconds)
+    assert len(folder.taken) == 3
+
+
+class Flawed(Memory):
+    """A memory with a mistake in it, while it is *broken*."""
+
+    broken = True
+
+    def begin_scan(self, now: float) -> None:
+        if self.broken:
+            raise ZeroDivisionError("a mistake of ours")
+        super().begin_scan(now)
+
+
+@pytest.fixture
+def flawed(folder: Folder) -> Flawed:
+    return Flawed({}, folder.forgotten.extend, folder.seconds)
+
+
+def test_a_watcher_that_fails_lives_and_says_so_until_it_works_again(
+    folder: Folder, log: list[str], flawed: Flawed
+) -> None:
+    watcher = folder.watcher(memory=flawed, settled_after_s=0.0)
+    folder.write(NAME)
+    watcher.start()
+    try:
+        wait_until(lambda: any("a look at the folders failed" in line for line in log), "it is told")
+        assert watcher.failure() is None, "one look alone is no failure"
+        folder.seconds += 14
+        assert watcher.failure() is None
+        folder.seconds += 1
+        assert watcher.failure() == "ZeroDivisionError"
+        flawed.broken = False
+        wait_until(lambda: folder.taken, "it works again")
+    finally:
+        watcher.stop(10)
+    assert watcher.failure() is None
+    assert any("looks at the folders work again" in line for line in log)
+    (said,) = (line for line in log if "a mistake of ours" in line)
+    assert "Traceback" in said
+
+
+def test_while_no_scan_works_the_files_of_events_are_taken(folder: Folder, log: list[str], flawed: Flawed) -> None:
+    watcher = folder.watcher(memory=flawed, settled_after_s=0.0)
+    watcher.start()
+    try:
+        wait_until(lambda: any("a look at the folders failed" in line for line in log), "the scan fails")
+        folder.write(NAME)
+        wait_until(lambda: folder.taken, "its event is enough")
+    finally:
+        watcher.stop(10)
+
+
+def test_events_alone_find_a_file_that_is_written_or_renamed_into_the_folder(folder: Folder) -> None:
+    watcher = folder.watcher(scan_every_s=1e9, settled_after_s=0.0)
+    names = [f"swf.12345.00000{number}.stf" for number in range(1, 4)]
+    folder.write(names[0])
+    watcher.start()
+    try:
+        wait_until(lambda: len(folder.taken) == 1, "the one scan finds what is there")
+        folder.write(names[1])
+        wait_until(lambda: len(folder.taken) == 2, "the event of a new file")
+        folder.write("being-written").rename(folder.path / names[2])
+        wait_until(lambda: len(folder.taken) == 3, "the event of a rename")
+    finally:
+        watcher.stop(10)
+    assert [file.path.name for file in folder.taken] == names
 
 
 def test_that_nothing_can_be_stored_is_told_once_each_time_it_begins(folder: Folder, log: list[str]) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -16,6 +18,7 @@ from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 import tenacity
+from sqlite_utils import Database
 
 from fastmon_daemon.clock import Clock
 from fastmon_daemon.engine import CallPools, Engine, Inbox, LinkNews, Links, Plant
@@ -23,7 +26,7 @@ from fastmon_daemon.errands import Chore
 from fastmon_daemon.errors import FastmonError, LinkDown
 from fastmon_daemon.lifecycle import load_chart
 from fastmon_daemon.monitor import TfFile
-from fastmon_daemon.outbox import NewStf, Outbox, Stf, open_outbox
+from fastmon_daemon.outbox import NewStf, Outbox, Stf, connect, open_outbox
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.steps import LINKS, make_steps
 
@@ -140,6 +143,12 @@ class World:
             path.write_bytes(empty_database())
         return open_outbox(path)
 
+    def outbox_and_connection(self) -> tuple[Outbox, Database]:
+        """The outbox, and the connection that it works on, to make that fail."""
+        self.outbox().close()
+        db = connect(self.folder / "outbox.db")
+        return Outbox(db), db
+
     def announce(self, _body: str, event_id: str) -> None:
         self.announced.append(event_id)
 
@@ -223,5 +232,10 @@ def turn_until(engine: Engine, condition: Callable[[], object], what: str = "", 
 
 def named(outbox: Outbox, name: str) -> Stf:
     """The STF of that name."""
-    row = outbox._db.execute("select id from stf where filename = ?", [name]).fetchone()
-    return outbox.get(row[0])
+    return outbox.find(filename=name)[0]
+
+
+def query(database: Path, sql: str, *values: object) -> list[tuple[Any, ...]]:
+    """What any SQLite client is answered by the database."""
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        return connection.execute(sql, values).fetchall()

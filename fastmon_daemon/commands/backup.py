@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -38,10 +39,11 @@ def backup(file: Path, db: Path | None, as_json: bool) -> None:
 class _Progress:
     """A line on stderr now and then, where it takes long enough to wonder."""
 
-    def __init__(self) -> None:
-        self._say_at = time.monotonic() + PROGRESS_AFTER_S
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._say_at = monotonic() + PROGRESS_AFTER_S
 
     def __call__(self, done: int, total: int) -> None:
-        if time.monotonic() >= self._say_at:
-            self._say_at = time.monotonic() + _LINE_EVERY_S
+        if self._monotonic() >= self._say_at:
+            self._say_at = self._monotonic() + _LINE_EVERY_S
             click.echo(f"copied {done} of {total} pages ({100 * done // max(total, 1)} %)", err=True)

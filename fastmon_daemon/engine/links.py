@@ -44,14 +44,14 @@ class Links:
         self._probes = probes
         self._clock = clock
         self._gates = {link: Gate(link, most_probes, jitter) for link in {*links, *probes}}
-        for outage in outbox.outages():  # as the process before us left them
+        for outage in outbox.outages.open():  # as the process before us left them
             if outage.link in self._gates:
                 self._gates[outage.link] = Gate(outage.link, most_probes, jitter, open=False, held=outage.held)
                 state = "held" if outage.held else "down"
                 logger.warning("link to the {} was {} at the last stop: {}", outage.link, state, outage.reason)
             else:  # the settings were changed: nothing needs that link any more
                 with outbox.transaction():
-                    outbox.link_back(outage.link, clock.now())
+                    outbox.outages.link_back(outage.link, clock.now())
 
     def is_open(self, link: str | None) -> bool:
         """Whether what needs *link* may be done now."""
@@ -70,14 +70,14 @@ class Links:
             if not gate.open:
                 logger.info("link to the {} is up", news.link)
             gate.reopen(monotonic)
-            self._outbox.link_back(news.link, now)
+            self._outbox.outages.link_back(news.link, now)
             return
         if news.begun is not None and news.begun < gate.opened_at:
             return
         if gate.open or news.held != gate.held:  # what a person must mend is said also where it was down before
             logger.error("link to the {} is {}: {}", news.link, "held" if news.held else "down", news.reason)
         gate.shut(monotonic, news.held)
-        self._outbox.link_lost(news.link, news.reason, now, held=news.held)
+        self._outbox.outages.link_lost(news.link, news.reason, now, held=news.held)
         self._write_next_probe(gate)
 
     def probes(self) -> Iterator[Errand]:
@@ -100,4 +100,4 @@ class Links:
     def _write_next_probe(self, gate: Gate) -> None:
         if gate.link in self._probes and not gate.open:
             wait = max(0.0, gate.next_probe - self._clock.monotonic())
-            self._outbox.next_probe(gate.link, self._clock.now() + timedelta(seconds=wait))
+            self._outbox.outages.next_probe(gate.link, self._clock.now() + timedelta(seconds=wait))

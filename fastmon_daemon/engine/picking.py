@@ -8,8 +8,7 @@ from datetime import datetime
 
 from fastmon_daemon.engine.plant import Plant
 from fastmon_daemon.gates import Pace
-from fastmon_daemon.outbox import Outbox, Stf
-from fastmon_daemon.outbox.selecting import Due
+from fastmon_daemon.outbox import Due, Outbox, Stf
 from fastmon_daemon.retrying import MAX_BACKOFF
 from fastmon_daemon.steps import ANNOUNCING, LATE_AFTER, is_late
 

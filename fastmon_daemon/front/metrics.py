@@ -118,7 +118,7 @@ class Gauges:
             seen = Findings(reports, rules).overview(Wanted(limit=0))
             runs = _runs(reports, seen["runs"])
             oldest = reports.oldest_unfinished()
-            away = reports.outage_seconds(now)
+            away = reports.outages.seconds(now)
         unfinished = sum(count for state, count in seen["states"].items() if not chart.is_resting(state))
         yield labelled("fastmon_stfs", "gauge", "STFs by state.", "state", seen["states"])
         yield single("fastmon_stfs_unfinished", "gauge", "STFs that work is owed for.", unfinished)

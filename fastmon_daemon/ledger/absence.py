@@ -19,7 +19,7 @@ def begin_listening(outbox: Outbox, now: datetime) -> None:
     last = outbox.recall(_SIGN)
     if last is not None and moment(last) < now:
         how = "it was stopped" if outbox.recall(_STOPPED) else "it was killed, or its host went down"
-        outbox.absence(moment(last), now, how)
+        outbox.outages.absence(moment(last), now, how)
     outbox.remember(_STOPPED, "")
     outbox.remember(_SIGN, stamp(now))
 
@@ -37,7 +37,7 @@ def end_listening(outbox: Outbox, now: datetime) -> None:
 
 def why_missed(born: datetime, outbox: Outbox) -> str:
     """In words, why the message of an STF that was *born* then did not reach us."""
-    candidates = outbox.by_run.outages(stamp(born - SLACK), stamp(born + SLACK))
+    candidates = outbox.by_run.outages.between(stamp(born - SLACK), stamp(born + SLACK))
     fits = [each for each in candidates if each.link in (ABSENCE, "broker")]
     if not fits:
         return "recovered: its message never came"

@@ -53,7 +53,7 @@ class Comparing:
         watch.heard(row.heard_at, (now - moment(row.heard_at)).total_seconds(), monotonic)
         watch.took(look, self._means.paces, monotonic)
         since = stamp(now - timedelta(seconds=watch.since_s))
-        if any(outage.link == "broker" for outage in outbox.by_run.outages(since, stamp(now))):
+        if any(outage.link == "broker" for outage in outbox.by_run.outages.between(since, stamp(now))):
             watch.deaf()
         known = outbox.runs.known_names(row)
         unknown = [stf for stf in look.stfs if stf.stf_filename not in known]

@@ -7,7 +7,7 @@ from fastmon_daemon.outbox.backup import back_up
 from fastmon_daemon.outbox.checking import Finding, check_database
 from fastmon_daemon.outbox.faults import storage_errors
 from fastmon_daemon.outbox.fitness import refuse_network_file_system
-from fastmon_daemon.outbox.opening import attach, open_for_reading, open_outbox
+from fastmon_daemon.outbox.opening import attach, connect, open_for_reading, open_outbox
 from fastmon_daemon.outbox.owning import Lock, owner_of
 from fastmon_daemon.outbox.reports import Reports
 from fastmon_daemon.outbox.retention import PrunedRun
@@ -16,6 +16,7 @@ from fastmon_daemon.outbox.rows import (
     ABSENCE,
     Announced,
     Arrival,
+    Due,
     Fact,
     HistoryRow,
     NewStf,
@@ -27,8 +28,7 @@ from fastmon_daemon.outbox.rows import (
     Stf,
     Tf,
 )
-from fastmon_daemon.outbox.run_reports import Latency, RunReports, TfCounts
-from fastmon_daemon.outbox.runs import Runs
+from fastmon_daemon.outbox.runs import Latency, RunReports, Runs, TfCounts
 from fastmon_daemon.outbox.stages import UNREPORTABLE, Debt
 from fastmon_daemon.outbox.store import Outbox
 
@@ -38,6 +38,7 @@ __all__ = [
     "Announced",
     "Arrival",
     "Debt",
+    "Due",
     "Fact",
     "Finding",
     "HistoryRow",
@@ -61,6 +62,7 @@ __all__ = [
     "attach",
     "back_up",
     "check_database",
+    "connect",
     "free_bytes",
     "open_for_reading",
     "open_outbox",

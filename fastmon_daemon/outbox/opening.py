@@ -36,7 +36,7 @@ def open_outbox(path: Path) -> Outbox:
                 _make(path)
             os.close(os.open(path, os.O_RDWR))
             _refuse_unfit_content(path)
-            db = _connect(path)
+            db = connect(path)
             migrate(db)
     except (OSError, sqlite3.DatabaseError) as exc:
         raise StorageError(f"{path}: cannot be opened: {exc}: mend the file, or name another in FASTMON_DB") from exc
@@ -50,7 +50,7 @@ def _make(path: Path) -> None:
     for left_over in (new, new.with_name(f"{new.name}-wal"), new.with_name(f"{new.name}-shm")):
         left_over.unlink(missing_ok=True)
     os.close(os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-    db = _connect(new)
+    db = connect(new)
     migrate(db)
     db.close()  # which moves the log into the file
     put_in_place(new, path)
@@ -82,7 +82,7 @@ def _refuse_unfit_content(path: Path) -> None:
 def attach(path: Path) -> Outbox:
     """A further connection to a database that this process has opened already, for another thread."""
     with storage_errors(path):
-        return Outbox(_connect(path))
+        return Outbox(connect(path))
 
 
 def open_for_reading(path: Path) -> Reports:
@@ -103,7 +103,8 @@ def open_for_reading(path: Path) -> Reports:
     return Reports(db)
 
 
-def _connect(path: Path) -> Database:
+def connect(path: Path) -> Database:
+    """A connection for writing, with our pragmas."""
     connection = _open_as(path, "mode=rw")  # a file that somebody took away is not made anew
     db = Database(connection, recursive_triggers=False)
     if db.execute("pragma journal_mode").fetchone()[0] != "wal":

@@ -14,9 +14,8 @@ from sqlite_utils import Database
 
 from fastmon_daemon.clock import stamp
 from fastmon_daemon.outbox.retention import PrunedRun, pruned_runs
-from fastmon_daemon.outbox.rows import HistoryRow, Outage, RunRow, Stf
-from fastmon_daemon.outbox.run_reports import RUN_COLUMNS, RunReports, read_run
-from fastmon_daemon.outbox.selecting import STF_COLUMNS, read_stf, read_tf
+from fastmon_daemon.outbox.rows import RUN_COLUMNS, HistoryRow, RunRow, Stf, load_stfs, read_run, where_equal
+from fastmon_daemon.outbox.runs import RunReports
 from fastmon_daemon.outbox.stages import StageDebts
 
 _COUNTER = "count:"
@@ -41,6 +40,7 @@ class Reports:
         self._db = db
         self.by_run = RunReports(db)
         """What is asked of a run."""
+        self.outages = self.by_run.outages
         self.stages = StageDebts(db)
         """What the monitor is still to be told."""
 
@@ -63,7 +63,7 @@ class Reports:
     def in_state_since(self, states: Sequence[str], before: datetime, limit: int, run: str | None = None) -> list[Stf]:
         """STFs (of *run*, or of all) in one of *states* since *before* or longer, the longest first."""
         where, values = _in_state_since(states, before, run)
-        return self._stfs(f"where {where} order by since, stf.id limit ?", [*values, limit])
+        return load_stfs(self._db, f"where {where} order by since, stf.id limit ?", [*values, limit])
 
     def count_in_state_since(self, states: Sequence[str], before: datetime, run: str | None = None) -> int:
         """How many `in_state_since` would find without a limit."""
@@ -82,7 +82,7 @@ class Reports:
     def oldest_unfinished(self) -> Stf | None:
         """The STF that was born first of those not resting, or None."""
         oldest = "select id from stf where due_at is not null order by born_at, id limit 1"
-        return next(iter(self._stfs(f"where stf.id = ({oldest})", [])), None)
+        return next(iter(load_stfs(self._db, f"where stf.id = ({oldest})", [])), None)
 
     def stf(self, name: str, run: str | None = None) -> list[Stf]:
         """The STFs called *name*, one for each run (and namespace) that has it."""
@@ -94,28 +94,13 @@ class Reports:
 
     def count_stfs(self, state: str | None = None, run: str | None = None, namespace: str | None = None) -> int:
         """How many `list_stfs` would find without a limit (of *namespace*, where one is given)."""
-        given = {"state": state, "run": run, "namespace": namespace}
-        wanted = {column: value for column, value in given.items() if value is not None}
-        where = f"where {' and '.join(f'{column} = ?' for column in wanted)}" if wanted else ""
-        return int(self._db.execute(f"select count(*) from stf {where}", list(wanted.values())).fetchone()[0])  # noqa: S608
+        where, values = where_equal({"state": state, "run": run, "namespace": namespace})
+        return int(self._db.execute(f"select count(*) from stf {where}", values).fetchone()[0])  # noqa: S608
 
     def history(self, stf_id: int) -> list[HistoryRow]:
         """The transitions of an STF in the order in which they happened."""
         query = "select life, trigger, source, dest, at, note from history where stf = ? order by id"
         return [HistoryRow(**row) for row in self._rows(query, [stf_id])]
-
-    def outages(self, *, open_only: bool, limit: int) -> list[Outage]:
-        """Windows in which a link was down, the latest first."""
-        where = "where ended_at is null" if open_only else ""
-        query = f"select link, began_at, ended_at, reason, held, next_probe_at from outage {where}"  # noqa: S608
-        rows = self._rows(f"{query} order by id desc limit ?", [limit])
-        return [Outage(**{**row, "held": bool(row["held"])}) for row in rows]
-
-    def outage_seconds(self, now: datetime) -> dict[str, float]:
-        """Link -> how long it was away in all, up to *now*."""
-        days = "sum(julianday(coalesce(ended_at, ?)) - julianday(began_at))"
-        rows = self._db.execute(f"select link, {days} from outage group by link", [stamp(now)])  # noqa: S608
-        return {link: max(0.0, count * 86400) for link, count in rows}
 
     def refused(self, limit: int) -> list[RefusedRow]:
         """Refused messages, the latest first."""
@@ -155,14 +140,8 @@ class Reports:
         return row[0] if row else None
 
     def _matching(self, wanted: dict[str, str | None], limit: int) -> list[Stf]:
-        given = {column: value for column, value in wanted.items() if value is not None}
-        where = f"where {' and '.join(f'{column} = ?' for column in given)}" if given else ""
-        return self._stfs(f"{where} order by stf.id desc limit ?", [*given.values(), limit])
-
-    def _stfs(self, tail: str, values: Sequence[Any]) -> list[Stf]:
-        rows = self._db.execute(f"select {STF_COLUMNS} {tail}", values).fetchall()
-        query = "select * from tf where stf = ? order by sequence"
-        return [read_stf(row, tuple(read_tf(tf) for tf in self._db.execute(query, [row[0]]))) for row in rows]
+        where, values = where_equal(wanted)
+        return load_stfs(self._db, f"{where} order by stf.id desc limit ?", [*values, limit])
 
     def _rows(self, query: str, values: Sequence[Any]) -> list[dict[str, Any]]:
         found = self._db.execute(query, values)

@@ -19,6 +19,7 @@ VERSION = 6
 """Stands in `user_version`; a database with a higher one was written by a newer fastmon."""
 
 migrations = Migrations("fastmon")
+"""Each by the name that stands in the databases it ran on: a migration of another name would run again."""
 
 _FIRST = """
 create table stf (
@@ -118,14 +119,14 @@ create table meta (key text primary key, value text not null) without rowid;
 """
 
 
-@migrations()
-def first(db: Database) -> None:
+@migrations(name="first")
+def m0001_tables(db: Database) -> None:
     """The tables of version 1."""
     _run(db, _FIRST)
 
 
-@migrations()
-def files_seen(db: Database) -> None:
+@migrations(name="files_seen")
+def m0002_seen_files(db: Database) -> None:
     """Which files of the watched folders were taken, by what they keep when they are renamed."""
     db.execute("create table file_seen (fingerprint text primary key, filename text not null) without rowid")
 
@@ -148,14 +149,14 @@ create index run_owes on run (run) where verdict is not null and summary_at is n
 """
 
 
-@migrations()
-def ledger(db: Database) -> None:
+@migrations(name="ledger")
+def m0003_reconciliation(db: Database) -> None:
     """What the ledger keeps of a run."""
     _run(db, _LEDGER)
 
 
-@migrations()
-def due_by_health(db: Database) -> None:
+@migrations(name="due_by_health")
+def m0004_due_by_health(db: Database) -> None:
     """STFs that failed before are looked for apart, so that many of them hide no other."""
     db.execute("drop index stf_due")
     db.execute("create index stf_due on stf (state, (attempts > 0), due_at) where due_at is not null")
@@ -171,14 +172,14 @@ create index history_owed on history (id) where reported_at is null
 """
 
 
-@migrations()
-def stages(db: Database) -> None:
+@migrations(name="stages")
+def m0005_stage_reports(db: Database) -> None:
     """What the monitor was told of each STF; what rests already need not be told any more."""
     _run(db, _STAGES)
 
 
-@migrations()
-def pruned(db: Database) -> None:
+@migrations(name="pruned")
+def m0006_pruned_runs(db: Database) -> None:
     """What stays of a run that was pruned."""
     db.execute(
         "create table pruned (namespace text not null, run text not null, filename text not null,"

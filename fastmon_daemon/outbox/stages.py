@@ -11,8 +11,7 @@ from datetime import datetime
 from sqlite_utils import Database
 
 from fastmon_daemon.clock import stamp
-from fastmon_daemon.outbox.rows import HistoryRow, Stf
-from fastmon_daemon.outbox.selecting import STF_COLUMNS, read_stf, read_tf
+from fastmon_daemon.outbox.rows import STF_COLUMNS, HistoryRow, Stf, load_tfs, read_stf
 
 UNREPORTABLE = "stages_unreportable"
 """The counter of the STFs that no stage can be reported of."""
@@ -58,13 +57,13 @@ class StageDebts:
         if all(row[7] is not None for row in rows):
             return None
         keys = self.keys(stf_id)
-        tfs = self._db.execute("select * from tf where stf = ? order by sequence", [stf_id]).fetchall()
+        tfs = load_tfs(self._db, stf_id)
         # The last read: where the STF is still there, it was for all of them.
         stf = self._db.execute(f"select {STF_COLUMNS} where stf.id = ?", [stf_id]).fetchone()
         if stf is None:
             return None
         return Debt(
-            stf=read_stf(stf, tuple(read_tf(tf) for tf in tfs)),
+            stf=read_stf(stf, tfs),
             keys=keys,
             history=tuple(
                 HistoryRow(life=row[1], trigger=row[2], source=row[3], dest=row[4], at=row[5], note=row[6])

@@ -1,4 +1,4 @@
-"""The writing half of the outbox: receive, next_due, keep, move, postpone. One `Outbox` belongs to one thread.
+"""The outbox as its writers see it: receive, next_due, keep, move, postpone. One `Outbox` belongs to one thread.
 
 Every transaction begins with its write (`BEGIN IMMEDIATE`), holds no network call, and is the only writer of its facts.
 """
@@ -6,7 +6,7 @@ Every transaction begins with its write (`BEGIN IMMEDIATE`), holds no network ca
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime, timedelta
@@ -18,14 +18,22 @@ from sqlite_utils import Database
 from fastmon_daemon.clock import stamp
 from fastmon_daemon.errors import StaleStf
 from fastmon_daemon.outbox.faults import storage_errors
-from fastmon_daemon.outbox.files import Files
-from fastmon_daemon.outbox.lookups import Lookups
 from fastmon_daemon.outbox.outages import Outages
+from fastmon_daemon.outbox.reports import Reports
 from fastmon_daemon.outbox.retention import Retention
-from fastmon_daemon.outbox.rows import Announced, Arrival, Fact, NewStf, Registered, Sampled, Stf
-from fastmon_daemon.outbox.run_reports import RunReports
+from fastmon_daemon.outbox.rows import (
+    Announced,
+    Arrival,
+    Due,
+    Fact,
+    NewStf,
+    Registered,
+    Sampled,
+    Stf,
+    load_stfs,
+    where_equal,
+)
 from fastmon_daemon.outbox.runs import Runs
-from fastmon_daemon.outbox.selecting import Due
 from fastmon_daemon.outbox.stages import Stages
 from fastmon_daemon.seams import between
 
@@ -33,17 +41,19 @@ MAX_REFUSED_BYTES = 65_536
 """Bytes of a refused body that are kept; the rest is cut, and said so."""
 
 
-class Outbox(Lookups, Outages):
-    """One connection to the database, for writing."""
+class Outbox:
+    """One connection to the database, for writing: STFs and what belongs to them; each other table is an attribute."""
 
     def __init__(self, db: Database) -> None:
-        super().__init__(db)
+        self._db = db
         self.runs = Runs(db)
         self.files = Files(db)
         self.stages = Stages(db)
-        self.by_run = RunReports(db)
-        """The reading half, for what is asked of a run."""
+        self.outages = Outages(db)
         self.retention = Retention(db)
+        self.reports = Reports(db)
+        """The reading half."""
+        self.by_run = self.reports.by_run
         self.path = Path(db.execute("pragma database_list").fetchone()[2])
         """The database file."""
 
@@ -92,6 +102,14 @@ class Outbox(Lookups, Outages):
         differs = any(a is not None and b is not None and a != b for a, b in zip(known, told, strict=True))
         return Arrival.CONFLICT if differs else Arrival.KNOWN
 
+    def note_last_received(self, note: str) -> None:
+        """Add a note to the history row of the STF that was received last, in the same transaction."""
+        self._db.execute(
+            "update history set note = note || ', ' || ?"
+            " where id = (select max(id) from history where trigger is null)",
+            [note],
+        )
+
     def refuse(self, body: str | bytes, reason: str, now: datetime, most: int) -> None:
         """Keep a message that cannot be taken, whole up to 64 KiB, with its reason; of *most* rows the oldest go."""
         data = body.encode(errors="replace") if isinstance(body, str) else body
@@ -102,6 +120,16 @@ class Outbox(Lookups, Outages):
         dropped = self._db.execute(_REFUSED_CAP, [most]).rowcount
         if dropped > 0:
             self.count("refused_dropped", dropped)
+
+    def refused(self, ids: Collection[int]) -> dict[int, tuple[str, bool]]:
+        """Those of the refused messages that are still kept, by number: the body, and whether it was kept whole."""
+        query = f"select id, body, bytes from refused where id in ({', '.join('?' * len(ids))}) order by id"  # noqa: S608
+        rows = self._db.execute(query, list(ids)).fetchall()
+        return {number: (body, size <= MAX_REFUSED_BYTES) for number, body, size in rows}
+
+    def drop_refused(self, number: int) -> None:
+        """A refused message was taken in after all."""
+        self._db.execute("delete from refused where id = ?", [number])
 
     def count(self, what: str, by: int = 1) -> None:
         """Add to a counter that outlives the process (see `Reports.counters`)."""
@@ -114,8 +142,27 @@ class Outbox(Lookups, Outages):
 
     def recall(self, key: str) -> str | None:
         """What `remember` kept."""
-        row = self._db.execute("select value from meta where key = ?", [key]).fetchone()
-        return row[0] if row else None
+        return self.reports.recall(key)
+
+    def get(self, stf_id: int) -> Stf:
+        """The STF as it stands on disk. Raises `KeyError` for an id that is not there."""
+        found = load_stfs(self._db, "where stf.id = ?", [stf_id])
+        if not found:
+            raise KeyError(stf_id)
+        return found[0]
+
+    def find(self, *, filename: str | None = None, run: str | None = None, namespace: str | None = None) -> list[Stf]:
+        """The STFs with all of the properties that are given, oldest first."""
+        where, values = where_equal({"filename": filename, "stf.run": run, "stf.namespace": namespace})
+        return load_stfs(self._db, f"{where} order by stf.id", values)
+
+    def longest_in(self, state: str, until: str, most: int, run: str | None, namespace: str | None) -> list[Stf]:
+        """Up to *most* STFs that came into *state* until then, the longest there first."""
+        tail = (
+            "where stf.state = ? and since <= ? and stf.run = coalesce(?, stf.run)"
+            " and stf.namespace = coalesce(?, stf.namespace) order by since, stf.id limit ?"
+        )
+        return load_stfs(self._db, tail, [state, until, run, namespace, most])
 
     def next_due(self, states: Sequence[str], due: Due) -> list[Stf]:
         """STFs in *states* whose time has come, by the age of the STF, newest or oldest first as *due* says."""
@@ -182,6 +229,41 @@ class Outbox(Lookups, Outages):
             " where id = ? and state = ?",
             [stamp(now + delay), error[:1000], spent_s, stf.id, stf.state],
         )
+
+    def forget_stfs(self, run: str, namespace: str, most: int) -> int:
+        """Drop up to *most* STFs of a run; how many it were."""
+        those = "select id from stf where run = ? and namespace = ? limit ?"
+        return self._db.execute(f"delete from stf where id in ({those})", [run, namespace, most]).rowcount  # noqa: S608
+
+    def forget_run(self, run: str, namespace: str) -> None:
+        """Drop all else that is known of a run."""
+        for table in ("pruned", "pruned_run", "run"):
+            self._db.execute(f"delete from {table} where run = ? and namespace = ?", [run, namespace])  # noqa: S608
+
+    def namespaces_of(self, run: str) -> list[str]:
+        """The namespaces in which a run of that number is known."""
+        query = "select namespace from stf where run = :run union select namespace from run where run = :run order by 1"
+        return [namespace for (namespace,) in self._db.execute(query, {"run": run})]
+
+
+class Files:
+    """The table `file_seen`; used inside the transactions of the `Outbox` that owns it."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def remember(self, fingerprint: str, filename: str) -> None:
+        """The file with this fingerprint was taken under this name."""
+        self._db.execute("insert into file_seen values (?, ?) on conflict do nothing", [fingerprint, filename])
+
+    def forget(self, fingerprints: Sequence[str]) -> None:
+        """These files are gone for good."""
+        marks = ", ".join("?" * len(fingerprints))
+        self._db.execute(f"delete from file_seen where fingerprint in ({marks})", list(fingerprints))  # noqa: S608
+
+    def taken(self) -> dict[str, str]:
+        """Fingerprint -> the name under which the file was taken."""
+        return dict(self._db.execute("select fingerprint, filename from file_seen").fetchall())
 
 
 _RECEIVE = """

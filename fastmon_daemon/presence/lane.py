@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from loguru import logger
@@ -30,7 +30,9 @@ class WorkerErrors:
     Each call is one operation on a dict, hence safe from any thread.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, elsewhere: Mapping[str, Callable[[], str | None]] | None = None) -> None:
+        """*elsewhere*: workers that keep their own record: name -> the class of the error, None where there is none."""
+        self._elsewhere = elsewhere or {}
         self._errors: dict[str, tuple[str, str]] = {}
         """Worker -> its error in full, and the class of it."""
 
@@ -47,7 +49,8 @@ class WorkerErrors:
 
     def now(self) -> dict[str, str]:
         """Worker -> the class of its error; the text stays in the log, where secrets are blotted out."""
-        return {worker: kind for worker, (_, kind) in dict(self._errors).items()}
+        errors = {worker: kind for worker, (_, kind) in dict(self._errors).items()}
+        return errors | {worker: kind for worker, ask in self._elsewhere.items() if (kind := ask())}
 
 
 class Lane:

@@ -72,8 +72,6 @@ class _Service:
         self._settings = settings
         self._outbox = outbox
         self._clock = Clock()
-        self.pulse = Pulse(self._clock.monotonic)
-        self.errors = WorkerErrors()
         agent_name = name_of(world, outbox, instance)
         stf_chart, run_chart = load_chart("stf"), load_chart("run")
         self._stopping = threading.Event()
@@ -101,6 +99,8 @@ class _Service:
             stopping=self._stopping,
         )
         self._watcher = make_watcher(settings, intake, outbox, agent_name, self._clock)
+        self.pulse = Pulse(self._clock.monotonic)
+        self.errors = WorkerErrors({"watcher": self._watcher.failure} if self._watcher else {})
         self._needs_broker = self._watcher is None or settings.notify == "stomp"
         probes = self._probes()
         self._pools = CallPools.with_threads(settings.workers, links=len(probes))

@@ -23,8 +23,9 @@ def observing(folders: Iterable[Path], touched: Touched) -> BaseObserver | None:
         for folder in folders:
             observer.schedule(_Events(folder, touched), str(folder), recursive=True)
         observer.start()
-    except OSError as exc:  # for example the limit of watches
-        logger.warning("no events of the file system ({}): files are found by the scans alone", exc.strerror)
+    except Exception as exc:  # noqa: BLE001 (for example the limit of watches; whatever it is, the scans go on)
+        reason = exc.strerror if isinstance(exc, OSError) else exc
+        logger.warning("no events of the file system ({}): files are found by the scans alone", reason)
         return None
     return observer
 

@@ -12,6 +12,7 @@ from itertools import islice
 
 from loguru import logger
 
+from fastmon_daemon.errors import FastmonError
 from fastmon_daemon.watching.files import Fingerprint
 
 FORGOTTEN_AFTER_S = 2 * 86400.0
@@ -38,6 +39,8 @@ class Memory:
         self._scan_at = now
         self._devices: set[str] = set()
         self._gone: dict[str, None] = {}
+        self._failed_at: float | None = None
+        """The scan after which the last step failed."""
 
     def begin_scan(self, now: float) -> None:
         """What is seen from now on is seen by this scan."""
@@ -70,15 +73,23 @@ class Memory:
         self._taken[str(seen)] = _Taken(name, self._scan_at)
 
     def forget_some(self) -> None:
-        """One small step of forgetting."""
+        """One small step of forgetting; after one that failed the next is taken when there was another scan."""
+        if not self._gone or self._failed_at == self._scan_at:
+            return
         those = list(islice(self._gone, AT_ONCE))
         gone = [each for each in those if self._is_old(self._taken[each])]  # the others have come back meanwhile
         try:
             if gone:
                 self._forget(gone)
-        except Exception as exc:  # noqa: BLE001 (a full disk must not end the thread: it is tried again)
-            logger.debug("{} files that are gone cannot be forgotten now: {}", len(gone), exc)
+        except Exception as exc:  # noqa: BLE001 (neither a full disk nor a mistake of ours keeps a file from being found)
+            if self._failed_at is None:
+                expected = isinstance(exc, FastmonError)
+                logger.opt(exception=None if expected else exc).warning(
+                    "files that are gone cannot be forgotten now, tried again after each scan: {}", exc
+                )
+            self._failed_at = self._scan_at
             return
+        self._failed_at = None
         for each in gone:
             del self._taken[each]
         for each in those:

@@ -19,12 +19,17 @@ from pathlib import Path
 from loguru import logger
 
 from fastmon_daemon.clock import Clock
+from fastmon_daemon.errors import FastmonError
 from fastmon_daemon.watching.events import Touched, observing
 from fastmon_daemon.watching.files import Fingerprint, FoundFile, run_in
 from fastmon_daemon.watching.memory import Memory
 
 TICK_S = 0.5
 """Seconds between two looks at the files that may still grow."""
+LONGEST_PAUSE_S = 30.0
+"""Seconds between two looks at most, where one after the other fails: each pause is twice the one before."""
+FAILING_AFTER_S = 15.0
+"""Seconds after which a watcher whose looks fail counts as failing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +78,8 @@ class Watcher:
         self._first = True
         self._whole = True
         """Whether the present scan could list and look at everything."""
+        self._failure: tuple[float, str] | None = None
+        """Since when each look has failed, and the class of the last error."""
 
     def start(self) -> None:
         """Watch, in a thread of its own."""
@@ -90,28 +97,48 @@ class Watcher:
         while self._candidates and not give_up() and not self._stopping.wait(TICK_S):
             self.look()
 
+    def failure(self) -> str | None:
+        """The class of the error by which no look worked for `FAILING_AFTER_S`; None where one did. From any thread."""
+        since, why = self._failure or (self._clock.monotonic(), "")
+        return why if self._clock.monotonic() - since >= FAILING_AFTER_S else None
+
     def look(self) -> None:
-        """One look: at the folders if their time has come, at what events told, at each file that may still grow."""
-        if self._clock.monotonic() >= self._scan_at:
-            self._scan_all()
+        """One look: at what events told, at each file that may still grow, at the folders if their time has come."""
         while not self._touched.empty():
             self._notice(*self._touched.get())
         for path in list(self._candidates):
             self._look_at(path)
         self._memory.forget_some()
+        if self._clock.monotonic() >= self._scan_at:
+            self._scan_all()
 
     def _run(self) -> None:
         observer = observing(self._watching.folders, self._touched)
+        pause_s = TICK_S
         try:
-            while not self._stopping.wait(TICK_S):
-                self.look()
+            while not self._stopping.wait(pause_s):
+                pause_s = TICK_S if self._try_to_look() else min(2 * pause_s, LONGEST_PAUSE_S)
         finally:
             if observer is not None:
                 observer.stop()
 
+    def _try_to_look(self) -> bool:
+        """A look that whatever it meets does not end the thread; False where it failed."""
+        try:
+            self.look()
+        except Exception as exc:  # noqa: BLE001 (a mistake of ours: without the thread no file would be found any more)
+            why = type(exc).__name__
+            if self._failure is None or self._failure[1] != why:
+                logger.opt(exception=exc).error("watcher: a look at the folders failed, tried again: {}", why)
+            self._failure = (self._failure[0] if self._failure else self._clock.monotonic(), why)
+            return False
+        if self._failure:
+            logger.info("watcher: looks at the folders work again")
+        self._failure = None
+        return True
+
     def _scan_all(self) -> None:
         began, self._whole = self._clock.monotonic(), True
-        self._scan_at = began + self._watching.scan_every_s
         self._memory.begin_scan(began)
         for folder in self._watching.folders:
             for path in self._scan(folder):
@@ -120,6 +147,7 @@ class Watcher:
         if self._whole:  # of what is gone there is no trouble any more
             self._told = {path: why for path, why in self._told.items() if lexists(path)}
         self._leave_old_alone()
+        self._scan_at = began + self._watching.scan_every_s
 
     def _scan(self, folder: Path) -> Iterator[Path]:
         def broken(exc: OSError) -> None:
@@ -191,12 +219,15 @@ class Watcher:
         found = FoundFile(path=path, fingerprint=candidate.seen, run=run)
         try:
             taken = self._take(found)
-        except Exception as exc:  # noqa: BLE001 (a full disk must not end the thread: the next scan finds the file again)
+        except FastmonError as exc:  # a full disk: the next scan finds the file again
             if self._storing:
                 logger.error(
                     "{}: could not be stored: {}; it and those after it are tried again at each scan", path, exc
                 )
             self._storing = False
+            return
+        except Exception as exc:  # noqa: BLE001 (a mistake of ours, or a file as nobody expects it: the others go on)
+            self._tell(path, f"cannot be taken: {type(exc).__name__}: {exc}; it is tried again at each scan", exc=exc)
             return
         if not self._storing:
             logger.info("files are stored again")
@@ -209,11 +240,11 @@ class Watcher:
     def _refuse(self, path: Path, candidate: _Candidate, why: str) -> None:
         self._tell(path, f"{why}, as {candidate.seen}", say=f"{why}: not taken")
 
-    def _tell(self, path: Path, why: str, say: str | None = None) -> None:
+    def _tell(self, path: Path, why: str, *, say: str | None = None, exc: Exception | None = None) -> None:
         """One line for each trouble with a file, not one for each scan."""
         if self._told.get(path) != why:
             self._told[path] = why
-            logger.warning("{}: {}", path, say or why)
+            logger.opt(exception=exc).log("ERROR" if exc else "WARNING", "{}: {}", path, say or why)
 
     def _leave_old_alone(self) -> None:
         """At the first scan, leave alone what is older than the lookback."""

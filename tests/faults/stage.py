@@ -101,7 +101,8 @@ class Stage(Living):
         """For the note: how soon after the end of the fault the daemon had its *link* again, by its own record."""
         reports = open_for_reading(self.database)
         try:
-            ends = [outage.ended_at for outage in reports.outages(open_only=False, limit=10) if outage.link == link]
+            latest = reports.outages.latest(open_only=False, limit=10)
+            ends = [outage.ended_at for outage in latest if outage.link == link]
         finally:
             reports.close()
         end = next(iter(ends), None)

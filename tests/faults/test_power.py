@@ -17,6 +17,7 @@ from tests.faults.stage import Stage
 from tests.faults.sync_trace import command, synced_before_acks
 from tests.faults.test_broker_rows import own
 from tests.living import wait_until
+from tests.worlds import query
 
 pytestmark = pytest.mark.timeout(2700)
 
@@ -78,7 +79,7 @@ def reopened(database: Path, log: bytes, copy: Path) -> set[str]:
     shutil.copy(database, copy)
     copy.with_name(f"{copy.name}-wal").write_bytes(log)
     outbox = open_outbox(copy)
-    assert outbox._db.execute("pragma integrity_check").fetchall() == [("ok",)]
+    assert query(copy, "pragma integrity_check") == [("ok",)]
     outbox.close()
     lives = read_lives(copy)
     assert [reason for stf, history in lives for reason in illegal_history(stf, history)] == []
