@@ -89,6 +89,26 @@ def test_messages_wait_while_the_disk_is_full_and_are_stored_in_order_over_the_s
     assert not server.call(lambda: server.broker.counters.received["NACK"])
 
 
+def test_the_link_says_how_many_messages_it_holds(server: BrokerThread, shelf: Shelf, link: Broker) -> None:
+    assert link.buffered == 0
+    shelf.full.set()
+    for n in range(3):
+        publish(server, QUEUE, f"m{n}")
+    publish(server, QUEUE, "foreign, behind them")
+    shelf.foreign.get(timeout=DEADLINE_S)
+    assert link.buffered == 3
+    server.call(server.broker.drop_connections)
+    assert not shelf.changes.get(timeout=DEADLINE_S).up
+    assert shelf.changes.get(timeout=DEADLINE_S).up
+    shelf.foreign.queue.clear()
+    publish(server, QUEUE, "foreign, behind them again")
+    shelf.foreign.get(timeout=DEADLINE_S)
+    assert link.buffered == 3  # and not 6: what an earlier connection held is the broker's again
+    shelf.full.clear()
+    server.wait_until(lambda: link.buffered == 0)
+    assert shelf.stored.qsize() == 3
+
+
 def test_a_full_disk_is_told_once_also_where_the_connection_is_lost_meanwhile(
     server: BrokerThread, shelf: Shelf, link: Broker
 ) -> None:

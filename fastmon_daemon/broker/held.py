@@ -61,6 +61,12 @@ class Held:
         self._stored = 0
         self._trouble = trouble
 
+    @property
+    def count(self) -> int:
+        """How many messages are held."""
+        with self._lock:
+            return len(self._waiting)
+
     def take(self, frame: Frame) -> None:
         """Store a message that came, and acknowledge it; behind others that wait, it waits too."""
         body = frame.body or b""

@@ -6,7 +6,7 @@ It must not know HTTP, nor any secret: labels are names of states, links, runs a
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +40,8 @@ class Gauges:
     database: Path
     pulse: Pulse
     answer_count: AnswerCount
+    buffered: Callable[[], int]
+    """How many messages wait unacknowledged at the link to the broker."""
     clock: Clock
 
     def page(self) -> str:
@@ -64,6 +66,9 @@ class Gauges:
             "counter",
             "Answers of the monitor to the main job, not to heart-beats, stages, logs.",
             answers,
+        )
+        yield single(
+            "fastmon_messages_buffered", "gauge", "Unacknowledged messages, not stored so far.", self.buffered()
         )
         yield single("fastmon_database_bytes", "gauge", "Size of the database with its log.", size)
         disk = os.statvfs(self.database.parent)

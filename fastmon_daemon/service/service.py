@@ -151,6 +151,7 @@ class _Service:
             database=world.database,
             pulse=self.pulse,
             answer_count=self.monitor.answer_count,
+            buffered=lambda: self.broker.buffered,
             clock=self._clock,
         )
 
