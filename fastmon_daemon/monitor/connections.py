@@ -1,4 +1,4 @@
-"""Connections to the monitor whose answers end in time, headers and body together, however slowly they drip.
+"""Connections to the monitor: which proxy leads there, and answers that end in time, however slowly they drip.
 
 Owns the deadline and the length of one answer. It must not know what is asked or answered.
 """
@@ -6,11 +6,14 @@ Owns the deadline and the length of one answer. It must not know what is asked o
 from __future__ import annotations
 
 import io
+import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from http.client import HTTPResponse
+from ipaddress import ip_address
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -24,6 +27,30 @@ MAX_ANSWER_BYTES = 64 * 1024 * 1024
 
 _UNTIL: ContextVar[float] = ContextVar("until")
 """When the answer to what this thread sends must have come: only the socket reaches where it is read."""
+
+
+def proxies(base_url: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """The proxy for the monitor out of *environ*; none for loopback and for what `no_proxy` names."""
+    parts = urlsplit(base_url)
+    proxy, direct = (
+        environ.get(name) or environ.get(name.upper(), "") for name in (f"{parts.scheme}_proxy", "no_proxy")
+    )
+    host = (parts.hostname or "").lower()
+    domains = [name.strip().lower().lstrip(".") for name in direct.split(",") if name.strip()]
+    spared = any(name in {"*", host} or host.endswith(f".{name}") for name in domains)
+    return {parts.scheme: proxy} if proxy and not spared and not _is_loopback(host) else {}
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def without_userinfo(url: str) -> str:
+    """*url* without user name and password."""
+    return re.sub(r"//[^/?#]*@", "//", url)
 
 
 class DeadlineAdapter(HTTPAdapter):

@@ -20,10 +20,16 @@ import requests
 from urllib3.util import Timeout
 
 from fastmon_daemon.errors import LinkDown, LinkHeld
-from fastmon_daemon.monitor.addresses import proxies, without_userinfo
-from fastmon_daemon.monitor.answer_count import AnswerCount
-from fastmon_daemon.monitor.answers import Answer, OutcomeUnknown, Refused, excerpt, meaning, transport_errors
-from fastmon_daemon.monitor.connections import DeadlineAdapter, read_whole
+from fastmon_daemon.monitor.answers import (
+    Answer,
+    AnswerCount,
+    OutcomeUnknown,
+    Refused,
+    excerpt,
+    meaning,
+    transport_errors,
+)
+from fastmon_daemon.monitor.connections import DeadlineAdapter, proxies, read_whole, without_userinfo
 from fastmon_daemon.retrying import MAX_BACKOFF
 from fastmon_daemon.seams import between
 
