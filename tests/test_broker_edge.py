@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 import queue
 import socket
 import ssl
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -269,6 +271,7 @@ def test_an_error_of_ours_on_a_link_that_is_up_ends_the_connection_and_not_the_t
         broken.set()
         assert "ZeroDivisionError: of ours" in ear.change().reason
         ear.until_up()
+        server.wait_until(lambda: len(server.broker.sessions) == 1)
     finally:
         link.stop(DEADLINE_S)
 
@@ -411,6 +414,84 @@ def test_stop_keeps_its_deadline_against_a_silent_broker_and_is_not_clean(server
         assert not link.stop(0.5)
         assert "goodbye" in ear.change().reason
         server.call(lambda: server.broker.silent(0))
+
+
+def test_stop_keeps_its_deadline_where_the_links_thread_hangs_before_it_has_a_session(ear: Ear) -> None:
+    told, go_on = threading.Event(), threading.Event()
+
+    def hang(change: LinkChange) -> None:
+        told.set()
+        go_on.wait(DEADLINE_S)
+        ear.changes.put(change)
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    link = Broker(login(port), accept=ear.accept, changed=hang, stopping=threading.Event())
+    link.start()
+    assert told.wait(DEADLINE_S)
+    assert link.stop(0.2)  # nothing stood, so there was nothing to say
+    assert ear.changes.empty()
+    go_on.set()
+    assert not ear.change().up
+
+
+def test_a_stop_during_a_connect_does_not_wait_for_an_answer(ear: Ear, monkeypatch: pytest.MonkeyPatch) -> None:
+    with door(monkeypatch) as (port, next_caller):
+        monkeypatch.setattr("fastmon_daemon.broker.attempts.QUICK_S", 1000.0)
+        with linked(login(port, connect_s=1000.0), ear) as link:
+            unanswered = next_caller()
+            assert link.stop(2.0)
+            assert ear.change() == LinkChange(up=False, reason="stopped")
+            assert hung_up(unanswered)
+
+
+def test_an_attempt_that_is_cut_during_its_tls_handshake_leaves_no_socket_open(
+    ca: tuple[trustme.CA, Path], ear: Ear, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca[0].issue_cert("localhost").configure_cert(context)
+    secure = {"host": "localhost", "use_ssl": True, "ca_file": ca[1]}
+    with door(monkeypatch) as (port, next_caller), linked(login(port, connect_s=1000.0, **secure), ear) as link:
+        caller = next_caller()
+        assert link.stop(DEADLINE_S)
+        with context.wrap_socket(caller, server_side=True) as secured, suppress(ConnectionResetError):
+            assert hung_up(secured)
+        for thread in threading.enumerate():
+            if thread.name == "broker-attempt":
+                thread.join(DEADLINE_S)
+    del link
+    gc.collect()  # a socket that was left open warns, and a warning is an error
+
+
+def test_a_broker_that_ends_the_connection_during_connect_is_said_to_have_closed_it(
+    ear: Ear, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where CONNECT itself fails: that it could not be sent says nothing of why."""
+    ended, failed = threading.Event(), threading.Event()
+    send, receive = socket.socket.sendall, socket.socket.recv
+
+    def send_late(sock: socket.socket, data: bytes) -> None:
+        ended.wait(DEADLINE_S)
+        try:
+            send(sock, data)
+        finally:
+            failed.set()
+
+    def receive_later(sock: socket.socket, size: int) -> bytes:
+        failed.wait(DEADLINE_S)
+        return receive(sock, size)
+
+    with door(monkeypatch) as (port, next_caller):
+        monkeypatch.setattr(socket.socket, "sendall", send_late)
+        monkeypatch.setattr(socket.socket, "recv", receive_later)
+        with linked(login(port, connect_s=1000.0), ear):
+            caller = next_caller()
+            caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            caller.close()
+            ended.set()
+            assert ear.until(lambda change: "did not answer" not in change.reason).reason == (
+                f"the broker at 127.0.0.1:{port} closed the connection"
+            )
 
 
 def test_a_silent_listener_at_connect_is_given_up(ear: Ear) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -169,3 +170,15 @@ def test_one_message_that_can_never_be_stored_keeps_no_other(server: BrokerThrea
     shelf.sick = set()
     assert shelf.stored.get(timeout=DEADLINE_S) == b"sick"
     assert link.up
+
+
+def test_one_message_that_can_never_be_stored_is_tried_again_after_a_pause(
+    server: BrokerThread, shelf: Shelf, link: Broker
+) -> None:
+    shelf.sick = {b"sick"}
+    publish(server, QUEUE, "sick")
+    for _ in range(2):  # where it came, and the first time that it is tried again
+        shelf.refused.get(timeout=DEADLINE_S)
+    tried_at = time.monotonic()
+    shelf.refused.get(timeout=DEADLINE_S)
+    assert time.monotonic() - tried_at > 0.7

@@ -153,6 +153,18 @@ def test_an_unknown_outcome_that_cannot_be_looked_up_is_the_links_fault(unknown:
         impatient(server, deadline_s=0.5).register_tf(TF)
 
 
+def test_a_login_page_in_the_place_of_a_monitor_that_answered_before_is_the_links_fault(
+    server: Server, monitor: Monitor
+) -> None:
+    server.script = [says(201, ROW), *[says(200, HTML)] * 4]
+    assert monitor.register_tf(TF)[1] is None
+
+    for call in (lambda: monitor.register_tf(TF), lambda: monitor.tf_files("a.stf"), monitor.probe):
+        with pytest.raises(LinkDown, match="not what a monitor says"):
+            call()
+    assert len(server.asked) == 5
+
+
 def test_a_503_hands_on_its_retry_after(server: Server, monitor: Monitor) -> None:
     server.script = [says(503, HTML, Retry_After="30"), says(200, [])]
 
