@@ -42,7 +42,7 @@ class Shelf:
             raise StorageFault("disk full")
         if body in self.sick:
             self.refused.put(body)
-            raise ZeroDivisionError
+            raise ZeroDivisionError(f"of {body!r}")
         self.stored.put(body)
 
 
@@ -65,6 +65,14 @@ def link(server: BrokerThread, shelf: Shelf) -> Iterator[Broker]:
     assert shelf.changes.get(timeout=DEADLINE_S).up
     yield link
     link.stop(DEADLINE_S)
+
+
+@pytest.fixture
+def told() -> Iterator[list[str]]:
+    lines: list[str] = []
+    sink = logger.add(lambda text: lines.append(str(text)), format="{message}", level="INFO")
+    yield lines
+    logger.remove(sink)
 
 
 def depth(server: BrokerThread) -> int:
@@ -111,10 +119,8 @@ def test_the_link_says_how_many_messages_it_holds(server: BrokerThread, shelf: S
 
 
 def test_a_full_disk_is_told_once_also_where_the_connection_is_lost_meanwhile(
-    server: BrokerThread, shelf: Shelf, link: Broker
+    server: BrokerThread, shelf: Shelf, link: Broker, told: list[str]
 ) -> None:
-    lines: list[str] = []
-    sink = logger.add(lambda text: lines.append(str(text)), format="{message}", level="INFO")
     for episode in range(2):
         shelf.full.set()
         publish(server, QUEUE, f"m{episode}")
@@ -126,10 +132,31 @@ def test_a_full_disk_is_told_once_also_where_the_connection_is_lost_meanwhile(
         shelf.refused.get(timeout=DEADLINE_S)
         shelf.full.clear()
         assert shelf.stored.get(timeout=DEADLINE_S) == f"m{episode}".encode()
-        server.wait_until(lambda: "messages are stored again" in lines[-1])
-    logger.remove(sink)
-    assert len([line for line in lines if "wait unacknowledged at the broker" in line]) == 2
-    assert len([line for line in lines if "messages are stored again" in line]) == 2
+        server.wait_until(lambda: "messages are stored again" in told[-1])
+    assert len([line for line in told if "wait unacknowledged at the broker" in line]) == 2
+    assert len([line for line in told if "messages are stored again" in line]) == 2
+
+
+def test_how_many_had_waited_is_told_of_each_episode(
+    server: BrokerThread, shelf: Shelf, link: Broker, told: list[str]
+) -> None:
+    for waiting in (3, 2):
+        shelf.full.set()
+        for n in range(waiting):
+            publish(server, QUEUE, f"m{n}")
+        server.wait_until(lambda waiting=waiting: link.buffered == waiting)
+        shelf.full.clear()
+        server.wait_until(lambda waiting=waiting: f"messages are stored again: {waiting} had waited" in told[-1])
+
+
+def test_each_kind_of_trouble_is_told_once(server: BrokerThread, shelf: Shelf, link: Broker, told: list[str]) -> None:
+    shelf.sick = {b"one", b"two"}
+    publish(server, QUEUE, "one")
+    publish(server, QUEUE, "two")
+    for _ in range(6):  # when they came, and twice more
+        shelf.refused.get(timeout=DEADLINE_S)
+    why = [line.split(": ")[-1].strip() for line in told if "cannot be stored" in line]
+    assert why == ["of b'one'", "of b'two'"]
 
 
 def test_what_needs_no_storage_is_acknowledged_while_the_disk_is_full(

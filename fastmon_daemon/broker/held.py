@@ -109,10 +109,9 @@ class Held:
         with self._lock:
             self._waiting.popleft()
             self._stored += 1
-            if self._waiting:
-                return
-            stored, self._stored = self._stored, 0
-        self._trouble.over(stored)
+            if not self._waiting:  # told before the receiving thread may store, and tell that none had waited
+                self._trouble.over(self._stored)
+                self._stored = 0
 
     def _put_behind(self, frame: Frame, store: Store) -> bool:
         with self._lock:
