@@ -416,7 +416,9 @@ def test_stop_keeps_its_deadline_against_a_silent_broker_and_is_not_clean(server
         server.call(lambda: server.broker.silent(0))
 
 
-def test_stop_keeps_its_deadline_where_the_links_thread_hangs_before_it_has_a_session(ear: Ear) -> None:
+def test_stop_keeps_its_deadline_where_the_links_thread_hangs_before_it_has_a_session(
+    ear: Ear, monkeypatch: pytest.MonkeyPatch
+) -> None:
     told, go_on = threading.Event(), threading.Event()
 
     def hang(change: LinkChange) -> None:
@@ -424,15 +426,16 @@ def test_stop_keeps_its_deadline_where_the_links_thread_hangs_before_it_has_a_se
         go_on.wait(DEADLINE_S)
         ear.changes.put(change)
 
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    link = Broker(login(port), accept=ear.accept, changed=hang, stopping=threading.Event())
-    link.start()
-    assert told.wait(DEADLINE_S)
-    assert link.stop(0.2)  # nothing stood, so there was nothing to say
-    assert ear.changes.empty()
-    go_on.set()
-    assert not ear.change().up
+    with door(monkeypatch) as (port, _):
+        link = Broker(login(port, connect_s=1000.0), accept=ear.accept, changed=hang, stopping=threading.Event())
+        link.start()
+        assert told.wait(DEADLINE_S)
+        try:
+            assert link.stop(0.2)  # nothing stood, so there was nothing to say
+            assert ear.changes.empty()
+        finally:
+            go_on.set()
+        assert "did not answer" in ear.change().reason
 
 
 def test_a_stop_during_a_connect_does_not_wait_for_an_answer(ear: Ear, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -467,10 +470,11 @@ def test_a_broker_that_ends_the_connection_during_connect_is_said_to_have_closed
     ear: Ear, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where CONNECT itself fails: that it could not be sent says nothing of why."""
-    ended, failed = threading.Event(), threading.Event()
+    sending, ended, failed = threading.Event(), threading.Event(), threading.Event()
     send, receive = socket.socket.sendall, socket.socket.recv
 
     def send_late(sock: socket.socket, data: bytes) -> None:
+        sending.set()
         ended.wait(DEADLINE_S)
         try:
             send(sock, data)
@@ -482,16 +486,16 @@ def test_a_broker_that_ends_the_connection_during_connect_is_said_to_have_closed
         return receive(sock, size)
 
     with door(monkeypatch) as (port, next_caller):
+        monkeypatch.setattr("fastmon_daemon.broker.attempts.QUICK_S", 1000.0)
         monkeypatch.setattr(socket.socket, "sendall", send_late)
         monkeypatch.setattr(socket.socket, "recv", receive_later)
         with linked(login(port, connect_s=1000.0), ear):
             caller = next_caller()
+            assert sending.wait(DEADLINE_S)
             caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             caller.close()
             ended.set()
-            assert ear.until(lambda change: "did not answer" not in change.reason).reason == (
-                f"the broker at 127.0.0.1:{port} closed the connection"
-            )
+            assert ear.change().reason == f"the broker at 127.0.0.1:{port} closed the connection"
 
 
 def test_a_silent_listener_at_connect_is_given_up(ear: Ear) -> None:
