@@ -448,6 +448,28 @@ def test_a_stop_during_a_connect_does_not_wait_for_an_answer(ear: Ear, monkeypat
             assert hung_up(unanswered)
 
 
+def test_an_attempt_that_is_begun_after_the_stop_is_not_waited_for(ear: Ear, monkeypatch: pytest.MonkeyPatch) -> None:
+    beginning, go_on = threading.Event(), threading.Event()
+
+    def monotonic() -> float:
+        if threading.current_thread().name == "broker-link":
+            beginning.set()
+            go_on.wait(DEADLINE_S)
+        return time.monotonic()
+
+    with door(monkeypatch) as (port, _):
+        monkeypatch.setattr("fastmon_daemon.broker.attempts.QUICK_S", 1000.0)
+        link = Broker(
+            login(port, connect_s=1000.0), accept=ear.accept, changed=ear.changes.put, stopping=threading.Event(),
+            monotonic=monotonic,
+        )  # fmt: skip
+        link.start()
+        assert beginning.wait(DEADLINE_S)
+        link.stop(0.1)
+        go_on.set()
+        assert ear.change() == LinkChange(up=False, reason="stopped")
+
+
 def test_an_attempt_that_is_cut_during_its_tls_handshake_leaves_no_socket_open(
     ca: tuple[trustme.CA, Path], ear: Ear, monkeypatch: pytest.MonkeyPatch
 ) -> None:

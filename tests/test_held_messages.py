@@ -20,10 +20,12 @@ WINDOW = 1000
 
 
 class Shelf:
-    """Stores bodies while there is room; "foreign" ones need none; those in *sick* it never stores."""
+    """Stores bodies while there is room; "foreign" ones need none; those in *sick* it never stores, and none is read
+    while it is *confused*."""
 
     def __init__(self) -> None:
         self.full = threading.Event()
+        self.confused = threading.Event()
         self.sick: set[bytes] = set()
         self.stored: queue.Queue[bytes] = queue.Queue()
         self.foreign: queue.Queue[bytes] = queue.Queue()
@@ -31,6 +33,9 @@ class Shelf:
         self.changes: queue.Queue[LinkChange] = queue.Queue()
 
     def accept(self, body: bytes) -> Callable[[], None] | None:
+        if self.confused.is_set():
+            self.refused.put(body)
+            raise ZeroDivisionError("confused")
         if body.startswith(b"foreign"):
             self.foreign.put(body)
             return None
@@ -39,7 +44,7 @@ class Shelf:
     def _store(self, body: bytes) -> None:
         if self.full.is_set():
             self.refused.put(body)
-            raise StorageFault("disk full")
+            raise StorageFault(f"disk full, {self.refused.qsize()} were refused")
         if body in self.sick:
             self.refused.put(body)
             raise ZeroDivisionError(f"of {body!r}")
@@ -184,6 +189,16 @@ def test_no_more_is_held_than_the_window(server: BrokerThread, shelf: Shelf, lin
     for _ in range(WINDOW + 50):
         shelf.stored.get(timeout=DEADLINE_S)
     assert shelf.foreign.get(timeout=DEADLINE_S)
+    assert link.up
+
+
+def test_a_message_that_could_not_be_read_is_read_again(server: BrokerThread, shelf: Shelf, link: Broker) -> None:
+    shelf.confused.set()
+    publish(server, QUEUE, "ours")
+    assert shelf.refused.get(timeout=DEADLINE_S) == b"ours"
+    shelf.confused.clear()
+    assert shelf.stored.get(timeout=DEADLINE_S) == b"ours"
+    server.wait_until(lambda: server.broker.queue_depth(QUEUE) == 0)
     assert link.up
 
 
