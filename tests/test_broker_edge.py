@@ -276,6 +276,62 @@ def test_an_error_of_ours_on_a_link_that_is_up_ends_the_connection_and_not_the_t
         link.stop(DEADLINE_S)
 
 
+class Hurried(threading.Event):
+    """Ends no pause before its time, but at once; remembers how long each was to be."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pauses: queue.Queue[float] = queue.Queue()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.pauses.put(timeout or 0.0)
+        return self.is_set()
+
+    def next(self, count: int) -> list[float]:
+        return [self.pauses.get(timeout=DEADLINE_S) for _ in range(count)]
+
+
+@contextmanager
+def hurried(of: BrokerLogin, ear: Ear, now: list[float]) -> Iterator[Hurried]:
+    """A link by the clock *now* that never pauses; each pause would be its longest."""
+    hurry = Hurried()
+    link = Broker(
+        of, accept=ear.accept, changed=ear.changes.put, stopping=hurry, monotonic=lambda: now[0], jitter=lambda: 1.0
+    )
+    link.start()
+    try:
+        yield hurry
+    finally:
+        link.stop(DEADLINE_S)
+
+
+def test_pauses_between_attempts_grow_to_five_seconds_and_begin_anew_after_a_link_that_lasted(ear: Ear) -> None:
+    now = [0.0]
+    with BrokerThread(Server(user="fastmon", password="secret", heart_beat_ms=0)) as server:
+        server.stop()
+        with hurried(login(server.port), ear, now) as hurry:
+            first, *_, last = pauses = hurry.next(6)
+            assert pauses == sorted(pauses)
+            assert (first, last) == (1.0, 5.0)
+            server.start()
+            ear.until_up()
+            now[0] += 31.0
+            hurry.pauses.queue.clear()
+            server.stop()
+            lasted, again = hurry.next(2)
+            assert (lasted, again) == (0.5, 1.0)
+
+
+def test_where_a_person_must_act_pauses_are_up_to_half_a_minute_and_the_reason_is_told_once(
+    server: BrokerThread, ear: Ear
+) -> None:
+    with hurried(login(server.port, password=lambda: "wrong"), ear, [0.0]) as hurry:
+        assert hurry.next(4) == [30.0] * 4
+        assert ear.change().held
+        with pytest.raises(queue.Empty):
+            ear.changes.get_nowait()
+
+
 def test_a_broker_that_falls_silent_is_noticed_by_its_heart_beats(server: BrokerThread, ear: Ear) -> None:
     with linked(login(server.port, heart_beat_s=0.5), ear):
         ear.until_up()
@@ -414,6 +470,31 @@ def test_stop_keeps_its_deadline_against_a_silent_broker_and_is_not_clean(server
         assert not link.stop(0.5)
         assert "goodbye" in ear.change().reason
         server.call(lambda: server.broker.silent(0))
+
+
+def test_a_stop_while_the_subscription_is_unconfirmed_does_not_wait_for_it(server: BrokerThread, ear: Ear) -> None:
+    server.broker.no_receipts = True
+    with linked(login(server.port, receipt_s=1000.0), ear) as link:
+        server.wait_until(lambda: server.broker.counters.received["SUBSCRIBE"] == 1)
+        assert link.stop(DEADLINE_S)
+        assert ear.change() == LinkChange(up=False, reason="stopped")
+
+
+def test_a_stop_is_not_clean_while_whoever_is_told_of_it_hangs(server: BrokerThread, ear: Ear) -> None:
+    go_on = threading.Event()
+
+    def hang(change: LinkChange) -> None:
+        ear.changes.put(change)
+        if not change.up:
+            go_on.wait(DEADLINE_S)
+
+    link = Broker(login(server.port), accept=ear.accept, changed=hang, stopping=threading.Event())
+    link.start()
+    ear.until_up()
+    assert not link.stop(2.0)
+    assert ear.change() == LinkChange(up=False, reason="stopped")
+    go_on.set()
+    assert link.stop(DEADLINE_S)
 
 
 def test_stop_keeps_its_deadline_where_the_links_thread_hangs_before_it_has_a_session(
