@@ -225,6 +225,17 @@ def test_an_announcement_that_the_broker_refuses_says_so(server: BrokerThread, e
         ear.until_up()
 
 
+def test_an_announcement_that_the_broker_does_not_even_read_drops_the_connection(
+    ear: Ear, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    big = json.dumps({"msg_type": "tf_file_registered", "text": "x" * 30_000_000})  # more than the sockets hold
+    with door(monkeypatch) as (port, next_caller), linked(login(port, subscribe="", receipt_s=0.5), ear) as link:
+        next_caller().sendall(b"CONNECTED\nversion:1.2\n\n\0")
+        ear.until_up()
+        with pytest.raises(LinkDown, match="RECEIPT"):
+            link.announce(big, "id-1")
+
+
 def test_the_loss_of_the_connection_ends_a_waiting_announcement(server: BrokerThread, ear: Ear) -> None:
     def swallow_and_cut(what: str, _: Session, frame: Frame) -> Verdict:
         if what == "receive" and frame.command == "SEND":
@@ -677,6 +688,48 @@ def test_a_broker_that_is_slow_to_answer_is_still_heard(
         ear.until_up()
         assert hung_up(second)
         assert link.stop(DEADLINE_S)
+
+
+def test_an_attempt_that_is_refused_ends_no_other_that_may_still_be_answered(
+    ear: Ear, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with door(monkeypatch) as (port, next_caller), linked(login(port, connect_s=1000.0), ear):
+        slow, refused = next_caller(), next_caller()
+        refused.sendall(b"ERROR\nmessage:busy\n\n\0")
+        ear.until(lambda change: "busy" in change.reason)
+        let_in(slow)
+        ear.until_up()
+
+
+def test_where_an_attempt_was_answered_during_the_pause_no_other_is_begun(
+    ear: Ear, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastmon_daemon.broker.attempts.QUICK_S", 0.1)
+    go_on = threading.Event()
+
+    def pause(change: LinkChange) -> None:
+        ear.changes.put(change)
+        if not change.up:
+            go_on.wait(DEADLINE_S)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(DEADLINE_S)
+        slow = login(listening.getsockname()[1], subscribe="", connect_s=1000.0, heart_beat_s=0.1)
+        link = Broker(slow, accept=ear.accept, changed=pause, stopping=threading.Event(), jitter=lambda: 0.0)
+        link.start()
+        caller, _ = listening.accept()
+        with caller:
+            caller.settimeout(DEADLINE_S)
+            assert "did not answer" in ear.change().reason
+            assert caller.recv(4096)
+            caller.sendall(b"CONNECTED\nversion:1.2\nheart-beat:0,100\n\n\0")
+            assert caller.recv(1) == b"\n"  # a heart-beat: the answer has been heard
+            go_on.set()
+            ear.until_up()
+        link.stop(DEADLINE_S)
+        listening.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            listening.accept()
 
 
 def test_attempts_that_are_still_unanswered_end_with_the_link(ear: Ear, monkeypatch: pytest.MonkeyPatch) -> None:
