@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import trustme
 
-from fastmon_daemon.broker import Broker, BrokerLogin, LinkChange
+from fastmon_daemon.broker import Broker, BrokerLogin, LinkChange, log_in, reach, round_trip
 from fastmon_daemon.errors import ConfigError, LinkDown, LinkHeld
 from fastmon_daemon.testbed.stomp_broker import Broker as Server
 from fastmon_daemon.testbed.stomp_broker import BrokerThread, Frame, Session, Verdict
@@ -214,6 +214,61 @@ def test_an_announcement_without_receipt_drops_the_connection(server: BrokerThre
         server.broker.no_receipts = False
         ear.until_up()
         link.announce(BODY, "id-1")
+
+
+def test_the_subscription_bounds_what_the_broker_may_send_before_it_has_our_acknowledgements(
+    server: BrokerThread, ear: Ear
+) -> None:
+    asked: queue.Queue[dict[str, str]] = queue.Queue()
+
+    def note(what: str, _: Session, frame: Frame) -> Verdict:
+        if what == "receive" and frame.command == "SUBSCRIBE":
+            asked.put(frame.headers)
+        return None
+
+    server.broker.hook = note
+    with linked(login(server.port), ear):
+        headers = asked.get(timeout=DEADLINE_S)
+    assert headers["ack"] == "client-individual"
+    assert headers["activemq.prefetchSize"] == "1000"
+    assert headers["consumer-window-size"] == "1048576"
+
+
+def test_an_error_without_a_word_is_told_as_one(ear: Ear, monkeypatch: pytest.MonkeyPatch) -> None:
+    with door(monkeypatch) as (port, next_caller), linked(login(port, connect_s=1000.0), ear):
+        next_caller().sendall(b"ERROR\n\n\0")
+        assert ear.until(lambda change: "ERROR" in change.reason).reason.endswith("sent an ERROR: without a word")
+
+
+def test_a_trial_is_nobody_in_particular_and_says_goodbye(server: BrokerThread) -> None:
+    ids: list[str | None] = []
+
+    def note(what: str, session: Session, frame: Frame) -> Verdict:
+        if what == "receive" and frame.command == "SUBSCRIBE":
+            ids.append(session.client_id)
+        return None
+
+    server.broker.hook = note
+    log_in(login(server.port, durable=True), TOPIC)
+    assert ids == [None]
+    assert server.call(lambda: server.broker.counters.received["DISCONNECT"]) == 1
+
+
+def test_a_trial_says_what_the_broker_did_not_do(server: BrokerThread, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastmon_daemon.broker.trial.PATIENCE_S", 0.5)
+    server.broker.hook = lambda what, _, frame: "drop" if (what, frame.command) == ("send", "MESSAGE") else None
+    with pytest.raises(LinkDown, match="did not deliver it"):
+        round_trip(login(server.port))
+    server.broker.hook = None
+    server.wait_until(lambda: not server.broker.sessions)
+    with socket.create_server(("127.0.0.1", 0)) as deaf, pytest.raises(LinkDown, match="did not answer"):
+        log_in(login(deaf.getsockname()[1]))
+
+
+def test_a_trial_of_tls_leaves_no_socket_open(ca: tuple[trustme.CA, Path]) -> None:
+    with secure_server(ca[0], "localhost") as server:
+        assert reach(login(server.port, host="localhost", use_ssl=True, ca_file=ca[1])).startswith("TLS")
+        gc.collect()
 
 
 def test_an_announcement_that_the_broker_refuses_says_so(server: BrokerThread, ear: Ear) -> None:
