@@ -821,9 +821,10 @@ def secure_server(ca: trustme.CA, name: str, *, asks_for_ours: bool = False) -> 
 
 
 def test_over_tls_everything_works_and_a_lost_broker_is_noticed(ca: tuple[trustme.CA, Path], ear: Ear) -> None:
+    secure = {"host": "localhost", "use_ssl": True, "ca_file": ca[1]}
     with (
         secure_server(ca[0], "localhost") as server,
-        linked(login(server.port, host="localhost", use_ssl=True, ca_file=ca[1], subscribe=QUEUE), ear) as link,
+        linked(login(server.port, subscribe=QUEUE, heart_beat_s=1000.0, **secure), ear) as link,  # no help by silence
     ):
         ear.until_up()
         publish(server, QUEUE, "m")
@@ -929,6 +930,13 @@ def test_an_unreadable_ca_file_holds_the_link(server: BrokerThread, tmp_path: Pa
 def test_tls_without_a_ca_file_is_refused_at_once() -> None:
     with pytest.raises(ConfigError, match="ACTIVEMQ_SSL_CA_CERTS"):
         login(1, use_ssl=True)
+
+
+@pytest.mark.parametrize(("durable", "means"), [(True, "still holds an earlier session"), (False, "sent an ERROR")])
+def test_only_a_durable_subscription_has_a_session_that_may_be_in_use(durable: bool, means: str) -> None:
+    refusal = login(1, durable=durable).refusal("client already connected")
+    assert type(refusal) is LinkDown
+    assert means in str(refusal)
 
 
 def test_the_password_is_not_in_the_login_s_text() -> None:
