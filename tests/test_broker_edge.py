@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 import queue
 import socket
 import ssl
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +19,7 @@ from typing import Any
 import pytest
 import trustme
 
-from fastmon_daemon.broker import Broker, BrokerLogin, LinkChange
+from fastmon_daemon.broker import Broker, BrokerLogin, LinkChange, log_in, reach, round_trip
 from fastmon_daemon.errors import ConfigError, LinkDown, LinkHeld
 from fastmon_daemon.testbed.stomp_broker import Broker as Server
 from fastmon_daemon.testbed.stomp_broker import BrokerThread, Frame, Session, Verdict
@@ -214,6 +216,61 @@ def test_an_announcement_without_receipt_drops_the_connection(server: BrokerThre
         link.announce(BODY, "id-1")
 
 
+def test_the_subscription_bounds_what_the_broker_may_send_before_it_has_our_acknowledgements(
+    server: BrokerThread, ear: Ear
+) -> None:
+    asked: queue.Queue[dict[str, str]] = queue.Queue()
+
+    def note(what: str, _: Session, frame: Frame) -> Verdict:
+        if what == "receive" and frame.command == "SUBSCRIBE":
+            asked.put(frame.headers)
+        return None
+
+    server.broker.hook = note
+    with linked(login(server.port), ear):
+        headers = asked.get(timeout=DEADLINE_S)
+    assert headers["ack"] == "client-individual"
+    assert headers["activemq.prefetchSize"] == "1000"
+    assert headers["consumer-window-size"] == "1048576"
+
+
+def test_an_error_without_a_word_is_told_as_one(ear: Ear, monkeypatch: pytest.MonkeyPatch) -> None:
+    with door(monkeypatch) as (port, next_caller), linked(login(port, connect_s=1000.0), ear):
+        next_caller().sendall(b"ERROR\n\n\0")
+        assert ear.until(lambda change: "ERROR" in change.reason).reason.endswith("sent an ERROR: without a word")
+
+
+def test_a_trial_is_nobody_in_particular_and_says_goodbye(server: BrokerThread) -> None:
+    ids: list[str | None] = []
+
+    def note(what: str, session: Session, frame: Frame) -> Verdict:
+        if what == "receive" and frame.command == "SUBSCRIBE":
+            ids.append(session.client_id)
+        return None
+
+    server.broker.hook = note
+    log_in(login(server.port, durable=True), TOPIC)
+    assert ids == [None]
+    assert server.call(lambda: server.broker.counters.received["DISCONNECT"]) == 1
+
+
+def test_a_trial_says_what_the_broker_did_not_do(server: BrokerThread, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastmon_daemon.broker.trial.PATIENCE_S", 0.5)
+    server.broker.hook = lambda what, _, frame: "drop" if (what, frame.command) == ("send", "MESSAGE") else None
+    with pytest.raises(LinkDown, match="did not deliver it"):
+        round_trip(login(server.port))
+    server.broker.hook = None
+    server.wait_until(lambda: not server.broker.sessions)
+    with socket.create_server(("127.0.0.1", 0)) as deaf, pytest.raises(LinkDown, match="did not answer"):
+        log_in(login(deaf.getsockname()[1]))
+
+
+def test_a_trial_of_tls_leaves_no_socket_open(ca: tuple[trustme.CA, Path]) -> None:
+    with secure_server(ca[0], "localhost") as server:
+        assert reach(login(server.port, host="localhost", use_ssl=True, ca_file=ca[1])).startswith("TLS")
+        gc.collect()
+
+
 def test_an_announcement_that_the_broker_refuses_says_so(server: BrokerThread, ear: Ear) -> None:
     with linked(login(server.port, announce=("nowhere",)), ear) as link:
         ear.until_up()
@@ -221,6 +278,17 @@ def test_an_announcement_that_the_broker_refuses_says_so(server: BrokerThread, e
             link.announce(BODY, "id-1")
         assert not ear.change().up
         ear.until_up()
+
+
+def test_an_announcement_that_the_broker_does_not_even_read_drops_the_connection(
+    ear: Ear, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    big = json.dumps({"msg_type": "tf_file_registered", "text": "x" * 30_000_000})  # more than the sockets hold
+    with door(monkeypatch) as (port, next_caller), linked(login(port, subscribe="", receipt_s=0.5), ear) as link:
+        next_caller().sendall(b"CONNECTED\nversion:1.2\n\n\0")
+        ear.until_up()
+        with pytest.raises(LinkDown, match="RECEIPT"):
+            link.announce(big, "id-1")
 
 
 def test_the_loss_of_the_connection_ends_a_waiting_announcement(server: BrokerThread, ear: Ear) -> None:
@@ -269,8 +337,65 @@ def test_an_error_of_ours_on_a_link_that_is_up_ends_the_connection_and_not_the_t
         broken.set()
         assert "ZeroDivisionError: of ours" in ear.change().reason
         ear.until_up()
+        server.wait_until(lambda: len(server.broker.sessions) == 1)
     finally:
         link.stop(DEADLINE_S)
+
+
+class Hurried(threading.Event):
+    """Ends no pause before its time, but at once; remembers how long each was to be."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pauses: queue.Queue[float] = queue.Queue()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.pauses.put(timeout or 0.0)
+        return self.is_set()
+
+    def next(self, count: int) -> list[float]:
+        return [self.pauses.get(timeout=DEADLINE_S) for _ in range(count)]
+
+
+@contextmanager
+def hurried(of: BrokerLogin, ear: Ear, now: list[float]) -> Iterator[Hurried]:
+    """A link by the clock *now* that never pauses; each pause would be its longest."""
+    hurry = Hurried()
+    link = Broker(
+        of, accept=ear.accept, changed=ear.changes.put, stopping=hurry, monotonic=lambda: now[0], jitter=lambda: 1.0
+    )
+    link.start()
+    try:
+        yield hurry
+    finally:
+        link.stop(DEADLINE_S)
+
+
+def test_pauses_between_attempts_grow_to_five_seconds_and_begin_anew_after_a_link_that_lasted(ear: Ear) -> None:
+    now = [0.0]
+    with BrokerThread(Server(user="fastmon", password="secret", heart_beat_ms=0)) as server:
+        server.stop()
+        with hurried(login(server.port), ear, now) as hurry:
+            first, *_, last = pauses = hurry.next(6)
+            assert pauses == sorted(pauses)
+            assert (first, last) == (1.0, 5.0)
+            server.start()
+            ear.until_up()
+            now[0] += 31.0
+            hurry.pauses.queue.clear()
+            server.stop()
+            lasted, again = hurry.next(2)
+            assert (lasted, again) == (0.5, 1.0)
+
+
+def test_where_a_person_must_act_pauses_are_up_to_half_a_minute_and_the_reason_is_told_once(
+    server: BrokerThread, ear: Ear
+) -> None:
+    with hurried(login(server.port, password=lambda: "wrong"), ear, [0.0]) as hurry:
+        assert hurry.next(4) == [30.0] * 4
+        assert ear.change().held
+        with pytest.raises(queue.Empty):
+            ear.changes.get_nowait()
 
 
 def test_a_broker_that_falls_silent_is_noticed_by_its_heart_beats(server: BrokerThread, ear: Ear) -> None:
@@ -413,6 +538,135 @@ def test_stop_keeps_its_deadline_against_a_silent_broker_and_is_not_clean(server
         server.call(lambda: server.broker.silent(0))
 
 
+def test_a_stop_while_the_subscription_is_unconfirmed_does_not_wait_for_it(server: BrokerThread, ear: Ear) -> None:
+    server.broker.no_receipts = True
+    with linked(login(server.port, receipt_s=1000.0), ear) as link:
+        server.wait_until(lambda: server.broker.counters.received["SUBSCRIBE"] == 1)
+        assert link.stop(DEADLINE_S)
+        assert ear.change() == LinkChange(up=False, reason="stopped")
+
+
+def test_a_stop_is_not_clean_while_whoever_is_told_of_it_hangs(server: BrokerThread, ear: Ear) -> None:
+    go_on = threading.Event()
+
+    def hang(change: LinkChange) -> None:
+        ear.changes.put(change)
+        if not change.up:
+            go_on.wait(DEADLINE_S)
+
+    link = Broker(login(server.port), accept=ear.accept, changed=hang, stopping=threading.Event())
+    link.start()
+    ear.until_up()
+    assert not link.stop(2.0)
+    assert ear.change() == LinkChange(up=False, reason="stopped")
+    go_on.set()
+    assert link.stop(DEADLINE_S)
+
+
+def test_stop_keeps_its_deadline_where_the_links_thread_hangs_before_it_has_a_session(
+    ear: Ear, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told, go_on = threading.Event(), threading.Event()
+
+    def hang(change: LinkChange) -> None:
+        told.set()
+        go_on.wait(DEADLINE_S)
+        ear.changes.put(change)
+
+    with door(monkeypatch) as (port, _):
+        link = Broker(login(port, connect_s=1000.0), accept=ear.accept, changed=hang, stopping=threading.Event())
+        link.start()
+        assert told.wait(DEADLINE_S)
+        try:
+            assert link.stop(0.2)  # nothing stood, so there was nothing to say
+            assert ear.changes.empty()
+        finally:
+            go_on.set()
+        assert "did not answer" in ear.change().reason
+
+
+def test_a_stop_during_a_connect_does_not_wait_for_an_answer(ear: Ear, monkeypatch: pytest.MonkeyPatch) -> None:
+    with door(monkeypatch) as (port, next_caller):
+        monkeypatch.setattr("fastmon_daemon.broker.attempts.QUICK_S", 1000.0)
+        with linked(login(port, connect_s=1000.0), ear) as link:
+            unanswered = next_caller()
+            assert link.stop(2.0)
+            assert ear.change() == LinkChange(up=False, reason="stopped")
+            assert hung_up(unanswered)
+
+
+def test_an_attempt_that_is_begun_after_the_stop_is_not_waited_for(ear: Ear, monkeypatch: pytest.MonkeyPatch) -> None:
+    beginning, go_on = threading.Event(), threading.Event()
+
+    def monotonic() -> float:
+        if threading.current_thread().name == "broker-link":
+            beginning.set()
+            go_on.wait(DEADLINE_S)
+        return time.monotonic()
+
+    with door(monkeypatch) as (port, _):
+        monkeypatch.setattr("fastmon_daemon.broker.attempts.QUICK_S", 1000.0)
+        link = Broker(
+            login(port, connect_s=1000.0), accept=ear.accept, changed=ear.changes.put, stopping=threading.Event(),
+            monotonic=monotonic,
+        )  # fmt: skip
+        link.start()
+        assert beginning.wait(DEADLINE_S)
+        link.stop(0.1)
+        go_on.set()
+        assert ear.change() == LinkChange(up=False, reason="stopped")
+
+
+def test_an_attempt_that_is_cut_during_its_tls_handshake_leaves_no_socket_open(
+    ca: tuple[trustme.CA, Path], ear: Ear, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca[0].issue_cert("localhost").configure_cert(context)
+    secure = {"host": "localhost", "use_ssl": True, "ca_file": ca[1]}
+    with door(monkeypatch) as (port, next_caller), linked(login(port, connect_s=1000.0, **secure), ear) as link:
+        caller = next_caller()
+        assert link.stop(DEADLINE_S)
+        with context.wrap_socket(caller, server_side=True) as secured, suppress(ConnectionResetError):
+            assert hung_up(secured)
+        for thread in threading.enumerate():
+            if thread.name == "broker-attempt":
+                thread.join(DEADLINE_S)
+    del link
+    gc.collect()  # a socket that was left open warns, and a warning is an error
+
+
+def test_a_broker_that_ends_the_connection_during_connect_is_said_to_have_closed_it(
+    ear: Ear, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where CONNECT itself fails: that it could not be sent says nothing of why."""
+    sending, ended, failed = threading.Event(), threading.Event(), threading.Event()
+    send, receive = socket.socket.sendall, socket.socket.recv
+
+    def send_late(sock: socket.socket, data: bytes) -> None:
+        sending.set()
+        ended.wait(DEADLINE_S)
+        try:
+            send(sock, data)
+        finally:
+            failed.set()
+
+    def receive_later(sock: socket.socket, size: int) -> bytes:
+        failed.wait(DEADLINE_S)
+        return receive(sock, size)
+
+    with door(monkeypatch) as (port, next_caller):
+        monkeypatch.setattr("fastmon_daemon.broker.attempts.QUICK_S", 1000.0)
+        monkeypatch.setattr(socket.socket, "sendall", send_late)
+        monkeypatch.setattr(socket.socket, "recv", receive_later)
+        with linked(login(port, connect_s=1000.0), ear):
+            caller = next_caller()
+            assert sending.wait(DEADLINE_S)
+            caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            caller.close()
+            ended.set()
+            assert ear.change().reason == f"the broker at 127.0.0.1:{port} closed the connection"
+
+
 def test_a_silent_listener_at_connect_is_given_up(ear: Ear) -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as deaf,
@@ -491,6 +745,48 @@ def test_a_broker_that_is_slow_to_answer_is_still_heard(
         assert link.stop(DEADLINE_S)
 
 
+def test_an_attempt_that_is_refused_ends_no_other_that_may_still_be_answered(
+    ear: Ear, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with door(monkeypatch) as (port, next_caller), linked(login(port, connect_s=1000.0), ear):
+        slow, refused = next_caller(), next_caller()
+        refused.sendall(b"ERROR\nmessage:busy\n\n\0")
+        ear.until(lambda change: "busy" in change.reason)
+        let_in(slow)
+        ear.until_up()
+
+
+def test_where_an_attempt_was_answered_during_the_pause_no_other_is_begun(
+    ear: Ear, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastmon_daemon.broker.attempts.QUICK_S", 0.1)
+    go_on = threading.Event()
+
+    def pause(change: LinkChange) -> None:
+        ear.changes.put(change)
+        if not change.up:
+            go_on.wait(DEADLINE_S)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(DEADLINE_S)
+        slow = login(listening.getsockname()[1], subscribe="", connect_s=1000.0, heart_beat_s=0.1)
+        link = Broker(slow, accept=ear.accept, changed=pause, stopping=threading.Event(), jitter=lambda: 0.0)
+        link.start()
+        caller, _ = listening.accept()
+        with caller:
+            caller.settimeout(DEADLINE_S)
+            assert "did not answer" in ear.change().reason
+            assert caller.recv(4096)
+            caller.sendall(b"CONNECTED\nversion:1.2\nheart-beat:0,100\n\n\0")
+            assert caller.recv(1) == b"\n"  # a heart-beat: the answer has been heard
+            go_on.set()
+            ear.until_up()
+        link.stop(DEADLINE_S)
+        listening.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            listening.accept()
+
+
 def test_attempts_that_are_still_unanswered_end_with_the_link(ear: Ear, monkeypatch: pytest.MonkeyPatch) -> None:
     with door(monkeypatch) as (port, next_caller):
         with linked(login(port, connect_s=1000.0), ear) as link:
@@ -525,9 +821,10 @@ def secure_server(ca: trustme.CA, name: str, *, asks_for_ours: bool = False) -> 
 
 
 def test_over_tls_everything_works_and_a_lost_broker_is_noticed(ca: tuple[trustme.CA, Path], ear: Ear) -> None:
+    secure = {"host": "localhost", "use_ssl": True, "ca_file": ca[1]}
     with (
         secure_server(ca[0], "localhost") as server,
-        linked(login(server.port, host="localhost", use_ssl=True, ca_file=ca[1], subscribe=QUEUE), ear) as link,
+        linked(login(server.port, subscribe=QUEUE, heart_beat_s=1000.0, **secure), ear) as link,  # no help by silence
     ):
         ear.until_up()
         publish(server, QUEUE, "m")
@@ -633,6 +930,13 @@ def test_an_unreadable_ca_file_holds_the_link(server: BrokerThread, tmp_path: Pa
 def test_tls_without_a_ca_file_is_refused_at_once() -> None:
     with pytest.raises(ConfigError, match="ACTIVEMQ_SSL_CA_CERTS"):
         login(1, use_ssl=True)
+
+
+@pytest.mark.parametrize(("durable", "means"), [(True, "still holds an earlier session"), (False, "sent an ERROR")])
+def test_only_a_durable_subscription_has_a_session_that_may_be_in_use(durable: bool, means: str) -> None:
+    refusal = login(1, durable=durable).refusal("client already connected")
+    assert type(refusal) is LinkDown
+    assert means in str(refusal)
 
 
 def test_the_password_is_not_in_the_login_s_text() -> None:

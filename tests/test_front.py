@@ -80,6 +80,14 @@ def test_the_numbers_of_a_daemon_are_those_of_its_database_and_hold_no_secret(wo
     assert daemon.wait(30) == 0
 
 
+def test_messages_that_cannot_be_stored_are_counted_until_they_are(world: OnEmbedded) -> None:
+    world.daemon(FASTMON_HTTP="0", FASTMON_MIN_FREE_MB="1000000000")
+    base = where(world)
+    assert numbers(base)["fastmon_messages_buffered[]"] == 0
+    world.announce(1, 2, 3)
+    wait_until(lambda: numbers(base)["fastmon_messages_buffered[]"] == 3, "all are buffered")
+
+
 def test_nothing_is_served_unless_asked_for(world: OnEmbedded) -> None:
     world.daemon()
     assert "metrics at" not in world.log()

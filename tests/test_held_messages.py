@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -19,10 +20,12 @@ WINDOW = 1000
 
 
 class Shelf:
-    """Stores bodies while there is room; "foreign" ones need none; those in *sick* it never stores."""
+    """Stores bodies while there is room; "foreign" ones need none; those in *sick* it never stores, and none is read
+    while it is *confused*."""
 
     def __init__(self) -> None:
         self.full = threading.Event()
+        self.confused = threading.Event()
         self.sick: set[bytes] = set()
         self.stored: queue.Queue[bytes] = queue.Queue()
         self.foreign: queue.Queue[bytes] = queue.Queue()
@@ -30,6 +33,9 @@ class Shelf:
         self.changes: queue.Queue[LinkChange] = queue.Queue()
 
     def accept(self, body: bytes) -> Callable[[], None] | None:
+        if self.confused.is_set():
+            self.refused.put(body)
+            raise ZeroDivisionError("confused")
         if body.startswith(b"foreign"):
             self.foreign.put(body)
             return None
@@ -38,10 +44,10 @@ class Shelf:
     def _store(self, body: bytes) -> None:
         if self.full.is_set():
             self.refused.put(body)
-            raise StorageFault("disk full")
+            raise StorageFault(f"disk full, {self.refused.qsize()} were refused")
         if body in self.sick:
             self.refused.put(body)
-            raise ZeroDivisionError
+            raise ZeroDivisionError(f"of {body!r}")
         self.stored.put(body)
 
 
@@ -64,6 +70,14 @@ def link(server: BrokerThread, shelf: Shelf) -> Iterator[Broker]:
     assert shelf.changes.get(timeout=DEADLINE_S).up
     yield link
     link.stop(DEADLINE_S)
+
+
+@pytest.fixture
+def told() -> Iterator[list[str]]:
+    lines: list[str] = []
+    sink = logger.add(lambda text: lines.append(str(text)), format="{message}", level="INFO")
+    yield lines
+    logger.remove(sink)
 
 
 def depth(server: BrokerThread) -> int:
@@ -89,11 +103,29 @@ def test_messages_wait_while_the_disk_is_full_and_are_stored_in_order_over_the_s
     assert not server.call(lambda: server.broker.counters.received["NACK"])
 
 
+def test_the_link_says_how_many_messages_it_holds(server: BrokerThread, shelf: Shelf, link: Broker) -> None:
+    assert link.buffered == 0
+    shelf.full.set()
+    for n in range(3):
+        publish(server, QUEUE, f"m{n}")
+    publish(server, QUEUE, "foreign, behind them")
+    shelf.foreign.get(timeout=DEADLINE_S)
+    assert link.buffered == 3
+    server.call(server.broker.drop_connections)
+    assert not shelf.changes.get(timeout=DEADLINE_S).up
+    assert shelf.changes.get(timeout=DEADLINE_S).up
+    shelf.foreign.queue.clear()
+    publish(server, QUEUE, "foreign, behind them again")
+    shelf.foreign.get(timeout=DEADLINE_S)
+    assert link.buffered == 3  # and not 6: what an earlier connection held is the broker's again
+    shelf.full.clear()
+    server.wait_until(lambda: link.buffered == 0)
+    assert shelf.stored.qsize() == 3
+
+
 def test_a_full_disk_is_told_once_also_where_the_connection_is_lost_meanwhile(
-    server: BrokerThread, shelf: Shelf, link: Broker
+    server: BrokerThread, shelf: Shelf, link: Broker, told: list[str]
 ) -> None:
-    lines: list[str] = []
-    sink = logger.add(lambda text: lines.append(str(text)), format="{message}", level="INFO")
     for episode in range(2):
         shelf.full.set()
         publish(server, QUEUE, f"m{episode}")
@@ -105,10 +137,31 @@ def test_a_full_disk_is_told_once_also_where_the_connection_is_lost_meanwhile(
         shelf.refused.get(timeout=DEADLINE_S)
         shelf.full.clear()
         assert shelf.stored.get(timeout=DEADLINE_S) == f"m{episode}".encode()
-        server.wait_until(lambda: "messages are stored again" in lines[-1])
-    logger.remove(sink)
-    assert len([line for line in lines if "wait unacknowledged at the broker" in line]) == 2
-    assert len([line for line in lines if "messages are stored again" in line]) == 2
+        server.wait_until(lambda: "messages are stored again" in told[-1])
+    assert len([line for line in told if "wait unacknowledged at the broker" in line]) == 2
+    assert len([line for line in told if "messages are stored again" in line]) == 2
+
+
+def test_how_many_had_waited_is_told_of_each_episode(
+    server: BrokerThread, shelf: Shelf, link: Broker, told: list[str]
+) -> None:
+    for waiting in (3, 2):
+        shelf.full.set()
+        for n in range(waiting):
+            publish(server, QUEUE, f"m{n}")
+        server.wait_until(lambda waiting=waiting: link.buffered == waiting)
+        shelf.full.clear()
+        server.wait_until(lambda waiting=waiting: f"messages are stored again: {waiting} had waited" in told[-1])
+
+
+def test_each_kind_of_trouble_is_told_once(server: BrokerThread, shelf: Shelf, link: Broker, told: list[str]) -> None:
+    shelf.sick = {b"one", b"two"}
+    publish(server, QUEUE, "one")
+    publish(server, QUEUE, "two")
+    for _ in range(6):  # when they came, and twice more
+        shelf.refused.get(timeout=DEADLINE_S)
+    why = [line.split(": ")[-1].strip() for line in told if "cannot be stored" in line]
+    assert why == ["of b'one'", "of b'two'"]
 
 
 def test_what_needs_no_storage_is_acknowledged_while_the_disk_is_full(
@@ -139,6 +192,16 @@ def test_no_more_is_held_than_the_window(server: BrokerThread, shelf: Shelf, lin
     assert link.up
 
 
+def test_a_message_that_could_not_be_read_is_read_again(server: BrokerThread, shelf: Shelf, link: Broker) -> None:
+    shelf.confused.set()
+    publish(server, QUEUE, "ours")
+    assert shelf.refused.get(timeout=DEADLINE_S) == b"ours"
+    shelf.confused.clear()
+    assert shelf.stored.get(timeout=DEADLINE_S) == b"ours"
+    server.wait_until(lambda: server.broker.queue_depth(QUEUE) == 0)
+    assert link.up
+
+
 def test_one_message_that_can_never_be_stored_keeps_no_other(server: BrokerThread, shelf: Shelf, link: Broker) -> None:
     shelf.sick = {b"sick"}
     publish(server, QUEUE, "sick")
@@ -149,3 +212,15 @@ def test_one_message_that_can_never_be_stored_keeps_no_other(server: BrokerThrea
     shelf.sick = set()
     assert shelf.stored.get(timeout=DEADLINE_S) == b"sick"
     assert link.up
+
+
+def test_one_message_that_can_never_be_stored_is_tried_again_after_a_pause(
+    server: BrokerThread, shelf: Shelf, link: Broker
+) -> None:
+    shelf.sick = {b"sick"}
+    publish(server, QUEUE, "sick")
+    for _ in range(2):  # where it came, and the first time that it is tried again
+        shelf.refused.get(timeout=DEADLINE_S)
+    tried_at = time.monotonic()
+    shelf.refused.get(timeout=DEADLINE_S)
+    assert time.monotonic() - tried_at > 0.7

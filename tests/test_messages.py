@@ -87,6 +87,27 @@ def test_what_is_not_for_us_is_forgotten_before_any_work(body: str, why: str) ->
     assert read(body) == Foreign(why)
 
 
+@pytest.mark.parametrize("sender", [7, None, ["x"], "x" * 300, "a\0b"])
+def test_a_field_that_is_never_read_refuses_no_message(sender: object) -> None:
+    assert isinstance(read(ready(sender=sender)), StfReady)
+    assert isinstance(read(json.dumps({"msg_type": "start_run", "run_id": "7", "sender": sender})), RunNews)
+
+
+@pytest.mark.parametrize("total", ["unknown", -1, 1.5])
+def test_only_the_end_of_a_run_is_asked_for_its_total(total: object) -> None:
+    body = {"run_id": "7", "total_stf_files": total}
+    assert read(json.dumps(body | {"msg_type": "start_run"})) == RunNews(kind="start_run", run_id="7")
+    with pytest.raises(BadMessage, match="total_stf_files"):
+        read(json.dumps(body | {"msg_type": "end_run"}))
+
+
+def test_what_is_said_of_a_file_refuses_no_message_that_names_none() -> None:
+    said = {"sequence": "first", "size_bytes": -1, "checksum": [], "tf_count": 0}
+    message = read(json.dumps({"msg_type": "stf_ready", "run_id": "7", **said}))
+    assert isinstance(message, StfReady)
+    assert (message.run, message.filename) == ("7", None)
+
+
 @pytest.mark.parametrize("namespace", [None, ""])
 def test_a_message_without_namespace_is_accepted(namespace: str | None) -> None:
     assert isinstance(read(ready(namespace=namespace)), StfReady)

@@ -62,8 +62,7 @@ class Attempts:
         """Give all up, and let no other in; from any thread."""
         self.over = True
         for each in list(self._waiting):  # one that is begun now is left by `let_in`
-            each.cut(LinkDown("stopped"))
-        self._answered.set()
+            each.cut(LinkDown("stopped"))  # which wakes `let_in`
 
     def _begin(self) -> None:
         session = Session(self._login, self._accept, self._monotonic, self._answered, self._trouble)

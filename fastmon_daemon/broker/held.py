@@ -61,6 +61,12 @@ class Held:
         self._stored = 0
         self._trouble = trouble
 
+    @property
+    def count(self) -> int:
+        """How many messages are held."""
+        with self._lock:
+            return len(self._waiting)
+
     def take(self, frame: Frame) -> None:
         """Store a message that came, and acknowledge it; behind others that wait, it waits too."""
         body = frame.body or b""
@@ -103,10 +109,9 @@ class Held:
         with self._lock:
             self._waiting.popleft()
             self._stored += 1
-            if self._waiting:
-                return
-            stored, self._stored = self._stored, 0
-        self._trouble.over(stored)
+            if not self._waiting:  # told before the receiving thread may store, and tell that none had waited
+                self._trouble.over(self._stored)
+                self._stored = 0
 
     def _put_behind(self, frame: Frame, store: Store) -> bool:
         with self._lock:

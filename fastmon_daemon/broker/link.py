@@ -73,6 +73,12 @@ class Broker:
         """Whether the broker has confirmed the subscription and the connection stands."""
         return self._told is not None and self._told.up
 
+    @property
+    def buffered(self) -> int:
+        """How many messages wait unacknowledged, since they cannot be stored. Any thread may ask."""
+        session = self._session
+        return session.buffered if session is not None else 0
+
     def start(self) -> None:
         """Begin to connect, in the link's own thread."""
         self._thread.start()

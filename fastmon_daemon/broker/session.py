@@ -93,6 +93,11 @@ class Session(ConnectionListener):
         """Whether the connection has ended."""
         return self._end is not None
 
+    @property
+    def buffered(self) -> int:
+        """How many messages of this connection wait unacknowledged; none once it is over: the broker has them."""
+        return 0 if self.is_over else self._held.count
+
     def enter(self) -> None:
         """Subscribe, when `is_answered`; return when the broker has confirmed it. Raises as `knock` does."""
         if self._end is not None:

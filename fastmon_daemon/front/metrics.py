@@ -7,7 +7,7 @@ labels are names of states, links, runs and counters.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +79,8 @@ class Gauges:
     stuck: StuckRule
     pulse: Pulse
     answer_count: AnswerCount
+    buffered: Callable[[], int]
+    """How many messages wait unacknowledged at the link to the broker."""
     clock: Clock
 
     def page(self) -> str:
@@ -104,6 +106,9 @@ class Gauges:
             "counter",
             "Answers of the monitor to the main job, not to heart-beats, stages, logs.",
             answers,
+        )
+        yield single(
+            "fastmon_messages_buffered", "gauge", "Unacknowledged messages, not stored so far.", self.buffered()
         )
         yield single("fastmon_database_bytes", "gauge", "Size of the database with its log.", size)
         disk = os.statvfs(self.database.parent)

@@ -24,7 +24,8 @@ from fastmon_daemon.messages.fields import (
 STF_READY_TYPES = frozenset({"stf_ready", "data_ready"})
 """`data_ready` is the older name of `stf_ready`."""
 
-RUN_TYPES = frozenset({"run_imminent", "start_run", "pause_run", "resume_run", "end_run"})
+END_RUN = "end_run"
+RUN_TYPES = frozenset({"run_imminent", "start_run", "pause_run", "resume_run", END_RUN})
 
 RUN_SIGNS = frozenset({"stf_gen"})
 """Messages that are not for us, but show that their run goes on: for a real data agent's run often the only ones."""
@@ -35,19 +36,17 @@ HEAR_STF = "hear_stf"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StfReady:
-    """An STF is there (`stf_ready`), or, without a filename, "look at this run"."""
+    """An STF is there (`stf_ready`), or, without a filename and all that belongs to one, "look at this run"."""
 
     run_id: str | int
     """As it came, passed on verbatim: the agents differ in its type."""
     filename: str | None = None
-    namespace: str | None = None
     sequence: int | None = None
     """Number of the STF in its run, from 1; from the message, else from the filename."""
     size_bytes: int | None = None
     checksum: str | None = None
     tf_count: int | None = None
     execution_id: str | None = None
-    sender: str | None = None
     body: str = "{}"
     """The whole message as JSON text."""
 
@@ -63,9 +62,9 @@ class RunNews:
 
     kind: str
     run_id: str | int
-    namespace: str | None = None
     execution_id: str | None = None
     total_stf_files: int | None = None
+    """How many STFs the run had; only `end_run` says it."""
 
     @property
     def run(self) -> str:
@@ -100,20 +99,19 @@ def parse(body: str | bytes, *, namespace: str, agent_name: str = "") -> StfRead
 
 
 def _stf_ready(message: dict[str, Any]) -> StfReady:
+    run_id, execution_id = run_id_in(message), text_in(message, "execution_id", 200)
     filename = filename_in(message)
+    if filename is None:
+        return StfReady(run_id=run_id, execution_id=execution_id)
     sequence = integer_in(message, "sequence", MAX_INT32)
-    if sequence is None and filename is not None:
-        sequence = sequence_in(filename)
     return StfReady(
-        run_id=run_id_in(message),
+        run_id=run_id,
         filename=filename,
-        namespace=text_in(message, "namespace", 100),
-        sequence=sequence,
+        sequence=sequence_in(filename) if sequence is None else sequence,
         size_bytes=integer_in(message, "size_bytes", MAX_INT64),
         checksum=text_in(message, "checksum", 64),
         tf_count=integer_in(message, "tf_count", MAX_INT32, least=1),
-        execution_id=text_in(message, "execution_id", 200),
-        sender=text_in(message, "sender", 200),
+        execution_id=execution_id,
         body=body_in(message),
     )
 
@@ -122,9 +120,8 @@ def _run_news(kind: str, message: dict[str, Any]) -> RunNews:
     return RunNews(
         kind=kind,
         run_id=run_id_in(message),
-        namespace=text_in(message, "namespace", 100),
         execution_id=text_in(message, "execution_id", 200),
-        total_stf_files=integer_in(message, "total_stf_files", MAX_INT32),
+        total_stf_files=integer_in(message, "total_stf_files", MAX_INT32) if kind == END_RUN else None,
     )
 
 

@@ -3,8 +3,7 @@
 It must not know the outbox, the chart or what a TF is drawn from. Only here is requests imported.
 """
 
-from fastmon_daemon.monitor.answer_count import AnswerCount
-from fastmon_daemon.monitor.answers import OutcomeUnknown, Refused
+from fastmon_daemon.monitor.answers import AnswerCount, OutcomeUnknown, Refused
 from fastmon_daemon.monitor.desk import Desk
 from fastmon_daemon.monitor.edge import Monitor
 from fastmon_daemon.monitor.exchange import Exchange

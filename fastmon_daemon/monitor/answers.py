@@ -6,10 +6,14 @@ It must not know rows, nor how a request is made.
 from __future__ import annotations
 
 import json
+import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from email.utils import parsedate_to_datetime
+from typing import Any
 
 import requests
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
@@ -129,3 +133,30 @@ def _retry_after_s(headers: Mapping[str, str]) -> float | None:
 def excerpt(text: str) -> str:
     """The beginning of *text*, on one line, for a message to a person."""
     return " ".join(text[:300].split())
+
+
+class AnswerCount:
+    """Counts what was answered, and keeps the monitor's clock as its latest answer told it; for any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._date = ""
+
+    def answered(self, response: requests.Response, *_: Any, **__: Any) -> None:
+        """One answer has begun to come (a hook of requests)."""
+        with self._lock:
+            self._counts[response.request.method or "", str(response.status_code)] += 1
+            self._date = response.headers.get("Date", "")
+
+    def counts(self) -> dict[tuple[str, str], int]:
+        """Method and status -> how many answers."""
+        with self._lock:
+            return dict(self._counts)
+
+    def date(self) -> datetime | None:
+        """The monitor's clock at its latest answer, to the second; None where that told none."""
+        try:
+            return parsedate_to_datetime(self._date)
+        except ValueError:
+            return None

@@ -7,20 +7,29 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 import requests
+from urllib3.util import Timeout
 
 from fastmon_daemon.errors import LinkDown, LinkHeld
-from fastmon_daemon.monitor.addresses import proxies, without_userinfo
-from fastmon_daemon.monitor.answer_count import AnswerCount
-from fastmon_daemon.monitor.answers import Answer, OutcomeUnknown, Refused, excerpt, meaning, transport_errors
-from fastmon_daemon.monitor.connections import DeadlineAdapter, read_whole
+from fastmon_daemon.monitor.answers import (
+    Answer,
+    AnswerCount,
+    OutcomeUnknown,
+    Refused,
+    excerpt,
+    meaning,
+    transport_errors,
+)
+from fastmon_daemon.monitor.connections import DeadlineAdapter, proxies, read_whole, without_userinfo
 from fastmon_daemon.retrying import MAX_BACKOFF
 from fastmon_daemon.seams import between
 
@@ -41,8 +50,9 @@ class Exchange:
     """The way to the monitor's REST interface; one instance is shared by all threads.
 
     *token* is asked at each call, so that a changed token file is seen; times are in seconds: *timeout_s* for the
-    connection and for each silence, *deadline_s* over all of an answer, *patience_s* is the longest time for which
-    nothing at all is sent where the other side asks for patience; 0: whoever calls sees to it, for each call apart.
+    connection and for each silence, *deadline_s* over all of a call, from waiting for one of the *connections* to the
+    end of the answer; *patience_s* is the longest time for which nothing at all is sent where the other side asks for
+    patience; 0: whoever calls sees to it, for each call apart.
     """
 
     def __init__(  # noqa: PLR0913 (the world is handed in, by name)
@@ -61,8 +71,12 @@ class Exchange:
         self._base = base_url.rstrip("/")
         self._token = token
         self._timeout_s = timeout_s
+        self._deadline_s = deadline_s
         self._monotonic = monotonic
+        self._connections = connections
+        self._free = threading.Semaphore(connections)
         self._patience_s = patience_s
+        self._patience_lock = threading.Lock()
         self._patient_until = -math.inf
         """Until then the other side asked us to send nothing."""
         self._session = requests.Session()
@@ -72,10 +86,11 @@ class Exchange:
         self.answer_count = AnswerCount()
         self._session.hooks["response"].append(self.answer_count.answered)
         for scheme in ("http://", "https://"):
-            self._session.mount(scheme, DeadlineAdapter(connections, deadline_s - timeout_s[1], monotonic))
+            self._session.mount(scheme, DeadlineAdapter(connections, monotonic))
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections; a call under way keeps its own, beside which the next calls have as many as ever."""
+        self._free = threading.Semaphore(self._connections)
         self._session.close()
 
     def get(self, path: str, query: Mapping[str, str], parse: Callable[[Any], _T], slack_s: float = 0.0) -> _T:
@@ -113,13 +128,17 @@ class Exchange:
 
     def _asked(self, request: Request, parse: Callable[[Any], _T], slack_s: float) -> _T:
         where = f"{request.method} {without_userinfo(self._base)}/api/{request.path}"
-        self._be_patient(where)
-        with between("http"), transport_errors(where):
-            answer = self._exchange(request, slack_s)
+        until = self._monotonic() + self._deadline_s + slack_s
+        with self._connection(where, until):
+            self._be_patient(where)
+            with between("http"), transport_errors(where):
+                answer = self._exchange(request, slack_s, until)
         error = meaning(answer, request.path, f"{where}: {answer.status}")
         if error is not None:
             if isinstance(error, LinkDown) and error.retry_after_s:
-                self._patient_until = self._monotonic() + min(error.retry_after_s, self._patience_s)
+                asked_until = self._monotonic() + min(error.retry_after_s, self._patience_s)
+                with self._patience_lock:
+                    self._patient_until = max(self._patient_until, asked_until)
             raise error
         try:
             return parse(json.loads(answer.body))
@@ -127,21 +146,34 @@ class Exchange:
             said = excerpt(answer.body)
             raise OutcomeUnknown(f"{where}: {answer.status}, but not what a monitor says: {said}") from exc
 
+    @contextmanager
+    def _connection(self, where: str, until: float) -> Iterator[None]:
+        """Hold one of the connections; LinkDown where none becomes free before *until*."""
+        free = self._free  # `close` makes another
+        if not free.acquire(timeout=max(0.0, until - self._monotonic())):
+            raise LinkDown(f"{where}: not sent, each connection waited for an answer until the deadline of this call")
+        try:
+            yield
+        finally:
+            free.release()
+
     def _be_patient(self, where: str) -> None:
         """Send nothing, also no probe, while the other side will have nothing from us."""
         left = self._patient_until - self._monotonic()
         if left > 0:
             raise LinkDown(f"{where}: not sent, the monitor asks for patience, {left:.0f} s more", retry_after_s=left)
 
-    def _exchange(self, request: Request, slack_s: float) -> Answer:
+    def _exchange(self, request: Request, slack_s: float, until: float) -> Answer:
         connect_s, silence_s = self._timeout_s
+        left_s = max(0.001, until - self._monotonic())
+        timeout: Any = Timeout(left_s, connect=connect_s, read=silence_s + slack_s)  # requests' stubs know no such
         with self._session.request(
             request.method,
             f"{self._base}/api/{request.path}",
             params=request.query,
             data=None if request.body is None else request.body.encode(),
             headers=self._headers(),
-            timeout=(connect_s, silence_s + slack_s),
+            timeout=timeout,
             allow_redirects=False,
             stream=True,
         ) as response:

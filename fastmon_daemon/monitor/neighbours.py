@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 from fastmon_daemon.clock import moment
 from fastmon_daemon.errors import LinkDown
-from fastmon_daemon.monitor.addresses import proxies
 from fastmon_daemon.monitor.answers import MESSAGES, TF_FILES
+from fastmon_daemon.monitor.connections import proxies
 from fastmon_daemon.monitor.edge import Monitor
 
 _NOBODY = "fastmon-check-of-a-name-that-nobody-uses"

@@ -63,9 +63,7 @@ class LinkStatus:
 
 def links_seen(reports: Reports) -> dict[str, LinkStatus]:
     """Link -> its status, of those that were down lately or are; every other link is up."""
-    open_ones = reports.outages.latest(
-        open_only=True, limit=_RECENT_OUTAGES
-    )  # perhaps older than all below
+    open_ones = reports.outages.latest(open_only=True, limit=_RECENT_OUTAGES)  # perhaps older than all below
     recent = reports.outages.latest(open_only=False, limit=_RECENT_OUTAGES)
     return {outage.link: _status(outage) for outage in (*open_ones, *reversed(recent)) if outage.link != ABSENCE}
 

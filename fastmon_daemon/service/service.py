@@ -174,6 +174,7 @@ class _Service:
             stuck=stuck_rule(world.settings),
             pulse=self.pulse,
             answer_count=self.monitor.answer_count,
+            buffered=lambda: self.broker.buffered,
             clock=self._clock,
         )
 

@@ -57,7 +57,8 @@ def sends(raw: str) -> Action:
 
     def act(connection: socket.socket) -> None:
         connection.sendall(raw.encode())
-        connection.shutdown(socket.SHUT_RDWR)
+        with suppress(OSError):  # whoever cannot read it resets the connection first: TLS does
+            connection.shutdown(socket.SHUT_RDWR)
 
     return act
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import itertools
 import socket
 import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,21 @@ import trustme
 from fastmon_daemon.errors import LinkDown, LinkHeld
 from fastmon_daemon.monitor import Monitor
 from fastmon_daemon.seams import set_hook
-from tests.monitor_edge.scripted import EXISTS, ROW, TF, TOKEN, Server, closed_port, dripping, impatient, says, sends
+from tests.monitor_edge.scripted import (
+    EXISTS,
+    REQUIRED,
+    ROW,
+    TF,
+    TOKEN,
+    Action,
+    Server,
+    closed_port,
+    dripping,
+    hangs,
+    impatient,
+    says,
+    sends,
+)
 
 
 @pytest.mark.parametrize("password", ["hush-hush", "hush@hush"])
@@ -214,4 +231,78 @@ def test_the_hurry_of_one_answer_is_not_that_of_the_next_request(server: Server)
     for _ in range(20):
         monitor.register_tf(TF)
     assert server.connections == 1
+    monitor.close()
+
+
+NONE = {"count": 0, "next": None, "previous": None, "results": []}
+
+
+@contextmanager
+def all_connections_busy(server: Server, monitor: Monitor, then: list[Action]) -> Iterator[Future[object]]:
+    """A call under way on the only connection of *monitor*, answered at the end; *then* is what is answered after."""
+    asked, go_on = threading.Event(), threading.Event()
+
+    def hold(connection: socket.socket) -> None:
+        asked.set()
+        go_on.wait(20)
+        says(200, NONE)(connection)
+
+    server.script = [hold, *then]
+    with ThreadPoolExecutor(1) as pool:
+        call: Future[object] = pool.submit(monitor.stf_files, 7)  # a list, which may take 5 s longer than other calls
+        try:
+            assert asked.wait(20)
+            yield call
+        finally:
+            go_on.set()
+            call.exception(20)
+
+
+def test_waiting_for_a_connection_ends_with_the_deadline_of_the_call(server: Server) -> None:
+    monitor = Monitor(f"http://127.0.0.1:{server.port}", lambda: TOKEN, connections=1, deadline_s=0.2)
+    with all_connections_busy(server, monitor, []) as call:
+        with pytest.raises(LinkDown, match="not sent"):
+            monitor.register_tf(TF)
+        assert not call.done()
+    assert len(server.asked) == 1
+    monitor.close()
+
+
+def test_a_call_that_waits_for_a_connection_is_made_when_one_is_free(server: Server) -> None:
+    monitor = Monitor(f"http://127.0.0.1:{server.port}", lambda: TOKEN, connections=1)
+    with ThreadPoolExecutor(1) as pool:
+        with all_connections_busy(server, monitor, [says(201, ROW)]):
+            waiting = pool.submit(monitor.register_tf, TF)
+        assert waiting.result(20)[1] is None
+    monitor.close()
+
+
+def test_what_was_spent_waiting_for_a_connection_is_not_given_to_the_answer(server: Server) -> None:
+    now, begun = [0.0], threading.Event()
+
+    def monotonic() -> float:
+        seconds = now[0]
+        if threading.current_thread().name.startswith("waiting"):
+            begun.set()
+        return seconds
+
+    monitor = Monitor(
+        f"http://127.0.0.1:{server.port}", lambda: TOKEN, connections=1, timeout_s=(3.0, 900.0), deadline_s=1000.0,
+        monotonic=monotonic,
+    )  # fmt: skip
+    with ThreadPoolExecutor(1, thread_name_prefix="waiting") as pool:
+        with all_connections_busy(server, monitor, [hangs]):
+            waiting = pool.submit(monitor.tf_files, "a.stf")
+            assert begun.wait(20)
+            now[0] = 999.5
+        assert isinstance(waiting.exception(20), LinkDown)
+    monitor.close()
+
+
+def test_the_probe_waits_for_no_connection_that_another_call_holds(server: Server) -> None:
+    """It is what finds out whether the monitor answers again where all that was begun earlier hangs."""
+    monitor = Monitor(f"http://127.0.0.1:{server.port}", lambda: TOKEN, connections=1, deadline_s=20.0)
+    with all_connections_busy(server, monitor, [says(200, NONE), says(400, REQUIRED)]) as call:
+        monitor.probe()
+        assert not call.done()
     monitor.close()

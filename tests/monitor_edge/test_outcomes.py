@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import socket
+import threading
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+
 import pytest
 
 from fastmon_daemon.errors import LinkDown, TransientError
@@ -56,6 +60,33 @@ def test_nothing_is_sent_before_the_patience_that_was_asked_for_is_over(server: 
     assert len(server.asked) == 1
     now[0] += 1.5
     assert monitor.register_tf(TF)[1] is None
+    monitor.close()
+
+
+def test_a_shorter_patience_that_is_asked_for_later_does_not_end_a_longer_one(server: Server) -> None:
+    now = [1000.0]
+    both_asked, long_heard = threading.Barrier(2), threading.Event()
+
+    def long(connection: socket.socket) -> None:
+        both_asked.wait(20)
+        says(429, "slow down", Retry_After="120")(connection)
+
+    def short(connection: socket.socket) -> None:
+        both_asked.wait(20)
+        long_heard.wait(20)
+        says(429, "slow down", Retry_After="1")(connection)
+
+    server.script = [long, short, says(201, ROW)]
+    monitor = Monitor(f"http://127.0.0.1:{server.port}", lambda: TOKEN, connections=2, monotonic=lambda: now[0])
+    with ThreadPoolExecutor(2) as pool:
+        calls = [pool.submit(monitor.register_tf, TF) for _ in range(2)]
+        wait(calls, return_when=FIRST_COMPLETED)
+        long_heard.set()
+        assert all(isinstance(call.exception(20), LinkDown) for call in calls)
+    now[0] += 60.0
+    with pytest.raises(LinkDown, match="60 s more"):
+        monitor.register_tf(TF)
+    assert len(server.asked) == 2
     monitor.close()
 
 
@@ -120,6 +151,18 @@ def test_an_unknown_outcome_that_cannot_be_looked_up_is_the_links_fault(unknown:
 
     with pytest.raises(LinkDown):
         impatient(server, deadline_s=0.5).register_tf(TF)
+
+
+def test_a_login_page_in_the_place_of_a_monitor_that_answered_before_is_the_links_fault(
+    server: Server, monitor: Monitor
+) -> None:
+    server.script = [says(201, ROW), *[says(200, HTML)] * 4]
+    assert monitor.register_tf(TF)[1] is None
+
+    for call in (lambda: monitor.register_tf(TF), lambda: monitor.tf_files("a.stf"), monitor.probe):
+        with pytest.raises(LinkDown, match="not what a monitor says"):
+            call()
+    assert len(server.asked) == 5
 
 
 def test_a_503_hands_on_its_retry_after(server: Server, monitor: Monitor) -> None:
