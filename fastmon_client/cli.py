@@ -12,15 +12,13 @@ from loguru import logger
 
 from fastmon_client import __version__, options
 from fastmon_client.ending import Ending, ending, quiet_without_reader, stop_without_reader
-from fastmon_client.limits import Limits
-from fastmon_client.lookup import NotThere, look_up
 from fastmon_client.output import JsonLines, Lines, Quiet, line_by_line, summary_object
 from fastmon_client.pace import Pace
-from fastmon_client.session import Session
+from fastmon_client.session import Limits, Session
 from fastmon_client.show import plain
 from fastmon_client.snapshot import Snapshot
 from fastmon_client.status import Reach
-from fastmon_client.summary import has_gaps, run_line, summary_lines
+from fastmon_client.summary import NotThere, has_gaps, look_up, run_line, summary_lines
 
 DASHBOARD_TYPES = ("tf_file_registered", "fastmon_status")
 ERROR, AUTHENTICATION, UNREACHABLE, GAPS = 1, 3, 4, 5

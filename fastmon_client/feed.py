@@ -15,7 +15,7 @@ from typing import Protocol
 
 from fastmon_client.access import Refused
 from fastmon_client.pace import Pace
-from fastmon_client.stream import PATIENCE, Connected, Lost, Notice
+from fastmon_client.stream import Connected, Lost, Notice
 
 _REMEMBERED = 10_000
 _AGAIN_S = 60.0
@@ -92,9 +92,9 @@ class Feed:
         for number, reader in list(self._readers.items()):
             if reader.ends_at is not None and now >= reader.ends_at:
                 self._close(number, now)
-            elif reader.opened_at is not None and now - reader.heard_at > PATIENCE * self._pace.heart_beat_s:
+            elif reader.opened_at is not None and now - reader.heard_at > self._pace.patience_s:
                 reader.heard_at = now
-                reader.stream.drop(f"nothing came for {PATIENCE * self._pace.heart_beat_s:.0f} s")
+                reader.stream.drop(f"nothing came for {self._pace.patience_s:.0f} s")
 
     def _open(self) -> None:
         number = self._current + len(self._readers)

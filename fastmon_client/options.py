@@ -16,10 +16,9 @@ from requests.utils import get_environ_proxies
 
 from fastmon_client.access import Access, Refused
 from fastmon_client.broker import BrokerAccess
-from fastmon_client.limits import Limits
 from fastmon_client.pace import Pace
 from fastmon_client.picture import Picture
-from fastmon_client.session import Output, Session, now
+from fastmon_client.session import Limits, Output, Session, now
 from fastmon_client.wanted import Wanted
 
 LONGEST_S = 365 * 24 * 3600

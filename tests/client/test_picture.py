@@ -10,7 +10,7 @@ import pytest
 
 from fastmon_client.pace import Pace
 from fastmon_client.picture import Picture
-from fastmon_client.runtable import RunTable
+from fastmon_client.runs import RunTable
 from fastmon_client.selection import Selection
 from fastmon_client.stfs import KEPT_WHOLE
 from fastmon_client.wanted import Wanted

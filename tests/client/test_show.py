@@ -9,9 +9,10 @@ import pytest
 
 from fastmon_client.output import JsonLines
 from fastmon_client.picture import Picture
-from fastmon_client.show import file_size, line, plain, run_of, size
+from fastmon_client.show import gaps, line, plain, size
 from fastmon_client.stream import message_of
-from fastmon_client.summary import gaps, summary_lines
+from fastmon_client.summary import summary_lines
+from fastmon_client.tffile import file_size, run_of
 from fastmon_client.wanted import Wanted
 from fastmon_daemon.messages import TfFileRegistered
 

@@ -33,7 +33,7 @@ def said() -> Iterator[list[str]]:
 
 def stream_of(server: Scripted, *, ca: str | None = None, **changes: Any) -> Stream:
     access = Access(url=server.url, token=lambda: SECRET, ca=ca)
-    return Stream(**{"access": access, "jitter": lambda: 0.0} | changes)
+    return Stream(**{"access": access, "patience_s": DEADLINE_S, "jitter": lambda: 0.0} | changes)
 
 
 def first(stream: Stream, count: int, said: list[str] | None = None) -> list[dict[str, Any]]:
@@ -110,7 +110,7 @@ def test_a_clean_end_is_followed_by_a_new_connection(said):
 
 def test_a_stream_without_a_byte_is_dead(said):
     with Scripted(holding(OPEN, event('{"a": 1}')), holding(OPEN, event('{"b": 2}'))) as server:
-        assert first(stream_of(server, heart_beat_s=0.2), 2, said) == [{"a": 1}, {"b": 2}]
+        assert first(stream_of(server, patience_s=0.5), 2, said) == [{"a": 1}, {"b": 2}]
     assert any("timed out" in text for text in said)
 
 
