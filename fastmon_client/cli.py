@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from dataclasses import asdict
 
@@ -201,6 +202,8 @@ def log_to_stderr(level: str) -> None:
 
 def main() -> None:
     """Run the command line."""
+    # A script's `&` starts its children with SIGINT ignored; ours end by it however they were started.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         cli.main(prog_name="fastmon-client")
     except ModuleNotFoundError as exc:
