@@ -3,84 +3,12 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import timedelta
 
 import pytest
 
-from fastmon_client.pace import Pace
-from fastmon_client.picture import Picture
-from fastmon_client.runs import RunTable
-from fastmon_client.selection import Selection
 from fastmon_client.stfs import KEPT_WHOLE
-from fastmon_client.wanted import Wanted
-from fastmon_daemon.sampling import is_selected
-
-T0 = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
-LONG_AGO = T0 - timedelta(hours=1)
-
-
-class Told:
-    """A picture and the time."""
-
-    def __init__(self, *, run_ids: tuple[str, ...] = (), namespace: str | None = None, **changes: Any) -> None:
-        wanted = Wanted(types=("tf_file_registered",), run_ids=run_ids, namespace=namespace)
-        self.now = T0
-        self.picture = Picture("http://localhost", wanted, T0, pace=Pace(**changes))
-        self.picture.connected(T0)
-
-    def wait(self, seconds: float) -> None:
-        self.now += timedelta(seconds=seconds)
-
-    def hear(self, **message: Any) -> bool:
-        return self.picture.hear(message, self.now)
-
-    def says(self, kind: str, **more: Any) -> None:
-        self.hear(msg_type=kind, run_id=7, namespace="ns", **more)
-
-    def tf(self, sequence: int, number: int = 1, **changes: Any) -> bool:
-        return self.hear(**announcement(sequence, number) | changes)
-
-    def compare(self, registered: list[int], tf_files: dict[int, int], since: datetime = LONG_AGO) -> list[str]:
-        """A whole comparison with a monitor that has these STFs and so many TF files of each; returns who was asked."""
-        asked = self.picture.listed("7", [(stf(n), since) for n in registered], self.now)
-        for name in asked:
-            sequence = int(name.split(".")[2])
-            rows = [row(sequence, number) for number in range(1, tf_files.get(sequence, 0) + 1)]
-            self.picture.filled("7", name, rows, self.now)
-        self.picture.compared("7", None, self.now)
-        return asked
-
-    @property
-    def row(self) -> dict[str, Any]:
-        return dict(self.picture.snapshot(self.now)["runs"][0])
-
-    @property
-    def strip(self) -> dict[int, str]:
-        return {cell["sequence"]: cell["kind"] for cell in self.row["strip"]}
-
-    def alarms(self) -> list[str]:
-        self.picture.tick(self.now)
-        return [alarm["kind"] for alarm in self.picture.snapshot(self.now)["alarms"] if alarm["until"] is None]
-
-
-def stf(sequence: int) -> str:
-    return f"swf.7.{sequence:06d}.stf"
-
-
-def announcement(sequence: int, number: int, *, total: int = 2, fraction: float | None = 1.0) -> dict[str, Any]:
-    return {
-        "msg_type": "tf_file_registered", "run_id": "7", "namespace": "ns", "stf_filename": stf(sequence),
-        "tf_filename": f"swf.7.{sequence:06d}_tf_{number:03d}.tf", "tf_file_id": f"{sequence}/{number}",
-        "stf_sequence": sequence, "tf_total": total, "selection_fraction": fraction, "file_size_bytes": 10,
-        "timestamp": T0.isoformat(),
-    }  # fmt: skip
-
-
-def row(sequence: int, number: int) -> dict[str, Any]:
-    message = announcement(sequence, number)
-    fields = ("tf_file_id", "tf_filename", "file_size_bytes")
-    return {"stf_file": stf(sequence), "created_at": T0.isoformat()} | {key: message[key] for key in fields}
+from tests.client.told import LONG_AGO, T0, Told, announcement, stf
 
 
 def test_a_tf_file_is_counted_once_and_its_repetition_is_counted_as_such():
@@ -360,14 +288,6 @@ def test_the_start_of_a_run_that_is_over_told_again_ends_no_other():
     assert told.picture.runs["8"].state == "running"
 
 
-def test_a_run_that_the_table_left_out_once_is_not_new():
-    table = RunTable()
-    rows = [{"run_number": number, "start_time": LONG_AGO.isoformat()} for number in (1, 2, 3)]
-    table.read(rows, T0)
-    assert table.read([], T0) == ([], set())
-    assert table.read([*rows, {"run_number": 4}], T0) == ([4], set())
-
-
 def test_options_choose_what_is_shown_not_what_is_known():
     told = Told(run_ids=("8",))
     assert told.tf(1) is False
@@ -460,23 +380,6 @@ def test_stfs_without_a_number_are_counted_once_also_when_they_are_old():
     assert told.picture.listed("7", [(name, LONG_AGO) for name in names], told.now) == []
     assert not told.tf(1, stf_filename=names[0], stf_sequence=None, tf_file_id=names[0], tf_total=1)
     assert told.row["stfs_seen"] == len(names)
-
-
-@pytest.mark.parametrize("fraction", [0.1, 0.3, 1 / 3, 0.07, 0.5, 1, 0.999])
-def test_selection_is_the_daemons(fraction):
-    selection = Selection()
-    selection.learn(5, fraction)
-    chosen = [n for n in range(1, 500) if is_selected(fraction, n, "")]
-    assert [n for n in range(1, 500) if selection.takes(n)] == chosen
-    assert selection.count(499) == len(chosen)
-
-
-def test_a_fraction_that_changes_holds_from_there_on():
-    selection = Selection()
-    for sequence, fraction in ((1, 0.1), (11, 0.1), (12, 1.0), (13, 1.0)):
-        selection.learn(sequence, fraction)
-    assert [n for n in range(1, 20) if selection.takes(n)] == [1, *range(11, 20)]
-    assert selection.count(19) == 10
 
 
 @pytest.mark.parametrize("strange", ["\x1b[2J", 10**30, -1, None, [], {}, True, 1.5, float("inf")])
