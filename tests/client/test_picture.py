@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from fastmon_client.stfs import KEPT_WHOLE
-from tests.client.told import LONG_AGO, T0, Told, announcement, stf
+from tests.client.told import LONG_AGO, Told, announcement, stf
 
 
 def test_a_tf_file_is_counted_once_and_its_repetition_is_counted_as_such():
@@ -230,39 +230,6 @@ def test_a_running_run_without_tf_files_is_stale_and_a_paused_one_is_not():
     assert (told.alarms(), told.row["stale"]) == ([], False)
 
 
-def test_an_alarm_stays_a_while_after_it_is_over_unless_it_is_acknowledged():
-    told = Told()
-    told.picture.lost("x", told.now)
-    told.alarms()
-    told.picture.connected(told.now)
-    told.alarms()
-    assert [alarm["until"] for alarm in told.picture.snapshot(told.now)["alarms"]] == [T0.isoformat()]
-    told.wait(601)
-    assert told.picture.snapshot(told.now)["alarms"] == []
-    told.picture.lost("x", told.now)
-    told.alarms()
-    told.picture.acknowledge()
-    assert told.alarms() == ["stream_dead"]
-    told.picture.connected(told.now)
-    told.picture.tick(told.now)
-    assert told.picture.snapshot(told.now)["alarms"] == []
-
-
-def test_a_rate_that_drops_below_half_of_the_usual_is_an_alarm():
-    told = Told()
-    told.says("start_run")
-    for second in range(300):
-        told.tf(second + 1)
-        told.wait(1)
-    assert told.alarms() == []
-    for second in range(20):
-        told.tf(1000 + second)
-        told.wait(3.5)
-    assert told.alarms() == ["rate_dropped"]
-    told.says("end_run")
-    assert told.alarms() == []
-
-
 def test_a_degraded_daemon_is_an_alarm_until_it_has_recovered():
     told = Told()
     told.hear(msg_type="fastmon_status", processed_by="a", status="degraded", message="the monitor is away")
@@ -306,8 +273,7 @@ def test_old_stfs_and_runs_shrink_and_nothing_of_their_numbers_is_lost():
     for sequence in range(1, KEPT_WHOLE + 1001):
         told.tf(sequence)
         told.tf(sequence, 2)
-    assert len(told.picture.runs["7"].stfs._open) == KEPT_WHOLE
-    assert told.tf(1) is False
+    assert [told.tf(sequence, 3) for sequence in (1, 1000, 1001)] == [False, False, True]  # 2000 are kept whole
     for number in range(100, 160):
         told.hear(msg_type="tf_file_registered", run_id=number, tf_file_id=f"{number}", stf_filename="a.stf")
         told.hear(msg_type="end_run", run_id=number)
@@ -318,7 +284,7 @@ def test_old_stfs_and_runs_shrink_and_nothing_of_their_numbers_is_lost():
     assert len(told.picture.runs) == 8
     told.says("end_run")
     totals = told.picture.snapshot(told.now)["totals"]
-    assert (totals["runs"], totals["tf_files"]) == (61, 2 * KEPT_WHOLE + 2000 + 60)
+    assert (totals["runs"], totals["tf_files"]) == (61, 2 * KEPT_WHOLE + 2000 + 1 + 60)
 
 
 def test_a_late_tf_file_of_an_old_run_does_not_show_the_whole_run_again():
@@ -326,7 +292,9 @@ def test_a_late_tf_file_of_an_old_run_does_not_show_the_whole_run_again():
     for number in range(1, 12):
         told.hear(msg_type="tf_file_registered", run_id=number, tf_file_id=f"{number}", stf_filename="a.1.stf")
         told.hear(msg_type="end_run", run_id=number)
-        told.picture.runs[str(number)].compare_at = None
+        told.picture.listed(str(number), [("a.1.stf", LONG_AGO)], told.now + timedelta(minutes=1))
+        told.picture.filled(str(number), "a.1.stf", [], told.now + timedelta(minutes=1))
+        told.picture.compared(str(number), None, told.now + timedelta(minutes=1))
     told.picture.tick(told.now)
     assert "1" not in told.picture.runs
     late = {"msg_type": "tf_file_registered", "run_id": 1, "tf_file_id": "late", "stf_filename": "a.2.stf"}
@@ -342,6 +310,49 @@ def test_runs_that_no_longer_fit_on_the_list_are_in_the_totals():
         told.hear(msg_type="tf_file_registered", run_id=number, tf_file_id=f"{number}", stf_filename="a.1.stf")
     found = told.picture.snapshot(told.now)
     assert (len(found["runs"]), found["totals"]["runs"], found["totals"]["tf_files"]) == (50, 60, 60)
+
+
+def test_a_run_whose_name_is_no_number_is_kept_whole_until_it_was_silent_for_10_minutes():
+    told = Told()
+    for number in range(9):
+        told.hear(msg_type="tf_file_registered", run_id=f"test-{number}", tf_filename="a.tf", stf_filename="a.1.stf")
+    told.wait(600)
+    told.picture.tick(told.now)
+    assert len(told.picture.runs) == 9
+    told.wait(1)
+    told.picture.tick(told.now)
+    assert len(told.picture.runs) == 8
+
+
+def test_a_run_that_is_not_shown_is_not_shown_either_when_only_its_row_is_left():
+    told = Told(run_ids=("test-0",))
+    for number in range(9):
+        told.hear(msg_type="tf_file_registered", run_id=f"test-{number}", tf_filename="a.tf", stf_filename="a.1.stf")
+    told.wait(3600)
+    for number in range(9, 12):
+        told.hear(msg_type="tf_file_registered", run_id=f"test-{number}", tf_filename="a.tf", stf_filename="a.1.stf")
+    told.picture.tick(told.now)
+    assert [run["run"] for run in told.picture.snapshot(told.now)["runs"]] == ["test-0"]
+
+
+def test_what_is_known_but_not_wanted_is_neither_recent_nor_in_the_rates():
+    told = Told(run_ids=("8",))
+    told.tf(1)
+    found = told.picture.snapshot(told.now)
+    assert (found["recent"], sum(found["rates"]["tf_files"])) == ([], 0)
+
+
+def test_strips_are_drawn_for_the_8_newest_runs():
+    told = Told()
+    for number in range(1, 11):
+        told.hear(msg_type="tf_file_registered", run_id=number, tf_filename="a.tf", stf_filename="a.1.stf")
+    assert [bool(run["strip"]) for run in told.picture.snapshot(told.now)["runs"]] == [True] * 8 + [False] * 2
+
+
+def test_the_snapshot_tells_how_long_the_client_is_up():
+    told = Told()
+    told.wait(90)
+    assert told.picture.snapshot(told.now)["uptime_s"] == 90
 
 
 def test_silent_runs_whose_name_is_no_number_shrink_and_stay_in_the_totals():

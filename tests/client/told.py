@@ -16,11 +16,14 @@ LONG_AGO = T0 - timedelta(hours=1)
 class Told:
     """A picture and the time."""
 
-    def __init__(self, *, run_ids: tuple[str, ...] = (), namespace: str | None = None, **changes: Any) -> None:
+    def __init__(
+        self, *, run_ids: tuple[str, ...] = (), namespace: str | None = None, connected: bool = True, **changes: Any
+    ) -> None:  # fmt: skip
         wanted = Wanted(types=("tf_file_registered",), run_ids=run_ids, namespace=namespace)
         self.now = T0
         self.picture = Picture("http://localhost", wanted, T0, pace=Pace(**changes))
-        self.picture.connected(T0)
+        if connected:
+            self.picture.connected(T0)
 
     def wait(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
