@@ -15,6 +15,8 @@ class Pace:
 
     heart_beat_s: float = 30.0
     """Between two heart-beats of the stream."""
+    reconnect_s: float = 1.0
+    """The shortest wait before a lost stream is opened again; it grows with each loss, to 30 s."""
     recycle_s: float = 4 * 3600.0
     """A stream is renewed so often: after a day it brings nothing but heart-beats."""
     overlap_s: float = 10.0

@@ -90,8 +90,8 @@ class Session:
 
         def source() -> Source:
             if broker is not None:
-                return Topic(access=broker, types=types)
-            return Stream(access=access, types=types, patience_s=pace.patience_s)
+                return Topic(access=broker, types=types, pace=pace)
+            return Stream(access=access, types=types, pace=pace)
 
         self._feed = Feed(source, self._arrivals.put, pace)
         self._asking = Asking(Tables(access), self._arrivals.put, pace.asks_hz)

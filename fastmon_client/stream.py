@@ -22,6 +22,7 @@ from urllib3.exceptions import HTTPError
 
 from fastmon_client.access import Access, Refused, reason_of, refused_token
 from fastmon_client.blocks import BlockCutter
+from fastmon_client.pace import Pace
 
 STREAM = "/api/messages/stream/"
 LONGEST_WAIT_S = 30.0
@@ -78,8 +79,7 @@ class Stream:
     access: Access
     types: tuple[str, ...] = ()
     """The `msg_type`s that the server is asked for; none: all."""
-    patience_s: float
-    """The longest wait for a byte."""
+    pace: Pace
     jitter: Callable[[], float] = random.random
     """Between 0 and 1."""
     connected_once: bool = False
@@ -95,7 +95,7 @@ class Stream:
 
         Raises `Refused` for 401 and 403; before the first connection also for whatever else a person must mend.
         """
-        return reconnecting(self._batches_of_one, self._is_stopped_within, self.jitter)
+        return reconnecting(self._batches_of_one, self._is_stopped_within, self.pace, self.jitter)
 
     def drop(self, reason: str) -> None:
         """Give the present connection up; callable from any thread."""
@@ -177,7 +177,7 @@ class Stream:
     def _ask(self) -> requests.Response:
         types = {"msg_types": ",".join(self.types)} if self.types else None
         with self.access.session() as session:
-            return self.access.get(session, STREAM, types, "text/event-stream", self.patience_s)
+            return self.access.get(session, STREAM, types, "text/event-stream", self.pace.patience_s)
 
     def _check(self, response: requests.Response) -> None:
         status, kind = response.status_code, response.headers.get("Content-Type", "")
@@ -195,6 +195,7 @@ class Stream:
 def reconnecting(
     connection: Callable[[], Iterator[list[Notice]]],
     is_stopped_within: Callable[[float], bool],
+    pace: Pace,
     jitter: Callable[[], float],
 ) -> Iterator[list[Notice]]:
     """What one *connection* after the other brings, until *is_stopped_within* (seconds, which it waits) says so.
@@ -212,14 +213,14 @@ def reconnecting(
         if is_stopped_within(0.0):
             return
         losses += 1
-        wait_s = wait_after(losses, retry_after_s, jitter())
+        wait_s = wait_after(losses, retry_after_s, jitter(), pace.reconnect_s)
         yield [Lost(reason, wait_s)]
 
 
-def wait_after(losses: int, bidden_s: float, jitter: float) -> float:
+def wait_after(losses: int, bidden_s: float, jitter: float, least_s: float = 1.0) -> float:
     """Seconds to wait: full jitter over a span that grows to 30 s, on top of what the other side asks for."""
-    least = min(LONGEST_BIDDEN_WAIT_S, max(1.0, bidden_s))
-    return least + jitter * (min(LONGEST_WAIT_S, 2.0 ** min(losses, 5)) - 1)
+    span_s = min(LONGEST_WAIT_S, least_s * 2 ** min(losses, 5)) - least_s
+    return min(LONGEST_BIDDEN_WAIT_S, max(least_s, bidden_s)) + jitter * span_s
 
 
 def _notice(kind: str, data: str) -> Notice | None:

@@ -18,7 +18,7 @@ from stomp.utils import Frame
 
 from fastmon_client.access import Refused
 from fastmon_client.broker import CONNECT_S, HEART_BEAT_MS, BrokerAccess
-from fastmon_client.pace import PATIENCE
+from fastmon_client.pace import PATIENCE, Pace
 from fastmon_client.stream import Connected, ConnectionEnded, HeartBeat, Notice, message_of, reconnecting
 
 _WORDS_OF_A_REFUSAL = ("auth", "login", "log in", "passw", "passcode", "credential", "security", "permission")
@@ -46,6 +46,7 @@ class Topic:
     access: BrokerAccess
     types: tuple[str, ...] = ()
     """The `msg_type`s that are passed on; none: all."""
+    pace: Pace
     jitter: Callable[[], float] = random.random
     connected_once: bool = False
     _stopped: bool = False
@@ -58,7 +59,7 @@ class Topic:
 
         Raises `Refused` for a login that is refused, and before the first connection for files that cannot be used.
         """
-        return reconnecting(self._batches_of_one, self._is_stopped_within, self.jitter)
+        return reconnecting(self._batches_of_one, self._is_stopped_within, self.pace, self.jitter)
 
     def drop(self, reason: str) -> None:
         """Give the present connection up; callable from any thread."""

@@ -26,7 +26,7 @@ RUN = 100014
 PER_STF = 7
 QUICK: dict[str, float] = {
     "heart_beat_s": 0.5, "compare_s": 1.0, "settle_s": 0.1, "retry_s": 0.3, "runs_s": 1.0, "young_s": 0.5,
-    "grace_s": 3.0, "end_grace_s": 2.0, "asks_hz": 1000.0, "tick_s": 0.1, "overlap_s": 0.5,
+    "grace_s": 3.0, "end_grace_s": 2.0, "asks_hz": 1000.0, "tick_s": 0.1, "overlap_s": 0.5, "reconnect_s": 0.1,
 }  # fmt: skip
 
 
