@@ -11,6 +11,8 @@ from ssl import SSLCertVerificationError
 
 import requests
 
+MONITOR_CONNECT_S = 5.0
+
 
 class Refused(Exception):
     """The monitor cannot be used until a person mends what the message names."""
@@ -51,7 +53,7 @@ class Access:
             f"{self.url.rstrip('/')}{path}",
             params=params,
             headers=headers,
-            timeout=(5.0, read_timeout_s),
+            timeout=(MONITOR_CONNECT_S, read_timeout_s),
             stream=True,
             allow_redirects=False,
             verify=self.ca or True,

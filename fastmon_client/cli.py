@@ -12,7 +12,16 @@ import click
 from loguru import logger
 
 from fastmon_client import __version__, options
-from fastmon_client.ending import Ending, ending, quiet_without_reader, stop_without_reader
+from fastmon_client.ending import (
+    AUTHENTICATION,
+    ERROR,
+    GAPS,
+    UNREACHABLE,
+    Ending,
+    ending,
+    quiet_without_reader,
+    stop_without_reader,
+)
 from fastmon_client.output import JsonLines, Lines, Quiet, line_by_line, summary_object
 from fastmon_client.pace import Pace
 from fastmon_client.session import Limits, Session
@@ -21,8 +30,6 @@ from fastmon_client.snapshot import Snapshot
 from fastmon_client.status import Reach
 from fastmon_client.summary import NotThere, has_gaps, look_up, run_line, summary_lines
 
-DASHBOARD_TYPES = ("tf_file_registered", "fastmon_status")
-ERROR, AUTHENTICATION, UNREACHABLE, GAPS = 1, 3, 4, 5
 _TRY_CODES = {None: 0, "unreachable": UNREACHABLE, "token": AUTHENTICATION, "other": ERROR}
 
 
@@ -151,7 +158,7 @@ def dashboard(pace: Pace | None, watching: options.Watching, listen: str, token_
 
     log_to_stderr("INFO")
     line_by_line()
-    session = watching.session(DASHBOARD_TYPES, os.environ, output=Quiet(), pace=pace)
+    session = watching.session(options.SHOWN_TYPES, os.environ, output=Quiet(), pace=pace)
     end = show(session, listen, token_file, os.environ)
     if session.refusal:
         click.echo(f"fastmon-client: {plain(session.refusal)}", err=True)

@@ -21,7 +21,10 @@ from fastmon_client.picture import Picture
 from fastmon_client.session import Limits, Output, Session, now
 from fastmon_client.wanted import Wanted
 
-LONGEST_S = 365 * 24 * 3600
+DEFAULT_URL = "http://localhost:8002"
+SHOWN_TYPES = ("tf_file_registered", "fastmon_status")
+"""What is shown where nobody says otherwise."""
+LONGEST_DURATION_S = 365 * 24 * 3600
 """The longest time that an option can set."""
 
 
@@ -46,18 +49,18 @@ class Duration(click.ParamType[float]):
         if found is None:
             self.fail(f"{value!r} is no duration: write 90, 90s, 10m or 2h", param, ctx)
         seconds = float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
-        if seconds > LONGEST_S:
-            self.fail(f"{str(value)[:40]} is too long: give at most {LONGEST_S // 3600}h, a year", param, ctx)
+        if seconds > LONGEST_DURATION_S:
+            self.fail(f"{str(value)[:40]} is too long: give at most {LONGEST_DURATION_S // 3600}h, a year", param, ctx)
         return seconds
 
 
 monitor_url = click.option(
-    "--monitor-url", metavar="URL", help="Base URL of the monitor  [SWF_MONITOR_URL, http://localhost:8002]"
+    "--monitor-url", metavar="URL", help=f"Base URL of the monitor  [SWF_MONITOR_URL, {DEFAULT_URL}]"
 )
 message_types = click.option(
     "--message-types",
     type=Names(),
-    default="tf_file_registered,fastmon_status",
+    default=",".join(SHOWN_TYPES),
     show_default=True,
     help="Types of message to show.",
 )
@@ -145,7 +148,7 @@ def broker_of(transport: str, topic: str, environ: Mapping[str, str]) -> BrokerA
 
 def access_of(url: str | None, environ: Mapping[str, str]) -> Access:
     """The monitor that the option, or else the environment, names; raises `click.UsageError`."""
-    url = url or environ.get("SWF_MONITOR_URL") or "http://localhost:8002"
+    url = url or environ.get("SWF_MONITOR_URL") or DEFAULT_URL
     ca = environ.get("FASTMON_MONITOR_CA") or None
     host = _checked_host(url)
     _check_ca(ca)
@@ -201,7 +204,7 @@ def settings_of(url: str | None, environ: Mapping[str, str]) -> list[tuple[str, 
     file = environ.get("SWF_API_TOKEN_FILE")
     secret = "in SWF_API_TOKEN_FILE" if file else "set" if environ.get("SWF_API_TOKEN") else "not set"
     return [
-        ("SWF_MONITOR_URL", url, "--monitor-url") if url else sourced("SWF_MONITOR_URL", "http://localhost:8002"),
+        ("SWF_MONITOR_URL", url, "--monitor-url") if url else sourced("SWF_MONITOR_URL", DEFAULT_URL),
         ("SWF_API_TOKEN", secret, "environment" if file or environ.get("SWF_API_TOKEN") else "default"),
         sourced("SWF_API_TOKEN_FILE", "not set"),
         sourced("FASTMON_MONITOR_CA", "the system's CAs"),

@@ -217,9 +217,9 @@ def reconnecting(
         yield [Lost(reason, wait_s)]
 
 
-def wait_after(losses: int, bidden_s: float, jitter: float, least_s: float = 1.0) -> float:
+def wait_after(losses: int, bidden_s: float, jitter: float, least_s: float) -> float:
     """Seconds to wait: full jitter over a span that grows to 30 s, on top of what the other side asks for."""
-    span_s = min(LONGEST_WAIT_S, least_s * 2 ** min(losses, 5)) - least_s
+    span_s = min(LONGEST_WAIT_S, least_s * 2.0 ** min(losses, 5)) - least_s
     return min(LONGEST_BIDDEN_WAIT_S, max(least_s, bidden_s)) + jitter * span_s
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastmon_client.access import Access, Refused
+from fastmon_client.ending import AUTHENTICATION, ERROR, UNREACHABLE
 from fastmon_client.pace import Pace
 from fastmon_client.picture import Picture
 from fastmon_client.session import now
@@ -11,7 +12,7 @@ from fastmon_client.snapshot import RunRow, Snapshot
 from fastmon_client.tables import Tables, Unanswered
 from fastmon_client.wanted import Wanted
 
-_MOST_GAPS = 10
+_MOST_SPANS = 10
 
 
 def summary_lines(snapshot: Snapshot) -> list[str]:
@@ -54,9 +55,11 @@ def _missing(run: RunRow) -> str:
     if not count:
         return "missing unknown" if count is None else "none missing"
     found = gaps(run["missing"])
-    more = ", ..." if len(found) > _MOST_GAPS or len(run["missing"]) < count else ""
+    more = ", ..." if len(found) > _MOST_SPANS or len(run["missing"]) < count else ""
     return (
-        f"{count} missing in {len(found)} gaps ({', '.join(found[:_MOST_GAPS])}{more})" if found else f"{count} missing"
+        f"{count} missing in {len(found)} gaps ({', '.join(found[:_MOST_SPANS])}{more})"
+        if found
+        else f"{count} missing"
     )
 
 
@@ -79,9 +82,9 @@ def look_up(access: Access, number: int) -> RunRow:
     try:
         return _looked_up(tables, access.url, number)
     except Refused as exc:
-        raise NotThere(str(exc), 3 if exc.by_token else 1) from exc
+        raise NotThere(str(exc), AUTHENTICATION if exc.by_token else ERROR) from exc
     except Unanswered as exc:
-        raise NotThere(str(exc), 4) from exc
+        raise NotThere(str(exc), UNREACHABLE) from exc
     finally:
         tables.close()
 
@@ -91,7 +94,7 @@ def _looked_up(tables: Tables, url: str, number: int) -> RunRow:
     picture = Picture(url, Wanted(types=()), at, pace=Pace(young_s=0.0))
     rows = [row for row in tables.runs() if row.get("run_number") == number]
     if not rows:
-        raise NotThere(f"the monitor has no run {number}", 1)
+        raise NotThere(f"the monitor has no run {number}", ERROR)
     picture.run(name, at)
     picture.runs_listed(rows, at)
     stfs = tables.stfs(number)

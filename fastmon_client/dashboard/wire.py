@@ -14,7 +14,7 @@ from typing import Any
 
 from fastmon_client.rates import BIN_S, BINS
 
-RUNS, STRIPS, RECENT = 30, 4, 60
+SHOWN_RUNS, SHOWN_STRIPS, SHOWN_RECENT = 30, 4, 60
 """How many runs, strips of the newest runs, and recent TF files a page shows."""
 
 
@@ -41,10 +41,15 @@ class Lags:
 def event(snapshot: Mapping[str, Any], lags: Sequence[Any]) -> bytes:
     """*snapshot* and the *lags* so far as one server-sent event: JSON in ASCII, strips as `[first, last, kind]`."""
     runs = [
-        {**run, "strip": spans(run["strip"]) if number < STRIPS else []}
-        for number, run in enumerate(snapshot["runs"][:RUNS])
+        {**run, "strip": spans(run["strip"]) if number < SHOWN_STRIPS else []}
+        for number, run in enumerate(snapshot["runs"][:SHOWN_RUNS])
     ]
-    shown = {"runs": runs, "runs_in_all": len(snapshot["runs"]), "recent": snapshot["recent"][:RECENT], "lags": lags}
+    shown = {
+        "runs": runs,
+        "runs_in_all": len(snapshot["runs"]),
+        "recent": snapshot["recent"][:SHOWN_RECENT],
+        "lags": lags,
+    }
     data = json.dumps({**snapshot, **shown}, separators=(",", ":"), allow_nan=False)
     return f"event: snapshot\ndata: {data}\n\n".encode()
 

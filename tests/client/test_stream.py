@@ -232,7 +232,7 @@ def wait_for_loss(answer: Any) -> float:
 
 @pytest.mark.parametrize(("jitter", "longest"), [(0.0, 1), (1.0, 30)])
 def test_the_wait_grows_to_30_s_with_full_jitter_and_for_ever(jitter, longest):
-    assert [wait_after(losses, 0.0, jitter) for losses in (1, 5, 5000)] == [1 + jitter, longest, longest]
+    assert [wait_after(losses, 0.0, jitter, 1.0) for losses in (1, 5, 5000)] == [1 + jitter, longest, longest]
 
 
 def test_heart_beats_are_told_and_are_no_messages():
