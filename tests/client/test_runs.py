@@ -185,7 +185,7 @@ def test_an_ended_run_is_compared_every_second_for_a_minute_and_then_every_30_s(
     told.compare([1, 2], {}, since=told.now)  # too young for a verdict
     assert due_within(told, 1)
     told.wait(60)
-    told.compare([1, 2], {}, since=told.now)
+    told.compare([1, 2, 3], {}, since=told.now)
     assert not due_within(told, 29)
     assert due_within(told, 1)
 
@@ -247,11 +247,11 @@ def test_stfs_beyond_the_last_one_heard_of_are_missing_where_the_end_says_how_ma
     told = Told()
     told.tf(1)
     told.tf(1, 2)
-    told.says("end_run", total_stf_files=3)
+    told.says("end_run", total_stf_files=50)
     told.wait(40)
     told.compare([1], {1: 2})
     told.wait(40)
-    assert (told.row["stfs_expected"], told.row["missing"]) == (3, [2, 3])
+    assert (told.row["stfs_expected"], told.row["missing"]) == (50, list(range(2, 51)))
 
 
 def test_an_stf_is_not_missing_before_the_monitor_was_asked_for_its_tf_files():
@@ -352,6 +352,13 @@ def test_the_strip_shows_the_last_600():
     for sequence in range(1, STRIP + 3):
         told.tf(sequence, tf_total=1)
     assert (min(told.strip), max(told.strip), len(told.strip)) == (3, STRIP + 2, STRIP)
+
+
+def test_the_strip_shows_also_those_of_which_the_client_remembers_little():
+    told = Told()
+    for sequence in range(KEPT_WHOLE + STRIP, 0, -1):  # the first, which shrink, have the highest numbers
+        told.tf(sequence, tf_total=1)
+    assert set(told.strip.values()) == {"present"}
 
 
 def test_what_was_heard_since_the_list_was_made_is_not_asked_for():
