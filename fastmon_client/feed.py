@@ -28,7 +28,11 @@ class Source(Protocol):
     """What brings notices: a stream of the monitor, or a topic of the broker."""
 
     def batches(self) -> Iterator[list[Notice]]:
-        """For ever, until `stop`; raises `Refused`."""
+        """What comes at once, for ever, until `stop`.
+
+        Raises:
+            Refused: a person must mend something first.
+        """
 
     def drop(self, reason: str) -> None:
         """Give the present connection up."""
@@ -49,7 +53,10 @@ class _Reader:
 
 
 class Feed:
-    """Puts (number of the stream, what came at once) with *put*; `take` and `tick` belong to whoever gets them."""
+    """Puts (number of the stream, what came at once) with *put*; `take` and `tick` belong to whoever gets them.
+
+    *now* is `time.monotonic()`, in seconds.
+    """
 
     def __init__(self, make: Callable[[], Source], put: Callable[[Brought], None], pace: Pace) -> None:
         self._make, self._put, self._pace = make, put, pace

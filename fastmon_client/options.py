@@ -114,7 +114,11 @@ class Watching:
         pace: Pace | None,
         limits: Limits | None = None,
     ) -> Session:
-        """The session that shows messages of *types*; raises `click.UsageError`."""
+        """The session that shows messages of *types*.
+
+        Raises:
+            click.UsageError: a setting cannot be used.
+        """
         wanted = Wanted(types=types, agents=self.agents, run_ids=self.run_ids, namespace=self.namespace)
         access, broker = access_of(self.monitor_url, environ), broker_of(self.transport, self.topic, environ)
         picture = Picture(access.url, wanted, now(), stale_after_s=self.stale_after, pace=pace)
@@ -135,7 +139,11 @@ def watching(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def broker_of(transport: str, topic: str, environ: Mapping[str, str]) -> BrokerAccess | None:
-    """The broker that the environment names, where messages come from it; raises `click.UsageError`."""
+    """The broker that the environment names, where messages come from it; else None.
+
+    Raises:
+        click.UsageError: a setting cannot be used.
+    """
     if transport != "stomp":
         return None
     if not topic.strip():
@@ -147,7 +155,11 @@ def broker_of(transport: str, topic: str, environ: Mapping[str, str]) -> BrokerA
 
 
 def access_of(url: str | None, environ: Mapping[str, str]) -> Access:
-    """The monitor that the option, or else the environment, names; raises `click.UsageError`."""
+    """The monitor that the option, or else the environment, names.
+
+    Raises:
+        click.UsageError: a setting cannot be used; no secret is shown.
+    """
     url = url or environ.get("SWF_MONITOR_URL") or DEFAULT_URL
     ca = environ.get("FASTMON_MONITOR_CA") or None
     host = _checked_host(url)

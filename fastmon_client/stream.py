@@ -93,7 +93,8 @@ class Stream:
     def batches(self) -> Iterator[list[Notice]]:
         """What comes, as it comes, for ever, through every loss of the stream, until `stop`.
 
-        Raises `Refused` for 401 and 403; before the first connection also for whatever else a person must mend.
+        Raises:
+            Refused: 401 or 403; before the first connection also whatever else a person must mend.
         """
         return reconnecting(self._batches_of_one, self._is_stopped_within, self.pace, self.jitter)
 

@@ -77,7 +77,11 @@ class NotThere(Exception):
 
 
 def look_up(access: Access, number: int) -> RunRow:
-    """The row of the run of that number; raises `NotThere`."""
+    """The row of the run of that number.
+
+    Raises:
+        NotThere: there is no such run, or no answer.
+    """
     tables = Tables(access)
     try:
         return _looked_up(tables, access.url, number)

@@ -29,7 +29,12 @@ class Unanswered(Exception):
 
 
 class Tables:
-    """Reads, in one thread; raises `Refused` for what a person must mend, `Unanswered` for the rest."""
+    """Reads, in one thread.
+
+    Raises:
+        Refused: a person must mend something (the token, the URL, a CA).
+        Unanswered: anything else; each answer may take `LONGEST_ANSWER_S` at most.
+    """
 
     def __init__(self, access: Access) -> None:
         self._access = access

@@ -57,7 +57,8 @@ class Topic:
     def batches(self) -> Iterator[list[Notice]]:
         """What comes, for ever, through every loss of the connection, until `stop`.
 
-        Raises `Refused` for a login that is refused, and before the first connection for files that cannot be used.
+        Raises:
+            Refused: before the first connection: the broker refuses the login, or a file cannot be used.
         """
         return reconnecting(self._batches_of_one, self._is_stopped_within, self.pace, self.jitter)
 
