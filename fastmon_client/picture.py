@@ -137,10 +137,6 @@ class Picture:
             watch_run(self.alarms, run, at, self._stale_after, is_live=is_live)
         self._fold(at)
 
-    def acknowledge(self) -> None:
-        """A person has seen the alarms."""
-        self.alarms.acknowledge()
-
     def shown_runs(self) -> list[Run]:
         """The runs that are wanted and kept whole, oldest first."""
         return [run for run in self.runs.values() if self._shows(run)]

@@ -30,7 +30,7 @@ def brings_a_tf_file_a_second(told: Told, seconds: int) -> None:
 # Their life
 
 
-def test_an_alarm_stays_a_while_after_it_is_over_unless_it_is_acknowledged():
+def test_an_alarm_stays_a_while_after_it_is_over():
     told = Told()
     told.picture.lost("x", told.now)
     told.alarms()
@@ -39,23 +39,6 @@ def test_an_alarm_stays_a_while_after_it_is_over_unless_it_is_acknowledged():
     assert [alarm["until"] for alarm in told.picture.snapshot(told.now)["alarms"]] == [T0.isoformat()]
     told.wait(601)
     assert told.picture.snapshot(told.now)["alarms"] == []
-    told.picture.lost("x", told.now)
-    told.alarms()
-    told.picture.acknowledge()
-    assert told.alarms() == ["stream_dead"]
-    told.picture.connected(told.now)
-    told.picture.tick(told.now)
-    assert told.picture.snapshot(told.now)["alarms"] == []
-
-
-def test_what_is_over_vanishes_when_it_is_acknowledged():
-    told = Told()
-    told.picture.lost("x", told.now)
-    told.alarms()
-    told.picture.connected(told.now)
-    assert len(shown(told)) == 1
-    told.picture.acknowledge()
-    assert shown(told) == []
 
 
 def test_what_lasts_is_shown_first_and_then_the_newest():
