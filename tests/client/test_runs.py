@@ -254,6 +254,19 @@ def test_stfs_beyond_the_last_one_heard_of_are_missing_where_the_end_says_how_ma
     assert (told.row["stfs_expected"], told.row["missing"]) == (50, list(range(2, 51)))
 
 
+def test_a_run_is_not_complete_while_it_is_too_early_to_call_an_stf_missing():
+    told = Told()
+    for sequence in (1, 3):
+        told.tf(sequence, tf_total=1)
+    told.says("end_run", total_stf_files=3)
+    told.wait(2)
+    told.compare([1, 3], {1: 1, 3: 1}, since=told.now)
+    assert (told.row["state"], told.row["missing"]) == ("ended", [])
+    told.wait(15)
+    told.compare([1, 3], {1: 1, 3: 1})
+    assert (told.row["state"], told.row["missing"]) == ("ended", [2])
+
+
 def test_an_stf_is_not_missing_before_the_monitor_was_asked_for_its_tf_files():
     told = Told()
     told.tf(1)
