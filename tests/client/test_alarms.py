@@ -258,6 +258,8 @@ def test_a_message_is_as_good_as_a_heart_beat():
 
 def test_a_stream_that_is_opened_counts_as_heard():
     told = Told()
+    assert connection(told)["heartbeat_age_s"] == 0
+    told.picture.heard_heartbeat(told.now)
     told.wait(70)
     told.picture.connected(told.now)
     told.wait(70)
