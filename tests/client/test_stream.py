@@ -300,6 +300,19 @@ def test_a_certificate_of_an_unknown_ca_ends_with_the_remedy(tmp_path):
         first(stream_of(server), 1)
 
 
+def test_a_certificate_that_becomes_bad_after_a_first_connection_is_tried_again(tmp_path):
+    tls, ca = certified(tmp_path)
+    with (
+        Scripted([OPEN, event('{"a": 1}')], [], tls=tls) as server,
+        closing(notices_of(stream_of(server, ca=ca))) as notices,
+    ):
+        assert next(notice for notice in notices if isinstance(notice, dict)) == {"a": 1}
+        trustme.CA().issue_cert("localhost").configure_cert(tls)
+        reasons = [notice.reason for notice in islice((each for each in notices if isinstance(each, Lost)), 2)]
+    assert reasons[0] == "closed by the monitor"
+    assert "certificate verify failed" in reasons[1]
+
+
 def certified(folder) -> tuple[ssl.SSLContext, str]:
     ca, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     ca.issue_cert("localhost").configure_cert(context)
