@@ -23,7 +23,8 @@ def test_messages_that_are_nested_too_deeply_are_skipped() -> None:
         event(f'{{"msg_type": "start_run", "run_id": {"[" * depth}{"]" * depth}}}') for depth in range(800, 1000, 5)
     ]
     last = event('{"msg_type": "tf_file_registered", "run_id": 7, "tf_filename": "a.tf"}')
-    with Scripted([OPEN, *deep, last]) as server:
+    answer = [OPEN, *deep, last]
+    with Scripted(answer, answer, answer) as server:  # the table of runs is asked for as well, perhaps first
         session = session_at(server.url, Limits(count=1))
         session.run()
     runs = [run["run"] for run in session.snapshot()["runs"]]

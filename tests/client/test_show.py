@@ -217,4 +217,4 @@ def test_new_alarms_are_said_on_stderr_oldest_first_and_ring_once(capsys):
     output.turn(told.picture, told.now)
     logger.remove(number)
     assert said == [f"alarm daemon_degraded: {agent} degraded: no reason given\n" for agent in ("a", "b")]
-    assert capsys.readouterr().err == "\a"
+    assert capsys.readouterr().err.count("\a") == 1
