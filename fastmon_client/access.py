@@ -11,6 +11,9 @@ from ssl import SSLCertVerificationError
 
 import requests
 
+MONITOR_CONNECT_S = 5.0
+"""How long a connection to the monitor may take."""
+
 
 class Refused(Exception):
     """The monitor cannot be used until a person mends what the message names."""
@@ -43,7 +46,12 @@ class Access:
     def get(
         self, session: requests.Session, path: str, params: Mapping[str, str] | None, accept: str, read_timeout_s: float
     ) -> requests.Response:
-        """The answer, whose body is still to be read."""
+        """The answer, whose body is still to be read; *read_timeout_s* is the longest silence, in seconds.
+
+        Raises:
+            Refused: the token cannot be read.
+            requests.RequestException: no answer.
+        """
         headers = {"Accept": accept, "Accept-Encoding": "identity", "Cache-Control": "no-cache"}
         if token := self.token():
             headers["Authorization"] = f"Token {token}"
@@ -51,7 +59,7 @@ class Access:
             f"{self.url.rstrip('/')}{path}",
             params=params,
             headers=headers,
-            timeout=(5.0, read_timeout_s),
+            timeout=(MONITOR_CONNECT_S, read_timeout_s),
             stream=True,
             allow_redirects=False,
             verify=self.ca or True,

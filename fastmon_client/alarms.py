@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from fastmon_client.snapshot import AlarmKind, AlarmRow
 
 STAYS = timedelta(minutes=10)
-"""So long an alarm is shown after it is over, unless it is acknowledged."""
+"""So long an alarm is shown after it is over."""
 MOST = 100
 
 
@@ -22,7 +22,6 @@ class Alarm:
     since: datetime
     evidence: str
     until: datetime | None = None
-    acknowledged: bool = False
 
     def row(self) -> AlarmRow:
         """As plain data."""
@@ -59,12 +58,6 @@ class Alarms:
         for alarm in [alarm for alarm in self._lasting.values() if alarm.run == run]:
             self._end(alarm, at)
 
-    def acknowledge(self) -> None:
-        """A person has seen them: what is over vanishes, what lasts vanishes as soon as it is over."""
-        self._over.clear()
-        for alarm in self._lasting.values():
-            alarm.acknowledged = True
-
     def rows(self, at: datetime) -> list[AlarmRow]:
         """Those to be shown: what lasts first, then the newest."""
         self._over = [alarm for alarm in self._over if alarm.until and at - alarm.until < STAYS]
@@ -74,5 +67,4 @@ class Alarms:
     def _end(self, alarm: Alarm, at: datetime) -> None:
         del self._lasting[alarm.kind, alarm.subject]
         alarm.until = at
-        if not alarm.acknowledged:
-            self._over = [*self._over, alarm][-MOST:]
+        self._over = [*self._over, alarm][-MOST:]

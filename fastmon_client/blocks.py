@@ -24,7 +24,8 @@ class BlockCutter:
     def feed(self, chunk: bytes) -> bytes:
         """The events, in valid UTF-8, that *chunk* completes; empty if none.
 
-        Raises ValueError for an event without end.
+        Raises:
+            ValueError: an event has more than `MAX_EVENT_BYTES`.
         """
         searched = max(0, len(self._kept) - 3)  # a mark may have begun in an earlier piece
         self._kept += chunk

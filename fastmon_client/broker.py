@@ -18,6 +18,7 @@ from stomp.transport import Transport
 from stomp.utils import PollableQueue
 
 CONNECT_S = 10.0
+"""How long a connection, and then the answer to the login, may take."""
 HEART_BEAT_MS = 8000
 _YES = ("1", "true", "yes", "on")
 _NO = ("0", "false", "no", "off")
@@ -40,7 +41,11 @@ class BrokerAccess:
 
     @classmethod
     def of(cls, environ: Mapping[str, str], topic: str) -> BrokerAccess:
-        """The broker that the testbed's variables name. Raises ValueError, naming the variable and the remedy."""
+        """The broker that the testbed's variables name.
+
+        Raises:
+            ValueError: a variable cannot be used; names it, and the remedy.
+        """
         given = {name: text for name, text in environ.items() if text}
         host = given.get("ACTIVEMQ_HOST", "localhost")
         if re.search(r"[\s/@?#]", host):  # it may hold a password, and is not to be shown
@@ -84,7 +89,11 @@ class BrokerAccess:
         return found, made
 
     def tls(self) -> ssl.SSLContext | None:
-        """Chain and host name are always checked; None without TLS. Raises OSError where a file cannot be used."""
+        """What checks the chain and the host name; None without TLS.
+
+        Raises:
+            OSError: a file cannot be used.
+        """
         if not self.use_tls:
             return None
         context = ssl.create_default_context(cafile=self.ca)
@@ -101,7 +110,11 @@ class Socket(Transport):
         self._access = access
 
     def attempt_connection(self) -> None:
-        """Connect. Raises OSError; nothing is sent in clear where TLS is asked for."""
+        """Connect; nothing is sent in clear where TLS is asked for.
+
+        Raises:
+            OSError: no connection within `CONNECT_S`, or no TLS.
+        """
         context = self._access.tls()
         made = socket.create_connection((self._access.host, self._access.port), CONNECT_S)
         try:

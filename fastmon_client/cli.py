@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from dataclasses import asdict
 
@@ -11,19 +12,24 @@ import click
 from loguru import logger
 
 from fastmon_client import __version__, options
-from fastmon_client.ending import Ending, ending, quiet_without_reader, stop_without_reader
-from fastmon_client.limits import Limits
-from fastmon_client.lookup import NotThere, look_up
+from fastmon_client.ending import (
+    AUTHENTICATION,
+    ERROR,
+    GAPS,
+    UNREACHABLE,
+    Ending,
+    ending,
+    quiet_without_reader,
+    stop_without_reader,
+)
 from fastmon_client.output import JsonLines, Lines, Quiet, line_by_line, summary_object
 from fastmon_client.pace import Pace
-from fastmon_client.session import Session
+from fastmon_client.session import Limits, Session
 from fastmon_client.show import plain
 from fastmon_client.snapshot import Snapshot
 from fastmon_client.status import Reach
-from fastmon_client.summary import has_gaps, run_line, summary_lines
+from fastmon_client.summary import NotThere, has_gaps, look_up, run_line, summary_lines
 
-DASHBOARD_TYPES = ("tf_file_registered", "fastmon_status")
-ERROR, AUTHENTICATION, UNREACHABLE, GAPS = 1, 3, 4, 5
 _TRY_CODES = {None: 0, "unreachable": UNREACHABLE, "token": AUTHENTICATION, "other": ERROR}
 
 
@@ -152,7 +158,7 @@ def dashboard(pace: Pace | None, watching: options.Watching, listen: str, token_
 
     log_to_stderr("INFO")
     line_by_line()
-    session = watching.session(DASHBOARD_TYPES, os.environ, output=Quiet(), pace=pace)
+    session = watching.session(options.SHOWN_TYPES, os.environ, output=Quiet(), pace=pace)
     end = show(session, listen, token_file, os.environ)
     if session.refusal:
         click.echo(f"fastmon-client: {plain(session.refusal)}", err=True)
@@ -203,6 +209,8 @@ def log_to_stderr(level: str) -> None:
 
 def main() -> None:
     """Run the command line."""
+    # A script's `&` starts its children with SIGINT ignored; ours end by it however they were started.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         cli.main(prog_name="fastmon-client")
     except ModuleNotFoundError as exc:

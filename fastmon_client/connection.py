@@ -7,9 +7,6 @@ from datetime import datetime, timedelta
 from fastmon_client.pace import Pace
 from fastmon_client.snapshot import ConnectionRow, ConnectionState
 
-PATIENCE = 2.5
-"""Heart-beat intervals without a complete event after which a stream counts as dead."""
-
 
 class Connection:
     """Not LIVE unless a complete event or heart-beat came within 2.5 heart-beats."""
@@ -22,7 +19,7 @@ class Connection:
         self._is_open = False
         self._beat_at: datetime | None = None
         self._reconnects = 0
-        self._patience = timedelta(seconds=PATIENCE * pace.heart_beat_s)
+        self._patience = timedelta(seconds=pace.patience_s)
 
     def connected(self, at: datetime) -> None:
         """A stream has been opened."""

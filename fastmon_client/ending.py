@@ -19,8 +19,9 @@ from types import FrameType
 
 from loguru import logger
 
-INTERRUPTED = 130
-PATIENCE_S = 3.0
+ERROR, AUTHENTICATION, UNREACHABLE, GAPS, INTERRUPTED = 1, 3, 4, 5, 130
+"""The exit codes of the client; 0 is a good end, 2 is wrong usage."""
+READER_PATIENCE_S = 3.0
 """So long after the end was asked for, a reader that stands still is waited for."""
 
 _WAKING = signal.SIGURG
@@ -59,7 +60,7 @@ def ending(stop: Callable[[], None], after_s: float | None) -> Iterator[Ending]:
             stop()
         while not has_left:
             try:
-                has_left = news.get(timeout=PATIENCE_S)
+                has_left = news.get(timeout=READER_PATIENCE_S)
             except Empty:
                 _give_up_what_nobody_reads()
 

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from fastmon_client.access import Refused
 from fastmon_client.pace import Pace
-from fastmon_client.stream import PATIENCE, Connected, Lost, Notice
+from fastmon_client.stream import Connected, Lost, Notice
 
 _REMEMBERED = 10_000
 _AGAIN_S = 60.0
@@ -28,7 +28,11 @@ class Source(Protocol):
     """What brings notices: a stream of the monitor, or a topic of the broker."""
 
     def batches(self) -> Iterator[list[Notice]]:
-        """For ever, until `stop`; raises `Refused`."""
+        """What comes at once, for ever, until `stop`.
+
+        Raises:
+            Refused: a person must mend something first.
+        """
 
     def drop(self, reason: str) -> None:
         """Give the present connection up."""
@@ -49,7 +53,10 @@ class _Reader:
 
 
 class Feed:
-    """Puts (number of the stream, what came at once) with *put*; `take` and `tick` belong to whoever gets them."""
+    """Puts (number of the stream, what came at once) with *put*; `take` and `tick` belong to whoever gets them.
+
+    *now* is `time.monotonic()`, in seconds.
+    """
 
     def __init__(self, make: Callable[[], Source], put: Callable[[Brought], None], pace: Pace) -> None:
         self._make, self._put, self._pace = make, put, pace
@@ -92,9 +99,9 @@ class Feed:
         for number, reader in list(self._readers.items()):
             if reader.ends_at is not None and now >= reader.ends_at:
                 self._close(number, now)
-            elif reader.opened_at is not None and now - reader.heard_at > PATIENCE * self._pace.heart_beat_s:
+            elif reader.opened_at is not None and now - reader.heard_at > self._pace.patience_s:
                 reader.heard_at = now
-                reader.stream.drop(f"nothing came for {PATIENCE * self._pace.heart_beat_s:.0f} s")
+                reader.stream.drop(f"nothing came for {self._pace.patience_s:.0f} s")
 
     def _open(self) -> None:
         number = self._current + len(self._readers)

@@ -16,13 +16,15 @@ from requests.utils import get_environ_proxies
 
 from fastmon_client.access import Access, Refused
 from fastmon_client.broker import BrokerAccess
-from fastmon_client.limits import Limits
 from fastmon_client.pace import Pace
 from fastmon_client.picture import Picture
-from fastmon_client.session import Output, Session, now
+from fastmon_client.session import Limits, Output, Session, now
 from fastmon_client.wanted import Wanted
 
-LONGEST_S = 365 * 24 * 3600
+DEFAULT_URL = "http://localhost:8002"
+SHOWN_TYPES = ("tf_file_registered", "fastmon_status")
+"""What is shown where nobody says otherwise."""
+LONGEST_DURATION_S = 365 * 24 * 3600
 """The longest time that an option can set."""
 
 
@@ -47,18 +49,18 @@ class Duration(click.ParamType[float]):
         if found is None:
             self.fail(f"{value!r} is no duration: write 90, 90s, 10m or 2h", param, ctx)
         seconds = float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
-        if seconds > LONGEST_S:
-            self.fail(f"{str(value)[:40]} is too long: give at most {LONGEST_S // 3600}h, a year", param, ctx)
+        if seconds > LONGEST_DURATION_S:
+            self.fail(f"{str(value)[:40]} is too long: give at most {LONGEST_DURATION_S // 3600}h, a year", param, ctx)
         return seconds
 
 
 monitor_url = click.option(
-    "--monitor-url", metavar="URL", help="Base URL of the monitor  [SWF_MONITOR_URL, http://localhost:8002]"
+    "--monitor-url", metavar="URL", help=f"Base URL of the monitor  [SWF_MONITOR_URL, {DEFAULT_URL}]"
 )
 message_types = click.option(
     "--message-types",
     type=Names(),
-    default="tf_file_registered,fastmon_status",
+    default=",".join(SHOWN_TYPES),
     show_default=True,
     help="Types of message to show.",
 )
@@ -112,7 +114,11 @@ class Watching:
         pace: Pace | None,
         limits: Limits | None = None,
     ) -> Session:
-        """The session that shows messages of *types*; raises `click.UsageError`."""
+        """The session that shows messages of *types*.
+
+        Raises:
+            click.UsageError: a setting cannot be used.
+        """
         wanted = Wanted(types=types, agents=self.agents, run_ids=self.run_ids, namespace=self.namespace)
         access, broker = access_of(self.monitor_url, environ), broker_of(self.transport, self.topic, environ)
         picture = Picture(access.url, wanted, now(), stale_after_s=self.stale_after, pace=pace)
@@ -133,7 +139,11 @@ def watching(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def broker_of(transport: str, topic: str, environ: Mapping[str, str]) -> BrokerAccess | None:
-    """The broker that the environment names, where messages come from it; raises `click.UsageError`."""
+    """The broker that the environment names, where messages come from it; else None.
+
+    Raises:
+        click.UsageError: a setting cannot be used.
+    """
     if transport != "stomp":
         return None
     if not topic.strip():
@@ -145,8 +155,12 @@ def broker_of(transport: str, topic: str, environ: Mapping[str, str]) -> BrokerA
 
 
 def access_of(url: str | None, environ: Mapping[str, str]) -> Access:
-    """The monitor that the option, or else the environment, names; raises `click.UsageError`."""
-    url = url or environ.get("SWF_MONITOR_URL") or "http://localhost:8002"
+    """The monitor that the option, or else the environment, names.
+
+    Raises:
+        click.UsageError: a setting cannot be used; no secret is shown.
+    """
+    url = url or environ.get("SWF_MONITOR_URL") or DEFAULT_URL
     ca = environ.get("FASTMON_MONITOR_CA") or None
     host = _checked_host(url)
     _check_ca(ca)
@@ -202,7 +216,7 @@ def settings_of(url: str | None, environ: Mapping[str, str]) -> list[tuple[str, 
     file = environ.get("SWF_API_TOKEN_FILE")
     secret = "in SWF_API_TOKEN_FILE" if file else "set" if environ.get("SWF_API_TOKEN") else "not set"
     return [
-        ("SWF_MONITOR_URL", url, "--monitor-url") if url else sourced("SWF_MONITOR_URL", "http://localhost:8002"),
+        ("SWF_MONITOR_URL", url, "--monitor-url") if url else sourced("SWF_MONITOR_URL", DEFAULT_URL),
         ("SWF_API_TOKEN", secret, "environment" if file or environ.get("SWF_API_TOKEN") else "default"),
         sourced("SWF_API_TOKEN_FILE", "not set"),
         sourced("FASTMON_MONITOR_CA", "the system's CAs"),

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
+PATIENCE = 2.5
+"""Heart-beat intervals in which nothing came, after which a connection counts as dead."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
@@ -12,6 +15,8 @@ class Pace:
 
     heart_beat_s: float = 30.0
     """Between two heart-beats of the stream."""
+    reconnect_s: float = 1.0
+    """The shortest wait before a lost stream is opened again; it grows with each loss, to 30 s."""
     recycle_s: float = 4 * 3600.0
     """A stream is renewed so often: after a day it brings nothing but heart-beats."""
     overlap_s: float = 10.0
@@ -36,6 +41,11 @@ class Pace:
     """TF files are asked for so many STFs a second."""
     tick_s: float = 1.0
     """Between two looks at what only time changes."""
+
+    @property
+    def patience_s(self) -> float:
+        """A stream that was silent for longer counts as dead."""
+        return PATIENCE * self.heart_beat_s
 
     def grace(self, *, has_ended: bool) -> timedelta:
         """Until an STF without TF files counts as missing."""

@@ -14,11 +14,10 @@ from fastmon_client.alarms import Alarms
 from fastmon_client.connection import Connection
 from fastmon_client.pace import Pace
 from fastmon_client.rates import BIN_S, Bins
-from fastmon_client.runs import STATE_AFTER, Run
-from fastmon_client.runtable import RunTable
-from fastmon_client.show import run_of
+from fastmon_client.runs import STATE_AFTER, Run, RunTable
+from fastmon_client.selection import MAX_SEQUENCE
 from fastmon_client.snapshot import RecentRow, RunRow, Snapshot, Totals
-from fastmon_client.tffile import ANNOUNCED, TfFile, as_announced
+from fastmon_client.tffile import ANNOUNCED, TfFile, as_announced, run_of
 from fastmon_client.wanted import Wanted
 from fastmon_client.watch import watch_daemon, watch_run
 
@@ -85,10 +84,7 @@ class Picture:
 
     def due(self, at: datetime) -> list[str]:
         """The runs that are to be compared now; the comparison has begun with that."""
-        found = [run for run in self.runs.values() if run.compare_at and run.compare_at <= at and run.began_at is None]
-        for run in found:
-            run.began_at = at
-        return [run.name for run in found]
+        return [run.name for run in self.runs.values() if run.begin_comparison(at)]
 
     def listed(self, name: str, stfs: Iterable[tuple[str, datetime]], at: datetime) -> list[str]:
         """The run's STFs in the monitor, each with the time of its registration: whose TF files are to be asked for."""
@@ -141,10 +137,6 @@ class Picture:
             watch_run(self.alarms, run, at, self._stale_after, is_live=is_live)
         self._fold(at)
 
-    def acknowledge(self) -> None:
-        """A person has seen the alarms."""
-        self.alarms.acknowledge()
-
     def shown_runs(self) -> list[Run]:
         """The runs that are wanted and kept whole, oldest first."""
         return [run for run in self.runs.values() if self._shows(run)]
@@ -179,9 +171,8 @@ class Picture:
         """The run of that name, which is known from now on."""
         found = self.runs.get(name)
         if found is None:
-            found = self.runs[name] = Run(name, at, self.pace)
             row = self._old_rows.pop(name, None)
-            found.was_shown = row is not None
+            found = self.runs[name] = Run(name, at, self.pace, was_shown=row is not None)
             if row and not found.is_numbered:  # else the monitor's tables bring it all again
                 self._forgotten = {**_sum(self._forgotten, [row]), "runs": self._forgotten["runs"]}
         return found
@@ -192,9 +183,9 @@ class Picture:
                 run.distrust(reason, at, compare=True)
 
     def _hear_run(self, kind: str, run: Run, message: Mapping[str, Any], at: datetime) -> None:
-        run.namespace = run.namespace or _text(message.get("namespace"))
+        run.learn_namespace(message.get("namespace"))
         total = message.get("total_stf_files")
-        if type(total) is int and 0 < total <= 5_000_000:
+        if type(total) is int and 0 < total <= MAX_SEQUENCE:
             run.stfs.reach(total)
         run.hear_state(kind, at)
         if kind in ("run_imminent", "start_run") and not run.is_over:  # one run at a time: others ended unheard
@@ -205,7 +196,7 @@ class Picture:
     def _take(self, message: Mapping[str, Any], at: datetime, *, backfilled: bool) -> bool:
         tf = TfFile.of(message)
         run = self.run(tf.run, at)
-        run.namespace = run.namespace or _text(message.get("namespace"))
+        run.learn_namespace(message.get("namespace"))
         is_new = run.take(tf, at, backfilled=backfilled) and not (backfilled and run.was_shown)
         if not is_new or not self._wanted.takes(message):
             return False
@@ -233,10 +224,6 @@ def _recent_row(at: datetime, tf: TfFile, status: str, backfilled: bool) -> Rece
         "at": at.isoformat(), "run": tf.run, "tf_filename": tf.tf_filename, "stf_filename": tf.stf_filename,
         "size_bytes": tf.size, "status": status, "backfilled": backfilled, "late": tf.late,
     }  # fmt: skip
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
 
 
 def _sum(totals: Totals, rows: Sequence[RunRow]) -> Totals:

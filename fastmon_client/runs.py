@@ -1,15 +1,20 @@
-"""One run: its state, its numbers, and how far they are verified. Pure; must not know how it is shown."""
+"""One run: its state, its numbers, and how far they are verified; and which runs the monitor's table names.
+
+Pure; it must not know how a run is shown.
+"""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
 from fastmon_client.pace import Pace
 from fastmon_client.rates import Bins
 from fastmon_client.snapshot import RunRow, RunState
 from fastmon_client.stfs import Stfs
-from fastmon_client.tffile import TfFile
+from fastmon_client.tffile import TfFile, moment
 
 STATE_AFTER: dict[str, RunState] = {
     "run_imminent": "imminent", "start_run": "running", "pause_run": "paused", "resume_run": "running",
@@ -22,15 +27,18 @@ NOT_NUMBERED = "its name is no number: the monitor cannot be asked"
 WATCHED_AFTER_END = timedelta(minutes=15)
 QUIET = timedelta(minutes=10)
 MOST_NAMED = 100
+GOING_ON = timedelta(days=1)
+"""A run of the table that began longer ago is not taken to be going on."""
 
 
 class Run:
     """What is known of one run."""
 
-    def __init__(self, name: str, at: datetime, pace: Pace) -> None:
+    def __init__(self, name: str, at: datetime, pace: Pace, *, was_shown: bool = False) -> None:
         self.name = name
         self.namespace: str | None = None
-        self.was_shown = False
+        """The first that a message named."""
+        self.was_shown = was_shown
         """Whether it was known before, and forgotten but for its row: what the monitor has of it was shown then."""
         self.state: RunState = "unknown"
         self.stfs = Stfs()
@@ -66,6 +74,11 @@ class Run:
         if self.is_over:
             return self.compare_at is None
         return not self.is_numbered and at - self.active_at > QUIET
+
+    def learn_namespace(self, told: object) -> None:
+        """*told* is what a message names as its namespace; the first that is one stays."""
+        if self.namespace is None and isinstance(told, str) and told:
+            self.namespace = told
 
     def hear_state(self, kind: str, at: datetime) -> None:
         """A message of the run control; nothing leads back from the end."""
@@ -105,6 +118,13 @@ class Run:
         self.doubt, self._doubted_at = reason, at
         if compare:
             self._compare_soon(at)
+
+    def begin_comparison(self, at: datetime) -> bool:
+        """Whether a comparison with the monitor is due; it has begun with that."""
+        if self.began_at is not None or self.compare_at is None or self.compare_at > at:
+            return False
+        self.began_at = at
+        return True
 
     def compared(self, failure: str | None, at: datetime) -> None:
         """A comparison is over."""
@@ -210,3 +230,33 @@ class Run:
             "last_age_s": max(0.0, (at - self.last_at).total_seconds()) if self.last_at else None,
             "strip": stfs.strip(at, self._grace) if strip else [],
         }
+
+
+class RunTable:
+    """What was ever read of it: a run that an answer left out is not new in the next."""
+
+    def __init__(self) -> None:
+        self._numbers: set[int] | None = None
+
+    def read(self, rows: Iterable[Mapping[str, Any]], at: datetime) -> tuple[list[int], set[int]]:
+        """The numbers of runs that are new to the table, and of all that are over.
+
+        The first time, only the newest run is new, and only if it may still be going on.
+        """
+        starts: dict[int, datetime | None] = {}
+        over: set[int] = set()
+        for row in rows:
+            number = row.get("run_number")
+            if type(number) is int:
+                starts[number] = moment(row.get("start_time"))
+                if row.get("end_time") is not None:
+                    over.add(number)
+        fresh = self._going_on(starts, at) - over if self._numbers is None else starts.keys() - self._numbers
+        self._numbers = (self._numbers or set()) | starts.keys()
+        return sorted(fresh), over
+
+    @staticmethod
+    def _going_on(starts: Mapping[int, datetime | None], at: datetime) -> set[int]:
+        newest = max(starts, default=0)
+        began = starts.get(newest)
+        return {newest} if began and at - began < GOING_ON else set()

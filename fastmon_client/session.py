@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
@@ -19,11 +20,11 @@ from fastmon_client.access import Access, Refused
 from fastmon_client.asking import Answer, Asking, Filled, Listed, RunsListed
 from fastmon_client.broker import BrokerAccess
 from fastmon_client.feed import Brought, Feed, Source
-from fastmon_client.limits import Limits
 from fastmon_client.picture import Picture
 from fastmon_client.snapshot import Snapshot
 from fastmon_client.stream import Connected, HeartBeat, Lost, Notice, Stream
 from fastmon_client.tables import Tables
+from fastmon_client.tffile import ANNOUNCED
 from fastmon_client.topic import Topic
 
 _BATCH = 10
@@ -45,6 +46,26 @@ class Output(Protocol):
 
     def turn(self, picture: Picture, at: datetime) -> None:
         """About once a second."""
+
+
+@dataclass(slots=True)
+class Limits:
+    """What a person set."""
+
+    count: int | None = None
+    """TF files that are shown at most."""
+    until_end_run: bool = False
+    """Whether the first run that ends is the end."""
+    _shown: int = 0
+
+    def count_reached(self, message: Mapping[str, Any]) -> bool:
+        """Count *message*, which is shown; whether it is the last."""
+        self._shown += message.get("msg_type") == ANNOUNCED
+        return self.count is not None and self._shown >= self.count
+
+    def run_is_final(self, picture: Picture, at: datetime) -> bool:
+        """Whether a run that is shown has ended, and nothing more can be found out about it."""
+        return self.until_end_run and any(run.is_final(at) for run in picture.shown_runs())
 
 
 class Session:
@@ -69,8 +90,8 @@ class Session:
 
         def source() -> Source:
             if broker is not None:
-                return Topic(access=broker, types=types)
-            return Stream(access=access, types=types, heart_beat_s=pace.heart_beat_s)
+                return Topic(access=broker, types=types, pace=pace)
+            return Stream(access=access, types=types, pace=pace)
 
         self._feed = Feed(source, self._arrivals.put, pace)
         self._asking = Asking(Tables(access), self._arrivals.put, pace.asks_hz)

@@ -1,12 +1,14 @@
-"""From a message to a line for people. Pure; whatever came over the network is escaped."""
+"""Messages, sizes, ages and counts as words for people. Pure; whatever came over the network is escaped."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
+from fastmon_client.tffile import ANNOUNCED, file_size, run_of
+
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
-_MAX_INT64 = 2**63 - 1
 
 
 def plain(value: object) -> str:
@@ -24,24 +26,67 @@ def size(count: int | None) -> str:
     return f"{amount:.0f} {_UNITS[unit]}" if unit == 0 else f"{amount:.1f} {_UNITS[unit]}"
 
 
-def run_of(message: Mapping[str, Any]) -> str | None:
-    """The run that *message* is of: `100014` and `"100014"` are one run. Some agents name it `run_number`."""
-    run = message.get("run_id")
-    run = message.get("run_number") if run is None else run
-    return None if run is None else str(run)
+def age(seconds: float | None) -> str:
+    """A span in its two greatest units: `42 s`, `3 min 5 s`, `2 h 4 min`; `?` where unknown."""
+    if seconds is None:
+        return "?"
+    whole = max(0, int(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
 
 
-def file_size(message: Mapping[str, Any]) -> int | None:
-    """Bytes of the TF file; None where unknown, or where it is no size."""
-    value = message.get("file_size_bytes")
-    return value if type(value) is int and 0 <= value <= _MAX_INT64 else None
+def short_age(seconds: float | None) -> str:
+    """A span in its greatest unit, for narrow columns: `42s`, `3m`, `2h`, `4d`."""
+    if seconds is None:
+        return "-"
+    whole = max(0, int(seconds))
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if whole >= length:
+            return f"{whole // length}{unit}"
+    return f"{whole}s"
+
+
+def lag(seconds: float | None) -> str:
+    """A delay: two digits are enough."""
+    if seconds is None:
+        return "-"
+    return f"{seconds:.2f}" if seconds < 10 else short_age(seconds)
+
+
+def of(seen: int, expected: int | None) -> str:
+    """`12/20`; only `12` where nobody said how many there are."""
+    return f"{seen}" if expected is None else f"{seen}/{expected}"
+
+
+def clock_time(iso: str | None) -> str:
+    """`HH:MM:SS` of an ISO time, as it stands there; `-` where there is none."""
+    try:
+        return datetime.fromisoformat(iso or "").strftime("%H:%M:%S")
+    except ValueError:
+        return "-"
+
+
+def gaps(sequences: Sequence[int]) -> list[str]:
+    """Runs of consecutive numbers, from rising *sequences*: `4-6`, `9`."""
+    found: list[list[int]] = []
+    for number in sequences:
+        if found and number == found[-1][1] + 1:
+            found[-1][1] = number
+        else:
+            found.append([number, number])
+    return [str(first) if first == last else f"{first}-{last}" for first, last in found]
 
 
 def line(message: Mapping[str, Any]) -> str:
     """One line for one message."""
     when = plain(message.get("timestamp") or message.get("sent_at") or "")[11:19] or "-"
     run, kind = plain(run_of(message) or "-"), message.get("msg_type")
-    if kind == "tf_file_registered":
+    if kind == ANNOUNCED:
         span = f"TF {plain(message.get('tf_first', '?'))}-{plain(message.get('tf_last', '?'))}"
         late = "  late" if message.get("late") else ""
         name, stf = plain(message.get("tf_filename")), plain(message.get("stf_filename"))

@@ -16,10 +16,9 @@ from urllib.parse import urlsplit
 import requests
 from urllib3.exceptions import HTTPError
 
-from fastmon_client.access import Access, Refused, reason_of
+from fastmon_client.access import MONITOR_CONNECT_S, Access, Refused, reason_of
 from fastmon_client.stream import STREAM
 
-CONNECT_S = 5.0
 GREETING_S = 10.0
 """Seconds in which the stream must greet us; the monitor does so at once."""
 _AGAIN = "try again; is the monitor well?"
@@ -94,7 +93,7 @@ class Reach:
     def _connection(self) -> socket.socket:
         host, port = self._host
         try:
-            return socket.create_connection((host, port), CONNECT_S)
+            return socket.create_connection((host, port), MONITOR_CONNECT_S)
         except OSError as exc:
             remedy = "is the monitor up, the port in SWF_MONITOR_URL right, a firewall between?"
             raise _Failed(f"{host}:{port}: {exc.strerror or exc}", remedy, "unreachable") from exc

@@ -22,14 +22,13 @@ from urllib3.exceptions import HTTPError
 
 from fastmon_client.access import Access, Refused, reason_of, refused_token
 from fastmon_client.blocks import BlockCutter
+from fastmon_client.pace import Pace
 
 STREAM = "/api/messages/stream/"
 LONGEST_WAIT_S = 30.0
 LONGEST_BIDDEN_WAIT_S = 300.0
 """The most that Retry-After and `retry:` can ask for."""
 _DECODER = json.JSONDecoder(parse_constant=lambda _nan: None)  # else --json would print what is no JSON
-PATIENCE = 2.5
-"""Heart-beat intervals without a byte after which a stream counts as dead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +63,15 @@ Notice = dict[str, Any] | Connected | HeartBeat | Lost
 """What a stream brings; a dict is a message."""
 
 
+class ConnectionEnded(Exception):
+    """One connection is over, or was never made; the other side asks for `retry_after_s` seconds of rest."""
+
+    def __init__(self, reason: str, retry_after_s: float = 0.0) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.retry_after_s = retry_after_s
+
+
 @dataclass(slots=True, kw_only=True)
 class Stream:
     """One subscription to `/api/messages/stream/`."""
@@ -71,7 +79,7 @@ class Stream:
     access: Access
     types: tuple[str, ...] = ()
     """The `msg_type`s that the server is asked for; none: all."""
-    heart_beat_s: float = 30.0
+    pace: Pace
     jitter: Callable[[], float] = random.random
     """Between 0 and 1."""
     connected_once: bool = False
@@ -85,26 +93,10 @@ class Stream:
     def batches(self) -> Iterator[list[Notice]]:
         """What comes, as it comes, for ever, through every loss of the stream, until `stop`.
 
-        Raises `Refused` for 401 and 403; before the first connection also for whatever else a person must mend.
+        Raises:
+            Refused: 401 or 403; before the first connection also whatever else a person must mend.
         """
-        losses = 0
-        while not self._stopped:
-            bidden_s = 0.0
-            try:
-                for batch in self._batches_of_one():
-                    losses = 0
-                    yield batch
-                reason = "closed by the monitor"
-            except (requests.RequestException, HTTPError, OSError, ValueError) as exc:
-                reason, bidden_s = reason_of(exc), _retry_after(exc)
-            if self._stopped:
-                return
-            reason, self._dropped = self._dropped or reason, ""
-            losses += 1
-            wait_s = wait_after(losses, max(self._bidden_s, bidden_s), self.jitter())
-            yield [Lost(reason, wait_s)]
-            with suppress(Empty):
-                self._arrivals.get(timeout=wait_s)
+        return reconnecting(self._batches_of_one, self._is_stopped_within, self.pace, self.jitter)
 
     def drop(self, reason: str) -> None:
         """Give the present connection up; callable from any thread."""
@@ -123,8 +115,23 @@ class Stream:
             with suppress(OSError, ValueError, RuntimeError):  # it has just ended by itself
                 response.raw.shutdown()
 
+    def _is_stopped_within(self, seconds: float) -> bool:
+        if not self._stopped:
+            with suppress(Empty):
+                self._arrivals.get(timeout=seconds)
+        return self._stopped
+
     def _batches_of_one(self) -> Iterator[list[Notice]]:
-        """What one connection brings."""
+        """What one connection brings; raises `ConnectionEnded` at its end."""
+        try:
+            yield from self._batches_of_response()
+            reason, retry_after_s = "closed by the monitor", 0.0
+        except (requests.RequestException, HTTPError, OSError, ValueError) as exc:
+            reason, retry_after_s = reason_of(exc), _retry_after(exc)
+        reason, self._dropped = self._dropped or reason, ""
+        raise ConnectionEnded(reason, max(self._bidden_s, retry_after_s))
+
+    def _batches_of_response(self) -> Iterator[list[Notice]]:
         response = self._connect()
         if response is None:
             return
@@ -171,7 +178,7 @@ class Stream:
     def _ask(self) -> requests.Response:
         types = {"msg_types": ",".join(self.types)} if self.types else None
         with self.access.session() as session:
-            return self.access.get(session, STREAM, types, "text/event-stream", PATIENCE * self.heart_beat_s)
+            return self.access.get(session, STREAM, types, "text/event-stream", self.pace.patience_s)
 
     def _check(self, response: requests.Response) -> None:
         status, kind = response.status_code, response.headers.get("Content-Type", "")
@@ -186,10 +193,35 @@ class Stream:
             raise requests.HTTPError(f"the monitor said {status}", response=response)
 
 
-def wait_after(losses: int, bidden_s: float, jitter: float) -> float:
+def reconnecting(
+    connection: Callable[[], Iterator[list[Notice]]],
+    is_stopped_within: Callable[[float], bool],
+    pace: Pace,
+    jitter: Callable[[], float],
+) -> Iterator[list[Notice]]:
+    """What one *connection* after the other brings, until *is_stopped_within* (seconds, which it waits) says so.
+
+    A connection ends by raising `ConnectionEnded`; what else it raises goes to the caller.
+    """
+    losses, wait_s = 0, 0.0
+    while not is_stopped_within(wait_s):
+        try:
+            for batch in connection():
+                losses = 0
+                yield batch
+        except ConnectionEnded as exc:
+            reason, retry_after_s = exc.reason, exc.retry_after_s
+        if is_stopped_within(0.0):
+            return
+        losses += 1
+        wait_s = wait_after(losses, retry_after_s, jitter(), pace.reconnect_s)
+        yield [Lost(reason, wait_s)]
+
+
+def wait_after(losses: int, bidden_s: float, jitter: float, least_s: float) -> float:
     """Seconds to wait: full jitter over a span that grows to 30 s, on top of what the other side asks for."""
-    least = min(LONGEST_BIDDEN_WAIT_S, max(1.0, bidden_s))
-    return least + jitter * (min(LONGEST_WAIT_S, 2.0 ** min(losses, 5)) - 1)
+    span_s = min(LONGEST_WAIT_S, least_s * 2.0 ** min(losses, 5)) - least_s
+    return min(LONGEST_BIDDEN_WAIT_S, max(least_s, bidden_s)) + jitter * span_s
 
 
 def _notice(kind: str, data: str) -> Notice | None:

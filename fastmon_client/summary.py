@@ -1,13 +1,18 @@
-"""The summary of what was seen, for people. Pure; whatever came over the network is escaped."""
+"""The summary, for people: of what was seen, or of one run from the monitor's tables alone."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from fastmon_client.show import plain, size
+from fastmon_client.access import Access, Refused
+from fastmon_client.ending import AUTHENTICATION, ERROR, UNREACHABLE
+from fastmon_client.pace import Pace
+from fastmon_client.picture import Picture
+from fastmon_client.session import now
+from fastmon_client.show import gaps, plain, size
 from fastmon_client.snapshot import RunRow, Snapshot
+from fastmon_client.tables import Tables, Unanswered
+from fastmon_client.wanted import Wanted
 
-_MOST_GAPS = 10
+_MOST_SPANS = 10
 
 
 def summary_lines(snapshot: Snapshot) -> list[str]:
@@ -45,28 +50,65 @@ def has_gaps(run: RunRow) -> bool:
     )
 
 
-def gaps(sequences: Sequence[int]) -> list[str]:
-    """Runs of consecutive numbers, from rising *sequences*: `4-6`, `9`."""
-    found: list[list[int]] = []
-    for number in sequences:
-        if found and number == found[-1][1] + 1:
-            found[-1][1] = number
-        else:
-            found.append([number, number])
-    return [str(first) if first == last else f"{first}-{last}" for first, last in found]
-
-
 def _missing(run: RunRow) -> str:
     count = run["stfs_missing"]
     if not count:
         return "missing unknown" if count is None else "none missing"
     found = gaps(run["missing"])
-    more = ", ..." if len(found) > _MOST_GAPS or len(run["missing"]) < count else ""
+    more = ", ..." if len(found) > _MOST_SPANS or len(run["missing"]) < count else ""
     return (
-        f"{count} missing in {len(found)} gaps ({', '.join(found[:_MOST_GAPS])}{more})" if found else f"{count} missing"
+        f"{count} missing in {len(found)} gaps ({', '.join(found[:_MOST_SPANS])}{more})"
+        if found
+        else f"{count} missing"
     )
 
 
 def _volume(known: int, tf_files: int) -> str:
     """Bytes for people; `?` where no TF file told its size."""
     return size(None if tf_files and not known else known)
+
+
+class NotThere(Exception):
+    """There is no summary; *code* is the exit code."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def look_up(access: Access, number: int) -> RunRow:
+    """The row of the run of that number.
+
+    Raises:
+        NotThere: there is no such run, or no answer.
+    """
+    tables = Tables(access)
+    try:
+        return _looked_up(tables, access.url, number)
+    except Refused as exc:
+        raise NotThere(str(exc), AUTHENTICATION if exc.by_token else ERROR) from exc
+    except Unanswered as exc:
+        raise NotThere(str(exc), UNREACHABLE) from exc
+    finally:
+        tables.close()
+
+
+def _looked_up(tables: Tables, url: str, number: int) -> RunRow:
+    at, name = now(), str(number)
+    picture = Picture(url, Wanted(types=()), at, pace=Pace(young_s=0.0))
+    rows = [row for row in tables.runs() if row.get("run_number") == number]
+    if not rows:
+        raise NotThere(f"the monitor has no run {number}", ERROR)
+    picture.run(name, at)
+    picture.runs_listed(rows, at)
+    stfs = tables.stfs(number)
+    names = picture.listed(name, stfs, at)
+    while names := picture.still_wanting(name, names):  # the first TF file tells which STFs were selected
+        picture.filled(name, names[0], tables.tf_files(names[0]), at)
+        names = names[1:]
+    picture.compared(name, None, at)
+    row = picture.rows(at, strip=True)[0]
+    for cell in row["strip"]:
+        if cell["kind"] == "recovered":  # from what? All of it is from the tables
+            cell["kind"] = "present"
+    return {**row, "backfilled": 0, "last_age_s": None}

@@ -16,7 +16,7 @@ from urllib3.exceptions import HTTPError
 from fastmon_client.access import Access, Refused, reason_of, refused_token
 from fastmon_client.tffile import moment
 
-LONGEST_S = 60.0
+LONGEST_ANSWER_S = 60.0
 """The longest that one answer may take."""
 MOST_ROWS = 10_000_000
 """Pages have no order, so that a list is read in one."""
@@ -29,7 +29,12 @@ class Unanswered(Exception):
 
 
 class Tables:
-    """Reads, in one thread; raises `Refused` for what a person must mend, `Unanswered` for the rest."""
+    """Reads, in one thread.
+
+    Raises:
+        Refused: a person must mend something (the token, the URL, a CA).
+        Unanswered: anything else; each answer may take `LONGEST_ANSWER_S` at most.
+    """
 
     def __init__(self, access: Access) -> None:
         self._access = access
@@ -66,7 +71,7 @@ class Tables:
         return rows
 
     def _body(self, path: str, params: dict[str, str]) -> bytes:
-        end = time.monotonic() + LONGEST_S
+        end = time.monotonic() + LONGEST_ANSWER_S
         with self._access.get(self._session, path, params, "application/json", 20.0) as response:
             status = response.status_code
             if status in (401, 403):
@@ -81,5 +86,5 @@ class Tables:
             while piece := response.raw.read1(1 << 20):
                 pieces.append(piece)
                 if time.monotonic() > end:
-                    raise Unanswered(f"the monitor's answer to {path} took longer than {LONGEST_S:.0f} s")
+                    raise Unanswered(f"the monitor's answer to {path} took longer than {LONGEST_ANSWER_S:.0f} s")
             return b"".join(pieces)

@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fastmon_client.selection import sequence_of
-from fastmon_client.show import file_size, run_of
 
 ANNOUNCED = "tf_file_registered"
 _MOST_PER_STF = 100_000
+_MAX_INT64 = 2**63 - 1
 
 
 @dataclass(slots=True)
@@ -70,6 +70,19 @@ def as_announced(run: str, row: Mapping[str, Any]) -> dict[str, Any]:
         "selection_fraction": told.get("selection_fraction"),
         "timestamp": row.get("created_at"),
     }
+
+
+def run_of(message: Mapping[str, Any]) -> str | None:
+    """The run that *message* is of: `100014` and `"100014"` are one run. Some agents name it `run_number`."""
+    run = message.get("run_id")
+    run = message.get("run_number") if run is None else run
+    return None if run is None else str(run)
+
+
+def file_size(message: Mapping[str, Any]) -> int | None:
+    """Bytes of the TF file; None where unknown, or where it is no size."""
+    value = message.get("file_size_bytes")
+    return value if type(value) is int and 0 <= value <= _MAX_INT64 else None
 
 
 def moment(text: Any) -> datetime | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -17,7 +18,8 @@ from stomp.utils import Frame
 
 from fastmon_client.access import Refused
 from fastmon_client.broker import CONNECT_S, HEART_BEAT_MS, BrokerAccess
-from fastmon_client.stream import PATIENCE, Connected, HeartBeat, Lost, Notice, message_of, wait_after
+from fastmon_client.pace import PATIENCE, Pace
+from fastmon_client.stream import Connected, ConnectionEnded, HeartBeat, Notice, message_of, reconnecting
 
 _WORDS_OF_A_REFUSAL = ("auth", "login", "log in", "passw", "passcode", "credential", "security", "permission")
 
@@ -44,6 +46,7 @@ class Topic:
     access: BrokerAccess
     types: tuple[str, ...] = ()
     """The `msg_type`s that are passed on; none: all."""
+    pace: Pace
     jitter: Callable[[], float] = random.random
     connected_once: bool = False
     _stopped: bool = False
@@ -54,25 +57,10 @@ class Topic:
     def batches(self) -> Iterator[list[Notice]]:
         """What comes, for ever, through every loss of the connection, until `stop`.
 
-        Raises `Refused` for a login that is refused, and before the first connection for files that cannot be used.
+        Raises:
+            Refused: before the first connection: the broker refuses the login, or a file cannot be used.
         """
-        losses = 0
-        while not self._stopped:
-            reason = "stopped"
-            for notice in self._notices_of_one():
-                if isinstance(notice, _Over):
-                    reason = notice.reason
-                    if notice.refused and not self.connected_once:
-                        raise Refused(f"{reason}: set ACTIVEMQ_USER and ACTIVEMQ_PASSWORD", by_token=True)
-                    break
-                losses = 0
-                yield [notice]
-            if self._stopped:
-                return
-            losses += 1
-            wait_s = wait_after(losses, 0.0, self.jitter())
-            yield [Lost(reason, wait_s)]
-            self._wait(wait_s)
+        return reconnecting(self._batches_of_one, self._is_stopped_within, self.pace, self.jitter)
 
     def drop(self, reason: str) -> None:
         """Give the present connection up; callable from any thread."""
@@ -83,14 +71,14 @@ class Topic:
         self._stopped = True
         self._arrivals.put((0, None))
 
-    def _wait(self, seconds: float) -> None:
-        try:
+    def _is_stopped_within(self, seconds: float) -> bool:
+        with suppress(Empty):
             while not self._stopped:
                 self._arrivals.get(timeout=seconds)
-        except Empty:
-            return
+        return self._stopped
 
-    def _notices_of_one(self) -> Iterator[Notice | _Over]:
+    def _batches_of_one(self) -> Iterator[list[Notice]]:
+        """What one connection brings; raises `ConnectionEnded` at its end."""
         self._number += 1
         number, (connection, socket) = self._number, self.access.connection()
         connection.set_listener("", _Listener(lambda arrival: self._arrivals.put((number, arrival)), self.types))
@@ -101,32 +89,33 @@ class Topic:
         except OSError as exc:
             if not self.connected_once and isinstance(exc, FileNotFoundError | PermissionError):
                 raise Refused(f"{exc.filename}: {exc.strerror}: name a readable file") from exc
-            yield _Over(f"{self.access.where}: {exc.strerror or exc}")
+            raise ConnectionEnded(f"{self.access.where}: {exc.strerror or exc}") from exc
         except (StompException, ValueError) as exc:  # a ValueError: a host name or a password file that is none
-            yield _Over(f"{self.access.where}: {exc or type(exc).__name__}")
+            raise ConnectionEnded(f"{self.access.where}: {exc or type(exc).__name__}") from exc
         finally:
             socket.cut()
 
-    def _until_over(self, number: int, connection: stomp.connect.StompConnection12) -> Iterator[Notice | _Over]:
+    def _until_over(self, number: int, connection: stomp.connect.StompConnection12) -> Iterator[list[Notice]]:
         patience_s = CONNECT_S
         while True:
             try:
                 whose, arrival = self._arrivals.get(timeout=patience_s)
             except Empty:
-                yield _Over(f"{self.access.where}: nothing came for {patience_s:.0f} s")
-                return
+                raise ConnectionEnded(f"{self.access.where}: nothing came for {patience_s:.0f} s") from None
             if self._stopped:
-                return
+                raise ConnectionEnded("stopped")
             if whose != number or arrival is None:
                 continue
             if isinstance(arrival, _LoggedIn):
                 connection.subscribe(self.access.topic, id="1", ack="auto", receipt="subscribed")
                 continue
+            if isinstance(arrival, _Over):
+                if arrival.refused and not self.connected_once:
+                    raise Refused(f"{arrival.reason}: set ACTIVEMQ_USER and ACTIVEMQ_PASSWORD", by_token=True)
+                raise ConnectionEnded(arrival.reason)
             if isinstance(arrival, Connected):
                 self.connected_once, patience_s = True, PATIENCE * HEART_BEAT_MS / 1000
-            yield arrival
-            if isinstance(arrival, _Over):
-                return
+            yield [arrival]
 
 
 class _Listener(stomp.ConnectionListener):

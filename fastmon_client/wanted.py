@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from fastmon_client.show import run_of
+from fastmon_client.runs import STATE_AFTER
+from fastmon_client.tffile import run_of
 
-RUN_TYPES = ("run_imminent", "start_run", "pause_run", "resume_run", "end_run")
+RUN_TYPES = tuple(STATE_AFTER)
 _ALWAYS_HEARD = (*RUN_TYPES, "fastmon_status", "fastmon_run_summary")
 
 

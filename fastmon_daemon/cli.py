@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from importlib import import_module
 
@@ -42,6 +43,8 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; errors of ours become one line on stderr and an exit code."""
+    # A script's `&` starts its children with SIGINT ignored; ours end by it however they were started.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         cli.main(prog_name="fastmon-daemon")
     except FastmonError as exc:

@@ -347,6 +347,21 @@ def test_watch_looks_again_until_ctrl_c_and_ends_with_the_code_of_the_last_view(
     assert process.returncode == 1
 
 
+def test_watch_ends_by_sigint_also_where_a_script_had_it_ignored(shelf: Shelf) -> None:
+    command = [sys.executable, "-m", "fastmon_daemon", "inspect", "--db", str(shelf.path), "--watch", "0.1"]
+    with subprocess.Popen(
+        ["sh", "-c", "trap '' INT; exec \"$@\"", "sh", *command], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        next(line for line in iter(process.stdout.readline, "") if line.startswith("-----"))
+        process.send_signal(signal.SIGINT)
+        try:
+            process.communicate(timeout=20)
+        finally:
+            process.kill()
+    assert process.returncode == 0
+
+
 def test_watch_needs_no_number(shelf: Shelf) -> None:
     assert "Invalid value for '--watch'" in shelf.inspect("--watch", "0").stderr
     command = [sys.executable, "-m", "fastmon_daemon", "inspect", "--db", str(shelf.path), "--json", "--watch"]

@@ -10,8 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
-from fastmon_client.dashboard.lags import Lags
-from fastmon_client.dashboard.wire import event
+from fastmon_client.dashboard.wire import Lags, event
 
 LOOKED_AT_EVERY_S = 0.25
 AT_LEAST_EVERY_S = 1.0

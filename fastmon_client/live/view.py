@@ -13,9 +13,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from fastmon_client.live.columns import Column, Row, table
-from fastmon_client.show import plain, size
-from fastmon_client.summary import gaps
-from fastmon_client.words import age, clock_time, lag, of, short_age
+from fastmon_client.show import age, clock_time, gaps, lag, of, plain, short_age, size
 
 _LOUD = "bold white on red"
 _BADGES = {"LIVE": "bold black on green", "CONNECTING": "bold black on yellow", "DEAD": _LOUD, "REFUSED": _LOUD}

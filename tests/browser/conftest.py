@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fastmon_daemon.testbed.monitor import MonitorThread
-from tests.client.shift import Shift, monitor
+from tests.client.living import Experiment
 
 if TYPE_CHECKING:
     from tests.browser.browsing import Browser
@@ -50,11 +49,6 @@ def browser(chromium: Browser) -> Iterator[Browser]:
 
 
 @pytest.fixture
-def shift() -> Iterator[Shift]:
-    with monitor() as running:
-        yield Shift(running)
-
-
-@pytest.fixture
-def the_monitor(shift: Shift) -> MonitorThread:
-    return shift.monitor
+def experiment() -> Iterator[Experiment]:
+    with Experiment(per_stf=3, age_s=0.0, heartbeat_s=1.0) as running:
+        yield running

@@ -22,9 +22,8 @@ from fastmon_client.session import Session, now
 from fastmon_client.wanted import Wanted
 from fastmon_daemon.testbed.monitor import MonitorThread
 from tests.browser.browsing import browsing
+from tests.client.living import TOKEN, Experiment
 from tests.client.served import served
-from tests.client.shift import TF_FILES, Shift, monitor
-from tests.living import TOKEN
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 STFS, EVERY_S = 220, 0.5
@@ -32,18 +31,18 @@ RECOVERED, INCOMPLETE, MISSING = range(90, 96), (121,), (47, 48, 133)
 COLUMNS, ROWS = 104, 26
 
 
-def play(shift: Shift, stfs: int, every_s: float, *, one_of: int = 1) -> None:
+def play(experiment: Experiment, stfs: int, every_s: float, *, one_of: int = 1) -> None:
     """A run of which *one_of* so many STFs is selected, with all that can happen to one of those."""
     pause = threading.Event()
-    shift.message("start_run")
+    experiment.fraction = 1 / one_of
+    experiment.says("start_run")
     for n in range(1, stfs + 1):
-        shift.lag_s = 0.35 + 0.2 * sin(n / 15) + (1.1 if n % 17 == 0 else 0.0)
+        lag_s = 0.35 + 0.2 * sin(n / 15) + (1.1 if n % 17 == 0 else 0.0)
         if n in MISSING or (n - 1) % one_of:
-            shift.register_stf(n)
+            experiment.register_stfs(n)
         else:
-            whole = TF_FILES - (n in INCOMPLETE)
-            announced = 0 if n in RECOVERED else whole
-            shift.stf(n, registered=whole, announced=announced, fraction=1 / one_of, previous=n - one_of)
+            registered = experiment.per_stf - (n in INCOMPLETE)
+            experiment.take(n, registered=registered, announced=0 if n in RECOVERED else None, lag_s=lag_s)
         pause.wait(every_s)
 
 
@@ -76,16 +75,16 @@ def page(url: str) -> None:
 def main() -> None:
     """Play, and take the pictures."""
     IMAGES.mkdir(exist_ok=True)
-    with monitor() as running:
-        session = watch(running)
+    with Experiment(100013, per_stf=3, age_s=0.0, heartbeat_s=1.0) as experiment:
+        session = watch(experiment.monitor)
         reading = threading.Thread(target=session.run)
         reading.start()
         try:
             with served(session.snapshot) as dashboard:
-                before = Shift(running, 100013)
-                play(before, 80, 0.02, one_of=10)
-                before.message("end_run", total_stf_files=80)
-                play(Shift(running, 100014), STFS, EVERY_S)
+                play(experiment, 80, 0.02, one_of=10)
+                experiment.says("end_run", total_stf_files=80)
+                experiment.begin_run(100014)
+                play(experiment, STFS, EVERY_S)
                 terminal(session)
                 page(dashboard.url)
         finally:

@@ -11,8 +11,10 @@ import sys
 import termios
 import threading
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
+
+import requests
 
 from fastmon_client.pace import Pace
 from fastmon_daemon.clock import Clock, utcnow
@@ -26,7 +28,7 @@ RUN = 100014
 PER_STF = 7
 QUICK: dict[str, float] = {
     "heart_beat_s": 0.5, "compare_s": 1.0, "settle_s": 0.1, "retry_s": 0.3, "runs_s": 1.0, "young_s": 0.5,
-    "grace_s": 3.0, "end_grace_s": 2.0, "asks_hz": 1000.0, "tick_s": 0.1, "overlap_s": 0.5,
+    "grace_s": 3.0, "end_grace_s": 2.0, "asks_hz": 1000.0, "tick_s": 0.1, "overlap_s": 0.5, "reconnect_s": 0.1,
 }  # fmt: skip
 
 
@@ -113,16 +115,36 @@ class Client:
                 self._news.notify_all()
 
 
-def a_minute_ago() -> datetime:
-    """The monitor's clock: what it registers is old enough for a verdict at once."""
-    return utcnow() - timedelta(minutes=1)
+class Dashboard(Client):
+    """A running dashboard; it tells its URL when it listens."""
+
+    def __init__(self, url: str, *options: str, listen: str = "127.0.0.1:0", **more: Any) -> None:
+        super().__init__(url, "--listen", listen, *options, command="dashboard", **more)
+        self.url = self.line().removeprefix("dashboard ").split()[0].replace("0.0.0.0", "127.0.0.1")
+
+    def until(self, state: str, recent: str = "") -> dict[str, Any]:
+        """The first snapshot in which the connection is in that state, and that TF file is listed."""
+        with requests.get(f"{self.url}events", timeout=DEADLINE_S, stream=True) as answer:
+            for line in answer.iter_lines():
+                found = json.loads(line[6:]) if line.startswith(b"data: ") else None
+                names = ["", *(each["tf_filename"] for each in found["recent"])] if found else []
+                if recent in names and found["connection"]["state"] == state:
+                    return dict(found)
+        raise AssertionError(f"never {state}")
 
 
 class Experiment:
-    """Data agent, daemon and monitor in one: STFs and TF files are registered, and announced over the stream."""
+    """Data agent, daemon and monitor in one: STFs and TF files are registered, and announced over the stream.
 
-    def __init__(self, run: int = RUN, fraction: float = 1.0, per_stf: int = PER_STF) -> None:
-        self.monitor = MonitorThread(TOKEN, MonitorOptions(heartbeat_s=0.5, clock=Clock(now=a_minute_ago)))
+    What it registers is *age_s* old at once: by default old enough for a verdict.
+    """
+
+    def __init__(
+        self, run: int = RUN, fraction: float = 1.0, per_stf: int = PER_STF, *, age_s: float = 60.0,
+        heartbeat_s: float = 0.5,
+    ) -> None:  # fmt: skip
+        clock = Clock(now=lambda: utcnow() - timedelta(seconds=age_s))
+        self.monitor = MonitorThread(TOKEN, MonitorOptions(heartbeat_s=heartbeat_s, clock=clock))
         self.run, self.fraction = run, fraction
         self.per_stf = per_stf
 
@@ -148,25 +170,31 @@ class Experiment:
         return f"swf.{self.run}.{sequence:06d}.stf"
 
     def register_stfs(self, *sequences: int) -> None:
-        rows = [{"run": self._pk, "stf_filename": self.stf(n)} for n in sequences]
-        self.monitor.call(lambda: [self.monitor.server.store.create(STF_FILES, row) for row in rows])
+        """STFs of which fastmon has made nothing (yet)."""
+        self._register([self.stf(sequence) for sequence in sequences])
 
-    def take(self, *sequences: int) -> None:
-        """STFs are registered, and all their TF files are registered and announced."""
-        self.register_stfs(*sequences)
+    def take(
+        self, *sequences: int, registered: int | None = None, announced: int | None = None, stf: str = "",
+        tf: str = "", lag_s: float = 0.0,
+    ) -> None:  # fmt: skip
+        """STFs and their TF files are registered and announced, *lag_s* ago; without numbers: all of them."""
+        self._register([stf or self.stf(sequence) for sequence in sequences])
         for sequence in sequences:
-            for message in self.register_tfs(sequence):
+            for message in self.register_tfs(sequence, registered, stf=stf, tf=tf, lag_s=lag_s)[:announced]:
                 self.monitor.deliver(message)
 
-    def register_tfs(self, sequence: int) -> list[str]:
+    def register_tfs(
+        self, sequence: int, count: int | None = None, *, stf: str = "", tf: str = "", lag_s: float = 0.0
+    ) -> list[str]:
         """Register the TF files of an STF; returns their announcements."""
-        store, stf = self.monitor.server.store, self.stf(sequence)
+        store, stf = self.monitor.server.store, stf or self.stf(sequence)
         metadata = {
             "tf_files_per_stf": self.per_stf, "tf_count_per_stf": 1000, "selection_fraction": self.fraction,
-            "agent_name": "fastmon-agent-1", "namespace": "ns",
+            "agent_name": "fastmon-agent-1", "namespace": "epic",
         }  # fmt: skip
-        names = [f"{stf[:-4]}_tf_{n:03d}.tf" for n in range(1, self.per_stf + 1)]
-        first = {"stf_file": stf, "tf_filename": names[0], "file_size_bytes": 1000, "metadata": metadata}
+        numbers = range(1, (count or self.per_stf) + 1)
+        names = [tf] if tf else [f"swf.{self.run}.{sequence:06d}_tf_{number:03d}.tf" for number in numbers]
+        first = {"stf_file": stf, "tf_filename": names[0], "file_size_bytes": 50_400_000, "metadata": metadata}
 
         def create() -> list[dict[str, Any]]:
             """One as the monitor does, the others after its model: a day has 200 000."""
@@ -177,20 +205,23 @@ class Experiment:
             return [row, *others]
 
         made = self.monitor.call(create)
-        return [json.dumps(self._announcement(sequence, row)) for row in made]
-
-    def _announcement(self, sequence: int, row: dict[str, Any]) -> dict[str, Any]:
-        return {
-            "msg_type": "tf_file_registered", "namespace": "ns", "run_id": str(self.run),
-            "processed_by": "fastmon-agent-1", "tf_file_id": row["tf_file_id"], "tf_filename": row["tf_filename"],
-            "tf_first": 1, "tf_last": 2, "stf_filename": self.stf(sequence), "file_size_bytes": 1000,
-            "timestamp": utcnow().isoformat(), "stf_sequence": sequence, "tf_total": self.per_stf,
-            "selection_fraction": self.fraction, "event_id": f"e{row['tf_file_id']}", "status": "registered",
-        }  # fmt: skip
-
-    def drained(self) -> bool:
-        """Whether every client of the stream was sent all."""
-        return all(client.waiting.empty() for client in self.monitor.call(lambda: [*self.monitor.server.hub._clients]))
+        return [self._announcement(sequence, row, lag_s) for row in made]
 
     def says(self, kind: str, **more: Any) -> None:
-        self.monitor.deliver(json.dumps({"msg_type": kind, "namespace": "ns", "run_id": str(self.run)} | more))
+        self.monitor.deliver(self._message(kind, more))
+
+    def _register(self, stfs: list[str]) -> None:
+        rows = [{"run": self._pk, "stf_filename": stf} for stf in stfs]
+        self.monitor.call(lambda: [self.monitor.server.store.create(STF_FILES, row) for row in rows])
+
+    def _announcement(self, sequence: int, row: dict[str, Any], lag_s: float) -> str:
+        facts = {key: row[key] for key in ("tf_file_id", "tf_filename", "file_size_bytes")}
+        return self._message("tf_file_registered", facts | {
+            "tf_first": 1, "tf_last": 2, "stf_filename": row["stf_file"], "stf_sequence": sequence,
+            "timestamp": (utcnow() - timedelta(seconds=lag_s)).isoformat(), "tf_total": self.per_stf,
+            "selection_fraction": self.fraction, "event_id": f"e{row['tf_file_id']}", "status": "registered",
+            "processed_by": "fastmon-agent-1",
+        })  # fmt: skip
+
+    def _message(self, kind: str, more: dict[str, Any]) -> str:
+        return json.dumps({"msg_type": kind, "namespace": "epic", "run_id": str(self.run)} | more)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,7 @@ from fastmon_client.session import Session, now
 from fastmon_client.wanted import Wanted
 from fastmon_daemon.testbed.monitor import MonitorThread
 from tests.client.living import QUICK, TOKEN, Client
+from tests.client.scripted import DEADLINE_S, Scripted
 
 URL_OF_NOBODY = "http://127.0.0.1:1"
 
@@ -141,6 +145,23 @@ def test_a_signal_ends_it_with_the_summary(monitor, number, code):
         client.signal(number)
         assert client.ended()[0] == code
     assert client.said[-1].startswith("run 7 running: 1 TF files of 1 STFs, 1.0 kB, ")
+
+
+@pytest.mark.parametrize(("words", "code"), [(("start",), 130), (("summary", "--run", "7"), 1)])
+def test_sigint_ends_it_also_where_a_script_had_it_ignored(words, code):
+    with Scripted(lambda _connection: server.over.wait(DEADLINE_S)) as server:
+        child = subprocess.Popen(
+            ["sh", "-c", "trap '' INT; exec \"$@\"", "sh", sys.executable, "-m", "fastmon_client", *words],
+            env={"PATH": os.environ["PATH"], "SWF_MONITOR_URL": server.url},
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            assert server.asked.acquire(timeout=DEADLINE_S)
+            child.send_signal(signal.SIGINT)
+            assert child.wait(DEADLINE_S) == code
+        finally:
+            child.kill()
+            child.wait()
 
 
 @pytest.mark.parametrize("end", ["--for", "SIGTERM"])

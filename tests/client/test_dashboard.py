@@ -10,8 +10,7 @@ import pytest
 import requests
 
 from fastmon_client.dashboard.door import Key, is_loopback
-from fastmon_client.dashboard.lags import Lags
-from fastmon_client.dashboard.wire import event, spans
+from fastmon_client.dashboard.wire import Lags, event, spans
 from tests.client.served import Served, served
 from tests.client.snapshots import dead, run, snapshot, strip
 from tests.living import DEADLINE_S

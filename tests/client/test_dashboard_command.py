@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -17,9 +16,10 @@ from click.testing import CliRunner, Result
 from fastmon_client.cli import cli
 from fastmon_daemon.testbed.monitor import MonitorThread
 from fastmon_daemon.testbed.stomp_broker import Broker, BrokerThread
+from tests.client.living import TOKEN, Client, Dashboard
+from tests.client.test_topic import environ
 from tests.living import DEADLINE_S
 
-TOKEN = "0123456789abcdef0123456789abcdef01234567"
 SECRET = "a-token-that-nobody-guesses"
 
 
@@ -71,62 +71,24 @@ def test_a_token_that_could_be_guessed_is_refused(tmp_path: Path) -> None:
         assert "secret\n" not in result.output
 
 
-class Dashboard:
-    """The process; its stdout tells the address."""
-
-    def __init__(self, monitor: MonitorThread, *words: str, token: str = TOKEN, **environment: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "fastmon_client", "dashboard", "--monitor-url", monitor.url, *words],
-            env={"PATH": os.environ["PATH"], "SWF_API_TOKEN": token, **environment}, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
-        self.said = self.process.stdout.readline()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.said.split(':')[2].split('/')[0]}"
-
-    def until(self, state: str, recent: str = "") -> dict[str, object]:
-        """The first snapshot in which the connection is in that state, and that TF file is listed."""
-        with requests.get(f"{self.url}/events", timeout=DEADLINE_S, stream=True) as answer:
-            for line in answer.iter_lines():
-                found = json.loads(line[6:]) if line.startswith(b"data: ") else None
-                names = ["", *(each["tf_filename"] for each in found["recent"])] if found else []
-                if recent in names and found["connection"]["state"] == state:
-                    return dict(found)
-        raise AssertionError(f"never {state}")
-
-    def ended(self) -> tuple[int, str]:
-        _, err = self.process.communicate(timeout=DEADLINE_S)
-        return self.process.returncode, err
-
-    def __enter__(self) -> Dashboard:
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self.process.kill()
-        self.process.communicate()
-
-
 def test_a_signal_ends_it_though_a_page_is_open(monitor: MonitorThread) -> None:
-    with Dashboard(monitor, "--listen", "127.0.0.1:0") as running:
-        with requests.get(f"{running.url}/events", timeout=DEADLINE_S, stream=True) as page:
-            next(page.iter_lines())
-            running.process.send_signal(signal.SIGINT)
-            code, err = running.ended()
-        assert code == 130
-        assert "Traceback" not in err
+    with (
+        Dashboard(monitor.url) as running,
+        requests.get(f"{running.url}events", timeout=DEADLINE_S, stream=True) as page,
+    ):
+        next(page.iter_lines())
+        running.signal(signal.SIGINT)
+        assert running.ended()[0] == 130
 
 
 def test_a_token_that_the_monitor_refuses_ends_it_with_the_remedy(monitor: MonitorThread) -> None:
-    with Dashboard(monitor, "--listen", "127.0.0.1:0", token="wrong") as running:
-        code, err = running.ended()
-        assert code == 3
-        assert "set SWF_API_TOKEN" in err
+    with Client(monitor.url, "--listen", "127.0.0.1:0", command="dashboard", token="wrong") as running:
+        assert running.ended()[0] == 3
+        assert "set SWF_API_TOKEN" in "".join(running.said)
 
 
 def test_a_token_that_is_revoked_later_is_said_on_the_page(monitor: MonitorThread) -> None:
-    with Dashboard(monitor, "--listen", "127.0.0.1:0") as running:
+    with Dashboard(monitor.url) as running:
         running.until("LIVE")
         monitor.faults(revoked=True)
         monitor.stop()
@@ -140,9 +102,7 @@ def test_it_shows_what_a_topic_of_the_broker_brings(monitor: MonitorThread) -> N
     with (
         BrokerThread(Broker(user="daq", password="secret-word")) as broker,
         Dashboard(
-            monitor, "--listen", "127.0.0.1:0", "--transport", "stomp", "--topic", "/topic/here",
-            ACTIVEMQ_HOST="localhost", ACTIVEMQ_PORT=str(broker.port), ACTIVEMQ_USER="daq",
-            ACTIVEMQ_PASSWORD="secret-word",
+            monitor.url, "--transport", "stomp", "--topic", "/topic/here", environ=environ(broker)
         ) as running,
     ):  # fmt: skip
         running.until("LIVE")
@@ -156,16 +116,15 @@ def test_it_shows_what_a_topic_of_the_broker_brings(monitor: MonitorThread) -> N
 
 def test_an_address_that_others_reach_works_with_the_token(monitor: MonitorThread, tmp_path: Path) -> None:
     (tmp_path / "token").write_text(f"{SECRET}\n")
-    words = ("--listen", "0.0.0.0:0", "--auth-token", str(tmp_path / "token"))
-    with Dashboard(monitor, *words) as running:
-        assert requests.get(f"{running.url}/events", timeout=DEADLINE_S).status_code == 401
+    with Dashboard(monitor.url, "--auth-token", str(tmp_path / "token"), listen="0.0.0.0:0") as running:
+        assert requests.get(f"{running.url}events", timeout=DEADLINE_S).status_code == 401
         opened = requests.get(running.url, headers={"Authorization": f"Bearer {SECRET}"}, timeout=DEADLINE_S)
         assert opened.status_code == 200
-        running.process.terminate()
-        code, err = running.ended()
+        running.signal(signal.SIGTERM)
+        code, lines = running.ended()
         assert code == 0
-        assert "TLS" in err
-        assert SECRET not in err + running.said
+        assert "TLS" in "".join(running.said)
+        assert SECRET not in "".join([*running.said, *lines])
 
 
 def test_without_the_extra_it_says_how_to_get_it() -> None:

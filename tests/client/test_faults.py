@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
-from tests.client.living import PER_STF, QUICK, RUN, Client, Experiment
+from fastmon_client.cli import cli
+from tests.client.living import PER_STF, QUICK, RUN, TOKEN, Client, Experiment
 
 LONG_S = 3600
 
@@ -194,15 +196,24 @@ def test_a_stream_is_renewed_and_nothing_is_lost_or_said_twice():
     assert experiment.monitor.server.counted.requests["GET /api/messages/stream/"] > 3
 
 
+def summary(experiment: Experiment, run: int) -> tuple[int, str]:
+    """The exit code of `fastmon-client summary`, and what it prints."""
+    words = ["summary", "--monitor-url", experiment.monitor.url, "--run", str(run), "--json"]
+    result = CliRunner().invoke(cli, words, env={"SWF_API_TOKEN": TOKEN})
+    return result.exit_code, result.stdout
+
+
 @pytest.mark.parametrize("fraction", [1.0, 0.1])
 def test_the_summary_of_a_run_comes_from_the_tables(fraction):
     with Experiment(fraction=fraction) as experiment:
         experiment.register_stfs(2, 3)
         experiment.take(1)
-        with Client(experiment.monitor.url, "--run", str(RUN), "--json", command="summary") as client:
-            code, lines = client.ended()
-        row = json.loads(lines[0])
-        with Client(experiment.monitor.url, "--run", "5", command="summary") as client:
-            assert client.ended()[0] == 1
-    assert (row["tf_files"], row["stfs_seen"]) == (PER_STF, 1)
+        code, text = summary(experiment, RUN)
+    row = json.loads(text)
+    assert (row["tf_files"], row["stfs_seen"], row["backfilled"], row["last_age_s"]) == (PER_STF, 1, 0, None)
     assert (code, row["missing"]) == ((5, [2, 3]) if fraction == 1 else (0, []))
+    assert [cell["kind"] for cell in row["strip"]] == ["present", *["missing" if fraction == 1 else "skipped"] * 2]
+
+
+def test_a_run_that_the_monitor_does_not_have_has_no_summary(experiment):
+    assert summary(experiment, 5) == (1, "")

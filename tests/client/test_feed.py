@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from queue import SimpleQueue
 from typing import Any
@@ -22,7 +23,7 @@ class ByHand:
     def __init__(self) -> None:
         self.given: SimpleQueue[Notice | None] = SimpleQueue()
         self.stopped = False
-        self.dropped = ""
+        self.dropped: list[str] = []
 
     def batches(self) -> Iterator[list[Notice]]:
         while (notice := self.given.get(timeout=20)) is not None:
@@ -33,7 +34,23 @@ class ByHand:
         self.given.put(None)
 
     def drop(self, reason: str) -> None:
-        self.dropped = reason
+        self.dropped.append(reason)
+
+
+class Refusing(ByHand):
+    """A stream whose token the monitor refuses."""
+
+    def batches(self) -> Iterator[list[Notice]]:
+        raise Refused("the monitor refuses the token", by_token=True)
+        yield []
+
+
+class Breaking(ByHand):
+    """A stream with a defect of ours."""
+
+    def batches(self) -> Iterator[list[Notice]]:
+        raise KeyError("surprise")
+        yield []
 
 
 class Fed:
@@ -114,12 +131,52 @@ def test_a_renewal_that_is_refused_leaves_the_first_stream_and_is_tried_again(fe
 
 
 def test_a_stream_that_brings_nothing_complete_is_given_up(fed):
-    fed.bring(0, Connected(), 0.0)
-    heard = fed.feed._readers[0].heard_at
-    fed.feed.tick(heard + 74)
-    assert not fed.streams[0].dropped
-    fed.feed.tick(heard + 76)
-    assert fed.streams[0].dropped == "nothing came for 75 s"
+    before = time.monotonic()
+    fed.bring(0, Connected(), before)
+    after = time.monotonic()
+    fed.feed.tick(before + 75)
+    assert fed.streams[0].dropped == []
+    fed.feed.tick(after + 76)
+    fed.feed.tick(after + 77)  # it is given a while to connect anew
+    assert fed.streams[0].dropped == ["nothing came for 75 s"]
+
+
+def test_a_stream_that_is_not_open_has_nothing_to_bring(fed):
+    fed.feed.tick(time.monotonic() + 3600)
+    assert fed.streams[0].dropped == []
+
+
+def test_the_end_closes_both_of_two_streams(fed):
+    fed.renewed()
+    fed.feed.stop()
+    assert [stream.stopped for stream in fed.streams] == [True, True]
+
+
+def test_what_a_closed_stream_had_brought_is_taken_but_nothing_that_it_says_of_itself(fed):
+    fed.renewed()
+    for notice in ({"a": 1}, HeartBeat(), Lost("closed", 1.0), Connected()):
+        fed.streams[0].given.put(notice)
+    late = [fed.came.get(timeout=20) for _ in range(4)]
+    fed.feed.tick(111.0)
+    assert fed.streams[0].stopped
+    assert [fed.feed.take(number, notice, 112.0) for number, [notice] in late] == [{"a": 1}, None, None, None]
+
+
+def test_a_single_stream_may_bring_the_same_twice_also_long_after_a_renewal(fed):
+    fed.renewed()
+    assert fed.bring(0, {"a": 1}, 102.0) == {"a": 1}
+    fed.feed.tick(111.0)
+    assert fed.bring(1, {"a": 1}, 120.9) is None
+    assert fed.bring(1, {"a": 1}, 121.0) == {"a": 1}
+
+
+def test_a_stream_that_is_refused_is_told(fed):
+    feed = Feed(Refusing, fed.came.put, PACE)
+    feed.start()
+    number, [arrival] = fed.came.get(timeout=20)
+    told = feed.take(number, arrival, 0.0)
+    assert isinstance(told, Refused)
+    assert told.by_token
 
 
 def test_a_replaced_stream_that_comes_back_does_not_take_the_new_one_with_it(fed):
@@ -142,14 +199,7 @@ def test_a_stream_that_is_lost_is_not_renewed_beside(fed):
 
 
 def test_a_stream_that_breaks_is_told_and_not_waited_for(fed):
-    def broken() -> Iterator[list[Notice]]:
-        raise KeyError("surprise")
-        yield []
-
-    fed.streams[0].stop()
-    stream = ByHand()
-    stream.batches = broken
-    feed = Feed(lambda: stream, fed.came.put, PACE)
+    feed = Feed(Breaking, fed.came.put, PACE)
     feed.start()
     number, [arrival] = fed.came.get(timeout=20)
     told = feed.take(number, arrival, 0.0)

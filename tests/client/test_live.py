@@ -7,31 +7,30 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.client.shift import Shift, monitor
+from tests.client.living import TOKEN, Experiment
 from tests.client.snapshots import ESCAPES, HOSTILE
 from tests.client.terminal import Terminal
-from tests.living import TOKEN
 
 LEAVES = b"\x1b[?1049l"
 CURSOR = b"\x1b[?25h"
 
 
 @pytest.fixture
-def shift() -> Iterator[Shift]:
-    with monitor() as running:
-        yield Shift(running)
+def experiment() -> Iterator[Experiment]:
+    with Experiment(per_stf=3, heartbeat_s=1.0) as running:
+        yield running
 
 
-def start(shift: Shift, *options: str, columns: int = 80, rows: int = 24, **environment: str) -> Terminal:
-    words = ("fastmon_client", "start", "--monitor-url", shift.monitor.url, *options)
+def start(experiment: Experiment, *options: str, columns: int = 80, rows: int = 24, **environment: str) -> Terminal:
+    words = ("fastmon_client", "start", "--monitor-url", experiment.monitor.url, *options)
     return Terminal(*words, columns=columns, rows=rows, SWF_API_TOKEN=TOKEN, **environment)
 
 
-def test_the_live_view_fills_its_window_of_whatever_size(shift: Shift) -> None:
-    with start(shift, columns=80, rows=24) as terminal:
+def test_the_live_view_fills_its_window_of_whatever_size(experiment: Experiment) -> None:
+    with start(experiment, columns=80, rows=24) as terminal:
         terminal.sees("LIVE")
-        shift.message("start_run")
-        shift.stf(1)
+        experiment.says("start_run")
+        experiment.take(1)
         lines = terminal.sees("swf.100014.000001_tf_003.tf")
         assert lines[0].startswith(" LIVE  since")
         assert any(line.startswith("100014  running") for line in lines)
@@ -44,8 +43,10 @@ def test_the_live_view_fills_its_window_of_whatever_size(shift: Shift) -> None:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
-def test_a_signal_leaves_the_screen_in_order_and_prints_the_summary(shift: Shift, number: int, code: int) -> None:
-    with start(shift) as terminal:
+def test_a_signal_leaves_the_screen_in_order_and_prints_the_summary(
+    experiment: Experiment, number: int, code: int
+) -> None:
+    with start(experiment) as terminal:
         terminal.sees("LIVE")
         terminal.process.send_signal(number)
         assert terminal.ended() == code
@@ -56,40 +57,40 @@ def test_a_signal_leaves_the_screen_in_order_and_prints_the_summary(shift: Shift
         assert b"Traceback" not in terminal.raw
 
 
-def test_hostile_names_do_not_move_the_cursor(shift: Shift) -> None:
-    with start(shift, columns=200, rows=50) as terminal:
+def test_hostile_names_do_not_move_the_cursor(experiment: Experiment) -> None:
+    with start(experiment, columns=200, rows=50) as terminal:
         terminal.sees("LIVE")
-        shift.stf(1, name=f"{HOSTILE}{ESCAPES}", tf_name=f"tf{ESCAPES}")
+        experiment.take(1, stf=f"{HOSTILE}{ESCAPES}", tf=f"tf{ESCAPES}")
         terminal.sees("tf\\x1b[2J\\x1b]0;owned\\x07[bold red]evil[/]")
         terminal.sees(HOSTILE)
         assert b"\x1b]0;owned" not in terminal.raw
 
 
-def test_a_monitor_that_goes_away_is_said_in_words_without_colour(shift: Shift) -> None:
-    with start(shift, NO_COLOR="1") as terminal:
+def test_a_monitor_that_goes_away_is_said_in_words_without_colour(experiment: Experiment) -> None:
+    with start(experiment, NO_COLOR="1") as terminal:
         terminal.sees("LIVE")
-        shift.monitor.stop()
+        experiment.monitor.stop()
         try:
             terminal.sees(" DEAD ")
             terminal.sees("what is now is UNKNOWN")
             terminal.sees("ALARM stream dead")
         finally:
-            shift.monitor.start()
+            experiment.monitor.start()
         terminal.sees(" LIVE ")
         assert terminal.colours() == {"default"}
 
 
-def test_a_terminal_that_cannot_move_its_cursor_gets_lines(shift: Shift) -> None:
-    with start(shift, TERM="dumb") as terminal:
+def test_a_terminal_that_cannot_move_its_cursor_gets_lines(experiment: Experiment) -> None:
+    with start(experiment, TERM="dumb") as terminal:
         terminal.sees("connected")
-        shift.stf(1)
+        experiment.take(1)
         terminal.sees("swf.100014.000001_tf_003.tf")
         assert b"\x1b" not in terminal.raw
 
 
-def test_a_refused_token_ends_the_live_view_with_the_remedy(shift: Shift) -> None:
+def test_a_refused_token_ends_the_live_view_with_the_remedy(experiment: Experiment) -> None:
     with Terminal(
-        "fastmon_client", "start", "--monitor-url", shift.monitor.url, columns=200, SWF_API_TOKEN="wrong"
+        "fastmon_client", "start", "--monitor-url", experiment.monitor.url, columns=200, SWF_API_TOKEN="wrong"
     ) as terminal:
         assert terminal.ended() == 3
         assert b"set SWF_API_TOKEN" in terminal.raw.rpartition(LEAVES)[2]

@@ -3,84 +3,12 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import timedelta
 
 import pytest
 
-from fastmon_client.pace import Pace
-from fastmon_client.picture import Picture
-from fastmon_client.runtable import RunTable
-from fastmon_client.selection import Selection
 from fastmon_client.stfs import KEPT_WHOLE
-from fastmon_client.wanted import Wanted
-from fastmon_daemon.sampling import is_selected
-
-T0 = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
-LONG_AGO = T0 - timedelta(hours=1)
-
-
-class Told:
-    """A picture and the time."""
-
-    def __init__(self, *, run_ids: tuple[str, ...] = (), namespace: str | None = None, **changes: Any) -> None:
-        wanted = Wanted(types=("tf_file_registered",), run_ids=run_ids, namespace=namespace)
-        self.now = T0
-        self.picture = Picture("http://localhost", wanted, T0, pace=Pace(**changes))
-        self.picture.connected(T0)
-
-    def wait(self, seconds: float) -> None:
-        self.now += timedelta(seconds=seconds)
-
-    def hear(self, **message: Any) -> bool:
-        return self.picture.hear(message, self.now)
-
-    def says(self, kind: str, **more: Any) -> None:
-        self.hear(msg_type=kind, run_id=7, namespace="ns", **more)
-
-    def tf(self, sequence: int, number: int = 1, **changes: Any) -> bool:
-        return self.hear(**announcement(sequence, number) | changes)
-
-    def compare(self, registered: list[int], tf_files: dict[int, int], since: datetime = LONG_AGO) -> list[str]:
-        """A whole comparison with a monitor that has these STFs and so many TF files of each; returns who was asked."""
-        asked = self.picture.listed("7", [(stf(n), since) for n in registered], self.now)
-        for name in asked:
-            sequence = int(name.split(".")[2])
-            rows = [row(sequence, number) for number in range(1, tf_files.get(sequence, 0) + 1)]
-            self.picture.filled("7", name, rows, self.now)
-        self.picture.compared("7", None, self.now)
-        return asked
-
-    @property
-    def row(self) -> dict[str, Any]:
-        return dict(self.picture.snapshot(self.now)["runs"][0])
-
-    @property
-    def strip(self) -> dict[int, str]:
-        return {cell["sequence"]: cell["kind"] for cell in self.row["strip"]}
-
-    def alarms(self) -> list[str]:
-        self.picture.tick(self.now)
-        return [alarm["kind"] for alarm in self.picture.snapshot(self.now)["alarms"] if alarm["until"] is None]
-
-
-def stf(sequence: int) -> str:
-    return f"swf.7.{sequence:06d}.stf"
-
-
-def announcement(sequence: int, number: int, *, total: int = 2, fraction: float | None = 1.0) -> dict[str, Any]:
-    return {
-        "msg_type": "tf_file_registered", "run_id": "7", "namespace": "ns", "stf_filename": stf(sequence),
-        "tf_filename": f"swf.7.{sequence:06d}_tf_{number:03d}.tf", "tf_file_id": f"{sequence}/{number}",
-        "stf_sequence": sequence, "tf_total": total, "selection_fraction": fraction, "file_size_bytes": 10,
-        "timestamp": T0.isoformat(),
-    }  # fmt: skip
-
-
-def row(sequence: int, number: int) -> dict[str, Any]:
-    message = announcement(sequence, number)
-    fields = ("tf_file_id", "tf_filename", "file_size_bytes")
-    return {"stf_file": stf(sequence), "created_at": T0.isoformat()} | {key: message[key] for key in fields}
+from tests.client.told import LONG_AGO, Told, announcement, stf
 
 
 def test_a_tf_file_is_counted_once_and_its_repetition_is_counted_as_such():
@@ -302,39 +230,6 @@ def test_a_running_run_without_tf_files_is_stale_and_a_paused_one_is_not():
     assert (told.alarms(), told.row["stale"]) == ([], False)
 
 
-def test_an_alarm_stays_a_while_after_it_is_over_unless_it_is_acknowledged():
-    told = Told()
-    told.picture.lost("x", told.now)
-    told.alarms()
-    told.picture.connected(told.now)
-    told.alarms()
-    assert [alarm["until"] for alarm in told.picture.snapshot(told.now)["alarms"]] == [T0.isoformat()]
-    told.wait(601)
-    assert told.picture.snapshot(told.now)["alarms"] == []
-    told.picture.lost("x", told.now)
-    told.alarms()
-    told.picture.acknowledge()
-    assert told.alarms() == ["stream_dead"]
-    told.picture.connected(told.now)
-    told.picture.tick(told.now)
-    assert told.picture.snapshot(told.now)["alarms"] == []
-
-
-def test_a_rate_that_drops_below_half_of_the_usual_is_an_alarm():
-    told = Told()
-    told.says("start_run")
-    for second in range(300):
-        told.tf(second + 1)
-        told.wait(1)
-    assert told.alarms() == []
-    for second in range(20):
-        told.tf(1000 + second)
-        told.wait(3.5)
-    assert told.alarms() == ["rate_dropped"]
-    told.says("end_run")
-    assert told.alarms() == []
-
-
 def test_a_degraded_daemon_is_an_alarm_until_it_has_recovered():
     told = Told()
     told.hear(msg_type="fastmon_status", processed_by="a", status="degraded", message="the monitor is away")
@@ -360,14 +255,6 @@ def test_the_start_of_a_run_that_is_over_told_again_ends_no_other():
     assert told.picture.runs["8"].state == "running"
 
 
-def test_a_run_that_the_table_left_out_once_is_not_new():
-    table = RunTable()
-    rows = [{"run_number": number, "start_time": LONG_AGO.isoformat()} for number in (1, 2, 3)]
-    table.read(rows, T0)
-    assert table.read([], T0) == ([], set())
-    assert table.read([*rows, {"run_number": 4}], T0) == ([4], set())
-
-
 def test_options_choose_what_is_shown_not_what_is_known():
     told = Told(run_ids=("8",))
     assert told.tf(1) is False
@@ -386,8 +273,7 @@ def test_old_stfs_and_runs_shrink_and_nothing_of_their_numbers_is_lost():
     for sequence in range(1, KEPT_WHOLE + 1001):
         told.tf(sequence)
         told.tf(sequence, 2)
-    assert len(told.picture.runs["7"].stfs._open) == KEPT_WHOLE
-    assert told.tf(1) is False
+    assert [told.tf(sequence, 3) for sequence in (1, 1000, 1001)] == [False, False, True]  # 2000 are kept whole
     for number in range(100, 160):
         told.hear(msg_type="tf_file_registered", run_id=number, tf_file_id=f"{number}", stf_filename="a.stf")
         told.hear(msg_type="end_run", run_id=number)
@@ -398,7 +284,7 @@ def test_old_stfs_and_runs_shrink_and_nothing_of_their_numbers_is_lost():
     assert len(told.picture.runs) == 8
     told.says("end_run")
     totals = told.picture.snapshot(told.now)["totals"]
-    assert (totals["runs"], totals["tf_files"]) == (61, 2 * KEPT_WHOLE + 2000 + 60)
+    assert (totals["runs"], totals["tf_files"]) == (61, 2 * KEPT_WHOLE + 2000 + 1 + 60)
 
 
 def test_a_late_tf_file_of_an_old_run_does_not_show_the_whole_run_again():
@@ -406,7 +292,9 @@ def test_a_late_tf_file_of_an_old_run_does_not_show_the_whole_run_again():
     for number in range(1, 12):
         told.hear(msg_type="tf_file_registered", run_id=number, tf_file_id=f"{number}", stf_filename="a.1.stf")
         told.hear(msg_type="end_run", run_id=number)
-        told.picture.runs[str(number)].compare_at = None
+        told.picture.listed(str(number), [("a.1.stf", LONG_AGO)], told.now + timedelta(minutes=1))
+        told.picture.filled(str(number), "a.1.stf", [], told.now + timedelta(minutes=1))
+        told.picture.compared(str(number), None, told.now + timedelta(minutes=1))
     told.picture.tick(told.now)
     assert "1" not in told.picture.runs
     late = {"msg_type": "tf_file_registered", "run_id": 1, "tf_file_id": "late", "stf_filename": "a.2.stf"}
@@ -422,6 +310,49 @@ def test_runs_that_no_longer_fit_on_the_list_are_in_the_totals():
         told.hear(msg_type="tf_file_registered", run_id=number, tf_file_id=f"{number}", stf_filename="a.1.stf")
     found = told.picture.snapshot(told.now)
     assert (len(found["runs"]), found["totals"]["runs"], found["totals"]["tf_files"]) == (50, 60, 60)
+
+
+def test_a_run_whose_name_is_no_number_is_kept_whole_until_it_was_silent_for_10_minutes():
+    told = Told()
+    for number in range(9):
+        told.hear(msg_type="tf_file_registered", run_id=f"test-{number}", tf_filename="a.tf", stf_filename="a.1.stf")
+    told.wait(600)
+    told.picture.tick(told.now)
+    assert len(told.picture.runs) == 9
+    told.wait(1)
+    told.picture.tick(told.now)
+    assert len(told.picture.runs) == 8
+
+
+def test_a_run_that_is_not_shown_is_not_shown_either_when_only_its_row_is_left():
+    told = Told(run_ids=("test-0",))
+    for number in range(9):
+        told.hear(msg_type="tf_file_registered", run_id=f"test-{number}", tf_filename="a.tf", stf_filename="a.1.stf")
+    told.wait(3600)
+    for number in range(9, 12):
+        told.hear(msg_type="tf_file_registered", run_id=f"test-{number}", tf_filename="a.tf", stf_filename="a.1.stf")
+    told.picture.tick(told.now)
+    assert [run["run"] for run in told.picture.snapshot(told.now)["runs"]] == ["test-0"]
+
+
+def test_what_is_known_but_not_wanted_is_neither_recent_nor_in_the_rates():
+    told = Told(run_ids=("8",))
+    told.tf(1)
+    found = told.picture.snapshot(told.now)
+    assert (found["recent"], sum(found["rates"]["tf_files"])) == ([], 0)
+
+
+def test_strips_are_drawn_for_the_8_newest_runs():
+    told = Told()
+    for number in range(1, 11):
+        told.hear(msg_type="tf_file_registered", run_id=number, tf_filename="a.tf", stf_filename="a.1.stf")
+    assert [bool(run["strip"]) for run in told.picture.snapshot(told.now)["runs"]] == [True] * 8 + [False] * 2
+
+
+def test_the_snapshot_tells_how_long_the_client_is_up():
+    told = Told()
+    told.wait(90)
+    assert told.picture.snapshot(told.now)["uptime_s"] == 90
 
 
 def test_silent_runs_whose_name_is_no_number_shrink_and_stay_in_the_totals():
@@ -460,23 +391,6 @@ def test_stfs_without_a_number_are_counted_once_also_when_they_are_old():
     assert told.picture.listed("7", [(name, LONG_AGO) for name in names], told.now) == []
     assert not told.tf(1, stf_filename=names[0], stf_sequence=None, tf_file_id=names[0], tf_total=1)
     assert told.row["stfs_seen"] == len(names)
-
-
-@pytest.mark.parametrize("fraction", [0.1, 0.3, 1 / 3, 0.07, 0.5, 1, 0.999])
-def test_selection_is_the_daemons(fraction):
-    selection = Selection()
-    selection.learn(5, fraction)
-    chosen = [n for n in range(1, 500) if is_selected(fraction, n, "")]
-    assert [n for n in range(1, 500) if selection.takes(n)] == chosen
-    assert selection.count(499) == len(chosen)
-
-
-def test_a_fraction_that_changes_holds_from_there_on():
-    selection = Selection()
-    for sequence, fraction in ((1, 0.1), (11, 0.1), (12, 1.0), (13, 1.0)):
-        selection.learn(sequence, fraction)
-    assert [n for n in range(1, 20) if selection.takes(n)] == [1, *range(11, 20)]
-    assert selection.count(19) == 10
 
 
 @pytest.mark.parametrize("strange", ["\x1b[2J", 10**30, -1, None, [], {}, True, 1.5, float("inf")])

@@ -1,22 +1,32 @@
-"""The main loop, handed what no reader should hand it."""
+"""The main loop, with a monitor that sends what no monitor should send."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastmon_client.access import Access
-from fastmon_client.output import JsonLines
+from fastmon_client.output import Quiet
+from fastmon_client.pace import Pace
 from fastmon_client.picture import Picture
-from fastmon_client.session import Session, now
+from fastmon_client.session import Limits, Session, now
 from fastmon_client.wanted import Wanted
+from tests.client.scripted import OPEN, Scripted, event
 
 
-def test_a_message_that_is_nested_too_deeply_is_skipped() -> None:
-    deep: list[Any] = []
-    for _ in range(5000):
-        deep = [deep]
+def session_at(url: str, limits: Limits) -> Session:
     wanted = Wanted(types=("tf_file_registered",))
-    picture = Picture("http://localhost", wanted, now())
-    session = Session(Access(url="http://localhost", token=str), wanted.heard_types, picture, JsonLines())
-    session._take((0, [{"msg_type": "start_run", "run_id": deep}, {"msg_type": "start_run", "run_id": 7}]), now(), 0.0)
-    assert list(picture.runs) == ["7"]
+    picture = Picture(url, wanted, now(), pace=Pace(tick_s=0.1, runs_s=3600))
+    return Session(Access(url=url, token=str), wanted.heard_types, picture, Quiet(), limits)
+
+
+def test_messages_that_are_nested_too_deeply_are_skipped() -> None:
+    # What the reader can just take may be too deep for who hears it: he stands higher on the stack.
+    deep = [
+        event(f'{{"msg_type": "start_run", "run_id": {"[" * depth}{"]" * depth}}}') for depth in range(800, 1000, 5)
+    ]
+    last = event('{"msg_type": "tf_file_registered", "run_id": 7, "tf_filename": "a.tf"}')
+    answer = [OPEN, *deep, last]
+    with Scripted(answer, answer, answer) as server:  # the table of runs is asked for as well, perhaps first
+        session = session_at(server.url, Limits(count=1))
+        session.run()
+    runs = [run["run"] for run in session.snapshot()["runs"]]
+    assert runs[0] == "7"
+    assert session.refusal is None

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
+from loguru import logger
 
-from fastmon_client.output import JsonLines
+from fastmon_client.output import JsonLines, Quiet
 from fastmon_client.picture import Picture
-from fastmon_client.show import file_size, line, plain, run_of, size
+from fastmon_client.show import gaps, line, plain, size
 from fastmon_client.stream import message_of
-from fastmon_client.summary import gaps, summary_lines
+from fastmon_client.summary import summary_lines
+from fastmon_client.tffile import file_size, run_of
 from fastmon_client.wanted import Wanted
 from fastmon_daemon.messages import TfFileRegistered
+from tests.client.told import T0, Told
 
 NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 TF = {
@@ -133,24 +137,84 @@ def test_a_json_line_is_one_object_with_the_message_and_two_members_more(body, c
     assert json.loads(line, parse_constant=pytest.fail) == {**message, "kind": kind, "backfilled": True}
 
 
-def test_a_number_that_json_has_no_word_for_is_null():
+def test_a_number_that_json_has_no_word_for_is_null(capsys):
     output = JsonLines()
     output.message({"msg_type": "x", "a": float("inf"), "b": [float("nan")], "c": 1.5}, backfilled=True)
-    [text] = output._lines
+    output.flush()
+    [text] = capsys.readouterr().out.splitlines()
     assert json.loads(text, parse_constant=pytest.fail) == {
         "msg_type": "x", "a": None, "b": [None], "c": 1.5, "kind": "message", "backfilled": True,
     }  # fmt: skip
 
 
-def test_what_json_lines_remember_of_runs_and_alarms_that_are_gone_is_forgotten():
-    picture = Picture("", Wanted(types=()), NOON)
-    output = JsonLines()
+def told_lines(output: JsonLines, told: Told, capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    """What a turn adds."""
+    told.picture.tick(told.now)
+    output.turn(told.picture, told.now)
+    return [json.loads(text) for text in capsys.readouterr().out.splitlines()]
+
+
+def test_json_lines_tell_of_a_run_what_it_is_and_why_its_numbers_are_unknown_whenever_that_changes(capsys):
+    told, output = Told(), JsonLines()
+    told.says("start_run")
+    told.tf(1, tf_total=1)
+    assert {each["kind"] for each in told_lines(output, told, capsys)} == {"connection", "run"}
+    told.tf(2, tf_total=1)
+    assert told_lines(output, told, capsys) == []  # only numbers: each TF file has its line
+    told.wait(40)
+    told.compare([1, 2], {1: 1, 2: 1})
+    [run] = told_lines(output, told, capsys)
+    assert (run["kind"], run["verified"], run["doubt"], run["verified_at"]) == (
+        "run", "VERIFIED", "", told.now.isoformat(),
+    )  # fmt: skip
+    assert "strip" not in run
+    told.picture.compared("7", "the monitor said 500", told.now)
+    run, alarm = told_lines(output, told, capsys)
+    assert (run["kind"], run["verified"], run["doubt"]) == ("run", "UNKNOWN", "the monitor said 500")
+    assert (alarm["kind"], alarm["alarm"], alarm["until"]) == ("alarm", "monitor_unreachable", None)
+    told.picture.compared("7", "the monitor said 502", told.now)
+    assert [each["doubt"] for each in told_lines(output, told, capsys)] == ["the monitor said 502"]
+    told.compare([1, 2, 3], {1: 1, 2: 1})
+    run, *alarms = told_lines(output, told, capsys)
+    assert (run["verified"], run["missing"], run["stfs_missing"]) == ("VERIFIED", [3], 1)
+    assert [(each["alarm"], bool(each["until"])) for each in alarms] == [
+        ("stfs_missing", False), ("monitor_unreachable", True),
+    ]  # fmt: skip
+    told.says("pause_run")
+    assert [each["state"] for each in told_lines(output, told, capsys)] == ["paused"]
+
+
+def test_json_lines_tell_what_the_connection_is_and_why(capsys):
+    told, output = Told(), JsonLines()
+    assert [each["state"] for each in told_lines(output, told, capsys)] == ["LIVE"]
+    told.picture.lost("reset by peer", told.now)
+    connection, alarm = told_lines(output, told, capsys)
+    assert (connection["kind"], connection["state"], connection["reason"]) == ("connection", "DEAD", "reset by peer")
+    assert alarm["evidence"] == "reset by peer"
+    told.picture.lost("Connection refused", told.now)
+    assert [each["reason"] for each in told_lines(output, told, capsys)] == ["Connection refused"]
+
+
+def test_a_run_that_comes_back_when_it_was_long_off_the_list_is_told_anew(capsys):
+    told, output = Told(), JsonLines()
     for hour in range(60):
-        at = NOON + timedelta(hours=hour)
-        picture.connected(at)
-        picture.hear({"msg_type": "end_run", "run_id": f"test-{hour}"}, at)
-        picture.lost("reset by peer", at)
-        picture.tick(at)
-        output.turn(picture, at)
-        output.turn(picture, at)
-    assert len(output._told) <= 52
+        told.now = T0 + timedelta(hours=hour)
+        told.hear(msg_type="end_run", run_id=f"test-{hour}")
+        assert f"test-{hour}" in [each.get("run") for each in told_lines(output, told, capsys)]
+        assert told_lines(output, told, capsys) == []
+    told.hear(msg_type="end_run", run_id="test-0")
+    assert [each["run"] for each in told_lines(output, told, capsys)] == ["test-0"]
+
+
+def test_new_alarms_are_said_on_stderr_oldest_first_and_ring_once(capsys):
+    said: list[str] = []
+    number = logger.add(said.append, format="{message}")
+    told, output = Told(), Quiet(bell=True)
+    for agent in ("a", "b"):
+        told.hear(msg_type="fastmon_status", processed_by=agent, status="degraded")
+        told.wait(1)
+    output.turn(told.picture, told.now)
+    output.turn(told.picture, told.now)
+    logger.remove(number)
+    assert said == [f"alarm daemon_degraded: {agent} degraded: no reason given\n" for agent in ("a", "b")]
+    assert capsys.readouterr().err.count("\a") == 1

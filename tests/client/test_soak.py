@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import threading
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,10 +30,19 @@ def rss_kb(pid: int) -> int:
 def test_a_day_in_scaled_time_leaves_memory_flat():
     stfs_per_run = EVENTS // PER_STF // RUNS + 1
     pace = QUICK | {"heart_beat_s": 10.0, "recycle_s": 2.0}
-    summary: list[str] = []
+    shown: Counter[str] = Counter()
+    newest: dict[str, Any] = {}
+    taken = 0
+
+    def read() -> None:
+        for line in iter(client.line, ""):
+            newest.clear()
+            newest.update(json.loads(line))
+            shown[newest["kind"]] += 1
+
     with Experiment() as experiment, Client(experiment.monitor.url, "--json", **pace) as client:
         client.hears("connected to")
-        reader = threading.Thread(target=lambda: summary.extend(list(iter(client.line, ""))[-1:]))
+        reader = threading.Thread(target=read)
         reader.start()
         sizes = []
         for run in range(RUNS):
@@ -39,15 +50,18 @@ def test_a_day_in_scaled_time_leaves_memory_flat():
                 experiment.begin_run(RUN + run)
             experiment.says("start_run")
             for begin in range(1, stfs_per_run + 1, AT_ONCE):
-                experiment.take(*range(begin, min(begin + AT_ONCE, stfs_per_run + 1)))
-                wait_until(experiment.drained, "the events are sent")
+                stfs = range(begin, min(begin + AT_ONCE, stfs_per_run + 1))
+                experiment.take(*stfs)
+                taken += PER_STF * len(stfs)
+                wait_until(lambda taken=taken: shown["tf_file"] == taken, "all of them are shown")
             experiment.says("end_run", total_stf_files=stfs_per_run)
             sizes.append(rss_kb(client.pid))
         counts = experiment.monitor.counts()
         threading.Event().wait(10 * QUICK["end_grace_s"])
         client.signal(15)
         reader.join(60)
-    seen = json.loads(summary[0])
+    seen = newest
+    assert seen["kind"] == "summary"
     print(f"RSS in kB after each of {RUNS} runs: {sizes}")
     print(f"streams: {counts['requests']['GET /api/messages/stream/']}; totals: {seen['totals']}")
     assert seen["totals"]["tf_files"] == counts["fastmon_files"] >= EVENTS

@@ -16,10 +16,12 @@ import trustme
 from loguru import logger
 
 from fastmon_client.access import Access, Refused
+from fastmon_client.pace import Pace
 from fastmon_client.stream import Connected, HeartBeat, Lost, Stream, wait_after
 from tests.client.scripted import CHUNKED, DEADLINE_S, OPEN, Scripted, chunk, event, notices_of, says
 
 SECRET = "5ecre7" * 6
+SOON = Pace(reconnect_s=0.01)
 
 
 @pytest.fixture
@@ -33,7 +35,7 @@ def said() -> Iterator[list[str]]:
 
 def stream_of(server: Scripted, *, ca: str | None = None, **changes: Any) -> Stream:
     access = Access(url=server.url, token=lambda: SECRET, ca=ca)
-    return Stream(**{"access": access, "jitter": lambda: 0.0} | changes)
+    return Stream(**{"access": access, "pace": SOON, "jitter": lambda: 0.0} | changes)
 
 
 def first(stream: Stream, count: int, said: list[str] | None = None) -> list[dict[str, Any]]:
@@ -104,13 +106,13 @@ def test_a_cut_in_the_middle_shows_nothing_and_the_next_connection_goes_on(cut, 
 
 def test_a_clean_end_is_followed_by_a_new_connection(said):
     with Scripted([OPEN, event('{"a": 1}')], holding(OPEN, event('{"b": 2}'))) as server:
-        assert first(stream_of(server), 2, said) == [{"a": 1}, {"b": 2}]
+        assert first(stream_of(server, pace=Pace()), 2, said) == [{"a": 1}, {"b": 2}]
     assert "stream lost: closed by the monitor; again in 1 s\n" in said
 
 
 def test_a_stream_without_a_byte_is_dead(said):
     with Scripted(holding(OPEN, event('{"a": 1}')), holding(OPEN, event('{"b": 2}'))) as server:
-        assert first(stream_of(server, heart_beat_s=0.2), 2, said) == [{"a": 1}, {"b": 2}]
+        assert first(stream_of(server, pace=Pace(heart_beat_s=0.2, reconnect_s=0.01)), 2, said) == [{"a": 1}, {"b": 2}]
     assert any("timed out" in text for text in said)
 
 
@@ -138,9 +140,62 @@ def test_an_answer_that_is_no_stream_ends_a_first_connection(answer):
     assert not refused.value.by_token
 
 
-def test_an_answer_that_is_no_stream_is_tried_again_after_a_first_connection():
-    with Scripted([OPEN, event("{}")], says("404 Not Found"), holding(OPEN, event('{"b": 2}'))) as server:
-        assert first(stream_of(server), 2) == [{}, {"b": 2}]
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (says("404 Not Found"), "404"), (says("302 Found"), "302"), (says("500 Oops"), "500"),
+        (says("200 OK", "Content-Type: text/html"), "200"), (says("401 Unauthorized"), None),
+    ],
+    ids=["404", "302", "500", "login page", "token"],
+)  # fmt: skip
+def test_an_answer_that_is_no_stream_is_tried_again_after_a_first_connection(answer, reason, said):
+    with Scripted([OPEN, event("{}")], answer, holding(OPEN, event('{"b": 2}'))) as server:
+        if reason is None:  # the token is another matter: only a person can mend it
+            with pytest.raises(Refused, match="SWF_API_TOKEN"):
+                first(stream_of(server), 2)
+            return
+        assert first(stream_of(server), 2, said) == [{}, {"b": 2}]
+    assert any(text.startswith(f"stream lost: the monitor said {reason}; ") for text in said)
+
+
+def test_a_token_file_that_is_gone_for_a_while_ends_nothing_after_a_first_connection(said):
+    tokens = iter([SECRET, None, SECRET])
+
+    def token() -> str:
+        found = next(tokens)
+        if found is None:
+            raise Refused("SWF_API_TOKEN_FILE: name a readable file")
+        return found
+
+    with Scripted([OPEN, event("{}")], holding(OPEN, event('{"b": 2}'))) as server:
+        access = Access(url=server.url, token=token)
+        assert first(stream_of(server, access=access), 2, said) == [{}, {"b": 2}]
+    assert any("SWF_API_TOKEN_FILE" in text for text in said)
+
+
+def test_the_wait_grows_with_each_loss_and_begins_anew_after_a_connection():
+    with (
+        Scripted(says("500 Oops"), says("500 Oops"), [OPEN], says("500 Oops")) as server,
+        closing(notices_of(stream_of(server, jitter=lambda: 1.0))) as notices,
+    ):
+        waits = [notice.wait_s for notice in islice((each for each in notices if isinstance(each, Lost)), 4)]
+    assert waits == pytest.approx([0.02, 0.04, 0.02, 0.04])
+
+
+def test_the_server_is_asked_for_the_types_that_are_wanted():
+    with Scripted(holding(OPEN, event("{}"))) as server:
+        first(stream_of(server, types=("a", "b")), 1)
+    assert server.requests[0].startswith("GET /api/messages/stream/?msg_types=a%2Cb ")
+
+
+def test_the_reason_for_which_a_stream_was_given_up_is_told_once():
+    with Scripted(holding(OPEN, event("{}")), [OPEN]) as server:
+        stream = stream_of(server)
+        with closing(notices_of(stream)) as notices:
+            next(notice for notice in notices if isinstance(notice, dict))
+            stream.drop("nothing came")
+            losses = (notice.reason for notice in notices if isinstance(notice, Lost))
+            assert [next(losses), next(losses)] == ["nothing came", "closed by the monitor"]
 
 
 IN_3_S = "Retry-After: Sat, 21 Nov 2026 22:02:41 GMT\r\nDate: Sat, 21 Nov 2026 22:02:38 GMT"
@@ -171,13 +226,13 @@ def test_a_date_until_which_the_monitor_asks_for_a_wait_is_kept_within_bounds(un
 
 
 def wait_for_loss(answer: Any) -> float:
-    with Scripted(answer) as server, closing(notices_of(stream_of(server))) as notices:
+    with Scripted(answer) as server, closing(notices_of(stream_of(server, pace=Pace()))) as notices:
         return next(notice for notice in notices if isinstance(notice, Lost)).wait_s
 
 
 @pytest.mark.parametrize(("jitter", "longest"), [(0.0, 1), (1.0, 30)])
 def test_the_wait_grows_to_30_s_with_full_jitter_and_for_ever(jitter, longest):
-    assert [wait_after(losses, 0.0, jitter) for losses in (1, 5, 5000)] == [1 + jitter, longest, longest]
+    assert [wait_after(losses, 0.0, jitter, 1.0) for losses in (1, 5, 5000)] == [1 + jitter, longest, longest]
 
 
 def test_heart_beats_are_told_and_are_no_messages():
@@ -243,6 +298,19 @@ def test_a_certificate_of_an_unknown_ca_ends_with_the_remedy(tmp_path):
     tls, _ca = certified(tmp_path)
     with Scripted([], tls=tls) as server, pytest.raises(Refused, match="FASTMON_MONITOR_CA"):
         first(stream_of(server), 1)
+
+
+def test_a_certificate_that_becomes_bad_after_a_first_connection_is_tried_again(tmp_path):
+    tls, ca = certified(tmp_path)
+    with (
+        Scripted([OPEN, event('{"a": 1}')], [], tls=tls) as server,
+        closing(notices_of(stream_of(server, ca=ca))) as notices,
+    ):
+        assert next(notice for notice in notices if isinstance(notice, dict)) == {"a": 1}
+        trustme.CA().issue_cert("localhost").configure_cert(tls)
+        reasons = [notice.reason for notice in islice((each for each in notices if isinstance(each, Lost)), 2)]
+    assert reasons[0] == "closed by the monitor"
+    assert "certificate verify failed" in reasons[1]
 
 
 def certified(folder) -> tuple[ssl.SSLContext, str]:

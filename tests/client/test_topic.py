@@ -14,6 +14,7 @@ import trustme
 
 from fastmon_client.access import Refused
 from fastmon_client.broker import BrokerAccess
+from fastmon_client.pace import Pace
 from fastmon_client.stream import Connected, HeartBeat, Lost, Notice
 from fastmon_client.topic import Topic
 from fastmon_daemon.testbed.monitor import MonitorThread
@@ -38,9 +39,8 @@ def environ(broker: BrokerThread, **changes: str) -> dict[str, str]:
 
 
 def topic_of(broker: BrokerThread, **changes: str) -> Topic:
-    return Topic(
-        access=BrokerAccess.of(environ(broker, **changes), TOPIC), types=("tf_file_registered",), jitter=lambda: 0.0
-    )
+    access = BrokerAccess.of(environ(broker, **changes), TOPIC)
+    return Topic(access=access, types=("tf_file_registered",), pace=Pace(reconnect_s=0.1), jitter=lambda: 0.0)
 
 
 def tell(broker: BrokerThread, *numbers: int, kind: str = "tf_file_registered") -> None:

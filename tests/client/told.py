@@ -1,0 +1,79 @@
+"""A picture that is told by hand what came and when: run 7, its STFs, its TF files."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from fastmon_client.pace import Pace
+from fastmon_client.picture import Picture
+from fastmon_client.wanted import Wanted
+
+T0 = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
+LONG_AGO = T0 - timedelta(hours=1)
+
+
+class Told:
+    """A picture and the time."""
+
+    def __init__(
+        self, *, run_ids: tuple[str, ...] = (), namespace: str | None = None, connected: bool = True, **changes: Any
+    ) -> None:  # fmt: skip
+        wanted = Wanted(types=("tf_file_registered",), run_ids=run_ids, namespace=namespace)
+        self.now = T0
+        self.picture = Picture("http://localhost", wanted, T0, pace=Pace(**changes))
+        if connected:
+            self.picture.connected(T0)
+
+    def wait(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+    def hear(self, **message: Any) -> bool:
+        return self.picture.hear(message, self.now)
+
+    def says(self, kind: str, **more: Any) -> None:
+        self.hear(msg_type=kind, run_id=7, namespace="ns", **more)
+
+    def tf(self, sequence: int, number: int = 1, **changes: Any) -> bool:
+        return self.hear(**announcement(sequence, number) | changes)
+
+    def compare(self, registered: list[int], tf_files: dict[int, int], since: datetime = LONG_AGO) -> list[str]:
+        """A whole comparison with a monitor that has these STFs and so many TF files of each; returns who was asked."""
+        asked = self.picture.listed("7", [(stf(n), since) for n in registered], self.now)
+        for name in asked:
+            sequence = int(name.split(".")[2])
+            rows = [row(sequence, number) for number in range(1, tf_files.get(sequence, 0) + 1)]
+            self.picture.filled("7", name, rows, self.now)
+        self.picture.compared("7", None, self.now)
+        return asked
+
+    @property
+    def row(self) -> dict[str, Any]:
+        return dict(self.picture.snapshot(self.now)["runs"][0])
+
+    @property
+    def strip(self) -> dict[int, str]:
+        return {cell["sequence"]: cell["kind"] for cell in self.row["strip"]}
+
+    def alarms(self) -> list[str]:
+        self.picture.tick(self.now)
+        return [alarm["kind"] for alarm in self.picture.snapshot(self.now)["alarms"] if alarm["until"] is None]
+
+
+def stf(sequence: int) -> str:
+    return f"swf.7.{sequence:06d}.stf"
+
+
+def announcement(sequence: int, number: int, *, total: int = 2, fraction: float | None = 1.0) -> dict[str, Any]:
+    return {
+        "msg_type": "tf_file_registered", "run_id": "7", "namespace": "ns", "stf_filename": stf(sequence),
+        "tf_filename": f"swf.7.{sequence:06d}_tf_{number:03d}.tf", "tf_file_id": f"{sequence}/{number}",
+        "stf_sequence": sequence, "tf_total": total, "selection_fraction": fraction, "file_size_bytes": 10,
+        "timestamp": T0.isoformat(),
+    }  # fmt: skip
+
+
+def row(sequence: int, number: int) -> dict[str, Any]:
+    message = announcement(sequence, number)
+    fields = ("tf_file_id", "tf_filename", "file_size_bytes")
+    return {"stf_file": stf(sequence), "created_at": T0.isoformat()} | {key: message[key] for key in fields}
