@@ -156,7 +156,7 @@ def test_while_the_monitor_takes_no_row_at_all_none_is_given_up(picky: Picky) ->
 def test_another_url_for_log_lines_gets_no_token(monitor: MonitorThread) -> None:
     with MonitorThread("another token") as other:  # it would refuse ours, but takes logs from anybody
         settings = Settings(monitor_url=monitor.url, logs_url=other.url, monitor_token=TOKEN, namespace="ns")
-        world = World(settings=settings, values={}, database=Path("none"), secrets=Secrets())
+        world = World(settings=settings, values={}, database=Path("none"), database_rule="", secrets=Secrets())
         shipping = Shipping(logs_desk_for(world), "elsewhere", str, lambda: None, lambda: 0.0)
         shipping.begin("INFO")
         logger.info("hello")

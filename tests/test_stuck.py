@@ -61,6 +61,7 @@ class Tellers:
             stuck=RULE,
             pulse=Pulse(self.clock.monotonic),
             answer_count=AnswerCount(),
+            buffered=lambda: 0,
             clock=self.clock,
         )
         return gauges.page()

@@ -148,8 +148,16 @@ class Copy:
 
     def _kill(self) -> None:
         """The tests, and what they started and could not end: nothing else is begun by this copy's interpreter."""
-        ours = os.fsencode(self.python.parent) + b"/"
+        end = time.monotonic() + 10.0
+        while self._kill_once() and time.monotonic() < end:
+            time.sleep(0.01)  # a process that was killed may still write for a moment
+
+    def _kill_once(self) -> bool:
+        """Kill each process that is left; whether there was one. (A zombie's command line is empty.)"""
+        ours, found = os.fsencode(self.python.parent) + b"/", False
         for process in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 if (process / "cmdline").read_bytes().startswith(ours):
+                    found = True
                     os.kill(int(process.name), signal.SIGKILL)
+        return found
