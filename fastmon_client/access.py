@@ -15,7 +15,7 @@ MONITOR_CONNECT_S = 5.0
 """How long a connection to the monitor may take."""
 
 
-class Refused(Exception):
+class AccessDenied(Exception):
     """The monitor cannot be used until a person mends what the message names."""
 
     def __init__(self, message: str, *, by_token: bool = False) -> None:
@@ -25,13 +25,13 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Access:
+class MonitorSession:
     """One monitor."""
 
     url: str
     """Base URL of the monitor."""
     token: Callable[[], str] = field(repr=False)
-    """Asked at each request; raises `Refused`."""
+    """ShutdownRequest at each request; raises `RequestRejected`."""
     ca: str | None = None
     """PEM file of a private CA; the monitor's certificate is checked in any case."""
     proxies: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -65,21 +65,21 @@ class Access:
             verify=self.ca or True,
         )
 
-    def refusal(self, exc: Exception) -> Refused | None:
+    def denial(self, exc: Exception) -> AccessDenied | None:
         """What a person must mend, if *exc* shows such a thing."""
-        if isinstance(exc, Refused):
+        if isinstance(exc, AccessDenied):
             return exc
         if any(isinstance(cause, SSLCertVerificationError) for cause in _causes(exc)):
-            return Refused(f"{reason_of(exc)}: name the CA of the monitor's certificate in FASTMON_MONITOR_CA")
+            return AccessDenied(f"{reason_of(exc)}: name the CA of the monitor's certificate in FASTMON_MONITOR_CA")
         if isinstance(exc, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema)):
-            return Refused(f"--monitor-url (SWF_MONITOR_URL), or a proxy variable, is no usable URL: {self.url}")
+            return AccessDenied(f"--monitor-url (SWF_MONITOR_URL), or a proxy variable, is no usable URL: {self.url}")
         return None
 
 
-def refused_token(status: int) -> Refused:
+def refused_token(status: int) -> AccessDenied:
     """The remedy for a 401 or 403."""
     remedy = "set SWF_API_TOKEN, or name a file in SWF_API_TOKEN_FILE"
-    return Refused(f"the monitor refuses the token ({status}): {remedy}", by_token=True)
+    return AccessDenied(f"the monitor refuses the token ({status}): {remedy}", by_token=True)
 
 
 def reason_of(exc: Exception) -> str:

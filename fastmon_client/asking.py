@@ -12,19 +12,19 @@ from datetime import datetime
 from queue import SimpleQueue
 from typing import Any
 
-from fastmon_client.access import Refused
-from fastmon_client.tables import Tables, Unanswered
+from fastmon_client.access import AccessDenied
+from fastmon_client.tables import MonitorUnavailable, Tables
 
 
 @dataclass(frozen=True, slots=True)
-class RunsListed:
+class RunsResult:
     """The table of runs."""
 
     rows: list[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class StfsResult:
     """The STFs of a run."""
 
     run: str
@@ -32,7 +32,7 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True)
-class Filled:
+class TfFilesResult:
     """The TF files of some STFs of a run."""
 
     run: str
@@ -40,22 +40,22 @@ class Filled:
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class QueryFailed:
     """A question without answer; `run` is None where it was for the table of runs."""
 
     run: str | None
     reason: str
 
 
-Answer = RunsListed | Listed | Filled | Failed
+QueryResult = RunsResult | StfsResult | TfFilesResult | QueryFailed
 
 
-class Asking:
+class QueryWorker:
     """Questions may be put from any thread; each answer goes to *put*."""
 
-    def __init__(self, tables: Tables, put: Callable[[Answer], None], asks_hz: float) -> None:
+    def __init__(self, tables: Tables, put: Callable[[QueryResult], None], asks_hz: float) -> None:
         self._tables, self._put, self._rest_s = tables, put, 1 / asks_hz
-        self._questions: SimpleQueue[Callable[[], Answer] | None] = SimpleQueue()
+        self._questions: SimpleQueue[Callable[[], QueryResult] | None] = SimpleQueue()
         self._stopped = threading.Event()
 
     def start(self) -> None:
@@ -69,27 +69,27 @@ class Asking:
 
     def list_runs(self) -> None:
         """Ask for the table of runs."""
-        self._ask(None, lambda: RunsListed(self._tables.runs()))
+        self._ask(None, lambda: RunsResult(self._tables.runs()))
 
     def list_stfs(self, run: str) -> None:
         """Ask for the STFs of a run, whose name is a number."""
-        self._ask(run, lambda: Listed(run, self._tables.stfs(int(run))))
+        self._ask(run, lambda: StfsResult(run, self._tables.stfs(int(run))))
 
     def fill(self, run: str, stfs: Sequence[str]) -> None:
         """Ask for the TF files of *stfs*."""
-        self._ask(run, lambda: Filled(run, [(stf, self._tf_files(stf)) for stf in stfs]))
+        self._ask(run, lambda: TfFilesResult(run, [(stf, self._tf_files(stf)) for stf in stfs]))
 
     def _tf_files(self, stf: str) -> list[dict[str, Any]]:
         if self._stopped.wait(self._rest_s):
-            raise Unanswered("the client ends")
+            raise MonitorUnavailable("the client ends")
         return self._tables.tf_files(stf)
 
-    def _ask(self, run: str | None, question: Callable[[], Answer]) -> None:
-        def answered() -> Answer:
+    def _ask(self, run: str | None, question: Callable[[], QueryResult]) -> None:
+        def answered() -> QueryResult:
             try:
                 return question()
-            except (Unanswered, Refused) as exc:
-                return Failed(run, str(exc))
+            except (MonitorUnavailable, AccessDenied) as exc:
+                return QueryFailed(run, str(exc))
 
         self._questions.put(answered)
 

@@ -12,7 +12,7 @@ _BLANK_LINES = (b"\n\n", b"\r\n\r\n", b"\r\r")
 _RETRY = re.compile(rb"(?:^|[\r\n])retry: ?(\d{1,9})(?=[\r\n])")
 
 
-class BlockCutter:
+class EventSplitter:
     """Takes the pieces as they come from the network; the work is linear in their bytes, however small they are."""
 
     def __init__(self) -> None:

@@ -25,7 +25,7 @@ _NO = ("0", "false", "no", "off")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BrokerAccess:
+class BrokerConfig:
     """One broker and one destination of it."""
 
     host: str
@@ -33,14 +33,14 @@ class BrokerAccess:
     topic: str
     user: str = ""
     password: Callable[[], str] = field(default=lambda: "", repr=False)
-    """Asked at each connection. Raises OSError where its file cannot be read."""
+    """ShutdownRequest at each connection. Raises OSError where its file cannot be read."""
     use_tls: bool = False
     ca: str | None = None
     cert: str | None = None
     key: str | None = None
 
     @classmethod
-    def of(cls, environ: Mapping[str, str], topic: str) -> BrokerAccess:
+    def of(cls, environ: Mapping[str, str], topic: str) -> BrokerConfig:
         """The broker that the testbed's variables name.
 
         Raises:
@@ -79,12 +79,12 @@ class BrokerAccess:
         """For people."""
         return f"stomp://{self.host}:{self.port}{self.topic}"
 
-    def connection(self) -> tuple[StompConnection12, Socket]:
+    def connection(self) -> tuple[StompConnection12, StompTransport]:
         """A fresh connection, not yet made, that offers STOMP 1.1 and 1.2 and heart-beats both ways; and its socket."""
         # Whoever reads it judges by its own timer: stomp.py's would cut a healthy link whose beats come late.
         found = StompConnection12(heartbeats=(HEART_BEAT_MS, HEART_BEAT_MS), heart_beat_receive_scale=100.0)
         found.version = "1.1,1.2"
-        found.transport = made = Socket(self)
+        found.transport = made = StompTransport(self)
         made.set_listener("protocol-listener", found)
         return found, made
 
@@ -102,10 +102,10 @@ class BrokerAccess:
         return context
 
 
-class Socket(Transport):
+class StompTransport(Transport):
     """stomp.py's transport, which connects once and tells the reason, and ends where its peer has ended."""
 
-    def __init__(self, access: BrokerAccess) -> None:
+    def __init__(self, access: BrokerConfig) -> None:
         super().__init__([(access.host, access.port)], auto_decode=False)
         self._access = access
 

@@ -17,18 +17,18 @@ from fastmon_client.ending import (
     ERROR,
     GAPS,
     UNREACHABLE,
-    Ending,
-    ending,
+    ShutdownReason,
     quiet_without_reader,
+    shutdown_on,
     stop_without_reader,
 )
 from fastmon_client.output import JsonLines, Lines, Quiet, line_by_line, summary_object
-from fastmon_client.pace import Pace
+from fastmon_client.pace import Intervals
 from fastmon_client.session import Limits, Session
-from fastmon_client.show import plain
+from fastmon_client.show import escape
 from fastmon_client.snapshot import Snapshot
-from fastmon_client.status import Reach
-from fastmon_client.summary import NotThere, has_gaps, look_up, run_line, summary_lines
+from fastmon_client.status import Diagnostics
+from fastmon_client.summary import SummaryUnavailable, has_gaps, look_up, run_line, summary_lines
 
 _TRY_CODES = {None: 0, "unreachable": UNREACHABLE, "token": AUTHENTICATION, "other": ERROR}
 
@@ -54,7 +54,7 @@ def cli() -> None:
 @click.option("--fail-on-gaps", is_flag=True, help="Exit with 5 if TF files are missing, or if that is UNKNOWN.")
 @click.pass_obj
 def start(
-    pace: Pace | None, watching: options.Watching, message_types: tuple[str, ...],
+    pace: Intervals | None, watching: options.SessionOptions, message_types: tuple[str, ...],
     as_lines: bool, as_json: bool, quiet: bool, bell: bool,
     count: int | None, duration: float | None, until: str | None, fail_on_gaps: bool,
 ) -> None:  # fmt: skip
@@ -78,7 +78,7 @@ def start(
     session = watching.session(message_types, os.environ, output=output, limits=limits, pace=pace)
     if not quiet:
         stop_without_reader(session.stop)
-    with ending(session.stop, duration) as end:
+    with shutdown_on(session.stop, duration) as end:
         with quiet_without_reader():
             (run_live if is_live else Session.run)(session)
         snapshot = session.snapshot()
@@ -102,14 +102,14 @@ def run_live(session: Session) -> None:
 
 def _tell_end(session: Session, snapshot: Snapshot, *, as_json: bool) -> None:
     if session.refusal:
-        click.echo(f"fastmon-client: {plain(session.refusal)}", err=True)
+        click.echo(f"fastmon-client: {escape(session.refusal)}", err=True)
     if as_json:
         click.echo(json.dumps(summary_object(snapshot)))
     for text in summary_lines(snapshot):
         click.echo(text, err=True)
 
 
-def _exit_code(session: Session, end: Ending, snapshot: Snapshot, *, fail_on_gaps: bool) -> int:
+def _exit_code(session: Session, end: ShutdownReason, snapshot: Snapshot, *, fail_on_gaps: bool) -> int:
     if session.refusal:
         return AUTHENTICATION if session.refusal.by_token else ERROR
     if end.code:
@@ -133,8 +133,8 @@ def summary(monitor_url: str | None, run_number: int, as_json: bool) -> None:
     line_by_line()
     try:
         run = look_up(options.access_of(monitor_url, os.environ), run_number)
-    except NotThere as exc:
-        click.echo(f"fastmon-client: {plain(exc)}", err=True)
+    except SummaryUnavailable as exc:
+        click.echo(f"fastmon-client: {escape(exc)}", err=True)
         sys.exit(exc.code)
     click.echo(json.dumps(run) if as_json else run_line(run))
     sys.exit(GAPS if has_gaps(run) else 0)
@@ -145,7 +145,7 @@ def summary(monitor_url: str | None, run_number: int, as_json: bool) -> None:
 @click.option("--listen", metavar="HOST:PORT", default="127.0.0.1:8010", show_default=True, help="Port 0: a free one.")
 @click.option("--auth-token", "token_file", metavar="FILE", help="File that holds the token that opens the page.")
 @click.pass_obj
-def dashboard(pace: Pace | None, watching: options.Watching, listen: str, token_file: str | None) -> None:
+def dashboard(pace: Intervals | None, watching: options.SessionOptions, listen: str, token_file: str | None) -> None:
     """Show the same as a web page, to any number of browsers, over one stream.
 
     A --listen that others can reach needs a token: from the file that --auth-token or FASTMON_DASHBOARD_TOKEN_FILE
@@ -161,7 +161,7 @@ def dashboard(pace: Pace | None, watching: options.Watching, listen: str, token_
     session = watching.session(options.SHOWN_TYPES, os.environ, output=Quiet(), pace=pace)
     end = show(session, listen, token_file, os.environ)
     if session.refusal:
-        click.echo(f"fastmon-client: {plain(session.refusal)}", err=True)
+        click.echo(f"fastmon-client: {escape(session.refusal)}", err=True)
     sys.exit(_exit_code(session, end, session.snapshot(), fail_on_gaps=False))
 
 
@@ -178,13 +178,13 @@ def status(monitor_url: str | None, as_json: bool) -> None:
     settings = options.settings_of(monitor_url, os.environ)
     if not as_json:
         for name, value, source in settings:
-            click.echo(f"{name:<20} {plain(value)}  ({source})")
-    tries, reach = [], Reach(access)
-    for line in reach.tries():
+            click.echo(f"{name:<20} {escape(value)}  ({source})")
+    tries, reach = [], Diagnostics(access)
+    for line in reach.run():
         tries.append(line)
         if not as_json:
-            remedy = f": {line.remedy}" if line.remedy else ""
-            click.echo(f"{'ok    ' if line.ok else 'FAILED'} {line.what:<7} {plain(line.detail)}{remedy}")
+            remedy = f": {line.hint}" if line.hint else ""
+            click.echo(f"{'ok    ' if line.ok else 'FAILED'} {line.what:<7} {escape(line.detail)}{remedy}")
     if as_json:
         known = [dict(zip(("name", "value", "source"), each, strict=True)) for each in settings]
         click.echo(json.dumps({"settings": known, "tries": [asdict(line) for line in tries]}))
@@ -201,7 +201,7 @@ def log_to_stderr(level: str) -> None:
     """What is no output goes to stderr, as lines that nothing in them can break."""
 
     def write(text: str) -> None:
-        click.echo(plain(text.rstrip("\n")), err=True)
+        click.echo(escape(text.rstrip("\n")), err=True)
 
     logger.remove()
     logger.add(write, format="fastmon-client: {message}", level=level, diagnose=False, backtrace=False)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from fastmon_client.pace import Pace
+from fastmon_client.pace import Intervals
 from fastmon_client.snapshot import ConnectionRow, ConnectionState
 
 
 class Connection:
     """Not LIVE unless a complete event or heart-beat came within 2.5 heart-beats."""
 
-    def __init__(self, at: datetime, pace: Pace) -> None:
+    def __init__(self, at: datetime, pace: Intervals) -> None:
         self.state: ConnectionState = "CONNECTING"
         self.since = at
         self.reason = ""

@@ -29,7 +29,7 @@ _WAKING = signal.SIGURG
 
 
 @dataclass(slots=True)
-class Ending:
+class ShutdownReason:
     """Why it was stopped from outside."""
 
     code: int = 0
@@ -38,12 +38,12 @@ class Ending:
 
 
 @contextmanager
-def ending(stop: Callable[[], None], after_s: float | None) -> Iterator[Ending]:
+def shutdown_on(stop: Callable[[], None], after_s: float | None) -> Iterator[ShutdownReason]:
     """Inside it, SIGINT, SIGTERM and *after_s* seconds call *stop*; a second signal ends the process at once.
 
     From then on no output is waited for that nobody reads.
     """
-    found = Ending()
+    found = ShutdownReason()
     news: SimpleQueue[bool] = SimpleQueue()  # False: a signal came; True: we have left. A handler may always touch it
 
     def on_signal(number: int, _frame: FrameType | None) -> None:

@@ -13,15 +13,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from fastmon_client.access import Refused
-from fastmon_client.pace import Pace
-from fastmon_client.stream import Connected, Lost, Notice
+from fastmon_client.access import AccessDenied
+from fastmon_client.pace import Intervals
+from fastmon_client.stream import Connected, Disconnected, Notice
 
 _REMEMBERED = 10_000
 _AGAIN_S = 60.0
 
 
-Brought = tuple[int, Sequence[Notice | Refused]]
+Brought = tuple[int, Sequence[Notice | AccessDenied]]
 
 
 class Source(Protocol):
@@ -52,13 +52,13 @@ class _Reader:
     ends_at: float | None = None
 
 
-class Feed:
+class StreamManager:
     """Puts (number of the stream, what came at once) with *put*; `take` and `tick` belong to whoever gets them.
 
     *now* is `time.monotonic()`, in seconds.
     """
 
-    def __init__(self, make: Callable[[], Source], put: Callable[[Brought], None], pace: Pace) -> None:
+    def __init__(self, make: Callable[[], Source], put: Callable[[Brought], None], pace: Intervals) -> None:
         self._make, self._put, self._pace = make, put, pace
         self._readers: dict[int, _Reader] = {}
         self._current = 0
@@ -75,18 +75,18 @@ class Feed:
         for reader in list(self._readers.values()):
             reader.stream.stop()
 
-    def take(self, number: int, notice: Notice | Refused, now: float) -> Notice | Refused | None:
+    def take(self, number: int, notice: Notice | AccessDenied, now: float) -> Notice | AccessDenied | None:
         """What *notice* says of the whole; None where another stream makes it meaningless."""
         reader = self._readers.get(number)
         if isinstance(notice, dict):  # also what a stream that is closed by now had brought
             return None if self._is_known(number, notice, now) else notice
         if reader is None:
             return None
-        if isinstance(notice, Refused):
+        if isinstance(notice, AccessDenied):
             return self._refused(number, notice)
         if isinstance(notice, Connected):
             return self._connected(number, reader, now)
-        if isinstance(notice, Lost):
+        if isinstance(notice, Disconnected):
             return self._lost(number, reader, notice, now)
         return notice
 
@@ -113,10 +113,10 @@ class Feed:
             for batch in reader.stream.batches():
                 reader.heard_at = time.monotonic()
                 self._put((number, batch))
-        except Refused as exc:
+        except AccessDenied as exc:
             self._put((number, [exc]))
         except Exception as exc:  # noqa: BLE001 (a thread that ends in silence would leave the screen as it is)
-            self._put((number, [Refused(f"the stream cannot be read: {type(exc).__name__}: {exc}")]))
+            self._put((number, [AccessDenied(f"the stream cannot be read: {type(exc).__name__}: {exc}")]))
 
     def _connected(self, number: int, reader: _Reader, now: float) -> Notice | None:
         if reader.ends_at is not None:  # replaced while it was away: were it taken, both would be closed
@@ -132,7 +132,7 @@ class Feed:
         self._current = number
         return None if was_open else Connected()
 
-    def _lost(self, number: int, reader: _Reader, notice: Lost, now: float) -> Notice | None:
+    def _lost(self, number: int, reader: _Reader, notice: Disconnected, now: float) -> Notice | None:
         reader.opened_at = None
         if reader.ends_at is not None:
             self._close(number, now)
@@ -142,7 +142,7 @@ class Feed:
         self._readers.pop(number).stream.stop()
         self._compare_until = now + self._pace.overlap_s  # what it brought last may still be on its way here
 
-    def _refused(self, number: int, notice: Refused) -> Refused | None:
+    def _refused(self, number: int, notice: AccessDenied) -> AccessDenied | None:
         if number == self._current:
             return notice
         del self._readers[number]  # the stream before it goes on; it is renewed at the next tick

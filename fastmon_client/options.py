@@ -14,12 +14,12 @@ from urllib.parse import urlsplit
 import click
 from requests.utils import get_environ_proxies
 
-from fastmon_client.access import Access, Refused
-from fastmon_client.broker import BrokerAccess
-from fastmon_client.pace import Pace
-from fastmon_client.picture import Picture
+from fastmon_client.access import AccessDenied, MonitorSession
+from fastmon_client.broker import BrokerConfig
+from fastmon_client.pace import Intervals
+from fastmon_client.picture import AppState
 from fastmon_client.session import Limits, Output, Session, now
-from fastmon_client.wanted import Wanted
+from fastmon_client.wanted import MessageFilter
 
 DEFAULT_URL = "http://localhost:8002"
 SHOWN_TYPES = ("tf_file_registered", "fastmon_status")
@@ -28,7 +28,7 @@ LONGEST_DURATION_S = 365 * 24 * 3600
 """The longest time that an option can set."""
 
 
-class Names(click.ParamType[tuple[str, ...]]):
+class CommaList(click.ParamType[tuple[str, ...]]):
     """A list separated by commas."""
 
     name = "LIST"
@@ -59,15 +59,15 @@ monitor_url = click.option(
 )
 message_types = click.option(
     "--message-types",
-    type=Names(),
+    type=CommaList(),
     default=",".join(SHOWN_TYPES),
     show_default=True,
     help="Types of message to show.",
 )
 agents = click.option(
-    "--agents", type=Names(), default="", help="Show only these agents (processed_by; * and ? match)."
+    "--agents", type=CommaList(), default="", help="Show only these agents (processed_by; * and ? match)."
 )
-run_ids = click.option("--run-ids", type=Names(), default="", help="Show only these runs.")
+run_ids = click.option("--run-ids", type=CommaList(), default="", help="Show only these runs.")
 namespace = click.option("--namespace", help="Show only this namespace.")
 stale_after = click.option(
     "--stale-after",
@@ -94,7 +94,7 @@ _WATCHING = (monitor_url, agents, run_ids, namespace, stale_after, transport, to
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Watching:
+class SessionOptions:
     """What `start` and `dashboard` are told alike: which messages, from where, and how they are judged."""
 
     monitor_url: str | None
@@ -111,7 +111,7 @@ class Watching:
         environ: Mapping[str, str],
         *,
         output: Output,
-        pace: Pace | None,
+        pace: Intervals | None,
         limits: Limits | None = None,
     ) -> Session:
         """The session that shows messages of *types*.
@@ -119,18 +119,18 @@ class Watching:
         Raises:
             click.UsageError: a setting cannot be used.
         """
-        wanted = Wanted(types=types, agents=self.agents, run_ids=self.run_ids, namespace=self.namespace)
+        wanted = MessageFilter(types=types, agents=self.agents, run_ids=self.run_ids, namespace=self.namespace)
         access, broker = access_of(self.monitor_url, environ), broker_of(self.transport, self.topic, environ)
-        picture = Picture(access.url, wanted, now(), stale_after_s=self.stale_after, pace=pace)
+        picture = AppState(access.url, wanted, now(), stale_after_s=self.stale_after, pace=pace)
         return Session(access, wanted.heard_types, picture, output, limits, broker)
 
 
 def watching(command: Callable[..., None]) -> Callable[..., None]:
-    """Give *command* the options of `Watching`, and that as its first argument."""
+    """Give *command* the options of `WatchConfig`, and that as its first argument."""
 
     @wraps(command)
     def called(**words: Any) -> None:
-        of = Watching(**{each.name: words.pop(each.name) for each in fields(Watching)})
+        of = SessionOptions(**{each.name: words.pop(each.name) for each in fields(SessionOptions)})
         command(of, **words)
 
     for option in reversed(_WATCHING):
@@ -138,7 +138,7 @@ def watching(command: Callable[..., None]) -> Callable[..., None]:
     return called
 
 
-def broker_of(transport: str, topic: str, environ: Mapping[str, str]) -> BrokerAccess | None:
+def broker_of(transport: str, topic: str, environ: Mapping[str, str]) -> BrokerConfig | None:
     """The broker that the environment names, where messages come from it; else None.
 
     Raises:
@@ -149,12 +149,12 @@ def broker_of(transport: str, topic: str, environ: Mapping[str, str]) -> BrokerA
     if not topic.strip():
         raise click.UsageError("--topic is empty: write /topic/NAME")
     try:
-        return BrokerAccess.of(environ, topic)
+        return BrokerConfig.of(environ, topic)
     except ValueError as exc:
         raise click.UsageError(str(exc)) from exc
 
 
-def access_of(url: str | None, environ: Mapping[str, str]) -> Access:
+def access_of(url: str | None, environ: Mapping[str, str]) -> MonitorSession:
     """The monitor that the option, or else the environment, names.
 
     Raises:
@@ -165,7 +165,7 @@ def access_of(url: str | None, environ: Mapping[str, str]) -> Access:
     host = _checked_host(url)
     _check_ca(ca)
     is_here = host in ("localhost", "::1") or host.startswith("127.")
-    return Access(url=url, token=_token(environ), ca=ca, proxies={} if is_here else get_environ_proxies(url))
+    return MonitorSession(url=url, token=_token(environ), ca=ca, proxies={} if is_here else get_environ_proxies(url))
 
 
 def _checked_host(url: str) -> str:
@@ -196,11 +196,11 @@ def _token(environ: Mapping[str, str]) -> Callable[[], str]:
         try:
             text = Path(path).read_text(encoding="utf-8") if path else environ.get("SWF_API_TOKEN", "")
         except (OSError, UnicodeError) as exc:
-            raise Refused(f"SWF_API_TOKEN_FILE={path}: {type(exc).__name__}: name a readable file") from None
+            raise AccessDenied(f"SWF_API_TOKEN_FILE={path}: {type(exc).__name__}: name a readable file") from None
         token = text.strip()
         if not (token.isascii() and token.isprintable()):  # requests would print it in its error
             name = "SWF_API_TOKEN_FILE" if path else "SWF_API_TOKEN"
-            raise Refused(f"{name}: there are line breaks or other strange characters in the token")
+            raise AccessDenied(f"{name}: there are line breaks or other strange characters in the token")
         return token
 
     return read

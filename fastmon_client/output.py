@@ -12,7 +12,7 @@ from typing import Any
 import click
 from loguru import logger
 
-from fastmon_client.picture import Picture
+from fastmon_client.picture import AppState
 from fastmon_client.show import line
 from fastmon_client.snapshot import RunRow, Snapshot
 from fastmon_client.stream import Message
@@ -43,7 +43,7 @@ class Quiet:
             self._lines.clear()
             sys.stdout.write(text)
 
-    def turn(self, picture: Picture, at: datetime) -> None:
+    def turn(self, picture: AppState, at: datetime) -> None:
         """Tell what alarms are new."""
         if picture.alarms.raised == self._raised:
             return
@@ -80,7 +80,7 @@ class JsonLines(Quiet):
         else:
             self._lines.append(f"{_strict({**message, 'kind': kind, 'backfilled': backfilled})}\n")
 
-    def turn(self, picture: Picture, at: datetime) -> None:
+    def turn(self, picture: AppState, at: datetime) -> None:
         """Tell what has changed: the connection, runs, alarms."""
         super().turn(picture, at)
         before, self._told = self._told, {}

@@ -10,7 +10,7 @@ PATIENCE = 2.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
+class Intervals:
     """All in seconds."""
 
     heart_beat_s: float = 30.0

@@ -12,14 +12,14 @@ from typing import Any
 
 from fastmon_client.alarms import Alarms
 from fastmon_client.connection import Connection
-from fastmon_client.pace import Pace
+from fastmon_client.pace import Intervals
 from fastmon_client.rates import BIN_S, Bins
 from fastmon_client.runs import STATE_AFTER, Run, RunTable
 from fastmon_client.selection import MAX_SEQUENCE
 from fastmon_client.snapshot import RecentRow, RunRow, Snapshot, Totals
 from fastmon_client.tffile import ANNOUNCED, TfFile, as_announced, run_of
-from fastmon_client.wanted import Wanted
-from fastmon_client.watch import watch_daemon, watch_run
+from fastmon_client.wanted import MessageFilter
+from fastmon_client.watch import check_daemon, check_run
 
 WHOLE_RUNS = 8
 """Runs that are kept with their STFs; of older ones that are finished, the row is kept."""
@@ -27,13 +27,19 @@ MOST_RUNS = 50
 RECENT = 200
 
 
-class Picture:
+class AppState:
     """What is known. `hear` and `filled` say what of it is to be shown."""
 
     def __init__(
-        self, monitor: str, wanted: Wanted, at: datetime, *, stale_after_s: float = 60.0, pace: Pace | None = None
+        self,
+        monitor: str,
+        wanted: MessageFilter,
+        at: datetime,
+        *,
+        stale_after_s: float = 60.0,
+        pace: Intervals | None = None,
     ) -> None:
-        self.pace = pace or Pace()
+        self.pace = pace or Intervals()
         self.connection = Connection(at, self.pace)
         self.alarms = Alarms()
         self.runs: dict[str, Run] = {}
@@ -47,7 +53,7 @@ class Picture:
 
     # What the stream brings
 
-    def hear(self, message: Mapping[str, Any], at: datetime) -> bool:
+    def receive(self, message: Mapping[str, Any], at: datetime) -> bool:
         """Take *message* in; whether it is to be shown: wanted, and, if it announces a TF file, new."""
         self.connection.beat(at)
         kind = str(message.get("msg_type"))
@@ -57,10 +63,10 @@ class Picture:
         if kind in STATE_AFTER and name is not None:
             self._hear_run(kind, self.run(name, at), message, at)
         elif kind == "fastmon_status":
-            watch_daemon(self.alarms, message, at, is_busy=any(not run.is_over for run in self.runs.values()))
+            check_daemon(self.alarms, message, at, is_busy=any(not run.is_over for run in self.runs.values()))
         return self._wanted.takes(message)
 
-    def heard_heartbeat(self, at: datetime) -> None:
+    def receive_heartbeat(self, at: datetime) -> None:
         """The stream lives."""
         self.connection.beat(at)
 
@@ -121,7 +127,7 @@ class Picture:
             self.run(str(number), at)
         for run in self.runs.values():
             if run.is_numbered and int(run.name) in over:
-                run.hear_state("end_run", at)
+                run.record_state("end_run", at)
 
     # Time, and what a person sees
 
@@ -134,7 +140,7 @@ class Picture:
         self.alarms.set("stream_dead", None, self.connection.evidence(at), at, None)
         is_live = self.connection.state == "LIVE"
         for run in self.shown_runs():
-            watch_run(self.alarms, run, at, self._stale_after, is_live=is_live)
+            check_run(self.alarms, run, at, self._stale_after, is_live=is_live)
         self._fold(at)
 
     def shown_runs(self) -> list[Run]:
@@ -187,11 +193,11 @@ class Picture:
         total = message.get("total_stf_files")
         if type(total) is int and 0 < total <= MAX_SEQUENCE:
             run.stfs.reach(total)
-        run.hear_state(kind, at)
+        run.record_state(kind, at)
         if kind in ("run_imminent", "start_run") and not run.is_over:  # one run at a time: others ended unheard
             for other in self.runs.values():
                 if other is not run and other.namespace == run.namespace and not other.is_over:
-                    other.hear_state("end_run", at)
+                    other.record_state("end_run", at)
 
     def _take(self, message: Mapping[str, Any], at: datetime, *, backfilled: bool) -> bool:
         tf = TfFile.of(message)

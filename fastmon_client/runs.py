@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from fastmon_client.pace import Pace
+from fastmon_client.pace import Intervals
 from fastmon_client.rates import Bins
 from fastmon_client.snapshot import RunRow, RunState
 from fastmon_client.stfs import Stfs
-from fastmon_client.tffile import TfFile, moment
+from fastmon_client.tffile import TfFile, parse_timestamp
 
 STATE_AFTER: dict[str, RunState] = {
     "run_imminent": "imminent", "start_run": "running", "pause_run": "paused", "resume_run": "running",
@@ -34,7 +34,7 @@ GOING_ON = timedelta(days=1)
 class Run:
     """What is known of one run."""
 
-    def __init__(self, name: str, at: datetime, pace: Pace, *, was_shown: bool = False) -> None:
+    def __init__(self, name: str, at: datetime, pace: Intervals, *, was_shown: bool = False) -> None:
         self.name = name
         self.namespace: str | None = None
         """The first that a message named."""
@@ -53,7 +53,7 @@ class Run:
         self.began_at: datetime | None = None
         """When the comparison that goes on now began."""
         self.verified_at: datetime | None = None
-        self.doubt = NOT_COMPARED if self.is_numbered else NOT_NUMBERED
+        self.unknown_reason = NOT_COMPARED if self.is_numbered else NOT_NUMBERED
         self._doubted_at = at
         self._lags: deque[float] = deque(maxlen=600)
         self._pace = pace
@@ -80,7 +80,7 @@ class Run:
         if self.namespace is None and isinstance(told, str) and told:
             self.namespace = told
 
-    def hear_state(self, kind: str, at: datetime) -> None:
+    def record_state(self, kind: str, at: datetime) -> None:
         """A message of the run control; nothing leads back from the end."""
         if self.is_over:
             return
@@ -115,7 +115,7 @@ class Run:
         """The stream may have kept something back; *compare*: now it can be found out."""
         if not self.is_numbered or (self.settled(at) and self.ended_at and at - self.ended_at > WATCHED_AFTER_END):
             return
-        self.doubt, self._doubted_at = reason, at
+        self.unknown_reason, self._doubted_at = reason, at
         if compare:
             self._compare_soon(at)
 
@@ -130,13 +130,13 @@ class Run:
         """A comparison is over."""
         began, self.began_at = self.began_at or at, None
         if failure:
-            self.doubt = failure
+            self.unknown_reason = failure
             self.compare_at = at + timedelta(seconds=self._pace.retry_s)
             return
         if began >= self._doubted_at:
-            self.verified_at, self.doubt = at, ""
+            self.verified_at, self.unknown_reason = at, ""
             if self.stfs.unconfirmed:
-                self.doubt = f"{self.stfs.unconfirmed} STFs were announced that the monitor does not list"
+                self.unknown_reason = f"{self.stfs.unconfirmed} STFs were announced that the monitor does not list"
         self.compare_at = self._next_comparison(began, at)
         if self.state == "ended" and self.settled(at) and self._is_whole(at):
             self.state = "complete"
@@ -147,7 +147,7 @@ class Run:
         if not ended_at:
             quiet = at - self.active_at > QUIET
             return at + max(rest * (10 if quiet else 1), 10 * (at - began))  # a long list is read less often
-        if self.is_pending(at) or self.doubt:
+        if self.is_pending(at) or self.unknown_reason:
             return at + timedelta(seconds=pace.settle_s if at - ended_at < timedelta(minutes=1) else pace.compare_s)
         return None if self._is_whole(at) or at - ended_at > WATCHED_AFTER_END else at + rest
 
@@ -177,7 +177,7 @@ class Run:
 
     def _is_whole(self, at: datetime) -> bool:
         stfs = self.stfs
-        return not self.doubt and stfs.missing(at, self._grace) == [] and not stfs.incomplete(at, self._grace)
+        return not self.unknown_reason and stfs.missing(at, self._grace) == [] and not stfs.incomplete(at, self._grace)
 
     @property
     def _grace(self) -> timedelta:
@@ -193,8 +193,8 @@ class Run:
 
     def why_unknown(self, at: datetime) -> str:
         """Why its numbers are not verified; empty if they are."""
-        if self.doubt or self.verified_at is None:
-            return self.doubt or NOT_COMPARED
+        if self.unknown_reason or self.verified_at is None:
+            return self.unknown_reason or NOT_COMPARED
         planned = self.compare_at or at
         if not self.is_over and at - planned > timedelta(seconds=2 * self._pace.compare_s):
             return f"last compared at {self.verified_at.isoformat(timespec='seconds')}"
@@ -248,7 +248,7 @@ class RunTable:
         for row in rows:
             number = row.get("run_number")
             if type(number) is int:
-                starts[number] = moment(row.get("start_time"))
+                starts[number] = parse_timestamp(row.get("start_time"))
                 if row.get("end_time") is not None:
                     over.add(number)
         fresh = self._going_on(starts, at) - over if self._numbers is None else starts.keys() - self._numbers

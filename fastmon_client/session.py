@@ -16,23 +16,23 @@ from typing import Any, Protocol
 
 from loguru import logger
 
-from fastmon_client.access import Access, Refused
-from fastmon_client.asking import Answer, Asking, Filled, Listed, RunsListed
-from fastmon_client.broker import BrokerAccess
-from fastmon_client.feed import Brought, Feed, Source
-from fastmon_client.picture import Picture
+from fastmon_client.access import AccessDenied, MonitorSession
+from fastmon_client.asking import QueryResult, QueryWorker, RunsResult, StfsResult, TfFilesResult
+from fastmon_client.broker import BrokerConfig
+from fastmon_client.feed import Brought, Source, StreamManager
+from fastmon_client.picture import AppState
 from fastmon_client.snapshot import Snapshot
-from fastmon_client.stream import Connected, HeartBeat, Lost, Notice, Stream
+from fastmon_client.stream import Connected, Disconnected, HeartBeat, Notice, Stream
 from fastmon_client.tables import Tables
 from fastmon_client.tffile import ANNOUNCED
-from fastmon_client.topic import Topic
+from fastmon_client.topic import TopicStream
 
 _BATCH = 10
 """STFs whose TF files are asked for at once: what is heard meanwhile need not be asked for."""
 
 _AT_ONCE = 50
 
-Arrival = Brought | Answer | None
+Arrival = Brought | QueryResult | None
 
 
 class Output(Protocol):
@@ -44,7 +44,7 @@ class Output(Protocol):
     def flush(self) -> None:
         """No further message waits just now."""
 
-    def turn(self, picture: Picture, at: datetime) -> None:
+    def turn(self, picture: AppState, at: datetime) -> None:
         """About once a second."""
 
 
@@ -63,7 +63,7 @@ class Limits:
         self._shown += message.get("msg_type") == ANNOUNCED
         return self.count is not None and self._shown >= self.count
 
-    def run_is_final(self, picture: Picture, at: datetime) -> bool:
+    def run_is_final(self, picture: AppState, at: datetime) -> bool:
         """Whether a run that is shown has ended, and nothing more can be found out about it."""
         return self.until_end_run and any(run.is_final(at) for run in picture.shown_runs())
 
@@ -73,15 +73,15 @@ class Session:
 
     def __init__(
         self,
-        access: Access,
+        access: MonitorSession,
         types: tuple[str, ...],
-        picture: Picture,
+        picture: AppState,
         output: Output,
         limits: Limits | None = None,
-        broker: BrokerAccess | None = None,
+        broker: BrokerConfig | None = None,
     ) -> None:
         """With a *broker* messages come from its topic instead of the monitor's stream."""
-        self.refusal: Refused | None = None
+        self.refusal: AccessDenied | None = None
         """Why the monitor cannot be listened to."""
         self._picture, self._output, self._limits = picture, output, limits or Limits()
         self._arrivals: SimpleQueue[Arrival] = SimpleQueue()
@@ -90,11 +90,11 @@ class Session:
 
         def source() -> Source:
             if broker is not None:
-                return Topic(access=broker, types=types, pace=pace)
+                return TopicStream(access=broker, types=types, pace=pace)
             return Stream(access=access, types=types, pace=pace)
 
-        self._feed = Feed(source, self._arrivals.put, pace)
-        self._asking = Asking(Tables(access), self._arrivals.put, pace.asks_hz)
+        self._feed = StreamManager(source, self._arrivals.put, pace)
+        self._asking = QueryWorker(Tables(access), self._arrivals.put, pace.asks_hz)
         self._to_ask: dict[str, list[str]] = {}
         self._lock = threading.Lock()
         self._ticks_at = self._asks_runs_at = 0.0
@@ -155,18 +155,18 @@ class Session:
         else:
             self._compare(arrival, at)
 
-    def _hear(self, notice: Notice | Refused, at: datetime) -> None:
+    def _hear(self, notice: Notice | AccessDenied, at: datetime) -> None:
         picture = self._picture
         if isinstance(notice, dict):
-            if picture.hear(notice, at):
+            if picture.receive(notice, at):
                 self._show(notice, backfilled=False)
         elif isinstance(notice, HeartBeat):
-            picture.heard_heartbeat(at)
+            picture.receive_heartbeat(at)
         elif isinstance(notice, Connected):
             logger.info("connected to {}", self._where)
             picture.connected(at)
             self._asks_runs_at = 0.0
-        elif isinstance(notice, Lost):
+        elif isinstance(notice, Disconnected):
             reason = f"{notice.reason}; again in {notice.wait_s:.0f} s"
             logger.warning("stream lost: {}", reason)
             picture.lost(reason, at)
@@ -175,14 +175,14 @@ class Session:
             self.refusal = notice
             self._stopped = True
 
-    def _compare(self, answer: Answer, at: datetime) -> None:
+    def _compare(self, answer: QueryResult, at: datetime) -> None:
         picture = self._picture
-        if isinstance(answer, RunsListed):
+        if isinstance(answer, RunsResult):
             picture.runs_listed(answer.rows, at)
-        elif isinstance(answer, Listed):
+        elif isinstance(answer, StfsResult):
             self._to_ask[answer.run] = picture.listed(answer.run, answer.stfs, at)
             self._ask_more(answer.run, at)
-        elif isinstance(answer, Filled):
+        elif isinstance(answer, TfFilesResult):
             for stf, rows in answer.tf_files:
                 for message in picture.filled(answer.run, stf, rows, at):
                     self._show(message, backfilled=True)

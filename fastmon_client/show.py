@@ -11,7 +11,7 @@ from fastmon_client.tffile import ANNOUNCED, file_size, run_of
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
-def plain(value: object) -> str:
+def escape(value: object) -> str:
     """*value* as text in which nothing can move the cursor: control characters are shown as escapes."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(value))
 
@@ -84,16 +84,16 @@ def gaps(sequences: Sequence[int]) -> list[str]:
 
 def line(message: Mapping[str, Any]) -> str:
     """One line for one message."""
-    when = plain(message.get("timestamp") or message.get("sent_at") or "")[11:19] or "-"
-    run, kind = plain(run_of(message) or "-"), message.get("msg_type")
+    when = escape(message.get("timestamp") or message.get("sent_at") or "")[11:19] or "-"
+    run, kind = escape(run_of(message) or "-"), message.get("msg_type")
     if kind == ANNOUNCED:
-        span = f"TF {plain(message.get('tf_first', '?'))}-{plain(message.get('tf_last', '?'))}"
+        span = f"TF {escape(message.get('tf_first', '?'))}-{escape(message.get('tf_last', '?'))}"
         late = "  late" if message.get("late") else ""
-        name, stf = plain(message.get("tf_filename")), plain(message.get("stf_filename"))
+        name, stf = escape(message.get("tf_filename")), escape(message.get("stf_filename"))
         return f"{when}  run {run}  {name}  {span}  {size(file_size(message))}  of {stf}{late}"
     details = "  ".join(
-        f"{key}={plain(message[key])}"
+        f"{key}={escape(message[key])}"
         for key in ("status", "message", "reason", "total_stf_files")
         if message.get(key) is not None
     )
-    return f"{when}  run {run}  {plain(kind)}  {details}".rstrip()
+    return f"{when}  run {run}  {escape(kind)}  {details}".rstrip()

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import requests
 from urllib3.exceptions import HTTPError
 
-from fastmon_client.access import MONITOR_CONNECT_S, Access, Refused, reason_of
+from fastmon_client.access import MONITOR_CONNECT_S, AccessDenied, MonitorSession, reason_of
 from fastmon_client.stream import STREAM
 
 GREETING_S = 10.0
@@ -28,13 +28,13 @@ Cause = Literal["unreachable", "token", "other"]
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class DiagnosticResult:
     """What one try brought."""
 
     what: str
     ok: bool
     detail: str
-    remedy: str = ""
+    hint: str = ""
 
 
 class _Failed(Exception):
@@ -47,26 +47,26 @@ class _Failed(Exception):
         self.cause = cause
 
 
-class Reach:
+class Diagnostics:
     """The tries of one monitor."""
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: MonitorSession) -> None:
         self._access = access
         self._url = urlsplit(access.url)
         self._by_proxy = access.proxies.get(self._url.scheme)
         self.cause: Cause | None = None
         """Of the try that failed; None as long as none did."""
 
-    def tries(self) -> Iterator[Line]:
+    def run(self) -> Iterator[DiagnosticResult]:
         """Each try as it is done; the first that fails is the last, but for REST, which needs no token."""
         steps = [("DNS", self._dns), ("TCP", self._tcp), ("TLS", self._tls), ("REST", self._rest),
                  ("token", self._token), ("stream", self._stream)]  # fmt: skip
         for what, attempt in steps:
             try:
-                yield Line(what, True, attempt())
+                yield DiagnosticResult(what, True, attempt())
             except _Failed as exc:
                 self.cause = exc.cause
-                yield Line(what, False, exc.detail, exc.remedy)
+                yield DiagnosticResult(what, False, exc.detail, exc.remedy)
                 return
 
     @property
@@ -127,7 +127,7 @@ class Reach:
     def _token(self) -> str:
         try:
             token = self._access.token()
-        except Refused as exc:
+        except AccessDenied as exc:
             raise _Failed(str(exc), "mend that file", "token") from exc
         if not token:
             raise _Failed("none is set", "set SWF_API_TOKEN, or SWF_API_TOKEN_FILE to the file that holds it", "token")
@@ -146,7 +146,7 @@ class Reach:
         return "greets us"
 
     def _ask(
-        self, access: Access, path: str, params: Mapping[str, str] | None, accept: str = "*/*"
+        self, access: MonitorSession, path: str, params: Mapping[str, str] | None, accept: str = "*/*"
     ) -> requests.Response:
         try:
             with access.session() as session:

@@ -20,9 +20,9 @@ from loguru import logger
 from sseclient import SSEClient
 from urllib3.exceptions import HTTPError
 
-from fastmon_client.access import Access, Refused, reason_of, refused_token
-from fastmon_client.blocks import BlockCutter
-from fastmon_client.pace import Pace
+from fastmon_client.access import AccessDenied, MonitorSession, reason_of, refused_token
+from fastmon_client.blocks import EventSplitter
+from fastmon_client.pace import Intervals
 
 STREAM = "/api/messages/stream/"
 LONGEST_WAIT_S = 30.0
@@ -42,7 +42,7 @@ class HeartBeat:
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
+class Disconnected:
     """The stream is no longer there, or could not be opened; it is tried again in `wait_s`."""
 
     reason: str
@@ -59,7 +59,7 @@ class Message(dict[str, Any]):
         self.text = text
 
 
-Notice = dict[str, Any] | Connected | HeartBeat | Lost
+Notice = dict[str, Any] | Connected | HeartBeat | Disconnected
 """What a stream brings; a dict is a message."""
 
 
@@ -76,10 +76,10 @@ class ConnectionEnded(Exception):
 class Stream:
     """One subscription to `/api/messages/stream/`."""
 
-    access: Access
+    access: MonitorSession
     types: tuple[str, ...] = ()
     """The `msg_type`s that the server is asked for; none: all."""
-    pace: Pace
+    pace: Intervals
     jitter: Callable[[], float] = random.random
     """Between 0 and 1."""
     connected_once: bool = False
@@ -148,7 +148,7 @@ class Stream:
                 self._response = None
 
     def _blocks(self, response: requests.Response) -> Iterator[bytes]:
-        cutter = BlockCutter()
+        cutter = EventSplitter()
         while not self._stopped and (chunk := response.raw.read1(65536)):
             if block := cutter.feed(chunk):
                 yield block
@@ -159,10 +159,10 @@ class Stream:
         """The response, asked for in a thread of its own so that `stop` need not wait; None when stopped."""
         threading.Thread(target=self._bring_response, name="connect", daemon=True).start()
         arrival = self._arrivals.get()
-        if isinstance(arrival, Refused) and self.connected_once:
+        if isinstance(arrival, AccessDenied) and self.connected_once:
             raise requests.ConnectionError(str(arrival)) from arrival
         if isinstance(arrival, Exception):  # after a first connection the setting was right, and it is tried on
-            raise (None if self.connected_once else self.access.refusal(arrival)) or arrival
+            raise (None if self.connected_once else self.access.denial(arrival)) or arrival
         return arrival
 
     def _bring_response(self) -> None:
@@ -188,7 +188,7 @@ class Stream:
         is_elsewhere = 300 <= status < 400 or status == 404 or is_page
         if is_elsewhere and not self.connected_once:
             said = f"the answer is no event stream ({status} {kind})"
-            raise Refused(f"{said}: is --monitor-url (SWF_MONITOR_URL) {self.access.url} right?")
+            raise AccessDenied(f"{said}: is --monitor-url (SWF_MONITOR_URL) {self.access.url} right?")
         if is_elsewhere or status != 200:
             raise requests.HTTPError(f"the monitor said {status}", response=response)
 
@@ -196,7 +196,7 @@ class Stream:
 def reconnecting(
     connection: Callable[[], Iterator[list[Notice]]],
     is_stopped_within: Callable[[float], bool],
-    pace: Pace,
+    pace: Intervals,
     jitter: Callable[[], float],
 ) -> Iterator[list[Notice]]:
     """What one *connection* after the other brings, until *is_stopped_within* (seconds, which it waits) says so.
@@ -215,7 +215,7 @@ def reconnecting(
             return
         losses += 1
         wait_s = wait_after(losses, retry_after_s, jitter(), pace.reconnect_s)
-        yield [Lost(reason, wait_s)]
+        yield [Disconnected(reason, wait_s)]
 
 
 def wait_after(losses: int, bidden_s: float, jitter: float, least_s: float) -> float:

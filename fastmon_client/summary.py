@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from fastmon_client.access import Access, Refused
+from fastmon_client.access import AccessDenied, MonitorSession
 from fastmon_client.ending import AUTHENTICATION, ERROR, UNREACHABLE
-from fastmon_client.pace import Pace
-from fastmon_client.picture import Picture
+from fastmon_client.pace import Intervals
+from fastmon_client.picture import AppState
 from fastmon_client.session import now
-from fastmon_client.show import gaps, plain, size
+from fastmon_client.show import escape, gaps, size
 from fastmon_client.snapshot import RunRow, Snapshot
-from fastmon_client.tables import Tables, Unanswered
-from fastmon_client.wanted import Wanted
+from fastmon_client.tables import MonitorUnavailable, Tables
+from fastmon_client.wanted import MessageFilter
 
 _MOST_SPANS = 10
 
@@ -39,8 +39,8 @@ def run_line(run: RunRow) -> str:
         known.append(f"{run['backfilled']} backfilled")
     if run["lag_p50_s"] is not None:
         known.append(f"lag {run['lag_p50_s']:.1f} s (95 %: {run['lag_p95_s']:.1f} s)")
-    doubt = f"; UNKNOWN: {plain(run['doubt'])}" if run["verified"] == "UNKNOWN" else ""
-    return f"run {plain(run['run'])} {run['state']}: {', '.join(known)}{doubt}"
+    doubt = f"; UNKNOWN: {escape(run['doubt'])}" if run["verified"] == "UNKNOWN" else ""
+    return f"run {escape(run['run'])} {run['state']}: {', '.join(known)}{doubt}"
 
 
 def has_gaps(run: RunRow) -> bool:
@@ -68,7 +68,7 @@ def _volume(known: int, tf_files: int) -> str:
     return size(None if tf_files and not known else known)
 
 
-class NotThere(Exception):
+class SummaryUnavailable(Exception):
     """There is no summary; *code* is the exit code."""
 
     def __init__(self, message: str, code: int) -> None:
@@ -76,29 +76,29 @@ class NotThere(Exception):
         self.code = code
 
 
-def look_up(access: Access, number: int) -> RunRow:
+def look_up(access: MonitorSession, number: int) -> RunRow:
     """The row of the run of that number.
 
     Raises:
-        NotThere: there is no such run, or no answer.
+        SummaryUnavailable: there is no such run, or no answer.
     """
     tables = Tables(access)
     try:
         return _looked_up(tables, access.url, number)
-    except Refused as exc:
-        raise NotThere(str(exc), AUTHENTICATION if exc.by_token else ERROR) from exc
-    except Unanswered as exc:
-        raise NotThere(str(exc), UNREACHABLE) from exc
+    except AccessDenied as exc:
+        raise SummaryUnavailable(str(exc), AUTHENTICATION if exc.by_token else ERROR) from exc
+    except MonitorUnavailable as exc:
+        raise SummaryUnavailable(str(exc), UNREACHABLE) from exc
     finally:
         tables.close()
 
 
 def _looked_up(tables: Tables, url: str, number: int) -> RunRow:
     at, name = now(), str(number)
-    picture = Picture(url, Wanted(types=()), at, pace=Pace(young_s=0.0))
+    picture = AppState(url, MessageFilter(types=()), at, pace=Intervals(young_s=0.0))
     rows = [row for row in tables.runs() if row.get("run_number") == number]
     if not rows:
-        raise NotThere(f"the monitor has no run {number}", ERROR)
+        raise SummaryUnavailable(f"the monitor has no run {number}", ERROR)
     picture.run(name, at)
     picture.runs_listed(rows, at)
     stfs = tables.stfs(number)

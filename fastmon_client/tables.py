@@ -13,8 +13,8 @@ from typing import Any
 import requests
 from urllib3.exceptions import HTTPError
 
-from fastmon_client.access import Access, Refused, reason_of, refused_token
-from fastmon_client.tffile import moment
+from fastmon_client.access import AccessDenied, MonitorSession, reason_of, refused_token
+from fastmon_client.tffile import parse_timestamp
 
 LONGEST_ANSWER_S = 60.0
 """The longest that one answer may take."""
@@ -24,7 +24,7 @@ MOST_ROWS = 10_000_000
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class Unanswered(Exception):
+class MonitorUnavailable(Exception):
     """The monitor did not answer, or not with what was asked for: try again later."""
 
 
@@ -36,7 +36,7 @@ class Tables:
         Unanswered: anything else; each answer may take `LONGEST_ANSWER_S` at most.
     """
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: MonitorSession) -> None:
         self._access = access
         self._session = access.session()
 
@@ -51,7 +51,7 @@ class Tables:
     def stfs(self, run_number: int) -> list[tuple[str, datetime]]:
         """The STFs of a run: name and time of registration."""
         rows = self._rows("/api/stf-files/", {"run_number": str(run_number), "limit": str(MOST_ROWS)})
-        return [(str(row.get("stf_filename")), moment(row.get("created_at")) or _LONG_AGO) for row in rows]
+        return [(str(row.get("stf_filename")), parse_timestamp(row.get("created_at")) or _LONG_AGO) for row in rows]
 
     def tf_files(self, stf_filename: str) -> list[dict[str, Any]]:
         """The TF files of an STF."""
@@ -62,12 +62,12 @@ class Tables:
         try:
             answer = json.loads(self._body(path, params))
         except (requests.RequestException, HTTPError, OSError, RecursionError, ValueError) as exc:
-            if refusal := self._access.refusal(exc):
+            if refusal := self._access.denial(exc):
                 raise refusal from exc
-            raise Unanswered(f"the monitor does not answer {path}: {reason_of(exc)}") from exc
+            raise MonitorUnavailable(f"the monitor does not answer {path}: {reason_of(exc)}") from exc
         rows = answer.get("results") if isinstance(answer, dict) else answer
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise Unanswered(f"the monitor's answer to {path} is no list")
+            raise MonitorUnavailable(f"the monitor's answer to {path} is no list")
         return rows
 
     def _body(self, path: str, params: dict[str, str]) -> bytes:
@@ -77,14 +77,16 @@ class Tables:
             if status in (401, 403):
                 raise refused_token(status)
             if status == 404:
-                raise Refused(
+                raise AccessDenied(
                     f"the monitor has no {path}: is --monitor-url (SWF_MONITOR_URL) {self._access.url} right?"
                 )
             if status != 200:
-                raise Unanswered(f"the monitor said {status} to {path}")
+                raise MonitorUnavailable(f"the monitor said {status} to {path}")
             pieces = []
             while piece := response.raw.read1(1 << 20):
                 pieces.append(piece)
                 if time.monotonic() > end:
-                    raise Unanswered(f"the monitor's answer to {path} took longer than {LONGEST_ANSWER_S:.0f} s")
+                    raise MonitorUnavailable(
+                        f"the monitor's answer to {path} took longer than {LONGEST_ANSWER_S:.0f} s"
+                    )
             return b"".join(pieces)

@@ -48,7 +48,7 @@ class TfFile:
             size=file_size(message),
             fraction=get("selection_fraction"),
             late=bool(get("late")),
-            made_at=moment(get("timestamp")) or moment(get("sent_at")),
+            made_at=parse_timestamp(get("timestamp")) or parse_timestamp(get("sent_at")),
         )
 
 
@@ -85,7 +85,7 @@ def file_size(message: Mapping[str, Any]) -> int | None:
     return value if type(value) is int and 0 <= value <= _MAX_INT64 else None
 
 
-def moment(text: Any) -> datetime | None:
+def parse_timestamp(text: Any) -> datetime | None:
     """The point in time that *text* names; None where it has no offset, or is none."""
     try:
         found = datetime.fromisoformat(text)

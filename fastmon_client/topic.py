@@ -16,9 +16,9 @@ import stomp
 from stomp.exception import StompException
 from stomp.utils import Frame
 
-from fastmon_client.access import Refused
-from fastmon_client.broker import CONNECT_S, HEART_BEAT_MS, BrokerAccess
-from fastmon_client.pace import PATIENCE, Pace
+from fastmon_client.access import AccessDenied
+from fastmon_client.broker import CONNECT_S, HEART_BEAT_MS, BrokerConfig
+from fastmon_client.pace import PATIENCE, Intervals
 from fastmon_client.stream import Connected, ConnectionEnded, HeartBeat, Notice, message_of, reconnecting
 
 _WORDS_OF_A_REFUSAL = ("auth", "login", "log in", "passw", "passcode", "credential", "security", "permission")
@@ -40,13 +40,13 @@ _Arrival = Notice | _Over | _LoggedIn | None
 
 
 @dataclass(slots=True, kw_only=True)
-class Topic:
+class TopicStream:
     """One subscription, not durable: what is missed is not repeated, only found in the monitor's tables."""
 
-    access: BrokerAccess
+    access: BrokerConfig
     types: tuple[str, ...] = ()
     """The `msg_type`s that are passed on; none: all."""
-    pace: Pace
+    pace: Intervals
     jitter: Callable[[], float] = random.random
     connected_once: bool = False
     _stopped: bool = False
@@ -88,7 +88,7 @@ class Topic:
             yield from self._until_over(number, connection)
         except OSError as exc:
             if not self.connected_once and isinstance(exc, FileNotFoundError | PermissionError):
-                raise Refused(f"{exc.filename}: {exc.strerror}: name a readable file") from exc
+                raise AccessDenied(f"{exc.filename}: {exc.strerror}: name a readable file") from exc
             raise ConnectionEnded(f"{self.access.where}: {exc.strerror or exc}") from exc
         except (StompException, ValueError) as exc:  # a ValueError: a host name or a password file that is none
             raise ConnectionEnded(f"{self.access.where}: {exc or type(exc).__name__}") from exc
@@ -111,7 +111,7 @@ class Topic:
                 continue
             if isinstance(arrival, _Over):
                 if arrival.refused and not self.connected_once:
-                    raise Refused(f"{arrival.reason}: set ACTIVEMQ_USER and ACTIVEMQ_PASSWORD", by_token=True)
+                    raise AccessDenied(f"{arrival.reason}: set ACTIVEMQ_USER and ACTIVEMQ_PASSWORD", by_token=True)
                 raise ConnectionEnded(arrival.reason)
             if isinstance(arrival, Connected):
                 self.connected_once, patience_s = True, PATIENCE * HEART_BEAT_MS / 1000

@@ -15,7 +15,7 @@ _ALWAYS_HEARD = (*RUN_TYPES, "fastmon_status", "fastmon_run_summary")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class MessageFilter:
     """What a person asked to see; empty or None: no restriction."""
 
     types: tuple[str, ...]

@@ -13,18 +13,18 @@ WELL = ("started", "ok", "running", "recovered")
 GONE = ("stopped", "stopping")
 
 
-def watch_run(alarms: Alarms, run: Run, at: datetime, stale_after: timedelta, *, is_live: bool) -> None:
+def check_run(alarms: Alarms, run: Run, at: datetime, stale_after: timedelta, *, is_live: bool) -> None:
     """The alarms of one run; what the stream would have told is no alarm while it is not there."""
     stale = run.is_stale(at, stale_after) and is_live
     seconds = (at - run.active_at).total_seconds()
     alarms.set("run_stale", run.name, f"no TF file for {seconds:.0f} s" if stale else None, at, run.name)
-    if not run.doubt:  # else what was known stands, neither better nor worse
+    if not run.unknown_reason:  # else what was known stands, neither better nor worse
         missing = run.missing(at)
         alarms.set("stfs_missing", run.name, _missing(missing) if missing else None, at, run.name)
     alarms.set("rate_dropped", run.name, _dropped(run, at) if is_live and not stale else None, at, run.name)
 
 
-def watch_daemon(alarms: Alarms, message: Mapping[str, Any], at: datetime, *, is_busy: bool) -> None:
+def check_daemon(alarms: Alarms, message: Mapping[str, Any], at: datetime, *, is_busy: bool) -> None:
     """What a daemon says of itself; that it stops is an alarm only while there is work."""
     agent = str(message.get("processed_by") or message.get("sender"))
     status = str(message.get("status"))

@@ -9,7 +9,7 @@ from importlib import import_module
 import click
 
 from fastmon_daemon import __version__
-from fastmon_daemon.errors import ConfigError, DatabaseInUse, FastmonError, StorageError, StorageFault
+from fastmon_daemon.errors import ConfigError, DatabaseInUse, FastmonError, StorageError, StorageUnavailable
 
 COMMANDS = (
     "run", "inspect", "verdict", "reconcile", "retry", "discard", "admit", "release", "export", "forget", "backup",
@@ -17,11 +17,11 @@ COMMANDS = (
 )  # fmt: skip
 _MODULES = dict.fromkeys(("retry", "discard", "admit", "release", "forget"), "acting")
 """Of commands that do not stand in a module of their own name."""
-_EXIT_CODES = ((ConfigError, 78), (DatabaseInUse, 75), (StorageFault, 75), (StorageError, 3), (FastmonError, 1))
+_EXIT_CODES = ((ConfigError, 78), (DatabaseInUse, 75), (StorageUnavailable, 75), (StorageError, 3), (FastmonError, 1))
 _EXTRAS = {**dict.fromkeys(("starlette", "uvicorn", "httptools", "uvloop"), "testbed"), "mermaidx": "svg"}
 
 
-class _Commands(click.Group):
+class _LazyGroup(click.Group):
     """Imports a command only when it is called: `inspect` must not wait for the web server of the testbed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
@@ -35,7 +35,7 @@ class _Commands(click.Group):
         return command
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def cli() -> None:
     """Samples super time frames (STF), registers and announces their TF files, and accounts for every one."""

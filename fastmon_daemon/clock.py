@@ -25,12 +25,12 @@ class Clock:
     """Seconds from an arbitrary start."""
 
 
-def stamp(moment: datetime) -> str:
+def format_timestamp(moment: datetime) -> str:
     """*moment* as ISO 8601 text in UTC with milliseconds: it sorts as it reads."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds")
 
 
-def moment(text: str) -> datetime:
-    """The aware datetime that `stamp` wrote, or that another ISO 8601 writer did (a naive one counts as UTC)."""
+def parse_timestamp(text: str) -> datetime:
+    """The aware datetime that `format_timestamp` wrote, or that another ISO 8601 writer did (a naive one counts as UTC)."""
     parsed = datetime.fromisoformat(text)
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)

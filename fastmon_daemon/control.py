@@ -18,11 +18,11 @@ from typing import Any, Self
 
 from loguru import logger
 
-from fastmon_daemon.errors import BadMessage, FastmonError, StorageError, StorageFault, TransientError
+from fastmon_daemon.errors import FastmonError, MalformedMessage, StorageError, StorageUnavailable, TransientError
 
-PATIENCE_S = 10.0
+REQUEST_TIMEOUT_S = 10.0
 """Seconds that a caller, or the daemon, waits for the other."""
-LONGEST_LINE = 1_048_576
+MAX_LINE_BYTES = 1_048_576
 
 Handle = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -32,7 +32,7 @@ def socket_path(database: Path) -> Path:
     return database.with_name(f"{database.name}.sock")
 
 
-class Control:
+class ControlServer:
     """The daemon's end; `handle` answers a request, in a thread of the socket's."""
 
     def __init__(self, database: Path, handle: Handle) -> None:
@@ -46,7 +46,7 @@ class Control:
         handle = self._handle
 
         class OneRequest(socketserver.StreamRequestHandler):
-            timeout = PATIENCE_S
+            timeout = REQUEST_TIMEOUT_S
 
             def handle(self) -> None:
                 with suppress(OSError):  # whoever asked has gone
@@ -79,8 +79,8 @@ def _answer(connection: socket.socket, lines: Any, handle: Handle) -> dict[str, 
     if uid not in (0, os.geteuid()):
         return {"error": f"user id {uid} may not do this: be the daemon's user, or root"}
     try:
-        return handle(_object(lines.readline(LONGEST_LINE)))
-    except StorageFault as exc:
+        return handle(_object(lines.readline(MAX_LINE_BYTES)))
+    except StorageUnavailable as exc:
         return {"error": str(exc), "busy": True}
     except FastmonError as exc:
         return {"error": str(exc)}
@@ -95,20 +95,22 @@ def _object(line: bytes) -> dict[str, Any]:
     try:
         value = json.loads(line)
     except (ValueError, RecursionError) as exc:
-        raise BadMessage(f"not a JSON line: {exc}") from exc
+        raise MalformedMessage(f"not a JSON line: {exc}") from exc
     if not isinstance(value, dict):
-        raise BadMessage("not a JSON object")
+        raise MalformedMessage("not a JSON object")
     return value
 
 
-def ask(database: Path, request: dict[str, Any], patience_s: float | None = PATIENCE_S) -> dict[str, Any]:
+def send_request(
+    database: Path, request: dict[str, Any], patience_s: float | None = REQUEST_TIMEOUT_S
+) -> dict[str, Any]:
     """The running daemon's answer to *request*. Raises `TransientError` where it does not answer.
 
     *patience_s* None: as long as the daemon lives, where it asks somebody else first, within deadlines of its own.
     """
     try:
         with socket.socket(socket.AF_UNIX) as client, _short(socket_path(database)) as address:
-            client.settimeout(PATIENCE_S)
+            client.settimeout(REQUEST_TIMEOUT_S)
             client.connect(address)
             client.sendall(json.dumps(request).encode() + b"\n")
             client.settimeout(patience_s)

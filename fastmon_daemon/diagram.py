@@ -1,6 +1,6 @@
 """Draws the charts: as Mermaid, Graphviz dot, SCXML or SVG, each with the number of STFs in every state where wanted.
 
-All four are written from `Chart.transitions` alone, in the order of the chart's file, so the same chart always gives
+All four are written from `StateMachine.transitions` alone, in the order of the chart's file, so the same chart always gives
 the same text. This module must not know what a state means, nor where the numbers come from.
 """
 
@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple, get_args
 from xml.sax.saxutils import quoteattr
 
 from fastmon_daemon.errors import ConfigError
-from fastmon_daemon.lifecycle import Chart, ChartName, load_chart
+from fastmon_daemon.lifecycle import StatechartName, StateMachine, load_statechart
 
 Format = Literal["mermaid", "dot", "scxml", "svg"]
 Kind = Literal["step", "decision", "act"]
@@ -47,7 +47,7 @@ class _Edge(NamedTuple):
     labels: tuple[str, ...]
 
 
-def draw(chart: Chart, form: Format, counts: Mapping[str, int] | None = None) -> str:
+def render(chart: StateMachine, form: Format, counts: Mapping[str, int] | None = None) -> str:
     """The picture of *chart* as text in *form*; *counts* (state -> number of STFs) go into the labels of the states.
 
     Steps are thick arrows, decisions of a program thin ones, acts of a person dashed. A state that *counts* leaves out
@@ -71,8 +71,8 @@ def export_all(folder: Path) -> list[Path]:
     Run it on `statecharts/` after a change of a chart there: the pictures that travel with the charts are made so.
     """
     written = []
-    for name in get_args(ChartName):
-        mermaid = draw(load_chart(name), "mermaid")
+    for name in get_args(StatechartName):
+        mermaid = render(load_statechart(name), "mermaid")
         for path, text in (
             (folder / f"{name}.mmd", mermaid),
             (folder / f"{name}.svg", _marked(_svg(mermaid), mermaid)),
@@ -93,7 +93,7 @@ def _marked(svg: str, mermaid: str) -> str:
     return f"{svg}<!-- drawn from {digest} -->\n"
 
 
-def _edges(chart: Chart) -> Iterator[_Edge]:
+def _edges(chart: StateMachine) -> Iterator[_Edge]:
     """The arrows, those that run side by side bundled: five lines between two states would hide one another."""
     bundles: dict[tuple[str, str, Kind], list[str]] = {}
     for source, trigger, dest in chart.transitions:
@@ -108,14 +108,14 @@ def _label(state: str, counted: Mapping[str, int] | None, newline: str) -> str:
     return state if counted is None else f"{state}{newline}{counted[state]}"
 
 
-def _look(chart: Chart, state: str) -> str:
+def _look(chart: StateMachine, state: str) -> str:
     """How a state is coloured: by what the chart says of it, never by its name."""
     if state in chart.finals:
         return "final"
-    return "resting" if chart.is_resting(state) else "working"
+    return "resting" if chart.is_finalized(state) else "working"
 
 
-def _mermaid(chart: Chart, counted: Mapping[str, int] | None) -> str:
+def _mermaid(chart: StateMachine, counted: Mapping[str, int] | None) -> str:
     # A flowchart, since Mermaid's state diagrams cannot draw one arrow differently from another.
     lines = [_LAYOUT, "flowchart TB", "    start(( )):::start --> " + chart.initial]
     for state in chart.states:
@@ -131,7 +131,7 @@ def _mermaid(chart: Chart, counted: Mapping[str, int] | None) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _dot(chart: Chart, counted: Mapping[str, int] | None) -> str:
+def _dot(chart: StateMachine, counted: Mapping[str, int] | None) -> str:
     lines = [
         f"digraph {chart.name} {{",
         '    graph [rankdir=TB, bgcolor=transparent, fontname="sans-serif"]',
@@ -153,7 +153,7 @@ def _dot(chart: Chart, counted: Mapping[str, int] | None) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _scxml(chart: Chart, counted: Mapping[str, int] | None) -> str:
+def _scxml(chart: StateMachine, counted: Mapping[str, int] | None) -> str:
     """W3C SCXML 1.0. It has no place for a number of STFs, so they stand in comments."""
     lines = [
         '<?xml version="1.0" encoding="UTF-8"?>',

@@ -14,7 +14,7 @@ from fastmon_daemon.outbox import Outbox
 
 
 @dataclass(frozen=True, slots=True)
-class Errand:
+class BackgroundTask:
     """One call over one link."""
 
     link: str
@@ -25,8 +25,8 @@ class Errand:
     It may run again where that could not be committed."""
 
 
-class Chore(Protocol):
+class BackgroundTaskSource(Protocol):
     """Somebody with errands of its own."""
 
-    def errands(self, outbox: Outbox, now: datetime) -> Iterable[Errand]:
+    def tasks(self, outbox: Outbox, now: datetime) -> Iterable[BackgroundTask]:
         """The errands that are due now."""

@@ -17,7 +17,7 @@ class TransientError(FastmonError):
         """Seconds that the other side asked us to wait (HTTP `Retry-After`), where it did."""
 
 
-class ParentMissing(TransientError):
+class ParentNotRegistered(TransientError):
     """The monitor does not know the STF yet: its data agent registers it a little later, so wait for that."""
 
 
@@ -25,7 +25,7 @@ class LinkDown(TransientError):
     """The link itself is at fault, not the STF that met it: shut the gate, burn no attempt, probe until it is back."""
 
 
-class LinkHeld(LinkDown):
+class LinkBlocked(LinkDown):
     """The link answers, but refuses us (credentials, base URL, login page): a person must mend the configuration."""
 
 
@@ -33,11 +33,11 @@ class PermanentError(FastmonError):
     """Trying again cannot help: a person must look."""
 
 
-class StaleStf(FastmonError):
+class StaleStfError(FastmonError):
     """Somebody else moved this STF since it was read: read it again, never overwrite."""
 
 
-class BadMessage(FastmonError):
+class MalformedMessage(FastmonError):
     """A message claims to be ours and cannot be parsed: keep it whole, with this reason, for a person."""
 
 
@@ -49,7 +49,7 @@ class StorageError(FastmonError):
     """The database cannot be opened or may not be used: do what the message says (exit code 3)."""
 
 
-class StorageFault(StorageError):
+class StorageUnavailable(StorageError):
     """The database cannot be written just now (disk full, I/O error): nothing was stored; keep it, and try again later.
 
     Exit code 75.

@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from fastmon_daemon.clock import moment, stamp
-from fastmon_daemon.outbox import UNREPORTABLE, Reports, Stf
-from fastmon_daemon.presence import LinkStatus, StuckRule, StuckStfs, links_seen
+from fastmon_daemon.clock import format_timestamp, parse_timestamp
+from fastmon_daemon.outbox import UNREPORTABLE, OutboxReader, Stf
+from fastmon_daemon.presence import LinkStatus, StuckRule, StuckStfs, latest_link_statuses
 
 NO_DAEMON = "no daemon is running"
 
@@ -19,7 +19,7 @@ View = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
+class InspectionContext:
     """What the answers depend on beside the database."""
 
     stuck: StuckRule
@@ -29,7 +29,7 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class StfFilter:
     """Which STFs are asked for, and how many of them at most (negative: all)."""
 
     state: str | None = None
@@ -37,10 +37,10 @@ class Wanted:
     limit: int = 20
 
 
-class Findings:
+class Inspector:
     """One look at the database, at one moment."""
 
-    def __init__(self, reports: Reports, rules: Rules) -> None:
+    def __init__(self, reports: OutboxReader, rules: InspectionContext) -> None:
         self._reports = reports
         self._rules = rules
         self._chart = rules.stuck.chart
@@ -48,7 +48,7 @@ class Findings:
         self.links = {name: asdict(link) for name, link in links.items()}
         self._stuck = StuckStfs(reports, rules.stuck, links, rules.now, daemon_runs=rules.daemon is not None)
 
-    def overview(self, wanted: Wanted) -> View:
+    def overview(self, wanted: StfFilter) -> View:
         """Counts, what is stuck, links and runs; a state or run in *wanted* narrows it to those STFs and lists them.
 
         Links, counters, refused messages and the oldest work are those of the whole database all the same.
@@ -64,9 +64,9 @@ class Findings:
             "stuck": [self._row(stf) for stf in stuck],
             "oldest": self._row(oldest) if oldest else None,
             "links": self.links,
-            "refused_count": reports.refused_count(),
+            "refused_count": reports.rejected_count(),
             "runs": [view for view in self._runs() if wanted.run in (None, view["run"])],
-            "stages": {"owed": reports.stages.count_owed(), "unreportable": counters.get(UNREPORTABLE, 0)},
+            "stages": {"owed": reports.stages.count_pending(), "unreportable": counters.get(UNREPORTABLE, 0)},
             "counters": counters,
         }
         if wanted.state or wanted.run:
@@ -91,20 +91,20 @@ class Findings:
                           "pruned": asdict(gone) if gone else None})  # fmt: skip
         return views
 
-    def refused(self, limit: int) -> View:
+    def rejected(self, limit: int) -> View:
         """The refused messages that are kept, the latest first, and whether anything is stuck."""
         return {
             "stuck_count": self._stuck.count(),
-            "refused_count": self._reports.refused_count(),
-            "refused": [asdict(row) for row in self._reports.refused(limit)],
+            "refused_count": self._reports.rejected_count(),
+            "refused": [asdict(row) for row in self._reports.rejected(limit)],
         }
 
-    def lives(self, name: str, run: str | None) -> View:
+    def stf_details(self, name: str, run: str | None) -> View:
         """All that is known of the STFs called *name*: one for each run that has it, perhaps none."""
         stfs = self._reports.stf(name, run)
-        return {"stuck_count": sum(map(self._stuck.includes, stfs)), "stfs": [self._life(stf) for stf in stfs]}
+        return {"stuck_count": sum(map(self._stuck.includes, stfs)), "stfs": [self._stf_details(stf) for stf in stfs]}
 
-    def _life(self, stf: Stf) -> View:
+    def _stf_details(self, stf: Stf) -> View:
         tfs = [asdict(tf) for tf in stf.tfs]
         known = {
             "sequence": stf.sequence,
@@ -113,7 +113,7 @@ class Findings:
             "tf_count": stf.tf_count,
             "execution_id": stf.execution_id,
             "origin": str(stf.origin),
-            "admitted": stf.admitted,
+            "admitted": stf.included,
             "life": stf.life,
             "received_at": stf.received_at,
             "born_at": stf.born_at,
@@ -143,7 +143,7 @@ class Findings:
         """Why it is where it is; None where it rests in peace."""
         if stf.state in self._rules.stuck.failed:
             return stf.last_error or "no reason was given"
-        if self._chart.is_resting(stf.state):
+        if self._chart.is_finalized(stf.state):
             return None
         error = f"; last error: {stf.last_error}" if stf.last_error else ""
         if self._rules.daemon is None:
@@ -168,27 +168,27 @@ class Findings:
         return f"{step}, at {stf.due_at}" if self._is_put_off(stf) else f"{step}, now"
 
     def _is_put_off(self, stf: Stf) -> bool:
-        return stf.due_at is not None and moment(stf.due_at) > self._rules.now
+        return stf.due_at is not None and parse_timestamp(stf.due_at) > self._rules.now
 
     def _link_of(self, state: str) -> View | None:
         return self.links.get(self._rules.stuck.link_from(state) or "")
 
 
-def _links(reports: Reports, rules: Rules) -> dict[str, LinkStatus]:
+def _links(reports: OutboxReader, rules: InspectionContext) -> dict[str, LinkStatus]:
     """Each link that matters, or was down lately; without a daemon nobody knows."""
     names = dict.fromkeys(("monitor", "broker", *rules.stuck.links.values()))
     if rules.daemon is None:
         return {name: LinkStatus(link=name, state="unknown", reason=NO_DAEMON) for name in names}
-    return {name: LinkStatus(link=name) for name in names} | links_seen(reports)
+    return {name: LinkStatus(link=name) for name in names} | latest_link_statuses(reports)
 
 
-def envelope(view: View, rules: Rules, database: tuple[str, str]) -> View:
+def with_metadata(view: View, rules: InspectionContext, database: tuple[str, str]) -> View:
     """*view* with what it was read from: *database* (its path and the rule that chose it), the moment, the daemon."""
     path, chosen_by = database
     return {
         "database": path,
         "chosen_by": chosen_by,
-        "at": stamp(rules.now),
+        "at": format_timestamp(rules.now),
         "daemon": rules.daemon,
         "stuck_after_s": rules.stuck.stuck_after_s,
         **view,

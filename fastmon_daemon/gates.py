@@ -12,26 +12,26 @@ from dataclasses import dataclass, field
 
 from fastmon_daemon.retrying import Backoff
 
-PROBE_S = 5.0
+MAX_PROBE_INTERVAL_S = 5.0
 """Longest wait between two probes of a link that is down, in seconds: recovery starts within this time."""
-HELD_PROBE_S = 30.0
+MAX_BLOCKED_PROBE_INTERVAL_S = 30.0
 """The same for a link that is held: somebody must mend a setting first."""
 SHORTEST_PROBE_PAUSE_S = 0.2
 """From the answer to a probe to the next probe, in seconds."""
-_DOWN = Backoff(first_s=1.0, longest_s=PROBE_S)
-_HELD = Backoff(first_s=HELD_PROBE_S, longest_s=HELD_PROBE_S)
+_DOWN = Backoff(first_s=1.0, longest_s=MAX_PROBE_INTERVAL_S)
+_HELD = Backoff(first_s=MAX_BLOCKED_PROBE_INTERVAL_S, longest_s=MAX_BLOCKED_PROBE_INTERVAL_S)
 
 
 @dataclass(slots=True)
-class Gate:
+class CircuitBreaker:
     """The gate of one link."""
 
     link: str
-    most_probes: int
+    max_probes: int
     """Under way at once: one that was begun while packets vanished must delay no other by its own deadline."""
     jitter: Callable[[], float] = random.random
-    open: bool = True
-    held: bool = False
+    allows_calls: bool = True
+    blocked: bool = False
     """It answers, but refuses us: a person must mend the configuration."""
     opened_at: float = -math.inf
     """When the link was last found to be back; all times here are monotonic, in seconds."""
@@ -40,44 +40,44 @@ class Gate:
     """When the probes began that are under way."""
     probed_at: float = 0.0
     """When the newest probe began."""
-    refusals: int = 0
+    failures: int = 0
     """Times in a row that the link was found down."""
 
-    def shut(self, monotonic: float, held: bool) -> None:
+    def trip(self, monotonic: float, held: bool) -> None:
         """Shut the gate. Calls that were under way then fail as well, and do not put the next probe off."""
-        was_open, self.open, self.held = self.open, False, held
+        was_open, self.allows_calls, self.blocked = self.allows_calls, False, held
         if was_open:
             self._pause(monotonic, monotonic)
 
-    def reopen(self, monotonic: float) -> None:
+    def reset(self, monotonic: float) -> None:
         """The link is back."""
-        self.open, self.held = True, False
-        self.opened_at, self.refusals = monotonic, 0
+        self.allows_calls, self.blocked = True, False
+        self.opened_at, self.failures = monotonic, 0
 
-    def wants_probe(self, monotonic: float) -> bool:
+    def probe_is_due(self, monotonic: float) -> bool:
         """Whether it is time to ask whether the link is back."""
-        return not self.open and len(self.probing) < self.most_probes and monotonic >= self.next_probe
+        return not self.allows_calls and len(self.probing) < self.max_probes and monotonic >= self.next_probe
 
-    def probe_begins(self, monotonic: float) -> None:
+    def probe_started(self, monotonic: float) -> None:
         """Somebody asks now whether the link is back; the next one does so even where this one hears nothing."""
         self.probing.add(monotonic)
         self.probed_at = monotonic
-        self.next_probe = monotonic + (HELD_PROBE_S if self.held else PROBE_S)
+        self.next_probe = monotonic + (MAX_BLOCKED_PROBE_INTERVAL_S if self.blocked else MAX_PROBE_INTERVAL_S)
 
-    def probe_ends(self, begun: float, monotonic: float) -> None:
+    def probe_finished(self, begun: float, monotonic: float) -> None:
         """The probe that was *begun* then has its answer; where that was no, the next follows after a pause."""
         self.probing.discard(begun)
-        if not self.open and begun == self.probed_at:
+        if not self.allows_calls and begun == self.probed_at:
             self._pause(begun, monotonic)
 
     def _pause(self, since: float, monotonic: float) -> None:
         """Plan the next probe, by a pause that counts from the beginning of the last one."""
-        self.refusals += 1
-        pause_s = (_HELD if self.held else _DOWN).pause_s(self.refusals, self.jitter)
+        self.failures += 1
+        pause_s = (_HELD if self.blocked else _DOWN).pause_s(self.failures, self.jitter)
         self.next_probe = max(since + pause_s, monotonic + SHORTEST_PROBE_PAUSE_S)
 
 
-class Pace:
+class TokenBucket:
     """A token bucket that may go into debt: announcements of late STFs leave the fresh ones room."""
 
     def __init__(self, rate: float, monotonic: Callable[[], float]) -> None:
@@ -87,7 +87,7 @@ class Pace:
         self._at = monotonic()
 
     @property
-    def ready(self) -> bool:
+    def is_ready(self) -> bool:
         """Whether something may go now; a rate of 0 is no limit."""
         if self._rate <= 0:
             return True
@@ -98,7 +98,7 @@ class Pace:
 
     def take(self, count: int) -> bool:
         """Let *count* announcements go, or none."""
-        if not self.ready:
+        if not self.is_ready:
             return False
         if self._rate > 0:
             self._balance -= count

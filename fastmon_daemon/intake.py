@@ -15,11 +15,11 @@ from pathlib import Path
 from loguru import logger
 
 from fastmon_daemon.clock import Clock
-from fastmon_daemon.errors import BadMessage
-from fastmon_daemon.ledger import TrackedRuns, hear_run, hear_sequence, look_soon
-from fastmon_daemon.lifecycle import Chart
-from fastmon_daemon.messages import HEAR_STF, Foreign, RunNews, StfReady, parse
-from fastmon_daemon.outbox import Arrival, NewStf, Origin, Outbox, attach
+from fastmon_daemon.errors import MalformedMessage
+from fastmon_daemon.ledger import TrackedRuns, record_run_event, record_sequence, schedule_poll
+from fastmon_daemon.lifecycle import StateMachine
+from fastmon_daemon.messages import STF_HEARD, IgnoredMessage, RunEvent, StfReady, parse
+from fastmon_daemon.outbox import NewStf, Origin, Outbox, ReceiveOutcome, attach
 
 CONFLICT = "conflict: this STF was received with another size, checksum or tf_count"
 
@@ -53,7 +53,7 @@ REJECTED_KEPT = 1000
 """Rows that are kept of messages that could not be read."""
 
 
-class Intake:
+class MessageHandler:
     """The door: takes message bodies, keeps what is ours."""
 
     def __init__(  # noqa: PLR0913 (all by name but the first four)
@@ -61,7 +61,7 @@ class Intake:
         database: Path,
         namespace: str,
         agent_name: str,
-        charts: tuple[Chart, Chart],
+        charts: tuple[StateMachine, StateMachine],
         *,
         runs: TrackedRuns | None = None,
         refuse_if_short: Callable[[], None] = lambda: None,
@@ -70,7 +70,7 @@ class Intake:
     ) -> None:
         """*charts* are those of the STF and of the run; *runs* is shared with the ledger, where there is one.
 
-        *refuse_if_short* raises StorageFault where nothing more may be stored; *wake* is called when something was.
+        *refuse_if_short* raises StorageUnavailable where nothing more may be stored; *wake* is called when something was.
         """
         self._database = database
         self.namespace = namespace
@@ -82,61 +82,61 @@ class Intake:
         self.runs = runs or TrackedRuns()
         self._ignored = _Ignored()
 
-    def accept(self, body: str | bytes) -> None:
+    def handle(self, body: str | bytes) -> None:
         """Store what the message says, if it is for us. Returns only when it is on disk.
 
-        Raises `StorageFault` where it could not be stored: then do not acknowledge it.
+        Raises `StorageUnavailable` where it could not be stored: then do not acknowledge it.
         """
-        if store := self.read(body):
+        if store := self.prepare(body):
             store()
 
-    def read(self, body: str | bytes) -> Callable[[], None] | None:
+    def prepare(self, body: str | bytes) -> Callable[[], None] | None:
         """What stores the message, in one transaction; None where nothing of it is to be stored: acknowledge it.
 
-        Else acknowledge it when that function has returned, and not where it raised `StorageFault`.
+        Else acknowledge it when that function has returned, and not where it raised `StorageUnavailable`.
         """
         try:
             message = parse(body, namespace=self.namespace, agent_name=self._agent_name)
-        except BadMessage as exc:
-            return partial(self._refuse, body, str(exc))
-        if isinstance(message, Foreign):
-            self._ignored.add(f"foreign_{message.why}")
+        except MalformedMessage as exc:
+            return partial(self._reject, body, str(exc))
+        if isinstance(message, IgnoredMessage):
+            self._ignored.add(f"foreign_{message.reason}")
             return None
-        is_sign = isinstance(message, RunNews) and message.kind == HEAR_STF
+        is_sign = isinstance(message, RunEvent) and message.kind == STF_HEARD
         if is_sign and self.runs.get(self.namespace, message.run).is_stored:
             return None
-        return partial(self._take_in, message, body)
+        return partial(self._ingest, message, body)
 
-    def _refuse(self, body: str | bytes, reason: str) -> None:
+    def _reject(self, body: str | bytes, reason: str) -> None:
         with self._writing() as outbox:
-            outbox.refuse(body, reason, self._clock.now(), REJECTED_KEPT)
+            outbox.reject(body, reason, self._clock.now(), REJECTED_KEPT)
         logger.error("refused a message: {}", reason)
 
-    def _take_in(self, message: StfReady | RunNews, body: str | bytes) -> None:
+    def _ingest(self, message: StfReady | RunEvent, body: str | bytes) -> None:
         run = self.runs.get(self.namespace, message.run)  # before it is stored: a purge since then is none of it
         with self._writing() as outbox:
-            if self.store(outbox, message) is Arrival.CONFLICT:
-                outbox.refuse(body, CONFLICT, self._clock.now(), REJECTED_KEPT)
+            if self.store(outbox, message) is ReceiveOutcome.CONFLICT:
+                outbox.reject(body, CONFLICT, self._clock.now(), REJECTED_KEPT)
         run.is_stored = True
         self._wake()
 
-    def accept_file(self, body: str, fingerprint: str) -> Arrival:
+    def handle_file(self, body: str, fingerprint: str) -> ReceiveOutcome:
         """Store the STF of a file, *body* being the message that announces it; the file is remembered with it.
 
-        Raises `StorageFault` where it could not be stored: then it is to be found again.
+        Raises `StorageUnavailable` where it could not be stored: then it is to be found again.
         """
         name = ""
         with self._writing() as outbox:
             try:
                 message = parse(body, namespace=self.namespace)
                 assert isinstance(message, StfReady)  # the watcher writes no other
-                arrival = self.store(outbox, message, Origin.FILE) or Arrival.KNOWN
+                arrival = self.store(outbox, message, Origin.FILE) or ReceiveOutcome.KNOWN
                 name = message.filename or ""
                 reason = CONFLICT
-            except BadMessage as exc:
-                arrival, reason = Arrival.CONFLICT, str(exc)
-            if arrival is Arrival.CONFLICT:
-                outbox.refuse(body, reason, self._clock.now(), REJECTED_KEPT)
+            except MalformedMessage as exc:
+                arrival, reason = ReceiveOutcome.CONFLICT, str(exc)
+            if arrival is ReceiveOutcome.CONFLICT:
+                outbox.reject(body, reason, self._clock.now(), REJECTED_KEPT)
             outbox.files.remember(fingerprint, name)
         self._wake()
         return arrival
@@ -150,17 +150,19 @@ class Intake:
                 outbox.count(what, count)
             yield outbox
 
-    def store(self, outbox: Outbox, message: StfReady | RunNews, origin: Origin = Origin.MESSAGE) -> Arrival | None:
+    def store(
+        self, outbox: Outbox, message: StfReady | RunEvent, origin: Origin = Origin.MESSAGE
+    ) -> ReceiveOutcome | None:
         """Write down what a message says, inside the caller's transaction; None where it names no STF."""
         now = self._clock.now()
-        if isinstance(message, RunNews):
-            if message.kind != HEAR_STF or outbox.runs.get(self.namespace, message.run) is None:
-                hear_run(outbox, self._run_chart, message, self.namespace, now)
+        if isinstance(message, RunEvent):
+            if message.kind != STF_HEARD or outbox.runs.get(self.namespace, message.run) is None:
+                record_run_event(outbox, self._run_chart, message, self.namespace, now)
             return None
-        run = RunNews(kind=HEAR_STF, run_id=message.run_id, execution_id=message.execution_id)
-        row = hear_run(outbox, self._run_chart, run, self.namespace, now)
+        run = RunEvent(kind=STF_HEARD, run_id=message.run_id, execution_id=message.execution_id)
+        row = record_run_event(outbox, self._run_chart, run, self.namespace, now)
         if message.filename is None:
-            look_soon(outbox, row, now)
+            schedule_poll(outbox, row, now)
             return None
         new = NewStf(
             namespace=self.namespace,
@@ -176,10 +178,10 @@ class Intake:
         )
         arrival = outbox.receive(new, self._stf_chart.initial, now)
         outbox.count(f"stf_ready_{arrival}")
-        if arrival is Arrival.FRESH:
-            hear_sequence(outbox, row, message.sequence, now)
+        if arrival is ReceiveOutcome.FRESH:
+            record_sequence(outbox, row, message.sequence, now)
             outbox.runs.not_absent(row, message.filename)
             logger.info("{}: received, run {}", message.filename, message.run)
-        elif arrival is Arrival.CONFLICT:
+        elif arrival is ReceiveOutcome.CONFLICT:
             logger.error("{}: came again with other content: kept aside", message.filename)
         return arrival

@@ -16,20 +16,20 @@ from transitions import Machine, MachineError
 
 from fastmon_daemon.errors import PermanentError
 
-__all__ = ["Arrow", "Chart", "ChartError", "MachineError", "load_chart", "read_chart"]
+__all__ = ["MachineError", "StateMachine", "StatechartError", "Transition", "load_statechart", "parse_statechart"]
 
-ChartName = Literal["stf", "run"]
+StatechartName = Literal["stf", "run"]
 
 _CHART_KEYS = {"name", "initial", "auto_transitions", "states", "transitions", "decisions", "reported_as"}
 _STATE_KEYS = {"name", "final"}
 _ARROW_KEYS = {"trigger", "source", "dest"}
 
 
-class ChartError(PermanentError):
+class StatechartError(PermanentError):
     """A chart contradicts itself or the code: mend the file that the message names."""
 
 
-class Arrow(NamedTuple):
+class Transition(NamedTuple):
     """One transition of a chart."""
 
     source: str
@@ -46,11 +46,11 @@ class _Cursor:
         self.state = state
 
 
-class Chart:
+class StateMachine:
     """A state chart, checked when it is made. Immutable, hence safe to ask from any thread."""
 
     def __init__(self, name: str, config: Mapping[str, Any]) -> None:
-        """Check *config*, the content of the chart's file, under the chart's *name*; ChartError says what is wrong."""
+        """Check *config*, the content of the chart's file, under the chart's *name*; StatechartError says what is wrong."""
         self.name = name
         self.decisions: Mapping[str, str] = config.get("decisions") or {}
         """Trigger -> who decides it (`engine`, `person`, `daq`, `ledger`)."""
@@ -64,8 +64,8 @@ class Chart:
         self.finals: tuple[str, ...] = tuple(state.name for state in self._machine.states.values() if state.final)
         self.triggers: tuple[str, ...] = tuple(self._machine.events)
         """All triggers, steps and decisions, in the order of the file."""
-        self.transitions: tuple[Arrow, ...] = tuple(
-            Arrow(source, trigger, found.dest or source)
+        self.transitions: tuple[Transition, ...] = tuple(
+            Transition(source, trigger, found.dest or source)
             for trigger, event in self._machine.events.items()
             for source, several in event.transitions.items()
             for found in several
@@ -81,7 +81,7 @@ class Chart:
         return tuple(trigger for trigger in self.triggers if trigger not in self.decisions)
 
     @property
-    def goal(self) -> str:
+    def success_state(self) -> str:
         """The state to which the steps lead from the first one when no decision comes in between."""
         state = self.initial
         while step := self._steps.get(state):
@@ -92,7 +92,7 @@ class Chart:
         """The step that leaves *state*, None where the chart rests there; MachineError for an unknown state."""
         return self._steps.get(self._known(state))
 
-    def is_resting(self, state: str) -> bool:
+    def is_finalized(self, state: str) -> bool:
         """Whether no step leaves *state*: nothing is owed there. MachineError for an unknown state."""
         return self.step_from(state) is None
 
@@ -118,11 +118,11 @@ class Chart:
         return cursor.state
 
     def check_steps(self, step_names: Set[str]) -> None:
-        """Refuse, by ChartError, a trigger without code that is no decision either, and a step without an arrow."""
+        """Refuse, by StatechartError, a trigger without code that is no decision either, and a step without an arrow."""
         if neither := sorted(set(self.steps) - step_names):
-            raise ChartError(f"chart {self.name}: {', '.join(neither)}: neither a step with code nor a decision")
+            raise StatechartError(f"chart {self.name}: {', '.join(neither)}: neither a step with code nor a decision")
         if strange := sorted(step_names - set(self.steps)):
-            raise ChartError(f"chart {self.name}: no arrow of a step is called {', '.join(strange)}")
+            raise StatechartError(f"chart {self.name}: no arrow of a step is called {', '.join(strange)}")
 
     def _known(self, state: str) -> str:
         if state not in self._machine.states:
@@ -144,50 +144,52 @@ class Chart:
         }
         for problem, culprits in problems.items():
             if culprits:
-                raise ChartError(f"chart {self.name}: {problem} {', '.join(sorted(map(repr, culprits)))}")
+                raise StatechartError(f"chart {self.name}: {problem} {', '.join(sorted(map(repr, culprits)))}")
 
 
 def _check_form(name: str, config: Mapping[str, Any]) -> None:
     """Refuse what `transitions` would accept in silence: unknown states, doubled arrows, callbacks, `to_state`."""
     _only(f"chart {name}", config, _CHART_KEYS)
     if config.get("auto_transitions") is not False:
-        raise ChartError(f"chart {name}: auto_transitions must be false, or every state leads to every other")
+        raise StatechartError(f"chart {name}: auto_transitions must be false, or every state leads to every other")
     states = [state if isinstance(state, dict) else {"name": state} for state in config["states"]]
     for state in states:
         _only(f"chart {name}: state {state.get('name')!r}", state, _STATE_KEYS)
     seen: set[tuple[str, str]] = set()
     known = {state["name"] for state in states}
     if config["initial"] not in known:
-        raise ChartError(f"chart {name}: initial: no state is called {config['initial']!r}")
+        raise StatechartError(f"chart {name}: initial: no state is called {config['initial']!r}")
     for arrow in config["transitions"]:
         _only(f"chart {name}: arrow {arrow.get('trigger')!r}", arrow, _ARROW_KEYS)
         sources = arrow["source"] if isinstance(arrow["source"], list) else [arrow["source"]]
         for state in [*sources, arrow["dest"]]:
             if state not in known:
-                raise ChartError(f"chart {name}: arrow {arrow['trigger']!r}: no state is called {state!r}")
+                raise StatechartError(f"chart {name}: arrow {arrow['trigger']!r}: no state is called {state!r}")
         for source in sources:
             if (source, arrow["trigger"]) in seen:
-                raise ChartError(f"chart {name}: two arrows {arrow['trigger']!r} leave {source!r}")
+                raise StatechartError(f"chart {name}: two arrows {arrow['trigger']!r} leave {source!r}")
             seen.add((source, arrow["trigger"]))
 
 
 def _only(where: str, part: Mapping[str, Any], allowed: Set[str]) -> None:
     if strange := sorted(set(part) - allowed):
-        raise ChartError(f"{where}: {', '.join(strange)} may not stand in a chart (a chart is asked, it calls nothing)")
+        raise StatechartError(
+            f"{where}: {', '.join(strange)} may not stand in a chart (a chart is asked, it calls nothing)"
+        )
 
 
-def read_chart(name: str, text: str) -> Chart:
-    """The chart that *text* (YAML) describes; ChartError names the chart and the culprit."""
+def parse_statechart(name: str, text: str) -> StateMachine:
+    """The chart that *text* (YAML) describes; StatechartError names the chart and the culprit."""
     try:
-        return Chart(name, yaml.safe_load(text))
+        return StateMachine(name, yaml.safe_load(text))
     except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
-        raise ChartError(f"chart {name}: not the form of a chart: {error!r}") from error
+        raise StatechartError(f"chart {name}: not the form of a chart: {error!r}") from error
 
 
 @cache
-def load_chart(name: ChartName) -> Chart:
+def load_statechart(name: StatechartName) -> StateMachine:
     """The chart *name* that travels with the program: inside the package when installed, beside it in a checkout."""
     package = Path(__file__).parent
     inside = package / "statecharts"
     folder = inside if inside.is_dir() else package.parent / "statecharts"
-    return read_chart(name, (folder / f"{name}.yaml").read_text(encoding="utf-8"))
+    return parse_statechart(name, (folder / f"{name}.yaml").read_text(encoding="utf-8"))

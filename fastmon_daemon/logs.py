@@ -11,14 +11,14 @@ _SEVERITY = {"DEBUG": 7, "INFO": 6, "WARNING": 4, "ERROR": 3, "CRITICAL": 2}
 _LIBRARIES = {"stomp.py": "ERROR", "urllib3": "ERROR", "transitions": "WARNING", "sqlite_utils": "WARNING"}
 
 
-class _Bridge(logging.Handler):
+class _InterceptHandler(logging.Handler):
     """Hands records of the standard library's logging to loguru."""
 
     def emit(self, record: logging.LogRecord) -> None:
         logger.opt(depth=6, exception=record.exc_info).log(record.levelname, "{}: {}", record.name, record.getMessage())
 
 
-class Secrets:
+class SecretRedactor:
     """All secrets that this process has read so far, also those that were replaced since; any thread may use it."""
 
     def __init__(self, *known: str) -> None:
@@ -31,21 +31,21 @@ class Secrets:
         if len(secret) > 3:
             self._known[secret] = None
 
-    def blot(self, text: str) -> str:
+    def redact(self, text: str) -> str:
         """*text* without them."""
         for secret in sorted(self._known.copy(), key=len, reverse=True):  # one may begin with another
             text = text.replace(secret, "***")
         return text
 
 
-def configure(level: str, secrets: Secrets, *, journal: bool) -> None:
+def configure(level: str, secrets: SecretRedactor, *, journal: bool) -> None:
     """Log to stderr from *level* on; *secrets* are blotted out of every line, tracebacks included.
 
     With *journal* each line bears its syslog severity (`<3>`) and no time, as systemd's journal wants it.
     """
 
     def write(message: str) -> None:
-        text = secrets.blot(str(message))
+        text = secrets.redact(str(message))
         if journal:
             prefix = f"<{_SEVERITY.get(message.record['level'].name, 6)}>"  # type: ignore[attr-defined]
             text = "".join(f"{prefix}{line}\n" for line in text.splitlines())
@@ -55,6 +55,6 @@ def configure(level: str, secrets: Secrets, *, journal: bool) -> None:
     line = "{level: <8} {message}" if journal else "{time:YYYY-MM-DDTHH:mm:ss.SSS!UTC}Z {level: <8} {message}"
     logger.remove()
     logger.add(write, level=level, format=line, backtrace=False, diagnose=False)
-    logging.basicConfig(handlers=[_Bridge()], level="WARNING", force=True)
+    logging.basicConfig(handlers=[_InterceptHandler()], level="WARNING", force=True)
     for name, lowest in _LIBRARIES.items():
         logging.getLogger(name).setLevel(lowest)

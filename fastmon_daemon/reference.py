@@ -6,7 +6,7 @@ This module reads declarations only; it must not know any value that somebody ha
 from collections.abc import Iterator
 from itertools import chain
 
-from fastmon_daemon.settings import Setting, declared_settings
+from fastmon_daemon.settings import Setting, all_settings
 
 _HEADINGS = {
     "monitor_url": "The monitor",
@@ -25,14 +25,12 @@ _INTRODUCTION = """\
 
 def env_example() -> str:
     """Return the text of `.env.example`: every setting commented out with its default, secrets without a value."""
-    return _INTRODUCTION + "".join(
-        _heading(field_name) + _example(declared) for field_name, declared in declared_settings()
-    )
+    return _INTRODUCTION + "".join(_heading(field_name) + _example(declared) for field_name, declared in all_settings())
 
 
 def settings_table() -> str:
     """Return a Markdown table of every setting: name, default, meaning; it ends with a line break."""
-    rows = (_row(declared) for _, declared in declared_settings())
+    rows = (_row(declared) for _, declared in all_settings())
     return "\n".join(chain(("| Name | Default | Meaning |", "|---|---|---|"), rows)) + "\n"
 
 

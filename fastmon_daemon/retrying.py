@@ -22,7 +22,7 @@ from tenacity import (
     wait_random,
 )
 
-from fastmon_daemon.errors import LinkDown, LinkHeld, ParentMissing, TransientError
+from fastmon_daemon.errors import LinkBlocked, LinkDown, ParentNotRegistered, TransientError
 
 MAX_BACKOFF = timedelta(minutes=10)
 """The longest pause that `backoff` ever gives: as long as we do what a `Retry-After` asks."""
@@ -51,14 +51,14 @@ class Backoff:
 _BACKOFF = Backoff(first_s=1, longest_s=60, shortest_s=0.5)
 
 
-def quick(stopping: threading.Event) -> Retrying:
+def in_process_retry(stopping: threading.Event) -> Retrying:
     """Three tries within about two seconds, ended at once by *stopping*; the last error is raised as it is.
 
     Only what a moment may mend is tried again: a link that is down and a missing parent take longer, so does the other
     side where it asked for patience, and a call that itself took so long must not hold its worker any longer.
     """
     return Retrying(
-        retry=retry_if_exception(_worth_a_moment),
+        retry=retry_if_exception(_is_worth_retrying),
         stop=stop_after_attempt(3) | stop_after_delay(2) | stop_when_event_set(stopping),
         wait=wait_exponential_jitter(multiplier=0.2, max=2),
         sleep=sleep_using_event(stopping),
@@ -66,10 +66,12 @@ def quick(stopping: threading.Event) -> Retrying:
     )
 
 
-def for_a_while(seconds: float) -> Retrying:
+def retry_for(seconds: float) -> Retrying:
     """Tries until *seconds* have passed; also a link that is down, as its other side may just be starting."""
     return Retrying(
-        retry=retry_if_exception(lambda error: isinstance(error, TransientError) and not isinstance(error, LinkHeld)),
+        retry=retry_if_exception(
+            lambda error: isinstance(error, TransientError) and not isinstance(error, LinkBlocked)
+        ),
         stop=stop_after_delay(seconds),
         wait=wait_random(0.2, 0.5),
         reraise=True,
@@ -91,6 +93,6 @@ def requested_pause(retry_after_s: float | None) -> timedelta:
     return timedelta(seconds=min(retry_after_s or 0.0, MAX_BACKOFF.total_seconds()))
 
 
-def _worth_a_moment(error: BaseException) -> bool:
-    passing = isinstance(error, TransientError) and not isinstance(error, LinkDown | ParentMissing)
+def _is_worth_retrying(error: BaseException) -> bool:
+    passing = isinstance(error, TransientError) and not isinstance(error, LinkDown | ParentNotRegistered)
     return passing and not getattr(error, "retry_after_s", None)

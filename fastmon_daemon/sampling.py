@@ -56,7 +56,7 @@ def seed_of(namespace: str, run: str, stf_filename: str) -> str:
     return f"{namespace}/{run}/{stf_filename}/v{VERSION}"
 
 
-def draw(plan: SamplePlan, stf_filename: str) -> tuple[TfRange, ...]:
+def draw_sample(plan: SamplePlan, stf_filename: str) -> tuple[TfRange, ...]:
     """The blocks of *plan*: one inside each of equal partitions of the STF, so that none overlap.
 
     The last partition takes the remainder; with fewer TFs than files there are fewer files.

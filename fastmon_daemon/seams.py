@@ -14,7 +14,7 @@ from itertools import count
 _hook: Callable[[str], None] | None = None
 
 
-def seam(name: str) -> None:
+def failpoint(name: str) -> None:
     """Say that the program is at the point *name*."""
     if _hook is not None:
         _hook(name)
@@ -27,11 +27,11 @@ def set_hook(hook: Callable[[str], None] | None) -> None:
 
 
 @contextmanager
-def between(name: str) -> Iterator[None]:
+def failpoints_around(name: str) -> Iterator[None]:
     """Seams before and after what the block does; the one after is met only where the block succeeded."""
-    seam(f"before_{name}")
+    failpoint(f"before_{name}")
     yield
-    seam(f"after_{name}")
+    failpoint(f"after_{name}")
 
 
 def kill_at(where: str) -> Callable[[str], None]:

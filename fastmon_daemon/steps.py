@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from fastmon_daemon import sampling
-from fastmon_daemon.clock import Clock, moment, stamp
-from fastmon_daemon.errors import ParentMissing, PermanentError
+from fastmon_daemon.clock import Clock, format_timestamp, parse_timestamp
+from fastmon_daemon.errors import ParentNotRegistered, PermanentError
 from fastmon_daemon.messages import TfFileRegistered, run_number
-from fastmon_daemon.monitor import Monitor, NewStfFile, StfRegistry, TfFile
-from fastmon_daemon.outbox import Announced, Fact, Origin, Registered, Sampled, Stf, Tf
+from fastmon_daemon.monitor import MonitorClient, NewStfFile, StfRegistrar, TfFile
+from fastmon_daemon.outbox import Announced, Origin, Registered, Sampled, StepResult, Stf, Tf
 from fastmon_daemon.settings import Settings
 
 LATE_AFTER = timedelta(minutes=1)
@@ -25,26 +25,26 @@ LATE_AFTER = timedelta(minutes=1)
 ORPHANED_AFTER_S = 840.0
 """An STF that nobody registered for so long is registered by us, where we are told to: just before it would fail."""
 
-LINKS: Mapping[str, str] = {"register_tfs": "monitor", "notify_clients": "broker"}
+LINK_OF_STEP: Mapping[str, str] = {"register_tfs": "monitor", "notify_clients": "broker"}
 """The link that a step's effects need; a step that is missing here needs none."""
 
 
-ANNOUNCING = "notify_clients"
+ANNOUNCE_STEP = "notify_clients"
 """The step whose effects are paced when an STF is late."""
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class StepOutcome:
     """What a step answers instead of a fact: the trigger of a decision, and why."""
 
     trigger: str
     note: str
 
 
-Effect = Callable[[], Fact | Decision]
+Call = Callable[[], StepResult | StepOutcome]
 """One call to one edge: the unit of work of the pool. It may run again after a crash, hence it is idempotent."""
 
-Step = Callable[[Stf], Sequence[Effect]]
+Step = Callable[[Stf], Sequence[Call]]
 
 
 def links_for(notify: str) -> Mapping[str, str]:
@@ -54,49 +54,49 @@ def links_for(notify: str) -> Mapping[str, str]:
     """
     match notify:
         case "rest":
-            return {**LINKS, ANNOUNCING: "messages"}
+            return {**LINK_OF_STEP, ANNOUNCE_STEP: "messages"}
         case "off":
-            return {step: link for step, link in LINKS.items() if step != ANNOUNCING}
+            return {step: link for step, link in LINK_OF_STEP.items() if step != ANNOUNCE_STEP}
         case _:
-            return LINKS
+            return LINK_OF_STEP
 
 
 def is_late(stf: Stf, now: datetime) -> bool:
     """Whether an STF is older than a minute or was recovered: its announcements are marked and paced."""
-    return stf.origin is Origin.RECOVERED or now - moment(stf.born_at) > LATE_AFTER
+    return stf.origin is Origin.RECOVERED or now - parse_timestamp(stf.born_at) > LATE_AFTER
 
 
 def make_steps(
-    settings: Settings, agent_name: str, monitor: Monitor, announce: Callable[[str, str], None], clock: Clock
+    settings: Settings, agent_name: str, monitor: MonitorClient, announce: Callable[[str, str], None], clock: Clock
 ) -> dict[str, Step]:
     """The steps by name. *announce* sends a body with its event id and returns when the other side has confirmed."""
 
-    registry = StfRegistry(monitor)
+    registry = StfRegistrar(monitor)
 
-    def sample_tfs(stf: Stf) -> list[Effect]:
+    def sample_tfs(stf: Stf) -> list[Call]:
         return [] if stf.plan else [lambda: _sample(stf, settings)]
 
-    def register_tfs(stf: Stf) -> list[Effect]:
+    def register_tfs(stf: Stf) -> list[Call]:
         owed = [tf for tf in stf.tfs if tf.registered_at is None]
         if len(owed) == len(stf.tfs):
             owed = owed[:1]  # a missing parent costs one call, not seven
 
-        def effect(tf: Tf) -> Effect:
+        def effect(tf: Tf) -> Call:
             ours = registry if _is_ours(stf, settings) else None
             return lambda: _register(stf, tf, agent_name, settings.selection_fraction, monitor, ours)
 
         return [effect(tf) for tf in owed]
 
-    def notify_clients(stf: Stf) -> list[Effect]:
-        if settings.notify == "off" or (stf.tfs and set(stf.stood).issuperset(tf.filename for tf in stf.tfs)):
+    def notify_clients(stf: Stf) -> list[Call]:
+        if settings.notify == "off" or (stf.tfs and set(stf.preexisting).issuperset(tf.filename for tf in stf.tfs)):
             return []  # nobody is to be told, or was told before our rows were pruned or lost
 
-        def effect(tf: Tf) -> Effect:
+        def effect(tf: Tf) -> Call:
             return lambda: _announce(_announcement(stf, tf, settings, agent_name, clock.now()), announce)
 
         return [effect(tf) for tf in stf.tfs if tf.announced_at is None]
 
-    def close_stf(stf: Stf) -> list[Effect]:
+    def close_stf(stf: Stf) -> list[Call]:
         if missing := [tf.filename for tf in stf.tfs if tf.monitor_id is None]:
             raise PermanentError(f"not registered, though the chart says so: {', '.join(missing)}")
         return []
@@ -104,9 +104,9 @@ def make_steps(
     return {step.__name__: step for step in (sample_tfs, register_tfs, notify_clients, close_stf)}
 
 
-def _sample(stf: Stf, settings: Settings) -> Fact | Decision:
-    if not stf.admitted and not sampling.is_selected(settings.selection_fraction, stf.sequence, stf.filename):
-        return Decision("skip", f"not selected: FASTMON_SELECTION_FRACTION is {settings.selection_fraction}")
+def _sample(stf: Stf, settings: Settings) -> StepResult | StepOutcome:
+    if not stf.included and not sampling.is_selected(settings.selection_fraction, stf.sequence, stf.filename):
+        return StepOutcome("skip", f"not selected: FASTMON_SELECTION_FRACTION is {settings.selection_fraction}")
     plan = sampling.SamplePlan(
         seed=sampling.seed_of(stf.namespace, stf.run, stf.filename),
         tf_count=stf.tf_count or settings.tf_count_per_stf,
@@ -114,13 +114,13 @@ def _sample(stf: Stf, settings: Settings) -> Fact | Decision:
         size_fraction=settings.tf_size_fraction,
         sequence_start=settings.tf_sequence_start,
     )
-    ranges = sampling.draw(plan, stf.filename)
+    ranges = sampling.draw_sample(plan, stf.filename)
     sizes = tuple(sampling.block_bytes(stf.size_bytes, plan.tf_count, block.count) for block in ranges)
     return Sampled(plan=plan, ranges=ranges, sizes=sizes)
 
 
 def _register(
-    stf: Stf, tf: Tf, agent_name: str, fraction: float, monitor: Monitor, registry: StfRegistry | None
+    stf: Stf, tf: Tf, agent_name: str, fraction: float, monitor: MonitorClient, registry: StfRegistrar | None
 ) -> Registered:
     wanted = TfFile(
         tf_filename=tf.filename,
@@ -133,7 +133,7 @@ def _register(
     )
     try:
         there, difference = monitor.register_tf(wanted)
-    except ParentMissing:
+    except ParentNotRegistered:
         if registry is None:
             raise
         registry.register(_stf_file(stf, agent_name))
@@ -215,7 +215,7 @@ def _announcement(stf: Stf, tf: Tf, settings: Settings, agent_name: str, now: da
         file_size_bytes=tf.size_bytes,
         stf_filename=stf.filename,
         run_number=run_number(stf.run_id),
-        timestamp=stamp(now),
+        timestamp=format_timestamp(now),
         tf_sequence=tf.sequence,
         tf_total=len(stf.tfs),
         stf_sequence=stf.sequence,

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from loguru import logger
 
 
-def tell(environ: Mapping[str, str], state: str) -> None:
+def notify(environ: Mapping[str, str], state: str) -> None:
     """Send *state* (`READY=1`, `WATCHDOG=1`, ...) to the socket that `NOTIFY_SOCKET` names, if any."""
     address = environ.get("NOTIFY_SOCKET", "")
     if not address:

@@ -12,8 +12,8 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
-from fastmon_daemon.clock import stamp
-from fastmon_daemon.lifecycle import Chart
+from fastmon_daemon.clock import format_timestamp
+from fastmon_daemon.lifecycle import StateMachine
 from fastmon_daemon.outbox import Latency, Outage, RunReports, RunRow, TfCounts
 
 _MOST_RANGES = 1000
@@ -28,12 +28,12 @@ class Verdict:
     state: str
     complete: bool
     """Every expected STF is known and at rest, and none failed."""
-    why_not: tuple[str, ...]
+    incomplete_reasons: tuple[str, ...]
     """What is wanting for that, in words."""
     expected: int | None
     expected_by: str | None
     """`end_run` or `monitor`."""
-    named: int | None
+    monitor_count: int | None
     """How many the monitor named when it was asked last."""
     received: int
     """By message, or because a message without filename made us look."""
@@ -53,10 +53,10 @@ class Verdict:
     latencies: tuple[Latency, ...]
     outages: tuple[Outage, ...]
     """Those that overlap the run; of the link `daemon`: when no daemon listened."""
-    heard_at: str
+    last_message_at: str
     ended_at: str | None
     ended_by: str | None
-    look_error: str | None
+    reconcile_error: str | None
     """Why the monitor could not be asked."""
 
     def as_json(self) -> str:
@@ -74,7 +74,7 @@ class Verdict:
         return f"expected {expected}, {counts}; TF files {tfs.registered} registered, {tfs.announced} announced"
 
 
-def judge(reports: RunReports, row: RunRow, charts: tuple[Chart, Chart], now: datetime) -> Verdict:
+def judge(reports: RunReports, row: RunRow, charts: tuple[StateMachine, StateMachine], now: datetime) -> Verdict:
     """The verdict of the run in *row*; *charts* are those of the STF and of the run.
 
     Of a run whose STFs were pruned it is the verdict that was kept when the run became complete.
@@ -84,21 +84,21 @@ def judge(reports: RunReports, row: RunRow, charts: tuple[Chart, Chart], now: da
 
 
 def incomplete_reasons(
-    reports: RunReports, row: RunRow, charts: tuple[Chart, Chart], counts: dict[str, int]
+    reports: RunReports, row: RunRow, charts: tuple[StateMachine, StateMachine], counts: dict[str, int]
 ) -> tuple[str, ...]:
     """Why the run in *row* is not complete, in words; none: it is. The rule of `judge`, without its numbers.
 
     *counts* are the run's STFs by state (`RunReports.counts_by_state`).
     """
     if kept := _kept(reports, row, counts):
-        return kept.why_not
-    return tuple(_why_not(row, charts, counts, _how_many_missing(row, counts)))
+        return kept.incomplete_reasons
+    return tuple(_incomplete_reasons(row, charts, counts, _how_many_missing(row, counts)))
 
 
 def _kept(reports: RunReports, row: RunRow, counts: dict[str, int]) -> Verdict | None:
     """The verdict that was kept, where it says more than the STFs that are still there."""
     pruned = reports.pruned(row)
-    kept = reports.kept_verdict(row) if pruned or not counts else None
+    kept = reports.saved_verdict(row) if pruned or not counts else None
     return _with_more(_read(kept), row, pruned + sum(counts.values())) if kept else None
 
 
@@ -118,13 +118,13 @@ def _with_more(kept: Verdict, row: RunRow, known: int) -> Verdict:
 
 
 def _judged(
-    reports: RunReports, row: RunRow, charts: tuple[Chart, Chart], counts: dict[str, int], now: datetime
+    reports: RunReports, row: RunRow, charts: tuple[StateMachine, StateMachine], counts: dict[str, int], now: datetime
 ) -> Verdict:
     chart, run_chart = charts
     of = {trigger: _after(trigger, chart, counts) for trigger in ("skip", "close_stf", "fail", "discard")}
     missing, ranges = _missing(row, counts, reports.sequences(row))
     recovered = reports.recovered(row)
-    why_not = tuple(_why_not(row, charts, counts, missing))
+    why_not = tuple(_incomplete_reasons(row, charts, counts, missing))
     began, ended = reports.window(row)
     order = {(arrow.source, arrow.dest): place for place, arrow in enumerate(chart.transitions)}
     return Verdict(
@@ -132,10 +132,10 @@ def _judged(
         run=row.run,
         state=row.state,
         complete=not why_not,
-        why_not=why_not,
+        incomplete_reasons=why_not,
         expected=row.expected,
         expected_by=row.expected_by,
-        named=row.named,
+        monitor_count=row.monitor_count,
         received=sum(counts.values()) - recovered,
         recovered=recovered,
         skipped=of["skip"],
@@ -148,15 +148,19 @@ def _judged(
         missing_names=row.absent,
         tf_files=reports.tf_counts(row),
         latencies=tuple(sorted(reports.latencies(row), key=lambda each: order.get((each.source or "", each.dest), -1))),
-        outages=tuple(reports.outages.between(began, stamp(now) if run_chart.may(row.state, "end_run") else ended)),
-        heard_at=row.heard_at,
+        outages=tuple(
+            reports.outages.between(began, format_timestamp(now) if run_chart.may(row.state, "end_run") else ended)
+        ),
+        last_message_at=row.last_message_at,
         ended_at=row.ended_at,
         ended_by=row.ended_by,
-        look_error=row.look_error,
+        reconcile_error=row.reconcile_error,
     )
 
 
-def _why_not(row: RunRow, charts: tuple[Chart, Chart], counts: dict[str, int], missing: int) -> Iterator[str]:
+def _incomplete_reasons(
+    row: RunRow, charts: tuple[StateMachine, StateMachine], counts: dict[str, int], missing: int
+) -> Iterator[str]:
     """The one rule: a run without any of these is complete."""
     chart, run_chart = charts
     if run_chart.may(row.state, "end_run"):
@@ -173,12 +177,12 @@ def _why_not(row: RunRow, charts: tuple[Chart, Chart], counts: dict[str, int], m
         yield f"unfinished: {unfinished}"
 
 
-def _after(trigger: str, chart: Chart, counts: dict[str, int]) -> int:
+def _after(trigger: str, chart: StateMachine, counts: dict[str, int]) -> int:
     return sum(counts.get(state, 0) for state in chart.leads_to(trigger))
 
 
-def _unfinished(chart: Chart, counts: dict[str, int]) -> int:
-    return sum(count for state, count in counts.items() if not chart.is_resting(state))
+def _unfinished(chart: StateMachine, counts: dict[str, int]) -> int:
+    return sum(count for state, count in counts.items() if not chart.is_finalized(state))
 
 
 def _how_many_missing(row: RunRow, counts: dict[str, int]) -> int:
@@ -191,12 +195,12 @@ def _missing(row: RunRow, counts: dict[str, int], sequences: set[int]) -> tuple[
     last = max([*sequences, row.last_sequence or 0])
     if row.expected is None:
         gaps = list(_gaps(sequences, first, last))
-        return _length(gaps), in_words(gaps)
+        return _length(gaps), format_ranges(gaps)
     missing = _how_many_missing(row, counts)
     gaps = list(_gaps(sequences, first, first + row.expected - 1)) if missing else []
     if _length(gaps) != missing:  # their numbers do not begin at 1: only what lies between is certain
         gaps = list(_gaps(sequences, min(sequences, default=1), last)) if missing else []
-    return missing, in_words(gaps)
+    return missing, format_ranges(gaps)
 
 
 def _gaps(sequences: Iterable[int], first: int, last: int) -> Iterator[tuple[int, int]]:
@@ -216,7 +220,7 @@ def _length(ranges: Iterable[tuple[int, int]]) -> int:
     return sum(end - begin + 1 for begin, end in ranges)
 
 
-def in_words(ranges: list[tuple[int, int]]) -> str:
+def format_ranges(ranges: list[tuple[int, int]]) -> str:
     """Ranges as people write them: `3-7, 12`."""
     words = [str(begin) if begin == end else f"{begin}-{end}" for begin, end in islice(ranges, _MOST_RANGES)]
     more = len(ranges) - len(words)

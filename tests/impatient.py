@@ -8,6 +8,6 @@ from fastmon_daemon.cli import main
 PATIENCE_S = 4.0
 
 if __name__ == "__main__":
-    control.PATIENCE_S = PATIENCE_S  # before a command is imported that takes it from there
-    control.ask.__defaults__ = (PATIENCE_S,)
+    control.REQUEST_TIMEOUT_S = PATIENCE_S  # before a command is imported that takes it from there
+    control.send_request.__defaults__ = (PATIENCE_S,)
     main()

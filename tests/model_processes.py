@@ -7,11 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fastmon_daemon.acts import Acts
-from fastmon_daemon.engine import LinkNews
-from fastmon_daemon.intake import Intake
-from fastmon_daemon.ledger import Ledger, Means, SummaryRoute, TrackedRuns
-from fastmon_daemon.lifecycle import load_chart
+from fastmon_daemon.acts import OperatorActions
+from fastmon_daemon.engine import LinkEvent
+from fastmon_daemon.intake import MessageHandler
+from fastmon_daemon.ledger import Reconciler, ReconcilerConfig, SummaryRoute, TrackedRuns
+from fastmon_daemon.lifecycle import load_statechart
 from fastmon_daemon.sampling import is_selected
 from fastmon_daemon.settings import Settings
 from tests import model_world as model
@@ -45,21 +45,23 @@ class Processes:
     def start(self) -> None:
         """A process begins."""
         self.outbox = self.world.outbox()
-        charts, clock, monitor = (CHART, load_chart("run")), self.world.time.clock(), self.monitor
+        charts, clock, monitor = (CHART, load_statechart("run")), self.world.time.clock(), self.monitor
         runs = TrackedRuns()
-        self.intake = Intake(
+        self.intake = MessageHandler(
             self.folder / "outbox.db", "ns", "fastmon-agent-test-1", charts, runs=runs, clock=clock
         )  # fmt: skip
         gates = self.world.gates(self.outbox)
-        means = Means(
-            monitor=monitor, charts=charts, clock=clock, selected=partial(is_selected, FRACTION),
-            is_open=gates.is_open,
+        means = ReconcilerConfig(
+            monitor=monitor, charts=charts, clock=clock, is_selected=partial(is_selected, FRACTION),
+            allows_calls=gates.allows_calls,
             summary_route=SummaryRoute(sender="a", link="broker", announce=self.broker.tell_summary),
         )  # type: ignore[arg-type]  # fmt: skip
-        ledger = Ledger(means, runs)
+        ledger = Reconciler(means, runs)
         self.engine = self.world.engine(self.outbox, workers=WORKERS, late_rate=20.0, gates=gates, chores=[ledger])
-        self.acts = Acts(CHART, self.intake, alone=False)
-        self.broker.tell = lambda up: self.engine.inbox.tell(LinkNews("broker", up=up, reason="" if up else "cut"))
+        self.acts = OperatorActions(CHART, self.intake, alone=False)
+        self.broker.tell = lambda up: self.engine.inbox.report_link(
+            LinkEvent("broker", up=up, reason="" if up else "cut")
+        )
         self.broker.tell(self.broker.up)
 
     def die(self, in_flight: int) -> None:
@@ -71,17 +73,17 @@ class Processes:
     def accept(self, number: int, size: int = 0) -> None:
         """The broker delivers a message, which is acknowledged when `accept` returns."""
         name, body = stf_name(number), stf_ready(number, size)
-        self.intake.accept(body)
+        self.intake.handle(body)
         self.accepted.add(name)
         if self.sizes.setdefault(name, size or 1000 * number) != (size or 1000 * number):
             self.refused.add(body)
 
     def turn(self) -> None:
         """One turn, in which nothing that needs a shut gate is touched."""
-        shut = {link for link in LINK_OF.values() if not self.engine.busy and not self.engine.gates.is_open(link)}
+        shut = {link for link in LINK_OF.values() if not self.engine.busy and not self.engine.gates.allows_calls(link)}
         before = Seen.of(self.outbox).stfs if shut else {}
-        self.engine.turn(0)
-        shut = {link for link in shut if not self.engine.gates.is_open(link)}
+        self.engine.tick(0)
+        shut = {link for link in shut if not self.engine.gates.allows_calls(link)}
         after = Seen.of(self.outbox).stfs if shut else {}
         for name, row in before.items():
             if LINK_OF.get(row["state"]) in shut:
@@ -95,7 +97,7 @@ class Processes:
             assert row["size_bytes"] == self.sizes.setdefault(name, row["size_bytes"])
             # No outage burns an attempt; and nothing but its link can be at fault where an STF is to be announced.
             assert row["attempts"] <= (self.monitor.blamed[name] if LINK_OF.get(row["state"]) == "monitor" else 0)
-            assert (row["due_at"] is None) == CHART.is_resting(row["state"])
+            assert (row["due_at"] is None) == CHART.is_finalized(row["state"])
             model.check_history(seen.history[name], row["state"])
             model.check_failures(seen.history[name], self.monitor.blamed[name])
             model.check_sample(self.samples.setdefault(name, seen.tfs[name]) if row["plan"] else [], seen.tfs[name])
@@ -113,10 +115,10 @@ class Processes:
         for number in numbers:
             self.monitor.registers(number)
         self.broker.comes()
-        self.intake.accept(run_message("end_run", total_stf_files=8))
+        self.intake.handle(run_message("end_run", total_stf_files=8))
         for _ in range(100):
             for _ in range(60):
-                self.engine.turn(0)
+                self.engine.tick(0)
                 if self.engine.idle:
                     break
             seen = Seen.of(self.outbox)

@@ -12,14 +12,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fastmon_daemon import seams
-from fastmon_daemon.clock import stamp
-from fastmon_daemon.errors import FastmonError, LinkDown, LinkHeld, ParentMissing, TransientError
-from fastmon_daemon.lifecycle import load_chart
+from fastmon_daemon.clock import format_timestamp
+from fastmon_daemon.errors import FastmonError, LinkBlocked, LinkDown, ParentNotRegistered, TransientError
+from fastmon_daemon.lifecycle import load_statechart
 from fastmon_daemon.monitor import StfFile, TfFile
 from fastmon_daemon.outbox import Outbox
 from tests.worlds import START, FakeMonitor
 
-CHART = load_chart("stf")
+CHART = load_statechart("stf")
 NEXT_LIFE = {"retry", "admit"}
 LINK_OF = {"sampled": "monitor", "tf_registered": "broker"}
 """The link without which an STF in that state cannot go on."""
@@ -45,7 +45,7 @@ def run_message(kind: str, **fields: object) -> str:
 
 
 class FaultyMonitor(FakeMonitor):
-    """A monitor whose next answers may go wrong as the real edge tells it: see `Monitor.register_tf`."""
+    """A monitor whose next answers may go wrong as the real edge tells it: see `MonitorClient.register_tf`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,13 +59,13 @@ class FaultyMonitor(FakeMonitor):
     def probe(self) -> None:
         super().probe()
         if self.held:
-            raise LinkHeld("401: set SWF_API_TOKEN")
+            raise LinkBlocked("401: set SWF_API_TOKEN")
 
     def registers(self, number: int) -> None:
         """The data agent registers an STF."""
         self.known[stf_name(number)] = StfFile(
             stf_filename=stf_name(number), file_size_bytes=1000 * number, checksum=None, tf_count=None,
-            created_at=stamp(START), body="{}", run_key=77,
+            created_at=format_timestamp(START), body="{}", run_key=77,
         )  # fmt: skip
 
     def stf_files(self, run_number: int, at_least: int = 0) -> list[StfFile]:
@@ -100,7 +100,7 @@ class FaultyMonitor(FakeMonitor):
         if mishap == "lost before":
             raise LinkDown("timeout, and the name could not be looked up")
         if tf.stf_filename not in self.known:
-            raise ParentMissing("Object with stf_filename does not exist.")
+            raise ParentNotRegistered("Object with stf_filename does not exist.")
         answer = super().register_tf(tf)
         if mishap == "lost after":  # it stands, but nobody could tell us
             raise LinkDown("timeout, and the name could not be looked up")
@@ -271,7 +271,7 @@ def check_end(seen: Seen, monitor: FaultyMonitor, most: int, selected: Callable[
     """Every STF that anybody knows of rests, and nothing is owed for it any more."""
     assert set(monitor.known) <= set(seen.stfs)
     for name, row in seen.stfs.items():
-        assert CHART.is_resting(row["state"]), (name, row["state"], row["due_at"], row["last_error"])
+        assert CHART.is_finalized(row["state"]), (name, row["state"], row["due_at"], row["last_error"])
         if row["state"] == "completed":
             assert selected(row["sequence"], name) or row["admitted"]
             assert len(seen.tfs[name]) == most or row["stood"]

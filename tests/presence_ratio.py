@@ -16,7 +16,7 @@ import threading
 from operator import truediv
 from pathlib import Path
 
-from fastmon_daemon.clock import moment
+from fastmon_daemon.clock import parse_timestamp
 from fastmon_daemon.outbox import open_for_reading
 from tests.living import OnEmbedded, living, wait_until
 from tests.test_presence import EXTRAS
@@ -81,8 +81,8 @@ def figures(world: OnEmbedded) -> tuple[float, float]:
     stfs = sorted(reports.list_stfs(limit=-1), key=lambda stf: stf.id)
     reports.close()
     burst, paced = stfs[:BURST], stfs[BURST:]
-    spent = max(moment(stf.since) for stf in burst) - min(moment(stf.received_at) for stf in burst)
-    latencies = [(moment(stf.since) - moment(stf.received_at)).total_seconds() for stf in paced]
+    spent = max(parse_timestamp(stf.since) for stf in burst) - min(parse_timestamp(stf.received_at) for stf in burst)
+    latencies = [(parse_timestamp(stf.since) - parse_timestamp(stf.received_at)).total_seconds() for stf in paced]
     return BURST / spent.total_seconds(), 1000 * statistics.median(latencies)
 
 

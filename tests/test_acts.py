@@ -11,17 +11,17 @@ from typing import Any
 
 import pytest
 
-from fastmon_daemon.acts import Acts, Wish
-from fastmon_daemon.clock import stamp
-from fastmon_daemon.control import Control, ask, socket_path
-from fastmon_daemon.errors import BadMessage, PermanentError, StorageError, TransientError
-from fastmon_daemon.intake import Intake
-from fastmon_daemon.lifecycle import load_chart
+from fastmon_daemon.acts import ActionRequest, OperatorActions
+from fastmon_daemon.clock import format_timestamp
+from fastmon_daemon.control import ControlServer, send_request, socket_path
+from fastmon_daemon.errors import MalformedMessage, PermanentError, StorageError, TransientError
+from fastmon_daemon.intake import MessageHandler
+from fastmon_daemon.lifecycle import load_statechart
 from fastmon_daemon.outbox import Outbox
 from tests.living import OnEmbedded, living, name, wait_until
 from tests.worlds import World, named, settle
 
-CHARTS = (load_chart("stf"), load_chart("run"))
+CHARTS = (load_statechart("stf"), load_statechart("run"))
 
 
 @pytest.fixture
@@ -29,8 +29,8 @@ def small(tmp_path: Path) -> World:
     return World(tmp_path)
 
 
-def acts(world: World) -> Acts:
-    return Acts(CHARTS[0], Intake(world.folder / "outbox.db", "ns", "", CHARTS), alone=True)
+def acts(world: World) -> OperatorActions:
+    return OperatorActions(CHARTS[0], MessageHandler(world.folder / "outbox.db", "ns", "", CHARTS), alone=True)
 
 
 def failed(world: World, outbox: Outbox, sequence: int = 1) -> str:
@@ -46,7 +46,9 @@ def test_a_retried_stf_begins_its_next_life_with_its_sample(small: World) -> Non
     stf = failed(small, outbox)
     before = named(outbox, stf).tfs
     with outbox.transaction():
-        outcome = acts(small).do(Wish(act="retry", by="alice", reason="mended", stfs=(stf,)), outbox, small.time.at)
+        outcome = acts(small).perform(
+            ActionRequest(action="retry", by="alice", reason="mended", stfs=(stf,)), outbox, small.time.at
+        )
     assert outcome.done == [stf]
     del small.monitor.trouble[stf]
     settle(small.engine(outbox))
@@ -61,7 +63,9 @@ def test_a_discarded_stf_rests_for_good(small: World) -> None:
     outbox = small.outbox()
     stf = failed(small, outbox)
     with outbox.transaction():
-        acts(small).do(Wish(act="discard", by="bob", reason="file is gone", stfs=(stf,)), outbox, small.time.at)
+        acts(small).perform(
+            ActionRequest(action="discard", by="bob", reason="file is gone", stfs=(stf,)), outbox, small.time.at
+        )
     assert (named(outbox, stf).state, named(outbox, stf).due_at) == ("discarded", None)
 
 
@@ -72,7 +76,7 @@ def test_an_admitted_stf_is_processed_although_it_was_not_selected(small: World)
     settle(small.engine(outbox))
     assert named(outbox, stf).state == "skipped"
     with outbox.transaction():
-        acts(small).do(Wish(act="admit", by="bob", stfs=(stf,)), outbox, small.time.at)
+        acts(small).perform(ActionRequest(action="admit", by="bob", stfs=(stf,)), outbox, small.time.at)
     settle(small.engine(outbox))
     assert named(outbox, stf).state == "completed"
 
@@ -83,58 +87,60 @@ def test_what_the_chart_does_not_allow_is_refused_with_the_reason_and_changes_no
     stf = small.receive(outbox)
     settle(small.engine(outbox))
     with outbox.transaction():
-        outcome = acts(small).do(Wish(act=act, by="bob", stfs=(stf, "no.stf")), outbox, small.time.at)
-    assert outcome.refused == {stf: f"it is completed, where {act} is not possible", "no.stf": "no such STF"}
+        outcome = acts(small).perform(ActionRequest(action=act, by="bob", stfs=(stf, "no.stf")), outbox, small.time.at)
+    assert outcome.rejected == {stf: f"it is completed, where {act} is not possible", "no.stf": "no such STF"}
     assert named(outbox, stf).life == 1
 
 
 def test_a_released_message_is_taken_in_and_one_that_is_still_bad_stays_with_its_reason(small: World) -> None:
     outbox = small.outbox()
     with outbox.transaction():
-        outbox.refuse('{"msg_type": "stf_ready", "run_id": "7", "filename": "a.stf"}', "a bug", small.time.at, 10)
-        outbox.refuse("not JSON", "not JSON", small.time.at, 10)
-        outbox.refuse("x" * 70_000, "too long", small.time.at, 10)
+        outbox.reject('{"msg_type": "stf_ready", "run_id": "7", "filename": "a.stf"}', "a bug", small.time.at, 10)
+        outbox.reject("not JSON", "not JSON", small.time.at, 10)
+        outbox.reject("x" * 70_000, "too long", small.time.at, 10)
     with outbox.transaction():
-        outcome = acts(small).do(Wish(act="release", by="bob", ids=(1, 2, 3)), outbox, small.time.at)
+        outcome = acts(small).perform(ActionRequest(action="release", by="bob", ids=(1, 2, 3)), outbox, small.time.at)
     assert outcome.done == ["1"]
-    assert outcome.refused["2"].startswith("not JSON")
-    assert outcome.refused["3"] == "its body was too long to be kept whole"
+    assert outcome.rejected["2"].startswith("not JSON")
+    assert outcome.rejected["3"] == "its body was too long to be kept whole"
     released = named(outbox, "a.stf")
     assert released.state == "received"
     assert [row.note for row in outbox.reports.history(released.id)] == ["message, released by bob"]
-    assert outbox.reports.refused_count() == 2
+    assert outbox.reports.rejected_count() == 2
 
 
 def test_a_run_is_forgotten_only_when_it_is_finished_unless_told_otherwise(small: World) -> None:
     outbox = small.outbox()
     small.receive(outbox)
     with outbox.transaction():
-        kept = acts(small).do(Wish(act="forget", by="bob", run="100014"), outbox, small.time.at)
-        gone = acts(small).do(Wish(act="forget", by="bob", run="100014", unfinished_too=True), outbox, small.time.at)
-    assert kept.refused == {"100014": "1 of its STFs are unfinished: add --unfinished-too"}
+        kept = acts(small).perform(ActionRequest(action="forget", by="bob", run="100014"), outbox, small.time.at)
+        gone = acts(small).perform(
+            ActionRequest(action="forget", by="bob", run="100014", include_unfinished=True), outbox, small.time.at
+        )
+    assert kept.rejected == {"100014": "1 of its STFs are unfinished: add --unfinished-too"}
     assert gone.done == ["100014"]
-    assert outbox.recall("forgotten:100014") == f"{stamp(small.time.at)} by bob"
+    assert outbox.recall("forgotten:100014") == f"{format_timestamp(small.time.at)} by bob"
     assert outbox.reports.counts_by_state() == {}
 
 
 def test_a_wish_that_is_none_is_refused() -> None:
-    with pytest.raises(BadMessage):
-        Wish.read({"act": "retry"})
-    with pytest.raises(BadMessage):
-        Wish.read({"act": "retry", "by": "bob", "more": 1})
-    with pytest.raises(BadMessage):
-        Wish.read({"act": "retry", "by": "bob", "stfs": [{"a": 1}]})
-    with pytest.raises(BadMessage):
-        Wish.read({"act": "release", "by": "bob", "ids": ["1"]})
+    with pytest.raises(MalformedMessage):
+        ActionRequest.parse({"act": "retry"})
+    with pytest.raises(MalformedMessage):
+        ActionRequest.parse({"act": "retry", "by": "bob", "more": 1})
+    with pytest.raises(MalformedMessage):
+        ActionRequest.parse({"act": "retry", "by": "bob", "stfs": [{"a": 1}]})
+    with pytest.raises(MalformedMessage):
+        ActionRequest.parse({"act": "release", "by": "bob", "ids": ["1"]})
 
 
 def test_the_socket_is_for_its_owner_and_answers_whatever_comes(tmp_path: Path) -> None:
     database = tmp_path / ("long-name-" * 20) / "outbox.db"
     database.parent.mkdir()
-    with Control(database, lambda request: {"heard": request["x"]}):
+    with ControlServer(database, lambda request: {"heard": request["x"]}):
         assert socket_path(database).stat().st_mode & 0o777 == 0o600
-        assert ask(database, {"x": 7}) == {"heard": 7}
-        assert "unexpected KeyError" in ask(database, {})["error"]
+        assert send_request(database, {"x": 7}) == {"heard": 7}
+        assert "unexpected KeyError" in send_request(database, {})["error"]
         for garbage in (b"not JSON\n", b"[1]\n", b"\xff\n", b"\n"):
             with socket.socket(socket.AF_UNIX) as client:
                 client.settimeout(20)
@@ -143,7 +149,7 @@ def test_the_socket_is_for_its_owner_and_answers_whatever_comes(tmp_path: Path) 
                 assert "error" in json.loads(client.makefile().readline())
     assert not socket_path(database).exists()
     with pytest.raises(TransientError, match="does not answer"):
-        ask(database, {"x": 7})
+        send_request(database, {"x": 7})
 
 
 def _folder(database: Path) -> int:
@@ -154,17 +160,17 @@ def test_the_socket_of_a_dead_daemon_is_replaced(tmp_path: Path) -> None:
     database = tmp_path / "outbox.db"
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(socket_path(database)))
-    with Control(database, lambda _: {"alive": True}):
-        assert ask(database, {}) == {"alive": True}
+    with ControlServer(database, lambda _: {"alive": True}):
+        assert send_request(database, {}) == {"alive": True}
 
 
 def test_a_daemon_that_is_too_busy_for_an_act_says_so_and_a_name_too_long_is_refused(tmp_path: Path) -> None:
     def busy(_: dict[str, Any]) -> dict[str, Any]:
         raise TimeoutError
 
-    with Control(tmp_path / "outbox.db", busy), pytest.raises(TransientError, match="busy, and may still do it"):
-        ask(tmp_path / "outbox.db", {})
-    with pytest.raises(StorageError, match="shorter file name"), Control(tmp_path / ("d" * 100), busy):
+    with ControlServer(tmp_path / "outbox.db", busy), pytest.raises(TransientError, match="busy, and may still do it"):
+        send_request(tmp_path / "outbox.db", {})
+    with pytest.raises(StorageError, match="shorter file name"), ControlServer(tmp_path / ("d" * 100), busy):
         pass
 
 

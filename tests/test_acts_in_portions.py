@@ -9,18 +9,18 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from fastmon_daemon.acts import PORTION, Acts, Outcome, Wish, in_portions
+from fastmon_daemon.acts import BATCH_SIZE, ActionRequest, ActionResult, OperatorActions, in_batches
 from fastmon_daemon.cli import cli
-from fastmon_daemon.clock import stamp
+from fastmon_daemon.clock import format_timestamp
 from fastmon_daemon.commands.acting import _how_many
-from fastmon_daemon.control import Control
-from fastmon_daemon.intake import Intake
-from fastmon_daemon.lifecycle import load_chart
-from fastmon_daemon.outbox import Lock, NewStf, Outbox
+from fastmon_daemon.control import ControlServer
+from fastmon_daemon.intake import MessageHandler
+from fastmon_daemon.lifecycle import load_statechart
+from fastmon_daemon.outbox import DatabaseLock, NewStf, Outbox
 from tests.worlds import World, named
 
-CHARTS = (load_chart("stf"), load_chart("run"))
-MANY = PORTION + 100
+CHARTS = (load_statechart("stf"), load_statechart("run"))
+MANY = BATCH_SIZE + 100
 
 
 @pytest.fixture
@@ -42,28 +42,28 @@ def failed(world: World, outbox: Outbox, count: int, namespace: str = "ns") -> N
             outbox.move(stf, "fail", "failed", world.time.at, rests=True, note="a bug")
 
 
-def portions(world: World, outbox: Outbox, wish: Wish) -> list[Outcome]:
-    acts = Acts(CHARTS[0], Intake(outbox.path, "ns", "", CHARTS), alone=True)
+def portions(world: World, outbox: Outbox, wish: ActionRequest) -> list[ActionResult]:
+    acts = OperatorActions(CHARTS[0], MessageHandler(outbox.path, "ns", "", CHARTS), alone=True)
 
-    def do(portion: Wish) -> Outcome:
+    def do(portion: ActionRequest) -> ActionResult:
         with outbox.transaction():
-            return acts.do(portion, outbox, world.time.at)
+            return acts.perform(portion, outbox, world.time.at)
 
-    return list(in_portions(wish, do))
+    return list(in_batches(wish, do))
 
 
 def test_all_are_retried_in_portions_each_once_and_each_in_the_outcome(world: World, outbox: Outbox) -> None:
     failed(world, outbox, MANY)
-    wish = Wish(act="retry", by="bob", all=True, before=stamp(world.time.at))
+    wish = ActionRequest(action="retry", by="bob", all=True, before=format_timestamp(world.time.at))
     done = portions(world, outbox, wish)
-    assert [len(each.done) for each in done] == [PORTION, 100]
+    assert [len(each.done) for each in done] == [BATCH_SIZE, 100]
     assert {name for each in done for name in each.done} == {f"7/{n}.stf" for n in range(1, MANY + 1)}
     assert outbox.reports.counts_by_state() == {"received": MANY}
 
 
 def test_one_that_fails_again_meanwhile_is_not_retried_a_second_time(world: World, outbox: Outbox) -> None:
     failed(world, outbox, 3)
-    wish = Wish(act="retry", by="bob", all=True, before=stamp(world.time.at))
+    wish = ActionRequest(action="retry", by="bob", all=True, before=format_timestamp(world.time.at))
     portions(world, outbox, wish)
     world.time.pass_(seconds=1)
     with outbox.transaction():
@@ -75,21 +75,21 @@ def test_one_that_fails_again_meanwhile_is_not_retried_a_second_time(world: Worl
 def test_many_names_are_acted_on_in_portions(world: World, outbox: Outbox) -> None:
     failed(world, outbox, MANY)
     names = tuple(f"{n}.stf" for n in range(1, MANY + 1))
-    done = portions(world, outbox, Wish(act="discard", by="bob", stfs=names))
-    assert [len(each.done) for each in done] == [PORTION, 100]
+    done = portions(world, outbox, ActionRequest(action="discard", by="bob", stfs=names))
+    assert [len(each.done) for each in done] == [BATCH_SIZE, 100]
 
 
 def refuse(world: World, outbox: Outbox, bodies: list[str]) -> None:
     with outbox.transaction():
         for body in bodies:
-            outbox.refuse(body, "a bug", world.time.at, len(bodies))
+            outbox.reject(body, "a bug", world.time.at, len(bodies))
 
 
 def test_many_messages_are_released_in_portions(world: World, outbox: Outbox) -> None:
     refuse(world, outbox, [f'{{"msg_type": "stf_ready", "run_id": "7", "filename": "{n}.stf"}}' for n in range(MANY)])
-    numbers = tuple(outbox.reports.refused_numbers())
-    done = portions(world, outbox, Wish(act="release", by="bob", ids=numbers))
-    assert [len(each.done) for each in done] == [PORTION, 100]
+    numbers = tuple(outbox.reports.rejected_ids())
+    done = portions(world, outbox, ActionRequest(action="release", by="bob", ids=numbers))
+    assert [len(each.done) for each in done] == [BATCH_SIZE, 100]
     assert outbox.reports.counts_by_state() == {"received": MANY}
 
 
@@ -97,13 +97,13 @@ def test_all_messages_are_released_once_each_and_those_that_are_still_bad_are_na
     world: World, outbox: Outbox
 ) -> None:
     good = '{"msg_type": "stf_ready", "run_id": "7", "filename": "1.stf"}'
-    refuse(world, outbox, [*["not JSON"] * PORTION, good])
+    refuse(world, outbox, [*["not JSON"] * BATCH_SIZE, good])
     outbox.close()
     command = ["release", "--all", "--yes", "--json", "--db", str(outbox.path)]
     told = CliRunner().invoke(cli, command, env={"FASTMON_NAMESPACE": "ns"})
     assert told.exit_code == 1
     outcome = json.loads(told.stdout)
-    assert (outcome["done"], len(outcome["refused"])) == ([str(PORTION + 1)], PORTION)
+    assert (outcome["done"], len(outcome["refused"])) == ([str(BATCH_SIZE + 1)], BATCH_SIZE)
     assert "no such refused message" not in told.output
 
 
@@ -111,8 +111,8 @@ def test_what_was_done_before_the_daemon_was_too_busy_is_told_as_json_where_that
     outbox: Outbox,
 ) -> None:
     outbox.close()
-    answers = iter([asdict(Outcome(done=["7/1.stf"], more=True)), {"error": "the daemon is busy", "busy": True}])
-    with Lock(outbox.path), Control(outbox.path, lambda _: next(answers)):
+    answers = iter([asdict(ActionResult(done=["7/1.stf"], more=True)), {"error": "the daemon is busy", "busy": True}])
+    with DatabaseLock(outbox.path), ControlServer(outbox.path, lambda _: next(answers)):
         told = CliRunner().invoke(cli, ["retry", "--all-failed", "--yes", "--json", "--db", str(outbox.path)])
     assert (told.exit_code, json.loads(told.stdout)) == (75, {"done": ["7/1.stf"], "refused": {}})
 
@@ -120,9 +120,9 @@ def test_what_was_done_before_the_daemon_was_too_busy_is_told_as_json_where_that
 def test_a_run_is_forgotten_in_portions_and_only_in_its_namespace(world: World, outbox: Outbox) -> None:
     failed(world, outbox, MANY)
     failed(world, outbox, 1, namespace="other")
-    (refused,) = portions(world, outbox, Wish(act="forget", by="bob", run="7"))
-    assert refused.refused == {"7": "it is in the namespaces ns, other: say which with --namespace"}
-    done = portions(world, outbox, Wish(act="forget", by="bob", run="7", namespace="ns"))
+    (refused,) = portions(world, outbox, ActionRequest(action="forget", by="bob", run="7"))
+    assert refused.rejected == {"7": "it is in the namespaces ns, other: say which with --namespace"}
+    done = portions(world, outbox, ActionRequest(action="forget", by="bob", run="7", namespace="ns"))
     assert [(each.done, each.more) for each in done] == [([], True), (["7"], False)]
     assert [stf.namespace for stf in outbox.find()] == ["other"]
 
@@ -145,17 +145,17 @@ def test_an_stf_of_two_namespaces_needs_its_namespace(world: World, outbox: Outb
 @pytest.mark.parametrize(
     ("wish", "words"),
     [
-        (Wish(act="retry", by="bob", all=True), "3 STFs"),
-        (Wish(act="retry", by="bob", all=True, run="8"), "0 STFs"),
-        (Wish(act="discard", by="bob", stfs=("1.stf", "2.stf")), "2 STFs"),
-        (Wish(act="forget", by="bob", run="7"), "run 7 with 3 STFs"),
-        (Wish(act="release", by="bob", ids=(1,)), "1 refused messages"),
+        (ActionRequest(action="retry", by="bob", all=True), "3 STFs"),
+        (ActionRequest(action="retry", by="bob", all=True, run="8"), "0 STFs"),
+        (ActionRequest(action="discard", by="bob", stfs=("1.stf", "2.stf")), "2 STFs"),
+        (ActionRequest(action="forget", by="bob", run="7"), "run 7 with 3 STFs"),
+        (ActionRequest(action="release", by="bob", ids=(1,)), "1 refused messages"),
     ],
 )
 def test_who_is_asked_to_confirm_is_told_how_many_it_is_about(
-    world: World, outbox: Outbox, wish: Wish, words: str
+    world: World, outbox: Outbox, wish: ActionRequest, words: str
 ) -> None:
     failed(world, outbox, 3)
     with outbox.transaction():
-        outbox.refuse("x", "not JSON", world.time.at, 10)
+        outbox.reject("x", "not JSON", world.time.at, 10)
     assert _how_many(wish, outbox.path) == words

@@ -10,12 +10,12 @@ import pytest
 
 from fastmon_daemon.commands.backup import _Progress
 from fastmon_daemon.errors import PermanentError, StorageError
-from fastmon_daemon.lifecycle import load_chart
+from fastmon_daemon.lifecycle import load_statechart
 from fastmon_daemon.outbox import back_up, check_database, open_for_reading
 from tests.living import OnEmbedded, living
 from tests.worlds import HandClock, World
 
-CHARTS = (load_chart("stf"), load_chart("run"))
+CHARTS = (load_statechart("stf"), load_statechart("run"))
 
 
 @pytest.fixture

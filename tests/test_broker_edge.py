@@ -19,8 +19,15 @@ from typing import Any
 import pytest
 import trustme
 
-from fastmon_daemon.broker import Broker, BrokerLogin, LinkChange, log_in, reach, round_trip
-from fastmon_daemon.errors import ConfigError, LinkDown, LinkHeld
+from fastmon_daemon.broker import (
+    BrokerConnection,
+    ConnectionParameters,
+    LinkStateChange,
+    check_login,
+    check_reachable,
+    measure_round_trip,
+)
+from fastmon_daemon.errors import ConfigError, LinkBlocked, LinkDown
 from fastmon_daemon.testbed.stomp_broker import Broker as Server
 from fastmon_daemon.testbed.stomp_broker import BrokerThread, Frame, Session, Verdict
 
@@ -35,16 +42,16 @@ class Ear:
     """What the link told and handed over."""
 
     def __init__(self) -> None:
-        self.changes: queue.Queue[LinkChange] = queue.Queue()
+        self.changes: queue.Queue[LinkStateChange] = queue.Queue()
         self.bodies: queue.Queue[bytes] = queue.Queue()
 
     def accept(self, body: bytes) -> None:
         self.bodies.put(body)
 
-    def change(self) -> LinkChange:
+    def change(self) -> LinkStateChange:
         return self.changes.get(timeout=DEADLINE_S)
 
-    def until(self, wanted: Callable[[LinkChange], bool]) -> LinkChange:
+    def until(self, wanted: Callable[[LinkStateChange], bool]) -> LinkStateChange:
         while not wanted(change := self.change()):
             pass
         return change
@@ -56,8 +63,8 @@ class Ear:
         return self.bodies.get(timeout=DEADLINE_S)
 
 
-def login(port: int, **differing: Any) -> BrokerLogin:
-    plain = BrokerLogin(
+def login(port: int, **differing: Any) -> ConnectionParameters:
+    plain = ConnectionParameters(
         host="127.0.0.1",
         port=port,
         user="fastmon",
@@ -75,8 +82,10 @@ def login(port: int, **differing: Any) -> BrokerLogin:
 
 
 @contextmanager
-def linked(of: BrokerLogin, ear: Ear) -> Iterator[Broker]:
-    link = Broker(of, accept=ear.accept, changed=ear.changes.put, stopping=threading.Event(), jitter=lambda: 0.0)
+def linked(of: ConnectionParameters, ear: Ear) -> Iterator[BrokerConnection]:
+    link = BrokerConnection(
+        of, accept=ear.accept, changed=ear.changes.put, stopping=threading.Event(), jitter=lambda: 0.0
+    )
     link.start()
     try:
         yield link
@@ -165,8 +174,8 @@ def test_announcements_of_many_threads_are_each_confirmed(server: BrokerThread, 
 
 
 def test_changes_are_told_and_connections_made_by_the_links_own_thread_only(server: BrokerThread) -> None:
-    told: queue.Queue[tuple[LinkChange, str]] = queue.Queue()
-    link = Broker(
+    told: queue.Queue[tuple[LinkStateChange, str]] = queue.Queue()
+    link = BrokerConnection(
         login(server.port),
         accept=lambda _: None,
         changed=lambda change: told.put((change, threading.current_thread().name)),
@@ -198,7 +207,7 @@ def test_without_a_connection_an_announcement_says_that_the_link_is_down(ear: Ea
     with linked(login(port), ear) as link:
         change = ear.change()
         assert not change.up
-        assert not change.held
+        assert not change.blocked
         assert f"127.0.0.1:{port}" in change.reason
         with pytest.raises(LinkDown, match=str(port)):
             link.announce(BODY, "id-1")
@@ -249,7 +258,7 @@ def test_a_trial_is_nobody_in_particular_and_says_goodbye(server: BrokerThread) 
         return None
 
     server.broker.hook = note
-    log_in(login(server.port, durable=True), TOPIC)
+    check_login(login(server.port, durable=True), TOPIC)
     assert ids == [None]
     assert server.call(lambda: server.broker.counters.received["DISCONNECT"]) == 1
 
@@ -258,16 +267,16 @@ def test_a_trial_says_what_the_broker_did_not_do(server: BrokerThread, monkeypat
     monkeypatch.setattr("fastmon_daemon.broker.trial.PATIENCE_S", 0.5)
     server.broker.hook = lambda what, _, frame: "drop" if (what, frame.command) == ("send", "MESSAGE") else None
     with pytest.raises(LinkDown, match="did not deliver it"):
-        round_trip(login(server.port))
+        measure_round_trip(login(server.port))
     server.broker.hook = None
     server.wait_until(lambda: not server.broker.sessions)
     with socket.create_server(("127.0.0.1", 0)) as deaf, pytest.raises(LinkDown, match="did not answer"):
-        log_in(login(deaf.getsockname()[1]))
+        check_login(login(deaf.getsockname()[1]))
 
 
 def test_a_trial_of_tls_leaves_no_socket_open(ca: tuple[trustme.CA, Path]) -> None:
     with secure_server(ca[0], "localhost") as server:
-        assert reach(login(server.port, host="localhost", use_ssl=True, ca_file=ca[1])).startswith("TLS")
+        assert check_reachable(login(server.port, host="localhost", use_ssl=True, ca_file=ca[1])).startswith("TLS")
         gc.collect()
 
 
@@ -328,7 +337,7 @@ def test_an_error_of_ours_on_a_link_that_is_up_ends_the_connection_and_not_the_t
             raise ZeroDivisionError("of ours")
         return time.monotonic()
 
-    link = Broker(
+    link = BrokerConnection(
         login(server.port), accept=ear.accept, changed=ear.changes.put, stopping=threading.Event(), monotonic=monotonic
     )
     link.start()
@@ -358,10 +367,10 @@ class Hurried(threading.Event):
 
 
 @contextmanager
-def hurried(of: BrokerLogin, ear: Ear, now: list[float]) -> Iterator[Hurried]:
+def hurried(of: ConnectionParameters, ear: Ear, now: list[float]) -> Iterator[Hurried]:
     """A link by the clock *now* that never pauses; each pause would be its longest."""
     hurry = Hurried()
-    link = Broker(
+    link = BrokerConnection(
         of, accept=ear.accept, changed=ear.changes.put, stopping=hurry, monotonic=lambda: now[0], jitter=lambda: 1.0
     )
     link.start()
@@ -393,7 +402,7 @@ def test_where_a_person_must_act_pauses_are_up_to_half_a_minute_and_the_reason_i
 ) -> None:
     with hurried(login(server.port, password=lambda: "wrong"), ear, [0.0]) as hurry:
         assert hurry.next(4) == [30.0] * 4
-        assert ear.change().held
+        assert ear.change().blocked
         with pytest.raises(queue.Empty):
             ear.changes.get_nowait()
 
@@ -481,10 +490,10 @@ def test_a_wrong_password_holds_the_link_until_it_is_changed(server: BrokerThrea
     password = "wrong-one"
     with linked(login(server.port, password=lambda: password), ear) as link:
         change = ear.change()
-        assert change.held
+        assert change.blocked
         assert "ACTIVEMQ_PASSWORD" in change.reason
         assert "wrong-one" not in change.reason
-        with pytest.raises(LinkHeld):
+        with pytest.raises(LinkBlocked):
             link.announce(BODY, "id-1")
         password = "secret"
         ear.until_up()
@@ -514,7 +523,7 @@ def test_a_client_id_that_is_still_in_use_is_waited_for(server: BrokerThread, ea
         ear.until_up()
         with linked(durable, late):
             change = late.change()
-            assert not change.held
+            assert not change.blocked
             assert "earlier session" in change.reason
             earlier.stop(DEADLINE_S)
             late.until_up()
@@ -525,7 +534,7 @@ def test_stop_says_goodbye_and_is_clean(server: BrokerThread, ear: Ear) -> None:
         ear.until_up()
         assert link.stop(DEADLINE_S)
         assert server.call(lambda: server.broker.counters.received["DISCONNECT"]) == 1
-        assert ear.change() == LinkChange(up=False, reason="stopped")
+        assert ear.change() == LinkStateChange(up=False, reason="stopped")
         assert not link.up
 
 
@@ -543,22 +552,22 @@ def test_a_stop_while_the_subscription_is_unconfirmed_does_not_wait_for_it(serve
     with linked(login(server.port, receipt_s=1000.0), ear) as link:
         server.wait_until(lambda: server.broker.counters.received["SUBSCRIBE"] == 1)
         assert link.stop(DEADLINE_S)
-        assert ear.change() == LinkChange(up=False, reason="stopped")
+        assert ear.change() == LinkStateChange(up=False, reason="stopped")
 
 
 def test_a_stop_is_not_clean_while_whoever_is_told_of_it_hangs(server: BrokerThread, ear: Ear) -> None:
     go_on = threading.Event()
 
-    def hang(change: LinkChange) -> None:
+    def hang(change: LinkStateChange) -> None:
         ear.changes.put(change)
         if not change.up:
             go_on.wait(DEADLINE_S)
 
-    link = Broker(login(server.port), accept=ear.accept, changed=hang, stopping=threading.Event())
+    link = BrokerConnection(login(server.port), accept=ear.accept, changed=hang, stopping=threading.Event())
     link.start()
     ear.until_up()
     assert not link.stop(2.0)
-    assert ear.change() == LinkChange(up=False, reason="stopped")
+    assert ear.change() == LinkStateChange(up=False, reason="stopped")
     go_on.set()
     assert link.stop(DEADLINE_S)
 
@@ -568,13 +577,15 @@ def test_stop_keeps_its_deadline_where_the_links_thread_hangs_before_it_has_a_se
 ) -> None:
     told, go_on = threading.Event(), threading.Event()
 
-    def hang(change: LinkChange) -> None:
+    def hang(change: LinkStateChange) -> None:
         told.set()
         go_on.wait(DEADLINE_S)
         ear.changes.put(change)
 
     with door(monkeypatch) as (port, _):
-        link = Broker(login(port, connect_s=1000.0), accept=ear.accept, changed=hang, stopping=threading.Event())
+        link = BrokerConnection(
+            login(port, connect_s=1000.0), accept=ear.accept, changed=hang, stopping=threading.Event()
+        )
         link.start()
         assert told.wait(DEADLINE_S)
         try:
@@ -591,7 +602,7 @@ def test_a_stop_during_a_connect_does_not_wait_for_an_answer(ear: Ear, monkeypat
         with linked(login(port, connect_s=1000.0), ear) as link:
             unanswered = next_caller()
             assert link.stop(2.0)
-            assert ear.change() == LinkChange(up=False, reason="stopped")
+            assert ear.change() == LinkStateChange(up=False, reason="stopped")
             assert hung_up(unanswered)
 
 
@@ -606,7 +617,7 @@ def test_an_attempt_that_is_begun_after_the_stop_is_not_waited_for(ear: Ear, mon
 
     with door(monkeypatch) as (port, _):
         monkeypatch.setattr("fastmon_daemon.broker.attempts.QUICK_S", 1000.0)
-        link = Broker(
+        link = BrokerConnection(
             login(port, connect_s=1000.0), accept=ear.accept, changed=ear.changes.put, stopping=threading.Event(),
             monotonic=monotonic,
         )  # fmt: skip
@@ -614,7 +625,7 @@ def test_an_attempt_that_is_begun_after_the_stop_is_not_waited_for(ear: Ear, mon
         assert beginning.wait(DEADLINE_S)
         link.stop(0.1)
         go_on.set()
-        assert ear.change() == LinkChange(up=False, reason="stopped")
+        assert ear.change() == LinkStateChange(up=False, reason="stopped")
 
 
 def test_an_attempt_that_is_cut_during_its_tls_handshake_leaves_no_socket_open(
@@ -762,7 +773,7 @@ def test_where_an_attempt_was_answered_during_the_pause_no_other_is_begun(
     monkeypatch.setattr("fastmon_daemon.broker.attempts.QUICK_S", 0.1)
     go_on = threading.Event()
 
-    def pause(change: LinkChange) -> None:
+    def pause(change: LinkStateChange) -> None:
         ear.changes.put(change)
         if not change.up:
             go_on.wait(DEADLINE_S)
@@ -770,7 +781,7 @@ def test_where_an_attempt_was_answered_during_the_pause_no_other_is_begun(
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.settimeout(DEADLINE_S)
         slow = login(listening.getsockname()[1], subscribe="", connect_s=1000.0, heart_beat_s=0.1)
-        link = Broker(slow, accept=ear.accept, changed=pause, stopping=threading.Event(), jitter=lambda: 0.0)
+        link = BrokerConnection(slow, accept=ear.accept, changed=pause, stopping=threading.Event(), jitter=lambda: 0.0)
         link.start()
         caller, _ = listening.accept()
         with caller:
@@ -848,7 +859,7 @@ def test_a_certificate_that_does_not_fit_holds_the_link_and_no_login_is_sent(
         linked(login(server.port, host="localhost", use_ssl=True, ca_file=ca[1]), ear),
     ):
         change = ear.change()
-        assert change.held
+        assert change.blocked
         assert "ACTIVEMQ_SSL_CA_CERTS" in change.reason
         assert server.call(lambda: sum(server.broker.counters.received.values())) == 0
 
@@ -886,7 +897,7 @@ def test_without_a_certificate_of_ours_the_link_is_held_and_says_which_setting_n
         with linked(login(listening.getsockname()[1], host="localhost", use_ssl=True, ca_file=ca[1]), ear):
             change = ear.change()
             strict.join(DEADLINE_S)
-    assert change.held
+    assert change.blocked
     assert "ACTIVEMQ_SSL_CERT_FILE" in change.reason
 
 
@@ -899,7 +910,7 @@ def test_a_certificate_of_ours_that_cannot_be_used_holds_the_link(
         ca[0].issue_cert("fastmon.example.org").cert_chain_pems[0].write_to_path(str(cert))
     with linked(login(server.port, use_ssl=True, ca_file=ca[1], cert_file=cert), ear):
         change = ear.change()
-        assert change.held
+        assert change.blocked
         assert "ACTIVEMQ_SSL_CERT_FILE" in change.reason
 
 
@@ -923,7 +934,7 @@ def test_with_tls_nothing_but_a_handshake_is_sent_to_a_broker_without_tls(
 def test_an_unreadable_ca_file_holds_the_link(server: BrokerThread, tmp_path: Path, ear: Ear) -> None:
     with linked(login(server.port, use_ssl=True, ca_file=tmp_path / "none.pem"), ear):
         change = ear.change()
-        assert change.held
+        assert change.blocked
         assert "ACTIVEMQ_SSL_CA_CERTS" in change.reason
 
 
@@ -934,7 +945,7 @@ def test_tls_without_a_ca_file_is_refused_at_once() -> None:
 
 @pytest.mark.parametrize(("durable", "means"), [(True, "still holds an earlier session"), (False, "sent an ERROR")])
 def test_only_a_durable_subscription_has_a_session_that_may_be_in_use(durable: bool, means: str) -> None:
-    refusal = login(1, durable=durable).refusal("client already connected")
+    refusal = login(1, durable=durable).broker_error("client already connected")
     assert type(refusal) is LinkDown
     assert means in str(refusal)
 

@@ -17,14 +17,14 @@ import pytest
 import requests
 
 from fastmon_daemon.broker import trial
-from fastmon_daemon.checks import Check, Line, Outcome, attempt, trying
+from fastmon_daemon.checks import Check, CheckResult, CheckStatus, run_checks, trying
 from fastmon_daemon.checks.at_broker import broker_checks
 from fastmon_daemon.checks.at_monitor import monitor_checks
 from fastmon_daemon.clock import Clock, utcnow
-from fastmon_daemon.logs import Secrets
-from fastmon_daemon.monitor import Monitor
+from fastmon_daemon.logs import SecretRedactor
+from fastmon_daemon.monitor import MonitorClient
 from fastmon_daemon.outbox import open_outbox
-from fastmon_daemon.service import World, broker_login
+from fastmon_daemon.service import ProcessContext, broker_parameters
 from fastmon_daemon.settings import Settings
 from tests.living import TOKEN, OnEmbedded, living, wait_until
 
@@ -181,9 +181,11 @@ def test_wrong_settings_are_all_named_and_exit_is_78(world: OnEmbedded) -> None:
 
 def test_clocks_that_are_apart_are_warned_of(world: OnEmbedded) -> None:
     settings = Settings(namespace="ns", monitor_url=world.monitor.url)
-    looked_at = World(settings=settings, values={}, database=world.database, database_rule="", secrets=Secrets())
-    monitor = Monitor(world.monitor.url, lambda: TOKEN, connections=1)
-    for hours, outcome in ((0, Outcome.OK), (1, Outcome.WARNING), (-1, Outcome.WARNING)):
+    looked_at = ProcessContext(
+        settings=settings, values={}, database=world.database, database_rule="", secrets=SecretRedactor()
+    )
+    monitor = MonitorClient(world.monitor.url, lambda: TOKEN, connections=1)
+    for hours, outcome in ((0, CheckStatus.OK), (1, CheckStatus.WARNING), (-1, CheckStatus.WARNING)):
         clock = Clock(now=lambda hours=hours: utcnow() + timedelta(hours=hours))  # type: ignore[misc]
         line = next(each for each in monitor_checks(looked_at, monitor, "", clock) if each.name == "clock").call()
         assert line.outcome is outcome, line
@@ -191,44 +193,44 @@ def test_clocks_that_are_apart_are_warned_of(world: OnEmbedded) -> None:
     monitor.close()
 
 
-def tried_at(port: int, changes: dict[str, Any]) -> dict[str, Line]:
+def tried_at(port: int, changes: dict[str, Any]) -> dict[str, CheckResult]:
     settings = Settings(namespace="ns", broker_host="127.0.0.1", broker_port=port, **changes)
-    login = broker_login(settings, {}, Secrets(), "x", subscribe=True)
-    return dict(attempt(broker_checks(settings, login), lambda *_: None))
+    login = broker_parameters(settings, {}, SecretRedactor(), "x", subscribe=True)
+    return dict(run_checks(broker_checks(settings, login), lambda *_: None))
 
 
 def test_a_broker_that_never_answers_ends_the_check_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trial, "PATIENCE_S", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         found = tried_at(silent.getsockname()[1], {})
-    assert found["broker address"].outcome is Outcome.OK
+    assert found["broker address"].outcome is CheckStatus.OK
     assert "did not answer" in found["broker login"].found
-    assert found["round trip"].outcome is Outcome.SKIPPED
+    assert found["round trip"].outcome is CheckStatus.SKIPPED
 
 
 def test_a_queue_is_not_tried_and_a_login_that_may_not_use_other_topics_is_no_fault(world: OnEmbedded) -> None:
     login = {"broker_user": "daq", "broker_password": "secret-word"}
     found = tried_at(world.broker.port, {**login, "subscribe": "/queue/stfs"})
-    assert found["subscription"].outcome is Outcome.SKIPPED
-    assert found["round trip"].outcome is Outcome.OK
+    assert found["subscription"].outcome is CheckStatus.SKIPPED
+    assert found["round trip"].outcome is CheckStatus.OK
 
 
 def test_a_check_that_hangs_is_told_of_and_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trying, "TELL_AFTER_S", 0.05)
     ever, waited = threading.Event(), []
 
-    def hang() -> Line:
+    def hang() -> CheckResult:
         ever.wait()
-        return Line(Outcome.OK, "at last")
+        return CheckResult(CheckStatus.OK, "at last")
 
     checks = [
         Check(name="slow", call=hang, patience_s=0.1, remedy="hurry"),
         Check(name="after", call=hang, needs=("slow",)),
-        Check(name="broken", call=lambda: Line(Outcome.OK, str(1 // 0))),
+        Check(name="broken", call=lambda: CheckResult(CheckStatus.OK, str(1 // 0))),
     ]
-    found = dict(attempt(checks, lambda name, _: waited.append(name)))
+    found = dict(run_checks(checks, lambda name, _: waited.append(name)))
     ever.set()
     assert waited == ["slow"]
-    assert found["slow"] == Line(Outcome.WRONG, "no end after 0.1 s", "hurry")
-    assert found["after"].outcome is Outcome.SKIPPED
+    assert found["slow"] == CheckResult(CheckStatus.ERROR, "no end after 0.1 s", "hurry")
+    assert found["after"].outcome is CheckStatus.SKIPPED
     assert "ZeroDivisionError" in found["broken"].found

@@ -14,9 +14,9 @@ import pytest
 
 from fastmon_daemon.engine import CallPools
 from fastmon_daemon.engine.concurrency_limits import BACKGROUND_THREADS, PROBES_PER_LINK, monitor_connections
-from fastmon_daemon.errands import Errand
+from fastmon_daemon.errands import BackgroundTask
 from fastmon_daemon.errors import LinkDown
-from fastmon_daemon.gates import PROBE_S
+from fastmon_daemon.gates import MAX_PROBE_INTERVAL_S
 from fastmon_daemon.outbox import Outbox
 from tests.worlds import Silent, World, named, turn_until
 
@@ -30,9 +30,9 @@ class Hanging:
         self.begun = 0
         self.answered = 0
 
-    def errands(self, _outbox: Outbox, _now: datetime) -> Sequence[Errand]:
+    def errands(self, _outbox: Outbox, _now: datetime) -> Sequence[BackgroundTask]:
         due, self.count = self.count, 0
-        return [Errand("monitor", self._call, self._done)] * due
+        return [BackgroundTask("monitor", self._call, self._done)] * due
 
     def _call(self) -> None:
         self.begun += 1
@@ -74,15 +74,15 @@ def test_a_link_is_found_to_be_back_while_all_else_hangs(tmp_path: Path) -> None
         world.broker_is(engine, up=False)
         turn_until(engine, lambda: named(outbox, ready).state == "tf_registered")
         monitor.trouble[world.receive(outbox, 2)] = LinkDown("no answer")
-        turn_until(engine, lambda: not engine.busy and not engine.gates.is_open("monitor"))
+        turn_until(engine, lambda: not engine.busy and not engine.gates.allows_calls("monitor"))
         monitor.silent = True
         tasks.count = 4 * BACKGROUND_THREADS
         for asking in range(1, PROBES_PER_LINK + 1):
-            world.time.pass_(seconds=PROBE_S)
+            world.time.pass_(seconds=MAX_PROBE_INTERVAL_S)
             turn_until(engine, lambda count=asking: monitor.asking == count)  # type: ignore[misc]
         turn_until(engine, lambda: tasks.begun == BACKGROUND_THREADS)
         world.broker_up = True  # it tells nobody: only a probe can find out
-        world.time.pass_(seconds=PROBE_S)
+        world.time.pass_(seconds=MAX_PROBE_INTERVAL_S)
         turn_until(engine, lambda: named(outbox, ready).state == "completed", "neither link waits for the other")
         assert monitor.asking == PROBES_PER_LINK
         monitor.deadline.set()
@@ -108,7 +108,7 @@ def test_no_more_calls_of_stfs_are_under_way_than_there_are_workers(tmp_path: Pa
         world.receive(outbox, n)
     engine = world.engine(outbox, workers=workers, pool=pool)
     for _ in range(20):
-        engine.turn(0)
+        engine.tick(0)
     assert pool.calls == engine.busy == workers
 
 

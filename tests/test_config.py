@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from fastmon_daemon.cli import cli
-from fastmon_daemon.outbox import Lock
-from fastmon_daemon.settings import declared_settings
+from fastmon_daemon.outbox import DatabaseLock
+from fastmon_daemon.settings import all_settings
 
 SECRET = "hush-do-not-show"
 
@@ -22,7 +22,7 @@ Ask = Callable[..., Result]
 @pytest.fixture
 def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ask:
     monkeypatch.chdir(tmp_path)
-    for name in {name for _, declared in declared_settings() for name in declared.names} | {"STATE_DIRECTORY"}:
+    for name in {name for _, declared in all_settings() for name in declared.names} | {"STATE_DIRECTORY"}:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("FASTMON_DB", str(tmp_path / "outbox.db"))
@@ -42,7 +42,7 @@ def test_every_setting_is_told_with_value_source_and_meaning(ask: Ask, tmp_path:
     result = ask("--json", FASTMON_ANNOUNCE="/topic/a,/topic/b", FASTMON_DURABLE="YES")
     assert result.exit_code == 0
     settings = told(result)
-    assert list(settings) == [declared.names[0] for _, declared in declared_settings()]
+    assert list(settings) == [declared.names[0] for _, declared in all_settings()]
     assert all(each["meaning"] and each["source"] for each in settings.values())
     facts = {name: (settings[name]["value"], settings[name]["source"]) for name in settings}
     assert facts["FASTMON_WORKERS"] == ("8", ".env")
@@ -88,7 +88,7 @@ def test_the_database_its_rule_and_its_daemon_are_told_and_nothing_is_made(ask: 
         "path": str(database), "rule": "FASTMON_DB", "exists": False, "daemon": None,
     }  # fmt: skip
     assert not list(tmp_path.glob("outbox*"))
-    with Lock(database):
+    with DatabaseLock(database):
         assert "daemon: process" in ask().stdout
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from fastmon_daemon.outbox import Tf
-from fastmon_daemon.testbed.demo_verdict import Verdict, differing, overlapping
+from fastmon_daemon.testbed.demo_verdict import DemoVerdict, differing, overlapping
 
 DEADLINE_S = 110.0
 KEYS = [
@@ -130,5 +130,5 @@ def test_a_row_that_the_outbox_does_not_hold_just_so_differs():
 @pytest.mark.parametrize("change", [{"lost": 1}, {"registered_twice": 1}, {"stf_completed": 5}])
 def test_a_verdict_with_a_flaw_is_not_good(change):
     flawless = dict.fromkeys(KEYS, 6) | {"lost": 0, "registered_twice": 0}
-    assert Verdict(**flawless).good
-    assert not Verdict(**flawless | change).good
+    assert DemoVerdict(**flawless).good
+    assert not DemoVerdict(**flawless | change).good

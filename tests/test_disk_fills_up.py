@@ -35,7 +35,7 @@ def test_a_disk_that_fills_up_within_a_turn_forgets_no_stf_whose_call_is_under_w
     names = [small.receive(outbox, n) for n in range(1, 4)]
     pool = FillsTheDisk(connection)
     engine = small.engine(outbox, pool=pool)
-    engine.turn(0)
+    engine.tick(0)
     assert pool.kept is not None
     pool.kept()
     connection.execute("pragma query_only = off")

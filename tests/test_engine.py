@@ -15,12 +15,12 @@ import pytest
 from fastmon_daemon import seams
 from fastmon_daemon.engine import Inbox
 from fastmon_daemon.engine.engine import TICK_S
-from fastmon_daemon.errands import Errand
-from fastmon_daemon.errors import FastmonError, LinkDown, ParentMissing, PermanentError, TransientError
-from fastmon_daemon.lifecycle import ChartError, MachineError, load_chart
+from fastmon_daemon.errands import BackgroundTask
+from fastmon_daemon.errors import FastmonError, LinkDown, ParentNotRegistered, PermanentError, TransientError
+from fastmon_daemon.lifecycle import MachineError, StatechartError, load_statechart
 from fastmon_daemon.monitor import TfFile
-from fastmon_daemon.outbox import Due, NewStf, Origin, Outbox
-from fastmon_daemon.steps import Decision
+from fastmon_daemon.outbox import DueQuery, NewStf, Origin, Outbox
+from fastmon_daemon.steps import StepOutcome
 from tests.worlds import START, FakeMonitor, Slow, World, named, query, settle
 
 WAY = ["received", "sampled", "tf_registered", "notified", "completed"]
@@ -116,7 +116,7 @@ def test_with_the_monitor_away_stfs_are_sampled_and_burn_no_attempt_however_long
     world.monitor.down = True
     names = [world.receive(outbox, n) for n in range(1, 6)]
     for _ in range(20):
-        engine.turn(0)
+        engine.tick(0)
         world.time.pass_(minutes=10)
     assert {named(outbox, name).state for name in names} == {"sampled"}
     assert {named(outbox, name).attempts for name in names} == {0}
@@ -148,7 +148,7 @@ def test_an_outage_outlives_the_process_and_is_probed_at_the_next_start(world: W
     assert outbox.outages.open()
     world.monitor.down = False
     again = world.engine(outbox)
-    assert not again.gates.is_open("monitor")
+    assert not again.gates.allows_calls("monitor")
     settle(again)
     assert named(outbox, name).state == "completed"
 
@@ -157,9 +157,9 @@ def test_a_missing_parent_costs_one_call_and_ends_in_failed_after_its_budget(wor
     outbox = world.outbox()
     engine = world.engine(outbox)
     name = world.receive(outbox)
-    world.monitor.trouble[name] = ParentMissing("Object with stf_filename does not exist.")
-    engine.turn(0)
-    engine.turn(0)
+    world.monitor.trouble[name] = ParentNotRegistered("Object with stf_filename does not exist.")
+    engine.tick(0)
+    engine.tick(0)
     assert sum(world.monitor.posts.values()) == 1
     assert named(outbox, name).attempts == 1
     other = world.receive(outbox, 2)
@@ -177,7 +177,7 @@ def test_a_parent_that_comes_a_little_later_is_waited_for(world: World) -> None:
     outbox = world.outbox()
     engine = world.engine(outbox)
     name = world.receive(outbox)
-    world.monitor.trouble[name] = ParentMissing("not yet")
+    world.monitor.trouble[name] = ParentNotRegistered("not yet")
     settle(engine)
     del world.monitor.trouble[name]
     world.time.pass_(seconds=2)
@@ -245,7 +245,7 @@ def test_after_an_outage_fresh_stfs_are_not_queued_behind_the_backlog(world: Wor
     world.time.pass_(minutes=10)
     fresh = world.receive(outbox, 100)
     for turns in count(1):
-        engine.turn(0)
+        engine.tick(0)
         if named(outbox, fresh).state == "completed":
             break
         assert turns < 200
@@ -259,16 +259,16 @@ def test_late_announcements_are_paced_and_fresh_ones_are_not(world: World) -> No
     for n in range(1, 11):
         world.receive(outbox, n, origin=Origin.RECOVERED)
     for _ in range(100):
-        engine.turn(0)
+        engine.tick(0)
     assert len(world.announced) == 7
     world.receive(outbox, 50)
     for _ in range(100):
-        engine.turn(0)
+        engine.tick(0)
     assert len(world.announced) == 14
     for _ in range(30):
         world.time.pass_(seconds=1)
         for _ in range(20):
-            engine.turn(0)
+            engine.tick(0)
     assert len(world.announced) == 7 * 11
 
 
@@ -283,7 +283,7 @@ def test_a_clock_that_jumped_back_strands_nothing(world: World) -> None:
 @pytest.mark.parametrize("sick", [False, True])
 def test_the_query_for_due_stfs_walks_its_index(world: World, sick: bool) -> None:
     outbox = world.outbox()
-    due = Due(now=START, far=START, sick=sick, newest=True, limit=1, busy=(1, 2), fresh_since=START)
+    due = DueQuery(now=START, far=START, retrying=sick, newest=True, limit=1, busy=(1, 2), fresh_since=START)
     plan = query(outbox.path, f"explain query plan {due.sql}", *due.arguments("received"))
     details = [row[3] for row in plan]
     assert sum("USING INDEX stf_due (state=? AND <expr>=? AND due_at" in detail for detail in details) == 1 + sick
@@ -364,11 +364,11 @@ def test_of_two_failures_at_once_the_stfs_own_counts_whichever_is_heard_first(
     name = world.receive(outbox)
     engine = world.engine(outbox, workers=2, pool=pool)
     for _ in range(3):
-        engine.turn(0)
+        engine.tick(0)
         pool.go_on()
-    engine.turn(0)
+    engine.tick(0)
     assert named(outbox, name).last_error == "400: too big"
-    assert not engine.gates.is_open("monitor")
+    assert not engine.gates.allows_calls("monitor")
 
 
 # The chart and the code
@@ -378,9 +378,9 @@ def test_of_two_failures_at_once_the_stfs_own_counts_whichever_is_heard_first(
 def test_an_engine_whose_steps_are_not_those_of_the_chart_is_not_made(
     world: World, lacking: str | None, extra: str | None
 ) -> None:
-    chart = load_chart("stf")
+    chart = load_statechart("stf")
     names = ({*chart.steps, extra} if extra else set(chart.steps)) - {lacking}
-    with pytest.raises(ChartError, match=lacking or extra):
+    with pytest.raises(StatechartError, match=lacking or extra):
         world.engine(world.outbox(), steps={name: lambda _stf: [] for name in names})
 
 
@@ -388,10 +388,11 @@ def test_a_step_that_decides_what_the_chart_does_not_have_moves_nothing(world: W
     """It is a mistake of ours, which ends the process: no row may say otherwise than the chart."""
     outbox = world.outbox()
     name = world.receive(outbox)
-    steps = {step: lambda _stf: [] for step in load_chart("stf").steps}
+    steps = {step: lambda _stf: [] for step in load_statechart("stf").steps}
     for trigger in ("archive", "retry"):  # unknown, and known but not from there
         engine = world.engine(
-            outbox, steps={**steps, "sample_tfs": lambda _stf, trigger=trigger: [lambda: Decision(trigger, "why not")]}
+            outbox,
+            steps={**steps, "sample_tfs": lambda _stf, trigger=trigger: [lambda: StepOutcome(trigger, "why not")]},
         )
         with pytest.raises(MachineError):
             settle(engine)
@@ -422,7 +423,7 @@ def test_an_engine_that_has_nothing_to_do_waits_for_its_inbox(world: World, moni
     settle(engine)
     inbox.waits.clear()
     for _ in range(3):
-        assert not engine.turn()
+        assert not engine.tick()
     assert inbox.waits == [TICK_S] * 3
     assert TICK_S >= 0.5
 
@@ -436,7 +437,7 @@ def test_an_idle_engine_turns_when_somebody_wakes_it_and_no_sooner(world: World)
             engine = world.engine(outbox, inbox=inbox)
             settle(engine)
             settled.set()
-            engine.turn(600)
+            engine.tick(600)
             turned.set()
 
     thread = threading.Thread(target=live, daemon=True)
@@ -453,14 +454,14 @@ def test_a_drain_writes_down_what_comes_back_and_begins_nothing_new(world: World
     engine = world.engine(outbox, pool=pool, chores=[other], spare=other.spare)
     first = world.receive(outbox, 1)
     world.broker_is(engine, up=False)
-    engine.turn(0)
+    engine.tick(0)
     assert (engine.busy, other.asked) == (1, 1)
     engine.stopping.set()
     second = world.receive(outbox, 2)
     world.time.pass_(seconds=60)  # a probe of the broker's is due
     pool.go_on()
     for _ in range(5):
-        assert not engine.turn(0)
+        assert not engine.tick(0)
     assert [tf.filename for tf in named(outbox, first).tfs if tf.registered_at] == list(world.monitor.posts)
     assert len(world.monitor.posts) == 1
     assert named(outbox, second).state == "received"
@@ -474,7 +475,7 @@ class Recorded:
         self.asked = 0
         self.spared = 0
 
-    def errands(self, _outbox: Outbox, _now: datetime) -> list[Errand]:
+    def errands(self, _outbox: Outbox, _now: datetime) -> list[BackgroundTask]:
         self.asked += 1
         return []
 

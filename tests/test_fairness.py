@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from fastmon_daemon.acts import Acts, Wish
+from fastmon_daemon.acts import ActionRequest, OperatorActions
 from fastmon_daemon.engine import BUDGET_S
-from fastmon_daemon.errors import LinkDown, ParentMissing, TransientError
-from fastmon_daemon.intake import Intake
-from fastmon_daemon.lifecycle import load_chart
+from fastmon_daemon.errors import LinkDown, ParentNotRegistered, TransientError
+from fastmon_daemon.intake import MessageHandler
+from fastmon_daemon.lifecycle import load_statechart
 from fastmon_daemon.monitor import TfFile
 from fastmon_daemon.outbox import Origin
 from fastmon_daemon.settings import Settings
@@ -74,7 +74,7 @@ def test_stfs_that_always_time_out_leave_workers_to_the_others(world: World) -> 
     ("error", "reason"),
     [
         (TransientError("500, and no such row"), "always_failing: 500, and no such row"),
-        (ParentMissing("no such STF"), "stf_not_registered: no such STF"),
+        (ParentNotRegistered("no such STF"), "stf_not_registered: no such STF"),
     ],
 )
 def test_a_sick_stf_ends_in_failed_by_its_age_and_delays_no_other(
@@ -121,7 +121,7 @@ def test_the_backlog_drains_beside_fresh_stfs_that_come_without_end(world: World
     for n in itertools.count(100):
         world.receive(outbox, n)
         for _ in range(16):
-            engine.turn(0)
+            engine.tick(0)
         if all(named(outbox, name).state == "completed" for name in backlog):
             break
         assert n < 200
@@ -177,10 +177,12 @@ def test_an_stf_for_which_alone_the_monitor_seems_down_ends_in_failed_and_holds_
     assert named(outbox, sick).state == "failed"
     assert named(outbox, well).state == "completed"
     with outbox.transaction():
-        acts = Acts(
-            load_chart("stf"), Intake(outbox.path, "ns", "", (load_chart("stf"), load_chart("run"))), alone=True
+        acts = OperatorActions(
+            load_statechart("stf"),
+            MessageHandler(outbox.path, "ns", "", (load_statechart("stf"), load_statechart("run"))),
+            alone=True,
         )
-        acts.do(Wish(act="retry", by="alice", reason="mended", stfs=(sick,)), outbox, lean.time.at)
+        acts.perform(ActionRequest(action="retry", by="alice", reason="mended", stfs=(sick,)), outbox, lean.time.at)
     lean.monitor.down = True  # and now it is down for all
     settle(engine)
     assert named(outbox, sick).attempts == 0, "what was its own fault in its last life is no proof in this one"
@@ -208,7 +210,7 @@ def test_stfs_whose_parents_are_missing_end_in_failed_however_many_they_are(lean
     outbox = lean.outbox()
     engine = lean.engine(outbox)
     names = [lean.receive(outbox, n) for n in range(1, 5)]
-    lean.monitor.trouble = dict.fromkeys(names, ParentMissing("no such STF"))
+    lean.monitor.trouble = dict.fromkeys(names, ParentNotRegistered("no such STF"))
     for _ in range(30):
         settle(engine)
         lean.time.pass_(minutes=1)
@@ -225,7 +227,7 @@ def test_an_stf_that_failed_once_is_not_left_behind_all_that_never_did(lean: Wor
     lean.time.pass_(seconds=61)
     fresh = [lean.receive(outbox, n) for n in range(2, 22)]
     for _ in range(100):
-        engine.turn(0)
+        engine.tick(0)
         if named(outbox, sick).state == "completed":
             break
     assert named(outbox, sick).state == "completed"
@@ -309,7 +311,7 @@ def test_a_healthy_stf_is_not_delayed_by_a_clock_that_jumps(world: World, hours:
     outbox = world.outbox()
     engine = world.engine(outbox)
     name = world.receive(outbox)
-    engine.turn(0)
+    engine.tick(0)
     jump(world, hours=hours)
     settle(engine)
     assert named(outbox, name).state == "completed"

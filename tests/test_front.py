@@ -17,10 +17,10 @@ import requests
 from loguru import logger
 from prometheus_client.parser import text_string_to_metric_families
 
-from fastmon_daemon.front import Pulse, served
-from fastmon_daemon.front.metrics import Family, exposition
+from fastmon_daemon.front import Liveness, serve
+from fastmon_daemon.front.metrics import Metric, render_exposition
 from fastmon_daemon.presence import WorkerErrors
-from fastmon_daemon.settings import Listen
+from fastmon_daemon.settings import ListenAddress
 from tests.living import TOKEN, OnEmbedded, living, wait_until
 from tests.worlds import HandClock
 
@@ -106,16 +106,16 @@ def test_a_port_that_is_taken_is_named_and_the_daemon_works_without(world: OnEmb
 
 
 @pytest.fixture
-def listen() -> Listen:
+def listen() -> ListenAddress:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        return Listen("127.0.0.1", free.getsockname()[1])
+        return ListenAddress("127.0.0.1", free.getsockname()[1])
 
 
-def test_an_engine_that_stands_for_three_intervals_is_unhealthy_until_it_turns_again(listen: Listen) -> None:
+def test_an_engine_that_stands_for_three_intervals_is_unhealthy_until_it_turns_again(listen: ListenAddress) -> None:
     time = HandClock(seconds=0)
-    pulse = Pulse(time.clock().monotonic)
-    with served(listen, pulse, lambda: "", WorkerErrors()):
+    pulse = Liveness(time.clock().monotonic)
+    with serve(listen, pulse, lambda: "", WorkerErrors()):
         asked = f"http://{listen}/healthz"
         time.pass_(seconds=15)
         assert requests.get(asked, timeout=10).text == "alive: the engine turned 15.0 s ago\n"
@@ -126,20 +126,20 @@ def test_an_engine_that_stands_for_three_intervals_is_unhealthy_until_it_turns_a
         assert requests.get(asked, timeout=10).status_code == 200
 
 
-def test_a_watcher_that_fails_is_unhealthy_though_the_engine_turns(listen: Listen) -> None:
+def test_a_watcher_that_fails_is_unhealthy_though_the_engine_turns(listen: ListenAddress) -> None:
     failures = ["ValueError", None]
     errors = WorkerErrors({"watcher": lambda: failures.pop(0)})
-    with served(listen, Pulse(HandClock().clock().monotonic), lambda: "", errors):
+    with serve(listen, Liveness(HandClock().clock().monotonic), lambda: "", errors):
         answer = requests.get(f"http://{listen}/healthz", timeout=10)
         assert (answer.status_code, "watcher (ValueError)" in answer.text) == (503, True)
         assert requests.get(f"http://{listen}/healthz", timeout=10).status_code == 200
 
 
-def test_numbers_that_cannot_be_read_are_503_with_the_reason_and_other_paths_404(listen: Listen) -> None:
+def test_numbers_that_cannot_be_read_are_503_with_the_reason_and_other_paths_404(listen: ListenAddress) -> None:
     def broken() -> str:
         raise OSError("the disk is gone")
 
-    with served(listen, Pulse(HandClock().clock().monotonic), broken, WorkerErrors()):
+    with serve(listen, Liveness(HandClock().clock().monotonic), broken, WorkerErrors()):
         answer = requests.get(f"http://{listen}/metrics", timeout=10)
         assert (answer.status_code, "the disk is gone" in answer.text) == (503, True)
         assert requests.get(f"http://{listen}/other", timeout=10).status_code == 404
@@ -158,7 +158,7 @@ def told() -> Iterator[queue.SimpleQueue[Message]]:
 
 
 def test_a_mistake_of_ours_is_500_logged_with_its_traceback_and_unhealthy_until_it_is_gone(
-    listen: Listen, told: queue.SimpleQueue[Message]
+    listen: ListenAddress, told: queue.SimpleQueue[Message]
 ) -> None:
     pages = iter([KeyError("a secret"), KeyError("a secret"), None])
 
@@ -167,7 +167,7 @@ def test_a_mistake_of_ours_is_500_logged_with_its_traceback_and_unhealthy_until_
             raise error
         return ""
 
-    with served(listen, Pulse(HandClock().clock().monotonic), page, WorkerErrors()):
+    with serve(listen, Liveness(HandClock().clock().monotonic), page, WorkerErrors()):
         for _ in range(2):
             assert requests.get(f"http://{listen}/metrics", timeout=10).status_code == 500
         health = requests.get(f"http://{listen}/healthz", timeout=10)
@@ -181,7 +181,7 @@ def test_a_mistake_of_ours_is_500_logged_with_its_traceback_and_unhealthy_until_
 
 
 def test_a_reader_that_goes_away_before_its_answer_is_no_error(
-    listen: Listen, told: queue.SimpleQueue[Message]
+    listen: ListenAddress, told: queue.SimpleQueue[Message]
 ) -> None:
     asked, gone = threading.Event(), threading.Event()
 
@@ -191,7 +191,7 @@ def test_a_reader_that_goes_away_before_its_answer_is_no_error(
         return "x" * 10_000_000
 
     errors = WorkerErrors()
-    with served(listen, Pulse(HandClock().clock().monotonic), page, errors):
+    with serve(listen, Liveness(HandClock().clock().monotonic), page, errors):
         with socket.create_connection((listen.host, listen.port)) as reader:
             reader.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
             assert asked.wait(20)
@@ -204,9 +204,9 @@ def test_a_reader_that_goes_away_before_its_answer_is_no_error(
     assert errors.now() == {}
 
 
-def test_a_reader_that_says_nothing_holds_up_neither_others_nor_the_end(listen: Listen) -> None:
-    address, pulse = (listen.host, listen.port), Pulse(HandClock().clock().monotonic)
-    with served(listen, pulse, lambda: "", WorkerErrors()), socket.create_connection(address) as silent:
+def test_a_reader_that_says_nothing_holds_up_neither_others_nor_the_end(listen: ListenAddress) -> None:
+    address, pulse = (listen.host, listen.port), Liveness(HandClock().clock().monotonic)
+    with serve(listen, pulse, lambda: "", WorkerErrors()), socket.create_connection(address) as silent:
         silent.sendall(b"GET /met")
         assert requests.get(f"http://{listen}/healthz", timeout=10).status_code == 200
     with socket.socket() as again:
@@ -215,7 +215,7 @@ def test_a_reader_that_says_nothing_holds_up_neither_others_nor_the_end(listen: 
 
 def test_label_values_of_any_kind_come_back_as_they_were() -> None:
     odd = 'a "quoted" \\ back\nslash'
-    page = exposition([Family("fastmon_odd", "gauge", "Line one\nline \\ two.", {(("what", odd),): 1e15 + 1})])
+    page = render_exposition([Metric("fastmon_odd", "gauge", "Line one\nline \\ two.", {(("what", odd),): 1e15 + 1})])
     (family,) = text_string_to_metric_families(page)
     assert family.samples[0].labels == {"what": odd}
     assert family.samples[0].value == 1e15 + 1

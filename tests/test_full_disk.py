@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 from sqlite_utils import Database
 
-from fastmon_daemon.errors import StorageFault
-from fastmon_daemon.intake import Intake
-from fastmon_daemon.lifecycle import load_chart
-from fastmon_daemon.outbox import Outbox, Room, check_database, open_outbox, shortage
+from fastmon_daemon.errors import StorageUnavailable
+from fastmon_daemon.intake import MessageHandler
+from fastmon_daemon.lifecycle import load_statechart
+from fastmon_daemon.outbox import DiskSpaceGuard, Outbox, check_database, open_outbox, shortage
 from tests.living import OnEmbedded, living, name, wait_until
 from tests.test_messages import ready
 from tests.worlds import START, World, named, settle
 
-CHARTS = (load_chart("stf"), load_chart("run"))
+CHARTS = (load_statechart("stf"), load_statechart("run"))
 
 
 @pytest.fixture
@@ -36,9 +36,9 @@ def fill(outbox: Outbox, connection: Database) -> Callable[[], object]:
     def write_for_ever() -> None:
         while True:
             with outbox.transaction():
-                outbox.refuse("x" * 2000, "filling", START, 1_000_000)
+                outbox.reject("x" * 2000, "filling", START, 1_000_000)
 
-    with pytest.raises(StorageFault, match="make room"):
+    with pytest.raises(StorageUnavailable, match="make room"):
         write_for_ever()
     return lambda: connection.execute("pragma max_page_count = 1000000")
 
@@ -49,7 +49,7 @@ def test_facts_that_the_disk_does_not_take_are_kept_and_written_when_there_is_ro
     engine = small.engine(outbox)
     make_room = fill(outbox, connection)
     for _ in range(50):
-        engine.turn(0)
+        engine.tick(0)
         small.time.pass_(seconds=0.5)
     assert small.monitor.posts.total() == len(small.monitor.rows)
     make_room()
@@ -68,10 +68,10 @@ def test_a_disk_that_is_full_at_any_one_commit_costs_nothing_and_repeats_nothing
     stf = small.receive(outbox)
     engine = small.engine(outbox)
     for _ in range(nth):
-        engine.turn(0)
+        engine.tick(0)
     connection.execute("pragma query_only = on")  # any write fails now
     for _ in range(3):
-        engine.turn(0)
+        engine.tick(0)
         small.time.pass_(seconds=2)
     connection.execute("pragma query_only = off")
     small.time.pass_(seconds=2)
@@ -84,12 +84,12 @@ def test_an_act_on_a_full_disk_is_told_so_and_the_engine_lives(small: World) -> 
     outbox, connection = small.outbox_and_connection()
     engine = small.engine(outbox)
     connection.execute("pragma query_only = on")
-    answer = engine.inbox.ask(lambda box, _: box.remember("a", "b"))
-    engine.turn(0)
-    with pytest.raises(StorageFault, match="cannot be written"):
+    answer = engine.inbox.submit(lambda box, _: box.remember("a", "b"))
+    engine.tick(0)
+    with pytest.raises(StorageUnavailable, match="cannot be written"):
         answer.result(0)
     connection.execute("pragma query_only = off")
-    engine.turn(0)
+    engine.tick(0)
 
 
 def test_the_intake_stops_while_too_little_is_free_and_looks_once_a_second(small: World) -> None:
@@ -100,17 +100,17 @@ def test_the_intake_stops_while_too_little_is_free_and_looks_once_a_second(small
         looks.append(folder)
         return free[0]
 
-    room = Room(outbox.path, 256, lambda: small.time.seconds, told)
-    intake = Intake(outbox.path, "torre1", "", CHARTS, refuse_if_short=room.refuse_if_short)
+    room = DiskSpaceGuard(outbox.path, 256, lambda: small.time.seconds, told)
+    intake = MessageHandler(outbox.path, "torre1", "", CHARTS, refuse_if_short=room.check)
     for _ in range(5):
-        with pytest.raises(StorageFault, match="10 MB free, FASTMON_MIN_FREE_MB is 256: make room"):
-            intake.accept(ready())
-    intake.accept(ready(namespace="other"))  # foreign: nothing to be stored
+        with pytest.raises(StorageUnavailable, match="10 MB free, FASTMON_MIN_FREE_MB is 256: make room"):
+            intake.handle(ready())
+    intake.handle(ready(namespace="other"))  # foreign: nothing to be stored
     assert looks == [small.folder]
     assert outbox.unfinished() == 0
     free[0] = 300_000_000
     small.time.pass_(seconds=1)
-    intake.accept(ready())
+    intake.handle(ready())
     assert outbox.unfinished() == 1
     assert len(looks) == 2
 
@@ -119,10 +119,10 @@ def test_pages_that_were_freed_inside_the_database_count_as_room(small: World) -
     outbox = small.outbox()
     with outbox.transaction():
         for _ in range(50):
-            outbox.refuse("x" * 60_000, "large", small.time.at, 1000)
+            outbox.reject("x" * 60_000, "large", small.time.at, 1000)
     assert shortage(outbox.path, 2, lambda _: 0) is not None
     with outbox.transaction():
-        outbox.refuse("y", "last", small.time.at, 1)
+        outbox.reject("y", "last", small.time.at, 1)
     assert shortage(outbox.path, 2, lambda _: 0) is None
     assert "inside the database" in (shortage(outbox.path, 200, lambda _: 0) or "")
     assert shortage(outbox.path, 200, lambda _: None) is None  # a file system that does not say
@@ -256,6 +256,6 @@ def committed_until_full(world: World, outbox: Outbox) -> int:
     for n in range(1, 100_000):
         try:
             world.receive(outbox, n, body=json.dumps("x" * 3000))
-        except StorageFault:
+        except StorageUnavailable:
             return n - 1
     raise AssertionError("it never got full")

@@ -11,12 +11,18 @@ from pathlib import Path
 import pytest
 from loguru import logger
 
-from fastmon_daemon.engine import LinkNews
+from fastmon_daemon.engine import LinkEvent
 from fastmon_daemon.engine.concurrency_limits import PROBES_PER_LINK
-from fastmon_daemon.errors import LinkDown, LinkHeld, TransientError
-from fastmon_daemon.gates import HELD_PROBE_S, PROBE_S, SHORTEST_PROBE_PAUSE_S, Gate, Pace
-from fastmon_daemon.logs import Secrets
-from fastmon_daemon.monitor import Monitor
+from fastmon_daemon.errors import LinkBlocked, LinkDown, TransientError
+from fastmon_daemon.gates import (
+    MAX_BLOCKED_PROBE_INTERVAL_S,
+    MAX_PROBE_INTERVAL_S,
+    SHORTEST_PROBE_PAUSE_S,
+    CircuitBreaker,
+    TokenBucket,
+)
+from fastmon_daemon.logs import SecretRedactor
+from fastmon_daemon.monitor import MonitorClient
 from fastmon_daemon.outbox import Outbox
 from fastmon_daemon.service.logins import secret_reader
 from fastmon_daemon.settings import Settings
@@ -45,86 +51,86 @@ def said() -> Iterator[list[str]]:
 # When it is looked at again
 
 
-def gate_of(jitter: Callable[[], float] = lambda: 1.0) -> Gate:
-    return Gate("monitor", PROBES_PER_LINK, jitter)
+def gate_of(jitter: Callable[[], float] = lambda: 1.0) -> CircuitBreaker:
+    return CircuitBreaker("monitor", PROBES_PER_LINK, jitter)
 
 
-def refused_once(gate: Gate, now: float) -> float:
+def refused_once(gate: CircuitBreaker, now: float) -> float:
     """A probe that is answered with no at once; the seconds until the next."""
-    gate.probe_begins(now)
-    gate.probe_ends(now, now)
+    gate.probe_started(now)
+    gate.probe_finished(now, now)
     return gate.next_probe - now
 
 
-@pytest.mark.parametrize(("held", "most"), [(False, [1, 2, 4, 5, 5, 5]), (True, [HELD_PROBE_S] * 6)])
+@pytest.mark.parametrize(("held", "most"), [(False, [1, 2, 4, 5, 5, 5]), (True, [MAX_BLOCKED_PROBE_INTERVAL_S] * 6)])
 def test_pauses_have_full_jitter_below_a_ceiling(held: bool, most: list[float]) -> None:
     longest, drawn, shortest = gate_of(), gate_of(random.Random(7).random), gate_of(lambda: 0.0)
     for gate in (longest, drawn, shortest):
-        gate.shut(100.0, held)
+        gate.trip(100.0, held)
     pauses = [longest.next_probe - 100, *(refused_once(longest, 100.0 + n) for n in range(5))]
     assert pauses == most
     assert SHORTEST_PROBE_PAUSE_S <= drawn.next_probe - 100 <= most[0]
     for n, ceiling in enumerate(most[1:]):
         assert SHORTEST_PROBE_PAUSE_S <= refused_once(drawn, 100.0 + n) <= ceiling
         assert refused_once(shortest, 100.0 + n) == pytest.approx(SHORTEST_PROBE_PAUSE_S)
-    assert PROBE_S == 5
-    assert HELD_PROBE_S <= 30
+    assert MAX_PROBE_INTERVAL_S == 5
+    assert MAX_BLOCKED_PROBE_INTERVAL_S <= 30
 
 
 def test_a_probe_that_waits_for_its_own_deadline_does_not_delay_the_next_one() -> None:
     gate = gate_of()
-    gate.shut(100.0, held=False)
+    gate.trip(100.0, held=False)
     begun = []
     for now in range(100, 131):
-        if gate.wants_probe(now):
-            gate.probe_begins(now)
+        if gate.probe_is_due(now):
+            gate.probe_started(now)
             begun.append(now)
         if now - 15 in begun:  # nothing was heard until the deadline
-            gate.probe_ends(now - 15, now)
+            gate.probe_finished(now - 15, now)
     assert begun == [101, 106, 111, 116, 121, 126]
     assert len(gate.probing) <= PROBES_PER_LINK
 
 
 def test_of_probes_that_are_never_answered_only_so_many_are_under_way() -> None:
     gate, begun = gate_of(), []
-    gate.shut(100.0, held=False)
+    gate.trip(100.0, held=False)
     for now in range(100, 200):
-        if gate.wants_probe(now):
-            gate.probe_begins(now)
+        if gate.probe_is_due(now):
+            gate.probe_started(now)
             begun.append(now)
     assert len(begun) == PROBES_PER_LINK
-    gate.probe_ends(begun[0], 200.0)
-    assert gate.wants_probe(200.0), "one has come to its end: there is room for the next"
+    gate.probe_finished(begun[0], 200.0)
+    assert gate.probe_is_due(200.0), "one has come to its end: there is room for the next"
 
 
 def test_the_pauses_of_the_next_outage_begin_anew() -> None:
     gate = gate_of()
-    gate.shut(100.0, held=False)
+    gate.trip(100.0, held=False)
     assert [refused_once(gate, 100.0 + n) for n in range(4)] == [2, 4, 5, 5]
-    gate.reopen(200.0)
-    gate.shut(300.0, held=False)
+    gate.reset(200.0)
+    gate.trip(300.0, held=False)
     assert gate.next_probe == 301
 
 
 def test_a_pace_saves_nothing_up_and_its_debt_is_paid_first() -> None:
     now = 1000.0
-    pace = Pace(7, lambda: now)
+    pace = TokenBucket(7, lambda: now)
     now += 3600
     assert pace.take(6)
     assert pace.take(7), "what is left suffices to begin"
     assert not pace.take(1)
     now += 0.8
-    assert not pace.ready
+    assert not pace.is_ready
     now += 0.2
-    assert pace.ready
+    assert pace.is_ready
 
 
 def test_calls_that_were_under_way_when_the_gate_shut_change_nothing() -> None:
     gate = gate_of()
-    gate.shut(100.0, held=False)
-    gate.shut(100.5, held=False)
-    gate.shut(101.9, held=False)
-    assert (gate.next_probe, gate.refusals) == (101.0, 1)
+    gate.trip(100.0, held=False)
+    gate.trip(100.5, held=False)
+    gate.trip(101.9, held=False)
+    assert (gate.next_probe, gate.failures) == (101.0, 1)
 
 
 def test_a_monitor_that_was_silent_is_found_to_be_back_while_earlier_probes_still_wait(tmp_path: Path) -> None:
@@ -135,17 +141,17 @@ def test_a_monitor_that_was_silent_is_found_to_be_back_while_earlier_probes_stil
     with ThreadPoolExecutor(8) as pool:
         engine = world.engine(outbox, pool=pool)
         monitor.down = True
-        turn_until(engine, lambda: not engine.busy and not engine.gates.is_open("monitor"))
+        turn_until(engine, lambda: not engine.busy and not engine.gates.allows_calls("monitor"))
         monitor.down, monitor.silent = False, True
         for asking in (1, 2):
-            world.time.pass_(seconds=PROBE_S)
+            world.time.pass_(seconds=MAX_PROBE_INTERVAL_S)
             turn_until(engine, lambda count=asking: monitor.asking == count)  # type: ignore[misc]
         monitor.silent = False
-        world.time.pass_(seconds=PROBE_S)
+        world.time.pass_(seconds=MAX_PROBE_INTERVAL_S)
         turn_until(engine, lambda: named(outbox, name).state == "completed")
         monitor.deadline.set()
         turn_until(engine, lambda: not engine.busy)
-        assert engine.gates.is_open("monitor"), "what they say is older than the link's return"
+        assert engine.gates.allows_calls("monitor"), "what they say is older than the link's return"
     assert outbox.outages.open() == []
 
 
@@ -155,7 +161,7 @@ def test_one_probe_at_a_time_finds_out_within_5_s_that_the_link_is_back(world: W
     name = world.receive(outbox)
     world.monitor.down = True
     for _ in range(40):
-        engine.turn(0)
+        engine.tick(0)
         world.time.pass_(seconds=10)
         assert len(pool.waiting) <= 1
         if pool.waiting:
@@ -164,9 +170,9 @@ def test_one_probe_at_a_time_finds_out_within_5_s_that_the_link_is_back(world: W
     world.monitor.down = False
     while named(outbox, name).state == "sampled":
         world.time.pass_(seconds=0.5)
-        engine.turn(0)
+        engine.tick(0)
         pool.go_on()
-        engine.turn(0)
+        engine.tick(0)
         assert world.time.seconds - asked <= 5.5
 
 
@@ -176,11 +182,11 @@ def test_a_late_word_that_a_link_is_down_does_not_shut_its_gate_for_ever(world: 
     outbox = world.outbox()
     name = world.receive(outbox)
 
-    late = [(LinkHeld if held else LinkDown)("lost while it was under way")]
+    late = [(LinkBlocked if held else LinkDown)("lost while it was under way")]
 
     def announce(_body: str, event_id: str) -> None:
         if late:
-            engine.inbox.tell(LinkNews("broker", up=True))
+            engine.inbox.report_link(LinkEvent("broker", up=True))
             raise late.pop()
         world.announced.append(event_id)
 
@@ -217,7 +223,7 @@ def test_a_monitor_that_takes_no_messages_stops_the_announcements_only_and_says_
 
     def messages() -> None:
         if absent:
-            raise LinkHeld("404: this monitor takes no messages; set FASTMON_NOTIFY=stomp")
+            raise LinkBlocked("404: this monitor takes no messages; set FASTMON_NOTIFY=stomp")
 
     def announce(body: str, event_id: str) -> None:
         messages()
@@ -235,7 +241,7 @@ def test_a_monitor_that_takes_no_messages_stops_the_announcements_only_and_says_
         assert {named(outbox, name).attempts for name in names} == {0}
     assert [line for line in errors if "FASTMON_NOTIFY=stomp" in line] == errors[:1]
     assert len(errors) == 1
-    assert engine.gates.is_open("monitor")
+    assert engine.gates.allows_calls("monitor")
     absent = False
     world.time.pass_(seconds=30)
     settle(engine)
@@ -278,7 +284,7 @@ def test_a_budget_counts_only_time_with_the_gate_open(world: World) -> None:
 
 def test_an_hour_of_too_many_requests_burns_no_attempt_of_any_stf(world: World) -> None:
     with MonitorThread("good", MonitorOptions()) as there:
-        monitor = Monitor(there.url, lambda: "good", connections=1)
+        monitor = MonitorClient(there.url, lambda: "good", connections=1)
         settings = Settings(namespace="ns", selection_fraction=1.0)
         steps = make_steps(settings, "a", monitor, world.announce, world.time.clock())
         outbox = world.outbox()
@@ -316,7 +322,7 @@ def test_what_a_person_must_mend_is_said_also_where_the_link_was_down_before(wor
         "link to the monitor is down: monitor unreachable",
         "link to the monitor is held: 401: set SWF_API_TOKEN",
     ]
-    assert [(outage.held, outage.ended_at) for outage in outbox.outages.open()] == [(True, None)]
+    assert [(outage.blocked, outage.ended_at) for outage in outbox.outages.open()] == [(True, None)]
 
 
 def test_what_a_person_must_mend_is_not_said_as_an_error_again_after_a_restart(world: World) -> None:
@@ -329,27 +335,27 @@ def test_what_a_person_must_mend_is_not_said_as_an_error_again_after_a_restart(w
         again = world.engine(outbox)
         for _ in range(3):
             settle(again)
-            world.time.pass_(seconds=HELD_PROBE_S)
+            world.time.pass_(seconds=MAX_BLOCKED_PROBE_INTERVAL_S)
     assert errors == []
-    assert [(outage.held, outage.ended_at) for outage in outbox.outages.open()] == [(True, None)]
+    assert [(outage.blocked, outage.ended_at) for outage in outbox.outages.open()] == [(True, None)]
 
 
 def test_a_token_that_is_mended_in_its_file_is_taken_up_without_a_restart(world: World) -> None:
     token = world.folder / "token"
     token.write_text("revoked")
-    read = secret_reader({"SWF_API_TOKEN_FILE": str(token)}, "SWF_API_TOKEN", "revoked", Secrets())
+    read = secret_reader({"SWF_API_TOKEN_FILE": str(token)}, "SWF_API_TOKEN", "revoked", SecretRedactor())
     with MonitorThread("good", MonitorOptions()) as there:
-        monitor = Monitor(there.url, read, connections=1)
+        monitor = MonitorClient(there.url, read, connections=1)
         settings = Settings(namespace="ns", selection_fraction=1.0)
         steps = make_steps(settings, "a", monitor, world.announce, world.time.clock())
         outbox = world.outbox()
         engine = world.engine(outbox, steps=steps, probes={"monitor": monitor.probe})
         name = world.receive(outbox)
         settle(engine)
-        assert [outage.held for outage in outbox.outages.open()] == [True]
+        assert [outage.blocked for outage in outbox.outages.open()] == [True]
         assert "SWF_API_TOKEN" in outbox.outages.open()[0].reason
         token.write_text("good\n")
-        world.time.pass_(seconds=HELD_PROBE_S)
+        world.time.pass_(seconds=MAX_BLOCKED_PROBE_INTERVAL_S)
         settle(engine)
         assert outbox.outages.open() == []
         assert named(outbox, name).last_error is not None  # its parent is not there: that is its own affair now

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from loguru import logger
 
-from fastmon_daemon.broker import Broker, LinkChange
-from fastmon_daemon.errors import StorageFault
+from fastmon_daemon.broker import BrokerConnection, LinkStateChange
+from fastmon_daemon.errors import StorageUnavailable
 from fastmon_daemon.testbed.stomp_broker import Broker as Server
 from fastmon_daemon.testbed.stomp_broker import BrokerThread
 from tests.test_broker_edge import DEADLINE_S, QUEUE, login, publish
@@ -30,7 +30,7 @@ class Shelf:
         self.stored: queue.Queue[bytes] = queue.Queue()
         self.foreign: queue.Queue[bytes] = queue.Queue()
         self.refused: queue.Queue[bytes] = queue.Queue()
-        self.changes: queue.Queue[LinkChange] = queue.Queue()
+        self.changes: queue.Queue[LinkStateChange] = queue.Queue()
 
     def accept(self, body: bytes) -> Callable[[], None] | None:
         if self.confused.is_set():
@@ -44,7 +44,7 @@ class Shelf:
     def _store(self, body: bytes) -> None:
         if self.full.is_set():
             self.refused.put(body)
-            raise StorageFault(f"disk full, {self.refused.qsize()} were refused")
+            raise StorageUnavailable(f"disk full, {self.refused.qsize()} were refused")
         if body in self.sick:
             self.refused.put(body)
             raise ZeroDivisionError(f"of {body!r}")
@@ -63,8 +63,8 @@ def server() -> Iterator[BrokerThread]:
 
 
 @pytest.fixture
-def link(server: BrokerThread, shelf: Shelf) -> Iterator[Broker]:
-    link = Broker(login(server.port, subscribe=QUEUE), accept=shelf.accept, changed=shelf.changes.put,
+def link(server: BrokerThread, shelf: Shelf) -> Iterator[BrokerConnection]:
+    link = BrokerConnection(login(server.port, subscribe=QUEUE), accept=shelf.accept, changed=shelf.changes.put,
                   stopping=threading.Event())  # fmt: skip
     link.start()
     assert shelf.changes.get(timeout=DEADLINE_S).up
@@ -85,7 +85,7 @@ def depth(server: BrokerThread) -> int:
 
 
 def test_messages_wait_while_the_disk_is_full_and_are_stored_in_order_over_the_same_connection(
-    server: BrokerThread, shelf: Shelf, link: Broker
+    server: BrokerThread, shelf: Shelf, link: BrokerConnection
 ) -> None:
     shelf.full.set()
     for n in range(300):
@@ -103,7 +103,7 @@ def test_messages_wait_while_the_disk_is_full_and_are_stored_in_order_over_the_s
     assert not server.call(lambda: server.broker.counters.received["NACK"])
 
 
-def test_the_link_says_how_many_messages_it_holds(server: BrokerThread, shelf: Shelf, link: Broker) -> None:
+def test_the_link_says_how_many_messages_it_holds(server: BrokerThread, shelf: Shelf, link: BrokerConnection) -> None:
     assert link.buffered == 0
     shelf.full.set()
     for n in range(3):
@@ -124,7 +124,7 @@ def test_the_link_says_how_many_messages_it_holds(server: BrokerThread, shelf: S
 
 
 def test_a_full_disk_is_told_once_also_where_the_connection_is_lost_meanwhile(
-    server: BrokerThread, shelf: Shelf, link: Broker, told: list[str]
+    server: BrokerThread, shelf: Shelf, link: BrokerConnection, told: list[str]
 ) -> None:
     for episode in range(2):
         shelf.full.set()
@@ -143,7 +143,7 @@ def test_a_full_disk_is_told_once_also_where_the_connection_is_lost_meanwhile(
 
 
 def test_how_many_had_waited_is_told_of_each_episode(
-    server: BrokerThread, shelf: Shelf, link: Broker, told: list[str]
+    server: BrokerThread, shelf: Shelf, link: BrokerConnection, told: list[str]
 ) -> None:
     for waiting in (3, 2):
         shelf.full.set()
@@ -154,7 +154,9 @@ def test_how_many_had_waited_is_told_of_each_episode(
         server.wait_until(lambda waiting=waiting: f"messages are stored again: {waiting} had waited" in told[-1])
 
 
-def test_each_kind_of_trouble_is_told_once(server: BrokerThread, shelf: Shelf, link: Broker, told: list[str]) -> None:
+def test_each_kind_of_trouble_is_told_once(
+    server: BrokerThread, shelf: Shelf, link: BrokerConnection, told: list[str]
+) -> None:
     shelf.sick = {b"one", b"two"}
     publish(server, QUEUE, "one")
     publish(server, QUEUE, "two")
@@ -165,7 +167,7 @@ def test_each_kind_of_trouble_is_told_once(server: BrokerThread, shelf: Shelf, l
 
 
 def test_what_needs_no_storage_is_acknowledged_while_the_disk_is_full(
-    server: BrokerThread, shelf: Shelf, link: Broker
+    server: BrokerThread, shelf: Shelf, link: BrokerConnection
 ) -> None:
     shelf.full.set()
     publish(server, QUEUE, "ours")
@@ -177,7 +179,7 @@ def test_what_needs_no_storage_is_acknowledged_while_the_disk_is_full(
     assert link.up
 
 
-def test_no_more_is_held_than_the_window(server: BrokerThread, shelf: Shelf, link: Broker) -> None:
+def test_no_more_is_held_than_the_window(server: BrokerThread, shelf: Shelf, link: BrokerConnection) -> None:
     shelf.full.set()
     for n in range(WINDOW + 50):
         publish(server, QUEUE, f"m{n}")
@@ -192,7 +194,9 @@ def test_no_more_is_held_than_the_window(server: BrokerThread, shelf: Shelf, lin
     assert link.up
 
 
-def test_a_message_that_could_not_be_read_is_read_again(server: BrokerThread, shelf: Shelf, link: Broker) -> None:
+def test_a_message_that_could_not_be_read_is_read_again(
+    server: BrokerThread, shelf: Shelf, link: BrokerConnection
+) -> None:
     shelf.confused.set()
     publish(server, QUEUE, "ours")
     assert shelf.refused.get(timeout=DEADLINE_S) == b"ours"
@@ -202,7 +206,9 @@ def test_a_message_that_could_not_be_read_is_read_again(server: BrokerThread, sh
     assert link.up
 
 
-def test_one_message_that_can_never_be_stored_keeps_no_other(server: BrokerThread, shelf: Shelf, link: Broker) -> None:
+def test_one_message_that_can_never_be_stored_keeps_no_other(
+    server: BrokerThread, shelf: Shelf, link: BrokerConnection
+) -> None:
     shelf.sick = {b"sick"}
     publish(server, QUEUE, "sick")
     for n in range(3):
@@ -215,7 +221,7 @@ def test_one_message_that_can_never_be_stored_keeps_no_other(server: BrokerThrea
 
 
 def test_one_message_that_can_never_be_stored_is_tried_again_after_a_pause(
-    server: BrokerThread, shelf: Shelf, link: Broker
+    server: BrokerThread, shelf: Shelf, link: BrokerConnection
 ) -> None:
     shelf.sick = {b"sick"}
     publish(server, QUEUE, "sick")

@@ -17,11 +17,11 @@ from click.testing import CliRunner, Result
 
 from fastmon_daemon.cli import cli
 from fastmon_daemon.errors import ConfigError, StorageError
-from fastmon_daemon.lifecycle import load_chart
+from fastmon_daemon.lifecycle import load_statechart
 from fastmon_daemon.outbox import Announced, NewStf, Outbox, Registered, Sampled, Stf, open_for_reading, open_outbox
-from fastmon_daemon.sampling import SamplePlan, draw
+from fastmon_daemon.sampling import SamplePlan, draw_sample
 
-CHART = load_chart("stf")
+CHART = load_statechart("stf")
 NAME = "swf.7.000001.stf"
 
 
@@ -50,7 +50,7 @@ class Shelf:
         stf = self.named(name)
         dest = CHART.after(stf.state, trigger)
         with self.outbox.transaction():
-            self.outbox.move(stf, trigger, dest, at, rests=CHART.is_resting(dest), note=note)
+            self.outbox.move(stf, trigger, dest, at, rests=CHART.is_finalized(dest), note=note)
 
     def inspect(self, *arguments: str, **environ: str) -> Result:
         return run_inspect("--db", str(self.path), *arguments, **environ)
@@ -215,7 +215,7 @@ def test_state_and_run_narrow_the_view_and_list_it(shelf: Shelf) -> None:
 
 def test_refused_messages_are_counted_and_listed(shelf: Shelf) -> None:
     with shelf.outbox.transaction():
-        shelf.outbox.refuse('{"msg_type": "stf_ready"}', "run_id is missing", ago(minutes=1), 10)
+        shelf.outbox.reject('{"msg_type": "stf_ready"}', "run_id is missing", ago(minutes=1), 10)
     assert "refused messages: 1 (--refused shows them)" in shelf.inspect().stdout
     result = shelf.inspect("--refused")
     assert (result.exit_code, "run_id is missing" in result.stdout) == (0, True)
@@ -225,7 +225,7 @@ def test_refused_messages_are_counted_and_listed(shelf: Shelf) -> None:
 
 def test_runs_are_shown(shelf: Shelf) -> None:
     with shelf.outbox.transaction():
-        shelf.outbox.runs.hear("ns", 100014, "running", ago(minutes=2), None)
+        shelf.outbox.runs.record_message("ns", 100014, "running", ago(minutes=2), None)
     assert re.search(r"100014 +ns +running +- +0 +0 +\S+ \S+ \(2 min\)", shelf.inspect().stdout)
 
 
@@ -241,15 +241,15 @@ def test_the_overview_has_the_keys_that_the_help_names(shelf: Shelf) -> None:
 def test_one_stf_is_shown_with_its_tfs_plan_and_lives(shelf: Shelf) -> None:
     stf = shelf.receive(at=ago(minutes=5), size_bytes=2_000_000, tf_count=1000)
     plan = SamplePlan(seed="ns/7/x", tf_count=1000, tf_files=2, size_fraction=0.15, sequence_start=1)
-    ranges = draw(plan, NAME)
+    ranges = draw_sample(plan, NAME)
     with shelf.outbox.transaction():
-        shelf.outbox.keep(stf.id, Sampled(plan=plan, ranges=ranges, sizes=(300, None)), ago(minutes=4))
+        shelf.outbox.save_progress(stf.id, Sampled(plan=plan, ranges=ranges, sizes=(300, None)), ago(minutes=4))
     shelf.move("sample_tfs", ago(minutes=4))
     first = shelf.named().tfs[0]
     registered = type(first)(**{**_fields(first), "monitor_id": "0b5e-id", "adopted": "another range"})
     with shelf.outbox.transaction():
-        shelf.outbox.keep(stf.id, Registered(tf=registered), ago(minutes=3))
-        shelf.outbox.keep(stf.id, Announced(sequence=1), ago(minutes=2))
+        shelf.outbox.save_progress(stf.id, Registered(tf=registered), ago(minutes=3))
+        shelf.outbox.save_progress(stf.id, Announced(sequence=1), ago(minutes=2))
     shelf.move("fail", ago(minutes=1), note="conflict")
     with shelf.outbox.transaction():
         shelf.outbox.reopen(shelf.named(), "retry", CHART.initial, ago(seconds=30), note="mended")
@@ -383,7 +383,7 @@ def test_a_live_diagram_counts_stfs_and_runs(shelf: Shelf, tmp_path: Path) -> No
     shelf.receive("a.stf")
     shelf.receive("b.stf")
     with shelf.outbox.transaction():
-        shelf.outbox.runs.hear("ns", 7, "running", ago(minutes=2), None)
+        shelf.outbox.runs.record_message("ns", 7, "running", ago(minutes=2), None)
     file = tmp_path / "stf.dot"
     live = ["--live", "--db", str(shelf.path), "--format", "dot"]
     result = CliRunner().invoke(cli, ["diagram", *live, "--output", str(file)])

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from fastmon_daemon import seams
-from fastmon_daemon.acts import Acts, Wish
-from fastmon_daemon.errors import StorageFault
-from fastmon_daemon.intake import Intake
-from fastmon_daemon.lifecycle import load_chart
+from fastmon_daemon.acts import ActionRequest, OperatorActions
+from fastmon_daemon.errors import StorageUnavailable
+from fastmon_daemon.intake import MessageHandler
+from fastmon_daemon.lifecycle import load_statechart
 from fastmon_daemon.outbox import Origin, Outbox, open_outbox
 from tests.test_messages import ready
 from tests.worlds import HandClock, named
@@ -36,9 +36,9 @@ def time() -> HandClock:
 
 
 @pytest.fixture
-def intake(path: Path, outbox: Outbox, time: HandClock) -> Intake:
-    charts = (load_chart("stf"), load_chart("run"))
-    return Intake(path, "torre1", "fastmon-agent-user-9", charts, clock=time.clock())
+def intake(path: Path, outbox: Outbox, time: HandClock) -> MessageHandler:
+    charts = (load_statechart("stf"), load_statechart("run"))
+    return MessageHandler(path, "torre1", "fastmon-agent-user-9", charts, clock=time.clock())
 
 
 def run_message(kind: str, **fields: object) -> str:
@@ -46,49 +46,51 @@ def run_message(kind: str, **fields: object) -> str:
 
 
 def test_a_message_is_on_disk_when_accept_returns_and_a_repeated_one_changes_nothing(
-    intake: Intake, outbox: Outbox
+    intake: MessageHandler, outbox: Outbox
 ) -> None:
-    intake.accept(ready())
-    intake.accept(ready())
+    intake.handle(ready())
+    intake.handle(ready())
     stf = named(outbox, "swf.100014.000001.stf")
     assert (stf.state, stf.origin) == ("received", Origin.MESSAGE)
     assert outbox.reports.counters() == {"stf_ready_fresh": 1, "stf_ready_known": 1}
 
 
-def test_an_unreadable_message_is_kept_with_its_reason_and_raises_nothing(intake: Intake, outbox: Outbox) -> None:
-    intake.accept(b"\xff not JSON")
-    row = outbox.reports.refused(10)[0]
+def test_an_unreadable_message_is_kept_with_its_reason_and_raises_nothing(
+    intake: MessageHandler, outbox: Outbox
+) -> None:
+    intake.handle(b"\xff not JSON")
+    row = outbox.reports.rejected(10)[0]
     assert row.reason.startswith("not JSON")
     assert "not JSON" in row.body
 
 
-def test_the_same_name_with_other_content_is_kept_aside(intake: Intake, outbox: Outbox) -> None:
-    intake.accept(ready(size_bytes=10))
-    intake.accept(ready(size_bytes=11))
+def test_the_same_name_with_other_content_is_kept_aside(intake: MessageHandler, outbox: Outbox) -> None:
+    intake.handle(ready(size_bytes=10))
+    intake.handle(ready(size_bytes=11))
     assert named(outbox, "swf.100014.000001.stf").size_bytes == 10
-    assert outbox.reports.refused(10)[0].reason.startswith("conflict")
+    assert outbox.reports.rejected(10)[0].reason.startswith("conflict")
 
 
-def test_what_is_not_for_us_is_counted_and_forgotten(intake: Intake, outbox: Outbox) -> None:
-    intake.accept(ready(namespace="other"))
-    intake.accept(ready(msg_type="tf_file_registered"))
-    intake.accept(ready())
+def test_what_is_not_for_us_is_counted_and_forgotten(intake: MessageHandler, outbox: Outbox) -> None:
+    intake.handle(ready(namespace="other"))
+    intake.handle(ready(msg_type="tf_file_registered"))
+    intake.handle(ready())
     counters = outbox.reports.counters()
     assert counters == {"foreign_namespace": 1, "foreign_type": 1, "stf_ready_fresh": 1}
-    assert outbox.reports.refused_count() == 0
+    assert outbox.reports.rejected_count() == 0
 
 
-def test_the_execution_of_a_run_is_that_of_its_stfs(intake: Intake, outbox: Outbox) -> None:
-    intake.accept(ready())
+def test_the_execution_of_a_run_is_that_of_its_stfs(intake: MessageHandler, outbox: Outbox) -> None:
+    intake.handle(ready())
     assert named(outbox, "swf.100014.000001.stf").execution_id is None
-    intake.accept(run_message("start_run", execution_id="stf_datataking-user-0042"))
+    intake.handle(run_message("start_run", execution_id="stf_datataking-user-0042"))
     assert named(outbox, "swf.100014.000001.stf").execution_id == "stf_datataking-user-0042"
 
 
-def test_a_run_lives_as_its_chart_says_whatever_was_missed_or_repeated(intake: Intake, outbox: Outbox) -> None:
+def test_a_run_lives_as_its_chart_says_whatever_was_missed_or_repeated(intake: MessageHandler, outbox: Outbox) -> None:
     states = []
     for kind in ("run_imminent", "start_run", "start_run", "pause_run", "resume_run", "end_run", "start_run"):
-        intake.accept(run_message(kind, total_stf_files=12 if kind == "end_run" else None))
+        intake.handle(run_message(kind, total_stf_files=12 if kind == "end_run" else None))
         row = outbox.runs.get("torre1", "100014")
         assert row is not None
         states.append(row.state)
@@ -97,31 +99,37 @@ def test_a_run_lives_as_its_chart_says_whatever_was_missed_or_repeated(intake: I
     assert row.ended_at is not None
 
 
-def test_a_run_of_which_only_its_stf_gen_is_heard_is_looked_at(intake: Intake, outbox: Outbox, time: HandClock) -> None:
-    intake.accept(run_message("stf_gen", filename="swf.100014.000007.stf", sequence=7))
+def test_a_run_of_which_only_its_stf_gen_is_heard_is_looked_at(
+    intake: MessageHandler, outbox: Outbox, time: HandClock
+) -> None:
+    intake.handle(run_message("stf_gen", filename="swf.100014.000007.stf", sequence=7))
     heard = outbox.runs.get("torre1", "100014")
     assert heard is not None
     assert heard.state == "running"
-    assert outbox.runs.to_look_at(time.at, nameless_only=False) == [heard]
+    assert outbox.runs.due_for_poll(time.at, nameless_only=False) == [heard]
     assert outbox.unfinished() == 0
 
 
-def test_of_a_run_that_is_known_a_stf_gen_says_nothing_new(intake: Intake, outbox: Outbox, time: HandClock) -> None:
-    intake.accept(run_message("start_run"))
+def test_of_a_run_that_is_known_a_stf_gen_says_nothing_new(
+    intake: MessageHandler, outbox: Outbox, time: HandClock
+) -> None:
+    intake.handle(run_message("start_run"))
     before = outbox.runs.get("torre1", "100014")
     time.pass_(seconds=5)
-    assert intake.read(run_message("stf_gen")) is None
+    assert intake.prepare(run_message("stf_gen")) is None
     assert outbox.runs.get("torre1", "100014") == before
 
 
 def test_a_run_that_was_forgotten_is_heard_of_anew_by_a_stf_gen(
-    intake: Intake, outbox: Outbox, time: HandClock
+    intake: MessageHandler, outbox: Outbox, time: HandClock
 ) -> None:
-    intake.accept(run_message("start_run"))
+    intake.handle(run_message("start_run"))
     with outbox.transaction():
-        Acts(load_chart("stf"), intake, alone=False).do(Wish(act="forget", by="bob", run="100014"), outbox, time.at)
+        OperatorActions(load_statechart("stf"), intake, alone=False).perform(
+            ActionRequest(action="forget", by="bob", run="100014"), outbox, time.at
+        )
     assert outbox.runs.get("torre1", "100014") is None
-    intake.accept(run_message("stf_gen"))
+    intake.handle(run_message("stf_gen"))
     assert outbox.runs.get("torre1", "100014") is not None
 
 
@@ -142,46 +150,48 @@ def after_the_next_commit(does: Callable[[], object]) -> Iterator[None]:
 
 
 def test_a_run_that_is_forgotten_just_after_its_message_was_stored_is_heard_of_anew_by_a_stf_gen(
-    intake: Intake, outbox: Outbox, time: HandClock
+    intake: MessageHandler, outbox: Outbox, time: HandClock
 ) -> None:
     def purge() -> None:
         with outbox.transaction():
-            Acts(load_chart("stf"), intake, alone=False).do(Wish(act="forget", by="bob", run="100014"), outbox, time.at)
+            OperatorActions(load_statechart("stf"), intake, alone=False).perform(
+                ActionRequest(action="forget", by="bob", run="100014"), outbox, time.at
+            )
 
     with after_the_next_commit(purge):
-        intake.accept(run_message("start_run"))
+        intake.handle(run_message("start_run"))
     assert outbox.runs.get("torre1", "100014") is None
-    intake.accept(run_message("stf_gen"))
+    intake.handle(run_message("stf_gen"))
     assert outbox.runs.get("torre1", "100014") is not None
 
 
-def test_what_is_not_for_us_is_counted_once_whatever_two_threads_store(intake: Intake, outbox: Outbox) -> None:
+def test_what_is_not_for_us_is_counted_once_whatever_two_threads_store(intake: MessageHandler, outbox: Outbox) -> None:
     def other_thread() -> None:
-        thread = threading.Thread(target=lambda: [intake.accept(ready(namespace="other")), intake.accept(ready())])
+        thread = threading.Thread(target=lambda: [intake.handle(ready(namespace="other")), intake.handle(ready())])
         thread.start()
         thread.join()
 
-    intake.accept(ready(msg_type="tf_file_registered"))
+    intake.handle(ready(msg_type="tf_file_registered"))
     with after_the_next_commit(other_thread):
-        intake.accept(run_message("start_run"))
-    intake.accept(run_message("pause_run"))
+        intake.handle(run_message("start_run"))
+    intake.handle(run_message("pause_run"))
     counters = outbox.reports.counters()
     assert (counters["foreign_type"], counters["foreign_namespace"]) == (1, 1)
 
 
 def test_what_is_not_for_us_is_counted_also_where_it_could_not_be_written_down_at_first(
-    intake: Intake, outbox: Outbox
+    intake: MessageHandler, outbox: Outbox
 ) -> None:
     def fail(name: str) -> None:
         if name == "before_commit":
-            raise StorageFault("the disk is full")
+            raise StorageUnavailable("the disk is full")
 
-    intake.accept(ready(namespace="other"))
+    intake.handle(ready(namespace="other"))
     seams.set_hook(fail)
     try:
-        with pytest.raises(StorageFault):
-            intake.accept(ready())
+        with pytest.raises(StorageUnavailable):
+            intake.handle(ready())
     finally:
         seams.set_hook(None)
-    intake.accept(ready())
+    intake.handle(ready())
     assert outbox.reports.counters() == {"foreign_namespace": 1, "stf_ready_fresh": 1}

@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 from loguru import logger
 
-from fastmon_daemon.acts import Acts, Wish
-from fastmon_daemon.clock import stamp
+from fastmon_daemon.acts import ActionRequest, OperatorActions
+from fastmon_daemon.clock import format_timestamp
 from fastmon_daemon.engine import Engine
-from fastmon_daemon.errors import LinkDown, LinkHeld, StorageFault, TransientError
-from fastmon_daemon.intake import Intake
-from fastmon_daemon.ledger import Ledger, Means, Paces, SummaryRoute, TrackedRuns
-from fastmon_daemon.lifecycle import load_chart
+from fastmon_daemon.errors import LinkBlocked, LinkDown, StorageUnavailable, TransientError
+from fastmon_daemon.intake import MessageHandler
+from fastmon_daemon.ledger import Reconciler, ReconcilerConfig, ReconcilerIntervals, SummaryRoute, TrackedRuns
+from fastmon_daemon.lifecycle import load_statechart
 from fastmon_daemon.messages import run_number
 from fastmon_daemon.monitor import StfFile, TfFile
 from fastmon_daemon.outbox import Origin, RunRow, Stf, runs
@@ -29,7 +29,7 @@ from fastmon_daemon.sampling import is_selected
 from fastmon_daemon.verdict import Verdict, judge
 from tests.worlds import START, FakeMonitor, Inline, World, named, settle
 
-CHARTS = (load_chart("stf"), load_chart("run"))
+CHARTS = (load_statechart("stf"), load_statechart("run"))
 
 
 class RunsMonitor(FakeMonitor):
@@ -103,7 +103,7 @@ class Life(World):
     monitor: RunsMonitor = field(default_factory=RunsMonitor)
     told: list[dict[str, Any]] = field(default_factory=list)
     keeps_all: bool = True
-    paces: Paces = field(default_factory=Paces)
+    paces: ReconcilerIntervals = field(default_factory=ReconcilerIntervals)
     short: bool = False
     """The disk is nearly full."""
     workers: int = 4
@@ -116,19 +116,19 @@ class Life(World):
         """The next process."""
         self.box = self.outbox()
         tracked = TrackedRuns()
-        self.door = Intake(
+        self.door = MessageHandler(
             self.folder / "outbox.db", "ns", "fastmon-agent-test-1", CHARTS, runs=tracked, clock=self.time.clock()
         )
         monitor: Any = self.monitor
         gates = self.gates(self.box)
-        means = Means(
-            monitor=monitor, charts=CHARTS, keeps_all=self.keeps_all, paces=self.paces, clock=self.time.clock(),
+        means = ReconcilerConfig(
+            monitor=monitor, charts=CHARTS, polls_all_runs=self.keeps_all, intervals=self.paces, clock=self.time.clock(),
             summary_route=SummaryRoute(sender="fastmon-agent-test-1", link="broker", announce=self.tell),
-            selected=lambda sequence, name: is_selected(self.settings.selection_fraction, sequence, name),
+            is_selected=lambda sequence, name: is_selected(self.settings.selection_fraction, sequence, name),
             refuse_if_short=self.refuse_if_short,
-            is_open=gates.is_open,
+            allows_calls=gates.allows_calls,
         )  # fmt: skip
-        self.ledger = Ledger(means, tracked)
+        self.ledger = Reconciler(means, tracked)
         self.machine: Engine = self.engine(
             self.box, gates=gates, chores=[self.ledger], workers=self.workers, pool=self.pool
         )
@@ -136,7 +136,7 @@ class Life(World):
 
     def refuse_if_short(self) -> None:
         if self.short:
-            raise StorageFault("10 MB free: make room")
+            raise StorageUnavailable("10 MB free: make room")
 
     def tell(self, body: str, event_id: str) -> None:
         self.told.append(json.loads(body))
@@ -146,12 +146,12 @@ class Life(World):
         for n in sequences:
             self.monitor.stfs[file_name(n)] = StfFile(
                 stf_filename=file_name(n), file_size_bytes=None, checksum=None, tf_count=500,
-                created_at=stamp(self.time.at), body="{}", run_key=77,
+                created_at=format_timestamp(self.time.at), body="{}", run_key=77,
             )  # fmt: skip
 
     def hears(self, kind: str, **fields: object) -> None:
         """A message comes."""
-        self.door.accept(json.dumps({"msg_type": kind, "namespace": "ns", "run_id": "100014", **fields}))
+        self.door.handle(json.dumps({"msg_type": kind, "namespace": "ns", "run_id": "100014", **fields}))
 
     def says(self, kind: str, **fields: object) -> None:
         """A message comes, and is worked on."""
@@ -166,7 +166,7 @@ class Life(World):
         """The engine turns so often, or until it does nothing any more."""
         idle = 0
         for _ in range(turns):
-            idle = 0 if self.machine.turn(0) else idle + 1
+            idle = 0 if self.machine.tick(0) else idle + 1
             if idle == 2:
                 return
 
@@ -183,11 +183,11 @@ class Life(World):
         for _ in range(400):
             self.time.pass_(seconds=0.25)
             looks = self.monitor.looks
-            self.machine.turn(0)
+            self.machine.tick(0)
             if self.monitor.looks == looks:
                 continue
             self.pool.held = True  # what the look brought is settled in the next turn, and looked up in the same
-            self.machine.turn(0)
+            self.machine.tick(0)
             if self.pool.calls:
                 return
             self.pool.held = False
@@ -195,9 +195,9 @@ class Life(World):
 
     def purges(self) -> None:
         """An operator has the run forgotten."""
-        wish = Wish(act="forget", by="bob", run="100014")
-        outcome = self.machine.inbox.ask(partial(Acts(CHARTS[0], self.door, alone=False).do, wish))
-        self.machine.turn(0)
+        wish = ActionRequest(action="forget", by="bob", run="100014")
+        outcome = self.machine.inbox.submit(partial(OperatorActions(CHARTS[0], self.door, alone=False).perform, wish))
+        self.machine.tick(0)
         assert outcome.result(0).done == ["100014"]
         assert self.box.runs.get("ns", "100014") is None
 
@@ -270,7 +270,11 @@ def test_one_that_was_named_and_whose_message_comes_then_is_not_said_to_be_wanti
     assert life.row.absent == (file_name(2),)
     looks = life.monitor.looks
     life.announces(2)
-    assert (life.monitor.looks, life.verdict.why_not, life.verdict.missing_names) == (looks, ("it has not ended",), ())
+    assert (life.monitor.looks, life.verdict.incomplete_reasons, life.verdict.missing_names) == (
+        looks,
+        ("it has not ended",),
+        (),
+    )
 
 
 def test_while_the_disk_is_nearly_full_nothing_is_taken_in_or_called_missed(life: Life) -> None:
@@ -280,7 +284,7 @@ def test_while_the_disk_is_nearly_full_nothing_is_taken_in_or_called_missed(life
     life.short = True  # 2 and 3 wait at the broker, unacknowledged
     life.pass_(60)
     assert life.known() == [file_name(1)]
-    with pytest.raises(StorageFault, match="make room"):
+    with pytest.raises(StorageUnavailable, match="make room"):
         life.ledger.reconcile("100014", "ns", list(life.monitor.stfs.values()), "alice")(life.box, life.time.at)
     life.short = False
     life.pass_(10)
@@ -329,7 +333,7 @@ def test_the_outage_of_the_broker_is_named(life: Life) -> None:
     life.pass_(15)
     life.broker_is(life.machine, up=True)
     life.works()
-    life.ledger.heard_again()
+    life.ledger.link_restored()
     life.pass_(40)
     assert life.stf(2).state == "completed"
     assert life.first_note(2) == "recovered: the broker link was down 20:00:10 to 20:00:40Z"
@@ -357,7 +361,7 @@ def test_the_time_without_a_daemon_is_named(life: Life, clean: bool, reason: str
 def test_a_daemon_that_is_away_is_no_link_whose_gate_is_shut(life: Life) -> None:
     life.time.pass_(hours=1)
     life.start()
-    assert life.machine.gates.is_open("monitor")
+    assert life.machine.gates.allows_calls("monitor")
     assert life.box.outages.open() == []
 
 
@@ -365,7 +369,7 @@ def test_every_run_that_is_not_complete_is_looked_at_at_the_start(life: Life) ->
     life.registers(1)
     life.says("end_run", total_stf_files=2)
     life.pass_(1000)
-    assert life.row.look_at is None
+    assert life.row.poll_at is None
     assert life.verdict.missing_sequences == "2"
     life.registers(2)
     life.start()
@@ -382,7 +386,7 @@ def test_a_run_announced_without_filenames_is_looked_at_every_three_seconds_unti
     assert life.known() == []
     life.registers(1)
     life.pass_(4)
-    assert (life.stf(1).origin, life.stf(1).state, life.stf(1).run_id) == (Origin.LOOK, "completed", "100014")
+    assert (life.stf(1).origin, life.stf(1).state, life.stf(1).run_id) == (Origin.POLLED, "completed", "100014")
     life.registers(2)
     life.says("end_run", total_stf_files=2)
     life.pass_(2)
@@ -413,8 +417,8 @@ def test_a_run_whose_id_is_no_number_cannot_be_asked_for_and_still_becomes_compl
     life.pass_(3)
     row = life.box.runs.get("ns", "cosmics")
     assert row is not None
-    assert (row.state, row.look_at, life.monitor.looks) == ("complete", None, 0)
-    assert row.look_error == "its run_id is no number: the monitor cannot be asked"
+    assert (row.state, row.poll_at, life.monitor.looks) == ("complete", None, 0)
+    assert row.reconcile_error == "its run_id is no number: the monitor cannot be asked"
     assert life.told[0]["run_number"] is run_number("cosmics") is None
 
 
@@ -424,7 +428,7 @@ def test_a_run_whose_id_is_no_number_cannot_be_asked_for_and_still_becomes_compl
 def test_a_run_that_the_monitor_says_has_ended_has_ended(life: Life) -> None:
     life.registers(1, 2)
     life.announces(1, 2)
-    life.monitor.ended_at = stamp(START + timedelta(seconds=5))
+    life.monitor.ended_at = format_timestamp(START + timedelta(seconds=5))
     life.pass_(40)
     assert life.row.state == "ended"
     assert life.row.ended_by == "the monitor gives it the end time 2026-11-21T20:00:05.000+00:00"
@@ -432,7 +436,7 @@ def test_a_run_that_the_monitor_says_has_ended_has_ended(life: Life) -> None:
     assert (life.row.state, life.row.expected, life.row.expected_by) == ("complete", 2, "monitor")
 
 
-@pytest.mark.parametrize("trouble", [LinkDown("500"), LinkHeld("404, and a page")])
+@pytest.mark.parametrize("trouble", [LinkDown("500"), LinkBlocked("404, and a page")])
 def test_a_monitor_that_does_not_tell_the_end_of_a_run_hides_no_missed_stf_and_shuts_no_gate(
     life: Life, trouble: Exception
 ) -> None:
@@ -464,7 +468,7 @@ def test_a_run_is_not_over_because_nothing_could_be_heard_of_it(life: Life, moni
     life.pass_(900)
     assert life.row.state == "running"
     life.broker_is(life.machine, up=True)
-    life.ledger.heard_again()
+    life.ledger.link_restored()
     life.monitor.down = False
     life.pass_(300)
     assert life.row.state == "running"
@@ -512,7 +516,7 @@ def test_a_paused_run_is_not_taken_for_over(life: Life) -> None:
 def test_end_run_that_comes_late_is_the_authority_over_the_monitors_count(life: Life) -> None:
     life.registers(1)
     life.announces(1)
-    life.monitor.ended_at = stamp(START)
+    life.monitor.ended_at = format_timestamp(START)
     life.says("resume_run")
     life.pass_(35)
     assert life.row.state == "ended"
@@ -545,11 +549,11 @@ def test_a_further_end_run_with_a_higher_total_opens_a_complete_run_until_all_ar
 def test_the_first_end_run_too_opens_a_run_that_the_monitor_counted_complete_with_fewer(life: Life) -> None:
     life.registers(1)
     life.announces(1)
-    life.monitor.ended_at = stamp(START)
+    life.monitor.ended_at = format_timestamp(START)
     life.pass_(90)
     assert (life.row.state, life.row.expected_by) == ("complete", "monitor")
     life.says("end_run", total_stf_files=2)
-    assert (life.row.state, life.verdict.why_not) == ("ended", ("missing: 1",))
+    assert (life.row.state, life.verdict.incomplete_reasons) == ("ended", ("missing: 1",))
 
 
 @pytest.mark.parametrize("total", [1, 2])
@@ -560,7 +564,7 @@ def test_a_further_end_run_with_no_higher_total_changes_nothing(life: Life, tota
     life.pass_(3)
     before = life.row
     life.says("end_run", total_stf_files=total)
-    assert (life.row.state, life.row.expected, life.row.look_at) == (before.state, 2, before.look_at)
+    assert (life.row.state, life.row.expected, life.row.poll_at) == (before.state, 2, before.poll_at)
 
 
 def test_a_run_that_was_given_up_is_looked_at_as_long_again_when_its_total_rises(life: Life) -> None:
@@ -568,7 +572,7 @@ def test_a_run_that_was_given_up_is_looked_at_as_long_again_when_its_total_rises
     life.announces(1)
     life.says("end_run", total_stf_files=2)
     life.pass_(1800)
-    assert life.row.look_at is None
+    assert life.row.poll_at is None
     life.says("end_run", total_stf_files=3)
     life.pass_(600)
     life.registers(2, 3)
@@ -581,11 +585,11 @@ def test_a_run_is_not_complete_while_an_stf_is_missing_failed_or_unfinished(life
     life.announces(1, 2)
     life.says("end_run", total_stf_files=4)
     life.pass_(30)
-    assert life.verdict.why_not == ("missing: 2",)
+    assert life.verdict.incomplete_reasons == ("missing: 2",)
     assert life.verdict.missing_sequences == "3-4"
     life.monitor.trouble[file_name(3)] = TransientError("500")
     life.announces(3, 4)
-    assert life.verdict.why_not == ("unfinished: 1",)
+    assert life.verdict.incomplete_reasons == ("unfinished: 1",)
     del life.monitor.trouble[file_name(3)]
     life.pass_(120)
     assert life.row.state == "complete"
@@ -594,11 +598,11 @@ def test_a_run_is_not_complete_while_an_stf_is_missing_failed_or_unfinished(life
 def test_end_run_that_comes_while_the_verdict_is_made_keeps_the_run_from_being_complete(life: Life) -> None:
     life.registers(1)
     life.announces(1)
-    life.monitor.ended_at = stamp(START)
+    life.monitor.ended_at = format_timestamp(START)
     window, end_run = life.box.by_run.window, {"msg_type": "end_run", "run_id": "100014", "total_stf_files": 2}
 
     def slow(row: RunRow) -> tuple[str, str]:
-        life.door.accept(json.dumps(end_run))
+        life.door.handle(json.dumps(end_run))
         return window(row)
 
     life.box.by_run.window = slow  # type: ignore[method-assign]
@@ -648,11 +652,11 @@ def test_a_run_that_ended_is_looked_at_for_a_quarter_of_an_hour_and_no_longer(li
     life.says("end_run", total_stf_files=2)
     for _ in range(8):
         life.pass_(100)
-    assert life.box.runs.to_look_at(life.time.at + timedelta(minutes=1), nameless_only=False)
+    assert life.box.runs.due_for_poll(life.time.at + timedelta(minutes=1), nameless_only=False)
     life.pass_(100)
     life.pass_(100)
     assert life.row.state == "ended"
-    assert life.row.look_at is None
+    assert life.row.poll_at is None
 
 
 def test_an_unstable_list_is_read_again_and_said(life: Life) -> None:
@@ -660,11 +664,11 @@ def test_an_unstable_list_is_read_again_and_said(life: Life) -> None:
     life.announces(1)
     life.monitor.list_trouble = TransientError("the monitor counts 3 STFs in run 100014 but lists 2")
     life.says("end_run", total_stf_files=2)
-    assert life.row.look_error == "the monitor counts 3 STFs in run 100014 but lists 2"
-    assert life.machine.gates.is_open("monitor")
+    assert life.row.reconcile_error == "the monitor counts 3 STFs in run 100014 but lists 2"
+    assert life.machine.gates.allows_calls("monitor")
     life.monitor.list_trouble = None
     life.pass_(12)
-    assert life.row.look_error is None
+    assert life.row.reconcile_error is None
 
 
 def test_end_run_without_a_total_ends_the_run_and_leaves_the_count_to_the_monitor(life: Life) -> None:
@@ -672,7 +676,7 @@ def test_end_run_without_a_total_ends_the_run_and_leaves_the_count_to_the_monito
     life.announces(1, 2)
     life.says("end_run")
     assert (life.row.state, life.row.expected) == ("ended", None)
-    assert life.verdict.why_not == ("it is not known how many STFs there were",)
+    assert life.verdict.incomplete_reasons == ("it is not known how many STFs there were",)
     life.pass_(60)
     assert (life.row.state, life.row.expected, life.row.expected_by) == ("complete", 2, "monitor")
 
@@ -687,7 +691,7 @@ def test_a_further_end_run_without_a_total_leaves_the_one_that_was_said(life: Li
 def test_end_run_with_fewer_than_the_monitor_counted_is_the_authority_and_opens_nothing(life: Life) -> None:
     life.registers(1, 2)
     life.announces(1, 2)
-    life.monitor.ended_at = stamp(START)
+    life.monitor.ended_at = format_timestamp(START)
     life.pass_(90)
     assert (life.row.state, life.row.expected, life.row.expected_by) == ("complete", 2, "monitor")
     life.says("end_run", total_stf_files=1)
@@ -713,7 +717,7 @@ def test_a_run_is_not_complete_while_the_monitor_names_one_more_that_is_just_loo
     life.says("end_run", total_stf_files=1)
     life.begins_a_lookup()
     assert (life.row.state, life.verdict.complete) == ("ended", False)
-    assert life.verdict.why_not == ("named by the monitor and not taken in yet: 1",)
+    assert life.verdict.incomplete_reasons == ("named by the monitor and not taken in yet: 1",)
     life.pool.release()
     life.pass_(12)
     assert (life.row.state, life.verdict.complete, life.stf(2).state) == ("complete", True, "completed")
@@ -755,7 +759,7 @@ def test_a_purged_run_that_begins_anew_is_looked_for_as_long_as_any_other(life: 
     life.announces(1)
     life.says("end_run", total_stf_files=2)
     life.pass_(1000)
-    assert life.row.look_at is None, "given up"
+    assert life.row.poll_at is None, "given up"
     life.purges()
     life.announces(1)
     life.says("end_run", total_stf_files=2)
@@ -790,7 +794,7 @@ def test_a_purged_run_does_not_come_back_from_the_lookups_that_wait(life: Life) 
     life.says("end_run", total_stf_files=1)
     life.begins_a_lookup()
     life.pool.release()
-    life.machine.turn(0)  # it failed: once more, as soon as the monitor is back
+    life.machine.tick(0)  # it failed: once more, as soon as the monitor is back
     life.purges()
     life.pass_(60)
     assert life.box.reports.run_counts() == life.box.reports.counts_by_state() == {}
@@ -947,7 +951,7 @@ def test_where_some_of_its_tf_files_are_wanting_all_are_announced(life: Life) ->
 
 
 def test_many_lookups_leave_a_single_worker_to_the_stfs(tmp_path: Path) -> None:
-    life = Life(tmp_path, workers=1, paces=Paces(lookups_per_s=0))
+    life = Life(tmp_path, workers=1, paces=ReconcilerIntervals(lookups_per_s=0))
     life.registers(*range(1, 101))
     life.says("end_run", total_stf_files=100)
     life.pass_(5)
@@ -959,7 +963,7 @@ def test_many_lookups_leave_a_single_worker_to_the_stfs(tmp_path: Path) -> None:
 def test_the_engine_is_not_idle_before_what_a_look_found_is_taken_in_and_done(life: Life) -> None:
     """So `run --once` does not end in between."""
     life.registers(1, 2)
-    life.door.accept(json.dumps({"msg_type": "stf_ready", "namespace": "ns", "run_id": "100014"}))
+    life.door.handle(json.dumps({"msg_type": "stf_ready", "namespace": "ns", "run_id": "100014"}))
     settle(life.machine)
     assert [life.stf(n).state for n in (1, 2)] == ["completed", "completed"]
 
@@ -980,7 +984,7 @@ def test_an_stf_whose_lookup_alone_never_gets_an_answer_is_taken_in_and_the_gate
     life.pass_(90)
     assert (life.stf(1).state, life.stf(2).state) == ("completed", "completed")
     assert life.monitor.lookups.count(file_name(1)) == 3
-    assert life.machine.gates.is_open("monitor")
+    assert life.machine.gates.allows_calls("monitor")
 
 
 def test_what_is_not_selected_is_taken_in_without_a_lookup(tmp_path: Path) -> None:
@@ -1002,7 +1006,7 @@ def test_what_is_not_selected_is_taken_in_without_a_lookup(tmp_path: Path) -> No
 
 def test_a_run_that_was_never_heard_of_is_taken_in_by_hand(life: Life) -> None:
     life.registers(1, 2)
-    found = life.machine.inbox.ask(life.ledger.reconcile("100014", "ns", life.monitor.stf_files(100014), "alice"))
+    found = life.machine.inbox.submit(life.ledger.reconcile("100014", "ns", life.monitor.stf_files(100014), "alice"))
     life.works()
     assert (found.result(0).named, found.result(0).known) == (2, 0)
     assert (life.stf(1).state, life.stf(2).state, life.row.state) == ("completed", "completed", "running")
@@ -1015,7 +1019,7 @@ def test_a_run_that_was_never_heard_of_is_taken_in_by_hand(life: Life) -> None:
 def test_an_open_run_counts_the_gaps_below_its_last_stf_as_missing(life: Life) -> None:
     life.announces(1, 2, 6, 8)
     assert (life.verdict.missing, life.verdict.missing_sequences) == (4, "3-5, 7")
-    assert life.verdict.why_not[0] == "it has not ended"
+    assert life.verdict.incomplete_reasons[0] == "it has not ended"
 
 
 def test_a_run_that_counts_from_zero_or_from_elsewhere_misses_nothing_that_it_never_had(life: Life) -> None:

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
-from fastmon_daemon.lifecycle import Chart, ChartError, MachineError, load_chart, read_chart
+from fastmon_daemon.lifecycle import MachineError, StatechartError, StateMachine, load_statechart, parse_statechart
 
 REPOSITORY = Path(__file__).parent.parent
-CHARTS = [load_chart("stf"), load_chart("run")]
+CHARTS = [load_statechart("stf"), load_statechart("run")]
 
 
 def arrows_of_the_file(name: str) -> dict[tuple[str, str], str]:
@@ -36,7 +36,7 @@ EVERY_PAIR = [
 
 @pytest.mark.parametrize(("chart", "state", "trigger"), EVERY_PAIR)
 def test_a_legal_arrow_leads_where_the_file_says_and_any_other_raises_and_changes_nothing(
-    chart: Chart, state: str, trigger: str
+    chart: StateMachine, state: str, trigger: str
 ) -> None:
     dest = arrows_of_the_file(chart.name).get((state, trigger))
     before = chart.transitions
@@ -52,12 +52,12 @@ def test_a_legal_arrow_leads_where_the_file_says_and_any_other_raises_and_change
 
 
 @pytest.mark.parametrize("chart", CHARTS, ids=lambda chart: chart.name)
-def test_the_arrows_of_a_chart_are_those_of_its_file(chart: Chart) -> None:
+def test_the_arrows_of_a_chart_are_those_of_its_file(chart: StateMachine) -> None:
     assert {(arrow.source, arrow.trigger): arrow.dest for arrow in chart.transitions} == arrows_of_the_file(chart.name)
 
 
 def test_an_stf_walks_from_step_to_step_until_it_rests() -> None:
-    chart = load_chart("stf")
+    chart = load_statechart("stf")
     walk = []
     state = chart.initial
     while step := chart.step_from(state):
@@ -74,13 +74,13 @@ def test_an_stf_walks_from_step_to_step_until_it_rests() -> None:
 
 
 def test_an_stf_can_fail_wherever_a_step_is_owed_and_only_there() -> None:
-    chart = load_chart("stf")
-    assert all(chart.may(state, "fail") is not chart.is_resting(state) for state in chart.states)
+    chart = load_statechart("stf")
+    assert all(chart.may(state, "fail") is not chart.is_finalized(state) for state in chart.states)
 
 
 def test_an_stf_is_owed_nothing_when_completed_skipped_failed_or_discarded() -> None:
-    chart = load_chart("stf")
-    assert [state for state in chart.states if chart.is_resting(state)] == [
+    chart = load_statechart("stf")
+    assert [state for state in chart.states if chart.is_finalized(state)] == [
         "completed",
         "skipped",
         "failed",
@@ -90,7 +90,7 @@ def test_an_stf_is_owed_nothing_when_completed_skipped_failed_or_discarded() -> 
 
 
 def test_the_monitor_is_told_nothing_of_skipped_and_discarded_stfs() -> None:
-    chart = load_chart("stf")
+    chart = load_statechart("stf")
     assert {state: chart.reported_as(state) for state in chart.states} == {
         "received": "fastmon_received",
         "sampled": "fastmon_processing",
@@ -104,30 +104,30 @@ def test_the_monitor_is_told_nothing_of_skipped_and_discarded_stfs() -> None:
 
 
 def test_every_decision_has_its_owner() -> None:
-    assert load_chart("stf").decisions == {
+    assert load_statechart("stf").decisions == {
         "skip": "engine",
         "fail": "engine",
         "retry": "person",
         "discard": "person",
         "admit": "person",
     }
-    assert set(load_chart("run").decisions) == set(load_chart("run").triggers)
+    assert set(load_statechart("run").decisions) == set(load_statechart("run").triggers)
 
 
 @pytest.mark.parametrize("state", ["imminent", "running", "paused"])
 def test_a_run_ends_from_wherever_it_was_last_heard_of(state: str) -> None:
-    assert load_chart("run").after(state, "end_run") == "ended"
+    assert load_statechart("run").after(state, "end_run") == "ended"
 
 
 @pytest.mark.parametrize("trigger", ["run_imminent", "start_run", "pause_run", "resume_run", "hear_stf", "end_run"])
 def test_nothing_late_opens_an_ended_run_again(trigger: str) -> None:
-    chart = load_chart("run")
+    chart = load_statechart("run")
     assert not chart.may("ended", trigger)
     assert not chart.may("complete", trigger)
 
 
 def test_an_stf_starts_a_run_of_which_nobody_told_us_but_ends_no_pause() -> None:
-    chart = load_chart("run")
+    chart = load_statechart("run")
     assert chart.after("imminent", "hear_stf") == "running"
     assert not chart.may("paused", "hear_stf")
 
@@ -135,19 +135,19 @@ def test_an_stf_starts_a_run_of_which_nobody_told_us_but_ends_no_pause() -> None
 @pytest.mark.parametrize("question", ["step_from", "is_resting", "reported_as"])
 def test_an_unknown_state_is_never_taken_for_one_at_rest(question: str) -> None:
     with pytest.raises(MachineError, match="'recieved'"):
-        getattr(load_chart("stf"), question)("recieved")
+        getattr(load_statechart("stf"), question)("recieved")
 
 
 def test_a_chart_is_loaded_once_per_process() -> None:
-    assert load_chart("stf") is load_chart("stf")
+    assert load_statechart("stf") is load_statechart("stf")
 
 
 def test_the_code_must_have_exactly_the_steps_of_the_chart() -> None:
-    chart = load_chart("stf")
+    chart = load_statechart("stf")
     chart.check_steps(set(chart.steps))
-    with pytest.raises(ChartError, match="stf: close_stf: neither a step with code nor a decision"):
+    with pytest.raises(StatechartError, match="stf: close_stf: neither a step with code nor a decision"):
         chart.check_steps(set(chart.steps) - {"close_stf"})
-    with pytest.raises(ChartError, match="no arrow of a step is called archive_stf"):
+    with pytest.raises(StatechartError, match="no arrow of a step is called archive_stf"):
         chart.check_steps({*chart.steps, "archive_stf"})
 
 
@@ -171,7 +171,7 @@ def arrow(trigger: str, source: Any, dest: Any, **more: Any) -> dict[str, Any]:
 
 
 def test_the_small_chart_of_these_tests_is_sound() -> None:
-    assert read_chart("small", yaml.safe_dump(small_chart())).step_from("new") == "age"
+    assert parse_statechart("small", yaml.safe_dump(small_chart())).step_from("new") == "age"
 
 
 REFUSED_ARROWS = {
@@ -192,8 +192,8 @@ REFUSED_ARROWS = {
 def test_a_chart_with_a_senseless_arrow_is_refused_by_name(extra: dict[str, Any], complaint: str) -> None:
     config = small_chart()
     config["transitions"].append(extra)
-    with pytest.raises(ChartError, match=f"^chart small: .*{complaint}"):
-        read_chart("small", yaml.safe_dump(config))
+    with pytest.raises(StatechartError, match=f"^chart small: .*{complaint}"):
+        parse_statechart("small", yaml.safe_dump(config))
 
 
 REFUSED_CHANGES: dict[str, tuple[dict[str, Any], str]] = {
@@ -211,14 +211,14 @@ REFUSED_CHANGES: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize(("change", "complaint"), REFUSED_CHANGES.values(), ids=REFUSED_CHANGES)
 def test_a_chart_that_contradicts_itself_is_refused_by_name(change: dict[str, Any], complaint: str) -> None:
-    with pytest.raises(ChartError, match=f"^chart small: .*{complaint}"):
-        read_chart("small", yaml.safe_dump(small_chart() | change))
+    with pytest.raises(StatechartError, match=f"^chart small: .*{complaint}"):
+        parse_statechart("small", yaml.safe_dump(small_chart() | change))
 
 
 @pytest.mark.parametrize("text", ["", "a: [", "just words", "[1, 2]"])
 def test_a_file_that_is_no_chart_is_refused_by_name(text: str) -> None:
-    with pytest.raises(ChartError, match=r"^chart odd: "):
-        read_chart("odd", text)
+    with pytest.raises(StatechartError, match=r"^chart odd: "):
+        parse_statechart("odd", text)
 
 
 def test_the_charts_are_found_inside_an_installed_package(tmp_path: Path) -> None:
@@ -234,4 +234,4 @@ def test_the_charts_are_found_inside_an_installed_package(tmp_path: Path) -> Non
     answer = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60
     )
-    assert answer.stdout.split() == [str(package / "lifecycle.py"), *load_chart("stf").steps]
+    assert answer.stdout.split() == [str(package / "lifecycle.py"), *load_statechart("stf").steps]

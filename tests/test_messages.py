@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastmon_daemon.errors import BadMessage
-from fastmon_daemon.messages import Foreign, RunNews, StfReady, TfFileRegistered, parse, run_number, sequence_in
+from fastmon_daemon.errors import MalformedMessage
+from fastmon_daemon.messages import IgnoredMessage, RunEvent, StfReady, TfFileRegistered, parse, run_number, sequence_in
 
 READY = {
     "msg_type": "stf_ready", "namespace": "torre1", "filename": "swf.100014.000001.stf", "run_id": "100014",
@@ -26,7 +26,7 @@ def ready(**changes: Any) -> str:
     return json.dumps({**READY, **changes})
 
 
-def read(body: str | bytes) -> StfReady | RunNews | Foreign:
+def read(body: str | bytes) -> StfReady | RunEvent | IgnoredMessage:
     return parse(body, namespace="torre1", agent_name="fastmon-agent-user-9")
 
 
@@ -68,7 +68,7 @@ def test_the_sequence_comes_from_the_name_where_the_message_has_none() -> None:
 
 def test_the_end_of_a_run_says_how_many_stfs_there_were() -> None:
     news = read('{"msg_type": "end_run", "run_id": "7", "execution_id": "e-1", "total_stf_files": 12}')
-    assert news == RunNews(kind="end_run", run_id="7", execution_id="e-1", total_stf_files=12)
+    assert news == RunEvent(kind="end_run", run_id="7", execution_id="e-1", total_stf_files=12)
 
 
 @pytest.mark.parametrize(
@@ -84,20 +84,20 @@ def test_the_end_of_a_run_says_how_many_stfs_there_were() -> None:
     ],
 )
 def test_what_is_not_for_us_is_forgotten_before_any_work(body: str, why: str) -> None:
-    assert read(body) == Foreign(why)
+    assert read(body) == IgnoredMessage(why)
 
 
 @pytest.mark.parametrize("sender", [7, None, ["x"], "x" * 300, "a\0b"])
 def test_a_field_that_is_never_read_refuses_no_message(sender: object) -> None:
     assert isinstance(read(ready(sender=sender)), StfReady)
-    assert isinstance(read(json.dumps({"msg_type": "start_run", "run_id": "7", "sender": sender})), RunNews)
+    assert isinstance(read(json.dumps({"msg_type": "start_run", "run_id": "7", "sender": sender})), RunEvent)
 
 
 @pytest.mark.parametrize("total", ["unknown", -1, 1.5])
 def test_only_the_end_of_a_run_is_asked_for_its_total(total: object) -> None:
     body = {"run_id": "7", "total_stf_files": total}
-    assert read(json.dumps(body | {"msg_type": "start_run"})) == RunNews(kind="start_run", run_id="7")
-    with pytest.raises(BadMessage, match="total_stf_files"):
+    assert read(json.dumps(body | {"msg_type": "start_run"})) == RunEvent(kind="start_run", run_id="7")
+    with pytest.raises(MalformedMessage, match="total_stf_files"):
         read(json.dumps(body | {"msg_type": "end_run"}))
 
 
@@ -153,7 +153,7 @@ def test_a_message_without_namespace_is_accepted(namespace: str | None) -> None:
     ],
 )
 def test_bad_input_is_refused_with_its_reason(body: str | bytes, reason: str) -> None:
-    with pytest.raises(BadMessage) as refusal:
+    with pytest.raises(MalformedMessage) as refusal:
         read(body)
     assert reason in str(refusal.value)
 
@@ -167,7 +167,7 @@ def nested(depth: int, deepest: str = "1") -> str:
 def test_whatever_the_depth_nothing_but_bad_message_is_raised(deepest: str) -> None:
     assert isinstance(read(nested(50, deepest)), StfReady)
     for depth in range(51, 1050):  # near the interpreter's limit, what can be read cannot always be written
-        with pytest.raises(BadMessage):
+        with pytest.raises(MalformedMessage):
             read(nested(depth, deepest))
 
 
@@ -188,7 +188,7 @@ near_misses = st.dictionaries(st.sampled_from(sorted(READY)), json_values, max_s
 @settings(max_examples=int(os.environ.get("FASTMON_TEST_FUZZ", "600")))
 @given(st.one_of(near_misses, json_values.map(json.dumps), st.text(), st.binary()))
 def test_whatever_comes_nothing_but_bad_message_is_raised(body: str | bytes) -> None:
-    with suppress(BadMessage):
+    with suppress(MalformedMessage):
         read(body)
 
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from loguru import logger
 
-from fastmon_daemon.acts import Wish
+from fastmon_daemon.acts import ActionRequest
 from fastmon_daemon.errors import FastmonError, PermanentError, TransientError
 from tests.model_processes import TFS, WORKERS, Processes
 from tests.model_world import CHART, Seen, is_cut, run_message, stf_name, stf_ready
@@ -65,12 +65,12 @@ class Lives(Processes, RuleBasedStateMachine):
 
     @rule(body=st.sampled_from(GARBAGE))
     def deliver_garbage(self, body: str) -> None:
-        self.intake.accept(body)
+        self.intake.handle(body)
         self.refused.add(body)
 
     @rule(kind=st.sampled_from(["run_imminent", "start_run", "pause_run", "resume_run", "end_run"]))
     def deliver_run_message(self, kind: str) -> None:
-        self.intake.accept(run_message(kind, **({"total_stf_files": len(ALL)} if kind == "end_run" else {})))
+        self.intake.handle(run_message(kind, **({"total_stf_files": len(ALL)} if kind == "end_run" else {})))
 
     @rule(numbers=st.sets(NUMBERS, min_size=1))
     def data_agent_registers(self, numbers: set[int]) -> None:
@@ -130,13 +130,13 @@ class Lives(Processes, RuleBasedStateMachine):
 
     @rule(seam=st.integers(1, 25))
     def power_is_cut_at_work(self, seam: int) -> None:
-        if is_cut(seam, lambda: [self.engine.turn(0) for _ in range(12)]):
+        if is_cut(seam, lambda: [self.engine.tick(0) for _ in range(12)]):
             self.die(WORKERS)
 
     @rule(seam=st.integers(1, 2), number=NUMBERS)
     def power_is_cut_at_an_arrival(self, seam: int, number: int) -> None:
         """Before or after the commit, and in any case before the acknowledgement: the broker sends it again."""
-        if is_cut(seam, partial(self.intake.accept, stf_ready(number))):
+        if is_cut(seam, partial(self.intake.handle, stf_ready(number))):
             self.die(self.engine.busy)
         self.accept(number)
 
@@ -145,8 +145,10 @@ class Lives(Processes, RuleBasedStateMachine):
         name = stf_name(number)
         before = Seen.of(self.outbox).stfs.get(name)
         possible = before is not None and not self.engine.busy and CHART.may(before["state"], act)
-        answer = self.engine.inbox.ask(partial(self.acts.do, Wish(act=act, by="shifter", stfs=(name,))))
-        self.engine.turn(0)
+        answer = self.engine.inbox.submit(
+            partial(self.acts.perform, ActionRequest(action=act, by="shifter", stfs=(name,)))
+        )
+        self.engine.tick(0)
         assert bool(answer.result(0).done) >= possible, answer.result(0).refused
 
     @invariant()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fastmon_daemon.lifecycle import load_chart
+from fastmon_daemon.lifecycle import load_statechart
 from fastmon_daemon.outbox import Outbox, check_database, open_outbox
 from fastmon_daemon.outbox.schema import APPLICATION_ID, VERSION
 from fastmon_daemon.verdict import judge
@@ -72,31 +72,31 @@ def test_opened_it_holds_the_same_rows_and_no_migration_ran_again(v6: Path, old:
     assert query(old, applied)[:6] == query(v6, applied)
     assert query(old, "pragma user_version") == [(VERSION,)]
     assert content(old) == content(v6)
-    assert check_database(old, load_chart("stf"), load_chart("run")) == []
+    assert check_database(old, load_statechart("stf"), load_statechart("run")) == []
 
 
 def test_what_is_asked_of_it_is_answered(outbox: Outbox) -> None:
     reports = outbox.reports
     assert reports.counts_by_state() == STATES
     assert {(row.run, row.state) for row in reports.runs()} >= RUNS
-    assert reports.refused_count() == COUNTS["refused"]
-    assert [row.bytes for row in reports.refused(100)][::-1] == BYTES
+    assert reports.rejected_count() == COUNTS["refused"]
+    assert [row.bytes for row in reports.rejected(100)][::-1] == BYTES
     assert [outage.link for outage in outbox.outages.open()] == ["monitor"]
     assert [(run.run, run.states) for run in reports.pruned_runs()] == [("200001", {"completed": 5})]
     assert reports.counters()["stages_unreportable"] == 6
     assert outbox.recall("agent_name") == "fastmon-agent-daq-1"
     assert len(outbox.files.taken()) == COUNTS["file_seen"]
-    assert reports.stages.count_owed() == OWED
+    assert reports.stages.count_pending() == OWED
     retried = outbox.find(filename="swf.300001.000001.stf")[0]
     assert (retried.life, retried.state) == (3, "completed")
     (adopted,) = outbox.find(filename="swf.300001.000005.stf")
     assert [tf.adopted is not None for tf in adopted.tfs] == [True, True]
-    charts = (load_chart("stf"), load_chart("run"))
+    charts = (load_statechart("stf"), load_statechart("run"))
     verdicts = {row.run: judge(outbox.by_run, row, charts, LATER) for row in reports.runs()}
     assert {run for run, verdict in verdicts.items() if verdict.complete} == {"200001", "200002"}
     assert verdicts["300001"].tf_files.stood == 2
     (stood,) = outbox.find(filename="swf.300001.000012.stf")
-    assert stood.stood == ("swf.300001.000012_tf_001.tf", "swf.300001.000012_tf_002.tf")
+    assert stood.preexisting == ("swf.300001.000012_tf_001.tf", "swf.300001.000012_tf_002.tf")
 
 
 def test_its_unfinished_work_is_done_and_what_rests_is_left_alone(old: Path, outbox: Outbox, tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_its_unfinished_work_is_done_and_what_rests_is_left_alone(old: Path, out
     world = World(tmp_path, time=HandClock(at=LATER))
     engine = world.engine(outbox)
     for _ in range(2000):
-        engine.turn(0)
+        engine.tick(0)
         world.time.pass_(seconds=1)
         if not outbox.unfinished():
             break
@@ -116,4 +116,4 @@ def test_its_unfinished_work_is_done_and_what_rests_is_left_alone(old: Path, out
     }
     assert set(before) <= set(query(old, resting))
     assert outbox.outages.open() == []
-    assert check_database(old, load_chart("stf"), load_chart("run")) == []
+    assert check_database(old, load_statechart("stf"), load_statechart("run")) == []

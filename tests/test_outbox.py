@@ -11,13 +11,13 @@ import pytest
 from sqlite_utils import Database
 
 from fastmon_daemon import seams
-from fastmon_daemon.errors import DatabaseInUse, StaleStf, StorageError
+from fastmon_daemon.errors import DatabaseInUse, StaleStfError, StorageError
 from fastmon_daemon.outbox import (
     Announced,
-    Arrival,
-    Lock,
+    DatabaseLock,
     NewStf,
     Outbox,
+    ReceiveOutcome,
     Sampled,
     TfCounts,
     connect,
@@ -26,7 +26,7 @@ from fastmon_daemon.outbox import (
     owner_of,
 )
 from fastmon_daemon.outbox.schema import APPLICATION_ID, migrations
-from fastmon_daemon.sampling import SamplePlan, draw
+from fastmon_daemon.sampling import SamplePlan, draw_sample
 from tests.worlds import START, World, named
 
 
@@ -45,7 +45,7 @@ def stf(**changes: object) -> NewStf:
     return NewStf(**fields)  # type: ignore[arg-type]
 
 
-def receive(outbox: Outbox, new: NewStf) -> Arrival:
+def receive(outbox: Outbox, new: NewStf) -> ReceiveOutcome:
     with outbox.transaction():
         return outbox.receive(new, "received", START)
 
@@ -60,27 +60,27 @@ def test_the_database_is_for_its_owner_only_and_every_commit_reaches_the_disk(pa
 
 
 def test_a_repeated_stf_changes_nothing(outbox: Outbox) -> None:
-    assert receive(outbox, stf()) is Arrival.FRESH
-    assert receive(outbox, stf()) is Arrival.KNOWN
+    assert receive(outbox, stf()) is ReceiveOutcome.FRESH
+    assert receive(outbox, stf()) is ReceiveOutcome.KNOWN
     assert len(outbox.reports.history(named(outbox, "a.stf").id)) == 1
 
 
 def test_a_run_as_number_and_as_text_is_one_run(outbox: Outbox) -> None:
     receive(outbox, stf())
-    assert receive(outbox, stf(run_id=100014)) is Arrival.KNOWN
+    assert receive(outbox, stf(run_id=100014)) is ReceiveOutcome.KNOWN
     assert named(outbox, "a.stf").run_id == "100014"
 
 
 @pytest.mark.parametrize("changes", [{"namespace": "other"}, {"run_id": "2"}, {"filename": "b.stf"}])
 def test_namespace_run_and_filename_are_the_identity(outbox: Outbox, changes: dict[str, object]) -> None:
     receive(outbox, stf())
-    assert receive(outbox, stf(**changes)) is Arrival.FRESH
+    assert receive(outbox, stf(**changes)) is ReceiveOutcome.FRESH
 
 
 def test_other_content_is_a_conflict_and_overwrites_nothing(outbox: Outbox) -> None:
     receive(outbox, stf())
-    assert receive(outbox, stf(size_bytes=11)) is Arrival.CONFLICT
-    assert receive(outbox, stf(size_bytes=None)) is Arrival.KNOWN
+    assert receive(outbox, stf(size_bytes=11)) is ReceiveOutcome.CONFLICT
+    assert receive(outbox, stf(size_bytes=None)) is ReceiveOutcome.KNOWN
     assert named(outbox, "a.stf").size_bytes == 10
 
 
@@ -89,7 +89,7 @@ def test_a_move_from_a_state_that_was_left_meanwhile_overwrites_nothing(outbox: 
     before = named(outbox, "a.stf")
     with outbox.transaction():
         outbox.move(before, "skip", "skipped", START, rests=True)
-    with pytest.raises(StaleStf), outbox.transaction():
+    with pytest.raises(StaleStfError), outbox.transaction():
         outbox.move(before, "fail", "failed", START, rests=True)
     assert named(outbox, "a.stf").state == "skipped"
     assert [row.dest for row in outbox.reports.history(before.id)] == ["received", "skipped"]
@@ -118,9 +118,9 @@ def test_a_postponed_stf_comes_back_with_its_attempt_counted(outbox: Outbox) -> 
 def test_refused_messages_are_kept_whole_up_to_64_kib_and_the_oldest_dropped_with_a_count(outbox: Outbox) -> None:
     with outbox.transaction():
         for n in range(5):
-            outbox.refuse(f"message {n}", "not JSON", START, 3)
-        outbox.refuse(b"\0" + b"x" * 100_000, "too long", START, 3)
-    last, *before = outbox.reports.refused(10)
+            outbox.reject(f"message {n}", "not JSON", START, 3)
+        outbox.reject(b"\0" + b"x" * 100_000, "too long", START, 3)
+    last, *before = outbox.reports.rejected(10)
     assert [row.body for row in before] == ["message 4", "message 3"]
     assert last.bytes == 100_001
     assert "kept: the first 65536 of 100001 bytes" in last.reason
@@ -131,8 +131,8 @@ def test_refused_messages_are_kept_whole_up_to_64_kib_and_the_oldest_dropped_wit
 def test_a_refused_message_is_kept_whole_up_to_64_kib_exactly(outbox: Outbox, size: int) -> None:
     body = "x" * (size - 1) + "y"
     with outbox.transaction():
-        outbox.refuse(body, "not JSON", START, 3)
-    (row,) = outbox.reports.refused(10)
+        outbox.reject(body, "not JSON", START, 3)
+    (row,) = outbox.reports.rejected(10)
     whole = size <= 65_536
     assert (row.bytes, row.body) == (size, body[:65_536])
     assert row.reason == ("not JSON" if whole else f"not JSON (kept: the first 65536 of {size} bytes)")
@@ -141,25 +141,25 @@ def test_a_refused_message_is_kept_whole_up_to_64_kib_exactly(outbox: Outbox, si
 
 def test_only_what_stood_before_and_was_not_announced_counts_as_such(outbox: Outbox) -> None:
     plan = SamplePlan(seed="s", tf_count=90, tf_files=3, size_fraction=0.1, sequence_start=1)
-    blocks = draw(plan, "a.stf")
+    blocks = draw_sample(plan, "a.stf")
     stood = (blocks[0].filename, blocks[1].filename, f"b{blocks[2].filename}", f"{blocks[2].filename}b")
     receive(outbox, stf(stood=stood))
     receive(outbox, stf(filename="b.stf"))
     with outbox.transaction():
-        outbox.runs.hear("ns", "100014", "running", START, None)
+        outbox.runs.record_message("ns", "100014", "running", START, None)
         for name, sequence in (("a.stf", 1), ("b.stf", 2)):
             there = named(outbox, name).id
-            outbox.keep(there, Sampled(plan=plan, ranges=draw(plan, name), sizes=(None,) * 3), START)
-            outbox.keep(there, Announced(sequence=sequence), START)
-    assert named(outbox, "a.stf").stood == stood
-    assert named(outbox, "b.stf").stood == ()
-    (row,) = outbox.by_run.called("100014")
+            outbox.save_progress(there, Sampled(plan=plan, ranges=draw_sample(plan, name), sizes=(None,) * 3), START)
+            outbox.save_progress(there, Announced(sequence=sequence), START)
+    assert named(outbox, "a.stf").preexisting == stood
+    assert named(outbox, "b.stf").preexisting == ()
+    (row,) = outbox.by_run.find("100014")
     assert outbox.by_run.tf_counts(row) == TfCounts(drawn=6, registered=0, announced=2, stood=1)
 
 
 def test_one_process_owns_a_database_and_a_second_is_told_who(path: Path) -> None:
     assert owner_of(path) is None
-    with Lock(path):
+    with DatabaseLock(path):
         context = multiprocessing.get_context("spawn")
         with context.Pool(1) as pool:
             told = pool.apply(try_lock, (path,))
@@ -172,7 +172,7 @@ def test_one_process_owns_a_database_and_a_second_is_told_who(path: Path) -> Non
 
 def try_lock(path: Path) -> str:
     try:
-        with Lock(path):
+        with DatabaseLock(path):
             return "taken"
     except DatabaseInUse as exc:
         return str(exc)

@@ -12,17 +12,17 @@ import pytest
 from click.testing import CliRunner
 
 from fastmon_daemon.cli import cli
-from fastmon_daemon.engine import Engine, LinkNews
+from fastmon_daemon.engine import Engine, LinkEvent
 from fastmon_daemon.errors import PermanentError
-from fastmon_daemon.ledger import hear_run
-from fastmon_daemon.lifecycle import load_chart
-from fastmon_daemon.messages import RunNews, parse
-from fastmon_daemon.outbox import Arrival, NewStf, Outbox, check_database
-from fastmon_daemon.retention import AT_ONCE, Keeper
+from fastmon_daemon.ledger import record_run_event
+from fastmon_daemon.lifecycle import load_statechart
+from fastmon_daemon.messages import RunEvent, parse
+from fastmon_daemon.outbox import NewStf, Outbox, ReceiveOutcome, check_database
+from fastmon_daemon.retention import BATCH_SIZE, Pruner
 from fastmon_daemon.verdict import judge
 from tests.worlds import World, named, query, settle
 
-CHARTS = (load_chart("stf"), load_chart("run"))
+CHARTS = (load_statechart("stf"), load_statechart("run"))
 RUN = "100014"
 
 
@@ -32,7 +32,7 @@ def world(tmp_path: Path) -> World:
 
 
 def engine(world: World, outbox: Outbox, keep_days: float = 7) -> Engine:
-    return world.engine(outbox, spare=Keeper(keep_days, *CHARTS).spare)
+    return world.engine(outbox, spare=Pruner(keep_days, *CHARTS).prune)
 
 
 def complete(world: World, outbox: Outbox, stfs: int, state: str = "complete") -> list[str]:
@@ -40,17 +40,17 @@ def complete(world: World, outbox: Outbox, stfs: int, state: str = "complete") -
     names = [world.receive(outbox, n) for n in range(1, stfs + 1)]
     settle(engine(world, outbox), turns=2000)
     with outbox.transaction():
-        outbox.runs.hear("ns", RUN, state, world.time.at, None)
+        outbox.runs.record_message("ns", RUN, state, world.time.at, None)
         row = outbox.runs.get("ns", RUN)
         assert row is not None
         outbox.runs.expect(row, stfs, "end_run")
-        outbox.runs.enter(row, state, ended_at=world.time.at)
+        outbox.runs.set_state(row, state, ended_at=world.time.at)
     return names
 
 
 def turns(world: World, driven: Engine, count: int = 20) -> None:
     for _ in range(count):
-        driven.turn(0)
+        driven.tick(0)
         world.time.pass_(minutes=2)
 
 
@@ -87,13 +87,13 @@ def test_a_redelivery_of_a_pruned_stf_is_known_and_makes_nothing_new(world: Worl
     turns(world, driven)
     new = NewStf(namespace="ns", run_id=RUN, filename=name)
     with outbox.transaction():
-        assert outbox.receive(new, "received", world.time.at) is Arrival.KNOWN
+        assert outbox.receive(new, "received", world.time.at) is ReceiveOutcome.KNOWN
     turns(world, driven)
     assert stfs(outbox) == 0
     assert world.monitor.posts.total() == 7
     other = NewStf(namespace="ns", run_id="100015", filename=name)
     with outbox.transaction():
-        assert outbox.receive(other, "received", world.time.at) is Arrival.FRESH
+        assert outbox.receive(other, "received", world.time.at) is ReceiveOutcome.FRESH
 
 
 def test_a_run_with_a_failed_or_unfinished_stf_stays_as_a_whole(world: World) -> None:
@@ -123,23 +123,23 @@ def test_a_run_that_is_not_complete_stays_and_with_0_days_every_run(world: World
 
 def test_pruning_takes_one_small_step_a_turn_and_goes_on_after_a_restart(world: World) -> None:
     outbox = world.outbox()
-    complete(world, outbox, AT_ONCE + 5)
+    complete(world, outbox, BATCH_SIZE + 5)
     world.time.pass_(days=8)
-    engine(world, outbox).turn(0)
+    engine(world, outbox).tick(0)
     assert stfs(outbox) == 5
     outbox.close()
     outbox = world.outbox()
-    engine(world, outbox).turn(0)
+    engine(world, outbox).tick(0)
     assert stfs(outbox) == 0
-    assert outbox.reports.pruned_runs()[0].states == {"completed": AT_ONCE + 5}
+    assert outbox.reports.pruned_runs()[0].states == {"completed": BATCH_SIZE + 5}
 
 
 def test_a_run_that_begins_anew_while_it_is_pruned_stays(world: World) -> None:
     outbox = world.outbox()
-    complete(world, outbox, AT_ONCE + 5)
+    complete(world, outbox, BATCH_SIZE + 5)
     world.time.pass_(days=8)
     driven = engine(world, outbox)
-    driven.turn(0)
+    driven.tick(0)
     assert stfs(outbox) == 5
     with outbox.transaction():
         outbox.forget_stfs(RUN, "ns", 100)
@@ -151,10 +151,10 @@ def test_a_run_that_begins_anew_while_it_is_pruned_stays(world: World) -> None:
 
 def test_an_stf_that_fails_while_its_run_is_pruned_keeps_the_rest(world: World) -> None:
     outbox = world.outbox()
-    complete(world, outbox, AT_ONCE + 5)
+    complete(world, outbox, BATCH_SIZE + 5)
     world.time.pass_(days=8)
     driven = engine(world, outbox)
-    driven.turn(0)
+    driven.tick(0)
     late = world.receive(outbox, 99)
     world.monitor.trouble[late] = PermanentError("monitor said 400")
     turns(world, driven)
@@ -166,17 +166,17 @@ def test_whether_a_run_has_become_old_is_asked_once_a_minute_and_after_one_was_p
     complete(world, outbox, 3)
     driven = engine(world, outbox, keep_days=1)
     world.time.pass_(days=1, seconds=-30)
-    driven.turn(0)  # not old yet
+    driven.tick(0)  # not old yet
     world.time.pass_(seconds=59)
-    driven.turn(0)
+    driven.tick(0)
     assert stfs(outbox) == 3
     with outbox.transaction():
-        outbox.runs.hear("ns", "100015", "complete", world.time.at - timedelta(days=2), None)
+        outbox.runs.record_message("ns", "100015", "complete", world.time.at - timedelta(days=2), None)
         outbox.receive(NewStf(namespace="ns", run_id="100015", filename="a.stf"), "completed", world.time.at)
         connection.execute("update stf set due_at = null")
     world.time.pass_(seconds=1)
-    driven.turn(0)
-    driven.turn(0)
+    driven.tick(0)
+    driven.tick(0)
     assert stfs(outbox) == 0
 
 
@@ -186,14 +186,14 @@ def test_a_pruned_run_of_which_more_stfs_are_heard_is_not_complete_any_more(worl
     row = outbox.runs.get("ns", RUN)
     assert row is not None
     with outbox.transaction():
-        outbox.runs.keep_verdict(row, judge(outbox.by_run, row, CHARTS, world.time.at).as_json())
+        outbox.runs.save_verdict(row, judge(outbox.by_run, row, CHARTS, world.time.at).as_json())
     world.time.pass_(days=8)
     turns(world, engine(world, outbox))
     assert judge(outbox.by_run, row, CHARTS, world.time.at).complete
     news = parse(json.dumps({"msg_type": "end_run", "run_id": RUN, "total_stf_files": 12}), namespace="ns")
-    assert isinstance(news, RunNews)
+    assert isinstance(news, RunEvent)
     with outbox.transaction():
-        row = hear_run(outbox, CHARTS[1], news, "ns", world.time.at)
+        row = record_run_event(outbox, CHARTS[1], news, "ns", world.time.at)
     told = judge(outbox.by_run, row, CHARTS, world.time.at)
     assert (told.complete, told.state, told.expected, told.completed, told.missing) == (False, "ended", 12, 10, 2)
 
@@ -205,10 +205,10 @@ def test_nothing_is_pruned_while_work_is_under_way(world: World) -> None:
     driven = engine(world, outbox)
     with outbox.transaction():
         outbox.receive(NewStf(namespace="ns", run_id="2", filename="swf.2.000001.stf"), "received", world.time.at)
-    driven.turn(0)
+    driven.tick(0)
     assert stfs(outbox) == 4
     settle(driven)
-    driven.turn(0)
+    driven.tick(0)
     assert stfs(outbox) == 1
 
 
@@ -216,13 +216,13 @@ def test_a_probe_that_hangs_does_not_keep_old_runs(world: World) -> None:
     outbox = world.outbox()
     complete(world, outbox, 3)
     world.time.pass_(days=8)
-    driven = world.engine(outbox, pool=Mute(), spare=Keeper(7, *CHARTS).spare)
-    driven.inbox.tell(LinkNews("monitor", up=False, reason="no answer"))
-    driven.turn(0)
+    driven = world.engine(outbox, pool=Mute(), spare=Pruner(7, *CHARTS).prune)
+    driven.inbox.report_link(LinkEvent("monitor", up=False, reason="no answer"))
+    driven.tick(0)
     world.time.pass_(seconds=10)
-    driven.turn(0)
+    driven.tick(0)
     assert driven.busy == 1
-    driven.turn(0)
+    driven.tick(0)
     assert stfs(outbox) == 0
 
 
@@ -260,5 +260,5 @@ def test_inspect_says_that_a_run_was_pruned_and_forget_forgets_it_wholly(world: 
     with outbox.transaction():
         outbox.forget_run(RUN, "ns")
         assert outbox.receive(NewStf(namespace="ns", run_id=RUN, filename=name), "received", world.time.at) is (
-            Arrival.FRESH
+            ReceiveOutcome.FRESH
         )

@@ -8,8 +8,15 @@ from datetime import timedelta
 
 import pytest
 
-from fastmon_daemon.errors import FastmonError, LinkDown, LinkHeld, ParentMissing, PermanentError, TransientError
-from fastmon_daemon.retrying import MAX_BACKOFF, Backoff, backoff, quick
+from fastmon_daemon.errors import (
+    FastmonError,
+    LinkBlocked,
+    LinkDown,
+    ParentNotRegistered,
+    PermanentError,
+    TransientError,
+)
+from fastmon_daemon.retrying import MAX_BACKOFF, Backoff, backoff, in_process_retry
 
 
 class Failing:
@@ -42,7 +49,7 @@ class Running(threading.Event):
 def test_what_a_moment_mends_is_tried_again_at_once() -> None:
     call, running = Failing(TransientError("reset"), TransientError("reset")), Running()
 
-    assert quick(running)(call) == "done"
+    assert in_process_retry(running)(call) == "done"
     assert call.calls == 3
     first, second = running.waits
     assert 0.2 <= first <= 1.2
@@ -53,15 +60,17 @@ def test_the_third_error_is_raised_as_it_is() -> None:
     call = Failing(*(TransientError(f"reset {n}") for n in range(1, 6)))
 
     with pytest.raises(TransientError, match="reset 3"):
-        quick(Running())(call)
+        in_process_retry(Running())(call)
 
 
-@pytest.mark.parametrize("error", [LinkDown("off"), LinkHeld("401"), ParentMissing("no STF"), PermanentError("400")])
+@pytest.mark.parametrize(
+    "error", [LinkDown("off"), LinkBlocked("401"), ParentNotRegistered("no STF"), PermanentError("400")]
+)
 def test_what_takes_longer_or_a_person_is_tried_once(error: FastmonError) -> None:
     call = Failing(error)
 
     with pytest.raises(type(error)):
-        quick(threading.Event())(call)
+        in_process_retry(threading.Event())(call)
     assert call.calls == 1
 
 
@@ -69,7 +78,7 @@ def test_what_the_other_side_wants_to_be_asked_later_is_tried_once() -> None:
     call = Failing(TransientError("503", retry_after_s=30))
 
     with pytest.raises(TransientError):
-        quick(threading.Event())(call)
+        in_process_retry(threading.Event())(call)
     assert call.calls == 1
 
 
@@ -79,7 +88,7 @@ def test_a_daemon_that_stops_tries_no_further() -> None:
     call = Failing(TransientError("reset"))
 
     with pytest.raises(TransientError):
-        quick(stopping)(call)
+        in_process_retry(stopping)(call)
     assert call.calls == 1
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastmon_daemon.sampling import SamplePlan, block_bytes, draw, is_selected, previous_selected, seed_of
+from fastmon_daemon.sampling import SamplePlan, block_bytes, draw_sample, is_selected, previous_selected, seed_of
 
 plans = st.builds(
     SamplePlan,
@@ -25,7 +25,7 @@ fractions = st.integers(0, 100).map(lambda percent: percent / 100)
 
 @given(plans)
 def test_blocks_lie_inside_the_stf_in_order_and_never_overlap(plan: SamplePlan) -> None:
-    blocks = draw(plan, "swf.100014.000001.stf")
+    blocks = draw_sample(plan, "swf.100014.000001.stf")
     assert len(blocks) == min(plan.tf_files, plan.tf_count)
     assert blocks[0].first >= 0
     assert blocks[-1].last <= plan.tf_count - 1
@@ -35,7 +35,7 @@ def test_blocks_lie_inside_the_stf_in_order_and_never_overlap(plan: SamplePlan) 
 
 @given(plans)
 def test_each_block_stays_in_its_partition(plan: SamplePlan) -> None:
-    blocks = draw(plan, "a.stf")
+    blocks = draw_sample(plan, "a.stf")
     width = plan.tf_count // len(blocks)
     for index, block in enumerate(blocks):
         last = (index + 1) * width - 1 if index < len(blocks) - 1 else plan.tf_count - 1
@@ -47,7 +47,7 @@ def test_a_sample_is_the_same_on_every_host_for_ever() -> None:
         seed=seed_of("torre1", "100014", "swf.100014.000001.stf"),
         tf_count=1000, tf_files=7, size_fraction=0.15, sequence_start=1,
     )  # fmt: skip
-    blocks = draw(plan, "swf.100014.000001.stf")
+    blocks = draw_sample(plan, "swf.100014.000001.stf")
     assert [(block.first, block.last) for block in blocks] == PINNED
     assert [block.filename for block in blocks[:2]] == [
         "swf.100014.000001_tf_001.tf", "swf.100014.000001_tf_002.tf",
@@ -59,7 +59,7 @@ PINNED = [(30, 55), (247, 269), (286, 303), (506, 526), (662, 682), (733, 755), 
 
 def test_another_stf_gives_another_sample() -> None:
     samples = {
-        draw(SamplePlan(seed=f"s{n}", tf_count=1000, tf_files=7, size_fraction=0.15, sequence_start=1), "a.stf")
+        draw_sample(SamplePlan(seed=f"s{n}", tf_count=1000, tf_files=7, size_fraction=0.15, sequence_start=1), "a.stf")
         for n in range(50)
     }
     assert len(samples) == 50

@@ -11,15 +11,15 @@ import pytest
 from loguru import logger
 
 from fastmon_daemon.errors import ConfigError
-from fastmon_daemon.logs import Secrets
+from fastmon_daemon.logs import SecretRedactor
 from fastmon_daemon.reference import env_example, settings_table
 from fastmon_daemon.service import secret_reader
 from fastmon_daemon.settings import (
-    Listen,
+    ListenAddress,
     Settings,
+    all_settings,
     database_to_read,
     database_to_write,
-    declared_settings,
     read_environment,
 )
 
@@ -156,14 +156,14 @@ def test_a_path_may_begin_with_the_home_folder(load: Load, home: Path) -> None:
     [
         ("", None),
         ("Off", None),
-        ("9100", Listen("127.0.0.1", 9100)),
-        ("0", Listen("127.0.0.1", 0)),
-        ("0.0.0.0:9100", Listen("0.0.0.0", 9100)),
-        ("[::1]:9100", Listen("::1", 9100)),
+        ("9100", ListenAddress("127.0.0.1", 9100)),
+        ("0", ListenAddress("127.0.0.1", 0)),
+        ("0.0.0.0:9100", ListenAddress("0.0.0.0", 9100)),
+        ("[::1]:9100", ListenAddress("::1", 9100)),
     ],
 )
 def test_a_bare_port_listens_on_loopback_and_another_address_must_be_written(
-    load: Load, text: str, listens: Listen | None
+    load: Load, text: str, listens: ListenAddress | None
 ) -> None:
     assert load(FASTMON_HTTP=text).http == listens
 
@@ -218,15 +218,15 @@ def test_a_secret_file_in_the_home_folder_is_read_and_read_again(
     monkeypatch.setenv("HOME", str(home))
     (home / "token").write_text("first")
     settings = load(SWF_API_TOKEN_FILE="~/token")
-    secrets = Secrets("first")
+    secrets = SecretRedactor("first")
     again = secret_reader({"SWF_API_TOKEN_FILE": "~/token"}, "SWF_API_TOKEN", settings.monitor_token, secrets)
     (home / "token").write_text("first-and-second")
     assert (settings.monitor_token, again()) == ("first", "first-and-second")
-    assert secrets.blot("not first, nor first-and-second") == "not ***, nor ***"
+    assert secrets.redact("not first, nor first-and-second") == "not ***, nor ***"
 
 
 def test_secrets_that_threads_read_at_the_same_time_are_all_blotted_out() -> None:
-    secrets, switch = Secrets(), sys.getswitchinterval()
+    secrets, switch = SecretRedactor(), sys.getswitchinterval()
     names = [[f"<{thread}-{n:03}>" for n in range(400)] for thread in "abcd"]
     threads = [threading.Thread(target=lambda each=each: deque(map(secrets.add, each), maxlen=0)) for each in names]
     sys.setswitchinterval(1e-6)
@@ -237,7 +237,7 @@ def test_secrets_that_threads_read_at_the_same_time_are_all_blotted_out() -> Non
             thread.join()
     finally:
         sys.setswitchinterval(switch)
-    assert set(secrets.blot("".join(itertools.chain(*names)))) == {"*"}
+    assert set(secrets.redact("".join(itertools.chain(*names)))) == {"*"}
 
 
 @pytest.mark.parametrize("spoil", [Path.unlink, Path.touch, lambda path: path.write_bytes(b"\xff\xfe")])
@@ -247,7 +247,7 @@ def test_while_its_file_gives_none_a_secret_stays_what_it_was_and_that_is_said_o
     lines: list[str] = []
     sink = logger.add(lines.append, format="{message}")
     file = working / "token"
-    read = secret_reader({"SWF_API_TOKEN_FILE": str(file)}, "SWF_API_TOKEN", "first", Secrets())
+    read = secret_reader({"SWF_API_TOKEN_FILE": str(file)}, "SWF_API_TOKEN", "first", SecretRedactor())
     file.write_text("second")
     assert read() == "second"
     file.write_text("")
@@ -418,5 +418,5 @@ def test_the_example_file_uncommented_says_the_defaults(load: Load, working: Pat
 
 def test_the_table_has_a_row_for_every_setting() -> None:
     rows = settings_table().splitlines()[2:]
-    assert [row.split("`")[1] for row in rows] == [declared.names[0] for _, declared in declared_settings()]
+    assert [row.split("`")[1] for row in rows] == [declared.names[0] for _, declared in all_settings()]
     assert all(row.replace(r"\|", "").count("|") == 4 for row in rows)

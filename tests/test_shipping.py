@@ -11,11 +11,11 @@ import pytest
 import requests
 from loguru import logger
 
-from fastmon_daemon.logs import Secrets
-from fastmon_daemon.monitor import Desk, Exchange, OutcomeUnknown
-from fastmon_daemon.presence.shipping import BUFFER, STRIKES, Shipping
-from fastmon_daemon.service import World
-from fastmon_daemon.service.citizen import logs_desk_for
+from fastmon_daemon.logs import SecretRedactor
+from fastmon_daemon.monitor import AgentClient, OutcomeUnknown, RestClient
+from fastmon_daemon.presence.shipping import BUFFER, MAX_ATTEMPTS, LogShipper
+from fastmon_daemon.service import ProcessContext
+from fastmon_daemon.service.citizen import log_client
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.testbed.monitor import MonitorThread
 from tests.worlds import HandClock
@@ -29,12 +29,14 @@ def monitor() -> Iterator[MonitorThread]:
         yield running
 
 
-def exchange_with(monitor: MonitorThread) -> Exchange:
-    return Exchange(monitor.url, lambda: TOKEN, connections=1, timeout_s=(5, 5))
+def exchange_with(monitor: MonitorThread) -> RestClient:
+    return RestClient(monitor.url, lambda: TOKEN, connections=1, timeout_s=(5, 5))
 
 
-def shipping_to(monitor: MonitorThread, name: str) -> Shipping:
-    return Shipping(Desk(exchange_with(monitor)), name, Secrets("hush-hush").blot, lambda: None, lambda: 0.0)
+def shipping_to(monitor: MonitorThread, name: str) -> LogShipper:
+    return LogShipper(
+        AgentClient(exchange_with(monitor)), name, SecretRedactor("hush-hush").redact, lambda: None, lambda: 0.0
+    )
 
 
 def lines_of(monitor: MonitorThread, name: str) -> list[dict[str, Any]]:
@@ -43,14 +45,14 @@ def lines_of(monitor: MonitorThread, name: str) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def shipped(monitor: MonitorThread) -> Iterator[Shipping]:
+def shipped(monitor: MonitorThread) -> Iterator[LogShipper]:
     shipping = shipping_to(monitor, "shipped")
     shipping.begin("INFO")
     yield shipping
-    shipping.goodbye()
+    shipping.on_stop()
 
 
-def test_lines_of_one_level_share_a_row_and_a_warning_has_its_own(monitor: MonitorThread, shipped: Shipping) -> None:
+def test_lines_of_one_level_share_a_row_and_a_warning_has_its_own(monitor: MonitorThread, shipped: LogShipper) -> None:
     for n in range(5):
         logger.debug("not at this level")
         logger.info("step {}", n)
@@ -60,7 +62,7 @@ def test_lines_of_one_level_share_a_row_and_a_warning_has_its_own(monitor: Monit
         raise ValueError("hush-hush")
     except ValueError:
         logger.exception("it broke")
-    shipped.turn()
+    shipped.tick()
     error, warning, info = lines_of(monitor, "shipped")
     assert (error["level"], warning["level"], info["level"]) == (40, 30, 20)
     assert info["message"].splitlines()[:5] == [f"step {n}" for n in range(5)]
@@ -75,7 +77,7 @@ def test_where_the_monitor_is_slow_the_oldest_lines_are_dropped_and_the_count_is
     shipping.begin("INFO")
     for n in range(BUFFER + 7):
         logger.info("line {}", n)
-    shipping.goodbye()
+    shipping.on_stop()
     logger.info("after the end")
     rows = lines_of(monitor, "dropping")
     assert rows[0]["extra_data"]["lines_dropped_before"] == 7
@@ -83,7 +85,7 @@ def test_where_the_monitor_is_slow_the_oldest_lines_are_dropped_and_the_count_is
     assert rows[-1]["message"].splitlines()[-1] == f"line {BUFFER + 6}"
 
 
-class PickyDesk(Desk):
+class PickyDesk(AgentClient):
     """The monitor's desk, where rows with a certain word are never taken."""
 
     def log(self, row: Mapping[str, Any]) -> None:
@@ -98,7 +100,7 @@ class Picky:
     def __init__(self, monitor: MonitorThread, name: str) -> None:
         self.monitor, self.name, self.time = monitor, name, HandClock()
         desk = PickyDesk(exchange_with(monitor))
-        self.shipping = Shipping(desk, name, str, lambda: None, self.time.clock().monotonic)
+        self.shipping = LogShipper(desk, name, str, lambda: None, self.time.clock().monotonic)
         self.shipping.begin("INFO")
 
     def pass_(self, *lines: str, turns: int = 3) -> None:
@@ -106,7 +108,7 @@ class Picky:
         for line in lines:
             logger.info(line)
         for _ in range(turns):
-            self.shipping.turn()
+            self.shipping.tick()
             self.time.pass_(seconds=61)
 
     def lines(self) -> list[str]:
@@ -119,12 +121,12 @@ def picky(monitor: MonitorThread, request: pytest.FixtureRequest) -> Iterator[Pi
     picky = Picky(monitor, request.node.name[:90])
     yield picky
     monitor.faults()
-    picky.shipping.goodbye()
+    picky.shipping.on_stop()
 
 
 def test_a_row_that_is_never_taken_holds_up_no_other_and_is_given_up_and_counted_once(picky: Picky) -> None:
     picky.pass_("poison")
-    for n in range(2 * STRIKES):
+    for n in range(2 * MAX_ATTEMPTS):
         picky.pass_(f"line {n}")
         assert f"line {n}" in picky.lines()
     (given_up,) = [line for line in picky.lines() if "given up" in line]
@@ -136,7 +138,7 @@ def test_a_row_that_is_never_taken_holds_up_no_other_and_is_given_up_and_counted
 def test_two_rows_that_are_never_taken_do_not_keep_each_other(picky: Picky) -> None:
     logger.warning("poison")
     picky.pass_("poison of another level")
-    for n in range(2 * STRIKES):
+    for n in range(2 * MAX_ATTEMPTS):
         picky.pass_(f"line {n}")
     assert len([line for line in picky.lines() if "given up" in line]) == 2
 
@@ -144,22 +146,24 @@ def test_two_rows_that_are_never_taken_do_not_keep_each_other(picky: Picky) -> N
 def test_while_the_monitor_takes_no_row_at_all_none_is_given_up(picky: Picky) -> None:
     picky.pass_("before")
     picky.monitor.faults(error_rate=1, endpoints=["/api/logs/"])
-    for n in range(4 * STRIKES):
+    for n in range(4 * MAX_ATTEMPTS):
         picky.pass_(f"kept {n}", turns=2)
     picky.monitor.faults()
     picky.pass_("after")
     kept = sorted(line for line in picky.lines() if line.startswith("kept"))
-    assert kept == sorted(f"kept {n}" for n in range(4 * STRIKES))
+    assert kept == sorted(f"kept {n}" for n in range(4 * MAX_ATTEMPTS))
     assert not any("given up" in line or "dropped" in line for line in picky.lines())
 
 
 def test_another_url_for_log_lines_gets_no_token(monitor: MonitorThread) -> None:
     with MonitorThread("another token") as other:  # it would refuse ours, but takes logs from anybody
         settings = Settings(monitor_url=monitor.url, logs_url=other.url, monitor_token=TOKEN, namespace="ns")
-        world = World(settings=settings, values={}, database=Path("none"), database_rule="", secrets=Secrets())
-        shipping = Shipping(logs_desk_for(world), "elsewhere", str, lambda: None, lambda: 0.0)
+        world = ProcessContext(
+            settings=settings, values={}, database=Path("none"), database_rule="", secrets=SecretRedactor()
+        )
+        shipping = LogShipper(log_client(world), "elsewhere", str, lambda: None, lambda: 0.0)
         shipping.begin("INFO")
         logger.info("hello")
-        shipping.goodbye()
+        shipping.on_stop()
         assert [row["message"] for row in lines_of(other, "elsewhere")] == ["hello"]
         assert lines_of(monitor, "elsewhere") == []

@@ -12,25 +12,25 @@ import pytest
 import requests
 from sqlite_utils import Database
 
-from fastmon_daemon.acts import Acts, Wish
-from fastmon_daemon.clock import Clock, moment
+from fastmon_daemon.acts import ActionRequest, OperatorActions
+from fastmon_daemon.clock import Clock, parse_timestamp
 from fastmon_daemon.errors import PermanentError
-from fastmon_daemon.intake import Intake
-from fastmon_daemon.lifecycle import load_chart
-from fastmon_daemon.monitor import Desk, Exchange
-from fastmon_daemon.outbox import Reports
+from fastmon_daemon.intake import MessageHandler
+from fastmon_daemon.lifecycle import load_statechart
+from fastmon_daemon.monitor import AgentClient, RestClient
+from fastmon_daemon.outbox import OutboxReader
 from fastmon_daemon.outbox.opening import connect_read_only
 from fastmon_daemon.presence import StuckRule, WorkerErrors
-from fastmon_daemon.presence.checkup import Checkup, Patient
-from fastmon_daemon.presence.stages import Ask, StageReports, Trade
+from fastmon_daemon.presence.checkup import HealthCheckConfig, HealthChecker
+from fastmon_daemon.presence.stages import Ask, StageReporter, StageReporterConfig
 from fastmon_daemon.service.citizen import switch_stages
 from fastmon_daemon.settings import Settings
-from fastmon_daemon.steps import LINKS
+from fastmon_daemon.steps import LINK_OF_STEP
 from fastmon_daemon.testbed.monitor import MonitorThread
 from tests.worlds import START, World, named, query, settle
 
 TOKEN = "f" * 40
-CHART = load_chart("stf")
+CHART = load_statechart("stf")
 
 
 class Bench:
@@ -43,21 +43,21 @@ class Bench:
         self.engine = self.world.engine(self.outbox)
         self.reports = self.reporter()
 
-    def reporter(self, *, ask: Ask | None = None, clock: Clock | None = None) -> StageReports:
+    def reporter(self, *, ask: Ask | None = None, clock: Clock | None = None) -> StageReporter:
         """As a process that just began has it."""
-        desk = Desk(Exchange(self.monitor.url, lambda: TOKEN, connections=1, timeout_s=(5, 5)))
+        desk = AgentClient(RestClient(self.monitor.url, lambda: TOKEN, connections=1, timeout_s=(5, 5)))
         errors = WorkerErrors()
-        patient = Patient(
+        patient = HealthCheckConfig(
             database=self.world.folder / "outbox.db",
-            stuck=StuckRule(chart=CHART, links=LINKS, stuck_after_s=60),
+            stuck=StuckRule(chart=CHART, links=LINK_OF_STEP, stuck_after_s=60),
             errors=errors,
             connected=lambda: True,
             clock=clock or self.world.time.clock(),
         )
-        trade = Trade(
+        trade = StageReporterConfig(
             desk=desk, agent_name="fastmon-agent-test-1", chart=CHART, ask=ask or self.ask, busy=lambda: False
         )
-        return StageReports(trade, Checkup(patient), errors)
+        return StageReporter(trade, HealthChecker(patient), errors)
 
     def ask(self, act: Any) -> Future[Any]:
         answer: Future[Any] = Future()
@@ -66,11 +66,11 @@ class Bench:
         return answer
 
     def round(self) -> None:
-        self.reports.turn()
+        self.reports.tick()
         self.world.time.pass_(minutes=2)
 
     def owed(self) -> int:
-        return self.outbox.reports.stages.count_owed()
+        return self.outbox.reports.stages.count_pending()
 
     def counters(self) -> dict[str, int]:
         return self.outbox.reports.counters()
@@ -163,22 +163,22 @@ def test_a_stage_is_started_when_the_first_step_of_the_present_life_is_done(benc
 
 
 def seconds_after_start(at: str) -> float:
-    return (moment(at) - START).total_seconds()
+    return (parse_timestamp(at) - START).total_seconds()
 
 
 def test_a_round_that_began_before_it_was_asked_for_settles_nothing(bench: Bench) -> None:
     def look_again_and_ask(act: Any) -> Future[Any]:
-        reports.look_again()
+        reports.retry_now()
         return bench.ask(act)
 
     reports = bench.reporter(ask=look_again_and_ask)
     assert not reports.settled
     bench.world.receive(bench.outbox)
     settle(bench.engine)
-    reports.turn()
+    reports.tick()
     assert bench.owed() == 0
     assert not reports.settled
-    reports.turn()
+    reports.tick()
     assert reports.settled
 
 
@@ -213,7 +213,7 @@ def round_stopped_at(bench: Bench, look: int) -> Seen | None:
 
     reports = bench.reporter(clock=Clock(now=lambda: bench.world.time.at, monotonic=monotonic))
     stops = iter([False] * (look - 1) + [True])
-    reports.turn()
+    reports.tick()
     return seen[0] if seen else None
 
 
@@ -238,7 +238,7 @@ def test_an_stf_that_is_pruned_between_two_reads_owes_nothing_and_its_stage_is_u
     stf_id = named(bench.outbox, bench.world.receive(bench.outbox)).id
     settle(bench.engine)
     connection = connect_read_only(bench.outbox.path)
-    reports = Reports(Database(connection))
+    reports = OutboxReader(Database(connection))
 
     def prune_before(statement: str) -> None:
         if read in statement:
@@ -246,15 +246,19 @@ def test_an_stf_that_is_pruned_between_two_reads_owes_nothing_and_its_stage_is_u
                 bench.outbox.retention.prune("ns", "100014", bench.world.time.at, 10)
 
     connection.set_trace_callback(prune_before)
-    assert reports.stages.debt(stf_id) is None
+    assert reports.stages.report(stf_id) is None
     assert reports.stages.keys(stf_id).stage_id is None
     reports.close()
 
 
 def act(bench: Bench, what: str, name: str) -> None:
-    intake = Intake(bench.world.folder / "outbox.db", "ns", "fastmon-agent-test-1", (CHART, load_chart("run")))
-    wish = Wish.read({"act": what, "stfs": [name], "by": "tester", "reason": ""})
-    outcome = bench.ask(lambda outbox, now: Acts(CHART, intake, alone=False).do(wish, outbox, now)).result()
+    intake = MessageHandler(
+        bench.world.folder / "outbox.db", "ns", "fastmon-agent-test-1", (CHART, load_statechart("run"))
+    )
+    wish = ActionRequest.parse({"act": what, "stfs": [name], "by": "tester", "reason": ""})
+    outcome = bench.ask(
+        lambda outbox, now: OperatorActions(CHART, intake, alone=False).perform(wish, outbox, now)
+    ).result()
     assert outcome.done == [name]
 
 

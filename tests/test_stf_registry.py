@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from fastmon_daemon.engine import BUDGET_S
-from fastmon_daemon.monitor import Monitor, NewStfFile, StfRegistry, TfFile
+from fastmon_daemon.monitor import MonitorClient, NewStfFile, StfRegistrar, TfFile
 from fastmon_daemon.outbox import Origin
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.steps import ORPHANED_AFTER_S, make_steps
@@ -23,9 +23,9 @@ BEGAN = "2026-11-21T20:00:00.000+00:00"
 
 
 @pytest.fixture
-def served() -> Iterator[tuple[MonitorThread, Monitor]]:
+def served() -> Iterator[tuple[MonitorThread, MonitorClient]]:
     with MonitorThread(TOKEN) as server:
-        monitor = Monitor(server.url, lambda: TOKEN, connections=4)
+        monitor = MonitorClient(server.url, lambda: TOKEN, connections=4)
         yield server, monitor
         monitor.close()
 
@@ -45,32 +45,32 @@ def stf(number: int, run: int = 7) -> NewStfFile:
     return NewStfFile(stf_filename=f"swf.{run}.{number:06d}.stf", run_number=run, run_began_at=BEGAN, file_size_bytes=9)
 
 
-def test_a_run_that_the_monitor_does_not_know_is_made_once(served: tuple[MonitorThread, Monitor]) -> None:
+def test_a_run_that_the_monitor_does_not_know_is_made_once(served: tuple[MonitorThread, MonitorClient]) -> None:
     server, monitor = served
-    registry = StfRegistry(monitor)
+    registry = StfRegistrar(monitor)
     for number in (1, 2, 2):
         registry.register(stf(number))
-    StfRegistry(monitor).register(stf(3))  # of the next process, which remembers nothing
+    StfRegistrar(monitor).register(stf(3))  # of the next process, which remembers nothing
     assert [run["run_number"] for run in rows(server, "runs")] == [7]
     assert sorted(row["stf_filename"][-10:] for row in rows(server, "stf-files")) == [
         "000001.stf", "000002.stf", "000003.stf",
     ]  # fmt: skip
 
 
-def test_a_run_that_has_no_stf_yet_is_found_in_the_list(served: tuple[MonitorThread, Monitor]) -> None:
+def test_a_run_that_has_no_stf_yet_is_found_in_the_list(served: tuple[MonitorThread, MonitorClient]) -> None:
     server, monitor = served
     post(server, "runs", {"run_number": 6, "start_time": BEGAN})
     key = post(server, "runs", {"run_number": 7, "start_time": BEGAN})["run_id"]
-    StfRegistry(monitor).register(stf(1))
+    StfRegistrar(monitor).register(stf(1))
     assert [row["run"] for row in rows(server, "stf-files")] == [key]
 
 
 def test_what_the_monitor_cannot_store_is_replaced_and_costs_no_registration(
-    served: tuple[MonitorThread, Monitor],
+    served: tuple[MonitorThread, MonitorClient],
 ) -> None:
     server, monitor = served
     told = {"state": "run\0", "start": "\ud800 \\u0000 é"}
-    StfRegistry(monitor).register(replace(stf(1), metadata=told))
+    StfRegistrar(monitor).register(replace(stf(1), metadata=told))
     name = stf(1).stf_filename
     monitor.register_tf(
         TfFile(
@@ -84,14 +84,14 @@ def test_what_the_monitor_cannot_store_is_replaced_and_costs_no_registration(
         assert row["metadata"]["start"].endswith(" é")
 
 
-def orphans(world: World, monitor: Monitor, **changes: Any) -> Any:
+def orphans(world: World, monitor: MonitorClient, **changes: Any) -> Any:
     """The engine on the real monitor's edge."""
     settings = Settings(namespace="ns", selection_fraction=1.0, tf_files_per_stf=2, **changes)
     return make_steps(settings, "fastmon-agent-test-1", monitor, world.announce, world.time.clock())
 
 
 def test_an_stf_that_nobody_registers_is_registered_just_before_it_would_fail(
-    served: tuple[MonitorThread, Monitor], tmp_path: Path
+    served: tuple[MonitorThread, MonitorClient], tmp_path: Path
 ) -> None:
     server, monitor = served
     post(server, "runs", {"run_number": 100014, "start_time": BEGAN})
@@ -112,7 +112,7 @@ def test_an_stf_that_nobody_registers_is_registered_just_before_it_would_fail(
 
 
 def test_without_the_setting_it_fails_and_nothing_is_registered(
-    served: tuple[MonitorThread, Monitor], tmp_path: Path
+    served: tuple[MonitorThread, MonitorClient], tmp_path: Path
 ) -> None:
     server, monitor = served
     world = World(tmp_path)
@@ -127,7 +127,7 @@ def test_without_the_setting_it_fails_and_nothing_is_registered(
     outbox.close()
 
 
-def test_a_found_file_is_registered_at_once(served: tuple[MonitorThread, Monitor], tmp_path: Path) -> None:
+def test_a_found_file_is_registered_at_once(served: tuple[MonitorThread, MonitorClient], tmp_path: Path) -> None:
     server, monitor = served
     world = World(tmp_path)
     outbox = world.outbox()

@@ -9,10 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from fastmon_daemon.errors import StorageError, StorageFault
-from fastmon_daemon.lifecycle import load_chart
-from fastmon_daemon.outbox import Finding, Lock, attach, check_database, open_for_reading, open_outbox, owner_of
-from fastmon_daemon.outbox.fitness import file_system_of, look_inside, refuse_network_file_system
+from fastmon_daemon.errors import StorageError, StorageUnavailable
+from fastmon_daemon.lifecycle import load_statechart
+from fastmon_daemon.outbox import (
+    DatabaseLock,
+    IntegrityProblem,
+    attach,
+    check_database,
+    open_for_reading,
+    open_outbox,
+    owner_of,
+)
+from fastmon_daemon.outbox.fitness import check_local_file_system, file_system_of, is_readable
 from fastmon_daemon.outbox.schema import VERSION
 from tests.worlds import World, settle
 
@@ -36,8 +44,8 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "outbox.db"
 
 
-def check(path: Path) -> list[Finding]:
-    return check_database(path, load_chart("stf"), load_chart("run"))
+def check(path: Path) -> list[IntegrityProblem]:
+    return check_database(path, load_statechart("stf"), load_statechart("run"))
 
 
 def other_program(path: Path) -> None:
@@ -136,7 +144,7 @@ def test_a_first_start_that_was_cut_leaves_nothing_that_is_in_the_way_of_the_nex
 def test_a_database_that_somebody_took_away_is_not_made_anew_in_its_place(path: Path) -> None:
     outbox = open_outbox(path)
     path.unlink()
-    with pytest.raises(StorageFault, match="cannot be written"):
+    with pytest.raises(StorageUnavailable, match="cannot be written"):
         attach(path)
     assert not path.exists()
     outbox.close()
@@ -157,9 +165,9 @@ def test_a_look_that_takes_too_long_is_given_up_and_the_database_opens(path: Pat
     path.write_bytes(whole)
     connection = sqlite3.connect(path)
     connection.set_progress_handler(connection.interrupt, 10)  # the time is up in the middle of it
-    assert not look_inside(path, connection, patience_s=1000.0)
+    assert not is_readable(path, connection, patience_s=1000.0)
     connection.set_progress_handler(None, 0)
-    assert look_inside(path, connection, patience_s=1000.0)
+    assert is_readable(path, connection, patience_s=1000.0)
     connection.close()
 
 
@@ -172,12 +180,12 @@ def test_a_network_file_system_is_recognised_through_a_link_too_and_refused(tmp_
     assert file_system_of(home / "outbox.db", mounts) == "nfs4"
     assert file_system_of(Path("/var/lib/outbox.db"), mounts) == "ext4"
     with pytest.raises(StorageError, match="name a local path in FASTMON_DB"):
-        refuse_network_file_system(tmp_path / "link" / "outbox.db", mounts)
+        check_local_file_system(tmp_path / "link" / "outbox.db", mounts)
 
 
 def test_a_database_that_is_closed_to_this_user_is_refused_with_what_to_do(path: Path) -> None:
     open_outbox(path).close()
-    with Lock(path):
+    with DatabaseLock(path):
         pass
     unreadable(path)
     unreadable(path.with_name("outbox.db.lock"))

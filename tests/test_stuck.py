@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from fastmon_daemon.errors import PermanentError
-from fastmon_daemon.findings import Findings, Rules, Wanted
-from fastmon_daemon.front import Gauges, Pulse
-from fastmon_daemon.lifecycle import load_chart
-from fastmon_daemon.monitor import AnswerCount
+from fastmon_daemon.findings import InspectionContext, Inspector, StfFilter
+from fastmon_daemon.front import Liveness, MetricsCollector
+from fastmon_daemon.lifecycle import load_statechart
+from fastmon_daemon.monitor import ResponseCounter
 from fastmon_daemon.outbox import open_for_reading
-from fastmon_daemon.presence import Patient, StuckRule, WorkerErrors
-from fastmon_daemon.presence.checkup import Checkup
-from fastmon_daemon.presence.status import Status
-from fastmon_daemon.steps import LINKS
+from fastmon_daemon.presence import HealthCheckConfig, StuckRule, WorkerErrors
+from fastmon_daemon.presence.checkup import HealthChecker
+from fastmon_daemon.presence.status import StatusPublisher
+from fastmon_daemon.steps import LINK_OF_STEP
 from tests.worlds import World, settle
 
-RULE = StuckRule(chart=load_chart("stf"), links=LINKS, stuck_after_s=60)
+RULE = StuckRule(chart=load_statechart("stf"), links=LINK_OF_STEP, stuck_after_s=60)
 
 
 class Tellers:
@@ -39,37 +39,37 @@ class Tellers:
             "inspect": self.overview()["stuck_count"],
         }
 
-    def checkup(self) -> Checkup:
-        patient = Patient(
+    def checkup(self) -> HealthChecker:
+        patient = HealthCheckConfig(
             database=self.database,
             stuck=RULE,
             errors=WorkerErrors(),
             connected=None,
             clock=self.clock,
         )
-        return Checkup(patient)
+        return HealthChecker(patient)
 
     def status_message(self) -> str:
         told: list[str] = []
-        Status(lambda body, _event_id: told.append(body), "agent", "ns", self.checkup()).turn()
+        StatusPublisher(lambda body, _event_id: told.append(body), "agent", "ns", self.checkup()).tick()
         return str(json.loads(told[0])["message"])
 
     def page(self) -> str:
-        gauges = Gauges(
+        gauges = MetricsCollector(
             namespace="ns",
             database=self.database,
             stuck=RULE,
-            pulse=Pulse(self.clock.monotonic),
-            answer_count=AnswerCount(),
+            pulse=Liveness(self.clock.monotonic),
+            answer_count=ResponseCounter(),
             buffered=lambda: 0,
             clock=self.clock,
         )
-        return gauges.page()
+        return gauges.render()
 
     def overview(self) -> dict[str, Any]:
-        rules = Rules(stuck=RULE, now=self.world.time.at, daemon=1)
+        rules = InspectionContext(stuck=RULE, now=self.world.time.at, daemon=1)
         with closing(open_for_reading(self.database)) as reports:
-            return Findings(reports, rules).overview(Wanted())
+            return Inspector(reports, rules).overview(StfFilter())
 
 
 def number_in(text: str, pattern: str) -> int:

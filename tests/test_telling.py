@@ -13,19 +13,19 @@ from loguru import logger
 
 from fastmon_daemon import service
 from fastmon_daemon.errors import FastmonError, LinkDown, PermanentError
-from fastmon_daemon.lifecycle import load_chart
-from fastmon_daemon.logs import Secrets
-from fastmon_daemon.monitor import Desk, Exchange
+from fastmon_daemon.lifecycle import load_statechart
+from fastmon_daemon.logs import SecretRedactor
+from fastmon_daemon.monitor import AgentClient, RestClient
 from fastmon_daemon.outbox import Outbox
 from fastmon_daemon.presence import StuckRule, WorkerErrors, agent_name
-from fastmon_daemon.presence.checkup import Checkup, Level, Patient
+from fastmon_daemon.presence.checkup import HealthCheckConfig, HealthChecker, HealthStatus
 from fastmon_daemon.presence.heartbeat import Heartbeat
 from fastmon_daemon.presence.identity import Registration
-from fastmon_daemon.presence.lane import Lane
-from fastmon_daemon.presence.status import Status
-from fastmon_daemon.service.citizen import desk_for
+from fastmon_daemon.presence.lane import PeriodicWorker
+from fastmon_daemon.presence.status import StatusPublisher
+from fastmon_daemon.service.citizen import agent_client
 from fastmon_daemon.settings import Settings
-from fastmon_daemon.steps import LINKS
+from fastmon_daemon.steps import LINK_OF_STEP
 from fastmon_daemon.testbed.monitor import MonitorThread
 from tests.living import wait_until
 from tests.monitor_edge.scripted import Server, says
@@ -69,11 +69,11 @@ def monitor() -> Iterator[MonitorThread]:
         yield running
 
 
-def checkup_of(world: World, topic: Topic, errors: WorkerErrors | None = None) -> Checkup:
-    return Checkup(
-        Patient(
+def checkup_of(world: World, topic: Topic, errors: WorkerErrors | None = None) -> HealthChecker:
+    return HealthChecker(
+        HealthCheckConfig(
             database=world.folder / "outbox.db",
-            stuck=StuckRule(chart=load_chart("stf"), links=LINKS, stuck_after_s=60),
+            stuck=StuckRule(chart=load_statechart("stf"), links=LINK_OF_STEP, stuck_after_s=60),
             errors=errors or WorkerErrors(),
             connected=lambda: topic.up,
             clock=world.time.clock(),
@@ -83,24 +83,24 @@ def checkup_of(world: World, topic: Topic, errors: WorkerErrors | None = None) -
 
 def test_a_watcher_that_fails_is_a_warning_that_names_the_error(world: World, outbox: Outbox) -> None:
     failures = [None, "ValueError"]
-    checkup = Checkup(
-        Patient(
+    checkup = HealthChecker(
+        HealthCheckConfig(
             database=outbox.path,
-            stuck=StuckRule(chart=load_chart("stf"), links=LINKS, stuck_after_s=60),
+            stuck=StuckRule(chart=load_statechart("stf"), links=LINK_OF_STEP, stuck_after_s=60),
             errors=WorkerErrors({"watcher": lambda: failures.pop(0)}),
             connected=None,
             clock=world.time.clock(),
         )
     )
-    assert checkup.health().level == Level.OK
+    assert checkup.health().level == HealthStatus.OK
     health = checkup.health()
-    assert (health.level, health.ills) == (Level.WARNING, ("watcher failing",))
+    assert (health.level, health.problems) == (HealthStatus.WARNING, ("watcher failing",))
     assert "ValueError" in health.why
     checkup.reports.close()
 
 
-def desk_of(monitor: MonitorThread) -> Desk:
-    return Desk(Exchange(monitor.url, lambda: TOKEN, connections=1, timeout_s=(5, 5)))
+def desk_of(monitor: MonitorThread) -> AgentClient:
+    return AgentClient(RestClient(monitor.url, lambda: TOKEN, connections=1, timeout_s=(5, 5)))
 
 
 def goes(outbox: Outbox, world: World, link: str, *, held: bool = False) -> None:
@@ -118,12 +118,12 @@ class Hearing:
 
     def __init__(self, world: World) -> None:
         self.topic = Topic()
-        self.status = Status(self.topic.announce, NAME, "ns", checkup_of(world, self.topic))
+        self.status = StatusPublisher(self.topic.announce, NAME, "ns", checkup_of(world, self.topic))
         self.world = world
 
     def look(self, times: int = 4) -> list[str]:
         for _ in range(times):
-            self.status.turn()
+            self.status.tick()
             self.world.time.pass_(seconds=2)
         return self.topic.words()
 
@@ -136,7 +136,7 @@ def test_the_topic_hears_of_start_degradation_recovery_and_stop_once_each(world:
     assert "monitor down: no answer" in hearing.topic.heard[-1]["message"]
     returns(outbox, world, "monitor")
     hearing.look()
-    hearing.status.goodbye()
+    hearing.status.on_stop()
     assert hearing.topic.words() == ["started", "degraded", "recovered", "stopped"]
     for message in hearing.topic.heard:
         assert message.keys() == {
@@ -163,11 +163,11 @@ def test_with_the_broker_away_nothing_is_queued_and_the_latest_is_told_at_its_re
 
 def test_between_two_status_messages_are_five_seconds(world: World, outbox: Outbox) -> None:
     hearing = Hearing(world)
-    hearing.status.turn()
+    hearing.status.tick()
     goes(outbox, world, "monitor")
     for pause_s, words in ((4.9, ["started"]), (0.1, ["started", "degraded"])):
         world.time.pass_(seconds=pause_s)
-        hearing.status.turn()
+        hearing.status.tick()
         assert hearing.topic.words() == words
 
 
@@ -181,10 +181,10 @@ def test_a_status_message_that_is_refused_is_tried_again_after_a_minute(
         asked.append(body)
         raise refusal
 
-    status = Status(refuse, NAME, "ns", checkup_of(world, Topic()))
+    status = StatusPublisher(refuse, NAME, "ns", checkup_of(world, Topic()))
     for pause_s, times in ((0, 1), (59.9, 1), (0.1, 2)):
         world.time.pass_(seconds=pause_s)
-        status.turn()
+        status.tick()
         assert len(asked) == times
 
 
@@ -195,7 +195,7 @@ def test_who_starts_with_a_fault_says_that_too(world: World, outbox: Outbox) -> 
 
 def test_a_status_message_names_the_run_that_was_heard_of_last(world: World, outbox: Outbox) -> None:
     with outbox.transaction():
-        outbox.runs.hear("ns", "100014", "running", world.time.at, None)
+        outbox.runs.record_message("ns", "100014", "running", world.time.at, None)
     hearing = Hearing(world)
     hearing.look()
     assert hearing.topic.heard[0]["run_number"] == 100014
@@ -221,7 +221,7 @@ def test_a_heartbeat_says_how_we_are_and_leaves_nothing_out(
     seen = []
 
     def look() -> None:
-        heartbeat.turn()
+        heartbeat.tick()
         row = row_of(monitor, "a-health")
         seen.append((row["status"], row["operational_state"]))
         assert (row["agent_type"], row["namespace"]) == ("fastmon", "ns")
@@ -257,7 +257,7 @@ def test_without_news_there_is_a_heartbeat_a_minute(world: World, outbox: Outbox
     heartbeat = heartbeat_of(world, monitor, Topic(), "a-minute")
     before = monitor.counts()["heartbeats"]
     for _ in range(5 * 60):
-        heartbeat.turn()
+        heartbeat.tick()
         world.time.pass_(seconds=1)
     assert monitor.counts()["heartbeats"] - before == 5
 
@@ -266,31 +266,31 @@ def test_an_stf_is_stuck_at_its_limit_and_not_before(world: World, outbox: Outbo
     checkup = checkup_of(world, Topic())
     world.receive(outbox)
     world.time.pass_(seconds=59.9)
-    assert checkup.health().level is Level.OK
+    assert checkup.health().level is HealthStatus.OK
     world.time.pass_(seconds=0.1)
-    assert (checkup.health().level, checkup.health().ills) == (Level.WARNING, ("stuck",))
+    assert (checkup.health().level, checkup.health().problems) == (HealthStatus.WARNING, ("stuck",))
 
 
 def test_one_link_that_is_held_beside_one_that_is_down_is_an_error(world: World, outbox: Outbox) -> None:
     checkup = checkup_of(world, Topic())
     goes(outbox, world, "broker")
-    assert checkup.health().level is Level.WARNING
+    assert checkup.health().level is HealthStatus.WARNING
     goes(outbox, world, "monitor", held=True)
-    assert checkup.health().level is Level.ERROR
+    assert checkup.health().level is HealthStatus.ERROR
     returns(outbox, world, "monitor")
     returns(outbox, world, "broker")
-    assert checkup.health().level is Level.OK
+    assert checkup.health().level is HealthStatus.OK
 
 
 def test_five_seconds_after_the_last_work_we_are_ready(world: World, outbox: Outbox, monitor: MonitorThread) -> None:
     heartbeat = heartbeat_of(world, monitor, Topic(), "a-ready")
     world.receive(outbox)
-    heartbeat.turn()
+    heartbeat.tick()
     settle(world.engine(outbox))
-    heartbeat.turn()
+    heartbeat.tick()
     for pause_s, state in ((4.9, "PROCESSING"), (0.1, "READY")):
         world.time.pass_(seconds=pause_s)
-        heartbeat.turn()
+        heartbeat.tick()
         assert row_of(monitor, "a-ready")["operational_state"] == state
 
 
@@ -299,13 +299,13 @@ def test_a_refused_patch_of_the_agents_row_stops_no_heartbeat(
 ) -> None:
     heartbeat = heartbeat_of(world, monitor, Topic(), "a-patch")
     before = monitor.counts()["heartbeats"]
-    heartbeat.turn()
+    heartbeat.tick()
     key = row_of(monitor, "a-patch")["id"]
     monitor.faults(error_rate=1, error_status=405, endpoints=[f"/api/systemagents/{key}/"])
     world.receive(outbox)
     for _ in range(4):
         world.time.pass_(minutes=1)
-        heartbeat.turn()
+        heartbeat.tick()
     monitor.faults()
     assert monitor.counts()["heartbeats"] - before == 5
 
@@ -323,13 +323,15 @@ DONE = says(200, {"id": 7})
 
 def beats_in(world: World, server: Server, minutes: int) -> int:
     settings = Settings(monitor_url=f"http://127.0.0.1:{server.port}", monitor_token=TOKEN, namespace="ns")
-    desk = desk_for(
-        service.World(settings=settings, values={}, database=world.folder, database_rule="", secrets=Secrets())
+    desk = agent_client(
+        service.ProcessContext(
+            settings=settings, values={}, database=world.folder, database_rule="", secrets=SecretRedactor()
+        )
     )
     registration = Registration(desk, NAME, "ns", "tester", "/topic/epictopic")
     heartbeat = Heartbeat(desk, NAME, "ns", checkup_of(world, Topic()), registration)
     for _ in range(minutes * 60):
-        heartbeat.turn()
+        heartbeat.tick()
         world.time.pass_(seconds=1)
     desk.close()
     return sum("heartbeat" in asked for asked in server.asked)
@@ -394,15 +396,15 @@ def test_while_a_lane_stumbles_we_are_not_ok_and_it_goes_on(world: World, outbox
             raise stumble
         return 60.0
 
-    lane = Lane("log-shipping", turn, errors=errors)
+    lane = PeriodicWorker("log-shipping", turn, errors=errors)
     lane.start()
     wait_until(errors.now, "it stumbles")
     health = checkup.health()
-    assert (health.level, health.ills) == (Level.WARNING, ("log-shipping failing",))
+    assert (health.level, health.problems) == (HealthStatus.WARNING, ("log-shipping failing",))
     assert health.why == f"log-shipping failing: {type(error).__name__}, see the log"
     lane.wake()
     wait_until(lambda: not errors.now(), "its next round succeeds")
-    assert checkup.health().level is Level.OK
+    assert checkup.health().level is HealthStatus.OK
     lane.stop()
     assert lane.join(20)
 
@@ -421,7 +423,7 @@ def test_a_lane_that_stumbles_again_and_again_tells_the_same_error_once() -> Non
         return 0.0
 
     sink = logger.add(lambda line: told.append(str(line).splitlines()[-1]), level="ERROR", format="{message}")
-    lane = Lane("heart-beats", turn, errors=WorkerErrors())
+    lane = PeriodicWorker("heart-beats", turn, errors=WorkerErrors())
     lane.start()
     assert lane.join(20)
     logger.remove(sink)

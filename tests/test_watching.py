@@ -14,13 +14,13 @@ import pytest
 from loguru import logger
 
 from fastmon_daemon.clock import Clock
-from fastmon_daemon.errors import StorageFault
-from fastmon_daemon.intake import Intake
-from fastmon_daemon.lifecycle import load_chart
+from fastmon_daemon.errors import StorageUnavailable
+from fastmon_daemon.intake import MessageHandler
+from fastmon_daemon.lifecycle import load_statechart
 from fastmon_daemon.outbox import open_outbox
 from fastmon_daemon.service.folders import make_watcher
 from fastmon_daemon.settings import Settings
-from fastmon_daemon.watching import FoundFile, Memory, Taken, Watcher, Watching
+from fastmon_daemon.watching import FoundFile, IngestResult, SeenFileCache, WatchConfig, Watcher
 from fastmon_daemon.watching.files import Fingerprint, run_in
 from fastmon_daemon.watching.memory import AT_ONCE, FORGOTTEN_AFTER_S
 from tests.living import wait_until
@@ -38,22 +38,26 @@ class Folder:
         self.odd = ""
         self.megabytes = itertools.count()
 
-    def watcher(self, memory: Memory | dict[str, str] | None = None, **changes: object) -> Watcher:
+    def watcher(self, memory: SeenFileCache | dict[str, str] | None = None, **changes: object) -> Watcher:
         watching = {
             "folders": (self.path,), "patterns": ("*.stf", "*.STF"), "scan_every_s": 30.0, "settled_after_s": 5.0,
             **changes,
         }  # fmt: skip
         clock = Clock(now=lambda: datetime.now(UTC), monotonic=lambda: self.seconds)
-        known = memory if isinstance(memory, Memory) else Memory(memory or {}, self.forgotten.extend, self.seconds)
-        return Watcher(Watching(**watching), self.take, known, clock)  # type: ignore[arg-type]
+        known = (
+            memory
+            if isinstance(memory, SeenFileCache)
+            else SeenFileCache(memory or {}, self.forgotten.extend, self.seconds)
+        )
+        return Watcher(WatchConfig(**watching), self.take, known, clock)  # type: ignore[arg-type]
 
-    def take(self, file: FoundFile) -> Taken:
+    def take(self, file: FoundFile) -> IngestResult:
         if file.path.name == self.odd:
             raise ZeroDivisionError
         if self.fails:
-            raise StorageFault(f"disk full, {next(self.megabytes)} MB free")
+            raise StorageUnavailable(f"disk full, {next(self.megabytes)} MB free")
         self.taken.append(file)
-        return Taken.FRESH
+        return IngestResult.FRESH
 
     def write(self, name: str, content: bytes = b"data") -> Path:
         path = self.path / name
@@ -63,7 +67,7 @@ class Folder:
 
     def look(self, watcher: Watcher, after_s: float = 0.0) -> list[str]:
         self.seconds += after_s
-        watcher.look()
+        watcher.poll()
         return [file.path.name for file in self.taken]
 
 
@@ -179,7 +183,7 @@ def test_a_folder_below_that_is_removed_during_a_scan_spoils_no_scan(folder: Fol
     below = folder.write("below/swf.12345.000002.stf").parent
     scans: list[bool] = []
 
-    class Removing(Memory):
+    class Removing(SeenFileCache):
         """Sees a file when the folder itself is listed, and what is below is not yet."""
 
         def see(self, seen: Fingerprint) -> str | None:
@@ -219,9 +223,9 @@ def test_what_cannot_be_forgotten_now_is_forgotten_later_in_small_steps(folder: 
     def forget(fingerprints: Sequence[str]) -> None:
         steps.append(len(fingerprints))
         if len(steps) == 1:
-            raise StorageFault("disk full")
+            raise StorageUnavailable("disk full")
 
-    memory = Memory(former, forget, 0.0)
+    memory = SeenFileCache(former, forget, 0.0)
     here = Fingerprint.of(folder.write(NAME))
     scan(memory, 3 * DAYS, here)
     for _ in range(6):
@@ -233,13 +237,13 @@ def test_what_cannot_be_forgotten_now_is_forgotten_later_in_small_steps(folder: 
     assert steps == [AT_ONCE, AT_ONCE, AT_ONCE, 1]
 
 
-@pytest.mark.parametrize("error", [StorageFault("disk full"), ZeroDivisionError("a mistake of ours")])
+@pytest.mark.parametrize("error", [StorageUnavailable("disk full"), ZeroDivisionError("a mistake of ours")])
 def test_that_nothing_can_be_forgotten_is_told_once(folder: Folder, log: list[str], error: Exception) -> None:
     def forget(_: Sequence[str]) -> None:
         raise error
 
     here = Fingerprint.of(folder.write(NAME))
-    memory = Memory({f"{here.device}:7:1:1": "gone.stf"}, forget, 0.0)
+    memory = SeenFileCache({f"{here.device}:7:1:1": "gone.stf"}, forget, 0.0)
     for number in range(5):
         scan(memory, 3 * DAYS + 30 * number, here)
         memory.forget_some()
@@ -247,7 +251,7 @@ def test_that_nothing_can_be_forgotten_is_told_once(folder: Folder, log: list[st
     assert ("Traceback" in said) == isinstance(error, ZeroDivisionError)
 
 
-def scan(memory: Memory, now: float, *seen: Fingerprint) -> None:
+def scan(memory: SeenFileCache, now: float, *seen: Fingerprint) -> None:
     """A scan of everything, which sees these files."""
     memory.begin_scan(now)
     for each in seen:
@@ -258,7 +262,7 @@ def scan(memory: Memory, now: float, *seen: Fingerprint) -> None:
 def test_a_file_is_remembered_until_scans_have_not_seen_it_for_two_days(folder: Folder) -> None:
     here = Fingerprint.of(folder.write(NAME))
     gone = here._replace(inode=here.inode + 1)
-    memory = Memory({str(gone): "gone.stf"}, folder.forgotten.extend, 0.0)
+    memory = SeenFileCache({str(gone): "gone.stf"}, folder.forgotten.extend, 0.0)
     scan(memory, FORGOTTEN_AFTER_S - 1, here)
     memory.forget_some()
     assert folder.forgotten == []
@@ -274,7 +278,7 @@ def test_a_file_is_remembered_until_scans_have_not_seen_it_for_two_days(folder: 
 def test_a_file_that_comes_back_before_it_is_forgotten_is_remembered(folder: Folder) -> None:
     here = Fingerprint.of(folder.write(NAME))
     away = here._replace(inode=here.inode + 1)
-    memory = Memory({str(away): "away.stf"}, folder.forgotten.extend, 0.0)
+    memory = SeenFileCache({str(away): "away.stf"}, folder.forgotten.extend, 0.0)
     scan(memory, FORGOTTEN_AFTER_S, here)
     assert memory.see(away) == "away.stf"
     memory.forget_some()
@@ -285,7 +289,7 @@ def test_a_file_that_comes_back_before_it_is_forgotten_is_remembered(folder: Fol
 def test_the_days_of_a_file_begin_when_a_scan_that_saw_everything_did_not_see_it(folder: Folder) -> None:
     here = Fingerprint.of(folder.write(NAME))
     gone = here._replace(inode=here.inode + 1)
-    memory = Memory({str(gone): "gone.stf"}, folder.forgotten.extend, 0.0)
+    memory = SeenFileCache({str(gone): "gone.stf"}, folder.forgotten.extend, 0.0)
     memory.begin_scan(FORGOTTEN_AFTER_S)
     memory.see(here)
     memory.end_scan(whole=False)
@@ -303,7 +307,7 @@ def test_the_next_life_does_not_know_what_was_forgotten(
     settings = Settings(namespace="ns", mode="continuous", watch_dirs=(folder.path,))
     outbox = open_outbox(tmp_path_factory.mktemp("state") / "outbox.db")
     clock = Clock(now=lambda: datetime.now(UTC), monotonic=lambda: folder.seconds)
-    intake = Intake(outbox.path, "ns", "me", (load_chart("stf"), load_chart("run")))
+    intake = MessageHandler(outbox.path, "ns", "me", (load_statechart("stf"), load_statechart("run")))
     watcher = make_watcher(settings, intake, outbox, "me", clock)
     assert watcher is not None
     path = folder.write(NAME)
@@ -437,7 +441,7 @@ def test_a_file_that_fails_as_nobody_expected_is_told_once_and_delays_no_other(f
     assert len(folder.taken) == 3
 
 
-class Flawed(Memory):
+class Flawed(SeenFileCache):
     """A memory with a mistake in it, while it is *broken*."""
 
     broken = True

@@ -21,14 +21,14 @@ import tenacity
 from sqlite_utils import Database
 
 from fastmon_daemon.clock import Clock
-from fastmon_daemon.engine import CallPools, Engine, Inbox, LinkNews, Links, Plant
-from fastmon_daemon.errands import Chore
+from fastmon_daemon.engine import CallPools, CircuitBreakers, Engine, EngineConfig, Inbox, LinkEvent
+from fastmon_daemon.errands import BackgroundTaskSource
 from fastmon_daemon.errors import FastmonError, LinkDown
-from fastmon_daemon.lifecycle import load_chart
+from fastmon_daemon.lifecycle import load_statechart
 from fastmon_daemon.monitor import TfFile
 from fastmon_daemon.outbox import NewStf, Outbox, Stf, connect, open_outbox
 from fastmon_daemon.settings import Settings
-from fastmon_daemon.steps import LINKS, make_steps
+from fastmon_daemon.steps import LINK_OF_STEP, make_steps
 
 START = datetime(2026, 11, 21, 20, 0, tzinfo=UTC)
 
@@ -156,13 +156,13 @@ class World:
         if not self.broker_up:
             raise LinkDown("broker stopped")
 
-    def gates(self, outbox: Outbox, links: Mapping[str, str] = LINKS, **changes: Any) -> Links:
+    def gates(self, outbox: Outbox, links: Mapping[str, str] = LINK_OF_STEP, **changes: Any) -> CircuitBreakers:
         given: dict[str, Any] = {
             "probes": {"monitor": self.monitor.probe, "broker": self.probe_broker},
             "clock": self.time.clock(),
             "jitter": lambda: 1.0,
         }
-        return Links(outbox, links.values(), **{**given, **changes})
+        return CircuitBreakers(outbox, links.values(), **{**given, **changes})
 
     def engine(
         self,
@@ -172,19 +172,19 @@ class World:
         workers: int = 4,
         pool: Executor | None = None,
         inbox: Inbox | None = None,
-        gates: Links | None = None,
+        gates: CircuitBreakers | None = None,
         probes: Mapping[str, Callable[[], None]] | None = None,
-        chores: Sequence[Chore] = (),
+        chores: Sequence[BackgroundTaskSource] = (),
         spare: Callable[[Outbox, datetime], None] = lambda _outbox, _now: None,
         **changes: Any,
     ) -> Engine:
-        """An engine whose calls run in *pools*, or all of them in one *pool*; *changes* are of its `Plant`."""
+        """An engine whose calls run in *pools*, or all of them in one *pool*; *changes* are of its `EngineConfig`."""
         clock, one = self.time.clock(), pool or Inline()
         monitor: Any = self.monitor
         plant: dict[str, Any] = {
-            "chart": load_chart("stf"),
+            "chart": load_statechart("stf"),
             "steps": make_steps(self.settings, "fastmon-agent-test-1", monitor, self.announce, clock),
-            "links": LINKS,
+            "links": LINK_OF_STEP,
             "quick": lambda: tenacity.Retrying(stop=tenacity.stop_after_attempt(1), reraise=True),
             "clock": clock,
             "jitter": lambda: 1.0,
@@ -192,32 +192,32 @@ class World:
         }
         return Engine(
             outbox,
-            Plant(**plant),
+            EngineConfig(**plant),
             inbox=inbox or Inbox(),
             gates=gates or self.gates(outbox, plant["links"], **({"probes": probes} if probes else {})),
             pools=pools or CallPools(workers=workers, stf_calls=one, probes=one, background=one),
-            chores=chores,
-            spare=spare,
+            task_sources=chores,
+            idle_work=spare,
         )
 
     def receive(self, outbox: Outbox, sequence: int = 1, **fields: Any) -> str:
         name = f"swf.100014.{sequence:06d}.stf"
         stf = NewStf(namespace="ns", run_id="100014", filename=name, sequence=sequence, **fields)
         with outbox.transaction():
-            outbox.receive(stf, load_chart("stf").initial, self.time.at)
+            outbox.receive(stf, load_statechart("stf").initial, self.time.at)
         return name
 
     def broker_is(self, engine: Engine, *, up: bool) -> None:
         self.broker_up = up
-        engine.inbox.tell(LinkNews("broker", up=up, reason="" if up else "broker stopped"))
+        engine.inbox.report_link(LinkEvent("broker", up=up, reason="" if up else "broker stopped"))
 
 
 def settle(engine: Engine, turns: int = 200) -> None:
     """Turn the engine until nothing is under way any more."""
     for _ in range(turns):
-        engine.turn(0)
+        engine.tick(0)
         if engine.idle:
-            engine.turn(0)
+            engine.tick(0)
             return
     raise AssertionError(f"still busy after {turns} turns")
 
@@ -227,7 +227,7 @@ def turn_until(engine: Engine, condition: Callable[[], object], what: str = "", 
     end = time.monotonic() + deadline_s
     while not condition():
         assert time.monotonic() < end, f"not within {deadline_s} s: {what}"
-        engine.turn(0.05)
+        engine.tick(0.05)
 
 
 def named(outbox: Outbox, name: str) -> Stf:

@@ -11,15 +11,15 @@ from urllib.parse import urlsplit
 import click
 from loguru import logger
 
-from fastmon_client.dashboard.door import LEAST_TOKEN, Key, is_loopback
+from fastmon_client.dashboard.door import LEAST_TOKEN, DashboardToken, is_loopback
 from fastmon_client.dashboard.serving import listen, serve
-from fastmon_client.ending import Ending, ending
+from fastmon_client.ending import ShutdownReason, shutdown_on
 from fastmon_client.session import Session
 
 _WHERE = "--auth-token (FASTMON_DASHBOARD_TOKEN_FILE, FASTMON_DASHBOARD_TOKEN)"
 
 
-def show(session: Session, address: str, token_file: str | None, environ: Mapping[str, str]) -> Ending:
+def show(session: Session, address: str, token_file: str | None, environ: Mapping[str, str]) -> ShutdownReason:
     """Show *session* at *address* until a signal, or until the monitor refuses before it was ever heard.
 
     Raises:
@@ -40,10 +40,10 @@ def show(session: Session, address: str, token_file: str | None, environ: Mappin
         if not is_loopback(host):
             logger.warning("the token crosses the network as it is: put a TLS proxy before it, or use ssh -L")
         click.echo(f"dashboard http://{f'[{host}]' if ':' in host else host}:{port}/  (Ctrl-C ends)")
-        return asyncio.run(_serve(session, sock, Key(token, port)))
+        return asyncio.run(_serve(session, sock, DashboardToken(token, port)))
 
 
-async def _serve(session: Session, sock: socket.socket, key: Key) -> Ending:
+async def _serve(session: Session, sock: socket.socket, key: DashboardToken) -> ShutdownReason:
     loop, until = asyncio.get_running_loop(), asyncio.Event()
 
     def stop() -> None:
@@ -53,7 +53,7 @@ async def _serve(session: Session, sock: socket.socket, key: Key) -> Ending:
         if not (session.refusal and session.connected_once):  # else the pages say why, as long as somebody looks
             until.set()
 
-    with ending(stop, None) as end:
+    with shutdown_on(stop, None) as end:
         reading = asyncio.ensure_future(asyncio.to_thread(session.run))
         reading.add_done_callback(is_over)
         try:

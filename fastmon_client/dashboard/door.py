@@ -43,7 +43,7 @@ def is_loopback(host: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class DashboardToken:
     """The token that opens the dashboard; without one, whoever asks this machine by a loopback name may come in."""
 
     token: str | None = field(default=None, repr=False)
@@ -75,10 +75,10 @@ class Key:
         return morsel is not None and hmac.compare_digest(morsel.value.encode(), self.cookie_value.encode())
 
 
-class Door:
+class AuthMiddleware:
     """ASGI middleware: checks each request, and adds the security headers to each answer."""
 
-    def __init__(self, app: ASGIApp, key: Key) -> None:
+    def __init__(self, app: ASGIApp, key: DashboardToken) -> None:
         self._app = app
         self._key = key
 

@@ -10,14 +10,14 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
-from fastmon_client.dashboard.wire import Lags, event
+from fastmon_client.dashboard.wire import LagHistory, event
 
 LOOKED_AT_EVERY_S = 0.25
 AT_LEAST_EVERY_S = 1.0
 """A page that hears nothing for a few times this long calls its own server dead."""
 
 
-class Fanout:
+class Broadcaster:
     """Its methods belong to the event loop."""
 
     def __init__(self, snapshot: Callable[[], Mapping[str, Any]]) -> None:
@@ -31,7 +31,7 @@ class Fanout:
 
     async def run(self) -> None:
         """Look at the snapshot for ever; tell the pages at once when something happened, and once a second anyway."""
-        clock, lags, before, due = asyncio.get_running_loop().time, Lags(), None, 0.0
+        clock, lags, before, due = asyncio.get_running_loop().time, LagHistory(), None, 0.0
         while not self._closed:
             snapshot = self._snapshot()
             happened = _what_happened(snapshot)

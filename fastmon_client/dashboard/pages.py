@@ -15,8 +15,8 @@ from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Re
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from fastmon_client.dashboard.door import Door, Key
-from fastmon_client.dashboard.fanout import Fanout
+from fastmon_client.dashboard.door import AuthMiddleware, DashboardToken
+from fastmon_client.dashboard.fanout import Broadcaster
 
 STATIC = Path(__file__).parent / "static"
 _REFUSED = '<p class="note" role="alert">This is not the token of this dashboard.</p>'
@@ -24,7 +24,7 @@ _LONGEST_FORM = 4096
 _SIGNED_IN_S = 30 * 24 * 3600
 
 
-def application(fanout: Fanout, key: Key) -> Starlette:
+def application(fanout: Broadcaster, key: DashboardToken) -> Starlette:
     """The ASGI application of one dashboard."""
 
     async def page(_request: Request) -> Response:
@@ -54,7 +54,7 @@ def application(fanout: Fanout, key: Key) -> Starlette:
         Route("/login", sign_in, methods=["POST"]),
         Mount("/static", StaticFiles(directory=STATIC)),
     ]
-    return Starlette(routes=routes, middleware=[Middleware(Door, key=key)])
+    return Starlette(routes=routes, middleware=[Middleware(AuthMiddleware, key=key)])
 
 
 async def _token_in(request: Request) -> str:

@@ -13,8 +13,8 @@ from typing import Any
 
 from uvicorn import Config, Server
 
-from fastmon_client.dashboard.door import Key
-from fastmon_client.dashboard.fanout import Fanout
+from fastmon_client.dashboard.door import DashboardToken
+from fastmon_client.dashboard.fanout import Broadcaster
 from fastmon_client.dashboard.pages import application
 
 LET_GO_S = 2.0
@@ -39,9 +39,11 @@ def listen(host: str, port: int) -> socket.socket:
     return socket.create_server((host, port), family=family)
 
 
-async def serve(snapshot: Callable[[], Mapping[str, Any]], sock: socket.socket, key: Key, until: asyncio.Event) -> None:
+async def serve(
+    snapshot: Callable[[], Mapping[str, Any]], sock: socket.socket, key: DashboardToken, until: asyncio.Event
+) -> None:
     """Show snapshots on *sock*, which listens, to all who may come in, until *until* is set."""
-    fanout = Fanout(snapshot)
+    fanout = Broadcaster(snapshot)
     config = Config(
         application(fanout, key), ws="none", lifespan="off", log_config=None, access_log=False, server_header=False,
         proxy_headers=False,

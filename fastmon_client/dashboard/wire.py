@@ -18,7 +18,7 @@ SHOWN_RUNS, SHOWN_STRIPS, SHOWN_RECENT = 30, 4, 60
 """How many runs, strips of the newest runs, and recent TF files a page shows."""
 
 
-class Lags:
+class LagHistory:
     """Remembers one point a bin: `[seconds since 1970, p50, p95]`."""
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ def event(snapshot: Mapping[str, Any], lags: Sequence[Any]) -> bytes:
 
 
 def spans(strip: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
-    """Neighbours of one kind drawn together: `[first, last, kind]`."""
+    """AgentDirectory of one kind drawn together: `[first, last, kind]`."""
     numbered = enumerate(strip)
     groups = groupby(numbered, key=lambda at: (at[1]["kind"], at[1]["sequence"] - at[0]))
     return [_span([cell for _, cell in group]) for _, group in groups]

@@ -20,7 +20,7 @@ from fastmon_client.live.view import render
 REDRAWN_EVERY_S = 0.5
 
 
-class Watched(Protocol):
+class RunnableSession(Protocol):
     """What is shown: `run` reads in a thread of its own until `stop`."""
 
     def run(self) -> None:
@@ -33,7 +33,7 @@ class Watched(Protocol):
         """What is known now."""
 
 
-def show_live(watched: Watched) -> None:
+def show_live(watched: RunnableSession) -> None:
     """Run *watched* to its end, and show it meanwhile; belongs to the main thread."""
     screen = LiveScreen(watched.snapshot, Console())
     with ThreadPoolExecutor(1, "watched") as pool:

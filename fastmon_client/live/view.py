@@ -1,7 +1,7 @@
 """From a snapshot to what stands on a screen of so many columns and rows.
 
 Pure. It must not know the stream, the clock or the terminal. Whatever came over the network goes through `plain` into a
-`Text`, never through markup. What matters is said in words; colour only repeats it.
+`CharField`, never through markup. What matters is said in words; colour only repeats it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from fastmon_client.live.columns import Column, Row, table
-from fastmon_client.show import age, clock_time, gaps, lag, of, plain, short_age, size
+from fastmon_client.show import age, clock_time, escape, gaps, lag, of, short_age, size
 
 _LOUD = "bold white on red"
 _BADGES = {"LIVE": "bold black on green", "CONNECTING": "bold black on yellow", "DEAD": _LOUD, "REFUSED": _LOUD}
@@ -53,13 +53,13 @@ def _cut(line: Text, width: int) -> Text:
 
 def _connection(snapshot: Mapping[str, Any]) -> Text:
     found = snapshot["connection"]
-    state, heard = plain(found["state"]), found["heartbeat_age_s"]
+    state, heard = escape(found["state"]), found["heartbeat_age_s"]
     line = Text.assemble((f" {state} ", _BADGES.get(state, "bold")), f" since {clock_time(found['since'])}")
     if heard is not None:
         line.append(f"  heart-beat {age(heard)} ago", "" if state == "LIVE" else "bold")
     if state != "LIVE" and found["reason"]:
-        line.append(f"  {plain(found['reason'])}")
-    return line.append(f"  reconnects {found['reconnects']}  {plain(snapshot['monitor'])}")
+        line.append(f"  {escape(found['reason'])}")
+    return line.append(f"  reconnects {found['reconnects']}  {escape(snapshot['monitor'])}")
 
 
 def _no_longer_true(snapshot: Mapping[str, Any]) -> list[Text]:
@@ -84,17 +84,17 @@ def _alarms(alarms: Sequence[Row], most: int) -> list[Text]:
 
 
 def _alarm(alarm: Row, word: str, style: str) -> Text:
-    kind = plain(alarm["kind"]).replace("_", " ")
-    run = "" if alarm["run"] is None else f"  run {plain(alarm['run'])}"
+    kind = escape(alarm["kind"]).replace("_", " ")
+    run = "" if alarm["run"] is None else f"  run {escape(alarm['run'])}"
     until = "" if alarm["until"] is None else f" until {clock_time(alarm['until'])}"
     # What is wrong comes first: the end of the line is what a narrow window cuts off.
-    return Text(f" {word} {kind}{run}: {plain(alarm['evidence'])}  since {clock_time(alarm['since'])}{until} ", style)
+    return Text(f" {word} {kind}{run}: {escape(alarm['evidence'])}  since {clock_time(alarm['since'])}{until} ", style)
 
 
 def _foot(snapshot: Mapping[str, Any]) -> Text:
     asked = snapshot["filters"]
     chosen = [*asked.get("agents", ()), *asked.get("run_ids", ()), asked.get("namespace")]
-    only = f"  only {plain(', '.join(each for each in chosen if each))}" if any(chosen) else ""
+    only = f"  only {escape(', '.join(each for each in chosen if each))}" if any(chosen) else ""
     sparks = _sparks(snapshot["rates"]["tf_files"][-24:])
     return Text(f"{sparks} {clock_time(snapshot['at'])} UTC  up {age(snapshot['uptime_s'])}  Ctrl-C ends{only}", "dim")
 
@@ -106,7 +106,7 @@ def _sparks(counts: Sequence[int]) -> str:
 
 
 def _state(run: Row) -> str:
-    return f"{plain(run['state'])} STALE" if run["stale"] else plain(run["state"])
+    return f"{escape(run['state'])} STALE" if run["stale"] else escape(run["state"])
 
 
 def _missing(run: Row) -> str:
@@ -117,7 +117,7 @@ def _missing(run: Row) -> str:
 
 
 def _counts(run: Row) -> str:
-    return plain(f"{run['verified']}: {run['doubt']}" if run["doubt"] else run["verified"])
+    return escape(f"{run['verified']}: {run['doubt']}" if run["doubt"] else run["verified"])
 
 
 def _lag(run: Row) -> str:
@@ -133,8 +133,8 @@ def _where(is_bad: Callable[[Row], bool], style: str) -> Callable[[Row], str]:
 
 
 _RUNS = (
-    Column("run", 0, lambda run: plain(run["run"]), style=lambda _run: "bold"),
-    Column("namespace", 11, lambda run: plain(run["namespace"] or "-"), least=6),
+    Column("run", 0, lambda run: escape(run["run"]), style=lambda _run: "bold"),
+    Column("namespace", 11, lambda run: escape(run["namespace"] or "-"), least=6),
     Column("state", 0, _state, style=_where(lambda run: run["stale"], "bold yellow")),
     Column("STFs", 3, lambda run: of(run["stfs_seen"], run["stfs_expected"]), right=True),
     Column("skipped", 9, lambda run: "-" if run["stfs_skipped"] is None else str(run["stfs_skipped"]), right=True),
@@ -152,10 +152,10 @@ _RUNS = (
 )  # fmt: skip
 _RECENT = (
     Column("at", 1, lambda row: clock_time(row["at"])),
-    Column("run", 5, lambda row: plain(row["run"])),
-    Column("TF file", 0, lambda row: plain(row["tf_filename"]), least=30),
+    Column("run", 5, lambda row: escape(row["run"])),
+    Column("TF file", 0, lambda row: escape(row["tf_filename"]), least=30),
     Column("size", 2, lambda row: size(row["size_bytes"]), right=True),
-    Column("STF", 6, lambda row: plain(row["stf_filename"]), least=24),
-    Column("status", 4, lambda row: plain(row["status"] or "-")),
+    Column("STF", 6, lambda row: escape(row["stf_filename"]), least=24),
+    Column("status", 4, lambda row: escape(row["status"] or "-")),
     Column("", 3, _marks),
 )

@@ -11,84 +11,84 @@ from collections.abc import Callable
 
 from loguru import logger
 
-from fastmon_daemon.broker.held import Accept, Trouble
-from fastmon_daemon.broker.login import BrokerLogin
+from fastmon_daemon.broker.held import Accept, LogThrottle
+from fastmon_daemon.broker.login import ConnectionParameters
 from fastmon_daemon.broker.session import Session
 from fastmon_daemon.errors import LinkDown
 
-QUICK_S = 4.0
+OVERLAP_AFTER_S = 4.0
 """So long is an attempt waited for before another is begun, in seconds."""
 
 
-class Attempts:
+class Connector:
     """Those of one link, each begun in a thread of its own and given up after the login's `connect_s`."""
 
-    def __init__(self, login: BrokerLogin, accept: Accept, monotonic: Callable[[], float]) -> None:
+    def __init__(self, login: ConnectionParameters, accept: Accept, monotonic: Callable[[], float]) -> None:
         self._login = login
         self._accept = accept
         self._monotonic = monotonic
         self._answered = threading.Event()
-        self._trouble = Trouble()
+        self._trouble = LogThrottle()
         self._waiting: list[Session] = []
         self.over = False
         """Whether they were ended."""
 
-    def let_in(self) -> Session:
+    def connect(self) -> Session:
         """The session that the broker has let in: one of an earlier call, or else one that is begun now.
 
         Raises:
-            LinkHeld: a person must mend login, permissions or TLS.
+            LinkBlocked: a person must mend login, permissions or TLS.
             LinkDown: anything else, also that there is no answer yet.
         """
         too_old = self._monotonic() - self._login.connect_s
-        found = self._found()
-        self._leave([each for each in self._waiting if each.begun_at < too_old])
-        quick_s = min(QUICK_S, self._login.connect_s)
+        found = self._first_answered()
+        self._abandon([each for each in self._waiting if each.begun_at < too_old])
+        quick_s = min(OVERLAP_AFTER_S, self._login.connect_s)
         if found is None:
-            self._begin()
+            self._start()
         until = self._monotonic() + quick_s
         while found is None and (left_s := until - self._monotonic()) > 0 and not self.over:
             self._answered.wait(left_s)
             self._answered.clear()
-            found = self._found()
+            found = self._first_answered()
         if self.over:
-            self._leave([*self._waiting, *([found] if found else [])])
+            self._abandon([*self._waiting, *([found] if found else [])])
             raise LinkDown("stopped")
         if found is None:
-            raise self._login.no_answer(quick_s)
+            raise self._login.timeout_error(quick_s)
         return found
 
-    def end(self) -> None:
+    def close(self) -> None:
         """Give all up, and let no other in; from any thread."""
         self.over = True
         for each in list(self._waiting):  # one that is begun now is left by `let_in`
-            each.cut(LinkDown("stopped"))  # which wakes `let_in`
+            each.abort(LinkDown("stopped"))  # which wakes `let_in`
 
-    def _begin(self) -> None:
+    def _start(self) -> None:
         session = Session(self._login, self._accept, self._monotonic, self._answered, self._trouble)
         self._waiting.append(session)
         threading.Thread(target=_knock, args=(session,), name="broker-attempt", daemon=True).start()
 
-    def _found(self) -> Session | None:
+    def _first_answered(self) -> Session | None:
         """The session that was let in, all others left; else one that was refused, and says why; else none."""
         answered = [each for each in self._waiting if each.is_answered]
-        found = min(answered, key=lambda each: each.is_over, default=None)
+        found = min(answered, key=lambda each: each.is_closed, default=None)
         if found is not None:
             self._waiting.remove(found)
-            self._leave(answered if found.is_over else self._waiting)
+            self._abandon(answered if found.is_closed else self._waiting)
         return found
 
-    def _leave(self, sessions: list[Session]) -> None:
+    def _abandon(self, sessions: list[Session]) -> None:
         for each in sessions:
-            each.cut(LinkDown("another attempt was answered, or none in time"))
+            each.abort(LinkDown("another attempt was answered, or none in time"))
         self._waiting = [each for each in self._waiting if each not in sessions]
 
 
 def _knock(session: Session) -> None:
     try:
-        session.knock()
+        session.open()
     except LinkDown as exc:
-        session.cut(exc)
+        session.abort(exc)
     except Exception as exc:  # noqa: BLE001 (the attempt must end, whatever it is)
         logger.exception("attempt to connect: unexpected error")
-        session.cut(LinkDown(f"unexpected {type(exc).__name__}: {exc}"))
+        session.abort(LinkDown(f"unexpected {type(exc).__name__}: {exc}"))

@@ -14,15 +14,15 @@ from functools import partial
 from loguru import logger
 from stomp.utils import Frame
 
-from fastmon_daemon.errors import StorageFault
+from fastmon_daemon.errors import StorageUnavailable
 
 Store = Callable[[], None]
 Accept = Callable[[bytes], Store | None]
-AT_ONCE = 100
+RETRY_BATCH_SIZE = 100
 """So many held messages are stored before the link is looked at again."""
 
 
-class Trouble:
+class LogThrottle:
     """What is said while messages cannot be stored: one line for each kind of trouble, until one is stored again.
 
     It outlives a connection: on a full disk each new one gets the messages again, and has the same trouble.
@@ -31,29 +31,29 @@ class Trouble:
     def __init__(self) -> None:
         self._told: set[str] = set()
 
-    def tell(self, exc: Exception) -> None:
+    def report(self, exc: Exception) -> None:
         """A message could not be stored."""
-        kind = type(exc).__name__ if isinstance(exc, StorageFault) else repr(exc)
+        kind = type(exc).__name__ if isinstance(exc, StorageUnavailable) else repr(exc)
         if kind in self._told:
             return
         self._told.add(kind)
-        traced = logger if isinstance(exc, StorageFault) else logger.opt(exception=exc)
+        traced = logger if isinstance(exc, StorageUnavailable) else logger.opt(exception=exc)
         traced.error("messages wait unacknowledged at the broker, they cannot be stored: {}", exc)
 
-    def over(self, waited: int) -> None:
+    def resolved(self, waited: int) -> None:
         """None waits any more; *waited* had, at this connection."""
         if self._told:
             self._told.clear()
             logger.info("messages are stored again: {} had waited", waited)
 
 
-class Held:
+class UnackedBuffer:
     """Between the thread that receives and the one that watches; the broker's window bounds it.
 
     Only one of the two stores at a time: the receiving one while nothing is held, else the watching one.
     """
 
-    def __init__(self, accept: Accept, acknowledge: Callable[[Frame], None], trouble: Trouble) -> None:
+    def __init__(self, accept: Accept, acknowledge: Callable[[Frame], None], trouble: LogThrottle) -> None:
         self._accept = accept
         self._acknowledge = acknowledge
         self._lock = threading.Lock()
@@ -67,35 +67,35 @@ class Held:
         with self._lock:
             return len(self._waiting)
 
-    def take(self, frame: Frame) -> None:
+    def receive(self, frame: Frame) -> None:
         """Store a message that came, and acknowledge it; behind others that wait, it waits too."""
         body = frame.body or b""
         store: Store | None = partial(self._whole, body)
         try:
             store = self._accept(body)
             if store is not None:
-                if self._put_behind(frame, store):
+                if self._buffer(frame, store):
                     return
                 store()
-                self._trouble.over(0)
+                self._trouble.resolved(0)
         except Exception as exc:  # noqa: BLE001 (whatever it is, the message must not be lost)
-            self._trouble.tell(exc)
+            self._trouble.report(exc)
             with self._lock:
                 self._waiting.append((frame, store or partial(self._whole, body)))
             return
         self._acknowledge(frame)
 
-    def store_again(self) -> bool:
-        """Store what is held, at most `AT_ONCE`; whether there is more that is worth a try at once."""
+    def retry(self) -> bool:
+        """Store what is held, at most `BACKGROUND_THREADS`; whether there is more that is worth a try at once."""
         failed = False
-        for _ in range(min(AT_ONCE, len(self._waiting))):
+        for _ in range(min(RETRY_BATCH_SIZE, len(self._waiting))):
             frame, store = self._waiting[0]
             try:
                 store()
-            except StorageFault:
+            except StorageUnavailable:
                 return False
             except Exception as exc:  # noqa: BLE001 (one message that cannot be stored must not keep the others)
-                self._trouble.tell(exc)
+                self._trouble.report(exc)
                 failed = True
                 with self._lock:
                     self._waiting.rotate(-1)
@@ -110,10 +110,10 @@ class Held:
             self._waiting.popleft()
             self._stored += 1
             if not self._waiting:  # told before the receiving thread may store, and tell that none had waited
-                self._trouble.over(self._stored)
+                self._trouble.resolved(self._stored)
                 self._stored = 0
 
-    def _put_behind(self, frame: Frame, store: Store) -> bool:
+    def _buffer(self, frame: Frame, store: Store) -> bool:
         with self._lock:
             if self._waiting:
                 self._waiting.append((frame, store))

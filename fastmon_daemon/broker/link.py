@@ -14,31 +14,31 @@ from dataclasses import dataclass
 
 from loguru import logger
 
-from fastmon_daemon.broker.attempts import Attempts
+from fastmon_daemon.broker.attempts import Connector
 from fastmon_daemon.broker.held import Accept
-from fastmon_daemon.broker.login import BrokerLogin
+from fastmon_daemon.broker.login import ConnectionParameters
 from fastmon_daemon.broker.session import Session
-from fastmon_daemon.errors import LinkDown, LinkHeld
+from fastmon_daemon.errors import LinkBlocked, LinkDown
 from fastmon_daemon.retrying import Backoff
 
 DOWN = Backoff(first_s=0.5, longest_s=5.0, shortest_s=0.5)
 """From one attempt to the next at a link that is down: work goes on so soon after the broker is back."""
 HELD = Backoff(first_s=30.0, longest_s=30.0, shortest_s=0.5)
 """The same for a link that is held: a person must mend a setting first."""
-LASTING_S = 30.0
+STABLE_AFTER_S = 30.0
 """A link that lived for so long was mended; one that was lost at once was not, and its pauses go on growing."""
 
 
 @dataclass(frozen=True)
-class LinkChange:
+class LinkStateChange:
     """The link is up, or down for *reason*; *held*: it stays down until a person has mended what the reason names."""
 
     up: bool
     reason: str
-    held: bool = False
+    blocked: bool = False
 
 
-class Broker:
+class BrokerConnection:
     """The link of this process to the message broker.
 
     *accept* reads the body of one message, on stomp.py's thread, and gives what stores it, or None where nothing is
@@ -49,10 +49,10 @@ class Broker:
 
     def __init__(
         self,
-        login: BrokerLogin,
+        login: ConnectionParameters,
         *,
         accept: Accept,
-        changed: Callable[[LinkChange], None],
+        changed: Callable[[LinkStateChange], None],
         stopping: threading.Event,
         monotonic: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
@@ -65,8 +65,8 @@ class Broker:
         self._jitter = jitter
         self._thread = threading.Thread(target=self._run, name="broker-link", daemon=True)
         self._session: Session | None = None
-        self._attempts = Attempts(login, accept, monotonic)
-        self._told: LinkChange | None = None
+        self._attempts = Connector(login, accept, monotonic)
+        self._told: LinkStateChange | None = None
 
     @property
     def up(self) -> bool:
@@ -89,15 +89,15 @@ class Broker:
         Where no link stands there is nothing to say: True. It returns within *deadline_s* seconds.
         """
         self._stopping.set()
-        self._attempts.end()  # before the session is read: one that is let in later ends itself
+        self._attempts.close()  # before the session is read: one that is let in later ends itself
         if not self._thread.is_alive():
             return True
         was_up, session = self.up, self._session
         if session is not None:
-            session.finish() if was_up else session.cut(LinkDown("stopped"))
+            session.close() if was_up else session.abort(LinkDown("stopped"))
         self._thread.join(deadline_s * 0.9)
         if self._thread.is_alive() and session is not None:
-            session.cut(LinkDown("stopped before the broker confirmed the goodbye"))
+            session.abort(LinkDown("stopped before the broker confirmed the goodbye"))
             self._thread.join(deadline_s * 0.1)
         return not was_up or (session is not None and session.is_clean and not self._thread.is_alive())
 
@@ -105,13 +105,13 @@ class Broker:
         """Return where the link is up, at once in any case.
 
         Raises:
-            LinkHeld: it is down until a person acts.
+            LinkBlocked: it is down until a person acts.
             LinkDown: it is down.
         """
         told = self._told
         if told is None or not told.up:
             reason = told.reason if told else "the broker was not reached yet"
-            raise (LinkHeld if told and told.held else LinkDown)(reason)
+            raise (LinkBlocked if told and told.blocked else LinkDown)(reason)
 
     def announce(self, body: str, event_id: str) -> None:
         """Send the JSON object *body* to every announce destination; return when the broker has confirmed each.
@@ -119,7 +119,7 @@ class Broker:
         *event_id* is the same at every repetition: a broker that detects duplicates drops those.
 
         Raises:
-            LinkHeld: as `probe`.
+            LinkBlocked: as `probe`.
             LinkDown: the link is down, or was lost before the last RECEIPT: the broker may have the message or not.
         """
         session = self._session
@@ -138,35 +138,35 @@ class Broker:
         while not self._stopping.is_set():
             began = self._monotonic()
             end = self._live_once()
-            held = isinstance(end, LinkHeld)
-            self._tell(LinkChange(up=False, reason=str(end), held=held))
+            held = isinstance(end, LinkBlocked)
+            self._tell(LinkStateChange(up=False, reason=str(end), blocked=held))
             spent_s = self._monotonic() - began
-            attempt = 0 if spent_s > LASTING_S else attempt + 1
+            attempt = 0 if spent_s > STABLE_AFTER_S else attempt + 1
             backoff = HELD if held else DOWN
             self._stopping.wait(max(backoff.shortest_s, backoff.pause_s(attempt + 1, self._jitter) - spent_s))
 
     def _live_once(self) -> LinkDown:
         try:
-            session = self._session = self._attempts.let_in()
+            session = self._session = self._attempts.connect()
             if self._attempts.over:
                 raise LinkDown("stopped")
-            session.enter()
-            self._tell(LinkChange(up=True, reason=f"connected to the broker at {self._login.where}"))
-            return session.watch()
+            session.subscribe()
+            self._tell(LinkStateChange(up=True, reason=f"connected to the broker at {self._login.address}"))
+            return session.check_liveness()
         except LinkDown as exc:
             if self._session is not None:
-                self._session.cut(exc)
+                self._session.abort(exc)
             return exc
         except Exception as exc:  # noqa: BLE001 (without this thread the daemon would be deaf for ever)
             logger.exception("broker link: unexpected error")
             if self._session is not None:
-                self._session.cut(LinkDown(str(exc)))
+                self._session.abort(LinkDown(str(exc)))
             return LinkDown(f"unexpected {type(exc).__name__}: {exc}")
 
-    def _tell(self, change: LinkChange) -> None:
+    def _tell(self, change: LinkStateChange) -> None:
         if change == self._told:
             return
         self._told = change
         say = logger.info if change.up or self._stopping.is_set() else logger.warning
-        say("broker link {}: {}", "up" if change.up else "held" if change.held else "down", change.reason)
+        say("broker link {}: {}", "up" if change.up else "held" if change.blocked else "down", change.reason)
         self._changed(change)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fastmon_daemon.errors import ConfigError, LinkDown, LinkHeld
+from fastmon_daemon.errors import ConfigError, LinkBlocked, LinkDown
 
 _DEAD_SESSION = re.compile(r"already|in use|InvalidClientID", re.IGNORECASE)
 _OURS = re.compile(r"alert (?:certificate|bad certificate|unknown ca)|certificate required", re.IGNORECASE)
@@ -20,7 +20,7 @@ _NOT_ALLOWED = re.compile(r"auth|log ?in|passw|passcode|credential|secur|permiss
 
 
 @dataclass(frozen=True, kw_only=True)
-class BrokerLogin:
+class ConnectionParameters:
     """All that a link needs to know; times in seconds.
 
     *password* is called for each attempt, so that a new secret needs no restart. An empty *subscribe* means: only
@@ -48,7 +48,7 @@ class BrokerLogin:
             raise ConfigError("ACTIVEMQ_USE_SSL asks for TLS without a CA file: set ACTIVEMQ_SSL_CA_CERTS")
 
     @property
-    def where(self) -> str:
+    def address(self) -> str:
         """Host and port, for people."""
         return f"{self.host}:{self.port}"
 
@@ -56,18 +56,18 @@ class BrokerLogin:
         """The password of this moment.
 
         Raises:
-            LinkHeld: it cannot be read.
+            LinkBlocked: it cannot be read.
         """
         try:
             return self.password()
         except (OSError, ConfigError) as exc:
-            raise LinkHeld(f"the broker's password cannot be read: {exc}: mend ACTIVEMQ_PASSWORD_FILE") from exc
+            raise LinkBlocked(f"the broker's password cannot be read: {exc}: mend ACTIVEMQ_PASSWORD_FILE") from exc
 
     def tls_context(self) -> ssl.SSLContext | None:
         """What TLS is made with, chain and host name always checked; None where the link is plain.
 
         Raises:
-            LinkHeld: a file cannot be used.
+            LinkBlocked: a file cannot be used.
         """
         if not self.use_ssl:
             return None
@@ -75,37 +75,37 @@ class BrokerLogin:
         try:
             context.load_verify_locations(self.ca_file)
         except OSError as exc:
-            raise LinkHeld(f"ACTIVEMQ_SSL_CA_CERTS={self.ca_file}: {exc}: name a readable PEM file") from exc
+            raise LinkBlocked(f"ACTIVEMQ_SSL_CA_CERTS={self.ca_file}: {exc}: name a readable PEM file") from exc
         try:
             if self.cert_file is not None:
                 context.load_cert_chain(self.cert_file, self.key_file)
         except OSError as exc:
             what = f"ACTIVEMQ_SSL_CERT_FILE={self.cert_file}, ACTIVEMQ_SSL_KEY_FILE={self.key_file}"
-            raise LinkHeld(f"{what}: {exc}: name readable PEM files that belong together") from exc
+            raise LinkBlocked(f"{what}: {exc}: name readable PEM files that belong together") from exc
         return context
 
-    def fault(self, exc: OSError) -> LinkDown:
+    def connect_error(self, exc: OSError) -> LinkDown:
         """What a failed socket means: a certificate or TLS that does not fit is for a person, all else passes."""
-        said = f"no connection to the broker at {self.where}: {exc}"
+        said = f"no connection to the broker at {self.address}: {exc}"
         if isinstance(exc, ssl.SSLError) and _OURS.search(str(exc)):
-            return LinkHeld(f"{said}; is ACTIVEMQ_SSL_CERT_FILE={self.cert_file} a certificate that it accepts?")
+            return LinkBlocked(f"{said}; is ACTIVEMQ_SSL_CERT_FILE={self.cert_file} a certificate that it accepts?")
         if isinstance(exc, ssl.SSLError) and not isinstance(exc, ssl.SSLEOFError | ssl.SSLZeroReturnError):
-            return LinkHeld(f"{said}; is ACTIVEMQ_SSL_CA_CERTS={self.ca_file} its CA, and ACTIVEMQ_HOST its name?")
+            return LinkBlocked(f"{said}; is ACTIVEMQ_SSL_CA_CERTS={self.ca_file} its CA, and ACTIVEMQ_HOST its name?")
         return LinkDown(said)
 
-    def no_answer(self, waited_s: float) -> LinkDown:
+    def timeout_error(self, waited_s: float) -> LinkDown:
         """What it means that the broker neither let us in nor refused us for so long."""
-        return LinkDown(f"the broker at {self.where} did not answer within {waited_s:g} s")
+        return LinkDown(f"the broker at {self.address} did not answer within {waited_s:g} s")
 
-    def no_receipt(self, command: str) -> LinkDown:
+    def receipt_error(self, command: str) -> LinkDown:
         """What it means that the broker did not confirm *command* in time."""
-        return LinkDown(f"no RECEIPT for {command} from {self.where} within {self.receipt_s:g} s")
+        return LinkDown(f"no RECEIPT for {command} from {self.address} within {self.receipt_s:g} s")
 
-    def refusal(self, text: str) -> LinkDown:
+    def broker_error(self, text: str) -> LinkDown:
         """What the ERROR *text* means."""
         if self.durable and _DEAD_SESSION.search(text):
             return LinkDown(f"the broker still holds an earlier session of client id {self.client_id!r}: {text}")
         if _NOT_ALLOWED.search(text):
             remedy = "set ACTIVEMQ_USER and ACTIVEMQ_PASSWORD to a login that may use FASTMON_SUBSCRIBE and _ANNOUNCE"
-            return LinkHeld(f"the broker at {self.where} refuses the user {self.user!r}: {text}; {remedy}")
-        return LinkDown(f"the broker at {self.where} sent an ERROR: {text}")
+            return LinkBlocked(f"the broker at {self.address} refuses the user {self.user!r}: {text}; {remedy}")
+        return LinkDown(f"the broker at {self.address} sent an ERROR: {text}")

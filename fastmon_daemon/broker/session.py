@@ -16,11 +16,11 @@ from stomp.exception import StompException
 from stomp.listener import ConnectionListener
 from stomp.utils import Frame
 
-from fastmon_daemon.broker.held import Accept, Held, Trouble
-from fastmon_daemon.broker.login import BrokerLogin
-from fastmon_daemon.broker.wire import Wire, connection_over
+from fastmon_daemon.broker.held import Accept, LogThrottle, UnackedBuffer
+from fastmon_daemon.broker.login import ConnectionParameters
+from fastmon_daemon.broker.wire import StompTransport, connection_over
 from fastmon_daemon.errors import LinkDown
-from fastmon_daemon.seams import between
+from fastmon_daemon.seams import failpoints_around
 
 SILENT_BEATS = 2.9
 """So many heart-beat intervals without a byte mean that the broker has gone; a healthy one can be two late."""
@@ -38,17 +38,17 @@ class Session(ConnectionListener):
 
     def __init__(
         self,
-        login: BrokerLogin,
+        login: ConnectionParameters,
         accept: Accept,
         monotonic: Callable[[], float],
         answered: threading.Event,
-        trouble: Trouble | None = None,
+        trouble: LogThrottle | None = None,
     ) -> None:
         """*answered* is set when the broker has answered CONNECT, and at the end; several may share it."""
         self._login = login
-        self._held = Held(accept, self._acknowledge, trouble or Trouble())
+        self._held = UnackedBuffer(accept, self._acknowledge, trouble or LogThrottle())
         self._monotonic = monotonic
-        self._wire = Wire((login.host, login.port), login.tls_context(), login.connect_s, monotonic)
+        self._wire = StompTransport((login.host, login.port), login.tls_context(), login.connect_s, monotonic)
         self._connection = connection_over(self._wire, login.heart_beat_s)
         self._connection.set_listener("session", self)
         self.is_clean = False
@@ -66,11 +66,11 @@ class Session(ConnectionListener):
         self._silence_s = 0.0
         self._storing = False
 
-    def knock(self) -> None:
+    def open(self) -> None:
         """Connect and send CONNECT; whether the broker lets us in is known when `is_answered`.
 
         Raises:
-            LinkHeld: a person must mend login, permissions or TLS.
+            LinkBlocked: a person must mend login, permissions or TLS.
             LinkDown: anything else.
         """
         login = self._login
@@ -80,40 +80,40 @@ class Session(ConnectionListener):
             self._connection.connect(login.user or None, password, headers=headers, with_connect_command=True)
         except _SEND_FAULTS as exc:
             if not self._wire.stood:
-                raise login.fault(exc if isinstance(exc, OSError) else OSError(str(exc))) from exc
+                raise login.connect_error(exc if isinstance(exc, OSError) else OSError(str(exc))) from exc
             # It ended while CONNECT was sent: stomp.py's thread knows why, and tells `on_disconnected`.
 
     @property
     def is_answered(self) -> bool:
         """Whether the broker has answered CONNECT, or the connection has ended before it did."""
-        return bool(self._version) or self.is_over
+        return bool(self._version) or self.is_closed
 
     @property
-    def is_over(self) -> bool:
+    def is_closed(self) -> bool:
         """Whether the connection has ended."""
         return self._end is not None
 
     @property
     def buffered(self) -> int:
         """How many messages of this connection wait unacknowledged; none once it is over: the broker has them."""
-        return 0 if self.is_over else self._held.count
+        return 0 if self.is_closed else self._held.count
 
-    def enter(self) -> None:
+    def subscribe(self) -> None:
         """Subscribe, when `is_answered`; return when the broker has confirmed it. Raises as `knock` does."""
         if self._end is not None:
             raise self._reason()
         if self._login.subscribe:
             self._subscribe()
 
-    def watch(self) -> LinkDown:
+    def check_liveness(self) -> LinkDown:
         """Wait until the connection has ended, cutting it where it is unfit; the reason."""
         while self._end is None and not self._ending:
             pause = self._look()
-            if not self._held.store_again():
+            if not self._held.retry():
                 self._news.wait(pause)
             self._news.clear()
         if self._ending and self._end is None:
-            self._say_goodbye()
+            self._disconnect()
         self._over.wait(self._login.receipt_s)
         return LinkDown("stopped") if self.is_clean else self._reason()
 
@@ -125,26 +125,26 @@ class Session(ConnectionListener):
         """
         sent = []
         for destination in destinations:
-            with between("send"):
-                sent.append(self._ask("SEND", {**headers, "destination": destination}, body))
+            with failpoints_around("send"):
+                sent.append(self._request_receipt("SEND", {**headers, "destination": destination}, body))
         for receipt in sent:
-            self._confirmed(receipt, "SEND")
+            self._wait_for_receipt(receipt, "SEND")
 
-    def finish(self) -> None:
+    def close(self) -> None:
         """Ask `watch` to say goodbye and return."""
         self._ending = True
         self._news.set()
 
-    def cut(self, reason: LinkDown) -> None:
+    def abort(self, reason: LinkDown) -> None:
         """End the connection now, from any thread."""
         self._ended(reason)
-        self._wire.cut()
+        self._wire.abort()
 
     def on_connected(self, frame: Frame) -> None:
         """The broker accepts us: keep what was negotiated."""
         version = frame.headers.get("version", "1.0")
         if version not in {"1.1", "1.2"}:
-            self.cut(LinkDown(f"the broker at {self._login.where} speaks STOMP {version}; 1.1 or 1.2 is needed"))
+            self.abort(LinkDown(f"the broker at {self._login.address} speaks STOMP {version}; 1.1 or 1.2 is needed"))
             return
         sends_ms = frame.headers.get("heart-beat", "0,0").partition(",")[0].strip()
         if sends_ms.isdigit() and int(sends_ms):
@@ -156,7 +156,7 @@ class Session(ConnectionListener):
         """Store, then acknowledge; what could not be stored is held, unacknowledged."""
         self._storing = True
         try:
-            self._held.take(frame)
+            self._held.receive(frame)
         except Exception as exc:  # noqa: BLE001 (on this thread an error ends the connection, whatever it is)
             logger.opt(exception=exc).error("a message was not acknowledged, the broker will send it again")
         finally:
@@ -173,7 +173,7 @@ class Session(ConnectionListener):
     def on_error(self, frame: Frame) -> None:
         """The broker refuses; the connection is over."""
         text = frame.headers.get("message") or (frame.body or b"").decode(errors="replace")
-        self.cut(self._login.refusal(" ".join(text.split())[:300] or "without a word"))
+        self.abort(self._login.broker_error(" ".join(text.split())[:300] or "without a word"))
 
     def on_receiver_loop_completed(self, _frame: Frame) -> None:
         """No method of ours is called any more, but `on_disconnected`."""
@@ -183,8 +183,8 @@ class Session(ConnectionListener):
         """The connection is gone."""
         fault = self._wire.fault
         if isinstance(fault, ssl.SSLError):
-            self._ended(self._login.fault(fault))
-        self._ended(LinkDown(f"the broker at {self._login.where} closed the connection"))
+            self._ended(self._login.connect_error(fault))
+        self._ended(LinkDown(f"the broker at {self._login.address} closed the connection"))
 
     def _subscribe(self) -> None:
         name = self._login.client_id
@@ -196,18 +196,18 @@ class Session(ConnectionListener):
             **durable,
             **_WINDOW,
         }
-        self._confirmed(self._ask("SUBSCRIBE", headers), "SUBSCRIBE")
+        self._wait_for_receipt(self._request_receipt("SUBSCRIBE", headers), "SUBSCRIBE")
 
-    def _say_goodbye(self) -> None:
+    def _disconnect(self) -> None:
         try:
-            self._confirmed(self._ask("DISCONNECT", {}), "DISCONNECT")
+            self._wait_for_receipt(self._request_receipt("DISCONNECT", {}), "DISCONNECT")
         except LinkDown as exc:
-            self.cut(exc)
+            self.abort(exc)
             return
         self.is_clean = True  # the broker may close before we do: that is no loss any more
-        self.cut(LinkDown("stopped"))
+        self.abort(LinkDown("stopped"))
 
-    def _ask(self, command: str, headers: dict[str, str], body: str = "") -> tuple[str, threading.Event]:
+    def _request_receipt(self, command: str, headers: dict[str, str], body: str = "") -> tuple[str, threading.Event]:
         """Send a frame that wants a RECEIPT; its number, and the event of its arrival or of the end."""
         receipt, arrived = str(next(self._numbers)), threading.Event()
         with self._lock:
@@ -217,13 +217,13 @@ class Session(ConnectionListener):
         try:
             self._connection.send_frame(command, {**headers, "receipt": receipt}, body)
         except _SEND_FAULTS as exc:
-            self.cut(LinkDown(f"{command} to the broker at {self._login.where} failed: {exc}"))
+            self.abort(LinkDown(f"{command} to the broker at {self._login.address} failed: {exc}"))
         return receipt, arrived
 
-    def _confirmed(self, sent: tuple[str, threading.Event], command: str) -> None:
+    def _wait_for_receipt(self, sent: tuple[str, threading.Event], command: str) -> None:
         receipt, arrived = sent
         if not arrived.wait(self._login.receipt_s):
-            self.cut(self._login.no_receipt(command))
+            self.abort(self._login.receipt_error(command))
         with self._lock:
             if receipt in self._pending:
                 raise self._reason()
@@ -235,21 +235,21 @@ class Session(ConnectionListener):
     def _acknowledge(self, frame: Frame) -> None:
         headers = {"message-id": frame.headers["message-id"], "subscription": frame.headers["subscription"]}
         try:
-            with between("ack"):
+            with failpoints_around("ack"):
                 self._connection.send_frame("ACK", {"id": frame.headers["ack"]} if self._version == "1.2" else headers)
         except _SEND_FAULTS as exc:
-            self.cut(LinkDown(f"ACK to the broker at {self._login.where} failed: {exc}"))
+            self.abort(LinkDown(f"ACK to the broker at {self._login.address} failed: {exc}"))
 
     def _look(self) -> float:
         """Cut the connection if it is unfit; the seconds until the next look."""
         now, login = self._monotonic(), self._login
         quiet = now - self._wire.heard_at
         if self._silence_s and not self._storing and quiet >= self._silence_s:
-            self.cut(LinkDown(f"nothing was heard from the broker at {login.where} for {quiet:.1f} s"))
+            self.abort(LinkDown(f"nothing was heard from the broker at {login.address} for {quiet:.1f} s"))
         with self._lock:
             due = min((due for _, due in self._pending.values()), default=None)
         if due is not None and now > due:
-            self.cut(login.no_receipt("a frame"))
+            self.abort(login.receipt_error("a frame"))
         return min(_TURN_S, max(0.01, self._silence_s - quiet)) if self._silence_s else _TURN_S
 
     def _ended(self, reason: LinkDown) -> None:

@@ -14,22 +14,22 @@ from contextlib import contextmanager
 from dataclasses import replace
 from uuid import uuid4
 
-from fastmon_daemon.broker.login import BrokerLogin
+from fastmon_daemon.broker.login import ConnectionParameters
 from fastmon_daemon.broker.session import Session
-from fastmon_daemon.broker.wire import Wire
+from fastmon_daemon.broker.wire import StompTransport
 from fastmon_daemon.errors import LinkDown
 
-PATIENCE_S = 5.0
+PROBE_TIMEOUT_S = 5.0
 """For each answer of the broker."""
 
 
-def reach(login: BrokerLogin) -> str:
-    """Connect, with TLS where it is asked for, and say how; raises LinkDown, LinkHeld."""
-    wire = Wire((login.host, login.port), login.tls_context(), PATIENCE_S, time.monotonic)
+def check_reachable(login: ConnectionParameters) -> str:
+    """Connect, with TLS where it is asked for, and say how; raises LinkDown, LinkBlocked."""
+    wire = StompTransport((login.host, login.port), login.tls_context(), PROBE_TIMEOUT_S, time.monotonic)
     try:
         wire.attempt_connection()
     except OSError as exc:
-        raise login.fault(exc) from exc
+        raise login.connect_error(exc) from exc
     assert wire.socket is not None
     with wire.socket as reached:
         version = reached.version() if isinstance(reached, ssl.SSLSocket) else None
@@ -38,8 +38,8 @@ def reach(login: BrokerLogin) -> str:
     return f"{version}, certificate and host name are right" if version else "plain TCP, no TLS"
 
 
-def log_in(login: BrokerLogin, subscribe: str = "") -> None:
-    """Log in, subscribe for a moment to *subscribe* where it is named, and say goodbye; raises LinkDown, LinkHeld.
+def check_login(login: ConnectionParameters, subscribe: str = "") -> None:
+    """Log in, subscribe for a moment to *subscribe* where it is named, and say goodbye; raises LinkDown, LinkBlocked.
 
     Only for topics: of a queue it would take messages that are the daemon's.
     """
@@ -47,10 +47,10 @@ def log_in(login: BrokerLogin, subscribe: str = "") -> None:
         pass
 
 
-def round_trip(login: BrokerLogin) -> tuple[float, float]:
+def measure_round_trip(login: ConnectionParameters) -> tuple[float, float]:
     """Send a message to a topic that nobody else uses; the seconds until its RECEIPT, and until it was back.
 
-    Raises LinkDown, LinkHeld.
+    Raises LinkDown, LinkBlocked.
     """
     scratch = f"/topic/fastmon.check.{uuid4().hex}"
     text, came = json.dumps({"fastmon_check": scratch}), threading.Event()
@@ -63,24 +63,26 @@ def round_trip(login: BrokerLogin) -> tuple[float, float]:
         begun = time.monotonic()
         session.announce((scratch,), text, {"content-type": "application/json"})
         confirmed = time.monotonic() - begun
-        if not came.wait(PATIENCE_S):
-            raise LinkDown(f"the broker confirmed a message to {scratch}, but did not deliver it in {PATIENCE_S:g} s")
+        if not came.wait(PROBE_TIMEOUT_S):
+            raise LinkDown(
+                f"the broker confirmed a message to {scratch}, but did not deliver it in {PROBE_TIMEOUT_S:g} s"
+            )
         return confirmed, time.monotonic() - begun
 
 
 @contextmanager
-def _session(login: BrokerLogin, subscribe: str, accept: Callable[[bytes], None]) -> Iterator[Session]:
-    own = replace(login, subscribe=subscribe, durable=False, connect_s=PATIENCE_S, receipt_s=PATIENCE_S)
+def _session(login: ConnectionParameters, subscribe: str, accept: Callable[[bytes], None]) -> Iterator[Session]:
+    own = replace(login, subscribe=subscribe, durable=False, connect_s=PROBE_TIMEOUT_S, receipt_s=PROBE_TIMEOUT_S)
     answered = threading.Event()
     session = Session(own, accept, time.monotonic, answered)
     try:
-        session.knock()
-        if not answered.wait(PATIENCE_S):
-            raise own.no_answer(PATIENCE_S)
-        session.enter()
+        session.open()
+        if not answered.wait(PROBE_TIMEOUT_S):
+            raise own.timeout_error(PROBE_TIMEOUT_S)
+        session.subscribe()
         yield session
     except LinkDown as exc:
-        session.cut(exc)
+        session.abort(exc)
         raise
-    session.finish()
-    session.watch()
+    session.close()
+    session.check_liveness()

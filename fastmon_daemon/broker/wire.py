@@ -21,7 +21,7 @@ _KEEPALIVE = ((socket.TCP_KEEPIDLE, 10), (socket.TCP_KEEPINTVL, 5), (socket.TCP_
 _NEVER_FIRST = 100.0
 
 
-class Wire(Transport):
+class StompTransport(Transport):
     """One TCP or TLS connection to *address*; `heard_at` (by *monotonic*) is when its last byte came.
 
     With a *context* nothing is ever sent in clear: the socket does not exist before TLS stands.
@@ -87,7 +87,7 @@ class Wire(Transport):
             self.shutdown_queue()
         return data
 
-    def cut(self) -> None:
+    def abort(self) -> None:
         """End the connection at once from any thread: whoever reads or writes wakes; no TLS farewell that may block."""
         self._is_cut = True
         sock = self.socket
@@ -110,7 +110,7 @@ class Wire(Transport):
         return tls
 
 
-def connection_over(wire: Wire, heart_beat_s: float) -> StompConnection12:
+def connection_over(wire: StompTransport, heart_beat_s: float) -> StompConnection12:
     """A fresh STOMP connection over *wire* that offers 1.1 and 1.2, and heart-beats both ways."""
     beat_ms = round(heart_beat_s * 1000)
     connection = StompConnection12(heartbeats=(beat_ms, beat_ms), heart_beat_receive_scale=_NEVER_FIRST)

@@ -11,31 +11,31 @@ from contextlib import closing
 from fastmon_daemon.checks.at_broker import broker_checks
 from fastmon_daemon.checks.at_monitor import monitor_checks
 from fastmon_daemon.checks.local import local_checks
-from fastmon_daemon.checks.trying import Check, Line, Outcome, attempt
+from fastmon_daemon.checks.trying import Check, CheckResult, CheckStatus, run_checks
 from fastmon_daemon.clock import Clock
 from fastmon_daemon.errors import StorageError
 from fastmon_daemon.outbox import open_for_reading
-from fastmon_daemon.service import World, broker_login, monitor_of
+from fastmon_daemon.service import ProcessContext, broker_parameters, monitor_client
 
-__all__ = ["Check", "Line", "Outcome", "attempt", "checks_of"]
+__all__ = ["Check", "CheckResult", "CheckStatus", "all_checks", "run_checks"]
 
 
-def checks_of(world: World) -> Iterator[Check]:
+def all_checks(world: ProcessContext) -> Iterator[Check]:
     """What applies to these settings."""
     instance, kept_name = _remembered(world)
     yield from local_checks(world)
-    login = broker_login(
+    login = broker_parameters(
         world.settings, world.values, world.secrets, instance or "(made at the first start)", subscribe=True
     )
     yield from broker_checks(world.settings, login)
-    monitor = monitor_of(world.settings, world.values, world.secrets)
+    monitor = monitor_client(world.settings, world.values, world.secrets)
     try:
         yield from monitor_checks(world, monitor, world.settings.agent_name or kept_name, Clock())
     finally:
         monitor.close()
 
 
-def _remembered(world: World) -> tuple[str, str]:
+def _remembered(world: ProcessContext) -> tuple[str, str]:
     """The instance and the agent name that the database keeps; nothing where there is none, or it is unfit."""
     try:
         with closing(open_for_reading(world.database)) as reports:

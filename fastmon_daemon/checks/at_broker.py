@@ -7,20 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fastmon_daemon.broker import BrokerLogin, log_in, reach, round_trip
-from fastmon_daemon.checks.trying import Check, Line, Outcome
-from fastmon_daemon.errors import LinkHeld
+from fastmon_daemon.broker import ConnectionParameters, check_login, check_reachable, measure_round_trip
+from fastmon_daemon.checks.trying import Check, CheckResult, CheckStatus
+from fastmon_daemon.errors import LinkBlocked
 from fastmon_daemon.settings import Settings
 
 
-def broker_checks(settings: Settings, login: BrokerLogin) -> Iterator[Check]:
+def broker_checks(settings: Settings, login: ConnectionParameters) -> Iterator[Check]:
     """Those that apply; *login* is the daemon's own."""
     if settings.mode != "message" and settings.notify != "stomp":
-        yield Check(name="broker", call=lambda: Line(Outcome.SKIPPED, "not needed: folders are watched, no STOMP"))
+        yield Check(
+            name="broker", call=lambda: CheckResult(CheckStatus.SKIPPED, "not needed: folders are watched, no STOMP")
+        )
         return
     yield Check(
         name="broker address",
-        call=lambda: Line(Outcome.OK, f"{login.where}: {reach(login)}"),
+        call=lambda: CheckResult(CheckStatus.OK, f"{login.address}: {check_reachable(login)}"),
         remedy="is it running, and are ACTIVEMQ_HOST and ACTIVEMQ_PORT its STOMP address?",
     )
     yield Check(
@@ -45,31 +47,37 @@ def broker_checks(settings: Settings, login: BrokerLogin) -> Iterator[Check]:
     )
 
 
-def _login(login: BrokerLogin) -> Line:
-    log_in(login)
+def _login(login: ConnectionParameters) -> CheckResult:
+    check_login(login)
     who = f"user {login.user!r}" if login.user else "nobody (ACTIVEMQ_USER is not set)"
-    return Line(Outcome.OK, f"{who} is let in")
+    return CheckResult(CheckStatus.OK, f"{who} is let in")
 
 
-def _subscription(login: BrokerLogin) -> Line:
+def _subscription(login: ConnectionParameters) -> CheckResult:
     where = login.subscribe
     if not where.startswith("/topic/") or "::" in where:
-        return Line(Outcome.SKIPPED, f"{where} is no plain topic: trying it would take messages from the daemon")
-    log_in(login, where)
-    return Line(Outcome.OK, f"{where} may be read")
+        return CheckResult(
+            CheckStatus.SKIPPED, f"{where} is no plain topic: trying it would take messages from the daemon"
+        )
+    check_login(login, where)
+    return CheckResult(CheckStatus.OK, f"{where} may be read")
 
 
-def _durable(login: BrokerLogin) -> Line:
+def _durable(login: ConnectionParameters) -> CheckResult:
     if not login.durable:
-        return Line(Outcome.OK, "off: what is sent while the daemon is away is found by its ledger afterwards")
+        return CheckResult(
+            CheckStatus.OK, "off: what is sent while the daemon is away is found by its ledger afterwards"
+        )
     found = f"on, not tried here: the broker keeps messages for client id {login.client_id}"
-    return Line(Outcome.OK, f"{found}; where it refuses durable subscriptions set FASTMON_DURABLE=off")
+    return CheckResult(CheckStatus.OK, f"{found}; where it refuses durable subscriptions set FASTMON_DURABLE=off")
 
 
-def _round_trip(login: BrokerLogin) -> Line:
+def _round_trip(login: ConnectionParameters) -> CheckResult:
     try:
-        confirmed, back = round_trip(login)
-    except LinkHeld as exc:
+        confirmed, back = measure_round_trip(login)
+    except LinkBlocked as exc:
         found = f"this login may not use a scratch topic, so receipts are not tried: {exc}"
-        return Line(Outcome.WARNING, found, "nothing, where the daemon's own announcements are confirmed")
-    return Line(Outcome.OK, f"RECEIPT after {confirmed * 1000:.0f} ms, the message was back after {back * 1000:.0f} ms")
+        return CheckResult(CheckStatus.WARNING, found, "nothing, where the daemon's own announcements are confirmed")
+    return CheckResult(
+        CheckStatus.OK, f"RECEIPT after {confirmed * 1000:.0f} ms, the message was back after {back * 1000:.0f} ms"
+    )

@@ -11,28 +11,28 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from fastmon_daemon.errors import FastmonError, LinkHeld
+from fastmon_daemon.errors import FastmonError, LinkBlocked
 
 TELL_AFTER_S = 2.0
 """After so long a person is told what is waited for."""
 
 
-class Outcome(StrEnum):
+class CheckStatus(StrEnum):
     """What a check came to."""
 
     OK = "ok"
     WARNING = "warning"
-    WRONG = "wrong"
+    ERROR = "wrong"
     SKIPPED = "skipped"
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class CheckResult:
     """One line for a person: what was found, and what to do about it."""
 
-    outcome: Outcome
+    outcome: CheckStatus
     found: str
-    remedy: str = ""
+    hint: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +40,7 @@ class Check:
     """One thing to try. Where one of those that it *needs* is not well, it is not tried."""
 
     name: str
-    call: Callable[[], Line]
+    call: Callable[[], CheckResult]
     """Raises `FastmonError` where it is wrong."""
     needs: tuple[str, ...] = ()
     remedy: str = ""
@@ -48,19 +48,21 @@ class Check:
     patience_s: float = 30.0
 
 
-def attempt(checks: Iterable[Check], waiting: Callable[[str, float], None]) -> Iterator[tuple[str, Line]]:
+def run_checks(checks: Iterable[Check], waiting: Callable[[str, float], None]) -> Iterator[tuple[str, CheckResult]]:
     """Try one after the other; *waiting* is told the name and the longest wait of one that takes long."""
     unwell: set[str] = set()
     for check in checks:
         missing = [name for name in check.needs if name in unwell]
-        line = _line(check, waiting) if not missing else Line(Outcome.SKIPPED, f"not tried, see {missing[0]}")
-        if line.outcome in (Outcome.WRONG, Outcome.SKIPPED):
+        line = (
+            _line(check, waiting) if not missing else CheckResult(CheckStatus.SKIPPED, f"not tried, see {missing[0]}")
+        )
+        if line.outcome in (CheckStatus.ERROR, CheckStatus.SKIPPED):
             unwell.add(check.name)
         yield check.name, line
 
 
-def _line(check: Check, waiting: Callable[[str, float], None]) -> Line:
-    answers: queue.SimpleQueue[Line] = queue.SimpleQueue()
+def _line(check: Check, waiting: Callable[[str, float], None]) -> CheckResult:
+    answers: queue.SimpleQueue[CheckResult] = queue.SimpleQueue()
     # A thread of its own that nobody waits for: a call of the system (DNS) may hang beyond any timeout of ours.
     threading.Thread(target=lambda: answers.put(_tried(check)), name=check.name, daemon=True).start()
     try:
@@ -70,15 +72,15 @@ def _line(check: Check, waiting: Callable[[str, float], None]) -> Line:
     try:
         return answers.get(timeout=max(0.0, check.patience_s - TELL_AFTER_S))
     except queue.Empty:
-        return Line(Outcome.WRONG, f"no end after {check.patience_s:g} s", check.remedy)
+        return CheckResult(CheckStatus.ERROR, f"no end after {check.patience_s:g} s", check.remedy)
 
 
-def _tried(check: Check) -> Line:
+def _tried(check: Check) -> CheckResult:
     try:
         return check.call()
-    except LinkHeld as exc:
-        return Line(Outcome.WRONG, str(exc))  # it says itself what to mend, and another remedy would mislead
+    except LinkBlocked as exc:
+        return CheckResult(CheckStatus.ERROR, str(exc))  # it says itself what to mend, and another remedy would mislead
     except FastmonError as exc:
-        return Line(Outcome.WRONG, str(exc), check.remedy)
+        return CheckResult(CheckStatus.ERROR, str(exc), check.remedy)
     except Exception as exc:  # noqa: BLE001 (one check that fails in an unknown way hides no other)
-        return Line(Outcome.WRONG, f"{type(exc).__name__}: {exc}", check.remedy)
+        return CheckResult(CheckStatus.ERROR, f"{type(exc).__name__}: {exc}", check.remedy)

@@ -16,22 +16,22 @@ from typing import Any, TypeVar
 
 import click
 
-from fastmon_daemon.acts import Acts, Outcome, Wish, in_portions
-from fastmon_daemon.clock import stamp, utcnow
-from fastmon_daemon.commands.process import existing_database, load_settings, user_at_terminal
-from fastmon_daemon.commands.tables import visible
-from fastmon_daemon.control import ask
+from fastmon_daemon.acts import ActionRequest, ActionResult, OperatorActions, in_batches
+from fastmon_daemon.clock import format_timestamp, utcnow
+from fastmon_daemon.commands.process import current_user, existing_database, load_settings
+from fastmon_daemon.commands.tables import escape_controls
+from fastmon_daemon.control import send_request
 from fastmon_daemon.errors import PermanentError, TransientError
-from fastmon_daemon.intake import Intake
-from fastmon_daemon.lifecycle import load_chart
-from fastmon_daemon.outbox import Lock, open_for_reading, open_outbox, owner_of
+from fastmon_daemon.intake import MessageHandler
+from fastmon_daemon.lifecycle import load_statechart
+from fastmon_daemon.outbox import DatabaseLock, open_for_reading, open_outbox, owner_of
 
 BUSY = 75
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def common(command: F) -> F:
+def action_options(command: F) -> F:
     """The options that every act has."""
     command = click.option("--json", "as_json", is_flag=True, help="The outcome as one JSON object: done, refused.")(
         command
@@ -54,7 +54,7 @@ _reason = click.option("--reason", default="", help="Why; it stands in the histo
 @click.option("--run", help="Only STFs of this run.")
 @_reason
 @_namespace
-@common
+@action_options
 def retry(stf: tuple[str, ...], all_failed: bool, **options: Any) -> None:
     """Process failed STFs again, each with the sample that it has. More than one asks first.
 
@@ -70,7 +70,7 @@ def retry(stf: tuple[str, ...], all_failed: bool, **options: Any) -> None:
 @click.option("--reason", required=True, help="Why; it stands in the history.")
 @_run
 @_namespace
-@common
+@action_options
 def discard(stf: tuple[str, ...], **options: Any) -> None:
     """Give failed STFs up for good. More than one asks first.
 
@@ -84,7 +84,7 @@ def discard(stf: tuple[str, ...], **options: Any) -> None:
 @_reason
 @_run
 @_namespace
-@common
+@action_options
 def admit(stf: tuple[str, ...], **options: Any) -> None:
     """Process STFs that were skipped because they were not selected. More than one asks first.
 
@@ -96,7 +96,7 @@ def admit(stf: tuple[str, ...], **options: Any) -> None:
 @click.command()
 @click.argument("number", nargs=-1, type=int)
 @click.option("--all", "everything", is_flag=True, help="All refused messages.")
-@common
+@action_options
 def release(number: tuple[int, ...], everything: bool, **options: Any) -> None:
     """Parse refused messages again, by their NUMBER in `inspect --refused`; those that can be taken now are taken.
 
@@ -111,7 +111,7 @@ def release(number: tuple[int, ...], everything: bool, **options: Any) -> None:
 @click.option("--run", required=True, help="The run.")
 @click.option("--unfinished-too", is_flag=True, help="Also if some of its STFs are unfinished.")
 @_namespace
-@common
+@action_options
 def forget(**options: Any) -> None:
     """Drop all that is known of a run: for a monitor that was reset and counts its runs anew. It asks first.
 
@@ -123,72 +123,72 @@ def forget(**options: Any) -> None:
 def perform(act: str, *, several: bool, db: Path | None, yes: bool, as_json: bool, **wished: Any) -> None:
     """Do it, say what was done, and exit: 0 done, 1 something was not done, 2 not confirmed, 75 the daemon is busy.
 
-    *wished* are the fields of the `Wish`.
+    *wished* are the fields of the `ActionRequest`.
     """
-    wish = Wish(act=act, by=user_at_terminal(), **wished)
+    wish = ActionRequest(action=act, by=current_user(), **wished)
     path = existing_database(db)
-    if wish.act == "release" and wish.all:
+    if wish.action == "release" and wish.all:
         with closing(open_for_reading(path)) as reports:
-            wish = replace(wish, ids=tuple(reports.refused_numbers()))
+            wish = replace(wish, ids=tuple(reports.rejected_ids()))
     if several and not yes:
         if sys.stdin is None or not sys.stdin.isatty():
-            raise click.UsageError(f"{wish.act} of more than one: add --yes")
-        click.confirm(f"{wish.act} of {_how_many(wish, path)} in {path}: go on?", abort=True, err=True)
-    wish = replace(wish, before=stamp(utcnow()))
-    total = Outcome()
+            raise click.UsageError(f"{wish.action} of more than one: add --yes")
+        click.confirm(f"{wish.action} of {_how_many(wish, path)} in {path}: go on?", abort=True, err=True)
+    wish = replace(wish, before=format_timestamp(utcnow()))
+    total = ActionResult()
     try:
         alive = owner_of(path) is not None
-        for outcome in in_portions(wish, partial(_asked, path)) if alive else _by_ourselves(wish, path):
-            total.add(outcome)
+        for outcome in in_batches(wish, partial(_asked, path)) if alive else _by_ourselves(wish, path):
+            total.merge(outcome)
     except TransientError as exc:
         _say(wish, total, as_json=as_json)
         click.echo(f"fastmon-daemon: {exc}", err=True)
         sys.exit(BUSY)
     _say(wish, total, as_json=as_json)
-    sys.exit(1 if total.refused else 0)
+    sys.exit(1 if total.rejected else 0)
 
 
-def _how_many(wish: Wish, path: Path) -> str:
+def _how_many(wish: ActionRequest, path: Path) -> str:
     """What it is about, in words; counted without a lock."""
     with closing(open_for_reading(path)) as reports:
-        if wish.act == "release":
+        if wish.action == "release":
             return f"{len(wish.ids)} refused messages"
-        if wish.act == "forget":
-            return f"run {visible(wish.run)} with {reports.count_stfs(None, wish.run, wish.namespace)} STFs"
+        if wish.action == "forget":
+            return f"run {escape_controls(wish.run)} with {reports.count_stfs(None, wish.run, wish.namespace)} STFs"
         if not wish.all:
             return f"{len(wish.stfs)} STFs"
-        chart = load_chart("stf")
-        states = (state for state in chart.states if chart.may(state, wish.act))
+        chart = load_statechart("stf")
+        states = (state for state in chart.states if chart.may(state, wish.action))
         return f"{sum(reports.count_stfs(state, wish.run, wish.namespace) for state in states)} STFs"
 
 
-def _asked(path: Path, wish: Wish) -> Outcome:
-    answer = ask(path, wish.as_dict())
+def _asked(path: Path, wish: ActionRequest) -> ActionResult:
+    answer = send_request(path, wish.as_dict())
     if "error" in answer:
         raise PermanentError(str(answer["error"]))
-    return Outcome(**answer)
+    return ActionResult(**answer)
 
 
-def _say(wish: Wish, outcome: Outcome, *, as_json: bool) -> None:
+def _say(wish: ActionRequest, outcome: ActionResult, *, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps({"done": outcome.done, "refused": outcome.refused}))
+        click.echo(json.dumps({"done": outcome.done, "refused": outcome.rejected}))
     else:
         for name in outcome.done:
-            click.echo(f"{wish.act}: {visible(name)}")
-    for name, why in outcome.refused.items():
-        click.echo(f"fastmon-daemon: {visible(name)}: {why}", err=True)
+            click.echo(f"{wish.action}: {escape_controls(name)}")
+    for name, why in outcome.rejected.items():
+        click.echo(f"fastmon-daemon: {escape_controls(name)}: {why}", err=True)
 
 
-def _by_ourselves(wish: Wish, path: Path) -> Iterator[Outcome]:
+def _by_ourselves(wish: ActionRequest, path: Path) -> Iterator[ActionResult]:
     namespace = ""
-    if wish.act == "release":  # only a message that is taken in must be ours
+    if wish.action == "release":  # only a message that is taken in must be ours
         namespace = load_settings().namespace
-    charts = (load_chart("stf"), load_chart("run"))
-    acts = Acts(charts[0], Intake(path, namespace, "", charts), alone=True)
-    with Lock(path), closing(open_outbox(path)) as outbox:
+    charts = (load_statechart("stf"), load_statechart("run"))
+    acts = OperatorActions(charts[0], MessageHandler(path, namespace, "", charts), alone=True)
+    with DatabaseLock(path), closing(open_outbox(path)) as outbox:
 
-        def do(portion: Wish) -> Outcome:
+        def do(portion: ActionRequest) -> ActionResult:
             with outbox.transaction():
-                return acts.do(portion, outbox, utcnow())
+                return acts.perform(portion, outbox, utcnow())
 
-        yield from in_portions(wish, do)
+        yield from in_batches(wish, do)

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from fastmon_daemon.commands.process import PROGRESS_AFTER_S, existing_database
-from fastmon_daemon.commands.tables import visible
+from fastmon_daemon.commands.tables import escape_controls
 from fastmon_daemon.outbox import back_up
 
 _LINE_EVERY_S = 1.0
@@ -33,7 +33,7 @@ def backup(file: Path, db: Path | None, as_json: bool) -> None:
         click.echo(json.dumps({"database": str(path), "backup": str(file), **asdict(made)}))
     else:
         megabytes = made.bytes / 1_000_000
-        click.echo(f"{visible(file)}: {megabytes:.1f} MB, {made.stfs} STFs of {visible(path)}, checked")
+        click.echo(f"{escape_controls(file)}: {megabytes:.1f} MB, {made.stfs} STFs of {escape_controls(path)}, checked")
 
 
 class _Progress:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import click
 
-from fastmon_daemon.checks import Line, Outcome, attempt, checks_of
+from fastmon_daemon.checks import CheckResult, CheckStatus, all_checks, run_checks
 from fastmon_daemon.commands.process import every_setting, load_process
-from fastmon_daemon.commands.tables import visible
-from fastmon_daemon.settings import Reading, declared_settings
+from fastmon_daemon.commands.tables import escape_controls
+from fastmon_daemon.settings import LoadResult, all_settings
 
 
 @click.command(epilog="Exit codes: 0 all is well or may be, 1 something is wrong, 78 configuration.")
@@ -31,27 +31,29 @@ def check(ctx: click.Context, db: Path | None, as_json: bool) -> None:
     if reading.errors:
         _show(((name, line) for name, line in _wrong_settings(reading)), as_json)
         ctx.exit(78)
-    checks = checks_of(load_process(db, log_level="CRITICAL"))
-    ctx.exit(1 if Outcome.WRONG in _show(attempt(checks, _waiting), as_json) else 0)
+    checks = all_checks(load_process(db, log_level="CRITICAL"))
+    ctx.exit(1 if CheckStatus.ERROR in _show(run_checks(checks, _waiting), as_json) else 0)
 
 
-def _wrong_settings(reading: Reading) -> Iterator[tuple[str, Line]]:
-    declared = dict(declared_settings())
-    return ((declared[name].names[0], Line(Outcome.WRONG, str(error))) for name, error in reading.errors.items())
+def _wrong_settings(reading: LoadResult) -> Iterator[tuple[str, CheckResult]]:
+    declared = dict(all_settings())
+    return (
+        (declared[name].names[0], CheckResult(CheckStatus.ERROR, str(error))) for name, error in reading.errors.items()
+    )
 
 
 def _waiting(name: str, patience_s: float) -> None:
     click.echo(f"fastmon-daemon: {name}: waiting, {patience_s:g} s at the longest", err=True)
 
 
-def _show(lines: Iterator[tuple[str, Line]], as_json: bool) -> set[Outcome]:
+def _show(lines: Iterator[tuple[str, CheckResult]], as_json: bool) -> set[CheckStatus]:
     """Show each line as it comes, or all as JSON; the outcomes that there were."""
     told = []
     for name, line in lines:
-        told.append({"check": name, "outcome": str(line.outcome), "found": line.found, "remedy": line.remedy})
+        told.append({"check": name, "outcome": str(line.outcome), "found": line.found, "remedy": line.hint})
         if not as_json:
-            remedy = f" -> {visible(line.remedy)}" if line.remedy else ""
-            click.echo(f"{line.outcome:<8} {name:<16} {visible(line.found)}{remedy}")
+            remedy = f" -> {escape_controls(line.hint)}" if line.hint else ""
+            click.echo(f"{line.outcome:<8} {name:<16} {escape_controls(line.found)}{remedy}")
     if as_json:
         click.echo(json.dumps({"checks": told}, indent=2))
-    return {Outcome(each["outcome"]) for each in told}
+    return {CheckStatus(each["outcome"]) for each in told}

@@ -10,13 +10,13 @@ from typing import Any
 import click
 
 from fastmon_daemon.commands.process import every_setting, variables
-from fastmon_daemon.commands.tables import console, table, visible
+from fastmon_daemon.commands.tables import console, escape_controls, table
 from fastmon_daemon.outbox import owner_of
 from fastmon_daemon.settings import (
-    Reading,
+    LoadResult,
     Setting,
+    all_settings,
     database_to_write,
-    declared_settings,
 )
 
 View = dict[str, Any]
@@ -28,7 +28,7 @@ View = dict[str, Any]
 def config(ctx: click.Context, as_json: bool) -> None:
     """Show every setting: value, where it came from, meaning; and the database that `run` would open.
 
-    Secrets are not shown, only whether they are set. What is wrong is told for each setting, and the others are shown
+    SecretRedactor are not shown, only whether they are set. What is wrong is told for each setting, and the others are shown
     all the same. FASTMON_ names that mean nothing are warned of.
 
     \b
@@ -37,19 +37,19 @@ def config(ctx: click.Context, as_json: bool) -> None:
     """
     reading = every_setting()
     view = {
-        "settings": [_told(name, declared, reading) for name, declared in declared_settings()],
+        "settings": [_told(name, declared, reading) for name, declared in all_settings()],
         "unknown": list(reading.unknown),
         "database": _database(variables()),
     }
     click.echo(json.dumps(view, indent=2)) if as_json else _print(view)
     for name in reading.unknown:
-        click.echo(f"fastmon-daemon: {visible(name)}: no such setting, ignored; correct or unset it", err=True)
+        click.echo(f"fastmon-daemon: {escape_controls(name)}: no such setting, ignored; correct or unset it", err=True)
     for error in reading.errors.values():
-        click.echo(f"fastmon-daemon: {visible(error)}", err=True)
+        click.echo(f"fastmon-daemon: {escape_controls(error)}", err=True)
     ctx.exit(78 if reading.errors else 0)
 
 
-def _told(name: str, declared: Setting, reading: Reading) -> View:
+def _told(name: str, declared: Setting, reading: LoadResult) -> View:
     error = reading.errors.get(name)
     value, source = reading.values[name], reading.sources[name]
     written = declared.default if source == "default" else as_written(value)
@@ -86,7 +86,7 @@ def _print(view: View) -> None:
     database = view["database"]
     state = "not made yet" if not database["exists"] else "no daemon is running"
     daemon = state if database["daemon"] is None else f"daemon: process {database['daemon']}"
-    out.print(f"database: {visible(database['path'])} ({visible(database['rule'])}); {daemon}")
+    out.print(f"database: {escape_controls(database['path'])} ({escape_controls(database['rule'])}); {daemon}")
 
 
 def _value(told: View) -> str:

@@ -61,12 +61,12 @@ def _play(stf: int, rate: float, folder: Path, *, as_json: bool) -> int:
     from rich.console import Console
 
     from fastmon_daemon.testbed.demo import Demo, DemoPlan
-    from fastmon_daemon.testbed.demo_picture import Picture
+    from fastmon_daemon.testbed.demo_picture import DemoDisplay
 
     logger.remove()
     logger.add(folder / "world.log")
     logging.basicConfig(filename=folder / "world.log", level="WARNING", force=True)
-    picture = Picture(Console(stderr=as_json))
+    picture = DemoDisplay(Console(stderr=as_json))
     plan = DemoPlan(stf=stf, rate_hz=rate, folder=folder, environ=os.environ)
     with Demo(plan, picture.show, Clock()) as story, picture.shown():
         verdict = story.play()

@@ -9,14 +9,19 @@ from typing import TextIO, get_args
 import click
 
 from fastmon_daemon.commands.process import found_database
-from fastmon_daemon.diagram import Format, draw
-from fastmon_daemon.lifecycle import ChartName, load_chart
+from fastmon_daemon.diagram import Format, render
+from fastmon_daemon.lifecycle import StatechartName, load_statechart
 from fastmon_daemon.outbox import open_for_reading
 
 
 @click.command()
 @click.option(
-    "--chart", "name", type=click.Choice(get_args(ChartName)), default="stf", show_default=True, help="Which chart."
+    "--chart",
+    "name",
+    type=click.Choice(get_args(StatechartName)),
+    default="stf",
+    show_default=True,
+    help="Which chart.",
 )
 @click.option(
     "--format",
@@ -29,7 +34,7 @@ from fastmon_daemon.outbox import open_for_reading
 @click.option("--live", is_flag=True, help="Write into each state how many STFs (or runs) are in it now.")
 @click.option("--db", type=click.Path(path_type=Path), help="The database of --live; looked for as the daemon does.")
 @click.option("--output", type=click.File("w", encoding="utf-8", lazy=True), default="-", help="A file; else stdout.")
-def diagram(name: ChartName, form: Format, live: bool, db: Path | None, output: TextIO) -> None:
+def diagram(name: StatechartName, form: Format, live: bool, db: Path | None, output: TextIO) -> None:
     """Draw the life of an STF, or of a run, as its chart has it.
 
     Thick arrows are steps, thin ones decisions of a program, dashed ones acts of a person.
@@ -37,10 +42,10 @@ def diagram(name: ChartName, form: Format, live: bool, db: Path | None, output: 
     if db is not None and not live:
         raise click.UsageError(f"--db {str(db)!r} is read for --live only: add --live, or leave it out")
     counts = _counts(name, db) if live else None
-    output.write(draw(load_chart(name), form, counts))
+    output.write(render(load_statechart(name), form, counts))
 
 
-def _counts(name: ChartName, db: Path | None) -> dict[str, int]:
+def _counts(name: StatechartName, db: Path | None) -> dict[str, int]:
     path, chosen_by = found_database(db)
     with closing(open_for_reading(path)) as reports:
         click.echo(f"database: {path} ({chosen_by})", err=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from fastmon_daemon.commands.process import existing_database
-from fastmon_daemon.lifecycle import load_chart
+from fastmon_daemon.lifecycle import load_statechart
 from fastmon_daemon.outbox import open_for_reading
 
 
@@ -22,7 +22,7 @@ def export(only: str | None, db: Path | None) -> None:
 
     Exit codes: 0 done, 2 usage, 3 no database.
     """
-    chart = load_chart("stf")
+    chart = load_statechart("stf")
     with closing(open_for_reading(existing_database(db))) as reports:
         if only != "refused":
             for state in (state for state in chart.states if chart.may(state, "retry")):
@@ -30,5 +30,5 @@ def export(only: str | None, db: Path | None) -> None:
                     history = [asdict(row) for row in reports.history(stf.id)]
                     click.echo(json.dumps({"kind": "failed", **asdict(stf), "history": history}))
         if only != "failed":
-            for row in reports.refused(-1):
+            for row in reports.rejected(-1):
                 click.echo(json.dumps({"kind": "refused", **asdict(row)}))

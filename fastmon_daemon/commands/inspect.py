@@ -20,30 +20,32 @@ from rich.live import Live
 
 from fastmon_daemon.clock import utcnow
 from fastmon_daemon.commands.process import every_setting, found_database
-from fastmon_daemon.commands.tables import console, shown
-from fastmon_daemon.findings import Findings, Rules, View, Wanted, envelope
-from fastmon_daemon.lifecycle import load_chart
+from fastmon_daemon.commands.tables import console, render_inspection
+from fastmon_daemon.findings import InspectionContext, Inspector, StfFilter, View, with_metadata
+from fastmon_daemon.lifecycle import load_statechart
 from fastmon_daemon.outbox import open_for_reading, owner_of, shortage
 from fastmon_daemon.presence import StuckRule
-from fastmon_daemon.settings import Reading
+from fastmon_daemon.settings import LoadResult
 from fastmon_daemon.steps import links_for
 
 _SCREENFUL = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Question:
+class InspectOptions:
     """What the command line asks."""
 
     name: str | None
     refused: bool
-    wanted: Wanted
+    wanted: StfFilter
 
 
 @click.command(epilog="Exit codes: 0 nothing is stuck, 1 something is or the disk is full, 2 usage, 3 no database.")
 @click.argument("stf", required=False)
 @click.option("--db", type=click.Path(path_type=Path), help="The database to read; looked for as the daemon does.")
-@click.option("--state", type=click.Choice(load_chart("stf").states), help="Only STFs in this state, and list them.")
+@click.option(
+    "--state", type=click.Choice(load_statechart("stf").states), help="Only STFs in this state, and list them."
+)
 @click.option("--run", help="Only STFs of this run, and list them.")
 @click.option("--refused", is_flag=True, help="List the messages that could not be taken.")
 @click.option("--all", "everything", is_flag=True, help=f"List all, not only {_SCREENFUL}.")
@@ -82,15 +84,15 @@ def inspect(
     --refused:       refused_count, refused (id, at, reason, bytes, body)
     STF:             stfs
     Of each STF: stf, run, namespace, state, since, stuck, why, attempts, last_error, next, next_try_at
-    Asked for by name also: sequence, size_bytes, checksum, tf_count, execution_id, origin, admitted, life,
+    ShutdownRequest for by name also: sequence, size_bytes, checksum, tf_count, execution_id, origin, admitted, life,
     received_at, born_at, remark, plan, stage, tfs, history
     Of each run: namespace, run, run_id, state, execution_id, expected, expected_by, known, missing, named, absent,
     last_sequence, nameless, heard_at, ended_at, ended_by, look_at, looks, look_error, summary_at
     """
     if (stf is not None and (state or refused)) or (refused and (state or run)):
         raise click.UsageError("STF, --state and --refused cannot be combined, nor --refused and --run")
-    wanted = Wanted(state=state, run=run, limit=-1 if everything else _SCREENFUL)
-    question = _Question(name=stf, refused=refused, wanted=wanted)
+    wanted = StfFilter(state=state, run=run, limit=-1 if everything else _SCREENFUL)
+    question = InspectOptions(name=stf, refused=refused, wanted=wanted)
     path, chosen_by = found_database(db)
     reading = every_setting()
 
@@ -100,22 +102,22 @@ def inspect(
     ctx.exit(_show(look, as_json, watch))
 
 
-def _look(question: _Question, path: Path, chosen_by: str, reading: Reading) -> View:
+def _look(question: InspectOptions, path: Path, chosen_by: str, reading: LoadResult) -> View:
     with closing(open_for_reading(path)) as reports:
-        rules = Rules(
+        rules = InspectionContext(
             stuck=StuckRule(
-                chart=load_chart("stf"),
+                chart=load_statechart("stf"),
                 links=links_for(reading.value("notify")),
                 stuck_after_s=reading.value("stuck_after_s"),
             ),
             now=utcnow(),
             daemon=owner_of(path),
         )
-        findings, wanted = Findings(reports, rules), question.wanted
+        findings, wanted = Inspector(reports, rules), question.wanted
         if question.refused:
-            view = findings.refused(wanted.limit)
+            view = findings.rejected(wanted.limit)
         elif question.name is not None:
-            view = findings.lives(question.name, wanted.run)
+            view = findings.stf_details(question.name, wanted.run)
             if not view["stfs"]:
                 for run, at in reports.pruned_stf(question.name):
                     raise click.UsageError(f"{question.name!r} of run {run} was pruned with its run at {at}")
@@ -126,7 +128,7 @@ def _look(question: _Question, path: Path, chosen_by: str, reading: Reading) -> 
             if wanted.run is not None and not view["runs"] and not any(view["states"].values()):
                 raise click.UsageError(f"--run {wanted.run!r}: no such run in {path} ({chosen_by})")
         stopped = shortage(path, reading.value("min_free_mb"))
-        return {**envelope(view, rules, (str(path), chosen_by)), "intake_stopped": stopped}
+        return {**with_metadata(view, rules, (str(path), chosen_by)), "intake_stopped": stopped}
 
 
 def _show(look: Callable[[], View], as_json: bool, watch: float | None) -> int:
@@ -138,9 +140,9 @@ def _show(look: Callable[[], View], as_json: bool, watch: float | None) -> int:
         return _exit_code(view)
     try:
         if out.is_terminal and not as_json:
-            with Live(Group(*shown(view)), console=out, auto_refresh=False, screen=True) as live:
+            with Live(Group(*render_inspection(view)), console=out, auto_refresh=False, screen=True) as live:
                 while True:
-                    live.update(Group(*shown(view)), refresh=True)
+                    live.update(Group(*render_inspection(view)), refresh=True)
                     threading.Event().wait(watch)
                     view = look()
         while True:
@@ -157,7 +159,7 @@ def _print(view: View, out: Console, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(view, indent=2))
         return
-    for part in shown(view):
+    for part in render_inspection(view):
         out.print(part)
     sys.stdout.flush()
 

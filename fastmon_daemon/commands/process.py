@@ -19,17 +19,17 @@ import click
 from fastmon_daemon import logs
 from fastmon_daemon.errors import StorageError
 from fastmon_daemon.settings import (
-    Reading,
+    LoadResult,
     Settings,
+    all_settings,
     database_to_read,
     database_to_write,
-    declared_settings,
     read_environment,
     read_settings,
 )
 
 if TYPE_CHECKING:
-    from fastmon_daemon.service import World
+    from fastmon_daemon.service import ProcessContext
 
 PROGRESS_AFTER_S = 2.0
 PROGRESS_EVERY_S = 5.0
@@ -40,9 +40,9 @@ def variables() -> Mapping[str, str]:
     return read_environment(os.environ, **_folders())
 
 
-def every_setting() -> Reading:
+def every_setting() -> LoadResult:
     """Return every setting, or what is wrong about it."""
-    return read_settings(declared_settings(), os.environ, **_folders())
+    return read_settings(all_settings(), os.environ, **_folders())
 
 
 def load_settings(**changes: str | None) -> Settings:
@@ -52,20 +52,22 @@ def load_settings(**changes: str | None) -> Settings:
 
 def load_process(
     db: Path | None = None, *, log_level: str | None = None, journal: bool = False, **changes: str | None
-) -> World:
+) -> ProcessContext:
     """Return the settings and the database of the daemon, and send log lines to stderr from now on.
 
     *db* is the option's; *log_level* wins over SWF_LOG_LEVEL; with *journal* the lines are the journal's where it
     reads them; *changes* are those of `load_settings`. Raises `ConfigError`.
     """
-    from fastmon_daemon.service import World  # heavy, and of no use to those that only read a database
+    from fastmon_daemon.service import ProcessContext  # heavy, and of no use to those that only read a database
 
     settings = load_settings(**changes)
     values = read_environment(_environ(changes), **_folders())
-    secrets = logs.Secrets(settings.monitor_token, settings.broker_password)
+    secrets = logs.SecretRedactor(settings.monitor_token, settings.broker_password)
     logs.configure(log_level or settings.log_level, secrets, journal=journal and "JOURNAL_STREAM" in values)
     path, rule = database_to_write(db, values, Path.home())
-    return World(settings=settings, values=values, database=path.absolute(), database_rule=rule, secrets=secrets)
+    return ProcessContext(
+        settings=settings, values=values, database=path.absolute(), database_rule=rule, secrets=secrets
+    )
 
 
 def found_database(db: Path | None) -> tuple[Path, str]:
@@ -81,7 +83,7 @@ def existing_database(db: Path | None) -> Path:
     return path
 
 
-def user_at_terminal() -> str:
+def current_user() -> str:
     """Return the name of the user whose process this is."""
     try:
         return getpass.getuser()
@@ -90,7 +92,7 @@ def user_at_terminal() -> str:
 
 
 @contextmanager
-def telling_progress(what: str) -> Iterator[None]:
+def report_progress(what: str) -> Iterator[None]:
     """Say on stderr now and then that *what* is waited for, where it takes long enough to wonder."""
     done, begun = threading.Event(), time.monotonic()
 

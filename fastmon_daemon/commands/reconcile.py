@@ -9,14 +9,14 @@ from pathlib import Path
 
 import click
 
-from fastmon_daemon.acts import RECONCILE, Wish, number_to_reconcile
+from fastmon_daemon.acts import RECONCILE, ActionRequest, run_number_to_reconcile
 from fastmon_daemon.commands.acting import BUSY
-from fastmon_daemon.commands.process import existing_database, load_process, telling_progress, user_at_terminal
-from fastmon_daemon.commands.tables import visible
-from fastmon_daemon.control import ask
+from fastmon_daemon.commands.process import current_user, existing_database, load_process, report_progress
+from fastmon_daemon.commands.tables import escape_controls
+from fastmon_daemon.control import send_request
 from fastmon_daemon.errors import PermanentError, TransientError
 from fastmon_daemon.outbox import owner_of
-from fastmon_daemon.service import reconcile_alone
+from fastmon_daemon.service import reconcile_offline
 
 
 @click.command()
@@ -34,16 +34,16 @@ def reconcile(run: str, db: Path | None, as_json: bool) -> None:
 
     Exit codes: 0 done, 1 the monitor knows no such run, or refuses, 2 usage, 3 no database, 75 try again.
     """
-    wish = Wish(act=RECONCILE, by=user_at_terminal(), run=run)
-    number_to_reconcile(wish)
+    wish = ActionRequest(action=RECONCILE, by=current_user(), run=run)
+    run_number_to_reconcile(wish)
     path = existing_database(db)
     try:
-        with telling_progress(f"the monitor's list of run {visible(run)}"):
+        with report_progress(f"the monitor's list of run {escape_controls(run)}"):
             alive = owner_of(path) is not None
             if alive:
-                outcome = ask(path, wish.as_dict(), patience_s=None)
+                outcome = send_request(path, wish.as_dict(), patience_s=None)
             else:
-                outcome = asdict(reconcile_alone(load_process(path, log_level="WARNING"), wish))
+                outcome = asdict(reconcile_offline(load_process(path, log_level="WARNING"), wish))
     except TransientError as exc:
         click.echo(f"fastmon-daemon: {exc}", err=True)
         sys.exit(BUSY)
@@ -53,10 +53,10 @@ def reconcile(run: str, db: Path | None, as_json: bool) -> None:
         click.echo(json.dumps(outcome))
     else:
         taken = outcome["taken_in"]
-        click.echo(f"run {visible(run)}: {outcome['named']} named by the monitor, {outcome['known']} known before, "
+        click.echo(f"run {escape_controls(run)}: {outcome['named']} named by the monitor, {outcome['known']} known before, "
                    f"{len(taken)} missed and taken in now")  # fmt: skip
         for name in taken:
-            click.echo(visible(name))
+            click.echo(escape_controls(name))
     if not outcome["named"]:
-        click.echo(f"fastmon-daemon: the monitor names no STF of run {visible(run)}", err=True)
+        click.echo(f"fastmon-daemon: the monitor names no STF of run {escape_controls(run)}", err=True)
     sys.exit(0 if outcome["named"] else 1)

@@ -11,7 +11,7 @@ from loguru import logger
 
 from fastmon_daemon import seams
 from fastmon_daemon.commands.process import load_process
-from fastmon_daemon.service import NOT_CLEAN
+from fastmon_daemon.service import EXIT_NOT_DRAINED
 from fastmon_daemon.service import run as serve
 
 
@@ -37,8 +37,8 @@ def run(once: bool, mode: str | None, db: Path | None) -> None:
         code = serve(world, once=once)
     except KeyboardInterrupt:
         logger.warning("stopped at once; what was in flight is done again at the next start")
-        code = NOT_CLEAN
-    if code == NOT_CLEAN:
+        code = EXIT_NOT_DRAINED
+    if code == EXIT_NOT_DRAINED:
         sys.stderr.flush()
         os._exit(code)  # a thread may still wait for the network, and nothing of it is needed
     sys.exit(code)

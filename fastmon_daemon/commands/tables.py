@@ -15,7 +15,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fastmon_daemon.clock import moment
+from fastmon_daemon.clock import parse_timestamp
 
 View = dict[str, Any]
 
@@ -31,30 +31,34 @@ def console() -> Console:
     return Console(force_terminal=on_terminal, width=None if on_terminal else _UNCUT, markup=False, highlight=False)
 
 
-def visible(value: object) -> str:
+def escape_controls(value: object) -> str:
     """*value* as one line that any terminal shows as it is: control and invisible characters escaped."""
     text = "-" if value is None else str(value)
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
-def when(text: str | None, now: datetime) -> str:
+def format_when(text: str | None, now: datetime) -> str:
     """A stored time for people, with its distance from *now*."""
     if text is None:
         return "-"
-    at = moment(text).astimezone(UTC)
+    at = parse_timestamp(text).astimezone(UTC)
     seconds = (now - at).total_seconds()
     size, unit = next((u for u in _UNITS if abs(seconds) >= u[0]), _UNITS[-1])
     distance = f"{int(abs(seconds) / size)} {unit}"
     return f"{at:%Y-%m-%d %H:%M:%SZ} ({distance if seconds >= 0 else f'in {distance}'})"
 
 
-def shown(view: View) -> Iterator[RenderableType]:
+def render_inspection(view: View) -> Iterator[RenderableType]:
     """The tables of a view: of the overview, of refused messages or of single STFs, by what it holds."""
-    now = moment(view["at"])
+    now = parse_timestamp(view["at"])
     daemon = "no daemon is running" if view["daemon"] is None else f"daemon: process {view['daemon']}"
-    yield Text(f"database: {visible(view['database'])} ({visible(view['chosen_by'])}); {daemon}; {now:%H:%M:%SZ}")
+    yield Text(
+        f"database: {escape_controls(view['database'])} ({escape_controls(view['chosen_by'])}); {daemon}; {now:%H:%M:%SZ}"
+    )
     if view["intake_stopped"]:
-        yield Text(f"intake is stopped: {visible(view['intake_stopped'])}: make room on the database's file system")
+        yield Text(
+            f"intake is stopped: {escape_controls(view['intake_stopped'])}: make room on the database's file system"
+        )
     if "states" in view:
         yield from _overview(view, now)
     elif "refused" in view:
@@ -88,7 +92,13 @@ def _overview(view: View, now: datetime) -> Iterator[RenderableType]:
 
 def _links(links: View, now: datetime) -> Table:
     rows = (
-        (link["link"], link["state"], when(link["since"], now), link["reason"], when(link["next_probe_at"], now))
+        (
+            link["link"],
+            link["state"],
+            format_when(link["since"], now),
+            link["reason"],
+            format_when(link["next_probe_at"], now),
+        )
         for link in links.values()
     )
     return table("links", ("link", "state", "since", "reason", "next probe"), rows)
@@ -103,7 +113,7 @@ def _runs(runs: list[View], now: datetime) -> Table:
             run["expected"],
             run["known"],
             run["missing"],
-            when(run["heard_at"], now),
+            format_when(run["heard_at"], now),
             run["look_error"],
             _pruned(run["pruned"], now),
         )
@@ -130,7 +140,7 @@ def _pruned(pruned: View | None, now: datetime) -> str | None:
     if pruned is None:
         return None
     counts = ", ".join(f"{count} {state}" for state, count in pruned["states"].items())
-    return f"{when(pruned['at'], now)}: {counts}, {pruned['tf_files']} TF files"
+    return f"{format_when(pruned['at'], now)}: {counts}, {pruned['tf_files']} TF files"
 
 
 def _stfs(title: str, stfs: list[View], now: datetime) -> Table:
@@ -139,9 +149,9 @@ def _stfs(title: str, stfs: list[View], now: datetime) -> Table:
             stf["stf"],
             stf["run"],
             stf["state"],
-            when(stf["since"], now),
+            format_when(stf["since"], now),
             stf["attempts"],
-            when(stf["next_try_at"], now) if stf["next_try_at"] else stf["next"],
+            format_when(stf["next_try_at"], now) if stf["next_try_at"] else stf["next"],
             stf["why"],
         )
         for stf in stfs
@@ -156,7 +166,8 @@ def _more(count: int, listed: list[View]) -> Iterator[Text]:
 
 def _refused(view: View, now: datetime) -> Iterator[RenderableType]:
     rows = (
-        (row["id"], when(row["at"], now), row["reason"], row["bytes"], _cut(row["body"])) for row in view["refused"]
+        (row["id"], format_when(row["at"], now), row["reason"], row["bytes"], _cut(row["body"]))
+        for row in view["refused"]
     )
     yield table(f"refused messages: {view['refused_count']}", ("id", "at", "reason", "bytes", "message"), rows)
     yield from _more(view["refused_count"], view["refused"])
@@ -172,12 +183,12 @@ def _life(life: View, now: datetime) -> Iterator[RenderableType]:
     facts = {
         "run": f"{life['run']} (namespace {life['namespace']})",
         "state": f"{life['state']}{', stuck' if life['stuck'] else ''}, life {life['life']}",
-        "since": when(life["since"], now),
+        "since": format_when(life["since"], now),
         "why": life["why"],
         "next": life["next"],
         "attempts": life["attempts"],
         "last error": life["last_error"],
-        "received": f"{when(life['received_at'], now)}, by {life['origin']}",
+        "received": f"{format_when(life['received_at'], now)}, by {life['origin']}",
         "size": f"{_or_unknown(life['size_bytes'])} bytes, {_or_unknown(life['tf_count'])} TFs",
         "checksum": life["checksum"],
         "execution": life["execution_id"],
@@ -195,14 +206,16 @@ def _life(life: View, now: datetime) -> Iterator[RenderableType]:
                 tf["monitor_id"],
                 f"{_or_unknown(tf['first'])}..{_or_unknown(tf['last'])}",
                 tf["size_bytes"],
-                when(tf["registered_at"], now),
-                when(tf["announced_at"], now),
+                format_when(tf["registered_at"], now),
+                format_when(tf["announced_at"], now),
                 tf["adopted"],
             )
             for tf in life["tfs"]
         ),
     )
-    rows = [(row["life"], when(row["at"], now), row["trigger"], row["dest"], row["note"]) for row in life["history"]]
+    rows = [
+        (row["life"], format_when(row["at"], now), row["trigger"], row["dest"], row["note"]) for row in life["history"]
+    ]
     yield table("history", ("life", "at", "trigger", "state", "note"), rows)
 
 
@@ -218,9 +231,9 @@ def _or_unknown(value: object) -> object:
 
 def table(title: str, heads: tuple[str, ...], rows: Iterable[Iterable[object]]) -> Table:
     """A table of ours: every cell is made visible, short names in the first column are not folded."""
-    cells = [[visible(cell) for cell in row] for row in rows]
+    cells = [[escape_controls(cell) for cell in row] for row in rows]
     short_names = all(len(row[0]) <= _NAME_WIDTH for row in cells)
-    name = Text(visible(title), style="bold")
+    name = Text(escape_controls(title), style="bold")
     made = Table(title=name, title_justify="left", box=box.SIMPLE, show_header=any(heads))
     for head in heads:
         made.add_column(head, overflow="fold", no_wrap=short_names and not made.columns)

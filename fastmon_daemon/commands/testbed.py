@@ -32,9 +32,9 @@ def testbed(broker_port: int, monitor_port: int, env_file: Path, messages_endpoi
     """
     import uvloop
 
-    from fastmon_daemon.testbed.world import WorldOptions, serve
+    from fastmon_daemon.testbed.world import TestbedOptions, serve
 
-    options = WorldOptions(broker_port=broker_port, monitor_port=monitor_port, messages_endpoint=messages_endpoint)
+    options = TestbedOptions(broker_port=broker_port, monitor_port=monitor_port, messages_endpoint=messages_endpoint)
 
     async def until_asked() -> None:
         asked, loop = asyncio.Event(), asyncio.get_running_loop()

@@ -12,11 +12,11 @@ import click
 from rich.console import RenderableType
 from rich.text import Text
 
-from fastmon_daemon.clock import moment, utcnow
+from fastmon_daemon.clock import parse_timestamp, utcnow
 from fastmon_daemon.commands.process import PROGRESS_AFTER_S, PROGRESS_EVERY_S, found_database
-from fastmon_daemon.commands.tables import console, table, visible, when
-from fastmon_daemon.lifecycle import load_chart
-from fastmon_daemon.outbox import ABSENCE, Outage, open_for_reading
+from fastmon_daemon.commands.tables import console, escape_controls, format_when, table
+from fastmon_daemon.lifecycle import load_statechart
+from fastmon_daemon.outbox import DAEMON_DOWNTIME, Outage, open_for_reading
 from fastmon_daemon.verdict import Verdict, judge
 
 UNKNOWN = 3
@@ -47,8 +47,10 @@ def verdict(
     path, chosen_by = found_database(db)
     found = _waited(lambda: look(path, run, namespace), wait)
     if found is None:
-        where = f" of namespace {visible(namespace)}" if namespace else ""
-        click.echo(f"fastmon-daemon: {path} ({chosen_by}): nothing was heard of a run {visible(run)}{where}", err=True)
+        where = f" of namespace {escape_controls(namespace)}" if namespace else ""
+        click.echo(
+            f"fastmon-daemon: {path} ({chosen_by}): nothing was heard of a run {escape_controls(run)}{where}", err=True
+        )
         ctx.exit(UNKNOWN)
     if as_json:
         click.echo(found.as_json())
@@ -62,11 +64,13 @@ def verdict(
 def look(path: Path, run: str, namespace: str | None) -> Verdict | None:
     """The verdict of a run as it is now; None where nothing was heard of it."""
     with closing(open_for_reading(path)) as reports:
-        rows = reports.by_run.called(run, namespace)
+        rows = reports.by_run.find(run, namespace)
         if len(rows) > 1:
-            names = ", ".join(visible(row.namespace) for row in rows)
+            names = ", ".join(escape_controls(row.namespace) for row in rows)
             raise click.UsageError(f"run {run!r} is in the namespaces {names}: say which with --namespace")
-        return judge(reports.by_run, rows[0], (load_chart("stf"), load_chart("run")), utcnow()) if rows else None
+        return (
+            judge(reports.by_run, rows[0], (load_statechart("stf"), load_statechart("run")), utcnow()) if rows else None
+        )
 
 
 def _waited(ask: Callable[[], Verdict | None], wait_s: float) -> Verdict | None:
@@ -81,7 +85,7 @@ def _waited(ask: Callable[[], Verdict | None], wait_s: float) -> Verdict | None:
             return found
         if now >= tell_at:
             tell_at = now + PROGRESS_EVERY_S
-            how = f"{'; '.join(found.why_not)} ({found.line})" if found else "nothing was heard of it yet"
+            how = f"{'; '.join(found.incomplete_reasons)} ({found.line})" if found else "nothing was heard of it yet"
             click.echo(f"waiting, {wait_s - (now - begun):.0f} s left: {how}", err=True)
         pause_s = max(_POLL_S, 3 * (now - asked_at))  # a long run is no load then
         pause.wait(min(pause_s, wait_s - (now - begun)))
@@ -95,14 +99,14 @@ def _shown(found: Verdict) -> Iterator[RenderableType]:
     stood = f", {tfs.stood} stood before" if tfs.stood else ""
     facts = {
         "state": found.state,
-        "not complete": "; ".join(found.why_not) or None,
-        "ended": found.ended_at and f"{when(found.ended_at, utcnow())}: {found.ended_by}",
+        "not complete": "; ".join(found.incomplete_reasons) or None,
+        "ended": found.ended_at and f"{format_when(found.ended_at, utcnow())}: {found.ended_by}",
         "expected": "unknown" if found.expected is None else f"{found.expected}{by}",
         **{name: getattr(found, name) for name in names},
         "missing numbers": found.missing_sequences or None,
         "missing names": ", ".join(found.missing_names) or None,
         "TF files": f"{tfs.registered} of {tfs.drawn} registered, {tfs.announced} announced{stood}",
-        "last look failed": found.look_error,
+        "last look failed": found.reconcile_error,
     }
     yield table(title, ("", ""), ((key, value) for key, value in facts.items() if value is not None))
     rows = (
@@ -114,7 +118,13 @@ def _shown(found: Verdict) -> Iterator[RenderableType]:
         yield Text("no outage overlaps the run")
         return
     outages = (
-        ("no daemon" if each.link == ABSENCE else each.link, each.began_at, each.ended_at, _lasted(each), each.reason)
+        (
+            "no daemon" if each.link == DAEMON_DOWNTIME else each.link,
+            each.began_at,
+            each.ended_at,
+            _lasted(each),
+            each.reason,
+        )
         for each in found.outages
     )
     yield table("outages", ("of", "from", "to", "lasted", "reason"), outages)
@@ -125,5 +135,5 @@ def _seconds(value: float) -> str:
 
 
 def _lasted(outage: Outage) -> str:
-    end = moment(outage.ended_at) if outage.ended_at else utcnow()
-    return f"{(end - moment(outage.began_at)).total_seconds():.0f} s{'' if outage.ended_at else ' so far'}"
+    end = parse_timestamp(outage.ended_at) if outage.ended_at else utcnow()
+    return f"{(end - parse_timestamp(outage.began_at)).total_seconds():.0f} s{'' if outage.ended_at else ' so far'}"

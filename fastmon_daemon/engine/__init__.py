@@ -6,9 +6,9 @@ what is owed.
 
 from fastmon_daemon.engine.concurrency_limits import CallPools
 from fastmon_daemon.engine.engine import Engine
-from fastmon_daemon.engine.inbox import Inbox, LinkNews
-from fastmon_daemon.engine.links import Links
+from fastmon_daemon.engine.inbox import Inbox, LinkEvent
+from fastmon_daemon.engine.links import CircuitBreakers
 from fastmon_daemon.engine.moving import BUDGET_S
-from fastmon_daemon.engine.plant import Plant
+from fastmon_daemon.engine.plant import EngineConfig
 
-__all__ = ["BUDGET_S", "CallPools", "Engine", "Inbox", "LinkNews", "Links", "Plant"]
+__all__ = ["BUDGET_S", "CallPools", "CircuitBreakers", "Engine", "EngineConfig", "Inbox", "LinkEvent"]

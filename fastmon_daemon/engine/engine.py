@@ -11,19 +11,19 @@ from typing import Any
 
 from loguru import logger
 
-from fastmon_daemon.clock import stamp
+from fastmon_daemon.clock import format_timestamp
 from fastmon_daemon.engine.concurrency_limits import CallPools
-from fastmon_daemon.engine.in_flight import Result, Work, Works
-from fastmon_daemon.engine.inbox import Act, Inbox, LinkNews
-from fastmon_daemon.engine.links import Links
-from fastmon_daemon.engine.moving import Mover
-from fastmon_daemon.engine.picking import Picker
-from fastmon_daemon.engine.plant import Plant
-from fastmon_daemon.engine.suspects import Suspects
-from fastmon_daemon.errands import Chore, Errand
-from fastmon_daemon.errors import LinkDown, LinkHeld, StorageFault
+from fastmon_daemon.engine.in_flight import CallResult, InFlight, StepExecution
+from fastmon_daemon.engine.inbox import Inbox, LinkEvent, PendingAction
+from fastmon_daemon.engine.links import CircuitBreakers
+from fastmon_daemon.engine.moving import TransitionWriter
+from fastmon_daemon.engine.picking import Scheduler
+from fastmon_daemon.engine.plant import EngineConfig
+from fastmon_daemon.engine.suspects import OutlierDetector
+from fastmon_daemon.errands import BackgroundTask, BackgroundTaskSource
+from fastmon_daemon.errors import LinkBlocked, LinkDown, StorageUnavailable
 from fastmon_daemon.outbox import Outbox, Stf, storage_errors
-from fastmon_daemon.seams import between
+from fastmon_daemon.seams import failpoints_around
 
 TICK_S = 1.0
 """Longest wait of a turn, in seconds."""
@@ -37,13 +37,13 @@ class Engine:
     def __init__(
         self,
         outbox: Outbox,
-        plant: Plant,
+        plant: EngineConfig,
         *,
         inbox: Inbox,
-        gates: Links,
+        gates: CircuitBreakers,
         pools: CallPools,
-        chores: Sequence[Chore] = (),
-        spare: Callable[[Outbox, datetime], None] = lambda _outbox, _now: None,
+        task_sources: Sequence[BackgroundTaskSource] = (),
+        idle_work: Callable[[Outbox, datetime], None] = lambda _outbox, _now: None,
     ) -> None:
         """*spare* is done in a turn that has nothing else to do: one short step, with transactions of its own."""
         self.inbox = inbox
@@ -51,14 +51,14 @@ class Engine:
         self._outbox = outbox
         self._plant = plant
         self._pools = pools
-        self._chores = chores
-        self._spare = spare
-        self._active = Works(pools.workers)
+        self._chores = task_sources
+        self._spare = idle_work
+        self._active = InFlight(pools.workers)
         self._in_flight = 0
-        self._suspects = Suspects(plant.links)
-        self._picker = Picker(outbox, plant, gates.is_open)
-        self._mover = Mover(outbox, plant, gates.is_open, self._picker.may_announce)
-        self._unwritten: list[Result | LinkNews] = []
+        self._suspects = OutlierDetector(plant.links)
+        self._picker = Scheduler(outbox, plant, gates.allows_calls)
+        self._mover = TransitionWriter(outbox, plant, gates.allows_calls, self._picker.may_announce)
+        self._unwritten: list[CallResult | LinkEvent] = []
         self._fault = ""
         self._write_again_at = 0.0
         self.stopping = threading.Event()
@@ -78,13 +78,13 @@ class Engine:
         """Whether nothing is under way and nothing is due that could be done now."""
         return not self.busy and not self._active and self._picker.unhindered and not self._picker.due(())
 
-    def turn(self, wait_s: float = TICK_S) -> bool:
+    def tick(self, wait_s: float = TICK_S) -> bool:
         """One round: wait for news, write the facts down, send out what is due. True if anything is under way."""
         news = self.inbox.collect(wait_s if self._picker.unhindered else min(wait_s, 0.05))
-        self._unwritten += [self._noted(item) for item in news if not isinstance(item, Act)]
+        self._unwritten += [self._noted(item) for item in news if not isinstance(item, PendingAction)]
         rested = self._plant.clock.monotonic() >= self._write_again_at
         written = rested and self._on_disk(self._write_down)
-        for act in (item for item in news if isinstance(item, Act)):
+        for act in (item for item in news if isinstance(item, PendingAction)):
             self._do(act)
         if written and not self.stopping.is_set():
             self._on_disk(self._go_on)
@@ -95,7 +95,7 @@ class Engine:
         try:
             with storage_errors(self._outbox.path):
                 write()
-        except StorageFault as exc:
+        except StorageUnavailable as exc:
             if not self._fault:
                 logger.error("nothing can be written down, the work waits: {}", exc)
             self._fault = str(exc)
@@ -121,12 +121,12 @@ class Engine:
             with self._transaction():
                 for item in self._unwritten:
                     self._settle(item)
-                done = {id(item.owner): item.owner for item in self._unwritten if isinstance(item, Result)}
+                done = {id(item.owner): item.owner for item in self._unwritten if isinstance(item, CallResult)}
                 for work in done.values():
-                    if isinstance(work, Work) and not work.in_flight and not work.waiting:
+                    if isinstance(work, StepExecution) and not work.in_flight and not work.waiting:
                         self._finish(work)
                 if self._fault:  # something is written in any case: only that proves that the disk takes it
-                    self._outbox.remember("storage_fault", f"{self._fault} (until {stamp(self._now())})")
+                    self._outbox.remember("storage_fault", f"{self._fault} (until {format_timestamp(self._now())})")
             self._unwritten.clear()
         if self._fault:
             logger.info("the disk takes what is written again: the work goes on")
@@ -138,48 +138,52 @@ class Engine:
         if not self._active:
             self._spare(self._outbox, self._now())
 
-    def _do(self, act: Act) -> None:
+    def _do(self, act: PendingAction) -> None:
         """An act is a transaction of its own: where it fails, its sender hears of it and nobody else."""
         try:
             with self._outbox.transaction():
-                answer = act.act(self._outbox, self._now())
+                answer = act.action(self._outbox, self._now())
         except Exception as exc:  # noqa: BLE001 (it goes to whoever asked)
             act.answer.set_exception(exc)
         else:
             act.answer.set_result(answer)
 
-    def _noted(self, item: Result | LinkNews) -> Result | LinkNews:
+    def _noted(self, item: CallResult | LinkEvent) -> CallResult | LinkEvent:
         """What an answer changes in memory; that happens once, however often it has to be written down."""
-        if isinstance(item, Result):
+        if isinstance(item, CallResult):
             self._in_flight -= 1
-            if isinstance(item.owner, Work):
-                item.owner.note(item)
-                self._suspects.note(item.owner, item.answer)
+            if isinstance(item.owner, StepExecution):
+                item.owner.record(item)
+                self._suspects.record(item.owner, item.answer)
         return item
 
-    def _settle(self, item: Result | LinkNews) -> None:
+    def _settle(self, item: CallResult | LinkEvent) -> None:
         """Write one piece of news down; it may run again where the transaction could not be committed."""
-        if isinstance(item, LinkNews):
-            self.gates.changed(item)
+        if isinstance(item, LinkEvent):
+            self.gates.link_changed(item)
             return
         if isinstance(item.answer, LinkDown):
-            link = item.owner.link if isinstance(item.owner, Errand) else self._plant.links[item.owner.trigger]
-            held = isinstance(item.answer, LinkHeld)
-            self.gates.changed(LinkNews(link, up=False, reason=str(item.answer), held=held, begun=item.begun))
-        if isinstance(item.owner, Errand):
+            link = item.owner.link if isinstance(item.owner, BackgroundTask) else self._plant.links[item.owner.trigger]
+            held = isinstance(item.answer, LinkBlocked)
+            self.gates.link_changed(
+                LinkEvent(link, up=False, reason=str(item.answer), blocked=held, started_at=item.begun)
+            )
+        if isinstance(item.owner, BackgroundTask):
             item.owner.done(self._outbox, item.answer, self._now())
         elif not isinstance(item.answer, Exception):
-            self._outbox.keep(item.owner.stf.id, item.answer, self._now())
+            self._outbox.save_progress(item.owner.stf.id, item.answer, self._now())
 
-    def _finish(self, work: Work) -> None:
+    def _finish(self, work: StepExecution) -> None:
         """The last answer is in: on to the next step, or whose fault was it?"""
         del self._active[work.stf.id]
         stf = self._outbox.get(work.stf.id)
         if work.error is None:
             self._begin(stf)
-        elif not isinstance(work.error, LinkDown) or self._suspects.is_guilty(work):
+        elif not isinstance(work.error, LinkDown) or self._suspects.is_outlier(work):
             # A link's own fault burns no attempt: the STF stays due.
-            given_up = self._mover.blame(stf, work.error, work.spent_s, pays=not self._suspects.is_one_of_many(work))
+            given_up = self._mover.record_failure(
+                stf, work.error, work.spent_s, pays=not self._suspects.is_systemic(work)
+            )
             if given_up:
                 self._suspects.forget(stf.id)
 
@@ -191,7 +195,7 @@ class Engine:
         for probe in self.gates.probes():
             self._submit(self._pools.probes, probe, probe.call)
         for chore in self._chores:
-            for errand in chore.errands(self._outbox, self._now()):
+            for errand in chore.tasks(self._outbox, self._now()):
                 self._submit(self._pools.background, errand, errand.call)
 
     def _dispatch(self) -> None:
@@ -205,26 +209,26 @@ class Engine:
 
     def _take_next(self) -> bool:
         """Begin with the next STF that is due. False if there is none."""
-        due = self._picker.take(self._active, sick=self._active.has_room_for_sick)
+        due = self._picker.next(self._active, sick=self._active.has_room_for_retrying)
         if due is None:
             return False
         with self._transaction():
             self._begin(due)
         return True
 
-    def _submit(self, pool: Executor, owner: Work | Errand, call: Callable[[], Any]) -> None:
+    def _submit(self, pool: Executor, owner: StepExecution | BackgroundTask, call: Callable[[], Any]) -> None:
         self._in_flight += 1
         pool.submit(self._perform, owner, call)
 
-    def _perform(self, owner: Work | Errand, call: Callable[[], Any]) -> None:
+    def _perform(self, owner: StepExecution | BackgroundTask, call: Callable[[], Any]) -> None:
         """Runs in a pool: network only, no database."""
         begun = self._plant.clock.monotonic()
         try:
-            with between("effect"):
-                answer = self._plant.quick()(call) if isinstance(owner, Work) else call()
+            with failpoints_around("effect"):
+                answer = self._plant.in_process_retry()(call) if isinstance(owner, StepExecution) else call()
         except Exception as exc:  # noqa: BLE001 (every failure goes back to the engine, which decides)
             answer = exc
-        self.inbox.deliver(Result(owner, answer, begun, self._plant.clock.monotonic() - begun))
+        self.inbox.deliver(CallResult(owner, answer, begun, self._plant.clock.monotonic() - begun))
 
     def _now(self) -> datetime:
         return self._plant.clock.now()

@@ -5,34 +5,34 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from fastmon_daemon.errands import Errand
+from fastmon_daemon.errands import BackgroundTask
 from fastmon_daemon.errors import LinkDown
 from fastmon_daemon.outbox import Stf
-from fastmon_daemon.steps import Effect
+from fastmon_daemon.steps import Call
 
 
 @dataclass(slots=True)
-class Work:
+class StepExecution:
     """An STF that is being worked on: what its step still owes, and what went wrong."""
 
     stf: Stf
     trigger: str
-    waiting: list[Effect]
+    waiting: list[Call]
     in_flight: int = 0
     spent_s: float = 0.0
     error: Exception | None = None
 
     @property
-    def sick(self) -> bool:
+    def retrying(self) -> bool:
         """Whether it failed before, by its own fault."""
         return self.stf.attempts > 0
 
-    def take(self) -> Effect:
+    def take(self) -> Call:
         """The next of its calls, which goes out now."""
         self.in_flight += 1
         return self.waiting.pop(0)
 
-    def note(self, result: Result) -> None:
+    def record(self, result: CallResult) -> None:
         """One of its calls came back; after a failure no further one goes out."""
         self.in_flight -= 1
         self.spent_s = max(self.spent_s, result.seconds)
@@ -42,7 +42,7 @@ class Work:
             self.waiting.clear()
 
 
-class Works(dict[int, Work]):
+class InFlight(dict[int, StepExecution]):
     """The STFs that are being worked on, by id: at most half of the workers are left to those that failed before.
 
     One that hangs until its deadline each time would else take every worker, and delay all others.
@@ -53,27 +53,27 @@ class Works(dict[int, Work]):
         self._most_sick = max(1, workers // 2)
 
     @property
-    def has_room_for_sick(self) -> bool:
+    def has_room_for_retrying(self) -> bool:
         """Whether another STF that failed before may be begun with."""
-        return sum(work.sick for work in self.values()) < self._most_sick
+        return sum(work.retrying for work in self.values()) < self._most_sick
 
     @property
     def in_flight(self) -> int:
         """Their calls that are in the pool now."""
         return sum(work.in_flight for work in self.values())
 
-    def next(self) -> Work | None:
+    def next(self) -> StepExecution | None:
         """One that has something to be sent out now."""
-        sick = sum(work.in_flight for work in self.values() if work.sick)
-        able = (work for work in self.values() if work.waiting and (not work.sick or sick < self._most_sick))
+        sick = sum(work.in_flight for work in self.values() if work.retrying)
+        able = (work for work in self.values() if work.waiting and (not work.retrying or sick < self._most_sick))
         return next(able, None)
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class CallResult:
     """What came back from a pool."""
 
-    owner: Work | Errand
+    owner: StepExecution | BackgroundTask
     answer: Any
     begun: float
     """Monotonic seconds."""

@@ -10,24 +10,24 @@ from datetime import datetime
 
 from loguru import logger
 
-from fastmon_daemon.engine.in_flight import Work
-from fastmon_daemon.engine.plant import Plant
-from fastmon_daemon.errors import ParentMissing, PermanentError, StaleStf, TransientError
-from fastmon_daemon.outbox import Fact, Outbox, Stf
+from fastmon_daemon.engine.in_flight import StepExecution
+from fastmon_daemon.engine.plant import EngineConfig
+from fastmon_daemon.errors import ParentNotRegistered, PermanentError, StaleStfError, TransientError
+from fastmon_daemon.outbox import Outbox, StepResult, Stf
 from fastmon_daemon.retrying import backoff, requested_pause
-from fastmon_daemon.steps import Decision
+from fastmon_daemon.steps import StepOutcome
 
 BUDGET_S = 900.0
 """Seconds that an STF may fail by its own fault, with the gate open, before a person must look."""
 
 
-class Mover:
+class TransitionWriter:
     """Moves STFs of one outbox, in the engine's thread."""
 
     def __init__(
         self,
         outbox: Outbox,
-        plant: Plant,
+        plant: EngineConfig,
         is_open: Callable[[str | None], bool],
         may_announce: Callable[[Stf, str, int], bool],
     ) -> None:
@@ -36,7 +36,7 @@ class Mover:
         self._is_open = is_open
         self._may_announce = may_announce
 
-    def blame(self, stf: Stf, error: Exception, spent_s: float, *, pays: bool = True) -> bool:
+    def record_failure(self, stf: Stf, error: Exception, spent_s: float, *, pays: bool = True) -> bool:
         """It was the STF's own fault: try it again later, or (True) leave it to a person.
 
         Unless it *pays*, what it has *spent_s* is not of its budget: others fail as well.
@@ -46,7 +46,7 @@ class Mover:
                 logger.opt(exception=error).error("{}: unexpected error", stf.filename)
             return self._move(stf, "fail", note=_reason(error))
         if pays and stf.spent_s + spent_s >= BUDGET_S:
-            kind = "stf_not_registered" if isinstance(error, ParentMissing) else "always_failing"
+            kind = "stf_not_registered" if isinstance(error, ParentNotRegistered) else "always_failing"
             return self._move(stf, "fail", note=f"{kind}: {_reason(error)}")
         # The patience that the other side asked for is not the STF's fault: only our own pause is of its budget.
         own = backoff(stf.attempts + 1, jitter=self._plant.jitter)
@@ -57,7 +57,7 @@ class Mover:
         self._outbox.postpone(stf, delay, _reason(error), spent_s, self._now())
         return False
 
-    def advance(self, stf: Stf) -> Work | None:
+    def advance(self, stf: Stf) -> StepExecution | None:
         """Take an STF as far as it goes without a call; what its step owes then, or None where nothing is to be done.
 
         It may run again for the same STF, where its transaction could not be committed.
@@ -68,26 +68,26 @@ class Mover:
                 return None
             try:
                 effects = list(self._plant.steps[trigger](stf))
-                answer: Fact | Decision | None = effects[0]() if effects and link is None else None
+                answer: StepResult | StepOutcome | None = effects[0]() if effects and link is None else None
             except Exception as exc:  # noqa: BLE001 (one sick STF must not stop the engine; it ends in `failed`)
-                self.blame(stf, exc, 0.0)
+                self.record_failure(stf, exc, 0.0)
                 return None
             if answer is not None:
                 stf = self._keep(stf, trigger, answer)
                 continue
             if effects:
-                return Work(stf, trigger, effects) if self._may_announce(stf, trigger, len(effects)) else None
+                return StepExecution(stf, trigger, effects) if self._may_announce(stf, trigger, len(effects)) else None
             if not self._move(stf, trigger):
                 return None
             stf = self._outbox.get(stf.id)
         return None
 
-    def _keep(self, stf: Stf, trigger: str, answer: Fact | Decision) -> Stf:
+    def _keep(self, stf: Stf, trigger: str, answer: StepResult | StepOutcome) -> Stf:
         """Write down what an effect gave that needs no link and was run in place."""
-        if isinstance(answer, Decision):
+        if isinstance(answer, StepOutcome):
             self._move(stf, answer.trigger, note=answer.note)
         else:
-            self._outbox.keep(stf.id, answer, self._now())
+            self._outbox.save_progress(stf.id, answer, self._now())
             self._move(stf, trigger)
         return self._outbox.get(stf.id)
 
@@ -95,8 +95,8 @@ class Mover:
         chart = self._plant.chart
         dest = chart.after(stf.state, trigger)
         try:
-            self._outbox.move(stf, trigger, dest, self._now(), rests=chart.is_resting(dest), note=note)
-        except StaleStf as exc:
+            self._outbox.move(stf, trigger, dest, self._now(), rests=chart.is_finalized(dest), note=note)
+        except StaleStfError as exc:
             logger.warning("{}", exc)
             return False
         say = logger.error if trigger == "fail" else logger.info

@@ -6,36 +6,36 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import datetime
 
-from fastmon_daemon.engine.plant import Plant
-from fastmon_daemon.gates import Pace
-from fastmon_daemon.outbox import Due, Outbox, Stf
+from fastmon_daemon.engine.plant import EngineConfig
+from fastmon_daemon.gates import TokenBucket
+from fastmon_daemon.outbox import DueQuery, Outbox, Stf
 from fastmon_daemon.retrying import MAX_BACKOFF
-from fastmon_daemon.steps import ANNOUNCING, LATE_AFTER, is_late
+from fastmon_daemon.steps import ANNOUNCE_STEP, LATE_AFTER, is_late
 
-NEWEST_OF = 4
+OLDEST_EVERY = 4
 """Of so many picks all but one are of the newest STFs, the last one of the oldest."""
 
 
-class Picker:
+class Scheduler:
     """Picks by count, so that one worker starves nobody."""
 
-    def __init__(self, outbox: Outbox, plant: Plant, is_open: Callable[[str | None], bool]) -> None:
+    def __init__(self, outbox: Outbox, plant: EngineConfig, is_open: Callable[[str | None], bool]) -> None:
         self._outbox = outbox
         self._plant = plant
         self._is_open = is_open
         self._picks = 0
-        self._pace = Pace(plant.late_rate, plant.clock.monotonic)
+        self._pace = TokenBucket(plant.late_rate, plant.clock.monotonic)
 
     @property
     def unhindered(self) -> bool:
         """Whether late announcements may go now."""
-        return self._pace.ready
+        return self._pace.is_ready
 
     def may_announce(self, stf: Stf, trigger: str, count: int) -> bool:
         """Let *count* effects of an STF go, unless they are late announcements and too many went just now."""
-        return trigger != ANNOUNCING or not is_late(stf, self._plant.clock.now()) or self._pace.take(count)
+        return trigger != ANNOUNCE_STEP or not is_late(stf, self._plant.clock.now()) or self._pace.take(count)
 
-    def take(self, busy: Collection[int], *, sick: bool) -> Stf | None:
+    def next(self, busy: Collection[int], *, sick: bool) -> Stf | None:
         """The STF to begin with now, not one of *busy*, nor with *sick* false one that failed before; None: none."""
         found = self.due(busy, sick=sick)
         self._picks += found is not None
@@ -44,17 +44,17 @@ class Picker:
     def due(self, busy: Collection[int], *, sick: bool = True) -> Stf | None:
         """What `take` would give."""
         chart, now = self._plant.chart, self._plant.clock.now()
-        newest = self._picks % NEWEST_OF != NEWEST_OF - 1
+        newest = self._picks % OLDEST_EVERY != OLDEST_EVERY - 1
         open_states: list[str] = []
         paced_states: list[str] = []
         for state in chart.states:
             step = chart.step_from(state)
             if step and self._is_open(self._plant.links.get(step)):
-                paced = step == ANNOUNCING and not self._pace.ready
+                paced = step == ANNOUNCE_STEP and not self._pace.is_ready
                 (paced_states if paced else open_states).append(state)
 
         def look(states: list[str], fresh_since: datetime | None) -> list[Stf]:
-            well = Due(now=now, far=now + MAX_BACKOFF, sick=False, newest=newest, limit=1, busy=tuple(busy),
+            well = DueQuery(now=now, far=now + MAX_BACKOFF, retrying=False, newest=newest, limit=1, busy=tuple(busy),
                        fresh_since=fresh_since)  # fmt: skip
             lanes = [well, replace(well, sick=True)] if sick else [well]
             return [stf for due in lanes for stf in self._outbox.next_due(states, due)]

@@ -9,19 +9,19 @@ from dataclasses import dataclass, field
 from tenacity import Retrying
 
 from fastmon_daemon.clock import Clock
-from fastmon_daemon.lifecycle import Chart
+from fastmon_daemon.lifecycle import StateMachine
 from fastmon_daemon.steps import Step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plant:
+class EngineConfig:
     """The rules that hold for each STF, and the clock they are measured by."""
 
-    chart: Chart
+    chart: StateMachine
     steps: Mapping[str, Step]
     links: Mapping[str, str]
     """Step -> the link that its effects need; a step that is missing here needs none."""
-    quick: Callable[[], Retrying]
+    in_process_retry: Callable[[], Retrying]
     """How often a call is tried before its failure counts."""
     late_rate: float = 0.0
     """Announcements of late STFs per second; 0: no limit."""
@@ -29,5 +29,5 @@ class Plant:
     jitter: Callable[[], float] = random.random
 
     def __post_init__(self) -> None:
-        """Raises ChartError where the chart and the steps do not name the same."""
+        """Raises StatechartError where the chart and the steps do not name the same."""
         self.chart.check_steps(set(self.steps))

@@ -10,16 +10,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from fastmon_daemon.engine.in_flight import Work
-from fastmon_daemon.errors import LinkDown, ParentMissing, TransientError
+from fastmon_daemon.engine.in_flight import StepExecution
+from fastmon_daemon.errors import LinkDown, ParentNotRegistered, TransientError
 
-ENOUGH = 10
+MIN_FAILURES = 10
 """So many times must an STF find a link down that worked for another in between: no outage does that by chance."""
-SEVERAL = 3
+MIN_STFS = 3
 """So many STFs must fail, with nothing that worked in between, for the fault to be the other side's."""
 
 
-class Suspects:
+class OutlierDetector:
     """Counts in memory; works in the engine's thread."""
 
     def __init__(self, links: Mapping[str, str]) -> None:
@@ -30,13 +30,13 @@ class Suspects:
         self._failing: dict[int, tuple[str, int]] = {}
         """STF that fails over a link that is up -> the link, and how often that had worked when it failed first."""
 
-    def note(self, work: Work, answer: object) -> None:
+    def record(self, work: StepExecution, answer: object) -> None:
         """One call of *work* came back."""
         link, stf = self._links[work.trigger], work.stf.id
         if isinstance(answer, LinkDown):
             times, worked = self._met.get(stf, (0, self._worked[link]))
             self._met[stf] = times + (self._worked[link] > worked), self._worked[link]
-        elif isinstance(answer, TransientError) and not isinstance(answer, ParentMissing):
+        elif isinstance(answer, TransientError) and not isinstance(answer, ParentNotRegistered):
             self._failing.setdefault(stf, (link, self._worked[link]))
         elif not isinstance(answer, Exception):
             self._worked[link] += 1
@@ -47,12 +47,12 @@ class Suspects:
         self._met.pop(stf_id, None)
         self._failing.pop(stf_id, None)
 
-    def is_guilty(self, work: Work) -> bool:
+    def is_outlier(self, work: StepExecution) -> bool:
         """Whether that its link is down is its own fault."""
-        return self._met.get(work.stf.id, (0, 0))[0] >= ENOUGH
+        return self._met.get(work.stf.id, (0, 0))[0] >= MIN_FAILURES
 
-    def is_one_of_many(self, work: Work) -> bool:
+    def is_systemic(self, work: StepExecution) -> bool:
         """Whether its failure is one of several since when nothing has worked: then nobody's budget pays for it."""
         mine = self._failing.get(work.stf.id)
         ill = mine is not None and mine[1] == self._worked[mine[0]]
-        return ill and sum(each == mine for each in self._failing.values()) >= SEVERAL
+        return ill and sum(each == mine for each in self._failing.values()) >= MIN_STFS

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastmon_daemon import __version__
-from fastmon_daemon.clock import Clock, moment
-from fastmon_daemon.findings import Findings, Rules, View, Wanted
-from fastmon_daemon.front.pulse import Pulse
-from fastmon_daemon.monitor import AnswerCount
-from fastmon_daemon.outbox import Reports, open_for_reading, storage_errors
+from fastmon_daemon.clock import Clock, parse_timestamp
+from fastmon_daemon.findings import InspectionContext, Inspector, StfFilter, View
+from fastmon_daemon.front.pulse import Liveness
+from fastmon_daemon.monitor import ResponseCounter
+from fastmon_daemon.outbox import OutboxReader, open_for_reading, storage_errors
 from fastmon_daemon.presence import StuckRule
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -33,7 +33,7 @@ _OF_A_RUN = {
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
+class Metric:
     """One metric: its name, kind (gauge, counter), meaning, and a number for each set of labels."""
 
     name: str
@@ -42,22 +42,22 @@ class Family:
     samples: Mapping[tuple[tuple[str, str], ...], float]
 
 
-def single(name: str, kind: str, meaning: str, value: float) -> Family:
+def single(name: str, kind: str, meaning: str, value: float) -> Metric:
     """A metric without labels."""
-    return Family(name, kind, meaning, {(): value})
+    return Metric(name, kind, meaning, {(): value})
 
 
-def labelled(name: str, kind: str, meaning: str, label: str, values: Mapping[str, float]) -> Family:
+def labelled(name: str, kind: str, meaning: str, label: str, values: Mapping[str, float]) -> Metric:
     """A metric with one label."""
-    return Family(name, kind, meaning, {((label, each),): value for each, value in values.items()})
+    return Metric(name, kind, meaning, {((label, each),): value for each, value in values.items()})
 
 
-def exposition(families: Iterable[Family]) -> str:
+def render_exposition(families: Iterable[Metric]) -> str:
     """The whole page."""
     return "".join(f"{line}\n" for family in families for line in _lines(family))
 
 
-def _lines(family: Family) -> Iterator[str]:
+def _lines(family: Metric) -> Iterator[str]:
     meaning = family.meaning.replace("\\", r"\\").replace("\n", r"\n")
     yield f"# HELP {family.name} {meaning}"
     yield f"# TYPE {family.name} {family.kind}"
@@ -71,26 +71,26 @@ def _quoted(text: str) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gauges:
+class MetricsCollector:
     """Where the numbers are read; `page` may be called by any thread."""
 
     namespace: str
     database: Path
     stuck: StuckRule
-    pulse: Pulse
-    answer_count: AnswerCount
+    pulse: Liveness
+    answer_count: ResponseCounter
     buffered: Callable[[], int]
     """How many messages wait unacknowledged at the link to the broker."""
     clock: Clock
 
-    def page(self) -> str:
+    def render(self) -> str:
         """All numbers of this moment, as text. Raises `StorageError` where the database cannot be read."""
         with storage_errors(self.database):
-            return exposition([*self._of_the_process(), *self._of_the_database()])
+            return render_exposition([*self._of_the_process(), *self._of_the_database()])
 
-    def _of_the_process(self) -> Iterator[Family]:
+    def _of_the_process(self) -> Iterator[Metric]:
         who = (("namespace", self.namespace), ("version", __version__))
-        yield Family("fastmon_info", "gauge", "Which daemon this is.", {who: 1})
+        yield Metric("fastmon_info", "gauge", "Which daemon this is.", {who: 1})
         yield single("fastmon_engine_turns_total", "counter", "Completed turns of the engine.", self.pulse.turns)
         yield single(
             "fastmon_engine_turn_age_seconds", "gauge", "Since the engine's last turn ended.", self.pulse.age_s
@@ -101,7 +101,7 @@ class Gauges:
             (("method", method), ("status", status)): count
             for (method, status), count in self.answer_count.counts().items()
         }
-        yield Family(
+        yield Metric(
             "fastmon_monitor_answers_total",
             "counter",
             "Answers of the monitor to the main job, not to heart-beats, stages, logs.",
@@ -115,20 +115,20 @@ class Gauges:
         free = disk.f_bavail * disk.f_frsize
         yield single("fastmon_disk_free_bytes", "gauge", "Free space where the database is.", free)
 
-    def _of_the_database(self) -> Iterator[Family]:
+    def _of_the_database(self) -> Iterator[Metric]:
         now = self.clock.now()
         chart = self.stuck.chart
-        rules = Rules(stuck=self.stuck, now=now, daemon=os.getpid())
+        rules = InspectionContext(stuck=self.stuck, now=now, daemon=os.getpid())
         with closing(open_for_reading(self.database)) as reports:
-            seen = Findings(reports, rules).overview(Wanted(limit=0))
+            seen = Inspector(reports, rules).overview(StfFilter(limit=0))
             runs = _runs(reports, seen["runs"])
             oldest = reports.oldest_unfinished()
             away = reports.outages.seconds(now)
-        unfinished = sum(count for state, count in seen["states"].items() if not chart.is_resting(state))
+        unfinished = sum(count for state, count in seen["states"].items() if not chart.is_finalized(state))
         yield labelled("fastmon_stfs", "gauge", "STFs by state.", "state", seen["states"])
         yield single("fastmon_stfs_unfinished", "gauge", "STFs that work is owed for.", unfinished)
         yield single("fastmon_stfs_stuck", "gauge", "STFs that inspect calls stuck.", seen["stuck_count"])
-        age = max(0.0, (now - moment(oldest.born_at)).total_seconds()) if oldest else 0.0
+        age = max(0.0, (now - parse_timestamp(oldest.born_at)).total_seconds()) if oldest else 0.0
         yield single("fastmon_oldest_unfinished_seconds", "gauge", "Age of the oldest unfinished STF.", age)
         yield _links(seen["links"])
         away = {**dict.fromkeys(seen["links"], 0.0), **away}
@@ -138,7 +138,7 @@ class Gauges:
         yield from runs
 
 
-def _runs(reports: Reports, views: list[View]) -> list[Family]:
+def _runs(reports: OutboxReader, views: list[View]) -> list[Metric]:
     """The runs that were heard of last. A whole verdict reads every step of a run: too much at each question."""
     numbers: dict[str, dict[tuple[tuple[str, str], ...], float]] = {name: {} for name in _OF_A_RUN}
     told = {(view["namespace"], view["run"]): view for view in views[:_RUNS_TOLD]}
@@ -154,14 +154,14 @@ def _runs(reports: Reports, views: list[View]) -> list[Family]:
             numbers["fastmon_run_expected"][run] = row.expected
         for state, count in reports.by_run.counts_by_state(row).items():
             numbers["fastmon_run_stfs"][(*run, ("state", state))] = count
-    return [Family(name, "gauge", meaning, numbers[name]) for name, meaning in _OF_A_RUN.items()]
+    return [Metric(name, "gauge", meaning, numbers[name]) for name, meaning in _OF_A_RUN.items()]
 
 
-def _links(links: View) -> Family:
+def _links(links: View) -> Metric:
     states = ("up", "down", "held")
     samples: dict[tuple[tuple[str, str], ...], float] = {
         (("link", name), ("state", state)): float(link["state"] == state)
         for name, link in links.items()
         for state in states
     }
-    return Family("fastmon_link", "gauge", "1 at the state that the link is in.", samples)
+    return Metric("fastmon_link", "gauge", "1 at the state that the link is in.", samples)

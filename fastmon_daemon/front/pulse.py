@@ -13,7 +13,7 @@ MISSED = 3
 """So many intervals without a turn mean that the engine stands: half of the unit's WatchdogSec."""
 
 
-class Pulse:
+class Liveness:
     """Counts the turns of the engine and remembers when the last one ended, by *monotonic*."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
@@ -32,6 +32,6 @@ class Pulse:
         return self._monotonic() - self._beat_at
 
     @property
-    def stands(self) -> bool:
+    def is_stalled(self) -> bool:
         """Whether the engine has not turned for too long."""
         return self.age_s > MISSED * INTERVAL_S

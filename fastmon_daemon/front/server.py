@@ -17,9 +17,9 @@ from loguru import logger
 
 from fastmon_daemon.errors import StorageError
 from fastmon_daemon.front.metrics import CONTENT_TYPE
-from fastmon_daemon.front.pulse import Pulse
+from fastmon_daemon.front.pulse import Liveness
 from fastmon_daemon.presence import WorkerErrors
-from fastmon_daemon.settings import Listen
+from fastmon_daemon.settings import ListenAddress
 
 _PLAIN = "text/plain; charset=utf-8"
 
@@ -28,7 +28,9 @@ Answer = tuple[int, str, bytes]
 
 
 @contextmanager
-def served(listen: Listen | None, pulse: Pulse, page: Callable[[], str], errors: WorkerErrors) -> Iterator[None]:
+def serve(
+    listen: ListenAddress | None, pulse: Liveness, page: Callable[[], str], errors: WorkerErrors
+) -> Iterator[None]:
     """Serve inside the block, where there is an address; where that cannot be had, say so and go on without.
 
     *page* gives the metrics; /healthz is not well while *pulse* stands or anything is in *errors*, our own included.
@@ -44,7 +46,7 @@ def served(listen: Listen | None, pulse: Pulse, page: Callable[[], str], errors:
         return
     thread = threading.Thread(target=server.serve_forever, name="http", daemon=True)
     thread.start()
-    logger.info("metrics at http://{}/metrics", Listen(listen.host, server.server_port))
+    logger.info("metrics at http://{}/metrics", ListenAddress(listen.host, server.server_port))
     try:
         yield
     finally:
@@ -56,12 +58,12 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False  # a reader that never ends must not hold up the drain
 
-    def __init__(self, listen: Listen, pulse: Pulse, page: Callable[[], str], errors: WorkerErrors) -> None:
+    def __init__(self, listen: ListenAddress, pulse: Liveness, page: Callable[[], str], errors: WorkerErrors) -> None:
         self.pulse = pulse
         self.page = page
         self.errors = errors
         self.address_family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
-        super().__init__((listen.host, listen.port), _Answering)
+        super().__init__((listen.host, listen.port), _RequestHandler)
 
     def server_bind(self) -> None:
         # Not HTTPServer's: it asks the DNS for our name, and may wait long for it.
@@ -93,7 +95,7 @@ class _Server(ThreadingHTTPServer):
 
     def _health(self) -> tuple[int, str, str]:
         age = f"{self.pulse.age_s:.1f} s"
-        if self.pulse.stands:
+        if self.pulse.is_stalled:
             return 503, _PLAIN, f"the engine has not turned for {age}: see its log, then restart it\n"
         if failing := ", ".join(f"{worker} ({error})" for worker, error in self.errors.now().items()):
             return 503, _PLAIN, f"unexpected errors, see the log: {failing}\n"
@@ -103,7 +105,7 @@ class _Server(ThreadingHTTPServer):
         return 200, CONTENT_TYPE, self.page()
 
 
-class _Answering(BaseHTTPRequestHandler):
+class _RequestHandler(BaseHTTPRequestHandler):
     server: _Server
     server_version = "fastmon"
     sys_version = ""

@@ -3,20 +3,20 @@
 It must not know STOMP or HTTP. Its errands run in the engine's pool; their answers come back in the engine's thread.
 """
 
-from fastmon_daemon.ledger.comparing import Found
-from fastmon_daemon.ledger.hearing import hear_run, hear_sequence, look_soon
-from fastmon_daemon.ledger.ledger import Ledger
-from fastmon_daemon.ledger.means import Means, Paces, SummaryRoute
+from fastmon_daemon.ledger.comparing import ReconcileResult
+from fastmon_daemon.ledger.hearing import record_run_event, record_sequence, schedule_poll
+from fastmon_daemon.ledger.ledger import Reconciler
+from fastmon_daemon.ledger.means import ReconcilerConfig, ReconcilerIntervals, SummaryRoute
 from fastmon_daemon.ledger.runs import TrackedRuns
 
 __all__ = [
-    "Found",
-    "Ledger",
-    "Means",
-    "Paces",
+    "ReconcileResult",
+    "Reconciler",
+    "ReconcilerConfig",
+    "ReconcilerIntervals",
     "SummaryRoute",
     "TrackedRuns",
-    "hear_run",
-    "hear_sequence",
-    "look_soon",
+    "record_run_event",
+    "record_sequence",
+    "schedule_poll",
 ]

@@ -10,10 +10,10 @@ from typing import Any
 
 from loguru import logger
 
-from fastmon_daemon.clock import stamp
-from fastmon_daemon.errands import Errand
-from fastmon_daemon.ledger.means import Means, SummaryRoute
-from fastmon_daemon.ledger.runs import Pause, TrackedRun, TrackedRuns
+from fastmon_daemon.clock import format_timestamp
+from fastmon_daemon.errands import BackgroundTask
+from fastmon_daemon.ledger.means import ReconcilerConfig, SummaryRoute
+from fastmon_daemon.ledger.runs import RetryTimer, TrackedRun, TrackedRuns
 from fastmon_daemon.messages import event_id_of_run, run_number
 from fastmon_daemon.outbox import Outbox, RunRow
 from fastmon_daemon.verdict import incomplete_reasons, judge
@@ -23,7 +23,7 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 5.0
 COMPLETE = "complete_run"
 
 
-def why_over(means: Means, row: RunRow, ended_at: str | None, settled_s: float) -> str | None:
+def end_reason(means: ReconcilerConfig, row: RunRow, ended_at: str | None, settled_s: float) -> str | None:
     """Why a run is over although no `end_run` was heard; None: it is not, as far as can be told.
 
     *ended_at* is the monitor's; *settled_s*: so long nothing was heard while everything that it names is here.
@@ -31,16 +31,16 @@ def why_over(means: Means, row: RunRow, ended_at: str | None, settled_s: float) 
     if ended_at:
         return f"the monitor gives it the end time {ended_at}"
     paused = not means.run_chart.may(row.state, "pause_run")
-    quiet_s = means.paces.quiet_paused_s if paused else means.paces.quiet_s
+    quiet_s = means.intervals.idle_end_paused_s if paused else means.intervals.idle_end_s
     if settled_s >= quiet_s:
         return f"nothing was heard for {timedelta(seconds=quiet_s)}, and everything that the monitor names is here"
     return None
 
 
-class Closing:
+class RunFinalizer:
     """Takes the last arrow of each run, and owes the world its summary."""
 
-    def __init__(self, means: Means, runs: TrackedRuns) -> None:
+    def __init__(self, means: ReconcilerConfig, runs: TrackedRuns) -> None:
         self._means = means
         self._runs = runs
         run_chart = means.run_chart
@@ -51,14 +51,14 @@ class Closing:
         for row in outbox.runs.in_states(self._ended):
             run = self._runs.get(row.namespace, row.run)
             monotonic = self._means.clock.monotonic()
-            if run.close_pause.until > monotonic:
+            if run.finalize_timer.until > monotonic:
                 continue
             counts = outbox.by_run.counts_by_state(row)
             if not self._is_wanting(outbox, row, run, counts):
                 self._complete(outbox, row, run, now)
-            if counts != run.close_counts:
-                run.close_counts, run.close_pause = counts, Pause()
-            run.close_pause.prolong(monotonic, _FIRST_PAUSE_S, _LONGEST_PAUSE_S)
+            if counts != run.finalize_counts:
+                run.finalize_counts, run.finalize_timer = counts, RetryTimer()
+            run.finalize_timer.extend(monotonic, _FIRST_PAUSE_S, _LONGEST_PAUSE_S)
 
     def _is_wanting(self, outbox: Outbox, row: RunRow, run: TrackedRun, counts: dict[str, int]) -> bool:
         """Whether the run is incomplete by the verdict's rule, or one more of its STFs is just being taken in."""
@@ -74,30 +74,30 @@ class Closing:
                 current is not None
                 and current.expected == row.expected
                 and not self._is_wanting(outbox, current, run, outbox.by_run.counts_by_state(row))
-                and outbox.runs.enter(row, dest)
+                and outbox.runs.set_state(row, dest)
             )
             if done:
-                outbox.runs.keep_verdict(row, verdict.as_json())
+                outbox.runs.save_verdict(row, verdict.as_json())
         if done:
             logger.info("run {}: {}: {}", row.run, dest, verdict.line)
 
-    def errands(self, outbox: Outbox) -> Iterator[Errand]:
+    def tasks(self, outbox: Outbox) -> Iterator[BackgroundTask]:
         """The summaries that are owed."""
         route = self._means.summary_route
         for row, verdict in outbox.runs.owing_summary():
             if row.state in self._ended:
                 continue  # more of it are expected now: that verdict does not hold any more
             run = self._runs.get(row.namespace, row.run)
-            if run.sends_summary or self._means.clock.monotonic() < run.summary_pause.until:
+            if run.sends_summary or self._means.clock.monotonic() < run.summary_timer.until:
                 continue
             if route is None:
                 with outbox.transaction():
                     outbox.runs.summary_sent(row, verdict, self._means.clock.now())  # FASTMON_NOTIFY=off: to nobody
-            elif self._means.is_open(route.link):
+            elif self._means.allows_calls(route.link):
                 run.sends_summary = True
                 yield self._send(row, run, verdict, route)
 
-    def _send(self, row: RunRow, run: TrackedRun, verdict: str, route: SummaryRoute) -> Errand:
+    def _send(self, row: RunRow, run: TrackedRun, verdict: str, route: SummaryRoute) -> BackgroundTask:
         means = self._means
         event_id = event_id_of_run(row.namespace, row.run, row.expected)
         body = summary(row, verdict, event_id, route.sender, means.clock.now())
@@ -106,11 +106,11 @@ class Closing:
             run.sends_summary = False
             if isinstance(answer, Exception):
                 logger.warning("run {}: its summary did not go out: {}", row.run, answer)
-                run.summary_pause.prolong(means.clock.monotonic(), means.paces.retry_s, means.paces.longest_s)
+                run.summary_timer.extend(means.clock.monotonic(), means.intervals.retry_s, means.intervals.max_pause_s)
             else:
                 outbox.runs.summary_sent(row, verdict, now)  # of another run of that number the verdict is another
 
-        return Errand(route.link, lambda: route.announce(body, event_id), done)
+        return BackgroundTask(route.link, lambda: route.announce(body, event_id), done)
 
 
 def summary(row: RunRow, verdict: str, event_id: str, agent_name: str, now: datetime) -> str:
@@ -121,7 +121,7 @@ def summary(row: RunRow, verdict: str, event_id: str, agent_name: str, now: date
         "event_id": event_id,
         "sender": agent_name,
         "processed_by": agent_name,
-        "timestamp": stamp(now),
+        "timestamp": format_timestamp(now),
         "run_number": run_number(row.run_id),
         **told,
     })  # fmt: skip

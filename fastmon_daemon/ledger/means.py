@@ -6,42 +6,42 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from fastmon_daemon.clock import Clock
-from fastmon_daemon.lifecycle import Chart
-from fastmon_daemon.monitor import Monitor
+from fastmon_daemon.lifecycle import StateMachine
+from fastmon_daemon.monitor import MonitorClient
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Paces:
+class ReconcilerIntervals:
     """Times in seconds: those of the ledger's rules."""
 
-    nameless_s: float = 3.0
+    unnamed_run_s: float = 3.0
     """Between two looks at an open run that was announced without filenames."""
-    open_s: float = 30.0
+    open_run_s: float = 30.0
     """The same for any other open run."""
-    ended_s: float = 10.0
+    ended_run_s: float = 10.0
     """The same for a run that has ended and whose STFs are not all known."""
-    longest_s: float = 600.0
+    max_pause_s: float = 600.0
     """The longest pause: of a run of which nothing was heard for long, or whose list is long."""
-    absent_s: float = 30.0
+    missing_after_s: float = 30.0
     """So long an STF that the monitor names may be unknown before it counts as missed: its message may be under way."""
-    absent_ended_s: float = 5.0
+    missing_after_end_s: float = 5.0
     """The same when the run has ended."""
-    settled_s: float = 30.0
+    count_stable_s: float = 30.0
     """The monitor's count of a run that has ended must stand so long to be the authority."""
-    quiet_s: float = 600.0
+    idle_end_s: float = 600.0
     """A run of which nothing was heard for so long, and of which all that is named is known, has ended."""
-    quiet_paused_s: float = 43200.0
+    idle_end_paused_s: float = 43200.0
     """The same for a run that is paused, as far as we have heard."""
     give_up_s: float = 900.0
     """So long after its end a run is looked at for STFs that it announced and the monitor does not name."""
-    sign_s: float = 10.0
+    heartbeat_s: float = 10.0
     """Between two signs of life, from which the next process knows since when nobody listened."""
-    unheard_s: float = 60.0
+    unknown_runs_s: float = 60.0
     """So long after somebody listens again the monitor's runs are listed, for those of which nothing was heard."""
     retry_s: float = 10.0
     """After a look that brought no answer, or a summary that did not go out."""
     lookups_per_s: float = 50.0
-    lookups_at_once: int = 2
+    max_lookups: int = 2
     """How many STFs that were missed are asked after, so that the engine is not starved."""
 
 
@@ -57,28 +57,28 @@ class SummaryRoute:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Means:
+class ReconcilerConfig:
     """What the parts of the ledger work with in common; tests hand in their own."""
 
-    monitor: Monitor
-    charts: tuple[Chart, Chart]
+    monitor: MonitorClient
+    charts: tuple[StateMachine, StateMachine]
     """Of the STF and of the run."""
-    is_open: Callable[[str], bool] = lambda _link: True
+    allows_calls: Callable[[str], bool] = lambda _link: True
     """Whether a link may be used now."""
     wake: Callable[[], None] = lambda: None
     """Has whoever asks for errands ask again at once."""
-    selected: Callable[[int | None, str], bool] = lambda _sequence, _filename: True
+    is_selected: Callable[[int | None, str], bool] = lambda _sequence, _filename: True
     """Whether an STF of that number and name is sampled at all."""
     summary_route: SummaryRoute | None = None
     """None: nothing is announced."""
-    keeps_all: bool = True
+    polls_all_runs: bool = True
     """False: only runs that were announced without filenames are looked at (FASTMON_LEDGER=off)."""
     refuse_if_short: Callable[[], None] = lambda: None
-    """Raises StorageFault where no more may be stored: messages wait at the broker then, and none is missed yet."""
+    """Raises StorageUnavailable where no more may be stored: messages wait at the broker then, and none is missed yet."""
     clock: Clock = field(default_factory=Clock)
-    paces: Paces = field(default_factory=Paces)
+    intervals: ReconcilerIntervals = field(default_factory=ReconcilerIntervals)
 
     @property
-    def run_chart(self) -> Chart:
+    def run_chart(self) -> StateMachine:
         """The chart of the run."""
         return self.charts[1]

@@ -13,48 +13,48 @@ from typing import Any
 
 from loguru import logger
 
-from fastmon_daemon.clock import moment
-from fastmon_daemon.errands import Errand
-from fastmon_daemon.gates import Pace
-from fastmon_daemon.ledger.absence import why_missed
-from fastmon_daemon.ledger.hearing import take_arrow
-from fastmon_daemon.ledger.means import Means
-from fastmon_daemon.ledger.runs import Missed, TrackedRun, TrackedRuns
+from fastmon_daemon.clock import parse_timestamp
+from fastmon_daemon.errands import BackgroundTask
+from fastmon_daemon.gates import TokenBucket
+from fastmon_daemon.ledger.absence import explain_missed
+from fastmon_daemon.ledger.hearing import apply_transition
+from fastmon_daemon.ledger.means import ReconcilerConfig
+from fastmon_daemon.ledger.runs import MissedStf, TrackedRun, TrackedRuns
 from fastmon_daemon.messages import sequence_in
 from fastmon_daemon.monitor import TfFile
-from fastmon_daemon.outbox import Arrival, NewStf, Origin, Outbox
+from fastmon_daemon.outbox import NewStf, Origin, Outbox, ReceiveOutcome
 
 BATCH = 500
 """STFs that are taken in in one transaction."""
-MOST_LOOKUPS = 3
-"""Lookups that may fail for one STF; then it is taken in all the same: announced again is better than lost."""
+MAX_LOOKUPS = 3
+"""StfQueries that may fail for one STF; then it is taken in all the same: announced again is better than lost."""
 
 
-class Recovery:
+class BackfillQueue:
     """Works on the queues of each run: what is lost with them is named again by the next look."""
 
-    def __init__(self, means: Means, runs: TrackedRuns) -> None:
+    def __init__(self, means: ReconcilerConfig, runs: TrackedRuns) -> None:
         self._means = means
         self._runs = runs
-        self._pace = Pace(means.paces.lookups_per_s, means.clock.monotonic)
+        self._pace = TokenBucket(means.intervals.lookups_per_s, means.clock.monotonic)
 
-    def add(self, run: TrackedRun, missed: list[Missed]) -> None:
+    def add(self, run: TrackedRun, missed: list[MissedStf]) -> None:
         """Take these in, soon."""
         for each in missed:
-            (run.to_look_up if self._needs_lookup(each) else run.to_store)[each.name] = each
+            (run.lookups_waiting if self._needs_lookup(each) else run.to_store)[each.name] = each
 
     def drop(self) -> None:
         """Take none of these in; a later look names them again, where they are still missing."""
         for run in self._runs.all():
             run.to_store.clear()
-            run.to_look_up.clear()
+            run.lookups_waiting.clear()
 
     @property
     def busy(self) -> bool:
         """Whether anything is under way."""
         return any(run.is_recovering for run in self._runs.all())
 
-    def errands(self, outbox: Outbox, now: datetime) -> Iterator[Errand]:
+    def tasks(self, outbox: Outbox, now: datetime) -> Iterator[BackgroundTask]:
         """Take in what needs no lookup; look up a few of the others."""
         if storing := next((run for run in self._runs.all() if run.to_store), None):
             names = list(islice(storing.to_store, BATCH))
@@ -66,31 +66,31 @@ class Recovery:
             self._means.wake()  # there may be more, and the new ones are due
         while run := self._next_to_look_up():
             self._pace.take(1)
-            name = next(iter(run.to_look_up))
-            run.looking_up[name] = run.to_look_up.pop(name)
-            yield self._lookup(run, run.looking_up[name])
+            name = next(iter(run.lookups_waiting))
+            run.lookups_in_flight[name] = run.lookups_waiting.pop(name)
+            yield self._lookup(run, run.lookups_in_flight[name])
 
     def _next_to_look_up(self) -> TrackedRun | None:
         """The first run of which an STF may be looked up now."""
         runs = self._runs.all()
-        waiting = next((run for run in runs if run.to_look_up), None)
-        free = sum(len(run.looking_up) for run in runs) < self._means.paces.lookups_at_once
-        return waiting if free and self._means.is_open("monitor") and self._pace.ready else None
+        waiting = next((run for run in runs if run.lookups_waiting), None)
+        free = sum(len(run.lookups_in_flight) for run in runs) < self._means.intervals.max_lookups
+        return waiting if free and self._means.allows_calls("monitor") and self._pace.is_ready else None
 
-    def _needs_lookup(self, missed: Missed) -> bool:
-        return missed.origin is Origin.RECOVERED and self._means.selected(sequence_in(missed.name), missed.name)
+    def _needs_lookup(self, missed: MissedStf) -> bool:
+        return missed.origin is Origin.RECOVERED and self._means.is_selected(sequence_in(missed.name), missed.name)
 
-    def _lookup(self, run: TrackedRun, missed: Missed) -> Errand:
+    def _lookup(self, run: TrackedRun, missed: MissedStf) -> BackgroundTask:
         name = missed.name
 
         def done(outbox: Outbox, answer: Any, now: datetime) -> None:
             if run.purged:
                 return
-            run.looking_up.pop(name, None)  # a transaction that a full disk undid is run once more
+            run.lookups_in_flight.pop(name, None)  # a transaction that a full disk undid is run once more
             if isinstance(answer, Exception):
                 run.lookup_failures[name] += 1  # also by a link that is down: the probe said before that it is up
-                if run.lookup_failures[name] < MOST_LOOKUPS:
-                    run.to_look_up[name] = missed  # at the end of the queue
+                if run.lookup_failures[name] < MAX_LOOKUPS:
+                    run.lookups_waiting[name] = missed  # at the end of the queue
                     return
                 logger.warning("{}: its TF files could not be asked for: {}", name, answer)
                 answer = []
@@ -98,13 +98,13 @@ class Recovery:
             tfs: list[TfFile] = answer
             self._take_in(outbox, missed, tuple(tf.tf_filename for tf in tfs), now)
 
-        return Errand("monitor", lambda: self._means.monitor.tf_files(name), done)
+        return BackgroundTask("monitor", lambda: self._means.monitor.tf_files(name), done)
 
-    def _take_in(self, outbox: Outbox, missed: Missed, stood: tuple[str, ...], now: datetime) -> None:
+    def _take_in(self, outbox: Outbox, missed: MissedStf, stood: tuple[str, ...], now: datetime) -> None:
         row, stf = missed.row, missed.stf
-        born = moment(stf.created_at)
+        born = parse_timestamp(stf.created_at)
         sequence = sequence_in(stf.stf_filename)
-        note = why_missed(born, outbox) if missed.origin is Origin.RECOVERED else None
+        note = explain_missed(born, outbox) if missed.origin is Origin.RECOVERED else None
         new = NewStf(
             namespace=row.namespace,
             run_id=row.run_id,
@@ -117,16 +117,16 @@ class Recovery:
             origin=missed.origin,
             born_at=born,
             note=f"{note}, looked for by {missed.by}" if note and missed.by else note,
-            stood=stood,
+            preexisting=stood,
         )
         arrival = outbox.receive(new, self._means.charts[0].initial, now)
         current = outbox.runs.get(row.namespace, row.run) or row
         outbox.runs.not_absent(current, missed.name)
-        if arrival is not Arrival.FRESH:
+        if arrival is not ReceiveOutcome.FRESH:
             return  # its message came meanwhile
         outbox.count(f"stf_{missed.origin}")
         logger.info("{}: {}, run {}", stf.stf_filename, note or "named by the monitor", row.run)
-        outbox.runs.hear(row.namespace, row.run_id, self._means.run_chart.initial, now, None)
-        take_arrow(outbox, self._means.run_chart, current, "hear_stf", now)
+        outbox.runs.record_message(row.namespace, row.run_id, self._means.run_chart.initial, now, None)
+        apply_transition(outbox, self._means.run_chart, current, "hear_stf", now)
         if sequence is not None:
-            outbox.runs.reached(row, sequence)
+            outbox.runs.record_sequence(row, sequence)

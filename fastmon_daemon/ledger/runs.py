@@ -12,13 +12,13 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from fastmon_daemon.ledger.watching import Watch
+from fastmon_daemon.ledger.watching import RunPollState
 from fastmon_daemon.monitor import StfFile
 from fastmon_daemon.outbox import Origin, RunRow
 
 
 @dataclass(frozen=True, slots=True)
-class Missed:
+class MissedStf:
     """One STF that was named and is not known."""
 
     row: RunRow
@@ -34,13 +34,13 @@ class Missed:
 
 
 @dataclass(slots=True)
-class Pause:
+class RetryTimer:
     """When something is tried again: ever more seldom. Times are monotonic seconds."""
 
     until: float = -math.inf
     _next_s: float = 0.0
 
-    def prolong(self, now: float, first_s: float, longest_s: float) -> None:
+    def extend(self, now: float, first_s: float, longest_s: float) -> None:
         """Wait from *now* on, *first_s* at first and then twice as long each time, up to *longest_s*."""
         pause_s = max(first_s, self._next_s)
         self.until = now + pause_s
@@ -55,27 +55,27 @@ class TrackedRun:
     """An operator purged it: an answer that still comes is dropped. A run of the same number is another object."""
     is_stored: bool = False
     """It is on disk: a mere sign that it goes on says nothing new."""
-    watch: Watch = field(default_factory=Watch)
-    to_store: dict[str, Missed] = field(default_factory=dict)
+    poll_state: RunPollState = field(default_factory=RunPollState)
+    to_store: dict[str, MissedStf] = field(default_factory=dict)
     """Missed STFs that need no lookup, by file name."""
-    to_look_up: dict[str, Missed] = field(default_factory=dict)
-    looking_up: dict[str, Missed] = field(default_factory=dict)
+    lookups_waiting: dict[str, MissedStf] = field(default_factory=dict)
+    lookups_in_flight: dict[str, MissedStf] = field(default_factory=dict)
     lookup_failures: Counter[str] = field(default_factory=Counter)
-    close_pause: Pause = field(default_factory=Pause)
-    close_counts: dict[str, int] = field(default_factory=dict)
+    finalize_timer: RetryTimer = field(default_factory=RetryTimer)
+    finalize_counts: dict[str, int] = field(default_factory=dict)
     """Its STFs by state, when it was last found incomplete: where that changes, the pauses begin anew."""
-    summary_pause: Pause = field(default_factory=Pause)
+    summary_timer: RetryTimer = field(default_factory=RetryTimer)
     sends_summary: bool = False
     """Its summary is on its way."""
 
     @property
     def is_recovering(self) -> bool:
         """Whether missed STFs are about to be taken in."""
-        return bool(self.to_store or self.to_look_up or self.looking_up)
+        return bool(self.to_store or self.lookups_waiting or self.lookups_in_flight)
 
     def not_under_way(self, stfs: Iterable[StfFile]) -> list[StfFile]:
         """Those of *stfs* that are not about to be taken in."""
-        under_way = {*self.to_store, *self.to_look_up, *self.looking_up}
+        under_way = {*self.to_store, *self.lookups_waiting, *self.lookups_in_flight}
         return [stf for stf in stfs if stf.stf_filename not in under_way]
 
 

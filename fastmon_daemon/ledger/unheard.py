@@ -11,36 +11,36 @@ from typing import Any
 
 from loguru import logger
 
-from fastmon_daemon.errands import Errand
+from fastmon_daemon.errands import BackgroundTask
 from fastmon_daemon.errors import LinkDown, TransientError
-from fastmon_daemon.ledger.means import Means
+from fastmon_daemon.ledger.means import ReconcilerConfig
 from fastmon_daemon.outbox import Outbox
-from fastmon_daemon.verdict import in_words
+from fastmon_daemon.verdict import format_ranges
 
 _SEEN = "last_run_listed"
 """Runs up to this number were listed before: they were named, or were there before us."""
 
 
-class Unheard:
+class UnknownRunDetector:
     """Looks once after each time that nobody listened; works in the engine's thread, but for the call."""
 
-    def __init__(self, means: Means) -> None:
+    def __init__(self, means: ReconcilerConfig) -> None:
         self._means = means
         self._due: float | None = None
 
-    def look_soon(self) -> None:
+    def poll_soon(self) -> None:
         """Somebody listens again: look when the runs that go on have had the time to be heard of."""
-        self._look_in(self._means.paces.unheard_s)
+        self._look_in(self._means.intervals.unknown_runs_s)
 
     def _look_in(self, seconds: float) -> None:
         self._due = self._means.clock.monotonic() + seconds
 
-    def errands(self) -> Iterator[Errand]:
+    def tasks(self) -> Iterator[BackgroundTask]:
         """The look, when it is due."""
-        if self._due is None or self._means.clock.monotonic() < self._due or not self._means.is_open("monitor"):
+        if self._due is None or self._means.clock.monotonic() < self._due or not self._means.allows_calls("monitor"):
             return
         self._due = None
-        yield Errand("monitor", self._list, self._listed)
+        yield BackgroundTask("monitor", self._list, self._listed)
 
     def _list(self) -> list[int]:
         try:
@@ -51,7 +51,7 @@ class Unheard:
     def _listed(self, outbox: Outbox, answer: Any, _now: datetime) -> None:
         if isinstance(answer, Exception):
             logger.debug("the runs were not listed: {}", answer)
-            self._look_in(self._means.paces.longest_s)
+            self._look_in(self._means.intervals.max_pause_s)
             return
         seen = outbox.recall(_SEEN)
         known = outbox.runs.all_names()
@@ -63,5 +63,5 @@ class Unheard:
             logger.warning(
                 "the monitor has runs of which nothing was ever heard, and does not say whose they are: {}; "
                 "where one is ours: fastmon-daemon reconcile --run N",
-                in_words([(number, number) for number in unheard]),
+                format_ranges([(number, number) for number in unheard]),
             )

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from fastmon_daemon.ledger.means import Paces
+from fastmon_daemon.ledger.means import ReconcilerIntervals
 from fastmon_daemon.monitor import StfFile
 
 _SHORTEST_S = 1.0
@@ -17,7 +17,7 @@ _SHARE = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class RunListing:
     """What a look brought."""
 
     stfs: list[StfFile]
@@ -28,10 +28,10 @@ class Look:
 
 
 @dataclass(slots=True)
-class Watch:
+class RunPollState:
     """One run, as this process watches it. Times are monotonic seconds."""
 
-    looking: bool = False
+    is_polling: bool = False
     not_before: float = -math.inf
     end_asked: float = -math.inf
     """When the monitor was asked for the run's end the last time."""
@@ -62,17 +62,17 @@ class Watch:
         self._named_at = named_at
         return missed
 
-    def begin_anew(self) -> None:
+    def restart_grace(self) -> None:
         """The messages of the STFs that are named and unknown may still come: those are absent only from now on."""
         self._named_at = {}
 
-    def settled(self, count: int, paces: Paces) -> bool:
+    def settled(self, count: int, paces: ReconcilerIntervals) -> bool:
         """Whether the monitor's count of a run that has ended has stood long enough; none at all must stand longer."""
         if count != self._count:
             self._count, self._count_since = count, self._at
-        return self._at - self._count_since >= (paces.settled_s if count else paces.give_up_s)
+        return self._at - self._count_since >= (paces.count_stable_s if count else paces.give_up_s)
 
-    def gives_up(self, paces: Paces, expected: int | None) -> bool:
+    def gives_up(self, paces: ReconcilerIntervals, expected: int | None) -> bool:
         """Whether a run that has ended was looked at for long enough, since so many were *expected*.
 
         A monitor that is away does not count.
@@ -86,7 +86,7 @@ class Watch:
         until = min(at + grace_s - now for at in self._named_at.values())
         return max(_SHORTEST_S, until if pause_s is None else min(until, pause_s))
 
-    def heard(self, heard_at: str, ago_s: float, now: float) -> None:
+    def message_received(self, heard_at: str, ago_s: float, now: float) -> None:
         """Note when the run was heard of: *ago_s* by a wall clock that may jump, at the soonest since the last look."""
         if heard_at != self._heard_at:
             self._heard_since = now - min(max(ago_s, 0.0), now - self._at if self._heard_at else 0.0)
@@ -97,7 +97,7 @@ class Watch:
         """So long nothing was heard of the run, as far as this process can say."""
         return self._at - self._heard_since
 
-    def deaf(self) -> None:
+    def reset_listening(self) -> None:
         """Nothing could be heard for a while before this look: that it was quiet proves nothing."""
         self._deaf_at = self._at
 
@@ -106,9 +106,9 @@ class Watch:
         """So long nothing was heard of the run though we listened."""
         return min(self.quiet_s, self._at - self._deaf_at)
 
-    def took(self, look: Look, paces: Paces, now: float) -> None:
+    def record_poll(self, look: RunListing, paces: ReconcilerIntervals, now: float) -> None:
         """A look was answered: note when, and what it cost."""
         if self._ended_since is not None:  # the time for which the monitor was away does not count
             self._ended_since += max(0.0, now - max(self._at, self.not_before) - _UNANSWERED_S)
         self.since_s, self._at = now - self._at, now
-        self.not_before = now + min(_SHARE * look.seconds, paces.longest_s)
+        self.not_before = now + min(_SHARE * look.seconds, paces.max_pause_s)

@@ -3,15 +3,15 @@
 This package knows JSON and the shapes of the messages. It must not know STOMP, SQL or the clock.
 """
 
-from fastmon_daemon.messages.arriving import HEAR_STF, Foreign, RunNews, StfReady, parse
+from fastmon_daemon.messages.arriving import STF_HEARD, IgnoredMessage, RunEvent, StfReady, parse
 from fastmon_daemon.messages.fields import plain_json, run_number, sequence_in
 from fastmon_daemon.messages.leaving import FastmonStatus, TfFileRegistered, event_id_of_run
 
 __all__ = [
-    "HEAR_STF",
+    "STF_HEARD",
     "FastmonStatus",
-    "Foreign",
-    "RunNews",
+    "IgnoredMessage",
+    "RunEvent",
     "StfReady",
     "TfFileRegistered",
     "event_id_of_run",

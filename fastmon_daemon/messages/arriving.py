@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from fastmon_daemon.errors import BadMessage
+from fastmon_daemon.errors import MalformedMessage
 from fastmon_daemon.messages.fields import (
     MAX_INT32,
     MAX_INT64,
@@ -30,7 +30,7 @@ RUN_TYPES = frozenset({"run_imminent", "start_run", "pause_run", "resume_run", E
 RUN_SIGNS = frozenset({"stf_gen"})
 """Messages that are not for us, but show that their run goes on: for a real data agent's run often the only ones."""
 
-HEAR_STF = "hear_stf"
+STF_HEARD = "hear_stf"
 """The `kind` of what is known of a run only by its STFs."""
 
 
@@ -57,7 +57,7 @@ class StfReady:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunNews:
+class RunEvent:
     """What the run control says of a run; `kind` is the message's type and the trigger of the run's chart."""
 
     kind: str
@@ -73,26 +73,26 @@ class RunNews:
 
 
 @dataclass(frozen=True, slots=True)
-class Foreign:
+class IgnoredMessage:
     """A message that is not for us: acknowledged, counted and forgotten."""
 
-    why: str
+    reason: str
     """`type` (another msg_type), `namespace` (another testbed user's) or `echo` (our own)."""
 
 
-def parse(body: str | bytes, *, namespace: str, agent_name: str = "") -> StfReady | RunNews | Foreign:
+def parse(body: str | bytes, *, namespace: str, agent_name: str = "") -> StfReady | RunEvent | IgnoredMessage:
     """The message in *body*, as one of our types.
 
-    Raises `BadMessage`, with the reason, for what cannot be parsed; nothing else whatever the input.
+    Raises `MalformedMessage`, with the reason, for what cannot be parsed; nothing else whatever the input.
     """
     message = json_object(body)
     kind = message.get("msg_type")
     if not isinstance(kind, str) or kind not in STF_READY_TYPES | RUN_TYPES | RUN_SIGNS:
-        return Foreign("type")
+        return IgnoredMessage("type")
     if message.get("namespace") not in (None, "", namespace):
-        return Foreign("namespace")
+        return IgnoredMessage("namespace")
     if agent_name and message.get("sender") == agent_name:
-        return Foreign("echo")
+        return IgnoredMessage("echo")
     if kind in RUN_SIGNS:
         return _run_sign(message)
     return _stf_ready(message) if kind in STF_READY_TYPES else _run_news(kind, message)
@@ -116,8 +116,8 @@ def _stf_ready(message: dict[str, Any]) -> StfReady:
     )
 
 
-def _run_news(kind: str, message: dict[str, Any]) -> RunNews:
-    return RunNews(
+def _run_news(kind: str, message: dict[str, Any]) -> RunEvent:
+    return RunEvent(
         kind=kind,
         run_id=run_id_in(message),
         execution_id=text_in(message, "execution_id", 200),
@@ -125,8 +125,8 @@ def _run_news(kind: str, message: dict[str, Any]) -> RunNews:
     )
 
 
-def _run_sign(message: dict[str, Any]) -> RunNews | Foreign:
+def _run_sign(message: dict[str, Any]) -> RunEvent | IgnoredMessage:
     try:
-        return RunNews(kind=HEAR_STF, run_id=run_id_in(message), execution_id=text_in(message, "execution_id", 200))
-    except BadMessage:
-        return Foreign("type")
+        return RunEvent(kind=STF_HEARD, run_id=run_id_in(message), execution_id=text_in(message, "execution_id", 200))
+    except MalformedMessage:
+        return IgnoredMessage("type")

@@ -9,7 +9,7 @@ import json
 import re
 from typing import Any, NoReturn
 
-from fastmon_daemon.errors import BadMessage
+from fastmon_daemon.errors import MalformedMessage
 
 MAX_BODY_BYTES = 1_048_576
 """The longest message body that is parsed, in bytes; a real `stf_ready` has less than 1 kB."""
@@ -26,15 +26,15 @@ _SEQUENCE = re.compile(r"(\d+)\.[^.]*$")
 
 
 def json_object(body: str | bytes) -> dict[str, Any]:
-    """The JSON object in *body*; `BadMessage` where there is none."""
+    """The JSON object in *body*; `MalformedMessage` where there is none."""
     if len(body) > MAX_BODY_BYTES:
-        raise BadMessage(f"the body has {len(body)} bytes, more than {MAX_BODY_BYTES}")
+        raise MalformedMessage(f"the body has {len(body)} bytes, more than {MAX_BODY_BYTES}")
     try:
         value = json.loads(body, parse_constant=_no_constant)
     except (ValueError, RecursionError) as exc:  # UnicodeDecodeError is a ValueError
-        raise BadMessage(f"not JSON: {type(exc).__name__}: {str(exc)[:200]}") from exc
+        raise MalformedMessage(f"not JSON: {type(exc).__name__}: {str(exc)[:200]}") from exc
     if not isinstance(value, dict):
-        raise BadMessage(f"not a JSON object but {_kind(value)}")
+        raise MalformedMessage(f"not a JSON object but {_kind(value)}")
     return value
 
 
@@ -52,12 +52,12 @@ def plain_json(value: object, *, ensure_ascii: bool = True) -> str:
 
 
 def body_in(message: dict[str, Any]) -> str:
-    """The whole message as JSON text; `BadMessage` where it could not be read again everywhere.
+    """The whole message as JSON text; `MalformedMessage` where it could not be read again everywhere.
 
     The interpreter's limit depends on the stack: what was just read here may be too deep to be written, or read later.
     """
     if _is_deeper(message, MAX_DEPTH):
-        raise BadMessage(f"more than {MAX_DEPTH} objects and lists inside one another")
+        raise MalformedMessage(f"more than {MAX_DEPTH} objects and lists inside one another")
     return plain_json(message)
 
 
@@ -69,27 +69,27 @@ def _is_deeper(value: object, levels: int) -> bool:
 
 
 def run_id_in(message: dict[str, Any]) -> str | int:
-    """The `run_id` as it came; `BadMessage` for what none can be."""
+    """The `run_id` as it came; `MalformedMessage` for what none can be."""
     value = message.get("run_id")
     if isinstance(value, bool) or not isinstance(value, (str, int)):
-        raise BadMessage(f"run_id: {_kind(value)} where a string or an integer is needed")
+        raise MalformedMessage(f"run_id: {_kind(value)} where a string or an integer is needed")
     text = str(value) if isinstance(value, str) or abs(value) <= MAX_INT64 else ""
     if not 1 <= len(text) <= 50 or not _is_plain(text):
-        raise BadMessage("run_id: not 1 to 50 plain characters")
+        raise MalformedMessage("run_id: not 1 to 50 plain characters")
     return value
 
 
 def filename_in(message: dict[str, Any]) -> str | None:
-    """The `filename`, or None; `BadMessage` for what no STF can be called."""
+    """The `filename`, or None; `MalformedMessage` for what no STF can be called."""
     value = message.get("filename")
     if value is None:
         return None
     if not isinstance(value, str):
-        raise BadMessage(f"filename: {_kind(value)} where a string is needed")
+        raise MalformedMessage(f"filename: {_kind(value)} where a string is needed")
     if not 1 <= len(value) <= MAX_FILENAME:
-        raise BadMessage(f"filename: {len(value)} characters, not 1 to {MAX_FILENAME}")
+        raise MalformedMessage(f"filename: {len(value)} characters, not 1 to {MAX_FILENAME}")
     if not _is_plain(value) or "/" in value or "\\" in value:
-        raise BadMessage("filename: control characters, outer spaces or slashes in it")
+        raise MalformedMessage("filename: control characters, outer spaces or slashes in it")
     return value
 
 
@@ -98,26 +98,26 @@ def _is_plain(text: str) -> bool:
 
 
 def text_in(message: dict[str, Any], key: str, longest: int) -> str | None:
-    """A text, or None where there is none, or an empty one; `BadMessage` for anything else."""
+    """A text, or None where there is none, or an empty one; `MalformedMessage` for anything else."""
     value = message.get(key)
     if value is None:
         return None
     if not isinstance(value, str):
-        raise BadMessage(f"{key}: {_kind(value)} where a string is needed")
+        raise MalformedMessage(f"{key}: {_kind(value)} where a string is needed")
     if len(value) > longest or not value.isprintable():
-        raise BadMessage(f"{key}: more than {longest} characters, or control characters in it")
+        raise MalformedMessage(f"{key}: more than {longest} characters, or control characters in it")
     return value or None
 
 
 def integer_in(message: dict[str, Any], key: str, most: int, least: int = 0) -> int | None:
-    """An integer, or None where there is none; `BadMessage` for anything else, or one that is out of range."""
+    """An integer, or None where there is none; `MalformedMessage` for anything else, or one that is out of range."""
     value = message.get(key)
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int):
-        raise BadMessage(f"{key}: {_kind(value)} where an integer is needed")
+        raise MalformedMessage(f"{key}: {_kind(value)} where an integer is needed")
     if not least <= value <= most:
-        raise BadMessage(f"{key}: out of range, {least} to {most}")
+        raise MalformedMessage(f"{key}: out of range, {least} to {most}")
     return value
 
 

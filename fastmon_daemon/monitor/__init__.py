@@ -3,25 +3,25 @@
 It must not know the outbox, the chart or what a TF is drawn from. Only here is requests imported.
 """
 
-from fastmon_daemon.monitor.answers import AnswerCount, OutcomeUnknown, Refused
-from fastmon_daemon.monitor.desk import Desk
-from fastmon_daemon.monitor.edge import Monitor
-from fastmon_daemon.monitor.exchange import Exchange
-from fastmon_daemon.monitor.neighbours import Agent, Neighbours
+from fastmon_daemon.monitor.answers import OutcomeUnknown, RequestRejected, ResponseCounter
+from fastmon_daemon.monitor.desk import AgentClient
+from fastmon_daemon.monitor.edge import MonitorClient
+from fastmon_daemon.monitor.exchange import RestClient
+from fastmon_daemon.monitor.neighbours import Agent, AgentDirectory
 from fastmon_daemon.monitor.rows import StfFile, TfFile
-from fastmon_daemon.monitor.stf_registry import NewStfFile, StfRegistry
+from fastmon_daemon.monitor.stf_registry import NewStfFile, StfRegistrar
 
 __all__ = [
     "Agent",
-    "AnswerCount",
-    "Desk",
-    "Exchange",
-    "Monitor",
-    "Neighbours",
+    "AgentClient",
+    "AgentDirectory",
+    "MonitorClient",
     "NewStfFile",
     "OutcomeUnknown",
-    "Refused",
+    "RequestRejected",
+    "ResponseCounter",
+    "RestClient",
     "StfFile",
-    "StfRegistry",
+    "StfRegistrar",
     "TfFile",
 ]

@@ -18,7 +18,14 @@ from typing import Any
 import requests
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 
-from fastmon_daemon.errors import FastmonError, LinkDown, LinkHeld, ParentMissing, PermanentError, TransientError
+from fastmon_daemon.errors import (
+    FastmonError,
+    LinkBlocked,
+    LinkDown,
+    ParentNotRegistered,
+    PermanentError,
+    TransientError,
+)
 
 TF_FILES = "fastmon-files/"
 STF_FILES = "stf-files/"
@@ -28,7 +35,7 @@ MESSAGES = "messages/"
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """One whole answer to one request; the names in `headers` may be of any case."""
 
     status: int
@@ -40,7 +47,7 @@ class OutcomeUnknown(TransientError):
     """The call may have been carried out or not."""
 
 
-class Refused(PermanentError):
+class RequestRejected(PermanentError):
     """The monitor read the request and will not have it."""
 
     def __init__(self, message: str, body: str, status: int = 400) -> None:
@@ -59,26 +66,26 @@ class Refused(PermanentError):
         return self.by_the_api and words in str(self.complaints.get(field, ""))
 
 
-def meaning(answer: Answer, path: str, where: str) -> FastmonError | None:
+def classify_response(answer: Response, path: str, where: str) -> FastmonError | None:
     """What an answer means; None: done, if it is JSON of the right shape."""
     status, said = answer.status, f"{where}: {excerpt(answer.body)}"
     match status:
         case 200 | 201:
             return None
         case 401 | 403:
-            error: FastmonError = LinkHeld(f"{said}; set SWF_API_TOKEN to a valid token of this monitor")
+            error: FastmonError = LinkBlocked(f"{said}; set SWF_API_TOKEN to a valid token of this monitor")
         case _ if 300 <= status < 400 or status == 407:
             to = excerpt(answer.headers.get("Location", "elsewhere"))
-            error = LinkHeld(f"{where} to {to}: a login page or a proxy? set SWF_MONITOR_URL to the monitor itself")
+            error = LinkBlocked(f"{where} to {to}: a login page or a proxy? set SWF_MONITOR_URL to the monitor itself")
         case 404 | 405 if path in {TF_FILES, STF_FILES, RUNS}:
-            error = LinkHeld(f"{where}: there is no monitor; set SWF_MONITOR_URL to its base, without /api")
+            error = LinkBlocked(f"{where}: there is no monitor; set SWF_MONITOR_URL to its base, without /api")
         case 404 if path == MESSAGES:
-            error = LinkHeld(f"{where}: this monitor takes no messages; set FASTMON_NOTIFY=stomp")
+            error = LinkBlocked(f"{where}: this monitor takes no messages; set FASTMON_NOTIFY=stomp")
         case 425 | 429:
             # It refuses whoever asks too often, whatever is asked: no STF is to be blamed.
             error = LinkDown(f"{said}; it asks for patience", retry_after_s=_retry_after_s(answer.headers))
         case _ if 400 <= status < 500 and status != 408:
-            error = Refused(said, answer.body, status)
+            error = RequestRejected(said, answer.body, status)
         case _:
             error = OutcomeUnknown(said, retry_after_s=_retry_after_s(answer.headers))
     return error
@@ -98,10 +105,12 @@ def _fault(exc: Exception, where: str) -> FastmonError:
     said = f"{where}: {excerpt(str(exc))}"
     unfit = "CERTIFICATE_VERIFY_FAILED" in str(exc) or "[X509" in str(exc)
     if unfit or not isinstance(exc, requests.RequestException | HTTPError | ValueError | TypeError):
-        return LinkHeld(f"{said}; set FASTMON_MONITOR_CA to a readable file with the CA of the monitor's certificate")
+        return LinkBlocked(
+            f"{said}; set FASTMON_MONITOR_CA to a readable file with the CA of the monitor's certificate"
+        )
     if isinstance(exc, ValueError | TypeError):
         # Some proxies' addresses end so. What is wrong is not said: of a password that would show a part.
-        return LinkHeld(f"{where}: {type(exc).__name__}; set SWF_MONITOR_URL and the proxy variables to usable URLs")
+        return LinkBlocked(f"{where}: {type(exc).__name__}; set SWF_MONITOR_URL and the proxy variables to usable URLs")
     reason = getattr(exc.args[0], "reason", None) if exc.args else None
     unsent = isinstance(exc, requests.ConnectTimeout | requests.exceptions.ProxyError)
     if unsent or isinstance(reason, NewConnectionError | ConnectTimeoutError):
@@ -109,10 +118,10 @@ def _fault(exc: Exception, where: str) -> FastmonError:
     return OutcomeUnknown(said)
 
 
-def if_absent(refusal: Refused) -> FastmonError:
+def missing_error(refusal: RequestRejected) -> FastmonError:
     """What a refused registration means where no TF of that name stands."""
     if refusal.says("stf_file", "does not exist"):
-        return ParentMissing(f"the monitor does not know the STF yet: {refusal}")
+        return ParentNotRegistered(f"the monitor does not know the STF yet: {refusal}")
     if refusal.says("tf_filename", "already exists"):
         return TransientError(f"the monitor refuses the TF as known, but does not show it: {refusal}")
     return refusal
@@ -135,7 +144,7 @@ def excerpt(text: str) -> str:
     return " ".join(text[:300].split())
 
 
-class AnswerCount:
+class ResponseCounter:
     """Counts what was answered, and keeps the monitor's clock as its latest answer told it; for any thread."""
 
     def __init__(self) -> None:
@@ -143,7 +152,7 @@ class AnswerCount:
         self._counts: Counter[tuple[str, str]] = Counter()
         self._date = ""
 
-    def answered(self, response: requests.Response, *_: Any, **__: Any) -> None:
+    def record(self, response: requests.Response, *_: Any, **__: Any) -> None:
         """One answer has begun to come (a hook of requests)."""
         with self._lock:
             self._counts[response.request.method or "", str(response.status_code)] += 1

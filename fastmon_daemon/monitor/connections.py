@@ -22,7 +22,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from fastmon_daemon.monitor.answers import OutcomeUnknown
 
-MAX_ANSWER_BYTES = 64 * 1024 * 1024
+MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 """The longest answer that is read, in bytes."""
 
 _UNTIL: ContextVar[float] = ContextVar("until")
@@ -48,7 +48,7 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost" or host.endswith(".localhost")
 
 
-def without_userinfo(url: str) -> str:
+def strip_userinfo(url: str) -> str:
     """*url* without user name and password."""
     return re.sub(r"//[^/?#]*@", "//", url)
 
@@ -82,13 +82,13 @@ class DeadlineAdapter(HTTPAdapter):
         return manager
 
 
-def read_whole(response: requests.Response) -> str:
+def read_body(response: requests.Response) -> str:
     """The body of an answer, to its end."""
     content = bytearray()
     while chunk := response.raw.read1(65536):
         content += chunk
-        if len(content) > MAX_ANSWER_BYTES:
-            raise OutcomeUnknown(f"{response.url}: the answer is longer than {MAX_ANSWER_BYTES} bytes")
+        if len(content) > MAX_RESPONSE_BYTES:
+            raise OutcomeUnknown(f"{response.url}: the answer is longer than {MAX_RESPONSE_BYTES} bytes")
     return content.decode(errors="replace")
 
 
@@ -97,7 +97,7 @@ def _pools(monotonic: Callable[[], float]) -> dict[str, type[HTTPConnectionPool]
         def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
             super().__init__(sock, *args, **kwargs)
             assert isinstance(self.fp, io.BufferedReader)
-            self.fp = io.BufferedReader(_Hurried(self.fp.detach(), sock, _UNTIL.get(), monotonic))
+            self.fp = io.BufferedReader(_DeadlineReader(self.fp.detach(), sock, _UNTIL.get(), monotonic))
 
     class Plain(HTTPConnection):
         response_class = Response
@@ -114,7 +114,7 @@ def _pools(monotonic: Callable[[], float]) -> dict[str, type[HTTPConnectionPool]
     return {"http": PlainPool, "https": SecurePool}
 
 
-class _Hurried(io.RawIOBase):
+class _DeadlineReader(io.RawIOBase):
     """What comes over *sock*, until the deadline."""
 
     def __init__(self, raw: io.RawIOBase, sock: socket.socket, until: float, monotonic: Callable[[], float]) -> None:

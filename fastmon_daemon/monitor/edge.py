@@ -7,18 +7,27 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from fastmon_daemon.errors import FastmonError, LinkDown, LinkHeld, PermanentError, TransientError
+from fastmon_daemon.errors import FastmonError, LinkBlocked, LinkDown, PermanentError, TransientError
 from fastmon_daemon.monitor.answers import (
     MESSAGES,
     RUNS,
     STF_FILES,
     TF_FILES,
     OutcomeUnknown,
-    Refused,
-    if_absent,
+    RequestRejected,
+    missing_error,
 )
-from fastmon_daemon.monitor.exchange import Exchange
-from fastmon_daemon.monitor.rows import StfFile, TfFile, difference, run_end, stf_page, tf_body, tf_file, tf_rows
+from fastmon_daemon.monitor.exchange import RestClient
+from fastmon_daemon.monitor.rows import (
+    StfFile,
+    TfFile,
+    describe_difference,
+    run_end,
+    stf_page,
+    tf_body,
+    tf_file,
+    tf_rows,
+)
 
 _PAGE = 1000
 _SLACK_S = 0.005
@@ -28,22 +37,22 @@ _LIST_SLACK_S = 5.0
 _NOBODY = "fastmon-probe-of-a-name-that-nobody-uses"
 
 
-class Monitor(Exchange):
+class MonitorClient(RestClient):
     """The calls of the main job; one instance is shared by all threads."""
 
     def register_tf(self, tf: TfFile) -> tuple[TfFile, str | None]:
         """Make *tf* stand in the monitor; gives what stands there, and in what it differs from *tf* (None: in nothing).
 
         Safe to repeat: what another writer, or our own earlier try, has registered for the same STF is adopted.
-        Raises ParentMissing, LinkDown, LinkHeld, TransientError; PermanentError also where it belongs to another STF.
+        Raises ParentNotRegistered, LinkDown, LinkBlocked, TransientError; PermanentError also where it belongs to another STF.
         """
         absent: FastmonError
         try:
-            return self.ask(TF_FILES, tf_file, body=tf_body(tf)), None
+            return self.post(TF_FILES, tf_file, body=tf_body(tf)), None
         except OutcomeUnknown as exc:
             absent = exc
-        except Refused as exc:
-            absent = if_absent(exc)
+        except RequestRejected as exc:
+            absent = missing_error(exc)
             if exc.by_the_api and not exc.says("tf_filename", "already exists"):
                 raise absent from None
         standing = next(
@@ -56,7 +65,7 @@ class Monitor(Exchange):
                 f"{tf.tf_filename} stands in the monitor as a TF of {standing.stf_filename}, not of {tf.stf_filename}: "
                 "find out who registered it, and remove one of the two"
             )
-        return standing, difference(standing, tf)
+        return standing, describe_difference(standing, tf)
 
     def stf_files(self, run_number: int, at_least: int = 0) -> list[StfFile]:
         """All STFs that the monitor knows of the run, which are probably *at_least* so many.
@@ -90,15 +99,15 @@ class Monitor(Exchange):
             return None
 
     def post_message(self, body: str) -> None:
-        """Hand the JSON text *body* to the monitor as a message (at least once); LinkHeld where it takes none."""
+        """Hand the JSON text *body* to the monitor as a message (at least once); LinkBlocked where it takes none."""
         try:
-            self.ask(MESSAGES, lambda _: None, body=body)
+            self.post(MESSAGES, lambda _: None, body=body)
         except OutcomeUnknown:
             self._ask_for_messages()  # whose fault was it?
             raise
 
     def probe_messages(self) -> None:
-        """Return when the monitor takes messages; LinkHeld where a person must act, else LinkDown."""
+        """Return when the monitor takes messages; LinkBlocked where a person must act, else LinkDown."""
         self.close()
         try:
             self._ask_for_messages()
@@ -106,7 +115,7 @@ class Monitor(Exchange):
             raise exc if isinstance(exc, LinkDown) else LinkDown(str(exc), retry_after_s=exc.retry_after_s) from exc
 
     def probe(self) -> None:
-        """Return when the monitor answers and lets us write; LinkHeld where a person must act, else LinkDown.
+        """Return when the monitor answers and lets us write; LinkBlocked where a person must act, else LinkDown.
 
         It begins with fresh connections, the address looked up anew: a kept one may lead to where the monitor was.
         """
@@ -119,17 +128,17 @@ class Monitor(Exchange):
         except TransientError as exc:
             raise LinkDown(str(exc), retry_after_s=exc.retry_after_s) from exc
         except PermanentError as exc:
-            raise LinkHeld(f"{exc}; is SWF_MONITOR_URL right?") from exc
+            raise LinkBlocked(f"{exc}; is SWF_MONITOR_URL right?") from exc
 
     def _ask_for_messages(self) -> None:
-        with suppress(Refused):  # they may not be read, but the door is there
+        with suppress(RequestRejected):  # they may not be read, but the door is there
             self.get(MESSAGES, {"limit": "1"}, lambda _: None)
 
     def _offer_nothing(self) -> None:
         # Anybody may read: only a write shows that the token is good. A row without a name is never registered.
         try:
-            self.ask(TF_FILES, lambda _: None, body="{}")
-        except Refused as exc:
+            self.post(TF_FILES, lambda _: None, body="{}")
+        except RequestRejected as exc:
             if not exc.says("tf_filename", "required"):
                 raise
 

@@ -19,19 +19,19 @@ from typing import Any, TypeVar
 import requests
 from urllib3.util import Timeout
 
-from fastmon_daemon.errors import LinkDown, LinkHeld
+from fastmon_daemon.errors import LinkBlocked, LinkDown
 from fastmon_daemon.monitor.answers import (
-    Answer,
-    AnswerCount,
     OutcomeUnknown,
-    Refused,
+    RequestRejected,
+    Response,
+    ResponseCounter,
+    classify_response,
     excerpt,
-    meaning,
     transport_errors,
 )
-from fastmon_daemon.monitor.connections import DeadlineAdapter, proxies, read_whole, without_userinfo
+from fastmon_daemon.monitor.connections import DeadlineAdapter, proxies, read_body, strip_userinfo
 from fastmon_daemon.retrying import MAX_BACKOFF
-from fastmon_daemon.seams import between
+from fastmon_daemon.seams import failpoints_around
 
 _T = TypeVar("_T")
 
@@ -46,7 +46,7 @@ class Request:
     body: str | None
 
 
-class Exchange:
+class RestClient:
     """The way to the monitor's REST interface; one instance is shared by all threads.
 
     *token* is asked at each call, so that a changed token file is seen; times are in seconds: *timeout_s* for the
@@ -83,8 +83,8 @@ class Exchange:
         self._session.trust_env = False
         self._session.verify = True if ca is None else str(ca)
         self._session.proxies = proxies(base_url, environ)
-        self.answer_count = AnswerCount()
-        self._session.hooks["response"].append(self.answer_count.answered)
+        self.answer_count = ResponseCounter()
+        self._session.hooks["response"].append(self.answer_count.record)
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, DeadlineAdapter(connections, monotonic))
 
@@ -96,17 +96,17 @@ class Exchange:
     def get(self, path: str, query: Mapping[str, str], parse: Callable[[Any], _T], slack_s: float = 0.0) -> _T:
         """What *parse* makes of the answer to a GET, which is asked about a link: no answer means that it is down."""
         try:
-            return self.ask(path, parse, query=query, slack_s=slack_s)
+            return self.post(path, parse, query=query, slack_s=slack_s)
         except OutcomeUnknown as exc:
             if slack_s:
                 raise  # that a long list is slow does not prove that the link is down
             raise LinkDown(str(exc), retry_after_s=exc.retry_after_s) from exc
-        except Refused as exc:
+        except RequestRejected as exc:
             if exc.by_the_api:
                 raise
-            raise LinkHeld(f"{exc}; is the host in SWF_MONITOR_URL one that the monitor goes by?") from exc
+            raise LinkBlocked(f"{exc}; is the host in SWF_MONITOR_URL one that the monitor goes by?") from exc
 
-    def ask(
+    def post(
         self,
         path: str,
         parse: Callable[[Any], _T],
@@ -120,20 +120,20 @@ class Exchange:
         *slack_s* is added to the silence and to the deadline that are borne.
         """
         request = Request("GET" if body is None else "POST", path, query, body)
-        return self._asked(request, parse, slack_s)
+        return self._request(request, parse, slack_s)
 
-    def change(self, path: str, parse: Callable[[Any], _T], body: str) -> _T:
+    def patch(self, path: str, parse: Callable[[Any], _T], body: str) -> _T:
         """PATCH; what *parse* makes of the JSON of a good answer."""
-        return self._asked(Request("PATCH", path, None, body), parse, 0.0)
+        return self._request(Request("PATCH", path, None, body), parse, 0.0)
 
-    def _asked(self, request: Request, parse: Callable[[Any], _T], slack_s: float) -> _T:
-        where = f"{request.method} {without_userinfo(self._base)}/api/{request.path}"
+    def _request(self, request: Request, parse: Callable[[Any], _T], slack_s: float) -> _T:
+        where = f"{request.method} {strip_userinfo(self._base)}/api/{request.path}"
         until = self._monotonic() + self._deadline_s + slack_s
         with self._connection(where, until):
-            self._be_patient(where)
-            with between("http"), transport_errors(where):
+            self._wait_for_retry_after(where)
+            with failpoints_around("http"), transport_errors(where):
                 answer = self._exchange(request, slack_s, until)
-        error = meaning(answer, request.path, f"{where}: {answer.status}")
+        error = classify_response(answer, request.path, f"{where}: {answer.status}")
         if error is not None:
             if isinstance(error, LinkDown) and error.retry_after_s:
                 asked_until = self._monotonic() + min(error.retry_after_s, self._patience_s)
@@ -157,13 +157,13 @@ class Exchange:
         finally:
             free.release()
 
-    def _be_patient(self, where: str) -> None:
+    def _wait_for_retry_after(self, where: str) -> None:
         """Send nothing, also no probe, while the other side will have nothing from us."""
         left = self._patient_until - self._monotonic()
         if left > 0:
             raise LinkDown(f"{where}: not sent, the monitor asks for patience, {left:.0f} s more", retry_after_s=left)
 
-    def _exchange(self, request: Request, slack_s: float, until: float) -> Answer:
+    def _exchange(self, request: Request, slack_s: float, until: float) -> Response:
         connect_s, silence_s = self._timeout_s
         left_s = max(0.001, until - self._monotonic())
         timeout: Any = Timeout(left_s, connect=connect_s, read=silence_s + slack_s)  # requests' stubs know no such
@@ -177,11 +177,11 @@ class Exchange:
             allow_redirects=False,
             stream=True,
         ) as response:
-            return Answer(response.status_code, response.headers, read_whole(response))
+            return Response(response.status_code, response.headers, read_body(response))
 
     def _headers(self) -> dict[str, str]:
         token = self._token().strip()
         if not (token.isascii() and token.isprintable()):
-            raise LinkHeld("SWF_API_TOKEN has characters that no token has: set it anew")
+            raise LinkBlocked("SWF_API_TOKEN has characters that no token has: set it anew")
         headers = {"Accept": "application/json", "Accept-Encoding": "identity", "Content-Type": "application/json"}
         return headers | ({"Authorization": f"Token {token}"} if token else {})

@@ -1,4 +1,4 @@
-"""Class Neighbours: what `check` asks of a monitor beside what the daemon does; it only reads.
+"""Class AgentDirectory: what `check` asks of a monitor beside what the daemon does; it only reads.
 
 It must not know what is concluded from the answers.
 """
@@ -12,11 +12,11 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from fastmon_daemon.clock import moment
+from fastmon_daemon.clock import parse_timestamp
 from fastmon_daemon.errors import LinkDown
 from fastmon_daemon.monitor.answers import MESSAGES, TF_FILES
 from fastmon_daemon.monitor.connections import proxies
-from fastmon_daemon.monitor.edge import Monitor
+from fastmon_daemon.monitor.edge import MonitorClient
 
 _NOBODY = "fastmon-check-of-a-name-that-nobody-uses"
 
@@ -33,10 +33,10 @@ class Agent:
     beat_at: datetime | None
 
 
-class Neighbours:
+class AgentDirectory:
     """The monitor and the agents that it knows."""
 
-    def __init__(self, monitor: Monitor, base_url: str, environ: Mapping[str, str]) -> None:
+    def __init__(self, monitor: MonitorClient, base_url: str, environ: Mapping[str, str]) -> None:
         self._monitor = monitor
         self._base_url = base_url
         self._environ = environ
@@ -54,7 +54,7 @@ class Neighbours:
         return f"{parts.hostname} is {', '.join(dict.fromkeys(str(each[4][0]) for each in found))}, port {port}"
 
     def date(self) -> datetime | None:
-        """The monitor's clock, to the second; None where its answers tell none. Raises LinkDown, LinkHeld."""
+        """The monitor's clock, to the second; None where its answers tell none. Raises LinkDown, LinkBlocked."""
         self._monitor.get(TF_FILES, {"limit": "1", "tf_filename": _NOBODY}, lambda _: None)
         return self._monitor.answer_count.date()
 
@@ -63,7 +63,7 @@ class Neighbours:
         self._monitor.get(MESSAGES, {}, lambda _: None)
 
     def agents(self) -> list[Agent]:
-        """All agents that ever beat. Raises LinkDown, LinkHeld, PermanentError."""
+        """All agents that ever beat. Raises LinkDown, LinkBlocked, PermanentError."""
         return self._monitor.get("systemagents/", {}, _agents)
 
 
@@ -75,7 +75,7 @@ def _agents(rows: Any) -> list[Agent]:
             namespace=row.get("namespace"),
             status=str(row.get("status")),
             host=row.get("hostname"),
-            beat_at=moment(row["last_heartbeat"]) if row.get("last_heartbeat") else None,
+            beat_at=parse_timestamp(row["last_heartbeat"]) if row.get("last_heartbeat") else None,
         )
         for row in (rows["results"] if isinstance(rows, dict) else rows)
     ]

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fastmon_daemon.clock import moment, stamp
+from fastmon_daemon.clock import format_timestamp, parse_timestamp
 from fastmon_daemon.messages import plain_json
 
 
@@ -83,7 +83,7 @@ def stf_page(answer: Any) -> tuple[int, list[StfFile]]:
             file_size_bytes=row.get("file_size_bytes"),
             checksum=row.get("checksum"),
             tf_count=row.get("tf_count"),
-            created_at=stamp(moment(row["created_at"])),
+            created_at=format_timestamp(parse_timestamp(row["created_at"])),
             body=plain_json(row),
             run_key=row.get("run"),
         )
@@ -91,7 +91,7 @@ def stf_page(answer: Any) -> tuple[int, list[StfFile]]:
     ]
 
 
-def difference(standing: TfFile, ours: TfFile) -> str | None:
+def describe_difference(standing: TfFile, ours: TfFile) -> str | None:
     """In words, what another writer registered otherwise; the metadata may differ freely."""
     pairs = {
         "range": (f"{standing.tf_first}-{standing.tf_last}", f"{ours.tf_first}-{ours.tf_last}"),
@@ -104,4 +104,4 @@ def difference(standing: TfFile, ours: TfFile) -> str | None:
 
 def run_end(row: Any) -> str | None:
     """The end time in the row of a run (ISO 8601, UTC), None while it has none; also ValueError for another shape."""
-    return None if row["end_time"] is None else stamp(moment(row["end_time"]))
+    return None if row["end_time"] is None else format_timestamp(parse_timestamp(row["end_time"]))

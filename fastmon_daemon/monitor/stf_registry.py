@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastmon_daemon.errors import PermanentError
-from fastmon_daemon.monitor.answers import RUNS, STF_FILES, OutcomeUnknown, Refused
-from fastmon_daemon.monitor.edge import Monitor
+from fastmon_daemon.monitor.answers import RUNS, STF_FILES, OutcomeUnknown, RequestRejected
+from fastmon_daemon.monitor.edge import MonitorClient
 from fastmon_daemon.monitor.rows import json_text
 
 
@@ -28,10 +28,10 @@ class NewStfFile:
     metadata: dict[str, object] = field(default_factory=dict)
 
 
-class StfRegistry:
+class StfRegistrar:
     """The calls that make an STF and its run stand in the monitor; safe to repeat, and from any thread."""
 
-    def __init__(self, monitor: Monitor) -> None:
+    def __init__(self, monitor: MonitorClient) -> None:
         self._monitor = monitor
         self._run_keys: dict[int, int] = {}
         """Run number -> the monitor's key of the run."""
@@ -39,15 +39,15 @@ class StfRegistry:
     def register(self, stf: NewStfFile) -> None:
         """Make *stf* stand in the monitor; what stands there already is left as it is.
 
-        Raises LinkDown, LinkHeld, TransientError; PermanentError where the monitor will not have it.
+        Raises LinkDown, LinkBlocked, TransientError; PermanentError where the monitor will not have it.
         """
         row = {
             "run": self._run_key(stf), "stf_filename": stf.stf_filename, "file_size_bytes": stf.file_size_bytes,
             "checksum": stf.checksum, "tf_count": stf.tf_count, "status": "registered", "metadata": stf.metadata,
         }  # fmt: skip
         try:
-            self._monitor.ask(STF_FILES, _taken, body=json_text(row))
-        except Refused as exc:
+            self._monitor.post(STF_FILES, _taken, body=json_text(row))
+        except RequestRejected as exc:
             if exc.says("run", "does not exist"):
                 self._run_keys.pop(stf.run_number, None)  # the monitor was reset: ask for its key again
                 raise OutcomeUnknown(f"the monitor has lost run {stf.run_number}: {exc}") from exc
@@ -68,8 +68,8 @@ class StfRegistry:
     def _key_of_new(self, stf: NewStfFile) -> int | None:
         row = {"run_number": stf.run_number, "start_time": stf.run_began_at}
         try:
-            return self._monitor.ask(RUNS, _run_key, body=json_text(row))
-        except Refused as exc:
+            return self._monitor.post(RUNS, _run_key, body=json_text(row))
+        except RequestRejected as exc:
             if not exc.says("run_number", "already exists"):
                 raise
             return None

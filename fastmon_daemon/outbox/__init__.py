@@ -4,70 +4,70 @@ It must not know the names of states (a row with `due_at` null is resting), HTTP
 """
 
 from fastmon_daemon.outbox.backup import back_up
-from fastmon_daemon.outbox.checking import Finding, check_database
+from fastmon_daemon.outbox.checking import IntegrityProblem, check_database
 from fastmon_daemon.outbox.faults import storage_errors
-from fastmon_daemon.outbox.fitness import refuse_network_file_system
+from fastmon_daemon.outbox.fitness import check_local_file_system
 from fastmon_daemon.outbox.opening import attach, connect, open_for_reading, open_outbox
-from fastmon_daemon.outbox.owning import Lock, owner_of
-from fastmon_daemon.outbox.reports import Reports
+from fastmon_daemon.outbox.owning import DatabaseLock, owner_of
+from fastmon_daemon.outbox.reports import OutboxReader
 from fastmon_daemon.outbox.retention import PrunedRun
-from fastmon_daemon.outbox.room import Room, free_bytes, shortage
+from fastmon_daemon.outbox.room import DiskSpaceGuard, free_bytes, shortage
 from fastmon_daemon.outbox.rows import (
-    ABSENCE,
+    DAEMON_DOWNTIME,
     Announced,
-    Arrival,
-    Due,
-    Fact,
+    DueQuery,
     HistoryRow,
     NewStf,
     Origin,
     Outage,
+    ReceiveOutcome,
     Registered,
     RunRow,
     Sampled,
+    StepResult,
     Stf,
     Tf,
 )
 from fastmon_daemon.outbox.runs import Latency, RunReports, Runs, TfCounts
-from fastmon_daemon.outbox.stages import UNREPORTABLE, Debt
+from fastmon_daemon.outbox.stages import UNREPORTABLE, PendingReport
 from fastmon_daemon.outbox.store import Outbox
 
 __all__ = [
-    "ABSENCE",
+    "DAEMON_DOWNTIME",
     "UNREPORTABLE",
     "Announced",
-    "Arrival",
-    "Debt",
-    "Due",
-    "Fact",
-    "Finding",
+    "DatabaseLock",
+    "DiskSpaceGuard",
+    "DueQuery",
     "HistoryRow",
+    "IntegrityProblem",
     "Latency",
-    "Lock",
     "NewStf",
     "Origin",
     "Outage",
     "Outbox",
+    "OutboxReader",
+    "PendingReport",
     "PrunedRun",
+    "ReceiveOutcome",
     "Registered",
-    "Reports",
-    "Room",
     "RunReports",
     "RunRow",
     "Runs",
     "Sampled",
+    "StepResult",
     "Stf",
     "Tf",
     "TfCounts",
     "attach",
     "back_up",
     "check_database",
+    "check_local_file_system",
     "connect",
     "free_bytes",
     "open_for_reading",
     "open_outbox",
     "owner_of",
-    "refuse_network_file_system",
     "shortage",
     "storage_errors",
 ]

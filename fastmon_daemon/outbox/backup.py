@@ -33,7 +33,7 @@ class Backup:
 def back_up(database: Path, target: Path, progress: Progress) -> Backup:
     """Copy *database* to *target*, which must not exist; it appears when the copy is whole and checked.
 
-    Raises `StorageError` for a database that cannot be copied, `StorageFault` where the target's disk is full,
+    Raises `StorageError` for a database that cannot be copied, `StorageUnavailable` where the target's disk is full,
     `PermanentError` for a target that cannot be.
     """
     open_for_reading(database).close()  # it is there, and ours

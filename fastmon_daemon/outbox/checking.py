@@ -14,18 +14,18 @@ from pathlib import Path
 from sqlite_utils import Database
 
 from fastmon_daemon.errors import StorageError
-from fastmon_daemon.lifecycle import Chart
+from fastmon_daemon.lifecycle import StateMachine
 from fastmon_daemon.outbox.faults import BROKEN, primary_code
-from fastmon_daemon.outbox.fitness import refuse_network_file_system, refuse_unfit_file
+from fastmon_daemon.outbox.fitness import check_file, check_local_file_system
 from fastmon_daemon.outbox.opening import connect_read_only
-from fastmon_daemon.outbox.schema import refuse_strange
+from fastmon_daemon.outbox.schema import check_ours
 
 _EXAMPLES = 3
 _MOST_PROBLEMS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class IntegrityProblem:
     """One thing that is wrong in a database."""
 
     what: str
@@ -36,60 +36,64 @@ class Finding:
     remedy: str = BROKEN
 
 
-def check_database(path: Path, stf_chart: Chart, run_chart: Chart) -> list[Finding]:
+def check_database(path: Path, stf_chart: StateMachine, run_chart: StateMachine) -> list[IntegrityProblem]:
     """Everything that is wrong in the database at *path*, read to its end; nothing where it is sound.
 
     Raises `StorageError` where there is no database, or this user may not read it.
     """
     try:
-        refuse_network_file_system(path)
-        if not refuse_unfit_file(path):
+        check_local_file_system(path)
+        if not check_file(path):
             raise StorageError(f"{path}: no such database: start fastmon-daemon, or name it with FASTMON_DB")
         with closing(connect_read_only(path)) as connection:
             db = Database(connection, recursive_triggers=False)
-            refuse_strange(db, path)
+            check_ours(db, path)
             found = list(_of_sqlite(db))
             # What SQLite cannot walk, our queries cannot either.
             return found or [*_of_ours(db), *_of_charts(db, stf_chart, run_chart)]
     except sqlite3.DatabaseError as exc:
         if primary_code(exc) in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
-            return [Finding(what=str(exc))]
+            return [IntegrityProblem(what=str(exc))]
         raise StorageError(f"{path}: cannot be read: {exc}") from exc
     except OSError as exc:
         raise StorageError(f"{path}: cannot be read: {exc.strerror}: be the daemon's user, or root") from exc
 
 
-def _of_sqlite(db: Database) -> Iterator[Finding]:
+def _of_sqlite(db: Database) -> Iterator[IntegrityProblem]:
     for (text,) in db.execute(f"pragma integrity_check({_MOST_PROBLEMS})"):
         if text != "ok":
-            yield Finding(what=text)
+            yield IntegrityProblem(what=text)
     for table, row, parent, _ in db.execute("pragma foreign_key_check").fetchmany(_MOST_PROBLEMS):
-        yield Finding(what=f"a row of {table} belongs to a row of {parent} that is not there", examples=(f"row {row}",))
+        yield IntegrityProblem(
+            what=f"a row of {table} belongs to a row of {parent} that is not there", examples=(f"row {row}",)
+        )
 
 
-def _of_ours(db: Database) -> Iterator[Finding]:
+def _of_ours(db: Database) -> Iterator[IntegrityProblem]:
     pruned = _RULES_OF_PRUNED if "pruned" in db.table_names() else {}  # not so in an older schema
     for what, query in {**_RULES, **pruned}.items():
         names = [str(name) for (name,) in db.execute(query)]
         if names:
-            yield Finding(what=what, count=len(names), examples=tuple(names[:_EXAMPLES]))
+            yield IntegrityProblem(what=what, count=len(names), examples=tuple(names[:_EXAMPLES]))
 
 
-def _of_charts(db: Database, stf_chart: Chart, run_chart: Chart) -> Iterator[Finding]:
+def _of_charts(db: Database, stf_chart: StateMachine, run_chart: StateMachine) -> Iterator[IntegrityProblem]:
     for chart, table in ((stf_chart, "stf"), (run_chart, "run")):
         counts = dict(db.execute(f"select state, count(*) from {table} group by state").fetchall())  # noqa: S608
         for state in counts.keys() - set(chart.states):
-            yield Finding(what=f"a state that the chart does not know: {state}", count=counts[state])
+            yield IntegrityProblem(what=f"a state that the chart does not know: {state}", count=counts[state])
     known = set(stf_chart.states)
     for state, rests, count in db.execute("select state, due_at is null, count(*) from stf group by 1, 2"):
-        if state in known and bool(rests) != stf_chart.is_resting(state):
+        if state in known and bool(rests) != stf_chart.is_finalized(state):
             what = f"{state}, where {'work is owed, and' if rests else 'nothing is owed, but'} it is "
-            yield Finding(what=what + ("at rest" if rests else "due"), count=count)
+            yield IntegrityProblem(what=what + ("at rest" if rests else "due"), count=count)
     arrows = "select trigger, source, dest, count(*) from history where trigger is not null group by 1, 2, 3"
     for trigger, source, dest, count in db.execute(arrows):
         legal = stf_chart.may(source, trigger) and stf_chart.after(source, trigger) == dest
         if not legal:
-            yield Finding(what=f"a transition that the chart does not have: {trigger}, {source} -> {dest}", count=count)
+            yield IntegrityProblem(
+                what=f"a transition that the chart does not have: {trigger}, {source} -> {dest}", count=count
+            )
 
 
 _RULES = {

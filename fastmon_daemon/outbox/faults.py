@@ -1,4 +1,4 @@
-"""What an error of SQLite means for us: not now (`StorageFault`), never again (`StorageError`), or a mistake of ours.
+"""What an error of SQLite means for us: not now (`StorageUnavailable`), never again (`StorageError`), or a mistake of ours.
 
 It must not know what was being read or written.
 """
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fastmon_daemon.errors import StorageError, StorageFault
+from fastmon_daemon.errors import StorageError, StorageUnavailable
 
 _NOT_NOW = frozenset(
     {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
@@ -31,13 +31,13 @@ def storage_errors(path: Path | str) -> Iterator[None]:
     except sqlite3.Error as exc:
         code = primary_code(exc)
         if code in _NOT_NOW:
-            raise no_room(path, exc) from exc
+            raise disk_full(path, exc) from exc
         if code in _NEVER:
             raise StorageError(f"{path}: {exc}: {BROKEN}") from exc
         raise
     except OSError as exc:
         if exc.errno in _NO_ROOM:
-            raise no_room(path, exc.strerror) from exc
+            raise disk_full(path, exc.strerror) from exc
         raise
 
 
@@ -47,6 +47,6 @@ def primary_code(exc: sqlite3.Error) -> int | None:
     return None if code is None else code & 0xFF
 
 
-def no_room(path: Path | str, reason: object) -> StorageFault:
+def disk_full(path: Path | str, reason: object) -> StorageUnavailable:
     """The error that says what to do where *path* cannot be written just now."""
-    return StorageFault(f"{path}: cannot be written: {reason}: make room on its file system, or mend it")
+    return StorageUnavailable(f"{path}: cannot be written: {reason}: make room on its file system, or mend it")

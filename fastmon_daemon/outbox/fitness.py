@@ -23,7 +23,7 @@ LOOK_S = 2.0
 """Longest look into a database at the start, in seconds: a large one must not delay the daemon."""
 
 
-def refuse_network_file_system(path: Path, mounts: Path = Path("/proc/mounts")) -> None:
+def check_local_file_system(path: Path, mounts: Path = Path("/proc/mounts")) -> None:
     """Raise `StorageError` where *path* lies on a file system whose locks and syncs cannot be relied upon."""
     kind = file_system_of(path, mounts)
     if kind in _NETWORK_FILE_SYSTEMS:
@@ -49,7 +49,7 @@ def file_system_of(path: Path, mounts: Path) -> str | None:
     return kind
 
 
-def refuse_unfit_file(path: Path) -> bool:
+def check_file(path: Path) -> bool:
     """Raise `StorageError` for a file that cannot be a whole database; False where there is none yet.
 
     SQLite would take an empty file for a new database, throw its log away, and put a log without a database into the
@@ -92,7 +92,7 @@ def _refuse_header(path: Path, size: int, *, has_log: bool) -> None:
         raise StorageError(f"{path}: is cut off: {there} of {said} pages are there: {BROKEN}")
 
 
-def look_inside(path: Path, connection: sqlite3.Connection, patience_s: float = LOOK_S) -> bool:
+def is_readable(path: Path, connection: sqlite3.Connection, patience_s: float = LOOK_S) -> bool:
     """Check the database for at most *patience_s* seconds; False if that was too short. Raises `StorageError`."""
     # An interrupt and not a progress handler: before SQLite 3.41 the check of a table is one step of its machine.
     timer = threading.Timer(patience_s, connection.interrupt)

@@ -15,24 +15,24 @@ from sqlite_utils import Database
 
 from fastmon_daemon.errors import StorageError
 from fastmon_daemon.outbox.faults import storage_errors
-from fastmon_daemon.outbox.fitness import look_inside, refuse_network_file_system, refuse_unfit_file
+from fastmon_daemon.outbox.fitness import check_file, check_local_file_system, is_readable
 from fastmon_daemon.outbox.owning import make_folder
-from fastmon_daemon.outbox.reports import Reports
-from fastmon_daemon.outbox.schema import migrate, refuse_older, refuse_strange
+from fastmon_daemon.outbox.reports import OutboxReader
+from fastmon_daemon.outbox.schema import check_current, check_ours, migrate
 from fastmon_daemon.outbox.store import Outbox
 
 BUSY_TIMEOUT_S = 5.0
 
 
 def open_outbox(path: Path) -> Outbox:
-    """Open *path* for writing, made and migrated as need be; call it with the `Lock` held.
+    """Open *path* for writing, made and migrated as need be; call it with the `DatabaseLock` held.
 
     Raises `StorageError` with what to do for a database that cannot or may not be used; it is left as it is.
     """
-    refuse_network_file_system(path)
+    check_local_file_system(path)
     try:
         with storage_errors(path):
-            if not refuse_unfit_file(path):
+            if not check_file(path):
                 _make(path)
             os.close(os.open(path, os.O_RDWR))
             _refuse_unfit_content(path)
@@ -74,8 +74,8 @@ def _sync(path: Path) -> None:
 def _refuse_unfit_content(path: Path) -> None:
     """By a connection that cannot write: what is not ours is left as it is."""
     with closing(connect_read_only(path)) as connection:
-        refuse_strange(Database(connection, recursive_triggers=False), path)
-        if not look_inside(path, connection):
+        check_ours(Database(connection, recursive_triggers=False), path)
+        if not is_readable(path, connection):
             logger.info("{}: too large to be checked at the start: fastmon-daemon check does it", path)
 
 
@@ -85,7 +85,7 @@ def attach(path: Path) -> Outbox:
         return Outbox(connect(path))
 
 
-def open_for_reading(path: Path) -> Reports:
+def open_for_reading(path: Path) -> OutboxReader:
     """Open *path* read-only, while a daemon works on it or when it is dead.
 
     Raises `StorageError` where there is none, or it is not an outbox.
@@ -99,8 +99,8 @@ def open_for_reading(path: Path) -> Reports:
                 raise StorageError(f"{path}: not a fastmon database: name the right one with FASTMON_DB")
     except sqlite3.DatabaseError as exc:
         raise StorageError(f"{path}: cannot be read: {exc}") from exc
-    refuse_older(db, path)
-    return Reports(db)
+    check_current(db, path)
+    return OutboxReader(db)
 
 
 def connect(path: Path) -> Database:

@@ -11,8 +11,8 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from fastmon_daemon.clock import stamp
-from fastmon_daemon.outbox.rows import ABSENCE, Outage
+from fastmon_daemon.clock import format_timestamp
+from fastmon_daemon.outbox.rows import DAEMON_DOWNTIME, Outage
 
 
 class Outages:
@@ -37,7 +37,7 @@ class Outages:
     def seconds(self, now: datetime) -> dict[str, float]:
         """Link -> how long it was away in all, up to *now*."""
         days = "sum(julianday(coalesce(ended_at, ?)) - julianday(began_at))"
-        rows = self._db.execute(f"select link, {days} from outage group by link", [stamp(now)])  # noqa: S608
+        rows = self._db.execute(f"select link, {days} from outage group by link", [format_timestamp(now)])  # noqa: S608
         return {link: max(0.0, count * 86400) for link, count in rows}
 
     def link_lost(self, link: str, reason: str, now: datetime, *, held: bool) -> None:
@@ -47,26 +47,31 @@ class Outages:
             "update outage set reason = ?, held = ? where link = ? and ended_at is null", values
         ).rowcount:
             self._db.execute(
-                "insert into outage (reason, held, link, began_at) values (?, ?, ?, ?)", [*values, stamp(now)]
+                "insert into outage (reason, held, link, began_at) values (?, ?, ?, ?)",
+                [*values, format_timestamp(now)],
             )
 
     def next_probe(self, link: str, at: datetime) -> None:
         """Note when *link* is looked at again, for `inspect`."""
-        self._db.execute("update outage set next_probe_at = ? where link = ? and ended_at is null", [stamp(at), link])
+        self._db.execute(
+            "update outage set next_probe_at = ? where link = ? and ended_at is null", [format_timestamp(at), link]
+        )
 
-    def absence(self, began: datetime, ended: datetime, reason: str) -> None:
+    def record_downtime(self, began: datetime, ended: datetime, reason: str) -> None:
         """Remember a window in which the daemon itself was not there, as an outage of the link `daemon`."""
         self._db.execute(
             "insert into outage (link, began_at, ended_at, reason, held) values (?, ?, ?, ?, 0)",
-            [ABSENCE, stamp(began), stamp(ended), reason],
+            [DAEMON_DOWNTIME, format_timestamp(began), format_timestamp(ended), reason],
         )
 
     def link_back(self, link: str, now: datetime) -> None:
         """End the outage of *link*."""
-        self._db.execute("update outage set ended_at = ? where link = ? and ended_at is null", [stamp(now), link])
+        self._db.execute(
+            "update outage set ended_at = ? where link = ? and ended_at is null", [format_timestamp(now), link]
+        )
 
     def _where(self, where: str, values: Sequence[Any]) -> list[Outage]:
         columns = "link, began_at, ended_at, reason, held, next_probe_at"
         rows = self._db.execute(f"select {columns} from outage where {where}", values)  # noqa: S608
-        return [Outage(link=r[0], began_at=r[1], ended_at=r[2], reason=r[3], held=bool(r[4]), next_probe_at=r[5])
+        return [Outage(link=r[0], began_at=r[1], ended_at=r[2], reason=r[3], blocked=bool(r[4]), next_probe_at=r[5])
                 for r in rows.fetchall()]  # fmt: skip

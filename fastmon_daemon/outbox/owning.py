@@ -15,7 +15,7 @@ from fastmon_daemon.outbox.faults import storage_errors
 _FLOCK = "hhqqi"  # struct flock: l_type, l_whence, l_start, l_len, l_pid
 
 
-class Lock:
+class DatabaseLock:
     """The ownership of a database: one process at a time, given back by the kernel however the process ends.
 
     It is an open-file-description lock: unlike POSIX locks, it is not lost when this process opens and closes the lock

@@ -12,17 +12,17 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from fastmon_daemon.clock import stamp
+from fastmon_daemon.clock import format_timestamp
 from fastmon_daemon.outbox.retention import PrunedRun, pruned_runs
 from fastmon_daemon.outbox.rows import RUN_COLUMNS, HistoryRow, RunRow, Stf, load_stfs, read_run, where_equal
 from fastmon_daemon.outbox.runs import RunReports
-from fastmon_daemon.outbox.stages import StageDebts
+from fastmon_daemon.outbox.stages import PendingReports
 
 _COUNTER = "count:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RefusedRow:
+class RejectedRow:
     """One message that could not be taken."""
 
     id: int
@@ -33,7 +33,7 @@ class RefusedRow:
     body: str
 
 
-class Reports:
+class OutboxReader:
     """One connection to the database, for reading. It belongs to one thread."""
 
     def __init__(self, db: Database) -> None:
@@ -41,7 +41,7 @@ class Reports:
         self.by_run = RunReports(db)
         """What is asked of a run."""
         self.outages = self.by_run.outages
-        self.stages = StageDebts(db)
+        self.stages = PendingReports(db)
         """What the monitor is still to be told."""
 
     def close(self) -> None:
@@ -74,7 +74,7 @@ class Reports:
         """Whether an STF is not resting."""
         return bool(self._db.execute("select exists (select 1 from stf where due_at is not null)").fetchone()[0])
 
-    def last_into(self, state: str) -> str | None:
+    def last_transition_to(self, state: str) -> str | None:
         """When an STF came into *state* last, of those that are there."""
         found: str | None = self._db.execute("select max(since) from stf where state = ?", [state]).fetchone()[0]
         return found
@@ -102,16 +102,16 @@ class Reports:
         query = "select life, trigger, source, dest, at, note from history where stf = ? order by id"
         return [HistoryRow(**row) for row in self._rows(query, [stf_id])]
 
-    def refused(self, limit: int) -> list[RefusedRow]:
+    def rejected(self, limit: int) -> list[RejectedRow]:
         """Refused messages, the latest first."""
         query = "select id, at, reason, bytes, body from refused order by id desc limit ?"
-        return [RefusedRow(**row) for row in self._rows(query, [limit])]
+        return [RejectedRow(**row) for row in self._rows(query, [limit])]
 
-    def refused_numbers(self) -> list[int]:
+    def rejected_ids(self) -> list[int]:
         """The numbers of the refused messages that are kept, the first one first."""
         return [number for (number,) in self._db.execute("select id from refused order by id")]
 
-    def refused_count(self) -> int:
+    def rejected_count(self) -> int:
         """How many refused messages are kept."""
         return int(self._db.execute("select count(*) from refused").fetchone()[0])
 
@@ -151,5 +151,5 @@ class Reports:
 
 def _in_state_since(states: Sequence[str], before: datetime, run: str | None) -> tuple[str, list[str]]:
     where = f"stf.state in ({', '.join('?' * len(states))}) and since <= ?"
-    values = [*states, stamp(before)]
+    values = [*states, format_timestamp(before)]
     return (where, values) if run is None else (f"{where} and stf.run = ?", [*values, run])

@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from fastmon_daemon.clock import stamp
+from fastmon_daemon.clock import format_timestamp
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +73,7 @@ class Retention:
             "insert into pruned_run (namespace, run, at, states, tf_files) values (?, ?, ?, ?, ?)"
             " on conflict (namespace, run) do update"
             " set at = excluded.at, states = excluded.states, tf_files = excluded.tf_files",
-            [namespace, run, stamp(now), json.dumps(states), tf_files],
+            [namespace, run, format_timestamp(now), json.dumps(states), tf_files],
         )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from fastmon_daemon.errors import StorageFault
+from fastmon_daemon.errors import StorageUnavailable
 from fastmon_daemon.outbox.faults import storage_errors
 from fastmon_daemon.outbox.opening import connect_read_only
 
@@ -43,7 +43,7 @@ def shortage(database: Path, least_mb: int, free: Free = free_bytes) -> str | No
     return f"{there // _MB} MB free{inside}, FASTMON_MIN_FREE_MB is {least_mb}"
 
 
-class Room:
+class DiskSpaceGuard:
     """The room of one database, asked before each message and looked at seldom. Callable from any thread."""
 
     def __init__(self, database: Path, least_mb: int, monotonic: Callable[[], float], free: Free = free_bytes) -> None:
@@ -54,11 +54,11 @@ class Room:
         self._look_at = monotonic()
         self._shortage: str | None = None
 
-    def refuse_if_short(self) -> None:
-        """Raise `StorageFault`, with what to do, where too little is free."""
+    def check(self) -> None:
+        """Raise `StorageUnavailable`, with what to do, where too little is free."""
         now = self._monotonic()
         if now >= self._look_at:
             self._look_at = now + LOOK_EVERY_S
             self._shortage = shortage(self._database, self._least_mb, self._free)
         if self._shortage:
-            raise StorageFault(f"{self._database}: {self._shortage}: make room on its file system")
+            raise StorageUnavailable(f"{self._database}: {self._shortage}: make room on its file system")

@@ -11,10 +11,10 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from fastmon_daemon.clock import stamp
+from fastmon_daemon.clock import format_timestamp
 from fastmon_daemon.sampling import SamplePlan, TfRange
 
-ABSENCE = "daemon"
+DAEMON_DOWNTIME = "daemon"
 """In place of a link: the outages of this name are times at which no daemon listened."""
 
 
@@ -23,7 +23,7 @@ class Origin(StrEnum):
 
     MESSAGE = "message"
     """Its `stf_ready` said so."""
-    LOOK = "look"
+    POLLED = "look"
     """An `stf_ready` without filename made us look at the run in the monitor."""
     RECOVERED = "recovered"
     """Its message was missed; the ledger found it in the monitor."""
@@ -31,7 +31,7 @@ class Origin(StrEnum):
     """Its file was found in a watched folder: nobody else registers it."""
 
 
-class Arrival(StrEnum):
+class ReceiveOutcome(StrEnum):
     """What `receive` found."""
 
     FRESH = "fresh"
@@ -60,7 +60,7 @@ class NewStf:
     """When the STF was known to exist, if that was before now."""
     note: str | None = None
     """What its first history row says; else its origin."""
-    stood: tuple[str, ...] = ()
+    preexisting: tuple[str, ...] = ()
     """Names of its TF files that stood in the monitor before we had done anything for it."""
 
 
@@ -98,7 +98,7 @@ class Stf:
     execution_id: str | None
     body: str
     origin: Origin
-    admitted: bool
+    included: bool
     """A person wants it processed although it was not selected."""
     state: str
     life: int
@@ -114,7 +114,7 @@ class Stf:
     last_error: str | None
     remark: str | None
     plan: SamplePlan | None
-    stood: tuple[str, ...] = ()
+    preexisting: tuple[str, ...] = ()
     """Names of its TF files that stood in the monitor before we had done anything for it."""
     tfs: tuple[Tf, ...] = ()
 
@@ -143,7 +143,7 @@ class Announced:
     sequence: int
 
 
-Fact = Sampled | Registered | Announced
+StepResult = Sampled | Registered | Announced
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +172,7 @@ class RunRow:
     """How many STFs there were."""
     expected_by: str | None
     """The authority on *expected*: `end_run` (its `total_stf_files`) or `monitor` (what it names, settled)."""
-    heard_at: str
+    last_message_at: str
     ended_at: str | None
     ended_by: str | None
     """How we know that it has ended."""
@@ -180,11 +180,11 @@ class RunRow:
     """It was announced without filenames: the monitor alone names its STFs."""
     last_sequence: int | None
     """The highest number of an STF that was heard of."""
-    look_at: str | None
+    poll_at: str | None
     """When the monitor is to be asked for this run's STFs; None: not at all."""
-    looks: int
-    look_error: str | None
-    named: int | None
+    polls: int
+    reconcile_error: str | None
+    monitor_count: int | None
     """How many STFs the monitor named at the last look."""
     absent: tuple[str, ...]
     """Of those the ones that we did not know, a thousand at most."""
@@ -200,18 +200,18 @@ class Outage:
     began_at: str
     ended_at: str | None
     reason: str
-    held: bool
+    blocked: bool
     next_probe_at: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Due:
+class DueQuery:
     """Which of the due STFs are wanted."""
 
     now: datetime
     far: datetime
     """A due time later than this is no backoff but a clock that jumped: it counts as now."""
-    sick: bool
+    retrying: bool
     """Those that failed before, or those that did not: these are due at any time, whatever the clock says."""
     newest: bool
     limit: int
@@ -224,11 +224,11 @@ class Due:
     def sql(self) -> str:
         """The query for one state; `explain query plan` shows every part of it on the index `stf_due`."""
         order = "desc" if self.newest else "asc"
-        where = f"state = ? and (attempts > 0) = {int(self.sick)} and id not in ({', '.join('?' * len(self.busy))})"
+        where = f"state = ? and (attempts > 0) = {int(self.retrying)} and id not in ({', '.join('?' * len(self.busy))})"
         where += " and origin <> ? and born_at >= ?" if self.fresh_since else ""
         part = f"select due_at, id from stf where {where} and due_at"  # noqa: S608 (only placeholders are put in)
         tail = f"order by due_at {order}, id {order} limit ?"
-        if not self.sick:
+        if not self.retrying:
             return f"{part} is not null {tail}"
         return f"select * from ({part} <= ? {tail}) union all select * from ({part} > ? {tail})"  # noqa: S608 (the same)
 
@@ -236,10 +236,10 @@ class Due:
         """The parameters of `sql` for *state*."""
         where: list[Any] = [state, *self.busy]
         if self.fresh_since:
-            where += [Origin.RECOVERED, stamp(self.fresh_since)]
-        if not self.sick:
+            where += [Origin.RECOVERED, format_timestamp(self.fresh_since)]
+        if not self.retrying:
             return [*where, self.limit]
-        return [*where, stamp(self.now), self.limit, *where, stamp(self.far), self.limit]
+        return [*where, format_timestamp(self.now), self.limit, *where, format_timestamp(self.far), self.limit]
 
 
 STF_COLUMNS = """
@@ -273,10 +273,10 @@ def read_stf(row: tuple[Any, ...], tfs: tuple[Tf, ...]) -> Stf:
     return Stf(
         id=row[0], namespace=row[1], run=row[2], run_id=json.loads(row[3]), filename=row[4], sequence=row[5],
         size_bytes=row[6], checksum=row[7], tf_count=row[8], execution_id=row[9], body=row[10], origin=Origin(row[11]),
-        admitted=bool(row[12]), state=row[13], life=row[14], since=row[15], received_at=row[16], born_at=row[17],
+        included=bool(row[12]), state=row[13], life=row[14], since=row[15], received_at=row[16], born_at=row[17],
         due_at=row[18], attempts=row[19], spent_s=row[20], last_error=row[21], remark=row[22],
         plan=SamplePlan(**json.loads(row[23])) if row[23] else None,
-        stood=tuple(json.loads(row[24] or "[]")), tfs=tfs,
+        preexisting=tuple(json.loads(row[24] or "[]")), tfs=tfs,
     )  # fmt: skip
 
 
@@ -299,7 +299,7 @@ def read_run(row: tuple[Any, ...]) -> RunRow:
     """The `RunRow` in a row of `RUN_COLUMNS`."""
     return RunRow(
         namespace=row[0], run=row[1], run_id=json.loads(row[2]), state=row[3], execution_id=row[4], expected=row[5],
-        expected_by=row[6], heard_at=row[7], ended_at=row[8], ended_by=row[9], nameless=bool(row[10]),
-        last_sequence=row[11], look_at=row[12], looks=row[13], look_error=row[14], named=row[15],
+        expected_by=row[6], last_message_at=row[7], ended_at=row[8], ended_by=row[9], nameless=bool(row[10]),
+        last_sequence=row[11], poll_at=row[12], polls=row[13], reconcile_error=row[14], monitor_count=row[15],
         absent=tuple(json.loads(row[16])), summary_at=row[17],
     )  # fmt: skip

@@ -14,12 +14,12 @@ from datetime import datetime, timedelta
 
 from sqlite_utils import Database
 
-from fastmon_daemon.clock import stamp
+from fastmon_daemon.clock import format_timestamp
 from fastmon_daemon.outbox.outages import Outages
 from fastmon_daemon.outbox.retention import pruned_runs
 from fastmon_daemon.outbox.rows import RUN_COLUMNS, Origin, RunRow, read_run
 
-MOST_ABSENT = 1000
+MAX_ABSENT = 1000
 """Names of absent STFs that are kept of a run."""
 _MOST_DUE = 100
 _FAR = timedelta(minutes=10)
@@ -59,18 +59,22 @@ class Runs:
         """The run, or None if nothing was heard of it."""
         return next(iter(self._where("namespace = ? and run = ?", [namespace, run])), None)
 
-    def hear(self, namespace: str, run_id: str | int, state: str, now: datetime, execution_id: str | None) -> None:
+    def record_message(
+        self, namespace: str, run_id: str | int, state: str, now: datetime, execution_id: str | None
+    ) -> None:
         """Note that the run was heard of; a run that is new begins in *state*, and is looked at."""
         self._db.execute(_HEAR, {
             "namespace": namespace, "run": str(run_id), "run_id": json.dumps(run_id), "state": state,
-            "execution_id": execution_id, "now": stamp(now),
+            "execution_id": execution_id, "now": format_timestamp(now),
         })  # fmt: skip
 
-    def enter(self, row: RunRow, state: str, *, ended_at: datetime | None = None, ended_by: str | None = None) -> bool:
+    def set_state(
+        self, row: RunRow, state: str, *, ended_at: datetime | None = None, ended_by: str | None = None
+    ) -> bool:
         """Move a run to *state*; False if somebody else moved it meanwhile."""
         moved = self._db.execute(_ENTER, {
             "namespace": row.namespace, "run": row.run, "source": row.state, "dest": state,
-            "ended_at": stamp(ended_at) if ended_at else None, "ended_by": ended_by,
+            "ended_at": format_timestamp(ended_at) if ended_at else None, "ended_by": ended_by,
         })  # fmt: skip
         return bool(moved.rowcount)
 
@@ -78,47 +82,49 @@ class Runs:
         """Note how many STFs there were, and who says so."""
         self._set(row, "expected = ?, expected_by = ?", [expected, by])
 
-    def nameless(self, row: RunRow, now: datetime) -> None:
+    def mark_nameless(self, row: RunRow, now: datetime) -> None:
         """It was announced without filenames: look at it, and take in at once what is found."""
-        self._set(row, "nameless = 1, look_at = ?", [stamp(now)])
+        self._set(row, "nameless = 1, look_at = ?", [format_timestamp(now)])
 
-    def reached(self, row: RunRow, sequence: int) -> None:
+    def record_sequence(self, row: RunRow, sequence: int) -> None:
         """Note the number of an STF that was heard of."""
         self._set(row, "last_sequence = max(coalesce(last_sequence, ?), ?)", [sequence, sequence])
 
-    def look(self, row: RunRow, at: datetime | None, error: str | None = None) -> None:
+    def schedule_poll(self, row: RunRow, at: datetime | None, error: str | None = None) -> None:
         """Ask the monitor for the run's STFs at *at* (None: no more); *error* is what the last look met."""
-        self._set(row, "look_at = ?, look_error = ?", [stamp(at) if at else None, error])
+        self._set(row, "look_at = ?, look_error = ?", [format_timestamp(at) if at else None, error])
 
-    def look_by(self, row: RunRow, at: datetime) -> None:
+    def poll_by(self, row: RunRow, at: datetime) -> None:
         """Look at *at*, if not sooner."""
-        self._set(row, "look_at = min(coalesce(look_at, ?), ?)", [stamp(at), stamp(at)])
+        self._set(row, "look_at = min(coalesce(look_at, ?), ?)", [format_timestamp(at), format_timestamp(at)])
 
-    def looked(self, row: RunRow, at: datetime | None, named: int, absent: Sequence[str]) -> None:
+    def record_poll(self, row: RunRow, at: datetime | None, named: int, absent: Sequence[str]) -> None:
         """A look was answered: *named* STFs, of which we did not know *absent*; the next one is at *at*."""
-        kept = json.dumps(sorted(absent)[:MOST_ABSENT])
+        kept = json.dumps(sorted(absent)[:MAX_ABSENT])
         change = "look_at = ?, look_error = null, looks = looks + 1, named = ?, absent = ?"
-        self._set(row, change, [stamp(at) if at else None, named, kept])
+        self._set(row, change, [format_timestamp(at) if at else None, named, kept])
 
     def not_absent(self, row: RunRow, filename: str) -> None:
         """An STF that the last look did not know is taken in; *row* as it stands now."""
         if filename in row.absent:
             self._set(row, "absent = ?", [json.dumps([name for name in row.absent if name != filename])])
 
-    def look_at_all(self, now: datetime, but: Sequence[str]) -> None:
+    def schedule_all(self, now: datetime, but: Sequence[str]) -> None:
         """Look at every run that is in no state of *but*."""
-        self._db.execute(f"update run set look_at = ? where state not in ({_marks(but)})", [stamp(now), *but])  # noqa: S608
+        self._db.execute(
+            f"update run set look_at = ? where state not in ({_marks(but)})", [format_timestamp(now), *but]
+        )  # noqa: S608
 
-    def to_look_at(self, now: datetime, *, nameless_only: bool) -> list[RunRow]:
+    def due_for_poll(self, now: datetime, *, nameless_only: bool) -> list[RunRow]:
         """The runs whose look is due, the longest due first, some at a time."""
         where = "(look_at <= ? or look_at > ?) and nameless >= ? order by look_at limit ?"
-        return self._where(where, [stamp(now), stamp(now + _FAR), nameless_only, _MOST_DUE])
+        return self._where(where, [format_timestamp(now), format_timestamp(now + _FAR), nameless_only, _MOST_DUE])
 
     def in_states(self, states: Sequence[str]) -> list[RunRow]:
         """The runs in these states."""
         return self._where(f"state in ({_marks(states)})", list(states))
 
-    def keep_verdict(self, row: RunRow, verdict: str) -> None:
+    def save_verdict(self, row: RunRow, verdict: str) -> None:
         """The run is complete: keep its verdict, as JSON; now its summary is owed, perhaps not the first."""
         self._set(row, "verdict = ?, summary_at = null", [verdict])
 
@@ -131,7 +137,7 @@ class Runs:
 
     def summary_sent(self, row: RunRow, verdict: str, now: datetime) -> None:
         """Nothing is owed any more, unless the verdict is another one by now."""
-        self._set(row, "summary_at = case verdict when ? then ? end", [verdict, stamp(now)])
+        self._set(row, "summary_at = case verdict when ? then ? end", [verdict, format_timestamp(now)])
 
     def all_names(self) -> set[str]:
         """The runs that were heard of, in any namespace."""
@@ -158,12 +164,12 @@ class RunReports:
         self._db = db
         self.outages = Outages(db)
 
-    def called(self, run: str, namespace: str | None = None) -> list[RunRow]:
+    def find(self, run: str, namespace: str | None = None) -> list[RunRow]:
         """The runs of that name, one for each namespace that has it (None: any)."""
         query = f"select {RUN_COLUMNS} from run where run = ? and namespace = coalesce(?, namespace) order by namespace"  # noqa: S608
         return [read_run(row) for row in self._db.execute(query, [run, namespace]).fetchall()]
 
-    def kept_verdict(self, row: RunRow) -> str | None:
+    def saved_verdict(self, row: RunRow) -> str | None:
         """The verdict as it was when the run became complete, as JSON."""
         query = "select verdict from run where namespace = ? and run = ?"
         found = self._db.execute(query, [row.namespace, row.run]).fetchone()
@@ -202,7 +208,9 @@ class RunReports:
         """From the birth of the run's first STF to the last that was heard of it."""
         query = "select min(born_at), max(received_at) from stf where namespace = ? and run = ?"
         born, received = self._db.execute(query, [row.namespace, row.run]).fetchone()
-        return min(born or row.heard_at, row.heard_at), max(row.ended_at or row.heard_at, row.heard_at, received or "")
+        return min(born or row.last_message_at, row.last_message_at), max(
+            row.ended_at or row.last_message_at, row.last_message_at, received or ""
+        )
 
     def latencies(self, row: RunRow) -> list[Latency]:
         """For each arrow that the run's STFs took: the median, the 95th percentile (nearest rank) and the longest."""

@@ -191,7 +191,7 @@ def m0006_pruned_runs(db: Database) -> None:
     )
 
 
-def refuse_strange(db: Database, path: Path) -> None:
+def check_ours(db: Database, path: Path) -> None:
     """Raise `StorageError` for what is not ours, or newer than we are."""
     version = db.execute("pragma user_version").fetchone()[0]
     owner = db.execute("pragma application_id").fetchone()[0]
@@ -216,7 +216,7 @@ def migrate(db: Database) -> None:
         db.execute(f"pragma user_version = {VERSION}")
 
 
-def refuse_older(db: Database, path: Path) -> None:
+def check_current(db: Database, path: Path) -> None:
     """Readers cannot migrate. Raises `StorageError` for a database that lacks what this fastmon reads."""
     version = db.execute("pragma user_version").fetchone()[0]
     if version < VERSION:

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from sqlite_utils import Database
 
-from fastmon_daemon.clock import stamp
+from fastmon_daemon.clock import format_timestamp
 from fastmon_daemon.outbox.rows import STF_COLUMNS, HistoryRow, Stf, load_tfs, read_stf
 
 UNREPORTABLE = "stages_unreportable"
@@ -28,7 +28,7 @@ class StageKeys:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Debt:
+class PendingReport:
     """One STF of which something is still to be told."""
 
     stf: Stf
@@ -39,19 +39,19 @@ class Debt:
     """Number of its last row: whoever reports this debt settles all up to it."""
 
 
-class StageDebts:
+class PendingReports:
     """Reads the debts; every read is short."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    def owed(self, after: int, limit: int) -> tuple[list[int], int]:
+    def pending(self, after: int, limit: int) -> tuple[list[int], int]:
         """STFs with debts among the next *limit* rows after row *after*, oldest debt first; and the row they end at."""
         query = "select id, stf from history where reported_at is null and id > ? order by id limit ?"
         rows = self._db.execute(query, [after, limit]).fetchall()
         return list(dict.fromkeys(stf for _, stf in rows)), rows[-1][0] if rows else after
 
-    def debt(self, stf_id: int) -> Debt | None:
+    def report(self, stf_id: int) -> PendingReport | None:
         """What is owed of an STF; None where nothing is, or the STF was pruned between two of these reads."""
         rows = self._db.execute(_HISTORY, [stf_id]).fetchall()
         if all(row[7] is not None for row in rows):
@@ -62,7 +62,7 @@ class StageDebts:
         stf = self._db.execute(f"select {STF_COLUMNS} where stf.id = ?", [stf_id]).fetchone()
         if stf is None:
             return None
-        return Debt(
+        return PendingReport(
             stf=read_stf(stf, tfs),
             keys=keys,
             history=tuple(
@@ -79,30 +79,30 @@ class StageDebts:
         workflow_id, stage_id, unreportable = known or (None, None, None)
         return StageKeys(workflow_id=workflow_id, stage_id=stage_id, unreportable=unreportable)
 
-    def count_owed(self) -> int:
+    def count_pending(self) -> int:
         """How many transitions are still to be told."""
         return int(self._db.execute("select count(*) from history where reported_at is null").fetchone()[0])
 
 
-class Stages:
+class StageReportStore:
     """Writes what was told; used inside the transactions of the `Outbox` that owns it."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    def workflow_is(self, stf_id: int, workflow_id: str) -> None:
+    def set_workflow(self, stf_id: int, workflow_id: str) -> None:
         """The monitor made, or named, the workflow of an STF."""
         self._db.execute("update stf set workflow_id = ? where id = ?", [workflow_id, stf_id])
 
-    def stage_is(self, stf_id: int, stage_id: str) -> None:
+    def set_stage(self, stf_id: int, stage_id: str) -> None:
         """The monitor made the stage of an STF."""
         self._db.execute("update stf set stage_id = ? where id = ?", [stage_id, stf_id])
 
-    def settle(self, stf_id: int, last: int, now: datetime) -> None:
+    def mark_reported(self, stf_id: int, last: int, now: datetime) -> None:
         """All transitions of an STF up to row *last* were told, or need not be."""
         self._db.execute(
             "update history set reported_at = ? where stf = ? and id <= ? and reported_at is null",
-            [stamp(now), stf_id, last],
+            [format_timestamp(now), stf_id, last],
         )
 
     def give_up(self, stf_id: int, why: str) -> bool:
@@ -110,9 +110,9 @@ class Stages:
         query = "update stf set unreportable = ? where id = ? and unreportable is null"
         return bool(self._db.execute(query, [why[:500], stf_id]).rowcount)
 
-    def forgive(self, now: datetime) -> None:
+    def discard_pending(self, now: datetime) -> None:
         """What is at rest need not be told any more."""
-        self._db.execute(_FORGIVE, [stamp(now)])
+        self._db.execute(_FORGIVE, [format_timestamp(now)])
 
 
 _HISTORY = "select id, life, trigger, source, dest, at, note, reported_at from history where stf = ? order by id"

@@ -15,29 +15,29 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from fastmon_daemon.clock import stamp
-from fastmon_daemon.errors import StaleStf
+from fastmon_daemon.clock import format_timestamp
+from fastmon_daemon.errors import StaleStfError
 from fastmon_daemon.outbox.faults import storage_errors
 from fastmon_daemon.outbox.outages import Outages
-from fastmon_daemon.outbox.reports import Reports
+from fastmon_daemon.outbox.reports import OutboxReader
 from fastmon_daemon.outbox.retention import Retention
 from fastmon_daemon.outbox.rows import (
     Announced,
-    Arrival,
-    Due,
-    Fact,
+    DueQuery,
     NewStf,
+    ReceiveOutcome,
     Registered,
     Sampled,
+    StepResult,
     Stf,
     load_stfs,
     where_equal,
 )
 from fastmon_daemon.outbox.runs import Runs
-from fastmon_daemon.outbox.stages import Stages
-from fastmon_daemon.seams import between
+from fastmon_daemon.outbox.stages import StageReportStore
+from fastmon_daemon.seams import failpoints_around
 
-MAX_REFUSED_BYTES = 65_536
+MAX_REJECTED_BYTES = 65_536
 """Bytes of a refused body that are kept; the rest is cut, and said so."""
 
 
@@ -47,11 +47,11 @@ class Outbox:
     def __init__(self, db: Database) -> None:
         self._db = db
         self.runs = Runs(db)
-        self.files = Files(db)
-        self.stages = Stages(db)
+        self.files = SeenFiles(db)
+        self.stages = StageReportStore(db)
         self.outages = Outages(db)
         self.retention = Retention(db)
-        self.reports = Reports(db)
+        self.reports = OutboxReader(db)
         """The reading half."""
         self.by_run = self.reports.by_run
         self.path = Path(db.execute("pragma database_list").fetchone()[2])
@@ -65,42 +65,42 @@ class Outbox:
     def transaction(self) -> Iterator[None]:
         """All that the block writes, or nothing of it; on disk when the block has ended (`synchronous=FULL`).
 
-        Raises `StorageFault` where it could not be written just now.
+        Raises `StorageUnavailable` where it could not be written just now.
         """
         with storage_errors(self.path):
             self._db.execute("begin immediate")
             try:
                 yield
-                with between("commit"):
+                with failpoints_around("commit"):
                     self._db.execute("commit")
             except BaseException:
                 if self._db.conn.in_transaction:  # a full disk has rolled back already
                     self._db.execute("rollback")
                 raise
 
-    def receive(self, new: NewStf, state: str, now: datetime) -> Arrival:
+    def receive(self, new: NewStf, state: str, now: datetime) -> ReceiveOutcome:
         """Take an STF in, in *state*, with its first history row; a repeated one changes nothing."""
         born = min(new.born_at or now, now)
         arguments = {
             "namespace": new.namespace, "run": str(new.run_id), "run_id": json.dumps(new.run_id),
             "filename": new.filename, "sequence": new.sequence, "size_bytes": new.size_bytes,
             "checksum": new.checksum, "tf_count": new.tf_count, "execution_id": new.execution_id, "body": new.body,
-            "origin": new.origin, "state": state, "now": stamp(now), "born_at": stamp(born), "note": new.note,
-            "stood": json.dumps(new.stood) if new.stood else None,
+            "origin": new.origin, "state": state, "now": format_timestamp(now), "born_at": format_timestamp(born), "note": new.note,
+            "stood": json.dumps(new.preexisting) if new.preexisting else None,
         }  # fmt: skip
         fresh = self._db.execute(_RECEIVE, arguments).rowcount
         if not fresh:
             return self._compare(arguments)
         self._db.execute(_REMEMBER_RECEIVED, arguments)
-        return Arrival.FRESH
+        return ReceiveOutcome.FRESH
 
-    def _compare(self, arguments: dict[str, Any]) -> Arrival:
+    def _compare(self, arguments: dict[str, Any]) -> ReceiveOutcome:
         known = self._db.execute(_CONTENT, arguments).fetchone()
         if known is None:
-            return Arrival.KNOWN  # its run was pruned
+            return ReceiveOutcome.KNOWN  # its run was pruned
         told = (arguments["size_bytes"], arguments["checksum"], arguments["tf_count"])
         differs = any(a is not None and b is not None and a != b for a, b in zip(known, told, strict=True))
-        return Arrival.CONFLICT if differs else Arrival.KNOWN
+        return ReceiveOutcome.CONFLICT if differs else ReceiveOutcome.KNOWN
 
     def note_last_received(self, note: str) -> None:
         """Add a note to the history row of the STF that was received last, in the same transaction."""
@@ -110,13 +110,13 @@ class Outbox:
             [note],
         )
 
-    def refuse(self, body: str | bytes, reason: str, now: datetime, most: int) -> None:
+    def reject(self, body: str | bytes, reason: str, now: datetime, most: int) -> None:
         """Keep a message that cannot be taken, whole up to 64 KiB, with its reason; of *most* rows the oldest go."""
         data = body.encode(errors="replace") if isinstance(body, str) else body
-        text = data[:MAX_REFUSED_BYTES].decode(errors="backslashreplace").replace("\0", "\\x00")
-        if len(data) > MAX_REFUSED_BYTES:
-            reason = f"{reason} (kept: the first {MAX_REFUSED_BYTES} of {len(data)} bytes)"
-        self._db.execute(_REFUSE, [stamp(now), reason, len(data), text])
+        text = data[:MAX_REJECTED_BYTES].decode(errors="backslashreplace").replace("\0", "\\x00")
+        if len(data) > MAX_REJECTED_BYTES:
+            reason = f"{reason} (kept: the first {MAX_REJECTED_BYTES} of {len(data)} bytes)"
+        self._db.execute(_REFUSE, [format_timestamp(now), reason, len(data), text])
         dropped = self._db.execute(_REFUSED_CAP, [most]).rowcount
         if dropped > 0:
             self.count("refused_dropped", dropped)
@@ -125,14 +125,14 @@ class Outbox:
         """Those of the refused messages that are still kept, by number: the body, and whether it was kept whole."""
         query = f"select id, body, bytes from refused where id in ({', '.join('?' * len(ids))}) order by id"  # noqa: S608
         rows = self._db.execute(query, list(ids)).fetchall()
-        return {number: (body, size <= MAX_REFUSED_BYTES) for number, body, size in rows}
+        return {number: (body, size <= MAX_REJECTED_BYTES) for number, body, size in rows}
 
     def drop_refused(self, number: int) -> None:
         """A refused message was taken in after all."""
         self._db.execute("delete from refused where id = ?", [number])
 
     def count(self, what: str, by: int = 1) -> None:
-        """Add to a counter that outlives the process (see `Reports.counters`)."""
+        """Add to a counter that outlives the process (see `OutboxReader.counters`)."""
         self._db.execute(_COUNT, [f"count:{what}", by])
 
     def remember(self, key: str, value: str) -> None:
@@ -164,7 +164,7 @@ class Outbox:
         )
         return load_stfs(self._db, tail, [state, until, run, namespace, most])
 
-    def next_due(self, states: Sequence[str], due: Due) -> list[Stf]:
+    def next_due(self, states: Sequence[str], due: DueQuery) -> list[Stf]:
         """STFs in *states* whose time has come, by the age of the STF, newest or oldest first as *due* says."""
         found: list[tuple[str, int]] = []
         for state in states:
@@ -180,18 +180,18 @@ class Outbox:
         )
         return int(self._db.execute(query, [run, namespace]).fetchone()[0])
 
-    def keep(self, stf_id: int, fact: Fact, now: datetime) -> None:
+    def save_progress(self, stf_id: int, fact: StepResult, now: datetime) -> None:
         """Write one fact of an STF; a fact that stands already is left as it is."""
         match fact:
             case Sampled():
                 self._keep_sample(stf_id, fact)
             case Registered(tf=tf):
-                self._db.execute(_REGISTERED, {**asdict(tf), "stf": stf_id, "now": stamp(now)})
+                self._db.execute(_REGISTERED, {**asdict(tf), "stf": stf_id, "now": format_timestamp(now)})
                 if tf.adopted:
                     remark = f"{tf.filename} was there: {tf.adopted}"
                     self._db.execute(_REMARK, {"stf": stf_id, "remark": remark})
             case Announced(sequence=sequence):
-                self._db.execute(_ANNOUNCED, [stamp(now), stf_id, sequence])
+                self._db.execute(_ANNOUNCED, [format_timestamp(now), stf_id, sequence])
 
     def _keep_sample(self, stf_id: int, fact: Sampled) -> None:
         plan = json.dumps(asdict(fact.plan))
@@ -206,20 +206,20 @@ class Outbox:
     def move(self, stf: Stf, trigger: str, dest: str, now: datetime, *, rests: bool, note: str | None = None) -> None:
         """Move an STF to *dest* with its history row, if it is still in the state in which it was read.
 
-        Raises `StaleStf` if somebody else moved it meanwhile; nothing is overwritten.
+        Raises `StaleStfError` if somebody else moved it meanwhile; nothing is overwritten.
         """
-        arguments = {"id": stf.id, "source": stf.state, "dest": dest, "trigger": trigger, "now": stamp(now),
+        arguments = {"id": stf.id, "source": stf.state, "dest": dest, "trigger": trigger, "now": format_timestamp(now),
                      "rests": rests, "life": stf.life, "note": note}  # fmt: skip
         if not self._db.execute(_MOVE, arguments).rowcount:
-            raise StaleStf(f"{stf.filename} is no longer {stf.state}")
+            raise StaleStfError(f"{stf.filename} is no longer {stf.state}")
         self._db.execute(_REMEMBER, arguments)
 
     def reopen(self, stf: Stf, trigger: str, dest: str, now: datetime, *, note: str, admitted: bool = False) -> None:
-        """A person's act that begins the next life of a resting STF. Raises `StaleStf` as `move` does."""
-        arguments = {"id": stf.id, "source": stf.state, "dest": dest, "trigger": trigger, "now": stamp(now),
-                     "life": stf.life + 1, "note": note, "admitted": admitted or stf.admitted}  # fmt: skip
+        """A person's act that begins the next life of a resting STF. Raises `StaleStfError` as `move` does."""
+        arguments = {"id": stf.id, "source": stf.state, "dest": dest, "trigger": trigger, "now": format_timestamp(now),
+                     "life": stf.life + 1, "note": note, "admitted": admitted or stf.included}  # fmt: skip
         if not self._db.execute(_REOPEN, arguments).rowcount:
-            raise StaleStf(f"{stf.filename} is no longer {stf.state}")
+            raise StaleStfError(f"{stf.filename} is no longer {stf.state}")
         self._db.execute(_REMEMBER, arguments)
 
     def postpone(self, stf: Stf, delay: timedelta, error: str, spent_s: float, now: datetime) -> None:
@@ -227,7 +227,7 @@ class Outbox:
         self._db.execute(
             "update stf set attempts = attempts + 1, due_at = ?, last_error = ?, spent_s = spent_s + ?"
             " where id = ? and state = ?",
-            [stamp(now + delay), error[:1000], spent_s, stf.id, stf.state],
+            [format_timestamp(now + delay), error[:1000], spent_s, stf.id, stf.state],
         )
 
     def forget_stfs(self, run: str, namespace: str, most: int) -> int:
@@ -246,7 +246,7 @@ class Outbox:
         return [namespace for (namespace,) in self._db.execute(query, {"run": run})]
 
 
-class Files:
+class SeenFiles:
     """The table `file_seen`; used inside the transactions of the `Outbox` that owns it."""
 
     def __init__(self, db: Database) -> None:

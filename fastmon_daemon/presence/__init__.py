@@ -4,10 +4,19 @@ Each has a lane of its own, with connections of their own: one that hangs or fai
 and is no part of the main job. This room must not know steps, nor what a transition does.
 """
 
-from fastmon_daemon.presence.checkup import Patient
+from fastmon_daemon.presence.checkup import HealthCheckConfig
 from fastmon_daemon.presence.identity import agent_name
 from fastmon_daemon.presence.lane import WorkerErrors
 from fastmon_daemon.presence.presence import Presence
-from fastmon_daemon.presence.stuck import LinkStatus, StuckRule, StuckStfs, links_seen
+from fastmon_daemon.presence.stuck import LinkStatus, StuckRule, StuckStfs, latest_link_statuses
 
-__all__ = ["LinkStatus", "Patient", "Presence", "StuckRule", "StuckStfs", "WorkerErrors", "agent_name", "links_seen"]
+__all__ = [
+    "HealthCheckConfig",
+    "LinkStatus",
+    "Presence",
+    "StuckRule",
+    "StuckStfs",
+    "WorkerErrors",
+    "agent_name",
+    "latest_link_statuses",
+]

@@ -11,12 +11,12 @@ from enum import StrEnum
 from pathlib import Path
 
 from fastmon_daemon.clock import Clock
-from fastmon_daemon.outbox import Reports, RunRow, open_for_reading
+from fastmon_daemon.outbox import OutboxReader, RunRow, open_for_reading
 from fastmon_daemon.presence.lane import WorkerErrors
-from fastmon_daemon.presence.stuck import StuckRule, StuckStfs, links_seen
+from fastmon_daemon.presence.stuck import StuckRule, StuckStfs, latest_link_statuses
 
 
-class Level(StrEnum):
+class HealthStatus(StrEnum):
     """How well we are, in the words of the monitor."""
 
     OK = "OK"
@@ -30,8 +30,8 @@ class Level(StrEnum):
 class Health:
     """How we are now."""
 
-    level: Level
-    ills: tuple[str, ...]
+    level: HealthStatus
+    problems: tuple[str, ...]
     """What is not OK, in a word each."""
     why: str
     """The same in a sentence, with reasons that may change at every look."""
@@ -39,12 +39,12 @@ class Health:
     """Whether an STF is unfinished, or was completed since the last look."""
     connected: bool
     """Whether the link to the broker stands."""
-    deaf: bool
+    disconnected: bool
     """Whether we need the broker and have no link to it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tally:
+class StfCounts:
     """How many STFs stand in the database."""
 
     active: int
@@ -54,7 +54,7 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Patient:
+class HealthCheckConfig:
     """Who is looked after."""
 
     database: Path
@@ -65,24 +65,24 @@ class Patient:
     clock: Clock
 
 
-class Checkup:
+class HealthChecker:
     """One look after the other; it belongs to one thread, and opens its connection there."""
 
-    def __init__(self, patient: Patient) -> None:
+    def __init__(self, patient: HealthCheckConfig) -> None:
         self._patient = patient
         self.clock = patient.clock
-        self._opened: Reports | None = None
+        self._opened: OutboxReader | None = None
         self._completed_at: str | None = None
 
     @property
-    def reports(self) -> Reports:
+    def reports(self) -> OutboxReader:
         """The database, to read."""
         self._opened = self._opened or open_for_reading(self._patient.database)
         return self._opened
 
     def health(self) -> Health:
         """How we are: the links that are not up, what `inspect` calls stuck, and the threads that fail."""
-        links = links_seen(self.reports)
+        links = latest_link_statuses(self.reports)
         ills = {f"{name} {link.state}": link.reason or "" for name, link in links.items() if link.state != "up"}
         held = any(link.state == "held" for link in links.values())
         now = self.clock.now()
@@ -93,29 +93,32 @@ class Checkup:
         ask = self._patient.connected
         connected = ask is not None and ask()
         return Health(
-            level=Level.ERROR if held else Level.WARNING if ills else Level.OK,
-            ills=tuple(ills),
+            level=HealthStatus.ERROR if held else HealthStatus.WARNING if ills else HealthStatus.OK,
+            problems=tuple(ills),
             why="; ".join(f"{ill}: {reason}" for ill, reason in ills.items()),
             busy=self._has_completed() or self.reports.any_unfinished(),
             connected=connected,
-            deaf=ask is not None and not connected,
+            disconnected=ask is not None and not connected,
         )
 
     def _has_completed(self) -> bool:
         """Whether an STF was completed since the last look: most are, between two looks."""
-        before, self._completed_at = self._completed_at, self.reports.last_into(self._patient.stuck.chart.goal) or ""
+        before, self._completed_at = (
+            self._completed_at,
+            self.reports.last_transition_to(self._patient.stuck.chart.success_state) or "",
+        )
         return before is not None and self._completed_at > before
 
-    def tally(self) -> Tally:
+    def counts(self) -> StfCounts:
         """How many STFs there are of each kind."""
         counts = self.reports.counts_by_state()
         rule = self._patient.stuck
-        goal = rule.chart.goal
-        return Tally(
+        goal = rule.chart.success_state
+        return StfCounts(
             active=sum(counts.get(state, 0) for state in rule.unfinished),
             completed=counts.get(goal, 0),
             failed=sum(counts.get(state, 0) for state in rule.failed),
-            last_completed=self.reports.last_into(goal),
+            last_completed=self.reports.last_transition_to(goal),
         )
 
     def run(self) -> RunRow | None:

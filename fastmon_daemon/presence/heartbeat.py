@@ -11,24 +11,26 @@ from collections.abc import Callable
 
 from fastmon_daemon import __version__
 from fastmon_daemon.errors import FastmonError
-from fastmon_daemon.monitor import Desk
-from fastmon_daemon.presence.checkup import Checkup, Health, Level, Tally
+from fastmon_daemon.monitor import AgentClient
+from fastmon_daemon.presence.checkup import Health, HealthChecker, HealthStatus, StfCounts
 from fastmon_daemon.presence.identity import AGENT_TYPE, Registration
-from fastmon_daemon.presence.lane import Courtesy
+from fastmon_daemon.presence.lane import BestEffortCall
 
 EVERY_S = 60.0
 """Between two heart-beats without news, in seconds; after 180 the monitor declares an agent gone."""
 LOOK_S = 1.0
 READY_AFTER_S = 5.0
 """Without work for so long we are READY again: STFs that come one by one are not worth two heart-beats each."""
-GOODBYE = "EXITED"
+EXITED = "EXITED"
 _DESCRIPTION_MAX = 500
 
 
 class Heartbeat:
     """The heart-beats of one agent, and what is told beside them: the registration, the counts of the agent's row."""
 
-    def __init__(self, desk: Desk, name: str, namespace: str, checkup: Checkup, registration: Registration) -> None:
+    def __init__(
+        self, desk: AgentClient, name: str, namespace: str, checkup: HealthChecker, registration: Registration
+    ) -> None:
         self._desk = desk
         self._name = name
         self._namespace = namespace
@@ -36,19 +38,19 @@ class Heartbeat:
         self._owed = dict(registration.owed)
         """What was not told yet."""
         self._monotonic = checkup.clock.monotonic
-        self._courtesies = {what: Courtesy(what, self._monotonic) for what in ("counts", *registration.owed)}
-        self._courtesies["heart-beat"] = Courtesy("heart-beat", self._monotonic, patience_s=EVERY_S)
+        self._courtesies = {what: BestEffortCall(what, self._monotonic) for what in ("counts", *registration.owed)}
+        self._courtesies["heart-beat"] = BestEffortCall("heart-beat", self._monotonic, patience_s=EVERY_S)
         self._told: tuple[object, ...] = ()
-        self._counted: Tally | None = None
+        self._counted: StfCounts | None = None
         self._beat_at = self._monotonic()
         self._busy_at: float | None = None
         self._begun = False
 
-    def turn(self) -> float:
+    def tick(self) -> float:
         """Look, and beat where it is time."""
         health = self._checkup.health()
         state = self._operational(health)
-        news = (health.level, health.ills, health.connected, state)
+        news = (health.level, health.problems, health.connected, state)
         beat_due = news != self._told or self._monotonic() - self._beat_at >= EVERY_S
         if beat_due and self._beat(health, health.level, state):
             self._told, self._beat_at = news, self._monotonic()
@@ -57,14 +59,14 @@ class Heartbeat:
                 del self._owed[what]
         return LOOK_S
 
-    def goodbye(self) -> None:
+    def on_stop(self) -> None:
         """The last one."""
-        self._beat(self._checkup.health(), GOODBYE, GOODBYE)
+        self._beat(self._checkup.health(), EXITED, EXITED)
 
     def _operational(self, health: Health) -> str:
         """STARTING until the broker was reached, PROCESSING while there is work, else READY."""
         now = self._monotonic()
-        self._begun = self._begun or not health.deaf
+        self._begun = self._begun or not health.disconnected
         if health.busy:
             self._busy_at = now
         if not self._begun:
@@ -72,14 +74,14 @@ class Heartbeat:
         return "PROCESSING" if self._busy_at is not None and now - self._busy_at < READY_AFTER_S else "READY"
 
     def _beat(self, health: Health, status: str, state: str) -> bool:
-        if self._courtesies["heart-beat"].rests_s:
+        if self._courtesies["heart-beat"].pause_s:
             return False
-        tally = self._checkup.tally()
+        tally = self._checkup.counts()
         key = 0
 
         def beat() -> None:
             nonlocal key
-            key = self._desk.beat(self._row(health, status, state, tally))
+            key = self._desk.heartbeat(self._row(health, status, state, tally))
 
         if not self._attempt("heart-beat", beat):
             return False
@@ -87,33 +89,33 @@ class Heartbeat:
             self._counted = tally
         return True
 
-    def _count(self, key: int, tally: Tally) -> None:
+    def _count(self, key: int, tally: StfCounts) -> None:
         fields = {
             "workflow_enabled": True,
             "current_stf_count": tally.active,
             "total_stf_processed": tally.completed,
             "last_stf_processed": tally.last_completed,
         }
-        self._desk.change_agent(key, fields)
+        self._desk.update_agent(key, fields)
 
     def _attempt(self, what: str, call: Callable[[], object]) -> bool:
         courtesy = self._courtesies[what]
-        if courtesy.rests_s:
+        if courtesy.pause_s:
             return False
         try:
             call()
         except FastmonError as exc:
             courtesy.failed(exc)
             return False
-        courtesy.worked()
+        courtesy.succeeded()
         return True
 
-    def _row(self, health: Health, status: str, state: str, tally: Tally) -> dict[str, object]:
-        connected = "connected" if health.connected else "disconnected" if health.deaf else "not used"
+    def _row(self, health: Health, status: str, state: str, tally: StfCounts) -> dict[str, object]:
+        connected = "connected" if health.connected else "disconnected" if health.disconnected else "not used"
         words = [
             f"Fast monitoring agent {__version__}. MQ: {connected}.",
             f"{tally.active} STFs active, {tally.completed} completed, {tally.failed} failed.",
-            f"{health.why}." if health.level is not Level.OK else "",
+            f"{health.why}." if health.level is not HealthStatus.OK else "",
         ]
         return {
             "instance_name": self._name,

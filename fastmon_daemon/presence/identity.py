@@ -11,7 +11,7 @@ from collections.abc import Callable
 from loguru import logger
 
 from fastmon_daemon.errors import FastmonError
-from fastmon_daemon.monitor import Desk
+from fastmon_daemon.monitor import AgentClient
 from fastmon_daemon.outbox import Outbox
 
 AGENT_TYPE = "fastmon"
@@ -47,7 +47,7 @@ def agent_name(outbox: Outbox, given: str | None, user: str, instance: str, next
 class Registration:
     """What is told once: our namespace, and that we subscribe."""
 
-    def __init__(self, desk: Desk, name: str, namespace: str, owner: str, destination: str) -> None:
+    def __init__(self, desk: AgentClient, name: str, namespace: str, owner: str, destination: str) -> None:
         self.owed: dict[str, Callable[[], None]] = {"namespace": lambda: desk.ensure_namespace(namespace, owner)}
         """Its name and its call."""
         if destination:

@@ -14,7 +14,7 @@ from typing import TypeVar
 from loguru import logger
 
 from fastmon_daemon.errors import FastmonError, LinkDown, TransientError
-from fastmon_daemon.monitor import Refused
+from fastmon_daemon.monitor import RequestRejected
 from fastmon_daemon.retrying import backoff
 
 ABSENT_S = 3600.0
@@ -53,7 +53,7 @@ class WorkerErrors:
         return errors | {worker: kind for worker, ask in self._elsewhere.items() if (kind := ask())}
 
 
-class Lane:
+class PeriodicWorker:
     """Does *turn* again and again: it returns the seconds until the next time. *farewell* is done once, at the end."""
 
     def __init__(
@@ -107,7 +107,7 @@ class Lane:
         return answer
 
 
-class Courtesy:
+class BestEffortCall:
     """Whether a call is worth trying now. One warning when it begins to fail, one line when it works again."""
 
     def __init__(self, name: str, monotonic: Callable[[], float], *, patience_s: float = math.inf) -> None:
@@ -120,7 +120,7 @@ class Courtesy:
         self._told = False
 
     @property
-    def rests_s(self) -> float:
+    def pause_s(self) -> float:
         """Seconds until it may be tried again; 0: now."""
         return max(0.0, self._not_before - self._monotonic())
 
@@ -129,7 +129,7 @@ class Courtesy:
         """Whether the last try failed."""
         return self._failures > 0
 
-    def worked(self) -> None:
+    def succeeded(self) -> None:
         """It was done."""
         if self._told:
             logger.info("{}: the monitor takes it again", self._name)
@@ -138,7 +138,7 @@ class Courtesy:
     def failed(self, error: FastmonError, *, quietly: bool = False) -> None:
         """It was not done: rest for a while, an hour where the monitor has no such call. *quietly*: no warning."""
         self._failures += 1
-        absent = isinstance(error, Refused) and error.absent
+        absent = isinstance(error, RequestRejected) and error.absent
         asked = error.retry_after_s if isinstance(error, TransientError) else None
         rest = ABSENT_S if absent else backoff(self._failures, retry_after_s=asked).total_seconds()
         rest = min(rest, self._patience_s)

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from fastmon_daemon.presence.lane import Lane
-from fastmon_daemon.presence.stages import StageReports
+from fastmon_daemon.presence.lane import PeriodicWorker
+from fastmon_daemon.presence.stages import StageReporter
 
-GOODBYE_S = 1.0
+EXIT_TIMEOUT_S = 1.0
 """So long a stopping daemon waits for its last words, in seconds."""
 
 
 class Presence:
     """All that is told of us beside the main job."""
 
-    def __init__(self, lanes: Sequence[Lane], stages: StageReports | None, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self, lanes: Sequence[PeriodicWorker], stages: StageReporter | None, monotonic: Callable[[], float]
+    ) -> None:
         """*stages*, where they are reported, have a lane of their own beside *lanes*."""
         self._stages = stages
         self._lanes = [stages.lane, *lanes] if stages else list(lanes)
@@ -30,7 +32,7 @@ class Presence:
             lane.start()
 
     @property
-    def in_hand(self) -> bool:
+    def is_reporting(self) -> bool:
         """Whether the engine should turn on for a moment: an answer that is on its way cannot be asked for again."""
         return self._stages is not None and self._stages.in_hand and self._monotonic() < self._patient_until
 
@@ -39,20 +41,20 @@ class Presence:
         """Whether no stage report can be made now (see `look_again`)."""
         return self._stages is None or self._stages.settled
 
-    def look_again(self) -> None:
+    def link_restored(self) -> None:
         """See whether there is a stage report to be made."""
         if self._stages:
-            self._stages.look_again()
+            self._stages.retry_now()
 
-    def retire(self) -> None:
+    def announce_stop(self) -> None:
         """Begin nothing new; returns at once."""
-        self._patient_until = self._monotonic() + GOODBYE_S
+        self._patient_until = self._monotonic() + EXIT_TIMEOUT_S
         if self._stages:
             self._stages.lane.stop()
 
     def stop(self, deadline_s: float) -> None:
-        """Say goodbye; returns within *deadline_s* seconds, or `GOODBYE_S`, whether it was heard or not."""
-        until = self._monotonic() + min(GOODBYE_S, deadline_s)
+        """Say goodbye; returns within *deadline_s* seconds, or `EXIT_TIMEOUT_S`, whether it was heard or not."""
+        until = self._monotonic() + min(EXIT_TIMEOUT_S, deadline_s)
         for lane in self._lanes:
             lane.stop()
         for lane in self._lanes:

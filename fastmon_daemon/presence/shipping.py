@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 
 from loguru import logger
 
-from fastmon_daemon.clock import stamp
+from fastmon_daemon.clock import format_timestamp
 from fastmon_daemon.errors import FastmonError
-from fastmon_daemon.monitor import Desk, OutcomeUnknown, Refused
+from fastmon_daemon.monitor import AgentClient, OutcomeUnknown, RequestRejected
 from fastmon_daemon.outbox import RunRow
-from fastmon_daemon.presence.lane import Courtesy
+from fastmon_daemon.presence.lane import BestEffortCall
 
 if TYPE_CHECKING:
     from loguru import Message
@@ -31,16 +31,16 @@ BUFFER = 2000
 """Lines that wait at most."""
 ROW_LINES = 100
 LINE_MAX = 4000
-PARCELS = 20
+MAX_BATCHES = 20
 """Rows that are held at most where none is taken; further lines wait in the buffer."""
-STRIKES = 10
+MAX_ATTEMPTS = 10
 """So often a row may fail beside others that are taken, before it is given up."""
 _LEVELS = (50, 40, 30, 20, 10, 0)
 """The levels that the monitor takes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class LogEntry:
     """One log line."""
 
     at: datetime
@@ -55,7 +55,7 @@ class Line:
 
 
 @dataclass(slots=True)
-class _Parcel:
+class LogBatch:
     """A row on its way. Whether it fails by its own fault is seen by the others: in an outage none is taken."""
 
     row: dict[str, object]
@@ -66,12 +66,12 @@ class _Parcel:
     """So often it failed, and another one was taken after it."""
 
 
-class Shipping:
+class LogShipper:
     """The log lines on their way to the monitor."""
 
     def __init__(
         self,
-        desk: Desk,
+        desk: AgentClient,
         agent_name: str,
         clean: Callable[[str], str],
         run: Callable[[], RunRow | None],
@@ -82,9 +82,9 @@ class Shipping:
         self._agent_name = agent_name
         self._clean = clean
         self._run = run
-        self._courtesy = Courtesy("log lines", monotonic)
-        self._buffer: deque[Line] = deque(maxlen=BUFFER)
-        self._parcels: deque[_Parcel] = deque()
+        self._courtesy = BestEffortCall("log lines", monotonic)
+        self._buffer: deque[LogEntry] = deque(maxlen=BUFFER)
+        self._parcels: deque[LogBatch] = deque()
         """Rows that are made, and not all taken yet; those that failed are behind the others."""
         self._dropped = 0
         self._dropped_told = 0
@@ -100,7 +100,7 @@ class Shipping:
         if len(self._buffer) == BUFFER:
             self._dropped += 1
         self._buffer.append(
-            Line(
+            LogEntry(
                 at=record["time"],
                 level=next(level for level in _LEVELS if level <= record["level"].no),
                 name=record["level"].name,
@@ -113,26 +113,26 @@ class Shipping:
             )
         )
 
-    def turn(self) -> float:
+    def tick(self) -> float:
         """Send what has gathered."""
-        while not self._courtesy.rests_s:
-            if len(self._parcels) < PARCELS and all(each.failed or each.strikes for each in self._parcels):
+        while not self._courtesy.pause_s:
+            if len(self._parcels) < MAX_BATCHES and all(each.failed or each.strikes for each in self._parcels):
                 self._parcels.extendleft(reversed(self._pack()))
             if not self._parcels:
                 break
             self._send(self._parcels[0])
         return EVERY_S
 
-    def goodbye(self) -> None:
+    def on_stop(self) -> None:
         """Take no more lines, and send the last ones."""
         if self._sink is not None:
             logger.remove(self._sink)
-        self.turn()
+        self.tick()
 
-    def _send(self, parcel: _Parcel) -> None:
+    def _send(self, parcel: LogBatch) -> None:
         try:
             self._desk.log(parcel.row)
-        except Refused as exc:
+        except RequestRejected as exc:
             self._courtesy.failed(exc)
             self._drop()  # it would be refused again
         except OutcomeUnknown as exc:
@@ -141,14 +141,14 @@ class Shipping:
         except FastmonError as exc:
             self._courtesy.failed(exc)
         else:
-            self._courtesy.worked()
+            self._courtesy.succeeded()
             self._parcels.popleft()
             for other in self._parcels:
                 other.strikes += other.failed
                 other.failed = False
 
-    def _put_behind(self, parcel: _Parcel, why: OutcomeUnknown) -> None:
-        if parcel.strikes >= STRIKES:
+    def _put_behind(self, parcel: LogBatch, why: OutcomeUnknown) -> None:
+        if parcel.strikes >= MAX_ATTEMPTS:
             self._drop()
             logger.warning(
                 "log lines: {} are given up, the monitor takes others but never these: {}", parcel.lines, why
@@ -160,7 +160,7 @@ class Shipping:
     def _drop(self) -> None:
         self._dropped += self._parcels.popleft().lines
 
-    def _pack(self) -> list[_Parcel]:
+    def _pack(self) -> list[LogBatch]:
         lines = [self._buffer.popleft() for _ in range(len(self._buffer))]
         if not lines:
             return []
@@ -170,20 +170,24 @@ class Shipping:
             "run_id": run.run if run else None,
             "execution_id": run.execution_id if run else None,
         }
-        parcels = [_Parcel(self._row(part, told), len(part)) for part in _together(lines)]
+        parcels = [LogBatch(self._row(part, told), len(part)) for part in _together(lines)]
         if dropped:
             row = parcels[0].row
             row["extra_data"] = {**told, "lines_dropped_before": dropped}
             row["message"] = f"({dropped} log lines before this one were dropped)\n{row['message']}"
         return parcels
 
-    def _row(self, lines: list[Line], told: dict[str, object]) -> dict[str, object]:
+    def _row(self, lines: list[LogEntry], told: dict[str, object]) -> dict[str, object]:
         last = lines[-1]
-        shared = {"lines": [f"{stamp(line.at)} {line.module}:{line.line}" for line in lines]} if len(lines) > 1 else {}
+        shared = (
+            {"lines": [f"{format_timestamp(line.at)} {line.module}:{line.line}" for line in lines]}
+            if len(lines) > 1
+            else {}
+        )
         return {
             "app_name": APP_NAME,
             "instance_name": self._agent_name,
-            "timestamp": stamp(last.at),
+            "timestamp": format_timestamp(last.at),
             "level": last.level,
             "levelname": last.name,
             "message": "\n".join(line.text for line in lines),
@@ -196,7 +200,7 @@ class Shipping:
         }
 
 
-def _together(lines: Iterable[Line]) -> Iterable[list[Line]]:
+def _together(lines: Iterable[LogEntry]) -> Iterable[list[LogEntry]]:
     """The lines by level, the gravest first, not more than `ROW_LINES` in each."""
     for _, group in groupby(sorted(lines, key=lambda line: -line.level), key=lambda line: line.level):
         same = list(group)

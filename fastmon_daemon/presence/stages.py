@@ -15,14 +15,14 @@ from typing import Any
 
 from loguru import logger
 
-from fastmon_daemon.clock import moment
+from fastmon_daemon.clock import parse_timestamp
 from fastmon_daemon.errors import FastmonError, LinkDown
-from fastmon_daemon.lifecycle import Chart
-from fastmon_daemon.monitor import Desk, Refused
-from fastmon_daemon.outbox import UNREPORTABLE, Debt, HistoryRow, Outbox, Stf
-from fastmon_daemon.presence.checkup import Checkup
+from fastmon_daemon.lifecycle import StateMachine
+from fastmon_daemon.monitor import AgentClient, RequestRejected
+from fastmon_daemon.outbox import UNREPORTABLE, HistoryRow, Outbox, PendingReport, Stf
+from fastmon_daemon.presence.checkup import HealthChecker
 from fastmon_daemon.presence.identity import AGENT_TYPE
-from fastmon_daemon.presence.lane import Courtesy, Lane, WorkerErrors
+from fastmon_daemon.presence.lane import BestEffortCall, PeriodicWorker, WorkerErrors
 from fastmon_daemon.retrying import backoff
 
 EVERY_S = 1.0
@@ -46,25 +46,25 @@ Ask = Callable[[Act], Future[Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trade:
+class StageReporterConfig:
     """What the reports are made with."""
 
-    desk: Desk
+    desk: AgentClient
     agent_name: str
-    chart: Chart
+    chart: StateMachine
     ask: Ask
     busy: Callable[[], bool]
     """Whether the main path has calls under way."""
 
 
-class StageReports:
+class StageReporter:
     """Tells the monitor of the STFs. `lane` runs it."""
 
-    def __init__(self, trade: Trade, checkup: Checkup, errors: WorkerErrors) -> None:
+    def __init__(self, trade: StageReporterConfig, checkup: HealthChecker, errors: WorkerErrors) -> None:
         self._trade = trade
         self._checkup = checkup
         self._monotonic = checkup.clock.monotonic
-        self._courtesy = Courtesy("workflow stages", self._monotonic)
+        self._courtesy = BestEffortCall("workflow stages", self._monotonic)
         self._put_off: dict[int, tuple[int, float]] = {}
         """STF -> failed tries, and when the next one may be made."""
         self._asked = 1
@@ -73,14 +73,14 @@ class StageReports:
         """As many had been asked for when the last whole round began; written only by the lane."""
         self.in_hand = False
         """Whether an answer of the monitor may be on its way, or is not kept yet; written only by the lane."""
-        self.lane = Lane("stages", self.turn, errors=errors)
+        self.lane = PeriodicWorker("stages", self.tick, errors=errors)
 
     @property
     def settled(self) -> bool:
         """Whether a round that began after the last `look_again` left nothing that could be told now."""
         return self._answered == self._asked
 
-    def turn(self) -> float:
+    def tick(self) -> float:
         """A round: from the oldest debt to the newest, until one cannot be told."""
         begun_at, asked = self._monotonic(), self._asked
         self.in_hand = True  # before the lane looks whether it is stopping: who stops it looks in the other order
@@ -91,26 +91,26 @@ class StageReports:
         self._answered = asked
         return max(EVERY_S - (self._monotonic() - begun_at), 0.1)
 
-    def look_again(self) -> None:
+    def retry_now(self) -> None:
         """Begin a round now; `settled` says when it is over."""
         self._asked += 1
         self.lane.wake()
 
     def _round(self) -> None:
         after = 0
-        while not (self._courtesy.rests_s or self.lane.stopping.is_set()):
-            stfs, last = self._checkup.reports.stages.owed(after, _PAGE)
+        while not (self._courtesy.pause_s or self.lane.stopping.is_set()):
+            stfs, last = self._checkup.reports.stages.pending(after, _PAGE)
             if not stfs:
                 break
             self._tell(stfs)
             after = last
 
     def _tell(self, stfs: list[int]) -> None:
-        silent: list[Debt] = []
+        silent: list[PendingReport] = []
         for stf_id in stfs:
-            if self._courtesy.rests_s or self.lane.stopping.is_set():
+            if self._courtesy.pause_s or self.lane.stopping.is_set():
                 break
-            debt = self._checkup.reports.stages.debt(stf_id)
+            debt = self._checkup.reports.stages.report(stf_id)
             if debt is None or self._is_early(debt):
                 continue
             if self._is_silent(debt):
@@ -120,20 +120,20 @@ class StageReports:
         if silent:
             self._keep(partial(_settle_all, silent))
 
-    def _is_early(self, debt: Debt) -> bool:
+    def _is_early(self, debt: PendingReport) -> bool:
         """Whether it is not known yet if the STF is wanted: one that is skipped has no stage."""
         return debt.keys.stage_id is None and self._trade.chart.may(debt.stf.state, "skip")
 
-    def _is_silent(self, debt: Debt) -> bool:
+    def _is_silent(self, debt: PendingReport) -> bool:
         """Whether nothing need be told: nobody wants it, or it can never be."""
         unwanted = debt.keys.stage_id is None and self._trade.chart.reported_as(debt.stf.state) is None
         return unwanted or debt.keys.unreportable is not None
 
-    def _report(self, debt: Debt) -> None:
+    def _report(self, debt: PendingReport) -> None:
         begun = self._monotonic()
         try:
             self._tell_one(debt)
-        except Refused as exc:
+        except RequestRejected as exc:
             if exc.absent:
                 self._courtesy.failed(exc)
             else:
@@ -141,33 +141,33 @@ class StageReports:
         except FastmonError as exc:
             self._put_off_after(exc, debt.stf.id)
         else:
-            self._courtesy.worked()
+            self._courtesy.succeeded()
             self._put_off.pop(debt.stf.id, None)
         self._breathe(self._monotonic() - begun)
 
-    def _tell_one(self, debt: Debt) -> None:
+    def _tell_one(self, debt: PendingReport) -> None:
         """Workflow, stage, or a change of it; each id is kept as soon as it is answered: it cannot be looked up."""
         trade, stf = self._trade, debt.stf
         stage_id, last = debt.keys.stage_id, debt.last
         if stage_id is not None:
-            trade.desk.change_stage(stage_id, stage_row(debt, trade.chart))
-            self._keep(lambda outbox, now: outbox.stages.settle(stf.id, last, now))
+            trade.desk.update_stage(stage_id, stage_row(debt, trade.chart))
+            self._keep(lambda outbox, now: outbox.stages.mark_reported(stf.id, last, now))
             return
-        workflow = debt.keys.workflow_id or trade.desk.workflow_of(stf.filename)
+        workflow = debt.keys.workflow_id or trade.desk.find_workflow(stf.filename)
         if workflow is None:
             workflow = trade.desk.create_workflow(workflow_row(stf))
         if workflow != debt.keys.workflow_id:
             kept = workflow
-            self._keep(lambda outbox, _: outbox.stages.workflow_is(stf.id, kept))
+            self._keep(lambda outbox, _: outbox.stages.set_workflow(stf.id, kept))
         made = trade.desk.create_stage(new_stage_row(debt, trade.chart, trade.agent_name, workflow))
 
         def keep(outbox: Outbox, now: datetime) -> None:
-            outbox.stages.stage_is(stf.id, made)
-            outbox.stages.settle(stf.id, last, now)
+            outbox.stages.set_stage(stf.id, made)
+            outbox.stages.mark_reported(stf.id, last, now)
 
         self._keep(keep)
 
-    def _give_up(self, debt: Debt, why: str) -> None:
+    def _give_up(self, debt: PendingReport, why: str) -> None:
         """The monitor will not have it, or has it under an id that we do not know and cannot ask for."""
         logger.warning("{}: no stage can be reported: {}", debt.stf.filename, why)
         self._put_off.pop(debt.stf.id, None)
@@ -175,7 +175,7 @@ class StageReports:
         def keep(outbox: Outbox, now: datetime) -> None:
             if outbox.stages.give_up(debt.stf.id, why):
                 outbox.count(UNREPORTABLE)
-            outbox.stages.settle(debt.stf.id, debt.last, now)
+            outbox.stages.mark_reported(debt.stf.id, debt.last, now)
 
         self._keep(keep)
 
@@ -204,9 +204,9 @@ class StageReports:
         self.lane.stopping.wait(min(pause, _PAUSE_MAX_S))
 
 
-def _settle_all(debts: list[Debt], outbox: Outbox, now: datetime) -> None:
+def _settle_all(debts: list[PendingReport], outbox: Outbox, now: datetime) -> None:
     for debt in debts:
-        outbox.stages.settle(debt.stf.id, debt.last, now)
+        outbox.stages.mark_reported(debt.stf.id, debt.last, now)
 
 
 def workflow_row(stf: Stf) -> Row:
@@ -234,13 +234,13 @@ def workflow_row(stf: Stf) -> Row:
     }
 
 
-def stage_row(debt: Debt, chart: Chart) -> Row:
+def stage_row(debt: PendingReport, chart: StateMachine) -> Row:
     """The stage of an STF as it is now, whole: a report that got lost is made good by the next one."""
     stf = debt.stf
     life = [row for row in debt.history if row.life == stf.life]
     began = life[0]
     step = next((row for row in life if row.trigger in chart.steps), None)
-    completed = next((row for row in life if row.dest == chart.goal), None)
+    completed = next((row for row in life if row.dest == chart.success_state), None)
     failed = next((row for row in life if chart.may(row.dest, "retry")), None)
     ended = completed or failed
     return {
@@ -256,13 +256,13 @@ def stage_row(debt: Debt, chart: Chart) -> Row:
     }
 
 
-def new_stage_row(debt: Debt, chart: Chart, agent_name: str, workflow_id: str) -> Row:
+def new_stage_row(debt: PendingReport, chart: StateMachine, agent_name: str, workflow_id: str) -> Row:
     """The stage of an STF that has none yet."""
     keys = {"workflow": workflow_id, "agent_name": agent_name, "agent_type": AGENT_TYPE}
     return {**keys, **stage_row(debt, chart), "input_message": _told(debt.stf)}
 
 
-def _status(history: Sequence[HistoryRow], chart: Chart) -> str | None:
+def _status(history: Sequence[HistoryRow], chart: StateMachine) -> str | None:
     """What the chart calls the latest state that is told to the monitor."""
     return next((told for row in reversed(history) if (told := chart.reported_as(row.dest))), None)
 
@@ -275,7 +275,7 @@ def _output(stf: Stf) -> Row:
     return {"msg_type": "tf_file_registered", "count": len(files), "tf_files": files}
 
 
-def _metadata(debt: Debt) -> Row:
+def _metadata(debt: PendingReport) -> Row:
     stf = debt.stf
     return {
         "state": stf.state,
@@ -309,4 +309,4 @@ def _time(value: object) -> str | None:
 
 
 def _seconds(begin: str, end: str) -> float:
-    return round((moment(end) - moment(begin)).total_seconds(), 3)
+    return round((parse_timestamp(end) - parse_timestamp(begin)).total_seconds(), 3)

@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 from loguru import logger
 
-from fastmon_daemon.clock import stamp
+from fastmon_daemon.clock import format_timestamp
 from fastmon_daemon.errors import FastmonError, LinkDown
 from fastmon_daemon.messages import FastmonStatus, run_number
-from fastmon_daemon.presence.checkup import Checkup, Health, Level
+from fastmon_daemon.presence.checkup import Health, HealthChecker, HealthStatus
 
 LOOK_S = 1.0
 CALM_S = 5.0
@@ -24,26 +24,26 @@ Announce = Callable[[str, str], None]
 """Sends a body with its event id and returns when the other side has confirmed."""
 
 
-class Status:
+class StatusPublisher:
     """What the topic hears of us."""
 
-    def __init__(self, announce: Announce, name: str, namespace: str, checkup: Checkup) -> None:
+    def __init__(self, announce: Announce, name: str, namespace: str, checkup: HealthChecker) -> None:
         self._announce = announce
         self._name = name
         self._namespace = namespace
         self._checkup = checkup
-        self._level: Level | None = None
+        self._level: HealthStatus | None = None
         self._begun = False
         self._untold = False
         self._not_before = checkup.clock.monotonic()
 
-    def turn(self) -> float:
+    def tick(self) -> float:
         """Look, and say what is new; what cannot be said now is overtaken by what is true later."""
         health = self._checkup.health()
         if health.level is not self._level:
             self._level, self._untold = health.level, True
         if self._untold and self._checkup.clock.monotonic() >= self._not_before:
-            good = health.level is Level.OK
+            good = health.level is HealthStatus.OK
             word = ("recovered" if good else "degraded") if self._begun else "started"
             if self._say(word, health):
                 self._untold = not (self._begun or good)  # who starts with a fault says so once more
@@ -51,7 +51,7 @@ class Status:
                 self._not_before = self._checkup.clock.monotonic() + CALM_S
         return LOOK_S
 
-    def goodbye(self) -> None:
+    def on_stop(self) -> None:
         """The last one."""
         if self._begun:
             self._say("stopped", self._checkup.health())
@@ -64,7 +64,7 @@ class Status:
             sender=self._name,
             status=status,
             message=f"{self._name} {status}{f': {health.why}' if health.why else ''}",
-            timestamp=stamp(self._checkup.clock.now()),
+            timestamp=format_timestamp(self._checkup.clock.now()),
             run_number=run_number(run.run_id) if run else None,
         )
         try:

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from fastmon_daemon.clock import moment
-from fastmon_daemon.lifecycle import Chart
-from fastmon_daemon.outbox import ABSENCE, Outage, Reports, Stf
+from fastmon_daemon.clock import parse_timestamp
+from fastmon_daemon.lifecycle import StateMachine
+from fastmon_daemon.outbox import DAEMON_DOWNTIME, Outage, OutboxReader, Stf
 
 _ANY_AGE = datetime.max.replace(tzinfo=UTC)
 _RECENT_OUTAGES = 100
@@ -24,7 +24,7 @@ class StuckRule:
     Waiting for a link that is down does not count, and after an outage the backlog has as long to move again.
     """
 
-    chart: Chart
+    chart: StateMachine
     links: Mapping[str, str]
     """Step -> the link that it needs."""
     stuck_after_s: float
@@ -32,7 +32,7 @@ class StuckRule:
     @property
     def unfinished(self) -> tuple[str, ...]:
         """The states that a step leaves."""
-        return tuple(state for state in self.chart.states if not self.chart.is_resting(state))
+        return tuple(state for state in self.chart.states if not self.chart.is_finalized(state))
 
     @property
     def failed(self) -> tuple[str, ...]:
@@ -58,14 +58,16 @@ class LinkStatus:
 
     def excuses(self, since: datetime) -> bool:
         """Whether work may have waited for this link at some time after *since*."""
-        return self.state != "up" or (self.since is not None and moment(self.since) > since)
+        return self.state != "up" or (self.since is not None and parse_timestamp(self.since) > since)
 
 
-def links_seen(reports: Reports) -> dict[str, LinkStatus]:
+def latest_link_statuses(reports: OutboxReader) -> dict[str, LinkStatus]:
     """Link -> its status, of those that were down lately or are; every other link is up."""
     open_ones = reports.outages.latest(open_only=True, limit=_RECENT_OUTAGES)  # perhaps older than all below
     recent = reports.outages.latest(open_only=False, limit=_RECENT_OUTAGES)
-    return {outage.link: _status(outage) for outage in (*open_ones, *reversed(recent)) if outage.link != ABSENCE}
+    return {
+        outage.link: _status(outage) for outage in (*open_ones, *reversed(recent)) if outage.link != DAEMON_DOWNTIME
+    }
 
 
 def _status(outage: Outage) -> LinkStatus:
@@ -73,7 +75,7 @@ def _status(outage: Outage) -> LinkStatus:
         return LinkStatus(link=outage.link, since=outage.ended_at)
     return LinkStatus(
         link=outage.link,
-        state="held" if outage.held else "down",
+        state="held" if outage.blocked else "down",
         since=outage.began_at,
         reason=outage.reason,
         next_probe_at=outage.next_probe_at,
@@ -84,7 +86,13 @@ class StuckStfs:
     """The STFs that are stuck at one moment."""
 
     def __init__(
-        self, reports: Reports, rule: StuckRule, links: Mapping[str, LinkStatus], now: datetime, *, daemon_runs: bool
+        self,
+        reports: OutboxReader,
+        rule: StuckRule,
+        links: Mapping[str, LinkStatus],
+        now: datetime,
+        *,
+        daemon_runs: bool,
     ) -> None:
         """*links* as `links_seen` says; where no daemon runs, every unfinished STF is stuck."""
         self._reports = reports
@@ -107,7 +115,9 @@ class StuckStfs:
 
     def includes(self, stf: Stf) -> bool:
         """Whether *stf* is one of them."""
-        return any(stf.state in states and moment(stf.since) <= before for states, before in self._asked(stf.state))
+        return any(
+            stf.state in states and parse_timestamp(stf.since) <= before for states, before in self._asked(stf.state)
+        )
 
     def _asked(self, only: str | None) -> tuple[tuple[tuple[str, ...], datetime], ...]:
         """States, and since when an STF must be in one of them to be stuck."""

@@ -3,9 +3,17 @@
 It owns signals, the drain and the watchdog. It must not know argv.
 """
 
-from fastmon_daemon.service.logins import broker_login, monitor_of, secret_reader
-from fastmon_daemon.service.process import World
-from fastmon_daemon.service.reconciling import reconcile_alone
-from fastmon_daemon.service.service import NOT_CLEAN, run
+from fastmon_daemon.service.logins import broker_parameters, monitor_client, secret_reader
+from fastmon_daemon.service.process import ProcessContext
+from fastmon_daemon.service.reconciling import reconcile_offline
+from fastmon_daemon.service.service import EXIT_NOT_DRAINED, run
 
-__all__ = ["NOT_CLEAN", "World", "broker_login", "monitor_of", "reconcile_alone", "run", "secret_reader"]
+__all__ = [
+    "EXIT_NOT_DRAINED",
+    "ProcessContext",
+    "broker_parameters",
+    "monitor_client",
+    "reconcile_offline",
+    "run",
+    "secret_reader",
+]

@@ -8,23 +8,23 @@ from __future__ import annotations
 from datetime import datetime
 from functools import partial
 
-from fastmon_daemon.broker import Broker
+from fastmon_daemon.broker import BrokerConnection
 from fastmon_daemon.clock import Clock
 from fastmon_daemon.engine import Engine
-from fastmon_daemon.lifecycle import load_chart
-from fastmon_daemon.monitor import Desk, Exchange
+from fastmon_daemon.lifecycle import load_statechart
+from fastmon_daemon.monitor import AgentClient, RestClient
 from fastmon_daemon.outbox import Outbox
-from fastmon_daemon.presence import Patient, Presence, StuckRule, WorkerErrors, agent_name
-from fastmon_daemon.presence.checkup import Checkup
+from fastmon_daemon.presence import HealthCheckConfig, Presence, StuckRule, WorkerErrors, agent_name
+from fastmon_daemon.presence.checkup import HealthChecker
 from fastmon_daemon.presence.heartbeat import Heartbeat
 from fastmon_daemon.presence.identity import Registration
-from fastmon_daemon.presence.lane import Lane
-from fastmon_daemon.presence.shipping import Shipping
-from fastmon_daemon.presence.stages import StageReports, Trade
-from fastmon_daemon.presence.status import Status
-from fastmon_daemon.retrying import for_a_while
+from fastmon_daemon.presence.lane import PeriodicWorker
+from fastmon_daemon.presence.shipping import LogShipper
+from fastmon_daemon.presence.stages import StageReporter, StageReporterConfig
+from fastmon_daemon.presence.status import StatusPublisher
+from fastmon_daemon.retrying import retry_for
 from fastmon_daemon.service.logins import secret_reader, user_name
-from fastmon_daemon.service.process import World
+from fastmon_daemon.service.process import ProcessContext
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.steps import links_for
 
@@ -35,11 +35,11 @@ _DEADLINE_S = 8.0
 _CONNECTIONS = 4  # the lanes that use it, and one to spare
 
 
-def desk_for(world: World, *, deadline_s: float = _DEADLINE_S) -> Desk:
+def agent_client(world: ProcessContext, *, deadline_s: float = _DEADLINE_S) -> AgentClient:
     """A desk with connections of its own: what hangs there holds up no registration."""
     settings, values = world.settings, world.values
-    return Desk(
-        Exchange(
+    return AgentClient(
+        RestClient(
             settings.monitor_url,
             secret_reader(values, "SWF_API_TOKEN", settings.monitor_token, world.secrets),
             connections=_CONNECTIONS,
@@ -52,13 +52,13 @@ def desk_for(world: World, *, deadline_s: float = _DEADLINE_S) -> Desk:
     )
 
 
-def logs_desk_for(world: World) -> Desk:
+def log_client(world: ProcessContext) -> AgentClient:
     """The desk that takes log lines. Another URL than the monitor's gets no token: it may be a plain one."""
     settings = world.settings
     if settings.logs_url is None:
-        return desk_for(world)
-    return Desk(
-        Exchange(
+        return agent_client(world)
+    return AgentClient(
+        RestClient(
             settings.logs_url,
             lambda: "",
             connections=1,
@@ -75,15 +75,15 @@ def switch_stages(outbox: Outbox, settings: Settings, now: datetime) -> None:
     before = outbox.recall("stages")
     outbox.remember("stages", "on" if settings.stages else "off")
     if settings.stages and before == "off":
-        outbox.stages.forgive(now)
+        outbox.stages.discard_pending(now)
 
 
-def name_of(world: World, outbox: Outbox, instance: str) -> str:
+def registered_name(world: ProcessContext, outbox: Outbox, instance: str) -> str:
     """Our agent name; at the very first start the monitor is asked, but not waited for."""
-    desk = desk_for(world, deadline_s=_PATIENCE_S)
+    desk = agent_client(world, deadline_s=_PATIENCE_S)
     try:
         user = user_name(world.values)
-        ask = partial(for_a_while(_PATIENCE_S), desk.next_agent_id)
+        ask = partial(retry_for(_PATIENCE_S), desk.next_agent_id)
         return agent_name(outbox, world.settings.agent_name, user, instance, ask)
     finally:
         desk.close()
@@ -91,14 +91,16 @@ def name_of(world: World, outbox: Outbox, instance: str) -> str:
 
 def stuck_rule(settings: Settings) -> StuckRule:
     """When an STF counts as stuck."""
-    return StuckRule(chart=load_chart("stf"), links=links_for(settings.notify), stuck_after_s=settings.stuck_after_s)
+    return StuckRule(
+        chart=load_statechart("stf"), links=links_for(settings.notify), stuck_after_s=settings.stuck_after_s
+    )
 
 
-def presence_of(
-    world: World,
+def make_presence(
+    world: ProcessContext,
     name: str,
     engine: Engine,
-    broker: Broker | None,
+    broker: BrokerConnection | None,
     clock: Clock,
     errors: WorkerErrors,
     *,
@@ -108,9 +110,9 @@ def presence_of(
 
     Status messages go by REST where announcements do, else by the *broker* if any. Log lines are taken from now on.
     """
-    settings, namespace, desk = world.settings, world.settings.namespace, desk_for(world)
+    settings, namespace, desk = world.settings, world.settings.namespace, agent_client(world)
     announce = desk.announce if settings.notify == "rest" else broker.announce if broker else None
-    patient = Patient(
+    patient = HealthCheckConfig(
         database=world.database,
         stuck=stuck_rule(settings),
         errors=errors,
@@ -121,18 +123,18 @@ def presence_of(
     if sign_of_life:
         destination = settings.subscribe if settings.mode == "message" else ""
         registration = Registration(desk, name, namespace, user_name(world.values), destination)
-        heartbeat = Heartbeat(desk, name, namespace, Checkup(patient), registration)
-        lanes.append(Lane("heart-beat", heartbeat.turn, heartbeat.goodbye, errors=errors))
+        heartbeat = Heartbeat(desk, name, namespace, HealthChecker(patient), registration)
+        lanes.append(PeriodicWorker("heart-beat", heartbeat.tick, heartbeat.on_stop, errors=errors))
     if sign_of_life and announce:
-        status = Status(announce, name, namespace, Checkup(patient))
-        lanes.append(Lane("status", status.turn, status.goodbye, errors=errors))
+        status = StatusPublisher(announce, name, namespace, HealthChecker(patient))
+        lanes.append(PeriodicWorker("status", status.tick, status.on_stop, errors=errors))
     if settings.rest_logging:
-        run = Checkup(patient).run
-        shipping = Shipping(logs_desk_for(world), name, world.secrets.blot, run, clock.monotonic)
+        run = HealthChecker(patient).run
+        shipping = LogShipper(log_client(world), name, world.secrets.redact, run, clock.monotonic)
         shipping.begin(settings.log_level)
-        lanes.append(Lane("log-shipping", shipping.turn, shipping.goodbye, errors=errors))
-    trade = Trade(
-        desk=desk, agent_name=name, chart=patient.stuck.chart, ask=engine.inbox.ask, busy=lambda: engine.busy > 0
+        lanes.append(PeriodicWorker("log-shipping", shipping.tick, shipping.on_stop, errors=errors))
+    trade = StageReporterConfig(
+        desk=desk, agent_name=name, chart=patient.stuck.chart, ask=engine.inbox.submit, busy=lambda: engine.busy > 0
     )
-    stages = StageReports(trade, Checkup(patient), errors) if settings.stages else None
+    stages = StageReporter(trade, HealthChecker(patient), errors) if settings.stages else None
     return Presence(lanes, stages, clock.monotonic)

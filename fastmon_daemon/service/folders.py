@@ -6,33 +6,39 @@ from collections.abc import Sequence
 from contextlib import closing
 
 from fastmon_daemon.clock import Clock
-from fastmon_daemon.intake import Intake
-from fastmon_daemon.outbox import Arrival, Outbox, attach
+from fastmon_daemon.intake import MessageHandler
+from fastmon_daemon.outbox import Outbox, ReceiveOutcome, attach
 from fastmon_daemon.settings import Settings
-from fastmon_daemon.watching import FoundFile, Memory, Taken, Watcher, Watching
+from fastmon_daemon.watching import FoundFile, IngestResult, SeenFileCache, WatchConfig, Watcher
 
-_TAKEN = {Arrival.FRESH: Taken.FRESH, Arrival.KNOWN: Taken.KNOWN, Arrival.CONFLICT: Taken.REFUSED}
+_TAKEN = {
+    ReceiveOutcome.FRESH: IngestResult.FRESH,
+    ReceiveOutcome.KNOWN: IngestResult.KNOWN,
+    ReceiveOutcome.CONFLICT: IngestResult.REJECTED,
+}
 
 
-def make_watcher(settings: Settings, intake: Intake, outbox: Outbox, agent_name: str, clock: Clock) -> Watcher | None:
+def make_watcher(
+    settings: Settings, intake: MessageHandler, outbox: Outbox, agent_name: str, clock: Clock
+) -> Watcher | None:
     """The watcher, or None where STFs come by message."""
     if settings.mode != "continuous":
         return None
 
-    def take(file: FoundFile) -> Taken:
+    def take(file: FoundFile) -> IngestResult:
         body = file.message(settings.namespace, agent_name)
-        return _TAKEN[intake.accept_file(body, str(file.fingerprint))]
+        return _TAKEN[intake.handle_file(body, str(file.fingerprint))]
 
     def forget(fingerprints: Sequence[str]) -> None:
         with closing(attach(outbox.path)) as own, own.transaction():
             own.files.forget(fingerprints)
 
-    watching = Watching(
+    watching = WatchConfig(
         folders=settings.watch_dirs,
         patterns=settings.file_patterns,
         scan_every_s=settings.check_interval_s,
         settled_after_s=settings.settle_s,
         lookback_s=60.0 * settings.lookback_minutes,
     )
-    memory = Memory(outbox.files.taken(), forget, clock.monotonic())
+    memory = SeenFileCache(outbox.files.taken(), forget, clock.monotonic())
     return Watcher(watching, take, memory, clock)

@@ -1,6 +1,6 @@
 """Who we are at the monitor and the broker: names, secrets and logins, out of the settings.
 
-Secrets that come from files are read again whenever they are asked for. It must not know what is done with them.
+SecretRedactor that come from files are read again whenever they are asked for. It must not know what is done with them.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from uuid import uuid4
 
 from loguru import logger
 
-from fastmon_daemon.broker import BrokerLogin
+from fastmon_daemon.broker import ConnectionParameters
 from fastmon_daemon.engine.concurrency_limits import monitor_connections
-from fastmon_daemon.logs import Secrets
-from fastmon_daemon.monitor import Monitor
+from fastmon_daemon.logs import SecretRedactor
+from fastmon_daemon.monitor import MonitorClient
 from fastmon_daemon.outbox import Outbox
 from fastmon_daemon.settings import Settings
 
@@ -37,7 +37,7 @@ def user_name(values: Mapping[str, str]) -> str:
         return values.get("USER", "daemon")
 
 
-def secret_reader(values: Mapping[str, str], name: str, known: str, secrets: Secrets) -> Callable[[], str]:
+def secret_reader(values: Mapping[str, str], name: str, known: str, secrets: SecretRedactor) -> Callable[[], str]:
     """A function that gives the secret *name*, read anew from its file where `NAME_FILE` names one.
 
     What it reads joins *secrets* before anybody has it.
@@ -49,7 +49,7 @@ def secret_reader(values: Mapping[str, str], name: str, known: str, secrets: Sec
 class _SecretFile:
     """While its file cannot be read, or is being written, a secret stays what it was; that is said once."""
 
-    def __init__(self, where: str, path: Path, known: str, secrets: Secrets) -> None:
+    def __init__(self, where: str, path: Path, known: str, secrets: SecretRedactor) -> None:
         self._where = where
         self._path = path
         self._known = known
@@ -72,9 +72,9 @@ class _SecretFile:
         return self._known
 
 
-def monitor_of(settings: Settings, values: Mapping[str, str], secrets: Secrets) -> Monitor:
+def monitor_client(settings: Settings, values: Mapping[str, str], secrets: SecretRedactor) -> MonitorClient:
     """The monitor that the settings name, with our token."""
-    return Monitor(
+    return MonitorClient(
         settings.monitor_url,
         secret_reader(values, "SWF_API_TOKEN", settings.monitor_token, secrets),
         connections=monitor_connections(settings.workers),
@@ -83,12 +83,12 @@ def monitor_of(settings: Settings, values: Mapping[str, str], secrets: Secrets) 
     )
 
 
-def broker_login(
-    settings: Settings, values: Mapping[str, str], secrets: Secrets, instance: str, *, subscribe: bool
-) -> BrokerLogin:
+def broker_parameters(
+    settings: Settings, values: Mapping[str, str], secrets: SecretRedactor, instance: str, *, subscribe: bool
+) -> ConnectionParameters:
     """How we log in at the broker; without *subscribe* only to announce."""
     password = "MQ_PASSWD" if "MQ_PASSWD_FILE" in values else "ACTIVEMQ_PASSWORD"
-    return BrokerLogin(
+    return ConnectionParameters(
         host=settings.broker_host,
         port=settings.broker_port,
         user=settings.broker_user,

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from fastmon_daemon.logs import Secrets
+from fastmon_daemon.logs import SecretRedactor
 from fastmon_daemon.settings import Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class World:
+class ProcessContext:
     """What the process was started with."""
 
     settings: Settings
@@ -26,11 +26,11 @@ class World:
     database: Path
     database_rule: str
     """The rule by which it was chosen, for people."""
-    secrets: Secrets
+    secrets: SecretRedactor
     """What is blotted out wherever we log; every secret that is read anew joins them."""
 
 
-class Asked:
+class ShutdownRequest:
     """Whether a signal asked us to stop. Handlers set flags only, and the second signal means now."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
@@ -47,7 +47,7 @@ class Asked:
 
 
 @contextmanager
-def signals(asked: Asked) -> Iterator[None]:
+def signals(asked: ShutdownRequest) -> Iterator[None]:
     """Signals go to *asked* inside the block; the handlers before it are put back."""
     before = {number: signal.signal(number, asked.handle) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)}
     try:

@@ -15,114 +15,114 @@ from typing import Any
 from loguru import logger
 
 from fastmon_daemon import systemd
-from fastmon_daemon.acts import RECONCILE, Acts, Wish, number_to_reconcile
-from fastmon_daemon.broker import Broker, LinkChange
+from fastmon_daemon.acts import RECONCILE, ActionRequest, OperatorActions, run_number_to_reconcile
+from fastmon_daemon.broker import BrokerConnection, LinkStateChange
 from fastmon_daemon.clock import Clock, utcnow
-from fastmon_daemon.control import PATIENCE_S, Control
-from fastmon_daemon.engine import CallPools, Engine, Inbox, LinkNews, Links, Plant
+from fastmon_daemon.control import REQUEST_TIMEOUT_S, ControlServer
+from fastmon_daemon.engine import CallPools, CircuitBreakers, Engine, EngineConfig, Inbox, LinkEvent
 from fastmon_daemon.engine.concurrency_limits import PROBES_PER_LINK
-from fastmon_daemon.errors import LinkDown, LinkHeld, TransientError
-from fastmon_daemon.front import Gauges, Pulse, served
-from fastmon_daemon.intake import Intake
-from fastmon_daemon.ledger import Ledger, Means, SummaryRoute, TrackedRuns
-from fastmon_daemon.lifecycle import Chart, load_chart
-from fastmon_daemon.monitor import Monitor
-from fastmon_daemon.outbox import Lock, Outbox, Room, open_outbox
+from fastmon_daemon.errors import LinkBlocked, LinkDown, TransientError
+from fastmon_daemon.front import Liveness, MetricsCollector, serve
+from fastmon_daemon.intake import MessageHandler
+from fastmon_daemon.ledger import Reconciler, ReconcilerConfig, SummaryRoute, TrackedRuns
+from fastmon_daemon.lifecycle import StateMachine, load_statechart
+from fastmon_daemon.monitor import MonitorClient
+from fastmon_daemon.outbox import DatabaseLock, DiskSpaceGuard, Outbox, open_outbox
 from fastmon_daemon.presence import WorkerErrors
-from fastmon_daemon.retention import Keeper
-from fastmon_daemon.retrying import quick
+from fastmon_daemon.retention import Pruner
+from fastmon_daemon.retrying import in_process_retry
 from fastmon_daemon.sampling import is_selected
-from fastmon_daemon.service.citizen import name_of, presence_of, stuck_rule, switch_stages
+from fastmon_daemon.service.citizen import make_presence, registered_name, stuck_rule, switch_stages
 from fastmon_daemon.service.folders import make_watcher
-from fastmon_daemon.service.logins import broker_login, instance_of, monitor_of
-from fastmon_daemon.service.process import Asked, World, signals
-from fastmon_daemon.steps import ANNOUNCING, links_for, make_steps
+from fastmon_daemon.service.logins import broker_parameters, instance_of, monitor_client
+from fastmon_daemon.service.process import ProcessContext, ShutdownRequest, signals
+from fastmon_daemon.steps import ANNOUNCE_STEP, links_for, make_steps
 
-DONE, WAITING, NOT_CLEAN = 0, 1, 75
+DONE, WAITING, EXIT_NOT_DRAINED = 0, 1, 75
 OVERTIME_S = 1.0
 """Seconds after the deadline of a drain at which the process ends, whatever is under way."""
 
 
-def run(world: World, *, once: bool) -> int:
+def run(world: ProcessContext, *, once: bool) -> int:
     """Run the daemon until a signal ends it, or, with *once*, until nothing more can be done now.
 
     Returns the exit code: 0; with *once* 1 if something waits; 75 if the drain was not clean. Raises `StorageError`.
     """
-    with Lock(world.database):
+    with DatabaseLock(world.database):
         outbox = open_outbox(world.database)
         try:
             with outbox.transaction():
                 instance = instance_of(outbox)
                 switch_stages(outbox, world.settings, utcnow())
-            service = _Service(world, outbox, instance, once=once)
-            asked = Asked(service.inbox.wake)
+            service = Daemon(world, outbox, instance, once=once)
+            asked = ShutdownRequest(service.inbox.wake)
             listen = None if once else world.settings.http
-            front = served(listen, service.pulse, service.gauges(world).page, service.errors)
-            with Control(world.database, service.handle), front, signals(asked):
+            front = serve(listen, service.pulse, service.gauges(world).render, service.errors)
+            with ControlServer(world.database, service.handle), front, signals(asked):
                 return service.work_once(asked) if once else service.work(asked)
         finally:
             outbox.close()
 
 
-class _Service:
+class Daemon:
     """All the parts, built and connected."""
 
-    def __init__(self, world: World, outbox: Outbox, instance: str, *, once: bool) -> None:
+    def __init__(self, world: ProcessContext, outbox: Outbox, instance: str, *, once: bool) -> None:
         settings, self._values = world.settings, world.values
         self._settings = settings
         self._outbox = outbox
         self._clock = Clock()
-        agent_name = name_of(world, outbox, instance)
-        stf_chart, run_chart = load_chart("stf"), load_chart("run")
+        agent_name = registered_name(world, outbox, instance)
+        stf_chart, run_chart = load_statechart("stf"), load_statechart("run")
         self._stopping = threading.Event()
         self.inbox = Inbox()
-        self.monitor = monitor_of(settings, world.values, world.secrets)
-        self._room = Room(world.database, settings.min_free_mb, self._clock.monotonic)
+        self.monitor = monitor_client(settings, world.values, world.secrets)
+        self._room = DiskSpaceGuard(world.database, settings.min_free_mb, self._clock.monotonic)
         runs = TrackedRuns()
-        intake = Intake(
+        intake = MessageHandler(
             world.database,
             settings.namespace,
             agent_name,
             (stf_chart, run_chart),
             runs=runs,
-            refuse_if_short=self._room.refuse_if_short,
+            refuse_if_short=self._room.check,
             wake=self.inbox.wake,
             clock=self._clock,
         )
-        self._acts = Acts(stf_chart, intake, alone=False)
-        self.broker = Broker(
-            broker_login(
+        self._acts = OperatorActions(stf_chart, intake, alone=False)
+        self.broker = BrokerConnection(
+            broker_parameters(
                 settings, world.values, world.secrets, instance, subscribe=settings.mode == "message" and not once
             ),
-            accept=intake.read,
+            accept=intake.prepare,
             changed=self._broker_changed,
             stopping=self._stopping,
         )
         self._watcher = make_watcher(settings, intake, outbox, agent_name, self._clock)
-        self.pulse = Pulse(self._clock.monotonic)
+        self.pulse = Liveness(self._clock.monotonic)
         self.errors = WorkerErrors({"watcher": self._watcher.failure} if self._watcher else {})
         self._needs_broker = self._watcher is None or settings.notify == "stomp"
         probes = self._probes()
         self._pools = CallPools.with_threads(settings.workers, links=len(probes))
-        gates = Links(
+        gates = CircuitBreakers(
             outbox,
             links_for(settings.notify).values(),
             probes=probes,
             most_probes=1 if once else PROBES_PER_LINK,
             clock=self._clock,
         )
-        self.ledger = Ledger(self._means(agent_name, (stf_chart, run_chart), gates), runs)
+        self.ledger = Reconciler(self._means(agent_name, (stf_chart, run_chart), gates), runs)
         self.engine = Engine(
             outbox,
             self._plant(agent_name, stf_chart),
             inbox=self.inbox,
             gates=gates,
             pools=self._pools,
-            chores=[self.ledger],
-            spare=Keeper(settings.keep_days, stf_chart, run_chart).spare,
+            task_sources=[self.ledger],
+            idle_work=Pruner(settings.keep_days, stf_chart, run_chart).prune,
         )
         broker = self.broker if self._needs_broker else None
-        self.presence = presence_of(
+        self.presence = make_presence(
             world, agent_name, self.engine, broker, self._clock, self.errors, sign_of_life=not once
         )
         logger.info("agent {} for namespace {}: database {}", agent_name, settings.namespace, world.database)
@@ -138,37 +138,39 @@ class _Service:
         }
         return {link: probe for link, probe in probes.items() if link in needed}
 
-    def _plant(self, agent_name: str, stf_chart: Chart) -> Plant:
+    def _plant(self, agent_name: str, stf_chart: StateMachine) -> EngineConfig:
         settings = self._settings
         announce = self._by_rest if settings.notify == "rest" else self.broker.announce
-        return Plant(
+        return EngineConfig(
             chart=stf_chart,
             steps=make_steps(settings, agent_name, self.monitor, announce, self._clock),
             links=links_for(settings.notify),
-            quick=lambda: quick(self._stopping),
+            in_process_retry=lambda: in_process_retry(self._stopping),
             late_rate=settings.late_announce_rate,
             clock=self._clock,
         )
 
-    def _means(self, agent_name: str, charts: tuple[Chart, Chart], gates: Links) -> Means:
+    def _means(
+        self, agent_name: str, charts: tuple[StateMachine, StateMachine], gates: CircuitBreakers
+    ) -> ReconcilerConfig:
         settings = self._settings
         announce = self._by_rest if settings.notify == "rest" else self.broker.announce
-        link = links_for(settings.notify).get(ANNOUNCING)  # FASTMON_NOTIFY=off: none
-        return Means(
+        link = links_for(settings.notify).get(ANNOUNCE_STEP)  # FASTMON_NOTIFY=off: none
+        return ReconcilerConfig(
             monitor=self.monitor,
             charts=charts,
-            is_open=gates.is_open,
+            allows_calls=gates.allows_calls,
             wake=self.inbox.wake,
             summary_route=SummaryRoute(sender=agent_name, link=link, announce=announce) if link else None,
-            selected=partial(is_selected, settings.selection_fraction),
-            keeps_all=settings.ledger,
-            refuse_if_short=self._room.refuse_if_short,
+            is_selected=partial(is_selected, settings.selection_fraction),
+            polls_all_runs=settings.ledger,
+            refuse_if_short=self._room.check,
             clock=self._clock,
         )
 
-    def gauges(self, world: World) -> Gauges:
+    def gauges(self, world: ProcessContext) -> MetricsCollector:
         """What is told over HTTP."""
-        return Gauges(
+        return MetricsCollector(
             namespace=world.settings.namespace,
             database=world.database,
             stuck=stuck_rule(world.settings),
@@ -183,62 +185,62 @@ class _Service:
 
     def handle(self, request: dict[str, Any]) -> dict[str, Any]:
         """A request over the control socket, done in the engine's thread."""
-        wish = Wish.read(request)
-        logger.info("{} by {}", wish.act, wish.by)
-        if wish.act == RECONCILE:
+        wish = ActionRequest.parse(request)
+        logger.info("{} by {}", wish.action, wish.by)
+        if wish.action == RECONCILE:
             return self._reconcile(wish)
-        outcome = self.inbox.ask(partial(self._acts.do, wish))
-        return asdict(outcome.result(PATIENCE_S - 1))  # before whoever asked gives up
+        outcome = self.inbox.submit(partial(self._acts.perform, wish))
+        return asdict(outcome.result(REQUEST_TIMEOUT_S - 1))  # before whoever asked gives up
 
-    def _reconcile(self, wish: Wish) -> dict[str, Any]:
+    def _reconcile(self, wish: ActionRequest) -> dict[str, Any]:
         """A look by hand: the monitor is asked in the socket's thread, the rest is the ledger's."""
         try:
-            stfs = self.monitor.stf_files(number_to_reconcile(wish))
+            stfs = self.monitor.stf_files(run_number_to_reconcile(wish))
         except TransientError as exc:
             return {"error": str(exc), "busy": True}
         act = self.ledger.reconcile(wish.run or "", self._settings.namespace, stfs, wish.by)
-        return asdict(self.inbox.ask(act).result(PATIENCE_S - 1))
+        return asdict(self.inbox.submit(act).result(REQUEST_TIMEOUT_S - 1))
 
-    def _broker_changed(self, change: LinkChange) -> None:
+    def _broker_changed(self, change: LinkStateChange) -> None:
         if change.up:
-            self.ledger.heard_again()
-        self.inbox.tell(LinkNews("broker", change.up, change.reason, change.held))
+            self.ledger.link_restored()
+        self.inbox.report_link(LinkEvent("broker", change.up, change.reason, change.blocked))
 
     def _start_links(self) -> None:
         if self._needs_broker:
             self.broker.start()
 
-    def work(self, asked: Asked) -> int:
+    def work(self, asked: ShutdownRequest) -> int:
         """Until a signal."""
         self.presence.start()
         self.ledger.begin_listening(self._outbox)
         self._start_links()
-        _look_at(self.monitor, self.inbox.tell)
+        _look_at(self.monitor, self.inbox.report_link)
         if self._watcher is not None:
             self._watcher.start()
-        systemd.tell(self._values, "READY=1")
+        systemd.notify(self._values, "READY=1")
         while not asked.to_stop:
-            self.engine.turn()
+            self.engine.tick()
             self.pulse.beat()
-            systemd.tell(self._values, "WATCHDOG=1")  # only a completed turn says that we are alive
+            systemd.notify(self._values, "WATCHDOG=1")  # only a completed turn says that we are alive
         logger.info("{}: stopping; a second signal means now", asked.to_stop)
         return self._drain(DONE)
 
-    def work_once(self, asked: Asked) -> int:
+    def work_once(self, asked: ShutdownRequest) -> int:
         """Until nothing is due that could be done now."""
         self._start_links()
         self.presence.start()
         if self._watcher is not None:
-            self._watcher.settle(lambda: asked.to_stop)
+            self._watcher.wait_until_stable(lambda: asked.to_stop)
         patience = self._clock.monotonic() + 10.0
         while not asked.to_stop:
-            self.engine.turn(0.1)
+            self.engine.tick(0.1)
             broker_known = self.broker.up or not self._needs_broker or self._clock.monotonic() > patience
             if broker_known and (self.engine.idle or self.engine.fault):
                 break  # where the disk takes nothing, nothing can be done now
-        self.presence.look_again()
+        self.presence.link_restored()
         while not (asked.to_stop or self.engine.fault or self.presence.settled or self._clock.monotonic() > patience):
-            self.engine.turn(0.1)
+            self.engine.tick(0.1)
         waiting = self._outbox.unfinished()
         if waiting:
             logger.warning("{} STFs wait: see fastmon-daemon inspect", waiting)
@@ -246,17 +248,17 @@ class _Service:
 
     def _drain(self, code: int) -> int:
         """Finish what is in flight, say goodbye to the broker, within FASTMON_DRAIN_S."""
-        last = threading.Timer(self._settings.drain_s + OVERTIME_S, os._exit, [NOT_CLEAN])
+        last = threading.Timer(self._settings.drain_s + OVERTIME_S, os._exit, [EXIT_NOT_DRAINED])
         last.daemon = True
         last.start()  # whatever a library waits for: the outbox is safe at every instant
-        systemd.tell(self._values, "STOPPING=1")
+        systemd.notify(self._values, "STOPPING=1")
         deadline = self._clock.monotonic() + self._settings.drain_s
-        self.presence.retire()
+        self.presence.announce_stop()
         self.engine.stopping.set()
         self._stopping.set()
         if self._watcher is not None:
             self._watcher.stop(1.0)
-        while (self.engine.turn(0.1) or self.presence.in_hand) and self._clock.monotonic() < deadline:
+        while (self.engine.tick(0.1) or self.presence.is_reporting) and self._clock.monotonic() < deadline:
             pass
         clean = not self.engine.busy
         self.presence.stop(deadline - self._clock.monotonic())
@@ -267,10 +269,10 @@ class _Service:
         logger.info(
             "stopped{}", "" if clean else " at the deadline; what was in flight is done again at the next start"
         )
-        return code if clean else NOT_CLEAN
+        return code if clean else EXIT_NOT_DRAINED
 
 
-def _look_at(monitor: Monitor, tell: Callable[[LinkNews], None]) -> None:
+def _look_at(monitor: MonitorClient, tell: Callable[[LinkEvent], None]) -> None:
     """Ask *monitor* whether it lets us write, in a thread that nobody waits for; only bad news is told.
 
     Without it, a wrong token would not be heard of before the first STF.
@@ -280,7 +282,7 @@ def _look_at(monitor: Monitor, tell: Callable[[LinkNews], None]) -> None:
         try:
             monitor.probe()
         except LinkDown as exc:
-            tell(LinkNews("monitor", up=False, reason=str(exc), held=isinstance(exc, LinkHeld)))
+            tell(LinkEvent("monitor", up=False, reason=str(exc), blocked=isinstance(exc, LinkBlocked)))
         except Exception:  # noqa: BLE001 (nobody else would say it: the engine asks only where a link is down)
             logger.exception("the first look at the monitor: unexpected error")
 

@@ -5,20 +5,20 @@ It must not know the process it runs in: the environment and the folders are han
 """
 
 from fastmon_daemon.settings.database import SYSTEM_STATE_FOLDER, database_to_read, database_to_write
-from fastmon_daemon.settings.declared import Settings, declared_settings
-from fastmon_daemon.settings.declaring import Listen, Setting
+from fastmon_daemon.settings.declared import Settings, all_settings
+from fastmon_daemon.settings.declaring import ListenAddress, Setting
 from fastmon_daemon.settings.environment import read_environment
-from fastmon_daemon.settings.reading import Reading, read_settings
+from fastmon_daemon.settings.reading import LoadResult, read_settings
 
 __all__ = [
     "SYSTEM_STATE_FOLDER",
-    "Listen",
-    "Reading",
+    "ListenAddress",
+    "LoadResult",
     "Setting",
     "Settings",
+    "all_settings",
     "database_to_read",
     "database_to_write",
-    "declared_settings",
     "read_environment",
     "read_settings",
 ]

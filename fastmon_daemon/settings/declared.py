@@ -16,7 +16,7 @@ from fastmon_daemon.settings.declaring import (
     NOT_NEGATIVE,
     POSITIVE,
     SHARE,
-    Listen,
+    ListenAddress,
     Setting,
     as_agent_name,
     as_file,
@@ -180,7 +180,7 @@ class Settings:
         "of several daemons that share a queue exactly one does.",
         as_switch,
     )
-    http: Listen | None = setting(
+    http: ListenAddress | None = setting(
         "FASTMON_HTTP",
         "off",
         "Where /healthz and /metrics are served: off, a port of loopback, or ADDRESS:PORT; port 0 takes a free one.",
@@ -211,12 +211,12 @@ class Settings:
 
         Raises `ConfigError`, one line that names the setting, its value (never a secret) and the remedy.
         """
-        reading = read_settings(declared_settings(), environ, working_folder=working_folder, home=home)
+        reading = read_settings(all_settings(), environ, working_folder=working_folder, home=home)
         if reading.errors:
             raise next(iter(reading.errors.values()))
         return cls(**reading.values, sources=reading.sources, unknown=reading.unknown)
 
 
-def declared_settings() -> Iterator[tuple[str, Setting]]:
+def all_settings() -> Iterator[tuple[str, Setting]]:
     """Yield each field name of `Settings` with its declaration, in order."""
     return ((each.name, each.metadata["setting"]) for each in fields(Settings) if "setting" in each.metadata)

@@ -79,7 +79,7 @@ def as_testbed_config(text: str) -> Path | None:
 
 
 @dataclass(frozen=True)
-class Listen:
+class ListenAddress:
     """Where to listen."""
 
     host: str
@@ -89,7 +89,7 @@ class Listen:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-def as_listen(text: str) -> Listen | None:
+def as_listen(text: str) -> ListenAddress | None:
     """Read where to listen; a bare port is one of loopback, off (or nothing) is `None`."""
     if text.lower() in ("", *(word for word, on in _SWITCH.items() if not on and word != "0")):
         return None
@@ -97,7 +97,7 @@ def as_listen(text: str) -> Listen | None:
     host = host.removeprefix("[").removesuffix("]") if separator else "127.0.0.1"
     if not (port.isascii() and port.isdigit() and int(port) <= 65535) or not re.fullmatch(r"[\w.:%-]+", host, re.ASCII):
         raise ValueError("give off, a port (127.0.0.1 alone hears it) or ADDRESS:PORT")
-    return Listen(host, int(port))
+    return ListenAddress(host, int(port))
 
 
 def as_url(text: str) -> str:

@@ -12,11 +12,11 @@ from typing import Any
 from fastmon_daemon.errors import ConfigError
 from fastmon_daemon.settings.declaring import Setting
 from fastmon_daemon.settings.environment import Environment
-from fastmon_daemon.settings.settling import settle_mode, settle_namespace, settle_tls
+from fastmon_daemon.settings.settling import resolve_namespace, validate_mode, validate_tls
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
+class LoadResult:
     """What was read, by field of `Settings`; a field that stands in *errors* bears its default in *values*."""
 
     values: dict[str, Any] = field(default_factory=dict, repr=False)
@@ -33,11 +33,11 @@ class Reading:
 
 def read_settings(
     declared: Iterable[tuple[str, Setting]], environ: Mapping[str, str], *, working_folder: Path, home: Path
-) -> Reading:
+) -> LoadResult:
     """Read every setting; raises `ConfigError` only where a `.env` file cannot be read at all."""
     declarations = dict(declared)
     environment = Environment(environ, working_folder, home)
-    reading = Reading(unknown=environment.unknown(declarations.values()))
+    reading = LoadResult(unknown=environment.unknown(declarations.values()))
     for name, each in declarations.items():
         try:
             reading.values[name], reading.sources[name] = environment.value(each)
@@ -48,14 +48,14 @@ def read_settings(
     return reading
 
 
-def _settle(reading: Reading, environment: Environment) -> None:
+def _settle(reading: LoadResult, environment: Environment) -> None:
     """Apply each rule between settings, unless one that it looks at is wrong already."""
     values, sources = reading.values, reading.sources
     tls = ("broker_use_ssl", "broker_ca_file", "broker_cert_file", "broker_key_file")
     for looked_at, rule in (
-        (("namespace", "testbed_config"), partial(settle_namespace, values, sources)),
-        (tls, partial(settle_tls, values, sources, environment)),
-        (("mode", "watch_dirs"), partial(settle_mode, values)),
+        (("namespace", "testbed_config"), partial(resolve_namespace, values, sources)),
+        (tls, partial(validate_tls, values, sources, environment)),
+        (("mode", "watch_dirs"), partial(validate_mode, values)),
     ):
         if not reading.errors.keys() & set(looked_at):
             try:

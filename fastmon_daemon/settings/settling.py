@@ -12,7 +12,7 @@ from fastmon_daemon.settings.declaring import as_namespace
 from fastmon_daemon.settings.environment import Environment, reason
 
 
-def settle_namespace(values: dict[str, Any], sources: dict[str, str]) -> None:
+def resolve_namespace(values: dict[str, Any], sources: dict[str, str]) -> None:
     """Take the namespace from the testbed's TOML where FASTMON_NAMESPACE does not give it."""
     if values["namespace"]:
         return
@@ -43,7 +43,7 @@ def _namespace_from_toml(path: Path) -> str:
         raise ConfigError(f"{where}: namespace {namespace!r}: {error}; {remedy}") from None
 
 
-def settle_tls(values: dict[str, Any], sources: dict[str, str], environment: Environment) -> None:
+def validate_tls(values: dict[str, Any], sources: dict[str, str], environment: Environment) -> None:
     """Turn TLS on for MQ_CAFILE alone, and refuse TLS without the file that makes it mean something."""
     if "MQ_CAFILE" in environment.values and sources["broker_use_ssl"] == "default":
         values["broker_use_ssl"], sources["broker_use_ssl"] = True, "MQ_CAFILE"
@@ -59,7 +59,7 @@ def settle_tls(values: dict[str, Any], sources: dict[str, str], environment: Env
         )
 
 
-def settle_mode(values: dict[str, Any]) -> None:
+def validate_mode(values: dict[str, Any]) -> None:
     """Refuse to watch nothing."""
     if values["mode"] != "continuous":
         return

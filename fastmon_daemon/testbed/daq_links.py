@@ -36,7 +36,7 @@ _LATER = {408, 425, 429}
 T = TypeVar("T")
 
 
-def patiently(stopping: threading.Event, act: Callable[[], T]) -> T:
+def keep_trying(stopping: threading.Event, act: Callable[[], T]) -> T:
     """What *act* returns, tried again after each `TransientError` until *stopping* is set."""
     policy = Retrying(
         retry=retry_if_exception_type(TransientError),
@@ -55,7 +55,7 @@ def _complain(call: RetryCallState) -> None:
         logger.warning("{}; trying on", call.outcome.exception())
 
 
-class _Ear(stomp.ConnectionListener):
+class _ReceiptWaiter(stomp.ConnectionListener):
     """Waits for one frame at a time on behalf of the sender; a lost connection ends the waiting."""
 
     def __init__(self) -> None:
@@ -98,7 +98,7 @@ class Topic:
         self._settings = settings
         self._stopping = stopping
         self._connection: stomp.StompConnection12 | None = None
-        self._ear = _Ear()
+        self._ear = _ReceiptWaiter()
 
     def send(self, message: Mapping[str, Any]) -> None:
         """Send *message* until a receipt confirms it; it may then have gone out more than once.
@@ -106,7 +106,7 @@ class Topic:
         Raises `TransientError` only when told to stop.
         """
         body = json.dumps(message)
-        patiently(self._stopping, lambda: self._send(body))
+        keep_trying(self._stopping, lambda: self._send(body))
 
     def close(self) -> None:
         """Leave; whoever waits for a receipt stops waiting."""
@@ -146,7 +146,7 @@ class Topic:
         )
         if settings.broker_use_ssl:
             self._secure(connection, address)
-        self._connection, self._ear = connection, _Ear()
+        self._connection, self._ear = connection, _ReceiptWaiter()
         self._ear.expect("connected")
         connection.set_listener("daq", self._ear)
         connection.connect(settings.broker_user, settings.broker_password, wait=False)
@@ -210,7 +210,7 @@ class Registrar:
 
     def _ask(self, method: str, path: str, body: object = None, *, known: bool = False) -> Any:
         """The answer's JSON; with *known*, None where the row exists already."""
-        return patiently(self._stopping, lambda: self._answer(method, path, body, known))
+        return keep_trying(self._stopping, lambda: self._answer(method, path, body, known))
 
     def _answer(self, method: str, path: str, body: object, known: bool) -> Any:
         call = f"{method} {self._base}{path}"

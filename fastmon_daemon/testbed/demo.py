@@ -17,15 +17,15 @@ from typing import Self
 
 from fastmon_daemon.clock import Clock
 from fastmon_daemon.errors import StorageError
-from fastmon_daemon.lifecycle import load_chart
-from fastmon_daemon.outbox import Reports, Stf, open_for_reading
+from fastmon_daemon.lifecycle import load_statechart
+from fastmon_daemon.outbox import OutboxReader, Stf, open_for_reading
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.testbed.daq import Daq, Played, RunPlan
 from fastmon_daemon.testbed.daq_messages import stf_name
 from fastmon_daemon.testbed.demo_daemon import DaemonProcess, inherited
-from fastmon_daemon.testbed.demo_picture import Scene
-from fastmon_daemon.testbed.demo_verdict import MonitorAsked, Verdict, judge
-from fastmon_daemon.testbed.world import TOPIC, WorldOptions, WorldThread
+from fastmon_daemon.testbed.demo_picture import DemoState
+from fastmon_daemon.testbed.demo_verdict import DemoVerdict, MonitorReader, judge
+from fastmon_daemon.testbed.world import TOPIC, TestbedOptions, TestbedThread
 
 OUTAGE_S = 5.0
 DEAD_FOR_S = 1.0
@@ -47,7 +47,7 @@ class DemoPlan:
     """What the daemon inherits, but for settings of ours in it."""
 
 
-class Audience:
+class AnnouncementListener:
     """Hears the topic: which TF files were announced."""
 
     def __init__(self) -> None:
@@ -60,12 +60,12 @@ class Audience:
             self.announced.add(message["tf_file_id"])
 
 
-class OutboxSeen:
+class OutboxObserver:
     """The daemon's database, read from outside while the daemon runs and when it is dead."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._reports: Reports | None = None
+        self._reports: OutboxReader | None = None
 
     def close(self) -> None:
         """Give the connection back."""
@@ -85,7 +85,7 @@ class OutboxSeen:
         """All STFs."""
         return self._opened().list_stfs(limit=-1)
 
-    def _opened(self) -> Reports:
+    def _opened(self) -> OutboxReader:
         self._reports = self._reports or open_for_reading(self._path)
         return self._reports
 
@@ -93,16 +93,16 @@ class OutboxSeen:
 class Demo:
     """Plays the story once. Inside its `with` block world and daemon may run; at its end nothing does."""
 
-    def __init__(self, plan: DemoPlan, show: Callable[[Scene], None], clock: Clock) -> None:
+    def __init__(self, plan: DemoPlan, show: Callable[[DemoState], None], clock: Clock) -> None:
         self._plan = plan
         self._show = show
         self._clock = clock
         self._began = clock.monotonic()
         self._happening = ""
-        self._chart = load_chart("stf")
-        self._audience = Audience()
-        self._world = WorldThread(WorldOptions(overheard=self._audience.hear))
-        self._outbox = OutboxSeen(plan.folder / "outbox.db")
+        self._chart = load_statechart("stf")
+        self._audience = AnnouncementListener()
+        self._world = TestbedThread(TestbedOptions(overheard=self._audience.hear))
+        self._outbox = OutboxObserver(plan.folder / "outbox.db")
         self._pause, self._daq_stopping = threading.Event(), threading.Event()
         self._kills = self._outages = 0
         self._stack = ExitStack()
@@ -118,7 +118,7 @@ class Demo:
         self._settings = Settings.load(environ, working_folder=folder, home=folder)
         plan = RunPlan(stf=self._plan.stf, rate_hz=self._plan.rate_hz)
         self._daq = Daq(self._settings, plan, self._clock, self._daq_stopping)
-        self._monitor = MonitorAsked(self._settings.monitor_url)
+        self._monitor = MonitorReader(self._settings.monitor_url)
         self._stack.callback(self._monitor.close)
         self._daemon = DaemonProcess(inherited(self._plan.environ) | environ, folder)
         self._stack.callback(self._daemon.kill)
@@ -128,7 +128,7 @@ class Demo:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def play(self) -> Verdict:
+    def play(self) -> DemoVerdict:
         """Play it to the end and judge.
 
         Raises `FastmonError` where daemon or DAQ ended by themselves.
@@ -181,7 +181,7 @@ class Demo:
     def _look(self) -> None:
         found = self._outbox.counts()
         counts = self._world.counts()
-        scene = Scene(
+        scene = DemoState(
             seconds=self._seconds(),
             happening=self._happening,
             stf_planned=self._plan.stf,
@@ -203,19 +203,19 @@ class Demo:
 
     def _all_rest(self) -> bool:
         counts = self._outbox.counts()
-        resting = sum(number for state, number in counts.items() if self._chart.is_resting(state))
+        resting = sum(number for state, number in counts.items() if self._chart.is_finalized(state))
         return resting == sum(counts.values()) == self._plan.stf
 
     def _seconds(self) -> float:
         return round(self._clock.monotonic() - self._began, 1)
 
-    def _verdict(self) -> Verdict:
+    def _verdict(self) -> DemoVerdict:
         sent = self._daq.played.ready
         names = [stf_name(self._daq.played.run, sequence) for sequence in range(1, sent + 1)]
         kept = self._outbox.stfs()
         found = judge(self._monitor, names, kept, self._audience.announced, self._settings.tf_files_per_stf)
-        goal = self._chart.goal
-        return Verdict(
+        goal = self._chart.success_state
+        return DemoVerdict(
             stf_sent=sent,
             stf_completed=sum(stf.state == goal for stf in kept),
             tf_expected=sent * self._settings.tf_files_per_stf,

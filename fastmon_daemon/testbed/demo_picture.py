@@ -20,7 +20,7 @@ BAR_WIDTH = 40
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scene:
+class DemoState:
     """What is to be seen at one moment."""
 
     seconds: float
@@ -37,7 +37,7 @@ class Scene:
 
 
 @dataclass
-class Picture:
+class DemoDisplay:
     """Shows scenes on *console*."""
 
     console: Console
@@ -54,7 +54,7 @@ class Picture:
             self._live = live
             yield
 
-    def show(self, scene: Scene) -> None:
+    def show(self, scene: DemoState) -> None:
         """Show *scene*: at once on a terminal, else as a line when something happens, or 2 s after the last one."""
         if self._live:
             self._live.update(drawn(scene))
@@ -65,7 +65,7 @@ class Picture:
             self.console.print(line(scene), soft_wrap=True, highlight=False)
 
 
-def line(scene: Scene) -> Text:
+def line(scene: DemoState) -> Text:
     """The scene in one line."""
     states = ", ".join(f"{number} {state}" for state, number in scene.states.items() if number) or "none yet"
     return Text(
@@ -76,7 +76,7 @@ def line(scene: Scene) -> Text:
     )
 
 
-def drawn(scene: Scene) -> RenderableType:
+def drawn(scene: DemoState) -> RenderableType:
     """The scene as a picture."""
     table = Table.grid(padding=(0, 2))
     table.add_row("STFs from the DAQ", *_bar(scene.stf_generated, scene.stf_planned))

@@ -18,7 +18,7 @@ Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class DemoVerdict:
     """What became of the STFs that were sent."""
 
     stf_sent: int
@@ -45,7 +45,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Findings:
+class MonitorState:
     """What stands in the monitor."""
 
     tf_registered: int
@@ -53,7 +53,7 @@ class Findings:
     registered_twice: int
 
 
-class MonitorAsked:
+class MonitorReader:
     """The monitor's REST interface, as anybody may read it."""
 
     def __init__(self, base_url: str) -> None:
@@ -93,8 +93,8 @@ class MonitorAsked:
 
 
 def judge(
-    monitor: MonitorAsked, names: Iterable[str], kept: Iterable[Stf], announced: Collection[str], tf_per_stf: int
-) -> Findings:
+    monitor: MonitorReader, names: Iterable[str], kept: Iterable[Stf], announced: Collection[str], tf_per_stf: int
+) -> MonitorState:
     """Compare the monitor's rows of the STFs called *names* with those *kept* in the outbox and the ids *announced*."""
     outbox = {stf.filename: stf.tfs for stf in kept}
     registered = lost = twice = 0
@@ -103,7 +103,7 @@ def judge(
         registered += len(rows)
         lost += len(rows) < tf_per_stf or not all(row["tf_file_id"] in announced for row in rows)
         twice += len(overlapping(rows) | differing(rows, outbox.get(name, ())))
-    return Findings(tf_registered=registered, lost=lost, registered_twice=twice)
+    return MonitorState(tf_registered=registered, lost=lost, registered_twice=twice)
 
 
 def overlapping(rows: Iterable[Row]) -> set[str]:

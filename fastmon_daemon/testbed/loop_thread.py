@@ -30,7 +30,7 @@ class LoopThread(ABC):
 
     @abstractmethod
     def start(self) -> object:
-        """Listen (again), on the same port. Raises OSError where it is taken."""
+        """ListenAddress (again), on the same port. Raises OSError where it is taken."""
 
     @abstractmethod
     def stop(self) -> None:

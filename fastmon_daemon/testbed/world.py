@@ -31,7 +31,7 @@ NAMESPACE = "testbed"
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorldOptions:
+class TestbedOptions:
     """How this world differs from the usual one; port 0 is a free one."""
 
     broker_port: int = 0
@@ -44,11 +44,11 @@ class WorldOptions:
     password: str = field(default_factory=lambda: secrets.token_urlsafe(18), repr=False)
 
 
-class EmbeddedWorld:
+class EmbeddedTestbed:
     """Broker and monitor on 127.0.0.1 in the running event loop; all its methods are called in that loop."""
 
-    def __init__(self, options: WorldOptions | None = None) -> None:
-        self.options = options or WorldOptions()
+    def __init__(self, options: TestbedOptions | None = None) -> None:
+        self.options = options or TestbedOptions()
         self.broker = Broker(user="fastmon", password=self.options.password, on_send=self._on_send)
         publish = self._publish if self.options.messages_endpoint else None
         self.monitor = MonitorServer(self.options.token, MonitorOptions(publish=publish), self._on_broker)
@@ -56,7 +56,7 @@ class EmbeddedWorld:
         self._outage: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Listen; when it returns, both accept.
+        """ListenAddress; when it returns, both accept.
 
         Raises:
             OSError: a port is taken.
@@ -119,20 +119,20 @@ class EmbeddedWorld:
         await self.broker.start(HOST)
 
 
-class WorldThread(LoopThread):
+class TestbedThread(LoopThread):
     """Context manager for programs that are not asyncio: inside it the world runs in a thread of its own."""
 
-    def __init__(self, options: WorldOptions | None = None) -> None:
-        self.world = EmbeddedWorld(options)
+    def __init__(self, options: TestbedOptions | None = None) -> None:
+        self.world = EmbeddedTestbed(options)
         super().__init__("world", uvloop.new_event_loop())
 
     @property
     def environment(self) -> dict[str, str]:
-        """As `EmbeddedWorld.environment`."""
+        """As `EmbeddedTestbed.environment`."""
         return self.world.environment
 
     def start(self) -> None:
-        """Listen (again), on the same ports."""
+        """ListenAddress (again), on the same ports."""
         self.run(self.world.start())
 
     def stop(self) -> None:
@@ -148,16 +148,16 @@ class WorldThread(LoopThread):
         return self.call(self.world.monitor.counts)
 
 
-async def serve(options: WorldOptions, env_file: Path, until: asyncio.Event, say: Callable[[str], None]) -> None:
+async def serve(options: TestbedOptions, env_file: Path, until: asyncio.Event, say: Callable[[str], None]) -> None:
     """Run a world until *until* is set; *env_file* stands while both accept, and *say* gets lines for people.
 
     Raises:
         OSError: a port is taken, or the file cannot be written.
     """
-    world = EmbeddedWorld(options)
+    world = EmbeddedTestbed(options)
     await world.start()
     try:
-        with standing_env_file(env_file, world.environment):
+        with temporary_env_file(env_file, world.environment):
             say(f"monitor  {world.monitor.url}")
             say(f"broker   stomp://{HOST}:{world.broker.port}")
             say(f"settings {env_file}  (Ctrl-C ends)")
@@ -167,7 +167,7 @@ async def serve(options: WorldOptions, env_file: Path, until: asyncio.Event, say
 
 
 @contextmanager
-def standing_env_file(path: Path, environment: Mapping[str, str]) -> Iterator[None]:
+def temporary_env_file(path: Path, environment: Mapping[str, str]) -> Iterator[None]:
     """Write *environment* to *path* (mode 0600, whole at once), and remove it at the end if it is still ours."""
     text = "".join(f"{name}={value}\n" for name, value in environment.items())
     draft = path.with_name(f"{path.name}.{os.getpid()}")

@@ -4,7 +4,7 @@ It must not know how STFs are stored or processed.
 """
 
 from fastmon_daemon.watching.files import Fingerprint, FoundFile
-from fastmon_daemon.watching.memory import Memory
-from fastmon_daemon.watching.watcher import Taken, Watcher, Watching
+from fastmon_daemon.watching.memory import SeenFileCache
+from fastmon_daemon.watching.watcher import IngestResult, WatchConfig, Watcher
 
-__all__ = ["Fingerprint", "FoundFile", "Memory", "Taken", "Watcher", "Watching"]
+__all__ = ["Fingerprint", "FoundFile", "IngestResult", "SeenFileCache", "WatchConfig", "Watcher"]

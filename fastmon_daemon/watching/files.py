@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from fastmon_daemon.clock import stamp
+from fastmon_daemon.clock import format_timestamp
 from fastmon_daemon.messages import sequence_in
 
 _RUNS = (
@@ -57,7 +57,7 @@ class FoundFile:
             "filename": self.path.name, "sequence": sequence_in(self.path.name),
             "size_bytes": self.fingerprint.size, "checksum": None,
             "file_url": self.path.absolute().as_uri(),
-            "original_path": str(self.path.absolute()), "modified_at": stamp(written),
+            "original_path": str(self.path.absolute()), "modified_at": format_timestamp(written),
         })  # fmt: skip
 
 

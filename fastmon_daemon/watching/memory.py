@@ -30,7 +30,7 @@ class _Taken:
     seen_at: float
 
 
-class Memory:
+class SeenFileCache:
     """The files that were taken, in this life and in former ones; times are those of the monotonic clock."""
 
     def __init__(self, taken: Mapping[str, str], forget: Forget, now: float) -> None:

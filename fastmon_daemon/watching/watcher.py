@@ -22,7 +22,7 @@ from fastmon_daemon.clock import Clock
 from fastmon_daemon.errors import FastmonError
 from fastmon_daemon.watching.events import Touched, observing
 from fastmon_daemon.watching.files import Fingerprint, FoundFile, run_in
-from fastmon_daemon.watching.memory import Memory
+from fastmon_daemon.watching.memory import SeenFileCache
 
 TICK_S = 0.5
 """Seconds between two looks at the files that may still grow."""
@@ -33,7 +33,7 @@ FAILING_AFTER_S = 15.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Watching:
+class WatchConfig:
     """Where to look, for what, and how often; times in seconds."""
 
     folders: tuple[Path, ...]
@@ -45,12 +45,12 @@ class Watching:
     """Files that are older than this at the start are left alone; 0: none is."""
 
 
-class Taken(Enum):
+class IngestResult(Enum):
     """What whoever takes a file says of it."""
 
     FRESH = auto()
     KNOWN = auto()
-    REFUSED = auto()
+    REJECTED = auto()
 
 
 @dataclass(slots=True)
@@ -63,7 +63,9 @@ class _Candidate:
 class Watcher:
     """Looks for files; *take* gets each complete one, from the watcher's thread, and may raise to see it again."""
 
-    def __init__(self, watching: Watching, take: Callable[[FoundFile], Taken], memory: Memory, clock: Clock) -> None:
+    def __init__(
+        self, watching: WatchConfig, take: Callable[[FoundFile], IngestResult], memory: SeenFileCache, clock: Clock
+    ) -> None:
         self._watching = watching
         self._take = take
         self._memory = memory
@@ -91,18 +93,18 @@ class Watcher:
         if self._thread.is_alive():
             self._thread.join(wait_s)
 
-    def settle(self, give_up: Callable[[], object]) -> None:
+    def wait_until_stable(self, give_up: Callable[[], object]) -> None:
         """Look until no file grows any more, or *give_up* says so: for a run that does what is due and ends."""
-        self.look()
+        self.poll()
         while self._candidates and not give_up() and not self._stopping.wait(TICK_S):
-            self.look()
+            self.poll()
 
     def failure(self) -> str | None:
         """The class of the error by which no look worked for `FAILING_AFTER_S`; None where one did. From any thread."""
         since, why = self._failure or (self._clock.monotonic(), "")
         return why if self._clock.monotonic() - since >= FAILING_AFTER_S else None
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """One look: at what events told, at each file that may still grow, at the folders if their time has come."""
         while not self._touched.empty():
             self._notice(*self._touched.get())
@@ -125,7 +127,7 @@ class Watcher:
     def _try_to_look(self) -> bool:
         """A look that whatever it meets does not end the thread; False where it failed."""
         try:
-            self.look()
+            self.poll()
         except Exception as exc:  # noqa: BLE001 (a mistake of ours: without the thread no file would be found any more)
             why = type(exc).__name__
             if self._failure is None or self._failure[1] != why:
@@ -234,7 +236,7 @@ class Watcher:
         self._storing = True
         self._memory.take(candidate.seen, path.name)
         self._told.pop(path, None)
-        if taken is Taken.REFUSED:
+        if taken is IngestResult.REJECTED:
             logger.error("{}: refused, see fastmon-daemon inspect --refused", path)
 
     def _refuse(self, path: Path, candidate: _Candidate, why: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fastmon_daemon.broker import Broker, BrokerLogin, LinkChange
+from fastmon_daemon.broker import BrokerConnection, ConnectionParameters, LinkStateChange
 from fastmon_daemon.testbed.monitor import MonitorThread
 from tests.brokers.certificates import DOUBTFUL
 from tests.brokers.conftest import Names
@@ -28,7 +28,7 @@ class Neighbour:
     def __init__(self, server: Server, topic: str, *, tls: bool = False) -> None:
         self.heard: list[str] = []
         self._stopping = threading.Event()
-        login = BrokerLogin(
+        login = ConnectionParameters(
             host=server.host,
             port=server.tls_port if tls else server.port,
             user=server.user,
@@ -42,14 +42,14 @@ class Neighbour:
             cert_file=None,
             key_file=None,
         )
-        self._broker = Broker(login, accept=self._accept, changed=self._changed, stopping=self._stopping)
+        self._broker = BrokerConnection(login, accept=self._accept, changed=self._changed, stopping=self._stopping)
         self._broker.start()
         self.wait_until_up()
 
     def wait_until_up(self) -> None:
         wait_until(lambda: self._broker.up, "the neighbour is connected")
 
-    def _changed(self, _change: LinkChange) -> None:
+    def _changed(self, _change: LinkStateChange) -> None:
         """The link's own log line says it all."""
 
     def _accept(self, body: bytes) -> None:

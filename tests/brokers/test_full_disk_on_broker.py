@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from fastmon_daemon.broker import Broker, BrokerLogin
+from fastmon_daemon.broker import BrokerConnection, ConnectionParameters
 from tests.brokers.conftest import Names
 from tests.brokers.servers import Server
 from tests.living import wait_until
@@ -26,15 +26,15 @@ def shelf() -> Shelf:
 
 
 @pytest.fixture
-def links(broker: Server, names: Names, shelf: Shelf) -> Iterator[tuple[Broker, Broker]]:
+def links(broker: Server, names: Names, shelf: Shelf) -> Iterator[tuple[BrokerConnection, BrokerConnection]]:
     """A durable subscriber, and another agent that only sends."""
-    ours = BrokerLogin(
+    ours = ConnectionParameters(
         host=broker.host, port=broker.port, user=broker.user, password=lambda: broker.password, subscribe=names.topic,
         announce=(names.topic,), durable=True, client_id=names.client_id, use_ssl=False, ca_file=None, cert_file=None,
         key_file=None,
     )  # fmt: skip
     agents = [
-        Broker(login, accept=shelf.accept, changed=shelf.changes.put, stopping=threading.Event())
+        BrokerConnection(login, accept=shelf.accept, changed=shelf.changes.put, stopping=threading.Event())
         for login in (ours, dataclasses.replace(ours, subscribe="", durable=False))
     ]
     for agent in agents:
@@ -46,7 +46,7 @@ def links(broker: Server, names: Names, shelf: Shelf) -> Iterator[tuple[Broker, 
 
 
 def test_a_full_disk_holds_a_bounded_window_and_what_waited_comes_in_order(
-    links: tuple[Broker, Broker], shelf: Shelf, note: Callable[[str, object], None]
+    links: tuple[BrokerConnection, BrokerConnection], shelf: Shelf, note: Callable[[str, object], None]
 ) -> None:
     ours, other = links
     shelf.full.set()

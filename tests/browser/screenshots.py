@@ -17,9 +17,9 @@ from rich.terminal_theme import DIMMED_MONOKAI
 from fastmon_client.live import render
 from fastmon_client.options import access_of
 from fastmon_client.output import Quiet
-from fastmon_client.picture import Picture
+from fastmon_client.picture import AppState
 from fastmon_client.session import Session, now
-from fastmon_client.wanted import Wanted
+from fastmon_client.wanted import MessageFilter
 from fastmon_daemon.testbed.monitor import MonitorThread
 from tests.browser.browsing import browsing
 from tests.client.living import TOKEN, Experiment
@@ -48,9 +48,9 @@ def play(experiment: Experiment, stfs: int, every_s: float, *, one_of: int = 1) 
 
 def watch(of: MonitorThread) -> Session:
     """A session that looks at the monitor *of*."""
-    wanted = Wanted(types=("tf_file_registered", "fastmon_status"))
+    wanted = MessageFilter(types=("tf_file_registered", "fastmon_status"))
     access = access_of(of.url, {"SWF_API_TOKEN": TOKEN})
-    return Session(access, wanted.heard_types, Picture(access.url, wanted, now()), Quiet())
+    return Session(access, wanted.heard_types, AppState(access.url, wanted, now()), Quiet())
 
 
 def terminal(session: Session) -> None:

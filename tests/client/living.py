@@ -16,7 +16,7 @@ from typing import Any
 
 import requests
 
-from fastmon_client.pace import Pace
+from fastmon_client.pace import Intervals
 from fastmon_daemon.clock import Clock, utcnow
 from fastmon_daemon.testbed.monitor import MonitorOptions, MonitorThread
 from fastmon_daemon.testbed.monitor.file_tables import FASTMON_FILES, RUNS, STF_FILES
@@ -43,7 +43,7 @@ class Client:
         self._news = threading.Condition()
         program = (
             "from fastmon_client.cli import cli; from fastmon_client.pace import Pace;"
-            f"cli.main(prog_name='fastmon-client', obj={Pace(**pace)!r})"
+            f"cli.main(prog_name='fastmon-client', obj={Intervals(**pace)!r})"
         )
         self._process = subprocess.Popen(
             [sys.executable, "-c", program, command, "--monitor-url", url, *options],

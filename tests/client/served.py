@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from fastmon_client.dashboard.door import Key
+from fastmon_client.dashboard.door import DashboardToken
 from fastmon_client.dashboard.serving import listen, serve
 from tests.living import DEADLINE_S
 
@@ -28,7 +28,7 @@ def served(snapshot: Callable[[], dict[str, Any]], token: str | None = None, por
     sock = listen("127.0.0.1", port)
     port = sock.getsockname()[1]
     loop, until = asyncio.new_event_loop(), asyncio.Event()
-    main = serve(snapshot, sock, Key(token, port), until)
+    main = serve(snapshot, sock, DashboardToken(token, port), until)
     thread = threading.Thread(target=loop.run_until_complete, args=(main,))
     thread.start()
     try:

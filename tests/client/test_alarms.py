@@ -79,11 +79,11 @@ def test_the_alarms_of_a_run_end_when_only_its_row_is_kept_and_those_of_others_l
     told = Told()
     told.hear(msg_type="tf_file_registered", run_id="test", tf_filename="a.tf", stf_filename="a.1.stf")
     told.wait(60.5)
-    told.picture.heard_heartbeat(told.now)
+    told.picture.receive_heartbeat(told.now)
     told.hear(msg_type="fastmon_status", processed_by="a", status="degraded")
     assert told.alarms() == ["daemon_degraded", "run_stale"]
     told.wait(540)
-    told.picture.heard_heartbeat(told.now)
+    told.picture.receive_heartbeat(told.now)
     for number in range(1, 9):
         told.hear(msg_type="run_imminent", run_id=number, namespace=f"ns{number}")
     told.picture.tick(told.now)
@@ -120,7 +120,7 @@ def test_a_rate_that_dropped_because_the_run_is_stale_is_one_alarm_and_not_two()
     told = Told()
     brings_a_tf_file_a_second(told, 300)
     told.wait(65)
-    told.picture.heard_heartbeat(told.now)
+    told.picture.receive_heartbeat(told.now)
     assert told.alarms() == ["run_stale"]
 
 
@@ -259,7 +259,7 @@ def test_a_message_is_as_good_as_a_heart_beat():
 def test_a_stream_that_is_opened_counts_as_heard():
     told = Told()
     assert connection(told)["heartbeat_age_s"] == 0
-    told.picture.heard_heartbeat(told.now)
+    told.picture.receive_heartbeat(told.now)
     told.wait(70)
     told.picture.connected(told.now)
     told.wait(70)

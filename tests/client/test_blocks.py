@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 from sseclient import SSEClient
 
-from fastmon_client.blocks import MAX_EVENT_BYTES, BlockCutter
+from fastmon_client.blocks import MAX_EVENT_BYTES, EventSplitter
 
 PIECES = [1, 2, 3, 5, 1000]
 
 
 def data_of(stream: bytes, piece: int) -> list[str]:
-    cutter = BlockCutter()
+    cutter = EventSplitter()
     blocks = (cutter.feed(stream[at : at + piece]) for at in range(0, len(stream), piece))
     return [event.data for event in SSEClient(blocks).events()]
 
@@ -31,14 +31,14 @@ def test_bytes_that_are_no_utf8_are_replaced(piece):
 
 @pytest.mark.parametrize("piece", PIECES)
 def test_the_last_retry_counts_and_only_as_a_field(piece):
-    cutter, stream = BlockCutter(), b"retry: 1\n\ndata: retry: 9\nretry: 2500\n\nretry: 7"
+    cutter, stream = EventSplitter(), b"retry: 1\n\ndata: retry: 9\nretry: 2500\n\nretry: 7"
     for at in range(0, len(stream), piece):
         cutter.feed(stream[at : at + piece])
     assert cutter.retry_s == 2.5
 
 
 def test_an_event_without_end_is_refused():
-    cutter = BlockCutter()
+    cutter = EventSplitter()
     cutter.feed(b"data: " + b"x" * (MAX_EVENT_BYTES - 6))
     with pytest.raises(ValueError, match="more than"):
         cutter.feed(b"x")

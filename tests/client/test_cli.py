@@ -15,12 +15,12 @@ import pytest
 from click.testing import CliRunner
 
 from fastmon_client.cli import cli
-from fastmon_client.ending import ending
+from fastmon_client.ending import shutdown_on
 from fastmon_client.options import access_of
 from fastmon_client.output import Quiet
-from fastmon_client.picture import Picture
+from fastmon_client.picture import AppState
 from fastmon_client.session import Session, now
-from fastmon_client.wanted import Wanted
+from fastmon_client.wanted import MessageFilter
 from fastmon_daemon.testbed.monitor import MonitorThread
 from tests.client.living import QUICK, TOKEN, Client
 from tests.client.scripted import DEADLINE_S, Scripted
@@ -192,9 +192,9 @@ def test_never_reached_in_the_given_time_is_4():
 
 def test_the_given_time_ends_it(monitor):
     access = access_of(monitor.url, {"SWF_API_TOKEN": TOKEN})
-    wanted = Wanted(types=())
-    session = Session(access, wanted.heard_types, Picture(access.url, wanted, now()), Quiet())
-    with ending(session.stop, 0.1) as end:
+    wanted = MessageFilter(types=())
+    session = Session(access, wanted.heard_types, AppState(access.url, wanted, now()), Quiet())
+    with shutdown_on(session.stop, 0.1) as end:
         session.run()
     assert (end.timed_out, end.code) == (True, 0)
 

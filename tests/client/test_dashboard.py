@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import requests
 
-from fastmon_client.dashboard.door import Key, is_loopback
-from fastmon_client.dashboard.wire import Lags, event, spans
+from fastmon_client.dashboard.door import DashboardToken, is_loopback
+from fastmon_client.dashboard.wire import LagHistory, event, spans
 from tests.client.served import Served, served
 from tests.client.snapshots import dead, run, snapshot, strip
 from tests.living import DEADLINE_S
@@ -111,10 +111,10 @@ def test_the_form_refuses_what_is_not_the_token(locked: Served, form: dict[str, 
 
 
 def test_a_cookie_ends_with_its_token() -> None:
-    cookie = {"cookie": f"{Key(TOKEN, 1).cookie_name}={Key(TOKEN, 1).cookie_value}"}
-    assert Key(TOKEN, 1).opens(cookie)
-    assert not Key("another-token-of-mine", 1).opens(cookie)
-    assert TOKEN not in repr(Key(TOKEN, 1))
+    cookie = {"cookie": f"{DashboardToken(TOKEN, 1).cookie_name}={DashboardToken(TOKEN, 1).cookie_value}"}
+    assert DashboardToken(TOKEN, 1).opens(cookie)
+    assert not DashboardToken("another-token-of-mine", 1).opens(cookie)
+    assert TOKEN not in repr(DashboardToken(TOKEN, 1))
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_only_the_newest_runs_travel() -> None:
 
 
 def test_the_line_of_the_lag_is_broken_where_nobody_hears() -> None:
-    lags = Lags()
+    lags = LagHistory()
     lags.note(snapshot(at="2026-11-21T20:00:01+00:00"))
     points = lags.note(dead(at="2026-11-21T20:00:06+00:00"))
     assert [point[1:] for point in points] == [[0.18, 1.42], [None, None]]

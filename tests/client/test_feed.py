@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from fastmon_client.access import Refused
-from fastmon_client.feed import Feed
-from fastmon_client.pace import Pace
-from fastmon_client.stream import Connected, HeartBeat, Lost, Notice
+from fastmon_client.access import AccessDenied
+from fastmon_client.feed import StreamManager
+from fastmon_client.pace import Intervals
+from fastmon_client.stream import Connected, Disconnected, HeartBeat, Notice
 
-PACE = Pace(recycle_s=100, overlap_s=10, heart_beat_s=30)
+PACE = Intervals(recycle_s=100, overlap_s=10, heart_beat_s=30)
 
 
 class ByHand:
@@ -41,7 +41,7 @@ class Refusing(ByHand):
     """A stream whose token the monitor refuses."""
 
     def batches(self) -> Iterator[list[Notice]]:
-        raise Refused("the monitor refuses the token", by_token=True)
+        raise AccessDenied("the monitor refuses the token", by_token=True)
         yield []
 
 
@@ -59,7 +59,7 @@ class Fed:
     def __init__(self) -> None:
         self.streams: list[ByHand] = []
         self.came: SimpleQueue[tuple[int, Any]] = SimpleQueue()
-        self.feed = Feed(self._make, self.came.put, PACE)
+        self.feed = StreamManager(self._make, self.came.put, PACE)
         self.feed.start()
 
     def _make(self) -> ByHand:
@@ -114,15 +114,15 @@ def test_what_a_stream_brings_twice_is_left_to_the_picture(fed):
 
 def test_the_loss_of_one_of_two_streams_is_none(fed):
     fed.renewed()
-    assert fed.bring(0, Lost("cut", 1.0), 102.0) is None
+    assert fed.bring(0, Disconnected("cut", 1.0), 102.0) is None
     assert fed.streams[0].stopped
-    assert fed.bring(1, Lost("cut", 1.0), 103.0) == Lost("cut", 1.0)
+    assert fed.bring(1, Disconnected("cut", 1.0), 103.0) == Disconnected("cut", 1.0)
 
 
 def test_a_renewal_that_is_refused_leaves_the_first_stream_and_is_tried_again(fed):
     fed.bring(0, Connected(), 0.0)
     fed.feed.tick(100.0)
-    assert fed.feed.take(1, Refused("no"), 101.0) is None
+    assert fed.feed.take(1, AccessDenied("no"), 101.0) is None
     assert fed.bring(0, HeartBeat(), 102.0) == HeartBeat()
     fed.feed.tick(120.0)
     assert len(fed.streams) == 2
@@ -154,7 +154,7 @@ def test_the_end_closes_both_of_two_streams(fed):
 
 def test_what_a_closed_stream_had_brought_is_taken_but_nothing_that_it_says_of_itself(fed):
     fed.renewed()
-    for notice in ({"a": 1}, HeartBeat(), Lost("closed", 1.0), Connected()):
+    for notice in ({"a": 1}, HeartBeat(), Disconnected("closed", 1.0), Connected()):
         fed.streams[0].given.put(notice)
     late = [fed.came.get(timeout=20) for _ in range(4)]
     fed.feed.tick(111.0)
@@ -171,19 +171,19 @@ def test_a_single_stream_may_bring_the_same_twice_also_long_after_a_renewal(fed)
 
 
 def test_a_stream_that_is_refused_is_told(fed):
-    feed = Feed(Refusing, fed.came.put, PACE)
+    feed = StreamManager(Refusing, fed.came.put, PACE)
     feed.start()
     number, [arrival] = fed.came.get(timeout=20)
     told = feed.take(number, arrival, 0.0)
-    assert isinstance(told, Refused)
+    assert isinstance(told, AccessDenied)
     assert told.by_token
 
 
 def test_a_replaced_stream_that_comes_back_does_not_take_the_new_one_with_it(fed):
     assert fed.bring(0, Connected(), 0.0) == Connected()
     fed.feed.tick(100.0)  # the second stream is asked for, and the monitor goes away
-    fed.bring(0, Lost("gone", 1.0), 101.0)
-    fed.bring(1, Lost("gone", 1.0), 101.0)
+    fed.bring(0, Disconnected("gone", 1.0), 101.0)
+    fed.bring(1, Disconnected("gone", 1.0), 101.0)
     assert fed.bring(1, Connected(), 105.0) == Connected()
     assert fed.bring(0, Connected(), 107.0) is None
     for now in (108.0, 116.0, 118.0):
@@ -193,15 +193,15 @@ def test_a_replaced_stream_that_comes_back_does_not_take_the_new_one_with_it(fed
 
 def test_a_stream_that_is_lost_is_not_renewed_beside(fed):
     fed.bring(0, Connected(), 0.0)
-    fed.bring(0, Lost("gone", 1.0), 50.0)
+    fed.bring(0, Disconnected("gone", 1.0), 50.0)
     fed.feed.tick(100.0)
     assert len(fed.streams) == 1
 
 
 def test_a_stream_that_breaks_is_told_and_not_waited_for(fed):
-    feed = Feed(Breaking, fed.came.put, PACE)
+    feed = StreamManager(Breaking, fed.came.put, PACE)
     feed.start()
     number, [arrival] = fed.came.get(timeout=20)
     told = feed.take(number, arrival, 0.0)
-    assert isinstance(told, Refused)
+    assert isinstance(told, AccessDenied)
     assert "KeyError" in str(told)

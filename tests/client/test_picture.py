@@ -216,7 +216,7 @@ def test_a_stream_without_heart_beat_is_dead_with_its_age():
     assert told.alarms() == ["stream_dead"]
     connection = told.picture.snapshot(told.now)["connection"]
     assert (connection["state"], connection["heartbeat_age_s"]) == ("DEAD", 76)
-    told.picture.heard_heartbeat(told.now)
+    told.picture.receive_heartbeat(told.now)
     assert "stream_dead" not in told.alarms()
 
 
@@ -224,7 +224,7 @@ def test_a_running_run_without_tf_files_is_stale_and_a_paused_one_is_not():
     told = Told()
     told.says("start_run")
     told.wait(61)
-    told.picture.heard_heartbeat(told.now)
+    told.picture.receive_heartbeat(told.now)
     assert (told.alarms(), told.row["stale"]) == (["run_stale"], True)
     told.says("pause_run")
     assert (told.alarms(), told.row["stale"]) == ([], False)

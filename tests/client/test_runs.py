@@ -58,7 +58,7 @@ def test_what_is_backfilled_is_no_sign_of_life():
     told = Told()
     told.says("start_run")
     told.wait(120)
-    told.picture.heard_heartbeat(told.now)
+    told.picture.receive_heartbeat(told.now)
     told.compare([1], {1: 2})  # registered two minutes ago
     told.wait(10)
     assert (told.row["tf_files"], told.row["stale"], told.row["rate_hz"]) == (2, True, 0)

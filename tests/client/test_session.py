@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from fastmon_client.access import Access
+from fastmon_client.access import MonitorSession
 from fastmon_client.output import Quiet
-from fastmon_client.pace import Pace
-from fastmon_client.picture import Picture
+from fastmon_client.pace import Intervals
+from fastmon_client.picture import AppState
 from fastmon_client.session import Limits, Session, now
-from fastmon_client.wanted import Wanted
+from fastmon_client.wanted import MessageFilter
 from tests.client.scripted import OPEN, Scripted, event
 
 
 def session_at(url: str, limits: Limits) -> Session:
-    wanted = Wanted(types=("tf_file_registered",))
-    picture = Picture(url, wanted, now(), pace=Pace(tick_s=0.1, runs_s=3600))
-    return Session(Access(url=url, token=str), wanted.heard_types, picture, Quiet(), limits)
+    wanted = MessageFilter(types=("tf_file_registered",))
+    picture = AppState(url, wanted, now(), pace=Intervals(tick_s=0.1, runs_s=3600))
+    return Session(MonitorSession(url=url, token=str), wanted.heard_types, picture, Quiet(), limits)
 
 
 def test_messages_that_are_nested_too_deeply_are_skipped() -> None:

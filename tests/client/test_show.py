@@ -10,12 +10,12 @@ import pytest
 from loguru import logger
 
 from fastmon_client.output import JsonLines, Quiet
-from fastmon_client.picture import Picture
-from fastmon_client.show import gaps, line, plain, size
+from fastmon_client.picture import AppState
+from fastmon_client.show import escape, gaps, line, size
 from fastmon_client.stream import message_of
 from fastmon_client.summary import summary_lines
 from fastmon_client.tffile import file_size, run_of
-from fastmon_client.wanted import Wanted
+from fastmon_client.wanted import MessageFilter
 from fastmon_daemon.messages import TfFileRegistered
 from tests.client.told import T0, Told
 
@@ -35,9 +35,9 @@ def test_what_the_daemon_announces_is_shown_and_counted_once():
         previous_selected=None, late=True,
     )  # fmt: skip
     message = json.loads(announced.as_json())
-    wanted = Wanted(types=("tf_file_registered",), agents=("fast*",), run_ids=("100014",), namespace="ns")
-    picture = Picture("", wanted, NOON)
-    assert [picture.hear(message, NOON + timedelta(seconds=second)) for second in (2, 3)] == [True, False]
+    wanted = MessageFilter(types=("tf_file_registered",), agents=("fast*",), run_ids=("100014",), namespace="ns")
+    picture = AppState("", wanted, NOON)
+    assert [picture.receive(message, NOON + timedelta(seconds=second)) for second in (2, 3)] == [True, False]
     assert line(message) == (
         "12:00:01  run 100014  swf.100014.000001_tf_001.tf  TF 1-20  2.5 MB  of swf.100014.000001.stf  late"
     )
@@ -50,11 +50,11 @@ def test_what_the_daemon_announces_is_shown_and_counted_once():
 @pytest.mark.parametrize("hostile", ["\x1b[2J", "a\rb", "a\nb", "\u2028", "\u202e", "\ud800", "\x9b1m"])
 def test_nothing_in_a_name_reaches_the_terminal_as_control(hostile):
     everywhere = dict.fromkeys([*TF, "timestamp", "tf_first", "tf_last"], hostile) | {"msg_type": TF["msg_type"]}
-    picture = Picture("", Wanted(types=()), NOON)
-    picture.hear(everywhere, NOON)
+    picture = AppState("", MessageFilter(types=()), NOON)
+    picture.receive(everywhere, NOON)
     picture.lost(hostile, NOON)
     summary = summary_lines(picture.snapshot(NOON))
-    shown = [plain(hostile), line(everywhere), line(TF | {"msg_type": hostile, "status": hostile}), *summary]
+    shown = [escape(hostile), line(everywhere), line(TF | {"msg_type": hostile, "status": hostile}), *summary]
     assert all(text.isprintable() for text in shown)
 
 
@@ -69,8 +69,8 @@ def test_a_size_is_said_in_powers_of_1000(count, text):
 @pytest.mark.parametrize("strange", [None, True, -1, 10**400, "12", 1.5, [1]])
 def test_a_size_that_is_none_is_unknown_and_adds_nothing(strange):
     assert file_size({"file_size_bytes": strange}) is None
-    picture = Picture("", Wanted(types=("tf_file_registered",)), NOON)
-    assert picture.hear(TF | {"file_size_bytes": strange}, NOON)
+    picture = AppState("", MessageFilter(types=("tf_file_registered",)), NOON)
+    assert picture.receive(TF | {"file_size_bytes": strange}, NOON)
     assert picture.runs["7"].volume == 0
 
 
@@ -83,7 +83,7 @@ def test_a_run_is_the_same_as_number_and_as_string(message):
 
 def test_options_choose_what_is_shown():
     def takes(message, **wanted):
-        return Wanted(**{"types": ("tf_file_registered",)} | wanted).takes(message)
+        return MessageFilter(**{"types": ("tf_file_registered",)} | wanted).takes(message)
 
     end = {"msg_type": "end_run", "run_id": 7, "processed_by": None, "namespace": "ns"}
     assert takes(TF)
@@ -100,15 +100,15 @@ def test_options_choose_what_is_shown():
 
 
 def test_the_end_of_a_run_is_heard_whatever_is_asked_for():
-    assert Wanted(types=("a", "end_run")).heard_types == (
+    assert MessageFilter(types=("a", "end_run")).heard_types == (
         "a", "end_run", "run_imminent", "start_run", "pause_run", "resume_run", "fastmon_status", "fastmon_run_summary",
     )  # fmt: skip
 
 
 def test_a_tf_file_without_any_name_of_its_own_is_counted_each_time():
-    picture = Picture("", Wanted(types=("tf_file_registered",)), NOON)
+    picture = AppState("", MessageFilter(types=("tf_file_registered",)), NOON)
     message = {"msg_type": "tf_file_registered", "run_id": 1}
-    assert [picture.hear(message, NOON) for _ in range(2)] == [True, True]
+    assert [picture.receive(message, NOON) for _ in range(2)] == [True, True]
 
 
 def test_gaps_are_told_as_spans():

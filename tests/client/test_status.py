@@ -17,9 +17,9 @@ import trustme
 from click.testing import CliRunner, Result
 
 from fastmon_client import __version__
-from fastmon_client.access import Access
+from fastmon_client.access import MonitorSession
 from fastmon_client.cli import cli
-from fastmon_client.status import Line, Reach
+from fastmon_client.status import DiagnosticResult, Diagnostics
 from fastmon_daemon.testbed.monitor import MonitorThread
 
 TOKEN = "f" * 40
@@ -31,8 +31,8 @@ def monitor() -> Iterator[MonitorThread]:
         yield served
 
 
-def tried(url: str, token: str = TOKEN, ca: str | None = None) -> list[Line]:
-    return list(Reach(Access(url=url, token=lambda: token, ca=ca)).tries())
+def tried(url: str, token: str = TOKEN, ca: str | None = None) -> list[DiagnosticResult]:
+    return list(Diagnostics(MonitorSession(url=url, token=lambda: token, ca=ca)).run())
 
 
 @contextmanager
@@ -71,7 +71,7 @@ def test_a_monitor_that_is_well_passes_every_try(monitor: MonitorThread) -> None
 def test_a_wrong_token_is_found_after_the_address(monitor: MonitorThread) -> None:
     last = tried(monitor.url, token="0" * 40)[-1]
     assert (last.what, last.ok) == ("token", False)
-    assert "SWF_API_TOKEN" in last.remedy
+    assert "SWF_API_TOKEN" in last.hint
 
 
 def test_no_token_is_said_to_be_none(monitor: MonitorThread) -> None:
@@ -90,7 +90,7 @@ def test_a_port_where_nobody_listens_is_a_failure_of_tcp() -> None:
 def test_a_host_that_does_not_exist_is_a_failure_of_dns() -> None:
     last = tried("http://monitor.invalid:8002")[-1]
     assert (last.what, last.ok) == ("DNS", False)
-    assert "SWF_MONITOR_URL" in last.remedy
+    assert "SWF_MONITOR_URL" in last.hint
 
 
 def test_a_login_page_is_no_monitor() -> None:
@@ -114,7 +114,7 @@ def test_a_certificate_is_good_only_with_its_ca(tmp_path: Path) -> None:
         without = tried(url)[-1]
         lines = {line.what: line for line in tried(url, ca=str(tmp_path / "ca.pem"))}
     assert (without.what, without.ok) == ("TLS", False)
-    assert "FASTMON_MONITOR_CA" in without.remedy
+    assert "FASTMON_MONITOR_CA" in without.hint
     assert "certificate good" in lines["TLS"].detail
     assert lines["REST"].detail == "answers; it knows 3 STFs"
 
@@ -122,7 +122,7 @@ def test_a_certificate_is_good_only_with_its_ca(tmp_path: Path) -> None:
 def test_a_server_without_tls_is_not_taken_for_one_with_a_strange_certificate(monitor: MonitorThread) -> None:
     last = tried(monitor.url.replace("http://", "https://"))[-1]
     assert (last.what, last.ok) == ("TLS", False)
-    assert "write http:// in SWF_MONITOR_URL" in last.remedy
+    assert "write http:// in SWF_MONITOR_URL" in last.hint
 
 
 @contextmanager

@@ -15,13 +15,13 @@ import pytest
 import trustme
 from loguru import logger
 
-from fastmon_client.access import Access, Refused
-from fastmon_client.pace import Pace
-from fastmon_client.stream import Connected, HeartBeat, Lost, Stream, wait_after
+from fastmon_client.access import AccessDenied, MonitorSession
+from fastmon_client.pace import Intervals
+from fastmon_client.stream import Connected, Disconnected, HeartBeat, Stream, wait_after
 from tests.client.scripted import CHUNKED, DEADLINE_S, OPEN, Scripted, chunk, event, notices_of, says
 
 SECRET = "5ecre7" * 6
-SOON = Pace(reconnect_s=0.01)
+SOON = Intervals(reconnect_s=0.01)
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def said() -> Iterator[list[str]]:
 
 
 def stream_of(server: Scripted, *, ca: str | None = None, **changes: Any) -> Stream:
-    access = Access(url=server.url, token=lambda: SECRET, ca=ca)
+    access = MonitorSession(url=server.url, token=lambda: SECRET, ca=ca)
     return Stream(**{"access": access, "pace": SOON, "jitter": lambda: 0.0} | changes)
 
 
@@ -43,7 +43,7 @@ def first(stream: Stream, count: int, said: list[str] | None = None) -> list[dic
     messages = []
     with closing(notices_of(stream)) as notices:
         for notice in notices:
-            if isinstance(notice, Lost) and said is not None:
+            if isinstance(notice, Disconnected) and said is not None:
                 said.append(f"stream lost: {notice.reason}; again in {notice.wait_s:.0f} s\n")
             if isinstance(notice, dict):
                 messages.append(notice)
@@ -106,13 +106,16 @@ def test_a_cut_in_the_middle_shows_nothing_and_the_next_connection_goes_on(cut, 
 
 def test_a_clean_end_is_followed_by_a_new_connection(said):
     with Scripted([OPEN, event('{"a": 1}')], holding(OPEN, event('{"b": 2}'))) as server:
-        assert first(stream_of(server, pace=Pace()), 2, said) == [{"a": 1}, {"b": 2}]
+        assert first(stream_of(server, pace=Intervals()), 2, said) == [{"a": 1}, {"b": 2}]
     assert "stream lost: closed by the monitor; again in 1 s\n" in said
 
 
 def test_a_stream_without_a_byte_is_dead(said):
     with Scripted(holding(OPEN, event('{"a": 1}')), holding(OPEN, event('{"b": 2}'))) as server:
-        assert first(stream_of(server, pace=Pace(heart_beat_s=0.2, reconnect_s=0.01)), 2, said) == [{"a": 1}, {"b": 2}]
+        assert first(stream_of(server, pace=Intervals(heart_beat_s=0.2, reconnect_s=0.01)), 2, said) == [
+            {"a": 1},
+            {"b": 2},
+        ]
     assert any("timed out" in text for text in said)
 
 
@@ -125,7 +128,7 @@ def test_what_is_no_json_object_is_skipped_and_the_connection_goes_on(said):
 
 @pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden"])
 def test_a_refused_token_ends_with_the_remedy(status, said):
-    with Scripted(says(status)) as server, pytest.raises(Refused, match="SWF_API_TOKEN") as refused:
+    with Scripted(says(status)) as server, pytest.raises(AccessDenied, match="SWF_API_TOKEN") as refused:
         first(stream_of(server), 1)
     assert refused.value.by_token
     assert SECRET not in str(refused.value)
@@ -135,7 +138,7 @@ def test_a_refused_token_ends_with_the_remedy(status, said):
     "answer", [says("404 Not Found"), says("302 Found"), says("200 OK", "Content-Type: text/html")]
 )
 def test_an_answer_that_is_no_stream_ends_a_first_connection(answer):
-    with Scripted(answer) as server, pytest.raises(Refused, match="SWF_MONITOR_URL") as refused:
+    with Scripted(answer) as server, pytest.raises(AccessDenied, match="SWF_MONITOR_URL") as refused:
         first(stream_of(server), 1)
     assert not refused.value.by_token
 
@@ -151,7 +154,7 @@ def test_an_answer_that_is_no_stream_ends_a_first_connection(answer):
 def test_an_answer_that_is_no_stream_is_tried_again_after_a_first_connection(answer, reason, said):
     with Scripted([OPEN, event("{}")], answer, holding(OPEN, event('{"b": 2}'))) as server:
         if reason is None:  # the token is another matter: only a person can mend it
-            with pytest.raises(Refused, match="SWF_API_TOKEN"):
+            with pytest.raises(AccessDenied, match="SWF_API_TOKEN"):
                 first(stream_of(server), 2)
             return
         assert first(stream_of(server), 2, said) == [{}, {"b": 2}]
@@ -164,11 +167,11 @@ def test_a_token_file_that_is_gone_for_a_while_ends_nothing_after_a_first_connec
     def token() -> str:
         found = next(tokens)
         if found is None:
-            raise Refused("SWF_API_TOKEN_FILE: name a readable file")
+            raise AccessDenied("SWF_API_TOKEN_FILE: name a readable file")
         return found
 
     with Scripted([OPEN, event("{}")], holding(OPEN, event('{"b": 2}'))) as server:
-        access = Access(url=server.url, token=token)
+        access = MonitorSession(url=server.url, token=token)
         assert first(stream_of(server, access=access), 2, said) == [{}, {"b": 2}]
     assert any("SWF_API_TOKEN_FILE" in text for text in said)
 
@@ -178,7 +181,7 @@ def test_the_wait_grows_with_each_loss_and_begins_anew_after_a_connection():
         Scripted(says("500 Oops"), says("500 Oops"), [OPEN], says("500 Oops")) as server,
         closing(notices_of(stream_of(server, jitter=lambda: 1.0))) as notices,
     ):
-        waits = [notice.wait_s for notice in islice((each for each in notices if isinstance(each, Lost)), 4)]
+        waits = [notice.wait_s for notice in islice((each for each in notices if isinstance(each, Disconnected)), 4)]
     assert waits == pytest.approx([0.02, 0.04, 0.02, 0.04])
 
 
@@ -194,7 +197,7 @@ def test_the_reason_for_which_a_stream_was_given_up_is_told_once():
         with closing(notices_of(stream)) as notices:
             next(notice for notice in notices if isinstance(notice, dict))
             stream.drop("nothing came")
-            losses = (notice.reason for notice in notices if isinstance(notice, Lost))
+            losses = (notice.reason for notice in notices if isinstance(notice, Disconnected))
             assert [next(losses), next(losses)] == ["nothing came", "closed by the monitor"]
 
 
@@ -226,8 +229,8 @@ def test_a_date_until_which_the_monitor_asks_for_a_wait_is_kept_within_bounds(un
 
 
 def wait_for_loss(answer: Any) -> float:
-    with Scripted(answer) as server, closing(notices_of(stream_of(server, pace=Pace()))) as notices:
-        return next(notice for notice in notices if isinstance(notice, Lost)).wait_s
+    with Scripted(answer) as server, closing(notices_of(stream_of(server, pace=Intervals()))) as notices:
+        return next(notice for notice in notices if isinstance(notice, Disconnected)).wait_s
 
 
 @pytest.mark.parametrize(("jitter", "longest"), [(0.0, 1), (1.0, 30)])
@@ -247,7 +250,7 @@ def test_a_stream_that_is_given_up_goes_on_with_a_new_connection():
         with closing(notices_of(stream)) as notices:
             assert next(notice for notice in notices if isinstance(notice, dict)) == {"a": 1}
             stream.drop("nothing came")
-            assert next(notice for notice in notices if isinstance(notice, Lost)).reason == "nothing came"
+            assert next(notice for notice in notices if isinstance(notice, Disconnected)).reason == "nothing came"
             assert next(notice for notice in notices if isinstance(notice, dict)) == {"b": 2}
 
 
@@ -296,7 +299,7 @@ def test_stop_ends_an_open_stream(secure, tmp_path):
 
 def test_a_certificate_of_an_unknown_ca_ends_with_the_remedy(tmp_path):
     tls, _ca = certified(tmp_path)
-    with Scripted([], tls=tls) as server, pytest.raises(Refused, match="FASTMON_MONITOR_CA"):
+    with Scripted([], tls=tls) as server, pytest.raises(AccessDenied, match="FASTMON_MONITOR_CA"):
         first(stream_of(server), 1)
 
 
@@ -308,7 +311,7 @@ def test_a_certificate_that_becomes_bad_after_a_first_connection_is_tried_again(
     ):
         assert next(notice for notice in notices if isinstance(notice, dict)) == {"a": 1}
         trustme.CA().issue_cert("localhost").configure_cert(tls)
-        reasons = [notice.reason for notice in islice((each for each in notices if isinstance(each, Lost)), 2)]
+        reasons = [notice.reason for notice in islice((each for each in notices if isinstance(each, Disconnected)), 2)]
     assert reasons[0] == "closed by the monitor"
     assert "certificate verify failed" in reasons[1]
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from fastmon_client.access import Access, Refused
-from fastmon_client.tables import Tables, Unanswered
+from fastmon_client.access import AccessDenied, MonitorSession
+from fastmon_client.tables import MonitorUnavailable, Tables
 from tests.client.scripted import Scripted, says
 
 
@@ -23,7 +23,7 @@ def answer(body: Any, kind: str = "application/json") -> list[bytes]:
 
 @contextmanager
 def tables_of(server: Scripted) -> Iterator[Tables]:
-    tables = Tables(Access(url=server.url, token=lambda: "5ecre7"))
+    tables = Tables(MonitorSession(url=server.url, token=lambda: "5ecre7"))
     try:
         yield tables
     finally:
@@ -69,7 +69,7 @@ def test_of_a_monitor_that_does_not_filter_only_the_tf_files_of_the_stf_are_take
 def test_what_is_no_table_is_tried_again_later(strange: list[bytes], said: str) -> None:
     with Scripted(answer([]), strange, answer([])) as server, tables_of(server) as tables:
         assert tables.runs() == []
-        with pytest.raises(Unanswered, match=said):
+        with pytest.raises(MonitorUnavailable, match=said):
             tables.runs()
         assert tables.runs() == []
 
@@ -83,7 +83,7 @@ def test_what_a_person_must_mend_is_named(status: str, said: str, by_token: bool
     with (
         Scripted(says(status)) as server,
         tables_of(server) as tables,
-        pytest.raises(Refused, match=said) as refused,
+        pytest.raises(AccessDenied, match=said) as refused,
     ):
         tables.runs()
     assert refused.value.by_token is by_token

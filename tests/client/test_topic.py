@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import trustme
 
-from fastmon_client.access import Refused
-from fastmon_client.broker import BrokerAccess
-from fastmon_client.pace import Pace
-from fastmon_client.stream import Connected, HeartBeat, Lost, Notice
-from fastmon_client.topic import Topic
+from fastmon_client.access import AccessDenied
+from fastmon_client.broker import BrokerConfig
+from fastmon_client.pace import Intervals
+from fastmon_client.stream import Connected, Disconnected, HeartBeat, Notice
+from fastmon_client.topic import TopicStream
 from fastmon_daemon.testbed.monitor import MonitorThread
 from fastmon_daemon.testbed.stomp_broker import Broker, BrokerThread, Frame, Session, Verdict
 from tests.client.living import QUICK, TOKEN, Client
@@ -38,9 +38,11 @@ def environ(broker: BrokerThread, **changes: str) -> dict[str, str]:
     }  # fmt: skip
 
 
-def topic_of(broker: BrokerThread, **changes: str) -> Topic:
-    access = BrokerAccess.of(environ(broker, **changes), TOPIC)
-    return Topic(access=access, types=("tf_file_registered",), pace=Pace(reconnect_s=0.1), jitter=lambda: 0.0)
+def topic_of(broker: BrokerThread, **changes: str) -> TopicStream:
+    access = BrokerConfig.of(environ(broker, **changes), TOPIC)
+    return TopicStream(
+        access=access, types=("tf_file_registered",), pace=Intervals(reconnect_s=0.1), jitter=lambda: 0.0
+    )
 
 
 def tell(broker: BrokerThread, *numbers: int, kind: str = "tf_file_registered") -> None:
@@ -77,7 +79,7 @@ def test_messages_of_the_wanted_types_come_from_the_topic(broker: BrokerThread) 
     wait_for(notices, Connected)
     assert in_time(notices, broker, 1)["msg_type"] == "tf_file_registered"
     topic.stop()
-    assert not [notice for notice in notices if isinstance(notice, Lost)]
+    assert not [notice for notice in notices if isinstance(notice, Disconnected)]
 
 
 def test_it_connects_again_when_the_broker_is_back(broker: BrokerThread) -> None:
@@ -85,7 +87,7 @@ def test_it_connects_again_when_the_broker_is_back(broker: BrokerThread) -> None
     notices = notices_of(topic)
     wait_for(notices, Connected)
     broker.stop()
-    assert "closed by the broker" in wait_for(notices, Lost).reason
+    assert "closed by the broker" in wait_for(notices, Disconnected).reason
     broker.start()
     wait_for(notices, Connected)
     assert in_time(notices, broker, 2)["tf_filename"] == "2.tf"
@@ -94,7 +96,7 @@ def test_it_connects_again_when_the_broker_is_back(broker: BrokerThread) -> None
 
 
 def test_a_refused_login_ends_it_with_the_remedy(broker: BrokerThread) -> None:
-    with pytest.raises(Refused, match="set ACTIVEMQ_USER and ACTIVEMQ_PASSWORD"):
+    with pytest.raises(AccessDenied, match="set ACTIVEMQ_USER and ACTIVEMQ_PASSWORD"):
         wait_for(notices_of(topic_of(broker, ACTIVEMQ_PASSWORD="wrong")), Connected)
 
 
@@ -105,14 +107,14 @@ def test_a_topic_that_may_not_be_heard_is_never_called_connected(broker: BrokerT
     broker.call(lambda: setattr(broker.broker, "hook", no_permission))
     topic = topic_of(broker)
     first = next(notice for notice in notices_of(topic) if not isinstance(notice, HeartBeat))
-    assert isinstance(first, Lost)  # and never Connected
+    assert isinstance(first, Disconnected)  # and never Connected
     assert "Fault at SUBSCRIBE" in first.reason
     topic.stop()
 
 
 def test_a_broker_that_is_away_is_tried_again_and_named(broker: BrokerThread) -> None:
     broker.stop()
-    lost = wait_for(notices_of(topic_of(broker)), Lost)
+    lost = wait_for(notices_of(topic_of(broker)), Disconnected)
     assert "Connection refused" in lost.reason
     assert f"stomp://localhost:{broker.port}{TOPIC}" in lost.reason
 
@@ -120,8 +122,8 @@ def test_a_broker_that_is_away_is_tried_again_and_named(broker: BrokerThread) ->
 def test_a_host_name_that_is_none_and_a_strange_password_file_are_told(broker: BrokerThread, tmp_path: Path) -> None:
     (tmp_path / "password").write_bytes(b"\xff\xfe")
     strange = topic_of(broker, ACTIVEMQ_PASSWORD_FILE=str(tmp_path / "password"))
-    assert "can't decode" in wait_for(notices_of(strange), Lost).reason
-    assert "label" in wait_for(notices_of(topic_of(broker, ACTIVEMQ_HOST="broker..example")), Lost).reason
+    assert "can't decode" in wait_for(notices_of(strange), Disconnected).reason
+    assert "label" in wait_for(notices_of(topic_of(broker, ACTIVEMQ_HOST="broker..example")), Disconnected).reason
 
 
 def test_tls_checks_the_certificate_and_notices_the_end(tmp_path: Path) -> None:
@@ -137,13 +139,13 @@ def test_tls_checks_the_certificate_and_notices_the_end(tmp_path: Path) -> None:
         wait_for(notices, Connected)
         assert in_time(notices, broker, 3)["tf_filename"] == "3.tf"
         broker.stop()
-        assert wait_for(notices, Lost).reason == "closed by the broker"
+        assert wait_for(notices, Disconnected).reason == "closed by the broker"
         topic.stop()
         list(notices)
         broker.start()
         files["ACTIVEMQ_SSL_CA_CERTS"] = str(tmp_path / "other.pem")
         strange = topic_of(broker, **files)
-        assert "certificate verify failed" in wait_for(notices_of(strange), Lost).reason
+        assert "certificate verify failed" in wait_for(notices_of(strange), Disconnected).reason
 
 
 @pytest.mark.parametrize(
@@ -156,13 +158,13 @@ def test_tls_checks_the_certificate_and_notices_the_end(tmp_path: Path) -> None:
 )
 def test_settings_that_cannot_be_are_named_with_the_remedy(changes: dict[str, str], named: str) -> None:
     with pytest.raises(ValueError, match=named):
-        BrokerAccess.of(changes, TOPIC)
+        BrokerConfig.of(changes, TOPIC)
 
 
 @pytest.mark.parametrize("host", ["me:hush-hush@host", "stomp://me:hush-hush@host", "host?hush-hush"])
 def test_a_host_that_may_hold_a_password_is_refused_and_not_shown(host: str) -> None:
     with pytest.raises(ValueError, match="ACTIVEMQ_HOST: give a host name") as refusal:
-        BrokerAccess.of({"ACTIVEMQ_HOST": host}, TOPIC)
+        BrokerConfig.of({"ACTIVEMQ_HOST": host}, TOPIC)
     assert "hush-hush" not in str(refusal.value)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from fastmon_client.pace import Pace
-from fastmon_client.picture import Picture
-from fastmon_client.wanted import Wanted
+from fastmon_client.pace import Intervals
+from fastmon_client.picture import AppState
+from fastmon_client.wanted import MessageFilter
 
 T0 = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
 LONG_AGO = T0 - timedelta(hours=1)
@@ -19,9 +19,9 @@ class Told:
     def __init__(
         self, *, run_ids: tuple[str, ...] = (), namespace: str | None = None, connected: bool = True, **changes: Any
     ) -> None:  # fmt: skip
-        wanted = Wanted(types=("tf_file_registered",), run_ids=run_ids, namespace=namespace)
+        wanted = MessageFilter(types=("tf_file_registered",), run_ids=run_ids, namespace=namespace)
         self.now = T0
-        self.picture = Picture("http://localhost", wanted, T0, pace=Pace(**changes))
+        self.picture = AppState("http://localhost", wanted, T0, pace=Intervals(**changes))
         if connected:
             self.picture.connected(T0)
 
@@ -29,7 +29,7 @@ class Told:
         self.now += timedelta(seconds=seconds)
 
     def hear(self, **message: Any) -> bool:
-        return self.picture.hear(message, self.now)
+        return self.picture.receive(message, self.now)
 
     def says(self, kind: str, **more: Any) -> None:
         self.hear(msg_type=kind, run_id=7, namespace="ns", **more)

@@ -14,9 +14,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from fastmon_daemon.lifecycle import Chart, load_chart
+from fastmon_daemon.lifecycle import StateMachine, load_statechart
 from fastmon_daemon.outbox import HistoryRow, Stf, Tf, open_for_reading
-from fastmon_daemon.sampling import draw, seed_of
+from fastmon_daemon.sampling import draw_sample, seed_of
 
 Life = tuple[Stf, Sequence[HistoryRow]]
 Row = Mapping[str, Any]
@@ -131,7 +131,7 @@ def _drawn_otherwise(known: Mapping[str, Stf]) -> Iterator[str]:
     for stf in known.values():
         if stf.plan is None:
             continue
-        due = draw(replace(stf.plan, seed=seed_of(stf.namespace, stf.run, stf.filename)), stf.filename)
+        due = draw_sample(replace(stf.plan, seed=seed_of(stf.namespace, stf.run, stf.filename)), stf.filename)
         if [(tf.filename, tf.first, tf.last) for tf in stf.tfs] != [(tf.filename, tf.first, tf.last) for tf in due]:
             yield f"{stf.filename}: not the sample that is drawn of it"
 
@@ -142,7 +142,7 @@ def _as_stored(tf: Tf) -> tuple[Any, ...]:
 
 def illegal_history(stf: Stf, history: Sequence[HistoryRow]) -> Iterator[str]:
     """Walk a history along the arrows of the chart, from the first state to the one in which the STF is."""
-    chart = load_chart("stf")
+    chart = load_statechart("stf")
     state, life, seen = None, 1, set()
     for row in history:
         problem = _misstep(chart, row, state, life)
@@ -156,7 +156,7 @@ def illegal_history(stf: Stf, history: Sequence[HistoryRow]) -> Iterator[str]:
         yield f"{stf.filename}: its history ends in {state} (life {life}), but it is {stf.state} (life {stf.life})"
 
 
-def _misstep(chart: Chart, row: HistoryRow, state: str | None, life: int) -> str | None:
+def _misstep(chart: StateMachine, row: HistoryRow, state: str | None, life: int) -> str | None:
     if state is None:
         fits = row.trigger is None and row.source is None and row.dest == chart.initial
         return None if fits else f"begins with {row.source} -> {row.dest}"

@@ -11,7 +11,7 @@ import threading
 from contextlib import ExitStack
 from typing import Protocol
 
-from fastmon_daemon.broker import Broker, BrokerLogin, LinkChange
+from fastmon_daemon.broker import BrokerConnection, ConnectionParameters, LinkStateChange
 from fastmon_daemon.errors import LinkDown
 from fastmon_daemon.testbed.stomp_broker import Broker as StompBroker
 from fastmon_daemon.testbed.stomp_broker import BrokerThread
@@ -127,15 +127,15 @@ class Neighbours:
         self._last_words: set[str] = set()
         self._numbers = itertools.count(1)
         self._name = name
-        login = BrokerLogin(
+        login = ConnectionParameters(
             host=server.host, port=server.port, user=server.user, password=lambda: server.password, subscribe=topic,
             announce=(topic,), durable=True, client_id=name, use_ssl=False, ca_file=None, cert_file=None, key_file=None,
         )  # fmt: skip
-        self._broker = Broker(login, accept=self._accept, changed=self._changed, stopping=threading.Event())
+        self._broker = BrokerConnection(login, accept=self._accept, changed=self._changed, stopping=threading.Event())
         self._broker.start()
         wait_until(lambda: self._broker.up, "the other agents are connected")
 
-    def _changed(self, change: LinkChange) -> None:
+    def _changed(self, change: LinkStateChange) -> None:
         """The link's own log line says it all."""
 
     def _accept(self, body: bytes) -> None:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fastmon_daemon.clock import moment, utcnow
+from fastmon_daemon.clock import parse_timestamp, utcnow
 from fastmon_daemon.outbox import open_for_reading
 from fastmon_daemon.testbed.monitor import MonitorThread
 from fastmon_daemon.testbed.monitor.file_tables import FASTMON_FILES, STF_FILES
@@ -107,7 +107,7 @@ class Stage(Living):
             reports.close()
         end = next(iter(ends), None)
         assert end is not None, f"no outage of the {link} has begun and ended"
-        return f"link back after {max(0.0, (moment(end) - self._over_on).total_seconds()):.1f} s"
+        return f"link back after {max(0.0, (parse_timestamp(end) - self._over_on).total_seconds()):.1f} s"
 
     def comes_to_rest(self, failing: Collection[str] = ()) -> None:
         """Wait until every STF that was sent is completed, or failed where it must."""

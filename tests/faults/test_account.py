@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fastmon_daemon.outbox import HistoryRow, Origin, Stf, Tf
-from fastmon_daemon.sampling import SamplePlan, draw, seed_of
+from fastmon_daemon.sampling import SamplePlan, draw_sample, seed_of
 from tests.faults.account import Account, Life, account_of
 
 AT = "2026-11-21T20:00:00.000+00:00"
@@ -51,11 +51,11 @@ def completed(name: str) -> Life:
     tfs = tuple(
         Tf(sequence=block.sequence, filename=block.filename, first=block.first, last=block.last, count=block.count,
            size_bytes=50, monitor_id=f"id-{name}-{block.sequence}", registered_at=AT, announced_at=AT)
-        for block in draw(plan, name)
+        for block in draw_sample(plan, name)
     )  # fmt: skip
     stf = Stf(
         id=1, namespace="ns", run="1", run_id=1, filename=name, sequence=1, size_bytes=None, checksum=None,
-        tf_count=None, execution_id=None, body="{}", origin=Origin.MESSAGE, admitted=False, state="completed", life=1,
+        tf_count=None, execution_id=None, body="{}", origin=Origin.MESSAGE, included=False, state="completed", life=1,
         since=AT, received_at=AT, born_at=AT, due_at=None, attempts=0, spent_s=0.0, last_error=None, remark=None,
         plan=plan, tfs=tfs,
     )  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fastmon_daemon.errors import LinkDown, TransientError
-from fastmon_daemon.monitor import Monitor, TfFile
+from fastmon_daemon.monitor import MonitorClient, TfFile
 from tests.faults.account import read_lives
 from tests.faults.matrix import EVERY, fault
 from tests.faults.stage import Stage
@@ -101,7 +101,7 @@ def test_eight_identical_requests_at_once(stage: Stage) -> None:
     stage.monitor.faults(latency_ms=20, error_after_commit_rate=0.3)
     stage.monitor.start()
     says(stage, "link to the monitor is up")
-    writer = Monitor(stage.monitor.url, lambda: TOKEN, connections=IDENTICAL)
+    writer = MonitorClient(stage.monitor.url, lambda: TOKEN, connections=IDENTICAL)
 
     def register(item: tuple[str, Any]) -> str | None:
         stf_filename, tf = item
@@ -222,7 +222,7 @@ class ByHand(World):
 
 @fault(10, "a parent that is never registered (15 minutes of a clock moved by hand)")
 def test_a_parent_that_is_never_registered(stage: Stage) -> None:
-    edge = Monitor(stage.monitor.url, lambda: TOKEN, connections=4)
+    edge = MonitorClient(stage.monitor.url, lambda: TOKEN, connections=4)
     world = ByHand(stage.folder, monitor=edge)
     world.send = stage.agents.send
     outbox = world.outbox()

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import trustme
 
-from fastmon_daemon.monitor import Monitor
+from fastmon_daemon.monitor import MonitorClient
 from tests.monitor_edge.scripted import TOKEN, Server
 
 
@@ -20,8 +20,8 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def monitor(server: Server) -> Iterator[Monitor]:
-    monitor = Monitor(f"http://127.0.0.1:{server.port}/swf-monitor/", lambda: TOKEN, connections=2)
+def monitor(server: Server) -> Iterator[MonitorClient]:
+    monitor = MonitorClient(f"http://127.0.0.1:{server.port}/swf-monitor/", lambda: TOKEN, connections=2)
     yield monitor
     monitor.close()
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from fastmon_daemon.monitor import Monitor, TfFile
+from fastmon_daemon.monitor import MonitorClient, TfFile
 
 TOKEN = "0123456789abcdef"
 TF = TfFile(
@@ -163,8 +163,8 @@ class Server:
         return bool(line)
 
 
-def impatient(server: Server, **changes: Any) -> Monitor:
-    return Monitor(f"http://127.0.0.1:{server.port}", lambda: TOKEN, connections=2, timeout_s=(3, 0.3), **changes)
+def impatient(server: Server, **changes: Any) -> MonitorClient:
+    return MonitorClient(f"http://127.0.0.1:{server.port}", lambda: TOKEN, connections=2, timeout_s=(3, 0.3), **changes)
 
 
 def closed_port() -> int:

@@ -9,8 +9,8 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 import pytest
 
 from fastmon_daemon.errors import LinkDown, TransientError
-from fastmon_daemon.monitor import Monitor
-from fastmon_daemon.monitor.answers import Answer, meaning
+from fastmon_daemon.monitor import MonitorClient
+from fastmon_daemon.monitor.answers import Response, classify_response
 from tests.monitor_edge.scripted import (
     HTML,
     ROW,
@@ -36,7 +36,7 @@ from tests.monitor_edge.scripted import (
     ],
 )
 def test_later_is_the_links_fault_and_carries_what_retry_after_asks(
-    status: int, headers: dict[str, str], server: Server, monitor: Monitor
+    status: int, headers: dict[str, str], server: Server, monitor: MonitorClient
 ) -> None:
     server.script = [says(status, "slow down", **headers)]
 
@@ -49,7 +49,7 @@ def test_later_is_the_links_fault_and_carries_what_retry_after_asks(
 def test_nothing_is_sent_before_the_patience_that_was_asked_for_is_over(server: Server) -> None:
     now = [1000.0]
     server.script = [says(429, "slow down", Retry_After="120"), says(201, ROW)]
-    monitor = Monitor(f"http://127.0.0.1:{server.port}", lambda: TOKEN, connections=1, monotonic=lambda: now[0])
+    monitor = MonitorClient(f"http://127.0.0.1:{server.port}", lambda: TOKEN, connections=1, monotonic=lambda: now[0])
 
     for seconds in (0.0, 60.0, 59.0):
         now[0] += seconds
@@ -77,7 +77,7 @@ def test_a_shorter_patience_that_is_asked_for_later_does_not_end_a_longer_one(se
         says(429, "slow down", Retry_After="1")(connection)
 
     server.script = [long, short, says(201, ROW)]
-    monitor = Monitor(f"http://127.0.0.1:{server.port}", lambda: TOKEN, connections=2, monotonic=lambda: now[0])
+    monitor = MonitorClient(f"http://127.0.0.1:{server.port}", lambda: TOKEN, connections=2, monotonic=lambda: now[0])
     with ThreadPoolExecutor(2) as pool:
         calls = [pool.submit(monitor.register_tf, TF) for _ in range(2)]
         wait(calls, return_when=FIRST_COMPLETED)
@@ -92,7 +92,7 @@ def test_a_shorter_patience_that_is_asked_for_later_does_not_end_a_longer_one(se
 
 @pytest.mark.parametrize("asked", [{"Retry_After": "soon"}, {}])
 def test_a_retry_after_that_cannot_be_read_is_none_and_the_next_request_is_sent(
-    asked: dict[str, str], server: Server, monitor: Monitor
+    asked: dict[str, str], server: Server, monitor: MonitorClient
 ) -> None:
     server.script = [says(429, "slow down", **asked), says(201, ROW)]
 
@@ -103,7 +103,7 @@ def test_a_retry_after_that_cannot_be_read_is_none_and_the_next_request_is_sent(
 
 
 def test_a_retry_after_of_digits_that_are_no_number_is_none() -> None:
-    error = meaning(Answer(429, {"Retry-After": "\u00b2"}, ""), "fastmon-files/", "POST")
+    error = classify_response(Response(429, {"Retry-After": "\u00b2"}, ""), "fastmon-files/", "POST")
     assert isinstance(error, LinkDown)
     assert error.retry_after_s is None
 
@@ -154,7 +154,7 @@ def test_an_unknown_outcome_that_cannot_be_looked_up_is_the_links_fault(unknown:
 
 
 def test_a_login_page_in_the_place_of_a_monitor_that_answered_before_is_the_links_fault(
-    server: Server, monitor: Monitor
+    server: Server, monitor: MonitorClient
 ) -> None:
     server.script = [says(201, ROW), *[says(200, HTML)] * 4]
     assert monitor.register_tf(TF)[1] is None
@@ -165,7 +165,7 @@ def test_a_login_page_in_the_place_of_a_monitor_that_answered_before_is_the_link
     assert len(server.asked) == 5
 
 
-def test_a_503_hands_on_its_retry_after(server: Server, monitor: Monitor) -> None:
+def test_a_503_hands_on_its_retry_after(server: Server, monitor: MonitorClient) -> None:
     server.script = [says(503, HTML, Retry_After="30"), says(200, [])]
 
     with pytest.raises(TransientError) as caught:

@@ -6,8 +6,8 @@ import socket
 
 import pytest
 
-from fastmon_daemon.errors import LinkDown, LinkHeld, TransientError
-from fastmon_daemon.monitor import Monitor
+from fastmon_daemon.errors import LinkBlocked, LinkDown, TransientError
+from fastmon_daemon.monitor import MonitorClient
 from tests.monitor_edge.scripted import (
     HTML,
     REQUIRED,
@@ -22,7 +22,7 @@ from tests.monitor_edge.scripted import (
 )
 
 
-def test_a_message_is_handed_over_as_it_is(server: Server, monitor: Monitor) -> None:
+def test_a_message_is_handed_over_as_it_is(server: Server, monitor: MonitorClient) -> None:
     server.script = [says(201, {"id": 1})]
 
     monitor.post_message('{"msg_type": "tf_file_registered"}')
@@ -30,18 +30,18 @@ def test_a_message_is_handed_over_as_it_is(server: Server, monitor: Monitor) -> 
     assert server.requests[0][2] == '{"msg_type": "tf_file_registered"}'
 
 
-def test_a_monitor_without_messages_is_for_a_person_to_mend(server: Server, monitor: Monitor) -> None:
+def test_a_monitor_without_messages_is_for_a_person_to_mend(server: Server, monitor: MonitorClient) -> None:
     server.script = [says(404, HTML), says(404, HTML)]
 
-    with pytest.raises(LinkHeld, match="FASTMON_NOTIFY=stomp"):
+    with pytest.raises(LinkBlocked, match="FASTMON_NOTIFY=stomp"):
         monitor.post_message("{}")
-    with pytest.raises(LinkHeld, match="FASTMON_NOTIFY=stomp"):
+    with pytest.raises(LinkBlocked, match="FASTMON_NOTIFY=stomp"):
         monitor.probe_messages()
 
 
 @pytest.mark.parametrize("there", [says(200, []), says(405, {"detail": "Method not allowed."})])
 def test_the_probe_for_messages_finds_them_also_where_they_may_not_be_read(
-    there: Action, server: Server, monitor: Monitor
+    there: Action, server: Server, monitor: MonitorClient
 ) -> None:
     server.script = [there]
 
@@ -54,10 +54,10 @@ def test_the_probe_for_messages_finds_the_link_down(answer: Action, server: Serv
 
     with pytest.raises(LinkDown) as caught:
         impatient(server).probe_messages()
-    assert not isinstance(caught.value, LinkHeld)
+    assert not isinstance(caught.value, LinkBlocked)
 
 
-def test_a_message_of_unknown_outcome_is_sent_again(server: Server, monitor: Monitor) -> None:
+def test_a_message_of_unknown_outcome_is_sent_again(server: Server, monitor: MonitorClient) -> None:
     server.script = [resets, says(405, {"detail": "Method not allowed."}), resets, resets]
 
     with pytest.raises(TransientError) as caught:
@@ -71,7 +71,7 @@ NOBODY = says(200, {"count": 0, "next": None, "previous": None, "results": []})
 NOT_NOW = [says(500, HTML), says(503, HTML), says(201, HTML), says(204), says(429), resets, sends(""), hangs]
 
 
-def test_the_probe_returns_when_the_monitor_answers_as_it_should(server: Server, monitor: Monitor) -> None:
+def test_the_probe_returns_when_the_monitor_answers_as_it_should(server: Server, monitor: MonitorClient) -> None:
     server.script = [NOBODY, says(400, REQUIRED)]
 
     monitor.probe()
@@ -81,7 +81,7 @@ def test_the_probe_returns_when_the_monitor_answers_as_it_should(server: Server,
     assert (offer[0], offer[2]) == ("POST /swf-monitor/api/fastmon-files/", "{}")
 
 
-def test_the_probe_does_not_mind_a_monitor_that_takes_an_empty_row(server: Server, monitor: Monitor) -> None:
+def test_the_probe_does_not_mind_a_monitor_that_takes_an_empty_row(server: Server, monitor: MonitorClient) -> None:
     server.script = [NOBODY, says(201, {})]
 
     monitor.probe()
@@ -93,9 +93,9 @@ def test_the_probe_holds_the_gate_where_anybody_may_read_but_our_token_may_not_w
     status: int, token: str, server: Server
 ) -> None:
     server.script = [NOBODY, says(status, {"detail": "Authentication credentials were not provided."})]
-    monitor = Monitor(f"http://127.0.0.1:{server.port}", lambda: token, connections=1)
+    monitor = MonitorClient(f"http://127.0.0.1:{server.port}", lambda: token, connections=1)
 
-    with pytest.raises(LinkHeld, match="SWF_API_TOKEN"):
+    with pytest.raises(LinkBlocked, match="SWF_API_TOKEN"):
         monitor.probe()
     monitor.close()
     assert [line.split()[0] for line in server.asked] == ["GET", "POST"]
@@ -107,39 +107,41 @@ def test_the_probe_finds_the_link_down_where_its_offer_is_put_off_or_lost(answer
 
     with pytest.raises(LinkDown) as caught:
         impatient(server, deadline_s=0.5).probe()
-    assert not isinstance(caught.value, LinkHeld)
+    assert not isinstance(caught.value, LinkBlocked)
 
 
 @pytest.mark.parametrize("answer", [says(400, {"detail": "no"}), says(400, "<h1>Bad Request (400)</h1>"), says(413)])
 def test_the_probe_calls_another_refusal_of_its_offer_a_fault_of_the_configuration(
-    answer: Action, server: Server, monitor: Monitor
+    answer: Action, server: Server, monitor: MonitorClient
 ) -> None:
     server.script = [NOBODY, answer]
 
-    with pytest.raises(LinkHeld, match="SWF_MONITOR_URL"):
+    with pytest.raises(LinkBlocked, match="SWF_MONITOR_URL"):
         monitor.probe()
 
 
 @pytest.mark.parametrize("answer", [says(500, HTML), says(200, HTML), says(429, "", Retry_After="5"), resets])
-def test_the_probe_finds_the_link_down(answer: Action, server: Server, monitor: Monitor) -> None:
+def test_the_probe_finds_the_link_down(answer: Action, server: Server, monitor: MonitorClient) -> None:
     server.script = [answer]
 
     with pytest.raises(LinkDown) as caught:
         monitor.probe()
-    assert not isinstance(caught.value, LinkHeld)
+    assert not isinstance(caught.value, LinkBlocked)
 
 
-def test_the_probe_calls_a_refused_question_a_fault_of_the_configuration(server: Server, monitor: Monitor) -> None:
+def test_the_probe_calls_a_refused_question_a_fault_of_the_configuration(
+    server: Server, monitor: MonitorClient
+) -> None:
     server.script = [says(400, {"detail": "no"})]
 
-    with pytest.raises(LinkHeld, match="SWF_MONITOR_URL"):
+    with pytest.raises(LinkBlocked, match="SWF_MONITOR_URL"):
         monitor.probe()
 
 
 def test_the_probe_asks_the_address_that_the_name_has_now(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     resolve, where = socket.getaddrinfo, {"port": server.port}
     monkeypatch.setattr("socket.getaddrinfo", lambda _host, _port, *more: resolve("127.0.0.1", where["port"], *more))
-    monitor = Monitor("http://monitor.example.org", lambda: TOKEN, connections=2)
+    monitor = MonitorClient("http://monitor.example.org", lambda: TOKEN, connections=2)
     server.script = [NOBODY, says(400, REQUIRED), hangs]
     monitor.probe()  # this connection is kept, and where it leads nobody answers any more
     elsewhere = Server()

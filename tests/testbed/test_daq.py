@@ -16,10 +16,10 @@ import requests
 
 from fastmon_daemon.clock import Clock
 from fastmon_daemon.errors import PermanentError, TransientError
-from fastmon_daemon.messages import HEAR_STF, RunNews, StfReady, parse
+from fastmon_daemon.messages import STF_HEARD, RunEvent, StfReady, parse
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.testbed.daq import Daq, DataAgent, Played, RunPlan
-from fastmon_daemon.testbed.world import TOPIC, WorldOptions, WorldThread
+from fastmon_daemon.testbed.world import TOPIC, TestbedOptions, TestbedThread
 
 DEADLINE_S = 30.0
 RECORDED = Path(__file__).parent.parent / "contract" / "messages"
@@ -35,7 +35,7 @@ class Place:
     def __init__(self) -> None:
         self.said: list[dict[str, Any]] = []
         self.known: list[int] = []
-        self.world = WorldThread(WorldOptions(overheard=self._hear))
+        self.world = TestbedThread(TestbedOptions(overheard=self._hear))
 
     def _hear(self, destination: str, body: str) -> None:
         assert destination == TOPIC
@@ -95,8 +95,8 @@ def test_the_daemon_can_read_every_message_that_is_for_it(place):
     place.play()
     read = [parse(json.dumps(message), namespace="testbed") for message in place.said]
     assert sum(isinstance(message, StfReady) for message in read) == 4
-    news = [message.kind for message in read if isinstance(message, RunNews)]
-    assert len(news) - news.count(HEAR_STF) == 5
+    news = [message.kind for message in read if isinstance(message, RunEvent)]
+    assert len(news) - news.count(STF_HEARD) == 5
 
 
 def test_the_run_stands_in_the_monitor_from_its_start_to_its_end(place):

@@ -19,7 +19,7 @@ import requests
 import stomp
 from sseclient import SSEClient
 
-from fastmon_daemon.testbed.world import TOPIC, WorldOptions, WorldThread
+from fastmon_daemon.testbed.world import TOPIC, TestbedOptions, TestbedThread
 
 DEADLINE_S = 20.0
 ANNOUNCEMENT = {"msg_type": "tf_file_registered", "tf_file_id": "a", "run_id": "1", "status": "registered"}
@@ -56,13 +56,13 @@ class Sender:
 
 
 @pytest.fixture
-def world() -> Iterator[WorldThread]:
-    with WorldThread() as running:
+def world() -> Iterator[TestbedThread]:
+    with TestbedThread() as running:
         yield running
 
 
 @pytest.fixture
-def connect(world: WorldThread) -> Iterator[Callable[[], Sender]]:
+def connect(world: TestbedThread) -> Iterator[Callable[[], Sender]]:
     senders: list[Sender] = []
 
     def new() -> Sender:
@@ -89,7 +89,7 @@ def delivers(connect: Callable[[], Sender]) -> bool:
     return True
 
 
-def post(world: WorldThread, path: str, body: object) -> requests.Response:
+def post(world: TestbedThread, path: str, body: object) -> requests.Response:
     headers = {"Authorization": f"Token {world.environment['SWF_API_TOKEN']}"}
     return requests.post(world.environment["SWF_MONITOR_URL"] + path, json=body, headers=headers, timeout=DEADLINE_S)
 
@@ -162,14 +162,14 @@ def test_without_receipts_a_message_still_arrives(world, connect):
 
 def test_messages_can_be_posted_only_where_the_endpoint_was_asked_for(world):
     assert post(world, "/api/messages/", ANNOUNCEMENT).status_code == 404
-    with WorldThread(WorldOptions(messages_endpoint=True)) as other:
+    with TestbedThread(TestbedOptions(messages_endpoint=True)) as other:
         assert post(other, "/api/messages/", ANNOUNCEMENT).status_code == 201
         other.wait_until(lambda: other.world.monitor.counts()["announcements"] == 1)
 
 
 def test_what_the_broker_takes_is_overheard(connect):
     heard: list[tuple[str, str]] = []
-    with WorldThread(WorldOptions(overheard=lambda destination, body: heard.append((destination, body)))) as other:
+    with TestbedThread(TestbedOptions(overheard=lambda destination, body: heard.append((destination, body)))) as other:
         sender = Sender(other.environment)
         sender.deliver({"a": 1}, "/queue/work")
         sender.connection.transport.disconnect_socket()

@@ -8,8 +8,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from fastmon_daemon.testbed.monitor.fields import REQUIRED, DatabaseRefusal, Invalid
-from fastmon_daemon.testbed.monitor.store import Rejected, Row, Store
+from fastmon_daemon.testbed.monitor.fields import REQUIRED, DatabaseError, InvalidValue
+from fastmon_daemon.testbed.monitor.store import Row, Store, ValidationError
 from fastmon_daemon.testbed.monitor.tables import SYSTEM_AGENTS
 
 SILENT_AFTER = timedelta(minutes=3)
@@ -31,11 +31,11 @@ def heartbeat(store: Store, data: Any) -> tuple[Row, bool]:
 
     Raises:
         Rejected: no instance name.
-        DatabaseRefusal: too long, no number, or null where the database wants a value.
+        DatabaseError: too long, no number, or null where the database wants a value.
     """
     given = data if isinstance(data, dict) else {}
     if not given.get("instance_name"):
-        raise Rejected({"instance_name": [REQUIRED]})
+        raise ValidationError({"instance_name": [REQUIRED]})
     beat = {name: given.get(name, default) for name, default in RESET.items()}
     beat |= {name: given[name] for name in KEPT if name in given}
     beat["instance_name"] = given["instance_name"]
@@ -54,7 +54,7 @@ def heartbeat_on_topic(store: Store, message: Row) -> None:
     }
     try:
         _check_columns(beat)
-    except DatabaseRefusal:
+    except DatabaseError:
         return
     _upsert(store, beat)
 
@@ -63,21 +63,21 @@ def _check_columns(beat: Row) -> None:
     for name, longest in LONGEST.items():
         value = beat.get(name)
         if value is None and name in ("instance_name", "agent_type", "status") and name in beat:
-            raise DatabaseRefusal(f"{name} is null")
+            raise DatabaseError(f"{name} is null")
         if value is not None and (len(str(value)) > longest or "\0" in str(value)):
-            raise DatabaseRefusal(f"{name} does not fit")
+            raise DatabaseError(f"{name} does not fit")
     if beat.get("pid") is not None:
         try:
             SYSTEM_AGENTS.by_name["pid"].clean(beat["pid"])
-        except Invalid as invalid:
-            raise DatabaseRefusal("pid is no number") from invalid
+        except InvalidValue as invalid:
+            raise DatabaseError("pid is no number") from invalid
 
 
 def _upsert(store: Store, beat: Row) -> tuple[Row, bool]:
     table = store.tables["systemagents"]
     key = table.key_of("instance_name", beat["instance_name"])
     new = key is None
-    stamp = store.stamp()
+    stamp = store.timestamp()
     if new:
         key = table.new_key()
         defaults = {each.name: each.default for each in SYSTEM_AGENTS.fields}

@@ -20,7 +20,7 @@ HANGING_UP = (400, 500, 502, 503, 504)
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """One whole HTTP answer."""
 
     status: int
@@ -41,34 +41,34 @@ class Answer:
         return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
 
 
-class Refusal(Exception):
+class HTTPException(Exception):
     """Carries the answer that ends a request early."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Response) -> None:
         super().__init__(answer.status)
         self.answer = answer
 
 
-def as_json(status: int, content: Any, headers: Mapping[str, str] | None = None) -> Answer:
+def as_json(status: int, content: Any, headers: Mapping[str, str] | None = None) -> Response:
     """*content* as compact JSON in UTF-8."""
     body = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
-    return Answer(status, body, JSON_TYPE, headers or {})
+    return Response(status, body, JSON_TYPE, headers or {})
 
 
-def detail(status: int, text: str, headers: Mapping[str, str] | None = None) -> Answer:
+def detail(status: int, text: str, headers: Mapping[str, str] | None = None) -> Response:
     """An error of the REST framework: ``{"detail": text}``."""
     return as_json(status, {"detail": text}, headers)
 
 
-def page(status: int) -> Answer:
+def page(status: int) -> Response:
     """The HTML page that the monitor (or the web server in front of it) shows for *status*."""
     title, heading, text = _PAGES.get(status, (f"Server Error ({status})", f"Server Error ({status})", ""))
-    return Answer(status, _PAGE.format(title=title, heading=heading, text=text).encode())
+    return Response(status, _PAGE.format(title=title, heading=heading, text=text).encode())
 
 
-def login_page() -> Answer:
+def login_page() -> Response:
     """A login page with status 200: what a proxy shows in the monitor's place."""
-    return Answer(200, _PAGE.format(title="Log in", heading="Log in", text="Please log in to go on.").encode())
+    return Response(200, _PAGE.format(title="Log in", heading="Log in", text="Please log in to go on.").encode())
 
 
 _PAGE = """

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from fastmon_daemon.testbed.monitor.answers import JSON_TYPE, Answer, Refusal, as_json, login_page
+from fastmon_daemon.testbed.monitor.answers import JSON_TYPE, HTTPException, Response, as_json, login_page
 from fastmon_daemon.testbed.monitor.counts import Counts
 from fastmon_daemon.testbed.monitor.faults import BadFaults, Faults
-from fastmon_daemon.testbed.monitor.gate import LOGIN_PATH, Gate
+from fastmon_daemon.testbed.monitor.gate import LOGIN_PATH, FaultMiddleware
 from fastmon_daemon.testbed.monitor.requests import authenticated, json_whatever_its_type
 
 TESTBED = "/_testbed/"
@@ -23,12 +23,12 @@ STREAM = "/api/messages/stream/"
 STREAM_STATUS = STREAM + "status/"
 
 
-def spaced_json(status: int, content: object) -> Answer:
+def spaced_json(status: int, content: object) -> Response:
     """JSON as the stream's views write it, with spaces."""
-    return Answer(status, json.dumps(content).encode(), JSON_TYPE)
+    return Response(status, json.dumps(content).encode(), JSON_TYPE)
 
 
-class Door:
+class AuthMiddleware:
     """ASGI application: who may read the stream, and the status call that always says 0. All else is *rest*'s."""
 
     def __init__(self, rest: ASGIApp, hub: ASGIApp, token_for: Callable[[str], str]) -> None:
@@ -56,7 +56,7 @@ class Door:
     def _knows(self, request: Request) -> bool:
         try:
             return authenticated(request, self._token_for(STREAM), token_only=True)
-        except Refusal:
+        except HTTPException:
             return False
 
 
@@ -64,7 +64,7 @@ class Door:
 class Application:
     """The whole ASGI application. *faults_set* is called after the answer to a change of faults has gone out."""
 
-    gate: Gate
+    gate: FaultMiddleware
     faults: Faults
     counts: Counts
     faults_set: Callable[[], None]
@@ -94,11 +94,11 @@ class Application:
             known = "GET /_testbed/counts, GET /_testbed/faults, POST /_testbed/faults"
             await as_json(404, {"error": f"there is no {call}; there are {known}"}).send(send)
 
-    async def _set_faults(self, request: Request) -> Answer:
+    async def _set_faults(self, request: Request) -> Response:
         close = {"Connection": "close"}
         try:
             return as_json(200, self.faults.set(await json_whatever_its_type(request)), close)
-        except Refusal as refusal:
+        except HTTPException as refusal:
             return refusal.answer
         except ClientDisconnect:
             return as_json(400, {"error": "the client left"})

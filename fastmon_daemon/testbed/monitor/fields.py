@@ -29,7 +29,7 @@ TRUE = ("t", "y", "yes", "true", "on", "1")
 FALSE = ("f", "n", "no", "false", "off", "0")
 
 
-class Invalid(Exception):
+class InvalidValue(Exception):
     """A value that the monitor refuses; *texts* are what it says."""
 
     def __init__(self, *texts: str) -> None:
@@ -37,7 +37,7 @@ class Invalid(Exception):
         self.texts = list(texts)
 
 
-class DatabaseRefusal(Exception):
+class DatabaseError(Exception):
     """A value that passes validation and that PostgreSQL then refuses: the monitor answers 500."""
 
 
@@ -77,7 +77,7 @@ class Field(ABC):
         if value is None:
             if self.null:
                 return None
-            raise Invalid(NULL)
+            raise InvalidValue(NULL)
         return self.read(value)
 
     @abstractmethod
@@ -90,22 +90,22 @@ class Field(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Text(Field):
+class CharField(Field):
     """Text of at most *longest* characters, without the spaces around it."""
 
     longest: int | None = None
 
     def read(self, value: Any) -> str:
-        """See `Field.read`."""
+        """See `Field.parse`."""
         if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-            raise Invalid("Not a valid string.")
+            raise InvalidValue("Not a valid string.")
         text = str(value).strip()
         if not text:
             if self.blank:
                 return ""
-            raise Invalid(BLANK)
+            raise InvalidValue(BLANK)
         if errors := list(self._complaints(text)):
-            raise Invalid(*errors)
+            raise InvalidValue(*errors)
         return text
 
     def _complaints(self, text: str) -> list[str]:
@@ -120,106 +120,106 @@ class Text(Field):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Integer(Field):
+class IntegerField(Field):
     """A whole number up to *most*, also as a string of digits or as 2.0."""
 
     most: int = INT32
 
     def read(self, value: Any) -> int:
-        """See `Field.read`."""
+        """See `Field.parse`."""
         if isinstance(value, str) and len(value) > 1000:
-            raise Invalid("String value too large.")
+            raise InvalidValue("String value too large.")
         try:
             number = int(re.sub(r"\.0*\s*$", "", str(value)))
         except ValueError:
-            raise Invalid(f"A valid {'integer' if self.most == INT32 else 'biginteger'} is required.") from None
+            raise InvalidValue(f"A valid {'integer' if self.most == INT32 else 'biginteger'} is required.") from None
         if number > self.most:
-            raise Invalid(f"Ensure this value is less than or equal to {self.most}.")
+            raise InvalidValue(f"Ensure this value is less than or equal to {self.most}.")
         if number < -self.most - 1:
-            raise Invalid(f"Ensure this value is greater than or equal to {-self.most - 1}.")
+            raise InvalidValue(f"Ensure this value is greater than or equal to {-self.most - 1}.")
         return number
 
 
 @dataclass(frozen=True, kw_only=True)
-class Number(Field):
+class FloatField(Field):
     """A floating point number."""
 
     def read(self, value: Any) -> float:
-        """See `Field.read`."""
+        """See `Field.parse`."""
         try:
             return float(value)
         except (TypeError, ValueError):
-            raise Invalid("A valid number is required.") from None
+            raise InvalidValue("A valid number is required.") from None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Flag(Field):
+class BooleanField(Field):
     """True or false, in many spellings."""
 
     def read(self, value: Any) -> bool:
-        """See `Field.read`."""
+        """See `Field.parse`."""
         spelling = str(value).lower()
         if spelling not in TRUE + FALSE:
-            raise Invalid("Must be a valid boolean.")
+            raise InvalidValue("Must be a valid boolean.")
         return spelling in TRUE
 
 
 @dataclass(frozen=True, kw_only=True)
-class Moment(Field):
+class DateTimeField(Field):
     """A time; a naive one is taken as New York's."""
 
     def read(self, value: Any) -> str:
-        """See `Field.read`."""
+        """See `Field.parse`."""
         try:
             moment = datetime.fromisoformat(value)
             return local_text(moment if moment.tzinfo else moment.replace(tzinfo=MONITOR_ZONE))
         except (TypeError, ValueError, OverflowError):
-            raise Invalid(WRONG_MOMENT) from None
+            raise InvalidValue(WRONG_MOMENT) from None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice(Field):
+class ChoiceField(Field):
     """One of *choices*, compared as text."""
 
     choices: tuple[str | int, ...]
 
     def read(self, value: Any) -> str | int:
-        """See `Field.read`."""
+        """See `Field.parse`."""
         for choice in self.choices:
             if str(choice) == str(value):
                 return choice
-        raise Invalid(f'"{value}" is not a valid choice.')
+        raise InvalidValue(f'"{value}" is not a valid choice.')
 
 
 @dataclass(frozen=True, kw_only=True)
-class Uuid(Field):
+class UUIDField(Field):
     """A UUID."""
 
     def read(self, value: Any) -> str:
-        """See `Field.read`."""
+        """See `Field.parse`."""
         try:
             return str(UUID(int=value) if isinstance(value, int) else UUID(hex=value))
         except (AttributeError, TypeError, ValueError):
-            raise Invalid("Must be a valid UUID.") from None
+            raise InvalidValue("Must be a valid UUID.") from None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Json(Field):
+class JSONField(Field):
     """Any JSON value."""
 
     def read(self, value: Any) -> Any:
-        """See `Field.read`; a NUL inside passes here and breaks in the database.
+        """See `Field.parse`; a NUL inside passes here and breaks in the database.
 
         Raises:
-            DatabaseRefusal: PostgreSQL's jsonb holds no NUL.
+            DatabaseError: PostgreSQL's jsonb holds no NUL.
         """
         if holds_nul(value):
-            raise DatabaseRefusal(f"NUL inside {self.name}")
+            raise DatabaseError(f"NUL inside {self.name}")
         return value
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parent(Field):
+class RelatedField(Field):
     """The row of *table* whose *by* is the value; *shown* by that same value."""
 
     table: str
@@ -234,7 +234,7 @@ class Parent(Field):
         return f"Object with {self.by}={value} does not exist."
 
     def read(self, value: Any) -> Any:
-        """See `Field.read`; whether the row exists is for the store to say."""
+        """See `Field.parse`; whether the row exists is for the store to say."""
         if not self.by_key:
             return str(value)
         try:
@@ -242,7 +242,7 @@ class Parent(Field):
                 raise TypeError
             return int(value) if self.table == "runs" else str(UUID(hex=value))
         except (AttributeError, TypeError, ValueError):
-            raise Invalid(self._misspelt(value)) from None
+            raise InvalidValue(self._misspelt(value)) from None
 
     def _misspelt(self, value: Any) -> str:
         if isinstance(value, str) and self.table != "runs":
@@ -273,4 +273,4 @@ class Resource:
 
 def made(*names: str) -> Iterable[Field]:
     """Columns that the server fills in: the key and the times."""
-    return (Text(name=name, read_only=True) for name in names)
+    return (CharField(name=name, read_only=True) for name in names)

@@ -9,13 +9,13 @@ import asyncio
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fastmon_daemon.testbed.monitor.answers import Answer, login_page, page
+from fastmon_daemon.testbed.monitor.answers import Response, login_page, page
 from fastmon_daemon.testbed.monitor.faults import Faults
 
 LOGIN_PATH = "/accounts/login/"
 
 
-class Gate:
+class FaultMiddleware:
     """ASGI application in front of *app*. The server's outages end every pause at once through `open` and `cut`."""
 
     def __init__(self, app: ASGIApp, faults: Faults) -> None:
@@ -63,9 +63,9 @@ class Gate:
             return True
         return False
 
-    def _early_answer(self, scope: Scope) -> Answer | None:
+    def _early_answer(self, scope: Scope) -> Response | None:
         if self._faults.on("redirect"):
-            return Answer(302, headers={"Location": f"{LOGIN_PATH}?next={scope['path']}"})
+            return Response(302, headers={"Location": f"{LOGIN_PATH}?next={scope['path']}"})
         if self._faults.strikes("error_rate"):
             return page(self._faults.error_status)
         return login_page() if self._faults.strikes("html_200_rate") else None

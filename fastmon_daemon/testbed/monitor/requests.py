@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 
-from fastmon_daemon.testbed.monitor.answers import JSON_TYPE, Refusal, detail, page
+from fastmon_daemon.testbed.monitor.answers import JSON_TYPE, HTTPException, detail, page
 
 LARGEST_BODY = 2_621_440
 """Bytes: Django's DATA_UPLOAD_MAX_MEMORY_SIZE."""
@@ -24,7 +24,7 @@ def negotiate(request: Request) -> None:
     """Refuse with 406 who does not take JSON."""
     accept = request.headers.get("accept", "*/*") or "*/*"
     if not any(part.split(";")[0].strip() in ACCEPTED for part in accept.split(",")):
-        raise Refusal(detail(406, "Could not satisfy the request Accept header."))
+        raise HTTPException(detail(406, "Could not satisfy the request Accept header."))
 
 
 def authenticated(request: Request, token: str, *, token_only: bool) -> bool:
@@ -42,7 +42,7 @@ def authenticated(request: Request, token: str, *, token_only: bool) -> bool:
     if not words or words[0].lower() != "token":
         return False
     if words[1:] != [token]:
-        raise Refusal(unauthenticated(_complaint(words), token_only=token_only))
+        raise HTTPException(unauthenticated(_complaint(words), token_only=token_only))
     return True
 
 
@@ -62,7 +62,7 @@ def unauthenticated(text: str, *, token_only: bool) -> Any:
 
 
 async def json_whatever_its_type(request: Request) -> Any:
-    """The body as JSON, whatever the Content-Type says; an empty one is an empty object. Raises `Refusal`."""
+    """The body as JSON, whatever the Content-Type says; an empty one is an empty object. Raises `HTTPException`."""
     body = await _whole_body(request)
     return _parsed(body) if body else {}
 
@@ -82,7 +82,7 @@ async def payload(request: Request) -> Any:
         return _parsed(body)
     if kind == FORM_TYPE:
         return {name: value or None for name, value in parse_qsl(body.decode("latin-1"), keep_blank_values=True)}
-    raise Refusal(detail(415, f'Unsupported media type "{media_type}" in request.'))
+    raise HTTPException(detail(415, f'Unsupported media type "{media_type}" in request.'))
 
 
 async def _whole_body(request: Request) -> bytes:
@@ -93,7 +93,7 @@ async def _whole_body(request: Request) -> bytes:
         if size <= LARGEST_BODY:
             body += chunk
     if size > LARGEST_BODY:
-        raise Refusal(page(400))
+        raise HTTPException(page(400))
     return bytes(body)
 
 
@@ -101,7 +101,7 @@ def _parsed(body: bytes) -> Any:
     try:
         return json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
     except ValueError as error:
-        raise Refusal(detail(400, f"JSON parse error - {error}")) from error
+        raise HTTPException(detail(400, f"JSON parse error - {error}")) from error
 
 
 def _refuse_constant(name: str) -> Any:

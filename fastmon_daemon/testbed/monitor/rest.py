@@ -16,9 +16,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
 from fastmon_daemon.testbed.monitor.agents import heartbeat
-from fastmon_daemon.testbed.monitor.answers import Answer, Refusal, as_json, detail, page
+from fastmon_daemon.testbed.monitor.answers import HTTPException, Response, as_json, detail, page
 from fastmon_daemon.testbed.monitor.counts import Counts
-from fastmon_daemon.testbed.monitor.fields import DatabaseRefusal, Resource
+from fastmon_daemon.testbed.monitor.fields import DatabaseError, Resource
 from fastmon_daemon.testbed.monitor.requests import (
     SAFE_METHODS,
     authenticated,
@@ -26,10 +26,10 @@ from fastmon_daemon.testbed.monitor.requests import (
     payload,
     unauthenticated,
 )
-from fastmon_daemon.testbed.monitor.store import Rejected, Store, is_uuid
+from fastmon_daemon.testbed.monitor.store import Store, ValidationError, is_uuid
 from fastmon_daemon.testbed.monitor.tables import INTEGER_KEYS, RESOURCES
 
-View = Callable[[Request], Awaitable[Answer]]
+View = Callable[[Request], Awaitable[Response]]
 PREFIX = "/api/"
 NUMBERS = {
     "state/next-agent-id/": ("agent_id", 1),
@@ -93,14 +93,14 @@ class Rest:
             return
         await answer.send(send, head=request.method == "HEAD")
 
-    async def _answer(self, request: Request) -> Answer:
+    async def _answer(self, request: Request) -> Response:
         path = request.scope["path"]
         endpoint = self._endpoint(path)
         if endpoint:
             return await self._call(endpoint, request)
         if not path.endswith("/") and self._endpoint(path + "/"):
             query = f"?{request.url.query}" if request.url.query else ""
-            return Answer(301, headers={"Location": f"{path}/{query}"})
+            return Response(301, headers={"Location": f"{path}/{query}"})
         return page(404)
 
     def _endpoint(self, path: str) -> Endpoint | None:
@@ -113,14 +113,14 @@ class Rest:
         resource = RESOURCES.get(match[1]) if match else None
         return self._member(resource, match[2]) if match and resource else None
 
-    async def _call(self, endpoint: Endpoint, request: Request) -> Answer:
+    async def _call(self, endpoint: Endpoint, request: Request) -> Response:
         try:
             answer = await self._checked(endpoint, request)
-        except Refusal as refusal:
+        except HTTPException as refusal:
             answer = refusal.answer
-        except Rejected as rejected:
+        except ValidationError as rejected:
             answer = as_json(400, rejected.errors)
-        except (DatabaseRefusal, RecursionError):
+        except (DatabaseError, RecursionError):
             return page(500)
         except ClientDisconnect:
             raise
@@ -130,16 +130,16 @@ class Rest:
         if answer.content_type.startswith("text/html"):
             return answer
         headers = {"Vary": "Accept, Cookie", "Allow": endpoint.allow, **answer.headers}
-        return Answer(answer.status, answer.body, answer.content_type, headers)
+        return Response(answer.status, answer.body, answer.content_type, headers)
 
-    async def _checked(self, endpoint: Endpoint, request: Request) -> Answer:
+    async def _checked(self, endpoint: Endpoint, request: Request) -> Response:
         negotiate(request)
         if not endpoint.anonymous:
             token = self._token_for(request.scope["path"])
             known = authenticated(request, token, token_only=endpoint.token_only)
             if not known and (endpoint.token_only or request.method not in SAFE_METHODS):
                 text = "Authentication credentials were not provided."
-                raise Refusal(unauthenticated(text, token_only=endpoint.token_only))
+                raise HTTPException(unauthenticated(text, token_only=endpoint.token_only))
         if request.method == "OPTIONS":
             return as_json(200, {"renders": ["application/json"], "parses": ["application/json"]})
         view = endpoint.views.get("GET" if request.method == "HEAD" else request.method)
@@ -148,15 +148,15 @@ class Rest:
         return await view(request)
 
     def _collection(self, resource: Resource) -> Endpoint:
-        async def read(request: Request) -> Answer:
+        async def read(request: Request) -> Response:
             rows = self._store.select(resource, dict(request.query_params))
             return as_json(200, _paged(request, rows) if resource.paginated else rows)
 
-        async def create(request: Request) -> Answer:
+        async def create(request: Request) -> Response:
             data = await payload(request)
             try:
                 return as_json(201, self._store.create(resource, data))
-            except Rejected as rejected:
+            except ValidationError as rejected:
                 self._counts.rejected(resource, rejected.errors)
                 raise
 
@@ -168,34 +168,34 @@ class Rest:
         def found() -> Any:
             key = _key(resource, text)
             if key is None:
-                raise Refusal(detail(404, "Not found."))
+                raise HTTPException(detail(404, "Not found."))
             if key not in rows:
-                raise Refusal(detail(404, f"No {resource.model} matches the given query."))
+                raise HTTPException(detail(404, f"No {resource.model} matches the given query."))
             return key
 
-        async def read(_request: Request) -> Answer:
+        async def read(_request: Request) -> Response:
             return as_json(200, rows[found()])
 
-        async def replace(request: Request) -> Answer:
+        async def replace(request: Request) -> Response:
             return as_json(200, self._store.update(resource, found(), await payload(request), partial=False))
 
-        async def change(request: Request) -> Answer:
+        async def change(request: Request) -> Response:
             return as_json(200, self._store.update(resource, found(), await payload(request), partial=True))
 
-        async def delete(_request: Request) -> Answer:
+        async def delete(_request: Request) -> Response:
             self._store.delete(resource, found())
-            return Answer(204, content_type="application/json")
+            return Response(204, content_type="application/json")
 
         views: Mapping[str, View] = {"GET": read, "PUT": replace, "PATCH": change, "DELETE": delete}
         return Endpoint(views, anonymous=resource.anonymous_writes)
 
     def _number_view(self, name: str, first: int) -> View:
-        async def number(_request: Request) -> Answer:
+        async def number(_request: Request) -> Response:
             return as_json(200, {name: self._store.next_number(name, first), "status": "success"})
 
         return number
 
-    async def _ensure_namespace(self, request: Request) -> Answer:
+    async def _ensure_namespace(self, request: Request) -> Response:
         data = await payload(request)
         given = data if isinstance(data, dict) else {}
         for name in ("name", "owner"):
@@ -209,15 +209,15 @@ class Rest:
         namespace = self._store.namespaces.setdefault(given["name"], fresh)
         return as_json(200, {**namespace, "created": created, "status": "success"})
 
-    async def _heartbeat(self, request: Request) -> Answer:
+    async def _heartbeat(self, request: Request) -> Response:
         row, new = heartbeat(self._store, await payload(request))
         self._counts.heartbeats += 1
         return as_json(201 if new else 200, row)
 
-    async def _post_message(self, request: Request) -> Answer:
+    async def _post_message(self, request: Request) -> Response:
         data = await payload(request)
         if not isinstance(data, dict):
-            raise Rejected({"non_field_errors": ["Invalid data. Expected a dictionary."]})
+            raise ValidationError({"non_field_errors": ["Invalid data. Expected a dictionary."]})
         if self._publish:
             self._publish(data)
         return as_json(201, data)

@@ -19,13 +19,13 @@ from uvicorn.server import ServerState
 
 from fastmon_daemon.clock import Clock
 from fastmon_daemon.testbed.monitor.agents import heartbeat_on_topic
-from fastmon_daemon.testbed.monitor.app import Application, Door
+from fastmon_daemon.testbed.monitor.app import Application, AuthMiddleware
 from fastmon_daemon.testbed.monitor.counts import Counts
 from fastmon_daemon.testbed.monitor.faults import Faults, OnBroker
-from fastmon_daemon.testbed.monitor.gate import Gate
+from fastmon_daemon.testbed.monitor.gate import FaultMiddleware
 from fastmon_daemon.testbed.monitor.rest import Rest
 from fastmon_daemon.testbed.monitor.store import Store
-from fastmon_daemon.testbed.monitor.stream import Hub, heard, is_heartbeat, is_relayed
+from fastmon_daemon.testbed.monitor.stream import SseBroadcaster, heard, is_heartbeat, is_relayed
 from fastmon_daemon.testbed.ports import hold_port
 
 REBIND_EVERY_S = 0.05
@@ -67,9 +67,9 @@ class MonitorServer:
         self.store = Store(options.clock.now)
         self.counted = Counts(self.store)
         self.faults = Faults(options.clock.monotonic, Random(options.seed), on_broker)  # noqa: S311 (no secret)
-        self.hub = Hub(options.clock.now, options.heartbeat_s, self.faults.take_cut)
+        self.hub = SseBroadcaster(options.clock.now, options.heartbeat_s, self.faults.take_cut)
         rest = Rest(self.store, self.counted, self._token_for, options.publish)
-        self._gate = Gate(Door(rest, self.hub, self._token_for), self.faults)
+        self._gate = FaultMiddleware(AuthMiddleware(rest, self.hub, self._token_for), self.faults)
         self._app = Application(self._gate, self.faults, self.counted, self._follow_outage)
         self._state = ServerState()
         self._host = ""
@@ -83,7 +83,7 @@ class MonitorServer:
         return f"http://{self._host}:{self.port}"
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> int:
-        """Listen and return the port; 0 means the port of last time, or any free one.
+        """ListenAddress and return the port; 0 means the port of last time, or any free one.
 
         Raises:
             OSError: the port is taken.

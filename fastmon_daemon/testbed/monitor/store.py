@@ -12,13 +12,13 @@ from itertools import count
 from typing import Any
 from uuid import UUID, uuid4
 
-from fastmon_daemon.testbed.monitor.fields import REQUIRED, Field, Invalid, Parent, Resource, local_text
+from fastmon_daemon.testbed.monitor.fields import REQUIRED, Field, InvalidValue, RelatedField, Resource, local_text
 from fastmon_daemon.testbed.monitor.tables import INTEGER_KEYS, RESOURCES
 
 Row = dict[str, Any]
 
 
-class Rejected(Exception):
+class ValidationError(Exception):
     """Data that the monitor answers with 400; *errors* is the body."""
 
     def __init__(self, errors: Mapping[str, Any]) -> None:
@@ -103,7 +103,7 @@ class Store:
         self.namespaces: dict[str, Row] = {}
         self._counters: dict[str, Iterable[int]] = {}
 
-    def stamp(self) -> str:
+    def timestamp(self) -> str:
         """The present time as the monitor writes it."""
         return local_text(self.now())
 
@@ -116,12 +116,12 @@ class Store:
 
         Raises:
             Rejected: the body of the 400.
-            DatabaseRefusal: the database would refuse it.
+            DatabaseError: the database would refuse it.
         """
         table = self.tables[resource.path]
         given = self._validated(resource, data, None, partial=False)
         key = table.new_key()
-        stamp = self.stamp()
+        stamp = self.timestamp()
         made = {resource.key: key, "created_at": stamp, "updated_at": stamp, "sent_at": stamp}
         row = {
             each.name: made[each.name] if each.read_only else given.get(each.name, each.default)
@@ -135,12 +135,12 @@ class Store:
 
         Raises:
             Rejected: the body of the 400.
-            DatabaseRefusal: the database would refuse it.
+            DatabaseError: the database would refuse it.
         """
         row = self.tables[resource.path].rows[key]
         changed = {**row, **self._validated(resource, data, key, partial=partial)}
         if "updated_at" in changed:
-            changed["updated_at"] = self.stamp()
+            changed["updated_at"] = self.timestamp()
         self.tables[resource.path].put(key, changed)
         return changed
 
@@ -149,7 +149,7 @@ class Store:
         row = self.tables[resource.path].remove(key)
         for child in RESOURCES.values():
             for link in child.fields:
-                if isinstance(link, Parent) and link.table == resource.path:
+                if isinstance(link, RelatedField) and link.table == resource.path:
                     for orphan in self.tables[child.path].where({link.name: row[link.by]}):
                         self.delete(child, orphan[child.key])
 
@@ -162,10 +162,12 @@ class Store:
         wanted = {resource.filters[name]: text for name, text in query.items() if text and name in resource.filters}
         if "run" in wanted:
             if not wanted["run"].isdecimal():
-                raise Rejected({"run_number": "must be an integer run number"})
+                raise ValidationError({"run_number": "must be an integer run number"})
             wanted["run"] = self.tables["runs"].key_of("run_number", int(wanted["run"]))
         if "workflow_id" in wanted and not is_uuid(wanted["workflow_id"]):
-            raise Rejected({"workflow_id": "must be a UUID; to select a workflow's files filter by run_number/status"})
+            raise ValidationError(
+                {"workflow_id": "must be a UUID; to select a workflow's files filter by run_number/status"}
+            )
         return self.tables[resource.path].where(wanted)
 
     def _lookup(self, table: str, name: str, value: Any) -> Any:
@@ -173,17 +175,17 @@ class Store:
 
     def _validated(self, resource: Resource, data: Any, key: Any, *, partial: bool) -> Row:
         if not isinstance(data, dict):
-            raise Rejected({"non_field_errors": [_not_a_dictionary(data)]})
+            raise ValidationError({"non_field_errors": [_not_a_dictionary(data)]})
         clean: Row = {}
         errors: dict[str, list[str]] = {}
         for each in resource.fields:
             try:
                 clean.update(self._validated_field(each, resource, data, partial=partial))
                 self._check_unique(each, resource, clean, key)
-            except Invalid as invalid:
+            except InvalidValue as invalid:
                 errors[each.name] = invalid.texts
         if errors:
-            raise Rejected(errors)
+            raise ValidationError(errors)
         self._check_together(resource, clean, key)
         return clean
 
@@ -192,18 +194,22 @@ class Store:
             return {}
         if each.name in data:
             value = each.clean(data[each.name])
-            if isinstance(each, Parent) and value is not None and self._lookup(each.table, each.by, value) is None:
-                raise Invalid(each.missing(data[each.name]))
+            if (
+                isinstance(each, RelatedField)
+                and value is not None
+                and self._lookup(each.table, each.by, value) is None
+            ):
+                raise InvalidValue(each.missing(data[each.name]))
             return {each.name: value}
         if not partial and (each.required or each.name in resource.together):
-            raise Invalid(REQUIRED)
+            raise InvalidValue(REQUIRED)
         return {}
 
     def _check_unique(self, each: Field, resource: Resource, clean: Row, key: Any) -> None:
         if each.unique and each.name in clean:
             other = self._lookup(resource.path, each.name, clean[each.name])
             if other is not None and other != key:
-                raise Invalid(f"{resource.title} with this {each.name.replace('_', ' ')} already exists.")
+                raise InvalidValue(f"{resource.title} with this {each.name.replace('_', ' ')} already exists.")
 
     def _check_together(self, resource: Resource, clean: Row, key: Any) -> None:
         if not resource.together:
@@ -212,7 +218,7 @@ class Store:
         other = table.key_of_set({**table.rows.get(key, {}), **clean})
         if other is not None and other != key:
             names = ", ".join(resource.together)
-            raise Rejected({"non_field_errors": [f"The fields {names} must make a unique set."]})
+            raise ValidationError({"non_field_errors": [f"The fields {names} must make a unique set."]})
 
 
 def is_uuid(text: str) -> bool:

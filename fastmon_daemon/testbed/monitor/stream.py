@@ -84,7 +84,7 @@ class Client:
             self.waiting.put_nowait(event)
 
 
-class Hub:
+class SseBroadcaster:
     """ASGI application for an authenticated GET of the stream. *heartbeat_s* is in seconds.
 
     *take_cut* says, once, after how many bytes an event and its connection are cut.

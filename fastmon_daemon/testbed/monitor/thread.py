@@ -45,7 +45,7 @@ class MonitorThread(LoopThread):
         return self.server.token
 
     def start(self) -> int:
-        """Listen (again), on the same port, and return it.
+        """ListenAddress (again), on the same port, and return it.
 
         Raises:
             OSError: the port is taken.

@@ -1,8 +1,8 @@
-"""The testbed's STOMP broker: `Broker` for asyncio, `BrokerThread` for everything else."""
+"""The testbed's STOMP broker: `BrokerConnection` for asyncio, `BrokerThread` for everything else."""
 
 from fastmon_daemon.testbed.stomp_broker.broker import Broker
 from fastmon_daemon.testbed.stomp_broker.destinations import DEAD_LETTERS, Subscription
-from fastmon_daemon.testbed.stomp_broker.frames import Frame, Refused
+from fastmon_daemon.testbed.stomp_broker.frames import Frame, ProtocolError
 from fastmon_daemon.testbed.stomp_broker.session import Counters, Hook, Session, Verdict
 from fastmon_daemon.testbed.stomp_broker.thread import BrokerThread
 
@@ -13,7 +13,7 @@ __all__ = [
     "Counters",
     "Frame",
     "Hook",
-    "Refused",
+    "ProtocolError",
     "Session",
     "Subscription",
     "Verdict",

@@ -10,7 +10,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
-from fastmon_daemon.testbed.stomp_broker.frames import Refused
+from fastmon_daemon.testbed.stomp_broker.frames import ProtocolError
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class SubscriptionOptions:
     """What a SUBSCRIBE asked for; *prefetch* is the most messages in flight unacknowledged (None: no limit)."""
 
     id: str
@@ -43,7 +43,9 @@ class Terms:
 class Consumer:
     """One subscription of one session: gets messages of one backlog and settles them."""
 
-    def __init__(self, terms: Terms, backlog: Backlog, deliver: Callable[[Terms, Message], None]) -> None:
+    def __init__(
+        self, terms: SubscriptionOptions, backlog: MessageQueue, deliver: Callable[[SubscriptionOptions, Message], None]
+    ) -> None:
         self.terms = terms
         self.backlog = backlog
         # Ordered: ack:client takes from the front, where a plain dict grows slower with each removal.
@@ -68,7 +70,7 @@ class Consumer:
             Refused: no such message waits for an acknowledgement.
         """
         if message_id not in self.unacknowledged:
-            raise Refused(f"Unexpected ACK received for message-id [{message_id}]")
+            raise ProtocolError(f"Unexpected ACK received for message-id [{message_id}]")
         if self.terms.ack == "client-individual":
             settled = [self.unacknowledged.pop(message_id)]
         else:
@@ -84,7 +86,7 @@ class Consumer:
 
 
 @dataclass(eq=False, slots=True)
-class Backlog:
+class MessageQueue:
     """Messages in order, and the consumers that share them in turn."""
 
     destination: str

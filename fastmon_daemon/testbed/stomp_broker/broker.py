@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from fastmon_daemon.testbed.stomp_broker.destinations import Destinations, Subscription
 from fastmon_daemon.testbed.stomp_broker.session import Counters, Hook, Session
-from fastmon_daemon.testbed.stomp_broker.wire import Wire
+from fastmon_daemon.testbed.stomp_broker.wire import Transport
 
 OnSend = Callable[[str, str, dict[str, str]], None]
 
@@ -53,12 +53,12 @@ class Broker:
         self.counters = Counters()
         self.sessions: dict[Session, None] = {}
         self.port = 0
-        self._wires: dict[Wire, None] = {}
+        self._wires: dict[Transport, None] = {}
         self._server: asyncio.Server | None = None
         self._silence: asyncio.TimerHandle | None = None
 
     async def start(self, host: str = "127.0.0.1", port: int = 0, ssl: ssl.SSLContext | None = None) -> int:
-        """Listen, and return the port; *port* 0 means the one of the last time, or else a free one.
+        """ListenAddress, and return the port; *port* 0 means the one of the last time, or else a free one.
 
         Raises:
             OSError: the port is taken.

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
 
-from fastmon_daemon.testbed.stomp_broker.backlog import Backlog, Consumer, Message, Terms
-from fastmon_daemon.testbed.stomp_broker.frames import Refused
+from fastmon_daemon.testbed.stomp_broker.backlog import Consumer, Message, MessageQueue, SubscriptionOptions
+from fastmon_daemon.testbed.stomp_broker.frames import ProtocolError
 
 DEAD_LETTERS = "/queue/DLQ"
 DUPLICATE_ID = "_AMQ_DUPL_ID"
@@ -40,9 +40,9 @@ class Destinations:
     """All queues, live topic subscriptions and durable subscriptions."""
 
     def __init__(self, *, duplicate_detection: bool) -> None:
-        self._queues: dict[str, Backlog] = {}
-        self._topics: dict[str, dict[Backlog, None]] = {}
-        self._durables: dict[tuple[str, str], Backlog] = {}
+        self._queues: dict[str, MessageQueue] = {}
+        self._topics: dict[str, dict[MessageQueue, None]] = {}
+        self._durables: dict[tuple[str, str], MessageQueue] = {}
         self._owners: dict[Consumer, str | None] = {}
         self._seen: dict[str, OrderedDict[str, None]] | None = {} if duplicate_detection else None
         self._numbers = count(1)
@@ -68,7 +68,9 @@ class Destinations:
         headers = {**message.headers, "original-destination": message.destination}
         self.queue(DEAD_LETTERS).put(Message(message.id, DEAD_LETTERS, headers, message.body))
 
-    def subscribe(self, terms: Terms, client_id: str | None, deliver: Callable[[Terms, Message], None]) -> Consumer:
+    def subscribe(
+        self, terms: SubscriptionOptions, client_id: str | None, deliver: Callable[[SubscriptionOptions, Message], None]
+    ) -> Consumer:
         """Begin a subscription; *deliver* is called for each message, the first perhaps before this returns.
 
         Raises:
@@ -108,14 +110,16 @@ class Destinations:
         """
         backlog = self._durables.get((client_id or "", name))
         if backlog is None:
-            raise Refused(f"No durable subscription exists for clientID: {client_id} and subscriptionName: {name}")
+            raise ProtocolError(
+                f"No durable subscription exists for clientID: {client_id} and subscriptionName: {name}"
+            )
         _check_unused(backlog, client_id, name)
         del self._durables[client_id or "", name]
         self._close_topic(backlog)
 
-    def queue(self, destination: str) -> Backlog:
+    def queue(self, destination: str) -> MessageQueue:
         """The backlog of a queue, made when first named."""
-        return self._queues.setdefault(destination, Backlog(destination))
+        return self._queues.setdefault(destination, MessageQueue(destination))
 
     def forget_volatile(self) -> None:
         """Drop what is not persistent, as a restart of the broker does."""
@@ -139,9 +143,9 @@ class Destinations:
                     backlog.unacknowledged,
                 )
 
-    def _durable(self, destination: str, client_id: str | None, name: str) -> Backlog:
+    def _durable(self, destination: str, client_id: str | None, name: str) -> MessageQueue:
         if not client_id:
-            raise Refused(f"A durable subscription needs a client-id in CONNECT (subscriptionName: {name})")
+            raise ProtocolError(f"A durable subscription needs a client-id in CONNECT (subscriptionName: {name})")
         backlog = self._durables.get((client_id, name))
         if backlog is not None:
             _check_unused(backlog, client_id, name)
@@ -151,18 +155,18 @@ class Destinations:
             backlog = self._durables[client_id, name] = self._open_topic(destination)
         return backlog
 
-    def _open_topic(self, destination: str) -> Backlog:
-        backlog = Backlog(destination)
+    def _open_topic(self, destination: str) -> MessageQueue:
+        backlog = MessageQueue(destination)
         self._topics.setdefault(destination, {})[backlog] = None
         return backlog
 
-    def _settle_remainder(self, backlog: Backlog) -> None:
+    def _settle_remainder(self, backlog: MessageQueue) -> None:
         if backlog in self._queues.values() or backlog in self._durables.values():
             backlog.dispatch()
         else:
             self._close_topic(backlog)
 
-    def _close_topic(self, backlog: Backlog) -> None:
+    def _close_topic(self, backlog: MessageQueue) -> None:
         listening = self._topics[backlog.destination]
         del listening[backlog]
         if not listening:
@@ -183,12 +187,12 @@ class Destinations:
 def check(destination: str) -> None:
     """Refuse what is neither ``/queue/...`` nor ``/topic/...``."""
     if not destination.startswith(("/queue/", "/topic/")) or len(destination) == len("/queue/"):
-        raise Refused(f"Illegal destination name: [{destination}]: write /queue/NAME or /topic/NAME")
+        raise ProtocolError(f"Illegal destination name: [{destination}]: write /queue/NAME or /topic/NAME")
 
 
-def _check_unused(backlog: Backlog, client_id: str | None, name: str) -> None:
+def _check_unused(backlog: MessageQueue, client_id: str | None, name: str) -> None:
     if backlog.consumers:
-        raise Refused(f"Durable consumer is in use for client: {client_id} and subscriptionName: {name}")
+        raise ProtocolError(f"Durable consumer is in use for client: {client_id} and subscriptionName: {name}")
 
 
 def _active(consumer: Consumer, client_id: str | None) -> Subscription:

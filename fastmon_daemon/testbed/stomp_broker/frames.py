@@ -30,7 +30,7 @@ _ESCAPES = {
 }
 
 
-class Refused(Exception):
+class ProtocolError(Exception):
     """What the client asked cannot be done: it is told so by an ERROR frame, and its connection ends.
 
     *message* is the header of that name; *detail* the body; *headers* are added to the frame.
@@ -87,7 +87,7 @@ class FrameParser:
             del self._buffer[: eols.end()]
         end = _END_OF_HEAD.search(self._buffer, self._searched)
         if (end.start() if end else len(self._buffer)) > MAX_HEAD_BYTES:
-            raise Refused(f"The maximum header size of {MAX_HEAD_BYTES} bytes was exceeded")
+            raise ProtocolError(f"The maximum header size of {MAX_HEAD_BYTES} bytes was exceeded")
         if end is None:
             # The end may have begun: "\n\r" of "\n\r\n" are the last two bytes.
             self._searched = max(0, len(self._buffer) - 2)
@@ -100,11 +100,11 @@ class FrameParser:
     def _take_body(self, content_length: str | None) -> bytes | None:
         end = self._end_of_body() if content_length is None else _parse_length(content_length)
         if max(end, self._searched) > MAX_BODY_BYTES:
-            raise Refused(f"The maximum body size of {MAX_BODY_BYTES} bytes was exceeded")
+            raise ProtocolError(f"The maximum body size of {MAX_BODY_BYTES} bytes was exceeded")
         if end < 0 or len(self._buffer) <= end:
             return None
         if self._buffer[end] != 0:
-            raise Refused(f"A frame has no NUL behind its content-length of {end} bytes")
+            raise ProtocolError(f"A frame has no NUL behind its content-length of {end} bytes")
         body = bytes(self._buffer[:end])
         del self._buffer[: end + 1]
         self._searched = 0
@@ -131,7 +131,7 @@ def _parse_head(head: bytes, version: str) -> Frame:
     try:
         lines = head.decode().split("\n")
     except UnicodeDecodeError as exc:
-        raise Refused("The header of a frame is not UTF-8") from exc
+        raise ProtocolError("The header of a frame is not UTF-8") from exc
     opening = lines[0].removesuffix("\r") in _UNESCAPED_COMMANDS
     if opening or version == "1.2":
         lines = [line.removesuffix("\r") for line in lines]
@@ -139,7 +139,7 @@ def _parse_head(head: bytes, version: str) -> Frame:
     for line in lines[1:]:
         name, colon, value = line.partition(":")
         if not colon:
-            raise Refused(f"A header line has no colon: {line[:80]!r}")
+            raise ProtocolError(f"A header line has no colon: {line[:80]!r}")
         if not opening and "\\" in line:
             name, value = _unescape(name, version), _unescape(value, version)
         headers.setdefault(name, value)
@@ -153,7 +153,7 @@ def _unescape(text: str, version: str) -> str:
 
     def meaning(found: re.Match[str]) -> str:
         if found[1] not in known:
-            raise Refused(f"Undefined escape sequence {found[0]!r} in a header")
+            raise ProtocolError(f"Undefined escape sequence {found[0]!r} in a header")
         return known[found[1]]
 
     return _ESCAPED.sub(meaning, text)
@@ -161,5 +161,5 @@ def _unescape(text: str, version: str) -> str:
 
 def _parse_length(content_length: str) -> int:
     if not _LENGTH.fullmatch(content_length):
-        raise Refused(f"Specified content-length is not a valid number: {content_length[:80]!r}")
+        raise ProtocolError(f"Specified content-length is not a valid number: {content_length[:80]!r}")
     return int(content_length)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from fastmon_daemon.testbed.stomp_broker.backlog import Terms
-from fastmon_daemon.testbed.stomp_broker.frames import Frame, Refused
+from fastmon_daemon.testbed.stomp_broker.backlog import SubscriptionOptions
+from fastmon_daemon.testbed.stomp_broker.frames import Frame, ProtocolError
 
 ACK_MODES = ("auto", "client", "client-individual")
 DURABLE_NAME_HEADERS = ("durable-subscriber-name", "durable-subscription-name", "activemq.subscriptionName")
@@ -20,7 +20,7 @@ def required(frame: Frame, name: str) -> str:
     """
     value = frame.headers.get(name)
     if not value:
-        raise Refused(f"Invalid {frame.command}: the header {name} is missing")
+        raise ProtocolError(f"Invalid {frame.command}: the header {name} is missing")
     return value
 
 
@@ -36,7 +36,7 @@ def durable_name(frame: Frame) -> str | None:
     return next((frame.headers[name] for name in DURABLE_NAME_HEADERS if frame.headers.get(name)), None)
 
 
-def terms_of(frame: Frame, version: str | None) -> Terms:
+def subscription_options(frame: Frame, version: str | None) -> SubscriptionOptions:
     """What a SUBSCRIBE asks for.
 
     Raises:
@@ -44,13 +44,13 @@ def terms_of(frame: Frame, version: str | None) -> Terms:
     """
     ack = frame.headers.get("ack", "auto")
     if ack not in ACK_MODES:
-        raise Refused(f"Unsupported ack mode: {ack}: use one of {', '.join(ACK_MODES)}")
+        raise ProtocolError(f"Unsupported ack mode: {ack}: use one of {', '.join(ACK_MODES)}")
     if frame.headers.get("selector"):
-        raise Refused("This broker knows no selectors: leave the header selector out")
+        raise ProtocolError("This broker knows no selectors: leave the header selector out")
     prefetch = frame.headers.get("activemq.prefetchSize")
     if prefetch is not None and not (prefetch.isdecimal() and int(prefetch) > 0):
-        raise Refused(f"Invalid activemq.prefetchSize: {prefetch}: use a number above 0")
-    return Terms(
+        raise ProtocolError(f"Invalid activemq.prefetchSize: {prefetch}: use a number above 0")
+    return SubscriptionOptions(
         id=subscription_id(frame, version),
         destination=required(frame, "destination"),
         ack=ack,
@@ -68,7 +68,7 @@ def choose_version(accepted: str, supported: tuple[str, ...]) -> str:
     common = set(accepted.replace(" ", "").split(",")) & set(supported)
     if not common:
         versions = ",".join(supported)
-        raise Refused(f"Supported versions are {versions}", headers={"version": versions})
+        raise ProtocolError(f"Supported versions are {versions}", headers={"version": versions})
     return max(common)
 
 
@@ -81,7 +81,7 @@ def authenticate(headers: dict[str, str], user: str, password: str) -> str:
     login = headers.get("login", "")
     if (login, headers.get("passcode", "")) != (user, password):
         text = f"User name [{login}] or password is invalid."
-        raise Refused(text, f"java.lang.SecurityException: {text}")
+        raise ProtocolError(text, f"java.lang.SecurityException: {text}")
     return login
 
 
@@ -93,7 +93,7 @@ def heart_beat(header: str) -> tuple[int, int]:
     """
     found = _HEART_BEAT.fullmatch(header.replace(" ", ""))
     if found is None:
-        raise Refused(f"Invalid heart-beat header: {header!r}: use two numbers of milliseconds")
+        raise ProtocolError(f"Invalid heart-beat header: {header!r}: use two numbers of milliseconds")
     return int(found[1]), int(found[2])
 
 

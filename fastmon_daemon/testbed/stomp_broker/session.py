@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal, Protocol
 
-from fastmon_daemon.testbed.stomp_broker.backlog import Consumer, Message, Terms
+from fastmon_daemon.testbed.stomp_broker.backlog import Consumer, Message, SubscriptionOptions
 from fastmon_daemon.testbed.stomp_broker.destinations import Destinations
-from fastmon_daemon.testbed.stomp_broker.frames import Frame, Refused
+from fastmon_daemon.testbed.stomp_broker.frames import Frame, ProtocolError
 from fastmon_daemon.testbed.stomp_broker.headers import (
     authenticate,
     choose_version,
@@ -22,9 +22,9 @@ from fastmon_daemon.testbed.stomp_broker.headers import (
     interval_s,
     required,
     subscription_id,
-    terms_of,
+    subscription_options,
 )
-from fastmon_daemon.testbed.stomp_broker.wire import Wire
+from fastmon_daemon.testbed.stomp_broker.wire import Transport
 
 _HOP_HEADERS = frozenset({"destination", "content-length", "receipt", "transaction"})  # not part of the message
 
@@ -44,7 +44,7 @@ class Counters:
     sent: Counter[str] = field(default_factory=Counter)
 
 
-class House(Protocol):
+class SessionContext(Protocol):
     """What a session needs of its broker."""
 
     user: str
@@ -70,12 +70,12 @@ class House(Protocol):
 class Session:
     """A client from its first byte to its last; *client_id* and *login* are known after CONNECT."""
 
-    def __init__(self, house: House) -> None:
+    def __init__(self, house: SessionContext) -> None:
         self.client_id: str | None = None
         self.login: str | None = None
         self.version: str | None = None
         self.gone = False
-        self.wire = Wire(self, house.is_silent)
+        self.wire = Transport(self, house.is_silent)
         self._house = house
         self._consumers: dict[str, Consumer] = {}
         self._transactions: dict[str, list[Callable[[], object]]] = {}
@@ -101,7 +101,7 @@ class Session:
         if not self._intercepted("receive", frame):
             self.obey(frame)
 
-    def on_garbage(self, refusal: Refused) -> None:
+    def on_garbage(self, refusal: ProtocolError) -> None:
         """The wire says: no STOMP."""
         self._refuse(refusal, None)
 
@@ -116,7 +116,7 @@ class Session:
         receipt = frame.headers.get("receipt")
         try:
             self._verb(frame.command)(frame)
-        except Refused as refusal:
+        except ProtocolError as refusal:
             self._refuse(refusal, receipt)
             return
         if receipt is not None and frame.command not in {"CONNECT", "STOMP"} and not self._house.no_receipts:
@@ -143,10 +143,10 @@ class Session:
     def _intercepted(self, what: Literal["receive", "send"], frame: Frame) -> bool:
         verdict = self._house.hook(what, self, frame) if self._house.hook else None
         if verdict == "refuse":
-            self._refuse(Refused(f"Fault at {frame.command}"), frame.headers.get("receipt"))
+            self._refuse(ProtocolError(f"Fault at {frame.command}"), frame.headers.get("receipt"))
         return verdict is not None
 
-    def _refuse(self, refusal: Refused, receipt: str | None) -> None:
+    def _refuse(self, refusal: ProtocolError, receipt: str | None) -> None:
         headers = {"message": refusal.message, "content-type": "text/plain", **refusal.headers}
         if receipt is not None:
             headers["receipt-id"] = receipt
@@ -159,14 +159,14 @@ class Session:
         if command in {"CONNECT", "STOMP"}:
             return self._connect
         if self.version is None:
-            raise Refused(f"Not connected: {command[:40]!r} came before CONNECT")
+            raise ProtocolError(f"Not connected: {command[:40]!r} came before CONNECT")
         if command not in self._verbs or (command == "NACK" and self.version == "1.0"):
-            raise Refused(f"Unknown STOMP action: {command[:40]} (version {self.version})")
+            raise ProtocolError(f"Unknown STOMP action: {command[:40]} (version {self.version})")
         return self._verbs[command]
 
     def _connect(self, frame: Frame) -> None:
         if self.version is not None:
-            raise Refused("Already connected.")
+            raise ProtocolError("Already connected.")
         version = choose_version(frame.headers.get("accept-version", "1.0"), self._house.versions)
         self.login = authenticate(frame.headers, self._house.user, self._house.password)
         sends_ms, wants_ms = heart_beat(frame.headers.get("heart-beat", "0,0"))
@@ -181,7 +181,7 @@ class Session:
         for other in self._house.sessions:
             if client_id is not None and other.client_id == client_id:
                 text = f"Broker: fastmon-testbed - Client: {client_id} already connected from {other.wire.peer}"
-                raise Refused(text, f"javax.jms.InvalidClientIDException: {text}")
+                raise ProtocolError(text, f"javax.jms.InvalidClientIDException: {text}")
         self.client_id = client_id
 
     def _in_transaction(self, act: Callable[[Frame], object], frame: Frame) -> None:
@@ -193,13 +193,13 @@ class Session:
 
     def _transaction(self, name: str) -> list[Callable[[], object]]:
         if name not in self._transactions:
-            raise Refused(f"Invalid transaction id: {name}")
+            raise ProtocolError(f"Invalid transaction id: {name}")
         return self._transactions[name]
 
     def _begin(self, frame: Frame) -> None:
         name = required(frame, "transaction")
         if name in self._transactions:
-            raise Refused(f"The transaction was already started: {name}")
+            raise ProtocolError(f"The transaction was already started: {name}")
         self._transactions[name] = []
 
     def _commit(self, frame: Frame) -> None:
@@ -219,9 +219,9 @@ class Session:
         self._house.publish(required(frame, "destination"), frame.body, headers)
 
     def _subscribe(self, frame: Frame) -> None:
-        terms = terms_of(frame, self.version)
+        terms = subscription_options(frame, self.version)
         if terms.id in self._consumers:
-            raise Refused(f"There already is a subscription for: {terms.id}. Use unique subscription ids.")
+            raise ProtocolError(f"There already is a subscription for: {terms.id}. Use unique subscription ids.")
         self._consumers[terms.id] = self._house.destinations.subscribe(terms, self.client_id, self._deliver)
 
     def _unsubscribe(self, frame: Frame) -> None:
@@ -234,7 +234,7 @@ class Session:
     def _disconnect(self, _frame: Frame) -> None:
         self.leave()
 
-    def _deliver(self, terms: Terms, message: Message) -> None:
+    def _deliver(self, terms: SubscriptionOptions, message: Message) -> None:
         headers = {**message.headers, "message-id": message.id, "destination": message.destination}
         headers |= {"subscription": terms.id, "content-length": str(len(message.body))}
         if terms.ack != "auto" and self.version == "1.2":
@@ -261,5 +261,5 @@ class Session:
 
     def _known(self, subscription: str) -> str:
         if subscription not in self._consumers:
-            raise Refused(f"No subscription matched: {subscription!r}")
+            raise ProtocolError(f"No subscription matched: {subscription!r}")
         return subscription

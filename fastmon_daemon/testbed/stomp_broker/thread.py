@@ -27,7 +27,7 @@ class BrokerThread(LoopThread):
         return self.broker.port
 
     def start(self) -> int:
-        """Listen (again) on the same port, and return it.
+        """ListenAddress (again) on the same port, and return it.
 
         Raises:
             OSError: the port is taken.

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol, cast
 
-from fastmon_daemon.testbed.stomp_broker.frames import Frame, FrameParser, Refused, encode
+from fastmon_daemon.testbed.stomp_broker.frames import Frame, FrameParser, ProtocolError, encode
 
 LINGER_S = 2.0
 """How long a finished connection may take to read the last words and close."""
@@ -28,14 +28,14 @@ class Owner(Protocol):
     def on_frame(self, frame: Frame) -> None:
         """A whole frame arrived."""
 
-    def on_garbage(self, refusal: Refused) -> None:
+    def on_garbage(self, refusal: ProtocolError) -> None:
         """The bytes are no STOMP."""
 
     def on_lost(self) -> None:
         """The socket is gone; said once."""
 
 
-class Wire(asyncio.Protocol):
+class Transport(asyncio.Protocol):
     """The broker's end of one connection. *is_silent* says whether the broker plays dead just now."""
 
     def __init__(self, owner: Owner, is_silent: Callable[[], bool]) -> None:
@@ -129,7 +129,7 @@ class Wire(asyncio.Protocol):
         try:
             while not self._finishing and (frame := self.parser.next_frame()):
                 self._owner.on_frame(frame)
-        except Refused as refusal:
+        except ProtocolError as refusal:
             self._owner.on_garbage(refusal)
 
     def _flush(self) -> None:

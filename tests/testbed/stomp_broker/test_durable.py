@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from fastmon_daemon.testbed.stomp_broker import Refused
+from fastmon_daemon.testbed.stomp_broker import ProtocolError
 from tests.testbed.stomp_broker.clients import (
     NAMES,
     QUEUE,
@@ -149,7 +149,7 @@ def test_every_accepted_message_is_told_to_on_send() -> None:
 
 
 def test_publish_refuses_what_is_no_destination(world: World) -> None:
-    with pytest.raises(Refused, match="epictopic"):
+    with pytest.raises(ProtocolError, match="epictopic"):
         world.thread.call(lambda: world.broker.publish("epictopic", "x"))
 
 
