@@ -16,8 +16,8 @@ import click
 from fastmon_client.cli import cli as client
 from fastmon_daemon.cli import COMMANDS
 from fastmon_daemon.cli import cli as daemon
-from fastmon_daemon.diagram import export_all
-from fastmon_daemon.reference import env_example, settings_table
+from fastmon_daemon.settings.docs import env_example, settings_table
+from fastmon_daemon.statechart.diagram import export_all
 
 ROOT = Path(__file__).parent.parent
 _BLOCK = re.compile(r"(<!-- generated: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)

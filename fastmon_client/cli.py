@@ -12,7 +12,12 @@ import click
 from loguru import logger
 
 from fastmon_client import __version__, options
-from fastmon_client.ending import (
+from fastmon_client.diagnostics import Diagnostics
+from fastmon_client.formatting import escape
+from fastmon_client.intervals import Intervals
+from fastmon_client.output import JsonLines, Lines, Quiet, line_by_line, summary_object
+from fastmon_client.session import Limits, Session
+from fastmon_client.shutdown import (
     AUTHENTICATION,
     ERROR,
     GAPS,
@@ -22,12 +27,7 @@ from fastmon_client.ending import (
     shutdown_on,
     stop_without_reader,
 )
-from fastmon_client.output import JsonLines, Lines, Quiet, line_by_line, summary_object
-from fastmon_client.pace import Intervals
-from fastmon_client.session import Limits, Session
-from fastmon_client.show import escape
 from fastmon_client.snapshot import Snapshot
-from fastmon_client.status import Diagnostics
 from fastmon_client.summary import SummaryUnavailable, has_gaps, look_up, run_line, summary_lines
 
 _TRY_CODES = {None: 0, "unreachable": UNREACHABLE, "token": AUTHENTICATION, "other": ERROR}

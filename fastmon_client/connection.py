@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from fastmon_client.pace import Intervals
+from fastmon_client.intervals import Intervals
 from fastmon_client.snapshot import ConnectionRow, ConnectionState
 
 

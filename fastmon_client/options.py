@@ -14,12 +14,12 @@ from urllib.parse import urlsplit
 import click
 from requests.utils import get_environ_proxies
 
-from fastmon_client.access import AccessDenied, MonitorSession
-from fastmon_client.broker import BrokerConfig
-from fastmon_client.pace import Intervals
-from fastmon_client.picture import AppState
+from fastmon_client.app_state import AppState
+from fastmon_client.broker_config import BrokerConfig
+from fastmon_client.intervals import Intervals
+from fastmon_client.message_filter import MessageFilter
+from fastmon_client.monitor_session import AccessDenied, MonitorSession
 from fastmon_client.session import Limits, Output, Session, now
-from fastmon_client.wanted import MessageFilter
 
 DEFAULT_URL = "http://localhost:8002"
 SHOWN_TYPES = ("tf_file_registered", "fastmon_status")

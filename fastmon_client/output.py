@@ -12,8 +12,8 @@ from typing import Any
 import click
 from loguru import logger
 
-from fastmon_client.picture import AppState
-from fastmon_client.show import line
+from fastmon_client.app_state import AppState
+from fastmon_client.formatting import line
 from fastmon_client.snapshot import RunRow, Snapshot
 from fastmon_client.stream import Message
 from fastmon_client.tffile import ANNOUNCED

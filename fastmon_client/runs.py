@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from fastmon_client.pace import Intervals
+from fastmon_client.intervals import Intervals
 from fastmon_client.rates import Bins
 from fastmon_client.snapshot import RunRow, RunState
 from fastmon_client.stfs import Stfs

@@ -16,16 +16,16 @@ from typing import Any, Protocol
 
 from loguru import logger
 
-from fastmon_client.access import AccessDenied, MonitorSession
-from fastmon_client.asking import QueryResult, QueryWorker, RunsResult, StfsResult, TfFilesResult
-from fastmon_client.broker import BrokerConfig
-from fastmon_client.feed import Brought, Source, StreamManager
-from fastmon_client.picture import AppState
+from fastmon_client.app_state import AppState
+from fastmon_client.broker_config import BrokerConfig
+from fastmon_client.monitor_session import AccessDenied, MonitorSession
+from fastmon_client.monitor_tables import Tables
+from fastmon_client.query_worker import QueryResult, QueryWorker, RunsResult, StfsResult, TfFilesResult
 from fastmon_client.snapshot import Snapshot
 from fastmon_client.stream import Connected, Disconnected, HeartBeat, Notice, Stream
-from fastmon_client.tables import Tables
+from fastmon_client.stream_manager import Brought, Source, StreamManager
 from fastmon_client.tffile import ANNOUNCED
-from fastmon_client.topic import TopicStream
+from fastmon_client.topic_stream import TopicStream
 
 _BATCH = 10
 """STFs whose TF files are asked for at once: what is heard meanwhile need not be asked for."""

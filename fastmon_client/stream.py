@@ -20,9 +20,9 @@ from loguru import logger
 from sseclient import SSEClient
 from urllib3.exceptions import HTTPError
 
-from fastmon_client.access import AccessDenied, MonitorSession, reason_of, refused_token
-from fastmon_client.blocks import EventSplitter
-from fastmon_client.pace import Intervals
+from fastmon_client.event_splitter import EventSplitter
+from fastmon_client.intervals import Intervals
+from fastmon_client.monitor_session import AccessDenied, MonitorSession, reason_of, refused_token
 
 STREAM = "/api/messages/stream/"
 LONGEST_WAIT_S = 30.0

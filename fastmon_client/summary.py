@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from fastmon_client.access import AccessDenied, MonitorSession
-from fastmon_client.ending import AUTHENTICATION, ERROR, UNREACHABLE
-from fastmon_client.pace import Intervals
-from fastmon_client.picture import AppState
+from fastmon_client.app_state import AppState
+from fastmon_client.formatting import escape, gaps, size
+from fastmon_client.intervals import Intervals
+from fastmon_client.message_filter import MessageFilter
+from fastmon_client.monitor_session import AccessDenied, MonitorSession
+from fastmon_client.monitor_tables import MonitorUnavailable, Tables
 from fastmon_client.session import now
-from fastmon_client.show import escape, gaps, size
+from fastmon_client.shutdown import AUTHENTICATION, ERROR, UNREACHABLE
 from fastmon_client.snapshot import RunRow, Snapshot
-from fastmon_client.tables import MonitorUnavailable, Tables
-from fastmon_client.wanted import MessageFilter
 
 _MOST_SPANS = 10
 

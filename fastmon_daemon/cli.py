@@ -9,7 +9,7 @@ from importlib import import_module
 import click
 
 from fastmon_daemon import __version__
-from fastmon_daemon.errors import ConfigError, DatabaseInUse, FastmonError, StorageError, StorageUnavailable
+from fastmon_daemon.base.errors import ConfigError, DatabaseInUse, FastmonError, StorageError, StorageUnavailable
 
 COMMANDS = (
     "run", "inspect", "verdict", "reconcile", "retry", "discard", "admit", "release", "export", "forget", "backup",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from fastmon_daemon import control
+from fastmon_daemon.actions import control_socket
 from fastmon_daemon.cli import main
 
 PATIENCE_S = 4.0
 
 if __name__ == "__main__":
-    control.REQUEST_TIMEOUT_S = PATIENCE_S  # before a command is imported that takes it from there
-    control.send_request.__defaults__ = (PATIENCE_S,)
+    control_socket.REQUEST_TIMEOUT_S = PATIENCE_S  # before a command is imported that takes it from there
+    control_socket.send_request.__defaults__ = (PATIENCE_S,)
     main()

@@ -7,13 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fastmon_daemon.acts import OperatorActions
+from fastmon_daemon.actions.operator_actions import OperatorActions
 from fastmon_daemon.engine import LinkEvent
-from fastmon_daemon.intake import MessageHandler
-from fastmon_daemon.ledger import Reconciler, ReconcilerConfig, SummaryRoute, TrackedRuns
-from fastmon_daemon.lifecycle import load_statechart
-from fastmon_daemon.sampling import is_selected
+from fastmon_daemon.engine.sampling import is_selected
+from fastmon_daemon.intake.handler import MessageHandler
+from fastmon_daemon.reconciler import Reconciler, ReconcilerConfig, SummaryRoute
+from fastmon_daemon.runs.tracked_runs import TrackedRuns
 from fastmon_daemon.settings import Settings
+from fastmon_daemon.statechart import load_statechart
 from tests import model_world as model
 from tests.model_world import CHART, LINK_OF, FaultyBroker, FaultyMonitor, Seen, run_message, stf_name, stf_ready
 from tests.worlds import World

@@ -11,12 +11,12 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from fastmon_daemon import seams
-from fastmon_daemon.clock import format_timestamp
-from fastmon_daemon.errors import FastmonError, LinkBlocked, LinkDown, ParentNotRegistered, TransientError
-from fastmon_daemon.lifecycle import load_statechart
+from fastmon_daemon.base import failpoints
+from fastmon_daemon.base.clock import format_timestamp
+from fastmon_daemon.base.errors import FastmonError, LinkBlocked, LinkDown, ParentNotRegistered, TransientError
 from fastmon_daemon.monitor import StfFile, TfFile
 from fastmon_daemon.outbox import Outbox
+from fastmon_daemon.statechart import load_statechart
 from tests.worlds import START, FakeMonitor
 
 CHART = load_statechart("stf")
@@ -177,16 +177,16 @@ def is_cut(nth: int, life: Callable[[], object]) -> bool:
 
     def fuse(name: str) -> None:
         if next(met) == nth:
-            seams.set_hook(None)
+            failpoints.set_hook(None)
             raise PowerCut(name)
 
-    seams.set_hook(fuse)
+    failpoints.set_hook(fuse)
     try:
         life()
     except PowerCut:
         return True
     finally:
-        seams.set_hook(None)
+        failpoints.set_hook(None)
     return False
 
 

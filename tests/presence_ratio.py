@@ -16,7 +16,7 @@ import threading
 from operator import truediv
 from pathlib import Path
 
-from fastmon_daemon.clock import parse_timestamp
+from fastmon_daemon.base.clock import parse_timestamp
 from fastmon_daemon.outbox import open_for_reading
 from tests.living import OnEmbedded, living, wait_until
 from tests.test_presence import EXTRAS

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from fastmon_daemon.acts import ActionRequest, OperatorActions
-from fastmon_daemon.clock import format_timestamp
-from fastmon_daemon.control import ControlServer, send_request, socket_path
-from fastmon_daemon.errors import MalformedMessage, PermanentError, StorageError, TransientError
-from fastmon_daemon.intake import MessageHandler
-from fastmon_daemon.lifecycle import load_statechart
+from fastmon_daemon.actions.control_socket import ControlServer, send_request, socket_path
+from fastmon_daemon.actions.operator_actions import ActionRequest, OperatorActions
+from fastmon_daemon.base.clock import format_timestamp
+from fastmon_daemon.base.errors import MalformedMessage, PermanentError, StorageError, TransientError
+from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.outbox import Outbox
+from fastmon_daemon.statechart import load_statechart
 from tests.living import OnEmbedded, living, name, wait_until
 from tests.worlds import World, named, settle
 

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from fastmon_daemon.acts import BATCH_SIZE, ActionRequest, ActionResult, OperatorActions, in_batches
+from fastmon_daemon.actions.control_socket import ControlServer
+from fastmon_daemon.actions.operator_actions import BATCH_SIZE, ActionRequest, ActionResult, OperatorActions, in_batches
+from fastmon_daemon.base.clock import format_timestamp
 from fastmon_daemon.cli import cli
-from fastmon_daemon.clock import format_timestamp
-from fastmon_daemon.commands.acting import _how_many
-from fastmon_daemon.control import ControlServer
-from fastmon_daemon.intake import MessageHandler
-from fastmon_daemon.lifecycle import load_statechart
+from fastmon_daemon.commands.action_commands import _how_many
+from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.outbox import DatabaseLock, NewStf, Outbox
+from fastmon_daemon.statechart import load_statechart
 from tests.worlds import World, named
 
 CHARTS = (load_statechart("stf"), load_statechart("run"))

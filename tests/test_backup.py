@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from fastmon_daemon.base.errors import PermanentError, StorageError
 from fastmon_daemon.commands.backup import _Progress
-from fastmon_daemon.errors import PermanentError, StorageError
-from fastmon_daemon.lifecycle import load_statechart
 from fastmon_daemon.outbox import back_up, check_database, open_for_reading
+from fastmon_daemon.statechart import load_statechart
 from tests.living import OnEmbedded, living
 from tests.worlds import HandClock, World
 

@@ -16,12 +16,11 @@ from typing import Any
 import pytest
 import requests
 
-from fastmon_daemon.broker import trial
-from fastmon_daemon.checks import Check, CheckResult, CheckStatus, run_checks, trying
-from fastmon_daemon.checks.at_broker import broker_checks
-from fastmon_daemon.checks.at_monitor import monitor_checks
-from fastmon_daemon.clock import Clock, utcnow
-from fastmon_daemon.logs import SecretRedactor
+from fastmon_daemon.base.clock import Clock, utcnow
+from fastmon_daemon.base.logs import SecretRedactor
+from fastmon_daemon.checks import Check, CheckResult, CheckStatus, run_checks
+from fastmon_daemon.checks.broker import broker_checks
+from fastmon_daemon.checks.monitor import monitor_checks
 from fastmon_daemon.monitor import MonitorClient
 from fastmon_daemon.outbox import open_outbox
 from fastmon_daemon.service import ProcessContext, broker_parameters

@@ -7,9 +7,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from fastmon_daemon.diagram import Format, is_exported_from, render
-from fastmon_daemon.errors import ConfigError
-from fastmon_daemon.lifecycle import StateMachine, load_statechart
+from fastmon_daemon.base.errors import ConfigError
+from fastmon_daemon.statechart import StateMachine, load_statechart
+from fastmon_daemon.statechart.diagram import Format, is_exported_from, render
 
 STATECHARTS = Path(__file__).parent.parent / "statecharts"
 CHARTS = [load_statechart("stf"), load_statechart("run")]

@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-from fastmon_daemon import seams
+from fastmon_daemon.base import failpoints
+from fastmon_daemon.base.errors import FastmonError, LinkDown, ParentNotRegistered, PermanentError, TransientError
 from fastmon_daemon.engine import Inbox
+from fastmon_daemon.engine.background_tasks import BackgroundTask
 from fastmon_daemon.engine.engine import TICK_S
-from fastmon_daemon.errands import BackgroundTask
-from fastmon_daemon.errors import FastmonError, LinkDown, ParentNotRegistered, PermanentError, TransientError
-from fastmon_daemon.lifecycle import MachineError, StatechartError, load_statechart
+from fastmon_daemon.engine.steps import StepOutcome
 from fastmon_daemon.monitor import TfFile
 from fastmon_daemon.outbox import DueQuery, NewStf, Origin, Outbox
-from fastmon_daemon.steps import StepOutcome
+from fastmon_daemon.statechart import MachineError, StatechartError, load_statechart
 from tests.worlds import START, FakeMonitor, Slow, World, named, query, settle
 
 WAY = ["received", "sampled", "tf_registered", "notified", "completed"]
@@ -86,14 +86,14 @@ def run_until_cut(world: World, nth: int) -> str | None:
             raise PowerCut(name)
 
     with world_open(world) as outbox:
-        seams.set_hook(fuse)
+        failpoints.set_hook(fuse)
         try:
             world.receive(outbox)
             settle(world.engine(outbox))
         except PowerCut as cut:
             return str(cut)
         finally:
-            seams.set_hook(None)
+            failpoints.set_hook(None)
     return None
 
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from fastmon_daemon.acts import ActionRequest, OperatorActions
+from fastmon_daemon.actions.operator_actions import ActionRequest, OperatorActions
+from fastmon_daemon.base.errors import LinkDown, ParentNotRegistered, TransientError
 from fastmon_daemon.engine import BUDGET_S
-from fastmon_daemon.errors import LinkDown, ParentNotRegistered, TransientError
-from fastmon_daemon.intake import MessageHandler
-from fastmon_daemon.lifecycle import load_statechart
+from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.monitor import TfFile
 from fastmon_daemon.outbox import Origin
 from fastmon_daemon.settings import Settings
+from fastmon_daemon.statechart import load_statechart
 from tests.worlds import FakeMonitor, World, named, settle, turn_until
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from sqlite_utils import Database
 
-from fastmon_daemon.errors import StorageUnavailable
-from fastmon_daemon.intake import MessageHandler
-from fastmon_daemon.lifecycle import load_statechart
+from fastmon_daemon.base.errors import StorageUnavailable
+from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.outbox import DiskSpaceGuard, Outbox, check_database, open_outbox, shortage
+from fastmon_daemon.statechart import load_statechart
 from tests.living import OnEmbedded, living, name, wait_until
 from tests.test_messages import ready
 from tests.worlds import START, World, named, settle

@@ -11,22 +11,22 @@ from pathlib import Path
 import pytest
 from loguru import logger
 
+from fastmon_daemon.base.errors import LinkBlocked, LinkDown, TransientError
+from fastmon_daemon.base.logs import SecretRedactor
+from fastmon_daemon.base.rate_limit import TokenBucket
 from fastmon_daemon.engine import LinkEvent
-from fastmon_daemon.engine.concurrency_limits import PROBES_PER_LINK
-from fastmon_daemon.errors import LinkBlocked, LinkDown, TransientError
-from fastmon_daemon.gates import (
+from fastmon_daemon.engine.circuit_breakers import (
     MAX_BLOCKED_PROBE_INTERVAL_S,
     MAX_PROBE_INTERVAL_S,
     SHORTEST_PROBE_PAUSE_S,
     CircuitBreaker,
-    TokenBucket,
 )
-from fastmon_daemon.logs import SecretRedactor
+from fastmon_daemon.engine.concurrency_limits import PROBES_PER_LINK
+from fastmon_daemon.engine.steps import links_for, make_steps
 from fastmon_daemon.monitor import MonitorClient
 from fastmon_daemon.outbox import Outbox
-from fastmon_daemon.service.logins import secret_reader
+from fastmon_daemon.service.credentials import secret_reader
 from fastmon_daemon.settings import Settings
-from fastmon_daemon.steps import links_for, make_steps
 from fastmon_daemon.testbed.monitor import MonitorOptions, MonitorThread
 from tests.model_world import FaultyMonitor
 from tests.worlds import Silent, Slow, World, named, settle, turn_until

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from loguru import logger
 
+from fastmon_daemon.base.errors import StorageUnavailable
 from fastmon_daemon.broker import BrokerConnection, LinkStateChange
-from fastmon_daemon.errors import StorageUnavailable
 from fastmon_daemon.testbed.stomp_broker import Broker as Server
 from fastmon_daemon.testbed.stomp_broker import BrokerThread
 from tests.test_broker_edge import DEADLINE_S, QUEUE, login, publish

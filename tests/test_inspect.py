@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from fastmon_daemon.base.errors import ConfigError, StorageError
 from fastmon_daemon.cli import cli
-from fastmon_daemon.errors import ConfigError, StorageError
-from fastmon_daemon.lifecycle import load_statechart
+from fastmon_daemon.engine.sampling import SamplePlan, draw_sample
 from fastmon_daemon.outbox import Announced, NewStf, Outbox, Registered, Sampled, Stf, open_for_reading, open_outbox
-from fastmon_daemon.sampling import SamplePlan, draw_sample
+from fastmon_daemon.statechart import load_statechart
 
 CHART = load_statechart("stf")
 NAME = "swf.7.000001.stf"

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from fastmon_daemon import seams
-from fastmon_daemon.acts import ActionRequest, OperatorActions
-from fastmon_daemon.errors import StorageUnavailable
-from fastmon_daemon.intake import MessageHandler
-from fastmon_daemon.lifecycle import load_statechart
+from fastmon_daemon.actions.operator_actions import ActionRequest, OperatorActions
+from fastmon_daemon.base import failpoints
+from fastmon_daemon.base.errors import StorageUnavailable
+from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.outbox import Origin, Outbox, open_outbox
+from fastmon_daemon.statechart import load_statechart
 from tests.test_messages import ready
 from tests.worlds import HandClock, named
 
@@ -139,14 +139,14 @@ def after_the_next_commit(does: Callable[[], object]) -> Iterator[None]:
 
     def hook(name: str) -> None:
         if name == "after_commit":
-            seams.set_hook(None)
+            failpoints.set_hook(None)
             does()
 
-    seams.set_hook(hook)
+    failpoints.set_hook(hook)
     try:
         yield
     finally:
-        seams.set_hook(None)
+        failpoints.set_hook(None)
 
 
 def test_a_run_that_is_forgotten_just_after_its_message_was_stored_is_heard_of_anew_by_a_stf_gen(
@@ -187,11 +187,11 @@ def test_what_is_not_for_us_is_counted_also_where_it_could_not_be_written_down_a
             raise StorageUnavailable("the disk is full")
 
     intake.handle(ready(namespace="other"))
-    seams.set_hook(fail)
+    failpoints.set_hook(fail)
     try:
         with pytest.raises(StorageUnavailable):
             intake.handle(ready())
     finally:
-        seams.set_hook(None)
+        failpoints.set_hook(None)
     intake.handle(ready())
     assert outbox.reports.counters() == {"foreign_namespace": 1, "stf_ready_fresh": 1}

@@ -15,18 +15,20 @@ from typing import Any
 import pytest
 from loguru import logger
 
-from fastmon_daemon.acts import ActionRequest, OperatorActions
-from fastmon_daemon.clock import format_timestamp
+from fastmon_daemon.actions.operator_actions import ActionRequest, OperatorActions
+from fastmon_daemon.base.clock import format_timestamp
+from fastmon_daemon.base.errors import LinkBlocked, LinkDown, StorageUnavailable, TransientError
 from fastmon_daemon.engine import Engine
-from fastmon_daemon.errors import LinkBlocked, LinkDown, StorageUnavailable, TransientError
-from fastmon_daemon.intake import MessageHandler
-from fastmon_daemon.ledger import Reconciler, ReconcilerConfig, ReconcilerIntervals, SummaryRoute, TrackedRuns
-from fastmon_daemon.lifecycle import load_statechart
+from fastmon_daemon.engine.sampling import is_selected
+from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.messages import run_number
 from fastmon_daemon.monitor import StfFile, TfFile
 from fastmon_daemon.outbox import Origin, RunRow, Stf, runs
-from fastmon_daemon.sampling import is_selected
-from fastmon_daemon.verdict import Verdict, judge
+from fastmon_daemon.reconciler import Reconciler, ReconcilerConfig, SummaryRoute
+from fastmon_daemon.reconciler.verdict import Verdict, judge
+from fastmon_daemon.runs.poll_state import ReconcilerIntervals
+from fastmon_daemon.runs.tracked_runs import TrackedRuns
+from fastmon_daemon.statechart import load_statechart
 from tests.worlds import START, FakeMonitor, Inline, World, named, settle
 
 CHARTS = (load_statechart("stf"), load_statechart("run"))

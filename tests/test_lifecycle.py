@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from fastmon_daemon.lifecycle import MachineError, StatechartError, StateMachine, load_statechart, parse_statechart
+from fastmon_daemon.statechart import MachineError, StatechartError, StateMachine, load_statechart, parse_statechart
 
 REPOSITORY = Path(__file__).parent.parent
 CHARTS = [load_statechart("stf"), load_statechart("run")]

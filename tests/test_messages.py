@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastmon_daemon.errors import MalformedMessage
+from fastmon_daemon.base.errors import MalformedMessage
 from fastmon_daemon.messages import IgnoredMessage, RunEvent, StfReady, TfFileRegistered, parse, run_number, sequence_in
 
 READY = {

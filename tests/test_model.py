@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from loguru import logger
 
-from fastmon_daemon.acts import ActionRequest
-from fastmon_daemon.errors import FastmonError, PermanentError, TransientError
+from fastmon_daemon.actions.operator_actions import ActionRequest
+from fastmon_daemon.base.errors import FastmonError, PermanentError, TransientError
 from tests.model_processes import TFS, WORKERS, Processes
 from tests.model_world import CHART, Seen, is_cut, run_message, stf_name, stf_ready
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from fastmon_daemon.lifecycle import load_statechart
 from fastmon_daemon.outbox import Outbox, check_database, open_outbox
 from fastmon_daemon.outbox.schema import APPLICATION_ID, VERSION
-from fastmon_daemon.verdict import judge
+from fastmon_daemon.reconciler.verdict import judge
+from fastmon_daemon.statechart import load_statechart
 from tests.worlds import HandClock, World, query
 
 FOLDER = Path(__file__).parent / "old_databases"

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from sqlite_utils import Database
 
-from fastmon_daemon import seams
-from fastmon_daemon.errors import DatabaseInUse, StaleStfError, StorageError
+from fastmon_daemon.base import failpoints
+from fastmon_daemon.base.errors import DatabaseInUse, StaleStfError, StorageError
+from fastmon_daemon.engine.sampling import SamplePlan, draw_sample
 from fastmon_daemon.outbox import (
     Announced,
     DatabaseLock,
@@ -26,7 +27,6 @@ from fastmon_daemon.outbox import (
     owner_of,
 )
 from fastmon_daemon.outbox.schema import APPLICATION_ID, migrations
-from fastmon_daemon.sampling import SamplePlan, draw_sample
 from tests.worlds import START, World, named
 
 
@@ -213,12 +213,12 @@ def test_no_acknowledged_row_is_lost_wherever_the_log_is_cut(tmp_path: Path) -> 
     connection.execute("pragma wal_autocheckpoint = 0")
     log = tmp_path / "live" / "outbox.db-wal"
     sizes: list[int] = []
-    seams.set_hook(lambda name: sizes.append(log.stat().st_size) if name == "after_commit" else None)
+    failpoints.set_hook(lambda name: sizes.append(log.stat().st_size) if name == "after_commit" else None)
     try:
         for n in range(1, 11):
             world.receive(outbox, n)
     finally:
-        seams.set_hook(None)
+        failpoints.set_hook(None)
     database, whole = (tmp_path / "live" / "outbox.db").read_bytes(), log.read_bytes()
     for cut in range(32, len(whole) + 1, 4096 + 24):
         copy = tmp_path / f"cut-{cut}"

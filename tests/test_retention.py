@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from fastmon_daemon.base.errors import PermanentError
 from fastmon_daemon.cli import cli
 from fastmon_daemon.engine import Engine, LinkEvent
-from fastmon_daemon.errors import PermanentError
-from fastmon_daemon.ledger import record_run_event
-from fastmon_daemon.lifecycle import load_statechart
 from fastmon_daemon.messages import RunEvent, parse
 from fastmon_daemon.outbox import NewStf, Outbox, ReceiveOutcome, check_database
-from fastmon_daemon.retention import BATCH_SIZE, Pruner
-from fastmon_daemon.verdict import judge
+from fastmon_daemon.outbox.pruner import BATCH_SIZE, Pruner
+from fastmon_daemon.reconciler.verdict import judge
+from fastmon_daemon.runs.run_events import record_run_event
+from fastmon_daemon.statechart import load_statechart
 from tests.worlds import World, named, query, settle
 
 CHARTS = (load_statechart("stf"), load_statechart("run"))

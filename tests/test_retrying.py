@@ -8,7 +8,8 @@ from datetime import timedelta
 
 import pytest
 
-from fastmon_daemon.errors import (
+from fastmon_daemon.base.backoff import MAX_BACKOFF, Backoff, backoff, in_process_retry
+from fastmon_daemon.base.errors import (
     FastmonError,
     LinkBlocked,
     LinkDown,
@@ -16,7 +17,6 @@ from fastmon_daemon.errors import (
     PermanentError,
     TransientError,
 )
-from fastmon_daemon.retrying import MAX_BACKOFF, Backoff, backoff, in_process_retry
 
 
 class Failing:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastmon_daemon.sampling import SamplePlan, block_bytes, draw_sample, is_selected, previous_selected, seed_of
+from fastmon_daemon.engine.sampling import SamplePlan, block_bytes, draw_sample, is_selected, previous_selected, seed_of
 
 plans = st.builds(
     SamplePlan,

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 from loguru import logger
 
-from fastmon_daemon.errors import ConfigError
-from fastmon_daemon.logs import SecretRedactor
-from fastmon_daemon.reference import env_example, settings_table
+from fastmon_daemon.base.errors import ConfigError
+from fastmon_daemon.base.logs import SecretRedactor
 from fastmon_daemon.service import secret_reader
 from fastmon_daemon.settings import (
     ListenAddress,
@@ -22,6 +21,7 @@ from fastmon_daemon.settings import (
     database_to_write,
     read_environment,
 )
+from fastmon_daemon.settings.docs import env_example, settings_table
 
 SECRET = "hush-do-not-show"
 REPOSITORY = Path(__file__).parent.parent

@@ -11,11 +11,11 @@ import pytest
 import requests
 from loguru import logger
 
-from fastmon_daemon.logs import SecretRedactor
+from fastmon_daemon.base.logs import SecretRedactor
 from fastmon_daemon.monitor import AgentClient, OutcomeUnknown, RestClient
-from fastmon_daemon.presence.shipping import BUFFER, MAX_ATTEMPTS, LogShipper
+from fastmon_daemon.presence.log_shipping import BUFFER, MAX_ATTEMPTS, LogShipper
 from fastmon_daemon.service import ProcessContext
-from fastmon_daemon.service.citizen import log_client
+from fastmon_daemon.service.agent_factory import log_client
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.testbed.monitor import MonitorThread
 from tests.worlds import HandClock

@@ -11,10 +11,10 @@ import pytest
 import requests
 
 from fastmon_daemon.engine import BUDGET_S
+from fastmon_daemon.engine.steps import ORPHANED_AFTER_S, make_steps
 from fastmon_daemon.monitor import MonitorClient, NewStfFile, StfRegistrar, TfFile
 from fastmon_daemon.outbox import Origin
 from fastmon_daemon.settings import Settings
-from fastmon_daemon.steps import ORPHANED_AFTER_S, make_steps
 from fastmon_daemon.testbed.monitor import MonitorThread
 from tests.worlds import World, named, settle
 

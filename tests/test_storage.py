@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fastmon_daemon.errors import StorageError, StorageUnavailable
-from fastmon_daemon.lifecycle import load_statechart
+from fastmon_daemon.base.errors import StorageError, StorageUnavailable
 from fastmon_daemon.outbox import (
     DatabaseLock,
     IntegrityProblem,
@@ -20,8 +19,9 @@ from fastmon_daemon.outbox import (
     open_outbox,
     owner_of,
 )
-from fastmon_daemon.outbox.fitness import check_local_file_system, file_system_of, is_readable
+from fastmon_daemon.outbox.file_checks import check_local_file_system, file_system_of, is_readable
 from fastmon_daemon.outbox.schema import VERSION
+from fastmon_daemon.statechart import load_statechart
 from tests.worlds import World, settle
 
 PAGE = 4096

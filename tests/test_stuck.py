@@ -8,16 +8,17 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from fastmon_daemon.errors import PermanentError
-from fastmon_daemon.findings import InspectionContext, Inspector, StfFilter
-from fastmon_daemon.front import Liveness, MetricsCollector
-from fastmon_daemon.lifecycle import load_statechart
+from fastmon_daemon.base.errors import PermanentError
+from fastmon_daemon.engine.steps import LINK_OF_STEP
+from fastmon_daemon.inspection.inspector import InspectionContext, Inspector, StfFilter
+from fastmon_daemon.inspection.liveness import Liveness
+from fastmon_daemon.inspection.metrics import MetricsCollector
 from fastmon_daemon.monitor import ResponseCounter
 from fastmon_daemon.outbox import open_for_reading
 from fastmon_daemon.presence import HealthCheckConfig, StuckRule, WorkerErrors
-from fastmon_daemon.presence.checkup import HealthChecker
+from fastmon_daemon.presence.health import HealthChecker
 from fastmon_daemon.presence.status import StatusPublisher
-from fastmon_daemon.steps import LINK_OF_STEP
+from fastmon_daemon.statechart import load_statechart
 from tests.worlds import World, settle
 
 RULE = StuckRule(chart=load_statechart("stf"), links=LINK_OF_STEP, stuck_after_s=60)

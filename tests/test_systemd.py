@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from fastmon_daemon import systemd
+from fastmon_daemon.base import sd_notify
 from fastmon_daemon.cli import COMMANDS
-from fastmon_daemon.front.pulse import INTERVAL_S, MISSED
+from fastmon_daemon.inspection.liveness import INTERVAL_S, MISSED
 from fastmon_daemon.settings import SYSTEM_STATE_FOLDER, Settings
 from tests.living import living
 
@@ -38,16 +38,16 @@ def test_a_state_is_told_to_both_kinds_of_address(tmp_path: Path, form: str) -> 
     address = f"@{tmp_path}/notify" if form == "abstract" else f"{tmp_path}/notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(f"\0{address[1:]}" if form == "abstract" else address)
-        systemd.notify({"NOTIFY_SOCKET": address}, "READY=1")
+        sd_notify.notify({"NOTIFY_SOCKET": address}, "READY=1")
         assert manager.recv(100) == b"READY=1"
 
 
 def test_a_service_manager_that_has_gone_ends_nothing(tmp_path: Path) -> None:
-    systemd.notify({"NOTIFY_SOCKET": f"{tmp_path}/nobody"}, "READY=1")
+    sd_notify.notify({"NOTIFY_SOCKET": f"{tmp_path}/nobody"}, "READY=1")
 
 
 def test_without_a_service_manager_nothing_happens() -> None:
-    systemd.notify({}, "READY=1")
+    sd_notify.notify({}, "READY=1")
 
 
 def test_the_daemon_tells_that_it_is_ready_alive_and_stopping(tmp_path: Path) -> None:

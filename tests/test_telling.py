@@ -12,20 +12,20 @@ import requests
 from loguru import logger
 
 from fastmon_daemon import service
-from fastmon_daemon.errors import FastmonError, LinkDown, PermanentError
-from fastmon_daemon.lifecycle import load_statechart
-from fastmon_daemon.logs import SecretRedactor
+from fastmon_daemon.base.errors import FastmonError, LinkDown, PermanentError
+from fastmon_daemon.base.logs import SecretRedactor
+from fastmon_daemon.engine.steps import LINK_OF_STEP
 from fastmon_daemon.monitor import AgentClient, RestClient
 from fastmon_daemon.outbox import Outbox
 from fastmon_daemon.presence import StuckRule, WorkerErrors, agent_name
-from fastmon_daemon.presence.checkup import HealthCheckConfig, HealthChecker, HealthStatus
+from fastmon_daemon.presence.health import HealthCheckConfig, HealthChecker, HealthStatus
 from fastmon_daemon.presence.heartbeat import Heartbeat
 from fastmon_daemon.presence.identity import Registration
-from fastmon_daemon.presence.lane import PeriodicWorker
+from fastmon_daemon.presence.periodic_worker import PeriodicWorker
 from fastmon_daemon.presence.status import StatusPublisher
-from fastmon_daemon.service.citizen import agent_client
+from fastmon_daemon.service.agent_factory import agent_client
 from fastmon_daemon.settings import Settings
-from fastmon_daemon.steps import LINK_OF_STEP
+from fastmon_daemon.statechart import load_statechart
 from fastmon_daemon.testbed.monitor import MonitorThread
 from tests.living import wait_until
 from tests.monitor_edge.scripted import Server, says

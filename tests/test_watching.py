@@ -13,16 +13,16 @@ from pathlib import Path
 import pytest
 from loguru import logger
 
-from fastmon_daemon.clock import Clock
-from fastmon_daemon.errors import StorageUnavailable
-from fastmon_daemon.intake import MessageHandler
-from fastmon_daemon.lifecycle import load_statechart
+from fastmon_daemon.base.clock import Clock
+from fastmon_daemon.base.errors import StorageUnavailable
+from fastmon_daemon.intake.found_files import Fingerprint, FoundFile, run_in
+from fastmon_daemon.intake.handler import MessageHandler
+from fastmon_daemon.intake.seen_file_cache import AT_ONCE, FORGOTTEN_AFTER_S, SeenFileCache
+from fastmon_daemon.intake.watcher import IngestResult, WatchConfig, Watcher
 from fastmon_daemon.outbox import open_outbox
-from fastmon_daemon.service.folders import make_watcher
+from fastmon_daemon.service.watcher_factory import make_watcher
 from fastmon_daemon.settings import Settings
-from fastmon_daemon.watching import FoundFile, IngestResult, SeenFileCache, WatchConfig, Watcher
-from fastmon_daemon.watching.files import Fingerprint, run_in
-from fastmon_daemon.watching.memory import AT_ONCE, FORGOTTEN_AFTER_S
+from fastmon_daemon.statechart import load_statechart
 from tests.living import wait_until
 
 

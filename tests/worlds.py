@@ -20,15 +20,15 @@ from uuid import NAMESPACE_URL, uuid5
 import tenacity
 from sqlite_utils import Database
 
-from fastmon_daemon.clock import Clock
+from fastmon_daemon.base.clock import Clock
+from fastmon_daemon.base.errors import FastmonError, LinkDown
 from fastmon_daemon.engine import CallPools, CircuitBreakers, Engine, EngineConfig, Inbox, LinkEvent
-from fastmon_daemon.errands import BackgroundTaskSource
-from fastmon_daemon.errors import FastmonError, LinkDown
-from fastmon_daemon.lifecycle import load_statechart
+from fastmon_daemon.engine.background_tasks import BackgroundTaskSource
+from fastmon_daemon.engine.steps import LINK_OF_STEP, make_steps
 from fastmon_daemon.monitor import TfFile
 from fastmon_daemon.outbox import NewStf, Outbox, Stf, connect, open_outbox
 from fastmon_daemon.settings import Settings
-from fastmon_daemon.steps import LINK_OF_STEP, make_steps
+from fastmon_daemon.statechart import load_statechart
 
 START = datetime(2026, 11, 21, 20, 0, tzinfo=UTC)
 

@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 import click
 from loguru import logger
 
-from fastmon_client.dashboard.door import LEAST_TOKEN, DashboardToken, is_loopback
+from fastmon_client.dashboard.auth import LEAST_TOKEN, DashboardToken, is_loopback
 from fastmon_client.dashboard.serving import listen, serve
-from fastmon_client.ending import ShutdownReason, shutdown_on
 from fastmon_client.session import Session
+from fastmon_client.shutdown import ShutdownReason, shutdown_on
 
 _WHERE = "--auth-token (FASTMON_DASHBOARD_TOKEN_FILE, FASTMON_DASHBOARD_TOKEN)"
 

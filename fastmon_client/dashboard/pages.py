@@ -15,8 +15,8 @@ from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Re
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from fastmon_client.dashboard.door import AuthMiddleware, DashboardToken
-from fastmon_client.dashboard.fanout import Broadcaster
+from fastmon_client.dashboard.auth import AuthMiddleware, DashboardToken
+from fastmon_client.dashboard.broadcaster import Broadcaster
 
 STATIC = Path(__file__).parent / "static"
 _REFUSED = '<p class="note" role="alert">This is not the token of this dashboard.</p>'

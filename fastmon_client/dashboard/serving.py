@@ -13,8 +13,8 @@ from typing import Any
 
 from uvicorn import Config, Server
 
-from fastmon_client.dashboard.door import DashboardToken
-from fastmon_client.dashboard.fanout import Broadcaster
+from fastmon_client.dashboard.auth import DashboardToken
+from fastmon_client.dashboard.broadcaster import Broadcaster
 from fastmon_client.dashboard.pages import application
 
 LET_GO_S = 2.0

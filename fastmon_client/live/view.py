@@ -12,8 +12,8 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from fastmon_client.formatting import age, clock_time, escape, gaps, lag, of, short_age, size
 from fastmon_client.live.columns import Column, Row, table
-from fastmon_client.show import age, clock_time, escape, gaps, lag, of, short_age, size
 
 _LOUD = "bold white on red"
 _BADGES = {"LIVE": "bold black on green", "CONNECTING": "bold black on yellow", "DEAD": _LOUD, "REFUSED": _LOUD}

@@ -3,9 +3,9 @@
 It must not know the outbox, the chart or the steps. Only here is stomp imported.
 """
 
-from fastmon_daemon.broker.link import BrokerConnection, LinkStateChange
-from fastmon_daemon.broker.login import ConnectionParameters
-from fastmon_daemon.broker.trial import check_login, check_reachable, measure_round_trip
+from fastmon_daemon.broker.connection import BrokerConnection, LinkStateChange
+from fastmon_daemon.broker.parameters import ConnectionParameters
+from fastmon_daemon.broker.probe import check_login, check_reachable, measure_round_trip
 
 __all__ = [
     "BrokerConnection",

@@ -16,11 +16,11 @@ from stomp.exception import StompException
 from stomp.listener import ConnectionListener
 from stomp.utils import Frame
 
-from fastmon_daemon.broker.held import Accept, LogThrottle, UnackedBuffer
-from fastmon_daemon.broker.login import ConnectionParameters
-from fastmon_daemon.broker.wire import StompTransport, connection_over
-from fastmon_daemon.errors import LinkDown
-from fastmon_daemon.seams import failpoints_around
+from fastmon_daemon.base.errors import LinkDown
+from fastmon_daemon.base.failpoints import failpoints_around
+from fastmon_daemon.broker.parameters import ConnectionParameters
+from fastmon_daemon.broker.transport import StompTransport, connection_over
+from fastmon_daemon.broker.unacked_buffer import Accept, LogThrottle, UnackedBuffer
 
 SILENT_BEATS = 2.9
 """So many heart-beat intervals without a byte mean that the broker has gone; a healthy one can be two late."""

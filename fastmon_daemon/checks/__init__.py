@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 
-from fastmon_daemon.checks.at_broker import broker_checks
-from fastmon_daemon.checks.at_monitor import monitor_checks
+from fastmon_daemon.base.clock import Clock
+from fastmon_daemon.base.errors import StorageError
+from fastmon_daemon.checks.broker import broker_checks
 from fastmon_daemon.checks.local import local_checks
-from fastmon_daemon.checks.trying import Check, CheckResult, CheckStatus, run_checks
-from fastmon_daemon.clock import Clock
-from fastmon_daemon.errors import StorageError
+from fastmon_daemon.checks.monitor import monitor_checks
+from fastmon_daemon.checks.runner import Check, CheckResult, CheckStatus, run_checks
 from fastmon_daemon.outbox import open_for_reading
 from fastmon_daemon.service import ProcessContext, broker_parameters, monitor_client
 

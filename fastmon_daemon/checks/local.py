@@ -11,12 +11,12 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from fastmon_daemon.checks.trying import Check, CheckResult, CheckStatus
-from fastmon_daemon.errors import StorageError
-from fastmon_daemon.lifecycle import load_statechart
+from fastmon_daemon.base.errors import StorageError
+from fastmon_daemon.checks.runner import Check, CheckResult, CheckStatus
 from fastmon_daemon.outbox import check_database, check_local_file_system, free_bytes, owner_of, shortage
 from fastmon_daemon.service import ProcessContext
 from fastmon_daemon.settings import ListenAddress
+from fastmon_daemon.statechart import load_statechart
 
 _PATIENCE_S = 5.0
 _DATABASE_S = 600.0

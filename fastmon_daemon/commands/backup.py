@@ -10,8 +10,8 @@ from pathlib import Path
 
 import click
 
-from fastmon_daemon.commands.process import PROGRESS_AFTER_S, existing_database
-from fastmon_daemon.commands.tables import escape_controls
+from fastmon_daemon.commands.formatting import escape_controls
+from fastmon_daemon.commands.startup import PROGRESS_AFTER_S, existing_database
 from fastmon_daemon.outbox import back_up
 
 _LINE_EVERY_S = 1.0

@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 
 from fastmon_daemon.checks import CheckResult, CheckStatus, all_checks, run_checks
-from fastmon_daemon.commands.process import every_setting, load_process
-from fastmon_daemon.commands.tables import escape_controls
+from fastmon_daemon.commands.formatting import escape_controls
+from fastmon_daemon.commands.startup import every_setting, load_process
 from fastmon_daemon.settings import LoadResult, all_settings
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from fastmon_daemon.commands.process import every_setting, variables
-from fastmon_daemon.commands.tables import console, escape_controls, table
+from fastmon_daemon.commands.formatting import console, escape_controls, table
+from fastmon_daemon.commands.startup import every_setting, variables
 from fastmon_daemon.outbox import owner_of
 from fastmon_daemon.settings import (
     LoadResult,

@@ -8,8 +8,8 @@ import threading
 
 import click
 
-from fastmon_daemon.clock import Clock
-from fastmon_daemon.commands.process import load_process
+from fastmon_daemon.base.clock import Clock
+from fastmon_daemon.commands.startup import load_process
 
 
 @click.command()

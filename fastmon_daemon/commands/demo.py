@@ -13,8 +13,8 @@ from pathlib import Path
 
 import click
 
-from fastmon_daemon.clock import Clock
-from fastmon_daemon.errors import FastmonError
+from fastmon_daemon.base.clock import Clock
+from fastmon_daemon.base.errors import FastmonError
 
 LOST, INTERRUPTED = 1, 130
 
@@ -61,7 +61,7 @@ def _play(stf: int, rate: float, folder: Path, *, as_json: bool) -> int:
     from rich.console import Console
 
     from fastmon_daemon.testbed.demo import Demo, DemoPlan
-    from fastmon_daemon.testbed.demo_picture import DemoDisplay
+    from fastmon_daemon.testbed.demo_display import DemoDisplay
 
     logger.remove()
     logger.add(folder / "world.log")

@@ -8,10 +8,10 @@ from typing import TextIO, get_args
 
 import click
 
-from fastmon_daemon.commands.process import found_database
-from fastmon_daemon.diagram import Format, render
-from fastmon_daemon.lifecycle import StatechartName, load_statechart
+from fastmon_daemon.commands.startup import found_database
 from fastmon_daemon.outbox import open_for_reading
+from fastmon_daemon.statechart import StatechartName, load_statechart
+from fastmon_daemon.statechart.diagram import Format, render
 
 
 @click.command()

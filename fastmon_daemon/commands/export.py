@@ -9,9 +9,9 @@ from pathlib import Path
 
 import click
 
-from fastmon_daemon.commands.process import existing_database
-from fastmon_daemon.lifecycle import load_statechart
+from fastmon_daemon.commands.startup import existing_database
 from fastmon_daemon.outbox import open_for_reading
+from fastmon_daemon.statechart import load_statechart
 
 
 @click.command()

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import click
 
-from fastmon_daemon.acts import RECONCILE, ActionRequest, run_number_to_reconcile
-from fastmon_daemon.commands.acting import BUSY
-from fastmon_daemon.commands.process import current_user, existing_database, load_process, report_progress
-from fastmon_daemon.commands.tables import escape_controls
-from fastmon_daemon.control import send_request
-from fastmon_daemon.errors import PermanentError, TransientError
+from fastmon_daemon.actions.control_socket import send_request
+from fastmon_daemon.actions.operator_actions import RECONCILE, ActionRequest, run_number_to_reconcile
+from fastmon_daemon.base.errors import PermanentError, TransientError
+from fastmon_daemon.commands.action_commands import BUSY
+from fastmon_daemon.commands.formatting import escape_controls
+from fastmon_daemon.commands.startup import current_user, existing_database, load_process, report_progress
 from fastmon_daemon.outbox import owner_of
 from fastmon_daemon.service import reconcile_offline
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 from loguru import logger
 
-from fastmon_daemon import seams
-from fastmon_daemon.commands.process import load_process
+from fastmon_daemon.base import failpoints
+from fastmon_daemon.commands.startup import load_process
 from fastmon_daemon.service import EXIT_NOT_DRAINED
 from fastmon_daemon.service import run as serve
 
@@ -29,7 +29,7 @@ def run(once: bool, mode: str | None, db: Path | None) -> None:
     """
     world = load_process(db, journal=True, FASTMON_MODE=mode)
     if crash := os.environ.get("FASTMON_TEST_CRASH"):  # no setting: only tests know it
-        seams.set_hook(seams.kill_at(crash))
+        failpoints.set_hook(failpoints.kill_at(crash))
     for name in world.settings.unknown:
         logger.warning("{}: no such setting, ignored; correct or unset it", name)
     logger.info("database by {}", world.database_rule)

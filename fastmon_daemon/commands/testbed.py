@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from fastmon_daemon.errors import FastmonError
+from fastmon_daemon.base.errors import FastmonError
 
 _PORT = click.IntRange(0, 65535)
 
@@ -32,7 +32,7 @@ def testbed(broker_port: int, monitor_port: int, env_file: Path, messages_endpoi
     """
     import uvloop
 
-    from fastmon_daemon.testbed.world import TestbedOptions, serve
+    from fastmon_daemon.testbed.testbed import TestbedOptions, serve
 
     options = TestbedOptions(broker_port=broker_port, monitor_port=monitor_port, messages_endpoint=messages_endpoint)
 

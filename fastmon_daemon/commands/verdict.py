@@ -12,12 +12,12 @@ import click
 from rich.console import RenderableType
 from rich.text import Text
 
-from fastmon_daemon.clock import parse_timestamp, utcnow
-from fastmon_daemon.commands.process import PROGRESS_AFTER_S, PROGRESS_EVERY_S, found_database
-from fastmon_daemon.commands.tables import console, escape_controls, format_when, table
-from fastmon_daemon.lifecycle import load_statechart
+from fastmon_daemon.base.clock import parse_timestamp, utcnow
+from fastmon_daemon.commands.formatting import console, escape_controls, format_when, table
+from fastmon_daemon.commands.startup import PROGRESS_AFTER_S, PROGRESS_EVERY_S, found_database
 from fastmon_daemon.outbox import DAEMON_DOWNTIME, Outage, open_for_reading
-from fastmon_daemon.verdict import Verdict, judge
+from fastmon_daemon.reconciler.verdict import Verdict, judge
+from fastmon_daemon.statechart import load_statechart
 
 UNKNOWN = 3
 _POLL_S = 0.5

@@ -4,11 +4,11 @@ Its thread alone moves STFs. It must not know STOMP, HTTP or signals; it asks th
 what is owed.
 """
 
+from fastmon_daemon.engine.circuit_breakers import CircuitBreakers
 from fastmon_daemon.engine.concurrency_limits import CallPools
+from fastmon_daemon.engine.config import EngineConfig
 from fastmon_daemon.engine.engine import Engine
 from fastmon_daemon.engine.inbox import Inbox, LinkEvent
-from fastmon_daemon.engine.links import CircuitBreakers
-from fastmon_daemon.engine.moving import BUDGET_S
-from fastmon_daemon.engine.plant import EngineConfig
+from fastmon_daemon.engine.transitions import BUDGET_S
 
 __all__ = ["BUDGET_S", "CallPools", "CircuitBreakers", "Engine", "EngineConfig", "Inbox", "LinkEvent"]

@@ -11,19 +11,19 @@ from typing import Any
 
 from loguru import logger
 
-from fastmon_daemon.clock import format_timestamp
+from fastmon_daemon.base.clock import format_timestamp
+from fastmon_daemon.base.errors import LinkBlocked, LinkDown, StorageUnavailable
+from fastmon_daemon.base.failpoints import failpoints_around
+from fastmon_daemon.engine.background_tasks import BackgroundTask, BackgroundTaskSource
+from fastmon_daemon.engine.circuit_breakers import CircuitBreakers
 from fastmon_daemon.engine.concurrency_limits import CallPools
+from fastmon_daemon.engine.config import EngineConfig
 from fastmon_daemon.engine.in_flight import CallResult, InFlight, StepExecution
 from fastmon_daemon.engine.inbox import Inbox, LinkEvent, PendingAction
-from fastmon_daemon.engine.links import CircuitBreakers
-from fastmon_daemon.engine.moving import TransitionWriter
-from fastmon_daemon.engine.picking import Scheduler
-from fastmon_daemon.engine.plant import EngineConfig
-from fastmon_daemon.engine.suspects import OutlierDetector
-from fastmon_daemon.errands import BackgroundTask, BackgroundTaskSource
-from fastmon_daemon.errors import LinkBlocked, LinkDown, StorageUnavailable
+from fastmon_daemon.engine.outliers import OutlierDetector
+from fastmon_daemon.engine.scheduler import Scheduler
+from fastmon_daemon.engine.transitions import TransitionWriter
 from fastmon_daemon.outbox import Outbox, Stf, storage_errors
-from fastmon_daemon.seams import failpoints_around
 
 TICK_S = 1.0
 """Longest wait of a turn, in seconds."""

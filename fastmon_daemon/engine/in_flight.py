@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from fastmon_daemon.errands import BackgroundTask
-from fastmon_daemon.errors import LinkDown
+from fastmon_daemon.base.errors import LinkDown
+from fastmon_daemon.engine.background_tasks import BackgroundTask
+from fastmon_daemon.engine.steps import Call
 from fastmon_daemon.outbox import Stf
-from fastmon_daemon.steps import Call
 
 
 @dataclass(slots=True)

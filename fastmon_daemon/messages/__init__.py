@@ -3,9 +3,9 @@
 This package knows JSON and the shapes of the messages. It must not know STOMP, SQL or the clock.
 """
 
-from fastmon_daemon.messages.arriving import STF_HEARD, IgnoredMessage, RunEvent, StfReady, parse
 from fastmon_daemon.messages.fields import plain_json, run_number, sequence_in
-from fastmon_daemon.messages.leaving import FastmonStatus, TfFileRegistered, event_id_of_run
+from fastmon_daemon.messages.inbound import STF_HEARD, IgnoredMessage, RunEvent, StfReady, parse
+from fastmon_daemon.messages.outbound import FastmonStatus, TfFileRegistered, event_id_of_run
 
 __all__ = [
     "STF_HEARD",

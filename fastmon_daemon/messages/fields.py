@@ -9,7 +9,7 @@ import json
 import re
 from typing import Any, NoReturn
 
-from fastmon_daemon.errors import MalformedMessage
+from fastmon_daemon.base.errors import MalformedMessage
 
 MAX_BODY_BYTES = 1_048_576
 """The longest message body that is parsed, in bytes; a real `stf_ready` has less than 1 kB."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fastmon_daemon.clock import format_timestamp, parse_timestamp
+from fastmon_daemon.base.clock import format_timestamp, parse_timestamp
 from fastmon_daemon.messages import plain_json
 
 

@@ -4,15 +4,12 @@ It must not know the names of states (a row with `due_at` null is resting), HTTP
 """
 
 from fastmon_daemon.outbox.backup import back_up
-from fastmon_daemon.outbox.checking import IntegrityProblem, check_database
-from fastmon_daemon.outbox.faults import storage_errors
-from fastmon_daemon.outbox.fitness import check_local_file_system
-from fastmon_daemon.outbox.opening import attach, connect, open_for_reading, open_outbox
-from fastmon_daemon.outbox.owning import DatabaseLock, owner_of
-from fastmon_daemon.outbox.reports import OutboxReader
-from fastmon_daemon.outbox.retention import PrunedRun
-from fastmon_daemon.outbox.room import DiskSpaceGuard, free_bytes, shortage
-from fastmon_daemon.outbox.rows import (
+from fastmon_daemon.outbox.database import attach, connect, open_for_reading, open_outbox
+from fastmon_daemon.outbox.disk_space import DiskSpaceGuard, free_bytes, shortage
+from fastmon_daemon.outbox.file_checks import check_local_file_system
+from fastmon_daemon.outbox.integrity import IntegrityProblem, check_database
+from fastmon_daemon.outbox.lock import DatabaseLock, owner_of
+from fastmon_daemon.outbox.models import (
     DAEMON_DOWNTIME,
     Announced,
     DueQuery,
@@ -28,8 +25,11 @@ from fastmon_daemon.outbox.rows import (
     Stf,
     Tf,
 )
+from fastmon_daemon.outbox.reader import OutboxReader
+from fastmon_daemon.outbox.retention import PrunedRun
 from fastmon_daemon.outbox.runs import Latency, RunReports, Runs, TfCounts
-from fastmon_daemon.outbox.stages import UNREPORTABLE, PendingReport
+from fastmon_daemon.outbox.sqlite_errors import storage_errors
+from fastmon_daemon.outbox.stage_reports import UNREPORTABLE, PendingReport
 from fastmon_daemon.outbox.store import Outbox
 
 __all__ = [

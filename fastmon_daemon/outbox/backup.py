@@ -12,9 +12,9 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastmon_daemon.errors import PermanentError, StorageError
-from fastmon_daemon.outbox.faults import storage_errors
-from fastmon_daemon.outbox.opening import connect_read_only, open_for_reading, put_in_place
+from fastmon_daemon.base.errors import PermanentError, StorageError
+from fastmon_daemon.outbox.database import connect_read_only, open_for_reading, put_in_place
+from fastmon_daemon.outbox.sqlite_errors import storage_errors
 
 _PAGES_A_STEP = 500
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from fastmon_daemon.clock import format_timestamp
-from fastmon_daemon.outbox.rows import DAEMON_DOWNTIME, Outage
+from fastmon_daemon.base.clock import format_timestamp
+from fastmon_daemon.outbox.models import DAEMON_DOWNTIME, Outage
 
 
 class Outages:

@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from fastmon_daemon.clock import format_timestamp
+from fastmon_daemon.base.clock import format_timestamp
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,10 +14,10 @@ from datetime import datetime, timedelta
 
 from sqlite_utils import Database
 
-from fastmon_daemon.clock import format_timestamp
+from fastmon_daemon.base.clock import format_timestamp
+from fastmon_daemon.outbox.models import RUN_COLUMNS, Origin, RunRow, read_run
 from fastmon_daemon.outbox.outages import Outages
 from fastmon_daemon.outbox.retention import pruned_runs
-from fastmon_daemon.outbox.rows import RUN_COLUMNS, Origin, RunRow, read_run
 
 MAX_ABSENT = 1000
 """Names of absent STFs that are kept of a run."""
@@ -113,7 +113,7 @@ class Runs:
         """Look at every run that is in no state of *but*."""
         self._db.execute(
             f"update run set look_at = ? where state not in ({_marks(but)})", [format_timestamp(now), *but]
-        )  # noqa: S608
+        )
 
     def due_for_poll(self, now: datetime, *, nameless_only: bool) -> list[RunRow]:
         """The runs whose look is due, the longest due first, some at a time."""

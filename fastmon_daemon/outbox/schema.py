@@ -10,7 +10,7 @@ from pathlib import Path
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
-from fastmon_daemon.errors import StorageError
+from fastmon_daemon.base.errors import StorageError
 
 APPLICATION_ID = 0x464D4F4E
 """`FMON`, so that `file` and we can tell an outbox from another SQLite database."""

@@ -15,13 +15,10 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from fastmon_daemon.clock import format_timestamp
-from fastmon_daemon.errors import StaleStfError
-from fastmon_daemon.outbox.faults import storage_errors
-from fastmon_daemon.outbox.outages import Outages
-from fastmon_daemon.outbox.reports import OutboxReader
-from fastmon_daemon.outbox.retention import Retention
-from fastmon_daemon.outbox.rows import (
+from fastmon_daemon.base.clock import format_timestamp
+from fastmon_daemon.base.errors import StaleStfError
+from fastmon_daemon.base.failpoints import failpoints_around
+from fastmon_daemon.outbox.models import (
     Announced,
     DueQuery,
     NewStf,
@@ -33,9 +30,12 @@ from fastmon_daemon.outbox.rows import (
     load_stfs,
     where_equal,
 )
+from fastmon_daemon.outbox.outages import Outages
+from fastmon_daemon.outbox.reader import OutboxReader
+from fastmon_daemon.outbox.retention import Retention
 from fastmon_daemon.outbox.runs import Runs
-from fastmon_daemon.outbox.stages import StageReportStore
-from fastmon_daemon.seams import failpoints_around
+from fastmon_daemon.outbox.sqlite_errors import storage_errors
+from fastmon_daemon.outbox.stage_reports import StageReportStore
 
 MAX_REJECTED_BYTES = 65_536
 """Bytes of a refused body that are kept; the rest is cut, and said so."""

@@ -4,10 +4,10 @@ Each has a lane of its own, with connections of their own: one that hangs or fai
 and is no part of the main job. This room must not know steps, nor what a transition does.
 """
 
-from fastmon_daemon.presence.checkup import HealthCheckConfig
+from fastmon_daemon.presence.agent import Presence
+from fastmon_daemon.presence.health import HealthCheckConfig
 from fastmon_daemon.presence.identity import agent_name
-from fastmon_daemon.presence.lane import WorkerErrors
-from fastmon_daemon.presence.presence import Presence
+from fastmon_daemon.presence.periodic_worker import WorkerErrors
 from fastmon_daemon.presence.stuck import LinkStatus, StuckRule, StuckStfs, latest_link_statuses
 
 __all__ = [

@@ -10,11 +10,11 @@ import socket
 from collections.abc import Callable
 
 from fastmon_daemon import __version__
-from fastmon_daemon.errors import FastmonError
+from fastmon_daemon.base.errors import FastmonError
 from fastmon_daemon.monitor import AgentClient
-from fastmon_daemon.presence.checkup import Health, HealthChecker, HealthStatus, StfCounts
+from fastmon_daemon.presence.health import Health, HealthChecker, HealthStatus, StfCounts
 from fastmon_daemon.presence.identity import AGENT_TYPE, Registration
-from fastmon_daemon.presence.lane import BestEffortCall
+from fastmon_daemon.presence.periodic_worker import BestEffortCall
 
 EVERY_S = 60.0
 """Between two heart-beats without news, in seconds; after 180 the monitor declares an agent gone."""

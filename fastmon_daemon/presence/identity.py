@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from loguru import logger
 
-from fastmon_daemon.errors import FastmonError
+from fastmon_daemon.base.errors import FastmonError
 from fastmon_daemon.monitor import AgentClient
 from fastmon_daemon.outbox import Outbox
 

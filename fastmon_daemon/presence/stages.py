@@ -15,15 +15,15 @@ from typing import Any
 
 from loguru import logger
 
-from fastmon_daemon.clock import parse_timestamp
-from fastmon_daemon.errors import FastmonError, LinkDown
-from fastmon_daemon.lifecycle import StateMachine
+from fastmon_daemon.base.backoff import backoff
+from fastmon_daemon.base.clock import parse_timestamp
+from fastmon_daemon.base.errors import FastmonError, LinkDown
 from fastmon_daemon.monitor import AgentClient, RequestRejected
 from fastmon_daemon.outbox import UNREPORTABLE, HistoryRow, Outbox, PendingReport, Stf
-from fastmon_daemon.presence.checkup import HealthChecker
+from fastmon_daemon.presence.health import HealthChecker
 from fastmon_daemon.presence.identity import AGENT_TYPE
-from fastmon_daemon.presence.lane import BestEffortCall, PeriodicWorker, WorkerErrors
-from fastmon_daemon.retrying import backoff
+from fastmon_daemon.presence.periodic_worker import BestEffortCall, PeriodicWorker, WorkerErrors
+from fastmon_daemon.statechart import StateMachine
 
 EVERY_S = 1.0
 """Between two rounds: transitions of an STF within it share a request."""

@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 from loguru import logger
 
-from fastmon_daemon.clock import format_timestamp
-from fastmon_daemon.errors import FastmonError, LinkDown
+from fastmon_daemon.base.clock import format_timestamp
+from fastmon_daemon.base.errors import FastmonError, LinkDown
 from fastmon_daemon.messages import FastmonStatus, run_number
-from fastmon_daemon.presence.checkup import Health, HealthChecker, HealthStatus
+from fastmon_daemon.presence.health import Health, HealthChecker, HealthStatus
 
 LOOK_S = 1.0
 CALM_S = 5.0

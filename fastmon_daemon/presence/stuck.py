@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from fastmon_daemon.clock import parse_timestamp
-from fastmon_daemon.lifecycle import StateMachine
+from fastmon_daemon.base.clock import parse_timestamp
 from fastmon_daemon.outbox import DAEMON_DOWNTIME, Outage, OutboxReader, Stf
+from fastmon_daemon.statechart import StateMachine
 
 _ANY_AGE = datetime.max.replace(tzinfo=UTC)
 _RECENT_OUTAGES = 100

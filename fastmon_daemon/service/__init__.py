@@ -3,10 +3,10 @@
 It owns signals, the drain and the watchdog. It must not know argv.
 """
 
-from fastmon_daemon.service.logins import broker_parameters, monitor_client, secret_reader
+from fastmon_daemon.service.credentials import broker_parameters, monitor_client, secret_reader
+from fastmon_daemon.service.daemon import EXIT_NOT_DRAINED, run
+from fastmon_daemon.service.offline_reconcile import reconcile_offline
 from fastmon_daemon.service.process import ProcessContext
-from fastmon_daemon.service.reconciling import reconcile_offline
-from fastmon_daemon.service.service import EXIT_NOT_DRAINED, run
 
 __all__ = [
     "EXIT_NOT_DRAINED",

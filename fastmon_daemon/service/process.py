@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from fastmon_daemon.logs import SecretRedactor
+from fastmon_daemon.base.logs import SecretRedactor
 from fastmon_daemon.settings import Settings
 
 

@@ -4,11 +4,11 @@ This package owns where settings come from (the environment, `.env`, `~/.env`, `
 It must not know the process it runs in: the environment and the folders are handed in.
 """
 
-from fastmon_daemon.settings.database import SYSTEM_STATE_FOLDER, database_to_read, database_to_write
-from fastmon_daemon.settings.declared import Settings, all_settings
-from fastmon_daemon.settings.declaring import ListenAddress, Setting
+from fastmon_daemon.settings.database_path import SYSTEM_STATE_FOLDER, database_to_read, database_to_write
 from fastmon_daemon.settings.environment import read_environment
-from fastmon_daemon.settings.reading import LoadResult, read_settings
+from fastmon_daemon.settings.fields import ListenAddress, Setting
+from fastmon_daemon.settings.loader import LoadResult, read_settings
+from fastmon_daemon.settings.schema import Settings, all_settings
 
 __all__ = [
     "SYSTEM_STATE_FOLDER",

@@ -11,8 +11,8 @@ from typing import Any
 
 from dotenv import dotenv_values
 
-from fastmon_daemon.errors import ConfigError
-from fastmon_daemon.settings.declaring import MAY_HOLD_PASSWORD, Setting, as_file
+from fastmon_daemon.base.errors import ConfigError
+from fastmon_daemon.settings.fields import MAY_HOLD_PASSWORD, Setting, as_file
 
 
 def read_environment(environ: Mapping[str, str], *, working_folder: Path, home: Path) -> Mapping[str, str]:

@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from fastmon_daemon.clock import Clock
-from fastmon_daemon.errors import TransientError
+from fastmon_daemon.base.clock import Clock
+from fastmon_daemon.base.errors import TransientError
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.testbed.daq_links import Registrar, Topic
 from fastmon_daemon.testbed.daq_messages import RunMessages, stf_name

@@ -24,7 +24,7 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
-from fastmon_daemon.errors import ConfigError, PermanentError, TransientError
+from fastmon_daemon.base.errors import ConfigError, PermanentError, TransientError
 from fastmon_daemon.settings import Settings
 
 TOPIC = "/topic/epictopic"

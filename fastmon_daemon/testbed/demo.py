@@ -15,17 +15,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-from fastmon_daemon.clock import Clock
-from fastmon_daemon.errors import StorageError
-from fastmon_daemon.lifecycle import load_statechart
+from fastmon_daemon.base.clock import Clock
+from fastmon_daemon.base.errors import StorageError
 from fastmon_daemon.outbox import OutboxReader, Stf, open_for_reading
 from fastmon_daemon.settings import Settings
+from fastmon_daemon.statechart import load_statechart
 from fastmon_daemon.testbed.daq import Daq, Played, RunPlan
 from fastmon_daemon.testbed.daq_messages import stf_name
 from fastmon_daemon.testbed.demo_daemon import DaemonProcess, inherited
-from fastmon_daemon.testbed.demo_picture import DemoState
+from fastmon_daemon.testbed.demo_display import DemoState
 from fastmon_daemon.testbed.demo_verdict import DemoVerdict, MonitorReader, judge
-from fastmon_daemon.testbed.world import TOPIC, TestbedOptions, TestbedThread
+from fastmon_daemon.testbed.testbed import TOPIC, TestbedOptions, TestbedThread
 
 OUTAGE_S = 5.0
 DEAD_FOR_S = 1.0

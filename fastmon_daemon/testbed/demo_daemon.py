@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from fastmon_daemon.errors import FastmonError
+from fastmon_daemon.base.errors import FastmonError
 
 STOP_S = 60.0
 _NOT_PASSED_ON = ("FASTMON_", "SWF_", "ACTIVEMQ_", "MQ_", "NOTIFY_", "STATE_DIRECTORY", "XDG_STATE", "JOURNAL_")

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from fastmon_daemon.base.errors import LinkBlocked
 from fastmon_daemon.broker import ConnectionParameters, check_login, check_reachable, measure_round_trip
-from fastmon_daemon.errors import LinkBlocked
 from tests.brokers.certificates import DOUBTFUL
 from tests.brokers.conftest import Names
 from tests.brokers.link import Link

@@ -14,12 +14,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.terminal_theme import DIMMED_MONOKAI
 
+from fastmon_client.app_state import AppState
 from fastmon_client.live import render
+from fastmon_client.message_filter import MessageFilter
 from fastmon_client.options import access_of
 from fastmon_client.output import Quiet
-from fastmon_client.picture import AppState
 from fastmon_client.session import Session, now
-from fastmon_client.wanted import MessageFilter
 from fastmon_daemon.testbed.monitor import MonitorThread
 from tests.browser.browsing import browsing
 from tests.client.living import TOKEN, Experiment

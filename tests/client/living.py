@@ -16,8 +16,8 @@ from typing import Any
 
 import requests
 
-from fastmon_client.pace import Intervals
-from fastmon_daemon.clock import Clock, utcnow
+from fastmon_client.intervals import Intervals
+from fastmon_daemon.base.clock import Clock, utcnow
 from fastmon_daemon.testbed.monitor import MonitorOptions, MonitorThread
 from fastmon_daemon.testbed.monitor.file_tables import FASTMON_FILES, RUNS, STF_FILES
 from tests.client.scripted import DEADLINE_S
@@ -42,7 +42,7 @@ class Client:
         self.said: list[str] = []
         self._news = threading.Condition()
         program = (
-            "from fastmon_client.cli import cli; from fastmon_client.pace import Pace;"
+            "from fastmon_client.cli import cli; from fastmon_client.intervals import Pace;"
             f"cli.main(prog_name='fastmon-client', obj={Intervals(**pace)!r})"
         )
         self._process = subprocess.Popen(

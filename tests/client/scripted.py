@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Self
 
-from fastmon_client.feed import Source
 from fastmon_client.stream import Notice
+from fastmon_client.stream_manager import Source
 
 DEADLINE_S = 20.0
 OPEN = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"

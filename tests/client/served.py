@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from fastmon_client.dashboard.door import DashboardToken
+from fastmon_client.dashboard.auth import DashboardToken
 from fastmon_client.dashboard.serving import listen, serve
 from tests.living import DEADLINE_S
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sseclient import SSEClient
 
-from fastmon_client.blocks import MAX_EVENT_BYTES, EventSplitter
+from fastmon_client.event_splitter import MAX_EVENT_BYTES, EventSplitter
 
 PIECES = [1, 2, 3, 5, 1000]
 

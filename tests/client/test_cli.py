@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from fastmon_client.app_state import AppState
 from fastmon_client.cli import cli
-from fastmon_client.ending import shutdown_on
+from fastmon_client.message_filter import MessageFilter
 from fastmon_client.options import access_of
 from fastmon_client.output import Quiet
-from fastmon_client.picture import AppState
 from fastmon_client.session import Session, now
-from fastmon_client.wanted import MessageFilter
+from fastmon_client.shutdown import shutdown_on
 from fastmon_daemon.testbed.monitor import MonitorThread
 from tests.client.living import QUICK, TOKEN, Client
 from tests.client.scripted import DEADLINE_S, Scripted

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import requests
 
-from fastmon_client.dashboard.door import DashboardToken, is_loopback
-from fastmon_client.dashboard.wire import LagHistory, event, spans
+from fastmon_client.dashboard.auth import DashboardToken, is_loopback
+from fastmon_client.dashboard.serialization import LagHistory, event, spans
 from tests.client.served import Served, served
 from tests.client.snapshots import dead, run, snapshot, strip
 from tests.living import DEADLINE_S

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from fastmon_client.access import AccessDenied
-from fastmon_client.feed import StreamManager
-from fastmon_client.pace import Intervals
+from fastmon_client.intervals import Intervals
+from fastmon_client.monitor_session import AccessDenied
 from fastmon_client.stream import Connected, Disconnected, HeartBeat, Notice
+from fastmon_client.stream_manager import StreamManager
 
 PACE = Intervals(recycle_s=100, overlap_s=10, heart_beat_s=30)
 

@@ -10,7 +10,7 @@ import pytest
 from fastmon_client.runs import RunTable
 from fastmon_client.selection import Selection
 from fastmon_client.stfs import KEPT_WHOLE, STRIP
-from fastmon_daemon.sampling import is_selected
+from fastmon_daemon.engine.sampling import is_selected
 from tests.client.told import LONG_AGO, T0, Told, row, stf
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from fastmon_client.access import MonitorSession
+from fastmon_client.app_state import AppState
+from fastmon_client.intervals import Intervals
+from fastmon_client.message_filter import MessageFilter
+from fastmon_client.monitor_session import MonitorSession
 from fastmon_client.output import Quiet
-from fastmon_client.pace import Intervals
-from fastmon_client.picture import AppState
 from fastmon_client.session import Limits, Session, now
-from fastmon_client.wanted import MessageFilter
 from tests.client.scripted import OPEN, Scripted, event
 
 

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from loguru import logger
 
+from fastmon_client.app_state import AppState
+from fastmon_client.formatting import escape, gaps, line, size
+from fastmon_client.message_filter import MessageFilter
 from fastmon_client.output import JsonLines, Quiet
-from fastmon_client.picture import AppState
-from fastmon_client.show import escape, gaps, line, size
 from fastmon_client.stream import message_of
 from fastmon_client.summary import summary_lines
 from fastmon_client.tffile import file_size, run_of
-from fastmon_client.wanted import MessageFilter
 from fastmon_daemon.messages import TfFileRegistered
 from tests.client.told import T0, Told
 

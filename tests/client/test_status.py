@@ -17,9 +17,9 @@ import trustme
 from click.testing import CliRunner, Result
 
 from fastmon_client import __version__
-from fastmon_client.access import MonitorSession
 from fastmon_client.cli import cli
-from fastmon_client.status import DiagnosticResult, Diagnostics
+from fastmon_client.diagnostics import DiagnosticResult, Diagnostics
+from fastmon_client.monitor_session import MonitorSession
 from fastmon_daemon.testbed.monitor import MonitorThread
 
 TOKEN = "f" * 40

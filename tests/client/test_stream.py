@@ -15,8 +15,8 @@ import pytest
 import trustme
 from loguru import logger
 
-from fastmon_client.access import AccessDenied, MonitorSession
-from fastmon_client.pace import Intervals
+from fastmon_client.intervals import Intervals
+from fastmon_client.monitor_session import AccessDenied, MonitorSession
 from fastmon_client.stream import Connected, Disconnected, HeartBeat, Stream, wait_after
 from tests.client.scripted import CHUNKED, DEADLINE_S, OPEN, Scripted, chunk, event, notices_of, says
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from fastmon_client.access import AccessDenied, MonitorSession
-from fastmon_client.tables import MonitorUnavailable, Tables
+from fastmon_client.monitor_session import AccessDenied, MonitorSession
+from fastmon_client.monitor_tables import MonitorUnavailable, Tables
 from tests.client.scripted import Scripted, says
 
 

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import trustme
 
-from fastmon_client.access import AccessDenied
-from fastmon_client.broker import BrokerConfig
-from fastmon_client.pace import Intervals
+from fastmon_client.broker_config import BrokerConfig
+from fastmon_client.intervals import Intervals
+from fastmon_client.monitor_session import AccessDenied
 from fastmon_client.stream import Connected, Disconnected, HeartBeat, Notice
-from fastmon_client.topic import TopicStream
+from fastmon_client.topic_stream import TopicStream
 from fastmon_daemon.testbed.monitor import MonitorThread
 from fastmon_daemon.testbed.stomp_broker import Broker, BrokerThread, Frame, Session, Verdict
 from tests.client.living import QUICK, TOKEN, Client

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from fastmon_client.formatting import age
 from fastmon_client.live import render
-from fastmon_client.show import age
 from tests.client.snapshots import ESCAPES, HOSTILE, alarm, dead, run, snapshot, tf_file
 
 SIZES = [(200, 50), (120, 30), (80, 24), (60, 20), (40, 12), (20, 5), (5, 2), (1, 1)]

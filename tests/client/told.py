@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from fastmon_client.pace import Intervals
-from fastmon_client.picture import AppState
-from fastmon_client.wanted import MessageFilter
+from fastmon_client.app_state import AppState
+from fastmon_client.intervals import Intervals
+from fastmon_client.message_filter import MessageFilter
 
 T0 = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
 LONG_AGO = T0 - timedelta(hours=1)

@@ -14,9 +14,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from fastmon_daemon.lifecycle import StateMachine, load_statechart
+from fastmon_daemon.engine.sampling import draw_sample, seed_of
 from fastmon_daemon.outbox import HistoryRow, Stf, Tf, open_for_reading
-from fastmon_daemon.sampling import draw_sample, seed_of
+from fastmon_daemon.statechart import StateMachine, load_statechart
 
 Life = tuple[Stf, Sequence[HistoryRow]]
 Row = Mapping[str, Any]

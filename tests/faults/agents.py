@@ -11,8 +11,8 @@ import threading
 from contextlib import ExitStack
 from typing import Protocol
 
+from fastmon_daemon.base.errors import LinkDown
 from fastmon_daemon.broker import BrokerConnection, ConnectionParameters, LinkStateChange
-from fastmon_daemon.errors import LinkDown
 from fastmon_daemon.testbed.stomp_broker import Broker as StompBroker
 from fastmon_daemon.testbed.stomp_broker import BrokerThread
 from tests.brokers.servers import Server

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fastmon_daemon.clock import parse_timestamp, utcnow
+from fastmon_daemon.base.clock import parse_timestamp, utcnow
 from fastmon_daemon.outbox import open_for_reading
 from fastmon_daemon.testbed.monitor import MonitorThread
 from fastmon_daemon.testbed.monitor.file_tables import FASTMON_FILES, STF_FILES

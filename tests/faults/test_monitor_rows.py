@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fastmon_daemon.errors import LinkDown, TransientError
+from fastmon_daemon.base.errors import LinkDown, TransientError
 from fastmon_daemon.monitor import MonitorClient, TfFile
 from tests.faults.account import read_lives
 from tests.faults.matrix import EVERY, fault

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from fastmon_daemon.errors import LinkBlocked, LinkDown, ParentNotRegistered, PermanentError, TransientError
+from fastmon_daemon.base.errors import LinkBlocked, LinkDown, ParentNotRegistered, PermanentError, TransientError
 from fastmon_daemon.monitor import MonitorClient
 from tests.monitor_edge.scripted import (
     EXISTS,

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import trustme
 
-from fastmon_daemon.errors import LinkBlocked, LinkDown
+from fastmon_daemon.base.errors import LinkBlocked, LinkDown
+from fastmon_daemon.base.failpoints import set_hook
 from fastmon_daemon.monitor import MonitorClient
-from fastmon_daemon.seams import set_hook
 from tests.monitor_edge.scripted import (
     EXISTS,
     REQUIRED,
@@ -154,7 +154,7 @@ def test_a_token_that_cannot_be_a_header_is_named_but_not_shown(server: Server) 
 
 
 def test_an_endless_answer_is_cut(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastmon_daemon.monitor.connections.MAX_ANSWER_BYTES", 1000)
+    monkeypatch.setattr("fastmon_daemon.monitor.transport.MAX_ANSWER_BYTES", 1000)
     server.script = [says(200, " " * 2000)]
 
     with pytest.raises(LinkDown, match="longer than 1000 bytes"):

@@ -8,9 +8,9 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 
 import pytest
 
-from fastmon_daemon.errors import LinkDown, TransientError
+from fastmon_daemon.base.errors import LinkDown, TransientError
 from fastmon_daemon.monitor import MonitorClient
-from fastmon_daemon.monitor.answers import Response, classify_response
+from fastmon_daemon.monitor.responses import Response, classify_response
 from tests.monitor_edge.scripted import (
     HTML,
     ROW,

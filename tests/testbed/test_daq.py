@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 import requests
 
-from fastmon_daemon.clock import Clock
-from fastmon_daemon.errors import PermanentError, TransientError
+from fastmon_daemon.base.clock import Clock
+from fastmon_daemon.base.errors import PermanentError, TransientError
 from fastmon_daemon.messages import STF_HEARD, RunEvent, StfReady, parse
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.testbed.daq import Daq, DataAgent, Played, RunPlan
-from fastmon_daemon.testbed.world import TOPIC, TestbedOptions, TestbedThread
+from fastmon_daemon.testbed.testbed import TOPIC, TestbedOptions, TestbedThread
 
 DEADLINE_S = 30.0
 RECORDED = Path(__file__).parent.parent / "contract" / "messages"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fastmon_daemon.testbed.monitor.stream import Client, frame, heard, is_heartbeat, is_relayed, relayed, wanted_by
+from fastmon_daemon.testbed.monitor.sse import Client, frame, heard, is_heartbeat, is_relayed, relayed, wanted_by
 
 RECORDINGS = Path(__file__).parents[1] / "contract" / "sse"
 ADDED = ("sender_agent", "recipient_agent", "queue_name", "sent_at")

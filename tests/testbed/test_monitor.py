@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fastmon_daemon.clock import Clock
+from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.testbed.monitor import MonitorOptions, MonitorThread
 from tests.testbed.monitor_calls import (
     DEADLINE_S,

@@ -19,7 +19,7 @@ import requests
 import stomp
 from sseclient import SSEClient
 
-from fastmon_daemon.testbed.world import TOPIC, TestbedOptions, TestbedThread
+from fastmon_daemon.testbed.testbed import TOPIC, TestbedOptions, TestbedThread
 
 DEADLINE_S = 20.0
 ANNOUNCEMENT = {"msg_type": "tf_file_registered", "tf_file_id": "a", "run_id": "1", "status": "registered"}

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from fastmon_daemon.testbed.monitor.answers import JSON_TYPE, HTTPException, Response, as_json, login_page
 from fastmon_daemon.testbed.monitor.counts import Counts
+from fastmon_daemon.testbed.monitor.fault_middleware import LOGIN_PATH, FaultMiddleware
 from fastmon_daemon.testbed.monitor.faults import BadFaults, Faults
-from fastmon_daemon.testbed.monitor.gate import LOGIN_PATH, FaultMiddleware
 from fastmon_daemon.testbed.monitor.requests import authenticated, json_whatever_its_type
+from fastmon_daemon.testbed.monitor.responses import JSON_TYPE, HTTPException, Response, as_json, login_page
 
 TESTBED = "/_testbed/"
 STREAM = "/api/messages/stream/"

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 
-from fastmon_daemon.testbed.monitor.answers import JSON_TYPE, HTTPException, detail, page
+from fastmon_daemon.testbed.monitor.responses import JSON_TYPE, HTTPException, detail, page
 
 LARGEST_BODY = 2_621_440
 """Bytes: Django's DATA_UPLOAD_MAX_MEMORY_SIZE."""

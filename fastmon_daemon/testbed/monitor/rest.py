@@ -16,7 +16,6 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
 from fastmon_daemon.testbed.monitor.agents import heartbeat
-from fastmon_daemon.testbed.monitor.answers import HTTPException, Response, as_json, detail, page
 from fastmon_daemon.testbed.monitor.counts import Counts
 from fastmon_daemon.testbed.monitor.fields import DatabaseError, Resource
 from fastmon_daemon.testbed.monitor.requests import (
@@ -26,6 +25,7 @@ from fastmon_daemon.testbed.monitor.requests import (
     payload,
     unauthenticated,
 )
+from fastmon_daemon.testbed.monitor.responses import HTTPException, Response, as_json, detail, page
 from fastmon_daemon.testbed.monitor.store import Store, ValidationError, is_uuid
 from fastmon_daemon.testbed.monitor.tables import INTEGER_KEYS, RESOURCES
 

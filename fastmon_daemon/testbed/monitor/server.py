@@ -17,15 +17,15 @@ from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from fastmon_daemon.clock import Clock
+from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.testbed.monitor.agents import heartbeat_on_topic
 from fastmon_daemon.testbed.monitor.app import Application, AuthMiddleware
 from fastmon_daemon.testbed.monitor.counts import Counts
+from fastmon_daemon.testbed.monitor.fault_middleware import FaultMiddleware
 from fastmon_daemon.testbed.monitor.faults import Faults, OnBroker
-from fastmon_daemon.testbed.monitor.gate import FaultMiddleware
 from fastmon_daemon.testbed.monitor.rest import Rest
+from fastmon_daemon.testbed.monitor.sse import SseBroadcaster, heard, is_heartbeat, is_relayed
 from fastmon_daemon.testbed.monitor.store import Store
-from fastmon_daemon.testbed.monitor.stream import SseBroadcaster, heard, is_heartbeat, is_relayed
 from fastmon_daemon.testbed.ports import hold_port
 
 REBIND_EVERY_S = 0.05

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from fastmon_daemon.testbed.stomp_broker.destinations import Destinations, Subscription
 from fastmon_daemon.testbed.stomp_broker.session import Counters, Hook, Session
-from fastmon_daemon.testbed.stomp_broker.wire import Transport
+from fastmon_daemon.testbed.stomp_broker.transport import Transport
 
 OnSend = Callable[[str, str, dict[str, str]], None]
 

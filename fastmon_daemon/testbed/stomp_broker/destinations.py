@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
 
-from fastmon_daemon.testbed.stomp_broker.backlog import Consumer, Message, MessageQueue, SubscriptionOptions
 from fastmon_daemon.testbed.stomp_broker.frames import ProtocolError
+from fastmon_daemon.testbed.stomp_broker.message_queue import Consumer, Message, MessageQueue, SubscriptionOptions
 
 DEAD_LETTERS = "/queue/DLQ"
 DUPLICATE_ID = "_AMQ_DUPL_ID"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from fastmon_daemon.testbed.stomp_broker.backlog import SubscriptionOptions
 from fastmon_daemon.testbed.stomp_broker.frames import Frame, ProtocolError
+from fastmon_daemon.testbed.stomp_broker.message_queue import SubscriptionOptions
 
 ACK_MODES = ("auto", "client", "client-individual")
 DURABLE_NAME_HEADERS = ("durable-subscriber-name", "durable-subscription-name", "activemq.subscriptionName")

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal, Protocol
 
-from fastmon_daemon.testbed.stomp_broker.backlog import Consumer, Message, SubscriptionOptions
 from fastmon_daemon.testbed.stomp_broker.destinations import Destinations
 from fastmon_daemon.testbed.stomp_broker.frames import Frame, ProtocolError
 from fastmon_daemon.testbed.stomp_broker.headers import (
@@ -24,7 +23,8 @@ from fastmon_daemon.testbed.stomp_broker.headers import (
     subscription_id,
     subscription_options,
 )
-from fastmon_daemon.testbed.stomp_broker.wire import Transport
+from fastmon_daemon.testbed.stomp_broker.message_queue import Consumer, Message, SubscriptionOptions
+from fastmon_daemon.testbed.stomp_broker.transport import Transport
 
 _HOP_HEADERS = frozenset({"destination", "content-length", "receipt", "transaction"})  # not part of the message
 

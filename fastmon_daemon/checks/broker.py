@@ -1,0 +1,83 @@
+"""What can be checked at the broker, without a durable subscription and without the daemon's client id.
+
+It must not know STOMP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fastmon_daemon.base.errors import LinkBlocked
+from fastmon_daemon.broker import ConnectionParameters, check_login, check_reachable, measure_round_trip
+from fastmon_daemon.checks.runner import Check, CheckResult, CheckStatus
+from fastmon_daemon.settings import Settings
+
+
+def broker_checks(settings: Settings, login: ConnectionParameters) -> Iterator[Check]:
+    """Those that apply; *login* is the daemon's own."""
+    if settings.mode != "message" and settings.notify != "stomp":
+        yield Check(
+            name="broker", call=lambda: CheckResult(CheckStatus.SKIPPED, "not needed: folders are watched, no STOMP")
+        )
+        return
+    yield Check(
+        name="broker address",
+        call=lambda: CheckResult(CheckStatus.OK, f"{login.address}: {check_reachable(login)}"),
+        remedy="is it running, and are ACTIVEMQ_HOST and ACTIVEMQ_PORT its STOMP address?",
+    )
+    yield Check(
+        name="broker login",
+        call=lambda: _login(login),
+        needs=("broker address",),
+        remedy="is it the STOMP port (61613, or 61612 here), and plain or TLS as ACTIVEMQ_USE_SSL says?",
+    )
+    if settings.mode == "message":
+        yield Check(
+            name="subscription",
+            call=lambda: _subscription(login),
+            needs=("broker login",),
+            remedy="name a destination in FASTMON_SUBSCRIBE that this login may read",
+        )
+        yield Check(name="durable", call=lambda: _durable(login))
+    yield Check(
+        name="round trip",
+        call=lambda: _round_trip(login),
+        needs=("broker login",),
+        remedy="ask the broker's operator: announcements count only when they are confirmed",
+    )
+
+
+def _login(login: ConnectionParameters) -> CheckResult:
+    check_login(login)
+    who = f"user {login.user!r}" if login.user else "nobody (ACTIVEMQ_USER is not set)"
+    return CheckResult(CheckStatus.OK, f"{who} is let in")
+
+
+def _subscription(login: ConnectionParameters) -> CheckResult:
+    where = login.subscribe
+    if not where.startswith("/topic/") or "::" in where:
+        return CheckResult(
+            CheckStatus.SKIPPED, f"{where} is no plain topic: trying it would take messages from the daemon"
+        )
+    check_login(login, where)
+    return CheckResult(CheckStatus.OK, f"{where} may be read")
+
+
+def _durable(login: ConnectionParameters) -> CheckResult:
+    if not login.durable:
+        return CheckResult(
+            CheckStatus.OK, "off: what is sent while the daemon is away is found by its ledger afterwards"
+        )
+    found = f"on, not tried here: the broker keeps messages for client id {login.client_id}"
+    return CheckResult(CheckStatus.OK, f"{found}; where it refuses durable subscriptions set FASTMON_DURABLE=off")
+
+
+def _round_trip(login: ConnectionParameters) -> CheckResult:
+    try:
+        confirmed, back = measure_round_trip(login)
+    except LinkBlocked as exc:
+        found = f"this login may not use a scratch topic, so receipts are not tried: {exc}"
+        return CheckResult(CheckStatus.WARNING, found, "nothing, where the daemon's own announcements are confirmed")
+    return CheckResult(
+        CheckStatus.OK, f"RECEIPT after {confirmed * 1000:.0f} ms, the message was back after {back * 1000:.0f} ms"
+    )

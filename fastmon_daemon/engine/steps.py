@@ -1,0 +1,232 @@
+"""One function per step of the chart: it takes an STF and says what is still owed for the step's fact to be true.
+
+An effect touches one edge (or none) and returns the fact to store; where nothing is owed, the fact is true already.
+This module must not know the names of states, retries or SQL.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from fastmon_daemon.base.clock import Clock, format_timestamp, parse_timestamp
+from fastmon_daemon.base.errors import ParentNotRegistered, PermanentError
+from fastmon_daemon.engine import sampling
+from fastmon_daemon.messages import TfFileRegistered, run_number
+from fastmon_daemon.monitor import MonitorClient, NewStfFile, StfRegistrar, TfFile
+from fastmon_daemon.outbox import Announced, Origin, Registered, Sampled, StepResult, Stf, Tf
+from fastmon_daemon.settings import Settings
+
+LATE_AFTER = timedelta(minutes=1)
+"""An announcement of an STF older than this is marked `late`."""
+
+ORPHANED_AFTER_S = 840.0
+"""An STF that nobody registered for so long is registered by us, where we are told to: just before it would fail."""
+
+LINK_OF_STEP: Mapping[str, str] = {"register_tfs": "monitor", "notify_clients": "broker"}
+"""The link that a step's effects need; a step that is missing here needs none."""
+
+
+ANNOUNCE_STEP = "notify_clients"
+"""The step whose effects are paced when an STF is late."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutcome:
+    """What a step answers instead of a fact: the trigger of a decision, and why."""
+
+    trigger: str
+    note: str
+
+
+Call = Callable[[], StepResult | StepOutcome]
+"""One call to one edge: the unit of work of the pool. It may run again after a crash, hence it is idempotent."""
+
+Step = Callable[[Stf], Sequence[Call]]
+
+
+def links_for(notify: str) -> Mapping[str, str]:
+    """The links of the steps when announcements go by *notify* (FASTMON_NOTIFY).
+
+    Not every monitor takes messages: that is a link of its own, so that STFs are registered without it.
+    """
+    match notify:
+        case "rest":
+            return {**LINK_OF_STEP, ANNOUNCE_STEP: "messages"}
+        case "off":
+            return {step: link for step, link in LINK_OF_STEP.items() if step != ANNOUNCE_STEP}
+        case _:
+            return LINK_OF_STEP
+
+
+def is_late(stf: Stf, now: datetime) -> bool:
+    """Whether an STF is older than a minute or was recovered: its announcements are marked and paced."""
+    return stf.origin is Origin.RECOVERED or now - parse_timestamp(stf.born_at) > LATE_AFTER
+
+
+def make_steps(
+    settings: Settings, agent_name: str, monitor: MonitorClient, announce: Callable[[str, str], None], clock: Clock
+) -> dict[str, Step]:
+    """The steps by name. *announce* sends a body with its event id and returns when the other side has confirmed."""
+
+    registry = StfRegistrar(monitor)
+
+    def sample_tfs(stf: Stf) -> list[Call]:
+        return [] if stf.plan else [lambda: _sample(stf, settings)]
+
+    def register_tfs(stf: Stf) -> list[Call]:
+        owed = [tf for tf in stf.tfs if tf.registered_at is None]
+        if len(owed) == len(stf.tfs):
+            owed = owed[:1]  # a missing parent costs one call, not seven
+
+        def effect(tf: Tf) -> Call:
+            ours = registry if _is_ours(stf, settings) else None
+            return lambda: _register(stf, tf, agent_name, settings.selection_fraction, monitor, ours)
+
+        return [effect(tf) for tf in owed]
+
+    def notify_clients(stf: Stf) -> list[Call]:
+        if settings.notify == "off" or (stf.tfs and set(stf.preexisting).issuperset(tf.filename for tf in stf.tfs)):
+            return []  # nobody is to be told, or was told before our rows were pruned or lost
+
+        def effect(tf: Tf) -> Call:
+            return lambda: _announce(_announcement(stf, tf, settings, agent_name, clock.now()), announce)
+
+        return [effect(tf) for tf in stf.tfs if tf.announced_at is None]
+
+    def close_stf(stf: Stf) -> list[Call]:
+        if missing := [tf.filename for tf in stf.tfs if tf.monitor_id is None]:
+            raise PermanentError(f"not registered, though the chart says so: {', '.join(missing)}")
+        return []
+
+    return {step.__name__: step for step in (sample_tfs, register_tfs, notify_clients, close_stf)}
+
+
+def _sample(stf: Stf, settings: Settings) -> StepResult | StepOutcome:
+    if not stf.included and not sampling.is_selected(settings.selection_fraction, stf.sequence, stf.filename):
+        return StepOutcome("skip", f"not selected: FASTMON_SELECTION_FRACTION is {settings.selection_fraction}")
+    plan = sampling.SamplePlan(
+        seed=sampling.seed_of(stf.namespace, stf.run, stf.filename),
+        tf_count=stf.tf_count or settings.tf_count_per_stf,
+        tf_files=settings.tf_files_per_stf,
+        size_fraction=settings.tf_size_fraction,
+        sequence_start=settings.tf_sequence_start,
+    )
+    ranges = sampling.draw_sample(plan, stf.filename)
+    sizes = tuple(sampling.block_bytes(stf.size_bytes, plan.tf_count, block.count) for block in ranges)
+    return Sampled(plan=plan, ranges=ranges, sizes=sizes)
+
+
+def _register(
+    stf: Stf, tf: Tf, agent_name: str, fraction: float, monitor: MonitorClient, registry: StfRegistrar | None
+) -> Registered:
+    wanted = TfFile(
+        tf_filename=tf.filename,
+        stf_filename=stf.filename,
+        tf_first=tf.first,
+        tf_last=tf.last,
+        tf_count=tf.count,
+        file_size_bytes=tf.size_bytes,
+        metadata=_metadata(stf, agent_name, fraction),
+    )
+    try:
+        there, difference = monitor.register_tf(wanted)
+    except ParentNotRegistered:
+        if registry is None:
+            raise
+        registry.register(_stf_file(stf, agent_name))
+        there, difference = monitor.register_tf(wanted)
+    registered = Tf(
+        sequence=tf.sequence,
+        filename=tf.filename,
+        first=there.tf_first,
+        last=there.tf_last,
+        count=there.tf_count,
+        size_bytes=there.file_size_bytes,
+        monitor_id=there.tf_file_id,
+        adopted=difference or None,
+    )
+    return Registered(tf=registered)
+
+
+def _is_ours(stf: Stf, settings: Settings) -> bool:
+    """Whether the STF itself is ours to register."""
+    orphaned = settings.register_missing_stf and stf.spent_s >= ORPHANED_AFTER_S
+    return stf.origin is Origin.FILE or orphaned
+
+
+def _stf_file(stf: Stf, agent_name: str) -> NewStfFile:
+    number = run_number(stf.run_id)
+    if number is None:
+        raise PermanentError(f"run {stf.run} is no number: the monitor cannot hold it")
+    told = json.loads(stf.body)
+    kept = ("file_url", "original_path", "modified_at", "state", "substate", "start", "end")
+    metadata = {key: told[key] for key in kept if told.get(key) is not None}
+    return NewStfFile(
+        stf_filename=stf.filename,
+        run_number=number,
+        run_began_at=stf.born_at,
+        file_size_bytes=stf.size_bytes,
+        checksum=stf.checksum,
+        tf_count=stf.tf_count,
+        metadata={"registered_by": agent_name, **metadata},
+    )
+
+
+def _metadata(stf: Stf, agent_name: str, fraction: float) -> dict[str, object]:
+    """What the old agent wrote beside a TF file, all that the sample depends on, and what a late reader must know."""
+    told = json.loads(stf.body)
+    fields: dict[str, object] = {
+        "simulation": True,
+        "created_from": stf.filename,
+        "agent_name": agent_name,
+        "namespace": stf.namespace,
+        "selection_fraction": fraction,
+        **{key: told.get(key) for key in ("state", "substate", "start", "end")},
+    }
+    if stf.plan:
+        fields |= {
+            "tf_size_fraction": stf.plan.size_fraction,
+            "tf_files_per_stf": stf.plan.tf_files,
+            "tf_count_per_stf": stf.plan.tf_count,
+            "tf_sequence_start": stf.plan.sequence_start,
+            "sampling_seed": stf.plan.seed,
+            "sampling_version": stf.plan.version,
+        }
+    return fields
+
+
+def _announcement(stf: Stf, tf: Tf, settings: Settings, agent_name: str, now: datetime) -> tuple[Tf, TfFileRegistered]:
+    if tf.monitor_id is None:
+        raise PermanentError(f"{tf.filename} is to be announced, but was never registered")
+    message = TfFileRegistered(
+        namespace=stf.namespace,
+        run_id=stf.run_id,
+        execution_id=stf.execution_id,
+        processed_by=agent_name,
+        sender=agent_name,
+        tf_file_id=tf.monitor_id,
+        tf_filename=tf.filename,
+        tf_first=tf.first,
+        tf_last=tf.last,
+        tf_count=tf.count,
+        file_size_bytes=tf.size_bytes,
+        stf_filename=stf.filename,
+        run_number=run_number(stf.run_id),
+        timestamp=format_timestamp(now),
+        tf_sequence=tf.sequence,
+        tf_total=len(stf.tfs),
+        stf_sequence=stf.sequence,
+        selection_fraction=settings.selection_fraction,
+        previous_selected=sampling.previous_selected(settings.selection_fraction, stf.sequence),
+        late=is_late(stf, now),
+    )
+    return tf, message
+
+
+def _announce(what: tuple[Tf, TfFileRegistered], announce: Callable[[str, str], None]) -> Announced:
+    tf, message = what
+    announce(message.as_json(), message.event_id)
+    return Announced(sequence=tf.sequence)

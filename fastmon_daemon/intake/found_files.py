@@ -1,0 +1,67 @@
+"""What a file in a watched folder is: its run, its fingerprint, and the message that announces it.
+
+It must not know when a file is complete, nor who takes it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from fastmon_daemon.base.clock import format_timestamp
+from fastmon_daemon.messages import sequence_in
+
+_RUNS = (
+    re.compile(r"(?:^|[^a-z0-9])run[_-]?(\d+)", re.IGNORECASE),
+    re.compile(r"(?:^|[^a-z0-9])r(\d+)(?![a-z0-9])", re.IGNORECASE),
+    re.compile(r"^[a-z][a-z0-9_-]*\.(\d+)\.\d+\.[^.]+$", re.IGNORECASE),
+)
+"""`run_12345`, `run12345`; `r12345`; `swf.12345.000001.stf`."""
+
+
+class Fingerprint(NamedTuple):
+    """What a file keeps when it is renamed, and loses when it is written: device, inode, bytes, mtime in ns."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, path: Path) -> Fingerprint:
+        """The fingerprint of the file at *path*. Raises `OSError`."""
+        stat = path.stat()
+        return cls(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+
+    def __str__(self) -> str:
+        return ":".join(map(str, self))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundFile:
+    """A complete STF file."""
+
+    path: Path
+    fingerprint: Fingerprint
+    run: int
+
+    def message(self, namespace: str, sender: str) -> str:
+        """The `stf_ready` that a data agent would have sent, with path, URL and time of the file."""
+        written = datetime.fromtimestamp(self.fingerprint.mtime_ns / 1e9, UTC)
+        return json.dumps({
+            "msg_type": "stf_ready", "namespace": namespace, "sender": sender, "run_id": self.run,
+            "filename": self.path.name, "sequence": sequence_in(self.path.name),
+            "size_bytes": self.fingerprint.size, "checksum": None,
+            "file_url": self.path.absolute().as_uri(),
+            "original_path": str(self.path.absolute()), "modified_at": format_timestamp(written),
+        })  # fmt: skip
+
+
+def run_in(filename: str) -> int | None:
+    """The run number that a file's name carries, or None."""
+    found = next((match for pattern in _RUNS if (match := pattern.search(filename))), None)
+    return int(found[1]) if found and len(found[1]) <= 10 else None

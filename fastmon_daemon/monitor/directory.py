@@ -1,0 +1,81 @@
+"""Class AgentDirectory: what `check` asks of a monitor beside what the daemon does; it only reads.
+
+It must not know what is concluded from the answers.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from fastmon_daemon.base.clock import parse_timestamp
+from fastmon_daemon.base.errors import LinkDown
+from fastmon_daemon.monitor.client import MonitorClient
+from fastmon_daemon.monitor.responses import MESSAGES, TF_FILES
+from fastmon_daemon.monitor.transport import proxies
+
+_NOBODY = "fastmon-check-of-a-name-that-nobody-uses"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agent:
+    """An agent as the monitor knows it."""
+
+    name: str
+    kind: str
+    namespace: str | None
+    status: str
+    host: str | None
+    beat_at: datetime | None
+
+
+class AgentDirectory:
+    """The monitor and the agents that it knows."""
+
+    def __init__(self, monitor: MonitorClient, base_url: str, environ: Mapping[str, str]) -> None:
+        self._monitor = monitor
+        self._base_url = base_url
+        self._environ = environ
+
+    def addresses(self) -> str:
+        """Where the monitor's name leads, in words. Raises LinkDown where nowhere."""
+        parts = urlsplit(self._base_url)
+        if proxies(self._base_url, self._environ):
+            return f"{parts.hostname}, through the proxy of the environment"
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        try:
+            found = socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
+        except OSError as exc:
+            raise LinkDown(f"{parts.hostname}: {exc.strerror}") from exc
+        return f"{parts.hostname} is {', '.join(dict.fromkeys(str(each[4][0]) for each in found))}, port {port}"
+
+    def date(self) -> datetime | None:
+        """The monitor's clock, to the second; None where its answers tell none. Raises LinkDown, LinkBlocked."""
+        self._monitor.get(TF_FILES, {"limit": "1", "tf_filename": _NOBODY}, lambda _: None)
+        return self._monitor.answer_count.date()
+
+    def takes_messages(self) -> None:
+        """Return where the monitor has `messages/`; else raises PermanentError, or what the answer means."""
+        self._monitor.get(MESSAGES, {}, lambda _: None)
+
+    def agents(self) -> list[Agent]:
+        """All agents that ever beat. Raises LinkDown, LinkBlocked, PermanentError."""
+        return self._monitor.get("systemagents/", {}, _agents)
+
+
+def _agents(rows: Any) -> list[Agent]:
+    return [
+        Agent(
+            name=str(row["instance_name"]),
+            kind=str(row.get("agent_type")),
+            namespace=row.get("namespace"),
+            status=str(row.get("status")),
+            host=row.get("hostname"),
+            beat_at=parse_timestamp(row["last_heartbeat"]) if row.get("last_heartbeat") else None,
+        )
+        for row in (rows["results"] if isinstance(rows, dict) else rows)
+    ]

@@ -1,0 +1,74 @@
+"""What is heard of a run, and by whom: its arrows are taken here, inside the caller's transaction.
+
+It must not know the monitor. It runs on the broker's thread and on the engine's.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from loguru import logger
+
+from fastmon_daemon.messages import RunEvent
+from fastmon_daemon.outbox import Outbox, RunRow
+from fastmon_daemon.statechart import StateMachine
+
+END_RUN = "end_run"
+MONITOR = "monitor"
+"""The two authorities on how many STFs a run had."""
+EXPECT_MORE = "expect_more"
+GAP_POLL_AFTER = timedelta(seconds=5)
+"""A gap in the sequence makes us look so soon: messages may merely have overtaken each other."""
+
+
+def record_run_event(outbox: Outbox, chart: StateMachine, news: RunEvent, namespace: str, now: datetime) -> RunRow:
+    """Note what was heard of a run; news that say nothing new change no state."""
+    outbox.runs.record_message(namespace, news.run_id, chart.initial, now, news.execution_id)
+    row = outbox.runs.get(namespace, news.run)
+    assert row is not None  # it was written two lines above
+    if news.kind == END_RUN and news.total_stf_files is not None:
+        row = _hear_total(outbox, chart, row, news.total_stf_files, now)
+    return apply_transition(outbox, chart, row, news.kind, now)
+
+
+def _hear_total(outbox: Outbox, chart: StateMachine, row: RunRow, total: int, now: datetime) -> RunRow:
+    """Note how many STFs `end_run` says there were; where it says so again, the higher total counts."""
+    before = row.expected or 0
+    if row.expected_by == END_RUN and total <= before:
+        if total < before:
+            logger.warning("run {}: a further end_run says {} STFs: {}, said before, counts", row.run, total, before)
+        return row
+    if row.expected_by == END_RUN:
+        logger.warning("run {}: a further end_run says {} STFs instead of {}", row.run, total, before)
+    outbox.runs.expect(row, total, END_RUN)
+    outbox.runs.poll_by(row, now)
+    return apply_transition(outbox, chart, row, EXPECT_MORE, now) if total > before else row
+
+
+def apply_transition(
+    outbox: Outbox, chart: StateMachine, row: RunRow, trigger: str, now: datetime, why: str = ""
+) -> RunRow:
+    """Move a run along *trigger*, if that leaves its state; *why* tells of an end that nobody announced."""
+    if chart.may(row.state, trigger):
+        dest = chart.after(row.state, trigger)
+        ends = trigger == END_RUN
+        outbox.runs.set_state(row, dest, ended_at=now if ends else None, ended_by=(why or END_RUN) if ends else None)
+        if dest != row.state:
+            logger.info("run {}: {} -> {}{}", row.run, row.state, dest, f" ({why})" if why else "")
+        if ends:
+            outbox.runs.poll_by(row, now)  # the last STFs are named at once
+    return outbox.runs.get(row.namespace, row.run) or row
+
+
+def schedule_poll(outbox: Outbox, row: RunRow, now: datetime) -> None:
+    """An `stf_ready` without a filename: ask the monitor for the run's STFs, now and until the run ends."""
+    outbox.runs.mark_nameless(row, now)
+
+
+def record_sequence(outbox: Outbox, row: RunRow, sequence: int | None, now: datetime) -> None:
+    """Note the number of an STF that is new; a gap before it makes us look soon."""
+    if sequence is None:
+        return
+    if sequence > (row.last_sequence or 0) + 1:
+        outbox.runs.poll_by(row, now + GAP_POLL_AFTER)
+    outbox.runs.record_sequence(row, sequence)

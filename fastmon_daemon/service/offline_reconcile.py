@@ -1,0 +1,71 @@
+"""A look at a run by hand while no daemon runs: with the database's lock, call after call in this thread.
+
+It must not know argv, nor how what was found is shown.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from loguru import logger
+
+from fastmon_daemon.actions.operator_actions import ActionRequest, run_number_to_reconcile
+from fastmon_daemon.base.clock import Clock, utcnow
+from fastmon_daemon.base.errors import FastmonError, LinkDown
+from fastmon_daemon.engine.background_tasks import BackgroundTask
+from fastmon_daemon.engine.sampling import is_selected
+from fastmon_daemon.monitor import MonitorClient
+from fastmon_daemon.outbox import DatabaseLock, DiskSpaceGuard, Outbox, open_outbox
+from fastmon_daemon.reconciler import Reconciler, ReconcilerConfig, ReconcileResult
+from fastmon_daemon.runs.poll_state import ReconcilerIntervals
+from fastmon_daemon.runs.tracked_runs import TrackedRuns
+from fastmon_daemon.service.credentials import monitor_client
+from fastmon_daemon.service.process import ProcessContext
+from fastmon_daemon.statechart import load_statechart
+
+
+def reconcile_offline(world: ProcessContext, wish: ActionRequest) -> ReconcileResult:
+    """Ask the monitor, take in what is missing. Raises as the monitor and the database do."""
+    with DatabaseLock(world.database):
+        monitor = monitor_client(world.settings, world.values, world.secrets)
+        outbox = open_outbox(world.database)
+        try:
+            return _reconcile(world, wish, monitor, outbox)
+        finally:
+            outbox.close()
+            monitor.close()
+
+
+def _reconcile(world: ProcessContext, wish: ActionRequest, monitor: MonitorClient, outbox: Outbox) -> ReconcileResult:
+    charts = (load_statechart("stf"), load_statechart("run"))
+    selected = partial(is_selected, world.settings.selection_fraction)
+    room = DiskSpaceGuard(world.database, world.settings.min_free_mb, Clock().monotonic)
+    ledger = Reconciler(
+        ReconcilerConfig(
+            monitor=monitor,
+            charts=charts,
+            is_selected=selected,
+            refuse_if_short=room.check,
+            intervals=ReconcilerIntervals(lookups_per_s=0),
+        ),
+        TrackedRuns(),
+    )
+    named = monitor.stf_files(run_number_to_reconcile(wish))
+    with outbox.transaction():
+        found = ledger.reconcile(wish.run or "", world.settings.namespace, named, wish.by)(outbox, utcnow())
+    while ledger.recovery.busy:
+        for errand in ledger.recovery.tasks(outbox, utcnow()):
+            _do(errand, outbox)
+    logger.info("run {}: {} STFs taken in", found.run, len(found.taken_in))
+    return found
+
+
+def _do(errand: BackgroundTask, outbox: Outbox) -> None:
+    try:
+        answer = errand.call()
+    except LinkDown:
+        raise
+    except FastmonError as exc:
+        answer = exc
+    with outbox.transaction():
+        errand.done(outbox, answer, utcnow())
