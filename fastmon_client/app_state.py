@@ -37,10 +37,10 @@ class AppState:
         at: datetime,
         *,
         stale_after_s: float = 60.0,
-        pace: Intervals | None = None,
+        intervals: Intervals | None = None,
     ) -> None:
-        self.pace = pace or Intervals()
-        self.connection = Connection(at, self.pace)
+        self.intervals = intervals or Intervals()
+        self.connection = Connection(at, self.intervals)
         self.alarms = Alarms()
         self.runs: dict[str, Run] = {}
         self._monitor, self._wanted, self._began_at = monitor, wanted, at
@@ -94,7 +94,7 @@ class AppState:
 
     def listed(self, name: str, stfs: Iterable[tuple[str, datetime]], at: datetime) -> list[str]:
         """The run's STFs in the monitor, each with the time of its registration: whose TF files are to be asked for."""
-        run, young = self.runs.get(name), timedelta(seconds=self.pace.young_s)
+        run, young = self.runs.get(name), timedelta(seconds=self.intervals.young_s)
         return run.stfs.listed(stfs, at, young) if run else []
 
     def filled(self, name: str, stf: str, rows: Sequence[Mapping[str, Any]], at: datetime) -> list[dict[str, Any]]:
@@ -178,7 +178,7 @@ class AppState:
         found = self.runs.get(name)
         if found is None:
             row = self._old_rows.pop(name, None)
-            found = self.runs[name] = Run(name, at, self.pace, was_shown=row is not None)
+            found = self.runs[name] = Run(name, at, self.intervals, was_shown=row is not None)
             if row and not found.is_numbered:  # else the monitor's tables bring it all again
                 self._forgotten = {**_sum(self._forgotten, [row]), "runs": self._forgotten["runs"]}
         return found
@@ -192,7 +192,7 @@ class AppState:
         run.learn_namespace(message.get("namespace"))
         total = message.get("total_stf_files")
         if type(total) is int and 0 < total <= MAX_SEQUENCE:
-            run.stfs.reach(total)
+            run.stfs.diagnostics(total)
         run.record_state(kind, at)
         if kind in ("run_imminent", "start_run") and not run.is_over:  # one run at a time: others ended unheard
             for other in self.runs.values():

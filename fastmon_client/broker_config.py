@@ -105,9 +105,9 @@ class BrokerConfig:
 class StompTransport(Transport):
     """stomp.py's transport, which connects once and tells the reason, and ends where its peer has ended."""
 
-    def __init__(self, access: BrokerConfig) -> None:
-        super().__init__([(access.host, access.port)], auto_decode=False)
-        self._access = access
+    def __init__(self, monitor: BrokerConfig) -> None:
+        super().__init__([(monitor.host, monitor.port)], auto_decode=False)
+        self._monitor = monitor
 
     def attempt_connection(self) -> None:
         """Connect; nothing is sent in clear where TLS is asked for.
@@ -115,18 +115,18 @@ class StompTransport(Transport):
         Raises:
             OSError: no connection within `CONNECT_S`, or no TLS.
         """
-        context = self._access.tls()
-        made = socket.create_connection((self._access.host, self._access.port), CONNECT_S)
+        context = self._monitor.tls()
+        made = socket.create_connection((self._monitor.host, self._monitor.port), CONNECT_S)
         try:
             self.socket = made if context is None else self._wrapped(context, made)
         except OSError:
             made.close()
             raise
         self.socket.setblocking(self.blocking)
-        self.current_host_and_port = (self._access.host, self._access.port)
+        self.current_host_and_port = (self._monitor.host, self._monitor.port)
 
     def _wrapped(self, context: ssl.SSLContext, made: socket.socket) -> socket.socket:
-        secured = context.wrap_socket(made, server_hostname=self._access.host)
+        secured = context.wrap_socket(made, server_hostname=self._monitor.host)
         self.send_queue, self.sel = PollableQueue(), selectors.DefaultSelector()
         for each in (self.send_queue, secured):
             self.sel.register(each, selectors.EVENT_READ)

@@ -40,7 +40,7 @@ def cli() -> None:
 
 
 @cli.command()
-@options.watching
+@options.session_options
 @options.message_types
 @click.option("--plain", "as_lines", is_flag=True, help="A line for each message, also on a terminal.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line; docs/client.md has the schema.")
@@ -54,7 +54,7 @@ def cli() -> None:
 @click.option("--fail-on-gaps", is_flag=True, help="Exit with 5 if TF files are missing, or if that is UNKNOWN.")
 @click.pass_obj
 def start(
-    pace: Intervals | None, watching: options.SessionOptions, message_types: tuple[str, ...],
+    intervals: Intervals | None, session_options: options.SessionOptions, message_types: tuple[str, ...],
     as_lines: bool, as_json: bool, quiet: bool, bell: bool,
     count: int | None, duration: float | None, until: str | None, fail_on_gaps: bool,
 ) -> None:  # fmt: skip
@@ -74,8 +74,10 @@ def start(
     log_to_stderr("WARNING" if quiet or is_live else "INFO")
     line_by_line()
     output = (Quiet if quiet or is_live else JsonLines if as_json else Lines)(bell=bell)
-    limits = Limits(count=count, until_end_run=until is not None)
-    session = watching.session(message_types, os.environ, output=output, limits=limits, pace=pace)
+    stop_conditions = Limits(count=count, until_end_run=until is not None)
+    session = session_options.session(
+        message_types, os.environ, output=output, stop_conditions=stop_conditions, intervals=intervals
+    )
     if not quiet:
         stop_without_reader(session.stop)
     with shutdown_on(session.stop, duration) as end:
@@ -141,11 +143,13 @@ def summary(monitor_url: str | None, run_number: int, as_json: bool) -> None:
 
 
 @cli.command()
-@options.watching
+@options.session_options
 @click.option("--listen", metavar="HOST:PORT", default="127.0.0.1:8010", show_default=True, help="Port 0: a free one.")
 @click.option("--auth-token", "token_file", metavar="FILE", help="File that holds the token that opens the page.")
 @click.pass_obj
-def dashboard(pace: Intervals | None, watching: options.SessionOptions, listen: str, token_file: str | None) -> None:
+def dashboard(
+    intervals: Intervals | None, session_options: options.SessionOptions, listen: str, token_file: str | None
+) -> None:
     """Show the same as a web page, to any number of browsers, over one stream.
 
     A --listen that others can reach needs a token: from the file that --auth-token or FASTMON_DASHBOARD_TOKEN_FILE
@@ -158,7 +162,7 @@ def dashboard(pace: Intervals | None, watching: options.SessionOptions, listen: 
 
     log_to_stderr("INFO")
     line_by_line()
-    session = watching.session(options.SHOWN_TYPES, os.environ, output=Quiet(), pace=pace)
+    session = session_options.session(options.SHOWN_TYPES, os.environ, output=Quiet(), intervals=intervals)
     end = show(session, listen, token_file, os.environ)
     if session.refusal:
         click.echo(f"fastmon-client: {escape(session.refusal)}", err=True)
@@ -174,21 +178,21 @@ def status(monitor_url: str | None, as_json: bool) -> None:
     Exit codes: 0 all is well, 1 error, 2 usage, 3 the monitor refuses the token, 4 it does not answer.
     """
     line_by_line()
-    access = options.access_of(monitor_url, os.environ)
+    monitor = options.access_of(monitor_url, os.environ)
     settings = options.settings_of(monitor_url, os.environ)
     if not as_json:
         for name, value, source in settings:
             click.echo(f"{name:<20} {escape(value)}  ({source})")
-    tries, reach = [], Diagnostics(access)
-    for line in reach.run():
+    tries, diagnostics = [], Diagnostics(monitor)
+    for line in diagnostics.run():
         tries.append(line)
         if not as_json:
-            remedy = f": {line.hint}" if line.hint else ""
-            click.echo(f"{'ok    ' if line.ok else 'FAILED'} {line.what:<7} {escape(line.detail)}{remedy}")
+            hint = f": {line.hint}" if line.hint else ""
+            click.echo(f"{'ok    ' if line.ok else 'FAILED'} {line.what:<7} {escape(line.detail)}{hint}")
     if as_json:
         known = [dict(zip(("name", "value", "source"), each, strict=True)) for each in settings]
         click.echo(json.dumps({"settings": known, "tries": [asdict(line) for line in tries]}))
-    sys.exit(_TRY_CODES[reach.cause])
+    sys.exit(_TRY_CODES[diagnostics.cause])
 
 
 @cli.command()

@@ -11,7 +11,7 @@ from fastmon_client.snapshot import ConnectionRow, ConnectionState
 class Connection:
     """Not LIVE unless a complete event or heart-beat came within 2.5 heart-beats."""
 
-    def __init__(self, at: datetime, pace: Intervals) -> None:
+    def __init__(self, at: datetime, intervals: Intervals) -> None:
         self.state: ConnectionState = "CONNECTING"
         self.since = at
         self.reason = ""
@@ -19,7 +19,7 @@ class Connection:
         self._is_open = False
         self._beat_at: datetime | None = None
         self._reconnects = 0
-        self._patience = timedelta(seconds=pace.patience_s)
+        self._patience = timedelta(seconds=intervals.patience_s)
 
     def connected(self, at: datetime) -> None:
         """A stream has been opened."""

@@ -40,20 +40,20 @@ class DiagnosticResult:
 class _Failed(Exception):
     """A try failed; what follows it need not be tried."""
 
-    def __init__(self, detail: str, remedy: str, cause: Cause = "other") -> None:
+    def __init__(self, detail: str, hint: str, cause: Cause = "other") -> None:
         super().__init__(detail)
         self.detail = detail
-        self.remedy = remedy
+        self.hint = hint
         self.cause = cause
 
 
 class Diagnostics:
     """The tries of one monitor."""
 
-    def __init__(self, access: MonitorSession) -> None:
-        self._access = access
-        self._url = urlsplit(access.url)
-        self._by_proxy = access.proxies.get(self._url.scheme)
+    def __init__(self, monitor: MonitorSession) -> None:
+        self._monitor = monitor
+        self._url = urlsplit(monitor.url)
+        self._by_proxy = monitor.proxies.get(self._url.scheme)
         self.cause: Cause | None = None
         """Of the try that failed; None as long as none did."""
 
@@ -66,7 +66,7 @@ class Diagnostics:
                 yield DiagnosticResult(what, True, attempt())
             except _Failed as exc:
                 self.cause = exc.cause
-                yield DiagnosticResult(what, False, exc.detail, exc.remedy)
+                yield DiagnosticResult(what, False, exc.detail, exc.hint)
                 return
 
     @property
@@ -80,8 +80,8 @@ class Diagnostics:
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except OSError as exc:
-            remedy = "is the host in SWF_MONITOR_URL spelt right?"
-            raise _Failed(f"{host}: {exc.strerror or exc}", remedy, "unreachable") from exc
+            hint = "is the host in SWF_MONITOR_URL spelt right?"
+            raise _Failed(f"{host}: {exc.strerror or exc}", hint, "unreachable") from exc
         return f"{host} is {', '.join(dict.fromkeys(str(each[4][0]) for each in found))}"
 
     def _tcp(self) -> str:
@@ -95,15 +95,15 @@ class Diagnostics:
         try:
             return socket.create_connection((host, port), MONITOR_CONNECT_S)
         except OSError as exc:
-            remedy = "is the monitor up, the port in SWF_MONITOR_URL right, a firewall between?"
-            raise _Failed(f"{host}:{port}: {exc.strerror or exc}", remedy, "unreachable") from exc
+            hint = "is the monitor up, the port in SWF_MONITOR_URL right, a firewall between?"
+            raise _Failed(f"{host}:{port}: {exc.strerror or exc}", hint, "unreachable") from exc
 
     def _tls(self) -> str:
         if self._url.scheme != "https":
             return "not used (http)"
         if self._by_proxy:
             return "tried with REST, through the proxy"
-        context = ssl.create_default_context(cafile=self._access.ca)
+        context = ssl.create_default_context(cafile=self._monitor.ca)
         with closing(self._connection()) as plain:
             try:
                 with context.wrap_socket(plain, server_hostname=self._host[0]) as secured:
@@ -113,7 +113,7 @@ class Diagnostics:
                 raise _Failed(str(reason), _remedy_for(exc)) from exc
 
     def _rest(self) -> str:
-        anybody = replace(self._access, token=str)
+        anybody = replace(self._monitor, token=str)
         with self._ask(anybody, "/api/stf-files/", {"limit": "1"}) as answer:
             try:
                 count = int(answer.json()["count"])
@@ -126,31 +126,31 @@ class Diagnostics:
 
     def _token(self) -> str:
         try:
-            token = self._access.token()
+            token = self._monitor.token()
         except AccessDenied as exc:
             raise _Failed(str(exc), "mend that file", "token") from exc
         if not token:
             raise _Failed("none is set", "set SWF_API_TOKEN, or SWF_API_TOKEN_FILE to the file that holds it", "token")
-        self._ask(self._access, "/api/stf-files/", {"limit": "1"}).close()
+        self._ask(self._monitor, "/api/stf-files/", {"limit": "1"}).close()
         return "taken"
 
     def _stream(self) -> str:
-        with self._ask(self._access, STREAM, None, "text/event-stream") as answer:
+        with self._ask(self._monitor, STREAM, None, "text/event-stream") as answer:
             try:
                 first = answer.raw.read1(65536)
             except (HTTPError, OSError) as exc:
-                remedy = "does a proxy hold the stream back?"
-                raise _Failed(f"silent for {GREETING_S:g} s", remedy, "unreachable") from exc
+                hint = "does a proxy hold the stream back?"
+                raise _Failed(f"silent for {GREETING_S:g} s", hint, "unreachable") from exc
             if not first.startswith(b"event:"):
                 raise _Failed("its first bytes are no event", "is that the monitor's own stream?")
         return "greets us"
 
     def _ask(
-        self, access: MonitorSession, path: str, params: Mapping[str, str] | None, accept: str = "*/*"
+        self, monitor: MonitorSession, path: str, params: Mapping[str, str] | None, accept: str = "*/*"
     ) -> requests.Response:
         try:
-            with access.session() as session:
-                answer = access.get(session, path, params, accept, GREETING_S)
+            with monitor.session() as session:
+                answer = monitor.get(session, path, params, accept, GREETING_S)
         except requests.RequestException as exc:
             is_silence = isinstance(exc, (requests.ConnectionError, requests.Timeout))
             is_silence = is_silence and not isinstance(exc, requests.exceptions.SSLError)

@@ -78,8 +78,8 @@ class MonitorSession:
 
 def refused_token(status: int) -> AccessDenied:
     """The remedy for a 401 or 403."""
-    remedy = "set SWF_API_TOKEN, or name a file in SWF_API_TOKEN_FILE"
-    return AccessDenied(f"the monitor refuses the token ({status}): {remedy}", by_token=True)
+    hint = "set SWF_API_TOKEN, or name a file in SWF_API_TOKEN_FILE"
+    return AccessDenied(f"the monitor refuses the token ({status}): {hint}", by_token=True)
 
 
 def reason_of(exc: Exception) -> str:

@@ -36,9 +36,9 @@ class Tables:
         Unanswered: anything else; each answer may take `LONGEST_ANSWER_S` at most.
     """
 
-    def __init__(self, access: MonitorSession) -> None:
-        self._access = access
-        self._session = access.session()
+    def __init__(self, monitor: MonitorSession) -> None:
+        self._monitor = monitor
+        self._session = monitor.session()
 
     def close(self) -> None:
         """Give the connection back."""
@@ -62,7 +62,7 @@ class Tables:
         try:
             answer = json.loads(self._body(path, params))
         except (requests.RequestException, HTTPError, OSError, RecursionError, ValueError) as exc:
-            if refusal := self._access.denial(exc):
+            if refusal := self._monitor.denial(exc):
                 raise refusal from exc
             raise MonitorUnavailable(f"the monitor does not answer {path}: {reason_of(exc)}") from exc
         rows = answer.get("results") if isinstance(answer, dict) else answer
@@ -72,13 +72,13 @@ class Tables:
 
     def _body(self, path: str, params: dict[str, str]) -> bytes:
         end = time.monotonic() + LONGEST_ANSWER_S
-        with self._access.get(self._session, path, params, "application/json", 20.0) as response:
+        with self._monitor.get(self._session, path, params, "application/json", 20.0) as response:
             status = response.status_code
             if status in (401, 403):
                 raise refused_token(status)
             if status == 404:
                 raise AccessDenied(
-                    f"the monitor has no {path}: is --monitor-url (SWF_MONITOR_URL) {self._access.url} right?"
+                    f"the monitor has no {path}: is --monitor-url (SWF_MONITOR_URL) {self._monitor.url} right?"
                 )
             if status != 200:
                 raise MonitorUnavailable(f"the monitor said {status} to {path}")

@@ -111,8 +111,8 @@ class SessionOptions:
         environ: Mapping[str, str],
         *,
         output: Output,
-        pace: Intervals | None,
-        limits: Limits | None = None,
+        intervals: Intervals | None,
+        stop_conditions: Limits | None = None,
     ) -> Session:
         """The session that shows messages of *types*.
 
@@ -120,12 +120,12 @@ class SessionOptions:
             click.UsageError: a setting cannot be used.
         """
         wanted = MessageFilter(types=types, agents=self.agents, run_ids=self.run_ids, namespace=self.namespace)
-        access, broker = access_of(self.monitor_url, environ), broker_of(self.transport, self.topic, environ)
-        picture = AppState(access.url, wanted, now(), stale_after_s=self.stale_after, pace=pace)
-        return Session(access, wanted.heard_types, picture, output, limits, broker)
+        monitor, broker = access_of(self.monitor_url, environ), broker_of(self.transport, self.topic, environ)
+        state = AppState(monitor.url, wanted, now(), stale_after_s=self.stale_after, intervals=intervals)
+        return Session(monitor, wanted.heard_types, state, output, stop_conditions, broker)
 
 
-def watching(command: Callable[..., None]) -> Callable[..., None]:
+def session_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give *command* the options of `WatchConfig`, and that as its first argument."""
 
     @wraps(command)

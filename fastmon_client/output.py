@@ -43,12 +43,12 @@ class Quiet:
             self._lines.clear()
             sys.stdout.write(text)
 
-    def turn(self, picture: AppState, at: datetime) -> None:
+    def turn(self, state: AppState, at: datetime) -> None:
         """Tell what alarms are new."""
-        if picture.alarms.raised == self._raised:
+        if state.alarms.raised == self._raised:
             return
-        fresh, self._raised = picture.alarms.raised - self._raised, picture.alarms.raised
-        for alarm in reversed(picture.alarms.rows(at)[:fresh]):
+        fresh, self._raised = state.alarms.raised - self._raised, state.alarms.raised
+        for alarm in reversed(state.alarms.rows(at)[:fresh]):
             run = f" (run {alarm['run']})" if alarm["run"] else ""
             logger.warning("alarm {}{}: {}", alarm["kind"], run, alarm["evidence"])
         if self._bell:

@@ -34,7 +34,7 @@ GOING_ON = timedelta(days=1)
 class Run:
     """What is known of one run."""
 
-    def __init__(self, name: str, at: datetime, pace: Intervals, *, was_shown: bool = False) -> None:
+    def __init__(self, name: str, at: datetime, intervals: Intervals, *, was_shown: bool = False) -> None:
         self.name = name
         self.namespace: str | None = None
         """The first that a message named."""
@@ -56,7 +56,7 @@ class Run:
         self.unknown_reason = NOT_COMPARED if self.is_numbered else NOT_NUMBERED
         self._doubted_at = at
         self._lags: deque[float] = deque(maxlen=600)
-        self._pace = pace
+        self._intervals = intervals
         self._compare_soon(at)
 
     @property
@@ -131,7 +131,7 @@ class Run:
         began, self.began_at = self.began_at or at, None
         if failure:
             self.unknown_reason = failure
-            self.compare_at = at + timedelta(seconds=self._pace.retry_s)
+            self.compare_at = at + timedelta(seconds=self._intervals.retry_s)
             return
         if began >= self._doubted_at:
             self.verified_at, self.unknown_reason = at, ""
@@ -142,17 +142,19 @@ class Run:
             self.state = "complete"
 
     def _next_comparison(self, began: datetime, at: datetime) -> datetime | None:
-        pace, ended_at = self._pace, self.ended_at
-        rest = timedelta(seconds=pace.compare_s)
+        intervals, ended_at = self._intervals, self.ended_at
+        rest = timedelta(seconds=intervals.compare_s)
         if not ended_at:
             quiet = at - self.active_at > QUIET
             return at + max(rest * (10 if quiet else 1), 10 * (at - began))  # a long list is read less often
         if self.is_pending(at) or self.unknown_reason:
-            return at + timedelta(seconds=pace.settle_s if at - ended_at < timedelta(minutes=1) else pace.compare_s)
+            return at + timedelta(
+                seconds=intervals.settle_s if at - ended_at < timedelta(minutes=1) else intervals.compare_s
+            )
         return None if self._is_whole(at) or at - ended_at > WATCHED_AFTER_END else at + rest
 
     def _compare_soon(self, at: datetime) -> None:
-        soon = at + timedelta(seconds=self._pace.settle_s)
+        soon = at + timedelta(seconds=self._intervals.settle_s)
         if not self.is_numbered:
             return
         self.compare_at = min(self.compare_at or soon, soon)
@@ -167,7 +169,7 @@ class Run:
 
     def is_final(self, at: datetime) -> bool:
         """Whether nothing more is to be waited for: settled, or the monitor does not tell."""
-        waited = at - (self.ended_at or at) > timedelta(seconds=self._pace.end_patience_s)
+        waited = at - (self.ended_at or at) > timedelta(seconds=self._intervals.end_patience_s)
         return self.is_over and (self.settled(at) or waited or (self.compare_at is None and self.began_at is None))
 
     def settled(self, at: datetime) -> bool:
@@ -181,7 +183,7 @@ class Run:
 
     @property
     def _grace(self) -> timedelta:
-        return self._pace.grace(has_ended=self.is_over)
+        return self._intervals.grace(has_ended=self.is_over)
 
     def missing(self, at: datetime) -> list[int] | None:
         """Sequence numbers of the missing STFs, 0 for one without; None where that is not known."""
@@ -196,7 +198,7 @@ class Run:
         if self.unknown_reason or self.verified_at is None:
             return self.unknown_reason or NOT_COMPARED
         planned = self.compare_at or at
-        if not self.is_over and at - planned > timedelta(seconds=2 * self._pace.compare_s):
+        if not self.is_over and at - planned > timedelta(seconds=2 * self._intervals.compare_s):
             return f"last compared at {self.verified_at.isoformat(timespec='seconds')}"
         return ""
 

@@ -44,7 +44,7 @@ class Output(Protocol):
     def flush(self) -> None:
         """No further message waits just now."""
 
-    def turn(self, picture: AppState, at: datetime) -> None:
+    def turn(self, state: AppState, at: datetime) -> None:
         """About once a second."""
 
 
@@ -63,9 +63,9 @@ class Limits:
         self._shown += message.get("msg_type") == ANNOUNCED
         return self.count is not None and self._shown >= self.count
 
-    def run_is_final(self, picture: AppState, at: datetime) -> bool:
+    def run_is_final(self, state: AppState, at: datetime) -> bool:
         """Whether a run that is shown has ended, and nothing more can be found out about it."""
-        return self.until_end_run and any(run.is_final(at) for run in picture.shown_runs())
+        return self.until_end_run and any(run.is_final(at) for run in state.shown_runs())
 
 
 class Session:
@@ -73,28 +73,28 @@ class Session:
 
     def __init__(
         self,
-        access: MonitorSession,
+        monitor: MonitorSession,
         types: tuple[str, ...],
-        picture: AppState,
+        state: AppState,
         output: Output,
-        limits: Limits | None = None,
+        stop_conditions: Limits | None = None,
         broker: BrokerConfig | None = None,
     ) -> None:
         """With a *broker* messages come from its topic instead of the monitor's stream."""
         self.refusal: AccessDenied | None = None
         """Why the monitor cannot be listened to."""
-        self._picture, self._output, self._limits = picture, output, limits or Limits()
+        self._state, self._output, self._stop_conditions = state, output, stop_conditions or Limits()
         self._arrivals: SimpleQueue[Arrival] = SimpleQueue()
-        self._where = broker.where if broker else access.url
-        pace = self._pace = picture.pace
+        self._where = broker.where if broker else monitor.url
+        intervals = self._intervals = state.intervals
 
         def source() -> Source:
             if broker is not None:
-                return TopicStream(access=broker, types=types, pace=pace)
-            return Stream(access=access, types=types, pace=pace)
+                return TopicStream(monitor=broker, types=types, intervals=intervals)
+            return Stream(monitor=monitor, types=types, intervals=intervals)
 
-        self._feed = StreamManager(source, self._arrivals.put, pace)
-        self._asking = QueryWorker(Tables(access), self._arrivals.put, pace.asks_hz)
+        self._streams = StreamManager(source, self._arrivals.put, intervals)
+        self._queries = QueryWorker(Tables(monitor), self._arrivals.put, intervals.asks_hz)
         self._to_ask: dict[str, list[str]] = {}
         self._lock = threading.Lock()
         self._ticks_at = self._asks_runs_at = 0.0
@@ -103,7 +103,7 @@ class Session:
     @property
     def connected_once(self) -> bool:
         """Whether the stream was ever there."""
-        return self._picture.connection.was_live
+        return self._state.connection.was_live
 
     def stop(self) -> None:
         """End `run`; callable from any thread and from a signal handler."""
@@ -113,18 +113,18 @@ class Session:
     def snapshot(self) -> Snapshot:
         """What is known now; callable from any thread."""
         with self._lock:
-            return self._picture.snapshot(now())
+            return self._state.snapshot(now())
 
     def run(self) -> None:
         """Read, compare and show, until the end."""
-        self._feed.start()
-        self._asking.start()
+        self._streams.start()
+        self._queries.start()
         try:
             while not self._stopped:
                 self._turn()
         finally:
-            self._feed.stop()
-            self._asking.stop()
+            self._streams.stop()
+            self._queries.stop()
             self._output.flush()
 
     def _turn(self) -> None:
@@ -147,7 +147,7 @@ class Session:
             number, batch = arrival
             for each in batch:
                 try:
-                    notice = self._feed.take(number, each, monotonic)
+                    notice = self._streams.take(number, each, monotonic)
                     if notice is not None:
                         self._hear(notice, at)
                 except RecursionError:  # its reader stood lower on the stack, and could just take it
@@ -156,71 +156,71 @@ class Session:
             self._compare(arrival, at)
 
     def _hear(self, notice: Notice | AccessDenied, at: datetime) -> None:
-        picture = self._picture
+        state = self._state
         if isinstance(notice, dict):
-            if picture.receive(notice, at):
+            if state.receive(notice, at):
                 self._show(notice, backfilled=False)
         elif isinstance(notice, HeartBeat):
-            picture.receive_heartbeat(at)
+            state.receive_heartbeat(at)
         elif isinstance(notice, Connected):
             logger.info("connected to {}", self._where)
-            picture.connected(at)
+            state.connected(at)
             self._asks_runs_at = 0.0
         elif isinstance(notice, Disconnected):
             reason = f"{notice.reason}; again in {notice.wait_s:.0f} s"
             logger.warning("stream lost: {}", reason)
-            picture.lost(reason, at)
+            state.lost(reason, at)
         else:
-            picture.refused(str(notice), at)
+            state.refused(str(notice), at)
             self.refusal = notice
             self._stopped = True
 
     def _compare(self, answer: QueryResult, at: datetime) -> None:
-        picture = self._picture
+        state = self._state
         if isinstance(answer, RunsResult):
-            picture.runs_listed(answer.rows, at)
+            state.runs_listed(answer.rows, at)
         elif isinstance(answer, StfsResult):
-            self._to_ask[answer.run] = picture.listed(answer.run, answer.stfs, at)
+            self._to_ask[answer.run] = state.listed(answer.run, answer.stfs, at)
             self._ask_more(answer.run, at)
         elif isinstance(answer, TfFilesResult):
             for stf, rows in answer.tf_files:
-                for message in picture.filled(answer.run, stf, rows, at):
+                for message in state.filled(answer.run, stf, rows, at):
                     self._show(message, backfilled=True)
             self._ask_more(answer.run, at)
         elif answer.run is not None:
             self._to_ask.pop(answer.run, None)
-            picture.compared(answer.run, answer.reason, at)
+            state.compared(answer.run, answer.reason, at)
         else:
-            picture.compared_runs(answer.reason, at)
+            state.compared_runs(answer.reason, at)
 
     def _ask_more(self, run: str, at: datetime) -> None:
-        left = self._picture.still_wanting(run, self._to_ask.pop(run, ()))
+        left = self._state.still_wanting(run, self._to_ask.pop(run, ()))
         if not left:
-            self._picture.compared(run, None, at)
+            self._state.compared(run, None, at)
             return
         self._to_ask[run] = left[_BATCH:]
-        self._asking.fill(run, left[:_BATCH])
+        self._queries.fill(run, left[:_BATCH])
 
     def _show(self, message: Mapping[str, Any], *, backfilled: bool) -> None:
         if self._stopped:  # what still waits is no longer wanted
             return
         self._output.message(message, backfilled=backfilled)
-        if self._limits.count_reached(message):
+        if self._stop_conditions.count_reached(message):
             self._stopped = True  # never set to what was computed: a signal may come in between
 
     def _tick(self) -> None:
         at, monotonic = now(), time.monotonic()
-        self._ticks_at = monotonic + self._pace.tick_s
-        self._feed.tick(monotonic)
-        for run in self._picture.due(at):
-            self._asking.list_stfs(run)
+        self._ticks_at = monotonic + self._intervals.tick_s
+        self._streams.tick(monotonic)
+        for run in self._state.due(at):
+            self._queries.list_stfs(run)
         if monotonic >= self._asks_runs_at:
-            self._asks_runs_at = monotonic + self._pace.runs_s
-            self._asking.list_runs()
-        if self._limits.run_is_final(self._picture, at):
+            self._asks_runs_at = monotonic + self._intervals.runs_s
+            self._queries.list_runs()
+        if self._stop_conditions.run_is_final(self._state, at):
             self._stopped = True
-        self._picture.tick(at)
-        self._output.turn(self._picture, at)
+        self._state.tick(at)
+        self._output.turn(self._state, at)
 
 
 def now() -> datetime:

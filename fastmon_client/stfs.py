@@ -95,7 +95,7 @@ class Stfs:
         if not self._is_selected(tf.sequence) or tf.sequence is None or self._code(tf.sequence) >= _PRESENT:
             self._extra += 1  # admitted by a person, or not to be counted by number, which two may share
         if tf.sequence:
-            self.reach(tf.sequence)
+            self.diagnostics(tf.sequence)
             self._gaps.pop(tf.sequence, None)
             self._codes[tf.sequence] = max(self._codes[tf.sequence], _PRESENT)
         self._shrink()
@@ -120,7 +120,7 @@ class Stfs:
     def _is_shrunk(self, name: str, sequence: int | None) -> bool:
         return self._code(sequence) >= _SHRUNK or name in self._shrunk
 
-    def reach(self, sequence: int) -> None:
+    def diagnostics(self, sequence: int) -> None:
         """There are at least so many STFs."""
         self.highest = max(self.highest, sequence)
         if len(self._codes) <= sequence:
@@ -134,7 +134,7 @@ class Stfs:
             newest = max(newest or since, since)
             sequence = sequence_of(None, name)
             if sequence:
-                self.reach(sequence)
+                self.diagnostics(sequence)
             if name in self._open or self._is_shrunk(name, sequence):
                 continue
             if sequence:

@@ -76,10 +76,10 @@ class ConnectionEnded(Exception):
 class Stream:
     """One subscription to `/api/messages/stream/`."""
 
-    access: MonitorSession
+    monitor: MonitorSession
     types: tuple[str, ...] = ()
     """The `msg_type`s that the server is asked for; none: all."""
-    pace: Intervals
+    intervals: Intervals
     jitter: Callable[[], float] = random.random
     """Between 0 and 1."""
     connected_once: bool = False
@@ -96,7 +96,7 @@ class Stream:
         Raises:
             Refused: 401 or 403; before the first connection also whatever else a person must mend.
         """
-        return reconnecting(self._batches_of_one, self._is_stopped_within, self.pace, self.jitter)
+        return reconnecting(self._batches_of_one, self._is_stopped_within, self.intervals, self.jitter)
 
     def drop(self, reason: str) -> None:
         """Give the present connection up; callable from any thread."""
@@ -150,7 +150,7 @@ class Stream:
     def _blocks(self, response: requests.Response) -> Iterator[bytes]:
         cutter = EventSplitter()
         while not self._stopped and (chunk := response.raw.read1(65536)):
-            if block := cutter.feed(chunk):
+            if block := cutter.streams(chunk):
                 yield block
             if cutter.retry_s is not None:
                 self._bidden_s = cutter.retry_s
@@ -162,7 +162,7 @@ class Stream:
         if isinstance(arrival, AccessDenied) and self.connected_once:
             raise requests.ConnectionError(str(arrival)) from arrival
         if isinstance(arrival, Exception):  # after a first connection the setting was right, and it is tried on
-            raise (None if self.connected_once else self.access.denial(arrival)) or arrival
+            raise (None if self.connected_once else self.monitor.denial(arrival)) or arrival
         return arrival
 
     def _bring_response(self) -> None:
@@ -177,8 +177,8 @@ class Stream:
 
     def _ask(self) -> requests.Response:
         types = {"msg_types": ",".join(self.types)} if self.types else None
-        with self.access.session() as session:
-            return self.access.get(session, STREAM, types, "text/event-stream", self.pace.patience_s)
+        with self.monitor.session() as session:
+            return self.monitor.get(session, STREAM, types, "text/event-stream", self.intervals.patience_s)
 
     def _check(self, response: requests.Response) -> None:
         status, kind = response.status_code, response.headers.get("Content-Type", "")
@@ -188,7 +188,7 @@ class Stream:
         is_elsewhere = 300 <= status < 400 or status == 404 or is_page
         if is_elsewhere and not self.connected_once:
             said = f"the answer is no event stream ({status} {kind})"
-            raise AccessDenied(f"{said}: is --monitor-url (SWF_MONITOR_URL) {self.access.url} right?")
+            raise AccessDenied(f"{said}: is --monitor-url (SWF_MONITOR_URL) {self.monitor.url} right?")
         if is_elsewhere or status != 200:
             raise requests.HTTPError(f"the monitor said {status}", response=response)
 
@@ -196,7 +196,7 @@ class Stream:
 def reconnecting(
     connection: Callable[[], Iterator[list[Notice]]],
     is_stopped_within: Callable[[float], bool],
-    pace: Intervals,
+    intervals: Intervals,
     jitter: Callable[[], float],
 ) -> Iterator[list[Notice]]:
     """What one *connection* after the other brings, until *is_stopped_within* (seconds, which it waits) says so.
@@ -214,7 +214,7 @@ def reconnecting(
         if is_stopped_within(0.0):
             return
         losses += 1
-        wait_s = wait_after(losses, retry_after_s, jitter(), pace.reconnect_s)
+        wait_s = wait_after(losses, retry_after_s, jitter(), intervals.reconnect_s)
         yield [Disconnected(reason, wait_s)]
 
 

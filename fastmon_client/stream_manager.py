@@ -58,8 +58,8 @@ class StreamManager:
     *now* is `time.monotonic()`, in seconds.
     """
 
-    def __init__(self, make: Callable[[], Source], put: Callable[[Brought], None], pace: Intervals) -> None:
-        self._make, self._put, self._pace = make, put, pace
+    def __init__(self, make: Callable[[], Source], put: Callable[[Brought], None], intervals: Intervals) -> None:
+        self._make, self._put, self._intervals = make, put, intervals
         self._readers: dict[int, _Reader] = {}
         self._current = 0
         self._brought_by: dict[str, int] = {}
@@ -99,9 +99,9 @@ class StreamManager:
         for number, reader in list(self._readers.items()):
             if reader.ends_at is not None and now >= reader.ends_at:
                 self._close(number, now)
-            elif reader.opened_at is not None and now - reader.heard_at > self._pace.patience_s:
+            elif reader.opened_at is not None and now - reader.heard_at > self._intervals.patience_s:
                 reader.heard_at = now
-                reader.stream.drop(f"nothing came for {self._pace.patience_s:.0f} s")
+                reader.stream.drop(f"nothing came for {self._intervals.patience_s:.0f} s")
 
     def _open(self) -> None:
         number = self._current + len(self._readers)
@@ -123,12 +123,12 @@ class StreamManager:
             self._close(number, now)
             return None
         reader.opened_at = now
-        self._renew_at = now + self._pace.recycle_s
+        self._renew_at = now + self._intervals.recycle_s
         if number == self._current:
             return Connected()
         before = self._readers[self._current]
         was_open = before.opened_at is not None
-        before.ends_at = now + self._pace.overlap_s
+        before.ends_at = now + self._intervals.overlap_s
         self._current = number
         return None if was_open else Connected()
 
@@ -140,7 +140,7 @@ class StreamManager:
 
     def _close(self, number: int, now: float) -> None:
         self._readers.pop(number).stream.stop()
-        self._compare_until = now + self._pace.overlap_s  # what it brought last may still be on its way here
+        self._compare_until = now + self._intervals.overlap_s  # what it brought last may still be on its way here
 
     def _refused(self, number: int, notice: AccessDenied) -> AccessDenied | None:
         if number == self._current:

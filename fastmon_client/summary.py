@@ -76,15 +76,15 @@ class SummaryUnavailable(Exception):
         self.code = code
 
 
-def look_up(access: MonitorSession, number: int) -> RunRow:
+def look_up(monitor: MonitorSession, number: int) -> RunRow:
     """The row of the run of that number.
 
     Raises:
         SummaryUnavailable: there is no such run, or no answer.
     """
-    tables = Tables(access)
+    tables = Tables(monitor)
     try:
-        return _looked_up(tables, access.url, number)
+        return _looked_up(tables, monitor.url, number)
     except AccessDenied as exc:
         raise SummaryUnavailable(str(exc), AUTHENTICATION if exc.by_token else ERROR) from exc
     except MonitorUnavailable as exc:
@@ -95,19 +95,19 @@ def look_up(access: MonitorSession, number: int) -> RunRow:
 
 def _looked_up(tables: Tables, url: str, number: int) -> RunRow:
     at, name = now(), str(number)
-    picture = AppState(url, MessageFilter(types=()), at, pace=Intervals(young_s=0.0))
+    state = AppState(url, MessageFilter(types=()), at, intervals=Intervals(young_s=0.0))
     rows = [row for row in tables.runs() if row.get("run_number") == number]
     if not rows:
         raise SummaryUnavailable(f"the monitor has no run {number}", ERROR)
-    picture.run(name, at)
-    picture.runs_listed(rows, at)
+    state.run(name, at)
+    state.runs_listed(rows, at)
     stfs = tables.stfs(number)
-    names = picture.listed(name, stfs, at)
-    while names := picture.still_wanting(name, names):  # the first TF file tells which STFs were selected
-        picture.filled(name, names[0], tables.tf_files(names[0]), at)
+    names = state.listed(name, stfs, at)
+    while names := state.still_wanting(name, names):  # the first TF file tells which STFs were selected
+        state.filled(name, names[0], tables.tf_files(names[0]), at)
         names = names[1:]
-    picture.compared(name, None, at)
-    row = picture.rows(at, strip=True)[0]
+    state.compared(name, None, at)
+    row = state.rows(at, strip=True)[0]
     for cell in row["strip"]:
         if cell["kind"] == "recovered":  # from what? All of it is from the tables
             cell["kind"] = "present"

@@ -43,10 +43,10 @@ _Arrival = Notice | _Over | _LoggedIn | None
 class TopicStream:
     """One subscription, not durable: what is missed is not repeated, only found in the monitor's tables."""
 
-    access: BrokerConfig
+    monitor: BrokerConfig
     types: tuple[str, ...] = ()
     """The `msg_type`s that are passed on; none: all."""
-    pace: Intervals
+    intervals: Intervals
     jitter: Callable[[], float] = random.random
     connected_once: bool = False
     _stopped: bool = False
@@ -60,7 +60,7 @@ class TopicStream:
         Raises:
             Refused: before the first connection: the broker refuses the login, or a file cannot be used.
         """
-        return reconnecting(self._batches_of_one, self._is_stopped_within, self.pace, self.jitter)
+        return reconnecting(self._batches_of_one, self._is_stopped_within, self.intervals, self.jitter)
 
     def drop(self, reason: str) -> None:
         """Give the present connection up; callable from any thread."""
@@ -80,18 +80,18 @@ class TopicStream:
     def _batches_of_one(self) -> Iterator[list[Notice]]:
         """What one connection brings; raises `ConnectionEnded` at its end."""
         self._number += 1
-        number, (connection, socket) = self._number, self.access.connection()
+        number, (connection, socket) = self._number, self.monitor.connection()
         connection.set_listener("", _Listener(lambda arrival: self._arrivals.put((number, arrival)), self.types))
         try:
-            password = self.access.password()
-            connection.connect(self.access.user or None, password or None, wait=False)
+            password = self.monitor.password()
+            connection.connect(self.monitor.user or None, password or None, wait=False)
             yield from self._until_over(number, connection)
         except OSError as exc:
             if not self.connected_once and isinstance(exc, FileNotFoundError | PermissionError):
                 raise AccessDenied(f"{exc.filename}: {exc.strerror}: name a readable file") from exc
-            raise ConnectionEnded(f"{self.access.where}: {exc.strerror or exc}") from exc
+            raise ConnectionEnded(f"{self.monitor.where}: {exc.strerror or exc}") from exc
         except (StompException, ValueError) as exc:  # a ValueError: a host name or a password file that is none
-            raise ConnectionEnded(f"{self.access.where}: {exc or type(exc).__name__}") from exc
+            raise ConnectionEnded(f"{self.monitor.where}: {exc or type(exc).__name__}") from exc
         finally:
             socket.cut()
 
@@ -101,13 +101,13 @@ class TopicStream:
             try:
                 whose, arrival = self._arrivals.get(timeout=patience_s)
             except Empty:
-                raise ConnectionEnded(f"{self.access.where}: nothing came for {patience_s:.0f} s") from None
+                raise ConnectionEnded(f"{self.monitor.where}: nothing came for {patience_s:.0f} s") from None
             if self._stopped:
                 raise ConnectionEnded("stopped")
             if whose != number or arrival is None:
                 continue
             if isinstance(arrival, _LoggedIn):
-                connection.subscribe(self.access.topic, id="1", ack="auto", receipt="subscribed")
+                connection.subscribe(self.monitor.topic, id="1", ack="auto", receipt="subscribed")
                 continue
             if isinstance(arrival, _Over):
                 if arrival.refused and not self.connected_once:

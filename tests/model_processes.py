@@ -51,14 +51,16 @@ class Processes:
         self.intake = MessageHandler(
             self.folder / "outbox.db", "ns", "fastmon-agent-test-1", charts, runs=runs, clock=clock
         )  # fmt: skip
-        gates = self.world.gates(self.outbox)
-        means = ReconcilerConfig(
+        breakers = self.world.breakers(self.outbox)
+        config = ReconcilerConfig(
             monitor=monitor, charts=charts, clock=clock, is_selected=partial(is_selected, FRACTION),
-            allows_calls=gates.allows_calls,
+            allows_calls=breakers.allows_calls,
             summary_route=SummaryRoute(sender="a", link="broker", announce=self.broker.tell_summary),
         )  # type: ignore[arg-type]  # fmt: skip
-        ledger = Reconciler(means, runs)
-        self.engine = self.world.engine(self.outbox, workers=WORKERS, late_rate=20.0, gates=gates, chores=[ledger])
+        ledger = Reconciler(config, runs)
+        self.engine = self.world.engine(
+            self.outbox, workers=WORKERS, late_rate=20.0, breakers=breakers, task_sources=[ledger]
+        )
         self.acts = OperatorActions(CHART, self.intake, alone=False)
         self.broker.tell = lambda up: self.engine.inbox.report_link(
             LinkEvent("broker", up=up, reason="" if up else "cut")
@@ -81,10 +83,12 @@ class Processes:
 
     def turn(self) -> None:
         """One turn, in which nothing that needs a shut gate is touched."""
-        shut = {link for link in LINK_OF.values() if not self.engine.busy and not self.engine.gates.allows_calls(link)}
+        shut = {
+            link for link in LINK_OF.values() if not self.engine.busy and not self.engine.breakers.allows_calls(link)
+        }
         before = Seen.of(self.outbox).stfs if shut else {}
         self.engine.tick(0)
-        shut = {link for link in shut if not self.engine.gates.allows_calls(link)}
+        shut = {link for link in shut if not self.engine.breakers.allows_calls(link)}
         after = Seen.of(self.outbox).stfs if shut else {}
         for name, row in before.items():
             if LINK_OF.get(row["state"]) in shut:

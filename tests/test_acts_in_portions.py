@@ -42,20 +42,20 @@ def failed(world: World, outbox: Outbox, count: int, namespace: str = "ns") -> N
             outbox.move(stf, "fail", "failed", world.time.at, rests=True, note="a bug")
 
 
-def portions(world: World, outbox: Outbox, wish: ActionRequest) -> list[ActionResult]:
+def portions(world: World, outbox: Outbox, request: ActionRequest) -> list[ActionResult]:
     acts = OperatorActions(CHARTS[0], MessageHandler(outbox.path, "ns", "", CHARTS), alone=True)
 
     def do(portion: ActionRequest) -> ActionResult:
         with outbox.transaction():
             return acts.perform(portion, outbox, world.time.at)
 
-    return list(in_batches(wish, do))
+    return list(in_batches(request, do))
 
 
 def test_all_are_retried_in_portions_each_once_and_each_in_the_outcome(world: World, outbox: Outbox) -> None:
     failed(world, outbox, MANY)
-    wish = ActionRequest(action="retry", by="bob", all=True, before=format_timestamp(world.time.at))
-    done = portions(world, outbox, wish)
+    request = ActionRequest(action="retry", by="bob", all=True, before=format_timestamp(world.time.at))
+    done = portions(world, outbox, request)
     assert [len(each.done) for each in done] == [BATCH_SIZE, 100]
     assert {name for each in done for name in each.done} == {f"7/{n}.stf" for n in range(1, MANY + 1)}
     assert outbox.reports.counts_by_state() == {"received": MANY}
@@ -63,12 +63,12 @@ def test_all_are_retried_in_portions_each_once_and_each_in_the_outcome(world: Wo
 
 def test_one_that_fails_again_meanwhile_is_not_retried_a_second_time(world: World, outbox: Outbox) -> None:
     failed(world, outbox, 3)
-    wish = ActionRequest(action="retry", by="bob", all=True, before=format_timestamp(world.time.at))
-    portions(world, outbox, wish)
+    request = ActionRequest(action="retry", by="bob", all=True, before=format_timestamp(world.time.at))
+    portions(world, outbox, request)
     world.time.pass_(seconds=1)
     with outbox.transaction():
         outbox.move(named(outbox, "1.stf"), "fail", "failed", world.time.at, rests=True)
-    assert portions(world, outbox, wish)[0].done == []
+    assert portions(world, outbox, request)[0].done == []
     assert named(outbox, "1.stf").life == 2
 
 
@@ -143,7 +143,7 @@ def test_an_stf_of_two_namespaces_needs_its_namespace(world: World, outbox: Outb
 
 
 @pytest.mark.parametrize(
-    ("wish", "words"),
+    ("request", "words"),
     [
         (ActionRequest(action="retry", by="bob", all=True), "3 STFs"),
         (ActionRequest(action="retry", by="bob", all=True, run="8"), "0 STFs"),
@@ -153,9 +153,9 @@ def test_an_stf_of_two_namespaces_needs_its_namespace(world: World, outbox: Outb
     ],
 )
 def test_who_is_asked_to_confirm_is_told_how_many_it_is_about(
-    world: World, outbox: Outbox, wish: ActionRequest, words: str
+    world: World, outbox: Outbox, request: ActionRequest, words: str
 ) -> None:
     failed(world, outbox, 3)
     with outbox.transaction():
         outbox.reject("x", "not JSON", world.time.at, 10)
-    assert _how_many(wish, outbox.path) == words
+    assert _how_many(request, outbox.path) == words

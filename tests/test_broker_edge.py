@@ -63,7 +63,7 @@ class Ear:
         return self.bodies.get(timeout=DEADLINE_S)
 
 
-def login(port: int, **differing: Any) -> ConnectionParameters:
+def parameters(port: int, **differing: Any) -> ConnectionParameters:
     plain = ConnectionParameters(
         host="127.0.0.1",
         port=port,
@@ -109,7 +109,7 @@ def publish(server: BrokerThread, destination: str, body: str) -> None:
 
 
 def test_a_message_is_handed_over_as_bytes_and_acknowledged(server: BrokerThread, ear: Ear) -> None:
-    with linked(login(server.port, subscribe=QUEUE), ear) as link:
+    with linked(parameters(server.port, subscribe=QUEUE), ear) as link:
         ear.until_up()
         assert link.up
         publish(server, QUEUE, "grüße")
@@ -120,7 +120,7 @@ def test_a_message_is_handed_over_as_bytes_and_acknowledged(server: BrokerThread
 def test_a_broker_of_stomp_1_1_is_understood(ear: Ear) -> None:
     with (
         BrokerThread(Server(user="fastmon", password="secret", versions=("1.1", "1.0"))) as server,
-        linked(login(server.port, subscribe=QUEUE), ear) as link,
+        linked(parameters(server.port, subscribe=QUEUE), ear) as link,
     ):
         ear.until_up()
         publish(server, QUEUE, "m")
@@ -132,7 +132,7 @@ def test_a_broker_of_stomp_1_1_is_understood(ear: Ear) -> None:
 def test_a_broker_of_stomp_1_0_is_named(ear: Ear) -> None:
     with (
         BrokerThread(Server(user="fastmon", password="secret", versions=("1.0",))) as server,
-        linked(login(server.port), ear),
+        linked(parameters(server.port), ear),
     ):
         change = ear.change()
         assert not change.up
@@ -144,7 +144,7 @@ def test_an_announcement_goes_to_every_destination_persistent_and_with_its_event
     server = Server(user="fastmon", password="secret", on_send=lambda *what: sent.put(what))
     with (
         BrokerThread(server) as thread,
-        linked(login(thread.port, subscribe="", announce=(TOPIC, OTHER)), ear) as link,
+        linked(parameters(thread.port, subscribe="", announce=(TOPIC, OTHER)), ear) as link,
     ):
         ear.until_up()
         link.announce(BODY, "id-1")
@@ -158,7 +158,7 @@ def test_an_announcement_goes_to_every_destination_persistent_and_with_its_event
 
 
 def test_announcements_of_many_threads_are_each_confirmed(server: BrokerThread, ear: Ear) -> None:
-    with linked(login(server.port, announce=(QUEUE,)), ear) as link:
+    with linked(parameters(server.port, announce=(QUEUE,)), ear) as link:
         ear.until_up()
 
         def announce_many(worker: int) -> None:
@@ -176,7 +176,7 @@ def test_announcements_of_many_threads_are_each_confirmed(server: BrokerThread, 
 def test_changes_are_told_and_connections_made_by_the_links_own_thread_only(server: BrokerThread) -> None:
     told: queue.Queue[tuple[LinkStateChange, str]] = queue.Queue()
     link = BrokerConnection(
-        login(server.port),
+        parameters(server.port),
         accept=lambda _: None,
         changed=lambda change: told.put((change, threading.current_thread().name)),
         stopping=threading.Event(),
@@ -192,7 +192,7 @@ def test_changes_are_told_and_connections_made_by_the_links_own_thread_only(serv
 
 
 def test_the_probe_says_whether_the_link_is_up(server: BrokerThread, ear: Ear) -> None:
-    with linked(login(server.port), ear) as link:
+    with linked(parameters(server.port), ear) as link:
         ear.until_up()
         link.probe()
         server.stop()
@@ -204,7 +204,7 @@ def test_the_probe_says_whether_the_link_is_up(server: BrokerThread, ear: Ear) -
 def test_without_a_connection_an_announcement_says_that_the_link_is_down(ear: Ear) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    with linked(login(port), ear) as link:
+    with linked(parameters(port), ear) as link:
         change = ear.change()
         assert not change.up
         assert not change.blocked
@@ -214,7 +214,7 @@ def test_without_a_connection_an_announcement_says_that_the_link_is_down(ear: Ea
 
 
 def test_an_announcement_without_receipt_drops_the_connection(server: BrokerThread, ear: Ear) -> None:
-    with linked(login(server.port, receipt_s=0.5), ear) as link:
+    with linked(parameters(server.port, receipt_s=0.5), ear) as link:
         ear.until_up()
         server.broker.no_receipts = True
         with pytest.raises(LinkDown, match="RECEIPT"):
@@ -236,7 +236,7 @@ def test_the_subscription_bounds_what_the_broker_may_send_before_it_has_our_ackn
         return None
 
     server.broker.hook = note
-    with linked(login(server.port), ear):
+    with linked(parameters(server.port), ear):
         headers = asked.get(timeout=DEADLINE_S)
     assert headers["ack"] == "client-individual"
     assert headers["activemq.prefetchSize"] == "1000"
@@ -244,7 +244,7 @@ def test_the_subscription_bounds_what_the_broker_may_send_before_it_has_our_ackn
 
 
 def test_an_error_without_a_word_is_told_as_one(ear: Ear, monkeypatch: pytest.MonkeyPatch) -> None:
-    with door(monkeypatch) as (port, next_caller), linked(login(port, connect_s=1000.0), ear):
+    with door(monkeypatch) as (port, next_caller), linked(parameters(port, connect_s=1000.0), ear):
         next_caller().sendall(b"ERROR\n\n\0")
         assert ear.until(lambda change: "ERROR" in change.reason).reason.endswith("sent an ERROR: without a word")
 
@@ -258,7 +258,7 @@ def test_a_trial_is_nobody_in_particular_and_says_goodbye(server: BrokerThread) 
         return None
 
     server.broker.hook = note
-    check_login(login(server.port, durable=True), TOPIC)
+    check_login(parameters(server.port, durable=True), TOPIC)
     assert ids == [None]
     assert server.call(lambda: server.broker.counters.received["DISCONNECT"]) == 1
 
@@ -267,21 +267,21 @@ def test_a_trial_says_what_the_broker_did_not_do(server: BrokerThread, monkeypat
     monkeypatch.setattr("fastmon_daemon.broker.probe.PATIENCE_S", 0.5)
     server.broker.hook = lambda what, _, frame: "drop" if (what, frame.command) == ("send", "MESSAGE") else None
     with pytest.raises(LinkDown, match="did not deliver it"):
-        measure_round_trip(login(server.port))
+        measure_round_trip(parameters(server.port))
     server.broker.hook = None
     server.wait_until(lambda: not server.broker.sessions)
     with socket.create_server(("127.0.0.1", 0)) as deaf, pytest.raises(LinkDown, match="did not answer"):
-        check_login(login(deaf.getsockname()[1]))
+        check_login(parameters(deaf.getsockname()[1]))
 
 
 def test_a_trial_of_tls_leaves_no_socket_open(ca: tuple[trustme.CA, Path]) -> None:
     with secure_server(ca[0], "localhost") as server:
-        assert check_reachable(login(server.port, host="localhost", use_ssl=True, ca_file=ca[1])).startswith("TLS")
+        assert check_reachable(parameters(server.port, host="localhost", use_ssl=True, ca_file=ca[1])).startswith("TLS")
         gc.collect()
 
 
 def test_an_announcement_that_the_broker_refuses_says_so(server: BrokerThread, ear: Ear) -> None:
-    with linked(login(server.port, announce=("nowhere",)), ear) as link:
+    with linked(parameters(server.port, announce=("nowhere",)), ear) as link:
         ear.until_up()
         with pytest.raises(LinkDown, match="ERROR"):
             link.announce(BODY, "id-1")
@@ -293,7 +293,7 @@ def test_an_announcement_that_the_broker_does_not_even_read_drops_the_connection
     ear: Ear, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     big = json.dumps({"msg_type": "tf_file_registered", "text": "x" * 30_000_000})  # more than the sockets hold
-    with door(monkeypatch) as (port, next_caller), linked(login(port, subscribe="", receipt_s=0.5), ear) as link:
+    with door(monkeypatch) as (port, next_caller), linked(parameters(port, subscribe="", receipt_s=0.5), ear) as link:
         next_caller().sendall(b"CONNECTED\nversion:1.2\n\n\0")
         ear.until_up()
         with pytest.raises(LinkDown, match="RECEIPT"):
@@ -307,7 +307,7 @@ def test_the_loss_of_the_connection_ends_a_waiting_announcement(server: BrokerTh
             return "drop"
         return None
 
-    with linked(login(server.port, receipt_s=1000.0), ear) as link:
+    with linked(parameters(server.port, receipt_s=1000.0), ear) as link:
         ear.until_up()
         server.broker.hook = swallow_and_cut
         with pytest.raises(LinkDown):
@@ -315,7 +315,7 @@ def test_the_loss_of_the_connection_ends_a_waiting_announcement(server: BrokerTh
 
 
 def test_after_a_restart_of_the_broker_the_link_is_back_by_itself(server: BrokerThread, ear: Ear) -> None:
-    with linked(login(server.port), ear) as link:
+    with linked(parameters(server.port), ear) as link:
         ear.until_up()
         server.stop()
         assert not ear.change().up
@@ -338,7 +338,11 @@ def test_an_error_of_ours_on_a_link_that_is_up_ends_the_connection_and_not_the_t
         return time.monotonic()
 
     link = BrokerConnection(
-        login(server.port), accept=ear.accept, changed=ear.changes.put, stopping=threading.Event(), monotonic=monotonic
+        parameters(server.port),
+        accept=ear.accept,
+        changed=ear.changes.put,
+        stopping=threading.Event(),
+        monotonic=monotonic,
     )
     link.start()
     try:
@@ -384,7 +388,7 @@ def test_pauses_between_attempts_grow_to_five_seconds_and_begin_anew_after_a_lin
     now = [0.0]
     with BrokerThread(Server(user="fastmon", password="secret", heart_beat_ms=0)) as server:
         server.stop()
-        with hurried(login(server.port), ear, now) as hurry:
+        with hurried(parameters(server.port), ear, now) as hurry:
             first, *_, last = pauses = hurry.next(6)
             assert pauses == sorted(pauses)
             assert (first, last) == (1.0, 5.0)
@@ -400,7 +404,7 @@ def test_pauses_between_attempts_grow_to_five_seconds_and_begin_anew_after_a_lin
 def test_where_a_person_must_act_pauses_are_up_to_half_a_minute_and_the_reason_is_told_once(
     server: BrokerThread, ear: Ear
 ) -> None:
-    with hurried(login(server.port, password=lambda: "wrong"), ear, [0.0]) as hurry:
+    with hurried(parameters(server.port, password=lambda: "wrong"), ear, [0.0]) as hurry:
         assert hurry.next(4) == [30.0] * 4
         assert ear.change().blocked
         with pytest.raises(queue.Empty):
@@ -408,7 +412,7 @@ def test_where_a_person_must_act_pauses_are_up_to_half_a_minute_and_the_reason_i
 
 
 def test_a_broker_that_falls_silent_is_noticed_by_its_heart_beats(server: BrokerThread, ear: Ear) -> None:
-    with linked(login(server.port, heart_beat_s=0.5), ear):
+    with linked(parameters(server.port, heart_beat_s=0.5), ear):
         ear.until_up()
         server.call(lambda: server.broker.silent(600))
         change = ear.change()
@@ -422,7 +426,7 @@ def test_over_tls_too_a_broker_that_falls_silent_is_noticed(ca: tuple[trustme.CA
     secure = {"host": "localhost", "use_ssl": True, "ca_file": ca[1]}
     with (
         secure_server(ca[0], "localhost") as server,
-        linked(login(server.port, heart_beat_s=0.5, receipt_s=1000.0, **secure), ear) as link,
+        linked(parameters(server.port, heart_beat_s=0.5, receipt_s=1000.0, **secure), ear) as link,
     ):
         ear.until_up()
         server.call(lambda: server.broker.silent(600))
@@ -444,7 +448,9 @@ def test_a_healthy_broker_whose_beats_come_late_is_not_cut(tls: bool, ca: tuple[
         over = threading.Event()
         tardy = threading.Thread(target=beats_late, args=(listening, context, over))
         tardy.start()
-        with linked(login(listening.getsockname()[1], subscribe="", heart_beat_s=0.8, receipt_s=0.5, **secure), ear):
+        with linked(
+            parameters(listening.getsockname()[1], subscribe="", heart_beat_s=0.8, receipt_s=0.5, **secure), ear
+        ):
             ear.until_up()
             with pytest.raises(queue.Empty):
                 ear.changes.get(timeout=4)
@@ -467,7 +473,7 @@ def beats_late(listening: socket.socket, context: ssl.SSLContext | None, over: t
 def test_a_broker_without_heart_beats_is_never_cut_for_its_silence(ear: Ear) -> None:
     with (
         BrokerThread(Server(user="fastmon", password="secret", heart_beat_ms=0)) as server,
-        linked(login(server.port, heart_beat_s=0.1), ear),
+        linked(parameters(server.port, heart_beat_s=0.1), ear),
     ):
         ear.until_up()
         with pytest.raises(queue.Empty):
@@ -478,7 +484,7 @@ def test_a_slow_store_is_not_taken_for_a_silent_broker(server: BrokerThread, ear
     go_on = threading.Event()
     store = ear.accept
     ear.accept = lambda body: (go_on.wait(1.5), store(body))[1]  # type: ignore[method-assign]
-    with linked(login(server.port, subscribe=QUEUE, heart_beat_s=0.2), ear):
+    with linked(parameters(server.port, subscribe=QUEUE, heart_beat_s=0.2), ear):
         ear.until_up()
         publish(server, QUEUE, "m")
         assert ear.body() == b"m"
@@ -488,7 +494,7 @@ def test_a_slow_store_is_not_taken_for_a_silent_broker(server: BrokerThread, ear
 
 def test_a_wrong_password_holds_the_link_until_it_is_changed(server: BrokerThread, ear: Ear) -> None:
     password = "wrong-one"
-    with linked(login(server.port, password=lambda: password), ear) as link:
+    with linked(parameters(server.port, password=lambda: password), ear) as link:
         change = ear.change()
         assert change.blocked
         assert "ACTIVEMQ_PASSWORD" in change.reason
@@ -500,7 +506,7 @@ def test_a_wrong_password_holds_the_link_until_it_is_changed(server: BrokerThrea
 
 
 def test_a_durable_subscription_keeps_what_comes_while_we_are_away(server: BrokerThread, ear: Ear) -> None:
-    durable = login(server.port, durable=True)
+    durable = parameters(server.port, durable=True)
     with linked(durable, ear):
         ear.until_up()
     publish(server, TOPIC, "meanwhile")
@@ -511,13 +517,13 @@ def test_a_durable_subscription_keeps_what_comes_while_we_are_away(server: Broke
 
 
 def test_without_durable_no_client_id_is_sent(server: BrokerThread, ear: Ear) -> None:
-    with linked(login(server.port), ear):
+    with linked(parameters(server.port), ear):
         ear.until_up()
         assert server.call(lambda: [each.client_id for each in server.broker.sessions]) == [None]
 
 
 def test_a_client_id_that_is_still_in_use_is_waited_for(server: BrokerThread, ear: Ear) -> None:
-    durable = login(server.port, durable=True)
+    durable = parameters(server.port, durable=True)
     late = Ear()
     with linked(durable, ear) as earlier:
         ear.until_up()
@@ -530,7 +536,7 @@ def test_a_client_id_that_is_still_in_use_is_waited_for(server: BrokerThread, ea
 
 
 def test_stop_says_goodbye_and_is_clean(server: BrokerThread, ear: Ear) -> None:
-    with linked(login(server.port), ear) as link:
+    with linked(parameters(server.port), ear) as link:
         ear.until_up()
         assert link.stop(DEADLINE_S)
         assert server.call(lambda: server.broker.counters.received["DISCONNECT"]) == 1
@@ -539,7 +545,7 @@ def test_stop_says_goodbye_and_is_clean(server: BrokerThread, ear: Ear) -> None:
 
 
 def test_stop_keeps_its_deadline_against_a_silent_broker_and_is_not_clean(server: BrokerThread, ear: Ear) -> None:
-    with linked(login(server.port, receipt_s=1000.0, heart_beat_s=1000.0), ear) as link:
+    with linked(parameters(server.port, receipt_s=1000.0, heart_beat_s=1000.0), ear) as link:
         ear.until_up()
         server.call(lambda: server.broker.silent(600))
         assert not link.stop(0.5)
@@ -549,7 +555,7 @@ def test_stop_keeps_its_deadline_against_a_silent_broker_and_is_not_clean(server
 
 def test_a_stop_while_the_subscription_is_unconfirmed_does_not_wait_for_it(server: BrokerThread, ear: Ear) -> None:
     server.broker.no_receipts = True
-    with linked(login(server.port, receipt_s=1000.0), ear) as link:
+    with linked(parameters(server.port, receipt_s=1000.0), ear) as link:
         server.wait_until(lambda: server.broker.counters.received["SUBSCRIBE"] == 1)
         assert link.stop(DEADLINE_S)
         assert ear.change() == LinkStateChange(up=False, reason="stopped")
@@ -563,7 +569,7 @@ def test_a_stop_is_not_clean_while_whoever_is_told_of_it_hangs(server: BrokerThr
         if not change.up:
             go_on.wait(DEADLINE_S)
 
-    link = BrokerConnection(login(server.port), accept=ear.accept, changed=hang, stopping=threading.Event())
+    link = BrokerConnection(parameters(server.port), accept=ear.accept, changed=hang, stopping=threading.Event())
     link.start()
     ear.until_up()
     assert not link.stop(2.0)
@@ -584,7 +590,7 @@ def test_stop_keeps_its_deadline_where_the_links_thread_hangs_before_it_has_a_se
 
     with door(monkeypatch) as (port, _):
         link = BrokerConnection(
-            login(port, connect_s=1000.0), accept=ear.accept, changed=hang, stopping=threading.Event()
+            parameters(port, connect_s=1000.0), accept=ear.accept, changed=hang, stopping=threading.Event()
         )
         link.start()
         assert told.wait(DEADLINE_S)
@@ -599,7 +605,7 @@ def test_stop_keeps_its_deadline_where_the_links_thread_hangs_before_it_has_a_se
 def test_a_stop_during_a_connect_does_not_wait_for_an_answer(ear: Ear, monkeypatch: pytest.MonkeyPatch) -> None:
     with door(monkeypatch) as (port, next_caller):
         monkeypatch.setattr("fastmon_daemon.broker.connector.QUICK_S", 1000.0)
-        with linked(login(port, connect_s=1000.0), ear) as link:
+        with linked(parameters(port, connect_s=1000.0), ear) as link:
             unanswered = next_caller()
             assert link.stop(2.0)
             assert ear.change() == LinkStateChange(up=False, reason="stopped")
@@ -618,7 +624,7 @@ def test_an_attempt_that_is_begun_after_the_stop_is_not_waited_for(ear: Ear, mon
     with door(monkeypatch) as (port, _):
         monkeypatch.setattr("fastmon_daemon.broker.connector.QUICK_S", 1000.0)
         link = BrokerConnection(
-            login(port, connect_s=1000.0), accept=ear.accept, changed=ear.changes.put, stopping=threading.Event(),
+            parameters(port, connect_s=1000.0), accept=ear.accept, changed=ear.changes.put, stopping=threading.Event(),
             monotonic=monotonic,
         )  # fmt: skip
         link.start()
@@ -634,7 +640,7 @@ def test_an_attempt_that_is_cut_during_its_tls_handshake_leaves_no_socket_open(
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     ca[0].issue_cert("localhost").configure_cert(context)
     secure = {"host": "localhost", "use_ssl": True, "ca_file": ca[1]}
-    with door(monkeypatch) as (port, next_caller), linked(login(port, connect_s=1000.0, **secure), ear) as link:
+    with door(monkeypatch) as (port, next_caller), linked(parameters(port, connect_s=1000.0, **secure), ear) as link:
         caller = next_caller()
         assert link.stop(DEADLINE_S)
         with context.wrap_socket(caller, server_side=True) as secured, suppress(ConnectionResetError):
@@ -669,7 +675,7 @@ def test_a_broker_that_ends_the_connection_during_connect_is_said_to_have_closed
         monkeypatch.setattr("fastmon_daemon.broker.connector.QUICK_S", 1000.0)
         monkeypatch.setattr(socket.socket, "sendall", send_late)
         monkeypatch.setattr(socket.socket, "recv", receive_later)
-        with linked(login(port, connect_s=1000.0), ear):
+        with linked(parameters(port, connect_s=1000.0), ear):
             caller = next_caller()
             assert sending.wait(DEADLINE_S)
             caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -681,7 +687,7 @@ def test_a_broker_that_ends_the_connection_during_connect_is_said_to_have_closed
 def test_a_silent_listener_at_connect_is_given_up(ear: Ear) -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as deaf,
-        linked(login(deaf.getsockname()[1], connect_s=0.3), ear) as link,
+        linked(parameters(deaf.getsockname()[1], connect_s=0.3), ear) as link,
     ):
         assert "did not answer" in ear.change().reason
         assert link.stop(DEADLINE_S)
@@ -728,7 +734,7 @@ def hung_up(caller: socket.socket) -> bool:
 
 def test_attempts_that_nobody_answers_do_not_delay_the_one_that_is(ear: Ear, monkeypatch: pytest.MonkeyPatch) -> None:
     """As after packets have vanished: what was begun then is never answered, and waits for its own deadline."""
-    with door(monkeypatch) as (port, next_caller), linked(login(port, connect_s=1000.0), ear) as link:
+    with door(monkeypatch) as (port, next_caller), linked(parameters(port, connect_s=1000.0), ear) as link:
         unanswered = [next_caller() for _ in range(3)]
         assert "did not answer within 0.1 s" in ear.change().reason
         let_in(next_caller())
@@ -746,7 +752,7 @@ def test_a_broker_that_is_slow_to_answer_is_still_heard(
     way = {"use_ssl": True, "ca_file": ca[1], "host": "localhost"} if tls else {}
     with (
         door(monkeypatch) as (port, next_caller),
-        linked(login(port, connect_s=4.0, **way), ear) as link,
+        linked(parameters(port, connect_s=4.0, **way), ear) as link,
         ExitStack() as callers,
     ):
         first, second = next_caller(), next_caller()
@@ -759,7 +765,7 @@ def test_a_broker_that_is_slow_to_answer_is_still_heard(
 def test_an_attempt_that_is_refused_ends_no_other_that_may_still_be_answered(
     ear: Ear, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with door(monkeypatch) as (port, next_caller), linked(login(port, connect_s=1000.0), ear):
+    with door(monkeypatch) as (port, next_caller), linked(parameters(port, connect_s=1000.0), ear):
         slow, refused = next_caller(), next_caller()
         refused.sendall(b"ERROR\nmessage:busy\n\n\0")
         ear.until(lambda change: "busy" in change.reason)
@@ -780,7 +786,7 @@ def test_where_an_attempt_was_answered_during_the_pause_no_other_is_begun(
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.settimeout(DEADLINE_S)
-        slow = login(listening.getsockname()[1], subscribe="", connect_s=1000.0, heart_beat_s=0.1)
+        slow = parameters(listening.getsockname()[1], subscribe="", connect_s=1000.0, heart_beat_s=0.1)
         link = BrokerConnection(slow, accept=ear.accept, changed=pause, stopping=threading.Event(), jitter=lambda: 0.0)
         link.start()
         caller, _ = listening.accept()
@@ -800,7 +806,7 @@ def test_where_an_attempt_was_answered_during_the_pause_no_other_is_begun(
 
 def test_attempts_that_are_still_unanswered_end_with_the_link(ear: Ear, monkeypatch: pytest.MonkeyPatch) -> None:
     with door(monkeypatch) as (port, next_caller):
-        with linked(login(port, connect_s=1000.0), ear) as link:
+        with linked(parameters(port, connect_s=1000.0), ear) as link:
             unanswered = next_caller()
             assert not ear.change().up  # the link pauses before its next attempt
             assert link.stop(DEADLINE_S)
@@ -808,7 +814,7 @@ def test_attempts_that_are_still_unanswered_end_with_the_link(ear: Ear, monkeypa
 
 
 def test_an_attempt_that_was_never_answered_is_given_up_in_the_end(ear: Ear, monkeypatch: pytest.MonkeyPatch) -> None:
-    with door(monkeypatch) as (port, next_caller), linked(login(port, connect_s=0.5), ear):
+    with door(monkeypatch) as (port, next_caller), linked(parameters(port, connect_s=0.5), ear):
         assert hung_up(next_caller())
 
 
@@ -835,7 +841,9 @@ def test_over_tls_everything_works_and_a_lost_broker_is_noticed(ca: tuple[trustm
     secure = {"host": "localhost", "use_ssl": True, "ca_file": ca[1]}
     with (
         secure_server(ca[0], "localhost") as server,
-        linked(login(server.port, subscribe=QUEUE, heart_beat_s=1000.0, **secure), ear) as link,  # no help by silence
+        linked(
+            parameters(server.port, subscribe=QUEUE, heart_beat_s=1000.0, **secure), ear
+        ) as link,  # no help by silence
     ):
         ear.until_up()
         publish(server, QUEUE, "m")
@@ -856,7 +864,7 @@ def test_a_certificate_that_does_not_fit_holds_the_link_and_no_login_is_sent(
     issuer, name = (trustme.CA(), "localhost") if wrong == "CA" else (ca[0], "broker.example.org")
     with (
         secure_server(issuer, name) as server,
-        linked(login(server.port, host="localhost", use_ssl=True, ca_file=ca[1]), ear),
+        linked(parameters(server.port, host="localhost", use_ssl=True, ca_file=ca[1]), ear),
     ):
         change = ear.change()
         assert change.blocked
@@ -873,7 +881,7 @@ def test_a_broker_that_asks_for_a_certificate_of_ours_gets_it(
     shown = {"cert_file": tmp_path / "cert.pem", "key_file": tmp_path / "key.pem"}
     with (
         secure_server(ca[0], "localhost", asks_for_ours=True) as server,
-        linked(login(server.port, host="localhost", use_ssl=True, ca_file=ca[1], **shown), ear) as link,
+        linked(parameters(server.port, host="localhost", use_ssl=True, ca_file=ca[1], **shown), ear) as link,
     ):
         ear.until_up()
         link.announce(BODY, "id-1")
@@ -894,7 +902,7 @@ def test_without_a_certificate_of_ours_the_link_is_held_and_says_which_setting_n
     with socket.create_server(("127.0.0.1", 0)) as listening:
         strict = threading.Thread(target=refuse)
         strict.start()
-        with linked(login(listening.getsockname()[1], host="localhost", use_ssl=True, ca_file=ca[1]), ear):
+        with linked(parameters(listening.getsockname()[1], host="localhost", use_ssl=True, ca_file=ca[1]), ear):
             change = ear.change()
             strict.join(DEADLINE_S)
     assert change.blocked
@@ -908,7 +916,7 @@ def test_a_certificate_of_ours_that_cannot_be_used_holds_the_link(
     cert = tmp_path / "cert.pem"
     if what == "no key":
         ca[0].issue_cert("fastmon.example.org").cert_chain_pems[0].write_to_path(str(cert))
-    with linked(login(server.port, use_ssl=True, ca_file=ca[1], cert_file=cert), ear):
+    with linked(parameters(server.port, use_ssl=True, ca_file=ca[1], cert_file=cert), ear):
         change = ear.change()
         assert change.blocked
         assert "ACTIVEMQ_SSL_CERT_FILE" in change.reason
@@ -919,7 +927,7 @@ def test_with_tls_nothing_but_a_handshake_is_sent_to_a_broker_without_tls(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as plain:
         port = plain.getsockname()[1]
-        with linked(login(port, use_ssl=True, ca_file=ca[1], connect_s=1.0), ear):
+        with linked(parameters(port, use_ssl=True, ca_file=ca[1], connect_s=1.0), ear):
             plain.settimeout(DEADLINE_S)
             peer, _ = plain.accept()
             with peer:
@@ -932,7 +940,7 @@ def test_with_tls_nothing_but_a_handshake_is_sent_to_a_broker_without_tls(
 
 
 def test_an_unreadable_ca_file_holds_the_link(server: BrokerThread, tmp_path: Path, ear: Ear) -> None:
-    with linked(login(server.port, use_ssl=True, ca_file=tmp_path / "none.pem"), ear):
+    with linked(parameters(server.port, use_ssl=True, ca_file=tmp_path / "none.pem"), ear):
         change = ear.change()
         assert change.blocked
         assert "ACTIVEMQ_SSL_CA_CERTS" in change.reason
@@ -940,15 +948,15 @@ def test_an_unreadable_ca_file_holds_the_link(server: BrokerThread, tmp_path: Pa
 
 def test_tls_without_a_ca_file_is_refused_at_once() -> None:
     with pytest.raises(ConfigError, match="ACTIVEMQ_SSL_CA_CERTS"):
-        login(1, use_ssl=True)
+        parameters(1, use_ssl=True)
 
 
-@pytest.mark.parametrize(("durable", "means"), [(True, "still holds an earlier session"), (False, "sent an ERROR")])
-def test_only_a_durable_subscription_has_a_session_that_may_be_in_use(durable: bool, means: str) -> None:
-    refusal = login(1, durable=durable).broker_error("client already connected")
+@pytest.mark.parametrize(("durable", "config"), [(True, "still holds an earlier session"), (False, "sent an ERROR")])
+def test_only_a_durable_subscription_has_a_session_that_may_be_in_use(durable: bool, config: str) -> None:
+    refusal = parameters(1, durable=durable).broker_error("client already connected")
     assert type(refusal) is LinkDown
-    assert means in str(refusal)
+    assert config in str(refusal)
 
 
 def test_the_password_is_not_in_the_login_s_text() -> None:
-    assert "password" not in repr(login(1))
+    assert "password" not in repr(parameters(1))

@@ -117,8 +117,8 @@ def test_what_is_wrong_is_named_with_its_remedy_and_the_rest_is_tried(
     assert answer.returncode == 1, answer.stdout
     found = checked(answer)
     assert [check for check, each in found.items() if each["outcome"] == "wrong"] == list(remedies)
-    for check, remedy in remedies.items():
-        assert remedy in found[check]["found"] + found[check]["remedy"]
+    for check, hint in remedies.items():
+        assert hint in found[check]["found"] + found[check]["remedy"]
         assert "is it running" not in found[check]["remedy"] or "set " not in found[check]["found"]
     assert found["settings"]["outcome"] == "ok"
 
@@ -194,8 +194,8 @@ def test_clocks_that_are_apart_are_warned_of(world: OnEmbedded) -> None:
 
 def tried_at(port: int, changes: dict[str, Any]) -> dict[str, CheckResult]:
     settings = Settings(namespace="ns", broker_host="127.0.0.1", broker_port=port, **changes)
-    login = broker_parameters(settings, {}, SecretRedactor(), "x", subscribe=True)
-    return dict(run_checks(broker_checks(settings, login), lambda *_: None))
+    parameters = broker_parameters(settings, {}, SecretRedactor(), "x", subscribe=True)
+    return dict(run_checks(broker_checks(settings, parameters), lambda *_: None))
 
 
 def test_a_broker_that_never_answers_ends_the_check_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,8 +208,8 @@ def test_a_broker_that_never_answers_ends_the_check_all_the_same(monkeypatch: py
 
 
 def test_a_queue_is_not_tried_and_a_login_that_may_not_use_other_topics_is_no_fault(world: OnEmbedded) -> None:
-    login = {"broker_user": "daq", "broker_password": "secret-word"}
-    found = tried_at(world.broker.port, {**login, "subscribe": "/queue/stfs"})
+    parameters = {"broker_user": "daq", "broker_password": "secret-word"}
+    found = tried_at(world.broker.port, {**parameters, "subscribe": "/queue/stfs"})
     assert found["subscription"].outcome is CheckStatus.SKIPPED
     assert found["round trip"].outcome is CheckStatus.OK
 
@@ -223,7 +223,7 @@ def test_a_check_that_hangs_is_told_of_and_left_behind(monkeypatch: pytest.Monke
         return CheckResult(CheckStatus.OK, "at last")
 
     checks = [
-        Check(name="slow", call=hang, patience_s=0.1, remedy="hurry"),
+        Check(name="slow", call=hang, patience_s=0.1, hint="hurry"),
         Check(name="after", call=hang, needs=("slow",)),
         Check(name="broken", call=lambda: CheckResult(CheckStatus.OK, str(1 // 0))),
     ]

@@ -30,7 +30,7 @@ class Hanging:
         self.begun = 0
         self.answered = 0
 
-    def errands(self, _outbox: Outbox, _now: datetime) -> Sequence[BackgroundTask]:
+    def tasks(self, _outbox: Outbox, _now: datetime) -> Sequence[BackgroundTask]:
         due, self.count = self.count, 0
         return [BackgroundTask("monitor", self._call, self._done)] * due
 
@@ -55,7 +55,7 @@ def test_background_tasks_that_hang_delay_no_stf_however_many_they_are(tmp_path:
     world, tasks = World(tmp_path), Hanging(4 * BACKGROUND_THREADS)
     outbox = world.outbox()
     with threads(workers=1) as pools:
-        engine = world.engine(outbox, pools=pools, chores=[tasks])
+        engine = world.engine(outbox, pools=pools, task_sources=[tasks])
         turn_until(engine, lambda: tasks.begun == BACKGROUND_THREADS, "as many hang as there are threads for them")
         name = world.receive(outbox)
         turn_until(engine, lambda: named(outbox, name).state == "completed", "an STF goes its way beside them")
@@ -70,11 +70,11 @@ def test_a_link_is_found_to_be_back_while_all_else_hangs(tmp_path: Path) -> None
     outbox = world.outbox()
     ready = world.receive(outbox, 1)
     with threads(workers=1) as pools:
-        engine = world.engine(outbox, pools=pools, chores=[tasks])
+        engine = world.engine(outbox, pools=pools, task_sources=[tasks])
         world.broker_is(engine, up=False)
         turn_until(engine, lambda: named(outbox, ready).state == "tf_registered")
         monitor.trouble[world.receive(outbox, 2)] = LinkDown("no answer")
-        turn_until(engine, lambda: not engine.busy and not engine.gates.allows_calls("monitor"))
+        turn_until(engine, lambda: not engine.busy and not engine.breakers.allows_calls("monitor"))
         monitor.silent = True
         tasks.count = 4 * BACKGROUND_THREADS
         for asking in range(1, PROBES_PER_LINK + 1):

@@ -148,7 +148,7 @@ def test_an_outage_outlives_the_process_and_is_probed_at_the_next_start(world: W
     assert outbox.outages.open()
     world.monitor.down = False
     again = world.engine(outbox)
-    assert not again.gates.allows_calls("monitor")
+    assert not again.breakers.allows_calls("monitor")
     settle(again)
     assert named(outbox, name).state == "completed"
 
@@ -368,7 +368,7 @@ def test_of_two_failures_at_once_the_stfs_own_counts_whichever_is_heard_first(
         pool.go_on()
     engine.tick(0)
     assert named(outbox, name).last_error == "400: too big"
-    assert not engine.gates.allows_calls("monitor")
+    assert not engine.breakers.allows_calls("monitor")
 
 
 # The chart and the code
@@ -451,7 +451,7 @@ def test_an_idle_engine_turns_when_somebody_wakes_it_and_no_sooner(world: World)
 
 def test_a_drain_writes_down_what_comes_back_and_begins_nothing_new(world: World) -> None:
     outbox, pool, other = world.outbox(), Slow(), Recorded()
-    engine = world.engine(outbox, pool=pool, chores=[other], spare=other.spare)
+    engine = world.engine(outbox, pool=pool, task_sources=[other], spare=other.spare)
     first = world.receive(outbox, 1)
     world.broker_is(engine, up=False)
     engine.tick(0)
@@ -475,7 +475,7 @@ class Recorded:
         self.asked = 0
         self.spared = 0
 
-    def errands(self, _outbox: Outbox, _now: datetime) -> list[BackgroundTask]:
+    def tasks(self, _outbox: Outbox, _now: datetime) -> list[BackgroundTask]:
         self.asked += 1
         return []
 

@@ -115,15 +115,15 @@ def listen() -> ListenAddress:
 
 def test_an_engine_that_stands_for_three_intervals_is_unhealthy_until_it_turns_again(listen: ListenAddress) -> None:
     time = HandClock(seconds=0)
-    pulse = Liveness(time.clock().monotonic)
-    with serve(listen, pulse, lambda: "", WorkerErrors()):
+    liveness = Liveness(time.clock().monotonic)
+    with serve(listen, liveness, lambda: "", WorkerErrors()):
         asked = f"http://{listen}/healthz"
         time.pass_(seconds=15)
         assert requests.get(asked, timeout=10).text == "alive: the engine turned 15.0 s ago\n"
         time.pass_(seconds=0.5)
         answer = requests.get(asked, timeout=10)
         assert (answer.status_code, "has not turned for 15.5 s" in answer.text) == (503, True)
-        pulse.beat()
+        liveness.beat()
         assert requests.get(asked, timeout=10).status_code == 200
 
 
@@ -206,8 +206,8 @@ def test_a_reader_that_goes_away_before_its_answer_is_no_error(
 
 
 def test_a_reader_that_says_nothing_holds_up_neither_others_nor_the_end(listen: ListenAddress) -> None:
-    address, pulse = (listen.host, listen.port), Liveness(HandClock().clock().monotonic)
-    with serve(listen, pulse, lambda: "", WorkerErrors()), socket.create_connection(address) as silent:
+    address, liveness = (listen.host, listen.port), Liveness(HandClock().clock().monotonic)
+    with serve(listen, liveness, lambda: "", WorkerErrors()), socket.create_connection(address) as silent:
         silent.sendall(b"GET /met")
         assert requests.get(f"http://{listen}/healthz", timeout=10).status_code == 200
     with socket.socket() as again:

@@ -55,18 +55,18 @@ def gate_of(jitter: Callable[[], float] = lambda: 1.0) -> CircuitBreaker:
     return CircuitBreaker("monitor", PROBES_PER_LINK, jitter)
 
 
-def refused_once(gate: CircuitBreaker, now: float) -> float:
+def refused_once(breaker: CircuitBreaker, now: float) -> float:
     """A probe that is answered with no at once; the seconds until the next."""
-    gate.probe_started(now)
-    gate.probe_finished(now, now)
-    return gate.next_probe - now
+    breaker.probe_started(now)
+    breaker.probe_finished(now, now)
+    return breaker.next_probe - now
 
 
 @pytest.mark.parametrize(("held", "most"), [(False, [1, 2, 4, 5, 5, 5]), (True, [MAX_BLOCKED_PROBE_INTERVAL_S] * 6)])
 def test_pauses_have_full_jitter_below_a_ceiling(held: bool, most: list[float]) -> None:
     longest, drawn, shortest = gate_of(), gate_of(random.Random(7).random), gate_of(lambda: 0.0)
-    for gate in (longest, drawn, shortest):
-        gate.trip(100.0, held)
+    for breaker in (longest, drawn, shortest):
+        breaker.trip(100.0, held)
     pauses = [longest.next_probe - 100, *(refused_once(longest, 100.0 + n) for n in range(5))]
     assert pauses == most
     assert SHORTEST_PROBE_PAUSE_S <= drawn.next_probe - 100 <= most[0]
@@ -78,38 +78,38 @@ def test_pauses_have_full_jitter_below_a_ceiling(held: bool, most: list[float]) 
 
 
 def test_a_probe_that_waits_for_its_own_deadline_does_not_delay_the_next_one() -> None:
-    gate = gate_of()
-    gate.trip(100.0, held=False)
+    breaker = gate_of()
+    breaker.trip(100.0, held=False)
     begun = []
     for now in range(100, 131):
-        if gate.probe_is_due(now):
-            gate.probe_started(now)
+        if breaker.probe_is_due(now):
+            breaker.probe_started(now)
             begun.append(now)
         if now - 15 in begun:  # nothing was heard until the deadline
-            gate.probe_finished(now - 15, now)
+            breaker.probe_finished(now - 15, now)
     assert begun == [101, 106, 111, 116, 121, 126]
-    assert len(gate.probing) <= PROBES_PER_LINK
+    assert len(breaker.probing) <= PROBES_PER_LINK
 
 
 def test_of_probes_that_are_never_answered_only_so_many_are_under_way() -> None:
-    gate, begun = gate_of(), []
-    gate.trip(100.0, held=False)
+    breaker, begun = gate_of(), []
+    breaker.trip(100.0, held=False)
     for now in range(100, 200):
-        if gate.probe_is_due(now):
-            gate.probe_started(now)
+        if breaker.probe_is_due(now):
+            breaker.probe_started(now)
             begun.append(now)
     assert len(begun) == PROBES_PER_LINK
-    gate.probe_finished(begun[0], 200.0)
-    assert gate.probe_is_due(200.0), "one has come to its end: there is room for the next"
+    breaker.probe_finished(begun[0], 200.0)
+    assert breaker.probe_is_due(200.0), "one has come to its end: there is room for the next"
 
 
 def test_the_pauses_of_the_next_outage_begin_anew() -> None:
-    gate = gate_of()
-    gate.trip(100.0, held=False)
-    assert [refused_once(gate, 100.0 + n) for n in range(4)] == [2, 4, 5, 5]
-    gate.reset(200.0)
-    gate.trip(300.0, held=False)
-    assert gate.next_probe == 301
+    breaker = gate_of()
+    breaker.trip(100.0, held=False)
+    assert [refused_once(breaker, 100.0 + n) for n in range(4)] == [2, 4, 5, 5]
+    breaker.reset(200.0)
+    breaker.trip(300.0, held=False)
+    assert breaker.next_probe == 301
 
 
 def test_a_pace_saves_nothing_up_and_its_debt_is_paid_first() -> None:
@@ -126,11 +126,11 @@ def test_a_pace_saves_nothing_up_and_its_debt_is_paid_first() -> None:
 
 
 def test_calls_that_were_under_way_when_the_gate_shut_change_nothing() -> None:
-    gate = gate_of()
-    gate.trip(100.0, held=False)
-    gate.trip(100.5, held=False)
-    gate.trip(101.9, held=False)
-    assert (gate.next_probe, gate.failures) == (101.0, 1)
+    breaker = gate_of()
+    breaker.trip(100.0, held=False)
+    breaker.trip(100.5, held=False)
+    breaker.trip(101.9, held=False)
+    assert (breaker.next_probe, breaker.failures) == (101.0, 1)
 
 
 def test_a_monitor_that_was_silent_is_found_to_be_back_while_earlier_probes_still_wait(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_a_monitor_that_was_silent_is_found_to_be_back_while_earlier_probes_stil
     with ThreadPoolExecutor(8) as pool:
         engine = world.engine(outbox, pool=pool)
         monitor.down = True
-        turn_until(engine, lambda: not engine.busy and not engine.gates.allows_calls("monitor"))
+        turn_until(engine, lambda: not engine.busy and not engine.breakers.allows_calls("monitor"))
         monitor.down, monitor.silent = False, True
         for asking in (1, 2):
             world.time.pass_(seconds=MAX_PROBE_INTERVAL_S)
@@ -151,7 +151,7 @@ def test_a_monitor_that_was_silent_is_found_to_be_back_while_earlier_probes_stil
         turn_until(engine, lambda: named(outbox, name).state == "completed")
         monitor.deadline.set()
         turn_until(engine, lambda: not engine.busy)
-        assert engine.gates.allows_calls("monitor"), "what they say is older than the link's return"
+        assert engine.breakers.allows_calls("monitor"), "what they say is older than the link's return"
     assert outbox.outages.open() == []
 
 
@@ -241,7 +241,7 @@ def test_a_monitor_that_takes_no_messages_stops_the_announcements_only_and_says_
         assert {named(outbox, name).attempts for name in names} == {0}
     assert [line for line in errors if "FASTMON_NOTIFY=stomp" in line] == errors[:1]
     assert len(errors) == 1
-    assert engine.gates.allows_calls("monitor")
+    assert engine.breakers.allows_calls("monitor")
     absent = False
     world.time.pass_(seconds=30)
     settle(engine)

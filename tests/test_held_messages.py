@@ -14,7 +14,7 @@ from fastmon_daemon.base.errors import StorageUnavailable
 from fastmon_daemon.broker import BrokerConnection, LinkStateChange
 from fastmon_daemon.testbed.stomp_broker import Broker as Server
 from fastmon_daemon.testbed.stomp_broker import BrokerThread
-from tests.test_broker_edge import DEADLINE_S, QUEUE, login, publish
+from tests.test_broker_edge import DEADLINE_S, QUEUE, publish
 
 WINDOW = 1000
 
@@ -64,7 +64,7 @@ def server() -> Iterator[BrokerThread]:
 
 @pytest.fixture
 def link(server: BrokerThread, shelf: Shelf) -> Iterator[BrokerConnection]:
-    link = BrokerConnection(login(server.port, subscribe=QUEUE), accept=shelf.accept, changed=shelf.changes.put,
+    link = BrokerConnection(parameters(server.port, subscribe=QUEUE), accept=shelf.accept, changed=shelf.changes.put,
                   stopping=threading.Event())  # fmt: skip
     link.start()
     assert shelf.changes.get(timeout=DEADLINE_S).up

@@ -124,14 +124,14 @@ def test_with_a_daemon_old_work_is_stuck_with_its_error_attempts_and_next_try(sh
         shelf.outbox.postpone(stf, timedelta(minutes=5), "the monitor said 400", 1.0, datetime.now(UTC))
     with daemon_of(shelf.path):
         result, seen = shelf.inspect(), shelf.seen()
-        patient = shelf.inspect(FASTMON_STUCK_AFTER="3600")
+        config = shelf.inspect(FASTMON_STUCK_AFTER="3600")
     assert result.exit_code == 1
     row = seen["stuck"][0]
     assert (row["why"], row["attempts"], row["last_error"]) == ("the monitor said 400", 1, "the monitor said 400")
     assert row["next_try_at"] == shelf.named().due_at
     assert "(3 min)" in result.stdout
     assert "(in 4 min)" in result.stdout
-    assert patient.exit_code == 0
+    assert config.exit_code == 0
 
 
 @pytest.mark.parametrize("held", [False, True])

@@ -122,17 +122,17 @@ class Life(World):
             self.folder / "outbox.db", "ns", "fastmon-agent-test-1", CHARTS, runs=tracked, clock=self.time.clock()
         )
         monitor: Any = self.monitor
-        gates = self.gates(self.box)
-        means = ReconcilerConfig(
+        breakers = self.breakers(self.box)
+        config = ReconcilerConfig(
             monitor=monitor, charts=CHARTS, polls_all_runs=self.keeps_all, intervals=self.paces, clock=self.time.clock(),
             summary_route=SummaryRoute(sender="fastmon-agent-test-1", link="broker", announce=self.tell),
             is_selected=lambda sequence, name: is_selected(self.settings.selection_fraction, sequence, name),
             refuse_if_short=self.refuse_if_short,
-            allows_calls=gates.allows_calls,
+            allows_calls=breakers.allows_calls,
         )  # fmt: skip
-        self.ledger = Reconciler(means, tracked)
+        self.ledger = Reconciler(config, tracked)
         self.machine: Engine = self.engine(
-            self.box, gates=gates, chores=[self.ledger], workers=self.workers, pool=self.pool
+            self.box, breakers=breakers, task_sources=[self.ledger], workers=self.workers, pool=self.pool
         )
         self.ledger.begin_listening(self.box)
 
@@ -197,8 +197,10 @@ class Life(World):
 
     def purges(self) -> None:
         """An operator has the run forgotten."""
-        wish = ActionRequest(action="forget", by="bob", run="100014")
-        outcome = self.machine.inbox.submit(partial(OperatorActions(CHARTS[0], self.door, alone=False).perform, wish))
+        request = ActionRequest(action="forget", by="bob", run="100014")
+        outcome = self.machine.inbox.submit(
+            partial(OperatorActions(CHARTS[0], self.door, alone=False).perform, request)
+        )
         self.machine.tick(0)
         assert outcome.result(0).done == ["100014"]
         assert self.box.runs.get("ns", "100014") is None
@@ -363,7 +365,7 @@ def test_the_time_without_a_daemon_is_named(life: Life, clean: bool, reason: str
 def test_a_daemon_that_is_away_is_no_link_whose_gate_is_shut(life: Life) -> None:
     life.time.pass_(hours=1)
     life.start()
-    assert life.machine.gates.allows_calls("monitor")
+    assert life.machine.breakers.allows_calls("monitor")
     assert life.box.outages.open() == []
 
 
@@ -667,7 +669,7 @@ def test_an_unstable_list_is_read_again_and_said(life: Life) -> None:
     life.monitor.list_trouble = TransientError("the monitor counts 3 STFs in run 100014 but lists 2")
     life.says("end_run", total_stf_files=2)
     assert life.row.reconcile_error == "the monitor counts 3 STFs in run 100014 but lists 2"
-    assert life.machine.gates.allows_calls("monitor")
+    assert life.machine.breakers.allows_calls("monitor")
     life.monitor.list_trouble = None
     life.pass_(12)
     assert life.row.reconcile_error is None
@@ -986,7 +988,7 @@ def test_an_stf_whose_lookup_alone_never_gets_an_answer_is_taken_in_and_the_gate
     life.pass_(90)
     assert (life.stf(1).state, life.stf(2).state) == ("completed", "completed")
     assert life.monitor.lookups.count(file_name(1)) == 3
-    assert life.machine.gates.allows_calls("monitor")
+    assert life.machine.breakers.allows_calls("monitor")
 
 
 def test_what_is_not_selected_is_taken_in_without_a_lookup(tmp_path: Path) -> None:

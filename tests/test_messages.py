@@ -67,8 +67,8 @@ def test_the_sequence_comes_from_the_name_where_the_message_has_none() -> None:
 
 
 def test_the_end_of_a_run_says_how_many_stfs_there_were() -> None:
-    news = read('{"msg_type": "end_run", "run_id": "7", "execution_id": "e-1", "total_stf_files": 12}')
-    assert news == RunEvent(kind="end_run", run_id="7", execution_id="e-1", total_stf_files=12)
+    event = read('{"msg_type": "end_run", "run_id": "7", "execution_id": "e-1", "total_stf_files": 12}')
+    assert event == RunEvent(kind="end_run", run_id="7", execution_id="e-1", total_stf_files=12)
 
 
 @pytest.mark.parametrize(

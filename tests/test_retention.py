@@ -190,10 +190,10 @@ def test_a_pruned_run_of_which_more_stfs_are_heard_is_not_complete_any_more(worl
     world.time.pass_(days=8)
     turns(world, engine(world, outbox))
     assert judge(outbox.by_run, row, CHARTS, world.time.at).complete
-    news = parse(json.dumps({"msg_type": "end_run", "run_id": RUN, "total_stf_files": 12}), namespace="ns")
-    assert isinstance(news, RunEvent)
+    event = parse(json.dumps({"msg_type": "end_run", "run_id": RUN, "total_stf_files": 12}), namespace="ns")
+    assert isinstance(event, RunEvent)
     with outbox.transaction():
-        row = record_run_event(outbox, CHARTS[1], news, "ns", world.time.at)
+        row = record_run_event(outbox, CHARTS[1], event, "ns", world.time.at)
     told = judge(outbox.by_run, row, CHARTS, world.time.at)
     assert (told.complete, told.state, told.expected, told.completed, told.missing) == (False, "ended", 12, 10, 2)
 

@@ -99,8 +99,8 @@ class Picky:
 
     def __init__(self, monitor: MonitorThread, name: str) -> None:
         self.monitor, self.name, self.time = monitor, name, HandClock()
-        desk = PickyDesk(exchange_with(monitor))
-        self.shipping = LogShipper(desk, name, str, lambda: None, self.time.clock().monotonic)
+        agent_client = PickyDesk(exchange_with(monitor))
+        self.shipping = LogShipper(agent_client, name, str, lambda: None, self.time.clock().monotonic)
         self.shipping.begin("INFO")
 
     def pass_(self, *lines: str, turns: int = 3) -> None:

@@ -45,7 +45,7 @@ class Bench:
 
     def reporter(self, *, ask: Ask | None = None, clock: Clock | None = None) -> StageReporter:
         """As a process that just began has it."""
-        desk = AgentClient(RestClient(self.monitor.url, lambda: TOKEN, connections=1, timeout_s=(5, 5)))
+        agent_client = AgentClient(RestClient(self.monitor.url, lambda: TOKEN, connections=1, timeout_s=(5, 5)))
         errors = WorkerErrors()
         patient = HealthCheckConfig(
             database=self.world.folder / "outbox.db",
@@ -55,7 +55,11 @@ class Bench:
             clock=clock or self.world.time.clock(),
         )
         trade = StageReporterConfig(
-            desk=desk, agent_name="fastmon-agent-test-1", chart=CHART, ask=ask or self.ask, busy=lambda: False
+            agent_client=agent_client,
+            agent_name="fastmon-agent-test-1",
+            chart=CHART,
+            ask=ask or self.ask,
+            busy=lambda: False,
         )
         return StageReporter(trade, HealthChecker(patient), errors)
 
@@ -255,9 +259,9 @@ def act(bench: Bench, what: str, name: str) -> None:
     intake = MessageHandler(
         bench.world.folder / "outbox.db", "ns", "fastmon-agent-test-1", (CHART, load_statechart("run"))
     )
-    wish = ActionRequest.parse({"act": what, "stfs": [name], "by": "tester", "reason": ""})
+    request = ActionRequest.parse({"act": what, "stfs": [name], "by": "tester", "reason": ""})
     outcome = bench.ask(
-        lambda outbox, now: OperatorActions(CHART, intake, alone=False).perform(wish, outbox, now)
+        lambda outbox, now: OperatorActions(CHART, intake, alone=False).perform(request, outbox, now)
     ).result()
     assert outcome.done == [name]
 

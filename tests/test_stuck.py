@@ -41,14 +41,14 @@ class Tellers:
         }
 
     def checkup(self) -> HealthChecker:
-        patient = HealthCheckConfig(
+        config = HealthCheckConfig(
             database=self.database,
             stuck=RULE,
             errors=WorkerErrors(),
             connected=None,
             clock=self.clock,
         )
-        return HealthChecker(patient)
+        return HealthChecker(config)
 
     def status_message(self) -> str:
         told: list[str] = []
@@ -56,16 +56,16 @@ class Tellers:
         return str(json.loads(told[0])["message"])
 
     def page(self) -> str:
-        gauges = MetricsCollector(
+        metrics = MetricsCollector(
             namespace="ns",
             database=self.database,
             stuck=RULE,
-            pulse=Liveness(self.clock.monotonic),
+            liveness=Liveness(self.clock.monotonic),
             answer_count=ResponseCounter(),
             buffered=lambda: 0,
             clock=self.clock,
         )
-        return gauges.render()
+        return metrics.render()
 
     def overview(self) -> dict[str, Any]:
         rules = InspectionContext(stuck=RULE, now=self.world.time.at, daemon=1)

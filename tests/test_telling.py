@@ -202,9 +202,9 @@ def test_a_status_message_names_the_run_that_was_heard_of_last(world: World, out
 
 
 def heartbeat_of(world: World, monitor: MonitorThread, topic: Topic, name: str) -> Heartbeat:
-    desk = desk_of(monitor)
-    registration = Registration(desk, name, "ns", "tester", "/topic/epictopic")
-    return Heartbeat(desk, name, "ns", checkup_of(world, topic), registration)
+    agent_client = desk_of(monitor)
+    registration = Registration(agent_client, name, "ns", "tester", "/topic/epictopic")
+    return Heartbeat(agent_client, name, "ns", checkup_of(world, topic), registration)
 
 
 def row_of(monitor: MonitorThread, name: str) -> dict[str, Any]:

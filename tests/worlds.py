@@ -156,7 +156,7 @@ class World:
         if not self.broker_up:
             raise LinkDown("broker stopped")
 
-    def gates(self, outbox: Outbox, links: Mapping[str, str] = LINK_OF_STEP, **changes: Any) -> CircuitBreakers:
+    def breakers(self, outbox: Outbox, links: Mapping[str, str] = LINK_OF_STEP, **changes: Any) -> CircuitBreakers:
         given: dict[str, Any] = {
             "probes": {"monitor": self.monitor.probe, "broker": self.probe_broker},
             "clock": self.time.clock(),
@@ -172,16 +172,16 @@ class World:
         workers: int = 4,
         pool: Executor | None = None,
         inbox: Inbox | None = None,
-        gates: CircuitBreakers | None = None,
+        breakers: CircuitBreakers | None = None,
         probes: Mapping[str, Callable[[], None]] | None = None,
-        chores: Sequence[BackgroundTaskSource] = (),
+        task_sources: Sequence[BackgroundTaskSource] = (),
         spare: Callable[[Outbox, datetime], None] = lambda _outbox, _now: None,
         **changes: Any,
     ) -> Engine:
         """An engine whose calls run in *pools*, or all of them in one *pool*; *changes* are of its `EngineConfig`."""
         clock, one = self.time.clock(), pool or Inline()
         monitor: Any = self.monitor
-        plant: dict[str, Any] = {
+        config: dict[str, Any] = {
             "chart": load_statechart("stf"),
             "steps": make_steps(self.settings, "fastmon-agent-test-1", monitor, self.announce, clock),
             "links": LINK_OF_STEP,
@@ -192,11 +192,11 @@ class World:
         }
         return Engine(
             outbox,
-            EngineConfig(**plant),
+            EngineConfig(**config),
             inbox=inbox or Inbox(),
-            gates=gates or self.gates(outbox, plant["links"], **({"probes": probes} if probes else {})),
+            breakers=breakers or self.breakers(outbox, config["links"], **({"probes": probes} if probes else {})),
             pools=pools or CallPools(workers=workers, stf_calls=one, probes=one, background=one),
-            task_sources=chores,
+            task_sources=task_sources,
             idle_work=spare,
         )
 

@@ -31,13 +31,13 @@ class Broadcaster:
 
     async def run(self) -> None:
         """Look at the snapshot for ever; tell the pages at once when something happened, and once a second anyway."""
-        clock, lags, before, due = asyncio.get_running_loop().time, LagHistory(), None, 0.0
+        clock, lag_history, before, due = asyncio.get_running_loop().time, LagHistory(), None, 0.0
         while not self._closed:
             snapshot = self._snapshot()
             happened = _what_happened(snapshot)
             if happened != before or clock() >= due:
                 before, due = happened, clock() + AT_LEAST_EVERY_S
-                await self._tell(event(snapshot, lags.note(snapshot)))
+                await self._tell(event(snapshot, lag_history.note(snapshot)))
             await asyncio.sleep(LOOKED_AT_EVERY_S)
 
     async def events(self) -> AsyncIterator[bytes]:

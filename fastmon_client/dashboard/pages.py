@@ -24,14 +24,16 @@ _LONGEST_FORM = 4096
 _SIGNED_IN_S = 30 * 24 * 3600
 
 
-def application(fanout: Broadcaster, key: DashboardToken) -> Starlette:
+def application(broadcaster: Broadcaster, key: DashboardToken) -> Starlette:
     """The ASGI application of one dashboard."""
 
     async def page(_request: Request) -> Response:
         return FileResponse(STATIC / "index.html")
 
     async def events(_request: Request) -> Response:
-        return StreamingResponse(fanout.events(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+        return StreamingResponse(
+            broadcaster.events(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"}
+        )
 
     async def form(_request: Request) -> Response:
         return FileResponse(STATIC / "login.html")

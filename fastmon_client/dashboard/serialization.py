@@ -38,7 +38,7 @@ class LagHistory:
         return list(self.points)
 
 
-def event(snapshot: Mapping[str, Any], lags: Sequence[Any]) -> bytes:
+def event(snapshot: Mapping[str, Any], lag_history: Sequence[Any]) -> bytes:
     """*snapshot* and the *lags* so far as one server-sent event: JSON in ASCII, strips as `[first, last, kind]`."""
     runs = [
         {**run, "strip": spans(run["strip"]) if number < SHOWN_STRIPS else []}
@@ -48,7 +48,7 @@ def event(snapshot: Mapping[str, Any], lags: Sequence[Any]) -> bytes:
         "runs": runs,
         "runs_in_all": len(snapshot["runs"]),
         "recent": snapshot["recent"][:SHOWN_RECENT],
-        "lags": lags,
+        "lags": lag_history,
     }
     data = json.dumps({**snapshot, **shown}, separators=(",", ":"), allow_nan=False)
     return f"event: snapshot\ndata: {data}\n\n".encode()

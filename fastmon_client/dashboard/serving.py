@@ -43,16 +43,16 @@ async def serve(
     snapshot: Callable[[], Mapping[str, Any]], sock: socket.socket, key: DashboardToken, until: asyncio.Event
 ) -> None:
     """Show snapshots on *sock*, which listens, to all who may come in, until *until* is set."""
-    fanout = Broadcaster(snapshot)
+    broadcaster = Broadcaster(snapshot)
     config = Config(
-        application(fanout, key), ws="none", lifespan="off", log_config=None, access_log=False, server_header=False,
+        application(broadcaster, key), ws="none", lifespan="off", log_config=None, access_log=False, server_header=False,
         proxy_headers=False,
     )  # fmt: skip
     server = _Server(config)
-    tasks = [asyncio.create_task(work) for work in (fanout.run(), server.serve([sock]), until.wait())]
+    tasks = [asyncio.create_task(work) for work in (broadcaster.run(), server.serve([sock]), until.wait())]
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     until.set()
-    await fanout.close()
+    await broadcaster.close()
     server.should_exit = True
     await asyncio.wait(tasks, timeout=LET_GO_S)
     for connection in list(server.server_state.connections):

@@ -49,13 +49,21 @@ class ActionRequest:
     def parse(cls, raw: dict[str, Any]) -> ActionRequest:
         """The wish in a JSON object. Raises `MalformedMessage` for what is none."""
         try:
-            wish = cls(**{**raw, "stfs": tuple(raw.get("stfs", ())), "ids": tuple(raw.get("ids", ()))})
+            request = cls(**{**raw, "stfs": tuple(raw.get("stfs", ())), "ids": tuple(raw.get("ids", ()))})
         except TypeError as exc:
             raise MalformedMessage(f"no wish: {exc}") from exc
-        texts = (wish.action, wish.by, wish.reason, wish.run or "", wish.namespace or "", wish.before or "", *wish.stfs)
-        if not all(isinstance(text, str) for text in texts) or not all(type(number) is int for number in wish.ids):
+        texts = (
+            request.action,
+            request.by,
+            request.reason,
+            request.run or "",
+            request.namespace or "",
+            request.before or "",
+            *request.stfs,
+        )
+        if not all(isinstance(text, str) for text in texts) or not all(type(number) is int for number in request.ids):
             raise MalformedMessage("no wish: names must be strings, numbers of messages integers")
-        return wish
+        return request
 
     @property
     def note(self) -> str:
@@ -83,16 +91,16 @@ class ActionResult:
         self.rejected |= other.rejected
 
 
-def in_batches(wish: ActionRequest, do: Callable[[ActionRequest], ActionResult]) -> Iterator[ActionResult]:
+def in_batches(request: ActionRequest, do: Callable[[ActionRequest], ActionResult]) -> Iterator[ActionResult]:
     """Have a wish done in portions; each outcome as it comes."""
-    if wish.stfs or wish.ids:
-        for start in range(0, max(len(wish.stfs), len(wish.ids)), BATCH_SIZE):
+    if request.stfs or request.ids:
+        for start in range(0, max(len(request.stfs), len(request.ids)), BATCH_SIZE):
             part = slice(start, start + BATCH_SIZE)
-            yield do(replace(wish, stfs=wish.stfs[part], ids=wish.ids[part]))
+            yield do(replace(request, stfs=request.stfs[part], ids=request.ids[part]))
         return
     more = True
     while more:
-        outcome = do(wish)
+        outcome = do(request)
         more = outcome.more
         yield outcome
 
@@ -106,60 +114,62 @@ class OperatorActions:
         self._intake = intake
         self._alone = alone
 
-    def perform(self, wish: ActionRequest, outbox: Outbox, now: datetime) -> ActionResult:
+    def perform(self, request: ActionRequest, outbox: Outbox, now: datetime) -> ActionResult:
         """Do what is wished. Raises `PermanentError` for an act that does not exist or makes no sense."""
-        if wish.action in STF_ACTIONS:
-            return self._apply_to_stfs(wish, outbox, now)
-        if wish.action == "release":
-            return self._replay(wish, outbox)
-        if wish.action == "forget":
-            return self._purge(wish, outbox, now)
-        raise PermanentError(f"there is no act {wish.action!r}")
+        if request.action in STF_ACTIONS:
+            return self._apply_to_stfs(request, outbox, now)
+        if request.action == "release":
+            return self._replay(request, outbox)
+        if request.action == "forget":
+            return self._purge(request, outbox, now)
+        raise PermanentError(f"there is no act {request.action!r}")
 
-    def _apply_to_stfs(self, wish: ActionRequest, outbox: Outbox, now: datetime) -> ActionResult:
-        if wish.all:
-            return self._apply_to_all(wish, outbox, now)
+    def _apply_to_stfs(self, request: ActionRequest, outbox: Outbox, now: datetime) -> ActionResult:
+        if request.all:
+            return self._apply_to_all(request, outbox, now)
         outcome = ActionResult()
-        for name in wish.stfs:
-            found = outbox.find(filename=name, run=wish.run, namespace=wish.namespace)
+        for name in request.stfs:
+            found = outbox.find(filename=name, run=request.run, namespace=request.namespace)
             if len(found) != 1:
                 outcome.rejected[name] = _ambiguity(found)
-            elif not self._chart.may(found[0].state, wish.action):
-                outcome.rejected[name] = f"it is {found[0].state}, where {wish.action} is not possible"
+            elif not self._chart.may(found[0].state, request.action):
+                outcome.rejected[name] = f"it is {found[0].state}, where {request.action} is not possible"
             else:
-                self._apply(found[0], wish, outbox, now)
+                self._apply(found[0], request, outbox, now)
                 outcome.done.append(name)
         return outcome
 
-    def _apply_to_all(self, wish: ActionRequest, outbox: Outbox, now: datetime) -> ActionResult:
+    def _apply_to_all(self, request: ActionRequest, outbox: Outbox, now: datetime) -> ActionResult:
         outcome = ActionResult()
-        for state in (state for state in self._chart.states if self._chart.may(state, wish.action)):
+        for state in (state for state in self._chart.states if self._chart.may(state, request.action)):
             room = BATCH_SIZE - len(outcome.done)
-            for stf in outbox.longest_in(state, wish.before or format_timestamp(now), room, wish.run, wish.namespace):
-                self._apply(stf, wish, outbox, now)
+            for stf in outbox.longest_in(
+                state, request.before or format_timestamp(now), room, request.run, request.namespace
+            ):
+                self._apply(stf, request, outbox, now)
                 outcome.done.append(f"{stf.run}/{stf.filename}")
         outcome.more = len(outcome.done) == BATCH_SIZE
         return outcome
 
-    def _apply(self, stf: Stf, wish: ActionRequest, outbox: Outbox, now: datetime) -> None:
-        dest = self._chart.after(stf.state, wish.action)
+    def _apply(self, stf: Stf, request: ActionRequest, outbox: Outbox, now: datetime) -> None:
+        dest = self._chart.after(stf.state, request.action)
         try:
             if self._chart.is_finalized(dest):
-                outbox.move(stf, wish.action, dest, now, rests=True, note=wish.note)
+                outbox.move(stf, request.action, dest, now, rests=True, note=request.note)
             else:
-                outbox.reopen(stf, wish.action, dest, now, note=wish.note, admitted=wish.action == "admit")
+                outbox.reopen(stf, request.action, dest, now, note=request.note, admitted=request.action == "admit")
         except StaleStfError as exc:  # cannot be: the engine's thread alone moves STFs, and it is the one that acts
             raise PermanentError(str(exc)) from exc
 
-    def _replay(self, wish: ActionRequest, outbox: Outbox) -> ActionResult:
+    def _replay(self, request: ActionRequest, outbox: Outbox) -> ActionResult:
         outcome = ActionResult()
-        kept = outbox.refused(wish.ids)
-        for number in wish.ids:
-            if number not in kept and not wish.all:
+        kept = outbox.refused(request.ids)
+        for number in request.ids:
+            if number not in kept and not request.all:
                 outcome.rejected[str(number)] = "no such refused message"
         for number, (body, whole) in kept.items():
             why = (
-                self._rejection_reason(body, outbox, f"released {wish.note}")
+                self._rejection_reason(body, outbox, f"released {request.note}")
                 if whole
                 else "its body was too long to be kept whole"
             )
@@ -178,39 +188,43 @@ class OperatorActions:
             return str(exc)
         if isinstance(message, IgnoredMessage):
             return f"it is not for us: another {message.reason}"
-        arrival = self._intake.store(outbox, message)
-        if arrival is ReceiveOutcome.FRESH:
+        outcome = self._intake.store(outbox, message)
+        if outcome is ReceiveOutcome.FRESH:
             outbox.note_last_received(note)
-        return "it has another content than the STF of that name" if arrival is ReceiveOutcome.CONFLICT else ""
+        return "it has another content than the STF of that name" if outcome is ReceiveOutcome.CONFLICT else ""
 
-    def _purge(self, wish: ActionRequest, outbox: Outbox, now: datetime) -> ActionResult:
-        if not wish.run:
+    def _purge(self, request: ActionRequest, outbox: Outbox, now: datetime) -> ActionResult:
+        if not request.run:
             raise PermanentError("forget needs the run: --run N")
-        namespaces = [each for each in outbox.namespaces_of(wish.run) if wish.namespace in (None, each)]
+        namespaces = [each for each in outbox.namespaces_of(request.run) if request.namespace in (None, each)]
         if len(namespaces) != 1:
             several = f"it is in the namespaces {', '.join(namespaces)}: say which with --namespace"
-            return ActionResult(rejected={wish.run: several if namespaces else "no such run"})
+            return ActionResult(rejected={request.run: several if namespaces else "no such run"})
         namespace = namespaces[0]
-        unfinished = outbox.unfinished(wish.run, namespace)
-        if unfinished and not wish.include_unfinished:
-            return ActionResult(rejected={wish.run: f"{unfinished} of its STFs are unfinished: add --unfinished-too"})
+        unfinished = outbox.unfinished(request.run, namespace)
+        if unfinished and not request.include_unfinished:
+            return ActionResult(
+                rejected={request.run: f"{unfinished} of its STFs are unfinished: add --unfinished-too"}
+            )
         if unfinished and not self._alone:  # the engine has some of them in its hands
             return ActionResult(
-                rejected={wish.run: f"the daemon works on {unfinished} of its STFs: stop it, then say it again"}
+                rejected={request.run: f"the daemon works on {unfinished} of its STFs: stop it, then say it again"}
             )
-        if outbox.forget_stfs(wish.run, namespace, BATCH_SIZE) == BATCH_SIZE:
+        if outbox.forget_stfs(request.run, namespace, BATCH_SIZE) == BATCH_SIZE:
             return ActionResult(more=True)
-        outbox.forget_run(wish.run, namespace)
-        self._intake.runs.forget(namespace, wish.run)
-        outbox.remember(f"forgotten:{wish.run}", f"{format_timestamp(now)} {wish.note}")  # its own history is gone
-        return ActionResult(done=[wish.run])
+        outbox.forget_run(request.run, namespace)
+        self._intake.runs.forget(namespace, request.run)
+        outbox.remember(
+            f"forgotten:{request.run}", f"{format_timestamp(now)} {request.note}"
+        )  # its own history is gone
+        return ActionResult(done=[request.run])
 
 
-def run_number_to_reconcile(wish: ActionRequest) -> int:
+def run_number_to_reconcile(request: ActionRequest) -> int:
     """The monitor's number of the run that is meant. Raises `PermanentError` where there is none."""
-    number = run_number(wish.run or "")
+    number = run_number(request.run or "")
     if number is None:
-        raise PermanentError(f"the monitor cannot be asked for run {wish.run!r}: give its number: --run N")
+        raise PermanentError(f"the monitor cannot be asked for run {request.run!r}: give its number: --run N")
     return number
 
 

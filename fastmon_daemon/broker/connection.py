@@ -49,7 +49,7 @@ class BrokerConnection:
 
     def __init__(
         self,
-        login: ConnectionParameters,
+        parameters: ConnectionParameters,
         *,
         accept: Accept,
         changed: Callable[[LinkStateChange], None],
@@ -57,7 +57,7 @@ class BrokerConnection:
         monotonic: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        self._login = login
+        self._parameters = parameters
         self._accept = accept
         self._changed = changed
         self._stopping = stopping
@@ -65,7 +65,7 @@ class BrokerConnection:
         self._jitter = jitter
         self._thread = threading.Thread(target=self._run, name="broker-link", daemon=True)
         self._session: Session | None = None
-        self._attempts = Connector(login, accept, monotonic)
+        self._attempts = Connector(parameters, accept, monotonic)
         self._told: LinkStateChange | None = None
 
     @property
@@ -131,7 +131,7 @@ class BrokerConnection:
             "_AMQ_DUPL_ID": event_id,
             "msg_type": str(json.loads(body).get("msg_type", "")),
         }
-        session.announce(self._login.announce, body, headers)
+        session.announce(self._parameters.announce, body, headers)
 
     def _run(self) -> None:
         attempt = 0
@@ -151,7 +151,7 @@ class BrokerConnection:
             if self._attempts.over:
                 raise LinkDown("stopped")
             session.subscribe()
-            self._tell(LinkStateChange(up=True, reason=f"connected to the broker at {self._login.address}"))
+            self._tell(LinkStateChange(up=True, reason=f"connected to the broker at {self._parameters.address}"))
             return session.check_liveness()
         except LinkDown as exc:
             if self._session is not None:

@@ -23,8 +23,8 @@ OVERLAP_AFTER_S = 4.0
 class Connector:
     """Those of one link, each begun in a thread of its own and given up after the login's `connect_s`."""
 
-    def __init__(self, login: ConnectionParameters, accept: Accept, monotonic: Callable[[], float]) -> None:
-        self._login = login
+    def __init__(self, parameters: ConnectionParameters, accept: Accept, monotonic: Callable[[], float]) -> None:
+        self._parameters = parameters
         self._accept = accept
         self._monotonic = monotonic
         self._answered = threading.Event()
@@ -40,10 +40,10 @@ class Connector:
             LinkBlocked: a person must mend login, permissions or TLS.
             LinkDown: anything else, also that there is no answer yet.
         """
-        too_old = self._monotonic() - self._login.connect_s
+        too_old = self._monotonic() - self._parameters.connect_s
         found = self._first_answered()
         self._abandon([each for each in self._waiting if each.begun_at < too_old])
-        quick_s = min(OVERLAP_AFTER_S, self._login.connect_s)
+        quick_s = min(OVERLAP_AFTER_S, self._parameters.connect_s)
         if found is None:
             self._start()
         until = self._monotonic() + quick_s
@@ -55,7 +55,7 @@ class Connector:
             self._abandon([*self._waiting, *([found] if found else [])])
             raise LinkDown("stopped")
         if found is None:
-            raise self._login.timeout_error(quick_s)
+            raise self._parameters.timeout_error(quick_s)
         return found
 
     def close(self) -> None:
@@ -65,7 +65,7 @@ class Connector:
             each.abort(LinkDown("stopped"))  # which wakes `let_in`
 
     def _start(self) -> None:
-        session = Session(self._login, self._accept, self._monotonic, self._answered, self._trouble)
+        session = Session(self._parameters, self._accept, self._monotonic, self._answered, self._trouble)
         self._waiting.append(session)
         threading.Thread(target=_knock, args=(session,), name="broker-attempt", daemon=True).start()
 

@@ -23,31 +23,33 @@ PROBE_TIMEOUT_S = 5.0
 """For each answer of the broker."""
 
 
-def check_reachable(login: ConnectionParameters) -> str:
+def check_reachable(parameters: ConnectionParameters) -> str:
     """Connect, with TLS where it is asked for, and say how; raises LinkDown, LinkBlocked."""
-    wire = StompTransport((login.host, login.port), login.tls_context(), PROBE_TIMEOUT_S, time.monotonic)
+    transport = StompTransport(
+        (parameters.host, parameters.port), parameters.tls_context(), PROBE_TIMEOUT_S, time.monotonic
+    )
     try:
-        wire.attempt_connection()
+        transport.attempt_connection()
     except OSError as exc:
-        raise login.connect_error(exc) from exc
-    assert wire.socket is not None
-    with wire.socket as reached:
+        raise parameters.connect_error(exc) from exc
+    assert transport.socket is not None
+    with transport.socket as reached:
         version = reached.version() if isinstance(reached, ssl.SSLSocket) else None
-        if not wire.blocking:
-            wire.shutdown_queue()  # stomp.py's, which TLS alone has
+        if not transport.blocking:
+            transport.shutdown_queue()  # stomp.py's, which TLS alone has
     return f"{version}, certificate and host name are right" if version else "plain TCP, no TLS"
 
 
-def check_login(login: ConnectionParameters, subscribe: str = "") -> None:
+def check_login(parameters: ConnectionParameters, subscribe: str = "") -> None:
     """Log in, subscribe for a moment to *subscribe* where it is named, and say goodbye; raises LinkDown, LinkBlocked.
 
     Only for topics: of a queue it would take messages that are the daemon's.
     """
-    with _session(login, subscribe, lambda _: None):
+    with _session(parameters, subscribe, lambda _: None):
         pass
 
 
-def measure_round_trip(login: ConnectionParameters) -> tuple[float, float]:
+def measure_round_trip(parameters: ConnectionParameters) -> tuple[float, float]:
     """Send a message to a topic that nobody else uses; the seconds until its RECEIPT, and until it was back.
 
     Raises LinkDown, LinkBlocked.
@@ -59,7 +61,7 @@ def measure_round_trip(login: ConnectionParameters) -> tuple[float, float]:
         if body.decode(errors="replace") == text:
             came.set()
 
-    with _session(login, scratch, accept) as session:
+    with _session(parameters, scratch, accept) as session:
         begun = time.monotonic()
         session.announce((scratch,), text, {"content-type": "application/json"})
         confirmed = time.monotonic() - begun
@@ -71,8 +73,8 @@ def measure_round_trip(login: ConnectionParameters) -> tuple[float, float]:
 
 
 @contextmanager
-def _session(login: ConnectionParameters, subscribe: str, accept: Callable[[bytes], None]) -> Iterator[Session]:
-    own = replace(login, subscribe=subscribe, durable=False, connect_s=PROBE_TIMEOUT_S, receipt_s=PROBE_TIMEOUT_S)
+def _session(parameters: ConnectionParameters, subscribe: str, accept: Callable[[bytes], None]) -> Iterator[Session]:
+    own = replace(parameters, subscribe=subscribe, durable=False, connect_s=PROBE_TIMEOUT_S, receipt_s=PROBE_TIMEOUT_S)
     answered = threading.Event()
     session = Session(own, accept, time.monotonic, answered)
     try:

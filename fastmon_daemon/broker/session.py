@@ -38,18 +38,20 @@ class Session(ConnectionListener):
 
     def __init__(
         self,
-        login: ConnectionParameters,
+        parameters: ConnectionParameters,
         accept: Accept,
         monotonic: Callable[[], float],
         answered: threading.Event,
         trouble: LogThrottle | None = None,
     ) -> None:
         """*answered* is set when the broker has answered CONNECT, and at the end; several may share it."""
-        self._login = login
+        self._parameters = parameters
         self._held = UnackedBuffer(accept, self._acknowledge, trouble or LogThrottle())
         self._monotonic = monotonic
-        self._wire = StompTransport((login.host, login.port), login.tls_context(), login.connect_s, monotonic)
-        self._connection = connection_over(self._wire, login.heart_beat_s)
+        self._transport = StompTransport(
+            (parameters.host, parameters.port), parameters.tls_context(), parameters.connect_s, monotonic
+        )
+        self._connection = connection_over(self._transport, parameters.heart_beat_s)
         self._connection.set_listener("session", self)
         self.is_clean = False
         """Whether the broker confirmed our goodbye."""
@@ -73,14 +75,14 @@ class Session(ConnectionListener):
             LinkBlocked: a person must mend login, permissions or TLS.
             LinkDown: anything else.
         """
-        login = self._login
-        headers = {"client-id": login.client_id} if login.durable else {}
-        password = login.secret()
+        parameters = self._parameters
+        headers = {"client-id": parameters.client_id} if parameters.durable else {}
+        password = parameters.secret()
         try:
-            self._connection.connect(login.user or None, password, headers=headers, with_connect_command=True)
+            self._connection.connect(parameters.user or None, password, headers=headers, with_connect_command=True)
         except _SEND_FAULTS as exc:
-            if not self._wire.stood:
-                raise login.connect_error(exc if isinstance(exc, OSError) else OSError(str(exc))) from exc
+            if not self._transport.stood:
+                raise parameters.connect_error(exc if isinstance(exc, OSError) else OSError(str(exc))) from exc
             # It ended while CONNECT was sent: stomp.py's thread knows why, and tells `on_disconnected`.
 
     @property
@@ -102,7 +104,7 @@ class Session(ConnectionListener):
         """Subscribe, when `is_answered`; return when the broker has confirmed it. Raises as `knock` does."""
         if self._end is not None:
             raise self._reason()
-        if self._login.subscribe:
+        if self._parameters.subscribe:
             self._subscribe()
 
     def check_liveness(self) -> LinkDown:
@@ -114,7 +116,7 @@ class Session(ConnectionListener):
             self._news.clear()
         if self._ending and self._end is None:
             self._disconnect()
-        self._over.wait(self._login.receipt_s)
+        self._over.wait(self._parameters.receipt_s)
         return LinkDown("stopped") if self.is_clean else self._reason()
 
     def announce(self, destinations: tuple[str, ...], body: str, headers: dict[str, str]) -> None:
@@ -138,17 +140,19 @@ class Session(ConnectionListener):
     def abort(self, reason: LinkDown) -> None:
         """End the connection now, from any thread."""
         self._ended(reason)
-        self._wire.abort()
+        self._transport.abort()
 
     def on_connected(self, frame: Frame) -> None:
         """The broker accepts us: keep what was negotiated."""
         version = frame.headers.get("version", "1.0")
         if version not in {"1.1", "1.2"}:
-            self.abort(LinkDown(f"the broker at {self._login.address} speaks STOMP {version}; 1.1 or 1.2 is needed"))
+            self.abort(
+                LinkDown(f"the broker at {self._parameters.address} speaks STOMP {version}; 1.1 or 1.2 is needed")
+            )
             return
         sends_ms = frame.headers.get("heart-beat", "0,0").partition(",")[0].strip()
         if sends_ms.isdigit() and int(sends_ms):
-            self._silence_s = SILENT_BEATS * max(self._login.heart_beat_s, int(sends_ms) / 1000)
+            self._silence_s = SILENT_BEATS * max(self._parameters.heart_beat_s, int(sends_ms) / 1000)
         self._version = version
         self._answered.set()
 
@@ -160,7 +164,7 @@ class Session(ConnectionListener):
         except Exception as exc:  # noqa: BLE001 (on this thread an error ends the connection, whatever it is)
             logger.opt(exception=exc).error("a message was not acknowledged, the broker will send it again")
         finally:
-            self._wire.heard_at = self._monotonic()
+            self._transport.heard_at = self._monotonic()
             self._storing = False
 
     def on_receipt(self, frame: Frame) -> None:
@@ -173,7 +177,7 @@ class Session(ConnectionListener):
     def on_error(self, frame: Frame) -> None:
         """The broker refuses; the connection is over."""
         text = frame.headers.get("message") or (frame.body or b"").decode(errors="replace")
-        self.abort(self._login.broker_error(" ".join(text.split())[:300] or "without a word"))
+        self.abort(self._parameters.broker_error(" ".join(text.split())[:300] or "without a word"))
 
     def on_receiver_loop_completed(self, _frame: Frame) -> None:
         """No method of ours is called any more, but `on_disconnected`."""
@@ -181,16 +185,18 @@ class Session(ConnectionListener):
 
     def on_disconnected(self) -> None:
         """The connection is gone."""
-        fault = self._wire.fault
+        fault = self._transport.fault
         if isinstance(fault, ssl.SSLError):
-            self._ended(self._login.connect_error(fault))
-        self._ended(LinkDown(f"the broker at {self._login.address} closed the connection"))
+            self._ended(self._parameters.connect_error(fault))
+        self._ended(LinkDown(f"the broker at {self._parameters.address} closed the connection"))
 
     def _subscribe(self) -> None:
-        name = self._login.client_id
-        durable = {"activemq.subscriptionName": name, "durable-subscription-name": name} if self._login.durable else {}
+        name = self._parameters.client_id
+        durable = (
+            {"activemq.subscriptionName": name, "durable-subscription-name": name} if self._parameters.durable else {}
+        )
         headers = {
-            "destination": self._login.subscribe,
+            "destination": self._parameters.subscribe,
             "id": _SUBSCRIPTION,
             "ack": "client-individual",
             **durable,
@@ -213,17 +219,17 @@ class Session(ConnectionListener):
         with self._lock:
             if self._end is not None:
                 raise self._reason()
-            self._pending[receipt] = arrived, self._monotonic() + self._login.receipt_s
+            self._pending[receipt] = arrived, self._monotonic() + self._parameters.receipt_s
         try:
             self._connection.send_frame(command, {**headers, "receipt": receipt}, body)
         except _SEND_FAULTS as exc:
-            self.abort(LinkDown(f"{command} to the broker at {self._login.address} failed: {exc}"))
+            self.abort(LinkDown(f"{command} to the broker at {self._parameters.address} failed: {exc}"))
         return receipt, arrived
 
     def _wait_for_receipt(self, sent: tuple[str, threading.Event], command: str) -> None:
         receipt, arrived = sent
-        if not arrived.wait(self._login.receipt_s):
-            self.abort(self._login.receipt_error(command))
+        if not arrived.wait(self._parameters.receipt_s):
+            self.abort(self._parameters.receipt_error(command))
         with self._lock:
             if receipt in self._pending:
                 raise self._reason()
@@ -238,18 +244,18 @@ class Session(ConnectionListener):
             with failpoints_around("ack"):
                 self._connection.send_frame("ACK", {"id": frame.headers["ack"]} if self._version == "1.2" else headers)
         except _SEND_FAULTS as exc:
-            self.abort(LinkDown(f"ACK to the broker at {self._login.address} failed: {exc}"))
+            self.abort(LinkDown(f"ACK to the broker at {self._parameters.address} failed: {exc}"))
 
     def _look(self) -> float:
         """Cut the connection if it is unfit; the seconds until the next look."""
-        now, login = self._monotonic(), self._login
-        quiet = now - self._wire.heard_at
+        now, parameters = self._monotonic(), self._parameters
+        quiet = now - self._transport.heard_at
         if self._silence_s and not self._storing and quiet >= self._silence_s:
-            self.abort(LinkDown(f"nothing was heard from the broker at {login.address} for {quiet:.1f} s"))
+            self.abort(LinkDown(f"nothing was heard from the broker at {parameters.address} for {quiet:.1f} s"))
         with self._lock:
             due = min((due for _, due in self._pending.values()), default=None)
         if due is not None and now > due:
-            self.abort(login.receipt_error("a frame"))
+            self.abort(parameters.receipt_error("a frame"))
         return min(_TURN_S, max(0.01, self._silence_s - quiet)) if self._silence_s else _TURN_S
 
     def _ended(self, reason: LinkDown) -> None:

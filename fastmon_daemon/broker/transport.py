@@ -110,13 +110,13 @@ class StompTransport(Transport):
         return tls
 
 
-def connection_over(wire: StompTransport, heart_beat_s: float) -> StompConnection12:
+def connection_over(transport: StompTransport, heart_beat_s: float) -> StompConnection12:
     """A fresh STOMP connection over *wire* that offers 1.1 and 1.2, and heart-beats both ways."""
     beat_ms = round(heart_beat_s * 1000)
     connection = StompConnection12(heartbeats=(beat_ms, beat_ms), heart_beat_receive_scale=_NEVER_FIRST)
     connection.version = "1.1,1.2"
-    connection.transport = wire
-    wire.set_listener("protocol-listener", connection)
+    connection.transport = transport
+    transport.set_listener("protocol-listener", connection)
     return connection
 
 

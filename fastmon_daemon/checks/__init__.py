@@ -24,10 +24,10 @@ def all_checks(world: ProcessContext) -> Iterator[Check]:
     """What applies to these settings."""
     instance, kept_name = _remembered(world)
     yield from local_checks(world)
-    login = broker_parameters(
+    parameters = broker_parameters(
         world.settings, world.values, world.secrets, instance or "(made at the first start)", subscribe=True
     )
-    yield from broker_checks(world.settings, login)
+    yield from broker_checks(world.settings, parameters)
     monitor = monitor_client(world.settings, world.values, world.secrets)
     try:
         yield from monitor_checks(world, monitor, world.settings.agent_name or kept_name, Clock())

@@ -30,12 +30,12 @@ def local_checks(world: ProcessContext) -> Iterator[Check]:
     yield Check(
         name="database",
         call=lambda: _database(world),
-        remedy="mend it, or name another in FASTMON_DB",
+        hint="mend it, or name another in FASTMON_DB",
         patience_s=_DATABASE_S,
     )
-    yield Check(name="free space", call=lambda: _space(world), remedy=_ROOM)
+    yield Check(name="free space", call=lambda: _space(world), hint=_ROOM)
     if world.settings.http is not None:
-        yield Check(name="metrics", call=lambda: _metrics(world), remedy="name a free address of ours in FASTMON_HTTP")
+        yield Check(name="metrics", call=lambda: _metrics(world), hint="name a free address of ours in FASTMON_HTTP")
 
 
 def _settings(world: ProcessContext) -> CheckResult:
@@ -60,7 +60,7 @@ def _database(world: ProcessContext) -> CheckResult:
     if findings:
         first, more = findings[0], f", and {len(findings) - 1} more like this" if findings[1:] else ""
         rows = f" ({', '.join(first.examples)})" if first.examples else ""
-        return CheckResult(CheckStatus.ERROR, f"{where} is not sound: {first.what}{rows}{more}", first.remedy)
+        return CheckResult(CheckStatus.ERROR, f"{where} is not sound: {first.what}{rows}{more}", first.hint)
     state = "no daemon is running" if owner is None else f"process {owner} works on it"
     return CheckResult(CheckStatus.OK, f"{where} is sound; {state}")
 

@@ -26,8 +26,8 @@ def monitor_checks(world: ProcessContext, monitor: MonitorClient, own_name: str,
     around = AgentDirectory(monitor, settings.monitor_url, world.values)
     looks = _MonitorProbe(world, around, own_name, clock)
     base = "is it running, and is SWF_MONITOR_URL its base URL?"
-    yield Check(name="monitor address", call=lambda: CheckResult(CheckStatus.OK, around.addresses()), remedy=base)
-    yield Check(name="monitor", call=looks.answers, needs=("monitor address",), remedy=base)
+    yield Check(name="monitor address", call=lambda: CheckResult(CheckStatus.OK, around.addresses()), hint=base)
+    yield Check(name="monitor", call=looks.answers, needs=("monitor address",), hint=base)
     yield Check(name="token", call=lambda: _token(monitor), needs=("monitor",))
     yield Check(name="clock", call=looks.clock, needs=("monitor",))
     if settings.notify == "rest":
@@ -100,8 +100,8 @@ class _MonitorProbe:
         if not alive:
             return CheckResult(CheckStatus.OK, "no other fastmon agent is alive in the namespace")
         names = ", ".join(f"{each.name} on {each.host or 'an unknown host'}" for each in alive)
-        remedy = "stop one, unless they share a queue; on a topic each STF would be announced twice"
-        return CheckResult(CheckStatus.WARNING, f"alive in the namespace: {names}", remedy)
+        hint = "stop one, unless they share a queue; on a topic each STF would be announced twice"
+        return CheckResult(CheckStatus.WARNING, f"alive in the namespace: {names}", hint)
 
     def selection(self) -> CheckResult:
         fraction = self._settings.selection_fraction
@@ -111,10 +111,8 @@ class _MonitorProbe:
         before = [each.name for each in self._rivals()]
         if not before:
             return CheckResult(CheckStatus.OK, f"{found}; 1.0 takes every one, as the older agent did")
-        remedy = "set FASTMON_SELECTION_FRACTION=1.0 to take its place"
-        return CheckResult(
-            CheckStatus.WARNING, f"{found}; if {before[0]} is the older agent, it took every one", remedy
-        )
+        hint = "set FASTMON_SELECTION_FRACTION=1.0 to take its place"
+        return CheckResult(CheckStatus.WARNING, f"{found}; if {before[0]} is the older agent, it took every one", hint)
 
     def _rivals(self) -> list[Agent]:
         namespace = self._settings.namespace

@@ -43,7 +43,7 @@ class Check:
     call: Callable[[], CheckResult]
     """Raises `FastmonError` where it is wrong."""
     needs: tuple[str, ...] = ()
-    remedy: str = ""
+    hint: str = ""
     """What to do about an error that does not say it."""
     patience_s: float = 30.0
 
@@ -72,7 +72,7 @@ def _line(check: Check, waiting: Callable[[str, float], None]) -> CheckResult:
     try:
         return answers.get(timeout=max(0.0, check.patience_s - TELL_AFTER_S))
     except queue.Empty:
-        return CheckResult(CheckStatus.ERROR, f"no end after {check.patience_s:g} s", check.remedy)
+        return CheckResult(CheckStatus.ERROR, f"no end after {check.patience_s:g} s", check.hint)
 
 
 def _tried(check: Check) -> CheckResult:
@@ -81,6 +81,6 @@ def _tried(check: Check) -> CheckResult:
     except LinkBlocked as exc:
         return CheckResult(CheckStatus.ERROR, str(exc))  # it says itself what to mend, and another remedy would mislead
     except FastmonError as exc:
-        return CheckResult(CheckStatus.ERROR, str(exc), check.remedy)
+        return CheckResult(CheckStatus.ERROR, str(exc), check.hint)
     except Exception as exc:  # noqa: BLE001 (one check that fails in an unknown way hides no other)
-        return CheckResult(CheckStatus.ERROR, f"{type(exc).__name__}: {exc}", check.remedy)
+        return CheckResult(CheckStatus.ERROR, f"{type(exc).__name__}: {exc}", check.hint)

@@ -125,63 +125,63 @@ def perform(act: str, *, several: bool, db: Path | None, yes: bool, as_json: boo
 
     *wished* are the fields of the `ActionRequest`.
     """
-    wish = ActionRequest(action=act, by=current_user(), **wished)
+    request = ActionRequest(action=act, by=current_user(), **wished)
     path = existing_database(db)
-    if wish.action == "release" and wish.all:
+    if request.action == "release" and request.all:
         with closing(open_for_reading(path)) as reports:
-            wish = replace(wish, ids=tuple(reports.rejected_ids()))
+            request = replace(request, ids=tuple(reports.rejected_ids()))
     if several and not yes:
         if sys.stdin is None or not sys.stdin.isatty():
-            raise click.UsageError(f"{wish.action} of more than one: add --yes")
-        click.confirm(f"{wish.action} of {_how_many(wish, path)} in {path}: go on?", abort=True, err=True)
-    wish = replace(wish, before=format_timestamp(utcnow()))
+            raise click.UsageError(f"{request.action} of more than one: add --yes")
+        click.confirm(f"{request.action} of {_how_many(request, path)} in {path}: go on?", abort=True, err=True)
+    request = replace(request, before=format_timestamp(utcnow()))
     total = ActionResult()
     try:
         alive = owner_of(path) is not None
-        for outcome in in_batches(wish, partial(_asked, path)) if alive else _by_ourselves(wish, path):
+        for outcome in in_batches(request, partial(_asked, path)) if alive else _by_ourselves(request, path):
             total.merge(outcome)
     except TransientError as exc:
-        _say(wish, total, as_json=as_json)
+        _say(request, total, as_json=as_json)
         click.echo(f"fastmon-daemon: {exc}", err=True)
         sys.exit(BUSY)
-    _say(wish, total, as_json=as_json)
+    _say(request, total, as_json=as_json)
     sys.exit(1 if total.rejected else 0)
 
 
-def _how_many(wish: ActionRequest, path: Path) -> str:
+def _how_many(request: ActionRequest, path: Path) -> str:
     """What it is about, in words; counted without a lock."""
     with closing(open_for_reading(path)) as reports:
-        if wish.action == "release":
-            return f"{len(wish.ids)} refused messages"
-        if wish.action == "forget":
-            return f"run {escape_controls(wish.run)} with {reports.count_stfs(None, wish.run, wish.namespace)} STFs"
-        if not wish.all:
-            return f"{len(wish.stfs)} STFs"
+        if request.action == "release":
+            return f"{len(request.ids)} refused messages"
+        if request.action == "forget":
+            return f"run {escape_controls(request.run)} with {reports.count_stfs(None, request.run, request.namespace)} STFs"
+        if not request.all:
+            return f"{len(request.stfs)} STFs"
         chart = load_statechart("stf")
-        states = (state for state in chart.states if chart.may(state, wish.action))
-        return f"{sum(reports.count_stfs(state, wish.run, wish.namespace) for state in states)} STFs"
+        states = (state for state in chart.states if chart.may(state, request.action))
+        return f"{sum(reports.count_stfs(state, request.run, request.namespace) for state in states)} STFs"
 
 
-def _asked(path: Path, wish: ActionRequest) -> ActionResult:
-    answer = send_request(path, wish.as_dict())
+def _asked(path: Path, request: ActionRequest) -> ActionResult:
+    answer = send_request(path, request.as_dict())
     if "error" in answer:
         raise PermanentError(str(answer["error"]))
     return ActionResult(**answer)
 
 
-def _say(wish: ActionRequest, outcome: ActionResult, *, as_json: bool) -> None:
+def _say(request: ActionRequest, outcome: ActionResult, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"done": outcome.done, "refused": outcome.rejected}))
     else:
         for name in outcome.done:
-            click.echo(f"{wish.action}: {escape_controls(name)}")
+            click.echo(f"{request.action}: {escape_controls(name)}")
     for name, why in outcome.rejected.items():
         click.echo(f"fastmon-daemon: {escape_controls(name)}: {why}", err=True)
 
 
-def _by_ourselves(wish: ActionRequest, path: Path) -> Iterator[ActionResult]:
+def _by_ourselves(request: ActionRequest, path: Path) -> Iterator[ActionResult]:
     namespace = ""
-    if wish.action == "release":  # only a message that is taken in must be ours
+    if request.action == "release":  # only a message that is taken in must be ours
         namespace = load_settings().namespace
     charts = (load_statechart("stf"), load_statechart("run"))
     acts = OperatorActions(charts[0], MessageHandler(path, namespace, "", charts), alone=True)
@@ -191,4 +191,4 @@ def _by_ourselves(wish: ActionRequest, path: Path) -> Iterator[ActionResult]:
             with outbox.transaction():
                 return acts.perform(portion, outbox, utcnow())
 
-        yield from in_batches(wish, do)
+        yield from in_batches(request, do)

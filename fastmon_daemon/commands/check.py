@@ -36,9 +36,9 @@ def check(ctx: click.Context, db: Path | None, as_json: bool) -> None:
 
 
 def _wrong_settings(reading: LoadResult) -> Iterator[tuple[str, CheckResult]]:
-    declared = dict(all_settings())
+    setting = dict(all_settings())
     return (
-        (declared[name].names[0], CheckResult(CheckStatus.ERROR, str(error))) for name, error in reading.errors.items()
+        (setting[name].names[0], CheckResult(CheckStatus.ERROR, str(error))) for name, error in reading.errors.items()
     )
 
 

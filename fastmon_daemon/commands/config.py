@@ -37,7 +37,7 @@ def config(ctx: click.Context, as_json: bool) -> None:
     """
     reading = every_setting()
     view = {
-        "settings": [_told(name, declared, reading) for name, declared in all_settings()],
+        "settings": [_told(name, setting, reading) for name, setting in all_settings()],
         "unknown": list(reading.unknown),
         "database": _database(variables()),
     }
@@ -49,18 +49,18 @@ def config(ctx: click.Context, as_json: bool) -> None:
     ctx.exit(78 if reading.errors else 0)
 
 
-def _told(name: str, declared: Setting, reading: LoadResult) -> View:
+def _told(name: str, setting: Setting, reading: LoadResult) -> View:
     error = reading.errors.get(name)
     value, source = reading.values[name], reading.sources[name]
-    written = declared.default if source == "default" else as_written(value)
+    written = setting.default if source == "default" else as_written(value)
     return {
-        "name": declared.names[0],
-        "aliases": list(declared.names[1:]),
-        "value": None if declared.secret or error else written,
+        "name": setting.names[0],
+        "aliases": list(setting.names[1:]),
+        "value": None if setting.secret or error else written,
         "set": source != "default",
         "source": source,
-        "secret": declared.secret,
-        "meaning": declared.meaning,
+        "secret": setting.secret,
+        "meaning": setting.meaning,
         "error": str(error) if error else None,
     }
 

@@ -113,18 +113,18 @@ def _look(question: InspectOptions, path: Path, chosen_by: str, reading: LoadRes
             now=utcnow(),
             daemon=owner_of(path),
         )
-        findings, wanted = Inspector(reports, rules), question.wanted
+        inspector, wanted = Inspector(reports, rules), question.wanted
         if question.refused:
-            view = findings.rejected(wanted.limit)
+            view = inspector.rejected(wanted.limit)
         elif question.name is not None:
-            view = findings.stf_details(question.name, wanted.run)
+            view = inspector.stf_details(question.name, wanted.run)
             if not view["stfs"]:
                 for run, at in reports.pruned_stf(question.name):
                     raise click.UsageError(f"{question.name!r} of run {run} was pruned with its run at {at}")
                 where = f" of run {wanted.run!r}" if wanted.run else ""
                 raise click.UsageError(f"no STF is called {question.name!r}{where} in {path} ({chosen_by})")
         else:
-            view = findings.overview(wanted)
+            view = inspector.overview(wanted)
             if wanted.run is not None and not view["runs"] and not any(view["states"].values()):
                 raise click.UsageError(f"--run {wanted.run!r}: no such run in {path} ({chosen_by})")
         stopped = shortage(path, reading.value("min_free_mb"))

@@ -34,16 +34,16 @@ def reconcile(run: str, db: Path | None, as_json: bool) -> None:
 
     Exit codes: 0 done, 1 the monitor knows no such run, or refuses, 2 usage, 3 no database, 75 try again.
     """
-    wish = ActionRequest(action=RECONCILE, by=current_user(), run=run)
-    run_number_to_reconcile(wish)
+    request = ActionRequest(action=RECONCILE, by=current_user(), run=run)
+    run_number_to_reconcile(request)
     path = existing_database(db)
     try:
         with report_progress(f"the monitor's list of run {escape_controls(run)}"):
             alive = owner_of(path) is not None
             if alive:
-                outcome = send_request(path, wish.as_dict(), patience_s=None)
+                outcome = send_request(path, request.as_dict(), patience_s=None)
             else:
-                outcome = asdict(reconcile_offline(load_process(path, log_level="WARNING"), wish))
+                outcome = asdict(reconcile_offline(load_process(path, log_level="WARNING"), request))
     except TransientError as exc:
         click.echo(f"fastmon-daemon: {exc}", err=True)
         sys.exit(BUSY)

@@ -27,14 +27,14 @@ def run(once: bool, mode: str | None, db: Path | None) -> None:
     Settings come from the environment, `.env` and `~/.env`. SIGTERM, SIGINT and SIGQUIT drain; a second one means now.
     Exit codes: 0 done, 1 something waits (--once), 3 no database, 75 in use or not drained, 78 configuration.
     """
-    world = load_process(db, journal=True, FASTMON_MODE=mode)
+    context = load_process(db, journal=True, FASTMON_MODE=mode)
     if crash := os.environ.get("FASTMON_TEST_CRASH"):  # no setting: only tests know it
         failpoints.set_hook(failpoints.kill_at(crash))
-    for name in world.settings.unknown:
+    for name in context.settings.unknown:
         logger.warning("{}: no such setting, ignored; correct or unset it", name)
-    logger.info("database by {}", world.database_rule)
+    logger.info("database by {}", context.database_rule)
     try:
-        code = serve(world, once=once)
+        code = serve(context, once=once)
     except KeyboardInterrupt:
         logger.warning("stopped at once; what was in flight is done again at the next start")
         code = EXIT_NOT_DRAINED

@@ -109,10 +109,10 @@ class CircuitBreakers:
         self._outbox = outbox
         self._probes = probes
         self._clock = clock
-        self._gates = {link: CircuitBreaker(link, most_probes, jitter) for link in {*links, *probes}}
+        self._breakers = {link: CircuitBreaker(link, most_probes, jitter) for link in {*links, *probes}}
         for outage in outbox.outages.open():  # as the process before us left them
-            if outage.link in self._gates:
-                self._gates[outage.link] = CircuitBreaker(
+            if outage.link in self._breakers:
+                self._breakers[outage.link] = CircuitBreaker(
                     outage.link, most_probes, jitter, allows_calls=False, blocked=outage.blocked
                 )
                 state = "held" if outage.blocked else "down"
@@ -123,53 +123,53 @@ class CircuitBreakers:
 
     def allows_calls(self, link: str | None) -> bool:
         """Whether what needs *link* may be done now."""
-        return link is None or self._gates[link].allows_calls
+        return link is None or self._breakers[link].allows_calls
 
-    def link_changed(self, news: LinkEvent) -> None:
+    def link_changed(self, event: LinkEvent) -> None:
         """Open or shut a gate, inside the engine's transaction.
 
         A call that was begun before the link came back, and failed since, says nothing of how the link is now.
         """
-        gate = self._gates.get(news.link)
-        if gate is None:
+        breaker = self._breakers.get(event.link)
+        if breaker is None:
             return
         now, monotonic = self._clock.now(), self._clock.monotonic()
-        if news.up:
-            if not gate.allows_calls:
-                logger.info("link to the {} is up", news.link)
-            gate.reset(monotonic)
-            self._outbox.outages.link_back(news.link, now)
+        if event.up:
+            if not breaker.allows_calls:
+                logger.info("link to the {} is up", event.link)
+            breaker.reset(monotonic)
+            self._outbox.outages.link_back(event.link, now)
             return
-        if news.started_at is not None and news.started_at < gate.opened_at:
+        if event.started_at is not None and event.started_at < breaker.opened_at:
             return
         if (
-            gate.allows_calls or news.blocked != gate.blocked
+            breaker.allows_calls or event.blocked != breaker.blocked
         ):  # what a person must mend is said also where it was down before
-            logger.error("link to the {} is {}: {}", news.link, "held" if news.blocked else "down", news.reason)
-        gate.trip(monotonic, news.blocked)
-        self._outbox.outages.link_lost(news.link, news.reason, now, held=news.blocked)
-        self._write_next_probe(gate)
+            logger.error("link to the {} is {}: {}", event.link, "held" if event.blocked else "down", event.reason)
+        breaker.trip(monotonic, event.blocked)
+        self._outbox.outages.link_lost(event.link, event.reason, now, held=event.blocked)
+        self._write_next_probe(breaker)
 
     def probes(self) -> Iterator[BackgroundTask]:
         """The probes that are due."""
-        for gate in self._gates.values():
-            probe = self._probes.get(gate.link)
+        for breaker in self._breakers.values():
+            probe = self._probes.get(breaker.link)
             now = self._clock.monotonic()
-            if probe is not None and gate.probe_is_due(now):
-                gate.probe_started(now)
-                yield BackgroundTask(gate.link, probe, partial(self._probed, gate, now))
+            if probe is not None and breaker.probe_is_due(now):
+                breaker.probe_started(now)
+                yield BackgroundTask(breaker.link, probe, partial(self._probed, breaker, now))
 
-    def _probed(self, gate: CircuitBreaker, begun: float, _outbox: Outbox, answer: Any, _now: datetime) -> None:
+    def _probed(self, breaker: CircuitBreaker, begun: float, _outbox: Outbox, answer: Any, _now: datetime) -> None:
         if not isinstance(answer, Exception):
-            self.link_changed(LinkEvent(gate.link, up=True))
+            self.link_changed(LinkEvent(breaker.link, up=True))
         elif not isinstance(answer, LinkDown):  # of a LinkDown the engine has told already
             self.link_changed(
-                LinkEvent(gate.link, up=False, reason=f"{type(answer).__name__}: {answer}", started_at=begun)
+                LinkEvent(breaker.link, up=False, reason=f"{type(answer).__name__}: {answer}", started_at=begun)
             )
-        gate.probe_finished(begun, self._clock.monotonic())
-        self._write_next_probe(gate)
+        breaker.probe_finished(begun, self._clock.monotonic())
+        self._write_next_probe(breaker)
 
-    def _write_next_probe(self, gate: CircuitBreaker) -> None:
-        if gate.link in self._probes and not gate.allows_calls:
-            wait = max(0.0, gate.next_probe - self._clock.monotonic())
-            self._outbox.outages.next_probe(gate.link, self._clock.now() + timedelta(seconds=wait))
+    def _write_next_probe(self, breaker: CircuitBreaker) -> None:
+        if breaker.link in self._probes and not breaker.allows_calls:
+            wait = max(0.0, breaker.next_probe - self._clock.monotonic())
+            self._outbox.outages.next_probe(breaker.link, self._clock.now() + timedelta(seconds=wait))

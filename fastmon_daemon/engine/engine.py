@@ -37,27 +37,27 @@ class Engine:
     def __init__(
         self,
         outbox: Outbox,
-        plant: EngineConfig,
+        config: EngineConfig,
         *,
         inbox: Inbox,
-        gates: CircuitBreakers,
+        breakers: CircuitBreakers,
         pools: CallPools,
         task_sources: Sequence[BackgroundTaskSource] = (),
         idle_work: Callable[[Outbox, datetime], None] = lambda _outbox, _now: None,
     ) -> None:
         """*spare* is done in a turn that has nothing else to do: one short step, with transactions of its own."""
         self.inbox = inbox
-        self.gates = gates
+        self.breakers = breakers
         self._outbox = outbox
-        self._plant = plant
+        self._config = config
         self._pools = pools
-        self._chores = task_sources
-        self._spare = idle_work
+        self._task_sources = task_sources
+        self._idle_work = idle_work
         self._active = InFlight(pools.workers)
         self._in_flight = 0
-        self._suspects = OutlierDetector(plant.links)
-        self._picker = Scheduler(outbox, plant, gates.allows_calls)
-        self._mover = TransitionWriter(outbox, plant, gates.allows_calls, self._picker.may_announce)
+        self._outliers = OutlierDetector(config.links)
+        self._picker = Scheduler(outbox, config, breakers.allows_calls)
+        self._writer = TransitionWriter(outbox, config, breakers.allows_calls, self._picker.may_announce)
         self._unwritten: list[CallResult | LinkEvent] = []
         self._fault = ""
         self._write_again_at = 0.0
@@ -80,11 +80,11 @@ class Engine:
 
     def tick(self, wait_s: float = TICK_S) -> bool:
         """One round: wait for news, write the facts down, send out what is due. True if anything is under way."""
-        news = self.inbox.collect(wait_s if self._picker.unhindered else min(wait_s, 0.05))
-        self._unwritten += [self._noted(item) for item in news if not isinstance(item, PendingAction)]
-        rested = self._plant.clock.monotonic() >= self._write_again_at
+        event = self.inbox.collect(wait_s if self._picker.unhindered else min(wait_s, 0.05))
+        self._unwritten += [self._noted(item) for item in event if not isinstance(item, PendingAction)]
+        rested = self._config.clock.monotonic() >= self._write_again_at
         written = rested and self._on_disk(self._write_down)
-        for act in (item for item in news if isinstance(item, PendingAction)):
+        for act in (item for item in event if isinstance(item, PendingAction)):
             self._do(act)
         if written and not self.stopping.is_set():
             self._on_disk(self._go_on)
@@ -99,7 +99,7 @@ class Engine:
             if not self._fault:
                 logger.error("nothing can be written down, the work waits: {}", exc)
             self._fault = str(exc)
-            self._write_again_at = self._plant.clock.monotonic() + WRITE_AGAIN_S
+            self._write_again_at = self._config.clock.monotonic() + WRITE_AGAIN_S
             return False
         return True
 
@@ -122,9 +122,9 @@ class Engine:
                 for item in self._unwritten:
                     self._settle(item)
                 done = {id(item.owner): item.owner for item in self._unwritten if isinstance(item, CallResult)}
-                for work in done.values():
-                    if isinstance(work, StepExecution) and not work.in_flight and not work.waiting:
-                        self._finish(work)
+                for execution in done.values():
+                    if isinstance(execution, StepExecution) and not execution.in_flight and not execution.waiting:
+                        self._finish(execution)
                 if self._fault:  # something is written in any case: only that proves that the disk takes it
                     self._outbox.remember("storage_fault", f"{self._fault} (until {format_timestamp(self._now())})")
             self._unwritten.clear()
@@ -136,7 +136,7 @@ class Engine:
         self._run_errands()
         self._dispatch()
         if not self._active:
-            self._spare(self._outbox, self._now())
+            self._idle_work(self._outbox, self._now())
 
     def _do(self, act: PendingAction) -> None:
         """An act is a transaction of its own: where it fails, its sender hears of it and nobody else."""
@@ -154,18 +154,18 @@ class Engine:
             self._in_flight -= 1
             if isinstance(item.owner, StepExecution):
                 item.owner.record(item)
-                self._suspects.record(item.owner, item.answer)
+                self._outliers.record(item.owner, item.answer)
         return item
 
     def _settle(self, item: CallResult | LinkEvent) -> None:
         """Write one piece of news down; it may run again where the transaction could not be committed."""
         if isinstance(item, LinkEvent):
-            self.gates.link_changed(item)
+            self.breakers.link_changed(item)
             return
         if isinstance(item.answer, LinkDown):
-            link = item.owner.link if isinstance(item.owner, BackgroundTask) else self._plant.links[item.owner.trigger]
+            link = item.owner.link if isinstance(item.owner, BackgroundTask) else self._config.links[item.owner.trigger]
             held = isinstance(item.answer, LinkBlocked)
-            self.gates.link_changed(
+            self.breakers.link_changed(
                 LinkEvent(link, up=False, reason=str(item.answer), blocked=held, started_at=item.begun)
             )
         if isinstance(item.owner, BackgroundTask):
@@ -173,39 +173,39 @@ class Engine:
         elif not isinstance(item.answer, Exception):
             self._outbox.save_progress(item.owner.stf.id, item.answer, self._now())
 
-    def _finish(self, work: StepExecution) -> None:
+    def _finish(self, execution: StepExecution) -> None:
         """The last answer is in: on to the next step, or whose fault was it?"""
-        del self._active[work.stf.id]
-        stf = self._outbox.get(work.stf.id)
-        if work.error is None:
+        del self._active[execution.stf.id]
+        stf = self._outbox.get(execution.stf.id)
+        if execution.error is None:
             self._begin(stf)
-        elif not isinstance(work.error, LinkDown) or self._suspects.is_outlier(work):
+        elif not isinstance(execution.error, LinkDown) or self._outliers.is_outlier(execution):
             # A link's own fault burns no attempt: the STF stays due.
-            given_up = self._mover.record_failure(
-                stf, work.error, work.spent_s, pays=not self._suspects.is_systemic(work)
+            given_up = self._writer.record_failure(
+                stf, execution.error, execution.spent_s, pays=not self._outliers.is_systemic(execution)
             )
             if given_up:
-                self._suspects.forget(stf.id)
+                self._outliers.forget(stf.id)
 
     def _begin(self, stf: Stf) -> None:
-        if work := self._mover.advance(stf):
-            self._active[stf.id] = work
+        if execution := self._writer.advance(stf):
+            self._active[stf.id] = execution
 
     def _run_errands(self) -> None:
-        for probe in self.gates.probes():
+        for probe in self.breakers.probes():
             self._submit(self._pools.probes, probe, probe.call)
-        for chore in self._chores:
-            for errand in chore.tasks(self._outbox, self._now()):
-                self._submit(self._pools.background, errand, errand.call)
+        for chore in self._task_sources:
+            for task in chore.tasks(self._outbox, self._now()):
+                self._submit(self._pools.background, task, task.call)
 
     def _dispatch(self) -> None:
         while self._active.in_flight < self._pools.workers:
-            work = self._active.next()
-            if work is None:
+            execution = self._active.next()
+            if execution is None:
                 if not self._take_next():
                     return
                 continue
-            self._submit(self._pools.stf_calls, work, work.take())
+            self._submit(self._pools.stf_calls, execution, execution.take())
 
     def _take_next(self) -> bool:
         """Begin with the next STF that is due. False if there is none."""
@@ -222,13 +222,13 @@ class Engine:
 
     def _perform(self, owner: StepExecution | BackgroundTask, call: Callable[[], Any]) -> None:
         """Runs in a pool: network only, no database."""
-        begun = self._plant.clock.monotonic()
+        begun = self._config.clock.monotonic()
         try:
             with failpoints_around("effect"):
-                answer = self._plant.in_process_retry()(call) if isinstance(owner, StepExecution) else call()
+                answer = self._config.in_process_retry()(call) if isinstance(owner, StepExecution) else call()
         except Exception as exc:  # noqa: BLE001 (every failure goes back to the engine, which decides)
             answer = exc
-        self.inbox.deliver(CallResult(owner, answer, begun, self._plant.clock.monotonic() - begun))
+        self.inbox.deliver(CallResult(owner, answer, begun, self._config.clock.monotonic() - begun))
 
     def _now(self) -> datetime:
-        return self._plant.clock.now()
+        return self._config.clock.now()

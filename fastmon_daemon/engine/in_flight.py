@@ -55,17 +55,21 @@ class InFlight(dict[int, StepExecution]):
     @property
     def has_room_for_retrying(self) -> bool:
         """Whether another STF that failed before may be begun with."""
-        return sum(work.retrying for work in self.values()) < self._most_sick
+        return sum(execution.retrying for execution in self.values()) < self._most_sick
 
     @property
     def in_flight(self) -> int:
         """Their calls that are in the pool now."""
-        return sum(work.in_flight for work in self.values())
+        return sum(execution.in_flight for execution in self.values())
 
     def next(self) -> StepExecution | None:
         """One that has something to be sent out now."""
-        sick = sum(work.in_flight for work in self.values() if work.retrying)
-        able = (work for work in self.values() if work.waiting and (not work.retrying or sick < self._most_sick))
+        sick = sum(execution.in_flight for execution in self.values() if execution.retrying)
+        able = (
+            execution
+            for execution in self.values()
+            if execution.waiting and (not execution.retrying or sick < self._most_sick)
+        )
         return next(able, None)
 
 

@@ -44,9 +44,9 @@ class Inbox:
         """Say that there is something new."""
         self._items.put(None)
 
-    def report_link(self, news: LinkEvent) -> None:
+    def report_link(self, event: LinkEvent) -> None:
         """Say that a link went or came back."""
-        self._items.put(news)
+        self._items.put(event)
 
     def submit(self, act: Callable[[Outbox, datetime], Any]) -> Future[Any]:
         """Have *act* done in the engine's thread, in a transaction of its own."""

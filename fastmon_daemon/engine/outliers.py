@@ -23,16 +23,16 @@ class OutlierDetector:
     """Counts in memory; works in the engine's thread."""
 
     def __init__(self, links: Mapping[str, str]) -> None:
-        self._links = links
+        self._breakers = links
         self._worked: Counter[str] = Counter()
         self._met: dict[int, tuple[int, int]] = {}
         """STF -> how often it was alone in finding its link down, and how often that had worked by then."""
         self._failing: dict[int, tuple[str, int]] = {}
         """STF that fails over a link that is up -> the link, and how often that had worked when it failed first."""
 
-    def record(self, work: StepExecution, answer: object) -> None:
+    def record(self, execution: StepExecution, answer: object) -> None:
         """One call of *work* came back."""
-        link, stf = self._links[work.trigger], work.stf.id
+        link, stf = self._breakers[execution.trigger], execution.stf.id
         if isinstance(answer, LinkDown):
             times, worked = self._met.get(stf, (0, self._worked[link]))
             self._met[stf] = times + (self._worked[link] > worked), self._worked[link]
@@ -47,12 +47,12 @@ class OutlierDetector:
         self._met.pop(stf_id, None)
         self._failing.pop(stf_id, None)
 
-    def is_outlier(self, work: StepExecution) -> bool:
+    def is_outlier(self, execution: StepExecution) -> bool:
         """Whether that its link is down is its own fault."""
-        return self._met.get(work.stf.id, (0, 0))[0] >= MIN_FAILURES
+        return self._met.get(execution.stf.id, (0, 0))[0] >= MIN_FAILURES
 
-    def is_systemic(self, work: StepExecution) -> bool:
+    def is_systemic(self, execution: StepExecution) -> bool:
         """Whether its failure is one of several since when nothing has worked: then nobody's budget pays for it."""
-        mine = self._failing.get(work.stf.id)
+        mine = self._failing.get(execution.stf.id)
         ill = mine is not None and mine[1] == self._worked[mine[0]]
         return ill and sum(each == mine for each in self._failing.values()) >= MIN_STFS

@@ -19,38 +19,38 @@ OLDEST_EVERY = 4
 class Scheduler:
     """Picks by count, so that one worker starves nobody."""
 
-    def __init__(self, outbox: Outbox, plant: EngineConfig, is_open: Callable[[str | None], bool]) -> None:
+    def __init__(self, outbox: Outbox, config: EngineConfig, is_open: Callable[[str | None], bool]) -> None:
         self._outbox = outbox
-        self._plant = plant
+        self._config = config
         self._is_open = is_open
-        self._picks = 0
-        self._pace = TokenBucket(plant.late_rate, plant.clock.monotonic)
+        self._scheduler = 0
+        self._bucket = TokenBucket(config.late_rate, config.clock.monotonic)
 
     @property
     def unhindered(self) -> bool:
         """Whether late announcements may go now."""
-        return self._pace.is_ready
+        return self._bucket.is_ready
 
     def may_announce(self, stf: Stf, trigger: str, count: int) -> bool:
         """Let *count* effects of an STF go, unless they are late announcements and too many went just now."""
-        return trigger != ANNOUNCE_STEP or not is_late(stf, self._plant.clock.now()) or self._pace.take(count)
+        return trigger != ANNOUNCE_STEP or not is_late(stf, self._config.clock.now()) or self._bucket.take(count)
 
     def next(self, busy: Collection[int], *, sick: bool) -> Stf | None:
         """The STF to begin with now, not one of *busy*, nor with *sick* false one that failed before; None: none."""
         found = self.due(busy, sick=sick)
-        self._picks += found is not None
+        self._scheduler += found is not None
         return found
 
     def due(self, busy: Collection[int], *, sick: bool = True) -> Stf | None:
         """What `take` would give."""
-        chart, now = self._plant.chart, self._plant.clock.now()
-        newest = self._picks % OLDEST_EVERY != OLDEST_EVERY - 1
+        chart, now = self._config.chart, self._config.clock.now()
+        newest = self._scheduler % OLDEST_EVERY != OLDEST_EVERY - 1
         open_states: list[str] = []
         paced_states: list[str] = []
         for state in chart.states:
             step = chart.step_from(state)
-            if step and self._is_open(self._plant.links.get(step)):
-                paced = step == ANNOUNCE_STEP and not self._pace.is_ready
+            if step and self._is_open(self._config.links.get(step)):
+                paced = step == ANNOUNCE_STEP and not self._bucket.is_ready
                 (paced_states if paced else open_states).append(state)
 
         def look(states: list[str], fresh_since: datetime | None) -> list[Stf]:

@@ -27,12 +27,12 @@ class TransitionWriter:
     def __init__(
         self,
         outbox: Outbox,
-        plant: EngineConfig,
+        config: EngineConfig,
         is_open: Callable[[str | None], bool],
         may_announce: Callable[[Stf, str, int], bool],
     ) -> None:
         self._outbox = outbox
-        self._plant = plant
+        self._config = config
         self._is_open = is_open
         self._may_announce = may_announce
 
@@ -49,7 +49,7 @@ class TransitionWriter:
             kind = "stf_not_registered" if isinstance(error, ParentNotRegistered) else "always_failing"
             return self._move(stf, "fail", note=f"{kind}: {_reason(error)}")
         # The patience that the other side asked for is not the STF's fault: only our own pause is of its budget.
-        own = backoff(stf.attempts + 1, jitter=self._plant.jitter)
+        own = backoff(stf.attempts + 1, jitter=self._config.jitter)
         delay = max(own, requested_pause(error.retry_after_s))
         logger.warning("{}: attempt {} failed, next in {:.1f} s: {}",
                        stf.filename, stf.attempts + 1, delay.total_seconds(), _reason(error))  # fmt: skip
@@ -62,12 +62,12 @@ class TransitionWriter:
 
         It may run again for the same STF, where its transaction could not be committed.
         """
-        while trigger := self._plant.chart.step_from(stf.state):
-            link = self._plant.links.get(trigger)
+        while trigger := self._config.chart.step_from(stf.state):
+            link = self._config.links.get(trigger)
             if not self._is_open(link):
                 return None
             try:
-                effects = list(self._plant.steps[trigger](stf))
+                effects = list(self._config.steps[trigger](stf))
                 answer: StepResult | StepOutcome | None = effects[0]() if effects and link is None else None
             except Exception as exc:  # noqa: BLE001 (one sick STF must not stop the engine; it ends in `failed`)
                 self.record_failure(stf, exc, 0.0)
@@ -92,7 +92,7 @@ class TransitionWriter:
         return self._outbox.get(stf.id)
 
     def _move(self, stf: Stf, trigger: str, note: str | None = None) -> bool:
-        chart = self._plant.chart
+        chart = self._config.chart
         dest = chart.after(stf.state, trigger)
         try:
             self._outbox.move(stf, trigger, dest, self._now(), rests=chart.is_finalized(dest), note=note)
@@ -104,7 +104,7 @@ class TransitionWriter:
         return True
 
     def _now(self) -> datetime:
-        return self._plant.clock.now()
+        return self._config.clock.now()
 
 
 def _reason(error: Exception) -> str:

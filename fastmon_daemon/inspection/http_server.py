@@ -29,7 +29,7 @@ Answer = tuple[int, str, bytes]
 
 @contextmanager
 def serve(
-    listen: ListenAddress | None, pulse: Liveness, page: Callable[[], str], errors: WorkerErrors
+    listen: ListenAddress | None, liveness: Liveness, page: Callable[[], str], errors: WorkerErrors
 ) -> Iterator[None]:
     """Serve inside the block, where there is an address; where that cannot be had, say so and go on without.
 
@@ -39,7 +39,7 @@ def serve(
         yield
         return
     try:
-        server = _Server(listen, pulse, page, errors)
+        server = _Server(listen, liveness, page, errors)
     except OSError as exc:
         logger.error("FASTMON_HTTP={}: {}: no metrics are served; name a free address of ours", listen, exc.strerror)
         yield
@@ -58,8 +58,10 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False  # a reader that never ends must not hold up the drain
 
-    def __init__(self, listen: ListenAddress, pulse: Liveness, page: Callable[[], str], errors: WorkerErrors) -> None:
-        self.pulse = pulse
+    def __init__(
+        self, listen: ListenAddress, liveness: Liveness, page: Callable[[], str], errors: WorkerErrors
+    ) -> None:
+        self.liveness = liveness
         self.page = page
         self.errors = errors
         self.address_family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
@@ -94,8 +96,8 @@ class _Server(ThreadingHTTPServer):
         return status, kind, body
 
     def _health(self) -> tuple[int, str, str]:
-        age = f"{self.pulse.age_s:.1f} s"
-        if self.pulse.is_stalled:
+        age = f"{self.liveness.age_s:.1f} s"
+        if self.liveness.is_stalled:
             return 503, _PLAIN, f"the engine has not turned for {age}: see its log, then restart it\n"
         if failing := ", ".join(f"{worker} ({error})" for worker, error in self.errors.now().items()):
             return 503, _PLAIN, f"unexpected errors, see the log: {failing}\n"

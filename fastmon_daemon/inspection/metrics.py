@@ -77,7 +77,7 @@ class MetricsCollector:
     namespace: str
     database: Path
     stuck: StuckRule
-    pulse: Liveness
+    liveness: Liveness
     answer_count: ResponseCounter
     buffered: Callable[[], int]
     """How many messages wait unacknowledged at the link to the broker."""
@@ -91,9 +91,9 @@ class MetricsCollector:
     def _of_the_process(self) -> Iterator[Metric]:
         who = (("namespace", self.namespace), ("version", __version__))
         yield Metric("fastmon_info", "gauge", "Which daemon this is.", {who: 1})
-        yield single("fastmon_engine_turns_total", "counter", "Completed turns of the engine.", self.pulse.turns)
+        yield single("fastmon_engine_turns_total", "counter", "Completed turns of the engine.", self.liveness.turns)
         yield single(
-            "fastmon_engine_turn_age_seconds", "gauge", "Since the engine's last turn ended.", self.pulse.age_s
+            "fastmon_engine_turn_age_seconds", "gauge", "Since the engine's last turn ended.", self.liveness.age_s
         )
         log = self.database.with_name(f"{self.database.name}-wal")
         size = sum(path.stat().st_size for path in (self.database, log) if path.exists())

@@ -131,16 +131,16 @@ class MessageHandler:
             try:
                 message = parse(body, namespace=self.namespace)
                 assert isinstance(message, StfReady)  # the watcher writes no other
-                arrival = self.store(outbox, message, Origin.FILE) or ReceiveOutcome.KNOWN
+                outcome = self.store(outbox, message, Origin.FILE) or ReceiveOutcome.KNOWN
                 name = message.filename or ""
                 reason = CONFLICT
             except MalformedMessage as exc:
-                arrival, reason = ReceiveOutcome.CONFLICT, str(exc)
-            if arrival is ReceiveOutcome.CONFLICT:
+                outcome, reason = ReceiveOutcome.CONFLICT, str(exc)
+            if outcome is ReceiveOutcome.CONFLICT:
                 outbox.reject(body, reason, self._clock.now(), REJECTED_KEPT)
             outbox.files.remember(fingerprint, name)
         self._wake()
-        return arrival
+        return outcome
 
     @contextmanager
     def _writing(self) -> Iterator[Outbox]:
@@ -177,12 +177,12 @@ class MessageHandler:
             body=message.body,
             origin=origin,
         )
-        arrival = outbox.receive(new, self._stf_chart.initial, now)
-        outbox.count(f"stf_ready_{arrival}")
-        if arrival is ReceiveOutcome.FRESH:
+        outcome = outbox.receive(new, self._stf_chart.initial, now)
+        outbox.count(f"stf_ready_{outcome}")
+        if outcome is ReceiveOutcome.FRESH:
             record_sequence(outbox, row, message.sequence, now)
             outbox.runs.not_absent(row, message.filename)
             logger.info("{}: received, run {}", message.filename, message.run)
-        elif arrival is ReceiveOutcome.CONFLICT:
+        elif outcome is ReceiveOutcome.CONFLICT:
             logger.error("{}: came again with other content: kept aside", message.filename)
-        return arrival
+        return outcome

@@ -132,7 +132,7 @@ class RestClient:
         with self._connection(where, until):
             self._wait_for_retry_after(where)
             with failpoints_around("http"), transport_errors(where):
-                answer = self._exchange(request, slack_s, until)
+                answer = self._rest_client(request, slack_s, until)
         error = classify_response(answer, request.path, f"{where}: {answer.status}")
         if error is not None:
             if isinstance(error, LinkDown) and error.retry_after_s:
@@ -163,7 +163,7 @@ class RestClient:
         if left > 0:
             raise LinkDown(f"{where}: not sent, the monitor asks for patience, {left:.0f} s more", retry_after_s=left)
 
-    def _exchange(self, request: Request, slack_s: float, until: float) -> Response:
+    def _rest_client(self, request: Request, slack_s: float, until: float) -> Response:
         connect_s, silence_s = self._timeout_s
         left_s = max(0.001, until - self._monotonic())
         timeout: Any = Timeout(left_s, connect=connect_s, read=silence_s + slack_s)  # requests' stubs know no such

@@ -180,11 +180,11 @@ class Outbox:
         )
         return int(self._db.execute(query, [run, namespace]).fetchone()[0])
 
-    def save_progress(self, stf_id: int, fact: StepResult, now: datetime) -> None:
+    def save_progress(self, stf_id: int, result: StepResult, now: datetime) -> None:
         """Write one fact of an STF; a fact that stands already is left as it is."""
-        match fact:
+        match result:
             case Sampled():
-                self._keep_sample(stf_id, fact)
+                self._keep_sample(stf_id, result)
             case Registered(tf=tf):
                 self._db.execute(_REGISTERED, {**asdict(tf), "stf": stf_id, "now": format_timestamp(now)})
                 if tf.adopted:
@@ -193,11 +193,11 @@ class Outbox:
             case Announced(sequence=sequence):
                 self._db.execute(_ANNOUNCED, [format_timestamp(now), stf_id, sequence])
 
-    def _keep_sample(self, stf_id: int, fact: Sampled) -> None:
-        plan = json.dumps(asdict(fact.plan))
+    def _keep_sample(self, stf_id: int, result: Sampled) -> None:
+        plan = json.dumps(asdict(result.plan))
         if not self._db.execute("update stf set plan = ? where id = ? and plan is null", [plan, stf_id]).rowcount:
             return  # a sample once stored is kept
-        for block, size in zip(fact.ranges, fact.sizes, strict=True):
+        for block, size in zip(result.ranges, result.sizes, strict=True):
             self._db.execute(
                 "insert into tf (stf, sequence, filename, first, last, count, size_bytes) values (?, ?, ?, ?, ?, ?, ?)",
                 [stf_id, block.sequence, block.filename, block.first, block.last, block.count, size],

@@ -22,14 +22,14 @@ class Presence:
     ) -> None:
         """*stages*, where they are reported, have a lane of their own beside *lanes*."""
         self._stages = stages
-        self._lanes = [stages.lane, *lanes] if stages else list(lanes)
+        self._lanes = [stages.worker, *lanes] if stages else list(lanes)
         self._monotonic = monotonic
         self._patient_until = 0.0
 
     def start(self) -> None:
         """Begin to tell."""
-        for lane in self._lanes:
-            lane.start()
+        for worker in self._lanes:
+            worker.start()
 
     @property
     def is_reporting(self) -> bool:
@@ -50,12 +50,12 @@ class Presence:
         """Begin nothing new; returns at once."""
         self._patient_until = self._monotonic() + EXIT_TIMEOUT_S
         if self._stages:
-            self._stages.lane.stop()
+            self._stages.worker.stop()
 
     def stop(self, deadline_s: float) -> None:
         """Say goodbye; returns within *deadline_s* seconds, or `EXIT_TIMEOUT_S`, whether it was heard or not."""
         until = self._monotonic() + min(EXIT_TIMEOUT_S, deadline_s)
-        for lane in self._lanes:
-            lane.stop()
-        for lane in self._lanes:
-            lane.join(until - self._monotonic())
+        for worker in self._lanes:
+            worker.stop()
+        for worker in self._lanes:
+            worker.join(until - self._monotonic())

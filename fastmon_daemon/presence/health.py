@@ -68,34 +68,36 @@ class HealthCheckConfig:
 class HealthChecker:
     """One look after the other; it belongs to one thread, and opens its connection there."""
 
-    def __init__(self, patient: HealthCheckConfig) -> None:
-        self._patient = patient
-        self.clock = patient.clock
+    def __init__(self, config: HealthCheckConfig) -> None:
+        self._config = config
+        self.clock = config.clock
         self._opened: OutboxReader | None = None
         self._completed_at: str | None = None
 
     @property
     def reports(self) -> OutboxReader:
         """The database, to read."""
-        self._opened = self._opened or open_for_reading(self._patient.database)
+        self._opened = self._opened or open_for_reading(self._config.database)
         return self._opened
 
     def health(self) -> Health:
         """How we are: the links that are not up, what `inspect` calls stuck, and the threads that fail."""
         links = latest_link_statuses(self.reports)
-        ills = {f"{name} {link.state}": link.reason or "" for name, link in links.items() if link.state != "up"}
+        problems = {f"{name} {link.state}": link.reason or "" for name, link in links.items() if link.state != "up"}
         held = any(link.state == "held" for link in links.values())
         now = self.clock.now()
-        stuck = StuckStfs(self.reports, self._patient.stuck, links, now, daemon_runs=True).count()
+        stuck = StuckStfs(self.reports, self._config.stuck, links, now, daemon_runs=True).count()
         if stuck:
-            ills["stuck"] = f"{stuck} STFs, see fastmon-daemon inspect"
-        ills |= {f"{worker} failing": f"{error}, see the log" for worker, error in self._patient.errors.now().items()}
-        ask = self._patient.connected
+            problems["stuck"] = f"{stuck} STFs, see fastmon-daemon inspect"
+        problems |= {
+            f"{worker} failing": f"{error}, see the log" for worker, error in self._config.errors.now().items()
+        }
+        ask = self._config.connected
         connected = ask is not None and ask()
         return Health(
-            level=HealthStatus.ERROR if held else HealthStatus.WARNING if ills else HealthStatus.OK,
-            problems=tuple(ills),
-            why="; ".join(f"{ill}: {reason}" for ill, reason in ills.items()),
+            level=HealthStatus.ERROR if held else HealthStatus.WARNING if problems else HealthStatus.OK,
+            problems=tuple(problems),
+            why="; ".join(f"{ill}: {reason}" for ill, reason in problems.items()),
             busy=self._has_completed() or self.reports.any_unfinished(),
             connected=connected,
             disconnected=ask is not None and not connected,
@@ -105,14 +107,14 @@ class HealthChecker:
         """Whether an STF was completed since the last look: most are, between two looks."""
         before, self._completed_at = (
             self._completed_at,
-            self.reports.last_transition_to(self._patient.stuck.chart.success_state) or "",
+            self.reports.last_transition_to(self._config.stuck.chart.success_state) or "",
         )
         return before is not None and self._completed_at > before
 
     def counts(self) -> StfCounts:
         """How many STFs there are of each kind."""
         counts = self.reports.counts_by_state()
-        rule = self._patient.stuck
+        rule = self._config.stuck
         goal = rule.chart.success_state
         return StfCounts(
             active=sum(counts.get(state, 0) for state in rule.unfinished),

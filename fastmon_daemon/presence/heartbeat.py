@@ -29,15 +29,20 @@ class Heartbeat:
     """The heart-beats of one agent, and what is told beside them: the registration, the counts of the agent's row."""
 
     def __init__(
-        self, desk: AgentClient, name: str, namespace: str, checkup: HealthChecker, registration: Registration
+        self,
+        agent_client: AgentClient,
+        name: str,
+        namespace: str,
+        health_checker: HealthChecker,
+        registration: Registration,
     ) -> None:
-        self._desk = desk
+        self._client = agent_client
         self._name = name
         self._namespace = namespace
-        self._checkup = checkup
+        self._health_checker = health_checker
         self._owed = dict(registration.owed)
         """What was not told yet."""
-        self._monotonic = checkup.clock.monotonic
+        self._monotonic = health_checker.clock.monotonic
         self._courtesies = {what: BestEffortCall(what, self._monotonic) for what in ("counts", *registration.owed)}
         self._courtesies["heart-beat"] = BestEffortCall("heart-beat", self._monotonic, patience_s=EVERY_S)
         self._told: tuple[object, ...] = ()
@@ -48,12 +53,12 @@ class Heartbeat:
 
     def tick(self) -> float:
         """Look, and beat where it is time."""
-        health = self._checkup.health()
+        health = self._health_checker.health()
         state = self._operational(health)
-        news = (health.level, health.problems, health.connected, state)
-        beat_due = news != self._told or self._monotonic() - self._beat_at >= EVERY_S
+        event = (health.level, health.problems, health.connected, state)
+        beat_due = event != self._told or self._monotonic() - self._beat_at >= EVERY_S
         if beat_due and self._beat(health, health.level, state):
-            self._told, self._beat_at = news, self._monotonic()
+            self._told, self._beat_at = event, self._monotonic()
         for what, tell in list(self._owed.items()) if self._told else []:
             if self._attempt(what, tell):
                 del self._owed[what]
@@ -61,7 +66,7 @@ class Heartbeat:
 
     def on_stop(self) -> None:
         """The last one."""
-        self._beat(self._checkup.health(), EXITED, EXITED)
+        self._beat(self._health_checker.health(), EXITED, EXITED)
 
     def _operational(self, health: Health) -> str:
         """STARTING until the broker was reached, PROCESSING while there is work, else READY."""
@@ -76,27 +81,27 @@ class Heartbeat:
     def _beat(self, health: Health, status: str, state: str) -> bool:
         if self._courtesies["heart-beat"].pause_s:
             return False
-        tally = self._checkup.counts()
+        counts = self._health_checker.counts()
         key = 0
 
         def beat() -> None:
             nonlocal key
-            key = self._desk.heartbeat(self._row(health, status, state, tally))
+            key = self._client.heartbeat(self._row(health, status, state, counts))
 
         if not self._attempt("heart-beat", beat):
             return False
-        if tally != self._counted and self._attempt("counts", lambda: self._count(key, tally)):
-            self._counted = tally
+        if counts != self._counted and self._attempt("counts", lambda: self._count(key, counts)):
+            self._counted = counts
         return True
 
-    def _count(self, key: int, tally: StfCounts) -> None:
+    def _count(self, key: int, counts: StfCounts) -> None:
         fields = {
             "workflow_enabled": True,
-            "current_stf_count": tally.active,
-            "total_stf_processed": tally.completed,
-            "last_stf_processed": tally.last_completed,
+            "current_stf_count": counts.active,
+            "total_stf_processed": counts.completed,
+            "last_stf_processed": counts.last_completed,
         }
-        self._desk.update_agent(key, fields)
+        self._client.update_agent(key, fields)
 
     def _attempt(self, what: str, call: Callable[[], object]) -> bool:
         courtesy = self._courtesies[what]
@@ -110,11 +115,11 @@ class Heartbeat:
         courtesy.succeeded()
         return True
 
-    def _row(self, health: Health, status: str, state: str, tally: StfCounts) -> dict[str, object]:
+    def _row(self, health: Health, status: str, state: str, counts: StfCounts) -> dict[str, object]:
         connected = "connected" if health.connected else "disconnected" if health.disconnected else "not used"
         words = [
             f"Fast monitoring agent {__version__}. MQ: {connected}.",
-            f"{tally.active} STFs active, {tally.completed} completed, {tally.failed} failed.",
+            f"{counts.active} STFs active, {counts.completed} completed, {counts.failed} failed.",
             f"{health.why}." if health.level is not HealthStatus.OK else "",
         ]
         return {

@@ -47,8 +47,10 @@ def agent_name(outbox: Outbox, given: str | None, user: str, instance: str, next
 class Registration:
     """What is told once: our namespace, and that we subscribe."""
 
-    def __init__(self, desk: AgentClient, name: str, namespace: str, owner: str, destination: str) -> None:
-        self.owed: dict[str, Callable[[], None]] = {"namespace": lambda: desk.ensure_namespace(namespace, owner)}
+    def __init__(self, agent_client: AgentClient, name: str, namespace: str, owner: str, destination: str) -> None:
+        self.owed: dict[str, Callable[[], None]] = {
+            "namespace": lambda: agent_client.ensure_namespace(namespace, owner)
+        }
         """Its name and its call."""
         if destination:
             subscriber = {
@@ -57,4 +59,4 @@ class Registration:
                 "is_active": True,
                 "fraction": 1.0,  # of the messages: the selection of STFs is ours
             }
-            self.owed["subscriber"] = lambda: desk.subscribe(subscriber)
+            self.owed["subscriber"] = lambda: agent_client.subscribe(subscriber)

@@ -71,14 +71,14 @@ class LogShipper:
 
     def __init__(
         self,
-        desk: AgentClient,
+        agent_client: AgentClient,
         agent_name: str,
         clean: Callable[[str], str],
         run: Callable[[], RunRow | None],
         monotonic: Callable[[], float],
     ) -> None:
         """*clean* takes the secrets out of a text, *run* says which run we are in."""
-        self._desk = desk
+        self._client = agent_client
         self._agent_name = agent_name
         self._clean = clean
         self._run = run
@@ -129,15 +129,15 @@ class LogShipper:
             logger.remove(self._sink)
         self.tick()
 
-    def _send(self, parcel: LogBatch) -> None:
+    def _send(self, batch: LogBatch) -> None:
         try:
-            self._desk.log(parcel.row)
+            self._client.log(batch.row)
         except RequestRejected as exc:
             self._courtesy.failed(exc)
             self._drop()  # it would be refused again
         except OutcomeUnknown as exc:
-            self._courtesy.failed(exc, quietly=parcel.strikes > 0)
-            self._put_behind(parcel, exc)
+            self._courtesy.failed(exc, quietly=batch.strikes > 0)
+            self._put_behind(batch, exc)
         except FastmonError as exc:
             self._courtesy.failed(exc)
         else:
@@ -147,14 +147,12 @@ class LogShipper:
                 other.strikes += other.failed
                 other.failed = False
 
-    def _put_behind(self, parcel: LogBatch, why: OutcomeUnknown) -> None:
-        if parcel.strikes >= MAX_ATTEMPTS:
+    def _put_behind(self, batch: LogBatch, why: OutcomeUnknown) -> None:
+        if batch.strikes >= MAX_ATTEMPTS:
             self._drop()
-            logger.warning(
-                "log lines: {} are given up, the monitor takes others but never these: {}", parcel.lines, why
-            )
+            logger.warning("log lines: {} are given up, the monitor takes others but never these: {}", batch.lines, why)
             return
-        parcel.failed = True
+        batch.failed = True
         self._parcels.rotate(-1)
 
     def _drop(self) -> None:

@@ -49,7 +49,7 @@ Ask = Callable[[Act], Future[Any]]
 class StageReporterConfig:
     """What the reports are made with."""
 
-    desk: AgentClient
+    agent_client: AgentClient
     agent_name: str
     chart: StateMachine
     ask: Ask
@@ -60,10 +60,10 @@ class StageReporterConfig:
 class StageReporter:
     """Tells the monitor of the STFs. `lane` runs it."""
 
-    def __init__(self, trade: StageReporterConfig, checkup: HealthChecker, errors: WorkerErrors) -> None:
-        self._trade = trade
-        self._checkup = checkup
-        self._monotonic = checkup.clock.monotonic
+    def __init__(self, config: StageReporterConfig, health_checker: HealthChecker, errors: WorkerErrors) -> None:
+        self._config = config
+        self._health_checker = health_checker
+        self._monotonic = health_checker.clock.monotonic
         self._courtesy = BestEffortCall("workflow stages", self._monotonic)
         self._put_off: dict[int, tuple[int, float]] = {}
         """STF -> failed tries, and when the next one may be made."""
@@ -73,7 +73,7 @@ class StageReporter:
         """As many had been asked for when the last whole round began; written only by the lane."""
         self.in_hand = False
         """Whether an answer of the monitor may be on its way, or is not kept yet; written only by the lane."""
-        self.lane = PeriodicWorker("stages", self.tick, errors=errors)
+        self.worker = PeriodicWorker("stages", self.tick, errors=errors)
 
     @property
     def settled(self) -> bool:
@@ -94,12 +94,12 @@ class StageReporter:
     def retry_now(self) -> None:
         """Begin a round now; `settled` says when it is over."""
         self._asked += 1
-        self.lane.wake()
+        self.worker.wake()
 
     def _round(self) -> None:
         after = 0
-        while not (self._courtesy.pause_s or self.lane.stopping.is_set()):
-            stfs, last = self._checkup.reports.stages.pending(after, _PAGE)
+        while not (self._courtesy.pause_s or self.worker.stopping.is_set()):
+            stfs, last = self._health_checker.reports.stages.pending(after, _PAGE)
             if not stfs:
                 break
             self._tell(stfs)
@@ -108,58 +108,58 @@ class StageReporter:
     def _tell(self, stfs: list[int]) -> None:
         silent: list[PendingReport] = []
         for stf_id in stfs:
-            if self._courtesy.pause_s or self.lane.stopping.is_set():
+            if self._courtesy.pause_s or self.worker.stopping.is_set():
                 break
-            debt = self._checkup.reports.stages.report(stf_id)
-            if debt is None or self._is_early(debt):
+            report = self._health_checker.reports.stages.report(stf_id)
+            if report is None or self._is_early(report):
                 continue
-            if self._is_silent(debt):
-                silent.append(debt)
+            if self._is_silent(report):
+                silent.append(report)
             elif self._put_off.get(stf_id, (0, 0.0))[1] <= self._monotonic():
-                self._report(debt)
+                self._report(report)
         if silent:
             self._keep(partial(_settle_all, silent))
 
-    def _is_early(self, debt: PendingReport) -> bool:
+    def _is_early(self, report: PendingReport) -> bool:
         """Whether it is not known yet if the STF is wanted: one that is skipped has no stage."""
-        return debt.keys.stage_id is None and self._trade.chart.may(debt.stf.state, "skip")
+        return report.keys.stage_id is None and self._config.chart.may(report.stf.state, "skip")
 
-    def _is_silent(self, debt: PendingReport) -> bool:
+    def _is_silent(self, report: PendingReport) -> bool:
         """Whether nothing need be told: nobody wants it, or it can never be."""
-        unwanted = debt.keys.stage_id is None and self._trade.chart.reported_as(debt.stf.state) is None
-        return unwanted or debt.keys.unreportable is not None
+        unwanted = report.keys.stage_id is None and self._config.chart.reported_as(report.stf.state) is None
+        return unwanted or report.keys.unreportable is not None
 
-    def _report(self, debt: PendingReport) -> None:
+    def _report(self, report: PendingReport) -> None:
         begun = self._monotonic()
         try:
-            self._tell_one(debt)
+            self._tell_one(report)
         except RequestRejected as exc:
             if exc.absent:
                 self._courtesy.failed(exc)
             else:
-                self._give_up(debt, str(exc))
+                self._give_up(report, str(exc))
         except FastmonError as exc:
-            self._put_off_after(exc, debt.stf.id)
+            self._put_off_after(exc, report.stf.id)
         else:
             self._courtesy.succeeded()
-            self._put_off.pop(debt.stf.id, None)
+            self._put_off.pop(report.stf.id, None)
         self._breathe(self._monotonic() - begun)
 
-    def _tell_one(self, debt: PendingReport) -> None:
+    def _tell_one(self, report: PendingReport) -> None:
         """Workflow, stage, or a change of it; each id is kept as soon as it is answered: it cannot be looked up."""
-        trade, stf = self._trade, debt.stf
-        stage_id, last = debt.keys.stage_id, debt.last
+        config, stf = self._config, report.stf
+        stage_id, last = report.keys.stage_id, report.last
         if stage_id is not None:
-            trade.desk.update_stage(stage_id, stage_row(debt, trade.chart))
+            config.agent_client.update_stage(stage_id, stage_row(report, config.chart))
             self._keep(lambda outbox, now: outbox.stages.mark_reported(stf.id, last, now))
             return
-        workflow = debt.keys.workflow_id or trade.desk.find_workflow(stf.filename)
+        workflow = report.keys.workflow_id or config.agent_client.find_workflow(stf.filename)
         if workflow is None:
-            workflow = trade.desk.create_workflow(workflow_row(stf))
-        if workflow != debt.keys.workflow_id:
+            workflow = config.agent_client.create_workflow(workflow_row(stf))
+        if workflow != report.keys.workflow_id:
             kept = workflow
             self._keep(lambda outbox, _: outbox.stages.set_workflow(stf.id, kept))
-        made = trade.desk.create_stage(new_stage_row(debt, trade.chart, trade.agent_name, workflow))
+        made = config.agent_client.create_stage(new_stage_row(report, config.chart, config.agent_name, workflow))
 
         def keep(outbox: Outbox, now: datetime) -> None:
             outbox.stages.set_stage(stf.id, made)
@@ -167,15 +167,15 @@ class StageReporter:
 
         self._keep(keep)
 
-    def _give_up(self, debt: PendingReport, why: str) -> None:
+    def _give_up(self, report: PendingReport, why: str) -> None:
         """The monitor will not have it, or has it under an id that we do not know and cannot ask for."""
-        logger.warning("{}: no stage can be reported: {}", debt.stf.filename, why)
-        self._put_off.pop(debt.stf.id, None)
+        logger.warning("{}: no stage can be reported: {}", report.stf.filename, why)
+        self._put_off.pop(report.stf.id, None)
 
         def keep(outbox: Outbox, now: datetime) -> None:
-            if outbox.stages.give_up(debt.stf.id, why):
+            if outbox.stages.give_up(report.stf.id, why):
                 outbox.count(UNREPORTABLE)
-            outbox.stages.mark_reported(debt.stf.id, debt.last, now)
+            outbox.stages.mark_reported(report.stf.id, report.last, now)
 
         self._keep(keep)
 
@@ -190,23 +190,23 @@ class StageReporter:
         """Have it written, and wait until it is: an id that is lost now cannot be asked for later."""
         while True:
             try:
-                self._trade.ask(act).result()
+                self._config.ask(act).result()
             except Exception as exc:  # noqa: BLE001 (a full disk, most likely; the engine speaks of it)
                 logger.warning("workflow stages: not kept, tried again: {}", exc)
-                if self.lane.stopping.wait(5.0):
+                if self.worker.stopping.wait(5.0):
                     return
             else:
                 return
 
     def _breathe(self, took_s: float) -> None:
         """Leave the monitor to the main path, all the more the slower it answers."""
-        pause = took_s * _YIELD if self._trade.busy() else took_s
-        self.lane.stopping.wait(min(pause, _PAUSE_MAX_S))
+        pause = took_s * _YIELD if self._config.busy() else took_s
+        self.worker.stopping.wait(min(pause, _PAUSE_MAX_S))
 
 
-def _settle_all(debts: list[PendingReport], outbox: Outbox, now: datetime) -> None:
-    for debt in debts:
-        outbox.stages.mark_reported(debt.stf.id, debt.last, now)
+def _settle_all(reports: list[PendingReport], outbox: Outbox, now: datetime) -> None:
+    for report in reports:
+        outbox.stages.mark_reported(report.stf.id, report.last, now)
 
 
 def workflow_row(stf: Stf) -> Row:
@@ -234,17 +234,17 @@ def workflow_row(stf: Stf) -> Row:
     }
 
 
-def stage_row(debt: PendingReport, chart: StateMachine) -> Row:
+def stage_row(report: PendingReport, chart: StateMachine) -> Row:
     """The stage of an STF as it is now, whole: a report that got lost is made good by the next one."""
-    stf = debt.stf
-    life = [row for row in debt.history if row.life == stf.life]
+    stf = report.stf
+    life = [row for row in report.history if row.life == stf.life]
     began = life[0]
     step = next((row for row in life if row.trigger in chart.steps), None)
     completed = next((row for row in life if row.dest == chart.success_state), None)
     failed = next((row for row in life if chart.may(row.dest, "retry")), None)
     ended = completed or failed
     return {
-        "status": _status(debt.history, chart),
+        "status": _status(report.history, chart),
         "received_at": began.at,
         "started_at": step.at if step else None,
         "completed_at": completed.at if completed else None,
@@ -252,14 +252,14 @@ def stage_row(debt: PendingReport, chart: StateMachine) -> Row:
         "processing_time_seconds": _seconds(began.at, ended.at) if ended else None,
         "failure_reason": failed.note if failed else None,
         "output_message": _output(stf) if completed else None,
-        "stage_metadata": _metadata(debt),
+        "stage_metadata": _metadata(report),
     }
 
 
-def new_stage_row(debt: PendingReport, chart: StateMachine, agent_name: str, workflow_id: str) -> Row:
+def new_stage_row(report: PendingReport, chart: StateMachine, agent_name: str, workflow_id: str) -> Row:
     """The stage of an STF that has none yet."""
     keys = {"workflow": workflow_id, "agent_name": agent_name, "agent_type": AGENT_TYPE}
-    return {**keys, **stage_row(debt, chart), "input_message": _told(debt.stf)}
+    return {**keys, **stage_row(report, chart), "input_message": _told(report.stf)}
 
 
 def _status(history: Sequence[HistoryRow], chart: StateMachine) -> str | None:
@@ -275,8 +275,8 @@ def _output(stf: Stf) -> Row:
     return {"msg_type": "tf_file_registered", "count": len(files), "tf_files": files}
 
 
-def _metadata(debt: PendingReport) -> Row:
-    stf = debt.stf
+def _metadata(report: PendingReport) -> Row:
+    stf = report.stf
     return {
         "state": stf.state,
         "since": stf.since,
@@ -288,7 +288,7 @@ def _metadata(debt: PendingReport) -> Row:
         "sample": asdict(stf.plan) if stf.plan else None,
         "transitions": [
             {"at": row.at, "trigger": row.trigger, "from": row.source, "to": row.dest, "note": row.note}
-            for row in debt.history[-_TRANSITIONS_MAX:]
+            for row in report.history[-_TRANSITIONS_MAX:]
         ],
     }
 

@@ -27,44 +27,44 @@ Announce = Callable[[str, str], None]
 class StatusPublisher:
     """What the topic hears of us."""
 
-    def __init__(self, announce: Announce, name: str, namespace: str, checkup: HealthChecker) -> None:
+    def __init__(self, announce: Announce, name: str, namespace: str, health_checker: HealthChecker) -> None:
         self._announce = announce
         self._name = name
         self._namespace = namespace
-        self._checkup = checkup
+        self._health_checker = health_checker
         self._level: HealthStatus | None = None
         self._begun = False
         self._untold = False
-        self._not_before = checkup.clock.monotonic()
+        self._not_before = health_checker.clock.monotonic()
 
     def tick(self) -> float:
         """Look, and say what is new; what cannot be said now is overtaken by what is true later."""
-        health = self._checkup.health()
+        health = self._health_checker.health()
         if health.level is not self._level:
             self._level, self._untold = health.level, True
-        if self._untold and self._checkup.clock.monotonic() >= self._not_before:
+        if self._untold and self._health_checker.clock.monotonic() >= self._not_before:
             good = health.level is HealthStatus.OK
             word = ("recovered" if good else "degraded") if self._begun else "started"
             if self._say(word, health):
                 self._untold = not (self._begun or good)  # who starts with a fault says so once more
                 self._begun = True
-                self._not_before = self._checkup.clock.monotonic() + CALM_S
+                self._not_before = self._health_checker.clock.monotonic() + CALM_S
         return LOOK_S
 
     def on_stop(self) -> None:
         """The last one."""
         if self._begun:
-            self._say("stopped", self._checkup.health())
+            self._say("stopped", self._health_checker.health())
 
     def _say(self, status: str, health: Health) -> bool:
-        run = self._checkup.run()
+        run = self._health_checker.run()
         message = FastmonStatus(
             namespace=self._namespace,
             processed_by=self._name,
             sender=self._name,
             status=status,
             message=f"{self._name} {status}{f': {health.why}' if health.why else ''}",
-            timestamp=format_timestamp(self._checkup.clock.now()),
+            timestamp=format_timestamp(self._health_checker.clock.now()),
             run_number=run_number(run.run_id) if run else None,
         )
         try:
@@ -72,6 +72,6 @@ class StatusPublisher:
         except FastmonError as exc:
             logger.debug("{} is not told on the topic: {}", status, exc)
             if not isinstance(exc, LinkDown) or exc.retry_after_s:
-                self._not_before = self._checkup.clock.monotonic() + REFUSED_S
+                self._not_before = self._health_checker.clock.monotonic() + REFUSED_S
             return False
         return True

@@ -33,10 +33,10 @@ MAX_LOOKUPS = 3
 class BackfillQueue:
     """Works on the queues of each run: what is lost with them is named again by the next look."""
 
-    def __init__(self, means: ReconcilerConfig, runs: TrackedRuns) -> None:
-        self._means = means
+    def __init__(self, config: ReconcilerConfig, runs: TrackedRuns) -> None:
+        self._config = config
         self._runs = runs
-        self._pace = TokenBucket(means.intervals.lookups_per_s, means.clock.monotonic)
+        self._pace = TokenBucket(config.intervals.lookups_per_s, config.clock.monotonic)
 
     def add(self, run: TrackedRun, missed: list[MissedStf]) -> None:
         """Take these in, soon."""
@@ -63,7 +63,7 @@ class BackfillQueue:
                     self._take_in(outbox, storing.to_store[name], (), now)
             for name in names:
                 del storing.to_store[name]
-            self._means.wake()  # there may be more, and the new ones are due
+            self._config.wake()  # there may be more, and the new ones are due
         while run := self._next_to_look_up():
             self._pace.take(1)
             name = next(iter(run.lookups_waiting))
@@ -74,11 +74,11 @@ class BackfillQueue:
         """The first run of which an STF may be looked up now."""
         runs = self._runs.all()
         waiting = next((run for run in runs if run.lookups_waiting), None)
-        free = sum(len(run.lookups_in_flight) for run in runs) < self._means.intervals.max_lookups
-        return waiting if free and self._means.allows_calls("monitor") and self._pace.is_ready else None
+        free = sum(len(run.lookups_in_flight) for run in runs) < self._config.intervals.max_lookups
+        return waiting if free and self._config.allows_calls("monitor") and self._pace.is_ready else None
 
     def _needs_lookup(self, missed: MissedStf) -> bool:
-        return missed.origin is Origin.RECOVERED and self._means.is_selected(sequence_in(missed.name), missed.name)
+        return missed.origin is Origin.RECOVERED and self._config.is_selected(sequence_in(missed.name), missed.name)
 
     def _lookup(self, run: TrackedRun, missed: MissedStf) -> BackgroundTask:
         name = missed.name
@@ -98,7 +98,7 @@ class BackfillQueue:
             tfs: list[TfFile] = answer
             self._take_in(outbox, missed, tuple(tf.tf_filename for tf in tfs), now)
 
-        return BackgroundTask("monitor", lambda: self._means.monitor.tf_files(name), done)
+        return BackgroundTask("monitor", lambda: self._config.monitor.tf_files(name), done)
 
     def _take_in(self, outbox: Outbox, missed: MissedStf, stood: tuple[str, ...], now: datetime) -> None:
         row, stf = missed.row, missed.stf
@@ -119,14 +119,14 @@ class BackfillQueue:
             note=f"{note}, looked for by {missed.by}" if note and missed.by else note,
             preexisting=stood,
         )
-        arrival = outbox.receive(new, self._means.charts[0].initial, now)
+        outcome = outbox.receive(new, self._config.charts[0].initial, now)
         current = outbox.runs.get(row.namespace, row.run) or row
         outbox.runs.not_absent(current, missed.name)
-        if arrival is not ReceiveOutcome.FRESH:
+        if outcome is not ReceiveOutcome.FRESH:
             return  # its message came meanwhile
         outbox.count(f"stf_{missed.origin}")
         logger.info("{}: {}, run {}", stf.stf_filename, note or "named by the monitor", row.run)
-        outbox.runs.record_message(row.namespace, row.run_id, self._means.run_chart.initial, now, None)
-        apply_transition(outbox, self._means.run_chart, current, "hear_stf", now)
+        outbox.runs.record_message(row.namespace, row.run_id, self._config.run_chart.initial, now, None)
+        apply_transition(outbox, self._config.run_chart, current, "hear_stf", now)
         if sequence is not None:
             outbox.runs.record_sequence(row, sequence)

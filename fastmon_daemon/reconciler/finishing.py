@@ -23,15 +23,15 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 5.0
 COMPLETE = "complete_run"
 
 
-def end_reason(means: ReconcilerConfig, row: RunRow, ended_at: str | None, settled_s: float) -> str | None:
+def end_reason(config: ReconcilerConfig, row: RunRow, ended_at: str | None, settled_s: float) -> str | None:
     """Why a run is over although no `end_run` was heard; None: it is not, as far as can be told.
 
     *ended_at* is the monitor's; *settled_s*: so long nothing was heard while everything that it names is here.
     """
     if ended_at:
         return f"the monitor gives it the end time {ended_at}"
-    paused = not means.run_chart.may(row.state, "pause_run")
-    quiet_s = means.intervals.idle_end_paused_s if paused else means.intervals.idle_end_s
+    paused = not config.run_chart.may(row.state, "pause_run")
+    quiet_s = config.intervals.idle_end_paused_s if paused else config.intervals.idle_end_s
     if settled_s >= quiet_s:
         return f"nothing was heard for {timedelta(seconds=quiet_s)}, and everything that the monitor names is here"
     return None
@@ -40,17 +40,17 @@ def end_reason(means: ReconcilerConfig, row: RunRow, ended_at: str | None, settl
 class RunFinalizer:
     """Takes the last arrow of each run, and owes the world its summary."""
 
-    def __init__(self, means: ReconcilerConfig, runs: TrackedRuns) -> None:
-        self._means = means
+    def __init__(self, config: ReconcilerConfig, runs: TrackedRuns) -> None:
+        self._config = config
         self._runs = runs
-        run_chart = means.run_chart
+        run_chart = config.run_chart
         self._ended = [state for state in run_chart.states if run_chart.may(state, COMPLETE)]
 
     def close(self, outbox: Outbox, now: datetime) -> None:
         """Complete the runs to which nothing is wanting."""
         for row in outbox.runs.in_states(self._ended):
             run = self._runs.get(row.namespace, row.run)
-            monotonic = self._means.clock.monotonic()
+            monotonic = self._config.clock.monotonic()
             if run.finalize_timer.until > monotonic:
                 continue
             counts = outbox.by_run.counts_by_state(row)
@@ -62,11 +62,11 @@ class RunFinalizer:
 
     def _is_wanting(self, outbox: Outbox, row: RunRow, run: TrackedRun, counts: dict[str, int]) -> bool:
         """Whether the run is incomplete by the verdict's rule, or one more of its STFs is just being taken in."""
-        return bool(run.is_recovering or incomplete_reasons(outbox.by_run, row, self._means.charts, counts))
+        return bool(run.is_recovering or incomplete_reasons(outbox.by_run, row, self._config.charts, counts))
 
     def _complete(self, outbox: Outbox, row: RunRow, run: TrackedRun, now: datetime) -> None:
-        dest = self._means.run_chart.after(row.state, COMPLETE)
-        judged = judge(outbox.by_run, row, self._means.charts, now)  # slow for a long run: it must not hold the lock
+        dest = self._config.run_chart.after(row.state, COMPLETE)
+        judged = judge(outbox.by_run, row, self._config.charts, now)  # slow for a long run: it must not hold the lock
         verdict = replace(judged, state=dest)
         with outbox.transaction():
             current = outbox.runs.get(row.namespace, row.run)  # the broker's thread may have heard `end_run` meanwhile
@@ -83,30 +83,32 @@ class RunFinalizer:
 
     def tasks(self, outbox: Outbox) -> Iterator[BackgroundTask]:
         """The summaries that are owed."""
-        route = self._means.summary_route
+        route = self._config.summary_route
         for row, verdict in outbox.runs.owing_summary():
             if row.state in self._ended:
                 continue  # more of it are expected now: that verdict does not hold any more
             run = self._runs.get(row.namespace, row.run)
-            if run.sends_summary or self._means.clock.monotonic() < run.summary_timer.until:
+            if run.sends_summary or self._config.clock.monotonic() < run.summary_timer.until:
                 continue
             if route is None:
                 with outbox.transaction():
-                    outbox.runs.summary_sent(row, verdict, self._means.clock.now())  # FASTMON_NOTIFY=off: to nobody
-            elif self._means.allows_calls(route.link):
+                    outbox.runs.summary_sent(row, verdict, self._config.clock.now())  # FASTMON_NOTIFY=off: to nobody
+            elif self._config.allows_calls(route.link):
                 run.sends_summary = True
                 yield self._send(row, run, verdict, route)
 
     def _send(self, row: RunRow, run: TrackedRun, verdict: str, route: SummaryRoute) -> BackgroundTask:
-        means = self._means
+        config = self._config
         event_id = event_id_of_run(row.namespace, row.run, row.expected)
-        body = summary(row, verdict, event_id, route.sender, means.clock.now())
+        body = summary(row, verdict, event_id, route.sender, config.clock.now())
 
         def done(outbox: Outbox, answer: Any, now: datetime) -> None:
             run.sends_summary = False
             if isinstance(answer, Exception):
                 logger.warning("run {}: its summary did not go out: {}", row.run, answer)
-                run.summary_timer.extend(means.clock.monotonic(), means.intervals.retry_s, means.intervals.max_pause_s)
+                run.summary_timer.extend(
+                    config.clock.monotonic(), config.intervals.retry_s, config.intervals.max_pause_s
+                )
             else:
                 outbox.runs.summary_sent(row, verdict, now)  # of another run of that number the verdict is another
 

@@ -33,14 +33,14 @@ NO_NUMBER = "its run_id is no number: the monitor cannot be asked"
 class Reconciler:
     """A chore of the engine: all of it runs in the engine's thread, but for the calls and `heard_again`."""
 
-    def __init__(self, means: ReconcilerConfig, runs: TrackedRuns) -> None:
+    def __init__(self, config: ReconcilerConfig, runs: TrackedRuns) -> None:
         """*runs* is what else is remembered of the runs in this process, and is shared with the intake."""
-        self._means = means
+        self._config = config
         self._runs = runs
-        self.recovery = BackfillQueue(means, runs)
-        self._comparing = RunComparator(means, runs, self.recovery)
-        self._closing = RunFinalizer(means, runs)
-        self._unheard = UnknownRunDetector(means)
+        self.backfill = BackfillQueue(config, runs)
+        self._comparator = RunComparator(config, runs, self.backfill)
+        self._finalizer = RunFinalizer(config, runs)
+        self._unknown_runs = UnknownRunDetector(config)
         self._look_at_all = threading.Event()
         self._look_at_all.set()
         self._next_sign: float | None = None
@@ -48,8 +48,8 @@ class Reconciler:
     def begin_listening(self, outbox: Outbox) -> None:
         """We subscribe from now on: remember since when nobody did, and that we do until `end_listening`."""
         with outbox.transaction():
-            record_start(outbox, self._means.clock.now())
-        self._next_sign = self._means.clock.monotonic() + self._means.intervals.heartbeat_s
+            record_start(outbox, self._config.clock.now())
+        self._next_sign = self._config.clock.monotonic() + self._config.intervals.heartbeat_s
 
     def end_listening(self, outbox: Outbox) -> None:
         """We stop on purpose."""
@@ -57,7 +57,7 @@ class Reconciler:
             return
         try:
             with outbox.transaction():
-                record_stop(outbox, self._means.clock.now())
+                record_stop(outbox, self._config.clock.now())
         except StorageUnavailable as exc:  # the last sign of life says nearly the same, and a drain costs nothing
             logger.warning("that we stop could not be written down: {}", exc)
 
@@ -70,36 +70,36 @@ class Reconciler:
         self._sign(outbox, now)
         if self._look_at_all.is_set():
             with outbox.transaction():
-                outbox.runs.schedule_all(now, but=self._means.run_chart.leads_to(COMPLETE))
+                outbox.runs.schedule_all(now, but=self._config.run_chart.leads_to(COMPLETE))
             self._look_at_all.clear()
-            self._unheard.poll_soon()
+            self._unknown_runs.poll_soon()
         if self._has_room():
-            yield from self.recovery.tasks(outbox, now)
+            yield from self.backfill.tasks(outbox, now)
             yield from self._looks(outbox, now)
         else:
-            self.recovery.drop()
+            self.backfill.drop()
             for run in self._runs.all():
                 run.poll_state.restart_grace()
-        if self._means.polls_all_runs:
-            self._closing.close(outbox, now)
-            yield from self._closing.tasks(outbox)
-            yield from self._unheard.tasks()
+        if self._config.polls_all_runs:
+            self._finalizer.close(outbox, now)
+            yield from self._finalizer.tasks(outbox)
+            yield from self._unknown_runs.tasks()
 
     def _has_room(self) -> bool:
         try:
-            self._means.refuse_if_short()
+            self._config.refuse_if_short()
         except StorageUnavailable:
             return False
         return True
 
     def _sign(self, outbox: Outbox, now: datetime) -> None:
-        if self._next_sign is not None and self._means.clock.monotonic() >= self._next_sign:
-            self._next_sign = self._means.clock.monotonic() + self._means.intervals.heartbeat_s
+        if self._next_sign is not None and self._config.clock.monotonic() >= self._next_sign:
+            self._next_sign = self._config.clock.monotonic() + self._config.intervals.heartbeat_s
             with outbox.transaction():
                 record_heartbeat(outbox, now)
 
     def _looks(self, outbox: Outbox, now: datetime) -> Iterator[BackgroundTask]:
-        for row in outbox.runs.due_for_poll(now, nameless_only=not self._means.polls_all_runs):
+        for row in outbox.runs.due_for_poll(now, nameless_only=not self._config.polls_all_runs):
             number = run_number(row.run_id)
             run = self._runs.get(row.namespace, row.run)
             if number is None:
@@ -114,40 +114,40 @@ class Reconciler:
         with outbox.transaction():
             outbox.runs.schedule_poll(row, None, error=NO_NUMBER)
 
-    def _may_look(self, watch: RunPollState) -> bool:
+    def _may_look(self, poll_state: RunPollState) -> bool:
         if (
-            watch.is_polling
-            or self._means.clock.monotonic() < watch.not_before
-            or not self._means.allows_calls("monitor")
+            poll_state.is_polling
+            or self._config.clock.monotonic() < poll_state.not_before
+            or not self._config.allows_calls("monitor")
         ):
             return False
         return sum(run.poll_state.is_polling for run in self._runs.all()) < MAX_POLLS
 
     def _look(self, row: RunRow, number: int, run: TrackedRun) -> BackgroundTask:
-        means, watch = self._means, run.poll_state
-        asked_at = means.clock.monotonic()
-        is_open = means.run_chart.may(row.state, END_RUN)
-        asks_end = means.polls_all_runs and is_open and asked_at - watch.end_asked >= means.intervals.open_run_s
+        config, poll_state = self._config, run.poll_state
+        asked_at = config.clock.monotonic()
+        is_open = config.run_chart.may(row.state, END_RUN)
+        asks_end = config.polls_all_runs and is_open and asked_at - poll_state.end_asked >= config.intervals.open_run_s
 
         def call() -> RunListing:
-            begun = means.clock.monotonic()  # it may have waited in the pool's queue
-            stfs = means.monitor.stf_files(number, at_least=row.monitor_count or 0)
+            begun = config.clock.monotonic()  # it may have waited in the pool's queue
+            stfs = config.monitor.stf_files(number, at_least=row.monitor_count or 0)
             key = next((stf.run_key for stf in stfs), None) if asks_end else None
             ended_at = None
             with suppress(TransientError):  # what was listed counts all the same; the end is asked for again
-                ended_at = means.monitor.run_ended_at(key) if key is not None else None
-            return RunListing(stfs, ended_at, means.clock.monotonic() - begun)
+                ended_at = config.monitor.run_ended_at(key) if key is not None else None
+            return RunListing(stfs, ended_at, config.clock.monotonic() - begun)
 
         def done(outbox: Outbox, answer: Any, now: datetime) -> None:
             if run.purged:
                 return
-            watch.is_polling = False
+            poll_state.is_polling = False
             if isinstance(answer, RunListing):
-                watch.end_asked = asked_at if asks_end else watch.end_asked
-                self._comparing.compare(outbox, row, answer, run, now)
+                poll_state.end_asked = asked_at if asks_end else poll_state.end_asked
+                self._comparator.compare(outbox, row, answer, run, now)
             else:
                 error = None if isinstance(answer, LinkDown) else str(answer)
-                outbox.runs.schedule_poll(row, now + timedelta(seconds=means.intervals.retry_s), error=error)
+                outbox.runs.schedule_poll(row, now + timedelta(seconds=config.intervals.retry_s), error=error)
 
         return BackgroundTask("monitor", call, done)
 
@@ -155,4 +155,4 @@ class Reconciler:
         self, run: str, namespace: str, named: list[StfFile], by: str
     ) -> Callable[[Outbox, datetime], ReconcileResult]:
         """The act of a person who looked by hand and found *named*, for the engine's thread."""
-        return lambda outbox, now: self._comparing.compare_now(outbox, (namespace, run), named, by, now)
+        return lambda outbox, now: self._comparator.compare_now(outbox, (namespace, run), named, by, now)

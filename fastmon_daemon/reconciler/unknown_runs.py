@@ -24,34 +24,34 @@ _SEEN = "last_run_listed"
 class UnknownRunDetector:
     """Looks once after each time that nobody listened; works in the engine's thread, but for the call."""
 
-    def __init__(self, means: ReconcilerConfig) -> None:
-        self._means = means
+    def __init__(self, config: ReconcilerConfig) -> None:
+        self._config = config
         self._due: float | None = None
 
     def poll_soon(self) -> None:
         """Somebody listens again: look when the runs that go on have had the time to be heard of."""
-        self._look_in(self._means.intervals.unknown_runs_s)
+        self._look_in(self._config.intervals.unknown_runs_s)
 
     def _look_in(self, seconds: float) -> None:
-        self._due = self._means.clock.monotonic() + seconds
+        self._due = self._config.clock.monotonic() + seconds
 
     def tasks(self) -> Iterator[BackgroundTask]:
         """The look, when it is due."""
-        if self._due is None or self._means.clock.monotonic() < self._due or not self._means.allows_calls("monitor"):
+        if self._due is None or self._config.clock.monotonic() < self._due or not self._config.allows_calls("monitor"):
             return
         self._due = None
         yield BackgroundTask("monitor", self._list, self._listed)
 
     def _list(self) -> list[int]:
         try:
-            return self._means.monitor.run_numbers()
+            return self._config.monitor.run_numbers()
         except LinkDown as exc:  # the main job judges the link, by calls that it cannot do without
             raise TransientError(str(exc)) from exc
 
     def _listed(self, outbox: Outbox, answer: Any, _now: datetime) -> None:
         if isinstance(answer, Exception):
             logger.debug("the runs were not listed: {}", answer)
-            self._look_in(self._means.intervals.max_pause_s)
+            self._look_in(self._config.intervals.max_pause_s)
             return
         seen = outbox.recall(_SEEN)
         known = outbox.runs.all_names()

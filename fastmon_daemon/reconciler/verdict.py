@@ -126,7 +126,7 @@ def _judged(
     recovered = reports.recovered(row)
     why_not = tuple(_incomplete_reasons(row, charts, counts, missing))
     began, ended = reports.window(row)
-    order = {(arrow.source, arrow.dest): place for place, arrow in enumerate(chart.transitions)}
+    order = {(transition.source, transition.dest): place for place, transition in enumerate(chart.transitions)}
     return Verdict(
         namespace=row.namespace,
         run=row.run,

@@ -100,20 +100,20 @@ class RunPollState:
         """The messages of the STFs that are named and unknown may still come: those are absent only from now on."""
         self._named_at = {}
 
-    def settled(self, count: int, paces: ReconcilerIntervals) -> bool:
+    def settled(self, count: int, intervals: ReconcilerIntervals) -> bool:
         """Whether the monitor's count of a run that has ended has stood long enough; none at all must stand longer."""
         if count != self._count:
             self._count, self._count_since = count, self._at
-        return self._at - self._count_since >= (paces.count_stable_s if count else paces.give_up_s)
+        return self._at - self._count_since >= (intervals.count_stable_s if count else intervals.give_up_s)
 
-    def gives_up(self, paces: ReconcilerIntervals, expected: int | None) -> bool:
+    def gives_up(self, intervals: ReconcilerIntervals, expected: int | None) -> bool:
         """Whether a run that has ended was looked at for long enough, since so many were *expected*.
 
         A monitor that is away does not count.
         """
         if self._ended_since is None or expected != self._expected:
             self._ended_since, self._expected = self._at, expected
-        return self._at - self._ended_since >= paces.give_up_s
+        return self._at - self._ended_since >= intervals.give_up_s
 
     def until_missed(self, grace_s: float, now: float, pause_s: float | None) -> float:
         """Seconds until the next absent STF counts as missed, at most *pause_s*."""
@@ -140,9 +140,9 @@ class RunPollState:
         """So long nothing was heard of the run though we listened."""
         return min(self.quiet_s, self._at - self._deaf_at)
 
-    def record_poll(self, look: RunListing, paces: ReconcilerIntervals, now: float) -> None:
+    def record_poll(self, listing: RunListing, intervals: ReconcilerIntervals, now: float) -> None:
         """A look was answered: note when, and what it cost."""
         if self._ended_since is not None:  # the time for which the monitor was away does not count
             self._ended_since += max(0.0, now - max(self._at, self.not_before) - _UNANSWERED_S)
         self.since_s, self._at = now - self._at, now
-        self.not_before = now + min(_SHARE * look.seconds, paces.max_pause_s)
+        self.not_before = now + min(_SHARE * listing.seconds, intervals.max_pause_s)

@@ -21,14 +21,14 @@ GAP_POLL_AFTER = timedelta(seconds=5)
 """A gap in the sequence makes us look so soon: messages may merely have overtaken each other."""
 
 
-def record_run_event(outbox: Outbox, chart: StateMachine, news: RunEvent, namespace: str, now: datetime) -> RunRow:
+def record_run_event(outbox: Outbox, chart: StateMachine, event: RunEvent, namespace: str, now: datetime) -> RunRow:
     """Note what was heard of a run; news that say nothing new change no state."""
-    outbox.runs.record_message(namespace, news.run_id, chart.initial, now, news.execution_id)
-    row = outbox.runs.get(namespace, news.run)
+    outbox.runs.record_message(namespace, event.run_id, chart.initial, now, event.execution_id)
+    row = outbox.runs.get(namespace, event.run)
     assert row is not None  # it was written two lines above
-    if news.kind == END_RUN and news.total_stf_files is not None:
-        row = _hear_total(outbox, chart, row, news.total_stf_files, now)
-    return apply_transition(outbox, chart, row, news.kind, now)
+    if event.kind == END_RUN and event.total_stf_files is not None:
+        row = _hear_total(outbox, chart, row, event.total_stf_files, now)
+    return apply_transition(outbox, chart, row, event.kind, now)
 
 
 def _hear_total(outbox: Outbox, chart: StateMachine, row: RunRow, total: int, now: datetime) -> RunRow:

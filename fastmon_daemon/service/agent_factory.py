@@ -35,13 +35,13 @@ _DEADLINE_S = 8.0
 _CONNECTIONS = 4  # the lanes that use it, and one to spare
 
 
-def agent_client(world: ProcessContext, *, deadline_s: float = _DEADLINE_S) -> AgentClient:
+def agent_client(context: ProcessContext, *, deadline_s: float = _DEADLINE_S) -> AgentClient:
     """A desk with connections of its own: what hangs there holds up no registration."""
-    settings, values = world.settings, world.values
+    settings, values = context.settings, context.values
     return AgentClient(
         RestClient(
             settings.monitor_url,
-            secret_reader(values, "SWF_API_TOKEN", settings.monitor_token, world.secrets),
+            secret_reader(values, "SWF_API_TOKEN", settings.monitor_token, context.secrets),
             connections=_CONNECTIONS,
             ca=settings.monitor_ca,
             environ=values,
@@ -52,18 +52,18 @@ def agent_client(world: ProcessContext, *, deadline_s: float = _DEADLINE_S) -> A
     )
 
 
-def log_client(world: ProcessContext) -> AgentClient:
+def log_client(context: ProcessContext) -> AgentClient:
     """The desk that takes log lines. Another URL than the monitor's gets no token: it may be a plain one."""
-    settings = world.settings
+    settings = context.settings
     if settings.logs_url is None:
-        return agent_client(world)
+        return agent_client(context)
     return AgentClient(
         RestClient(
             settings.logs_url,
             lambda: "",
             connections=1,
             ca=settings.monitor_ca,
-            environ=world.values,
+            environ=context.values,
             timeout_s=_TIMEOUT_S,
             deadline_s=_DEADLINE_S,
         )
@@ -78,13 +78,13 @@ def switch_stages(outbox: Outbox, settings: Settings, now: datetime) -> None:
         outbox.stages.discard_pending(now)
 
 
-def registered_name(world: ProcessContext, outbox: Outbox, instance: str) -> str:
+def registered_name(context: ProcessContext, outbox: Outbox, instance: str) -> str:
     """Our agent name; at the very first start the monitor is asked, but not waited for."""
-    desk = agent_client(world, deadline_s=_PATIENCE_S)
+    desk = agent_client(context, deadline_s=_PATIENCE_S)
     try:
-        user = user_name(world.values)
+        user = user_name(context.values)
         ask = partial(retry_for(_PATIENCE_S), desk.next_agent_id)
-        return agent_name(outbox, world.settings.agent_name, user, instance, ask)
+        return agent_name(outbox, context.settings.agent_name, user, instance, ask)
     finally:
         desk.close()
 
@@ -97,7 +97,7 @@ def stuck_rule(settings: Settings) -> StuckRule:
 
 
 def make_presence(
-    world: ProcessContext,
+    context: ProcessContext,
     name: str,
     engine: Engine,
     broker: BrokerConnection | None,
@@ -110,10 +110,10 @@ def make_presence(
 
     Status messages go by REST where announcements do, else by the *broker* if any. Log lines are taken from now on.
     """
-    settings, namespace, desk = world.settings, world.settings.namespace, agent_client(world)
+    settings, namespace, desk = context.settings, context.settings.namespace, agent_client(context)
     announce = desk.announce if settings.notify == "rest" else broker.announce if broker else None
-    patient = HealthCheckConfig(
-        database=world.database,
+    config = HealthCheckConfig(
+        database=context.database,
         stuck=stuck_rule(settings),
         errors=errors,
         connected=(lambda: broker.up) if broker else None,
@@ -122,19 +122,19 @@ def make_presence(
     lanes = []
     if sign_of_life:
         destination = settings.subscribe if settings.mode == "message" else ""
-        registration = Registration(desk, name, namespace, user_name(world.values), destination)
-        heartbeat = Heartbeat(desk, name, namespace, HealthChecker(patient), registration)
+        registration = Registration(desk, name, namespace, user_name(context.values), destination)
+        heartbeat = Heartbeat(desk, name, namespace, HealthChecker(config), registration)
         lanes.append(PeriodicWorker("heart-beat", heartbeat.tick, heartbeat.on_stop, errors=errors))
     if sign_of_life and announce:
-        status = StatusPublisher(announce, name, namespace, HealthChecker(patient))
+        status = StatusPublisher(announce, name, namespace, HealthChecker(config))
         lanes.append(PeriodicWorker("status", status.tick, status.on_stop, errors=errors))
     if settings.rest_logging:
-        run = HealthChecker(patient).run
-        shipping = LogShipper(log_client(world), name, world.secrets.redact, run, clock.monotonic)
+        run = HealthChecker(config).run
+        shipping = LogShipper(log_client(context), name, context.secrets.redact, run, clock.monotonic)
         shipping.begin(settings.log_level)
         lanes.append(PeriodicWorker("log-shipping", shipping.tick, shipping.on_stop, errors=errors))
     trade = StageReporterConfig(
-        desk=desk, agent_name=name, chart=patient.stuck.chart, ask=engine.inbox.submit, busy=lambda: engine.busy > 0
+        desk=desk, agent_name=name, chart=config.stuck.chart, ask=engine.inbox.submit, busy=lambda: engine.busy > 0
     )
-    stages = StageReporter(trade, HealthChecker(patient), errors) if settings.stages else None
+    stages = StageReporter(trade, HealthChecker(config), errors) if settings.stages else None
     return Presence(lanes, stages, clock.monotonic)

@@ -46,23 +46,23 @@ OVERTIME_S = 1.0
 """Seconds after the deadline of a drain at which the process ends, whatever is under way."""
 
 
-def run(world: ProcessContext, *, once: bool) -> int:
+def run(context: ProcessContext, *, once: bool) -> int:
     """Run the daemon until a signal ends it, or, with *once*, until nothing more can be done now.
 
     Returns the exit code: 0; with *once* 1 if something waits; 75 if the drain was not clean. Raises `StorageError`.
     """
-    with DatabaseLock(world.database):
-        outbox = open_outbox(world.database)
+    with DatabaseLock(context.database):
+        outbox = open_outbox(context.database)
         try:
             with outbox.transaction():
                 instance = instance_of(outbox)
-                switch_stages(outbox, world.settings, utcnow())
-            service = Daemon(world, outbox, instance, once=once)
-            asked = ShutdownRequest(service.inbox.wake)
-            listen = None if once else world.settings.http
-            front = serve(listen, service.pulse, service.gauges(world).render, service.errors)
-            with ControlServer(world.database, service.handle), front, signals(asked):
-                return service.work_once(asked) if once else service.work(asked)
+                switch_stages(outbox, context.settings, utcnow())
+            service = Daemon(context, outbox, instance, once=once)
+            shutdown = ShutdownRequest(service.inbox.wake)
+            listen = None if once else context.settings.http
+            front = serve(listen, service.liveness, service.metrics(context).render, service.errors)
+            with ControlServer(context.database, service.handle), front, signals(shutdown):
+                return service.work_once(shutdown) if once else service.work(shutdown)
         finally:
             outbox.close()
 
@@ -70,20 +70,20 @@ def run(world: ProcessContext, *, once: bool) -> int:
 class Daemon:
     """All the parts, built and connected."""
 
-    def __init__(self, world: ProcessContext, outbox: Outbox, instance: str, *, once: bool) -> None:
-        settings, self._values = world.settings, world.values
+    def __init__(self, context: ProcessContext, outbox: Outbox, instance: str, *, once: bool) -> None:
+        settings, self._values = context.settings, context.values
         self._settings = settings
         self._outbox = outbox
         self._clock = Clock()
-        agent_name = registered_name(world, outbox, instance)
+        agent_name = registered_name(context, outbox, instance)
         stf_chart, run_chart = load_statechart("stf"), load_statechart("run")
         self._stopping = threading.Event()
         self.inbox = Inbox()
-        self.monitor = monitor_client(settings, world.values, world.secrets)
-        self._room = DiskSpaceGuard(world.database, settings.min_free_mb, self._clock.monotonic)
+        self.monitor = monitor_client(settings, context.values, context.secrets)
+        self._room = DiskSpaceGuard(context.database, settings.min_free_mb, self._clock.monotonic)
         runs = TrackedRuns()
         intake = MessageHandler(
-            world.database,
+            context.database,
             settings.namespace,
             agent_name,
             (stf_chart, run_chart),
@@ -95,40 +95,40 @@ class Daemon:
         self._acts = OperatorActions(stf_chart, intake, alone=False)
         self.broker = BrokerConnection(
             broker_parameters(
-                settings, world.values, world.secrets, instance, subscribe=settings.mode == "message" and not once
+                settings, context.values, context.secrets, instance, subscribe=settings.mode == "message" and not once
             ),
             accept=intake.prepare,
             changed=self._broker_changed,
             stopping=self._stopping,
         )
         self._watcher = make_watcher(settings, intake, outbox, agent_name, self._clock)
-        self.pulse = Liveness(self._clock.monotonic)
+        self.liveness = Liveness(self._clock.monotonic)
         self.errors = WorkerErrors({"watcher": self._watcher.failure} if self._watcher else {})
         self._needs_broker = self._watcher is None or settings.notify == "stomp"
         probes = self._probes()
         self._pools = CallPools.with_threads(settings.workers, links=len(probes))
-        gates = CircuitBreakers(
+        breakers = CircuitBreakers(
             outbox,
             links_for(settings.notify).values(),
             probes=probes,
             most_probes=1 if once else PROBES_PER_LINK,
             clock=self._clock,
         )
-        self.ledger = Reconciler(self._means(agent_name, (stf_chart, run_chart), gates), runs)
+        self.ledger = Reconciler(self._config(agent_name, (stf_chart, run_chart), breakers), runs)
         self.engine = Engine(
             outbox,
             self._plant(agent_name, stf_chart),
             inbox=self.inbox,
-            gates=gates,
+            breakers=breakers,
             pools=self._pools,
             task_sources=[self.ledger],
             idle_work=Pruner(settings.keep_days, stf_chart, run_chart).prune,
         )
         broker = self.broker if self._needs_broker else None
         self.presence = make_presence(
-            world, agent_name, self.engine, broker, self._clock, self.errors, sign_of_life=not once
+            context, agent_name, self.engine, broker, self._clock, self.errors, sign_of_life=not once
         )
-        logger.info("agent {} for namespace {}: database {}", agent_name, settings.namespace, world.database)
+        logger.info("agent {} for namespace {}: database {}", agent_name, settings.namespace, context.database)
         logger.info("monitor {}, broker {}:{}", settings.monitor_url, settings.broker_host, settings.broker_port)
 
     def _probes(self) -> dict[str, Callable[[], None]]:
@@ -153,8 +153,8 @@ class Daemon:
             clock=self._clock,
         )
 
-    def _means(
-        self, agent_name: str, charts: tuple[StateMachine, StateMachine], gates: CircuitBreakers
+    def _config(
+        self, agent_name: str, charts: tuple[StateMachine, StateMachine], breakers: CircuitBreakers
     ) -> ReconcilerConfig:
         settings = self._settings
         announce = self._by_rest if settings.notify == "rest" else self.broker.announce
@@ -162,7 +162,7 @@ class Daemon:
         return ReconcilerConfig(
             monitor=self.monitor,
             charts=charts,
-            allows_calls=gates.allows_calls,
+            allows_calls=breakers.allows_calls,
             wake=self.inbox.wake,
             summary_route=SummaryRoute(sender=agent_name, link=link, announce=announce) if link else None,
             is_selected=partial(is_selected, settings.selection_fraction),
@@ -171,13 +171,13 @@ class Daemon:
             clock=self._clock,
         )
 
-    def gauges(self, world: ProcessContext) -> MetricsCollector:
+    def metrics(self, context: ProcessContext) -> MetricsCollector:
         """What is told over HTTP."""
         return MetricsCollector(
-            namespace=world.settings.namespace,
-            database=world.database,
-            stuck=stuck_rule(world.settings),
-            pulse=self.pulse,
+            namespace=context.settings.namespace,
+            database=context.database,
+            stuck=stuck_rule(context.settings),
+            liveness=self.liveness,
             answer_count=self.monitor.answer_count,
             buffered=lambda: self.broker.buffered,
             clock=self._clock,
@@ -195,13 +195,13 @@ class Daemon:
         outcome = self.inbox.submit(partial(self._acts.perform, wish))
         return asdict(outcome.result(REQUEST_TIMEOUT_S - 1))  # before whoever asked gives up
 
-    def _reconcile(self, wish: ActionRequest) -> dict[str, Any]:
+    def _reconcile(self, request: ActionRequest) -> dict[str, Any]:
         """A look by hand: the monitor is asked in the socket's thread, the rest is the ledger's."""
         try:
-            stfs = self.monitor.stf_files(run_number_to_reconcile(wish))
+            stfs = self.monitor.stf_files(run_number_to_reconcile(request))
         except TransientError as exc:
             return {"error": str(exc), "busy": True}
-        act = self.ledger.reconcile(wish.run or "", self._settings.namespace, stfs, wish.by)
+        act = self.ledger.reconcile(request.run or "", self._settings.namespace, stfs, request.by)
         return asdict(self.inbox.submit(act).result(REQUEST_TIMEOUT_S - 1))
 
     def _broker_changed(self, change: LinkStateChange) -> None:
@@ -213,7 +213,7 @@ class Daemon:
         if self._needs_broker:
             self.broker.start()
 
-    def work(self, asked: ShutdownRequest) -> int:
+    def work(self, shutdown: ShutdownRequest) -> int:
         """Until a signal."""
         self.presence.start()
         self.ledger.begin_listening(self._outbox)
@@ -222,27 +222,29 @@ class Daemon:
         if self._watcher is not None:
             self._watcher.start()
         sd_notify.notify(self._values, "READY=1")
-        while not asked.to_stop:
+        while not shutdown.to_stop:
             self.engine.tick()
-            self.pulse.beat()
+            self.liveness.beat()
             sd_notify.notify(self._values, "WATCHDOG=1")  # only a completed turn says that we are alive
-        logger.info("{}: stopping; a second signal means now", asked.to_stop)
+        logger.info("{}: stopping; a second signal means now", shutdown.to_stop)
         return self._drain(DONE)
 
-    def work_once(self, asked: ShutdownRequest) -> int:
+    def work_once(self, shutdown: ShutdownRequest) -> int:
         """Until nothing is due that could be done now."""
         self._start_links()
         self.presence.start()
         if self._watcher is not None:
-            self._watcher.wait_until_stable(lambda: asked.to_stop)
+            self._watcher.wait_until_stable(lambda: shutdown.to_stop)
         patience = self._clock.monotonic() + 10.0
-        while not asked.to_stop:
+        while not shutdown.to_stop:
             self.engine.tick(0.1)
             broker_known = self.broker.up or not self._needs_broker or self._clock.monotonic() > patience
             if broker_known and (self.engine.idle or self.engine.fault):
                 break  # where the disk takes nothing, nothing can be done now
         self.presence.link_restored()
-        while not (asked.to_stop or self.engine.fault or self.presence.settled or self._clock.monotonic() > patience):
+        while not (
+            shutdown.to_stop or self.engine.fault or self.presence.settled or self._clock.monotonic() > patience
+        ):
             self.engine.tick(0.1)
         waiting = self._outbox.unfinished()
         if waiting:

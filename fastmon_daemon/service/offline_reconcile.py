@@ -24,22 +24,24 @@ from fastmon_daemon.service.process import ProcessContext
 from fastmon_daemon.statechart import load_statechart
 
 
-def reconcile_offline(world: ProcessContext, wish: ActionRequest) -> ReconcileResult:
+def reconcile_offline(context: ProcessContext, request: ActionRequest) -> ReconcileResult:
     """Ask the monitor, take in what is missing. Raises as the monitor and the database do."""
-    with DatabaseLock(world.database):
-        monitor = monitor_client(world.settings, world.values, world.secrets)
-        outbox = open_outbox(world.database)
+    with DatabaseLock(context.database):
+        monitor = monitor_client(context.settings, context.values, context.secrets)
+        outbox = open_outbox(context.database)
         try:
-            return _reconcile(world, wish, monitor, outbox)
+            return _reconcile(context, request, monitor, outbox)
         finally:
             outbox.close()
             monitor.close()
 
 
-def _reconcile(world: ProcessContext, wish: ActionRequest, monitor: MonitorClient, outbox: Outbox) -> ReconcileResult:
+def _reconcile(
+    context: ProcessContext, request: ActionRequest, monitor: MonitorClient, outbox: Outbox
+) -> ReconcileResult:
     charts = (load_statechart("stf"), load_statechart("run"))
-    selected = partial(is_selected, world.settings.selection_fraction)
-    room = DiskSpaceGuard(world.database, world.settings.min_free_mb, Clock().monotonic)
+    selected = partial(is_selected, context.settings.selection_fraction)
+    room = DiskSpaceGuard(context.database, context.settings.min_free_mb, Clock().monotonic)
     ledger = Reconciler(
         ReconcilerConfig(
             monitor=monitor,
@@ -50,22 +52,22 @@ def _reconcile(world: ProcessContext, wish: ActionRequest, monitor: MonitorClien
         ),
         TrackedRuns(),
     )
-    named = monitor.stf_files(run_number_to_reconcile(wish))
+    named = monitor.stf_files(run_number_to_reconcile(request))
     with outbox.transaction():
-        found = ledger.reconcile(wish.run or "", world.settings.namespace, named, wish.by)(outbox, utcnow())
+        found = ledger.reconcile(request.run or "", context.settings.namespace, named, request.by)(outbox, utcnow())
     while ledger.recovery.busy:
-        for errand in ledger.recovery.tasks(outbox, utcnow()):
-            _do(errand, outbox)
+        for task in ledger.recovery.tasks(outbox, utcnow()):
+            _do(task, outbox)
     logger.info("run {}: {} STFs taken in", found.run, len(found.taken_in))
     return found
 
 
-def _do(errand: BackgroundTask, outbox: Outbox) -> None:
+def _do(task: BackgroundTask, outbox: Outbox) -> None:
     try:
-        answer = errand.call()
+        answer = task.call()
     except LinkDown:
         raise
     except FastmonError as exc:
         answer = exc
     with outbox.transaction():
-        errand.done(outbox, answer, utcnow())
+        task.done(outbox, answer, utcnow())

@@ -47,9 +47,11 @@ class ShutdownRequest:
 
 
 @contextmanager
-def signals(asked: ShutdownRequest) -> Iterator[None]:
+def signals(shutdown: ShutdownRequest) -> Iterator[None]:
     """Signals go to *asked* inside the block; the handlers before it are put back."""
-    before = {number: signal.signal(number, asked.handle) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)}
+    before = {
+        number: signal.signal(number, shutdown.handle) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+    }
     try:
         yield
     finally:

@@ -25,12 +25,12 @@ _INTRODUCTION = """\
 
 def env_example() -> str:
     """Return the text of `.env.example`: every setting commented out with its default, secrets without a value."""
-    return _INTRODUCTION + "".join(_heading(field_name) + _example(declared) for field_name, declared in all_settings())
+    return _INTRODUCTION + "".join(_heading(field_name) + _example(setting) for field_name, setting in all_settings())
 
 
 def settings_table() -> str:
     """Return a Markdown table of every setting: name, default, meaning; it ends with a line break."""
-    rows = (_row(declared) for _, declared in all_settings())
+    rows = (_row(setting) for _, setting in all_settings())
     return "\n".join(chain(("| Name | Default | Meaning |", "|---|---|---|"), rows)) + "\n"
 
 
@@ -38,20 +38,20 @@ def _heading(field_name: str) -> str:
     return f"\n# ---- {_HEADINGS[field_name]} ----\n" if field_name in _HEADINGS else ""
 
 
-def _example(declared: Setting) -> str:
-    notes = "".join(f"# {note}\n" for note in _notes(declared))
-    return f"\n{notes}#{declared.names[0]}={declared.default}\n"
+def _example(setting: Setting) -> str:
+    notes = "".join(f"# {note}\n" for note in _notes(setting))
+    return f"\n{notes}#{setting.names[0]}={setting.default}\n"
 
 
-def _row(declared: Setting) -> str:
-    default = f"`{declared.default}`" if declared.default else "-"
-    return f"| `{declared.names[0]}` | {default} | {' '.join(_notes(declared))} |"
+def _row(setting: Setting) -> str:
+    default = f"`{setting.default}`" if setting.default else "-"
+    return f"| `{setting.names[0]}` | {default} | {' '.join(_notes(setting))} |"
 
 
-def _notes(declared: Setting) -> Iterator[str]:
-    yield declared.meaning
-    if declared.names[1:]:
-        yield f"Also read as {', '.join(declared.names[1:])}."
-    if declared.secret:
-        files = " or ".join(f"{name}_FILE" for name in declared.names)
+def _notes(setting: Setting) -> Iterator[str]:
+    yield setting.meaning
+    if setting.names[1:]:
+        yield f"Also read as {', '.join(setting.names[1:])}."
+    if setting.secret:
+        files = " or ".join(f"{name}_FILE" for name in setting.names)
         yield f"Secret: {files} may name a file that holds it."

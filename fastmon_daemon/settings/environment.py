@@ -41,35 +41,35 @@ class Environment:
             self.values |= present
             self.origins |= dict.fromkeys(present, origin)
 
-    def value(self, declared: Setting) -> tuple[Any, str]:
+    def value(self, setting: Setting) -> tuple[Any, str]:
         """Return the parsed value and its source."""
-        found = [each for name in declared.names if (each := self._lookup(name, declared.secret))]
+        found = [each for name in setting.names if (each := self._lookup(name, setting.secret))]
         if not found:
-            return declared.parse(declared.default), "default"
+            return setting.parse(setting.default), "default"
         name, text, source = found[0]
         for other, other_text, other_source in found[1:]:
             if other_text != text:
                 raise ConfigError(
-                    f"{name}{_shown(text, declared)} ({source}) and {other}{_shown(other_text, declared)} "
+                    f"{name}{_shown(text, setting)} ({source}) and {other}{_shown(other_text, setting)} "
                     f"({other_source}) mean the same setting and differ: unset one of them"
                 )
         try:
-            return self._placed(declared, declared.parse(text)), source
+            return self._placed(setting, setting.parse(text)), source
         except ValueError as error:
-            raise ConfigError(f"{name}{_shown(text, declared)} ({source}): {error}") from None
+            raise ConfigError(f"{name}{_shown(text, setting)} ({source}): {error}") from None
 
-    def origin(self, declared: Setting) -> str:
+    def origin(self, setting: Setting) -> str:
         """Return where the setting was given, be it well or badly; "default" where nowhere."""
-        given = (name + suffix for name in declared.names for suffix in (("", "_FILE") if declared.secret else ("",)))
+        given = (name + suffix for name in setting.names for suffix in (("", "_FILE") if setting.secret else ("",)))
         return next((self.origins[name] for name in given if name in self.origins), "default")
 
     def unknown(self, settings: Iterable[Setting]) -> tuple[str, ...]:
         """Return the variables that look like ours and belong to none of the settings."""
         known = {
             name + suffix
-            for declared in settings
-            for name in declared.names
-            for suffix in (("", "_FILE") if declared.secret else ("",))
+            for setting in settings
+            for name in setting.names
+            for suffix in (("", "_FILE") if setting.secret else ("",))
         }
         ours = (name for name in self.values if name.startswith("FASTMON_") and not name.startswith("FASTMON_TEST_"))
         return tuple(sorted(set(ours) - known))
@@ -88,13 +88,13 @@ class Environment:
             raise ConfigError(f"{name}_FILE={file!r}: the file is empty; write the secret into it, or unset the name")
         return name, text, f"{name}_FILE"
 
-    def _placed(self, declared: Setting, value: object) -> object:
+    def _placed(self, setting: Setting, value: object) -> object:
         if isinstance(value, tuple):
-            return tuple(self._placed(declared, each) for each in value)
+            return tuple(self._placed(setting, each) for each in value)
         if not isinstance(value, Path):
             return value
         path = self._absolute(value)
-        if declared.parse is as_file:
+        if setting.parse is as_file:
             try:
                 path.open("rb").close()
             except OSError as error:
@@ -122,6 +122,6 @@ def reason(error: OSError | UnicodeDecodeError) -> str:
     return (error.strerror or "input/output error") if isinstance(error, OSError) else "it is not UTF-8 text"
 
 
-def _shown(text: str, declared: Setting) -> str:
-    secret = declared.secret or (declared.parse in MAY_HOLD_PASSWORD and re.search("[@?]", text))
+def _shown(text: str, setting: Setting) -> str:
+    secret = setting.secret or (setting.parse in MAY_HOLD_PASSWORD and re.search("[@?]", text))
     return " (value not shown)" if secret else f"={text!r}"

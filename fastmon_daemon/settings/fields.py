@@ -32,8 +32,8 @@ class Setting:
 
 def setting(names: str, default: str, meaning: str, parse: Callable[[str], object], secret: bool = False) -> Any:
     """Declare a field of `Settings`; `names` are separated by spaces, the first is the one we document."""
-    declared = Setting(tuple(names.split()), default, meaning, parse, secret)
-    return field(default=parse(default), repr=not secret, metadata={"setting": declared})
+    setting = Setting(tuple(names.split()), default, meaning, parse, secret)
+    return field(default=parse(default), repr=not secret, metadata={"setting": setting})
 
 
 def as_text(text: str) -> str:

@@ -32,10 +32,10 @@ class LoadResult:
 
 
 def read_settings(
-    declared: Iterable[tuple[str, Setting]], environ: Mapping[str, str], *, working_folder: Path, home: Path
+    setting: Iterable[tuple[str, Setting]], environ: Mapping[str, str], *, working_folder: Path, home: Path
 ) -> LoadResult:
     """Read every setting; raises `ConfigError` only where a `.env` file cannot be read at all."""
-    declarations = dict(declared)
+    declarations = dict(setting)
     environment = Environment(environ, working_folder, home)
     reading = LoadResult(unknown=environment.unknown(declarations.values()))
     for name, each in declarations.items():

@@ -166,9 +166,9 @@ def _scxml(chart: StateMachine, counted: Mapping[str, int] | None) -> str:
         if counted is not None:
             lines.append(f"    <!-- {counted[state]} -->")
         lines += [
-            f"    <transition event={quoteattr(arrow.trigger)} target={quoteattr(arrow.dest)}/>"
-            for arrow in chart.transitions
-            if arrow.source == state
+            f"    <transition event={quoteattr(transition.trigger)} target={quoteattr(transition.dest)}/>"
+            for transition in chart.transitions
+            if transition.source == state
         ]
         lines.append(f"  </{element}>")
     lines.append("</scxml>")

@@ -71,9 +71,13 @@ class StateMachine:
             for found in several
         )
         """All arrows, in the order of the file."""
-        self._dests = {(arrow.source, arrow.trigger): arrow.dest for arrow in self.transitions}
+        self._dests = {(transition.source, transition.trigger): transition.dest for transition in self.transitions}
         self._check_sense()
-        self._steps = {arrow.source: arrow.trigger for arrow in self.transitions if arrow.trigger not in self.decisions}
+        self._steps = {
+            transition.source: transition.trigger
+            for transition in self.transitions
+            if transition.trigger not in self.decisions
+        }
 
     @property
     def steps(self) -> tuple[str, ...]:
@@ -106,7 +110,7 @@ class StateMachine:
 
     def leads_to(self, trigger: str) -> tuple[str, ...]:
         """The states that *trigger* leads to, from wherever it may; none for a name that the chart does not know."""
-        return tuple(dict.fromkeys(arrow.dest for arrow in self.transitions if arrow.trigger == trigger))
+        return tuple(dict.fromkeys(transition.dest for transition in self.transitions if transition.trigger == trigger))
 
     def after(self, state: str, trigger: str) -> str:
         """The state that *trigger* leads to from *state*; MachineError where the chart has no such arrow or name."""
@@ -132,12 +136,15 @@ class StateMachine:
     def _check_sense(self) -> None:
         """What can only be asked of the whole: is every state reachable, every name known, every step the only one?"""
         reached = {self.initial}
-        while more := {arrow.dest for arrow in self.transitions if arrow.source in reached} - reached:
+        while more := {transition.dest for transition in self.transitions if transition.source in reached} - reached:
             reached |= more
-        step_sources = [arrow.source for arrow in self.transitions if arrow.trigger not in self.decisions]
+        step_sources = [
+            transition.source for transition in self.transitions if transition.trigger not in self.decisions
+        ]
         problems = {
             "no way leads to the state": set(self.states) - reached,
-            "an arrow leaves the final state": {arrow.source for arrow in self.transitions} & set(self.finals),
+            "an arrow leaves the final state": {transition.source for transition in self.transitions}
+            & set(self.finals),
             "more than one step leaves the state": {state for state in self.states if step_sources.count(state) > 1},
             "decisions: no trigger is called": set(self.decisions) - set(self.triggers),
             "reported_as: no state is called": set(self._reported_as) - set(self.states),
@@ -159,16 +166,16 @@ def _check_form(name: str, config: Mapping[str, Any]) -> None:
     known = {state["name"] for state in states}
     if config["initial"] not in known:
         raise StatechartError(f"chart {name}: initial: no state is called {config['initial']!r}")
-    for arrow in config["transitions"]:
-        _only(f"chart {name}: arrow {arrow.get('trigger')!r}", arrow, _ARROW_KEYS)
-        sources = arrow["source"] if isinstance(arrow["source"], list) else [arrow["source"]]
-        for state in [*sources, arrow["dest"]]:
+    for transition in config["transitions"]:
+        _only(f"chart {name}: arrow {transition.get('trigger')!r}", transition, _ARROW_KEYS)
+        sources = transition["source"] if isinstance(transition["source"], list) else [transition["source"]]
+        for state in [*sources, transition["dest"]]:
             if state not in known:
-                raise StatechartError(f"chart {name}: arrow {arrow['trigger']!r}: no state is called {state!r}")
+                raise StatechartError(f"chart {name}: arrow {transition['trigger']!r}: no state is called {state!r}")
         for source in sources:
-            if (source, arrow["trigger"]) in seen:
-                raise StatechartError(f"chart {name}: two arrows {arrow['trigger']!r} leave {source!r}")
-            seen.add((source, arrow["trigger"]))
+            if (source, transition["trigger"]) in seen:
+                raise StatechartError(f"chart {name}: two arrows {transition['trigger']!r} leave {source!r}")
+            seen.add((source, transition["trigger"]))
 
 
 def _only(where: str, part: Mapping[str, Any], allowed: Set[str]) -> None:

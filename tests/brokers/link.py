@@ -208,8 +208,8 @@ class DeadClient:
 
     def __init__(self, server: Server, client_id: str, beats_ms: int, subscribe: dict[str, str]) -> None:
         self._socket = socket.create_connection((server.host, server.port), timeout=DEADLINE_S)
-        login = {"accept-version": "1.2", "host": "localhost", "login": server.user, "passcode": server.password}
-        self._say("CONNECT", {**login, "client-id": client_id, "heart-beat": f"{beats_ms},{beats_ms}"})
+        parameters = {"accept-version": "1.2", "host": "localhost", "login": server.user, "passcode": server.password}
+        self._say("CONNECT", {**parameters, "client-id": client_id, "heart-beat": f"{beats_ms},{beats_ms}"})
         self._hear("CONNECTED")
         self._say("SUBSCRIBE", {"id": "1", "ack": "client-individual", "receipt": "subscribed", **subscribe})
         self._hear("RECEIPT")

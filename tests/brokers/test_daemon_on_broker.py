@@ -28,7 +28,7 @@ class Neighbour:
     def __init__(self, server: Server, topic: str, *, tls: bool = False) -> None:
         self.heard: list[str] = []
         self._stopping = threading.Event()
-        login = ConnectionParameters(
+        parameters = ConnectionParameters(
             host=server.host,
             port=server.tls_port if tls else server.port,
             user=server.user,
@@ -42,7 +42,7 @@ class Neighbour:
             cert_file=None,
             key_file=None,
         )
-        self._broker = BrokerConnection(login, accept=self._accept, changed=self._changed, stopping=self._stopping)
+        self._broker = BrokerConnection(parameters, accept=self._accept, changed=self._changed, stopping=self._stopping)
         self._broker.start()
         self.wait_until_up()
 

@@ -34,8 +34,8 @@ def links(broker: Server, names: Names, shelf: Shelf) -> Iterator[tuple[BrokerCo
         key_file=None,
     )  # fmt: skip
     agents = [
-        BrokerConnection(login, accept=shelf.accept, changed=shelf.changes.put, stopping=threading.Event())
-        for login in (ours, dataclasses.replace(ours, subscribe="", durable=False))
+        BrokerConnection(parameters, accept=shelf.accept, changed=shelf.changes.put, stopping=threading.Event())
+        for parameters in (ours, dataclasses.replace(ours, subscribe="", durable=False))
     ]
     for agent in agents:
         agent.start()

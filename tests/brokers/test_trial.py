@@ -26,11 +26,11 @@ def login_at(server: Server, topic: str, tls: str | None = None) -> ConnectionPa
 
 @pytest.mark.parametrize("tls", [None, "good"])
 def test_all_is_tried_and_a_message_comes_back(server: Server, names: Names, tls: str | None) -> None:
-    login = login_at(server, names.topic, tls)
-    assert check_reachable(login).startswith("TLSv1" if tls else "plain TCP")
-    check_login(login)
-    check_login(login, names.topic)
-    confirmed, back = measure_round_trip(login)
+    parameters = login_at(server, names.topic, tls)
+    assert check_reachable(parameters).startswith("TLSv1" if tls else "plain TCP")
+    check_login(parameters)
+    check_login(parameters, names.topic)
+    confirmed, back = measure_round_trip(parameters)
     assert 0 < confirmed <= back
 
 

@@ -56,7 +56,7 @@ class Browser:
         ground = self.ask("return getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
         return sum(ground[:3]) > 384
 
-    def findings(self) -> list[str]:
+    def inspector(self) -> list[str]:
         """What axe calls a serious or critical obstacle on the page."""
         self.ask(AXE.read_text(encoding="utf-8"))
         found = self.driver.execute_async_script(

@@ -118,7 +118,7 @@ def test_no_page_scrolls_sideways(page: Browser, server: Served, width: int) -> 
 
 def test_axe_would_find_what_cannot_be_read(page: Browser) -> None:
     page.ask("document.getElementById('foot').style.color = '#eeeeee'")
-    assert any("color-contrast" in finding for finding in page.findings())
+    assert any("color-contrast" in finding for finding in page.inspector())
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
@@ -133,7 +133,7 @@ def test_axe_finds_no_serious_obstacle(
     browser.open(server.url, width, dark=dark)
     browser.says(found["connection"]["state"], "#state")
     assert browser.is_light() is not dark
-    assert browser.findings() == []
+    assert browser.inspector() == []
 
 
 def test_the_button_changes_between_light_and_dark_and_is_remembered(page: Browser, server: Served) -> None:
@@ -191,18 +191,18 @@ def test_a_page_whose_server_falls_silent_says_so_by_its_own_clock(browser: Brow
     browser.says("This page has heard nothing from its own server for", "#connection")
     browser.says("what is now is UNKNOWN", "#no-longer")
     browser.says("ALARM · page silent", "#alarms")
-    assert browser.findings() == []
+    assert browser.inspector() == []
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_the_form_lets_in_whoever_knows_the_token(browser: Browser, dark: bool) -> None:
     with served(snapshot, "a-token-that-nobody-guesses") as locked:
         browser.open(locked.url, 375, dark=dark)
-        assert browser.findings() == []
+        assert browser.inspector() == []
         browser.ask("document.getElementById('token').value = 'wrong'")
         browser.press("form button")
         browser.says("not the token", "[role=alert]")
-        assert browser.findings() == []
+        assert browser.inspector() == []
         browser.ask("document.getElementById('token').value = 'a-token-that-nobody-guesses'")
         browser.press("form button")
         browser.says("LIVE", "#state")

@@ -12,12 +12,12 @@ from tests.client.told import LONG_AGO, T0, Told, stf
 
 def shown(told: Told) -> list[dict[str, Any]]:
     """The alarms of the snapshot."""
-    told.picture.tick(told.now)
-    return [dict(alarm) for alarm in told.picture.snapshot(told.now)["alarms"]]
+    told.state.tick(told.now)
+    return [dict(alarm) for alarm in told.state.snapshot(told.now)["alarms"]]
 
 
 def connection(told: Told) -> dict[str, Any]:
-    return dict(told.picture.snapshot(told.now)["connection"])
+    return dict(told.state.snapshot(told.now)["connection"])
 
 
 def brings_a_tf_file_a_second(told: Told, seconds: int) -> None:
@@ -32,13 +32,13 @@ def brings_a_tf_file_a_second(told: Told, seconds: int) -> None:
 
 def test_an_alarm_stays_a_while_after_it_is_over():
     told = Told()
-    told.picture.lost("x", told.now)
+    told.state.lost("x", told.now)
     told.alarms()
-    told.picture.connected(told.now)
+    told.state.connected(told.now)
     told.alarms()
-    assert [alarm["until"] for alarm in told.picture.snapshot(told.now)["alarms"]] == [T0.isoformat()]
+    assert [alarm["until"] for alarm in told.state.snapshot(told.now)["alarms"]] == [T0.isoformat()]
     told.wait(601)
-    assert told.picture.snapshot(told.now)["alarms"] == []
+    assert told.state.snapshot(told.now)["alarms"] == []
 
 
 def test_what_lasts_is_shown_first_and_then_the_newest():
@@ -62,7 +62,7 @@ def test_an_alarm_that_lasts_begins_once_and_tells_the_newest_evidence():
     told.hear(msg_type="fastmon_status", processed_by="a", status="degraded", message="second")
     [alarm] = shown(told)
     assert (alarm["since"], alarm["evidence"]) == (since, "a degraded: second")
-    assert told.picture.alarms.raised == 1
+    assert told.state.alarms.raised == 1
 
 
 def test_of_those_that_are_over_the_last_100_are_shown():
@@ -79,15 +79,15 @@ def test_the_alarms_of_a_run_end_when_only_its_row_is_kept_and_those_of_others_l
     told = Told()
     told.hear(msg_type="tf_file_registered", run_id="test", tf_filename="a.tf", stf_filename="a.1.stf")
     told.wait(60.5)
-    told.picture.receive_heartbeat(told.now)
+    told.state.receive_heartbeat(told.now)
     told.hear(msg_type="fastmon_status", processed_by="a", status="degraded")
     assert told.alarms() == ["daemon_degraded", "run_stale"]
     told.wait(540)
-    told.picture.receive_heartbeat(told.now)
+    told.state.receive_heartbeat(told.now)
     for number in range(1, 9):
         told.hear(msg_type="run_imminent", run_id=number, namespace=f"ns{number}")
-    told.picture.tick(told.now)
-    assert "test" not in told.picture.runs
+    told.state.tick(told.now)
+    assert "test" not in told.state.runs
     assert told.alarms() == ["daemon_degraded"]
     assert [alarm["run"] for alarm in shown(told) if alarm["until"]] == ["test"]
 
@@ -120,7 +120,7 @@ def test_a_rate_that_dropped_because_the_run_is_stale_is_one_alarm_and_not_two()
     told = Told()
     brings_a_tf_file_a_second(told, 300)
     told.wait(65)
-    told.picture.receive_heartbeat(told.now)
+    told.state.receive_heartbeat(told.now)
     assert told.alarms() == ["run_stale"]
 
 
@@ -128,7 +128,7 @@ def test_a_rate_that_dropped_because_the_run_is_stale_is_one_alarm_and_not_two()
 def test_what_a_lost_stream_would_have_told_is_no_alarm_of_the_run(silence_s):
     told = Told()
     brings_a_tf_file_a_second(told, 300)
-    told.picture.lost("reset by peer", told.now)
+    told.state.lost("reset by peer", told.now)
     told.wait(silence_s)
     assert told.alarms() == ["stream_dead"]
 
@@ -148,9 +148,9 @@ def test_a_missing_stf_without_a_number_is_counted_and_not_named():
     told = Told()
     told.tf(1, tf_total=1)
     told.wait(40)
-    told.picture.listed("7", [(stf(1), LONG_AGO), ("no-number", LONG_AGO)], told.now)
-    told.picture.filled("7", "no-number", [], told.now)
-    told.picture.compared("7", None, told.now)
+    told.state.listed("7", [(stf(1), LONG_AGO), ("no-number", LONG_AGO)], told.now)
+    told.state.filled("7", "no-number", [], told.now)
+    told.state.compared("7", None, told.now)
     assert [alarm["evidence"] for alarm in shown(told)] == ["1 STFs without TF files"]
 
 
@@ -160,8 +160,8 @@ def test_while_the_numbers_are_in_doubt_the_alarm_of_what_is_missing_stands_as_i
     told.wait(40)
     told.compare([1, 2], {1: 1})
     assert told.alarms() == ["stfs_missing"]
-    told.picture.lost("reset by peer", told.now)
-    told.picture.connected(told.now)
+    told.state.lost("reset by peer", told.now)
+    told.state.connected(told.now)
     told.tf(2, tf_total=1)
     assert told.row["verified"] == "UNKNOWN"
     assert told.alarms() == ["stfs_missing"]
@@ -196,9 +196,9 @@ def test_daemons_are_told_from_each_other_by_the_agent_not_by_who_sent_the_messa
 
 def test_a_table_of_runs_that_cannot_be_read_is_an_alarm_until_it_can():
     told = Told()
-    told.picture.compared_runs("the monitor said 500 to /api/runs/", told.now)
+    told.state.compared_runs("the monitor said 500 to /api/runs/", told.now)
     assert told.alarms() == ["monitor_unreachable"]
-    told.picture.runs_listed([], told.now)
+    told.state.runs_listed([], told.now)
     assert told.alarms() == []
 
 
@@ -211,7 +211,7 @@ def test_a_stream_that_was_never_there_is_being_connected_and_after_75_s_an_alar
     assert (connection(told)["state"], told.alarms()) == ("CONNECTING", [])
     told.wait(1)
     assert (told.alarms(), shown(told)[0]["evidence"]) == (["stream_dead"], "no answer")
-    told.picture.lost("Connection refused", told.now)
+    told.state.lost("Connection refused", told.now)
     assert (connection(told)["state"], shown(told)[0]["evidence"]) == ("CONNECTING", "Connection refused")
 
 
@@ -219,17 +219,17 @@ def test_reconnects_are_counted_and_neither_the_first_connection_nor_a_renewal_i
     told = Told(connected=False)
     for lost, expected in ((False, 0), (False, 0), (True, 1)):
         if lost:
-            told.picture.lost("reset by peer", told.now)
-        told.picture.connected(told.now)
+            told.state.lost("reset by peer", told.now)
+        told.state.connected(told.now)
         assert connection(told)["reconnects"] == expected
 
 
 def test_the_state_of_the_stream_lasts_since_it_began():
     told = Told()
     told.wait(5)
-    told.picture.lost("reset by peer", told.now)
+    told.state.lost("reset by peer", told.now)
     told.wait(5)
-    told.picture.lost("Connection refused", told.now)
+    told.state.lost("Connection refused", told.now)
     found = connection(told)
     assert (found["since"], found["reason"]) == ((T0 + timedelta(seconds=5)).isoformat(), "Connection refused")
 
@@ -237,7 +237,7 @@ def test_the_state_of_the_stream_lasts_since_it_began():
 @pytest.mark.parametrize("end", ["lost", "refused"])
 def test_what_still_came_from_a_stream_that_is_over_does_not_make_it_live(end):
     told = Told()
-    getattr(told.picture, end)("reset by peer", told.now)
+    getattr(told.state, end)("reset by peer", told.now)
     state = connection(told)["state"]
     told.tf(1)
     assert connection(told)["state"] == state != "LIVE"
@@ -259,15 +259,15 @@ def test_a_message_is_as_good_as_a_heart_beat():
 def test_a_stream_that_is_opened_counts_as_heard():
     told = Told()
     assert connection(told)["heartbeat_age_s"] == 0
-    told.picture.receive_heartbeat(told.now)
+    told.state.receive_heartbeat(told.now)
     told.wait(70)
-    told.picture.connected(told.now)
+    told.state.connected(told.now)
     told.wait(70)
     assert told.alarms() == []
 
 
 def test_a_refused_token_and_a_stream_without_heart_beat_make_the_numbers_unknown():
-    for end in (lambda told: told.picture.refused("the token", told.now), lambda told: told.wait(76)):
+    for end in (lambda told: told.state.refused("the token", told.now), lambda told: told.wait(76)):
         told = Told()
         told.tf(1, tf_total=1)
         told.compare([1], {1: 1})

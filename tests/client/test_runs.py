@@ -28,7 +28,7 @@ def complete_run(told: Told) -> None:
 def due_within(told: Told, seconds: float) -> bool:
     """Whether the run is due for a comparison in that time; which then has begun."""
     told.wait(seconds)
-    return told.picture.due(told.now) == ["7"]
+    return told.state.due(told.now) == ["7"]
 
 
 # Its numbers
@@ -58,7 +58,7 @@ def test_what_is_backfilled_is_no_sign_of_life():
     told = Told()
     told.says("start_run")
     told.wait(120)
-    told.picture.receive_heartbeat(told.now)
+    told.state.receive_heartbeat(told.now)
     told.compare([1], {1: 2})  # registered two minutes ago
     told.wait(10)
     assert (told.row["tf_files"], told.row["stale"], told.row["rate_hz"]) == (2, True, 0)
@@ -97,14 +97,14 @@ def test_the_next_run_of_another_namespace_ends_no_other():
     told = Told()
     told.says("start_run")
     told.hear(msg_type="start_run", run_id=8, namespace="another")
-    assert told.picture.runs["7"].state == "running"
+    assert told.state.runs["7"].state == "running"
 
 
 def test_the_announced_next_run_ends_the_one_before():
     told = Told()
     told.says("start_run")
     told.hear(msg_type="run_imminent", run_id=8, namespace="ns")
-    assert told.picture.runs["7"].state == "ended"
+    assert told.state.runs["7"].state == "ended"
 
 
 @pytest.mark.parametrize("name", ["12345678901", "run-7", "\u0663"])
@@ -112,8 +112,8 @@ def test_a_run_that_the_monitor_cannot_have_is_never_asked_for_and_says_so(name:
     told = Told()
     told.hear(msg_type="start_run", run_id=name)
     told.wait(600)
-    told.picture.connected(told.now)
-    assert told.picture.due(told.now + timedelta(days=1)) == []
+    told.state.connected(told.now)
+    assert told.state.due(told.now + timedelta(days=1)) == []
     assert told.row["doubt"] == "its name is no number: the monitor cannot be asked"
 
 
@@ -124,7 +124,7 @@ def test_after_a_failure_the_comparison_is_tried_again_in_5_s():
     told = Told()
     told.tf(1)
     assert due_within(told, 2)
-    told.picture.compared("7", "the monitor said 500", told.now)
+    told.state.compared("7", "the monitor said 500", told.now)
     assert not due_within(told, 4)
     assert due_within(told, 1)
 
@@ -157,9 +157,9 @@ def test_reasons_to_compare_that_come_all_the_time_do_not_put_the_comparison_off
     told.tf(1)
     for _ in range(4):
         told.wait(0.3)
-        told.picture.lost("reset by peer", told.now)
-        told.picture.connected(told.now)
-    assert told.picture.due(told.now) == ["7"]
+        told.state.lost("reset by peer", told.now)
+        told.state.connected(told.now)
+    assert told.state.due(told.now) == ["7"]
 
 
 def test_a_run_with_a_gap_is_compared_again_for_a_quarter_of_an_hour_and_then_no_more():
@@ -174,7 +174,7 @@ def test_a_run_with_a_gap_is_compared_again_for_a_quarter_of_an_hour_and_then_no
     assert due_within(told, 30)
     told.wait(15 * 60)
     told.compare([1], {1: 2})
-    assert told.picture.due(told.now + timedelta(days=1)) == []
+    assert told.state.due(told.now + timedelta(days=1)) == []
 
 
 def test_an_ended_run_is_compared_every_second_for_a_minute_and_then_every_30_s():
@@ -202,18 +202,18 @@ def test_a_run_that_was_verified_long_after_its_end_stays_so_when_the_stream_is_
     told = Told()
     complete_run(told)
     told.wait(16 * 60)
-    told.picture.lost("reset by peer", told.now)
-    told.picture.connected(told.now)
+    told.state.lost("reset by peer", told.now)
+    told.state.connected(told.now)
     assert told.row["verified"] == "VERIFIED"
-    assert told.picture.due(told.now + timedelta(days=1)) == []
+    assert told.state.due(told.now + timedelta(days=1)) == []
 
 
 def test_a_run_that_ended_a_moment_ago_is_compared_again_when_the_stream_comes_back():
     told = Told()
     complete_run(told)
-    told.picture.lost("reset by peer", told.now)
+    told.state.lost("reset by peer", told.now)
     assert told.row["verified"] == "VERIFIED"  # it had ended, and all of it is there
-    told.picture.connected(told.now)
+    told.state.connected(told.now)
     assert told.row["doubt"] == "not yet compared since the stream came back"
     assert due_within(told, 1)
 
@@ -272,9 +272,9 @@ def test_an_stf_is_not_missing_before_the_monitor_was_asked_for_its_tf_files():
     told.tf(1)
     told.tf(1, 2)
     told.wait(40)
-    told.picture.listed("7", [(stf(n), LONG_AGO) for n in (1, 2)], told.now)
+    told.state.listed("7", [(stf(n), LONG_AGO) for n in (1, 2)], told.now)
     assert told.row["missing"] == []
-    told.picture.filled("7", stf(2), [], told.now)
+    told.state.filled("7", stf(2), [], told.now)
     assert told.row["missing"] == [2]
 
 
@@ -325,10 +325,10 @@ def test_an_stf_that_the_monitor_no_longer_lists_is_missing_no_more():
     told.tf(1, 2)
     told.wait(40)
     names = [(name, LONG_AGO) for name in (stf(1), "swf.7.other.stf")]
-    told.picture.listed("7", names, told.now)
-    told.picture.filled("7", "swf.7.other.stf", [], told.now)
+    told.state.listed("7", names, told.now)
+    told.state.filled("7", "swf.7.other.stf", [], told.now)
     assert told.row["stfs_missing"] == 1
-    told.picture.listed("7", names[:1], told.now)
+    told.state.listed("7", names[:1], told.now)
     assert told.row["stfs_missing"] == 0
 
 
@@ -378,9 +378,9 @@ def test_what_was_heard_since_the_list_was_made_is_not_asked_for():
     told = Told()
     told.tf(1)
     told.wait(40)
-    asked = told.picture.listed("7", [(stf(n), LONG_AGO) for n in (1, 2)], told.now)
+    asked = told.state.listed("7", [(stf(n), LONG_AGO) for n in (1, 2)], told.now)
     told.tf(1, 2)
-    assert told.picture.still_wanting("7", asked) == [stf(2)]
+    assert told.state.still_wanting("7", asked) == [stf(2)]
 
 
 def test_an_incomplete_stf_is_kept_though_many_newer_ones_have_come():
@@ -439,18 +439,18 @@ def test_a_run_that_the_table_left_out_once_is_not_new():
 
 def test_the_table_names_new_runs_and_ends_those_that_are_over():
     told = Told()
-    told.picture.runs_listed([run_row(6)], told.now)
-    told.picture.runs_listed([run_row(6, end=T0.isoformat()), run_row(7)], told.now)
-    assert {name: run.state for name, run in told.picture.runs.items()} == {"6": "ended", "7": "unknown"}
+    told.state.runs_listed([run_row(6)], told.now)
+    told.state.runs_listed([run_row(6, end=T0.isoformat()), run_row(7)], told.now)
+    assert {name: run.state for name, run in told.state.runs.items()} == {"6": "ended", "7": "unknown"}
 
 
 def test_what_the_table_says_is_shown_with_the_time_of_its_registration():
     told = Told()
     told.wait(120)
-    told.picture.run("7", told.now)
-    told.picture.listed("7", [(stf(1), LONG_AGO)], told.now)
-    told.picture.filled("7", stf(1), [row(1, 1)], told.now)
-    found = told.picture.snapshot(told.now)
+    told.state.run("7", told.now)
+    told.state.listed("7", [(stf(1), LONG_AGO)], told.now)
+    told.state.filled("7", stf(1), [row(1, 1)], told.now)
+    found = told.state.snapshot(told.now)
     assert found["recent"][0]["at"] == T0.isoformat()
     assert sum(found["rates"]["tf_files"][-24:]) == 0
     assert sum(found["rates"]["tf_files"]) == 1

@@ -13,8 +13,8 @@ from tests.client.scripted import OPEN, Scripted, event
 
 def session_at(url: str, limits: Limits) -> Session:
     wanted = MessageFilter(types=("tf_file_registered",))
-    picture = AppState(url, wanted, now(), pace=Intervals(tick_s=0.1, runs_s=3600))
-    return Session(MonitorSession(url=url, token=str), wanted.heard_types, picture, Quiet(), limits)
+    state = AppState(url, wanted, now(), pace=Intervals(tick_s=0.1, runs_s=3600))
+    return Session(MonitorSession(url=url, token=str), wanted.heard_types, state, Quiet(), limits)
 
 
 def test_messages_that_are_nested_too_deeply_are_skipped() -> None:

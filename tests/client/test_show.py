@@ -36,12 +36,12 @@ def test_what_the_daemon_announces_is_shown_and_counted_once():
     )  # fmt: skip
     message = json.loads(announced.as_json())
     wanted = MessageFilter(types=("tf_file_registered",), agents=("fast*",), run_ids=("100014",), namespace="ns")
-    picture = AppState("", wanted, NOON)
-    assert [picture.receive(message, NOON + timedelta(seconds=second)) for second in (2, 3)] == [True, False]
+    state = AppState("", wanted, NOON)
+    assert [state.receive(message, NOON + timedelta(seconds=second)) for second in (2, 3)] == [True, False]
     assert line(message) == (
         "12:00:01  run 100014  swf.100014.000001_tf_001.tf  TF 1-20  2.5 MB  of swf.100014.000001.stf  late"
     )
-    assert summary_lines(picture.snapshot(NOON + timedelta(seconds=3))) == [
+    assert summary_lines(state.snapshot(NOON + timedelta(seconds=3))) == [
         "3 s: 1 TF files, 2.5 MB, 0 backfilled, 1 repeated",
         "run 100014 unknown: 1 TF files of 1 STFs, 2.5 MB, missing unknown; UNKNOWN: not yet compared with the monitor",
     ]
@@ -50,10 +50,10 @@ def test_what_the_daemon_announces_is_shown_and_counted_once():
 @pytest.mark.parametrize("hostile", ["\x1b[2J", "a\rb", "a\nb", "\u2028", "\u202e", "\ud800", "\x9b1m"])
 def test_nothing_in_a_name_reaches_the_terminal_as_control(hostile):
     everywhere = dict.fromkeys([*TF, "timestamp", "tf_first", "tf_last"], hostile) | {"msg_type": TF["msg_type"]}
-    picture = AppState("", MessageFilter(types=()), NOON)
-    picture.receive(everywhere, NOON)
-    picture.lost(hostile, NOON)
-    summary = summary_lines(picture.snapshot(NOON))
+    state = AppState("", MessageFilter(types=()), NOON)
+    state.receive(everywhere, NOON)
+    state.lost(hostile, NOON)
+    summary = summary_lines(state.snapshot(NOON))
     shown = [escape(hostile), line(everywhere), line(TF | {"msg_type": hostile, "status": hostile}), *summary]
     assert all(text.isprintable() for text in shown)
 
@@ -69,9 +69,9 @@ def test_a_size_is_said_in_powers_of_1000(count, text):
 @pytest.mark.parametrize("strange", [None, True, -1, 10**400, "12", 1.5, [1]])
 def test_a_size_that_is_none_is_unknown_and_adds_nothing(strange):
     assert file_size({"file_size_bytes": strange}) is None
-    picture = AppState("", MessageFilter(types=("tf_file_registered",)), NOON)
-    assert picture.receive(TF | {"file_size_bytes": strange}, NOON)
-    assert picture.runs["7"].volume == 0
+    state = AppState("", MessageFilter(types=("tf_file_registered",)), NOON)
+    assert state.receive(TF | {"file_size_bytes": strange}, NOON)
+    assert state.runs["7"].volume == 0
 
 
 @pytest.mark.parametrize(
@@ -106,9 +106,9 @@ def test_the_end_of_a_run_is_heard_whatever_is_asked_for():
 
 
 def test_a_tf_file_without_any_name_of_its_own_is_counted_each_time():
-    picture = AppState("", MessageFilter(types=("tf_file_registered",)), NOON)
+    state = AppState("", MessageFilter(types=("tf_file_registered",)), NOON)
     message = {"msg_type": "tf_file_registered", "run_id": 1}
-    assert [picture.receive(message, NOON) for _ in range(2)] == [True, True]
+    assert [state.receive(message, NOON) for _ in range(2)] == [True, True]
 
 
 def test_gaps_are_told_as_spans():
@@ -149,8 +149,8 @@ def test_a_number_that_json_has_no_word_for_is_null(capsys):
 
 def told_lines(output: JsonLines, told: Told, capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     """What a turn adds."""
-    told.picture.tick(told.now)
-    output.turn(told.picture, told.now)
+    told.state.tick(told.now)
+    output.turn(told.state, told.now)
     return [json.loads(text) for text in capsys.readouterr().out.splitlines()]
 
 
@@ -168,11 +168,11 @@ def test_json_lines_tell_of_a_run_what_it_is_and_why_its_numbers_are_unknown_whe
         "run", "VERIFIED", "", told.now.isoformat(),
     )  # fmt: skip
     assert "strip" not in run
-    told.picture.compared("7", "the monitor said 500", told.now)
+    told.state.compared("7", "the monitor said 500", told.now)
     run, alarm = told_lines(output, told, capsys)
     assert (run["kind"], run["verified"], run["doubt"]) == ("run", "UNKNOWN", "the monitor said 500")
     assert (alarm["kind"], alarm["alarm"], alarm["until"]) == ("alarm", "monitor_unreachable", None)
-    told.picture.compared("7", "the monitor said 502", told.now)
+    told.state.compared("7", "the monitor said 502", told.now)
     assert [each["doubt"] for each in told_lines(output, told, capsys)] == ["the monitor said 502"]
     told.compare([1, 2, 3], {1: 1, 2: 1})
     run, *alarms = told_lines(output, told, capsys)
@@ -187,11 +187,11 @@ def test_json_lines_tell_of_a_run_what_it_is_and_why_its_numbers_are_unknown_whe
 def test_json_lines_tell_what_the_connection_is_and_why(capsys):
     told, output = Told(), JsonLines()
     assert [each["state"] for each in told_lines(output, told, capsys)] == ["LIVE"]
-    told.picture.lost("reset by peer", told.now)
+    told.state.lost("reset by peer", told.now)
     connection, alarm = told_lines(output, told, capsys)
     assert (connection["kind"], connection["state"], connection["reason"]) == ("connection", "DEAD", "reset by peer")
     assert alarm["evidence"] == "reset by peer"
-    told.picture.lost("Connection refused", told.now)
+    told.state.lost("Connection refused", told.now)
     assert [each["reason"] for each in told_lines(output, told, capsys)] == ["Connection refused"]
 
 
@@ -213,8 +213,8 @@ def test_new_alarms_are_said_on_stderr_oldest_first_and_ring_once(capsys):
     for agent in ("a", "b"):
         told.hear(msg_type="fastmon_status", processed_by=agent, status="degraded")
         told.wait(1)
-    output.turn(told.picture, told.now)
-    output.turn(told.picture, told.now)
+    output.turn(told.state, told.now)
+    output.turn(told.state, told.now)
     logger.remove(number)
     assert said == [f"alarm daemon_degraded: {agent} degraded: no reason given\n" for agent in ("a", "b")]
     assert capsys.readouterr().err.count("\a") == 1

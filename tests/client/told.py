@@ -21,15 +21,15 @@ class Told:
     ) -> None:  # fmt: skip
         wanted = MessageFilter(types=("tf_file_registered",), run_ids=run_ids, namespace=namespace)
         self.now = T0
-        self.picture = AppState("http://localhost", wanted, T0, pace=Intervals(**changes))
+        self.state = AppState("http://localhost", wanted, T0, pace=Intervals(**changes))
         if connected:
-            self.picture.connected(T0)
+            self.state.connected(T0)
 
     def wait(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
 
     def hear(self, **message: Any) -> bool:
-        return self.picture.receive(message, self.now)
+        return self.state.receive(message, self.now)
 
     def says(self, kind: str, **more: Any) -> None:
         self.hear(msg_type=kind, run_id=7, namespace="ns", **more)
@@ -39,25 +39,25 @@ class Told:
 
     def compare(self, registered: list[int], tf_files: dict[int, int], since: datetime = LONG_AGO) -> list[str]:
         """A whole comparison with a monitor that has these STFs and so many TF files of each; returns who was asked."""
-        asked = self.picture.listed("7", [(stf(n), since) for n in registered], self.now)
+        asked = self.state.listed("7", [(stf(n), since) for n in registered], self.now)
         for name in asked:
             sequence = int(name.split(".")[2])
             rows = [row(sequence, number) for number in range(1, tf_files.get(sequence, 0) + 1)]
-            self.picture.filled("7", name, rows, self.now)
-        self.picture.compared("7", None, self.now)
+            self.state.filled("7", name, rows, self.now)
+        self.state.compared("7", None, self.now)
         return asked
 
     @property
     def row(self) -> dict[str, Any]:
-        return dict(self.picture.snapshot(self.now)["runs"][0])
+        return dict(self.state.snapshot(self.now)["runs"][0])
 
     @property
     def strip(self) -> dict[int, str]:
         return {cell["sequence"]: cell["kind"] for cell in self.row["strip"]}
 
     def alarms(self) -> list[str]:
-        self.picture.tick(self.now)
-        return [alarm["kind"] for alarm in self.picture.snapshot(self.now)["alarms"] if alarm["until"] is None]
+        self.state.tick(self.now)
+        return [alarm["kind"] for alarm in self.state.snapshot(self.now)["alarms"] if alarm["until"] is None]
 
 
 def stf(sequence: int) -> str:

@@ -127,11 +127,13 @@ class Neighbours:
         self._last_words: set[str] = set()
         self._numbers = itertools.count(1)
         self._name = name
-        login = ConnectionParameters(
+        parameters = ConnectionParameters(
             host=server.host, port=server.port, user=server.user, password=lambda: server.password, subscribe=topic,
             announce=(topic,), durable=True, client_id=name, use_ssl=False, ca_file=None, cert_file=None, key_file=None,
         )  # fmt: skip
-        self._broker = BrokerConnection(login, accept=self._accept, changed=self._changed, stopping=threading.Event())
+        self._broker = BrokerConnection(
+            parameters, accept=self._accept, changed=self._changed, stopping=threading.Event()
+        )
         self._broker.start()
         wait_until(lambda: self._broker.up, "the other agents are connected")
 

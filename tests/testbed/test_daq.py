@@ -95,8 +95,8 @@ def test_the_daemon_can_read_every_message_that_is_for_it(place):
     place.play()
     read = [parse(json.dumps(message), namespace="testbed") for message in place.said]
     assert sum(isinstance(message, StfReady) for message in read) == 4
-    news = [message.kind for message in read if isinstance(message, RunEvent)]
-    assert len(news) - news.count(STF_HEARD) == 5
+    event = [message.kind for message in read if isinstance(message, RunEvent)]
+    assert len(event) - event.count(STF_HEARD) == 5
 
 
 def test_the_run_stands_in_the_monitor_from_its_start_to_its_end(place):

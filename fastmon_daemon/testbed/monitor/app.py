@@ -64,7 +64,7 @@ class AuthMiddleware:
 class Application:
     """The whole ASGI application. *faults_set* is called after the answer to a change of faults has gone out."""
 
-    gate: FaultMiddleware
+    breaker: FaultMiddleware
     faults: Faults
     counts: Counts
     faults_set: Callable[[], None]
@@ -78,7 +78,7 @@ class Application:
             await login_page().send(send)
             return
         self.counts.request(scope["method"], scope["path"])
-        await self.gate(scope, receive, send)
+        await self.breaker(scope, receive, send)
 
     async def _testbed(self, request: Request, send: Send) -> None:
         call = f"{request.method} {request.scope['path']}"

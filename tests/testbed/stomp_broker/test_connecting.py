@@ -41,7 +41,7 @@ def test_a_broker_without_the_clients_version_names_its_own() -> None:
 
 def test_a_wrong_passcode_is_refused_without_repeating_it(world: World) -> None:
     raw = world.raw()
-    raw.frame("CONNECT", accept_version="1.2", login="fastmon", passcode="wrong")
+    raw.frame("CONNECT", accept_version="1.2", parameters="fastmon", passcode="wrong")
     got = raw.refused()
     assert "invalid" in got.headers["message"]
     assert "wrong" not in got.body + got.headers["message"]
@@ -81,7 +81,7 @@ def test_tls_works_as_plain_does(tmp_path: Any) -> None:
         raw.subscribe(TOPIC)
         assert bodies(raw.send(TOPIC, "over tls")) == ["over tls"]
         wrong = world.raw(client)
-        wrong.frame("CONNECT", login="nobody")
+        wrong.frame("CONNECT", parameters="nobody")
         assert "invalid" in wrong.refused().headers["message"]
 
 
