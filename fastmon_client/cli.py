@@ -16,7 +16,7 @@ from fastmon_client.diagnostics import Diagnostics
 from fastmon_client.formatting import escape
 from fastmon_client.intervals import Intervals
 from fastmon_client.output import JsonLines, Lines, Quiet, line_by_line, summary_object
-from fastmon_client.session import Limits, Session
+from fastmon_client.session import StopConditions, Session
 from fastmon_client.shutdown import (
     AUTHENTICATION,
     ERROR,
@@ -74,7 +74,7 @@ def start(
     log_to_stderr("WARNING" if quiet or is_live else "INFO")
     line_by_line()
     output = (Quiet if quiet or is_live else JsonLines if as_json else Lines)(bell=bell)
-    stop_conditions = Limits(count=count, until_end_run=until is not None)
+    stop_conditions = StopConditions(count=count, until_end_run=until is not None)
     session = session_options.session(
         message_types, os.environ, output=output, stop_conditions=stop_conditions, intervals=intervals
     )

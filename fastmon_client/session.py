@@ -49,7 +49,7 @@ class Output(Protocol):
 
 
 @dataclass(slots=True)
-class Limits:
+class StopConditions:
     """What a person set."""
 
     count: int | None = None
@@ -77,13 +77,13 @@ class Session:
         types: tuple[str, ...],
         state: AppState,
         output: Output,
-        stop_conditions: Limits | None = None,
+        stop_conditions: StopConditions | None = None,
         broker: BrokerConfig | None = None,
     ) -> None:
         """With a *broker* messages come from its topic instead of the monitor's stream."""
         self.refusal: AccessDenied | None = None
         """Why the monitor cannot be listened to."""
-        self._state, self._output, self._stop_conditions = state, output, stop_conditions or Limits()
+        self._state, self._output, self._stop_conditions = state, output, stop_conditions or StopConditions()
         self._arrivals: SimpleQueue[Arrival] = SimpleQueue()
         self._where = broker.where if broker else monitor.url
         intervals = self._intervals = state.intervals

@@ -199,7 +199,7 @@ def tried_at(port: int, changes: dict[str, Any]) -> dict[str, CheckResult]:
 
 
 def test_a_broker_that_never_answers_ends_the_check_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trial, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(probe, "PATIENCE_S", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         found = tried_at(silent.getsockname()[1], {})
     assert found["broker address"].outcome is CheckStatus.OK
@@ -215,7 +215,7 @@ def test_a_queue_is_not_tried_and_a_login_that_may_not_use_other_topics_is_no_fa
 
 
 def test_a_check_that_hangs_is_told_of_and_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trying, "TELL_AFTER_S", 0.05)
+    monkeypatch.setattr(runner, "TELL_AFTER_S", 0.05)
     ever, waited = threading.Event(), []
 
     def hang() -> CheckResult:

@@ -14,7 +14,7 @@ from fastmon_daemon.base.errors import StorageUnavailable
 from fastmon_daemon.broker import BrokerConnection, LinkStateChange
 from fastmon_daemon.testbed.stomp_broker import Broker as Server
 from fastmon_daemon.testbed.stomp_broker import BrokerThread
-from tests.test_broker_edge import DEADLINE_S, QUEUE, publish
+from tests.test_broker_edge import DEADLINE_S, QUEUE, parameters, publish
 
 WINDOW = 1000
 

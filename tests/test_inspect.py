@@ -17,8 +17,9 @@ from click.testing import CliRunner, Result
 
 from fastmon_daemon.base.errors import ConfigError, StorageError
 from fastmon_daemon.cli import cli
-from fastmon_daemon.engine.sampling import SamplePlan, draw_sample
+from fastmon_daemon.engine.sampling import draw_sample
 from fastmon_daemon.outbox import Announced, NewStf, Outbox, Registered, Sampled, Stf, open_for_reading, open_outbox
+from fastmon_daemon.outbox.models import SamplePlan
 from fastmon_daemon.statechart import load_statechart
 
 CHART = load_statechart("stf")

@@ -928,7 +928,7 @@ def test_what_stands_in_the_monitor_already_is_closed_without_announcing_again(l
     ]
     assert len(life.announced) == 7, "those of the second one only"
     tfs = life.verdict.tf_files
-    assert (tfs.drawn, tfs.registered, tfs.announced, tfs.stood) == (14, 14, 7, 7)
+    assert (tfs.drawn, tfs.registered, tfs.announced, tfs.preexisting) == (14, 14, 7, 7)
 
 
 def test_one_that_we_registered_ourselves_is_announced_also_after_a_kill_in_between(life: Life) -> None:
@@ -1064,7 +1064,7 @@ def test_the_verdict_of_a_run_whose_stfs_were_pruned_is_the_one_that_was_kept(li
     life.pass_(3)
     before = life.verdict
     with life.box.transaction():
-        life.box.forget_stfs("100014", "ns", 1000)
+        life.box.delete_stfs("100014", "ns", 1000)
     after = life.verdict
     assert (after.complete, after.completed, after.tf_files) == (True, 1, before.tf_files)
     assert after.latencies == before.latencies

@@ -94,7 +94,7 @@ def test_what_is_asked_of_it_is_answered(outbox: Outbox) -> None:
     charts = (load_statechart("stf"), load_statechart("run"))
     verdicts = {row.run: judge(outbox.by_run, row, charts, LATER) for row in reports.runs()}
     assert {run for run, verdict in verdicts.items() if verdict.complete} == {"200001", "200002"}
-    assert verdicts["300001"].tf_files.stood == 2
+    assert verdicts["300001"].tf_files.preexisting == 2
     (stood,) = outbox.find(filename="swf.300001.000012.stf")
     assert stood.preexisting == ("swf.300001.000012_tf_001.tf", "swf.300001.000012_tf_002.tf")
 

@@ -12,7 +12,7 @@ from sqlite_utils import Database
 
 from fastmon_daemon.base import failpoints
 from fastmon_daemon.base.errors import DatabaseInUse, StaleStfError, StorageError
-from fastmon_daemon.engine.sampling import SamplePlan, draw_sample
+from fastmon_daemon.engine.sampling import draw_sample
 from fastmon_daemon.outbox import (
     Announced,
     DatabaseLock,
@@ -26,6 +26,7 @@ from fastmon_daemon.outbox import (
     open_outbox,
     owner_of,
 )
+from fastmon_daemon.outbox.models import SamplePlan
 from fastmon_daemon.outbox.schema import APPLICATION_ID, migrations
 from tests.worlds import START, World, named
 
@@ -136,7 +137,7 @@ def test_a_refused_message_is_kept_whole_up_to_64_kib_exactly(outbox: Outbox, si
     whole = size <= 65_536
     assert (row.bytes, row.body) == (size, body[:65_536])
     assert row.reason == ("not JSON" if whole else f"not JSON (kept: the first 65536 of {size} bytes)")
-    assert outbox.refused([row.id]) == {row.id: (body[:65_536], whole)}
+    assert outbox.rejected([row.id]) == {row.id: (body[:65_536], whole)}
 
 
 def test_only_what_stood_before_and_was_not_announced_counts_as_such(outbox: Outbox) -> None:
@@ -154,7 +155,7 @@ def test_only_what_stood_before_and_was_not_announced_counts_as_such(outbox: Out
     assert named(outbox, "a.stf").preexisting == stood
     assert named(outbox, "b.stf").preexisting == ()
     (row,) = outbox.by_run.find("100014")
-    assert outbox.by_run.tf_counts(row) == TfCounts(drawn=6, registered=0, announced=2, stood=1)
+    assert outbox.by_run.tf_counts(row) == TfCounts(drawn=6, registered=0, announced=2, preexisting=1)
 
 
 def test_one_process_owns_a_database_and_a_second_is_told_who(path: Path) -> None:

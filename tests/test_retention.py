@@ -142,8 +142,8 @@ def test_a_run_that_begins_anew_while_it_is_pruned_stays(world: World) -> None:
     driven.tick(0)
     assert stfs(outbox) == 5
     with outbox.transaction():
-        outbox.forget_stfs(RUN, "ns", 100)
-        outbox.forget_run(RUN, "ns")
+        outbox.delete_stfs(RUN, "ns", 100)
+        outbox.delete_run(RUN, "ns")
     complete(world, outbox, 5, "running")
     turns(world, driven)
     assert stfs(outbox) == 5
@@ -258,7 +258,7 @@ def test_inspect_says_that_a_run_was_pruned_and_forget_forgets_it_wholly(world: 
     assert told.exit_code == 2
     assert "was pruned with its run" in told.output
     with outbox.transaction():
-        outbox.forget_run(RUN, "ns")
+        outbox.delete_run(RUN, "ns")
         assert outbox.receive(NewStf(namespace="ns", run_id=RUN, filename=name), "received", world.time.at) is (
             ReceiveOutcome.FRESH
         )

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastmon_daemon.engine.sampling import SamplePlan, block_bytes, draw_sample, is_selected, previous_selected, seed_of
+from fastmon_daemon.engine.sampling import block_bytes, draw_sample, is_selected, previous_selected, seed_of
+from fastmon_daemon.outbox.models import SamplePlan
 
 plans = st.builds(
     SamplePlan,

@@ -143,7 +143,7 @@ class OperatorActions:
         outcome = ActionResult()
         for state in (state for state in self._chart.states if self._chart.may(state, request.action)):
             room = BATCH_SIZE - len(outcome.done)
-            for stf in outbox.longest_in(
+            for stf in outbox.oldest_in(
                 state, request.before or format_timestamp(now), room, request.run, request.namespace
             ):
                 self._apply(stf, request, outbox, now)
@@ -163,7 +163,7 @@ class OperatorActions:
 
     def _replay(self, request: ActionRequest, outbox: Outbox) -> ActionResult:
         outcome = ActionResult()
-        kept = outbox.refused(request.ids)
+        kept = outbox.rejected(request.ids)
         for number in request.ids:
             if number not in kept and not request.all:
                 outcome.rejected[str(number)] = "no such refused message"
@@ -176,7 +176,7 @@ class OperatorActions:
             if why:
                 outcome.rejected[str(number)] = why
             else:
-                outbox.drop_refused(number)
+                outbox.drop_rejected(number)
                 outcome.done.append(str(number))
         return outcome
 
@@ -210,9 +210,9 @@ class OperatorActions:
             return ActionResult(
                 rejected={request.run: f"the daemon works on {unfinished} of its STFs: stop it, then say it again"}
             )
-        if outbox.forget_stfs(request.run, namespace, BATCH_SIZE) == BATCH_SIZE:
+        if outbox.delete_stfs(request.run, namespace, BATCH_SIZE) == BATCH_SIZE:
             return ActionResult(more=True)
-        outbox.forget_run(request.run, namespace)
+        outbox.delete_run(request.run, namespace)
         self._intake.runs.forget(namespace, request.run)
         outbox.remember(
             f"forgotten:{request.run}", f"{format_timestamp(now)} {request.note}"

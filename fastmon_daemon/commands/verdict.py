@@ -96,7 +96,7 @@ def _shown(found: Verdict) -> Iterator[RenderableType]:
     names = ("received", "recovered", "skipped", "completed", "failed", "discarded", "unfinished", "missing")
     by = f" (says {found.expected_by})" if found.expected_by else ""
     tfs = found.tf_files
-    stood = f", {tfs.stood} stood before" if tfs.stood else ""
+    stood = f", {tfs.preexisting} stood before" if tfs.preexisting else ""
     facts = {
         "state": found.state,
         "not complete": "; ".join(found.incomplete_reasons) or None,

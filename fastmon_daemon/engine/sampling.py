@@ -8,52 +8,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil, floor
 from pathlib import PurePath
 from statistics import NormalDist
 
-VERSION = 1
-"""Version of the algorithm; it seeds the draw, so that a change of one never mixes samples of two."""
+from fastmon_daemon.outbox.models import SAMPLING_VERSION, SamplePlan, TfRange
 
 SIZE_SPREAD = 0.1
 """Relative standard deviation of a block's size."""
 
 
-@dataclass(frozen=True, slots=True)
-class TfRange:
-    """One contiguous block of TFs of an STF; TFs are numbered from 0 and `last` is inclusive."""
-
-    sequence: int
-    filename: str
-    first: int
-    last: int
-
-    @property
-    def count(self) -> int:
-        """Number of TFs in the block."""
-        return self.last - self.first + 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SamplePlan:
-    """All that a sample depends on; kept with the STF so that anybody can draw it again."""
-
-    seed: str
-    tf_count: int
-    """TFs in the STF."""
-    tf_files: int
-    """Blocks asked for."""
-    size_fraction: float
-    """Mean size of a block as a fraction of its partition, in (0, 1]."""
-    sequence_start: int
-    version: int = VERSION
-
-
 def seed_of(namespace: str, run: str, stf_filename: str) -> str:
     """The seed of an STF's draw: its identity and the version of the algorithm, never the clock."""
-    return f"{namespace}/{run}/{stf_filename}/v{VERSION}"
+    return f"{namespace}/{run}/{stf_filename}/v{SAMPLING_VERSION}"
 
 
 def draw_sample(plan: SamplePlan, stf_filename: str) -> tuple[TfRange, ...]:

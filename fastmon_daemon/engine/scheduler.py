@@ -56,7 +56,7 @@ class Scheduler:
         def look(states: list[str], fresh_since: datetime | None) -> list[Stf]:
             well = DueQuery(now=now, far=now + MAX_BACKOFF, retrying=False, newest=newest, limit=1, busy=tuple(busy),
                        fresh_since=fresh_since)  # fmt: skip
-            lanes = [well, replace(well, sick=True)] if sick else [well]
+            lanes = [well, replace(well, retrying=True)] if sick else [well]
             return [stf for due in lanes for stf in self._outbox.next_due(states, due)]
 
         found = look(open_states, None) + look(paced_states, now - LATE_AFTER)

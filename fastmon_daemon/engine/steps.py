@@ -17,6 +17,7 @@ from fastmon_daemon.engine import sampling
 from fastmon_daemon.messages import TfFileRegistered, run_number
 from fastmon_daemon.monitor import MonitorClient, NewStfFile, StfRegistrar, TfFile
 from fastmon_daemon.outbox import Announced, Origin, Registered, Sampled, StepResult, Stf, Tf
+from fastmon_daemon.outbox.models import SamplePlan
 from fastmon_daemon.settings import Settings
 
 LATE_AFTER = timedelta(minutes=1)
@@ -107,7 +108,7 @@ def make_steps(
 def _sample(stf: Stf, settings: Settings) -> StepResult | StepOutcome:
     if not stf.included and not sampling.is_selected(settings.selection_fraction, stf.sequence, stf.filename):
         return StepOutcome("skip", f"not selected: FASTMON_SELECTION_FRACTION is {settings.selection_fraction}")
-    plan = sampling.SamplePlan(
+    plan = SamplePlan(
         seed=sampling.seed_of(stf.namespace, stf.run, stf.filename),
         tf_count=stf.tf_count or settings.tf_count_per_stf,
         tf_files=settings.tf_files_per_stf,

@@ -12,10 +12,43 @@ from typing import Any
 from sqlite_utils import Database
 
 from fastmon_daemon.base.clock import format_timestamp
-from fastmon_daemon.engine.sampling import SamplePlan, TfRange
 
 DAEMON_DOWNTIME = "daemon"
 """In place of a link: the outages of this name are times at which no daemon listened."""
+
+
+SAMPLING_VERSION = 1
+"""Version of the algorithm; it seeds the draw, so that a change of one never mixes samples of two."""
+
+
+@dataclass(frozen=True, slots=True)
+class TfRange:
+    """One contiguous block of TFs of an STF; TFs are numbered from 0 and `last` is inclusive."""
+
+    sequence: int
+    filename: str
+    first: int
+    last: int
+
+    @property
+    def count(self) -> int:
+        """Number of TFs in the block."""
+        return self.last - self.first + 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplePlan:
+    """All that a sample depends on; kept with the STF so that anybody can draw it again."""
+
+    seed: str
+    tf_count: int
+    """TFs in the STF."""
+    tf_files: int
+    """Blocks asked for."""
+    size_fraction: float
+    """Mean size of a block as a fraction of its partition, in (0, 1]."""
+    sequence_start: int
+    version: int = SAMPLING_VERSION
 
 
 class Origin(StrEnum):
@@ -244,8 +277,8 @@ class DueQuery:
 
 STF_COLUMNS = """
 stf.id, stf.namespace, stf.run, stf.run_id, filename, sequence, size_bytes, checksum, tf_count,
-coalesce(stf.execution_id, run.execution_id) as execution_id, body, origin, admitted, stf.state, life, since,
-received_at, born_at, due_at, attempts, spent_s, last_error, remark, plan, stood
+coalesce(stf.execution_id, run.execution_id) as execution_id, body, origin, included, stf.state, life, since,
+received_at, born_at, due_at, attempts, spent_s, last_error, remark, plan, preexisting
 from stf left join run on run.namespace = stf.namespace and run.run = stf.run"""
 """The columns of `read_stf`, in order; the execution is the message's, else that of the run's messages."""
 
@@ -289,8 +322,8 @@ def read_tf(row: tuple[Any, ...]) -> Tf:
 
 
 RUN_COLUMNS = (
-    "namespace, run, run_id, state, execution_id, expected, expected_by, heard_at, ended_at, ended_by, nameless,"
-    " last_sequence, look_at, looks, look_error, named, absent, summary_at"
+    "namespace, run, run_id, state, execution_id, expected, expected_by, last_message_at, ended_at, ended_by, nameless,"
+    " last_sequence, poll_at, polls, reconcile_error, monitor_count, absent, summary_at"
 )
 """The columns of `read_run`, in order."""
 

@@ -40,14 +40,14 @@ class Outages:
         rows = self._db.execute(f"select link, {days} from outage group by link", [format_timestamp(now)])  # noqa: S608
         return {link: max(0.0, count * 86400) for link, count in rows}
 
-    def link_lost(self, link: str, reason: str, now: datetime, *, held: bool) -> None:
+    def link_lost(self, link: str, reason: str, now: datetime, *, blocked: bool) -> None:
         """Begin an outage of *link*, or give the present one its newest reason."""
-        values = [reason[:500], held, link]
+        values = [reason[:500], blocked, link]
         if not self._db.execute(
-            "update outage set reason = ?, held = ? where link = ? and ended_at is null", values
+            "update outage set reason = ?, blocked = ? where link = ? and ended_at is null", values
         ).rowcount:
             self._db.execute(
-                "insert into outage (reason, held, link, began_at) values (?, ?, ?, ?)",
+                "insert into outage (reason, blocked, link, began_at) values (?, ?, ?, ?)",
                 [*values, format_timestamp(now)],
             )
 
@@ -60,7 +60,7 @@ class Outages:
     def record_downtime(self, began: datetime, ended: datetime, reason: str) -> None:
         """Remember a window in which the daemon itself was not there, as an outage of the link `daemon`."""
         self._db.execute(
-            "insert into outage (link, began_at, ended_at, reason, held) values (?, ?, ?, ?, 0)",
+            "insert into outage (link, began_at, ended_at, reason, blocked) values (?, ?, ?, ?, 0)",
             [DAEMON_DOWNTIME, format_timestamp(began), format_timestamp(ended), reason],
         )
 
@@ -71,7 +71,7 @@ class Outages:
         )
 
     def _where(self, where: str, values: Sequence[Any]) -> list[Outage]:
-        columns = "link, began_at, ended_at, reason, held, next_probe_at"
+        columns = "link, began_at, ended_at, reason, blocked, next_probe_at"
         rows = self._db.execute(f"select {columns} from outage where {where}", values)  # noqa: S608
         return [Outage(link=r[0], began_at=r[1], ended_at=r[2], reason=r[3], blocked=bool(r[4]), next_probe_at=r[5])
                 for r in rows.fetchall()]  # fmt: skip

@@ -104,16 +104,16 @@ class OutboxReader:
 
     def rejected(self, limit: int) -> list[RejectedRow]:
         """Refused messages, the latest first."""
-        query = "select id, at, reason, bytes, body from refused order by id desc limit ?"
+        query = "select id, at, reason, bytes, body from rejected order by id desc limit ?"
         return [RejectedRow(**row) for row in self._rows(query, [limit])]
 
     def rejected_ids(self) -> list[int]:
         """The numbers of the refused messages that are kept, the first one first."""
-        return [number for (number,) in self._db.execute("select id from refused order by id")]
+        return [number for (number,) in self._db.execute("select id from rejected order by id")]
 
     def rejected_count(self) -> int:
         """How many refused messages are kept."""
-        return int(self._db.execute("select count(*) from refused").fetchone()[0])
+        return int(self._db.execute("select count(*) from rejected").fetchone()[0])
 
     def counters(self) -> dict[str, int]:
         """What `Outbox.count` counted, by name."""
@@ -122,7 +122,7 @@ class OutboxReader:
 
     def runs(self, limit: int = -1) -> list[RunRow]:
         """The runs, the latest heard of first; a negative limit means all."""
-        query = f"select {RUN_COLUMNS} from run order by heard_at desc, namespace, run limit ?"  # noqa: S608
+        query = f"select {RUN_COLUMNS} from run order by last_message_at desc, namespace, run limit ?"  # noqa: S608
         return [read_run(row) for row in self._db.execute(query, [limit]).fetchall()]
 
     def pruned_runs(self) -> list[PrunedRun]:

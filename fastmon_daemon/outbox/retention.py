@@ -40,7 +40,7 @@ class Retention:
         return self._db.execute(
             f"select namespace, run from run where state in ({', '.join('?' * len(states))})"  # noqa: S608
             " and exists (select 1 from stf where stf.namespace = run.namespace and stf.run = run.run)"
-            " order by coalesce(ended_at, heard_at)",
+            " order by coalesce(ended_at, last_message_at)",
             list(states),
         ).fetchall()
 

@@ -33,7 +33,7 @@ class TfCounts:
     drawn: int
     registered: int
     announced: int
-    stood: int
+    preexisting: int
     """Not announced, because they stood in the monitor before us."""
 
 
@@ -84,7 +84,7 @@ class Runs:
 
     def mark_nameless(self, row: RunRow, now: datetime) -> None:
         """It was announced without filenames: look at it, and take in at once what is found."""
-        self._set(row, "nameless = 1, look_at = ?", [format_timestamp(now)])
+        self._set(row, "nameless = 1, poll_at = ?", [format_timestamp(now)])
 
     def record_sequence(self, row: RunRow, sequence: int) -> None:
         """Note the number of an STF that was heard of."""
@@ -92,16 +92,16 @@ class Runs:
 
     def schedule_poll(self, row: RunRow, at: datetime | None, error: str | None = None) -> None:
         """Ask the monitor for the run's STFs at *at* (None: no more); *error* is what the last look met."""
-        self._set(row, "look_at = ?, look_error = ?", [format_timestamp(at) if at else None, error])
+        self._set(row, "poll_at = ?, reconcile_error = ?", [format_timestamp(at) if at else None, error])
 
     def poll_by(self, row: RunRow, at: datetime) -> None:
         """Look at *at*, if not sooner."""
-        self._set(row, "look_at = min(coalesce(look_at, ?), ?)", [format_timestamp(at), format_timestamp(at)])
+        self._set(row, "poll_at = min(coalesce(poll_at, ?), ?)", [format_timestamp(at), format_timestamp(at)])
 
     def record_poll(self, row: RunRow, at: datetime | None, named: int, absent: Sequence[str]) -> None:
         """A look was answered: *named* STFs, of which we did not know *absent*; the next one is at *at*."""
         kept = json.dumps(sorted(absent)[:MAX_ABSENT])
-        change = "look_at = ?, look_error = null, looks = looks + 1, named = ?, absent = ?"
+        change = "poll_at = ?, reconcile_error = null, polls = polls + 1, monitor_count = ?, absent = ?"
         self._set(row, change, [format_timestamp(at) if at else None, named, kept])
 
     def not_absent(self, row: RunRow, filename: str) -> None:
@@ -112,12 +112,12 @@ class Runs:
     def schedule_all(self, now: datetime, but: Sequence[str]) -> None:
         """Look at every run that is in no state of *but*."""
         self._db.execute(
-            f"update run set look_at = ? where state not in ({_marks(but)})", [format_timestamp(now), *but]
+            f"update run set poll_at = ? where state not in ({_marks(but)})", [format_timestamp(now), *but]
         )
 
     def due_for_poll(self, now: datetime, *, nameless_only: bool) -> list[RunRow]:
         """The runs whose look is due, the longest due first, some at a time."""
-        where = "(look_at <= ? or look_at > ?) and nameless >= ? order by look_at limit ?"
+        where = "(poll_at <= ? or poll_at > ?) and nameless >= ? order by poll_at limit ?"
         return self._where(where, [format_timestamp(now), format_timestamp(now + _FAR), nameless_only, _MOST_DUE])
 
     def in_states(self, states: Sequence[str]) -> list[RunRow]:
@@ -202,7 +202,7 @@ class RunReports:
     def tf_counts(self, row: RunRow) -> TfCounts:
         """The TF files that were drawn for the run's STFs, and what became of them."""
         drawn, registered, announced, stood = self._db.execute(_TFS, [row.namespace, row.run]).fetchone()
-        return TfCounts(drawn=drawn, registered=registered, announced=announced, stood=stood or 0)
+        return TfCounts(drawn=drawn, registered=registered, announced=announced, preexisting=stood or 0)
 
     def window(self, row: RunRow) -> tuple[str, str]:
         """From the birth of the run's first STF to the last that was heard of it."""
@@ -234,16 +234,16 @@ def _marks(values: Sequence[object]) -> str:
 
 
 _HEAR = """
-insert into run (namespace, run, run_id, state, execution_id, heard_at, look_at)
+insert into run (namespace, run, run_id, state, execution_id, last_message_at, poll_at)
 values (:namespace, :run, :run_id, :state, :execution_id, :now, :now)
-on conflict (namespace, run) do update set heard_at = excluded.heard_at,
+on conflict (namespace, run) do update set last_message_at = excluded.last_message_at,
                                            execution_id = coalesce(run.execution_id, excluded.execution_id)"""
 _ENTER = """
 update run set state = :dest, ended_at = coalesce(:ended_at, ended_at), ended_by = coalesce(:ended_by, ended_by)
 where namespace = :namespace and run = :run and state = :source"""
 _TFS = """
 select count(*), count(registered_at), count(announced_at),
-       sum(announced_at is null and stf.stood is not null and instr(stf.stood, '"' || tf.filename || '"') > 0)
+       sum(announced_at is null and stf.preexisting is not null and instr(stf.preexisting, '"' || tf.filename || '"') > 0)
 from stf join tf on tf.stf = stf.id where stf.namespace = ? and stf.run = ?"""
 _ARROWS = """
 select stf.id, history.source, history.dest, history.at, stf.born_at

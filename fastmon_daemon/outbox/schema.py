@@ -5,7 +5,9 @@ No STRICT and no RETURNING anywhere: SQLite 3.34 (Enterprise Linux 9) is the flo
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
@@ -15,7 +17,7 @@ from fastmon_daemon.base.errors import StorageError
 APPLICATION_ID = 0x464D4F4E
 """`FMON`, so that `file` and we can tell an outbox from another SQLite database."""
 
-VERSION = 6
+VERSION = 7
 """Stands in `user_version`; a database with a higher one was written by a newer fastmon."""
 
 migrations = Migrations("fastmon")
@@ -189,6 +191,53 @@ def m0006_pruned_runs(db: Database) -> None:
         "create table pruned_run (namespace text not null, run text not null, at text not null,"
         " states text not null, tf_files integer not null, primary key (namespace, run)) without rowid"
     )
+
+
+_VOCABULARY = """
+alter table refused rename to rejected;
+alter table stf rename column admitted to included;
+alter table stf rename column stood to preexisting;
+alter table run rename column heard_at to last_message_at;
+alter table run rename column look_at to poll_at;
+alter table run rename column looks to polls;
+alter table run rename column look_error to reconcile_error;
+alter table run rename column named to monitor_count;
+alter table outage rename column held to blocked;
+drop index run_look;
+create index run_poll on run (poll_at) where poll_at is not null;
+update stf set origin = 'polled' where origin = 'look';
+update history set trigger = 'include' where trigger = 'admit';
+update meta set key = 'count:rejected_dropped' where key = 'count:refused_dropped';
+update meta set key = 'count:runs_unknown' where key = 'count:runs_unheard';
+update meta set key = 'count:stf_polled' where key = 'count:stf_look';
+update meta set key = replace(key, 'count:foreign_', 'count:ignored_') where key like 'count:foreign_%';
+update meta set key = replace(key, 'forgotten:', 'purged:') where key like 'forgotten:%'
+"""
+_VERDICT_KEYS = {
+    "why_not": "incomplete_reasons",
+    "named": "monitor_count",
+    "heard_at": "last_message_at",
+    "look_error": "reconcile_error",
+    "held": "blocked",
+    "stood": "preexisting",
+}
+
+
+@migrations(name="vocabulary")
+def m0007_vocabulary(db: Database) -> None:
+    """Tables, columns and values get the field's terms; nothing is added or dropped."""
+    _run(db, _VOCABULARY)
+    kept = db.execute("select namespace, run, verdict from run where verdict is not null").fetchall()
+    for namespace, run, verdict in kept:
+        renamed = json.dumps(_renamed(json.loads(verdict)))
+        db.execute("update run set verdict = ? where namespace = ? and run = ?", [renamed, namespace, run])
+
+
+def _renamed(value: Any) -> Any:
+    """*value* with the keys of verdicts as they are called since `m0007_vocabulary`."""
+    if isinstance(value, dict):
+        return {_VERDICT_KEYS.get(key, key): _renamed(each) for key, each in value.items()}
+    return [_renamed(each) for each in value] if isinstance(value, list) else value
 
 
 def check_ours(db: Database, path: Path) -> None:

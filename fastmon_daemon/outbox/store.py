@@ -86,7 +86,7 @@ class Outbox:
             "filename": new.filename, "sequence": new.sequence, "size_bytes": new.size_bytes,
             "checksum": new.checksum, "tf_count": new.tf_count, "execution_id": new.execution_id, "body": new.body,
             "origin": new.origin, "state": state, "now": format_timestamp(now), "born_at": format_timestamp(born), "note": new.note,
-            "stood": json.dumps(new.preexisting) if new.preexisting else None,
+            "preexisting": json.dumps(new.preexisting) if new.preexisting else None,
         }  # fmt: skip
         fresh = self._db.execute(_RECEIVE, arguments).rowcount
         if not fresh:
@@ -116,20 +116,20 @@ class Outbox:
         text = data[:MAX_REJECTED_BYTES].decode(errors="backslashreplace").replace("\0", "\\x00")
         if len(data) > MAX_REJECTED_BYTES:
             reason = f"{reason} (kept: the first {MAX_REJECTED_BYTES} of {len(data)} bytes)"
-        self._db.execute(_REFUSE, [format_timestamp(now), reason, len(data), text])
-        dropped = self._db.execute(_REFUSED_CAP, [most]).rowcount
+        self._db.execute(_REJECT, [format_timestamp(now), reason, len(data), text])
+        dropped = self._db.execute(_REJECTED_CAP, [most]).rowcount
         if dropped > 0:
             self.count("refused_dropped", dropped)
 
-    def refused(self, ids: Collection[int]) -> dict[int, tuple[str, bool]]:
+    def rejected(self, ids: Collection[int]) -> dict[int, tuple[str, bool]]:
         """Those of the refused messages that are still kept, by number: the body, and whether it was kept whole."""
-        query = f"select id, body, bytes from refused where id in ({', '.join('?' * len(ids))}) order by id"  # noqa: S608
+        query = f"select id, body, bytes from rejected where id in ({', '.join('?' * len(ids))}) order by id"  # noqa: S608
         rows = self._db.execute(query, list(ids)).fetchall()
         return {number: (body, size <= MAX_REJECTED_BYTES) for number, body, size in rows}
 
-    def drop_refused(self, number: int) -> None:
+    def drop_rejected(self, number: int) -> None:
         """A refused message was taken in after all."""
-        self._db.execute("delete from refused where id = ?", [number])
+        self._db.execute("delete from rejected where id = ?", [number])
 
     def count(self, what: str, by: int = 1) -> None:
         """Add to a counter that outlives the process (see `OutboxReader.counters`)."""
@@ -156,7 +156,7 @@ class Outbox:
         where, values = where_equal({"filename": filename, "stf.run": run, "stf.namespace": namespace})
         return load_stfs(self._db, f"{where} order by stf.id", values)
 
-    def longest_in(self, state: str, until: str, most: int, run: str | None, namespace: str | None) -> list[Stf]:
+    def oldest_in(self, state: str, until: str, most: int, run: str | None, namespace: str | None) -> list[Stf]:
         """Up to *most* STFs that came into *state* until then, the longest there first."""
         tail = (
             "where stf.state = ? and since <= ? and stf.run = coalesce(?, stf.run)"
@@ -214,10 +214,10 @@ class Outbox:
             raise StaleStfError(f"{stf.filename} is no longer {stf.state}")
         self._db.execute(_REMEMBER, arguments)
 
-    def reopen(self, stf: Stf, trigger: str, dest: str, now: datetime, *, note: str, admitted: bool = False) -> None:
+    def reopen(self, stf: Stf, trigger: str, dest: str, now: datetime, *, note: str, included: bool = False) -> None:
         """A person's act that begins the next life of a resting STF. Raises `StaleStfError` as `move` does."""
         arguments = {"id": stf.id, "source": stf.state, "dest": dest, "trigger": trigger, "now": format_timestamp(now),
-                     "life": stf.life + 1, "note": note, "admitted": admitted or stf.included}  # fmt: skip
+                     "life": stf.life + 1, "note": note, "included": included or stf.included}  # fmt: skip
         if not self._db.execute(_REOPEN, arguments).rowcount:
             raise StaleStfError(f"{stf.filename} is no longer {stf.state}")
         self._db.execute(_REMEMBER, arguments)
@@ -230,12 +230,12 @@ class Outbox:
             [format_timestamp(now + delay), error[:1000], spent_s, stf.id, stf.state],
         )
 
-    def forget_stfs(self, run: str, namespace: str, most: int) -> int:
+    def delete_stfs(self, run: str, namespace: str, most: int) -> int:
         """Drop up to *most* STFs of a run; how many it were."""
         those = "select id from stf where run = ? and namespace = ? limit ?"
         return self._db.execute(f"delete from stf where id in ({those})", [run, namespace, most]).rowcount  # noqa: S608
 
-    def forget_run(self, run: str, namespace: str) -> None:
+    def delete_run(self, run: str, namespace: str) -> None:
         """Drop all else that is known of a run."""
         for table in ("pruned", "pruned_run", "run"):
             self._db.execute(f"delete from {table} where run = ? and namespace = ?", [run, namespace])  # noqa: S608
@@ -268,9 +268,9 @@ class SeenFiles:
 
 _RECEIVE = """
 insert into stf (namespace, run, run_id, filename, sequence, size_bytes, checksum, tf_count, execution_id, body, origin,
-                 state, since, received_at, born_at, due_at, stood)
+                 state, since, received_at, born_at, due_at, preexisting)
 select :namespace, :run, :run_id, :filename, :sequence, :size_bytes, :checksum, :tf_count, :execution_id, :body,
-       :origin, :state, :now, :now, :born_at, :born_at, :stood
+       :origin, :state, :now, :now, :born_at, :born_at, :preexisting
 where not exists (select 1 from pruned where namespace = :namespace and run = :run and filename = :filename)
 on conflict (namespace, run, filename) do nothing"""
 _REMEMBER_RECEIVED = """
@@ -286,7 +286,7 @@ update stf set state = :dest, since = :now, due_at = iif(:rests, null, born_at),
 where id = :id and state = :source"""
 _REOPEN = """
 update stf set state = :dest, since = :now, due_at = born_at, attempts = 0, spent_s = 0, last_error = null,
-               life = :life, admitted = :admitted
+               life = :life, included = :included
 where id = :id and state = :source and due_at is null"""
 _REMEMBER = """
 insert into history (stf, life, trigger, source, dest, at, note)
@@ -299,7 +299,7 @@ _REMARK = """
 update stf set remark = iif(remark is null, :remark, remark || '; ' || :remark)
 where id = :stf and (remark is null or instr(remark, :remark) = 0)"""
 _ANNOUNCED = "update tf set announced_at = ? where stf = ? and sequence = ? and announced_at is null"
-_REFUSE = "insert into refused (at, reason, bytes, body) values (?, ?, ?, ?)"
-_REFUSED_CAP = "delete from refused where id in (select id from refused order by id desc limit -1 offset ?)"
+_REJECT = "insert into rejected (at, reason, bytes, body) values (?, ?, ?, ?)"
+_REJECTED_CAP = "delete from rejected where id in (select id from rejected order by id desc limit -1 offset ?)"
 _COUNT = """
 insert into meta values (?, ?) on conflict (key) do update set value = cast(value as integer) + excluded.value"""

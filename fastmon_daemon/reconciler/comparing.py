@@ -29,7 +29,7 @@ class ReconcileResult:
     """What a look by hand found."""
 
     run: str
-    named: int
+    monitor_count: int
     """STFs that the monitor names."""
     known: int
     """STFs that were taken in before."""

@@ -110,7 +110,7 @@ def _with_more(kept: Verdict, row: RunRow, known: int) -> Verdict:
         kept,
         state=row.state,
         complete=False,
-        why_not=(f"it was complete with {kept.expected or 0} STFs, and {row.expected} are expected since",),
+        incomplete_reasons=(f"it was complete with {kept.expected or 0} STFs, and {row.expected} are expected since",),
         expected=row.expected,
         expected_by=row.expected_by,
         missing=max(0, row.expected - known),

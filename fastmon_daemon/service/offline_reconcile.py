@@ -55,8 +55,8 @@ def _reconcile(
     named = monitor.stf_files(run_number_to_reconcile(request))
     with outbox.transaction():
         found = ledger.reconcile(request.run or "", context.settings.namespace, named, request.by)(outbox, utcnow())
-    while ledger.recovery.busy:
-        for task in ledger.recovery.tasks(outbox, utcnow()):
+    while ledger.backfill.busy:
+        for task in ledger.backfill.tasks(outbox, utcnow()):
             _do(task, outbox)
     logger.info("run {}: {} STFs taken in", found.run, len(found.taken_in))
     return found

@@ -196,7 +196,7 @@ def parse_statechart(name: str, text: str) -> StateMachine:
 @cache
 def load_statechart(name: StatechartName) -> StateMachine:
     """The chart *name* that travels with the program: inside the package when installed, beside it in a checkout."""
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     inside = package / "statecharts"
     folder = inside if inside.is_dir() else package.parent / "statecharts"
     return parse_statechart(name, (folder / f"{name}.yaml").read_text(encoding="utf-8"))

@@ -7,11 +7,11 @@ from fastmon_client.intervals import Intervals
 from fastmon_client.message_filter import MessageFilter
 from fastmon_client.monitor_session import MonitorSession
 from fastmon_client.output import Quiet
-from fastmon_client.session import Limits, Session, now
+from fastmon_client.session import StopConditions, Session, now
 from tests.client.scripted import OPEN, Scripted, event
 
 
-def session_at(url: str, limits: Limits) -> Session:
+def session_at(url: str, limits: StopConditions) -> Session:
     wanted = MessageFilter(types=("tf_file_registered",))
     state = AppState(url, wanted, now(), pace=Intervals(tick_s=0.1, runs_s=3600))
     return Session(MonitorSession(url=url, token=str), wanted.heard_types, state, Quiet(), limits)
@@ -25,7 +25,7 @@ def test_messages_that_are_nested_too_deeply_are_skipped() -> None:
     last = event('{"msg_type": "tf_file_registered", "run_id": 7, "tf_filename": "a.tf"}')
     answer = [OPEN, *deep, last]
     with Scripted(answer, answer, answer) as server:  # the table of runs is asked for as well, perhaps first
-        session = session_at(server.url, Limits(count=1))
+        session = session_at(server.url, StopConditions(count=1))
         session.run()
     runs = [run["run"] for run in session.snapshot()["runs"]]
     assert runs[0] == "7"

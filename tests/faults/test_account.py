@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from fastmon_daemon.engine.sampling import SamplePlan, draw_sample, seed_of
+from fastmon_daemon.engine.sampling import draw_sample, seed_of
 from fastmon_daemon.outbox import HistoryRow, Origin, Stf, Tf
+from fastmon_daemon.outbox.models import SamplePlan
 from tests.faults.account import Account, Life, account_of
 
 AT = "2026-11-21T20:00:00.000+00:00"
