@@ -12,10 +12,10 @@ from fastmon_daemon import __version__
 from fastmon_daemon.base.errors import ConfigError, DatabaseInUse, FastmonError, StorageError, StorageUnavailable
 
 COMMANDS = (
-    "run", "inspect", "verdict", "reconcile", "retry", "discard", "admit", "release", "export", "forget", "backup",
+    "run", "inspect", "verdict", "reconcile", "retry", "discard", "include", "replay", "export", "purge", "backup",
     "config", "check", "diagram", "testbed", "daq", "demo",
 )  # fmt: skip
-_MODULES = dict.fromkeys(("retry", "discard", "admit", "release", "forget"), "acting")
+_MODULES = dict.fromkeys(("retry", "discard", "include", "replay", "purge"), "action_commands")
 """Of commands that do not stand in a module of their own name."""
 _EXIT_CODES = ((ConfigError, 78), (DatabaseInUse, 75), (StorageUnavailable, 75), (StorageError, 3), (FastmonError, 1))
 _EXTRAS = {**dict.fromkeys(("starlette", "uvicorn", "httptools", "uvloop"), "testbed"), "mermaidx": "svg"}

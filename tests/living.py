@@ -26,7 +26,7 @@ from fastmon_daemon.testbed.stomp_broker import Broker, BrokerThread
 
 TOKEN = "f" * 40
 TOPIC = "/topic/epictopic"
-IN_PROCESS = frozenset({"inspect", "verdict", "retry", "discard", "admit", "release", "forget", "export", "backup"})
+IN_PROCESS = frozenset({"inspect", "verdict", "retry", "discard", "include", "replay", "purge", "export", "backup"})
 DEADLINE_S = 40.0
 
 W = TypeVar("W", bound="Living")

@@ -114,7 +114,7 @@ class Processes:
 
     def heal(self, numbers: Iterable[int]) -> None:
         """All faults end, the data agent registers all of *numbers*, and time passes: nothing is owed at the end."""
-        self.monitor.down = self.monitor.held = False
+        self.monitor.down = self.monitor.blocked = False
         self.monitor.mishaps, self.broker.mishaps = [], []
         self.monitor.trouble.clear()
         for number in numbers:

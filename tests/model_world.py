@@ -20,7 +20,7 @@ from fastmon_daemon.statechart import load_statechart
 from tests.worlds import START, FakeMonitor
 
 CHART = load_statechart("stf")
-NEXT_LIFE = {"retry", "admit"}
+NEXT_LIFE = {"retry", "include"}
 LINK_OF = {"sampled": "monitor", "tf_registered": "broker"}
 """The link without which an STF in that state cannot go on."""
 BY_BUDGET = ("always_failing", "stf_not_registered")
@@ -53,12 +53,12 @@ class FaultyMonitor(FakeMonitor):
         """STFs that the data agent has registered."""
         self.blamed: Counter[str] = Counter()
         """How often a call failed by the fault of its STF, and not of the link."""
-        self.held = False
+        self.blocked = False
         self.mishaps: list[str] = []
 
     def probe(self) -> None:
         super().probe()
-        if self.held:
+        if self.blocked:
             raise LinkBlocked("401: set SWF_API_TOKEN")
 
     def registers(self, number: int) -> None:
@@ -273,7 +273,7 @@ def check_end(seen: Seen, monitor: FaultyMonitor, most: int, selected: Callable[
     for name, row in seen.stfs.items():
         assert CHART.is_finalized(row["state"]), (name, row["state"], row["due_at"], row["last_error"])
         if row["state"] == "completed":
-            assert selected(row["sequence"], name) or row["admitted"]
+            assert selected(row["sequence"], name) or row["included"]
             assert len(seen.tfs[name]) == most or row["stood"]
             assert all(tf["registered_at"] for tf in seen.tfs[name])
             assert all(tf["announced_at"] or row["stood"] for tf in seen.tfs[name])

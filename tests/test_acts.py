@@ -76,12 +76,12 @@ def test_an_admitted_stf_is_processed_although_it_was_not_selected(small: World)
     settle(small.engine(outbox))
     assert named(outbox, stf).state == "skipped"
     with outbox.transaction():
-        acts(small).perform(ActionRequest(action="admit", by="bob", stfs=(stf,)), outbox, small.time.at)
+        acts(small).perform(ActionRequest(action="include", by="bob", stfs=(stf,)), outbox, small.time.at)
     settle(small.engine(outbox))
     assert named(outbox, stf).state == "completed"
 
 
-@pytest.mark.parametrize("act", ["retry", "discard", "admit"])
+@pytest.mark.parametrize("act", ["retry", "discard", "include"])
 def test_what_the_chart_does_not_allow_is_refused_with_the_reason_and_changes_nothing(small: World, act: str) -> None:
     outbox = small.outbox()
     stf = small.receive(outbox)
@@ -99,7 +99,7 @@ def test_a_released_message_is_taken_in_and_one_that_is_still_bad_stays_with_its
         outbox.reject("not JSON", "not JSON", small.time.at, 10)
         outbox.reject("x" * 70_000, "too long", small.time.at, 10)
     with outbox.transaction():
-        outcome = acts(small).perform(ActionRequest(action="release", by="bob", ids=(1, 2, 3)), outbox, small.time.at)
+        outcome = acts(small).perform(ActionRequest(action="replay", by="bob", ids=(1, 2, 3)), outbox, small.time.at)
     assert outcome.done == ["1"]
     assert outcome.rejected["2"].startswith("not JSON")
     assert outcome.rejected["3"] == "its body was too long to be kept whole"
@@ -113,13 +113,13 @@ def test_a_run_is_forgotten_only_when_it_is_finished_unless_told_otherwise(small
     outbox = small.outbox()
     small.receive(outbox)
     with outbox.transaction():
-        kept = acts(small).perform(ActionRequest(action="forget", by="bob", run="100014"), outbox, small.time.at)
+        kept = acts(small).perform(ActionRequest(action="purge", by="bob", run="100014"), outbox, small.time.at)
         gone = acts(small).perform(
-            ActionRequest(action="forget", by="bob", run="100014", include_unfinished=True), outbox, small.time.at
+            ActionRequest(action="purge", by="bob", run="100014", include_unfinished=True), outbox, small.time.at
         )
-    assert kept.rejected == {"100014": "1 of its STFs are unfinished: add --unfinished-too"}
+    assert kept.rejected == {"100014": "1 of its STFs are unfinished: add --include-unfinished"}
     assert gone.done == ["100014"]
-    assert outbox.recall("forgotten:100014") == f"{format_timestamp(small.time.at)} by bob"
+    assert outbox.recall("purged:100014") == f"{format_timestamp(small.time.at)} by bob"
     assert outbox.reports.counts_by_state() == {}
 
 
@@ -131,7 +131,7 @@ def test_a_wish_that_is_none_is_refused() -> None:
     with pytest.raises(MalformedMessage):
         ActionRequest.parse({"act": "retry", "by": "bob", "stfs": [{"a": 1}]})
     with pytest.raises(MalformedMessage):
-        ActionRequest.parse({"act": "release", "by": "bob", "ids": ["1"]})
+        ActionRequest.parse({"act": "replay", "by": "bob", "ids": ["1"]})
 
 
 def test_the_socket_is_for_its_owner_and_answers_whatever_comes(tmp_path: Path) -> None:
@@ -189,13 +189,13 @@ def fail_one(world: OnEmbedded) -> None:
 
 
 def test_a_failed_stf_is_retried_by_a_live_daemon_while_it_works_through_a_backlog(world: OnEmbedded) -> None:
-    world.daemon(FASTMON_LEDGER="off")  # it would recover STF 50 on a machine that is slow
+    world.daemon(FASTMON_RECONCILE="off")  # it would recover STF 50 on a machine that is slow
     fail_one(world)
     world.register(*range(2, 32))
     world.monitor.faults(latency_ms=20)
     world.announce(*range(2, 32))
     told = world.call("retry", name(1), "--reason", "tried again", "--json")
-    assert (told.returncode, json.loads(told.stdout)) == (0, {"done": [name(1)], "refused": {}})
+    assert (told.returncode, json.loads(told.stdout)) == (0, {"done": [name(1)], "rejected": {}})
     wait_until(lambda: world.states() == {"completed": 30, "failed": 1}, "the backlog is done, and it failed again")
     shown = json.loads(world.call("inspect", name(1), "--json").stdout)
     notes = [row["note"] for row in shown["stfs"][0]["history"]]
@@ -210,12 +210,12 @@ def test_a_run_that_a_live_daemon_works_on_is_not_forgotten_and_the_daemon_goes_
     world.monitor.stop()
     world.announce(*range(1, 11))
     world.wait_for(sampled=10)
-    told = world.call("forget", "--run", "100014", "--unfinished-too", "--yes")
+    told = world.call("purge", "--run", "100014", "--include-unfinished", "--yes")
     assert told.returncode == 1
     assert "stop it, then say it again" in told.stderr
     world.monitor.start()
     world.wait_for(completed=10)
-    assert world.call("forget", "--run", "100014", "--yes").returncode == 0
+    assert world.call("purge", "--run", "100014", "--yes").returncode == 0
     assert (world.states(), daemon.poll()) == ({}, None)
 
 

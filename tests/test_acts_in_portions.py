@@ -88,7 +88,7 @@ def refuse(world: World, outbox: Outbox, bodies: list[str]) -> None:
 def test_many_messages_are_released_in_portions(world: World, outbox: Outbox) -> None:
     refuse(world, outbox, [f'{{"msg_type": "stf_ready", "run_id": "7", "filename": "{n}.stf"}}' for n in range(MANY)])
     numbers = tuple(outbox.reports.rejected_ids())
-    done = portions(world, outbox, ActionRequest(action="release", by="bob", ids=numbers))
+    done = portions(world, outbox, ActionRequest(action="replay", by="bob", ids=numbers))
     assert [len(each.done) for each in done] == [BATCH_SIZE, 100]
     assert outbox.reports.counts_by_state() == {"received": MANY}
 
@@ -99,11 +99,11 @@ def test_all_messages_are_released_once_each_and_those_that_are_still_bad_are_na
     good = '{"msg_type": "stf_ready", "run_id": "7", "filename": "1.stf"}'
     refuse(world, outbox, [*["not JSON"] * BATCH_SIZE, good])
     outbox.close()
-    command = ["release", "--all", "--yes", "--json", "--db", str(outbox.path)]
+    command = ["replay", "--all", "--yes", "--json", "--db", str(outbox.path)]
     told = CliRunner().invoke(cli, command, env={"FASTMON_NAMESPACE": "ns"})
     assert told.exit_code == 1
     outcome = json.loads(told.stdout)
-    assert (outcome["done"], len(outcome["refused"])) == ([str(BATCH_SIZE + 1)], BATCH_SIZE)
+    assert (outcome["done"], len(outcome["rejected"])) == ([str(BATCH_SIZE + 1)], BATCH_SIZE)
     assert "no such refused message" not in told.output
 
 
@@ -114,15 +114,15 @@ def test_what_was_done_before_the_daemon_was_too_busy_is_told_as_json_where_that
     answers = iter([asdict(ActionResult(done=["7/1.stf"], more=True)), {"error": "the daemon is busy", "busy": True}])
     with DatabaseLock(outbox.path), ControlServer(outbox.path, lambda _: next(answers)):
         told = CliRunner().invoke(cli, ["retry", "--all-failed", "--yes", "--json", "--db", str(outbox.path)])
-    assert (told.exit_code, json.loads(told.stdout)) == (75, {"done": ["7/1.stf"], "refused": {}})
+    assert (told.exit_code, json.loads(told.stdout)) == (75, {"done": ["7/1.stf"], "rejected": {}})
 
 
 def test_a_run_is_forgotten_in_portions_and_only_in_its_namespace(world: World, outbox: Outbox) -> None:
     failed(world, outbox, MANY)
     failed(world, outbox, 1, namespace="other")
-    (refused,) = portions(world, outbox, ActionRequest(action="forget", by="bob", run="7"))
+    (refused,) = portions(world, outbox, ActionRequest(action="purge", by="bob", run="7"))
     assert refused.rejected == {"7": "it is in the namespaces ns, other: say which with --namespace"}
-    done = portions(world, outbox, ActionRequest(action="forget", by="bob", run="7", namespace="ns"))
+    done = portions(world, outbox, ActionRequest(action="purge", by="bob", run="7", namespace="ns"))
     assert [(each.done, each.more) for each in done] == [([], True), (["7"], False)]
     assert [stf.namespace for stf in outbox.find()] == ["other"]
 
@@ -137,7 +137,7 @@ def test_an_stf_of_two_namespaces_needs_its_namespace(world: World, outbox: Outb
     told = CliRunner().invoke(cli, ["retry", "1.stf", "--namespace", "other", "--db", str(world.folder / "outbox.db")])
     assert (told.exit_code, told.stdout) == (0, "retry: 1.stf\n")
     told = CliRunner().invoke(
-        cli, ["forget", "--run", "7", "--namespace", "ns", "--yes", "--db", str(world.folder / "outbox.db")]
+        cli, ["purge", "--run", "7", "--namespace", "ns", "--yes", "--db", str(world.folder / "outbox.db")]
     )
     assert told.exit_code == 0, told.output
 
@@ -148,8 +148,8 @@ def test_an_stf_of_two_namespaces_needs_its_namespace(world: World, outbox: Outb
         (ActionRequest(action="retry", by="bob", all=True), "3 STFs"),
         (ActionRequest(action="retry", by="bob", all=True, run="8"), "0 STFs"),
         (ActionRequest(action="discard", by="bob", stfs=("1.stf", "2.stf")), "2 STFs"),
-        (ActionRequest(action="forget", by="bob", run="7"), "run 7 with 3 STFs"),
-        (ActionRequest(action="release", by="bob", ids=(1,)), "1 refused messages"),
+        (ActionRequest(action="purge", by="bob", run="7"), "run 7 with 3 STFs"),
+        (ActionRequest(action="replay", by="bob", ids=(1,)), "1 refused messages"),
     ],
 )
 def test_who_is_asked_to_confirm_is_told_how_many_it_is_about(

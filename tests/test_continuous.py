@@ -128,8 +128,8 @@ def test_a_known_name_with_another_content_is_kept_aside(world: OnEmbedded) -> N
     watch(world, folder)
     world.wait_for(completed=1)
     path.write_bytes(b"another size")
-    wait_until(lambda: "refused, see fastmon-daemon inspect --refused" in world.log(), "the conflict")
-    refused = world.call("inspect", "--refused", "--json").stdout
+    wait_until(lambda: "refused, see fastmon-daemon inspect --rejected" in world.log(), "the conflict")
+    refused = world.call("inspect", "--rejected", "--json").stdout
     assert "conflict: this STF was received with another size" in refused
 
 

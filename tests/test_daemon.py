@@ -149,11 +149,11 @@ def test_a_monitor_that_takes_no_messages_is_told_once_and_costs_no_stf(world: O
     wait_until(lambda: "set FASTMON_NOTIFY=stomp" in world.log(), "it says what to do")
     shown = json.loads(world.call("inspect", "--json", FASTMON_NOTIFY="rest").stdout)
     assert {name: link["state"] for name, link in shown["links"].items()} == {
-        "monitor": "up", "broker": "up", "messages": "held",
+        "monitor": "up", "broker": "up", "messages": "blocked",
     }  # fmt: skip
     daemon.send_signal(signal.SIGTERM)
     assert daemon.wait(30) == 0
-    assert world.log().count("link to the messages is held") == 1
+    assert world.log().count("link to the messages is blocked") == 1
     world.daemon()
     world.wait_for(completed=2)
     assert world.monitor.counts()["distinct_announcements"] == 14
@@ -175,8 +175,8 @@ def test_malformed_messages_among_good_ones_are_kept_aside(world: OnEmbedded) ->
         world.door.publish(body)
     world.announce(1)
     world.wait_for(completed=1)
-    refused = json.loads(world.call("inspect", "--refused", "--json").stdout)
-    assert len(refused["refused"]) == 3
+    refused = json.loads(world.call("inspect", "--rejected", "--json").stdout)
+    assert len(refused["rejected"]) == 3
 
 
 def test_a_second_daemon_on_the_same_database_is_refused_with_75(world: OnEmbedded) -> None:
@@ -201,7 +201,7 @@ def test_once_does_what_is_due_and_says_by_its_exit_code_whether_something_waits
 
 def test_once_ends_also_where_the_monitor_was_down_and_no_probe_is_answered(world: OnEmbedded) -> None:
     with closing(open_outbox(world.database)) as outbox, outbox.transaction():
-        outbox.outages.link_lost("monitor", "no answer", datetime.now(UTC), held=False)
+        outbox.outages.link_lost("monitor", "no answer", datetime.now(UTC), blocked=False)
     with socket.create_server(("127.0.0.1", 0), backlog=100) as deaf:
         url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
         assert world.call("run", "--once", SWF_MONITOR_URL=url, FASTMON_AGENT_NAME="us").returncode == 0
@@ -224,14 +224,14 @@ def test_without_broker_and_monitor_it_runs_says_so_and_waits(world: OnEmbedded)
 
 def test_a_wrong_token_is_told_before_the_first_stf_comes(world: OnEmbedded) -> None:
     daemon = world.daemon(SWF_API_TOKEN="0" * 40)
-    wait_until(lambda: "link to the monitor is held" in world.log(), "it says so")
+    wait_until(lambda: "link to the monitor is blocked" in world.log(), "it says so")
     assert "set SWF_API_TOKEN to a valid token" in world.log()
     seen = json.loads(world.call("inspect", "--json").stdout)
-    assert seen["links"]["monitor"]["state"] == "held"
+    assert seen["links"]["monitor"]["state"] == "blocked"
     daemon.send_signal(signal.SIGTERM)
     assert daemon.wait(30) == 0
     world.daemon(SWF_API_TOKEN="0" * 40)
-    assert "link to the monitor was held at the last stop" in world.log()
+    assert "link to the monitor was blocked at the last stop" in world.log()
 
 
 def test_a_missing_setting_is_one_line_that_names_it_and_exit_78(world: OnEmbedded) -> None:

@@ -62,11 +62,11 @@ def refused_once(breaker: CircuitBreaker, now: float) -> float:
     return breaker.next_probe - now
 
 
-@pytest.mark.parametrize(("held", "most"), [(False, [1, 2, 4, 5, 5, 5]), (True, [MAX_BLOCKED_PROBE_INTERVAL_S] * 6)])
-def test_pauses_have_full_jitter_below_a_ceiling(held: bool, most: list[float]) -> None:
+@pytest.mark.parametrize(("blocked", "most"), [(False, [1, 2, 4, 5, 5, 5]), (True, [MAX_BLOCKED_PROBE_INTERVAL_S] * 6)])
+def test_pauses_have_full_jitter_below_a_ceiling(blocked: bool, most: list[float]) -> None:
     longest, drawn, shortest = gate_of(), gate_of(random.Random(7).random), gate_of(lambda: 0.0)
     for breaker in (longest, drawn, shortest):
-        breaker.trip(100.0, held)
+        breaker.trip(100.0, blocked)
     pauses = [longest.next_probe - 100, *(refused_once(longest, 100.0 + n) for n in range(5))]
     assert pauses == most
     assert SHORTEST_PROBE_PAUSE_S <= drawn.next_probe - 100 <= most[0]
@@ -79,7 +79,7 @@ def test_pauses_have_full_jitter_below_a_ceiling(held: bool, most: list[float]) 
 
 def test_a_probe_that_waits_for_its_own_deadline_does_not_delay_the_next_one() -> None:
     breaker = gate_of()
-    breaker.trip(100.0, held=False)
+    breaker.trip(100.0, blocked=False)
     begun = []
     for now in range(100, 131):
         if breaker.probe_is_due(now):
@@ -93,7 +93,7 @@ def test_a_probe_that_waits_for_its_own_deadline_does_not_delay_the_next_one() -
 
 def test_of_probes_that_are_never_answered_only_so_many_are_under_way() -> None:
     breaker, begun = gate_of(), []
-    breaker.trip(100.0, held=False)
+    breaker.trip(100.0, blocked=False)
     for now in range(100, 200):
         if breaker.probe_is_due(now):
             breaker.probe_started(now)
@@ -105,10 +105,10 @@ def test_of_probes_that_are_never_answered_only_so_many_are_under_way() -> None:
 
 def test_the_pauses_of_the_next_outage_begin_anew() -> None:
     breaker = gate_of()
-    breaker.trip(100.0, held=False)
+    breaker.trip(100.0, blocked=False)
     assert [refused_once(breaker, 100.0 + n) for n in range(4)] == [2, 4, 5, 5]
     breaker.reset(200.0)
-    breaker.trip(300.0, held=False)
+    breaker.trip(300.0, blocked=False)
     assert breaker.next_probe == 301
 
 
@@ -127,9 +127,9 @@ def test_a_pace_saves_nothing_up_and_its_debt_is_paid_first() -> None:
 
 def test_calls_that_were_under_way_when_the_gate_shut_change_nothing() -> None:
     breaker = gate_of()
-    breaker.trip(100.0, held=False)
-    breaker.trip(100.5, held=False)
-    breaker.trip(101.9, held=False)
+    breaker.trip(100.0, blocked=False)
+    breaker.trip(100.5, blocked=False)
+    breaker.trip(101.9, blocked=False)
     assert (breaker.next_probe, breaker.failures) == (101.0, 1)
 
 
@@ -176,13 +176,13 @@ def test_one_probe_at_a_time_finds_out_within_5_s_that_the_link_is_back(world: W
         assert world.time.seconds - asked <= 5.5
 
 
-@pytest.mark.parametrize("held", [False, True])
-def test_a_late_word_that_a_link_is_down_does_not_shut_its_gate_for_ever(world: World, held: bool) -> None:
+@pytest.mark.parametrize("blocked", [False, True])
+def test_a_late_word_that_a_link_is_down_does_not_shut_its_gate_for_ever(world: World, blocked: bool) -> None:
     """A call fails while its link goes; before the engine hears of it the link is back, and has said so."""
     outbox = world.outbox()
     name = world.receive(outbox)
 
-    late = [(LinkBlocked if held else LinkDown)("lost while it was under way")]
+    late = [(LinkBlocked if blocked else LinkDown)("lost while it was under way")]
 
     def announce(_body: str, event_id: str) -> None:
         if late:
@@ -251,7 +251,7 @@ def test_a_monitor_that_takes_no_messages_stops_the_announcements_only_and_says_
 def test_an_outage_of_a_link_that_the_settings_no_longer_need_is_over(world: World) -> None:
     outbox = world.outbox()
     with outbox.transaction():
-        outbox.outages.link_lost("messages", "404", world.time.at, held=True)
+        outbox.outages.link_lost("messages", "404", world.time.at, blocked=True)
     world.engine(outbox)
     assert outbox.outages.open() == []
 
@@ -314,13 +314,13 @@ def test_what_a_person_must_mend_is_said_also_where_the_link_was_down_before(wor
     world.receive(outbox)
     with said() as errors:
         settle(engine)
-        monitor.down, monitor.held = False, True
+        monitor.down, monitor.blocked = False, True
         for _ in range(5):
             world.time.pass_(seconds=30)
             settle(engine)
     assert [line.strip() for line in errors] == [
         "link to the monitor is down: monitor unreachable",
-        "link to the monitor is held: 401: set SWF_API_TOKEN",
+        "link to the monitor is blocked: 401: set SWF_API_TOKEN",
     ]
     assert [(outage.blocked, outage.ended_at) for outage in outbox.outages.open()] == [(True, None)]
 
@@ -328,7 +328,7 @@ def test_what_a_person_must_mend_is_said_also_where_the_link_was_down_before(wor
 def test_what_a_person_must_mend_is_not_said_as_an_error_again_after_a_restart(world: World) -> None:
     outbox = world.outbox()
     world.monitor = monitor = FaultyMonitor()
-    monitor.held = True
+    monitor.blocked = True
     world.receive(outbox)
     settle(world.engine(outbox))
     with said() as errors:

@@ -135,12 +135,12 @@ def test_with_a_daemon_old_work_is_stuck_with_its_error_attempts_and_next_try(sh
     assert config.exit_code == 0
 
 
-@pytest.mark.parametrize("held", [False, True])
-def test_waiting_for_a_link_that_is_down_is_not_stuck(shelf: Shelf, held: bool) -> None:
+@pytest.mark.parametrize("blocked", [False, True])
+def test_waiting_for_a_link_that_is_down_is_not_stuck(shelf: Shelf, blocked: bool) -> None:
     shelf.receive(at=ago(minutes=9))
     shelf.move("sample_tfs", ago(minutes=8))
     with shelf.outbox.transaction():
-        shelf.outbox.outages.link_lost("monitor", "connection refused", ago(minutes=7), held=held)
+        shelf.outbox.outages.link_lost("monitor", "connection refused", ago(minutes=7), blocked=blocked)
         shelf.outbox.outages.next_probe("monitor", datetime.now(UTC) + timedelta(seconds=90))
     with daemon_of(shelf.path):
         result, seen = shelf.inspect(), shelf.seen()
@@ -148,7 +148,7 @@ def test_waiting_for_a_link_that_is_down_is_not_stuck(shelf: Shelf, held: bool) 
     assert "connection refused" in result.stdout
     assert "(7 min)" in result.stdout
     assert "(in 1 min)" in result.stdout
-    assert seen["links"]["monitor"]["state"] == ("held" if held else "down")
+    assert seen["links"]["monitor"]["state"] == ("blocked" if blocked else "down")
     assert seen["links"]["broker"]["state"] == "up"
     assert seen["oldest"]["next"] == "register_tfs, when the monitor is back"
 
@@ -157,7 +157,7 @@ def test_another_link_that_is_down_excuses_nothing(shelf: Shelf) -> None:
     shelf.receive(at=ago(minutes=9))
     shelf.move("sample_tfs", ago(minutes=8))
     with shelf.outbox.transaction():
-        shelf.outbox.outages.link_lost("broker", "gone", ago(minutes=7), held=False)
+        shelf.outbox.outages.link_lost("broker", "gone", ago(minutes=7), blocked=False)
     with daemon_of(shelf.path):
         assert shelf.inspect().exit_code == 1
 
@@ -166,7 +166,7 @@ def test_after_an_outage_the_backlog_has_its_minute(shelf: Shelf) -> None:
     shelf.receive(at=ago(minutes=9))
     shelf.move("sample_tfs", ago(minutes=8))
     with shelf.outbox.transaction():
-        shelf.outbox.outages.link_lost("monitor", "gone", ago(minutes=7), held=False)
+        shelf.outbox.outages.link_lost("monitor", "gone", ago(minutes=7), blocked=False)
         shelf.outbox.outages.link_back("monitor", ago(seconds=5))
     with daemon_of(shelf.path):
         assert shelf.inspect().exit_code == 0
@@ -217,10 +217,10 @@ def test_state_and_run_narrow_the_view_and_list_it(shelf: Shelf) -> None:
 def test_refused_messages_are_counted_and_listed(shelf: Shelf) -> None:
     with shelf.outbox.transaction():
         shelf.outbox.reject('{"msg_type": "stf_ready"}', "run_id is missing", ago(minutes=1), 10)
-    assert "refused messages: 1 (--refused shows them)" in shelf.inspect().stdout
-    result = shelf.inspect("--refused")
+    assert "refused messages: 1 (--rejected shows them)" in shelf.inspect().stdout
+    result = shelf.inspect("--rejected")
     assert (result.exit_code, "run_id is missing" in result.stdout) == (0, True)
-    row = shelf.seen("--refused")["refused"][0]
+    row = shelf.seen("--rejected")["rejected"][0]
     assert (row["reason"], row["bytes"], row["body"]) == ("run_id is missing", 25, '{"msg_type": "stf_ready"}')
 
 
@@ -234,7 +234,7 @@ def test_the_overview_has_the_keys_that_the_help_names(shelf: Shelf) -> None:
     shelf.receive()
     shelf.move("sample_tfs", ago(seconds=1))
     documented = set(re.findall(r"\w+", " ".join(run_inspect("--help").stdout.split("\n"))))
-    for view in (shelf.seen("--run", "7"), shelf.seen("--refused"), shelf.seen(NAME)):
+    for view in (shelf.seen("--run", "7"), shelf.seen("--rejected"), shelf.seen(NAME)):
         assert set(view) <= documented
         assert all(set(stf) <= documented for stf in view.get("stfs", []))
 
@@ -277,7 +277,7 @@ def test_a_name_in_several_runs_is_shown_for_each(shelf: Shelf) -> None:
     assert {stf["run"] for stf in shelf.seen(NAME, "--run", "8")["stfs"]} == {"8"}
 
 
-@pytest.mark.parametrize("arguments", [("no.stf",), ("--run", "99"), ("x.stf", "--refused"), ("--state", "lost")])
+@pytest.mark.parametrize("arguments", [("no.stf",), ("--run", "99"), ("x.stf", "--rejected"), ("--state", "lost")])
 def test_what_is_not_there_is_a_usage_error(shelf: Shelf, arguments: tuple[str, ...]) -> None:
     result = shelf.inspect(*arguments)
     assert (result.exit_code, result.stdout) == (2, "")

@@ -76,7 +76,7 @@ def test_what_is_not_for_us_is_counted_and_forgotten(intake: MessageHandler, out
     intake.handle(ready(msg_type="tf_file_registered"))
     intake.handle(ready())
     counters = outbox.reports.counters()
-    assert counters == {"foreign_namespace": 1, "foreign_type": 1, "stf_ready_fresh": 1}
+    assert counters == {"ignored_namespace": 1, "ignored_type": 1, "stf_ready_fresh": 1}
     assert outbox.reports.rejected_count() == 0
 
 
@@ -126,7 +126,7 @@ def test_a_run_that_was_forgotten_is_heard_of_anew_by_a_stf_gen(
     intake.handle(run_message("start_run"))
     with outbox.transaction():
         OperatorActions(load_statechart("stf"), intake, alone=False).perform(
-            ActionRequest(action="forget", by="bob", run="100014"), outbox, time.at
+            ActionRequest(action="purge", by="bob", run="100014"), outbox, time.at
         )
     assert outbox.runs.get("torre1", "100014") is None
     intake.handle(run_message("stf_gen"))
@@ -155,7 +155,7 @@ def test_a_run_that_is_forgotten_just_after_its_message_was_stored_is_heard_of_a
     def purge() -> None:
         with outbox.transaction():
             OperatorActions(load_statechart("stf"), intake, alone=False).perform(
-                ActionRequest(action="forget", by="bob", run="100014"), outbox, time.at
+                ActionRequest(action="purge", by="bob", run="100014"), outbox, time.at
             )
 
     with after_the_next_commit(purge):
@@ -176,7 +176,7 @@ def test_what_is_not_for_us_is_counted_once_whatever_two_threads_store(intake: M
         intake.handle(run_message("start_run"))
     intake.handle(run_message("pause_run"))
     counters = outbox.reports.counters()
-    assert (counters["foreign_type"], counters["foreign_namespace"]) == (1, 1)
+    assert (counters["ignored_type"], counters["ignored_namespace"]) == (1, 1)
 
 
 def test_what_is_not_for_us_is_counted_also_where_it_could_not_be_written_down_at_first(
@@ -194,4 +194,4 @@ def test_what_is_not_for_us_is_counted_also_where_it_could_not_be_written_down_a
     finally:
         failpoints.set_hook(None)
     intake.handle(ready())
-    assert outbox.reports.counters() == {"foreign_namespace": 1, "stf_ready_fresh": 1}
+    assert outbox.reports.counters() == {"ignored_namespace": 1, "stf_ready_fresh": 1}

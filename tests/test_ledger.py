@@ -197,7 +197,7 @@ class Life(World):
 
     def purges(self) -> None:
         """An operator has the run forgotten."""
-        request = ActionRequest(action="forget", by="bob", run="100014")
+        request = ActionRequest(action="purge", by="bob", run="100014")
         outcome = self.machine.inbox.submit(
             partial(OperatorActions(CHARTS[0], self.door, alone=False).perform, request)
         )
@@ -821,7 +821,7 @@ def test_a_purged_run_does_not_come_back_from_a_lookup_under_way_nor_does_that_s
 
 
 def unheard(life: Life) -> int:
-    return life.box.reports.counters().get("runs_unheard", 0)
+    return life.box.reports.counters().get("runs_unknown", 0)
 
 
 def test_a_run_that_came_and_went_while_nobody_listened_is_named_once_and_not_taken_in(life: Life) -> None:

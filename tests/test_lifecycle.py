@@ -109,7 +109,7 @@ def test_every_decision_has_its_owner() -> None:
         "fail": "engine",
         "retry": "person",
         "discard": "person",
-        "admit": "person",
+        "include": "person",
     }
     assert set(load_statechart("run").decisions) == set(load_statechart("run").triggers)
 

@@ -92,9 +92,9 @@ class Lives(Processes, RuleBasedStateMachine):
     def broker_falters(self, what: list[str]) -> None:
         self.broker.mishaps = what
 
-    @rule(now=st.sampled_from(["well", "well", "down", "held"]))
+    @rule(now=st.sampled_from(["well", "well", "down", "blocked"]))
     def monitor_is(self, now: str) -> None:
-        self.monitor.down, self.monitor.held = now == "down", now == "held"
+        self.monitor.down, self.monitor.blocked = now == "down", now == "blocked"
 
     @rule(up=st.booleans())
     def broker_goes_or_comes(self, up: bool) -> None:
@@ -140,7 +140,7 @@ class Lives(Processes, RuleBasedStateMachine):
             self.die(self.engine.busy)
         self.accept(number)
 
-    @rule(act=st.sampled_from(["retry", "discard", "admit"]), number=NUMBERS)
+    @rule(act=st.sampled_from(["retry", "discard", "include"]), number=NUMBERS)
     def person_acts(self, act: str, number: int) -> None:
         name = stf_name(number)
         before = Seen.of(self.outbox).stfs.get(name)

@@ -18,9 +18,9 @@ from fastmon_daemon.statechart import load_statechart
 from tests.worlds import HandClock, World, query
 
 FOLDER = Path(__file__).parent / "old_databases"
-TABLES = ("stf", "tf", "history", "run", "outage", "refused", "meta", "file_seen", "pruned", "pruned_run")
+TABLES = ("stf", "tf", "history", "run", "outage", "rejected", "meta", "file_seen", "pruned", "pruned_run")
 COUNTS = {
-    "stf": 103, "tf": 148, "history": 318, "run": 11, "outage": 12, "refused": 17, "meta": 14, "file_seen": 7,
+    "stf": 103, "tf": 148, "history": 318, "run": 11, "outage": 12, "rejected": 17, "meta": 14, "file_seen": 7,
     "pruned": 5, "pruned_run": 1,
 }  # fmt: skip
 STATES = {
@@ -79,7 +79,7 @@ def test_what_is_asked_of_it_is_answered(outbox: Outbox) -> None:
     reports = outbox.reports
     assert reports.counts_by_state() == STATES
     assert {(row.run, row.state) for row in reports.runs()} >= RUNS
-    assert reports.rejected_count() == COUNTS["refused"]
+    assert reports.rejected_count() == COUNTS["rejected"]
     assert [row.bytes for row in reports.rejected(100)][::-1] == BYTES
     assert [outage.link for outage in outbox.outages.open()] == ["monitor"]
     assert [(run.run, run.states) for run in reports.pruned_runs()] == [("200001", {"completed": 5})]

@@ -125,7 +125,7 @@ def test_refused_messages_are_kept_whole_up_to_64_kib_and_the_oldest_dropped_wit
     assert [row.body for row in before] == ["message 4", "message 3"]
     assert last.bytes == 100_001
     assert "kept: the first 65536 of 100001 bytes" in last.reason
-    assert outbox.reports.counters() == {"refused_dropped": 3}
+    assert outbox.reports.counters() == {"rejected_dropped": 3}
 
 
 @pytest.mark.parametrize("size", [65_535, 65_536, 65_537])
@@ -184,7 +184,7 @@ def test_a_database_of_the_first_version_is_brought_up_to_date_and_its_runs_are_
     db = Database(path)
     migrations.apply(db, stop_before=["files_seen", "ledger"])
     db.execute(
-        "insert into run (namespace, run, run_id, state, heard_at, expected, look_at)"
+        "insert into run (namespace, run, run_id, state, heard_at, expected, poll_at)"
         " values ('ns', '7', '7', 'running', '2026', 3, '2026')"
     )
     db.execute(f"pragma application_id = {APPLICATION_ID}")

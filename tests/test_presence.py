@@ -167,7 +167,7 @@ def test_a_secret_that_was_changed_in_its_file_is_in_no_log_either(world: OnEmbe
     world.daemon(SWF_API_TOKEN="", SWF_API_TOKEN_FILE=str(token))
     token.write_text("rotated-token")
     world.announce(1)
-    wait_until(lambda: "link to the monitor is held" in world.log(), "the new token was read, and refused")
+    wait_until(lambda: "link to the monitor is blocked" in world.log(), "the new token was read, and refused")
     world.publish({"msg_type": "stf_ready", "run_id": "100014", "filename": "told.rotated-token.000002.stf"})
     wait_until(lambda: "told.***.000002.stf: received" in world.log(), "the line")
     token.write_text(TOKEN)

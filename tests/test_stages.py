@@ -273,7 +273,7 @@ def test_a_skipped_stf_has_no_stage_until_it_is_admitted(tmp_path: Path, monitor
     settle(bench.engine)
     bench.round()
     assert (bench.rows("workflows"), bench.rows("workflow-stages"), bench.owed()) == ([], [], 0)
-    act(bench, "admit", name)
+    act(bench, "include", name)
     settle(bench.engine)
     bench.round()
     assert bench.stage()["status"] == "fastmon_complete"

@@ -103,9 +103,9 @@ def desk_of(monitor: MonitorThread) -> AgentClient:
     return AgentClient(RestClient(monitor.url, lambda: TOKEN, connections=1, timeout_s=(5, 5)))
 
 
-def goes(outbox: Outbox, world: World, link: str, *, held: bool = False) -> None:
+def goes(outbox: Outbox, world: World, link: str, *, blocked: bool = False) -> None:
     with outbox.transaction():
-        outbox.outages.link_lost(link, "no answer", world.time.at, held=held)
+        outbox.outages.link_lost(link, "no answer", world.time.at, blocked=blocked)
 
 
 def returns(outbox: Outbox, world: World, link: str) -> None:
@@ -232,10 +232,10 @@ def test_a_heartbeat_says_how_we_are_and_leaves_nothing_out(
     look()
     goes(outbox, world, "monitor")
     look()
-    goes(outbox, world, "monitor", held=True)
+    goes(outbox, world, "monitor", blocked=True)
     world.receive(outbox)
     look()
-    assert "monitor held: no answer" in row_of(monitor, "a-health")["description"]
+    assert "monitor blocked: no answer" in row_of(monitor, "a-health")["description"]
     returns(outbox, world, "monitor")
     world.time.pass_(minutes=2)
     look()
@@ -275,7 +275,7 @@ def test_one_link_that_is_held_beside_one_that_is_down_is_an_error(world: World,
     checkup = checkup_of(world, Topic())
     goes(outbox, world, "broker")
     assert checkup.health().level is HealthStatus.WARNING
-    goes(outbox, world, "monitor", held=True)
+    goes(outbox, world, "monitor", blocked=True)
     assert checkup.health().level is HealthStatus.ERROR
     returns(outbox, world, "monitor")
     returns(outbox, world, "broker")

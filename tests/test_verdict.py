@@ -83,7 +83,7 @@ def test_a_daemon_that_was_killed_in_mid_run_finds_at_its_late_return_what_it_mi
     world.register(3, 4)
     world.announce(3, 4)
     code, dead = asked(world)
-    assert (code, dead["completed"], dead["why_not"]) == (1, 2, ["it has not ended"])
+    assert (code, dead["completed"], dead["incomplete_reasons"]) == (1, 2, ["it has not ended"])
     world.daemon(**PLAIN)
     world.publish({**END, "total_stf_files": 4})
     verdict = when_complete(world)
@@ -102,7 +102,7 @@ def test_an_stf_that_is_really_missing_is_named_by_its_number_and_the_exit_code_
     world.wait_for(completed=3)
     code, verdict = asked(world)
     assert (code, verdict["missing"], verdict["missing_sequences"]) == (1, 2, "3, 5")
-    assert (verdict["complete"], verdict["why_not"]) == (False, ["missing: 2"])
+    assert (verdict["complete"], verdict["incomplete_reasons"]) == (False, ["missing: 2"])
     told = world.call("verdict", "100014", "--wait", "3")
     assert told.returncode == 1
     assert "missing numbers" in told.stdout
@@ -122,7 +122,12 @@ def test_a_run_that_nobody_heard_of_is_3_until_it_is_reconciled_by_hand(world: O
     world.register(1, 2)
     by_daemon = world.call("reconcile", "--run", "100014", "--json")
     assert by_daemon.returncode == 0, by_daemon.stderr
-    assert json.loads(by_daemon.stdout) == {"run": "100014", "named": 2, "known": 0, "taken_in": [name(1), name(2)]}
+    assert json.loads(by_daemon.stdout) == {
+        "run": "100014",
+        "monitor_count": 2,
+        "known": 0,
+        "taken_in": [name(1), name(2)],
+    }
     world.wait_for(completed=2)
     world.monitor.stop()
     away = world.call("reconcile", "--run", "100014")

@@ -17,7 +17,7 @@ from fastmon_daemon.messages import IgnoredMessage, parse, run_number
 from fastmon_daemon.outbox import Outbox, ReceiveOutcome, Stf
 from fastmon_daemon.statechart import StateMachine
 
-STF_ACTIONS = ("retry", "discard", "admit")
+STF_ACTIONS = ("retry", "discard", "include")
 BATCH_SIZE = 500
 """So many STFs or messages are acted on in one transaction: the engine works on between two."""
 RECONCILE = "reconcile"
@@ -118,9 +118,9 @@ class OperatorActions:
         """Do what is wished. Raises `PermanentError` for an act that does not exist or makes no sense."""
         if request.action in STF_ACTIONS:
             return self._apply_to_stfs(request, outbox, now)
-        if request.action == "release":
+        if request.action == "replay":
             return self._replay(request, outbox)
-        if request.action == "forget":
+        if request.action == "purge":
             return self._purge(request, outbox, now)
         raise PermanentError(f"there is no act {request.action!r}")
 
@@ -157,7 +157,7 @@ class OperatorActions:
             if self._chart.is_finalized(dest):
                 outbox.move(stf, request.action, dest, now, rests=True, note=request.note)
             else:
-                outbox.reopen(stf, request.action, dest, now, note=request.note, admitted=request.action == "admit")
+                outbox.reopen(stf, request.action, dest, now, note=request.note, included=request.action == "include")
         except StaleStfError as exc:  # cannot be: the engine's thread alone moves STFs, and it is the one that acts
             raise PermanentError(str(exc)) from exc
 
@@ -204,7 +204,7 @@ class OperatorActions:
         unfinished = outbox.unfinished(request.run, namespace)
         if unfinished and not request.include_unfinished:
             return ActionResult(
-                rejected={request.run: f"{unfinished} of its STFs are unfinished: add --unfinished-too"}
+                rejected={request.run: f"{unfinished} of its STFs are unfinished: add --include-unfinished"}
             )
         if unfinished and not self._alone:  # the engine has some of them in its hands
             return ActionResult(
@@ -214,9 +214,7 @@ class OperatorActions:
             return ActionResult(more=True)
         outbox.delete_run(request.run, namespace)
         self._intake.runs.forget(namespace, request.run)
-        outbox.remember(
-            f"forgotten:{request.run}", f"{format_timestamp(now)} {request.note}"
-        )  # its own history is gone
+        outbox.remember(f"purged:{request.run}", f"{format_timestamp(now)} {request.note}")  # its own history is gone
         return ActionResult(done=[request.run])
 
 

@@ -138,11 +138,11 @@ class BrokerConnection:
         while not self._stopping.is_set():
             began = self._monotonic()
             end = self._live_once()
-            held = isinstance(end, LinkBlocked)
-            self._tell(LinkStateChange(up=False, reason=str(end), blocked=held))
+            blocked = isinstance(end, LinkBlocked)
+            self._tell(LinkStateChange(up=False, reason=str(end), blocked=blocked))
             spent_s = self._monotonic() - began
             attempt = 0 if spent_s > STABLE_AFTER_S else attempt + 1
-            backoff = HELD if held else DOWN
+            backoff = HELD if blocked else DOWN
             self._stopping.wait(max(backoff.shortest_s, backoff.pause_s(attempt + 1, self._jitter) - spent_s))
 
     def _live_once(self) -> LinkDown:
@@ -168,5 +168,5 @@ class BrokerConnection:
             return
         self._told = change
         say = logger.info if change.up or self._stopping.is_set() else logger.warning
-        say("broker link {}: {}", "up" if change.up else "held" if change.blocked else "down", change.reason)
+        say("broker link {}: {}", "up" if change.up else "blocked" if change.blocked else "down", change.reason)
         self._changed(change)

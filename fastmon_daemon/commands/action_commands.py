@@ -1,4 +1,4 @@
-"""`retry`, `discard`, `admit`, `release` and `forget`: what an operator does to STFs, rejected messages and runs.
+"""`retry`, `discard`, `include`, `replay` and `purge`: what an operator does to STFs, rejected messages and runs.
 
 Each is done over the control socket when the daemon runs, else with the lock taken and by ourselves.
 """
@@ -33,7 +33,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def action_options(command: F) -> F:
     """The options that every act has."""
-    command = click.option("--json", "as_json", is_flag=True, help="The outcome as one JSON object: done, refused.")(
+    command = click.option("--json", "as_json", is_flag=True, help="The outcome as one JSON object: done, rejected.")(
         command
     )
     command = click.option("--yes", is_flag=True, help="Do not ask, also for more than one.")(command)
@@ -85,39 +85,39 @@ def discard(stf: tuple[str, ...], **options: Any) -> None:
 @_run
 @_namespace
 @action_options
-def admit(stf: tuple[str, ...], **options: Any) -> None:
+def include(stf: tuple[str, ...], **options: Any) -> None:
     """Process STFs that were skipped because they were not selected. More than one asks first.
 
     Exit codes: 0 done, 1 something was not done, 2 usage, 3 no database, 75 the daemon is busy.
     """
-    perform("admit", several=len(stf) > 1, stfs=stf, **options)
+    perform("include", several=len(stf) > 1, stfs=stf, **options)
 
 
 @click.command()
 @click.argument("number", nargs=-1, type=int)
 @click.option("--all", "everything", is_flag=True, help="All refused messages.")
 @action_options
-def release(number: tuple[int, ...], everything: bool, **options: Any) -> None:
-    """Parse refused messages again, by their NUMBER in `inspect --refused`; those that can be taken now are taken.
+def replay(number: tuple[int, ...], everything: bool, **options: Any) -> None:
+    """Parse refused messages again, by their NUMBER in `inspect --rejected`; those that can be taken now are taken.
 
     Exit codes: 0 done, 1 something was not done, 2 usage, 3 no database, 75 the daemon is busy.
     """
     if bool(number) == everything:
         raise click.UsageError("give numbers, or say --all")
-    perform("release", several=everything or len(number) > 1, ids=number, all=everything, **options)
+    perform("replay", several=everything or len(number) > 1, ids=number, all=everything, **options)
 
 
 @click.command()
 @click.option("--run", required=True, help="The run.")
-@click.option("--unfinished-too", is_flag=True, help="Also if some of its STFs are unfinished.")
+@click.option("--include-unfinished", is_flag=True, help="Also if some of its STFs are unfinished.")
 @_namespace
 @action_options
-def forget(**options: Any) -> None:
+def purge(**options: Any) -> None:
     """Drop all that is known of a run: for a monitor that was reset and counts its runs anew. It asks first.
 
     Exit codes: 0 done, 1 not done, 2 usage, 3 no database, 75 the daemon is busy.
     """
-    perform("forget", several=True, **options)
+    perform("purge", several=True, **options)
 
 
 def perform(act: str, *, several: bool, db: Path | None, yes: bool, as_json: bool, **wished: Any) -> None:
@@ -127,7 +127,7 @@ def perform(act: str, *, several: bool, db: Path | None, yes: bool, as_json: boo
     """
     request = ActionRequest(action=act, by=current_user(), **wished)
     path = existing_database(db)
-    if request.action == "release" and request.all:
+    if request.action == "replay" and request.all:
         with closing(open_for_reading(path)) as reports:
             request = replace(request, ids=tuple(reports.rejected_ids()))
     if several and not yes:
@@ -151,9 +151,9 @@ def perform(act: str, *, several: bool, db: Path | None, yes: bool, as_json: boo
 def _how_many(request: ActionRequest, path: Path) -> str:
     """What it is about, in words; counted without a lock."""
     with closing(open_for_reading(path)) as reports:
-        if request.action == "release":
+        if request.action == "replay":
             return f"{len(request.ids)} refused messages"
-        if request.action == "forget":
+        if request.action == "purge":
             return f"run {escape_controls(request.run)} with {reports.count_stfs(None, request.run, request.namespace)} STFs"
         if not request.all:
             return f"{len(request.stfs)} STFs"
@@ -171,7 +171,7 @@ def _asked(path: Path, request: ActionRequest) -> ActionResult:
 
 def _say(request: ActionRequest, outcome: ActionResult, *, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps({"done": outcome.done, "refused": outcome.rejected}))
+        click.echo(json.dumps({"done": outcome.done, "rejected": outcome.rejected}))
     else:
         for name in outcome.done:
             click.echo(f"{request.action}: {escape_controls(name)}")
@@ -181,7 +181,7 @@ def _say(request: ActionRequest, outcome: ActionResult, *, as_json: bool) -> Non
 
 def _by_ourselves(request: ActionRequest, path: Path) -> Iterator[ActionResult]:
     namespace = ""
-    if request.action == "release":  # only a message that is taken in must be ours
+    if request.action == "replay":  # only a message that is taken in must be ours
         namespace = load_settings().namespace
     charts = (load_statechart("stf"), load_statechart("run"))
     acts = OperatorActions(charts[0], MessageHandler(path, namespace, "", charts), alone=True)

@@ -15,7 +15,7 @@ from fastmon_daemon.statechart import load_statechart
 
 
 @click.command()
-@click.option("--only", type=click.Choice(["failed", "refused"]), help="Only these.")
+@click.option("--only", type=click.Choice(["failed", "rejected"]), help="Only these.")
 @click.option("--db", type=click.Path(path_type=Path, dir_okay=False), help="Database file; as the daemon's.")
 def export(only: str | None, db: Path | None) -> None:
     """Write failed STFs (whole, with TF files and history) and refused messages, one JSON object a line. Reads only.
@@ -24,11 +24,11 @@ def export(only: str | None, db: Path | None) -> None:
     """
     chart = load_statechart("stf")
     with closing(open_for_reading(existing_database(db))) as reports:
-        if only != "refused":
+        if only != "rejected":
             for state in (state for state in chart.states if chart.may(state, "retry")):
                 for stf in reports.list_stfs(state=state, limit=-1):
                     history = [asdict(row) for row in reports.history(stf.id)]
                     click.echo(json.dumps({"kind": "failed", **asdict(stf), "history": history}))
         if only != "failed":
             for row in reports.rejected(-1):
-                click.echo(json.dumps({"kind": "refused", **asdict(row)}))
+                click.echo(json.dumps({"kind": "rejected", **asdict(row)}))

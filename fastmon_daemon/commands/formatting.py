@@ -61,7 +61,7 @@ def render_inspection(view: View) -> Iterator[RenderableType]:
         )
     if "states" in view:
         yield from _overview(view, now)
-    elif "refused" in view:
+    elif "rejected" in view:
         yield from _refused(view, now)
     else:
         for life in view["stfs"]:
@@ -74,7 +74,9 @@ def _overview(view: View, now: datetime) -> Iterator[RenderableType]:
     yield _links(view["links"], now)
     if view["runs"]:
         yield _runs(view["runs"], now)
-    yield Text(f"refused messages: {view['refused_count']}{' (--refused shows them)' if view['refused_count'] else ''}")
+    yield Text(
+        f"refused messages: {view['rejected_count']}{' (--rejected shows them)' if view['rejected_count'] else ''}"
+    )
     if any(view["stages"].values()):
         owed, never = view["stages"]["owed"], view["stages"]["unreportable"]
         yield Text(f"stages: {owed} transitions to report, {never} STFs cannot be reported")
@@ -113,8 +115,8 @@ def _runs(runs: list[View], now: datetime) -> Table:
             run["expected"],
             run["known"],
             run["missing"],
-            format_when(run["heard_at"], now),
-            run["look_error"],
+            format_when(run["last_message_at"], now),
+            run["reconcile_error"],
             _pruned(run["pruned"], now),
         )
         for run in runs
@@ -167,10 +169,10 @@ def _more(count: int, listed: list[View]) -> Iterator[Text]:
 def _refused(view: View, now: datetime) -> Iterator[RenderableType]:
     rows = (
         (row["id"], format_when(row["at"], now), row["reason"], row["bytes"], _cut(row["body"]))
-        for row in view["refused"]
+        for row in view["rejected"]
     )
-    yield table(f"refused messages: {view['refused_count']}", ("id", "at", "reason", "bytes", "message"), rows)
-    yield from _more(view["refused_count"], view["refused"])
+    yield table(f"refused messages: {view['rejected_count']}", ("id", "at", "reason", "bytes", "message"), rows)
+    yield from _more(view["rejected_count"], view["rejected"])
 
 
 def _cut(body: str) -> str:

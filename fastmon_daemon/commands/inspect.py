@@ -47,7 +47,7 @@ class InspectOptions:
     "--state", type=click.Choice(load_statechart("stf").states), help="Only STFs in this state, and list them."
 )
 @click.option("--run", help="Only STFs of this run, and list them.")
-@click.option("--refused", is_flag=True, help="List the messages that could not be taken.")
+@click.option("--rejected", is_flag=True, help="List the messages that could not be taken.")
 @click.option("--all", "everything", is_flag=True, help=f"List all, not only {_SCREENFUL}.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of tables.")
 @click.option(
@@ -79,18 +79,18 @@ def inspect(
     \b
     Keys of --json, always: database, chosen_by, at, daemon (process id or null), stuck_after_s, stuck_count,
     intake_stopped (why nothing more is stored, or null)
-    Overview:        states, stuck, oldest, links, refused_count, runs, stages, counters
+    Overview:        states, stuck, oldest, links, rejected_count, runs, stages, counters
     --state, --run:  also stf_count, stfs
-    --refused:       refused_count, refused (id, at, reason, bytes, body)
+    --rejected:       rejected_count, refused (id, at, reason, bytes, body)
     STF:             stfs
     Of each STF: stf, run, namespace, state, since, stuck, why, attempts, last_error, next, next_try_at
     ShutdownRequest for by name also: sequence, size_bytes, checksum, tf_count, execution_id, origin, admitted, life,
     received_at, born_at, remark, plan, stage, tfs, history
     Of each run: namespace, run, run_id, state, execution_id, expected, expected_by, known, missing, named, absent,
-    last_sequence, nameless, heard_at, ended_at, ended_by, look_at, looks, look_error, summary_at
+    last_sequence, nameless, heard_at, ended_at, ended_by, poll_at, looks, reconcile_error, summary_at
     """
     if (stf is not None and (state or refused)) or (refused and (state or run)):
-        raise click.UsageError("STF, --state and --refused cannot be combined, nor --refused and --run")
+        raise click.UsageError("STF, --state and --rejected cannot be combined, nor --rejected and --run")
     wanted = StfFilter(state=state, run=run, limit=-1 if everything else _SCREENFUL)
     question = InspectOptions(name=stf, refused=refused, wanted=wanted)
     path, chosen_by = found_database(db)

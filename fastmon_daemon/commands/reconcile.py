@@ -57,6 +57,6 @@ def reconcile(run: str, db: Path | None, as_json: bool) -> None:
                    f"{len(taken)} missed and taken in now")  # fmt: skip
         for name in taken:
             click.echo(escape_controls(name))
-    if not outcome["named"]:
+    if not outcome["monitor_count"]:
         click.echo(f"fastmon-daemon: the monitor names no STF of run {escape_controls(run)}", err=True)
-    sys.exit(0 if outcome["named"] else 1)
+    sys.exit(0 if outcome["monitor_count"] else 1)

@@ -42,7 +42,7 @@ def verdict(
     Keys of --json: namespace, run, state, complete, why_not, expected, expected_by (end_run or monitor), named,
     received, recovered, skipped, completed, failed, discarded, unfinished, missing, missing_sequences,
     missing_names, tf_files (drawn, registered, announced, stood), latencies (source, dest, count, p50_s, p95_s,
-    max_s), outages (link, began_at, ended_at, reason, held), heard_at, ended_at, ended_by, look_error
+    max_s), outages (link, began_at, ended_at, reason, held), heard_at, ended_at, ended_by, reconcile_error
     """
     path, chosen_by = found_database(db)
     found = _waited(lambda: look(path, run, namespace), wait)

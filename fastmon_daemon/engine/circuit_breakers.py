@@ -51,9 +51,9 @@ class CircuitBreaker:
     failures: int = 0
     """Times in a row that the link was found down."""
 
-    def trip(self, monotonic: float, held: bool) -> None:
+    def trip(self, monotonic: float, blocked: bool) -> None:
         """Shut the gate. Calls that were under way then fail as well, and do not put the next probe off."""
-        was_open, self.allows_calls, self.blocked = self.allows_calls, False, held
+        was_open, self.allows_calls, self.blocked = self.allows_calls, False, blocked
         if was_open:
             self._pause(monotonic, monotonic)
 
@@ -115,7 +115,7 @@ class CircuitBreakers:
                 self._breakers[outage.link] = CircuitBreaker(
                     outage.link, most_probes, jitter, allows_calls=False, blocked=outage.blocked
                 )
-                state = "held" if outage.blocked else "down"
+                state = "blocked" if outage.blocked else "down"
                 logger.warning("link to the {} was {} at the last stop: {}", outage.link, state, outage.reason)
             else:  # the settings were changed: nothing needs that link any more
                 with outbox.transaction():
@@ -145,9 +145,9 @@ class CircuitBreakers:
         if (
             breaker.allows_calls or event.blocked != breaker.blocked
         ):  # what a person must mend is said also where it was down before
-            logger.error("link to the {} is {}: {}", event.link, "held" if event.blocked else "down", event.reason)
+            logger.error("link to the {} is {}: {}", event.link, "blocked" if event.blocked else "down", event.reason)
         breaker.trip(monotonic, event.blocked)
-        self._outbox.outages.link_lost(event.link, event.reason, now, held=event.blocked)
+        self._outbox.outages.link_lost(event.link, event.reason, now, blocked=event.blocked)
         self._write_next_probe(breaker)
 
     def probes(self) -> Iterator[BackgroundTask]:

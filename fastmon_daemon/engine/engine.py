@@ -164,9 +164,9 @@ class Engine:
             return
         if isinstance(item.answer, LinkDown):
             link = item.owner.link if isinstance(item.owner, BackgroundTask) else self._config.links[item.owner.trigger]
-            held = isinstance(item.answer, LinkBlocked)
+            blocked = isinstance(item.answer, LinkBlocked)
             self.breakers.link_changed(
-                LinkEvent(link, up=False, reason=str(item.answer), blocked=held, started_at=item.begun)
+                LinkEvent(link, up=False, reason=str(item.answer), blocked=blocked, started_at=item.begun)
             )
         if isinstance(item.owner, BackgroundTask):
             item.owner.done(self._outbox, item.answer, self._now())

@@ -64,7 +64,7 @@ class Inspector:
             "stuck": [self._row(stf) for stf in stuck],
             "oldest": self._row(oldest) if oldest else None,
             "links": self.links,
-            "refused_count": reports.rejected_count(),
+            "rejected_count": reports.rejected_count(),
             "runs": [view for view in self._runs() if wanted.run in (None, view["run"])],
             "stages": {"owed": reports.stages.count_pending(), "unreportable": counters.get(UNREPORTABLE, 0)},
             "counters": counters,
@@ -95,8 +95,8 @@ class Inspector:
         """The refused messages that are kept, the latest first, and whether anything is stuck."""
         return {
             "stuck_count": self._stuck.count(),
-            "refused_count": self._reports.rejected_count(),
-            "refused": [asdict(row) for row in self._reports.rejected(limit)],
+            "rejected_count": self._reports.rejected_count(),
+            "rejected": [asdict(row) for row in self._reports.rejected(limit)],
         }
 
     def stf_details(self, name: str, run: str | None) -> View:
@@ -113,7 +113,7 @@ class Inspector:
             "tf_count": stf.tf_count,
             "execution_id": stf.execution_id,
             "origin": str(stf.origin),
-            "admitted": stf.included,
+            "included": stf.included,
             "life": stf.life,
             "received_at": stf.received_at,
             "born_at": stf.born_at,
@@ -158,8 +158,8 @@ class Inspector:
         chart = self._chart
         step = chart.step_from(stf.state)
         if step is None:
-            acts = [name for name, who in chart.decisions.items() if who == "person" and chart.may(stf.state, name)]
-            return f"nothing, unless a person decides: {' or '.join(acts)}" if acts else "nothing"
+            acts = [name for name, who in chart.decisions.items() if who == "operator" and chart.may(stf.state, name)]
+            return f"nothing, unless an operator decides: {' or '.join(acts)}" if acts else "nothing"
         if self._rules.daemon is None:
             return f"{step}, when a daemon runs"
         link = self._link_of(stf.state)

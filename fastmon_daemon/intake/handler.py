@@ -101,7 +101,7 @@ class MessageHandler:
         except MalformedMessage as exc:
             return partial(self._reject, body, str(exc))
         if isinstance(message, IgnoredMessage):
-            self._ignored.add(f"foreign_{message.reason}")
+            self._ignored.add(f"ignored_{message.reason}")
             return None
         is_sign = isinstance(message, RunEvent) and message.kind == STF_HEARD
         if is_sign and self.runs.get(self.namespace, message.run).is_stored:

@@ -237,7 +237,7 @@ class Watcher:
         self._memory.take(candidate.seen, path.name)
         self._told.pop(path, None)
         if taken is IngestResult.REJECTED:
-            logger.error("{}: refused, see fastmon-daemon inspect --refused", path)
+            logger.error("{}: refused, see fastmon-daemon inspect --rejected", path)
 
     def _refuse(self, path: Path, candidate: _Candidate, why: str) -> None:
         self._tell(path, f"{why}, as {candidate.seen}", say=f"{why}: not taken")

@@ -56,7 +56,7 @@ class Origin(StrEnum):
 
     MESSAGE = "message"
     """Its `stf_ready` said so."""
-    POLLED = "look"
+    POLLED = "polled"
     """An `stf_ready` without filename made us look at the run in the monitor."""
     RECOVERED = "recovered"
     """Its message was missed; the ledger found it in the monitor."""

@@ -119,7 +119,7 @@ class Outbox:
         self._db.execute(_REJECT, [format_timestamp(now), reason, len(data), text])
         dropped = self._db.execute(_REJECTED_CAP, [most]).rowcount
         if dropped > 0:
-            self.count("refused_dropped", dropped)
+            self.count("rejected_dropped", dropped)
 
     def rejected(self, ids: Collection[int]) -> dict[int, tuple[str, bool]]:
         """Those of the refused messages that are still kept, by number: the body, and whether it was kept whole."""

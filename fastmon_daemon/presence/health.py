@@ -84,7 +84,7 @@ class HealthChecker:
         """How we are: the links that are not up, what `inspect` calls stuck, and the threads that fail."""
         links = latest_link_statuses(self.reports)
         problems = {f"{name} {link.state}": link.reason or "" for name, link in links.items() if link.state != "up"}
-        held = any(link.state == "held" for link in links.values())
+        blocked = any(link.state == "blocked" for link in links.values())
         now = self.clock.now()
         stuck = StuckStfs(self.reports, self._config.stuck, links, now, daemon_runs=True).count()
         if stuck:
@@ -95,7 +95,7 @@ class HealthChecker:
         ask = self._config.connected
         connected = ask is not None and ask()
         return Health(
-            level=HealthStatus.ERROR if held else HealthStatus.WARNING if problems else HealthStatus.OK,
+            level=HealthStatus.ERROR if blocked else HealthStatus.WARNING if problems else HealthStatus.OK,
             problems=tuple(problems),
             why="; ".join(f"{ill}: {reason}" for ill, reason in problems.items()),
             busy=self._has_completed() or self.reports.any_unfinished(),

@@ -75,7 +75,7 @@ def _status(outage: Outage) -> LinkStatus:
         return LinkStatus(link=outage.link, since=outage.ended_at)
     return LinkStatus(
         link=outage.link,
-        state="held" if outage.blocked else "down",
+        state="blocked" if outage.blocked else "down",
         since=outage.began_at,
         reason=outage.reason,
         next_probe_at=outage.next_probe_at,

@@ -38,7 +38,7 @@ class ReconcilerConfig:
     summary_route: SummaryRoute | None = None
     """None: nothing is announced."""
     polls_all_runs: bool = True
-    """False: only runs that were announced without filenames are looked at (FASTMON_LEDGER=off)."""
+    """False: only runs that were announced without filenames are looked at (FASTMON_RECONCILE=off)."""
     refuse_if_short: Callable[[], None] = lambda: None
     """Raises StorageUnavailable where no more may be stored: messages wait at the broker then, and none is missed yet."""
     clock: Clock = field(default_factory=Clock)

@@ -59,7 +59,7 @@ class UnknownRunDetector:
         if answer:
             outbox.remember(_SEEN, str(max(answer)))
         if unheard and seen is not None:  # else what is listed was there before us
-            outbox.count("runs_unheard", len(unheard))
+            outbox.count("runs_unknown", len(unheard))
             logger.warning(
                 "the monitor has runs of which nothing was ever heard, and does not say whose they are: {}; "
                 "where one is ours: fastmon-daemon reconcile --run N",

@@ -231,7 +231,7 @@ def _read(text: str) -> Verdict:
     raw: dict[str, Any] = json.loads(text)
     return Verdict(**{
         **raw,
-        "why_not": tuple(raw["why_not"]),
+        "incomplete_reasons": tuple(raw["incomplete_reasons"]),
         "missing_names": tuple(raw["missing_names"]),
         "tf_files": TfCounts(**raw["tf_files"]),
         "latencies": tuple(Latency(**each) for each in raw["latencies"]),

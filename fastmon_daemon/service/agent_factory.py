@@ -134,7 +134,11 @@ def make_presence(
         shipping.begin(settings.log_level)
         lanes.append(PeriodicWorker("log-shipping", shipping.tick, shipping.on_stop, errors=errors))
     trade = StageReporterConfig(
-        agent_client=desk, agent_name=name, chart=config.stuck.chart, ask=engine.inbox.submit, busy=lambda: engine.busy > 0
+        agent_client=desk,
+        agent_name=name,
+        chart=config.stuck.chart,
+        ask=engine.inbox.submit,
+        busy=lambda: engine.busy > 0,
     )
     stages = StageReporter(trade, HealthChecker(config), errors) if settings.stages else None
     return Presence(lanes, stages, clock.monotonic)

@@ -166,7 +166,7 @@ class Daemon:
             wake=self.inbox.wake,
             summary_route=SummaryRoute(sender=agent_name, link=link, announce=announce) if link else None,
             is_selected=partial(is_selected, settings.selection_fraction),
-            polls_all_runs=settings.ledger,
+            polls_all_runs=settings.reconcile,
             refuse_if_short=self._room.check,
             clock=self._clock,
         )

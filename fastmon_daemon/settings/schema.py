@@ -173,8 +173,8 @@ class Settings:
         "FASTMON_STUCK_AFTER", "60", "Seconds without progress after which an STF counts as stuck.", POSITIVE
     )
     drain_s: float = setting("FASTMON_DRAIN_S", "8", "Seconds a stopping daemon gives to work under way.", NOT_NEGATIVE)
-    ledger: bool = setting(
-        "FASTMON_LEDGER",
+    reconcile: bool = setting(
+        "FASTMON_RECONCILE",
         "on",
         "Look for missed STFs and close runs (off: no run is closed, so none is dropped); "
         "of several daemons that share a queue exactly one does.",

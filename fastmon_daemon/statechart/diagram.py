@@ -98,7 +98,7 @@ def _edges(chart: StateMachine) -> Iterator[_Edge]:
     bundles: dict[tuple[str, str, Kind], list[str]] = {}
     for source, trigger, dest in chart.transitions:
         who = chart.decisions.get(trigger)
-        kind: Kind = "step" if who is None else "act" if who == "person" else "decision"
+        kind: Kind = "step" if who is None else "act" if who == "operator" else "decision"
         bundles.setdefault((source, dest, kind), []).append(trigger if who is None else f"{trigger} ({who})")
     for (source, dest, kind), labels in bundles.items():
         yield _Edge(source, dest, kind, tuple(labels))

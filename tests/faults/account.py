@@ -164,7 +164,7 @@ def _misstep(chart: StateMachine, row: HistoryRow, state: str | None, life: int)
         return f"leaves {row.source}, but was {state}"
     if not chart.may(state, str(row.trigger)) or chart.after(state, str(row.trigger)) != row.dest:
         return f"no arrow {row.trigger} leads from {state} to {row.dest}"
-    reborn = row.trigger in {"retry", "admit"}
+    reborn = row.trigger in {"retry", "include"}
     return None if row.life == life + reborn else f"life {row.life} after life {life} by {row.trigger}"
 
 

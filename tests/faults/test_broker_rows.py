@@ -198,7 +198,7 @@ def test_malformed_messages(stage: Stage) -> None:
     stage.send(6)
     stage.fault_is_over()
     stage.comes_to_rest()
-    refused = json.loads(stage.call("inspect", "--refused", "--json").stdout)["refused"]
+    refused = json.loads(stage.call("inspect", "--rejected", "--json").stdout)["rejected"]
     assert refused
     assert stage.log().count(BACK) == 1, "none of them costs the link"
     stage.close_account(note=f"{5 * len(UGLY)} of them, {len(refused)} kept aside")

@@ -140,8 +140,8 @@ def test_a_slow_monitor(stage: Stage) -> None:
 LIES: list[tuple[str, dict[str, Any], str]] = [
     ("a monitor that drips its answers byte by byte, longer than the deadline of a call", {"drip_ms": 100}, "down"),
     ("HTML pages with status 200", {"html_200_rate": 1.0}, "down"),
-    ("redirects to a login page", {"redirect": True}, "held"),
-    ("a token revoked, and restored", {"revoked": True}, "held"),
+    ("redirects to a login page", {"redirect": True}, "blocked"),
+    ("a token revoked, and restored", {"revoked": True}, "blocked"),
 ]
 
 
