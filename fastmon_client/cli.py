@@ -16,7 +16,7 @@ from fastmon_client.diagnostics import Diagnostics
 from fastmon_client.formatting import escape
 from fastmon_client.intervals import Intervals
 from fastmon_client.output import JsonLines, Lines, Quiet, line_by_line, summary_object
-from fastmon_client.session import StopConditions, Session
+from fastmon_client.session import Session, StopConditions
 from fastmon_client.shutdown import (
     AUTHENTICATION,
     ERROR,

@@ -19,7 +19,7 @@ from fastmon_client.broker_config import BrokerConfig
 from fastmon_client.intervals import Intervals
 from fastmon_client.message_filter import MessageFilter
 from fastmon_client.monitor_session import AccessDenied, MonitorSession
-from fastmon_client.session import StopConditions, Output, Session, now
+from fastmon_client.session import Output, Session, StopConditions, now
 
 DEFAULT_URL = "http://localhost:8002"
 SHOWN_TYPES = ("tf_file_registered", "fastmon_status")

@@ -217,7 +217,7 @@ class Seen:
             tfs[names[row["stf"]]].append(row)
         for row in rows("select * from history order by id"):
             history[names[row["stf"]]].append(row)
-        refused = {row["body"] for row in rows("select body from refused")}
+        refused = {row["body"] for row in rows("select body from rejected")}
         run = next(iter(rows("select * from run")), None)
         return cls(run, stfs, tfs, history, refused)
 
@@ -274,9 +274,9 @@ def check_end(seen: Seen, monitor: FaultyMonitor, most: int, selected: Callable[
         assert CHART.is_finalized(row["state"]), (name, row["state"], row["due_at"], row["last_error"])
         if row["state"] == "completed":
             assert selected(row["sequence"], name) or row["included"]
-            assert len(seen.tfs[name]) == most or row["stood"]
+            assert len(seen.tfs[name]) == most or row["preexisting"]
             assert all(tf["registered_at"] for tf in seen.tfs[name])
-            assert all(tf["announced_at"] or row["stood"] for tf in seen.tfs[name])
+            assert all(tf["announced_at"] or row["preexisting"] for tf in seen.tfs[name])
         elif row["state"] == "skipped":
             assert not selected(row["sequence"], name)
         else:

@@ -104,7 +104,7 @@ def test_all_messages_are_released_once_each_and_those_that_are_still_bad_are_na
     assert told.exit_code == 1
     outcome = json.loads(told.stdout)
     assert (outcome["done"], len(outcome["rejected"])) == ([str(BATCH_SIZE + 1)], BATCH_SIZE)
-    assert "no such refused message" not in told.output
+    assert "no such rejected message" not in told.output
 
 
 def test_what_was_done_before_the_daemon_was_too_busy_is_told_as_json_where_that_is_asked_for(
@@ -149,7 +149,7 @@ def test_an_stf_of_two_namespaces_needs_its_namespace(world: World, outbox: Outb
         (ActionRequest(action="retry", by="bob", all=True, run="8"), "0 STFs"),
         (ActionRequest(action="discard", by="bob", stfs=("1.stf", "2.stf")), "2 STFs"),
         (ActionRequest(action="purge", by="bob", run="7"), "run 7 with 3 STFs"),
-        (ActionRequest(action="replay", by="bob", ids=(1,)), "1 refused messages"),
+        (ActionRequest(action="replay", by="bob", ids=(1,)), "1 rejected messages"),
     ],
 )
 def test_who_is_asked_to_confirm_is_told_how_many_it_is_about(

@@ -1,43 +1,69 @@
-"""The rooms of the house: level n imports only from levels below it."""
+"""The layout: a package imports only from levels below its own, a module only from those listed before it."""
 
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
+DAEMON = ROOT / "fastmon_daemon"
+
 LEVELS = (
-    {"errors", "clock", "seams", "systemd"},
-    {"messages", "sampling", "retrying"},
-    {"lifecycle", "settings", "gates", "logs", "control"},
-    {"outbox", "monitor", "broker", "watching", "diagram", "reference"},
-    {"steps", "errands", "verdict", "retention"},
-    {"engine", "ledger", "presence"},
-    {"intake", "findings"},
-    {"acts", "front"},
+    {"base"},
+    {"settings", "statechart", "messages", "broker"},
+    {"monitor", "outbox"},
+    {"runs", "engine", "presence"},
+    {"intake", "reconciler", "inspection"},
+    {"actions"},
     {"service"},
     {"checks"},
     {"commands"},
     {"cli"},
     {"__main__"},
 )
+
+MODULES_IN_ORDER = {
+    "base": "errors clock failpoints sd_notify rate_limit backoff logs",
+    "settings": "fields environment database_path validators loader schema docs",
+    "statechart": "machine diagram",
+    "messages": "fields inbound outbound",
+    "broker": "parameters transport unacked_buffer session connector connection probe",
+    "monitor": "rows responses transport rest_client client agent_client directory stf_registrar",
+    "outbox": "sqlite_errors schema models outages retention stage_reports runs reader store file_checks lock database "
+    "disk_space integrity backup pruner",
+    "runs": "run_events poll_state tracked_runs",
+    "engine": "background_tasks concurrency_limits sampling steps config in_flight inbox circuit_breakers outliers "
+    "scheduler transitions engine",
+    "presence": "stuck identity periodic_worker health heartbeat log_shipping stages status agent",
+    "intake": "found_files file_events seen_file_cache watcher handler",
+    "reconciler": "config verdict downtime finishing unknown_runs backfill comparing reconciler",
+    "inspection": "inspector liveness metrics http_server",
+    "actions": "control_socket operator_actions",
+    "service": "process credentials watcher_factory offline_reconcile agent_factory daemon",
+    "checks": "runner local broker monitor",
+    "commands": "formatting startup action_commands inspect verdict reconcile export backup diagram config check run "
+    "testbed daq demo",
+}
+"""Each package's modules from the lowest to the highest; its front, `__init__`, is above them all."""
+
 ONLY_IMPORTER = {
     "stomp": "broker",
     "requests": "monitor",
-    "transitions": "lifecycle",
-    "tenacity": "retrying",
-    "watchdog": "watching",
+    "transitions": "statechart",
+    "tenacity": "base",
+    "watchdog": "intake",
 }
 
 
-def level_of(room: str) -> int:
-    return next(level for level, rooms in enumerate(LEVELS) if room in rooms)
+def level_of(package: str) -> int:
+    return next(level for level, packages in enumerate(LEVELS) if package in packages)
 
 
-def room_of(module: Path) -> str:
-    return module.relative_to(ROOT / "fastmon_daemon").parts[0].removesuffix(".py")
+def package_of(module: Path) -> str:
+    return module.relative_to(DAEMON).parts[0].removesuffix(".py")
 
 
 def imports(module: Path) -> set[str]:
@@ -50,41 +76,55 @@ def imports(module: Path) -> set[str]:
     return found
 
 
-MODULES = [
-    module
-    for module in sorted((ROOT / "fastmon_daemon").rglob("*.py"))
-    if room_of(module) not in {"__init__", "testbed"}
-]
+def libraries(module: Path) -> set[str]:
+    return {name.split(".")[0] for name in imports(module)}
+
+
+def imported_from_ours(module: Path) -> Iterator[list[str]]:
+    """What a module imports of the daemon, as path below `fastmon_daemon`."""
+    for name in imports(module):
+        package, *rest = name.split(".")
+        if package == "fastmon_daemon" and rest[0] != "__version__":
+            yield rest
+
+
+MODULES = [module for module in sorted(DAEMON.rglob("*.py")) if package_of(module) not in {"__init__", "testbed"}]
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: str(module.relative_to(ROOT)))
-def test_a_room_imports_only_from_levels_below_it(module: Path) -> None:
-    own = room_of(module)
-    for name in imports(module):
-        package, _, rest = name.partition(".")
-        room = rest.split(".")[0]
-        if package != "fastmon_daemon" or room in {own, "__version__"}:
-            continue
-        if room == "testbed":
-            assert module.stem in {"testbed", "daq", "demo"}, f"the running daemon imports {name}"
-        else:
-            assert level_of(room) < level_of(own), f"{own} imports {room}"
+def test_a_module_imports_only_what_is_below_it(module: Path) -> None:
+    own = package_of(module)
+    for package, *rest in imported_from_ours(module):
+        if package == "testbed":
+            assert module.stem in {"testbed", "daq", "demo"}, f"the running daemon imports {package}"
+        elif package != own:
+            assert level_of(package) < level_of(own), f"{own} imports {package}"
+        elif module.stem != "__init__":
+            order = MODULES_IN_ORDER[own].split()
+            assert rest[0] in order, f"{module} imports the front of its own package"
+            assert order.index(rest[0]) < order.index(module.stem), f"{own}: {module.stem} imports {rest[0]}"
+
+
+def test_every_module_has_its_place() -> None:
+    found = {(package_of(module), module.stem) for module in MODULES if module.parent != DAEMON}
+    listed = {(package, name) for package, names in MODULES_IN_ORDER.items() for name in [*names.split(), "__init__"]}
+    assert found == listed
+    assert {package_of(module) for module in MODULES} == set().union(*LEVELS)
 
 
 @pytest.mark.parametrize(("library", "owner"), ONLY_IMPORTER.items())
 def test_each_edge_has_one_importer(library: str, owner: str) -> None:
-    importers = {room_of(m) for m in MODULES if any(name.split(".")[0] == library for name in imports(m))}
+    importers = {package_of(module) for module in MODULES if library in libraries(module)}
     assert importers - {"engine"} == {owner}  # the engine names the type of the policy that it is given
 
 
-def test_daemon_and_client_are_strangers() -> None:
-    for module in (ROOT / "fastmon_client").rglob("*.py"):
-        assert not any(name.startswith("fastmon_daemon") for name in imports(module)), module
-    for module in MODULES:
-        assert not any(name.startswith("fastmon_client") for name in imports(module)), module
-
-
 def test_sql_stands_in_the_outbox_only() -> None:
-    for module in MODULES:
-        if room_of(module) != "outbox":
-            assert "sqlite3" not in {name.split(".")[0] for name in imports(module)}, module
+    importers = {package_of(module) for module in MODULES if libraries(module) & {"sqlite3", "sqlite_utils"}}
+    assert importers == {"outbox"}
+
+
+def test_daemon_and_client_share_nothing() -> None:
+    for module in (ROOT / "fastmon_client").rglob("*.py"):
+        assert "fastmon_daemon" not in libraries(module), module
+    for module in DAEMON.rglob("*.py"):
+        assert "fastmon_client" not in libraries(module), module

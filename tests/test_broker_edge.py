@@ -604,7 +604,7 @@ def test_stop_keeps_its_deadline_where_the_links_thread_hangs_before_it_has_a_se
 
 def test_a_stop_during_a_connect_does_not_wait_for_an_answer(ear: Ear, monkeypatch: pytest.MonkeyPatch) -> None:
     with door(monkeypatch) as (port, next_caller):
-        monkeypatch.setattr("fastmon_daemon.broker.connector.QUICK_S", 1000.0)
+        monkeypatch.setattr("fastmon_daemon.broker.connector.OVERLAP_AFTER_S", 1000.0)
         with linked(parameters(port, connect_s=1000.0), ear) as link:
             unanswered = next_caller()
             assert link.stop(2.0)
@@ -622,7 +622,7 @@ def test_an_attempt_that_is_begun_after_the_stop_is_not_waited_for(ear: Ear, mon
         return time.monotonic()
 
     with door(monkeypatch) as (port, _):
-        monkeypatch.setattr("fastmon_daemon.broker.connector.QUICK_S", 1000.0)
+        monkeypatch.setattr("fastmon_daemon.broker.connector.OVERLAP_AFTER_S", 1000.0)
         link = BrokerConnection(
             parameters(port, connect_s=1000.0), accept=ear.accept, changed=ear.changes.put, stopping=threading.Event(),
             monotonic=monotonic,
@@ -672,7 +672,7 @@ def test_a_broker_that_ends_the_connection_during_connect_is_said_to_have_closed
         return receive(sock, size)
 
     with door(monkeypatch) as (port, next_caller):
-        monkeypatch.setattr("fastmon_daemon.broker.connector.QUICK_S", 1000.0)
+        monkeypatch.setattr("fastmon_daemon.broker.connector.OVERLAP_AFTER_S", 1000.0)
         monkeypatch.setattr(socket.socket, "sendall", send_late)
         monkeypatch.setattr(socket.socket, "recv", receive_later)
         with linked(parameters(port, connect_s=1000.0), ear):
@@ -696,7 +696,7 @@ def test_a_silent_listener_at_connect_is_given_up(ear: Ear) -> None:
 @contextmanager
 def door(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[int, Callable[[], socket.socket]]]:
     """A port, and what takes the next caller there; an attempt that is unanswered for 0.1 s is followed by another."""
-    monkeypatch.setattr("fastmon_daemon.broker.connector.QUICK_S", 0.1)
+    monkeypatch.setattr("fastmon_daemon.broker.connector.OVERLAP_AFTER_S", 0.1)
     with ExitStack() as callers, socket.create_server(("127.0.0.1", 0)) as listening:
         listening.settimeout(DEADLINE_S)
         yield listening.getsockname()[1], lambda: callers.enter_context(listening.accept()[0])
@@ -776,7 +776,7 @@ def test_an_attempt_that_is_refused_ends_no_other_that_may_still_be_answered(
 def test_where_an_attempt_was_answered_during_the_pause_no_other_is_begun(
     ear: Ear, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fastmon_daemon.broker.connector.QUICK_S", 0.1)
+    monkeypatch.setattr("fastmon_daemon.broker.connector.OVERLAP_AFTER_S", 0.1)
     go_on = threading.Event()
 
     def pause(change: LinkStateChange) -> None:

@@ -18,7 +18,8 @@ import requests
 
 from fastmon_daemon.base.clock import Clock, utcnow
 from fastmon_daemon.base.logs import SecretRedactor
-from fastmon_daemon.checks import Check, CheckResult, CheckStatus, run_checks
+from fastmon_daemon.broker import probe
+from fastmon_daemon.checks import Check, CheckResult, CheckStatus, run_checks, runner
 from fastmon_daemon.checks.broker import broker_checks
 from fastmon_daemon.checks.monitor import monitor_checks
 from fastmon_daemon.monitor import MonitorClient
@@ -199,7 +200,7 @@ def tried_at(port: int, changes: dict[str, Any]) -> dict[str, CheckResult]:
 
 
 def test_a_broker_that_never_answers_ends_the_check_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probe, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(probe, "PROBE_TIMEOUT_S", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         found = tried_at(silent.getsockname()[1], {})
     assert found["broker address"].outcome is CheckStatus.OK

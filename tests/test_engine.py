@@ -295,7 +295,7 @@ def test_what_stood_before_is_announced_unless_all_of_it_stood(world: World, sta
     outbox = world.outbox()
     name = f"swf.100014.{1:06d}.stf"
     stood = tuple(f"swf.100014.{1:06d}_tf_{n:03d}.tf" for n in range(1, standing + 1))
-    world.receive(outbox, 1, stood=stood)
+    world.receive(outbox, 1, preexisting=stood)
     settle(world.engine(outbox))
     assert named(outbox, name).state == "completed"
     assert len(world.announced) == announced

@@ -76,8 +76,8 @@ def shelf(tmp_path: Path) -> Iterator[Shelf]:
 def daemon_of(path: Path) -> Iterator[int]:
     """Another process that owns the database until the block has ended."""
     hold = (
-        "import sys, pathlib; from fastmon_daemon.outbox import Lock\n"
-        "with Lock(pathlib.Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+        "import sys, pathlib; from fastmon_daemon.outbox import DatabaseLock\n"
+        "with DatabaseLock(pathlib.Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", hold, str(path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -217,7 +217,7 @@ def test_state_and_run_narrow_the_view_and_list_it(shelf: Shelf) -> None:
 def test_refused_messages_are_counted_and_listed(shelf: Shelf) -> None:
     with shelf.outbox.transaction():
         shelf.outbox.reject('{"msg_type": "stf_ready"}', "run_id is missing", ago(minutes=1), 10)
-    assert "refused messages: 1 (--rejected shows them)" in shelf.inspect().stdout
+    assert "rejected messages: 1 (--rejected shows them)" in shelf.inspect().stdout
     result = shelf.inspect("--rejected")
     assert (result.exit_code, "run_id is missing" in result.stdout) == (0, True)
     row = shelf.seen("--rejected")["rejected"][0]

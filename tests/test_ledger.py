@@ -728,7 +728,7 @@ def test_a_run_is_not_complete_while_the_monitor_names_one_more_that_is_just_loo
 
 
 def test_nor_while_it_names_more_than_are_kept_by_name(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runs, "MOST_ABSENT", 1)
+    monkeypatch.setattr(runs, "MAX_ABSENT", 1)
     life.registers(1, 2, 3)
     life.announces(1)
     life.says("end_run", total_stf_files=1)

@@ -132,7 +132,7 @@ def test_an_stf_starts_a_run_of_which_nobody_told_us_but_ends_no_pause() -> None
     assert not chart.may("paused", "hear_stf")
 
 
-@pytest.mark.parametrize("question", ["step_from", "is_resting", "reported_as"])
+@pytest.mark.parametrize("question", ["step_from", "is_finalized", "reported_as"])
 def test_an_unknown_state_is_never_taken_for_one_at_rest(question: str) -> None:
     with pytest.raises(MachineError, match="'recieved'"):
         getattr(load_statechart("stf"), question)("recieved")

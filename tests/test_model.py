@@ -149,7 +149,7 @@ class Lives(Processes, RuleBasedStateMachine):
             partial(self.acts.perform, ActionRequest(action=act, by="shifter", stfs=(name,)))
         )
         self.engine.tick(0)
-        assert bool(answer.result(0).done) >= possible, answer.result(0).refused
+        assert bool(answer.result(0).done) >= possible, answer.result(0).rejected
 
     @invariant()
     def all_is_well(self) -> None:

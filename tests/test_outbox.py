@@ -144,7 +144,7 @@ def test_only_what_stood_before_and_was_not_announced_counts_as_such(outbox: Out
     plan = SamplePlan(seed="s", tf_count=90, tf_files=3, size_fraction=0.1, sequence_start=1)
     blocks = draw_sample(plan, "a.stf")
     stood = (blocks[0].filename, blocks[1].filename, f"b{blocks[2].filename}", f"{blocks[2].filename}b")
-    receive(outbox, stf(stood=stood))
+    receive(outbox, stf(preexisting=stood))
     receive(outbox, stf(filename="b.stf"))
     with outbox.transaction():
         outbox.runs.record_message("ns", "100014", "running", START, None)
@@ -184,7 +184,7 @@ def test_a_database_of_the_first_version_is_brought_up_to_date_and_its_runs_are_
     db = Database(path)
     migrations.apply(db, stop_before=["files_seen", "ledger"])
     db.execute(
-        "insert into run (namespace, run, run_id, state, heard_at, expected, poll_at)"
+        "insert into run (namespace, run, run_id, state, heard_at, expected, look_at)"
         " values ('ns', '7', '7', 'running', '2026', 3, '2026')"
     )
     db.execute(f"pragma application_id = {APPLICATION_ID}")

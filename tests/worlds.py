@@ -185,7 +185,7 @@ class World:
             "chart": load_statechart("stf"),
             "steps": make_steps(self.settings, "fastmon-agent-test-1", monitor, self.announce, clock),
             "links": LINK_OF_STEP,
-            "quick": lambda: tenacity.Retrying(stop=tenacity.stop_after_attempt(1), reraise=True),
+            "in_process_retry": lambda: tenacity.Retrying(stop=tenacity.stop_after_attempt(1), reraise=True),
             "clock": clock,
             "jitter": lambda: 1.0,
             **changes,

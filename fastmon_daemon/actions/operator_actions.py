@@ -1,4 +1,4 @@
-"""What a person may do to an STF, a refused message or a run: each act on an outbox, inside its caller's transaction.
+"""What a person may do to an STF, a rejected message or a run: each act on an outbox, inside its caller's transaction.
 
 Every act stands in the history with who did it and why. This module must not know sockets or the command line.
 """
@@ -36,7 +36,7 @@ class ActionRequest:
     stfs: tuple[str, ...] = ()
     """STF filenames."""
     ids: tuple[int, ...] = ()
-    """Numbers of refused messages, also where all are meant: those that were kept when it was wished."""
+    """Numbers of rejected messages, also where all are meant: those that were kept when it was wished."""
     run: str | None = None
     namespace: str | None = None
     all: bool = False
@@ -166,7 +166,7 @@ class OperatorActions:
         kept = outbox.rejected(request.ids)
         for number in request.ids:
             if number not in kept and not request.all:
-                outcome.rejected[str(number)] = "no such refused message"
+                outcome.rejected[str(number)] = "no such rejected message"
         for number, (body, whole) in kept.items():
             why = (
                 self._rejection_reason(body, outbox, f"released {request.note}")

@@ -95,10 +95,10 @@ def include(stf: tuple[str, ...], **options: Any) -> None:
 
 @click.command()
 @click.argument("number", nargs=-1, type=int)
-@click.option("--all", "everything", is_flag=True, help="All refused messages.")
+@click.option("--all", "everything", is_flag=True, help="All rejected messages.")
 @action_options
 def replay(number: tuple[int, ...], everything: bool, **options: Any) -> None:
-    """Parse refused messages again, by their NUMBER in `inspect --rejected`; those that can be taken now are taken.
+    """Parse rejected messages again, by their NUMBER in `inspect --rejected`; those that can be taken now are taken.
 
     Exit codes: 0 done, 1 something was not done, 2 usage, 3 no database, 75 the daemon is busy.
     """
@@ -152,7 +152,7 @@ def _how_many(request: ActionRequest, path: Path) -> str:
     """What it is about, in words; counted without a lock."""
     with closing(open_for_reading(path)) as reports:
         if request.action == "replay":
-            return f"{len(request.ids)} refused messages"
+            return f"{len(request.ids)} rejected messages"
         if request.action == "purge":
             return f"run {escape_controls(request.run)} with {reports.count_stfs(None, request.run, request.namespace)} STFs"
         if not request.all:

@@ -1,4 +1,4 @@
-"""`fastmon-daemon export`: failed STFs and refused messages as JSON lines."""
+"""`fastmon-daemon export`: failed STFs and rejected messages as JSON lines."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fastmon_daemon.statechart import load_statechart
 @click.option("--only", type=click.Choice(["failed", "rejected"]), help="Only these.")
 @click.option("--db", type=click.Path(path_type=Path, dir_okay=False), help="Database file; as the daemon's.")
 def export(only: str | None, db: Path | None) -> None:
-    """Write failed STFs (whole, with TF files and history) and refused messages, one JSON object a line. Reads only.
+    """Write failed STFs (whole, with TF files and history) and rejected messages, one JSON object a line. Reads only.
 
     Exit codes: 0 done, 2 usage, 3 no database.
     """

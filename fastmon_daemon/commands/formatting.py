@@ -49,7 +49,7 @@ def format_when(text: str | None, now: datetime) -> str:
 
 
 def render_inspection(view: View) -> Iterator[RenderableType]:
-    """The tables of a view: of the overview, of refused messages or of single STFs, by what it holds."""
+    """The tables of a view: of the overview, of rejected messages or of single STFs, by what it holds."""
     now = parse_timestamp(view["at"])
     daemon = "no daemon is running" if view["daemon"] is None else f"daemon: process {view['daemon']}"
     yield Text(
@@ -75,7 +75,7 @@ def _overview(view: View, now: datetime) -> Iterator[RenderableType]:
     if view["runs"]:
         yield _runs(view["runs"], now)
     yield Text(
-        f"refused messages: {view['rejected_count']}{' (--rejected shows them)' if view['rejected_count'] else ''}"
+        f"rejected messages: {view['rejected_count']}{' (--rejected shows them)' if view['rejected_count'] else ''}"
     )
     if any(view["stages"].values()):
         owed, never = view["stages"]["owed"], view["stages"]["unreportable"]
@@ -171,7 +171,7 @@ def _refused(view: View, now: datetime) -> Iterator[RenderableType]:
         (row["id"], format_when(row["at"], now), row["reason"], row["bytes"], _cut(row["body"]))
         for row in view["rejected"]
     )
-    yield table(f"refused messages: {view['rejected_count']}", ("id", "at", "reason", "bytes", "message"), rows)
+    yield table(f"rejected messages: {view['rejected_count']}", ("id", "at", "reason", "bytes", "message"), rows)
     yield from _more(view["rejected_count"], view["rejected"])
 
 

@@ -36,7 +36,7 @@ class InspectOptions:
     """What the command line asks."""
 
     name: str | None
-    refused: bool
+    rejected: bool
     wanted: StfFilter
 
 
@@ -66,7 +66,7 @@ def inspect(
     db: Path | None,
     state: str | None,
     run: str | None,
-    refused: bool,
+    rejected: bool,
     everything: bool,
     as_json: bool,
     watch: float | None,
@@ -81,7 +81,7 @@ def inspect(
     intake_stopped (why nothing more is stored, or null)
     Overview:        states, stuck, oldest, links, rejected_count, runs, stages, counters
     --state, --run:  also stf_count, stfs
-    --rejected:       rejected_count, refused (id, at, reason, bytes, body)
+    --rejected:       rejected_count, rejected (id, at, reason, bytes, body)
     STF:             stfs
     Of each STF: stf, run, namespace, state, since, stuck, why, attempts, last_error, next, next_try_at
     ShutdownRequest for by name also: sequence, size_bytes, checksum, tf_count, execution_id, origin, admitted, life,
@@ -89,10 +89,10 @@ def inspect(
     Of each run: namespace, run, run_id, state, execution_id, expected, expected_by, known, missing, named, absent,
     last_sequence, nameless, heard_at, ended_at, ended_by, poll_at, looks, reconcile_error, summary_at
     """
-    if (stf is not None and (state or refused)) or (refused and (state or run)):
+    if (stf is not None and (state or rejected)) or (rejected and (state or run)):
         raise click.UsageError("STF, --state and --rejected cannot be combined, nor --rejected and --run")
     wanted = StfFilter(state=state, run=run, limit=-1 if everything else _SCREENFUL)
-    question = InspectOptions(name=stf, refused=refused, wanted=wanted)
+    question = InspectOptions(name=stf, rejected=rejected, wanted=wanted)
     path, chosen_by = found_database(db)
     reading = every_setting()
 
@@ -114,7 +114,7 @@ def _look(question: InspectOptions, path: Path, chosen_by: str, reading: LoadRes
             daemon=owner_of(path),
         )
         inspector, wanted = Inspector(reports, rules), question.wanted
-        if question.refused:
+        if question.rejected:
             view = inspector.rejected(wanted.limit)
         elif question.name is not None:
             view = inspector.stf_details(question.name, wanted.run)

@@ -51,7 +51,7 @@ class Inspector:
     def overview(self, wanted: StfFilter) -> View:
         """Counts, what is stuck, links and runs; a state or run in *wanted* narrows it to those STFs and lists them.
 
-        Links, counters, refused messages and the oldest work are those of the whole database all the same.
+        Links, counters, rejected messages and the oldest work are those of the whole database all the same.
         """
         reports = self._reports
         counts = reports.counts_by_state(wanted.run)
@@ -92,7 +92,7 @@ class Inspector:
         return views
 
     def rejected(self, limit: int) -> View:
-        """The refused messages that are kept, the latest first, and whether anything is stuck."""
+        """The rejected messages that are kept, the latest first, and whether anything is stuck."""
         return {
             "stuck_count": self._stuck.count(),
             "rejected_count": self._reports.rejected_count(),

@@ -133,7 +133,7 @@ class MetricsCollector:
         yield _links(seen["links"])
         away = {**dict.fromkeys(seen["links"], 0.0), **away}
         yield labelled("fastmon_outage_seconds_total", "counter", "Time that a link was away.", "link", away)
-        yield single("fastmon_messages_rejected", "gauge", "Refused messages that are kept.", seen["rejected_count"])
+        yield single("fastmon_messages_rejected", "gauge", "Rejected messages that are kept.", seen["rejected_count"])
         yield labelled("fastmon_counted_total", "counter", "What the daemon counts.", "what", seen["counters"])
         yield from runs
 

@@ -111,7 +111,7 @@ class MessageHandler:
     def _reject(self, body: str | bytes, reason: str) -> None:
         with self._writing() as outbox:
             outbox.reject(body, reason, self._clock.now(), REJECTED_KEPT)
-        logger.error("refused a message: {}", reason)
+        logger.error("rejected a message: {}", reason)
 
     def _ingest(self, message: StfReady | RunEvent, body: str | bytes) -> None:
         run = self.runs.get(self.namespace, message.run)  # before it is stored: a purge since then is none of it

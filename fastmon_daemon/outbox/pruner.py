@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from loguru import logger
 
 from fastmon_daemon.base.clock import parse_timestamp
-from fastmon_daemon.outbox import Outbox
+from fastmon_daemon.outbox.store import Outbox
 from fastmon_daemon.statechart import StateMachine
 
 BATCH_SIZE = 10

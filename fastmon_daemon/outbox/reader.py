@@ -103,16 +103,16 @@ class OutboxReader:
         return [HistoryRow(**row) for row in self._rows(query, [stf_id])]
 
     def rejected(self, limit: int) -> list[RejectedRow]:
-        """Refused messages, the latest first."""
+        """Rejected messages, the latest first."""
         query = "select id, at, reason, bytes, body from rejected order by id desc limit ?"
         return [RejectedRow(**row) for row in self._rows(query, [limit])]
 
     def rejected_ids(self) -> list[int]:
-        """The numbers of the refused messages that are kept, the first one first."""
+        """The numbers of the rejected messages that are kept, the first one first."""
         return [number for (number,) in self._db.execute("select id from rejected order by id")]
 
     def rejected_count(self) -> int:
-        """How many refused messages are kept."""
+        """How many rejected messages are kept."""
         return int(self._db.execute("select count(*) from rejected").fetchone()[0])
 
     def counters(self) -> dict[str, int]:

@@ -122,13 +122,13 @@ class Outbox:
             self.count("rejected_dropped", dropped)
 
     def rejected(self, ids: Collection[int]) -> dict[int, tuple[str, bool]]:
-        """Those of the refused messages that are still kept, by number: the body, and whether it was kept whole."""
+        """Those of the rejected messages that are still kept, by number: the body, and whether it was kept whole."""
         query = f"select id, body, bytes from rejected where id in ({', '.join('?' * len(ids))}) order by id"  # noqa: S608
         rows = self._db.execute(query, list(ids)).fetchall()
         return {number: (body, size <= MAX_REJECTED_BYTES) for number, body, size in rows}
 
     def drop_rejected(self, number: int) -> None:
-        """A refused message was taken in after all."""
+        """A rejected message was taken in after all."""
         self._db.execute("delete from rejected where id = ?", [number])
 
     def count(self, what: str, by: int = 1) -> None:

@@ -6,7 +6,8 @@ This module reads declarations only; it must not know any value that somebody ha
 from collections.abc import Iterator
 from itertools import chain
 
-from fastmon_daemon.settings import Setting, all_settings
+from fastmon_daemon.settings.fields import Setting
+from fastmon_daemon.settings.schema import all_settings
 
 _HEADINGS = {
     "monitor_url": "The monitor",

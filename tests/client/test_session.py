@@ -7,7 +7,7 @@ from fastmon_client.intervals import Intervals
 from fastmon_client.message_filter import MessageFilter
 from fastmon_client.monitor_session import MonitorSession
 from fastmon_client.output import Quiet
-from fastmon_client.session import StopConditions, Session, now
+from fastmon_client.session import Session, StopConditions, now
 from tests.client.scripted import OPEN, Scripted, event
 
 

@@ -154,7 +154,7 @@ def test_a_token_that_cannot_be_a_header_is_named_but_not_shown(server: Server) 
 
 
 def test_an_endless_answer_is_cut(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastmon_daemon.monitor.transport.MAX_ANSWER_BYTES", 1000)
+    monkeypatch.setattr("fastmon_daemon.monitor.transport.MAX_RESPONSE_BYTES", 1000)
     server.script = [says(200, " " * 2000)]
 
     with pytest.raises(LinkDown, match="longer than 1000 bytes"):

@@ -64,7 +64,7 @@ class Destinations:
         return True
 
     def bury(self, message: Message) -> None:
-        """Put a refused message on the dead-letter queue, whatever its persistence."""
+        """Put a rejected message on the dead-letter queue, whatever its persistence."""
         headers = {**message.headers, "original-destination": message.destination}
         self.queue(DEAD_LETTERS).put(Message(message.id, DEAD_LETTERS, headers, message.body))
 
