@@ -21,7 +21,7 @@ class EventSplitter:
         self._kept = bytearray()
         self._at_start = True
 
-    def streams(self, chunk: bytes) -> bytes:
+    def feed(self, chunk: bytes) -> bytes:
         """The events, in valid UTF-8, that *chunk* completes; empty if none.
 
         Raises:

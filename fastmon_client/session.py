@@ -90,7 +90,7 @@ class Session:
 
         def source() -> Source:
             if broker is not None:
-                return TopicStream(monitor=broker, types=types, intervals=intervals)
+                return TopicStream(config=broker, types=types, intervals=intervals)
             return Stream(monitor=monitor, types=types, intervals=intervals)
 
         self._streams = StreamManager(source, self._arrivals.put, intervals)

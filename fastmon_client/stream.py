@@ -150,7 +150,7 @@ class Stream:
     def _blocks(self, response: requests.Response) -> Iterator[bytes]:
         cutter = EventSplitter()
         while not self._stopped and (chunk := response.raw.read1(65536)):
-            if block := cutter.streams(chunk):
+            if block := cutter.feed(chunk):
                 yield block
             if cutter.retry_s is not None:
                 self._bidden_s = cutter.retry_s

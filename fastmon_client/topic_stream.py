@@ -43,7 +43,7 @@ _Arrival = Notice | _Over | _LoggedIn | None
 class TopicStream:
     """One subscription, not durable: what is missed is not repeated, only found in the monitor's tables."""
 
-    monitor: BrokerConfig
+    config: BrokerConfig
     types: tuple[str, ...] = ()
     """The `msg_type`s that are passed on; none: all."""
     intervals: Intervals
@@ -80,18 +80,18 @@ class TopicStream:
     def _batches_of_one(self) -> Iterator[list[Notice]]:
         """What one connection brings; raises `ConnectionEnded` at its end."""
         self._number += 1
-        number, (connection, socket) = self._number, self.monitor.connection()
+        number, (connection, socket) = self._number, self.config.connection()
         connection.set_listener("", _Listener(lambda arrival: self._arrivals.put((number, arrival)), self.types))
         try:
-            password = self.monitor.password()
-            connection.connect(self.monitor.user or None, password or None, wait=False)
+            password = self.config.password()
+            connection.connect(self.config.user or None, password or None, wait=False)
             yield from self._until_over(number, connection)
         except OSError as exc:
             if not self.connected_once and isinstance(exc, FileNotFoundError | PermissionError):
                 raise AccessDenied(f"{exc.filename}: {exc.strerror}: name a readable file") from exc
-            raise ConnectionEnded(f"{self.monitor.where}: {exc.strerror or exc}") from exc
+            raise ConnectionEnded(f"{self.config.where}: {exc.strerror or exc}") from exc
         except (StompException, ValueError) as exc:  # a ValueError: a host name or a password file that is none
-            raise ConnectionEnded(f"{self.monitor.where}: {exc or type(exc).__name__}") from exc
+            raise ConnectionEnded(f"{self.config.where}: {exc or type(exc).__name__}") from exc
         finally:
             socket.cut()
 
@@ -101,13 +101,13 @@ class TopicStream:
             try:
                 whose, arrival = self._arrivals.get(timeout=patience_s)
             except Empty:
-                raise ConnectionEnded(f"{self.monitor.where}: nothing came for {patience_s:.0f} s") from None
+                raise ConnectionEnded(f"{self.config.where}: nothing came for {patience_s:.0f} s") from None
             if self._stopped:
                 raise ConnectionEnded("stopped")
             if whose != number or arrival is None:
                 continue
             if isinstance(arrival, _LoggedIn):
-                connection.subscribe(self.monitor.topic, id="1", ack="auto", receipt="subscribed")
+                connection.subscribe(self.config.topic, id="1", ack="auto", receipt="subscribed")
                 continue
             if isinstance(arrival, _Over):
                 if arrival.refused and not self.connected_once:

@@ -125,13 +125,13 @@ def test_a_run_is_forgotten_only_when_it_is_finished_unless_told_otherwise(small
 
 def test_a_wish_that_is_none_is_refused() -> None:
     with pytest.raises(MalformedMessage):
-        ActionRequest.parse({"act": "retry"})
+        ActionRequest.parse({"action": "retry"})
     with pytest.raises(MalformedMessage):
-        ActionRequest.parse({"act": "retry", "by": "bob", "more": 1})
+        ActionRequest.parse({"action": "retry", "by": "bob", "more": 1})
     with pytest.raises(MalformedMessage):
-        ActionRequest.parse({"act": "retry", "by": "bob", "stfs": [{"a": 1}]})
+        ActionRequest.parse({"action": "retry", "by": "bob", "stfs": [{"a": 1}]})
     with pytest.raises(MalformedMessage):
-        ActionRequest.parse({"act": "replay", "by": "bob", "ids": ["1"]})
+        ActionRequest.parse({"action": "replay", "by": "bob", "ids": ["1"]})
 
 
 def test_the_socket_is_for_its_owner_and_answers_whatever_comes(tmp_path: Path) -> None:

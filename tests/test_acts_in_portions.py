@@ -143,7 +143,7 @@ def test_an_stf_of_two_namespaces_needs_its_namespace(world: World, outbox: Outb
 
 
 @pytest.mark.parametrize(
-    ("request", "words"),
+    ("asked", "words"),
     [
         (ActionRequest(action="retry", by="bob", all=True), "3 STFs"),
         (ActionRequest(action="retry", by="bob", all=True, run="8"), "0 STFs"),
@@ -153,9 +153,9 @@ def test_an_stf_of_two_namespaces_needs_its_namespace(world: World, outbox: Outb
     ],
 )
 def test_who_is_asked_to_confirm_is_told_how_many_it_is_about(
-    world: World, outbox: Outbox, request: ActionRequest, words: str
+    world: World, outbox: Outbox, asked: ActionRequest, words: str
 ) -> None:
     failed(world, outbox, 3)
     with outbox.transaction():
         outbox.reject("x", "not JSON", world.time.at, 10)
-    assert _how_many(request, outbox.path) == words
+    assert _how_many(asked, outbox.path) == words

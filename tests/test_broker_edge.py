@@ -264,7 +264,7 @@ def test_a_trial_is_nobody_in_particular_and_says_goodbye(server: BrokerThread) 
 
 
 def test_a_trial_says_what_the_broker_did_not_do(server: BrokerThread, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastmon_daemon.broker.probe.PATIENCE_S", 0.5)
+    monkeypatch.setattr("fastmon_daemon.broker.probe.PROBE_TIMEOUT_S", 0.5)
     server.broker.hook = lambda what, _, frame: "drop" if (what, frame.command) == ("send", "MESSAGE") else None
     with pytest.raises(LinkDown, match="did not deliver it"):
         measure_round_trip(parameters(server.port))

@@ -49,7 +49,7 @@ def test_steps_decisions_and_acts_of_a_person_are_told_apart() -> None:
     mermaid = render(load_statechart("stf"), "mermaid")
     assert 'received ==>|"sample_tfs"| sampled' in mermaid
     assert 'received -->|"skip (engine)"| skipped' in mermaid
-    assert 'failed -.->|"retry (person)"| received' in mermaid
+    assert 'failed -.->|"retry (operator)"| received' in mermaid
 
 
 @every_chart

@@ -180,7 +180,7 @@ def test_a_failed_stf_needs_a_person_whether_or_not_a_daemon_runs(shelf: Shelf) 
         result, seen = shelf.inspect(), shelf.seen()
     assert result.exit_code == 1
     assert seen["stuck"][0]["why"] == "stf_not_registered"
-    assert seen["stuck"][0]["next"] == "nothing, unless a person decides: retry or discard"
+    assert seen["stuck"][0]["next"] == "nothing, unless an operator decides: retry or discard"
     assert shelf.seen()["stuck"][0]["why"] == "stf_not_registered"
 
 
@@ -188,7 +188,7 @@ def test_skipped_stfs_rest_in_peace(shelf: Shelf) -> None:
     shelf.receive()
     shelf.move("skip", ago(seconds=1), note="not selected")
     assert shelf.inspect().exit_code == 0
-    assert shelf.seen(NAME)["stfs"][0]["next"] == "nothing, unless a person decides: admit"
+    assert shelf.seen(NAME)["stfs"][0]["next"] == "nothing, unless an operator decides: include"
 
 
 def test_more_than_a_screenful_is_counted_and_all_shows_it(shelf: Shelf) -> None:

@@ -1012,7 +1012,7 @@ def test_a_run_that_was_never_heard_of_is_taken_in_by_hand(life: Life) -> None:
     life.registers(1, 2)
     found = life.machine.inbox.submit(life.ledger.reconcile("100014", "ns", life.monitor.stf_files(100014), "alice"))
     life.works()
-    assert (found.result(0).named, found.result(0).known) == (2, 0)
+    assert (found.result(0).monitor_count, found.result(0).known) == (2, 0)
     assert (life.stf(1).state, life.stf(2).state, life.row.state) == ("completed", "completed", "running")
     assert life.first_note(1) == "recovered: its message never came, looked for by alice"
 

@@ -107,9 +107,9 @@ def test_every_decision_has_its_owner() -> None:
     assert load_statechart("stf").decisions == {
         "skip": "engine",
         "fail": "engine",
-        "retry": "person",
-        "discard": "person",
-        "include": "person",
+        "retry": "operator",
+        "discard": "operator",
+        "include": "operator",
     }
     assert set(load_statechart("run").decisions) == set(load_statechart("run").triggers)
 
@@ -161,7 +161,7 @@ def small_chart() -> dict[str, Any]:
             {"trigger": "age", "source": "new", "dest": "old"},
             {"trigger": "break_it", "source": ["new"], "dest": "broken"},
         ],
-        "decisions": {"break_it": "person"},
+        "decisions": {"break_it": "operator"},
         "reported_as": {"new": "fresh"},
     }
 
@@ -203,7 +203,10 @@ REFUSED_CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     "callback of the machine": ({"before_state_change": "x"}, "before_state_change"),
     "unknown initial state": ({"initial": "newer"}, "initial: no state is called 'newer'"),
     "automatic transitions": ({"auto_transitions": True}, "auto_transitions must be false"),
-    "decision on no trigger": ({"decisions": {"break_it": "person", "mend": "person"}}, "no trigger is called 'mend'"),
+    "decision on no trigger": (
+        {"decisions": {"break_it": "operator", "mend": "operator"}},
+        "no trigger is called 'mend'",
+    ),
     "report of no state": ({"reported_as": {"newer": "fresh"}}, "no state is called 'newer'"),
     "no arrows at all": ({"transitions": None}, "not the form of a chart"),
 }
@@ -225,13 +228,13 @@ def test_the_charts_are_found_inside_an_installed_package(tmp_path: Path) -> Non
     pyproject = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
     inside = pyproject["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]["statecharts"]
     package = tmp_path / "fastmon_daemon"
-    package.mkdir()
-    for module in ("__init__.py", "errors.py", "lifecycle.py"):
-        shutil.copy(REPOSITORY / "fastmon_daemon" / module, package)
+    for part in ("base", "statechart"):
+        shutil.copytree(REPOSITORY / "fastmon_daemon" / part, package / part)
+    shutil.copy(REPOSITORY / "fastmon_daemon" / "__init__.py", package)
     shutil.copytree(REPOSITORY / "statecharts", tmp_path / inside)
 
-    program = "from fastmon_daemon import lifecycle as l; print(l.__file__, *l.load_chart('stf').steps)"
+    program = "from fastmon_daemon.statechart import machine as m; print(m.__file__, *m.load_statechart('stf').steps)"
     answer = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60
     )
-    assert answer.stdout.split() == [str(package / "lifecycle.py"), *load_statechart("stf").steps]
+    assert answer.stdout.split() == [str(package / "statechart" / "machine.py"), *load_statechart("stf").steps]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import json
 import shutil
 import sqlite3
 from contextlib import closing
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 
 from fastmon_daemon.outbox import Outbox, check_database, open_outbox
 from fastmon_daemon.outbox.schema import APPLICATION_ID, VERSION
-from fastmon_daemon.reconciler.verdict import judge
+from fastmon_daemon.reconciler.verdict import Verdict, judge
 from fastmon_daemon.statechart import load_statechart
 from tests.worlds import HandClock, World, query
 
@@ -55,13 +57,45 @@ def outbox(old: Path) -> Outbox:
     return open_outbox(old)
 
 
+RENAMED_TABLES = {"rejected": "refused"}
+RENAMED_VALUES = {"stf": {"look": "polled"}, "history": {"admit": "include"}}
+RENAMED_KEYS = {"count:stf_look": "count:stf_polled", "count:foreign_type": "count:ignored_type"} | {
+    "count:foreign_namespace": "count:ignored_namespace"
+}
+
+
+def rows(path: Path, table: str) -> list[tuple[object, ...]]:
+    return query(path, f"select * from {table} order by 1, 2")
+
+
 def content(path: Path) -> dict[str, list[tuple[object, ...]]]:
-    """Every row of every table."""
-    return {table: query(path, f"select * from {table} order by 1, 2") for table in TABLES}
+    """Every row of every table, by the present name of the table."""
+    return {table: rows(path, table) for table in TABLES}
+
+
+def content_of_v6(path: Path) -> dict[str, list[tuple[object, ...]]]:
+    """The same of a database of schema 6, with the values that are called otherwise since; columns keep their order."""
+    found = {}
+    for table in TABLES:
+        new = RENAMED_VALUES.get(table, {})
+        kept = rows(path, RENAMED_TABLES.get(table, table))
+        found[table] = [
+            tuple(new.get(value, value) if isinstance(value, str) else value for value in row) for row in kept
+        ]
+    found["meta"] = sorted(
+        (RENAMED_KEYS.get(key, key.replace("forgotten:", "purged:")), value) for key, value in found["meta"]
+    )
+    return found
+
+
+def without_verdicts(found: dict[str, list[tuple[object, ...]]]) -> dict[str, list[tuple[object, ...]]]:
+    """A kept verdict is one JSON text, whose keys were renamed."""
+    runs = [tuple(value for value in row if not str(value).startswith('{"namespace"')) for row in found["run"]]
+    return found | {"run": runs}
 
 
 def test_it_holds_each_kind_of_row(v6: Path) -> None:
-    counts = {table: len(rows) for table, rows in content(v6).items()}
+    counts = {table: len(kept) for table, kept in content_of_v6(v6).items()}
     assert counts == COUNTS
     assert query(v6, "pragma application_id") == [(APPLICATION_ID,)]
     assert query(v6, "pragma user_version") == [(6,)]
@@ -71,8 +105,27 @@ def test_opened_it_holds_the_same_rows_and_no_migration_ran_again(v6: Path, old:
     applied = "select migration_set, name, applied_at from _sqlite_migrations order by id"
     assert query(old, applied)[:6] == query(v6, applied)
     assert query(old, "pragma user_version") == [(VERSION,)]
-    assert content(old) == content(v6)
+    assert without_verdicts(content(old)) == without_verdicts(content_of_v6(v6))
     assert check_database(old, load_statechart("stf"), load_statechart("run")) == []
+
+
+def test_a_verdict_that_was_kept_has_the_keys_of_the_present_verdict_and_its_values(
+    v6: Path, old: Path, outbox: Outbox
+) -> None:
+    kept = "select run, verdict from run where verdict is not null order by run"
+    names = {"why_not": "incomplete_reasons", "named": "monitor_count", "heard_at": "last_message_at"} | {
+        "look_error": "reconcile_error"
+    }
+    before, after = dict(query(v6, kept)), dict(query(old, kept))
+    assert before.keys() == after.keys() == {"200001", "200002"}
+    for run, text in after.items():
+        was, found = json.loads(before[run]), json.loads(text)
+        assert list(found) == [field.name for field in fields(Verdict)]
+        assert {
+            names.get(key, key): was[key] for key in was if key not in {"tf_files", "outages"}
+        }.items() <= found.items()
+        assert found["tf_files"]["preexisting"] == was["tf_files"]["stood"]
+        assert [outage["blocked"] for outage in found["outages"]] == [outage["held"] for outage in was["outages"]]
 
 
 def test_what_is_asked_of_it_is_answered(outbox: Outbox) -> None:

@@ -211,7 +211,7 @@ def round_stopped_at(bench: Bench, look: int) -> Seen | None:
 
     def monotonic() -> float:
         if next(stops, False):
-            reports.lane.stop()
+            reports.worker.stop()
             seen.append(Seen(reports.in_hand, bench.calls("POST /api/workflows/")))
         return bench.world.time.seconds
 
@@ -259,7 +259,7 @@ def act(bench: Bench, what: str, name: str) -> None:
     intake = MessageHandler(
         bench.world.folder / "outbox.db", "ns", "fastmon-agent-test-1", (CHART, load_statechart("run"))
     )
-    request = ActionRequest.parse({"act": what, "stfs": [name], "by": "tester", "reason": ""})
+    request = ActionRequest.parse({"action": what, "stfs": [name], "by": "tester", "reason": ""})
     outcome = bench.ask(
         lambda outbox, now: OperatorActions(CHART, intake, alone=False).perform(request, outbox, now)
     ).result()

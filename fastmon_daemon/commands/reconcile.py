@@ -53,7 +53,7 @@ def reconcile(run: str, db: Path | None, as_json: bool) -> None:
         click.echo(json.dumps(outcome))
     else:
         taken = outcome["taken_in"]
-        click.echo(f"run {escape_controls(run)}: {outcome['named']} named by the monitor, {outcome['known']} known before, "
+        click.echo(f"run {escape_controls(run)}: {outcome['monitor_count']} named by the monitor, {outcome['known']} known before, "
                    f"{len(taken)} missed and taken in now")  # fmt: skip
         for name in taken:
             click.echo(escape_controls(name))

@@ -37,13 +37,13 @@ class Client:
 
     def __init__(
         self, url: str, *options: str, token: str = TOKEN, stdout: int = subprocess.PIPE, command: str = "start",
-        environ: Mapping[str, str] | None = None, **pace: float,
+        environ: Mapping[str, str] | None = None, **intervals: float,
     ) -> None:  # fmt: skip
         self.said: list[str] = []
         self._news = threading.Condition()
         program = (
-            "from fastmon_client.cli import cli; from fastmon_client.intervals import Pace;"
-            f"cli.main(prog_name='fastmon-client', obj={Intervals(**pace)!r})"
+            "from fastmon_client.cli import cli; from fastmon_client.intervals import Intervals;"
+            f"cli.main(prog_name='fastmon-client', obj={Intervals(**intervals)!r})"
         )
         self._process = subprocess.Popen(
             [sys.executable, "-c", program, command, "--monitor-url", url, *options],

@@ -23,9 +23,9 @@ def experiment() -> Iterator[Experiment]:
         yield running
 
 
-def watching(experiment: Experiment, *options: str, **pace: float) -> Client:
+def watching(experiment: Experiment, *options: str, **intervals: float) -> Client:
     options = ("--json", "--until", "end_run", "--run-ids", str(RUN), "--fail-on-gaps", *options)
-    client = Client(experiment.monitor.url, *options, **QUICK | pace)
+    client = Client(experiment.monitor.url, *options, **QUICK | intervals)
     client.hears("connected to")
     return client
 

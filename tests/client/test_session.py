@@ -13,7 +13,7 @@ from tests.client.scripted import OPEN, Scripted, event
 
 def session_at(url: str, limits: StopConditions) -> Session:
     wanted = MessageFilter(types=("tf_file_registered",))
-    state = AppState(url, wanted, now(), pace=Intervals(tick_s=0.1, runs_s=3600))
+    state = AppState(url, wanted, now(), intervals=Intervals(tick_s=0.1, runs_s=3600))
     return Session(MonitorSession(url=url, token=str), wanted.heard_types, state, Quiet(), limits)
 
 

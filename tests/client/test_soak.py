@@ -29,7 +29,7 @@ def rss_kb(pid: int) -> int:
 @pytest.mark.timeout(3600)
 def test_a_day_in_scaled_time_leaves_memory_flat():
     stfs_per_run = EVENTS // PER_STF // RUNS + 1
-    pace = QUICK | {"heart_beat_s": 10.0, "recycle_s": 2.0}
+    intervals = QUICK | {"heart_beat_s": 10.0, "recycle_s": 2.0}
     shown: Counter[str] = Counter()
     newest: dict[str, Any] = {}
     taken = 0
@@ -40,7 +40,7 @@ def test_a_day_in_scaled_time_leaves_memory_flat():
             newest.update(json.loads(line))
             shown[newest["kind"]] += 1
 
-    with Experiment() as experiment, Client(experiment.monitor.url, "--json", **pace) as client:
+    with Experiment() as experiment, Client(experiment.monitor.url, "--json", **intervals) as client:
         client.hears("connected to")
         reader = threading.Thread(target=read)
         reader.start()

@@ -35,7 +35,7 @@ def said() -> Iterator[list[str]]:
 
 def stream_of(server: Scripted, *, ca: str | None = None, **changes: Any) -> Stream:
     access = MonitorSession(url=server.url, token=lambda: SECRET, ca=ca)
-    return Stream(**{"access": access, "pace": SOON, "jitter": lambda: 0.0} | changes)
+    return Stream(**{"monitor": access, "intervals": SOON, "jitter": lambda: 0.0} | changes)
 
 
 def first(stream: Stream, count: int, said: list[str] | None = None) -> list[dict[str, Any]]:
@@ -106,13 +106,13 @@ def test_a_cut_in_the_middle_shows_nothing_and_the_next_connection_goes_on(cut, 
 
 def test_a_clean_end_is_followed_by_a_new_connection(said):
     with Scripted([OPEN, event('{"a": 1}')], holding(OPEN, event('{"b": 2}'))) as server:
-        assert first(stream_of(server, pace=Intervals()), 2, said) == [{"a": 1}, {"b": 2}]
+        assert first(stream_of(server, intervals=Intervals()), 2, said) == [{"a": 1}, {"b": 2}]
     assert "stream lost: closed by the monitor; again in 1 s\n" in said
 
 
 def test_a_stream_without_a_byte_is_dead(said):
     with Scripted(holding(OPEN, event('{"a": 1}')), holding(OPEN, event('{"b": 2}'))) as server:
-        assert first(stream_of(server, pace=Intervals(heart_beat_s=0.2, reconnect_s=0.01)), 2, said) == [
+        assert first(stream_of(server, intervals=Intervals(heart_beat_s=0.2, reconnect_s=0.01)), 2, said) == [
             {"a": 1},
             {"b": 2},
         ]
@@ -172,7 +172,7 @@ def test_a_token_file_that_is_gone_for_a_while_ends_nothing_after_a_first_connec
 
     with Scripted([OPEN, event("{}")], holding(OPEN, event('{"b": 2}'))) as server:
         access = MonitorSession(url=server.url, token=token)
-        assert first(stream_of(server, access=access), 2, said) == [{}, {"b": 2}]
+        assert first(stream_of(server, monitor=access), 2, said) == [{}, {"b": 2}]
     assert any("SWF_API_TOKEN_FILE" in text for text in said)
 
 
@@ -229,7 +229,7 @@ def test_a_date_until_which_the_monitor_asks_for_a_wait_is_kept_within_bounds(un
 
 
 def wait_for_loss(answer: Any) -> float:
-    with Scripted(answer) as server, closing(notices_of(stream_of(server, pace=Intervals()))) as notices:
+    with Scripted(answer) as server, closing(notices_of(stream_of(server, intervals=Intervals()))) as notices:
         return next(notice for notice in notices if isinstance(notice, Disconnected)).wait_s
 
 

@@ -41,7 +41,7 @@ def environ(broker: BrokerThread, **changes: str) -> dict[str, str]:
 def topic_of(broker: BrokerThread, **changes: str) -> TopicStream:
     access = BrokerConfig.of(environ(broker, **changes), TOPIC)
     return TopicStream(
-        access=access, types=("tf_file_registered",), pace=Intervals(reconnect_s=0.1), jitter=lambda: 0.0
+        config=access, types=("tf_file_registered",), intervals=Intervals(reconnect_s=0.1), jitter=lambda: 0.0
     )
 
 

@@ -21,7 +21,7 @@ class Told:
     ) -> None:  # fmt: skip
         wanted = MessageFilter(types=("tf_file_registered",), run_ids=run_ids, namespace=namespace)
         self.now = T0
-        self.state = AppState("http://localhost", wanted, T0, pace=Intervals(**changes))
+        self.state = AppState("http://localhost", wanted, T0, intervals=Intervals(**changes))
         if connected:
             self.state.connected(T0)
 
