@@ -33,7 +33,7 @@ class BrokerConfig:
     topic: str
     user: str = ""
     password: Callable[[], str] = field(default=lambda: "", repr=False)
-    """ShutdownRequest at each connection. Raises OSError where its file cannot be read."""
+    """Asked at each connection. Raises OSError where its file cannot be read."""
     use_tls: bool = False
     ca: str | None = None
     cert: str | None = None

@@ -31,7 +31,7 @@ class MonitorSession:
     url: str
     """Base URL of the monitor."""
     token: Callable[[], str] = field(repr=False)
-    """ShutdownRequest at each request; raises `RequestRejected`."""
+    """Asked at each request; raises `RequestRejected`."""
     ca: str | None = None
     """PEM file of a private CA; the monitor's certificate is checked in any case."""
     proxies: Mapping[str, str] = field(default_factory=dict, repr=False)

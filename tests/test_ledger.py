@@ -124,7 +124,8 @@ class Life(World):
         monitor: Any = self.monitor
         breakers = self.breakers(self.box)
         config = ReconcilerConfig(
-            monitor=monitor, charts=CHARTS, polls_all_runs=self.keeps_all, intervals=self.paces, clock=self.time.clock(),
+            monitor=monitor, charts=CHARTS, polls_all_runs=self.keeps_all, intervals=self.paces,
+            clock=self.time.clock(),
             summary_route=SummaryRoute(sender="fastmon-agent-test-1", link="broker", announce=self.tell),
             is_selected=lambda sequence, name: is_selected(self.settings.selection_fraction, sequence, name),
             refuse_if_short=self.refuse_if_short,

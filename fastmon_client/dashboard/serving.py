@@ -45,7 +45,8 @@ async def serve(
     """Show snapshots on *sock*, which listens, to all who may come in, until *until* is set."""
     broadcaster = Broadcaster(snapshot)
     config = Config(
-        application(broadcaster, key), ws="none", lifespan="off", log_config=None, access_log=False, server_header=False,
+        application(broadcaster, key), ws="none", lifespan="off", log_config=None, access_log=False,
+        server_header=False,
         proxy_headers=False,
     )  # fmt: skip
     server = _Server(config)

@@ -31,6 +31,6 @@ def format_timestamp(moment: datetime) -> str:
 
 
 def parse_timestamp(text: str) -> datetime:
-    """The aware datetime that `format_timestamp` wrote, or that another ISO 8601 writer did (a naive one counts as UTC)."""
+    """The aware datetime of an ISO 8601 text; one without a time zone counts as UTC."""
     parsed = datetime.fromisoformat(text)
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)

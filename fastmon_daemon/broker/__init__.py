@@ -1,4 +1,4 @@
-"""The STOMP edge: `BrokerConnection` keeps one link to the message broker up, hands over what arrives and confirms what leaves.
+"""The STOMP edge: one connection to the broker that is kept up; it hands over what arrives and confirms what leaves.
 
 It must not know the outbox, the chart or the steps. Only here is stomp imported.
 """

@@ -154,7 +154,8 @@ def _how_many(request: ActionRequest, path: Path) -> str:
         if request.action == "replay":
             return f"{len(request.ids)} rejected messages"
         if request.action == "purge":
-            return f"run {escape_controls(request.run)} with {reports.count_stfs(None, request.run, request.namespace)} STFs"
+            count = reports.count_stfs(None, request.run, request.namespace)
+            return f"run {escape_controls(request.run)} with {count} STFs"
         if not request.all:
             return f"{len(request.stfs)} STFs"
         chart = load_statechart("stf")

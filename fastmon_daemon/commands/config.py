@@ -28,7 +28,7 @@ View = dict[str, Any]
 def config(ctx: click.Context, as_json: bool) -> None:
     """Show every setting: value, where it came from, meaning; and the database that `run` would open.
 
-    SecretRedactor are not shown, only whether they are set. What is wrong is told for each setting, and the others are shown
+    Secrets are not shown, only whether they are set. What is wrong is told for each setting, and the others are shown
     all the same. FASTMON_ names that mean nothing are warned of.
 
     \b

@@ -53,7 +53,8 @@ def render_inspection(view: View) -> Iterator[RenderableType]:
     now = parse_timestamp(view["at"])
     daemon = "no daemon is running" if view["daemon"] is None else f"daemon: process {view['daemon']}"
     yield Text(
-        f"database: {escape_controls(view['database'])} ({escape_controls(view['chosen_by'])}); {daemon}; {now:%H:%M:%SZ}"
+        f"database: {escape_controls(view['database'])} ({escape_controls(view['chosen_by'])}); "
+        f"{daemon}; {now:%H:%M:%SZ}"
     )
     if view["intake_stopped"]:
         yield Text(

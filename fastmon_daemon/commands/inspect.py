@@ -81,13 +81,13 @@ def inspect(
     intake_stopped (why nothing more is stored, or null)
     Overview:        states, stuck, oldest, links, rejected_count, runs, stages, counters
     --state, --run:  also stf_count, stfs
-    --rejected:       rejected_count, rejected (id, at, reason, bytes, body)
+    --rejected:      rejected_count, rejected (id, at, reason, bytes, body)
     STF:             stfs
     Of each STF: stf, run, namespace, state, since, stuck, why, attempts, last_error, next, next_try_at
-    ShutdownRequest for by name also: sequence, size_bytes, checksum, tf_count, execution_id, origin, admitted, life,
+    Of an STF by name also: sequence, size_bytes, checksum, tf_count, execution_id, origin, included, life,
     received_at, born_at, remark, plan, stage, tfs, history
-    Of each run: namespace, run, run_id, state, execution_id, expected, expected_by, known, missing, named, absent,
-    last_sequence, nameless, heard_at, ended_at, ended_by, poll_at, looks, reconcile_error, summary_at
+    Of each run: namespace, run, run_id, state, execution_id, expected, expected_by, known, missing, monitor_count,
+    absent, last_sequence, nameless, last_message_at, ended_at, ended_by, poll_at, polls, reconcile_error, summary_at
     """
     if (stf is not None and (state or rejected)) or (rejected and (state or run)):
         raise click.UsageError("STF, --state and --rejected cannot be combined, nor --rejected and --run")

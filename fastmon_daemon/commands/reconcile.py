@@ -53,8 +53,9 @@ def reconcile(run: str, db: Path | None, as_json: bool) -> None:
         click.echo(json.dumps(outcome))
     else:
         taken = outcome["taken_in"]
-        click.echo(f"run {escape_controls(run)}: {outcome['monitor_count']} named by the monitor, {outcome['known']} known before, "
-                   f"{len(taken)} missed and taken in now")  # fmt: skip
+        listed, known = outcome["monitor_count"], outcome["known"]
+        told = f"{listed} listed by the monitor, {known} known before, {len(taken)} missed and taken in now"
+        click.echo(f"run {escape_controls(run)}: {told}")
         for name in taken:
             click.echo(escape_controls(name))
     if not outcome["monitor_count"]:

@@ -71,7 +71,7 @@ class MessageHandler:
     ) -> None:
         """*charts* are those of the STF and of the run; *runs* is shared with the ledger, where there is one.
 
-        *refuse_if_short* raises StorageUnavailable where nothing more may be stored; *wake* is called when something was.
+        *refuse_if_short* raises StorageUnavailable where no more may be stored; *wake* is called after each commit.
         """
         self._database = database
         self.namespace = namespace

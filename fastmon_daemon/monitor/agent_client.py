@@ -1,7 +1,8 @@
 """Class Desk: what an agent tells the monitor of itself: its name, heart-beats, subscription, stages and log.
 
-None of it is needed for the main job: a `AgentClient` has an exchange, with connections, of its own. It must not know when or
-why something is told. Every call raises what `RestClient.send_request` does; `RequestRejected.absent` where the monitor has no such call.
+None of it is needed for the main job: an `AgentClient` has a `RestClient` of its own. It must not know
+when or why something is reported. Every call raises what `RestClient.post` does; `RequestRejected.absent` where the
+monitor has no such endpoint.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ class MonitorClient(RestClient):
         """Make *tf* stand in the monitor; gives what stands there, and in what it differs from *tf* (None: in nothing).
 
         Safe to repeat: what another writer, or our own earlier try, has registered for the same STF is adopted.
-        Raises ParentNotRegistered, LinkDown, LinkBlocked, TransientError; PermanentError also where it belongs to another STF.
+        Raises ParentNotRegistered, LinkDown, LinkBlocked, TransientError; PermanentError where it is another STF's.
         """
         absent: FastmonError
         try:

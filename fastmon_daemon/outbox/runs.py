@@ -112,7 +112,8 @@ class Runs:
     def schedule_all(self, now: datetime, but: Sequence[str]) -> None:
         """Look at every run that is in no state of *but*."""
         self._db.execute(
-            f"update run set poll_at = ? where state not in ({_marks(but)})", [format_timestamp(now), *but]
+            f"update run set poll_at = ? where state not in ({_marks(but)})",  # noqa: S608 (only placeholders are put in)
+            [format_timestamp(now), *but],
         )
 
     def due_for_poll(self, now: datetime, *, nameless_only: bool) -> list[RunRow]:
@@ -243,7 +244,8 @@ update run set state = :dest, ended_at = coalesce(:ended_at, ended_at), ended_by
 where namespace = :namespace and run = :run and state = :source"""
 _TFS = """
 select count(*), count(registered_at), count(announced_at),
-       sum(announced_at is null and stf.preexisting is not null and instr(stf.preexisting, '"' || tf.filename || '"') > 0)
+       sum(announced_at is null and stf.preexisting is not null
+           and instr(stf.preexisting, '"' || tf.filename || '"') > 0)
 from stf join tf on tf.stf = stf.id where stf.namespace = ? and stf.run = ?"""
 _ARROWS = """
 select stf.id, history.source, history.dest, history.at, stf.born_at

@@ -1,4 +1,4 @@
-"""What an error of SQLite means for us: not now (`StorageUnavailable`), never again (`StorageError`), or a mistake of ours.
+"""What an error of SQLite means: not now (`StorageUnavailable`), never again (`StorageError`), or a bug of ours.
 
 It must not know what was being read or written.
 """

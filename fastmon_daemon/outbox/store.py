@@ -85,7 +85,8 @@ class Outbox:
             "namespace": new.namespace, "run": str(new.run_id), "run_id": json.dumps(new.run_id),
             "filename": new.filename, "sequence": new.sequence, "size_bytes": new.size_bytes,
             "checksum": new.checksum, "tf_count": new.tf_count, "execution_id": new.execution_id, "body": new.body,
-            "origin": new.origin, "state": state, "now": format_timestamp(now), "born_at": format_timestamp(born), "note": new.note,
+            "origin": new.origin, "state": state, "now": format_timestamp(now),
+            "born_at": format_timestamp(born), "note": new.note,
             "preexisting": json.dumps(new.preexisting) if new.preexisting else None,
         }  # fmt: skip
         fresh = self._db.execute(_RECEIVE, arguments).rowcount

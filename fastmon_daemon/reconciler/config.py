@@ -40,7 +40,7 @@ class ReconcilerConfig:
     polls_all_runs: bool = True
     """False: only runs that were announced without filenames are looked at (FASTMON_RECONCILE=off)."""
     refuse_if_short: Callable[[], None] = lambda: None
-    """Raises StorageUnavailable where no more may be stored: messages wait at the broker then, and none is missed yet."""
+    """Raises StorageUnavailable where no more may be stored: messages then wait at the broker, and none is missed."""
     clock: Clock = field(default_factory=Clock)
     intervals: ReconcilerIntervals = field(default_factory=ReconcilerIntervals)
 

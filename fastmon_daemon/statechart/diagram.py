@@ -1,6 +1,6 @@
 """Draws the charts: as Mermaid, Graphviz dot, SCXML or SVG, each with the number of STFs in every state where wanted.
 
-All four are written from `StateMachine.transitions` alone, in the order of the chart's file, so the same chart always gives
+All four are written from `StateMachine.transitions` alone, in the order of the file, so the same chart always gives
 the same text. This module must not know what a state means, nor where the numbers come from.
 """
 

@@ -50,7 +50,7 @@ class StateMachine:
     """A state chart, checked when it is made. Immutable, hence safe to ask from any thread."""
 
     def __init__(self, name: str, config: Mapping[str, Any]) -> None:
-        """Check *config*, the content of the chart's file, under the chart's *name*; StatechartError says what is wrong."""
+        """Check *config*, the content of the file of the chart *name*. Raises `StatechartError`."""
         self.name = name
         self.decisions: Mapping[str, str] = config.get("decisions") or {}
         """Trigger -> who decides it (`engine`, `person`, `daq`, `ledger`)."""
@@ -122,7 +122,7 @@ class StateMachine:
         return cursor.state
 
     def check_steps(self, step_names: Set[str]) -> None:
-        """Refuse, by StatechartError, a trigger without code that is no decision either, and a step without an arrow."""
+        """Raises `StatechartError` for a trigger that is neither step nor decision and for a step without arrow."""
         if neither := sorted(set(self.steps) - step_names):
             raise StatechartError(f"chart {self.name}: {', '.join(neither)}: neither a step with code nor a decision")
         if strange := sorted(step_names - set(self.steps)):

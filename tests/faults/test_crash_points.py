@@ -12,9 +12,9 @@ from tests.living import living, wait_until
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_matrix_kills_at_every_seam_that_there_is() -> None:
+def test_the_matrix_kills_at_every_failpoint_that_there_is() -> None:
     sources = (path.read_text(encoding="utf-8") for path in (ROOT / "fastmon_daemon").rglob("*.py"))
-    seams = {name for text in sources for name in re.findall(r'\bbetween\("(\w+)"\)', text)}
+    seams = {name for text in sources for name in re.findall(r'\bfailpoints_around\("(\w+)"\)', text)}
     assert set(CRASH_POINTS) == {f"{side}_{name}" for name in seams for side in ("before", "after")}
 
 
