@@ -31,11 +31,11 @@ test-python: $(STAMP)
 	$(BIN)/pytest -q -n 5 --dist worksteal
 
 test-model: $(STAMP) ## Engine and outbox against a simple model: 200 lives of 50 steps
-	FASTMON_TEST_MODEL=200 $(BIN)/pytest -q tests/test_model.py
+	FASTMON_TEST_MODEL=200 $(BIN)/pytest -q tests/engine/test_model.py
 
 test-brokers: $(STAMP) ## The same broker suite against the embedded broker, ActiveMQ Classic and Artemis
-	$(BIN)/python tests/brokers/install.py
-	$(BIN)/pytest -q tests/brokers --brokers embedded,classic,artemis
+	$(BIN)/python tests/real_brokers/install.py
+	$(BIN)/pytest -q tests/real_brokers --brokers embedded,classic,artemis
 
 test-browser: $(STAMP) ## The page of the client in headless Chromium
 	$(BIN)/python -m tests.browser.install
@@ -46,15 +46,15 @@ screenshots: $(STAMP) ## Take the pictures in README.md and docs/ anew: two minu
 	$(BIN)/python -m tests.browser.screenshots
 
 test-faults: $(STAMP) ## The matrix of faults in its short form; writes docs/reliability.md
-	$(BIN)/python tests/brokers/install.py
+	$(BIN)/python tests/real_brokers/install.py
 	$(BIN)/pytest -q tests/faults --faults short -n 2 --dist loadgroup
 
 test-faults-long: $(STAMP) ## The same with 200 kills, minutes of outage and 10 000 STFs (by hand: an hour)
-	$(BIN)/python tests/brokers/install.py
+	$(BIN)/python tests/real_brokers/install.py
 	$(BIN)/pytest -q tests/faults --faults long -n 2 --dist loadgroup
 
 fuzz: $(STAMP) ## 100 000 inputs for the parser of messages (by hand: some minutes)
-	FASTMON_TEST_FUZZ=100000 $(BIN)/pytest -q tests/test_messages.py -k whatever --timeout 1800
+	FASTMON_TEST_FUZZ=100000 $(BIN)/pytest -q tests/messages/test_inbound.py -k whatever --timeout 1800
 
 soak-client: $(STAMP) ## A day of the client in scaled time, 200 000 events: memory must be flat (by hand: some minutes)
 	FASTMON_TEST_SOAK=200000 $(BIN)/pytest -q -s tests/client/test_soak.py

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 
-from tests.brokers.install import NotInstalledError, apt_install
+from tests.real_brokers.install import NotInstalledError, apt_install
 
 NEEDED = {"chromium": "chromium", "chromedriver": "chromium-driver"}
 

@@ -8,7 +8,7 @@ from fastmon_daemon.testbed.monitor import MonitorOptions, MonitorThread
 from tests.browser.browsing import Browser
 from tests.client.living import TOKEN, Dashboard, Experiment
 from tests.client.snapshots import ESCAPES, HOSTILE
-from tests.living import wait_until
+from tests.processes import wait_until
 
 
 def test_what_is_announced_is_shown_at_once_and_the_end_of_the_run_is_verified(

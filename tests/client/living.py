@@ -21,7 +21,7 @@ from fastmon_daemon.base.clock import Clock, utcnow
 from fastmon_daemon.testbed.monitor import MonitorOptions, MonitorThread
 from fastmon_daemon.testbed.monitor.file_tables import FASTMON_FILES, RUNS, STF_FILES
 from tests.client.scripted import DEADLINE_S
-from tests.living import wait_until
+from tests.processes import wait_until
 
 TOKEN = "0123456789abcdef0123456789abcdef01234567"
 RUN = 100014

@@ -11,7 +11,7 @@ from typing import Any
 
 from fastmon_client.dashboard.auth import DashboardToken
 from fastmon_client.dashboard.serving import listen, serve
-from tests.living import DEADLINE_S
+from tests.processes import DEADLINE_S
 
 
 @dataclass

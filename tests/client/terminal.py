@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import pyte
 
-from tests.living import DEADLINE_S
+from tests.processes import DEADLINE_S
 
 
 class Terminal:

@@ -13,7 +13,7 @@ from fastmon_client.dashboard.auth import DashboardToken, is_loopback
 from fastmon_client.dashboard.serialization import LagHistory, event, spans
 from tests.client.served import Served, served
 from tests.client.snapshots import dead, run, snapshot, strip
-from tests.living import DEADLINE_S
+from tests.processes import DEADLINE_S
 
 TOKEN = "a-token-that-nobody-guesses"
 PATHS = ("/", "/events", "/static/page.js", "/static/uplot/uPlot.esm.js")

@@ -17,8 +17,8 @@ from fastmon_client.cli import cli
 from fastmon_daemon.testbed.monitor import MonitorThread
 from fastmon_daemon.testbed.stomp_broker import Broker, BrokerThread
 from tests.client.living import TOKEN, Client, Dashboard
-from tests.client.test_topic import environ
-from tests.living import DEADLINE_S
+from tests.client.test_topic_stream import environ
+from tests.processes import DEADLINE_S
 
 SECRET = "a-token-that-nobody-guesses"
 

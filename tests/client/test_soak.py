@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.client.living import PER_STF, QUICK, RUN, Client, Experiment
-from tests.living import wait_until
+from tests.processes import wait_until
 
 EVENTS = int(os.environ.get("FASTMON_TEST_SOAK", "0"))
 RUNS = 24

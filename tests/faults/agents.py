@@ -15,8 +15,8 @@ from fastmon_daemon.base.errors import LinkDown
 from fastmon_daemon.broker import BrokerConnection, ConnectionParameters, LinkStateChange
 from fastmon_daemon.testbed.stomp_broker import Broker as StompBroker
 from fastmon_daemon.testbed.stomp_broker import BrokerThread
-from tests.brokers.servers import Server
-from tests.living import TOPIC, wait_until
+from tests.processes import TOPIC, wait_until
+from tests.real_brokers.servers import Server
 
 _PERSISTENT = {"persistent": "true"}
 

@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 from fastmon_daemon.testbed.monitor import MonitorThread
-from tests.brokers.certificates import make_certificates
-from tests.brokers.servers import KINDS, Server
 from tests.faults import document
 from tests.faults.agents import Neighbours, OwnBroker
 from tests.faults.stage import Stage
-from tests.living import TOKEN, TOPIC, ended
+from tests.processes import TOKEN, TOPIC, ended
+from tests.real_brokers.certificates import make_certificates
+from tests.real_brokers.servers import KINDS, Server
 
 _NUMBERS = itertools.count(1)
 

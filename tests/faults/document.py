@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.brokers.install import ARTEMIS_VERSION, classic_version
 from tests.faults.matrix import all_rows
 from tests.faults.stage import WORKERS
+from tests.real_brokers.install import ARTEMIS_VERSION, classic_version
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "reliability.md"
 COMMANDS = {"short": "make test-faults", "long": "make test-faults-long"}

@@ -19,7 +19,7 @@ from fastmon_daemon.testbed.monitor import MonitorThread
 from fastmon_daemon.testbed.monitor.file_tables import FASTMON_FILES, STF_FILES
 from tests.faults.account import Account, account_of, read_lives
 from tests.faults.agents import Acts, Agents
-from tests.living import Door, Living, name, wait_until
+from tests.processes import Door, Living, name, wait_until
 
 WORKERS = 4
 """The daemon's default: so many announcements may be in flight when it is cut."""

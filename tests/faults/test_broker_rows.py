@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from fastmon_daemon.testbed.stomp_broker import Frame
-from tests.brokers.link import DeadClient, Link
 from tests.faults.agents import OwnBroker
 from tests.faults.matrix import EVERY, fault
 from tests.faults.stage import Stage
 from tests.faults.wire import Wire
-from tests.living import TOPIC, name, wait_until
+from tests.processes import TOPIC, name, wait_until
+from tests.real_brokers.link import DeadClient, Link
 
 pytestmark = pytest.mark.timeout(2700)
 

@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 from tests.faults.test_kills import CRASH_POINTS
-from tests.living import living, wait_until
+from tests.processes import living, wait_until
 
 ROOT = Path(__file__).parents[2]
 

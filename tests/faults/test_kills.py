@@ -10,7 +10,7 @@ import pytest
 
 from tests.faults.matrix import EVERY, fault
 from tests.faults.stage import Stage
-from tests.living import wait_until
+from tests.processes import wait_until
 
 pytestmark = pytest.mark.timeout(2700)
 

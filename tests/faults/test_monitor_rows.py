@@ -9,12 +9,12 @@ import pytest
 
 from fastmon_daemon.base.errors import LinkDown, TransientError
 from fastmon_daemon.monitor import MonitorClient, TfFile
+from tests.builders import World, named, settle
 from tests.faults.account import read_lives
 from tests.faults.matrix import EVERY, fault
 from tests.faults.stage import Stage
 from tests.faults.wire import Wire
-from tests.living import TOKEN, wait_until
-from tests.worlds import World, named, settle
+from tests.processes import TOKEN, wait_until
 
 pytestmark = pytest.mark.timeout(2700)
 

@@ -11,13 +11,13 @@ import pytest
 
 from fastmon_daemon.outbox import open_outbox
 from fastmon_daemon.testbed.stomp_broker import Frame
+from tests.builders import query
 from tests.faults.account import illegal_history, read_lives
 from tests.faults.matrix import fault
 from tests.faults.stage import Stage
 from tests.faults.sync_trace import command, synced_before_acks
 from tests.faults.test_broker_rows import own
-from tests.living import wait_until
-from tests.worlds import query
+from tests.processes import wait_until
 
 pytestmark = pytest.mark.timeout(2700)
 

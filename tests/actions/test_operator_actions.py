@@ -1,0 +1,246 @@
+"""Acts of a person: with a live daemon over its socket, and without one by taking the lock."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastmon_daemon.actions.control_socket import ControlServer, send_request, socket_path
+from fastmon_daemon.actions.operator_actions import ActionRequest, OperatorActions
+from fastmon_daemon.base.clock import format_timestamp
+from fastmon_daemon.base.errors import MalformedMessage, PermanentError, StorageError, TransientError
+from fastmon_daemon.intake.handler import MessageHandler
+from fastmon_daemon.outbox import Outbox
+from fastmon_daemon.statechart import load_statechart
+from tests.builders import World, named, settle
+from tests.processes import OnEmbedded, living, name, wait_until
+
+CHARTS = (load_statechart("stf"), load_statechart("run"))
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def acts(world: World) -> OperatorActions:
+    return OperatorActions(CHARTS[0], MessageHandler(world.folder / "outbox.db", "ns", "", CHARTS), alone=True)
+
+
+def failed(world: World, outbox: Outbox, sequence: int = 1) -> str:
+    stf = world.receive(outbox, sequence)
+    world.monitor.trouble[stf] = PermanentError("monitor said 400")
+    settle(world.engine(outbox))
+    assert named(outbox, stf).state == "failed"
+    return stf
+
+
+def test_a_retried_stf_begins_its_next_life_with_its_sample(small: World) -> None:
+    outbox = small.outbox()
+    stf = failed(small, outbox)
+    before = named(outbox, stf).tfs
+    with outbox.transaction():
+        outcome = acts(small).perform(
+            ActionRequest(action="retry", by="alice", reason="mended", stfs=(stf,)), outbox, small.time.at
+        )
+    assert outcome.done == [stf]
+    del small.monitor.trouble[stf]
+    settle(small.engine(outbox))
+    after = named(outbox, stf)
+    assert (after.state, after.life) == ("completed", 2)
+    assert [(tf.first, tf.last) for tf in after.tfs] == [(tf.first, tf.last) for tf in before]
+    row = next(row for row in outbox.reports.history(after.id) if row.trigger == "retry")
+    assert (row.life, row.note) == (2, "by alice: mended")
+
+
+def test_a_discarded_stf_rests_for_good(small: World) -> None:
+    outbox = small.outbox()
+    stf = failed(small, outbox)
+    with outbox.transaction():
+        acts(small).perform(
+            ActionRequest(action="discard", by="bob", reason="file is gone", stfs=(stf,)), outbox, small.time.at
+        )
+    assert (named(outbox, stf).state, named(outbox, stf).due_at) == ("discarded", None)
+
+
+def test_an_admitted_stf_is_processed_although_it_was_not_selected(small: World) -> None:
+    small.settings = type(small.settings)(namespace="ns", selection_fraction=0.0)
+    outbox = small.outbox()
+    stf = small.receive(outbox)
+    settle(small.engine(outbox))
+    assert named(outbox, stf).state == "skipped"
+    with outbox.transaction():
+        acts(small).perform(ActionRequest(action="include", by="bob", stfs=(stf,)), outbox, small.time.at)
+    settle(small.engine(outbox))
+    assert named(outbox, stf).state == "completed"
+
+
+@pytest.mark.parametrize("act", ["retry", "discard", "include"])
+def test_what_the_chart_does_not_allow_is_refused_with_the_reason_and_changes_nothing(small: World, act: str) -> None:
+    outbox = small.outbox()
+    stf = small.receive(outbox)
+    settle(small.engine(outbox))
+    with outbox.transaction():
+        outcome = acts(small).perform(ActionRequest(action=act, by="bob", stfs=(stf, "no.stf")), outbox, small.time.at)
+    assert outcome.rejected == {stf: f"it is completed, where {act} is not possible", "no.stf": "no such STF"}
+    assert named(outbox, stf).life == 1
+
+
+def test_a_released_message_is_taken_in_and_one_that_is_still_bad_stays_with_its_reason(small: World) -> None:
+    outbox = small.outbox()
+    with outbox.transaction():
+        outbox.reject('{"msg_type": "stf_ready", "run_id": "7", "filename": "a.stf"}', "a bug", small.time.at, 10)
+        outbox.reject("not JSON", "not JSON", small.time.at, 10)
+        outbox.reject("x" * 70_000, "too long", small.time.at, 10)
+    with outbox.transaction():
+        outcome = acts(small).perform(ActionRequest(action="replay", by="bob", ids=(1, 2, 3)), outbox, small.time.at)
+    assert outcome.done == ["1"]
+    assert outcome.rejected["2"].startswith("not JSON")
+    assert outcome.rejected["3"] == "its body was too long to be kept whole"
+    released = named(outbox, "a.stf")
+    assert released.state == "received"
+    assert [row.note for row in outbox.reports.history(released.id)] == ["message, released by bob"]
+    assert outbox.reports.rejected_count() == 2
+
+
+def test_a_run_is_forgotten_only_when_it_is_finished_unless_told_otherwise(small: World) -> None:
+    outbox = small.outbox()
+    small.receive(outbox)
+    with outbox.transaction():
+        kept = acts(small).perform(ActionRequest(action="purge", by="bob", run="100014"), outbox, small.time.at)
+        gone = acts(small).perform(
+            ActionRequest(action="purge", by="bob", run="100014", include_unfinished=True), outbox, small.time.at
+        )
+    assert kept.rejected == {"100014": "1 of its STFs are unfinished: add --include-unfinished"}
+    assert gone.done == ["100014"]
+    assert outbox.recall("purged:100014") == f"{format_timestamp(small.time.at)} by bob"
+    assert outbox.reports.counts_by_state() == {}
+
+
+def test_a_wish_that_is_none_is_refused() -> None:
+    with pytest.raises(MalformedMessage):
+        ActionRequest.parse({"action": "retry"})
+    with pytest.raises(MalformedMessage):
+        ActionRequest.parse({"action": "retry", "by": "bob", "more": 1})
+    with pytest.raises(MalformedMessage):
+        ActionRequest.parse({"action": "retry", "by": "bob", "stfs": [{"a": 1}]})
+    with pytest.raises(MalformedMessage):
+        ActionRequest.parse({"action": "replay", "by": "bob", "ids": ["1"]})
+
+
+def test_the_socket_is_for_its_owner_and_answers_whatever_comes(tmp_path: Path) -> None:
+    database = tmp_path / ("long-name-" * 20) / "outbox.db"
+    database.parent.mkdir()
+    with ControlServer(database, lambda request: {"heard": request["x"]}):
+        assert socket_path(database).stat().st_mode & 0o777 == 0o600
+        assert send_request(database, {"x": 7}) == {"heard": 7}
+        assert "unexpected KeyError" in send_request(database, {})["error"]
+        for garbage in (b"not JSON\n", b"[1]\n", b"\xff\n", b"\n"):
+            with socket.socket(socket.AF_UNIX) as client:
+                client.settimeout(20)
+                client.connect(f"/proc/self/fd/{_folder(database)}/{socket_path(database).name}")
+                client.sendall(garbage)
+                assert "error" in json.loads(client.makefile().readline())
+    assert not socket_path(database).exists()
+    with pytest.raises(TransientError, match="does not answer"):
+        send_request(database, {"x": 7})
+
+
+def _folder(database: Path) -> int:
+    return os.open(database.parent, os.O_PATH)
+
+
+def test_the_socket_of_a_dead_daemon_is_replaced(tmp_path: Path) -> None:
+    database = tmp_path / "outbox.db"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(socket_path(database)))
+    with ControlServer(database, lambda _: {"alive": True}):
+        assert send_request(database, {}) == {"alive": True}
+
+
+def test_a_daemon_that_is_too_busy_for_an_act_says_so_and_a_name_too_long_is_refused(tmp_path: Path) -> None:
+    def busy(_: dict[str, Any]) -> dict[str, Any]:
+        raise TimeoutError
+
+    with ControlServer(tmp_path / "outbox.db", busy), pytest.raises(TransientError, match="busy, and may still do it"):
+        send_request(tmp_path / "outbox.db", {})
+    with pytest.raises(StorageError, match="shorter file name"), ControlServer(tmp_path / ("d" * 100), busy):
+        pass
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[OnEmbedded]:
+    with living(tmp_path) as made:
+        yield made
+
+
+def fail_one(world: OnEmbedded) -> None:
+    """Somebody registered a TF file of that name for another STF: a conflict, for a person."""
+    world.register(1, 50)
+    world._post("fastmon-files/", {"stf_file": name(50), "tf_filename": "swf.100014.000001_tf_001.tf"})
+    world.announce(1)
+    wait_until(lambda: world.states().get("failed") == 1, f"one fails: {world.states()} {world.log()[-2000:]}")
+
+
+def test_a_failed_stf_is_retried_by_a_live_daemon_while_it_works_through_a_backlog(world: OnEmbedded) -> None:
+    world.daemon(FASTMON_RECONCILE="off")  # it would recover STF 50 on a machine that is slow
+    fail_one(world)
+    world.register(*range(2, 32))
+    world.monitor.faults(latency_ms=20)
+    world.announce(*range(2, 32))
+    told = world.call("retry", name(1), "--reason", "tried again", "--json")
+    assert (told.returncode, json.loads(told.stdout)) == (0, {"done": [name(1)], "rejected": {}})
+    wait_until(lambda: world.states() == {"completed": 30, "failed": 1}, "the backlog is done, and it failed again")
+    shown = json.loads(world.call("inspect", name(1), "--json").stdout)
+    notes = [row["note"] for row in shown["stfs"][0]["history"]]
+    assert any("tried again" in (note or "") for note in notes)
+    assert world.call("discard", name(1), "--reason", "two owners").returncode == 0
+    assert world.states() == {"completed": 30, "discarded": 1}
+
+
+def test_a_run_that_a_live_daemon_works_on_is_not_forgotten_and_the_daemon_goes_on(world: OnEmbedded) -> None:
+    daemon = world.daemon()
+    world.register(*range(1, 11))
+    world.monitor.stop()
+    world.announce(*range(1, 11))
+    world.wait_for(sampled=10)
+    told = world.call("purge", "--run", "100014", "--include-unfinished", "--yes")
+    assert told.returncode == 1
+    assert "stop it, then say it again" in told.stderr
+    world.monitor.start()
+    world.wait_for(completed=10)
+    assert world.call("purge", "--run", "100014", "--yes").returncode == 0
+    assert (world.states(), daemon.poll()) == ({}, None)
+
+
+def test_two_at_once_do_each_act_once(world: OnEmbedded) -> None:
+    world.daemon()
+    fail_one(world)
+    both = [world.start("discard", name(1), "--reason", "two owners") for _ in range(2)]
+    assert sorted(child.wait(30) for child in both) == [0, 1]
+    assert world.states() == {"discarded": 1}
+
+
+def test_without_a_daemon_the_act_is_done_by_the_command_itself(world: OnEmbedded) -> None:
+    daemon = world.daemon()
+    fail_one(world)
+    daemon.terminate()
+    daemon.wait(30)
+    lines = [json.loads(line) for line in world.call("export").stdout.splitlines()]
+    assert [(line["kind"], line["filename"]) for line in lines] == [("failed", name(1))]
+    assert world.call("retry", "--all-failed").returncode == 2
+    assert world.call("retry", "--all-failed", "--yes").returncode == 0
+    assert world.states() == {"received": 1}
+    assert world.call("retry", name(1)).returncode == 1
+
+
+def test_acts_on_no_database_exit_with_3(world: OnEmbedded) -> None:
+    told = world.call("retry", name(1))
+    assert told.returncode == 3
+    assert "no such database" in told.stderr

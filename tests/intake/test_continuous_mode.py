@@ -1,0 +1,150 @@
+"""Continuous mode, whole: a child process watches folders in which files are written, renamed, cut and removed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from tests.processes import Living, OnEmbedded, living, wait_until
+
+QUICK = {
+    "FASTMON_MODE": "continuous", "FASTMON_SETTLE": "1", "FASTMON_CHECK_INTERVAL": "1", "FASTMON_NOTIFY": "off",
+    "FASTMON_DURABLE": "off", "FASTMON_TF_FILES_PER_STF": "1",
+}  # fmt: skip
+
+
+@pytest.fixture
+def world(tmp_path: Path):  # type: ignore[no-untyped-def]
+    with living(tmp_path) as found:
+        yield found
+
+
+def file_of(number: int, run: int = 4711) -> str:
+    return f"swf.{run}.{number:06d}.stf"
+
+
+def rows(world: Living, table: str) -> list[dict[str, Any]]:
+    """All rows of a table of the monitor, asked as anybody may."""
+    answer = requests.get(f"{world.monitor.url}/api/{table}/", timeout=20)
+    return list(answer.json())
+
+
+def names(world: Living, table: str, key: str) -> list[str]:
+    return sorted(row[key] for row in rows(world, table))
+
+
+OBEYING_PERMISSIONS = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search") if os.getuid() == 0 else ()
+"""Before the daemon: root, too, may then read only what it is allowed to."""
+
+
+def watch(world: OnEmbedded, folder: Path, **changes: str) -> None:
+    folder.mkdir(exist_ok=True)
+    seen = world.log().count("for namespace ns")
+    world.start("run", under=OBEYING_PERMISSIONS, **{**QUICK, "FASTMON_WATCH_DIRS": str(folder), **changes})
+    wait_until(lambda: world.log().count("for namespace ns") > seen, "the daemon is up")
+
+
+def write_slowly(growing: list[Path]) -> None:
+    """Several rounds; then some are made unreadable, and some are cut and written again."""
+    for round_ in range(3):
+        for path in growing:
+            with path.open("ab") as file:
+                file.write(b"y" * (1000 + round_))
+    for path in growing[90:]:
+        path.chmod(0)
+    for path in growing[20:40]:
+        path.write_bytes(b"cut")
+        with path.open("ab") as file:
+            file.write(b"w" * 3000)
+
+
+def spoil(folder: Path) -> None:
+    """Files that are empty, that go away, and that name no run."""
+    for number in range(171, 181):
+        (folder / file_of(number)).write_bytes(b"")
+    for number in range(181, 191):
+        path = folder / file_of(number)
+        path.write_bytes(b"gone soon")
+        path.unlink()
+    for number in range(191, 201):
+        (folder / f"nameless{number}x.stf").write_bytes(b"no run")
+
+
+def test_of_200_files_that_are_mistreated_each_complete_one_is_registered_once(world: OnEmbedded) -> None:
+    folder = world.folder / "data"
+    folder.mkdir()
+    for number in range(1, 51):
+        (folder / file_of(number)).write_bytes(b"x" * number)
+    watch(world, folder)
+    growing = [folder / file_of(number) for number in range(51, 151)]
+    write_slowly(growing)
+    for number in range(151, 171):  # written under another name, as careful writers do
+        path = folder / f"{file_of(number)}.part"
+        path.write_bytes(b"z" * number)
+        path.rename(folder / file_of(number))
+    spoil(folder)
+    world.wait_for(completed=160)
+    wait_until(lambda: world.log().count("cannot be read: Permission denied") == 10, "the unreadable are told")
+    for path in growing[90:]:
+        path.chmod(0o600)
+    world.wait_for(completed=170)
+    for path in growing[:20]:  # renamed after they were taken
+        path.rename(path.with_name(path.name.replace("swf.", "moved.")))
+    wait_until(lambda: world.log().count("renamed: it was taken already") >= 20, "the renames are seen")
+    assert names(world, "stf-files", "stf_filename") == [file_of(number) for number in range(1, 171)]
+    assert len(names(world, "fastmon-files", "tf_filename")) == 170
+    assert world.log().count("is empty: not taken") == 10
+    assert world.log().count("has no run number in its name") == 10
+    sizes = {row["stf_filename"]: row["file_size_bytes"] for row in rows(world, "stf-files")}
+    assert sizes[file_of(7)] == 7
+    assert sizes[file_of(60)] == 3003
+    assert sizes[file_of(80)] == 3003
+
+
+def test_a_restart_takes_no_file_twice_and_misses_none(world: OnEmbedded) -> None:
+    folder = world.folder / "data"
+    folder.mkdir()
+    (folder / file_of(1)).write_bytes(b"one")
+    watch(world, folder)
+    world.wait_for(completed=1)
+    world.children[-1].kill()
+    world.children[-1].wait()
+    (folder / file_of(1)).rename(folder / "again.4711.000009.stf")
+    (folder / file_of(2)).write_bytes(b"two")
+    watch(world, folder)
+    world.wait_for(completed=2)
+    assert names(world, "stf-files", "stf_filename") == [file_of(1), file_of(2)]
+
+
+def test_a_known_name_with_another_content_is_kept_aside(world: OnEmbedded) -> None:
+    folder = world.folder / "data"
+    folder.mkdir()
+    path = folder / file_of(1)
+    path.write_bytes(b"one")
+    watch(world, folder)
+    world.wait_for(completed=1)
+    path.write_bytes(b"another size")
+    wait_until(lambda: "refused, see fastmon-daemon inspect --rejected" in world.log(), "the conflict")
+    refused = world.call("inspect", "--rejected", "--json").stdout
+    assert "conflict: this STF was received with another size" in refused
+
+
+def test_once_takes_what_is_there_and_announces_without_a_subscription(world: OnEmbedded) -> None:
+    folder = world.folder / "data"
+    folder.mkdir()
+    (folder / file_of(3)).write_bytes(b"three")
+    done = world.call("run", "--once", "--mode", "continuous", **{
+        **QUICK, "FASTMON_MODE": "message", "FASTMON_NOTIFY": "stomp", "FASTMON_WATCH_DIRS": str(folder),
+    })  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert world.states() == {"completed": 1}
+
+
+def test_a_folder_that_is_not_there_is_a_configuration_error(world: OnEmbedded) -> None:
+    done = world.call("run", **{**QUICK, "FASTMON_WATCH_DIRS": "/nowhere/at/all"})
+    assert done.returncode == 78
+    assert "FASTMON_WATCH_DIRS='/nowhere/at/all' is no folder: make it, or name another" in done.stderr

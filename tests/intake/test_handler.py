@@ -1,0 +1,197 @@
+"""The intake: from a message body to the outbox, in one transaction, before the acknowledgement."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from fastmon_daemon.actions.operator_actions import ActionRequest, OperatorActions
+from fastmon_daemon.base import failpoints
+from fastmon_daemon.base.errors import StorageUnavailable
+from fastmon_daemon.intake.handler import MessageHandler
+from fastmon_daemon.outbox import Origin, Outbox, open_outbox
+from fastmon_daemon.statechart import load_statechart
+from tests.builders import HandClock, named
+from tests.messages.test_inbound import ready
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "outbox.db"
+
+
+@pytest.fixture
+def outbox(path: Path) -> Outbox:
+    return open_outbox(path)
+
+
+@pytest.fixture
+def time() -> HandClock:
+    return HandClock()
+
+
+@pytest.fixture
+def intake(path: Path, outbox: Outbox, time: HandClock) -> MessageHandler:
+    charts = (load_statechart("stf"), load_statechart("run"))
+    return MessageHandler(path, "torre1", "fastmon-agent-user-9", charts, clock=time.clock())
+
+
+def run_message(kind: str, **fields: object) -> str:
+    return json.dumps({"msg_type": kind, "namespace": "torre1", "run_id": "100014", **fields})
+
+
+def test_a_message_is_on_disk_when_accept_returns_and_a_repeated_one_changes_nothing(
+    intake: MessageHandler, outbox: Outbox
+) -> None:
+    intake.handle(ready())
+    intake.handle(ready())
+    stf = named(outbox, "swf.100014.000001.stf")
+    assert (stf.state, stf.origin) == ("received", Origin.MESSAGE)
+    assert outbox.reports.counters() == {"stf_ready_fresh": 1, "stf_ready_known": 1}
+
+
+def test_an_unreadable_message_is_kept_with_its_reason_and_raises_nothing(
+    intake: MessageHandler, outbox: Outbox
+) -> None:
+    intake.handle(b"\xff not JSON")
+    row = outbox.reports.rejected(10)[0]
+    assert row.reason.startswith("not JSON")
+    assert "not JSON" in row.body
+
+
+def test_the_same_name_with_other_content_is_kept_aside(intake: MessageHandler, outbox: Outbox) -> None:
+    intake.handle(ready(size_bytes=10))
+    intake.handle(ready(size_bytes=11))
+    assert named(outbox, "swf.100014.000001.stf").size_bytes == 10
+    assert outbox.reports.rejected(10)[0].reason.startswith("conflict")
+
+
+def test_what_is_not_for_us_is_counted_and_forgotten(intake: MessageHandler, outbox: Outbox) -> None:
+    intake.handle(ready(namespace="other"))
+    intake.handle(ready(msg_type="tf_file_registered"))
+    intake.handle(ready())
+    counters = outbox.reports.counters()
+    assert counters == {"ignored_namespace": 1, "ignored_type": 1, "stf_ready_fresh": 1}
+    assert outbox.reports.rejected_count() == 0
+
+
+def test_the_execution_of_a_run_is_that_of_its_stfs(intake: MessageHandler, outbox: Outbox) -> None:
+    intake.handle(ready())
+    assert named(outbox, "swf.100014.000001.stf").execution_id is None
+    intake.handle(run_message("start_run", execution_id="stf_datataking-user-0042"))
+    assert named(outbox, "swf.100014.000001.stf").execution_id == "stf_datataking-user-0042"
+
+
+def test_a_run_lives_as_its_chart_says_whatever_was_missed_or_repeated(intake: MessageHandler, outbox: Outbox) -> None:
+    states = []
+    for kind in ("run_imminent", "start_run", "start_run", "pause_run", "resume_run", "end_run", "start_run"):
+        intake.handle(run_message(kind, total_stf_files=12 if kind == "end_run" else None))
+        row = outbox.runs.get("torre1", "100014")
+        assert row is not None
+        states.append(row.state)
+    assert states == ["imminent", "running", "running", "paused", "running", "ended", "ended"]
+    assert row.expected == 12
+    assert row.ended_at is not None
+
+
+def test_a_run_of_which_only_its_stf_gen_is_heard_is_looked_at(
+    intake: MessageHandler, outbox: Outbox, time: HandClock
+) -> None:
+    intake.handle(run_message("stf_gen", filename="swf.100014.000007.stf", sequence=7))
+    heard = outbox.runs.get("torre1", "100014")
+    assert heard is not None
+    assert heard.state == "running"
+    assert outbox.runs.due_for_poll(time.at, nameless_only=False) == [heard]
+    assert outbox.unfinished() == 0
+
+
+def test_of_a_run_that_is_known_a_stf_gen_says_nothing_new(
+    intake: MessageHandler, outbox: Outbox, time: HandClock
+) -> None:
+    intake.handle(run_message("start_run"))
+    before = outbox.runs.get("torre1", "100014")
+    time.pass_(seconds=5)
+    assert intake.prepare(run_message("stf_gen")) is None
+    assert outbox.runs.get("torre1", "100014") == before
+
+
+def test_a_run_that_was_forgotten_is_heard_of_anew_by_a_stf_gen(
+    intake: MessageHandler, outbox: Outbox, time: HandClock
+) -> None:
+    intake.handle(run_message("start_run"))
+    with outbox.transaction():
+        OperatorActions(load_statechart("stf"), intake, alone=False).perform(
+            ActionRequest(action="purge", by="bob", run="100014"), outbox, time.at
+        )
+    assert outbox.runs.get("torre1", "100014") is None
+    intake.handle(run_message("stf_gen"))
+    assert outbox.runs.get("torre1", "100014") is not None
+
+
+@contextmanager
+def after_the_next_commit(does: Callable[[], object]) -> Iterator[None]:
+    """Inside the block *does* happens once, between a commit and all that follows it."""
+
+    def hook(name: str) -> None:
+        if name == "after_commit":
+            failpoints.set_hook(None)
+            does()
+
+    failpoints.set_hook(hook)
+    try:
+        yield
+    finally:
+        failpoints.set_hook(None)
+
+
+def test_a_run_that_is_forgotten_just_after_its_message_was_stored_is_heard_of_anew_by_a_stf_gen(
+    intake: MessageHandler, outbox: Outbox, time: HandClock
+) -> None:
+    def purge() -> None:
+        with outbox.transaction():
+            OperatorActions(load_statechart("stf"), intake, alone=False).perform(
+                ActionRequest(action="purge", by="bob", run="100014"), outbox, time.at
+            )
+
+    with after_the_next_commit(purge):
+        intake.handle(run_message("start_run"))
+    assert outbox.runs.get("torre1", "100014") is None
+    intake.handle(run_message("stf_gen"))
+    assert outbox.runs.get("torre1", "100014") is not None
+
+
+def test_what_is_not_for_us_is_counted_once_whatever_two_threads_store(intake: MessageHandler, outbox: Outbox) -> None:
+    def other_thread() -> None:
+        thread = threading.Thread(target=lambda: [intake.handle(ready(namespace="other")), intake.handle(ready())])
+        thread.start()
+        thread.join()
+
+    intake.handle(ready(msg_type="tf_file_registered"))
+    with after_the_next_commit(other_thread):
+        intake.handle(run_message("start_run"))
+    intake.handle(run_message("pause_run"))
+    counters = outbox.reports.counters()
+    assert (counters["ignored_type"], counters["ignored_namespace"]) == (1, 1)
+
+
+def test_what_is_not_for_us_is_counted_also_where_it_could_not_be_written_down_at_first(
+    intake: MessageHandler, outbox: Outbox
+) -> None:
+    def fail(name: str) -> None:
+        if name == "before_commit":
+            raise StorageUnavailable("the disk is full")
+
+    intake.handle(ready(namespace="other"))
+    failpoints.set_hook(fail)
+    try:
+        with pytest.raises(StorageUnavailable):
+            intake.handle(ready())
+    finally:
+        failpoints.set_hook(None)
+    intake.handle(ready())
+    assert outbox.reports.counters() == {"ignored_namespace": 1, "stf_ready_fresh": 1}

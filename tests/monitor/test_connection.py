@@ -1,0 +1,312 @@
+"""The connection to the monitor: hosts, TLS, proxies, tokens, and that no call hangs."""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import trustme
+
+from fastmon_daemon.base.errors import LinkBlocked, LinkDown
+from fastmon_daemon.base.failpoints import set_hook
+from fastmon_daemon.monitor import MonitorClient
+from tests.monitor.scripted import (
+    EXISTS,
+    REQUIRED,
+    ROW,
+    TF,
+    TOKEN,
+    Action,
+    Server,
+    closed_port,
+    dripping,
+    hangs,
+    impatient,
+    says,
+    sends,
+)
+
+
+@pytest.mark.parametrize("password", ["hush-hush", "hush@hush"])
+def test_no_error_shows_a_password_out_of_an_address(password: str) -> None:
+    proxy = {"http_proxy": f"http://me:{password}@127.0.0.1:{closed_port()}"}
+    monitor = MonitorClient(f"http://me:{password}@monitor.invalid", lambda: TOKEN, connections=1, environ=proxy)
+
+    with pytest.raises(LinkDown) as caught:
+        monitor.register_tf(TF)
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "monitor.invalid"])
+def test_a_refused_connection_and_an_unknown_host_shut_the_gate(host: str) -> None:
+    monitor = MonitorClient(f"http://{host}:{closed_port()}", lambda: TOKEN, connections=1)
+
+    with pytest.raises(LinkDown) as caught:
+        monitor.register_tf(TF)
+    assert not isinstance(caught.value, LinkBlocked)
+
+
+def test_a_host_that_does_not_accept_the_connection_shuts_the_gate() -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(0)
+        port = silent.getsockname()[1]
+        waiting = [socket.socket() for _ in range(4)]
+        for one in waiting:
+            one.setblocking(False)
+            one.connect_ex(("127.0.0.1", port))
+        with pytest.raises(LinkDown):
+            MonitorClient(f"http://127.0.0.1:{port}", lambda: TOKEN, connections=1, timeout_s=(0.3, 0.3)).register_tf(
+                TF
+            )
+        for one in waiting:
+            one.close()
+
+
+def test_a_private_ca_makes_the_certificate_good(tls_server: tuple[Server, trustme.CA], tmp_path: Path) -> None:
+    server, ca = tls_server
+    ca.cert_pem.write_to_path(tmp_path / "ca.pem")
+    server.script = [says(201, ROW)]
+    monitor = MonitorClient(f"https://127.0.0.1:{server.port}", lambda: TOKEN, connections=1, ca=tmp_path / "ca.pem")
+
+    assert monitor.register_tf(TF)[1] is None
+    monitor.close()
+
+
+def test_an_untrusted_certificate_holds_the_gate_and_sends_no_token(tls_server: tuple[Server, trustme.CA]) -> None:
+    server, _ = tls_server
+
+    with pytest.raises(LinkBlocked, match="FASTMON_MONITOR_CA"):
+        MonitorClient(f"https://127.0.0.1:{server.port}", lambda: TOKEN, connections=1).register_tf(TF)
+    assert server.asked == []
+
+
+def test_a_missing_ca_file_holds_the_gate(tls_server: tuple[Server, trustme.CA], tmp_path: Path) -> None:
+    server, _ = tls_server
+    monitor = MonitorClient(f"https://127.0.0.1:{server.port}", lambda: TOKEN, connections=1, ca=tmp_path / "none.pem")
+
+    with pytest.raises(LinkBlocked, match=r"FASTMON_MONITOR_CA"):
+        monitor.probe()
+
+
+def test_a_ca_file_without_a_certificate_holds_the_gate(tls_server: tuple[Server, trustme.CA], tmp_path: Path) -> None:
+    server, _ = tls_server
+    (tmp_path / "ca.pem").write_text("no certificate")
+    monitor = MonitorClient(f"https://127.0.0.1:{server.port}", lambda: TOKEN, connections=1, ca=tmp_path / "ca.pem")
+
+    with pytest.raises(LinkBlocked, match=r"FASTMON_MONITOR_CA"):
+        monitor.probe()
+
+
+def test_tls_with_a_server_that_speaks_none_shuts_the_gate(server: Server) -> None:
+    plain = sends("HTTP/1.1 400 Bad Request\r\n\r\n")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer_plainly() -> None:
+            for _ in range(2):
+                connection, _ = listening.accept()
+                with connection:
+                    connection.recv(4096)
+                    plain(connection)
+
+        thread = threading.Thread(target=answer_plainly)
+        thread.start()
+        with pytest.raises(LinkDown):
+            MonitorClient(f"https://127.0.0.1:{listening.getsockname()[1]}", lambda: TOKEN, connections=1).register_tf(
+                TF
+            )
+        thread.join(20)
+
+
+def test_a_connection_is_used_again(server: Server, monitor: MonitorClient) -> None:
+    server.script = [says(201, ROW), says(400, EXISTS), says(200, [ROW])]
+
+    monitor.register_tf(TF)
+    monitor.register_tf(TF)
+
+    assert server.connections == 1
+
+
+def test_a_changed_token_is_seen_at_the_next_call_and_none_sends_no_header(server: Server) -> None:
+    tokens = ["first\n", "second", ""]
+    server.script = [says(201, ROW)] * 3
+    monitor = MonitorClient(f"http://127.0.0.1:{server.port}", lambda: tokens.pop(0), connections=1)
+
+    for _ in range(3):
+        monitor.register_tf(TF)
+    monitor.close()
+
+    assert [headers.get("authorization") for _, headers, _ in server.requests] == ["Token first", "Token second", None]
+
+
+def test_a_token_that_cannot_be_a_header_is_named_but_not_shown(server: Server) -> None:
+    monitor = MonitorClient(f"http://127.0.0.1:{server.port}", lambda: "gar\nbled", connections=1)
+
+    with pytest.raises(LinkBlocked, match="SWF_API_TOKEN") as caught:
+        monitor.probe()
+    assert "bled" not in str(caught.value)
+
+
+def test_an_endless_answer_is_cut(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastmon_daemon.monitor.transport.MAX_RESPONSE_BYTES", 1000)
+    server.script = [says(200, " " * 2000)]
+
+    with pytest.raises(LinkDown, match="longer than 1000 bytes"):
+        impatient(server).probe()
+
+
+def test_a_proxy_is_used_but_never_for_loopback_nor_for_what_no_proxy_names(server: Server) -> None:
+    proxy = {"HTTP_PROXY": f"http://127.0.0.1:{server.port}"}
+    server.script = [says(201, ROW)]
+
+    MonitorClient("http://monitor.invalid", lambda: TOKEN, connections=1, environ=proxy).register_tf(TF)
+    assert server.asked == ["POST http://monitor.invalid/api/fastmon-files/"]
+
+    spared = proxy | {"no_proxy": "example.org, .invalid"}
+    for url in (f"http://127.0.0.1:{closed_port()}", f"http://localhost:{closed_port()}", "http://monitor.invalid"):
+        with pytest.raises(LinkDown):
+            MonitorClient(url, lambda: TOKEN, connections=1, environ=spared).register_tf(TF)
+    assert len(server.asked) == 1
+
+
+def test_a_proxy_that_is_not_there_shuts_the_gate() -> None:
+    proxy = {"http_proxy": f"http://127.0.0.1:{closed_port()}"}
+
+    with pytest.raises(LinkDown):
+        MonitorClient("http://monitor.invalid", lambda: TOKEN, connections=1, environ=proxy).register_tf(TF)
+
+
+@pytest.mark.parametrize("url", ["monitor:8002", "ftp://monitor", "http://"])
+def test_a_base_url_that_is_none_holds_the_gate(url: str) -> None:
+    with pytest.raises(LinkBlocked, match="SWF_MONITOR_URL"):
+        MonitorClient(url, lambda: TOKEN, connections=1).probe()
+
+
+@pytest.mark.parametrize(
+    "proxy", ["http://me:hush/hush@proxy:80", "http://me:hush@", "http://m[e:hush@proxy", "me:hush@:80"]
+)
+def test_a_proxy_that_is_none_holds_the_gate_and_its_password_is_not_shown(proxy: str) -> None:
+    monitor = MonitorClient("http://monitor.invalid", lambda: TOKEN, connections=1, environ={"http_proxy": proxy})
+    with pytest.raises(LinkBlocked, match="the proxy variables") as caught:
+        monitor.register_tf(TF)
+    assert "hush" not in str(caught.value)
+
+
+def test_a_password_in_the_base_url_is_not_shown() -> None:
+    with pytest.raises(LinkDown) as caught:
+        MonitorClient(f"http://me:hush@127.0.0.1:{closed_port()}", lambda: TOKEN, connections=1).probe()
+    assert "hush" not in str(caught.value)
+
+
+def test_every_call_lies_between_its_seams(server: Server, monitor: MonitorClient) -> None:
+    met: list[str] = []
+    server.script = [says(201, ROW)]
+    set_hook(met.append)
+    try:
+        monitor.register_tf(TF)
+    finally:
+        set_hook(None)
+    assert met == ["before_http", "after_http"]
+
+
+@pytest.mark.parametrize("begin", [b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n"])
+def test_an_answer_that_drips_for_ever_ends_at_its_deadline(begin: bytes, server: Server) -> None:
+    """Each byte comes in time: only a deadline over the whole answer, headers too, ends it."""
+    server.script = [dripping(begin)]
+    monitor = MonitorClient(f"http://127.0.0.1:{server.port}", lambda: TOKEN, connections=1, deadline_s=0.4)
+
+    with pytest.raises(LinkDown):
+        monitor.probe()
+
+
+def test_the_hurry_of_one_answer_is_not_that_of_the_next_request(server: Server) -> None:
+    seconds = itertools.count(0.0, 0.09)
+    monitor = MonitorClient(
+        f"http://127.0.0.1:{server.port}", lambda: TOKEN, connections=1, deadline_s=1.0, monotonic=lambda: next(seconds)
+    )
+    server.script = [says(201, ROW)] * 20
+
+    for _ in range(20):
+        monitor.register_tf(TF)
+    assert server.connections == 1
+    monitor.close()
+
+
+NONE = {"count": 0, "next": None, "previous": None, "results": []}
+
+
+@contextmanager
+def all_connections_busy(server: Server, monitor: MonitorClient, then: list[Action]) -> Iterator[Future[object]]:
+    """A call under way on the only connection of *monitor*, answered at the end; *then* is what is answered after."""
+    asked, go_on = threading.Event(), threading.Event()
+
+    def hold(connection: socket.socket) -> None:
+        asked.set()
+        go_on.wait(20)
+        says(200, NONE)(connection)
+
+    server.script = [hold, *then]
+    with ThreadPoolExecutor(1) as pool:
+        call: Future[object] = pool.submit(monitor.stf_files, 7)  # a list, which may take 5 s longer than other calls
+        try:
+            assert asked.wait(20)
+            yield call
+        finally:
+            go_on.set()
+            call.exception(20)
+
+
+def test_waiting_for_a_connection_ends_with_the_deadline_of_the_call(server: Server) -> None:
+    monitor = MonitorClient(f"http://127.0.0.1:{server.port}", lambda: TOKEN, connections=1, deadline_s=0.2)
+    with all_connections_busy(server, monitor, []) as call:
+        with pytest.raises(LinkDown, match="not sent"):
+            monitor.register_tf(TF)
+        assert not call.done()
+    assert len(server.asked) == 1
+    monitor.close()
+
+
+def test_a_call_that_waits_for_a_connection_is_made_when_one_is_free(server: Server) -> None:
+    monitor = MonitorClient(f"http://127.0.0.1:{server.port}", lambda: TOKEN, connections=1)
+    with ThreadPoolExecutor(1) as pool:
+        with all_connections_busy(server, monitor, [says(201, ROW)]):
+            waiting = pool.submit(monitor.register_tf, TF)
+        assert waiting.result(20)[1] is None
+    monitor.close()
+
+
+def test_what_was_spent_waiting_for_a_connection_is_not_given_to_the_answer(server: Server) -> None:
+    now, begun = [0.0], threading.Event()
+
+    def monotonic() -> float:
+        seconds = now[0]
+        if threading.current_thread().name.startswith("waiting"):
+            begun.set()
+        return seconds
+
+    monitor = MonitorClient(
+        f"http://127.0.0.1:{server.port}", lambda: TOKEN, connections=1, timeout_s=(3.0, 900.0), deadline_s=1000.0,
+        monotonic=monotonic,
+    )  # fmt: skip
+    with ThreadPoolExecutor(1, thread_name_prefix="waiting") as pool:
+        with all_connections_busy(server, monitor, [hangs]):
+            waiting = pool.submit(monitor.tf_files, "a.stf")
+            assert begun.wait(20)
+            now[0] = 999.5
+        assert isinstance(waiting.exception(20), LinkDown)
+    monitor.close()
+
+
+def test_the_probe_waits_for_no_connection_that_another_call_holds(server: Server) -> None:
+    """It is what finds out whether the monitor answers again where all that was begun earlier hangs."""
+    monitor = MonitorClient(f"http://127.0.0.1:{server.port}", lambda: TOKEN, connections=1, deadline_s=20.0)
+    with all_connections_busy(server, monitor, [says(200, NONE), says(400, REQUIRED)]) as call:
+        monitor.probe()
+        assert not call.done()
+    monitor.close()

@@ -1,0 +1,144 @@
+"""STFs that nobody else registers, against the embedded monitor: found files, and those whose data agent is silent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from fastmon_daemon.engine import BUDGET_S
+from fastmon_daemon.engine.steps import ORPHANED_AFTER_S, make_steps
+from fastmon_daemon.monitor import MonitorClient, NewStfFile, StfRegistrar, TfFile
+from fastmon_daemon.outbox import Origin
+from fastmon_daemon.settings import Settings
+from fastmon_daemon.testbed.monitor import MonitorThread
+from tests.builders import World, named, settle
+
+TOKEN = "f" * 40
+BEGAN = "2026-11-21T20:00:00.000+00:00"
+
+
+@pytest.fixture
+def served() -> Iterator[tuple[MonitorThread, MonitorClient]]:
+    with MonitorThread(TOKEN) as server:
+        monitor = MonitorClient(server.url, lambda: TOKEN, connections=4)
+        yield server, monitor
+        monitor.close()
+
+
+def rows(server: MonitorThread, table: str) -> list[dict[str, Any]]:
+    return list(requests.get(f"{server.url}/api/{table}/", timeout=20).json())
+
+
+def post(server: MonitorThread, table: str, row: dict[str, Any]) -> dict[str, Any]:
+    headers = {"Authorization": f"Token {TOKEN}"}
+    answer = requests.post(f"{server.url}/api/{table}/", json=row, headers=headers, timeout=20)
+    assert answer.status_code == 201
+    return dict(answer.json())
+
+
+def stf(number: int, run: int = 7) -> NewStfFile:
+    return NewStfFile(stf_filename=f"swf.{run}.{number:06d}.stf", run_number=run, run_began_at=BEGAN, file_size_bytes=9)
+
+
+def test_a_run_that_the_monitor_does_not_know_is_made_once(served: tuple[MonitorThread, MonitorClient]) -> None:
+    server, monitor = served
+    registry = StfRegistrar(monitor)
+    for number in (1, 2, 2):
+        registry.register(stf(number))
+    StfRegistrar(monitor).register(stf(3))  # of the next process, which remembers nothing
+    assert [run["run_number"] for run in rows(server, "runs")] == [7]
+    assert sorted(row["stf_filename"][-10:] for row in rows(server, "stf-files")) == [
+        "000001.stf", "000002.stf", "000003.stf",
+    ]  # fmt: skip
+
+
+def test_a_run_that_has_no_stf_yet_is_found_in_the_list(served: tuple[MonitorThread, MonitorClient]) -> None:
+    server, monitor = served
+    post(server, "runs", {"run_number": 6, "start_time": BEGAN})
+    key = post(server, "runs", {"run_number": 7, "start_time": BEGAN})["run_id"]
+    StfRegistrar(monitor).register(stf(1))
+    assert [row["run"] for row in rows(server, "stf-files")] == [key]
+
+
+def test_what_the_monitor_cannot_store_is_replaced_and_costs_no_registration(
+    served: tuple[MonitorThread, MonitorClient],
+) -> None:
+    server, monitor = served
+    told = {"state": "run\0", "start": "\ud800 \\u0000 é"}
+    StfRegistrar(monitor).register(replace(stf(1), metadata=told))
+    name = stf(1).stf_filename
+    monitor.register_tf(
+        TfFile(
+            tf_filename="a.tf", stf_filename=name, tf_first=0, tf_last=1, tf_count=2, file_size_bytes=9, metadata=told
+        )
+    )
+    for table in ("stf-files", "fastmon-files"):
+        (row,) = rows(server, table)
+        assert row["metadata"]["state"] == "run\N{REPLACEMENT CHARACTER}"
+        assert row["metadata"]["start"].startswith("? ")
+        assert row["metadata"]["start"].endswith(" é")
+
+
+def orphans(world: World, monitor: MonitorClient, **changes: Any) -> Any:
+    """The engine on the real monitor's edge."""
+    settings = Settings(namespace="ns", selection_fraction=1.0, tf_files_per_stf=2, **changes)
+    return make_steps(settings, "fastmon-agent-test-1", monitor, world.announce, world.time.clock())
+
+
+def test_an_stf_that_nobody_registers_is_registered_just_before_it_would_fail(
+    served: tuple[MonitorThread, MonitorClient], tmp_path: Path
+) -> None:
+    server, monitor = served
+    post(server, "runs", {"run_number": 100014, "start_time": BEGAN})
+    world = World(tmp_path)
+    outbox = world.outbox()
+    engine = world.engine(outbox, steps=orphans(world, monitor, register_missing_stf=True))
+    world.broker_is(engine, up=True)
+    name = world.receive(outbox)
+    settle(engine)
+    assert rows(server, "stf-files") == []  # the data agent has its time
+    for _ in range(200):
+        world.time.pass_(minutes=10)
+        settle(engine)
+    assert named(outbox, name).state == "completed"
+    assert [row["stf_filename"] for row in rows(server, "stf-files")] == [name]
+    assert rows(server, "stf-files")[0]["metadata"]["registered_by"] == "fastmon-agent-test-1"
+    outbox.close()
+
+
+def test_without_the_setting_it_fails_and_nothing_is_registered(
+    served: tuple[MonitorThread, MonitorClient], tmp_path: Path
+) -> None:
+    server, monitor = served
+    world = World(tmp_path)
+    outbox = world.outbox()
+    engine = world.engine(outbox, steps=orphans(world, monitor))
+    name = world.receive(outbox)
+    for _ in range(200):
+        world.time.pass_(minutes=10)
+        settle(engine)
+    assert named(outbox, name).state == "failed"
+    assert rows(server, "stf-files") == []
+    outbox.close()
+
+
+def test_a_found_file_is_registered_at_once(served: tuple[MonitorThread, MonitorClient], tmp_path: Path) -> None:
+    server, monitor = served
+    world = World(tmp_path)
+    outbox = world.outbox()
+    engine = world.engine(outbox, steps=orphans(world, monitor))
+    world.broker_is(engine, up=True)
+    world.receive(outbox, origin=Origin.FILE, size_bytes=2000)
+    settle(engine)
+    assert [row["file_size_bytes"] for row in rows(server, "stf-files")] == [2000]
+    assert len(rows(server, "fastmon-files")) == 2
+    outbox.close()
+
+
+def test_the_last_moment_for_a_registration_comes_before_the_end_of_the_budget() -> None:
+    assert ORPHANED_AFTER_S < BUDGET_S

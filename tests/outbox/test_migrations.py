@@ -1,0 +1,172 @@
+"""A database that a former schema's daemon left behind, opened by the present one: kept whole, its work is done."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+import sqlite3
+from contextlib import closing
+from dataclasses import fields
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from fastmon_daemon.outbox import Outbox, check_database, open_outbox
+from fastmon_daemon.outbox.schema import APPLICATION_ID, VERSION
+from fastmon_daemon.reconciler.verdict import Verdict, judge
+from fastmon_daemon.statechart import load_statechart
+from tests.builders import HandClock, World, query
+
+FOLDER = Path(__file__).parent / "old_databases"
+TABLES = ("stf", "tf", "history", "run", "outage", "rejected", "meta", "file_seen", "pruned", "pruned_run")
+COUNTS = {
+    "stf": 103, "tf": 148, "history": 318, "run": 11, "outage": 12, "rejected": 17, "meta": 14, "file_seen": 7,
+    "pruned": 5, "pruned_run": 1,
+}  # fmt: skip
+STATES = {
+    "received": 23, "sampled": 15, "tf_registered": 29, "notified": 1, "completed": 30, "skipped": 3, "failed": 1,
+    "discarded": 1,
+}  # fmt: skip
+RUNS = {
+    ("200001", "complete"), ("200002", "complete"), ("300001", "running"), ("300003", "paused"), ("300004", "ended"),
+    ("300008", "imminent"), ("4711", "running"), ("test-run-A", "running"),
+}  # fmt: skip
+BYTES = [133, 41, 66, 15, 13, 46, 7, 0, 70066, 77, 3, 78, 105, 65536, 65537, 42, 367]
+OWED = 150
+LATER = datetime(2026, 11, 30, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def v6(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The database as it was left."""
+    path = tmp_path_factory.mktemp("v6") / "outbox.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(gzip.decompress((FOLDER / "v6.sql.gz").read_bytes()).decode())
+    return path
+
+
+@pytest.fixture
+def old(v6: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copy(v6, tmp_path / "outbox.db"))
+
+
+@pytest.fixture
+def outbox(old: Path) -> Outbox:
+    return open_outbox(old)
+
+
+RENAMED_TABLES = {"rejected": "refused"}
+RENAMED_VALUES = {"stf": {"look": "polled"}, "history": {"admit": "include"}}
+RENAMED_KEYS = {"count:stf_look": "count:stf_polled", "count:foreign_type": "count:ignored_type"} | {
+    "count:foreign_namespace": "count:ignored_namespace"
+}
+
+
+def rows(path: Path, table: str) -> list[tuple[object, ...]]:
+    return query(path, f"select * from {table} order by 1, 2")
+
+
+def content(path: Path) -> dict[str, list[tuple[object, ...]]]:
+    """Every row of every table, by the present name of the table."""
+    return {table: rows(path, table) for table in TABLES}
+
+
+def content_of_v6(path: Path) -> dict[str, list[tuple[object, ...]]]:
+    """The same of a database of schema 6, with the values that are called otherwise since; columns keep their order."""
+    found = {}
+    for table in TABLES:
+        new = RENAMED_VALUES.get(table, {})
+        kept = rows(path, RENAMED_TABLES.get(table, table))
+        found[table] = [
+            tuple(new.get(value, value) if isinstance(value, str) else value for value in row) for row in kept
+        ]
+    found["meta"] = sorted(
+        (RENAMED_KEYS.get(key, key.replace("forgotten:", "purged:")), value) for key, value in found["meta"]
+    )
+    return found
+
+
+def without_verdicts(found: dict[str, list[tuple[object, ...]]]) -> dict[str, list[tuple[object, ...]]]:
+    """A kept verdict is one JSON text, whose keys were renamed."""
+    runs = [tuple(value for value in row if not str(value).startswith('{"namespace"')) for row in found["run"]]
+    return found | {"run": runs}
+
+
+def test_it_holds_each_kind_of_row(v6: Path) -> None:
+    counts = {table: len(kept) for table, kept in content_of_v6(v6).items()}
+    assert counts == COUNTS
+    assert query(v6, "pragma application_id") == [(APPLICATION_ID,)]
+    assert query(v6, "pragma user_version") == [(6,)]
+
+
+def test_opened_it_holds_the_same_rows_and_no_migration_ran_again(v6: Path, old: Path, outbox: Outbox) -> None:
+    applied = "select migration_set, name, applied_at from _sqlite_migrations order by id"
+    assert query(old, applied)[:6] == query(v6, applied)
+    assert query(old, "pragma user_version") == [(VERSION,)]
+    assert without_verdicts(content(old)) == without_verdicts(content_of_v6(v6))
+    assert check_database(old, load_statechart("stf"), load_statechart("run")) == []
+
+
+def test_a_verdict_that_was_kept_has_the_keys_of_the_present_verdict_and_its_values(
+    v6: Path, old: Path, outbox: Outbox
+) -> None:
+    kept = "select run, verdict from run where verdict is not null order by run"
+    names = {"why_not": "incomplete_reasons", "named": "monitor_count", "heard_at": "last_message_at"} | {
+        "look_error": "reconcile_error"
+    }
+    before, after = dict(query(v6, kept)), dict(query(old, kept))
+    assert before.keys() == after.keys() == {"200001", "200002"}
+    for run, text in after.items():
+        was, found = json.loads(before[run]), json.loads(text)
+        assert list(found) == [field.name for field in fields(Verdict)]
+        assert {
+            names.get(key, key): was[key] for key in was if key not in {"tf_files", "outages"}
+        }.items() <= found.items()
+        assert found["tf_files"]["preexisting"] == was["tf_files"]["stood"]
+        assert [outage["blocked"] for outage in found["outages"]] == [outage["held"] for outage in was["outages"]]
+
+
+def test_what_is_asked_of_it_is_answered(outbox: Outbox) -> None:
+    reports = outbox.reports
+    assert reports.counts_by_state() == STATES
+    assert {(row.run, row.state) for row in reports.runs()} >= RUNS
+    assert reports.rejected_count() == COUNTS["rejected"]
+    assert [row.bytes for row in reports.rejected(100)][::-1] == BYTES
+    assert [outage.link for outage in outbox.outages.open()] == ["monitor"]
+    assert [(run.run, run.states) for run in reports.pruned_runs()] == [("200001", {"completed": 5})]
+    assert reports.counters()["stages_unreportable"] == 6
+    assert outbox.recall("agent_name") == "fastmon-agent-daq-1"
+    assert len(outbox.files.taken()) == COUNTS["file_seen"]
+    assert reports.stages.count_pending() == OWED
+    retried = outbox.find(filename="swf.300001.000001.stf")[0]
+    assert (retried.life, retried.state) == (3, "completed")
+    (adopted,) = outbox.find(filename="swf.300001.000005.stf")
+    assert [tf.adopted is not None for tf in adopted.tfs] == [True, True]
+    charts = (load_statechart("stf"), load_statechart("run"))
+    verdicts = {row.run: judge(outbox.by_run, row, charts, LATER) for row in reports.runs()}
+    assert {run for run, verdict in verdicts.items() if verdict.complete} == {"200001", "200002"}
+    assert verdicts["300001"].tf_files.preexisting == 2
+    (stood,) = outbox.find(filename="swf.300001.000012.stf")
+    assert stood.preexisting == ("swf.300001.000012_tf_001.tf", "swf.300001.000012_tf_002.tf")
+
+
+def test_its_unfinished_work_is_done_and_what_rests_is_left_alone(old: Path, outbox: Outbox, tmp_path: Path) -> None:
+    resting = "select id, state, since, life from stf where due_at is null order by id"
+    before = query(old, resting)
+    world = World(tmp_path, time=HandClock(at=LATER))
+    engine = world.engine(outbox)
+    for _ in range(2000):
+        engine.tick(0)
+        world.time.pass_(seconds=1)
+        if not outbox.unfinished():
+            break
+    unfinished = sum(STATES[state] for state in ("received", "sampled", "tf_registered", "notified"))
+    assert outbox.reports.counts_by_state() == {
+        "completed": STATES["completed"] + unfinished,
+        **{state: STATES[state] for state in ("skipped", "failed", "discarded")},
+    }
+    assert set(before) <= set(query(old, resting))
+    assert outbox.outages.open() == []
+    assert check_database(old, load_statechart("stf"), load_statechart("run")) == []

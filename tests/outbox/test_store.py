@@ -1,0 +1,231 @@
+"""The outbox: transactions, identity, compare-and-set, ownership."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlite_utils import Database
+
+from fastmon_daemon.base import failpoints
+from fastmon_daemon.base.errors import DatabaseInUse, StaleStfError, StorageError
+from fastmon_daemon.engine.sampling import draw_sample
+from fastmon_daemon.outbox import (
+    Announced,
+    DatabaseLock,
+    NewStf,
+    Outbox,
+    ReceiveOutcome,
+    Sampled,
+    TfCounts,
+    connect,
+    open_for_reading,
+    open_outbox,
+    owner_of,
+)
+from fastmon_daemon.outbox.models import SamplePlan
+from fastmon_daemon.outbox.schema import APPLICATION_ID, migrations
+from tests.builders import START, World, named
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "outbox.db"
+
+
+@pytest.fixture
+def outbox(path: Path) -> Outbox:
+    return open_outbox(path)
+
+
+def stf(**changes: object) -> NewStf:
+    fields = {"namespace": "ns", "run_id": "100014", "filename": "a.stf", "size_bytes": 10, **changes}
+    return NewStf(**fields)  # type: ignore[arg-type]
+
+
+def receive(outbox: Outbox, new: NewStf) -> ReceiveOutcome:
+    with outbox.transaction():
+        return outbox.receive(new, "received", START)
+
+
+def test_the_database_is_for_its_owner_only_and_every_commit_reaches_the_disk(path: Path, outbox: Outbox) -> None:
+    assert path.stat().st_mode & 0o777 == 0o600
+    outbox.close()
+    db = connect(path)
+    assert db.execute("pragma journal_mode").fetchone()[0] == "wal"
+    assert db.execute("pragma synchronous").fetchone()[0] == 2  # FULL
+    db.close()
+
+
+def test_a_repeated_stf_changes_nothing(outbox: Outbox) -> None:
+    assert receive(outbox, stf()) is ReceiveOutcome.FRESH
+    assert receive(outbox, stf()) is ReceiveOutcome.KNOWN
+    assert len(outbox.reports.history(named(outbox, "a.stf").id)) == 1
+
+
+def test_a_run_as_number_and_as_text_is_one_run(outbox: Outbox) -> None:
+    receive(outbox, stf())
+    assert receive(outbox, stf(run_id=100014)) is ReceiveOutcome.KNOWN
+    assert named(outbox, "a.stf").run_id == "100014"
+
+
+@pytest.mark.parametrize("changes", [{"namespace": "other"}, {"run_id": "2"}, {"filename": "b.stf"}])
+def test_namespace_run_and_filename_are_the_identity(outbox: Outbox, changes: dict[str, object]) -> None:
+    receive(outbox, stf())
+    assert receive(outbox, stf(**changes)) is ReceiveOutcome.FRESH
+
+
+def test_other_content_is_a_conflict_and_overwrites_nothing(outbox: Outbox) -> None:
+    receive(outbox, stf())
+    assert receive(outbox, stf(size_bytes=11)) is ReceiveOutcome.CONFLICT
+    assert receive(outbox, stf(size_bytes=None)) is ReceiveOutcome.KNOWN
+    assert named(outbox, "a.stf").size_bytes == 10
+
+
+def test_a_move_from_a_state_that_was_left_meanwhile_overwrites_nothing(outbox: Outbox) -> None:
+    receive(outbox, stf())
+    before = named(outbox, "a.stf")
+    with outbox.transaction():
+        outbox.move(before, "skip", "skipped", START, rests=True)
+    with pytest.raises(StaleStfError), outbox.transaction():
+        outbox.move(before, "fail", "failed", START, rests=True)
+    assert named(outbox, "a.stf").state == "skipped"
+    assert [row.dest for row in outbox.reports.history(before.id)] == ["received", "skipped"]
+
+
+def test_a_transaction_that_fails_leaves_nothing_behind(outbox: Outbox) -> None:
+    def write() -> None:
+        with outbox.transaction():
+            outbox.receive(stf(), "received", START)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write()
+    assert outbox.unfinished() == 0
+
+
+def test_a_postponed_stf_comes_back_with_its_attempt_counted(outbox: Outbox) -> None:
+    receive(outbox, stf())
+    with outbox.transaction():
+        outbox.postpone(named(outbox, "a.stf"), timedelta(seconds=30), "monitor said 503", 31.5, START)
+    after = named(outbox, "a.stf")
+    assert (after.attempts, after.spent_s, after.last_error) == (1, 31.5, "monitor said 503")
+    assert after.due_at == "2026-11-21T20:00:30.000+00:00"
+
+
+def test_refused_messages_are_kept_whole_up_to_64_kib_and_the_oldest_dropped_with_a_count(outbox: Outbox) -> None:
+    with outbox.transaction():
+        for n in range(5):
+            outbox.reject(f"message {n}", "not JSON", START, 3)
+        outbox.reject(b"\0" + b"x" * 100_000, "too long", START, 3)
+    last, *before = outbox.reports.rejected(10)
+    assert [row.body for row in before] == ["message 4", "message 3"]
+    assert last.bytes == 100_001
+    assert "kept: the first 65536 of 100001 bytes" in last.reason
+    assert outbox.reports.counters() == {"rejected_dropped": 3}
+
+
+@pytest.mark.parametrize("size", [65_535, 65_536, 65_537])
+def test_a_refused_message_is_kept_whole_up_to_64_kib_exactly(outbox: Outbox, size: int) -> None:
+    body = "x" * (size - 1) + "y"
+    with outbox.transaction():
+        outbox.reject(body, "not JSON", START, 3)
+    (row,) = outbox.reports.rejected(10)
+    whole = size <= 65_536
+    assert (row.bytes, row.body) == (size, body[:65_536])
+    assert row.reason == ("not JSON" if whole else f"not JSON (kept: the first 65536 of {size} bytes)")
+    assert outbox.rejected([row.id]) == {row.id: (body[:65_536], whole)}
+
+
+def test_only_what_stood_before_and_was_not_announced_counts_as_such(outbox: Outbox) -> None:
+    plan = SamplePlan(seed="s", tf_count=90, tf_files=3, size_fraction=0.1, sequence_start=1)
+    blocks = draw_sample(plan, "a.stf")
+    stood = (blocks[0].filename, blocks[1].filename, f"b{blocks[2].filename}", f"{blocks[2].filename}b")
+    receive(outbox, stf(preexisting=stood))
+    receive(outbox, stf(filename="b.stf"))
+    with outbox.transaction():
+        outbox.runs.record_message("ns", "100014", "running", START, None)
+        for name, sequence in (("a.stf", 1), ("b.stf", 2)):
+            there = named(outbox, name).id
+            outbox.save_progress(there, Sampled(plan=plan, ranges=draw_sample(plan, name), sizes=(None,) * 3), START)
+            outbox.save_progress(there, Announced(sequence=sequence), START)
+    assert named(outbox, "a.stf").preexisting == stood
+    assert named(outbox, "b.stf").preexisting == ()
+    (row,) = outbox.by_run.find("100014")
+    assert outbox.by_run.tf_counts(row) == TfCounts(drawn=6, registered=0, announced=2, preexisting=1)
+
+
+def test_one_process_owns_a_database_and_a_second_is_told_who(path: Path) -> None:
+    assert owner_of(path) is None
+    with DatabaseLock(path):
+        context = multiprocessing.get_context("spawn")
+        with context.Pool(1) as pool:
+            told = pool.apply(try_lock, (path,))
+            assert pool.apply(owner_of, (path,)) == os.getpid()
+            assert owner_of(path) == os.getpid()
+            assert pool.apply(owner_of, (path,)) == os.getpid()  # asking did not give the lock away
+    assert f"process {os.getpid()} owns this database" in told
+    assert owner_of(path) is None
+
+
+def try_lock(path: Path) -> str:
+    try:
+        with DatabaseLock(path):
+            return "taken"
+    except DatabaseInUse as exc:
+        return str(exc)
+
+
+def test_a_database_of_the_first_version_is_brought_up_to_date_and_its_runs_are_kept(path: Path) -> None:
+    path.parent.mkdir()
+    db = Database(path)
+    migrations.apply(db, stop_before=["files_seen", "ledger"])
+    db.execute(
+        "insert into run (namespace, run, run_id, state, heard_at, expected, look_at)"
+        " values ('ns', '7', '7', 'running', '2026', 3, '2026')"
+    )
+    db.execute(f"pragma application_id = {APPLICATION_ID}")
+    db.execute("pragma user_version = 1")
+    db.close()
+    with pytest.raises(StorageError, match="start fastmon-daemon run once"):
+        open_for_reading(path)
+    row = open_outbox(path).runs.get("ns", "7")
+    assert row is not None
+    assert (row.nameless, row.expected, row.expected_by) == (True, 3, "end_run")
+    open_for_reading(path).close()
+
+
+def test_a_database_is_read_while_another_connection_writes_and_after_it_is_closed(path: Path, outbox: Outbox) -> None:
+    receive(outbox, stf())
+    assert open_for_reading(path).counts_by_state() == {"received": 1}
+    outbox.close()
+    assert open_for_reading(path).counts_by_state() == {"received": 1}
+    with pytest.raises(StorageError, match="no such database"):
+        open_for_reading(path.with_name("none.db"))
+
+
+def test_no_acknowledged_row_is_lost_wherever_the_log_is_cut(tmp_path: Path) -> None:
+    """Power loss: the write-ahead log, cut at every frame, holds all commits before the cut and no half one."""
+    world = World(tmp_path / "live")
+    outbox, connection = world.outbox_and_connection()
+    connection.execute("pragma wal_autocheckpoint = 0")
+    log = tmp_path / "live" / "outbox.db-wal"
+    sizes: list[int] = []
+    failpoints.set_hook(lambda name: sizes.append(log.stat().st_size) if name == "after_commit" else None)
+    try:
+        for n in range(1, 11):
+            world.receive(outbox, n)
+    finally:
+        failpoints.set_hook(None)
+    database, whole = (tmp_path / "live" / "outbox.db").read_bytes(), log.read_bytes()
+    for cut in range(32, len(whole) + 1, 4096 + 24):
+        copy = tmp_path / f"cut-{cut}"
+        copy.mkdir()
+        (copy / "outbox.db").write_bytes(database)
+        (copy / "outbox.db-wal").write_bytes(whole[:cut])
+        acknowledged = sum(size <= cut for size in sizes)
+        if acknowledged:
+            assert World(copy).outbox().unfinished() == acknowledged

@@ -1,0 +1,103 @@
+"""All who count stuck STFs agree: heart-beat, status message, metrics and `inspect`."""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from fastmon_daemon.base.errors import PermanentError
+from fastmon_daemon.engine.steps import LINK_OF_STEP
+from fastmon_daemon.inspection.inspector import InspectionContext, Inspector, StfFilter
+from fastmon_daemon.inspection.liveness import Liveness
+from fastmon_daemon.inspection.metrics import MetricsCollector
+from fastmon_daemon.monitor import ResponseCounter
+from fastmon_daemon.outbox import open_for_reading
+from fastmon_daemon.presence import HealthCheckConfig, StuckRule, WorkerErrors
+from fastmon_daemon.presence.health import HealthChecker
+from fastmon_daemon.presence.status import StatusPublisher
+from fastmon_daemon.statechart import load_statechart
+from tests.builders import World, settle
+
+RULE = StuckRule(chart=load_statechart("stf"), links=LINK_OF_STEP, stuck_after_s=60)
+
+
+class Tellers:
+    """Each says how many STFs are stuck now."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.database = world.folder / "outbox.db"
+        self.clock = world.time.clock()
+
+    def counts(self) -> dict[str, int]:
+        return {
+            "heart-beat": number_in(self.checkup().health().why, r"stuck: (\d+) STFs"),
+            "status": number_in(self.status_message(), r"stuck: (\d+) STFs"),
+            "metrics": number_in(self.page(), r"(?m)^fastmon_stfs_stuck (\d+)"),
+            "inspect": self.overview()["stuck_count"],
+        }
+
+    def checkup(self) -> HealthChecker:
+        config = HealthCheckConfig(
+            database=self.database,
+            stuck=RULE,
+            errors=WorkerErrors(),
+            connected=None,
+            clock=self.clock,
+        )
+        return HealthChecker(config)
+
+    def status_message(self) -> str:
+        told: list[str] = []
+        StatusPublisher(lambda body, _event_id: told.append(body), "agent", "ns", self.checkup()).tick()
+        return str(json.loads(told[0])["message"])
+
+    def page(self) -> str:
+        metrics = MetricsCollector(
+            namespace="ns",
+            database=self.database,
+            stuck=RULE,
+            liveness=Liveness(self.clock.monotonic),
+            answer_count=ResponseCounter(),
+            buffered=lambda: 0,
+            clock=self.clock,
+        )
+        return metrics.render()
+
+    def overview(self) -> dict[str, Any]:
+        rules = InspectionContext(stuck=RULE, now=self.world.time.at, daemon=1)
+        with closing(open_for_reading(self.database)) as reports:
+            return Inspector(reports, rules).overview(StfFilter())
+
+
+def number_in(text: str, pattern: str) -> int:
+    found = re.search(pattern, text)
+    return int(found[1]) if found else 0
+
+
+def test_during_and_after_an_outage_all_count_the_same_stfs_as_stuck(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    tellers = Tellers(world)
+    with closing(world.outbox()) as outbox:
+        engine = world.engine(outbox)
+        world.monitor.trouble[world.receive(outbox, 1)] = PermanentError("wrong size")
+        settle(engine)
+        world.monitor.down = True
+        for n in range(2, 7):
+            world.receive(outbox, n)
+        settle(engine)
+        world.time.pass_(minutes=10)
+        during = tellers.counts()
+        with outbox.transaction():
+            outbox.outages.link_back("monitor", world.time.at)
+        world.time.pass_(seconds=59.9)
+        just_after = tellers.counts()
+        world.time.pass_(seconds=0.1)
+        later = tellers.counts()
+    who = ("heart-beat", "status", "metrics", "inspect")
+    assert during == dict.fromkeys(who, 1)  # the failed one
+    assert just_after == dict.fromkeys(who, 1)
+    assert later == dict.fromkeys(who, 6)

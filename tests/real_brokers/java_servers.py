@@ -1,0 +1,186 @@
+"""ActiveMQ Classic and Artemis, each in a Java process with a configuration of its own.
+
+Owns those configurations. It must not know what is asked of the brokers, nor how they were installed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from string import Template
+
+from tests.real_brokers.certificates import DOUBTFUL, GOOD, KEYSTORE_PASSWORD, Certificates
+from tests.real_brokers.install import (
+    ARTEMIS_VERSION,
+    CLASSIC_HOME,
+    NotInstalledError,
+    artemis_home,
+    classic_version,
+    java,
+)
+from tests.real_brokers.interface import Server
+from tests.real_brokers.processes import ServerProcess
+
+_HERE = Path(__file__).parent
+# With these, Artemis takes /topic/NAME for the multicast and /queue/NAME for the anycast address NAME.
+_PREFIXES = "anycastPrefix=/queue/;multicastPrefix=/topic/"
+
+
+class _JavaServer(Server):
+    process: ServerProcess
+
+    def is_running(self) -> bool:
+        return self.process.is_running
+
+    def start(self) -> None:
+        self.process.start([self.port, *self.tls_ports.values()])
+
+    def stop(self) -> None:
+        self.process.stop()
+
+    def kill(self) -> None:
+        self.process.kill()
+
+    def pause(self) -> None:
+        self.process.pause()
+
+    def resume(self) -> None:
+        self.process.resume()
+
+    def _java(self, *arguments: str) -> ServerProcess:
+        small = ["-Xms64M", "-Xmx768M", "-XX:+UseSerialGC", "-Djava.awt.headless=true"]
+        (self.folder / "tmp").mkdir(exist_ok=True)
+        command = [java(), *small, f"-Djava.io.tmpdir={self.folder / 'tmp'}", *arguments]
+        return ServerProcess(command, self.folder, self.log)
+
+
+class Classic(_JavaServer):
+    """ActiveMQ Classic as Debian packages it, with a configuration and data of its own."""
+
+    kind = "classic"
+
+    def __init__(self, folder: Path, certificates: Certificates) -> None:
+        super().__init__(folder, certificates)
+        if classic_version() is None:
+            raise NotInstalledError("ActiveMQ Classic is missing: run python tests/real_brokers/install.py classic")
+        facts = {
+            "data": folder / "data",
+            "user": self.user,
+            "password": self.password,
+            "port": self.port,
+            "tls_good": self.tls_port,
+            "keystore_good": certificates.servers[GOOD].keystore,
+            "keystore_password": KEYSTORE_PASSWORD,
+            "doubtful_brokers": "\n".join(self._doubtful(name, certificates) for name in DOUBTFUL),
+        }
+        _write(folder / "activemq.xml", Template((_HERE / "classic.xml").read_text()).substitute(facts))
+        _write(folder / "log4j.properties", _LOG4J_1)
+        self.process = self._java(
+            f"-Dactivemq.home={CLASSIC_HOME}",
+            f"-Dactivemq.base={folder}",
+            f"-Dactivemq.conf={folder}",
+            f"-Dactivemq.data={folder / 'data'}",
+            f"-Dlog4j.configuration=file:{folder / 'log4j.properties'}",
+            "-jar",
+            str(CLASSIC_HOME / "bin" / "activemq.jar"),
+            "start",
+            f"xbean:file:{folder / 'activemq.xml'}",
+        )
+
+    @property
+    def version(self) -> str:
+        return classic_version() or "none"
+
+    def _doubtful(self, name: str, certificates: Certificates) -> str:
+        """A second broker in the same process: in Classic a certificate is a property of the broker, not of a port."""
+        return f"""
+  <broker xmlns="http://activemq.apache.org/schema/core" id="{name}" brokerName="{name}" persistent="false"
+          useJmx="false" start="true" schedulerSupport="false" dataDirectory="{self.folder / name}">
+    <sslContext>
+      <sslContext keyStore="file:{certificates.servers[name].keystore}" keyStoreType="PKCS12"
+                  keyStorePassword="{KEYSTORE_PASSWORD}"/>
+    </sslContext>
+    <transportConnectors>
+      <transportConnector name="{name}-ssl" uri="stomp+ssl://127.0.0.1:{self.tls_ports[name]}"/>
+    </transportConnectors>
+  </broker>"""
+
+
+class Artemis(_JavaServer):
+    """Artemis with a broker instance of its own, written here rather than by `artemis create`: no password in argv."""
+
+    kind = "artemis"
+    version = ARTEMIS_VERSION
+
+    def __init__(self, folder: Path, certificates: Certificates) -> None:
+        super().__init__(folder, certificates)
+        home = artemis_home()
+        if home is None:
+            raise NotInstalledError("Artemis is missing: run python tests/real_brokers/install.py artemis")
+        etc = folder / "etc"
+        etc.mkdir(exist_ok=True)
+        self._write_etc(etc, certificates)
+        self.process = self._java(
+            f"-Djava.security.auth.login.config={etc / 'login.config'}",
+            f"-Dlog4j2.configurationFile={etc / 'log4j2.properties'}",
+            f"-Dartemis.home={home}",
+            f"-Dartemis.instance={folder}",
+            f"-Dartemis.instance.etc={etc}",
+            f"-Ddata.dir={folder / 'data'}",
+            "-classpath",
+            str(home / "lib" / "artemis-boot.jar"),
+            "org.apache.activemq.artemis.boot.Artemis",
+            "run",
+        )
+
+    def _write_etc(self, etc: Path, certificates: Certificates) -> None:
+        tls = [
+            f'      <acceptor name="{name}">tcp://127.0.0.1:{port}?protocols=STOMP;{_PREFIXES};sslEnabled=true;'
+            f"keyStoreType=PKCS12;keyStorePath={certificates.servers[name].keystore};"
+            f"keyStorePassword={KEYSTORE_PASSWORD}</acceptor>"
+            for name, port in self.tls_ports.items()
+        ]
+        facts = {
+            "data": self.folder / "data",
+            "port": self.port,
+            "prefixes": _PREFIXES,
+            "tls_acceptors": "\n".join(tls),
+        }
+        _write(etc / "broker.xml", Template((_HERE / "artemis.xml").read_text()).substitute(facts))
+        _write(etc / "bootstrap.xml", _BOOTSTRAP.format(broker=etc / "broker.xml"))
+        _write(etc / "management.xml", '<management-context xmlns="http://activemq.apache.org/schema"/>\n')
+        _write(etc / "login.config", _LOGIN)
+        _write(etc / "artemis-users.properties", f"{self.user} = {self.password}\n")
+        _write(etc / "artemis-roles.properties", f"agents = {self.user}\n")
+        _write(etc / "log4j2.properties", _LOG4J)
+
+
+def _write(path: Path, text: str) -> None:
+    path.touch(mode=0o600)
+    path.write_text(text)
+
+
+_BOOTSTRAP = """<broker xmlns="http://activemq.apache.org/schema">
+  <jaas-security domain="activemq"/>
+  <server configuration="file:{broker}"/>
+</broker>
+"""
+_LOGIN = """activemq {
+   org.apache.activemq.artemis.spi.core.security.jaas.PropertiesLoginModule required
+     org.apache.activemq.jaas.properties.user="artemis-users.properties"
+     org.apache.activemq.jaas.properties.role="artemis-roles.properties";
+};
+"""
+_LOG4J = """rootLogger.level = INFO
+rootLogger.appenderRef.console.ref = console
+logger.audit.name = org.apache.activemq.audit
+logger.audit.level = OFF
+appender.console.type = Console
+appender.console.name = console
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = %d %-5level [%logger] %msg%n
+"""
+_LOG4J_1 = """log4j.rootLogger = INFO, console
+log4j.appender.console = org.apache.log4j.ConsoleAppender
+log4j.appender.console.layout = org.apache.log4j.PatternLayout
+log4j.appender.console.layout.ConversionPattern = %d %-5p [%c] %m%n
+"""

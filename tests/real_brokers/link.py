@@ -1,0 +1,235 @@
+"""A stomp.py connection for the tests in which every wait has a deadline, and a client that plays dead.
+
+Owns what arrived, frame by frame. It must not know what a test expects, nor the product's own broker code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import socket
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+import stomp
+from stomp.utils import Frame
+
+from tests.real_brokers.servers import Server
+
+DEADLINE_S = 20.0
+
+
+class Refused(Exception):
+    """The broker answered with an ERROR frame, or hung up; the message is what it said."""
+
+
+class Link(stomp.ConnectionListener):
+    """One connection to *server*, logged in when it is made. `received`: each MESSAGE, in order of arrival.
+
+    Raises:
+        Refused: the broker did not let us in, or ended the connection while we waited.
+        TimeoutError: it did not answer in 20 s.
+        ConnectionError: nothing listens there, or its certificate was refused.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        *,
+        client_id: str | None = None,
+        password: str | None = None,
+        heart_beats: tuple[int, int] = (0, 0),
+        scale: float = 1.5,
+        tls: str | None = None,
+    ) -> None:
+        self.beats: list[float] = []
+        self.last_traffic = 0.0
+        self.received: list[Frame] = []
+        self.greeting: dict[str, str] = {}
+        self._receipts: dict[str, Frame] = {}
+        self._errors: list[Frame] = []
+        self._numbers = itertools.count(1)
+        self._changed = threading.Condition()
+        self._over = False
+        self.heart_beat_lost = False
+        address = (server.host, server.tls_ports[tls] if tls else server.port)
+        self._conn = stomp.Connection12(
+            [address],
+            heartbeats=heart_beats,
+            heart_beat_receive_scale=scale,
+            reconnect_attempts_max=1,
+            try_loopback_connect=False,
+            timeout=DEADLINE_S,
+        )
+        if tls:
+            self._conn.set_ssl([address], ca_certs=str(server.ca_file))
+        self._conn.set_listener("link", self)
+        named = {"client-id": client_id} if client_id else {}
+        try:
+            self._conn.connect(server.user, password or server.password, wait=False, headers=named)
+        except stomp.exception.ConnectFailedException as exc:
+            raise ConnectionError(f"no connection to {address[0]}:{address[1]}") from exc
+        self._wait(lambda: bool(self.greeting), "CONNECTED")
+
+    def __enter__(self) -> Link:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+        self.cut()
+
+    @property
+    def is_up(self) -> bool:
+        return not self._over
+
+    @property
+    def bodies(self) -> list[str]:
+        return [frame.body for frame in self.received]
+
+    def subscribe(self, destination: str, *, ack: str = "client-individual", **headers: Any) -> Link:
+        """Subscribe under id 1, and return when the broker has confirmed it."""
+        receipt = self._next_receipt()
+        self._conn.subscribe(destination, "1", ack=ack, headers={"receipt": receipt, **headers})
+        self._wait(lambda: receipt in self._receipts, f"RECEIPT of SUBSCRIBE {destination}")
+        return self
+
+    def unsubscribe(self, **headers: Any) -> None:
+        receipt = self._next_receipt()
+        self._conn.unsubscribe("1", headers={"receipt": receipt, **headers})
+        self._wait(lambda: receipt in self._receipts, "RECEIPT of UNSUBSCRIBE")
+
+    def send(self, destination: str, body: str, **headers: Any) -> None:
+        """Send, and return when the broker has confirmed it."""
+        receipt = self.send_off(destination, body, **headers)
+        self._wait(lambda: receipt in self._receipts, f"RECEIPT of SEND {destination}")
+
+    def send_off(self, destination: str, body: str, **headers: Any) -> str:
+        """Send with a receipt that is not waited for; returns its name."""
+        receipt = self._next_receipt()
+        self._conn.send(destination, body, headers=headers, receipt=receipt)
+        return receipt
+
+    def wait_for_receipts(self, names: list[str]) -> None:
+        self._wait(lambda: self._receipts.keys() >= set(names), f"{len(names)} receipts")
+
+    def take(self, count: int) -> list[Frame]:
+        """The first *count* messages, as soon as they have arrived."""
+        self._wait(lambda: len(self.received) >= count, f"{count} messages")
+        return self.received[:count]
+
+    def wait_for(self, body: str) -> None:
+        """Wait until a message with that *body* has arrived; what was sent before it on that topic is then here too."""
+        self._wait(lambda: body in self.bodies, f"message {body!r}")
+
+    def wait_for_beats(self, count: int) -> None:
+        """Wait for *count* heart-beats from now on; `beats` has their moments (monotonic seconds)."""
+        wanted = len(self.beats) + count
+        self._wait(lambda: len(self.beats) >= wanted, f"{count} heart-beats")
+
+    def ack(self, frame: Frame, *, confirmed: bool = True) -> None:
+        receipt = self._next_receipt() if confirmed else None
+        self._conn.ack(frame.headers["ack"], receipt=receipt)
+        if receipt:
+            self._wait(lambda: receipt in self._receipts, "RECEIPT of ACK")
+
+    def nack(self, frame: Frame) -> None:
+        receipt = self._next_receipt()
+        self._conn.nack(frame.headers["ack"], receipt=receipt)
+        self._wait(lambda: receipt in self._receipts, "RECEIPT of NACK")
+
+    def wait_until_over(self, deadline_s: float = DEADLINE_S) -> None:
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._over, deadline_s):
+                raise TimeoutError(f"the connection is still up after {deadline_s:.0f} s")
+
+    def wait_for_lost_heart_beat(self, deadline_s: float = DEADLINE_S) -> None:
+        """Wait until stomp.py says why it gave up: it tells the loss first, and its reason just after."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self.heart_beat_lost, deadline_s):
+                raise TimeoutError(f"no heart-beat was missed within {deadline_s:.0f} s")
+
+    def cut(self) -> None:
+        """Close the socket without a DISCONNECT."""
+        raw = self._conn.transport.socket
+        if raw and not self._over:
+            # Over TLS stomp.py would otherwise wait for the peer's goodbye: 60 s on Artemis.
+            with contextlib.suppress(OSError):
+                raw.shutdown(socket.SHUT_RDWR)
+            self._conn.transport.disconnect_socket()
+        self.wait_until_over()
+
+    def on_connected(self, frame: Frame) -> None:
+        self._note(lambda: self.greeting.update(frame.headers))
+
+    def on_message(self, frame: Frame) -> None:
+        self._note(lambda: self.received.append(frame))
+
+    def on_receipt(self, frame: Frame) -> None:
+        self.last_traffic = time.monotonic()
+        self._note(lambda: self._receipts.update({frame.headers["receipt-id"]: frame}))
+
+    def on_error(self, frame: Frame) -> None:
+        self._note(lambda: self._errors.append(frame))
+
+    def on_disconnected(self) -> None:
+        self._note(lambda: setattr(self, "_over", True))
+
+    def on_heartbeat(self) -> None:
+        self._note(lambda: self.beats.append(time.monotonic()))
+
+    def on_heartbeat_timeout(self) -> None:
+        self._note(lambda: setattr(self, "heart_beat_lost", True))
+
+    def _next_receipt(self) -> str:
+        return f"r{next(self._numbers)}"
+
+    def _note(self, change: Callable[[], Any]) -> None:
+        with self._changed:
+            change()
+            self._changed.notify_all()
+
+    def _wait(self, condition: Callable[[], bool], wanted: str) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: condition() or self._over or bool(self._errors), DEADLINE_S)
+            if condition():
+                return
+            if self._errors:
+                error = self._errors.pop(0)
+                raise Refused(f"{error.headers.get('message', '')}\n{error.body}")
+            if self._over:
+                raise Refused("the broker hung up without a word")
+            raise TimeoutError(f"no {wanted} in {DEADLINE_S:.0f} s")
+
+
+class DeadClient:
+    """A client that logs in, subscribes, and never says another word while its socket stays open: a half-open link."""
+
+    def __init__(self, server: Server, client_id: str, beats_ms: int, subscribe: dict[str, str]) -> None:
+        self._socket = socket.create_connection((server.host, server.port), timeout=DEADLINE_S)
+        parameters = {"accept-version": "1.2", "host": "localhost", "login": server.user, "passcode": server.password}
+        self._say("CONNECT", {**parameters, "client-id": client_id, "heart-beat": f"{beats_ms},{beats_ms}"})
+        self._hear("CONNECTED")
+        self._say("SUBSCRIBE", {"id": "1", "ack": "client-individual", "receipt": "subscribed", **subscribe})
+        self._hear("RECEIPT")
+
+    def __enter__(self) -> DeadClient:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+        self._socket.close()
+
+    def _say(self, command: str, headers: dict[str, str]) -> None:
+        lines = [command, *(f"{name}:{value}" for name, value in headers.items())]
+        self._socket.sendall(("\n".join(lines) + "\n\n\0").encode())
+
+    def _hear(self, command: str) -> None:
+        heard = b""
+        while b"\0" not in heard:
+            more = self._socket.recv(65536)
+            if not more:
+                raise Refused(f"hung up instead of {command}: {heard!r}")
+            heard += more
+        if command.encode() not in heard:
+            raise Refused(f"said {heard!r} instead of {command}")

@@ -1,0 +1,167 @@
+"""What each broker does with a connection and with a message, asked over STOMP by stomp.py.
+
+docs/brokers.md states these facts; the table at the end of a run has the answers.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.real_brokers.certificates import DOUBTFUL, GOOD
+from tests.real_brokers.conftest import Names
+from tests.real_brokers.link import Link, Refused
+from tests.real_brokers.servers import Server
+
+pytestmark = [pytest.mark.broker, pytest.mark.timeout(180)]
+
+PERSISTENT = {"persistent": "true"}
+Note = Callable[[str, object], None]
+
+
+def test_stomp_1_2_and_a_heart_beat_are_agreed_on(broker: Server, note: Note) -> None:
+    with Link(broker, heart_beats=(5000, 5000)) as link:
+        note("who it is", f"{link.greeting['server']} (harness: {broker.version})")
+        note("heart-beat offered for 5000,5000", link.greeting["heart-beat"])
+        assert link.greeting["version"] == "1.2"
+        assert "0" not in link.greeting["heart-beat"].split(",")
+
+
+def test_a_wrong_password_is_answered_with_an_error_or_only_the_end(broker: Server, note: Note) -> None:
+    answers = []
+    for _ in range(20):
+        with pytest.raises(Refused) as refused:
+            Link(broker, password="not-it")
+        answers.append(str(refused.value).splitlines()[0])
+    told = [answer for answer in answers if "password is invalid" in answer]
+    note("wrong password", f"{len(told)} of {len(answers)} times ERROR {told[0]!r}, else only hung up")
+    assert len(told) == len(answers) or broker.kind == "classic"
+
+
+@pytest.mark.parametrize("fault", DOUBTFUL)
+def test_stomp_py_refuses_a_doubtful_certificate_without_logging_in(broker: Server, fault: str) -> None:
+    with pytest.raises(ConnectionError):
+        Link(broker, tls=fault)
+
+
+def test_a_certificate_of_our_ca_is_good_for_localhost(broker: Server, names: Names) -> None:
+    with Link(broker, tls=GOOD) as link:
+        link.send(names.queue, "over TLS", **PERSISTENT)
+
+
+def test_a_persistent_message_is_confirmed_by_a_receipt(broker: Server, names: Names, note: Note) -> None:
+    with Link(broker) as link:
+        begun = time.monotonic()
+        for number in range(100):
+            link.send(names.queue, str(number), **PERSISTENT)
+        note("persistent SEND to RECEIPT, mean of 100", f"{(time.monotonic() - begun) * 10:.1f} ms")
+
+
+def test_a_silent_broker_is_noticed_by_the_missing_heart_beat(broker: Server) -> None:
+    with Link(broker, heart_beats=(1000, 1000), scale=2.5) as link:
+        broker.pause()
+        link.wait_for_lost_heart_beat()
+        link.wait_until_over()
+        broker.resume()
+
+
+def test_an_idle_link_lives_when_late_heart_beats_are_tolerated(broker: Server, names: Names, note: Note) -> None:
+    with Link(broker, heart_beats=(1000, 1000), scale=3) as link:
+        link.wait_for_beats(2)
+        link.send(names.topic, "traffic")
+        link.wait_for_beats(6)
+        moments = [link.last_traffic, *(beat for beat in link.beats if beat > link.last_traffic)]
+        gaps = [after - before for before, after in itertools.pairwise(moments)]
+        note("longest silence after traffic, heart-beat 1 s", f"{max(gaps):.1f} s")
+        assert link.is_up
+
+
+def test_a_selector_reads_headers_as_text(broker: Server, names: Names, note: Note) -> None:
+    if broker.kind == "embedded":
+        return note("selectors", "not offered")
+    with Link(broker) as sender, Link(broker) as link:
+        link.subscribe(names.topic, selector="msg_type = 'stf_ready' AND namespace IN ('torre', 'main')")
+        sender.send(names.topic, "another type", msg_type="tf_file_registered", namespace="torre")
+        sender.send(names.topic, "only in the body")
+        sender.send(names.topic, "another namespace", msg_type="stf_ready", namespace="other")
+        sender.send(names.topic, "ours", msg_type="stf_ready", namespace="torre")
+        link.take(1)
+        assert link.bodies == ["ours"]
+    return note("selectors", "on headers; a type that stands only in the body matches nothing")
+
+
+@pytest.mark.parametrize("where", ["topic", "queue"])
+def test_what_becomes_of_the_second_message_with_the_same_duplicate_id(
+    broker: Server, names: Names, note: Note, where: str
+) -> None:
+    destination = getattr(names, where)
+    with Link(broker) as link:
+        link.subscribe(destination)
+        for body, event in (("first", "a"), ("second", "a"), ("third", "b")):
+            link.send(destination, body, _AMQ_DUPL_ID=event, **PERSISTENT)  # a RECEIPT each time, also for the dropped
+        link.wait_for("third")
+        dropped = "second" not in link.bodies
+        note(f"second SEND with the same _AMQ_DUPL_ID on a {where}", f"{_fate(dropped)}, RECEIPT, link stays")
+        assert link.is_up
+        assert dropped == (broker.kind != "classic")
+
+
+def test_duplicate_ids_are_remembered_over_a_kill(broker: Server, names: Names, note: Note) -> None:
+    with Link(broker) as link:
+        link.send(names.queue, "before", _AMQ_DUPL_ID="a", **PERSISTENT)
+    broker.kill()
+    broker.start()
+    with Link(broker) as link:
+        link.send(names.queue, "again", _AMQ_DUPL_ID="a", **PERSISTENT)
+        link.send(names.queue, "end", **PERSISTENT)
+        link.subscribe(names.queue).wait_for("end")
+        dropped = "again" not in link.bodies
+        note("the same after kill -9 of the broker", _fate(dropped))
+        assert dropped == (broker.kind != "classic")
+
+
+def test_a_nacked_message_never_comes_again(broker: Server, names: Names, note: Note) -> None:
+    dead_letters = {"classic": "/queue/ActiveMQ.DLQ"}.get(broker.kind, "/queue/DLQ")
+    with Link(broker) as link:
+        link.send(names.queue, f"bad {names.queue}", **PERSISTENT)
+        link.subscribe(names.queue).nack(link.take(1)[0])
+    with Link(broker) as link, Link(broker) as graveyard:
+        link.send(names.queue, "end", **PERSISTENT)
+        link.subscribe(names.queue).wait_for("end")
+        assert link.bodies == ["end"]
+        link.send(dead_letters, "last", **PERSISTENT)
+        graveyard.subscribe(dead_letters).wait_for("last")
+        kept = f"bad {names.queue}" in graveyard.bodies
+        note("NACK", f"moved to {dead_letters}" if kept else "the message is gone, no dead letter")
+        assert kept == (broker.kind != "artemis")
+
+
+def test_several_consumers_share_a_copy_of_the_topic(broker: Server, names: Names, note: Note) -> None:
+    if broker.kind == "embedded":
+        return note("a shared queue of a topic", "not offered")
+    topic = names.topic.removeprefix("/topic/")
+    shared = {"classic": f"/queue/Consumer.fastmon.{topic}", "artemis": f"{names.topic}::fastmon"}[broker.kind]
+    one_at_a_time = {"activemq.prefetchSize": "1", "consumer-window-size": "0"}
+    with Link(broker) as sender, Link(broker) as one, Link(broker) as other:
+        one.subscribe(shared, **one_at_a_time)
+        other.subscribe(shared, **one_at_a_time)
+        for number in range(2):
+            sender.send(names.topic, str(number), **PERSISTENT)
+        for link in (one, other):
+            link.ack(link.take(1)[0])
+        assert sorted(one.bodies + other.bodies) == ["0", "1"]
+    with Link(broker) as sender:
+        sender.send(names.topic, "nobody there", **PERSISTENT)
+    broker.kill()
+    broker.start()
+    with Link(broker) as link:
+        link.subscribe(shared).take(1)
+        assert link.bodies == ["nobody there"]
+    return note("a shared queue of a topic", f"{shared.replace(topic, 'NAME')}, kept with nobody there, over kill -9")
+
+
+def _fate(dropped: bool) -> str:
+    return "dropped" if dropped else "delivered"

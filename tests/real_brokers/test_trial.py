@@ -1,0 +1,51 @@
+"""What `check` tries at a broker, on each of them: address, TLS, login, subscription, and a message there and back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from fastmon_daemon.base.errors import LinkBlocked
+from fastmon_daemon.broker import ConnectionParameters, check_login, check_reachable, measure_round_trip
+from tests.real_brokers.certificates import DOUBTFUL
+from tests.real_brokers.conftest import Names
+from tests.real_brokers.link import Link
+from tests.real_brokers.servers import Server
+
+pytestmark = [pytest.mark.broker, pytest.mark.timeout(300)]
+
+
+def login_at(server: Server, topic: str, tls: str | None = None) -> ConnectionParameters:
+    return ConnectionParameters(
+        host=server.host, port=server.tls_ports[tls] if tls else server.port, user=server.user,
+        password=lambda: server.password, subscribe=topic, announce=(topic,), durable=True, client_id="fastmon-x",
+        use_ssl=tls is not None, ca_file=server.ca_file if tls else None, cert_file=None, key_file=None,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("tls", [None, "good"])
+def test_all_is_tried_and_a_message_comes_back(server: Server, names: Names, tls: str | None) -> None:
+    parameters = login_at(server, names.topic, tls)
+    assert check_reachable(parameters).startswith("TLSv1" if tls else "plain TCP")
+    check_login(parameters)
+    check_login(parameters, names.topic)
+    confirmed, back = measure_round_trip(parameters)
+    assert 0 < confirmed <= back
+
+
+def test_the_client_id_of_a_daemon_at_work_is_left_to_it(server: Server, names: Names) -> None:
+    with Link(server, client_id="fastmon-x"):
+        check_login(login_at(server, names.topic), names.topic)
+        measure_round_trip(login_at(server, names.topic))
+
+
+def test_a_wrong_password_is_held_against_the_settings(server: Server, names: Names) -> None:
+    with pytest.raises(LinkBlocked, match="ACTIVEMQ_PASSWORD"):
+        check_login(replace(login_at(server, names.topic), password=lambda: "wrong"))
+
+
+@pytest.mark.parametrize("fault", DOUBTFUL)
+def test_a_doubtful_certificate_is_refused_before_anything_is_sent(server: Server, names: Names, fault: str) -> None:
+    with pytest.raises(LinkBlocked, match="ACTIVEMQ_SSL_CA_CERTS"):
+        check_reachable(login_at(server, names.topic, fault))

@@ -1,0 +1,126 @@
+"""The section for supervisord, under a real one: start, status, kill, restart, stop, and what is never mended."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.processes import OnEmbedded, living, wait_until
+
+SECTION = Path(__file__).parents[2] / "systemd" / "supervisord-fastmon.conf"
+PROGRAM = "example-fastmon-agent"
+BIN = Path(sys.executable).parent
+CONF = """
+[unix_http_server]
+file=%(here)s/s
+[supervisord]
+logfile=%(here)s/supervisord.log
+pidfile=%(here)s/supervisord.pid
+childlogdir=%(here)s
+[rpcinterface:supervisor]
+supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
+[supervisorctl]
+serverurl=unix://%(here)s/s
+[include]
+files={section}
+"""
+
+
+@dataclass
+class Supervisor:
+    """A supervisord of our own, and the world that its program works in."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    def ctl(self, *words: str) -> str:
+        told = subprocess.run(
+            [BIN / "supervisorctl", "-c", self.folder / "conf", *words], env=self.environment,
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        return told.stdout + told.stderr
+
+    @property
+    def pid(self) -> int:
+        found = re.search(r"RUNNING +pid (\d+)", self.ctl("status", PROGRAM))
+        return int(found[1]) if found else 0
+
+    def log(self) -> str:
+        return (self.folder / "supervisord.log").read_text()
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[OnEmbedded]:
+    with living(tmp_path) as made:
+        yield made
+
+
+@contextmanager
+def supervised(world: OnEmbedded, **changes: str) -> Iterator[Supervisor]:
+    testbed = world.folder / "swf-testbed"
+    (testbed / "workflows").mkdir(parents=True)
+    (testbed / "logs").mkdir()
+    (testbed / "workflows" / "testbed.toml").write_text('[testbed]\nnamespace = "ns"\n')
+    folder = Path(tempfile.mkdtemp(prefix="fm"))  # short: it holds a socket
+    (folder / "conf").write_text(CONF.format(section=SECTION))
+    environment = world.environment(FASTMON_NAMESPACE="", SWF_HOME=str(world.folder), **changes)
+    environment["PATH"] = f"{BIN}{os.pathsep}{environment['PATH']}"
+    process = subprocess.Popen([BIN / "supervisord", "-n", "-c", folder / "conf"], env=environment,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    try:
+        wait_until((folder / "s").exists, "supervisord listens")
+        yield Supervisor(folder, environment)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+        shutil.rmtree(folder)
+
+
+def said(world: OnEmbedded) -> str:
+    """What the program logged."""
+    return (world.folder / "swf-testbed" / "logs" / f"{PROGRAM}.log").read_text()
+
+
+def test_it_is_started_killed_restarted_and_stopped_and_loses_nothing(world: OnEmbedded) -> None:
+    world.register(1, 2, 3)
+    with supervised(world) as supervisor:
+        assert "STOPPED" in supervisor.ctl("status", PROGRAM)
+        assert "started" in supervisor.ctl("start", PROGRAM)
+        first = supervisor.pid
+        wait_until(lambda: "broker link up" in said(world), "the broker keeps messages for it from now on")
+        world.announce(1)
+        world.wait_for(completed=1)
+        os.kill(first, signal.SIGKILL)
+        wait_until(lambda: supervisor.pid not in (0, first), "it was started again")
+        world.announce(2)
+        world.wait_for(completed=2)
+        second = supervisor.pid
+        supervisor.ctl("restart", PROGRAM)
+        assert supervisor.pid not in (0, first, second)
+        world.announce(3)
+        world.wait_for(completed=3)
+        assert "stopped" in supervisor.ctl("stop", PROGRAM)
+        assert "STOPPED" in supervisor.ctl("status", PROGRAM)
+        assert supervisor.log().count(f"stopped: {PROGRAM} (exit status 0)") == 2
+    assert said(world).count("SIGQUIT: stopping") == 2
+    counts = world.monitor.counts()
+    assert (counts["fastmon_files"], counts["distinct_announcements"]) == (21, 21)
+
+
+def test_a_wrong_setting_is_not_started_again_for_ever(world: OnEmbedded) -> None:
+    with supervised(world, FASTMON_WORKERS="many") as supervisor:
+        supervisor.ctl("start", PROGRAM)
+        wait_until(lambda: re.search("FATAL|EXITED", supervisor.ctl("status", PROGRAM)), "it is given up")
+        assert "exit status 78" in supervisor.log()
+    assert "FASTMON_WORKERS='many'" in said(world)

@@ -1,0 +1,120 @@
+"""The pictures show every arrow of the charts once and carry the counts; those checked in are of today's charts."""
+
+import re
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from fastmon_daemon.base.errors import ConfigError
+from fastmon_daemon.statechart import StateMachine, load_statechart
+from fastmon_daemon.statechart.diagram import Format, is_exported_from, render
+
+STATECHARTS = Path(__file__).parents[2] / "statecharts"
+CHARTS = [load_statechart("stf"), load_statechart("run")]
+SCXML = "{http://www.w3.org/2005/07/scxml}"
+every_chart = pytest.mark.parametrize("chart", CHARTS, ids=lambda chart: chart.name)
+
+ARROWS_IN = {
+    "mermaid": (re.compile(r'^ +(\w+) (?:==>|-->|-\.->)\|"(.*)"\| (\w+)$', re.MULTILINE), "<br>"),
+    "dot": (re.compile(r'^ +"(\w+)" -> "(\w+)" \[label="(.*)", style=\w+\]$', re.MULTILINE), "\\n"),
+}
+
+
+def arrows_drawn(chart: StateMachine, form: Format) -> list[tuple[str, str, str]]:
+    """(source, label, dest) of every arrow in the text, bundles undone."""
+    pattern, newline = ARROWS_IN[form]
+    arrows = []
+    for first, second, third in pattern.findall(render(chart, form)):
+        labels, dest = (second, third) if form == "mermaid" else (third, second)
+        arrows += [(first, label, dest) for label in labels.split(newline)]
+    return arrows
+
+
+def arrows_expected(chart: StateMachine) -> list[tuple[str, str, str]]:
+    return [
+        (source, f"{trigger} ({chart.decisions[trigger]})" if trigger in chart.decisions else trigger, dest)
+        for source, trigger, dest in chart.transitions
+    ]
+
+
+@every_chart
+@pytest.mark.parametrize("form", ["mermaid", "dot"])
+def test_every_arrow_is_drawn_exactly_once_with_who_decides_it(chart: StateMachine, form: Format) -> None:
+    assert sorted(arrows_drawn(chart, form)) == sorted(arrows_expected(chart))
+
+
+def test_steps_decisions_and_acts_of_a_person_are_told_apart() -> None:
+    mermaid = render(load_statechart("stf"), "mermaid")
+    assert 'received ==>|"sample_tfs"| sampled' in mermaid
+    assert 'received -->|"skip (engine)"| skipped' in mermaid
+    assert 'failed -.->|"retry (operator)"| received' in mermaid
+
+
+@every_chart
+def test_scxml_is_well_formed_and_carries_states_arrows_initial_and_finals(chart: StateMachine) -> None:
+    root = ElementTree.fromstring(render(chart, "scxml"))
+    arrows = [
+        (state.get("id"), arrow.get("event"), arrow.get("target"))
+        for state in root
+        for arrow in state.iter(f"{SCXML}transition")
+    ]
+    assert root.get("initial") == chart.initial
+    assert [state.get("id") for state in root] == list(chart.states)
+    assert [state.get("id") for state in root.iter(f"{SCXML}final")] == list(chart.finals)
+    assert sorted(arrows) == sorted(tuple(arrow) for arrow in chart.transitions)
+
+
+@pytest.mark.parametrize(
+    ("form", "some", "none"),
+    [
+        ("mermaid", '"sampled<br>42"', '"failed<br>0"'),
+        ("dot", 'label="sampled\\n42"', 'label="failed\\n0"'),
+        ("scxml", '<state id="sampled">\n    <!-- 42 -->', '<state id="failed">\n    <!-- 0 -->'),
+    ],
+)
+def test_counts_stand_in_the_labels_of_their_states(form: Format, some: str, none: str) -> None:
+    chart = load_statechart("stf")
+    picture = render(chart, form, {"sampled": 42})
+    assert some in picture
+    assert none in picture
+    assert "42" not in render(chart, form)
+
+
+def test_counts_stand_in_the_svg_too() -> None:
+    states = {"auto_transitions": False, "initial": "sampled", "states": ["sampled", {"name": "failed", "final": True}]}
+    small = StateMachine(
+        "small", {**states, "transitions": [{"trigger": "fail", "source": "sampled", "dest": "failed"}]}
+    )
+    words = {element.text for element in ElementTree.fromstring(render(small, "svg", {"sampled": 42})).iter()}
+    assert {"sampled", "42", "failed", "0"} <= words  # the large charts take seconds each
+
+
+def test_the_svg_is_a_picture_whose_labels_need_no_html() -> None:
+    root = ElementTree.parse(STATECHARTS / "stf.svg").getroot()  # made by `draw`: see below
+    words = {text for element in root.iter() if (text := element.text)}
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert set(load_statechart("stf").states) <= words
+    assert not list(root.iter("{http://www.w3.org/2000/svg}foreignObject"))
+
+
+def test_svg_without_its_renderer_names_the_extra_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mermaidx", None)
+    with pytest.raises(ConfigError, match=re.escape("pip install 'swf-fastmon[svg]'")):
+        render(load_statechart("stf"), "svg")
+
+
+@every_chart
+def test_the_pictures_beside_the_charts_are_those_of_the_charts(chart: StateMachine) -> None:
+    # The gate renders them again (docs/generate.py --check): that takes some ten seconds.
+    mermaid, svg = (STATECHARTS / f"{chart.name}.{suffix}" for suffix in ("mmd", "svg"))
+    assert mermaid.read_text(encoding="utf-8") == render(chart, "mermaid"), "draw it anew: make docs"
+    assert is_exported_from(svg.read_text(encoding="utf-8"), render(chart, "mermaid")), "draw it anew: make docs"
+
+
+def test_a_picture_of_another_chart_and_one_that_was_changed_by_hand_are_found() -> None:
+    svg, mermaid = (STATECHARTS / "run.svg").read_text(encoding="utf-8"), render(load_statechart("run"), "mermaid")
+    assert not is_exported_from(svg, mermaid.replace("paused", "halted"))
+    assert not is_exported_from(svg.replace("paused", "halted"), mermaid)
+    assert not is_exported_from(svg.rpartition("<!--")[0], mermaid)
