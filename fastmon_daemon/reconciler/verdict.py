@@ -170,7 +170,7 @@ def _incomplete_reasons(
     if missing:
         yield f"missing: {missing}"
     if row.absent:
-        yield f"named by the monitor and not taken in yet: {len(row.absent)}"
+        yield f"listed by the monitor, not received yet: {len(row.absent)}"
     if failed := _after("fail", chart, counts):
         yield f"failed: {failed}"
     if unfinished := _unfinished(chart, counts):

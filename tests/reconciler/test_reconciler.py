@@ -722,7 +722,7 @@ def test_a_run_is_not_complete_while_the_monitor_names_one_more_that_is_just_loo
     life.says("end_run", total_stf_files=1)
     life.begins_a_lookup()
     assert (life.row.state, life.verdict.complete) == ("ended", False)
-    assert life.verdict.incomplete_reasons == ("listed by the monitor and not taken in yet: 1",)
+    assert life.verdict.incomplete_reasons == ("listed by the monitor, not received yet: 1",)
     life.pool.release()
     life.pass_(12)
     assert (life.row.state, life.verdict.complete, life.stf(2).state) == ("complete", True, "completed")
