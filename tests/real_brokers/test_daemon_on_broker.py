@@ -202,7 +202,7 @@ def test_over_tls_an_stf_goes_its_whole_way(world: Living, broker: Server, names
 def test_a_doubtful_certificate_is_refused_with_the_setting_to_mend(world: Living, broker: Server, fault: str) -> None:
     port = str(broker.tls_ports[fault])
     world.start("run", ACTIVEMQ_PORT=port, ACTIVEMQ_USE_SSL="true", ACTIVEMQ_SSL_CA_CERTS=str(broker.ca_file))
-    wait_until(lambda: "held" in world.log() and "ACTIVEMQ_SSL_CA_CERTS" in world.log(), "it names the setting")
+    wait_until(lambda: "blocked" in world.log() and "ACTIVEMQ_SSL_CA_CERTS" in world.log(), "it names the setting")
     assert "broker link up" not in world.log()
 
 
