@@ -1,4 +1,4 @@
-"""A scripted monitor, plain and with TLS, and the edge that talks to it."""
+"""A scripted monitor, plain and with TLS, and a client of it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import trustme
 
 from fastmon_daemon.monitor import MonitorClient
-from tests.monitor.scripted import TOKEN, Server
+from tests.monitor.scripted_monitor import TOKEN, Server
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The connection to the monitor: hosts, TLS, proxies, tokens, and that no call hangs."""
+"""Requests to the monitor: hosts, TLS, proxies, tokens, and the deadline of each call."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import trustme
 from fastmon_daemon.base.errors import LinkBlocked, LinkDown
 from fastmon_daemon.base.failpoints import set_hook
 from fastmon_daemon.monitor import MonitorClient
-from tests.monitor.scripted import (
+from tests.monitor.scripted_monitor import (
     EXISTS,
     REQUIRED,
     ROW,
@@ -27,14 +27,14 @@ from tests.monitor.scripted import (
     closed_port,
     dripping,
     hangs,
-    impatient,
+    hasty_client,
     says,
     sends,
 )
 
 
 @pytest.mark.parametrize("password", ["hush-hush", "hush@hush"])
-def test_no_error_shows_a_password_out_of_an_address(password: str) -> None:
+def test_no_error_shows_a_password_of_a_url(password: str) -> None:
     proxy = {"http_proxy": f"http://me:{password}@127.0.0.1:{closed_port()}"}
     monitor = MonitorClient(f"http://me:{password}@monitor.invalid", lambda: TOKEN, connections=1, environ=proxy)
 
@@ -44,7 +44,7 @@ def test_no_error_shows_a_password_out_of_an_address(password: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "monitor.invalid"])
-def test_a_refused_connection_and_an_unknown_host_shut_the_gate(host: str) -> None:
+def test_a_refused_connection_and_an_unknown_host_are_link_down(host: str) -> None:
     monitor = MonitorClient(f"http://{host}:{closed_port()}", lambda: TOKEN, connections=1)
 
     with pytest.raises(LinkDown) as caught:
@@ -52,7 +52,7 @@ def test_a_refused_connection_and_an_unknown_host_shut_the_gate(host: str) -> No
     assert not isinstance(caught.value, LinkBlocked)
 
 
-def test_a_host_that_does_not_accept_the_connection_shuts_the_gate() -> None:
+def test_a_host_that_does_not_accept_the_connection_is_link_down() -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen(0)
@@ -69,7 +69,7 @@ def test_a_host_that_does_not_accept_the_connection_shuts_the_gate() -> None:
             one.close()
 
 
-def test_a_private_ca_makes_the_certificate_good(tls_server: tuple[Server, trustme.CA], tmp_path: Path) -> None:
+def test_a_certificate_of_a_private_ca_is_accepted(tls_server: tuple[Server, trustme.CA], tmp_path: Path) -> None:
     server, ca = tls_server
     ca.cert_pem.write_to_path(tmp_path / "ca.pem")
     server.script = [says(201, ROW)]
@@ -79,15 +79,15 @@ def test_a_private_ca_makes_the_certificate_good(tls_server: tuple[Server, trust
     monitor.close()
 
 
-def test_an_untrusted_certificate_holds_the_gate_and_sends_no_token(tls_server: tuple[Server, trustme.CA]) -> None:
+def test_an_untrusted_certificate_blocks_the_link_before_a_token_is_sent(tls_server: tuple[Server, trustme.CA]) -> None:
     server, _ = tls_server
 
     with pytest.raises(LinkBlocked, match="FASTMON_MONITOR_CA"):
         MonitorClient(f"https://127.0.0.1:{server.port}", lambda: TOKEN, connections=1).register_tf(TF)
-    assert server.asked == []
+    assert server.request_lines == []
 
 
-def test_a_missing_ca_file_holds_the_gate(tls_server: tuple[Server, trustme.CA], tmp_path: Path) -> None:
+def test_a_missing_ca_file_blocks_the_link(tls_server: tuple[Server, trustme.CA], tmp_path: Path) -> None:
     server, _ = tls_server
     monitor = MonitorClient(f"https://127.0.0.1:{server.port}", lambda: TOKEN, connections=1, ca=tmp_path / "none.pem")
 
@@ -95,7 +95,7 @@ def test_a_missing_ca_file_holds_the_gate(tls_server: tuple[Server, trustme.CA],
         monitor.probe()
 
 
-def test_a_ca_file_without_a_certificate_holds_the_gate(tls_server: tuple[Server, trustme.CA], tmp_path: Path) -> None:
+def test_a_ca_file_without_a_certificate_blocks_the_link(tls_server: tuple[Server, trustme.CA], tmp_path: Path) -> None:
     server, _ = tls_server
     (tmp_path / "ca.pem").write_text("no certificate")
     monitor = MonitorClient(f"https://127.0.0.1:{server.port}", lambda: TOKEN, connections=1, ca=tmp_path / "ca.pem")
@@ -104,18 +104,18 @@ def test_a_ca_file_without_a_certificate_holds_the_gate(tls_server: tuple[Server
         monitor.probe()
 
 
-def test_tls_with_a_server_that_speaks_none_shuts_the_gate(server: Server) -> None:
+def test_tls_with_a_server_without_tls_is_link_down(server: Server) -> None:
     plain = sends("HTTP/1.1 400 Bad Request\r\n\r\n")
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
-        def answer_plainly() -> None:
+        def respond_without_tls() -> None:
             for _ in range(2):
                 connection, _ = listening.accept()
                 with connection:
                     connection.recv(4096)
                     plain(connection)
 
-        thread = threading.Thread(target=answer_plainly)
+        thread = threading.Thread(target=respond_without_tls)
         thread.start()
         with pytest.raises(LinkDown):
             MonitorClient(f"https://127.0.0.1:{listening.getsockname()[1]}", lambda: TOKEN, connections=1).register_tf(
@@ -124,7 +124,7 @@ def test_tls_with_a_server_that_speaks_none_shuts_the_gate(server: Server) -> No
         thread.join(20)
 
 
-def test_a_connection_is_used_again(server: Server, monitor: MonitorClient) -> None:
+def test_a_connection_is_reused(server: Server, monitor: MonitorClient) -> None:
     server.script = [says(201, ROW), says(400, EXISTS), says(200, [ROW])]
 
     monitor.register_tf(TF)
@@ -133,7 +133,7 @@ def test_a_connection_is_used_again(server: Server, monitor: MonitorClient) -> N
     assert server.connections == 1
 
 
-def test_a_changed_token_is_seen_at_the_next_call_and_none_sends_no_header(server: Server) -> None:
+def test_a_changed_token_is_used_at_the_next_call_and_an_empty_one_sends_no_header(server: Server) -> None:
     tokens = ["first\n", "second", ""]
     server.script = [says(201, ROW)] * 3
     monitor = MonitorClient(f"http://127.0.0.1:{server.port}", lambda: tokens.pop(0), connections=1)
@@ -145,7 +145,7 @@ def test_a_changed_token_is_seen_at_the_next_call_and_none_sends_no_header(serve
     assert [headers.get("authorization") for _, headers, _ in server.requests] == ["Token first", "Token second", None]
 
 
-def test_a_token_that_cannot_be_a_header_is_named_but_not_shown(server: Server) -> None:
+def test_an_invalid_token_is_an_error_that_does_not_show_it(server: Server) -> None:
     monitor = MonitorClient(f"http://127.0.0.1:{server.port}", lambda: "gar\nbled", connections=1)
 
     with pytest.raises(LinkBlocked, match="SWF_API_TOKEN") as caught:
@@ -153,29 +153,29 @@ def test_a_token_that_cannot_be_a_header_is_named_but_not_shown(server: Server) 
     assert "bled" not in str(caught.value)
 
 
-def test_an_endless_answer_is_cut(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_response_that_is_too_long_is_an_error(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fastmon_daemon.monitor.transport.MAX_RESPONSE_BYTES", 1000)
     server.script = [says(200, " " * 2000)]
 
     with pytest.raises(LinkDown, match="longer than 1000 bytes"):
-        impatient(server).probe()
+        hasty_client(server).probe()
 
 
-def test_a_proxy_is_used_but_never_for_loopback_nor_for_what_no_proxy_names(server: Server) -> None:
+def test_a_proxy_is_used_except_for_loopback_and_the_hosts_in_no_proxy(server: Server) -> None:
     proxy = {"HTTP_PROXY": f"http://127.0.0.1:{server.port}"}
     server.script = [says(201, ROW)]
 
     MonitorClient("http://monitor.invalid", lambda: TOKEN, connections=1, environ=proxy).register_tf(TF)
-    assert server.asked == ["POST http://monitor.invalid/api/fastmon-files/"]
+    assert server.request_lines == ["POST http://monitor.invalid/api/fastmon-files/"]
 
-    spared = proxy | {"no_proxy": "example.org, .invalid"}
+    excluded = proxy | {"no_proxy": "example.org, .invalid"}
     for url in (f"http://127.0.0.1:{closed_port()}", f"http://localhost:{closed_port()}", "http://monitor.invalid"):
         with pytest.raises(LinkDown):
-            MonitorClient(url, lambda: TOKEN, connections=1, environ=spared).register_tf(TF)
-    assert len(server.asked) == 1
+            MonitorClient(url, lambda: TOKEN, connections=1, environ=excluded).register_tf(TF)
+    assert len(server.request_lines) == 1
 
 
-def test_a_proxy_that_is_not_there_shuts_the_gate() -> None:
+def test_an_unreachable_proxy_is_link_down() -> None:
     proxy = {"http_proxy": f"http://127.0.0.1:{closed_port()}"}
 
     with pytest.raises(LinkDown):
@@ -183,7 +183,7 @@ def test_a_proxy_that_is_not_there_shuts_the_gate() -> None:
 
 
 @pytest.mark.parametrize("url", ["monitor:8002", "ftp://monitor", "http://"])
-def test_a_base_url_that_is_none_holds_the_gate(url: str) -> None:
+def test_an_invalid_base_url_blocks_the_link(url: str) -> None:
     with pytest.raises(LinkBlocked, match="SWF_MONITOR_URL"):
         MonitorClient(url, lambda: TOKEN, connections=1).probe()
 
@@ -191,7 +191,7 @@ def test_a_base_url_that_is_none_holds_the_gate(url: str) -> None:
 @pytest.mark.parametrize(
     "proxy", ["http://me:hush/hush@proxy:80", "http://me:hush@", "http://m[e:hush@proxy", "me:hush@:80"]
 )
-def test_a_proxy_that_is_none_holds_the_gate_and_its_password_is_not_shown(proxy: str) -> None:
+def test_an_invalid_proxy_blocks_the_link_and_its_password_is_not_shown(proxy: str) -> None:
     monitor = MonitorClient("http://monitor.invalid", lambda: TOKEN, connections=1, environ={"http_proxy": proxy})
     with pytest.raises(LinkBlocked, match="the proxy variables") as caught:
         monitor.register_tf(TF)
@@ -204,20 +204,20 @@ def test_a_password_in_the_base_url_is_not_shown() -> None:
     assert "hush" not in str(caught.value)
 
 
-def test_every_call_lies_between_its_seams(server: Server, monitor: MonitorClient) -> None:
-    met: list[str] = []
+def test_every_call_passes_its_failpoints(server: Server, monitor: MonitorClient) -> None:
+    passed: list[str] = []
     server.script = [says(201, ROW)]
-    set_hook(met.append)
+    set_hook(passed.append)
     try:
         monitor.register_tf(TF)
     finally:
         set_hook(None)
-    assert met == ["before_http", "after_http"]
+    assert passed == ["before_http", "after_http"]
 
 
 @pytest.mark.parametrize("begin", [b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n"])
-def test_an_answer_that_drips_for_ever_ends_at_its_deadline(begin: bytes, server: Server) -> None:
-    """Each byte comes in time: only a deadline over the whole answer, headers too, ends it."""
+def test_an_endlessly_slow_response_ends_at_the_deadline(begin: bytes, server: Server) -> None:
+    """Each byte arrives before the read timeout: only a deadline for the whole response ends it."""
     server.script = [dripping(begin)]
     monitor = MonitorClient(f"http://127.0.0.1:{server.port}", lambda: TOKEN, connections=1, deadline_s=0.4)
 
@@ -225,7 +225,7 @@ def test_an_answer_that_drips_for_ever_ends_at_its_deadline(begin: bytes, server
         monitor.probe()
 
 
-def test_the_hurry_of_one_answer_is_not_that_of_the_next_request(server: Server) -> None:
+def test_the_deadline_of_one_request_does_not_shorten_the_next(server: Server) -> None:
     seconds = itertools.count(0.0, 0.09)
     monitor = MonitorClient(
         f"http://127.0.0.1:{server.port}", lambda: TOKEN, connections=1, deadline_s=1.0, monotonic=lambda: next(seconds)
@@ -238,41 +238,41 @@ def test_the_hurry_of_one_answer_is_not_that_of_the_next_request(server: Server)
     monitor.close()
 
 
-NONE = {"count": 0, "next": None, "previous": None, "results": []}
+EMPTY_PAGE = {"count": 0, "next": None, "previous": None, "results": []}
 
 
 @contextmanager
 def all_connections_busy(server: Server, monitor: MonitorClient, then: list[Action]) -> Iterator[Future[object]]:
-    """A call under way on the only connection of *monitor*, answered at the end; *then* is what is answered after."""
-    asked, go_on = threading.Event(), threading.Event()
+    """A call in flight on the only connection of *monitor*, answered at the end; *then* follows in the script."""
+    requested, go_on = threading.Event(), threading.Event()
 
-    def hold(connection: socket.socket) -> None:
-        asked.set()
+    def respond_late(connection: socket.socket) -> None:
+        requested.set()
         go_on.wait(20)
-        says(200, NONE)(connection)
+        says(200, EMPTY_PAGE)(connection)
 
-    server.script = [hold, *then]
+    server.script = [respond_late, *then]
     with ThreadPoolExecutor(1) as pool:
-        call: Future[object] = pool.submit(monitor.stf_files, 7)  # a list, which may take 5 s longer than other calls
+        call: Future[object] = pool.submit(monitor.stf_files, 7)  # a list, which has 5 s more than other calls
         try:
-            assert asked.wait(20)
+            assert requested.wait(20)
             yield call
         finally:
             go_on.set()
             call.exception(20)
 
 
-def test_waiting_for_a_connection_ends_with_the_deadline_of_the_call(server: Server) -> None:
+def test_waiting_for_a_connection_ends_at_the_deadline_of_the_call(server: Server) -> None:
     monitor = MonitorClient(f"http://127.0.0.1:{server.port}", lambda: TOKEN, connections=1, deadline_s=0.2)
     with all_connections_busy(server, monitor, []) as call:
         with pytest.raises(LinkDown, match="not sent"):
             monitor.register_tf(TF)
         assert not call.done()
-    assert len(server.asked) == 1
+    assert len(server.request_lines) == 1
     monitor.close()
 
 
-def test_a_call_that_waits_for_a_connection_is_made_when_one_is_free(server: Server) -> None:
+def test_a_waiting_call_is_sent_when_a_connection_is_free(server: Server) -> None:
     monitor = MonitorClient(f"http://127.0.0.1:{server.port}", lambda: TOKEN, connections=1)
     with ThreadPoolExecutor(1) as pool:
         with all_connections_busy(server, monitor, [says(201, ROW)]):
@@ -281,7 +281,7 @@ def test_a_call_that_waits_for_a_connection_is_made_when_one_is_free(server: Ser
     monitor.close()
 
 
-def test_what_was_spent_waiting_for_a_connection_is_not_given_to_the_answer(server: Server) -> None:
+def test_the_deadline_includes_the_time_spent_waiting_for_a_connection(server: Server) -> None:
     now, begun = [0.0], threading.Event()
 
     def monotonic() -> float:
@@ -303,10 +303,10 @@ def test_what_was_spent_waiting_for_a_connection_is_not_given_to_the_answer(serv
     monitor.close()
 
 
-def test_the_probe_waits_for_no_connection_that_another_call_holds(server: Server) -> None:
-    """It is what finds out whether the monitor answers again where all that was begun earlier hangs."""
+def test_the_probe_does_not_wait_for_a_busy_connection(server: Server) -> None:
+    """The probe must find out that the monitor is back even if all earlier calls hang."""
     monitor = MonitorClient(f"http://127.0.0.1:{server.port}", lambda: TOKEN, connections=1, deadline_s=20.0)
-    with all_connections_busy(server, monitor, [says(200, NONE), says(400, REQUIRED)]) as call:
+    with all_connections_busy(server, monitor, [says(200, EMPTY_PAGE), says(400, REQUIRED)]) as call:
         monitor.probe()
         assert not call.done()
     monitor.close()

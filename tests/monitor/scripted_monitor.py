@@ -1,4 +1,4 @@
-"""A monitor that plays a script, action by action: for the tests of the REST edge."""
+"""A monitor that performs a scripted action for each request."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ Action = Callable[[socket.socket], None]
 
 
 def says(status: int, body: object = "", **headers: str) -> Action:
-    """Answer with *body*, as JSON unless it is text."""
+    """Respond with *body*, as JSON unless it is text."""
     text = body if isinstance(body, str) else json.dumps(body)
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    lines = [f"HTTP/1.1 {status} Said", f"Content-Length: {len(text)}", *(f"{k}: {v}" for k, v in named.items())]
+    fields = {name.replace("_", "-"): value for name, value in headers.items()}
+    lines = [f"HTTP/1.1 {status} Scripted", f"Content-Length: {len(text)}", *(f"{k}: {v}" for k, v in fields.items())]
     raw = ("\r\n".join(lines) + "\r\n\r\n" + text).encode()
     return lambda connection: connection.sendall(raw)
 
@@ -57,7 +57,7 @@ def sends(raw: str) -> Action:
 
     def act(connection: socket.socket) -> None:
         connection.sendall(raw.encode())
-        with suppress(OSError):  # whoever cannot read it resets the connection first: TLS does
+        with suppress(OSError):  # a TLS client resets the connection first
             connection.shutdown(socket.SHUT_RDWR)
 
     return act
@@ -69,12 +69,12 @@ def resets(connection: socket.socket) -> None:
 
 
 def hangs(connection: socket.socket) -> None:
-    """Say nothing until the other side gives up."""
+    """Send nothing until the client closes the connection."""
     connection.recv(1)
 
 
 def dripping(begin: bytes) -> Action:
-    """Begin an answer and go on with a byte now and then, until the other side gives up."""
+    """Send *begin*, then single bytes until the client closes the connection."""
 
     def act(connection: socket.socket) -> None:
         connection.sendall(begin)
@@ -94,7 +94,7 @@ drips = dripping(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
 
 
 class Server:
-    """Plays one action for each request, in order, and remembers the requests."""
+    """Performs the actions of `script` in order, one for each request, and keeps the requests."""
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.script: list[Action] = []
@@ -114,7 +114,7 @@ class Server:
         return len(self._open)
 
     @property
-    def asked(self) -> list[str]:
+    def request_lines(self) -> list[str]:
         return [line for line, _, _ in self.requests]
 
     def close(self) -> None:
@@ -142,8 +142,8 @@ class Server:
         with connection:
             try:
                 if self._tls is not None:
-                    plain = self._open.index(connection)
-                    connection = self._open[plain] = self._tls.wrap_socket(connection, server_side=True)
+                    index = self._open.index(connection)
+                    connection = self._open[index] = self._tls.wrap_socket(connection, server_side=True)
                 with connection:
                     while self._request(connection):
                         self.script.pop(0)(connection)
@@ -163,7 +163,7 @@ class Server:
         return bool(line)
 
 
-def impatient(server: Server, **changes: Any) -> MonitorClient:
+def hasty_client(server: Server, **changes: Any) -> MonitorClient:
     return MonitorClient(f"http://127.0.0.1:{server.port}", lambda: TOKEN, connections=2, timeout_s=(3, 0.3), **changes)
 
 
