@@ -86,6 +86,16 @@ def running_link(
         link.stop(DEADLINE_S)
 
 
+@contextmanager
+def connected_link(
+    link_parameters: ConnectionParameters, recorder: LinkRecorder, **changes: Any
+) -> Iterator[BrokerConnection]:
+    """A running link that is up."""
+    with running_link(link_parameters, recorder, **changes) as link:
+        recorder.wait_until_up()
+        yield link
+
+
 def embedded_broker(**changes: Any) -> Broker:
     return Broker(user="fastmon", password="secret", **changes)
 

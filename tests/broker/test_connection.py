@@ -20,6 +20,7 @@ from tests.broker.links import (
     TOPIC,
     FakeBroker,
     LinkRecorder,
+    connected_link,
     embedded_broker,
     parameters,
     publish,
@@ -28,8 +29,7 @@ from tests.broker.links import (
 
 
 def test_a_message_is_handed_over_as_bytes_and_acknowledged(server: BrokerThread, recorder: LinkRecorder) -> None:
-    with running_link(parameters(server.port, subscribe=QUEUE), recorder) as link:
-        recorder.wait_until_up()
+    with connected_link(parameters(server.port, subscribe=QUEUE), recorder) as link:
         assert link.up
         publish(server, QUEUE, "grüße")
         assert recorder.next_body() == "grüße".encode()
@@ -39,9 +39,8 @@ def test_a_message_is_handed_over_as_bytes_and_acknowledged(server: BrokerThread
 def test_stomp_1_1_is_supported(recorder: LinkRecorder) -> None:
     with (
         BrokerThread(embedded_broker(versions=("1.1", "1.0"))) as server,
-        running_link(parameters(server.port, subscribe=QUEUE), recorder) as link,
+        connected_link(parameters(server.port, subscribe=QUEUE), recorder) as link,
     ):
-        recorder.wait_until_up()
         publish(server, QUEUE, "m")
         assert recorder.next_body() == b"m"
         server.wait_until(lambda: server.broker.queue_depth(QUEUE) == 0)
@@ -60,9 +59,8 @@ def test_an_announcement_is_sent_persistent_to_every_destination_with_its_event_
     destinations = (TOPIC, "/topic/other")
     with (
         BrokerThread(embedded_broker(on_send=lambda *message: sent.put(message))) as server,
-        running_link(parameters(server.port, subscribe="", announce=destinations), recorder) as link,
+        connected_link(parameters(server.port, subscribe="", announce=destinations), recorder) as link,
     ):
-        recorder.wait_until_up()
         link.announce(BODY, "id-1")
         messages = [sent.get_nowait(), sent.get_nowait()]
     assert tuple(destination for destination, _, _ in messages) == destinations
@@ -74,8 +72,7 @@ def test_an_announcement_is_sent_persistent_to_every_destination_with_its_event_
 
 
 def test_announcements_of_many_threads_are_each_confirmed(server: BrokerThread, recorder: LinkRecorder) -> None:
-    with running_link(parameters(server.port, announce=(QUEUE,)), recorder) as link:
-        recorder.wait_until_up()
+    with connected_link(parameters(server.port, announce=(QUEUE,)), recorder) as link:
 
         def announce_many(worker: int) -> None:
             for number in range(20):
@@ -104,8 +101,7 @@ def test_state_changes_are_reported_on_the_links_own_thread(server: BrokerThread
 
 
 def test_the_probe_raises_when_the_link_is_down(server: BrokerThread, recorder: LinkRecorder) -> None:
-    with running_link(parameters(server.port), recorder) as link:
-        recorder.wait_until_up()
+    with connected_link(parameters(server.port), recorder) as link:
         link.probe()
         server.stop()
         recorder.next_change()
@@ -126,8 +122,7 @@ def test_an_announcement_without_a_connection_raises_link_down(recorder: LinkRec
 
 
 def test_an_announcement_without_receipt_drops_the_connection(server: BrokerThread, recorder: LinkRecorder) -> None:
-    with running_link(parameters(server.port, receipt_s=0.5), recorder) as link:
-        recorder.wait_until_up()
+    with connected_link(parameters(server.port, receipt_s=0.5), recorder) as link:
         server.broker.no_receipts = True
         with pytest.raises(LinkDown, match="RECEIPT"):
             link.announce(BODY, "id-1")
@@ -138,8 +133,7 @@ def test_an_announcement_without_receipt_drops_the_connection(server: BrokerThre
 
 
 def test_an_announcement_that_the_broker_rejects_raises_its_error(server: BrokerThread, recorder: LinkRecorder) -> None:
-    with running_link(parameters(server.port, announce=("nowhere",)), recorder) as link:
-        recorder.wait_until_up()
+    with connected_link(parameters(server.port, announce=("nowhere",)), recorder) as link:
         with pytest.raises(LinkDown, match="ERROR"):
             link.announce(BODY, "id-1")
         assert not recorder.next_change().up
@@ -164,8 +158,7 @@ def test_a_lost_connection_ends_a_waiting_announcement(server: BrokerThread, rec
             return "drop"
         return None
 
-    with running_link(parameters(server.port, receipt_s=1000.0), recorder) as link:
-        recorder.wait_until_up()
+    with connected_link(parameters(server.port, receipt_s=1000.0), recorder) as link:
         server.broker.hook = drop_at_send
         with pytest.raises(LinkDown):
             link.announce(BODY, "id-1")
@@ -195,8 +188,7 @@ def test_an_error_frame_without_text_is_reported(recorder: LinkRecorder, fake_br
 
 
 def test_the_link_reconnects_after_a_restart_of_the_broker(server: BrokerThread, recorder: LinkRecorder) -> None:
-    with running_link(parameters(server.port), recorder) as link:
-        recorder.wait_until_up()
+    with connected_link(parameters(server.port), recorder) as link:
         server.stop()
         assert not recorder.next_change().up
         server.start()
@@ -217,8 +209,7 @@ def test_an_unexpected_error_ends_the_connection_but_not_the_thread(
             raise ZeroDivisionError("a bug")
         return time.monotonic()
 
-    with running_link(parameters(server.port), recorder, monotonic=monotonic):
-        recorder.wait_until_up()
+    with connected_link(parameters(server.port), recorder, monotonic=monotonic):
         broken.set()
         assert "ZeroDivisionError: a bug" in recorder.next_change().reason
         recorder.wait_until_up()
@@ -226,8 +217,7 @@ def test_an_unexpected_error_ends_the_connection_but_not_the_thread(
 
 
 def test_a_silent_broker_is_noticed_by_its_missing_heart_beats(server: BrokerThread, recorder: LinkRecorder) -> None:
-    with running_link(parameters(server.port, heart_beat_s=0.5), recorder):
-        recorder.wait_until_up()
+    with connected_link(parameters(server.port, heart_beat_s=0.5), recorder):
         server.call(lambda: server.broker.silent(600))
         change = recorder.next_change()
         assert "no data" in change.reason
@@ -239,11 +229,10 @@ def test_a_silent_broker_is_noticed_by_its_missing_heart_beats(server: BrokerThr
 def test_without_heart_beats_silence_never_ends_the_connection(recorder: LinkRecorder) -> None:
     with (
         BrokerThread(embedded_broker(heart_beat_ms=0)) as server,
-        running_link(parameters(server.port, heart_beat_s=0.1), recorder),
+        connected_link(parameters(server.port, heart_beat_s=0.1), recorder),
+        pytest.raises(queue.Empty),
     ):
-        recorder.wait_until_up()
-        with pytest.raises(queue.Empty):
-            recorder.changes.get(timeout=1.5)
+        recorder.changes.get(timeout=1.5)
 
 
 def test_a_slow_store_is_not_mistaken_for_a_silent_broker(server: BrokerThread, recorder: LinkRecorder) -> None:
@@ -251,8 +240,7 @@ def test_a_slow_store_is_not_mistaken_for_a_silent_broker(server: BrokerThread, 
         time.sleep(1.5)
         recorder.accept(body)
 
-    with running_link(parameters(server.port, subscribe=QUEUE, heart_beat_s=0.2), recorder, accept=accept_slowly):
-        recorder.wait_until_up()
+    with connected_link(parameters(server.port, subscribe=QUEUE, heart_beat_s=0.2), recorder, accept=accept_slowly):
         publish(server, QUEUE, "m")
         assert recorder.next_body() == b"m"
         server.wait_until(lambda: server.broker.queue_depth(QUEUE) == 0)
@@ -289,22 +277,19 @@ def test_a_durable_subscription_keeps_messages_while_we_are_disconnected(
 
 
 def test_without_durable_no_client_id_is_sent(server: BrokerThread, recorder: LinkRecorder) -> None:
-    with running_link(parameters(server.port), recorder):
-        recorder.wait_until_up()
+    with connected_link(parameters(server.port), recorder):
         assert server.call(lambda: [each.client_id for each in server.broker.sessions]) == [None]
 
 
 def test_the_link_waits_for_a_client_id_that_is_still_in_use(server: BrokerThread, recorder: LinkRecorder) -> None:
     durable = parameters(server.port, durable=True)
     second = LinkRecorder()
-    with running_link(durable, recorder) as earlier:
-        recorder.wait_until_up()
-        with running_link(durable, second):
-            change = second.next_change()
-            assert not change.blocked
-            assert "earlier session" in change.reason
-            earlier.stop(DEADLINE_S)
-            second.wait_until_up()
+    with connected_link(durable, recorder) as earlier, running_link(durable, second):
+        change = second.next_change()
+        assert not change.blocked
+        assert "earlier session" in change.reason
+        earlier.stop(DEADLINE_S)
+        second.wait_until_up()
 
 
 @pytest.mark.parametrize(("durable", "text"), [(True, "still has an earlier session"), (False, "sent an ERROR")])
@@ -315,8 +300,7 @@ def test_only_a_durable_subscription_can_have_an_earlier_session(durable: bool, 
 
 
 def test_stop_disconnects_cleanly(server: BrokerThread, recorder: LinkRecorder) -> None:
-    with running_link(parameters(server.port), recorder) as link:
-        recorder.wait_until_up()
+    with connected_link(parameters(server.port), recorder) as link:
         assert link.stop(DEADLINE_S)
         assert server.call(lambda: server.broker.counters.received["DISCONNECT"]) == 1
         assert recorder.next_change() == LinkStateChange(up=False, reason="stopped")
@@ -326,8 +310,7 @@ def test_stop_disconnects_cleanly(server: BrokerThread, recorder: LinkRecorder) 
 def test_stop_keeps_its_deadline_with_a_silent_broker_and_is_not_clean(
     server: BrokerThread, recorder: LinkRecorder
 ) -> None:
-    with running_link(parameters(server.port, receipt_s=1000.0, heart_beat_s=1000.0), recorder) as link:
-        recorder.wait_until_up()
+    with connected_link(parameters(server.port, receipt_s=1000.0, heart_beat_s=1000.0), recorder) as link:
         server.call(lambda: server.broker.silent(600))
         assert not link.stop(0.5)
         assert "before the broker confirmed DISCONNECT" in recorder.next_change().reason
@@ -350,8 +333,7 @@ def test_stop_is_not_clean_while_the_callback_hangs(server: BrokerThread, record
         if not change.up:
             go_on.wait(DEADLINE_S)
 
-    with running_link(parameters(server.port), recorder, changed=hang) as link:
-        recorder.wait_until_up()
+    with connected_link(parameters(server.port), recorder, changed=hang) as link:
         assert not link.stop(2.0)
         assert recorder.next_change() == LinkStateChange(up=False, reason="stopped")
         go_on.set()

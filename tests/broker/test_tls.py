@@ -19,6 +19,7 @@ from tests.broker.links import (
     QUEUE,
     CertificateAuthority,
     LinkRecorder,
+    connected_link,
     embedded_broker,
     parameters,
     publish,
@@ -54,9 +55,8 @@ def test_everything_works_over_tls_and_a_lost_broker_is_noticed(
 def test_a_silent_broker_is_noticed_over_tls(ca: CertificateAuthority, recorder: LinkRecorder) -> None:
     with (
         tls_broker(ca.server_context()) as server,
-        running_link(parameters(server.port, heart_beat_s=0.5, receipt_s=1000.0, **ca.parameters), recorder) as link,
+        connected_link(parameters(server.port, heart_beat_s=0.5, receipt_s=1000.0, **ca.parameters), recorder) as link,
     ):
-        recorder.wait_until_up()
         server.call(lambda: server.broker.silent(600))
         with pytest.raises(LinkDown, match="no data"):
             link.announce(BODY, "id-1")
@@ -88,8 +88,7 @@ def test_a_healthy_broker_with_late_heart_beats_is_not_disconnected(
         broker = threading.Thread(target=beat_late)
         broker.start()
         port = listening.getsockname()[1]
-        with running_link(parameters(port, subscribe="", **timing, **(ca.parameters if tls else {})), recorder):
-            recorder.wait_until_up()
+        with connected_link(parameters(port, subscribe="", **timing, **(ca.parameters if tls else {})), recorder):
             with pytest.raises(queue.Empty):
                 recorder.changes.get(timeout=4)
             over.set()
@@ -121,9 +120,8 @@ def test_a_client_certificate_is_sent_if_the_broker_requires_one(
     ca.issuer.configure_trust(context)
     with (
         tls_broker(context) as server,
-        running_link(parameters(server.port, **ca.parameters, **files), recorder) as link,
+        connected_link(parameters(server.port, **ca.parameters, **files), recorder) as link,
     ):
-        recorder.wait_until_up()
         link.announce(BODY, "id-1")
 
 

@@ -38,6 +38,8 @@ ROW = {
 EXISTS = {"tf_filename": ["fast mon file with this tf filename already exists."]}
 NO_STF = {"stf_file": ["Object with stf_filename=a.stf does not exist."]}
 REQUIRED = {"stf_file": ["This field is required."], "tf_filename": ["This field is required."]}
+SHORT = (3, 0.3)
+"""Timeouts for connecting and reading, in seconds."""
 HTML = "<!doctype html><title>Log in</title>"
 
 Action = Callable[[socket.socket], None]
@@ -100,6 +102,7 @@ class Server:
         self.script: list[Action] = []
         self.requests: list[tuple[str, dict[str, str], str]] = []
         self._open: list[socket.socket] = []
+        self._clients: list[MonitorClient] = []
         self._tls = tls
         self._listening = socket.create_server(("127.0.0.1", 0))
         self._threads = [threading.Thread(target=self._accept)]
@@ -110,6 +113,15 @@ class Server:
         return int(self._listening.getsockname()[1])
 
     @property
+    def url(self) -> str:
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
+
+    def client(self, **arguments: Any) -> MonitorClient:
+        """A client of this monitor, closed with it."""
+        self._clients.append(client(f"{self.url}/swf-monitor/", **arguments))
+        return self._clients[-1]
+
+    @property
     def connections(self) -> int:
         return len(self._open)
 
@@ -118,6 +130,8 @@ class Server:
         return [line for line, _, _ in self.requests]
 
     def close(self) -> None:
+        for client in self._clients:
+            client.close()
         self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
         self._threads[0].join(20)
@@ -163,8 +177,8 @@ class Server:
         return bool(line)
 
 
-def hasty_client(server: Server, **changes: Any) -> MonitorClient:
-    return MonitorClient(f"http://127.0.0.1:{server.port}", lambda: TOKEN, connections=2, timeout_s=(3, 0.3), **changes)
+def client(url: str, token: Callable[[], str] = lambda: TOKEN, **arguments: Any) -> MonitorClient:
+    return MonitorClient(url, token, **{"connections": 1, **arguments})
 
 
 def closed_port() -> int:

@@ -11,11 +11,11 @@ from fastmon_daemon.monitor import MonitorClient
 from tests.monitor.scripted_monitor import (
     HTML,
     REQUIRED,
-    TOKEN,
+    SHORT,
     Action,
     Server,
+    client,
     hangs,
-    hasty_client,
     resets,
     says,
     sends,
@@ -53,7 +53,7 @@ def test_the_probe_for_messages_raises_link_down(answer: Action, server: Server)
     server.script = [answer]
 
     with pytest.raises(LinkDown) as caught:
-        hasty_client(server).probe_messages()
+        server.client(timeout_s=SHORT).probe_messages()
     assert not isinstance(caught.value, LinkBlocked)
 
 
@@ -91,11 +91,10 @@ def test_the_probe_succeeds_if_the_monitor_accepts_an_empty_row(server: Server, 
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_token_that_may_not_write_blocks_the_link(status: int, token: str, server: Server) -> None:
     server.script = [EMPTY_PAGE, says(status, {"detail": "Authentication credentials were not provided."})]
-    monitor = MonitorClient(f"http://127.0.0.1:{server.port}", lambda: token, connections=1)
+    monitor = server.client(token=lambda: token)
 
     with pytest.raises(LinkBlocked, match="SWF_API_TOKEN"):
         monitor.probe()
-    monitor.close()
     assert [line.split()[0] for line in server.request_lines] == ["GET", "POST"]
 
 
@@ -104,7 +103,7 @@ def test_a_lost_or_postponed_write_of_the_probe_is_link_down(answer: Action, ser
     server.script = [EMPTY_PAGE, answer]
 
     with pytest.raises(LinkDown) as caught:
-        hasty_client(server, deadline_s=0.5).probe()
+        server.client(timeout_s=SHORT, deadline_s=0.5).probe()
     assert not isinstance(caught.value, LinkBlocked)
 
 
@@ -135,7 +134,7 @@ def test_a_rejected_read_of_the_probe_blocks_the_link(server: Server, monitor: M
 def test_the_probe_resolves_the_host_name_anew(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     resolve, address = socket.getaddrinfo, {"port": server.port}
     monkeypatch.setattr("socket.getaddrinfo", lambda _host, _port, *more: resolve("127.0.0.1", address["port"], *more))
-    monitor = MonitorClient("http://monitor.example.org", lambda: TOKEN, connections=2)
+    monitor = client("http://monitor.example.org", connections=2)
     server.script = [EMPTY_PAGE, says(400, REQUIRED), hangs]
     monitor.probe()  # this connection is kept, but its address does not respond any more
     elsewhere = Server()

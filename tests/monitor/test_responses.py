@@ -14,13 +14,12 @@ from fastmon_daemon.monitor.responses import Response, classify_response
 from tests.monitor.scripted_monitor import (
     HTML,
     ROW,
+    SHORT,
     TF,
-    TOKEN,
     Action,
     Server,
     drips,
     hangs,
-    hasty_client,
     resets,
     says,
     sends,
@@ -49,7 +48,7 @@ def test_too_many_requests_is_link_down_with_the_seconds_of_retry_after(
 def test_nothing_is_sent_before_retry_after_has_passed(server: Server) -> None:
     now = [1000.0]
     server.script = [says(429, "slow down", Retry_After="120"), says(201, ROW)]
-    monitor = MonitorClient(f"http://127.0.0.1:{server.port}", lambda: TOKEN, connections=1, monotonic=lambda: now[0])
+    monitor = server.client(monotonic=lambda: now[0])
 
     for seconds in (0.0, 60.0, 59.0):
         now[0] += seconds
@@ -60,7 +59,6 @@ def test_nothing_is_sent_before_retry_after_has_passed(server: Server) -> None:
     assert len(server.request_lines) == 1
     now[0] += 1.5
     assert monitor.register_tf(TF)[1] is None
-    monitor.close()
 
 
 def test_a_later_shorter_retry_after_does_not_end_a_longer_one(server: Server) -> None:
@@ -77,7 +75,7 @@ def test_a_later_shorter_retry_after_does_not_end_a_longer_one(server: Server) -
         says(429, "slow down", Retry_After="1")(connection)
 
     server.script = [long, short, says(201, ROW)]
-    monitor = MonitorClient(f"http://127.0.0.1:{server.port}", lambda: TOKEN, connections=2, monotonic=lambda: now[0])
+    monitor = server.client(connections=2, monotonic=lambda: now[0])
     with ThreadPoolExecutor(2) as pool:
         calls = [pool.submit(monitor.register_tf, TF) for _ in range(2)]
         wait(calls, return_when=FIRST_COMPLETED)
@@ -87,7 +85,6 @@ def test_a_later_shorter_retry_after_does_not_end_a_longer_one(server: Server) -
     with pytest.raises(LinkDown, match="60 s left"):
         monitor.register_tf(TF)
     assert len(server.request_lines) == 2
-    monitor.close()
 
 
 @pytest.mark.parametrize("headers", [{"Retry_After": "soon"}, {}])
@@ -131,7 +128,7 @@ UNKNOWN = [
 def test_an_unknown_outcome_whose_tf_is_registered_is_success(unknown: Action, server: Server) -> None:
     server.script = [unknown, says(200, [ROW])]
 
-    registered, difference = hasty_client(server, deadline_s=0.5).register_tf(TF)
+    registered, difference = server.client(timeout_s=SHORT, deadline_s=0.5).register_tf(TF)
 
     assert (registered.tf_file_id, difference) == (ROW["tf_file_id"], None)
 
@@ -141,7 +138,7 @@ def test_an_unknown_outcome_whose_tf_is_not_registered_is_a_failure_of_the_stf(u
     server.script = [unknown, says(200, [])]
 
     with pytest.raises(TransientError) as caught:
-        hasty_client(server, deadline_s=0.5).register_tf(TF)
+        server.client(timeout_s=SHORT, deadline_s=0.5).register_tf(TF)
     assert not isinstance(caught.value, LinkDown)
 
 
@@ -150,7 +147,7 @@ def test_an_unknown_outcome_that_cannot_be_looked_up_is_link_down(unknown: Actio
     server.script = [unknown, unknown]
 
     with pytest.raises(LinkDown):
-        hasty_client(server, deadline_s=0.5).register_tf(TF)
+        server.client(timeout_s=SHORT, deadline_s=0.5).register_tf(TF)
 
 
 def test_a_login_page_instead_of_a_monitor_is_link_down(server: Server, monitor: MonitorClient) -> None:

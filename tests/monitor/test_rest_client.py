@@ -20,14 +20,14 @@ from tests.monitor.scripted_monitor import (
     EXISTS,
     REQUIRED,
     ROW,
+    SHORT,
     TF,
-    TOKEN,
     Action,
     Server,
+    client,
     closed_port,
     dripping,
     hangs,
-    hasty_client,
     says,
     sends,
 )
@@ -36,7 +36,7 @@ from tests.monitor.scripted_monitor import (
 @pytest.mark.parametrize("password", ["hush-hush", "hush@hush"])
 def test_no_error_shows_a_password_of_a_url(password: str) -> None:
     proxy = {"http_proxy": f"http://me:{password}@127.0.0.1:{closed_port()}"}
-    monitor = MonitorClient(f"http://me:{password}@monitor.invalid", lambda: TOKEN, connections=1, environ=proxy)
+    monitor = client(f"http://me:{password}@monitor.invalid", environ=proxy)
 
     with pytest.raises(LinkDown) as caught:
         monitor.register_tf(TF)
@@ -45,7 +45,7 @@ def test_no_error_shows_a_password_of_a_url(password: str) -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "monitor.invalid"])
 def test_a_refused_connection_and_an_unknown_host_are_link_down(host: str) -> None:
-    monitor = MonitorClient(f"http://{host}:{closed_port()}", lambda: TOKEN, connections=1)
+    monitor = client(f"http://{host}:{closed_port()}")
 
     with pytest.raises(LinkDown) as caught:
         monitor.register_tf(TF)
@@ -62,9 +62,7 @@ def test_a_host_that_does_not_accept_the_connection_is_link_down() -> None:
             one.setblocking(False)
             one.connect_ex(("127.0.0.1", port))
         with pytest.raises(LinkDown):
-            MonitorClient(f"http://127.0.0.1:{port}", lambda: TOKEN, connections=1, timeout_s=(0.3, 0.3)).register_tf(
-                TF
-            )
+            client(f"http://127.0.0.1:{port}", timeout_s=(0.3, 0.3)).register_tf(TF)
         for one in waiting:
             one.close()
 
@@ -73,35 +71,29 @@ def test_a_certificate_of_a_private_ca_is_accepted(tls_server: tuple[Server, tru
     server, ca = tls_server
     ca.cert_pem.write_to_path(tmp_path / "ca.pem")
     server.script = [says(201, ROW)]
-    monitor = MonitorClient(f"https://127.0.0.1:{server.port}", lambda: TOKEN, connections=1, ca=tmp_path / "ca.pem")
+    monitor = server.client(ca=tmp_path / "ca.pem")
 
     assert monitor.register_tf(TF)[1] is None
-    monitor.close()
 
 
 def test_an_untrusted_certificate_blocks_the_link_before_a_token_is_sent(tls_server: tuple[Server, trustme.CA]) -> None:
     server, _ = tls_server
 
     with pytest.raises(LinkBlocked, match="FASTMON_MONITOR_CA"):
-        MonitorClient(f"https://127.0.0.1:{server.port}", lambda: TOKEN, connections=1).register_tf(TF)
+        server.client().register_tf(TF)
     assert server.request_lines == []
 
 
-def test_a_missing_ca_file_blocks_the_link(tls_server: tuple[Server, trustme.CA], tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_an_unusable_ca_file_blocks_the_link(
+    content: str | None, tls_server: tuple[Server, trustme.CA], tmp_path: Path
+) -> None:
     server, _ = tls_server
-    monitor = MonitorClient(f"https://127.0.0.1:{server.port}", lambda: TOKEN, connections=1, ca=tmp_path / "none.pem")
+    if content:
+        (tmp_path / "ca.pem").write_text(content)
 
-    with pytest.raises(LinkBlocked, match=r"FASTMON_MONITOR_CA"):
-        monitor.probe()
-
-
-def test_a_ca_file_without_a_certificate_blocks_the_link(tls_server: tuple[Server, trustme.CA], tmp_path: Path) -> None:
-    server, _ = tls_server
-    (tmp_path / "ca.pem").write_text("no certificate")
-    monitor = MonitorClient(f"https://127.0.0.1:{server.port}", lambda: TOKEN, connections=1, ca=tmp_path / "ca.pem")
-
-    with pytest.raises(LinkBlocked, match=r"FASTMON_MONITOR_CA"):
-        monitor.probe()
+    with pytest.raises(LinkBlocked, match="FASTMON_MONITOR_CA"):
+        server.client(ca=tmp_path / "ca.pem").probe()
 
 
 def test_tls_with_a_server_without_tls_is_link_down(server: Server) -> None:
@@ -118,9 +110,7 @@ def test_tls_with_a_server_without_tls_is_link_down(server: Server) -> None:
         thread = threading.Thread(target=respond_without_tls)
         thread.start()
         with pytest.raises(LinkDown):
-            MonitorClient(f"https://127.0.0.1:{listening.getsockname()[1]}", lambda: TOKEN, connections=1).register_tf(
-                TF
-            )
+            client(f"https://127.0.0.1:{listening.getsockname()[1]}").register_tf(TF)
         thread.join(20)
 
 
@@ -136,17 +126,16 @@ def test_a_connection_is_reused(server: Server, monitor: MonitorClient) -> None:
 def test_a_changed_token_is_used_at_the_next_call_and_an_empty_one_sends_no_header(server: Server) -> None:
     tokens = ["first\n", "second", ""]
     server.script = [says(201, ROW)] * 3
-    monitor = MonitorClient(f"http://127.0.0.1:{server.port}", lambda: tokens.pop(0), connections=1)
+    monitor = server.client(token=lambda: tokens.pop(0))
 
     for _ in range(3):
         monitor.register_tf(TF)
-    monitor.close()
 
     assert [headers.get("authorization") for _, headers, _ in server.requests] == ["Token first", "Token second", None]
 
 
 def test_an_invalid_token_is_an_error_that_does_not_show_it(server: Server) -> None:
-    monitor = MonitorClient(f"http://127.0.0.1:{server.port}", lambda: "gar\nbled", connections=1)
+    monitor = server.client(token=lambda: "gar\nbled")
 
     with pytest.raises(LinkBlocked, match="SWF_API_TOKEN") as caught:
         monitor.probe()
@@ -158,20 +147,20 @@ def test_a_response_that_is_too_long_is_an_error(server: Server, monkeypatch: py
     server.script = [says(200, " " * 2000)]
 
     with pytest.raises(LinkDown, match="longer than 1000 bytes"):
-        hasty_client(server).probe()
+        server.client(timeout_s=SHORT).probe()
 
 
 def test_a_proxy_is_used_except_for_loopback_and_the_hosts_in_no_proxy(server: Server) -> None:
     proxy = {"HTTP_PROXY": f"http://127.0.0.1:{server.port}"}
     server.script = [says(201, ROW)]
 
-    MonitorClient("http://monitor.invalid", lambda: TOKEN, connections=1, environ=proxy).register_tf(TF)
+    client("http://monitor.invalid", environ=proxy).register_tf(TF)
     assert server.request_lines == ["POST http://monitor.invalid/api/fastmon-files/"]
 
     excluded = proxy | {"no_proxy": "example.org, .invalid"}
     for url in (f"http://127.0.0.1:{closed_port()}", f"http://localhost:{closed_port()}", "http://monitor.invalid"):
         with pytest.raises(LinkDown):
-            MonitorClient(url, lambda: TOKEN, connections=1, environ=excluded).register_tf(TF)
+            client(url, environ=excluded).register_tf(TF)
     assert len(server.request_lines) == 1
 
 
@@ -179,20 +168,20 @@ def test_an_unreachable_proxy_is_link_down() -> None:
     proxy = {"http_proxy": f"http://127.0.0.1:{closed_port()}"}
 
     with pytest.raises(LinkDown):
-        MonitorClient("http://monitor.invalid", lambda: TOKEN, connections=1, environ=proxy).register_tf(TF)
+        client("http://monitor.invalid", environ=proxy).register_tf(TF)
 
 
 @pytest.mark.parametrize("url", ["monitor:8002", "ftp://monitor", "http://"])
 def test_an_invalid_base_url_blocks_the_link(url: str) -> None:
     with pytest.raises(LinkBlocked, match="SWF_MONITOR_URL"):
-        MonitorClient(url, lambda: TOKEN, connections=1).probe()
+        client(url).probe()
 
 
 @pytest.mark.parametrize(
     "proxy", ["http://me:hush/hush@proxy:80", "http://me:hush@", "http://m[e:hush@proxy", "me:hush@:80"]
 )
 def test_an_invalid_proxy_blocks_the_link_and_its_password_is_not_shown(proxy: str) -> None:
-    monitor = MonitorClient("http://monitor.invalid", lambda: TOKEN, connections=1, environ={"http_proxy": proxy})
+    monitor = client("http://monitor.invalid", environ={"http_proxy": proxy})
     with pytest.raises(LinkBlocked, match="the proxy variables") as caught:
         monitor.register_tf(TF)
     assert "hush" not in str(caught.value)
@@ -200,7 +189,7 @@ def test_an_invalid_proxy_blocks_the_link_and_its_password_is_not_shown(proxy: s
 
 def test_a_password_in_the_base_url_is_not_shown() -> None:
     with pytest.raises(LinkDown) as caught:
-        MonitorClient(f"http://me:hush@127.0.0.1:{closed_port()}", lambda: TOKEN, connections=1).probe()
+        client(f"http://me:hush@127.0.0.1:{closed_port()}").probe()
     assert "hush" not in str(caught.value)
 
 
@@ -219,7 +208,7 @@ def test_every_call_passes_its_failpoints(server: Server, monitor: MonitorClient
 def test_an_endlessly_slow_response_ends_at_the_deadline(begin: bytes, server: Server) -> None:
     """Each byte arrives before the read timeout: only a deadline for the whole response ends it."""
     server.script = [dripping(begin)]
-    monitor = MonitorClient(f"http://127.0.0.1:{server.port}", lambda: TOKEN, connections=1, deadline_s=0.4)
+    monitor = server.client(deadline_s=0.4)
 
     with pytest.raises(LinkDown):
         monitor.probe()
@@ -227,15 +216,12 @@ def test_an_endlessly_slow_response_ends_at_the_deadline(begin: bytes, server: S
 
 def test_the_deadline_of_one_request_does_not_shorten_the_next(server: Server) -> None:
     seconds = itertools.count(0.0, 0.09)
-    monitor = MonitorClient(
-        f"http://127.0.0.1:{server.port}", lambda: TOKEN, connections=1, deadline_s=1.0, monotonic=lambda: next(seconds)
-    )
+    monitor = server.client(deadline_s=1.0, monotonic=lambda: next(seconds))
     server.script = [says(201, ROW)] * 20
 
     for _ in range(20):
         monitor.register_tf(TF)
     assert server.connections == 1
-    monitor.close()
 
 
 EMPTY_PAGE = {"count": 0, "next": None, "previous": None, "results": []}
@@ -263,22 +249,20 @@ def all_connections_busy(server: Server, monitor: MonitorClient, then: list[Acti
 
 
 def test_waiting_for_a_connection_ends_at_the_deadline_of_the_call(server: Server) -> None:
-    monitor = MonitorClient(f"http://127.0.0.1:{server.port}", lambda: TOKEN, connections=1, deadline_s=0.2)
+    monitor = server.client(deadline_s=0.2)
     with all_connections_busy(server, monitor, []) as call:
         with pytest.raises(LinkDown, match="not sent"):
             monitor.register_tf(TF)
         assert not call.done()
     assert len(server.request_lines) == 1
-    monitor.close()
 
 
 def test_a_waiting_call_is_sent_when_a_connection_is_free(server: Server) -> None:
-    monitor = MonitorClient(f"http://127.0.0.1:{server.port}", lambda: TOKEN, connections=1)
+    monitor = server.client()
     with ThreadPoolExecutor(1) as pool:
         with all_connections_busy(server, monitor, [says(201, ROW)]):
             waiting = pool.submit(monitor.register_tf, TF)
         assert waiting.result(20)[1] is None
-    monitor.close()
 
 
 def test_the_deadline_includes_the_time_spent_waiting_for_a_connection(server: Server) -> None:
@@ -290,8 +274,7 @@ def test_the_deadline_includes_the_time_spent_waiting_for_a_connection(server: S
             begun.set()
         return seconds
 
-    monitor = MonitorClient(
-        f"http://127.0.0.1:{server.port}", lambda: TOKEN, connections=1, timeout_s=(3.0, 900.0), deadline_s=1000.0,
+    monitor = server.client(timeout_s=(3.0, 900.0), deadline_s=1000.0,
         monotonic=monotonic,
     )  # fmt: skip
     with ThreadPoolExecutor(1, thread_name_prefix="waiting") as pool:
@@ -300,13 +283,11 @@ def test_the_deadline_includes_the_time_spent_waiting_for_a_connection(server: S
             assert begun.wait(20)
             now[0] = 999.5
         assert isinstance(waiting.exception(20), LinkDown)
-    monitor.close()
 
 
 def test_the_probe_does_not_wait_for_a_busy_connection(server: Server) -> None:
     """The probe must find out that the monitor is back even if all earlier calls hang."""
-    monitor = MonitorClient(f"http://127.0.0.1:{server.port}", lambda: TOKEN, connections=1, deadline_s=20.0)
+    monitor = server.client(deadline_s=20.0)
     with all_connections_busy(server, monitor, [says(200, EMPTY_PAGE), says(400, REQUIRED)]) as call:
         monitor.probe()
         assert not call.done()
-    monitor.close()
