@@ -5,7 +5,8 @@ It must not know the outbox, the statecharts or how TFs are sampled.
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from fastmon_daemon.base.errors import FastmonError, LinkBlocked, LinkDown, PermanentError, TransientError
 from fastmon_daemon.monitor.responses import (
@@ -115,10 +116,8 @@ class MonitorClient(RestClient):
         Raises: LinkDown; LinkBlocked if an operator must act.
         """
         self.close()
-        try:
+        with _link_errors():
             self._get_messages()
-        except TransientError as exc:
-            raise exc if isinstance(exc, LinkDown) else LinkDown(str(exc), retry_after_s=exc.retry_after_s) from exc
 
     def probe(self) -> None:
         """Return if the monitor responds and accepts our token for writing.
@@ -128,28 +127,32 @@ class MonitorClient(RestClient):
         Raises: LinkDown; LinkBlocked if an operator must act.
         """
         self.close()
-        try:
+        with _link_errors():
             self.get(TF_FILES, {"tf_filename": _UNUSED_NAME, "limit": "1"}, tf_rows)
-            self._post_empty_row()
-        except LinkDown:
-            raise
-        except TransientError as exc:
-            raise LinkDown(str(exc), retry_after_s=exc.retry_after_s) from exc
-        except PermanentError as exc:
-            raise LinkBlocked(f"{exc}: check SWF_MONITOR_URL") from exc
+            # Reading needs no token: only a write shows that ours is valid. A row without a name is never registered.
+            try:
+                self.request("POST", TF_FILES, lambda _: None, body="{}")
+            except RequestRejected as exc:
+                if not exc.has_error("tf_filename", "required"):
+                    raise
 
     def _get_messages(self) -> None:
         with suppress(RequestRejected):  # reading is not allowed, but the endpoint exists
             self.get(MESSAGES, {"limit": "1"}, lambda _: None)
 
-    def _post_empty_row(self) -> None:
-        # Reading needs no token: only a write shows that ours is valid. A row without a name is never registered.
-        try:
-            self.request("POST", TF_FILES, lambda _: None, body="{}")
-        except RequestRejected as exc:
-            if not exc.has_error("tf_filename", "required"):
-                raise
-
     def _stf_page(self, run_number: int, limit: int) -> tuple[int, list[StfFile]]:
         query = {"run_number": str(run_number), "limit": str(limit)}
         return self.get(STF_FILES, query, stf_page, slack_s=limit * _SLACK_PER_ROW_S)
+
+
+@contextmanager
+def _link_errors() -> Iterator[None]:
+    """Turn the errors of a probe into LinkDown or LinkBlocked."""
+    try:
+        yield
+    except LinkDown:
+        raise
+    except TransientError as exc:
+        raise LinkDown(str(exc), retry_after_s=exc.retry_after_s) from exc
+    except PermanentError as exc:
+        raise LinkBlocked(f"{exc}: check SWF_MONITOR_URL") from exc

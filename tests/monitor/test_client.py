@@ -8,18 +8,7 @@ import pytest
 
 from fastmon_daemon.base.errors import LinkBlocked, LinkDown, ParentNotRegistered, PermanentError, TransientError
 from fastmon_daemon.monitor import MonitorClient
-from tests.monitor.scripted_monitor import (
-    EXISTS,
-    HTML,
-    NO_STF,
-    ROW,
-    TF,
-    TOKEN,
-    Action,
-    Server,
-    resets,
-    says,
-)
+from tests.monitor.scripted_monitor import EXISTS, HTML, NO_STF, ROW, TF, TOKEN, Action, Server, resets, says
 
 
 def test_a_registered_tf_is_returned_with_the_id_of_the_monitor(server: Server, monitor: MonitorClient) -> None:

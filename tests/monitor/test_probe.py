@@ -8,18 +8,7 @@ import pytest
 
 from fastmon_daemon.base.errors import LinkBlocked, LinkDown, TransientError
 from fastmon_daemon.monitor import MonitorClient
-from tests.monitor.scripted_monitor import (
-    HTML,
-    REQUIRED,
-    SHORT,
-    Action,
-    Server,
-    client,
-    hangs,
-    resets,
-    says,
-    sends,
-)
+from tests.monitor.scripted_monitor import HTML, REQUIRED, SHORT, Action, Server, client, hangs, resets, says, sends
 
 
 def test_a_message_is_posted_unchanged(server: Server, monitor: MonitorClient) -> None:

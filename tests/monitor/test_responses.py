@@ -11,19 +11,7 @@ import pytest
 from fastmon_daemon.base.errors import LinkDown, TransientError
 from fastmon_daemon.monitor import MonitorClient
 from fastmon_daemon.monitor.responses import Response, classify_response
-from tests.monitor.scripted_monitor import (
-    HTML,
-    ROW,
-    SHORT,
-    TF,
-    Action,
-    Server,
-    drips,
-    hangs,
-    resets,
-    says,
-    sends,
-)
+from tests.monitor.scripted_monitor import HTML, ROW, SHORT, TF, Action, Server, drips, hangs, resets, says, sends
 
 
 @pytest.mark.parametrize("status", [425, 429])
