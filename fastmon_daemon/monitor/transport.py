@@ -93,17 +93,17 @@ def read_body(response: requests.Response) -> str:
 
 
 def _pools(monotonic: Callable[[], float]) -> dict[str, type[HTTPConnectionPool]]:
-    class Response(HTTPResponse):
+    class DeadlineResponse(HTTPResponse):
         def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
             super().__init__(sock, *args, **kwargs)
             assert isinstance(self.fp, io.BufferedReader)
             self.fp = io.BufferedReader(_DeadlineReader(self.fp.detach(), sock, _DEADLINE.get(), monotonic))
 
     class Plain(HTTPConnection):
-        response_class = Response
+        response_class = DeadlineResponse
 
     class Secure(HTTPSConnection):
-        response_class = Response
+        response_class = DeadlineResponse
 
     class PlainPool(HTTPConnectionPool):
         ConnectionCls = Plain
