@@ -54,7 +54,7 @@ test-faults-long: $(STAMP) ## The same with 200 kills, minutes of outage and 10 
 	$(BIN)/pytest -q tests/faults --faults long -n 2 --dist loadgroup
 
 fuzz: $(STAMP) ## 100 000 inputs for the parser of messages (by hand: some minutes)
-	FASTMON_TEST_FUZZ=100000 $(BIN)/pytest -q tests/messages/test_inbound.py -k whatever --timeout 1800
+	FASTMON_TEST_FUZZ=100000 $(BIN)/pytest -q tests/messages/test_inbound.py -k any_input --timeout 1800
 
 soak-client: $(STAMP) ## A day of the client in scaled time, 200 000 events: memory must be flat (by hand: some minutes)
 	FASTMON_TEST_SOAK=200000 $(BIN)/pytest -q -s tests/client/test_soak.py

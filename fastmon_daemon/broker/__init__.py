@@ -1,6 +1,6 @@
-"""The STOMP edge: one connection to the broker that is kept up; it hands over what arrives and confirms what leaves.
+"""The STOMP edge: keeps one connection to the broker up, hands over incoming messages and sends announcements.
 
-It must not know the outbox, the chart or the steps. Only here is stomp imported.
+Only this package imports stomp. It must not know the outbox, the statecharts or the steps.
 """
 
 from fastmon_daemon.broker.connection import BrokerConnection, LinkStateChange

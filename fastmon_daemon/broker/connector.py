@@ -1,7 +1,7 @@
-"""Attempts to be let in by the broker: a new one every few seconds, while earlier ones may still be answered.
+"""Overlapping attempts to connect: a new one every few seconds, while earlier ones may still be answered.
 
-One that was begun while packets vanished is never answered, and must not delay the next; a broker that is slow, not
-gone, answers the first. It must not know what a session does once it is let in, nor when to try at all.
+An attempt that was begun while packets were lost is never answered and must not delay the next one; a broker that is
+only slow answers the first. This module must not know when to connect, nor what a session does afterwards.
 """
 
 from __future__ import annotations
@@ -17,78 +17,75 @@ from fastmon_daemon.broker.session import Session
 from fastmon_daemon.broker.unacked_buffer import Accept, LogThrottle
 
 OVERLAP_AFTER_S = 4.0
-"""So long is an attempt waited for before another is begun, in seconds."""
+"""An attempt that is unanswered for this long is followed by another, in seconds."""
 
 
 class Connector:
-    """Those of one link, each begun in a thread of its own and given up after the login's `connect_s`."""
+    """The attempts of one link: each runs in its own thread and is abandoned after `ConnectionParameters.connect_s`."""
 
     def __init__(self, parameters: ConnectionParameters, accept: Accept, monotonic: Callable[[], float]) -> None:
         self._parameters = parameters
         self._accept = accept
         self._monotonic = monotonic
         self._answered = threading.Event()
-        self._trouble = LogThrottle()
-        self._waiting: list[Session] = []
-        self.over = False
-        """Whether they were ended."""
+        self._log_throttle = LogThrottle()
+        self._pending: list[Session] = []
+        self.closed = False
 
     def connect(self) -> Session:
-        """The session that the broker has let in: one of an earlier call, or else one that is begun now.
+        """Return a session that the broker has accepted, from this call's attempt or an earlier one.
 
-        Raises:
-            LinkBlocked: a person must mend login, permissions or TLS.
-            LinkDown: anything else, also that there is no answer yet.
+        Raises: LinkBlocked if an operator must fix login, permissions or TLS; else LinkDown, also if unanswered so far.
         """
         too_old = self._monotonic() - self._parameters.connect_s
         found = self._first_answered()
-        self._abandon([each for each in self._waiting if each.begun_at < too_old])
-        quick_s = min(OVERLAP_AFTER_S, self._parameters.connect_s)
+        self._abandon([each for each in self._pending if each.begun_at < too_old])
+        wait_s = min(OVERLAP_AFTER_S, self._parameters.connect_s)
         if found is None:
             self._start()
-        until = self._monotonic() + quick_s
-        while found is None and (left_s := until - self._monotonic()) > 0 and not self.over:
+        until = self._monotonic() + wait_s
+        while found is None and (left_s := until - self._monotonic()) > 0 and not self.closed:
             self._answered.wait(left_s)
             self._answered.clear()
             found = self._first_answered()
-        if self.over:
-            self._abandon([*self._waiting, *([found] if found else [])])
+        if self.closed:
+            self._abandon([*self._pending, *([found] if found else [])])
             raise LinkDown("stopped")
         if found is None:
-            raise self._parameters.timeout_error(quick_s)
+            raise self._parameters.timeout_error(wait_s)
         return found
 
     def close(self) -> None:
-        """Give all up, and let no other in; from any thread."""
-        self.over = True
-        for each in list(self._waiting):  # one that is begun now is left by `let_in`
-            each.abort(LinkDown("stopped"))  # which wakes `let_in`
+        """Abandon all attempts and begin no other; from any thread."""
+        self.closed = True
+        for each in list(self._pending):  # `connect` abandons one that is begun now
+            each.abort(LinkDown("stopped"))  # wakes `connect`
 
     def _start(self) -> None:
-        session = Session(self._parameters, self._accept, self._monotonic, self._answered, self._trouble)
-        self._waiting.append(session)
-        threading.Thread(target=_knock, args=(session,), name="broker-attempt", daemon=True).start()
+        session = Session(self._parameters, self._accept, self._monotonic, self._answered, self._log_throttle)
+        self._pending.append(session)
+        threading.Thread(target=_open, args=(session,), name="broker-attempt", daemon=True).start()
 
     def _first_answered(self) -> Session | None:
-        """The session that was let in, all others left; else one that was refused, and says why; else none."""
-        answered = [each for each in self._waiting if each.is_answered]
+        """An accepted session, abandoning all others; else a rejected one, which knows the reason; else None."""
+        answered = [each for each in self._pending if each.is_answered]
         found = min(answered, key=lambda each: each.is_closed, default=None)
         if found is not None:
-            self._waiting.remove(found)
-            self._abandon(answered if found.is_closed else self._waiting)
+            self._pending.remove(found)
+            self._abandon(answered if found.is_closed else self._pending)
         return found
 
     def _abandon(self, sessions: list[Session]) -> None:
         for each in sessions:
-            each.abort(LinkDown("another attempt was answered, or none in time"))
-        self._waiting = [each for each in self._waiting if each not in sessions]
+            each.abort(LinkDown("abandoned: another attempt was answered first, or this one was not answered in time"))
+        self._pending = [each for each in self._pending if each not in sessions]
 
 
-def _knock(session: Session) -> None:
+def _open(session: Session) -> None:
     try:
         session.open()
     except LinkDown as exc:
         session.abort(exc)
-    except Exception as exc:  # noqa: BLE001 (the attempt must end, whatever it is)
-        logger.exception("attempt to connect: unexpected error")
+    except Exception as exc:  # noqa: BLE001 (the attempt must end, whatever the error)
+        logger.exception("broker link: unexpected error while connecting")
         session.abort(LinkDown(f"unexpected {type(exc).__name__}: {exc}"))

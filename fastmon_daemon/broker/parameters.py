@@ -1,4 +1,4 @@
-"""Who we are at the broker, and what its refusals ask of a person.
+"""The parameters of the connection to the broker, and which error each kind of failure becomes.
 
 It must not know sockets or threads.
 """
@@ -14,17 +14,17 @@ from pathlib import Path
 from fastmon_daemon.base.errors import ConfigError, LinkBlocked, LinkDown
 
 _DEAD_SESSION = re.compile(r"already|in use|InvalidClientID", re.IGNORECASE)
-_OURS = re.compile(r"alert (?:certificate|bad certificate|unknown ca)|certificate required", re.IGNORECASE)
-"""A TLS alert by which the broker refuses our certificate, or asks for one."""
+_OUR_CERTIFICATE = re.compile(r"alert (?:certificate|bad certificate|unknown ca)|certificate required", re.IGNORECASE)
+"""TLS alerts: the broker rejects our certificate, or requires one."""
 _NOT_ALLOWED = re.compile(r"auth|log ?in|passw|passcode|credential|secur|permission|not allowed", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConnectionParameters:
-    """All that a link needs to know; times in seconds.
+    """Address, credentials, destinations and timeouts (seconds) of the link.
 
-    *password* is called for each attempt, so that a new secret needs no restart. An empty *subscribe* means: only
-    announce. *client_id* is sent only where *durable*.
+    *password* is called at each attempt: a changed secret needs no restart. With an empty *subscribe* the link only
+    announces. *client_id* is sent only if *durable*.
     """
 
     host: str
@@ -45,29 +45,27 @@ class ConnectionParameters:
 
     def __post_init__(self) -> None:
         if self.use_ssl and self.ca_file is None:
-            raise ConfigError("ACTIVEMQ_USE_SSL asks for TLS without a CA file: set ACTIVEMQ_SSL_CA_CERTS")
+            raise ConfigError("ACTIVEMQ_USE_SSL is on, but there is no CA file: set ACTIVEMQ_SSL_CA_CERTS")
 
     @property
     def address(self) -> str:
-        """Host and port, for people."""
+        """`host:port`, for texts."""
         return f"{self.host}:{self.port}"
 
     def secret(self) -> str:
-        """The password of this moment.
+        """The current password.
 
-        Raises:
-            LinkBlocked: it cannot be read.
+        Raises: LinkBlocked if it cannot be read.
         """
         try:
             return self.password()
         except (OSError, ConfigError) as exc:
-            raise LinkBlocked(f"the broker's password cannot be read: {exc}: mend ACTIVEMQ_PASSWORD_FILE") from exc
+            raise LinkBlocked(f"cannot read the broker's password: {exc}: fix ACTIVEMQ_PASSWORD_FILE") from exc
 
     def tls_context(self) -> ssl.SSLContext | None:
-        """What TLS is made with, chain and host name always checked; None where the link is plain.
+        """A new TLS context, which always verifies certificate chain and host name; None without TLS.
 
-        Raises:
-            LinkBlocked: a file cannot be used.
+        Raises: LinkBlocked if a file cannot be used.
         """
         if not self.use_ssl:
             return None
@@ -80,32 +78,35 @@ class ConnectionParameters:
             if self.cert_file is not None:
                 context.load_cert_chain(self.cert_file, self.key_file)
         except OSError as exc:
-            what = f"ACTIVEMQ_SSL_CERT_FILE={self.cert_file}, ACTIVEMQ_SSL_KEY_FILE={self.key_file}"
-            raise LinkBlocked(f"{what}: {exc}: name readable PEM files that belong together") from exc
+            files = f"ACTIVEMQ_SSL_CERT_FILE={self.cert_file}, ACTIVEMQ_SSL_KEY_FILE={self.key_file}"
+            raise LinkBlocked(f"{files}: {exc}: name readable PEM files that belong together") from exc
         return context
 
     def connect_error(self, exc: OSError) -> LinkDown:
-        """What a failed socket means: a certificate or TLS that does not fit is for a person, all else passes."""
-        said = f"no connection to the broker at {self.address}: {exc}"
-        if isinstance(exc, ssl.SSLError) and _OURS.search(str(exc)):
-            return LinkBlocked(f"{said}; is ACTIVEMQ_SSL_CERT_FILE={self.cert_file} a certificate that it accepts?")
+        """The error for a failed socket: LinkBlocked for certificates and TLS, else LinkDown."""
+        failed = f"no connection to the broker at {self.address}: {exc}"
+        if isinstance(exc, ssl.SSLError) and _OUR_CERTIFICATE.search(str(exc)):
+            return LinkBlocked(
+                f"{failed}: set ACTIVEMQ_SSL_CERT_FILE (now {self.cert_file}) to a certificate that the broker accepts"
+            )
         if isinstance(exc, ssl.SSLError) and not isinstance(exc, ssl.SSLEOFError | ssl.SSLZeroReturnError):
-            return LinkBlocked(f"{said}; is ACTIVEMQ_SSL_CA_CERTS={self.ca_file} its CA, and ACTIVEMQ_HOST its name?")
-        return LinkDown(said)
+            return LinkBlocked(f"{failed}: check ACTIVEMQ_SSL_CA_CERTS={self.ca_file} and ACTIVEMQ_HOST={self.host}")
+        return LinkDown(failed)
 
     def timeout_error(self, waited_s: float) -> LinkDown:
-        """What it means that the broker neither let us in nor refused us for so long."""
+        """The error for a CONNECT that the broker did not answer in time."""
         return LinkDown(f"the broker at {self.address} did not answer within {waited_s:g} s")
 
     def receipt_error(self, command: str) -> LinkDown:
-        """What it means that the broker did not confirm *command* in time."""
+        """The error for a *command* that the broker did not confirm in time."""
         return LinkDown(f"no RECEIPT for {command} from {self.address} within {self.receipt_s:g} s")
 
     def broker_error(self, text: str) -> LinkDown:
-        """What the ERROR *text* means."""
+        """The error for an ERROR frame of the broker."""
         if self.durable and _DEAD_SESSION.search(text):
-            return LinkDown(f"the broker still holds an earlier session of client id {self.client_id!r}: {text}")
+            session = f"earlier session of client id {self.client_id!r}"
+            return LinkDown(f"the broker at {self.address} still has an {session}: {text}")
         if _NOT_ALLOWED.search(text):
-            remedy = "set ACTIVEMQ_USER and ACTIVEMQ_PASSWORD to a login that may use FASTMON_SUBSCRIBE and _ANNOUNCE"
-            return LinkBlocked(f"the broker at {self.address} refuses the user {self.user!r}: {text}; {remedy}")
+            hint = "set ACTIVEMQ_USER and ACTIVEMQ_PASSWORD to a login that may use FASTMON_SUBSCRIBE and _ANNOUNCE"
+            return LinkBlocked(f"the broker at {self.address} rejects the user {self.user!r}: {text}: {hint}")
         return LinkDown(f"the broker at {self.address} sent an ERROR: {text}")

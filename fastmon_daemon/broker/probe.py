@@ -1,6 +1,6 @@
-"""The broker tried out once, beside a daemon at work: with no client id, no durable name, and nothing of its own left.
+"""Probes of the broker for `check`, safe beside a running daemon: no client id, no durable subscription.
 
-It must not know what is concluded from it.
+Each leaves nothing behind. Each raises LinkDown or LinkBlocked. This module must not know what is concluded from them.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from fastmon_daemon.base.errors import LinkDown
 from fastmon_daemon.broker.parameters import ConnectionParameters
 from fastmon_daemon.broker.session import Session
 from fastmon_daemon.broker.transport import StompTransport
+from fastmon_daemon.broker.unacked_buffer import LogThrottle
 
 PROBE_TIMEOUT_S = 5.0
-"""For each answer of the broker."""
+"""Timeout for each response of the broker."""
 
 
 def check_reachable(parameters: ConnectionParameters) -> str:
-    """Connect, with TLS where it is asked for, and say how; raises LinkDown, LinkBlocked."""
+    """Connect, with TLS if configured; return a description of the connection."""
     transport = StompTransport(
         (parameters.host, parameters.port), parameters.tls_context(), PROBE_TIMEOUT_S, time.monotonic
     )
@@ -33,50 +34,47 @@ def check_reachable(parameters: ConnectionParameters) -> str:
     except OSError as exc:
         raise parameters.connect_error(exc) from exc
     assert transport.socket is not None
-    with transport.socket as reached:
-        version = reached.version() if isinstance(reached, ssl.SSLSocket) else None
+    with transport.socket as sock:
+        version = sock.version() if isinstance(sock, ssl.SSLSocket) else None
         if not transport.blocking:
-            transport.shutdown_queue()  # stomp.py's, which TLS alone has
-    return f"{version}, certificate and host name are right" if version else "plain TCP, no TLS"
+            transport.shutdown_queue()  # stomp.py has one only with TLS
+    return f"{version}, certificate and host name verified" if version else "plain TCP, no TLS"
 
 
 def check_login(parameters: ConnectionParameters, subscribe: str = "") -> None:
-    """Log in, subscribe for a moment to *subscribe* where it is named, and say goodbye; raises LinkDown, LinkBlocked.
+    """Log in, subscribe briefly to the topic *subscribe* (if not empty), and disconnect.
 
-    Only for topics: of a queue it would take messages that are the daemon's.
+    Never name a queue: this would consume the daemon's messages.
     """
     with _session(parameters, subscribe, lambda _: None):
         pass
 
 
 def measure_round_trip(parameters: ConnectionParameters) -> tuple[float, float]:
-    """Send a message to a topic that nobody else uses; the seconds until its RECEIPT, and until it was back.
-
-    Raises LinkDown, LinkBlocked.
-    """
-    scratch = f"/topic/fastmon.check.{uuid4().hex}"
-    text, came = json.dumps({"fastmon_check": scratch}), threading.Event()
+    """Send a message to a topic that nobody else uses; return the seconds until its RECEIPT and until its arrival."""
+    topic = f"/topic/fastmon.check.{uuid4().hex}"
+    text, arrived = json.dumps({"fastmon_check": topic}), threading.Event()
 
     def accept(body: bytes) -> None:
         if body.decode(errors="replace") == text:
-            came.set()
+            arrived.set()
 
-    with _session(parameters, scratch, accept) as session:
-        begun = time.monotonic()
-        session.announce((scratch,), text, {"content-type": "application/json"})
-        confirmed = time.monotonic() - begun
-        if not came.wait(PROBE_TIMEOUT_S):
+    with _session(parameters, topic, accept) as session:
+        began = time.monotonic()
+        session.announce((topic,), text, {"content-type": "application/json"})
+        confirmed = time.monotonic() - began
+        if not arrived.wait(PROBE_TIMEOUT_S):
             raise LinkDown(
-                f"the broker confirmed a message to {scratch}, but did not deliver it in {PROBE_TIMEOUT_S:g} s"
+                f"the broker confirmed a message to {topic}, but did not deliver it in {PROBE_TIMEOUT_S:g} s"
             )
-        return confirmed, time.monotonic() - begun
+        return confirmed, time.monotonic() - began
 
 
 @contextmanager
 def _session(parameters: ConnectionParameters, subscribe: str, accept: Callable[[bytes], None]) -> Iterator[Session]:
     own = replace(parameters, subscribe=subscribe, durable=False, connect_s=PROBE_TIMEOUT_S, receipt_s=PROBE_TIMEOUT_S)
     answered = threading.Event()
-    session = Session(own, accept, time.monotonic, answered)
+    session = Session(own, accept, time.monotonic, answered, LogThrottle())
     try:
         session.open()
         if not answered.wait(PROBE_TIMEOUT_S):

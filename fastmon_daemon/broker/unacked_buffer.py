@@ -1,7 +1,7 @@
-"""The messages that could not be stored: held unacknowledged, in order, and stored when that is possible again.
+"""Messages that could not be stored: buffered in order, unacknowledged, until they can be stored.
 
-The broker would repeat them only to a new connection, and give up after a few times. It must not know sockets, nor why
-storing fails.
+The broker would redeliver them only to a new connection, and only a few times. This module must not know sockets, nor
+why storing fails.
 """
 
 from __future__ import annotations
@@ -19,106 +19,99 @@ from fastmon_daemon.base.errors import StorageUnavailable
 Store = Callable[[], None]
 Accept = Callable[[bytes], Store | None]
 RETRY_BATCH_SIZE = 100
-"""So many held messages are stored before the link is looked at again."""
+"""Number of buffered messages that are stored before the link's liveness is checked again."""
 
 
 class LogThrottle:
-    """What is said while messages cannot be stored: one line for each kind of trouble, until one is stored again.
+    """Logs each kind of storage error once, until messages are stored again.
 
-    It outlives a connection: on a full disk each new one gets the messages again, and has the same trouble.
+    It outlives a connection: on a full disk each new connection gets the same messages, and the same error.
     """
 
     def __init__(self) -> None:
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
 
     def report(self, exc: Exception) -> None:
-        """A message could not be stored."""
-        kind = type(exc).__name__ if isinstance(exc, StorageUnavailable) else repr(exc)
-        if kind in self._told:
-            return
-        self._told.add(kind)
-        traced = logger if isinstance(exc, StorageUnavailable) else logger.opt(exception=exc)
-        traced.error("messages wait unacknowledged at the broker, they cannot be stored: {}", exc)
+        """Log that a message could not be stored, once for each kind of error."""
+        expected = isinstance(exc, StorageUnavailable)
+        kind = type(exc).__name__ if expected else repr(exc)
+        if kind not in self._reported:
+            self._reported.add(kind)
+            traced = logger if expected else logger.opt(exception=exc)
+            traced.error("messages cannot be stored: buffered without acknowledgement ({})", exc)
 
-    def resolved(self, waited: int) -> None:
-        """None waits any more; *waited* had, at this connection."""
-        if self._told:
-            self._told.clear()
-            logger.info("messages are stored again: {} had waited", waited)
+    def resolved(self, buffered: int) -> None:
+        """Log that no message is buffered any more, if an error was logged; *buffered* were, on this connection."""
+        if self._reported:
+            self._reported.clear()
+            logger.info("storage recovered: {} buffered messages stored", buffered)
 
 
 class UnackedBuffer:
-    """Between the thread that receives and the one that watches; the broker's window bounds it.
+    """The messages between the receiving thread and the watching thread, bounded by the broker's window.
 
-    Only one of the two stores at a time: the receiving one while nothing is held, else the watching one.
+    Only one thread stores at a time: the receiving thread while the buffer is empty, else the watching thread.
     """
 
-    def __init__(self, accept: Accept, acknowledge: Callable[[Frame], None], trouble: LogThrottle) -> None:
+    def __init__(self, accept: Accept, acknowledge: Callable[[Frame], None], log_throttle: LogThrottle) -> None:
         self._accept = accept
         self._acknowledge = acknowledge
+        self._log_throttle = log_throttle
         self._lock = threading.Lock()
-        self._waiting: deque[tuple[Frame, Store]] = deque()
+        self._buffer: deque[tuple[Frame, Store]] = deque()
         self._stored = 0
-        self._trouble = trouble
 
     @property
     def count(self) -> int:
-        """How many messages are held."""
+        """Number of buffered messages."""
         with self._lock:
-            return len(self._waiting)
+            return len(self._buffer)
 
     def receive(self, frame: Frame) -> None:
-        """Store a message that came, and acknowledge it; behind others that wait, it waits too."""
+        """Store and acknowledge a received message; buffer it if that fails or if others are already buffered."""
         body = frame.body or b""
-        store: Store | None = partial(self._whole, body)
+        store: Store = partial(self._accept_and_store, body)
         try:
-            store = self._accept(body)
-            if store is not None:
-                if self._buffer(frame, store):
-                    return
+            accepted = self._accept(body)
+            if accepted is not None:
+                store = accepted
+                with self._lock:
+                    if self._buffer:
+                        self._buffer.append((frame, store))
+                        return
                 store()
-                self._trouble.resolved(0)
-        except Exception as exc:  # noqa: BLE001 (whatever it is, the message must not be lost)
-            self._trouble.report(exc)
+                self._log_throttle.resolved(0)
+        except Exception as exc:  # noqa: BLE001 (the message must not be lost, whatever the error)
+            self._log_throttle.report(exc)
             with self._lock:
-                self._waiting.append((frame, store or partial(self._whole, body)))
+                self._buffer.append((frame, store))
             return
         self._acknowledge(frame)
 
     def retry(self) -> bool:
-        """Store what is held, at most `BACKGROUND_THREADS`; whether there is more that is worth a try at once."""
+        """Store at most `RETRY_BATCH_SIZE` buffered messages; return whether to go on at once."""
         failed = False
-        for _ in range(min(RETRY_BATCH_SIZE, len(self._waiting))):
-            frame, store = self._waiting[0]
+        for _ in range(min(RETRY_BATCH_SIZE, len(self._buffer))):
+            frame, store = self._buffer[0]
             try:
                 store()
             except StorageUnavailable:
                 return False
-            except Exception as exc:  # noqa: BLE001 (one message that cannot be stored must not keep the others)
-                self._trouble.report(exc)
+            except Exception as exc:  # noqa: BLE001 (one bad message must not block the others)
+                self._log_throttle.report(exc)
                 failed = True
                 with self._lock:
-                    self._waiting.rotate(-1)
+                    self._buffer.rotate(-1)
                 continue
             self._acknowledge(frame)
-            self._gone()
-        return bool(self._waiting) and not failed
+            with self._lock:
+                self._buffer.popleft()
+                self._stored += 1
+                if not self._buffer:  # inside the lock: before the receiving thread may store, and report 0
+                    self._log_throttle.resolved(self._stored)
+                    self._stored = 0
+        return bool(self._buffer) and not failed
 
-    def _gone(self) -> None:
-        """The first one is stored and acknowledged."""
-        with self._lock:
-            self._waiting.popleft()
-            self._stored += 1
-            if not self._waiting:  # told before the receiving thread may store, and tell that none had waited
-                self._trouble.resolved(self._stored)
-                self._stored = 0
-
-    def _buffer(self, frame: Frame, store: Store) -> bool:
-        with self._lock:
-            if self._waiting:
-                self._waiting.append((frame, store))
-            return bool(self._waiting)
-
-    def _whole(self, body: bytes) -> None:
+    def _accept_and_store(self, body: bytes) -> None:
         if store := self._accept(body):
             store()

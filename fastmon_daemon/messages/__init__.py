@@ -1,4 +1,4 @@
-"""What arrives on the topic and what leaves on it, as frozen types: parsed once, at the door.
+"""The messages on the topic, inbound and outbound, as frozen types: parsed and validated once.
 
 This package knows JSON and the shapes of the messages. It must not know STOMP, SQL or the clock.
 """

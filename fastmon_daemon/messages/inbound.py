@@ -1,6 +1,6 @@
-"""What arrives on the topic, as frozen types: parsed once, at the door.
+"""Inbound messages: parses a body from the topic into a frozen type.
 
-It must not know what one field may be, nor STOMP, SQL or the clock.
+It must not know the rules of single fields, nor STOMP, SQL or the clock.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ STF_READY_TYPES = frozenset({"stf_ready", "data_ready"})
 END_RUN = "end_run"
 RUN_TYPES = frozenset({"run_imminent", "start_run", "pause_run", "resume_run", END_RUN})
 
-RUN_SIGNS = frozenset({"stf_gen"})
-"""Messages that are not for us, but show that their run goes on: for a real data agent's run often the only ones."""
+RUN_ACTIVITY_TYPES = frozenset({"stf_gen"})
+"""Messages for other agents that show that their run is active; the real data agent often sends no others."""
 
 STF_HEARD = "hear_stf"
-"""The `kind` of what is known of a run only by its STFs."""
+"""The `kind` of a run event that does not come from the run control, but from a message about an STF."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StfReady:
-    """An STF is there (`stf_ready`), or, without a filename and all that belongs to one, "look at this run"."""
+    """An STF is ready (`stf_ready`); without a filename, only a hint to poll this run."""
 
     run_id: str | int
-    """As it came, passed on verbatim: the agents differ in its type."""
+    """Unchanged, since the agents differ in its type."""
     filename: str | None = None
     sequence: int | None = None
-    """Number of the STF in its run, from 1; from the message, else from the filename."""
+    """Number of the STF in its run, from 1: from the message, else from the filename."""
     size_bytes: int | None = None
     checksum: str | None = None
     tf_count: int | None = None
@@ -58,13 +58,13 @@ class StfReady:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunEvent:
-    """What the run control says of a run; `kind` is the message's type and the trigger of the run's chart."""
+    """A state change of a run; `kind` is the message's type and the trigger of the run's statechart."""
 
     kind: str
     run_id: str | int
     execution_id: str | None = None
     total_stf_files: int | None = None
-    """How many STFs the run had; only `end_run` says it."""
+    """Total number of STFs in the run; only in `end_run`."""
 
     @property
     def run(self) -> str:
@@ -74,28 +74,31 @@ class RunEvent:
 
 @dataclass(frozen=True, slots=True)
 class IgnoredMessage:
-    """A message that is not for us: acknowledged, counted and forgotten."""
+    """A message that is not for us: acknowledged, counted and dropped."""
 
     reason: str
-    """`type` (another msg_type), `namespace` (another testbed user's) or `echo` (our own)."""
+    """`type` (of another msg_type), `namespace` (of another testbed user) or `echo` (our own)."""
 
 
 def parse(body: str | bytes, *, namespace: str, agent_name: str = "") -> StfReady | RunEvent | IgnoredMessage:
-    """The message in *body*, as one of our types.
+    """Parse the message in *body*.
 
-    Raises `MalformedMessage`, with the reason, for what cannot be parsed; nothing else whatever the input.
+    Raises: MalformedMessage with the reason, and nothing else, whatever the input.
     """
     message = json_object(body)
     kind = message.get("msg_type")
-    if not isinstance(kind, str) or kind not in STF_READY_TYPES | RUN_TYPES | RUN_SIGNS:
+    if not isinstance(kind, str) or kind not in STF_READY_TYPES | RUN_TYPES | RUN_ACTIVITY_TYPES:
         return IgnoredMessage("type")
     if message.get("namespace") not in (None, "", namespace):
         return IgnoredMessage("namespace")
     if agent_name and message.get("sender") == agent_name:
         return IgnoredMessage("echo")
-    if kind in RUN_SIGNS:
-        return _run_sign(message)
-    return _stf_ready(message) if kind in STF_READY_TYPES else _run_news(kind, message)
+    if kind not in RUN_ACTIVITY_TYPES:
+        return _stf_ready(message) if kind in STF_READY_TYPES else _run_event(kind, message)
+    try:
+        return _run_event(STF_HEARD, message)
+    except MalformedMessage:
+        return IgnoredMessage("type")
 
 
 def _stf_ready(message: dict[str, Any]) -> StfReady:
@@ -116,17 +119,10 @@ def _stf_ready(message: dict[str, Any]) -> StfReady:
     )
 
 
-def _run_news(kind: str, message: dict[str, Any]) -> RunEvent:
+def _run_event(kind: str, message: dict[str, Any]) -> RunEvent:
     return RunEvent(
         kind=kind,
         run_id=run_id_in(message),
         execution_id=text_in(message, "execution_id", 200),
         total_stf_files=integer_in(message, "total_stf_files", MAX_INT32) if kind == END_RUN else None,
     )
-
-
-def _run_sign(message: dict[str, Any]) -> RunEvent | IgnoredMessage:
-    try:
-        return RunEvent(kind=STF_HEARD, run_id=run_id_in(message), execution_id=text_in(message, "execution_id", 200))
-    except MalformedMessage:
-        return IgnoredMessage("type")

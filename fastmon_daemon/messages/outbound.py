@@ -1,4 +1,4 @@
-"""What leaves on the topic, as frozen types, each with the id by which its readers know it again.
+"""Outbound messages as frozen types, each with the event id by which its readers recognize repetitions.
 
 It must not know STOMP, SQL or the clock.
 """
@@ -14,7 +14,7 @@ _EVENT_NAMESPACE = UUID("6e0f9f1c-5b0e-5c0c-9d5e-0a3f0e1d7c55")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TfFileRegistered:
-    """The announcement of one TF file. It never carries `agent_name`: with `status`, the monitor would swallow it."""
+    """The announcement of one TF file; without `agent_name`: the monitor would take it for a heart-beat."""
 
     namespace: str
     run_id: str | int
@@ -32,28 +32,28 @@ class TfFileRegistered:
     timestamp: str
     """ISO 8601, UTC, with offset."""
     tf_sequence: int
-    """Number of this TF file in the sample, from 1."""
+    """Number of this TF file in the sample of its STF, from 1."""
     tf_total: int
     stf_sequence: int | None
     selection_fraction: float
     previous_selected: int | None
-    """Sequence number of the STF that was selected before this one in the run: the ones between were skipped."""
+    """Sequence number of the previously selected STF of the run: those in between were skipped."""
     late: bool
 
     @property
     def event_id(self) -> str:
-        """The same for every announcement of the same TF file: UUID5 of its `tf_file_id`."""
+        """UUID5 of `tf_file_id`: the same for every announcement of a TF file."""
         return str(uuid5(_EVENT_NAMESPACE, self.tf_file_id))
 
     def as_json(self) -> str:
-        """The message's body."""
+        """The JSON text of the message."""
         fixed = {"msg_type": "tf_file_registered", "status": "registered", "event_id": self.event_id}
         return json.dumps(fixed | asdict(self))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FastmonStatus:
-    """How we are. It never carries `agent_name` (see above), nor `run_id`: other agents follow any that they see."""
+    """The status of this daemon; without `agent_name` (as above) and `run_id`, which other agents would follow."""
 
     namespace: str
     processed_by: str
@@ -61,21 +61,20 @@ class FastmonStatus:
     status: str
     """`started`, `stopped`, `degraded` or `recovered`."""
     message: str
-    """In words, for people."""
     timestamp: str
     """ISO 8601, UTC, with offset."""
     run_number: int | None
 
     @property
     def event_id(self) -> str:
-        """Of this message alone."""
+        """UUID5 that is unique to this message."""
         return str(uuid5(_EVENT_NAMESPACE, f"{self.sender} {self.status} {self.timestamp}"))
 
     def as_json(self) -> str:
-        """The message's body."""
+        """The JSON text of the message."""
         return json.dumps({"msg_type": "fastmon_status", "event_id": self.event_id} | asdict(self))
 
 
 def event_id_of_run(namespace: str, run: str, expected: int | None) -> str:
-    """The event id of a run's summary, the same each time it is sent; another, where more STFs are *expected* since."""
+    """The event id of a run's summary: the same at each repetition, another if *expected* has changed since."""
     return str(uuid5(_EVENT_NAMESPACE, f"{namespace}/{run}/{expected}"))

@@ -1,6 +1,6 @@
-"""The REST edge: asks the monitor, and says in our own errors what its answers mean.
+"""The REST edge: calls the monitor, and turns its responses into our own errors.
 
-It must not know the outbox, the chart or what a TF is drawn from. Only here is requests imported.
+Only this package imports requests. It must not know the outbox, the statecharts or how TFs are sampled.
 """
 
 from fastmon_daemon.monitor.agent_client import AgentClient

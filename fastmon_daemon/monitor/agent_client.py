@@ -1,8 +1,7 @@
-"""Class Desk: what an agent tells the monitor of itself: its name, heart-beats, subscription, stages and log.
+"""What an agent reports to the monitor about itself: name, heart-beats, subscription, stages and log.
 
-None of it is needed for the main job: an `AgentClient` has a `RestClient` of its own. It must not know
-when or why something is reported. Every call raises what `RestClient.post` does; `RequestRejected.absent` where the
-monitor has no such endpoint.
+The main job needs none of it: an `AgentClient` has a `RestClient` of its own. Every call raises the errors of
+`RestClient.request`. This module must not know when or why something is reported.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from typing import Any
 
 from fastmon_daemon.monitor.responses import MESSAGES, STF_FILES, RequestRejected
 from fastmon_daemon.monitor.rest_client import RestClient
-from fastmon_daemon.monitor.rows import json_text
+from fastmon_daemon.monitor.rows import json_text, rows_of
 
 AGENTS = "systemagents/"
 WORKFLOWS = "workflows/"
@@ -22,65 +21,67 @@ Row = Mapping[str, Any]
 
 
 class AgentClient:
-    """The calls of an agent; any thread may make them."""
+    """The calls of an agent; for any thread."""
 
-    def __init__(self, exchange: RestClient) -> None:
-        self._rest_client = exchange
+    def __init__(self, rest_client: RestClient) -> None:
+        self._rest = rest_client
 
     def close(self) -> None:
         """Close the connections."""
-        self._rest_client.close()
+        self._rest.close()
 
     def next_agent_id(self) -> int:
-        """A number that no other agent gets; each call uses one up."""
-        return self._rest_client.post("state/next-agent-id/", lambda answer: int(answer["agent_id"]), body="{}")
+        """Get a number that no other agent gets; each call uses one up."""
+        return self._rest.request("POST", "state/next-agent-id/", lambda row: int(row["agent_id"]), body="{}")
 
     def ensure_namespace(self, name: str, owner: str) -> None:
-        """Make the namespace known; one that is known keeps its owner."""
-        self._rest_client.post("namespaces/ensure/", lambda _: None, body=json_text({"name": name, "owner": owner}))
+        """Create the namespace; an existing one keeps its owner."""
+        self._send("POST", "namespaces/ensure/", {"name": name, "owner": owner})
 
     def subscribe(self, subscriber: Row) -> None:
-        """Make the subscriber known; "already exists" is as good."""
+        """Create the subscriber, unless it exists."""
         try:
-            self._rest_client.post("subscribers/", lambda _: None, body=json_text(subscriber))
+            self._send("POST", "subscribers/", subscriber)
         except RequestRejected as exc:
-            if not exc.says("subscriber_name", "already exists"):
+            if not exc.has_error("subscriber_name", "already exists"):
                 raise
 
     def heartbeat(self, agent: Row) -> int:
-        """A heart-beat; gives the key of the agent's row. The monitor resets each field that *agent* leaves out."""
-        return self._rest_client.post(f"{AGENTS}heartbeat/", lambda row: int(row["id"]), body=json_text(agent))
+        """Send a heart-beat; return the key of the agent's row. The monitor resets each field that *agent* lacks."""
+        return self._rest.request("POST", f"{AGENTS}heartbeat/", lambda row: int(row["id"]), body=json_text(agent))
 
     def update_agent(self, key: int, fields: Row) -> None:
-        """Set what heart-beats cannot set."""
-        self._rest_client.patch(f"{AGENTS}{key}/", lambda _: None, json_text(fields))
+        """Set fields that heart-beats cannot set."""
+        self._send("PATCH", f"{AGENTS}{key}/", fields)
 
     def find_workflow(self, stf_filename: str) -> str | None:
-        """The workflow that the STF's record names; None where it names none, or there is no such record."""
-        return self._rest_client.post(STF_FILES, _workflow_named, query={"stf_filename": stf_filename})
+        """The workflow id in the STF's row; None without an id or without a row."""
+        return self._rest.request("GET", STF_FILES, _workflow_id, query={"stf_filename": stf_filename})
 
     def create_workflow(self, workflow: Row) -> str:
-        """Make the workflow of an STF; gives its id, which cannot be looked up later."""
-        return self._rest_client.post(WORKFLOWS, lambda row: str(row["workflow_id"]), body=json_text(workflow))
+        """Create the workflow of an STF; return its id, which cannot be looked up later."""
+        return self._rest.request("POST", WORKFLOWS, lambda row: str(row["workflow_id"]), body=json_text(workflow))
 
     def create_stage(self, stage: Row) -> str:
-        """Make the stage of an STF; gives its id, which cannot be looked up later."""
-        return self._rest_client.post(STAGES, lambda row: str(row["stage_id"]), body=json_text(stage))
+        """Create the stage of an STF; return its id, which cannot be looked up later."""
+        return self._rest.request("POST", STAGES, lambda row: str(row["stage_id"]), body=json_text(stage))
 
     def update_stage(self, stage_id: str, fields: Row) -> None:
         """Set *fields* of a stage."""
-        self._rest_client.patch(f"{STAGES}{stage_id}/", lambda _: None, json_text(fields))
+        self._send("PATCH", f"{STAGES}{stage_id}/", fields)
 
     def announce(self, body: str, _event_id: str) -> None:
-        """Hand the JSON text *body* to the monitor as a message."""
-        self._rest_client.post(MESSAGES, lambda _: None, body=body)
+        """Post the JSON text *body* as a message."""
+        self._rest.request("POST", MESSAGES, lambda _: None, body=body)
 
     def log(self, row: Row) -> None:
         """Add a row to the monitor's log."""
-        self._rest_client.post("logs/", lambda _: None, body=json_text(row))
+        self._send("POST", "logs/", row)
+
+    def _send(self, method: str, path: str, row: Row) -> None:
+        self._rest.request(method, path, lambda _: None, body=json_text(row))
 
 
-def _workflow_named(rows: Any) -> str | None:
-    found = rows["results"] if isinstance(rows, dict) else rows
-    ids = (row["workflow_id"] for row in found)
+def _workflow_id(answer: Any) -> str | None:
+    ids = (row["workflow_id"] for row in rows_of(answer))
     return next((str(each) for each in ids if each), None)

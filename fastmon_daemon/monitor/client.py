@@ -1,11 +1,12 @@
-"""Class Monitor: the calls of the main job, each whole within its deadline.
+"""The REST calls of the main job, each within its deadline.
 
-It must not know the outbox, the chart or what a TF is drawn from.
+It must not know the outbox, the statecharts or how TFs are sampled.
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from fastmon_daemon.base.errors import FastmonError, LinkBlocked, LinkDown, PermanentError, TransientError
 from fastmon_daemon.monitor.responses import (
@@ -30,52 +31,52 @@ from fastmon_daemon.monitor.rows import (
 )
 
 _PAGE = 1000
-_SLACK_S = 0.005
-"""Seconds that a long list may take beyond the usual, for each of its rows: five times what was measured."""
-_LIST_SLACK_S = 5.0
-"""The same for a whole table."""
-_NOBODY = "fastmon-probe-of-a-name-that-nobody-uses"
+_SLACK_PER_ROW_S = 0.005
+"""Seconds added to the deadline of a long list, for each row: five times the measured time."""
+_TABLE_SLACK_S = 5.0
+"""Seconds added to the deadline of a whole table."""
+_UNUSED_NAME = "fastmon-probe-of-a-name-that-nobody-uses"
 
 
 class MonitorClient(RestClient):
     """The calls of the main job; one instance is shared by all threads."""
 
     def register_tf(self, tf: TfFile) -> tuple[TfFile, str | None]:
-        """Make *tf* stand in the monitor; gives what stands there, and in what it differs from *tf* (None: in nothing).
+        """Register *tf*; return the registered TF, and how it differs from *tf* (None: not at all).
 
-        Safe to repeat: what another writer, or our own earlier try, has registered for the same STF is adopted.
-        Raises ParentNotRegistered, LinkDown, LinkBlocked, TransientError; PermanentError where it is another STF's.
+        Safe to repeat: a TF that another writer, or an earlier try, has registered for the same STF is adopted.
+
+        Raises: ParentNotRegistered, LinkDown, LinkBlocked, TransientError; PermanentError if it belongs to another STF.
         """
-        absent: FastmonError
+        missing: FastmonError
         try:
-            return self.post(TF_FILES, tf_file, body=tf_body(tf)), None
+            return self.request("POST", TF_FILES, tf_file, body=tf_body(tf)), None
         except OutcomeUnknown as exc:
-            absent = exc
+            missing = exc
         except RequestRejected as exc:
-            absent = missing_error(exc)
-            if exc.by_the_api and not exc.says("tf_filename", "already exists"):
-                raise absent from None
-        standing = next(
-            (row for row in self._tf_files_called(tf.tf_filename) if row.tf_filename == tf.tf_filename), None
-        )
-        if standing is None:
-            raise absent
-        if standing.stf_filename != tf.stf_filename:
+            missing = missing_error(exc)
+            if exc.from_api and not exc.has_error("tf_filename", "already exists"):
+                raise missing from None
+        same_name = self.get(TF_FILES, {"tf_filename": tf.tf_filename}, tf_rows)
+        registered = next((row for row in same_name if row.tf_filename == tf.tf_filename), None)
+        if registered is None:
+            raise missing
+        if registered.stf_filename != tf.stf_filename:
             raise PermanentError(
-                f"{tf.tf_filename} stands in the monitor as a TF of {standing.stf_filename}, not of {tf.stf_filename}: "
+                f"{tf.tf_filename} is registered as a TF of {registered.stf_filename}, not of {tf.stf_filename}: "
                 "find out who registered it, and remove one of the two"
             )
-        return standing, describe_difference(standing, tf)
+        return registered, describe_difference(registered, tf)
 
     def stf_files(self, run_number: int, at_least: int = 0) -> list[StfFile]:
-        """All STFs that the monitor knows of the run, which are probably *at_least* so many.
+        """All STFs that the monitor lists for the run; *at_least*: how many are expected.
 
-        Raises TransientError where the list changed while it was read, or did not come in time: a long one is slow.
+        Raises: LinkDown, LinkBlocked; TransientError if the list changed meanwhile, or a long one timed out.
         """
         limit = max(_PAGE, at_least + _PAGE // 2)
         count, stfs = self._stf_page(run_number, limit)
         if count >= limit:
-            # No order is defined, so that pages could overlap: everything is asked for at once, with room to grow.
+            # The order is undefined, so pages could overlap: request everything at once, with room to grow.
             count, stfs = self._stf_page(run_number, count + _PAGE)
         names = {stf.stf_filename for stf in stfs}
         if len(names) != count:
@@ -83,68 +84,75 @@ class MonitorClient(RestClient):
         return stfs
 
     def tf_files(self, stf_filename: str) -> list[TfFile]:
-        """The TF files that stand in the monitor for an STF."""
+        """The TF files that are registered for an STF."""
         found = self.get(TF_FILES, {"stf_filename": stf_filename}, tf_rows)
         return [tf for tf in found if tf.stf_filename == stf_filename]
 
     def run_numbers(self) -> list[int]:
-        """All runs that the monitor lists; it cannot be asked for some of them."""
-        return self.get(RUNS, {}, lambda rows: [int(row["run_number"]) for row in rows], slack_s=_LIST_SLACK_S)
+        """The numbers of all runs; the monitor cannot filter them."""
+        return self.get(RUNS, {}, lambda rows: [int(row["run_number"]) for row in rows], slack_s=_TABLE_SLACK_S)
 
     def run_ended_at(self, run_key: int) -> str | None:
-        """When the run ended, as its row says; None where it has not, or there is no such row."""
+        """The end time in the run's row (ISO 8601, UTC); None without an end or without a row."""
         try:
             return self.get(f"{RUNS}{run_key}/", {}, run_end)
         except PermanentError:
             return None
 
     def post_message(self, body: str) -> None:
-        """Hand the JSON text *body* to the monitor as a message (at least once); LinkBlocked where it takes none."""
+        """Post the JSON text *body* as a message, at least once.
+
+        Raises: LinkDown, TransientError, PermanentError; LinkBlocked if this monitor does not accept messages.
+        """
         try:
-            self.post(MESSAGES, lambda _: None, body=body)
+            self.request("POST", MESSAGES, lambda _: None, body=body)
         except OutcomeUnknown:
-            self._ask_for_messages()  # whose fault was it?
+            self._get_messages()  # raises LinkDown if the link is at fault, not this message
             raise
 
     def probe_messages(self) -> None:
-        """Return when the monitor takes messages; LinkBlocked where a person must act, else LinkDown."""
-        self.close()
-        try:
-            self._ask_for_messages()
-        except TransientError as exc:
-            raise exc if isinstance(exc, LinkDown) else LinkDown(str(exc), retry_after_s=exc.retry_after_s) from exc
+        """Return if the monitor accepts messages.
 
-    def probe(self) -> None:
-        """Return when the monitor answers and lets us write; LinkBlocked where a person must act, else LinkDown.
-
-        It begins with fresh connections, the address looked up anew: a kept one may lead to where the monitor was.
+        Raises: LinkDown; LinkBlocked if an operator must act.
         """
         self.close()
-        try:
-            self.get(TF_FILES, {"tf_filename": _NOBODY, "limit": "1"}, tf_rows)
-            self._offer_nothing()
-        except LinkDown:
-            raise
-        except TransientError as exc:
-            raise LinkDown(str(exc), retry_after_s=exc.retry_after_s) from exc
-        except PermanentError as exc:
-            raise LinkBlocked(f"{exc}; is SWF_MONITOR_URL right?") from exc
+        with _link_errors():
+            self._get_messages()
 
-    def _ask_for_messages(self) -> None:
-        with suppress(RequestRejected):  # they may not be read, but the door is there
+    def probe(self) -> None:
+        """Return if the monitor responds and accepts our token for writing.
+
+        Opens new connections and resolves the address anew: an old connection may lead to where the monitor was.
+
+        Raises: LinkDown; LinkBlocked if an operator must act.
+        """
+        self.close()
+        with _link_errors():
+            self.get(TF_FILES, {"tf_filename": _UNUSED_NAME, "limit": "1"}, tf_rows)
+            # Reading needs no token: only a write shows that ours is valid. A row without a name is never registered.
+            try:
+                self.request("POST", TF_FILES, lambda _: None, body="{}")
+            except RequestRejected as exc:
+                if not exc.has_error("tf_filename", "required"):
+                    raise
+
+    def _get_messages(self) -> None:
+        with suppress(RequestRejected):  # reading is not allowed, but the endpoint exists
             self.get(MESSAGES, {"limit": "1"}, lambda _: None)
-
-    def _offer_nothing(self) -> None:
-        # Anybody may read: only a write shows that the token is good. A row without a name is never registered.
-        try:
-            self.post(TF_FILES, lambda _: None, body="{}")
-        except RequestRejected as exc:
-            if not exc.says("tf_filename", "required"):
-                raise
-
-    def _tf_files_called(self, tf_filename: str) -> list[TfFile]:
-        return self.get(TF_FILES, {"tf_filename": tf_filename}, tf_rows)
 
     def _stf_page(self, run_number: int, limit: int) -> tuple[int, list[StfFile]]:
         query = {"run_number": str(run_number), "limit": str(limit)}
-        return self.get(STF_FILES, query, stf_page, slack_s=limit * _SLACK_S)
+        return self.get(STF_FILES, query, stf_page, slack_s=limit * _SLACK_PER_ROW_S)
+
+
+@contextmanager
+def _link_errors() -> Iterator[None]:
+    """Turn the errors of a probe into LinkDown or LinkBlocked."""
+    try:
+        yield
+    except LinkDown:
+        raise
+    except TransientError as exc:
+        raise LinkDown(str(exc), retry_after_s=exc.retry_after_s) from exc
+    except PermanentError as exc:
+        raise LinkBlocked(f"{exc}: check SWF_MONITOR_URL") from exc

@@ -1,6 +1,6 @@
-"""Class AgentDirectory: what `check` asks of a monitor beside what the daemon does; it only reads.
+"""What `check` reads from a monitor besides the calls of the daemon; read-only.
 
-It must not know what is concluded from the answers.
+It must not know what is concluded from the responses.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from fastmon_daemon.base.clock import parse_timestamp
 from fastmon_daemon.base.errors import LinkDown
 from fastmon_daemon.monitor.client import MonitorClient
 from fastmon_daemon.monitor.responses import MESSAGES, TF_FILES
+from fastmon_daemon.monitor.rows import rows_of
 from fastmon_daemon.monitor.transport import proxies
 
-_NOBODY = "fastmon-check-of-a-name-that-nobody-uses"
+_UNUSED_NAME = "fastmon-check-of-a-name-that-nobody-uses"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agent:
-    """An agent as the monitor knows it."""
+    """An agent as the monitor lists it."""
 
     name: str
     kind: str
@@ -34,7 +35,7 @@ class Agent:
 
 
 class AgentDirectory:
-    """The monitor and the agents that it knows."""
+    """The monitor's address and clock, and the agents that it lists."""
 
     def __init__(self, monitor: MonitorClient, base_url: str, environ: Mapping[str, str]) -> None:
         self._monitor = monitor
@@ -42,7 +43,10 @@ class AgentDirectory:
         self._environ = environ
 
     def addresses(self) -> str:
-        """Where the monitor's name leads, in words. Raises LinkDown where nowhere."""
+        """A text that names the addresses of the monitor's host.
+
+        Raises: LinkDown if the name cannot be resolved.
+        """
         parts = urlsplit(self._base_url)
         if proxies(self._base_url, self._environ):
             return f"{parts.hostname}, through the proxy of the environment"
@@ -54,28 +58,34 @@ class AgentDirectory:
         return f"{parts.hostname} is {', '.join(dict.fromkeys(str(each[4][0]) for each in found))}, port {port}"
 
     def date(self) -> datetime | None:
-        """The monitor's clock, to the second; None where its answers tell none. Raises LinkDown, LinkBlocked."""
-        self._monitor.get(TF_FILES, {"limit": "1", "tf_filename": _NOBODY}, lambda _: None)
-        return self._monitor.answer_count.date()
+        """The monitor's clock, to the second; None if its responses have no `Date`.
+
+        Raises: LinkDown, LinkBlocked, PermanentError.
+        """
+        self._monitor.get(TF_FILES, {"limit": "1", "tf_filename": _UNUSED_NAME}, lambda _: None)
+        return self._monitor.response_counter.date()
 
     def takes_messages(self) -> None:
-        """Return where the monitor has `messages/`; else raises PermanentError, or what the answer means."""
+        """Return if the monitor accepts messages.
+
+        Raises: LinkDown, LinkBlocked, PermanentError.
+        """
         self._monitor.get(MESSAGES, {}, lambda _: None)
 
     def agents(self) -> list[Agent]:
-        """All agents that ever beat. Raises LinkDown, LinkBlocked, PermanentError."""
-        return self._monitor.get("systemagents/", {}, _agents)
+        """All agents that ever sent a heart-beat.
+
+        Raises: LinkDown, LinkBlocked, PermanentError.
+        """
+        return self._monitor.get("systemagents/", {}, lambda answer: [_agent(row) for row in rows_of(answer)])
 
 
-def _agents(rows: Any) -> list[Agent]:
-    return [
-        Agent(
-            name=str(row["instance_name"]),
-            kind=str(row.get("agent_type")),
-            namespace=row.get("namespace"),
-            status=str(row.get("status")),
-            host=row.get("hostname"),
-            beat_at=parse_timestamp(row["last_heartbeat"]) if row.get("last_heartbeat") else None,
-        )
-        for row in (rows["results"] if isinstance(rows, dict) else rows)
-    ]
+def _agent(row: Mapping[str, Any]) -> Agent:
+    return Agent(
+        name=str(row["instance_name"]),
+        kind=str(row.get("agent_type")),
+        namespace=row.get("namespace"),
+        status=str(row.get("status")),
+        host=row.get("hostname"),
+        beat_at=parse_timestamp(row["last_heartbeat"]) if row.get("last_heartbeat") else None,
+    )

@@ -1,6 +1,6 @@
-"""What an answer of the monitor means, or the lack of one, in our own errors: decided here and nowhere else.
+"""Which of our own errors a response of the monitor, or a missing one, becomes: decided here and nowhere else.
 
-It must not know rows, nor how a request is made.
+It must not know rows, nor how a request is sent.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ TF_FILES = "fastmon-files/"
 STF_FILES = "stf-files/"
 RUNS = "runs/"
 MESSAGES = "messages/"
-"""The resources below `/api/`: a 404 means something else at each."""
+"""The endpoints below `/api/` at which a 404 has a meaning of its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One whole answer to one request; the names in `headers` may be of any case."""
+    """One complete response; `headers` is case-insensitive."""
 
     status: int
     headers: Mapping[str, str]
@@ -44,73 +44,74 @@ class Response:
 
 
 class OutcomeUnknown(TransientError):
-    """The call may have been carried out or not."""
+    """The request may have been carried out or not."""
 
 
 class RequestRejected(PermanentError):
-    """The monitor read the request and will not have it."""
+    """The monitor received the request and rejects it."""
 
     def __init__(self, message: str, body: str, status: int = 400) -> None:
         super().__init__(message)
         try:
-            self.complaints = json.loads(body)
+            self._errors = json.loads(body)
         except ValueError:
-            self.complaints = None
-        self.by_the_api = isinstance(self.complaints, dict)
-        """False where the web server or the framework refused, before the API saw the request."""
-        self.absent = status == 405 or (status == 404 and not self.by_the_api)
-        """Whether this monitor has no such call at all; a row that is not there is another matter."""
+            self._errors = None
+        self.from_api = isinstance(self._errors, dict)
+        """False if the web server or the framework rejected the request before the API saw it."""
+        self.endpoint_missing = status == 405 or (status == 404 and not self.from_api)
+        """Whether this monitor has no such endpoint; a missing row is another matter."""
 
-    def says(self, field: str, words: str) -> bool:
-        """Whether it complains of *field* in these words."""
-        return self.by_the_api and words in str(self.complaints.get(field, ""))
+    def has_error(self, field: str, text: str) -> bool:
+        """Whether *text* is part of the error of *field*."""
+        return self.from_api and text in str(self._errors.get(field, ""))
 
 
-def classify_response(answer: Response, path: str, where: str) -> FastmonError | None:
-    """What an answer means; None: done, if it is JSON of the right shape."""
-    status, said = answer.status, f"{where}: {excerpt(answer.body)}"
+def classify_response(response: Response, path: str, where: str) -> FastmonError | None:
+    """The error that *response* to a request to *path* means; None for success. *where* begins the error's text."""
+    status, said = response.status, f"{where}: {excerpt(response.body)}"
     match status:
         case 200 | 201:
             return None
         case 401 | 403:
-            error: FastmonError = LinkBlocked(f"{said}; set SWF_API_TOKEN to a valid token of this monitor")
+            error: FastmonError = LinkBlocked(f"{said}: set SWF_API_TOKEN to a valid token of this monitor")
         case _ if 300 <= status < 400 or status == 407:
-            to = excerpt(answer.headers.get("Location", "elsewhere"))
-            error = LinkBlocked(f"{where} to {to}: a login page or a proxy? set SWF_MONITOR_URL to the monitor itself")
+            to = excerpt(response.headers.get("Location", "none"))
+            answerer = f"answered by a login page or a proxy (Location: {to})"
+            error = LinkBlocked(f"{where}: {answerer}: set SWF_MONITOR_URL to the monitor itself")
         case 404 | 405 if path in {TF_FILES, STF_FILES, RUNS}:
-            error = LinkBlocked(f"{where}: there is no monitor; set SWF_MONITOR_URL to its base, without /api")
+            error = LinkBlocked(f"{where}: no monitor at this URL: set SWF_MONITOR_URL to its base, without /api")
         case 404 if path == MESSAGES:
-            error = LinkBlocked(f"{where}: this monitor takes no messages; set FASTMON_NOTIFY=stomp")
+            error = LinkBlocked(f"{where}: this monitor does not accept messages: set FASTMON_NOTIFY=stomp")
         case 425 | 429:
-            # It refuses whoever asks too often, whatever is asked: no STF is to be blamed.
-            error = LinkDown(f"{said}; it asks for patience", retry_after_s=_retry_after_s(answer.headers))
+            # Rate limits apply to the client, whatever it requests: no STF is at fault.
+            error = LinkDown(f"{said}: too many requests", retry_after_s=_retry_after_s(response.headers))
         case _ if 400 <= status < 500 and status != 408:
-            error = RequestRejected(said, answer.body, status)
+            error = RequestRejected(said, response.body, status)
         case _:
-            error = OutcomeUnknown(said, retry_after_s=_retry_after_s(answer.headers))
+            error = OutcomeUnknown(said, retry_after_s=_retry_after_s(response.headers))
     return error
 
 
 @contextmanager
 def transport_errors(where: str) -> Iterator[None]:
-    """Raise our own error where the request to *where* brought no whole answer."""
+    """Turn the exceptions of a request without a complete response into our own errors."""
     try:
         yield
     except (OSError, HTTPError, ValueError, TypeError) as exc:
-        raise _fault(exc, where) from exc
+        raise _transport_error(exc, where) from exc
 
 
-def _fault(exc: Exception, where: str) -> FastmonError:
-    """What it means that there is no whole answer; only what surely was not sent shuts the gate at once."""
+def _transport_error(exc: Exception, where: str) -> FastmonError:
+    """The error for a missing response: LinkDown only if the request was certainly not sent."""
     said = f"{where}: {excerpt(str(exc))}"
-    unfit = "CERTIFICATE_VERIFY_FAILED" in str(exc) or "[X509" in str(exc)
-    if unfit or not isinstance(exc, requests.RequestException | HTTPError | ValueError | TypeError):
+    bad_certificate = "CERTIFICATE_VERIFY_FAILED" in str(exc) or "[X509" in str(exc)
+    if bad_certificate or not isinstance(exc, requests.RequestException | HTTPError | ValueError | TypeError):
         return LinkBlocked(
-            f"{said}; set FASTMON_MONITOR_CA to a readable file with the CA of the monitor's certificate"
+            f"{said}: set FASTMON_MONITOR_CA to a readable file with the CA of the monitor's certificate"
         )
     if isinstance(exc, ValueError | TypeError):
-        # Some proxies' addresses end so. What is wrong is not said: of a password that would show a part.
-        return LinkBlocked(f"{where}: {type(exc).__name__}; set SWF_MONITOR_URL and the proxy variables to usable URLs")
+        # Some invalid proxy URLs end here. The exception's text may contain a part of the password: leave it out.
+        return LinkBlocked(f"{where}: {type(exc).__name__}: set SWF_MONITOR_URL and the proxy variables to valid URLs")
     reason = getattr(exc.args[0], "reason", None) if exc.args else None
     unsent = isinstance(exc, requests.ConnectTimeout | requests.exceptions.ProxyError)
     if unsent or isinstance(reason, NewConnectionError | ConnectTimeoutError):
@@ -118,34 +119,34 @@ def _fault(exc: Exception, where: str) -> FastmonError:
     return OutcomeUnknown(said)
 
 
-def missing_error(refusal: RequestRejected) -> FastmonError:
-    """What a refused registration means where no TF of that name stands."""
-    if refusal.says("stf_file", "does not exist"):
-        return ParentNotRegistered(f"the monitor does not know the STF yet: {refusal}")
-    if refusal.says("tf_filename", "already exists"):
-        return TransientError(f"the monitor refuses the TF as known, but does not show it: {refusal}")
-    return refusal
+def missing_error(rejection: RequestRejected) -> FastmonError:
+    """The error for a rejected registration of a TF whose name is not registered."""
+    if rejection.has_error("stf_file", "does not exist"):
+        return ParentNotRegistered(f"the STF is not registered yet: {rejection}")
+    if rejection.has_error("tf_filename", "already exists"):
+        return TransientError(f"the monitor rejects the TF as existing, but does not list it: {rejection}")
+    return rejection
 
 
 def _retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Seconds of `Retry-After`; a date is read against the answer's own `Date`, which knows the server's clock."""
-    asked = headers.get("Retry-After", "").strip()
-    if asked.isascii() and asked.isdigit():
-        return float(asked)
+    """`Retry-After` in seconds; a date counts from the response's own `Date`, which has the server's clock."""
+    retry_after = headers.get("Retry-After", "").strip()
+    if retry_after.isascii() and retry_after.isdigit():
+        return float(retry_after)
     try:
-        pause = parsedate_to_datetime(asked) - parsedate_to_datetime(headers.get("Date", ""))
+        pause = parsedate_to_datetime(retry_after) - parsedate_to_datetime(headers.get("Date", ""))
     except (TypeError, ValueError):
         return None
     return max(0.0, pause.total_seconds())
 
 
 def excerpt(text: str) -> str:
-    """The beginning of *text*, on one line, for a message to a person."""
+    """The beginning of *text*, on one line, for an error message."""
     return " ".join(text[:300].split())
 
 
 class ResponseCounter:
-    """Counts what was answered, and keeps the monitor's clock as its latest answer told it; for any thread."""
+    """Counts responses and keeps the monitor's clock of the latest one; for any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -153,18 +154,18 @@ class ResponseCounter:
         self._date = ""
 
     def record(self, response: requests.Response, *_: Any, **__: Any) -> None:
-        """One answer has begun to come (a hook of requests)."""
+        """Count a response whose headers have arrived (a hook of requests)."""
         with self._lock:
             self._counts[response.request.method or "", str(response.status_code)] += 1
             self._date = response.headers.get("Date", "")
 
     def counts(self) -> dict[tuple[str, str], int]:
-        """Method and status -> how many answers."""
+        """(method, status) -> number of responses."""
         with self._lock:
             return dict(self._counts)
 
     def date(self) -> datetime | None:
-        """The monitor's clock at its latest answer, to the second; None where that told none."""
+        """The monitor's clock at its latest response, to the second; None if that had no `Date`."""
         try:
             return parsedate_to_datetime(self._date)
         except ValueError:

@@ -1,6 +1,7 @@
-"""The rows that the monitor keeps, and their JSON: one parser for each, and what makes two TF files differ.
+"""The monitor's rows: one parser for each kind, the JSON that we send, and the difference between two TF files.
 
-It must not know how rows travel, nor what a refusal means.
+A parser raises KeyError, TypeError, AttributeError or ValueError for JSON of another shape. This module must not know
+how rows are transferred, nor what a rejection means.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from fastmon_daemon.messages import plain_json
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TfFile:
-    """One TF file as it stands, or shall stand, in the monitor."""
+    """One TF file, registered or to be registered in the monitor."""
 
     tf_filename: str
     stf_filename: str
@@ -25,7 +26,7 @@ class TfFile:
     file_size_bytes: int | None
     metadata: Mapping[str, object] | None = None
     tf_file_id: str | None = None
-    """Given by the monitor: None before it is registered."""
+    """Assigned by the monitor: None before registration."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,11 +41,11 @@ class StfFile:
     """ISO 8601, UTC."""
     body: str
     run_key: int | None = None
-    """The monitor's own key of the run, which is not its number."""
+    """The monitor's primary key of the run, which is not its number."""
 
 
 def json_text(row: Mapping[str, Any]) -> str:
-    """The JSON text of *row*; the monitor cannot store a NUL or half of a character, and answers 500 for ever."""
+    """*row* as JSON text without NULs and lone surrogates, which the monitor cannot store (it always responds 500)."""
     text = plain_json(row, ensure_ascii=False).replace("\\u0000", "\\ufffd")
     return text.encode("utf-8", "replace").decode()
 
@@ -56,8 +57,13 @@ def tf_body(tf: TfFile) -> str:
     return json_text(row | {"stf_file": tf.stf_filename, "status": "registered", "metadata": metadata})
 
 
+def rows_of(answer: Any) -> Any:
+    """The rows of a list, paged or not."""
+    return answer["results"] if isinstance(answer, dict) else answer
+
+
 def tf_file(row: Any) -> TfFile:
-    """One row of JSON; this parser and the next two raise KeyError, TypeError, AttributeError for another shape."""
+    """The TF file in one row."""
     return TfFile(
         tf_filename=row["tf_filename"],
         stf_filename=row["stf_file"],
@@ -71,12 +77,12 @@ def tf_file(row: Any) -> TfFile:
 
 
 def tf_rows(answer: Any) -> list[TfFile]:
-    """The rows of a list, paged or not."""
-    return [tf_file(row) for row in (answer["results"] if isinstance(answer, dict) else answer)]
+    """The TF files of a list."""
+    return [tf_file(row) for row in rows_of(answer)]
 
 
 def stf_page(answer: Any) -> tuple[int, list[StfFile]]:
-    """How many rows the monitor counts, and those on this page; also ValueError where the count is no number."""
+    """The monitor's total count of rows, and the STF files on this page."""
     return int(answer["count"]), [
         StfFile(
             stf_filename=row["stf_filename"],
@@ -91,17 +97,17 @@ def stf_page(answer: Any) -> tuple[int, list[StfFile]]:
     ]
 
 
-def describe_difference(standing: TfFile, ours: TfFile) -> str | None:
-    """In words, what another writer registered otherwise; the metadata may differ freely."""
+def describe_difference(registered: TfFile, ours: TfFile) -> str | None:
+    """How a registered TF differs from ours, as text; metadata is not compared."""
     pairs = {
-        "range": (f"{standing.tf_first}-{standing.tf_last}", f"{ours.tf_first}-{ours.tf_last}"),
-        "count": (standing.tf_count, ours.tf_count),
-        "size": (standing.file_size_bytes, ours.file_size_bytes),
+        "range": (f"{registered.tf_first}-{registered.tf_last}", f"{ours.tf_first}-{ours.tf_last}"),
+        "count": (registered.tf_count, ours.tf_count),
+        "size": (registered.file_size_bytes, ours.file_size_bytes),
     }
     words = [f"{name} {there} instead of {here}" for name, (there, here) in pairs.items() if there != here]
     return ", ".join(words) or None
 
 
 def run_end(row: Any) -> str | None:
-    """The end time in the row of a run (ISO 8601, UTC), None while it has none; also ValueError for another shape."""
+    """The end time in the row of a run (ISO 8601, UTC); None while the run has no end."""
     return None if row["end_time"] is None else format_timestamp(parse_timestamp(row["end_time"]))

@@ -138,7 +138,7 @@ class BestEffortCall:
     def failed(self, error: FastmonError, *, quietly: bool = False) -> None:
         """It was not done: rest for a while, an hour where the monitor has no such call. *quietly*: no warning."""
         self._failures += 1
-        absent = isinstance(error, RequestRejected) and error.absent
+        absent = isinstance(error, RequestRejected) and error.endpoint_missing
         asked = error.retry_after_s if isinstance(error, TransientError) else None
         rest = ABSENT_S if absent else backoff(self._failures, retry_after_s=asked).total_seconds()
         rest = min(rest, self._patience_s)

@@ -134,7 +134,7 @@ class StageReporter:
         try:
             self._tell_one(report)
         except RequestRejected as exc:
-            if exc.absent:
+            if exc.endpoint_missing:
                 self._courtesy.failed(exc)
             else:
                 self._give_up(report, str(exc))

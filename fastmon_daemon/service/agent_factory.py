@@ -47,7 +47,7 @@ def agent_client(context: ProcessContext, *, deadline_s: float = _DEADLINE_S) ->
             environ=values,
             timeout_s=(min(deadline_s, _TIMEOUT_S[0]), min(deadline_s, _TIMEOUT_S[1])),
             deadline_s=deadline_s,
-            patience_s=0.0,  # what one of its calls is asked for must not silence the heart-beats
+            max_retry_after_s=0.0,  # a Retry-After for one call must not stop the heart-beats
         )
     )
 

@@ -178,7 +178,7 @@ class Daemon:
             database=context.database,
             stuck=stuck_rule(context.settings),
             liveness=self.liveness,
-            answer_count=self.monitor.answer_count,
+            answer_count=self.monitor.response_counter,
             buffered=lambda: self.broker.buffered,
             clock=self._clock,
         )

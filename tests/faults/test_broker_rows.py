@@ -64,7 +64,7 @@ def test_the_link_is_half_open(stage: Stage, wire: Wire) -> None:
     stage.fault_is_over()
     stage.comes_to_rest()
     note = f"broker reached after {wire.reached_s:.1f} s, {stage.back_after('broker')}"
-    if "still holds an earlier session" in stage.log():
+    if "still has an earlier session" in stage.log():
         note += ": till then it held the dead session"
     stage.close_account(cuts=1, note=note)
 

@@ -1,4 +1,4 @@
-"""The door: what is taken, what is refused with which reason, what is forgotten."""
+"""Which message bodies are parsed, rejected with a reason, or ignored."""
 
 from __future__ import annotations
 
@@ -26,53 +26,53 @@ def ready(**changes: Any) -> str:
     return json.dumps({**READY, **changes})
 
 
-def read(body: str | bytes) -> StfReady | RunEvent | IgnoredMessage:
+def parse_body(body: str | bytes) -> StfReady | RunEvent | IgnoredMessage:
     return parse(body, namespace="torre1", agent_name="fastmon-agent-user-9")
 
 
-def test_the_example_data_agents_message_with_its_nulls_is_taken() -> None:
-    message = read(ready())
+def test_the_message_of_the_example_data_agent_with_its_nulls_is_accepted() -> None:
+    message = parse_body(ready())
     assert isinstance(message, StfReady)
     assert (message.run_id, message.filename, message.sequence) == ("100014", "swf.100014.000001.stf", 1)
     assert (message.size_bytes, message.checksum, message.execution_id) == (None, None, None)
     assert json.loads(message.body)["simulation_tick"] == 15.2
 
 
-def test_the_real_data_agents_message_means_look_at_this_run() -> None:
+def test_the_message_of_the_real_data_agent_has_no_filename() -> None:
     body = '{"namespace": "torre1", "sender": "d", "req_id": 1, "msg_type": "stf_ready", "run_id": 100014}'
-    message = read(body)
+    message = parse_body(body)
     assert isinstance(message, StfReady)
     assert message.filename is None
     assert message.run_id == 100014
     assert message.run == "100014"
 
 
-def test_a_number_beyond_all_floats_in_a_field_that_we_only_pass_on_is_as_good_as_none() -> None:
-    message = read(ready(start="BIG", end=1.5, deep=[{"x": "BIG"}]).replace('"BIG"', "-1e999"))
+def test_a_number_beyond_the_range_of_floats_in_a_copied_field_becomes_null() -> None:
+    message = parse_body(ready(start="BIG", end=1.5, deep=[{"x": "BIG"}]).replace('"BIG"', "-1e999"))
     assert isinstance(message, StfReady)
-    told = json.loads(message.body, parse_constant=pytest.fail)
-    assert (told["start"], told["end"], told["deep"]) == (None, 1.5, [{"x": None}])
+    copied = json.loads(message.body, parse_constant=pytest.fail)
+    assert (copied["start"], copied["end"], copied["deep"]) == (None, 1.5, [{"x": None}])
 
 
-def test_data_ready_is_the_older_name() -> None:
-    assert isinstance(read(ready(msg_type="data_ready")), StfReady)
+def test_data_ready_is_parsed_as_stf_ready() -> None:
+    assert isinstance(parse_body(ready(msg_type="data_ready")), StfReady)
 
 
-def test_the_sequence_comes_from_the_name_where_the_message_has_none() -> None:
-    message = read(ready(sequence=None, filename="swf.100014.000042.stf"))
+def test_a_missing_sequence_is_read_from_the_filename() -> None:
+    message = parse_body(ready(sequence=None, filename="swf.100014.000042.stf"))
     assert isinstance(message, StfReady)
     assert message.sequence == 42
     assert sequence_in("no-number.stf") is None
     assert sequence_in("9" * 30 + ".stf") is None
 
 
-def test_the_end_of_a_run_says_how_many_stfs_there_were() -> None:
-    event = read('{"msg_type": "end_run", "run_id": "7", "execution_id": "e-1", "total_stf_files": 12}')
+def test_end_run_has_the_total_number_of_stfs() -> None:
+    event = parse_body('{"msg_type": "end_run", "run_id": "7", "execution_id": "e-1", "total_stf_files": 12}')
     assert event == RunEvent(kind="end_run", run_id="7", execution_id="e-1", total_stf_files=12)
 
 
 @pytest.mark.parametrize(
-    ("body", "why"),
+    ("body", "reason"),
     [
         (ready(msg_type="tf_file_registered"), "type"),
         (ready(msg_type=None), "type"),
@@ -83,34 +83,34 @@ def test_the_end_of_a_run_says_how_many_stfs_there_were() -> None:
         (ready(sender="fastmon-agent-user-9"), "echo"),
     ],
 )
-def test_what_is_not_for_us_is_forgotten_before_any_work(body: str, why: str) -> None:
-    assert read(body) == IgnoredMessage(why)
+def test_a_message_that_is_not_for_us_is_ignored_with_its_reason(body: str, reason: str) -> None:
+    assert parse_body(body) == IgnoredMessage(reason)
 
 
 @pytest.mark.parametrize("sender", [7, None, ["x"], "x" * 300, "a\0b"])
-def test_a_field_that_is_never_read_refuses_no_message(sender: object) -> None:
-    assert isinstance(read(ready(sender=sender)), StfReady)
-    assert isinstance(read(json.dumps({"msg_type": "start_run", "run_id": "7", "sender": sender})), RunEvent)
+def test_a_field_that_is_never_used_rejects_no_message(sender: object) -> None:
+    assert isinstance(parse_body(ready(sender=sender)), StfReady)
+    assert isinstance(parse_body(json.dumps({"msg_type": "start_run", "run_id": "7", "sender": sender})), RunEvent)
 
 
 @pytest.mark.parametrize("total", ["unknown", -1, 1.5])
-def test_only_the_end_of_a_run_is_asked_for_its_total(total: object) -> None:
+def test_only_end_run_must_have_a_valid_total(total: object) -> None:
     body = {"run_id": "7", "total_stf_files": total}
-    assert read(json.dumps(body | {"msg_type": "start_run"})) == RunEvent(kind="start_run", run_id="7")
+    assert parse_body(json.dumps(body | {"msg_type": "start_run"})) == RunEvent(kind="start_run", run_id="7")
     with pytest.raises(MalformedMessage, match="total_stf_files"):
-        read(json.dumps(body | {"msg_type": "end_run"}))
+        parse_body(json.dumps(body | {"msg_type": "end_run"}))
 
 
-def test_what_is_said_of_a_file_refuses_no_message_that_names_none() -> None:
-    said = {"sequence": "first", "size_bytes": -1, "checksum": [], "tf_count": 0}
-    message = read(json.dumps({"msg_type": "stf_ready", "run_id": "7", **said}))
+def test_invalid_file_fields_reject_no_message_without_a_filename() -> None:
+    file_fields = {"sequence": "first", "size_bytes": -1, "checksum": [], "tf_count": 0}
+    message = parse_body(json.dumps({"msg_type": "stf_ready", "run_id": "7", **file_fields}))
     assert isinstance(message, StfReady)
     assert (message.run, message.filename) == ("7", None)
 
 
 @pytest.mark.parametrize("namespace", [None, ""])
 def test_a_message_without_namespace_is_accepted(namespace: str | None) -> None:
-    assert isinstance(read(ready(namespace=namespace)), StfReady)
+    assert isinstance(parse_body(ready(namespace=namespace)), StfReady)
 
 
 @pytest.mark.parametrize(
@@ -134,45 +134,48 @@ def test_a_message_without_namespace_is_accepted(namespace: str | None) -> None:
         (ready(run_id=10**30), "run_id"),
         (ready(filename=""), "filename: 0 characters"),
         (ready(filename="x" * 241), "filename: 241 characters"),
-        (ready(filename=7), "filename: a number"),
+        (ready(filename=7), "filename: expected a string, got a number"),
         (ready(filename=" a.stf"), "filename"),
         (ready(filename="a/b.stf"), "filename"),
         (ready(filename="a\0.stf"), "filename"),
         (ready(filename="a\x1b[2J.stf"), "filename"),
         (ready(size_bytes=-1), "size_bytes: out of range"),
         (ready(size_bytes=2**63), "size_bytes: out of range"),
-        (ready(size_bytes=7).replace(": 7,", ": 1e999,"), "size_bytes: a number where an integer is needed"),
-        ('{"msg_type": "end_run", "run_id": "7", "total_stf_files": -1e999}', "total_stf_files: a number"),
-        ('{"msg_type": "end_run", "run_id": 1e999}', "run_id: a number"),
-        (ready(size_bytes="7"), "size_bytes: a string"),
-        (ready(size_bytes=True), "size_bytes: a boolean"),
+        (ready(size_bytes=7).replace(": 7,", ": 1e999,"), "size_bytes: expected an integer, got a number"),
+        (
+            '{"msg_type": "end_run", "run_id": "7", "total_stf_files": -1e999}',
+            "total_stf_files: expected an integer, got a number",
+        ),
+        ('{"msg_type": "end_run", "run_id": 1e999}', "run_id: expected a string or an integer, got a number"),
+        (ready(size_bytes="7"), "size_bytes: expected an integer, got a string"),
+        (ready(size_bytes=True), "size_bytes: expected an integer, got a boolean"),
         (ready(tf_count=0), "tf_count: out of range"),
         (ready(sequence=-1), "sequence: out of range"),
-        (ready(checksum=["x"]), "checksum: a list"),
-        (ready(execution_id={}), "execution_id: an object"),
+        (ready(checksum=["x"]), "checksum: expected a string, got a list"),
+        (ready(execution_id={}), "execution_id: expected a string, got an object"),
     ],
 )
-def test_bad_input_is_refused_with_its_reason(body: str | bytes, reason: str) -> None:
-    with pytest.raises(MalformedMessage) as refusal:
-        read(body)
-    assert reason in str(refusal.value)
+def test_malformed_input_is_rejected_with_its_reason(body: str | bytes, reason: str) -> None:
+    with pytest.raises(MalformedMessage) as rejection:
+        parse_body(body)
+    assert reason in str(rejection.value)
 
 
 def nested(depth: int, deepest: str = "1") -> str:
-    """An `stf_ready` with so many lists and objects inside one another."""
+    """An `stf_ready` with *depth* nested objects and lists."""
     return ready(x="DEEP").replace('"DEEP"', "[" * (depth - 1) + deepest + "]" * (depth - 1))
 
 
 @pytest.mark.parametrize("deepest", ["1", "1e999"])
-def test_whatever_the_depth_nothing_but_bad_message_is_raised(deepest: str) -> None:
-    assert isinstance(read(nested(50, deepest)), StfReady)
-    for depth in range(51, 1050):  # near the interpreter's limit, what can be read cannot always be written
+def test_at_any_depth_only_malformed_message_is_raised(deepest: str) -> None:
+    assert isinstance(parse_body(nested(50, deepest)), StfReady)
+    for depth in range(51, 1050):  # near the interpreter's limit, a body that can be read cannot always be written
         with pytest.raises(MalformedMessage):
-            read(nested(depth, deepest))
+            parse_body(nested(depth, deepest))
 
 
-def test_a_name_of_240_characters_is_taken() -> None:
-    assert isinstance(read(ready(filename="x" * 236 + ".stf")), StfReady)
+def test_a_filename_of_240_characters_is_accepted() -> None:
+    assert isinstance(parse_body(ready(filename="x" * 236 + ".stf")), StfReady)
 
 
 json_values = st.recursive(
@@ -187,12 +190,12 @@ near_misses = st.dictionaries(st.sampled_from(sorted(READY)), json_values, max_s
 
 @settings(max_examples=int(os.environ.get("FASTMON_TEST_FUZZ", "600")))
 @given(st.one_of(near_misses, json_values.map(json.dumps), st.text(), st.binary()))
-def test_whatever_comes_nothing_but_bad_message_is_raised(body: str | bytes) -> None:
+def test_any_input_raises_only_malformed_message(body: str | bytes) -> None:
     with suppress(MalformedMessage):
-        read(body)
+        parse_body(body)
 
 
-def test_the_announcement_has_the_fields_that_its_readers_need_and_never_an_agent_name() -> None:
+def test_the_announcement_has_the_fields_of_the_contract_and_no_agent_name() -> None:
     message = TfFileRegistered(
         namespace="torre1", run_id=100014, execution_id=None, processed_by="a", sender="a", tf_file_id="id-1",
         tf_filename="t.tf", tf_first=0, tf_last=9, tf_count=10, file_size_bytes=None, stf_filename="s.stf",
@@ -208,5 +211,5 @@ def test_the_announcement_has_the_fields_that_its_readers_need_and_never_an_agen
 
 
 @pytest.mark.parametrize(("run_id", "number"), [("100014", 100014), (100014, 100014), ("r7", None), ("-1", None)])
-def test_a_run_number_is_a_run_id_of_digits(run_id: str | int, number: int | None) -> None:
+def test_a_run_id_of_digits_is_a_run_number(run_id: str | int, number: int | None) -> None:
     assert run_number(run_id) == number

@@ -1,4 +1,4 @@
-"""A scripted monitor, plain and with TLS, and the edge that talks to it."""
+"""A scripted monitor, plain and with TLS, and a client of it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import trustme
 
 from fastmon_daemon.monitor import MonitorClient
-from tests.monitor.scripted import TOKEN, Server
+from tests.monitor.scripted_monitor import Server
 
 
 @pytest.fixture
@@ -20,10 +20,8 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def monitor(server: Server) -> Iterator[MonitorClient]:
-    monitor = MonitorClient(f"http://127.0.0.1:{server.port}/swf-monitor/", lambda: TOKEN, connections=2)
-    yield monitor
-    monitor.close()
+def monitor(server: Server) -> MonitorClient:
+    return server.client(connections=2)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""STFs that nobody else registers, against the embedded monitor: found files, and those whose data agent is silent."""
+"""Registration of STFs that nobody else registers, against the embedded monitor."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BEGAN = "2026-11-21T20:00:00.000+00:00"
 
 
 @pytest.fixture
-def served() -> Iterator[tuple[MonitorThread, MonitorClient]]:
+def embedded() -> Iterator[tuple[MonitorThread, MonitorClient]]:
     with MonitorThread(TOKEN) as server:
         monitor = MonitorClient(server.url, lambda: TOKEN, connections=4)
         yield server, monitor
@@ -45,36 +45,42 @@ def stf(number: int, run: int = 7) -> NewStfFile:
     return NewStfFile(stf_filename=f"swf.{run}.{number:06d}.stf", run_number=run, run_began_at=BEGAN, file_size_bytes=9)
 
 
-def test_a_run_that_the_monitor_does_not_know_is_made_once(served: tuple[MonitorThread, MonitorClient]) -> None:
-    server, monitor = served
-    registry = StfRegistrar(monitor)
+def test_an_unknown_run_is_created_once(embedded: tuple[MonitorThread, MonitorClient]) -> None:
+    server, monitor = embedded
+    registrar = StfRegistrar(monitor)
     for number in (1, 2, 2):
-        registry.register(stf(number))
-    StfRegistrar(monitor).register(stf(3))  # of the next process, which remembers nothing
+        registrar.register(stf(number))
+    StfRegistrar(monitor).register(stf(3))  # of the next process, without a cache
     assert [run["run_number"] for run in rows(server, "runs")] == [7]
     assert sorted(row["stf_filename"][-10:] for row in rows(server, "stf-files")) == [
         "000001.stf", "000002.stf", "000003.stf",
     ]  # fmt: skip
 
 
-def test_a_run_that_has_no_stf_yet_is_found_in_the_list(served: tuple[MonitorThread, MonitorClient]) -> None:
-    server, monitor = served
+def test_a_run_without_stfs_is_found_in_the_list_of_runs(embedded: tuple[MonitorThread, MonitorClient]) -> None:
+    server, monitor = embedded
     post(server, "runs", {"run_number": 6, "start_time": BEGAN})
     key = post(server, "runs", {"run_number": 7, "start_time": BEGAN})["run_id"]
     StfRegistrar(monitor).register(stf(1))
     assert [row["run"] for row in rows(server, "stf-files")] == [key]
 
 
-def test_what_the_monitor_cannot_store_is_replaced_and_costs_no_registration(
-    served: tuple[MonitorThread, MonitorClient],
+def test_characters_that_the_monitor_cannot_store_are_replaced(
+    embedded: tuple[MonitorThread, MonitorClient],
 ) -> None:
-    server, monitor = served
-    told = {"state": "run\0", "start": "\ud800 \\u0000 é"}
-    StfRegistrar(monitor).register(replace(stf(1), metadata=told))
+    server, monitor = embedded
+    metadata = {"state": "run\0", "start": "\ud800 \\u0000 é"}
+    StfRegistrar(monitor).register(replace(stf(1), metadata=metadata))
     name = stf(1).stf_filename
     monitor.register_tf(
         TfFile(
-            tf_filename="a.tf", stf_filename=name, tf_first=0, tf_last=1, tf_count=2, file_size_bytes=9, metadata=told
+            tf_filename="a.tf",
+            stf_filename=name,
+            tf_first=0,
+            tf_last=1,
+            tf_count=2,
+            file_size_bytes=9,
+            metadata=metadata,
         )
     )
     for table in ("stf-files", "fastmon-files"):
@@ -84,24 +90,24 @@ def test_what_the_monitor_cannot_store_is_replaced_and_costs_no_registration(
         assert row["metadata"]["start"].endswith(" é")
 
 
-def orphans(world: World, monitor: MonitorClient, **changes: Any) -> Any:
-    """The engine on the real monitor's edge."""
+def real_steps(world: World, monitor: MonitorClient, **changes: Any) -> Any:
+    """The engine's steps with a real client of the monitor."""
     settings = Settings(namespace="ns", selection_fraction=1.0, tf_files_per_stf=2, **changes)
     return make_steps(settings, "fastmon-agent-test-1", monitor, world.announce, world.time.clock())
 
 
-def test_an_stf_that_nobody_registers_is_registered_just_before_it_would_fail(
-    served: tuple[MonitorThread, MonitorClient], tmp_path: Path
+def test_an_unregistered_stf_is_registered_just_before_it_would_fail(
+    embedded: tuple[MonitorThread, MonitorClient], tmp_path: Path
 ) -> None:
-    server, monitor = served
+    server, monitor = embedded
     post(server, "runs", {"run_number": 100014, "start_time": BEGAN})
     world = World(tmp_path)
     outbox = world.outbox()
-    engine = world.engine(outbox, steps=orphans(world, monitor, register_missing_stf=True))
+    engine = world.engine(outbox, steps=real_steps(world, monitor, register_missing_stf=True))
     world.broker_is(engine, up=True)
     name = world.receive(outbox)
     settle(engine)
-    assert rows(server, "stf-files") == []  # the data agent has its time
+    assert rows(server, "stf-files") == []  # the data agent may still register it
     for _ in range(200):
         world.time.pass_(minutes=10)
         settle(engine)
@@ -111,13 +117,13 @@ def test_an_stf_that_nobody_registers_is_registered_just_before_it_would_fail(
     outbox.close()
 
 
-def test_without_the_setting_it_fails_and_nothing_is_registered(
-    served: tuple[MonitorThread, MonitorClient], tmp_path: Path
+def test_without_the_setting_an_unregistered_stf_fails(
+    embedded: tuple[MonitorThread, MonitorClient], tmp_path: Path
 ) -> None:
-    server, monitor = served
+    server, monitor = embedded
     world = World(tmp_path)
     outbox = world.outbox()
-    engine = world.engine(outbox, steps=orphans(world, monitor))
+    engine = world.engine(outbox, steps=real_steps(world, monitor))
     name = world.receive(outbox)
     for _ in range(200):
         world.time.pass_(minutes=10)
@@ -127,11 +133,11 @@ def test_without_the_setting_it_fails_and_nothing_is_registered(
     outbox.close()
 
 
-def test_a_found_file_is_registered_at_once(served: tuple[MonitorThread, MonitorClient], tmp_path: Path) -> None:
-    server, monitor = served
+def test_a_found_file_is_registered_at_once(embedded: tuple[MonitorThread, MonitorClient], tmp_path: Path) -> None:
+    server, monitor = embedded
     world = World(tmp_path)
     outbox = world.outbox()
-    engine = world.engine(outbox, steps=orphans(world, monitor))
+    engine = world.engine(outbox, steps=real_steps(world, monitor))
     world.broker_is(engine, up=True)
     world.receive(outbox, origin=Origin.FILE, size_bytes=2000)
     settle(engine)
@@ -140,5 +146,5 @@ def test_a_found_file_is_registered_at_once(served: tuple[MonitorThread, Monitor
     outbox.close()
 
 
-def test_the_last_moment_for_a_registration_comes_before_the_end_of_the_budget() -> None:
+def test_we_register_a_missing_stf_before_its_budget_ends() -> None:
     assert ORPHANED_AFTER_S < BUDGET_S

@@ -187,7 +187,7 @@ def test_a_daemon_whose_disk_is_full_holds_messages_and_goes_on_by_itself(
         assert sum(world.states().values()) < last  # some got through before the disk was looked at
     ballast.unlink()
     world.wait_for(completed=last)
-    wait_until(lambda: "messages are stored again" in world.log())
+    wait_until(lambda: "storage recovered" in world.log())
     assert world.log().count("broker link up") == 1
     assert world.log().count("cannot be stored") == 1
     assert world.monitor.counts()["fastmon_files"] == 7 * last

@@ -28,7 +28,7 @@ from fastmon_daemon.settings import Settings
 from fastmon_daemon.statechart import load_statechart
 from fastmon_daemon.testbed.monitor import MonitorThread
 from tests.builders import World, settle
-from tests.monitor.scripted import Server, says
+from tests.monitor.scripted_monitor import Server, says
 from tests.processes import wait_until
 
 TOKEN = "f" * 40
@@ -334,7 +334,7 @@ def beats_in(world: World, server: Server, minutes: int) -> int:
         heartbeat.tick()
         world.time.pass_(seconds=1)
     desk.close()
-    return sum("heartbeat" in asked for asked in server.asked)
+    return sum("heartbeat" in asked for asked in server.request_lines)
 
 
 def test_a_retry_after_at_heartbeats_delays_them_by_a_minute_at_most(
@@ -354,7 +354,7 @@ def test_one_page_of_404_in_front_of_the_monitor_costs_one_heartbeat(
 def test_a_retry_after_at_another_call_delays_no_heartbeat(world: World, outbox: Outbox, server: Server) -> None:
     server.script = [DONE, *LATER, *[DONE] * 20]
     assert beats_in(world, server, minutes=5) == 5
-    assert [asked for asked in server.asked if "heartbeat" not in asked] == [
+    assert [asked for asked in server.request_lines if "heartbeat" not in asked] == [
         "PATCH /api/systemagents/7/", "POST /api/namespaces/ensure/", "POST /api/subscribers/",
     ]  # fmt: skip
 

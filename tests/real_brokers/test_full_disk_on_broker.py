@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from fastmon_daemon.broker import BrokerConnection, ConnectionParameters
-from tests.broker.test_unacked_buffer import Shelf
+from tests.broker.test_unacked_buffer import FakeStorage
 from tests.processes import wait_until
 from tests.real_brokers.conftest import Names
 from tests.real_brokers.servers import Server
@@ -21,12 +21,12 @@ BODY = "x" * 1000
 
 
 @pytest.fixture
-def shelf() -> Shelf:
-    return Shelf()
+def storage() -> FakeStorage:
+    return FakeStorage()
 
 
 @pytest.fixture
-def links(broker: Server, names: Names, shelf: Shelf) -> Iterator[tuple[BrokerConnection, BrokerConnection]]:
+def links(broker: Server, names: Names, storage: FakeStorage) -> Iterator[tuple[BrokerConnection, BrokerConnection]]:
     """A durable subscriber, and another agent that only sends."""
     ours = ConnectionParameters(
         host=broker.host, port=broker.port, user=broker.user, password=lambda: broker.password, subscribe=names.topic,
@@ -34,7 +34,7 @@ def links(broker: Server, names: Names, shelf: Shelf) -> Iterator[tuple[BrokerCo
         key_file=None,
     )  # fmt: skip
     agents = [
-        BrokerConnection(parameters, accept=shelf.accept, changed=shelf.changes.put, stopping=threading.Event())
+        BrokerConnection(parameters, accept=storage.accept, changed=storage.changes.put, stopping=threading.Event())
         for parameters in (ours, dataclasses.replace(ours, subscribe="", durable=False))
     ]
     for agent in agents:
@@ -46,22 +46,22 @@ def links(broker: Server, names: Names, shelf: Shelf) -> Iterator[tuple[BrokerCo
 
 
 def test_a_full_disk_holds_a_bounded_window_and_what_waited_comes_in_order(
-    links: tuple[BrokerConnection, BrokerConnection], shelf: Shelf, note: Callable[[str, object], None]
+    links: tuple[BrokerConnection, BrokerConnection], storage: FakeStorage, note: Callable[[str, object], None]
 ) -> None:
     ours, other = links
-    shelf.full.set()
+    storage.full.set()
     for n in range(SENT):
         other.announce(f'{{"n": {n}, "pad": "{BODY}"}}', f"id-{n}-{time.monotonic()}")
-    first = shelf.refused.get(timeout=60)
+    first = storage.failed.get(timeout=60)
     for _ in range(12):  # one try a second: more than the ten times that a broker would repeat it
-        assert shelf.refused.get(timeout=60) == first
+        assert storage.failed.get(timeout=60) == first
     buffered = ours.buffered
     note("buffered unacknowledged in the window, of 3000 messages of 1 kB", buffered)
     assert 500 <= buffered <= 1100
-    shelf.full.clear()
+    storage.full.clear()
     began = time.monotonic()
-    got = [shelf.stored.get(timeout=60) for _ in range(SENT)]
+    got = [storage.stored.get(timeout=60) for _ in range(SENT)]
     note("messages a second when there is room again", round(SENT / (time.monotonic() - began)))
     assert [f'{{"n": {n}, ' in body.decode() for n, body in enumerate(got)] == [True] * SENT
     assert ours.up
-    assert [change.up for change in list(shelf.changes.queue)] == [True, True]
+    assert [change.up for change in list(storage.changes.queue)] == [True, True]

@@ -1,4 +1,4 @@
-"""What the monitor may say to a registration and to the other calls, and what we make of it."""
+"""The responses of the monitor to each call, and the results or errors they become."""
 
 from __future__ import annotations
 
@@ -8,27 +8,16 @@ import pytest
 
 from fastmon_daemon.base.errors import LinkBlocked, LinkDown, ParentNotRegistered, PermanentError, TransientError
 from fastmon_daemon.monitor import MonitorClient
-from tests.monitor.scripted import (
-    EXISTS,
-    HTML,
-    NO_STF,
-    ROW,
-    TF,
-    TOKEN,
-    Action,
-    Server,
-    resets,
-    says,
-)
+from tests.monitor.scripted_monitor import EXISTS, HTML, NO_STF, ROW, TF, TOKEN, Action, Server, resets, says
 
 
-def test_a_registered_tf_comes_back_with_the_id_that_the_monitor_gave(server: Server, monitor: MonitorClient) -> None:
+def test_a_registered_tf_is_returned_with_the_id_of_the_monitor(server: Server, monitor: MonitorClient) -> None:
     server.script = [says(201, ROW)]
 
-    standing, difference = monitor.register_tf(TF)
+    registered, difference = monitor.register_tf(TF)
 
     line, headers, body = server.requests[0]
-    assert standing.tf_file_id == ROW["tf_file_id"]
+    assert registered.tf_file_id == ROW["tf_file_id"]
     assert difference is None
     assert line == "POST /swf-monitor/api/fastmon-files/"
     assert headers["authorization"] == f"Token {TOKEN}"
@@ -36,44 +25,46 @@ def test_a_registered_tf_comes_back_with_the_id_that_the_monitor_gave(server: Se
     assert json.loads(body) == {k: v for k, v in ROW.items() if k not in {"tf_file_id", "checksum"}}
 
 
-def test_what_our_earlier_try_registered_is_adopted_without_a_difference(
+def test_a_tf_that_an_earlier_try_registered_is_adopted_without_a_difference(
     server: Server, monitor: MonitorClient
 ) -> None:
     server.script = [says(400, EXISTS), says(200, [ROW])]
 
-    standing, difference = monitor.register_tf(TF)
+    registered, difference = monitor.register_tf(TF)
 
-    assert (standing.tf_file_id, difference) == (ROW["tf_file_id"], None)
-    assert server.asked[1] == "GET /swf-monitor/api/fastmon-files/?tf_filename=a_tf_001.tf"
+    assert (registered.tf_file_id, difference) == (ROW["tf_file_id"], None)
+    assert server.request_lines[1] == "GET /swf-monitor/api/fastmon-files/?tf_filename=a_tf_001.tf"
 
 
-def test_what_another_writer_registered_for_the_stf_is_adopted_and_told(server: Server, monitor: MonitorClient) -> None:
+def test_a_tf_that_another_writer_registered_is_adopted_with_its_difference(
+    server: Server, monitor: MonitorClient
+) -> None:
     server.script = [says(400, EXISTS), says(200, [ROW | {"tf_first": 57, "tf_last": 77, "file_size_bytes": 7}])]
 
-    standing, difference = monitor.register_tf(TF)
+    registered, difference = monitor.register_tf(TF)
 
-    assert (standing.tf_first, standing.tf_last) == (57, 77)
+    assert (registered.tf_first, registered.tf_last) == (57, 77)
     assert difference == "range 57-77 instead of 60-80, size 7 instead of 2100"
 
 
-def test_rows_of_other_names_are_not_taken_for_ours(server: Server, monitor: MonitorClient) -> None:
+def test_rows_with_other_names_are_not_adopted(server: Server, monitor: MonitorClient) -> None:
     other = ROW | {"tf_filename": "b_tf_001.tf", "stf_file": "b.stf"}
     server.script = [says(400, EXISTS), says(200, [other, ROW])]
 
     assert monitor.register_tf(TF)[0].tf_filename == TF.tf_filename
 
 
-@pytest.mark.parametrize("complaint", [EXISTS, EXISTS | NO_STF])
-def test_a_name_that_belongs_to_another_stf_is_a_conflict_for_a_person(
-    complaint: object, server: Server, monitor: MonitorClient
+@pytest.mark.parametrize("errors", [EXISTS, EXISTS | NO_STF])
+def test_a_name_that_belongs_to_another_stf_is_a_permanent_error(
+    errors: object, server: Server, monitor: MonitorClient
 ) -> None:
-    server.script = [says(400, complaint), says(200, [ROW | {"stf_file": "b.stf"}])]
+    server.script = [says(400, errors), says(200, [ROW | {"stf_file": "b.stf"}])]
 
     with pytest.raises(PermanentError, match=r"of b\.stf, not of a\.stf"):
         monitor.register_tf(TF)
 
 
-def test_a_tf_that_vanished_after_exists_is_tried_again(server: Server, monitor: MonitorClient) -> None:
+def test_a_tf_that_exists_but_is_not_listed_is_retried(server: Server, monitor: MonitorClient) -> None:
     server.script = [says(400, EXISTS), says(200, [])]
 
     with pytest.raises(TransientError) as caught:
@@ -82,7 +73,7 @@ def test_a_tf_that_vanished_after_exists_is_tried_again(server: Server, monitor:
 
 
 @pytest.mark.parametrize("script", [[says(400, NO_STF)], [says(400, NO_STF | EXISTS), says(200, [])]])
-def test_an_stf_that_the_monitor_does_not_know_yet_is_waited_for(
+def test_an_stf_that_is_not_registered_yet_is_waited_for(
     script: list[Action], server: Server, monitor: MonitorClient
 ) -> None:
     server.script = script
@@ -92,17 +83,17 @@ def test_an_stf_that_the_monitor_does_not_know_yet_is_waited_for(
 
 
 @pytest.mark.parametrize("status", [400, 406, 413, 415, 422])
-def test_data_that_the_monitor_will_not_have_fail_at_once_with_its_words(
+def test_rejected_data_fail_at_once_with_the_text_of_the_monitor(
     status: int, server: Server, monitor: MonitorClient
 ) -> None:
     server.script = [says(status, {"tf_filename": ["This field may not be blank."]})]
 
     with pytest.raises(PermanentError, match=f"{status}.*may not be blank"):
         monitor.register_tf(TF)
-    assert len(server.asked) == 1
+    assert len(server.request_lines) == 1
 
 
-def test_a_400_that_is_no_json_fails_the_stf_only_if_the_monitor_answers_otherwise(
+def test_a_400_without_json_fails_the_stf_only_if_the_monitor_responds_otherwise(
     server: Server, monitor: MonitorClient
 ) -> None:
     bad_request = says(400, "<h1>Bad Request (400)</h1>")
@@ -115,7 +106,7 @@ def test_a_400_that_is_no_json_fails_the_stf_only_if_the_monitor_answers_otherwi
 
 
 @pytest.mark.parametrize(
-    ("answer", "remedy"),
+    ("answer", "hint"),
     [
         (says(401, {"detail": "Authentication credentials were not provided."}), "SWF_API_TOKEN"),
         (says(403, {"detail": "Invalid token."}), "SWF_API_TOKEN"),
@@ -126,16 +117,16 @@ def test_a_400_that_is_no_json_fails_the_stf_only_if_the_monitor_answers_otherwi
         (says(405, {"error": "MCP endpoint accepts POST JSON-RPC only"}), "SWF_MONITOR_URL"),
     ],
 )
-def test_a_refusal_of_us_holds_the_gate_and_names_the_remedy(
-    answer: Action, remedy: str, server: Server, monitor: MonitorClient
+def test_a_response_that_rejects_us_blocks_the_link_and_names_the_setting(
+    answer: Action, hint: str, server: Server, monitor: MonitorClient
 ) -> None:
     server.script = [answer] * 3
 
     for call in (lambda: monitor.register_tf(TF), lambda: monitor.stf_files(7), monitor.probe):
-        with pytest.raises(LinkBlocked, match=remedy) as caught:
+        with pytest.raises(LinkBlocked, match=hint) as caught:
             call()
         assert TOKEN not in str(caught.value)
-    assert len(server.asked) == 3, "no redirect is followed and nothing is tried twice"
+    assert len(server.request_lines) == 3, "no redirect is followed and nothing is tried twice"
 
 
 def stf_row(n: int) -> dict[str, object]:
@@ -152,42 +143,40 @@ def page(count: int, listed: int) -> Action:
     return says(200, {"count": count, "next": None, "previous": None, "results": [stf_row(n) for n in range(listed)]})
 
 
-def test_all_stfs_of_a_run_come_whole(server: Server, monitor: MonitorClient) -> None:
+def test_all_stfs_of_a_run_are_listed_with_their_rows(server: Server, monitor: MonitorClient) -> None:
     server.script = [page(2, 2)]
 
     stfs = monitor.stf_files(100014)
 
     assert [stf.stf_filename for stf in stfs] == ["0.stf", "1.stf"]
     assert json.loads(stfs[1].body) == stf_row(1)
-    assert server.asked == ["GET /swf-monitor/api/stf-files/?run_number=100014&limit=1000"]
+    assert server.request_lines == ["GET /swf-monitor/api/stf-files/?run_number=100014&limit=1000"]
 
 
-def test_a_number_beyond_all_floats_in_a_row_of_the_monitor_is_not_kept(server: Server, monitor: MonitorClient) -> None:
+def test_a_number_beyond_the_range_of_floats_in_a_row_becomes_null(server: Server, monitor: MonitorClient) -> None:
     row = json.dumps({**stf_row(0), "metadata": {"start": "BIG"}}).replace('"BIG"', "1e999")
     server.script = [says(200, f'{{"count": 1, "results": [{row}]}}')]
 
     assert json.loads(monitor.stf_files(7)[0].body, parse_constant=pytest.fail)["metadata"] == {"start": None}
 
 
-def test_a_long_run_is_asked_for_again_in_one_page(server: Server, monitor: MonitorClient) -> None:
+def test_a_long_run_is_requested_again_in_one_page(server: Server, monitor: MonitorClient) -> None:
     server.script = [page(1500, 1000), page(1501, 1501)]
 
     assert len(monitor.stf_files(7)) == 1501
-    assert server.asked[1].endswith("limit=2500")
+    assert server.request_lines[1].endswith("limit=2500")
 
 
-def test_a_run_that_is_known_to_be_long_is_asked_for_in_one_page_at_once(
+def test_a_run_that_is_known_to_be_long_is_requested_in_one_page_at_once(
     server: Server, monitor: MonitorClient
 ) -> None:
     server.script = [page(1501, 1501)]
 
     assert len(monitor.stf_files(7, at_least=1501)) == 1501
-    assert server.asked == ["GET /swf-monitor/api/stf-files/?run_number=7&limit=2001"]
+    assert server.request_lines == ["GET /swf-monitor/api/stf-files/?run_number=7&limit=2001"]
 
 
-def test_a_long_list_that_does_not_come_is_read_again_later_and_does_not_shut_the_gate(
-    server: Server, monitor: MonitorClient
-) -> None:
+def test_a_long_list_that_fails_is_a_transient_error_and_not_link_down(server: Server, monitor: MonitorClient) -> None:
     server.script = [page(1500, 1000), resets]
 
     with pytest.raises(TransientError) as caught:
@@ -195,13 +184,13 @@ def test_a_long_list_that_does_not_come_is_read_again_later_and_does_not_shut_th
     assert not isinstance(caught.value, LinkDown)
 
 
-def test_the_tf_files_of_an_stf_are_its_own_also_where_the_filter_is_ignored(
+def test_tf_files_of_other_stfs_are_dropped_even_if_the_monitor_ignores_the_filter(
     server: Server, monitor: MonitorClient
 ) -> None:
     server.script = [says(200, [ROW, {**ROW, "stf_file": "another.stf"}])]
 
     assert [tf.stf_filename for tf in monitor.tf_files(TF.stf_filename)] == [TF.stf_filename]
-    assert server.asked == [f"GET /swf-monitor/api/fastmon-files/?stf_filename={TF.stf_filename}"]
+    assert server.request_lines == [f"GET /swf-monitor/api/fastmon-files/?stf_filename={TF.stf_filename}"]
 
 
 @pytest.mark.parametrize(
@@ -212,30 +201,30 @@ def test_the_tf_files_of_an_stf_are_its_own_also_where_the_filter_is_ignored(
         (says(404, {"detail": "No Run matches the given query."}), None),
     ],
 )
-def test_the_end_of_a_run_is_that_of_its_row(
+def test_the_end_time_of_a_run_is_read_from_its_row(
     answer: Action, ended_at: str | None, server: Server, monitor: MonitorClient
 ) -> None:
     server.script = [answer]
 
     assert monitor.run_ended_at(77) == ended_at
-    assert server.asked == ["GET /swf-monitor/api/runs/77/"]
+    assert server.request_lines == ["GET /swf-monitor/api/runs/77/"]
 
 
-def test_the_numbers_of_all_runs_are_read_from_the_whole_list(server: Server, monitor: MonitorClient) -> None:
+def test_all_run_numbers_are_read_from_one_list(server: Server, monitor: MonitorClient) -> None:
     server.script = [says(200, [{"run_id": 1, "run_number": 100014}, {"run_id": 2, "run_number": 100015}])]
 
     assert monitor.run_numbers() == [100014, 100015]
-    assert server.asked == ["GET /swf-monitor/api/runs/"]
+    assert server.request_lines == ["GET /swf-monitor/api/runs/"]
 
 
-def test_a_time_that_is_none_is_no_answer_of_a_monitor(server: Server, monitor: MonitorClient) -> None:
+def test_an_invalid_time_is_unexpected_content(server: Server, monitor: MonitorClient) -> None:
     server.script = [says(200, {"run_id": 77, "end_time": "yesterday"})]
 
-    with pytest.raises(LinkDown, match="not what a monitor says"):
+    with pytest.raises(LinkDown, match="unexpected content"):
         monitor.run_ended_at(77)
 
 
-def test_a_list_that_does_not_match_its_count_is_read_again_later(server: Server, monitor: MonitorClient) -> None:
+def test_a_list_that_does_not_match_its_count_is_a_transient_error(server: Server, monitor: MonitorClient) -> None:
     server.script = [page(3, 2)]
 
     with pytest.raises(TransientError, match="counts 3 STFs in run 7 but lists 2") as caught:

@@ -1,4 +1,4 @@
-"""A monitor that plays a script, action by action: for the tests of the REST edge."""
+"""A monitor that performs a scripted action for each request."""
 
 from __future__ import annotations
 
@@ -38,16 +38,18 @@ ROW = {
 EXISTS = {"tf_filename": ["fast mon file with this tf filename already exists."]}
 NO_STF = {"stf_file": ["Object with stf_filename=a.stf does not exist."]}
 REQUIRED = {"stf_file": ["This field is required."], "tf_filename": ["This field is required."]}
+SHORT = (3, 0.3)
+"""Timeouts for connecting and reading, in seconds."""
 HTML = "<!doctype html><title>Log in</title>"
 
 Action = Callable[[socket.socket], None]
 
 
 def says(status: int, body: object = "", **headers: str) -> Action:
-    """Answer with *body*, as JSON unless it is text."""
+    """Respond with *body*, as JSON unless it is text."""
     text = body if isinstance(body, str) else json.dumps(body)
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    lines = [f"HTTP/1.1 {status} Said", f"Content-Length: {len(text)}", *(f"{k}: {v}" for k, v in named.items())]
+    fields = {name.replace("_", "-"): value for name, value in headers.items()}
+    lines = [f"HTTP/1.1 {status} Scripted", f"Content-Length: {len(text)}", *(f"{k}: {v}" for k, v in fields.items())]
     raw = ("\r\n".join(lines) + "\r\n\r\n" + text).encode()
     return lambda connection: connection.sendall(raw)
 
@@ -57,7 +59,7 @@ def sends(raw: str) -> Action:
 
     def act(connection: socket.socket) -> None:
         connection.sendall(raw.encode())
-        with suppress(OSError):  # whoever cannot read it resets the connection first: TLS does
+        with suppress(OSError):  # a TLS client resets the connection first
             connection.shutdown(socket.SHUT_RDWR)
 
     return act
@@ -69,12 +71,12 @@ def resets(connection: socket.socket) -> None:
 
 
 def hangs(connection: socket.socket) -> None:
-    """Say nothing until the other side gives up."""
+    """Send nothing until the client closes the connection."""
     connection.recv(1)
 
 
 def dripping(begin: bytes) -> Action:
-    """Begin an answer and go on with a byte now and then, until the other side gives up."""
+    """Send *begin*, then single bytes until the client closes the connection."""
 
     def act(connection: socket.socket) -> None:
         connection.sendall(begin)
@@ -94,12 +96,13 @@ drips = dripping(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
 
 
 class Server:
-    """Plays one action for each request, in order, and remembers the requests."""
+    """Performs the actions of `script` in order, one for each request, and keeps the requests."""
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.script: list[Action] = []
         self.requests: list[tuple[str, dict[str, str], str]] = []
         self._open: list[socket.socket] = []
+        self._clients: list[MonitorClient] = []
         self._tls = tls
         self._listening = socket.create_server(("127.0.0.1", 0))
         self._threads = [threading.Thread(target=self._accept)]
@@ -110,14 +113,25 @@ class Server:
         return int(self._listening.getsockname()[1])
 
     @property
+    def url(self) -> str:
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
+
+    def client(self, **arguments: Any) -> MonitorClient:
+        """A client of this monitor, closed with it."""
+        self._clients.append(client(f"{self.url}/swf-monitor/", **arguments))
+        return self._clients[-1]
+
+    @property
     def connections(self) -> int:
         return len(self._open)
 
     @property
-    def asked(self) -> list[str]:
+    def request_lines(self) -> list[str]:
         return [line for line, _, _ in self.requests]
 
     def close(self) -> None:
+        for client in self._clients:
+            client.close()
         self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
         self._threads[0].join(20)
@@ -142,8 +156,8 @@ class Server:
         with connection:
             try:
                 if self._tls is not None:
-                    plain = self._open.index(connection)
-                    connection = self._open[plain] = self._tls.wrap_socket(connection, server_side=True)
+                    index = self._open.index(connection)
+                    connection = self._open[index] = self._tls.wrap_socket(connection, server_side=True)
                 with connection:
                     while self._request(connection):
                         self.script.pop(0)(connection)
@@ -163,8 +177,8 @@ class Server:
         return bool(line)
 
 
-def impatient(server: Server, **changes: Any) -> MonitorClient:
-    return MonitorClient(f"http://127.0.0.1:{server.port}", lambda: TOKEN, connections=2, timeout_s=(3, 0.3), **changes)
+def client(url: str, token: Callable[[], str] = lambda: TOKEN, **arguments: Any) -> MonitorClient:
+    return MonitorClient(url, token, **{"connections": 1, **arguments})
 
 
 def closed_port() -> int:
