@@ -1,1 +1,1 @@
-"""Shared by all packages: errors, clock, logs, backoff, rate limit, failpoints, sd_notify; nothing about STFs or SQL."""
+"""Shared by all packages: errors, clock, logs, backoff, rate limit, failpoints, sd_notify. No STFs, no SQL."""
