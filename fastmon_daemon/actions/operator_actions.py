@@ -155,7 +155,7 @@ class OperatorActions:
         dest = self._chart.after(stf.state, request.action)
         try:
             if self._chart.is_finalized(dest):
-                outbox.move(stf, request.action, dest, now, rests=True, note=request.note)
+                outbox.move(stf, request.action, dest, now, finalized=True, note=request.note)
             else:
                 outbox.reopen(stf, request.action, dest, now, note=request.note, included=request.action == "include")
         except StaleStfError as exc:  # cannot be: the engine's thread alone moves STFs, and it is the one that acts

@@ -181,7 +181,7 @@ class MessageHandler:
         outbox.count(f"stf_ready_{outcome}")
         if outcome is ReceiveOutcome.FRESH:
             record_sequence(outbox, row, message.sequence, now)
-            outbox.runs.not_absent(row, message.filename)
+            outbox.runs.remove_absent(row, message.filename)
             logger.info("{}: received, run {}", message.filename, message.run)
         elif outcome is ReceiveOutcome.CONFLICT:
             logger.error("{}: came again with other content: kept aside", message.filename)

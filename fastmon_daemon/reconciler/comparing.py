@@ -55,7 +55,7 @@ class RunComparator:
         )
         poll_state.record_poll(listing, self._config.intervals, monotonic)
         since = format_timestamp(now - timedelta(seconds=poll_state.since_s))
-        if any(outage.link == "broker" for outage in outbox.by_run.outages.between(since, format_timestamp(now))):
+        if any(outage.link == "broker" for outage in outbox.outages.between(since, format_timestamp(now))):
             poll_state.reset_listening()
         known = outbox.runs.known_names(row)
         unknown = [stf for stf in listing.stfs if stf.stf_filename not in known]
@@ -154,7 +154,7 @@ class RunComparator:
         return intervals.unnamed_run_s if row.nameless else intervals.ended_run_s
 
     def _say_missing(self, outbox: Outbox, row: RunRow, now: datetime) -> None:
-        verdict = judge(outbox.by_run, row, self._config.charts, now)
+        verdict = judge(outbox.reports.by_run, row, self._config.charts, now)
         numbers = verdict.missing_sequences or "numbers unknown"
         logger.error(
             "run {}: missing and no more looked for: {} STFs ({}); {}", row.run, verdict.missing, numbers, verdict.line

@@ -70,7 +70,7 @@ def test_polls_between_two_batches_of_a_purge_restore_nothing(tmp_path: Path, co
         for stf in monitor.stfs:
             outbox.receive(NewStf(namespace="ns", run_id="100014", filename=stf.stf_filename), "received", START)
         for stf in outbox.find():
-            outbox.move(stf, "skip", "skipped", world.time.at, rests=True)
+            outbox.move(stf, "skip", "skipped", world.time.at, finalized=True)
     intake = MessageHandler(outbox.path, "ns", "", CHARTS, runs=runs, clock=world.time.clock())
     intake.handle('{"msg_type": "stf_ready", "namespace": "ns", "run_id": "100014"}')
     reconciler = Reconciler(ReconcilerConfig(monitor=monitor, charts=CHARTS, clock=world.time.clock()), runs)

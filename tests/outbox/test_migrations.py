@@ -138,14 +138,14 @@ def test_what_is_asked_of_it_is_answered(outbox: Outbox) -> None:
     assert [(run.run, run.states) for run in reports.pruned_runs()] == [("200001", {"completed": 5})]
     assert reports.counters()["stages_unreportable"] == 6
     assert outbox.recall("agent_name") == "fastmon-agent-daq-1"
-    assert len(outbox.files.taken()) == COUNTS["file_seen"]
+    assert len(outbox.files.all()) == COUNTS["file_seen"]
     assert reports.stages.count_pending() == OWED
     retried = outbox.find(filename="swf.300001.000001.stf")[0]
     assert (retried.life, retried.state) == (3, "completed")
     (adopted,) = outbox.find(filename="swf.300001.000005.stf")
     assert [tf.adopted is not None for tf in adopted.tfs] == [True, True]
     charts = (load_statechart("stf"), load_statechart("run"))
-    verdicts = {row.run: judge(outbox.by_run, row, charts, LATER) for row in reports.runs()}
+    verdicts = {row.run: judge(outbox.reports.by_run, row, charts, LATER) for row in reports.runs()}
     assert {run for run, verdict in verdicts.items() if verdict.complete} == {"200001", "200002"}
     assert verdicts["300001"].tf_files.preexisting == 2
     (stood,) = outbox.find(filename="swf.300001.000012.stf")

@@ -106,7 +106,7 @@ def test_a_run_with_a_failed_or_unfinished_stf_stays_as_a_whole(world: World) ->
     turns(world, driven)
     assert stfs(outbox) == 3
     with outbox.transaction():
-        outbox.move(named(outbox, names[1]), "discard", "discarded", world.time.at, rests=True)
+        outbox.move(named(outbox, names[1]), "discard", "discarded", world.time.at, finalized=True)
     turns(world, driven)
     assert stfs(outbox) == 0
     assert outbox.reports.pruned_runs()[0].states == {"completed": 2, "discarded": 1}
@@ -186,15 +186,15 @@ def test_a_pruned_run_of_which_more_stfs_are_heard_is_not_complete_any_more(worl
     row = outbox.runs.get("ns", RUN)
     assert row is not None
     with outbox.transaction():
-        outbox.runs.save_verdict(row, judge(outbox.by_run, row, CHARTS, world.time.at).as_json())
+        outbox.runs.save_verdict(row, judge(outbox.reports.by_run, row, CHARTS, world.time.at).as_json())
     world.time.pass_(days=8)
     turns(world, engine(world, outbox))
-    assert judge(outbox.by_run, row, CHARTS, world.time.at).complete
+    assert judge(outbox.reports.by_run, row, CHARTS, world.time.at).complete
     event = parse(json.dumps({"msg_type": "end_run", "run_id": RUN, "total_stf_files": 12}), namespace="ns")
     assert isinstance(event, RunEvent)
     with outbox.transaction():
         row = record_run_event(outbox, CHARTS[1], event, "ns", world.time.at)
-    told = judge(outbox.by_run, row, CHARTS, world.time.at)
+    told = judge(outbox.reports.by_run, row, CHARTS, world.time.at)
     assert (told.complete, told.state, told.expected, told.completed, told.missing) == (False, "ended", 12, 10, 2)
 
 

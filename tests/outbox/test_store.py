@@ -89,9 +89,9 @@ def test_a_move_from_a_state_that_was_left_meanwhile_overwrites_nothing(outbox: 
     receive(outbox, stf())
     before = named(outbox, "a.stf")
     with outbox.transaction():
-        outbox.move(before, "skip", "skipped", START, rests=True)
+        outbox.move(before, "skip", "skipped", START, finalized=True)
     with pytest.raises(StaleStfError), outbox.transaction():
-        outbox.move(before, "fail", "failed", START, rests=True)
+        outbox.move(before, "fail", "failed", START, finalized=True)
     assert named(outbox, "a.stf").state == "skipped"
     assert [row.dest for row in outbox.reports.history(before.id)] == ["received", "skipped"]
 
@@ -154,8 +154,8 @@ def test_only_what_stood_before_and_was_not_announced_counts_as_such(outbox: Out
             outbox.save_progress(there, Announced(sequence=sequence), START)
     assert named(outbox, "a.stf").preexisting == stood
     assert named(outbox, "b.stf").preexisting == ()
-    (row,) = outbox.by_run.find("100014")
-    assert outbox.by_run.tf_counts(row) == TfCounts(drawn=6, registered=0, announced=2, preexisting=1)
+    (row,) = outbox.reports.by_run.find("100014")
+    assert outbox.reports.by_run.tf_counts(row) == TfCounts(drawn=6, registered=0, announced=2, preexisting=1)
 
 
 def test_one_process_owns_a_database_and_a_second_is_told_who(path: Path) -> None:
