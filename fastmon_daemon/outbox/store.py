@@ -76,17 +76,12 @@ class Outbox:
 
     def receive(self, new: NewStf, state: str, now: datetime) -> ReceiveOutcome:
         """Store an STF in *state* with its first history row; a known one changes nothing."""
-        born = min(new.born_at or now, now)
         arguments = {
-            "namespace": new.namespace, "run": str(new.run_id), "run_id": json.dumps(new.run_id),
-            "filename": new.filename, "sequence": new.sequence, "size_bytes": new.size_bytes,
-            "checksum": new.checksum, "tf_count": new.tf_count, "execution_id": new.execution_id, "body": new.body,
-            "origin": new.origin, "state": state, "now": format_timestamp(now),
-            "born_at": format_timestamp(born), "note": new.note,
+            **asdict(new), "run": str(new.run_id), "run_id": json.dumps(new.run_id), "state": state,
+            "now": format_timestamp(now), "born_at": format_timestamp(min(new.born_at or now, now)),
             "preexisting": json.dumps(new.preexisting) if new.preexisting else None,
         }  # fmt: skip
-        fresh = self._db.execute(_RECEIVE, arguments).rowcount
-        if not fresh:
+        if not self._db.execute(_RECEIVE, arguments).rowcount:
             return self._compare(arguments)
         self._db.execute(_RECEIVED_HISTORY, arguments)
         return ReceiveOutcome.FRESH
@@ -207,17 +202,17 @@ class Outbox:
 
         Raises: StaleStfError if the STF left the state in which it was read.
         """
-        arguments = {"id": stf.id, "source": stf.state, "dest": dest, "trigger": trigger, "now": format_timestamp(now),
-                     "finalized": finalized, "life": stf.life, "note": note}  # fmt: skip
-        if not self._db.execute(_MOVE, arguments).rowcount:
-            raise StaleStfError(f"{stf.filename}: no longer {stf.state}")
-        self._db.execute(_HISTORY, arguments)
+        self._move(_MOVE, stf, trigger, dest, now, life=stf.life, note=note, finalized=finalized)
 
     def reopen(self, stf: Stf, trigger: str, dest: str, now: datetime, *, note: str, included: bool = False) -> None:
         """Begin the next life of a finalized STF, by an action of an operator. Raises: StaleStfError, as `move`."""
-        arguments = {"id": stf.id, "source": stf.state, "dest": dest, "trigger": trigger, "now": format_timestamp(now),
-                     "life": stf.life + 1, "note": note, "included": included or stf.included}  # fmt: skip
-        if not self._db.execute(_REOPEN, arguments).rowcount:
+        included = included or stf.included
+        self._move(_REOPEN, stf, trigger, dest, now, life=stf.life + 1, note=note, included=included)
+
+    def _move(self, update: str, stf: Stf, trigger: str, dest: str, now: datetime, **fields: object) -> None:
+        arguments = {"id": stf.id, "source": stf.state, "dest": dest, "trigger": trigger, "now": format_timestamp(now)}
+        arguments |= fields
+        if not self._db.execute(update, arguments).rowcount:
             raise StaleStfError(f"{stf.filename}: no longer {stf.state}")
         self._db.execute(_HISTORY, arguments)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -48,38 +49,26 @@ def check(path: Path) -> list[IntegrityProblem]:
     return check_database(path, load_statechart("stf"), load_statechart("run"))
 
 
-def other_program(path: Path) -> None:
-    with sqlite3.connect(path) as connection:
-        connection.execute("create table t (x)")
-    connection.close()
-
-
-def without_tables(path: Path) -> None:
-    with sqlite3.connect(path) as connection:
-        connection.execute("pragma journal_mode = wal")
-    connection.close()
+def execute(path: Path, statement: str) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(statement)
 
 
 def newer(path: Path) -> None:
     open_outbox(path).close()
-    with sqlite3.connect(path) as connection:
-        connection.execute(f"pragma user_version = {VERSION + 1}")
-    connection.close()
-
-
-def overwritten(path: Path, at: int, what: bytes) -> None:
-    with path.open("r+b") as file:
-        file.seek(at)
-        file.write(what)
+    execute(path, f"pragma user_version = {VERSION + 1}")
 
 
 UNUSABLE: dict[str, tuple[Callable[[Path, bytes], object], str]] = {
     "a directory": (lambda path, _: path.mkdir(), "not a regular file: set FASTMON_DB"),
     "an empty file": (lambda path, _: path.touch(), "file is empty: restore a backup, or delete it"),
     "garbage": (lambda path, _: path.write_bytes(b"not a database at all" * 100), "not an SQLite database"),
-    "no tables": (lambda path, _: without_tables(path), "has no tables: restore a backup, or delete it"),
+    "no tables": (
+        lambda path, _: execute(path, "pragma journal_mode = wal"),
+        "has no tables: restore a backup, or delete it",
+    ),
     "another program's": (
-        lambda path, _: other_program(path),
+        lambda path, _: execute(path, "create table t (x)"),
         "SQLite database of another program: set FASTMON_DB to another",
     ),
     "a newer schema": (lambda path, _: newer(path), "start the newer fastmon"),
@@ -158,7 +147,7 @@ def test_attach_does_not_create_a_deleted_database(path: Path) -> None:
 def test_a_damaged_page_is_found_at_the_start_and_by_the_complete_check(path: Path, intact: bytes) -> None:
     path.write_bytes(intact)
     assert check(path) == []
-    overwritten(path, 5 * PAGE, b"\xff" * PAGE)
+    path.write_bytes(intact[: 5 * PAGE] + b"\xff" * PAGE + intact[6 * PAGE :])
     with pytest.raises(StorageError, match="restore a backup"):
         open_outbox(path)
     found = check(path)
@@ -192,15 +181,11 @@ def test_missing_permissions_are_reported_with_a_hint(path: Path) -> None:
     open_outbox(path).close()
     with DatabaseLock(path):
         pass
-    unreadable(path)
-    unreadable(path.with_name("outbox.db.lock"))
+    path.chmod(0o000)
+    path.with_name("outbox.db.lock").chmod(0o000)
     errors = as_nobody(lambda: open_outbox(path)), as_nobody(lambda: owner_of(path)), as_nobody(lambda: check(path))
     assert "Permission denied" in errors[0]
     assert all("run this as the daemon's user" in each for each in errors[1:])
-
-
-def unreadable(path: Path) -> None:
-    path.chmod(0o000)
 
 
 def as_nobody(action: Callable[[], object]) -> str:
@@ -242,9 +227,7 @@ BROKEN_RULES = {
 @pytest.mark.parametrize("damage", BROKEN_RULES)
 def test_the_complete_check_reports_each_violated_rule(path: Path, intact: bytes, damage: str) -> None:
     path.write_bytes(intact)
-    connection = sqlite3.connect(path, isolation_level=None)
-    connection.execute(damage)
-    connection.close()
+    execute(path, damage)
     assert any(BROKEN_RULES[damage] in problem.what for problem in check(path)), check(path)
     open_outbox(path).close()  # such a problem does not stop the daemon
 
