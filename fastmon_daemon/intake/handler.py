@@ -18,7 +18,7 @@ from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.base.errors import MalformedMessage
 from fastmon_daemon.messages import STF_HEARD, IgnoredMessage, RunEvent, StfReady, parse
 from fastmon_daemon.outbox import NewStf, Origin, Outbox, ReceiveOutcome, attach
-from fastmon_daemon.runs.run_events import record_run_event, record_sequence, schedule_poll
+from fastmon_daemon.runs.run_events import record_run_event, record_sequence
 from fastmon_daemon.runs.tracked_runs import TrackedRuns
 from fastmon_daemon.statechart import StateMachine
 
@@ -163,7 +163,7 @@ class MessageHandler:
         run = RunEvent(kind=STF_HEARD, run_id=message.run_id, execution_id=message.execution_id)
         row = record_run_event(outbox, self._run_chart, run, self.namespace, now)
         if message.filename is None:
-            schedule_poll(outbox, row, now)
+            outbox.runs.mark_nameless(row, now)
             return None
         new = NewStf(
             namespace=self.namespace,

@@ -14,7 +14,7 @@ from fastmon_daemon.base.errors import StorageError
 from fastmon_daemon.outbox.file_checks import check_file, check_local_file_system, quick_check
 from fastmon_daemon.outbox.lock import make_folder
 from fastmon_daemon.outbox.reader import OutboxReader
-from fastmon_daemon.outbox.schema import check_current, check_ours, migrate
+from fastmon_daemon.outbox.schema import check_compatible, check_not_older, migrate
 from fastmon_daemon.outbox.sqlite_errors import storage_errors
 from fastmon_daemon.outbox.store import Outbox
 
@@ -71,7 +71,7 @@ def _sync(path: Path) -> None:
 def _check_content(path: Path) -> None:
     """Check the content on a read-only connection, so that a database that is not ours is not changed."""
     with closing(connect_read_only(path)) as connection:
-        check_ours(Database(connection, recursive_triggers=False), path)
+        check_compatible(Database(connection, recursive_triggers=False), path)
         if not quick_check(path, connection):
             logger.info("{}: not checked completely (it is large): run fastmon-daemon check for a complete check", path)
 
@@ -96,7 +96,7 @@ def open_for_reading(path: Path) -> OutboxReader:
                 raise StorageError(f"{path}: not a fastmon database: set FASTMON_DB to the right one")
     except sqlite3.DatabaseError as exc:
         raise StorageError(f"{path}: cannot be read: {exc}") from exc
-    check_current(db, path)
+    check_not_older(db, path)
     return OutboxReader(db)
 
 

@@ -16,7 +16,7 @@ from sqlite_utils import Database
 from fastmon_daemon.base.errors import StorageError
 from fastmon_daemon.outbox.database import connect_read_only
 from fastmon_daemon.outbox.file_checks import check_file, check_local_file_system
-from fastmon_daemon.outbox.schema import check_ours
+from fastmon_daemon.outbox.schema import check_compatible
 from fastmon_daemon.outbox.sqlite_errors import RESTORE_HINT, primary_code
 from fastmon_daemon.statechart import StateMachine
 
@@ -47,7 +47,7 @@ def check_database(path: Path, stf_chart: StateMachine, run_chart: StateMachine)
             raise StorageError(f"{path}: no such database: start fastmon-daemon, or set FASTMON_DB")
         with closing(connect_read_only(path)) as connection:
             db = Database(connection, recursive_triggers=False)
-            check_ours(db, path)
+            check_compatible(db, path)
             found = list(_sqlite_problems(db))
             # Our queries may fail on a database that SQLite finds damaged.
             return found or [*_row_problems(db), *_chart_problems(db, stf_chart, run_chart)]

@@ -60,7 +60,7 @@ class Runs:
         self._set(row, "expected = ?, expected_by = ?", [expected, by])
 
     def mark_nameless(self, row: RunRow, now: datetime) -> None:
-        """The run is announced without filenames: poll it now, and store what it lists without waiting."""
+        """After an `stf_ready` without a filename: poll the run from now on; every listed STF is stored at once."""
         self._set(row, "nameless = 1, poll_at = ?", [format_timestamp(now)])
 
     def record_sequence(self, row: RunRow, sequence: int) -> None:

@@ -240,7 +240,7 @@ def _renamed(value: Any) -> Any:
     return [_renamed(each) for each in value] if isinstance(value, list) else value
 
 
-def check_ours(db: Database, path: Path) -> None:
+def check_compatible(db: Database, path: Path) -> None:
     """Raises: StorageError if the database is not an outbox, or of a newer fastmon."""
     version = db.execute("pragma user_version").fetchone()[0]
     owner = db.execute("pragma application_id").fetchone()[0]
@@ -265,7 +265,7 @@ def migrate(db: Database) -> None:
         db.execute(f"pragma user_version = {VERSION}")
 
 
-def check_current(db: Database, path: Path) -> None:
+def check_not_older(db: Database, path: Path) -> None:
     """Raises: StorageError if the schema is older than this fastmon; a reader cannot migrate it."""
     version = db.execute("pragma user_version").fetchone()[0]
     if version < VERSION:

@@ -60,11 +60,6 @@ def apply_transition(
     return outbox.runs.get(row.namespace, row.run) or row
 
 
-def schedule_poll(outbox: Outbox, row: RunRow, now: datetime) -> None:
-    """After an `stf_ready` without a filename: poll the monitor for the run's STFs, from now until the run ends."""
-    outbox.runs.mark_nameless(row, now)
-
-
 def record_sequence(outbox: Outbox, row: RunRow, sequence: int | None, now: datetime) -> None:
     """Store the sequence number of a new STF; a gap before it schedules a poll."""
     if sequence is None:
