@@ -212,7 +212,7 @@ class OperatorActions:
             )
         # The run goes with the first batch: a poll between two batches would store the deleted STFs again.
         outbox.delete_run(request.run, namespace)
-        self._intake.runs.forget(namespace, request.run)
+        self._intake.runs.purge(namespace, request.run)
         outbox.remember(f"purged:{request.run}", f"{format_timestamp(now)} {request.note}")  # its own history is gone
         outbox.delete_stfs(request.run, namespace, BATCH_SIZE)
         if outbox.reports.count_stfs(run=request.run, namespace=namespace):

@@ -138,7 +138,7 @@ class MessageHandler:
                 outcome, reason = ReceiveOutcome.CONFLICT, str(exc)
             if outcome is ReceiveOutcome.CONFLICT:
                 outbox.reject(body, reason, self._clock.now(), REJECTED_KEPT)
-            outbox.files.remember(fingerprint, name)
+            outbox.files.add(fingerprint, name)
         self._wake()
         return outcome
 

@@ -1,4 +1,4 @@
-"""Class OutboxReader: what is asked about the outbox. Read-only; every read is short, no transaction stays open.
+"""Class OutboxReader: the queries of the outbox. Read-only; every read is short, no transaction stays open.
 
 Knows no names of states.
 """
@@ -26,7 +26,7 @@ class OutboxReader:
     def __init__(self, db: Database) -> None:
         self._db = db
         self.by_run = RunReader(db)
-        """What is asked about one run."""
+        """The queries about one run."""
         self.outages = self.by_run.outages
         self.stages = PendingReports(db)
         """The transitions that were not reported yet."""

@@ -1,4 +1,4 @@
-"""Class Runs: the table `run`, as its writers use it; class RunReader: what is asked about one run and its STFs.
+"""Class Runs: the table `run`, as its writers use it; class RunReader: the queries about one run and its STFs.
 
 Knows no names of states.
 """
@@ -132,7 +132,7 @@ class Runs:
 
 
 class RunReader:
-    """What is asked about one run; read-only."""
+    """The queries about one run; read-only."""
 
     def __init__(self, db: Database) -> None:
         self._db = db

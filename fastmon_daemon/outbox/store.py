@@ -246,11 +246,11 @@ class SeenFiles:
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    def remember(self, fingerprint: str, filename: str) -> None:
+    def add(self, fingerprint: str, filename: str) -> None:
         """Note that the file with this fingerprint was ingested under *filename*."""
         self._db.execute("insert into file_seen values (?, ?) on conflict do nothing", [fingerprint, filename])
 
-    def forget(self, fingerprints: Sequence[str]) -> None:
+    def remove(self, fingerprints: Sequence[str]) -> None:
         """Delete these fingerprints, because their files no longer exist."""
         where = f"fingerprint in ({placeholders(fingerprints)})"
         self._db.execute(f"delete from file_seen where {where}", list(fingerprints))  # noqa: S608

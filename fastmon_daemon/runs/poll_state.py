@@ -12,7 +12,7 @@ _MIN_PAUSE_S = 1.0
 _UNANSWERED_S = 60.0
 """If the pause between two answers exceeds the planned one by more than this, the monitor was down meanwhile."""
 _POLL_DURATION_FACTOR = 10.0
-"""The pause after a poll is at least ten times its duration, so that a long list is no load."""
+"""The pause after a poll is at least ten times its duration, so that long lists do not load the monitor."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ class ReconcilerIntervals:
     heartbeat_s: float = 10.0
     """Between two heart-beats in the database, from which the next process knows the downtime."""
     unknown_runs_s: float = 60.0
-    """Unknown runs are looked for this time after the subscription was restored."""
+    """Time between a restored subscription and the search for unknown runs."""
     retry_s: float = 10.0
     """After a poll without an answer, or a summary that could not be sent."""
     lookups_per_s: float = 50.0

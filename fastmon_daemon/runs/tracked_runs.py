@@ -98,7 +98,7 @@ class TrackedRuns:
         with self._lock:
             return list(self._runs.values())
 
-    def forget(self, namespace: str, run: str) -> None:
+    def purge(self, namespace: str, run: str) -> None:
         """Drop the run because an operator purges it; call this inside the transaction that deletes its row.
 
         A thread that then gets the new object, to store a message of the run, waits for that transaction.

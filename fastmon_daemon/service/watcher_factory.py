@@ -33,7 +33,7 @@ def make_watcher(
 
     def forget(fingerprints: Sequence[str]) -> None:
         with closing(attach(outbox.path)) as own, own.transaction():
-            own.files.forget(fingerprints)
+            own.files.remove(fingerprints)
 
     watching = WatchConfig(
         folders=settings.watch_dirs,
