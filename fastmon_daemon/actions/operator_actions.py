@@ -155,7 +155,7 @@ class OperatorActions:
         dest = self._chart.after(stf.state, request.action)
         try:
             if self._chart.is_finalized(dest):
-                outbox.move(stf, request.action, dest, now, rests=True, note=request.note)
+                outbox.move(stf, request.action, dest, now, finalized=True, note=request.note)
             else:
                 outbox.reopen(stf, request.action, dest, now, note=request.note, included=request.action == "include")
         except StaleStfError as exc:  # cannot be: the engine's thread alone moves STFs, and it is the one that acts
@@ -210,11 +210,13 @@ class OperatorActions:
             return ActionResult(
                 rejected={request.run: f"the daemon works on {unfinished} of its STFs: stop it, then say it again"}
             )
-        if outbox.delete_stfs(request.run, namespace, BATCH_SIZE) == BATCH_SIZE:
-            return ActionResult(more=True)
+        # The run goes with the first batch: a poll between two batches would store the deleted STFs again.
         outbox.delete_run(request.run, namespace)
-        self._intake.runs.forget(namespace, request.run)
+        self._intake.runs.purge(namespace, request.run)
         outbox.remember(f"purged:{request.run}", f"{format_timestamp(now)} {request.note}")  # its own history is gone
+        outbox.delete_stfs(request.run, namespace, BATCH_SIZE)
+        if outbox.reports.count_stfs(run=request.run, namespace=namespace):
+            return ActionResult(more=True)
         return ActionResult(done=[request.run])
 
 

@@ -1,4 +1,1 @@
-"""What every package may use: errors, clock, logs, pauses and jitter, failpoints, sd_notify.
-
-It knows nothing of STFs, SQL, HTTP or STOMP.
-"""
+"""Shared by all packages: errors, clock, logs, backoff, rate limit, failpoints, sd_notify. No STFs, no SQL."""

@@ -1,6 +1,6 @@
-"""Trying again: the pauses with jitter of the whole daemon, and the quick retry inside a step.
+"""The pauses between retries, with jitter, and the short retry loop inside one call.
 
-This module knows which errors are worth another try. It must not know what is tried, nor rows, nor the clock.
+Decides which errors are worth a retry; knows neither calls nor rows.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ from tenacity import (
 from fastmon_daemon.base.errors import LinkBlocked, LinkDown, ParentNotRegistered, TransientError
 
 MAX_BACKOFF = timedelta(minutes=10)
-"""The longest pause that `backoff` ever gives: as long as we do what a `Retry-After` asks."""
+"""The longest pause that `backoff` returns; a longer `Retry-After` is cut to this."""
 
-_MOST_DOUBLINGS = 30
-"""More would only overflow: no pause is that long."""
+_MAX_DOUBLINGS = 30
+"""More would overflow; every pause has reached its maximum by then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backoff:
-    """Pauses between tries, in seconds: full jitter below a ceiling that doubles, so that many who wait spread."""
+    """Pauses in seconds, with full jitter below a ceiling that doubles, so that many clients do not retry together."""
 
     first_s: float
-    """The ceiling of the first pause."""
+    """The first ceiling."""
     longest_s: float
-    """The ceiling never grows beyond this."""
+    """The highest ceiling."""
     shortest_s: float = 0.0
 
     def pause_s(self, failures: int, jitter: Callable[[], float] = random.random) -> float:
-        """The pause after failure number *failures* in a row (from 1); *jitter* draws a number in [0, 1)."""
-        doublings = min(max(failures - 1, 0), _MOST_DOUBLINGS)
+        """Seconds to wait after *failures* failures in a row (from 1); *jitter* returns a number in [0, 1)."""
+        doublings = min(max(failures - 1, 0), _MAX_DOUBLINGS)
         ceiling = min(self.longest_s, self.first_s * 2.0**doublings)
         return self.shortest_s + jitter() * (ceiling - self.shortest_s)
 
@@ -52,10 +52,10 @@ _BACKOFF = Backoff(first_s=1, longest_s=60, shortest_s=0.5)
 
 
 def in_process_retry(stopping: threading.Event) -> Retrying:
-    """Three tries within about two seconds, ended at once by *stopping*; the last error is raised as it is.
+    """Three attempts within about two seconds; *stopping* ends them at once. The last error is raised unchanged.
 
-    Only what a moment may mend is tried again: a link that is down and a missing parent take longer, so does the other
-    side where it asked for patience, and a call that itself took so long must not hold its worker any longer.
+    A link that is down, a missing parent and a `Retry-After` take longer than that and are not retried here; nor is a
+    call that itself took two seconds, because it already blocked its worker.
     """
     return Retrying(
         retry=retry_if_exception(_is_worth_retrying),
@@ -67,7 +67,7 @@ def in_process_retry(stopping: threading.Event) -> Retrying:
 
 
 def retry_for(seconds: float) -> Retrying:
-    """Tries until *seconds* have passed; also a link that is down, as its other side may just be starting."""
+    """Retry for *seconds*; also while the link is down, because the server may still be starting."""
     return Retrying(
         retry=retry_if_exception(
             lambda error: isinstance(error, TransientError) and not isinstance(error, LinkBlocked)
@@ -81,18 +81,18 @@ def retry_for(seconds: float) -> Retrying:
 def backoff(
     attempts: int, *, retry_after_s: float | None = None, jitter: Callable[[], float] = random.random
 ) -> timedelta:
-    """The pause after failed attempt number *attempts* (from 1): full jitter between 0.5 s and 1, 2, 4 ... 60 s.
+    """The pause after *attempts* failed attempts (from 1): full jitter between 0.5 s and 1, 2, 4 ... 60 s.
 
-    It is never shorter than the other side's *retry_after_s* (seconds), as far as that is within `MAX_BACKOFF`.
+    Never shorter than the server's *retry_after_s* (seconds), which is cut to `MAX_BACKOFF`.
     """
     return max(timedelta(seconds=_BACKOFF.pause_s(attempts, jitter)), requested_pause(retry_after_s))
 
 
 def requested_pause(retry_after_s: float | None) -> timedelta:
-    """The pause that the other side asked for in seconds, if any, as far as it is within `MAX_BACKOFF`."""
+    """The pause in seconds that the server requested, at most `MAX_BACKOFF`; zero if it requested none."""
     return timedelta(seconds=min(retry_after_s or 0.0, MAX_BACKOFF.total_seconds()))
 
 
 def _is_worth_retrying(error: BaseException) -> bool:
-    passing = isinstance(error, TransientError) and not isinstance(error, LinkDown | ParentNotRegistered)
-    return passing and not getattr(error, "retry_after_s", None)
+    is_brief = isinstance(error, TransientError) and not isinstance(error, LinkDown | ParentNotRegistered)
+    return is_brief and not getattr(error, "retry_after_s", None)

@@ -1,6 +1,6 @@
-"""How time is read and written: aware UTC in the program, ISO 8601 text in the database and in messages.
+"""Time: aware UTC in the program, ISO 8601 text in the database and in messages.
 
-Nothing else in the daemon asks the system for the time; a `Clock` is handed in.
+No other module of the daemon reads the system time; each is given a `Clock`.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from datetime import UTC, datetime
 
 
 def utcnow() -> datetime:
-    """The wall clock, aware, in UTC."""
+    """The current time, aware, in UTC."""
     return datetime.now(UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Two clocks: stored times come from the wall clock, durations from the monotonic one (which never jumps)."""
+    """The wall clock for times that are stored, the monotonic clock (which never jumps) for durations."""
 
     now: Callable[[], datetime] = utcnow
     monotonic: Callable[[], float] = time.monotonic
@@ -26,11 +26,11 @@ class Clock:
 
 
 def format_timestamp(moment: datetime) -> str:
-    """*moment* as ISO 8601 text in UTC with milliseconds: it sorts as it reads."""
+    """*moment* as ISO 8601 text in UTC with milliseconds; texts sort in the order of time."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds")
 
 
 def parse_timestamp(text: str) -> datetime:
-    """The aware datetime of an ISO 8601 text; one without a time zone counts as UTC."""
+    """An ISO 8601 text as an aware datetime; a text without a time zone is taken as UTC. Raises: ValueError."""
     parsed = datetime.fromisoformat(text)
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)

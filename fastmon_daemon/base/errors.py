@@ -1,60 +1,54 @@
-"""The errors, told apart by what can be done about them: each class's docstring is the advice.
-
-This module knows nothing of who raises them.
-"""
+"""The errors of the daemon, one class for each reaction to them; the docstrings name the reaction."""
 
 
 class FastmonError(Exception):
-    """What fastmon raises on purpose."""
+    """Base class of all errors that fastmon raises on purpose."""
 
 
 class TransientError(FastmonError):
-    """The other side may well answer next time: try again later."""
+    """The call may succeed later: retry it."""
 
     def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
-        """Seconds that the other side asked us to wait (HTTP `Retry-After`), where it did."""
+        """Seconds to wait, as the server requested (HTTP `Retry-After`); None if it did not."""
 
 
 class ParentNotRegistered(TransientError):
-    """The monitor does not know the STF yet: its data agent registers it a little later, so wait for that."""
+    """The monitor does not know the STF yet: wait until its data agent has registered it."""
 
 
 class LinkDown(TransientError):
-    """The link itself is at fault, not the STF that met it: shut the gate, burn no attempt, probe until it is back."""
+    """The link failed, not the STF: trip the circuit breaker, count no attempt, and probe until the link is up."""
 
 
 class LinkBlocked(LinkDown):
-    """The link answers, but refuses us (credentials, base URL, login page): a person must mend the configuration."""
+    """The link answers, but rejects us (credentials, base URL, login page): an operator must fix the configuration."""
 
 
 class PermanentError(FastmonError):
-    """Trying again cannot help: a person must look."""
+    """A retry cannot help: an operator must decide."""
 
 
 class StaleStfError(FastmonError):
-    """Somebody else moved this STF since it was read: read it again, never overwrite."""
+    """The STF changed its state since it was read: read it again, overwrite nothing."""
 
 
 class MalformedMessage(FastmonError):
-    """A message claims to be ours and cannot be parsed: keep it whole, with this reason, for a person."""
+    """A message for fastmon cannot be parsed: keep its body and this reason for the operator."""
 
 
 class ConfigError(FastmonError):
-    """A setting is missing or wrong: mend what the message names. Exit code 78."""
+    """A setting is missing or invalid: fix the setting that the message names. Exit code 78."""
 
 
 class StorageError(FastmonError):
-    """The database cannot be opened or may not be used: do what the message says (exit code 3)."""
+    """The database cannot be opened or must not be used: follow the message. Exit code 3."""
 
 
 class StorageUnavailable(StorageError):
-    """The database cannot be written just now (disk full, I/O error): nothing was stored; keep it, and try again later.
-
-    Exit code 75.
-    """
+    """The database cannot be written now (disk full, I/O error) and nothing was stored: retry later. Exit code 75."""
 
 
 class DatabaseInUse(StorageError):
-    """Another process owns the database: talk to it, or stop it (exit code 75)."""
+    """Another process owns the database: send it a request, or stop it. Exit code 75."""

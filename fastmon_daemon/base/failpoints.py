@@ -1,6 +1,6 @@
-"""Named points at which tests cut the power: before and after every commit, HTTP call, SEND and ACK.
+"""Named points before and after every commit, HTTP call, SEND and ACK, at which tests kill the process.
 
-In production no hook is set, and a seam costs one comparison. This module must not know what happens at a seam.
+Without a hook (in production) a failpoint costs one comparison.
 """
 
 from __future__ import annotations
@@ -15,32 +15,32 @@ _hook: Callable[[str], None] | None = None
 
 
 def failpoint(name: str) -> None:
-    """Say that the program is at the point *name*."""
+    """Call the hook, if one is set, with the name of this failpoint."""
     if _hook is not None:
         _hook(name)
 
 
 def set_hook(hook: Callable[[str], None] | None) -> None:
-    """Call *hook* with the name of each seam from now on; None takes it away."""
+    """Call *hook* with the name of every failpoint that is reached from now on; None removes the hook."""
     global _hook  # noqa: PLW0603 (one process, one hook, set once before any thread starts)
     _hook = hook
 
 
 @contextmanager
 def failpoints_around(name: str) -> Iterator[None]:
-    """Seams before and after what the block does; the one after is met only where the block succeeded."""
+    """Failpoints `before_<name>` and `after_<name>` around the block; the second only if the block succeeds."""
     failpoint(f"before_{name}")
     yield
     failpoint(f"after_{name}")
 
 
 def kill_at(where: str) -> Callable[[str], None]:
-    """A hook that ends this process by SIGKILL at a seam: ``after_commit:7`` is the 7th meeting of that one."""
+    """A hook that kills this process (SIGKILL) at a failpoint: `after_commit:7` means its 7th commit."""
     wanted, _, nth = where.partition(":")
-    met = count(1)
+    reached = count(1)
 
     def hook(name: str) -> None:
-        if name == wanted and next(met) == int(nth or 1):
+        if name == wanted and next(reached) == int(nth or 1):
             os.kill(os.getpid(), signal.SIGKILL)
 
     return hook

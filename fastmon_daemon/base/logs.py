@@ -1,4 +1,4 @@
-"""Where log lines go: to stderr, without secrets; the libraries' own loggers join at the level they deserve."""
+"""Logging to stderr, with secrets redacted; includes the loggers of the libraries."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ _LIBRARIES = {"stomp.py": "ERROR", "urllib3": "ERROR", "transitions": "WARNING",
 
 
 class _InterceptHandler(logging.Handler):
-    """Hands records of the standard library's logging to loguru."""
+    """Hands the records of the standard library's logging to loguru."""
 
     def emit(self, record: logging.LogRecord) -> None:
         logger.opt(depth=6, exception=record.exc_info).log(record.levelname, "{}: {}", record.name, record.getMessage())
 
 
 class SecretRedactor:
-    """All secrets that this process has read so far, also those that were replaced since; any thread may use it."""
+    """Every secret that this process has read, also those replaced since. Thread-safe."""
 
     def __init__(self, *known: str) -> None:
-        self._known: dict[str, None] = {}  # threads may add at once: none may undo what another did
+        self._known: dict[str, None] = {}  # a dict: two threads may add at the same time
         for each in known:
             self.add(each)
 
     def add(self, secret: str) -> None:
-        """One more; what is shorter than four characters is none."""
+        """Redact *secret* from now on; texts of less than four characters are ignored."""
         if len(secret) > 3:
             self._known[secret] = None
 
     def redact(self, text: str) -> str:
-        """*text* without them."""
+        """*text* with every secret replaced by `***`."""
         for secret in sorted(self._known.copy(), key=len, reverse=True):  # one may begin with another
             text = text.replace(secret, "***")
         return text
 
 
 def configure(level: str, secrets: SecretRedactor, *, journal: bool) -> None:
-    """Log to stderr from *level* on; *secrets* are blotted out of every line, tracebacks included.
+    """Log to stderr from *level* on, with *secrets* redacted in every line, tracebacks included.
 
-    With *journal* each line bears its syslog severity (`<3>`) and no time, as systemd's journal wants it.
+    With *journal*, each line begins with its syslog severity (`<3>`) and has no time, for systemd's journal.
     """
 
     def write(message: str) -> None:

@@ -1,4 +1,4 @@
-"""A token bucket: so many a second, and no more."""
+"""A token bucket."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 class TokenBucket:
-    """A token bucket that may go into debt: announcements of late STFs leave the fresh ones room."""
+    """Limits actions to *rate* per second (0: no limit); a large `take` may leave the balance negative."""
 
     def __init__(self, rate: float, monotonic: Callable[[], float]) -> None:
         self._rate = rate
@@ -16,7 +16,7 @@ class TokenBucket:
 
     @property
     def is_ready(self) -> bool:
-        """Whether something may go now; a rate of 0 is no limit."""
+        """Whether an action is allowed now."""
         if self._rate <= 0:
             return True
         now = self._monotonic()
@@ -25,7 +25,7 @@ class TokenBucket:
         return self._balance > 0
 
     def take(self, count: int) -> bool:
-        """Let *count* announcements go, or none."""
+        """Take *count* tokens, or none; returns whether they were taken."""
         if not self.is_ready:
             return False
         if self._rate > 0:

@@ -1,7 +1,4 @@
-"""What the service manager is told (sd_notify(3)): ready, alive, stopping. Without one, nothing happens.
-
-It must not know what the daemon does.
-"""
+"""Notifications to the service manager, sd_notify(3); does nothing without a service manager."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from loguru import logger
 
 
 def notify(environ: Mapping[str, str], state: str) -> None:
-    """Send *state* (`READY=1`, `WATCHDOG=1`, ...) to the socket that `NOTIFY_SOCKET` names, if any."""
+    """Send *state* (`READY=1`, `WATCHDOG=1`, ...) to the socket in `NOTIFY_SOCKET`, if set; errors are only logged."""
     address = environ.get("NOTIFY_SOCKET", "")
     if not address:
         return
@@ -20,6 +17,6 @@ def notify(environ: Mapping[str, str], state: str) -> None:
         try:
             sender.connect(f"\0{address[1:]}" if address.startswith("@") else address)
             sender.sendall(state.encode())
-        except OSError as exc:  # it decides what follows from its not hearing us; the work goes on
-            level = "DEBUG" if state.startswith("WATCHDOG") else "WARNING"  # that one is told at every turn
-            logger.log(level, "{} could not be told to the service manager at {}: {}", state, address, exc)
+        except OSError as exc:  # the service manager acts on the missing notification; we continue
+            level = "DEBUG" if state.startswith("WATCHDOG") else "WARNING"  # WATCHDOG is sent at every tick
+            logger.log(level, "service manager: {} not sent to {}: {}", state, address, exc)

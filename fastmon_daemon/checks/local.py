@@ -60,7 +60,7 @@ def _database(world: ProcessContext) -> CheckResult:
     if findings:
         first, more = findings[0], f", and {len(findings) - 1} more like this" if findings[1:] else ""
         rows = f" ({', '.join(first.examples)})" if first.examples else ""
-        return CheckResult(CheckStatus.ERROR, f"{where} is not sound: {first.what}{rows}{more}", first.remedy)
+        return CheckResult(CheckStatus.ERROR, f"{where} is not sound: {first.what}{rows}{more}", first.hint)
     state = "no daemon is running" if owner is None else f"process {owner} works on it"
     return CheckResult(CheckStatus.OK, f"{where} is sound; {state}")
 

@@ -95,7 +95,7 @@ class TransitionWriter:
         chart = self._config.chart
         dest = chart.after(stf.state, trigger)
         try:
-            self._outbox.move(stf, trigger, dest, self._now(), rests=chart.is_finalized(dest), note=note)
+            self._outbox.move(stf, trigger, dest, self._now(), finalized=chart.is_finalized(dest), note=note)
         except StaleStfError as exc:
             logger.warning("{}", exc)
             return False

@@ -18,7 +18,7 @@ from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.base.errors import MalformedMessage
 from fastmon_daemon.messages import STF_HEARD, IgnoredMessage, RunEvent, StfReady, parse
 from fastmon_daemon.outbox import NewStf, Origin, Outbox, ReceiveOutcome, attach
-from fastmon_daemon.runs.run_events import record_run_event, record_sequence, schedule_poll
+from fastmon_daemon.runs.run_events import record_run_event, record_sequence
 from fastmon_daemon.runs.tracked_runs import TrackedRuns
 from fastmon_daemon.statechart import StateMachine
 
@@ -138,7 +138,7 @@ class MessageHandler:
                 outcome, reason = ReceiveOutcome.CONFLICT, str(exc)
             if outcome is ReceiveOutcome.CONFLICT:
                 outbox.reject(body, reason, self._clock.now(), REJECTED_KEPT)
-            outbox.files.remember(fingerprint, name)
+            outbox.files.add(fingerprint, name)
         self._wake()
         return outcome
 
@@ -163,7 +163,7 @@ class MessageHandler:
         run = RunEvent(kind=STF_HEARD, run_id=message.run_id, execution_id=message.execution_id)
         row = record_run_event(outbox, self._run_chart, run, self.namespace, now)
         if message.filename is None:
-            schedule_poll(outbox, row, now)
+            outbox.runs.mark_nameless(row, now)
             return None
         new = NewStf(
             namespace=self.namespace,
@@ -181,7 +181,7 @@ class MessageHandler:
         outbox.count(f"stf_ready_{outcome}")
         if outcome is ReceiveOutcome.FRESH:
             record_sequence(outbox, row, message.sequence, now)
-            outbox.runs.not_absent(row, message.filename)
+            outbox.runs.remove_absent(row, message.filename)
             logger.info("{}: received, run {}", message.filename, message.run)
         elif outcome is ReceiveOutcome.CONFLICT:
             logger.error("{}: came again with other content: kept aside", message.filename)

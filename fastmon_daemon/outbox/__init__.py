@@ -1,6 +1,6 @@
-"""The outbox: one SQLite database, in which one row per STF is inbox and outbox at once. All SQL stands here.
+"""The outbox: one SQLite database; one row per STF is both its inbox and its outbox. All SQL is in this package.
 
-It must not know the names of states (a row with `due_at` null is resting), HTTP or STOMP.
+It knows no names of states (a row with `due_at` null is finalized), no HTTP and no STOMP.
 """
 
 from fastmon_daemon.outbox.backup import back_up
@@ -12,11 +12,12 @@ from fastmon_daemon.outbox.lock import DatabaseLock, owner_of
 from fastmon_daemon.outbox.models import (
     DAEMON_DOWNTIME,
     Announced,
-    DueQuery,
     HistoryRow,
+    Latency,
     NewStf,
     Origin,
     Outage,
+    PendingReport,
     ReceiveOutcome,
     Registered,
     RunRow,
@@ -24,12 +25,13 @@ from fastmon_daemon.outbox.models import (
     StepResult,
     Stf,
     Tf,
+    TfCounts,
 )
+from fastmon_daemon.outbox.queries import DueQuery
 from fastmon_daemon.outbox.reader import OutboxReader
-from fastmon_daemon.outbox.retention import PrunedRun
-from fastmon_daemon.outbox.runs import Latency, RunReports, Runs, TfCounts
+from fastmon_daemon.outbox.runs import RunReader, Runs
 from fastmon_daemon.outbox.sqlite_errors import storage_errors
-from fastmon_daemon.outbox.stage_reports import UNREPORTABLE, PendingReport
+from fastmon_daemon.outbox.stage_reports import UNREPORTABLE
 from fastmon_daemon.outbox.store import Outbox
 
 __all__ = [
@@ -48,10 +50,9 @@ __all__ = [
     "Outbox",
     "OutboxReader",
     "PendingReport",
-    "PrunedRun",
     "ReceiveOutcome",
     "Registered",
-    "RunReports",
+    "RunReader",
     "RunRow",
     "Runs",
     "Sampled",

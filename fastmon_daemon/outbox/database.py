@@ -1,7 +1,4 @@
-"""How the database is opened: found fit, made or migrated, with its file mode and pragmas.
-
-Who owns it stands in `owning`, what makes a file unfit in `fitness`. It must not know what stands in the tables.
-"""
+"""Opens the database: checks the file, creates or migrates it, and sets its file mode and pragmas."""
 
 from __future__ import annotations
 
@@ -14,10 +11,10 @@ from loguru import logger
 from sqlite_utils import Database
 
 from fastmon_daemon.base.errors import StorageError
-from fastmon_daemon.outbox.file_checks import check_file, check_local_file_system, is_readable
+from fastmon_daemon.outbox.file_checks import check_file, check_local_file_system, quick_check
 from fastmon_daemon.outbox.lock import make_folder
 from fastmon_daemon.outbox.reader import OutboxReader
-from fastmon_daemon.outbox.schema import check_current, check_ours, migrate
+from fastmon_daemon.outbox.schema import check_compatible, check_not_older, migrate
 from fastmon_daemon.outbox.sqlite_errors import storage_errors
 from fastmon_daemon.outbox.store import Outbox
 
@@ -25,26 +22,26 @@ BUSY_TIMEOUT_S = 5.0
 
 
 def open_outbox(path: Path) -> Outbox:
-    """Open *path* for writing, made and migrated as need be; call it with the `DatabaseLock` held.
+    """Open *path* for writing; create or migrate it if necessary. The caller holds the `DatabaseLock`.
 
-    Raises `StorageError` with what to do for a database that cannot or may not be used; it is left as it is.
+    Raises: StorageUnavailable; StorageError for a file that cannot be used, which is left unchanged.
     """
     check_local_file_system(path)
     try:
         with storage_errors(path):
             if not check_file(path):
-                _make(path)
+                _create(path)
             os.close(os.open(path, os.O_RDWR))
-            _refuse_unfit_content(path)
+            _check_content(path)
             db = connect(path)
             migrate(db)
     except (OSError, sqlite3.DatabaseError) as exc:
-        raise StorageError(f"{path}: cannot be opened: {exc}: mend the file, or name another in FASTMON_DB") from exc
+        raise StorageError(f"{path}: cannot be opened: {exc}: repair the file, or set FASTMON_DB to another") from exc
     return Outbox(db)
 
 
-def _make(path: Path) -> None:
-    """A new database appears whole or not at all: an empty file of its name was never made by us."""
+def _create(path: Path) -> None:
+    """Create the database under a temporary name and rename it: fastmon never leaves an empty file at *path*."""
     make_folder(path.parent)
     new = path.with_name(f"{path.name}.new")
     for left_over in (new, new.with_name(f"{new.name}-wal"), new.with_name(f"{new.name}-shm")):
@@ -52,12 +49,12 @@ def _make(path: Path) -> None:
     os.close(os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     db = connect(new)
     migrate(db)
-    db.close()  # which moves the log into the file
+    db.close()  # moves the log into the file
     put_in_place(new, path)
 
 
 def put_in_place(new: Path, path: Path) -> None:
-    """Give a file that is whole its name, for good."""
+    """Rename the complete file *new* to *path*, durably."""
     _sync(new)
     new.rename(path)
     _sync(path.parent)
@@ -71,58 +68,58 @@ def _sync(path: Path) -> None:
         os.close(file)
 
 
-def _refuse_unfit_content(path: Path) -> None:
-    """By a connection that cannot write: what is not ours is left as it is."""
+def _check_content(path: Path) -> None:
+    """Check the content on a read-only connection, so that a database that is not ours is not changed."""
     with closing(connect_read_only(path)) as connection:
-        check_ours(Database(connection, recursive_triggers=False), path)
-        if not is_readable(path, connection):
-            logger.info("{}: too large to be checked at the start: fastmon-daemon check does it", path)
+        check_compatible(Database(connection, recursive_triggers=False), path)
+        if not quick_check(path, connection):
+            logger.info("{}: not checked completely (it is large): run fastmon-daemon check for a complete check", path)
 
 
 def attach(path: Path) -> Outbox:
-    """A further connection to a database that this process has opened already, for another thread."""
+    """Another connection, for another thread, to a database that this process has opened. Raises: StorageError."""
     with storage_errors(path):
         return Outbox(connect(path))
 
 
 def open_for_reading(path: Path) -> OutboxReader:
-    """Open *path* read-only, while a daemon works on it or when it is dead.
+    """Open *path* read-only, whether or not a daemon is running.
 
-    Raises `StorageError` where there is none, or it is not an outbox.
+    Raises: StorageError if it does not exist, is not an outbox, or has an older schema.
     """
     if not path.is_file():
-        raise StorageError(f"{path}: no such database: start fastmon-daemon, or name it with FASTMON_DB")
+        raise StorageError(f"{path}: no such database: start fastmon-daemon, or set FASTMON_DB")
     try:
         with storage_errors(path):
             db = Database(connect_read_only(path), recursive_triggers=False)
             if db.execute("select count(*) from sqlite_master where name = 'stf'").fetchone()[0] == 0:
-                raise StorageError(f"{path}: not a fastmon database: name the right one with FASTMON_DB")
+                raise StorageError(f"{path}: not a fastmon database: set FASTMON_DB to the right one")
     except sqlite3.DatabaseError as exc:
         raise StorageError(f"{path}: cannot be read: {exc}") from exc
-    check_current(db, path)
+    check_not_older(db, path)
     return OutboxReader(db)
 
 
 def connect(path: Path) -> Database:
-    """A connection for writing, with our pragmas."""
-    connection = _open_as(path, "mode=rw")  # a file that somebody took away is not made anew
+    """A connection for writing, with its pragmas set."""
+    connection = _open_as(path, "mode=rw")  # a deleted file is not created again
     db = Database(connection, recursive_triggers=False)
     if db.execute("pragma journal_mode").fetchone()[0] != "wal":
         db.execute("pragma journal_mode = wal")
-    # FULL: an acknowledged message is on disk. The price was measured and is not worth saving.
+    # FULL: an acknowledged message is on disk. The measured cost is small.
     for pragma in ("synchronous = full", "foreign_keys = on", "journal_size_limit = 67108864"):
         connection.execute(f"pragma {pragma}")
     return db
 
 
 def connect_read_only(path: Path) -> sqlite3.Connection:
-    """A connection that cannot write, also where this user may not write the folder."""
+    """A read-only connection; works also if this user cannot write to the folder."""
     connection = _open_as(path, "mode=ro")
     try:
         connection.execute("select count(*) from sqlite_master").fetchone()
     except sqlite3.OperationalError:
-        # A reader that may not write the folder cannot make the WAL index of a database at rest; without a WAL
-        # file nothing can be missed by reading it as immutable.
+        # A reader without write access to the folder cannot create the WAL index of a closed database. Without a WAL
+        # file, an immutable connection misses nothing.
         if path.with_name(f"{path.name}-wal").exists():
             raise
         connection.close()

@@ -1,6 +1,6 @@
-"""Whether a file may be opened as our database: its file system, its header, and a bounded look into it.
+"""Checks before a file is opened as the database: its file system, its header, and a time-limited content check.
 
-Nothing here writes. It must not know what stands in the tables.
+Nothing is written, and no table is read.
 """
 
 from __future__ import annotations
@@ -12,29 +12,29 @@ import threading
 from pathlib import Path
 
 from fastmon_daemon.base.errors import StorageError
-from fastmon_daemon.outbox.sqlite_errors import BROKEN
+from fastmon_daemon.outbox.sqlite_errors import RESTORE_HINT
 
 _NETWORK_FILE_SYSTEMS = frozenset(
     {"9p", "afs", "beegfs", "ceph", "cifs", "fuse.ceph", "fuse.glusterfs", "fuse.sshfs"}
     | {"gpfs", "lustre", "nfs", "nfs4", "orangefs", "smb3", "smbfs"}
 )
 _MAGIC = b"SQLite format 3\0"
-LOOK_S = 2.0
-"""Longest look into a database at the start, in seconds: a large one must not delay the daemon."""
+QUICK_CHECK_S = 2.0
+"""Limit of the content check in seconds, so that a large database does not delay the start."""
 
 
 def check_local_file_system(path: Path, mounts: Path = Path("/proc/mounts")) -> None:
-    """Raise `StorageError` where *path* lies on a file system whose locks and syncs cannot be relied upon."""
+    """Raises: StorageError if *path* is on a network file system, whose locks and syncs are not reliable."""
     kind = file_system_of(path, mounts)
     if kind in _NETWORK_FILE_SYSTEMS:
         raise StorageError(
-            f"{path}: lies on a network file system ({kind}), where SQLite's log is not safe: "
-            "name a local path in FASTMON_DB, for example /var/lib/fastmon-daemon/outbox.db"
+            f"{path}: on a network file system ({kind}), where SQLite is not safe: "
+            "set FASTMON_DB to a local path, for example /var/lib/fastmon-daemon/outbox.db"
         )
 
 
 def file_system_of(path: Path, mounts: Path) -> str | None:
-    """The type of the file system that holds *path*, by the longest mount point in *mounts*; None if unknown."""
+    """The type of the file system of *path*, by the longest mount point in *mounts*; None if unknown."""
     try:
         lines = mounts.read_text().splitlines()
     except OSError:
@@ -50,26 +50,26 @@ def file_system_of(path: Path, mounts: Path) -> str | None:
 
 
 def check_file(path: Path) -> bool:
-    """Raise `StorageError` for a file that cannot be a whole database; False where there is none yet.
+    """Check that *path* can be a complete database; False if there is no file yet. Raises: StorageError.
 
-    SQLite would take an empty file for a new database, throw its log away, and put a log without a database into the
-    next one of that name: what was acknowledged would be gone without a word.
+    SQLite takes an empty file for a new database and deletes its log, and applies a log without a database to the next
+    database of that name: acknowledged messages would be lost silently.
     """
     log = path.with_name(f"{path.name}-wal")
     try:
-        found = path.stat()
+        stats = path.stat()
     except FileNotFoundError:
         if _size(log):
             raise StorageError(
-                f"{path}: is gone, and its log {log.name} is still there: "
-                "put the database back, or go on from a backup and move the log away"
+                f"{path}: database is missing, but its log {log.name} exists: "
+                "put the database back, or move the log away and restore a backup"
             ) from None
         return False
-    if not stat.S_ISREG(found.st_mode):
-        raise StorageError(f"{path}: is no file: name the database file itself in FASTMON_DB")
-    if found.st_size == 0:
-        raise StorageError(f"{path}: is empty, hence no database: go on from a backup, or remove it to begin anew")
-    _refuse_header(path, found.st_size, has_log=_size(log) > 0)
+    if not stat.S_ISREG(stats.st_mode):
+        raise StorageError(f"{path}: not a regular file: set FASTMON_DB to the database file")
+    if stats.st_size == 0:
+        raise StorageError(f"{path}: file is empty: restore a backup, or delete it to create a new database")
+    _check_header(path, stats.st_size, has_log=_size(log) > 0)
     return True
 
 
@@ -77,25 +77,25 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _refuse_header(path: Path, size: int, *, has_log: bool) -> None:
+def _check_header(path: Path, size: int, *, has_log: bool) -> None:
     with path.open("rb") as file:
         header = file.read(100)
     if not header.startswith(_MAGIC):
-        raise StorageError(f"{path}: is no SQLite database: name the right file in FASTMON_DB, or go on from a backup")
+        raise StorageError(f"{path}: not an SQLite database: set FASTMON_DB to the right file, or restore a backup")
     page = int.from_bytes(header[16:18], "big")
     page = 65536 if page == 1 else page
     if len(header) < 100 or page < 512 or page & (page - 1):
-        raise StorageError(f"{path}: its header is damaged: {BROKEN}")
-    said, there = int.from_bytes(header[28:32], "big"), size // page
-    # With a log, the file may be behind: its pages stand there.
-    if not has_log and there < said and header[24:28] == header[92:96]:
-        raise StorageError(f"{path}: is cut off: {there} of {said} pages are there: {BROKEN}")
+        raise StorageError(f"{path}: header is damaged: {RESTORE_HINT}")
+    expected, found = int.from_bytes(header[28:32], "big"), size // page
+    # With a log, pages may be missing in the file because they are in the log.
+    if not has_log and found < expected and header[24:28] == header[92:96]:
+        raise StorageError(f"{path}: truncated: {found} of {expected} pages: {RESTORE_HINT}")
 
 
-def is_readable(path: Path, connection: sqlite3.Connection, patience_s: float = LOOK_S) -> bool:
-    """Check the database for at most *patience_s* seconds; False if that was too short. Raises `StorageError`."""
-    # An interrupt and not a progress handler: before SQLite 3.41 the check of a table is one step of its machine.
-    timer = threading.Timer(patience_s, connection.interrupt)
+def quick_check(path: Path, connection: sqlite3.Connection, timeout_s: float = QUICK_CHECK_S) -> bool:
+    """Check the database for up to *timeout_s* seconds; False if it was not finished. Raises: StorageError."""
+    # An interrupt, not a progress handler: before SQLite 3.41 the check of a table is one step of its virtual machine.
+    timer = threading.Timer(timeout_s, connection.interrupt)
     timer.start()
     try:
         problems = [row[0] for row in connection.execute("pragma quick_check(1)")]
@@ -107,5 +107,5 @@ def is_readable(path: Path, connection: sqlite3.Connection, patience_s: float = 
         timer.cancel()
         timer.join()
     if problems != ["ok"]:
-        raise StorageError(f"{path}: is damaged: {problems[0].splitlines()[-1]}: {BROKEN}")
+        raise StorageError(f"{path}: damaged: {problems[0].splitlines()[-1]}: {RESTORE_HINT}")
     return True

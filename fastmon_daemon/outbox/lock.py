@@ -1,4 +1,4 @@
-"""Who owns a database: one process at a time, by a lock file beside it. It must not know what the database holds."""
+"""Class DatabaseLock: one process at a time owns a database, by a lock file beside it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _FLOCK = "hhqqi"  # struct flock: l_type, l_whence, l_start, l_len, l_pid
 
 
 class DatabaseLock:
-    """The ownership of a database: one process at a time, given back by the kernel however the process ends.
+    """The ownership of a database; the kernel releases it when the process ends in any way.
 
-    It is an open-file-description lock: unlike POSIX locks, it is not lost when this process opens and closes the lock
-    file once more. The owner's process id stands in the file.
+    An open-file-description lock: unlike a POSIX lock, it is not lost when this process opens and closes the lock file
+    again. The file contains the process id of the owner. Entering raises: DatabaseInUse, StorageError.
     """
 
     def __init__(self, database: Path) -> None:
@@ -30,22 +30,22 @@ class DatabaseLock:
         make_folder(self._path.parent)
         try:
             with storage_errors(self._path):
-                self._take()
+                self._acquire()
         except OSError as exc:
-            raise _unusable(self._path, exc) from exc
+            raise _lock_error(self._path, exc) from exc
         return self
 
-    def _take(self) -> None:
+    def _acquire(self) -> None:
         file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.fcntl(file, fcntl.F_OFD_SETLK, _request(fcntl.F_WRLCK))
+            fcntl.fcntl(file, fcntl.F_OFD_SETLK, _flock(fcntl.F_WRLCK))
             os.ftruncate(file, 0)
             os.write(file, f"{os.getpid()}\n".encode())
         except OSError as exc:
             os.close(file)
             if exc.errno not in {errno.EAGAIN, errno.EACCES}:
                 raise
-            owner = _written(self._path) or "unknown"
+            owner = _pid_in(self._path) or "unknown"
             raise DatabaseInUse(f"{self._path}: process {owner} owns this database: stop it first") from exc
         self._file = file
 
@@ -56,44 +56,48 @@ class DatabaseLock:
 
 
 def lock_path(database: Path) -> Path:
-    """The lock file beside *database*."""
+    """The lock file of *database*."""
     return database.with_name(f"{database.name}.lock")
 
 
 def owner_of(database: Path) -> int | None:
-    """The process id of the daemon that owns *database* (0 if it cannot be told), or None; asking takes no lock.
+    """The process id of the daemon that owns *database* (0 if unknown), or None; acquires no lock.
 
-    Raises `StorageError` where this user may not ask.
+    Raises: StorageError if this user has no access to the lock file.
     """
     path = lock_path(database)
     try:
         with path.open("rb") as file:
-            answer = fcntl.fcntl(file, fcntl.F_OFD_GETLK, _request(fcntl.F_RDLCK))
+            answer = fcntl.fcntl(file, fcntl.F_OFD_GETLK, _flock(fcntl.F_RDLCK))
     except FileNotFoundError:
         return None
     except OSError as exc:
-        raise _unusable(path, exc) from exc
-    return None if struct.unpack(_FLOCK, answer)[0] == fcntl.F_UNLCK else _written(path)
+        raise _lock_error(path, exc) from exc
+    return None if struct.unpack(_FLOCK, answer)[0] == fcntl.F_UNLCK else _pid_in(path)
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder of a database, for its owner only. Raises `StorageError`."""
+    """Create the folder of a database, with access for its owner only. Raises: StorageError."""
     try:
         with storage_errors(folder):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as exc:
-        raise StorageError(f"{folder}: cannot be made: {exc.strerror}: name a local path in FASTMON_DB") from exc
+        raise StorageError(
+            f"{folder}: folder cannot be created: {exc.strerror}: set FASTMON_DB to a local path"
+        ) from exc
 
 
-def _unusable(path: Path, exc: OSError) -> StorageError:
-    return StorageError(f"{path}: the lock file cannot be used: {exc.strerror}: be the daemon's user, or root")
+def _lock_error(path: Path, exc: OSError) -> StorageError:
+    return StorageError(
+        f"{path}: lock file cannot be opened: {exc.strerror}: run this as the daemon's user, or as root"
+    )
 
 
-def _request(kind: int) -> bytes:
+def _flock(kind: int) -> bytes:
     return struct.pack(_FLOCK, kind, os.SEEK_SET, 0, 0, 0)
 
 
-def _written(path: Path) -> int:
+def _pid_in(path: Path) -> int:
     try:
         return int(path.read_text(encoding="ascii"))
     except (OSError, ValueError):

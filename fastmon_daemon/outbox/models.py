@@ -1,24 +1,18 @@
-"""What stands in the outbox, as frozen types: rows and how they are read, facts, and what is due."""
+"""The rows of the outbox as frozen types. Times are ISO 8601 text in UTC, as stored; sizes are bytes.
+
+How they are read is in `queries` and `runs`.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
-
-from sqlite_utils import Database
-
-from fastmon_daemon.base.clock import format_timestamp
 
 DAEMON_DOWNTIME = "daemon"
-"""In place of a link: the outages of this name are times at which no daemon listened."""
-
-
+"""The link name of outages during which no daemon was running."""
 SAMPLING_VERSION = 1
-"""Version of the algorithm; it seeds the draw, so that a change of one never mixes samples of two."""
+"""Version of the sampling algorithm, part of the seed: two versions never mix their samples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +32,13 @@ class TfRange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplePlan:
-    """All that a sample depends on; kept with the STF so that anybody can draw it again."""
+    """All that a sample depends on; stored with the STF, so the sample can be drawn again."""
 
     seed: str
     tf_count: int
-    """TFs in the STF."""
+    """Number of TFs in the STF."""
     tf_files: int
-    """Blocks asked for."""
+    """Number of blocks to draw."""
     size_fraction: float
     """Mean size of a block as a fraction of its partition, in (0, 1]."""
     sequence_start: int
@@ -52,34 +46,34 @@ class SamplePlan:
 
 
 class Origin(StrEnum):
-    """How we heard of an STF."""
+    """How fastmon learned of an STF."""
 
     MESSAGE = "message"
-    """Its `stf_ready` said so."""
+    """From its `stf_ready` message."""
     POLLED = "polled"
-    """An `stf_ready` without filename made us look at the run in the monitor."""
+    """From a poll of the monitor, after an `stf_ready` without a filename."""
     RECOVERED = "recovered"
-    """Its message was missed; the ledger found it in the monitor."""
+    """From a poll of the monitor, because its message was missed."""
     FILE = "file"
-    """Its file was found in a watched folder: nobody else registers it."""
+    """From its file in a watched folder: no data agent registers it."""
 
 
 class ReceiveOutcome(StrEnum):
-    """What `receive` found."""
+    """The result of `Outbox.receive`."""
 
     FRESH = "fresh"
     KNOWN = "known"
     CONFLICT = "conflict"
-    """The same name came with another content; nothing was overwritten."""
+    """Known with other content; nothing was overwritten."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewStf:
-    """An STF as it is taken in; identity is (namespace, run, filename)."""
+    """An STF to store; its identity is (namespace, run, filename)."""
 
     namespace: str
     run_id: str | int
-    """As it came; its text is the identity."""
+    """As received; its text is the identity."""
     filename: str
     sequence: int | None = None
     size_bytes: int | None = None
@@ -87,14 +81,14 @@ class NewStf:
     tf_count: int | None = None
     execution_id: str | None = None
     body: str = "{}"
-    """The whole message (or the monitor's row) as JSON text."""
+    """The message, or the monitor's row, as JSON text."""
     origin: Origin = Origin.MESSAGE
     born_at: datetime | None = None
-    """When the STF was known to exist, if that was before now."""
+    """When the STF was created; None: now."""
     note: str | None = None
-    """What its first history row says; else its origin."""
+    """The note of its first history row; None: its origin."""
     preexisting: tuple[str, ...] = ()
-    """Names of its TF files that stood in the monitor before we had done anything for it."""
+    """Names of its TF files that the monitor had before fastmon registered any."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,16 +102,16 @@ class Tf:
     count: int | None
     size_bytes: int | None
     monitor_id: str | None = None
-    """The monitor's `tf_file_id`, once it is registered."""
+    """The monitor's `tf_file_id`, once registered."""
     registered_at: str | None = None
     announced_at: str | None = None
     adopted: str | None = None
-    """Where another writer was first: in what its row differed from ours."""
+    """How the monitor's row differs from ours, if another writer registered the file first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stf:
-    """One STF as it stands on disk, with its TF files."""
+    """One STF with its TF files."""
 
     id: int
     namespace: str
@@ -132,23 +126,23 @@ class Stf:
     body: str
     origin: Origin
     included: bool
-    """A person wants it processed although it was not selected."""
+    """An operator included it although it was not selected."""
     state: str
     life: int
     since: str
-    """When it came into its state."""
+    """When it entered its state."""
     received_at: str
     born_at: str
     due_at: str | None
-    """When its next step may be taken; None means that it rests."""
+    """When its next step may begin; None: it is finalized."""
     attempts: int
     spent_s: float
-    """Seconds of its budget that it used up in this state by its own fault."""
+    """Seconds of its retry budget that it used in this state."""
     last_error: str | None
     remark: str | None
     plan: SamplePlan | None
     preexisting: tuple[str, ...] = ()
-    """Names of its TF files that stood in the monitor before we had done anything for it."""
+    """Names of its TF files that the monitor had before fastmon registered any."""
     tfs: tuple[Tf, ...] = ()
 
 
@@ -159,19 +153,19 @@ class Sampled:
     plan: SamplePlan
     ranges: tuple[TfRange, ...]
     sizes: tuple[int | None, ...]
-    """Bytes of each block, in the order of *ranges*; None where the STF's size is unknown."""
+    """Bytes of each block, in the order of *ranges*; None if the size of the STF is unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registered:
-    """One TF file stands in the monitor; what stands there is what we keep."""
+    """One TF file was registered; *tf* is as the monitor has it."""
 
     tf: Tf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Announced:
-    """One TF file was announced and the other side confirmed it."""
+    """One TF file was announced and the broker confirmed it."""
 
     sequence: int
 
@@ -185,7 +179,7 @@ class HistoryRow:
 
     life: int
     trigger: str | None
-    """None: the row by which it was received."""
+    """None: it was received."""
     source: str | None
     dest: str
     at: str
@@ -194,7 +188,7 @@ class HistoryRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRow:
-    """One run as we know it."""
+    """One run."""
 
     namespace: str
     run: str
@@ -202,32 +196,32 @@ class RunRow:
     state: str
     execution_id: str | None
     expected: int | None
-    """How many STFs there were."""
+    """How many STFs the run has."""
     expected_by: str | None
-    """The authority on *expected*: `end_run` (its `total_stf_files`) or `monitor` (what it names, settled)."""
+    """The source of *expected*: `end_run` (its `total_stf_files`) or `monitor` (its stable count)."""
     last_message_at: str
     ended_at: str | None
     ended_by: str | None
-    """How we know that it has ended."""
+    """How fastmon learned of its end."""
     nameless: bool
-    """It was announced without filenames: the monitor alone names its STFs."""
+    """It was announced without filenames: only the monitor lists its STFs."""
     last_sequence: int | None
-    """The highest number of an STF that was heard of."""
+    """The highest sequence number of its STFs."""
     poll_at: str | None
-    """When the monitor is to be asked for this run's STFs; None: not at all."""
+    """When its next poll is due; None: it is not polled."""
     polls: int
     reconcile_error: str | None
     monitor_count: int | None
-    """How many STFs the monitor named at the last look."""
+    """How many STFs the monitor listed at the last poll."""
     absent: tuple[str, ...]
-    """Of those the ones that we did not know, a thousand at most."""
+    """Those of them that were unknown, at most `MAX_ABSENT`."""
     summary_at: str | None
     """When its summary was sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outage:
-    """A window in which a link was down (or held: it answers, but refuses us)."""
+    """A period in which a link was down, or blocked (it answers, but rejects us)."""
 
     link: str
     began_at: str
@@ -238,101 +232,69 @@ class Outage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DueQuery:
-    """Which of the due STFs are wanted."""
+class RejectedRow:
+    """One rejected message."""
 
-    now: datetime
-    far: datetime
-    """A due time later than this is no backoff but a clock that jumped: it counts as now."""
-    retrying: bool
-    """Those that failed before, or those that did not: these are due at any time, whatever the clock says."""
-    newest: bool
-    limit: int
-    busy: tuple[int, ...] = ()
-    """Ids that are being worked on already."""
-    fresh_since: datetime | None = None
-    """Only STFs that came by message and were born after this; None: all."""
-
-    @property
-    def sql(self) -> str:
-        """The query for one state; `explain query plan` shows every part of it on the index `stf_due`."""
-        order = "desc" if self.newest else "asc"
-        where = f"state = ? and (attempts > 0) = {int(self.retrying)} and id not in ({', '.join('?' * len(self.busy))})"
-        where += " and origin <> ? and born_at >= ?" if self.fresh_since else ""
-        part = f"select due_at, id from stf where {where} and due_at"  # noqa: S608 (only placeholders are put in)
-        tail = f"order by due_at {order}, id {order} limit ?"
-        if not self.retrying:
-            return f"{part} is not null {tail}"
-        return f"select * from ({part} <= ? {tail}) union all select * from ({part} > ? {tail})"  # noqa: S608 (the same)
-
-    def arguments(self, state: str) -> list[Any]:
-        """The parameters of `sql` for *state*."""
-        where: list[Any] = [state, *self.busy]
-        if self.fresh_since:
-            where += [Origin.RECOVERED, format_timestamp(self.fresh_since)]
-        if not self.retrying:
-            return [*where, self.limit]
-        return [*where, format_timestamp(self.now), self.limit, *where, format_timestamp(self.far), self.limit]
+    id: int
+    at: str
+    reason: str
+    bytes: int
+    """Size of the message as received; *body* may be cut."""
+    body: str
 
 
-STF_COLUMNS = """
-stf.id, stf.namespace, stf.run, stf.run_id, filename, sequence, size_bytes, checksum, tf_count,
-coalesce(stf.execution_id, run.execution_id) as execution_id, body, origin, included, stf.state, life, since,
-received_at, born_at, due_at, attempts, spent_s, last_error, remark, plan, preexisting
-from stf left join run on run.namespace = stf.namespace and run.run = stf.run"""
-"""The columns of `read_stf`, in order; the execution is the message's, else that of the run's messages."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrunedRun:
+    """What is kept of a run whose STFs were pruned."""
+
+    namespace: str
+    run: str
+    at: str
+    states: dict[str, int]
+    """State -> number of pruned STFs."""
+    tf_files: int
 
 
-def where_equal(given: Mapping[str, str | None]) -> tuple[str, list[str]]:
-    """The `where` for those columns that are given a value, empty if none is; and the values."""
-    wanted = {column: value for column, value in given.items() if value is not None}
-    return f"where {' and '.join(f'{column} = ?' for column in wanted)}" if wanted else "", list(wanted.values())
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TfCounts:
+    """The TF files of a run's STFs."""
+
+    drawn: int
+    registered: int
+    announced: int
+    preexisting: int
+    """Not announced, because the monitor had them before fastmon."""
 
 
-def load_stfs(db: Database, tail: str, values: Sequence[Any]) -> list[Stf]:
-    """The STFs that *tail* (where, order, limit) picks, each with its TF files."""
-    rows = db.execute(f"select {STF_COLUMNS} {tail}", values).fetchall()
-    return [read_stf(row, load_tfs(db, row[0])) for row in rows]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latency:
+    """Durations of one transition in a run, in seconds; *source* None: from the birth of the STF."""
+
+    source: str | None
+    dest: str
+    count: int
+    p50_s: float
+    p95_s: float
+    max_s: float
 
 
-def load_tfs(db: Database, stf_id: int) -> tuple[Tf, ...]:
-    """The TF files of an STF, in order."""
-    rows = db.execute("select * from tf where stf = ? order by sequence", [stf_id])
-    return tuple(read_tf(row) for row in rows.fetchall())
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageKeys:
+    """The monitor's ids of an STF's workflow and stage."""
+
+    workflow_id: str | None
+    stage_id: str | None
+    unreportable: str | None
+    """Why no stage can be reported for this STF."""
 
 
-def read_stf(row: tuple[Any, ...], tfs: tuple[Tf, ...]) -> Stf:
-    """The `Stf` in a row of `STF_COLUMNS`."""
-    return Stf(
-        id=row[0], namespace=row[1], run=row[2], run_id=json.loads(row[3]), filename=row[4], sequence=row[5],
-        size_bytes=row[6], checksum=row[7], tf_count=row[8], execution_id=row[9], body=row[10], origin=Origin(row[11]),
-        included=bool(row[12]), state=row[13], life=row[14], since=row[15], received_at=row[16], born_at=row[17],
-        due_at=row[18], attempts=row[19], spent_s=row[20], last_error=row[21], remark=row[22],
-        plan=SamplePlan(**json.loads(row[23])) if row[23] else None,
-        preexisting=tuple(json.loads(row[24] or "[]")), tfs=tfs,
-    )  # fmt: skip
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingReport:
+    """One STF with transitions that were not reported yet."""
 
-
-def read_tf(row: tuple[Any, ...]) -> Tf:
-    """The `Tf` in a row of the table `tf`."""
-    return Tf(
-        sequence=row[1], filename=row[2], first=row[3], last=row[4], count=row[5], size_bytes=row[6],
-        monitor_id=row[7], registered_at=row[8], announced_at=row[9], adopted=row[10],
-    )  # fmt: skip
-
-
-RUN_COLUMNS = (
-    "namespace, run, run_id, state, execution_id, expected, expected_by, last_message_at, ended_at, ended_by, nameless,"
-    " last_sequence, poll_at, polls, reconcile_error, monitor_count, absent, summary_at"
-)
-"""The columns of `read_run`, in order."""
-
-
-def read_run(row: tuple[Any, ...]) -> RunRow:
-    """The `RunRow` in a row of `RUN_COLUMNS`."""
-    return RunRow(
-        namespace=row[0], run=row[1], run_id=json.loads(row[2]), state=row[3], execution_id=row[4], expected=row[5],
-        expected_by=row[6], last_message_at=row[7], ended_at=row[8], ended_by=row[9], nameless=bool(row[10]),
-        last_sequence=row[11], poll_at=row[12], polls=row[13], reconcile_error=row[14], monitor_count=row[15],
-        absent=tuple(json.loads(row[16])), summary_at=row[17],
-    )  # fmt: skip
+    stf: Stf
+    keys: StageKeys
+    history: tuple[HistoryRow, ...]
+    """All its transitions, in order."""
+    last: int
+    """Id of its last history row: a report covers all rows up to this one."""

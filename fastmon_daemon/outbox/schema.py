@@ -1,6 +1,6 @@
-"""The tables of the outbox and the steps that brought them to their present form.
+"""The tables of the outbox and their migrations.
 
-No STRICT and no RETURNING anywhere: SQLite 3.34 (Enterprise Linux 9) is the floor.
+The oldest supported SQLite is 3.34 (Enterprise Linux 9): no STRICT, no RETURNING.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from sqlite_utils.migrations import Migrations
 from fastmon_daemon.base.errors import StorageError
 
 APPLICATION_ID = 0x464D4F4E
-"""`FMON`, so that `file` and we can tell an outbox from another SQLite database."""
+"""`FMON`: distinguishes an outbox from other SQLite databases, also for `file`."""
 
 VERSION = 7
-"""Stands in `user_version`; a database with a higher one was written by a newer fastmon."""
+"""The `user_version`; a higher one means that a newer fastmon wrote the database."""
 
 migrations = Migrations("fastmon")
-"""Each by the name that stands in the databases it ran on: a migration of another name would run again."""
+"""Databases record the names of their migrations: a renamed migration would run again."""
 
 _FIRST = """
 create table stf (
@@ -129,11 +129,11 @@ def m0001_tables(db: Database) -> None:
 
 @migrations(name="files_seen")
 def m0002_seen_files(db: Database) -> None:
-    """Which files of the watched folders were taken, by what they keep when they are renamed."""
+    """Ingested files of the watched folders, by a fingerprint that survives renaming."""
     db.execute("create table file_seen (fingerprint text primary key, filename text not null) without rowid")
 
 
-_LEDGER = """
+_RECONCILIATION = """
 alter table stf add column stood text;                              -- JSON: names of TF files
 alter table run add column nameless integer not null default 0;
 alter table run add column expected_by text;
@@ -153,13 +153,13 @@ create index run_owes on run (run) where verdict is not null and summary_at is n
 
 @migrations(name="ledger")
 def m0003_reconciliation(db: Database) -> None:
-    """What the ledger keeps of a run."""
-    _run(db, _LEDGER)
+    """What the reconciler stores of a run."""
+    _run(db, _RECONCILIATION)
 
 
 @migrations(name="due_by_health")
 def m0004_due_by_health(db: Database) -> None:
-    """STFs that failed before are looked for apart, so that many of them hide no other."""
+    """Separate index ranges for STFs that failed before, so that many of them do not hide the others."""
     db.execute("drop index stf_due")
     db.execute("create index stf_due on stf (state, (attempts > 0), due_at) where due_at is not null")
 
@@ -176,13 +176,13 @@ create index history_owed on history (id) where reported_at is null
 
 @migrations(name="stages")
 def m0005_stage_reports(db: Database) -> None:
-    """What the monitor was told of each STF; what rests already need not be told any more."""
+    """Which transitions were reported to the monitor; those of finalized STFs count as reported."""
     _run(db, _STAGES)
 
 
 @migrations(name="pruned")
 def m0006_pruned_runs(db: Database) -> None:
-    """What stays of a run that was pruned."""
+    """What is kept of a pruned run."""
     db.execute(
         "create table pruned (namespace text not null, run text not null, filename text not null,"
         " primary key (namespace, run, filename)) without rowid"
@@ -225,53 +225,53 @@ _VERDICT_KEYS = {
 
 @migrations(name="vocabulary")
 def m0007_vocabulary(db: Database) -> None:
-    """Tables, columns and values get the field's terms; nothing is added or dropped."""
+    """Renames tables, columns, values and JSON keys; adds and drops nothing."""
     _run(db, _VOCABULARY)
-    kept = db.execute("select namespace, run, verdict from run where verdict is not null").fetchall()
-    for namespace, run, verdict in kept:
+    saved = db.execute("select namespace, run, verdict from run where verdict is not null").fetchall()
+    for namespace, run, verdict in saved:
         renamed = json.dumps(_renamed(json.loads(verdict)))
         db.execute("update run set verdict = ? where namespace = ? and run = ?", [renamed, namespace, run])
 
 
 def _renamed(value: Any) -> Any:
-    """*value* with the keys of verdicts as they are called since `m0007_vocabulary`."""
+    """*value* with the keys of a verdict renamed."""
     if isinstance(value, dict):
         return {_VERDICT_KEYS.get(key, key): _renamed(each) for key, each in value.items()}
     return [_renamed(each) for each in value] if isinstance(value, list) else value
 
 
-def check_ours(db: Database, path: Path) -> None:
-    """Raise `StorageError` for what is not ours, or newer than we are."""
+def check_compatible(db: Database, path: Path) -> None:
+    """Raises: StorageError if the database is not an outbox, or of a newer fastmon."""
     version = db.execute("pragma user_version").fetchone()[0]
     owner = db.execute("pragma application_id").fetchone()[0]
-    if not db.table_names():  # ours appear with their tables or not at all
-        raise StorageError(f"{path}: has no tables: go on from a backup, or remove it to begin anew")
+    if not db.table_names():  # fastmon never leaves a database without tables
+        raise StorageError(f"{path}: database has no tables: restore a backup, or delete it to create a new database")
     if owner != APPLICATION_ID:
-        raise StorageError(f"{path}: it is another program's SQLite database: name another file in FASTMON_DB")
+        raise StorageError(f"{path}: SQLite database of another program: set FASTMON_DB to another file")
     if version > VERSION:
         raise StorageError(
-            f"{path}: its schema is version {version}, this fastmon knows {VERSION}: "
-            "start the newer fastmon that wrote it, or name another file in FASTMON_DB"
+            f"{path}: schema version {version} is newer than {VERSION}, that of this fastmon: "
+            "start the newer fastmon, or set FASTMON_DB to another file"
         )
 
 
 def migrate(db: Database) -> None:
-    """Bring the tables to the present form."""
+    """Apply the missing migrations."""
     version = db.execute("pragma user_version").fetchone()[0]
     if version < VERSION:
-        db.execute(f"pragma application_id = {APPLICATION_ID}")  # first: after a cut among the migrations it is ours
+        db.execute(f"pragma application_id = {APPLICATION_ID}")  # first, in case a migration is interrupted
     migrations.apply(db)
     if version < VERSION:
         db.execute(f"pragma user_version = {VERSION}")
 
 
-def check_current(db: Database, path: Path) -> None:
-    """Readers cannot migrate. Raises `StorageError` for a database that lacks what this fastmon reads."""
+def check_not_older(db: Database, path: Path) -> None:
+    """Raises: StorageError if the schema is older than this fastmon; a reader cannot migrate it."""
     version = db.execute("pragma user_version").fetchone()[0]
     if version < VERSION:
         raise StorageError(
-            f"{path}: its schema is version {version}, this fastmon reads {VERSION}: "
-            "start fastmon-daemon run once, which brings it up to date"
+            f"{path}: schema version {version} is older than {VERSION}, that of this fastmon: "
+            "start fastmon-daemon run once to update it"
         )
 
 

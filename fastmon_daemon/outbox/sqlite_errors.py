@@ -1,7 +1,4 @@
-"""What an error of SQLite means: not now (`StorageUnavailable`), never again (`StorageError`), or a bug of ours.
-
-It must not know what was being read or written.
-"""
+"""Errors of SQLite: temporary ones become `StorageUnavailable`, damage becomes `StorageError`, a bug of ours stays."""
 
 from __future__ import annotations
 
@@ -13,40 +10,40 @@ from pathlib import Path
 
 from fastmon_daemon.base.errors import StorageError, StorageUnavailable
 
-_NOT_NOW = frozenset(
+_TEMPORARY = frozenset(
     {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
     | {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM}
 )
-_NEVER = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS})
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS})
 
-BROKEN = "stop the daemon, look with fastmon-daemon check, and go on from a backup"
+RESTORE_HINT = "stop the daemon, run fastmon-daemon check, and restore a backup"
 
 
 @contextmanager
 def storage_errors(path: Path | str) -> Iterator[None]:
-    """Errors of the database at *path*, told apart by what can be done; a mistake in our SQL stays what it is."""
+    """Convert SQLite and disk errors of the block. Raises: StorageUnavailable; StorageError if *path* is damaged."""
     try:
         yield
     except sqlite3.Error as exc:
         code = primary_code(exc)
-        if code in _NOT_NOW:
+        if code in _TEMPORARY:
             raise disk_full(path, exc) from exc
-        if code in _NEVER:
-            raise StorageError(f"{path}: {exc}: {BROKEN}") from exc
+        if code in _DAMAGED:
+            raise StorageError(f"{path}: {exc}: {RESTORE_HINT}") from exc
         raise
     except OSError as exc:
-        if exc.errno in _NO_ROOM:
+        if exc.errno in _DISK_ERRORS:
             raise disk_full(path, exc.strerror) from exc
         raise
 
 
 def primary_code(exc: sqlite3.Error) -> int | None:
-    """SQLite's own number of an error, without its details; None where Python's module raised it."""
+    """SQLite's primary error code; None if Python's module raised the error."""
     code = getattr(exc, "sqlite_errorcode", None)
     return None if code is None else code & 0xFF
 
 
 def disk_full(path: Path | str, reason: object) -> StorageUnavailable:
-    """The error that says what to do where *path* cannot be written just now."""
-    return StorageUnavailable(f"{path}: cannot be written: {reason}: make room on its file system, or mend it")
+    """The error for a *path* that cannot be written now."""
+    return StorageUnavailable(f"{path}: cannot be written: {reason}: make room on its file system, or repair it")

@@ -121,7 +121,7 @@ class BackfillQueue:
         )
         outcome = outbox.receive(new, self._config.charts[0].initial, now)
         current = outbox.runs.get(row.namespace, row.run) or row
-        outbox.runs.not_absent(current, missed.name)
+        outbox.runs.remove_absent(current, missed.name)
         if outcome is not ReceiveOutcome.FRESH:
             return  # its message came meanwhile
         outbox.count(f"stf_{missed.origin}")

@@ -55,15 +55,17 @@ class RunComparator:
         )
         poll_state.record_poll(listing, self._config.intervals, monotonic)
         since = format_timestamp(now - timedelta(seconds=poll_state.since_s))
-        if any(outage.link == "broker" for outage in outbox.by_run.outages.between(since, format_timestamp(now))):
+        if any(outage.link == "broker" for outage in outbox.outages.between(since, format_timestamp(now))):
             poll_state.reset_listening()
         known = outbox.runs.known_names(row)
         unknown = [stf for stf in listing.stfs if stf.stf_filename not in known]
-        strange = run.not_under_way(unknown)
+        strange = run.without_backfill(unknown)
         row = self._end(
             outbox, row, listing.ended_at, 0.0 if strange or not listing.stfs else poll_state.listened_s, now
         )
-        missed = poll_state.compare(strange, self._grace_s(row), monotonic, partial(self._is_coming, row, poll_state))
+        missed = poll_state.find_missed(
+            strange, self._grace_s(row), monotonic, partial(self._is_coming, row, poll_state)
+        )
         self._backfill.add(
             run, [MissedStf(row, stf, Origin.POLLED if row.nameless else Origin.RECOVERED) for stf in missed]
         )
@@ -92,7 +94,7 @@ class RunComparator:
             return ReconcileResult(run, 0, 0, [])
         known, tracked = outbox.runs.known_names(row), self._runs.get(namespace, run)
         unknown = [stf for stf in named if stf.stf_filename not in known]
-        strange = tracked.not_under_way(unknown)
+        strange = tracked.without_backfill(unknown)
         self._backfill.add(tracked, [MissedStf(row, stf, Origin.RECOVERED, by) for stf in strange])
         outbox.runs.record_poll(row, now, len(named), [stf.stf_filename for stf in unknown])
         return ReconcileResult(run, len(named), len(known), [stf.stf_filename for stf in strange])
@@ -111,7 +113,7 @@ class RunComparator:
         sequence = sequence_in(stf.stf_filename)
         if row.nameless or sequence is None or not self._is_open(row):
             return False
-        return sequence > (row.last_sequence or 0) and poll_state.quiet_s < self._config.intervals.missing_after_s
+        return sequence > (row.last_sequence or 0) and poll_state.idle_s < self._config.intervals.missing_after_s
 
     def _end(self, outbox: Outbox, row: RunRow, ended_at: str | None, settled_s: float, now: datetime) -> RunRow:
         """Take the DAQ's arrow in its stead, where the run is over and we have not heard so.
@@ -125,7 +127,11 @@ class RunComparator:
 
     def _expect(self, outbox: Outbox, row: RunRow, named: int, poll_state: RunPollState) -> RunRow:
         """Where `end_run` did not say how many STFs there were, the monitor's count does, once it stands."""
-        if row.expected_by == END_RUN or self._is_open(row) or not poll_state.settled(named, self._config.intervals):
+        if (
+            row.expected_by == END_RUN
+            or self._is_open(row)
+            or not poll_state.count_is_stable(named, self._config.intervals)
+        ):
             return row
         if row.expected != named:
             logger.info("run {}: {} STFs, says the monitor", row.run, named)
@@ -139,7 +145,7 @@ class RunComparator:
         intervals = self._config.intervals
         if self._is_open(row):
             usual_s = intervals.unnamed_run_s if row.nameless else intervals.open_run_s
-            return min(max(usual_s, poll_state.quiet_s / _QUIET_SHARE), intervals.max_pause_s)
+            return min(max(usual_s, poll_state.idle_s / _QUIET_SHARE), intervals.max_pause_s)
         if all_here:
             return None
         if poll_state.gives_up(intervals, row.expected):
@@ -148,7 +154,7 @@ class RunComparator:
         return intervals.unnamed_run_s if row.nameless else intervals.ended_run_s
 
     def _say_missing(self, outbox: Outbox, row: RunRow, now: datetime) -> None:
-        verdict = judge(outbox.by_run, row, self._config.charts, now)
+        verdict = judge(outbox.reports.by_run, row, self._config.charts, now)
         numbers = verdict.missing_sequences or "numbers unknown"
         logger.error(
             "run {}: missing and no more looked for: {} STFs ({}); {}", row.run, verdict.missing, numbers, verdict.line

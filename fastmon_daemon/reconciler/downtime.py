@@ -37,7 +37,7 @@ def record_stop(outbox: Outbox, now: datetime) -> None:
 
 def explain_missed(born: datetime, outbox: Outbox) -> str:
     """In words, why the message of an STF that was *born* then did not reach us."""
-    candidates = outbox.by_run.outages.between(format_timestamp(born - SLACK), format_timestamp(born + SLACK))
+    candidates = outbox.outages.between(format_timestamp(born - SLACK), format_timestamp(born + SLACK))
     fits = [each for each in candidates if each.link in (DAEMON_DOWNTIME, "broker")]
     if not fits:
         return "recovered: its message never came"

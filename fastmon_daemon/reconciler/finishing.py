@@ -53,7 +53,7 @@ class RunFinalizer:
             monotonic = self._config.clock.monotonic()
             if run.finalize_timer.until > monotonic:
                 continue
-            counts = outbox.by_run.counts_by_state(row)
+            counts = outbox.reports.by_run.counts_by_state(row)
             if not self._is_wanting(outbox, row, run, counts):
                 self._complete(outbox, row, run, now)
             if counts != run.finalize_counts:
@@ -62,18 +62,20 @@ class RunFinalizer:
 
     def _is_wanting(self, outbox: Outbox, row: RunRow, run: TrackedRun, counts: dict[str, int]) -> bool:
         """Whether the run is incomplete by the verdict's rule, or one more of its STFs is just being taken in."""
-        return bool(run.is_recovering or incomplete_reasons(outbox.by_run, row, self._config.charts, counts))
+        return bool(run.is_recovering or incomplete_reasons(outbox.reports.by_run, row, self._config.charts, counts))
 
     def _complete(self, outbox: Outbox, row: RunRow, run: TrackedRun, now: datetime) -> None:
         dest = self._config.run_chart.after(row.state, COMPLETE)
-        judged = judge(outbox.by_run, row, self._config.charts, now)  # slow for a long run: it must not hold the lock
+        judged = judge(
+            outbox.reports.by_run, row, self._config.charts, now
+        )  # slow for a long run: it must not hold the lock
         verdict = replace(judged, state=dest)
         with outbox.transaction():
             current = outbox.runs.get(row.namespace, row.run)  # the broker's thread may have heard `end_run` meanwhile
             done = (
                 current is not None
                 and current.expected == row.expected
-                and not self._is_wanting(outbox, current, run, outbox.by_run.counts_by_state(row))
+                and not self._is_wanting(outbox, current, run, outbox.reports.by_run.counts_by_state(row))
                 and outbox.runs.set_state(row, dest)
             )
             if done:
@@ -84,7 +86,7 @@ class RunFinalizer:
     def tasks(self, outbox: Outbox) -> Iterator[BackgroundTask]:
         """The summaries that are owed."""
         route = self._config.summary_route
-        for row, verdict in outbox.runs.owing_summary():
+        for row, verdict in outbox.runs.pending_summaries():
             if row.state in self._ended:
                 continue  # more of it are expected now: that verdict does not hold any more
             run = self._runs.get(row.namespace, row.run)

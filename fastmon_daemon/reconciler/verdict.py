@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any
 
 from fastmon_daemon.base.clock import format_timestamp
-from fastmon_daemon.outbox import Latency, Outage, RunReports, RunRow, TfCounts
+from fastmon_daemon.outbox import Latency, Outage, RunReader, RunRow, TfCounts
 from fastmon_daemon.statechart import StateMachine
 
 _MOST_RANGES = 1000
@@ -74,7 +74,7 @@ class Verdict:
         return f"expected {expected}, {counts}; TF files {tfs.registered} registered, {tfs.announced} announced"
 
 
-def judge(reports: RunReports, row: RunRow, charts: tuple[StateMachine, StateMachine], now: datetime) -> Verdict:
+def judge(reports: RunReader, row: RunRow, charts: tuple[StateMachine, StateMachine], now: datetime) -> Verdict:
     """The verdict of the run in *row*; *charts* are those of the STF and of the run.
 
     Of a run whose STFs were pruned it is the verdict that was kept when the run became complete.
@@ -84,18 +84,18 @@ def judge(reports: RunReports, row: RunRow, charts: tuple[StateMachine, StateMac
 
 
 def incomplete_reasons(
-    reports: RunReports, row: RunRow, charts: tuple[StateMachine, StateMachine], counts: dict[str, int]
+    reports: RunReader, row: RunRow, charts: tuple[StateMachine, StateMachine], counts: dict[str, int]
 ) -> tuple[str, ...]:
     """Why the run in *row* is not complete, in words; none: it is. The rule of `judge`, without its numbers.
 
-    *counts* are the run's STFs by state (`RunReports.counts_by_state`).
+    *counts* are the run's STFs by state (`RunReader.counts_by_state`).
     """
     if kept := _kept(reports, row, counts):
         return kept.incomplete_reasons
     return tuple(_incomplete_reasons(row, charts, counts, _how_many_missing(row, counts)))
 
 
-def _kept(reports: RunReports, row: RunRow, counts: dict[str, int]) -> Verdict | None:
+def _kept(reports: RunReader, row: RunRow, counts: dict[str, int]) -> Verdict | None:
     """The verdict that was kept, where it says more than the STFs that are still there."""
     pruned = reports.pruned(row)
     kept = reports.saved_verdict(row) if pruned or not counts else None
@@ -118,7 +118,7 @@ def _with_more(kept: Verdict, row: RunRow, known: int) -> Verdict:
 
 
 def _judged(
-    reports: RunReports, row: RunRow, charts: tuple[StateMachine, StateMachine], counts: dict[str, int], now: datetime
+    reports: RunReader, row: RunRow, charts: tuple[StateMachine, StateMachine], counts: dict[str, int], now: datetime
 ) -> Verdict:
     chart, run_chart = charts
     of = {trigger: _after(trigger, chart, counts) for trigger in ("skip", "close_stf", "fail", "discard")}

@@ -1,4 +1,4 @@
-"""What is known of the runs: the events heard of each, and all that this process remembers of it until it is purged.
+"""Runs: the events received of each run, and all that this process remembers of it.
 
-It must not know who asks the monitor or when: the reconciler does.
+Knows neither when nor how the monitor is polled: the reconciler does.
 """

@@ -1,6 +1,6 @@
-"""What is heard of a run, and by whom: its arrows are taken here, inside the caller's transaction.
+"""Stores the events of a run and applies its transitions, inside the caller's transaction.
 
-It must not know the monitor. It runs on the broker's thread and on the engine's.
+Called on the broker's thread and on the engine's. Does not use the monitor.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ MONITOR = "monitor"
 """The two authorities on how many STFs a run had."""
 EXPECT_MORE = "expect_more"
 GAP_POLL_AFTER = timedelta(seconds=5)
-"""A gap in the sequence makes us look so soon: messages may merely have overtaken each other."""
+"""A gap in the sequence is polled after this time, because messages may only have overtaken each other."""
 
 
 def record_run_event(outbox: Outbox, chart: StateMachine, event: RunEvent, namespace: str, now: datetime) -> RunRow:
-    """Note what was heard of a run; news that say nothing new change no state."""
+    """Store *event* and return the run; a repeated event changes no state."""
     outbox.runs.record_message(namespace, event.run_id, chart.initial, now, event.execution_id)
     row = outbox.runs.get(namespace, event.run)
-    assert row is not None  # it was written two lines above
+    assert row is not None  # stored above
     if event.kind == END_RUN and event.total_stf_files is not None:
-        row = _hear_total(outbox, chart, row, event.total_stf_files, now)
+        row = _record_total(outbox, chart, row, event.total_stf_files, now)
     return apply_transition(outbox, chart, row, event.kind, now)
 
 
-def _hear_total(outbox: Outbox, chart: StateMachine, row: RunRow, total: int, now: datetime) -> RunRow:
-    """Note how many STFs `end_run` says there were; where it says so again, the higher total counts."""
+def _record_total(outbox: Outbox, chart: StateMachine, row: RunRow, total: int, now: datetime) -> RunRow:
+    """Store the number of STFs in `end_run`; if several differ, the highest is used."""
     before = row.expected or 0
     if row.expected_by == END_RUN and total <= before:
         if total < before:
-            logger.warning("run {}: a further end_run says {} STFs: {}, said before, counts", row.run, total, before)
+            logger.warning("run {}: repeated end_run reports {} STFs: ignored (before: {})", row.run, total, before)
         return row
     if row.expected_by == END_RUN:
-        logger.warning("run {}: a further end_run says {} STFs instead of {}", row.run, total, before)
+        logger.warning("run {}: repeated end_run reports {} STFs: used (before: {})", row.run, total, before)
     outbox.runs.expect(row, total, END_RUN)
     outbox.runs.poll_by(row, now)
     return apply_transition(outbox, chart, row, EXPECT_MORE, now) if total > before else row
@@ -48,7 +48,7 @@ def _hear_total(outbox: Outbox, chart: StateMachine, row: RunRow, total: int, no
 def apply_transition(
     outbox: Outbox, chart: StateMachine, row: RunRow, trigger: str, now: datetime, why: str = ""
 ) -> RunRow:
-    """Move a run along *trigger*, if that leaves its state; *why* tells of an end that nobody announced."""
+    """Move a run by *trigger*, if its state allows it, and return it; *why* explains an end without `end_run`."""
     if chart.may(row.state, trigger):
         dest = chart.after(row.state, trigger)
         ends = trigger == END_RUN
@@ -56,17 +56,12 @@ def apply_transition(
         if dest != row.state:
             logger.info("run {}: {} -> {}{}", row.run, row.state, dest, f" ({why})" if why else "")
         if ends:
-            outbox.runs.poll_by(row, now)  # the last STFs are named at once
+            outbox.runs.poll_by(row, now)  # for the last STFs
     return outbox.runs.get(row.namespace, row.run) or row
 
 
-def schedule_poll(outbox: Outbox, row: RunRow, now: datetime) -> None:
-    """An `stf_ready` without a filename: ask the monitor for the run's STFs, now and until the run ends."""
-    outbox.runs.mark_nameless(row, now)
-
-
 def record_sequence(outbox: Outbox, row: RunRow, sequence: int | None, now: datetime) -> None:
-    """Note the number of an STF that is new; a gap before it makes us look soon."""
+    """Store the sequence number of a new STF; a gap before it schedules a poll."""
     if sequence is None:
         return
     if sequence > (row.last_sequence or 0) + 1:

@@ -1,7 +1,7 @@
-"""What this process remembers of each run, all of it: one object per run, which a purge throws away as a whole.
+"""All that this process remembers of the runs: one object per run, which a purge drops as a whole.
 
-Pure: no clock, no database, no network. Messages that are being stored, polls, lookups and summaries under way keep
-the object that they began with: after a purge it is nobody's any more, and what they note in it is lost with it.
+Pure: no clock, no database, no network. Messages that are being stored, and polls, lookups and summaries in flight
+keep the object they began with: after a purge nobody reads it, and what they note in it is lost.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from fastmon_daemon.runs.poll_state import RunPollState
 
 @dataclass(frozen=True, slots=True)
 class MissedStf:
-    """One STF that was named and is not known."""
+    """An STF that the monitor lists and no message announced."""
 
     row: RunRow
     stf: StfFile
     origin: Origin
     by: str = ""
-    """The person who looked by hand."""
+    """The operator who reconciled the run by command; empty for a poll."""
 
     @property
     def name(self) -> str:
-        """Its file name, unique in the run."""
+        """Its filename, unique in the run."""
         return self.stf.stf_filename
 
 
 @dataclass(slots=True)
 class RetryTimer:
-    """When something is tried again: ever more seldom. Times are monotonic seconds."""
+    """The time of the next attempt, with growing pauses. Times are monotonic seconds."""
 
     until: float = -math.inf
     _next_s: float = 0.0
 
     def extend(self, now: float, first_s: float, longest_s: float) -> None:
-        """Wait from *now* on, *first_s* at first and then twice as long each time, up to *longest_s*."""
+        """Wait from *now* on: *first_s* seconds, then twice as long each time, up to *longest_s*."""
         pause_s = max(first_s, self._next_s)
         self.until = now + pause_s
         self._next_s = min(2 * pause_s, longest_s)
@@ -49,12 +49,12 @@ class RetryTimer:
 
 @dataclass(slots=True, eq=False)
 class TrackedRun:
-    """One run, as this process remembers it. All but `is_stored` belongs to the engine's thread."""
+    """One run in this process. All fields but `is_stored` belong to the engine's thread."""
 
     purged: bool = False
-    """An operator purged it: an answer that still comes is dropped. A run of the same number is another object."""
+    """An operator purged it: later answers are dropped. If the run begins again, it gets another object."""
     is_stored: bool = False
-    """It is on disk: a mere sign that it goes on says nothing new."""
+    """Its row is on disk: a message that only shows that it goes on need not be stored."""
     poll_state: RunPollState = field(default_factory=RunPollState)
     to_store: dict[str, MissedStf] = field(default_factory=dict)
     """Missed STFs that need no lookup, by file name."""
@@ -63,47 +63,47 @@ class TrackedRun:
     lookup_failures: Counter[str] = field(default_factory=Counter)
     finalize_timer: RetryTimer = field(default_factory=RetryTimer)
     finalize_counts: dict[str, int] = field(default_factory=dict)
-    """Its STFs by state, when it was last found incomplete: where that changes, the pauses begin anew."""
+    """State -> number of its STFs, when it was last found incomplete; a change restarts the pauses."""
     summary_timer: RetryTimer = field(default_factory=RetryTimer)
     sends_summary: bool = False
-    """Its summary is on its way."""
+    """Its summary is in flight."""
 
     @property
     def is_recovering(self) -> bool:
-        """Whether missed STFs are about to be taken in."""
+        """Whether missed STFs are being backfilled."""
         return bool(self.to_store or self.lookups_waiting or self.lookups_in_flight)
 
-    def not_under_way(self, stfs: Iterable[StfFile]) -> list[StfFile]:
-        """Those of *stfs* that are not about to be taken in."""
-        under_way = {*self.to_store, *self.lookups_waiting, *self.lookups_in_flight}
-        return [stf for stf in stfs if stf.stf_filename not in under_way]
+    def without_backfill(self, stfs: Iterable[StfFile]) -> list[StfFile]:
+        """Those of *stfs* that are not being backfilled."""
+        in_backfill = {*self.to_store, *self.lookups_waiting, *self.lookups_in_flight}
+        return [stf for stf in stfs if stf.stf_filename not in in_backfill]
 
 
 class TrackedRuns:
-    """Every run that this process remembers something of. Callable from any thread."""
+    """The runs that this process remembers. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._runs: dict[tuple[str, str], TrackedRun] = {}
 
     def get(self, namespace: str, run: str) -> TrackedRun:
-        """What is remembered of the run; of one that was purged, or never met, that is nothing yet."""
+        """The run; a new object if it is not remembered, or was purged."""
         with self._lock:
             if (namespace, run) not in self._runs:
                 self._runs[namespace, run] = TrackedRun()
             return self._runs[namespace, run]
 
     def all(self) -> list[TrackedRun]:
-        """All of them, as they are now, in the order in which they were met."""
+        """A copy of the list of runs, in the order of their first `get`."""
         with self._lock:
             return list(self._runs.values())
 
-    def forget(self, namespace: str, run: str) -> None:
-        """An operator purges the run; call it inside the transaction that deletes it.
+    def purge(self, namespace: str, run: str) -> None:
+        """Drop the run because an operator purges it; call this inside the transaction that deletes its row.
 
-        So whoever stores a message of the run meanwhile, and holds its new object, waits for that transaction.
+        A thread that then gets the new object, to store a message of the run, waits for that transaction.
         """
         with self._lock:
-            gone = self._runs.pop((namespace, run), None)
-            if gone is not None:
-                gone.purged = True
+            dropped = self._runs.pop((namespace, run), None)
+            if dropped is not None:
+                dropped.purged = True

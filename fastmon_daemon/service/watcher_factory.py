@@ -33,7 +33,7 @@ def make_watcher(
 
     def forget(fingerprints: Sequence[str]) -> None:
         with closing(attach(outbox.path)) as own, own.transaction():
-            own.files.forget(fingerprints)
+            own.files.remove(fingerprints)
 
     watching = WatchConfig(
         folders=settings.watch_dirs,
@@ -42,5 +42,5 @@ def make_watcher(
         settled_after_s=settings.settle_s,
         lookback_s=60.0 * settings.lookback_minutes,
     )
-    memory = SeenFileCache(outbox.files.taken(), forget, clock.monotonic())
+    memory = SeenFileCache(outbox.files.all(), forget, clock.monotonic())
     return Watcher(watching, take, memory, clock)

@@ -39,7 +39,7 @@ def failed(world: World, outbox: Outbox, count: int, namespace: str = "ns") -> N
             new = NewStf(namespace=namespace, run_id="7", filename=f"{n}.stf", sequence=n)
             outbox.receive(new, "received", world.time.at)
         for stf in outbox.find(namespace=namespace):
-            outbox.move(stf, "fail", "failed", world.time.at, rests=True, note="a bug")
+            outbox.move(stf, "fail", "failed", world.time.at, finalized=True, note="a bug")
 
 
 def portions(world: World, outbox: Outbox, request: ActionRequest) -> list[ActionResult]:
@@ -67,7 +67,7 @@ def test_one_that_fails_again_meanwhile_is_not_retried_a_second_time(world: Worl
     portions(world, outbox, request)
     world.time.pass_(seconds=1)
     with outbox.transaction():
-        outbox.move(named(outbox, "1.stf"), "fail", "failed", world.time.at, rests=True)
+        outbox.move(named(outbox, "1.stf"), "fail", "failed", world.time.at, finalized=True)
     assert portions(world, outbox, request)[0].done == []
     assert named(outbox, "1.stf").life == 2
 

@@ -1,4 +1,4 @@
-"""Trying again: what is tried again at once, how soon it ends, and how long an STF is put off."""
+"""Retries: which errors are retried at once, when the retries end, and the pauses between attempts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fastmon_daemon.base.errors import (
 
 
 class Failing:
-    """A call that meets *errors* one after the other, then succeeds."""
+    """A call that raises each of *errors* in turn, then succeeds."""
 
     def __init__(self, *errors: FastmonError) -> None:
         self.errors = list(errors)
@@ -33,8 +33,8 @@ class Failing:
         return "done"
 
 
-class Running(threading.Event):
-    """The sign to stop, which never comes; nobody waits for it as long as he would."""
+class NeverSet(threading.Event):
+    """A stop event that is never set; it records the timeouts and returns at once."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,27 +46,27 @@ class Running(threading.Event):
         return False
 
 
-def test_what_a_moment_mends_is_tried_again_at_once() -> None:
-    call, running = Failing(TransientError("reset"), TransientError("reset")), Running()
+def test_a_transient_error_is_retried_at_once() -> None:
+    call, never = Failing(TransientError("reset"), TransientError("reset")), NeverSet()
 
-    assert in_process_retry(running)(call) == "done"
+    assert in_process_retry(never)(call) == "done"
     assert call.calls == 3
-    first, second = running.waits
+    first, second = never.waits
     assert 0.2 <= first <= 1.2
     assert 0.4 <= second <= 1.4
 
 
-def test_the_third_error_is_raised_as_it_is() -> None:
+def test_the_third_error_is_raised_unchanged() -> None:
     call = Failing(*(TransientError(f"reset {n}") for n in range(1, 6)))
 
     with pytest.raises(TransientError, match="reset 3"):
-        in_process_retry(Running())(call)
+        in_process_retry(NeverSet())(call)
 
 
 @pytest.mark.parametrize(
     "error", [LinkDown("off"), LinkBlocked("401"), ParentNotRegistered("no STF"), PermanentError("400")]
 )
-def test_what_takes_longer_or_a_person_is_tried_once(error: FastmonError) -> None:
+def test_an_error_that_a_retry_cannot_clear_is_not_retried(error: FastmonError) -> None:
     call = Failing(error)
 
     with pytest.raises(type(error)):
@@ -74,7 +74,7 @@ def test_what_takes_longer_or_a_person_is_tried_once(error: FastmonError) -> Non
     assert call.calls == 1
 
 
-def test_what_the_other_side_wants_to_be_asked_later_is_tried_once() -> None:
+def test_an_error_with_retry_after_is_not_retried_in_process() -> None:
     call = Failing(TransientError("503", retry_after_s=30))
 
     with pytest.raises(TransientError):
@@ -82,7 +82,7 @@ def test_what_the_other_side_wants_to_be_asked_later_is_tried_once() -> None:
     assert call.calls == 1
 
 
-def test_a_daemon_that_stops_tries_no_further() -> None:
+def test_a_stopping_daemon_does_not_retry() -> None:
     stopping = threading.Event()
     stopping.set()
     call = Failing(TransientError("reset"))
@@ -92,38 +92,38 @@ def test_a_daemon_that_stops_tries_no_further() -> None:
     assert call.calls == 1
 
 
-def test_pauses_are_drawn_between_the_shortest_and_a_ceiling_that_doubles_up_to_the_longest() -> None:
+def test_pauses_lie_between_the_shortest_and_a_ceiling_that_doubles_up_to_the_longest() -> None:
     pauses = Backoff(first_s=1, longest_s=60, shortest_s=0.5)
-    tries = (1, 2, 3, 4, 7, 8, 100_000)
+    failures = (1, 2, 3, 4, 7, 8, 100_000)
 
-    assert [pauses.pause_s(n, lambda: 1.0) for n in tries] == [1, 2, 4, 8, 60, 60, 60]
-    assert {pauses.pause_s(n, lambda: 0.0) for n in tries} == {0.5}
+    assert [pauses.pause_s(n, lambda: 1.0) for n in failures] == [1, 2, 4, 8, 60, 60, 60]
+    assert {pauses.pause_s(n, lambda: 0.0) for n in failures} == {0.5}
     assert pauses.pause_s(2, lambda: 0.5) == 1.25
     drawn = {pauses.pause_s(8) for _ in range(100)}
     assert len(drawn) > 90
     assert all(0.5 <= pause_s <= 60 for pause_s in drawn)
 
 
-def test_pauses_are_the_same_where_the_jitter_is() -> None:
+def test_the_same_jitter_gives_the_same_pauses() -> None:
     pauses, one, other = Backoff(first_s=1, longest_s=5), random.Random(7).random, random.Random(7).random
 
     assert [pauses.pause_s(n, one) for n in range(1, 9)] == [pauses.pause_s(n, other) for n in range(1, 9)]
 
 
-def test_where_the_first_ceiling_is_the_longest_it_does_not_grow() -> None:
+def test_the_ceiling_does_not_grow_if_the_first_is_the_longest() -> None:
     assert {Backoff(first_s=30, longest_s=30).pause_s(n, lambda: 1.0) for n in (1, 2, 100)} == {30}
 
 
-def test_an_stf_is_put_off_for_half_a_second_to_a_minute() -> None:
+def test_backoff_is_half_a_second_to_a_minute() -> None:
     assert [backoff(n, jitter=lambda: 1.0).total_seconds() for n in (1, 2, 7, 8)] == [1, 2, 60, 60]
     assert backoff(8, jitter=lambda: 0.0) == timedelta(seconds=0.5)
 
 
-def test_attempts_that_were_never_counted_give_the_first_backoff() -> None:
+def test_zero_attempts_give_the_first_backoff() -> None:
     assert backoff(0, jitter=lambda: 1.0) == timedelta(seconds=1)
 
 
-def test_the_other_sides_retry_after_is_honoured_within_ten_minutes() -> None:
+def test_retry_after_is_honoured_up_to_ten_minutes() -> None:
     assert backoff(1, retry_after_s=120) == timedelta(seconds=120)
     assert backoff(1, retry_after_s=1e12) == MAX_BACKOFF
     assert backoff(8, retry_after_s=1, jitter=lambda: 1.0) == timedelta(seconds=60)

@@ -137,7 +137,7 @@ def test_a_database_that_is_not_sound_and_a_disk_that_is_full_are_wrong(world: O
     assert answer.returncode == 1
     found = checked(answer)
     assert (found["database"]["outcome"], found["free space"]["outcome"]) == ("wrong", "wrong")
-    assert "an STF without history (lost.stf)" in found["database"]["found"]
+    assert "STF without history (lost.stf)" in found["database"]["found"]
     assert "backup" in found["database"]["remedy"]
 
 

@@ -51,7 +51,7 @@ class Shelf:
         stf = self.named(name)
         dest = CHART.after(stf.state, trigger)
         with self.outbox.transaction():
-            self.outbox.move(stf, trigger, dest, at, rests=CHART.is_finalized(dest), note=note)
+            self.outbox.move(stf, trigger, dest, at, finalized=CHART.is_finalized(dest), note=note)
 
     def inspect(self, *arguments: str, **environ: str) -> Result:
         return run_inspect("--db", str(self.path), *arguments, **environ)

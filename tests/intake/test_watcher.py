@@ -314,10 +314,10 @@ def test_the_next_life_does_not_know_what_was_forgotten(
     stands = str(Fingerprint.of(folder.write("swf.12345.000002.stf")))
     for seconds in (0, 6):
         folder.look(watcher, after_s=seconds)
-    assert len(outbox.files.taken()) == 2
+    assert len(outbox.files.all()) == 2
     path.unlink()
     pass_days(folder, watcher)
-    assert outbox.files.taken() == {stands: "swf.12345.000002.stf"}
+    assert outbox.files.all() == {stands: "swf.12345.000002.stf"}
     outbox.close()
 
 

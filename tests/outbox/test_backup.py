@@ -1,4 +1,4 @@
-"""The backup: made beside a working daemon, whole or not there at all, and a daemon goes on from it."""
+"""Backups: made while a daemon is running, complete or absent, and usable by a daemon."""
 
 from __future__ import annotations
 
@@ -33,9 +33,7 @@ def silent(_done: int, _total: int) -> None:
     pass
 
 
-def test_a_copy_is_that_of_one_moment_while_another_connection_writes_between_its_steps(
-    small: World, tmp_path: Path
-) -> None:
+def test_a_backup_is_one_snapshot_although_another_connection_writes_meanwhile(small: World, tmp_path: Path) -> None:
     outbox = small.outbox()
     for n in range(1, 1001):
         small.receive(outbox, n, body="x" * 3000)
@@ -47,7 +45,7 @@ def test_a_copy_is_that_of_one_moment_while_another_connection_writes_between_it
 
     made = back_up(outbox.path, tmp_path / "copy.db", write)
     assert len(steps) > 1
-    assert [done for done, _ in steps] == sorted({done for done, _ in steps})  # it never began anew
+    assert [done for done, _ in steps] == sorted({done for done, _ in steps})  # it never restarted
     assert made.stfs == 1000
     assert made.bytes == (tmp_path / "copy.db").stat().st_size
     assert (tmp_path / "copy.db").stat().st_mode & 0o777 == 0o600
@@ -56,13 +54,13 @@ def test_a_copy_is_that_of_one_moment_while_another_connection_writes_between_it
     assert {each.name for each in tmp_path.iterdir()} <= {"live", "copy.db", "copy.db-shm", "copy.db-wal"}
 
 
-def test_nothing_is_overwritten_and_nothing_half_is_left_behind(small: World, tmp_path: Path) -> None:
+def test_a_failed_backup_overwrites_nothing_and_leaves_nothing(small: World, tmp_path: Path) -> None:
     outbox = small.outbox()
     small.receive(outbox)
-    there = tmp_path / "there.db"
-    there.write_text("precious")
-    with pytest.raises(PermanentError, match="nothing is overwritten"):
-        back_up(outbox.path, there, silent)
+    existing = tmp_path / "existing.db"
+    existing.write_text("precious")
+    with pytest.raises(PermanentError, match="file exists and is not overwritten"):
+        back_up(outbox.path, existing, silent)
     with pytest.raises(PermanentError, match="cannot be written: No such file or directory"):
         back_up(outbox.path, tmp_path / "none" / "copy.db", silent)
     with pytest.raises(StorageError, match="no such database"):
@@ -73,13 +71,11 @@ def test_nothing_is_overwritten_and_nothing_half_is_left_behind(small: World, tm
 
     with pytest.raises(KeyboardInterrupt):
         back_up(outbox.path, tmp_path / "copy.db", stop)
-    assert there.read_text() == "precious"
-    assert {each.name for each in tmp_path.iterdir()} == {"live", "there.db"}
+    assert existing.read_text() == "precious"
+    assert {each.name for each in tmp_path.iterdir()} == {"live", "existing.db"}
 
 
-def test_a_daemon_that_starts_from_a_backup_goes_on_and_what_was_done_since_is_recognised(
-    world: OnEmbedded, tmp_path: Path
-) -> None:
+def test_a_daemon_on_a_restored_backup_continues_and_repeats_nothing(world: OnEmbedded, tmp_path: Path) -> None:
     daemon = world.daemon()
     world.register(*range(1, 11))
     world.announce(*range(1, 5))
@@ -87,9 +83,9 @@ def test_a_daemon_that_starts_from_a_backup_goes_on_and_what_was_done_since_is_r
     world.monitor.stop()
     world.announce(5)
     world.wait_for(completed=4, sampled=1)
-    told = world.call("backup", "copy.db", "--json")
-    assert told.returncode == 0, told.stderr
-    answer = json.loads(told.stdout)
+    made = world.call("backup", "copy.db", "--json")
+    assert made.returncode == 0, made.stderr
+    answer = json.loads(made.stdout)
     assert (answer["stfs"], answer["database"]) == (5, str(world.database))
     world.monitor.start()
     world.announce(*range(6, 11))
@@ -100,18 +96,18 @@ def test_a_daemon_that_starts_from_a_backup_goes_on_and_what_was_done_since_is_r
     world.database = tmp_path / "copy.db"
     world.daemon()
     world.wait_for(completed=5)
-    world.announce(*range(6, 11))  # as the broker or the ledger brings them again
+    world.announce(*range(6, 11))  # as the broker or the reconciler delivers them again
     world.wait_for(completed=10)
     assert world.monitor.counts()["fastmon_files"] == 70
     assert check_database(world.database, *CHARTS) == []
     again = world.call("backup", "copy.db")
-    assert (again.returncode, "nothing is overwritten" in again.stderr) == (1, True)
+    assert (again.returncode, "is not overwritten" in again.stderr) == (1, True)
     plain = world.call("backup", "second.db")
     assert "10 STFs" in plain.stdout
     assert world.call("backup", "third.db", FASTMON_DB=str(tmp_path / "none.db")).returncode == 3
 
 
-def test_a_backup_that_takes_long_says_how_far_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_long_backup_reports_its_progress(capsys: pytest.CaptureFixture[str]) -> None:
     time = HandClock()
     progress = _Progress(time.clock().monotonic)
     progress(1, 10)

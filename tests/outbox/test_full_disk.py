@@ -1,4 +1,4 @@
-"""A full disk: injected into small worlds, and real, on a file system of 16 MB."""
+"""A full disk: injected into an engine without a network, and real, on a file system of 16 MB."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlite_utils import Database
@@ -16,7 +19,7 @@ from fastmon_daemon.base.errors import StorageUnavailable
 from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.outbox import DiskSpaceGuard, Outbox, check_database, open_outbox, shortage
 from fastmon_daemon.statechart import load_statechart
-from tests.builders import START, World, named, settle
+from tests.builders import START, Inline, World, named, settle
 from tests.messages.test_inbound import ready
 from tests.processes import OnEmbedded, living, name, wait_until
 
@@ -28,26 +31,26 @@ def small(tmp_path: Path) -> World:
     return World(tmp_path)
 
 
-def fill(outbox: Outbox, connection: Database) -> Callable[[], object]:
-    """No page more: SQLite says that the disk is full; the function that makes room again."""
+def fill_database(outbox: Outbox, connection: Database) -> Callable[[], object]:
+    """Let SQLite report a full disk; returns the function that ends this."""
     pages = connection.execute("pragma page_count").fetchone()[0]
     connection.execute(f"pragma max_page_count = {pages}")
 
-    def write_for_ever() -> None:
+    def write_until_full() -> None:
         while True:
             with outbox.transaction():
                 outbox.reject("x" * 2000, "filling", START, 1_000_000)
 
     with pytest.raises(StorageUnavailable, match="make room"):
-        write_for_ever()
+        write_until_full()
     return lambda: connection.execute("pragma max_page_count = 1000000")
 
 
-def test_facts_that_the_disk_does_not_take_are_kept_and_written_when_there_is_room(small: World) -> None:
+def test_results_are_kept_while_the_disk_is_full_and_written_afterwards(small: World) -> None:
     outbox, connection = small.outbox_and_connection()
     names = [small.receive(outbox, n) for n in range(1, 21)]
     engine = small.engine(outbox)
-    make_room = fill(outbox, connection)
+    make_room = fill_database(outbox, connection)
     for _ in range(50):
         engine.tick(0)
         small.time.pass_(seconds=0.5)
@@ -62,8 +65,38 @@ def test_facts_that_the_disk_does_not_take_are_kept_and_written_when_there_is_ro
     assert "is full" in (outbox.recall("storage_fault") or "")
 
 
+class DiskFillingPool(Inline):
+    """A pool that keeps its first call for later, and fills the disk while the engine continues its tick."""
+
+    def __init__(self, connection: Database) -> None:
+        self._connection = connection
+        self.delayed: Callable[[], object] | None = None
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        if self.delayed is not None:
+            return super().submit(fn, *args, **kwargs)
+        self.delayed = partial(fn, *args, **kwargs)
+        self._connection.execute("pragma query_only = on")  # any write fails now
+        return Future()
+
+
+def test_a_disk_that_fills_up_within_a_tick_loses_no_stf_whose_call_is_in_flight(small: World) -> None:
+    outbox, connection = small.outbox_and_connection()
+    names = [small.receive(outbox, n) for n in range(1, 4)]
+    pool = DiskFillingPool(connection)
+    engine = small.engine(outbox, pool=pool)
+    engine.tick(0)
+    assert pool.delayed is not None
+    pool.delayed()
+    connection.execute("pragma query_only = off")
+    small.time.pass_(seconds=2)
+    settle(engine)
+    assert {named(outbox, each).state for each in names} == {"completed"}
+    assert (small.monitor.posts.total(), len(small.announced)) == (21, 21)
+
+
 @pytest.mark.parametrize("nth", range(1, 13))
-def test_a_disk_that_is_full_at_any_one_commit_costs_nothing_and_repeats_nothing(small: World, nth: int) -> None:
+def test_a_disk_that_is_full_at_any_one_commit_loses_nothing_and_repeats_nothing(small: World, nth: int) -> None:
     outbox, connection = small.outbox_and_connection()
     stf = small.receive(outbox)
     engine = small.engine(outbox)
@@ -80,7 +113,7 @@ def test_a_disk_that_is_full_at_any_one_commit_costs_nothing_and_repeats_nothing
     assert (small.monitor.posts.total(), len(small.announced)) == (7, 7)
 
 
-def test_an_act_on_a_full_disk_is_told_so_and_the_engine_lives(small: World) -> None:
+def test_an_action_on_a_full_disk_fails_and_the_engine_continues(small: World) -> None:
     outbox, connection = small.outbox_and_connection()
     engine = small.engine(outbox)
     connection.execute("pragma query_only = on")
@@ -92,30 +125,30 @@ def test_an_act_on_a_full_disk_is_told_so_and_the_engine_lives(small: World) -> 
     engine.tick(0)
 
 
-def test_the_intake_stops_while_too_little_is_free_and_looks_once_a_second(small: World) -> None:
+def test_intake_stops_while_too_little_is_free_and_checks_once_a_second(small: World) -> None:
     outbox = small.outbox()
-    free, looks = [10_000_000], []
+    free, checked = [10_000_000], []
 
-    def told(folder: Path) -> int:
-        looks.append(folder)
+    def free_bytes(folder: Path) -> int:
+        checked.append(folder)
         return free[0]
 
-    room = DiskSpaceGuard(outbox.path, 256, lambda: small.time.seconds, told)
-    intake = MessageHandler(outbox.path, "torre1", "", CHARTS, refuse_if_short=room.check)
+    guard = DiskSpaceGuard(outbox.path, 256, lambda: small.time.seconds, free_bytes)
+    intake = MessageHandler(outbox.path, "torre1", "", CHARTS, refuse_if_short=guard.check)
     for _ in range(5):
         with pytest.raises(StorageUnavailable, match="10 MB free, FASTMON_MIN_FREE_MB is 256: make room"):
             intake.handle(ready())
-    intake.handle(ready(namespace="other"))  # foreign: nothing to be stored
-    assert looks == [small.folder]
+    intake.handle(ready(namespace="other"))  # ignored: nothing to store
+    assert checked == [small.folder]
     assert outbox.unfinished() == 0
     free[0] = 300_000_000
     small.time.pass_(seconds=1)
     intake.handle(ready())
     assert outbox.unfinished() == 1
-    assert len(looks) == 2
+    assert len(checked) == 2
 
 
-def test_pages_that_were_freed_inside_the_database_count_as_room(small: World) -> None:
+def test_free_pages_inside_the_database_count_as_room(small: World) -> None:
     outbox = small.outbox()
     with outbox.transaction():
         for _ in range(50):
@@ -125,7 +158,7 @@ def test_pages_that_were_freed_inside_the_database_count_as_room(small: World) -
         outbox.reject("y", "last", small.time.at, 1)
     assert shortage(outbox.path, 2, lambda _: 0) is None
     assert "inside the database" in (shortage(outbox.path, 200, lambda _: 0) or "")
-    assert shortage(outbox.path, 200, lambda _: None) is None  # a file system that does not say
+    assert shortage(outbox.path, 200, lambda _: None) is None  # a file system that does not report its size
 
 
 @pytest.fixture
@@ -142,8 +175,8 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(point)], check=True)
 
 
-def filled(disk: Path, leave: int) -> Path:
-    """A file that leaves only so many bytes."""
+def fill_disk(disk: Path, leave: int) -> Path:
+    """Fill the disk with a file, up to *leave* bytes."""
     ballast = disk / "ballast"
     with ballast.open("wb", buffering=0) as file, suppress(OSError):
         file.write(b"\0" * (shutil.disk_usage(disk).free - leave))
@@ -160,7 +193,7 @@ def world(disk: Path, tmp_path: Path) -> Iterator[OnEmbedded]:
 
 
 @pytest.mark.parametrize("leave", [2_000_000, 0], ids=["little room", "no room"])
-def test_a_daemon_whose_disk_is_full_holds_messages_and_goes_on_by_itself(
+def test_a_daemon_with_a_full_disk_buffers_messages_and_continues_by_itself(
     world: OnEmbedded, disk: Path, leave: int
 ) -> None:
     limits = {"FASTMON_MIN_FREE_MB": "4" if leave else "0"}
@@ -169,7 +202,7 @@ def test_a_daemon_whose_disk_is_full_holds_messages_and_goes_on_by_itself(
     world.register(*range(1, 101))
     world.announce(*(next(numbers) for _ in range(10)))
     world.wait_for(completed=10)
-    ballast = filled(disk, leave)
+    ballast = fill_disk(disk, leave)
 
     def is_stopped() -> bool:
         world.announce(next(numbers))
@@ -178,13 +211,13 @@ def test_a_daemon_whose_disk_is_full_holds_messages_and_goes_on_by_itself(
     wait_until(is_stopped, world.log()[-2000:])
     last = next(numbers)
     world.announce(last)
-    told = world.call("inspect", "--json", **limits)
-    assert told.returncode in {0, 1}, told.stderr
+    inspected = world.call("inspect", "--json", **limits)
+    assert inspected.returncode in {0, 1}, inspected.stderr
     if leave:
-        assert "MB free" in json.loads(told.stdout)["intake_stopped"]
-        assert "FASTMON_MIN_FREE_MB is 4" in json.loads(told.stdout)["intake_stopped"]
-        assert told.returncode == 1
-        assert sum(world.states().values()) < last  # some got through before the disk was looked at
+        assert "MB free" in json.loads(inspected.stdout)["intake_stopped"]
+        assert "FASTMON_MIN_FREE_MB is 4" in json.loads(inspected.stdout)["intake_stopped"]
+        assert inspected.returncode == 1
+        assert sum(world.states().values()) < last  # some were stored before the disk was checked
     ballast.unlink()
     world.wait_for(completed=last)
     wait_until(lambda: "storage recovered" in world.log())
@@ -205,13 +238,13 @@ def names_in(database: Path) -> list[str]:
         outbox.close()
 
 
-def test_a_start_on_a_full_disk_says_so_with_75_and_changes_nothing(world: OnEmbedded, disk: Path) -> None:
+def test_a_start_on_a_full_disk_exits_with_75_and_changes_nothing(world: OnEmbedded, disk: Path) -> None:
     world.daemon().terminate()
     world.children[0].wait(30)
     before = world.database.read_bytes()
-    ballast = filled(disk, 0)
-    told = world.start("run")
-    assert told.wait(30) == 75
+    ballast = fill_disk(disk, 0)
+    failing = world.start("run")
+    assert failing.wait(30) == 75
     assert "make room on its file system" in world.log()
     ballast.unlink()
     assert world.database.read_bytes() == before
@@ -221,7 +254,9 @@ def test_a_start_on_a_full_disk_says_so_with_75_and_changes_nothing(world: OnEmb
     world.wait_for(completed=1)
 
 
-def test_run_once_on_a_disk_that_fills_up_ends_with_75_and_the_next_one_goes_on(world: OnEmbedded, disk: Path) -> None:
+def test_run_once_on_a_disk_that_fills_up_exits_with_75_and_the_next_one_continues(
+    world: OnEmbedded, disk: Path
+) -> None:
     limits = {"FASTMON_MIN_FREE_MB": "0", "FASTMON_DRAIN_S": "1"}
     daemon = world.daemon(**limits)
     world.monitor.faults(latency_ms=500)
@@ -232,7 +267,7 @@ def test_run_once_on_a_disk_that_fills_up_ends_with_75_and_the_next_one_goes_on(
     daemon.wait(30)
     once = world.start("run", "--once", **limits)
     wait_until(lambda: world.log().count("broker link up") == 2)
-    ballast = filled(disk, 0)
+    ballast = fill_disk(disk, 0)
     assert once.wait(60) == 75
     assert "nothing can be written down" in world.log()
     ballast.unlink()
@@ -241,7 +276,7 @@ def test_run_once_on_a_disk_that_fills_up_ends_with_75_and_the_next_one_goes_on(
     assert world.states() == {"completed": 1}
 
 
-def test_a_database_that_is_filled_to_the_brim_holds_all_that_was_committed_and_nothing_else(disk: Path) -> None:
+def test_a_database_on_a_full_disk_holds_exactly_what_was_committed(disk: Path) -> None:
     world = World(disk)
     outbox = world.outbox()
     kept = committed_until_full(world, outbox)
@@ -258,4 +293,4 @@ def committed_until_full(world: World, outbox: Outbox) -> int:
             world.receive(outbox, n, body=json.dumps("x" * 3000))
         except StorageUnavailable:
             return n - 1
-    raise AssertionError("it never got full")
+    raise AssertionError("the disk was never full")

@@ -1,4 +1,4 @@
-"""A database that a former schema's daemon left behind, opened by the present one: kept whole, its work is done."""
+"""A database of schema 6: the migration keeps every row, and a daemon continues its work."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ RUNS = {
     ("300008", "imminent"), ("4711", "running"), ("test-run-A", "running"),
 }  # fmt: skip
 BYTES = [133, 41, 66, 15, 13, 46, 7, 0, 70066, 77, 3, 78, 105, 65536, 65537, 42, 367]
-OWED = 150
+PENDING_REPORTS = 150
 LATER = datetime(2026, 11, 30, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
 def v6(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The database as it was left."""
+    """The database before the migration."""
     path = tmp_path_factory.mktemp("v6") / "outbox.db"
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript(gzip.decompress((FOLDER / "v6.sql.gz").read_bytes()).decode())
@@ -69,12 +69,12 @@ def rows(path: Path, table: str) -> list[tuple[object, ...]]:
 
 
 def content(path: Path) -> dict[str, list[tuple[object, ...]]]:
-    """Every row of every table, by the present name of the table."""
+    """All rows, by table."""
     return {table: rows(path, table) for table in TABLES}
 
 
 def content_of_v6(path: Path) -> dict[str, list[tuple[object, ...]]]:
-    """The same of a database of schema 6, with the values that are called otherwise since; columns keep their order."""
+    """The same of a database of schema 6, with values renamed as by the migration, but columns in their old order."""
     found = {}
     for table in TABLES:
         new = RENAMED_VALUES.get(table, {})
@@ -89,19 +89,19 @@ def content_of_v6(path: Path) -> dict[str, list[tuple[object, ...]]]:
 
 
 def without_verdicts(found: dict[str, list[tuple[object, ...]]]) -> dict[str, list[tuple[object, ...]]]:
-    """A kept verdict is one JSON text, whose keys were renamed."""
+    """*found* without the verdicts in JSON, whose keys are renamed."""
     runs = [tuple(value for value in row if not str(value).startswith('{"namespace"')) for row in found["run"]]
     return found | {"run": runs}
 
 
-def test_it_holds_each_kind_of_row(v6: Path) -> None:
+def test_the_sample_database_has_rows_of_each_kind(v6: Path) -> None:
     counts = {table: len(kept) for table, kept in content_of_v6(v6).items()}
     assert counts == COUNTS
     assert query(v6, "pragma application_id") == [(APPLICATION_ID,)]
     assert query(v6, "pragma user_version") == [(6,)]
 
 
-def test_opened_it_holds_the_same_rows_and_no_migration_ran_again(v6: Path, old: Path, outbox: Outbox) -> None:
+def test_migration_keeps_all_rows_and_runs_once(v6: Path, old: Path, outbox: Outbox) -> None:
     applied = "select migration_set, name, applied_at from _sqlite_migrations order by id"
     assert query(old, applied)[:6] == query(v6, applied)
     assert query(old, "pragma user_version") == [(VERSION,)]
@@ -109,7 +109,7 @@ def test_opened_it_holds_the_same_rows_and_no_migration_ran_again(v6: Path, old:
     assert check_database(old, load_statechart("stf"), load_statechart("run")) == []
 
 
-def test_a_verdict_that_was_kept_has_the_keys_of_the_present_verdict_and_its_values(
+def test_migration_renames_the_keys_of_stored_verdicts_and_keeps_their_values(
     v6: Path, old: Path, outbox: Outbox
 ) -> None:
     kept = "select run, verdict from run where verdict is not null order by run"
@@ -128,7 +128,7 @@ def test_a_verdict_that_was_kept_has_the_keys_of_the_present_verdict_and_its_val
         assert [outage["blocked"] for outage in found["outages"]] == [outage["held"] for outage in was["outages"]]
 
 
-def test_what_is_asked_of_it_is_answered(outbox: Outbox) -> None:
+def test_a_migrated_database_can_be_queried(outbox: Outbox) -> None:
     reports = outbox.reports
     assert reports.counts_by_state() == STATES
     assert {(row.run, row.state) for row in reports.runs()} >= RUNS
@@ -138,23 +138,25 @@ def test_what_is_asked_of_it_is_answered(outbox: Outbox) -> None:
     assert [(run.run, run.states) for run in reports.pruned_runs()] == [("200001", {"completed": 5})]
     assert reports.counters()["stages_unreportable"] == 6
     assert outbox.recall("agent_name") == "fastmon-agent-daq-1"
-    assert len(outbox.files.taken()) == COUNTS["file_seen"]
-    assert reports.stages.count_pending() == OWED
+    assert len(outbox.files.all()) == COUNTS["file_seen"]
+    assert reports.stages.count_pending() == PENDING_REPORTS
     retried = outbox.find(filename="swf.300001.000001.stf")[0]
     assert (retried.life, retried.state) == (3, "completed")
     (adopted,) = outbox.find(filename="swf.300001.000005.stf")
     assert [tf.adopted is not None for tf in adopted.tfs] == [True, True]
     charts = (load_statechart("stf"), load_statechart("run"))
-    verdicts = {row.run: judge(outbox.by_run, row, charts, LATER) for row in reports.runs()}
+    verdicts = {row.run: judge(outbox.reports.by_run, row, charts, LATER) for row in reports.runs()}
     assert {run for run, verdict in verdicts.items() if verdict.complete} == {"200001", "200002"}
     assert verdicts["300001"].tf_files.preexisting == 2
-    (stood,) = outbox.find(filename="swf.300001.000012.stf")
-    assert stood.preexisting == ("swf.300001.000012_tf_001.tf", "swf.300001.000012_tf_002.tf")
+    (preexisting,) = outbox.find(filename="swf.300001.000012.stf")
+    assert preexisting.preexisting == ("swf.300001.000012_tf_001.tf", "swf.300001.000012_tf_002.tf")
 
 
-def test_its_unfinished_work_is_done_and_what_rests_is_left_alone(old: Path, outbox: Outbox, tmp_path: Path) -> None:
-    resting = "select id, state, since, life from stf where due_at is null order by id"
-    before = query(old, resting)
+def test_unfinished_work_is_completed_and_finalized_stfs_are_unchanged(
+    old: Path, outbox: Outbox, tmp_path: Path
+) -> None:
+    finalized = "select id, state, since, life from stf where due_at is null order by id"
+    before = query(old, finalized)
     world = World(tmp_path, time=HandClock(at=LATER))
     engine = world.engine(outbox)
     for _ in range(2000):
@@ -167,6 +169,6 @@ def test_its_unfinished_work_is_done_and_what_rests_is_left_alone(old: Path, out
         "completed": STATES["completed"] + unfinished,
         **{state: STATES[state] for state in ("skipped", "failed", "discarded")},
     }
-    assert set(before) <= set(query(old, resting))
+    assert set(before) <= set(query(old, finalized))
     assert outbox.outages.open() == []
     assert check_database(old, load_statechart("stf"), load_statechart("run")) == []

@@ -1,4 +1,4 @@
-"""Retention: complete runs leave after some days in small steps, and nothing that was ever known becomes new again."""
+"""Retention: complete runs are pruned after some days in small batches, and no pruned STF counts as new again."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def engine(world: World, outbox: Outbox, keep_days: float = 7) -> Engine:
 
 
 def complete(world: World, outbox: Outbox, stfs: int, state: str = "complete") -> list[str]:
-    """A run of so many finished STFs that ended just now."""
+    """A run with *stfs* finished STFs that ended now."""
     names = [world.receive(outbox, n) for n in range(1, stfs + 1)]
     settle(engine(world, outbox), turns=2000)
     with outbox.transaction():
@@ -48,26 +48,26 @@ def complete(world: World, outbox: Outbox, stfs: int, state: str = "complete") -
     return names
 
 
-def turns(world: World, driven: Engine, count: int = 20) -> None:
+def tick(world: World, driven: Engine, count: int = 20) -> None:
     for _ in range(count):
         driven.tick(0)
         world.time.pass_(minutes=2)
 
 
-def stfs(outbox: Outbox) -> int:
+def stf_count(outbox: Outbox) -> int:
     return sum(outbox.reports.counts_by_state().values())
 
 
-def test_a_complete_run_goes_after_its_days_and_its_names_and_counts_stay(world: World) -> None:
+def test_a_complete_run_is_pruned_after_keep_days_and_keeps_its_names_and_counts(world: World) -> None:
     outbox = world.outbox()
     names = complete(world, outbox, 10)
     driven = engine(world, outbox)
     world.time.pass_(days=6, hours=23)
-    turns(world, driven)
-    assert stfs(outbox) == 10
+    tick(world, driven)
+    assert stf_count(outbox) == 10
     world.time.pass_(hours=2)
-    turns(world, driven)
-    assert stfs(outbox) == 0
+    tick(world, driven)
+    assert stf_count(outbox) == 0
     for table in ("tf", "history"):
         assert query(outbox.path, f"select count(*) from {table}") == [(0,)]
     row = outbox.runs.get("ns", RUN)
@@ -79,77 +79,79 @@ def test_a_complete_run_goes_after_its_days_and_its_names_and_counts_stay(world:
     assert check_database(outbox.path, *CHARTS) == []
 
 
-def test_a_redelivery_of_a_pruned_stf_is_known_and_makes_nothing_new(world: World) -> None:
+def test_a_redelivered_pruned_stf_is_known_and_not_processed_again(world: World) -> None:
     outbox = world.outbox()
     name = complete(world, outbox, 1)[0]
     driven = engine(world, outbox)
     world.time.pass_(days=8)
-    turns(world, driven)
+    tick(world, driven)
     new = NewStf(namespace="ns", run_id=RUN, filename=name)
     with outbox.transaction():
         assert outbox.receive(new, "received", world.time.at) is ReceiveOutcome.KNOWN
-    turns(world, driven)
-    assert stfs(outbox) == 0
+    tick(world, driven)
+    assert stf_count(outbox) == 0
     assert world.monitor.posts.total() == 7
     other = NewStf(namespace="ns", run_id="100015", filename=name)
     with outbox.transaction():
         assert outbox.receive(other, "received", world.time.at) is ReceiveOutcome.FRESH
 
 
-def test_a_run_with_a_failed_or_unfinished_stf_stays_as_a_whole(world: World) -> None:
+def test_a_run_with_a_failed_or_unfinished_stf_is_not_pruned(world: World) -> None:
     outbox = world.outbox()
     world.monitor.trouble["swf.100014.000002.stf"] = PermanentError("monitor said 400")
     names = complete(world, outbox, 3)
     assert named(outbox, names[1]).state == "failed"
     driven = engine(world, outbox)
     world.time.pass_(days=8)
-    turns(world, driven)
-    assert stfs(outbox) == 3
+    tick(world, driven)
+    assert stf_count(outbox) == 3
     with outbox.transaction():
-        outbox.move(named(outbox, names[1]), "discard", "discarded", world.time.at, rests=True)
-    turns(world, driven)
-    assert stfs(outbox) == 0
+        outbox.move(named(outbox, names[1]), "discard", "discarded", world.time.at, finalized=True)
+    tick(world, driven)
+    assert stf_count(outbox) == 0
     assert outbox.reports.pruned_runs()[0].states == {"completed": 2, "discarded": 1}
 
 
 @pytest.mark.parametrize(("state", "keep_days"), [("ended", 7), ("running", 7), ("complete", 0)])
-def test_a_run_that_is_not_complete_stays_and_with_0_days_every_run(world: World, state: str, keep_days: float) -> None:
+def test_an_incomplete_run_is_never_pruned_and_keep_days_0_prunes_none(
+    world: World, state: str, keep_days: float
+) -> None:
     outbox = world.outbox()
     complete(world, outbox, 1, state)
     world.time.pass_(days=1000)
-    turns(world, engine(world, outbox, keep_days))
-    assert stfs(outbox) == 1
+    tick(world, engine(world, outbox, keep_days))
+    assert stf_count(outbox) == 1
 
 
-def test_pruning_takes_one_small_step_a_turn_and_goes_on_after_a_restart(world: World) -> None:
+def test_each_tick_prunes_one_batch_and_pruning_continues_after_a_restart(world: World) -> None:
     outbox = world.outbox()
     complete(world, outbox, BATCH_SIZE + 5)
     world.time.pass_(days=8)
     engine(world, outbox).tick(0)
-    assert stfs(outbox) == 5
+    assert stf_count(outbox) == 5
     outbox.close()
     outbox = world.outbox()
     engine(world, outbox).tick(0)
-    assert stfs(outbox) == 0
+    assert stf_count(outbox) == 0
     assert outbox.reports.pruned_runs()[0].states == {"completed": BATCH_SIZE + 5}
 
 
-def test_a_run_that_begins_anew_while_it_is_pruned_stays(world: World) -> None:
+def test_a_run_that_begins_again_while_it_is_pruned_is_kept(world: World) -> None:
     outbox = world.outbox()
     complete(world, outbox, BATCH_SIZE + 5)
     world.time.pass_(days=8)
     driven = engine(world, outbox)
     driven.tick(0)
-    assert stfs(outbox) == 5
+    assert stf_count(outbox) == 5
     with outbox.transaction():
         outbox.delete_stfs(RUN, "ns", 100)
         outbox.delete_run(RUN, "ns")
     complete(world, outbox, 5, "running")
-    turns(world, driven)
-    assert stfs(outbox) == 5
+    tick(world, driven)
+    assert stf_count(outbox) == 5
 
 
-def test_an_stf_that_fails_while_its_run_is_pruned_keeps_the_rest(world: World) -> None:
+def test_pruning_stops_when_an_stf_of_the_run_fails_meanwhile(world: World) -> None:
     outbox = world.outbox()
     complete(world, outbox, BATCH_SIZE + 5)
     world.time.pass_(days=8)
@@ -157,11 +159,11 @@ def test_an_stf_that_fails_while_its_run_is_pruned_keeps_the_rest(world: World) 
     driven.tick(0)
     late = world.receive(outbox, 99)
     world.monitor.trouble[late] = PermanentError("monitor said 400")
-    turns(world, driven)
-    assert stfs(outbox) == 6
+    tick(world, driven)
+    assert stf_count(outbox) == 6
 
 
-def test_whether_a_run_has_become_old_is_asked_once_a_minute_and_after_one_was_pruned_at_once(world: World) -> None:
+def test_old_runs_are_looked_for_once_a_minute_and_directly_after_a_pruned_run(world: World) -> None:
     outbox, connection = world.outbox_and_connection()
     complete(world, outbox, 3)
     driven = engine(world, outbox, keep_days=1)
@@ -169,7 +171,7 @@ def test_whether_a_run_has_become_old_is_asked_once_a_minute_and_after_one_was_p
     driven.tick(0)  # not old yet
     world.time.pass_(seconds=59)
     driven.tick(0)
-    assert stfs(outbox) == 3
+    assert stf_count(outbox) == 3
     with outbox.transaction():
         outbox.runs.record_message("ns", "100015", "complete", world.time.at - timedelta(days=2), None)
         outbox.receive(NewStf(namespace="ns", run_id="100015", filename="a.stf"), "completed", world.time.at)
@@ -177,28 +179,34 @@ def test_whether_a_run_has_become_old_is_asked_once_a_minute_and_after_one_was_p
     world.time.pass_(seconds=1)
     driven.tick(0)
     driven.tick(0)
-    assert stfs(outbox) == 0
+    assert stf_count(outbox) == 0
 
 
-def test_a_pruned_run_of_which_more_stfs_are_heard_is_not_complete_any_more(world: World) -> None:
+def test_a_pruned_run_that_expects_more_stfs_is_not_complete_any_more(world: World) -> None:
     outbox = world.outbox()
     complete(world, outbox, 10)
     row = outbox.runs.get("ns", RUN)
     assert row is not None
     with outbox.transaction():
-        outbox.runs.save_verdict(row, judge(outbox.by_run, row, CHARTS, world.time.at).as_json())
+        outbox.runs.save_verdict(row, judge(outbox.reports.by_run, row, CHARTS, world.time.at).as_json())
     world.time.pass_(days=8)
-    turns(world, engine(world, outbox))
-    assert judge(outbox.by_run, row, CHARTS, world.time.at).complete
+    tick(world, engine(world, outbox))
+    assert judge(outbox.reports.by_run, row, CHARTS, world.time.at).complete
     event = parse(json.dumps({"msg_type": "end_run", "run_id": RUN, "total_stf_files": 12}), namespace="ns")
     assert isinstance(event, RunEvent)
     with outbox.transaction():
         row = record_run_event(outbox, CHARTS[1], event, "ns", world.time.at)
-    told = judge(outbox.by_run, row, CHARTS, world.time.at)
-    assert (told.complete, told.state, told.expected, told.completed, told.missing) == (False, "ended", 12, 10, 2)
+    verdict = judge(outbox.reports.by_run, row, CHARTS, world.time.at)
+    assert (verdict.complete, verdict.state, verdict.expected, verdict.completed, verdict.missing) == (
+        False,
+        "ended",
+        12,
+        10,
+        2,
+    )
 
 
-def test_nothing_is_pruned_while_work_is_under_way(world: World) -> None:
+def test_nothing_is_pruned_while_work_is_in_flight(world: World) -> None:
     outbox = world.outbox()
     complete(world, outbox, 3)
     world.time.pass_(days=8)
@@ -206,38 +214,38 @@ def test_nothing_is_pruned_while_work_is_under_way(world: World) -> None:
     with outbox.transaction():
         outbox.receive(NewStf(namespace="ns", run_id="2", filename="swf.2.000001.stf"), "received", world.time.at)
     driven.tick(0)
-    assert stfs(outbox) == 4
+    assert stf_count(outbox) == 4
     settle(driven)
     driven.tick(0)
-    assert stfs(outbox) == 1
+    assert stf_count(outbox) == 1
 
 
-def test_a_probe_that_hangs_does_not_keep_old_runs(world: World) -> None:
+def test_a_probe_without_an_answer_does_not_stop_pruning(world: World) -> None:
     outbox = world.outbox()
     complete(world, outbox, 3)
     world.time.pass_(days=8)
-    driven = world.engine(outbox, pool=Mute(), spare=Pruner(7, *CHARTS).prune)
+    driven = world.engine(outbox, pool=UnansweringPool(), spare=Pruner(7, *CHARTS).prune)
     driven.inbox.report_link(LinkEvent("monitor", up=False, reason="no answer"))
     driven.tick(0)
     world.time.pass_(seconds=10)
     driven.tick(0)
     assert driven.busy == 1
     driven.tick(0)
-    assert stfs(outbox) == 0
+    assert stf_count(outbox) == 0
 
 
-class Mute(Executor):
-    """A pool from which no answer comes."""
+class UnansweringPool(Executor):
+    """A pool whose calls never end."""
 
     def submit(self, *_args: Any, **_kwargs: Any) -> Future[Any]:
         return Future()
 
 
-def test_freed_pages_are_used_again(world: World) -> None:
+def test_free_pages_are_used_again(world: World) -> None:
     outbox = world.outbox()
     complete(world, outbox, 30)
     world.time.pass_(days=8)
-    turns(world, engine(world, outbox))
+    tick(world, engine(world, outbox))
     pages, free = (query(outbox.path, f"pragma {what}")[0][0] for what in ("page_count", "freelist_count"))
     assert free > 0
     for n in range(1000, 1010):
@@ -246,17 +254,17 @@ def test_freed_pages_are_used_again(world: World) -> None:
     assert query(outbox.path, "pragma freelist_count")[0][0] < free
 
 
-def test_inspect_says_that_a_run_was_pruned_and_forget_forgets_it_wholly(world: World) -> None:
+def test_inspect_reports_a_pruned_run_and_delete_run_deletes_its_names(world: World) -> None:
     outbox = world.outbox()
     name = complete(world, outbox, 2)[0]
     world.time.pass_(days=8)
-    turns(world, engine(world, outbox))
-    told = CliRunner().invoke(cli, ["inspect", "--db", str(outbox.path), "--json"])
-    assert json.loads(told.stdout)["runs"][0]["pruned"]["states"] == {"completed": 2}
+    tick(world, engine(world, outbox))
+    inspected = CliRunner().invoke(cli, ["inspect", "--db", str(outbox.path), "--json"])
+    assert json.loads(inspected.stdout)["runs"][0]["pruned"]["states"] == {"completed": 2}
     assert ": 2 completed, 14 TF files" in CliRunner().invoke(cli, ["inspect", "--db", str(outbox.path)]).stdout
-    told = CliRunner().invoke(cli, ["inspect", "--db", str(outbox.path), name])
-    assert told.exit_code == 2
-    assert "was pruned with its run" in told.output
+    inspected = CliRunner().invoke(cli, ["inspect", "--db", str(outbox.path), name])
+    assert inspected.exit_code == 2
+    assert "was pruned with its run" in inspected.output
     with outbox.transaction():
         outbox.delete_run(RUN, "ns")
         assert outbox.receive(NewStf(namespace="ns", run_id=RUN, filename=name), "received", world.time.at) is (

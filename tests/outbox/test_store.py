@@ -1,4 +1,4 @@
-"""The outbox: transactions, identity, compare-and-set, ownership."""
+"""The outbox: transactions, identity, compare-and-set, lock, migrations, power loss."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def receive(outbox: Outbox, new: NewStf) -> ReceiveOutcome:
         return outbox.receive(new, "received", START)
 
 
-def test_the_database_is_for_its_owner_only_and_every_commit_reaches_the_disk(path: Path, outbox: Outbox) -> None:
+def test_only_the_owner_has_access_and_every_commit_is_synced(path: Path, outbox: Outbox) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
     outbox.close()
     db = connect(path)
@@ -60,13 +60,13 @@ def test_the_database_is_for_its_owner_only_and_every_commit_reaches_the_disk(pa
     db.close()
 
 
-def test_a_repeated_stf_changes_nothing(outbox: Outbox) -> None:
+def test_a_known_stf_changes_nothing(outbox: Outbox) -> None:
     assert receive(outbox, stf()) is ReceiveOutcome.FRESH
     assert receive(outbox, stf()) is ReceiveOutcome.KNOWN
     assert len(outbox.reports.history(named(outbox, "a.stf").id)) == 1
 
 
-def test_a_run_as_number_and_as_text_is_one_run(outbox: Outbox) -> None:
+def test_a_run_id_as_number_and_as_text_is_one_run(outbox: Outbox) -> None:
     receive(outbox, stf())
     assert receive(outbox, stf(run_id=100014)) is ReceiveOutcome.KNOWN
     assert named(outbox, "a.stf").run_id == "100014"
@@ -85,18 +85,18 @@ def test_other_content_is_a_conflict_and_overwrites_nothing(outbox: Outbox) -> N
     assert named(outbox, "a.stf").size_bytes == 10
 
 
-def test_a_move_from_a_state_that_was_left_meanwhile_overwrites_nothing(outbox: Outbox) -> None:
+def test_a_move_from_a_state_that_the_stf_has_left_fails_and_overwrites_nothing(outbox: Outbox) -> None:
     receive(outbox, stf())
     before = named(outbox, "a.stf")
     with outbox.transaction():
-        outbox.move(before, "skip", "skipped", START, rests=True)
+        outbox.move(before, "skip", "skipped", START, finalized=True)
     with pytest.raises(StaleStfError), outbox.transaction():
-        outbox.move(before, "fail", "failed", START, rests=True)
+        outbox.move(before, "fail", "failed", START, finalized=True)
     assert named(outbox, "a.stf").state == "skipped"
     assert [row.dest for row in outbox.reports.history(before.id)] == ["received", "skipped"]
 
 
-def test_a_transaction_that_fails_leaves_nothing_behind(outbox: Outbox) -> None:
+def test_a_failed_transaction_stores_nothing(outbox: Outbox) -> None:
     def write() -> None:
         with outbox.transaction():
             outbox.receive(stf(), "received", START)
@@ -107,7 +107,7 @@ def test_a_transaction_that_fails_leaves_nothing_behind(outbox: Outbox) -> None:
     assert outbox.unfinished() == 0
 
 
-def test_a_postponed_stf_comes_back_with_its_attempt_counted(outbox: Outbox) -> None:
+def test_a_postponed_stf_is_due_again_with_its_attempt_counted(outbox: Outbox) -> None:
     receive(outbox, stf())
     with outbox.transaction():
         outbox.postpone(named(outbox, "a.stf"), timedelta(seconds=30), "monitor said 503", 31.5, START)
@@ -116,7 +116,7 @@ def test_a_postponed_stf_comes_back_with_its_attempt_counted(outbox: Outbox) -> 
     assert after.due_at == "2026-11-21T20:00:30.000+00:00"
 
 
-def test_refused_messages_are_kept_whole_up_to_64_kib_and_the_oldest_dropped_with_a_count(outbox: Outbox) -> None:
+def test_rejected_messages_are_cut_at_64_kib_and_the_oldest_are_dropped_and_counted(outbox: Outbox) -> None:
     with outbox.transaction():
         for n in range(5):
             outbox.reject(f"message {n}", "not JSON", START, 3)
@@ -129,7 +129,7 @@ def test_refused_messages_are_kept_whole_up_to_64_kib_and_the_oldest_dropped_wit
 
 
 @pytest.mark.parametrize("size", [65_535, 65_536, 65_537])
-def test_a_refused_message_is_kept_whole_up_to_64_kib_exactly(outbox: Outbox, size: int) -> None:
+def test_a_rejected_message_is_whole_up_to_exactly_64_kib(outbox: Outbox, size: int) -> None:
     body = "x" * (size - 1) + "y"
     with outbox.transaction():
         outbox.reject(body, "not JSON", START, 3)
@@ -140,46 +140,46 @@ def test_a_refused_message_is_kept_whole_up_to_64_kib_exactly(outbox: Outbox, si
     assert outbox.rejected([row.id]) == {row.id: (body[:65_536], whole)}
 
 
-def test_only_what_stood_before_and_was_not_announced_counts_as_such(outbox: Outbox) -> None:
+def test_preexisting_tf_files_count_as_such_unless_they_were_announced(outbox: Outbox) -> None:
     plan = SamplePlan(seed="s", tf_count=90, tf_files=3, size_fraction=0.1, sequence_start=1)
     blocks = draw_sample(plan, "a.stf")
-    stood = (blocks[0].filename, blocks[1].filename, f"b{blocks[2].filename}", f"{blocks[2].filename}b")
-    receive(outbox, stf(preexisting=stood))
+    preexisting = (blocks[0].filename, blocks[1].filename, f"b{blocks[2].filename}", f"{blocks[2].filename}b")
+    receive(outbox, stf(preexisting=preexisting))
     receive(outbox, stf(filename="b.stf"))
     with outbox.transaction():
         outbox.runs.record_message("ns", "100014", "running", START, None)
         for name, sequence in (("a.stf", 1), ("b.stf", 2)):
-            there = named(outbox, name).id
-            outbox.save_progress(there, Sampled(plan=plan, ranges=draw_sample(plan, name), sizes=(None,) * 3), START)
-            outbox.save_progress(there, Announced(sequence=sequence), START)
-    assert named(outbox, "a.stf").preexisting == stood
+            stf_id = named(outbox, name).id
+            outbox.save_progress(stf_id, Sampled(plan=plan, ranges=draw_sample(plan, name), sizes=(None,) * 3), START)
+            outbox.save_progress(stf_id, Announced(sequence=sequence), START)
+    assert named(outbox, "a.stf").preexisting == preexisting
     assert named(outbox, "b.stf").preexisting == ()
-    (row,) = outbox.by_run.find("100014")
-    assert outbox.by_run.tf_counts(row) == TfCounts(drawn=6, registered=0, announced=2, preexisting=1)
+    (row,) = outbox.reports.by_run.find("100014")
+    assert outbox.reports.by_run.tf_counts(row) == TfCounts(drawn=6, registered=0, announced=2, preexisting=1)
 
 
-def test_one_process_owns_a_database_and_a_second_is_told_who(path: Path) -> None:
+def test_one_process_owns_a_database_and_a_second_one_fails_with_its_process_id(path: Path) -> None:
     assert owner_of(path) is None
     with DatabaseLock(path):
         context = multiprocessing.get_context("spawn")
         with context.Pool(1) as pool:
-            told = pool.apply(try_lock, (path,))
+            error = pool.apply(try_lock, (path,))
             assert pool.apply(owner_of, (path,)) == os.getpid()
             assert owner_of(path) == os.getpid()
-            assert pool.apply(owner_of, (path,)) == os.getpid()  # asking did not give the lock away
-    assert f"process {os.getpid()} owns this database" in told
+            assert pool.apply(owner_of, (path,)) == os.getpid()  # asking did not release the lock
+    assert f"process {os.getpid()} owns this database" in error
     assert owner_of(path) is None
 
 
 def try_lock(path: Path) -> str:
     try:
         with DatabaseLock(path):
-            return "taken"
+            return "acquired"
     except DatabaseInUse as exc:
         return str(exc)
 
 
-def test_a_database_of_the_first_version_is_brought_up_to_date_and_its_runs_are_kept(path: Path) -> None:
+def test_a_database_of_schema_1_is_migrated_and_keeps_its_runs(path: Path) -> None:
     path.parent.mkdir()
     db = Database(path)
     migrations.apply(db, stop_before=["files_seen", "ledger"])
@@ -198,7 +198,9 @@ def test_a_database_of_the_first_version_is_brought_up_to_date_and_its_runs_are_
     open_for_reading(path).close()
 
 
-def test_a_database_is_read_while_another_connection_writes_and_after_it_is_closed(path: Path, outbox: Outbox) -> None:
+def test_a_database_can_be_read_while_another_connection_writes_and_after_it_is_closed(
+    path: Path, outbox: Outbox
+) -> None:
     receive(outbox, stf())
     assert open_for_reading(path).counts_by_state() == {"received": 1}
     outbox.close()
@@ -207,8 +209,8 @@ def test_a_database_is_read_while_another_connection_writes_and_after_it_is_clos
         open_for_reading(path.with_name("none.db"))
 
 
-def test_no_acknowledged_row_is_lost_wherever_the_log_is_cut(tmp_path: Path) -> None:
-    """Power loss: the write-ahead log, cut at every frame, holds all commits before the cut and no half one."""
+def test_no_acknowledged_row_is_lost_wherever_the_log_is_truncated(tmp_path: Path) -> None:
+    """Power loss: the log, truncated at any frame, holds all commits before that frame and no partial one."""
     world = World(tmp_path / "live")
     outbox, connection = world.outbox_and_connection()
     connection.execute("pragma wal_autocheckpoint = 0")

@@ -214,7 +214,7 @@ class Life(World):
 
     @property
     def verdict(self) -> Verdict:
-        return judge(self.box.by_run, self.row, CHARTS, self.time.at)
+        return judge(self.box.reports.by_run, self.row, CHARTS, self.time.at)
 
     def stf(self, sequence: int) -> Stf:
         return named(self.box, file_name(sequence))
@@ -450,7 +450,7 @@ def test_a_monitor_that_does_not_tell_the_end_of_a_run_hides_no_missed_stf_and_s
     life.announces(1, 3)
     life.pass_(45)
     assert (life.row.state, life.stf(2).origin) == ("running", Origin.RECOVERED)
-    assert life.box.outages.open() == life.box.by_run.outages.between("2000", "3000") == []
+    assert life.box.outages.open() == life.box.outages.between("2000", "3000") == []
 
 
 def test_a_run_of_which_nothing_was_heard_for_ten_minutes_and_all_is_here_has_ended(life: Life) -> None:
@@ -604,13 +604,13 @@ def test_end_run_that_comes_while_the_verdict_is_made_keeps_the_run_from_being_c
     life.registers(1)
     life.announces(1)
     life.monitor.ended_at = format_timestamp(START)
-    window, end_run = life.box.by_run.window, {"msg_type": "end_run", "run_id": "100014", "total_stf_files": 2}
+    window, end_run = life.box.reports.by_run.window, {"msg_type": "end_run", "run_id": "100014", "total_stf_files": 2}
 
     def slow(row: RunRow) -> tuple[str, str]:
         life.door.handle(json.dumps(end_run))
         return window(row)
 
-    life.box.by_run.window = slow  # type: ignore[method-assign]
+    life.box.reports.by_run.window = slow  # type: ignore[method-assign]
     life.pass_(90)
     assert (life.row.state, life.row.expected, life.told) == ("ended", 2, [])
     life.registers(2)
