@@ -15,7 +15,7 @@ from loguru import logger
 
 from fastmon_daemon.base.clock import parse_timestamp
 from fastmon_daemon.base.rate_limit import TokenBucket
-from fastmon_daemon.engine.background_tasks import BackgroundTask
+from fastmon_daemon.engine.tasks import BackgroundTask
 from fastmon_daemon.messages import sequence_in
 from fastmon_daemon.monitor import TfFile
 from fastmon_daemon.outbox import NewStf, Origin, Outbox, ReceiveOutcome

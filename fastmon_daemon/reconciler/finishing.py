@@ -11,7 +11,7 @@ from typing import Any
 from loguru import logger
 
 from fastmon_daemon.base.clock import format_timestamp
-from fastmon_daemon.engine.background_tasks import BackgroundTask
+from fastmon_daemon.engine.tasks import BackgroundTask
 from fastmon_daemon.messages import event_id_of_run, run_number
 from fastmon_daemon.outbox import Outbox, RunRow
 from fastmon_daemon.reconciler.config import ReconcilerConfig, SummaryRoute

@@ -11,7 +11,7 @@ from typing import Any
 from loguru import logger
 
 from fastmon_daemon.base.errors import LinkDown, StorageUnavailable, TransientError
-from fastmon_daemon.engine.background_tasks import BackgroundTask
+from fastmon_daemon.engine.tasks import BackgroundTask
 from fastmon_daemon.messages import run_number
 from fastmon_daemon.monitor import StfFile
 from fastmon_daemon.outbox import Outbox, RunRow

@@ -12,7 +12,7 @@ from typing import Any
 from loguru import logger
 
 from fastmon_daemon.base.errors import LinkDown, TransientError
-from fastmon_daemon.engine.background_tasks import BackgroundTask
+from fastmon_daemon.engine.tasks import BackgroundTask
 from fastmon_daemon.outbox import Outbox
 from fastmon_daemon.reconciler.config import ReconcilerConfig
 from fastmon_daemon.reconciler.verdict import format_ranges

@@ -14,9 +14,9 @@ import pytest
 
 from fastmon_daemon.base.errors import LinkDown
 from fastmon_daemon.engine import CallPools
-from fastmon_daemon.engine.background_tasks import BackgroundTask
 from fastmon_daemon.engine.circuit_breakers import MAX_PROBE_INTERVAL_S
 from fastmon_daemon.engine.concurrency_limits import BACKGROUND_THREADS, PROBES_PER_LINK, monitor_connections
+from fastmon_daemon.engine.tasks import BackgroundTask
 from fastmon_daemon.outbox import Outbox
 from tests.builders import Silent, World, named, turn_until
 

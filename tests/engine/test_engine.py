@@ -15,9 +15,9 @@ import pytest
 from fastmon_daemon.base import failpoints
 from fastmon_daemon.base.errors import FastmonError, LinkDown, ParentNotRegistered, PermanentError, TransientError
 from fastmon_daemon.engine import Inbox
-from fastmon_daemon.engine.background_tasks import BackgroundTask
 from fastmon_daemon.engine.engine import TICK_S
 from fastmon_daemon.engine.steps import StepOutcome
+from fastmon_daemon.engine.tasks import BackgroundTask
 from fastmon_daemon.monitor import TfFile
 from fastmon_daemon.outbox import DueQuery, NewStf, Origin, Outbox
 from fastmon_daemon.statechart import MachineError, StatechartError, load_statechart
@@ -74,7 +74,7 @@ def test_a_cut_of_the_power_at_every_point_costs_nothing(tmp_path: Path) -> None
         if cut is None:
             break
         cuts.append(cut)
-    assert {"before_commit", "after_commit", "before_effect", "after_effect"} == set(cuts)
+    assert {"before_commit", "after_commit", "before_call", "after_call"} == set(cuts)
     assert len(cuts) >= 2 * 14  # 7 registrations and 7 announcements, before and after each
 
 
