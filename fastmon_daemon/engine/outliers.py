@@ -1,4 +1,4 @@
-"""Whose fault is a failed call: the STF's, or the other side's? The calls of other STFs over the same link tell.
+"""Decides by the calls of other STFs over the same link whether a failure is the STF's fault or the other side's.
 
 A link that fails for one STF and works for others is not down: the fault is the STF's. An error that several STFs get,
 while no call succeeds, is not the STFs' fault. This module knows neither the outbox nor the circuit breakers.

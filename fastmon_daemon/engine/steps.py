@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from fastmon_daemon.base.clock import Clock, format_timestamp, parse_timestamp
@@ -139,9 +139,8 @@ def _register(
             raise
         registrar.register(_stf_file(stf, agent_name))
         row, difference = monitor.register_tf(ours)
-    registered = Tf(
-        sequence=tf.sequence,
-        filename=tf.filename,
+    registered = replace(
+        tf,
         first=row.tf_first,
         last=row.tf_last,
         count=row.tf_count,

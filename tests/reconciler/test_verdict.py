@@ -101,10 +101,10 @@ def test_missing_stfs_are_listed_by_number_and_the_exit_code_is_1(world: OnEmbed
     code, verdict = verdict_of(world)
     assert (code, verdict["missing"], verdict["missing_sequences"]) == (1, 2, "3, 5")
     assert (verdict["complete"], verdict["incomplete_reasons"]) == (False, ["missing: 2"])
-    told = world.call("verdict", "100014", "--wait", "3")
-    assert told.returncode == 1
-    assert "missing numbers" in told.stdout
-    assert "missing: 2" in told.stderr
+    answer = world.call("verdict", "100014", "--wait", "3")
+    assert answer.returncode == 1
+    assert "missing numbers" in answer.stdout
+    assert "missing: 2" in answer.stderr
     assert json.loads(world.call("inspect", "--json").stdout)["runs"][0]["missing"] == 2
     daemon.terminate()
     daemon.wait(30)
@@ -114,9 +114,9 @@ def test_missing_stfs_are_listed_by_number_and_the_exit_code_is_1(world: OnEmbed
 def test_an_unknown_run_gives_exit_code_3_until_an_operator_reconciles_it(world: OnEmbedded) -> None:
     assert world.call("verdict", "100014").returncode == 3
     daemon = world.daemon(**PLAIN)
-    code, told = verdict_of(world)
+    code, answer = verdict_of(world)
     assert code == 3
-    assert "nothing was heard of a run 100014" in told["stderr"]
+    assert "nothing was heard of a run 100014" in answer["stderr"]
     world.register(1, 2)
     by_daemon = world.call("reconcile", "--run", "100014", "--json")
     assert by_daemon.returncode == 0, by_daemon.stderr
@@ -149,10 +149,10 @@ def test_reconcile_waits_for_a_slow_monitor_and_says_so(world: OnEmbedded) -> No
     world.daemon(**PLAIN, **short_timeout)
     world.register(1)
     world.monitor.faults(latency_ms=int(1000 * (TIMEOUT_S + 1)), endpoints=["/api/stf-files"])
-    told = world.call("reconcile", "--run", "100014", **short_timeout)
-    assert told.returncode == 0, told.stderr
-    assert "1 listed by the monitor, 0 known before, 1 missed and taken in now" in told.stdout
-    assert "waiting for the monitor's list of run 100014" in told.stderr
+    answer = world.call("reconcile", "--run", "100014", **short_timeout)
+    assert answer.returncode == 0, answer.stderr
+    assert "1 listed by the monitor, 0 known before, 1 missed and taken in now" in answer.stdout
+    assert "waiting for the monitor's list of run 100014" in answer.stderr
     world.monitor.faults()
     world.wait_for(completed=1)
 
@@ -162,9 +162,9 @@ def test_verdict_needs_a_namespace_if_the_run_exists_in_two(world: OnEmbedded) -
     world.register(1)
     for namespace in ("ns", "other"):
         assert world.call("reconcile", "--run", "100014", FASTMON_NAMESPACE=namespace).returncode == 0
-    told = world.call("verdict", "100014")
-    assert told.returncode == 2
-    assert "in the namespaces ns, other: say which with --namespace" in told.stderr
+    answer = world.call("verdict", "100014")
+    assert answer.returncode == 2
+    assert "in the namespaces ns, other: say which with --namespace" in answer.stderr
     assert verdict_of(world, "--namespace", "other")[1]["namespace"] == "other"
 
 
