@@ -1,7 +1,7 @@
-"""The engine: what is due -> its effects in the pool -> facts back -> move, postpone or fail.
+"""The engine: finds due STFs, runs the calls of their steps in pools, and stores the results.
 
-Its thread alone moves STFs. It must not know STOMP, HTTP or signals; it asks the chart for names and the steps for
-what is owed.
+Only the engine's thread moves STFs. This package knows no STOMP, HTTP or signals: the statechart names the states, and
+the steps name the calls.
 """
 
 from fastmon_daemon.engine.circuit_breakers import CircuitBreakers
@@ -9,6 +9,17 @@ from fastmon_daemon.engine.concurrency_limits import CallPools
 from fastmon_daemon.engine.config import EngineConfig
 from fastmon_daemon.engine.engine import Engine
 from fastmon_daemon.engine.inbox import Inbox, LinkEvent
+from fastmon_daemon.engine.tasks import BackgroundTask, BackgroundTaskSource
 from fastmon_daemon.engine.transitions import BUDGET_S
 
-__all__ = ["BUDGET_S", "CallPools", "CircuitBreakers", "Engine", "EngineConfig", "Inbox", "LinkEvent"]
+__all__ = [
+    "BUDGET_S",
+    "BackgroundTask",
+    "BackgroundTaskSource",
+    "CallPools",
+    "CircuitBreakers",
+    "Engine",
+    "EngineConfig",
+    "Inbox",
+    "LinkEvent",
+]

@@ -1,7 +1,7 @@
-"""How many calls may be under way at once, and the threads that make them: each kind of call has threads of its own.
+"""How many calls may run at once, and the threads that make them. Each kind of call has its own threads.
 
-So a probe or a background task that hangs takes no worker's place, however many there are, and no probe waits behind a
-background task. `FASTMON_WORKERS` bounds the calls of STFs; the other numbers stand here.
+A probe or background task that hangs takes no worker from the STFs, and no probe waits behind a background task.
+FASTMON_WORKERS limits the calls of STFs; the other limits are constants of this module.
 """
 
 from __future__ import annotations
@@ -10,40 +10,40 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 
 PROBES_PER_LINK = 4
-"""One that was begun while packets vanished waits for its own deadline, and must delay no other."""
+"""Probes of one link at once: a probe that hangs until its deadline must not delay the next one."""
 BACKGROUND_THREADS = 6
-"""For looks at runs, lookups and summaries; where more are due, they wait for each other."""
+"""Threads for polls of runs, lookups and summaries; more tasks than that wait in the pool's queue."""
 _LINKS_TO_MONITOR = 2
 _CALLS_FROM_ELSEWHERE = 2
-"""The look at the monitor at the start, and a person who reconciles a run by hand."""
+"""The startup probe of the monitor, and an operator's `reconcile`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallPools:
-    """Where the engine's calls run, by their kind."""
+    """The pools that run the engine's calls, one per kind of call."""
 
     workers: int
-    """So many calls of STFs are under way at once; the engine hands out no more."""
+    """Calls of STFs at once; the engine submits no more than that."""
     stf_calls: Executor
     probes: Executor
     background: Executor
 
     @classmethod
     def with_threads(cls, workers: int, links: int) -> CallPools:
-        """Pools whose threads suffice for *workers* calls of STFs at once and all probes of *links* links."""
+        """Thread pools for *workers* calls of STFs at once and all probes of *links* links."""
         return cls(
             workers=workers,
-            stf_calls=ThreadPoolExecutor(workers, thread_name_prefix="effect"),
+            stf_calls=ThreadPoolExecutor(workers, thread_name_prefix="call"),
             probes=ThreadPoolExecutor(links * PROBES_PER_LINK, thread_name_prefix="probe"),
             background=ThreadPoolExecutor(BACKGROUND_THREADS, thread_name_prefix="background"),
         )
 
     def shutdown(self, *, wait: bool) -> None:
-        """End the threads, and drop what none of them has begun."""
+        """Stop the threads, and drop the calls that have not started."""
         for pool in (self.stf_calls, self.probes, self.background):
             pool.shutdown(wait=wait, cancel_futures=True)
 
 
 def monitor_connections(workers: int) -> int:
-    """Connections to the monitor that suffice for all of them: a call that waits for one would delay an STF."""
+    """How many connections to the monitor all pools need, so that no call waits for one."""
     return workers + _LINKS_TO_MONITOR * PROBES_PER_LINK + BACKGROUND_THREADS + _CALLS_FROM_ELSEWHERE

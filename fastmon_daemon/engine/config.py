@@ -1,4 +1,4 @@
-"""What the engine drives STFs by."""
+"""The engine's configuration."""
 
 from __future__ import annotations
 
@@ -15,19 +15,18 @@ from fastmon_daemon.statechart import StateMachine
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineConfig:
-    """The rules that hold for each STF, and the clock they are measured by."""
+    """The rules for every STF, and the clock. Raises: StatechartError if *chart* and *steps* differ."""
 
     chart: StateMachine
     steps: Mapping[str, Step]
     links: Mapping[str, str]
-    """Step -> the link that its effects need; a step that is missing here needs none."""
+    """Step -> the link that its calls need; a step that is missing here needs none."""
     in_process_retry: Callable[[], Retrying]
-    """How often a call is tried before its failure counts."""
+    """The immediate retries of a call before its failure counts."""
     late_rate: float = 0.0
     """Announcements of late STFs per second; 0: no limit."""
     clock: Clock = field(default_factory=Clock)
     jitter: Callable[[], float] = random.random
 
     def __post_init__(self) -> None:
-        """Raises StatechartError where the chart and the steps do not name the same."""
         self.chart.check_steps(set(self.steps))

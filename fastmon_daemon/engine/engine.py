@@ -1,4 +1,4 @@
-"""The loop: collect the news, write the facts down, send out what is due."""
+"""The engine's loop: collect results, store them, start the calls that are due."""
 
 from __future__ import annotations
 
@@ -14,25 +14,24 @@ from loguru import logger
 from fastmon_daemon.base.clock import format_timestamp
 from fastmon_daemon.base.errors import LinkBlocked, LinkDown, StorageUnavailable
 from fastmon_daemon.base.failpoints import failpoints_around
-from fastmon_daemon.engine.background_tasks import BackgroundTask, BackgroundTaskSource
 from fastmon_daemon.engine.circuit_breakers import CircuitBreakers
 from fastmon_daemon.engine.concurrency_limits import CallPools
 from fastmon_daemon.engine.config import EngineConfig
-from fastmon_daemon.engine.in_flight import CallResult, InFlight, StepExecution
 from fastmon_daemon.engine.inbox import Inbox, LinkEvent, PendingAction
 from fastmon_daemon.engine.outliers import OutlierDetector
 from fastmon_daemon.engine.scheduler import Scheduler
+from fastmon_daemon.engine.tasks import BackgroundTask, BackgroundTaskSource, CallResult, InFlight, StepExecution
 from fastmon_daemon.engine.transitions import TransitionWriter
 from fastmon_daemon.outbox import Outbox, Stf, storage_errors
 
 TICK_S = 1.0
-"""Longest wait of a turn, in seconds."""
-WRITE_AGAIN_S = 1.0
-"""So long after a write that the disk did not take, it is tried again."""
+"""Longest wait of a tick, in seconds."""
+WRITE_RETRY_S = 1.0
+"""Pause after a failed write to the database, in seconds."""
 
 
 class Engine:
-    """Drives the STFs of one outbox. `turn` is one round of the loop; tests call it by hand."""
+    """Drives the STFs of one outbox. `tick` is one round of the loop; tests call it directly."""
 
     def __init__(
         self,
@@ -45,7 +44,7 @@ class Engine:
         task_sources: Sequence[BackgroundTaskSource] = (),
         idle_work: Callable[[Outbox, datetime], None] = lambda _outbox, _now: None,
     ) -> None:
-        """*spare* is done in a turn that has nothing else to do: one short step, with transactions of its own."""
+        """*idle_work* runs in a tick with no STF in work: one short step with its own transactions."""
         self.inbox = inbox
         self.breakers = breakers
         self._outbox = outbox
@@ -54,58 +53,59 @@ class Engine:
         self._task_sources = task_sources
         self._idle_work = idle_work
         self._active = InFlight(pools.workers)
-        self._in_flight = 0
+        self._calls_in_flight = 0
         self._outliers = OutlierDetector(config.links)
-        self._picker = Scheduler(outbox, config, breakers.allows_calls)
-        self._writer = TransitionWriter(outbox, config, breakers.allows_calls, self._picker.may_announce)
-        self._unwritten: list[CallResult | LinkEvent] = []
+        self._scheduler = Scheduler(outbox, config, breakers)
+        self._writer = TransitionWriter(outbox, config, breakers, self._scheduler)
+        self._unstored: list[CallResult | LinkEvent] = []
         self._fault = ""
-        self._write_again_at = 0.0
+        self._write_retry_at = 0.0
         self.stopping = threading.Event()
 
     @property
     def busy(self) -> int:
-        """Calls that are in the pools now, and answers that could not be written down yet."""
-        return self._in_flight + len(self._unwritten)
+        """Calls in the pools, and results that are not stored yet."""
+        return self._calls_in_flight + len(self._unstored)
 
     @property
     def fault(self) -> str:
-        """Why nothing can be written down now; empty where it can."""
+        """Why the database is not writable now; empty if it is."""
         return self._fault
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is under way and nothing is due that could be done now."""
-        return not self.busy and not self._active and self._picker.unhindered and not self._picker.due(())
+        """Whether nothing is in flight and no STF is due that could start now."""
+        return not self.busy and not self._active and self._scheduler.may_announce_late and not self._scheduler.peek(())
 
     def tick(self, wait_s: float = TICK_S) -> bool:
-        """One round: wait for news, write the facts down, send out what is due. True if anything is under way."""
-        event = self.inbox.collect(wait_s if self._picker.unhindered else min(wait_s, 0.05))
-        self._unwritten += [self._noted(item) for item in event if not isinstance(item, PendingAction)]
-        rested = self._config.clock.monotonic() >= self._write_again_at
-        written = rested and self._on_disk(self._write_down)
-        for act in (item for item in event if isinstance(item, PendingAction)):
-            self._do(act)
-        if written and not self.stopping.is_set():
-            self._on_disk(self._go_on)
+        """One round: wait for results, store them, start what is due. True if anything is in flight."""
+        items = self.inbox.collect(wait_s if self._scheduler.may_announce_late else min(wait_s, 0.05))
+        self._unstored += [self._recorded(item) for item in items if not isinstance(item, PendingAction)]
+        may_write = self._config.clock.monotonic() >= self._write_retry_at
+        stored = may_write and self._try_write(self._store_results)
+        for item in items:
+            if isinstance(item, PendingAction):
+                self._run_action(item)
+        if stored and not self.stopping.is_set():
+            self._try_write(self._start_due)
         return self.busy > 0
 
-    def _on_disk(self, write: Callable[[], None]) -> bool:
-        """Do what writes; False where the disk does not take it now: it is kept, and written after a pause."""
+    def _try_write(self, write: Callable[[], None]) -> bool:
+        """Run *write*; False if the database is not writable: results stay in memory until the next try."""
         try:
             with storage_errors(self._outbox.path):
                 write()
         except StorageUnavailable as exc:
             if not self._fault:
-                logger.error("nothing can be written down, the work waits: {}", exc)
+                logger.error("database not writable; processing paused: {}", exc)
             self._fault = str(exc)
-            self._write_again_at = self._config.clock.monotonic() + WRITE_AGAIN_S
+            self._write_retry_at = self._config.clock.monotonic() + WRITE_RETRY_S
             return False
         return True
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        """One transaction; where it could not be committed, memory has forgotten it too."""
+        """One transaction; if it fails, the STFs in work are restored in memory too."""
         before = dict(self._active)
         try:
             with self._outbox.transaction():
@@ -115,50 +115,58 @@ class Engine:
             self._active.update(before)
             raise
 
-    def _write_down(self) -> None:
-        """What came back and is not on disk yet, in one transaction."""
-        if self._unwritten or self._fault:
+    def _store_results(self) -> None:
+        """Store all results and link events that are not stored yet, in one transaction."""
+        if self._unstored or self._fault:
             with self._transaction():
-                for item in self._unwritten:
-                    self._settle(item)
-                done = {id(item.owner): item.owner for item in self._unwritten if isinstance(item, CallResult)}
-                for execution in done.values():
+                for item in self._unstored:
+                    self._store(item)
+                owners = {id(item.owner): item.owner for item in self._unstored if isinstance(item, CallResult)}
+                for execution in owners.values():
                     if isinstance(execution, StepExecution) and not execution.in_flight and not execution.waiting:
-                        self._finish(execution)
-                if self._fault:  # something is written in any case: only that proves that the disk takes it
+                        self._finish_step(execution)
+                if self._fault:  # only a write proves that the database is writable again
                     self._outbox.remember("storage_fault", f"{self._fault} (until {format_timestamp(self._now())})")
-            self._unwritten.clear()
+            self._unstored.clear()
         if self._fault:
-            logger.info("the disk takes what is written again: the work goes on")
+            logger.info("database writable; processing resumed")
             self._fault = ""
 
-    def _go_on(self) -> None:
-        self._run_errands()
-        self._dispatch()
+    def _start_due(self) -> None:
+        for probe in self.breakers.probes():
+            self._submit(self._pools.probes, probe, probe.call)
+        for source in self._task_sources:
+            for task in source.tasks(self._outbox, self._now()):
+                self._submit(self._pools.background, task, task.call)
+        while self._active.call_count < self._pools.workers:
+            if execution := self._active.next_ready():
+                self._submit(self._pools.stf_calls, execution, execution.next_call())
+            elif not self._start_next_stf():
+                break
         if not self._active:
             self._idle_work(self._outbox, self._now())
 
-    def _do(self, act: PendingAction) -> None:
-        """An act is a transaction of its own: where it fails, its sender hears of it and nobody else."""
+    def _run_action(self, pending: PendingAction) -> None:
+        """Run an action in its own transaction; if it fails, only its sender gets the error."""
         try:
             with self._outbox.transaction():
-                answer = act.action(self._outbox, self._now())
-        except Exception as exc:  # noqa: BLE001 (it goes to whoever asked)
-            act.answer.set_exception(exc)
+                answer = pending.action(self._outbox, self._now())
+        except Exception as exc:  # noqa: BLE001 (the sender gets it)
+            pending.answer.set_exception(exc)
         else:
-            act.answer.set_result(answer)
+            pending.answer.set_result(answer)
 
-    def _noted(self, item: CallResult | LinkEvent) -> CallResult | LinkEvent:
-        """What an answer changes in memory; that happens once, however often it has to be written down."""
+    def _recorded(self, item: CallResult | LinkEvent) -> CallResult | LinkEvent:
+        """Update memory for one item: exactly once, however often storing it is tried."""
         if isinstance(item, CallResult):
-            self._in_flight -= 1
+            self._calls_in_flight -= 1
             if isinstance(item.owner, StepExecution):
                 item.owner.record(item)
                 self._outliers.record(item.owner, item.answer)
         return item
 
-    def _settle(self, item: CallResult | LinkEvent) -> None:
-        """Write one piece of news down; it may run again where the transaction could not be committed."""
+    def _store(self, item: CallResult | LinkEvent) -> None:
+        """Store one item; it may run again if the transaction could not be committed."""
         if isinstance(item, LinkEvent):
             self.breakers.link_changed(item)
             return
@@ -166,69 +174,51 @@ class Engine:
             link = item.owner.link if isinstance(item.owner, BackgroundTask) else self._config.links[item.owner.trigger]
             blocked = isinstance(item.answer, LinkBlocked)
             self.breakers.link_changed(
-                LinkEvent(link, up=False, reason=str(item.answer), blocked=blocked, started_at=item.begun)
+                LinkEvent(link, up=False, reason=str(item.answer), blocked=blocked, started_at=item.started_at)
             )
         if isinstance(item.owner, BackgroundTask):
             item.owner.done(self._outbox, item.answer, self._now())
         elif not isinstance(item.answer, Exception):
             self._outbox.save_progress(item.owner.stf.id, item.answer, self._now())
 
-    def _finish(self, execution: StepExecution) -> None:
-        """The last answer is in: on to the next step, or whose fault was it?"""
+    def _finish_step(self, execution: StepExecution) -> None:
+        """All answers of a step are in: go on to the next step, or record the failure."""
         del self._active[execution.stf.id]
         stf = self._outbox.get(execution.stf.id)
         if execution.error is None:
-            self._begin(stf)
+            self._advance(stf)
         elif not isinstance(execution.error, LinkDown) or self._outliers.is_outlier(execution):
-            # A link's own fault burns no attempt: the STF stays due.
-            given_up = self._writer.record_failure(
-                stf, execution.error, execution.spent_s, pays=not self._outliers.is_systemic(execution)
-            )
-            if given_up:
+            # Otherwise the link is at fault: the STF stays due and no attempt is counted.
+            charge = not self._outliers.is_systemic(execution)
+            if self._writer.record_failure(stf, execution.error, execution.spent_s, charge=charge):
                 self._outliers.forget(stf.id)
 
-    def _begin(self, stf: Stf) -> None:
+    def _advance(self, stf: Stf) -> None:
         if execution := self._writer.advance(stf):
             self._active[stf.id] = execution
 
-    def _run_errands(self) -> None:
-        for probe in self.breakers.probes():
-            self._submit(self._pools.probes, probe, probe.call)
-        for chore in self._task_sources:
-            for task in chore.tasks(self._outbox, self._now()):
-                self._submit(self._pools.background, task, task.call)
-
-    def _dispatch(self) -> None:
-        while self._active.in_flight < self._pools.workers:
-            execution = self._active.next()
-            if execution is None:
-                if not self._take_next():
-                    return
-                continue
-            self._submit(self._pools.stf_calls, execution, execution.take())
-
-    def _take_next(self) -> bool:
-        """Begin with the next STF that is due. False if there is none."""
-        due = self._picker.next(self._active, sick=self._active.has_room_for_retrying)
+    def _start_next_stf(self) -> bool:
+        """Start the next STF that is due. False if there is none."""
+        due = self._scheduler.next(self._active, retrying=self._active.has_room_for_retrying)
         if due is None:
             return False
         with self._transaction():
-            self._begin(due)
+            self._advance(due)
         return True
 
     def _submit(self, pool: Executor, owner: StepExecution | BackgroundTask, call: Callable[[], Any]) -> None:
-        self._in_flight += 1
-        pool.submit(self._perform, owner, call)
+        self._calls_in_flight += 1
+        pool.submit(self._make_call, owner, call)
 
-    def _perform(self, owner: StepExecution | BackgroundTask, call: Callable[[], Any]) -> None:
+    def _make_call(self, owner: StepExecution | BackgroundTask, call: Callable[[], Any]) -> None:
         """Runs in a pool: network only, no database."""
-        begun = self._config.clock.monotonic()
+        started_at = self._config.clock.monotonic()
         try:
-            with failpoints_around("effect"):
+            with failpoints_around("call"):
                 answer = self._config.in_process_retry()(call) if isinstance(owner, StepExecution) else call()
-        except Exception as exc:  # noqa: BLE001 (every failure goes back to the engine, which decides)
+        except Exception as exc:  # noqa: BLE001 (the engine handles every failure)
             answer = exc
-        self.inbox.deliver(CallResult(owner, answer, begun, self._config.clock.monotonic() - begun))
+        self.inbox.deliver(CallResult(owner, answer, started_at, self._config.clock.monotonic() - started_at))
 
     def _now(self) -> datetime:
         return self._config.clock.now()

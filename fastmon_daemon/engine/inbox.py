@@ -1,4 +1,4 @@
-"""The engine's inbox: what other threads have to say to it, in the order in which they said it."""
+"""The engine's inbox: what other threads send to it, in order of arrival."""
 
 from __future__ import annotations
 
@@ -9,57 +9,57 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from fastmon_daemon.engine.in_flight import CallResult
+from fastmon_daemon.engine.tasks import CallResult
 from fastmon_daemon.outbox import Outbox
 
 
 @dataclass(frozen=True, slots=True)
 class LinkEvent:
-    """What an edge says of its link."""
+    """A change of a link, as its edge or a call reports it."""
 
     link: str
     up: bool
     reason: str = ""
     blocked: bool = False
-    """It answers, but refuses us: a person must mend the configuration."""
+    """The other side answers but rejects us: an operator must fix the configuration."""
     started_at: float | None = None
-    """When the call was begun that found it so, in monotonic seconds; None where the link itself says it."""
+    """Start of the call that failed, in monotonic seconds; None if the link itself reports the change."""
 
 
 @dataclass(frozen=True, slots=True)
 class PendingAction:
-    """What somebody wants done in the engine's thread, and where the answer goes."""
+    """A function to run in the engine's thread, and the future that gets its result."""
 
     action: Callable[[Outbox, datetime], Any]
     answer: Future[Any]
 
 
 class Inbox:
-    """Made before the engine, for whoever speaks to it. All but `collect` may be called from any thread."""
+    """Made before the engine, because others send to it. Every method but `collect` is thread-safe."""
 
     def __init__(self) -> None:
         self._items: queue.SimpleQueue[CallResult | LinkEvent | PendingAction | None] = queue.SimpleQueue()
 
     def wake(self) -> None:
-        """Say that there is something new."""
+        """End the engine's wait: new work may be due."""
         self._items.put(None)
 
     def report_link(self, event: LinkEvent) -> None:
-        """Say that a link went or came back."""
+        """Report that a link went down, was blocked or came back."""
         self._items.put(event)
 
-    def submit(self, act: Callable[[Outbox, datetime], Any]) -> Future[Any]:
-        """Have *act* done in the engine's thread, in a transaction of its own."""
+    def submit(self, action: Callable[[Outbox, datetime], Any]) -> Future[Any]:
+        """Run *action* in the engine's thread, in its own transaction."""
         future: Future[Any] = Future()
-        self._items.put(PendingAction(act, future))
+        self._items.put(PendingAction(action, future))
         return future
 
     def deliver(self, result: CallResult) -> None:
-        """Bring what a call gave."""
+        """Deliver the result of a call."""
         self._items.put(result)
 
     def collect(self, wait_s: float) -> list[CallResult | LinkEvent | PendingAction]:
-        """All that has come; where that is nothing, wait for it, *wait_s* seconds at most. A `wake` ends the wait."""
+        """All items that have arrived; if there are none, wait up to *wait_s* seconds. `wake` ends the wait."""
         found: list[CallResult | LinkEvent | PendingAction] = []
         try:
             item = self._items.get(timeout=wait_s) if wait_s > 0 else self._items.get_nowait()

@@ -1,8 +1,7 @@
-"""Whose fault a failing call is, as seen by the calls of the other STFs over the same link.
+"""Decides by the calls of other STFs over the same link whether a failure is the STF's fault or the other side's.
 
-A link that seems to be down for one STF and works for others is not down: the fault is that STF's. And what seems to be
-the STF's own fault is not, where it has befallen several and nothing has worked since. It must not know the outbox or
-the gates.
+A link that fails for one STF and works for others is not down: the fault is the STF's. An error that several STFs get,
+while no call succeeds, is not the STFs' fault. This module knows neither the outbox nor the circuit breakers.
 """
 
 from __future__ import annotations
@@ -11,48 +10,51 @@ from collections import Counter
 from collections.abc import Mapping
 
 from fastmon_daemon.base.errors import LinkDown, ParentNotRegistered, TransientError
-from fastmon_daemon.engine.in_flight import StepExecution
+from fastmon_daemon.engine.tasks import StepExecution
 
 MIN_FAILURES = 10
-"""So many times must an STF find a link down that worked for another in between: no outage does that by chance."""
+"""An STF is an outlier after this many failures between which the link worked for others: more than chance."""
 MIN_STFS = 3
-"""So many STFs must fail, with nothing that worked in between, for the fault to be the other side's."""
+"""A failure is systemic if this many STFs fail and no call succeeds in between."""
 
 
 class OutlierDetector:
-    """Counts in memory; works in the engine's thread."""
+    """Counts in memory, in the engine's thread."""
 
     def __init__(self, links: Mapping[str, str]) -> None:
-        self._breakers = links
-        self._worked: Counter[str] = Counter()
-        self._met: dict[int, tuple[int, int]] = {}
-        """STF -> how often it was alone in finding its link down, and how often that had worked by then."""
-        self._failing: dict[int, tuple[str, int]] = {}
-        """STF that fails over a link that is up -> the link, and how often that had worked when it failed first."""
+        self._links = links
+        self._successes: Counter[str] = Counter()
+        """Link -> calls that succeeded."""
+        self._link_failures: dict[int, tuple[int, int]] = {}
+        """STF -> how often it alone found its link down, and the link's successes at the last time."""
+        self._own_failures: dict[int, tuple[str, int]] = {}
+        """STF that fails over a link that is up -> the link, and its successes at the first failure."""
 
     def record(self, execution: StepExecution, answer: object) -> None:
-        """One call of *work* came back."""
-        link, stf = self._breakers[execution.trigger], execution.stf.id
+        """Record the answer (or exception) of one call of *execution*."""
+        link, stf = self._links[execution.trigger], execution.stf.id
+        successes = self._successes[link]
         if isinstance(answer, LinkDown):
-            times, worked = self._met.get(stf, (0, self._worked[link]))
-            self._met[stf] = times + (self._worked[link] > worked), self._worked[link]
+            times, before = self._link_failures.get(stf, (0, successes))
+            self._link_failures[stf] = times + (successes > before), successes
         elif isinstance(answer, TransientError) and not isinstance(answer, ParentNotRegistered):
-            self._failing.setdefault(stf, (link, self._worked[link]))
+            self._own_failures.setdefault(stf, (link, successes))
         elif not isinstance(answer, Exception):
-            self._worked[link] += 1
+            self._successes[link] += 1
             self.forget(stf)
 
     def forget(self, stf_id: int) -> None:
-        """It goes on, or is left to a person, whose retry begins anew."""
-        self._met.pop(stf_id, None)
-        self._failing.pop(stf_id, None)
+        """Forget the failures of an STF: a call succeeded, or the STF failed and an operator decides."""
+        self._link_failures.pop(stf_id, None)
+        self._own_failures.pop(stf_id, None)
 
     def is_outlier(self, execution: StepExecution) -> bool:
-        """Whether that its link is down is its own fault."""
-        return self._met.get(execution.stf.id, (0, 0))[0] >= MIN_FAILURES
+        """Whether only this STF finds its link down."""
+        return self._link_failures.get(execution.stf.id, (0, 0))[0] >= MIN_FAILURES
 
     def is_systemic(self, execution: StepExecution) -> bool:
-        """Whether its failure is one of several since when nothing has worked: then nobody's budget pays for it."""
-        mine = self._failing.get(execution.stf.id)
-        ill = mine is not None and mine[1] == self._worked[mine[0]]
-        return ill and sum(each == mine for each in self._failing.values()) >= MIN_STFS
+        """Whether several STFs fail over the link and no call succeeds: then no STF's budget is charged."""
+        own = self._own_failures.get(execution.stf.id)
+        if own is None or own[1] != self._successes[own[0]]:
+            return False
+        return sum(each == own for each in self._own_failures.values()) >= MIN_STFS

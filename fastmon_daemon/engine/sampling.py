@@ -1,7 +1,7 @@
-"""Which STFs are selected and which TFs are drawn of them: pure, deterministic and versioned.
+"""Selects STFs and draws their TF samples: pure, deterministic and versioned.
 
-The same inputs give the same sample on every host and in every version of Python, so that a repeated registration
-repeats the very same TFs. This module must not know settings objects, files or the clock.
+The same inputs give the same sample on every host and Python version: a repeated registration repeats the same TFs.
+This module knows no settings, files or clock.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ SIZE_SPREAD = 0.1
 
 
 def seed_of(namespace: str, run: str, stf_filename: str) -> str:
-    """The seed of an STF's draw: its identity and the version of the algorithm, never the clock."""
+    """The seed of an STF's sample: its identity and the version of the algorithm."""
     return f"{namespace}/{run}/{stf_filename}/v{SAMPLING_VERSION}"
 
 
 def draw_sample(plan: SamplePlan, stf_filename: str) -> tuple[TfRange, ...]:
-    """The blocks of *plan*: one inside each of equal partitions of the STF, so that none overlap.
+    """The blocks of *plan*: one in each of equal partitions of the STF, hence without overlap.
 
-    The last partition takes the remainder; with fewer TFs than files there are fewer files.
+    The last partition also gets the remainder. With fewer TFs than files there is one file per TF.
     """
     files = min(plan.tf_files, plan.tf_count)
     uniform = _uniform(plan.seed)
@@ -45,7 +45,7 @@ def draw_sample(plan: SamplePlan, stf_filename: str) -> tuple[TfRange, ...]:
 
 
 def _uniform(seed: str) -> Iterator[float]:
-    """Uniform numbers in (0, 1), by SHA-256 of seed and counter: the same on every host, for ever."""
+    """Uniform numbers in (0, 1), from SHA-256 of seed and counter: the same on every host."""
     counter = 0
     while True:
         digest = hashlib.sha256(f"{seed}/{counter}".encode()).digest()
@@ -54,21 +54,21 @@ def _uniform(seed: str) -> Iterator[float]:
 
 
 def _size(u: float, mean: float, room: int) -> int:
-    """A block's size: gaussian about *mean* by the inverse of its distribution, at least 1 and within *room*."""
+    """A block's size in TFs: Gaussian around *mean*, between 1 and *room*."""
     size = NormalDist(mean, SIZE_SPREAD * mean).inv_cdf(u)
     return max(1, min(room, round(size)))
 
 
 def block_bytes(size_bytes: int | None, tf_count: int, block: int) -> int | None:
-    """Bytes of *block* TFs out of an STF of *size_bytes* with *tf_count* TFs; None where the size is unknown."""
+    """Bytes of *block* TFs out of an STF of *size_bytes* with *tf_count* TFs; None if the size is unknown."""
     return None if size_bytes is None else round(Fraction(size_bytes * block, tf_count))
 
 
 def is_selected(fraction: float, sequence: int | None, filename: str) -> bool:
-    """Whether an STF is selected: systematic sampling, of n STFs of a run exactly ceil(n * fraction).
+    """Whether an STF is selected: systematic sampling, exactly ceil(n * fraction) of the first n STFs of a run.
 
-    The first of every run (sequence 1) is, then evenly spaced ones: an STF is selected where the running count
-    ceil(sequence * fraction) steps up. Where there is no sequence, by a hash of the name.
+    The first STF of a run (sequence 1) is selected, then evenly spaced ones: those at which ceil(sequence * fraction)
+    increases. Without a sequence a hash of the name decides.
     """
     share = _exact(fraction)
     if sequence is None:
@@ -77,7 +77,7 @@ def is_selected(fraction: float, sequence: int | None, filename: str) -> bool:
 
 
 def previous_selected(fraction: float, sequence: int | None) -> int | None:
-    """Sequence number of the STF selected before the selected one of *sequence*; None for the first, or if unknown."""
+    """Sequence of the STF that was selected before the selected STF *sequence*; None for the first, or if unknown."""
     share = _exact(fraction)
     if sequence is None or share == 0:
         return None
@@ -86,5 +86,5 @@ def previous_selected(fraction: float, sequence: int | None) -> int | None:
 
 
 def _exact(fraction: float) -> Fraction:
-    """The fraction as it was written: 0.1 is a tenth, not the nearest binary number."""
+    """The fraction as written in decimal: 0.1 is one tenth, not the nearest binary number."""
     return Fraction(str(fraction))

@@ -1,14 +1,14 @@
-"""One function per step of the chart: it takes an STF and says what is still owed for the step's fact to be true.
+"""One function per step of the statechart: it takes an STF and returns the calls that the step still needs.
 
-An effect touches one edge (or none) and returns the fact to store; where nothing is owed, the fact is true already.
-This module must not know the names of states, retries or SQL.
+A call uses one link (or none) and returns the result to store; a step without calls is done. This module knows no
+names of states, no retries and no SQL.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from fastmon_daemon.base.clock import Clock, format_timestamp, parse_timestamp
@@ -21,37 +21,38 @@ from fastmon_daemon.outbox.models import SamplePlan
 from fastmon_daemon.settings import Settings
 
 LATE_AFTER = timedelta(minutes=1)
-"""An announcement of an STF older than this is marked `late`."""
+"""Announcements of STFs older than this are marked `late`."""
 
 ORPHANED_AFTER_S = 840.0
-"""An STF that nobody registered for so long is registered by us, where we are told to: just before it would fail."""
+"""With FASTMON_REGISTER_MISSING_STF we register an STF that nobody else registered within this time, in seconds.
+
+It is just below the engine's budget: the STF would fail soon."""
 
 LINK_OF_STEP: Mapping[str, str] = {"register_tfs": "monitor", "notify_clients": "broker"}
-"""The link that a step's effects need; a step that is missing here needs none."""
-
+"""Step -> the link that its calls need; a step that is missing here needs none."""
 
 ANNOUNCE_STEP = "notify_clients"
-"""The step whose effects are paced when an STF is late."""
+"""The step whose calls are rate-limited if the STF is late."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepOutcome:
-    """What a step answers instead of a fact: the trigger of a decision, and why."""
+    """A decision that a call returns instead of a result: its trigger and the reason."""
 
     trigger: str
     note: str
 
 
 Call = Callable[[], StepResult | StepOutcome]
-"""One call to one edge: the unit of work of the pool. It may run again after a crash, hence it is idempotent."""
+"""One network call, the unit of work of the pool. It is idempotent, because it may run again after a crash."""
 
 Step = Callable[[Stf], Sequence[Call]]
 
 
 def links_for(notify: str) -> Mapping[str, str]:
-    """The links of the steps when announcements go by *notify* (FASTMON_NOTIFY).
+    """Step -> link, for announcements by *notify* (FASTMON_NOTIFY: `stomp`, `rest` or `off`).
 
-    Not every monitor takes messages: that is a link of its own, so that STFs are registered without it.
+    With `rest` they use the separate link `messages`: a monitor that accepts no messages still registers TF files.
     """
     match notify:
         case "rest":
@@ -63,43 +64,42 @@ def links_for(notify: str) -> Mapping[str, str]:
 
 
 def is_late(stf: Stf, now: datetime) -> bool:
-    """Whether an STF is older than a minute or was recovered: its announcements are marked and paced."""
+    """Whether an STF was recovered or is older than `LATE_AFTER`: its announcements are marked and rate-limited."""
     return stf.origin is Origin.RECOVERED or now - parse_timestamp(stf.born_at) > LATE_AFTER
 
 
 def make_steps(
     settings: Settings, agent_name: str, monitor: MonitorClient, announce: Callable[[str, str], None], clock: Clock
 ) -> dict[str, Step]:
-    """The steps by name. *announce* sends a body with its event id and returns when the other side has confirmed."""
-
-    registry = StfRegistrar(monitor)
+    """The steps by name. *announce* sends a body with its event id, and returns when the receiver has confirmed it."""
+    registrar = StfRegistrar(monitor)
 
     def sample_tfs(stf: Stf) -> list[Call]:
         return [] if stf.plan else [lambda: _sample(stf, settings)]
 
     def register_tfs(stf: Stf) -> list[Call]:
-        owed = [tf for tf in stf.tfs if tf.registered_at is None]
-        if len(owed) == len(stf.tfs):
-            owed = owed[:1]  # a missing parent costs one call, not seven
+        pending = [tf for tf in stf.tfs if tf.registered_at is None]
+        if len(pending) == len(stf.tfs):
+            pending = pending[:1]  # if the STF is not registered, this costs one call, not seven
 
-        def effect(tf: Tf) -> Call:
-            ours = registry if _is_ours(stf, settings) else None
+        def call(tf: Tf) -> Call:
+            ours = registrar if _is_ours(stf, settings) else None
             return lambda: _register(stf, tf, agent_name, settings.selection_fraction, monitor, ours)
 
-        return [effect(tf) for tf in owed]
+        return [call(tf) for tf in pending]
 
     def notify_clients(stf: Stf) -> list[Call]:
         if settings.notify == "off" or (stf.tfs and set(stf.preexisting).issuperset(tf.filename for tf in stf.tfs)):
-            return []  # nobody is to be told, or was told before our rows were pruned or lost
+            return []  # preexisting TF files were announced before our rows were pruned or lost
 
-        def effect(tf: Tf) -> Call:
-            return lambda: _announce(_announcement(stf, tf, settings, agent_name, clock.now()), announce)
+        def call(tf: Tf) -> Call:
+            return lambda: _announce(_announcement(stf, tf, settings, agent_name, clock.now()), tf, announce)
 
-        return [effect(tf) for tf in stf.tfs if tf.announced_at is None]
+        return [call(tf) for tf in stf.tfs if tf.announced_at is None]
 
     def close_stf(stf: Stf) -> list[Call]:
         if missing := [tf.filename for tf in stf.tfs if tf.monitor_id is None]:
-            raise PermanentError(f"not registered, though the chart says so: {', '.join(missing)}")
+            raise PermanentError(f"TF files without a monitor id: {', '.join(missing)}")
         return []
 
     return {step.__name__: step for step in (sample_tfs, register_tfs, notify_clients, close_stf)}
@@ -121,9 +121,9 @@ def _sample(stf: Stf, settings: Settings) -> StepResult | StepOutcome:
 
 
 def _register(
-    stf: Stf, tf: Tf, agent_name: str, fraction: float, monitor: MonitorClient, registry: StfRegistrar | None
+    stf: Stf, tf: Tf, agent_name: str, fraction: float, monitor: MonitorClient, registrar: StfRegistrar | None
 ) -> Registered:
-    wanted = TfFile(
+    ours = TfFile(
         tf_filename=tf.filename,
         stf_filename=stf.filename,
         tf_first=tf.first,
@@ -133,27 +133,26 @@ def _register(
         metadata=_metadata(stf, agent_name, fraction),
     )
     try:
-        there, difference = monitor.register_tf(wanted)
+        row, difference = monitor.register_tf(ours)
     except ParentNotRegistered:
-        if registry is None:
+        if registrar is None:
             raise
-        registry.register(_stf_file(stf, agent_name))
-        there, difference = monitor.register_tf(wanted)
-    registered = Tf(
-        sequence=tf.sequence,
-        filename=tf.filename,
-        first=there.tf_first,
-        last=there.tf_last,
-        count=there.tf_count,
-        size_bytes=there.file_size_bytes,
-        monitor_id=there.tf_file_id,
+        registrar.register(_stf_file(stf, agent_name))
+        row, difference = monitor.register_tf(ours)
+    registered = replace(
+        tf,
+        first=row.tf_first,
+        last=row.tf_last,
+        count=row.tf_count,
+        size_bytes=row.file_size_bytes,
+        monitor_id=row.tf_file_id,
         adopted=difference or None,
     )
     return Registered(tf=registered)
 
 
 def _is_ours(stf: Stf, settings: Settings) -> bool:
-    """Whether the STF itself is ours to register."""
+    """Whether we may register the STF itself."""
     orphaned = settings.register_missing_stf and stf.spent_s >= ORPHANED_AFTER_S
     return stf.origin is Origin.FILE or orphaned
 
@@ -161,10 +160,10 @@ def _is_ours(stf: Stf, settings: Settings) -> bool:
 def _stf_file(stf: Stf, agent_name: str) -> NewStfFile:
     number = run_number(stf.run_id)
     if number is None:
-        raise PermanentError(f"run {stf.run} is no number: the monitor cannot hold it")
-    told = json.loads(stf.body)
-    kept = ("file_url", "original_path", "modified_at", "state", "substate", "start", "end")
-    metadata = {key: told[key] for key in kept if told.get(key) is not None}
+        raise PermanentError(f"run is not a number: {stf.run}: the monitor cannot store it")
+    body = json.loads(stf.body)
+    keys = ("file_url", "original_path", "modified_at", "state", "substate", "start", "end")
+    metadata = {key: body[key] for key in keys if body.get(key) is not None}
     return NewStfFile(
         stf_filename=stf.filename,
         run_number=number,
@@ -177,15 +176,15 @@ def _stf_file(stf: Stf, agent_name: str) -> NewStfFile:
 
 
 def _metadata(stf: Stf, agent_name: str, fraction: float) -> dict[str, object]:
-    """What the old agent wrote beside a TF file, all that the sample depends on, and what a late reader must know."""
-    told = json.loads(stf.body)
+    """The metadata of a TF file: the keys of the previous agent, and all inputs of the sample."""
+    body = json.loads(stf.body)
     fields: dict[str, object] = {
         "simulation": True,
         "created_from": stf.filename,
         "agent_name": agent_name,
         "namespace": stf.namespace,
         "selection_fraction": fraction,
-        **{key: told.get(key) for key in ("state", "substate", "start", "end")},
+        **{key: body.get(key) for key in ("state", "substate", "start", "end")},
     }
     if stf.plan:
         fields |= {
@@ -199,10 +198,10 @@ def _metadata(stf: Stf, agent_name: str, fraction: float) -> dict[str, object]:
     return fields
 
 
-def _announcement(stf: Stf, tf: Tf, settings: Settings, agent_name: str, now: datetime) -> tuple[Tf, TfFileRegistered]:
+def _announcement(stf: Stf, tf: Tf, settings: Settings, agent_name: str, now: datetime) -> TfFileRegistered:
     if tf.monitor_id is None:
-        raise PermanentError(f"{tf.filename} is to be announced, but was never registered")
-    message = TfFileRegistered(
+        raise PermanentError(f"TF file not registered, cannot announce it: {tf.filename}")
+    return TfFileRegistered(
         namespace=stf.namespace,
         run_id=stf.run_id,
         execution_id=stf.execution_id,
@@ -224,10 +223,8 @@ def _announcement(stf: Stf, tf: Tf, settings: Settings, agent_name: str, now: da
         previous_selected=sampling.previous_selected(settings.selection_fraction, stf.sequence),
         late=is_late(stf, now),
     )
-    return tf, message
 
 
-def _announce(what: tuple[Tf, TfFileRegistered], announce: Callable[[str, str], None]) -> Announced:
-    tf, message = what
+def _announce(message: TfFileRegistered, tf: Tf, announce: Callable[[str, str], None]) -> Announced:
     announce(message.as_json(), message.event_id)
     return Announced(sequence=tf.sequence)

@@ -1,89 +1,82 @@
-"""Where an STF goes: forward by its steps, later by its own fault, or to a person. Inside the caller's transaction.
-
-It must not know the pool or the queue.
-"""
+"""Moves STFs: to the next state, to a later retry, or to `failed`. Runs inside the caller's transaction."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
 
 from loguru import logger
 
 from fastmon_daemon.base.backoff import backoff, requested_pause
 from fastmon_daemon.base.errors import ParentNotRegistered, PermanentError, StaleStfError, TransientError
+from fastmon_daemon.engine.circuit_breakers import CircuitBreakers
 from fastmon_daemon.engine.config import EngineConfig
-from fastmon_daemon.engine.in_flight import StepExecution
+from fastmon_daemon.engine.scheduler import Scheduler
 from fastmon_daemon.engine.steps import StepOutcome
+from fastmon_daemon.engine.tasks import StepExecution
 from fastmon_daemon.outbox import Outbox, StepResult, Stf
 
 BUDGET_S = 900.0
-"""Seconds that an STF may fail by its own fault, with the gate open, before a person must look."""
+"""Seconds that an STF may spend on its own failures while its link is up; then it fails and needs an operator."""
 
 
 class TransitionWriter:
-    """Moves STFs of one outbox, in the engine's thread."""
+    """Moves the STFs of one outbox, in the engine's thread."""
 
-    def __init__(
-        self,
-        outbox: Outbox,
-        config: EngineConfig,
-        is_open: Callable[[str | None], bool],
-        may_announce: Callable[[Stf, str, int], bool],
-    ) -> None:
+    def __init__(self, outbox: Outbox, config: EngineConfig, breakers: CircuitBreakers, scheduler: Scheduler) -> None:
         self._outbox = outbox
         self._config = config
-        self._is_open = is_open
-        self._may_announce = may_announce
+        self._breakers = breakers
+        self._scheduler = scheduler
 
-    def record_failure(self, stf: Stf, error: Exception, spent_s: float, *, pays: bool = True) -> bool:
-        """It was the STF's own fault: try it again later, or (True) leave it to a person.
+    def record_failure(self, stf: Stf, error: Exception, spent_s: float, *, charge: bool = True) -> bool:
+        """Postpone an STF that failed by its own fault, or move it to `failed` (then True).
 
-        Unless it *pays*, what it has *spent_s* is not of its budget: others fail as well.
+        With *charge* False neither *spent_s* (seconds) nor the pause counts against its budget.
         """
         if not isinstance(error, TransientError):
             if not isinstance(error, PermanentError):
                 logger.opt(exception=error).error("{}: unexpected error", stf.filename)
             return self._move(stf, "fail", note=_reason(error))
-        if pays and stf.spent_s + spent_s >= BUDGET_S:
+        if charge and stf.spent_s + spent_s >= BUDGET_S:
             kind = "stf_not_registered" if isinstance(error, ParentNotRegistered) else "always_failing"
             return self._move(stf, "fail", note=f"{kind}: {_reason(error)}")
-        # The patience that the other side asked for is not the STF's fault: only our own pause is of its budget.
-        own = backoff(stf.attempts + 1, jitter=self._config.jitter)
-        delay = max(own, requested_pause(error.retry_after_s))
+        own_pause = backoff(stf.attempts + 1, jitter=self._config.jitter)
+        delay = max(own_pause, requested_pause(error.retry_after_s))
         logger.warning("{}: attempt {} failed, next in {:.1f} s: {}",
                        stf.filename, stf.attempts + 1, delay.total_seconds(), _reason(error))  # fmt: skip
-        spent_s = spent_s + own.total_seconds() if pays else 0.0
+        # A pause that the other side requests (Retry-After) is not the STF's fault: only our own pause is charged.
+        spent_s = spent_s + own_pause.total_seconds() if charge else 0.0
         self._outbox.postpone(stf, delay, _reason(error), spent_s, self._now())
         return False
 
     def advance(self, stf: Stf) -> StepExecution | None:
-        """Take an STF as far as it goes without a call; what its step owes then, or None where nothing is to be done.
+        """Move an STF as far as possible without a call; return the step whose calls come next, or None.
 
-        It may run again for the same STF, where its transaction could not be committed.
+        It may run again for the same STF if the transaction could not be committed.
         """
         while trigger := self._config.chart.step_from(stf.state):
             link = self._config.links.get(trigger)
-            if not self._is_open(link):
+            if not self._breakers.allows_calls(link):
                 return None
             try:
-                effects = list(self._config.steps[trigger](stf))
-                answer: StepResult | StepOutcome | None = effects[0]() if effects and link is None else None
-            except Exception as exc:  # noqa: BLE001 (one sick STF must not stop the engine; it ends in `failed`)
+                calls = list(self._config.steps[trigger](stf))
+                answer: StepResult | StepOutcome | None = calls[0]() if calls and link is None else None
+            except Exception as exc:  # noqa: BLE001 (one bad STF must not stop the engine; it ends in `failed`)
                 self.record_failure(stf, exc, 0.0)
                 return None
             if answer is not None:
-                stf = self._keep(stf, trigger, answer)
+                stf = self._store(stf, trigger, answer)
                 continue
-            if effects:
-                return StepExecution(stf, trigger, effects) if self._may_announce(stf, trigger, len(effects)) else None
+            if calls:
+                may_start = self._scheduler.may_announce(stf, trigger, len(calls))
+                return StepExecution(stf, trigger, calls) if may_start else None
             if not self._move(stf, trigger):
                 return None
             stf = self._outbox.get(stf.id)
         return None
 
-    def _keep(self, stf: Stf, trigger: str, answer: StepResult | StepOutcome) -> Stf:
-        """Write down what an effect gave that needs no link and was run in place."""
+    def _store(self, stf: Stf, trigger: str, answer: StepResult | StepOutcome) -> Stf:
+        """Store the answer of a call that needed no link."""
         if isinstance(answer, StepOutcome):
             self._move(stf, answer.trigger, note=answer.note)
         else:
@@ -99,8 +92,8 @@ class TransitionWriter:
         except StaleStfError as exc:
             logger.warning("{}", exc)
             return False
-        say = logger.error if trigger == "fail" else logger.info
-        say("{}: {} -> {}{}", stf.filename, stf.state, dest, f" ({note})" if note else "")
+        log = logger.error if trigger == "fail" else logger.info
+        log("{}: {} -> {}{}", stf.filename, stf.state, dest, f" ({note})" if note else "")
         return True
 
     def _now(self) -> datetime:

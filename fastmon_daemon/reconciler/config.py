@@ -1,4 +1,4 @@
-"""What the ledger works with, and how often it does what."""
+"""The reconciler's configuration; its intervals are in `runs.poll_state`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fastmon_daemon.statechart import StateMachine
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SummaryRoute:
-    """How the summaries of complete runs go out."""
+    """How the summaries of complete runs are published."""
 
     sender: str
     """Our agent name."""
@@ -24,7 +24,7 @@ class SummaryRoute:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReconcilerConfig:
-    """What the parts of the ledger work with in common; tests hand in their own."""
+    """What all parts of the reconciler use."""
 
     monitor: MonitorClient
     charts: tuple[StateMachine, StateMachine]
@@ -32,19 +32,19 @@ class ReconcilerConfig:
     allows_calls: Callable[[str], bool] = lambda _link: True
     """Whether a link may be used now."""
     wake: Callable[[], None] = lambda: None
-    """Has whoever asks for errands ask again at once."""
+    """Makes the engine ask for background tasks again at once."""
     is_selected: Callable[[int | None, str], bool] = lambda _sequence, _filename: True
-    """Whether an STF of that number and name is sampled at all."""
+    """Whether the STF with this sequence and file name is selected."""
     summary_route: SummaryRoute | None = None
-    """None: nothing is announced."""
+    """None: summaries are not published."""
     polls_all_runs: bool = True
-    """False: only runs that were announced without filenames are looked at (FASTMON_RECONCILE=off)."""
+    """False (FASTMON_RECONCILE=off): only runs whose messages name no files are polled."""
     refuse_if_short: Callable[[], None] = lambda: None
-    """Raises StorageUnavailable where no more may be stored: messages then wait at the broker, and none is missed."""
+    """Raises StorageUnavailable if disk space is short: messages then wait at the broker, and no STF is missed."""
     clock: Clock = field(default_factory=Clock)
     intervals: ReconcilerIntervals = field(default_factory=ReconcilerIntervals)
 
     @property
     def run_chart(self) -> StateMachine:
-        """The chart of the run."""
+        """The statechart of the run."""
         return self.charts[1]

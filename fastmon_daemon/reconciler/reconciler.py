@@ -1,4 +1,4 @@
-"""Class Ledger: looks at the monitor for the STFs of each run, compares, and has the runs closed."""
+"""Class Reconciler: polls the monitor for the STFs of each run, and supplies the engine with background tasks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from loguru import logger
 
 from fastmon_daemon.base.errors import LinkDown, StorageUnavailable, TransientError
-from fastmon_daemon.engine.background_tasks import BackgroundTask
+from fastmon_daemon.engine import BackgroundTask
 from fastmon_daemon.messages import run_number
 from fastmon_daemon.monitor import StfFile
 from fastmon_daemon.outbox import Outbox, RunRow
@@ -21,122 +21,128 @@ from fastmon_daemon.reconciler.config import ReconcilerConfig
 from fastmon_daemon.reconciler.downtime import record_heartbeat, record_start, record_stop
 from fastmon_daemon.reconciler.finishing import COMPLETE, RunFinalizer
 from fastmon_daemon.reconciler.unknown_runs import UnknownRunDetector
-from fastmon_daemon.runs.poll_state import RunListing, RunPollState
+from fastmon_daemon.runs.poll_state import RunListing
 from fastmon_daemon.runs.run_events import END_RUN
 from fastmon_daemon.runs.tracked_runs import TrackedRun, TrackedRuns
 
 MAX_POLLS = 2
-"""Runs that are looked at at the same time."""
-NO_NUMBER = "its run_id is no number: the monitor cannot be asked"
+"""Runs that are polled at once."""
+NO_NUMBER = "run_id is not a number: the monitor cannot be queried"
 
 
 class Reconciler:
-    """A chore of the engine: all of it runs in the engine's thread, but for the calls and `heard_again`."""
+    """A `BackgroundTaskSource`. Everything but the calls and `link_restored` runs in the engine's thread."""
 
     def __init__(self, config: ReconcilerConfig, runs: TrackedRuns) -> None:
-        """*runs* is what else is remembered of the runs in this process, and is shared with the intake."""
+        """*runs* is shared with the intake."""
         self._config = config
         self._runs = runs
         self.backfill = BackfillQueue(config, runs)
         self._comparator = RunComparator(config, runs, self.backfill)
         self._finalizer = RunFinalizer(config, runs)
         self._unknown_runs = UnknownRunDetector(config)
-        self._look_at_all = threading.Event()
-        self._look_at_all.set()
-        self._next_sign: float | None = None
+        self._poll_all = threading.Event()
+        self._poll_all.set()
+        self._next_heartbeat: float | None = None
 
     def begin_listening(self, outbox: Outbox) -> None:
-        """We subscribe from now on: remember since when nobody did, and that we do until `end_listening`."""
+        """The daemon subscribes now: store the downtime before, and heart-beats until `end_listening`."""
         with outbox.transaction():
             record_start(outbox, self._config.clock.now())
-        self._next_sign = self._config.clock.monotonic() + self._config.intervals.heartbeat_s
+        self._next_heartbeat = self._config.clock.monotonic() + self._config.intervals.heartbeat_s
 
     def end_listening(self, outbox: Outbox) -> None:
-        """We stop on purpose."""
-        if self._next_sign is None:
+        """The daemon stops on purpose."""
+        if self._next_heartbeat is None:
             return
         try:
             with outbox.transaction():
                 record_stop(outbox, self._config.clock.now())
-        except StorageUnavailable as exc:  # the last sign of life says nearly the same, and a drain costs nothing
-            logger.warning("that we stop could not be written down: {}", exc)
+        except StorageUnavailable as exc:  # the last heart-beat says nearly the same
+            logger.warning("could not record shutdown: {}", exc)
 
     def link_restored(self) -> None:
-        """The link to the broker is back: look at every run that is not complete. Callable from any thread."""
-        self._look_at_all.set()
+        """The broker link is back: poll every run that is not complete. Thread-safe."""
+        self._poll_all.set()
 
     def tasks(self, outbox: Outbox, now: datetime) -> Iterator[BackgroundTask]:
-        """What is due: lookups of missed STFs, looks at runs, summaries."""
-        self._sign(outbox, now)
-        if self._look_at_all.is_set():
+        """What is due: lookups of missed STFs, polls of runs, summaries."""
+        self._record_heartbeat(outbox, now)
+        if self._poll_all.is_set():
             with outbox.transaction():
                 outbox.runs.schedule_all(now, but=self._config.run_chart.leads_to(COMPLETE))
-            self._look_at_all.clear()
+            self._poll_all.clear()
             self._unknown_runs.poll_soon()
-        if self._has_room():
+        if self._has_disk_space():
             yield from self.backfill.tasks(outbox, now)
-            yield from self._looks(outbox, now)
+            yield from self._polls(outbox, now)
         else:
             self.backfill.drop()
             for run in self._runs.all():
                 run.poll_state.restart_grace()
         if self._config.polls_all_runs:
-            self._finalizer.close(outbox, now)
+            self._finalizer.complete_runs(outbox, now)
             yield from self._finalizer.tasks(outbox)
             yield from self._unknown_runs.tasks()
 
-    def _has_room(self) -> bool:
+    def reconcile(
+        self, run: str, namespace: str, listed: list[StfFile], by: str
+    ) -> Callable[[Outbox, datetime], ReconcileResult]:
+        """An action for the engine's inbox: compare *listed*, the monitor's list of a run, for the operator *by*."""
+        return lambda outbox, now: self._comparator.compare_now(outbox, (namespace, run), listed, by, now)
+
+    def _has_disk_space(self) -> bool:
         try:
             self._config.refuse_if_short()
         except StorageUnavailable:
             return False
         return True
 
-    def _sign(self, outbox: Outbox, now: datetime) -> None:
-        if self._next_sign is not None and self._config.clock.monotonic() >= self._next_sign:
-            self._next_sign = self._config.clock.monotonic() + self._config.intervals.heartbeat_s
+    def _record_heartbeat(self, outbox: Outbox, now: datetime) -> None:
+        monotonic = self._config.clock.monotonic()
+        if self._next_heartbeat is not None and monotonic >= self._next_heartbeat:
+            self._next_heartbeat = monotonic + self._config.intervals.heartbeat_s
             with outbox.transaction():
                 record_heartbeat(outbox, now)
 
-    def _looks(self, outbox: Outbox, now: datetime) -> Iterator[BackgroundTask]:
+    def _polls(self, outbox: Outbox, now: datetime) -> Iterator[BackgroundTask]:
         for row in outbox.runs.due_for_poll(now, nameless_only=not self._config.polls_all_runs):
             number = run_number(row.run_id)
             run = self._runs.get(row.namespace, row.run)
             if number is None:
-                self._cannot_ask(outbox, row)
-            elif self._may_look(run.poll_state):
+                self._cannot_poll(outbox, row)
+            elif self._may_poll(run):
                 run.poll_state.is_polling = True
-                yield self._look(row, number, run)
+                yield self._poll(row, number, run)
 
-    def _cannot_ask(self, outbox: Outbox, row: RunRow) -> None:
+    def _cannot_poll(self, outbox: Outbox, row: RunRow) -> None:
         if row.reconcile_error != NO_NUMBER:
             logger.warning("run {}: {}", row.run, NO_NUMBER)
         with outbox.transaction():
             outbox.runs.schedule_poll(row, None, error=NO_NUMBER)
 
-    def _may_look(self, poll_state: RunPollState) -> bool:
-        if (
-            poll_state.is_polling
-            or self._config.clock.monotonic() < poll_state.not_before
-            or not self._config.allows_calls("monitor")
-        ):
-            return False
-        return sum(run.poll_state.is_polling for run in self._runs.all()) < MAX_POLLS
+    def _may_poll(self, run: TrackedRun) -> bool:
+        return (
+            not run.poll_state.is_polling
+            and self._config.clock.monotonic() >= run.poll_state.not_before
+            and self._config.allows_calls("monitor")
+            and sum(each.poll_state.is_polling for each in self._runs.all()) < MAX_POLLS
+        )
 
-    def _look(self, row: RunRow, number: int, run: TrackedRun) -> BackgroundTask:
+    def _poll(self, row: RunRow, number: int, run: TrackedRun) -> BackgroundTask:
         config, poll_state = self._config, run.poll_state
         asked_at = config.clock.monotonic()
         is_open = config.run_chart.may(row.state, END_RUN)
         asks_end = config.polls_all_runs and is_open and asked_at - poll_state.end_asked >= config.intervals.open_run_s
 
         def call() -> RunListing:
-            begun = config.clock.monotonic()  # it may have waited in the pool's queue
+            started_at = config.clock.monotonic()  # the call may have waited in the pool's queue
             stfs = config.monitor.stf_files(number, at_least=row.monitor_count or 0)
             key = next((stf.run_key for stf in stfs), None) if asks_end else None
             ended_at = None
-            with suppress(TransientError):  # what was listed counts all the same; the end is asked for again
+            with suppress(TransientError):  # the list counts anyway, and the next poll asks for the end again
                 ended_at = config.monitor.run_ended_at(key) if key is not None else None
-            return RunListing(stfs, ended_at, config.clock.monotonic() - begun)
+            return RunListing(stfs, ended_at, config.clock.monotonic() - started_at)
 
         def done(outbox: Outbox, answer: Any, now: datetime) -> None:
             if run.purged:
@@ -150,9 +156,3 @@ class Reconciler:
                 outbox.runs.schedule_poll(row, now + timedelta(seconds=config.intervals.retry_s), error=error)
 
         return BackgroundTask("monitor", call, done)
-
-    def reconcile(
-        self, run: str, namespace: str, named: list[StfFile], by: str
-    ) -> Callable[[Outbox, datetime], ReconcileResult]:
-        """The act of a person who looked by hand and found *named*, for the engine's thread."""
-        return lambda outbox, now: self._comparator.compare_now(outbox, (namespace, run), named, by, now)

@@ -1,6 +1,6 @@
-"""The verdict of a run: what was expected, what came, what became of it, and what is missing.
+"""The verdict of a run: STFs expected, received, completed, failed and missing.
 
-It reads only, alive or dead. It must not know how a verdict is shown or sent.
+Read-only, whether or not the daemon is running. This module does not know how a verdict is shown or sent.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ from fastmon_daemon.base.clock import format_timestamp
 from fastmon_daemon.outbox import Latency, Outage, RunReader, RunRow, TfCounts
 from fastmon_daemon.statechart import StateMachine
 
-_MOST_RANGES = 1000
+_MAX_RANGES = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What can be said of a run now."""
+    """The state of a run and the counts of its STFs, now or when it was saved."""
 
     namespace: str
     run: str
     state: str
     complete: bool
-    """Every expected STF is known and at rest, and none failed."""
+    """The run has ended, and every expected STF is known, finalized and not failed."""
     incomplete_reasons: tuple[str, ...]
-    """What is wanting for that, in words."""
+    """Why it is not complete, in words."""
     expected: int | None
     expected_by: str | None
     """`end_run` or `monitor`."""
     monitor_count: int | None
-    """How many the monitor named when it was asked last."""
+    """STFs that the monitor listed in the last poll."""
     received: int
-    """By message, or because a message without filename made us look."""
+    """STFs that came by message, or by the poll that a message without file name requested."""
     recovered: int
-    """Their messages were missed; the monitor named them."""
+    """STFs that came by backfill: their messages were missed."""
     skipped: int
     completed: int
     failed: int
@@ -46,26 +46,26 @@ class Verdict:
     unfinished: int
     missing: int
     missing_sequences: str
-    """Their numbers as ranges (`3-7, 12`), as far as they can be told."""
+    """Sequence numbers as ranges (`3-7, 12`), as far as they are known."""
     missing_names: tuple[str, ...]
-    """Those that the monitor named and that are not taken in yet."""
+    """File names that the monitor lists and that are not stored yet."""
     tf_files: TfCounts
     latencies: tuple[Latency, ...]
     outages: tuple[Outage, ...]
-    """Those that overlap the run; of the link `daemon`: when no daemon listened."""
+    """Outages that overlap the run; those of the link `daemon` are downtimes of the daemon."""
     last_message_at: str
     ended_at: str | None
     ended_by: str | None
     reconcile_error: str | None
-    """Why the monitor could not be asked."""
+    """Why the last poll failed."""
 
     def as_json(self) -> str:
-        """All of it as one JSON object."""
+        """The verdict as one JSON object."""
         return json.dumps(asdict(self))
 
     @property
     def line(self) -> str:
-        """The counts on one line."""
+        """The counts in one line."""
         by = f" ({self.expected_by})" if self.expected_by else ""
         expected = "unknown" if self.expected is None else f"{self.expected}{by}"
         names = ("received", "recovered", "skipped", "completed", "failed", "discarded", "unfinished", "missing")
@@ -77,80 +77,78 @@ class Verdict:
 def judge(reports: RunReader, row: RunRow, charts: tuple[StateMachine, StateMachine], now: datetime) -> Verdict:
     """The verdict of the run in *row*; *charts* are those of the STF and of the run.
 
-    Of a run whose STFs were pruned it is the verdict that was kept when the run became complete.
+    If STFs of the run were pruned, it is the verdict that was saved when the run became complete.
     """
     counts = reports.counts_by_state(row)
-    return _kept(reports, row, counts) or _judged(reports, row, charts, counts, now)
+    return _saved(reports, row, counts) or _judge(reports, row, charts, counts, now)
 
 
 def incomplete_reasons(
     reports: RunReader, row: RunRow, charts: tuple[StateMachine, StateMachine], counts: dict[str, int]
 ) -> tuple[str, ...]:
-    """Why the run in *row* is not complete, in words; none: it is. The rule of `judge`, without its numbers.
+    """Why the run in *row* is not complete; empty if it is. The rule of `judge`, at less cost.
 
     *counts* are the run's STFs by state (`RunReader.counts_by_state`).
     """
-    if kept := _kept(reports, row, counts):
-        return kept.incomplete_reasons
-    return tuple(_incomplete_reasons(row, charts, counts, _how_many_missing(row, counts)))
+    if saved := _saved(reports, row, counts):
+        return saved.incomplete_reasons
+    return tuple(_incomplete_reasons(row, charts, counts, _missing_count(row, counts)))
 
 
-def _kept(reports: RunReader, row: RunRow, counts: dict[str, int]) -> Verdict | None:
-    """The verdict that was kept, where it says more than the STFs that are still there."""
+def _saved(reports: RunReader, row: RunRow, counts: dict[str, int]) -> Verdict | None:
+    """The saved verdict if STFs were pruned; not complete any more if more STFs are expected since."""
     pruned = reports.pruned(row)
-    kept = reports.saved_verdict(row) if pruned or not counts else None
-    return _with_more(_read(kept), row, pruned + sum(counts.values())) if kept else None
-
-
-def _with_more(kept: Verdict, row: RunRow, known: int) -> Verdict:
-    """A kept verdict; where more STFs are expected by now than then, it does not hold, and says so."""
-    if row.expected is None or row.expected <= (kept.expected or 0):
-        return kept
+    text = reports.saved_verdict(row) if pruned or not counts else None
+    if text is None:
+        return None
+    saved = _parse(text)
+    if row.expected is None or row.expected <= (saved.expected or 0):
+        return saved
     return replace(
-        kept,
+        saved,
         state=row.state,
         complete=False,
-        incomplete_reasons=(f"it was complete with {kept.expected or 0} STFs, and {row.expected} are expected since",),
+        incomplete_reasons=(f"complete with {saved.expected or 0} STFs before, now {row.expected} expected",),
         expected=row.expected,
         expected_by=row.expected_by,
-        missing=max(0, row.expected - known),
+        missing=max(0, row.expected - pruned - sum(counts.values())),
     )
 
 
-def _judged(
+def _judge(
     reports: RunReader, row: RunRow, charts: tuple[StateMachine, StateMachine], counts: dict[str, int], now: datetime
 ) -> Verdict:
     chart, run_chart = charts
-    of = {trigger: _after(trigger, chart, counts) for trigger in ("skip", "close_stf", "fail", "discard")}
+    after = {trigger: _after(trigger, chart, counts) for trigger in ("skip", "close_stf", "fail", "discard")}
     missing, ranges = _missing(row, counts, reports.sequences(row))
     recovered = reports.recovered(row)
-    why_not = tuple(_incomplete_reasons(row, charts, counts, missing))
+    reasons = tuple(_incomplete_reasons(row, charts, counts, missing))
     began, ended = reports.window(row)
-    order = {(transition.source, transition.dest): place for place, transition in enumerate(chart.transitions)}
+    if run_chart.may(row.state, "end_run"):
+        ended = format_timestamp(now)
+    order = {(each.source, each.dest): place for place, each in enumerate(chart.transitions)}
     return Verdict(
         namespace=row.namespace,
         run=row.run,
         state=row.state,
-        complete=not why_not,
-        incomplete_reasons=why_not,
+        complete=not reasons,
+        incomplete_reasons=reasons,
         expected=row.expected,
         expected_by=row.expected_by,
         monitor_count=row.monitor_count,
         received=sum(counts.values()) - recovered,
         recovered=recovered,
-        skipped=of["skip"],
-        completed=of["close_stf"],
-        failed=of["fail"],
-        discarded=of["discard"],
+        skipped=after["skip"],
+        completed=after["close_stf"],
+        failed=after["fail"],
+        discarded=after["discard"],
         unfinished=_unfinished(chart, counts),
         missing=missing,
         missing_sequences=ranges,
         missing_names=row.absent,
         tf_files=reports.tf_counts(row),
         latencies=tuple(sorted(reports.latencies(row), key=lambda each: order.get((each.source or "", each.dest), -1))),
-        outages=tuple(
-            reports.outages.between(began, format_timestamp(now) if run_chart.may(row.state, "end_run") else ended)
-        ),
+        outages=tuple(reports.outages.between(began, ended)),
         last_message_at=row.last_message_at,
         ended_at=row.ended_at,
         ended_by=row.ended_by,
@@ -161,12 +159,12 @@ def _judged(
 def _incomplete_reasons(
     row: RunRow, charts: tuple[StateMachine, StateMachine], counts: dict[str, int], missing: int
 ) -> Iterator[str]:
-    """The one rule: a run without any of these is complete."""
+    """The only rule: a run without any of these is complete."""
     chart, run_chart = charts
     if run_chart.may(row.state, "end_run"):
-        yield "it has not ended"
+        yield "not ended"
     elif row.expected is None:
-        yield "it is not known how many STFs there were"
+        yield "total unknown"
     if missing:
         yield f"missing: {missing}"
     if row.absent:
@@ -185,26 +183,26 @@ def _unfinished(chart: StateMachine, counts: dict[str, int]) -> int:
     return sum(count for state, count in counts.items() if not chart.is_finalized(state))
 
 
-def _how_many_missing(row: RunRow, counts: dict[str, int]) -> int:
+def _missing_count(row: RunRow, counts: dict[str, int]) -> int:
     return max(0, (row.expected or 0) - sum(counts.values()))
 
 
 def _missing(row: RunRow, counts: dict[str, int], sequences: set[int]) -> tuple[int, str]:
-    """How many are missing, and which numbers, from 1 (or 0, where that was seen) to the last one."""
+    """How many STFs are missing, and their sequence numbers; a run counts from 1, or from 0 if we saw that."""
     first = 0 if 0 in sequences else 1
     last = max([*sequences, row.last_sequence or 0])
     if row.expected is None:
         gaps = list(_gaps(sequences, first, last))
         return _length(gaps), format_ranges(gaps)
-    missing = _how_many_missing(row, counts)
+    missing = _missing_count(row, counts)
     gaps = list(_gaps(sequences, first, first + row.expected - 1)) if missing else []
-    if _length(gaps) != missing:  # their numbers do not begin at 1: only what lies between is certain
+    if _length(gaps) != missing:  # the run does not count from 1: only gaps between known numbers are certain
         gaps = list(_gaps(sequences, min(sequences, default=1), last)) if missing else []
     return missing, format_ranges(gaps)
 
 
 def _gaps(sequences: Iterable[int], first: int, last: int) -> Iterator[tuple[int, int]]:
-    """The ranges from *first* to *last*, both included, that *sequences* leave out."""
+    """The ranges of numbers from *first* to *last*, inclusive, that are not in *sequences*."""
     due = first
     for number in sorted(sequences):
         if number > last:
@@ -221,13 +219,13 @@ def _length(ranges: Iterable[tuple[int, int]]) -> int:
 
 
 def format_ranges(ranges: list[tuple[int, int]]) -> str:
-    """Ranges as people write them: `3-7, 12`."""
-    words = [str(begin) if begin == end else f"{begin}-{end}" for begin, end in islice(ranges, _MOST_RANGES)]
+    """Ranges as text: `3-7, 12`."""
+    words = [str(begin) if begin == end else f"{begin}-{end}" for begin, end in islice(ranges, _MAX_RANGES)]
     more = len(ranges) - len(words)
-    return ", ".join([*words, f"and {more} ranges more"] if more else words)
+    return ", ".join([*words, f"and {more} more ranges"] if more else words)
 
 
-def _read(text: str) -> Verdict:
+def _parse(text: str) -> Verdict:
     raw: dict[str, Any] = json.loads(text)
     return Verdict(**{
         **raw,

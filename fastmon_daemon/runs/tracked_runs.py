@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from fastmon_daemon.base.backoff import Backoff
 from fastmon_daemon.monitor import StfFile
 from fastmon_daemon.outbox import Origin, RunRow
 from fastmon_daemon.runs.poll_state import RunPollState
@@ -38,13 +39,12 @@ class RetryTimer:
     """The time of the next attempt, with growing pauses. Times are monotonic seconds."""
 
     until: float = -math.inf
-    _next_s: float = 0.0
+    _failures: int = 0
 
-    def extend(self, now: float, first_s: float, longest_s: float) -> None:
-        """Wait from *now* on: *first_s* seconds, then twice as long each time, up to *longest_s*."""
-        pause_s = max(first_s, self._next_s)
-        self.until = now + pause_s
-        self._next_s = min(2 * pause_s, longest_s)
+    def extend(self, now: float, backoff: Backoff) -> None:
+        """Wait from *now* for the next pause of *backoff*, without jitter: only this process waits."""
+        self._failures += 1
+        self.until = now + backoff.pause_s(self._failures, jitter=lambda: 1.0)
 
 
 @dataclass(slots=True, eq=False)

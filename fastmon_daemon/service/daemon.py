@@ -111,7 +111,7 @@ class Daemon:
             outbox,
             links_for(settings.notify).values(),
             probes=probes,
-            most_probes=1 if once else PROBES_PER_LINK,
+            max_probes=1 if once else PROBES_PER_LINK,
             clock=self._clock,
         )
         self.ledger = Reconciler(self._config(agent_name, (stf_chart, run_chart), breakers), runs)

@@ -12,7 +12,7 @@ from loguru import logger
 from fastmon_daemon.actions.operator_actions import ActionRequest, run_number_to_reconcile
 from fastmon_daemon.base.clock import Clock, utcnow
 from fastmon_daemon.base.errors import FastmonError, LinkDown
-from fastmon_daemon.engine.background_tasks import BackgroundTask
+from fastmon_daemon.engine import BackgroundTask
 from fastmon_daemon.engine.sampling import is_selected
 from fastmon_daemon.monitor import MonitorClient
 from fastmon_daemon.outbox import DatabaseLock, DiskSpaceGuard, Outbox, open_outbox

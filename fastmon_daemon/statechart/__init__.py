@@ -1,10 +1,11 @@
-"""The statecharts: reads `statecharts/*.yaml`, answers which transitions they allow, and renders them as diagrams.
+"""The statecharts: loads `statecharts/*.yaml`, answers which transitions they allow, and renders them as diagrams.
 
-It must not know the outbox or the engine: a chart is asked, it does not act.
+This package knows neither the outbox nor the engine.
 """
 
+from transitions import MachineError
+
 from fastmon_daemon.statechart.machine import (
-    MachineError,
     StatechartError,
     StatechartName,
     StateMachine,

@@ -1,7 +1,7 @@
-"""Draws the charts: as Mermaid, Graphviz dot, SCXML or SVG, each with the number of STFs in every state where wanted.
+"""Renders statecharts as Mermaid, Graphviz dot, SCXML or SVG, optionally with the number of STFs in each state.
 
-All four are written from `StateMachine.transitions` alone, in the order of the file, so the same chart always gives
-the same text. This module must not know what a state means, nor where the numbers come from.
+All formats follow `StateMachine.transitions` in the order of the file: the same chart always gives the same text.
+This module knows neither the meaning of a state nor the source of the numbers.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from fastmon_daemon.base.errors import ConfigError
 from fastmon_daemon.statechart.machine import StatechartName, StateMachine, load_statechart
 
 Format = Literal["mermaid", "dot", "scxml", "svg"]
-Kind = Literal["step", "decision", "act"]
+Kind = Literal["step", "decision", "action"]
 
-# One grey for arrows and their labels, and white on deep colours for states: legible on a light and on a dark page.
+# Grey arrows and labels, white text on dark states: readable on light and dark pages.
 _GREY = "#768390"
-_FILLS = {"working": "#0550ae", "resting": "#57606a", "final": "#1b1f24"}
+_FILLS = {"working": "#0550ae", "finalized": "#57606a", "final": "#1b1f24"}
 
-_MERMAID_ARROWS: Mapping[Kind, str] = {"step": "==>", "decision": "-->", "act": "-.->"}
-_DOT_STYLES: Mapping[Kind, str] = {"step": "bold", "decision": "solid", "act": "dashed"}
+_MERMAID_ARROWS: Mapping[Kind, str] = {"step": "==>", "decision": "-->", "action": "-.->"}
+_DOT_STYLES: Mapping[Kind, str] = {"step": "bold", "decision": "solid", "action": "dashed"}
 
-# This spacing and this curve keep the labels of neighbouring arrows off each other.
+# With this spacing and curve the labels of neighbouring arrows do not overlap.
 _LAYOUT = '%%{init: {"flowchart": {"nodeSpacing": 80, "curve": "monotoneY"}}}%%'
 
-# The seed makes the renderer give the same file each time; labels in HTML would be lost where an SVG is only an image;
-# labels of arrows lie on opaque plates, legible on a dark page too.
+# A fixed seed gives the same file each time; an SVG used as an image shows no HTML labels; an opaque background keeps
+# the labels of arrows readable on a dark page.
 _RENDERING = {
     "handDrawnSeed": 1,
     "htmlLabels": False,
@@ -39,7 +39,7 @@ _RENDERING = {
 
 
 class _Edge(NamedTuple):
-    """The arrows of one kind between two states, drawn as one line that bears all their names."""
+    """All transitions of one kind between two states, drawn as one arrow with several labels."""
 
     source: str
     dest: str
@@ -48,10 +48,11 @@ class _Edge(NamedTuple):
 
 
 def render(chart: StateMachine, form: Format, counts: Mapping[str, int] | None = None) -> str:
-    """The picture of *chart* as text in *form*; *counts* (state -> number of STFs) go into the labels of the states.
+    """Render *chart* in *form*, with *counts* (state -> number of STFs; a missing state has 0) in the labels.
 
-    Steps are thick arrows, decisions of a program thin ones, acts of a person dashed. A state that *counts* leaves out
-    has none: 0 is written. ConfigError where `svg` lacks its renderer.
+    Steps are thick arrows, decisions of the software thin ones, operator actions dashed ones.
+
+    Raises: ConfigError if the renderer of `svg` is not installed.
     """
     counted = None if counts is None else {state: counts.get(state, 0) for state in chart.states}
     match form:
@@ -66,40 +67,38 @@ def render(chart: StateMachine, form: Format, counts: Mapping[str, int] | None =
 
 
 def export_all(folder: Path) -> list[Path]:
-    """Write `{chart}.mmd` and `{chart}.svg` of every chart into *folder*; the files written, in order.
+    """Write `{chart}.mmd` and `{chart}.svg` of every chart into *folder*; return the written files in order.
 
-    Run it on `statecharts/` after a change of a chart there: the pictures that travel with the charts are made so.
+    `docs/generate.py` runs it on `statecharts/`, whose pictures are checked in.
     """
-    written = []
+    files = {}
     for name in get_args(StatechartName):
         mermaid = render(load_statechart(name), "mermaid")
-        for path, text in (
-            (folder / f"{name}.mmd", mermaid),
-            (folder / f"{name}.svg", _marked(_svg(mermaid), mermaid)),
-        ):
-            path.write_text(text, encoding="utf-8")
-            written.append(path)
-    return written
+        files[folder / f"{name}.mmd"] = mermaid
+        files[folder / f"{name}.svg"] = _with_digest(_svg(mermaid), mermaid)
+    for path, text in files.items():
+        path.write_text(text, encoding="utf-8")
+    return list(files)
 
 
 def is_exported_from(svg: str, mermaid: str) -> bool:
-    """Whether `export_all` made *svg* from *mermaid* and nobody changed it since; to render it again takes seconds."""
+    """Whether `export_all` made *svg* from *mermaid* and it is unchanged. Rendering it again would take seconds."""
     picture, _, _ = svg.rpartition("<!-- drawn from ")
-    return svg == _marked(picture, mermaid)
+    return svg == _with_digest(picture, mermaid)
 
 
-def _marked(svg: str, mermaid: str) -> str:
+def _with_digest(svg: str, mermaid: str) -> str:
     digest = sha256(f"{mermaid}{_RENDERING}{svg}".encode()).hexdigest()
     return f"{svg}<!-- drawn from {digest} -->\n"
 
 
 def _edges(chart: StateMachine) -> Iterator[_Edge]:
-    """The arrows, those that run side by side bundled: five lines between two states would hide one another."""
+    """One edge per kind and pair of states: several parallel arrows would hide each other."""
     bundles: dict[tuple[str, str, Kind], list[str]] = {}
     for source, trigger, dest in chart.transitions:
-        who = chart.decisions.get(trigger)
-        kind: Kind = "step" if who is None else "act" if who == "operator" else "decision"
-        bundles.setdefault((source, dest, kind), []).append(trigger if who is None else f"{trigger} ({who})")
+        decider = chart.decisions.get(trigger)
+        kind: Kind = "step" if decider is None else "action" if decider == "operator" else "decision"
+        bundles.setdefault((source, dest, kind), []).append(trigger if decider is None else f"{trigger} ({decider})")
     for (source, dest, kind), labels in bundles.items():
         yield _Edge(source, dest, kind, tuple(labels))
 
@@ -108,25 +107,25 @@ def _label(state: str, counted: Mapping[str, int] | None, newline: str) -> str:
     return state if counted is None else f"{state}{newline}{counted[state]}"
 
 
-def _look(chart: StateMachine, state: str) -> str:
-    """How a state is coloured: by what the chart says of it, never by its name."""
+def _style(chart: StateMachine, state: str) -> str:
+    """The key of `_FILLS` for a state."""
     if state in chart.finals:
         return "final"
-    return "resting" if chart.is_finalized(state) else "working"
+    return "finalized" if chart.is_finalized(state) else "working"
 
 
 def _mermaid(chart: StateMachine, counted: Mapping[str, int] | None) -> str:
-    # A flowchart, since Mermaid's state diagrams cannot draw one arrow differently from another.
+    # A flowchart, because Mermaid's state diagrams have only one style of arrow.
     lines = [_LAYOUT, "flowchart TB", "    start(( )):::start --> " + chart.initial]
     for state in chart.states:
         opening, closing = ("([", "])") if state in chart.finals else ("(", ")")
-        lines.append(f'    {state}{opening}"{_label(state, counted, "<br>")}"{closing}:::{_look(chart, state)}')
+        lines.append(f'    {state}{opening}"{_label(state, counted, "<br>")}"{closing}:::{_style(chart, state)}')
     for source, dest, kind, labels in _edges(chart):
         lines.append(f'    {source} {_MERMAID_ARROWS[kind]}|"{"<br>".join(labels)}"| {dest}')
     lines.append(f"    classDef start fill:{_GREY},stroke:{_GREY}")
-    for look, fill in _FILLS.items():
-        border = "3px" if look == "final" else "1px"
-        lines.append(f"    classDef {look} fill:{fill},stroke:{_GREY},stroke-width:{border},color:#ffffff")
+    for style, fill in _FILLS.items():
+        border = "3px" if style == "final" else "1px"
+        lines.append(f"    classDef {style} fill:{fill},stroke:{_GREY},stroke-width:{border},color:#ffffff")
     lines.append(f"    linkStyle default stroke:{_GREY}")
     return "\n".join(lines) + "\n"
 
@@ -140,10 +139,10 @@ def _dot(chart: StateMachine, counted: Mapping[str, int] | None) -> str:
         f'    start [shape=circle, label="", width=0.2, fillcolor="{_GREY}"]',
     ]
     for state in chart.states:
-        look = _look(chart, state)
-        border = ", peripheries=2" if look == "final" else ""
+        style = _style(chart, state)
+        border = ", peripheries=2" if style == "final" else ""
         lines.append(
-            f'    "{state}" [label="{_label(state, counted, chr(92) + "n")}", fillcolor="{_FILLS[look]}"{border}]'
+            f'    "{state}" [label="{_label(state, counted, chr(92) + "n")}", fillcolor="{_FILLS[style]}"{border}]'
         )
     lines.append(f'    start -> "{chart.initial}"')
     for source, dest, kind, labels in _edges(chart):
@@ -154,7 +153,7 @@ def _dot(chart: StateMachine, counted: Mapping[str, int] | None) -> str:
 
 
 def _scxml(chart: StateMachine, counted: Mapping[str, int] | None) -> str:
-    """W3C SCXML 1.0. It has no place for a number of STFs, so they stand in comments."""
+    """W3C SCXML 1.0. It has no element for numbers of STFs: they are comments."""
     lines = [
         '<?xml version="1.0" encoding="UTF-8"?>',
         '<scxml xmlns="http://www.w3.org/2005/07/scxml" version="1.0"',
@@ -180,7 +179,7 @@ def _svg(mermaid: str) -> str:
         import mermaidx
     except ImportError as error:
         raise ConfigError(
-            "--format svg: its renderer is not installed: pip install 'swf-fastmon[svg]', or take --format mermaid"
+            "--format svg: renderer not installed: pip install 'swf-fastmon[svg]', or use --format mermaid"
         ) from error
     svg = mermaidx.render(mermaid, config=_RENDERING).svg()
     return svg.rstrip("\n") + "\n"

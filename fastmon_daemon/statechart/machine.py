@@ -1,7 +1,7 @@
-"""Asks the charts in `statecharts/`: which step leaves a state, and where does a trigger lead?
+"""The state machines of `statecharts/`: which step leaves a state, and which state does a trigger lead to?
 
-The charts answer; they never act. This module must not know rows, effects, threads or time, and it names no state: all
-names stand in the charts. One `transitions` machine per chart serves the whole process; a cursor walks it and is gone.
+A state machine only answers; it calls nothing. This module knows no rows, calls, threads or time, and no names of
+states: those are in the charts.
 """
 
 from __future__ import annotations
@@ -16,17 +16,15 @@ from transitions import Machine, MachineError
 
 from fastmon_daemon.base.errors import PermanentError
 
-__all__ = ["MachineError", "StateMachine", "StatechartError", "Transition", "load_statechart", "parse_statechart"]
-
 StatechartName = Literal["stf", "run"]
 
 _CHART_KEYS = {"name", "initial", "auto_transitions", "states", "transitions", "decisions", "reported_as"}
 _STATE_KEYS = {"name", "final"}
-_ARROW_KEYS = {"trigger", "source", "dest"}
+_TRANSITION_KEYS = {"trigger", "source", "dest"}
 
 
 class StatechartError(PermanentError):
-    """A chart contradicts itself or the code: mend the file that the message names."""
+    """A chart contradicts itself or the code: fix the file that the message names."""
 
 
 class Transition(NamedTuple):
@@ -38,7 +36,7 @@ class Transition(NamedTuple):
 
 
 class _Cursor:
-    """What the machine moves in place of an STF: a state and nothing else."""
+    """The model that the machine of the `transitions` package moves: only a state."""
 
     __slots__ = ("state",)
 
@@ -47,155 +45,146 @@ class _Cursor:
 
 
 class StateMachine:
-    """A state chart, checked when it is made. Immutable, hence safe to ask from any thread."""
+    """A statechart, validated when it is made. Immutable, hence thread-safe."""
 
     def __init__(self, name: str, config: Mapping[str, Any]) -> None:
-        """Check *config*, the content of the file of the chart *name*. Raises `StatechartError`."""
+        """Validate *config*, the content of the chart's file. Raises: StatechartError."""
         self.name = name
         self.decisions: Mapping[str, str] = config.get("decisions") or {}
-        """Trigger -> who decides it (`engine`, `person`, `daq`, `ledger`)."""
+        """Trigger -> who decides it (`engine`, `operator`, `daq`, `reconciler`)."""
         self._reported_as: Mapping[str, str] = config.get("reported_as") or {}
-        _check_form(name, config)
+        _check_syntax(name, config)
         plain = {key: value for key, value in config.items() if key not in {"decisions", "reported_as"}}
         self._machine = Machine(model=None, **plain)
         self.initial: str = config["initial"]
         self.states: tuple[str, ...] = tuple(self._machine.states)
-        """All states, in the order of the file."""
+        """All states, in the order of the file (so are triggers and transitions)."""
         self.finals: tuple[str, ...] = tuple(state.name for state in self._machine.states.values() if state.final)
         self.triggers: tuple[str, ...] = tuple(self._machine.events)
-        """All triggers, steps and decisions, in the order of the file."""
+        """All triggers: steps and decisions."""
         self.transitions: tuple[Transition, ...] = tuple(
-            Transition(source, trigger, found.dest or source)
+            Transition(source, trigger, each.dest or source)
             for trigger, event in self._machine.events.items()
-            for source, several in event.transitions.items()
-            for found in several
+            for source, found in event.transitions.items()
+            for each in found
         )
-        """All arrows, in the order of the file."""
-        self._dests = {(transition.source, transition.trigger): transition.dest for transition in self.transitions}
-        self._check_sense()
-        self._steps = {
-            transition.source: transition.trigger
-            for transition in self.transitions
-            if transition.trigger not in self.decisions
-        }
+        self._dests = {(source, trigger): dest for source, trigger, dest in self.transitions}
+        self._check_semantics()
+        self._steps = {source: trigger for source, trigger, _ in self.transitions if trigger not in self.decisions}
 
     @property
     def steps(self) -> tuple[str, ...]:
-        """The triggers that are steps: each is the name of the function that makes the next fact true."""
+        """The triggers that are steps: each is the name of a function in the engine."""
         return tuple(trigger for trigger in self.triggers if trigger not in self.decisions)
 
     @property
     def success_state(self) -> str:
-        """The state to which the steps lead from the first one when no decision comes in between."""
+        """The state that the steps lead to from the initial state, without any decision."""
         state = self.initial
         while step := self._steps.get(state):
             state = self._dests[state, step]
         return state
 
     def step_from(self, state: str) -> str | None:
-        """The step that leaves *state*, None where the chart rests there; MachineError for an unknown state."""
+        """The step that leaves *state*, or None. Raises: MachineError for an unknown state."""
         return self._steps.get(self._known(state))
 
     def is_finalized(self, state: str) -> bool:
-        """Whether no step leaves *state*: nothing is owed there. MachineError for an unknown state."""
+        """Whether no step leaves *state*: no work remains. Raises: MachineError for an unknown state."""
         return self.step_from(state) is None
 
     def reported_as(self, state: str) -> str | None:
-        """What the monitor is told in *state*, None where it is told nothing; MachineError for an unknown state."""
+        """The status that the monitor gets in *state*, or None. Raises: MachineError for an unknown state."""
         return self._reported_as.get(self._known(state))
 
     def may(self, state: str, trigger: str) -> bool:
-        """Whether *trigger* leaves *state*; False also for names that the chart does not know."""
+        """Whether *trigger* leaves *state*; False for unknown names."""
         return (state, trigger) in self._dests
 
     def leads_to(self, trigger: str) -> tuple[str, ...]:
-        """The states that *trigger* leads to, from wherever it may; none for a name that the chart does not know."""
-        return tuple(dict.fromkeys(transition.dest for transition in self.transitions if transition.trigger == trigger))
+        """The states that *trigger* leads to from any state; none for an unknown name."""
+        return tuple(dict.fromkeys(each.dest for each in self.transitions if each.trigger == trigger))
 
     def after(self, state: str, trigger: str) -> str:
-        """The state that *trigger* leads to from *state*; MachineError where the chart has no such arrow or name."""
+        """The state that *trigger* leads to from *state*. Raises: MachineError if the chart has no such transition."""
         cursor = _Cursor(self._known(state))
         event = self._machine.events.get(trigger)
         if event is None:
-            raise MachineError(f"chart {self.name}: no trigger is called {trigger!r}")
+            raise MachineError(f"chart {self.name}: unknown trigger {trigger!r}")
         event.trigger(cursor)
         return cursor.state
 
     def check_steps(self, step_names: Set[str]) -> None:
-        """Raises `StatechartError` for a trigger that is neither step nor decision and for a step without arrow."""
-        if neither := sorted(set(self.steps) - step_names):
-            raise StatechartError(f"chart {self.name}: {', '.join(neither)}: neither a step with code nor a decision")
-        if strange := sorted(step_names - set(self.steps)):
-            raise StatechartError(f"chart {self.name}: no arrow of a step is called {', '.join(strange)}")
+        """Check that the code has exactly the chart's steps. Raises: StatechartError."""
+        if missing := sorted(set(self.steps) - step_names):
+            raise StatechartError(f"chart {self.name}: step without code: {', '.join(missing)}")
+        if unknown := sorted(step_names - set(self.steps)):
+            raise StatechartError(f"chart {self.name}: step without transition: {', '.join(unknown)}")
 
     def _known(self, state: str) -> str:
         if state not in self._machine.states:
-            raise MachineError(f"chart {self.name}: no state is called {state!r}")
+            raise MachineError(f"chart {self.name}: unknown state {state!r}")
         return state
 
-    def _check_sense(self) -> None:
-        """What can only be asked of the whole: is every state reachable, every name known, every step the only one?"""
+    def _check_semantics(self) -> None:
+        """Check what needs the whole chart: reachable states, known names, at most one step per state."""
         reached = {self.initial}
-        while more := {transition.dest for transition in self.transitions if transition.source in reached} - reached:
+        while more := {dest for source, _, dest in self.transitions if source in reached} - reached:
             reached |= more
-        step_sources = [
-            transition.source for transition in self.transitions if transition.trigger not in self.decisions
-        ]
+        step_sources = [source for source, trigger, _ in self.transitions if trigger not in self.decisions]
         problems = {
-            "no way leads to the state": set(self.states) - reached,
-            "an arrow leaves the final state": {transition.source for transition in self.transitions}
-            & set(self.finals),
+            "unreachable state": set(self.states) - reached,
+            "transition out of the final state": {each.source for each in self.transitions} & set(self.finals),
             "more than one step leaves the state": {state for state in self.states if step_sources.count(state) > 1},
-            "decisions: no trigger is called": set(self.decisions) - set(self.triggers),
-            "reported_as: no state is called": set(self._reported_as) - set(self.states),
+            "decisions: unknown trigger": set(self.decisions) - set(self.triggers),
+            "reported_as: unknown state": set(self._reported_as) - set(self.states),
         }
         for problem, culprits in problems.items():
             if culprits:
                 raise StatechartError(f"chart {self.name}: {problem} {', '.join(sorted(map(repr, culprits)))}")
 
 
-def _check_form(name: str, config: Mapping[str, Any]) -> None:
-    """Refuse what `transitions` would accept in silence: unknown states, doubled arrows, callbacks, `to_state`."""
-    _only(f"chart {name}", config, _CHART_KEYS)
+def _check_syntax(name: str, config: Mapping[str, Any]) -> None:
+    """Reject what `transitions` would silently accept: unknown states, duplicates, callbacks, automatic `to_state`."""
+    _check_keys(f"chart {name}", config, _CHART_KEYS)
     if config.get("auto_transitions") is not False:
         raise StatechartError(f"chart {name}: auto_transitions must be false, or every state leads to every other")
     states = [state if isinstance(state, dict) else {"name": state} for state in config["states"]]
     for state in states:
-        _only(f"chart {name}: state {state.get('name')!r}", state, _STATE_KEYS)
-    seen: set[tuple[str, str]] = set()
+        _check_keys(f"chart {name}: state {state.get('name')!r}", state, _STATE_KEYS)
     known = {state["name"] for state in states}
     if config["initial"] not in known:
-        raise StatechartError(f"chart {name}: initial: no state is called {config['initial']!r}")
+        raise StatechartError(f"chart {name}: initial: unknown state {config['initial']!r}")
+    seen: set[tuple[str, str]] = set()
     for transition in config["transitions"]:
-        _only(f"chart {name}: arrow {transition.get('trigger')!r}", transition, _ARROW_KEYS)
-        sources = transition["source"] if isinstance(transition["source"], list) else [transition["source"]]
+        trigger, sources = transition.get("trigger"), transition["source"]
+        _check_keys(f"chart {name}: transition {trigger!r}", transition, _TRANSITION_KEYS)
+        sources = sources if isinstance(sources, list) else [sources]
         for state in [*sources, transition["dest"]]:
             if state not in known:
-                raise StatechartError(f"chart {name}: arrow {transition['trigger']!r}: no state is called {state!r}")
+                raise StatechartError(f"chart {name}: transition {trigger!r}: unknown state {state!r}")
         for source in sources:
-            if (source, transition["trigger"]) in seen:
-                raise StatechartError(f"chart {name}: two arrows {transition['trigger']!r} leave {source!r}")
-            seen.add((source, transition["trigger"]))
+            if (source, trigger) in seen:
+                raise StatechartError(f"chart {name}: two transitions {trigger!r} leave {source!r}")
+            seen.add((source, trigger))
 
 
-def _only(where: str, part: Mapping[str, Any], allowed: Set[str]) -> None:
-    if strange := sorted(set(part) - allowed):
-        raise StatechartError(
-            f"{where}: {', '.join(strange)} may not stand in a chart (a chart is asked, it calls nothing)"
-        )
+def _check_keys(where: str, part: Mapping[str, Any], allowed: Set[str]) -> None:
+    if unknown := sorted(set(part) - allowed):
+        raise StatechartError(f"{where}: key not allowed: {', '.join(unknown)}")
 
 
 def parse_statechart(name: str, text: str) -> StateMachine:
-    """The chart that *text* (YAML) describes; StatechartError names the chart and the culprit."""
+    """The chart in *text* (YAML). Raises: StatechartError, which names the chart and the problem."""
     try:
         return StateMachine(name, yaml.safe_load(text))
     except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
-        raise StatechartError(f"chart {name}: not the form of a chart: {error!r}") from error
+        raise StatechartError(f"chart {name}: not a statechart: {error!r}") from error
 
 
 @cache
 def load_statechart(name: StatechartName) -> StateMachine:
-    """The chart *name* that travels with the program: inside the package when installed, beside it in a checkout."""
+    """The chart *name* from `statecharts/`: inside the package if installed, beside it in a checkout."""
     package = Path(__file__).parents[1]
     inside = package / "statecharts"
     folder = inside if inside.is_dir() else package.parent / "statecharts"

@@ -1,4 +1,4 @@
-"""The world of the model-based test: edges that fail in every way we know of, and what must be true at every moment."""
+"""The parts of the model-based test: links that fail in every known way, and the invariants."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LINK_OF = {"sampled": "monitor", "tf_registered": "broker"}
 """The link without which an STF in that state cannot go on."""
 BY_BUDGET = ("always_failing", "stf_not_registered")
 LEAST_FAILURES = 16
-"""So often must an STF fail by its own fault before its budget of 900 s is spent: no pause is longer than 60 s."""
+"""The least failures that spend an STF's budget of 900 s: no pause is longer than 60 s."""
 
 
 def stf_name(number: int) -> str:
@@ -33,7 +33,7 @@ def stf_name(number: int) -> str:
 
 
 def stf_ready(number: int, size: int | None = None) -> str:
-    """A message of the data agent."""
+    """The data agent's message for an STF."""
     return json.dumps({
         "msg_type": "stf_ready", "namespace": "ns", "run_id": "100014", "filename": stf_name(number),
         "sequence": number, "size_bytes": size or 1000 * number,
@@ -45,16 +45,16 @@ def run_message(kind: str, **fields: object) -> str:
 
 
 class FaultyMonitor(FakeMonitor):
-    """A monitor whose next answers may go wrong as the real edge tells it: see `MonitorClient.register_tf`."""
+    """A monitor whose next answers may fail like those of `MonitorClient.register_tf`."""
 
     def __init__(self) -> None:
         super().__init__()
         self.known: dict[str, StfFile] = {}
         """STFs that the data agent has registered."""
         self.blamed: Counter[str] = Counter()
-        """How often a call failed by the fault of its STF, and not of the link."""
+        """STF -> calls that failed by its own fault, not the link's."""
         self.blocked = False
-        self.mishaps: list[str] = []
+        self.faults: list[str] = []
 
     def probe(self) -> None:
         super().probe()
@@ -92,22 +92,22 @@ class FaultyMonitor(FakeMonitor):
 
     def _register_tf(self, tf: TfFile) -> tuple[TfFile, str | None]:
         self.probe()
-        mishap = self.mishaps.pop(0) if self.mishaps else ""
-        if mishap == "500":
-            raise TransientError("500, and no such row stands")
-        if mishap == "busy":
+        fault = self.faults.pop(0) if self.faults else ""
+        if fault == "500":
+            raise TransientError("500, and no such row")
+        if fault == "busy":
             raise TransientError("503", retry_after_s=30)
-        if mishap == "lost before":
+        if fault == "lost before":
             raise LinkDown("timeout, and the name could not be looked up")
         if tf.stf_filename not in self.known:
             raise ParentNotRegistered("Object with stf_filename does not exist.")
         answer = super().register_tf(tf)
-        if mishap == "lost after":  # it stands, but nobody could tell us
+        if fault == "lost after":  # it is registered, but the answer was lost
             raise LinkDown("timeout, and the name could not be looked up")
         return answer
 
-    def taken_by_another(self, stf: str, sequence: int) -> str | None:
-        """Another writer registers a TF of that name; its name, or None where it stands already."""
+    def register_by_another(self, stf: str, sequence: int) -> str | None:
+        """Another agent registers a TF; return its name, or None if it exists already."""
         name = f"{stf.removesuffix('.stf')}_tf_{sequence:03d}.tf"
         if name in self.rows:
             return None
@@ -120,36 +120,36 @@ class FaultyMonitor(FakeMonitor):
 
 @dataclass
 class FaultyBroker:
-    """A broker that remembers what reached it, also where its RECEIPT was lost."""
+    """A broker that records what reached it, even if the RECEIPT was lost."""
 
     up: bool = True
     announced: Counter[str] = field(default_factory=Counter)
-    """By the name of the TF."""
+    """By TF file name."""
     event_ids: dict[str, str] = field(default_factory=dict)
-    mishaps: list[str] = field(default_factory=list)
-    tell: Callable[[bool], None] = lambda _: None
-    """Tells the engine that the link went or came."""
+    faults: list[str] = field(default_factory=list)
+    report: Callable[[bool], None] = lambda _: None
+    """Reports to the engine that the link is up or down."""
     lost_receipts: int = 0
     summaries: int = 0
 
     def announce(self, body: str, event_id: str) -> None:
         name = json.loads(body)["tf_filename"]
         assert self.event_ids.setdefault(name, event_id) == event_id
-        mishap = self.mishaps.pop(0) if self.mishaps and self.up else ""
-        if mishap == "stale news":  # the link is back before this call has told that it was down
-            self.tell(True)
+        fault = self.faults.pop(0) if self.faults and self.up else ""
+        if fault == "stale event":  # the link is back before this call reports that it was down
+            self.report(True)
             raise LinkDown("the link was lost")
-        if mishap == "cut before":
-            self.goes()
+        if fault == "cut before":
+            self.go_down()
         if not self.up:
             raise LinkDown("the link is down")
         self.announced[name] += 1
-        if mishap == "receipt lost":
+        if fault == "receipt lost":
             self.lost_receipts += 1
-            self.goes()
+            self.go_down()
             raise LinkDown("the link was lost before the RECEIPT came")
 
-    def tell_summary(self, _body: str, _event_id: str) -> None:
+    def announce_summary(self, _body: str, _event_id: str) -> None:
         self.probe()
         self.summaries += 1
 
@@ -157,58 +157,58 @@ class FaultyBroker:
         if not self.up:
             raise LinkDown("the link is down")
 
-    def goes(self) -> None:
+    def go_down(self) -> None:
         self.up = False
-        self.tell(False)
+        self.report(False)
 
-    def comes(self) -> None:
+    def come_up(self) -> None:
         if not self.up:
             self.up = True
-            self.tell(True)
+            self.report(True)
 
 
 class PowerCut(BaseException):
-    """The process is gone, at this very instruction."""
+    """The process ends at this instruction."""
 
 
-def is_cut(nth: int, life: Callable[[], object]) -> bool:
-    """Live until the power is cut at the *nth* seam; False if there were fewer."""
-    met = itertools.count(1)
+def power_cut(nth: int, run: Callable[[], object]) -> str | None:
+    """Run until the *nth* failpoint, and cut the power there; its name, or None if there were fewer."""
+    passed = itertools.count(1)
 
-    def fuse(name: str) -> None:
-        if next(met) == nth:
+    def hook(name: str) -> None:
+        if next(passed) == nth:
             failpoints.set_hook(None)
             raise PowerCut(name)
 
-    failpoints.set_hook(fuse)
+    failpoints.set_hook(hook)
     try:
-        life()
-    except PowerCut:
-        return True
+        run()
+    except PowerCut as cut:
+        return str(cut)
     finally:
         failpoints.set_hook(None)
-    return False
+    return None
 
 
 @dataclass
-class Seen:
-    """All rows of the outbox at one moment, by the STF's filename."""
+class Snapshot:
+    """All rows of the outbox at one moment, by the STF's file name."""
 
     run: dict[str, Any] | None
     stfs: dict[str, dict[str, Any]]
     tfs: dict[str, list[dict[str, Any]]]
     history: dict[str, list[dict[str, Any]]]
-    refused: set[str]
-    """Bodies of the messages that were kept aside."""
+    rejected: set[str]
+    """Bodies of the rejected messages."""
 
     @classmethod
-    def of(cls, outbox: Outbox) -> Seen:
+    def of(cls, outbox: Outbox) -> Snapshot:
         with closing(sqlite3.connect(outbox.path)) as connection:
             connection.row_factory = sqlite3.Row
             return cls._read(lambda query: map(dict, connection.execute(query)))
 
     @classmethod
-    def _read(cls, rows: Callable[[str], Iterator[dict[str, Any]]]) -> Seen:
+    def _read(cls, rows: Callable[[str], Iterator[dict[str, Any]]]) -> Snapshot:
         stfs = {row["filename"]: row for row in rows("select * from stf")}
         names = {row["id"]: name for name, row in stfs.items()}
         tfs: dict[str, list[dict[str, Any]]] = {name: [] for name in stfs}
@@ -217,19 +217,19 @@ class Seen:
             tfs[names[row["stf"]]].append(row)
         for row in rows("select * from history order by id"):
             history[names[row["stf"]]].append(row)
-        refused = {row["body"] for row in rows("select body from rejected")}
+        rejected = {row["body"] for row in rows("select body from rejected")}
         run = next(iter(rows("select * from run")), None)
-        return cls(run, stfs, tfs, history, refused)
+        return cls(run, stfs, tfs, history, rejected)
 
-    def is_closed(self, count: int) -> bool:
-        """Whether the run of *count* STFs is complete and its summary out, if none is unknown or needs a person."""
+    def run_is_settled(self, count: int) -> bool:
+        """Whether the run is complete and its summary sent; True also if STFs are unknown or need an operator."""
         if len(self.stfs) < count or any(row["state"] == "failed" for row in self.stfs.values()):
             return True
         return self.run is not None and self.run["state"] == "complete" and bool(self.run["summary_at"])
 
 
 def check_history(rows: list[dict[str, Any]], state: str) -> None:
-    """It is a walk along the arrows of the chart, each of them once a life, and ends where the STF is."""
+    """The history follows the chart, has each transition once per life, and ends in the STF's state."""
     assert (rows[0]["trigger"], rows[0]["dest"], rows[0]["life"]) == (None, CHART.initial, 1)
     for before, row in itertools.pairwise(rows):
         assert row["source"] == before["dest"]
@@ -240,17 +240,17 @@ def check_history(rows: list[dict[str, Any]], state: str) -> None:
 
 
 def check_failures(rows: list[dict[str, Any]], blamed: int) -> None:
-    """No outage fails an STF: each failure is paid for by calls that failed by the STF's own fault."""
+    """No outage fails an STF: calls that failed by its own fault precede each failure."""
     notes = [row["note"] for row in rows if row["trigger"] == "fail"]
     least = sum(LEAST_FAILURES if note.startswith(BY_BUDGET) else 1 for note in notes)
-    assert least <= blamed, f"failed ({notes}), though only {blamed} calls failed by its own fault"
+    assert least <= blamed, f"failed ({notes}), but only {blamed} calls failed by its own fault"
 
 
 def check_registered(tf: dict[str, Any], monitor: FaultyMonitor, others: set[str]) -> None:
-    """What stands in the monitor is what stands here, and is our sample unless another writer was first."""
+    """The monitor's row equals ours, and is our sample unless another agent was first."""
     there = monitor.rows.get(tf["filename"])
     if tf["registered_at"]:
-        assert there is not None, f"{tf['filename']} counts as registered, and is not"
+        assert there is not None, f"{tf['filename']} is not registered at the monitor"
         assert there == replace(
             there, tf_first=tf["first"], tf_last=tf["last"], tf_count=tf["count"],
             file_size_bytes=tf["size_bytes"], tf_file_id=tf["monitor_id"],
@@ -261,22 +261,22 @@ def check_registered(tf: dict[str, Any], monitor: FaultyMonitor, others: set[str
 
 
 def check_sample(drawn: list[dict[str, Any]], tfs: list[dict[str, Any]]) -> None:
-    """The TFs are those that were drawn first; only what another writer registered first bears his range."""
+    """The sample never changes, except for the ranges of TFs that another agent registered first."""
     assert [tf["filename"] for tf in tfs] == [tf["filename"] for tf in drawn]
     for before, tf in zip(drawn, tfs, strict=True):
         assert tf["adopted"] or (before["first"], before["last"]) == (tf["first"], tf["last"])
 
 
-def check_end(seen: Seen, monitor: FaultyMonitor, most: int, selected: Callable[[int, str], bool]) -> None:
-    """Every STF that anybody knows of rests, and nothing is owed for it any more."""
-    assert set(monitor.known) <= set(seen.stfs)
-    for name, row in seen.stfs.items():
+def check_end(snapshot: Snapshot, monitor: FaultyMonitor, tf_files: int, selected: Callable[[int, str], bool]) -> None:
+    """Every STF is known and finalized, and no work remains."""
+    assert set(monitor.known) <= set(snapshot.stfs)
+    for name, row in snapshot.stfs.items():
         assert CHART.is_finalized(row["state"]), (name, row["state"], row["due_at"], row["last_error"])
         if row["state"] == "completed":
             assert selected(row["sequence"], name) or row["included"]
-            assert len(seen.tfs[name]) == most or row["preexisting"]
-            assert all(tf["registered_at"] for tf in seen.tfs[name])
-            assert all(tf["announced_at"] or row["preexisting"] for tf in seen.tfs[name])
+            assert len(snapshot.tfs[name]) == tf_files or row["preexisting"]
+            assert all(tf["registered_at"] for tf in snapshot.tfs[name])
+            assert all(tf["announced_at"] or row["preexisting"] for tf in snapshot.tfs[name])
         elif row["state"] == "skipped":
             assert not selected(row["sequence"], name)
         else:

@@ -1,4 +1,4 @@
-"""Gates: what a link that is down stops and what not, when it is looked at again, and what it costs nobody."""
+"""Circuit breakers: when links are probed, which STFs wait for them, and which failures count as attempts."""
 
 from __future__ import annotations
 
@@ -32,13 +32,8 @@ from tests.builders import Silent, Slow, World, named, settle, turn_until
 from tests.engine.model_world import FaultyMonitor
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
-
-
 @contextmanager
-def said() -> Iterator[list[str]]:
+def logged_errors() -> Iterator[list[str]]:
     """The errors that are logged inside the block."""
     lines: list[str] = []
     sink = logger.add(lambda line: lines.append(str(line)), level="ERROR", format="{message}")
@@ -48,92 +43,94 @@ def said() -> Iterator[list[str]]:
         logger.remove(sink)
 
 
-# When it is looked at again
+# Probes
 
 
-def gate_of(jitter: Callable[[], float] = lambda: 1.0) -> CircuitBreaker:
+def new_breaker(jitter: Callable[[], float] = lambda: 1.0) -> CircuitBreaker:
     return CircuitBreaker("monitor", PROBES_PER_LINK, jitter)
 
 
-def refused_once(breaker: CircuitBreaker, now: float) -> float:
-    """A probe that is answered with no at once; the seconds until the next."""
+def fail_probe(breaker: CircuitBreaker, now: float) -> float:
+    """Fail a probe at once; return the seconds until the next."""
     breaker.probe_started(now)
     breaker.probe_finished(now, now)
     return breaker.next_probe - now
 
 
-@pytest.mark.parametrize(("blocked", "most"), [(False, [1, 2, 4, 5, 5, 5]), (True, [MAX_BLOCKED_PROBE_INTERVAL_S] * 6)])
-def test_pauses_have_full_jitter_below_a_ceiling(blocked: bool, most: list[float]) -> None:
-    longest, drawn, shortest = gate_of(), gate_of(random.Random(7).random), gate_of(lambda: 0.0)
+@pytest.mark.parametrize(
+    ("blocked", "ceilings"), [(False, [1, 2, 4, 5, 5, 5]), (True, 6 * [MAX_BLOCKED_PROBE_INTERVAL_S])]
+)
+def test_pauses_have_full_jitter_below_a_ceiling(blocked: bool, ceilings: list[float]) -> None:
+    longest, drawn, shortest = new_breaker(), new_breaker(random.Random(7).random), new_breaker(lambda: 0.0)
     for breaker in (longest, drawn, shortest):
         breaker.trip(100.0, blocked)
-    pauses = [longest.next_probe - 100, *(refused_once(longest, 100.0 + n) for n in range(5))]
-    assert pauses == most
-    assert SHORTEST_PROBE_PAUSE_S <= drawn.next_probe - 100 <= most[0]
-    for n, ceiling in enumerate(most[1:]):
-        assert SHORTEST_PROBE_PAUSE_S <= refused_once(drawn, 100.0 + n) <= ceiling
-        assert refused_once(shortest, 100.0 + n) == pytest.approx(SHORTEST_PROBE_PAUSE_S)
+    pauses = [longest.next_probe - 100, *(fail_probe(longest, 100.0 + n) for n in range(5))]
+    assert pauses == ceilings
+    assert SHORTEST_PROBE_PAUSE_S <= drawn.next_probe - 100 <= ceilings[0]
+    for n, ceiling in enumerate(ceilings[1:]):
+        assert SHORTEST_PROBE_PAUSE_S <= fail_probe(drawn, 100.0 + n) <= ceiling
+        assert fail_probe(shortest, 100.0 + n) == pytest.approx(SHORTEST_PROBE_PAUSE_S)
     assert MAX_PROBE_INTERVAL_S == 5
     assert MAX_BLOCKED_PROBE_INTERVAL_S <= 30
 
 
-def test_a_probe_that_waits_for_its_own_deadline_does_not_delay_the_next_one() -> None:
-    breaker = gate_of()
+def test_a_probe_that_hangs_until_its_deadline_does_not_delay_the_next() -> None:
+    breaker = new_breaker()
     breaker.trip(100.0, blocked=False)
-    begun = []
+    started = []
     for now in range(100, 131):
         if breaker.probe_is_due(now):
             breaker.probe_started(now)
-            begun.append(now)
-        if now - 15 in begun:  # nothing was heard until the deadline
+            started.append(now)
+        if now - 15 in started:  # it times out
             breaker.probe_finished(now - 15, now)
-    assert begun == [101, 106, 111, 116, 121, 126]
+    assert started == [101, 106, 111, 116, 121, 126]
     assert len(breaker.probing) <= PROBES_PER_LINK
 
 
-def test_of_probes_that_are_never_answered_only_so_many_are_under_way() -> None:
-    breaker, begun = gate_of(), []
+def test_the_number_of_unanswered_probes_is_limited() -> None:
+    breaker, started = new_breaker(), []
     breaker.trip(100.0, blocked=False)
     for now in range(100, 200):
         if breaker.probe_is_due(now):
             breaker.probe_started(now)
-            begun.append(now)
-    assert len(begun) == PROBES_PER_LINK
-    breaker.probe_finished(begun[0], 200.0)
-    assert breaker.probe_is_due(200.0), "one has come to its end: there is room for the next"
+            started.append(now)
+    assert len(started) == PROBES_PER_LINK
+    breaker.probe_finished(started[0], 200.0)
+    assert breaker.probe_is_due(200.0), "one has ended: there is room for the next"
 
 
-def test_the_pauses_of_the_next_outage_begin_anew() -> None:
-    breaker = gate_of()
+def test_the_next_outage_starts_with_short_pauses() -> None:
+    breaker = new_breaker()
     breaker.trip(100.0, blocked=False)
-    assert [refused_once(breaker, 100.0 + n) for n in range(4)] == [2, 4, 5, 5]
+    assert [fail_probe(breaker, 100.0 + n) for n in range(4)] == [2, 4, 5, 5]
     breaker.reset(200.0)
     breaker.trip(300.0, blocked=False)
     assert breaker.next_probe == 301
 
 
-def test_a_pace_saves_nothing_up_and_its_debt_is_paid_first() -> None:
+def test_a_token_bucket_saves_no_tokens_and_waits_off_its_debt() -> None:
     now = 1000.0
-    pace = TokenBucket(7, lambda: now)
+    bucket = TokenBucket(7, lambda: now)
     now += 3600
-    assert pace.take(6)
-    assert pace.take(7), "what is left suffices to begin"
-    assert not pace.take(1)
+    assert bucket.take(6)
+    assert bucket.take(7), "the rest is enough to start"
+    assert not bucket.take(1)
     now += 0.8
-    assert not pace.is_ready
+    assert not bucket.is_ready
     now += 0.2
-    assert pace.is_ready
+    assert bucket.is_ready
 
 
-def test_calls_that_were_under_way_when_the_gate_shut_change_nothing() -> None:
-    breaker = gate_of()
+def test_failures_of_calls_in_flight_do_not_trip_the_breaker_again() -> None:
+    breaker = new_breaker()
     breaker.trip(100.0, blocked=False)
     breaker.trip(100.5, blocked=False)
     breaker.trip(101.9, blocked=False)
     assert (breaker.next_probe, breaker.failures) == (101.0, 1)
 
 
-def test_a_monitor_that_was_silent_is_found_to_be_back_while_earlier_probes_still_wait(tmp_path: Path) -> None:
+def test_a_monitor_is_up_again_while_earlier_probes_still_hang(tmp_path: Path) -> None:
     monitor = Silent()
     world = World(tmp_path, monitor=monitor)
     outbox = world.outbox()
@@ -151,11 +148,11 @@ def test_a_monitor_that_was_silent_is_found_to_be_back_while_earlier_probes_stil
         turn_until(engine, lambda: named(outbox, name).state == "completed")
         monitor.deadline.set()
         turn_until(engine, lambda: not engine.busy)
-        assert engine.breakers.allows_calls("monitor"), "what they say is older than the link's return"
+        assert engine.breakers.allows_calls("monitor"), "the old probes started before the link came back"
     assert outbox.outages.open() == []
 
 
-def test_one_probe_at_a_time_finds_out_within_5_s_that_the_link_is_back(world: World) -> None:
+def test_one_probe_at_a_time_detects_within_5_s_that_the_link_is_up(world: World) -> None:
     outbox, pool = world.outbox(), Slow()
     engine = world.engine(outbox, pool=pool)
     name = world.receive(outbox)
@@ -166,23 +163,23 @@ def test_one_probe_at_a_time_finds_out_within_5_s_that_the_link_is_back(world: W
         assert len(pool.waiting) <= 1
         if pool.waiting:
             pool.go_on()
-    asked = world.time.seconds
+    up_since = world.time.seconds
     world.monitor.down = False
     while named(outbox, name).state == "sampled":
         world.time.pass_(seconds=0.5)
         engine.tick(0)
         pool.go_on()
         engine.tick(0)
-        assert world.time.seconds - asked <= 5.5
+        assert world.time.seconds - up_since <= 5.5
 
 
 @pytest.mark.parametrize("blocked", [False, True])
-def test_a_late_word_that_a_link_is_down_does_not_shut_its_gate_for_ever(world: World, blocked: bool) -> None:
-    """A call fails while its link goes; before the engine hears of it the link is back, and has said so."""
+def test_a_late_report_that_a_link_is_down_does_not_trip_its_breaker_for_ever(world: World, blocked: bool) -> None:
+    """A call fails with its link, but the engine gets the report that the link is up before the failure."""
     outbox = world.outbox()
     name = world.receive(outbox)
 
-    late = [(LinkBlocked if blocked else LinkDown)("lost while it was under way")]
+    late = [(LinkBlocked if blocked else LinkDown)("link lost during the call")]
 
     def announce(_body: str, event_id: str) -> None:
         if late:
@@ -199,10 +196,10 @@ def test_a_late_word_that_a_link_is_down_does_not_shut_its_gate_for_ever(world: 
     assert named(outbox, name).state == "completed"
 
 
-# What it stops, and what not
+# What a tripped breaker stops
 
 
-def test_a_shut_gate_stops_only_what_needs_its_link(world: World) -> None:
+def test_a_tripped_breaker_stops_only_stfs_that_need_its_link(world: World) -> None:
     outbox = world.outbox()
     engine = world.engine(outbox)
     first = world.receive(outbox, 1)
@@ -217,13 +214,13 @@ def test_a_shut_gate_stops_only_what_needs_its_link(world: World) -> None:
     assert (named(outbox, first).state, named(outbox, second).state) == ("completed", "sampled")
 
 
-def test_a_monitor_that_takes_no_messages_stops_the_announcements_only_and_says_so_once(world: World) -> None:
+def test_a_monitor_that_accepts_no_messages_stops_only_announcements_and_is_logged_once(world: World) -> None:
     outbox = world.outbox()
-    absent = True
+    unsupported = True
 
     def messages() -> None:
-        if absent:
-            raise LinkBlocked("404: this monitor takes no messages; set FASTMON_NOTIFY=stomp")
+        if unsupported:
+            raise LinkBlocked("404: this monitor accepts no messages: set FASTMON_NOTIFY=stomp")
 
     def announce(body: str, event_id: str) -> None:
         messages()
@@ -232,7 +229,7 @@ def test_a_monitor_that_takes_no_messages_stops_the_announcements_only_and_says_
     world.announce = announce  # type: ignore[method-assign]
     probes = {"monitor": world.monitor.probe, "messages": messages}
     engine = world.engine(outbox, links=links_for("rest"), probes=probes)
-    with said() as errors:
+    with logged_errors() as errors:
         names = [world.receive(outbox, n) for n in range(1, 4)]
         for _ in range(50):
             settle(engine)
@@ -242,13 +239,13 @@ def test_a_monitor_that_takes_no_messages_stops_the_announcements_only_and_says_
     assert [line for line in errors if "FASTMON_NOTIFY=stomp" in line] == errors[:1]
     assert len(errors) == 1
     assert engine.breakers.allows_calls("monitor")
-    absent = False
+    unsupported = False
     world.time.pass_(seconds=30)
     settle(engine)
     assert {named(outbox, name).state for name in names} == {"completed"}
 
 
-def test_an_outage_of_a_link_that_the_settings_no_longer_need_is_over(world: World) -> None:
+def test_the_outage_of_a_link_that_is_not_needed_any_more_ends(world: World) -> None:
     outbox = world.outbox()
     with outbox.transaction():
         outbox.outages.link_lost("messages", "404", world.time.at, blocked=True)
@@ -256,10 +253,10 @@ def test_an_outage_of_a_link_that_the_settings_no_longer_need_is_over(world: Wor
     assert outbox.outages.open() == []
 
 
-# Whose time it costs
+# Budgets and attempts
 
 
-def test_a_budget_counts_only_time_with_the_gate_open(world: World) -> None:
+def test_an_outage_spends_no_budget(world: World) -> None:
     outbox = world.outbox()
     engine = world.engine(outbox)
     name = world.receive(outbox)
@@ -282,14 +279,14 @@ def test_a_budget_counts_only_time_with_the_gate_open(world: World) -> None:
     assert named(outbox, name).state == "completed"
 
 
-def test_an_hour_of_too_many_requests_burns_no_attempt_of_any_stf(world: World) -> None:
-    with MonitorThread("good", MonitorOptions()) as there:
-        monitor = MonitorClient(there.url, lambda: "good", connections=1)
+def test_an_hour_of_429_counts_no_attempt(world: World) -> None:
+    with MonitorThread("good", MonitorOptions()) as server:
+        monitor = MonitorClient(server.url, lambda: "good", connections=1)
         settings = Settings(namespace="ns", selection_fraction=1.0)
         steps = make_steps(settings, "a", monitor, world.announce, world.time.clock())
         outbox = world.outbox()
         engine = world.engine(outbox, steps=steps, probes={"monitor": monitor.probe})
-        there.faults(error_rate=1, error_status=429)
+        server.faults(error_rate=1, error_status=429)
         names = [world.receive(outbox, n) for n in range(1, 4)]
         for _ in range(60):
             settle(engine)
@@ -297,22 +294,22 @@ def test_an_hour_of_too_many_requests_burns_no_attempt_of_any_stf(world: World) 
         assert [(named(outbox, name).state, named(outbox, name).attempts) for name in names] == [("sampled", 0)] * 3
         [outage] = outbox.outages.open()
         assert "429" in outage.reason
-        there.faults()
+        server.faults()
         settle(engine)
         assert outbox.outages.open() == []
         monitor.close()
 
 
-# What a person must mend
+# Blocked links and outages
 
 
-def test_what_a_person_must_mend_is_said_also_where_the_link_was_down_before(world: World) -> None:
+def test_a_link_that_was_down_and_becomes_blocked_is_logged_again(world: World) -> None:
     outbox = world.outbox()
     world.monitor = monitor = FaultyMonitor()
     engine = world.engine(outbox)
     monitor.down = True
     world.receive(outbox)
-    with said() as errors:
+    with logged_errors() as errors:
         settle(engine)
         monitor.down, monitor.blocked = False, True
         for _ in range(5):
@@ -325,13 +322,13 @@ def test_what_a_person_must_mend_is_said_also_where_the_link_was_down_before(wor
     assert [(outage.blocked, outage.ended_at) for outage in outbox.outages.open()] == [(True, None)]
 
 
-def test_what_a_person_must_mend_is_not_said_as_an_error_again_after_a_restart(world: World) -> None:
+def test_a_blocked_link_is_not_logged_as_an_error_again_after_a_restart(world: World) -> None:
     outbox = world.outbox()
     world.monitor = monitor = FaultyMonitor()
     monitor.blocked = True
     world.receive(outbox)
     settle(world.engine(outbox))
-    with said() as errors:
+    with logged_errors() as errors:
         again = world.engine(outbox)
         for _ in range(3):
             settle(again)
@@ -340,12 +337,12 @@ def test_what_a_person_must_mend_is_not_said_as_an_error_again_after_a_restart(w
     assert [(outage.blocked, outage.ended_at) for outage in outbox.outages.open()] == [(True, None)]
 
 
-def test_a_token_that_is_mended_in_its_file_is_taken_up_without_a_restart(world: World) -> None:
+def test_a_token_that_is_fixed_in_its_file_is_used_without_a_restart(world: World) -> None:
     token = world.folder / "token"
     token.write_text("revoked")
     read = secret_reader({"SWF_API_TOKEN_FILE": str(token)}, "SWF_API_TOKEN", "revoked", SecretRedactor())
-    with MonitorThread("good", MonitorOptions()) as there:
-        monitor = MonitorClient(there.url, read, connections=1)
+    with MonitorThread("good", MonitorOptions()) as server:
+        monitor = MonitorClient(server.url, read, connections=1)
         settings = Settings(namespace="ns", selection_fraction=1.0)
         steps = make_steps(settings, "a", monitor, world.announce, world.time.clock())
         outbox = world.outbox()
@@ -358,11 +355,11 @@ def test_a_token_that_is_mended_in_its_file_is_taken_up_without_a_restart(world:
         world.time.pass_(seconds=MAX_BLOCKED_PROBE_INTERVAL_S)
         settle(engine)
         assert outbox.outages.open() == []
-        assert named(outbox, name).last_error is not None  # its parent is not there: that is its own affair now
+        assert named(outbox, name).last_error is not None  # the STF is not registered: its own fault
         monitor.close()
 
 
-def test_an_outage_is_remembered_with_its_window(world: World) -> None:
+def test_an_outage_is_stored_with_its_window(world: World) -> None:
     outbox: Outbox = world.outbox()
     engine = world.engine(outbox)
     world.receive(outbox)

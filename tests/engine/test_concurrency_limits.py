@@ -1,4 +1,4 @@
-"""Limits: how many calls are under way at once, and that calls of one kind never wait for those of another."""
+"""How many calls run at once, and that calls of one kind never wait for those of another."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ import pytest
 
 from fastmon_daemon.base.errors import LinkDown
 from fastmon_daemon.engine import CallPools
-from fastmon_daemon.engine.background_tasks import BackgroundTask
 from fastmon_daemon.engine.circuit_breakers import MAX_PROBE_INTERVAL_S
 from fastmon_daemon.engine.concurrency_limits import BACKGROUND_THREADS, PROBES_PER_LINK, monitor_connections
+from fastmon_daemon.engine.tasks import BackgroundTask
 from fastmon_daemon.outbox import Outbox
 from tests.builders import Silent, World, named, turn_until
 
 
-class Hanging:
-    """Background tasks that are all due at once, and whose calls end when the test says so."""
+class HangingTasks:
+    """*count* background tasks, due at once, whose calls hang until `go_on` is set."""
 
     def __init__(self, count: int) -> None:
         self.count = count
         self.go_on = threading.Event()
-        self.begun = 0
+        self.started = 0
         self.answered = 0
 
     def tasks(self, _outbox: Outbox, _now: datetime) -> Sequence[BackgroundTask]:
@@ -35,7 +35,7 @@ class Hanging:
         return [BackgroundTask("monitor", self._call, self._done)] * due
 
     def _call(self) -> None:
-        self.begun += 1
+        self.started += 1
         self.go_on.wait(60)
 
     def _done(self, _outbox: Outbox, _answer: Any, _now: datetime) -> None:
@@ -51,21 +51,21 @@ def threads(workers: int) -> Iterator[CallPools]:
         pools.shutdown(wait=True)
 
 
-def test_background_tasks_that_hang_delay_no_stf_however_many_they_are(tmp_path: Path) -> None:
-    world, tasks = World(tmp_path), Hanging(4 * BACKGROUND_THREADS)
+def test_any_number_of_hanging_background_tasks_delays_no_stf(tmp_path: Path) -> None:
+    world, tasks = World(tmp_path), HangingTasks(4 * BACKGROUND_THREADS)
     outbox = world.outbox()
     with threads(workers=1) as pools:
         engine = world.engine(outbox, pools=pools, task_sources=[tasks])
-        turn_until(engine, lambda: tasks.begun == BACKGROUND_THREADS, "as many hang as there are threads for them")
+        turn_until(engine, lambda: tasks.started == BACKGROUND_THREADS, "every background thread hangs")
         name = world.receive(outbox)
-        turn_until(engine, lambda: named(outbox, name).state == "completed", "an STF goes its way beside them")
-        assert (tasks.begun, tasks.answered) == (BACKGROUND_THREADS, 0)
+        turn_until(engine, lambda: named(outbox, name).state == "completed", "the STF is completed")
+        assert (tasks.started, tasks.answered) == (BACKGROUND_THREADS, 0)
         tasks.go_on.set()
-        turn_until(engine, lambda: tasks.answered == 4 * BACKGROUND_THREADS, "those that waited are done as well")
+        turn_until(engine, lambda: tasks.answered == 4 * BACKGROUND_THREADS, "the queued tasks are done")
 
 
-def test_a_link_is_found_to_be_back_while_all_else_hangs(tmp_path: Path) -> None:
-    monitor, tasks = Silent(), Hanging(0)
+def test_a_link_is_found_up_while_everything_else_hangs(tmp_path: Path) -> None:
+    monitor, tasks = Silent(), HangingTasks(0)
     world = World(tmp_path, monitor=monitor)
     outbox = world.outbox()
     ready = world.receive(outbox, 1)
@@ -80,8 +80,8 @@ def test_a_link_is_found_to_be_back_while_all_else_hangs(tmp_path: Path) -> None
         for asking in range(1, PROBES_PER_LINK + 1):
             world.time.pass_(seconds=MAX_PROBE_INTERVAL_S)
             turn_until(engine, lambda count=asking: monitor.asking == count)  # type: ignore[misc]
-        turn_until(engine, lambda: tasks.begun == BACKGROUND_THREADS)
-        world.broker_up = True  # it tells nobody: only a probe can find out
+        turn_until(engine, lambda: tasks.started == BACKGROUND_THREADS)
+        world.broker_up = True  # without an event: only a probe can detect it
         world.time.pass_(seconds=MAX_PROBE_INTERVAL_S)
         turn_until(engine, lambda: named(outbox, ready).state == "completed", "neither link waits for the other")
         assert monitor.asking == PROBES_PER_LINK
@@ -89,8 +89,8 @@ def test_a_link_is_found_to_be_back_while_all_else_hangs(tmp_path: Path) -> None
         tasks.go_on.set()
 
 
-class Unanswered(Executor):
-    """A pool from which no answer comes."""
+class NeverAnswers(Executor):
+    """A pool that never runs its calls."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -101,8 +101,8 @@ class Unanswered(Executor):
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_no_more_calls_of_stfs_are_under_way_than_there_are_workers(tmp_path: Path, workers: int) -> None:
-    world, pool = World(tmp_path), Unanswered()
+def test_calls_of_stfs_are_limited_by_the_workers(tmp_path: Path, workers: int) -> None:
+    world, pool = World(tmp_path), NeverAnswers()
     outbox = world.outbox()
     for n in range(1, 9):
         world.receive(outbox, n)
@@ -112,20 +112,20 @@ def test_no_more_calls_of_stfs_are_under_way_than_there_are_workers(tmp_path: Pa
     assert pool.calls == engine.busy == workers
 
 
-def test_each_call_to_the_monitor_has_a_connection() -> None:
-    """The two links that lead there are probed, the background tasks ask it, and so do two from elsewhere."""
+def test_no_call_to_the_monitor_waits_for_a_connection() -> None:
+    """Workers, probes of two links, background tasks, and two calls from elsewhere."""
     assert monitor_connections(workers=3) >= 3 + 2 * PROBES_PER_LINK + BACKGROUND_THREADS + 2
 
 
-def test_a_shutdown_drops_what_no_thread_has_begun() -> None:
-    pools, go_on, begun = CallPools.with_threads(1, links=1), threading.Event(), threading.Event()
+def test_a_shutdown_drops_calls_that_have_not_started() -> None:
+    pools, go_on, started = CallPools.with_threads(1, links=1), threading.Event(), threading.Event()
 
     def call() -> None:
-        begun.set()
+        started.set()
         go_on.wait(60)
 
     first, second = pools.stf_calls.submit(call), pools.stf_calls.submit(call)
-    assert begun.wait(60)
+    assert started.wait(60)
     pools.shutdown(wait=False)
     go_on.set()
     assert first.result(60) is None

@@ -1,4 +1,4 @@
-"""The end of the daemon: what is in flight is finished, or done again later; the deadline holds against everything."""
+"""The drain: calls in flight are finished, or repeated by the next process; the deadline always holds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from tests.processes import OnEmbedded, living, wait_until
 
 SOON_S = 12.0
-"""Far below the 20 s for which a call to a monitor that hangs keeps its thread, and a broker its receipt."""
+"""Far below the 20 s after which a call to a hanging monitor or broker times out."""
 
 
 @pytest.fixture
@@ -23,8 +23,8 @@ def world(tmp_path: Path) -> Iterator[OnEmbedded]:
         yield made
 
 
-def in_flight(world: OnEmbedded, **changes: str) -> subprocess.Popen[bytes]:
-    """A daemon whose calls to the monitor hang for ever, and whose broker answers nothing any more."""
+def daemon_with_hanging_calls(world: OnEmbedded, **changes: str) -> subprocess.Popen[bytes]:
+    """A daemon whose calls to the monitor hang, and whose broker is silent."""
     daemon = world.daemon(**changes)
     world.register(1, 2)
     world.monitor.faults(hang_s=600)
@@ -50,8 +50,8 @@ def heal(world: OnEmbedded) -> None:
     assert (counts["fastmon_files"], counts["distinct_announcements"]) == (14, 14)
 
 
-def test_at_the_deadline_the_process_goes_whatever_hangs_and_nothing_is_lost(world: OnEmbedded) -> None:
-    daemon = in_flight(world, FASTMON_DRAIN_S="1")
+def test_at_the_deadline_the_process_exits_whatever_hangs_and_nothing_is_lost(world: OnEmbedded) -> None:
+    daemon = daemon_with_hanging_calls(world, FASTMON_DRAIN_S="1")
     daemon.send_signal(signal.SIGTERM)
     assert daemon.wait(SOON_S) == 75
     assert "stopped at the deadline" in world.log()
@@ -59,8 +59,8 @@ def test_at_the_deadline_the_process_goes_whatever_hangs_and_nothing_is_lost(wor
     heal(world)
 
 
-def test_a_second_signal_means_now(world: OnEmbedded) -> None:
-    daemon = in_flight(world, FASTMON_DRAIN_S="600")
+def test_a_second_signal_exits_immediately(world: OnEmbedded) -> None:
+    daemon = daemon_with_hanging_calls(world, FASTMON_DRAIN_S="600")
     daemon.send_signal(signal.SIGTERM)
     wait_until(lambda: "SIGTERM: stopping" in world.log(), "it drains")
     daemon.send_signal(signal.SIGTERM)
@@ -69,7 +69,7 @@ def test_a_second_signal_means_now(world: OnEmbedded) -> None:
     heal(world)
 
 
-def test_what_is_in_flight_is_finished_and_written_down(world: OnEmbedded) -> None:
+def test_calls_in_flight_are_finished_and_stored(world: OnEmbedded) -> None:
     daemon = world.daemon()
     world.register(1, 2)
     world.monitor.faults(latency_ms=1500)

@@ -1,10 +1,11 @@
-"""The engine, driven by hand against a small world: no threads, no sleeping."""
+"""The engine, ticked by the test against fake links: no threads, no sleeping."""
 
 from __future__ import annotations
 
 import json
 import threading
 from collections import Counter
+from contextlib import closing
 from datetime import datetime
 from itertools import count
 from pathlib import Path
@@ -12,41 +13,32 @@ from typing import Any
 
 import pytest
 
-from fastmon_daemon.base import failpoints
 from fastmon_daemon.base.errors import FastmonError, LinkDown, ParentNotRegistered, PermanentError, TransientError
 from fastmon_daemon.engine import Inbox
-from fastmon_daemon.engine.background_tasks import BackgroundTask
 from fastmon_daemon.engine.engine import TICK_S
 from fastmon_daemon.engine.steps import StepOutcome
+from fastmon_daemon.engine.tasks import BackgroundTask
 from fastmon_daemon.monitor import TfFile
 from fastmon_daemon.outbox import DueQuery, NewStf, Origin, Outbox
 from fastmon_daemon.statechart import MachineError, StatechartError, load_statechart
 from tests.builders import START, FakeMonitor, Slow, World, named, query, settle
+from tests.engine.model_world import power_cut
 
-WAY = ["received", "sampled", "tf_registered", "notified", "completed"]
-
-
-class PowerCut(BaseException):
-    """The process is gone, at this very instruction."""
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
+STATES = ["received", "sampled", "tf_registered", "notified", "completed"]
 
 
 def history(outbox: Outbox, name: str) -> list[str]:
     return [row.dest for row in outbox.reports.history(named(outbox, name).id)]
 
 
-def test_an_stf_goes_its_whole_way_and_each_transition_is_in_its_history_once(world: World) -> None:
+def test_an_stf_is_completed_and_each_transition_is_in_its_history_once(world: World) -> None:
     outbox = world.outbox()
     name = world.receive(outbox, size_bytes=2_000_000_000)
     engine = world.engine(outbox)
     settle(engine)
     stf = named(outbox, name)
     assert stf.state == "completed"
-    assert history(outbox, name) == WAY
+    assert history(outbox, name) == STATES
     assert len(world.monitor.rows) == 7
     assert len(set(world.announced)) == len(world.announced) == 7
     for tf in stf.tfs:
@@ -56,61 +48,30 @@ def test_an_stf_goes_its_whole_way_and_each_transition_is_in_its_history_once(wo
         )  # fmt: skip
 
 
-def test_a_cut_of_the_power_at_every_point_costs_nothing(tmp_path: Path) -> None:
+def test_a_power_cut_at_any_failpoint_loses_nothing(tmp_path: Path) -> None:
     cuts: list[str] = []
     for nth in count(1):
         folder = tmp_path / str(nth)
         world = World(folder)
-        cut = run_until_cut(world, nth)
-        with world_open(world) as outbox:
-            name = world.receive(outbox)  # what was not acknowledged is delivered again
+        with closing(world.outbox()) as outbox:
+            cut = power_cut(nth, lambda: [world.receive(outbox), settle(world.engine(outbox))])  # noqa: B023
+        with closing(world.outbox()) as outbox:
+            name = world.receive(outbox)  # a message that was not acknowledged is delivered again
             settle(world.engine(outbox))
             assert named(outbox, name).state == "completed"
-            assert history(outbox, name) == WAY
+            assert history(outbox, name) == STATES
             assert len(world.monitor.rows) == 7
             announced = Counter(world.announced)
             assert len(announced) == 7
-            assert sum(announced.values()) - 7 <= 4  # at most what was in flight: one a worker
+            assert sum(announced.values()) - 7 <= 4  # at most the calls in flight: one per worker
         if cut is None:
             break
         cuts.append(cut)
-    assert {"before_commit", "after_commit", "before_effect", "after_effect"} == set(cuts)
+    assert {"before_commit", "after_commit", "before_call", "after_call"} == set(cuts)
     assert len(cuts) >= 2 * 14  # 7 registrations and 7 announcements, before and after each
 
 
-def run_until_cut(world: World, nth: int) -> str | None:
-    met = count(1)
-
-    def fuse(name: str) -> None:
-        if next(met) == nth:
-            raise PowerCut(name)
-
-    with world_open(world) as outbox:
-        failpoints.set_hook(fuse)
-        try:
-            world.receive(outbox)
-            settle(world.engine(outbox))
-        except PowerCut as cut:
-            return str(cut)
-        finally:
-            failpoints.set_hook(None)
-    return None
-
-
-class world_open:  # noqa: N801 (used as a statement)
-    """The outbox of one process."""
-
-    def __init__(self, world: World) -> None:
-        self._outbox = world.outbox()
-
-    def __enter__(self) -> Outbox:
-        return self._outbox
-
-    def __exit__(self, *_: object) -> None:
-        self._outbox.close()
-
-
-def test_with_the_monitor_away_stfs_are_sampled_and_burn_no_attempt_however_long_it_lasts(world: World) -> None:
+def test_a_monitor_outage_of_any_length_counts_no_attempt(world: World) -> None:
     outbox = world.outbox()
     engine = world.engine(outbox)
     world.monitor.down = True
@@ -128,7 +89,7 @@ def test_with_the_monitor_away_stfs_are_sampled_and_burn_no_attempt_however_long
     assert outbox.outages.open() == []
 
 
-def test_with_the_broker_away_stfs_are_registered_and_wait_for_it(world: World) -> None:
+def test_while_the_broker_is_down_stfs_are_registered_and_wait(world: World) -> None:
     outbox = world.outbox()
     engine = world.engine(outbox)
     world.broker_is(engine, up=False)
@@ -140,7 +101,7 @@ def test_with_the_broker_away_stfs_are_registered_and_wait_for_it(world: World) 
     assert named(outbox, name).state == "completed"
 
 
-def test_an_outage_outlives_the_process_and_is_probed_at_the_next_start(world: World) -> None:
+def test_an_outage_survives_a_restart_and_is_probed_again(world: World) -> None:
     outbox = world.outbox()
     world.monitor.down = True
     name = world.receive(outbox)
@@ -153,7 +114,7 @@ def test_an_outage_outlives_the_process_and_is_probed_at_the_next_start(world: W
     assert named(outbox, name).state == "completed"
 
 
-def test_a_missing_parent_costs_one_call_and_ends_in_failed_after_its_budget(world: World) -> None:
+def test_an_stf_that_is_not_registered_costs_one_call_a_try_and_fails_after_its_budget(world: World) -> None:
     outbox = world.outbox()
     engine = world.engine(outbox)
     name = world.receive(outbox)
@@ -173,7 +134,7 @@ def test_a_missing_parent_costs_one_call_and_ends_in_failed_after_its_budget(wor
     assert named(outbox, other).state == "completed"
 
 
-def test_a_parent_that_comes_a_little_later_is_waited_for(world: World) -> None:
+def test_tf_files_are_registered_once_their_stf_is(world: World) -> None:
     outbox = world.outbox()
     engine = world.engine(outbox)
     name = world.receive(outbox)
@@ -185,7 +146,7 @@ def test_a_parent_that_comes_a_little_later_is_waited_for(world: World) -> None:
     assert named(outbox, name).state == "completed"
 
 
-def test_wrong_data_fails_at_once_with_its_reason(world: World) -> None:
+def test_a_permanent_error_fails_the_stf_at_once_with_the_reason(world: World) -> None:
     outbox = world.outbox()
     name = world.receive(outbox)
     world.monitor.trouble[name] = PermanentError("monitor said 400: too big")
@@ -194,16 +155,16 @@ def test_wrong_data_fails_at_once_with_its_reason(world: World) -> None:
     assert (stf.state, stf.last_error, stf.due_at) == ("failed", "monitor said 400: too big", None)
 
 
-def test_an_unexpected_error_fails_its_stf_and_stops_nobody_else(world: World) -> None:
+def test_an_unexpected_error_fails_only_its_stf(world: World) -> None:
     outbox = world.outbox()
-    sick, well = world.receive(outbox, 1), world.receive(outbox, 2)
-    world.monitor.trouble[sick] = ZeroDivisionError("a bug")  # type: ignore[assignment]
+    failing, well = world.receive(outbox, 1), world.receive(outbox, 2)
+    world.monitor.trouble[failing] = ZeroDivisionError("a bug")  # type: ignore[assignment]
     settle(world.engine(outbox))
-    assert named(outbox, sick).last_error == "ZeroDivisionError: a bug"
+    assert named(outbox, failing).last_error == "ZeroDivisionError: a bug"
     assert named(outbox, well).state == "completed"
 
 
-def test_what_another_writer_registered_is_adopted_and_marked_in_the_history(world: World) -> None:
+def test_tf_files_of_another_writer_are_adopted_and_noted_in_the_history(world: World) -> None:
     outbox = world.outbox()
     name = world.receive(outbox)
     settle(world.engine(outbox, links={"register_tfs": "monitor", "notify_clients": "broker"}))
@@ -222,7 +183,7 @@ def test_what_another_writer_registered_is_adopted_and_marked_in_the_history(wor
     assert "another range" in notes[0]
 
 
-def test_an_stf_that_is_not_selected_rests_and_says_why(tmp_path: Path) -> None:
+def test_an_stf_that_is_not_selected_is_skipped_with_the_reason(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.settings = type(world.settings)(namespace="ns", selection_fraction=0.1)
     outbox = world.outbox()
@@ -235,7 +196,7 @@ def test_an_stf_that_is_not_selected_rests_and_says_why(tmp_path: Path) -> None:
     assert skipped.last_error == "not selected: FASTMON_SELECTION_FRACTION is 0.1"
 
 
-def test_after_an_outage_fresh_stfs_are_not_queued_behind_the_backlog(world: World) -> None:
+def test_after_an_outage_new_stfs_do_not_wait_behind_the_backlog(world: World) -> None:
     outbox = world.outbox()
     engine = world.engine(outbox, workers=1)
     world.monitor.down = True
@@ -244,16 +205,16 @@ def test_after_an_outage_fresh_stfs_are_not_queued_behind_the_backlog(world: Wor
     world.monitor.down = False
     world.time.pass_(minutes=10)
     fresh = world.receive(outbox, 100)
-    for turns in count(1):
+    for ticks in count(1):
         engine.tick(0)
         if named(outbox, fresh).state == "completed":
             break
-        assert turns < 200
+        assert ticks < 200
     left = sum(named(outbox, name).state != "completed" for name in backlog)
     assert left > len(backlog) / 2
 
 
-def test_late_announcements_are_paced_and_fresh_ones_are_not(world: World) -> None:
+def test_only_late_announcements_are_rate_limited(world: World) -> None:
     outbox = world.outbox()
     engine = world.engine(outbox, late_rate=7.0)
     for n in range(1, 11):
@@ -272,7 +233,7 @@ def test_late_announcements_are_paced_and_fresh_ones_are_not(world: World) -> No
     assert len(world.announced) == 7 * 11
 
 
-def test_a_clock_that_jumped_back_strands_nothing(world: World) -> None:
+def test_an_stf_is_due_after_the_clock_jumped_back(world: World) -> None:
     outbox = world.outbox()
     name = world.receive(outbox)
     world.time.at = START.replace(year=2020)
@@ -280,22 +241,22 @@ def test_a_clock_that_jumped_back_strands_nothing(world: World) -> None:
     assert named(outbox, name).state == "completed"
 
 
-@pytest.mark.parametrize("sick", [False, True])
-def test_the_query_for_due_stfs_walks_its_index(world: World, sick: bool) -> None:
+@pytest.mark.parametrize("retrying", [False, True])
+def test_the_query_for_due_stfs_uses_its_index(world: World, retrying: bool) -> None:
     outbox = world.outbox()
-    due = DueQuery(now=START, far=START, retrying=sick, newest=True, limit=1, busy=(1, 2), fresh_since=START)
+    due = DueQuery(now=START, far=START, retrying=retrying, newest=True, limit=1, busy=(1, 2), fresh_since=START)
     plan = query(outbox.path, f"explain query plan {due.sql}", *due.arguments("received"))
     details = [row[3] for row in plan]
-    assert sum("USING INDEX stf_due (state=? AND <expr>=? AND due_at" in detail for detail in details) == 1 + sick
+    assert sum("USING INDEX stf_due (state=? AND <expr>=? AND due_at" in detail for detail in details) == 1 + retrying
     assert not any("TEMP B-TREE" in detail for detail in details)
 
 
-@pytest.mark.parametrize(("standing", "announced"), [(7, 0), (6, 7)])
-def test_what_stood_before_is_announced_unless_all_of_it_stood(world: World, standing: int, announced: int) -> None:
+@pytest.mark.parametrize(("preexisting", "announced"), [(7, 0), (6, 7)])
+def test_tf_files_are_announced_unless_all_are_preexisting(world: World, preexisting: int, announced: int) -> None:
     outbox = world.outbox()
     name = f"swf.100014.{1:06d}.stf"
-    stood = tuple(f"swf.100014.{1:06d}_tf_{n:03d}.tf" for n in range(1, standing + 1))
-    world.receive(outbox, 1, preexisting=stood)
+    names = tuple(f"swf.100014.{1:06d}_tf_{n:03d}.tf" for n in range(1, preexisting + 1))
+    world.receive(outbox, 1, preexisting=names)
     settle(world.engine(outbox))
     assert named(outbox, name).state == "completed"
     assert len(world.announced) == announced
@@ -315,10 +276,10 @@ def test_a_transient_error_postpones_the_stf_and_counts_one_attempt(world: World
 
 def test_an_stf_without_a_sequence_number_is_announced_without_one(world: World) -> None:
     outbox = world.outbox()
-    told: list[dict[str, object]] = []
+    sent: list[dict[str, object]] = []
 
     def announce(body: str, _event_id: str) -> None:
-        told.append(json.loads(body))
+        sent.append(json.loads(body))
 
     world.announce = announce  # type: ignore[method-assign]
     stf = NewStf(namespace="ns", run_id="100014", filename="unnumbered.stf")
@@ -326,28 +287,28 @@ def test_an_stf_without_a_sequence_number_is_announced_without_one(world: World)
         outbox.receive(stf, "received", world.time.at)
     settle(world.engine(outbox))
     assert named(outbox, "unnumbered.stf").state == "completed"
-    assert [message["tf_filename"] for message in told] == [f"unnumbered_tf_{n:03d}.tf" for n in range(1, 8)]
-    assert {(message["stf_filename"], message["stf_sequence"], message["previous_selected"]) for message in told} == {
+    assert [message["tf_filename"] for message in sent] == [f"unnumbered_tf_{n:03d}.tf" for n in range(1, 8)]
+    assert {(message["stf_filename"], message["stf_sequence"], message["previous_selected"]) for message in sent} == {
         ("unnumbered.stf", None, None)
     }
 
 
-class Choosy(FakeMonitor):
-    """A monitor that meets trouble with single TF files."""
+class FailsForTfs(FakeMonitor):
+    """A monitor that fails for single TF files, by sequence."""
 
-    def __init__(self, troubles: dict[int, FastmonError]) -> None:
+    def __init__(self, errors: dict[int, FastmonError]) -> None:
         super().__init__()
-        self.troubles = {f"swf.100014.000001_tf_{n:03d}.tf": error for n, error in troubles.items()}
+        self.errors = {f"swf.100014.000001_tf_{n:03d}.tf": error for n, error in errors.items()}
 
     def register_tf(self, tf: TfFile) -> tuple[TfFile, str | None]:
-        if tf.tf_filename in self.troubles:
+        if tf.tf_filename in self.errors:
             self.posts[tf.tf_filename] += 1
-            raise self.troubles[tf.tf_filename]
+            raise self.errors[tf.tf_filename]
         return super().register_tf(tf)
 
 
-def test_after_one_call_of_an_stf_has_failed_none_of_its_others_goes_out(tmp_path: Path) -> None:
-    world = World(tmp_path, monitor=Choosy({2: TransientError("500")}))
+def test_after_a_failed_call_no_other_call_of_its_stf_is_made(tmp_path: Path) -> None:
+    world = World(tmp_path, monitor=FailsForTfs({2: TransientError("500")}))
     outbox = world.outbox()
     name = world.receive(outbox)
     settle(world.engine(outbox, workers=1))
@@ -356,10 +317,8 @@ def test_after_one_call_of_an_stf_has_failed_none_of_its_others_goes_out(tmp_pat
 
 
 @pytest.mark.parametrize(("own", "links"), [(2, 3), (3, 2)])
-def test_of_two_failures_at_once_the_stfs_own_counts_whichever_is_heard_first(
-    tmp_path: Path, own: int, links: int
-) -> None:
-    world = World(tmp_path, monitor=Choosy({own: PermanentError("400: too big"), links: LinkDown("no answer")}))
+def test_of_two_failures_the_stfs_own_counts_in_either_order(tmp_path: Path, own: int, links: int) -> None:
+    world = World(tmp_path, monitor=FailsForTfs({own: PermanentError("400: too big"), links: LinkDown("no answer")}))
     outbox, pool = world.outbox(), Slow()
     name = world.receive(outbox)
     engine = world.engine(outbox, workers=2, pool=pool)
@@ -371,39 +330,37 @@ def test_of_two_failures_at_once_the_stfs_own_counts_whichever_is_heard_first(
     assert not engine.breakers.allows_calls("monitor")
 
 
-# The chart and the code
+# Steps and statechart
 
 
-@pytest.mark.parametrize(("lacking", "extra"), [("close_stf", None), (None, "archive_stf")])
-def test_an_engine_whose_steps_are_not_those_of_the_chart_is_not_made(
-    world: World, lacking: str | None, extra: str | None
-) -> None:
+@pytest.mark.parametrize(("missing", "extra"), [("close_stf", None), (None, "archive_stf")])
+def test_an_engine_needs_exactly_the_steps_of_the_chart(world: World, missing: str | None, extra: str | None) -> None:
     chart = load_statechart("stf")
-    names = ({*chart.steps, extra} if extra else set(chart.steps)) - {lacking}
-    with pytest.raises(StatechartError, match=lacking or extra):
+    names = ({*chart.steps, extra} if extra else set(chart.steps)) - {missing}
+    with pytest.raises(StatechartError, match=missing or extra):
         world.engine(world.outbox(), steps={name: lambda _stf: [] for name in names})
 
 
-def test_a_step_that_decides_what_the_chart_does_not_have_moves_nothing(world: World) -> None:
-    """It is a mistake of ours, which ends the process: no row may say otherwise than the chart."""
+def test_a_decision_that_the_chart_does_not_allow_moves_nothing(world: World) -> None:
+    """This is a bug, and ends the process: no row may contradict the chart."""
     outbox = world.outbox()
     name = world.receive(outbox)
     steps = {step: lambda _stf: [] for step in load_statechart("stf").steps}
-    for trigger in ("archive", "retry"):  # unknown, and known but not from there
+    for trigger in ("archive", "retry"):  # unknown, and not allowed from that state
         engine = world.engine(
             outbox,
-            steps={**steps, "sample_tfs": lambda _stf, trigger=trigger: [lambda: StepOutcome(trigger, "why not")]},
+            steps={**steps, "sample_tfs": lambda _stf, trigger=trigger: [lambda: StepOutcome(trigger, "a reason")]},
         )
         with pytest.raises(MachineError):
             settle(engine)
         assert (named(outbox, name).state, history(outbox, name)) == ("received", ["received"])
 
 
-# Its loop
+# The loop
 
 
-class Recording(Inbox):
-    """An inbox that nobody waits for, and that remembers how long he would have."""
+class RecordingInbox(Inbox):
+    """An inbox that records the requested waits instead of waiting."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -415,8 +372,8 @@ class Recording(Inbox):
 
 
 @pytest.mark.parametrize("monitor_is_down", [False, True])
-def test_an_engine_that_has_nothing_to_do_waits_for_its_inbox(world: World, monitor_is_down: bool) -> None:
-    outbox, inbox = world.outbox(), Recording()
+def test_an_idle_engine_waits_for_its_inbox(world: World, monitor_is_down: bool) -> None:
+    outbox, inbox = world.outbox(), RecordingInbox()
     engine = world.engine(outbox, inbox=inbox)
     world.monitor.down = monitor_is_down
     world.receive(outbox)
@@ -428,56 +385,56 @@ def test_an_engine_that_has_nothing_to_do_waits_for_its_inbox(world: World, moni
     assert TICK_S >= 0.5
 
 
-def test_an_idle_engine_turns_when_somebody_wakes_it_and_no_sooner(world: World) -> None:
-    inbox, settled, turned = Inbox(), threading.Event(), threading.Event()
+def test_wake_ends_the_wait_of_an_idle_engine(world: World) -> None:
+    inbox, settled, ticked = Inbox(), threading.Event(), threading.Event()
 
-    def live() -> None:
-        with world_open(world) as outbox:
+    def run() -> None:
+        with closing(world.outbox()) as outbox:
             world.receive(outbox)
             engine = world.engine(outbox, inbox=inbox)
             settle(engine)
             settled.set()
             engine.tick(600)
-            turned.set()
+            ticked.set()
 
-    thread = threading.Thread(target=live, daemon=True)
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
     assert settled.wait(60)
-    assert not turned.wait(0.2)
+    assert not ticked.wait(0.2)
     inbox.wake()
-    assert turned.wait(60)
+    assert ticked.wait(60)
     thread.join(60)
 
 
-def test_a_drain_writes_down_what_comes_back_and_begins_nothing_new(world: World) -> None:
-    outbox, pool, other = world.outbox(), Slow(), Recorded()
-    engine = world.engine(outbox, pool=pool, task_sources=[other], spare=other.spare)
+def test_a_drain_stores_results_and_starts_nothing_new(world: World) -> None:
+    outbox, pool, source = world.outbox(), Slow(), CountingSource()
+    engine = world.engine(outbox, pool=pool, task_sources=[source], spare=source.idle_work)
     first = world.receive(outbox, 1)
     world.broker_is(engine, up=False)
     engine.tick(0)
-    assert (engine.busy, other.asked) == (1, 1)
+    assert (engine.busy, source.task_calls) == (1, 1)
     engine.stopping.set()
     second = world.receive(outbox, 2)
-    world.time.pass_(seconds=60)  # a probe of the broker's is due
+    world.time.pass_(seconds=60)  # a probe of the broker is due
     pool.go_on()
     for _ in range(5):
         assert not engine.tick(0)
     assert [tf.filename for tf in named(outbox, first).tfs if tf.registered_at] == list(world.monitor.posts)
     assert len(world.monitor.posts) == 1
     assert named(outbox, second).state == "received"
-    assert (pool.waiting, engine.busy, other.asked, other.spared) == ([], 0, 1, 0)
+    assert (pool.waiting, engine.busy, source.task_calls, source.idle_calls) == ([], 0, 1, 0)
 
 
-class Recorded:
-    """A source of background tasks, and what is done in spare turns: how often they were asked."""
+class CountingSource:
+    """A source of background tasks and idle work that counts its calls."""
 
     def __init__(self) -> None:
-        self.asked = 0
-        self.spared = 0
+        self.task_calls = 0
+        self.idle_calls = 0
 
     def tasks(self, _outbox: Outbox, _now: datetime) -> list[BackgroundTask]:
-        self.asked += 1
+        self.task_calls += 1
         return []
 
-    def spare(self, _outbox: Outbox, _now: datetime) -> None:
-        self.spared += 1
+    def idle_work(self, _outbox: Outbox, _now: datetime) -> None:
+        self.idle_calls += 1

@@ -1,8 +1,7 @@
-"""Engine, outbox, intake and ledger against a simple model, by hypothesis: messages, faults, deaths and clock jumps.
+"""Engine, outbox, intake and reconciler against a simple model (Hypothesis): messages, faults, kills, clock jumps.
 
-The database lies in a folder in memory where there is one: what a power cut leaves of a file is the subject of other
-tests, and 200 examples of 50 steps (`make test-model`) are to take a minute. FASTMON_TEST_MODEL=N runs N; more than 200
-are other ones each time.
+The database is in a memory folder if there is one, so that 200 examples of 50 steps (`make test-model`) take a minute;
+other tests check the file after a power cut. FASTMON_TEST_MODEL=N runs N examples; above 200 they differ each time.
 """
 
 from __future__ import annotations
@@ -22,22 +21,22 @@ from loguru import logger
 from fastmon_daemon.actions.operator_actions import ActionRequest
 from fastmon_daemon.base.errors import FastmonError, PermanentError, TransientError
 from tests.engine.model_processes import TFS, WORKERS, Processes
-from tests.engine.model_world import CHART, Seen, is_cut, run_message, stf_name, stf_ready
+from tests.engine.model_world import CHART, Snapshot, power_cut, run_message, stf_name, stf_ready
 
 EXAMPLES = int(os.environ.get("FASTMON_TEST_MODEL", "15"))
-SAME_EACH_TIME = 200
-"""More examples than these are other ones each time."""
+MAX_REPRODUCIBLE = 200
+"""Up to this many examples are the same each time."""
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 ORPHAN = 7
 """The data agent never registers this one."""
 ALL = range(1, 9)
 NUMBERS = st.sampled_from(ALL)
 GARBAGE = ["", "[]", '{"msg_type": "stf_ready"}', '{"msg_type": "stf_ready", "run_id": null}']
-TROUBLES: list[FastmonError | None] = [None, TransientError("always 500"), PermanentError("413")]
+ERRORS: list[FastmonError | None] = [None, TransientError("always 500"), PermanentError("413")]
 
 
-class Lives(Processes, RuleBasedStateMachine):
-    """The rules: what may happen at any moment."""
+class Model(Processes, RuleBasedStateMachine):
+    """The rules: events that may happen at any time."""
 
     def __init__(self) -> None:
         RuleBasedStateMachine.__init__(self)
@@ -48,16 +47,16 @@ class Lives(Processes, RuleBasedStateMachine):
     def begin(self, late: set[int], first: list[int]) -> None:
         self.start()
         self.data_agent_registers(set(ALL) - late)
-        self.deliver(first, turns=0)
+        self.deliver(first, ticks=0)
 
-    # What arrives
+    # Messages and registrations
 
-    @rule(numbers=st.lists(NUMBERS, min_size=1, max_size=4), turns=st.integers(0, 6))
-    def deliver(self, numbers: list[int], turns: int) -> None:
-        """In any order, some twice; what is in no list was dropped on its way."""
+    @rule(numbers=st.lists(NUMBERS, min_size=1, max_size=4), ticks=st.integers(0, 6))
+    def deliver(self, numbers: list[int], ticks: int) -> None:
+        """In any order, some twice; messages of other STFs are lost."""
         for number in numbers:
             self.accept(number)
-        self.work(turns)
+        self.work(ticks)
 
     @rule(number=NUMBERS)
     def deliver_with_other_content(self, number: int) -> None:
@@ -66,7 +65,7 @@ class Lives(Processes, RuleBasedStateMachine):
     @rule(body=st.sampled_from(GARBAGE))
     def deliver_garbage(self, body: str) -> None:
         self.intake.handle(body)
-        self.refused.add(body)
+        self.rejected.add(body)
 
     @rule(kind=st.sampled_from(["run_imminent", "start_run", "pause_run", "resume_run", "end_run"]))
     def deliver_run_message(self, kind: str) -> None:
@@ -79,39 +78,39 @@ class Lives(Processes, RuleBasedStateMachine):
 
     @rule(number=NUMBERS, sequence=st.integers(1, TFS))
     def another_agent_registers_a_tf(self, number: int, sequence: int) -> None:
-        name = self.monitor.taken_by_another(stf_name(number), sequence)
+        name = self.monitor.register_by_another(stf_name(number), sequence)
         self.others |= {name} if name else set()
 
-    # What goes wrong
+    # Faults
 
     @rule(what=st.lists(st.sampled_from(["", "500", "busy", "lost before", "lost after"]), min_size=1, max_size=3))
-    def monitor_falters(self, what: list[str]) -> None:
-        self.monitor.mishaps = what
+    def monitor_fails(self, what: list[str]) -> None:
+        self.monitor.faults = what
 
-    @rule(what=st.lists(st.sampled_from(["", "cut before", "receipt lost", "stale news"]), min_size=1, max_size=3))
-    def broker_falters(self, what: list[str]) -> None:
-        self.broker.mishaps = what
+    @rule(what=st.lists(st.sampled_from(["", "cut before", "receipt lost", "stale event"]), min_size=1, max_size=3))
+    def broker_fails(self, what: list[str]) -> None:
+        self.broker.faults = what
 
-    @rule(now=st.sampled_from(["well", "well", "down", "blocked"]))
+    @rule(now=st.sampled_from(["up", "up", "down", "blocked"]))
     def monitor_is(self, now: str) -> None:
         self.monitor.down, self.monitor.blocked = now == "down", now == "blocked"
 
     @rule(up=st.booleans())
-    def broker_goes_or_comes(self, up: bool) -> None:
-        self.broker.comes() if up else self.broker.goes()
+    def broker_link_changes(self, up: bool) -> None:
+        self.broker.come_up() if up else self.broker.go_down()
 
-    @rule(number=NUMBERS, trouble=st.sampled_from(TROUBLES))
-    def stf_is_sick_or_well(self, number: int, trouble: FastmonError | None) -> None:
+    @rule(number=NUMBERS, error=st.sampled_from(ERRORS))
+    def stf_fails_or_recovers(self, number: int, error: FastmonError | None) -> None:
         self.monitor.trouble.pop(stf_name(number), None)
-        if trouble:
-            self.monitor.trouble[stf_name(number)] = trouble
+        if error:
+            self.monitor.trouble[stf_name(number)] = error
 
-    # Time, the process, a person
+    # Time, the process, an operator
 
-    @rule(seconds=st.sampled_from([0.1, 1, 5, 61, 600, 86_400]), turns=st.integers(0, 6))
-    def time_passes(self, seconds: float, turns: int) -> None:
+    @rule(seconds=st.sampled_from([0.1, 1, 5, 61, 600, 86_400]), ticks=st.integers(0, 6))
+    def time_passes(self, seconds: float, ticks: int) -> None:
         self.world.time.pass_(seconds=seconds)
-        self.work(turns)
+        self.work(ticks)
 
     @rule(hours=st.sampled_from([-30, -1, -0.1, 0.1, 1, 30]))
     def wall_clock_jumps(self, hours: float) -> None:
@@ -119,40 +118,40 @@ class Lives(Processes, RuleBasedStateMachine):
         self.world.time.pass_(hours=hours)
         self.world.time.seconds = seconds
 
-    @rule(turns=st.integers(1, 12))
-    def work(self, turns: int) -> None:
-        for _ in range(turns):
-            self.turn()
+    @rule(ticks=st.integers(1, 12))
+    def work(self, ticks: int) -> None:
+        for _ in range(ticks):
+            self.tick()
 
     @rule()
     def restart(self) -> None:
-        self.die(self.engine.busy)
+        self.kill(self.engine.busy)
 
-    @rule(seam=st.integers(1, 25))
-    def power_is_cut_at_work(self, seam: int) -> None:
-        if is_cut(seam, lambda: [self.engine.tick(0) for _ in range(12)]):
-            self.die(WORKERS)
+    @rule(nth=st.integers(1, 25))
+    def power_is_cut_at_work(self, nth: int) -> None:
+        if power_cut(nth, lambda: [self.engine.tick(0) for _ in range(12)]):
+            self.kill(WORKERS)
 
-    @rule(seam=st.integers(1, 2), number=NUMBERS)
-    def power_is_cut_at_an_arrival(self, seam: int, number: int) -> None:
-        """Before or after the commit, and in any case before the acknowledgement: the broker sends it again."""
-        if is_cut(seam, partial(self.intake.handle, stf_ready(number))):
-            self.die(self.engine.busy)
+    @rule(nth=st.integers(1, 2), number=NUMBERS)
+    def power_is_cut_at_a_message(self, nth: int, number: int) -> None:
+        """Before or after the commit, but before the acknowledgement: the broker sends it again."""
+        if power_cut(nth, partial(self.intake.handle, stf_ready(number))):
+            self.kill(self.engine.busy)
         self.accept(number)
 
-    @rule(act=st.sampled_from(["retry", "discard", "include"]), number=NUMBERS)
-    def person_acts(self, act: str, number: int) -> None:
+    @rule(action=st.sampled_from(["retry", "discard", "include"]), number=NUMBERS)
+    def operator_acts(self, action: str, number: int) -> None:
         name = stf_name(number)
-        before = Seen.of(self.outbox).stfs.get(name)
-        possible = before is not None and not self.engine.busy and CHART.may(before["state"], act)
+        before = Snapshot.of(self.outbox).stfs.get(name)
+        possible = before is not None and not self.engine.busy and CHART.may(before["state"], action)
         answer = self.engine.inbox.submit(
-            partial(self.acts.perform, ActionRequest(action=act, by="shifter", stfs=(name,)))
+            partial(self.actions.perform, ActionRequest(action=action, by="shifter", stfs=(name,)))
         )
         self.engine.tick(0)
         assert bool(answer.result(0).done) >= possible, answer.result(0).rejected
 
     @invariant()
-    def all_is_well(self) -> None:
+    def invariants_hold(self) -> None:
         self.check()
 
     def teardown(self) -> None:
@@ -164,12 +163,12 @@ class Lives(Processes, RuleBasedStateMachine):
             logger.enable("fastmon_daemon")
 
 
-Lives.TestCase.settings = settings(
-    max_examples=EXAMPLES, stateful_step_count=50, deadline=None, derandomize=EXAMPLES <= SAME_EACH_TIME,
+Model.TestCase.settings = settings(
+    max_examples=EXAMPLES, stateful_step_count=50, deadline=None, derandomize=EXAMPLES <= MAX_REPRODUCIBLE,
     database=None, suppress_health_check=list(HealthCheck),
 )  # fmt: skip
 
 
 @pytest.mark.timeout(600)
-class TestEveryLife(Lives.TestCase):  # type: ignore[misc, name-defined]
-    """Every STF of every life."""
+class TestModel(Model.TestCase):  # type: ignore[misc, name-defined]
+    """Runs the examples."""

@@ -1,4 +1,4 @@
-"""Properties of the sampling, by hypothesis."""
+"""Properties of the sampling (Hypothesis)."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_each_block_stays_in_its_partition(plan: SamplePlan) -> None:
         assert index * width <= block.first <= block.last <= last
 
 
-def test_a_sample_is_the_same_on_every_host_for_ever() -> None:
+def test_a_sample_is_the_same_on_every_host_and_in_every_version() -> None:
     plan = SamplePlan(
         seed=seed_of("torre1", "100014", "swf.100014.000001.stf"),
         tf_count=1000, tf_files=7, size_fraction=0.15, sequence_start=1,
@@ -67,7 +67,7 @@ def test_another_stf_gives_another_sample() -> None:
 
 
 @given(fractions, st.integers(1, 500))
-def test_of_a_run_exactly_the_fraction_is_selected_the_first_always(fraction: float, stfs: int) -> None:
+def test_exactly_the_fraction_of_a_run_is_selected_including_the_first(fraction: float, stfs: int) -> None:
     selected = [n for n in range(1, stfs + 1) if is_selected(fraction, n, f"{n}.stf")]
     assert len(selected) == ceil(stfs * Fraction(str(fraction)))
     if fraction:
@@ -75,20 +75,20 @@ def test_of_a_run_exactly_the_fraction_is_selected_the_first_always(fraction: fl
 
 
 @given(fractions, st.integers(1, 300))
-def test_previous_selected_names_the_one_before(fraction: float, stfs: int) -> None:
+def test_previous_selected_is_the_selected_stf_before(fraction: float, stfs: int) -> None:
     selected = [n for n in range(1, stfs + 1) if is_selected(fraction, n, f"{n}.stf")]
     for before, after in zip([None, *selected], selected, strict=False):
         assert previous_selected(fraction, after) == before
 
 
-def test_zero_selects_none_and_one_selects_all_with_and_without_sequence() -> None:
+def test_fraction_0_selects_no_stf_and_1_selects_all() -> None:
     for sequence in (None, 1, 2, 7, 100):
         for name in ("a.stf", "b.stf", "c.stf"):
             assert is_selected(1.0, sequence, name)
             assert not is_selected(0.0, sequence, name)
 
 
-def test_without_a_sequence_about_the_fraction_is_selected_by_name() -> None:
+def test_without_sequence_the_name_selects_about_the_fraction() -> None:
     selected = sum(is_selected(0.1, None, f"stf-{n}.stf") for n in range(5000))
     assert 400 < selected < 600
 
@@ -97,7 +97,7 @@ def test_without_a_sequence_about_the_fraction_is_selected_by_name() -> None:
     ("size", "count", "block", "expected"),
     [(2_000_000_000, 1000, 150, 300_000_000), (None, 1000, 150, None), (10, 3, 1, 3)],
 )
-def test_the_bytes_of_a_block_follow_from_the_size_and_are_unknown_without_it(
+def test_block_bytes_are_proportional_to_the_size_or_unknown(
     size: int | None, count: int, block: int, expected: int | None
 ) -> None:
     assert block_bytes(size, count, block) == expected

@@ -1,4 +1,4 @@
-"""Fairness: one sick STF delays no other, ends by its age, and a clock that jumps neither strands nor storms."""
+"""Fairness: a failing STF delays no other and fails after its budget; clock jumps neither delay nor flood."""
 
 from __future__ import annotations
 
@@ -22,18 +22,13 @@ from tests.builders import FakeMonitor, World, named, settle, turn_until
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
-
-
-@pytest.fixture
 def lean(tmp_path: Path) -> World:
-    """A world for many STFs: each has one TF, and nothing here depends on how many there are."""
+    """For tests with many STFs: each has one TF file."""
     return World(tmp_path, settings=Settings(namespace="ns", selection_fraction=1.0, tf_files_per_stf=1))
 
 
-class Hanging(FakeMonitor):
-    """A monitor that does not answer for some STFs, until it is told to."""
+class HangingMonitor(FakeMonitor):
+    """A monitor that does not answer for the STFs in `hung` until `go_on` is set."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,15 +44,15 @@ class Hanging(FakeMonitor):
         return super().register_tf(tf)
 
 
-def test_stfs_that_always_time_out_leave_workers_to_the_others(world: World) -> None:
-    world.monitor = monitor = Hanging()
+def test_stfs_that_always_time_out_take_at_most_half_of_the_workers(world: World) -> None:
+    world.monitor = monitor = HangingMonitor()
     outbox = world.outbox()
-    sick = [world.receive(outbox, n) for n in range(1, 9)]
-    for name in sick:
+    failing = [world.receive(outbox, n) for n in range(1, 9)]
+    for name in failing:
         monitor.trouble[name] = TransientError("timeout")
     settle(world.engine(outbox))
-    assert {named(outbox, name).attempts for name in sick} == {1}
-    monitor.hung = set(sick)
+    assert {named(outbox, name).attempts for name in failing} == {1}
+    monitor.hung = set(failing)
     world.time.pass_(seconds=61)
     with ThreadPoolExecutor(4) as pool:
         engine = world.engine(outbox, pool=pool)
@@ -77,29 +72,29 @@ def test_stfs_that_always_time_out_leave_workers_to_the_others(world: World) -> 
         (ParentNotRegistered("no such STF"), "stf_not_registered: no such STF"),
     ],
 )
-def test_a_sick_stf_ends_in_failed_by_its_age_and_delays_no_other(
+def test_a_failing_stf_fails_after_its_budget_and_delays_no_other(
     lean: World, error: TransientError, reason: str
 ) -> None:
     outbox = lean.outbox()
     engine = lean.engine(outbox)
-    sick = lean.receive(outbox)
-    lean.monitor.trouble[sick] = error
+    failing = lean.receive(outbox)
+    lean.monitor.trouble[failing] = error
     began = lean.time.seconds
-    while named(outbox, sick).state != "failed":
+    while named(outbox, failing).state != "failed":
         other = lean.receive(outbox, 2 + int(lean.time.seconds))
         settle(engine)
         assert named(outbox, other).state == "completed"
         lean.time.pass_(seconds=20)
-    assert named(outbox, sick).last_error == reason
+    assert named(outbox, failing).last_error == reason
     assert BUDGET_S - 60 <= lean.time.seconds - began <= 2 * BUDGET_S
 
 
-def test_three_of_the_newest_stfs_are_begun_with_then_one_of_the_oldest(lean: World) -> None:
+def test_three_of_the_newest_stfs_start_then_one_of_the_oldest(lean: World) -> None:
     outbox = lean.outbox()
-    begun: list[str] = []
+    started: list[str] = []
 
     def announce(body: str, _event_id: str) -> None:
-        begun.append(json.loads(body)["stf_filename"])
+        started.append(json.loads(body)["stf_filename"])
 
     lean.announce = announce  # type: ignore[method-assign]
     names = {}
@@ -107,10 +102,10 @@ def test_three_of_the_newest_stfs_are_begun_with_then_one_of_the_oldest(lean: Wo
         names[lean.receive(outbox, n)] = n
         lean.time.pass_(seconds=1)
     settle(lean.engine(outbox, workers=1))
-    assert [names[name] for name in dict.fromkeys(begun)] == [10, 9, 8, 1, 7, 6, 5, 2, 4, 3]
+    assert [names[name] for name in dict.fromkeys(started)] == [10, 9, 8, 1, 7, 6, 5, 2, 4, 3]
 
 
-def test_the_backlog_drains_beside_fresh_stfs_that_come_without_end(world: World) -> None:
+def test_the_backlog_drains_while_new_stfs_keep_coming(world: World) -> None:
     outbox = world.outbox()
     engine = world.engine(outbox, workers=1)
     world.monitor.down = True
@@ -128,13 +123,13 @@ def test_the_backlog_drains_beside_fresh_stfs_that_come_without_end(world: World
     assert outbox.reports.counts_by_state()["completed"] > len(backlog)
 
 
-def test_announcements_are_marked_late_when_the_stf_is_old_or_was_recovered(world: World) -> None:
+def test_announcements_of_old_and_recovered_stfs_are_marked_late(world: World) -> None:
     outbox = world.outbox()
-    told: dict[str, bool] = {}
+    late: dict[str, bool] = {}
 
     def announce(body: str, _event_id: str) -> None:
         message = json.loads(body)
-        told[message["stf_filename"]] = message["late"]
+        late[message["stf_filename"]] = message["late"]
 
     world.announce = announce  # type: ignore[method-assign]
     engine = world.engine(outbox)
@@ -145,10 +140,10 @@ def test_announcements_are_marked_late_when_the_stf_is_old_or_was_recovered(worl
     fresh, recovered = world.receive(outbox, 2), world.receive(outbox, 3, origin=Origin.RECOVERED)
     world.broker_is(engine, up=True)
     settle(engine)
-    assert told == {old: True, fresh: False, recovered: True}
+    assert late == {old: True, fresh: False, recovered: True}
 
 
-def test_a_monitor_that_asks_for_patience_is_not_asked_more_often(world: World) -> None:
+def test_retry_after_is_respected(world: World) -> None:
     outbox = world.outbox()
     engine = world.engine(outbox)
     name = world.receive(outbox)
@@ -162,37 +157,39 @@ def test_a_monitor_that_asks_for_patience_is_not_asked_more_often(world: World) 
     assert sum(world.monitor.posts.values()) == 2
 
 
-def test_an_stf_for_which_alone_the_monitor_seems_down_ends_in_failed_and_holds_up_no_other(lean: World) -> None:
+def test_an_stf_that_alone_finds_the_monitor_down_fails_and_delays_no_other(lean: World) -> None:
     outbox = lean.outbox()
     engine = lean.engine(outbox)
-    sick = lean.receive(outbox, 1)
-    lean.monitor.trouble[sick] = LinkDown("500, also to the question after that name")
+    failing = lean.receive(outbox, 1)
+    lean.monitor.trouble[failing] = LinkDown("500, and the lookup failed too")
     for n in range(2, 2000):
         well = lean.receive(outbox, n)
         settle(engine)
-        lean.time.pass_(seconds=61 if named(outbox, sick).attempts else 6)  # once it is found out it has pauses
-        if named(outbox, sick).state == "failed":
+        lean.time.pass_(seconds=61 if named(outbox, failing).attempts else 6)  # once it is an outlier it is postponed
+        if named(outbox, failing).state == "failed":
             break
     settle(engine)
-    assert named(outbox, sick).state == "failed"
+    assert named(outbox, failing).state == "failed"
     assert named(outbox, well).state == "completed"
     with outbox.transaction():
-        acts = OperatorActions(
+        actions = OperatorActions(
             load_statechart("stf"),
             MessageHandler(outbox.path, "ns", "", (load_statechart("stf"), load_statechart("run"))),
             alone=True,
         )
-        acts.perform(ActionRequest(action="retry", by="alice", reason="mended", stfs=(sick,)), outbox, lean.time.at)
-    lean.monitor.down = True  # and now it is down for all
+        actions.perform(
+            ActionRequest(action="retry", by="alice", reason="fixed", stfs=(failing,)), outbox, lean.time.at
+        )
+    lean.monitor.down = True  # now it is down for all STFs
     settle(engine)
-    assert named(outbox, sick).attempts == 0, "what was its own fault in its last life is no proof in this one"
+    assert named(outbox, failing).attempts == 0, "failures of its last life do not count in this one"
 
 
-def test_an_stf_that_meets_a_link_that_is_down_a_few_times_is_not_blamed(lean: World) -> None:
+def test_an_stf_that_finds_its_link_down_a_few_times_is_no_outlier(lean: World) -> None:
     outbox = lean.outbox()
     engine = lean.engine(outbox)
     unlucky = lean.receive(outbox, 1)
-    lean.monitor.trouble[unlucky] = LinkDown("500, also to the question after that name")
+    lean.monitor.trouble[unlucky] = LinkDown("500, and the lookup failed too")
     tries = 0
     for n in range(2, 100):
         lean.receive(outbox, n)
@@ -205,8 +202,8 @@ def test_an_stf_that_meets_a_link_that_is_down_a_few_times_is_not_blamed(lean: W
     assert named(outbox, unlucky).attempts == 0
 
 
-def test_stfs_whose_parents_are_missing_end_in_failed_however_many_they_are(lean: World) -> None:
-    """What nobody registers says nothing against the monitor."""
+def test_any_number_of_stfs_that_are_not_registered_fails(lean: World) -> None:
+    """Unregistered STFs are not the monitor's fault."""
     outbox = lean.outbox()
     engine = lean.engine(outbox)
     names = [lean.receive(outbox, n) for n in range(1, 5)]
@@ -217,24 +214,24 @@ def test_stfs_whose_parents_are_missing_end_in_failed_however_many_they_are(lean
     assert {named(outbox, name).last_error for name in names} == {"stf_not_registered: no such STF"}
 
 
-def test_an_stf_that_failed_once_is_not_left_behind_all_that_never_did(lean: World) -> None:
+def test_an_stf_that_failed_once_does_not_wait_behind_all_others(lean: World) -> None:
     outbox = lean.outbox()
     engine = lean.engine(outbox, workers=1)
-    sick = lean.receive(outbox, 1)
-    lean.monitor.trouble[sick] = TransientError("500")
+    failing = lean.receive(outbox, 1)
+    lean.monitor.trouble[failing] = TransientError("500")
     settle(engine)
     lean.monitor.trouble.clear()
     lean.time.pass_(seconds=61)
     fresh = [lean.receive(outbox, n) for n in range(2, 22)]
     for _ in range(100):
         engine.tick(0)
-        if named(outbox, sick).state == "completed":
+        if named(outbox, failing).state == "completed":
             break
-    assert named(outbox, sick).state == "completed"
+    assert named(outbox, failing).state == "completed"
     assert sum(named(outbox, name).state != "completed" for name in fresh) > len(fresh) / 2
 
 
-def test_a_monitor_that_asks_all_for_patience_for_an_hour_fails_no_stf(world: World) -> None:
+def test_an_hour_of_retry_after_fails_no_stf(world: World) -> None:
     outbox = world.outbox()
     engine = world.engine(outbox)
     name = world.receive(outbox)
@@ -247,8 +244,8 @@ def test_a_monitor_that_asks_all_for_patience_for_an_hour_fails_no_stf(world: Wo
     assert named(outbox, name).state == "completed"
 
 
-def test_a_monitor_that_takes_no_registration_for_hours_fails_no_stf(lean: World) -> None:
-    """It reads, and so does its probe: a database that may only be read, say."""
+def test_a_monitor_that_rejects_all_registrations_for_hours_fails_no_stf(lean: World) -> None:
+    """Its probe still works: for example, its database is read-only."""
     outbox = lean.outbox()
     engine = lean.engine(outbox)
     names = [lean.receive(outbox, n) for n in range(1, 9)]
@@ -257,25 +254,25 @@ def test_a_monitor_that_takes_no_registration_for_hours_fails_no_stf(lean: World
         settle(engine)
         lean.time.pass_(minutes=4)
     assert {named(outbox, name).state for name in names} == {"sampled"}
-    sick = names[0]
+    failing = names[0]
     for name in names[1:]:
         del lean.monitor.trouble[name]
     for n in range(30, 130):
         lean.receive(outbox, n)
         settle(engine)
         lean.time.pass_(minutes=1)
-        if named(outbox, sick).state == "failed":
+        if named(outbox, failing).state == "failed":
             break
     assert {named(outbox, name).state for name in names[1:]} == {"completed"}
-    assert named(outbox, sick).state == "failed", "it fails while others are registered: its own fault"
+    assert named(outbox, failing).state == "failed", "it failed while others were registered: its own fault"
 
 
-def test_an_stf_at_the_end_of_its_budget_does_not_pay_while_it_is_one_of_many_that_fail(lean: World) -> None:
+def test_a_systemic_failure_spends_no_budget(lean: World) -> None:
     outbox = lean.outbox()
     engine = lean.engine(outbox)
-    sick = lean.receive(outbox, 1)
-    lean.monitor.trouble[sick] = TransientError("500, and no such row")
-    while named(outbox, sick).spent_s < BUDGET_S - 60:  # its pauses are a minute at most: the next one is the last
+    failing = lean.receive(outbox, 1)
+    lean.monitor.trouble[failing] = TransientError("500, and no such row")
+    while named(outbox, failing).spent_s < BUDGET_S - 60:  # the next pause, of a minute at most, is the last
         settle(engine)
         lean.time.pass_(minutes=1)
     others = [lean.receive(outbox, n) for n in (2, 3)]
@@ -283,8 +280,8 @@ def test_an_stf_at_the_end_of_its_budget_does_not_pay_while_it_is_one_of_many_th
     for _ in range(120):
         settle(engine)
         lean.time.pass_(minutes=1)
-    assert named(outbox, sick).state == "sampled"
-    spent_s = named(outbox, sick).spent_s
+    assert named(outbox, failing).state == "sampled"
+    spent_s = named(outbox, failing).spent_s
     for name in others:
         del lean.monitor.trouble[name]
     settle(engine)
@@ -292,12 +289,12 @@ def test_an_stf_at_the_end_of_its_budget_does_not_pay_while_it_is_one_of_many_th
     for _ in range(3):
         lean.time.pass_(minutes=1)
         settle(engine)
-    assert named(outbox, sick).state == "failed", "others work again: it pays from where it stood"
-    assert named(outbox, sick).last_error == "always_failing: 500, and no such row"
+    assert named(outbox, failing).state == "failed", "others succeed again: its budget continues where it stopped"
+    assert named(outbox, failing).last_error == "always_failing: 500, and no such row"
     assert BUDGET_S - 60 <= spent_s < BUDGET_S
 
 
-# A wall clock that jumps while the monotonic one does not
+# Jumps of the wall clock
 
 
 def jump(world: World, **span: float) -> None:
@@ -307,7 +304,7 @@ def jump(world: World, **span: float) -> None:
 
 
 @pytest.mark.parametrize("hours", [-30, -1, -0.1, 0.1, 1, 30])
-def test_a_healthy_stf_is_not_delayed_by_a_clock_that_jumps(world: World, hours: float) -> None:
+def test_a_clock_jump_does_not_delay_an_stf(world: World, hours: float) -> None:
     outbox = world.outbox()
     engine = world.engine(outbox)
     name = world.receive(outbox)
@@ -318,7 +315,7 @@ def test_a_healthy_stf_is_not_delayed_by_a_clock_that_jumps(world: World, hours:
 
 
 @pytest.mark.parametrize("hours", [-30, -1, -0.1, 0.1, 1, 30])
-def test_an_stf_that_was_put_off_is_tried_again_within_the_longest_backoff(world: World, hours: float) -> None:
+def test_after_a_clock_jump_a_postponed_stf_is_retried_within_the_longest_backoff(world: World, hours: float) -> None:
     outbox = world.outbox()
     engine = world.engine(outbox)
     name = world.receive(outbox)
@@ -331,7 +328,7 @@ def test_an_stf_that_was_put_off_is_tried_again_within_the_longest_backoff(world
     assert named(outbox, name).state == "completed"
 
 
-def test_a_clock_that_jumps_to_and_fro_fails_nothing_and_storms_nobody(world: World) -> None:
+def test_repeated_clock_jumps_fail_no_stf_and_flood_no_link(world: World) -> None:
     outbox = world.outbox()
     engine = world.engine(outbox)
     name = world.receive(outbox)
@@ -342,18 +339,18 @@ def test_a_clock_that_jumps_to_and_fro_fails_nothing_and_storms_nobody(world: Wo
             settle(engine)
     stf = named(outbox, name)
     assert stf.state == "sampled"
-    assert sum(world.monitor.posts.values()) <= 9, "one try a jump at most, beside the first"
+    assert sum(world.monitor.posts.values()) <= 9, "at most one try per jump, after the first"
     assert stf.spent_s < BUDGET_S
 
 
 @pytest.mark.parametrize("hours", [-30, 30])
-def test_probes_keep_their_pace_when_the_clock_jumps(world: World, hours: float) -> None:
+def test_clock_jumps_do_not_change_the_pauses_between_probes(world: World, hours: float) -> None:
     outbox = world.outbox()
-    asked = 0
+    probes = 0
 
     def probe() -> None:
-        nonlocal asked
-        asked += 1
+        nonlocal probes
+        probes += 1
         FakeMonitor.probe(world.monitor)
 
     engine = world.engine(outbox, probes={"monitor": probe})
@@ -363,9 +360,9 @@ def test_probes_keep_their_pace_when_the_clock_jumps(world: World, hours: float)
     for _ in range(30):
         jump(world, hours=hours)
         settle(engine)
-    assert asked == 0
+    assert probes == 0
     world.time.pass_(seconds=5)
     world.monitor.down = False
     settle(engine)
-    assert asked == 1
+    assert probes == 1
     assert outbox.unfinished() == 0

@@ -14,9 +14,7 @@ from tests.processes import wait_until
 
 pytestmark = pytest.mark.timeout(2700)
 
-CRASH_POINTS = [
-    f"{side}_{what}" for what in ("commit", "effect", "http", "send", "ack") for side in ("before", "after")
-]
+CRASH_POINTS = [f"{side}_{what}" for what in ("commit", "call", "http", "send", "ack") for side in ("before", "after")]
 
 
 @fault(1, "kill -9 before and after each commit, effect, HTTP call, SEND and ACK", EVERY)

@@ -269,7 +269,7 @@ def test_run_once_on_a_disk_that_fills_up_exits_with_75_and_the_next_one_continu
     wait_until(lambda: world.log().count("broker link up") == 2)
     ballast = fill_disk(disk, 0)
     assert once.wait(60) == 75
-    assert "nothing can be written down" in world.log()
+    assert "database not writable" in world.log()
     ballast.unlink()
     world.monitor.faults()
     assert world.call("run", "--once", **limits).returncode == 0

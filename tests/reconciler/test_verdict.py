@@ -1,4 +1,4 @@
-"""The verdict of a run as its operator meets it: real outages, kills and late starts, and the exit codes."""
+"""`verdict` and `reconcile` against a running daemon: outages, kills, late starts, exit codes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from fastmon_daemon.outbox import open_outbox
 from fastmon_daemon.testbed.monitor.file_tables import STF_FILES
 from tests.processes import OnEmbedded, living, name, wait_until
-from tests.reconciler.impatient import PATIENCE_S
+from tests.reconciler.short_timeout import TIMEOUT_S
 
 PLAIN = {"FASTMON_DURABLE": "off"}
 END = {"msg_type": "end_run", "run_id": "100014"}
@@ -24,16 +24,16 @@ def world(tmp_path: Path) -> Iterator[OnEmbedded]:
         yield made
 
 
-def asked(world: OnEmbedded, *words: str, run: str = "100014") -> tuple[int, dict[str, Any]]:
+def verdict_of(world: OnEmbedded, *words: str, run: str = "100014") -> tuple[int, dict[str, Any]]:
     """Exit code and JSON of `verdict`."""
-    told = world.call("verdict", run, "--json", *words)
-    return told.returncode, json.loads(told.stdout) if told.stdout else {"stderr": told.stderr}
+    answer = world.call("verdict", run, "--json", *words)
+    return answer.returncode, json.loads(answer.stdout) if answer.stdout else {"stderr": answer.stderr}
 
 
 def when_complete(world: OnEmbedded) -> dict[str, Any]:
-    """The verdict when it is "complete"; AssertionError with what it says else."""
+    """Wait for the complete verdict; AssertionError with the last one and the log."""
     for _ in range(4):
-        code, verdict = asked(world, "--wait", "20")
+        code, verdict = verdict_of(world, "--wait", "20")
         if code == 0:
             return verdict
     raise AssertionError(f"{verdict}\n{world.log()[-2000:]}")
@@ -43,15 +43,13 @@ def counts(verdict: dict[str, Any]) -> dict[str, int]:
     return {key: verdict[key] for key in ("expected", "received", "recovered", "completed", "missing")}
 
 
-def test_stfs_sent_while_the_broker_was_away_on_a_plain_topic_are_recovered_and_the_outage_named(
-    world: OnEmbedded,
-) -> None:
+def test_stfs_sent_on_a_plain_topic_during_a_broker_outage_are_recovered(world: OnEmbedded) -> None:
     world.daemon(**PLAIN)
     world.register(1, 2)
     world.announce(1, 2)
     world.wait_for(completed=2)
     world.broker.stop()
-    wait_until(lambda: "link to the broker is down" in world.log(), "the daemon has noticed")
+    wait_until(lambda: "link to the broker is down" in world.log(), "the daemon notices the outage")
     world.register(3, 4, 5)
     up = world.log().count("broker link up")
     world.broker.start()
@@ -73,7 +71,7 @@ def test_stfs_sent_while_the_broker_was_away_on_a_plain_topic_are_recovered_and_
     assert "run 100014 (namespace ns): complete" in shown.stdout
 
 
-def test_a_daemon_that_was_killed_in_mid_run_finds_at_its_late_return_what_it_missed(world: OnEmbedded) -> None:
+def test_a_daemon_killed_during_a_run_recovers_what_it_missed(world: OnEmbedded) -> None:
     daemon = world.daemon(**PLAIN)
     world.register(1, 2)
     world.announce(1, 2)
@@ -82,8 +80,8 @@ def test_a_daemon_that_was_killed_in_mid_run_finds_at_its_late_return_what_it_mi
     daemon.wait()
     world.register(3, 4)
     world.announce(3, 4)
-    code, dead = asked(world)
-    assert (code, dead["completed"], dead["incomplete_reasons"]) == (1, 2, ["it has not ended"])
+    code, while_dead = verdict_of(world)
+    assert (code, while_dead["completed"], while_dead["incomplete_reasons"]) == (1, 2, ["not ended"])
     world.daemon(**PLAIN)
     world.publish({**END, "total_stf_files": 4})
     verdict = when_complete(world)
@@ -94,31 +92,31 @@ def test_a_daemon_that_was_killed_in_mid_run_finds_at_its_late_return_what_it_mi
     assert stf["history"][0]["note"].startswith("recovered: the daemon was not running ")
 
 
-def test_an_stf_that_is_really_missing_is_named_by_its_number_and_the_exit_code_is_1(world: OnEmbedded) -> None:
+def test_missing_stfs_are_listed_by_number_and_the_exit_code_is_1(world: OnEmbedded) -> None:
     daemon = world.daemon(**PLAIN, FASTMON_NOTIFY="off")
     world.register(1, 2, 4)
     world.announce(1, 2, 4)
     world.publish({**END, "total_stf_files": 5})
     world.wait_for(completed=3)
-    code, verdict = asked(world)
+    code, verdict = verdict_of(world)
     assert (code, verdict["missing"], verdict["missing_sequences"]) == (1, 2, "3, 5")
     assert (verdict["complete"], verdict["incomplete_reasons"]) == (False, ["missing: 2"])
-    told = world.call("verdict", "100014", "--wait", "3")
-    assert told.returncode == 1
-    assert "missing numbers" in told.stdout
-    assert "missing: 2" in told.stderr
+    answer = world.call("verdict", "100014", "--wait", "3")
+    assert answer.returncode == 1
+    assert "missing numbers" in answer.stdout
+    assert "missing: 2" in answer.stderr
     assert json.loads(world.call("inspect", "--json").stdout)["runs"][0]["missing"] == 2
     daemon.terminate()
     daemon.wait(30)
-    assert asked(world)[0] == 1
+    assert verdict_of(world)[0] == 1
 
 
-def test_a_run_that_nobody_heard_of_is_3_until_it_is_reconciled_by_hand(world: OnEmbedded) -> None:
+def test_an_unknown_run_gives_exit_code_3_until_an_operator_reconciles_it(world: OnEmbedded) -> None:
     assert world.call("verdict", "100014").returncode == 3
     daemon = world.daemon(**PLAIN)
-    code, told = asked(world)
+    code, answer = verdict_of(world)
     assert code == 3
-    assert "nothing was heard of a run 100014" in told["stderr"]
+    assert "nothing was heard of a run 100014" in answer["stderr"]
     world.register(1, 2)
     by_daemon = world.call("reconcile", "--run", "100014", "--json")
     assert by_daemon.returncode == 0, by_daemon.stderr
@@ -146,62 +144,60 @@ def test_a_run_that_nobody_heard_of_is_3_until_it_is_reconciled_by_hand(world: O
     assert world.call("reconcile", "--run", "100014").returncode == 75
 
 
-def test_reconcile_waits_for_a_monitor_that_is_slower_than_the_daemon_usually_is_and_says_so(
-    world: OnEmbedded,
-) -> None:
-    impatient = {"program": "tests.reconciler.impatient", "PYTHONPATH": str(Path(__file__).parents[2])}
-    world.daemon(**PLAIN, **impatient)
+def test_reconcile_waits_for_a_slow_monitor_and_says_so(world: OnEmbedded) -> None:
+    short_timeout = {"program": "tests.reconciler.short_timeout", "PYTHONPATH": str(Path(__file__).parents[2])}
+    world.daemon(**PLAIN, **short_timeout)
     world.register(1)
-    world.monitor.faults(latency_ms=int(1000 * (PATIENCE_S + 1)), endpoints=["/api/stf-files"])
-    told = world.call("reconcile", "--run", "100014", **impatient)
-    assert told.returncode == 0, told.stderr
-    assert "1 listed by the monitor, 0 known before, 1 missed and taken in now" in told.stdout
-    assert "waiting for the monitor's list of run 100014" in told.stderr
+    world.monitor.faults(latency_ms=int(1000 * (TIMEOUT_S + 1)), endpoints=["/api/stf-files"])
+    answer = world.call("reconcile", "--run", "100014", **short_timeout)
+    assert answer.returncode == 0, answer.stderr
+    assert "1 listed by the monitor, 0 known before, 1 missed and taken in now" in answer.stdout
+    assert "waiting for the monitor's list of run 100014" in answer.stderr
     world.monitor.faults()
     world.wait_for(completed=1)
 
 
-def test_one_number_in_two_namespaces_asks_which(world: OnEmbedded) -> None:
+def test_verdict_needs_a_namespace_if_the_run_exists_in_two(world: OnEmbedded) -> None:
     open_outbox(world.database).close()
     world.register(1)
     for namespace in ("ns", "other"):
         assert world.call("reconcile", "--run", "100014", FASTMON_NAMESPACE=namespace).returncode == 0
-    told = world.call("verdict", "100014")
-    assert told.returncode == 2
-    assert "in the namespaces ns, other: say which with --namespace" in told.stderr
-    assert asked(world, "--namespace", "other")[1]["namespace"] == "other"
+    answer = world.call("verdict", "100014")
+    assert answer.returncode == 2
+    assert "in the namespaces ns, other: say which with --namespace" in answer.stderr
+    assert verdict_of(world, "--namespace", "other")[1]["namespace"] == "other"
 
 
 def register_many(world: OnEmbedded, count: int) -> None:
-    """The data agent's registrations, without HTTP."""
+    """The data agent registers *count* STFs, without HTTP."""
     store = world.monitor.server.store
     rows = [{"run": world.run_pk, "stf_filename": name(n)} for n in range(1, count + 1)]
     world.monitor.call(lambda: [store.create(STF_FILES, row) for row in rows])
 
 
-def summaries(world: OnEmbedded) -> list[dict[str, Any]]:
-    """What is heard on the topic of summaries, from now on."""
-    heard: list[dict[str, Any]] = []
-    tell = world.broker.broker.on_send
+def collect_summaries(world: OnEmbedded) -> list[dict[str, Any]]:
+    """A list that collects the run summaries that are sent from now on."""
+    summaries: list[dict[str, Any]] = []
+    on_send = world.broker.broker.on_send
 
     def listen(destination: str, body: str, headers: dict[str, str]) -> None:
-        if tell:
-            tell(destination, body, headers)
+        if on_send:
+            on_send(destination, body, headers)
         if "fastmon_run_summary" in body:
-            heard.append(json.loads(body))
+            summaries.append(json.loads(body))
 
     world.broker.broker.on_send = listen
-    return heard
+    return summaries
 
 
-def test_a_late_start_finds_a_run_of_thousands_from_any_message_and_its_summary_goes_out(world: OnEmbedded) -> None:
-    heard = summaries(world)
+def test_a_late_start_recovers_a_run_of_1500_stfs_and_sends_its_summary(world: OnEmbedded) -> None:
+    summaries = collect_summaries(world)
     register_many(world, 1500)
     world.announce(1, 2, 3)
     world.daemon(**PLAIN, FASTMON_SELECTION_FRACTION="0.001")
     world.publish({**END, "total_stf_files": 1500})
     verdict = when_complete(world)
     assert (verdict["recovered"], verdict["skipped"], verdict["completed"]) == (1500, 1498, 2)
-    wait_until(lambda: heard, "the summary")
-    assert (heard[0]["run_number"], heard[0]["complete"], heard[0]["recovered"]) == (100014, True, 1500)
-    assert {"run_id", "agent_name"} & set(heard[0]) == set()
+    wait_until(lambda: summaries, "the summary")
+    assert (summaries[0]["run_number"], summaries[0]["complete"], summaries[0]["recovered"]) == (100014, True, 1500)
+    assert {"run_id", "agent_name"} & set(summaries[0]) == set()

@@ -1,4 +1,4 @@
-"""The pictures show every arrow of the charts once and carry the counts; those checked in are of today's charts."""
+"""Diagrams show each transition once, with counts if given; the checked-in pictures match the charts."""
 
 import re
 import sys
@@ -23,7 +23,7 @@ ARROWS_IN = {
 
 
 def arrows_drawn(chart: StateMachine, form: Format) -> list[tuple[str, str, str]]:
-    """(source, label, dest) of every arrow in the text, bundles undone."""
+    """(source, label, dest) of every transition in the text; an arrow may have several labels."""
     pattern, newline = ARROWS_IN[form]
     arrows = []
     for first, second, third in pattern.findall(render(chart, form)):
@@ -41,11 +41,11 @@ def arrows_expected(chart: StateMachine) -> list[tuple[str, str, str]]:
 
 @every_chart
 @pytest.mark.parametrize("form", ["mermaid", "dot"])
-def test_every_arrow_is_drawn_exactly_once_with_who_decides_it(chart: StateMachine, form: Format) -> None:
+def test_each_transition_is_drawn_once_with_who_decides_it(chart: StateMachine, form: Format) -> None:
     assert sorted(arrows_drawn(chart, form)) == sorted(arrows_expected(chart))
 
 
-def test_steps_decisions_and_acts_of_a_person_are_told_apart() -> None:
+def test_steps_decisions_and_operator_actions_have_different_arrows() -> None:
     mermaid = render(load_statechart("stf"), "mermaid")
     assert 'received ==>|"sample_tfs"| sampled' in mermaid
     assert 'received -->|"skip (engine)"| skipped' in mermaid
@@ -53,17 +53,17 @@ def test_steps_decisions_and_acts_of_a_person_are_told_apart() -> None:
 
 
 @every_chart
-def test_scxml_is_well_formed_and_carries_states_arrows_initial_and_finals(chart: StateMachine) -> None:
+def test_scxml_has_the_states_and_transitions_of_the_chart(chart: StateMachine) -> None:
     root = ElementTree.fromstring(render(chart, "scxml"))
-    arrows = [
-        (state.get("id"), arrow.get("event"), arrow.get("target"))
+    transitions = [
+        (state.get("id"), each.get("event"), each.get("target"))
         for state in root
-        for arrow in state.iter(f"{SCXML}transition")
+        for each in state.iter(f"{SCXML}transition")
     ]
     assert root.get("initial") == chart.initial
     assert [state.get("id") for state in root] == list(chart.states)
     assert [state.get("id") for state in root.iter(f"{SCXML}final")] == list(chart.finals)
-    assert sorted(arrows) == sorted(tuple(arrow) for arrow in chart.transitions)
+    assert sorted(transitions) == sorted(tuple(each) for each in chart.transitions)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_scxml_is_well_formed_and_carries_states_arrows_initial_and_finals(chart
         ("scxml", '<state id="sampled">\n    <!-- 42 -->', '<state id="failed">\n    <!-- 0 -->'),
     ],
 )
-def test_counts_stand_in_the_labels_of_their_states(form: Format, some: str, none: str) -> None:
+def test_labels_of_states_show_their_counts(form: Format, some: str, none: str) -> None:
     chart = load_statechart("stf")
     picture = render(chart, form, {"sampled": 42})
     assert some in picture
@@ -82,38 +82,38 @@ def test_counts_stand_in_the_labels_of_their_states(form: Format, some: str, non
     assert "42" not in render(chart, form)
 
 
-def test_counts_stand_in_the_svg_too() -> None:
+def test_the_svg_shows_counts() -> None:
     states = {"auto_transitions": False, "initial": "sampled", "states": ["sampled", {"name": "failed", "final": True}]}
     small = StateMachine(
         "small", {**states, "transitions": [{"trigger": "fail", "source": "sampled", "dest": "failed"}]}
     )
     words = {element.text for element in ElementTree.fromstring(render(small, "svg", {"sampled": 42})).iter()}
-    assert {"sampled", "42", "failed", "0"} <= words  # the large charts take seconds each
+    assert {"sampled", "42", "failed", "0"} <= words  # a small chart: the large ones take seconds each
 
 
-def test_the_svg_is_a_picture_whose_labels_need_no_html() -> None:
-    root = ElementTree.parse(STATECHARTS / "stf.svg").getroot()  # made by `draw`: see below
+def test_svg_labels_need_no_html() -> None:
+    root = ElementTree.parse(STATECHARTS / "stf.svg").getroot()
     words = {text for element in root.iter() if (text := element.text)}
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
     assert set(load_statechart("stf").states) <= words
     assert not list(root.iter("{http://www.w3.org/2000/svg}foreignObject"))
 
 
-def test_svg_without_its_renderer_names_the_extra_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_svg_without_its_renderer_tells_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mermaidx", None)
     with pytest.raises(ConfigError, match=re.escape("pip install 'swf-fastmon[svg]'")):
         render(load_statechart("stf"), "svg")
 
 
 @every_chart
-def test_the_pictures_beside_the_charts_are_those_of_the_charts(chart: StateMachine) -> None:
-    # The gate renders them again (docs/generate.py --check): that takes some ten seconds.
+def test_the_checked_in_pictures_match_the_charts(chart: StateMachine) -> None:
+    # docs/generate.py --check also renders them, which takes some ten seconds.
     mermaid, svg = (STATECHARTS / f"{chart.name}.{suffix}" for suffix in ("mmd", "svg"))
-    assert mermaid.read_text(encoding="utf-8") == render(chart, "mermaid"), "draw it anew: make docs"
-    assert is_exported_from(svg.read_text(encoding="utf-8"), render(chart, "mermaid")), "draw it anew: make docs"
+    assert mermaid.read_text(encoding="utf-8") == render(chart, "mermaid"), "render it again: make docs"
+    assert is_exported_from(svg.read_text(encoding="utf-8"), render(chart, "mermaid")), "render it again: make docs"
 
 
-def test_a_picture_of_another_chart_and_one_that_was_changed_by_hand_are_found() -> None:
+def test_pictures_of_another_chart_or_changed_by_hand_are_detected() -> None:
     svg, mermaid = (STATECHARTS / "run.svg").read_text(encoding="utf-8"), render(load_statechart("run"), "mermaid")
     assert not is_exported_from(svg, mermaid.replace("paused", "halted"))
     assert not is_exported_from(svg.replace("paused", "halted"), mermaid)
