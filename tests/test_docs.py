@@ -24,7 +24,8 @@ CURRENT = [document for document in DOCUMENTS if document.name != "CHANGELOG.md"
 """The documents that name only what exists; the changelog names what was renamed."""
 FOLDERS = {path.name for path in ROOT.iterdir() if path.is_dir()}
 PROGRAMS: dict[str, click.Group] = {"fastmon-daemon": daemon, "fastmon-client": client}
-WRITTEN_AT_RUN_TIME = {"monitor.example/swf-monitor", "workflows/testbed.toml", "workflows/NAME.toml"}
+OF_THE_TESTBED = {"SWF_HOME"}
+OF_THE_READER = {"workflows/testbed.toml", "workflows/NAME.toml"}
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +44,22 @@ def quoted(document: Path) -> list[str]:
     return re.findall(r"`([^`\n]+)`", text)
 
 
-def commands(document: Path) -> Iterator[tuple[str, list[str]]]:
-    """Each command line of a document that begins with one of our programs: the program and its words."""
+def command_lines(document: Path) -> Iterator[tuple[list[click.Group], list[str]]]:
+    """The command lines in a document, with or without the program's name: the programs that it may be, the words."""
     text = document.read_text(encoding="utf-8")
-    spans = [*quoted(document), *re.findall(r"^    (.+)$", text, re.MULTILINE)]
-    for span in spans:
+    for span in [*quoted(document), *re.findall(r"^    (.+)$", text, re.MULTILINE)]:
         for program, rest in re.findall(r"\b(fastmon-(?:daemon|client)) ([^#|&;>]+)", span):
-            yield program, rest.split()
+            yield [PROGRAMS[program]], rest.split()
+    for span in quoted(document):
+        words = span.split()
+        if any(word.startswith("--") for word in words[1:]) and any(
+            command(each, words[0]) for each in PROGRAMS.values()
+        ):
+            yield list(PROGRAMS.values()), words
+
+
+def command(program: click.Group, name: str) -> click.Command | None:
+    return program.get_command(click.Context(program), name)
 
 
 def test_generated_parts_are_up_to_date(generate: ModuleType) -> None:
@@ -82,7 +92,7 @@ def test_paths_exist(document: Path) -> None:
         first = path.partition("/")[0]
         if re.fullmatch(r"[\w.-]+(/[\w.-]*)+", path) and (first in FOLDERS or "." in path.rpartition("/")[2]):
             places = (ROOT, ROOT / "fastmon_daemon", ROOT / "fastmon_client")
-            assert path in WRITTEN_AT_RUN_TIME or any((place / path).exists() for place in places), span
+            assert path in OF_THE_READER or any((place / path).exists() for place in places), span
 
 
 @pytest.mark.parametrize("document", CURRENT, ids=lambda document: document.name)
@@ -102,18 +112,33 @@ def test_classes_and_their_members_exist(document: Path) -> None:
 
 @pytest.mark.parametrize("document", CURRENT, ids=lambda document: document.name)
 def test_commands_and_options_exist(document: Path) -> None:
-    for program, words in commands(document):
-        command = PROGRAMS[program].get_command(click.Context(PROGRAMS[program]), words[0])
-        assert command is not None or not re.fullmatch(r"[a-z]+", words[0]), f"{program} {words[0]}"
-        if command is not None:
-            known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
-            assert {word.partition("=")[0] for word in words if word.startswith("--")} <= known, f"{program} {words}"
+    for programs, words in command_lines(document):
+        if re.fullmatch(r"[a-z]+", words[0]):
+            options = {word.partition("=")[0] for word in words if word.startswith("--")} - {"--help"}
+            commands = [found for program in programs if (found := command(program, words[0]))]
+            assert any(options <= options_of(found) for found in commands), words
+
+
+@pytest.mark.parametrize("document", CURRENT, ids=lambda document: document.name)
+def test_settings_exist(document: Path) -> None:
+    named = set(re.findall(r"\b(?:FASTMON|SWF|ACTIVEMQ|MQ)_[A-Z_]*[A-Z]\b", document.read_text(encoding="utf-8")))
+    assert named - OF_THE_TESTBED <= settings_in_the_code()
 
 
 def anchors(document: Path) -> set[str]:
     """The anchors that GitHub gives the headings of a document."""
     headings = re.findall(r"^#+ (.+)$", document.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+def options_of(found: click.Command) -> set[str]:
+    return {option for parameter in found.params for option in parameter.opts}
+
+
+@cache
+def settings_in_the_code() -> set[str]:
+    files = [*ROOT.glob("fastmon_daemon/**/*.py"), *ROOT.glob("fastmon_client/**/*.py")]
+    return {name for file in files for name in re.findall(r"\b[A-Z]+_[A-Z_]+\b", file.read_text(encoding="utf-8"))}
 
 
 def imported(name: str) -> bool:
