@@ -1,13 +1,12 @@
-"""Writes what the documents say by program: help texts and the settings table in README.md, .env.example, diagrams.
+"""Writes the generated parts of the documents: help texts and the settings table in README.md, .env.example, diagrams.
 
-`make docs` runs it; with `--check` it writes nothing and exits 1 where a document is out of step.
+`make docs` runs it; with `--check` it writes nothing and exits with 1 if a document is outdated.
 """
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,7 +23,7 @@ _BLOCK = re.compile(r"(<!-- generated: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL
 
 
 def help_of(name: str) -> str:
-    """The `--help` of a command, as a block of Markdown."""
+    """The help text of a command, as a Markdown block."""
     program, _, command = name.partition(" ")
     group: click.Group = daemon if program == "fastmon-daemon" else client
     outer = click.Context(group, info_name=program, terminal_width=100, **group.context_settings)
@@ -34,14 +33,13 @@ def help_of(name: str) -> str:
     return f"```\n$ {name} --help\n{found.get_help(context)}\n```\n"
 
 
-def block(what: str) -> str:
-    """The generated block that is called *what*."""
-    makers: dict[str, Callable[[], str]] = {"settings": settings_table}
-    return makers[what]().rstrip("\n") + "\n" if what in makers else help_of(what)
+def block(name: str) -> str:
+    """The generated block *name*: `settings`, or a command."""
+    return settings_table().rstrip("\n") + "\n" if name == "settings" else help_of(name)
 
 
 def documents() -> dict[Path, str]:
-    """The generated documents, but for the diagrams, with the text that they should have."""
+    """The generated documents except the diagrams, with their expected text."""
     readme = ROOT / "README.md"
     return {
         readme: _BLOCK.sub(lambda found: found[1] + block(found[2]) + found[3], readme.read_text(encoding="utf-8")),
@@ -50,14 +48,14 @@ def documents() -> dict[Path, str]:
 
 
 def undocumented() -> set[str]:
-    """Commands whose help does not stand in the README."""
+    """Commands whose help is not in the README."""
     shown = {found[2] for found in _BLOCK.finditer((ROOT / "README.md").read_text(encoding="utf-8"))}
     commands = {f"fastmon-daemon {name}" for name in COMMANDS} | {f"fastmon-client {name}" for name in client.commands}
     return commands - shown
 
 
 def stale() -> list[str]:
-    """The documents and diagrams that are out of step."""
+    """The documents and diagrams that are outdated."""
     expected = documents()
     with TemporaryDirectory() as folder:
         for drawn in export_all(Path(folder)):
@@ -67,9 +65,9 @@ def stale() -> list[str]:
 
 
 def main() -> int:
-    """Write, or with `--check` compare."""
+    """Write the documents; with `--check` only compare them."""
     if "--check" in sys.argv[1:]:
-        problems = stale() + sorted(f"README.md: no help of {name}" for name in undocumented())
+        problems = stale() + sorted(f"README.md: the help of {name} is missing" for name in undocumented())
         print("\n".join(problems))
         return 1 if problems else 0
     for path, text in documents().items():

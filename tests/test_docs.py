@@ -1,15 +1,31 @@
-"""Documents are output of the program: a wrong one fails here. `make docs` writes them anew."""
+"""The documents match the program: generated parts, links, and every path, module, class and option that they name."""
 
 from __future__ import annotations
 
 import importlib.util
 import re
+from collections.abc import Iterator
+from functools import cache
+from importlib import import_module
 from pathlib import Path
+from pkgutil import walk_packages
 from types import ModuleType
 
+import click
 import pytest
 
+import fastmon_daemon
+from fastmon_client.cli import cli as client
+from fastmon_daemon.cli import cli as daemon
+
 ROOT = Path(__file__).parent.parent
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+CURRENT = [document for document in DOCUMENTS if document.name != "CHANGELOG.md"]
+"""The documents that name only what exists; the changelog names what was renamed."""
+FOLDERS = {path.name for path in ROOT.iterdir() if path.is_dir()}
+PROGRAMS: dict[str, click.Group] = {"fastmon-daemon": daemon, "fastmon-client": client}
+OF_THE_TESTBED = {"SWF_HOME"}
+OF_THE_READER = {"workflows/testbed.toml", "workflows/NAME.toml"}
 
 
 @pytest.fixture(scope="module")
@@ -22,23 +38,132 @@ def generate() -> ModuleType:
     return module
 
 
-def test_every_generated_document_is_in_step(generate: ModuleType) -> None:
+def quoted(document: Path) -> list[str]:
+    """The back-ticked spans of a document, without its blocks of code."""
+    text = re.sub(r"^```.*?^```", "", document.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    return re.findall(r"`([^`\n]+)`", text)
+
+
+def command_lines(document: Path) -> Iterator[tuple[list[click.Group], list[str]]]:
+    """The command lines in a document, with or without the program's name: the programs that it may be, the words."""
+    text = document.read_text(encoding="utf-8")
+    for span in [*quoted(document), *re.findall(r"^    (.+)$", text, re.MULTILINE)]:
+        for program, rest in re.findall(r"\b(fastmon-(?:daemon|client)) ([^#|&;>]+)", span):
+            yield [PROGRAMS[program]], rest.split()
+    for span in quoted(document):
+        words = span.split()
+        if any(word.startswith("--") for word in words[1:]) and any(
+            command(each, words[0]) for each in PROGRAMS.values()
+        ):
+            yield list(PROGRAMS.values()), words
+
+
+def command(program: click.Group, name: str) -> click.Command | None:
+    return program.get_command(click.Context(program), name)
+
+
+def test_generated_parts_are_up_to_date(generate: ModuleType) -> None:
     for document, text in generate.documents().items():
         assert document.read_text(encoding="utf-8").splitlines() == text.splitlines(), document.name
 
 
-def test_every_command_stands_in_the_readme_with_its_help(generate: ModuleType) -> None:
+def test_the_readme_has_the_help_of_every_command(generate: ModuleType) -> None:
     assert generate.undocumented() == set()
 
 
-def test_every_file_that_a_document_links_to_is_there() -> None:
-    for document in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
-        for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text(encoding="utf-8")):
-            assert (document.parent / target).exists(), f"{document.name}: {target}"
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    for target, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]+))?\)", document.read_text(encoding="utf-8")):
+        path = document.parent / target if target else document
+        assert path.exists(), target
+        assert not anchor or anchor in anchors(path), f"{target}#{anchor}"
 
 
-def test_every_make_target_that_a_document_names_is_there() -> None:
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_make_targets_exist(document: Path) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-    for document in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
-        named = set(re.findall(r"`make ([a-z-]+)`", document.read_text(encoding="utf-8")))
-        assert named <= targets, document.name
+    assert set(re.findall(r"`make ([a-z-]+)`", document.read_text(encoding="utf-8"))) <= targets
+
+
+@pytest.mark.parametrize("document", CURRENT, ids=lambda document: document.name)
+def test_paths_exist(document: Path) -> None:
+    for span in quoted(document):
+        path = span.removeprefix("../")
+        first = path.partition("/")[0]
+        if re.fullmatch(r"[\w.-]+(/[\w.-]*)+", path) and (first in FOLDERS or "." in path.rpartition("/")[2]):
+            places = (ROOT, ROOT / "fastmon_daemon", ROOT / "fastmon_client")
+            assert path in OF_THE_READER or any((place / path).exists() for place in places), span
+
+
+@pytest.mark.parametrize("document", CURRENT, ids=lambda document: document.name)
+def test_modules_and_their_members_exist(document: Path) -> None:
+    for span in quoted(document):
+        if match := re.match(r"(?:python -m )?((?:fastmon_daemon|fastmon_client|tests)(?:\.\w+)+)", span):
+            assert imported(match[1]), span
+
+
+@pytest.mark.parametrize("document", CURRENT, ids=lambda document: document.name)
+def test_classes_and_their_members_exist(document: Path) -> None:
+    for span in quoted(document):
+        if match := re.fullmatch(r"([A-Z][a-z]+(?:[A-Z][a-z]+)+|[A-Z][a-z]+(?=\.))(?:\.([a-z]\w*))?", span):
+            owners = classes().get(match[1], [])
+            assert any(match[2] is None or has_member(owner, match[2]) for owner in owners), span
+
+
+@pytest.mark.parametrize("document", CURRENT, ids=lambda document: document.name)
+def test_commands_and_options_exist(document: Path) -> None:
+    for programs, words in command_lines(document):
+        if re.fullmatch(r"[a-z]+", words[0]):
+            options = {word.partition("=")[0] for word in words if word.startswith("--")} - {"--help"}
+            commands = [found for program in programs if (found := command(program, words[0]))]
+            assert any(options <= options_of(found) for found in commands), words
+
+
+@pytest.mark.parametrize("document", CURRENT, ids=lambda document: document.name)
+def test_settings_exist(document: Path) -> None:
+    named = set(re.findall(r"\b(?:FASTMON|SWF|ACTIVEMQ|MQ)_[A-Z_]*[A-Z]\b", document.read_text(encoding="utf-8")))
+    assert named - OF_THE_TESTBED <= settings_in_the_code()
+
+
+def anchors(document: Path) -> set[str]:
+    """The anchors that GitHub gives the headings of a document."""
+    headings = re.findall(r"^#+ (.+)$", document.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+def options_of(found: click.Command) -> set[str]:
+    return {option for parameter in found.params for option in parameter.opts}
+
+
+@cache
+def settings_in_the_code() -> set[str]:
+    files = [*ROOT.glob("fastmon_daemon/**/*.py"), *ROOT.glob("fastmon_client/**/*.py")]
+    return {name for file in files for name in re.findall(r"\b[A-Z]+_[A-Z_]+\b", file.read_text(encoding="utf-8"))}
+
+
+def imported(name: str) -> bool:
+    """Whether *name* is a module, or a member of one."""
+    try:
+        import_module(name)
+    except ModuleNotFoundError:
+        module, _, member = name.rpartition(".")
+        return "." in module and hasattr(import_module(module), member)
+    return True
+
+
+@cache
+def classes() -> dict[str, list[type]]:
+    """The classes of the daemon by name."""
+    found: dict[str, list[type]] = {}
+    for info in walk_packages(fastmon_daemon.__path__, "fastmon_daemon."):
+        if info.name.endswith("__main__") or ".testbed" in info.name:
+            continue
+        for name, value in vars(import_module(info.name)).items():
+            if isinstance(value, type) and value.__module__ == info.name:
+                found.setdefault(name, []).append(value)
+    return found
+
+
+def has_member(owner: type, name: str) -> bool:
+    """Whether the class *owner* has a method, a property or a declared field *name*, or sets it when it is made."""
+    return hasattr(owner, name) or name in owner.__annotations__ or name in owner.__init__.__code__.co_names
