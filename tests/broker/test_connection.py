@@ -29,7 +29,7 @@ from fastmon_daemon.broker import (
     measure_round_trip,
 )
 from fastmon_daemon.testbed.stomp_broker import Broker as Server
-from fastmon_daemon.testbed.stomp_broker import BrokerThread, Frame, Session, Verdict
+from fastmon_daemon.testbed.stomp_broker import BrokerThread, Frame, HookResult, Session
 
 DEADLINE_S = 20.0
 TOPIC = "/topic/epictopic"
@@ -230,7 +230,7 @@ def test_the_subscription_bounds_what_the_broker_may_send_before_it_has_our_ackn
 ) -> None:
     asked: queue.Queue[dict[str, str]] = queue.Queue()
 
-    def note(what: str, _: Session, frame: Frame) -> Verdict:
+    def note(what: str, _: Session, frame: Frame) -> HookResult:
         if what == "receive" and frame.command == "SUBSCRIBE":
             asked.put(frame.headers)
         return None
@@ -252,7 +252,7 @@ def test_an_error_without_a_word_is_told_as_one(ear: Ear, monkeypatch: pytest.Mo
 def test_a_trial_is_nobody_in_particular_and_says_goodbye(server: BrokerThread) -> None:
     ids: list[str | None] = []
 
-    def note(what: str, session: Session, frame: Frame) -> Verdict:
+    def note(what: str, session: Session, frame: Frame) -> HookResult:
         if what == "receive" and frame.command == "SUBSCRIBE":
             ids.append(session.client_id)
         return None
@@ -301,7 +301,7 @@ def test_an_announcement_that_the_broker_does_not_even_read_drops_the_connection
 
 
 def test_the_loss_of_the_connection_ends_a_waiting_announcement(server: BrokerThread, ear: Ear) -> None:
-    def swallow_and_cut(what: str, _: Session, frame: Frame) -> Verdict:
+    def swallow_and_cut(what: str, _: Session, frame: Frame) -> HookResult:
         if what == "receive" and frame.command == "SEND":
             server.broker.drop_connections()
             return "drop"
