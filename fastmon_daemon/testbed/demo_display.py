@@ -1,4 +1,4 @@
-"""How the demo is shown: a live table on a terminal, otherwise a line every 2 s and at each new phase."""
+"""How the demo is shown: a live table on a terminal, otherwise lines, one every 2 s and two at each new phase."""
 
 from __future__ import annotations
 
@@ -53,20 +53,24 @@ class DemoDisplay:
             yield
 
     def show(self, state: DemoState) -> None:
-        """Update the live table; without a terminal, print a line at a new phase or 2 s after the last line."""
+        """Update the live table; without a terminal, print a new phase, and the numbers at a new phase or after 2 s."""
         if self._live:
             self._live.update(_table(state))
             return
         phase, at = self._last
+        if state.phase != phase:
+            self._print(state, f"-- {state.phase}")
         if state.phase != phase or state.seconds >= at + LINE_EVERY_S:
             self._last = (state.phase, state.seconds)
-            self.console.print(_line(state), soft_wrap=True, highlight=False)
+            self._print(state, _numbers(state))
+
+    def _print(self, state: DemoState, text: str) -> None:
+        self.console.print(Text(f"{state.seconds:6.1f} s  {text}"), soft_wrap=True, highlight=False)
 
 
-def _line(state: DemoState) -> Text:
+def _numbers(state: DemoState) -> str:
     by_state = ", ".join(f"{number} {name}" for name, number in state.states.items() if number) or "none received yet"
-    return Text(
-        f"{state.seconds:6.1f} s  [{state.phase}]  "
+    return (
         f"STFs sent {state.stf_generated}/{state.stf_planned}: {by_state};  "
         f"TF files registered {state.tf_registered}/{state.tf_expected};  announcements {state.announcements};  "
         f"stages {state.stages};  heart-beats {state.heartbeats}"

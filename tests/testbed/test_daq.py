@@ -140,9 +140,7 @@ def test_the_real_data_agent_sends_one_stf_ready_before_the_first_registration(r
 
 def test_late_registration_follows_its_message(recording):
     recording.play(stf=3, late_s=0.3)
-    registered = [
-        n for m, n in zip(recording.messages, recording.stf_counts, strict=True) if m["msg_type"] == "stf_ready"
-    ]
+    registered = [registered for _, registered in recording.of_ready()]
     assert registered == [0, 0, 0]
     assert len(recording.rows("stf-files/")) == 3
 

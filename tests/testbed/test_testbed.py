@@ -169,9 +169,7 @@ def test_messages_can_be_posted_only_if_the_endpoint_is_enabled(testbed):
 
 def test_on_message_gets_every_accepted_message(connect):
     messages: list[tuple[str, str]] = []
-    with TestbedThread(
-        TestbedOptions(on_message=lambda destination, body: messages.append((destination, body)))
-    ) as other:
+    with TestbedThread(TestbedOptions(on_message=lambda *message: messages.append(message))) as other:
         sender = Sender(other.environment)
         sender.deliver({"a": 1}, "/queue/work")
         sender.connection.transport.disconnect_socket()

@@ -26,13 +26,8 @@ def test_a_durable_subscription_keeps_messages_for_a_disconnected_client(rig: Br
     sender.send(TOPIC, "unacknowledged")
     first.request("DISCONNECT")
     sender.send(TOPIC, "missed")
-    [subscription] = rig.thread.call(lambda: rig.broker.subscriptions(TOPIC))
-    assert (subscription.client_id, subscription.durable_name, subscription.active, subscription.waiting) == (
-        "daemon",
-        "stf",
-        False,
-        2,
-    )
+    [found] = rig.thread.call(lambda: rig.broker.subscriptions(TOPIC))
+    assert (found.client_id, found.durable_name, found.active, found.waiting) == ("daemon", "stf", False, 2)
     second = rig.client(client_id="daemon")
     assert bodies(second.subscribe(TOPIC, "client-individual", **{name_header: "stf"})) == ["unacknowledged", "missed"]
     assert bodies(second.send(TOPIC, "fresh")) == ["fresh"]
