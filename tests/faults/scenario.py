@@ -16,7 +16,7 @@ from fastmon_daemon.testbed.monitor import MonitorThread
 from fastmon_daemon.testbed.monitor.file_tables import FASTMON_FILES, STF_FILES
 from tests.faults.account import Account, account_of, read_stfs
 from tests.faults.other_agents import BrokerControl, OtherAgents
-from tests.processes import Door, Living, name, wait_until
+from tests.processes import BrokerAccess, Living, name, wait_until
 
 WORKERS = 4
 """The daemon's default: the most announcements that can be in flight at a cut."""
@@ -44,11 +44,11 @@ class Scenario(Living):
     def __init__(
         self, folder: Path, monitor: MonitorThread, broker: BrokerControl, agents: OtherAgents, topic: str
     ) -> None:
-        door = Door(
+        access = BrokerAccess(
             port=broker.port, publish=agents.send, host=broker.host, user=broker.user, password=broker.password,
             topic=topic,
         )  # fmt: skip
-        super().__init__(folder, monitor, door)
+        super().__init__(folder, monitor, access)
         self.broker = broker
         self.agents = agents
         self.long = False

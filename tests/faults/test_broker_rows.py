@@ -72,7 +72,7 @@ def test_the_link_is_half_open(scenario: Scenario, proxy: FaultyProxy) -> None:
 @fault(8, "another subscriber that never reads", EVERY)
 def test_a_subscriber_that_never_reads(scenario: Scenario) -> None:
     scenario.daemon()
-    with DeadClient(scenario.broker, "slow", 0, {"destination": scenario.door.topic}):
+    with DeadClient(scenario.broker, "slow", 0, {"destination": scenario.broker_access.topic}):
         for _ in range(5000 if scenario.long else 1000):  # 8 MB: more than the socket buffers
             scenario.publish({"msg_type": "noise", "text": "x" * 8000})
         scenario.send(*range(1, 11))
@@ -212,7 +212,7 @@ def send_raw(scenario: Scenario, bodies: list[str]) -> None:
         return
     with Link(scenario.broker) as link:
         for body in bodies:
-            link.send(scenario.door.topic, body, persistent="true")
+            link.send(scenario.broker_access.topic, body, persistent="true")
 
 
 def embedded(scenario: Scenario) -> EmbeddedBroker:

@@ -195,9 +195,9 @@ def test_a_test_that_fails_only_once_finds_nothing(tmp_path: Path, capsys: pytes
     runs.write_text("")
     flaky = f"""from pathlib import Path
 def test_flaky():
-    times = Path({str(runs)!r})
-    times.write_text(times.read_text() + "x")
-    assert times.read_text() != "xx"
+    runs = Path({str(runs)!r})
+    runs.write_text(runs.read_text() + "x")
+    assert runs.read_text() != "xx"
 """
     root = tree(tmp_path / "root", test_small=flaky)
     assert main(["--count", "1", "--seed", "1", "--jobs", "1", "--json"], root) == 1
