@@ -129,12 +129,12 @@ def test_filters_on_a_large_table(monitor):
 def test_a_deaf_stream_sends_heartbeats_and_relays_again_afterwards():
     with MonitorThread(TOKEN, MonitorOptions(heartbeat_s=0.05)) as monitor, closing(Stream(monitor)) as stream:
         monitor.faults(sse_deaf_s=LONG_S)
-        monitor.deliver(json.dumps({"msg_type": "stf_ready", "label": "unheard"}))
+        monitor.deliver(json.dumps({"msg_type": "stf_ready", "label": "not relayed"}))
         assert [stream.event()[0] for _ in range(3)] == ["heartbeat"] * 3
         monitor.faults()
-        monitor.deliver(json.dumps({"msg_type": "stf_ready", "label": "heard"}))
+        monitor.deliver(json.dumps({"msg_type": "stf_ready", "label": "relayed"}))
         message = next(data for name, data in iter(stream.event, None) if name != "heartbeat")
-        assert message["label"] == "heard"
+        assert message["label"] == "relayed"
 
 
 def test_a_client_that_does_not_read_gets_the_oldest_events_and_loses_the_newest(monitor):
