@@ -1,1 +1,1 @@
-"""Measurements that a program makes and a person reads; no test depends on them."""
+"""Benchmarks; no test depends on them."""

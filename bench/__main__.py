@@ -1,4 +1,4 @@
-"""`make bench`: all measurements, as ratios taken side by side; the last line is one JSON object."""
+"""`make bench`: run all benchmarks; the last line of the output is one JSON object."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from bench import client
 
 
 def main() -> None:
-    """Run them one after the other."""
+    """Run all benchmarks, one after the other."""
     print(json.dumps({"client": client.measure()}))
 
 

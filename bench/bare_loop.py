@@ -1,4 +1,4 @@
-"""The least that a reader of the stream can do: sseclient-py and `json.loads`. Words: the URL, the number of events."""
+"""The minimal client of the stream: sseclient-py and `json.loads`. Arguments: URL, number of events."""
 
 from __future__ import annotations
 

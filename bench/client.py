@@ -1,7 +1,6 @@
-"""Events per second that the client digests, and CPU per event, against a bare loop over the same stream.
+"""Events per second and CPU per event of the client, compared with a bare loop over the same stream.
 
-Both run as processes of their own, in turn, in one run. What a process costs without events (its start) is measured
-with a stream of one event and taken off.
+Both run alternately as processes. The cost of a start is measured with a stream of one event and subtracted.
 """
 
 from __future__ import annotations
@@ -17,15 +16,15 @@ from bench.stream_server import serving, stream_of
 
 EVENTS = 35_000
 ROUNDS = 5
-MOST = 3.0
-"""The ratio of CPU per event that the client promises in `--json` mode."""
+MAX_RATIO = 3.0
+"""The promised ratio of CPU per event, in `--json` mode."""
 
 Cost = tuple[float, float]
 """CPU seconds and wall seconds."""
 
 
 def measure() -> dict[str, float]:
-    """Both readers, *ROUNDS* times each in turn: medians, also of the ratio within a round."""
+    """Run both readers alternately, *ROUNDS* times; return medians, also of the ratio within a round."""
     readers = {
         "bare": lambda url, count: [sys.executable, "-m", "bench.bare_loop", url, str(count)],
         "client": lambda url, count: [
@@ -46,7 +45,7 @@ def measure() -> dict[str, float]:
         map(_ratio, *(zip(costs[name], starts[name], strict=True) for name in ("client", "bare")))
     )
     print(f"CPU per event: client {1e6 * cpu['client'] / EVENTS:.0f} us, bare {1e6 * cpu['bare'] / EVENTS:.0f} us")
-    print(f"ratio {ratio:.2f} (promised: at most {MOST})")
+    print(f"ratio {ratio:.2f} (promised: at most {MAX_RATIO})")
     return {
         "events": EVENTS,
         "events_per_s": round(EVENTS / wall["client"]),
@@ -58,21 +57,21 @@ def measure() -> dict[str, float]:
 
 
 def _cost(words: Sequence[str]) -> Cost:
-    begun = time.monotonic()
+    began = time.monotonic()
     environment = {**os.environ, "SWF_API_TOKEN": "bench"}
     child = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment)  # noqa: S603
     assert child.stderr is not None
-    said = child.stderr.read()
+    errors = child.stderr.read()
     _, status, usage = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
     child.stderr.close()
     if child.returncode:
-        raise SystemExit(f"{' '.join(words)} ended with {child.returncode}: {said.decode(errors='replace')}")
-    return usage.ru_utime + usage.ru_stime, time.monotonic() - begun
+        raise SystemExit(f"{' '.join(words)} ended with {child.returncode}: {errors.decode(errors='replace')}")
+    return usage.ru_utime + usage.ru_stime, time.monotonic() - began
 
 
 def _ratio(client: tuple[Cost, Cost], bare: tuple[Cost, Cost]) -> float:
-    """CPU of the two readers in one round, each less its start: what one round shares is the state of the machine."""
+    """Ratio of CPU in one round, each without its start; within a round the state of the machine is the same."""
     return (client[0][0] - client[1][0]) / (bare[0][0] - bare[1][0])
 
 

@@ -1,4 +1,4 @@
-"""A server that writes a prepared event stream as fast as it is read, so that the reader is what is measured."""
+"""A server that sends a prepared event stream as fast as the client reads it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PIECE = 65_536
 
 
 def announcement(number: int, run: str) -> str:
-    """The announcement of the TF file of that number, as it comes over the stream."""
+    """Return the announcement of TF file *number* as the stream has it."""
     stf, tf = divmod(number, TF_PER_STF)
     name = f"swf.{run}.{stf + 1:06d}.stf"
     return json.dumps({
@@ -34,7 +34,7 @@ def announcement(number: int, run: str) -> str:
 
 
 def stream_of(count: int, run: str = "100014") -> bytes:
-    """A whole stream: the greeting, *count* announcements, and the end of the run."""
+    """Return a stream: ``connected``, *count* announcements, and ``end_run``."""
     greeting = 'event: connected\ndata: {"client_id": "bench", "status": "connected"}\n\n'
     end = json.dumps(
         {"msg_type": "end_run", "namespace": "bench", "run_id": run, "total_stf_files": count // TF_PER_STF}
@@ -45,7 +45,7 @@ def stream_of(count: int, run: str = "100014") -> bytes:
 
 @contextmanager
 def serving(stream: bytes) -> Iterator[str]:
-    """The URL of a server on loopback that gives *stream* to whoever asks, and holds the connection afterwards."""
+    """Run a server on loopback that sends *stream* and then keeps the connection open; yield its URL."""
     over = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
@@ -53,7 +53,7 @@ def serving(stream: bytes) -> Iterator[str]:
 
         def do_GET(self) -> None:
             if "/messages/stream/" in self.path:
-                with suppress(ConnectionError):  # a reader that has seen enough goes away
+                with suppress(ConnectionError):  # the client disconnects when it has enough
                     self._stream()
                 self.close_connection = True
             else:  # a monitor without rows
@@ -77,11 +77,11 @@ def serving(stream: bytes) -> Iterator[str]:
             over.wait()
 
         def log_message(self, *_: object) -> None:
-            """Nothing."""
+            """No log."""
 
     class Server(ThreadingHTTPServer):
         def handle_error(self, request: Any, client_address: Any) -> None:
-            if not isinstance(sys.exception(), ConnectionError):  # a reader may go away at any time
+            if not isinstance(sys.exception(), ConnectionError):  # a client may disconnect at any time
                 super().handle_error(request, client_address)
 
     server = Server(("127.0.0.1", 0), Handler)

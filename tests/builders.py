@@ -1,4 +1,4 @@
-"""A small world for the engine's tests: a monitor and a broker that remember, a clock that is moved by hand."""
+"""Builders for tests of the engine: a fake monitor, a fake broker, a manual clock, and the database."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Inline(Executor):
 
 
 class Slow(Executor):
-    """A pool whose calls are done only when the test says so."""
+    """A pool that runs its calls only when the test calls `go_on`."""
 
     def __init__(self) -> None:
         self.waiting: list[tuple[Any, tuple[Any, ...]]] = []
@@ -66,7 +66,7 @@ class Slow(Executor):
 
 
 class FakeMonitor:
-    """Stands for the monitor's table of TF files: a name once registered stays as it is."""
+    """The monitor's table of TF files: a registered name never changes."""
 
     def __init__(self) -> None:
         self.rows: dict[str, TfFile] = {}
@@ -79,11 +79,11 @@ class FakeMonitor:
         self.probe()
         if tf.stf_filename in self.trouble:
             raise self.trouble[tf.stf_filename]
-        there = self.rows.setdefault(
+        row = self.rows.setdefault(
             tf.tf_filename, replace(tf, metadata=None, tf_file_id=str(uuid5(NAMESPACE_URL, tf.tf_filename)))
         )
-        same = (there.tf_first, there.tf_last) == (tf.tf_first, tf.tf_last)
-        return there, None if same else "another range"
+        same = (row.tf_first, row.tf_last) == (tf.tf_first, tf.tf_last)
+        return row, None if same else "another range"
 
     def probe(self) -> None:
         if self.down:
@@ -91,7 +91,7 @@ class FakeMonitor:
 
 
 class Silent(FakeMonitor):
-    """While `silent`, nobody who asks hears anything until the test lets their deadlines pass."""
+    """While `silent`, requests get no answer until the test sets `deadline`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ class HandClock:
 
 @cache
 def empty_database() -> bytes:
-    """A database as its first start leaves it; to make one costs more than most of the tests that need it."""
+    """The bytes of a new database; creating one takes longer than most tests that need it."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "outbox.db"
         open_outbox(path).close()
@@ -134,7 +134,7 @@ def empty_database() -> bytes:
 
 @dataclass
 class World:
-    """Everything outside the process, surviving its deaths, and the database on disk."""
+    """Everything that survives the process: monitor, broker, clock and database."""
 
     folder: Path
     monitor: FakeMonitor = field(default_factory=FakeMonitor)
@@ -151,7 +151,7 @@ class World:
         return open_outbox(path)
 
     def outbox_and_connection(self) -> tuple[Outbox, Database]:
-        """The outbox, and the connection that it works on, to make that fail."""
+        """Return the outbox and its connection, which a test can make fail."""
         self.outbox().close()
         db = connect(self.folder / "outbox.db")
         return Outbox(db), db
@@ -185,7 +185,7 @@ class World:
         spare: Callable[[Outbox, datetime], None] = lambda _outbox, _now: None,
         **changes: Any,
     ) -> Engine:
-        """An engine whose calls run in *pools*, or all of them in one *pool*; *changes* are of its `EngineConfig`."""
+        """Return an engine whose calls run in *pools*, or all in one *pool*; *changes* go to its `EngineConfig`."""
         clock, one = self.time.clock(), pool or Inline()
         monitor: Any = self.monitor
         config: dict[str, Any] = {
@@ -219,18 +219,18 @@ class World:
         engine.inbox.report_link(LinkEvent("broker", up=up, reason="" if up else "broker stopped"))
 
 
-def settle(engine: Engine, turns: int = 200) -> None:
-    """Turn the engine until nothing is under way any more."""
-    for _ in range(turns):
+def settle(engine: Engine, ticks: int = 200) -> None:
+    """Run ticks of the engine until it is idle."""
+    for _ in range(ticks):
         engine.tick(0)
         if engine.idle:
             engine.tick(0)
             return
-    raise AssertionError(f"still busy after {turns} turns")
+    raise AssertionError(f"still busy after {ticks} ticks")
 
 
 def turn_until(engine: Engine, condition: Callable[[], object], what: str = "", deadline_s: float = 40.0) -> None:
-    """Turn the engine, which waits for what its threads bring, until *condition* holds."""
+    """Run ticks of the engine, which wait for its threads, until *condition* is true."""
     end = time.monotonic() + deadline_s
     while not condition():
         assert time.monotonic() < end, f"not within {deadline_s} s: {what}"
@@ -238,11 +238,11 @@ def turn_until(engine: Engine, condition: Callable[[], object], what: str = "", 
 
 
 def named(outbox: Outbox, name: str) -> Stf:
-    """The STF of that name."""
+    """Return the STF called *name*."""
     return outbox.find(filename=name)[0]
 
 
 def query(database: Path, sql: str, *values: object) -> list[tuple[Any, ...]]:
-    """What any SQLite client is answered by the database."""
+    """Query the database with a plain SQLite client."""
     with closing(sqlite3.connect(database, isolation_level=None)) as connection:
         return connection.execute(sql, values).fetchall()

@@ -1,4 +1,4 @@
-"""A living world on loopback: the embedded broker and monitor in threads, the daemon as a child process."""
+"""A testbed for tests of processes: broker and monitor in threads, the daemon as a child process."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ TOPIC = "/topic/epictopic"
 IN_PROCESS = frozenset({"inspect", "verdict", "retry", "discard", "include", "replay", "purge", "export", "backup"})
 DEADLINE_S = 40.0
 
-W = TypeVar("W", bound="Living")
+T = TypeVar("T", bound="Living")
 
 
 def wait_until(condition: Callable[[], object], what: str = "", deadline_s: float = DEADLINE_S) -> None:
-    """Wait for *condition*, asked every 50 ms; AssertionError after a generous deadline."""
+    """Wait until *condition* is true, checked every 50 ms. Raises: AssertionError after *deadline_s*."""
     pause = threading.Event()
     end = time.monotonic() + deadline_s
     while not condition():
@@ -42,8 +42,8 @@ def wait_until(condition: Callable[[], object], what: str = "", deadline_s: floa
 
 
 @dataclass(frozen=True, kw_only=True)
-class Door:
-    """Where a broker listens, and how another agent sends to the topic."""
+class BrokerAccess:
+    """Address of a broker, and how another agent publishes on the topic."""
 
     port: int
     publish: Callable[[str], None]
@@ -54,30 +54,31 @@ class Door:
 
 
 class Living:
-    """Broker, monitor, and where the daemon's things are."""
+    """Broker, monitor, and the folder of the daemon."""
 
-    def __init__(self, folder: Path, monitor: MonitorThread, door: Door) -> None:
+    def __init__(self, folder: Path, monitor: MonitorThread, broker_access: BrokerAccess) -> None:
         self.folder = folder
         self.monitor = monitor
-        self.door = door
+        self.broker_access = broker_access
         self.database = folder / "outbox.db"
         self.children: list[subprocess.Popen[bytes]] = []
         self.run_pk = self._post("runs/", {"run_number": 100014, "start_time": "2026-11-21T20:56:56"})["run_id"]
 
     def environment(self, **changes: str) -> dict[str, str]:
         inherited = {key: value for key, value in os.environ.items() if key in {"PATH", "LANG", "TMPDIR"}}
+        broker = self.broker_access
         return inherited | {
             "HOME": str(self.folder), "SWF_MONITOR_URL": self.monitor.url, "SWF_API_TOKEN": TOKEN,
-            "ACTIVEMQ_HOST": self.door.host, "ACTIVEMQ_PORT": str(self.door.port), "ACTIVEMQ_USER": self.door.user,
-            "ACTIVEMQ_PASSWORD": self.door.password, "FASTMON_SUBSCRIBE": self.door.topic,
-            "FASTMON_ANNOUNCE": self.door.topic, "FASTMON_NAMESPACE": "ns", "FASTMON_DB": str(self.database),
+            "ACTIVEMQ_HOST": broker.host, "ACTIVEMQ_PORT": str(broker.port), "ACTIVEMQ_USER": broker.user,
+            "ACTIVEMQ_PASSWORD": broker.password, "FASTMON_SUBSCRIBE": broker.topic, "FASTMON_ANNOUNCE": broker.topic,
+            "FASTMON_NAMESPACE": "ns", "FASTMON_DB": str(self.database),
             "FASTMON_SELECTION_FRACTION": "1.0", "FASTMON_DURABLE": "on", **changes,
         }  # fmt: skip
 
     def start(
         self, *words: str, program: str = "fastmon_daemon", under: Sequence[str] = (), **changes: str
     ) -> subprocess.Popen[bytes]:
-        """A child process, run by the command *under* if there is one; its stderr goes to `log`."""
+        """Start a child process, by the command *under* if given; its stderr goes to `log`."""
         log = (self.folder / "log").open("ab")
         child = subprocess.Popen(
             [*under, sys.executable, "-m", program, *words], env=self.environment(**changes), cwd=self.folder,
@@ -90,17 +91,17 @@ class Living:
     def daemon(
         self, *, program: str = "fastmon_daemon", under: Sequence[str] = (), **changes: str
     ) -> subprocess.Popen[bytes]:
-        """The daemon, subscribed."""
+        """Start the daemon and wait until it is subscribed."""
         seen = self.log().count("broker link up")
         child = self.start("run", program=program, under=under, **changes)
         wait_until(lambda: self.log().count("broker link up") > seen or child.poll() is not None, "the daemon is up")
         return child
 
     def call(self, *words: str, program: str = "fastmon_daemon", **changes: str) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end; in this process, which saves half a second, where it leaves logging alone."""
+        """Run a command to its end; in this process if it does not configure logging, which saves half a second."""
         if program == "fastmon_daemon" and words[0] in IN_PROCESS:
             with chdir(self.folder):
-                return called(words, self.environment(**changes))
+                return run_in_process(words, self.environment(**changes))
         return subprocess.run(
             [sys.executable, "-m", program, *words], env=self.environment(**changes), cwd=self.folder,
             capture_output=True, text=True, timeout=DEADLINE_S, check=False,
@@ -118,27 +119,27 @@ class Living:
         return dict(answer.json())
 
     def rows(self, path: str) -> list[dict[str, Any]]:
-        """A whole table of the monitor."""
+        """Return a whole table of the monitor."""
         answer = requests.get(f"{self.monitor.url}/api/{path}/", timeout=20)
         assert answer.status_code == 200, answer.text
         return list(answer.json())
 
     def register(self, *sequences: int) -> None:
-        """The data agent's registration of STFs."""
+        """Register STFs, as the data agent does."""
         for n in sequences:
             self._post("stf-files/", {"run": self.run_pk, "stf_filename": name(n)})
 
     def publish(self, message: dict[str, Any]) -> None:
-        """Send a message as another agent would."""
-        self.door.publish(json.dumps({"namespace": "ns", **message}))
+        """Publish a message, as another agent does."""
+        self.broker_access.publish(json.dumps({"namespace": "ns", **message}))
 
     def announce(self, *sequences: int) -> None:
-        """`stf_ready` of these STFs."""
+        """Publish `stf_ready` of these STFs."""
         for n in sequences:
             self.publish({"msg_type": "stf_ready", "run_id": "100014", "filename": name(n), "sequence": n})
 
     def states(self) -> dict[str, int]:
-        """STFs by state, as the database says."""
+        """State -> number of STFs, from the database."""
         if not self.database.exists():
             return {}
         reports = open_for_reading(self.database)
@@ -148,12 +149,12 @@ class Living:
             reports.close()
 
     def wait_for(self, **states: int) -> None:
-        """Wait until the STFs by state are just these."""
+        """Wait until the numbers of STFs by state are exactly *states*."""
         wait_until(lambda: self.states() == states, f"{states}, but {self.states()}\n{self.log()[-3000:]}")
 
 
-def called(words: Sequence[str], environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run the command line in this process, with nothing but *environ* as its environment."""
+def run_in_process(words: Sequence[str], environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a command in this process, with only *environ* as its environment."""
     out, err, code = StringIO(), StringIO(), None
     with patch.dict(os.environ, environ, clear=True), patch.object(sys, "argv", ["fastmon-daemon", *words]):
         try:
@@ -165,19 +166,19 @@ def called(words: Sequence[str], environ: dict[str, str]) -> subprocess.Complete
 
 
 def name(sequence: int) -> str:
-    """The name of the STF of that number."""
+    """Return the file name of STF number *sequence*."""
     return f"swf.100014.{sequence:06d}.stf"
 
 
 class OnEmbedded(Living):
-    """The world with the embedded broker, which may be stopped and started."""
+    """A testbed with the embedded broker."""
 
     def __init__(self, folder: Path, monitor: MonitorThread, broker: BrokerThread) -> None:
         self.broker = broker
         self.heard: list[str] = []
-        """Bodies that clients sent to the broker."""
+        """Bodies that the broker accepted."""
         publish = partial(self._publish, broker)
-        super().__init__(folder, monitor, Door(port=broker.port, publish=publish))
+        super().__init__(folder, monitor, BrokerAccess(port=broker.port, publish=publish))
 
     @staticmethod
     def _publish(broker: BrokerThread, body: str) -> None:
@@ -186,23 +187,23 @@ class OnEmbedded(Living):
 
 @contextmanager
 def living(folder: Path, publish: Callable[[dict[str, Any]], None] | None = None) -> Iterator[OnEmbedded]:
-    """The world, for the time of the block; no process outlives it. With *publish* the monitor takes messages."""
+    """Run a testbed; its processes end with the block. With *publish* the monitor has ``/api/messages/``."""
     with MonitorThread(TOKEN, MonitorOptions(publish=publish)) as monitor:
         heard: list[str] = []
 
-        def hear(_destination: str, body: str, _headers: dict[str, str]) -> None:
+        def on_send(_destination: str, body: str, _headers: dict[str, str]) -> None:
             heard.append(body)
             monitor.deliver(body)
 
-        hearing = Broker(user="daq", password="secret-word", on_send=hear)
-        with BrokerThread(hearing) as broker, ended(OnEmbedded(folder, monitor, broker)) as world:
+        server = Broker(user="daq", password="secret-word", on_send=on_send)
+        with BrokerThread(server) as broker, ended(OnEmbedded(folder, monitor, broker)) as world:
             world.heard = heard
             yield world
 
 
 @contextmanager
-def ended(world: W) -> Iterator[W]:
-    """No child process outlives the block."""
+def ended(world: T) -> Iterator[T]:
+    """Kill all child processes at the end of the block."""
     try:
         yield world
     finally:

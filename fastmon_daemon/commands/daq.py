@@ -61,6 +61,6 @@ def daq(
         click.echo("stopped early", err=True)
         sys.exit(130)
     finally:
-        done = player.played
+        done = player.progress
         line = f"run {done.run}: {done.generated} STFs in {done.seconds} s, {done.registered} registered, "
         click.echo(json.dumps(done.as_json()) if as_json else f"{line}{done.messages} messages")

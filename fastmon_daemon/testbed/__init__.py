@@ -1,4 +1,4 @@
-"""The embedded world: a STOMP broker, a monitor and a DAQ on loopback, for the demo, the tests and newcomers.
+"""The embedded testbed: a STOMP broker, a monitor and a DAQ on loopback, for the demo, the tests and newcomers.
 
 The running daemon never imports it.
 """

@@ -1,7 +1,4 @@
-"""The DAQ's two ways out: messages that are sent until the broker has them, registrations until they are in.
-
-Owns patience: a link that is away only takes time. It must not know runs and the order of things.
-"""
+"""The DAQ's two links: messages are repeated until the broker confirms them, requests until the monitor answers."""
 
 from __future__ import annotations
 
@@ -28,101 +25,101 @@ from fastmon_daemon.base.errors import ConfigError, PermanentError, TransientErr
 from fastmon_daemon.settings import Settings
 
 TOPIC = "/topic/epictopic"
-ANSWER_S = 5.0
-"""Seconds that the other side has for an answer before it is asked again."""
+TIMEOUT_S = 5.0
+"""How long broker or monitor may take to answer before the DAQ tries again."""
 HEART_BEATS_MS = (10_000, 10_000)
-_LATER = {408, 425, 429}
+_TRANSIENT = {408, 425, 429}
 
 T = TypeVar("T")
 
 
-def keep_trying(stopping: threading.Event, act: Callable[[], T]) -> T:
-    """What *act* returns, tried again after each `TransientError` until *stopping* is set."""
+def retry_until_done(stopping: threading.Event, call: Callable[[], T]) -> T:
+    """Return what *call* returns; repeat it after each `TransientError` until *stopping* is set."""
     policy = Retrying(
         retry=retry_if_exception_type(TransientError),
         stop=stop_when_event_set(stopping),
         wait=wait_exponential_jitter(multiplier=0.1, max=1.0, jitter=0.1),
         sleep=sleep_using_event(stopping),
-        before_sleep=_complain,
+        before_sleep=_log_failure,
         reraise=True,
     )
-    return policy(act)
+    return policy(call)
 
 
-def _complain(call: RetryCallState) -> None:
-    """Log the first failure and every tenth: a link that is away is no news."""
-    if call.outcome and call.attempt_number % 10 == 1:
-        logger.warning("{}; trying on", call.outcome.exception())
+def _log_failure(state: RetryCallState) -> None:
+    """Log the first failure and then every tenth."""
+    if state.outcome and state.attempt_number % 10 == 1:
+        logger.warning("{}; retrying", state.outcome.exception())
 
 
 class _ReceiptWaiter(stomp.ConnectionListener):
-    """Waits for one frame at a time on behalf of the sender; a lost connection ends the waiting."""
+    """Waits for one frame at a time; a lost connection ends the wait."""
 
     def __init__(self) -> None:
-        self._awaited: tuple[str, threading.Event] = ("", threading.Event())
-        self._heard = ""
+        self._expected: tuple[str, threading.Event] = ("", threading.Event())
+        self._received = ""
 
-    def expect(self, answer: str) -> None:
-        """Wait for *answer* from now on: ``connected``, or the id of a receipt."""
-        self._heard = ""
-        self._awaited = (answer, threading.Event())
+    def expect(self, frame: str) -> None:
+        """Expect *frame* from now on: ``connected``, or the id of a receipt."""
+        self._received = ""
+        self._expected = (frame, threading.Event())
 
     def wait(self) -> None:
-        """Wait until the answer is there; TransientError says why not."""
-        answer, arrived = self._awaited
-        arrived.wait(ANSWER_S)
-        if self._heard != answer:
-            raise TransientError(self._heard or f"the broker gave no answer within {ANSWER_S:.0f} s")
+        """Wait for the expected frame. Raises: TransientError if another one came, or none."""
+        expected, arrived = self._expected
+        arrived.wait(TIMEOUT_S)
+        if self._received != expected:
+            raise TransientError(self._received or f"broker: no answer within {TIMEOUT_S:.0f} s")
 
     def on_connected(self, frame: stomp.utils.Frame) -> None:  # noqa: ARG002 (stomp.py's signature)
-        self._note("connected")
+        self._arrived("connected")
 
     def on_receipt(self, frame: stomp.utils.Frame) -> None:
-        self._note(frame.headers["receipt-id"])
+        self._arrived(frame.headers["receipt-id"])
 
     def on_error(self, frame: stomp.utils.Frame) -> None:
-        self._note(f"the broker says: {frame.headers.get('message') or frame.body}")
+        self._arrived(f"broker: {frame.headers.get('message') or frame.body}")
 
     def on_disconnected(self) -> None:
-        self._note("the broker closed the connection")
+        self._arrived("broker: connection closed")
 
-    def _note(self, heard: str) -> None:
-        self._heard = self._heard or heard
-        self._awaited[1].set()
+    def _arrived(self, frame: str) -> None:
+        self._received = self._received or frame
+        self._expected[1].set()
 
 
 class Topic:
-    """The topic, seen by a sender. Used by one thread, but for `close`."""
+    """Sends messages to the topic. Only `close` may be called from another thread."""
 
     def __init__(self, settings: Settings, stopping: threading.Event) -> None:
         self._settings = settings
         self._stopping = stopping
         self._connection: stomp.StompConnection12 | None = None
-        self._ear = _ReceiptWaiter()
+        self._receipts = _ReceiptWaiter()
 
     def send(self, message: Mapping[str, Any]) -> None:
-        """Send *message* until a receipt confirms it; it may then have gone out more than once.
+        """Send *message* until a receipt confirms it; the broker may then have it more than once.
 
-        Raises `TransientError` only when told to stop.
+        Raises: TransientError once *stopping* is set.
         """
         body = json.dumps(message)
-        keep_trying(self._stopping, lambda: self._send(body))
+        retry_until_done(self._stopping, lambda: self._send(body))
 
     def close(self) -> None:
-        """Leave; whoever waits for a receipt stops waiting."""
+        """Close the connection and end a wait for a receipt."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.remove_listener("daq")
             connection.transport.disconnect_socket()
-        self._ear.on_disconnected()
+        self._receipts.on_disconnected()
 
     def _send(self, body: str) -> None:
         receipt = str(uuid4())
         try:
             connection = self._connected()
-            self._ear.expect(receipt)
+            self._receipts.expect(receipt)
             connection.send(TOPIC, body, headers={"receipt": receipt})
-            self._ear.wait()
+            self._receipts.wait()
         except (StompException, OSError) as exc:
             self.close()
             raise TransientError(f"broker: {exc!r}") from exc
@@ -140,17 +137,17 @@ class Topic:
             try_loopback_connect=False,
             prefer_localhost=False,
             reconnect_attempts_max=1,
-            timeout=ANSWER_S,
+            timeout=TIMEOUT_S,
             heartbeats=HEART_BEATS_MS,
             heart_beat_receive_scale=2.5,
         )
         if settings.broker_use_ssl:
             self._secure(connection, address)
-        self._connection, self._ear = connection, _ReceiptWaiter()
-        self._ear.expect("connected")
-        connection.set_listener("daq", self._ear)
+        self._connection, self._receipts = connection, _ReceiptWaiter()
+        self._receipts.expect("connected")
+        connection.set_listener("daq", self._receipts)
         connection.connect(settings.broker_user, settings.broker_password, wait=False)
-        self._ear.wait()
+        self._receipts.wait()
         return connection
 
     def _secure(self, connection: stomp.StompConnection12, address: tuple[str, int]) -> None:
@@ -159,12 +156,16 @@ class Topic:
         connection.set_ssl([address], ca_certs=ca, cert_file=certificate, key_file=key)
         if not connection.get_ssl(address):
             raise ConfigError(
-                f"ACTIVEMQ_HOST={address[0]!r}: TLS cannot be had there: name the host as it is connected"
+                f"ACTIVEMQ_HOST={address[0]!r}: stomp.py cannot use TLS with this host: set the host's full name"
             )
 
 
 class Registrar:
-    """The monitor, seen by an agent that registers runs and STFs. Used by one thread at a time."""
+    """Registers runs and STFs in the monitor. Used by one thread at a time.
+
+    All requests are repeated until the monitor answers. Raises: TransientError once *stopping* is set; PermanentError
+    if the monitor rejects the request.
+    """
 
     def __init__(self, settings: Settings, stopping: threading.Event) -> None:
         self._base = f"{settings.monitor_url}/api/"
@@ -176,20 +177,20 @@ class Registrar:
             self._session.verify = str(settings.monitor_ca)
 
     def next_run_number(self) -> int:
-        """A run number that nobody else has."""
-        return int(self._ask("POST", "state/next-run-number/", {})["run_number"])
+        """Request an unused run number."""
+        return int(self._request("POST", "state/next-run-number/", {})["run_number"])
 
     def register_run(self, run: int, start_time: str) -> int:
-        """Make *run* stand in the monitor; gives its primary key."""
+        """Register *run*, unless it exists, and return its primary key."""
         body = {"run_number": run, "start_time": start_time, "run_conditions": {}}
-        row = self._ask("POST", "runs/", body, known=True)
+        row = self._request("POST", "runs/", body, may_exist=True)
         if row is None:
-            rows = self._ask("GET", "runs/")
+            rows = self._request("GET", "runs/")
             row = next(row for row in rows if row["run_number"] == run)
         return int(row["run_id"])
 
     def register_stf(self, run_key: int, filename: str, size: int | None) -> None:
-        """Make the STF *filename* of *size* bytes stand in the monitor."""
+        """Register the STF *filename* of *size* bytes, unless it exists."""
         body = {
             "run": run_key,
             "stf_filename": filename,
@@ -198,36 +199,36 @@ class Registrar:
             "status": "registered",
             "metadata": {"created_by": "testbed", "substate": "physics"},
         }
-        self._ask("POST", "stf-files/", body, known=True)
+        self._request("POST", "stf-files/", body, may_exist=True)
 
     def end_run(self, run_key: int, end_time: str) -> None:
-        """Note the end of the run."""
-        self._ask("PATCH", f"runs/{run_key}/", {"end_time": end_time})
+        """Set the end time of the run."""
+        self._request("PATCH", f"runs/{run_key}/", {"end_time": end_time})
 
     def close(self) -> None:
-        """Leave."""
+        """Close the connections."""
         self._session.close()
 
-    def _ask(self, method: str, path: str, body: object = None, *, known: bool = False) -> Any:
-        """The answer's JSON; with *known*, None where the row exists already."""
-        return keep_trying(self._stopping, lambda: self._answer(method, path, body, known))
+    def _request(self, method: str, path: str, body: object = None, *, may_exist: bool = False) -> Any:
+        """Return the JSON of the response; with *may_exist*, None if the row exists already."""
+        return retry_until_done(self._stopping, lambda: self._request_once(method, path, body, may_exist))
 
-    def _answer(self, method: str, path: str, body: object, known: bool) -> Any:
+    def _request_once(self, method: str, path: str, body: object, may_exist: bool) -> Any:
         call = f"{method} {self._base}{path}"
         try:
-            answer = self._session.request(
-                method, self._base + path, json=body, timeout=(ANSWER_S, ANSWER_S), allow_redirects=False
+            response = self._session.request(
+                method, self._base + path, json=body, timeout=(TIMEOUT_S, TIMEOUT_S), allow_redirects=False
             )
         except requests.RequestException as exc:
             raise TransientError(f"{call}: {exc}") from exc
-        if known and answer.status_code == 400 and "already exists" in answer.text:
+        if may_exist and response.status_code == 400 and "already exists" in response.text:
             return None
-        if answer.status_code >= 500 or answer.status_code in _LATER:
-            raise TransientError(f"{call}: answered {answer.status_code}")
-        if not answer.ok or answer.is_redirect:
-            remedy = "look at SWF_MONITOR_URL and SWF_API_TOKEN"
-            raise PermanentError(f"{call}: answered {answer.status_code}: {answer.text[:200]}: {remedy}")
+        if response.status_code >= 500 or response.status_code in _TRANSIENT:
+            raise TransientError(f"{call}: {response.status_code}")
+        if not response.ok or response.is_redirect:
+            hint = "check SWF_MONITOR_URL and SWF_API_TOKEN"
+            raise PermanentError(f"{call}: {response.status_code}: {response.text[:200]}: {hint}")
         try:
-            return answer.json()
+            return response.json()
         except ValueError as exc:
-            raise TransientError(f"{call}: answered something that is not JSON") from exc
+            raise TransientError(f"{call}: the response is not JSON") from exc

@@ -1,7 +1,4 @@
-"""What run control and data agent of the testbed say on the topic, field by field as recorded, nulls included.
-
-It must not know STOMP, REST or who plays the run.
-"""
+"""The messages of run control and data agent, with the fields of the recorded ones, nulls included."""
 
 from __future__ import annotations
 
@@ -27,12 +24,12 @@ def stf_name(run: int, sequence: int) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class RunMessages:
-    """The messages of one run. *now* gives aware datetimes; the ticks of the simulation are seconds."""
+    """Builds the messages of one run. *now* returns aware datetimes; ``simulation_tick`` is in seconds."""
 
     namespace: str
     run: int
     size: int | None
-    """Bytes of each STF, null in the messages where it is None."""
+    """Bytes of each STF; None becomes null in the messages."""
     began: datetime
     now: Callable[[], datetime]
 
@@ -45,7 +42,7 @@ class RunMessages:
         return self._run_control("start_run") | PHYSICS | {"sender": RUN_CONTROL}
 
     def pause_run(self) -> Message:
-        """A short standby."""
+        """A short standby begins."""
         reason = {"reason": "Brief standby period", "sender": RUN_CONTROL}
         return self._run_control("pause_run") | STANDBY | reason
 
@@ -54,7 +51,7 @@ class RunMessages:
         return self._run_control("resume_run") | PHYSICS | {"sender": RUN_CONTROL}
 
     def end_run(self, total_stf_files: int) -> Message:
-        """The run is over, and had so many STFs."""
+        """The run is over and had *total_stf_files* STFs."""
         return self._run_control("end_run") | {"total_stf_files": total_stf_files, "sender": RUN_CONTROL}
 
     def stf_gen(self, sequence: int) -> Message:
@@ -65,7 +62,7 @@ class RunMessages:
         return message | stf | when | PHYSICS | {"sender": RUN_CONTROL}
 
     def stf_ready(self, sequence: int) -> Message:
-        """An STF can be read: the example data agent's form, one for each STF."""
+        """An STF can be read: the example data agent sends one per STF."""
         return {
             "msg_type": "stf_ready",
             "namespace": self.namespace,
@@ -84,7 +81,7 @@ class RunMessages:
         }
 
     def run_ready(self) -> Message:
-        """Look at this run: the real data agent's form of ``stf_ready``, once a run and without a filename."""
+        """The run has STFs: the real data agent sends one ``stf_ready`` per run, without a filename."""
         return {
             "namespace": self.namespace,
             "sender": DATA_AGENT,
@@ -94,7 +91,7 @@ class RunMessages:
         }
 
     def local_time(self) -> str:
-        """The present time as the agents write it: local, without offset."""
+        """The current time in the agents' format: local, without offset."""
         return self.now().astimezone().replace(tzinfo=None).isoformat(timespec="microseconds")
 
     def _run_control(self, kind: str) -> Message:

@@ -1,12 +1,8 @@
-"""The demo: the main job under a kill -9 and an outage, with the daemon as a real process.
-
-Owns the story and its clean end. It knows the daemon from outside: its process, and its database to read.
-"""
+"""The demo: one run through the whole chain, with a kill -9 and a monitor outage; the daemon is a real process."""
 
 from __future__ import annotations
 
 import json
-import sqlite3
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,92 +12,61 @@ from pathlib import Path
 from typing import Self
 
 from fastmon_daemon.base.clock import Clock
-from fastmon_daemon.base.errors import StorageError
-from fastmon_daemon.outbox import OutboxReader, Stf, open_for_reading
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.statechart import load_statechart
-from fastmon_daemon.testbed.daq import Daq, Played, RunPlan
+from fastmon_daemon.testbed.daq import Daq, DaqProgress, RunPlan
 from fastmon_daemon.testbed.daq_messages import stf_name
-from fastmon_daemon.testbed.demo_daemon import DaemonProcess, inherited
+from fastmon_daemon.testbed.demo_daemon import DaemonProcess, OutboxObserver, inherited
 from fastmon_daemon.testbed.demo_display import DemoState
 from fastmon_daemon.testbed.demo_verdict import DemoVerdict, MonitorReader, judge
 from fastmon_daemon.testbed.testbed import TOPIC, TestbedOptions, TestbedThread
 
 OUTAGE_S = 5.0
-DEAD_FOR_S = 1.0
-START_S = 60.0
-PATIENCE_S = 120.0
-"""How long the last STF may take after the last one was due."""
+RESTART_DELAY_S = 1.0
+START_TIMEOUT_S = 60.0
+FINISH_TIMEOUT_S = 120.0
+"""How long the STFs may take to finish after the DAQ was due to send the last one."""
 POLL_S = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
 class DemoPlan:
-    """What is played, and where it may write."""
+    """What the demo plays, and where it writes."""
 
     stf: int
+    """Number of STFs."""
     rate_hz: float
     folder: Path
-    """Of the database and the logs."""
+    """For the database and the logs."""
     environ: Mapping[str, str]
-    """What the daemon inherits, but for settings of ours in it."""
+    """Environment of the daemon; variables that configure a daemon are left out."""
 
 
 class AnnouncementListener:
-    """Hears the topic: which TF files were announced."""
+    """Collects the ids of the TF files that the daemon announces."""
 
     def __init__(self) -> None:
         self.announced: set[str] = set()
 
-    def hear(self, _destination: str, body: str) -> None:
-        """Take one message."""
+    def on_message(self, _destination: str, body: str) -> None:
+        """Note the TF file if *body* is an announcement."""
         message = json.loads(body)
         if message.get("msg_type") == "tf_file_registered":
             self.announced.add(message["tf_file_id"])
 
 
-class OutboxObserver:
-    """The daemon's database, read from outside while the daemon runs and when it is dead."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._reports: OutboxReader | None = None
-
-    def close(self) -> None:
-        """Give the connection back."""
-        if self._reports:
-            self._reports.close()
-            self._reports = None
-
-    def counts(self) -> dict[str, int]:
-        """State -> STFs in it; empty while there is no database to read."""
-        try:
-            return self._opened().counts_by_state()
-        except (StorageError, sqlite3.Error):
-            self.close()
-            return {}
-
-    def stfs(self) -> list[Stf]:
-        """All STFs."""
-        return self._opened().list_stfs(limit=-1)
-
-    def _opened(self) -> OutboxReader:
-        self._reports = self._reports or open_for_reading(self._path)
-        return self._reports
-
-
 class Demo:
-    """Plays the story once. Inside its `with` block world and daemon may run; at its end nothing does."""
+    """Plays the demo once. Testbed and daemon run at most as long as its `with` block."""
 
     def __init__(self, plan: DemoPlan, show: Callable[[DemoState], None], clock: Clock) -> None:
         self._plan = plan
         self._show = show
         self._clock = clock
         self._began = clock.monotonic()
-        self._happening = ""
+        self._phase = ""
         self._chart = load_statechart("stf")
-        self._audience = AnnouncementListener()
-        self._world = TestbedThread(TestbedOptions(overheard=self._audience.hear))
+        self._listener = AnnouncementListener()
+        self._testbed = TestbedThread(TestbedOptions(on_message=self._listener.on_message))
         self._outbox = OutboxObserver(plan.folder / "outbox.db")
         self._pause, self._daq_stopping = threading.Event(), threading.Event()
         self._kills = self._outages = 0
@@ -109,11 +74,11 @@ class Demo:
 
     def __enter__(self) -> Self:
         folder = self._plan.folder
-        self._stack.enter_context(self._world)
-        environ = self._world.environment | {
+        self._stack.enter_context(self._testbed)
+        environ = self._testbed.environment | {
             "FASTMON_SELECTION_FRACTION": "1.0",
             "FASTMON_DB": str(folder / "outbox.db"),
-            "HOME": str(folder),  # so that no .env of the user has a say
+            "HOME": str(folder),  # the user's .env must not apply
         }
         self._settings = Settings.load(environ, working_folder=folder, home=folder)
         plan = RunPlan(stf=self._plan.stf, rate_hz=self._plan.rate_hz)
@@ -129,99 +94,96 @@ class Demo:
         self._stack.close()
 
     def play(self) -> DemoVerdict:
-        """Play it to the end and judge.
-
-        Raises `FastmonError` where daemon or DAQ ended by themselves.
-        """
-        self._happening = "broker and monitor run, the daemon starts"
+        """Play the demo to its end and return the verdict. Raises: FastmonError if the daemon or the DAQ fails."""
+        self._phase = "broker and monitor are running; starting the daemon"
         self._daemon.start()
-        self._until(self._daemon_listens, START_S)
+        self._show_until(self._daemon_is_subscribed, START_TIMEOUT_S)
         with ThreadPoolExecutor(1, thread_name_prefix="daq") as pool:
-            played = pool.submit(self._daq.play)
+            playing = pool.submit(self._daq.play)
             try:
-                self._story(played)
+                self._play_with_faults(playing)
             finally:
                 self._daq_stopping.set()
-        self._happening = "the daemon is asked to stop"
-        self._look()
+        self._phase = "all STFs are finished; stopping the daemon"
+        self._show_state()
         self._daemon.stop()
         return self._verdict()
 
-    def _story(self, played: Future[Played]) -> None:
-        taking_data_s = START_S + self._plan.stf / self._plan.rate_hz
-        self._happening = "the DAQ sends"
-        self._until(lambda: played.done() or self._share_sent() >= 1 / 3, taking_data_s)
+    def _play_with_faults(self, playing: Future[DaqProgress]) -> None:
+        sending_timeout_s = START_TIMEOUT_S + self._plan.stf / self._plan.rate_hz
+        self._phase = "the DAQ sends"
+        self._show_until(lambda: playing.done() or self._share_sent() >= 1 / 3, sending_timeout_s)
         self._daemon.kill()
         self._kills += 1
-        self._happening = "the daemon is killed with -9"
-        self._until(lambda: False, DEAD_FOR_S)
-        self._happening = "the daemon is started again, the DAQ goes on"
+        self._phase = "the daemon was killed with -9; the DAQ goes on"
+        self._show_until(lambda: False, RESTART_DELAY_S)
+        self._phase = "the daemon restarts"
         self._daemon.start()
-        self._until(lambda: played.done() or self._share_sent() >= 2 / 3, taking_data_s)
+        self._show_until(lambda: playing.done() or self._share_sent() >= 2 / 3, sending_timeout_s)
         self._monitor.set_faults(down_s=OUTAGE_S)
         self._outages += 1
-        self._happening = f"the monitor is away for {OUTAGE_S:.0f} s"
-        self._until(lambda: False, OUTAGE_S)
-        self._happening = "all is well again"
-        self._until(
-            lambda: played.done() and (self._all_rest() or bool(played.exception())), taking_data_s + PATIENCE_S
+        self._phase = f"the monitor is down for {OUTAGE_S:.0f} s"
+        self._show_until(lambda: False, OUTAGE_S)
+        self._phase = "the monitor is up again; the daemon catches up"
+        self._show_until(
+            lambda: playing.done() and (self._all_finalized() or bool(playing.exception())),
+            sending_timeout_s + FINISH_TIMEOUT_S,
         )
-        if played.done():
-            played.result()
+        if playing.done():
+            playing.result()
 
-    def _until(self, condition: Callable[[], bool], patience_s: float) -> None:
-        """Show what happens until *condition* is true, or for *patience_s*."""
-        end = self._clock.monotonic() + patience_s
-        self._look()
+    def _show_until(self, condition: Callable[[], bool], timeout_s: float) -> None:
+        """Show the state every 0.1 s until *condition* is true or *timeout_s* is over."""
+        end = self._clock.monotonic() + timeout_s
+        self._show_state()
         while not condition() and self._clock.monotonic() < end:
             self._pause.wait(POLL_S)
             self._daemon.check()
-            self._look()
+            self._show_state()
 
-    def _look(self) -> None:
-        found = self._outbox.counts()
-        counts = self._world.counts()
-        scene = DemoState(
+    def _show_state(self) -> None:
+        by_state = self._outbox.counts()
+        counts = self._testbed.counts()
+        state = DemoState(
             seconds=self._seconds(),
-            happening=self._happening,
+            phase=self._phase,
             stf_planned=self._plan.stf,
-            stf_generated=self._daq.played.generated,
-            states={state: found.get(state, 0) for state in self._chart.states},
+            stf_generated=self._daq.progress.generated,
+            states={state: by_state.get(state, 0) for state in self._chart.states},
             tf_registered=counts["fastmon_files"],
             tf_expected=self._plan.stf * self._settings.tf_files_per_stf,
             announcements=counts["announcements"],
             stages=counts["stages"],
             heartbeats=counts["heartbeats"],
         )
-        self._show(scene)
+        self._show(state)
 
-    def _daemon_listens(self) -> bool:
-        return any(each.active for each in self._world.world.broker.subscriptions(TOPIC))
+    def _daemon_is_subscribed(self) -> bool:
+        return any(each.active for each in self._testbed.testbed.broker.subscriptions(TOPIC))
 
     def _share_sent(self) -> float:
-        return self._daq.played.generated / self._plan.stf
+        return self._daq.progress.generated / self._plan.stf
 
-    def _all_rest(self) -> bool:
+    def _all_finalized(self) -> bool:
         counts = self._outbox.counts()
-        resting = sum(number for state, number in counts.items() if self._chart.is_finalized(state))
-        return resting == sum(counts.values()) == self._plan.stf
+        finalized = sum(number for state, number in counts.items() if self._chart.is_finalized(state))
+        return finalized == sum(counts.values()) == self._plan.stf
 
     def _seconds(self) -> float:
         return round(self._clock.monotonic() - self._began, 1)
 
     def _verdict(self) -> DemoVerdict:
-        sent = self._daq.played.ready
-        names = [stf_name(self._daq.played.run, sequence) for sequence in range(1, sent + 1)]
-        kept = self._outbox.stfs()
-        found = judge(self._monitor, names, kept, self._audience.announced, self._settings.tf_files_per_stf)
-        goal = self._chart.success_state
+        sent = self._daq.progress.ready
+        names = [stf_name(self._daq.progress.run, sequence) for sequence in range(1, sent + 1)]
+        stored = self._outbox.stfs()
+        state = judge(self._monitor, names, stored, self._listener.announced, self._settings.tf_files_per_stf)
         return DemoVerdict(
             stf_sent=sent,
-            stf_completed=sum(stf.state == goal for stf in kept),
+            stf_completed=sum(stf.state == self._chart.success_state for stf in stored),
             tf_expected=sent * self._settings.tf_files_per_stf,
             announcements=self._monitor.announcements(),
             kills=self._kills,
             outages=self._outages,
             seconds=self._seconds(),
-            **asdict(found),
+            **asdict(state),
         )

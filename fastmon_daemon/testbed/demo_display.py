@@ -1,7 +1,4 @@
-"""How the demo looks: a live picture on a terminal, else a line now and then.
-
-It must not know where the numbers come from.
-"""
+"""How the demo is shown: a live table on a terminal, otherwise lines, one every 2 s and two at each new phase."""
 
 from __future__ import annotations
 
@@ -21,14 +18,15 @@ BAR_WIDTH = 40
 
 @dataclass(frozen=True, kw_only=True)
 class DemoState:
-    """What is to be seen at one moment."""
+    """The numbers of the demo at one moment."""
 
     seconds: float
-    happening: str
+    phase: str
+    """What happens now, as a short sentence."""
     stf_planned: int
     stf_generated: int
     states: Mapping[str, int]
-    """State -> STFs in it, in the order of the chart."""
+    """State -> number of STFs, in the order of the statechart."""
     tf_registered: int
     tf_expected: int
     announcements: int
@@ -38,7 +36,7 @@ class DemoState:
 
 @dataclass
 class DemoDisplay:
-    """Shows scenes on *console*."""
+    """Shows the state of the demo on *console*."""
 
     console: Console
     _live: Live | None = None
@@ -46,7 +44,7 @@ class DemoDisplay:
 
     @contextmanager
     def shown(self) -> Iterator[None]:
-        """Inside it, `show` works."""
+        """`show` works inside this context."""
         if not self.console.is_terminal:
             yield
             return
@@ -54,40 +52,42 @@ class DemoDisplay:
             self._live = live
             yield
 
-    def show(self, scene: DemoState) -> None:
-        """Show *scene*: at once on a terminal, else as a line when something happens, or 2 s after the last one."""
+    def show(self, state: DemoState) -> None:
+        """Update the live table; without a terminal, print a new phase, and the numbers at a new phase or after 2 s."""
         if self._live:
-            self._live.update(drawn(scene))
+            self._live.update(_table(state))
             return
-        happening, at = self._last
-        if scene.happening != happening or scene.seconds >= at + LINE_EVERY_S:
-            self._last = (scene.happening, scene.seconds)
-            self.console.print(line(scene), soft_wrap=True, highlight=False)
+        phase, at = self._last
+        if state.phase != phase:
+            self._print(state, f"-- {state.phase}")
+        if state.phase != phase or state.seconds >= at + LINE_EVERY_S:
+            self._last = (state.phase, state.seconds)
+            self._print(state, _numbers(state))
+
+    def _print(self, state: DemoState, text: str) -> None:
+        self.console.print(Text(f"{state.seconds:6.1f} s  {text}"), soft_wrap=True, highlight=False)
 
 
-def line(scene: DemoState) -> Text:
-    """The scene in one line."""
-    states = ", ".join(f"{number} {state}" for state, number in scene.states.items() if number) or "none yet"
-    return Text(
-        f"{scene.seconds:6.1f} s  STFs {scene.stf_generated}/{scene.stf_planned}: {states};  "
-        f"TF files {scene.tf_registered}/{scene.tf_expected};  announcements {scene.announcements};  "
-        f"stages {scene.stages};  heart-beats {scene.heartbeats}  "
-        f"[{scene.happening}]"
+def _numbers(state: DemoState) -> str:
+    by_state = ", ".join(f"{number} {name}" for name, number in state.states.items() if number) or "none received yet"
+    return (
+        f"STFs sent {state.stf_generated}/{state.stf_planned}: {by_state};  "
+        f"TF files registered {state.tf_registered}/{state.tf_expected};  announcements {state.announcements};  "
+        f"stages {state.stages};  heart-beats {state.heartbeats}"
     )
 
 
-def drawn(scene: DemoState) -> RenderableType:
-    """The scene as a picture."""
+def _table(state: DemoState) -> RenderableType:
     table = Table.grid(padding=(0, 2))
-    table.add_row("STFs from the DAQ", *_bar(scene.stf_generated, scene.stf_planned))
-    for state, number in scene.states.items():
-        table.add_row(Text(f"  {state}", style="dim" if not number else ""), *_bar(number, scene.stf_planned))
-    table.add_row("TF files in the monitor", *_bar(scene.tf_registered, scene.tf_expected))
-    table.add_row("announcements", *_bar(scene.announcements, scene.tf_expected))
-    table.add_row("stages in the monitor", *_bar(scene.stages, scene.stf_planned))
-    table.add_row("heart-beats", "", Text(f"{scene.heartbeats}", justify="right"))
-    return Group(Text(f"{scene.seconds:6.1f} s   {scene.happening}", style="bold"), table)
+    table.add_row("STFs sent by the DAQ", *_bar(state.stf_generated, state.stf_planned))
+    for name, number in state.states.items():
+        table.add_row(Text(f"  {name}", style="dim" if not number else ""), *_bar(number, state.stf_planned))
+    table.add_row("TF files registered", *_bar(state.tf_registered, state.tf_expected))
+    table.add_row("announcements", *_bar(state.announcements, state.tf_expected))
+    table.add_row("workflow stages", *_bar(state.stages, state.stf_planned))
+    table.add_row("heart-beats", "", Text(f"{state.heartbeats}", justify="right"))
+    return Group(Text(f"{state.seconds:6.1f} s   {state.phase}", style="bold"), table)
 
 
-def _bar(done: int, of: int) -> tuple[ProgressBar, Text]:
-    return ProgressBar(total=of, completed=min(done, of), width=BAR_WIDTH), Text(f"{done}", justify="right")
+def _bar(done: int, total: int) -> tuple[ProgressBar, Text]:
+    return ProgressBar(total=total, completed=min(done, total), width=BAR_WIDTH), Text(f"{done}", justify="right")

@@ -1,7 +1,4 @@
-"""The verdict of the demo: what stands in the monitor, asked over REST, against what was sent and what was kept.
-
-It must not know how the run came about.
-"""
+"""The verdict of the demo: compares the monitor's rows, read over REST, with the STFs sent and with the outbox."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class DemoVerdict:
-    """What became of the STFs that were sent."""
+    """The result of the demo, in numbers."""
 
     stf_sent: int
     stf_completed: int
@@ -27,26 +24,26 @@ class DemoVerdict:
     tf_expected: int
     announcements: int
     lost: int
-    """STFs whose TF files do not all stand in the monitor, or were not all announced."""
+    """STFs with a TF file that is not registered or was not announced."""
     registered_twice: int
-    """TF files that overlap another one of their STF, or differ from what the outbox holds."""
+    """TF files that overlap another one of the same STF, or differ from the outbox."""
     kills: int
     outages: int
     seconds: float
 
     @property
     def good(self) -> bool:
-        """Whether every STF came through, and once only."""
+        """Whether every STF was completed, exactly once."""
         return not self.lost and not self.registered_twice and self.stf_completed == self.stf_sent
 
     def as_json(self) -> dict[str, Any]:
-        """The numbers by name."""
+        """All numbers, by field name."""
         return asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True)
 class MonitorState:
-    """What stands in the monitor."""
+    """What the monitor knows of the STFs."""
 
     tf_registered: int
     lost: int
@@ -54,7 +51,7 @@ class MonitorState:
 
 
 class MonitorReader:
-    """The monitor's REST interface, as anybody may read it."""
+    """Reads the monitor's REST interface, without a token."""
 
     def __init__(self, base_url: str) -> None:
         self._url = base_url
@@ -62,41 +59,33 @@ class MonitorReader:
         self._session.trust_env = False
 
     def close(self) -> None:
-        """Leave."""
+        """Close the connections."""
         self._session.close()
 
     def tf_files(self, stf_filename: str) -> list[Row]:
-        """The TF files of one STF.
-
-        Raises:
-            requests.RequestException: no good answer.
-        """
-        query = {"stf_filename": stf_filename}
-        answer = self._session.get(f"{self._url}/api/fastmon-files/", params=query, timeout=TIMEOUT_S)
-        answer.raise_for_status()
-        rows: list[Row] = answer.json()
+        """The TF files of one STF. Raises: requests.RequestException."""
+        rows: list[Row] = self._get("/api/fastmon-files/", stf_filename=stf_filename)
         return rows
 
     def announcements(self) -> int:
-        """Announcements of TF files that it counted on the topic, repeated ones too."""
-        answer = self._session.get(f"{self._url}/_testbed/counts", timeout=TIMEOUT_S)
-        answer.raise_for_status()
-        return int(answer.json()["announcements"])
+        """Number of TF file announcements on the topic, repeated ones included. Raises: requests.RequestException."""
+        return int(self._get("/_testbed/counts")["announcements"])
 
-    def set_faults(self, **wanted: float) -> None:
-        """Let things go wrong.
+    def set_faults(self, **faults: float) -> None:
+        """Set faults of the testbed. Raises: requests.RequestException."""
+        self._session.post(f"{self._url}/_testbed/faults", json=faults, timeout=TIMEOUT_S).raise_for_status()
 
-        Raises:
-            requests.RequestException: no good answer.
-        """
-        self._session.post(f"{self._url}/_testbed/faults", json=wanted, timeout=TIMEOUT_S).raise_for_status()
+    def _get(self, path: str, **query: str) -> Any:
+        response = self._session.get(self._url + path, params=query, timeout=TIMEOUT_S)
+        response.raise_for_status()
+        return response.json()
 
 
 def judge(
-    monitor: MonitorReader, names: Iterable[str], kept: Iterable[Stf], announced: Collection[str], tf_per_stf: int
+    monitor: MonitorReader, names: Iterable[str], stored: Iterable[Stf], announced: Collection[str], tf_per_stf: int
 ) -> MonitorState:
-    """Compare the monitor's rows of the STFs called *names* with those *kept* in the outbox and the ids *announced*."""
-    outbox = {stf.filename: stf.tfs for stf in kept}
+    """Compare the monitor's rows of the STFs *names* with the STFs *stored* in the outbox and the *announced* ids."""
+    outbox = {stf.filename: stf.tfs for stf in stored}
     registered = lost = twice = 0
     for name in names:
         rows = monitor.tf_files(name)
@@ -107,17 +96,17 @@ def judge(
 
 
 def overlapping(rows: Iterable[Row]) -> set[str]:
-    """Names of the TF files whose range begins before an earlier one of the same STF has ended."""
-    found, end = set(), -1
+    """Names of the TF files (all of one STF) that begin before an earlier one ends."""
+    names, end = set(), -1
     for row in sorted(rows, key=lambda row: (row["tf_first"], row["tf_last"])):
         if row["tf_first"] <= end:
-            found.add(row["tf_filename"])
+            names.add(row["tf_filename"])
         end = max(end, row["tf_last"])
-    return found
+    return names
 
 
 def differing(rows: Iterable[Row], tfs: Sequence[Tf]) -> set[str]:
-    """Names of the TF files that the outbox does not hold just so."""
-    kept = {(tf.filename, tf.monitor_id, tf.first, tf.last, tf.count) for tf in tfs}
+    """Names of the TF files that are not in the outbox with the same values."""
+    stored = {(tf.filename, tf.monitor_id, tf.first, tf.last, tf.count) for tf in tfs}
     columns = ("tf_filename", "tf_file_id", "tf_first", "tf_last", "tf_count")
-    return {row["tf_filename"] for row in rows if tuple(row[column] for column in columns) not in kept}
+    return {row["tf_filename"] for row in rows if tuple(row[column] for column in columns) not in stored}

@@ -1,7 +1,4 @@
-"""A server of the testbed in a thread of its own, for programs and tests that are not asyncio.
-
-Owns the thread and its event loop. It must not know what is served.
-"""
+"""Runs a server of the testbed in a thread with its own event loop, for programs and tests without asyncio."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ T = TypeVar("T")
 class LoopThread(ABC):
     """Context manager: inside it the server listens on 127.0.0.1.
 
-    Its methods are for other threads: called in the loop itself (from a hook) they would wait for themselves.
+    Call its methods from other threads only: in the loop itself (from a hook) they would deadlock.
     """
 
     def __init__(self, name: str, loop: asyncio.AbstractEventLoop) -> None:
@@ -30,11 +27,11 @@ class LoopThread(ABC):
 
     @abstractmethod
     def start(self) -> object:
-        """ListenAddress (again), on the same port. Raises OSError where it is taken."""
+        """Listen, after a `stop` on the same port. Raises: OSError if the port is taken."""
 
     @abstractmethod
     def stop(self) -> None:
-        """Begin an outage without end: connections are cut, the port is closed; `start` ends it."""
+        """Begin an outage: cut the connections and close the port until `start`."""
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -52,42 +49,38 @@ class LoopThread(ABC):
             self._end_loop()
 
     def call(self, fn: Callable[[], T]) -> T:
-        """What *fn* returns or raises, run in the loop: ``thread.call(lambda: thread.broker.silent(3))``.
+        """Call *fn* in the loop and return its result: ``thread.call(lambda: thread.broker.silent(3))``.
 
-        Raises:
-            TimeoutError: the loop did not answer within 30 s.
+        Raises: TimeoutError after 30 s.
         """
 
-        async def called() -> T:
+        async def call() -> T:
             return fn()
 
-        return self.run(called())
+        return self.run(call())
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """What *coroutine* returns or raises, run in the loop.
+        """Run *coroutine* in the loop and return its result.
 
-        Raises:
-            TimeoutError: it took longer than 30 s.
-            RuntimeError: the thread has ended.
+        Raises: TimeoutError after 30 s; RuntimeError if the thread has ended.
         """
         if self._loop.is_closed():
             coroutine.close()
-            raise RuntimeError(f"The thread {self._thread.name} has ended: use it inside its with block")
+            raise RuntimeError(f"thread {self._thread.name} has ended: use it inside its with block")
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(CALL_DEADLINE_S)
 
     def wait_until(self, condition: Callable[[], bool], deadline_s: float = 15.0) -> None:
-        """Wait until *condition*, asked in the loop, is true.
+        """Wait until *condition*, called in the loop, is true.
 
-        Raises:
-            TimeoutError: it was not within *deadline_s* (at most 30 s).
+        Raises: TimeoutError after *deadline_s* (at most 30 s).
         """
 
-        async def came_true() -> None:
+        async def wait() -> None:
             async with asyncio.timeout(deadline_s):
                 while not condition():
                     await asyncio.sleep(_POLL_S)
 
-        self.run(came_true())
+        self.run(wait())
 
     def _end_loop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)

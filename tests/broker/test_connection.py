@@ -12,7 +12,7 @@ import pytest
 
 from fastmon_daemon.base.errors import LinkBlocked, LinkDown
 from fastmon_daemon.broker import LinkStateChange
-from fastmon_daemon.testbed.stomp_broker import BrokerThread, Frame, Session, Verdict
+from fastmon_daemon.testbed.stomp_broker import BrokerThread, Frame, HookResult, Session
 from tests.broker.links import (
     BODY,
     DEADLINE_S,
@@ -152,7 +152,7 @@ def test_an_announcement_that_the_broker_never_reads_drops_the_connection(
 
 
 def test_a_lost_connection_ends_a_waiting_announcement(server: BrokerThread, recorder: LinkRecorder) -> None:
-    def drop_at_send(what: str, _: Session, frame: Frame) -> Verdict:
+    def drop_at_send(what: str, _: Session, frame: Frame) -> HookResult:
         if what == "receive" and frame.command == "SEND":
             server.broker.drop_connections()
             return "drop"
@@ -167,7 +167,7 @@ def test_a_lost_connection_ends_a_waiting_announcement(server: BrokerThread, rec
 def test_the_subscription_limits_unacknowledged_messages(server: BrokerThread, recorder: LinkRecorder) -> None:
     subscriptions: queue.Queue[dict[str, str]] = queue.Queue()
 
-    def note(what: str, _: Session, frame: Frame) -> Verdict:
+    def note(what: str, _: Session, frame: Frame) -> HookResult:
         if what == "receive" and frame.command == "SUBSCRIBE":
             subscriptions.put(frame.headers)
         return None

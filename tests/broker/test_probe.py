@@ -9,14 +9,14 @@ import pytest
 
 from fastmon_daemon.base.errors import LinkDown
 from fastmon_daemon.broker import check_login, check_reachable, measure_round_trip
-from fastmon_daemon.testbed.stomp_broker import BrokerThread, Frame, Session, Verdict
+from fastmon_daemon.testbed.stomp_broker import BrokerThread, Frame, HookResult, Session
 from tests.broker.links import TOPIC, CertificateAuthority, embedded_broker, parameters
 
 
 def test_the_login_probe_has_no_client_id_and_disconnects(server: BrokerThread) -> None:
     ids: list[str | None] = []
 
-    def note(what: str, session: Session, frame: Frame) -> Verdict:
+    def note(what: str, session: Session, frame: Frame) -> HookResult:
         if what == "receive" and frame.command == "SUBSCRIBE":
             ids.append(session.client_id)
         return None

@@ -103,7 +103,7 @@ def test_two_pages_show_the_same_over_one_stream(browser: Browser, experiment: E
         for page in (first, second):
             browser.driver.switch_to.window(page)
             browser.says("swf.100014.000001_tf_003.tf", "#recent")
-        assert experiment.monitor.call(lambda: experiment.monitor.server.hub.clients) == 1
+        assert experiment.monitor.call(lambda: experiment.monitor.server.broadcaster.clients) == 1
 
 
 def test_a_restarted_dashboard_is_found_again_by_its_pages(browser: Browser, experiment: Experiment) -> None:

@@ -190,10 +190,11 @@ def test_a_stream_is_renewed_and_nothing_is_lost_or_said_twice():
         experiment.says("end_run", total_stf_files=30)
         seen = Seen(client)
         seen.equals(experiment)
+        requests = experiment.monitor.counts()["requests"]
     pauses = [each["number"] for each in seen.objects if each.get("msg_type") == "pause_run"]
     assert pauses == list(range(1, 31))
     assert (seen.run["backfilled"], seen.run["duplicates"], seen.summary["connection"]["reconnects"]) == (0, 0, 0)
-    assert experiment.monitor.server.counted.requests["GET /api/messages/stream/"] > 3
+    assert requests["GET /api/messages/stream/"] > 3
 
 
 def summary(experiment: Experiment, run: int) -> tuple[int, str]:

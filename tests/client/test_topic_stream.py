@@ -18,7 +18,7 @@ from fastmon_client.monitor_session import AccessDenied
 from fastmon_client.stream import Connected, Disconnected, HeartBeat, Notice
 from fastmon_client.topic_stream import TopicStream
 from fastmon_daemon.testbed.monitor import MonitorThread
-from fastmon_daemon.testbed.stomp_broker import Broker, BrokerThread, Frame, Session, Verdict
+from fastmon_daemon.testbed.stomp_broker import Broker, BrokerThread, Frame, HookResult, Session
 from tests.client.living import QUICK, TOKEN, Client
 from tests.client.scripted import notices_of
 
@@ -101,7 +101,7 @@ def test_a_refused_login_ends_it_with_the_remedy(broker: BrokerThread) -> None:
 
 
 def test_a_topic_that_may_not_be_heard_is_never_called_connected(broker: BrokerThread) -> None:
-    def no_permission(what: str, _session: Session, frame: Frame) -> Verdict:
+    def no_permission(what: str, _session: Session, frame: Frame) -> HookResult:
         return "refuse" if what == "receive" and frame.command == "SUBSCRIBE" else None
 
     broker.call(lambda: setattr(broker.broker, "hook", no_permission))

@@ -1,10 +1,10 @@
-"""Whom the contract suite asks: a live monitor named by ``--monitor-url``, or an embedded one that it starts itself.
+"""The monitor for the contract tests: a live one with ``--monitor-url``, otherwise an embedded one.
 
     SWF_API_TOKEN=... pytest tests/contract --monitor-url https://monitor.example/swf-monitor
 
-The token may also be given with ``--token``, where other users of the machine can read it. With
-``--broker stomp://user:password@host:port`` the suite publishes on the topic that the monitor listens to; without it
-a live monitor's stream is only opened, not fed.
+The token may also be given with ``--token``, but other users of the machine can read it there. With
+``--broker stomp://user:password@host:port`` the tests publish on the monitor's topic; without it they only open the
+stream of a live monitor.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ NEW_YORK = "2026-11-21T12:00:00"
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("contract", "the contract with swf-monitor")
     group.addoption("--monitor-url", help="base URL of a live swf-monitor; without it an embedded one is started")
-    group.addoption("--token", help="its API token (better in SWF_API_TOKEN: arguments are visible to other users)")
-    group.addoption("--broker", help="stomp://user:password@host:port of the broker that it listens to")
+    group.addoption("--token", help="its API token (better use SWF_API_TOKEN: other users can see arguments)")
+    group.addoption("--broker", help="stomp://user:password@host:port of its broker")
 
 
 class Api:
-    """Calls of one asker. Nothing is retried and no redirect followed."""
+    """Requests with one token (or none), without retries and redirects."""
 
     def __init__(self, url: str, token: str | None) -> None:
         self.url = url.rstrip("/")
@@ -59,12 +59,8 @@ class Api:
     def patch(self, path: str, body: Any) -> requests.Response:
         return self.call("PATCH", path, body)
 
-    def made(self, path: str, body: Any) -> dict[str, Any]:
-        """The new row.
-
-        Raises:
-            AssertionError: it was not made.
-        """
+    def create(self, path: str, body: Any) -> dict[str, Any]:
+        """Create and return a row. Raises: AssertionError."""
         answer = self.post(path, body)
         assert answer.status_code == 201, answer.text
         row = answer.json()
@@ -74,7 +70,7 @@ class Api:
 
 @dataclass(frozen=True)
 class Target:
-    """The monitor that is asked; *publish* puts a body on the topic that it listens to."""
+    """The tested monitor; *publish* publishes a body on its topic."""
 
     url: str
     token: str
@@ -90,7 +86,7 @@ def target(request: pytest.FixtureRequest) -> Iterator[Target]:
         return
     token = request.config.getoption("--token", default=None) or os.environ.get("SWF_API_TOKEN")
     if not token:
-        raise pytest.UsageError("--monitor-url needs the monitor's API token: set SWF_API_TOKEN (or give --token)")
+        raise pytest.UsageError("--monitor-url needs the monitor's API token: set SWF_API_TOKEN or use --token")
     broker = request.config.getoption("--broker", default=None)
     if not broker:
         yield Target(url, token, None)
@@ -111,55 +107,55 @@ def _connected(broker: str) -> Any:
 
 @pytest.fixture(scope="session")
 def api(target: Target) -> Iterator[Api]:
-    known = Api(target.url, target.token)
-    yield known
-    known.session.close()
+    client = Api(target.url, target.token)
+    yield client
+    client.session.close()
 
 
 @pytest.fixture(scope="session")
 def anonymous(target: Target) -> Iterator[Api]:
-    nobody = Api(target.url, None)
-    yield nobody
-    nobody.session.close()
+    client = Api(target.url, None)
+    yield client
+    client.session.close()
 
 
 @pytest.fixture(scope="session")
-def stranger(target: Target) -> Iterator[Api]:
-    """Somebody with a wrong token."""
-    wrong = Api(target.url, "deadbeef")
-    yield wrong
-    wrong.session.close()
+def wrong_token(target: Target) -> Iterator[Api]:
+    """Requests with a wrong token."""
+    client = Api(target.url, "deadbeef")
+    yield client
+    client.session.close()
 
 
 @pytest.fixture
 def name() -> str:
-    """A name that nobody used before, in this run of the suite or another."""
+    """A unique name, also across runs of the tests."""
     return f"contract-{uuid4().hex[:16]}"
 
 
 @pytest.fixture
 def run(api: Api) -> Iterator[dict[str, Any]]:
-    """A run of our own; with it go its STF and TF files."""
-    row = api.made("runs/", {"run_number": uuid4().int % 10**9 + 10**9, "start_time": NEW_YORK})
+    """A new run, deleted at the end with its STF and TF files."""
+    row = api.create("runs/", {"run_number": uuid4().int % 10**9 + 10**9, "start_time": NEW_YORK})
     yield row
     api.call("DELETE", f"runs/{row['run_id']}/")
 
 
 @pytest.fixture
 def stf(api: Api, run: dict[str, Any], name: str) -> dict[str, Any]:
-    return api.made("stf-files/", {"run": run["run_id"], "stf_filename": f"{name}.stf", "file_size_bytes": 1000})
+    return api.create("stf-files/", {"run": run["run_id"], "stf_filename": f"{name}.stf", "file_size_bytes": 1000})
 
 
 @pytest.fixture
 def tf(api: Api, stf: dict[str, Any], name: str) -> dict[str, Any]:
     body = {"stf_file": stf["stf_filename"], "tf_filename": f"{name}_tf_001.tf", "tf_first": 0, "tf_last": 20}
-    return api.made("fastmon-files/", {**body, "tf_count": 21, "file_size_bytes": 21, "metadata": {"a": 1}})
+    return api.create("fastmon-files/", {**body, "tf_count": 21, "file_size_bytes": 21, "metadata": {"a": 1}})
 
 
 @pytest.fixture
 def workflow(api: Api, name: str) -> Iterator[dict[str, Any]]:
-    moments = dict.fromkeys(("generated_time", "stf_start_time", "stf_end_time"), NEW_YORK)
-    body = {"filename": f"{name}.stf", "daq_state": "run", "daq_substate": "physics", **moments}
-    row = api.made("workflows/", body)
+    times = dict.fromkeys(("generated_time", "stf_start_time", "stf_end_time"), NEW_YORK)
+    body = {"filename": f"{name}.stf", "daq_state": "run", "daq_substate": "physics", **times}
+    row = api.create("workflows/", body)
     yield row
     api.call("DELETE", f"workflows/{row['workflow_id']}/")

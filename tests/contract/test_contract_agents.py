@@ -1,4 +1,4 @@
-"""What an agent tells of itself: heart-beats, numbers, its subscription, its log, and the workflow's stages."""
+"""Agents in the monitor: heart-beats, numbers, subscribers, logs, workflows and stages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LOG = {
 BEAT = "systemagents/heartbeat/"
 
 
-def test_agent_ids_are_integers_that_never_come_twice(api):
+def test_agent_ids_are_unique_integers(api):
     answers = [api.post("state/next-agent-id/").json() for _ in range(3)]
     assert all(answer.keys() == {"agent_id", "status"} and answer["status"] == "success" for answer in answers)
     assert len({answer["agent_id"] for answer in answers}) == 3
@@ -36,12 +36,12 @@ def test_run_numbers_are_integers(api):
     assert isinstance(answer["run_number"], int)
 
 
-def test_numbers_are_not_read_but_asked_for(api):
-    refused = api.get("state/next-agent-id/")
-    assert (refused.status_code, refused.json()) == (405, {"detail": 'Method "GET" not allowed.'})
+def test_numbers_are_requested_by_post(api):
+    rejected = api.get("state/next-agent-id/")
+    assert (rejected.status_code, rejected.json()) == (405, {"detail": 'Method "GET" not allowed.'})
 
 
-def test_the_first_heartbeat_makes_the_agent_and_the_next_finds_it(api, name):
+def test_the_first_heartbeat_creates_the_agent_and_the_next_updates_it(api, name):
     body = {"instance_name": name, "agent_type": "fastmon", "status": "OK", "pid": 4242, "operational_state": "READY"}
     first, second = api.post(BEAT, body), api.post(BEAT, body)
     assert (first.status_code, second.status_code) == (201, 200)
@@ -49,7 +49,7 @@ def test_the_first_heartbeat_makes_the_agent_and_the_next_finds_it(api, name):
     assert first.json()["id"] == second.json()["id"]
 
 
-def test_what_a_heartbeat_leaves_out_is_reset_and_some_of_it_kept(api, name):
+def test_most_fields_that_a_heartbeat_omits_are_reset_and_some_are_kept(api, name):
     full = {"instance_name": name, "agent_type": "fastmon", "description": "d", "status": "WARNING", "namespace": "ns"}
     api.post(BEAT, {**full, "pid": 4242, "hostname": "host1", "operational_state": "PROCESSING"})
     row = api.post(BEAT, {"instance_name": name}).json()
@@ -58,20 +58,20 @@ def test_what_a_heartbeat_leaves_out_is_reset_and_some_of_it_kept(api, name):
     assert (row["pid"], row["hostname"], row["operational_state"]) == (4242, "host1", "PROCESSING")
 
 
-def test_a_heartbeat_is_hardly_checked_and_its_extras_are_ignored(api, name):
+def test_a_heartbeat_is_hardly_checked_and_unknown_fields_are_ignored(api, name):
     odd = {"agent_type": "FASTMON", "status": "WEIRD", "operational_state": "DRAINING", "current_stf_count": 7}
     row = api.post(BEAT, {"instance_name": name, **odd, "metadata": {"a": 1}, "nosuch": 1}).json()
     assert (row["agent_type"], row["status"], row["operational_state"]) == ("FASTMON", "WEIRD", "DRAINING")
     assert (row["current_stf_count"], row["metadata"]) == (0, None)
 
 
-def test_a_heartbeat_that_does_not_fit_the_database_breaks_the_monitor(api, name):
+def test_a_heartbeat_that_does_not_fit_its_columns_gets_a_500(api, name):
     for wrong in ({"agent_type": "x" * 21}, {"status": "PROCESSING_LONG"}, {"pid": "abc"}):
         broken = api.post(BEAT, {"instance_name": name, **wrong})
         assert (broken.status_code, broken.headers["Content-Type"]) == (500, "text/html; charset=utf-8")
 
 
-def test_the_counts_of_an_agent_are_set_by_a_patch_where_that_is_allowed_and_heartbeats_keep_them(api, name):
+def test_a_patch_sets_the_counts_of_an_agent_if_allowed_and_heartbeats_keep_them(api, name):
     row = api.post(BEAT, {"instance_name": name, "agent_type": "fastmon"}).json()
     answer = api.patch(f"systemagents/{row['id']}/", {"current_stf_count": 3, "total_stf_processed": 7})
     assert answer.status_code in {200, 403, 404, 405}  # not recorded: a monitor may have it read-only
@@ -81,8 +81,8 @@ def test_the_counts_of_an_agent_are_set_by_a_patch_where_that_is_allowed_and_hea
 
 
 def test_a_heartbeat_needs_a_name(api):
-    refused = api.post(BEAT, {"status": "OK"})
-    assert (refused.status_code, refused.json()) == (400, {"instance_name": REQUIRED})
+    rejected = api.post(BEAT, {"status": "OK"})
+    assert (rejected.status_code, rejected.json()) == (400, {"instance_name": REQUIRED})
 
 
 def test_the_filters_of_agents_are_ignored(api, name):
@@ -97,13 +97,13 @@ def test_a_namespace_is_ensured_and_its_owner_stays(api, name):
     made = {"name": name, "owner": "one", "description": "", "created": True, "status": "success"}
     assert first.json() == made
     assert second.json() == made | {"created": False}
-    refused = api.post("namespaces/ensure/", {"name": name})
-    assert (refused.status_code, refused.json()) == (400, {"error": "owner is required", "status": "error"})
+    rejected = api.post("namespaces/ensure/", {"name": name})
+    assert (rejected.status_code, rejected.json()) == (400, {"error": "owner is required", "status": "error"})
 
 
-def test_a_subscriber_is_made_once_and_its_filter_is_ignored(api, name):
+def test_a_subscriber_is_created_once_and_its_filter_is_ignored(api, name):
     body = {"subscriber_name": name, "description": "d", "is_active": True, "fraction": 1.0}
-    row = api.made("subscribers/", body)
+    row = api.create("subscribers/", body)
     assert (row["delivery_type"], row["message_filters"], row["messages_dropped"]) == ("activemq", {}, 0)
     again = api.post("subscribers/", body)
     assert again.status_code == 400
@@ -113,14 +113,14 @@ def test_a_subscriber_is_made_once_and_its_filter_is_ignored(api, name):
     api.call("DELETE", f"subscribers/{row['subscriber_id']}/")
 
 
-def test_a_log_needs_no_token_and_a_wrong_one_is_not_looked_at(api, anonymous, stranger):
-    for asker in (api, anonymous, stranger):
-        row = asker.made("logs/", LOG)
+def test_a_log_needs_no_token_and_ignores_a_wrong_one(api, anonymous, wrong_token):
+    for client in (api, anonymous, wrong_token):
+        row = client.create("logs/", LOG)
         assert row.keys() == LOG.keys() | {"id", "extra_data"}
         assert row["timestamp"] == "2026-11-21T12:00:00-05:00"
 
 
-def test_a_wrong_log_is_refused_by_field(anonymous):
+def test_an_invalid_log_is_rejected_by_field(anonymous):
     assert anonymous.post("logs/", LOG | {"level": 25}).json() == {"level": ['"25" is not a valid choice.']}
     assert anonymous.post("logs/", LOG | {"message": ""}).json() == {"message": ["This field may not be blank."]}
     missing = anonymous.post("logs/", {"message": "x"})
@@ -128,7 +128,7 @@ def test_a_wrong_log_is_refused_by_field(anonymous):
     assert missing.json() == dict.fromkeys(LOG.keys() - {"message", "level"}, REQUIRED)
 
 
-def test_a_workflow_is_made_once_and_cannot_be_looked_up_by_name(api, workflow):
+def test_a_workflow_is_created_once_and_cannot_be_looked_up_by_name(api, workflow):
     again = api.post("workflows/", workflow)
     assert again.status_code == 400
     assert again.json() == {"filename": ["stf workflow with this filename already exists."]}
@@ -139,17 +139,17 @@ def test_a_workflow_is_made_once_and_cannot_be_looked_up_by_name(api, workflow):
 
 
 def test_a_workflow_needs_states_and_times(api, name):
-    refused = api.post("workflows/", {"filename": name})
+    rejected = api.post("workflows/", {"filename": name})
     needed = ("daq_state", "daq_substate", "generated_time", "stf_start_time", "stf_end_time")
-    assert (refused.status_code, refused.json()) == (400, dict.fromkeys(needed, REQUIRED))
-    moments = dict.fromkeys(needed[2:], "2026-11-21T12:00:00")
-    old_style = api.post("workflows/", {"filename": name, "daq_state": "physics", "daq_substate": "physics", **moments})
+    assert (rejected.status_code, rejected.json()) == (400, dict.fromkeys(needed, REQUIRED))
+    times = dict.fromkeys(needed[2:], "2026-11-21T12:00:00")
+    old_style = api.post("workflows/", {"filename": name, "daq_state": "physics", "daq_substate": "physics", **times})
     assert old_style.json() == {"daq_state": ['"physics" is not a valid choice.']}
 
 
-def test_a_stage_is_made_once_per_agent_and_goes_through_any_status(api, workflow, name):
+def test_a_stage_is_created_once_per_agent_and_accepts_any_order_of_status(api, workflow, name):
     body = {"workflow": workflow["workflow_id"], "agent_name": name, "agent_type": "fastmon"}
-    stage = api.made("workflow-stages/", {**body, "status": "fastmon_received", "received_at": "2026-11-21T12:00:00"})
+    stage = api.create("workflow-stages/", {**body, "status": "fastmon_received", "received_at": "2026-11-21T12:00:00"})
     assert stage.keys() == STAGE_KEYS
     again = api.post("workflow-stages/", body)
     assert again.status_code == 400
@@ -161,7 +161,7 @@ def test_a_stage_is_made_once_per_agent_and_goes_through_any_status(api, workflo
     assert api.patch(path, {"status": "complete"}).json() == {"status": ['"complete" is not a valid choice.']}
 
 
-def test_a_wrong_stage_is_refused_by_field(api, workflow, name):
+def test_an_invalid_stage_is_rejected_by_field(api, workflow, name):
     body = {"workflow": workflow["workflow_id"], "agent_name": name, "agent_type": "fastmon"}
     unknown = str(uuid4())
     for change, errors in (
@@ -170,13 +170,13 @@ def test_a_wrong_stage_is_refused_by_field(api, workflow, name):
         ({"agent_type": "FASTMON"}, {"agent_type": ['"FASTMON" is not a valid choice.']}),
         ({"agent_name": "a" * 101}, {"agent_name": ["Ensure this field has no more than 100 characters."]}),
     ):
-        refused = api.post("workflow-stages/", body | change)
-        assert (refused.status_code, refused.json()) == (400, errors)
+        rejected = api.post("workflow-stages/", body | change)
+        assert (rejected.status_code, rejected.json()) == (400, errors)
     assert api.post("workflow-stages/", {}).json() == dict.fromkeys(("agent_name", "agent_type", "workflow"), REQUIRED)
 
 
 def test_the_filters_of_stages_are_ignored(api, workflow, name):
-    stage = api.made(
+    stage = api.create(
         "workflow-stages/", {"workflow": workflow["workflow_id"], "agent_name": name, "agent_type": "fastmon"}
     )
     found = api.get(f"workflow-stages/?workflow={uuid4()}&agent_name=there-is-none").json()

@@ -1,4 +1,4 @@
-"""Runs, STF files and TF files: what the monitor accepts, refuses and finds."""
+"""Runs, STF files and TF files: validation, uniqueness and filters."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def new_tf(stf: Row, name: str, **more: Any) -> Row:
     return {"stf_file": stf["stf_filename"], "tf_filename": f"{name}.tf", **more}
 
 
-def test_a_run_is_made_once_and_its_naive_time_is_taken_as_new_york_time(api, run):
+def test_a_run_is_created_once_and_its_naive_time_is_new_york_time(api, run):
     assert run.keys() == RUN_KEYS
     assert run["start_time"] == "2026-11-21T12:00:00-05:00"
     again = api.post("runs/", {"run_number": run["run_number"], "start_time": run["start_time"]})
@@ -33,7 +33,7 @@ def test_a_run_is_made_once_and_its_naive_time_is_taken_as_new_york_time(api, ru
     assert again.json() == {"run_number": ["run with this run number already exists."]}
 
 
-def test_a_run_needs_a_start_time_and_a_number_that_is_one(api):
+def test_a_run_needs_a_start_time_and_an_integer_as_number(api):
     assert api.post("runs/", {"run_number": 1999999999}).json() == {"start_time": REQUIRED}
     wrong = api.post("runs/", {"run_number": "abc", "start_time": "2026-11-21T12:00:00"})
     assert (wrong.status_code, wrong.json()) == (400, {"run_number": ["A valid integer is required."]})
@@ -57,7 +57,7 @@ def test_a_run_is_ended_by_a_patch(api, run):
     assert (ended.status_code, ended.json()["end_time"]) == (200, "2026-11-21T13:00:00-05:00")
 
 
-def test_an_stf_is_made_once(api, stf):
+def test_an_stf_is_created_once(api, stf):
     assert stf.keys() == STF_KEYS
     again = api.post("stf-files/", {"run": stf["run"], "stf_filename": stf["stf_filename"]})
     assert again.status_code == 400
@@ -73,9 +73,9 @@ def test_an_stf_is_made_once(api, stf):
         ({"stf_filename": "s" * 256}, {"stf_filename": ["Ensure this field has no more than 255 characters."]}),
     ],
 )
-def test_a_wrong_stf_is_refused_by_field(api, run, name, change, errors):
-    refused = api.post("stf-files/", {"run": run["run_id"], "stf_filename": f"{name}.stf", **change})
-    assert (refused.status_code, refused.json()) == (400, errors)
+def test_an_invalid_stf_is_rejected_by_field(api, run, name, change, errors):
+    rejected = api.post("stf-files/", {"run": run["run_id"], "stf_filename": f"{name}.stf", **change})
+    assert (rejected.status_code, rejected.json()) == (400, errors)
 
 
 def test_an_stf_needs_its_run(api, name):
@@ -91,7 +91,7 @@ def test_stf_files_are_found_by_name_and_run_number(api, run, stf):
     assert api.get("stf-files/?status=bogus").json() == []
 
 
-def test_a_run_number_or_workflow_id_that_is_none_is_refused(api):
+def test_a_malformed_run_number_or_workflow_id_is_rejected(api):
     wrong = api.get("stf-files/?run_number=abc")
     assert (wrong.status_code, wrong.json()) == (400, {"run_number": "must be an integer run number"})
     wrong = api.get("stf-files/?workflow_id=abc")
@@ -99,9 +99,9 @@ def test_a_run_number_or_workflow_id_that_is_none_is_refused(api):
     assert (wrong.status_code, wrong.json()) == (400, {"workflow_id": text})
 
 
-def test_only_a_positive_limit_makes_pages(api, run, name):
+def test_only_a_positive_limit_enables_pages(api, run, name):
     for number in range(3):
-        api.made("stf-files/", {"run": run["run_id"], "stf_filename": f"{name}-{number}.stf"})
+        api.create("stf-files/", {"run": run["run_id"], "stf_filename": f"{name}-{number}.stf"})
     query = f"stf-files/?run_number={run['run_number']}"
     first = api.get(f"{query}&limit=2").json()
     assert first.keys() == {"count", "next", "previous", "results"}
@@ -120,7 +120,7 @@ def test_an_stf_is_found_by_its_id_and_not_by_its_name(api, stf):
     assert by_name.headers["Content-Type"].startswith("text/html")
 
 
-def test_a_tf_file_is_made_once_whatever_the_second_one_says(api, stf, tf):
+def test_a_tf_file_is_created_once_whatever_the_second_request_contains(api, stf, tf):
     assert tf.keys() == TF_KEYS
     assert (tf["status"], tf["tf_first"], tf["tf_last"], tf["metadata"]) == ("registered", 0, 20, {"a": 1})
     again = api.post("fastmon-files/", {**new_tf(stf, "x"), "tf_filename": tf["tf_filename"], "tf_first": 7})
@@ -129,10 +129,10 @@ def test_a_tf_file_is_made_once_whatever_the_second_one_says(api, stf, tf):
     assert api.get(f"fastmon-files/{tf['tf_file_id']}/").json() == tf
 
 
-def test_a_tf_file_of_an_unknown_stf_is_refused_beside_all_other_errors(api, tf, name):
+def test_an_unknown_stf_is_reported_with_all_other_errors(api, tf, name):
     unknown = ["Object with stf_filename=nope.stf does not exist."]
-    refused = api.post("fastmon-files/", {"stf_file": "nope.stf", "tf_filename": f"{name}.x.tf"})
-    assert (refused.status_code, refused.json()) == (400, {"stf_file": unknown})
+    rejected = api.post("fastmon-files/", {"stf_file": "nope.stf", "tf_filename": f"{name}.x.tf"})
+    assert (rejected.status_code, rejected.json()) == (400, {"stf_file": unknown})
     both = api.post("fastmon-files/", {"stf_file": "nope.stf", "tf_filename": tf["tf_filename"]}).json()
     assert both == {
         "stf_file": unknown,
@@ -155,14 +155,14 @@ def test_a_tf_file_of_an_unknown_stf_is_refused_beside_all_other_errors(api, tf,
         ({"status": None}, "status", "This field may not be null."),
     ],
 )
-def test_a_wrong_tf_file_is_refused_by_field(api, stf, name, change, field, text):
-    refused = api.post("fastmon-files/", new_tf(stf, name, **change) | change)
-    assert (refused.status_code, refused.json()) == (400, {field: [text]})
+def test_an_invalid_tf_file_is_rejected_by_field(api, stf, name, change, field, text):
+    rejected = api.post("fastmon-files/", new_tf(stf, name, **change) | change)
+    assert (rejected.status_code, rejected.json()) == (400, {field: [text]})
 
 
 def test_a_tf_file_needs_its_stf_and_its_name(api):
-    refused = api.post("fastmon-files/", {})
-    assert (refused.status_code, refused.json()) == (400, {"stf_file": REQUIRED, "tf_filename": REQUIRED})
+    rejected = api.post("fastmon-files/", {})
+    assert (rejected.status_code, rejected.json()) == (400, {"stf_file": REQUIRED, "tf_filename": REQUIRED})
 
 
 @pytest.mark.parametrize(
@@ -176,23 +176,23 @@ def test_a_tf_file_needs_its_stf_and_its_name(api):
         ({"nosuch": 1, "tf_file_id": str(uuid4())}, {"status": "registered"}),
     ],
 )
-def test_a_strange_tf_file_is_accepted(api, stf, name, given, kept):
-    row = api.made("fastmon-files/", new_tf(stf, name, **given))
+def test_an_unusual_tf_file_is_accepted(api, stf, name, given, kept):
+    row = api.create("fastmon-files/", new_tf(stf, name, **given))
     assert {field: row[field] for field in kept} == kept
     assert row["tf_file_id"] != given.get("tf_file_id")
 
 
-def test_spaces_around_a_name_are_cut(api, stf, name):
-    assert api.made("fastmon-files/", new_tf(stf, name) | {"tf_filename": f"  {name} "})["tf_filename"] == name
+def test_spaces_around_a_name_are_removed(api, stf, name):
+    assert api.create("fastmon-files/", new_tf(stf, name) | {"tf_filename": f"  {name} "})["tf_filename"] == name
 
 
-def test_a_nul_inside_metadata_breaks_the_monitor(api, stf, name):
+def test_a_nul_inside_metadata_gets_a_500(api, stf, name):
     broken = api.post("fastmon-files/", new_tf(stf, name, metadata={"a": "x\0y"}))
     assert (broken.status_code, broken.headers["Content-Type"]) == (500, "text/html; charset=utf-8")
     assert api.get(f"fastmon-files/?tf_filename={name}.tf").json() == []
 
 
-def test_tf_files_are_found_by_their_name_or_their_stf_and_an_empty_value_is_no_filter(api, stf, tf):
+def test_tf_files_are_found_by_name_or_stf_and_an_empty_filter_is_ignored(api, stf, tf):
     assert api.get(f"fastmon-files/?tf_filename={tf['tf_filename']}").json() == [tf]
     assert api.get(f"fastmon-files/?stf_filename={stf['stf_filename']}").json() == [tf]
     assert api.get(f"fastmon-files/?tf_filename=&stf_filename={stf['stf_filename']}&status=registered").json() == [tf]
@@ -200,21 +200,21 @@ def test_tf_files_are_found_by_their_name_or_their_stf_and_an_empty_value_is_no_
     assert api.get("fastmon-files/?tf_filename=a+b").json() == []
 
 
-def test_a_filter_of_another_name_gives_the_whole_table(api, tf):
+def test_an_unknown_filter_is_ignored(api, tf):
     assert api.get("fastmon-files/?stf_file=nope.stf&limit=1").json()["count"] >= 1
 
 
-def test_a_tf_file_is_changed_by_a_patch_and_its_metadata_is_replaced(api, tf):
+def test_a_patch_changes_a_tf_file_and_replaces_its_metadata(api, tf):
     path = f"fastmon-files/{tf['tf_file_id']}/"
     assert api.patch(path, {"status": "done"}).json()["status"] == "done"
     assert api.patch(path, {"metadata": {"only": 1}}).json()["metadata"] == {"only": 1}
-    refused = api.patch(path, {"status": "sent"})
-    assert (refused.status_code, refused.json()) == (400, {"status": ['"sent" is not a valid choice.']})
+    rejected = api.patch(path, {"status": "sent"})
+    assert (rejected.status_code, rejected.json()) == (400, {"status": ['"sent" is not a valid choice.']})
     missing = api.get(f"fastmon-files/{uuid4()}/")
     assert (missing.status_code, missing.json()) == (404, {"detail": "No FastMonFile matches the given query."})
 
 
-def test_of_eight_equal_registrations_at_once_exactly_one_is_made(api, stf, name):
+def test_of_eight_concurrent_equal_registrations_exactly_one_succeeds(api, stf, name):
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: api.post("fastmon-files/", new_tf(stf, name)).status_code, range(8)))
     assert answers.count(201) == 1

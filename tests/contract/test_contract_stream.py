@@ -1,4 +1,4 @@
-"""The stream of events: who may read it, what it begins with, and which messages of the topic reach whom."""
+"""The event stream: authentication, the first event, relayed messages and filters."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NOT_PROVIDED = {"detail": "Authentication credentials were not provided."}
 
 
 class Events:
-    """A reader of the stream; it has been accepted once this object exists."""
+    """A client of the stream, already connected."""
 
     def __init__(self, api: Any, query: str = "") -> None:
         self.response = api.session.get(f"{api.url}/api/{STREAM}{query}", stream=True, timeout=DEADLINE_S)
@@ -24,13 +24,13 @@ class Events:
         self.connected = self.next()
 
     def next(self) -> tuple[str, Any]:
-        """The next event: its name and its data."""
+        """Return name and data of the next event."""
         name = next(line for line in self._lines if line.startswith(b"event: ")).decode()
         data = next(self._lines).decode()
         return name.removeprefix("event: "), json.loads(data.removeprefix("data: "))
 
     def until(self, marker: str) -> list[Any]:
-        """The data of all messages up to and with the one whose ``label`` is *marker*."""
+        """Return the data of all messages up to and including the one with the ``label`` *marker*."""
         seen = []
         while not seen or seen[-1]["label"] != marker:
             name, data = self.next()
@@ -55,10 +55,10 @@ def read(api) -> Iterator[Callable[[str], Events]]:
         yield lambda query="": stack.enter_context(closing(Events(api, query)))
 
 
-def test_without_the_right_token_in_the_header_there_is_no_stream(anonymous, stranger, target):
-    asked = [anonymous.get(STREAM), stranger.get(STREAM), anonymous.get(f"{STREAM}?token={target.token}")]
-    for refused in asked:
-        assert (refused.status_code, refused.json()) == (401, NOT_PROVIDED)
+def test_the_stream_needs_the_token_in_the_header(anonymous, wrong_token, target):
+    responses = [anonymous.get(STREAM), wrong_token.get(STREAM), anonymous.get(f"{STREAM}?token={target.token}")]
+    for rejected in responses:
+        assert (rejected.status_code, rejected.json()) == (401, NOT_PROVIDED)
     assert anonymous.post(STREAM, {"a": 1}).status_code == 401
 
 
@@ -70,7 +70,7 @@ def test_the_stream_begins_with_connected(read):
     assert data.keys() == {"client_id", "status"}
 
 
-def test_a_message_is_relayed_with_what_the_monitor_adds(read, publish, name):
+def test_a_message_is_relayed_with_the_fields_that_the_monitor_adds(read, publish, name):
     events = read(f"?agents={name}")
     sent = {"msg_type": "tf_file_registered", "run_id": 777, "processed_by": name, "sender": name, "label": "one"}
     publish(sent)
@@ -84,7 +84,7 @@ def test_a_message_is_relayed_with_what_the_monitor_adds(read, publish, name):
     }
 
 
-def test_filters_are_exact_all_must_fit_and_runs_are_compared_as_texts(read, publish, name):
+def test_filters_are_exact_and_combined_and_compare_runs_as_text(read, publish, name):
     queries = {
         "": f"?agents={name}",
         "msg_types": f"?agents={name}&msg_types=stf_ready,tf_file_registered",
@@ -108,10 +108,10 @@ def test_filters_are_exact_all_must_fit_and_runs_are_compared_as_texts(read, pub
     }
 
 
-def test_what_looks_like_a_heartbeat_or_has_no_type_is_swallowed(read, publish, name):
+def test_a_message_like_a_heartbeat_or_without_type_is_not_relayed(read, publish, name):
     events = read(f"?agents={name}")
     base = {"processed_by": name, "msg_type": "tf_file_registered", "run_id": "777"}
-    publish(base | {"agent_name": name, "status": "registered", "label": "swallowed"})
+    publish(base | {"agent_name": name, "status": "registered", "label": "heart-beat"})
     publish({"processed_by": name, "label": "no type"})
     publish(base | {"msg_type": None, "label": "null type"})
     publish(base | {"run_id": "7" * 51, "label": "too long"})
@@ -123,13 +123,13 @@ def test_what_looks_like_a_heartbeat_or_has_no_type_is_swallowed(read, publish, 
 def test_a_stored_message_does_not_reach_the_stream(api, read, publish, name):
     events = read(f"?agents={name}")
     content = {"msg_type": "tf_file_registered", "processed_by": name, "label": "stored"}
-    row = api.made("workflow-messages/", {"message_type": "tf_file_registered", "message_content": content})
+    row = api.create("workflow-messages/", {"message_type": "tf_file_registered", "message_content": content})
     publish(content | {"label": "last"})
     assert [each["label"] for each in events.until("last")] == ["last"]
     api.call("DELETE", f"workflow-messages/{row['message_id']}/")
 
 
-def test_a_reader_that_comes_later_gets_nothing_of_before(read, publish, name):
+def test_a_later_client_gets_no_earlier_messages(read, publish, name):
     first = read(f"?agents={name}")
     message = {"msg_type": "tf_file_registered", "processed_by": name}
     publish(message | {"label": "before"})
@@ -139,7 +139,7 @@ def test_a_reader_that_comes_later_gets_nothing_of_before(read, publish, name):
     assert [each["label"] for each in second.until("after")] == ["after"]
 
 
-def test_events_carry_no_id(api, read, publish, name):
+def test_events_have_no_id(api, read, publish, name):
     with requests.get(
         f"{api.url}/api/{STREAM}?agents={name}", headers=api.session.headers, stream=True, timeout=DEADLINE_S
     ) as raw:

@@ -1,7 +1,6 @@
-"""The account of a row: what was sent, set against the outbox, the monitor and the topic, row by row.
+"""The account of a row: compares the STFs sent with the outbox, the monitor and the announcements.
 
-Owns the one definition of "lost", "registered twice", "announced twice" and "illegal history" that all rows use. It
-must not know brokers, processes or faults.
+It defines "lost", "registered twice", "announced twice" and "illegal history" for all rows.
 """
 
 from __future__ import annotations
@@ -18,15 +17,15 @@ from fastmon_daemon.engine.sampling import draw_sample, seed_of
 from fastmon_daemon.outbox import HistoryRow, Stf, Tf, open_for_reading
 from fastmon_daemon.statechart import StateMachine, load_statechart
 
-Life = tuple[Stf, Sequence[HistoryRow]]
+StfAndHistory = tuple[Stf, Sequence[HistoryRow]]
 Row = Mapping[str, Any]
 """A row of the monitor's table of TF files."""
-_STORED = ("tf_first", "tf_last", "tf_count", "file_size_bytes", "tf_file_id")
+_COLUMNS = ("tf_first", "tf_last", "tf_count", "file_size_bytes", "tf_file_id")
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Counts, and for each thing that must not be the sentences that name it."""
+    """Counts, and the problems of each kind, as sentences."""
 
     sent: int
     completed: int
@@ -36,15 +35,15 @@ class Account:
     lost: list[str]
     registered_twice: list[str]
     illegal: list[str]
-    strange: list[str]
-    """STFs that nobody sent, announcements of what is not so."""
+    unexpected: list[str]
+    """STFs that were not sent, and wrong announcements."""
 
     @property
     def problems(self) -> list[str]:
-        return [*self.lost, *self.registered_twice, *self.illegal, *self.strange]
+        return [*self.lost, *self.registered_twice, *self.illegal, *self.unexpected]
 
 
-def read_lives(database: Path) -> list[Life]:
+def read_stfs(database: Path) -> list[StfAndHistory]:
     """Every STF of the outbox with its history."""
     reports = open_for_reading(database)
     try:
@@ -55,42 +54,42 @@ def read_lives(database: Path) -> list[Life]:
 
 def account_of(
     sent: Collection[str],
-    lives: Sequence[Life],
+    stfs: Sequence[StfAndHistory],
     rows: Sequence[Row],
-    heard: Iterable[str],
+    announcements: Iterable[str],
     failing: Collection[str] = (),
 ) -> Account:
-    """*sent*: names of the STFs; *rows*: all TF files of the monitor; *heard*: bodies of the distinct announcements.
+    """Compare the names *sent* with the outbox (*stfs*), all TF files of the monitor (*rows*), and announcements.
 
-    *failing* are those of the sent that must end in `failed` and leave nothing behind.
+    The STFs in *failing* must end in `failed`, without TF files in the monitor or announcements.
     """
-    known = {stf.filename: stf for stf, _ in lives}
-    told = [json.loads(body) for body in heard]
-    distinct = {message["tf_file_id"] for message in told}
+    stored = {stf.filename: stf for stf, _ in stfs}
+    messages = [json.loads(body) for body in announcements]
+    distinct = {message["tf_file_id"] for message in messages}
     by_name = {row["tf_filename"]: row for row in rows}
-    states = Counter(stf.state for stf, _ in lives)
+    states = Counter(stf.state for stf, _ in stfs)
     return Account(
         sent=len(sent),
         completed=states["completed"],
         failed=states["failed"],
-        announced=len(told),
-        announced_twice=len(told) - len(distinct),
-        lost=[reason for name in sorted(sent) for reason in _lost(name, known, by_name, distinct, failing)],
-        registered_twice=[*_registered_twice(known, rows), *_drawn_otherwise(known)],
-        illegal=[reason for stf, history in lives for reason in illegal_history(stf, history)],
-        strange=[*_never_sent(sent, known), *_told_wrongly(told, known)],
+        announced=len(messages),
+        announced_twice=len(messages) - len(distinct),
+        lost=[reason for name in sorted(sent) for reason in _lost(name, stored, by_name, distinct, failing)],
+        registered_twice=[*_registered_twice(stored, rows), *_wrong_samples(stored)],
+        illegal=[reason for stf, history in stfs for reason in illegal_history(stf, history)],
+        unexpected=[*_not_sent(sent, stored), *_wrong_announcements(messages, stored)],
     )
 
 
 def _lost(
-    name: str, known: Mapping[str, Stf], rows: Mapping[str, Row], announced: Collection[str], failing: Collection[str]
+    name: str, stored: Mapping[str, Stf], rows: Mapping[str, Row], announced: Collection[str], failing: Collection[str]
 ) -> Iterator[str]:
-    stf = known.get(name)
+    stf = stored.get(name)
     if stf is None:
         yield f"{name}: not in the outbox"
     elif name in failing:
         if stf.state != "failed":
-            yield f"{name}: is {stf.state}, and not failed"
+            yield f"{name}: is {stf.state}, not failed"
         for tf in stf.tfs:
             if tf.filename in rows or tf.monitor_id in announced:
                 yield f"{tf.filename}: registered or announced, though its STF failed"
@@ -104,21 +103,21 @@ def _lost(
                 yield f"{tf.filename}: never announced"
 
 
-def _registered_twice(known: Mapping[str, Stf], rows: Sequence[Row]) -> Iterator[str]:
-    """Each row of the monitor must be one TF of the outbox, equal in name, STF, range, size and id; once."""
+def _registered_twice(stored: Mapping[str, Stf], rows: Sequence[Row]) -> Iterator[str]:
+    """Each row of the monitor must equal one TF file of the outbox in name, STF, range, size and id."""
     for name, count in Counter(row["tf_filename"] for row in rows).items():
         if count > 1:
-            yield f"{name}: {count} rows of that name"
+            yield f"{name}: {count} rows with this name"
     ranges = defaultdict(list)
     for row in rows:
         ranges[row["stf_file"]].append((row["tf_first"], row["tf_last"], row["tf_filename"]))
-        stf = known.get(row["stf_file"])
+        stf = stored.get(row["stf_file"])
         tf = next((tf for tf in stf.tfs if tf.filename == row["tf_filename"]), None) if stf else None
         if tf is None:
             yield f"{row['tf_filename']}: in the monitor, but not in the outbox"
-        elif tuple(row[name] for name in _STORED) != _as_stored(tf):
-            stands = [row[name] for name in _STORED]
-            yield f"{row['tf_filename']}: the monitor has {stands}, the outbox {_as_stored(tf)}"
+        elif tuple(row[name] for name in _COLUMNS) != _as_stored(tf):
+            values = [row[name] for name in _COLUMNS]
+            yield f"{row['tf_filename']}: the monitor has {values}, the outbox {_as_stored(tf)}"
     for blocks in ranges.values():
         blocks.sort()
         for (_, last, one), (first, _, other) in pairwise(blocks):
@@ -126,14 +125,16 @@ def _registered_twice(known: Mapping[str, Stf], rows: Sequence[Row]) -> Iterator
                 yield f"{one} and {other}: the same TFs in both"
 
 
-def _drawn_otherwise(known: Mapping[str, Stf]) -> Iterator[str]:
-    """The sample is that which any process draws of that STF, all of it; no row has another writer before us."""
-    for stf in known.values():
+def _wrong_samples(stored: Mapping[str, Stf]) -> Iterator[str]:
+    """The TF files of each STF must be the sample that any process draws for it."""
+    for stf in stored.values():
         if stf.plan is None:
             continue
-        due = draw_sample(replace(stf.plan, seed=seed_of(stf.namespace, stf.run, stf.filename)), stf.filename)
-        if [(tf.filename, tf.first, tf.last) for tf in stf.tfs] != [(tf.filename, tf.first, tf.last) for tf in due]:
-            yield f"{stf.filename}: not the sample that is drawn of it"
+        expected = draw_sample(replace(stf.plan, seed=seed_of(stf.namespace, stf.run, stf.filename)), stf.filename)
+        if [(tf.filename, tf.first, tf.last) for tf in stf.tfs] != [
+            (tf.filename, tf.first, tf.last) for tf in expected
+        ]:
+            yield f"{stf.filename}: not the sample drawn for it"
 
 
 def _as_stored(tf: Tf) -> tuple[Any, ...]:
@@ -141,11 +142,11 @@ def _as_stored(tf: Tf) -> tuple[Any, ...]:
 
 
 def illegal_history(stf: Stf, history: Sequence[HistoryRow]) -> Iterator[str]:
-    """Walk a history along the arrows of the chart, from the first state to the one in which the STF is."""
+    """Follow a history along the transitions of the statechart, from the initial state to the STF's state."""
     chart = load_statechart("stf")
     state, life, seen = None, 1, set()
     for row in history:
-        problem = _misstep(chart, row, state, life)
+        problem = _illegal_transition(chart, row, state, life)
         if problem:
             yield f"{stf.filename}: {problem}"
         if (row.life, row.source, row.trigger) in seen:
@@ -156,32 +157,32 @@ def illegal_history(stf: Stf, history: Sequence[HistoryRow]) -> Iterator[str]:
         yield f"{stf.filename}: its history ends in {state} (life {life}), but it is {stf.state} (life {stf.life})"
 
 
-def _misstep(chart: StateMachine, row: HistoryRow, state: str | None, life: int) -> str | None:
+def _illegal_transition(chart: StateMachine, row: HistoryRow, state: str | None, life: int) -> str | None:
     if state is None:
-        fits = row.trigger is None and row.source is None and row.dest == chart.initial
-        return None if fits else f"begins with {row.source} -> {row.dest}"
+        valid = row.trigger is None and row.source is None and row.dest == chart.initial
+        return None if valid else f"begins with {row.source} -> {row.dest}"
     if row.source != state:
         return f"leaves {row.source}, but was {state}"
     if not chart.may(state, str(row.trigger)) or chart.after(state, str(row.trigger)) != row.dest:
-        return f"no arrow {row.trigger} leads from {state} to {row.dest}"
-    reborn = row.trigger in {"retry", "include"}
-    return None if row.life == life + reborn else f"life {row.life} after life {life} by {row.trigger}"
+        return f"no transition {row.trigger} leads from {state} to {row.dest}"
+    new_life = row.trigger in {"retry", "include"}
+    return None if row.life == life + new_life else f"life {row.life} after life {life} by {row.trigger}"
 
 
-def _never_sent(sent: Collection[str], known: Mapping[str, Stf]) -> Iterator[str]:
-    for name in sorted(set(known) - set(sent)):
-        yield f"{name}: in the outbox, but nobody sent it"
+def _not_sent(sent: Collection[str], stored: Mapping[str, Stf]) -> Iterator[str]:
+    for name in sorted(set(stored) - set(sent)):
+        yield f"{name}: in the outbox, but never sent"
 
 
-def _told_wrongly(told: Sequence[Row], known: Mapping[str, Stf]) -> Iterator[str]:
-    """Each announcement must say what the outbox has of that TF; one TF has one event id, and no other TF has it."""
-    events = {(message["event_id"], message["tf_file_id"]) for message in told}
+def _wrong_announcements(messages: Sequence[Row], stored: Mapping[str, Stf]) -> Iterator[str]:
+    """Each announcement must equal the outbox's TF file; each TF file has one event id of its own."""
+    events = {(message["event_id"], message["tf_file_id"]) for message in messages}
     if len(events) != len({event for event, _ in events}) or len(events) != len({tf for _, tf in events}):
         yield "event ids and TF files are not one to one"
-    for message in told:
-        stf = known.get(message["stf_filename"])
+    for message in messages:
+        stf = stored.get(message["stf_filename"])
         tf = next((tf for tf in stf.tfs if tf.filename == message["tf_filename"]), None) if stf else None
         if tf is None:
             yield f"{message['tf_filename']}: announced, but not in the outbox"
-        elif tuple(message[name] for name in _STORED) != _as_stored(tf):
-            yield f"{message['tf_filename']}: announced as {[message[name] for name in _STORED]}, is {_as_stored(tf)}"
+        elif tuple(message[name] for name in _COLUMNS) != _as_stored(tf):
+            yield f"{message['tf_filename']}: announced as {[message[name] for name in _COLUMNS]}, is {_as_stored(tf)}"

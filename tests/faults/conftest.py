@@ -1,6 +1,6 @@
-"""`pytest tests/faults --faults short` (or `long`): the rows of the matrix, and the document that they write.
+"""`pytest tests/faults --faults short` (or `long`) runs the rows of the matrix and writes docs/reliability.md.
 
-Without the option only what needs no time is run here: the account's own tests, and whether the document is whole.
+Without the option only the fast tests are run: those of the account and of the document.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import pytest
 
 from fastmon_daemon.testbed.monitor import MonitorThread
 from tests.faults import document
-from tests.faults.agents import Neighbours, OwnBroker
-from tests.faults.stage import Stage
+from tests.faults.other_agents import AgentsOnServer, EmbeddedBroker
+from tests.faults.scenario import Scenario
 from tests.processes import TOKEN, TOPIC, ended
 from tests.real_brokers.certificates import make_certificates
 from tests.real_brokers.servers import KINDS, Server
@@ -37,9 +37,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     rows = [item for item in items if item.get_closest_marker("fault")]
     for item in rows:  # with -n 2 the Java brokers run in one process, the embedded ones in another
         item.add_marker(pytest.mark.xdist_group("embedded" if "[embedded" in item.name else "java"))
-    asked = bool(config.getoption("faults", default=None))
-    config.hook.pytest_deselected(items=[item for item in items if (item in rows) != asked])
-    items[:] = [item for item in items if (item in rows) == asked]
+    run_rows = bool(config.getoption("faults", default=None))
+    config.hook.pytest_deselected(items=[item for item in items if (item in rows) != run_rows])
+    items[:] = [item for item in items if (item in rows) == run_rows]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -53,7 +53,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @pytest.fixture(scope="session")
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server | None]:
-    """The Java broker of this kind, for all rows on it; None where each row has an embedded one of its own."""
+    """The Java broker of this kind, shared by its rows; None for embedded brokers, one per row."""
     if request.param == "embedded":
         yield None
         return
@@ -65,20 +65,20 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture
-def stage(request: pytest.FixtureRequest, tmp_path: Path, server: Server | None) -> Iterator[Stage]:
-    """The stage of one row, on the broker of that kind."""
+def scenario(request: pytest.FixtureRequest, tmp_path: Path, server: Server | None) -> Iterator[Scenario]:
+    """The scenario of one row, on its kind of broker."""
     number = next(_NUMBERS)
-    with ExitStack() as life:
-        monitor = life.enter_context(MonitorThread(TOKEN))
+    with ExitStack() as stack:
+        monitor = stack.enter_context(MonitorThread(TOKEN))
         topic = TOPIC if server is None else f"{TOPIC}-{number}"
         if server is None:
-            broker = agents = OwnBroker()
+            broker = agents = EmbeddedBroker()
         else:
             if not server.is_running():
                 server.start()
-            broker, agents = server, Neighbours(server, topic, f"neighbours-{number}")
-        life.callback(agents.close)
-        made = life.enter_context(ended(Stage(tmp_path, monitor, broker, agents, topic)))
+            broker, agents = server, AgentsOnServer(server, topic, f"other-agents-{number}")
+        stack.callback(agents.close)
+        made = stack.enter_context(ended(Scenario(tmp_path, monitor, broker, agents, topic)))
         made.long = request.config.getoption("faults") == "long"
         yield made
 
@@ -88,8 +88,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = yield
     mark = item.get_closest_marker("fault")
     if mark is not None and report.when == "call":
-        stage = item.funcargs["stage"]
-        line = {"number": mark.args[0], "title": mark.args[1], "broker": stage.broker.kind, "held": report.passed}
-        line["result"] = asdict(stage.result) if stage.result else None
+        scenario = item.funcargs["scenario"]
+        line = {"number": mark.args[0], "title": mark.args[1], "broker": scenario.broker.kind, "passed": report.passed}
+        line["result"] = asdict(scenario.result) if scenario.result else None
         report.user_properties.append(("fault", line))
     return report

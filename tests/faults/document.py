@@ -1,7 +1,4 @@
-"""docs/reliability.md: written from the lines of a whole run.
-
-Owns the document's text. It must not know how a row is run.
-"""
+"""Writes docs/reliability.md from the lines of a complete run."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.matrix import all_rows
-from tests.faults.stage import WORKERS
+from tests.faults.scenario import WORKERS
 from tests.real_brokers.install import ARTEMIS_VERSION, classic_version
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "reliability.md"
@@ -22,25 +19,26 @@ _COLUMNS = (
 _HEAD = """# Reliability: what was broken, and what it cost
 
 Written by `{command}` (the {form} form); do not edit. Each line is one row of `tests/faults/`: the daemon as a process,
-the embedded monitor, and a broker: the embedded one, ActiveMQ Classic {classic} or Artemis {artemis}. A line is
-compared row by row, the monitor's table of TF files and the topic against the outbox (`tests/faults/account.py`);
-`tests/faults/test_account.py` shows that whatever must not be is found where it is.
+the embedded monitor, and a broker: the embedded one, ActiveMQ Classic {classic} or Artemis {artemis}. After each row,
+the monitor's table of TF files and the announcements on the topic are compared with the outbox
+(`tests/faults/account.py`); `tests/faults/test_account.py` shows that each kind of problem is found.
 
-- **lost**: an STF that the broker took and that is not `completed` (or `failed`, where the row must end so), or a TF
-  file of it that the monitor does not hold or that was never announced.
-- **registered twice**: a TF file of the monitor that the outbox does not know, has with another range, size, STF or id,
-  or whose TFs stand in another TF file too; and an STF whose TF files are not the sample that is drawn of it.
-- **announced twice**: announcements beyond one a TF file. At most {workers} for each cut: what was in flight, one a
-  worker. On Artemis none: it drops those that bear an event id which it has seen.
-- **illegal histories**: STFs whose transitions do not walk the arrows of `statecharts/stf.yaml`, each once a life.
-- **recovered in**: seconds from the end of the fault (the link's return, the last restart) until the last STF had come
-  to rest; for faults that do not end, from the last message.
+- **lost**: an STF that the broker accepted and that is not `completed` (or `failed`, if the row expects it), or one of
+  its TF files that is not in the monitor or was never announced.
+- **registered twice**: a TF file in the monitor that is not in the outbox, has another range, size, STF or id there, or
+  overlaps another TF file; or an STF whose TF files are not the sample drawn for it.
+- **announced twice**: announcements beyond one per TF file. At most {workers} for each cut: those in flight, one per
+  worker. None on Artemis, which drops messages with an event id that it has seen.
+- **illegal histories**: STFs whose history does not follow the transitions of `statecharts/stf.yaml`, each transition
+  once per life.
+- **recovered in**: seconds from the end of the fault (the link is up again, the last restart) until the last STF was
+  finalized; for faults that do not end, from the last message.
 
 """
 
 
 def render(form: str, lines: Sequence[dict[str, Any]]) -> str:
-    """The whole document."""
+    """Return the text of the document."""
     head = _HEAD.format(
         command=COMMANDS[form], form=form, classic=classic_version(), artemis=ARTEMIS_VERSION, workers=WORKERS
     )
@@ -48,16 +46,16 @@ def render(form: str, lines: Sequence[dict[str, Any]]) -> str:
 
 
 def publish(form: str, lines: Sequence[dict[str, Any]]) -> str:
-    """Write the document if every row was run; says what was done, and of a part of the rows what came out."""
+    """Write the document if every row was run; return a message, with the table if rows are missing."""
     missing = expected() - {(line["title"], line["broker"]) for line in lines}
     if missing:
-        return f"{_table(lines)}{len(missing)} rows were not run: {DOCUMENT.name} is left as it is"
+        return f"{_table(lines)}{len(missing)} rows were not run: {DOCUMENT.name} is not changed"
     DOCUMENT.write_text(render(form, lines), encoding="utf-8")
     return f"docs/{DOCUMENT.name} is written, {len(lines)} lines"
 
 
 def expected() -> set[tuple[str, str]]:
-    """Title and broker of every line that the document must have."""
+    """(title, broker) of every line that the document must have."""
     return {(row.title, kind) for row in all_rows() for kind in row.brokers}
 
 
@@ -77,5 +75,5 @@ def _row(line: dict[str, Any]) -> Iterable[str]:
         return (*start, *[""] * 9, "**FAILED**")
     counts = ("sent", "completed", "failed", "lost", "registered_twice", "announced", "announced_twice", "illegal")
     seconds = "" if result["seconds"] is None else f"{result['seconds']:.0f} s"
-    note = result["note"] if line["held"] else f"**FAILED** {result['note']}"
+    note = result["note"] if line["passed"] else f"**FAILED** {result['note']}"
     return (*start, *(str(result[name]) for name in counts), seconds, note)

@@ -1,7 +1,4 @@
-"""The matrix: which rows there are, on which brokers each is run, and the form in which it is run.
-
-Owns the decorator `fault`. It must not know what a row does.
-"""
+"""The matrix of faults: its rows, and the brokers on which each row is run."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ T = TypeVar("T", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True, order=True)
 class FaultRow:
-    """One fault; `number` is that of the list in issue 4."""
+    """One fault; rows of one kind have the same `number`."""
 
     number: int
     title: str
@@ -32,7 +29,7 @@ _ROWS: list[FaultRow] = []
 
 
 def fault(number: int, title: str, brokers: tuple[str, ...] = EMBEDDED) -> Callable[[T], T]:
-    """This test is the row *title*, run once on each of *brokers*."""
+    """Make a test the row *title*, run once on each of *brokers*."""
 
     def mark(test: T) -> T:
         _ROWS.append(FaultRow(number, title, brokers))
@@ -43,7 +40,7 @@ def fault(number: int, title: str, brokers: tuple[str, ...] = EMBEDDED) -> Calla
 
 
 def all_rows() -> list[FaultRow]:
-    """Every row, in order: by importing every module of this folder that has some."""
+    """All rows by number; imports all test modules of this folder."""
     for module in sorted(Path(__file__).parent.glob("test_*.py")):
         import_module(f"tests.faults.{module.stem}")
     return sorted(_ROWS, key=lambda row: row.number)

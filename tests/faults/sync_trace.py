@@ -1,7 +1,4 @@
-"""What strace saw of the write-ahead log and of the ACKs: how much of the log was synced before each ACK was sent.
-
-Owns the reading of its lines. It must not know what stands in the log.
-"""
+"""Parses strace output: how much of the write-ahead log was synced before each ACK was sent."""
 
 from __future__ import annotations
 
@@ -20,29 +17,29 @@ _RESUMED = re.compile(r"<\.\.\. (?P<call>\w+) resumed>.*= (?P<result>\d+)")
 
 
 def command(trace: Path) -> list[str] | None:
-    """How a program is run so that *trace* has its calls, and it is our child all the same; None where it cannot be."""
+    """Return the command that runs a program, still as our child, and traces it to *trace*; None if strace fails."""
     strace = shutil.which("strace")
     if strace is None:
         return None
     calls = "trace=pwrite64,fdatasync,fsync,sendto,write"
     words = [strace, "-D", "-f", "-qq", "-y", "-s", "120", "-e", calls, "-o", str(trace)]
-    tried = subprocess.run([*words, sys.executable, "-c", ""], capture_output=True, timeout=60, check=False)
-    return words if tried.returncode == 0 and not tried.stderr else None
+    trial = subprocess.run([*words, sys.executable, "-c", ""], capture_output=True, timeout=60, check=False)
+    return words if trial.returncode == 0 and not trial.stderr else None
 
 
 def synced_before_acks(lines: Iterable[str]) -> tuple[dict[str, int], int]:
-    """ACK id -> bytes of the log that were written and then synced when its sending began; and how many at the end.
+    """Return ACK id -> bytes of the log that were synced when the ACK was sent, and the bytes synced at the end.
 
-    Only a write that has returned counts as written, only a sync that began after it and has returned as a sync.
+    A byte is synced if its write had returned before a sync began that has returned, too.
     """
     written = synced = 0
     pending: dict[str, int] = {}
     acks: dict[str, int] = {}
     for line in lines:
-        found = _LINE.match(line)
-        if found is None:
+        match = _LINE.match(line)
+        if match is None:
             continue
-        thread, rest = found["thread"], found["rest"]
+        thread, rest = match["thread"], match["rest"]
         if write := _WRITE.match(rest):
             end = int(write["offset"]) + int(write["length"])
             written, pending[thread] = (max(written, end), 0) if write["done"] else (written, end)

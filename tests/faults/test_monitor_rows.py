@@ -1,4 +1,4 @@
-"""The monitor is away, ill, slow, drips, lies, shows a login page, forgets us, or does not know the STF yet."""
+"""The monitor is down, fails, is slow, sends login pages, rejects the token, or does not have the STF yet."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import pytest
 from fastmon_daemon.base.errors import LinkDown, TransientError
 from fastmon_daemon.monitor import MonitorClient, TfFile
 from tests.builders import World, named, settle
-from tests.faults.account import read_lives
+from tests.faults.account import read_stfs
 from tests.faults.matrix import EVERY, fault
-from tests.faults.stage import Stage
-from tests.faults.wire import Wire
+from tests.faults.proxy import FaultyProxy
+from tests.faults.scenario import Scenario
 from tests.processes import TOKEN, wait_until
 
 pytestmark = pytest.mark.timeout(2700)
@@ -21,87 +21,89 @@ pytestmark = pytest.mark.timeout(2700)
 IDENTICAL = 8
 
 
-def says(stage: Stage, *words: str) -> None:
-    """Wait until the daemon's log has all the words."""
-    wait_until(lambda: all(word in stage.log() for word in words), f"the log says {words}", deadline_s=90)
+def wait_for_log(scenario: Scenario, *words: str) -> None:
+    """Wait until the daemon's log contains all *words*."""
+    wait_until(lambda: all(word in scenario.log() for word in words), f"the log contains {words}", deadline_s=90)
 
 
-def no_attempt_was_burned(stage: Stage) -> None:
-    assert {stf.attempts for stf, _ in read_lives(stage.database)} <= {0}
-    assert "attempt 1 failed" not in stage.log()
+def assert_no_attempt_was_counted(scenario: Scenario) -> None:
+    assert {stf.attempts for stf, _ in read_stfs(scenario.database)} <= {0}
+    assert "attempt 1 failed" not in scenario.log()
 
 
-@fault(4, "the monitor away", EVERY)
-def test_the_monitor_is_away(stage: Stage) -> None:
-    seconds = 60 if stage.long else 5
-    stage.daemon()
-    stage.send(1)
-    stage.comes_to_rest()
-    stage.monitor.stop()
-    stage.send_over(seconds, range(2, 2 + 2 * seconds))
-    stage.wait_for(completed=1, sampled=2 * seconds)  # received, acknowledged, sampled
-    no_attempt_was_burned(stage)
-    stage.monitor.start()
-    stage.fault_is_over()
-    stage.comes_to_rest()
-    no_attempt_was_burned(stage)
-    stage.close_account(note=f"{seconds} s; {stage.back_after('monitor')}")
+@fault(4, "the monitor down", EVERY)
+def test_the_monitor_is_down(scenario: Scenario) -> None:
+    seconds = 60 if scenario.long else 5
+    scenario.daemon()
+    scenario.send(1)
+    scenario.wait_until_finished()
+    scenario.monitor.stop()
+    scenario.send_over(seconds, range(2, 2 + 2 * seconds))
+    scenario.wait_for(completed=1, sampled=2 * seconds)  # received, acknowledged, sampled
+    assert_no_attempt_was_counted(scenario)
+    scenario.monitor.start()
+    scenario.fault_is_over()
+    scenario.wait_until_finished()
+    assert_no_attempt_was_counted(scenario)
+    scenario.close_account(note=f"{seconds} s; {scenario.back_after('monitor')}")
 
 
-@fault(4, "the monitor half-open: a proxy swallows every byte without a word")
-def test_the_monitor_is_half_open(stage: Stage) -> None:
-    with Wire(stage.monitor.port) as wire:
-        stage.daemon(SWF_MONITOR_URL=f"http://127.0.0.1:{wire.port}")
-        stage.send(1)
-        stage.comes_to_rest()
-        wire.swallow()
-        stage.send(2, 3, 4)
-        says(stage, "link to the monitor is down")
-        stage.let_pass(60 if stage.long else 12)  # probes wait for their own deadline
-        no_attempt_was_burned(stage)
-        wire.mend()
-        stage.fault_is_over()
-        stage.comes_to_rest()
-        no_attempt_was_burned(stage)
-        stage.close_account(note=f"monitor reached after {wire.reached_s:.1f} s, {stage.back_after('monitor')}")
+@fault(4, "the monitor half-open: a proxy silently drops every byte")
+def test_the_monitor_is_half_open(scenario: Scenario) -> None:
+    with FaultyProxy(scenario.monitor.port) as proxy:
+        scenario.daemon(SWF_MONITOR_URL=f"http://127.0.0.1:{proxy.port}")
+        scenario.send(1)
+        scenario.wait_until_finished()
+        proxy.swallow()
+        scenario.send(2, 3, 4)
+        wait_for_log(scenario, "link to the monitor is down")
+        scenario.wait(60 if scenario.long else 12)  # longer than the deadline of a probe
+        assert_no_attempt_was_counted(scenario)
+        proxy.restore()
+        scenario.fault_is_over()
+        scenario.wait_until_finished()
+        assert_no_attempt_was_counted(scenario)
+        scenario.close_account(note=f"monitor reached after {proxy.reached_s:.1f} s, {scenario.back_after('monitor')}")
 
 
-@fault(5, "the monitor answers 500, to 20 %, then to all")
-def test_the_monitor_answers_500(stage: Stage) -> None:
-    seconds = 30 if stage.long else 4
-    stage.daemon()
-    stage.monitor.faults(error_rate=0.2)
-    stage.send_over(seconds, range(1, 2 * seconds))
-    stage.monitor.faults(error_rate=1.0)
-    stage.send_over(seconds, range(101, 101 + 2 * seconds))
-    says(stage, "link to the monitor is down")
-    stage.monitor.faults(error_rate=0.0)
-    stage.fault_is_over()
-    stage.comes_to_rest()
-    stage.close_account(note=f"{seconds} s each; {stage.back_after('monitor')}")
+@fault(5, "the monitor answers 500, first to 20 %, then to all requests")
+def test_the_monitor_answers_500(scenario: Scenario) -> None:
+    seconds = 30 if scenario.long else 4
+    scenario.daemon()
+    scenario.monitor.faults(error_rate=0.2)
+    scenario.send_over(seconds, range(1, 2 * seconds))
+    scenario.monitor.faults(error_rate=1.0)
+    scenario.send_over(seconds, range(101, 101 + 2 * seconds))
+    wait_for_log(scenario, "link to the monitor is down")
+    scenario.monitor.faults(error_rate=0.0)
+    scenario.fault_is_over()
+    scenario.wait_until_finished()
+    scenario.close_account(note=f"{seconds} s each; {scenario.back_after('monitor')}")
 
 
-@fault(6, "answers lost, and 500 said, after the monitor has committed (20 % each)")
-def test_answers_are_lost_after_the_commit(stage: Stage) -> None:
-    stage.daemon()
-    stage.monitor.faults(drop_rate=0.2, error_after_commit_rate=0.2)
-    stage.send(*range(1, 100 if stage.long else 9))
-    stage.comes_to_rest()
-    stage.close_account(note=f"{stage.monitor.counts()['duplicate_posts']} second POSTs refused")
+@fault(6, "responses lost, and 500 sent, after the monitor has committed (20 % each)")
+def test_responses_are_lost_after_the_commit(scenario: Scenario) -> None:
+    scenario.daemon()
+    scenario.monitor.faults(drop_rate=0.2, error_after_commit_rate=0.2)
+    scenario.send(*range(1, 100 if scenario.long else 9))
+    scenario.wait_until_finished()
+    scenario.close_account(note=f"{scenario.monitor.counts()['duplicate_posts']} duplicate POSTs rejected")
 
 
-@fault(6, "eight identical requests at once beside the daemon's own, 500 said after the commit (30 %)")
-def test_eight_identical_requests_at_once(stage: Stage) -> None:
-    stage.monitor.stop()
-    daemon = stage.daemon()
-    stfs = 10 if stage.long else 2
-    stage.send(*range(1, stfs + 1))
-    wait_until(lambda: sum(len(stf.tfs) for stf, _ in read_lives(stage.database)) == 7 * stfs, "the samples are drawn")
-    wanted = [(stf.filename, tf) for stf, _ in read_lives(stage.database) for tf in stf.tfs]
-    stage.monitor.faults(latency_ms=20, error_after_commit_rate=0.3)
-    stage.monitor.start()
-    says(stage, "link to the monitor is up")
-    writer = MonitorClient(stage.monitor.url, lambda: TOKEN, connections=IDENTICAL)
+@fault(6, "eight identical requests at once beside the daemon's own, 500 sent after the commit (30 %)")
+def test_eight_identical_requests_at_once(scenario: Scenario) -> None:
+    scenario.monitor.stop()
+    daemon = scenario.daemon()
+    stfs = 10 if scenario.long else 2
+    scenario.send(*range(1, stfs + 1))
+    wait_until(
+        lambda: sum(len(stf.tfs) for stf, _ in read_stfs(scenario.database)) == 7 * stfs, "the samples are drawn"
+    )
+    wanted = [(stf.filename, tf) for stf, _ in read_stfs(scenario.database) for tf in stf.tfs]
+    scenario.monitor.faults(latency_ms=20, error_after_commit_rate=0.3)
+    scenario.monitor.start()
+    wait_for_log(scenario, "link to the monitor is up")
+    writer = MonitorClient(scenario.monitor.url, lambda: TOKEN, connections=IDENTICAL)
 
     def register(item: tuple[str, Any]) -> str | None:
         stf_filename, tf = item
@@ -113,136 +115,136 @@ def test_eight_identical_requests_at_once(stage: Stage) -> None:
             try:
                 return writer.register_tf(body)[0].tf_file_id
             except (TransientError, LinkDown):
-                continue  # its outcome is unknown: asked again
+                continue  # unknown outcome: try again
 
     with ThreadPoolExecutor(IDENTICAL) as pool:
         for each in wanted:
             ids = set(pool.map(register, [each] * IDENTICAL))
             assert len(ids) == 1, f"{each[1].filename} has {len(ids)} ids"
     writer.close()
-    stage.monitor.faults()
-    stage.fault_is_over()
+    scenario.monitor.faults()
+    scenario.fault_is_over()
     assert daemon.poll() is None
-    stage.comes_to_rest()
-    stage.close_account(note=f"{stage.monitor.counts()['duplicate_posts']} second POSTs refused")
+    scenario.wait_until_finished()
+    scenario.close_account(note=f"{scenario.monitor.counts()['duplicate_posts']} duplicate POSTs rejected")
 
 
-@fault(7, "a slow monitor (2 s a call)")
-def test_a_slow_monitor(stage: Stage) -> None:
-    stage.daemon()
-    stage.monitor.faults(latency_ms=2000)
-    stage.send(*range(1, 21 if stage.long else 3))
-    stage.comes_to_rest()
-    assert "link to the monitor is down" not in stage.log()
-    stage.close_account()
+@fault(7, "a slow monitor (2 s per request)")
+def test_a_slow_monitor(scenario: Scenario) -> None:
+    scenario.daemon()
+    scenario.monitor.faults(latency_ms=2000)
+    scenario.send(*range(1, 21 if scenario.long else 3))
+    scenario.wait_until_finished()
+    assert "link to the monitor is down" not in scenario.log()
+    scenario.close_account()
 
 
-LIES: list[tuple[str, dict[str, Any], str]] = [
-    ("a monitor that drips its answers byte by byte, longer than the deadline of a call", {"drip_ms": 100}, "down"),
+LINK_FAULTS: list[tuple[str, dict[str, Any], str]] = [
+    ("responses sent byte by byte, beyond the deadline of a call", {"drip_ms": 100}, "down"),
     ("HTML pages with status 200", {"html_200_rate": 1.0}, "down"),
     ("redirects to a login page", {"redirect": True}, "blocked"),
-    ("a token revoked, and restored", {"revoked": True}, "blocked"),
+    ("a token revoked and restored", {"revoked": True}, "blocked"),
 ]
 
 
-def lie(stage: Stage, faults: dict[str, Any], word: str) -> None:
-    """An illness that shuts the gate: nobody is blamed, all goes on when it is over."""
-    stage.daemon()
-    stage.send(1)
-    stage.comes_to_rest()
-    stage.monitor.faults(**faults)
-    stage.send(2, 3)
-    says(stage, f"link to the monitor is {word}")
-    stage.send(4)
-    stage.let_pass(30 if stage.long else 1)
-    assert stage.states().get("failed", 0) == 0
-    stage.monitor.faults()
-    stage.fault_is_over()
-    stage.comes_to_rest()
-    no_attempt_was_burned(stage)
-    stage.close_account(note=stage.back_after("monitor"))
+def run_link_fault(scenario: Scenario, faults: dict[str, Any], word: str) -> None:
+    """A fault that takes the link down or blocks it: no STF fails, and all are completed afterwards."""
+    scenario.daemon()
+    scenario.send(1)
+    scenario.wait_until_finished()
+    scenario.monitor.faults(**faults)
+    scenario.send(2, 3)
+    wait_for_log(scenario, f"link to the monitor is {word}")
+    scenario.send(4)
+    scenario.wait(30 if scenario.long else 1)
+    assert scenario.states().get("failed", 0) == 0
+    scenario.monitor.faults()
+    scenario.fault_is_over()
+    scenario.wait_until_finished()
+    assert_no_attempt_was_counted(scenario)
+    scenario.close_account(note=scenario.back_after("monitor"))
 
 
-@fault(7, LIES[0][0])
-def test_a_dripping_monitor(stage: Stage) -> None:
-    lie(stage, *LIES[0][1:])
+@fault(7, LINK_FAULTS[0][0])
+def test_a_dripping_monitor(scenario: Scenario) -> None:
+    run_link_fault(scenario, *LINK_FAULTS[0][1:])
 
 
-@fault(7, LIES[1][0])
-def test_html_with_200(stage: Stage) -> None:
-    lie(stage, *LIES[1][1:])
+@fault(7, LINK_FAULTS[1][0])
+def test_html_with_200(scenario: Scenario) -> None:
+    run_link_fault(scenario, *LINK_FAULTS[1][1:])
 
 
-@fault(7, LIES[2][0])
-def test_redirects_to_a_login_page(stage: Stage) -> None:
-    lie(stage, *LIES[2][1:])
-    assert "SWF_" in stage.log()
+@fault(7, LINK_FAULTS[2][0])
+def test_redirects_to_a_login_page(scenario: Scenario) -> None:
+    run_link_fault(scenario, *LINK_FAULTS[2][1:])
+    assert "SWF_" in scenario.log()
 
 
-@fault(7, LIES[3][0])
-def test_a_token_revoked_and_restored(stage: Stage) -> None:
-    lie(stage, *LIES[3][1:])
-    assert "SWF_API_TOKEN" in stage.log()
+@fault(7, LINK_FAULTS[3][0])
+def test_a_token_revoked_and_restored(scenario: Scenario) -> None:
+    run_link_fault(scenario, *LINK_FAULTS[3][1:])
+    assert "SWF_API_TOKEN" in scenario.log()
 
 
-@fault(9, "stf_ready a second before the STF is registered, for every STF", EVERY)
-def test_every_message_comes_a_second_before_its_registration(stage: Stage) -> None:
-    stage.daemon()
-    for n in range(1, 61 if stage.long else 9):
-        stage.announce(n)
-        stage.let_pass(1)
-        stage.register(n)
-    stage.fault_is_over()
-    stage.comes_to_rest()
-    assert "does not exist" in stage.log()
-    stage.close_account()
+@fault(9, "stf_ready one second before the registration, for every STF", EVERY)
+def test_every_message_precedes_its_registration_by_a_second(scenario: Scenario) -> None:
+    scenario.daemon()
+    for n in range(1, 61 if scenario.long else 9):
+        scenario.announce(n)
+        scenario.wait(1)
+        scenario.register(n)
+    scenario.fault_is_over()
+    scenario.wait_until_finished()
+    assert "does not exist" in scenario.log()
+    scenario.close_account()
 
 
-@fault(9, "the real data agent's form: no filename, one message a run, before the registrations", EVERY)
-def test_the_real_data_agents_form(stage: Stage) -> None:
-    count = 60 if stage.long else 10
-    stage.daemon()
-    stage.publish({"msg_type": "stf_ready", "req_id": 1, "run_id": 100014})
+@fault(9, "the real data agent: one stf_ready per run without a filename, before the registrations", EVERY)
+def test_the_real_data_agent(scenario: Scenario) -> None:
+    count = 60 if scenario.long else 10
+    scenario.daemon()
+    scenario.publish({"msg_type": "stf_ready", "req_id": 1, "run_id": 100014})
     for n in range(1, count + 1):
-        stage.let_pass(0.3)
-        stage.register(n)
-        stage.expect(n)
-    stage.publish({"msg_type": "end_run", "run_id": 100014, "total_stf_files": count})
-    stage.fault_is_over()
-    stage.comes_to_rest()
-    stage.close_account()
+        scenario.wait(0.3)
+        scenario.register(n)
+        scenario.expect(n)
+    scenario.publish({"msg_type": "end_run", "run_id": 100014, "total_stf_files": count})
+    scenario.fault_is_over()
+    scenario.wait_until_finished()
+    scenario.close_account()
 
 
-class ByHand(World):
-    """The engine in this process: only so can 15 minutes of its clock be shown in seconds."""
+class ManualClock(World):
+    """The engine in this process, so that 15 minutes of its clock take seconds."""
 
     def announce(self, body: str, event_id: str) -> None:
         self.send(body)
 
 
-@fault(10, "a parent that is never registered (15 minutes of a clock moved by hand)")
-def test_a_parent_that_is_never_registered(stage: Stage) -> None:
-    edge = MonitorClient(stage.monitor.url, lambda: TOKEN, connections=4)
-    world = ByHand(stage.folder, monitor=edge)
-    world.send = stage.agents.send
-    outbox = world.outbox()
-    orphan = world.receive(outbox, 1)
-    engine = world.engine(outbox)
-    stage.expect(*range(1, 31))
-    stage.register(*range(2, 31))
+@fault(10, "an STF that is never registered (15 minutes on a manual clock)")
+def test_an_stf_that_is_never_registered(scenario: Scenario) -> None:
+    client = MonitorClient(scenario.monitor.url, lambda: TOKEN, connections=4)
+    testbed = ManualClock(scenario.folder, monitor=client)
+    testbed.send = scenario.agents.send
+    outbox = testbed.outbox()
+    orphan = testbed.receive(outbox, 1)
+    engine = testbed.engine(outbox)
+    scenario.expect(*range(1, 31))
+    scenario.register(*range(2, 31))
     for n in range(2, 31):
-        fresh = world.receive(outbox, n)
+        new = testbed.receive(outbox, n)
         settle(engine)
-        assert named(outbox, fresh).state == "completed", "the orphan delays it"
-        world.time.pass_(seconds=40)
+        assert named(outbox, new).state == "completed", "the orphan delays it"
+        testbed.time.pass_(seconds=40)
     for _ in range(60):
         settle(engine)
-        world.time.pass_(seconds=40)
+        testbed.time.pass_(seconds=40)
     failed = named(outbox, orphan)
     outbox.close()
-    edge.close()
+    client.close()
     assert (failed.state, str(failed.last_error).partition(": ")[0]) == ("failed", "stf_not_registered")
-    stage.comes_to_rest(failing={orphan})
-    stage.close_account(
-        failing={orphan}, note="engine, outbox and REST edge in one process; no other STF waited for it"
+    scenario.wait_until_finished(failing={orphan})
+    scenario.close_account(
+        failing={orphan}, note="engine, outbox and REST edge in one process; no other STF was delayed"
     )

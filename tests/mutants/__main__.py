@@ -1,8 +1,8 @@
-"""`make mutants`: draw single mutations of the core and see whether the tests find them. Exit 0 where enough are found.
+"""`make mutants`: draw single mutations of the core and check whether the tests find them. Exit 0 if enough are found.
 
-Neither mutmut 3.8 nor cosmic-ray 8.7: mutmut mutates functions only and picks the mutant by an environment variable
-that our tests' child processes do not inherit, cosmic-ray mutates the tree it runs in and has one test command for all.
-Neither draws a sample with a seed; so copies, selection and sample, most of this program, would be ours all the same.
+Why neither mutmut 3.8 nor cosmic-ray 8.7: mutmut mutates only functions, and selects the mutant by an environment
+variable that the tests' child processes do not inherit; cosmic-ray mutates its own tree and has a single test command.
+Neither draws a sample by seed, so most of this program would be needed anyway.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import json
 import queue
 import random
 import resource
+import signal
 import sys
 import tempfile
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -35,7 +36,7 @@ NOT_CORE = (
 )  # fmt: skip
 ENOUGH = 0.92
 LIMIT_FACTOR, LIMIT_EXTRA_S = 5.0, 30.0
-"""A mutant's tests may take so much longer than they took on the sound tree."""
+"""Time limit of a mutant's tests: this factor and this many seconds over their time on the unmodified tree."""
 INTERRUPTED = 130
 
 _Task = TypeVar("_Task")
@@ -43,23 +44,23 @@ _Done = TypeVar("_Done")
 
 
 class UnusableError(Exception):
-    """The answer would mean nothing; the text says why."""
+    """The run would prove nothing, for the reason in the text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of one mutation."""
+    """The result of one mutation."""
 
     mutation: Mutation
     diff: str
     outcome: str
-    """found, survived or equivalent"""
+    """``found``, ``survived`` or ``equivalent``."""
     by: str = ""
-    """The test that found it."""
+    """The test that found the mutation."""
     seconds: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
-        """For --json."""
+        """Return the fields for --json."""
         mutation = self.mutation
         return {
             "file": mutation.file, "line": mutation.line, "source_line": mutation.source_line,
@@ -69,11 +70,11 @@ class Result:
 
 
 class Mutants:
-    """One tree, its core, its tests and its list of equivalents."""
+    """The core of a tree with its mutations, its tests, and the list of equivalent mutations."""
 
     def __init__(self, root: Path, only: str = "*", tests: str = "*") -> None:
         files = tree_files(root)
-        core = [name for name in files if _fits(name, CORE) and not _fits(name, NOT_CORE)]
+        core = [name for name in files if _matches(name, CORE) and not _matches(name, NOT_CORE)]
         self.root = root
         self.sources = {name: (root / name).read_text(encoding="utf-8") for name in core}
         self.sites = {name: sites(name, source) for name, source in self.sources.items()}
@@ -92,35 +93,35 @@ class Mutants:
             parts = [line.strip() for line in block.strip("\n").splitlines()]
             if len(parts) != 4 or not all(parts):
                 raise UnusableError(
-                    f"{path.name}: an entry has four lines (file, source line, change, reason):\n{block}"
+                    f"{path.name}: an entry needs four lines (file, source line, change, reason):\n{block}"
                 )
             entry = (parts[0], parts[1], parts[2])
             if entry not in known:
-                raise UnusableError(f"{path.name}: stale, fits no mutation of the tree:\n{block}")
+                raise UnusableError(f"{path.name}: stale entry, matches no mutation of the tree: remove it:\n{block}")
             entries.add(entry)
         return entries
 
     def draw(self, count: int, seed: int) -> list[Mutation]:
-        """*count* mutations of different places, each place as likely as any other."""
+        """Draw *count* mutations of different places, all places with the same probability."""
         places = [site for name, found in self.sites.items() if fnmatch.fnmatch(name, self.only) for site in found]
         if not places:
-            raise UnusableError(f"nothing to mutate: no module of the core fits {self.only!r}")
-        chance = random.Random(seed)
-        return [chance.choice(site) for site in chance.sample(places, min(count, len(places)))]
+            raise UnusableError(f"nothing to mutate: no module of the core matches --only {self.only!r}")
+        rng = random.Random(seed)
+        return [rng.choice(site) for site in rng.sample(places, min(count, len(places)))]
 
     def is_equivalent(self, mutation: Mutation) -> bool:
-        """Whether the list says that no test could see it."""
+        """Whether the mutation is listed as equivalent: no test can find it."""
         return _key(mutation) in self.equivalent
 
 
-class Bench:
-    """Copies of the tree to work in, as many as jobs, and what is known so far."""
+class Runner:
+    """Runs tests in copies of the tree, one copy per job, and collects the results."""
 
     def __init__(self, mutants: Mutants, jobs: int, folder: Path) -> None:
         self._mutants = mutants
         print(f"making {jobs} copies of the tree", file=sys.stderr, flush=True)
         programs = tomllib.loads((mutants.root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
-        self._copies = [Copy(mutants.root, _made(folder / str(number))) for number in range(jobs)]
+        self._copies = [Copy(mutants.root, folder / str(number)) for number in range(jobs)]
         for copy in self._copies:
             copy.check({target.partition(".")[0]: program for program, target in programs.items()})
         self._idle: queue.SimpleQueue[Copy] = queue.SimpleQueue()
@@ -130,7 +131,7 @@ class Bench:
         self.results: list[Result] = []
 
     def measure(self, known: CoverageMap) -> list[str]:
-        """Measure what each file of tests runs; those that failed meanwhile."""
+        """Measure which lines each test file runs; return the test files that failed."""
         failed = []
 
         def put(test: str, measured: Measured) -> str:
@@ -144,7 +145,7 @@ class Bench:
         return failed
 
     def check_sound(self, tests: list[str]) -> None:
-        """UnusableError unless all these pass on the tree as it is; their times are kept, for the limits."""
+        """Run *tests* on the unmodified tree, and keep their times for the limits. Raises: UnusableError."""
         failed: list[str] = []
 
         def checked(test: str, outcome: Outcome) -> str:
@@ -156,11 +157,11 @@ class Bench:
         self._all("sound", tests, lambda copy, test: copy.run(test, SOUND_LIMIT_S), checked)
         if failed:
             raise UnusableError(
-                "the tests fail on the tree as it is, so they can judge no mutant: " + "\n".join(failed)
+                "tests fail on the unmodified tree, so they cannot judge a mutant: " + "\n".join(failed)
             )
 
     def judge(self, plan: dict[Mutation, list[str]]) -> None:
-        """Run each mutation against its tests; `results` grows meanwhile."""
+        """Run each mutation against its tests; append to `results`."""
 
         def judged(mutation: Mutation, result: Result) -> str:
             self.results.append(result)
@@ -179,10 +180,10 @@ class Bench:
                 outcome = copy.run(test, limit_s)
                 spent += outcome.seconds
                 failed = outcome.failed_test
-                if not outcome.passed and failed:  # once may be an accident of a busy machine
+                if not outcome.passed and failed:  # a single failure may come from a busy machine
                     outcome = copy.run(failed, limit_s)
                     spent += outcome.seconds
-                if copy.ended:  # what was killed at the end was found by nobody
+                if copy.ended:  # the tests were killed, so they found nothing
                     raise KeyboardInterrupt
                 if not outcome.passed:
                     by = f"{test} (time limit)" if outcome.code is None else failed or test
@@ -196,9 +197,9 @@ class Bench:
         what: str,
         tasks: Iterable[_Task],
         work: Callable[[Copy, _Task], _Done],
-        tell: Callable[[_Task, _Done], str],
+        report: Callable[[_Task, _Done], str],
     ) -> None:
-        """Do all tasks on the idle copies, and tell of each on stderr as it is done."""
+        """Run all tasks on the idle copies, with a line on stderr for each that is done. Raises: KeyboardInterrupt."""
 
         def one(task: _Task) -> _Done:
             copy = self._idle.get()
@@ -209,46 +210,62 @@ class Bench:
             finally:
                 self._idle.put(copy)
 
-        with ThreadPoolExecutor(len(self._copies)) as pool:
-            waiting = {pool.submit(one, task): task for task in tasks}
-            try:
-                for number, done in enumerate(as_completed(waiting), 1):
-                    line = tell(waiting[done], done.result())
-                    print(f"{what} {number}/{len(waiting)} {line}", file=sys.stderr, flush=True)
-            except BaseException:
-                for copy in self._copies:
-                    copy.end()
-                raise
+        with self._interrupts_end_copies(), ThreadPoolExecutor(len(self._copies)) as pool:
+            pending = {pool.submit(one, task): task for task in tasks}
+            for number, done in enumerate(as_completed(pending), 1):
+                line = report(pending[done], done.result())
+                print(f"{what} {number}/{len(pending)} {line}", file=sys.stderr, flush=True)
+        if self._copies[0].ended:
+            raise KeyboardInterrupt
+
+    @contextlib.contextmanager
+    def _interrupts_end_copies(self) -> Iterator[None]:
+        """End the copies at SIGINT and at any exception, before the pool waits for its threads.
+
+        SIGINT raises nothing meanwhile: while the pool starts a thread, a KeyboardInterrupt makes it lose that thread,
+        which then works on in a folder that is being removed.
+        """
+
+        def end(*_: object) -> None:
+            for copy in self._copies:
+                copy.end()
+
+        handler = signal.signal(signal.SIGINT, end)
+        try:
+            yield
+        except BaseException:
+            end()
+            raise
+        finally:
+            signal.signal(signal.SIGINT, handler)
 
 
 def table(results: list[Result]) -> str:
-    """Package, drawn, found, survived, equivalent; the last line is the sum."""
+    """Return the table of outcomes by package; the last line is the total."""
     rows: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
     for result in results:
         rows[str(PurePath(result.mutation.file).parent)][result.outcome] += 1
     total = sum(rows.values(), collections.Counter[str]())
     lines = [f"{'package':32} {'drawn':>6} {'found':>6} {'survived':>9} {'equivalent':>11}"]
     for package, row in [*sorted(rows.items()), ("all", total)]:
-        lines.append(
-            f"{package:32} {row.total():6} {row['found']:6} {row['survived']:9} {row['equivalent']:11}"
-        )  # fmt: skip
+        lines.append(f"{package:32} {row.total():6} {row['found']:6} {row['survived']:9} {row['equivalent']:11}")
     return "\n".join(lines)
 
 
 def share(results: list[Result]) -> float | None:
-    """Found ones among those that are not marked equivalent; None where there are none."""
+    """Return the share of found mutations among those not marked equivalent; None if there are none."""
     judged = [result for result in results if result.outcome != "equivalent"]
     return sum(result.outcome == "found" for result in judged) / len(judged) if judged else None
 
 
 def report(results: list[Result], seed: int, drawn: int, as_json: bool) -> int:
-    """Print what is known; 0 where enough were found."""
+    """Print the results; return 0 if enough were found, otherwise 1."""
     results = sorted(results, key=lambda result: (result.mutation.file, result.mutation.line))
     found = share(results)
     cpu_s = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
     if as_json:
-        told = {"seed": seed, "drawn": drawn, "share": found, "enough": ENOUGH, "cpu_s": round(cpu_s, 1)}
-        print(json.dumps(told | {"mutants": [result.as_dict() for result in results]}))
+        summary = {"seed": seed, "drawn": drawn, "share": found, "enough": ENOUGH, "cpu_s": round(cpu_s, 1)}
+        print(json.dumps(summary | {"mutants": [result.as_dict() for result in results]}))
     else:
         for result in results:
             if result.outcome == "survived":
@@ -256,18 +273,18 @@ def report(results: list[Result], seed: int, drawn: int, as_json: bool) -> int:
                     f"survived: {result.mutation.file}:{result.mutation.line}: {result.mutation.change}\n{result.diff}"
                 )
         print(table(results))
-        words = "none judged" if found is None else f"{found:.1%} found, {ENOUGH:.0%} are enough"
-        print(f"seed {seed}, {len(results)} of {drawn} drawn: {words}; {cpu_s:.0f} s of CPU")
+        text = "none judged" if found is None else f"{found:.1%} found, {ENOUGH:.0%} are enough"
+        print(f"seed {seed}, {len(results)} of {drawn} drawn: {text}; {cpu_s:.0f} s of CPU")
     if found is None:
         raise UnusableError("no mutant was judged")
     return 0 if found >= ENOUGH else 1
 
 
 def run(options: argparse.Namespace, root: Path) -> int:
-    """As the options say; the exit code."""
+    """Run with *options*; return the exit code."""
     mutants = Mutants(root, options.only, options.tests)
     if not mutants.tests:
-        raise UnusableError(f"no test fits {options.tests!r}")
+        raise UnusableError(f"no test file matches --tests {options.tests!r}")
     known = CoverageMap.load(mutants.map_path)
     drawn = mutants.draw(options.count, options.seed)
     marked = [Result(mutation, "", "equivalent") for mutation in drawn if mutants.is_equivalent(mutation)]
@@ -277,45 +294,49 @@ def run(options: argparse.Namespace, root: Path) -> int:
     }  # fmt: skip
     if options.list and not options.map:
         for mutation in drawn:
-            tests = f"{len(plan[mutation])} files of tests" if mutation in plan else "equivalent"
+            tests = f"{len(plan[mutation])} test files" if mutation in plan else "equivalent"
             print(f"{mutation.file}:{mutation.line}: {mutation.change} ({tests})")
         return 0
     with tempfile.TemporaryDirectory(prefix="m-", ignore_cleanup_errors=True) as folder:
-        bench = Bench(mutants, options.jobs, Path(folder))
+        runner = Runner(mutants, options.jobs, Path(folder))
         if options.map:
-            failed = bench.measure(known)
+            failed = runner.measure(known)
             print(
-                f"measured {len(mutants.tests)} files of tests, {len(failed)} failed under the tracer",
+                f"measured {len(mutants.tests)} test files, {len(failed)} failed under the tracer",
                 *failed,
                 sep="\n",
             )
             return 0
-        print(f"seed {options.seed}: {len(drawn)} mutations; first their tests on the tree as it is", file=sys.stderr)
+        print(f"seed {options.seed}: {len(drawn)} mutations; first their tests on the unmodified tree", file=sys.stderr)
         try:
-            bench.check_sound(sorted({test for tests in plan.values() for test in tests}))
-            bench.judge(plan)
+            runner.check_sound(sorted({test for tests in plan.values() for test in tests}))
+            runner.judge(plan)
         except KeyboardInterrupt:
-            print("interrupted; what is known so far:", file=sys.stderr)
+            print("interrupted; results so far:", file=sys.stderr)
             with contextlib.suppress(UnusableError):
-                report([*marked, *bench.results], options.seed, len(drawn), options.json)
+                report([*marked, *runner.results], options.seed, len(drawn), options.json)
             return INTERRUPTED
-        return report([*marked, *bench.results], options.seed, len(drawn), options.json)
+        return report([*marked, *runner.results], options.seed, len(drawn), options.json)
 
 
-def main(words: list[str] | None = None, root: Path | None = None) -> int:
-    """0 enough found, 1 too few, 2 unusable, 130 interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description="Do the tests find what is wrong?")
-    parser.add_argument("--count", type=int, default=150, help="mutations to draw (150)")
-    parser.add_argument("--seed", type=int, help="of the draw; without one, a new one is taken and told")
-    parser.add_argument("--only", default="*", metavar="GLOB", help="modules to draw from")
-    parser.add_argument("--tests", default="*", metavar="GLOB", help="files of tests to run, or to measure with --map")
-    parser.add_argument("--jobs", type=int, default=2, help="copies that work at once (2)")
-    parser.add_argument("--list", action="store_true", help="say what is drawn, run nothing")
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    parser.add_argument("--map", action="store_true", help="measure which tests run which lines, and nothing else")
-    options = parser.parse_args(words)
+def main(arguments: list[str] | None = None, root: Path | None = None) -> int:
+    """Return the exit code: 0 enough found, 1 too few, 2 unusable, 130 interrupted."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.mutants", description="Check whether the tests find random mutations of the core."
+    )
+    parser.add_argument("--count", type=int, default=150, help="number of mutations to draw (150)")
+    parser.add_argument("--seed", type=int, help="seed of the draw (default: random, printed)")
+    parser.add_argument("--only", default="*", metavar="GLOB", help="mutate only these modules")
+    parser.add_argument(
+        "--tests", default="*", metavar="GLOB", help="run (or with --map measure) only these test files"
+    )
+    parser.add_argument("--jobs", type=int, default=2, help="number of copies that run at the same time (2)")
+    parser.add_argument("--list", action="store_true", help="list the drawn mutations, run nothing")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--map", action="store_true", help="only measure which tests run which lines")
+    options = parser.parse_args(arguments)
     if options.count < 1 or options.jobs < 1:
-        parser.error("--count and --jobs are 1 at least")
+        parser.error("--count and --jobs must be at least 1")
     if options.seed is None:
         options.seed = random.SystemRandom().randrange(1_000_000)
     try:
@@ -327,17 +348,12 @@ def main(words: list[str] | None = None, root: Path | None = None) -> int:
         return INTERRUPTED
 
 
-def _fits(name: str, patterns: tuple[str, ...]) -> bool:
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
 
 
 def _key(mutation: Mutation) -> tuple[str, str, str]:
     return mutation.file, mutation.source_line, mutation.change
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir()
-    return folder
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
-"""The single mutations of one module, each as the replacement of one piece of its source text.
+"""The single mutations of a module: each replaces one piece of its source text, found by the syntax tree.
 
-The syntax tree says where; the text is changed in place, so that the rest of the module keeps its form and the diff
-shows the one difference.
+The rest of the text is unchanged, so the diff shows only the mutation.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
 @dataclass(frozen=True, slots=True)
 class Mutation:
-    """One piece of a module's text, and what stands there instead."""
+    """One piece of a module's text and its replacement."""
 
     file: str
     line: int
@@ -55,17 +54,17 @@ class Mutation:
     old: str
     new: str
     statement: tuple[int, int]
-    """First and last line of the statement (its head, where it has a body), since a tracer sees some of them only."""
+    """First and last line of the statement (or of its head), because a tracer sees only some of its lines."""
     source_line: str
-    """The whole line where the piece begins, stripped: with `file` and `change` the key of the list of equivalents."""
+    """The line where the piece begins, stripped; with `file` and `change` the key in the list of equivalents."""
 
     @property
     def change(self) -> str:
-        """What is done, on one line."""
+        """The replacement, on one line."""
         return f"{_flat(self.old)} -> {_flat(self.new)}"
 
     def apply(self, source: str) -> str:
-        """The module with this mutation; ValueError where the program would stay what it is."""
+        """Return the mutated module. Raises: ValueError if the syntax tree does not change."""
         raw = source.encode()
         changed = (raw[: self.begin] + self.new.encode() + raw[self.end :]).decode()
         if ast.dump(ast.parse(changed)) == ast.dump(ast.parse(source)):
@@ -73,19 +72,19 @@ class Mutation:
         return changed
 
     def diff(self, source: str) -> str:
-        """As a unified diff."""
+        """Return the mutation as a unified diff."""
         before, after = source.splitlines(keepends=True), self.apply(source).splitlines(keepends=True)
         return "".join(difflib.unified_diff(before, after, f"a/{self.file}", f"b/{self.file}"))
 
 
 def sites(file: str, source: str) -> list[list[Mutation]]:
-    """The places of a module where something can be mutated, in order, each with its alternatives."""
+    """Return the places of a module that can be mutated, each with its alternatives."""
     module = _Module(file, source)
     return [site for statement in ast.parse(source).body for site in module.sites(statement)]
 
 
 def function_lines(source: str) -> set[int]:
-    """The lines inside bodies of functions: those that are not run by an import alone."""
+    """Return the lines inside functions, which an import alone does not run."""
     functions = [node for node in ast.walk(ast.parse(source)) if isinstance(node, FUNCTIONS[:2])]
     return {line for node in functions for line in range(node.body[0].lineno, (node.end_lineno or 0) + 1)}
 
@@ -137,7 +136,7 @@ class _Module:
         begin, end = self._span(whole)
         after, before = self._span(left)[1], self._span(right)[0]
         gap = self._raw[after:before].decode()
-        gap = re.sub(rf"(#[^\n]*)|{old}", lambda found: found[1] or new, gap)  # a comment may name the operator, too
+        gap = re.sub(rf"(#[^\n]*)|{old}", lambda found: found[1] or new, gap)  # a comment may contain the operator, too
         return self._raw[begin:after].decode() + gap + self._raw[before:end].decode()
 
     def _alternatives(self, node: ast.AST, parents: tuple[ast.AST, ...]) -> Iterator[tuple[ast.expr | ast.stmt, str]]:

@@ -1,7 +1,7 @@
-"""Which tests should find a mutation: those that run its line, cheapest first.
+"""Selects the tests that should find a mutation: those that run its line, the fastest first.
 
-`--map` measures that with coverage's tracer, each file of tests by itself, child processes included. A module that
-changed since is known by the tests that ran it at all; one that is not in the map by the names of the tests.
+`--map` measures that with coverage, for each test file separately, child processes included. For a module that has
+changed since, the tests that ran it at all are selected; for one that is not in the map, all tests, by name.
 """
 
 from __future__ import annotations
@@ -31,33 +31,33 @@ disable_warnings = no-data-collected, module-not-measured, couldnt-parse, alread
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What one file of tests ran."""
+    """Which lines one test file ran."""
 
     passed: bool
     seconds: float
     lines: dict[str, tuple[str, list[int]]]
-    """By module: a digest of the text that the numbers of lines are of, and the lines."""
+    """Module -> (digest of its text, lines)."""
 
 
 @dataclass
 class CoverageMap:
-    """What each file of tests ran of each module, and how long it took."""
+    """Which lines of each module each test file ran, and how long it took."""
 
     seconds: dict[str, float] = field(default_factory=dict)
     lines: dict[str, dict[str, tuple[str, list[int]]]] = field(default_factory=dict)
 
     @classmethod
     def load(cls, path: Path) -> CoverageMap:
-        """An empty map where none was measured."""
+        """Load the map; empty if the file does not exist."""
         return cls(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else cls()
 
     def put(self, test_file: str, measured: Measured) -> None:
-        """Take the place of what was known of that file."""
+        """Replace the entry of *test_file*."""
         self.seconds[test_file] = round(measured.seconds, 3)
         self.lines[test_file] = measured.lines
 
     def save(self, path: Path) -> None:
-        """Keep it for the next time."""
+        """Save the map to *path*."""
         path.parent.mkdir(exist_ok=True)
         fresh = path.with_suffix(".new")
         fresh.write_text(json.dumps(self.__dict__), encoding="utf-8")
@@ -65,14 +65,14 @@ class CoverageMap:
 
 
 def measure(copy: Copy, test_file: str) -> Measured:
-    """Run one file of tests under the tracer, with all Python processes that it starts."""
+    """Run one test file under the tracer, including all Python processes that it starts."""
     import coverage
 
     folder = copy.tree.parent / f"coverage-{time.monotonic_ns()}"
     folder.mkdir()
     settings = folder / "settings"
     settings.write_text(MEASURING.format(tree=copy.tree, data=folder), encoding="utf-8")
-    start = copy.site_packages / "zz_measure.pth"  # read by every interpreter of the copy, whatever its environment
+    start = copy.site_packages / "zz_measure.pth"  # every interpreter of the copy reads it, even without environment
     start.write_text(
         f"import os; os.environ['COVERAGE_PROCESS_START'] = {str(settings)!r}; "
         "import coverage; coverage.process_startup()\n",
@@ -85,7 +85,7 @@ def measure(copy: Copy, test_file: str) -> Measured:
     found: dict[str, set[int]] = {}
     for path in folder.glob("data.*"):
         data: Any = coverage.CoverageData(str(path))
-        with contextlib.suppress(coverage.CoverageException):  # of a process that was killed while it wrote this
+        with contextlib.suppress(coverage.CoverageException):  # written by a process that was killed
             data.read()
             for name in data.measured_files():
                 found.setdefault(Path(name).relative_to(copy.tree).as_posix(), set()).update(data.lines(name) or ())
@@ -94,27 +94,27 @@ def measure(copy: Copy, test_file: str) -> Measured:
 
 
 def order(mutation: Mutation, source: str, tests: list[str], known: CoverageMap) -> list[str]:
-    """The files of *tests* that can find this mutation, in the order to run them.
+    """Return the *tests* that can find this mutation, in the order to run them.
 
-    A line that runs at import is run by nearly all: those that also run a function of the module come first.
+    Nearly all tests run a line that runs at import: those that also run a function of the module come first.
     """
     measured = {test: known.lines[test][mutation.file] for test in tests if mutation.file in known.lines.get(test, {})}
     if not measured:
-        return sorted(tests, key=lambda test: (-_likeness(mutation.file, test), known.seconds.get(test, 0.0)))
+        return sorted(tests, key=lambda test: (-_similarity(mutation.file, test), known.seconds.get(test, 0.0)))
     digest, inside = _digest(source), function_lines(source)
     first, last = mutation.statement
     place = set(range(first, last + 1))
     users = {test for test, (_, ran) in measured.items() if inside & set(ran)}
     runners = {test for test, (of, ran) in measured.items() if (place & set(ran) if of == digest else test in users)}
-    # A process that was killed says nothing of what it ran; so a line that nobody ran is tried with all users.
+    # A killed process reports no lines; so for a line that no test ran, all users of the module are selected.
     return [
         *sorted(runners or users or measured, key=lambda test: (test not in users, known.seconds[test])),
-        *sorted(set(tests) - known.seconds.keys(), key=lambda test: (-_likeness(mutation.file, test), test)),
+        *sorted(set(tests) - known.seconds.keys(), key=lambda test: (-_similarity(mutation.file, test), test)),
     ]
 
 
-def _likeness(module: str, test: str) -> int:
-    """How many words the two names share."""
+def _similarity(module: str, test: str) -> int:
+    """Return the number of words that the names share."""
     return len(_words(module.removeprefix("fastmon_daemon/")) & _words(test.removeprefix("tests/")))
 
 

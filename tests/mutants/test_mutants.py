@@ -16,7 +16,7 @@ from tests.mutants.copies import Copy, NotACopyError
 from tests.mutants.mutating import sites
 from tests.mutants.selecting import CoverageMap, Measured, order
 
-pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="the copies are made of what git lists")
+pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git lists the files to copy")
 
 SMALL = """def larger(first, second):
     return first if first > second else second
@@ -44,8 +44,8 @@ def test_larger():
 CHILD_TEST = """import subprocess, sys
 def test_child(tmp_path):
     command = [sys.executable, "-m", "fastmon_daemon"]
-    told = subprocess.run(command, cwd=tmp_path, env={}, capture_output=True, check=True)
-    assert told.stdout == b"2\\n"
+    done = subprocess.run(command, cwd=tmp_path, env={}, capture_output=True, check=True)
+    assert done.stdout == b"2\\n"
 """
 LARGER_OR_EQUAL = """fastmon_daemon/small.py
 return first if first > second else second
@@ -75,11 +75,11 @@ def equivalent(root: Path, text: str) -> None:
 def text_of(path: Path) -> str:
     try:
         return path.read_text(errors="replace")
-    except OSError:  # the process ended meanwhile
+    except OSError:  # the process has ended
         return ""
 
 
-def told(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+def printed_json(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     return dict(json.loads(capsys.readouterr().out))
 
 
@@ -142,11 +142,11 @@ def test_each_kind_of_mutation(source: str, expected: set[str]) -> None:
         "def f(): return None",
     ],
 )
-def test_inert_places_are_left_alone(source: str) -> None:
+def test_inert_places_are_not_mutated(source: str) -> None:
     assert changes(source) == set()
 
 
-def test_the_text_is_changed_in_place_and_nothing_else() -> None:
+def test_a_mutation_changes_only_its_piece_of_text() -> None:
     source = "é = ('ü' <  # not < but\n    b)\n"
     [[mutation]] = sites("m.py", source)
     assert mutation.apply(source) == "é = ('ü' <=  # not < but\n    b)\n"
@@ -156,7 +156,7 @@ def test_the_text_is_changed_in_place_and_nothing_else() -> None:
     )
 
 
-def test_a_hanging_mutant_is_ended_and_has_not_passed(tmp_path: Path) -> None:
+def test_a_hanging_mutant_is_killed_and_has_not_passed(tmp_path: Path) -> None:
     root = tree(tmp_path / "root", test_it="import time\ndef test_it():\n    time.sleep(600)\n")
     copy = Copy(root, tmp_path / "copy")
     outcome = copy.run("tests/test_it.py", 0.5)
@@ -164,7 +164,7 @@ def test_a_hanging_mutant_is_ended_and_has_not_passed(tmp_path: Path) -> None:
     assert not outcome.passed
 
 
-def test_a_program_that_is_not_the_copys_is_refused(tmp_path: Path) -> None:
+def test_a_program_outside_the_copy_is_rejected(tmp_path: Path) -> None:
     root = tree(tmp_path / "root")
     shutil.copytree(root / "fastmon_daemon", root / "fastmon_aside")
     copy = Copy(root, tmp_path / "copy")
@@ -173,45 +173,45 @@ def test_a_program_that_is_not_the_copys_is_refused(tmp_path: Path) -> None:
         copy.check({"fastmon_aside": "fastmon-daemon"})
 
 
-def test_a_seed_draws_the_same_again_and_each_place_once(tmp_path: Path) -> None:
+def test_a_seed_repeats_its_draw_and_draws_each_place_once(tmp_path: Path) -> None:
     mutants = Mutants(tree(tmp_path, test_small=GOOD_TEST))
     assert mutants.draw(2, 7) == mutants.draw(2, 7)
     assert len({mutants.draw(1, seed)[0] for seed in range(50)}) == 3  # comparison, choice, return
-    assert {mutation.file for mutation in mutants.draw(150, 1)} == {"fastmon_daemon/small.py"}  # the program is no core
+    assert {mutation.file for mutation in mutants.draw(150, 1)} == {"fastmon_daemon/small.py"}  # cli.py is not core
 
 
-def test_what_no_test_sees_is_told_as_a_survivor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mutant_that_no_test_finds_survives(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = tree(tmp_path, test_small=BLIND_TEST)
     assert main(["--count", "2", "--seed", "1", "--jobs", "1", "--json"], root) == 1
-    report = told(capsys)
+    report = printed_json(capsys)
     assert [mutant["outcome"] for mutant in report["mutants"]] == ["survived", "survived"]
     assert report["share"] == 0
     assert all("\n-    return first if first > second else second\n" in mutant["diff"] for mutant in report["mutants"])
     assert (root / "fastmon_daemon" / "small.py").read_text() == SMALL
 
 
-def test_a_test_that_fails_once_has_found_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    times = tmp_path / "times"
-    times.write_text("")
-    fickle = f"""from pathlib import Path
-def test_fickle():
-    times = Path({str(times)!r})
-    times.write_text(times.read_text() + "x")
-    assert times.read_text() != "xx"
+def test_a_test_that_fails_only_once_finds_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = tmp_path / "runs"
+    runs.write_text("")
+    flaky = f"""from pathlib import Path
+def test_flaky():
+    runs = Path({str(runs)!r})
+    runs.write_text(runs.read_text() + "x")
+    assert runs.read_text() != "xx"
 """
-    root = tree(tmp_path / "root", test_small=fickle)
+    root = tree(tmp_path / "root", test_small=flaky)
     assert main(["--count", "1", "--seed", "1", "--jobs", "1", "--json"], root) == 1
-    assert [mutant["outcome"] for mutant in told(capsys)["mutants"]] == ["survived"]
-    assert times.read_text() == "xxx"  # on the sound tree, on the mutant, and the failed one again
+    assert [mutant["outcome"] for mutant in printed_json(capsys)["mutants"]] == ["survived"]
+    assert runs.read_text() == "xxx"  # on the unmodified tree, on the mutant, and once more because it failed
 
 
-def test_enough_found_is_a_success_and_a_child_process_runs_the_mutant(
+def test_enough_found_mutants_are_a_success_and_child_processes_run_the_mutant(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = tree(tmp_path, test_program=CHILD_TEST)
     equivalent(root, f"# a comment\n\n{LARGER_OR_EQUAL}equal numbers are the same\n")
     assert main(["--count", "3", "--seed", "2", "--jobs", "1", "--json"], root) == 0
-    outcomes = [(mutant["outcome"], mutant["by"]) for mutant in told(capsys)["mutants"]]
+    outcomes = [(mutant["outcome"], mutant["by"]) for mutant in printed_json(capsys)["mutants"]]
     assert sorted(outcomes) == [
         ("equivalent", ""),
         ("found", "tests/test_program.py::test_child"),
@@ -219,17 +219,19 @@ def test_enough_found_is_a_success_and_a_child_process_runs_the_mutant(
     ]
 
 
-def test_tests_that_fail_on_the_sound_tree_judge_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tests_that_fail_on_the_unmodified_tree_judge_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = tree(tmp_path, test_small=GOOD_TEST.replace("[2, 3]", "[3, 2]"))
     assert main(["--count", "1", "--jobs", "1"], root) == 2
-    assert "the tests fail on the tree as it is" in capsys.readouterr().err
+    assert "tests fail on the unmodified tree" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("text", "word"),
     [(LARGER_OR_EQUAL, "four lines"), (LARGER_OR_EQUAL.replace(">=", "<=") + "a reason\n", "stale")],
 )
-def test_a_wrong_list_of_equivalents_is_an_error(
+def test_an_invalid_list_of_equivalents_is_an_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, word: str
 ) -> None:
     root = tree(tmp_path, test_small=GOOD_TEST)
@@ -242,7 +244,7 @@ def test_nothing_to_mutate_is_an_error(tmp_path: Path) -> None:
     assert main(["--only", "no/such/*"], tree(tmp_path, test_small=GOOD_TEST)) == 2
 
 
-def test_the_map_knows_what_child_processes_run(tmp_path: Path) -> None:
+def test_the_map_includes_child_processes(tmp_path: Path) -> None:
     root = tree(tmp_path, test_aside="def test_aside():\n    pass\n", test_far=CHILD_TEST, test_small=GOOD_TEST)
     assert main(["--map", "--jobs", "1"], root) == 0
     mutants = Mutants(root)
@@ -252,7 +254,7 @@ def test_the_map_knows_what_child_processes_run(tmp_path: Path) -> None:
     assert known.lines["tests/test_far.py"]["fastmon_daemon/small.py"][1] == [1, 2]
 
 
-def test_a_line_of_a_changed_module_is_tried_with_all_that_use_the_module(tmp_path: Path) -> None:
+def test_a_line_of_a_changed_module_is_tried_with_all_tests_that_use_the_module(tmp_path: Path) -> None:
     mutants = Mutants(tree(tmp_path, test_aside=GOOD_TEST, test_small=GOOD_TEST))
     known = CoverageMap()
     for test, line in zip(mutants.tests, (2, 99), strict=True):
@@ -261,31 +263,80 @@ def test_a_line_of_a_changed_module_is_tried_with_all_that_use_the_module(tmp_pa
     assert order(mutation, SMALL, mutants.tests, known) == ["tests/test_aside.py"]
 
 
-def test_without_a_map_the_tests_of_that_name_come_first(tmp_path: Path) -> None:
+def test_without_a_map_tests_with_the_module_s_name_come_first(tmp_path: Path) -> None:
     mutants = Mutants(tree(tmp_path, test_aside=GOOD_TEST, test_small=GOOD_TEST))
     mutation = mutants.draw(1, 1)[0]
     assert order(mutation, SMALL, mutants.tests, CoverageMap()) == ["tests/test_small.py", "tests/test_aside.py"]
 
 
-def test_an_interrupt_tells_what_is_known_and_leaves_no_process(tmp_path: Path) -> None:
-    hangs = "from fastmon_daemon.small import larger\nimport time\ndef test_it():\n    if larger(1, 2) != 2:\n"
-    root = tree(tmp_path, test_small=f"{hangs}        print('hangs')\n        time.sleep(600)\n")
-    equivalent(root, f"{LARGER_OR_EQUAL}equal numbers are the same\n")
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
-    program = f"from tests.mutants.__main__ import *; sys.exit(main(sys.argv[1:], Path({str(root)!r})))"
-    words = ["--count", "3", "--seed", "2", "--jobs", "1"]
-    child = subprocess.Popen(
-        [sys.executable, "-c", program, *words], cwd=Path(__file__).parents[2],
-        env=os.environ | {"TMPDIR": str(scratch)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+HANGING_TEST = """from fastmon_daemon.small import larger
+import time
+def test_it():
+    if larger(1, 2) != 2:
+        print('hangs')
+        time.sleep(600)
+"""
+WRITING_TEST = """import os, time
+from pathlib import Path
+def test_it():
+    folder = Path(os.environ["TMPDIR"])
+    for number in range(300):
+        (folder / f"written-{number}").mkdir(parents=True)
+        time.sleep(0.01)
+"""
+INTERRUPT_IN_THREAD_START = """
+import os, signal, threading, time
+from pathlib import Path
+start = threading.Thread.start
+def start_and_interrupt(thread):
+    start(thread)
+    while not list(Path(os.environ["TMPDIR"]).rglob("written-*")):
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGINT)
+threading.Thread.start = start_and_interrupt
+"""
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Path:
+    """TMPDIR of `interruptible`."""
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    return folder
+
+
+def interruptible(root: Path, scratch: Path, prelude: str = "") -> subprocess.Popen[str]:
+    """`python -m tests.mutants` on *root*, as a child process."""
+    program = f"{prelude}\nfrom tests.mutants.__main__ import *; sys.exit(main(sys.argv[1:], Path({str(root)!r})))"
+    return subprocess.Popen(
+        [sys.executable, "-c", program, "--count", "3", "--seed", "2", "--jobs", "1"],
+        cwd=Path(__file__).parents[2], env=os.environ | {"TMPDIR": str(scratch)},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    with child:
+
+
+def assert_nothing_is_left(scratch: Path) -> None:
+    assert not list(scratch.iterdir())
+    assert not [process for process in Path("/proc").glob("[0-9]*/cmdline") if str(scratch) in text_of(process)]
+
+
+def test_an_interrupt_reports_the_results_so_far_and_leaves_nothing_behind(tmp_path: Path, scratch: Path) -> None:
+    root = tree(tmp_path, test_small=HANGING_TEST)
+    equivalent(root, f"{LARGER_OR_EQUAL}equal numbers are the same\n")
+    with interruptible(root, scratch) as child:
         assert child.stderr is not None
         assert any("sound 1/1" in line for line in child.stderr)
         child.send_signal(signal.SIGINT)
         out, err = child.communicate(timeout=60)
     assert child.returncode == INTERRUPTED
-    assert "what is known so far" in err
+    assert "results so far" in err
     assert "1 of 3 drawn: none judged" in out
-    assert not list(scratch.iterdir())
-    assert not [process for process in Path("/proc").glob("[0-9]*/cmdline") if str(scratch) in text_of(process)]
+    assert_nothing_is_left(scratch)
+
+
+def test_an_interrupt_while_a_worker_thread_starts_leaves_nothing_behind(tmp_path: Path, scratch: Path) -> None:
+    root = tree(tmp_path, test_small=WRITING_TEST)
+    with interruptible(root, scratch, INTERRUPT_IN_THREAD_START) as child:
+        _, err = child.communicate(timeout=60)
+    assert (child.returncode, "results so far" in err) == (INTERRUPTED, True), err
+    assert_nothing_is_left(scratch)

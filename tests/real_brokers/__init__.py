@@ -1,1 +1,1 @@
-"""Real brokers for the tests: how they are installed, started, hurt and asked."""
+"""Tests against real brokers, and how these are installed, started and controlled."""

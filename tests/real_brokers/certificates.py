@@ -1,7 +1,4 @@
-"""Certificates for brokers on loopback: one to trust, and one for each way in which a certificate can be wrong.
-
-Owns a CA made for one test session and its key files. It must not know which broker uses them.
-"""
+"""Certificates for brokers on loopback, made for one test session: a valid one, and one for each kind of fault."""
 
 from __future__ import annotations
 
@@ -18,20 +15,20 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import NameOID
 
 GOOD = "good"
-DOUBTFUL = ("wrong-host", "self-signed", "expired")
+INVALID = ("wrong-host", "self-signed", "expired")
 KEYSTORE_PASSWORD = "keystore"
 _YEAR = dt.timedelta(days=365)
 
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """One server identity, in the two forms that servers want: PEM for Python, PKCS12 for Java."""
+    """Key and certificate of a server, as PEM for Python and as PKCS12 for Java."""
 
     pem: Path
     keystore: Path
 
     def server_context(self) -> ssl.SSLContext:
-        """A context for a server of the embedded broker."""
+        """Return an SSL context for the embedded broker."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.pem)
         return context
@@ -39,14 +36,14 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True)
 class Certificates:
-    """`ca_file` is what a client trusts; `servers` has `GOOD` and each of `DOUBTFUL`, all but one issued by that CA."""
+    """`ca_file` is for clients; `servers` has `GOOD` and each of `INVALID`; the CA issued all but "self-signed"."""
 
     ca_file: Path
     servers: dict[str, Certificate]
 
 
 def make_certificates(folder: Path, now: dt.datetime) -> Certificates:
-    """Write a CA and its servers' keys into *folder*; *now* (aware) is what "expired" is measured from."""
+    """Write a CA and keys of servers to *folder*; *now* (aware) decides what is expired."""
     ca = trustme.CA()
     ca_file = folder / "ca.pem"
     ca.cert_pem.write_to_path(str(ca_file))
@@ -64,7 +61,7 @@ def make_certificates(folder: Path, now: dt.datetime) -> Certificates:
 
 
 def _self_signed(now: dt.datetime) -> bytes:
-    """Key and certificate (PEM) of a localhost that vouches for itself."""
+    """Return key and certificate (PEM) of a self-signed localhost."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     builder = x509.CertificateBuilder(issuer_name=name, subject_name=name, public_key=key.public_key())

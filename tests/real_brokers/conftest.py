@@ -1,7 +1,7 @@
-"""Which brokers the tests run against, and the table of what was seen.
+"""Selects the brokers for the tests, and prints a table of the observed facts.
 
-`pytest tests/real_brokers --brokers embedded,classic,artemis`: each named broker must be there. `--brokers installed`
-takes those that are. Without the option nothing here runs, so the suite as a whole needs no Java.
+`pytest tests/real_brokers --brokers embedded,classic,artemis`: each named broker must be installed. `--brokers
+installed` runs on those that are. Without the option these tests are skipped, so the whole suite needs no Java.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from tests.real_brokers.certificates import Certificates, make_certificates
 from tests.real_brokers.install import artemis_home, classic_version
 from tests.real_brokers.servers import KINDS, Embedded, Server
 
-_SEEN = pytest.StashKey[dict[str, dict[str, str]]]()
+_FACTS = pytest.StashKey[dict[str, dict[str, str]]]()
 _NUMBERS = itertools.count(1)
 
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """Names that no other test uses, for what a test leaves in the broker."""
+    """Names that no other test uses, because a test leaves its destinations in the broker."""
 
     topic: str
     queue: str
@@ -31,11 +31,11 @@ class Names:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--brokers", metavar="KINDS", help=f"{', '.join(KINDS)} by commas, or installed")
+    parser.addoption("--brokers", metavar="KINDS", help=f"comma-separated list of {', '.join(KINDS)}, or installed")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_SEEN] = {}
+    config.stash[_FACTS] = {}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -51,13 +51,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    seen = config.stash.get(_SEEN, {})
-    if seen:
-        terminalreporter.section("what the brokers did")
-    for fact, by_kind in seen.items():
+    facts = config.stash.get(_FACTS, {})
+    if facts:
+        terminalreporter.section("observed facts")
+    for fact, by_kind in facts.items():
         terminalreporter.write_line(fact)
-        for kind, answer in by_kind.items():
-            terminalreporter.write_line(f"    {kind:10}{answer}")
+        for kind, result in by_kind.items():
+            terminalreporter.write_line(f"    {kind:10}{result}")
 
 
 @pytest.fixture(scope="session")
@@ -69,7 +69,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 def server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, certificates: Certificates
 ) -> Iterator[Server]:
-    """One broker for all tests of its kind: pytest sorts them so that one has stopped before the next starts."""
+    """One broker per kind; pytest sorts the tests, so that one broker stops before the next starts."""
     server = KINDS[request.param](tmp_path_factory.mktemp(request.param), certificates)
     server.start()
     yield server
@@ -80,7 +80,7 @@ def server(
 
 @pytest.fixture
 def broker(server: Server) -> Iterator[Server]:
-    """The broker, up; a test may stop, kill or pause it."""
+    """The running broker; a test may stop, kill or pause it."""
     if not server.is_running():
         server.start()
     yield server
@@ -96,22 +96,24 @@ def names() -> Names:
 
 @pytest.fixture
 def note(request: pytest.FixtureRequest, server: Server) -> Callable[[str, object], None]:
-    """Keep an answer of this broker for the table at the end: ``note("what was asked", answer)``."""
-    seen = request.config.stash[_SEEN]
+    """Record a fact about this broker for the table at the end: ``note("fact", result)``."""
+    facts = request.config.stash[_FACTS]
 
-    def noted(fact: str, answer: object) -> None:
-        seen.setdefault(fact, {})[server.kind] = str(answer)
+    def record(fact: str, result: object) -> None:
+        facts.setdefault(fact, {})[server.kind] = str(result)
 
-    return noted
+    return record
 
 
 def _kinds(config: pytest.Config) -> list[str]:
-    """The kinds that were asked for; empty without the option (which pytest does not know when it starts elsewhere)."""
-    asked = config.getoption("brokers", default=None)
-    if asked == "installed":
-        there = {"embedded": True, "classic": classic_version(), "artemis": artemis_home()}
-        return [kind for kind in KINDS if there[kind]]
-    kinds = asked.split(",") if asked else []
+    """Return the selected kinds; empty without the option (unknown to pytest if it starts in another folder)."""
+    selected = config.getoption("brokers", default=None)
+    if selected == "installed":
+        installed = {"embedded": True, "classic": classic_version(), "artemis": artemis_home()}
+        return [kind for kind in KINDS if installed[kind]]
+    kinds = selected.split(",") if selected else []
     if unknown := set(kinds) - set(KINDS):
-        raise pytest.UsageError(f"--brokers {asked}: {', '.join(sorted(unknown))} is none of {', '.join(KINDS)}")
+        raise pytest.UsageError(
+            f"--brokers {selected}: unknown {', '.join(sorted(unknown))}: choose from {', '.join(KINDS)}"
+        )
     return kinds

@@ -1,7 +1,4 @@
-"""What every broker of the tests can do: be started, stopped, killed and made silent.
-
-Owns the interface and the ports. It must not know the brokers.
-"""
+"""The interface of the brokers for the tests: start, stop, kill, pause and resume."""
 
 from __future__ import annotations
 
@@ -9,14 +6,14 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import ClassVar
 
-from tests.real_brokers.certificates import DOUBTFUL, GOOD, Certificates
+from tests.real_brokers.certificates import GOOD, INVALID, Certificates
 from tests.real_brokers.processes import free_ports
 
 
 class Server(ABC):
-    """A broker on loopback, at the same ports for life. Each act returns when it is done.
+    """A broker on loopback, whose ports never change. Each method returns when it is done.
 
-    `tls_ports` has "good" and, by what is wrong with its certificate, "wrong-host", "self-signed" and "expired".
+    `tls_ports` has "good" and the faults of the certificates: "wrong-host", "self-signed" and "expired".
     """
 
     kind: ClassVar[str]
@@ -25,7 +22,7 @@ class Server(ABC):
     password = "made-for-the-tests"
 
     def __init__(self, folder: Path, certificates: Certificates) -> None:
-        names = (GOOD, *DOUBTFUL)
+        names = (GOOD, *INVALID)
         self.folder = folder
         self.ca_file = certificates.ca_file
         self.port, *tls = free_ports(1 + len(names))
@@ -34,7 +31,7 @@ class Server(ABC):
 
     @property
     def tls_port(self) -> int:
-        """The one with a certificate to trust."""
+        """The TLS port with the valid certificate."""
         return self.tls_ports[GOOD]
 
     @property
@@ -49,15 +46,15 @@ class Server(ABC):
 
     @abstractmethod
     def stop(self) -> None:
-        """End as an operator would end it; what was persistent is there after the next `start`."""
+        """Stop as an operator would; persistent messages survive."""
 
     @abstractmethod
     def kill(self) -> None:
-        """End without a word (SIGKILL)."""
+        """Kill (SIGKILL)."""
 
     @abstractmethod
     def pause(self) -> None:
-        """Fall silent (SIGSTOP): connections stay open, nothing is read or answered."""
+        """Freeze (SIGSTOP): connections stay open, nothing is read or answered."""
 
     @abstractmethod
     def resume(self) -> None:

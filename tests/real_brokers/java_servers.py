@@ -1,14 +1,11 @@
-"""ActiveMQ Classic and Artemis, each in a Java process with a configuration of its own.
-
-Owns those configurations. It must not know what is asked of the brokers, nor how they were installed.
-"""
+"""ActiveMQ Classic and Artemis, each in a Java process with its own configuration."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from string import Template
 
-from tests.real_brokers.certificates import DOUBTFUL, GOOD, KEYSTORE_PASSWORD, Certificates
+from tests.real_brokers.certificates import GOOD, INVALID, KEYSTORE_PASSWORD, Certificates
 from tests.real_brokers.install import (
     ARTEMIS_VERSION,
     CLASSIC_HOME,
@@ -21,7 +18,7 @@ from tests.real_brokers.interface import Server
 from tests.real_brokers.processes import ServerProcess
 
 _HERE = Path(__file__).parent
-# With these, Artemis takes /topic/NAME for the multicast and /queue/NAME for the anycast address NAME.
+# With these, Artemis maps /topic/NAME to the multicast address NAME and /queue/NAME to the anycast address NAME.
 _PREFIXES = "anycastPrefix=/queue/;multicastPrefix=/topic/"
 
 
@@ -54,7 +51,7 @@ class _JavaServer(Server):
 
 
 class Classic(_JavaServer):
-    """ActiveMQ Classic as Debian packages it, with a configuration and data of its own."""
+    """Debian's ActiveMQ Classic, with its own configuration and data."""
 
     kind = "classic"
 
@@ -62,7 +59,7 @@ class Classic(_JavaServer):
         super().__init__(folder, certificates)
         if classic_version() is None:
             raise NotInstalledError("ActiveMQ Classic is missing: run python tests/real_brokers/install.py classic")
-        facts = {
+        values = {
             "data": folder / "data",
             "user": self.user,
             "password": self.password,
@@ -70,9 +67,9 @@ class Classic(_JavaServer):
             "tls_good": self.tls_port,
             "keystore_good": certificates.servers[GOOD].keystore,
             "keystore_password": KEYSTORE_PASSWORD,
-            "doubtful_brokers": "\n".join(self._doubtful(name, certificates) for name in DOUBTFUL),
+            "invalid_brokers": "\n".join(self._invalid_broker(name, certificates) for name in INVALID),
         }
-        _write(folder / "activemq.xml", Template((_HERE / "classic.xml").read_text()).substitute(facts))
+        _write(folder / "activemq.xml", Template((_HERE / "classic.xml").read_text()).substitute(values))
         _write(folder / "log4j.properties", _LOG4J_1)
         self.process = self._java(
             f"-Dactivemq.home={CLASSIC_HOME}",
@@ -90,8 +87,8 @@ class Classic(_JavaServer):
     def version(self) -> str:
         return classic_version() or "none"
 
-    def _doubtful(self, name: str, certificates: Certificates) -> str:
-        """A second broker in the same process: in Classic a certificate is a property of the broker, not of a port."""
+    def _invalid_broker(self, name: str, certificates: Certificates) -> str:
+        """Return another broker of the same process: in Classic, a certificate belongs to a broker, not to a port."""
         return f"""
   <broker xmlns="http://activemq.apache.org/schema/core" id="{name}" brokerName="{name}" persistent="false"
           useJmx="false" start="true" schedulerSupport="false" dataDirectory="{self.folder / name}">
@@ -106,7 +103,7 @@ class Classic(_JavaServer):
 
 
 class Artemis(_JavaServer):
-    """Artemis with a broker instance of its own, written here rather than by `artemis create`: no password in argv."""
+    """Artemis with its own broker instance, written here because `artemis create` wants the password in argv."""
 
     kind = "artemis"
     version = ARTEMIS_VERSION
@@ -139,13 +136,13 @@ class Artemis(_JavaServer):
             f"keyStorePassword={KEYSTORE_PASSWORD}</acceptor>"
             for name, port in self.tls_ports.items()
         ]
-        facts = {
+        values = {
             "data": self.folder / "data",
             "port": self.port,
             "prefixes": _PREFIXES,
             "tls_acceptors": "\n".join(tls),
         }
-        _write(etc / "broker.xml", Template((_HERE / "artemis.xml").read_text()).substitute(facts))
+        _write(etc / "broker.xml", Template((_HERE / "artemis.xml").read_text()).substitute(values))
         _write(etc / "bootstrap.xml", _BOOTSTRAP.format(broker=etc / "broker.xml"))
         _write(etc / "management.xml", '<management-context xmlns="http://activemq.apache.org/schema"/>\n')
         _write(etc / "login.config", _LOGIN)

@@ -1,7 +1,4 @@
-"""A stomp.py connection for the tests in which every wait has a deadline, and a client that plays dead.
-
-Owns what arrived, frame by frame. It must not know what a test expects, nor the product's own broker code.
-"""
+"""A stomp.py connection in which every wait has a deadline, and a client that hangs; independent of the daemon."""
 
 from __future__ import annotations
 
@@ -22,17 +19,15 @@ from tests.real_brokers.servers import Server
 DEADLINE_S = 20.0
 
 
-class Refused(Exception):
-    """The broker answered with an ERROR frame, or hung up; the message is what it said."""
+class Rejected(Exception):
+    """The broker sent an ERROR frame or closed the connection; the message is the broker's."""
 
 
 class Link(stomp.ConnectionListener):
-    """One connection to *server*, logged in when it is made. `received`: each MESSAGE, in order of arrival.
+    """One connection to *server*, logged in. `received`: all MESSAGE frames in order.
 
-    Raises:
-        Refused: the broker did not let us in, or ended the connection while we waited.
-        TimeoutError: it did not answer in 20 s.
-        ConnectionError: nothing listens there, or its certificate was refused.
+    Raises: Rejected if the broker rejects the login or closes the connection during a wait; TimeoutError after 20 s;
+    ConnectionError if nothing is listening or the certificate is invalid.
     """
 
     def __init__(
@@ -53,7 +48,7 @@ class Link(stomp.ConnectionListener):
         self._errors: list[Frame] = []
         self._numbers = itertools.count(1)
         self._changed = threading.Condition()
-        self._over = False
+        self._ended = False
         self.heart_beat_lost = False
         address = (server.host, server.tls_ports[tls] if tls else server.port)
         self._conn = stomp.Connection12(
@@ -82,14 +77,14 @@ class Link(stomp.ConnectionListener):
 
     @property
     def is_up(self) -> bool:
-        return not self._over
+        return not self._ended
 
     @property
     def bodies(self) -> list[str]:
         return [frame.body for frame in self.received]
 
     def subscribe(self, destination: str, *, ack: str = "client-individual", **headers: Any) -> Link:
-        """Subscribe under id 1, and return when the broker has confirmed it."""
+        """Subscribe with id 1; return when the broker has confirmed it."""
         receipt = self._next_receipt()
         self._conn.subscribe(destination, "1", ack=ack, headers={"receipt": receipt, **headers})
         self._wait(lambda: receipt in self._receipts, f"RECEIPT of SUBSCRIBE {destination}")
@@ -101,30 +96,30 @@ class Link(stomp.ConnectionListener):
         self._wait(lambda: receipt in self._receipts, "RECEIPT of UNSUBSCRIBE")
 
     def send(self, destination: str, body: str, **headers: Any) -> None:
-        """Send, and return when the broker has confirmed it."""
-        receipt = self.send_off(destination, body, **headers)
+        """Send; return when the broker has confirmed it."""
+        receipt = self.send_unconfirmed(destination, body, **headers)
         self._wait(lambda: receipt in self._receipts, f"RECEIPT of SEND {destination}")
 
-    def send_off(self, destination: str, body: str, **headers: Any) -> str:
-        """Send with a receipt that is not waited for; returns its name."""
+    def send_unconfirmed(self, destination: str, body: str, **headers: Any) -> str:
+        """Send without waiting for the receipt; return the receipt's id."""
         receipt = self._next_receipt()
         self._conn.send(destination, body, headers=headers, receipt=receipt)
         return receipt
 
-    def wait_for_receipts(self, names: list[str]) -> None:
-        self._wait(lambda: self._receipts.keys() >= set(names), f"{len(names)} receipts")
+    def wait_for_receipts(self, ids: list[str]) -> None:
+        self._wait(lambda: self._receipts.keys() >= set(ids), f"{len(ids)} receipts")
 
-    def take(self, count: int) -> list[Frame]:
-        """The first *count* messages, as soon as they have arrived."""
+    def wait_for_messages(self, count: int) -> list[Frame]:
+        """Wait for *count* messages and return them."""
         self._wait(lambda: len(self.received) >= count, f"{count} messages")
         return self.received[:count]
 
     def wait_for(self, body: str) -> None:
-        """Wait until a message with that *body* has arrived; what was sent before it on that topic is then here too."""
+        """Wait for the message *body*; messages sent before it on the same topic have then arrived, too."""
         self._wait(lambda: body in self.bodies, f"message {body!r}")
 
     def wait_for_beats(self, count: int) -> None:
-        """Wait for *count* heart-beats from now on; `beats` has their moments (monotonic seconds)."""
+        """Wait for *count* more heart-beats; `beats` has their monotonic times."""
         wanted = len(self.beats) + count
         self._wait(lambda: len(self.beats) >= wanted, f"{count} heart-beats")
 
@@ -139,13 +134,13 @@ class Link(stomp.ConnectionListener):
         self._conn.nack(frame.headers["ack"], receipt=receipt)
         self._wait(lambda: receipt in self._receipts, "RECEIPT of NACK")
 
-    def wait_until_over(self, deadline_s: float = DEADLINE_S) -> None:
+    def wait_until_ended(self, deadline_s: float = DEADLINE_S) -> None:
         with self._changed:
-            if not self._changed.wait_for(lambda: self._over, deadline_s):
+            if not self._changed.wait_for(lambda: self._ended, deadline_s):
                 raise TimeoutError(f"the connection is still up after {deadline_s:.0f} s")
 
     def wait_for_lost_heart_beat(self, deadline_s: float = DEADLINE_S) -> None:
-        """Wait until stomp.py says why it gave up: it tells the loss first, and its reason just after."""
+        """Wait until stomp.py reports a missing heart-beat, which it does just after the disconnection."""
         with self._changed:
             if not self._changed.wait_for(lambda: self.heart_beat_lost, deadline_s):
                 raise TimeoutError(f"no heart-beat was missed within {deadline_s:.0f} s")
@@ -153,12 +148,12 @@ class Link(stomp.ConnectionListener):
     def cut(self) -> None:
         """Close the socket without a DISCONNECT."""
         raw = self._conn.transport.socket
-        if raw and not self._over:
-            # Over TLS stomp.py would otherwise wait for the peer's goodbye: 60 s on Artemis.
+        if raw and not self._ended:
+            # Otherwise stomp.py waits for the end of TLS: 60 s on Artemis.
             with contextlib.suppress(OSError):
                 raw.shutdown(socket.SHUT_RDWR)
             self._conn.transport.disconnect_socket()
-        self.wait_until_over()
+        self.wait_until_ended()
 
     def on_connected(self, frame: Frame) -> None:
         self._note(lambda: self.greeting.update(frame.headers))
@@ -174,7 +169,7 @@ class Link(stomp.ConnectionListener):
         self._note(lambda: self._errors.append(frame))
 
     def on_disconnected(self) -> None:
-        self._note(lambda: setattr(self, "_over", True))
+        self._note(lambda: setattr(self, "_ended", True))
 
     def on_heartbeat(self) -> None:
         self._note(lambda: self.beats.append(time.monotonic()))
@@ -190,29 +185,29 @@ class Link(stomp.ConnectionListener):
             change()
             self._changed.notify_all()
 
-    def _wait(self, condition: Callable[[], bool], wanted: str) -> None:
+    def _wait(self, condition: Callable[[], bool], what: str) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: condition() or self._over or bool(self._errors), DEADLINE_S)
+            self._changed.wait_for(lambda: condition() or self._ended or bool(self._errors), DEADLINE_S)
             if condition():
                 return
             if self._errors:
                 error = self._errors.pop(0)
-                raise Refused(f"{error.headers.get('message', '')}\n{error.body}")
-            if self._over:
-                raise Refused("the broker hung up without a word")
-            raise TimeoutError(f"no {wanted} in {DEADLINE_S:.0f} s")
+                raise Rejected(f"{error.headers.get('message', '')}\n{error.body}")
+            if self._ended:
+                raise Rejected("the broker closed the connection without an ERROR")
+            raise TimeoutError(f"no {what} within {DEADLINE_S:.0f} s")
 
 
 class DeadClient:
-    """A client that logs in, subscribes, and never says another word while its socket stays open: a half-open link."""
+    """A client that logs in, subscribes, and then neither reads nor sends: a half-open link."""
 
     def __init__(self, server: Server, client_id: str, beats_ms: int, subscribe: dict[str, str]) -> None:
         self._socket = socket.create_connection((server.host, server.port), timeout=DEADLINE_S)
         parameters = {"accept-version": "1.2", "host": "localhost", "login": server.user, "passcode": server.password}
-        self._say("CONNECT", {**parameters, "client-id": client_id, "heart-beat": f"{beats_ms},{beats_ms}"})
-        self._hear("CONNECTED")
-        self._say("SUBSCRIBE", {"id": "1", "ack": "client-individual", "receipt": "subscribed", **subscribe})
-        self._hear("RECEIPT")
+        self._send("CONNECT", {**parameters, "client-id": client_id, "heart-beat": f"{beats_ms},{beats_ms}"})
+        self._expect("CONNECTED")
+        self._send("SUBSCRIBE", {"id": "1", "ack": "client-individual", "receipt": "subscribed", **subscribe})
+        self._expect("RECEIPT")
 
     def __enter__(self) -> DeadClient:
         return self
@@ -220,16 +215,16 @@ class DeadClient:
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
         self._socket.close()
 
-    def _say(self, command: str, headers: dict[str, str]) -> None:
+    def _send(self, command: str, headers: dict[str, str]) -> None:
         lines = [command, *(f"{name}:{value}" for name, value in headers.items())]
         self._socket.sendall(("\n".join(lines) + "\n\n\0").encode())
 
-    def _hear(self, command: str) -> None:
-        heard = b""
-        while b"\0" not in heard:
+    def _expect(self, command: str) -> None:
+        received = b""
+        while b"\0" not in received:
             more = self._socket.recv(65536)
             if not more:
-                raise Refused(f"hung up instead of {command}: {heard!r}")
-            heard += more
-        if command.encode() not in heard:
-            raise Refused(f"said {heard!r} instead of {command}")
+                raise Rejected(f"closed instead of {command}: {received!r}")
+            received += more
+        if command.encode() not in received:
+            raise Rejected(f"{received!r} instead of {command}")

@@ -1,7 +1,4 @@
-"""A server process that can be stopped, killed and frozen, and that never outlives the tests.
-
-Owns the process group, its log and the loopback ports. It must not know what the process serves.
-"""
+"""A server process that can be stopped, killed and frozen, and that never outlives the tests."""
 
 from __future__ import annotations
 
@@ -16,16 +13,16 @@ from pathlib import Path
 START_DEADLINE_S = 60.0
 STOP_DEADLINE_S = 45.0
 _POLL_S = 0.1
-# Below the kernel's range for outgoing connections: nothing takes the port while its server is down.
+# Below the kernel's range for outgoing connections, so nothing takes the port while its server is down.
 _PORTS = range(20000, 32000)
 
 
 class ServerDidNotStartError(Exception):
-    """A server ended or kept its port shut; the message carries the end of its log."""
+    """A server exited or did not open its ports; the message has the end of its log."""
 
 
 def free_ports(count: int) -> list[int]:
-    """*count* loopback ports that nothing listens on now; where the search begins differs from run to run."""
+    """Return *count* free loopback ports; the search begins at a different port in each process."""
     start = os.getpid() * 37 % len(_PORTS)
     found: list[int] = []
     for port in [*_PORTS[start:], *_PORTS[:start]]:
@@ -37,7 +34,7 @@ def free_ports(count: int) -> list[int]:
 
 
 class ServerProcess:
-    """One command in a process group of its own, with its output appended to *log*."""
+    """One command in its own process group; its output is appended to *log*."""
 
     def __init__(self, command: Sequence[str], folder: Path, log: Path) -> None:
         self._command = list(command)
@@ -51,11 +48,7 @@ class ServerProcess:
         return self._process is not None and self._process.poll() is None
 
     def start(self, ports: Sequence[int]) -> None:
-        """Start, and return when each of *ports* accepts.
-
-        Raises:
-            ServerDidNotStartError: it ended, or 60 s went by.
-        """
+        """Start; return when each of *ports* accepts connections. Raises: ServerDidNotStartError (after 60 s)."""
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
                 self._command,
@@ -65,7 +58,7 @@ class ServerProcess:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        # However the tests end, their end of this pipe closes with them, and the guard kills the group.
+        # When the tests end, however they do, their end of this pipe closes, and the guard kills the group.
         kill = f"read _; kill -9 -{self._process.pid}"
         self._guard = subprocess.Popen(["sh", "-c", kill], stdin=subprocess.PIPE, start_new_session=True)
         deadline = time.monotonic() + START_DEADLINE_S
@@ -75,11 +68,7 @@ class ServerProcess:
                 raise ServerDidNotStartError(f"{self._command[0]} did not open {list(ports)}:\n{self._end_of_log()}")
 
     def stop(self) -> None:
-        """End it in its own way (SIGTERM), and wait for that.
-
-        Raises:
-            TimeoutError: it did not end in 45 s, and was killed.
-        """
+        """Stop it with SIGTERM. Raises: TimeoutError if it had to be killed after 45 s."""
         if not self.is_running:
             return
         self.resume()
@@ -90,7 +79,7 @@ class ServerProcess:
             raise TimeoutError(f"{self._command[0]} did not stop in {STOP_DEADLINE_S:.0f} s:\n{self._end_of_log()}")
 
     def kill(self) -> None:
-        """End it at once (SIGKILL), and wait for that."""
+        """Kill it with SIGKILL and wait for its exit."""
         if self._process is None or self._guard is None:
             return
         self._guard.kill()
@@ -134,7 +123,7 @@ def _is_free(port: int) -> bool:
 
 
 def accepts(port: int) -> bool:
-    """Whether something listens at this loopback port."""
+    """Whether something is listening on this loopback port."""
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
     except OSError:

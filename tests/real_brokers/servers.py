@@ -1,7 +1,4 @@
-"""The three brokers behind one interface: `Embedded`, `Classic`, `Artemis`.
-
-Owns the list of kinds and the embedded one. It must not know what is asked of them.
-"""
+"""The three kinds of broker: `Embedded`, `Classic`, `Artemis`."""
 
 from __future__ import annotations
 
@@ -16,21 +13,21 @@ from tests.real_brokers.java_servers import Artemis, Classic
 
 __all__ = ["KINDS", "Artemis", "Classic", "Embedded", "Server"]
 
-_ENDLESS_S = 3600.0
+_PAUSE_S = 3600.0
 
 
 class Embedded(Server):
-    """The testbed's own broker, in threads: one broker for each port, which share nothing."""
+    """The embedded broker: an independent broker in its own thread for each port."""
 
     kind = "embedded"
     version = "of this checkout"
 
     def __init__(self, folder: Path, certificates: Certificates) -> None:
         super().__init__(folder, certificates)
-        self.log.write_text("the embedded broker keeps no log\n")
+        self.log.write_text("the embedded broker has no log\n")
         self._certificates = certificates
         self._threads: list[BrokerThread] = []
-        self._life = ExitStack()
+        self._stack = ExitStack()
         self._up = False
 
     def is_running(self) -> bool:
@@ -43,7 +40,7 @@ class Embedded(Server):
             for port in (self.port, *self.tls_ports.values()):
                 broker = Broker(user=self.user, password=self.password, duplicate_detection=True)
                 thread = BrokerThread(broker, port=port, ssl=contexts.get(port))
-                self._threads.append(self._life.enter_context(thread))
+                self._threads.append(self._stack.enter_context(thread))
         elif not self._up:
             for thread in self._threads:
                 thread.start()
@@ -59,18 +56,18 @@ class Embedded(Server):
         self.stop()
 
     def pause(self) -> None:
-        self._be_silent(_ENDLESS_S)
+        self._set_silence(_PAUSE_S)
 
     def resume(self) -> None:
-        self._be_silent(0)
+        self._set_silence(0)
 
-    def _be_silent(self, seconds: float) -> None:
+    def _set_silence(self, seconds: float) -> None:
         for thread in self._threads:
             thread.call(partial(thread.broker.silent, seconds))
 
     def close(self) -> None:
-        """End its threads, after the last test."""
-        self._life.close()
+        """End the threads, after the last test."""
+        self._stack.close()
 
 
 KINDS: dict[str, type[Server]] = {server.kind: server for server in (Embedded, Classic, Artemis)}

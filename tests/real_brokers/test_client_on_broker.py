@@ -1,4 +1,4 @@
-"""`fastmon-client start --transport stomp` as a process on each broker, in clear and over TLS."""
+"""`fastmon-client start --transport stomp` as a process on each broker, with and without TLS."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def tf_file(number: int) -> str:
     })  # fmt: skip
 
 
-@pytest.mark.parametrize("tls", [False, True], ids=["in clear", "over TLS"])
-def test_the_client_shows_what_the_topic_brings(broker: Server, names: Names, tls: bool) -> None:
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
+def test_the_client_shows_the_messages_of_the_topic(broker: Server, names: Names, tls: bool) -> None:
     options = ("--transport", "stomp", "--topic", names.topic, "--count", "3")
     environ = environ_of(broker, tls=tls)
     with MonitorThread(TOKEN) as monitor, Client(monitor.url, *options, environ=environ, **QUICK) as client:
@@ -47,7 +47,7 @@ def test_the_client_shows_what_the_topic_brings(broker: Server, names: Names, tl
     assert [line.split()[3] for line in lines] == ["1.tf", "2.tf", "3.tf"]
 
 
-def test_a_refused_password_ends_the_client_with_the_remedy(broker: Server, names: Names) -> None:
+def test_a_rejected_password_ends_the_client_with_a_hint(broker: Server, names: Names) -> None:
     options = ("--transport", "stomp", "--topic", names.topic)
     environ = environ_of(broker, tls=False, password="wrong-one")
     with MonitorThread(TOKEN) as monitor, Client(monitor.url, *options, environ=environ, **QUICK) as client:

@@ -1,4 +1,4 @@
-"""The daemon as a process on each broker: a whole run, outages, TLS, and 20 kills in the middle of 100 STFs."""
+"""The daemon as a process on each broker: a complete run, outages, TLS, and 20 kills during 100 STFs."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 
 from fastmon_daemon.broker import BrokerConnection, ConnectionParameters, LinkStateChange
 from fastmon_daemon.testbed.monitor import MonitorThread
-from tests.processes import TOKEN, Door, Living, ended, name, wait_until
-from tests.real_brokers.certificates import DOUBTFUL
+from tests.processes import TOKEN, BrokerAccess, Living, ended, name, wait_until
+from tests.real_brokers.certificates import INVALID
 from tests.real_brokers.conftest import Names
 from tests.real_brokers.link import DeadClient
 from tests.real_brokers.servers import Server
@@ -22,11 +22,11 @@ from tests.real_brokers.servers import Server
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(300)]
 
 
-class Neighbour:
-    """Another agent on the same topic: sends what the DAQ sends, and hears what the daemon announces."""
+class OtherAgent:
+    """Another agent on the topic: sends like the DAQ, and receives the daemon's announcements."""
 
     def __init__(self, server: Server, topic: str, *, tls: bool = False) -> None:
-        self.heard: list[str] = []
+        self.event_ids: list[str] = []
         self._stopping = threading.Event()
         parameters = ConnectionParameters(
             host=server.host,
@@ -47,15 +47,15 @@ class Neighbour:
         self.wait_until_up()
 
     def wait_until_up(self) -> None:
-        wait_until(lambda: self._broker.up, "the neighbour is connected")
+        wait_until(lambda: self._broker.up, "the other agent is connected")
 
     def _changed(self, _change: LinkStateChange) -> None:
-        """The link's own log line says it all."""
+        """Ignored: the link logs its changes."""
 
     def _accept(self, body: bytes) -> None:
         message = json.loads(body)
         if message.get("msg_type") == "tf_file_registered":
-            self.heard.append(message["event_id"])
+            self.event_ids.append(message["event_id"])
 
     def send(self, body: str) -> None:
         self._broker.announce(body, json.dumps(random.random()))
@@ -65,19 +65,19 @@ class Neighbour:
 
 
 @pytest.fixture
-def neighbour(broker: Server, names: Names) -> Iterator[Neighbour]:
-    agent = Neighbour(broker, names.topic)
+def other_agent(broker: Server, names: Names) -> Iterator[OtherAgent]:
+    agent = OtherAgent(broker, names.topic)
     yield agent
     agent.stop()
 
 
 @pytest.fixture
-def world(tmp_path: Path, broker: Server, names: Names, neighbour: Neighbour) -> Iterator[Living]:
-    door = Door(
-        port=broker.port, publish=neighbour.send, host=broker.host, user=broker.user, password=broker.password,
+def world(tmp_path: Path, broker: Server, names: Names, other_agent: OtherAgent) -> Iterator[Living]:
+    access = BrokerAccess(
+        port=broker.port, publish=other_agent.send, host=broker.host, user=broker.user, password=broker.password,
         topic=names.topic,
     )  # fmt: skip
-    with MonitorThread(TOKEN) as monitor, ended(Living(tmp_path, monitor, door)) as made:
+    with MonitorThread(TOKEN) as monitor, ended(Living(tmp_path, monitor, access)) as made:
         yield made
         for child in made.children:
             if child.poll() is None:
@@ -85,11 +85,11 @@ def world(tmp_path: Path, broker: Server, names: Names, neighbour: Neighbour) ->
                 child.wait(30)
 
 
-def distinct(neighbour: Neighbour) -> int:
-    return len(set(neighbour.heard))
+def distinct(other_agent: OtherAgent) -> int:
+    return len(set(other_agent.event_ids))
 
 
-def test_a_whole_run(world: Living, neighbour: Neighbour) -> None:
+def test_a_complete_run(world: Living, other_agent: OtherAgent) -> None:
     world.daemon()
     world.publish({"msg_type": "run_imminent", "run_id": "100014", "execution_id": "e-1"})
     world.publish({"msg_type": "start_run", "run_id": "100014", "execution_id": "e-1"})
@@ -97,36 +97,36 @@ def test_a_whole_run(world: Living, neighbour: Neighbour) -> None:
     world.announce(*range(1, 21))
     world.publish({"msg_type": "end_run", "run_id": "100014", "execution_id": "e-1", "total_stf_files": 20})
     world.wait_for(completed=20)
-    wait_until(lambda: len(neighbour.heard) >= 140, "all are heard")
-    assert (len(neighbour.heard), distinct(neighbour)) == (140, 140)
+    wait_until(lambda: len(other_agent.event_ids) >= 140, "all are announced")
+    assert (len(other_agent.event_ids), distinct(other_agent)) == (140, 140)
     assert world.monitor.counts()["fastmon_files"] == 140
 
 
 def test_kill_9_at_20_random_moments_over_100_stfs(
-    world: Living, neighbour: Neighbour, broker: Server, note: Callable[[str, object], None]
+    world: Living, other_agent: OtherAgent, broker: Server, note: Callable[[str, object], None]
 ) -> None:
-    chance = random.Random(20)
+    rng = random.Random(20)
     world.monitor.faults(latency_ms=5)
     daemon = world.daemon()
     world.register(*range(1, 101))
     for kill in range(20):
         world.announce(*range(5 * kill + 1, 5 * kill + 6))
-        threading.Event().wait(chance.uniform(0.0, 0.4))
+        threading.Event().wait(rng.uniform(0.0, 0.4))
         daemon.kill()
         daemon.wait()
         daemon = world.daemon()
     world.wait_for(completed=100)
-    wait_until(lambda: distinct(neighbour) == 700, f"{distinct(neighbour)} of 700 announced")
+    wait_until(lambda: distinct(other_agent) == 700, f"{distinct(other_agent)} of 700 announced")
     assert world.monitor.counts()["fastmon_files"] == 700
-    twice = len(neighbour.heard) - 700
+    twice = len(other_agent.event_ids) - 700
     note("announced twice over 20 kills of the daemon, 100 STFs", twice)
-    assert twice <= 20 * 4  # at most what was in flight at each cut: one a worker
+    assert twice <= 20 * 4  # at most those in flight at each kill: one per worker
     if broker.kind == "artemis":
         assert twice == 0  # duplicate detection
 
 
-def test_messages_of_a_durable_daemon_wait_for_it_also_over_a_restart_of_the_broker(
-    world: Living, neighbour: Neighbour, broker: Server
+def test_messages_for_a_durable_daemon_survive_a_restart_of_the_broker(
+    world: Living, other_agent: OtherAgent, broker: Server
 ) -> None:
     daemon = world.daemon()
     daemon.send_signal(signal.SIGTERM)
@@ -135,13 +135,15 @@ def test_messages_of_a_durable_daemon_wait_for_it_also_over_a_restart_of_the_bro
     world.announce(1, 2, 3)
     broker.stop()
     broker.start()
-    neighbour.wait_until_up()
+    other_agent.wait_until_up()
     world.daemon()
     world.wait_for(completed=3)
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
-def test_the_broker_goes_and_comes_back(world: Living, neighbour: Neighbour, broker: Server, end: str) -> None:
+def test_the_daemon_reconnects_after_an_outage_of_the_broker(
+    world: Living, other_agent: OtherAgent, broker: Server, end: str
+) -> None:
     world.daemon()
     world.register(1, 2)
     world.announce(1)
@@ -149,64 +151,66 @@ def test_the_broker_goes_and_comes_back(world: Living, neighbour: Neighbour, bro
     getattr(broker, end)()
     wait_until(lambda: "link to the broker is down" in world.log(), "the daemon notices")
     broker.start()
-    neighbour.wait_until_up()
+    other_agent.wait_until_up()
     wait_until(lambda: world.log().count("broker link up") == 2, "the daemon is back")
     world.announce(2)
     world.wait_for(completed=2)
 
 
-def test_a_silent_broker_is_noticed_and_taken_up_again(world: Living, neighbour: Neighbour, broker: Server) -> None:
+def test_the_daemon_reconnects_to_a_broker_that_was_silent(
+    world: Living, other_agent: OtherAgent, broker: Server
+) -> None:
     world.daemon()
     broker.pause()
     wait_until(lambda: "link to the broker is down" in world.log(), "the daemon notices", deadline_s=60)
     broker.resume()
-    neighbour.wait_until_up()
+    other_agent.wait_until_up()
     wait_until(lambda: world.log().count("broker link up") == 2, "the daemon is back", deadline_s=90)
     world.register(1)
     world.announce(1)
     world.wait_for(completed=1)
 
 
-def test_a_subscriber_that_never_reads_holds_nobody_up(
-    world: Living, neighbour: Neighbour, broker: Server, names: Names
+def test_a_subscriber_that_never_reads_delays_nobody(
+    world: Living, other_agent: OtherAgent, broker: Server, names: Names
 ) -> None:
     world.daemon()
     world.register(1)
     slow = DeadClient(broker, f"{names.client_id}-slow", 0, {"destination": names.topic})
     with slow:
-        for _ in range(1000):  # 8 MB: more than the sockets between broker and subscriber hold
-            neighbour.send(json.dumps({"msg_type": "noise", "text": "x" * 8000}))
+        for _ in range(1000):  # 8 MB: more than the socket buffers
+            other_agent.send(json.dumps({"msg_type": "noise", "text": "x" * 8000}))
         world.announce(1)
         world.wait_for(completed=1)
-        wait_until(lambda: distinct(neighbour) == 7, "all are heard")
+        wait_until(lambda: distinct(other_agent) == 7, "all are announced")
 
 
-def test_a_wrong_password_is_told_with_its_setting_and_the_daemon_waits(world: Living) -> None:
+def test_a_wrong_password_is_reported_with_its_setting_and_the_daemon_keeps_running(world: Living) -> None:
     daemon = world.start("run", ACTIVEMQ_PASSWORD="wrong-one")
     wait_until(lambda: "ACTIVEMQ_PASSWORD" in world.log(), "it names the setting")
     assert daemon.poll() is None
     assert "wrong-one" not in world.log()
 
 
-def test_over_tls_an_stf_goes_its_whole_way(world: Living, broker: Server, names: Names) -> None:
-    neighbour = Neighbour(broker, names.topic, tls=True)
+def test_an_stf_is_completed_over_tls(world: Living, broker: Server, names: Names) -> None:
+    other_agent = OtherAgent(broker, names.topic, tls=True)
     world.daemon(ACTIVEMQ_PORT=str(broker.tls_port), ACTIVEMQ_USE_SSL="true", ACTIVEMQ_SSL_CA_CERTS=str(broker.ca_file))
     world.register(1)
-    neighbour.send(json.dumps({"msg_type": "stf_ready", "run_id": "100014", "filename": name(1)}))
+    other_agent.send(json.dumps({"msg_type": "stf_ready", "run_id": "100014", "filename": name(1)}))
     world.wait_for(completed=1)
-    wait_until(lambda: distinct(neighbour) == 7, "all are heard over TLS")
-    neighbour.stop()
+    wait_until(lambda: distinct(other_agent) == 7, "all are announced over TLS")
+    other_agent.stop()
 
 
-@pytest.mark.parametrize("fault", DOUBTFUL)
-def test_a_doubtful_certificate_is_refused_with_the_setting_to_mend(world: Living, broker: Server, fault: str) -> None:
+@pytest.mark.parametrize("fault", INVALID)
+def test_an_invalid_certificate_is_rejected_with_its_setting(world: Living, broker: Server, fault: str) -> None:
     port = str(broker.tls_ports[fault])
     world.start("run", ACTIVEMQ_PORT=port, ACTIVEMQ_USE_SSL="true", ACTIVEMQ_SSL_CA_CERTS=str(broker.ca_file))
     wait_until(lambda: "blocked" in world.log() and "ACTIVEMQ_SSL_CA_CERTS" in world.log(), "it names the setting")
     assert "broker link up" not in world.log()
 
 
-def test_tls_without_a_ca_file_is_refused_before_anything_is_sent(world: Living, broker: Server) -> None:
-    told = world.call("run", ACTIVEMQ_PORT=str(broker.tls_port), ACTIVEMQ_USE_SSL="true")
-    assert told.returncode == 78
-    assert "ACTIVEMQ_SSL_CA_CERTS" in told.stderr
+def test_tls_without_a_ca_file_is_rejected_before_anything_is_sent(world: Living, broker: Server) -> None:
+    done = world.call("run", ACTIVEMQ_PORT=str(broker.tls_port), ACTIVEMQ_USE_SSL="true")
+    assert done.returncode == 78
+    assert "ACTIVEMQ_SSL_CA_CERTS" in done.stderr

@@ -1,6 +1,6 @@
-"""What each broker does with a connection and with a message, asked over STOMP by stomp.py.
+"""Facts about connections and messages on each broker, observed with stomp.py.
 
-docs/brokers.md states these facts; the table at the end of a run has the answers.
+docs/brokers.md states these facts; a run prints them as a table.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.real_brokers.certificates import DOUBTFUL, GOOD
+from tests.real_brokers.certificates import GOOD, INVALID
 from tests.real_brokers.conftest import Names
-from tests.real_brokers.link import Link, Refused
+from tests.real_brokers.link import Link, Rejected
 from tests.real_brokers.servers import Server
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(180)]
@@ -24,62 +24,62 @@ Note = Callable[[str, object], None]
 
 def test_stomp_1_2_and_a_heart_beat_are_agreed_on(broker: Server, note: Note) -> None:
     with Link(broker, heart_beats=(5000, 5000)) as link:
-        note("who it is", f"{link.greeting['server']} (harness: {broker.version})")
+        note("server", f"{link.greeting['server']} (harness: {broker.version})")
         note("heart-beat offered for 5000,5000", link.greeting["heart-beat"])
         assert link.greeting["version"] == "1.2"
         assert "0" not in link.greeting["heart-beat"].split(",")
 
 
-def test_a_wrong_password_is_answered_with_an_error_or_only_the_end(broker: Server, note: Note) -> None:
+def test_a_wrong_password_gets_an_error_or_a_closed_connection(broker: Server, note: Note) -> None:
     answers = []
     for _ in range(20):
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(Rejected) as rejected:
             Link(broker, password="not-it")
-        answers.append(str(refused.value).splitlines()[0])
-    told = [answer for answer in answers if "password is invalid" in answer]
-    note("wrong password", f"{len(told)} of {len(answers)} times ERROR {told[0]!r}, else only hung up")
-    assert len(told) == len(answers) or broker.kind == "classic"
+        answers.append(str(rejected.value).splitlines()[0])
+    errors = [answer for answer in answers if "password is invalid" in answer]
+    note("wrong password", f"{len(errors)} of {len(answers)} times ERROR {errors[0]!r}, otherwise only closed")
+    assert len(errors) == len(answers) or broker.kind == "classic"
 
 
-@pytest.mark.parametrize("fault", DOUBTFUL)
-def test_stomp_py_refuses_a_doubtful_certificate_without_logging_in(broker: Server, fault: str) -> None:
+@pytest.mark.parametrize("fault", INVALID)
+def test_stomp_py_rejects_an_invalid_certificate_before_the_login(broker: Server, fault: str) -> None:
     with pytest.raises(ConnectionError):
         Link(broker, tls=fault)
 
 
-def test_a_certificate_of_our_ca_is_good_for_localhost(broker: Server, names: Names) -> None:
+def test_a_certificate_of_the_ca_is_valid_for_localhost(broker: Server, names: Names) -> None:
     with Link(broker, tls=GOOD) as link:
         link.send(names.queue, "over TLS", **PERSISTENT)
 
 
 def test_a_persistent_message_is_confirmed_by_a_receipt(broker: Server, names: Names, note: Note) -> None:
     with Link(broker) as link:
-        begun = time.monotonic()
+        began = time.monotonic()
         for number in range(100):
             link.send(names.queue, str(number), **PERSISTENT)
-        note("persistent SEND to RECEIPT, mean of 100", f"{(time.monotonic() - begun) * 10:.1f} ms")
+        note("persistent SEND to RECEIPT, mean of 100", f"{(time.monotonic() - began) * 10:.1f} ms")
 
 
-def test_a_silent_broker_is_noticed_by_the_missing_heart_beat(broker: Server) -> None:
+def test_a_silent_broker_is_detected_by_a_missing_heart_beat(broker: Server) -> None:
     with Link(broker, heart_beats=(1000, 1000), scale=2.5) as link:
         broker.pause()
         link.wait_for_lost_heart_beat()
-        link.wait_until_over()
+        link.wait_until_ended()
         broker.resume()
 
 
-def test_an_idle_link_lives_when_late_heart_beats_are_tolerated(broker: Server, names: Names, note: Note) -> None:
+def test_an_idle_link_stays_up_if_late_heart_beats_are_tolerated(broker: Server, names: Names, note: Note) -> None:
     with Link(broker, heart_beats=(1000, 1000), scale=3) as link:
         link.wait_for_beats(2)
         link.send(names.topic, "traffic")
         link.wait_for_beats(6)
-        moments = [link.last_traffic, *(beat for beat in link.beats if beat > link.last_traffic)]
-        gaps = [after - before for before, after in itertools.pairwise(moments)]
+        times = [link.last_traffic, *(beat for beat in link.beats if beat > link.last_traffic)]
+        gaps = [after - before for before, after in itertools.pairwise(times)]
         note("longest silence after traffic, heart-beat 1 s", f"{max(gaps):.1f} s")
         assert link.is_up
 
 
-def test_a_selector_reads_headers_as_text(broker: Server, names: Names, note: Note) -> None:
+def test_a_selector_compares_headers_as_text(broker: Server, names: Names, note: Note) -> None:
     if broker.kind == "embedded":
         return note("selectors", "not offered")
     with Link(broker) as sender, Link(broker) as link:
@@ -87,29 +87,29 @@ def test_a_selector_reads_headers_as_text(broker: Server, names: Names, note: No
         sender.send(names.topic, "another type", msg_type="tf_file_registered", namespace="torre")
         sender.send(names.topic, "only in the body")
         sender.send(names.topic, "another namespace", msg_type="stf_ready", namespace="other")
-        sender.send(names.topic, "ours", msg_type="stf_ready", namespace="torre")
-        link.take(1)
-        assert link.bodies == ["ours"]
-    return note("selectors", "on headers; a type that stands only in the body matches nothing")
+        sender.send(names.topic, "matching", msg_type="stf_ready", namespace="torre")
+        link.wait_for_messages(1)
+        assert link.bodies == ["matching"]
+    return note("selectors", "on headers; a type that is only in the body matches nothing")
 
 
 @pytest.mark.parametrize("where", ["topic", "queue"])
-def test_what_becomes_of_the_second_message_with_the_same_duplicate_id(
-    broker: Server, names: Names, note: Note, where: str
-) -> None:
+def test_a_second_message_with_the_same_duplicate_id(broker: Server, names: Names, note: Note, where: str) -> None:
     destination = getattr(names, where)
     with Link(broker) as link:
         link.subscribe(destination)
         for body, event in (("first", "a"), ("second", "a"), ("third", "b")):
-            link.send(destination, body, _AMQ_DUPL_ID=event, **PERSISTENT)  # a RECEIPT each time, also for the dropped
+            link.send(
+                destination, body, _AMQ_DUPL_ID=event, **PERSISTENT
+            )  # a RECEIPT each time, even for a dropped message
         link.wait_for("third")
         dropped = "second" not in link.bodies
-        note(f"second SEND with the same _AMQ_DUPL_ID on a {where}", f"{_fate(dropped)}, RECEIPT, link stays")
+        note(f"second SEND with the same _AMQ_DUPL_ID on a {where}", f"{_outcome(dropped)}, RECEIPT, link stays up")
         assert link.is_up
         assert dropped == (broker.kind != "classic")
 
 
-def test_duplicate_ids_are_remembered_over_a_kill(broker: Server, names: Names, note: Note) -> None:
+def test_duplicate_ids_survive_a_kill(broker: Server, names: Names, note: Note) -> None:
     with Link(broker) as link:
         link.send(names.queue, "before", _AMQ_DUPL_ID="a", **PERSISTENT)
     broker.kill()
@@ -119,24 +119,24 @@ def test_duplicate_ids_are_remembered_over_a_kill(broker: Server, names: Names, 
         link.send(names.queue, "end", **PERSISTENT)
         link.subscribe(names.queue).wait_for("end")
         dropped = "again" not in link.bodies
-        note("the same after kill -9 of the broker", _fate(dropped))
+        note("the same after kill -9 of the broker", _outcome(dropped))
         assert dropped == (broker.kind != "classic")
 
 
-def test_a_nacked_message_never_comes_again(broker: Server, names: Names, note: Note) -> None:
+def test_a_nacked_message_is_not_redelivered(broker: Server, names: Names, note: Note) -> None:
     dead_letters = {"classic": "/queue/ActiveMQ.DLQ"}.get(broker.kind, "/queue/DLQ")
     with Link(broker) as link:
         link.send(names.queue, f"bad {names.queue}", **PERSISTENT)
-        link.subscribe(names.queue).nack(link.take(1)[0])
-    with Link(broker) as link, Link(broker) as graveyard:
+        link.subscribe(names.queue).nack(link.wait_for_messages(1)[0])
+    with Link(broker) as link, Link(broker) as dead_letter_link:
         link.send(names.queue, "end", **PERSISTENT)
         link.subscribe(names.queue).wait_for("end")
         assert link.bodies == ["end"]
         link.send(dead_letters, "last", **PERSISTENT)
-        graveyard.subscribe(dead_letters).wait_for("last")
-        kept = f"bad {names.queue}" in graveyard.bodies
-        note("NACK", f"moved to {dead_letters}" if kept else "the message is gone, no dead letter")
-        assert kept == (broker.kind != "artemis")
+        dead_letter_link.subscribe(dead_letters).wait_for("last")
+        is_kept = f"bad {names.queue}" in dead_letter_link.bodies
+        note("NACK", f"moved to {dead_letters}" if is_kept else "the message is dropped, no dead letter")
+        assert is_kept == (broker.kind != "artemis")
 
 
 def test_several_consumers_share_a_copy_of_the_topic(broker: Server, names: Names, note: Note) -> None:
@@ -151,17 +151,19 @@ def test_several_consumers_share_a_copy_of_the_topic(broker: Server, names: Name
         for number in range(2):
             sender.send(names.topic, str(number), **PERSISTENT)
         for link in (one, other):
-            link.ack(link.take(1)[0])
+            link.ack(link.wait_for_messages(1)[0])
         assert sorted(one.bodies + other.bodies) == ["0", "1"]
     with Link(broker) as sender:
-        sender.send(names.topic, "nobody there", **PERSISTENT)
+        sender.send(names.topic, "no consumer", **PERSISTENT)
     broker.kill()
     broker.start()
     with Link(broker) as link:
-        link.subscribe(shared).take(1)
-        assert link.bodies == ["nobody there"]
-    return note("a shared queue of a topic", f"{shared.replace(topic, 'NAME')}, kept with nobody there, over kill -9")
+        link.subscribe(shared).wait_for_messages(1)
+        assert link.bodies == ["no consumer"]
+    return note(
+        "a shared queue of a topic", f"{shared.replace(topic, 'NAME')}, kept without consumers, survives kill -9"
+    )
 
 
-def _fate(dropped: bool) -> str:
+def _outcome(dropped: bool) -> str:
     return "dropped" if dropped else "delivered"

@@ -1,4 +1,4 @@
-"""Messages that cannot be stored, on each broker: held in a bounded window, in order, none of them lost."""
+"""Messages that cannot be stored, on each broker: buffered in a bounded window, in order, without loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server of the tests ends with them, however they end."""
+"""A server ends with the tests that started it, however they end."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ threading.Event().wait()
 """
 
 
-def test_a_server_dies_with_the_killed_test_run_that_started_it(tmp_path: Path) -> None:
+def test_a_server_ends_with_the_killed_test_run_that_started_it(tmp_path: Path) -> None:
     (port,) = free_ports(1)
     command = [sys.executable, "-c", SERVE, str(tmp_path), str(port)]
     checkout = Path(__file__).parents[2]
@@ -39,7 +39,7 @@ def test_a_server_dies_with_the_killed_test_run_that_started_it(tmp_path: Path) 
         threading.Event().wait(0.05)
 
 
-def test_a_server_comes_back_at_its_port_after_a_kill(tmp_path: Path) -> None:
+def test_a_server_restarts_on_its_port_after_a_kill(tmp_path: Path) -> None:
     (port,) = free_ports(1)
     command = [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1"]
     server = ServerProcess(command, tmp_path, tmp_path / "log")

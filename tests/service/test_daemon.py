@@ -172,7 +172,7 @@ def test_malformed_messages_among_good_ones_are_kept_aside(world: OnEmbedded) ->
     world.daemon()
     world.register(1)
     for body in ("not JSON", "[]", '{"msg_type": "stf_ready", "run_id": null}'):
-        world.door.publish(body)
+        world.broker_access.publish(body)
     world.announce(1)
     world.wait_for(completed=1)
     refused = json.loads(world.call("inspect", "--rejected", "--json").stdout)

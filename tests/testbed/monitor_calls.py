@@ -1,4 +1,4 @@
-"""How the tests speak with the embedded monitor: one call on one connection, and a stream that shows every byte."""
+"""Helpers for tests of the embedded monitor: one request per connection, and a client of the stream."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LONG_S = 600.0
 
 
 @dataclass
-class Answer:
+class Response:
     status: int
     headers: http.client.HTTPMessage
     text: str
@@ -31,12 +31,12 @@ class Answer:
         return json.loads(self.text)
 
 
-def call(monitor: MonitorThread | MonitorServer, method: str, path: str, body: Any = None) -> Answer:
+def call(monitor: MonitorThread | MonitorServer, method: str, path: str, body: Any = None) -> Response:
     with closing(http.client.HTTPConnection("127.0.0.1", monitor.port, timeout=DEADLINE_S)) as connection:
         headers = {"Authorization": f"Token {TOKEN}", "Content-Type": "application/json"}
         connection.request(method, path, None if body is None else json.dumps(body), headers)
         response = connection.getresponse()
-        return Answer(response.status, response.headers, response.read().decode())
+        return Response(response.status, response.headers, response.read().decode())
 
 
 def add_stf(monitor: MonitorThread, number: int = 1) -> str:
@@ -46,14 +46,14 @@ def add_stf(monitor: MonitorThread, number: int = 1) -> str:
     return name
 
 
-def post_tf(monitor: MonitorThread, name: str = "a.tf", stf: str = "swf.1.000001.stf") -> Answer:
+def post_tf(monitor: MonitorThread, name: str = "a.tf", stf: str = "swf.1.000001.stf") -> Response:
     return call(monitor, "POST", "/api/fastmon-files/", {"stf_file": stf, "tf_filename": name})
 
 
 def eventually(condition: Callable[[], bool]) -> None:
     pause, end = threading.Event(), time.monotonic() + DEADLINE_S
     while not condition():
-        assert time.monotonic() < end, "it did not come true"
+        assert time.monotonic() < end, f"still false after {DEADLINE_S} s"
         pause.wait(0.01)
 
 
@@ -74,7 +74,7 @@ def is_cut(connection: socket.socket) -> bool:
 
 
 class Stream:
-    """A reader of the event stream that sees every byte."""
+    """A client of the event stream that reads line by line."""
 
     def __init__(self, monitor: MonitorThread, query: str = "") -> None:
         self.connection = http.client.HTTPConnection("127.0.0.1", monitor.port, timeout=DEADLINE_S)
@@ -88,7 +88,7 @@ class Stream:
         return name.removeprefix("event: ").rstrip("\n"), json.loads(data.removeprefix("data: "))
 
     def ends(self) -> bool:
-        """Whether the monitor cuts the stream off."""
+        """Whether the monitor ends the stream."""
         try:
             return not self.response.readline()
         except (ConnectionError, http.client.IncompleteRead):

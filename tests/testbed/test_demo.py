@@ -1,4 +1,4 @@
-"""The demo as a newcomer runs it, and what its verdict counts."""
+"""The demo command, and how its verdict counts."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def started(folder: Path, *options: str) -> subprocess.Popen[str]:
 
 
 def daemons_of(folder: Path) -> list[str]:
-    """Processes that work in *folder*."""
+    """Processes whose working directory is below *folder*."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -54,7 +54,7 @@ def daemons_of(folder: Path) -> list[str]:
     return found
 
 
-def test_nothing_is_lost_nor_registered_twice_through_a_kill_and_an_outage(tmp_path: Path):
+def test_nothing_is_lost_or_registered_twice_despite_a_kill_and_an_outage(tmp_path: Path):
     process = started(tmp_path, "--stf", "6", "--rate", "10", "--json")
     try:
         out, err = process.communicate(timeout=DEADLINE_S)
@@ -70,7 +70,7 @@ def test_nothing_is_lost_nor_registered_twice_through_a_kill_and_an_outage(tmp_p
     assert (verdict["lost"], verdict["registered_twice"]) == (0, 0)
     assert (verdict["kills"], verdict["outages"]) == (1, 1)
     assert "killed with -9" in err
-    assert "the monitor is away for 5 s" in err
+    assert "the monitor is down for 5 s" in err
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
@@ -92,7 +92,7 @@ def test_a_signal_leaves_no_process_and_no_file_behind(tmp_path: Path, how):
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
-def test_a_daemon_that_dies_by_itself_ends_the_demo_and_its_log_is_kept(tmp_path: Path):
+def test_a_daemon_that_exits_by_itself_ends_the_demo_and_its_log_is_kept(tmp_path: Path):
     process = started(tmp_path, "--stf", "1000", "--rate", "5")
     try:
         assert process.stdout is not None
@@ -105,7 +105,7 @@ def test_a_daemon_that_dies_by_itself_ends_the_demo_and_its_log_is_kept(tmp_path
         process.kill()
         process.wait()
     assert process.returncode == 1
-    assert "ended by itself with exit code -9" in err
+    assert "exited by itself with exit code -9" in err
     [kept] = (tmp_path / "tmp").iterdir()
     assert str(kept) in err
     assert (kept / "daemon.log").stat().st_size > 0
@@ -121,14 +121,14 @@ def test_ranges_that_share_a_frame_overlap():
     assert overlapping([row("a", 0, 99), row("b", 5, 6), row("c", 50, 51)]) == {"b", "c"}
 
 
-def test_a_row_that_the_outbox_does_not_hold_just_so_differs():
-    kept = Tf(sequence=1, filename="a", first=0, last=9, count=10, size_bytes=None, monitor_id="id-a")
-    assert differing([row("a", 0, 9)], [kept]) == set()
-    assert differing([row("a", 0, 8), row("b", 0, 9)], [kept]) == {"a", "b"}
+def test_a_row_differs_unless_the_outbox_has_the_same_values():
+    stored = Tf(sequence=1, filename="a", first=0, last=9, count=10, size_bytes=None, monitor_id="id-a")
+    assert differing([row("a", 0, 9)], [stored]) == set()
+    assert differing([row("a", 0, 8), row("b", 0, 9)], [stored]) == {"a", "b"}
 
 
 @pytest.mark.parametrize("change", [{"lost": 1}, {"registered_twice": 1}, {"stf_completed": 5}])
-def test_a_verdict_with_a_flaw_is_not_good(change):
+def test_a_verdict_with_a_fault_is_not_good(change):
     flawless = dict.fromkeys(KEYS, 6) | {"lost": 0, "registered_twice": 0}
     assert DemoVerdict(**flawless).good
     assert not DemoVerdict(**flawless | change).good

@@ -1,4 +1,4 @@
-"""The embedded monitor as a server: its counts, its traps and its stream, over real sockets."""
+"""The embedded monitor over real sockets: counts, traps of the real monitor, and the stream."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def monitor() -> Iterator[MonitorThread]:
         yield running
 
 
-def test_counts_tell_what_was_seen(monitor):
+def test_requests_rows_and_announcements_are_counted(monitor):
     stf = add_stf(monitor)
     for _ in range(2):
         post_tf(monitor)
@@ -65,7 +65,7 @@ def test_connections_are_kept_alive_but_not_after_an_error(monitor):
         assert response.getheader("Connection") == "close"
 
 
-def test_agents_that_were_silent_for_three_minutes_are_marked_as_gone_by_the_next_heartbeat():
+def test_the_next_heartbeat_marks_agents_as_exited_that_were_silent_for_three_minutes():
     now = [datetime(2026, 11, 21, 20, 0, tzinfo=UTC)]
     with MonitorThread(TOKEN, MonitorOptions(clock=Clock(now=lambda: now[0]))) as monitor:
         for name, passed in (("old", 0), ("young", 170), ("new", 20)):
@@ -75,13 +75,13 @@ def test_agents_that_were_silent_for_three_minutes_are_marked_as_gone_by_the_nex
     assert states == {"old": "EXITED", "young": "OK", "new": "OK"}
 
 
-def test_a_message_with_agent_name_and_status_makes_an_agent(monitor):
+def test_a_message_with_agent_name_and_status_creates_an_agent(monitor):
     monitor.deliver(json.dumps({"msg_type": "tf_file_registered", "agent_name": "a", "status": "registered"}))
     (row,) = call(monitor, "GET", "/api/systemagents/").json
     assert (row["instance_name"], row["agent_type"], row["status"]) == ("a", "Unknown", "registered")
 
 
-def test_a_monitor_may_have_the_messages_endpoint():
+def test_the_messages_endpoint_can_be_enabled():
     published: list[Any] = []
     with MonitorThread(TOKEN, MonitorOptions(publish=published.append)) as monitor:
         assert call(monitor, "POST", "/api/messages/", {"msg_type": "tf_file_registered"}).status == 201
@@ -90,14 +90,14 @@ def test_a_monitor_may_have_the_messages_endpoint():
     assert published == [{"msg_type": "tf_file_registered"}]
 
 
-def test_a_deeply_nested_body_is_an_error_of_the_monitor(monitor):
+def test_a_deeply_nested_body_gets_a_500(monitor):
     with closing(http.client.HTTPConnection("127.0.0.1", monitor.port, timeout=DEADLINE_S)) as connection:
         headers = {"Authorization": f"Token {TOKEN}", "Content-Type": "application/json"}
         connection.request("POST", "/api/runs/", "[" * 100_000, headers)
         assert connection.getresponse().status == 500
 
 
-def test_what_belongs_to_a_deleted_run_goes_with_it(monitor):
+def test_deleting_a_run_deletes_its_files(monitor):
     add_stf(monitor)
     post_tf(monitor)
     assert call(monitor, "DELETE", "/api/runs/1/").status == 204
@@ -107,7 +107,7 @@ def test_what_belongs_to_a_deleted_run_goes_with_it(monitor):
     assert post_tf(monitor).status == 201
 
 
-def test_look_ups_in_a_large_table_find_what_they_name(monitor):
+def test_filters_on_a_large_table(monitor):
     def fill() -> None:
         store = monitor.server.store
         runs, stfs, tfs = (store.tables[path].resource for path in ("runs", "stf-files", "fastmon-files"))
@@ -126,18 +126,18 @@ def test_look_ups_in_a_large_table_find_what_they_name(monitor):
     assert row["stf_file"] == "swf.1.000099.stf"
 
 
-def test_the_stream_beats_while_it_is_deaf_and_hears_again_afterwards():
+def test_a_deaf_stream_sends_heartbeats_and_relays_again_afterwards():
     with MonitorThread(TOKEN, MonitorOptions(heartbeat_s=0.05)) as monitor, closing(Stream(monitor)) as stream:
         monitor.faults(sse_deaf_s=LONG_S)
-        monitor.deliver(json.dumps({"msg_type": "stf_ready", "label": "unheard"}))
+        monitor.deliver(json.dumps({"msg_type": "stf_ready", "label": "not relayed"}))
         assert [stream.event()[0] for _ in range(3)] == ["heartbeat"] * 3
         monitor.faults()
-        monitor.deliver(json.dumps({"msg_type": "stf_ready", "label": "heard"}))
-        heard = next(data for name, data in iter(stream.event, None) if name != "heartbeat")
-        assert heard["label"] == "heard"
+        monitor.deliver(json.dumps({"msg_type": "stf_ready", "label": "relayed"}))
+        message = next(data for name, data in iter(stream.event, None) if name != "heartbeat")
+        assert message["label"] == "relayed"
 
 
-def test_a_reader_that_does_not_read_keeps_the_oldest_events_and_loses_the_newest(monitor):
+def test_a_client_that_does_not_read_gets_the_oldest_events_and_loses_the_newest(monitor):
     def flood() -> None:
         for number in range(500):
             monitor.server.deliver(json.dumps({"msg_type": "stf_ready", "number": number, "blob": "x" * 100_000}))
@@ -147,21 +147,21 @@ def test_a_reader_that_does_not_read_keeps_the_oldest_events_and_loses_the_newes
         monitor.deliver(json.dumps({"msg_type": "stf_ready", "number": "lost with the newest"}))
         numbers = [stream.event()[1]["number"] for _ in range(100)]
         assert numbers == list(range(100))
-        eventually(lambda: _delivers_again(monitor, stream))
+        eventually(lambda: _relays_again(monitor, stream))
 
 
-def _delivers_again(monitor: MonitorThread, stream: Stream) -> bool:
+def _relays_again(monitor: MonitorThread, stream: Stream) -> bool:
     monitor.deliver(json.dumps({"msg_type": "stf_ready", "number": "after"}))
     return bool(stream.event()[1]["number"] == "after")
 
 
-def test_a_reader_that_leaves_is_forgotten(monitor):
+def test_a_disconnected_client_is_removed(monitor):
     with closing(Stream(monitor)):
-        assert monitor.call(lambda: monitor.server.hub.clients) == 1
-    eventually(lambda: monitor.call(lambda: monitor.server.hub.clients) == 0)
+        assert monitor.call(lambda: monitor.server.broadcaster.clients) == 1
+    eventually(lambda: monitor.call(lambda: monitor.server.broadcaster.clients) == 0)
 
 
-def test_the_status_of_the_stream_always_says_nobody(monitor):
+def test_the_status_of_the_stream_always_reports_no_clients(monitor):
     with closing(Stream(monitor)):
         status = call(monitor, "GET", "/api/messages/stream/status/")
     assert status.text == '{"connected_clients": 0, "client_ids": [], "client_filters": {}}'

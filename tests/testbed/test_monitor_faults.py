@@ -34,7 +34,7 @@ def monitor() -> Iterator[MonitorThread]:
         yield running
 
 
-def test_faults_set_only_what_they_name_and_an_empty_object_clears_all(monitor):
+def test_a_post_sets_only_the_named_faults_and_an_empty_object_clears_all(monitor):
     assert call(monitor, "POST", "/_testbed/faults", {"latency_ms": 1}).json == {"latency_ms": 1}
     both = {"latency_ms": 1, "error_status": 503}
     assert call(monitor, "POST", "/_testbed/faults", {"error_status": 503}).json == both
@@ -49,16 +49,16 @@ def test_faults_set_only_what_they_name_and_an_empty_object_clears_all(monitor):
         ("error_status", 200), ("revoked", 1), ("endpoints", "/api/"), ("down_s", None),
     ],
 )  # fmt: skip
-def test_an_unknown_fault_or_a_wrong_value_is_named_and_nothing_is_set(monitor, name, value):
-    refused = call(monitor, "POST", "/_testbed/faults", {"latency_ms": 5, name: value})
-    assert refused.status == 400
-    assert list(refused.json["faults"]) == [name]
+def test_an_unknown_fault_or_an_invalid_value_is_named_and_nothing_is_set(monitor, name, value):
+    rejected = call(monitor, "POST", "/_testbed/faults", {"latency_ms": 5, name: value})
+    assert rejected.status == 400
+    assert list(rejected.json["faults"]) == [name]
     assert call(monitor, "GET", "/_testbed/faults").json == {}
     with pytest.raises(BadFaults, match=name):
         monitor.faults(**{name: value})
 
 
-def test_injected_errors_are_pages_and_commit_nothing(monitor):
+def test_an_injected_error_is_a_page_and_commits_nothing(monitor):
     add_stf(monitor)
     monitor.faults(error_rate=1, error_status=502)
     broken = post_tf(monitor)
@@ -68,7 +68,7 @@ def test_injected_errors_are_pages_and_commit_nothing(monitor):
     assert post_tf(monitor).status == 201
 
 
-def test_a_dropped_answer_was_committed(monitor):
+def test_a_dropped_response_is_committed(monitor):
     add_stf(monitor)
     monitor.faults(drop_rate=1)
     with pytest.raises((ConnectionResetError, http.client.RemoteDisconnected)):
@@ -77,7 +77,7 @@ def test_a_dropped_answer_was_committed(monitor):
     assert post_tf(monitor).json == {"tf_filename": ["fast mon file with this tf filename already exists."]}
 
 
-def test_an_error_after_the_commit_was_committed(monitor):
+def test_an_error_after_the_commit_is_committed(monitor):
     add_stf(monitor)
     monitor.faults(error_after_commit_rate=1)
     assert post_tf(monitor).status == 500
@@ -99,7 +99,7 @@ def test_a_page_with_status_200_a_login_redirect_and_a_revoked_token(monitor):
     assert post_tf(monitor).status == 201
 
 
-def test_faults_may_be_limited_to_some_endpoints_and_never_touch_the_testbed_itself(monitor):
+def test_faults_can_be_limited_to_endpoints_and_never_affect_the_testbed_calls(monitor):
     monitor.faults(error_rate=1, revoked=True, endpoints=["/api/fastmon-files/"])
     assert call(monitor, "POST", "/api/runs/", {"run_number": 1, "start_time": MOMENT}).status == 201
     assert call(monitor, "GET", "/api/fastmon-files/").status == 500
@@ -108,15 +108,15 @@ def test_faults_may_be_limited_to_some_endpoints_and_never_touch_the_testbed_its
     assert call(monitor, "GET", "/_testbed/counts").status == 200
 
 
-def test_latency_is_waited_for_and_a_dripping_answer_is_whole(monitor):
+def test_latency_delays_a_response_and_a_dripping_one_is_complete(monitor):
     monitor.faults(latency_ms=50, drip_ms=1)
     before = time.monotonic()
-    answer = call(monitor, "POST", "/api/runs/", {"run_number": 1, "start_time": MOMENT})
+    response = call(monitor, "POST", "/api/runs/", {"run_number": 1, "start_time": MOMENT})
     assert time.monotonic() - before >= 0.05
-    assert answer.json["run_number"] == 1
+    assert response.json["run_number"] == 1
 
 
-def test_a_hanging_monitor_takes_requests_and_answers_none_until_it_is_over(monitor):
+def test_a_hanging_monitor_accepts_requests_and_responses_none(monitor):
     monitor.faults(hang_s=LONG_S)
     with closing(http.client.HTTPConnection("127.0.0.1", monitor.port, timeout=0.2)) as connection:
         connection.request("GET", "/api/runs/")
@@ -126,7 +126,7 @@ def test_a_hanging_monitor_takes_requests_and_answers_none_until_it_is_over(moni
     assert call(monitor, "GET", "/api/runs/").status == 200
 
 
-def test_a_monitor_that_is_down_refuses_connections_cuts_streams_and_remembers_everything(monitor):
+def test_a_monitor_that_is_down_rejects_connections_cuts_streams_and_keeps_its_data(monitor):
     add_stf(monitor)
     port = monitor.port
     with closing(Stream(monitor)) as stream, socket.create_connection(("127.0.0.1", port)) as idle:
@@ -147,7 +147,7 @@ def test_an_outage_ends_by_itself_on_the_same_port(monitor):
     assert call(monitor, "GET", "/api/runs/").status == 200
 
 
-def test_an_outage_cuts_off_a_request_that_waits(monitor):
+def test_an_outage_cuts_a_delayed_request(monitor):
     monitor.faults(latency_ms=LONG_S * 1000)
     with closing(http.client.HTTPConnection("127.0.0.1", monitor.port, timeout=DEADLINE_S)) as connection:
         connection.request("GET", "/api/runs/")
@@ -157,7 +157,7 @@ def test_an_outage_cuts_off_a_request_that_waits(monitor):
             connection.getresponse()
 
 
-def test_a_stopped_monitor_starts_again_where_it_was(monitor):
+def test_a_stopped_monitor_starts_again_with_its_port_and_data(monitor):
     add_stf(monitor)
     port = monitor.port
     monitor.stop()
@@ -166,17 +166,17 @@ def test_a_stopped_monitor_starts_again_where_it_was(monitor):
     assert post_tf(monitor).status == 201
 
 
-def test_the_faults_of_the_broker_are_handed_on(monitor):
-    told: list[tuple[str, float | bool]] = []
-    with MonitorThread(TOKEN, on_broker=lambda name, value: told.append((name, value))) as another:
+def test_broker_faults_go_to_the_callback(monitor):
+    passed: list[tuple[str, float | bool]] = []
+    with MonitorThread(TOKEN, on_broker_fault=lambda name, value: passed.append((name, value))) as another:
         call(another, "POST", "/_testbed/faults", {"broker_down_s": 5, "no_receipts": True, "latency_ms": 1})
-        assert told == [("broker_down_s", 5), ("no_receipts", True)]
+        assert passed == [("broker_down_s", 5), ("no_receipts", True)]
         call(another, "POST", "/_testbed/faults", {})
-        assert told[2:] == [("broker_down_s", 0), ("broker_silent_s", 0), ("no_receipts", False)]
+        assert passed[2:] == [("broker_down_s", 0), ("broker_silent_s", 0), ("no_receipts", False)]
 
 
-def test_the_server_runs_in_whatever_event_loop_there_is():
-    async def world() -> int:
+def test_the_server_runs_in_any_event_loop():
+    async def serve() -> int:
         server = MonitorServer(TOKEN)
         port = await server.start()
         status = (await asyncio.to_thread(call, server, "GET", "/api/runs/")).status
@@ -188,12 +188,12 @@ def test_the_server_runs_in_whatever_event_loop_there_is():
         await server.stop()
         return status
 
-    assert asyncio.run(world()) == 200
+    assert asyncio.run(serve()) == 200
 
 
-def test_faults_are_read_as_json_whatever_the_type_of_the_body_is_said_to_be(monitor):
+def test_faults_are_parsed_as_json_whatever_the_content_type(monitor):
     with closing(http.client.HTTPConnection("127.0.0.1", monitor.port, timeout=DEADLINE_S)) as connection:
-        form = {"Content-Type": "application/x-www-form-urlencoded"}  # as curl sends it unless told otherwise
+        form = {"Content-Type": "application/x-www-form-urlencoded"}  # as curl sends it unless passed otherwise
         connection.request("POST", "/_testbed/faults", '{"latency_ms": 7}', form)
         response = connection.getresponse()
         assert (response.status, json.loads(response.read())["latency_ms"]) == (200, 7)

@@ -1,7 +1,4 @@
-"""The heart-beat of agents, with its traps: what is left out is reset, and the silent are marked as gone.
-
-Owns what ``systemagents/heartbeat/`` and a heart-beat on the topic do to the agents' rows. It must not know HTTP.
-"""
+"""Heart-beats of agents, with the monitor's traps: omitted fields are reset, and silent agents become EXITED."""
 
 from __future__ import annotations
 
@@ -27,11 +24,9 @@ LONGEST = {
 
 
 def heartbeat(store: Store, data: Any) -> tuple[Row, bool]:
-    """The agent's row after its heart-beat, and whether it is new. Nothing but the name is checked.
+    """Store a heart-beat sent to ``systemagents/heartbeat/``; return the agent's row and whether it is new.
 
-    Raises:
-        Rejected: no instance name.
-        DatabaseError: too long, no number, or null where the database wants a value.
+    Raises: ValidationError without an instance name; DatabaseError if another value does not fit its column.
     """
     given = data if isinstance(data, dict) else {}
     if not given.get("instance_name"):
@@ -46,7 +41,7 @@ def heartbeat(store: Store, data: Any) -> tuple[Row, bool]:
 
 
 def heartbeat_on_topic(store: Store, message: Row) -> None:
-    """What the monitor's listener makes of any message with both ``agent_name`` and ``status``."""
+    """Store *message* as a heart-beat, as the monitor does with any message that has ``agent_name`` and ``status``."""
     beat = {
         "instance_name": message["agent_name"],
         "agent_type": message.get("agent_type", "Unknown"),
@@ -90,9 +85,9 @@ def _upsert(store: Store, beat: Row) -> tuple[Row, bool]:
 
 
 def _mark_silent(store: Store) -> None:
-    limit = store.now() - SILENT_AFTER
+    oldest = store.now() - SILENT_AFTER
     table = store.tables["systemagents"]
     for key, row in list(table.rows.items()):
         seen = row["last_heartbeat"]
-        if seen and row["status"] != "EXITED" and datetime.fromisoformat(seen) < limit:
+        if seen and row["status"] != "EXITED" and datetime.fromisoformat(seen) < oldest:
             table.put(key, {**row, "status": "EXITED", "operational_state": "EXITED"})

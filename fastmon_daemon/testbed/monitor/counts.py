@@ -1,7 +1,4 @@
-"""What the embedded monitor has seen, as numbers for tests, the demo and people.
-
-Owns the counters behind ``GET /_testbed/counts``. It must not know HTTP.
-"""
+"""The counters behind ``GET /_testbed/counts``."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ ANNOUNCEMENT = "tf_file_registered"
 
 
 class Counts:
-    """Counts requests, refused duplicates, heart-beats and the announcements on the topic."""
+    """Counts requests, duplicate registrations, heart-beats and the announcements on the topic."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -29,17 +26,17 @@ class Counts:
         self._announced: set[str] = set()
 
     def request(self, method: str, path: str) -> None:
-        """Count one request under its endpoint: a key in *path* counts as ``{id}``."""
+        """Count one request by its endpoint; a key in *path* counts as ``{id}``."""
         self.requests[f"{method} {_endpoint(path)}"] += 1
 
     def rejected(self, resource: Resource, errors: dict[str, Any]) -> None:
-        """Count a refused POST if it was a second registration of a TF file."""
+        """Count a rejected POST if it registered a TF file a second time."""
         texts = errors.get("tf_filename", [])
         if resource is FASTMON_FILES and any("already exists" in text for text in texts):
             self.duplicate_posts += 1
 
     def on_topic(self, body: str) -> None:
-        """Count *body*, a message that the broker took for the topic, if it announces a TF file."""
+        """Count *body*, a message on the topic, if it announces a TF file."""
         if ANNOUNCEMENT not in body:
             return
         try:
@@ -51,7 +48,7 @@ class Counts:
             self._announced.add(str(message.get("event_id") or message.get("tf_file_id")))
 
     def report(self) -> dict[str, Any]:
-        """All numbers, as ``GET /_testbed/counts`` answers them."""
+        """All counters, as ``GET /_testbed/counts`` returns them."""
         tables = self._store.tables
         return {
             "runs": len(tables["runs"].rows),

@@ -1,7 +1,4 @@
-"""What the faults in force do to one request before, while and after the monitor answers it.
-
-Owns latency, injected errors, lost answers and cut connections. It must not know resources or rows.
-"""
+"""Applies the faults in force to a request: latency, injected errors, lost responses and cut connections."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ LOGIN_PATH = "/accounts/login/"
 
 
 class FaultMiddleware:
-    """ASGI application in front of *app*. The server's outages end every pause at once through `open` and `cut`."""
+    """ASGI application in front of *app*. `cut` ends all pauses when the server goes down, `open` allows them again."""
 
     def __init__(self, app: ASGIApp, faults: Faults) -> None:
         self._app = app
@@ -24,28 +21,28 @@ class FaultMiddleware:
         self._cut = asyncio.Event()
 
     def open(self) -> None:
-        """Let pauses last again: the server accepts connections."""
+        """Allow pauses: the server accepts connections again."""
         self._cut = asyncio.Event()
 
     def cut(self) -> None:
-        """End all pauses; the requests that they held up are forgotten, for their connections are gone."""
+        """End all pauses and drop the paused requests, whose connections are gone."""
         self._cut.set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request as the faults allow."""
+        """Serve one request with the faults in force."""
         faults = self._faults
-        if not faults.concerns(scope["path"]):
+        if not faults.apply_to(scope["path"]):
             await self._app(scope, receive, send)
             return
         if not await self._pause(faults.left("hang_s")) or not await self._pause(faults.delay("latency_ms")):
             return
-        early = self._early_answer(scope)
-        if early:
-            await early.send(send)
-        elif faults.strikes("drop_rate"):
+        injected = self._injected_response(scope)
+        if injected:
+            await injected.send(send)
+        elif faults.hits("drop_rate"):
             await self._app(scope, receive, _swallow)
             await _hang_up(scope, receive)
-        elif faults.strikes("error_after_commit_rate"):
+        elif faults.hits("error_after_commit_rate"):
             await self._app(scope, receive, _swallow)
             await page(500).send(send)
         elif faults.delay("drip_ms"):
@@ -54,7 +51,7 @@ class FaultMiddleware:
             await self._app(scope, receive, send)
 
     async def _pause(self, seconds: float) -> bool:
-        """Wait; False when the server was closed meanwhile."""
+        """Wait; False if the server went down meanwhile."""
         if not seconds:
             return True
         try:
@@ -63,15 +60,15 @@ class FaultMiddleware:
             return True
         return False
 
-    def _early_answer(self, scope: Scope) -> Response | None:
+    def _injected_response(self, scope: Scope) -> Response | None:
         if self._faults.on("redirect"):
             return Response(302, headers={"Location": f"{LOGIN_PATH}?next={scope['path']}"})
-        if self._faults.strikes("error_rate"):
+        if self._faults.hits("error_rate"):
             return page(self._faults.error_status)
-        return login_page() if self._faults.strikes("html_200_rate") else None
+        return login_page() if self._faults.hits("html_200_rate") else None
 
     def _dripping(self, send: Send) -> Send:
-        """*send*, but the body goes out one byte after the other."""
+        """Wrap *send* so that it sends the body byte by byte, with pauses."""
 
         async def drip(message: Message) -> None:
             body = message.get("body", b"")
@@ -94,11 +91,11 @@ class FaultMiddleware:
 
 
 async def _swallow(_message: Message) -> None:
-    """A way out that leads nowhere."""
+    """Discard a message of the response."""
 
 
 async def _hang_up(scope: Scope, receive: Receive) -> None:
-    """Cut the connection and wait until the server knows it, so that it does not answer in our place."""
+    """Cut the connection and wait until uvicorn has noticed it; otherwise uvicorn would answer with an error."""
     scope["state"]["abort"]()
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -1,7 +1,7 @@
-"""The faults that the embedded world can be told to have: their names, their values, and which are in force.
+"""The faults of the testbed: their names, their values, and which are in force.
 
-Owns checking and remembering them. What they do to a request is the gate's; an outage is the server's; the broker's
-are handed on.
+`FaultMiddleware` applies them to requests, `MonitorServer` carries out its own outages, and the broker's faults go to a
+callback.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from random import Random
 from typing import Any
 
 RATES = ("error_rate", "drop_rate", "error_after_commit_rate", "html_200_rate")
-SPANS = ("down_s", "hang_s", "sse_deaf_s", "broker_down_s", "broker_silent_s")
+DURATIONS = ("down_s", "hang_s", "sse_deaf_s", "broker_down_s", "broker_silent_s")
 FLAGS = ("redirect", "revoked", "no_receipts")
 DELAYS = ("latency_ms", "drip_ms")
-NAMES = (*DELAYS, *RATES, "error_status", "sse_cut_after", *SPANS, *FLAGS, "endpoints")
-BROKERS = ("broker_down_s", "broker_silent_s", "no_receipts")
+NAMES = (*DELAYS, *RATES, "error_status", "sse_cut_after", *DURATIONS, *FLAGS, "endpoints")
+BROKER_FAULTS = ("broker_down_s", "broker_silent_s", "no_receipts")
 
-OnBroker = Callable[[str, float | bool], None]
-"""(fault, value): value is seconds (0: over) or, for ``no_receipts``, whether no receipt is sent."""
+OnBrokerFault = Callable[[str, float | bool], None]
+"""(fault, value): seconds (0 ends the fault) or, for ``no_receipts``, whether receipts are suppressed."""
 
 
 class BadFaults(Exception):
-    """Names or values that are none; *problems* maps each to what is wrong with it."""
+    """Unknown faults or invalid values; *problems* maps each name to its problem."""
 
     def __init__(self, problems: dict[str, str]) -> None:
         super().__init__(problems)
@@ -30,20 +30,21 @@ class BadFaults(Exception):
 
 
 class Faults:
-    """The faults in force. *monotonic* gives seconds, *rng* decides what a rate hits."""
+    """The faults in force. *monotonic* returns seconds, *rng* decides which requests a rate hits."""
 
-    def __init__(self, monotonic: Callable[[], float], rng: Random, on_broker: OnBroker | None = None) -> None:
+    def __init__(
+        self, monotonic: Callable[[], float], rng: Random, on_broker_fault: OnBrokerFault | None = None
+    ) -> None:
         self._monotonic = monotonic
         self._rng = rng
-        self._on_broker = on_broker
+        self._on_broker_fault = on_broker_fault
         self._values: dict[str, Any] = {}
         self._until: dict[str, float] = {}
 
     def set(self, wanted: Any) -> dict[str, Any]:
-        """Set what *wanted* names and leave the rest; an empty object clears all. Returns `in_force`.
+        """Set the faults in *wanted* and keep the others; an empty object clears all. Returns `in_force`.
 
-        Raises:
-            BadFaults: nothing was set.
+        Raises: BadFaults if one is invalid; then nothing is changed.
         """
         problems = _problems(wanted)
         if problems:
@@ -51,22 +52,22 @@ class Faults:
         if not wanted:
             self._values.clear()
             self._until.clear()
-        self._values.update({name: value for name, value in wanted.items() if name not in SPANS})
-        self._until.update({name: self._monotonic() + wanted[name] for name in SPANS if name in wanted})
-        self._tell_broker(wanted or {"broker_down_s": 0, "broker_silent_s": 0, "no_receipts": False})
+        self._values.update({name: value for name, value in wanted.items() if name not in DURATIONS})
+        self._until.update({name: self._monotonic() + wanted[name] for name in DURATIONS if name in wanted})
+        self._set_broker_faults(wanted or {"broker_down_s": 0, "broker_silent_s": 0, "no_receipts": False})
         return self.in_force()
 
     def in_force(self) -> dict[str, Any]:
-        """Name -> value of each fault that is set to something; spans with the seconds that are left."""
-        spans = {name: round(self.left(name), 3) for name in self._until}
-        return {name: value for name, value in {**self._values, **spans}.items() if value}
+        """Name -> value of each active fault; for durations, the seconds left."""
+        durations = {name: round(self.left(name), 3) for name in self._until}
+        return {name: value for name, value in {**self._values, **durations}.items() if value}
 
     def left(self, name: str) -> float:
-        """Seconds that the span *name* still lasts; 0 when it is over."""
+        """Seconds left of the duration *name*; 0 if it is over."""
         return max(0.0, self._until.get(name, 0.0) - self._monotonic()) if name in self._until else 0.0
 
-    def strikes(self, name: str) -> bool:
-        """Whether the rate *name* hits this time."""
+    def hits(self, name: str) -> bool:
+        """Draw whether the rate *name* hits this request."""
         rate: float = self._values.get(name, 0)
         return self._rng.random() < rate
 
@@ -79,41 +80,41 @@ class Faults:
         return float(self._values.get(name, 0)) / 1000
 
     def take_cut(self) -> int | None:
-        """The bytes of an event after which the stream is cut, once; None where none is to be cut."""
+        """Return, once, after how many bytes of an event the stream is cut; None if it is not."""
         cut = self._values.pop("sse_cut_after", None)
         return None if cut is None else int(cut)
 
     @property
     def error_status(self) -> int:
-        """The status of injected errors."""
+        """HTTP status of injected errors."""
         return int(self._values.get("error_status", 500))
 
-    def concerns(self, path: str) -> bool:
-        """Whether requests to *path* are hit at all: ``endpoints`` limits the faults to some path prefixes."""
+    def apply_to(self, path: str) -> bool:
+        """Whether requests to *path* are affected; ``endpoints`` limits the faults to some path prefixes."""
         prefixes = self._values.get("endpoints")
         return not prefixes or path.startswith(tuple(prefixes))
 
-    def _tell_broker(self, wanted: dict[str, Any]) -> None:
-        if self._on_broker:
-            for name in BROKERS:
+    def _set_broker_faults(self, wanted: dict[str, Any]) -> None:
+        if self._on_broker_fault:
+            for name in BROKER_FAULTS:
                 if name in wanted:
-                    self._on_broker(name, wanted[name])
+                    self._on_broker_fault(name, wanted[name])
 
 
 def _problems(wanted: Any) -> dict[str, str]:
     if not isinstance(wanted, dict):
-        return {"body": "must be a JSON object of faults; an empty one clears all"}
+        return {"body": "must be a JSON object of faults; an empty object clears all"}
     return {name: problem for name, value in wanted.items() if (problem := _problem(name, value))}
 
 
 def _problem(name: str, value: Any) -> str | None:
     if name not in NAMES:
-        return f"unknown fault; known are {', '.join(NAMES)}"
+        return f"unknown fault; known faults: {', '.join(NAMES)}"
     if name in FLAGS:
         return None if isinstance(value, bool) else f"must be true or false, not {value!r}"
     if name == "endpoints":
-        fits = isinstance(value, list) and all(isinstance(each, str) for each in value)
-        return None if fits else f"must be a list of path prefixes such as /api/fastmon-files/, not {value!r}"
+        valid = isinstance(value, list) and all(isinstance(each, str) for each in value)
+        return None if valid else f"must be a list of path prefixes such as /api/fastmon-files/, not {value!r}"
     return _number_problem(name, value)
 
 

@@ -1,8 +1,4 @@
-"""What the monitor's resources are made of: kinds of field, how each reads a value and what it says to a wrong one.
-
-Owns the error texts, word for word as Django REST framework words them. It must not know HTTP, nor which resource has
-which field; rows of other tables it sees only through `Lookup`.
-"""
+"""The field types of the monitor's resources, with the parsing and the exact error texts of Django REST framework."""
 
 from __future__ import annotations
 
@@ -22,7 +18,7 @@ INT64 = 2**63 - 1
 REQUIRED = "This field is required."
 NULL = "This field may not be null."
 BLANK = "This field may not be blank."
-WRONG_MOMENT = (
+BAD_DATETIME = (
     "Datetime has wrong format. Use one of these formats instead: YYYY-MM-DDThh:mm[:ss[.uuuuuu]][+HH:MM|-HH:MM|Z]."
 )
 TRUE = ("t", "y", "yes", "true", "on", "1")
@@ -30,7 +26,7 @@ FALSE = ("f", "n", "no", "false", "off", "0")
 
 
 class InvalidValue(Exception):
-    """A value that the monitor refuses; *texts* are what it says."""
+    """A value that the monitor rejects; *texts* are its error messages."""
 
     def __init__(self, *texts: str) -> None:
         super().__init__(*texts)
@@ -38,26 +34,26 @@ class InvalidValue(Exception):
 
 
 class DatabaseError(Exception):
-    """A value that passes validation and that PostgreSQL then refuses: the monitor answers 500."""
+    """A value that passes validation but not PostgreSQL: the monitor answers 500."""
 
 
-def local_text(moment: datetime) -> str:
-    """*moment* as the monitor shows it: ISO 8601 in New York's offset."""
-    return moment.astimezone(MONITOR_ZONE).isoformat()
+def local_text(time: datetime) -> str:
+    """Format *time* as the monitor does: ISO 8601 with New York's offset."""
+    return time.astimezone(MONITOR_ZONE).isoformat()
 
 
-def holds_nul(value: Any) -> bool:
-    """Whether a NUL stands anywhere inside the JSON *value*, keys included."""
+def contains_nul(value: Any) -> bool:
+    """Whether the JSON *value* contains a NUL anywhere, keys included."""
     if isinstance(value, str):
         return "\0" in value
     if isinstance(value, Mapping):
-        return any(holds_nul(key) or holds_nul(inner) for key, inner in value.items())
-    return isinstance(value, list) and any(holds_nul(inner) for inner in value)
+        return any(contains_nul(key) or contains_nul(inner) for key, inner in value.items())
+    return isinstance(value, list) and any(contains_nul(inner) for inner in value)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Field(ABC):
-    """One column. Whoever writes it may leave it out when it has a default or may be null."""
+    """One column."""
 
     name: str
     null: bool = False
@@ -69,33 +65,25 @@ class Field(ABC):
     indexed: bool = False
 
     def clean(self, value: Any) -> Any:
-        """*value* as it is stored.
-
-        Raises:
-            Invalid: with the texts of the monitor.
-        """
+        """Parse *value*, null included, into its stored form. Raises: InvalidValue."""
         if value is None:
             if self.null:
                 return None
             raise InvalidValue(NULL)
-        return self.read(value)
+        return self.parse(value)
 
     @abstractmethod
-    def read(self, value: Any) -> Any:
-        """A *value* that is not null, as it is stored. Each kind has its own.
-
-        Raises:
-            Invalid: with the texts of the monitor.
-        """
+    def parse(self, value: Any) -> Any:
+        """Parse a *value* that is not null into its stored form. Raises: InvalidValue."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CharField(Field):
-    """Text of at most *longest* characters, without the spaces around it."""
+    """Text of at most *longest* characters; surrounding whitespace is removed."""
 
     longest: int | None = None
 
-    def read(self, value: Any) -> str:
+    def parse(self, value: Any) -> str:
         """See `Field.parse`."""
         if isinstance(value, bool) or not isinstance(value, (str, int, float)):
             raise InvalidValue("Not a valid string.")
@@ -104,28 +92,28 @@ class CharField(Field):
             if self.blank:
                 return ""
             raise InvalidValue(BLANK)
-        if errors := list(self._complaints(text)):
+        if errors := list(self._errors(text)):
             raise InvalidValue(*errors)
         return text
 
-    def _complaints(self, text: str) -> list[str]:
-        complaints = []
+    def _errors(self, text: str) -> list[str]:
+        errors = []
         if self.longest is not None and len(text) > self.longest:
-            complaints.append(f"Ensure this field has no more than {self.longest} characters.")
+            errors.append(f"Ensure this field has no more than {self.longest} characters.")
         if "\0" in text:
-            complaints.append("Null characters are not allowed.")
+            errors.append("Null characters are not allowed.")
         if surrogate := re.search("[\ud800-\udfff]", text):
-            complaints.append(f"Surrogate characters are not allowed: U+{ord(surrogate.group()):X}.")
-        return complaints
+            errors.append(f"Surrogate characters are not allowed: U+{ord(surrogate.group()):X}.")
+        return errors
 
 
 @dataclass(frozen=True, kw_only=True)
 class IntegerField(Field):
-    """A whole number up to *most*, also as a string of digits or as 2.0."""
+    """An integer up to *most*, also as a string of digits or as 2.0."""
 
     most: int = INT32
 
-    def read(self, value: Any) -> int:
+    def parse(self, value: Any) -> int:
         """See `Field.parse`."""
         if isinstance(value, str) and len(value) > 1000:
             raise InvalidValue("String value too large.")
@@ -144,7 +132,7 @@ class IntegerField(Field):
 class FloatField(Field):
     """A floating point number."""
 
-    def read(self, value: Any) -> float:
+    def parse(self, value: Any) -> float:
         """See `Field.parse`."""
         try:
             return float(value)
@@ -154,9 +142,9 @@ class FloatField(Field):
 
 @dataclass(frozen=True, kw_only=True)
 class BooleanField(Field):
-    """True or false, in many spellings."""
+    """A boolean, in DRF's spellings."""
 
-    def read(self, value: Any) -> bool:
+    def parse(self, value: Any) -> bool:
         """See `Field.parse`."""
         spelling = str(value).lower()
         if spelling not in TRUE + FALSE:
@@ -166,15 +154,15 @@ class BooleanField(Field):
 
 @dataclass(frozen=True, kw_only=True)
 class DateTimeField(Field):
-    """A time; a naive one is taken as New York's."""
+    """A time; a naive one is in New York time."""
 
-    def read(self, value: Any) -> str:
+    def parse(self, value: Any) -> str:
         """See `Field.parse`."""
         try:
-            moment = datetime.fromisoformat(value)
-            return local_text(moment if moment.tzinfo else moment.replace(tzinfo=MONITOR_ZONE))
+            time = datetime.fromisoformat(value)
+            return local_text(time if time.tzinfo else time.replace(tzinfo=MONITOR_ZONE))
         except (TypeError, ValueError, OverflowError):
-            raise InvalidValue(WRONG_MOMENT) from None
+            raise InvalidValue(BAD_DATETIME) from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,7 +171,7 @@ class ChoiceField(Field):
 
     choices: tuple[str | int, ...]
 
-    def read(self, value: Any) -> str | int:
+    def parse(self, value: Any) -> str | int:
         """See `Field.parse`."""
         for choice in self.choices:
             if str(choice) == str(value):
@@ -195,7 +183,7 @@ class ChoiceField(Field):
 class UUIDField(Field):
     """A UUID."""
 
-    def read(self, value: Any) -> str:
+    def parse(self, value: Any) -> str:
         """See `Field.parse`."""
         try:
             return str(UUID(int=value) if isinstance(value, int) else UUID(hex=value))
@@ -207,34 +195,30 @@ class UUIDField(Field):
 class JSONField(Field):
     """Any JSON value."""
 
-    def read(self, value: Any) -> Any:
-        """See `Field.parse`; a NUL inside passes here and breaks in the database.
-
-        Raises:
-            DatabaseError: PostgreSQL's jsonb holds no NUL.
-        """
-        if holds_nul(value):
+    def parse(self, value: Any) -> Any:
+        """See `Field.parse`. Raises: DatabaseError for a NUL, which PostgreSQL's jsonb cannot store."""
+        if contains_nul(value):
             raise DatabaseError(f"NUL inside {self.name}")
         return value
 
 
 @dataclass(frozen=True, kw_only=True)
 class RelatedField(Field):
-    """The row of *table* whose *by* is the value; *shown* by that same value."""
+    """Refers to the row of *table* whose field *by* has this value."""
 
     table: str
     by: str
     by_key: bool = True
-    """Named by the primary key; otherwise by a unique name, and the monitor words its error so."""
+    """Whether *by* is the primary key; the monitor's error texts differ."""
 
     def missing(self, value: Any) -> str:
-        """What the monitor says when there is no such row."""
+        """The monitor's error text if the row does not exist."""
         if self.by_key:
             return f'Invalid pk "{value}" - object does not exist.'
         return f"Object with {self.by}={value} does not exist."
 
-    def read(self, value: Any) -> Any:
-        """See `Field.parse`; whether the row exists is for the store to say."""
+    def parse(self, value: Any) -> Any:
+        """See `Field.parse`; the store checks whether the row exists."""
         if not self.by_key:
             return str(value)
         try:
@@ -242,9 +226,9 @@ class RelatedField(Field):
                 raise TypeError
             return int(value) if self.table == "runs" else str(UUID(hex=value))
         except (AttributeError, TypeError, ValueError):
-            raise InvalidValue(self._misspelt(value)) from None
+            raise InvalidValue(self._bad_key(value)) from None
 
-    def _misspelt(self, value: Any) -> str:
+    def _bad_key(self, value: Any) -> str:
         if isinstance(value, str) and self.table != "runs":
             return f"“{value}” is not a valid UUID."
         return f"Incorrect type. Expected pk value, received {type(value).__name__}."
@@ -252,7 +236,7 @@ class RelatedField(Field):
 
 @dataclass(frozen=True)
 class Resource:
-    """One collection under ``/api/``. Filters that are not named here are ignored, as the monitor does."""
+    """One collection under ``/api/``; unknown filters are ignored."""
 
     path: str
     model: str
@@ -260,9 +244,9 @@ class Resource:
     key: str
     fields: tuple[Field, ...]
     together: tuple[str, ...] = ()
-    """Fields that make a unique set."""
+    """Fields that are unique together."""
     filters: Mapping[str, str] = field(default_factory=dict)
-    """Query name -> the field that it compares."""
+    """Query parameter -> field name."""
     paginated: bool = False
     anonymous_writes: bool = False
     by_name: dict[str, Field] = field(init=False, repr=False, compare=False)
@@ -271,6 +255,6 @@ class Resource:
         object.__setattr__(self, "by_name", {each.name: each for each in self.fields})
 
 
-def made(*names: str) -> Iterable[Field]:
-    """Columns that the server fills in: the key and the times."""
+def read_only_fields(*names: str) -> Iterable[Field]:
+    """Columns that the server sets: the key and the times."""
     return (CharField(name=name, read_only=True) for name in names)

@@ -1,4 +1,4 @@
-"""Runs and their files, as the monitor knows them: fields in the order of the answer, filters that work."""
+"""The resources of runs and files: fields in the order of the response, and the filters that work."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fastmon_daemon.testbed.monitor.fields import (
     RelatedField,
     Resource,
     UUIDField,
-    made,
+    read_only_fields,
 )
 
 FILE_STATUS = ("registered", "processing", "processed", "failed", "done")
@@ -23,7 +23,7 @@ RUNS = Resource(
     "run",
     "run_id",
     (
-        *made("run_id"),
+        *read_only_fields("run_id"),
         IntegerField(name="run_number", required=True, unique=True),
         DateTimeField(name="start_time", required=True),
         DateTimeField(name="end_time", null=True),
@@ -37,12 +37,12 @@ STF_FILES = Resource(
     "stf file",
     "file_id",
     (
-        *made("file_id"),
+        *read_only_fields("file_id"),
         CharField(name="machine_state", longest=64, default="physics"),
         CharField(name="stf_filename", longest=255, required=True, unique=True),
         IntegerField(name="file_size_bytes", most=INT64, null=True),
         CharField(name="checksum", longest=64, null=True, blank=True),
-        *made("created_at"),
+        *read_only_fields("created_at"),
         ChoiceField(name="status", choices=FILE_STATUS, default="registered"),
         JSONField(name="metadata", null=True),
         UUIDField(name="workflow_id", null=True),
@@ -62,14 +62,14 @@ FASTMON_FILES = Resource(
     "fast mon file",
     "tf_file_id",
     (
-        *made("tf_file_id"),
+        *read_only_fields("tf_file_id"),
         RelatedField(name="stf_file", table="stf-files", by="stf_filename", by_key=False, required=True, indexed=True),
         CharField(name="tf_filename", longest=255, required=True, unique=True),
         IntegerField(name="file_size_bytes", most=INT64, null=True),
         CharField(name="checksum", longest=64, null=True, blank=True),
         ChoiceField(name="status", choices=FILE_STATUS, default="registered"),
         JSONField(name="metadata", null=True),
-        *made("created_at", "updated_at"),
+        *read_only_fields("created_at", "updated_at"),
         IntegerField(name="tf_count", null=True),
         IntegerField(name="tf_first", null=True),
         IntegerField(name="tf_last", null=True),
@@ -84,7 +84,7 @@ TF_SLICES = Resource(
     "tf slice",
     "id",
     (
-        *made("id"),
+        *read_only_fields("id"),
         RelatedField(
             name="fastmon_file", table="fastmon-files", by="tf_filename", by_key=False, required=True, indexed=True
         ),
@@ -96,7 +96,7 @@ TF_SLICES = Resource(
         CharField(name="status", longest=20, default="queued"),
         IntegerField(name="retries", default=0),
         JSONField(name="metadata", null=True),
-        *made("created_at", "updated_at"),
+        *read_only_fields("created_at", "updated_at"),
         CharField(name="assigned_worker", longest=255, null=True, blank=True),
         DateTimeField(name="assigned_at", null=True),
         DateTimeField(name="completed_at", null=True),

@@ -1,7 +1,4 @@
-"""The REST side of the embedded monitor: one generic view over the resources, and the few calls that are none.
-
-Owns routes, methods, status codes and pagination. It must not know faults or the stream.
-"""
+"""The REST interface of the embedded monitor: routes, methods, status codes and pagination."""
 
 from __future__ import annotations
 
@@ -42,11 +39,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Endpoint:
-    """What stands under one path: a view for each method, and who may call it."""
+    """One path: a view for each method, and who may call it."""
 
     views: Mapping[str, View] = field(default_factory=dict)
     anonymous: bool = False
-    """Tokens are not even looked at."""
+    """Whether tokens are ignored."""
     token_only: bool = False
 
     @property
@@ -56,9 +53,9 @@ class Endpoint:
 
 
 class Rest:
-    """ASGI application for all of ``/api/`` but the stream.
+    """ASGI application for ``/api/`` without the stream.
 
-    *token_for* gives the token that is right for a path; *publish* makes ``messages/`` exist.
+    *token_for* returns the valid token of a path; *publish* enables ``messages/``.
     """
 
     def __init__(
@@ -88,12 +85,12 @@ class Rest:
         """Answer one request."""
         request = Request(scope, receive)
         try:
-            answer = await self._answer(request)
+            response = await self._respond(request)
         except ClientDisconnect:
             return
-        await answer.send(send, head=request.method == "HEAD")
+        await response.send(send, head=request.method == "HEAD")
 
-    async def _answer(self, request: Request) -> Response:
+    async def _respond(self, request: Request) -> Response:
         path = request.scope["path"]
         endpoint = self._endpoint(path)
         if endpoint:
@@ -115,11 +112,11 @@ class Rest:
 
     async def _call(self, endpoint: Endpoint, request: Request) -> Response:
         try:
-            answer = await self._checked(endpoint, request)
-        except HTTPException as refusal:
-            answer = refusal.answer
-        except ValidationError as rejected:
-            answer = as_json(400, rejected.errors)
+            response = await self._checked(endpoint, request)
+        except HTTPException as exc:
+            response = exc.response
+        except ValidationError as exc:
+            response = as_json(400, exc.errors)
         except (DatabaseError, RecursionError):
             return page(500)
         except ClientDisconnect:
@@ -127,17 +124,17 @@ class Rest:
         except Exception:
             logger.exception("%s %s", request.method, request.scope["path"])
             return page(500)
-        if answer.content_type.startswith("text/html"):
-            return answer
-        headers = {"Vary": "Accept, Cookie", "Allow": endpoint.allow, **answer.headers}
-        return Response(answer.status, answer.body, answer.content_type, headers)
+        if response.content_type.startswith("text/html"):
+            return response
+        headers = {"Vary": "Accept, Cookie", "Allow": endpoint.allow, **response.headers}
+        return Response(response.status, response.body, response.content_type, headers)
 
     async def _checked(self, endpoint: Endpoint, request: Request) -> Response:
         negotiate(request)
         if not endpoint.anonymous:
             token = self._token_for(request.scope["path"])
-            known = authenticated(request, token, token_only=endpoint.token_only)
-            if not known and (endpoint.token_only or request.method not in SAFE_METHODS):
+            is_known = authenticated(request, token, token_only=endpoint.token_only)
+            if not is_known and (endpoint.token_only or request.method not in SAFE_METHODS):
                 text = "Authentication credentials were not provided."
                 raise HTTPException(unauthenticated(text, token_only=endpoint.token_only))
         if request.method == "OPTIONS":
@@ -156,8 +153,8 @@ class Rest:
             data = await payload(request)
             try:
                 return as_json(201, self._store.create(resource, data))
-            except ValidationError as rejected:
-                self._counts.rejected(resource, rejected.errors)
+            except ValidationError as exc:
+                self._counts.rejected(resource, exc.errors)
                 raise
 
         return Endpoint({"GET": read, "POST": create}, anonymous=resource.anonymous_writes)
@@ -165,7 +162,7 @@ class Rest:
     def _member(self, resource: Resource, text: str) -> Endpoint:
         rows = self._store.tables[resource.path].rows
 
-        def found() -> Any:
+        def existing_key() -> Any:
             key = _key(resource, text)
             if key is None:
                 raise HTTPException(detail(404, "Not found."))
@@ -174,16 +171,16 @@ class Rest:
             return key
 
         async def read(_request: Request) -> Response:
-            return as_json(200, rows[found()])
+            return as_json(200, rows[existing_key()])
 
         async def replace(request: Request) -> Response:
-            return as_json(200, self._store.update(resource, found(), await payload(request), partial=False))
+            return as_json(200, self._store.update(resource, existing_key(), await payload(request), partial=False))
 
         async def change(request: Request) -> Response:
-            return as_json(200, self._store.update(resource, found(), await payload(request), partial=True))
+            return as_json(200, self._store.update(resource, existing_key(), await payload(request), partial=True))
 
         async def delete(_request: Request) -> Response:
-            self._store.delete(resource, found())
+            self._store.delete(resource, existing_key())
             return Response(204, content_type="application/json")
 
         views: Mapping[str, View] = {"GET": read, "PUT": replace, "PATCH": change, "DELETE": delete}
@@ -224,22 +221,22 @@ class Rest:
 
 
 def _key(resource: Resource, text: str) -> Any:
-    """The primary key that *text* spells; None when it can be none."""
+    """Parse a primary key; None if *text* cannot be one."""
     if resource.path in INTEGER_KEYS:
         return int(text) if text.isdecimal() else None
     return text.lower() if is_uuid(text) else None
 
 
 def _paged(request: Request, rows: list[dict[str, Any]]) -> Any:
-    """*rows*, or the page of them that a positive ``limit`` asks for, in no particular order."""
+    """Return *rows*, or the page that a positive ``limit`` requests."""
     limit = _positive(request.query_params.get("limit", ""))
     if not limit:
         return rows
     offset = _positive(request.query_params.get("offset", ""))
-    further = offset + limit < len(rows)
+    has_next = offset + limit < len(rows)
     return {
         "count": len(rows),
-        "next": _page_url(request, limit, offset + limit) if further else None,
+        "next": _page_url(request, limit, offset + limit) if has_next else None,
         "previous": _page_url(request, limit, offset - limit) if offset else None,
         "results": rows[offset : offset + limit],
     }

@@ -1,7 +1,4 @@
-"""The server-sent events of the embedded monitor, and what its listener lets through from the topic.
-
-Owns the clients' queues, filters and frames. It must not know the broker: the world hands every message to `deliver`.
-"""
+"""The server-sent events of the embedded monitor: which messages are relayed, and the clients' filters and queues."""
 
 from __future__ import annotations
 
@@ -16,9 +13,9 @@ from uuid import uuid4
 
 from starlette.types import Receive, Scope, Send
 
-from fastmon_daemon.testbed.monitor.fields import holds_nul
+from fastmon_daemon.testbed.monitor.fields import contains_nul
 
-KEPT_PER_CLIENT = 100
+QUEUE_SIZE = 100
 FILTERS = {"msg_types": "msg_type", "agents": "processed_by", "run_ids": "run_id"}
 LONGEST = {"msg_type": 50, "sender": 100, "namespace": 100, "run_id": 50}
 HEADERS = [
@@ -31,11 +28,11 @@ HEADERS = [
 Message = dict[str, Any]
 
 
-def heard(body: str) -> Message | None:
-    """*body* as the monitor's listener reads it; None for what is no JSON object or breaks in its database."""
+def parse_message(body: str) -> Message | None:
+    """Parse *body* like the monitor's listener; None if it is no JSON object or the database cannot store it."""
     try:
-        message = json.loads(body, parse_constant=_refuse_constant)
-        if not isinstance(message, dict) or holds_nul(message):
+        message = json.loads(body, parse_constant=_reject_constant)
+        if not isinstance(message, dict) or contains_nul(message):
             return None
     except (ValueError, RecursionError):
         return None
@@ -43,19 +40,19 @@ def heard(body: str) -> Message | None:
 
 
 def is_heartbeat(message: Message) -> bool:
-    """Whether the listener takes *message* for an agent's heart-beat, whatever else it is."""
+    """Whether the listener treats *message* as an agent's heart-beat, whatever its type."""
     return "agent_name" in message and "status" in message
 
 
 def is_relayed(message: Message) -> bool:
-    """Whether the listener stores *message* and passes it on."""
+    """Whether the listener stores and relays *message*."""
     if is_heartbeat(message) or message.get("msg_type") is None:
         return False
     return all(len(str(message.get(name) or "")) <= longest for name, longest in LONGEST.items())
 
 
 def relayed(message: Message, sent_at: datetime) -> Message:
-    """*message* with what the relay adds; what the sender gave itself is kept."""
+    """Return *message* with the fields that the relay adds, unless the sender has set them."""
     added = {
         "sender_agent": message.get("sender"),
         "recipient_agent": None,
@@ -66,28 +63,28 @@ def relayed(message: Message, sent_at: datetime) -> Message:
     return {**message, **{name: value for name, value in added.items() if name not in message}}
 
 
-def frame(event: Any, data: Any) -> bytes:
-    """One event on the wire."""
+def encode_event(event: Any, data: Any) -> bytes:
+    """Return the bytes of one event."""
     return f"event: {event}\ndata: {json.dumps(data)}\n\n".encode()
 
 
 @dataclass(eq=False)
 class Client:
-    """One reader of the stream: what it wants, and the events that wait for it."""
+    """One client of the stream: its filters and its queue of events."""
 
-    wanted: Mapping[str, tuple[str, ...]]
-    waiting: asyncio.Queue[bytes] = field(default_factory=lambda: asyncio.Queue(KEPT_PER_CLIENT))
+    filters: Mapping[str, tuple[str, ...]]
+    queue: asyncio.Queue[bytes] = field(default_factory=lambda: asyncio.Queue(QUEUE_SIZE))
 
     def offer(self, message: Message, event: bytes) -> None:
-        """Keep *event* if it is wanted; when 100 wait already the newest is lost without a word."""
-        if all(message.get(name) in values for name, values in self.wanted.items()) and not self.waiting.full():
-            self.waiting.put_nowait(event)
+        """Queue *event* if the filters let *message* pass; if the queue is full, the event is lost."""
+        if all(message.get(name) in values for name, values in self.filters.items()) and not self.queue.full():
+            self.queue.put_nowait(event)
 
 
 class SseBroadcaster:
     """ASGI application for an authenticated GET of the stream. *heartbeat_s* is in seconds.
 
-    *take_cut* says, once, after how many bytes an event and its connection are cut.
+    *take_cut* returns, once, after how many bytes to cut an event and its connection.
     """
 
     def __init__(self, now: Callable[[], datetime], heartbeat_s: float, take_cut: Callable[[], int | None]) -> None:
@@ -98,23 +95,23 @@ class SseBroadcaster:
 
     @property
     def clients(self) -> int:
-        """How many read the stream now."""
+        """Number of connected clients."""
         return len(self._clients)
 
-    def offer(self, message: Message) -> None:
-        """Relay *message* to every client that wants it."""
+    def publish(self, message: Message) -> None:
+        """Relay *message* to every client whose filters let it pass."""
         full = relayed(message, self._now())
-        event = frame(full["msg_type"], full)
+        event = encode_event(full["msg_type"], full)
         for client in self._clients:
             client.offer(full, event)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Stream to one client until it leaves or is cut off."""
-        client = Client(wanted_by(scope["query_string"].decode("latin-1")))
+        """Stream to one client until it disconnects or is cut off."""
+        client = Client(parse_filters(scope["query_string"].decode("latin-1")))
         self._clients[client] = None
         tasks = [
             asyncio.create_task(self._pump(client, send, scope["state"]["abort"])),
-            asyncio.create_task(_gone(receive)),
+            asyncio.create_task(_wait_for_disconnect(receive)),
         ]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -126,13 +123,13 @@ class SseBroadcaster:
 
     async def _pump(self, client: Client, send: Send, abort: Callable[[], None]) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
-        await _write(send, frame("connected", {"client_id": str(uuid4()), "status": "connected"}))
+        await _write(send, encode_event("connected", {"client_id": str(uuid4()), "status": "connected"}))
         clock = asyncio.get_running_loop().time
         next_beat = clock() + self._heartbeat_s
         while True:
             try:
                 async with asyncio.timeout_at(next_beat):  # wait_for of Python 3.11 may swallow a cancellation
-                    event = await client.waiting.get()
+                    event = await client.queue.get()
                 cut = self._take_cut()
                 await _write(send, event[:cut])
                 if cut is not None:
@@ -140,23 +137,23 @@ class SseBroadcaster:
                     return
             except TimeoutError:
                 next_beat = clock() + self._heartbeat_s
-                await _write(send, frame("heartbeat", {"timestamp": self._now().timestamp()}))
+                await _write(send, encode_event("heartbeat", {"timestamp": self._now().timestamp()}))
 
 
 async def _write(send: Send, event: bytes) -> None:
     await send({"type": "http.response.body", "body": event, "more_body": True})
 
 
-async def _gone(receive: Receive) -> None:
+async def _wait_for_disconnect(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
-def wanted_by(query: str) -> dict[str, tuple[str, ...]]:
-    """The filters in *query*: message field -> the values that fit."""
-    asked = parse_qs(query)
-    return {FILTERS[name]: tuple(asked[name][-1].split(",")) for name in FILTERS if name in asked}
+def parse_filters(query: str) -> dict[str, tuple[str, ...]]:
+    """Parse the filters in *query*: message field -> accepted values."""
+    given = parse_qs(query)
+    return {FILTERS[name]: tuple(given[name][-1].split(",")) for name in FILTERS if name in given}
 
 
-def _refuse_constant(name: str) -> Any:
+def _reject_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")

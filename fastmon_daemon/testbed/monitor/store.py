@@ -1,8 +1,4 @@
-"""What the embedded monitor remembers: tables of rows with indexes, in memory, each change whole or not at all.
-
-Owns validation of a whole row, uniqueness, look-ups and the server's own columns. It must not know HTTP or faults.
-Everything here runs in one thread.
-"""
+"""The data of the embedded monitor: tables in memory with indexes and validation; used in one thread."""
 
 from __future__ import annotations
 
@@ -19,7 +15,7 @@ Row = dict[str, Any]
 
 
 class ValidationError(Exception):
-    """Data that the monitor answers with 400; *errors* is the body."""
+    """Invalid data, which the monitor answers with 400 and the body *errors*."""
 
     def __init__(self, errors: Mapping[str, Any]) -> None:
         super().__init__(errors)
@@ -27,7 +23,7 @@ class ValidationError(Exception):
 
 
 class Table:
-    """The rows of one resource, in the order of their creation, found by key, unique value or indexed value."""
+    """The rows of one resource in order of creation, with indexes of the unique and the indexed fields."""
 
     def __init__(self, resource: Resource) -> None:
         self.resource = resource
@@ -38,21 +34,21 @@ class Table:
         self._sets: dict[tuple[Any, ...], Any] = {}
 
     def new_key(self) -> Any:
-        """A key that no row has."""
+        """Return an unused key."""
         return next(self._next_key) if self.resource.path in INTEGER_KEYS else str(uuid4())
 
     def key_of(self, name: str, value: Any) -> Any:
-        """The key of the row whose unique field (or key) *name* is *value*; None when there is no such row."""
+        """Return the key of the row whose unique field (or key) *name* is *value*, or None."""
         if name == self.resource.key:
             return value if value in self.rows else None
         return self._unique[name].get(value)
 
     def key_of_set(self, row: Row) -> Any:
-        """The key of the row that has the values of *row* in the fields that are unique together."""
+        """Return the key of the row that equals *row* in the fields that are unique together, or None."""
         return self._sets.get(self._set_of(row))
 
     def put(self, key: Any, row: Row) -> None:
-        """Store *row* in place of what stood under *key*."""
+        """Insert or replace the row *key*."""
         if key in self.rows:
             self._unindex(key, self.rows[key])
         self.rows[key] = row
@@ -64,13 +60,13 @@ class Table:
             self._sets[self._set_of(row)] = key
 
     def remove(self, key: Any) -> Row:
-        """Take the row away and return it."""
+        """Remove the row *key* and return it."""
         row = self.rows.pop(key)
         self._unindex(key, row)
         return row
 
     def where(self, wanted: Mapping[str, Any]) -> list[Row]:
-        """The rows that have all the *wanted* values; quick when one of the fields is unique or indexed."""
+        """Return the rows that have all the *wanted* values; fast if one of the fields is unique or indexed."""
         return [row for row in self._candidates(wanted) if all(row[name] == value for name, value in wanted.items())]
 
     def _candidates(self, wanted: Mapping[str, Any]) -> Iterable[Row]:
@@ -95,7 +91,7 @@ class Table:
 
 
 class Store:
-    """All tables, the counters behind ``state/next-...`` and the namespaces. *now* gives aware datetimes."""
+    """All tables, the counters of ``state/next-...`` and the namespaces. *now* returns aware datetimes."""
 
     def __init__(self, now: Callable[[], datetime]) -> None:
         self.now = now
@@ -104,39 +100,29 @@ class Store:
         self._counters: dict[str, Iterable[int]] = {}
 
     def timestamp(self) -> str:
-        """The present time as the monitor writes it."""
+        """The current time in the monitor's format."""
         return local_text(self.now())
 
     def next_number(self, name: str, first: int) -> int:
-        """The next value of the counter *name*, which begins at *first*."""
+        """Return the next value of the counter *name*, which begins at *first*."""
         return next(iter(self._counters.setdefault(name, count(first))))
 
     def create(self, resource: Resource, data: Any) -> Row:
-        """Store a new row.
-
-        Raises:
-            Rejected: the body of the 400.
-            DatabaseError: the database would refuse it.
-        """
+        """Store a new row. Raises: ValidationError, DatabaseError."""
         table = self.tables[resource.path]
         given = self._validated(resource, data, None, partial=False)
         key = table.new_key()
         stamp = self.timestamp()
-        made = {resource.key: key, "created_at": stamp, "updated_at": stamp, "sent_at": stamp}
+        server_set = {resource.key: key, "created_at": stamp, "updated_at": stamp, "sent_at": stamp}
         row = {
-            each.name: made[each.name] if each.read_only else given.get(each.name, each.default)
+            each.name: server_set[each.name] if each.read_only else given.get(each.name, each.default)
             for each in resource.fields
         }
         table.put(key, row)
         return row
 
     def update(self, resource: Resource, key: Any, data: Any, *, partial: bool) -> Row:
-        """Change the row under *key*; fields that are not given keep their values.
-
-        Raises:
-            Rejected: the body of the 400.
-            DatabaseError: the database would refuse it.
-        """
+        """Change the row *key*; fields that are not given keep their values. Raises: ValidationError, DatabaseError."""
         row = self.tables[resource.path].rows[key]
         changed = {**row, **self._validated(resource, data, key, partial=partial)}
         if "updated_at" in changed:
@@ -145,19 +131,18 @@ class Store:
         return changed
 
     def delete(self, resource: Resource, key: Any) -> None:
-        """Remove the row and all that belongs to it."""
+        """Remove the row *key* and the rows that refer to it."""
         row = self.tables[resource.path].remove(key)
         for child in RESOURCES.values():
-            for link in child.fields:
-                if isinstance(link, RelatedField) and link.table == resource.path:
-                    for orphan in self.tables[child.path].where({link.name: row[link.by]}):
+            for each in child.fields:
+                if isinstance(each, RelatedField) and each.table == resource.path:
+                    for orphan in self.tables[child.path].where({each.name: row[each.by]}):
                         self.delete(child, orphan[child.key])
 
     def select(self, resource: Resource, query: Mapping[str, str]) -> list[Row]:
-        """The rows that the working filters of *query* leave; everything else in it is ignored.
+        """Return the rows that pass the filters in *query*; unknown filters are ignored.
 
-        Raises:
-            Rejected: a run number or workflow id that is none.
+        Raises: ValidationError for a malformed run number or workflow id.
         """
         wanted = {resource.filters[name]: text for name, text in query.items() if text and name in resource.filters}
         if "run" in wanted:
@@ -170,9 +155,6 @@ class Store:
             )
         return self.tables[resource.path].where(wanted)
 
-    def _lookup(self, table: str, name: str, value: Any) -> Any:
-        return self.tables[table].key_of(name, value)
-
     def _validated(self, resource: Resource, data: Any, key: Any, *, partial: bool) -> Row:
         if not isinstance(data, dict):
             raise ValidationError({"non_field_errors": [_not_a_dictionary(data)]})
@@ -182,8 +164,8 @@ class Store:
             try:
                 clean.update(self._validated_field(each, resource, data, partial=partial))
                 self._check_unique(each, resource, clean, key)
-            except InvalidValue as invalid:
-                errors[each.name] = invalid.texts
+            except InvalidValue as exc:
+                errors[each.name] = exc.texts
         if errors:
             raise ValidationError(errors)
         self._check_together(resource, clean, key)
@@ -194,20 +176,19 @@ class Store:
             return {}
         if each.name in data:
             value = each.clean(data[each.name])
-            if (
-                isinstance(each, RelatedField)
-                and value is not None
-                and self._lookup(each.table, each.by, value) is None
-            ):
+            if isinstance(each, RelatedField) and value is not None and self._is_missing(each, value):
                 raise InvalidValue(each.missing(data[each.name]))
             return {each.name: value}
         if not partial and (each.required or each.name in resource.together):
             raise InvalidValue(REQUIRED)
         return {}
 
+    def _is_missing(self, each: RelatedField, value: Any) -> bool:
+        return self.tables[each.table].key_of(each.by, value) is None
+
     def _check_unique(self, each: Field, resource: Resource, clean: Row, key: Any) -> None:
         if each.unique and each.name in clean:
-            other = self._lookup(resource.path, each.name, clean[each.name])
+            other = self.tables[resource.path].key_of(each.name, clean[each.name])
             if other is not None and other != key:
                 raise InvalidValue(f"{resource.title} with this {each.name.replace('_', ' ')} already exists.")
 
@@ -222,7 +203,7 @@ class Store:
 
 
 def is_uuid(text: str) -> bool:
-    """Whether *text* is a UUID in any of its spellings."""
+    """Whether *text* is a UUID, in any notation."""
     try:
         UUID(hex=text)
     except ValueError:

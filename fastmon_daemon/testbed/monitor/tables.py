@@ -1,4 +1,4 @@
-"""Agents, subscribers and logs, as the monitor knows them, and the list of all its resources."""
+"""The resources of agents, subscribers and logs, and the list of all resources."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fastmon_daemon.testbed.monitor.fields import (
     IntegerField,
     JSONField,
     Resource,
-    made,
+    read_only_fields,
 )
 from fastmon_daemon.testbed.monitor.file_tables import FASTMON_FILES, RUNS, STF_FILES, TF_SLICES
 from fastmon_daemon.testbed.monitor.workflow_tables import AGENTS, WORKFLOW_MESSAGES, WORKFLOW_STAGES, WORKFLOWS
@@ -20,14 +20,13 @@ from fastmon_daemon.testbed.monitor.workflow_tables import AGENTS, WORKFLOW_MESS
 AGENT_TYPES = (*AGENTS[:4], "workflow_runner", "monitor", "sse_sender", "sse_receiver", "test", "other")
 LOG_LEVELS = (50, 40, 30, 20, 10, 0)
 
-
 SYSTEM_AGENTS = Resource(
     "systemagents",
     "SystemAgent",
     "system agent",
     "id",
     (
-        *made("id"),
+        *read_only_fields("id"),
         CharField(name="instance_name", longest=100, required=True, unique=True),
         ChoiceField(name="agent_type", choices=AGENT_TYPES, required=True),
         CharField(name="description", blank=True, default=""),
@@ -45,7 +44,7 @@ SYSTEM_AGENTS = Resource(
         ),
         CharField(name="namespace", longest=100, null=True, blank=True),
         JSONField(name="metadata", null=True),
-        *made("created_at", "updated_at"),
+        *read_only_fields("created_at", "updated_at"),
     ),
 )
 
@@ -55,12 +54,12 @@ SUBSCRIBERS = Resource(
     "subscriber",
     "subscriber_id",
     (
-        *made("subscriber_id"),
+        *read_only_fields("subscriber_id"),
         CharField(name="subscriber_name", longest=255, required=True, unique=True),
         FloatField(name="fraction", null=True),
         CharField(name="description", null=True, blank=True),
         BooleanField(name="is_active", default=True),
-        *made("created_at", "updated_at"),
+        *read_only_fields("created_at", "updated_at"),
         ChoiceField(name="delivery_type", choices=("activemq", "sse"), default="activemq"),
         CharField(name="client_ip", null=True, blank=True),
         CharField(name="client_location", longest=255, blank=True, default=""),
@@ -80,7 +79,7 @@ LOGS = Resource(
     "app log",
     "id",
     (
-        *made("id"),
+        *read_only_fields("id"),
         CharField(name="app_name", longest=100, required=True),
         CharField(name="instance_name", longest=100, required=True),
         DateTimeField(name="timestamp", required=True),

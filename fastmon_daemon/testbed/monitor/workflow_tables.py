@@ -1,4 +1,4 @@
-"""Workflows, their stages and their messages, as the monitor knows them."""
+"""The resources of workflows, their stages and their messages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fastmon_daemon.testbed.monitor.fields import (
     RelatedField,
     Resource,
     UUIDField,
-    made,
+    read_only_fields,
 )
 
 AGENTS = ("daqsim", "data", "processing", "fastmon", "monitor")
@@ -32,7 +32,7 @@ WORKFLOWS = Resource(
     "stf workflow",
     "workflow_id",
     (
-        *made("workflow_id"),
+        *read_only_fields("workflow_id"),
         CharField(name="filename", longest=255, required=True, unique=True),
         UUIDField(name="file_id", null=True),
         CharField(name="namespace", longest=100, null=True, blank=True),
@@ -49,7 +49,7 @@ WORKFLOWS = Resource(
         DateTimeField(name="failed_at", null=True),
         CharField(name="failure_reason", null=True, blank=True),
         JSONField(name="stf_metadata", null=True),
-        *made("created_at", "updated_at"),
+        *read_only_fields("created_at", "updated_at"),
     ),
 )
 
@@ -59,7 +59,7 @@ WORKFLOW_STAGES = Resource(
     "agent workflow stage",
     "stage_id",
     (
-        *made("stage_id"),
+        *read_only_fields("stage_id"),
         CharField(name="agent_name", longest=100, required=True),
         ChoiceField(name="agent_type", choices=AGENTS, required=True),
         ChoiceField(name="status", choices=WORKFLOW_STATUS, default="generated"),
@@ -72,7 +72,7 @@ WORKFLOW_STAGES = Resource(
         JSONField(name="input_message", null=True),
         JSONField(name="output_message", null=True),
         JSONField(name="stage_metadata", null=True),
-        *made("created_at", "updated_at"),
+        *read_only_fields("created_at", "updated_at"),
         RelatedField(name="workflow", table="workflows", by="workflow_id", required=True, indexed=True),
     ),
     together=("workflow", "agent_name", "agent_type"),
@@ -84,7 +84,7 @@ WORKFLOW_MESSAGES = Resource(
     "workflow message",
     "message_id",
     (
-        *made("message_id"),
+        *read_only_fields("message_id"),
         CharField(name="message_type", longest=50, required=True),
         IntegerField(name="request_id", null=True),
         CharField(name="sender_agent", longest=100, null=True, blank=True),
@@ -96,7 +96,7 @@ WORKFLOW_MESSAGES = Resource(
         CharField(name="run_id", longest=50, null=True, blank=True),
         JSONField(name="message_content", required=True),
         JSONField(name="message_metadata", null=True, default={}),
-        *made("sent_at"),
+        *read_only_fields("sent_at"),
         DateTimeField(name="delivered_at", null=True),
         DateTimeField(name="acknowledged_at", null=True),
         BooleanField(name="is_successful", null=True),

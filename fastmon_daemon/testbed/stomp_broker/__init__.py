@@ -1,10 +1,9 @@
-"""The testbed's STOMP broker: `BrokerConnection` for asyncio, `BrokerThread` for everything else."""
+"""The embedded STOMP broker: `Broker` for asyncio, `BrokerThread` for programs without asyncio."""
 
-from fastmon_daemon.testbed.stomp_broker.broker import Broker
+from fastmon_daemon.testbed.stomp_broker.broker import Broker, BrokerThread
 from fastmon_daemon.testbed.stomp_broker.destinations import DEAD_LETTERS, Subscription
 from fastmon_daemon.testbed.stomp_broker.frames import Frame, ProtocolError
-from fastmon_daemon.testbed.stomp_broker.session import Counters, Hook, Session, Verdict
-from fastmon_daemon.testbed.stomp_broker.thread import BrokerThread
+from fastmon_daemon.testbed.stomp_broker.session import Counters, Hook, HookResult, Session
 
 __all__ = [
     "DEAD_LETTERS",
@@ -13,8 +12,8 @@ __all__ = [
     "Counters",
     "Frame",
     "Hook",
+    "HookResult",
     "ProtocolError",
     "Session",
     "Subscription",
-    "Verdict",
 ]

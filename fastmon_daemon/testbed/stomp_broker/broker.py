@@ -1,8 +1,7 @@
-"""A small STOMP broker on loopback for tests, the demo and newcomers: no third-party package, faults on demand.
+"""A small STOMP broker on loopback with faults on demand, for the tests, the demo and newcomers; stored in memory.
 
-Owns listening, restarting and the fault switches; what it keeps lives in memory, as long as the object does.
-Everything here runs in one event loop: from another thread go through `BrokerThread.call`. (The plain switches
-`no_receipts`, `refuse` and `hook` may be set from anywhere.)
+`Broker` runs in one event loop: from another thread use `BrokerThread.call`. Only the switches `no_receipts`, `refuse`
+and `hook` may be set from any thread.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import asyncio
 import ssl
 from collections.abc import Callable
 
+from fastmon_daemon.testbed.loop_thread import LoopThread
 from fastmon_daemon.testbed.stomp_broker.destinations import Destinations, Subscription
 from fastmon_daemon.testbed.stomp_broker.session import Counters, Hook, Session
 from fastmon_daemon.testbed.stomp_broker.transport import Transport
@@ -19,14 +19,14 @@ OnSend = Callable[[str, str, dict[str, str]], None]
 
 
 class Broker:
-    """STOMP 1.0 to 1.2 with topics, queues, durable subscriptions and every ack mode.
+    """STOMP 1.0 to 1.2 with topics, queues, durable subscriptions and all ack modes.
 
-    *heart_beat_ms* is the shortest interval that the broker offers and asks for (0: no heart-beats), so with its small
-    default a client gets what it wants. *on_send* is told each accepted message (destination, body, the sender's
-    headers) in the loop. *duplicate_detection* drops a SEND whose ``_AMQ_DUPL_ID`` its destination has seen among
-    the last 20 000, as Artemis documents; its RECEIPT still comes.
+    *heart_beat_ms* is the shortest interval that the broker offers and requests (0: no heart-beats); with the small
+    default the client's interval applies. *on_send* is called in the loop with each accepted message (destination,
+    body, the sender's headers). *duplicate_detection* drops a SEND whose ``_AMQ_DUPL_ID`` is among the last 20 000 of
+    its destination, as Artemis documents; its RECEIPT is still sent.
 
-    Faults, all changeable while it runs: *no_receipts*: no RECEIPT is sent. *refuse*: new connections are reset.
+    Faults, which may be changed at any time: *no_receipts*: no RECEIPT is sent. *refuse*: new connections are reset.
     *hook*: called with ``("receive" | "send", session, frame)`` for every frame; "drop" loses the frame, "refuse"
     answers a received one with an ERROR that ends the session, None lets it pass.
     """
@@ -53,41 +53,38 @@ class Broker:
         self.counters = Counters()
         self.sessions: dict[Session, None] = {}
         self.port = 0
-        self._wires: dict[Transport, None] = {}
+        self._transports: dict[Transport, None] = {}
         self._server: asyncio.Server | None = None
         self._silence: asyncio.TimerHandle | None = None
 
     async def start(self, host: str = "127.0.0.1", port: int = 0, ssl: ssl.SSLContext | None = None) -> int:
-        """ListenAddress, and return the port; *port* 0 means the one of the last time, or else a free one.
+        """Listen and return the port; *port* 0 means the previous port, or any free one.
 
-        Raises:
-            OSError: the port is taken.
-            RuntimeError: it listens already.
+        Raises: OSError if the port is taken; RuntimeError if the broker is listening already.
         """
         if self._server is not None:
-            raise RuntimeError(f"The broker listens already, at port {self.port}: stop it first")
+            raise RuntimeError(f"the broker is already listening on port {self.port}: stop it first")
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: Session(self).wire, host, port or self.port, ssl=ssl)
+        self._server = await loop.create_server(lambda: Session(self).transport, host, port or self.port, ssl=ssl)
         self.port = self._server.sockets[0].getsockname()[1]
         return self.port
 
     async def stop(self) -> None:
-        """Go down at once, as if killed: connections are cut; durable subscriptions and persistent messages stay."""
+        """Stop as if killed: connections are cut; only durable subscriptions and persistent messages are kept."""
         if self._server is None:
             return
         self._server.close()
         self._server = None
         self._end_silence()
-        lost = [wire.lost for wire in self._wires]
+        lost = [transport.lost for transport in self._transports]
         self.drop_connections()
         await asyncio.gather(*lost)
-        self.destinations.forget_volatile()
+        self.destinations.drop_nonpersistent()
 
     def publish(self, destination: str, body: str | bytes, headers: dict[str, str] | None = None) -> None:
-        """Accept one message as a SEND does.
+        """Accept one message, like a SEND.
 
-        Raises:
-            Refused: *destination* is neither ``/queue/NAME`` nor ``/topic/NAME``.
+        Raises: ProtocolError unless *destination* is ``/queue/NAME`` or ``/topic/NAME``.
         """
         raw = body.encode() if isinstance(body, str) else body
         if not self.destinations.accept(destination, headers or {}, raw):
@@ -97,52 +94,75 @@ class Broker:
             self.on_send(destination, raw.decode(errors="replace"), headers or {})
 
     def queue_depth(self, destination: str) -> int:
-        """How many messages of a queue are not acknowledged yet, delivered or not (also of ``DEAD_LETTERS``)."""
+        """Number of unacknowledged messages of a queue, delivered or not; *destination* may be ``DEAD_LETTERS``."""
         return self.destinations.queue(destination).depth
 
     def queued(self, destination: str) -> list[str]:
-        """The bodies that wait in a queue, oldest first, without those in flight."""
+        """Bodies of the undelivered messages of a queue, oldest first."""
         return [message.body.decode(errors="replace") for message in self.destinations.queue(destination).waiting]
 
     def subscriptions(self, destination: str | None = None) -> list[Subscription]:
-        """All subscriptions, durable ones of absent clients too; only those of *destination* where it is given."""
+        """All subscriptions (of *destination*), including durable ones whose client is not connected."""
         return [each for each in self.destinations.subscriptions() if destination in {None, each.destination}]
 
     def silent(self, seconds: float) -> None:
-        """Play dead: take connections and bytes, answer nothing, no heart-beats; then go on where it stood.
+        """Hang for *seconds*: accept connections and bytes, but send nothing, not even heart-beats. 0 ends it now.
 
-        0 ends a silence now. What clients sent meanwhile is done afterwards, even if they have gone, as after a pause
-        of a real broker's process.
+        Frames that arrived meanwhile are processed afterwards, even those of clients that have disconnected, as after
+        a pause of a real broker's process.
         """
         self._end_silence()
         if seconds > 0:
             self._silence = asyncio.get_running_loop().call_later(seconds, self.silent, 0)
             return
-        for wire in list(self._wires):
-            wire.wake()
+        for transport in list(self._transports):
+            transport.wake()
 
     def drop_connections(self) -> None:
-        """Cut every connection (RST); new ones are welcome."""
+        """Cut all connections (RST); clients may reconnect."""
         self.destinations.leave_all()
-        for wire in list(self._wires):
-            wire.abort()
+        for transport in list(self._transports):
+            transport.abort()
 
     def is_silent(self) -> bool:
-        """Whether the broker plays dead just now."""
+        """Whether the broker hangs, see `silent`."""
         return self._silence is not None
 
-    def welcome(self, session: Session) -> None:
-        """A socket stands (called by the session)."""
-        wire = session.wire
+    def add_session(self, session: Session) -> None:
+        """Accept a new connection, unless *refuse* is set (called by the session)."""
+        transport = session.transport
         if self.refuse or self._server is None:
-            wire.abort()
+            transport.abort()
             return
         self.counters.connections += 1
         self.sessions[session] = None
-        self._wires[wire] = None
-        wire.lost.add_done_callback(lambda _: self._wires.pop(wire, None))
+        self._transports[transport] = None
+        transport.lost.add_done_callback(lambda _: self._transports.pop(transport, None))
 
     def _end_silence(self) -> None:
         if self._silence is not None:
             self._silence.cancel()
             self._silence = None
+
+
+class BrokerThread(LoopThread):
+    """Context manager: inside it *broker* listens on 127.0.0.1 at `port`, in its own thread."""
+
+    def __init__(self, broker: Broker, *, port: int = 0, ssl: ssl.SSLContext | None = None) -> None:
+        self.broker = broker
+        self._requested_port = port
+        self._ssl = ssl
+        super().__init__("stomp-broker", asyncio.new_event_loop())
+
+    @property
+    def port(self) -> int:
+        """The port; the same after `stop` and `start`."""
+        return self.broker.port
+
+    def start(self) -> int:
+        """Listen, after a `stop` on the same port, and return the port. Raises: OSError if the port is taken."""
+        return self.run(self.broker.start(port=self._requested_port, ssl=self._ssl))
+
+    def stop(self) -> None:
+        """Begin an outage: cut the connections and close the port until `start`."""
+        self.run(self.broker.stop())

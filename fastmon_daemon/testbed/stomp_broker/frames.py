@@ -1,8 +1,4 @@
-"""STOMP frames as bytes, in versions 1.0 to 1.2: reading them over any split, and writing them.
-
-Owns the grammar: escapes, line ends, content-length and the terminating NUL. It must not know sockets, sessions or
-what a command means.
-"""
+"""STOMP frames as bytes, in versions 1.0 to 1.2: an incremental parser and an encoder."""
 
 from __future__ import annotations
 
@@ -16,14 +12,14 @@ _END_OF_HEAD = re.compile(rb"\n\r?\n")
 _EOLS = re.compile(rb"[\r\n]*")
 _LENGTH = re.compile(r"[0-9]{1,18}")
 _ESCAPED = re.compile(r"\\(.?)", re.DOTALL)
-# The opening frames are never escaped, so that every version can read them.
+# These frames are never escaped: their version is not agreed yet.
 _UNESCAPED_COMMANDS = frozenset({"CONNECT", "STOMP", "CONNECTED"})
 _UNESCAPES = {
     "1.1": {"n": "\n", "c": ":", "\\": "\\"},
     "1.2": {"n": "\n", "c": ":", "\\": "\\", "r": "\r"},
 }
 _ESCAPES = {
-    # 1.0 cannot say a line end inside a header: left as it is, it would begin a header of the sender's choice.
+    # 1.0 has no escape for a line end, which would let the sender inject a header.
     "1.0": str.maketrans({"\n": " "}),
     "1.1": str.maketrans({"\\": "\\\\", "\n": "\\n", ":": "\\c"}),
     "1.2": str.maketrans({"\\": "\\\\", "\n": "\\n", ":": "\\c", "\r": "\\r"}),
@@ -31,9 +27,9 @@ _ESCAPES = {
 
 
 class ProtocolError(Exception):
-    """What the client asked cannot be done: it is told so by an ERROR frame, and its connection ends.
+    """An invalid request: the client gets an ERROR frame, and its connection is closed.
 
-    *message* is the header of that name; *detail* the body; *headers* are added to the frame.
+    *message* is the ERROR's message header, *detail* its body; *headers* are added to the frame.
     """
 
     def __init__(self, message: str, detail: str = "", headers: dict[str, str] | None = None) -> None:
@@ -45,7 +41,7 @@ class ProtocolError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One STOMP frame, its headers unescaped (of a repeated header the first counts)."""
+    """One STOMP frame with unescaped headers (of repeated headers, the first)."""
 
     command: str
     headers: dict[str, str]
@@ -53,7 +49,7 @@ class Frame:
 
 
 class FrameParser:
-    """Collects bytes and yields frames, one by one, since a CONNECT changes how the next frame is read."""
+    """Parses frames one by one, because a CONNECT changes the version, and so how the next frame is parsed."""
 
     def __init__(self) -> None:
         self.version = "1.0"
@@ -62,14 +58,13 @@ class FrameParser:
         self._searched = 0
 
     def feed(self, data: bytes) -> None:
-        """Add what the socket gave."""
+        """Add bytes from the socket."""
         self._buffer += data
 
     def next_frame(self) -> Frame | None:
-        """The next whole frame, or None until more bytes come.
+        """Return the next complete frame, or None.
 
-        Raises:
-            Refused: the bytes are no STOMP frame; the stream is of no use from here on.
+        Raises: ProtocolError if the bytes are no STOMP frame; the rest of the stream cannot be parsed then.
         """
         if self._head is None:
             self._head = self._take_head()
@@ -89,7 +84,7 @@ class FrameParser:
         if (end.start() if end else len(self._buffer)) > MAX_HEAD_BYTES:
             raise ProtocolError(f"The maximum header size of {MAX_HEAD_BYTES} bytes was exceeded")
         if end is None:
-            # The end may have begun: "\n\r" of "\n\r\n" are the last two bytes.
+            # The last two bytes may be the first two of "\n\r\n".
             self._searched = max(0, len(self._buffer) - 2)
             return None
         head = bytes(self._buffer[: end.start()])
@@ -104,7 +99,7 @@ class FrameParser:
         if end < 0 or len(self._buffer) <= end:
             return None
         if self._buffer[end] != 0:
-            raise ProtocolError(f"A frame has no NUL behind its content-length of {end} bytes")
+            raise ProtocolError(f"A frame has no NUL after its content-length of {end} bytes")
         body = bytes(self._buffer[:end])
         del self._buffer[: end + 1]
         self._searched = 0
@@ -117,7 +112,7 @@ class FrameParser:
 
 
 def encode(frame: Frame, version: str) -> bytes:
-    """The bytes of *frame* as *version* writes them."""
+    """Return the bytes of *frame* in STOMP *version*."""
     escapes = _ESCAPES["1.0" if frame.command in _UNESCAPED_COMMANDS else version]
     lines = [frame.command]
     if version == "1.0" or frame.command in _UNESCAPED_COMMANDS:
@@ -149,14 +144,14 @@ def _parse_head(head: bytes, version: str) -> Frame:
 def _unescape(text: str, version: str) -> str:
     if version == "1.0":
         return text
-    known = _UNESCAPES[version]
+    unescapes = _UNESCAPES[version]
 
-    def meaning(found: re.Match[str]) -> str:
-        if found[1] not in known:
-            raise ProtocolError(f"Undefined escape sequence {found[0]!r} in a header")
-        return known[found[1]]
+    def unescaped(match: re.Match[str]) -> str:
+        if match[1] not in unescapes:
+            raise ProtocolError(f"Undefined escape sequence {match[0]!r} in a header")
+        return unescapes[match[1]]
 
-    return _ESCAPED.sub(meaning, text)
+    return _ESCAPED.sub(unescaped, text)
 
 
 def _parse_length(content_length: str) -> int:

@@ -1,4 +1,4 @@
-"""What the headers of a client's frame ask for: at CONNECT, of a subscription. It must not know what is then done."""
+"""Parses and checks the headers of a client's frames. All functions raise `ProtocolError` for an invalid header."""
 
 from __future__ import annotations
 
@@ -13,11 +13,7 @@ _HEART_BEAT = re.compile(r"([0-9]{1,9}),([0-9]{1,9})")
 
 
 def required(frame: Frame, name: str) -> str:
-    """The header *name* of *frame*.
-
-    Raises:
-        Refused: it is missing or empty.
-    """
+    """Return the header *name* of *frame*, which must not be missing or empty."""
     value = frame.headers.get(name)
     if not value:
         raise ProtocolError(f"Invalid {frame.command}: the header {name} is missing")
@@ -25,28 +21,24 @@ def required(frame: Frame, name: str) -> str:
 
 
 def subscription_id(frame: Frame, version: str | None) -> str:
-    """Which subscription is meant; in 1.0 the destination may stand for it."""
+    """Return the subscription's id; in 1.0 it may be the destination."""
     if version == "1.0":
         return frame.headers.get("id") or required(frame, "destination")
     return required(frame, "id")
 
 
 def durable_name(frame: Frame) -> str | None:
-    """The name of the durable subscription that is meant, in the words of Artemis or of ActiveMQ Classic."""
+    """Return the name of the durable subscription, from the header of Artemis or of ActiveMQ Classic."""
     return next((frame.headers[name] for name in DURABLE_NAME_HEADERS if frame.headers.get(name)), None)
 
 
 def subscription_options(frame: Frame, version: str | None) -> SubscriptionOptions:
-    """What a SUBSCRIBE asks for.
-
-    Raises:
-        Refused: a header is missing or asks for what this broker has not.
-    """
+    """Return the options of a SUBSCRIBE."""
     ack = frame.headers.get("ack", "auto")
     if ack not in ACK_MODES:
         raise ProtocolError(f"Unsupported ack mode: {ack}: use one of {', '.join(ACK_MODES)}")
     if frame.headers.get("selector"):
-        raise ProtocolError("This broker knows no selectors: leave the header selector out")
+        raise ProtocolError("Selectors are not supported: remove the header selector")
     prefetch = frame.headers.get("activemq.prefetchSize")
     if prefetch is not None and not (prefetch.isdecimal() and int(prefetch) > 0):
         raise ProtocolError(f"Invalid activemq.prefetchSize: {prefetch}: use a number above 0")
@@ -60,11 +52,7 @@ def subscription_options(frame: Frame, version: str | None) -> SubscriptionOptio
 
 
 def choose_version(accepted: str, supported: tuple[str, ...]) -> str:
-    """The highest version of *accepted* (the header accept-version) that is supported.
-
-    Raises:
-        Refused: there is none; the ERROR names the supported ones.
-    """
+    """Return the highest supported version of *accepted* (the header accept-version)."""
     common = set(accepted.replace(" ", "").split(",")) & set(supported)
     if not common:
         versions = ",".join(supported)
@@ -73,11 +61,7 @@ def choose_version(accepted: str, supported: tuple[str, ...]) -> str:
 
 
 def authenticate(headers: dict[str, str], user: str, password: str) -> str:
-    """The login, if it and the passcode are right.
-
-    Raises:
-        Refused: they are not.
-    """
+    """Return the login, if login and passcode are correct."""
     login = headers.get("login", "")
     if (login, headers.get("passcode", "")) != (user, password):
         text = f"User name [{login}] or password is invalid."
@@ -86,11 +70,7 @@ def authenticate(headers: dict[str, str], user: str, password: str) -> str:
 
 
 def heart_beat(header: str) -> tuple[int, int]:
-    """What the client can send and what it wants to get, each as an interval in milliseconds (0: none).
-
-    Raises:
-        Refused: the header is not two numbers.
-    """
+    """Return the intervals in which the client can send and wants to receive heart-beats, in milliseconds (0: none)."""
     found = _HEART_BEAT.fullmatch(header.replace(" ", ""))
     if found is None:
         raise ProtocolError(f"Invalid heart-beat header: {header!r}: use two numbers of milliseconds")
@@ -98,5 +78,5 @@ def heart_beat(header: str) -> tuple[int, int]:
 
 
 def interval_s(sends_ms: int, wants_ms: int) -> float:
-    """The agreed interval in seconds of one direction; 0 where either side does without."""
+    """Return the agreed interval of one direction in seconds; 0 if either side wants none."""
     return max(sends_ms, wants_ms) / 1000 if sends_ms and wants_ms else 0.0

@@ -1,13 +1,12 @@
-"""Messages that wait, who consumes them, and what is delivered but not yet acknowledged.
+"""A queue of messages with its consumers, and the messages that are delivered but not acknowledged.
 
-A queue, a durable subscription and a live topic subscription are the same thing here: a backlog with consumers.
-This module must not know sockets, frames or versions.
+A STOMP queue, a durable subscription and a plain topic subscription each are one `MessageQueue`.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from fastmon_daemon.testbed.stomp_broker.frames import ProtocolError
@@ -25,13 +24,13 @@ class Message:
 
     @property
     def persistent(self) -> bool:
-        """Whether the sender asked that it survive a restart of the broker."""
+        """Whether the message survives a restart of the broker."""
         return self.headers.get("persistent") == "true"
 
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionOptions:
-    """What a SUBSCRIBE asked for; *prefetch* is the most messages in flight unacknowledged (None: no limit)."""
+    """The options of a SUBSCRIBE; *prefetch* limits the unacknowledged messages (None: no limit)."""
 
     id: str
     destination: str
@@ -41,53 +40,52 @@ class SubscriptionOptions:
 
 
 class Consumer:
-    """One subscription of one session: gets messages of one backlog and settles them."""
+    """One subscription of one session: gets the messages of one queue and acknowledges them."""
 
     def __init__(
-        self, terms: SubscriptionOptions, backlog: MessageQueue, deliver: Callable[[SubscriptionOptions, Message], None]
+        self, options: SubscriptionOptions, queue: MessageQueue, deliver: Callable[[SubscriptionOptions, Message], None]
     ) -> None:
-        self.terms = terms
-        self.backlog = backlog
-        # Ordered: ack:client takes from the front, where a plain dict grows slower with each removal.
+        self.options = options
+        self.queue = queue
+        # OrderedDict: ack:client removes from the front, which gets slower and slower with a plain dict.
         self.unacknowledged: OrderedDict[str, Message] = OrderedDict()
         self._deliver = deliver
 
     @property
-    def has_room(self) -> bool:
-        """Whether its prefetch allows one more message."""
-        return self.terms.prefetch is None or len(self.unacknowledged) < self.terms.prefetch
+    def has_capacity(self) -> bool:
+        """Whether the prefetch limit allows one more message."""
+        return self.options.prefetch is None or len(self.unacknowledged) < self.options.prefetch
 
-    def take(self, message: Message) -> None:
-        """Deliver *message*; with ack:auto that is the end of it."""
-        if self.terms.ack != "auto":
+    def deliver(self, message: Message) -> None:
+        """Deliver *message*; it awaits an acknowledgement unless ack is auto."""
+        if self.options.ack != "auto":
             self.unacknowledged[message.id] = message
-        self._deliver(self.terms, message)
+        self._deliver(self.options, message)
 
-    def settle(self, message_id: str) -> list[Message]:
-        """Forget what an ACK or NACK of *message_id* covers, and return it: ack:client means all up to it.
+    def acknowledge(self, message_id: str) -> list[Message]:
+        """Remove and return the messages that an ACK or NACK of *message_id* covers; ack:client covers all up to it.
 
-        Raises:
-            Refused: no such message waits for an acknowledgement.
+        Raises: ProtocolError if the message is not unacknowledged.
         """
         if message_id not in self.unacknowledged:
             raise ProtocolError(f"Unexpected ACK received for message-id [{message_id}]")
-        if self.terms.ack == "client-individual":
-            settled = [self.unacknowledged.pop(message_id)]
+        if self.options.ack == "client-individual":
+            covered = [self.unacknowledged.pop(message_id)]
         else:
-            settled = self._pop_up_to(message_id)
-        self.backlog.dispatch()
-        return settled
+            covered = self._pop_up_to(message_id)
+        self.queue.dispatch()
+        return covered
 
     def _pop_up_to(self, message_id: str) -> list[Message]:
-        settled: list[Message] = []
-        while not settled or settled[-1].id != message_id:
-            settled.append(self.unacknowledged.popitem(last=False)[1])
-        return settled
+        covered: list[Message] = []
+        while not covered or covered[-1].id != message_id:
+            covered.append(self.unacknowledged.popitem(last=False)[1])
+        return covered
 
 
 @dataclass(eq=False, slots=True)
 class MessageQueue:
-    """Messages in order, and the consumers that share them in turn."""
+    """Messages in order, and the consumers that get them in turn."""
 
     destination: str
     waiting: deque[Message] = field(default_factory=deque)
@@ -95,46 +93,43 @@ class MessageQueue:
 
     @property
     def depth(self) -> int:
-        """How many messages are not acknowledged yet, delivered or not."""
+        """Number of unacknowledged messages, delivered or not."""
         return len(self.waiting) + self.unacknowledged
 
     @property
     def unacknowledged(self) -> int:
-        """How many messages are delivered and not acknowledged."""
+        """Number of messages that are delivered but not acknowledged."""
         return sum(len(consumer.unacknowledged) for consumer in self.consumers)
 
     def put(self, message: Message) -> None:
-        """Add *message* at the end, and deliver what can be delivered."""
+        """Append *message* and dispatch."""
         self.waiting.append(message)
         self.dispatch()
 
     def join(self, consumer: Consumer) -> None:
-        """Let *consumer* have its share from now on."""
+        """Add *consumer* and dispatch."""
         self.consumers.append(consumer)
         self.dispatch()
 
     def leave(self, consumer: Consumer) -> None:
-        """*consumer* goes: what it did not acknowledge will come first again, marked as redelivered."""
+        """Remove *consumer*; its unacknowledged messages return to the front, marked as redelivered."""
         self.consumers.remove(consumer)
-        self._put_back(consumer.unacknowledged.values())
+        returned = [replace(message, redelivered=True) for message in consumer.unacknowledged.values()]
+        self.waiting.extendleft(reversed(returned))
         consumer.unacknowledged.clear()
 
     def dispatch(self) -> None:
-        """Deliver in turn to consumers that have room, until nothing waits or nobody has."""
-        while self.waiting and (consumer := self._next_with_room()):
-            consumer.take(self.waiting.popleft())
+        """Deliver waiting messages to the consumers in turn, as far as their prefetch limits allow."""
+        while self.waiting and (consumer := self._next_with_capacity()):
+            consumer.deliver(self.waiting.popleft())
 
-    def forget_volatile(self) -> None:
-        """Keep only persistent messages, as a restart does."""
+    def drop_nonpersistent(self) -> None:
+        """Drop messages that are not persistent, as a restart does."""
         self.waiting = deque(message for message in self.waiting if message.persistent)
 
-    def _next_with_room(self) -> Consumer | None:
+    def _next_with_capacity(self) -> Consumer | None:
         for _ in range(len(self.consumers)):
             self.consumers.rotate(-1)
-            if self.consumers[-1].has_room:
+            if self.consumers[-1].has_capacity:
                 return self.consumers[-1]
         return None
-
-    def _put_back(self, messages: Iterable[Message]) -> None:
-        returned = [replace(message, redelivered=True) for message in messages]
-        self.waiting.extendleft(reversed(returned))

@@ -1,7 +1,4 @@
-"""One client's conversation: CONNECT and its negotiations, then each command, receipts and transactions.
-
-It must not know how messages are routed or kept; it asks the house.
-"""
+"""The session of one client: CONNECT and its negotiation, then commands, receipts and transactions."""
 
 from __future__ import annotations
 
@@ -28,16 +25,16 @@ from fastmon_daemon.testbed.stomp_broker.transport import Transport
 
 _HOP_HEADERS = frozenset({"destination", "content-length", "receipt", "transaction"})  # not part of the message
 
-Verdict = Literal["drop", "refuse"] | None
-Hook = Callable[[Literal["receive", "send"], "Session", Frame], Verdict]
+HookResult = Literal["drop", "refuse"] | None
+Hook = Callable[[Literal["receive", "send"], "Session", Frame], HookResult]
 
 
 @dataclass
 class Counters:
-    """What the broker has seen since it was made."""
+    """Counters since the broker was created."""
 
     accepted: Counter[str] = field(default_factory=Counter)
-    """Messages by destination; a dropped duplicate does not count."""
+    """Messages by destination, without dropped duplicates."""
     connections: int = 0
     received: Counter[str] = field(default_factory=Counter)
     """Frames by command."""
@@ -45,7 +42,7 @@ class Counters:
 
 
 class SessionContext(Protocol):
-    """What a session needs of its broker."""
+    """What a session needs from its broker."""
 
     user: str
     password: str
@@ -58,30 +55,30 @@ class SessionContext(Protocol):
     sessions: dict[Session, None]
 
     def is_silent(self) -> bool:
-        """Whether nothing may be answered now."""
+        """Whether nothing may be sent now."""
 
-    def welcome(self, session: Session) -> None:
-        """A socket stands."""
+    def add_session(self, session: Session) -> None:
+        """Accept a new connection."""
 
     def publish(self, destination: str, body: str | bytes, headers: dict[str, str] | None = None) -> None:
         """Accept one message."""
 
 
 class Session:
-    """A client from its first byte to its last; *client_id* and *login* are known after CONNECT."""
+    """One client; *client_id* and *login* are known after CONNECT."""
 
-    def __init__(self, house: SessionContext) -> None:
+    def __init__(self, broker: SessionContext) -> None:
         self.client_id: str | None = None
         self.login: str | None = None
         self.version: str | None = None
-        self.gone = False
-        self.wire = Transport(self, house.is_silent)
-        self._house = house
+        self.ended = False
+        self.transport = Transport(self, broker.is_silent)
+        self._broker = broker
         self._consumers: dict[str, Consumer] = {}
         self._transactions: dict[str, list[Callable[[], object]]] = {}
-        self._verbs: dict[str, Callable[[Frame], None]] = {
+        self._handlers: dict[str, Callable[[Frame], None]] = {
             "SEND": partial(self._in_transaction, self._send_message),
-            "ACK": partial(self._in_transaction, self._settle),
+            "ACK": partial(self._in_transaction, self._acknowledge),
             "NACK": partial(self._in_transaction, self._nack),
             "SUBSCRIBE": self._subscribe,
             "UNSUBSCRIBE": self._unsubscribe,
@@ -92,104 +89,104 @@ class Session:
         }
 
     def on_open(self) -> None:
-        """The wire says: the socket stands."""
-        self._house.welcome(self)
+        """See `transport.Owner`."""
+        self._broker.add_session(self)
 
     def on_frame(self, frame: Frame) -> None:
-        """The wire says: a frame came. The fault hook sees it first."""
-        self._house.counters.received[frame.command] += 1
+        """See `transport.Owner`; the fault hook is called first."""
+        self._broker.counters.received[frame.command] += 1
         if not self._intercepted("receive", frame):
-            self.obey(frame)
+            self.execute(frame)
 
-    def on_garbage(self, refusal: ProtocolError) -> None:
-        """The wire says: no STOMP."""
-        self._refuse(refusal, None)
+    def on_protocol_error(self, error: ProtocolError) -> None:
+        """See `transport.Owner`."""
+        self._refuse(error, None)
 
     def on_lost(self) -> None:
-        """The wire says: the socket is gone."""
+        """See `transport.Owner`."""
         self.leave()
 
-    def obey(self, frame: Frame) -> None:
-        """Do what *frame* asks and confirm it, or refuse and end the session."""
-        if self.gone:
+    def execute(self, frame: Frame) -> None:
+        """Execute *frame* and confirm it, or send an ERROR and end the session."""
+        if self.ended:
             return
         receipt = frame.headers.get("receipt")
         try:
-            self._verb(frame.command)(frame)
-        except ProtocolError as refusal:
-            self._refuse(refusal, receipt)
+            self._handler(frame.command)(frame)
+        except ProtocolError as error:
+            self._refuse(error, receipt)
             return
-        if receipt is not None and frame.command not in {"CONNECT", "STOMP"} and not self._house.no_receipts:
+        if receipt is not None and frame.command not in {"CONNECT", "STOMP"} and not self._broker.no_receipts:
             self.send(Frame("RECEIPT", {"receipt-id": receipt}))
-        if self.gone:
-            self.wire.finish()
+        if self.ended:
+            self.transport.close_gracefully()
 
     def send(self, frame: Frame) -> None:
-        """Send *frame* unless the fault hook takes it."""
+        """Send *frame*, unless the fault hook drops it."""
         if not self._intercepted("send", frame):
-            self._house.counters.sent[frame.command] += 1
-            self.wire.write(frame, self.version or "1.0")
+            self._broker.counters.sent[frame.command] += 1
+            self.transport.write(frame, self.version or "1.0")
 
     def leave(self) -> None:
-        """Give back what is unacknowledged and free the client-id, at once."""
-        if self.gone:
+        """End the session: return unacknowledged messages and free the client id."""
+        if self.ended:
             return
-        self.gone = True
-        self._house.sessions.pop(self, None)
+        self.ended = True
+        self._broker.sessions.pop(self, None)
         self._transactions.clear()
-        self._house.destinations.leave(*self._consumers.values())
+        self._broker.destinations.leave(*self._consumers.values())
         self._consumers.clear()
 
     def _intercepted(self, what: Literal["receive", "send"], frame: Frame) -> bool:
-        verdict = self._house.hook(what, self, frame) if self._house.hook else None
-        if verdict == "refuse":
+        result = self._broker.hook(what, self, frame) if self._broker.hook else None
+        if result == "refuse":
             self._refuse(ProtocolError(f"Fault at {frame.command}"), frame.headers.get("receipt"))
-        return verdict is not None
+        return result is not None
 
-    def _refuse(self, refusal: ProtocolError, receipt: str | None) -> None:
-        headers = {"message": refusal.message, "content-type": "text/plain", **refusal.headers}
+    def _refuse(self, error: ProtocolError, receipt: str | None) -> None:
+        headers = {"message": error.message, "content-type": "text/plain", **error.headers}
         if receipt is not None:
             headers["receipt-id"] = receipt
-        body = (refusal.detail or refusal.message).encode()
+        body = (error.detail or error.message).encode()
         self.leave()
         self.send(Frame("ERROR", {**headers, "content-length": str(len(body))}, body))
-        self.wire.finish()
+        self.transport.close_gracefully()
 
-    def _verb(self, command: str) -> Callable[[Frame], None]:
+    def _handler(self, command: str) -> Callable[[Frame], None]:
         if command in {"CONNECT", "STOMP"}:
             return self._connect
         if self.version is None:
             raise ProtocolError(f"Not connected: {command[:40]!r} came before CONNECT")
-        if command not in self._verbs or (command == "NACK" and self.version == "1.0"):
+        if command not in self._handlers or (command == "NACK" and self.version == "1.0"):
             raise ProtocolError(f"Unknown STOMP action: {command[:40]} (version {self.version})")
-        return self._verbs[command]
+        return self._handlers[command]
 
     def _connect(self, frame: Frame) -> None:
         if self.version is not None:
             raise ProtocolError("Already connected.")
-        version = choose_version(frame.headers.get("accept-version", "1.0"), self._house.versions)
-        self.login = authenticate(frame.headers, self._house.user, self._house.password)
+        version = choose_version(frame.headers.get("accept-version", "1.0"), self._broker.versions)
+        self.login = authenticate(frame.headers, self._broker.user, self._broker.password)
         sends_ms, wants_ms = heart_beat(frame.headers.get("heart-beat", "0,0"))
-        self._claim(frame.headers.get("client-id"))
-        self.version = self.wire.parser.version = version
-        offer = self._house.heart_beat_ms if version != "1.0" else 0
-        headers = {"version": version, "server": "fastmon-testbed", "session": self.wire.peer}
+        self._set_client_id(frame.headers.get("client-id"))
+        self.version = self.transport.parser.version = version
+        offer = self._broker.heart_beat_ms if version != "1.0" else 0
+        headers = {"version": version, "server": "fastmon-testbed", "session": self.transport.peer}
         self.send(Frame("CONNECTED", {**headers, "heart-beat": f"{offer},{offer}"}))
-        self.wire.start_heart_beats(interval_s(offer, wants_ms), interval_s(sends_ms, offer))
+        self.transport.start_heart_beats(interval_s(offer, wants_ms), interval_s(sends_ms, offer))
 
-    def _claim(self, client_id: str | None) -> None:
-        for other in self._house.sessions:
+    def _set_client_id(self, client_id: str | None) -> None:
+        for other in self._broker.sessions:
             if client_id is not None and other.client_id == client_id:
-                text = f"Broker: fastmon-testbed - Client: {client_id} already connected from {other.wire.peer}"
+                text = f"Broker: fastmon-testbed - Client: {client_id} already connected from {other.transport.peer}"
                 raise ProtocolError(text, f"javax.jms.InvalidClientIDException: {text}")
         self.client_id = client_id
 
-    def _in_transaction(self, act: Callable[[Frame], object], frame: Frame) -> None:
+    def _in_transaction(self, action: Callable[[Frame], object], frame: Frame) -> None:
         name = frame.headers.get("transaction")
         if name is None:
-            act(frame)
+            action(frame)
         else:
-            self._transaction(name).append(partial(act, frame))
+            self._transaction(name).append(partial(action, frame))
 
     def _transaction(self, name: str) -> list[Callable[[], object]]:
         if name not in self._transactions:
@@ -204,10 +201,10 @@ class Session:
 
     def _commit(self, frame: Frame) -> None:
         name = required(frame, "transaction")
-        acts = self._transaction(name)
+        actions = self._transaction(name)
         del self._transactions[name]
-        for act in acts:
-            act()
+        for action in actions:
+            action()
 
     def _abort(self, frame: Frame) -> None:
         name = required(frame, "transaction")
@@ -216,50 +213,50 @@ class Session:
 
     def _send_message(self, frame: Frame) -> None:
         headers = {name: value for name, value in frame.headers.items() if name not in _HOP_HEADERS}
-        self._house.publish(required(frame, "destination"), frame.body, headers)
+        self._broker.publish(required(frame, "destination"), frame.body, headers)
 
     def _subscribe(self, frame: Frame) -> None:
-        terms = subscription_options(frame, self.version)
-        if terms.id in self._consumers:
-            raise ProtocolError(f"There already is a subscription for: {terms.id}. Use unique subscription ids.")
-        self._consumers[terms.id] = self._house.destinations.subscribe(terms, self.client_id, self._deliver)
+        options = subscription_options(frame, self.version)
+        if options.id in self._consumers:
+            raise ProtocolError(f"There already is a subscription for: {options.id}. Use unique subscription ids.")
+        self._consumers[options.id] = self._broker.destinations.subscribe(options, self.client_id, self._deliver)
 
     def _unsubscribe(self, frame: Frame) -> None:
         name = durable_name(frame)
         if name is not None:
-            self._house.destinations.remove_durable(self.client_id, name)
+            self._broker.destinations.remove_durable(self.client_id, name)
             return
-        self._house.destinations.leave(self._consumers.pop(self._known(subscription_id(frame, self.version))))
+        self._broker.destinations.leave(self._consumers.pop(self._checked(subscription_id(frame, self.version))))
 
     def _disconnect(self, _frame: Frame) -> None:
         self.leave()
 
-    def _deliver(self, terms: SubscriptionOptions, message: Message) -> None:
+    def _deliver(self, options: SubscriptionOptions, message: Message) -> None:
         headers = {**message.headers, "message-id": message.id, "destination": message.destination}
-        headers |= {"subscription": terms.id, "content-length": str(len(message.body))}
-        if terms.ack != "auto" and self.version == "1.2":
-            headers["ack"] = f"{message.id}@{terms.id}"
+        headers |= {"subscription": options.id, "content-length": str(len(message.body))}
+        if options.ack != "auto" and self.version == "1.2":
+            headers["ack"] = f"{message.id}@{options.id}"
         if message.redelivered:
             headers["redelivered"] = "true"
         self.send(Frame("MESSAGE", headers, message.body))
 
     def _nack(self, frame: Frame) -> None:
-        for message in self._settle(frame):
-            self._house.destinations.bury(message)
+        for message in self._acknowledge(frame):
+            self._broker.destinations.dead_letter(message)
 
-    def _settle(self, frame: Frame) -> list[Message]:
+    def _acknowledge(self, frame: Frame) -> list[Message]:
         if self.version == "1.2":
             message_id, _, subscription = required(frame, "id").partition("@")
         else:
             message_id, subscription = required(frame, "message-id"), frame.headers.get("subscription", "")
             if self.version == "1.0" and not subscription:
-                subscription = self._holder(message_id)
-        return self._consumers[self._known(subscription)].settle(message_id)
+                subscription = self._subscription_of(message_id)
+        return self._consumers[self._checked(subscription)].acknowledge(message_id)
 
-    def _holder(self, message_id: str) -> str:
+    def _subscription_of(self, message_id: str) -> str:
         return next((id_ for id_, consumer in self._consumers.items() if message_id in consumer.unacknowledged), "")
 
-    def _known(self, subscription: str) -> str:
+    def _checked(self, subscription: str) -> str:
         if subscription not in self._consumers:
             raise ProtocolError(f"No subscription matched: {subscription!r}")
         return subscription

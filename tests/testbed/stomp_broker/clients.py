@@ -1,4 +1,4 @@
-"""Clients of the testbed's broker, by raw sockets and by the real stomp.py, and the world they live in."""
+"""Clients of the embedded broker, with raw sockets and with stomp.py, and a broker for them."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ LOGIN = {"login": "fastmon", "passcode": "secret"}
 
 
 @dataclass
-class Got:
-    """A frame as the raw client read it, headers as they stood on the wire."""
+class ReceivedFrame:
+    """A frame as read by the raw client; its headers are still escaped."""
 
     command: str
     headers: dict[str, str]
     body: str
 
 
-class Raw:
-    """A client that writes exactly the bytes it is told to, and reads frames by their NUL."""
+class RawClient:
+    """A client that sends exactly the given bytes, and splits what it reads at each NUL."""
 
     def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
         plain = socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S)
@@ -47,29 +47,29 @@ class Raw:
         lines = [command, *(f"{name.replace('_', '-')}:{value}" for name, value in headers.items())]
         self.write("\n".join(lines) + f"\n\n{body}\0")
 
-    def connect(self, version: str = "1.2", **headers: str) -> Got:
+    def connect(self, version: str = "1.2", **headers: str) -> ReceivedFrame:
         self.frame("CONNECT", **{"accept-version": version, "host": "x", **LOGIN, **headers})
         return self.read()
 
-    def ask(self, command: str, body: str = "", **headers: str) -> list[Got]:
-        """Send a frame with a receipt; the frames that came before it did."""
+    def request(self, command: str, body: str = "", **headers: str) -> list[ReceivedFrame]:
+        """Send a frame with a receipt; return the frames that arrive before the RECEIPT."""
         self.receipts += 1
         receipt = f"r-{self.receipts}"
         self.frame(command, body, receipt=receipt, **headers)
-        before: list[Got] = []
+        before: list[ReceivedFrame] = []
         while (got := self.read()).command != "RECEIPT":
             assert got.command != "ERROR", got
             before.append(got)
         assert got.headers["receipt-id"] == receipt
         return before
 
-    def send(self, destination: str, body: str, **headers: str) -> list[Got]:
-        return self.ask("SEND", body, destination=destination, **headers)
+    def send(self, destination: str, body: str, **headers: str) -> list[ReceivedFrame]:
+        return self.request("SEND", body, destination=destination, **headers)
 
-    def subscribe(self, destination: str, ack: str = "auto", **headers: str) -> list[Got]:
-        return self.ask("SUBSCRIBE", destination=destination, ack=ack, **{"id": "0", **headers})
+    def subscribe(self, destination: str, ack: str = "auto", **headers: str) -> list[ReceivedFrame]:
+        return self.request("SUBSCRIBE", destination=destination, ack=ack, **{"id": "0", **headers})
 
-    def read(self) -> Got:
+    def read(self) -> ReceivedFrame:
         while b"\0" not in self._buffer:
             data = self.socket.recv(65536)
             if not data:
@@ -78,10 +78,10 @@ class Raw:
         raw, _, self._buffer = self._buffer.partition(b"\0")
         head, _, body = raw.decode().lstrip("\n").partition("\n\n")
         command, *lines = head.split("\n")
-        return Got(command, dict(line.split(":", 1) for line in lines), body)
+        return ReceivedFrame(command, dict(line.split(":", 1) for line in lines), body)
 
-    def refused(self) -> Got:
-        """The ERROR that comes next, behind which the broker must close."""
+    def read_error(self) -> ReceivedFrame:
+        """Read an ERROR, after which the broker must close the connection."""
         got = self.read()
         assert got.command == "ERROR", got
         assert self.is_closed()
@@ -95,8 +95,8 @@ class Raw:
             pass
         return True
 
-    def hears_only_beats(self, for_s: float = 0.3) -> bool:
-        """Whether nothing but heart-beats, and in the end nothing at all, comes for a while."""
+    def gets_only_heart_beats(self, for_s: float = 0.3) -> bool:
+        """Whether nothing but heart-beats arrives, until for *for_s* nothing arrives at all."""
         self.socket.settimeout(for_s)
         try:
             while self.socket.recv(1) == b"\n":
@@ -112,8 +112,8 @@ class Raw:
 
 
 @dataclass
-class Ear(stomp.ConnectionListener):  # type: ignore[misc]
-    """What stomp.py reports, in queues."""
+class Listener(stomp.ConnectionListener):  # type: ignore[misc]
+    """Collects the events of stomp.py in queues."""
 
     events: queue.Queue[tuple[str, Any]] = field(default_factory=queue.Queue)
     messages: queue.Queue[Any] = field(default_factory=queue.Queue)
@@ -142,8 +142,8 @@ class Ear(stomp.ConnectionListener):  # type: ignore[misc]
         return self.messages.get(timeout=DEADLINE_S)
 
 
-class World:
-    """A broker that runs, and its clients, closed at the end."""
+class BrokerRig:
+    """A running broker and its clients, which are closed at the end."""
 
     def __init__(self, stack: ExitStack, **options: Any) -> None:
         tls = options.pop("ssl", None)
@@ -151,40 +151,40 @@ class World:
         self.broker = Broker(user="fastmon", password="secret", **options)
         self.thread = stack.enter_context(BrokerThread(self.broker, ssl=tls))
 
-    def raw(self, tls: ssl.SSLContext | None = None) -> Raw:
-        client = Raw(self.thread.port, tls)
+    def raw(self, tls: ssl.SSLContext | None = None) -> RawClient:
+        client = RawClient(self.thread.port, tls)
         self._stack.callback(client.close)
         return client
 
-    def client(self, version: str = "1.2", **headers: str) -> Raw:
+    def client(self, version: str = "1.2", **headers: str) -> RawClient:
         raw = self.raw()
         assert raw.connect(version, **headers).command == "CONNECTED"
         return raw
 
     def stomp(self, kind: type = stomp.Connection12, headers: dict[str, str] | None = None, **options: Any) -> Any:
         conn = kind([("127.0.0.1", self.thread.port)], reconnect_attempts_max=1, **options)
-        conn.set_listener("ear", ear := Ear())
-        conn.ear = ear
+        conn.set_listener("listener", listener := Listener())
+        conn.listener = listener
         conn.connect("fastmon", "secret", wait=False, headers=headers or {})
         self._stack.callback(conn.transport.disconnect_socket)
-        ear.await_event("connected")
+        listener.await_event("connected")
         return conn
 
-    def until(self, condition: Callable[[], bool]) -> None:
+    def wait_until(self, condition: Callable[[], bool]) -> None:
         self.thread.wait_until(condition, DEADLINE_S)
 
     def depth(self, destination: str) -> int:
         return self.thread.call(lambda: self.broker.queue_depth(destination))
 
-    def gone(self, client_id: str) -> None:
-        self.until(lambda: all(session.client_id != client_id for session in self.broker.sessions))
+    def wait_until_gone(self, client_id: str) -> None:
+        self.wait_until(lambda: all(session.client_id != client_id for session in self.broker.sessions))
 
 
 @contextmanager
-def running(**options: Any) -> Iterator[World]:
+def running_broker(**options: Any) -> Iterator[BrokerRig]:
     with ExitStack() as stack:
-        yield World(stack, **options)
+        yield BrokerRig(stack, **options)
 
 
-def bodies(frames: list[Got]) -> list[str]:
+def bodies(frames: list[ReceivedFrame]) -> list[str]:
     return [frame.body for frame in frames]

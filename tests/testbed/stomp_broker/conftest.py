@@ -1,4 +1,4 @@
-"""A broker that runs, for each test."""
+"""A running broker for each test."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.testbed.stomp_broker.clients import World, running
+from tests.testbed.stomp_broker.clients import BrokerRig, running_broker
 
 
 @pytest.fixture
-def world() -> Iterator[World]:
-    with running() as world:
-        yield world
+def rig() -> Iterator[BrokerRig]:
+    with running_broker() as rig:
+        yield rig

@@ -1,4 +1,4 @@
-"""What `check` tries at a broker, on each of them: address, TLS, login, subscription, and a message there and back."""
+"""The probe of `check` on each broker: address, TLS, login, subscription, and a round trip of a message."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from fastmon_daemon.base.errors import LinkBlocked
 from fastmon_daemon.broker import ConnectionParameters, check_login, check_reachable, measure_round_trip
-from tests.real_brokers.certificates import DOUBTFUL
+from tests.real_brokers.certificates import INVALID
 from tests.real_brokers.conftest import Names
 from tests.real_brokers.link import Link
 from tests.real_brokers.servers import Server
@@ -16,7 +16,7 @@ from tests.real_brokers.servers import Server
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(300)]
 
 
-def login_at(server: Server, topic: str, tls: str | None = None) -> ConnectionParameters:
+def parameters_for(server: Server, topic: str, tls: str | None = None) -> ConnectionParameters:
     return ConnectionParameters(
         host=server.host, port=server.tls_ports[tls] if tls else server.port, user=server.user,
         password=lambda: server.password, subscribe=topic, announce=(topic,), durable=True, client_id="fastmon-x",
@@ -25,8 +25,8 @@ def login_at(server: Server, topic: str, tls: str | None = None) -> ConnectionPa
 
 
 @pytest.mark.parametrize("tls", [None, "good"])
-def test_all_is_tried_and_a_message_comes_back(server: Server, names: Names, tls: str | None) -> None:
-    parameters = login_at(server, names.topic, tls)
+def test_every_step_succeeds_and_a_message_comes_back(server: Server, names: Names, tls: str | None) -> None:
+    parameters = parameters_for(server, names.topic, tls)
     assert check_reachable(parameters).startswith("TLSv1" if tls else "plain TCP")
     check_login(parameters)
     check_login(parameters, names.topic)
@@ -34,18 +34,18 @@ def test_all_is_tried_and_a_message_comes_back(server: Server, names: Names, tls
     assert 0 < confirmed <= back
 
 
-def test_the_client_id_of_a_daemon_at_work_is_left_to_it(server: Server, names: Names) -> None:
+def test_the_probe_does_not_use_the_client_id_of_a_running_daemon(server: Server, names: Names) -> None:
     with Link(server, client_id="fastmon-x"):
-        check_login(login_at(server, names.topic), names.topic)
-        measure_round_trip(login_at(server, names.topic))
+        check_login(parameters_for(server, names.topic), names.topic)
+        measure_round_trip(parameters_for(server, names.topic))
 
 
-def test_a_wrong_password_is_held_against_the_settings(server: Server, names: Names) -> None:
+def test_a_wrong_password_blocks_the_link(server: Server, names: Names) -> None:
     with pytest.raises(LinkBlocked, match="ACTIVEMQ_PASSWORD"):
-        check_login(replace(login_at(server, names.topic), password=lambda: "wrong"))
+        check_login(replace(parameters_for(server, names.topic), password=lambda: "wrong"))
 
 
-@pytest.mark.parametrize("fault", DOUBTFUL)
-def test_a_doubtful_certificate_is_refused_before_anything_is_sent(server: Server, names: Names, fault: str) -> None:
+@pytest.mark.parametrize("fault", INVALID)
+def test_an_invalid_certificate_is_rejected_before_anything_is_sent(server: Server, names: Names, fault: str) -> None:
     with pytest.raises(LinkBlocked, match="ACTIVEMQ_SSL_CA_CERTS"):
-        check_reachable(login_at(server, names.topic, fault))
+        check_reachable(parameters_for(server, names.topic, fault))

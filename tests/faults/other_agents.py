@@ -1,7 +1,4 @@
-"""The other agents on the topic: the DAQ that sends STFs, and an ear that hears every announcement.
-
-Owns the brokers' sides of a row. It must not know faults, the monitor or the daemon.
-"""
+"""The other agents on the topic, on each kind of broker: a sender of STFs and a listener for announcements."""
 
 from __future__ import annotations
 
@@ -21,8 +18,8 @@ from tests.real_brokers.servers import Server
 _PERSISTENT = {"persistent": "true"}
 
 
-class Acts(Protocol):
-    """What a row does to a broker, and where it is."""
+class BrokerControl(Protocol):
+    """Address of a broker, and what a row does to it."""
 
     kind: str
     host: str
@@ -37,17 +34,17 @@ class Acts(Protocol):
     def resume(self) -> None: ...
 
 
-class Agents(Protocol):
-    """DAQ and ear."""
+class OtherAgents(Protocol):
+    """Sender and listener."""
 
     def send(self, body: str) -> None:
-        """Return when the broker has taken it; while the broker is away, try again."""
+        """Send *body*, repeatedly while the broker is down, until the broker has accepted it."""
 
-    def heard(self) -> list[str]:
-        """The bodies of all announcements that the broker took, each SEND of the daemon once."""
+    def announcements(self) -> list[str]:
+        """Bodies of all announcements that the broker accepted, one per SEND of the daemon."""
 
-    def hear_out(self) -> None:
-        """Return when all that the broker has taken until now is heard."""
+    def wait_for_delivery(self) -> None:
+        """Wait until all messages that the broker has accepted are delivered."""
 
     def close(self) -> None: ...
 
@@ -63,8 +60,8 @@ def is_announcement(body: str) -> bool:
     return str(message.get("sender")).startswith("fastmon-agent-")
 
 
-class OwnBroker:
-    """The embedded broker of one row, with both its sides: it is told of each message that it takes."""
+class EmbeddedBroker:
+    """The embedded broker of one row, and the other agents: it reports each message that it accepts."""
 
     kind = "embedded"
     host = "127.0.0.1"
@@ -72,29 +69,29 @@ class OwnBroker:
     password = "secret-word"
 
     def __init__(self) -> None:
-        self._heard: list[str] = []
-        self._life = ExitStack()
-        broker = StompBroker(user=self.user, password=self.password, on_send=self._hear)
-        self.thread = self._life.enter_context(BrokerThread(broker))
+        self._announcements: list[str] = []
+        self._stack = ExitStack()
+        broker = StompBroker(user=self.user, password=self.password, on_send=self._on_send)
+        self.thread = self._stack.enter_context(BrokerThread(broker))
         self.port = self.thread.port
 
     @property
     def broker(self) -> StompBroker:
-        """For the faults that only the embedded one has."""
+        """For faults that only the embedded broker has."""
         return self.thread.broker
 
-    def _hear(self, _destination: str, body: str, _headers: dict[str, str]) -> None:
+    def _on_send(self, _destination: str, body: str, _headers: dict[str, str]) -> None:
         if is_announcement(body):
-            self._heard.append(body)
+            self._announcements.append(body)
 
     def send(self, body: str) -> None:
         self.thread.call(lambda: self.broker.publish(TOPIC, body, _PERSISTENT))
 
-    def heard(self) -> list[str]:
-        return self.thread.call(lambda: list(self._heard))
+    def announcements(self) -> list[str]:
+        return self.thread.call(lambda: list(self._announcements))
 
-    def hear_out(self) -> None:
-        """The broker itself tells of each message that it takes."""
+    def wait_for_delivery(self) -> None:
+        """Nothing to wait for: the broker reports a message when it accepts it."""
 
     def start(self) -> None:
         self.thread.start()
@@ -112,19 +109,18 @@ class OwnBroker:
         self.thread.call(lambda: self.broker.silent(0))
 
     def close(self) -> None:
-        self._life.close()
+        self._stack.close()
 
 
-class Neighbours:
-    """DAQ and ear on a real broker, by the product's own edge. The ear is durable, so that it misses nothing.
+class AgentsOnServer:
+    """Sender and durable listener on a real broker, with the daemon's `BrokerConnection`.
 
-    What is delivered to the ear again after a cut is the same body, and the same SEND; a second SEND has a later
-    `timestamp`.
+    A redelivered message has the same body; a second SEND has a later `timestamp`, hence another body.
     """
 
     def __init__(self, server: Server, topic: str, name: str) -> None:
         self._bodies: dict[str, None] = {}
-        self._last_words: set[str] = set()
+        self._markers: set[str] = set()
         self._numbers = itertools.count(1)
         self._name = name
         parameters = ConnectionParameters(
@@ -138,33 +134,33 @@ class Neighbours:
         wait_until(lambda: self._broker.up, "the other agents are connected")
 
     def _changed(self, change: LinkStateChange) -> None:
-        """The link's own log line says it all."""
+        """Ignored: the link logs its changes."""
 
     def _accept(self, body: bytes) -> None:
         if is_announcement(body.decode()):
             self._bodies[body.decode()] = None
-        elif b"last_word" in body:
-            self._last_words.add(body.decode())
+        elif b"marker" in body:
+            self._markers.add(body.decode())
 
     def send(self, body: str) -> None:
         number = next(self._numbers)
 
-        def taken() -> bool:
+        def accepted() -> bool:
             try:
                 self._broker.announce(body, f"{self._name}-{number}")
             except LinkDown:
                 return False
             return True
 
-        wait_until(taken, "the broker takes the message", deadline_s=120)
+        wait_until(accepted, "the broker accepts the message", deadline_s=120)
 
-    def heard(self) -> list[str]:
+    def announcements(self) -> list[str]:
         return list(self._bodies)
 
-    def hear_out(self) -> None:
-        word = json.dumps({"msg_type": "last_word", "number": next(self._numbers)})
-        self.send(word)
-        wait_until(lambda: word in self._last_words, "the ear has heard all that came before")
+    def wait_for_delivery(self) -> None:
+        marker = json.dumps({"msg_type": "marker", "number": next(self._numbers)})
+        self.send(marker)
+        wait_until(lambda: marker in self._markers, "the marker is delivered")
 
     def close(self) -> None:
         self._broker.stop(10.0)

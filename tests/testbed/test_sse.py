@@ -1,4 +1,4 @@
-"""What the embedded monitor's stream delivers, against the labels that were recorded at the real one."""
+"""The event stream of the embedded monitor, compared with recordings of the real one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ from typing import Any
 
 import pytest
 
-from fastmon_daemon.testbed.monitor.sse import Client, frame, heard, is_heartbeat, is_relayed, relayed, wanted_by
+from fastmon_daemon.testbed.monitor.sse import (
+    Client,
+    encode_event,
+    is_heartbeat,
+    is_relayed,
+    parse_filters,
+    parse_message,
+    relayed,
+)
 
 RECORDINGS = Path(__file__).parents[1] / "contract" / "sse"
 ADDED = ("sender_agent", "recipient_agent", "queue_name", "sent_at")
@@ -26,7 +34,7 @@ PLAIN = {"msg_type": "tf_file_registered", "namespace": "torre1", "run_id": "777
 
 
 def recorded_events() -> list[tuple[str, dict[str, Any]]]:
-    """The raw stream: (frame, data) of each event that was kept whole."""
+    """(text, data) of each complete event in the raw recording."""
     raw = (RECORDINGS / "sse_raw_no_filter.txt").read_text()
     bodies = re.findall(r"b'[0-9a-f]+\\r\\n(event: .*\\n\\n)\\r\\n'$", raw, flags=re.MULTILINE)
     frames = [body.encode().decode("unicode_escape") for body in bodies]
@@ -34,7 +42,7 @@ def recorded_events() -> list[tuple[str, dict[str, Any]]]:
 
 
 def as_sent(data: dict[str, Any]) -> dict[str, Any]:
-    """The message as its sender wrote it."""
+    """The message as its sender sent it."""
     if data["label"].startswith("26 "):
         return {name: value for name, value in data.items() if name not in ("recipient_agent", "queue_name")}
     sent = {name: value for name, value in data.items() if name not in ADDED}
@@ -48,23 +56,23 @@ def sent_messages() -> list[dict[str, Any]]:
     return [*messages[:place], big, *messages[place:]]
 
 
-def test_each_recorded_frame_is_written_byte_for_byte():
+def test_each_recorded_event_is_encoded_byte_for_byte():
     for text, data in recorded_events():
-        message = heard(json.dumps(as_sent(data)))
+        message = parse_message(json.dumps(as_sent(data)))
         assert message is not None
         assert is_relayed(message)
         ours = relayed(message, SENT)
         ours["sent_at"] = data["sent_at"]
-        assert frame(ours["msg_type"], ours).decode() == text
+        assert encode_event(ours["msg_type"], ours).decode() == text
 
 
 @pytest.mark.parametrize("name", sorted(QUERIES))
-def test_each_filter_lets_through_what_was_recorded(name):
+def test_each_filter_passes_the_recorded_events(name):
     labels = (RECORDINGS / f"sse_filter_{name}_labels.txt").read_text().splitlines()
-    client = Client(wanted_by(QUERIES[name]))
+    client = Client(parse_filters(QUERIES[name]))
     for message in sent_messages():
         client.offer(message, message["label"].encode())
-    got = [client.waiting.get_nowait().decode() for _ in range(client.waiting.qsize())]
+    got = [client.queue.get_nowait().decode() for _ in range(client.queue.qsize())]
     assert got == labels
 
 
@@ -75,8 +83,8 @@ def test_each_filter_lets_through_what_was_recorded(name):
         '{"msg_type": "a", "x": "\\u0000"}', '{"msg_type": "a", "x": [{"y\\u0000": 1}]}',
     ],
 )  # fmt: skip
-def test_the_listener_drops_what_is_no_clean_json_object(body):
-    assert heard(body) is None
+def test_the_listener_drops_anything_but_a_json_object_without_nul(body):
+    assert parse_message(body) is None
 
 
 @pytest.mark.parametrize(
@@ -86,7 +94,7 @@ def test_the_listener_drops_what_is_no_clean_json_object(body):
         {"run_id": "7" * 51}, {"agent_name": AGENT, "status": "registered"},
     ],
 )  # fmt: skip
-def test_the_listener_does_not_relay_what_is_too_long_untyped_or_a_heartbeat(change):
+def test_the_listener_relays_no_message_that_is_too_long_untyped_or_a_heartbeat(change):
     assert not is_relayed(PLAIN | change)
 
 
@@ -94,6 +102,6 @@ def test_a_message_without_type_is_not_relayed():
     assert not is_relayed({name: value for name, value in PLAIN.items() if name != "msg_type"})
 
 
-def test_agent_name_alone_makes_no_heartbeat():
+def test_agent_name_alone_is_no_heartbeat():
     assert not is_heartbeat(PLAIN | {"agent_name": AGENT})
     assert is_relayed(PLAIN | {"agent_name": AGENT})

@@ -1,4 +1,4 @@
-"""The embedded world end to end: what is sent to its broker arrives in its monitor, and its faults strike."""
+"""The embedded testbed end to end: messages reach the monitor, and faults take effect."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DEADLINE_S = 20.0
 ANNOUNCEMENT = {"msg_type": "tf_file_registered", "tf_file_id": "a", "run_id": "1", "status": "registered"}
 
 
-class Ear(stomp.ConnectionListener):
+class Listener(stomp.ConnectionListener):
     def __init__(self) -> None:
         self.receipts: queue.Queue[str] = queue.Queue()
         self.gone = threading.Event()
@@ -42,9 +42,9 @@ class Sender:
 
     def __init__(self, environment: dict[str, str]) -> None:
         address = (environment["ACTIVEMQ_HOST"], int(environment["ACTIVEMQ_PORT"]))
-        self.ear = Ear()
+        self.listener = Listener()
         self.connection = stomp.StompConnection12([address], reconnect_attempts_max=1, timeout=DEADLINE_S)
-        self.connection.set_listener("ear", self.ear)
+        self.connection.set_listener("listener", self.listener)
         self.connection.connect(environment["ACTIVEMQ_USER"], environment["ACTIVEMQ_PASSWORD"], wait=True)
 
     def send(self, message: dict[str, Any], destination: str = TOPIC) -> None:
@@ -52,21 +52,21 @@ class Sender:
 
     def deliver(self, message: dict[str, Any], destination: str = TOPIC) -> None:
         self.send(message, destination)
-        assert self.ear.receipts.get(timeout=DEADLINE_S) == "r"
+        assert self.listener.receipts.get(timeout=DEADLINE_S) == "r"
 
 
 @pytest.fixture
-def world() -> Iterator[TestbedThread]:
+def testbed() -> Iterator[TestbedThread]:
     with TestbedThread() as running:
         yield running
 
 
 @pytest.fixture
-def connect(world: TestbedThread) -> Iterator[Callable[[], Sender]]:
+def connect(testbed: TestbedThread) -> Iterator[Callable[[], Sender]]:
     senders: list[Sender] = []
 
     def new() -> Sender:
-        senders.append(Sender(world.environment))
+        senders.append(Sender(testbed.environment))
         return senders[-1]
 
     yield new
@@ -77,7 +77,7 @@ def connect(world: TestbedThread) -> Iterator[Callable[[], Sender]]:
 def eventually(condition: Callable[[], bool]) -> None:
     pause, end = threading.Event(), time.monotonic() + DEADLINE_S
     while not condition():
-        assert time.monotonic() < end, "it did not come true"
+        assert time.monotonic() < end, f"still false after {DEADLINE_S} s"
         pause.wait(0.01)
 
 
@@ -89,14 +89,14 @@ def delivers(connect: Callable[[], Sender]) -> bool:
     return True
 
 
-def post(world: TestbedThread, path: str, body: object) -> requests.Response:
-    headers = {"Authorization": f"Token {world.environment['SWF_API_TOKEN']}"}
-    return requests.post(world.environment["SWF_MONITOR_URL"] + path, json=body, headers=headers, timeout=DEADLINE_S)
+def post(testbed: TestbedThread, path: str, body: object) -> requests.Response:
+    headers = {"Authorization": f"Token {testbed.environment['SWF_API_TOKEN']}"}
+    return requests.post(testbed.environment["SWF_MONITOR_URL"] + path, json=body, headers=headers, timeout=DEADLINE_S)
 
 
-def test_a_message_on_the_topic_comes_out_of_the_stream(world, connect):
-    url = f"{world.environment['SWF_MONITOR_URL']}/api/messages/stream/"
-    headers = {"Authorization": f"Token {world.environment['SWF_API_TOKEN']}"}
+def test_a_message_on_the_topic_appears_in_the_stream(testbed, connect):
+    url = f"{testbed.environment['SWF_MONITOR_URL']}/api/messages/stream/"
+    headers = {"Authorization": f"Token {testbed.environment['SWF_API_TOKEN']}"}
     with requests.get(url, headers=headers, stream=True, timeout=DEADLINE_S) as response:
         events = SSEClient(response).events()
         assert next(events).event == "connected"
@@ -104,80 +104,80 @@ def test_a_message_on_the_topic_comes_out_of_the_stream(world, connect):
         assert json.loads(next(events).data)["tf_file_id"] == "a"
 
 
-def test_announcements_are_counted_once_and_again(world, connect):
+def test_announcements_and_distinct_announcements_are_counted(testbed, connect):
     sender = connect()
     for _ in range(2):
         sender.deliver(ANNOUNCEMENT)
     sender.deliver(ANNOUNCEMENT | {"tf_file_id": "b"})
-    counts = world.counts()
+    counts = testbed.counts()
     assert (counts["announcements"], counts["distinct_announcements"]) == (3, 2)
 
 
-def test_the_monitor_hears_nothing_but_the_topic(world, connect):
+def test_the_monitor_gets_only_messages_of_the_topic(testbed, connect):
     connect().deliver(ANNOUNCEMENT, "/queue/elsewhere")
-    assert world.counts()["announcements"] == 0
+    assert testbed.counts()["announcements"] == 0
 
 
-def test_a_broker_outage_cuts_everybody_and_ends_on_the_same_port(world, connect):
+def test_a_broker_outage_cuts_all_connections_and_ends_on_the_same_port(testbed, connect):
     sender = connect()
-    assert post(world, "/_testbed/faults", {"broker_down_s": 0.2}).status_code == 200
-    assert sender.ear.gone.wait(DEADLINE_S)
+    assert post(testbed, "/_testbed/faults", {"broker_down_s": 0.2}).status_code == 200
+    assert sender.listener.gone.wait(DEADLINE_S)
     eventually(lambda: delivers(connect))
 
 
-def test_clearing_the_faults_brings_the_broker_back_at_once(world, connect):
+def test_clearing_the_faults_ends_a_broker_outage_at_once(testbed, connect):
     first = connect()
-    world.faults(broker_down_s=600)
-    assert first.ear.gone.wait(DEADLINE_S)
-    world.faults()
+    testbed.faults(broker_down_s=600)
+    assert first.listener.gone.wait(DEADLINE_S)
+    testbed.faults()
     eventually(lambda: delivers(connect))
 
 
-def test_clearing_no_fault_disturbs_nobody(world, connect):
+def test_clearing_without_faults_cuts_no_connection(testbed, connect):
     sender = connect()
-    world.faults()
+    testbed.faults()
     sender.deliver(ANNOUNCEMENT)
-    assert not sender.ear.gone.is_set()
+    assert not sender.listener.gone.is_set()
 
 
-def test_a_silent_broker_answers_when_the_silence_is_over(world, connect):
+def test_a_silent_broker_answers_when_the_silence_is_over(testbed, connect):
     sender = connect()
-    world.faults(broker_silent_s=600)
+    testbed.faults(broker_silent_s=600)
     sender.send(ANNOUNCEMENT)
     with pytest.raises(queue.Empty):
-        sender.ear.receipts.get(timeout=0.3)
-    world.faults(broker_silent_s=0)
-    assert sender.ear.receipts.get(timeout=DEADLINE_S) == "r"
+        sender.listener.receipts.get(timeout=0.3)
+    testbed.faults(broker_silent_s=0)
+    assert sender.listener.receipts.get(timeout=DEADLINE_S) == "r"
 
 
-def test_without_receipts_a_message_still_arrives(world, connect):
-    world.faults(no_receipts=True)
+def test_without_receipts_a_message_still_arrives(testbed, connect):
+    testbed.faults(no_receipts=True)
     sender = connect()
     sender.send(ANNOUNCEMENT)
-    world.wait_until(lambda: world.world.monitor.counts()["announcements"] == 1)
-    world.faults()
+    testbed.wait_until(lambda: testbed.testbed.monitor.counts()["announcements"] == 1)
+    testbed.faults()
     sender.deliver(ANNOUNCEMENT)
-    assert sender.ear.receipts.empty()
+    assert sender.listener.receipts.empty()
 
 
-def test_messages_can_be_posted_only_where_the_endpoint_was_asked_for(world):
-    assert post(world, "/api/messages/", ANNOUNCEMENT).status_code == 404
+def test_messages_can_be_posted_only_if_the_endpoint_is_enabled(testbed):
+    assert post(testbed, "/api/messages/", ANNOUNCEMENT).status_code == 404
     with TestbedThread(TestbedOptions(messages_endpoint=True)) as other:
         assert post(other, "/api/messages/", ANNOUNCEMENT).status_code == 201
-        other.wait_until(lambda: other.world.monitor.counts()["announcements"] == 1)
+        other.wait_until(lambda: other.testbed.monitor.counts()["announcements"] == 1)
 
 
-def test_what_the_broker_takes_is_overheard(connect):
-    heard: list[tuple[str, str]] = []
-    with TestbedThread(TestbedOptions(overheard=lambda destination, body: heard.append((destination, body)))) as other:
+def test_on_message_gets_every_accepted_message(connect):
+    messages: list[tuple[str, str]] = []
+    with TestbedThread(TestbedOptions(on_message=lambda *message: messages.append(message))) as other:
         sender = Sender(other.environment)
         sender.deliver({"a": 1}, "/queue/work")
         sender.connection.transport.disconnect_socket()
-    assert heard == [("/queue/work", '{"a": 1}')]
+    assert messages == [("/queue/work", '{"a": 1}')]
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_the_command_stands_behind_its_env_file_until_a_signal(tmp_path: Path, how):
+def test_the_command_runs_with_its_env_file_until_a_signal(tmp_path: Path, how):
     file = tmp_path / ".env.testbed"
     command = [sys.executable, "-m", "fastmon_daemon", "testbed", "--env-file", str(file)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path)
@@ -191,22 +191,22 @@ def test_the_command_stands_behind_its_env_file_until_a_signal(tmp_path: Path, h
         sender.deliver(ANNOUNCEMENT)
         sender.connection.transport.disconnect_socket()
         process.send_signal(how)
-        said, _ = process.communicate(timeout=DEADLINE_S)
+        output, _ = process.communicate(timeout=DEADLINE_S)
     finally:
         process.kill()
         process.wait()
-    assert process.returncode == 0, said
+    assert process.returncode == 0, output
     assert list(tmp_path.iterdir()) == []
-    assert environment["SWF_MONITOR_URL"] in said
-    assert environment["SWF_API_TOKEN"] not in said
-    assert environment["ACTIVEMQ_PASSWORD"] not in said
+    assert environment["SWF_MONITOR_URL"] in output
+    assert environment["SWF_API_TOKEN"] not in output
+    assert environment["ACTIVEMQ_PASSWORD"] not in output
     assert environment["FASTMON_NAMESPACE"] == "testbed"
     assert (environment["FASTMON_DURABLE"], environment["FASTMON_LATE_ANNOUNCE_RATE"]) == ("on", "0")
     assert "FASTMON_SELECTION_FRACTION" not in environment
 
 
-def test_a_taken_port_is_named_with_a_remedy(tmp_path: Path, world):
-    port = world.environment["ACTIVEMQ_PORT"]
+def test_a_taken_port_is_named_with_a_hint(tmp_path: Path, testbed):
+    port = testbed.environment["ACTIVEMQ_PORT"]
     command = [sys.executable, "-m", "fastmon_daemon", "testbed", "--broker-port", port]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=DEADLINE_S, check=False)
     assert done.returncode == 1

@@ -1,4 +1,4 @@
-"""The embedded monitor against the recordings of the real one, exchange by exchange, in the order of the recording."""
+"""The embedded monitor compared with recordings of the real one, exchange by exchange, in recorded order."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ RECORDINGS = Path(__file__).parents[1] / "contract" / "exchanges"
 TOKEN = "0123456789abcdef0123456789abcdef01234567"
 ALL = sorted(path.stem for path in RECORDINGS.glob("*.json"))
 HEADERS = ("Allow", "Connection", "Content-Type", "Location", "WWW-Authenticate")
-OURS = {
-    "created_at", "updated_at", "sent_at", "last_heartbeat",  # when it was asked
-    "agent_id", "sequence", "id", "subscriber_id", "run_id", "file_id", "tf_file_id",  # keys that the server picks
+VARYING = {
+    "created_at", "updated_at", "sent_at", "last_heartbeat",  # time of the request
+    "agent_id", "sequence", "id", "subscriber_id", "run_id", "file_id", "tf_file_id",  # keys made by the server
     "workflow_id", "stage_id", "message_id", "run", "workflow", "next", "previous",
 }  # fmt: skip
 NAMES = ("tf_filename", "stf_filename", "filename", "run_number", "instance_name", "agent_name", "message_type")
@@ -38,11 +38,11 @@ UNRECORDED = {
         {"stf_file": "swf.95294616.000001.stf", "tf_filename": "swf.95294616.000001_tf_001.tf.neg2", "tf_first": -1},
     ),
 }  # fmt: skip
-"""Requests that were not recorded but whose rows later answers show: the recording that follows -> path and body."""
+"""Unrecorded requests whose rows appear in later responses: next recording -> (path, body)."""
 
 
 class Replay:
-    """Sends recorded requests with our ids in the place of theirs, and remembers which is which."""
+    """Sends recorded requests; replaces each recorded id by the embedded monitor's id."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -60,12 +60,12 @@ class Replay:
     def exchange(self, recorded: dict[str, Any]) -> tuple[Any, Any]:
         request = recorded["request"]
         headers = {name: value for name, value in request["headers"].items() if value is not None}
-        body = self.translated(request["body"])
+        body = self.with_our_ids(request["body"])
         if isinstance(body, str):
             sent: bytes | None = _raw(body).encode("latin-1")
         else:
             sent = None if body is None else json.dumps(body).encode()
-        return self.send(request["method"], self.translated(request["path"]), headers, sent)
+        return self.send(request["method"], self.with_our_ids(request["path"]), headers, sent)
 
     def learn(self, theirs: Any, ours: Any) -> None:
         if isinstance(theirs, dict) and isinstance(ours, dict):
@@ -74,8 +74,8 @@ class Replay:
         elif isinstance(theirs, str) and isinstance(ours, str) and re.fullmatch(r"[0-9a-f-]{36}", theirs):
             self._ids.setdefault(theirs, ours)
 
-    def translated(self, value: Any) -> Any:
-        """*value* with our ids in the place of the recorded ones."""
+    def with_our_ids(self, value: Any) -> Any:
+        """Replace the recorded ids in *value*."""
         text = json.dumps(value)
         for theirs, ours in self._ids.items():
             text = text.replace(theirs, ours)
@@ -83,7 +83,7 @@ class Replay:
 
 
 def _raw(body: str) -> str:
-    """A recorded text body; those that were too large to keep are made again at their size."""
+    """Return a recorded text body; one that was too large to record is rebuilt with its size."""
     size = re.search(r"(\d{7,}) char", body)
     if not size:
         return body
@@ -92,12 +92,12 @@ def _raw(body: str) -> str:
 
 
 def _differences(theirs: Any, ours: Any, where: str = "body") -> Iterator[str]:
-    """In which way *ours* is not what was recorded; ids and times may differ, if both are there."""
+    """Yield the differences between recorded and actual values; ids and times may differ, unless one is null."""
     if isinstance(theirs, dict) and isinstance(ours, dict):
         if theirs.keys() != ours.keys():
             yield f"{where}: keys {sorted(theirs)} != {sorted(ours)}"
         for name in theirs.keys() & ours.keys():
-            if name not in OURS or (theirs[name] is None) != (ours[name] is None):
+            if name not in VARYING or (theirs[name] is None) != (ours[name] is None):
                 yield from _differences(theirs[name], ours[name], f"{where}.{name}")
     elif isinstance(theirs, list) and isinstance(ours, list) and theirs and isinstance(theirs[0], dict):
         mine = {_name(row): row for row in ours}
@@ -112,21 +112,21 @@ def _name(row: dict[str, Any]) -> Any:
     return next((row[name] for name in NAMES if name in row), None)
 
 
-def _complaints(theirs: dict[str, Any], response: Any, ours: Any) -> list[str]:
+def _problems(theirs: dict[str, Any], response: Any, ours: Any) -> list[str]:
     if response.status != theirs["status"]:
         return [f"status {theirs['status']} != {response.status}: {ours}"]
     headers = [
         (name, theirs["headers"][name], response.getheader(name)) for name in HEADERS if name in theirs["headers"]
     ]
-    complaints = [f"{name}: {recorded!r} != {sent!r}" for name, recorded, sent in headers if recorded != sent]
+    problems = [f"{name}: {recorded!r} != {sent!r}" for name, recorded, sent in headers if recorded != sent]
     if "list_length" in theirs and theirs["list_length"] != len(ours):
-        complaints.append(f"a list of {theirs['list_length']} != {len(ours)}")
+        problems.append(f"a list of {theirs['list_length']} != {len(ours)}")
     if theirs["body"] != "(left out)":
-        complaints.extend(_differences(theirs["body"], ours))
-    return complaints
+        problems.extend(_differences(theirs["body"], ours))
+    return problems
 
 
-def test_every_recorded_exchange_is_answered_as_the_real_monitor_answered_it() -> None:
+def test_every_recorded_request_gets_the_recorded_response() -> None:
     failures = {}
     with MonitorThread(TOKEN) as monitor:
         replay = Replay(monitor.port)
@@ -138,13 +138,13 @@ def test_every_recorded_exchange_is_answered_as_the_real_monitor_answered_it() -
                 assert response.status == 201, answer
             recorded = json.loads((RECORDINGS / f"{name}.json").read_text())
             response, ours = replay.exchange(recorded)
-            if complaints := _complaints(replay.translated(recorded["response"]), response, ours):
-                failures[name] = complaints
+            if problems := _problems(replay.with_our_ids(recorded["response"]), response, ours):
+                failures[name] = problems
             replay.learn(recorded["response"]["body"], ours)
     assert not failures
-    assert len(ALL) == 159  # none is left out
+    assert len(ALL) == 159  # all recordings
 
 
 @pytest.mark.parametrize("name", sorted(UNRECORDED))
-def test_an_unrecorded_request_goes_before_a_recording_that_exists(name: str) -> None:
+def test_an_unrecorded_request_precedes_an_existing_recording(name: str) -> None:
     assert name in ALL

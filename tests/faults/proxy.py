@@ -1,7 +1,4 @@
-"""A wire from the daemon to another server: it can be cut, or swallow every byte while both ends believe it stands.
-
-Owns the listening port and the connections through it. It must not know STOMP or HTTP.
-"""
+"""A TCP proxy in front of a server that can cut connections, or drop every byte while they stay open."""
 
 from __future__ import annotations
 
@@ -14,19 +11,18 @@ from fastmon_daemon.testbed.loop_thread import LoopThread
 
 @dataclass(eq=False)
 class _Pair:
-    """One connection through the wire; *writers* are those of its two ends."""
+    """One connection through the proxy, with the writers of both sides."""
 
     writers: list[asyncio.StreamWriter] = field(default_factory=list)
     swallowed: bool = False
-    """Nothing goes through it any more, in either direction, not even its end."""
+    """Nothing is forwarded any more, in either direction, not even the end of the connection."""
 
 
-class Wire(LoopThread):
-    """Context manager: inside it connections to `port` are led to the port *target*.
+class FaultyProxy(LoopThread):
+    """Context manager: inside it connections to `port` are forwarded to the port *target*.
 
-    `swallow`: no byte of the connections that stand, nor of those that come, arrives; nobody is told. `mend`: new ones
-    go through again; those that were swallowed stay so. `deaf`: the broker hears nothing, but is heard. `cut`: all
-    connections are reset.
+    `swallow`: drop every byte of present and new connections, which stay open. `restore`: forward new connections
+    again. `drop_upstream`: drop only what goes to the server. `cut`: reset all connections.
     """
 
     def __init__(self, target: int) -> None:
@@ -34,13 +30,13 @@ class Wire(LoopThread):
         self._target = target
         self._pairs: set[_Pair] = set()
         self._swallowing = False
-        self._deaf = False
-        self._mended_at = 0.0
+        self._drop_upstream = False
+        self._restored_at = 0.0
         self.reached_s: float | None = None
-        """Seconds from `mend` until somebody came through; None while nobody has."""
+        """Seconds from `restore` to the first forwarded connection; None before."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
-        super().__init__("wire", asyncio.new_event_loop())
+        super().__init__("proxy", asyncio.new_event_loop())
 
     def start(self) -> None:
         self._server = self.run(self._listen())
@@ -52,12 +48,12 @@ class Wire(LoopThread):
     def swallow(self) -> None:
         self.call(lambda: self._set_swallowing(True))
 
-    def mend(self) -> None:
-        self._mended_at, self.reached_s = time.monotonic(), None
+    def restore(self) -> None:
+        self._restored_at, self.reached_s = time.monotonic(), None
         self.call(lambda: self._set_swallowing(False))
 
-    def deaf(self, deaf: bool) -> None:
-        self._deaf = deaf
+    def drop_upstream(self, drop: bool) -> None:
+        self._drop_upstream = drop
 
     def cut(self) -> None:
         self.call(self._cut)
@@ -96,7 +92,7 @@ class Wire(LoopThread):
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
             pair.writers.append(far_writer)
             if self.reached_s is None:
-                self.reached_s = time.monotonic() - self._mended_at
+                self.reached_s = time.monotonic() - self._restored_at
             await asyncio.gather(self._pump(pair, reader, far_writer), self._pump(pair, far_reader, writer))
         except OSError:
             writer.transport.abort()
@@ -104,10 +100,10 @@ class Wire(LoopThread):
             self._tasks.discard(task)
 
     async def _pump(self, pair: _Pair, reader: asyncio.StreamReader, writer: asyncio.StreamWriter | None) -> None:
-        upwards = writer is not pair.writers[0]
+        is_upstream = writer is not pair.writers[0]
         try:
             while data := await reader.read(65536):
-                if writer and not pair.swallowed and not (self._deaf and upwards):
+                if writer and not pair.swallowed and not (self._drop_upstream and is_upstream):
                     writer.write(data)
                     await writer.drain()
         except OSError:

@@ -1,7 +1,4 @@
-"""The stage of one row: a monitor, a broker of one kind, the other agents, and the daemon as a process.
-
-Owns sending, waiting until all has come to rest, and closing the account. It must not know faults.
-"""
+"""The scenario of one row: a monitor, a broker of one kind, the other agents, and the daemon as a process."""
 
 from __future__ import annotations
 
@@ -17,17 +14,17 @@ from fastmon_daemon.base.clock import parse_timestamp, utcnow
 from fastmon_daemon.outbox import open_for_reading
 from fastmon_daemon.testbed.monitor import MonitorThread
 from fastmon_daemon.testbed.monitor.file_tables import FASTMON_FILES, STF_FILES
-from tests.faults.account import Account, account_of, read_lives
-from tests.faults.agents import Acts, Agents
-from tests.processes import Door, Living, name, wait_until
+from tests.faults.account import Account, account_of, read_stfs
+from tests.faults.other_agents import BrokerControl, OtherAgents
+from tests.processes import BrokerAccess, Living, name, wait_until
 
 WORKERS = 4
-"""The daemon's default: so many announcements may be in flight when it is cut."""
+"""The daemon's default: the most announcements that can be in flight at a cut."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A line of the table."""
+    """One line of the table."""
 
     sent: int
     completed: int
@@ -41,15 +38,17 @@ class Result:
     note: str = ""
 
 
-class Stage(Living):
-    """A world in which things go wrong, and in which all that was sent is accounted for."""
+class Scenario(Living):
+    """A testbed for one fault; every STF that was sent is accounted for at the end."""
 
-    def __init__(self, folder: Path, monitor: MonitorThread, broker: Acts, agents: Agents, topic: str) -> None:
-        door = Door(
+    def __init__(
+        self, folder: Path, monitor: MonitorThread, broker: BrokerControl, agents: OtherAgents, topic: str
+    ) -> None:
+        access = BrokerAccess(
             port=broker.port, publish=agents.send, host=broker.host, user=broker.user, password=broker.password,
             topic=topic,
         )  # fmt: skip
-        super().__init__(folder, monitor, door)
+        super().__init__(folder, monitor, access)
         self.broker = broker
         self.agents = agents
         self.long = False
@@ -60,13 +59,13 @@ class Stage(Living):
         self._seconds: float | None = None
 
     def register(self, *sequences: int) -> None:
-        """The data agent's registrations, straight into the monitor's table: also while the monitor is away."""
+        """Register STFs directly in the monitor's table, which works even while the monitor is down."""
         rows = [{"run": self.run_pk, "stf_filename": name(n)} for n in sequences]
         store = self.monitor.server.store
         self.monitor.call(lambda: [store.create(STF_FILES, row) for row in rows])
 
     def send(self, *sequences: int) -> None:
-        """STFs are registered and announced; when this returns, the broker has taken the messages."""
+        """Register and announce STFs; on return, the broker has accepted the messages."""
         self.register(*sequences)
         self.announce(*sequences)
 
@@ -75,30 +74,30 @@ class Stage(Living):
         self.expect(*sequences)
 
     def expect(self, *sequences: int) -> None:
-        """These count as sent."""
+        """Count these STFs as sent."""
         self.sent |= dict.fromkeys(name(n) for n in sequences)
 
     def send_over(self, seconds: float, sequences: range) -> None:
-        """Send these one after the other, spread over *seconds*."""
+        """Send STFs one by one, spread over *seconds*."""
         for n in sequences:
             self.send(n)
-            self.let_pass(seconds / len(sequences))
+            self.wait(seconds / len(sequences))
 
-    def let_pass(self, seconds: float) -> None:
-        """The fault lasts."""
+    def wait(self, seconds: float) -> None:
+        """Let the fault last for *seconds*."""
         threading.Event().wait(seconds)
 
     def kill(self, child: subprocess.Popen[bytes]) -> None:
-        """SIGKILL, and the process is gone."""
+        """Kill with SIGKILL and wait for the exit."""
         child.kill()
         child.wait()
 
     def fault_is_over(self) -> None:
-        """From now on the time to recover is measured."""
+        """Start to measure the time of recovery."""
         self._over_at, self._over_on = time.monotonic(), utcnow()
 
     def back_after(self, link: str) -> str:
-        """For the note: how soon after the end of the fault the daemon had its *link* again, by its own record."""
+        """Text for the note: when, after the end of the fault, the daemon recorded that *link* was up again."""
         reports = open_for_reading(self.database)
         try:
             latest = reports.outages.latest(open_only=False, limit=10)
@@ -106,24 +105,24 @@ class Stage(Living):
         finally:
             reports.close()
         end = next(iter(ends), None)
-        assert end is not None, f"no outage of the {link} has begun and ended"
+        assert end is not None, f"no finished outage of the {link} is recorded"
         return f"link back after {max(0.0, (parse_timestamp(end) - self._over_on).total_seconds()):.1f} s"
 
-    def comes_to_rest(self, failing: Collection[str] = ()) -> None:
-        """Wait until every STF that was sent is completed, or failed where it must."""
+    def wait_until_finished(self, failing: Collection[str] = ()) -> None:
+        """Wait until every STF is completed, or failed if it is in *failing*."""
         wanted = {"completed": len(self.sent) - len(failing), "failed": len(failing)}
         wanted = {state: count for state, count in wanted.items() if count}
-        begun = self._over_at or time.monotonic()
+        began = self._over_at or time.monotonic()
         try:
             wait_until(lambda: self.states() == wanted, deadline_s=1500 if self.long else 150)
-        except AssertionError as late:
-            raise AssertionError(f"{late}{wanted}, but {self.states()}\n{self.log()[-4000:]}") from None
-        self._seconds = time.monotonic() - begun
+        except AssertionError as timeout:
+            raise AssertionError(f"{timeout}{wanted}, but {self.states()}\n{self.log()[-4000:]}") from None
+        self._seconds = time.monotonic() - began
 
     def close_account(self, *, cuts: int = 0, failing: Collection[str] = (), note: str = "") -> Account:
-        """Compare all with all: nothing lost, nothing twice; *cuts*: so often announcements in flight were cut."""
-        self.agents.hear_out()  # a second announcement that is still on its way would not be counted
-        account = account_of(self.sent, read_lives(self.database), self._rows(), self.agents.heard(), failing)
+        """Check that nothing was lost or registered twice. *cuts*: how often announcements in flight were cut."""
+        self.agents.wait_for_delivery()  # otherwise a second announcement in flight would not be counted
+        account = account_of(self.sent, read_stfs(self.database), self._rows(), self.agents.announcements(), failing)
         self.result = Result(
             sent=account.sent, completed=account.completed, failed=account.failed, announced=account.announced,
             registered_twice=len(account.registered_twice), announced_twice=account.announced_twice,
