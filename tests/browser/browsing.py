@@ -36,29 +36,29 @@ class Browser:
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
         self.driver.get(url)
 
-    def says(self, text: str, where: str = "body") -> None:
+    def wait_for_text(self, text: str, where: str = "body") -> None:
         """Wait until *text* is to be seen in the element *where*."""
         wait_until(lambda: text in self.text(where), lambda: f"{text!r} in {where}: {self.text(where)[:2000]}")
 
     def text(self, where: str) -> str:
         """What is to be seen there; empty where there is no such element."""
-        found = self.ask("return document.querySelector(arguments[0])?.innerText ?? ''", where)
+        found = self.run_script("return document.querySelector(arguments[0])?.innerText ?? ''", where)
         return str(found)
 
-    def ask(self, script: str, *values: Any) -> Any:
+    def run_script(self, script: str, *values: Any) -> Any:
         return self.driver.execute_script(script, *values)
 
-    def press(self, where: str) -> None:
+    def click(self, where: str) -> None:
         self.driver.find_element(By.CSS_SELECTOR, where).click()
 
     def is_light(self) -> bool:
         """Whether the page's ground is light."""
-        ground = self.ask("return getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
+        ground = self.run_script("return getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
         return sum(ground[:3]) > 384
 
-    def inspector(self) -> list[str]:
+    def axe_violations(self) -> list[str]:
         """What axe calls a serious or critical obstacle on the page."""
-        self.ask(AXE.read_text(encoding="utf-8"))
+        self.run_script(AXE.read_text(encoding="utf-8"))
         found = self.driver.execute_async_script(
             "axe.run().then(arguments[0], (e) => arguments[0]({error: String(e)}))"
         )
@@ -69,7 +69,7 @@ class Browser:
             for each in found["violations"] if each["impact"] in ("serious", "critical") for node in each["nodes"]
         ]  # fmt: skip
 
-    def requested(self) -> set[str]:
+    def requested_hosts(self) -> set[str]:
         """The hosts (with ports) that were asked for anything since the last call."""
         hosts = set()
         for entry in self.driver.get_log("performance"):
@@ -78,7 +78,7 @@ class Browser:
                 hosts.add(str(message["params"]["request"]["url"]))
         return {url.split("/")[2] for url in hosts if "://" in url}
 
-    def complaints(self) -> list[str]:
+    def console_errors(self) -> list[str]:
         """What the browser wrote to its console since the last call: CSP violations, errors of scripts."""
         return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] != "INFO"]
 

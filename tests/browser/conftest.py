@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.client.living import Experiment
+from tests.client.client_process import Experiment
 
 if TYPE_CHECKING:
     from tests.browser.browsing import Browser
@@ -38,13 +38,13 @@ def chromium() -> Iterator[Browser]:
 @pytest.fixture
 def browser(chromium: Browser) -> Iterator[Browser]:
     """With one empty page and nothing to complain of; each test leaves it so."""
-    chromium.complaints()
+    chromium.console_errors()
     yield chromium
     for handle in chromium.driver.window_handles[1:]:
         chromium.driver.switch_to.window(handle)
         chromium.driver.close()
     chromium.driver.switch_to.window(chromium.driver.window_handles[0])
-    chromium.ask("try { localStorage.clear() } catch {}")
+    chromium.run_script("try { localStorage.clear() } catch {}")
     chromium.driver.get("about:blank")
 
 

@@ -22,8 +22,8 @@ from fastmon_client.output import Quiet
 from fastmon_client.session import Session, now
 from fastmon_daemon.testbed.monitor import MonitorThread
 from tests.browser.browsing import browsing
-from tests.client.living import TOKEN, Experiment
-from tests.client.served import served
+from tests.client.client_process import TOKEN, Experiment
+from tests.client.dashboard_server import served
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 STFS, EVERY_S = 220, 0.5
@@ -35,22 +35,22 @@ def play(experiment: Experiment, stfs: int, every_s: float, *, one_of: int = 1) 
     """A run of which *one_of* so many STFs is selected, with all that can happen to one of those."""
     pause = threading.Event()
     experiment.fraction = 1 / one_of
-    experiment.says("start_run")
+    experiment.send("start_run")
     for n in range(1, stfs + 1):
         lag_s = 0.35 + 0.2 * sin(n / 15) + (1.1 if n % 17 == 0 else 0.0)
         if n in MISSING or (n - 1) % one_of:
             experiment.register_stfs(n)
         else:
             registered = experiment.per_stf - (n in INCOMPLETE)
-            experiment.take(n, registered=registered, announced=0 if n in RECOVERED else None, lag_s=lag_s)
+            experiment.publish(n, registered=registered, announced=0 if n in RECOVERED else None, lag_s=lag_s)
         pause.wait(every_s)
 
 
-def watch(of: MonitorThread) -> Session:
+def session_at(of: MonitorThread) -> Session:
     """A session that looks at the monitor *of*."""
-    wanted = MessageFilter(types=("tf_file_registered", "fastmon_status"))
+    filter_ = MessageFilter(types=("tf_file_registered", "fastmon_status"))
     access = access_of(of.url, {"SWF_API_TOKEN": TOKEN})
-    return Session(access, wanted.heard_types, AppState(access.url, wanted, now()), Quiet())
+    return Session(access, filter_.heard_types, AppState(access.url, filter_, now()), Quiet())
 
 
 def terminal(session: Session) -> None:
@@ -67,8 +67,8 @@ def page(url: str) -> None:
     with browsing() as browser:
         for name, dark in (("dashboard", False), ("dashboard-dark", True)):
             browser.open(url, 1280, 860, dark=dark)
-            browser.says("LIVE", "#state")
-            browser.says("STFs 1-", "#strips")
+            browser.wait_for_text("LIVE", "#state")
+            browser.wait_for_text("STFs 1-", "#strips")
             browser.driver.save_screenshot(str(IMAGES / f"{name}.png"))
 
 
@@ -76,13 +76,13 @@ def main() -> None:
     """Play, and take the pictures."""
     IMAGES.mkdir(exist_ok=True)
     with Experiment(100013, per_stf=3, age_s=0.0, heartbeat_s=1.0) as experiment:
-        session = watch(experiment.monitor)
+        session = session_at(experiment.monitor)
         reading = threading.Thread(target=session.run)
         reading.start()
         try:
             with served(session.snapshot) as dashboard:
                 play(experiment, 80, 0.02, one_of=10)
-                experiment.says("end_run", total_stf_files=80)
+                experiment.send("end_run", total_stf_files=80)
                 experiment.begin_run(100014)
                 play(experiment, STFS, EVERY_S)
                 terminal(session)

@@ -36,7 +36,7 @@ class Terminal:
         self._reader = threading.Thread(target=self._read_along)
         self._reader.start()
 
-    def sees(self, what: Callable[[list[str]], bool] | str) -> list[str]:
+    def wait_for(self, what: Callable[[list[str]], bool] | str) -> list[str]:
         """Wait until the lines on the screen are so (or hold that text), and return them."""
         is_so = what if callable(what) else lambda lines: any(what in line for line in lines)
         with self._news:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from bench.stream_server import serving, stream_of
-from tests.client.living import Client
+from tests.client.client_process import Client
 
 EVENTS = 7000
 

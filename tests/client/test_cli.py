@@ -17,13 +17,13 @@ from click.testing import CliRunner
 from fastmon_client.app_state import AppState
 from fastmon_client.cli import cli
 from fastmon_client.message_filter import MessageFilter
-from fastmon_client.options import access_of
+from fastmon_client.options import monitor_from
 from fastmon_client.output import Quiet
 from fastmon_client.session import Session, now
 from fastmon_client.shutdown import shutdown_on
 from fastmon_daemon.testbed.monitor import MonitorThread
-from tests.client.living import QUICK, TOKEN, Client
-from tests.client.scripted import DEADLINE_S, Scripted
+from tests.client.client_process import QUICK, TOKEN, Client
+from tests.client.scripted_server import DEADLINE_S, ScriptedServer
 
 URL_OF_NOBODY = "http://127.0.0.1:1"
 
@@ -44,7 +44,7 @@ def tf(number: int, **changes: Any) -> str:
 
 def listening(monitor: MonitorThread, *options: str, **more: Any) -> Client:
     client = Client(monitor.url, *options, **QUICK | {"heart_beat_s": 30.0} | more)
-    client.hears("connected to")
+    client.wait_for_log("connected to")
     return client
 
 
@@ -55,8 +55,8 @@ def test_it_prints_each_tf_file_once_and_a_summary(monitor):
         code, lines = client.ended()
     assert code == 0
     assert lines == [f"12:00:01  run 7  {number}.tf  TF 1-2  1.0 kB  of a.stf" for number in (1, 2, 3)]
-    assert client.said[-2].endswith("3 TF files, 3.0 kB, 0 backfilled, 2 repeated\n")
-    assert client.said[-1].startswith("run 7 running: 3 TF files of 1 STFs, 3.0 kB, ")
+    assert client.log_lines[-2].endswith("3 TF files, 3.0 kB, 0 backfilled, 2 repeated\n")
+    assert client.log_lines[-1].startswith("run 7 running: 3 TF files of 1 STFs, 3.0 kB, ")
 
 
 def test_json_lines_are_the_messages(monitor):
@@ -94,7 +94,7 @@ def test_a_hostile_name_is_shown_as_text(monitor):
         code, lines = client.ended()
     assert code == 0
     assert "\\x1b[2J\\r\\n<script>" in lines[0]
-    assert all(text.isprintable() for text in [*lines, *(said.rstrip("\n") for said in client.said)])
+    assert all(text.isprintable() for text in [*lines, *(said.rstrip("\n") for said in client.log_lines)])
 
 
 def test_it_goes_on_when_the_monitor_comes_back():
@@ -102,9 +102,9 @@ def test_it_goes_on_when_the_monitor_comes_back():
         own.deliver(tf(1))
         assert "1.tf" in client.line()
         own.stop()
-        client.hears("stream lost")
+        client.wait_for_log("stream lost")
         own.start()
-        client.hears("connected to", times=2)
+        client.wait_for_log("connected to", times=2)
         own.deliver(tf(1))
         own.deliver(tf(2))
         code, lines = client.ended()
@@ -116,15 +116,15 @@ def test_it_goes_on_when_the_monitor_comes_back():
 def test_a_wrong_token_ends_with_3_and_the_remedy(monitor, token):
     with Client(monitor.url, token=token) as client:
         assert client.ended()[0] == 3
-    assert "SWF_API_TOKEN" in "".join(client.said)
-    assert "f" * 40 not in "".join(client.said)
+    assert "SWF_API_TOKEN" in "".join(client.log_lines)
+    assert "f" * 40 not in "".join(client.log_lines)
 
 
 def test_a_token_with_a_line_break_is_refused_and_not_said(monitor):
     with Client(monitor.url, token="5ecre7\n5ecre7") as client:
         assert client.ended()[0] == 1
-    assert "SWF_API_TOKEN" in "".join(client.said)
-    assert "5ecre7" not in "".join(client.said)
+    assert "SWF_API_TOKEN" in "".join(client.log_lines)
+    assert "5ecre7" not in "".join(client.log_lines)
 
 
 @pytest.mark.parametrize("options", [(), ("--json",)])
@@ -134,7 +134,7 @@ def test_a_reader_that_goes_away_is_a_quiet_end(monitor, options):
         assert any("1.tf" in line for line in iter(client.line, ""))
         client.close_stdout()
         assert client.ended()[0] == 0
-    assert "Error" not in "".join(client.said)
+    assert "Error" not in "".join(client.log_lines)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
@@ -144,12 +144,12 @@ def test_a_signal_ends_it_with_the_summary(monitor, number, code):
         assert "1.tf" in client.line()
         client.signal(number)
         assert client.ended()[0] == code
-    assert client.said[-1].startswith("run 7 running: 1 TF files of 1 STFs, 1.0 kB, ")
+    assert client.log_lines[-1].startswith("run 7 running: 1 TF files of 1 STFs, 1.0 kB, ")
 
 
 @pytest.mark.parametrize(("words", "code"), [(("start",), 130), (("summary", "--run", "7"), 1)])
 def test_sigint_ends_it_also_where_a_script_had_it_ignored(words, code):
-    with Scripted(lambda _connection: server.over.wait(DEADLINE_S)) as server:
+    with ScriptedServer(lambda _connection: server.over.wait(DEADLINE_S)) as server:
         child = subprocess.Popen(
             ["sh", "-c", "trap '' INT; exec \"$@\"", "sh", sys.executable, "-m", "fastmon_client", *words],
             env={"PATH": os.environ["PATH"], "SWF_MONITOR_URL": server.url},
@@ -170,17 +170,17 @@ def test_a_reader_that_stands_still_does_not_hold_up_the_end(monitor, end):
     with listening(monitor, *more) as client:
         for number in range(40):  # far more than a pipe holds
             monitor.deliver(tf(number, tf_filename=f"{number}{'x' * 9000}"))
-        client.stands_still()
+        client.wait_until_blocked()
         if end == "SIGTERM":
             client.signal(signal.SIGTERM)
-        client.hears("the last of it is lost")
-        client.hears("run 7 running: ")
+        client.wait_for_log("output is blocked")
+        client.wait_for_log("run 7 running: ")
         assert client.exit_code() == 0
 
 
 def test_sigterm_ends_the_wait_for_a_monitor_that_is_away():
     with Client(URL_OF_NOBODY, "--for", "1h") as client:
-        client.hears("again in")
+        client.wait_for_log("reconnecting in")
         client.signal(signal.SIGTERM)
         assert client.ended()[0] == 0
 
@@ -191,9 +191,9 @@ def test_never_reached_in_the_given_time_is_4():
 
 
 def test_the_given_time_ends_it(monitor):
-    access = access_of(monitor.url, {"SWF_API_TOKEN": TOKEN})
-    wanted = MessageFilter(types=())
-    session = Session(access, wanted.heard_types, AppState(access.url, wanted, now()), Quiet())
+    access = monitor_from(monitor.url, {"SWF_API_TOKEN": TOKEN})
+    filter_ = MessageFilter(types=())
+    session = Session(access, filter_.subscribed_types, AppState(access.url, filter_, now()), Quiet())
     with shutdown_on(session.stop, 0.1) as end:
         session.run()
     assert (end.timed_out, end.code) == (True, 0)
@@ -209,8 +209,8 @@ def test_the_given_time_ends_it(monitor):
         ([], {"FASTMON_MONITOR_CA": str(Path(__file__))}, "FASTMON_MONITOR_CA"),
         (["--for", "soon"], {}, "soon"),
         (["--transport", "stomp", "--topic", ""], {}, "--topic is empty"),
-        (["--for", "9" * 400], {}, "'--for': 9999999999999999999999999999999999999999 is too long: give at most 8760h"),
-        (["--stale-after", "8761h"], {}, "'--stale-after': 8761h is too long"),
+        (["--for", "9" * 400], {}, "'--for': too long: 9999999999999999999999999999999999999999: the limit is 8760h"),
+        (["--stale-after", "8761h"], {}, "'--stale-after': too long: 8761h"),
     ],
 )
 def test_a_wrong_setting_is_a_usage_error_that_names_it(options, environ, named):
@@ -237,5 +237,5 @@ def test_a_token_file_that_is_not_there_is_named(tmp_path, monitor):
 def test_a_secret_in_the_url_is_refused_and_not_shown(url):
     told = CliRunner().invoke(cli, ["start"], env={"SWF_MONITOR_URL": url, "SWF_API_TOKEN": TOKEN})
     assert told.exit_code == 2
-    assert "has a name, a password or a query in it: take it out" in told.output
+    assert "contains a user, a password or a query: remove it" in told.output
     assert "hush-hush" not in told.output

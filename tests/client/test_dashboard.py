@@ -10,8 +10,8 @@ import pytest
 import requests
 
 from fastmon_client.dashboard.auth import DashboardToken, is_loopback
-from fastmon_client.dashboard.serialization import LagHistory, event, spans
-from tests.client.served import Served, served
+from fastmon_client.dashboard.broadcaster import LagHistory, event, spans
+from tests.client.dashboard_server import Served, served
 from tests.client.snapshots import dead, run, snapshot, strip
 from tests.processes import DEADLINE_S
 
@@ -107,13 +107,13 @@ def test_the_form_refuses_what_is_not_the_token(locked: Served, form: dict[str, 
     answer = requests.post(f"{locked.url}/login", form, timeout=DEADLINE_S, allow_redirects=False)
     assert answer.status_code == 403
     assert "Set-Cookie" not in answer.headers
-    assert "not the token" in answer.text
+    assert "Invalid token" in answer.text
 
 
 def test_a_cookie_ends_with_its_token() -> None:
     cookie = {"cookie": f"{DashboardToken(TOKEN, 1).cookie_name}={DashboardToken(TOKEN, 1).cookie_value}"}
-    assert DashboardToken(TOKEN, 1).opens(cookie)
-    assert not DashboardToken("another-token-of-mine", 1).opens(cookie)
+    assert DashboardToken(TOKEN, 1).allows(cookie)
+    assert not DashboardToken("another-token-of-mine", 1).allows(cookie)
     assert TOKEN not in repr(DashboardToken(TOKEN, 1))
 
 
@@ -140,6 +140,6 @@ def test_only_the_newest_runs_travel() -> None:
 
 def test_the_line_of_the_lag_is_broken_where_nobody_hears() -> None:
     lags = LagHistory()
-    lags.note(snapshot(at="2026-11-21T20:00:01+00:00"))
-    points = lags.note(dead(at="2026-11-21T20:00:06+00:00"))
+    lags.add(snapshot(at="2026-11-21T20:00:01+00:00"))
+    points = lags.add(dead(at="2026-11-21T20:00:06+00:00"))
     assert [point[1:] for point in points] == [[0.18, 1.42], [None, None]]

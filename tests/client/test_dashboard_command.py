@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from fastmon_client.cli import cli
 from fastmon_daemon.testbed.monitor import MonitorThread
 from fastmon_daemon.testbed.stomp_broker import Broker, BrokerThread
-from tests.client.living import TOKEN, Client, Dashboard
+from tests.client.client_process import TOKEN, Client, Dashboard
 from tests.client.test_topic_stream import environ
 from tests.processes import DEADLINE_S
 
@@ -84,7 +84,7 @@ def test_a_signal_ends_it_though_a_page_is_open(monitor: MonitorThread) -> None:
 def test_a_token_that_the_monitor_refuses_ends_it_with_the_remedy(monitor: MonitorThread) -> None:
     with Client(monitor.url, "--listen", "127.0.0.1:0", command="dashboard", token="wrong") as running:
         assert running.ended()[0] == 3
-        assert "set SWF_API_TOKEN" in "".join(running.said)
+        assert "set SWF_API_TOKEN" in "".join(running.log_lines)
 
 
 def test_a_token_that_is_revoked_later_is_said_on_the_page(monitor: MonitorThread) -> None:
@@ -123,8 +123,8 @@ def test_an_address_that_others_reach_works_with_the_token(monitor: MonitorThrea
         running.signal(signal.SIGTERM)
         code, lines = running.ended()
         assert code == 0
-        assert "TLS" in "".join(running.said)
-        assert SECRET not in "".join([*running.said, *lines])
+        assert "TLS proxy" in "".join(running.log_lines)
+        assert SECRET not in "".join([*running.log_lines, *lines])
 
 
 def test_without_the_extra_it_says_how_to_get_it() -> None:
@@ -133,7 +133,7 @@ def test_without_the_extra_it_says_how_to_get_it() -> None:
         [sys.executable, "-c", hide, "dashboard"], capture_output=True, text=True, timeout=DEADLINE_S, check=False
     )
     assert answer.returncode == 1
-    assert answer.stderr == "fastmon-client: starlette is missing: pip install 'swf-fastmon[dashboard]'\n"
+    assert answer.stderr == "fastmon-client: starlette is not installed: pip install 'swf-fastmon[dashboard]'\n"
 
 
 def test_the_other_commands_do_not_load_the_web_server() -> None:

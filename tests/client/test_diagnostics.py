@@ -76,7 +76,7 @@ def test_a_wrong_token_is_found_after_the_address(monitor: MonitorThread) -> Non
 
 def test_no_token_is_said_to_be_none(monitor: MonitorThread) -> None:
     last = tried(monitor.url, token="")[-1]
-    assert (last.what, last.detail) == ("token", "none is set")
+    assert (last.what, last.detail) == ("token", "not set")
 
 
 def test_a_port_where_nobody_listens_is_a_failure_of_tcp() -> None:
@@ -96,13 +96,13 @@ def test_a_host_that_does_not_exist_is_a_failure_of_dns() -> None:
 def test_a_login_page_is_no_monitor() -> None:
     with answering(302, b"", Location="https://sso.example/login") as url:
         last = tried(url)[-1]
-    assert (last.what, last.detail) == ("REST", "sent to https://sso.example/login")
+    assert (last.what, last.detail) == ("REST", "redirected to https://sso.example/login")
 
 
 def test_a_web_server_that_is_no_monitor_is_told_from_one() -> None:
     with answering(200, b"<html>hello</html>") as url:
         last = tried(url)[-1]
-    assert (last.what, last.detail) == ("REST", "200, but not what a monitor says")
+    assert (last.what, last.detail) == ("REST", "response is not a monitor's (200)")
 
 
 def test_a_certificate_is_good_only_with_its_ca(tmp_path: Path) -> None:
@@ -115,14 +115,14 @@ def test_a_certificate_is_good_only_with_its_ca(tmp_path: Path) -> None:
         lines = {line.what: line for line in tried(url, ca=str(tmp_path / "ca.pem"))}
     assert (without.what, without.ok) == ("TLS", False)
     assert "FASTMON_MONITOR_CA" in without.hint
-    assert "certificate good" in lines["TLS"].detail
-    assert lines["REST"].detail == "answers; it knows 3 STFs"
+    assert "certificate valid" in lines["TLS"].detail
+    assert lines["REST"].detail == "3 STFs registered"
 
 
 def test_a_server_without_tls_is_not_taken_for_one_with_a_strange_certificate(monitor: MonitorThread) -> None:
     last = tried(monitor.url.replace("http://", "https://"))[-1]
     assert (last.what, last.ok) == ("TLS", False)
-    assert "write http:// in SWF_MONITOR_URL" in last.hint
+    assert "use http:// in SWF_MONITOR_URL" in last.hint
 
 
 @contextmanager
@@ -182,7 +182,7 @@ def test_a_summary_from_a_wrong_base_url_names_the_setting(monitor: MonitorThrea
     words = ["summary", "--run", "1", "--monitor-url", f"{monitor.url}/elsewhere"]
     done = CliRunner(env={"SWF_API_TOKEN": TOKEN}).invoke(cli, words)
     assert done.exit_code == 1
-    assert f"is --monitor-url (SWF_MONITOR_URL) {monitor.url}/elsewhere right?" in done.output
+    assert f"check --monitor-url (SWF_MONITOR_URL): {monitor.url}/elsewhere" in done.output
 
 
 def test_the_version_is_printed() -> None:

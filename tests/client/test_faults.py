@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from fastmon_client.cli import cli
-from tests.client.living import PER_STF, QUICK, RUN, TOKEN, Client, Experiment
+from tests.client.client_process import PER_STF, QUICK, RUN, TOKEN, Client, Experiment
 
 LONG_S = 3600
 
@@ -26,11 +26,11 @@ def experiment() -> Iterator[Experiment]:
 def watching(experiment: Experiment, *options: str, **intervals: float) -> Client:
     options = ("--json", "--until", "end_run", "--run-ids", str(RUN), "--fail-on-gaps", *options)
     client = Client(experiment.monitor.url, *options, **QUICK | intervals)
-    client.hears("connected to")
+    client.wait_for_log("connected to")
     return client
 
 
-class Seen:
+class ClientResult:
     """What a client printed."""
 
     def __init__(self, client: Client) -> None:
@@ -43,7 +43,7 @@ class Seen:
     def alarms(self) -> set[str]:
         return {each["alarm"] for each in self.objects if each["kind"] == "alarm"}
 
-    def equals(self, experiment: Experiment) -> None:
+    def assert_matches(self, experiment: Experiment) -> None:
         """Totals as the monitor counts, none shown twice, and known for sure."""
         names = Counter(each["tf_filename"] for each in self.tf_files)
         assert [name for name, times in names.items() if times > 1] == []
@@ -55,26 +55,26 @@ class Seen:
 
 def test_without_a_fault_nothing_is_backfilled(experiment):
     with watching(experiment) as client:
-        experiment.says("start_run")
-        experiment.take(1, 2, 3)
-        experiment.says("end_run", total_stf_files=3)
-        seen = Seen(client)
-    seen.equals(experiment)
+        experiment.send("start_run")
+        experiment.publish(1, 2, 3)
+        experiment.send("end_run", total_stf_files=3)
+        seen = ClientResult(client)
+    seen.assert_matches(experiment)
     assert (seen.run["backfilled"], seen.run["tf_expected"]) == (0, 3 * PER_STF)
 
 
 def test_a_restart_of_the_monitor(experiment):
     with watching(experiment) as client:
-        experiment.take(1)
+        experiment.publish(1)
         experiment.monitor.stop()
-        client.hears("stream lost")
-        experiment.take(2, 3)
+        client.wait_for_log("stream lost")
+        experiment.publish(2, 3)
         experiment.monitor.start()
-        client.hears("connected to", times=2)
-        experiment.take(4)
-        experiment.says("end_run", total_stf_files=4)
-        seen = Seen(client)
-    seen.equals(experiment)
+        client.wait_for_log("connected to", times=2)
+        experiment.publish(4)
+        experiment.send("end_run", total_stf_files=4)
+        seen = ClientResult(client)
+    seen.assert_matches(experiment)
     assert seen.run["backfilled"] >= 2 * PER_STF
     assert "stream_dead" in seen.alarms()
 
@@ -82,12 +82,12 @@ def test_a_restart_of_the_monitor(experiment):
 def test_a_run_that_began_while_the_monitor_was_away(experiment):
     with watching(experiment, "--run-ids", str(RUN + 1)) as client:
         experiment.monitor.stop()
-        client.hears("stream lost")
+        client.wait_for_log("stream lost")
         experiment.begin_run(RUN + 1)
-        experiment.take(1, 2)
+        experiment.publish(1, 2)
         experiment.monitor.start()
-        client.hears("connected to", times=2)
-        experiment.says("end_run", total_stf_files=2)
+        client.wait_for_log("connected to", times=2)
+        experiment.send("end_run", total_stf_files=2)
         code, lines = client.ended()
     assert code == 0
     assert json.loads(lines[-1])["totals"]["tf_files"] == 2 * PER_STF
@@ -95,15 +95,15 @@ def test_a_run_that_began_while_the_monitor_was_away(experiment):
 
 def test_a_stream_that_is_deaf_while_its_heart_beats_go_on(experiment):
     with watching(experiment) as client:
-        experiment.take(1)
+        experiment.publish(1)
         experiment.monitor.faults(sse_deaf_s=LONG_S)
-        experiment.take(2, 3, 4)
+        experiment.publish(2, 3, 4)
         lines = []
         while sum('"tf_file"' in line for line in lines) < 4 * PER_STF:
             lines.append(client.line())
         experiment.monitor.faults()
-        experiment.says("end_run", total_stf_files=4)
-        seen = Seen(client)
+        experiment.send("end_run", total_stf_files=4)
+        seen = ClientResult(client)
     assert (seen.run["tf_files"], seen.run["backfilled"], seen.code) == (4 * PER_STF, 3 * PER_STF, 0)
     assert (
         sum(json.loads(line).get("backfilled", False) is True for line in lines if '"tf_file"' in line) == 3 * PER_STF
@@ -113,36 +113,36 @@ def test_a_stream_that_is_deaf_while_its_heart_beats_go_on(experiment):
 
 def test_the_end_of_a_run_that_the_stream_kept_back_is_found_in_the_table(experiment):
     with watching(experiment) as client:
-        experiment.take(1)
+        experiment.publish(1)
         experiment.monitor.faults(sse_deaf_s=LONG_S)
         experiment.end_in_table()
-        seen = Seen(client)
-    seen.equals(experiment)
+        seen = ClientResult(client)
+    seen.assert_matches(experiment)
 
 
 def test_an_event_that_is_cut_off(experiment):
     with watching(experiment) as client:
-        experiment.take(1)
+        experiment.publish(1)
         experiment.monitor.faults(sse_cut_after=100)
-        experiment.take(2)
-        client.hears("connected to", times=2)
-        experiment.says("end_run", total_stf_files=2)
-        seen = Seen(client)
-    seen.equals(experiment)
+        experiment.publish(2)
+        client.wait_for_log("connected to", times=2)
+        experiment.send("end_run", total_stf_files=2)
+        seen = ClientResult(client)
+    seen.assert_matches(experiment)
     assert seen.run["backfilled"] > 0
 
 
 def test_a_stream_that_drips_is_given_up(experiment):
     with watching(experiment) as client:
-        experiment.take(1)
+        experiment.publish(1)
         experiment.monitor.faults(drip_ms=100, endpoints=["/api/messages/stream/"], down_s=0.1)
-        client.hears("stream lost: nothing came for")
-        experiment.take(2)
+        client.wait_for_log("stream lost: no data for")
+        experiment.publish(2)
         experiment.monitor.faults()
-        client.hears("connected to", times=3)
-        experiment.says("end_run", total_stf_files=2)
-        seen = Seen(client)
-    seen.equals(experiment)
+        client.wait_for_log("connected to", times=3)
+        experiment.send("end_run", total_stf_files=2)
+        seen = ClientResult(client)
+    seen.assert_matches(experiment)
 
 
 def test_10_000_events_in_a_burst():
@@ -152,17 +152,17 @@ def test_10_000_events_in_a_burst():
         burst = [message for sequence in stfs for message in experiment.register_tfs(sequence)]
         experiment.monitor.call(lambda: [experiment.monitor.server.deliver(message) for message in burst])
         experiment.end_in_table()  # a client has 100 places in the monitor: the message would be lost with the rest
-        seen = Seen(client)
-        seen.equals(experiment)
+        seen = ClientResult(client)
+        seen.assert_matches(experiment)
     assert seen.run["tf_files"] == 10_000
 
 
 def test_a_monitor_whose_tables_do_not_answer_leaves_the_numbers_unknown(experiment):
     experiment.monitor.faults(error_rate=1, endpoints=["/api/stf-files/", "/api/runs/"])
-    with watching(experiment, end_patience_s=1.0) as client:
-        experiment.take(1)
-        experiment.says("end_run", total_stf_files=1)
-        seen = Seen(client)
+    with watching(experiment, end_timeout_s=1.0) as client:
+        experiment.publish(1)
+        experiment.send("end_run", total_stf_files=1)
+        seen = ClientResult(client)
     assert (seen.run["verified"], seen.run["stfs_missing"], seen.code) == ("UNKNOWN", None, 5)
     assert "500" in seen.run["doubt"]
     assert "monitor_unreachable" in seen.alarms()
@@ -171,25 +171,25 @@ def test_a_monitor_whose_tables_do_not_answer_leaves_the_numbers_unknown(experim
 def test_at_a_tenth_nothing_skipped_is_missing_and_what_is_missing_is_shown():
     with Experiment(fraction=0.1) as experiment, watching(experiment) as client:
         experiment.register_stfs(*(n for n in range(1, 51) if n not in (1, 11, 31, 41)))
-        experiment.take(1, 11, 31, 41)
-        experiment.says("end_run", total_stf_files=50)
-        seen = Seen(client)
+        experiment.publish(1, 11, 31, 41)
+        experiment.send("end_run", total_stf_files=50)
+        seen = ClientResult(client)
     assert (seen.run["missing"], seen.run["stfs_missing"]) == ([21], 1)
     assert (seen.run["stfs_seen"], seen.run["stfs_expected"], seen.run["stfs_skipped"]) == (4, 5, 45)
     assert (seen.code, "stfs_missing" in seen.alarms()) == (5, True)
 
 
 def test_a_stream_is_renewed_and_nothing_is_lost_or_said_twice():
-    renewed = {"recycle_s": 0.5, "overlap_s": 0.3, "young_s": 5.0, "end_grace_s": 5.0}
+    renewed = {"recycle_s": 0.5, "overlap_s": 0.3, "min_age_s": 5.0, "end_grace_s": 5.0}
     with Experiment(per_stf=1) as experiment, watching(experiment, **renewed) as client:
         pause = threading.Event()
         for sequence in range(1, 31):
-            experiment.take(sequence)
-            experiment.says("pause_run", number=sequence)
+            experiment.publish(sequence)
+            experiment.send("pause_run", number=sequence)
             pause.wait(0.1)
-        experiment.says("end_run", total_stf_files=30)
-        seen = Seen(client)
-        seen.equals(experiment)
+        experiment.send("end_run", total_stf_files=30)
+        seen = ClientResult(client)
+        seen.assert_matches(experiment)
     pauses = [each["number"] for each in seen.objects if each.get("msg_type") == "pause_run"]
     assert pauses == list(range(1, 31))
     assert (seen.run["backfilled"], seen.run["duplicates"], seen.summary["connection"]["reconnects"]) == (0, 0, 0)
@@ -207,7 +207,7 @@ def summary(experiment: Experiment, run: int) -> tuple[int, str]:
 def test_the_summary_of_a_run_comes_from_the_tables(fraction):
     with Experiment(fraction=fraction) as experiment:
         experiment.register_stfs(2, 3)
-        experiment.take(1)
+        experiment.publish(1)
         code, text = summary(experiment, RUN)
     row = json.loads(text)
     assert (row["tf_files"], row["stfs_seen"], row["backfilled"], row["last_age_s"]) == (PER_STF, 1, 0, None)

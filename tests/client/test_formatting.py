@@ -17,7 +17,7 @@ from fastmon_client.stream import message_of
 from fastmon_client.summary import summary_lines
 from fastmon_client.tffile import file_size, run_of
 from fastmon_daemon.messages import TfFileRegistered
-from tests.client.told import T0, Told
+from tests.client.state_driver import T0, StateDriver
 
 NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 TF = {
@@ -35,8 +35,8 @@ def test_what_the_daemon_announces_is_shown_and_counted_once():
         previous_selected=None, late=True,
     )  # fmt: skip
     message = json.loads(announced.as_json())
-    wanted = MessageFilter(types=("tf_file_registered",), agents=("fast*",), run_ids=("100014",), namespace="ns")
-    state = AppState("", wanted, NOON)
+    filter_ = MessageFilter(types=("tf_file_registered",), agents=("fast*",), run_ids=("100014",), namespace="ns")
+    state = AppState("", filter_, NOON)
     assert [state.receive(message, NOON + timedelta(seconds=second)) for second in (2, 3)] == [True, False]
     assert line(message) == (
         "12:00:01  run 100014  swf.100014.000001_tf_001.tf  TF 1-20  2.5 MB  of swf.100014.000001.stf  late"
@@ -82,25 +82,25 @@ def test_a_run_is_the_same_as_number_and_as_string(message):
 
 
 def test_options_choose_what_is_shown():
-    def takes(message, **wanted):
-        return MessageFilter(**{"types": ("tf_file_registered",)} | wanted).takes(message)
+    def matches(message, **filter_):
+        return MessageFilter(**{"types": ("tf_file_registered",)} | filter_).matches(message)
 
     end = {"msg_type": "end_run", "run_id": 7, "processed_by": None, "namespace": "ns"}
-    assert takes(TF)
-    assert takes(end)
-    assert not takes(TF, types=("fastmon_status",))
-    assert takes(end, types=("fastmon_status",))
-    assert takes(TF, agents=("other", "fastmon-agent-*"))
-    assert not takes(TF, agents=("other",))
-    assert takes(end, agents=("other",))
-    assert not takes(end, run_ids=("8",))
-    assert not takes(TF | {"run_id": None}, run_ids=("None",))
-    assert takes(end, namespace="ns")
-    assert not takes(end, namespace="other")
+    assert matches(TF)
+    assert matches(end)
+    assert not matches(TF, types=("fastmon_status",))
+    assert matches(end, types=("fastmon_status",))
+    assert matches(TF, agents=("other", "fastmon-agent-*"))
+    assert not matches(TF, agents=("other",))
+    assert matches(end, agents=("other",))
+    assert not matches(end, run_ids=("8",))
+    assert not matches(TF | {"run_id": None}, run_ids=("None",))
+    assert matches(end, namespace="ns")
+    assert not matches(end, namespace="other")
 
 
 def test_the_end_of_a_run_is_heard_whatever_is_asked_for():
-    assert MessageFilter(types=("a", "end_run")).heard_types == (
+    assert MessageFilter(types=("a", "end_run")).subscribed_types == (
         "a", "end_run", "run_imminent", "start_run", "pause_run", "resume_run", "fastmon_status", "fastmon_run_summary",
     )  # fmt: skip
 
@@ -130,7 +130,7 @@ def test_gaps_are_told_as_spans():
 def test_a_json_line_is_one_object_with_the_message_and_two_members_more(body, capsys):
     message = message_of(body)
     output = JsonLines()
-    output.message(message, backfilled=True)
+    output.write(message, backfilled=True)
     output.flush()
     [line] = capsys.readouterr().out.splitlines()
     kind = "tf_file" if "tf_file" in body else "message"
@@ -139,7 +139,7 @@ def test_a_json_line_is_one_object_with_the_message_and_two_members_more(body, c
 
 def test_a_number_that_json_has_no_word_for_is_null(capsys):
     output = JsonLines()
-    output.message({"msg_type": "x", "a": float("inf"), "b": [float("nan")], "c": 1.5}, backfilled=True)
+    output.write({"msg_type": "x", "a": float("inf"), "b": [float("nan")], "c": 1.5}, backfilled=True)
     output.flush()
     [text] = capsys.readouterr().out.splitlines()
     assert json.loads(text, parse_constant=pytest.fail) == {
@@ -147,74 +147,76 @@ def test_a_number_that_json_has_no_word_for_is_null(capsys):
     }  # fmt: skip
 
 
-def told_lines(output: JsonLines, told: Told, capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+def json_lines_of_update(
+    output: JsonLines, driver: StateDriver, capsys: pytest.CaptureFixture[str]
+) -> list[dict[str, Any]]:
     """What a turn adds."""
-    told.state.tick(told.now)
-    output.turn(told.state, told.now)
+    driver.state.tick(driver.now)
+    output.update(driver.state, driver.now)
     return [json.loads(text) for text in capsys.readouterr().out.splitlines()]
 
 
 def test_json_lines_tell_of_a_run_what_it_is_and_why_its_numbers_are_unknown_whenever_that_changes(capsys):
-    told, output = Told(), JsonLines()
-    told.says("start_run")
-    told.tf(1, tf_total=1)
-    assert {each["kind"] for each in told_lines(output, told, capsys)} == {"connection", "run"}
-    told.tf(2, tf_total=1)
-    assert told_lines(output, told, capsys) == []  # only numbers: each TF file has its line
-    told.wait(40)
-    told.compare([1, 2], {1: 1, 2: 1})
-    [run] = told_lines(output, told, capsys)
+    driver, output = StateDriver(), JsonLines()
+    driver.send_run_event("start_run")
+    driver.tf(1, tf_total=1)
+    assert {each["kind"] for each in json_lines_of_update(output, driver, capsys)} == {"connection", "run"}
+    driver.tf(2, tf_total=1)
+    assert json_lines_of_update(output, driver, capsys) == []  # only numbers: each TF file has its line
+    driver.wait(40)
+    driver.compare([1, 2], {1: 1, 2: 1})
+    [run] = json_lines_of_update(output, driver, capsys)
     assert (run["kind"], run["verified"], run["doubt"], run["verified_at"]) == (
-        "run", "VERIFIED", "", told.now.isoformat(),
+        "run", "VERIFIED", "", driver.now.isoformat(),
     )  # fmt: skip
     assert "strip" not in run
-    told.state.compared("7", "the monitor said 500", told.now)
-    run, alarm = told_lines(output, told, capsys)
+    driver.state.finish_comparison("7", "the monitor said 500", driver.now)
+    run, alarm = json_lines_of_update(output, driver, capsys)
     assert (run["kind"], run["verified"], run["doubt"]) == ("run", "UNKNOWN", "the monitor said 500")
     assert (alarm["kind"], alarm["alarm"], alarm["until"]) == ("alarm", "monitor_unreachable", None)
-    told.state.compared("7", "the monitor said 502", told.now)
-    assert [each["doubt"] for each in told_lines(output, told, capsys)] == ["the monitor said 502"]
-    told.compare([1, 2, 3], {1: 1, 2: 1})
-    run, *alarms = told_lines(output, told, capsys)
+    driver.state.finish_comparison("7", "the monitor said 502", driver.now)
+    assert [each["doubt"] for each in json_lines_of_update(output, driver, capsys)] == ["the monitor said 502"]
+    driver.compare([1, 2, 3], {1: 1, 2: 1})
+    run, *alarms = json_lines_of_update(output, driver, capsys)
     assert (run["verified"], run["missing"], run["stfs_missing"]) == ("VERIFIED", [3], 1)
     assert [(each["alarm"], bool(each["until"])) for each in alarms] == [
         ("stfs_missing", False), ("monitor_unreachable", True),
     ]  # fmt: skip
-    told.says("pause_run")
-    assert [each["state"] for each in told_lines(output, told, capsys)] == ["paused"]
+    driver.send_run_event("pause_run")
+    assert [each["state"] for each in json_lines_of_update(output, driver, capsys)] == ["paused"]
 
 
 def test_json_lines_tell_what_the_connection_is_and_why(capsys):
-    told, output = Told(), JsonLines()
-    assert [each["state"] for each in told_lines(output, told, capsys)] == ["LIVE"]
-    told.state.lost("reset by peer", told.now)
-    connection, alarm = told_lines(output, told, capsys)
+    driver, output = StateDriver(), JsonLines()
+    assert [each["state"] for each in json_lines_of_update(output, driver, capsys)] == ["LIVE"]
+    driver.state.lost("reset by peer", driver.now)
+    connection, alarm = json_lines_of_update(output, driver, capsys)
     assert (connection["kind"], connection["state"], connection["reason"]) == ("connection", "DEAD", "reset by peer")
     assert alarm["evidence"] == "reset by peer"
-    told.state.lost("Connection refused", told.now)
-    assert [each["reason"] for each in told_lines(output, told, capsys)] == ["Connection refused"]
+    driver.state.lost("Connection refused", driver.now)
+    assert [each["reason"] for each in json_lines_of_update(output, driver, capsys)] == ["Connection refused"]
 
 
 def test_a_run_that_comes_back_when_it_was_long_off_the_list_is_told_anew(capsys):
-    told, output = Told(), JsonLines()
+    driver, output = StateDriver(), JsonLines()
     for hour in range(60):
-        told.now = T0 + timedelta(hours=hour)
-        told.hear(msg_type="end_run", run_id=f"test-{hour}")
-        assert f"test-{hour}" in [each.get("run") for each in told_lines(output, told, capsys)]
-        assert told_lines(output, told, capsys) == []
-    told.hear(msg_type="end_run", run_id="test-0")
-    assert [each["run"] for each in told_lines(output, told, capsys)] == ["test-0"]
+        driver.now = T0 + timedelta(hours=hour)
+        driver.receive(msg_type="end_run", run_id=f"test-{hour}")
+        assert f"test-{hour}" in [each.get("run") for each in json_lines_of_update(output, driver, capsys)]
+        assert json_lines_of_update(output, driver, capsys) == []
+    driver.receive(msg_type="end_run", run_id="test-0")
+    assert [each["run"] for each in json_lines_of_update(output, driver, capsys)] == ["test-0"]
 
 
 def test_new_alarms_are_said_on_stderr_oldest_first_and_ring_once(capsys):
     said: list[str] = []
     number = logger.add(said.append, format="{message}")
-    told, output = Told(), Quiet(bell=True)
+    driver, output = StateDriver(), Quiet(bell=True)
     for agent in ("a", "b"):
-        told.hear(msg_type="fastmon_status", processed_by=agent, status="degraded")
-        told.wait(1)
-    output.turn(told.state, told.now)
-    output.turn(told.state, told.now)
+        driver.receive(msg_type="fastmon_status", processed_by=agent, status="degraded")
+        driver.wait(1)
+    output.update(driver.state, driver.now)
+    output.update(driver.state, driver.now)
     logger.remove(number)
     assert said == [f"alarm daemon_degraded: {agent} degraded: no reason given\n" for agent in ("a", "b")]
     assert capsys.readouterr().err.count("\a") == 1

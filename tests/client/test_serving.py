@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from contextlib import closing
 
-from tests.client.served import served
+from tests.client.dashboard_server import served
 from tests.client.snapshots import snapshot
 
 

@@ -8,13 +8,13 @@ from fastmon_client.message_filter import MessageFilter
 from fastmon_client.monitor_session import MonitorSession
 from fastmon_client.output import Quiet
 from fastmon_client.session import Session, StopConditions, now
-from tests.client.scripted import OPEN, Scripted, event
+from tests.client.scripted_server import OPEN, ScriptedServer, event
 
 
 def session_at(url: str, limits: StopConditions) -> Session:
-    wanted = MessageFilter(types=("tf_file_registered",))
-    state = AppState(url, wanted, now(), intervals=Intervals(tick_s=0.1, runs_s=3600))
-    return Session(MonitorSession(url=url, token=str), wanted.heard_types, state, Quiet(), limits)
+    filter_ = MessageFilter(types=("tf_file_registered",))
+    state = AppState(url, filter_, now(), intervals=Intervals(tick_s=0.1, runs_s=3600))
+    return Session(MonitorSession(url=url, token=str), filter_.subscribed_types, state, Quiet(), limits)
 
 
 def test_messages_that_are_nested_too_deeply_are_skipped() -> None:
@@ -24,7 +24,7 @@ def test_messages_that_are_nested_too_deeply_are_skipped() -> None:
     ]
     last = event('{"msg_type": "tf_file_registered", "run_id": 7, "tf_filename": "a.tf"}')
     answer = [OPEN, *deep, last]
-    with Scripted(answer, answer, answer) as server:  # the table of runs is asked for as well, perhaps first
+    with ScriptedServer(answer, answer, answer) as server:  # the table of runs is asked for as well, perhaps first
         session = session_at(server.url, StopConditions(count=1))
         session.run()
     runs = [run["run"] for run in session.snapshot()["runs"]]

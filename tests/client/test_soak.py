@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.client.living import PER_STF, QUICK, RUN, Client, Experiment
+from tests.client.client_process import PER_STF, QUICK, RUN, Client, Experiment
 from tests.processes import wait_until
 
 EVENTS = int(os.environ.get("FASTMON_TEST_SOAK", "0"))
@@ -41,20 +41,20 @@ def test_a_day_in_scaled_time_leaves_memory_flat():
             shown[newest["kind"]] += 1
 
     with Experiment() as experiment, Client(experiment.monitor.url, "--json", **intervals) as client:
-        client.hears("connected to")
+        client.wait_for_log("connected to")
         reader = threading.Thread(target=read)
         reader.start()
         sizes = []
         for run in range(RUNS):
             if run:
                 experiment.begin_run(RUN + run)
-            experiment.says("start_run")
+            experiment.send("start_run")
             for begin in range(1, stfs_per_run + 1, AT_ONCE):
                 stfs = range(begin, min(begin + AT_ONCE, stfs_per_run + 1))
-                experiment.take(*stfs)
+                experiment.publish(*stfs)
                 taken += PER_STF * len(stfs)
                 wait_until(lambda taken=taken: shown["tf_file"] == taken, "all of them are shown")
-            experiment.says("end_run", total_stf_files=stfs_per_run)
+            experiment.send("end_run", total_stf_files=stfs_per_run)
             sizes.append(rss_kb(client.pid))
         counts = experiment.monitor.counts()
         threading.Event().wait(10 * QUICK["end_grace_s"])

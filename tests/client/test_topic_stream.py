@@ -19,8 +19,8 @@ from fastmon_client.stream import Connected, Disconnected, HeartBeat, Notice
 from fastmon_client.topic_stream import TopicStream
 from fastmon_daemon.testbed.monitor import MonitorThread
 from fastmon_daemon.testbed.stomp_broker import Broker, BrokerThread, Frame, Session, Verdict
-from tests.client.living import QUICK, TOKEN, Client
-from tests.client.scripted import notices_of
+from tests.client.client_process import QUICK, TOKEN, Client
+from tests.client.scripted_server import notices_of
 
 TOPIC = "/topic/fastmon_client"
 
@@ -45,24 +45,24 @@ def topic_of(broker: BrokerThread, **changes: str) -> TopicStream:
     )
 
 
-def tell(broker: BrokerThread, *numbers: int, kind: str = "tf_file_registered") -> None:
+def publish(broker: BrokerThread, *numbers: int, kind: str = "tf_file_registered") -> None:
     for number in numbers:
         body = json.dumps({"msg_type": kind, "run_id": "7", "tf_file_id": str(number), "tf_filename": f"{number}.tf"})
         broker.call(lambda body=body: broker.broker.publish(TOPIC, body))
 
 
-def wait_for(notices: Iterator[Notice], kind: type) -> Any:
+def wait_for_notice(notices: Iterator[Notice], kind: type) -> Any:
     return next(notice for notice in notices if isinstance(notice, kind))
 
 
-def in_time(notices: Iterator[Notice], broker: BrokerThread, number: int) -> dict[str, Any]:
+def message_published_until_received(notices: Iterator[Notice], broker: BrokerThread, number: int) -> dict[str, Any]:
     """The next message; it is sent again and again, since the subscription stands a moment after the login."""
     over = threading.Event()
 
     def repeat() -> None:
         while not over.wait(0.05):
-            tell(broker, number, kind="of another kind")
-            tell(broker, number)
+            publish(broker, number, kind="of another kind")
+            publish(broker, number)
 
     sender = threading.Thread(target=repeat)
     sender.start()
@@ -76,8 +76,8 @@ def in_time(notices: Iterator[Notice], broker: BrokerThread, number: int) -> dic
 def test_messages_of_the_wanted_types_come_from_the_topic(broker: BrokerThread) -> None:
     topic = topic_of(broker)
     notices = notices_of(topic)
-    wait_for(notices, Connected)
-    assert in_time(notices, broker, 1)["msg_type"] == "tf_file_registered"
+    wait_for_notice(notices, Connected)
+    assert message_published_until_received(notices, broker, 1)["msg_type"] == "tf_file_registered"
     topic.stop()
     assert not [notice for notice in notices if isinstance(notice, Disconnected)]
 
@@ -85,19 +85,19 @@ def test_messages_of_the_wanted_types_come_from_the_topic(broker: BrokerThread) 
 def test_it_connects_again_when_the_broker_is_back(broker: BrokerThread) -> None:
     topic = topic_of(broker)
     notices = notices_of(topic)
-    wait_for(notices, Connected)
+    wait_for_notice(notices, Connected)
     broker.stop()
-    assert "closed by the broker" in wait_for(notices, Disconnected).reason
+    assert "closed by the broker" in wait_for_notice(notices, Disconnected).reason
     broker.start()
-    wait_for(notices, Connected)
-    assert in_time(notices, broker, 2)["tf_filename"] == "2.tf"
+    wait_for_notice(notices, Connected)
+    assert message_published_until_received(notices, broker, 2)["tf_filename"] == "2.tf"
     topic.stop()
     list(notices)
 
 
 def test_a_refused_login_ends_it_with_the_remedy(broker: BrokerThread) -> None:
     with pytest.raises(AccessDenied, match="set ACTIVEMQ_USER and ACTIVEMQ_PASSWORD"):
-        wait_for(notices_of(topic_of(broker, ACTIVEMQ_PASSWORD="wrong")), Connected)
+        wait_for_notice(notices_of(topic_of(broker, ACTIVEMQ_PASSWORD="wrong")), Connected)
 
 
 def test_a_topic_that_may_not_be_heard_is_never_called_connected(broker: BrokerThread) -> None:
@@ -114,7 +114,7 @@ def test_a_topic_that_may_not_be_heard_is_never_called_connected(broker: BrokerT
 
 def test_a_broker_that_is_away_is_tried_again_and_named(broker: BrokerThread) -> None:
     broker.stop()
-    lost = wait_for(notices_of(topic_of(broker)), Disconnected)
+    lost = wait_for_notice(notices_of(topic_of(broker)), Disconnected)
     assert "Connection refused" in lost.reason
     assert f"stomp://localhost:{broker.port}{TOPIC}" in lost.reason
 
@@ -122,8 +122,10 @@ def test_a_broker_that_is_away_is_tried_again_and_named(broker: BrokerThread) ->
 def test_a_host_name_that_is_none_and_a_strange_password_file_are_told(broker: BrokerThread, tmp_path: Path) -> None:
     (tmp_path / "password").write_bytes(b"\xff\xfe")
     strange = topic_of(broker, ACTIVEMQ_PASSWORD_FILE=str(tmp_path / "password"))
-    assert "can't decode" in wait_for(notices_of(strange), Disconnected).reason
-    assert "label" in wait_for(notices_of(topic_of(broker, ACTIVEMQ_HOST="broker..example")), Disconnected).reason
+    assert "can't decode" in wait_for_notice(notices_of(strange), Disconnected).reason
+    assert (
+        "label" in wait_for_notice(notices_of(topic_of(broker, ACTIVEMQ_HOST="broker..example")), Disconnected).reason
+    )
 
 
 def test_tls_checks_the_certificate_and_notices_the_end(tmp_path: Path) -> None:
@@ -136,23 +138,23 @@ def test_tls_checks_the_certificate_and_notices_the_end(tmp_path: Path) -> None:
         files = {"ACTIVEMQ_USE_SSL": "True", "ACTIVEMQ_SSL_CA_CERTS": str(tmp_path / "ca.pem")}
         topic = topic_of(broker, **files)
         notices = notices_of(topic)
-        wait_for(notices, Connected)
-        assert in_time(notices, broker, 3)["tf_filename"] == "3.tf"
+        wait_for_notice(notices, Connected)
+        assert message_published_until_received(notices, broker, 3)["tf_filename"] == "3.tf"
         broker.stop()
-        assert wait_for(notices, Disconnected).reason == "closed by the broker"
+        assert wait_for_notice(notices, Disconnected).reason == "closed by the broker"
         topic.stop()
         list(notices)
         broker.start()
         files["ACTIVEMQ_SSL_CA_CERTS"] = str(tmp_path / "other.pem")
         strange = topic_of(broker, **files)
-        assert "certificate verify failed" in wait_for(notices_of(strange), Disconnected).reason
+        assert "certificate verify failed" in wait_for_notice(notices_of(strange), Disconnected).reason
 
 
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"ACTIVEMQ_PORT": "STOMP"}, "ACTIVEMQ_PORT=STOMP: give a port"),
-        ({"ACTIVEMQ_USE_SSL": "ture"}, "ACTIVEMQ_USE_SSL=ture: write True or False"),
+        ({"ACTIVEMQ_PORT": "STOMP"}, "ACTIVEMQ_PORT=STOMP: set a port"),
+        ({"ACTIVEMQ_USE_SSL": "ture"}, "ACTIVEMQ_USE_SSL=ture: set True or False"),
         ({"ACTIVEMQ_USE_SSL": "on"}, "ACTIVEMQ_USE_SSL=on without a CA file"),
     ],
 )
@@ -163,7 +165,7 @@ def test_settings_that_cannot_be_are_named_with_the_remedy(changes: dict[str, st
 
 @pytest.mark.parametrize("host", ["me:hush-hush@host", "stomp://me:hush-hush@host", "host?hush-hush"])
 def test_a_host_that_may_hold_a_password_is_refused_and_not_shown(host: str) -> None:
-    with pytest.raises(ValueError, match="ACTIVEMQ_HOST: give a host name") as refusal:
+    with pytest.raises(ValueError, match="invalid ACTIVEMQ_HOST: set a host name") as refusal:
         BrokerConfig.of({"ACTIVEMQ_HOST": host}, TOPIC)
     assert "hush-hush" not in str(refusal.value)
 
@@ -175,12 +177,12 @@ def test_the_client_shows_what_the_topic_brings_and_counts_it_against_the_monito
             monitor.url, "--transport", "stomp", "--count", "2", environ=environ(broker), **QUICK,
         ) as client,
     ):  # fmt: skip
-        client.hears(f"connected to stomp://localhost:{broker.port}{TOPIC}")
+        client.wait_for_log(f"connected to stomp://localhost:{broker.port}{TOPIC}")
         over = threading.Event()
 
         def repeat() -> None:
             while not over.wait(0.05):
-                tell(broker, 1, 2)
+                publish(broker, 1, 2)
 
         sender = threading.Thread(target=repeat)
         sender.start()

@@ -21,7 +21,7 @@ def shown(found: dict[str, Any], width: int = 80, height: int = 24) -> list[str]
     return captured.get().rstrip("\n").split("\n")
 
 
-def plainly(found: dict[str, Any], width: int = 200) -> str:
+def text_of(found: dict[str, Any], width: int = 200) -> str:
     console = Console(width=width, color_system=None)
     with console.capture() as captured:
         console.print(render(found, width, 50))
@@ -55,11 +55,11 @@ def test_a_wide_window_shows_what_a_narrow_one_has_no_room_for() -> None:
 
 
 def test_a_dead_stream_is_said_in_words_with_its_age() -> None:
-    text = plainly(dead())
+    text = text_of(dead())
     assert "DEAD" in text
     assert "heart-beat 1 min 23 s ago" in text
     assert "Connection refused" in text
-    assert "These are the last numbers heard, 1 min 23 s ago: what is now is UNKNOWN." in text
+    assert "Last received numbers (1 min 23 s ago): the current state is UNKNOWN." in text
 
 
 def test_numbers_of_a_dead_stream_are_greyed() -> None:
@@ -71,7 +71,7 @@ def test_numbers_of_a_dead_stream_are_greyed() -> None:
 
 def test_stale_and_unverified_are_said_in_words() -> None:
     doubtful = run(stale=True, verified="UNKNOWN", doubt="the monitor does not answer", stfs_missing=None, missing=[])
-    text = plainly(snapshot(runs=[doubtful]))
+    text = text_of(snapshot(runs=[doubtful]))
     assert "running STALE" in text
     assert "UNKNOWN: the monitor does not answer" in text
 
@@ -95,7 +95,7 @@ def test_alarms_that_do_not_fit_are_counted() -> None:
 
 
 def test_what_came_over_the_network_cannot_move_the_cursor_or_change_colours() -> None:
-    text = plainly(HARD)
+    text = text_of(HARD)
     assert "\x1b" not in text
     assert "\x07" not in text
     assert "\u202e" not in text

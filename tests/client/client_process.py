@@ -20,15 +20,15 @@ from fastmon_client.intervals import Intervals
 from fastmon_daemon.base.clock import Clock, utcnow
 from fastmon_daemon.testbed.monitor import MonitorOptions, MonitorThread
 from fastmon_daemon.testbed.monitor.file_tables import FASTMON_FILES, RUNS, STF_FILES
-from tests.client.scripted import DEADLINE_S
+from tests.client.scripted_server import DEADLINE_S
 from tests.processes import wait_until
 
 TOKEN = "0123456789abcdef0123456789abcdef01234567"
 RUN = 100014
 PER_STF = 7
 QUICK: dict[str, float] = {
-    "heart_beat_s": 0.5, "compare_s": 1.0, "settle_s": 0.1, "retry_s": 0.3, "runs_s": 1.0, "young_s": 0.5,
-    "grace_s": 3.0, "end_grace_s": 2.0, "asks_hz": 1000.0, "tick_s": 0.1, "overlap_s": 0.5, "reconnect_s": 0.1,
+    "heart_beat_s": 0.5, "compare_s": 1.0, "settle_s": 0.1, "retry_s": 0.3, "runs_s": 1.0, "min_age_s": 0.5,
+    "grace_s": 3.0, "end_grace_s": 2.0, "query_hz": 1000.0, "tick_s": 0.1, "overlap_s": 0.5, "reconnect_s": 0.1,
 }  # fmt: skip
 
 
@@ -39,7 +39,7 @@ class Client:
         self, url: str, *options: str, token: str = TOKEN, stdout: int = subprocess.PIPE, command: str = "start",
         environ: Mapping[str, str] | None = None, **intervals: float,
     ) -> None:  # fmt: skip
-        self.said: list[str] = []
+        self.log_lines: list[str] = []
         self._news = threading.Condition()
         program = (
             "from fastmon_client.cli import cli; from fastmon_client.intervals import Intervals;"
@@ -57,12 +57,12 @@ class Client:
     def pid(self) -> int:
         return self._process.pid
 
-    def hears(self, text: str, times: int = 1) -> None:
+    def wait_for_log(self, text: str, times: int = 1) -> None:
         def is_said() -> bool:
-            return sum(text in line for line in self.said) >= times
+            return sum(text in line for line in self.log_lines) >= times
 
         with self._news:
-            assert self._news.wait_for(is_said, DEADLINE_S), self.said
+            assert self._news.wait_for(is_said, DEADLINE_S), self.log_lines
 
     def line(self) -> str:
         return self._process.stdout.readline().rstrip("\n")
@@ -73,7 +73,7 @@ class Client:
     def signal(self, number: int) -> None:
         self._process.send_signal(number)
 
-    def stands_still(self) -> None:
+    def wait_until_blocked(self) -> None:
         """Nobody reads its stdout: wait until the pipe is filling up."""
         pipe = self._process.stdout.fileno()
 
@@ -93,8 +93,8 @@ class Client:
         rest = [] if out is None or out.closed else out.read().splitlines()
         code = self._process.wait(deadline_s)
         self._reader.join(DEADLINE_S)
-        assert TOKEN not in "".join([*self.said, *rest])
-        assert "Traceback" not in "".join(self.said)
+        assert TOKEN not in "".join([*self.log_lines, *rest])
+        assert "Traceback" not in "".join(self.log_lines)
         return code, rest
 
     def __enter__(self) -> Client:
@@ -111,7 +111,7 @@ class Client:
     def _read_along(self) -> None:
         for line in self._process.stderr:
             with self._news:
-                self.said.append(line)
+                self.log_lines.append(line)
                 self._news.notify_all()
 
 
@@ -173,7 +173,7 @@ class Experiment:
         """STFs of which fastmon has made nothing (yet)."""
         self._register([self.stf(sequence) for sequence in sequences])
 
-    def take(
+    def publish(
         self, *sequences: int, registered: int | None = None, announced: int | None = None, stf: str = "",
         tf: str = "", lag_s: float = 0.0,
     ) -> None:  # fmt: skip
@@ -207,7 +207,7 @@ class Experiment:
         made = self.monitor.call(create)
         return [self._announcement(sequence, row, lag_s) for row in made]
 
-    def says(self, kind: str, **more: Any) -> None:
+    def send(self, kind: str, **more: Any) -> None:
         self.monitor.deliver(self._message(kind, more))
 
     def _register(self, stfs: list[str]) -> None:

@@ -19,7 +19,7 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encod
 Answer = Iterable[bytes] | Callable[[socket.socket], object]
 
 
-class Scripted:
+class ScriptedServer:
     """Answers the n-th connection with the n-th of *answers*, then closes it; after the last it only listens.
 
     An answer that is a function gets the connection itself.
@@ -81,7 +81,7 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
-def says(status: str, *headers: str) -> list[bytes]:
+def status_response(status: str, *headers: str) -> list[bytes]:
     lines = "".join(f"{header}\r\n" for header in headers)
     return [f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n{lines}Connection: close\r\n\r\n".encode()]
 
