@@ -20,10 +20,10 @@ from fastmon_client.selection import MAX_SEQUENCE
 from fastmon_client.snapshot import RecentRow, RunRow, Snapshot, Totals
 from fastmon_client.tffile import ANNOUNCED, TfFile, as_announced, run_of
 
-WHOLE_RUNS = 8
+MAX_FULL_RUNS = 8
 """Runs kept with their STFs. Of older finished runs only the row is kept."""
-MOST_RUNS = 50
-RECENT = 200
+MAX_RUNS = 50
+MAX_RECENT = 200
 
 
 class AppState:
@@ -42,7 +42,7 @@ class AppState:
         self.connection = Connection(at, self.intervals)
         self.alarms = Alarms()
         self.runs: dict[str, Run] = {}
-        self._monitor, self._filter, self._began_at = monitor, filter_, at
+        self._monitor, self._filter, self._started_at = monitor, filter_, at
         self._stale_after = timedelta(seconds=stale_after_s)
         self._old_rows: dict[str, RunRow] = {}
         self._dropped_totals: Totals = {
@@ -53,7 +53,7 @@ class AppState:
             "backfilled": 0,
             "duplicates": 0,
         }
-        self._recent: deque[tuple[datetime, TfFile, str, bool]] = deque(maxlen=RECENT)
+        self._recent: deque[tuple[datetime, TfFile, str, bool]] = deque(maxlen=MAX_RECENT)
         self._rates = RateSeries()
         self._table = RunTable()
 
@@ -158,7 +158,9 @@ class AppState:
     def rows(self, at: datetime, *, strip: bool) -> list[RunRow]:
         """The rows of all shown runs, newest first."""
         whole = list(reversed(self.shown_runs()))
-        rows = [run.row(at, self._stale_after, strip=strip and number < WHOLE_RUNS) for number, run in enumerate(whole)]
+        rows = [
+            run.row(at, self._stale_after, strip=strip and number < MAX_FULL_RUNS) for number, run in enumerate(whole)
+        ]
         return [*rows, *reversed(self._old_rows.values())]
 
     def snapshot(self, at: datetime) -> Snapshot:
@@ -167,14 +169,14 @@ class AppState:
         rows, filter_ = self.rows(at, strip=True), self._filter
         return {
             "at": at.isoformat(),
-            "uptime_s": max(0.0, (at - self._began_at).total_seconds()),
+            "uptime_s": max(0.0, (at - self._started_at).total_seconds()),
             "monitor": self._monitor,
             "filters": {
                 "message_types": list(filter_.types), "agents": list(filter_.agents), "run_ids": list(filter_.run_ids),
                 "namespace": filter_.namespace,
             },
             "connection": self.connection.row(at),
-            "runs": rows[:MOST_RUNS],
+            "runs": rows[:MAX_RUNS],
             "recent": [_recent_row(*each) for each in reversed(self._recent)],
             "rates": {"bin_s": BIN_S, "ends_at": ends_at.isoformat(), "tf_files": counts},
             "alarms": self.alarms.rows(at),
@@ -222,12 +224,12 @@ class AppState:
     def _drop_old_runs(self, at: datetime) -> None:
         """Keep only the rows of old finished runs."""
         finished = [run for run in self.runs.values() if run.is_finished(at)]
-        for run in finished[: max(0, len(self.runs) - WHOLE_RUNS)]:
+        for run in finished[: max(0, len(self.runs) - MAX_FULL_RUNS)]:
             self.alarms.end_all_of(run.name, at)
             del self.runs[run.name]
             if self._filter.matches_run(run.name, run.namespace):
                 self._old_rows[run.name] = run.row(at, self._stale_after, strip=False)
-        while len(self._old_rows) > MOST_RUNS - WHOLE_RUNS:
+        while len(self._old_rows) > MAX_RUNS - MAX_FULL_RUNS:
             self._dropped_totals = _sum(self._dropped_totals, [self._old_rows.pop(next(iter(self._old_rows)))])
 
 

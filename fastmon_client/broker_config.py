@@ -42,32 +42,32 @@ class BrokerConfig:
 
         Raises: ValueError that names an invalid variable and the fix.
         """
-        given = {name: text for name, text in environ.items() if text}
-        host = given.get("ACTIVEMQ_HOST", "localhost")
+        variables = {name: text for name, text in environ.items() if text}
+        host = variables.get("ACTIVEMQ_HOST", "localhost")
         if re.search(r"[\s/@?#]", host):  # may contain a password: do not show it
             raise ValueError("invalid ACTIVEMQ_HOST: set a host name or an address, without user and password")
-        port = given.get("ACTIVEMQ_PORT", "61612")
+        port = variables.get("ACTIVEMQ_PORT", "61612")
         if not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
             raise ValueError(f"invalid ACTIVEMQ_PORT={port}: set a port from 1 to 65535")
-        ca = given.get("ACTIVEMQ_SSL_CA_CERTS") or given.get("MQ_CAFILE")
-        tls_setting = given.get("ACTIVEMQ_USE_SSL")
-        use_tls = tls_setting.lower() in _YES if tls_setting else "MQ_CAFILE" in given
+        ca = variables.get("ACTIVEMQ_SSL_CA_CERTS") or variables.get("MQ_CAFILE")
+        tls_setting = variables.get("ACTIVEMQ_USE_SSL")
+        use_tls = tls_setting.lower() in _YES if tls_setting else "MQ_CAFILE" in variables
         if tls_setting and tls_setting.lower() not in (*_YES, *_NO):  # never fall back to a plaintext password
             raise ValueError(f"invalid ACTIVEMQ_USE_SSL={tls_setting}: set True or False")
         if use_tls and not ca:
             raise ValueError(f"ACTIVEMQ_USE_SSL={tls_setting} without a CA file: set ACTIVEMQ_SSL_CA_CERTS")
-        file = given.get("ACTIVEMQ_PASSWORD_FILE") or given.get("MQ_PASSWD_FILE")
-        known = given.get("ACTIVEMQ_PASSWORD") or given.get("MQ_PASSWD") or ""
+        file = variables.get("ACTIVEMQ_PASSWORD_FILE") or variables.get("MQ_PASSWD_FILE")
+        password = variables.get("ACTIVEMQ_PASSWORD") or variables.get("MQ_PASSWD") or ""
         return cls(
             host=host,
             port=int(port),
             topic=topic,
-            user=given.get("ACTIVEMQ_USER") or given.get("MQ_USER") or "",
-            password=(lambda: Path(file).read_text(encoding="utf-8").strip()) if file else lambda: known,
+            user=variables.get("ACTIVEMQ_USER") or variables.get("MQ_USER") or "",
+            password=(lambda: Path(file).read_text(encoding="utf-8").strip()) if file else lambda: password,
             use_tls=use_tls,
             ca=ca,
-            cert=given.get("ACTIVEMQ_SSL_CERT_FILE"),
-            key=given.get("ACTIVEMQ_SSL_KEY_FILE"),
+            cert=variables.get("ACTIVEMQ_SSL_CERT_FILE"),
+            key=variables.get("ACTIVEMQ_SSL_KEY_FILE"),
         )
 
     @property
@@ -78,11 +78,11 @@ class BrokerConfig:
     def connection(self) -> tuple[StompConnection12, StompTransport]:
         """A new, unconnected STOMP 1.1 or 1.2 connection with heart-beats both ways, and its transport."""
         # TopicStream has its own timer: stomp.py's would close a healthy link with late heart-beats.
-        found = StompConnection12(heartbeats=(HEART_BEAT_MS, HEART_BEAT_MS), heart_beat_receive_scale=100.0)
-        found.version = "1.1,1.2"
-        found.transport = made = StompTransport(self)
-        made.set_listener("protocol-listener", found)
-        return found, made
+        connection = StompConnection12(heartbeats=(HEART_BEAT_MS, HEART_BEAT_MS), heart_beat_receive_scale=100.0)
+        connection.version = "1.1,1.2"
+        connection.transport = transport = StompTransport(self)
+        transport.set_listener("protocol-listener", connection)
+        return connection, transport
 
     def tls(self) -> ssl.SSLContext | None:
         """A context that verifies the certificate and the host name; None without TLS.
@@ -110,17 +110,17 @@ class StompTransport(Transport):
         Raises: OSError if there is no connection within `CONNECT_S`, or no TLS.
         """
         context = self._config.tls()
-        made = socket.create_connection((self._config.host, self._config.port), CONNECT_S)
+        sock = socket.create_connection((self._config.host, self._config.port), CONNECT_S)
         try:
-            self.socket = made if context is None else self._wrap_tls(context, made)
+            self.socket = sock if context is None else self._wrap_tls(context, sock)
         except OSError:
-            made.close()
+            sock.close()
             raise
         self.socket.setblocking(self.blocking)
         self.current_host_and_port = (self._config.host, self._config.port)
 
-    def _wrap_tls(self, context: ssl.SSLContext, made: socket.socket) -> socket.socket:
-        secured = context.wrap_socket(made, server_hostname=self._config.host)
+    def _wrap_tls(self, context: ssl.SSLContext, sock: socket.socket) -> socket.socket:
+        secured = context.wrap_socket(sock, server_hostname=self._config.host)
         self.send_queue, self.sel = PollableQueue(), selectors.DefaultSelector()
         for each in (self.send_queue, secured):
             self.sel.register(each, selectors.EVENT_READ)

@@ -110,13 +110,13 @@ class Diagnostics:
 
     def _rest(self) -> str:
         anybody = replace(self._monitor, token=str)
-        with self._get(anybody, "/api/stf-files/", {"limit": "1"}) as answer:
+        with self._get(anybody, "/api/stf-files/", {"limit": "1"}) as response:
             try:
-                count = int(answer.json()["count"])
+                count = int(response.json()["count"])
             except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError) as exc:
                 raise _Failed(f"response is truncated: {reason_of(exc)}", _RETRY_HINT, "unreachable") from exc
             except (ValueError, KeyError, TypeError) as exc:
-                detail = f"response is not a monitor's ({answer.status_code})"
+                detail = f"response is not a monitor's ({response.status_code})"
                 raise _Failed(detail, "set SWF_MONITOR_URL to the monitor's base URL, without /api") from exc
         return f"{count} STFs registered"
 
@@ -131,9 +131,9 @@ class Diagnostics:
         return "accepted"
 
     def _stream(self) -> str:
-        with self._get(self._monitor, STREAM, None, "text/event-stream") as answer:
+        with self._get(self._monitor, STREAM, None, "text/event-stream") as response:
             try:
-                first = answer.raw.read1(65536)
+                first = response.raw.read1(65536)
             except (HTTPError, OSError) as exc:
                 hint = "check for a proxy that buffers the stream"
                 raise _Failed(f"no data for {RESPONSE_TIMEOUT_S:g} s", hint, "unreachable") from exc
@@ -146,22 +146,22 @@ class Diagnostics:
     ) -> requests.Response:
         try:
             with monitor.session() as session:
-                answer = monitor.get(session, path, params, accept, RESPONSE_TIMEOUT_S)
+                response = monitor.get(session, path, params, accept, RESPONSE_TIMEOUT_S)
         except requests.RequestException as exc:
             is_silence = isinstance(exc, (requests.ConnectionError, requests.Timeout))
             is_silence = is_silence and not isinstance(exc, requests.exceptions.SSLError)
             raise _Failed(
                 f"no response: {reason_of(exc)}", _RETRY_HINT, "unreachable" if is_silence else "other"
             ) from exc
-        self._check(answer)
-        return answer
+        self._check(response)
+        return response
 
-    def _check(self, answer: requests.Response) -> None:
-        status = answer.status_code
+    def _check(self, response: requests.Response) -> None:
+        status = response.status_code
         if status in (401, 403):
             raise _Failed(f"rejected ({status})", "set SWF_API_TOKEN to a valid token of this monitor", "token")
         if 300 <= status < 400:
-            to = answer.headers.get("Location", "elsewhere")
+            to = response.headers.get("Location", "elsewhere")
             raise _Failed(f"redirected to {to}", "login page? set SWF_MONITOR_URL to the monitor itself")
         if status >= 400:
             raise _Failed(

@@ -61,13 +61,13 @@ class Tables:
                 raise denied from exc
             raise MonitorUnavailable(f"no response from the monitor to {path}: {reason_of(exc)}") from exc
         try:
-            answer = json.loads(body)
+            data = json.loads(body)
         except RecursionError as exc:
             raise MonitorUnavailable(f"response to {path} is nested too deeply") from exc
         except ValueError as exc:
             start = body[:40].decode(errors="replace")
             raise MonitorUnavailable(f"response to {path} is not JSON (login page or proxy?): {start!r}") from exc
-        rows = answer.get("results") if isinstance(answer, dict) else answer
+        rows = data.get("results") if isinstance(data, dict) else data
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise MonitorUnavailable(f"response to {path} is not a list of rows")
         return rows

@@ -47,11 +47,11 @@ class Run:
         self.ended_at: datetime | None = None
         self.compare_at: datetime | None = None
         """When the next comparison with the monitor is due."""
-        self.began_at: datetime | None = None
+        self.comparing_since: datetime | None = None
         """Start of the comparison in progress."""
         self.verified_at: datetime | None = None
         self.unknown_reason = NOT_COMPARED if self.is_numbered else NOT_NUMBERED
-        self._doubted_at = at
+        self._unverified_since = at
         self._lags: deque[float] = deque(maxlen=600)
         self._intervals = intervals
         self._schedule_comparison(at)
@@ -112,25 +112,25 @@ class Run:
         """Mark the numbers UNKNOWN for *reason*; *compare*: schedule a comparison."""
         if not self.is_numbered or (self.is_settled(at) and self.ended_at and at - self.ended_at > WATCHED_AFTER_END):
             return
-        self.unknown_reason, self._doubted_at = reason, at
+        self.unknown_reason, self._unverified_since = reason, at
         if compare:
             self._schedule_comparison(at)
 
     def start_comparison(self, at: datetime) -> bool:
         """Start a comparison if one is due; whether it started."""
-        if self.began_at is not None or self.compare_at is None or self.compare_at > at:
+        if self.comparing_since is not None or self.compare_at is None or self.compare_at > at:
             return False
-        self.began_at = at
+        self.comparing_since = at
         return True
 
     def finish_comparison(self, failure: str | None, at: datetime) -> None:
         """Record the end of a comparison; *failure* is its error."""
-        began, self.began_at = self.began_at or at, None
+        began, self.comparing_since = self.comparing_since or at, None
         if failure:
             self.unknown_reason = failure
             self.compare_at = at + timedelta(seconds=self._intervals.retry_s)
             return
-        if began >= self._doubted_at:
+        if began >= self._unverified_since:
             self.verified_at, self.unknown_reason = at, ""
             if self.stfs.unconfirmed:
                 self.unknown_reason = f"{self.stfs.unconfirmed} announced STFs are not in the monitor's table"
@@ -167,7 +167,9 @@ class Run:
     def is_final(self, at: datetime) -> bool:
         """Whether waiting is over: settled, or the monitor did not answer in time."""
         waited = at - (self.ended_at or at) > timedelta(seconds=self._intervals.end_timeout_s)
-        return self.is_over and (self.is_settled(at) or waited or (self.compare_at is None and self.began_at is None))
+        return self.is_over and (
+            self.is_settled(at) or waited or (self.compare_at is None and self.comparing_since is None)
+        )
 
     def is_settled(self, at: datetime) -> bool:
         """Whether it has ended and its numbers are final."""
@@ -257,5 +259,5 @@ class RunTable:
     @staticmethod
     def _ongoing(starts: Mapping[int, datetime | None], at: datetime) -> set[int]:
         newest = max(starts, default=0)
-        began = starts.get(newest)
-        return {newest} if began and at - began < MAX_RUN_DURATION else set()
+        started = starts.get(newest)
+        return {newest} if started and at - started < MAX_RUN_DURATION else set()

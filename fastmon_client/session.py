@@ -172,23 +172,23 @@ class Session:
             self.refusal = notice
             self._stopped = True
 
-    def _process_result(self, answer: QueryResult, at: datetime) -> None:
+    def _process_result(self, result: QueryResult, at: datetime) -> None:
         state = self._state
-        if isinstance(answer, RunsResult):
-            state.record_runs(answer.rows, at)
-        elif isinstance(answer, StfsResult):
-            self._stfs_to_query[answer.run] = state.record_stfs(answer.run, answer.stfs, at)
-            self._query_next_stfs(answer.run, at)
-        elif isinstance(answer, TfFilesResult):
-            for stf, rows in answer.tf_files:
-                for message in state.record_tf_files(answer.run, stf, rows, at):
+        if isinstance(result, RunsResult):
+            state.record_runs(result.rows, at)
+        elif isinstance(result, StfsResult):
+            self._stfs_to_query[result.run] = state.record_stfs(result.run, result.stfs, at)
+            self._query_next_stfs(result.run, at)
+        elif isinstance(result, TfFilesResult):
+            for stf, rows in result.tf_files:
+                for message in state.record_tf_files(result.run, stf, rows, at):
                     self._show(message, backfilled=True)
-            self._query_next_stfs(answer.run, at)
-        elif answer.run is not None:
-            self._stfs_to_query.pop(answer.run, None)
-            state.finish_comparison(answer.run, answer.reason, at)
+            self._query_next_stfs(result.run, at)
+        elif result.run is not None:
+            self._stfs_to_query.pop(result.run, None)
+            state.finish_comparison(result.run, result.reason, at)
         else:
-            state.record_runs_query(answer.reason, at)
+            state.record_runs_query(result.reason, at)
 
     def _query_next_stfs(self, run: str, at: datetime) -> None:
         left = self._state.still_to_query(run, self._stfs_to_query.pop(run, ()))

@@ -13,8 +13,8 @@ from fastmon_client.selection import Selection, sequence_of
 from fastmon_client.snapshot import StripCell, StripKind
 from fastmon_client.tffile import TfFile
 
-KEPT_WHOLE = 2000
-STRIP = 600
+MAX_OPEN_STFS = 2000
+STRIP_LENGTH = 600
 _MAX_GAPS = 100_000
 _UNSEEN, _LISTED, _PRESENT, _RECOVERED = range(4)
 _COMPACTED = 4
@@ -107,10 +107,10 @@ class Stfs:
         self._without_total -= 1
 
     def _compact(self) -> None:
-        if len(self._open) > KEPT_WHOLE:
+        if len(self._open) > MAX_OPEN_STFS:
             name, oldest = next(iter(self._open.items()))
             del self._open[name]
-            if not oldest.is_complete and len(self._open) < 10 * KEPT_WHOLE:
+            if not oldest.is_complete and len(self._open) < 10 * MAX_OPEN_STFS:
                 self._open[name] = oldest
             elif oldest.sequence and oldest.sequence == sequence_of(None, name):
                 self._codes[oldest.sequence] |= _COMPACTED
@@ -218,11 +218,12 @@ class Stfs:
         )
 
     def strip(self, at: datetime, grace: timedelta) -> list[StripCell]:
-        """The last `STRIP` STFs by number."""
+        """The last `STRIP_LENGTH` STFs by number."""
         incomplete = {stf.sequence for stf in self.incomplete(at, grace)}
         missing = set(self.missing(at, grace) or ())
         cells = [
-            (n, self._kind(n, missing, incomplete)) for n in range(max(1, self.highest - STRIP + 1), self.highest + 1)
+            (n, self._kind(n, missing, incomplete))
+            for n in range(max(1, self.highest - STRIP_LENGTH + 1), self.highest + 1)
         ]
         return [{"sequence": n, "kind": kind} for n, kind in cells if kind]
 

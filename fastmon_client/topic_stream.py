@@ -95,12 +95,12 @@ class TopicStream:
         timeout_s = CONNECT_S
         while True:
             try:
-                whose, arrival = self._arrivals.get(timeout=timeout_s)
+                source, arrival = self._arrivals.get(timeout=timeout_s)
             except Empty:
                 raise ConnectionEnded(f"{self.config.url}: no data for {timeout_s:.0f} s") from None
             if self._stopped:
                 raise ConnectionEnded("stopped")
-            if whose != number or arrival is None:
+            if source != number or arrival is None:
                 continue
             if isinstance(arrival, _LoggedIn):
                 connection.subscribe(self.config.topic, id="1", ack="auto", receipt="subscribed")

@@ -83,12 +83,12 @@ def _application(broadcaster: Broadcaster, key: DashboardToken) -> Starlette:
         if not key.is_token(await _submitted_token(request)):
             page = (STATIC / "login.html").read_text(encoding="utf-8")
             return HTMLResponse(page.replace("<!-- invalid token -->", _SIGN_IN_ERROR), 403)
-        answer = RedirectResponse("/", 303)
-        answer.set_cookie(
+        response = RedirectResponse("/", 303)
+        response.set_cookie(
             key.cookie_name, key.cookie_value, max_age=_COOKIE_MAX_AGE_S, httponly=True, samesite="strict",
             secure=request.url.scheme == "https",
         )  # fmt: skip
-        return answer
+        return response
 
     routes = [
         Route("/", page),

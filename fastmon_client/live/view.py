@@ -19,7 +19,7 @@ _BADGES = {"LIVE": "bold black on green", "CONNECTING": "bold black on yellow", 
 
 
 def render(snapshot: Mapping[str, Any], width: int, height: int) -> RenderableType:
-    """The whole screen: at most *height* lines of *width* columns."""
+    """The whole screen: at max_lines *height* lines of *width* columns."""
     runs, recent = snapshot["runs"], snapshot["recent"]
     tone = "" if snapshot["connection"]["state"] == "LIVE" else "dim"
     head = [_connection(snapshot), *_outdated_note(snapshot), *_alarms(snapshot["alarms"], max(1, height // 4))]
@@ -71,14 +71,14 @@ def _outdated_note(snapshot: Mapping[str, Any]) -> list[Text]:
     return [Text(f"Last received numbers{when}: the current state is UNKNOWN.", "bold")]
 
 
-def _alarms(alarms: Sequence[Row], most: int) -> list[Text]:
+def _alarms(alarms: Sequence[Row], max_lines: int) -> list[Text]:
     active = [alarm for alarm in alarms if alarm["until"] is None]
     ended = [alarm for alarm in alarms if alarm["until"] is not None]
     lines = [_alarm(alarm, "ALARM", _ALERT) for alarm in active] + [_alarm(alarm, "ended", "dim") for alarm in ended]
-    if len(lines) <= most:
+    if len(lines) <= max_lines:
         return lines
-    hidden, style = len(lines) - most + 1, _ALERT if len(active) >= most else "dim"
-    return [*lines[: most - 1], Text(f" {len(active)} alarms in all ", style) if most == 1 and active
+    hidden, style = len(lines) - max_lines + 1, _ALERT if len(active) >= max_lines else "dim"
+    return [*lines[: max_lines - 1], Text(f" {len(active)} alarms in all ", style) if max_lines == 1 and active
             else Text(f" and {hidden} more ", style)]  # fmt: skip
 
 

@@ -1,6 +1,6 @@
-"""The pictures in the README, taken of a world with data: `python -m tests.browser.screenshots` (`make screenshots`).
+"""Takes the screenshots of the README: `python -m tests.browser.screenshots` (`make screenshots`).
 
-Two minutes of a run with all that can happen to an STF; terminal view and page show the same session.
+Two minutes of a run with every kind of STF; terminal view and page show the same session.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ COLUMNS, ROWS = 104, 26
 
 
 def play(experiment: Experiment, stfs: int, every_s: float, *, one_of: int = 1) -> None:
-    """A run of which *one_of* so many STFs is selected, with all that can happen to one of those."""
+    """A run with every kind of STF; one of *one_of* STFs is selected."""
     pause = threading.Event()
     experiment.fraction = 1 / one_of
     experiment.send("start_run")
@@ -47,14 +47,14 @@ def play(experiment: Experiment, stfs: int, every_s: float, *, one_of: int = 1) 
 
 
 def session_at(of: MonitorThread) -> Session:
-    """A session that looks at the monitor *of*."""
+    """A session of the monitor *of*."""
     filter_ = MessageFilter(types=("tf_file_registered", "fastmon_status"))
     access = access_of(of.url, {"SWF_API_TOKEN": TOKEN})
     return Session(access, filter_.heard_types, AppState(access.url, filter_, now()), Quiet())
 
 
 def terminal(session: Session) -> None:
-    """`client.svg`; without the fonts that it would fetch from elsewhere."""
+    """Write `client.svg`, without remote fonts."""
     console = Console(width=COLUMNS, height=ROWS, record=True, force_terminal=True, file=StringIO())
     console.print(render(session.snapshot(), COLUMNS, ROWS))
     svg = console.export_svg(title="fastmon-client start", theme=DIMMED_MONOKAI, unique_id="client")
@@ -63,7 +63,7 @@ def terminal(session: Session) -> None:
 
 
 def page(url: str) -> None:
-    """`dashboard.png` and `dashboard-dark.png`."""
+    """Write `dashboard.png` and `dashboard-dark.png`."""
     with browsing() as browser:
         for name, dark in (("dashboard", False), ("dashboard-dark", True)):
             browser.open(url, 1280, 860, dark=dark)
@@ -73,7 +73,7 @@ def page(url: str) -> None:
 
 
 def main() -> None:
-    """Play, and take the pictures."""
+    """Run it and write the images."""
     IMAGES.mkdir(exist_ok=True)
     with Experiment(100013, per_stf=3, age_s=0.0, heartbeat_s=1.0) as experiment:
         session = session_at(experiment.monitor)

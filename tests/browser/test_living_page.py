@@ -1,4 +1,4 @@
-"""The page of a real dashboard process that looks at a real (embedded) monitor."""
+"""The page of a dashboard process with an embedded monitor."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from tests.client.snapshots import ESCAPES, HOSTILE
 from tests.processes import wait_until
 
 
-def test_what_is_announced_is_shown_at_once_and_the_end_of_the_run_is_verified(
-    browser: Browser, experiment: Experiment
-) -> None:
+def test_announcements_appear_and_the_ended_run_is_verified(browser: Browser, experiment: Experiment) -> None:
     with Dashboard(experiment.monitor.url) as dashboard:
         browser.open(dashboard.url)
         browser.wait_for_text("LIVE", "#state")
@@ -28,7 +26,7 @@ def test_what_is_announced_is_shown_at_once_and_the_end_of_the_run_is_verified(
         assert "6 / 6" in browser.text("#runs tbody tr")
 
 
-def test_after_an_outage_what_was_missed_is_filled_in(browser: Browser, experiment: Experiment) -> None:
+def test_missed_tf_files_are_backfilled_after_an_outage(browser: Browser, experiment: Experiment) -> None:
     with Dashboard(experiment.monitor.url) as dashboard:
         browser.open(dashboard.url)
         experiment.send("start_run")
@@ -45,11 +43,11 @@ def test_after_an_outage_what_was_missed_is_filled_in(browser: Browser, experime
         browser.wait_for_text("swf.100014.000002_tf_003.tf", "#recent")
         browser.wait_for_text("backfilled", "#recent tbody")
         browser.wait_for_text("1 recovered (2)", "#strips")
-        wait_until(lambda: "ended · stream dead" in browser.text("#alarms"), "the alarm is over")
+        wait_until(lambda: "ended · stream dead" in browser.text("#alarms"), "the alarm ended")
 
 
-def test_a_stream_that_falls_silent_is_dead_until_it_speaks_again(browser: Browser) -> None:
-    silent = MonitorOptions(heartbeat_s=3600.0)  # it greets, and that is all
+def test_silent_stream_is_dead_until_data_arrives(browser: Browser) -> None:
+    silent = MonitorOptions(heartbeat_s=3600.0)  # only the first event
     with MonitorThread(TOKEN, silent) as monitor, Dashboard(monitor.url, heart_beat_s=1.0) as dashboard:
         browser.open(dashboard.url)
         browser.wait_for_text("LIVE", "#state")
@@ -60,7 +58,7 @@ def test_a_stream_that_falls_silent_is_dead_until_it_speaks_again(browser: Brows
         assert dashboard.ended()[0] == 0
 
 
-def test_a_run_without_tf_files_becomes_stale(browser: Browser, experiment: Experiment) -> None:
+def test_run_without_tf_files_becomes_stale(browser: Browser, experiment: Experiment) -> None:
     with Dashboard(experiment.monitor.url, "--stale-after", "2s") as dashboard:
         browser.open(dashboard.url)
         experiment.send("start_run")
@@ -68,10 +66,10 @@ def test_a_run_without_tf_files_becomes_stale(browser: Browser, experiment: Expe
         browser.wait_for_text("running STALE", "#runs")
         browser.wait_for_text("ALARM · run stale · run 100014", "#alarms")
         experiment.publish(2)
-        wait_until(lambda: "STALE" not in browser.text("#runs"), "it is fresh again")
+        wait_until(lambda: "STALE" not in browser.text("#runs"), "the run is no longer STALE")
 
 
-def test_skipped_is_told_from_missing(browser: Browser, experiment: Experiment) -> None:
+def test_skipped_differs_from_missing(browser: Browser, experiment: Experiment) -> None:
     with Dashboard(experiment.monitor.url) as dashboard:
         browser.open(dashboard.url)
         experiment.send("start_run")
@@ -93,7 +91,7 @@ def test_hostile_names_of_the_monitor_are_text(browser: Browser, experiment: Exp
         assert browser.console_errors() == []
 
 
-def test_two_pages_show_the_same_over_one_stream(browser: Browser, experiment: Experiment) -> None:
+def test_two_pages_share_one_stream(browser: Browser, experiment: Experiment) -> None:
     with Dashboard(experiment.monitor.url) as dashboard:
         browser.open(dashboard.url)
         browser.open(dashboard.url, new=True)
@@ -106,7 +104,7 @@ def test_two_pages_show_the_same_over_one_stream(browser: Browser, experiment: E
         assert experiment.monitor.call(lambda: experiment.monitor.server.hub.clients) == 1
 
 
-def test_a_restarted_dashboard_is_found_again_by_its_pages(browser: Browser, experiment: Experiment) -> None:
+def test_pages_reconnect_to_a_restarted_dashboard(browser: Browser, experiment: Experiment) -> None:
     with Dashboard(experiment.monitor.url) as dashboard:
         browser.open(dashboard.url)
         browser.wait_for_text("LIVE", "#state")

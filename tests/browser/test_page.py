@@ -1,4 +1,4 @@
-"""The page itself, on snapshots made by hand: every state looks, reads and behaves as it should."""
+"""The page with hand-made snapshots, in every state."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HOSTILE_CHANGES = {
 
 
 class SnapshotSource:
-    """What the server shows; a test changes it."""
+    """The snapshot that the server shows; a test may replace it."""
 
     def __init__(self) -> None:
         self.now = snapshot()
@@ -53,13 +53,13 @@ def page(browser: Browser, server: Served, shown: SnapshotSource) -> Browser:
     return browser
 
 
-def test_all_of_a_run_is_in_its_row(page: Browser) -> None:
+def test_row_shows_all_numbers_of_a_run(page: Browser) -> None:
     row = page.text("#runs tbody tr")
     for text in ("100014", "epic", "running", "117 / 120", "3: 12, 15-16", "819 / 840", "VERIFIED", "41.3 GB", "1.42"):
         assert text in row
 
 
-def test_a_dead_stream_is_said_with_its_age_and_greyed(page: Browser, shown: SnapshotSource) -> None:
+def test_dead_stream_is_shown_with_its_age_and_greyed(page: Browser, shown: SnapshotSource) -> None:
     shown.now = dead()
     page.wait_for_text("DEAD", "#state")
     page.wait_for_text("heart-beat 1 min 2", "#connection")
@@ -69,13 +69,13 @@ def test_a_dead_stream_is_said_with_its_age_and_greyed(page: Browser, shown: Sna
     assert page.run_script("return document.title").startswith("DEAD")
 
 
-def test_stale_and_unverified_are_said_in_words(page: Browser, shown: SnapshotSource) -> None:
+def test_stale_and_unknown_are_shown_in_words(page: Browser, shown: SnapshotSource) -> None:
     shown.now = snapshot(runs=[run(stale=True, verified="UNKNOWN", doubt=REASON, stfs_missing=None, missing=[])])
     page.wait_for_text("running STALE", "#runs")
     page.wait_for_text(f"UNKNOWN: {REASON}", "#runs")
 
 
-def test_the_strip_tells_each_kind_by_its_shape_and_in_words(page: Browser, shown: SnapshotSource) -> None:
+def test_strip_has_a_shape_and_words_for_each_kind(page: Browser, shown: SnapshotSource) -> None:
     cells = strip(60, _3="recovered", _7="missing", _8="missing", _20="skipped", _30="incomplete", _31="unknown")
     shown.now = snapshot(runs=[run(strip=cells)])
     page.wait_for_text(
@@ -87,7 +87,7 @@ def test_the_strip_tells_each_kind_by_its_shape_and_in_words(page: Browser, show
     )
     assert {kind for kind, _ in drawn} == {"present", "recovered", "incomplete", "skipped", "unknown", "missing"}
     legend = page.run_script("return [...document.querySelectorAll('#legend path')].map((p) => p.getAttribute('d'))")
-    assert len(set(legend)) == 6, "two kinds look the same without colour"
+    assert len(set(legend)) == 6, "two kinds have the same shape"
     assert "2 missing (7-8)" in page.run_script(
         "return document.querySelector('#strips svg').getAttribute('aria-label')"
     )
@@ -118,7 +118,7 @@ def test_no_page_scrolls_sideways(page: Browser, server: Served, width: int) -> 
     assert page.run_script("return document.documentElement.scrollWidth") <= width
 
 
-def test_axe_would_find_what_cannot_be_read(page: Browser) -> None:
+def test_axe_detects_low_contrast(page: Browser) -> None:
     page.run_script("document.getElementById('foot').style.color = '#eeeeee'")
     assert any("color-contrast" in finding for finding in page.axe_violations())
 
@@ -128,7 +128,7 @@ def test_axe_would_find_what_cannot_be_read(page: Browser) -> None:
 @pytest.mark.parametrize(
     "found", [snapshot(), dead(), snapshot(runs=[], recent=[], alarms=[])], ids=["live", "dead", "empty"]
 )
-def test_axe_finds_no_serious_obstacle(
+def test_axe_finds_no_serious_violation(
     browser: Browser, server: Served, shown: SnapshotSource, found: dict[str, Any], width: int, dark: bool
 ) -> None:
     shown.now = found
@@ -138,7 +138,7 @@ def test_axe_finds_no_serious_obstacle(
     assert browser.axe_violations() == []
 
 
-def test_the_button_changes_between_light_and_dark_and_is_remembered(page: Browser, server: Served) -> None:
+def test_theme_button_is_remembered(page: Browser, server: Served) -> None:
     assert page.is_light()
     page.click("#theme")
     assert not page.is_light()
@@ -148,7 +148,7 @@ def test_the_button_changes_between_light_and_dark_and_is_remembered(page: Brows
     assert not page.is_light()
 
 
-def test_the_page_asks_nobody_but_its_own_server(browser: Browser, server: Served) -> None:
+def test_page_requests_only_its_own_server(browser: Browser, server: Served) -> None:
     browser.requested_hosts()
     browser.open(server.url)
     browser.wait_for_text("LIVE", "#state")
@@ -156,7 +156,7 @@ def test_the_page_asks_nobody_but_its_own_server(browser: Browser, server: Serve
     assert browser.console_errors() == []
 
 
-def test_script_that_is_not_ours_does_not_run(page: Browser) -> None:
+def test_foreign_script_does_not_run(page: Browser) -> None:
     inline = "const s = document.createElement('script'); s.append('window.owned = 1'); document.body.append(s)"
     page.run_script(f"try {{ {inline} }} catch {{}}")
     page.run_script("try { document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"owned=1\">') } catch {}")
@@ -164,7 +164,7 @@ def test_script_that_is_not_ours_does_not_run(page: Browser) -> None:
     assert page.console_errors() != []
 
 
-def test_a_table_keeps_its_meaning_on_a_phone(page: Browser, server: Served) -> None:
+def test_table_keeps_its_roles_on_a_phone(page: Browser, server: Served) -> None:
     page.open(server.url, 375)
     page.wait_for_text("100014", "#runs")
     tree = page.driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
@@ -174,18 +174,18 @@ def test_a_table_keeps_its_meaning_on_a_phone(page: Browser, server: Served) -> 
     assert {"banner", "main", "contentinfo"} <= set(roles)
 
 
-def test_only_alarms_are_read_aloud_by_themselves(page: Browser) -> None:
+def test_only_alarms_are_live_regions(page: Browser) -> None:
     assert page.run_script(
         "return [...document.querySelectorAll('[aria-live], [role=alert], [role=status]')].map((e) => e.id)"
     ) == ["alarms"]
 
 
-def test_the_focus_is_to_be_seen(page: Browser) -> None:
+def test_focus_is_visible(page: Browser) -> None:
     page.run_script("document.getElementById('theme').focus({focusVisible: true})")
     assert page.run_script("return getComputedStyle(document.activeElement).outlineStyle") == "solid"
 
 
-def test_a_page_whose_server_falls_silent_says_so_by_its_own_clock(browser: Browser) -> None:
+def test_page_detects_a_silent_server(browser: Browser) -> None:
     with served(snapshot) as short_lived:
         browser.open(short_lived.url)
         browser.wait_for_text("LIVE", "#state")
@@ -197,7 +197,7 @@ def test_a_page_whose_server_falls_silent_says_so_by_its_own_clock(browser: Brow
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_the_form_lets_in_whoever_knows_the_token(browser: Browser, dark: bool) -> None:
+def test_form_accepts_the_token(browser: Browser, dark: bool) -> None:
     with served(snapshot, "a-token-that-nobody-guesses") as locked:
         browser.open(locked.url, 375, dark=dark)
         assert browser.axe_violations() == []
@@ -210,7 +210,7 @@ def test_the_form_lets_in_whoever_knows_the_token(browser: Browser, dark: bool) 
         browser.wait_for_text("LIVE", "#state")
 
 
-def test_a_page_whose_token_was_changed_asks_to_sign_in_again(browser: Browser) -> None:
+def test_changed_token_requires_a_new_sign_in(browser: Browser) -> None:
     with served(snapshot, "a-token-that-nobody-guesses") as locked:
         browser.open(f"{locked.url}/login")
         browser.run_script("document.getElementById('token').value = 'a-token-that-nobody-guesses'")
@@ -221,7 +221,7 @@ def test_a_page_whose_token_was_changed_asks_to_sign_in_again(browser: Browser) 
         browser.wait_for_text("DEAD", "#state")
 
 
-def test_what_cannot_be_drawn_makes_the_page_dead(page: Browser, shown: SnapshotSource) -> None:
+def test_snapshot_that_cannot_be_drawn_makes_the_page_dead(page: Browser, shown: SnapshotSource) -> None:
     shown.now = snapshot(runs=[run(rate_hz="fast")])
     page.wait_for_text("DEAD", "#state")
     page.wait_for_text("Cannot draw the snapshot", "#connection")

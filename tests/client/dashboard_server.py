@@ -1,4 +1,4 @@
-"""A dashboard that shows hand-made snapshots, in a thread."""
+"""A dashboard server of hand-made snapshots, in a thread."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server on loopback that says, connection by connection, exactly the bytes of a script."""
+"""A loopback server that sends scripted bytes, connection by connection."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Answer = Iterable[bytes] | Callable[[socket.socket], object]
 
 
 class ScriptedServer:
-    """Answers the n-th connection with the n-th of *answers*, then closes it; after the last it only listens.
+    """Answers the n-th connection with the n-th of *answers*, then closes it; ignores further connections.
 
-    An answer that is a function gets the connection itself.
+    An answer that is a function receives the connection.
     """
 
     def __init__(self, *answers: Answer, tls: ssl.SSLContext | None = None) -> None:
         self.requests: list[str] = []
-        self.asked = threading.Semaphore(0)
+        self.request_received = threading.Semaphore(0)
         self.over = threading.Event()
         self._answers, self._tls = answers, tls
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -51,21 +51,21 @@ class ScriptedServer:
     def _serve(self) -> None:
         for answer in self._answers:
             try:
-                plain, _ = self._listener.accept()
-                plain.settimeout(DEADLINE_S)
-                with self._tls.wrap_socket(plain, server_side=True) if self._tls else plain as connection:
+                sock, _ = self._listener.accept()
+                sock.settimeout(DEADLINE_S)
+                with self._tls.wrap_socket(sock, server_side=True) if self._tls else sock as connection:
                     self._answer(connection, answer)
-            except OSError:  # the client, or the test, went away
+            except OSError:  # the client or the test closed it
                 continue
 
     def _answer(self, connection: socket.socket, answer: Answer) -> None:
-        asked = b""
-        while b"\r\n\r\n" not in asked:
+        request = b""
+        while b"\r\n\r\n" not in request:
             if not (piece := connection.recv(65536)):
                 return
-            asked += piece
-        self.requests.append(asked.decode())
-        self.asked.release()
+            request += piece
+        self.requests.append(request.decode())
+        self.request_received.release()
         if callable(answer):
             answer(connection)
             return
@@ -87,6 +87,6 @@ def status_response(status: str, *headers: str) -> list[bytes]:
 
 
 def notices_of(source: Source) -> Iterator[Notice]:
-    """What *source* brings, one by one."""
+    """The notices of *source*, one by one."""
     for batch in source.batches():
         yield from batch

@@ -1,4 +1,4 @@
-"""A picture that is told by hand what came and when: run 7, its STFs, its TF files."""
+"""Drives an `AppState` by hand: run 7, its STFs, its TF files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LONG_AGO = T0 - timedelta(hours=1)
 
 
 class StateDriver:
-    """A picture and the time."""
+    """An `AppState` and its clock."""
 
     def __init__(
         self, *, run_ids: tuple[str, ...] = (), namespace: str | None = None, connected: bool = True, **changes: Any
@@ -38,14 +38,14 @@ class StateDriver:
         return self.receive(**announcement(sequence, number) | changes)
 
     def compare(self, registered: list[int], tf_files: dict[int, int], since: datetime = LONG_AGO) -> list[str]:
-        """A whole comparison with a monitor that has these STFs and so many TF files of each; returns who was asked."""
-        asked = self.state.record_stfs("7", [(stf(n), since) for n in registered], self.now)
-        for name in asked:
+        """A comparison with a monitor that has these STFs and TF file counts; returns the queried STFs."""
+        queried = self.state.record_stfs("7", [(stf(n), since) for n in registered], self.now)
+        for name in queried:
             sequence = int(name.split(".")[2])
             rows = [row(sequence, number) for number in range(1, tf_files.get(sequence, 0) + 1)]
             self.state.record_tf_files("7", name, rows, self.now)
         self.state.finish_comparison("7", None, self.now)
-        return asked
+        return queried
 
     @property
     def row(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What is worth an alarm, how long it is shown; the state of the stream, which most of them hang on."""
+"""Alarms: rules and lifetime; and the state of the stream."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ def connection(driver: StateDriver) -> dict[str, Any]:
     return dict(driver.state.snapshot(driver.now)["connection"])
 
 
-def brings_a_tf_file_a_second(driver: StateDriver, seconds: int) -> None:
+def receive_one_tf_file_per_second(driver: StateDriver, seconds: int) -> None:
     driver.send_run_event("start_run")
     for second in range(seconds):
         driver.tf(second + 1, tf_total=1)
         driver.wait(1)
 
 
-# Their life
+# Lifetime
 
 
-def test_an_alarm_stays_a_while_after_it_is_over():
+def test_ended_alarm_stays_visible_for_10_minutes():
     driver = StateDriver()
     driver.state.lost("x", driver.now)
     driver.alarms()
@@ -41,7 +41,7 @@ def test_an_alarm_stays_a_while_after_it_is_over():
     assert driver.state.snapshot(driver.now)["alarms"] == []
 
 
-def test_what_lasts_is_shown_first_and_then_the_newest():
+def test_active_alarms_come_first_newest_first():
     driver = StateDriver()
     for agent in ("a", "b"):
         driver.receive(msg_type="fastmon_status", processed_by=agent, status="degraded")
@@ -54,7 +54,7 @@ def test_what_lasts_is_shown_first_and_then_the_newest():
     assert [alarm["evidence"][0] for alarm in shown(driver)] == ["b", "a", "d", "c"]
 
 
-def test_an_alarm_that_lasts_begins_once_and_tells_the_newest_evidence():
+def test_active_alarm_is_raised_once_and_updates_its_evidence():
     driver = StateDriver()
     driver.receive(msg_type="fastmon_status", processed_by="a", status="degraded", message="first")
     since = driver.now.isoformat()
@@ -65,7 +65,7 @@ def test_an_alarm_that_lasts_begins_once_and_tells_the_newest_evidence():
     assert driver.state.alarms.raised == 1
 
 
-def test_of_those_that_are_over_the_last_100_are_shown():
+def test_last_100_ended_alarms_are_kept():
     driver = StateDriver()
     for number in range(120):
         for status in ("degraded", "ok"):
@@ -75,7 +75,7 @@ def test_of_those_that_are_over_the_last_100_are_shown():
     assert found[0]["evidence"].startswith("agent-119 ")
 
 
-def test_the_alarms_of_a_run_end_when_only_its_row_is_kept_and_those_of_others_last():
+def test_dropping_a_run_ends_its_alarms_only():
     driver = StateDriver()
     driver.receive(msg_type="tf_file_registered", run_id="test", tf_filename="a.tf", stf_filename="a.1.stf")
     driver.wait(60.5)
@@ -92,12 +92,12 @@ def test_the_alarms_of_a_run_end_when_only_its_row_is_kept_and_those_of_others_l
     assert [alarm["run"] for alarm in shown(driver) if alarm["until"]] == ["test"]
 
 
-# What is one
+# Rules
 
 
-def test_a_rate_that_drops_below_half_of_the_usual_is_an_alarm():
+def test_rate_below_half_of_the_median_is_an_alarm():
     driver = StateDriver()
-    brings_a_tf_file_a_second(driver, 300)
+    receive_one_tf_file_per_second(driver, 300)
     assert driver.alarms() == []
     for second in range(20):
         driver.tf(1000 + second)
@@ -107,33 +107,33 @@ def test_a_rate_that_drops_below_half_of_the_usual_is_an_alarm():
     assert driver.alarms() == []
 
 
-def test_a_rate_that_drops_a_little_is_none():
+def test_small_rate_drop_is_no_alarm():
     driver = StateDriver()
-    brings_a_tf_file_a_second(driver, 300)
+    receive_one_tf_file_per_second(driver, 300)
     for second in range(50):
         driver.tf(1000 + second)
         driver.wait(1.5)
     assert driver.alarms() == []
 
 
-def test_a_rate_that_dropped_because_the_run_is_stale_is_one_alarm_and_not_two():
+def test_stale_run_has_no_rate_alarm():
     driver = StateDriver()
-    brings_a_tf_file_a_second(driver, 300)
+    receive_one_tf_file_per_second(driver, 300)
     driver.wait(65)
     driver.state.receive_heartbeat(driver.now)
     assert driver.alarms() == ["run_stale"]
 
 
 @pytest.mark.parametrize("silence_s", [40, 70])
-def test_what_a_lost_stream_would_have_told_is_no_alarm_of_the_run(silence_s):
+def test_lost_stream_raises_no_run_alarms(silence_s):
     driver = StateDriver()
-    brings_a_tf_file_a_second(driver, 300)
+    receive_one_tf_file_per_second(driver, 300)
     driver.state.lost("reset by peer", driver.now)
     driver.wait(silence_s)
     assert driver.alarms() == ["stream_dead"]
 
 
-def test_missing_stfs_are_named_by_number_five_at_most():
+def test_alarm_names_at_most_five_missing_stfs():
     driver = StateDriver()
     driver.tf(1, tf_total=1)
     driver.wait(40)
@@ -144,7 +144,7 @@ def test_missing_stfs_are_named_by_number_five_at_most():
     assert shown(driver)[0]["evidence"] == "7 STFs without TF files: 2, 3, 4, 5, 6 ..."
 
 
-def test_a_missing_stf_without_a_number_is_counted_and_not_named():
+def test_missing_stf_without_number_is_counted_but_not_named():
     driver = StateDriver()
     driver.tf(1, tf_total=1)
     driver.wait(40)
@@ -154,7 +154,7 @@ def test_a_missing_stf_without_a_number_is_counted_and_not_named():
     assert [alarm["evidence"] for alarm in shown(driver)] == ["1 STFs without TF files"]
 
 
-def test_while_the_numbers_are_in_doubt_the_alarm_of_what_is_missing_stands_as_it_was():
+def test_missing_alarm_stays_while_numbers_are_unknown():
     driver = StateDriver()
     driver.tf(1, tf_total=1)
     driver.wait(40)
@@ -176,7 +176,7 @@ def test_while_the_numbers_are_in_doubt_the_alarm_of_what_is_missing_stands_as_i
         ("ok", True, []),
     ],
 )  # fmt: skip
-def test_a_daemon_that_stops_is_an_alarm_only_while_there_is_a_run(status, is_busy, expected):
+def test_daemon_stop_is_an_alarm_only_during_a_run(status, is_busy, expected):
     driver = StateDriver()
     driver.send_run_event("start_run")
     if not is_busy:
@@ -185,7 +185,7 @@ def test_a_daemon_that_stops_is_an_alarm_only_while_there_is_a_run(status, is_bu
     assert driver.alarms() == expected
 
 
-def test_daemons_are_told_from_each_other_by_the_agent_not_by_who_sent_the_message():
+def test_daemons_are_identified_by_processed_by_not_sender():
     driver = StateDriver()
     driver.receive(msg_type="fastmon_status", processed_by="a", sender="x", status="degraded")
     driver.receive(msg_type="fastmon_status", processed_by="b", sender="x", status="ok")
@@ -194,7 +194,7 @@ def test_daemons_are_told_from_each_other_by_the_agent_not_by_who_sent_the_messa
     assert driver.alarms() == []
 
 
-def test_a_table_of_runs_that_cannot_be_read_is_an_alarm_until_it_can():
+def test_unreadable_table_of_runs_is_an_alarm():
     driver = StateDriver()
     driver.state.record_runs_query("the monitor said 500 to /api/runs/", driver.now)
     assert driver.alarms() == ["monitor_unreachable"]
@@ -202,10 +202,10 @@ def test_a_table_of_runs_that_cannot_be_read_is_an_alarm_until_it_can():
     assert driver.alarms() == []
 
 
-# The stream
+# The state of the stream
 
 
-def test_a_stream_that_was_never_there_is_being_connected_and_after_75_s_an_alarm():
+def test_stream_never_reached_is_an_alarm_after_75_s():
     driver = StateDriver(connected=False)
     driver.wait(75)
     assert (connection(driver)["state"], driver.alarms()) == ("CONNECTING", [])
@@ -215,7 +215,7 @@ def test_a_stream_that_was_never_there_is_being_connected_and_after_75_s_an_alar
     assert (connection(driver)["state"], shown(driver)[0]["evidence"]) == ("CONNECTING", "Connection refused")
 
 
-def test_reconnects_are_counted_and_neither_the_first_connection_nor_a_renewal_is_one():
+def test_only_connections_after_a_loss_count_as_reconnects():
     driver = StateDriver(connected=False)
     for lost, expected in ((False, 0), (False, 0), (True, 1)):
         if lost:
@@ -224,7 +224,7 @@ def test_reconnects_are_counted_and_neither_the_first_connection_nor_a_renewal_i
         assert connection(driver)["reconnects"] == expected
 
 
-def test_the_state_of_the_stream_lasts_since_it_began():
+def test_repeated_loss_keeps_the_start_of_the_state():
     driver = StateDriver()
     driver.wait(5)
     driver.state.lost("reset by peer", driver.now)
@@ -235,7 +235,7 @@ def test_the_state_of_the_stream_lasts_since_it_began():
 
 
 @pytest.mark.parametrize("end", ["lost", "refused"])
-def test_what_still_came_from_a_stream_that_is_over_does_not_make_it_live(end):
+def test_late_message_of_a_closed_stream_does_not_make_it_live(end):
     driver = StateDriver()
     getattr(driver.state, end)("reset by peer", driver.now)
     state = connection(driver)["state"]
@@ -243,7 +243,7 @@ def test_what_still_came_from_a_stream_that_is_over_does_not_make_it_live(end):
     assert connection(driver)["state"] == state != "LIVE"
 
 
-def test_a_message_is_as_good_as_a_heart_beat():
+def test_message_counts_as_heart_beat():
     driver = StateDriver()
     driver.wait(70)
     driver.tf(1)
@@ -256,7 +256,7 @@ def test_a_message_is_as_good_as_a_heart_beat():
     assert connection(driver)["state"] == "LIVE"
 
 
-def test_a_stream_that_is_opened_counts_as_heard():
+def test_opening_a_stream_counts_as_heart_beat():
     driver = StateDriver()
     assert connection(driver)["heartbeat_age_s"] == 0
     driver.state.receive_heartbeat(driver.now)
@@ -266,7 +266,7 @@ def test_a_stream_that_is_opened_counts_as_heard():
     assert driver.alarms() == []
 
 
-def test_a_refused_token_and_a_stream_without_heart_beat_make_the_numbers_unknown():
+def test_rejected_token_or_dead_stream_makes_numbers_unknown():
     for end in (lambda driver: driver.state.refused("the token", driver.now), lambda driver: driver.wait(76)):
         driver = StateDriver()
         driver.tf(1, tf_total=1)

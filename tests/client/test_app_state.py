@@ -1,4 +1,4 @@
-"""The picture, told by hand what came and when."""
+"""The client's state, driven by hand."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from datetime import timedelta
 
 import pytest
 
-from fastmon_client.stfs import KEPT_WHOLE
+from fastmon_client.stfs import MAX_OPEN_STFS
 from tests.client.state_driver import LONG_AGO, StateDriver, announcement, stf
 
 
-def test_a_tf_file_is_counted_once_and_its_repetition_is_counted_as_such():
+def test_repeated_announcement_counts_as_duplicate():
     driver = StateDriver()
     assert [driver.tf(1), driver.tf(1), driver.tf(1, 2)] == [True, False, True]
     assert (driver.row["tf_files"], driver.row["duplicates"], driver.row["bytes"]) == (2, 1, 20)
     assert (driver.row["stfs_seen"], driver.row["tf_expected"], driver.row["state"]) == (1, 2, "running")
 
 
-def test_numbers_are_unknown_until_they_were_compared():
+def test_numbers_are_unknown_until_compared():
     driver = StateDriver()
     driver.tf(1)
     driver.tf(1, 2)
@@ -29,7 +29,7 @@ def test_numbers_are_unknown_until_they_were_compared():
     assert (driver.row["verified"], driver.row["stfs_missing"]) == ("VERIFIED", 0)
 
 
-def test_what_a_deaf_stream_kept_back_is_filled_and_marked():
+def test_missed_tf_files_are_backfilled_and_marked():
     driver = StateDriver()
     driver.tf(1)
     driver.wait(40)
@@ -39,7 +39,7 @@ def test_what_a_deaf_stream_kept_back_is_filled_and_marked():
     assert [each["backfilled"] for each in driver.state.snapshot(driver.now)["recent"]] == [True] * 5 + [False]
 
 
-def test_an_announcement_after_the_backfill_repeats_nothing():
+def test_first_announcement_after_backfill_is_no_duplicate():
     driver = StateDriver()
     driver.tf(1)
     driver.wait(40)
@@ -48,7 +48,7 @@ def test_an_announcement_after_the_backfill_repeats_nothing():
     assert (driver.row["tf_files"], driver.row["duplicates"]) == (2, 1)
 
 
-def test_a_tf_file_is_one_whether_its_id_is_told_or_not():
+def test_tf_file_is_identified_with_or_without_id():
     driver = StateDriver()
     driver.tf(1, tf_file_id=None)
     driver.wait(40)
@@ -57,7 +57,7 @@ def test_a_tf_file_is_one_whether_its_id_is_told_or_not():
     assert (driver.row["tf_files"], driver.row["backfilled"], driver.row["duplicates"]) == (2, 1, 2)
 
 
-def test_skipped_is_told_from_missing():
+def test_skipped_differs_from_missing():
     driver = StateDriver()
     for sequence in (1, 11, 31):
         for number in (1, 2):
@@ -72,7 +72,7 @@ def test_skipped_is_told_from_missing():
     assert "stfs_missing" in driver.alarms()
 
 
-def test_without_a_fraction_what_is_absent_may_have_been_skipped():
+def test_without_a_fraction_absent_stfs_are_unknown():
     driver = StateDriver()
     driver.tf(1, selection_fraction=None)
     driver.tf(1, 2, selection_fraction=None)
@@ -83,7 +83,7 @@ def test_without_a_fraction_what_is_absent_may_have_been_skipped():
     assert "stfs_missing" not in driver.alarms()
 
 
-def test_an_stf_that_nobody_registered_is_missing_by_its_number():
+def test_unregistered_stf_is_missing_by_its_number():
     driver = StateDriver()
     for number in (1, 2):
         driver.tf(1, number)
@@ -94,7 +94,7 @@ def test_an_stf_that_nobody_registered_is_missing_by_its_number():
     assert driver.row["missing"] == [2]
 
 
-def test_an_stf_with_too_few_tf_files_is_incomplete():
+def test_stf_with_too_few_tf_files_is_incomplete():
     driver = StateDriver()
     driver.tf(1)
     driver.wait(40)
@@ -102,10 +102,10 @@ def test_an_stf_with_too_few_tf_files_is_incomplete():
     assert (driver.row["stfs_incomplete"], driver.strip) == (1, {1: "incomplete"})
 
 
-def test_an_stf_without_a_stated_total_is_asked_for_again_until_nothing_new_came_for_a_while():
+def test_stf_without_total_is_queried_until_idle():
     driver = StateDriver()
     driver.send_run_event("start_run")
-    driver.compare([1], {1: 1})  # its first TF file was registered just now, of who knows how many
+    driver.compare([1], {1: 1})  # just registered, total unknown
     assert driver.row["tf_files"] == 1
     driver.wait(20)
     assert driver.compare([1], {1: 3}) == [stf(1)]
@@ -118,7 +118,7 @@ def test_an_stf_without_a_stated_total_is_asked_for_again_until_nothing_new_came
     assert (driver.row["tf_files"], driver.row["backfilled"]) == (6, 5)
 
 
-def test_a_young_stf_is_neither_asked_for_nor_missing():
+def test_young_stf_is_neither_queried_nor_missing():
     driver = StateDriver()
     driver.tf(1)
     driver.tf(1, 2)
@@ -126,7 +126,7 @@ def test_a_young_stf_is_neither_asked_for_nor_missing():
     assert driver.row["missing"] == []
 
 
-def test_a_run_that_is_all_there_is_complete():
+def test_run_with_all_tf_files_is_complete():
     driver = StateDriver()
     driver.send_run_event("start_run")
     driver.tf(1)
@@ -138,7 +138,7 @@ def test_a_run_that_is_all_there_is_complete():
     assert (driver.row["state"], driver.state.start_comparisons(driver.now + timedelta(days=1))) == ("complete", [])
 
 
-def test_a_comparison_that_began_before_the_end_proves_nothing_about_the_end():
+def test_comparison_started_before_the_end_does_not_verify_the_end():
     driver = StateDriver()
     driver.send_run_event("start_run")
     driver.tf(1, 1)
@@ -160,7 +160,7 @@ def test_a_comparison_that_began_before_the_end_proves_nothing_about_the_end():
     assert (driver.row["verified"], driver.row["state"]) == ("VERIFIED", "complete")
 
 
-def test_a_run_with_a_gap_is_not_complete():
+def test_run_with_a_gap_is_not_complete():
     driver = StateDriver()
     driver.tf(1)
     driver.tf(1, 2)
@@ -171,7 +171,7 @@ def test_a_run_with_a_gap_is_not_complete():
     assert (driver.row["state"], driver.row["missing"]) == ("ended", [2])
 
 
-def test_a_lost_stream_makes_the_numbers_unknown_until_the_next_comparison():
+def test_lost_stream_makes_numbers_unknown_until_the_next_comparison():
     driver = StateDriver()
     driver.tf(1)
     driver.tf(1, 2)
@@ -188,7 +188,7 @@ def test_a_lost_stream_makes_the_numbers_unknown_until_the_next_comparison():
     assert driver.row["verified"] == "VERIFIED"
 
 
-def test_a_comparison_that_began_before_the_loss_proves_nothing():
+def test_comparison_started_before_the_loss_does_not_verify():
     driver = StateDriver()
     driver.tf(1)
     driver.wait(2)
@@ -199,7 +199,7 @@ def test_a_comparison_that_began_before_the_loss_proves_nothing():
     assert driver.row["verified"] == "UNKNOWN"
 
 
-def test_a_monitor_that_does_not_answer_is_an_alarm_and_leaves_the_numbers_unknown():
+def test_failed_comparison_is_an_alarm_and_numbers_stay_unknown():
     driver = StateDriver()
     driver.tf(1)
     driver.compare([1], {1: 1})
@@ -209,7 +209,7 @@ def test_a_monitor_that_does_not_answer_is_an_alarm_and_leaves_the_numbers_unkno
     assert driver.alarms() == []
 
 
-def test_a_stream_without_heart_beat_is_dead_with_its_age():
+def test_stream_without_heart_beat_is_dead():
     driver = StateDriver()
     driver.tf(1)
     driver.wait(76)
@@ -220,7 +220,7 @@ def test_a_stream_without_heart_beat_is_dead_with_its_age():
     assert "stream_dead" not in driver.alarms()
 
 
-def test_a_running_run_without_tf_files_is_stale_and_a_paused_one_is_not():
+def test_running_run_without_tf_files_is_stale_paused_is_not():
     driver = StateDriver()
     driver.send_run_event("start_run")
     driver.wait(61)
@@ -230,7 +230,7 @@ def test_a_running_run_without_tf_files_is_stale_and_a_paused_one_is_not():
     assert (driver.alarms(), driver.row["stale"]) == ([], False)
 
 
-def test_a_degraded_daemon_is_an_alarm_until_it_has_recovered():
+def test_degraded_daemon_is_an_alarm_until_recovered():
     driver = StateDriver()
     driver.receive(msg_type="fastmon_status", processed_by="a", status="degraded", message="the monitor is away")
     assert driver.alarms() == ["daemon_degraded"]
@@ -239,7 +239,7 @@ def test_a_degraded_daemon_is_an_alarm_until_it_has_recovered():
     assert driver.alarms() == []
 
 
-def test_the_next_run_ends_the_one_before():
+def test_next_run_ends_the_previous_one():
     driver = StateDriver()
     driver.send_run_event("start_run")
     driver.receive(msg_type="start_run", run_id=8, namespace="ns")
@@ -248,32 +248,32 @@ def test_the_next_run_ends_the_one_before():
     }  # fmt: skip
 
 
-def test_the_start_of_a_run_that_is_over_told_again_ends_no_other():
+def test_repeated_start_of_an_ended_run_ends_no_other_run():
     driver = StateDriver()
     for kind, run in (("start_run", 7), ("end_run", 7), ("start_run", 8), ("start_run", 7)):
         driver.receive(msg_type=kind, run_id=run, namespace="ns")
     assert driver.state.runs["8"].state == "running"
 
 
-def test_options_choose_what_is_shown_not_what_is_known():
+def test_filters_limit_what_is_shown_not_what_is_counted():
     driver = StateDriver(run_ids=("8",))
     assert driver.tf(1) is False
     assert driver.state.snapshot(driver.now)["runs"] == []
     assert driver.state.runs["7"].tf_files == 1
 
 
-def test_a_snapshot_is_json():
+def test_snapshot_is_json():
     driver = StateDriver()
     driver.tf(1)
     json.dumps(driver.state.snapshot(driver.now), allow_nan=False)
 
 
-def test_old_stfs_and_runs_shrink_and_nothing_of_their_numbers_is_lost():
+def test_old_stfs_and_runs_shrink_without_changing_totals():
     driver = StateDriver()
-    for sequence in range(1, KEPT_WHOLE + 1001):
+    for sequence in range(1, MAX_OPEN_STFS + 1001):
         driver.tf(sequence)
         driver.tf(sequence, 2)
-    assert [driver.tf(sequence, 3) for sequence in (1, 1000, 1001)] == [False, False, True]  # 2000 are kept whole
+    assert [driver.tf(sequence, 3) for sequence in (1, 1000, 1001)] == [False, False, True]  # 2000 are not compacted
     for number in range(100, 160):
         driver.receive(msg_type="tf_file_registered", run_id=number, tf_file_id=f"{number}", stf_filename="a.stf")
         driver.receive(msg_type="end_run", run_id=number)
@@ -284,10 +284,10 @@ def test_old_stfs_and_runs_shrink_and_nothing_of_their_numbers_is_lost():
     assert len(driver.state.runs) == 8
     driver.send_run_event("end_run")
     totals = driver.state.snapshot(driver.now)["totals"]
-    assert (totals["runs"], totals["tf_files"]) == (61, 2 * KEPT_WHOLE + 2000 + 1 + 60)
+    assert (totals["runs"], totals["tf_files"]) == (61, 2 * MAX_OPEN_STFS + 2000 + 1 + 60)
 
 
-def test_a_late_tf_file_of_an_old_run_does_not_show_the_whole_run_again():
+def test_late_tf_file_of_a_dropped_run_does_not_repeat_the_run():
     driver = StateDriver()
     for number in range(1, 12):
         driver.receive(msg_type="tf_file_registered", run_id=number, tf_file_id=f"{number}", stf_filename="a.1.stf")
@@ -304,7 +304,7 @@ def test_a_late_tf_file_of_an_old_run_does_not_show_the_whole_run_again():
     assert (totals["runs"], totals["tf_files"]) == (11, 12)
 
 
-def test_runs_that_no_longer_fit_on_the_list_are_in_the_totals():
+def test_totals_include_runs_that_are_no_longer_listed():
     driver = StateDriver()
     for number in range(60):
         driver.receive(msg_type="tf_file_registered", run_id=number, tf_file_id=f"{number}", stf_filename="a.1.stf")
@@ -312,7 +312,7 @@ def test_runs_that_no_longer_fit_on_the_list_are_in_the_totals():
     assert (len(found["runs"]), found["totals"]["runs"], found["totals"]["tf_files"]) == (50, 60, 60)
 
 
-def test_a_run_whose_name_is_no_number_is_kept_whole_until_it_was_silent_for_10_minutes():
+def test_unnumbered_run_is_dropped_after_10_idle_minutes():
     driver = StateDriver()
     for number in range(9):
         driver.receive(
@@ -326,7 +326,7 @@ def test_a_run_whose_name_is_no_number_is_kept_whole_until_it_was_silent_for_10_
     assert len(driver.state.runs) == 8
 
 
-def test_a_run_that_is_not_shown_is_not_shown_either_when_only_its_row_is_left():
+def test_filtered_run_stays_hidden_after_it_is_dropped():
     driver = StateDriver(run_ids=("test-0",))
     for number in range(9):
         driver.receive(
@@ -341,56 +341,56 @@ def test_a_run_that_is_not_shown_is_not_shown_either_when_only_its_row_is_left()
     assert [run["run"] for run in driver.state.snapshot(driver.now)["runs"]] == ["test-0"]
 
 
-def test_what_is_known_but_not_wanted_is_neither_recent_nor_in_the_rates():
+def test_filtered_tf_files_are_neither_recent_nor_in_the_rates():
     driver = StateDriver(run_ids=("8",))
     driver.tf(1)
     found = driver.state.snapshot(driver.now)
     assert (found["recent"], sum(found["rates"]["tf_files"])) == ([], 0)
 
 
-def test_strips_are_drawn_for_the_8_newest_runs():
+def test_strips_exist_for_the_8_newest_runs():
     driver = StateDriver()
     for number in range(1, 11):
         driver.receive(msg_type="tf_file_registered", run_id=number, tf_filename="a.tf", stf_filename="a.1.stf")
     assert [bool(run["strip"]) for run in driver.state.snapshot(driver.now)["runs"]] == [True] * 8 + [False] * 2
 
 
-def test_the_snapshot_tells_how_long_the_client_is_up():
+def test_snapshot_contains_uptime():
     driver = StateDriver()
     driver.wait(90)
     assert driver.state.snapshot(driver.now)["uptime_s"] == 90
 
 
-def test_silent_runs_whose_name_is_no_number_shrink_and_stay_in_the_totals():
+def test_idle_unnumbered_runs_stay_in_the_totals():
     driver = StateDriver()
     for hour in range(60):
         driver.receive(msg_type="tf_file_registered", run_id=f"test-{hour}", tf_filename="a.tf", stf_filename="a.1.stf")
         driver.wait(3600)
         driver.state.tick(driver.now)
     assert len(driver.state.runs) == 8
-    for run in ("test-0", "test-30"):  # one that no row is left of, and one that is still listed
+    for run in ("test-0", "test-30"):  # one without a row, one with a row
         driver.receive(msg_type="tf_file_registered", run_id=run, tf_filename="b.tf", stf_filename="a.1.stf")
     totals = driver.state.snapshot(driver.now)["totals"]
     assert totals["tf_files"] == 62
 
 
-def test_stfs_that_share_a_number_are_both_counted():
+def test_stfs_with_the_same_number_are_all_counted():
     driver = StateDriver()
     names = ["east.000001.stf", "west.000001.stf", "north.000001.stf"]
     for name in names[:2]:
         assert driver.tf(1, stf_filename=name, tf_file_id=name, tf_total=1)
     driver.wait(40)
-    asked = driver.state.record_stfs("7", [(name, LONG_AGO) for name in names], driver.now)
-    assert asked == names[2:]
+    queried = driver.state.record_stfs("7", [(name, LONG_AGO) for name in names], driver.now)
+    assert queried == names[2:]
     assert driver.state.record_tf_files("7", names[2], [{"stf_file": names[2], "tf_filename": "n.tf"}], driver.now)
     driver.state.finish_comparison("7", None, driver.now)
     row = driver.row
     assert (row["tf_files"], row["stfs_seen"], row["stfs_expected"], row["duplicates"]) == (3, 3, 3, 0)
 
 
-def test_stfs_without_a_number_are_counted_once_also_when_they_are_old():
+def test_old_stfs_without_a_number_are_counted_once():
     driver = StateDriver()
-    names = [f"stf-{number}" for number in range(KEPT_WHOLE + 10)]
+    names = [f"stf-{number}" for number in range(MAX_OPEN_STFS + 10)]
     for name in names:
         assert driver.tf(1, stf_filename=name, stf_sequence=None, tf_file_id=name, tf_total=1)
     driver.wait(40)
@@ -400,7 +400,7 @@ def test_stfs_without_a_number_are_counted_once_also_when_they_are_old():
 
 
 @pytest.mark.parametrize("strange", ["\x1b[2J", 10**30, -1, None, [], {}, True, 1.5, float("inf")])
-def test_whatever_stands_in_a_message_the_picture_stands(strange):
+def test_any_value_in_a_message_leaves_a_valid_snapshot(strange):
     driver = StateDriver()
     keys = [*announcement(1, 1), "late", "total_stf_files"]
     for kind in ("tf_file_registered", "start_run", "end_run", "fastmon_status"):

@@ -1,4 +1,4 @@
-"""What a message looks like, what is shown, and what is counted."""
+"""Messages as text and JSON lines, filters, counts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TF = {
 }  # fmt: skip
 
 
-def test_what_the_daemon_announces_is_shown_and_counted_once():
+def test_announcement_of_the_daemon_is_shown_and_counted_once():
     announced = TfFileRegistered(
         namespace="ns", run_id=100014, execution_id=None, processed_by="fastmon", sender="fastmon",
         tf_file_id="5b0e6c1c-7d3f-4a53-9a55-aa1ab5d2f6f3", tf_filename="swf.100014.000001_tf_001.tf", tf_first=1,
@@ -48,7 +48,7 @@ def test_what_the_daemon_announces_is_shown_and_counted_once():
 
 
 @pytest.mark.parametrize("hostile", ["\x1b[2J", "a\rb", "a\nb", "\u2028", "\u202e", "\ud800", "\x9b1m"])
-def test_nothing_in_a_name_reaches_the_terminal_as_control(hostile):
+def test_control_characters_are_escaped(hostile):
     everywhere = dict.fromkeys([*TF, "timestamp", "tf_first", "tf_last"], hostile) | {"msg_type": TF["msg_type"]}
     state = AppState("", MessageFilter(types=()), NOON)
     state.receive(everywhere, NOON)
@@ -62,12 +62,12 @@ def test_nothing_in_a_name_reaches_the_terminal_as_control(hostile):
     ("count", "text"),
     [(None, "?"), (0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (999_960, "1.0 MB"), (10**18, "1000.0 PB")],
 )
-def test_a_size_is_said_in_powers_of_1000(count, text):
+def test_size_uses_powers_of_1000(count, text):
     assert size(count) == text
 
 
 @pytest.mark.parametrize("strange", [None, True, -1, 10**400, "12", 1.5, [1]])
-def test_a_size_that_is_none_is_unknown_and_adds_nothing(strange):
+def test_invalid_size_is_unknown_and_adds_nothing(strange):
     assert file_size({"file_size_bytes": strange}) is None
     state = AppState("", MessageFilter(types=("tf_file_registered",)), NOON)
     assert state.receive(TF | {"file_size_bytes": strange}, NOON)
@@ -77,11 +77,11 @@ def test_a_size_that_is_none_is_unknown_and_adds_nothing(strange):
 @pytest.mark.parametrize(
     "message", [{"run_id": 7}, {"run_id": "7"}, {"run_number": 7}, {"run_id": None, "run_number": 7}]
 )
-def test_a_run_is_the_same_as_number_and_as_string(message):
+def test_run_number_and_string_are_the_same_run(message):
     assert run_of(message) == "7"
 
 
-def test_options_choose_what_is_shown():
+def test_filter_matches_by_each_option():
     def matches(message, **filter_):
         return MessageFilter(**{"types": ("tf_file_registered",)} | filter_).matches(message)
 
@@ -99,19 +99,19 @@ def test_options_choose_what_is_shown():
     assert not matches(end, namespace="other")
 
 
-def test_the_end_of_a_run_is_heard_whatever_is_asked_for():
+def test_run_events_are_always_subscribed():
     assert MessageFilter(types=("a", "end_run")).subscribed_types == (
         "a", "end_run", "run_imminent", "start_run", "pause_run", "resume_run", "fastmon_status", "fastmon_run_summary",
     )  # fmt: skip
 
 
-def test_a_tf_file_without_any_name_of_its_own_is_counted_each_time():
+def test_tf_file_without_name_or_id_is_counted_each_time():
     state = AppState("", MessageFilter(types=("tf_file_registered",)), NOON)
     message = {"msg_type": "tf_file_registered", "run_id": 1}
     assert [state.receive(message, NOON) for _ in range(2)] == [True, True]
 
 
-def test_gaps_are_told_as_spans():
+def test_gaps_are_formatted_as_ranges():
     assert gaps([1, 2, 3, 7, 9, 10]) == ["1-3", "7", "9-10"]
 
 
@@ -127,7 +127,7 @@ def test_gaps_are_told_as_spans():
         " {} ",
     ],
 )
-def test_a_json_line_is_one_object_with_the_message_and_two_members_more(body, capsys):
+def test_json_line_is_the_message_plus_two_members(body, capsys):
     message = message_of(body)
     output = JsonLines()
     output.write(message, backfilled=True)
@@ -137,7 +137,7 @@ def test_a_json_line_is_one_object_with_the_message_and_two_members_more(body, c
     assert json.loads(line, parse_constant=pytest.fail) == {**message, "kind": kind, "backfilled": True}
 
 
-def test_a_number_that_json_has_no_word_for_is_null(capsys):
+def test_number_outside_json_is_null(capsys):
     output = JsonLines()
     output.write({"msg_type": "x", "a": float("inf"), "b": [float("nan")], "c": 1.5}, backfilled=True)
     output.flush()
@@ -150,19 +150,19 @@ def test_a_number_that_json_has_no_word_for_is_null(capsys):
 def json_lines_of_update(
     output: JsonLines, driver: StateDriver, capsys: pytest.CaptureFixture[str]
 ) -> list[dict[str, Any]]:
-    """What a turn adds."""
+    """The JSON lines of one update."""
     driver.state.tick(driver.now)
     output.update(driver.state, driver.now)
     return [json.loads(text) for text in capsys.readouterr().out.splitlines()]
 
 
-def test_json_lines_tell_of_a_run_what_it_is_and_why_its_numbers_are_unknown_whenever_that_changes(capsys):
+def test_json_lines_report_each_change_of_a_run(capsys):
     driver, output = StateDriver(), JsonLines()
     driver.send_run_event("start_run")
     driver.tf(1, tf_total=1)
     assert {each["kind"] for each in json_lines_of_update(output, driver, capsys)} == {"connection", "run"}
     driver.tf(2, tf_total=1)
-    assert json_lines_of_update(output, driver, capsys) == []  # only numbers: each TF file has its line
+    assert json_lines_of_update(output, driver, capsys) == []  # only counts changed
     driver.wait(40)
     driver.compare([1, 2], {1: 1, 2: 1})
     [run] = json_lines_of_update(output, driver, capsys)
@@ -186,7 +186,7 @@ def test_json_lines_tell_of_a_run_what_it_is_and_why_its_numbers_are_unknown_whe
     assert [each["state"] for each in json_lines_of_update(output, driver, capsys)] == ["paused"]
 
 
-def test_json_lines_tell_what_the_connection_is_and_why(capsys):
+def test_json_lines_report_each_change_of_the_connection(capsys):
     driver, output = StateDriver(), JsonLines()
     assert [each["state"] for each in json_lines_of_update(output, driver, capsys)] == ["LIVE"]
     driver.state.lost("reset by peer", driver.now)
@@ -197,7 +197,7 @@ def test_json_lines_tell_what_the_connection_is_and_why(capsys):
     assert [each["reason"] for each in json_lines_of_update(output, driver, capsys)] == ["Connection refused"]
 
 
-def test_a_run_that_comes_back_when_it_was_long_off_the_list_is_told_anew(capsys):
+def test_run_that_returns_to_the_list_is_reported_again(capsys):
     driver, output = StateDriver(), JsonLines()
     for hour in range(60):
         driver.now = T0 + timedelta(hours=hour)
@@ -208,7 +208,7 @@ def test_a_run_that_comes_back_when_it_was_long_off_the_list_is_told_anew(capsys
     assert [each["run"] for each in json_lines_of_update(output, driver, capsys)] == ["test-0"]
 
 
-def test_new_alarms_are_said_on_stderr_oldest_first_and_ring_once(capsys):
+def test_new_alarms_are_logged_oldest_first_with_one_bell(capsys):
     said: list[str] = []
     number = logger.add(said.append, format="{message}")
     driver, output = StateDriver(), Quiet(bell=True)

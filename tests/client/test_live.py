@@ -1,4 +1,4 @@
-"""`fastmon-client start` on a terminal of any size and kind, as a person sees it."""
+"""`fastmon-client start` on terminals of any size and kind."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def start(experiment: Experiment, *options: str, columns: int = 80, rows: int = 
     return Terminal(*words, columns=columns, rows=rows, SWF_API_TOKEN=TOKEN, **environment)
 
 
-def test_the_live_view_fills_its_window_of_whatever_size(experiment: Experiment) -> None:
+def test_live_view_fills_a_window_of_any_size(experiment: Experiment) -> None:
     with start(experiment, columns=80, rows=24) as terminal:
         terminal.wait_for("LIVE")
         experiment.send("start_run")
@@ -43,9 +43,7 @@ def test_the_live_view_fills_its_window_of_whatever_size(experiment: Experiment)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
-def test_a_signal_leaves_the_screen_in_order_and_prints_the_summary(
-    experiment: Experiment, number: int, code: int
-) -> None:
+def test_signal_restores_the_screen_and_prints_the_summary(experiment: Experiment, number: int, code: int) -> None:
     with start(experiment) as terminal:
         terminal.wait_for("LIVE")
         terminal.process.send_signal(number)
@@ -66,7 +64,7 @@ def test_hostile_names_do_not_move_the_cursor(experiment: Experiment) -> None:
         assert b"\x1b]0;owned" not in terminal.raw
 
 
-def test_a_monitor_that_goes_away_is_said_in_words_without_colour(experiment: Experiment) -> None:
+def test_lost_monitor_is_shown_without_colour(experiment: Experiment) -> None:
     with start(experiment, NO_COLOR="1") as terminal:
         terminal.wait_for("LIVE")
         experiment.monitor.stop()
@@ -80,7 +78,7 @@ def test_a_monitor_that_goes_away_is_said_in_words_without_colour(experiment: Ex
         assert terminal.colours() == {"default"}
 
 
-def test_a_terminal_that_cannot_move_its_cursor_gets_lines(experiment: Experiment) -> None:
+def test_dumb_terminal_gets_lines(experiment: Experiment) -> None:
     with start(experiment, TERM="dumb") as terminal:
         terminal.wait_for("connected")
         experiment.publish(1)
@@ -88,7 +86,7 @@ def test_a_terminal_that_cannot_move_its_cursor_gets_lines(experiment: Experimen
         assert b"\x1b" not in terminal.raw
 
 
-def test_a_refused_token_ends_the_live_view_with_the_remedy(experiment: Experiment) -> None:
+def test_rejected_token_ends_the_live_view_with_a_hint(experiment: Experiment) -> None:
     with Terminal(
         "fastmon_client", "start", "--monitor-url", experiment.monitor.url, columns=200, SWF_API_TOKEN="wrong"
     ) as terminal:

@@ -1,4 +1,4 @@
-"""The monitor's tables over REST: what is read, and what each kind of answer means."""
+"""The monitor's tables over REST: rows, and errors of each kind of response."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def tables_of(server: ScriptedServer) -> Iterator[Tables]:
         tables.close()
 
 
-def test_a_table_is_a_list_or_a_page_with_all_of_it() -> None:
+def test_table_is_a_list_or_a_single_page() -> None:
     rows = [{"run_number": 7}]
     with ScriptedServer(answer(rows), answer({"count": 1, "results": rows})) as server, tables_of(server) as tables:
         assert [tables.runs(), tables.runs()] == [rows, rows]
 
 
-def test_stfs_come_with_the_time_of_their_registration() -> None:
+def test_stfs_have_their_time_of_registration() -> None:
     rows = [{"stf_filename": "a.stf", "created_at": "2026-11-26T13:00:00+01:00"}, {"stf_filename": "b.stf"}]
     with ScriptedServer(answer(rows)) as server, tables_of(server) as tables:
         assert tables.stfs(7) == [
@@ -45,16 +45,16 @@ def test_stfs_come_with_the_time_of_their_registration() -> None:
     assert server.requests[0].startswith("GET /api/stf-files/?run_number=7&limit=")
 
 
-def test_of_a_monitor_that_does_not_filter_only_the_tf_files_of_the_stf_are_taken() -> None:
+def test_tf_files_of_other_stfs_are_ignored() -> None:
     rows = [{"stf_file": "a.stf", "tf_filename": "1.tf"}, {"stf_file": "b.stf", "tf_filename": "2.tf"}]
     with ScriptedServer(answer(rows)) as server, tables_of(server) as tables:
         assert tables.tf_files("a.stf") == rows[:1]
-        assert tables.tf_files("") == []  # and is not asked: an empty filter is none
+        assert tables.tf_files("") == []  # without a request: an empty filter would match all
     assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize(
-    ("strange", "said"),
+    ("unusable", "message"),
     [
         (
             answer(b"<html>Log in</html>", "text/html"),
@@ -69,24 +69,24 @@ def test_of_a_monitor_that_does_not_filter_only_the_tf_files_of_the_stf_are_take
     ],
     ids=["login page", "no table", "no rows", "nested", "error", "redirect", "cut"],
 )
-def test_what_is_no_table_is_tried_again_later(strange: list[bytes], said: str) -> None:
-    with ScriptedServer(answer([]), strange, answer([])) as server, tables_of(server) as tables:
+def test_unusable_response_is_temporary(unusable: list[bytes], message: str) -> None:
+    with ScriptedServer(answer([]), unusable, answer([])) as server, tables_of(server) as tables:
         assert tables.runs() == []
-        with pytest.raises(MonitorUnavailable, match=said):
+        with pytest.raises(MonitorUnavailable, match=message):
             tables.runs()
         assert tables.runs() == []
 
 
 @pytest.mark.parametrize(
-    ("status", "said", "by_token"),
+    ("status", "message", "by_token"),
     [("401 Unauthorized", "SWF_API_TOKEN", True), ("403 Forbidden", "SWF_API_TOKEN", True),
      ("404 Not Found", "SWF_MONITOR_URL", False)],
 )  # fmt: skip
-def test_what_a_person_must_mend_is_named(status: str, said: str, by_token: bool) -> None:
+def test_error_for_the_operator_names_the_setting(status: str, message: str, by_token: bool) -> None:
     with (
         ScriptedServer(status_response(status)) as server,
         tables_of(server) as tables,
-        pytest.raises(AccessDenied, match=said) as refused,
+        pytest.raises(AccessDenied, match=message) as denied,
     ):
         tables.runs()
-    assert refused.value.by_token is by_token
+    assert denied.value.by_token is by_token

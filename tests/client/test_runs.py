@@ -1,4 +1,4 @@
-"""One run: its state, what is compared and when, what its numbers are worth."""
+"""One run: its state, its comparisons, its numbers."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import pytest
 
 from fastmon_client.runs import RunTable
 from fastmon_client.selection import Selection
-from fastmon_client.stfs import KEPT_WHOLE, STRIP
+from fastmon_client.stfs import MAX_OPEN_STFS, STRIP_LENGTH
 from fastmon_daemon.engine.sampling import is_selected
 from tests.client.state_driver import LONG_AGO, T0, StateDriver, row, stf
 
 
 def complete_run(driver: StateDriver) -> None:
-    """Run 7, of one STF, which is all there."""
+    """Run 7 with one complete STF."""
     driver.send_run_event("start_run")
     driver.tf(1)
     driver.tf(1, 2)
@@ -26,7 +26,7 @@ def complete_run(driver: StateDriver) -> None:
 
 
 def due_within(driver: StateDriver, seconds: float) -> bool:
-    """Whether the run is due for a comparison in that time; which then has begun."""
+    """Whether a comparison of the run starts within that time."""
     driver.wait(seconds)
     return driver.state.start_comparisons(driver.now) == ["7"]
 
@@ -34,7 +34,7 @@ def due_within(driver: StateDriver, seconds: float) -> bool:
 # Its numbers
 
 
-def test_the_lag_is_the_median_and_the_95_percent_mark_of_what_the_stream_brought():
+def test_lag_is_median_and_95th_percentile_of_the_stream():
     driver = StateDriver()
     for seconds in range(1, 101):
         driver.now = T0 + timedelta(seconds=seconds)
@@ -42,7 +42,7 @@ def test_the_lag_is_the_median_and_the_95_percent_mark_of_what_the_stream_brough
     assert (driver.row["lag_p50_s"], driver.row["lag_p95_s"]) == (51, 96)
 
 
-def test_a_late_or_backfilled_tf_file_says_nothing_about_the_lag():
+def test_late_and_backfilled_tf_files_do_not_count_for_the_lag():
     driver = StateDriver()
     driver.wait(2)
     driver.tf(1)
@@ -54,7 +54,7 @@ def test_a_late_or_backfilled_tf_file_says_nothing_about_the_lag():
     assert (driver.row["lag_p50_s"], driver.row["lag_p95_s"]) == (2, 2)
 
 
-def test_what_is_backfilled_is_no_sign_of_life():
+def test_backfilled_tf_files_do_not_end_stale():
     driver = StateDriver()
     driver.send_run_event("start_run")
     driver.wait(120)
@@ -77,7 +77,7 @@ def test_at_most_100_missing_stfs_are_named():
 # Its state
 
 
-def test_fresh_tf_files_prove_that_a_run_that_was_about_to_start_is_running():
+def test_new_tf_file_makes_an_imminent_run_running():
     driver = StateDriver()
     driver.send_run_event("run_imminent")
     assert driver.row["state"] == "imminent"
@@ -85,7 +85,7 @@ def test_fresh_tf_files_prove_that_a_run_that_was_about_to_start_is_running():
     assert driver.row["state"] == "running"
 
 
-def test_backfilled_tf_files_do_not_prove_that_a_run_is_running():
+def test_backfilled_tf_file_does_not_make_a_run_running():
     driver = StateDriver()
     driver.send_run_event("run_imminent")
     driver.wait(40)
@@ -93,14 +93,14 @@ def test_backfilled_tf_files_do_not_prove_that_a_run_is_running():
     assert (driver.row["tf_files"], driver.row["state"]) == (2, "imminent")
 
 
-def test_the_next_run_of_another_namespace_ends_no_other():
+def test_next_run_of_another_namespace_ends_no_run():
     driver = StateDriver()
     driver.send_run_event("start_run")
     driver.receive(msg_type="start_run", run_id=8, namespace="another")
     assert driver.state.runs["7"].state == "running"
 
 
-def test_the_announced_next_run_ends_the_one_before():
+def test_run_imminent_ends_the_previous_run():
     driver = StateDriver()
     driver.send_run_event("start_run")
     driver.receive(msg_type="run_imminent", run_id=8, namespace="ns")
@@ -108,7 +108,7 @@ def test_the_announced_next_run_ends_the_one_before():
 
 
 @pytest.mark.parametrize("name", ["12345678901", "run-7", "\u0663"])
-def test_a_run_that_the_monitor_cannot_have_is_never_asked_for_and_says_so(name: str):
+def test_unnumbered_run_is_never_queried(name: str):
     driver = StateDriver()
     driver.receive(msg_type="start_run", run_id=name)
     driver.wait(600)
@@ -120,7 +120,7 @@ def test_a_run_that_the_monitor_cannot_have_is_never_asked_for_and_says_so(name:
 # When it is compared
 
 
-def test_after_a_failure_the_comparison_is_tried_again_in_5_s():
+def test_failed_comparison_is_retried_after_5_s():
     driver = StateDriver()
     driver.tf(1)
     assert due_within(driver, 2)
@@ -129,7 +129,7 @@ def test_after_a_failure_the_comparison_is_tried_again_in_5_s():
     assert due_within(driver, 1)
 
 
-def test_an_open_run_is_compared_every_30_s_and_a_quiet_one_every_5_minutes():
+def test_open_run_is_compared_every_30_s_an_idle_one_every_5_minutes():
     driver = StateDriver()
     driver.tf(1, tf_total=1)
     driver.compare([1], {1: 1})
@@ -142,7 +142,7 @@ def test_an_open_run_is_compared_every_30_s_and_a_quiet_one_every_5_minutes():
     assert due_within(driver, 1)
 
 
-def test_a_list_that_takes_long_is_read_less_often():
+def test_slow_listing_is_read_less_often():
     driver = StateDriver()
     driver.tf(1, tf_total=1)
     assert due_within(driver, 2)
@@ -152,7 +152,7 @@ def test_a_list_that_takes_long_is_read_less_often():
     assert due_within(driver, 1)
 
 
-def test_reasons_to_compare_that_come_all_the_time_do_not_put_the_comparison_off():
+def test_frequent_reasons_do_not_delay_the_comparison():
     driver = StateDriver()
     driver.tf(1)
     for _ in range(4):
@@ -162,7 +162,7 @@ def test_reasons_to_compare_that_come_all_the_time_do_not_put_the_comparison_off
     assert driver.state.start_comparisons(driver.now) == ["7"]
 
 
-def test_a_run_with_a_gap_is_compared_again_for_a_quarter_of_an_hour_and_then_no_more():
+def test_run_with_a_gap_is_compared_for_15_minutes():
     driver = StateDriver()
     driver.tf(1)
     driver.tf(1, 2)
@@ -177,7 +177,7 @@ def test_a_run_with_a_gap_is_compared_again_for_a_quarter_of_an_hour_and_then_no
     assert driver.state.start_comparisons(driver.now + timedelta(days=1)) == []
 
 
-def test_an_ended_run_is_compared_every_second_for_a_minute_and_then_every_30_s():
+def test_ended_run_is_compared_every_second_then_every_30_s():
     driver = StateDriver()
     driver.send_run_event("start_run")
     driver.send_run_event("end_run", total_stf_files=2)
@@ -190,7 +190,7 @@ def test_an_ended_run_is_compared_every_second_for_a_minute_and_then_every_30_s(
     assert due_within(driver, 1)
 
 
-def test_a_tf_file_after_the_end_has_a_complete_run_compared_again():
+def test_tf_file_after_the_end_starts_a_new_comparison():
     driver = StateDriver()
     complete_run(driver)
     assert not due_within(driver, 600)
@@ -198,7 +198,7 @@ def test_a_tf_file_after_the_end_has_a_complete_run_compared_again():
     assert due_within(driver, 1)
 
 
-def test_a_run_that_was_verified_long_after_its_end_stays_so_when_the_stream_is_lost():
+def test_old_verified_run_survives_a_stream_loss():
     driver = StateDriver()
     complete_run(driver)
     driver.wait(16 * 60)
@@ -208,28 +208,28 @@ def test_a_run_that_was_verified_long_after_its_end_stays_so_when_the_stream_is_
     assert driver.state.start_comparisons(driver.now + timedelta(days=1)) == []
 
 
-def test_a_run_that_ended_a_moment_ago_is_compared_again_when_the_stream_comes_back():
+def test_recently_ended_run_is_compared_after_a_reconnect():
     driver = StateDriver()
     complete_run(driver)
     driver.state.lost("reset by peer", driver.now)
-    assert driver.row["verified"] == "VERIFIED"  # it had ended, and all of it is there
+    assert driver.row["verified"] == "VERIFIED"  # ended and complete
     driver.state.connected(driver.now)
     assert driver.row["doubt"] == "not compared since the stream reconnected"
     assert due_within(driver, 1)
 
 
-def test_stfs_that_the_monitor_does_not_list_leave_the_numbers_unknown():
+def test_unlisted_stfs_make_numbers_unknown():
     driver = StateDriver()
     for sequence in (1, 2):
         driver.tf(sequence, tf_total=1)
-    driver.compare([1], {1: 1})  # STF 2 may have been registered a moment after the list was made
+    driver.compare([1], {1: 1})  # STF 2 may have been registered after the listing
     assert driver.row["doubt"] == ""
     driver.wait(40)
     driver.compare([1], {1: 1})
     assert driver.row["doubt"] == "1 announced STFs are not in the monitor's table"
 
 
-def test_numbers_that_were_compared_too_long_ago_are_unknown():
+def test_numbers_compared_too_long_ago_are_unknown():
     driver = StateDriver()
     driver.tf(1)
     driver.tf(1, 2)
@@ -243,7 +243,7 @@ def test_numbers_that_were_compared_too_long_ago_are_unknown():
 # Its STFs
 
 
-def test_stfs_beyond_the_last_one_heard_of_are_missing_where_the_end_says_how_many_there_are():
+def test_total_of_end_run_reveals_missing_stfs():
     driver = StateDriver()
     driver.tf(1)
     driver.tf(1, 2)
@@ -254,7 +254,7 @@ def test_stfs_beyond_the_last_one_heard_of_are_missing_where_the_end_says_how_ma
     assert (driver.row["stfs_expected"], driver.row["missing"]) == (50, list(range(2, 51)))
 
 
-def test_a_run_is_not_complete_while_it_is_too_early_to_call_an_stf_missing():
+def test_run_is_not_complete_within_the_grace_time():
     driver = StateDriver()
     for sequence in (1, 3):
         driver.tf(sequence, tf_total=1)
@@ -267,7 +267,7 @@ def test_a_run_is_not_complete_while_it_is_too_early_to_call_an_stf_missing():
     assert (driver.row["state"], driver.row["missing"]) == ("ended", [2])
 
 
-def test_an_stf_is_not_missing_before_the_monitor_was_asked_for_its_tf_files():
+def test_stf_is_missing_only_after_its_tf_files_were_queried():
     driver = StateDriver()
     driver.tf(1)
     driver.tf(1, 2)
@@ -278,7 +278,7 @@ def test_an_stf_is_not_missing_before_the_monitor_was_asked_for_its_tf_files():
     assert driver.row["missing"] == [2]
 
 
-def test_an_absent_stf_is_missing_only_when_it_is_old_enough():
+def test_absent_stf_is_missing_only_after_the_grace_time():
     driver = StateDriver()
     driver.tf(1)
     driver.tf(1, 2)
@@ -289,7 +289,7 @@ def test_an_absent_stf_is_missing_only_when_it_is_old_enough():
     assert driver.row["missing"] == [2]
 
 
-def test_an_stf_is_not_incomplete_before_the_monitor_was_asked_for_the_rest_and_some_time_is_over():
+def test_stf_is_incomplete_only_after_query_and_grace_time():
     driver = StateDriver()
     driver.tf(1)
     assert driver.compare([1], {1: 1}) == []
@@ -305,7 +305,7 @@ def test_an_stf_is_not_incomplete_before_the_monitor_was_asked_for_the_rest_and_
     assert driver.row["stfs_incomplete"] == 2
 
 
-def test_a_missing_stf_that_comes_after_all_is_missing_no_more():
+def test_late_stf_is_no_longer_missing():
     driver = StateDriver()
     for number in (1, 2):
         driver.tf(1, number)
@@ -319,7 +319,7 @@ def test_a_missing_stf_that_comes_after_all_is_missing_no_more():
     assert (driver.row["missing"], driver.strip[2]) == ([], "recovered")
 
 
-def test_an_stf_that_the_monitor_no_longer_lists_is_missing_no_more():
+def test_unlisted_stf_is_no_longer_missing():
     driver = StateDriver()
     driver.tf(1)
     driver.tf(1, 2)
@@ -332,7 +332,7 @@ def test_an_stf_that_the_monitor_no_longer_lists_is_missing_no_more():
     assert driver.row["stfs_missing"] == 0
 
 
-def test_an_stf_that_a_person_added_is_expected_besides_those_that_were_selected():
+def test_included_stf_is_expected_in_addition_to_selected_ones():
     driver = StateDriver()
     for sequence in (1, 5, 11):
         for number in (1, 2):
@@ -341,7 +341,7 @@ def test_an_stf_that_a_person_added_is_expected_besides_those_that_were_selected
     assert (row["stfs_seen"], row["stfs_expected"], row["stfs_skipped"], row["tf_expected"]) == (3, 3, 9, 6)
 
 
-def test_tf_files_that_are_not_heard_of_yet_are_expected_as_many_as_of_the_last_stf():
+def test_expected_tf_files_use_the_last_total():
     driver = StateDriver()
     driver.tf(1)
     driver.tf(3)
@@ -350,7 +350,7 @@ def test_tf_files_that_are_not_heard_of_yet_are_expected_as_many_as_of_the_last_
     assert driver.row["tf_expected"] is None
 
 
-def test_without_a_fraction_nobody_knows_how_many_were_skipped_until_all_are_there():
+def test_without_a_fraction_skipped_is_unknown_until_complete():
     driver = StateDriver()
     for number in (1, 2):
         driver.tf(1, number, selection_fraction=None)
@@ -360,40 +360,42 @@ def test_without_a_fraction_nobody_knows_how_many_were_skipped_until_all_are_the
     assert (driver.row["stfs_skipped"], driver.row["stfs_expected"]) == (0, 1)
 
 
-def test_the_strip_shows_the_last_600():
+def test_strip_shows_the_last_600():
     driver = StateDriver()
-    for sequence in range(1, STRIP + 3):
+    for sequence in range(1, STRIP_LENGTH + 3):
         driver.tf(sequence, tf_total=1)
-    assert (min(driver.strip), max(driver.strip), len(driver.strip)) == (3, STRIP + 2, STRIP)
+    assert (min(driver.strip), max(driver.strip), len(driver.strip)) == (3, STRIP_LENGTH + 2, STRIP_LENGTH)
 
 
-def test_the_strip_shows_also_those_of_which_the_client_remembers_little():
+def test_strip_shows_compacted_stfs():
     driver = StateDriver()
-    for sequence in range(KEPT_WHOLE + STRIP, 0, -1):  # the first, which shrink, have the highest numbers
+    for sequence in range(
+        MAX_OPEN_STFS + STRIP_LENGTH, 0, -1
+    ):  # the first ones are compacted and have the highest numbers
         driver.tf(sequence, tf_total=1)
     assert set(driver.strip.values()) == {"present"}
 
 
-def test_what_was_heard_since_the_list_was_made_is_not_asked_for():
+def test_stf_completed_by_the_stream_is_not_queried():
     driver = StateDriver()
     driver.tf(1)
     driver.wait(40)
-    asked = driver.state.record_stfs("7", [(stf(n), LONG_AGO) for n in (1, 2)], driver.now)
+    queried = driver.state.record_stfs("7", [(stf(n), LONG_AGO) for n in (1, 2)], driver.now)
     driver.tf(1, 2)
-    assert driver.state.still_to_query("7", asked) == [stf(2)]
+    assert driver.state.still_to_query("7", queried) == [stf(2)]
 
 
-def test_an_incomplete_stf_is_kept_though_many_newer_ones_have_come():
+def test_incomplete_stf_is_not_compacted():
     driver = StateDriver()
     driver.tf(1)
-    for sequence in range(2, KEPT_WHOLE + 10):
+    for sequence in range(2, MAX_OPEN_STFS + 10):
         driver.tf(sequence, tf_total=1)
     assert driver.tf(1, 2)
     assert driver.row["duplicates"] == 0
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.3, 1 / 3, 0.07, 0.5, 1, 0.999])
-def test_selection_is_the_daemons(fraction):
+def test_selection_equals_the_daemons(fraction):
     selection = Selection()
     selection.record_fraction(5, fraction)
     chosen = [n for n in range(1, 500) if is_selected(fraction, n, "")]
@@ -401,7 +403,7 @@ def test_selection_is_the_daemons(fraction):
     assert selection.count(499) == len(chosen)
 
 
-def test_a_fraction_that_changes_holds_from_there_on():
+def test_changed_fraction_applies_to_later_stfs():
     selection = Selection()
     for sequence, fraction in ((1, 0.1), (11, 0.1), (12, 1.0), (13, 1.0)):
         selection.record_fraction(sequence, fraction)
@@ -416,7 +418,7 @@ def run_row(number: int, began: Any = T0 - timedelta(hours=1), end: str | None =
     return {"run_number": number, "start_time": began and began.isoformat(), "end_time": end}
 
 
-def test_of_the_first_table_only_the_newest_run_is_new():
+def test_first_table_adds_only_the_newest_run():
     assert RunTable().update([run_row(1), run_row(3), run_row(2)], T0) == ([3], set())
 
 
@@ -425,11 +427,11 @@ def test_of_the_first_table_only_the_newest_run_is_new():
     [run_row(3, T0 - timedelta(days=1)), run_row(3, None), run_row(3, end=T0.isoformat())],
     ids=["began long ago", "no start", "over"],
 )
-def test_of_the_first_table_no_run_is_new_that_can_hardly_be_going_on(newest):
+def test_first_table_adds_no_old_or_ended_run(newest):
     assert RunTable().update([run_row(2), newest], T0)[0] == []
 
 
-def test_a_run_that_the_table_left_out_once_is_not_new():
+def test_run_omitted_once_is_not_new():
     table = RunTable()
     rows = [run_row(number) for number in (1, 2, 3)]
     table.update(rows, T0)
@@ -437,14 +439,14 @@ def test_a_run_that_the_table_left_out_once_is_not_new():
     assert table.update([*rows, run_row(4)], T0) == ([4], set())
 
 
-def test_the_table_names_new_runs_and_ends_those_that_are_over():
+def test_table_adds_new_runs_and_ends_others():
     driver = StateDriver()
     driver.state.record_runs([run_row(6)], driver.now)
     driver.state.record_runs([run_row(6, end=T0.isoformat()), run_row(7)], driver.now)
     assert {name: run.state for name, run in driver.state.runs.items()} == {"6": "ended", "7": "unknown"}
 
 
-def test_what_the_table_says_is_shown_with_the_time_of_its_registration():
+def test_backfilled_tf_file_has_its_time_of_registration():
     driver = StateDriver()
     driver.wait(120)
     driver.state.run("7", driver.now)

@@ -1,4 +1,4 @@
-"""One stream after the other, told by hand what each of them brings."""
+"""Renewal of streams, with hand-fed streams."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ INTERVALS = Intervals(recycle_s=100, overlap_s=10, heart_beat_s=30)
 
 
 class FakeStream:
-    """A stream that brings what the test says."""
+    """A stream that delivers what the test queues."""
 
     def __init__(self) -> None:
-        self.given: SimpleQueue[Notice | None] = SimpleQueue()
+        self.queued: SimpleQueue[Notice | None] = SimpleQueue()
         self.stopped = False
         self.dropped: list[str] = []
 
     def batches(self) -> Iterator[list[Notice]]:
-        while (notice := self.given.get(timeout=20)) is not None:
+        while (notice := self.queued.get(timeout=20)) is not None:
             yield [notice]
 
     def stop(self) -> None:
         self.stopped = True
-        self.given.put(None)
+        self.queued.put(None)
 
     def drop(self, reason: str) -> None:
         self.dropped.append(reason)
 
 
 class RejectedStream(FakeStream):
-    """A stream whose token the monitor refuses."""
+    """A stream whose token the monitor rejects."""
 
     def batches(self) -> Iterator[list[Notice]]:
         raise AccessDenied("the monitor refuses the token", by_token=True)
@@ -46,7 +46,7 @@ class RejectedStream(FakeStream):
 
 
 class BrokenStream(FakeStream):
-    """A stream with a defect of ours."""
+    """A stream with a defect."""
 
     def batches(self) -> Iterator[list[Notice]]:
         raise KeyError("surprise")
@@ -54,12 +54,12 @@ class BrokenStream(FakeStream):
 
 
 class StreamHarness:
-    """A feed of such streams, and the time."""
+    """A `StreamManager` of fake streams."""
 
     def __init__(self) -> None:
         self.streams: list[FakeStream] = []
-        self.came: SimpleQueue[tuple[int, Any]] = SimpleQueue()
-        self.manager = StreamManager(self._make, self.came.put, INTERVALS)
+        self.arrivals: SimpleQueue[tuple[int, Any]] = SimpleQueue()
+        self.manager = StreamManager(self._make, self.arrivals.put, INTERVALS)
         self.manager.start()
 
     def _make(self) -> FakeStream:
@@ -67,9 +67,9 @@ class StreamHarness:
         return self.streams[-1]
 
     def deliver(self, number: int, notice: Notice, now: float) -> Any:
-        self.streams[number].given.put(notice)
-        came_from, [arrival] = self.came.get(timeout=20)
-        return self.manager.process(came_from, arrival, now)
+        self.streams[number].queued.put(notice)
+        number_, [arrival] = self.arrivals.get(timeout=20)
+        return self.manager.process(number_, arrival, now)
 
     def renewed(self) -> None:
         """The second stream is open beside the first."""
@@ -86,7 +86,7 @@ def harness() -> Iterator[StreamHarness]:
         stream.stop()
 
 
-def test_a_stream_is_renewed_with_overlap_and_that_is_no_loss(harness):
+def test_renewal_overlaps_and_is_no_loss(harness):
     harness.renewed()
     harness.manager.tick(110.0)
     assert not harness.streams[0].stopped
@@ -96,7 +96,7 @@ def test_a_stream_is_renewed_with_overlap_and_that_is_no_loss(harness):
     assert len(harness.streams) == 3
 
 
-def test_what_both_streams_bring_is_taken_once_also_after_the_overlap(harness):
+def test_message_of_both_streams_is_passed_on_once(harness):
     harness.renewed()
     assert harness.deliver(0, {"a": 1}, 102.0) == {"a": 1}
     assert harness.deliver(1, {"a": 1}, 102.0) is None
@@ -107,19 +107,19 @@ def test_what_both_streams_bring_is_taken_once_also_after_the_overlap(harness):
     assert harness.deliver(1, {"c": 1}, 112.0) is None
 
 
-def test_what_a_stream_brings_twice_is_left_to_the_picture(harness):
+def test_duplicate_of_one_stream_is_passed_on(harness):
     harness.renewed()
     assert [harness.deliver(1, {"a": 1}, 102.0) for _ in range(2)] == [{"a": 1}, {"a": 1}]
 
 
-def test_the_loss_of_one_of_two_streams_is_none(harness):
+def test_loss_of_one_of_two_streams_is_not_reported(harness):
     harness.renewed()
     assert harness.deliver(0, Disconnected("cut", 1.0), 102.0) is None
     assert harness.streams[0].stopped
     assert harness.deliver(1, Disconnected("cut", 1.0), 103.0) == Disconnected("cut", 1.0)
 
 
-def test_a_renewal_that_is_refused_leaves_the_first_stream_and_is_tried_again(harness):
+def test_denied_renewal_keeps_the_old_stream_and_is_retried(harness):
     harness.deliver(0, Connected(), 0.0)
     harness.manager.tick(100.0)
     assert harness.manager.process(1, AccessDenied("no"), 101.0) is None
@@ -130,39 +130,39 @@ def test_a_renewal_that_is_refused_leaves_the_first_stream_and_is_tried_again(ha
     assert len(harness.streams) == 3
 
 
-def test_a_stream_that_brings_nothing_complete_is_given_up(harness):
+def test_open_stream_without_data_is_dropped(harness):
     before = time.monotonic()
     harness.deliver(0, Connected(), before)
     after = time.monotonic()
     harness.manager.tick(before + 75)
     assert harness.streams[0].dropped == []
     harness.manager.tick(after + 76)
-    harness.manager.tick(after + 77)  # it is given a while to connect anew
+    harness.manager.tick(after + 77)  # it has time to reconnect
     assert harness.streams[0].dropped == ["no data for 75 s"]
 
 
-def test_a_stream_that_is_not_open_has_nothing_to_bring(harness):
+def test_unopened_stream_is_not_dropped(harness):
     harness.manager.tick(time.monotonic() + 3600)
     assert harness.streams[0].dropped == []
 
 
-def test_the_end_closes_both_of_two_streams(harness):
+def test_stop_closes_both_streams(harness):
     harness.renewed()
     harness.manager.stop()
     assert [stream.stopped for stream in harness.streams] == [True, True]
 
 
-def test_what_a_closed_stream_had_brought_is_taken_but_nothing_that_it_says_of_itself(harness):
+def test_only_messages_of_a_closed_stream_are_passed_on(harness):
     harness.renewed()
     for notice in ({"a": 1}, HeartBeat(), Disconnected("closed", 1.0), Connected()):
-        harness.streams[0].given.put(notice)
-    late = [harness.came.get(timeout=20) for _ in range(4)]
+        harness.streams[0].queued.put(notice)
+    late = [harness.arrivals.get(timeout=20) for _ in range(4)]
     harness.manager.tick(111.0)
     assert harness.streams[0].stopped
     assert [harness.manager.process(number, notice, 112.0) for number, [notice] in late] == [{"a": 1}, None, None, None]
 
 
-def test_a_single_stream_may_bring_the_same_twice_also_long_after_a_renewal(harness):
+def test_duplicate_of_a_single_stream_is_passed_on_after_a_renewal(harness):
     harness.renewed()
     assert harness.deliver(0, {"a": 1}, 102.0) == {"a": 1}
     harness.manager.tick(111.0)
@@ -170,18 +170,18 @@ def test_a_single_stream_may_bring_the_same_twice_also_long_after_a_renewal(harn
     assert harness.deliver(1, {"a": 1}, 121.0) == {"a": 1}
 
 
-def test_a_stream_that_is_refused_is_told(harness):
-    manager = StreamManager(RejectedStream, harness.came.put, INTERVALS)
+def test_denied_stream_is_reported(harness):
+    manager = StreamManager(RejectedStream, harness.arrivals.put, INTERVALS)
     manager.start()
-    number, [arrival] = harness.came.get(timeout=20)
-    told = manager.process(number, arrival, 0.0)
-    assert isinstance(told, AccessDenied)
-    assert told.by_token
+    number, [arrival] = harness.arrivals.get(timeout=20)
+    denied = manager.process(number, arrival, 0.0)
+    assert isinstance(denied, AccessDenied)
+    assert denied.by_token
 
 
-def test_a_replaced_stream_that_comes_back_does_not_take_the_new_one_with_it(harness):
+def test_reconnect_of_a_replaced_stream_keeps_the_new_one(harness):
     assert harness.deliver(0, Connected(), 0.0) == Connected()
-    harness.manager.tick(100.0)  # the second stream is asked for, and the monitor goes away
+    harness.manager.tick(100.0)  # the second stream connects, and the monitor goes down
     harness.deliver(0, Disconnected("gone", 1.0), 101.0)
     harness.deliver(1, Disconnected("gone", 1.0), 101.0)
     assert harness.deliver(1, Connected(), 105.0) == Connected()
@@ -191,17 +191,17 @@ def test_a_replaced_stream_that_comes_back_does_not_take_the_new_one_with_it(har
     assert [stream.stopped for stream in harness.streams] == [True, False]
 
 
-def test_a_stream_that_is_lost_is_not_renewed_beside(harness):
+def test_lost_stream_is_not_renewed(harness):
     harness.deliver(0, Connected(), 0.0)
     harness.deliver(0, Disconnected("gone", 1.0), 50.0)
     harness.manager.tick(100.0)
     assert len(harness.streams) == 1
 
 
-def test_a_stream_that_breaks_is_told_and_not_waited_for(harness):
-    manager = StreamManager(BrokenStream, harness.came.put, INTERVALS)
+def test_stream_with_a_defect_is_reported(harness):
+    manager = StreamManager(BrokenStream, harness.arrivals.put, INTERVALS)
     manager.start()
-    number, [arrival] = harness.came.get(timeout=20)
-    told = manager.process(number, arrival, 0.0)
-    assert isinstance(told, AccessDenied)
-    assert "KeyError" in str(told)
+    number, [arrival] = harness.arrivals.get(timeout=20)
+    denied = manager.process(number, arrival, 0.0)
+    assert isinstance(denied, AccessDenied)
+    assert "KeyError" in str(denied)

@@ -1,4 +1,4 @@
-"""`--transport stomp`: a topic of the broker brings what the monitor's stream brings."""
+"""`--transport stomp`: messages from a broker topic."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def environ(broker: BrokerThread, **changes: str) -> dict[str, str]:
 
 
 def topic_of(broker: BrokerThread, **changes: str) -> TopicStream:
-    access = BrokerConfig.of(environ(broker, **changes), TOPIC)
+    config = BrokerConfig.of(environ(broker, **changes), TOPIC)
     return TopicStream(
-        config=access, types=("tf_file_registered",), intervals=Intervals(reconnect_s=0.1), jitter=lambda: 0.0
+        config=config, types=("tf_file_registered",), intervals=Intervals(reconnect_s=0.1), jitter=lambda: 0.0
     )
 
 
@@ -56,7 +56,7 @@ def wait_for_notice(notices: Iterator[Notice], kind: type) -> Any:
 
 
 def message_published_until_received(notices: Iterator[Notice], broker: BrokerThread, number: int) -> dict[str, Any]:
-    """The next message; it is sent again and again, since the subscription stands a moment after the login."""
+    """The next message; sent repeatedly, because the subscription follows the login."""
     over = threading.Event()
 
     def repeat() -> None:
@@ -73,7 +73,7 @@ def message_published_until_received(notices: Iterator[Notice], broker: BrokerTh
         sender.join()
 
 
-def test_messages_of_the_wanted_types_come_from_the_topic(broker: BrokerThread) -> None:
+def test_messages_of_the_requested_types_are_received(broker: BrokerThread) -> None:
     topic = topic_of(broker)
     notices = notices_of(topic)
     wait_for_notice(notices, Connected)
@@ -82,7 +82,7 @@ def test_messages_of_the_wanted_types_come_from_the_topic(broker: BrokerThread) 
     assert not [notice for notice in notices if isinstance(notice, Disconnected)]
 
 
-def test_it_connects_again_when_the_broker_is_back(broker: BrokerThread) -> None:
+def test_topic_reconnects_after_a_broker_restart(broker: BrokerThread) -> None:
     topic = topic_of(broker)
     notices = notices_of(topic)
     wait_for_notice(notices, Connected)
@@ -95,12 +95,12 @@ def test_it_connects_again_when_the_broker_is_back(broker: BrokerThread) -> None
     list(notices)
 
 
-def test_a_refused_login_ends_it_with_the_remedy(broker: BrokerThread) -> None:
+def test_rejected_login_raises_with_a_hint(broker: BrokerThread) -> None:
     with pytest.raises(AccessDenied, match="set ACTIVEMQ_USER and ACTIVEMQ_PASSWORD"):
         wait_for_notice(notices_of(topic_of(broker, ACTIVEMQ_PASSWORD="wrong")), Connected)
 
 
-def test_a_topic_that_may_not_be_heard_is_never_called_connected(broker: BrokerThread) -> None:
+def test_denied_subscription_is_never_connected(broker: BrokerThread) -> None:
     def no_permission(what: str, _session: Session, frame: Frame) -> Verdict:
         return "refuse" if what == "receive" and frame.command == "SUBSCRIBE" else None
 
@@ -112,14 +112,14 @@ def test_a_topic_that_may_not_be_heard_is_never_called_connected(broker: BrokerT
     topic.stop()
 
 
-def test_a_broker_that_is_away_is_tried_again_and_named(broker: BrokerThread) -> None:
+def test_unreachable_broker_is_named(broker: BrokerThread) -> None:
     broker.stop()
     lost = wait_for_notice(notices_of(topic_of(broker)), Disconnected)
     assert "Connection refused" in lost.reason
     assert f"stomp://localhost:{broker.port}{TOPIC}" in lost.reason
 
 
-def test_a_host_name_that_is_none_and_a_strange_password_file_are_told(broker: BrokerThread, tmp_path: Path) -> None:
+def test_invalid_host_or_password_file_is_reported(broker: BrokerThread, tmp_path: Path) -> None:
     (tmp_path / "password").write_bytes(b"\xff\xfe")
     strange = topic_of(broker, ACTIVEMQ_PASSWORD_FILE=str(tmp_path / "password"))
     assert "can't decode" in wait_for_notice(notices_of(strange), Disconnected).reason
@@ -128,7 +128,7 @@ def test_a_host_name_that_is_none_and_a_strange_password_file_are_told(broker: B
     )
 
 
-def test_tls_checks_the_certificate_and_notices_the_end(tmp_path: Path) -> None:
+def test_tls_verifies_the_certificate_and_detects_the_end(tmp_path: Path) -> None:
     ca = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     ca.issue_cert("localhost").configure_cert(context)
@@ -158,19 +158,19 @@ def test_tls_checks_the_certificate_and_notices_the_end(tmp_path: Path) -> None:
         ({"ACTIVEMQ_USE_SSL": "on"}, "ACTIVEMQ_USE_SSL=on without a CA file"),
     ],
 )
-def test_settings_that_cannot_be_are_named_with_the_remedy(changes: dict[str, str], named: str) -> None:
+def test_invalid_setting_is_named_with_the_fix(changes: dict[str, str], named: str) -> None:
     with pytest.raises(ValueError, match=named):
         BrokerConfig.of(changes, TOPIC)
 
 
 @pytest.mark.parametrize("host", ["me:hush-hush@host", "stomp://me:hush-hush@host", "host?hush-hush"])
-def test_a_host_that_may_hold_a_password_is_refused_and_not_shown(host: str) -> None:
+def test_host_with_a_password_is_rejected_and_not_shown(host: str) -> None:
     with pytest.raises(ValueError, match="invalid ACTIVEMQ_HOST: set a host name") as refusal:
         BrokerConfig.of({"ACTIVEMQ_HOST": host}, TOPIC)
     assert "hush-hush" not in str(refusal.value)
 
 
-def test_the_client_shows_what_the_topic_brings_and_counts_it_against_the_monitor(broker: BrokerThread) -> None:
+def test_client_shows_messages_of_the_topic(broker: BrokerThread) -> None:
     with (
         MonitorThread(TOKEN) as monitor,
         Client(
