@@ -64,33 +64,20 @@ message_types = click.option(
     show_default=True,
     help="Show only these message types.",
 )
-agents = click.option(
-    "--agents", type=CommaList(), default="", help="Show only these agents (processed_by); * and ? are wildcards."
-)
-run_ids = click.option("--run-ids", type=CommaList(), default="", help="Show only these runs.")
-namespace = click.option("--namespace", help="Show only this namespace.")
-stale_after = click.option(
-    "--stale-after",
-    type=Duration(),
-    default="60s",
-    show_default=True,
-    help="Mark a running run STALE after this time without a TF file.",
-)
-
-transport = click.option(
-    "--transport",
-    type=click.Choice(["sse", "stomp"]),
-    default="sse",
-    show_default=True,
-    help="Read messages from the monitor's stream, or from the broker (ACTIVEMQ_HOST, ...).",
-)
-topic = click.option(
-    "--topic",
-    default="/topic/fastmon_client",
-    show_default=True,
-    help="Subscribe to this destination, with --transport stomp.",
-)
-_SESSION_OPTIONS = (monitor_url, agents, run_ids, namespace, stale_after, transport, topic)
+_SESSION_OPTIONS = (
+    monitor_url,
+    click.option(
+        "--agents", type=CommaList(), default="", help="Show only these agents (processed_by); * and ? are wildcards."
+    ),
+    click.option("--run-ids", type=CommaList(), default="", help="Show only these runs."),
+    click.option("--namespace", help="Show only this namespace."),
+    click.option("--stale-after", type=Duration(), default="60s", show_default=True,
+                 help="Mark a running run STALE after this time without a TF file."),
+    click.option("--transport", type=click.Choice(["sse", "stomp"]), default="sse", show_default=True,
+                 help="Read messages from the monitor's stream, or from the broker (ACTIVEMQ_HOST, ...)."),
+    click.option("--topic", default="/topic/fastmon_client", show_default=True,
+                 help="Subscribe to this destination, with --transport stomp."),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
+
+import trustme
 
 from fastmon_client.stream import Notice
 from fastmon_client.stream_manager import Source
@@ -84,6 +88,20 @@ def chunk(data: bytes) -> bytes:
 def status_response(status: str, *headers: str) -> list[bytes]:
     lines = "".join(f"{header}\r\n" for header in headers)
     return [f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n{lines}Connection: close\r\n\r\n".encode()]
+
+
+def response(body: Any, kind: str = "application/json") -> list[bytes]:
+    text = body if isinstance(body, bytes) else json.dumps(body).encode()
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {len(text)}\r\nConnection: close\r\n\r\n"
+    return [head.encode(), text]
+
+
+def certified(folder: Path) -> tuple[ssl.SSLContext, str]:
+    """A server context for localhost, and the PEM file of its CA."""
+    ca, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert("localhost").configure_cert(context)
+    ca.cert_pem.write_to_path(folder / "ca.pem")
+    return context, str(folder / "ca.pem")
 
 
 def notices_of(source: Source) -> Iterator[Notice]:

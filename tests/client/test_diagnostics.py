@@ -5,15 +5,10 @@ from __future__ import annotations
 import json
 import socket
 import ssl
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from socketserver import StreamRequestHandler, ThreadingTCPServer
 
 import pytest
-import trustme
 from click.testing import CliRunner, Result
 
 from fastmon_client import __version__
@@ -21,6 +16,7 @@ from fastmon_client.cli import cli
 from fastmon_client.diagnostics import DiagnosticResult, Diagnostics
 from fastmon_client.monitor_session import MonitorSession
 from fastmon_daemon.testbed.monitor import MonitorThread
+from tests.client.scripted_server import Answer, ScriptedServer, certified, response, status_response
 
 TOKEN = "f" * 40
 
@@ -35,31 +31,9 @@ def check_all(url: str, token: str = TOKEN, ca: str | None = None) -> list[Diagn
     return list(Diagnostics(MonitorSession(url=url, token=lambda: token, ca=ca)).run())
 
 
-@contextmanager
-def http_server(status: int, body: bytes, context: ssl.SSLContext | None = None, **headers: str) -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(status)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            """Nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    if context:
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"{'https' if context else 'http'}://localhost:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+def answering(answer: Answer, tls: ssl.SSLContext | None = None) -> ScriptedServer:
+    """A server with the same answer for every connection of the checks."""
+    return ScriptedServer(*[answer] * 10, tls=tls)
 
 
 def test_healthy_monitor_passes_every_check(monitor: MonitorThread) -> None:
@@ -94,25 +68,22 @@ def test_unknown_host_fails_the_dns_check() -> None:
 
 
 def test_redirect_to_a_login_page_fails_the_rest_check() -> None:
-    with http_server(302, b"", Location="https://sso.example/login") as url:
-        last = check_all(url)[-1]
+    with answering(status_response("302 Found", "Location: https://sso.example/login")) as server:
+        last = check_all(server.url)[-1]
     assert (last.what, last.detail) == ("REST", "redirected to https://sso.example/login")
 
 
 def test_other_web_server_fails_the_rest_check() -> None:
-    with http_server(200, b"<html>hello</html>") as url:
-        last = check_all(url)[-1]
+    with answering(response(b"<html>hello</html>", "text/html")) as server:
+        last = check_all(server.url)[-1]
     assert (last.what, last.detail) == ("REST", "response is not a monitor's (200)")
 
 
 def test_certificate_is_valid_only_with_its_ca(tmp_path: Path) -> None:
-    ca = trustme.CA()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    ca.issue_cert("localhost").configure_cert(context)
-    ca.cert_pem.write_to_path(tmp_path / "ca.pem")
-    with http_server(200, b'{"count": 3, "results": []}', context) as url:
-        without = check_all(url)[-1]
-        lines = {line.what: line for line in check_all(url, ca=str(tmp_path / "ca.pem"))}
+    tls, ca = certified(tmp_path)
+    with answering(response({"count": 3, "results": []}), tls) as server:
+        without = check_all(server.url)[-1]
+        lines = {line.what: line for line in check_all(server.url, ca=ca)}
     assert (without.what, without.ok) == ("TLS", False)
     assert "FASTMON_MONITOR_CA" in without.hint
     assert "certificate valid" in lines["TLS"].detail
@@ -123,24 +94,6 @@ def test_server_without_tls_gets_an_http_hint(monitor: MonitorThread) -> None:
     last = check_all(monitor.url.replace("http://", "https://"))[-1]
     assert (last.what, last.ok) == ("TLS", False)
     assert "use http:// in SWF_MONITOR_URL" in last.hint
-
-
-@contextmanager
-def truncating_server(sent: bytes) -> Iterator[str]:
-    class Handler(StreamRequestHandler):
-        def handle(self) -> None:
-            self.rfile.readline()
-            self.wfile.write(sent)
-
-    server = ThreadingTCPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://localhost:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def run_status(monitor_url: str, *options: str, **environ: str) -> Result:
@@ -172,8 +125,9 @@ def test_unknown_host_exits_with_4() -> None:
 
 @pytest.mark.parametrize("sent", [b"", b'{"count"'])
 def test_missing_or_truncated_response_exits_with_4(sent: bytes) -> None:
-    with truncating_server(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n" + sent if sent else b"") as url:
-        done = run_status(url)
+    answer = [b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n" + sent] if sent else []
+    with answering(answer) as server:
+        done = run_status(server.url)
     assert "FAILED REST" in done.output
     assert done.exit_code == 4
 

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 
 from fastmon_client.monitor_session import AccessDenied, MonitorSession
 from fastmon_client.monitor_tables import MonitorUnavailable, Tables
-from tests.client.scripted_server import ScriptedServer, status_response
-
-
-def answer(body: Any, kind: str = "application/json") -> list[bytes]:
-    text = body if isinstance(body, bytes) else json.dumps(body).encode()
-    head = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {len(text)}\r\nConnection: close\r\n\r\n"
-    return [head.encode(), text]
+from tests.client.scripted_server import ScriptedServer, response, status_response
 
 
 @contextmanager
@@ -32,13 +24,13 @@ def tables_of(server: ScriptedServer) -> Iterator[Tables]:
 
 def test_table_is_a_list_or_a_single_page() -> None:
     rows = [{"run_number": 7}]
-    with ScriptedServer(answer(rows), answer({"count": 1, "results": rows})) as server, tables_of(server) as tables:
+    with ScriptedServer(response(rows), response({"count": 1, "results": rows})) as server, tables_of(server) as tables:
         assert [tables.runs(), tables.runs()] == [rows, rows]
 
 
 def test_stfs_have_their_time_of_registration() -> None:
     rows = [{"stf_filename": "a.stf", "created_at": "2026-11-26T13:00:00+01:00"}, {"stf_filename": "b.stf"}]
-    with ScriptedServer(answer(rows)) as server, tables_of(server) as tables:
+    with ScriptedServer(response(rows)) as server, tables_of(server) as tables:
         assert tables.stfs(7) == [
             ("a.stf", datetime(2026, 11, 26, 12, tzinfo=UTC)), ("b.stf", datetime(1970, 1, 1, tzinfo=UTC)),
         ]  # fmt: skip
@@ -47,7 +39,7 @@ def test_stfs_have_their_time_of_registration() -> None:
 
 def test_tf_files_of_other_stfs_are_ignored() -> None:
     rows = [{"stf_file": "a.stf", "tf_filename": "1.tf"}, {"stf_file": "b.stf", "tf_filename": "2.tf"}]
-    with ScriptedServer(answer(rows)) as server, tables_of(server) as tables:
+    with ScriptedServer(response(rows)) as server, tables_of(server) as tables:
         assert tables.tf_files("a.stf") == rows[:1]
         assert tables.tf_files("") == []  # without a request: an empty filter would match all
     assert len(server.requests) == 1
@@ -57,12 +49,12 @@ def test_tf_files_of_other_stfs_are_ignored() -> None:
     ("unusable", "message"),
     [
         (
-            answer(b"<html>Log in</html>", "text/html"),
+            response(b"<html>Log in</html>", "text/html"),
             r"response to /api/runs/ is not JSON \(login page or proxy\?\): '<html>Log in</html>'",
         ),
-        (answer({"detail": "no"}), "response to /api/runs/ is not a list of rows"),
-        (answer([1]), "response to /api/runs/ is not a list of rows"),
-        (answer(b"[" * 100_000), "response to /api/runs/ is nested too deeply"),
+        (response({"detail": "no"}), "response to /api/runs/ is not a list of rows"),
+        (response([1]), "response to /api/runs/ is not a list of rows"),
+        (response(b"[" * 100_000), "response to /api/runs/ is nested too deeply"),
         (status_response("500 Oops"), "monitor answered 500 to /api/runs/"),
         (status_response("302 Found", "Location: /login"), "monitor answered 302 to /api/runs/"),
         ([], "no response from the monitor to /api/runs/: "),
@@ -70,7 +62,7 @@ def test_tf_files_of_other_stfs_are_ignored() -> None:
     ids=["login page", "no table", "no rows", "nested", "error", "redirect", "cut"],
 )
 def test_unusable_response_is_temporary(unusable: list[bytes], message: str) -> None:
-    with ScriptedServer(answer([]), unusable, answer([])) as server, tables_of(server) as tables:
+    with ScriptedServer(response([]), unusable, response([])) as server, tables_of(server) as tables:
         assert tables.runs() == []
         with pytest.raises(MonitorUnavailable, match=message):
             tables.runs()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -17,17 +16,19 @@ from loguru import logger
 
 from fastmon_client.intervals import Intervals
 from fastmon_client.monitor_session import AccessDenied, MonitorSession
-from fastmon_client.stream import Connected, Disconnected, HeartBeat, Stream, reconnect_wait
+from fastmon_client.stream import Connected, Disconnected, HeartBeat, Notice, Stream, reconnect_wait
 from tests.client.scripted_server import (
     CHUNKED,
     DEADLINE_S,
     OPEN,
     ScriptedServer,
+    certified,
     chunk,
     event,
     notices_of,
     status_response,
-)
+)  # fmt: skip
+from tests.processes import wait_until
 
 SECRET = "5ecre7" * 6
 SOON = Intervals(reconnect_s=0.01)
@@ -59,12 +60,6 @@ def first(stream: Stream, count: int, log: list[str] | None = None) -> list[dict
             if len(messages) == count:
                 break
     return messages
-
-
-def in_thread(work: Callable[[], object]) -> threading.Thread:
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    return thread
 
 
 def holding(*pieces: bytes) -> Callable[[socket.socket], None]:
@@ -277,47 +272,32 @@ def test_dropped_stream_reconnects():
             assert next(notice for notice in notices if isinstance(notice, dict)) == {"b": 2}
 
 
+def assert_stop_ends(stream: Stream, is_waiting: Callable[[list[Notice]], object]) -> None:
+    """Assert that `stop` ends a reader of *stream* that received some notices and is waiting."""
+    received: list[Notice] = []
+    reader = threading.Thread(target=lambda: received.extend(notices_of(stream)), daemon=True)
+    reader.start()
+    wait_until(lambda: is_waiting(received), "the reader waits")
+    stream.stop()
+    reader.join(DEADLINE_S)
+    assert not reader.is_alive()
+
+
 def test_stop_ends_a_wait_for_the_response():
     with ScriptedServer(lambda _connection: server.over.wait(DEADLINE_S)) as server:
-        stream = stream_of(server)
-        reader = in_thread(lambda: first(stream, 1))
-        assert server.request_received.acquire(timeout=DEADLINE_S)
-        stream.stop()
-        reader.join(DEADLINE_S)
-        assert not reader.is_alive()
+        assert_stop_ends(stream_of(server), lambda _received: server.requests)
 
 
 def test_stop_ends_a_wait_to_reconnect():
     with ScriptedServer(status_response("503 Busy", "Retry-After: 300")) as server:
-        stream, lost = stream_of(server), threading.Event()
-
-        def read() -> None:
-            for _notice in notices_of(stream):
-                lost.set()
-
-        reader = in_thread(read)
-        assert lost.wait(DEADLINE_S)
-        stream.stop()
-        reader.join(DEADLINE_S)
-        assert not reader.is_alive()
+        assert_stop_ends(stream_of(server), lambda received: received)
 
 
 @pytest.mark.parametrize("secure", [False, True])
 def test_stop_ends_an_open_stream(secure, tmp_path):
     tls, ca = certified(tmp_path) if secure else (None, None)
     with ScriptedServer(holding(OPEN, event('{"a": 1}')), tls=tls) as server:
-        stream, came = stream_of(server, ca=ca), threading.Event()
-
-        def read() -> None:
-            for notice in notices_of(stream):
-                if isinstance(notice, dict):
-                    came.set()
-
-        reader = in_thread(read)
-        assert came.wait(DEADLINE_S)
-        stream.stop()
-        reader.join(DEADLINE_S)
-        assert not reader.is_alive()
+        assert_stop_ends(stream_of(server, ca=ca), lambda received: {"a": 1} in received)
 
 
 def test_unknown_ca_raises_with_a_hint(tmp_path):
@@ -337,10 +317,3 @@ def test_invalid_certificate_is_retried_after_the_first_connection(tmp_path):
         reasons = [notice.reason for notice in islice((each for each in notices if isinstance(each, Disconnected)), 2)]
     assert reasons[0] == "closed by the monitor"
     assert "certificate verify failed" in reasons[1]
-
-
-def certified(folder) -> tuple[ssl.SSLContext, str]:
-    ca, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    ca.issue_cert("localhost").configure_cert(context)
-    ca.cert_pem.write_to_path(folder / "ca.pem")
-    return context, str(folder / "ca.pem")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import ssl
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from fastmon_client.topic_stream import TopicStream
 from fastmon_daemon.testbed.monitor import MonitorThread
 from fastmon_daemon.testbed.stomp_broker import Broker, BrokerThread, Frame, Session, Verdict
 from tests.client.client_process import QUICK, TOKEN, Client
-from tests.client.scripted_server import notices_of
+from tests.client.scripted_server import certified, notices_of
 
 TOPIC = "/topic/fastmon_client"
 
@@ -55,22 +55,28 @@ def wait_for_notice(notices: Iterator[Notice], kind: type) -> Any:
     return next(notice for notice in notices if isinstance(notice, kind))
 
 
-def message_published_until_received(notices: Iterator[Notice], broker: BrokerThread, number: int) -> dict[str, Any]:
-    """The next message; sent repeatedly, because the subscription follows the login."""
+@contextmanager
+def publishing(broker: BrokerThread, *numbers: int) -> Iterator[None]:
+    """Publish repeatedly, because the subscription follows the login."""
     over = threading.Event()
 
     def repeat() -> None:
         while not over.wait(0.05):
-            publish(broker, number, kind="of another kind")
-            publish(broker, number)
+            publish(broker, *numbers, kind="of another kind")
+            publish(broker, *numbers)
 
     sender = threading.Thread(target=repeat)
     sender.start()
     try:
-        return next(notice for notice in notices if isinstance(notice, dict) and notice["tf_file_id"] == str(number))
+        yield
     finally:
         over.set()
         sender.join()
+
+
+def message_published_until_received(notices: Iterator[Notice], broker: BrokerThread, number: int) -> dict[str, Any]:
+    with publishing(broker, number):
+        return next(notice for notice in notices if isinstance(notice, dict) and notice["tf_file_id"] == str(number))
 
 
 def test_messages_of_the_requested_types_are_received(broker: BrokerThread) -> None:
@@ -129,13 +135,10 @@ def test_invalid_host_or_password_file_is_reported(broker: BrokerThread, tmp_pat
 
 
 def test_tls_verifies_the_certificate_and_detects_the_end(tmp_path: Path) -> None:
-    ca = trustme.CA()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    ca.issue_cert("localhost").configure_cert(context)
-    ca.cert_pem.write_to_path(tmp_path / "ca.pem")
+    context, ca = certified(tmp_path)
     trustme.CA().cert_pem.write_to_path(tmp_path / "other.pem")
     with BrokerThread(Broker(user="daq", password="secret-word"), ssl=context) as broker:
-        files = {"ACTIVEMQ_USE_SSL": "True", "ACTIVEMQ_SSL_CA_CERTS": str(tmp_path / "ca.pem")}
+        files = {"ACTIVEMQ_USE_SSL": "True", "ACTIVEMQ_SSL_CA_CERTS": ca}
         topic = topic_of(broker, **files)
         notices = notices_of(topic)
         wait_for_notice(notices, Connected)
@@ -178,16 +181,7 @@ def test_client_shows_messages_of_the_topic(broker: BrokerThread) -> None:
         ) as client,
     ):  # fmt: skip
         client.wait_for_log(f"connected to stomp://localhost:{broker.port}{TOPIC}")
-        over = threading.Event()
-
-        def repeat() -> None:
-            while not over.wait(0.05):
-                publish(broker, 1, 2)
-
-        sender = threading.Thread(target=repeat)
-        sender.start()
-        code, lines = client.ended()
-        over.set()
-        sender.join()
+        with publishing(broker, 1, 2):
+            code, lines = client.ended()
     assert code == 0
     assert sorted(line.split()[3] for line in lines) == ["1.tf", "2.tf"]
