@@ -17,7 +17,7 @@ from rich.terminal_theme import DIMMED_MONOKAI
 from fastmon_client.app_state import AppState
 from fastmon_client.live import render
 from fastmon_client.message_filter import MessageFilter
-from fastmon_client.options import access_of
+from fastmon_client.options import monitor_from
 from fastmon_client.output import Quiet
 from fastmon_client.session import Session, now
 from fastmon_daemon.testbed.monitor import MonitorThread
@@ -46,11 +46,11 @@ def play(experiment: Experiment, stfs: int, every_s: float, *, one_of: int = 1) 
         pause.wait(every_s)
 
 
-def session_at(of: MonitorThread) -> Session:
-    """A session of the monitor *of*."""
+def session_at(embedded: MonitorThread) -> Session:
+    """A session of the *embedded* monitor."""
     filter_ = MessageFilter(types=("tf_file_registered", "fastmon_status"))
-    access = access_of(of.url, {"SWF_API_TOKEN": TOKEN})
-    return Session(access, filter_.heard_types, AppState(access.url, filter_, now()), Quiet())
+    monitor = monitor_from(embedded.url, {"SWF_API_TOKEN": TOKEN})
+    return Session(monitor, filter_.subscribed_types, AppState(monitor.url, filter_, now()), Quiet())
 
 
 def terminal(session: Session) -> None:
