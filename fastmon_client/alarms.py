@@ -1,20 +1,24 @@
-"""What a person should know: few, latched, each with its evidence. Pure."""
+"""Alarms: their rules, and the list of active and recently ended ones. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
+from fastmon_client.runs import Run
 from fastmon_client.snapshot import AlarmKind, AlarmRow
 
-STAYS = timedelta(minutes=10)
-"""So long an alarm is shown after it is over."""
-MOST = 100
+SHOWN_AFTER_END = timedelta(minutes=10)
+MAX_ENDED = 100
+HEALTHY = ("started", "ok", "running", "recovered")
+STOPPED = ("stopped", "stopping")
 
 
 @dataclass(slots=True)
 class Alarm:
-    """One alarm; `subject` is the run, or the agent, that it is about."""
+    """One alarm; `subject` is the run or the agent."""
 
     kind: AlarmKind
     subject: str | None
@@ -24,7 +28,7 @@ class Alarm:
     until: datetime | None = None
 
     def row(self) -> AlarmRow:
-        """As plain data."""
+        """Plain data for the snapshot."""
         until = self.until.isoformat() if self.until else None
         return {
             "kind": self.kind, "run": self.run, "since": self.since.isoformat(), "until": until,
@@ -33,38 +37,70 @@ class Alarm:
 
 
 class Alarms:
-    """Those that last, and those that are over and still shown."""
+    """The active alarms, and those that ended recently."""
 
     def __init__(self) -> None:
         self.raised = 0
-        """How many alarms ever began: who rings a bell compares it."""
-        self._lasting: dict[tuple[AlarmKind, str | None], Alarm] = {}
-        self._over: list[Alarm] = []
+        """Number of alarms since the start."""
+        self._active: dict[tuple[AlarmKind, str | None], Alarm] = {}
+        self._ended: list[Alarm] = []
 
     def set(self, kind: AlarmKind, subject: str | None, evidence: str | None, at: datetime, run: str | None) -> None:
-        """The state of affairs: *evidence* that the alarm is justified, or None that it is not (any more)."""
-        alarm = self._lasting.get((kind, subject))
+        """Raise or update the alarm with *evidence*; None ends it."""
+        alarm = self._active.get((kind, subject))
         if evidence is None:
             if alarm:
                 self._end(alarm, at)
         elif alarm:
             alarm.evidence = evidence
         else:
-            self._lasting[kind, subject] = Alarm(kind, subject, run, at, evidence)
+            self._active[kind, subject] = Alarm(kind, subject, run, at, evidence)
             self.raised += 1
 
+    def check_run(self, run: Run, at: datetime, stale_after: timedelta, *, is_live: bool) -> None:
+        """Update the alarms of *run*. While the stream is down, a missing TF file says nothing about the run."""
+        stale = run.is_stale(at, stale_after) and is_live
+        seconds = (at - run.active_at).total_seconds()
+        self.set("run_stale", run.name, f"no TF file for {seconds:.0f} s" if stale else None, at, run.name)
+        if not run.unknown_reason:  # otherwise the last verified state stays
+            missing = run.missing(at)
+            self.set("stfs_missing", run.name, _missing(missing) if missing else None, at, run.name)
+        self.set("rate_dropped", run.name, _rate_drop(run, at) if is_live and not stale else None, at, run.name)
+
+    def check_daemon(self, message: Mapping[str, Any], at: datetime, *, is_busy: bool) -> None:
+        """Update the alarm of the daemon that sent this `fastmon_status`. A stop is an alarm only during a run."""
+        agent = str(message.get("processed_by") or message.get("sender"))
+        status = str(message.get("status"))
+        evidence: str | None = f"{agent} {status}: {message.get('message') or 'no reason given'}"
+        if status in HEALTHY or (status in STOPPED and not is_busy):
+            evidence = None
+        self.set("daemon_degraded", agent, evidence, at, None)
+
     def end_all_of(self, run: str, at: datetime) -> None:
-        """The run *run* is no longer watched."""
-        for alarm in [alarm for alarm in self._lasting.values() if alarm.run == run]:
+        """End all alarms of *run*."""
+        for alarm in [alarm for alarm in self._active.values() if alarm.run == run]:
             self._end(alarm, at)
 
     def rows(self, at: datetime) -> list[AlarmRow]:
-        """Those to be shown: what lasts first, then the newest."""
-        self._over = [alarm for alarm in self._over if alarm.until and at - alarm.until < STAYS]
-        lasting = sorted(self._lasting.values(), key=lambda alarm: alarm.since, reverse=True)
-        return [alarm.row() for alarm in [*lasting, *reversed(self._over)]]
+        """Active alarms first, then ended ones; newest first."""
+        self._ended = [alarm for alarm in self._ended if alarm.until and at - alarm.until < SHOWN_AFTER_END]
+        active = sorted(self._active.values(), key=lambda alarm: alarm.since, reverse=True)
+        return [alarm.row() for alarm in [*active, *reversed(self._ended)]]
 
     def _end(self, alarm: Alarm, at: datetime) -> None:
-        del self._lasting[alarm.kind, alarm.subject]
+        del self._active[alarm.kind, alarm.subject]
         alarm.until = at
-        self._over = [*self._over, alarm][-MOST:]
+        self._ended = [*self._ended, alarm][-MAX_ENDED:]
+
+
+def _missing(sequences: list[int]) -> str:
+    named = ", ".join(str(number) for number in sequences[:5] if number)
+    more = " ..." if len(sequences) > 5 else ""
+    return f"{len(sequences)} STFs without TF files" + (f": {named}{more}" if named else "")
+
+
+def _rate_drop(run: Run, at: datetime) -> str | None:
+    usual, now = run.rates.usual_rate_hz(at), run.rates.rate_hz(at)
+    if run.state != "running" or usual is None or now >= usual / 2:
+        return None
+    return f"{now:.2f} TF files/s over the last minute, usually {usual:.2f}"

@@ -1,7 +1,4 @@
-"""The broker for those who sit beside it: how it is reached, and one STOMP connection to it.
-
-Owns the socket. It must not know what a message means, nor when to connect again.
-"""
+"""Connection parameters of the broker, for `--transport stomp`, and the STOMP transport."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ from stomp.transport import Transport
 from stomp.utils import PollableQueue
 
 CONNECT_S = 10.0
-"""How long a connection, and then the answer to the login, may take."""
+"""Longest time to connect, and to log in."""
 HEART_BEAT_MS = 8000
 _YES = ("1", "true", "yes", "on")
 _NO = ("0", "false", "no", "off")
@@ -26,14 +23,14 @@ _NO = ("0", "false", "no", "off")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerConfig:
-    """One broker and one destination of it."""
+    """One broker and one destination."""
 
     host: str
     port: int
     topic: str
     user: str = ""
     password: Callable[[], str] = field(default=lambda: "", repr=False)
-    """Asked at each connection. Raises OSError where its file cannot be read."""
+    """Called for each connection; raises OSError if its file cannot be read."""
     use_tls: bool = False
     ca: str | None = None
     cert: str | None = None
@@ -41,58 +38,56 @@ class BrokerConfig:
 
     @classmethod
     def of(cls, environ: Mapping[str, str], topic: str) -> BrokerConfig:
-        """The broker that the testbed's variables name.
+        """From the testbed's environment variables.
 
-        Raises:
-            ValueError: a variable cannot be used; names it, and the remedy.
+        Raises: ValueError that names an invalid variable and the fix.
         """
-        given = {name: text for name, text in environ.items() if text}
-        host = given.get("ACTIVEMQ_HOST", "localhost")
-        if re.search(r"[\s/@?#]", host):  # it may hold a password, and is not to be shown
-            raise ValueError("ACTIVEMQ_HOST: give a host name or an address alone, no user and no password")
-        port = given.get("ACTIVEMQ_PORT", "61612")
+        variables = {name: text for name, text in environ.items() if text}
+        host = variables.get("ACTIVEMQ_HOST", "localhost")
+        if re.search(r"[\s/@?#]", host):  # may contain a password: do not show it
+            raise ValueError("invalid ACTIVEMQ_HOST: set a host name or an address, without user and password")
+        port = variables.get("ACTIVEMQ_PORT", "61612")
         if not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
-            raise ValueError(f"ACTIVEMQ_PORT={port}: give a port, 1 to 65535")
-        ca = given.get("ACTIVEMQ_SSL_CA_CERTS") or given.get("MQ_CAFILE")
-        asked = given.get("ACTIVEMQ_USE_SSL")
-        use_tls = asked.lower() in _YES if asked else "MQ_CAFILE" in given
-        if asked and asked.lower() not in (*_YES, *_NO):  # else the password would cross the network in clear
-            raise ValueError(f"ACTIVEMQ_USE_SSL={asked}: write True or False")
+            raise ValueError(f"invalid ACTIVEMQ_PORT={port}: set a port from 1 to 65535")
+        ca = variables.get("ACTIVEMQ_SSL_CA_CERTS") or variables.get("MQ_CAFILE")
+        tls_setting = variables.get("ACTIVEMQ_USE_SSL")
+        use_tls = tls_setting.lower() in _YES if tls_setting else "MQ_CAFILE" in variables
+        if tls_setting and tls_setting.lower() not in (*_YES, *_NO):  # never fall back to a plaintext password
+            raise ValueError(f"invalid ACTIVEMQ_USE_SSL={tls_setting}: set True or False")
         if use_tls and not ca:
-            raise ValueError(f"ACTIVEMQ_USE_SSL={asked} without a CA file: set ACTIVEMQ_SSL_CA_CERTS")
-        file = given.get("ACTIVEMQ_PASSWORD_FILE") or given.get("MQ_PASSWD_FILE")
-        known = given.get("ACTIVEMQ_PASSWORD") or given.get("MQ_PASSWD") or ""
+            raise ValueError(f"ACTIVEMQ_USE_SSL={tls_setting} without a CA file: set ACTIVEMQ_SSL_CA_CERTS")
+        file = variables.get("ACTIVEMQ_PASSWORD_FILE") or variables.get("MQ_PASSWD_FILE")
+        password = variables.get("ACTIVEMQ_PASSWORD") or variables.get("MQ_PASSWD") or ""
         return cls(
             host=host,
             port=int(port),
             topic=topic,
-            user=given.get("ACTIVEMQ_USER") or given.get("MQ_USER") or "",
-            password=(lambda: Path(file).read_text(encoding="utf-8").strip()) if file else lambda: known,
+            user=variables.get("ACTIVEMQ_USER") or variables.get("MQ_USER") or "",
+            password=(lambda: Path(file).read_text(encoding="utf-8").strip()) if file else lambda: password,
             use_tls=use_tls,
             ca=ca,
-            cert=given.get("ACTIVEMQ_SSL_CERT_FILE"),
-            key=given.get("ACTIVEMQ_SSL_KEY_FILE"),
+            cert=variables.get("ACTIVEMQ_SSL_CERT_FILE"),
+            key=variables.get("ACTIVEMQ_SSL_KEY_FILE"),
         )
 
     @property
-    def where(self) -> str:
-        """For people."""
+    def url(self) -> str:
+        """For log lines and reasons."""
         return f"stomp://{self.host}:{self.port}{self.topic}"
 
     def connection(self) -> tuple[StompConnection12, StompTransport]:
-        """A fresh connection, not yet made, that offers STOMP 1.1 and 1.2 and heart-beats both ways; and its socket."""
-        # Whoever reads it judges by its own timer: stomp.py's would cut a healthy link whose beats come late.
-        found = StompConnection12(heartbeats=(HEART_BEAT_MS, HEART_BEAT_MS), heart_beat_receive_scale=100.0)
-        found.version = "1.1,1.2"
-        found.transport = made = StompTransport(self)
-        made.set_listener("protocol-listener", found)
-        return found, made
+        """A new, unconnected STOMP 1.1 or 1.2 connection with heart-beats both ways, and its transport."""
+        # TopicStream has its own timer: stomp.py's would close a healthy link with late heart-beats.
+        connection = StompConnection12(heartbeats=(HEART_BEAT_MS, HEART_BEAT_MS), heart_beat_receive_scale=100.0)
+        connection.version = "1.1,1.2"
+        connection.transport = transport = StompTransport(self)
+        transport.set_listener("protocol-listener", connection)
+        return connection, transport
 
     def tls(self) -> ssl.SSLContext | None:
-        """What checks the chain and the host name; None without TLS.
+        """A context that verifies the certificate and the host name; None without TLS.
 
-        Raises:
-            OSError: a file cannot be used.
+        Raises: OSError if a file cannot be used.
         """
         if not self.use_tls:
             return None
@@ -103,30 +98,29 @@ class BrokerConfig:
 
 
 class StompTransport(Transport):
-    """stomp.py's transport, which connects once and tells the reason, and ends where its peer has ended."""
+    """stomp.py's transport with one connection attempt, its error as the reason, and an end at the peer's close."""
 
-    def __init__(self, monitor: BrokerConfig) -> None:
-        super().__init__([(monitor.host, monitor.port)], auto_decode=False)
-        self._monitor = monitor
+    def __init__(self, config: BrokerConfig) -> None:
+        super().__init__([(config.host, config.port)], auto_decode=False)
+        self._config = config
 
     def attempt_connection(self) -> None:
-        """Connect; nothing is sent in clear where TLS is asked for.
+        """Connect, with TLS if configured.
 
-        Raises:
-            OSError: no connection within `CONNECT_S`, or no TLS.
+        Raises: OSError if there is no connection within `CONNECT_S`, or no TLS.
         """
-        context = self._monitor.tls()
-        made = socket.create_connection((self._monitor.host, self._monitor.port), CONNECT_S)
+        context = self._config.tls()
+        sock = socket.create_connection((self._config.host, self._config.port), CONNECT_S)
         try:
-            self.socket = made if context is None else self._wrapped(context, made)
+            self.socket = sock if context is None else self._wrap_tls(context, sock)
         except OSError:
-            made.close()
+            sock.close()
             raise
         self.socket.setblocking(self.blocking)
-        self.current_host_and_port = (self._monitor.host, self._monitor.port)
+        self.current_host_and_port = (self._config.host, self._config.port)
 
-    def _wrapped(self, context: ssl.SSLContext, made: socket.socket) -> socket.socket:
-        secured = context.wrap_socket(made, server_hostname=self._monitor.host)
+    def _wrap_tls(self, context: ssl.SSLContext, sock: socket.socket) -> socket.socket:
+        secured = context.wrap_socket(sock, server_hostname=self._config.host)
         self.send_queue, self.sel = PollableQueue(), selectors.DefaultSelector()
         for each in (self.send_queue, secured):
             self.sel.register(each, selectors.EVENT_READ)
@@ -134,7 +128,7 @@ class StompTransport(Transport):
         return secured
 
     def receive(self) -> bytes:
-        """What came; nothing at the end, also at that of a TLS stream, where stomp.py would spin."""
+        """Received bytes; empty at the end, also for TLS, where stomp.py would spin."""
         try:
             data = b"" if self.socket is None else self.socket.recv(65536)
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
@@ -145,10 +139,10 @@ class StompTransport(Transport):
             self.shutdown_queue()
         return data
 
-    def cut(self) -> None:
-        """End the connection at once, from any thread."""
+    def abort(self) -> None:
+        """Close the connection at once; callable from any thread."""
         try:
             if self.socket is not None:
                 socket.socket.shutdown(self.socket, socket.SHUT_RDWR)
         except OSError:
-            return  # it is over already
+            return  # already closed

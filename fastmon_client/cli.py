@@ -1,4 +1,4 @@
-"""The command line of the client: words in, lines and exit codes out."""
+"""The command line of the client."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fastmon_client import __version__, options
 from fastmon_client.diagnostics import Diagnostics
 from fastmon_client.formatting import escape
 from fastmon_client.intervals import Intervals
-from fastmon_client.output import JsonLines, Lines, Quiet, line_by_line, summary_object
+from fastmon_client.output import JsonLines, Lines, Quiet, configure_stdout, summary_object
 from fastmon_client.session import Session, StopConditions
 from fastmon_client.shutdown import (
     AUTHENTICATION,
@@ -23,86 +23,84 @@ from fastmon_client.shutdown import (
     GAPS,
     UNREACHABLE,
     ShutdownReason,
-    quiet_without_reader,
+    ignore_closed_output,
     shutdown_on,
-    stop_without_reader,
+    stop_on_closed_stdout,
 )
 from fastmon_client.snapshot import Snapshot
-from fastmon_client.summary import SummaryUnavailable, has_gaps, look_up, run_line, summary_lines
+from fastmon_client.summary import SummaryUnavailable, fetch_run, has_gaps, run_line, summary_lines
 
-_TRY_CODES = {None: 0, "unreachable": UNREACHABLE, "token": AUTHENTICATION, "other": ERROR}
+_STATUS_EXIT_CODES = {None: 0, "unreachable": UNREACHABLE, "token": AUTHENTICATION, "other": ERROR}
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def cli() -> None:
-    """Shows the detector's data flow live from the monitor's event stream."""
+    """Show the detector's data flow live, from the monitor's event stream."""
 
 
 @cli.command()
 @options.session_options
 @options.message_types
-@click.option("--plain", "as_lines", is_flag=True, help="A line for each message, also on a terminal.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line; docs/client.md has the schema.")
-@click.option("--quiet", is_flag=True, help="No lines, only the summary.")
-@click.option("--bell", is_flag=True, help="Ring the terminal's bell when an alarm begins.")
-@click.option("--count", type=click.IntRange(min=1), help="End after so many TF files.")
-@click.option("--for", "duration", type=options.Duration(), help="End after this time: 90s, 10m, 2h.")
-@click.option(
-    "--until", type=click.Choice(["end_run"]), help="End when a run that is shown has ended and was compared."
-)
-@click.option("--fail-on-gaps", is_flag=True, help="Exit with 5 if TF files are missing, or if that is UNKNOWN.")
+@click.option("--plain", "as_lines", is_flag=True, help="Print one line per message, also on a terminal.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line; docs/client.md has the schema.")
+@click.option("--quiet", is_flag=True, help="Print only the summary.")
+@click.option("--bell", is_flag=True, help="Ring the terminal bell when an alarm begins.")
+@click.option("--count", type=click.IntRange(min=1), help="Stop after this many TF files.")
+@click.option("--for", "duration", type=options.Duration(), help="Stop after this time: 90s, 10m, 2h.")
+@click.option("--until", type=click.Choice(["end_run"]), help="Stop when a shown run has ended and was compared.")
+@click.option("--fail-on-gaps", is_flag=True, help="Exit with 5 if TF files are missing, or if this is UNKNOWN.")
 @click.pass_obj
 def start(
     intervals: Intervals | None, session_options: options.SessionOptions, message_types: tuple[str, ...],
     as_lines: bool, as_json: bool, quiet: bool, bell: bool,
     count: int | None, duration: float | None, until: str | None, fail_on_gaps: bool,
 ) -> None:  # fmt: skip
-    """Show TF files as they are announced; every one once, through every loss of the stream.
+    """Show TF files as they are announced, each once, across reconnects.
 
-    On a terminal in a live view, else a line for each. What the stream did not bring is filled from the monitor's
-    tables, marked as backfilled. The options choose what is shown, not what is known. The token comes from
-    SWF_API_TOKEN or the file that SWF_API_TOKEN_FILE names; FASTMON_MONITOR_CA names the PEM file of a private CA.
-    Ends with a summary.
+    A terminal gets a live view, any other output one line per TF file. TF files that the stream missed are read from
+    the monitor's tables and marked as backfilled. Filters limit what is shown, not what is counted. Set the token in
+    SWF_API_TOKEN, or in a file named by SWF_API_TOKEN_FILE; set FASTMON_MONITOR_CA to the PEM file of a private CA.
+    A summary follows at the end.
 
-    Exit codes: 0 ended as asked, 1 error, 2 usage, 3 the monitor refuses the token, 4 never reached within --for,
+    Exit codes: 0 stopped as requested, 1 error, 2 usage error, 3 token rejected, 4 monitor not reached within --for,
     5 gaps found (--fail-on-gaps), 130 Ctrl-C.
     """
     if as_json and (as_lines or quiet):
-        raise click.UsageError("--json excludes --plain and --quiet")
-    is_live = not (as_lines or as_json or quiet) and has_screen()
+        raise click.UsageError("--json cannot be combined with --plain or --quiet")
+    is_live = not (as_lines or as_json or quiet) and is_interactive()
     log_to_stderr("WARNING" if quiet or is_live else "INFO")
-    line_by_line()
+    configure_stdout()
     output = (Quiet if quiet or is_live else JsonLines if as_json else Lines)(bell=bell)
     stop_conditions = StopConditions(count=count, until_end_run=until is not None)
     session = session_options.session(
         message_types, os.environ, output=output, stop_conditions=stop_conditions, intervals=intervals
     )
     if not quiet:
-        stop_without_reader(session.stop)
+        stop_on_closed_stdout(session.stop)
     with shutdown_on(session.stop, duration) as end:
-        with quiet_without_reader():
+        with ignore_closed_output():
             (run_live if is_live else Session.run)(session)
         snapshot = session.snapshot()
-        with quiet_without_reader():
-            _tell_end(session, snapshot, as_json=as_json)
+        with ignore_closed_output():
+            _print_summary(session, snapshot, as_json=as_json)
     sys.exit(_exit_code(session, end, snapshot, fail_on_gaps=fail_on_gaps))
 
 
-def has_screen() -> bool:
-    """Whether there is a terminal on which a cursor can be moved."""
+def is_interactive() -> bool:
+    """Whether stdout is a terminal with cursor control."""
     return sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
 
 
 def run_live(session: Session) -> None:
-    """Run *session* in the live view; what would be logged stands on the screen as well."""
+    """Run *session* in the live view, which shows what the log would."""
     from fastmon_client.live import show_live
 
     logger.remove()
     show_live(session)
 
 
-def _tell_end(session: Session, snapshot: Snapshot, *, as_json: bool) -> None:
+def _print_summary(session: Session, snapshot: Snapshot, *, as_json: bool) -> None:
     if session.refusal:
         click.echo(f"fastmon-client: {escape(session.refusal)}", err=True)
     if as_json:
@@ -123,18 +121,18 @@ def _exit_code(session: Session, end: ShutdownReason, snapshot: Snapshot, *, fai
 
 @cli.command()
 @options.monitor_url
-@click.option("--run", "run_number", type=click.IntRange(min=0), required=True, metavar="N", help="Number of the run.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object: the run as in the lines of start --json.")
+@click.option("--run", "run_number", type=click.IntRange(min=0), required=True, metavar="N", help="Summarize this run.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, like a run of start --json.")
 def summary(monitor_url: str | None, run_number: int, as_json: bool) -> None:
-    """Sum a run up from the monitor's tables.
+    """Summarize a run from the monitor's tables.
 
-    Exit codes: 0 all there, 1 no such run or no monitor, 2 usage, 3 the monitor refuses the token, 4 the monitor does
-    not answer, 5 gaps found, or it is UNKNOWN whether there are.
+    Exit codes: 0 complete, 1 no such run or not a monitor, 2 usage error, 3 token rejected, 4 monitor does not answer,
+    5 gaps found or UNKNOWN.
     """
     log_to_stderr("INFO")
-    line_by_line()
+    configure_stdout()
     try:
-        run = look_up(options.access_of(monitor_url, os.environ), run_number)
+        run = fetch_run(options.monitor_from(monitor_url, os.environ), run_number)
     except SummaryUnavailable as exc:
         click.echo(f"fastmon-client: {escape(exc)}", err=True)
         sys.exit(exc.code)
@@ -144,26 +142,32 @@ def summary(monitor_url: str | None, run_number: int, as_json: bool) -> None:
 
 @cli.command()
 @options.session_options
-@click.option("--listen", metavar="HOST:PORT", default="127.0.0.1:8010", show_default=True, help="Port 0: a free one.")
-@click.option("--auth-token", "token_file", metavar="FILE", help="File that holds the token that opens the page.")
+@click.option(
+    "--listen",
+    metavar="HOST:PORT",
+    default="127.0.0.1:8010",
+    show_default=True,
+    help="Listen on this address; port 0 chooses a free port.",
+)
+@click.option("--auth-token", "token_file", metavar="FILE", help="Read the token of the page from this file.")
 @click.pass_obj
 def dashboard(
     intervals: Intervals | None, session_options: options.SessionOptions, listen: str, token_file: str | None
 ) -> None:
-    """Show the same as a web page, to any number of browsers, over one stream.
+    """Serve the live view as a web page, to any number of browsers over one stream.
 
-    A --listen that others can reach needs a token: from the file that --auth-token or FASTMON_DASHBOARD_TOKEN_FILE
-    names, or from FASTMON_DASHBOARD_TOKEN; never on the command line itself. Browsers sign in with a form, programs
-    with the header Authorization: Bearer TOKEN. Needs the extra: pip install 'swf-fastmon[dashboard]'.
+    A --listen address that other hosts can reach needs a token: in a file (--auth-token or
+    FASTMON_DASHBOARD_TOKEN_FILE) or in FASTMON_DASHBOARD_TOKEN, never on the command line. Browsers sign in with a
+    form, programs send the header Authorization: Bearer TOKEN. Requires pip install 'swf-fastmon[dashboard]'.
 
-    Exit codes: 0 SIGTERM, 1 error, 2 usage, 3 the monitor refuses its token, 130 Ctrl-C.
+    Exit codes: 0 SIGTERM, 1 error, 2 usage error, 3 monitor rejected its token, 130 Ctrl-C.
     """
-    from fastmon_client.dashboard.command import show
+    from fastmon_client.dashboard.command import serve_session
 
     log_to_stderr("INFO")
-    line_by_line()
+    configure_stdout()
     session = session_options.session(options.SHOWN_TYPES, os.environ, output=Quiet(), intervals=intervals)
-    end = show(session, listen, token_file, os.environ)
+    end = serve_session(session, listen, token_file, os.environ)
     if session.refusal:
         click.echo(f"fastmon-client: {escape(session.refusal)}", err=True)
     sys.exit(_exit_code(session, end, session.snapshot(), fail_on_gaps=False))
@@ -171,28 +175,30 @@ def dashboard(
 
 @cli.command()
 @options.monitor_url
-@click.option("--json", "as_json", is_flag=True, help="One JSON object: settings, tries (what, ok, detail, remedy).")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object: settings, tries (what, ok, detail, hint)."
+)
 def status(monitor_url: str | None, as_json: bool) -> None:
-    """Show the settings with their sources, then try DNS, TLS, REST, the token and the stream once.
+    """Show the settings with their sources, then check DNS, TCP, TLS, REST, the token and the stream.
 
-    Exit codes: 0 all is well, 1 error, 2 usage, 3 the monitor refuses the token, 4 it does not answer.
+    Exit codes: 0 all checks passed, 1 error, 2 usage error, 3 token rejected, 4 monitor does not answer.
     """
-    line_by_line()
-    monitor = options.access_of(monitor_url, os.environ)
-    settings = options.settings_of(monitor_url, os.environ)
+    configure_stdout()
+    monitor = options.monitor_from(monitor_url, os.environ)
+    settings = options.settings_with_sources(monitor_url, os.environ)
     if not as_json:
         for name, value, source in settings:
             click.echo(f"{name:<20} {escape(value)}  ({source})")
-    tries, diagnostics = [], Diagnostics(monitor)
-    for line in diagnostics.run():
-        tries.append(line)
+    results, diagnostics = [], Diagnostics(monitor)
+    for result in diagnostics.run():
+        results.append(result)
         if not as_json:
-            hint = f": {line.hint}" if line.hint else ""
-            click.echo(f"{'ok    ' if line.ok else 'FAILED'} {line.what:<7} {escape(line.detail)}{hint}")
+            hint = f": {result.hint}" if result.hint else ""
+            click.echo(f"{'ok    ' if result.ok else 'FAILED'} {result.what:<7} {escape(result.detail)}{hint}")
     if as_json:
-        known = [dict(zip(("name", "value", "source"), each, strict=True)) for each in settings]
-        click.echo(json.dumps({"settings": known, "tries": [asdict(line) for line in tries]}))
-    sys.exit(_TRY_CODES[diagnostics.cause])
+        rows = [dict(zip(("name", "value", "source"), each, strict=True)) for each in settings]
+        click.echo(json.dumps({"settings": rows, "tries": [asdict(result) for result in results]}))
+    sys.exit(_STATUS_EXIT_CODES[diagnostics.cause])
 
 
 @cli.command()
@@ -202,7 +208,7 @@ def version() -> None:
 
 
 def log_to_stderr(level: str) -> None:
-    """What is no output goes to stderr, as lines that nothing in them can break."""
+    """Log to stderr, one escaped line per record."""
 
     def write(text: str) -> None:
         click.echo(escape(text.rstrip("\n")), err=True)
@@ -213,7 +219,7 @@ def log_to_stderr(level: str) -> None:
 
 def main() -> None:
     """Run the command line."""
-    # A script's `&` starts its children with SIGINT ignored; ours end by it however they were started.
+    # A script's `&` starts its children with SIGINT ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         cli.main(prog_name="fastmon-client")
@@ -221,5 +227,5 @@ def main() -> None:
         package = (exc.name or "").partition(".")[0]
         if package not in ("starlette", "uvicorn"):
             raise
-        click.echo(f"fastmon-client: {package} is missing: pip install 'swf-fastmon[dashboard]'", err=True)
+        click.echo(f"fastmon-client: {package} is not installed: pip install 'swf-fastmon[dashboard]'", err=True)
         sys.exit(ERROR)

@@ -1,7 +1,4 @@
-"""One try of everything between here and the monitor, in the order in which it can fail, each with its remedy.
-
-It must not know the command line, nor what the messages of the stream mean.
-"""
+"""Checks every layer between the client and the monitor, in order, with a hint for each failure."""
 
 from __future__ import annotations
 
@@ -19,17 +16,16 @@ from urllib3.exceptions import HTTPError
 from fastmon_client.monitor_session import MONITOR_CONNECT_S, AccessDenied, MonitorSession, reason_of
 from fastmon_client.stream import STREAM
 
-GREETING_S = 10.0
-"""Seconds in which the stream must greet us; the monitor does so at once."""
-_AGAIN = "try again; is the monitor well?"
-
+RESPONSE_TIMEOUT_S = 10.0
+"""Longest wait for a response, and for the first event of the stream."""
+_RETRY_HINT = "try again, and check the monitor's health"
 
 Cause = Literal["unreachable", "token", "other"]
 
 
 @dataclass(frozen=True, slots=True)
 class DiagnosticResult:
-    """What one try brought."""
+    """The result of one check."""
 
     what: str
     ok: bool
@@ -38,7 +34,7 @@ class DiagnosticResult:
 
 
 class _Failed(Exception):
-    """A try failed; what follows it need not be tried."""
+    """A check failed; the later ones are skipped."""
 
     def __init__(self, detail: str, hint: str, cause: Cause = "other") -> None:
         super().__init__(detail)
@@ -48,17 +44,17 @@ class _Failed(Exception):
 
 
 class Diagnostics:
-    """The tries of one monitor."""
+    """The checks of one monitor."""
 
     def __init__(self, monitor: MonitorSession) -> None:
         self._monitor = monitor
         self._url = urlsplit(monitor.url)
-        self._by_proxy = monitor.proxies.get(self._url.scheme)
+        self._uses_proxy = monitor.proxies.get(self._url.scheme)
         self.cause: Cause | None = None
-        """Of the try that failed; None as long as none did."""
+        """Of the failed check; None if all passed."""
 
     def run(self) -> Iterator[DiagnosticResult]:
-        """Each try as it is done; the first that fails is the last, but for REST, which needs no token."""
+        """The result of each check as it is made; ends with the first failure."""
         steps = [("DNS", self._dns), ("TCP", self._tcp), ("TLS", self._tls), ("REST", self._rest),
                  ("token", self._token), ("stream", self._stream)]  # fmt: skip
         for what, attempt in steps:
@@ -75,101 +71,105 @@ class Diagnostics:
 
     def _dns(self) -> str:
         host, port = self._host
-        if self._by_proxy:
+        if self._uses_proxy:
             return "left to the proxy"
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except OSError as exc:
-            hint = "is the host in SWF_MONITOR_URL spelt right?"
+            hint = "check the host in SWF_MONITOR_URL"
             raise _Failed(f"{host}: {exc.strerror or exc}", hint, "unreachable") from exc
         return f"{host} is {', '.join(dict.fromkeys(str(each[4][0]) for each in found))}"
 
     def _tcp(self) -> str:
-        if self._by_proxy:
+        if self._uses_proxy:
             return "left to the proxy"
         with closing(self._connection()):
-            return f"port {self._host[1]} answers"
+            return f"port {self._host[1]} is open"
 
     def _connection(self) -> socket.socket:
         host, port = self._host
         try:
             return socket.create_connection((host, port), MONITOR_CONNECT_S)
         except OSError as exc:
-            hint = "is the monitor up, the port in SWF_MONITOR_URL right, a firewall between?"
+            hint = "check that the monitor is up, the port in SWF_MONITOR_URL, and firewalls"
             raise _Failed(f"{host}:{port}: {exc.strerror or exc}", hint, "unreachable") from exc
 
     def _tls(self) -> str:
         if self._url.scheme != "https":
             return "not used (http)"
-        if self._by_proxy:
-            return "tried with REST, through the proxy"
+        if self._uses_proxy:
+            return "checked with REST, through the proxy"
         context = ssl.create_default_context(cafile=self._monitor.ca)
-        with closing(self._connection()) as plain:
+        with closing(self._connection()) as sock:
             try:
-                with context.wrap_socket(plain, server_hostname=self._host[0]) as secured:
-                    return f"{secured.version()}, certificate good"
+                with context.wrap_socket(sock, server_hostname=self._host[0]) as secured:
+                    return f"{secured.version()}, certificate valid"
             except (ssl.SSLError, OSError) as exc:
                 reason = getattr(exc, "verify_message", "") or getattr(exc, "reason", "") or exc
-                raise _Failed(str(reason), _remedy_for(exc)) from exc
+                raise _Failed(str(reason), _tls_hint(exc)) from exc
 
     def _rest(self) -> str:
         anybody = replace(self._monitor, token=str)
-        with self._ask(anybody, "/api/stf-files/", {"limit": "1"}) as answer:
+        with self._get(anybody, "/api/stf-files/", {"limit": "1"}) as response:
             try:
-                count = int(answer.json()["count"])
+                count = int(response.json()["count"])
             except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError) as exc:
-                raise _Failed(f"the answer breaks off: {reason_of(exc)}", _AGAIN, "unreachable") from exc
+                raise _Failed(f"response is truncated: {reason_of(exc)}", _RETRY_HINT, "unreachable") from exc
             except (ValueError, KeyError, TypeError) as exc:
-                detail = f"{answer.status_code}, but not what a monitor says"
-                raise _Failed(detail, "set SWF_MONITOR_URL to the monitor's base, without /api") from exc
-        return f"answers; it knows {count} STFs"
+                detail = f"response is not a monitor's ({response.status_code})"
+                raise _Failed(detail, "set SWF_MONITOR_URL to the monitor's base URL, without /api") from exc
+        return f"{count} STFs registered"
 
     def _token(self) -> str:
         try:
             token = self._monitor.token()
         except AccessDenied as exc:
-            raise _Failed(str(exc), "mend that file", "token") from exc
+            raise _Failed(str(exc), "fix that file", "token") from exc
         if not token:
-            raise _Failed("none is set", "set SWF_API_TOKEN, or SWF_API_TOKEN_FILE to the file that holds it", "token")
-        self._ask(self._monitor, "/api/stf-files/", {"limit": "1"}).close()
-        return "taken"
+            raise _Failed("not set", "set SWF_API_TOKEN, or SWF_API_TOKEN_FILE to a file with the token", "token")
+        self._get(self._monitor, "/api/stf-files/", {"limit": "1"}).close()
+        return "accepted"
 
     def _stream(self) -> str:
-        with self._ask(self._monitor, STREAM, None, "text/event-stream") as answer:
+        with self._get(self._monitor, STREAM, None, "text/event-stream") as response:
             try:
-                first = answer.raw.read1(65536)
+                first = response.raw.read1(65536)
             except (HTTPError, OSError) as exc:
-                hint = "does a proxy hold the stream back?"
-                raise _Failed(f"silent for {GREETING_S:g} s", hint, "unreachable") from exc
+                hint = "check for a proxy that buffers the stream"
+                raise _Failed(f"no data for {RESPONSE_TIMEOUT_S:g} s", hint, "unreachable") from exc
             if not first.startswith(b"event:"):
-                raise _Failed("its first bytes are no event", "is that the monitor's own stream?")
-        return "greets us"
+                raise _Failed("first bytes are not an event", "check that SWF_MONITOR_URL is the monitor itself")
+        return "first event received"
 
-    def _ask(
+    def _get(
         self, monitor: MonitorSession, path: str, params: Mapping[str, str] | None, accept: str = "*/*"
     ) -> requests.Response:
         try:
             with monitor.session() as session:
-                answer = monitor.get(session, path, params, accept, GREETING_S)
+                response = monitor.get(session, path, params, accept, RESPONSE_TIMEOUT_S)
         except requests.RequestException as exc:
             is_silence = isinstance(exc, (requests.ConnectionError, requests.Timeout))
             is_silence = is_silence and not isinstance(exc, requests.exceptions.SSLError)
-            raise _Failed(f"no answer: {reason_of(exc)}", _AGAIN, "unreachable" if is_silence else "other") from exc
-        self._check(answer)
-        return answer
+            raise _Failed(
+                f"no response: {reason_of(exc)}", _RETRY_HINT, "unreachable" if is_silence else "other"
+            ) from exc
+        self._check(response)
+        return response
 
-    def _check(self, answer: requests.Response) -> None:
-        status = answer.status_code
+    def _check(self, response: requests.Response) -> None:
+        status = response.status_code
         if status in (401, 403):
-            raise _Failed(f"refused with {status}", "set SWF_API_TOKEN to a valid token of this monitor", "token")
+            raise _Failed(f"rejected ({status})", "set SWF_API_TOKEN to a valid token of this monitor", "token")
         if 300 <= status < 400:
-            to = answer.headers.get("Location", "elsewhere")
-            raise _Failed(f"sent to {to}", "a login page? set SWF_MONITOR_URL to the monitor itself")
+            to = response.headers.get("Location", "elsewhere")
+            raise _Failed(f"redirected to {to}", "login page? set SWF_MONITOR_URL to the monitor itself")
         if status >= 400:
-            raise _Failed(f"answered {status}", "set SWF_MONITOR_URL to the monitor's base; see the monitor's log")
+            raise _Failed(
+                f"answered {status}", "set SWF_MONITOR_URL to the monitor's base URL; check the monitor's log"
+            )
 
 
-def _remedy_for(exc: OSError) -> str:
+def _tls_hint(exc: OSError) -> str:
     if isinstance(exc, ssl.SSLCertVerificationError):
         return "set FASTMON_MONITOR_CA to the PEM file of the monitor's CA"
-    return "does it speak TLS there? else write http:// in SWF_MONITOR_URL"
+    return "if the monitor has no TLS, use http:// in SWF_MONITOR_URL"

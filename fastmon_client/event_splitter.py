@@ -1,11 +1,11 @@
-"""Cuts the bytes of an event stream after complete events, so that a truncated last one is never shown. Pure."""
+"""Splits the bytes of an event stream into complete events; drops a truncated last one. Pure."""
 
 from __future__ import annotations
 
 import re
 
 MAX_EVENT_BYTES = 16 * 1024 * 1024
-"""The longest event that is kept, in bytes."""
+"""Longest event."""
 
 _BOM = b"\xef\xbb\xbf"
 _BLANK_LINES = (b"\n\n", b"\r\n\r\n", b"\r\r")
@@ -13,21 +13,20 @@ _RETRY = re.compile(rb"(?:^|[\r\n])retry: ?(\d{1,9})(?=[\r\n])")
 
 
 class EventSplitter:
-    """Takes the pieces as they come from the network; the work is linear in their bytes, however small they are."""
+    """Takes chunks of any size; the cost is linear in their bytes."""
 
     def __init__(self) -> None:
         self.retry_s: float | None = None
-        """The last reconnection time, in seconds, that the server set with `retry:`."""
+        """The server's last `retry:`, in seconds."""
         self._kept = bytearray()
         self._at_start = True
 
     def feed(self, chunk: bytes) -> bytes:
-        """The events, in valid UTF-8, that *chunk* completes; empty if none.
+        """The events that *chunk* completes, as valid UTF-8; empty if none.
 
-        Raises:
-            ValueError: an event has more than `MAX_EVENT_BYTES`.
+        Raises: ValueError if an event has more than `MAX_EVENT_BYTES`.
         """
-        searched = max(0, len(self._kept) - 3)  # a mark may have begun in an earlier piece
+        searched = max(0, len(self._kept) - 3)  # a blank line may have begun in an earlier chunk
         self._kept += chunk
         if self._at_start and len(self._kept) >= len(_BOM):
             self._at_start = False
@@ -36,7 +35,7 @@ class EventSplitter:
                 searched = 0
         end = max(self._end_of(mark, searched) for mark in _BLANK_LINES)
         if len(self._kept) - end > MAX_EVENT_BYTES:
-            raise ValueError(f"an event has more than {MAX_EVENT_BYTES} bytes")
+            raise ValueError(f"event has more than {MAX_EVENT_BYTES} bytes")
         block = bytes(self._kept[:end])
         del self._kept[:end]
         if b"retry:" in block and (found := _RETRY.findall(block)):

@@ -1,4 +1,4 @@
-"""Messages, sizes, ages and counts as words for people. Pure; whatever came over the network is escaped."""
+"""Formats messages, sizes, ages and counts for people. Pure; escapes everything from the network."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
 def escape(value: object) -> str:
-    """*value* as text in which nothing can move the cursor: control characters are shown as escapes."""
+    """*value* as text, with control characters as escapes."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(value))
 
 
 def size(count: int | None) -> str:
-    """Bytes for people, in powers of 1000; `?` where unknown."""
+    """Bytes, in powers of 1000; `?` if unknown."""
     if count is None:
         return "?"
     amount, unit = float(count), 0
@@ -27,7 +27,7 @@ def size(count: int | None) -> str:
 
 
 def age(seconds: float | None) -> str:
-    """A span in its two greatest units: `42 s`, `3 min 5 s`, `2 h 4 min`; `?` where unknown."""
+    """A duration in its two largest units: `42 s`, `3 min 5 s`, `2 h 4 min`; `?` if unknown."""
     if seconds is None:
         return "?"
     whole = max(0, int(seconds))
@@ -41,7 +41,7 @@ def age(seconds: float | None) -> str:
 
 
 def short_age(seconds: float | None) -> str:
-    """A span in its greatest unit, for narrow columns: `42s`, `3m`, `2h`, `4d`."""
+    """A duration in its largest unit, for narrow columns: `42s`, `3m`, `2h`, `4d`."""
     if seconds is None:
         return "-"
     whole = max(0, int(seconds))
@@ -52,19 +52,19 @@ def short_age(seconds: float | None) -> str:
 
 
 def lag(seconds: float | None) -> str:
-    """A delay: two digits are enough."""
+    """A delay in seconds, with two decimals below 10 s."""
     if seconds is None:
         return "-"
     return f"{seconds:.2f}" if seconds < 10 else short_age(seconds)
 
 
 def of(seen: int, expected: int | None) -> str:
-    """`12/20`; only `12` where nobody said how many there are."""
+    """`12/20`; `12` if the total is unknown."""
     return f"{seen}" if expected is None else f"{seen}/{expected}"
 
 
 def clock_time(iso: str | None) -> str:
-    """`HH:MM:SS` of an ISO time, as it stands there; `-` where there is none."""
+    """`HH:MM:SS` of an ISO time, in its own zone; `-` if invalid."""
     try:
         return datetime.fromisoformat(iso or "").strftime("%H:%M:%S")
     except ValueError:
@@ -72,7 +72,7 @@ def clock_time(iso: str | None) -> str:
 
 
 def gaps(sequences: Sequence[int]) -> list[str]:
-    """Runs of consecutive numbers, from rising *sequences*: `4-6`, `9`."""
+    """Ranges of consecutive numbers in ascending *sequences*: `4-6`, `9`."""
     found: list[list[int]] = []
     for number in sequences:
         if found and number == found[-1][1] + 1:
@@ -83,7 +83,7 @@ def gaps(sequences: Sequence[int]) -> list[str]:
 
 
 def line(message: Mapping[str, Any]) -> str:
-    """One line for one message."""
+    """*message* as one line of text."""
     when = escape(message.get("timestamp") or message.get("sent_at") or "")[11:19] or "-"
     run, kind = escape(run_of(message) or "-"), message.get("msg_type")
     if kind == ANNOUNCED:

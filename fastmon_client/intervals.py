@@ -1,52 +1,52 @@
-"""How often, how soon and how long: the client's spans of time in one place."""
+"""All intervals and timeouts of the client."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
 
-PATIENCE = 2.5
-"""Heart-beat intervals in which nothing came, after which a connection counts as dead."""
+HEARTBEATS_UNTIL_DEAD = 2.5
+"""A connection is dead after this many heart-beat intervals without data."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intervals:
-    """All in seconds."""
+    """Durations in seconds, rates in 1/s."""
 
     heart_beat_s: float = 30.0
     """Between two heart-beats of the stream."""
     reconnect_s: float = 1.0
-    """The shortest wait before a lost stream is opened again; it grows with each loss, to 30 s."""
+    """Shortest wait before a reconnect; it grows with each loss, to 30 s."""
     recycle_s: float = 4 * 3600.0
-    """A stream is renewed so often: after a day it brings nothing but heart-beats."""
+    """Between two renewals of the stream: after a day the server sends only heart-beats."""
     overlap_s: float = 10.0
-    """Both streams are read for so long."""
+    """The old and the new stream are both read this long."""
     compare_s: float = 30.0
     """Between two comparisons of an open run with the monitor."""
     settle_s: float = 1.0
-    """From a reason to compare to the comparison."""
+    """Delay before a requested comparison."""
     retry_s: float = 5.0
-    """Between two tries to compare while the monitor does not answer."""
+    """Between two attempts to compare while the monitor does not answer."""
     runs_s: float = 60.0
-    """Between two looks for runs that nobody told us of."""
-    young_s: float = 3.0
-    """A TF file younger than this is on its way: it is not asked for."""
+    """Between two reads of the table of runs."""
+    min_age_s: float = 3.0
+    """Younger TF files may still arrive by the stream and are not queried."""
     grace_s: float = 30.0
-    """An STF without TF files counts as missing when it is so old."""
+    """An STF without TF files counts as missing at this age."""
     end_grace_s: float = 10.0
-    """The same, when the run has ended."""
-    end_patience_s: float = 60.0
-    """So long the end of a run waits for a monitor that does not answer."""
-    asks_hz: float = 5.0
-    """TF files are asked for so many STFs a second."""
+    """The same after the end of the run."""
+    end_timeout_s: float = 60.0
+    """Longest wait for the monitor after the end of a run."""
+    query_hz: float = 5.0
+    """Highest rate of TF file queries."""
     tick_s: float = 1.0
-    """Between two looks at what only time changes."""
+    """Between two updates of what depends on time alone."""
 
     @property
-    def patience_s(self) -> float:
-        """A stream that was silent for longer counts as dead."""
-        return PATIENCE * self.heart_beat_s
+    def dead_after_s(self) -> float:
+        """A stream without data for longer is dead."""
+        return HEARTBEATS_UNTIL_DEAD * self.heart_beat_s
 
     def grace(self, *, has_ended: bool) -> timedelta:
-        """Until an STF without TF files counts as missing."""
+        """The age at which an STF without TF files counts as missing."""
         return timedelta(seconds=self.end_grace_s if has_ended else self.grace_s)

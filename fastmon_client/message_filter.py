@@ -1,4 +1,4 @@
-"""Which messages are shown. Pure; it must not know how."""
+"""Which messages are shown. Pure."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ from typing import Any
 from fastmon_client.runs import STATE_AFTER
 from fastmon_client.tffile import run_of
 
-RUN_TYPES = tuple(STATE_AFTER)
-_ALWAYS_HEARD = (*RUN_TYPES, "fastmon_status", "fastmon_run_summary")
+_RUN_EVENTS = tuple(STATE_AFTER)  # no dict: a message may have an unhashable msg_type
+_ALWAYS_SUBSCRIBED = (*_RUN_EVENTS, "fastmon_status", "fastmon_run_summary")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageFilter:
-    """What a person asked to see; empty or None: no restriction."""
+    """The operator's choice; empty or None: no restriction."""
 
     types: tuple[str, ...]
-    """Besides these, the messages of a run are always shown."""
+    """Run events are shown in addition to these."""
     agents: tuple[str, ...] = ()
-    """Patterns of `processed_by`; the run control is no agent and passes."""
+    """Patterns of `processed_by`. Run events come from no agent and always match."""
     run_ids: tuple[str, ...] = ()
     namespace: str | None = None
 
     @property
-    def heard_types(self) -> tuple[str, ...]:
-        """What the server is asked for: more than is shown, else the end of a run is never known."""
-        return tuple(dict.fromkeys((*self.types, *_ALWAYS_HEARD)))
+    def subscribed_types(self) -> tuple[str, ...]:
+        """The types to request from the server: more than are shown, to learn the end of a run."""
+        return tuple(dict.fromkeys((*self.types, *_ALWAYS_SUBSCRIBED)))
 
-    def takes(self, message: Mapping[str, Any]) -> bool:
-        """Whether *message* is shown."""
+    def matches(self, message: Mapping[str, Any]) -> bool:
+        """Whether to show *message*."""
         kind, agent = message.get("msg_type"), str(message.get("processed_by"))
         return (
-            (kind in self.types or kind in RUN_TYPES)
+            (kind in self.types or kind in _RUN_EVENTS)
             and (not self.run_ids or run_of(message) in self.run_ids)
             and (self.namespace is None or message.get("namespace") == self.namespace)
-            and (not self.agents or kind in RUN_TYPES or any(fnmatchcase(agent, pattern) for pattern in self.agents))
+            and (not self.agents or kind in _RUN_EVENTS or any(fnmatchcase(agent, pattern) for pattern in self.agents))
         )
 
-    def shows_run(self, run: str, namespace: str | None) -> bool:
-        """Whether the row of a run is shown; a run whose namespace nobody told is in none that was asked for."""
+    def matches_run(self, run: str, namespace: str | None) -> bool:
+        """Whether to show the row of *run*; with a namespace filter, a run of unknown namespace does not match."""
         return (not self.run_ids or run in self.run_ids) and (self.namespace is None or self.namespace == namespace)

@@ -1,7 +1,4 @@
-"""How the monitor is reached: its URL, the token, the CA, proxies. The only place that sends requests.
-
-It must not know what the answers mean.
-"""
+"""HTTP access to the monitor: URL, token, CA, proxies. The only module that sends requests."""
 
 from __future__ import annotations
 
@@ -12,32 +9,32 @@ from ssl import SSLCertVerificationError
 import requests
 
 MONITOR_CONNECT_S = 5.0
-"""How long a connection to the monitor may take."""
+"""Longest time to connect to the monitor."""
 
 
 class AccessDenied(Exception):
-    """The monitor cannot be used until a person mends what the message names."""
+    """An operator must fix what the message names."""
 
     def __init__(self, message: str, *, by_token: bool = False) -> None:
         super().__init__(message)
         self.by_token = by_token
-        """Whether it is the token that the monitor refuses."""
+        """Whether the monitor rejected the token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MonitorSession:
-    """One monitor."""
+    """One monitor and its credentials."""
 
     url: str
-    """Base URL of the monitor."""
+    """Base URL."""
     token: Callable[[], str] = field(repr=False)
-    """Asked at each request; raises `RequestRejected`."""
+    """Called for each request; raises `AccessDenied` if the token cannot be read."""
     ca: str | None = None
-    """PEM file of a private CA; the monitor's certificate is checked in any case."""
+    """PEM file of a private CA. The certificate of the monitor is always verified."""
     proxies: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def session(self) -> requests.Session:
-        """Keeps connections open between requests; belongs to one thread."""
+        """A session with kept-alive connections; belongs to one thread."""
         session = requests.Session()
         session.trust_env = False  # a .netrc would replace the token
         session.proxies.update(self.proxies)
@@ -46,11 +43,9 @@ class MonitorSession:
     def get(
         self, session: requests.Session, path: str, params: Mapping[str, str] | None, accept: str, read_timeout_s: float
     ) -> requests.Response:
-        """The answer, whose body is still to be read; *read_timeout_s* is the longest silence, in seconds.
+        """The response, its body unread; *read_timeout_s* is the longest time without a byte.
 
-        Raises:
-            Refused: the token cannot be read.
-            requests.RequestException: no answer.
+        Raises: requests.RequestException; AccessDenied if the token cannot be read.
         """
         headers = {"Accept": accept, "Accept-Encoding": "identity", "Cache-Control": "no-cache"}
         if token := self.token():
@@ -66,24 +61,24 @@ class MonitorSession:
         )
 
     def denial(self, exc: Exception) -> AccessDenied | None:
-        """What a person must mend, if *exc* shows such a thing."""
+        """*exc* as `AccessDenied` if an operator must fix its cause, else None."""
         if isinstance(exc, AccessDenied):
             return exc
         if any(isinstance(cause, SSLCertVerificationError) for cause in _causes(exc)):
-            return AccessDenied(f"{reason_of(exc)}: name the CA of the monitor's certificate in FASTMON_MONITOR_CA")
+            return AccessDenied(f"{reason_of(exc)}: set FASTMON_MONITOR_CA to the CA of the monitor")
         if isinstance(exc, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema)):
-            return AccessDenied(f"--monitor-url (SWF_MONITOR_URL), or a proxy variable, is no usable URL: {self.url}")
+            return AccessDenied(f"invalid URL: --monitor-url (SWF_MONITOR_URL) {self.url}, or a proxy variable")
         return None
 
 
-def refused_token(status: int) -> AccessDenied:
-    """The remedy for a 401 or 403."""
-    hint = "set SWF_API_TOKEN, or name a file in SWF_API_TOKEN_FILE"
-    return AccessDenied(f"the monitor refuses the token ({status}): {hint}", by_token=True)
+def token_rejected(status: int) -> AccessDenied:
+    """The error for a 401 or 403."""
+    hint = "set SWF_API_TOKEN, or SWF_API_TOKEN_FILE to a file with the token"
+    return AccessDenied(f"monitor rejected the token ({status}): {hint}", by_token=True)
 
 
 def reason_of(exc: Exception) -> str:
-    """The innermost cause: the outer ones repeat the whole URL."""
+    """The innermost cause of a failed request: the outer ones repeat the whole URL."""
     innermost = list(_causes(exc))[-1]
     words = innermost.strerror if isinstance(innermost, OSError) else None  # without the number
     return words or str(innermost) or type(innermost).__name__

@@ -1,7 +1,4 @@
-"""The monitor's tables, read over REST: runs, the STFs of a run, the TF files of an STF.
-
-It must not know what the rows are compared with.
-"""
+"""Reads the monitor's tables over REST: runs, the STFs of a run, the TF files of an STF."""
 
 from __future__ import annotations
 
@@ -13,27 +10,25 @@ from typing import Any
 import requests
 from urllib3.exceptions import HTTPError
 
-from fastmon_client.monitor_session import AccessDenied, MonitorSession, reason_of, refused_token
+from fastmon_client.monitor_session import AccessDenied, MonitorSession, reason_of, token_rejected
 from fastmon_client.tffile import parse_timestamp
 
-LONGEST_ANSWER_S = 60.0
-"""The longest that one answer may take."""
-MOST_ROWS = 10_000_000
-"""Pages have no order, so that a list is read in one."""
+MAX_RESPONSE_S = 60.0
+"""Longest duration of one response."""
+MAX_ROWS = 10_000_000
+"""Requests one page with all rows: the monitor's pages have no order."""
 
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class MonitorUnavailable(Exception):
-    """The monitor did not answer, or not with what was asked for: try again later."""
+    """No usable response; try again later."""
 
 
 class Tables:
-    """Reads, in one thread.
+    """Belongs to one thread; each response takes `MAX_RESPONSE_S` at most.
 
-    Raises:
-        Refused: a person must mend something (the token, the URL, a CA).
-        Unanswered: anything else; each answer may take `LONGEST_ANSWER_S` at most.
+    Raises: MonitorUnavailable; AccessDenied if an operator must fix the token, the URL or the CA.
     """
 
     def __init__(self, monitor: MonitorSession) -> None:
@@ -41,7 +36,7 @@ class Tables:
         self._session = monitor.session()
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Close the connection."""
         self._session.close()
 
     def runs(self) -> list[dict[str, Any]]:
@@ -50,43 +45,46 @@ class Tables:
 
     def stfs(self, run_number: int) -> list[tuple[str, datetime]]:
         """The STFs of a run: name and time of registration."""
-        rows = self._rows("/api/stf-files/", {"run_number": str(run_number), "limit": str(MOST_ROWS)})
+        rows = self._rows("/api/stf-files/", {"run_number": str(run_number), "limit": str(MAX_ROWS)})
         return [(str(row.get("stf_filename")), parse_timestamp(row.get("created_at")) or _LONG_AGO) for row in rows]
 
     def tf_files(self, stf_filename: str) -> list[dict[str, Any]]:
         """The TF files of an STF."""
         rows = self._rows("/api/fastmon-files/", {"stf_filename": stf_filename}) if stf_filename else []
-        return [row for row in rows if row.get("stf_file") == stf_filename]  # a monitor that does not filter sends all
+        return [row for row in rows if row.get("stf_file") == stf_filename]  # a monitor without this filter sends all
 
     def _rows(self, path: str, params: dict[str, str]) -> list[dict[str, Any]]:
         try:
-            answer = json.loads(self._body(path, params))
-        except (requests.RequestException, HTTPError, OSError, RecursionError, ValueError) as exc:
-            if refusal := self._monitor.denial(exc):
-                raise refusal from exc
-            raise MonitorUnavailable(f"the monitor does not answer {path}: {reason_of(exc)}") from exc
-        rows = answer.get("results") if isinstance(answer, dict) else answer
+            body = self._body(path, params)
+        except (requests.RequestException, HTTPError, OSError, ValueError) as exc:
+            if denied := self._monitor.denial(exc):
+                raise denied from exc
+            raise MonitorUnavailable(f"no response from the monitor to {path}: {reason_of(exc)}") from exc
+        try:
+            data = json.loads(body)
+        except RecursionError as exc:
+            raise MonitorUnavailable(f"response to {path} is nested too deeply") from exc
+        except ValueError as exc:
+            start = body[:40].decode(errors="replace")
+            raise MonitorUnavailable(f"response to {path} is not JSON (login page or proxy?): {start!r}") from exc
+        rows = data.get("results") if isinstance(data, dict) else data
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise MonitorUnavailable(f"the monitor's answer to {path} is no list")
+            raise MonitorUnavailable(f"response to {path} is not a list of rows")
         return rows
 
     def _body(self, path: str, params: dict[str, str]) -> bytes:
-        end = time.monotonic() + LONGEST_ANSWER_S
+        end = time.monotonic() + MAX_RESPONSE_S
         with self._monitor.get(self._session, path, params, "application/json", 20.0) as response:
             status = response.status_code
             if status in (401, 403):
-                raise refused_token(status)
+                raise token_rejected(status)
             if status == 404:
-                raise AccessDenied(
-                    f"the monitor has no {path}: is --monitor-url (SWF_MONITOR_URL) {self._monitor.url} right?"
-                )
+                raise AccessDenied(f"monitor has no {path}: check --monitor-url (SWF_MONITOR_URL): {self._monitor.url}")
             if status != 200:
-                raise MonitorUnavailable(f"the monitor said {status} to {path}")
+                raise MonitorUnavailable(f"monitor answered {status} to {path}")
             pieces = []
             while piece := response.raw.read1(1 << 20):
                 pieces.append(piece)
                 if time.monotonic() > end:
-                    raise MonitorUnavailable(
-                        f"the monitor's answer to {path} took longer than {LONGEST_ANSWER_S:.0f} s"
-                    )
+                    raise MonitorUnavailable(f"response to {path} took longer than {MAX_RESPONSE_S:.0f} s")
             return b"".join(pieces)

@@ -1,4 +1,4 @@
-"""The options that commands share, and what options and environment name together: monitor, broker, session."""
+"""Options shared by several commands, and the monitor, broker and session that they configure."""
 
 from __future__ import annotations
 
@@ -23,34 +23,34 @@ from fastmon_client.session import Output, Session, StopConditions, now
 
 DEFAULT_URL = "http://localhost:8002"
 SHOWN_TYPES = ("tf_file_registered", "fastmon_status")
-"""What is shown where nobody says otherwise."""
-LONGEST_DURATION_S = 365 * 24 * 3600
-"""The longest time that an option can set."""
+"""Default of --message-types."""
+MAX_DURATION_S = 365 * 24 * 3600
+"""Upper limit of all durations."""
 
 
 class CommaList(click.ParamType[tuple[str, ...]]):
-    """A list separated by commas."""
+    """A comma-separated list."""
 
     name = "LIST"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:  # noqa: ARG002
-        """The names in *value*."""
+        """The items of *value*."""
         return value if isinstance(value, tuple) else tuple(part.strip() for part in value.split(",") if part.strip())
 
 
 class Duration(click.ParamType[float]):
-    """Seconds, or a number with s, m or h."""
+    """A duration: seconds, or a number with s, m or h."""
 
     name = "DURATION"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Seconds."""
+        """*value* in seconds."""
         found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", str(value), re.ASCII)
         if found is None:
-            self.fail(f"{value!r} is no duration: write 90, 90s, 10m or 2h", param, ctx)
+            self.fail(f"invalid duration: {value!r}: use for example 90, 90s, 10m or 2h", param, ctx)
         seconds = float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
-        if seconds > LONGEST_DURATION_S:
-            self.fail(f"{str(value)[:40]} is too long: give at most {LONGEST_DURATION_S // 3600}h, a year", param, ctx)
+        if seconds > MAX_DURATION_S:
+            self.fail(f"too long: {str(value)[:40]}: the limit is {MAX_DURATION_S // 3600}h, a year", param, ctx)
         return seconds
 
 
@@ -62,40 +62,27 @@ message_types = click.option(
     type=CommaList(),
     default=",".join(SHOWN_TYPES),
     show_default=True,
-    help="Types of message to show.",
+    help="Show only these message types.",
 )
-agents = click.option(
-    "--agents", type=CommaList(), default="", help="Show only these agents (processed_by; * and ? match)."
-)
-run_ids = click.option("--run-ids", type=CommaList(), default="", help="Show only these runs.")
-namespace = click.option("--namespace", help="Show only this namespace.")
-stale_after = click.option(
-    "--stale-after",
-    type=Duration(),
-    default="60s",
-    show_default=True,
-    help="A running run without a TF file for longer is STALE.",
-)
-
-transport = click.option(
-    "--transport",
-    type=click.Choice(["sse", "stomp"]),
-    default="sse",
-    show_default=True,
-    help="Where messages come from: the monitor's stream, or the broker (ACTIVEMQ_HOST, ...).",
-)
-topic = click.option(
-    "--topic",
-    default="/topic/fastmon_client",
-    show_default=True,
-    help="Destination at the broker, with --transport stomp.",
-)
-_WATCHING = (monitor_url, agents, run_ids, namespace, stale_after, transport, topic)
+_SESSION_OPTIONS = (
+    monitor_url,
+    click.option(
+        "--agents", type=CommaList(), default="", help="Show only these agents (processed_by); * and ? are wildcards."
+    ),
+    click.option("--run-ids", type=CommaList(), default="", help="Show only these runs."),
+    click.option("--namespace", help="Show only this namespace."),
+    click.option("--stale-after", type=Duration(), default="60s", show_default=True,
+                 help="Mark a running run STALE after this time without a TF file."),
+    click.option("--transport", type=click.Choice(["sse", "stomp"]), default="sse", show_default=True,
+                 help="Read messages from the monitor's stream, or from the broker (ACTIVEMQ_HOST, ...)."),
+    click.option("--topic", default="/topic/fastmon_client", show_default=True,
+                 help="Subscribe to this destination, with --transport stomp."),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionOptions:
-    """What `start` and `dashboard` are told alike: which messages, from where, and how they are judged."""
+    """The options that `start` and `dashboard` share."""
 
     monitor_url: str | None
     agents: tuple[str, ...]
@@ -114,70 +101,67 @@ class SessionOptions:
         intervals: Intervals | None,
         stop_conditions: StopConditions | None = None,
     ) -> Session:
-        """The session that shows messages of *types*.
+        """A session that shows messages of *types*.
 
-        Raises:
-            click.UsageError: a setting cannot be used.
+        Raises: click.UsageError if a setting is invalid.
         """
-        wanted = MessageFilter(types=types, agents=self.agents, run_ids=self.run_ids, namespace=self.namespace)
-        monitor, broker = access_of(self.monitor_url, environ), broker_of(self.transport, self.topic, environ)
-        state = AppState(monitor.url, wanted, now(), stale_after_s=self.stale_after, intervals=intervals)
-        return Session(monitor, wanted.heard_types, state, output, stop_conditions, broker)
+        filter_ = MessageFilter(types=types, agents=self.agents, run_ids=self.run_ids, namespace=self.namespace)
+        monitor, broker = monitor_from(self.monitor_url, environ), broker_from(self.transport, self.topic, environ)
+        state = AppState(monitor.url, filter_, now(), stale_after_s=self.stale_after, intervals=intervals)
+        return Session(monitor, filter_.subscribed_types, state, output, stop_conditions, broker)
 
 
 def session_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give *command* the options of `WatchConfig`, and that as its first argument."""
+    """Add the options of `SessionOptions` to *command*, whose first argument it becomes."""
 
     @wraps(command)
-    def called(**words: Any) -> None:
-        of = SessionOptions(**{each.name: words.pop(each.name) for each in fields(SessionOptions)})
-        command(of, **words)
+    def wrapper(**values: Any) -> None:
+        chosen = SessionOptions(**{each.name: values.pop(each.name) for each in fields(SessionOptions)})
+        command(chosen, **values)
 
-    for option in reversed(_WATCHING):
-        called = option(called)
-    return called
+    for option in reversed(_SESSION_OPTIONS):
+        wrapper = option(wrapper)
+    return wrapper
 
 
-def broker_of(transport: str, topic: str, environ: Mapping[str, str]) -> BrokerConfig | None:
-    """The broker that the environment names, where messages come from it; else None.
+def broker_from(transport: str, topic: str, environ: Mapping[str, str]) -> BrokerConfig | None:
+    """The broker of the environment if *transport* is stomp, else None.
 
-    Raises:
-        click.UsageError: a setting cannot be used.
+    Raises: click.UsageError if a setting is invalid.
     """
     if transport != "stomp":
         return None
     if not topic.strip():
-        raise click.UsageError("--topic is empty: write /topic/NAME")
+        raise click.UsageError("--topic is empty: use /topic/NAME")
     try:
         return BrokerConfig.of(environ, topic)
     except ValueError as exc:
         raise click.UsageError(str(exc)) from exc
 
 
-def access_of(url: str | None, environ: Mapping[str, str]) -> MonitorSession:
-    """The monitor that the option, or else the environment, names.
+def monitor_from(url: str | None, environ: Mapping[str, str]) -> MonitorSession:
+    """The monitor of the option, or else of the environment.
 
-    Raises:
-        click.UsageError: a setting cannot be used; no secret is shown.
+    Raises: click.UsageError, without secrets, if a setting is invalid.
     """
     url = url or environ.get("SWF_MONITOR_URL") or DEFAULT_URL
     ca = environ.get("FASTMON_MONITOR_CA") or None
     host = _checked_host(url)
     _check_ca(ca)
-    is_here = host in ("localhost", "::1") or host.startswith("127.")
-    return MonitorSession(url=url, token=_token(environ), ca=ca, proxies={} if is_here else get_environ_proxies(url))
+    is_local = host in ("localhost", "::1") or host.startswith("127.")
+    return MonitorSession(url=url, token=_token(environ), ca=ca, proxies={} if is_local else get_environ_proxies(url))
 
 
 def _checked_host(url: str) -> str:
-    if re.search("[@?#]", url):  # a secret may stand there, and no error may show it
-        raise click.UsageError("--monitor-url (SWF_MONITOR_URL) has a name, a password or a query in it: take it out")
+    if re.search("[@?#]", url):  # may contain a secret: do not show it
+        raise click.UsageError("--monitor-url (SWF_MONITOR_URL) contains a user, a password or a query: remove it")
     try:
         parts = urlsplit(url)
-        host, _port = parts.hostname, parts.port  # a wrong port is found when it is asked for
+        host, _port = parts.hostname, parts.port  # .port raises ValueError
     except ValueError as exc:
-        raise click.UsageError(f"--monitor-url (SWF_MONITOR_URL): {exc}: write http://HOST:PORT") from exc
+        raise click.UsageError(f"--monitor-url (SWF_MONITOR_URL): {exc}: use http://HOST:PORT") from exc
     if parts.scheme not in ("http", "https") or not host:
-        raise click.UsageError(f"--monitor-url (SWF_MONITOR_URL): {url!r} is no http:// or https:// URL")
+        raise click.UsageError(f"--monitor-url (SWF_MONITOR_URL): {url!r} is not an http:// or https:// URL")
     return host
 
 
@@ -185,29 +169,29 @@ def _check_ca(path: str | None) -> None:
     try:
         ssl.create_default_context(cafile=path)
     except OSError as exc:
-        raise click.UsageError(f"FASTMON_MONITOR_CA={path}: {exc}: name a readable PEM file") from exc
+        raise click.UsageError(f"FASTMON_MONITOR_CA={path}: {exc}: set a readable PEM file") from exc
 
 
 def _token(environ: Mapping[str, str]) -> Callable[[], str]:
-    """The token, read anew at each request where it comes from a file."""
+    """Returns the token; reads a token file for each request."""
     path = environ.get("SWF_API_TOKEN_FILE")
 
     def read() -> str:
         try:
             text = Path(path).read_text(encoding="utf-8") if path else environ.get("SWF_API_TOKEN", "")
         except (OSError, UnicodeError) as exc:
-            raise AccessDenied(f"SWF_API_TOKEN_FILE={path}: {type(exc).__name__}: name a readable file") from None
+            raise AccessDenied(f"SWF_API_TOKEN_FILE={path}: {type(exc).__name__}: set a readable file") from None
         token = text.strip()
-        if not (token.isascii() and token.isprintable()):  # requests would print it in its error
+        if not (token.isascii() and token.isprintable()):  # an error of requests would show it
             name = "SWF_API_TOKEN_FILE" if path else "SWF_API_TOKEN"
-            raise AccessDenied(f"{name}: there are line breaks or other strange characters in the token")
+            raise AccessDenied(f"{name}: the token contains a line break or another invalid character")
         return token
 
     return read
 
 
-def settings_of(url: str | None, environ: Mapping[str, str]) -> list[tuple[str, str, str]]:
-    """Name, value (no secret) and source of each setting."""
+def settings_with_sources(url: str | None, environ: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    """Name, value (without secrets) and source of each setting."""
 
     def sourced(name: str, default: str) -> tuple[str, str, str]:
         text = environ.get(name)

@@ -1,4 +1,4 @@
-"""What `start` writes where there is no live view: lines for people, or JSON, one object a line."""
+"""The output of `start` without a live view: text or JSON lines."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ from fastmon_client.stream import Message
 from fastmon_client.tffile import ANNOUNCED
 
 
-def line_by_line() -> None:
-    """Each line of stdout goes out at once; a name outside the terminal's encoding is shown as well."""
+def configure_stdout() -> None:
+    """Flush stdout at each line, and escape characters outside its encoding."""
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace", line_buffering=True)
 
 
 class Quiet:
-    """Alarms only: on stderr, with a bell if asked for."""
+    """Alarms only: on stderr, optionally with a bell."""
 
     def __init__(self, *, bell: bool = False) -> None:
         self._bell = bell
         self._raised = 0
         self._lines: list[str] = []
 
-    def message(self, message: Mapping[str, Any], *, backfilled: bool) -> None:
-        """A message."""
+    def write(self, message: Mapping[str, Any], *, backfilled: bool) -> None:
+        """Write nothing."""
 
     def flush(self) -> None:
-        """Write what was collected: one call for all that came at once, since each may cost a change of thread."""
+        """Write the collected lines in one call, which may cost a thread switch."""
         if self._lines:
             text = "".join(self._lines)
             self._lines.clear()
             sys.stdout.write(text)
 
-    def turn(self, state: AppState, at: datetime) -> None:
-        """Tell what alarms are new."""
+    def update(self, state: AppState, at: datetime) -> None:
+        """Log new alarms."""
         if state.alarms.raised == self._raised:
             return
         fresh, self._raised = state.alarms.raised - self._raised, state.alarms.raised
@@ -56,53 +56,54 @@ class Quiet:
 
 
 class Lines(Quiet):
-    """A line for each message."""
+    """One text line per message."""
 
-    def message(self, message: Mapping[str, Any], *, backfilled: bool) -> None:
-        """A message."""
+    def write(self, message: Mapping[str, Any], *, backfilled: bool) -> None:
+        """Write a message."""
         self._lines.append(f"{line(message)}{'  backfilled' if backfilled else ''}\n")
 
 
 class JsonLines(Quiet):
-    """Objects with a `kind`; their schema is in docs/client.md."""
+    """One JSON object per line, with a `kind`; docs/client.md has the schema."""
 
     def __init__(self, *, bell: bool = False) -> None:
         super().__init__(bell=bell)
-        self._told: dict[str, Any] = {}
-        """What was last said of each subject that there still is."""
+        self._last_written: dict[str, Any] = {}
+        """The last written key fields of each connection, run and alarm."""
 
-    def message(self, message: Mapping[str, Any], *, backfilled: bool) -> None:
-        """The message as it came, and what it is to us."""
+    def write(self, message: Mapping[str, Any], *, backfilled: bool) -> None:
+        """Write the message as received, with `kind` and `backfilled`."""
         kind = "tf_file" if message.get("msg_type") == ANNOUNCED else "message"
         text = message.text if isinstance(message, Message) else ""
-        if text and "kind" not in message and "backfilled" not in message:  # as it came, and two more members
+        if text and "kind" not in message and "backfilled" not in message:  # append two members
             self._lines.append(f'{text[:-1]}, "kind": "{kind}", "backfilled": {"true" if backfilled else "false"}}}\n')
         else:
             self._lines.append(f"{_strict({**message, 'kind': kind, 'backfilled': backfilled})}\n")
 
-    def turn(self, picture: AppState, at: datetime) -> None:
-        """Tell what has changed: the connection, runs, alarms."""
-        super().turn(picture, at)
-        before, self._told = self._told, {}
-        connection = picture.connection.row(at)
-        state = connection["state"], connection["reason"]
-        self._tell(before, "connection", {"kind": "connection", **connection}, state)
-        for run in picture.rows(at, strip=False):
+    def update(self, state: AppState, at: datetime) -> None:
+        """Write what changed: the connection, runs, alarms."""
+        super().update(state, at)
+        before, self._last_written = self._last_written, {}
+        connection = state.connection.row(at)
+        self._write_if_changed(
+            before, "connection", {"kind": "connection", **connection}, (connection["state"], connection["reason"])
+        )
+        for run in state.rows(at, strip=False):
             changes = [run[key] for key in ("state", "stale", "verified", "doubt", "missing", "stfs_incomplete")]
-            self._tell(before, f"run {run['run']}", _run_object(run), changes)
-        for alarm in picture.alarms.rows(at):
+            self._write_if_changed(before, f"run {run['run']}", _run_object(run), changes)
+        for alarm in state.alarms.rows(at):
             row = {**alarm, "alarm": alarm["kind"], "kind": "alarm"}
-            self._tell(before, f"{alarm['kind']} {alarm['since']} {alarm['run']}", row, alarm["until"])
+            self._write_if_changed(before, f"{alarm['kind']} {alarm['since']} {alarm['run']}", row, alarm["until"])
         self.flush()
 
-    def _tell(self, before: Mapping[str, Any], subject: str, row: Mapping[str, Any], changes: Any) -> None:
-        self._told[subject] = changes
+    def _write_if_changed(self, before: Mapping[str, Any], subject: str, row: Mapping[str, Any], changes: Any) -> None:
+        self._last_written[subject] = changes
         if before.get(subject, self) != changes:
             self._lines.append(f"{json.dumps(row)}\n")
 
 
 def _strict(found: Mapping[str, Any]) -> str:
-    """*found* as JSON; a number that JSON has no word for (it came as NaN, or as 1e999) is null."""
+    """*found* as JSON; NaN and Infinity (also from 1e999) become null."""
     try:
         return json.dumps(found, allow_nan=False)
     except ValueError:

@@ -1,7 +1,4 @@
-"""Asks the monitor's tables in a thread of its own, one question after the other, not too many a second.
-
-It must not know what the answers are for.
-"""
+"""Queries the monitor's tables in a thread, one query after another, at a limited rate."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ class RunsResult:
 
 @dataclass(frozen=True, slots=True)
 class StfsResult:
-    """The STFs of a run."""
+    """The STFs of a run: name and time of registration."""
 
     run: str
     stfs: list[tuple[str, datetime]]
@@ -33,7 +30,7 @@ class StfsResult:
 
 @dataclass(frozen=True, slots=True)
 class TfFilesResult:
-    """The TF files of some STFs of a run."""
+    """The TF files of some STFs of a run: STF name and rows."""
 
     run: str
     tf_files: list[tuple[str, list[dict[str, Any]]]]
@@ -41,7 +38,7 @@ class TfFilesResult:
 
 @dataclass(frozen=True, slots=True)
 class QueryFailed:
-    """A question without answer; `run` is None where it was for the table of runs."""
+    """A failed query; `run` is None for the table of runs."""
 
     run: str | None
     reason: str
@@ -51,49 +48,49 @@ QueryResult = RunsResult | StfsResult | TfFilesResult | QueryFailed
 
 
 class QueryWorker:
-    """Questions may be put from any thread; each answer goes to *put*."""
+    """Queries may be submitted from any thread; each result goes to *put*."""
 
-    def __init__(self, tables: Tables, put: Callable[[QueryResult], None], asks_hz: float) -> None:
-        self._tables, self._put, self._rest_s = tables, put, 1 / asks_hz
-        self._questions: SimpleQueue[Callable[[], QueryResult] | None] = SimpleQueue()
+    def __init__(self, tables: Tables, put: Callable[[QueryResult], None], query_hz: float) -> None:
+        self._tables, self._put, self._pause_s = tables, put, 1 / query_hz
+        self._queries: SimpleQueue[Callable[[], QueryResult] | None] = SimpleQueue()
         self._stopped = threading.Event()
 
     def start(self) -> None:
-        """Begin."""
-        threading.Thread(target=self._answer_all, name="tables", daemon=True).start()
+        """Start the thread."""
+        threading.Thread(target=self._run, name="tables", daemon=True).start()
 
     def stop(self) -> None:
-        """End as soon as the present question is answered; questions that wait are not put any more."""
+        """End after the current query; drop the others."""
         self._stopped.set()
-        self._questions.put(None)
+        self._queries.put(None)
 
     def list_runs(self) -> None:
-        """Ask for the table of runs."""
-        self._ask(None, lambda: RunsResult(self._tables.runs()))
+        """Query the table of runs."""
+        self._submit(None, lambda: RunsResult(self._tables.runs()))
 
     def list_stfs(self, run: str) -> None:
-        """Ask for the STFs of a run, whose name is a number."""
-        self._ask(run, lambda: StfsResult(run, self._tables.stfs(int(run))))
+        """Query the STFs of *run*, whose name is a number."""
+        self._submit(run, lambda: StfsResult(run, self._tables.stfs(int(run))))
 
-    def fill(self, run: str, stfs: Sequence[str]) -> None:
-        """Ask for the TF files of *stfs*."""
-        self._ask(run, lambda: TfFilesResult(run, [(stf, self._tf_files(stf)) for stf in stfs]))
+    def fetch_tf_files(self, run: str, stfs: Sequence[str]) -> None:
+        """Query the TF files of *stfs*."""
+        self._submit(run, lambda: TfFilesResult(run, [(stf, self._tf_files(stf)) for stf in stfs]))
 
     def _tf_files(self, stf: str) -> list[dict[str, Any]]:
-        if self._stopped.wait(self._rest_s):
-            raise MonitorUnavailable("the client ends")
+        if self._stopped.wait(self._pause_s):
+            raise MonitorUnavailable("the client is stopping")
         return self._tables.tf_files(stf)
 
-    def _ask(self, run: str | None, question: Callable[[], QueryResult]) -> None:
-        def answered() -> QueryResult:
+    def _submit(self, run: str | None, query: Callable[[], QueryResult]) -> None:
+        def result() -> QueryResult:
             try:
-                return question()
+                return query()
             except (MonitorUnavailable, AccessDenied) as exc:
                 return QueryFailed(run, str(exc))
 
-        self._questions.put(answered)
+        self._queries.put(result)
 
-    def _answer_all(self) -> None:
-        while (question := self._questions.get()) and not self._stopped.is_set():
-            self._put(question())
+    def _run(self) -> None:
+        while (query := self._queries.get()) and not self._stopped.is_set():
+            self._put(query())
         self._tables.close()

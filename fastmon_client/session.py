@@ -1,7 +1,4 @@
-"""The main loop: what stream and tables bring goes into the picture, and what is to be shown goes out.
-
-Owns the picture while it runs. It must not know how anything is shown.
-"""
+"""The main loop: stream and tables update the state; new messages go to the output."""
 
 from __future__ import annotations
 
@@ -23,53 +20,53 @@ from fastmon_client.monitor_tables import Tables
 from fastmon_client.query_worker import QueryResult, QueryWorker, RunsResult, StfsResult, TfFilesResult
 from fastmon_client.snapshot import Snapshot
 from fastmon_client.stream import Connected, Disconnected, HeartBeat, Notice, Stream
-from fastmon_client.stream_manager import Brought, Source, StreamManager
+from fastmon_client.stream_manager import Source, StreamBatch, StreamManager
 from fastmon_client.tffile import ANNOUNCED
 from fastmon_client.topic_stream import TopicStream
 
 _BATCH = 10
-"""STFs whose TF files are asked for at once: what is heard meanwhile need not be asked for."""
+"""STFs per query: announcements that arrive meanwhile make later queries unnecessary."""
 
-_AT_ONCE = 50
+_MAX_ARRIVALS = 50
 
-Arrival = Brought | QueryResult | None
+Arrival = StreamBatch | QueryResult | None
 
 
 class Output(Protocol):
-    """Where it is shown; all are called in the thread of `run`."""
+    """Where messages are shown; called in the thread of `run`."""
 
-    def message(self, message: Mapping[str, Any], *, backfilled: bool) -> None:
-        """A message that is wanted; a TF file never twice."""
+    def write(self, message: Mapping[str, Any], *, backfilled: bool) -> None:
+        """Write a message that matches the filter; never the same TF file twice."""
 
     def flush(self) -> None:
-        """No further message waits just now."""
+        """Flush; no further message is queued."""
 
-    def turn(self, state: AppState, at: datetime) -> None:
-        """About once a second."""
+    def update(self, state: AppState, at: datetime) -> None:
+        """Write changes of the state; called about once a second."""
 
 
 @dataclass(slots=True)
 class StopConditions:
-    """What a person set."""
+    """When to stop, from the options."""
 
     count: int | None = None
-    """TF files that are shown at most."""
+    """Maximum number of TF files to show."""
     until_end_run: bool = False
-    """Whether the first run that ends is the end."""
+    """Whether to stop at the first run that ends."""
     _shown: int = 0
 
     def count_reached(self, message: Mapping[str, Any]) -> bool:
-        """Count *message*, which is shown; whether it is the last."""
+        """Count a shown *message*; whether it is the last."""
         self._shown += message.get("msg_type") == ANNOUNCED
         return self.count is not None and self._shown >= self.count
 
     def run_is_final(self, state: AppState, at: datetime) -> bool:
-        """Whether a run that is shown has ended, and nothing more can be found out about it."""
+        """Whether a shown run has ended and its numbers are final."""
         return self.until_end_run and any(run.is_final(at) for run in state.shown_runs())
 
 
 class Session:
-    """Runs until a limit is reached, the monitor refuses, or `stop`."""
+    """Runs until a stop condition, a rejected token, or `stop`."""
 
     def __init__(
         self,
@@ -80,12 +77,12 @@ class Session:
         stop_conditions: StopConditions | None = None,
         broker: BrokerConfig | None = None,
     ) -> None:
-        """With a *broker* messages come from its topic instead of the monitor's stream."""
+        """With a *broker*, messages come from its topic, not from the monitor's stream."""
         self.refusal: AccessDenied | None = None
-        """Why the monitor cannot be listened to."""
+        """Why the stream cannot open."""
         self._state, self._output, self._stop_conditions = state, output, stop_conditions or StopConditions()
         self._arrivals: SimpleQueue[Arrival] = SimpleQueue()
-        self._where = broker.where if broker else monitor.url
+        self._source_url = broker.url if broker else monitor.url
         intervals = self._intervals = state.intervals
 
         def source() -> Source:
@@ -94,15 +91,15 @@ class Session:
             return Stream(monitor=monitor, types=types, intervals=intervals)
 
         self._streams = StreamManager(source, self._arrivals.put, intervals)
-        self._queries = QueryWorker(Tables(monitor), self._arrivals.put, intervals.asks_hz)
-        self._to_ask: dict[str, list[str]] = {}
+        self._queries = QueryWorker(Tables(monitor), self._arrivals.put, intervals.query_hz)
+        self._stfs_to_query: dict[str, list[str]] = {}
         self._lock = threading.Lock()
-        self._ticks_at = self._asks_runs_at = 0.0
+        self._next_tick_at = self._list_runs_at = 0.0
         self._stopped = False
 
     @property
     def connected_once(self) -> bool:
-        """Whether the stream was ever there."""
+        """Whether the stream was ever open."""
         return self._state.connection.was_live
 
     def stop(self) -> None:
@@ -111,51 +108,51 @@ class Session:
         self._arrivals.put(None)
 
     def snapshot(self) -> Snapshot:
-        """What is known now; callable from any thread."""
+        """The current snapshot; callable from any thread."""
         with self._lock:
             return self._state.snapshot(now())
 
     def run(self) -> None:
-        """Read, compare and show, until the end."""
+        """Read, compare and show until the end."""
         self._streams.start()
         self._queries.start()
         try:
             while not self._stopped:
-                self._turn()
+                self._run_once()
         finally:
             self._streams.stop()
             self._queries.stop()
             self._output.flush()
 
-    def _turn(self) -> None:
+    def _run_once(self) -> None:
         with suppress(Empty):
-            arrival = self._arrivals.get(timeout=max(0.0, self._ticks_at - time.monotonic()))
+            arrival = self._arrivals.get(timeout=max(0.0, self._next_tick_at - time.monotonic()))
             at, monotonic = now(), time.monotonic()
             with self._lock:
-                self._take(arrival, at, monotonic)
-                for _ in range(_AT_ONCE):  # what waits is taken before the time is looked at: it is not silence
-                    self._take(self._arrivals.get_nowait(), at, monotonic)
+                self._process(arrival, at, monotonic)
+                for _ in range(_MAX_ARRIVALS):  # drain the queue before checking for silence
+                    self._process(self._arrivals.get_nowait(), at, monotonic)
         self._output.flush()
-        if time.monotonic() >= self._ticks_at:
+        if time.monotonic() >= self._next_tick_at:
             with self._lock:
                 self._tick()
 
-    def _take(self, arrival: Arrival, at: datetime, monotonic: float) -> None:
-        if arrival is None:  # it was only to wake us
+    def _process(self, arrival: Arrival, at: datetime, monotonic: float) -> None:
+        if arrival is None:  # a wake-up
             return
         if isinstance(arrival, tuple):
             number, batch = arrival
             for each in batch:
                 try:
-                    notice = self._streams.take(number, each, monotonic)
+                    notice = self._streams.process(number, each, monotonic)
                     if notice is not None:
-                        self._hear(notice, at)
-                except RecursionError:  # its reader stood lower on the stack, and could just take it
-                    logger.warning("an event was skipped: it is nested too deeply")
+                        self._process_notice(notice, at)
+                except RecursionError:  # deeper on the stack here than in the parser
+                    logger.warning("event skipped: nested too deeply")
         else:
-            self._compare(arrival, at)
+            self._process_result(arrival, at)
 
-    def _hear(self, notice: Notice | AccessDenied, at: datetime) -> None:
+    def _process_notice(self, notice: Notice | AccessDenied, at: datetime) -> None:
         state = self._state
         if isinstance(notice, dict):
             if state.receive(notice, at):
@@ -163,11 +160,11 @@ class Session:
         elif isinstance(notice, HeartBeat):
             state.receive_heartbeat(at)
         elif isinstance(notice, Connected):
-            logger.info("connected to {}", self._where)
+            logger.info("connected to {}", self._source_url)
             state.connected(at)
-            self._asks_runs_at = 0.0
+            self._list_runs_at = 0.0
         elif isinstance(notice, Disconnected):
-            reason = f"{notice.reason}; again in {notice.wait_s:.0f} s"
+            reason = f"{notice.reason}; reconnecting in {notice.wait_s:.0f} s"
             logger.warning("stream lost: {}", reason)
             state.lost(reason, at)
         else:
@@ -175,54 +172,54 @@ class Session:
             self.refusal = notice
             self._stopped = True
 
-    def _compare(self, answer: QueryResult, at: datetime) -> None:
+    def _process_result(self, result: QueryResult, at: datetime) -> None:
         state = self._state
-        if isinstance(answer, RunsResult):
-            state.runs_listed(answer.rows, at)
-        elif isinstance(answer, StfsResult):
-            self._to_ask[answer.run] = state.listed(answer.run, answer.stfs, at)
-            self._ask_more(answer.run, at)
-        elif isinstance(answer, TfFilesResult):
-            for stf, rows in answer.tf_files:
-                for message in state.filled(answer.run, stf, rows, at):
+        if isinstance(result, RunsResult):
+            state.record_runs(result.rows, at)
+        elif isinstance(result, StfsResult):
+            self._stfs_to_query[result.run] = state.record_stfs(result.run, result.stfs, at)
+            self._query_next_stfs(result.run, at)
+        elif isinstance(result, TfFilesResult):
+            for stf, rows in result.tf_files:
+                for message in state.record_tf_files(result.run, stf, rows, at):
                     self._show(message, backfilled=True)
-            self._ask_more(answer.run, at)
-        elif answer.run is not None:
-            self._to_ask.pop(answer.run, None)
-            state.compared(answer.run, answer.reason, at)
+            self._query_next_stfs(result.run, at)
+        elif result.run is not None:
+            self._stfs_to_query.pop(result.run, None)
+            state.finish_comparison(result.run, result.reason, at)
         else:
-            state.compared_runs(answer.reason, at)
+            state.record_runs_query(result.reason, at)
 
-    def _ask_more(self, run: str, at: datetime) -> None:
-        left = self._state.still_wanting(run, self._to_ask.pop(run, ()))
+    def _query_next_stfs(self, run: str, at: datetime) -> None:
+        left = self._state.still_to_query(run, self._stfs_to_query.pop(run, ()))
         if not left:
-            self._state.compared(run, None, at)
+            self._state.finish_comparison(run, None, at)
             return
-        self._to_ask[run] = left[_BATCH:]
-        self._queries.fill(run, left[:_BATCH])
+        self._stfs_to_query[run] = left[_BATCH:]
+        self._queries.fetch_tf_files(run, left[:_BATCH])
 
     def _show(self, message: Mapping[str, Any], *, backfilled: bool) -> None:
-        if self._stopped:  # what still waits is no longer wanted
+        if self._stopped:  # ignore the rest of the queue
             return
-        self._output.message(message, backfilled=backfilled)
+        self._output.write(message, backfilled=backfilled)
         if self._stop_conditions.count_reached(message):
-            self._stopped = True  # never set to what was computed: a signal may come in between
+            self._stopped = True  # never assign a computed value: a signal may set it meanwhile
 
     def _tick(self) -> None:
         at, monotonic = now(), time.monotonic()
-        self._ticks_at = monotonic + self._intervals.tick_s
+        self._next_tick_at = monotonic + self._intervals.tick_s
         self._streams.tick(monotonic)
-        for run in self._state.due(at):
+        for run in self._state.start_comparisons(at):
             self._queries.list_stfs(run)
-        if monotonic >= self._asks_runs_at:
-            self._asks_runs_at = monotonic + self._intervals.runs_s
+        if monotonic >= self._list_runs_at:
+            self._list_runs_at = monotonic + self._intervals.runs_s
             self._queries.list_runs()
         if self._stop_conditions.run_is_final(self._state, at):
             self._stopped = True
         self._state.tick(at)
-        self._output.turn(self._state, at)
+        self._output.update(self._state, at)
 
 
 def now() -> datetime:
-    """The present time, in UTC."""
+    """The current time in UTC."""
     return datetime.now(UTC)

@@ -1,7 +1,4 @@
-"""What ends the client from outside: signals, the time that was set, a reader of the output that goes away.
-
-And that the end comes, though a reader of the output stands still.
-"""
+"""Shutdown from outside: signals, the time limit, a closed or blocked stdout."""
 
 from __future__ import annotations
 
@@ -20,109 +17,102 @@ from types import FrameType
 from loguru import logger
 
 ERROR, AUTHENTICATION, UNREACHABLE, GAPS, INTERRUPTED = 1, 3, 4, 5, 130
-"""The exit codes of the client; 0 is a good end, 2 is wrong usage."""
-READER_PATIENCE_S = 3.0
-"""So long after the end was asked for, a reader that stands still is waited for."""
+"""Exit codes; 0 is success, 2 is a usage error."""
+READER_TIMEOUT_S = 3.0
+"""After a stop request, blocked output is discarded after this time."""
 
-_WAKING = signal.SIGURG
-"""Does nothing to who does not handle it."""
+_WAKEUP_SIGNAL = signal.SIGURG
+"""Interrupts a blocked write; without a handler it has no effect."""
 
 
 @dataclass(slots=True)
 class ShutdownReason:
-    """Why it was stopped from outside."""
+    """Why the client was stopped from outside."""
 
     code: int = 0
-    """The exit code that follows from a signal."""
+    """Exit code of a signal."""
     timed_out: bool = False
 
 
 @contextmanager
 def shutdown_on(stop: Callable[[], None], after_s: float | None) -> Iterator[ShutdownReason]:
-    """Inside it, SIGINT, SIGTERM and *after_s* seconds call *stop*; a second signal ends the process at once.
+    """Call *stop* on SIGINT, SIGTERM or after *after_s* seconds; a second signal ends the process at once.
 
-    From then on no output is waited for that nobody reads.
+    From then on, blocked output is discarded after `READER_TIMEOUT_S`.
     """
     found = ShutdownReason()
-    news: SimpleQueue[bool] = SimpleQueue()  # False: a signal came; True: we have left. A handler may always touch it
+    events: SimpleQueue[bool] = SimpleQueue()  # False: a signal; True: the block ended. Safe in a signal handler
 
     def on_signal(number: int, _frame: FrameType | None) -> None:
         found.code = INTERRUPTED if number == signal.SIGINT else 0
         signal.signal(number, signal.SIG_DFL)
-        news.put(False)
+        events.put(False)
         stop()
 
     def wait() -> None:
         try:
-            has_left = news.get(timeout=after_s)
+            has_ended = events.get(timeout=after_s)
         except Empty:
-            found.timed_out, has_left = True, False
+            found.timed_out, has_ended = True, False
             stop()
-        while not has_left:
+        while not has_ended:
             try:
-                has_left = news.get(timeout=READER_PATIENCE_S)
+                has_ended = events.get(timeout=READER_TIMEOUT_S)
             except Empty:
-                _give_up_what_nobody_reads()
+                _discard_blocked_output()
 
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    before[_WAKING] = signal.signal(_WAKING, lambda _number, _frame: None)
-    threading.Thread(target=wait, name="ending", daemon=True).start()
+    before[_WAKEUP_SIGNAL] = signal.signal(_WAKEUP_SIGNAL, lambda _number, _frame: None)
+    threading.Thread(target=wait, name="shutdown", daemon=True).start()
     try:
         yield found
     finally:
-        news.put(True)
+        events.put(True)
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def _give_up_what_nobody_reads() -> None:
-    full = [out for out in (sys.stdout.fileno(), sys.stderr.fileno()) if not _takes_more(out)]
-    if not full:
+def _discard_blocked_output() -> None:
+    blocked = [out for out in (sys.stdout.fileno(), sys.stderr.fileno()) if not _poll(out, select.POLLOUT)]
+    if not blocked:
         return
-    _lead_nowhere(full)
-    for thread in threading.enumerate():  # a write that waits begins anew, and ends
+    _redirect_to_devnull(blocked)
+    for thread in threading.enumerate():  # restarts a blocked write, which then ends
         if thread.ident is not None:
-            signal.pthread_kill(thread.ident, _WAKING)
-    logger.warning("the reader of the output stands still: the last of it is lost")
+            signal.pthread_kill(thread.ident, _WAKEUP_SIGNAL)
+    logger.warning("output is blocked: the rest is lost")
 
 
-def stop_without_reader(stop: Callable[[], None]) -> None:
-    """Call *stop* as soon as nobody reads our stdout: `| head -1` need not wait for the next message."""
+def stop_on_closed_stdout(stop: Callable[[], None]) -> None:
+    """Call *stop* when the reader of our stdout goes away: `| head -1` need not wait for the next message."""
     out = sys.stdout.fileno()
+
+    def wait() -> None:
+        _poll(out, 0, None)
+        stop()
+
     if stat.S_ISFIFO(os.fstat(out).st_mode):
-        threading.Thread(target=_stop_on_hang_up, args=(out, stop), name="reader", daemon=True).start()
-
-
-def _stop_on_hang_up(out: int, stop: Callable[[], None]) -> None:
-    watch = select.poll()
-    watch.register(out, 0)  # errors only, among them that the pipe has lost its reader
-    watch.poll()
-    stop()
+        threading.Thread(target=wait, name="reader", daemon=True).start()
 
 
 @contextmanager
-def quiet_without_reader() -> Iterator[None]:
-    """Inside it, a pipe that nobody reads any more is no error; what is written later goes nowhere."""
+def ignore_closed_output() -> Iterator[None]:
+    """Ignore a closed pipe in the block, and discard what is written to it later."""
     try:
         yield
     except BrokenPipeError:
-        _lead_nowhere([out for out in (sys.stdout.fileno(), sys.stderr.fileno()) if _has_no_reader(out)])
+        _redirect_to_devnull([out for out in (sys.stdout.fileno(), sys.stderr.fileno()) if _poll(out, 0)])
 
 
-def _lead_nowhere(outs: Iterable[int]) -> None:
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+def _redirect_to_devnull(outs: Iterable[int]) -> None:
+    devnull = os.open(os.devnull, os.O_WRONLY)
     for out in outs:
-        os.dup2(nowhere, out)
-    os.close(nowhere)
+        os.dup2(devnull, out)
+    os.close(devnull)
 
 
-def _has_no_reader(out: int) -> bool:
-    watch = select.poll()
-    watch.register(out, 0)
-    return bool(watch.poll(0))
-
-
-def _takes_more(out: int) -> bool:
-    watch = select.poll()
-    watch.register(out, select.POLLOUT)
-    return bool(watch.poll(0))
+def _poll(out: int, events: int, timeout_ms: int | None = 0) -> bool:
+    """Whether *out* has one of *events*, or a hang-up or error; None waits for it."""
+    poller = select.poll()
+    poller.register(out, events)
+    return bool(poller.poll(timeout_ms))

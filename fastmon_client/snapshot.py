@@ -1,6 +1,6 @@
-"""What the client knows at one moment, as plain data: the form that terminal, page and summary share.
+"""The snapshot that terminal, page and summary render: plain data.
 
-Times are ISO 8601 in UTC, durations are seconds (`_s`), volumes are bytes. None means: not known.
+Times are ISO 8601 in UTC, durations are seconds (`_s`), volumes are bytes. None means unknown.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ AlarmKind = Literal[
 
 
 class Filters(TypedDict):
-    """What a person asked to see; empty: no restriction."""
+    """What the operator chose to see; empty: no restriction."""
 
     message_types: list[str]
     agents: list[str]
@@ -25,14 +25,14 @@ class Filters(TypedDict):
 
 
 class ConnectionRow(TypedDict):
-    """The event stream. CONNECTING: not yet reached; DEAD: lost, or no heart-beat; REFUSED: a person must act."""
+    """The event stream. CONNECTING: not yet reached; DEAD: lost, or no heart-beat; REFUSED: needs an operator."""
 
     state: ConnectionState
     since: str
     heartbeat_age_s: float | None
     """Since the last complete event or heart-beat."""
     reconnects: int
-    """Connections after a loss; a planned renewal is none."""
+    """Connections after a loss; planned renewals do not count."""
     reason: str
     """Why it is not LIVE; empty while it is."""
 
@@ -42,23 +42,23 @@ class StripCell(TypedDict):
 
     sequence: int
     kind: StripKind
-    """`unknown`: without TF files, and nobody told the selection fraction: skipped or missing."""
+    """`unknown`: no TF files, and no known selection fraction: skipped or missing."""
 
 
 class RunRow(TypedDict):
-    """One run. VERIFIED: the numbers were the monitor's at `verified_at`; UNKNOWN: that could not be found out."""
+    """One run. VERIFIED: the numbers matched the monitor at `verified_at`; UNKNOWN: not compared."""
 
     run: str
     namespace: str | None
     state: RunState
     stale: bool
-    """Running, but without a TF file for longer than --stale-after."""
+    """Running, without a TF file for longer than --stale-after."""
     verified: Literal["VERIFIED", "UNKNOWN"]
     verified_at: str | None
     doubt: str
-    """Why it is UNKNOWN; empty where VERIFIED."""
+    """Why it is UNKNOWN; empty if VERIFIED."""
     stfs_seen: int
-    """STFs of which there is at least one TF file."""
+    """STFs with at least one TF file."""
     stfs_expected: int | None
     """STFs that were selected."""
     stfs_skipped: int | None
@@ -68,24 +68,24 @@ class RunRow(TypedDict):
     stfs_incomplete: int
     """STFs with fewer TF files than announced."""
     missing: list[int]
-    """Sequence numbers of the missing, at most 100."""
+    """Sequence numbers of missing STFs, at most 100."""
     tf_files: int
     tf_expected: int | None
     bytes: int
     backfilled: int
-    """TF files that the stream did not bring, but the comparison with the monitor."""
+    """TF files from the monitor's tables, not from the stream."""
     duplicates: int
-    """Announcements that repeated an earlier one; they are neither shown nor counted."""
+    """Repeated announcements, neither shown nor counted."""
     rate_hz: float
     """TF files per second over the last minute."""
     lag_p50_s: float | None
-    """From the announcement to its arrival here, of those that the stream brought."""
+    """From the announcement to its arrival, over the stream only."""
     lag_p95_s: float | None
     last_at: str | None
-    """When the last TF file became known."""
+    """Arrival of the last TF file."""
     last_age_s: float | None
     strip: list[StripCell]
-    """The last 600 STFs by sequence number; those too young for a verdict are left out. Empty for old runs."""
+    """The last 600 STFs by sequence number, without those too young for a verdict. Empty for old runs."""
 
 
 class RecentRow(TypedDict):
@@ -102,7 +102,7 @@ class RecentRow(TypedDict):
 
 
 class Rates(TypedDict):
-    """TF files per bin of time, oldest bin first; the last bin, which is not over, ends at `ends_at`."""
+    """TF files per time bin, oldest first; the last, incomplete bin ends at `ends_at`."""
 
     bin_s: int
     ends_at: str
@@ -110,7 +110,7 @@ class Rates(TypedDict):
 
 
 class AlarmRow(TypedDict):
-    """Something that a person should know; it stays for a while after it is over (`until`)."""
+    """One alarm; it stays for 10 minutes after its end (`until`)."""
 
     kind: AlarmKind
     run: str | None
@@ -120,7 +120,7 @@ class AlarmRow(TypedDict):
 
 
 class Totals(TypedDict):
-    """All that was shown since the start, runs that are no longer listed included."""
+    """Totals since the start, including runs that are no longer listed."""
 
     runs: int
     stfs: int
@@ -131,7 +131,7 @@ class Totals(TypedDict):
 
 
 class Snapshot(TypedDict):
-    """Everything at one moment."""
+    """The whole state at one time."""
 
     at: str
     uptime_s: float
@@ -144,5 +144,5 @@ class Snapshot(TypedDict):
     """Newest first, at most 200."""
     rates: Rates
     alarms: list[AlarmRow]
-    """Those that last first, then the newest."""
+    """Active alarms first, then ended ones; newest first."""
     totals: Totals

@@ -1,4 +1,4 @@
-"""The summary, for people: of what was seen, or of one run from the monitor's tables alone."""
+"""The summary of a session, or of one run from the monitor's tables."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from fastmon_client.session import now
 from fastmon_client.shutdown import AUTHENTICATION, ERROR, UNREACHABLE
 from fastmon_client.snapshot import RunRow, Snapshot
 
-_MOST_SPANS = 10
+_MAX_SPANS = 10
 
 
 def summary_lines(snapshot: Snapshot) -> list[str]:
-    """In all, then run by run, oldest first."""
+    """The totals, then one line per run, oldest first."""
     totals = snapshot["totals"]
     counts = f"{totals['tf_files']} TF files, {_volume(totals['bytes'], totals['tf_files'])}"
     how = f"{totals['backfilled']} backfilled, {totals['duplicates']} repeated"
@@ -25,7 +25,7 @@ def summary_lines(snapshot: Snapshot) -> list[str]:
 
 
 def run_line(run: RunRow) -> str:
-    """One run: TF files, volume, what is missing, lag, and whether that is known for sure."""
+    """One run: TF files, volume, missing STFs, lag, and why the numbers are UNKNOWN."""
     known = [
         f"{run['tf_files']} TF files of {run['stfs_seen']} STFs",
         _volume(run["bytes"], run["tf_files"]),
@@ -44,7 +44,7 @@ def run_line(run: RunRow) -> str:
 
 
 def has_gaps(run: RunRow) -> bool:
-    """Whether anything is missing, or whether that could not be found out."""
+    """Whether anything is missing, or UNKNOWN."""
     return bool(run["verified"] == "UNKNOWN" or run["stfs_missing"] is None or run["stfs_missing"]) or bool(
         run["stfs_incomplete"]
     )
@@ -55,36 +55,33 @@ def _missing(run: RunRow) -> str:
     if not count:
         return "missing unknown" if count is None else "none missing"
     found = gaps(run["missing"])
-    more = ", ..." if len(found) > _MOST_SPANS or len(run["missing"]) < count else ""
+    more = ", ..." if len(found) > _MAX_SPANS or len(run["missing"]) < count else ""
     return (
-        f"{count} missing in {len(found)} gaps ({', '.join(found[:_MOST_SPANS])}{more})"
-        if found
-        else f"{count} missing"
+        f"{count} missing in {len(found)} gaps ({', '.join(found[:_MAX_SPANS])}{more})" if found else f"{count} missing"
     )
 
 
 def _volume(known: int, tf_files: int) -> str:
-    """Bytes for people; `?` where no TF file told its size."""
+    """The volume; `?` if no TF file has a size."""
     return size(None if tf_files and not known else known)
 
 
 class SummaryUnavailable(Exception):
-    """There is no summary; *code* is the exit code."""
+    """No summary is possible; *code* is the exit code."""
 
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
         self.code = code
 
 
-def look_up(monitor: MonitorSession, number: int) -> RunRow:
-    """The row of the run of that number.
+def fetch_run(monitor: MonitorSession, number: int) -> RunRow:
+    """The row of run *number*.
 
-    Raises:
-        SummaryUnavailable: there is no such run, or no answer.
+    Raises: SummaryUnavailable if there is no such run, or no response.
     """
     tables = Tables(monitor)
     try:
-        return _looked_up(tables, monitor.url, number)
+        return _run_row(tables, monitor.url, number)
     except AccessDenied as exc:
         raise SummaryUnavailable(str(exc), AUTHENTICATION if exc.by_token else ERROR) from exc
     except MonitorUnavailable as exc:
@@ -93,22 +90,22 @@ def look_up(monitor: MonitorSession, number: int) -> RunRow:
         tables.close()
 
 
-def _looked_up(tables: Tables, url: str, number: int) -> RunRow:
+def _run_row(tables: Tables, url: str, number: int) -> RunRow:
     at, name = now(), str(number)
-    state = AppState(url, MessageFilter(types=()), at, intervals=Intervals(young_s=0.0))
+    state = AppState(url, MessageFilter(types=()), at, intervals=Intervals(min_age_s=0.0))
     rows = [row for row in tables.runs() if row.get("run_number") == number]
     if not rows:
-        raise SummaryUnavailable(f"the monitor has no run {number}", ERROR)
+        raise SummaryUnavailable(f"monitor has no run {number}", ERROR)
     state.run(name, at)
-    state.runs_listed(rows, at)
+    state.record_runs(rows, at)
     stfs = tables.stfs(number)
-    names = state.listed(name, stfs, at)
-    while names := state.still_wanting(name, names):  # the first TF file tells which STFs were selected
-        state.filled(name, names[0], tables.tf_files(names[0]), at)
+    names = state.record_stfs(name, stfs, at)
+    while names := state.still_to_query(name, names):  # the first TF file states the selection fraction
+        state.record_tf_files(name, names[0], tables.tf_files(names[0]), at)
         names = names[1:]
-    state.compared(name, None, at)
+    state.finish_comparison(name, None, at)
     row = state.rows(at, strip=True)[0]
     for cell in row["strip"]:
-        if cell["kind"] == "recovered":  # from what? All of it is from the tables
+        if cell["kind"] == "recovered":  # everything is from the tables
             cell["kind"] = "present"
     return {**row, "backfilled": 0, "last_age_s": None}

@@ -1,4 +1,4 @@
-"""One TF file, as an announcement or as a row of the monitor tells it. Pure; anything may be missing or of any type."""
+"""One TF file, from an announcement or a row of the monitor. Pure; any input field may be missing or of any type."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from typing import Any
 from fastmon_client.selection import sequence_of
 
 ANNOUNCED = "tf_file_registered"
-_MOST_PER_STF = 100_000
+_MAX_TF_FILES = 100_000
 _MAX_INT64 = 2**63 - 1
 
 
 @dataclass(slots=True)
 class TfFile:
-    """What the picture needs of it."""
+    """The fields that the state needs."""
 
     run: str
     stf_filename: str
     tf_filename: str
     identity: str | None
-    """Its name, which announcement and row both have, else an id; None where there is none: it is counted each time."""
+    """Its name, else an id; None without one: it is counted each time."""
     sequence: int | None
     total: int | None
-    """How many TF files its STF has."""
+    """Number of TF files of its STF."""
     size: int | None
     fraction: Any
     late: bool
-    made_at: datetime | None
-    """When it was announced, or registered."""
+    timestamp: datetime | None
+    """Time of its announcement or registration."""
 
     @classmethod
     def of(cls, message: Mapping[str, Any]) -> TfFile:
-        """The facts in an announcement."""
+        """From an announcement."""
         get = message.get
         stf_filename = str(get("stf_filename") or "?")
         identity = get("tf_filename") or get("tf_file_id") or get("event_id")
@@ -48,45 +48,45 @@ class TfFile:
             size=file_size(message),
             fraction=get("selection_fraction"),
             late=bool(get("late")),
-            made_at=parse_timestamp(get("timestamp")) or parse_timestamp(get("sent_at")),
+            timestamp=parse_timestamp(get("timestamp")) or parse_timestamp(get("sent_at")),
         )
 
 
 def as_announced(run: str, row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of `/api/fastmon-files/` in the form of the announcement that was not heard."""
+    """A row of `/api/fastmon-files/` in the form of an announcement."""
     metadata = row.get("metadata")
-    told = metadata if isinstance(metadata, dict) else {}
-    files, frames = _count(told.get("tf_files_per_stf")), _count(told.get("tf_count_per_stf"))
+    details = metadata if isinstance(metadata, dict) else {}
+    files, frames = _count(details.get("tf_files_per_stf")), _count(details.get("tf_count_per_stf"))
     names = ("tf_file_id", "tf_filename", "tf_first", "tf_last", "tf_count", "file_size_bytes", "status")
     return {
         "msg_type": ANNOUNCED,
         "run_id": run,
-        "namespace": told.get("namespace"),
-        "processed_by": told.get("agent_name"),
+        "namespace": details.get("namespace"),
+        "processed_by": details.get("agent_name"),
         **{name: row.get(name) for name in names},
         "stf_filename": row.get("stf_file"),
         "stf_sequence": sequence_of(None, str(row.get("stf_file"))),
         "tf_total": min(files, frames) if files and frames else None,
-        "selection_fraction": told.get("selection_fraction"),
+        "selection_fraction": details.get("selection_fraction"),
         "timestamp": row.get("created_at"),
     }
 
 
 def run_of(message: Mapping[str, Any]) -> str | None:
-    """The run that *message* is of: `100014` and `"100014"` are one run. Some agents name it `run_number`."""
+    """The run of *message*, as text: `100014` and `"100014"` are one run. Some agents call it `run_number`."""
     run = message.get("run_id")
     run = message.get("run_number") if run is None else run
     return None if run is None else str(run)
 
 
 def file_size(message: Mapping[str, Any]) -> int | None:
-    """Bytes of the TF file; None where unknown, or where it is no size."""
+    """Bytes of the TF file; None if missing or invalid."""
     value = message.get("file_size_bytes")
     return value if type(value) is int and 0 <= value <= _MAX_INT64 else None
 
 
 def parse_timestamp(text: Any) -> datetime | None:
-    """The point in time that *text* names; None where it has no offset, or is none."""
+    """*text* as UTC; None if invalid or without an offset."""
     try:
         found = datetime.fromisoformat(text)
         return found if found.tzinfo is UTC else None if found.tzinfo is None else found.astimezone(UTC)
@@ -95,4 +95,4 @@ def parse_timestamp(text: Any) -> datetime | None:
 
 
 def _count(value: Any) -> int | None:
-    return value if type(value) is int and 0 < value <= _MOST_PER_STF else None
+    return value if type(value) is int and 0 < value <= _MAX_TF_FILES else None

@@ -1,1 +1,1 @@
-"""The dashboard: one process holds the one stream, and any number of pages show its snapshots."""
+"""The dashboard: one process reads one stream and serves its snapshots to any number of pages."""

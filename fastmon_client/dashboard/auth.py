@@ -1,8 +1,4 @@
-"""Who may come in, and what every answer says to the browser.
-
-Owns the token, the cookie, the names under which this machine may be asked, and the security headers. It must not know
-what the pages show.
-"""
+"""Access to the dashboard: token, cookie, allowed Host headers; and the security headers of each response."""
 
 from __future__ import annotations
 
@@ -17,10 +13,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-LEAST_TOKEN = 16
-"""Characters; a shorter token could be guessed."""
+MIN_TOKEN_CHARS = 16
+"""A shorter token could be guessed."""
 OPEN_PATHS = ("/login", "/static/style.css", "/static/icon.svg")
-"""What the form to sign in needs."""
+"""The sign-in form and its assets."""
 SECURITY = {
     "Content-Security-Policy": (
         "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
@@ -35,7 +31,7 @@ SECURITY = {
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach *host*."""
+    """Whether *host* is a loopback name or address."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
@@ -44,27 +40,27 @@ def is_loopback(host: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class DashboardToken:
-    """The token that opens the dashboard; without one, whoever asks this machine by a loopback name may come in."""
+    """The token of the dashboard; without one, all requests to a loopback name have access."""
 
     token: str | None = field(default=None, repr=False)
     port: int = 0
 
     @property
     def cookie_name(self) -> str:
-        """One for each port: browsers share cookies between all ports of a host."""
+        """Contains the port: browsers share cookies between all ports of a host."""
         return f"fastmon_dashboard_{self.port}"
 
     @property
     def cookie_value(self) -> str:
-        """Proves the token without being it, and ends with it; outlives a restart of the dashboard."""
+        """Derived from the token: valid across restarts, until the token changes."""
         return hmac.digest((self.token or "").encode(), b"fastmon-client dashboard", "sha256").hex()
 
     def is_token(self, text: str) -> bool:
         """Whether *text* is the token, in constant time."""
         return self.token is not None and hmac.compare_digest(text.encode(), self.token.encode())
 
-    def opens(self, headers: Mapping[str, str]) -> bool:
-        """Whether a request with these headers bears the token, or the cookie that the form gave."""
+    def allows(self, headers: Mapping[str, str]) -> bool:
+        """Whether *headers* contain the token or the cookie."""
         scheme, _, word = headers.get("authorization", "").partition(" ")
         if scheme.lower() in ("bearer", "token") and self.is_token(word.strip()):
             return True
@@ -76,14 +72,14 @@ class DashboardToken:
 
 
 class AuthMiddleware:
-    """ASGI middleware: checks each request, and adds the security headers to each answer."""
+    """Checks each request, and adds the security headers to each response."""
 
     def __init__(self, app: ASGIApp, key: DashboardToken) -> None:
         self._app = app
         self._key = key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request in, or answer it here."""
+        """Pass the request on, or answer it."""
 
         async def send_secured(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -92,16 +88,16 @@ class AuthMiddleware:
                     headers.setdefault(name, value)
             await send(message)
 
-        refusal = self._refusal(scope) if scope["type"] == "http" else None
-        await (refusal or self._app)(scope, receive, send_secured)
+        denial = self._denial(scope) if scope["type"] == "http" else None
+        await (denial or self._app)(scope, receive, send_secured)
 
-    def _refusal(self, scope: Scope) -> ASGIApp | None:
+    def _denial(self, scope: Scope) -> ASGIApp | None:
         headers = Headers(scope=scope)
         if self._key.token is None:
             return None if is_loopback(_host(headers.get("host", ""))) else PlainTextResponse(
-                "Ask by localhost or 127.0.0.1: without a token, other names of this machine are refused,\n"
-                "since a foreign page could have made them up (DNS rebinding).\n", 421)  # fmt: skip
-        if scope["path"] in OPEN_PATHS or self._key.opens(headers):
+                "Unknown Host header: use localhost or 127.0.0.1. Without a token, other names are\n"
+                "rejected as a protection against DNS rebinding.\n", 421)  # fmt: skip
+        if scope["path"] in OPEN_PATHS or self._key.allows(headers):
             return None
         if scope["path"] == "/":
             return RedirectResponse("/login", 303)

@@ -1,4 +1,4 @@
-"""The live view on a terminal: `view` says what stands on the screen, `screen` puts it there."""
+"""The live view on a terminal: `view` renders a snapshot, `screen` draws it."""
 
 from fastmon_client.live.screen import show_live
 from fastmon_client.live.view import render

@@ -1,4 +1,4 @@
-"""Tables that fit a window: columns are dropped by rank, long ones are cut. Pure; it must not know what is in them."""
+"""Tables that fit a window: drop columns by rank, cut long ones. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.text import Text
 
 Row = Mapping[str, Any]
 GAP = 2
-"""Blanks between two columns."""
+"""Spaces between two columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,19 +21,19 @@ class Column:
 
     title: str
     rank: int
-    """In a narrow window the columns of the highest rank go first; rank 0 stays."""
+    """A narrow window drops the columns of the highest rank first; rank 0 stays."""
     cell: Callable[[Row], str]
     right: bool = False
     style: Callable[[Row], str] = lambda _row: ""
-    least: int | None = None
-    """How far it is cut before another column goes; None: not at all."""
+    min_width: int | None = None
+    """Cut the column to this width before dropping another; None: never cut."""
 
 
 def table(columns: Sequence[Column], rows: Sequence[Row], width: int, tone: str = "") -> Table:
-    """*rows* in one line each, no wider than *width*; a *tone* replaces all other styles."""
+    """A table with one line per row, at most *width* wide; *tone* replaces all other styles."""
     cells = {column.title: [column.cell(row) for row in rows] for column in columns}
-    wants = {title: max(cell_len(text) for text in (title, *texts)) for title, texts in cells.items()}
-    fitted = _fitted(columns, wants, width)
+    full_widths = {title: max(cell_len(text) for text in (title, *texts)) for title, texts in cells.items()}
+    fitted = _fitted(columns, full_widths, width)
     found = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="dim")
     for column, columns_wide in fitted.items():
         title = Text(column.title, no_wrap=True, overflow="ellipsis")
@@ -44,25 +44,25 @@ def table(columns: Sequence[Column], rows: Sequence[Row], width: int, tone: str 
     return found
 
 
-def _fitted(columns: Sequence[Column], wants: Mapping[str, int], width: int) -> dict[Column, int]:
-    """The columns that stay, in their order, with their widths."""
+def _fitted(columns: Sequence[Column], full_widths: Mapping[str, int], width: int) -> dict[Column, int]:
+    """The remaining columns, in order, with their widths."""
     kept = list(columns)
-    while len(kept) > 1 and sum(_least(column, wants) + GAP for column in kept) - GAP > width:
+    while len(kept) > 1 and sum(_min_width(column, full_widths) + GAP for column in kept) - GAP > width:
         worst = max(kept, key=lambda column: column.rank)
         if worst.rank == 0:
             break
         kept.remove(worst)
-    left = width - sum(_least(column, wants) + GAP for column in kept) + GAP
+    left = width - sum(_min_width(column, full_widths) + GAP for column in kept) + GAP
     found: dict[Column, int] = {}
     for column in kept:
-        more = min(max(0, left), wants[column.title] - _least(column, wants))
-        found[column] = _least(column, wants) + more
+        more = min(max(0, left), full_widths[column.title] - _min_width(column, full_widths))
+        found[column] = _min_width(column, full_widths) + more
         left -= more
-    if left < 0:  # only what never goes is left, and the window is narrower still
+    if left < 0:  # the window is too narrow for rank 0
         found[kept[-1]] = max(1, found[kept[-1]] + left)
     return found
 
 
-def _least(column: Column, wants: Mapping[str, int]) -> int:
-    want = wants[column.title]
-    return want if column.least is None else min(want, column.least)
+def _min_width(column: Column, full_widths: Mapping[str, int]) -> int:
+    full = full_widths[column.title]
+    return full if column.min_width is None else min(full, column.min_width)

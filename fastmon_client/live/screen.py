@@ -1,7 +1,4 @@
-"""Draws the view on a terminal a few times a second, and leaves it as it was found.
-
-Owns the alternate screen, the size of the window and the pace. It must not know where snapshots come from.
-"""
+"""Draws the view on the alternate screen of a terminal, and restores the terminal at the end."""
 
 from __future__ import annotations
 
@@ -17,50 +14,50 @@ from rich.live import Live
 
 from fastmon_client.live.view import render
 
-REDRAWN_EVERY_S = 0.5
+REDRAW_S = 0.5
 
 
 class RunnableSession(Protocol):
-    """What is shown: `run` reads in a thread of its own until `stop`."""
+    """A session: `run` runs in a thread until `stop`."""
 
     def run(self) -> None:
-        """Read until the end."""
+        """Run until the end."""
 
     def stop(self) -> None:
         """End `run`."""
 
     def snapshot(self) -> Mapping[str, Any]:
-        """What is known now."""
+        """The current snapshot."""
 
 
-def show_live(watched: RunnableSession) -> None:
-    """Run *watched* to its end, and show it meanwhile; belongs to the main thread."""
-    screen = LiveScreen(watched.snapshot, Console())
-    with ThreadPoolExecutor(1, "watched") as pool:
-        reading = pool.submit(watched.run)
-        reading.add_done_callback(lambda _reading: screen.stop())
+def show_live(session: RunnableSession) -> None:
+    """Run *session* and show it until its end; belongs to the main thread."""
+    screen = LiveScreen(session.snapshot, Console())
+    with ThreadPoolExecutor(1, "session") as pool:
+        running = pool.submit(session.run)
+        running.add_done_callback(lambda _running: screen.stop())
         try:
             screen.draw_until_stopped()
         finally:
-            watched.stop()
-        reading.result()
+            session.stop()
+        running.result()
 
 
 class LiveScreen:
-    """Shows snapshots until `stop`. `draw_until_stopped` belongs to the main thread, which a new window size wakes."""
+    """Draws snapshots until `stop`; belongs to the main thread, which receives SIGWINCH."""
 
     def __init__(self, snapshot: Callable[[], Mapping[str, Any]], console: Console) -> None:
         self._snapshot = snapshot
         self._console = console
-        self._news: SimpleQueue[bool] = SimpleQueue()
-        """True: stop; False: the window has another size. Unlike a lock, a signal handler may touch it any time."""
+        self._events: SimpleQueue[bool] = SimpleQueue()
+        """True: stop; False: the window was resized. A queue, because a signal handler may use it but no lock."""
 
     def stop(self) -> None:
         """End `draw_until_stopped`; callable from any thread and from a signal handler."""
-        self._news.put(True)
+        self._events.put(True)
 
     def draw_until_stopped(self) -> None:
-        """Draw a few times a second, on the alternate screen; the cursor and what stood there come back at the end."""
+        """Draw twice a second; restore the screen and the cursor at the end."""
         with (
             self._resizing(),
             Live(console=self._console, screen=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
@@ -74,13 +71,13 @@ class LiveScreen:
 
     def _is_stopped(self) -> bool:
         try:
-            return self._news.get(timeout=REDRAWN_EVERY_S)
+            return self._events.get(timeout=REDRAW_S)
         except Empty:
             return False
 
     @contextmanager
     def _resizing(self) -> Iterator[None]:
-        before = signal.signal(signal.SIGWINCH, lambda _number, _frame: self._news.put(False))
+        before = signal.signal(signal.SIGWINCH, lambda _number, _frame: self._events.put(False))
         try:
             yield
         finally:

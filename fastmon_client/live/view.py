@@ -1,7 +1,6 @@
-"""From a snapshot to what stands on a screen of so many columns and rows.
+"""Renders a snapshot for a window of any size. Pure.
 
-Pure. It must not know the stream, the clock or the terminal. Whatever came over the network goes through `plain` into a
-`CharField`, never through markup. What matters is said in words; colour only repeats it.
+Everything from the network goes through `escape` into a `Text`, never through markup. Colour only repeats words.
 """
 
 from __future__ import annotations
@@ -15,17 +14,17 @@ from rich.text import Text
 from fastmon_client.formatting import age, clock_time, escape, gaps, lag, of, short_age, size
 from fastmon_client.live.columns import Column, Row, table
 
-_LOUD = "bold white on red"
-_BADGES = {"LIVE": "bold black on green", "CONNECTING": "bold black on yellow", "DEAD": _LOUD, "REFUSED": _LOUD}
+_ALERT = "bold white on red"
+_BADGES = {"LIVE": "bold black on green", "CONNECTING": "bold black on yellow", "DEAD": _ALERT, "REFUSED": _ALERT}
 
 
 def render(snapshot: Mapping[str, Any], width: int, height: int) -> RenderableType:
-    """The whole screen: never more than *height* lines of *width* columns."""
+    """The whole screen: at max_lines *height* lines of *width* columns."""
     runs, recent = snapshot["runs"], snapshot["recent"]
     tone = "" if snapshot["connection"]["state"] == "LIVE" else "dim"
-    head = [_connection(snapshot), *_no_longer_true(snapshot), *_alarms(snapshot["alarms"], max(1, height // 4))]
+    head = [_connection(snapshot), *_outdated_note(snapshot), *_alarms(snapshot["alarms"], max(1, height // 4))]
     parts: list[RenderableType] = [_cut(line, width) for line in head[: max(1, height - 1)]]
-    left = height - len(parts) - 1  # the foot
+    left = height - len(parts) - 1  # the footer
     if runs and left >= 2:
         shown = runs[: max(1, (left - 2) // 2)]
         parts.append(table(_RUNS, shown, width, tone))
@@ -34,14 +33,14 @@ def render(snapshot: Mapping[str, Any], width: int, height: int) -> RenderableTy
             parts.append(_cut(Text(f"and {len(runs) - len(shown)} older runs", "dim"), width))
             left -= 1
     elif left >= 1 and not runs:
-        parts.append(_cut(Text("No run and no TF file was heard of yet.", "dim"), width))
+        parts.append(_cut(Text("No runs received yet.", "dim"), width))
         left -= 1
     if recent and left >= 3:
         parts += [Text(""), table(_RECENT, recent[: left - 2], width, tone)]
         left -= 2 + len(recent[: left - 2])
     parts += [Text("")] * left
     if height > 1:
-        parts.append(_cut(_foot(snapshot), width))
+        parts.append(_cut(_footer(snapshot), width))
     return Group(*parts)
 
 
@@ -53,33 +52,33 @@ def _cut(line: Text, width: int) -> Text:
 
 def _connection(snapshot: Mapping[str, Any]) -> Text:
     found = snapshot["connection"]
-    state, heard = escape(found["state"]), found["heartbeat_age_s"]
+    state, age_s = escape(found["state"]), found["heartbeat_age_s"]
     line = Text.assemble((f" {state} ", _BADGES.get(state, "bold")), f" since {clock_time(found['since'])}")
-    if heard is not None:
-        line.append(f"  heart-beat {age(heard)} ago", "" if state == "LIVE" else "bold")
+    if age_s is not None:
+        line.append(f"  heart-beat {age(age_s)} ago", "" if state == "LIVE" else "bold")
     if state != "LIVE" and found["reason"]:
         line.append(f"  {escape(found['reason'])}")
     return line.append(f"  reconnects {found['reconnects']}  {escape(snapshot['monitor'])}")
 
 
-def _no_longer_true(snapshot: Mapping[str, Any]) -> list[Text]:
-    """Numbers that nobody vouches for any more are shown, but never without this line."""
+def _outdated_note(snapshot: Mapping[str, Any]) -> list[Text]:
+    """The warning above numbers that may be outdated."""
     found = snapshot["connection"]
     if found["state"] == "LIVE" or not snapshot["runs"]:
         return []
-    heard = found["heartbeat_age_s"]
-    when = "" if heard is None else f", {age(heard)} ago"
-    return [Text(f"These are the last numbers heard{when}: what is now is UNKNOWN.", "bold")]
+    age_s = found["heartbeat_age_s"]
+    when = "" if age_s is None else f" ({age(age_s)} ago)"
+    return [Text(f"Last received numbers{when}: the current state is UNKNOWN.", "bold")]
 
 
-def _alarms(alarms: Sequence[Row], most: int) -> list[Text]:
+def _alarms(alarms: Sequence[Row], max_lines: int) -> list[Text]:
     active = [alarm for alarm in alarms if alarm["until"] is None]
-    over = [alarm for alarm in alarms if alarm["until"] is not None]
-    lines = [_alarm(alarm, "ALARM", _LOUD) for alarm in active] + [_alarm(alarm, "ended", "dim") for alarm in over]
-    if len(lines) <= most:
+    ended = [alarm for alarm in alarms if alarm["until"] is not None]
+    lines = [_alarm(alarm, "ALARM", _ALERT) for alarm in active] + [_alarm(alarm, "ended", "dim") for alarm in ended]
+    if len(lines) <= max_lines:
         return lines
-    hidden, style = len(lines) - most + 1, _LOUD if len(active) >= most else "dim"
-    return [*lines[: most - 1], Text(f" {len(active)} alarms in all ", style) if most == 1 and active
+    hidden, style = len(lines) - max_lines + 1, _ALERT if len(active) >= max_lines else "dim"
+    return [*lines[: max_lines - 1], Text(f" {len(active)} alarms in all ", style) if max_lines == 1 and active
             else Text(f" and {hidden} more ", style)]  # fmt: skip
 
 
@@ -87,20 +86,22 @@ def _alarm(alarm: Row, word: str, style: str) -> Text:
     kind = escape(alarm["kind"]).replace("_", " ")
     run = "" if alarm["run"] is None else f"  run {escape(alarm['run'])}"
     until = "" if alarm["until"] is None else f" until {clock_time(alarm['until'])}"
-    # What is wrong comes first: the end of the line is what a narrow window cuts off.
+    # Evidence first: a narrow window cuts the end of the line.
     return Text(f" {word} {kind}{run}: {escape(alarm['evidence'])}  since {clock_time(alarm['since'])}{until} ", style)
 
 
-def _foot(snapshot: Mapping[str, Any]) -> Text:
-    asked = snapshot["filters"]
-    chosen = [*asked.get("agents", ()), *asked.get("run_ids", ()), asked.get("namespace")]
+def _footer(snapshot: Mapping[str, Any]) -> Text:
+    filters = snapshot["filters"]
+    chosen = [*filters.get("agents", ()), *filters.get("run_ids", ()), filters.get("namespace")]
     only = f"  only {escape(', '.join(each for each in chosen if each))}" if any(chosen) else ""
     sparks = _sparks(snapshot["rates"]["tf_files"][-24:])
-    return Text(f"{sparks} {clock_time(snapshot['at'])} UTC  up {age(snapshot['uptime_s'])}  Ctrl-C ends{only}", "dim")
+    return Text(
+        f"{sparks} {clock_time(snapshot['at'])} UTC  up {age(snapshot['uptime_s'])}  Ctrl-C to stop{only}", "dim"
+    )
 
 
 def _sparks(counts: Sequence[int]) -> str:
-    """The TF files of the last two minutes as little bars."""
+    """The TF files of the last two minutes as a sparkline."""
     top = max([1, *counts])
     return "".join(" ▁▂▃▄▅▆▇█"[-(-8 * count // top)] for count in counts)
 
@@ -128,21 +129,21 @@ def _marks(row: Row) -> str:
     return " ".join(mark for mark in ("late", "backfilled") if row[mark])
 
 
-def _where(is_bad: Callable[[Row], bool], style: str) -> Callable[[Row], str]:
+def _style_if(is_bad: Callable[[Row], bool], style: str) -> Callable[[Row], str]:
     return lambda row: style if is_bad(row) else ""
 
 
 _RUNS = (
     Column("run", 0, lambda run: escape(run["run"]), style=lambda _run: "bold"),
-    Column("namespace", 11, lambda run: escape(run["namespace"] or "-"), least=6),
-    Column("state", 0, _state, style=_where(lambda run: run["stale"], "bold yellow")),
+    Column("namespace", 11, lambda run: escape(run["namespace"] or "-"), min_width=6),
+    Column("state", 0, _state, style=_style_if(lambda run: run["stale"], "bold yellow")),
     Column("STFs", 3, lambda run: of(run["stfs_seen"], run["stfs_expected"]), right=True),
     Column("skipped", 9, lambda run: "-" if run["stfs_skipped"] is None else str(run["stfs_skipped"]), right=True),
-    Column("missing", 2, _missing, style=_where(lambda run: run["stfs_missing"] != 0, "bold red"), least=10),
+    Column("missing", 2, _missing, style=_style_if(lambda run: run["stfs_missing"] != 0, "bold red"), min_width=10),
     Column("incomplete", 8, lambda run: str(run["stfs_incomplete"]), right=True),
     Column("TF files", 0, lambda run: of(run["tf_files"], run["tf_expected"]), right=True),
-    Column("counts", 1, _counts, least=8,
-           style=_where(lambda run: run["verified"] != "VERIFIED", "bold yellow")),
+    Column("counts", 1, _counts, min_width=8,
+           style=_style_if(lambda run: run["verified"] != "VERIFIED", "bold yellow")),
     Column("at", 12, lambda run: clock_time(run["verified_at"])),
     Column("volume", 6, lambda run: size(run["bytes"]), right=True),
     Column("rate", 5, lambda run: f"{run['rate_hz']:.1f}/s", right=True),
@@ -153,9 +154,9 @@ _RUNS = (
 _RECENT = (
     Column("at", 1, lambda row: clock_time(row["at"])),
     Column("run", 5, lambda row: escape(row["run"])),
-    Column("TF file", 0, lambda row: escape(row["tf_filename"]), least=30),
+    Column("TF file", 0, lambda row: escape(row["tf_filename"]), min_width=30),
     Column("size", 2, lambda row: size(row["size_bytes"]), right=True),
-    Column("STF", 6, lambda row: escape(row["stf_filename"]), least=24),
+    Column("STF", 6, lambda row: escape(row["stf_filename"]), min_width=24),
     Column("status", 4, lambda row: escape(row["status"] or "-")),
     Column("", 3, _marks),
 )

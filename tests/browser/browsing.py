@@ -1,4 +1,4 @@
-"""Chromium without a window, and what a test asks of a page. No request of it leaves this machine unseen."""
+"""Headless Chromium, and helpers for tests of a page; records all requests."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WORDS = ("--headless=new", "--disable-gpu", "--hide-scrollbars", "--no-first-run
 
 
 class Browser:
-    """One Chromium; a page is a tab of it."""
+    """One Chromium; each page is a tab."""
 
     def __init__(self, driver: Chrome) -> None:
         self.driver = driver
@@ -36,41 +36,43 @@ class Browser:
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
         self.driver.get(url)
 
-    def says(self, text: str, where: str = "body") -> None:
-        """Wait until *text* is to be seen in the element *where*."""
+    def wait_for_text(self, text: str, where: str = "body") -> None:
+        """Wait until *text* is visible in the element *where*."""
         wait_until(lambda: text in self.text(where), lambda: f"{text!r} in {where}: {self.text(where)[:2000]}")
 
     def text(self, where: str) -> str:
-        """What is to be seen there; empty where there is no such element."""
-        found = self.ask("return document.querySelector(arguments[0])?.innerText ?? ''", where)
+        """The visible text of the element; empty without one."""
+        found = self.run_script("return document.querySelector(arguments[0])?.innerText ?? ''", where)
         return str(found)
 
-    def ask(self, script: str, *values: Any) -> Any:
+    def run_script(self, script: str, *values: Any) -> Any:
         return self.driver.execute_script(script, *values)
 
-    def press(self, where: str) -> None:
+    def click(self, where: str) -> None:
         self.driver.find_element(By.CSS_SELECTOR, where).click()
 
     def is_light(self) -> bool:
-        """Whether the page's ground is light."""
-        ground = self.ask("return getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
-        return sum(ground[:3]) > 384
+        """Whether the background is light."""
+        background = self.run_script(
+            "return getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)"
+        )
+        return sum(background[:3]) > 384
 
-    def inspector(self) -> list[str]:
-        """What axe calls a serious or critical obstacle on the page."""
-        self.ask(AXE.read_text(encoding="utf-8"))
+    def axe_violations(self) -> list[str]:
+        """The serious and critical violations that axe finds."""
+        self.run_script(AXE.read_text(encoding="utf-8"))
         found = self.driver.execute_async_script(
             "axe.run().then(arguments[0], (e) => arguments[0]({error: String(e)}))"
         )
         assert "violations" in found, found
-        assert found["passes"], "axe looked at nothing"
+        assert found["passes"], "axe checked nothing"
         return [
             f"{each['impact']} {each['id']}: {node['html'][:200]} {node['failureSummary']}"
             for each in found["violations"] if each["impact"] in ("serious", "critical") for node in each["nodes"]
         ]  # fmt: skip
 
-    def requested(self) -> set[str]:
-        """The hosts (with ports) that were asked for anything since the last call."""
+    def requested_hosts(self) -> set[str]:
+        """The hosts (with ports) that were requested since the last call."""
         hosts = set()
         for entry in self.driver.get_log("performance"):
             message = json.loads(entry["message"])["message"]
@@ -78,14 +80,14 @@ class Browser:
                 hosts.add(str(message["params"]["request"]["url"]))
         return {url.split("/")[2] for url in hosts if "://" in url}
 
-    def complaints(self) -> list[str]:
-        """What the browser wrote to its console since the last call: CSP violations, errors of scripts."""
+    def console_errors(self) -> list[str]:
+        """Console errors since the last call: CSP violations, script errors."""
         return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] != "INFO"]
 
 
 @contextmanager
 def browsing() -> Iterator[Browser]:
-    """Chromium, for the time of the block."""
+    """A Chromium for the block."""
     program, driver = shutil.which("chromium"), shutil.which("chromedriver")
     assert program, "no chromium: run make test-browser, which installs it"
     assert driver, "no chromedriver: run make test-browser, which installs it"
@@ -93,7 +95,7 @@ def browsing() -> Iterator[Browser]:
     options.binary_location = program
     for word in WORDS:
         options.add_argument(word)
-    if os.geteuid() == 0:  # Chromium's sandbox cannot be entered by root
+    if os.geteuid() == 0:  # the sandbox does not work for root
         options.add_argument("--no-sandbox")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     running = Chrome(options=options, service=Service(driver))

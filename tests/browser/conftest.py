@@ -1,4 +1,4 @@
-"""One Chromium for all tests of a file; they run only where the marker `browser` is asked for (`make test-browser`)."""
+"""One Chromium per test file. The tests run only with `-m browser` (`make test-browser`)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.client.living import Experiment
+from tests.client.client_process import Experiment
 
 if TYPE_CHECKING:
     from tests.browser.browsing import Browser
@@ -17,7 +17,7 @@ HERE = Path(__file__).parent
 
 
 def pytest_ignore_collect(config: pytest.Config) -> bool | None:
-    """Without the marker not even selenium is imported: each worker would spend a second on it."""
+    """Without the marker, skip the import of selenium, which takes a second per worker."""
     return None if "browser" in config.option.markexpr else True
 
 
@@ -37,14 +37,14 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture
 def browser(chromium: Browser) -> Iterator[Browser]:
-    """With one empty page and nothing to complain of; each test leaves it so."""
-    chromium.complaints()
+    """One empty page without console errors, also after each test."""
+    chromium.console_errors()
     yield chromium
     for handle in chromium.driver.window_handles[1:]:
         chromium.driver.switch_to.window(handle)
         chromium.driver.close()
     chromium.driver.switch_to.window(chromium.driver.window_handles[0])
-    chromium.ask("try { localStorage.clear() } catch {}")
+    chromium.run_script("try { localStorage.clear() } catch {}")
     chromium.driver.get("about:blank")
 
 

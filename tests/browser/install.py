@@ -11,7 +11,7 @@ NEEDED = {"chromium": "chromium", "chromedriver": "chromium-driver"}
 
 
 def main() -> int:
-    """0 when both are there."""
+    """Exit code; 0 if both are installed."""
     missing = [package for program, package in NEEDED.items() if not shutil.which(program)]
     try:
         if missing:

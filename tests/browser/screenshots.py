@@ -1,6 +1,6 @@
-"""The pictures in the README, taken of a world with data: `python -m tests.browser.screenshots` (`make screenshots`).
+"""Takes the screenshots of the README: `python -m tests.browser.screenshots` (`make screenshots`).
 
-Two minutes of a run with all that can happen to an STF; terminal view and page show the same session.
+Two minutes of a run with every kind of STF; terminal view and page show the same session.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from rich.terminal_theme import DIMMED_MONOKAI
 from fastmon_client.app_state import AppState
 from fastmon_client.live import render
 from fastmon_client.message_filter import MessageFilter
-from fastmon_client.options import access_of
+from fastmon_client.options import monitor_from
 from fastmon_client.output import Quiet
 from fastmon_client.session import Session, now
 from fastmon_daemon.testbed.monitor import MonitorThread
 from tests.browser.browsing import browsing
-from tests.client.living import TOKEN, Experiment
-from tests.client.served import served
+from tests.client.client_process import TOKEN, Experiment
+from tests.client.dashboard_server import served
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 STFS, EVERY_S = 220, 0.5
@@ -32,29 +32,29 @@ COLUMNS, ROWS = 104, 26
 
 
 def play(experiment: Experiment, stfs: int, every_s: float, *, one_of: int = 1) -> None:
-    """A run of which *one_of* so many STFs is selected, with all that can happen to one of those."""
+    """A run with every kind of STF; one of *one_of* STFs is selected."""
     pause = threading.Event()
     experiment.fraction = 1 / one_of
-    experiment.says("start_run")
+    experiment.send("start_run")
     for n in range(1, stfs + 1):
         lag_s = 0.35 + 0.2 * sin(n / 15) + (1.1 if n % 17 == 0 else 0.0)
         if n in MISSING or (n - 1) % one_of:
             experiment.register_stfs(n)
         else:
             registered = experiment.per_stf - (n in INCOMPLETE)
-            experiment.take(n, registered=registered, announced=0 if n in RECOVERED else None, lag_s=lag_s)
+            experiment.publish(n, registered=registered, announced=0 if n in RECOVERED else None, lag_s=lag_s)
         pause.wait(every_s)
 
 
-def watch(of: MonitorThread) -> Session:
-    """A session that looks at the monitor *of*."""
-    wanted = MessageFilter(types=("tf_file_registered", "fastmon_status"))
-    access = access_of(of.url, {"SWF_API_TOKEN": TOKEN})
-    return Session(access, wanted.heard_types, AppState(access.url, wanted, now()), Quiet())
+def session_at(embedded: MonitorThread) -> Session:
+    """A session of the *embedded* monitor."""
+    filter_ = MessageFilter(types=("tf_file_registered", "fastmon_status"))
+    monitor = monitor_from(embedded.url, {"SWF_API_TOKEN": TOKEN})
+    return Session(monitor, filter_.subscribed_types, AppState(monitor.url, filter_, now()), Quiet())
 
 
 def terminal(session: Session) -> None:
-    """`client.svg`; without the fonts that it would fetch from elsewhere."""
+    """Write `client.svg`, without remote fonts."""
     console = Console(width=COLUMNS, height=ROWS, record=True, force_terminal=True, file=StringIO())
     console.print(render(session.snapshot(), COLUMNS, ROWS))
     svg = console.export_svg(title="fastmon-client start", theme=DIMMED_MONOKAI, unique_id="client")
@@ -63,26 +63,26 @@ def terminal(session: Session) -> None:
 
 
 def page(url: str) -> None:
-    """`dashboard.png` and `dashboard-dark.png`."""
+    """Write `dashboard.png` and `dashboard-dark.png`."""
     with browsing() as browser:
         for name, dark in (("dashboard", False), ("dashboard-dark", True)):
             browser.open(url, 1280, 860, dark=dark)
-            browser.says("LIVE", "#state")
-            browser.says("STFs 1-", "#strips")
+            browser.wait_for_text("LIVE", "#state")
+            browser.wait_for_text("STFs 1-", "#strips")
             browser.driver.save_screenshot(str(IMAGES / f"{name}.png"))
 
 
 def main() -> None:
-    """Play, and take the pictures."""
+    """Run it and write the images."""
     IMAGES.mkdir(exist_ok=True)
     with Experiment(100013, per_stf=3, age_s=0.0, heartbeat_s=1.0) as experiment:
-        session = watch(experiment.monitor)
+        session = session_at(experiment.monitor)
         reading = threading.Thread(target=session.run)
         reading.start()
         try:
             with served(session.snapshot) as dashboard:
                 play(experiment, 80, 0.02, one_of=10)
-                experiment.says("end_run", total_stf_files=80)
+                experiment.send("end_run", total_stf_files=80)
                 experiment.begin_run(100014)
                 play(experiment, STFS, EVERY_S)
                 terminal(session)

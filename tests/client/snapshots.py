@@ -1,4 +1,4 @@
-"""Snapshots as the core hands them to the faces, made by hand."""
+"""Hand-made snapshots for the views."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ ESCAPES = "\x1b[2J\x1b]0;owned\x07[bold red]evil[/]"
 
 
 def strip(last: int, **kinds: str) -> list[dict[str, Any]]:
-    """Sequences 1 to *last*, present but for those in *kinds*: `_7="missing"`."""
+    """Sequences 1 to *last*, present except for *kinds*: `_7="missing"`."""
     return [{"sequence": n, "kind": kinds.get(f"_{n}", "present")} for n in range(1, last + 1)]
 
 
@@ -38,7 +38,7 @@ def tf_file(sequence: int, number: int, **changes: Any) -> dict[str, Any]:
 def alarm(kind: str = "stfs_missing", run: str | None = "100014", **changes: Any) -> dict[str, Any]:
     return {
         "kind": kind, "run": run, "since": "2026-11-21T20:55:01+00:00", "until": None,
-        "evidence": "3 STFs of 120 are not there: 12, 15-16", **changes,
+        "evidence": "3 STFs without TF files: 12, 15, 16", **changes,
     }  # fmt: skip
 
 
@@ -57,5 +57,5 @@ def snapshot(**changes: Any) -> dict[str, Any]:
 def dead(age_s: float = 83.0, **changes: Any) -> dict[str, Any]:
     lost = {"state": "DEAD", "since": "2026-11-21T20:55:33+00:00", "heartbeat_age_s": age_s, "reconnects": 4,
             "reason": "Connection refused"}  # fmt: skip
-    silent = alarm("stream_dead", None, evidence="nothing was heard for 83 s")
+    silent = alarm("stream_dead", None, evidence="no heart-beat for 83 s")
     return snapshot(**{"connection": lost, "alarms": [silent], **changes})

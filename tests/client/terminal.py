@@ -1,4 +1,4 @@
-"""A program on a terminal of our own: a pty, what was written to it, and what a person would see."""
+"""A program on a pty, its raw output, and the resulting screen."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.processes import DEADLINE_S
 
 
 class Terminal:
-    """Runs a module of Python in a window of *columns* x *rows*."""
+    """Runs a Python module in a window of *columns* x *rows*."""
 
     def __init__(self, *words: str, columns: int = 80, rows: int = 24, **environment: str) -> None:
         self.raw = b""
@@ -36,8 +36,8 @@ class Terminal:
         self._reader = threading.Thread(target=self._read_along)
         self._reader.start()
 
-    def sees(self, what: Callable[[list[str]], bool] | str) -> list[str]:
-        """Wait until the lines on the screen are so (or hold that text), and return them."""
+    def wait_for(self, what: Callable[[list[str]], bool] | str) -> list[str]:
+        """Wait until the screen lines satisfy *what* (or contain that text), and return them."""
         is_so = what if callable(what) else lambda lines: any(what in line for line in lines)
         with self._news:
             assert self._news.wait_for(lambda: is_so(self._lines()), DEADLINE_S), "\n".join(self._lines())

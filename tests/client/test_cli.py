@@ -1,4 +1,4 @@
-"""`fastmon-client start` as a process, listening to the embedded monitor."""
+"""`fastmon-client start` as a process, with the embedded monitor."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from click.testing import CliRunner
 from fastmon_client.app_state import AppState
 from fastmon_client.cli import cli
 from fastmon_client.message_filter import MessageFilter
-from fastmon_client.options import access_of
+from fastmon_client.options import monitor_from
 from fastmon_client.output import Quiet
 from fastmon_client.session import Session, now
 from fastmon_client.shutdown import shutdown_on
 from fastmon_daemon.testbed.monitor import MonitorThread
-from tests.client.living import QUICK, TOKEN, Client
-from tests.client.scripted import DEADLINE_S, Scripted
+from tests.client.client_process import QUICK, TOKEN, Client
+from tests.client.scripted_server import DEADLINE_S, ScriptedServer
 
-URL_OF_NOBODY = "http://127.0.0.1:1"
+UNREACHABLE_URL = "http://127.0.0.1:1"
 
 
 @pytest.fixture(scope="module")
@@ -42,25 +42,25 @@ def tf(number: int, **changes: Any) -> str:
     } | changes)  # fmt: skip
 
 
-def listening(monitor: MonitorThread, *options: str, **more: Any) -> Client:
+def connected_client(monitor: MonitorThread, *options: str, **more: Any) -> Client:
     client = Client(monitor.url, *options, **QUICK | {"heart_beat_s": 30.0} | more)
-    client.hears("connected to")
+    client.wait_for_log("connected to")
     return client
 
 
-def test_it_prints_each_tf_file_once_and_a_summary(monitor):
-    with listening(monitor, "--count", "3") as client:
+def test_each_tf_file_is_printed_once_then_a_summary(monitor):
+    with connected_client(monitor, "--count", "3") as client:
         for number in (1, 1, 2, 1, 3):
             monitor.deliver(tf(number))
         code, lines = client.ended()
     assert code == 0
     assert lines == [f"12:00:01  run 7  {number}.tf  TF 1-2  1.0 kB  of a.stf" for number in (1, 2, 3)]
-    assert client.said[-2].endswith("3 TF files, 3.0 kB, 0 backfilled, 2 repeated\n")
-    assert client.said[-1].startswith("run 7 running: 3 TF files of 1 STFs, 3.0 kB, ")
+    assert client.log_lines[-2].endswith("3 TF files, 3.0 kB, 0 backfilled, 2 repeated\n")
+    assert client.log_lines[-1].startswith("run 7 running: 3 TF files of 1 STFs, 3.0 kB, ")
 
 
-def test_json_lines_are_the_messages(monitor):
-    with listening(monitor, "--json", "--until", "end_run") as client:
+def test_json_lines_contain_the_messages(monitor):
+    with connected_client(monitor, "--json", "--until", "end_run") as client:
         monitor.deliver(tf(1, late=True))
         monitor.deliver(json.dumps({"msg_type": "end_run", "run_id": 7}))
         code, lines = client.ended()
@@ -75,9 +75,9 @@ def test_json_lines_are_the_messages(monitor):
     assert objects[-1]["totals"]["tf_files"] == 1
 
 
-def test_filters_choose_what_is_shown_and_numbers_are_strings(monitor):
+def test_filters_match_numbers_and_strings(monitor):
     options = ("--run-ids", "7,9", "--agents", "fastmon-agent-*", "--namespace", "ns", "--count", "2")
-    with listening(monitor, *options) as client:
+    with connected_client(monitor, *options) as client:
         for message in (
             tf(1, run_id=7), tf(2, run_id=8), tf(3, processed_by="other"), tf(4, namespace="other"),
             json.dumps({"msg_type": "stf_ready", "run_id": 7, "namespace": "ns"}), tf(5),
@@ -88,23 +88,23 @@ def test_filters_choose_what_is_shown_and_numbers_are_strings(monitor):
     assert [line.split()[3] for line in lines] == ["1.tf", "5.tf"]
 
 
-def test_a_hostile_name_is_shown_as_text(monitor):
-    with listening(monitor, "--count", "1") as client:
+def test_hostile_name_is_shown_as_text(monitor):
+    with connected_client(monitor, "--count", "1") as client:
         monitor.deliver(tf(1, tf_filename="\x1b[2J\r\n<script>", run_id="\x1b]0;x\x07"))
         code, lines = client.ended()
     assert code == 0
     assert "\\x1b[2J\\r\\n<script>" in lines[0]
-    assert all(text.isprintable() for text in [*lines, *(said.rstrip("\n") for said in client.said)])
+    assert all(text.isprintable() for text in [*lines, *(said.rstrip("\n") for said in client.log_lines)])
 
 
-def test_it_goes_on_when_the_monitor_comes_back():
-    with MonitorThread(TOKEN) as own, listening(own, "--count", "2") as client:
+def test_client_continues_after_a_monitor_restart():
+    with MonitorThread(TOKEN) as own, connected_client(own, "--count", "2") as client:
         own.deliver(tf(1))
         assert "1.tf" in client.line()
         own.stop()
-        client.hears("stream lost")
+        client.wait_for_log("stream lost")
         own.start()
-        client.hears("connected to", times=2)
+        client.wait_for_log("connected to", times=2)
         own.deliver(tf(1))
         own.deliver(tf(2))
         code, lines = client.ended()
@@ -113,50 +113,50 @@ def test_it_goes_on_when_the_monitor_comes_back():
 
 
 @pytest.mark.parametrize("token", ["", "f" * 40])
-def test_a_wrong_token_ends_with_3_and_the_remedy(monitor, token):
+def test_invalid_token_exits_with_3_and_a_hint(monitor, token):
     with Client(monitor.url, token=token) as client:
         assert client.ended()[0] == 3
-    assert "SWF_API_TOKEN" in "".join(client.said)
-    assert "f" * 40 not in "".join(client.said)
+    assert "SWF_API_TOKEN" in "".join(client.log_lines)
+    assert "f" * 40 not in "".join(client.log_lines)
 
 
-def test_a_token_with_a_line_break_is_refused_and_not_said(monitor):
+def test_token_with_a_line_break_is_rejected_and_not_shown(monitor):
     with Client(monitor.url, token="5ecre7\n5ecre7") as client:
         assert client.ended()[0] == 1
-    assert "SWF_API_TOKEN" in "".join(client.said)
-    assert "5ecre7" not in "".join(client.said)
+    assert "SWF_API_TOKEN" in "".join(client.log_lines)
+    assert "5ecre7" not in "".join(client.log_lines)
 
 
 @pytest.mark.parametrize("options", [(), ("--json",)])
-def test_a_reader_that_goes_away_is_a_quiet_end(monitor, options):
-    with listening(monitor, *options) as client:
+def test_closed_stdout_is_a_normal_end(monitor, options):
+    with connected_client(monitor, *options) as client:
         monitor.deliver(tf(1))
         assert any("1.tf" in line for line in iter(client.line, ""))
         client.close_stdout()
         assert client.ended()[0] == 0
-    assert "Error" not in "".join(client.said)
+    assert "Error" not in "".join(client.log_lines)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
-def test_a_signal_ends_it_with_the_summary(monitor, number, code):
-    with listening(monitor) as client:
+def test_signal_stops_with_a_summary(monitor, number, code):
+    with connected_client(monitor) as client:
         monitor.deliver(tf(1))
         assert "1.tf" in client.line()
         client.signal(number)
         assert client.ended()[0] == code
-    assert client.said[-1].startswith("run 7 running: 1 TF files of 1 STFs, 1.0 kB, ")
+    assert client.log_lines[-1].startswith("run 7 running: 1 TF files of 1 STFs, 1.0 kB, ")
 
 
 @pytest.mark.parametrize(("words", "code"), [(("start",), 130), (("summary", "--run", "7"), 1)])
-def test_sigint_ends_it_also_where_a_script_had_it_ignored(words, code):
-    with Scripted(lambda _connection: server.over.wait(DEADLINE_S)) as server:
+def test_sigint_works_if_the_parent_ignored_it(words, code):
+    with ScriptedServer(lambda _connection: server.over.wait(DEADLINE_S)) as server:
         child = subprocess.Popen(
             ["sh", "-c", "trap '' INT; exec \"$@\"", "sh", sys.executable, "-m", "fastmon_client", *words],
             env={"PATH": os.environ["PATH"], "SWF_MONITOR_URL": server.url},
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         try:
-            assert server.asked.acquire(timeout=DEADLINE_S)
+            assert server.request_received.acquire(timeout=DEADLINE_S)
             child.send_signal(signal.SIGINT)
             assert child.wait(DEADLINE_S) == code
         finally:
@@ -165,35 +165,35 @@ def test_sigint_ends_it_also_where_a_script_had_it_ignored(words, code):
 
 
 @pytest.mark.parametrize("end", ["--for", "SIGTERM"])
-def test_a_reader_that_stands_still_does_not_hold_up_the_end(monitor, end):
+def test_blocked_output_does_not_delay_the_end(monitor, end):
     more = ("--for", "4s") if end == "--for" else ()
-    with listening(monitor, *more) as client:
-        for number in range(40):  # far more than a pipe holds
+    with connected_client(monitor, *more) as client:
+        for number in range(40):  # far more than fits into a pipe
             monitor.deliver(tf(number, tf_filename=f"{number}{'x' * 9000}"))
-        client.stands_still()
+        client.wait_until_blocked()
         if end == "SIGTERM":
             client.signal(signal.SIGTERM)
-        client.hears("the last of it is lost")
-        client.hears("run 7 running: ")
+        client.wait_for_log("output is blocked")
+        client.wait_for_log("run 7 running: ")
         assert client.exit_code() == 0
 
 
-def test_sigterm_ends_the_wait_for_a_monitor_that_is_away():
-    with Client(URL_OF_NOBODY, "--for", "1h") as client:
-        client.hears("again in")
+def test_sigterm_ends_the_wait_for_an_unreachable_monitor():
+    with Client(UNREACHABLE_URL, "--for", "1h") as client:
+        client.wait_for_log("reconnecting in")
         client.signal(signal.SIGTERM)
         assert client.ended()[0] == 0
 
 
-def test_never_reached_in_the_given_time_is_4():
-    with Client(URL_OF_NOBODY, "--for", "0.5s") as client:
+def test_unreachable_monitor_within_for_exits_with_4():
+    with Client(UNREACHABLE_URL, "--for", "0.5s") as client:
         assert client.ended()[0] == 4
 
 
-def test_the_given_time_ends_it(monitor):
-    access = access_of(monitor.url, {"SWF_API_TOKEN": TOKEN})
-    wanted = MessageFilter(types=())
-    session = Session(access, wanted.heard_types, AppState(access.url, wanted, now()), Quiet())
+def test_time_limit_stops_the_session(monitor):
+    monitor_access = monitor_from(monitor.url, {"SWF_API_TOKEN": TOKEN})
+    filter_ = MessageFilter(types=())
+    session = Session(monitor_access, filter_.subscribed_types, AppState(monitor_access.url, filter_, now()), Quiet())
     with shutdown_on(session.stop, 0.1) as end:
         session.run()
     assert (end.timed_out, end.code) == (True, 0)
@@ -209,18 +209,18 @@ def test_the_given_time_ends_it(monitor):
         ([], {"FASTMON_MONITOR_CA": str(Path(__file__))}, "FASTMON_MONITOR_CA"),
         (["--for", "soon"], {}, "soon"),
         (["--transport", "stomp", "--topic", ""], {}, "--topic is empty"),
-        (["--for", "9" * 400], {}, "'--for': 9999999999999999999999999999999999999999 is too long: give at most 8760h"),
-        (["--stale-after", "8761h"], {}, "'--stale-after': 8761h is too long"),
+        (["--for", "9" * 400], {}, "'--for': too long: 9999999999999999999999999999999999999999: the limit is 8760h"),
+        (["--stale-after", "8761h"], {}, "'--stale-after': too long: 8761h"),
     ],
 )
-def test_a_wrong_setting_is_a_usage_error_that_names_it(options, environ, named):
+def test_invalid_setting_is_a_usage_error_that_names_it(options, environ, named):
     result = CliRunner().invoke(cli, ["start", *options], env=environ)
     assert result.exit_code == 2
     assert named in result.output
     assert "5ecre7" not in result.output
 
 
-def test_a_token_file_that_is_not_there_is_named(tmp_path, monitor):
+def test_missing_token_file_is_named(tmp_path, monitor):
     environ = {"SWF_API_TOKEN_FILE": str(tmp_path / "gone"), "SWF_MONITOR_URL": monitor.url}
     result = CliRunner().invoke(cli, ["start", "--quiet"], env=environ)
     assert result.exit_code == 1
@@ -234,8 +234,8 @@ def test_a_token_file_that_is_not_there_is_named(tmp_path, monitor):
         "http://me:hush-hush/s@host", "http://host/?token=hush-hush", "htp://host/?token=hush-hush", "http://h#hush-hush",
     ],
 )  # fmt: skip
-def test_a_secret_in_the_url_is_refused_and_not_shown(url):
-    told = CliRunner().invoke(cli, ["start"], env={"SWF_MONITOR_URL": url, "SWF_API_TOKEN": TOKEN})
-    assert told.exit_code == 2
-    assert "has a name, a password or a query in it: take it out" in told.output
-    assert "hush-hush" not in told.output
+def test_secret_in_the_url_is_rejected_and_not_shown(url):
+    result = CliRunner().invoke(cli, ["start"], env={"SWF_MONITOR_URL": url, "SWF_API_TOKEN": TOKEN})
+    assert result.exit_code == 2
+    assert "contains a user, a password or a query: remove it" in result.output
+    assert "hush-hush" not in result.output

@@ -1,17 +1,19 @@
-"""The dashboard's server: who may come in, what each answer says to the browser, how pages get their events."""
+"""The dashboard server: access, security headers, events, shutdown."""
 
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
 import requests
 
 from fastmon_client.dashboard.auth import DashboardToken, is_loopback
-from fastmon_client.dashboard.serialization import LagHistory, event, spans
-from tests.client.served import Served, served
+from fastmon_client.dashboard.broadcaster import LagHistory, event, spans
+from tests.client.dashboard_server import Served, served
 from tests.client.snapshots import dead, run, snapshot, strip
 from tests.processes import DEADLINE_S
 
@@ -47,20 +49,20 @@ def first_event(where: Served, **options: Any) -> dict[str, Any]:
     return found
 
 
-def test_a_page_gets_the_snapshot_at_once(open_one: Served) -> None:
+def test_page_gets_the_snapshot_immediately(open_one: Served) -> None:
     found = first_event(open_one)
     assert found["connection"]["state"] == "LIVE"
     assert found["runs"][0]["strip"][0] == [1, 11, "present"]
 
 
-def test_pages_hear_again_though_nothing_happens(open_one: Served) -> None:
+def test_events_repeat_without_changes(open_one: Served) -> None:
     with requests.get(f"{open_one.url}/events", timeout=DEADLINE_S, stream=True) as answer:
         lines = (line for line in answer.iter_lines() if line.startswith(b"event: "))
         assert [next(lines) for _ in range(2)] == [b"event: snapshot"] * 2
 
 
 @pytest.mark.parametrize("path", [*PATHS, "/login", "/static/style.css", "/nothing"])
-def test_every_answer_forbids_foreign_and_inline_code(open_one: Served, path: str) -> None:
+def test_every_response_forbids_foreign_and_inline_code(open_one: Served, path: str) -> None:
     headers = get(open_one, path).headers
     assert "default-src 'self'" in headers["Content-Security-Policy"]
     assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
@@ -70,28 +72,28 @@ def test_every_answer_forbids_foreign_and_inline_code(open_one: Served, path: st
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8010", "127.0.0.1.evil.example", "", "[", "10.0.0.1"])
-def test_a_made_up_name_of_this_machine_is_refused(open_one: Served, host: str) -> None:
+def test_unknown_host_header_is_rejected(open_one: Served, host: str) -> None:
     assert get(open_one, "/", headers={"Host": host}).status_code in (400, 421)
 
 
 @pytest.mark.parametrize("host", ["localhost:1234", "127.0.0.1", "[::1]:8010", "LOCALHOST"])
-def test_loopback_names_are_answered(open_one: Served, host: str) -> None:
+def test_loopback_host_header_is_accepted(open_one: Served, host: str) -> None:
     assert get(open_one, "/", headers={"Host": host}).status_code == 200
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_nothing_is_shown_without_the_token(locked: Served, path: str) -> None:
+def test_nothing_is_served_without_the_token(locked: Served, path: str) -> None:
     for headers in ({}, {"Authorization": "Bearer wrong"}, {"Cookie": f"fastmon_dashboard_{locked.port}={TOKEN}"}):
         answer = get(locked, path, headers=headers)
         assert (answer.status_code, answer.headers.get("Location")) in ((401, None), (303, "/login"))
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_the_token_in_a_header_opens_everything(locked: Served, path: str) -> None:
+def test_bearer_token_allows_everything(locked: Served, path: str) -> None:
     assert get(locked, path, headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 200
 
 
-def test_the_form_gives_a_cookie_that_opens_and_is_not_the_token(locked: Served) -> None:
+def test_form_sets_a_cookie_without_the_token(locked: Served) -> None:
     with requests.Session() as browser:
         answer = browser.post(f"{locked.url}/login", {"token": TOKEN}, timeout=DEADLINE_S, allow_redirects=False)
         assert (answer.status_code, answer.headers["Location"]) == (303, "/")
@@ -103,17 +105,17 @@ def test_the_form_gives_a_cookie_that_opens_and_is_not_the_token(locked: Served)
 
 
 @pytest.mark.parametrize("form", [{"token": "wrong"}, {}, {"token": "x" * 10_000}, {"other": TOKEN}])
-def test_the_form_refuses_what_is_not_the_token(locked: Served, form: dict[str, str]) -> None:
+def test_form_rejects_an_invalid_token(locked: Served, form: dict[str, str]) -> None:
     answer = requests.post(f"{locked.url}/login", form, timeout=DEADLINE_S, allow_redirects=False)
     assert answer.status_code == 403
     assert "Set-Cookie" not in answer.headers
-    assert "not the token" in answer.text
+    assert "Invalid token" in answer.text
 
 
-def test_a_cookie_ends_with_its_token() -> None:
+def test_cookie_is_invalid_for_another_token() -> None:
     cookie = {"cookie": f"{DashboardToken(TOKEN, 1).cookie_name}={DashboardToken(TOKEN, 1).cookie_value}"}
-    assert DashboardToken(TOKEN, 1).opens(cookie)
-    assert not DashboardToken("another-token-of-mine", 1).opens(cookie)
+    assert DashboardToken(TOKEN, 1).allows(cookie)
+    assert not DashboardToken("another-token-of-mine", 1).allows(cookie)
     assert TOKEN not in repr(DashboardToken(TOKEN, 1))
 
 
@@ -122,24 +124,36 @@ def test_a_cookie_ends_with_its_token() -> None:
     [("127.0.0.1", True), ("127.8.8.8", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("::", False),
      ("192.168.1.2", False), ("localhost.evil.example", False)],
 )  # fmt: skip
-def test_loopback_is_told_from_other_addresses(host: str, expected: bool) -> None:
+def test_loopback_addresses_are_recognized(host: str, expected: bool) -> None:
     assert is_loopback(host) is expected
 
 
-def test_cells_of_one_kind_travel_as_one_span() -> None:
+def test_consecutive_cells_of_one_kind_are_one_span() -> None:
     cells = [*strip(6, _3="missing", _4="missing"), {"sequence": 9, "kind": "present"}]
     assert spans(cells) == [[1, 2, "present"], [3, 4, "missing"], [5, 6, "present"], [9, 9, "present"]]
 
 
-def test_only_the_newest_runs_travel() -> None:
+def test_event_contains_only_the_newest_runs() -> None:
     many = snapshot(runs=[run(str(100100 - n)) for n in range(40)])
     found = json.loads(event(many, []).split(b"data: ")[1])
     assert (len(found["runs"]), found["runs_in_all"]) == (30, 40)
     assert [bool(row["strip"]) for row in found["runs"][:6]] == [True] * 4 + [False] * 2
 
 
-def test_the_line_of_the_lag_is_broken_where_nobody_hears() -> None:
+def test_lag_history_has_a_gap_while_the_stream_is_down() -> None:
     lags = LagHistory()
-    lags.note(snapshot(at="2026-11-21T20:00:01+00:00"))
-    points = lags.note(dead(at="2026-11-21T20:00:06+00:00"))
+    lags.add(snapshot(at="2026-11-21T20:00:01+00:00"))
+    points = lags.add(dead(at="2026-11-21T20:00:06+00:00"))
     assert [point[1:] for point in points] == [[0.18, 1.42], [None, None]]
+
+
+def test_page_that_stopped_reading_does_not_delay_the_end() -> None:
+    huge = {**snapshot(), "monitor": "x" * 16_000_000}
+    with closing(socket.socket()) as asleep:
+        asleep.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        with served(lambda: huge) as dashboard:
+            asleep.connect(("127.0.0.1", dashboard.port))
+            asleep.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            received = b""
+            while b"event:" not in received:  # the server keeps the unread rest
+                received += asleep.recv(1024)

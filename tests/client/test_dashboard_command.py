@@ -1,4 +1,4 @@
-"""`fastmon-client dashboard` as a command: what it refuses, how it ends, what it says."""
+"""`fastmon-client dashboard` as a command: options, exit codes, output."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from fastmon_client.cli import cli
 from fastmon_daemon.testbed.monitor import MonitorThread
 from fastmon_daemon.testbed.stomp_broker import Broker, BrokerThread
-from tests.client.living import TOKEN, Client, Dashboard
+from tests.client.client_process import TOKEN, Client, Dashboard
 from tests.client.test_topic_stream import environ
 from tests.processes import DEADLINE_S
 
@@ -34,7 +34,7 @@ def call(*words: str, **environment: str) -> Result:
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0", "192.0.2.1:8010", "example.org:80"])
-def test_an_address_that_others_reach_needs_a_token(address: str) -> None:
+def test_public_address_needs_a_token(address: str) -> None:
     result = call("--listen", address, FASTMON_DASHBOARD_TOKEN="")
     assert result.exit_code == 2
     assert "--auth-token" in result.output
@@ -43,27 +43,27 @@ def test_an_address_that_others_reach_needs_a_token(address: str) -> None:
 @pytest.mark.parametrize(
     "address", ["8010", "localhost", "127.0.0.1:x", "127.0.0.1:99999", ":8010", "http://localhost:1"]
 )
-def test_what_is_no_address_is_refused_with_an_example(address: str) -> None:
+def test_invalid_address_is_rejected_with_an_example(address: str) -> None:
     result = call("--listen", address)
     assert result.exit_code == 2
     assert f"--listen {address}" in result.output
     assert "HOST:PORT" in result.output
 
 
-def test_a_port_that_is_taken_is_named(monitor: MonitorThread) -> None:
+def test_port_in_use_is_named(monitor: MonitorThread) -> None:
     result = call("--listen", f"127.0.0.1:{monitor.port}")
     assert result.exit_code == 2
     assert f"--listen 127.0.0.1:{monitor.port}: Address already in use" in result.output
 
 
-def test_a_token_given_where_a_file_belongs_is_not_repeated() -> None:
+def test_token_given_as_file_name_is_not_shown() -> None:
     result = call("--auth-token", SECRET)
     assert result.exit_code == 2
     assert "never the token" in result.output
     assert SECRET not in result.output
 
 
-def test_a_token_that_could_be_guessed_is_refused(tmp_path: Path) -> None:
+def test_short_token_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("secret\n")
     for result in (call("--auth-token", str(tmp_path / "token")), call(FASTMON_DASHBOARD_TOKEN="secret")):
         assert result.exit_code == 2
@@ -71,7 +71,7 @@ def test_a_token_that_could_be_guessed_is_refused(tmp_path: Path) -> None:
         assert "secret\n" not in result.output
 
 
-def test_a_signal_ends_it_though_a_page_is_open(monitor: MonitorThread) -> None:
+def test_signal_stops_the_dashboard_with_an_open_page(monitor: MonitorThread) -> None:
     with (
         Dashboard(monitor.url) as running,
         requests.get(f"{running.url}events", timeout=DEADLINE_S, stream=True) as page,
@@ -81,13 +81,13 @@ def test_a_signal_ends_it_though_a_page_is_open(monitor: MonitorThread) -> None:
         assert running.ended()[0] == 130
 
 
-def test_a_token_that_the_monitor_refuses_ends_it_with_the_remedy(monitor: MonitorThread) -> None:
+def test_monitor_token_rejection_exits_with_a_hint(monitor: MonitorThread) -> None:
     with Client(monitor.url, "--listen", "127.0.0.1:0", command="dashboard", token="wrong") as running:
         assert running.ended()[0] == 3
-        assert "set SWF_API_TOKEN" in "".join(running.said)
+        assert "set SWF_API_TOKEN" in "".join(running.log_lines)
 
 
-def test_a_token_that_is_revoked_later_is_said_on_the_page(monitor: MonitorThread) -> None:
+def test_revoked_token_is_shown_on_the_page(monitor: MonitorThread) -> None:
     with Dashboard(monitor.url) as running:
         running.until("LIVE")
         monitor.faults(revoked=True)
@@ -97,7 +97,7 @@ def test_a_token_that_is_revoked_later_is_said_on_the_page(monitor: MonitorThrea
         assert "set SWF_API_TOKEN" in found["connection"]["reason"]
 
 
-def test_it_shows_what_a_topic_of_the_broker_brings(monitor: MonitorThread) -> None:
+def test_dashboard_shows_messages_of_a_broker_topic(monitor: MonitorThread) -> None:
     message = {"msg_type": "tf_file_registered", "run_id": "7", "tf_filename": "1.tf", "stf_filename": "a.stf"}
     with (
         BrokerThread(Broker(user="daq", password="secret-word")) as broker,
@@ -114,7 +114,7 @@ def test_it_shows_what_a_topic_of_the_broker_brings(monitor: MonitorThread) -> N
         running.until("LIVE")
 
 
-def test_an_address_that_others_reach_works_with_the_token(monitor: MonitorThread, tmp_path: Path) -> None:
+def test_public_address_works_with_the_token(monitor: MonitorThread, tmp_path: Path) -> None:
     (tmp_path / "token").write_text(f"{SECRET}\n")
     with Dashboard(monitor.url, "--auth-token", str(tmp_path / "token"), listen="0.0.0.0:0") as running:
         assert requests.get(f"{running.url}events", timeout=DEADLINE_S).status_code == 401
@@ -123,20 +123,20 @@ def test_an_address_that_others_reach_works_with_the_token(monitor: MonitorThrea
         running.signal(signal.SIGTERM)
         code, lines = running.ended()
         assert code == 0
-        assert "TLS" in "".join(running.said)
-        assert SECRET not in "".join([*running.said, *lines])
+        assert "TLS proxy" in "".join(running.log_lines)
+        assert SECRET not in "".join([*running.log_lines, *lines])
 
 
-def test_without_the_extra_it_says_how_to_get_it() -> None:
+def test_missing_extra_is_reported_with_the_install_command() -> None:
     hide = "import sys; sys.modules['starlette'] = None; from fastmon_client.cli import main; main()"
     answer = subprocess.run(
         [sys.executable, "-c", hide, "dashboard"], capture_output=True, text=True, timeout=DEADLINE_S, check=False
     )
     assert answer.returncode == 1
-    assert answer.stderr == "fastmon-client: starlette is missing: pip install 'swf-fastmon[dashboard]'\n"
+    assert answer.stderr == "fastmon-client: starlette is not installed: pip install 'swf-fastmon[dashboard]'\n"
 
 
-def test_the_other_commands_do_not_load_the_web_server() -> None:
+def test_other_commands_do_not_import_the_web_server() -> None:
     check = "import sys, fastmon_client.cli; print({'starlette', 'uvicorn', 'rich.live'} & set(sys.modules))"
     answer = subprocess.run(
         [sys.executable, "-c", check], capture_output=True, text=True, timeout=DEADLINE_S, check=True

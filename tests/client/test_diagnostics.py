@@ -1,19 +1,14 @@
-"""`fastmon-client status`: what each try says of a monitor that is well, away, strange, or does not know us."""
+"""`fastmon-client status` with a healthy, an unreachable and a wrong monitor."""
 
 from __future__ import annotations
 
 import json
 import socket
 import ssl
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from socketserver import StreamRequestHandler, ThreadingTCPServer
 
 import pytest
-import trustme
 from click.testing import CliRunner, Result
 
 from fastmon_client import __version__
@@ -21,6 +16,7 @@ from fastmon_client.cli import cli
 from fastmon_client.diagnostics import DiagnosticResult, Diagnostics
 from fastmon_client.monitor_session import MonitorSession
 from fastmon_daemon.testbed.monitor import MonitorThread
+from tests.client.scripted_server import Answer, ScriptedServer, certified, response, status_response
 
 TOKEN = "f" * 40
 
@@ -31,126 +27,83 @@ def monitor() -> Iterator[MonitorThread]:
         yield served
 
 
-def tried(url: str, token: str = TOKEN, ca: str | None = None) -> list[DiagnosticResult]:
+def check_all(url: str, token: str = TOKEN, ca: str | None = None) -> list[DiagnosticResult]:
     return list(Diagnostics(MonitorSession(url=url, token=lambda: token, ca=ca)).run())
 
 
-@contextmanager
-def answering(status: int, body: bytes, context: ssl.SSLContext | None = None, **headers: str) -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(status)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            """Nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    if context:
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"{'https' if context else 'http'}://localhost:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+def answering(answer: Answer, tls: ssl.SSLContext | None = None) -> ScriptedServer:
+    """A server with the same answer for every connection of the checks."""
+    return ScriptedServer(*[answer] * 10, tls=tls)
 
 
-def test_a_monitor_that_is_well_passes_every_try(monitor: MonitorThread) -> None:
-    lines = tried(monitor.url)
+def test_healthy_monitor_passes_every_check(monitor: MonitorThread) -> None:
+    lines = check_all(monitor.url)
     assert [line.what for line in lines] == ["DNS", "TCP", "TLS", "REST", "token", "stream"]
     assert all(line.ok for line in lines)
 
 
-def test_a_wrong_token_is_found_after_the_address(monitor: MonitorThread) -> None:
-    last = tried(monitor.url, token="0" * 40)[-1]
+def test_invalid_token_fails_the_token_check(monitor: MonitorThread) -> None:
+    last = check_all(monitor.url, token="0" * 40)[-1]
     assert (last.what, last.ok) == ("token", False)
     assert "SWF_API_TOKEN" in last.hint
 
 
-def test_no_token_is_said_to_be_none(monitor: MonitorThread) -> None:
-    last = tried(monitor.url, token="")[-1]
-    assert (last.what, last.detail) == ("token", "none is set")
+def test_missing_token_fails_the_token_check(monitor: MonitorThread) -> None:
+    last = check_all(monitor.url, token="")[-1]
+    assert (last.what, last.detail) == ("token", "not set")
 
 
-def test_a_port_where_nobody_listens_is_a_failure_of_tcp() -> None:
+def test_closed_port_fails_the_tcp_check() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        last = tried(f"http://127.0.0.1:{free.getsockname()[1]}")[-1]
+        last = check_all(f"http://127.0.0.1:{free.getsockname()[1]}")[-1]
     assert (last.what, last.ok) == ("TCP", False)
     assert "Connection refused" in last.detail
 
 
-def test_a_host_that_does_not_exist_is_a_failure_of_dns() -> None:
-    last = tried("http://monitor.invalid:8002")[-1]
+def test_unknown_host_fails_the_dns_check() -> None:
+    last = check_all("http://monitor.invalid:8002")[-1]
     assert (last.what, last.ok) == ("DNS", False)
     assert "SWF_MONITOR_URL" in last.hint
 
 
-def test_a_login_page_is_no_monitor() -> None:
-    with answering(302, b"", Location="https://sso.example/login") as url:
-        last = tried(url)[-1]
-    assert (last.what, last.detail) == ("REST", "sent to https://sso.example/login")
+def test_redirect_to_a_login_page_fails_the_rest_check() -> None:
+    with answering(status_response("302 Found", "Location: https://sso.example/login")) as server:
+        last = check_all(server.url)[-1]
+    assert (last.what, last.detail) == ("REST", "redirected to https://sso.example/login")
 
 
-def test_a_web_server_that_is_no_monitor_is_told_from_one() -> None:
-    with answering(200, b"<html>hello</html>") as url:
-        last = tried(url)[-1]
-    assert (last.what, last.detail) == ("REST", "200, but not what a monitor says")
+def test_other_web_server_fails_the_rest_check() -> None:
+    with answering(response(b"<html>hello</html>", "text/html")) as server:
+        last = check_all(server.url)[-1]
+    assert (last.what, last.detail) == ("REST", "response is not a monitor's (200)")
 
 
-def test_a_certificate_is_good_only_with_its_ca(tmp_path: Path) -> None:
-    ca = trustme.CA()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    ca.issue_cert("localhost").configure_cert(context)
-    ca.cert_pem.write_to_path(tmp_path / "ca.pem")
-    with answering(200, b'{"count": 3, "results": []}', context) as url:
-        without = tried(url)[-1]
-        lines = {line.what: line for line in tried(url, ca=str(tmp_path / "ca.pem"))}
+def test_certificate_is_valid_only_with_its_ca(tmp_path: Path) -> None:
+    tls, ca = certified(tmp_path)
+    with answering(response({"count": 3, "results": []}), tls) as server:
+        without = check_all(server.url)[-1]
+        lines = {line.what: line for line in check_all(server.url, ca=ca)}
     assert (without.what, without.ok) == ("TLS", False)
     assert "FASTMON_MONITOR_CA" in without.hint
-    assert "certificate good" in lines["TLS"].detail
-    assert lines["REST"].detail == "answers; it knows 3 STFs"
+    assert "certificate valid" in lines["TLS"].detail
+    assert lines["REST"].detail == "3 STFs registered"
 
 
-def test_a_server_without_tls_is_not_taken_for_one_with_a_strange_certificate(monitor: MonitorThread) -> None:
-    last = tried(monitor.url.replace("http://", "https://"))[-1]
+def test_server_without_tls_gets_an_http_hint(monitor: MonitorThread) -> None:
+    last = check_all(monitor.url.replace("http://", "https://"))[-1]
     assert (last.what, last.ok) == ("TLS", False)
-    assert "write http:// in SWF_MONITOR_URL" in last.hint
+    assert "use http:// in SWF_MONITOR_URL" in last.hint
 
 
-@contextmanager
-def breaking_off(said: bytes) -> Iterator[str]:
-    class Handler(StreamRequestHandler):
-        def handle(self) -> None:
-            self.rfile.readline()
-            self.wfile.write(said)
-
-    server = ThreadingTCPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://localhost:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
-def shown(monitor_url: str, *options: str, **environ: str) -> Result:
+def run_status(monitor_url: str, *options: str, **environ: str) -> Result:
     return CliRunner(env={"SWF_API_TOKEN": TOKEN, **environ}).invoke(
         cli, ["status", "--monitor-url", monitor_url, *options]
     )
 
 
-def test_the_command_shows_settings_with_sources_and_never_the_token(monitor: MonitorThread) -> None:
-    done = shown(monitor.url)
+def test_status_shows_settings_with_sources_but_no_token(monitor: MonitorThread) -> None:
+    done = run_status(monitor.url)
     assert done.exit_code == 0
     assert f"SWF_MONITOR_URL      {monitor.url}  (--monitor-url)" in done.output
     assert "SWF_API_TOKEN        set  (environment)" in done.output
@@ -158,32 +111,33 @@ def test_the_command_shows_settings_with_sources_and_never_the_token(monitor: Mo
 
 
 @pytest.mark.parametrize(("token", "code"), [(TOKEN, 0), ("0" * 40, 3), ("", 3)])
-def test_the_exit_code_says_what_is_wrong(monitor: MonitorThread, token: str, code: int) -> None:
-    done = shown(monitor.url, "--json", SWF_API_TOKEN=token)
+def test_exit_code_shows_the_cause(monitor: MonitorThread, token: str, code: int) -> None:
+    done = run_status(monitor.url, "--json", SWF_API_TOKEN=token)
     assert done.exit_code == code
-    told = json.loads(done.output)
-    assert told["tries"][-1]["ok"] == (code == 0)
-    assert {each["name"] for each in told["settings"]} >= {"SWF_MONITOR_URL", "FASTMON_MONITOR_CA"}
+    found = json.loads(done.output)
+    assert found["tries"][-1]["ok"] == (code == 0)
+    assert {each["name"] for each in found["settings"]} >= {"SWF_MONITOR_URL", "FASTMON_MONITOR_CA"}
 
 
-def test_a_host_that_is_not_there_ends_with_4() -> None:
-    assert shown("http://monitor.invalid:8002").exit_code == 4
+def test_unknown_host_exits_with_4() -> None:
+    assert run_status("http://monitor.invalid:8002").exit_code == 4
 
 
-@pytest.mark.parametrize("said", [b"", b'{"count"'])
-def test_an_answer_that_does_not_come_or_breaks_off_ends_with_4(said: bytes) -> None:
-    with breaking_off(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n" + said if said else b"") as url:
-        done = shown(url)
+@pytest.mark.parametrize("sent", [b"", b'{"count"'])
+def test_missing_or_truncated_response_exits_with_4(sent: bytes) -> None:
+    answer = [b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n" + sent] if sent else []
+    with answering(answer) as server:
+        done = run_status(server.url)
     assert "FAILED REST" in done.output
     assert done.exit_code == 4
 
 
-def test_a_summary_from_a_wrong_base_url_names_the_setting(monitor: MonitorThread) -> None:
+def test_summary_with_a_wrong_base_url_names_the_setting(monitor: MonitorThread) -> None:
     words = ["summary", "--run", "1", "--monitor-url", f"{monitor.url}/elsewhere"]
     done = CliRunner(env={"SWF_API_TOKEN": TOKEN}).invoke(cli, words)
     assert done.exit_code == 1
-    assert f"is --monitor-url (SWF_MONITOR_URL) {monitor.url}/elsewhere right?" in done.output
+    assert f"check --monitor-url (SWF_MONITOR_URL): {monitor.url}/elsewhere" in done.output
 
 
-def test_the_version_is_printed() -> None:
+def test_version_is_printed() -> None:
     assert CliRunner().invoke(cli, ["version"]).output == f"fastmon-client {__version__}\n"

@@ -1,4 +1,4 @@
-"""How the bytes of a stream are cut into events."""
+"""Splitting the bytes of a stream into events."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ def data_of(stream: bytes, piece: int) -> list[str]:
 @pytest.mark.parametrize("piece", PIECES)
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("bom", ["", "\ufeff"])
-def test_every_whole_event_comes_once_and_the_truncated_last_one_never(piece, end, bom):
+def test_complete_events_are_returned_once_truncated_ones_never(piece, end, bom):
     lines = ["event: x", "data: Grüße\u2028\x0b", "", ": a comment", "", "data: 2", "data: lines", "", "data: trunc"]
     assert data_of((bom + end.join(lines)).encode(), piece) == ["Grüße\u2028\x0b", "2\nlines"]
 
 
 @pytest.mark.parametrize("piece", PIECES)
-def test_bytes_that_are_no_utf8_are_replaced(piece):
+def test_invalid_utf8_is_replaced(piece):
     assert data_of(b"data: \xff\n\ndata: b\n\n", piece) == ["\ufffd", "b"]
 
 
 @pytest.mark.parametrize("piece", PIECES)
-def test_the_last_retry_counts_and_only_as_a_field(piece):
+def test_last_retry_field_is_used(piece):
     cutter, stream = EventSplitter(), b"retry: 1\n\ndata: retry: 9\nretry: 2500\n\nretry: 7"
     for at in range(0, len(stream), piece):
         cutter.feed(stream[at : at + piece])
     assert cutter.retry_s == 2.5
 
 
-def test_an_event_without_end_is_refused():
+def test_endless_event_is_rejected():
     cutter = EventSplitter()
     cutter.feed(b"data: " + b"x" * (MAX_EVENT_BYTES - 6))
     with pytest.raises(ValueError, match="more than"):

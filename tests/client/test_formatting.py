@@ -1,4 +1,4 @@
-"""What a message looks like, what is shown, and what is counted."""
+"""Messages as text and JSON lines, filters, counts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fastmon_client.stream import message_of
 from fastmon_client.summary import summary_lines
 from fastmon_client.tffile import file_size, run_of
 from fastmon_daemon.messages import TfFileRegistered
-from tests.client.told import T0, Told
+from tests.client.state_driver import T0, StateDriver
 
 NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 TF = {
@@ -26,7 +26,7 @@ TF = {
 }  # fmt: skip
 
 
-def test_what_the_daemon_announces_is_shown_and_counted_once():
+def test_announcement_of_the_daemon_is_shown_and_counted_once():
     announced = TfFileRegistered(
         namespace="ns", run_id=100014, execution_id=None, processed_by="fastmon", sender="fastmon",
         tf_file_id="5b0e6c1c-7d3f-4a53-9a55-aa1ab5d2f6f3", tf_filename="swf.100014.000001_tf_001.tf", tf_first=1,
@@ -35,8 +35,8 @@ def test_what_the_daemon_announces_is_shown_and_counted_once():
         previous_selected=None, late=True,
     )  # fmt: skip
     message = json.loads(announced.as_json())
-    wanted = MessageFilter(types=("tf_file_registered",), agents=("fast*",), run_ids=("100014",), namespace="ns")
-    state = AppState("", wanted, NOON)
+    filter_ = MessageFilter(types=("tf_file_registered",), agents=("fast*",), run_ids=("100014",), namespace="ns")
+    state = AppState("", filter_, NOON)
     assert [state.receive(message, NOON + timedelta(seconds=second)) for second in (2, 3)] == [True, False]
     assert line(message) == (
         "12:00:01  run 100014  swf.100014.000001_tf_001.tf  TF 1-20  2.5 MB  of swf.100014.000001.stf  late"
@@ -48,7 +48,7 @@ def test_what_the_daemon_announces_is_shown_and_counted_once():
 
 
 @pytest.mark.parametrize("hostile", ["\x1b[2J", "a\rb", "a\nb", "\u2028", "\u202e", "\ud800", "\x9b1m"])
-def test_nothing_in_a_name_reaches_the_terminal_as_control(hostile):
+def test_control_characters_are_escaped(hostile):
     everywhere = dict.fromkeys([*TF, "timestamp", "tf_first", "tf_last"], hostile) | {"msg_type": TF["msg_type"]}
     state = AppState("", MessageFilter(types=()), NOON)
     state.receive(everywhere, NOON)
@@ -62,12 +62,12 @@ def test_nothing_in_a_name_reaches_the_terminal_as_control(hostile):
     ("count", "text"),
     [(None, "?"), (0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (999_960, "1.0 MB"), (10**18, "1000.0 PB")],
 )
-def test_a_size_is_said_in_powers_of_1000(count, text):
+def test_size_uses_powers_of_1000(count, text):
     assert size(count) == text
 
 
 @pytest.mark.parametrize("strange", [None, True, -1, 10**400, "12", 1.5, [1]])
-def test_a_size_that_is_none_is_unknown_and_adds_nothing(strange):
+def test_invalid_size_is_unknown_and_adds_nothing(strange):
     assert file_size({"file_size_bytes": strange}) is None
     state = AppState("", MessageFilter(types=("tf_file_registered",)), NOON)
     assert state.receive(TF | {"file_size_bytes": strange}, NOON)
@@ -77,41 +77,41 @@ def test_a_size_that_is_none_is_unknown_and_adds_nothing(strange):
 @pytest.mark.parametrize(
     "message", [{"run_id": 7}, {"run_id": "7"}, {"run_number": 7}, {"run_id": None, "run_number": 7}]
 )
-def test_a_run_is_the_same_as_number_and_as_string(message):
+def test_run_number_and_string_are_the_same_run(message):
     assert run_of(message) == "7"
 
 
-def test_options_choose_what_is_shown():
-    def takes(message, **wanted):
-        return MessageFilter(**{"types": ("tf_file_registered",)} | wanted).takes(message)
+def test_filter_matches_by_each_option():
+    def matches(message, **filter_):
+        return MessageFilter(**{"types": ("tf_file_registered",)} | filter_).matches(message)
 
     end = {"msg_type": "end_run", "run_id": 7, "processed_by": None, "namespace": "ns"}
-    assert takes(TF)
-    assert takes(end)
-    assert not takes(TF, types=("fastmon_status",))
-    assert takes(end, types=("fastmon_status",))
-    assert takes(TF, agents=("other", "fastmon-agent-*"))
-    assert not takes(TF, agents=("other",))
-    assert takes(end, agents=("other",))
-    assert not takes(end, run_ids=("8",))
-    assert not takes(TF | {"run_id": None}, run_ids=("None",))
-    assert takes(end, namespace="ns")
-    assert not takes(end, namespace="other")
+    assert matches(TF)
+    assert matches(end)
+    assert not matches(TF, types=("fastmon_status",))
+    assert matches(end, types=("fastmon_status",))
+    assert matches(TF, agents=("other", "fastmon-agent-*"))
+    assert not matches(TF, agents=("other",))
+    assert matches(end, agents=("other",))
+    assert not matches(end, run_ids=("8",))
+    assert not matches(TF | {"run_id": None}, run_ids=("None",))
+    assert matches(end, namespace="ns")
+    assert not matches(end, namespace="other")
 
 
-def test_the_end_of_a_run_is_heard_whatever_is_asked_for():
-    assert MessageFilter(types=("a", "end_run")).heard_types == (
+def test_run_events_are_always_subscribed():
+    assert MessageFilter(types=("a", "end_run")).subscribed_types == (
         "a", "end_run", "run_imminent", "start_run", "pause_run", "resume_run", "fastmon_status", "fastmon_run_summary",
     )  # fmt: skip
 
 
-def test_a_tf_file_without_any_name_of_its_own_is_counted_each_time():
+def test_tf_file_without_name_or_id_is_counted_each_time():
     state = AppState("", MessageFilter(types=("tf_file_registered",)), NOON)
     message = {"msg_type": "tf_file_registered", "run_id": 1}
     assert [state.receive(message, NOON) for _ in range(2)] == [True, True]
 
 
-def test_gaps_are_told_as_spans():
+def test_gaps_are_formatted_as_ranges():
     assert gaps([1, 2, 3, 7, 9, 10]) == ["1-3", "7", "9-10"]
 
 
@@ -127,19 +127,19 @@ def test_gaps_are_told_as_spans():
         " {} ",
     ],
 )
-def test_a_json_line_is_one_object_with_the_message_and_two_members_more(body, capsys):
+def test_json_line_is_the_message_plus_two_members(body, capsys):
     message = message_of(body)
     output = JsonLines()
-    output.message(message, backfilled=True)
+    output.write(message, backfilled=True)
     output.flush()
     [line] = capsys.readouterr().out.splitlines()
     kind = "tf_file" if "tf_file" in body else "message"
     assert json.loads(line, parse_constant=pytest.fail) == {**message, "kind": kind, "backfilled": True}
 
 
-def test_a_number_that_json_has_no_word_for_is_null(capsys):
+def test_number_outside_json_is_null(capsys):
     output = JsonLines()
-    output.message({"msg_type": "x", "a": float("inf"), "b": [float("nan")], "c": 1.5}, backfilled=True)
+    output.write({"msg_type": "x", "a": float("inf"), "b": [float("nan")], "c": 1.5}, backfilled=True)
     output.flush()
     [text] = capsys.readouterr().out.splitlines()
     assert json.loads(text, parse_constant=pytest.fail) == {
@@ -147,74 +147,76 @@ def test_a_number_that_json_has_no_word_for_is_null(capsys):
     }  # fmt: skip
 
 
-def told_lines(output: JsonLines, told: Told, capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
-    """What a turn adds."""
-    told.state.tick(told.now)
-    output.turn(told.state, told.now)
+def json_lines_of_update(
+    output: JsonLines, driver: StateDriver, capsys: pytest.CaptureFixture[str]
+) -> list[dict[str, Any]]:
+    """The JSON lines of one update."""
+    driver.state.tick(driver.now)
+    output.update(driver.state, driver.now)
     return [json.loads(text) for text in capsys.readouterr().out.splitlines()]
 
 
-def test_json_lines_tell_of_a_run_what_it_is_and_why_its_numbers_are_unknown_whenever_that_changes(capsys):
-    told, output = Told(), JsonLines()
-    told.says("start_run")
-    told.tf(1, tf_total=1)
-    assert {each["kind"] for each in told_lines(output, told, capsys)} == {"connection", "run"}
-    told.tf(2, tf_total=1)
-    assert told_lines(output, told, capsys) == []  # only numbers: each TF file has its line
-    told.wait(40)
-    told.compare([1, 2], {1: 1, 2: 1})
-    [run] = told_lines(output, told, capsys)
+def test_json_lines_report_each_change_of_a_run(capsys):
+    driver, output = StateDriver(), JsonLines()
+    driver.send_run_event("start_run")
+    driver.tf(1, tf_total=1)
+    assert {each["kind"] for each in json_lines_of_update(output, driver, capsys)} == {"connection", "run"}
+    driver.tf(2, tf_total=1)
+    assert json_lines_of_update(output, driver, capsys) == []  # only counts changed
+    driver.wait(40)
+    driver.compare([1, 2], {1: 1, 2: 1})
+    [run] = json_lines_of_update(output, driver, capsys)
     assert (run["kind"], run["verified"], run["doubt"], run["verified_at"]) == (
-        "run", "VERIFIED", "", told.now.isoformat(),
+        "run", "VERIFIED", "", driver.now.isoformat(),
     )  # fmt: skip
     assert "strip" not in run
-    told.state.compared("7", "the monitor said 500", told.now)
-    run, alarm = told_lines(output, told, capsys)
+    driver.state.finish_comparison("7", "the monitor said 500", driver.now)
+    run, alarm = json_lines_of_update(output, driver, capsys)
     assert (run["kind"], run["verified"], run["doubt"]) == ("run", "UNKNOWN", "the monitor said 500")
     assert (alarm["kind"], alarm["alarm"], alarm["until"]) == ("alarm", "monitor_unreachable", None)
-    told.state.compared("7", "the monitor said 502", told.now)
-    assert [each["doubt"] for each in told_lines(output, told, capsys)] == ["the monitor said 502"]
-    told.compare([1, 2, 3], {1: 1, 2: 1})
-    run, *alarms = told_lines(output, told, capsys)
+    driver.state.finish_comparison("7", "the monitor said 502", driver.now)
+    assert [each["doubt"] for each in json_lines_of_update(output, driver, capsys)] == ["the monitor said 502"]
+    driver.compare([1, 2, 3], {1: 1, 2: 1})
+    run, *alarms = json_lines_of_update(output, driver, capsys)
     assert (run["verified"], run["missing"], run["stfs_missing"]) == ("VERIFIED", [3], 1)
     assert [(each["alarm"], bool(each["until"])) for each in alarms] == [
         ("stfs_missing", False), ("monitor_unreachable", True),
     ]  # fmt: skip
-    told.says("pause_run")
-    assert [each["state"] for each in told_lines(output, told, capsys)] == ["paused"]
+    driver.send_run_event("pause_run")
+    assert [each["state"] for each in json_lines_of_update(output, driver, capsys)] == ["paused"]
 
 
-def test_json_lines_tell_what_the_connection_is_and_why(capsys):
-    told, output = Told(), JsonLines()
-    assert [each["state"] for each in told_lines(output, told, capsys)] == ["LIVE"]
-    told.state.lost("reset by peer", told.now)
-    connection, alarm = told_lines(output, told, capsys)
+def test_json_lines_report_each_change_of_the_connection(capsys):
+    driver, output = StateDriver(), JsonLines()
+    assert [each["state"] for each in json_lines_of_update(output, driver, capsys)] == ["LIVE"]
+    driver.state.lost("reset by peer", driver.now)
+    connection, alarm = json_lines_of_update(output, driver, capsys)
     assert (connection["kind"], connection["state"], connection["reason"]) == ("connection", "DEAD", "reset by peer")
     assert alarm["evidence"] == "reset by peer"
-    told.state.lost("Connection refused", told.now)
-    assert [each["reason"] for each in told_lines(output, told, capsys)] == ["Connection refused"]
+    driver.state.lost("Connection refused", driver.now)
+    assert [each["reason"] for each in json_lines_of_update(output, driver, capsys)] == ["Connection refused"]
 
 
-def test_a_run_that_comes_back_when_it_was_long_off_the_list_is_told_anew(capsys):
-    told, output = Told(), JsonLines()
+def test_run_that_returns_to_the_list_is_reported_again(capsys):
+    driver, output = StateDriver(), JsonLines()
     for hour in range(60):
-        told.now = T0 + timedelta(hours=hour)
-        told.hear(msg_type="end_run", run_id=f"test-{hour}")
-        assert f"test-{hour}" in [each.get("run") for each in told_lines(output, told, capsys)]
-        assert told_lines(output, told, capsys) == []
-    told.hear(msg_type="end_run", run_id="test-0")
-    assert [each["run"] for each in told_lines(output, told, capsys)] == ["test-0"]
+        driver.now = T0 + timedelta(hours=hour)
+        driver.receive(msg_type="end_run", run_id=f"test-{hour}")
+        assert f"test-{hour}" in [each.get("run") for each in json_lines_of_update(output, driver, capsys)]
+        assert json_lines_of_update(output, driver, capsys) == []
+    driver.receive(msg_type="end_run", run_id="test-0")
+    assert [each["run"] for each in json_lines_of_update(output, driver, capsys)] == ["test-0"]
 
 
-def test_new_alarms_are_said_on_stderr_oldest_first_and_ring_once(capsys):
+def test_new_alarms_are_logged_oldest_first_with_one_bell(capsys):
     said: list[str] = []
     number = logger.add(said.append, format="{message}")
-    told, output = Told(), Quiet(bell=True)
+    driver, output = StateDriver(), Quiet(bell=True)
     for agent in ("a", "b"):
-        told.hear(msg_type="fastmon_status", processed_by=agent, status="degraded")
-        told.wait(1)
-    output.turn(told.state, told.now)
-    output.turn(told.state, told.now)
+        driver.receive(msg_type="fastmon_status", processed_by=agent, status="degraded")
+        driver.wait(1)
+    output.update(driver.state, driver.now)
+    output.update(driver.state, driver.now)
     logger.remove(number)
     assert said == [f"alarm daemon_degraded: {agent} degraded: no reason given\n" for agent in ("a", "b")]
     assert capsys.readouterr().err.count("\a") == 1

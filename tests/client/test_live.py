@@ -1,4 +1,4 @@
-"""`fastmon-client start` on a terminal of any size and kind, as a person sees it."""
+"""`fastmon-client start` on terminals of any size and kind."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.client.living import TOKEN, Experiment
+from tests.client.client_process import TOKEN, Experiment
 from tests.client.snapshots import ESCAPES, HOSTILE
 from tests.client.terminal import Terminal
 
@@ -26,28 +26,26 @@ def start(experiment: Experiment, *options: str, columns: int = 80, rows: int = 
     return Terminal(*words, columns=columns, rows=rows, SWF_API_TOKEN=TOKEN, **environment)
 
 
-def test_the_live_view_fills_its_window_of_whatever_size(experiment: Experiment) -> None:
+def test_live_view_fills_a_window_of_any_size(experiment: Experiment) -> None:
     with start(experiment, columns=80, rows=24) as terminal:
-        terminal.sees("LIVE")
-        experiment.says("start_run")
-        experiment.take(1)
-        lines = terminal.sees("swf.100014.000001_tf_003.tf")
+        terminal.wait_for("LIVE")
+        experiment.send("start_run")
+        experiment.publish(1)
+        lines = terminal.wait_for("swf.100014.000001_tf_003.tf")
         assert lines[0].startswith(" LIVE  since")
         assert any(line.startswith("100014  running") for line in lines)
-        assert "Ctrl-C ends" in lines[23]
+        assert "Ctrl-C to stop" in lines[23]
         terminal.resize(200, 50)
-        lines = terminal.sees(lambda lines: "Ctrl-C ends" in lines[49])
+        lines = terminal.wait_for(lambda lines: "Ctrl-C to stop" in lines[49])
         assert any("lag p50/p95 s" in line and "backfilled" in line for line in lines)
         terminal.resize(60, 12)
-        terminal.sees(lambda lines: "Ctrl-C" in lines[11] and "swf.100014.000001" in " ".join(lines))
+        terminal.wait_for(lambda lines: "Ctrl-C" in lines[11] and "swf.100014.000001" in " ".join(lines))
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
-def test_a_signal_leaves_the_screen_in_order_and_prints_the_summary(
-    experiment: Experiment, number: int, code: int
-) -> None:
+def test_signal_restores_the_screen_and_prints_the_summary(experiment: Experiment, number: int, code: int) -> None:
     with start(experiment) as terminal:
-        terminal.sees("LIVE")
+        terminal.wait_for("LIVE")
         terminal.process.send_signal(number)
         assert terminal.ended() == code
         after = terminal.raw.rpartition(LEAVES)[2]
@@ -59,36 +57,36 @@ def test_a_signal_leaves_the_screen_in_order_and_prints_the_summary(
 
 def test_hostile_names_do_not_move_the_cursor(experiment: Experiment) -> None:
     with start(experiment, columns=200, rows=50) as terminal:
-        terminal.sees("LIVE")
-        experiment.take(1, stf=f"{HOSTILE}{ESCAPES}", tf=f"tf{ESCAPES}")
-        terminal.sees("tf\\x1b[2J\\x1b]0;owned\\x07[bold red]evil[/]")
-        terminal.sees(HOSTILE)
+        terminal.wait_for("LIVE")
+        experiment.publish(1, stf=f"{HOSTILE}{ESCAPES}", tf=f"tf{ESCAPES}")
+        terminal.wait_for("tf\\x1b[2J\\x1b]0;owned\\x07[bold red]evil[/]")
+        terminal.wait_for(HOSTILE)
         assert b"\x1b]0;owned" not in terminal.raw
 
 
-def test_a_monitor_that_goes_away_is_said_in_words_without_colour(experiment: Experiment) -> None:
+def test_lost_monitor_is_shown_without_colour(experiment: Experiment) -> None:
     with start(experiment, NO_COLOR="1") as terminal:
-        terminal.sees("LIVE")
+        terminal.wait_for("LIVE")
         experiment.monitor.stop()
         try:
-            terminal.sees(" DEAD ")
-            terminal.sees("what is now is UNKNOWN")
-            terminal.sees("ALARM stream dead")
+            terminal.wait_for(" DEAD ")
+            terminal.wait_for("current state is UNKNOWN")
+            terminal.wait_for("ALARM stream dead")
         finally:
             experiment.monitor.start()
-        terminal.sees(" LIVE ")
+        terminal.wait_for(" LIVE ")
         assert terminal.colours() == {"default"}
 
 
-def test_a_terminal_that_cannot_move_its_cursor_gets_lines(experiment: Experiment) -> None:
+def test_dumb_terminal_gets_lines(experiment: Experiment) -> None:
     with start(experiment, TERM="dumb") as terminal:
-        terminal.sees("connected")
-        experiment.take(1)
-        terminal.sees("swf.100014.000001_tf_003.tf")
+        terminal.wait_for("connected")
+        experiment.publish(1)
+        terminal.wait_for("swf.100014.000001_tf_003.tf")
         assert b"\x1b" not in terminal.raw
 
 
-def test_a_refused_token_ends_the_live_view_with_the_remedy(experiment: Experiment) -> None:
+def test_rejected_token_ends_the_live_view_with_a_hint(experiment: Experiment) -> None:
     with Terminal(
         "fastmon_client", "start", "--monitor-url", experiment.monitor.url, columns=200, SWF_API_TOKEN="wrong"
     ) as terminal:

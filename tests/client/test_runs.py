@@ -1,4 +1,4 @@
-"""One run: its state, what is compared and when, what its numbers are worth."""
+"""One run: its state, its comparisons, its numbers."""
 
 from __future__ import annotations
 
@@ -9,403 +9,405 @@ import pytest
 
 from fastmon_client.runs import RunTable
 from fastmon_client.selection import Selection
-from fastmon_client.stfs import KEPT_WHOLE, STRIP
+from fastmon_client.stfs import MAX_OPEN_STFS, STRIP_LENGTH
 from fastmon_daemon.engine.sampling import is_selected
-from tests.client.told import LONG_AGO, T0, Told, row, stf
+from tests.client.state_driver import LONG_AGO, T0, StateDriver, row, stf
 
 
-def complete_run(told: Told) -> None:
-    """Run 7, of one STF, which is all there."""
-    told.says("start_run")
-    told.tf(1)
-    told.tf(1, 2)
-    told.says("end_run", total_stf_files=1)
-    told.wait(15)
-    told.compare([1], {1: 2})
-    assert told.row["state"] == "complete"
+def complete_run(driver: StateDriver) -> None:
+    """Run 7 with one complete STF."""
+    driver.send_run_event("start_run")
+    driver.tf(1)
+    driver.tf(1, 2)
+    driver.send_run_event("end_run", total_stf_files=1)
+    driver.wait(15)
+    driver.compare([1], {1: 2})
+    assert driver.row["state"] == "complete"
 
 
-def due_within(told: Told, seconds: float) -> bool:
-    """Whether the run is due for a comparison in that time; which then has begun."""
-    told.wait(seconds)
-    return told.state.due(told.now) == ["7"]
+def due_within(driver: StateDriver, seconds: float) -> bool:
+    """Whether a comparison of the run starts within that time."""
+    driver.wait(seconds)
+    return driver.state.start_comparisons(driver.now) == ["7"]
 
 
 # Its numbers
 
 
-def test_the_lag_is_the_median_and_the_95_percent_mark_of_what_the_stream_brought():
-    told = Told()
+def test_lag_is_median_and_95th_percentile_of_the_stream():
+    driver = StateDriver()
     for seconds in range(1, 101):
-        told.now = T0 + timedelta(seconds=seconds)
-        told.tf(seconds)
-    assert (told.row["lag_p50_s"], told.row["lag_p95_s"]) == (51, 96)
+        driver.now = T0 + timedelta(seconds=seconds)
+        driver.tf(seconds)
+    assert (driver.row["lag_p50_s"], driver.row["lag_p95_s"]) == (51, 96)
 
 
-def test_a_late_or_backfilled_tf_file_says_nothing_about_the_lag():
-    told = Told()
-    told.wait(2)
-    told.tf(1)
-    told.wait(3600)
-    told.tf(2, late=True)
-    told.wait(10)
-    told.compare([1, 2], {1: 2, 2: 2})
-    assert told.row["backfilled"] == 2
-    assert (told.row["lag_p50_s"], told.row["lag_p95_s"]) == (2, 2)
+def test_late_and_backfilled_tf_files_do_not_count_for_the_lag():
+    driver = StateDriver()
+    driver.wait(2)
+    driver.tf(1)
+    driver.wait(3600)
+    driver.tf(2, late=True)
+    driver.wait(10)
+    driver.compare([1, 2], {1: 2, 2: 2})
+    assert driver.row["backfilled"] == 2
+    assert (driver.row["lag_p50_s"], driver.row["lag_p95_s"]) == (2, 2)
 
 
-def test_what_is_backfilled_is_no_sign_of_life():
-    told = Told()
-    told.says("start_run")
-    told.wait(120)
-    told.state.receive_heartbeat(told.now)
-    told.compare([1], {1: 2})  # registered two minutes ago
-    told.wait(10)
-    assert (told.row["tf_files"], told.row["stale"], told.row["rate_hz"]) == (2, True, 0)
+def test_backfilled_tf_files_do_not_end_stale():
+    driver = StateDriver()
+    driver.send_run_event("start_run")
+    driver.wait(120)
+    driver.state.receive_heartbeat(driver.now)
+    driver.compare([1], {1: 2})  # registered two minutes ago
+    driver.wait(10)
+    assert (driver.row["tf_files"], driver.row["stale"], driver.row["rate_hz"]) == (2, True, 0)
 
 
 def test_at_most_100_missing_stfs_are_named():
-    told = Told()
-    told.tf(1)
-    told.tf(1, 2)
-    told.wait(40)
-    told.compare(list(range(1, 202)), {1: 2})
-    assert told.row["stfs_missing"] == 200
-    assert told.row["missing"] == list(range(2, 102))
+    driver = StateDriver()
+    driver.tf(1)
+    driver.tf(1, 2)
+    driver.wait(40)
+    driver.compare(list(range(1, 202)), {1: 2})
+    assert driver.row["stfs_missing"] == 200
+    assert driver.row["missing"] == list(range(2, 102))
 
 
 # Its state
 
 
-def test_fresh_tf_files_prove_that_a_run_that_was_about_to_start_is_running():
-    told = Told()
-    told.says("run_imminent")
-    assert told.row["state"] == "imminent"
-    told.tf(1)
-    assert told.row["state"] == "running"
+def test_new_tf_file_makes_an_imminent_run_running():
+    driver = StateDriver()
+    driver.send_run_event("run_imminent")
+    assert driver.row["state"] == "imminent"
+    driver.tf(1)
+    assert driver.row["state"] == "running"
 
 
-def test_backfilled_tf_files_do_not_prove_that_a_run_is_running():
-    told = Told()
-    told.says("run_imminent")
-    told.wait(40)
-    told.compare([1], {1: 2})
-    assert (told.row["tf_files"], told.row["state"]) == (2, "imminent")
+def test_backfilled_tf_file_does_not_make_a_run_running():
+    driver = StateDriver()
+    driver.send_run_event("run_imminent")
+    driver.wait(40)
+    driver.compare([1], {1: 2})
+    assert (driver.row["tf_files"], driver.row["state"]) == (2, "imminent")
 
 
-def test_the_next_run_of_another_namespace_ends_no_other():
-    told = Told()
-    told.says("start_run")
-    told.hear(msg_type="start_run", run_id=8, namespace="another")
-    assert told.state.runs["7"].state == "running"
+def test_next_run_of_another_namespace_ends_no_run():
+    driver = StateDriver()
+    driver.send_run_event("start_run")
+    driver.receive(msg_type="start_run", run_id=8, namespace="another")
+    assert driver.state.runs["7"].state == "running"
 
 
-def test_the_announced_next_run_ends_the_one_before():
-    told = Told()
-    told.says("start_run")
-    told.hear(msg_type="run_imminent", run_id=8, namespace="ns")
-    assert told.state.runs["7"].state == "ended"
+def test_run_imminent_ends_the_previous_run():
+    driver = StateDriver()
+    driver.send_run_event("start_run")
+    driver.receive(msg_type="run_imminent", run_id=8, namespace="ns")
+    assert driver.state.runs["7"].state == "ended"
 
 
 @pytest.mark.parametrize("name", ["12345678901", "run-7", "\u0663"])
-def test_a_run_that_the_monitor_cannot_have_is_never_asked_for_and_says_so(name: str):
-    told = Told()
-    told.hear(msg_type="start_run", run_id=name)
-    told.wait(600)
-    told.state.connected(told.now)
-    assert told.state.due(told.now + timedelta(days=1)) == []
-    assert told.row["doubt"] == "its name is no number: the monitor cannot be asked"
+def test_unnumbered_run_is_never_queried(name: str):
+    driver = StateDriver()
+    driver.receive(msg_type="start_run", run_id=name)
+    driver.wait(600)
+    driver.state.connected(driver.now)
+    assert driver.state.start_comparisons(driver.now + timedelta(days=1)) == []
+    assert driver.row["doubt"] == "run name is not a number: cannot query the monitor"
 
 
 # When it is compared
 
 
-def test_after_a_failure_the_comparison_is_tried_again_in_5_s():
-    told = Told()
-    told.tf(1)
-    assert due_within(told, 2)
-    told.state.compared("7", "the monitor said 500", told.now)
-    assert not due_within(told, 4)
-    assert due_within(told, 1)
+def test_failed_comparison_is_retried_after_5_s():
+    driver = StateDriver()
+    driver.tf(1)
+    assert due_within(driver, 2)
+    driver.state.finish_comparison("7", "the monitor said 500", driver.now)
+    assert not due_within(driver, 4)
+    assert due_within(driver, 1)
 
 
-def test_an_open_run_is_compared_every_30_s_and_a_quiet_one_every_5_minutes():
-    told = Told()
-    told.tf(1, tf_total=1)
-    told.compare([1], {1: 1})
-    assert not due_within(told, 29)
-    assert due_within(told, 1)
-    told.compare([1], {1: 1})
-    assert due_within(told, 600)
-    told.compare([1], {1: 1})
-    assert not due_within(told, 299)
-    assert due_within(told, 1)
+def test_open_run_is_compared_every_30_s_an_idle_one_every_5_minutes():
+    driver = StateDriver()
+    driver.tf(1, tf_total=1)
+    driver.compare([1], {1: 1})
+    assert not due_within(driver, 29)
+    assert due_within(driver, 1)
+    driver.compare([1], {1: 1})
+    assert due_within(driver, 600)
+    driver.compare([1], {1: 1})
+    assert not due_within(driver, 299)
+    assert due_within(driver, 1)
 
 
-def test_a_list_that_takes_long_is_read_less_often():
-    told = Told()
-    told.tf(1, tf_total=1)
-    assert due_within(told, 2)
-    told.wait(10)
-    told.compare([1], {1: 1})
-    assert not due_within(told, 99)
-    assert due_within(told, 1)
+def test_slow_listing_is_read_less_often():
+    driver = StateDriver()
+    driver.tf(1, tf_total=1)
+    assert due_within(driver, 2)
+    driver.wait(10)
+    driver.compare([1], {1: 1})
+    assert not due_within(driver, 99)
+    assert due_within(driver, 1)
 
 
-def test_reasons_to_compare_that_come_all_the_time_do_not_put_the_comparison_off():
-    told = Told()
-    told.tf(1)
+def test_frequent_reasons_do_not_delay_the_comparison():
+    driver = StateDriver()
+    driver.tf(1)
     for _ in range(4):
-        told.wait(0.3)
-        told.state.lost("reset by peer", told.now)
-        told.state.connected(told.now)
-    assert told.state.due(told.now) == ["7"]
+        driver.wait(0.3)
+        driver.state.lost("reset by peer", driver.now)
+        driver.state.connected(driver.now)
+    assert driver.state.start_comparisons(driver.now) == ["7"]
 
 
-def test_a_run_with_a_gap_is_compared_again_for_a_quarter_of_an_hour_and_then_no_more():
-    told = Told()
-    told.tf(1)
-    told.tf(1, 2)
-    told.says("end_run", total_stf_files=2)
-    told.wait(60)
-    told.compare([1], {1: 2})
-    told.compare([1], {1: 2})
-    assert told.row["missing"] == [2]
-    assert due_within(told, 30)
-    told.wait(15 * 60)
-    told.compare([1], {1: 2})
-    assert told.state.due(told.now + timedelta(days=1)) == []
+def test_run_with_a_gap_is_compared_for_15_minutes():
+    driver = StateDriver()
+    driver.tf(1)
+    driver.tf(1, 2)
+    driver.send_run_event("end_run", total_stf_files=2)
+    driver.wait(60)
+    driver.compare([1], {1: 2})
+    driver.compare([1], {1: 2})
+    assert driver.row["missing"] == [2]
+    assert due_within(driver, 30)
+    driver.wait(15 * 60)
+    driver.compare([1], {1: 2})
+    assert driver.state.start_comparisons(driver.now + timedelta(days=1)) == []
 
 
-def test_an_ended_run_is_compared_every_second_for_a_minute_and_then_every_30_s():
-    told = Told()
-    told.says("start_run")
-    told.says("end_run", total_stf_files=2)
-    told.wait(2)
-    told.compare([1, 2], {}, since=told.now)  # too young for a verdict
-    assert due_within(told, 1)
-    told.wait(60)
-    told.compare([1, 2, 3], {}, since=told.now)
-    assert not due_within(told, 29)
-    assert due_within(told, 1)
+def test_ended_run_is_compared_every_second_then_every_30_s():
+    driver = StateDriver()
+    driver.send_run_event("start_run")
+    driver.send_run_event("end_run", total_stf_files=2)
+    driver.wait(2)
+    driver.compare([1, 2], {}, since=driver.now)  # too young for a verdict
+    assert due_within(driver, 1)
+    driver.wait(60)
+    driver.compare([1, 2, 3], {}, since=driver.now)
+    assert not due_within(driver, 29)
+    assert due_within(driver, 1)
 
 
-def test_a_tf_file_after_the_end_has_a_complete_run_compared_again():
-    told = Told()
-    complete_run(told)
-    assert not due_within(told, 600)
-    told.tf(2, late=True)
-    assert due_within(told, 1)
+def test_tf_file_after_the_end_starts_a_new_comparison():
+    driver = StateDriver()
+    complete_run(driver)
+    assert not due_within(driver, 600)
+    driver.tf(2, late=True)
+    assert due_within(driver, 1)
 
 
-def test_a_run_that_was_verified_long_after_its_end_stays_so_when_the_stream_is_lost():
-    told = Told()
-    complete_run(told)
-    told.wait(16 * 60)
-    told.state.lost("reset by peer", told.now)
-    told.state.connected(told.now)
-    assert told.row["verified"] == "VERIFIED"
-    assert told.state.due(told.now + timedelta(days=1)) == []
+def test_old_verified_run_survives_a_stream_loss():
+    driver = StateDriver()
+    complete_run(driver)
+    driver.wait(16 * 60)
+    driver.state.lost("reset by peer", driver.now)
+    driver.state.connected(driver.now)
+    assert driver.row["verified"] == "VERIFIED"
+    assert driver.state.start_comparisons(driver.now + timedelta(days=1)) == []
 
 
-def test_a_run_that_ended_a_moment_ago_is_compared_again_when_the_stream_comes_back():
-    told = Told()
-    complete_run(told)
-    told.state.lost("reset by peer", told.now)
-    assert told.row["verified"] == "VERIFIED"  # it had ended, and all of it is there
-    told.state.connected(told.now)
-    assert told.row["doubt"] == "not yet compared since the stream came back"
-    assert due_within(told, 1)
+def test_recently_ended_run_is_compared_after_a_reconnect():
+    driver = StateDriver()
+    complete_run(driver)
+    driver.state.lost("reset by peer", driver.now)
+    assert driver.row["verified"] == "VERIFIED"  # ended and complete
+    driver.state.connected(driver.now)
+    assert driver.row["doubt"] == "not compared since the stream reconnected"
+    assert due_within(driver, 1)
 
 
-def test_stfs_that_the_monitor_does_not_list_leave_the_numbers_unknown():
-    told = Told()
+def test_unlisted_stfs_make_numbers_unknown():
+    driver = StateDriver()
     for sequence in (1, 2):
-        told.tf(sequence, tf_total=1)
-    told.compare([1], {1: 1})  # STF 2 may have been registered a moment after the list was made
-    assert told.row["doubt"] == ""
-    told.wait(40)
-    told.compare([1], {1: 1})
-    assert told.row["doubt"] == "1 STFs were announced that the monitor does not list"
+        driver.tf(sequence, tf_total=1)
+    driver.compare([1], {1: 1})  # STF 2 may have been registered after the listing
+    assert driver.row["doubt"] == ""
+    driver.wait(40)
+    driver.compare([1], {1: 1})
+    assert driver.row["doubt"] == "1 announced STFs are not in the monitor's table"
 
 
-def test_numbers_that_were_compared_too_long_ago_are_unknown():
-    told = Told()
-    told.tf(1)
-    told.tf(1, 2)
-    told.compare([1], {1: 2})
-    told.wait(90)
-    assert told.row["verified"] == "VERIFIED"
-    told.wait(1)
-    assert told.row["doubt"] == f"last compared at {T0.isoformat()}"
+def test_numbers_compared_too_long_ago_are_unknown():
+    driver = StateDriver()
+    driver.tf(1)
+    driver.tf(1, 2)
+    driver.compare([1], {1: 2})
+    driver.wait(90)
+    assert driver.row["verified"] == "VERIFIED"
+    driver.wait(1)
+    assert driver.row["doubt"] == f"last compared at {T0.isoformat()}"
 
 
 # Its STFs
 
 
-def test_stfs_beyond_the_last_one_heard_of_are_missing_where_the_end_says_how_many_there_are():
-    told = Told()
-    told.tf(1)
-    told.tf(1, 2)
-    told.says("end_run", total_stf_files=50)
-    told.wait(40)
-    told.compare([1], {1: 2})
-    told.wait(40)
-    assert (told.row["stfs_expected"], told.row["missing"]) == (50, list(range(2, 51)))
+def test_total_of_end_run_reveals_missing_stfs():
+    driver = StateDriver()
+    driver.tf(1)
+    driver.tf(1, 2)
+    driver.send_run_event("end_run", total_stf_files=50)
+    driver.wait(40)
+    driver.compare([1], {1: 2})
+    driver.wait(40)
+    assert (driver.row["stfs_expected"], driver.row["missing"]) == (50, list(range(2, 51)))
 
 
-def test_a_run_is_not_complete_while_it_is_too_early_to_call_an_stf_missing():
-    told = Told()
+def test_run_is_not_complete_within_the_grace_time():
+    driver = StateDriver()
     for sequence in (1, 3):
-        told.tf(sequence, tf_total=1)
-    told.says("end_run", total_stf_files=3)
-    told.wait(2)
-    told.compare([1, 3], {1: 1, 3: 1}, since=told.now)
-    assert (told.row["state"], told.row["missing"]) == ("ended", [])
-    told.wait(15)
-    told.compare([1, 3], {1: 1, 3: 1})
-    assert (told.row["state"], told.row["missing"]) == ("ended", [2])
+        driver.tf(sequence, tf_total=1)
+    driver.send_run_event("end_run", total_stf_files=3)
+    driver.wait(2)
+    driver.compare([1, 3], {1: 1, 3: 1}, since=driver.now)
+    assert (driver.row["state"], driver.row["missing"]) == ("ended", [])
+    driver.wait(15)
+    driver.compare([1, 3], {1: 1, 3: 1})
+    assert (driver.row["state"], driver.row["missing"]) == ("ended", [2])
 
 
-def test_an_stf_is_not_missing_before_the_monitor_was_asked_for_its_tf_files():
-    told = Told()
-    told.tf(1)
-    told.tf(1, 2)
-    told.wait(40)
-    told.state.listed("7", [(stf(n), LONG_AGO) for n in (1, 2)], told.now)
-    assert told.row["missing"] == []
-    told.state.filled("7", stf(2), [], told.now)
-    assert told.row["missing"] == [2]
+def test_stf_is_missing_only_after_its_tf_files_were_queried():
+    driver = StateDriver()
+    driver.tf(1)
+    driver.tf(1, 2)
+    driver.wait(40)
+    driver.state.record_stfs("7", [(stf(n), LONG_AGO) for n in (1, 2)], driver.now)
+    assert driver.row["missing"] == []
+    driver.state.record_tf_files("7", stf(2), [], driver.now)
+    assert driver.row["missing"] == [2]
 
 
-def test_an_absent_stf_is_missing_only_when_it_is_old_enough():
-    told = Told()
-    told.tf(1)
-    told.tf(1, 2)
-    told.wait(40)
-    assert told.compare([1, 2], {1: 2}, since=told.now - timedelta(seconds=29)) == [stf(2)]
-    assert told.row["missing"] == []
-    told.wait(1)
-    assert told.row["missing"] == [2]
+def test_absent_stf_is_missing_only_after_the_grace_time():
+    driver = StateDriver()
+    driver.tf(1)
+    driver.tf(1, 2)
+    driver.wait(40)
+    assert driver.compare([1, 2], {1: 2}, since=driver.now - timedelta(seconds=29)) == [stf(2)]
+    assert driver.row["missing"] == []
+    driver.wait(1)
+    assert driver.row["missing"] == [2]
 
 
-def test_an_stf_is_not_incomplete_before_the_monitor_was_asked_for_the_rest_and_some_time_is_over():
-    told = Told()
-    told.tf(1)
-    assert told.compare([1], {1: 1}) == []
-    told.wait(40)
-    assert told.row["stfs_incomplete"] == 0
-    told.compare([1], {1: 1})
-    assert told.row["stfs_incomplete"] == 1
-    told.tf(2)
-    told.wait(10)
-    told.compare([1, 2], {1: 1, 2: 1})
-    assert told.row["stfs_incomplete"] == 1
-    told.wait(20)
-    assert told.row["stfs_incomplete"] == 2
+def test_stf_is_incomplete_only_after_query_and_grace_time():
+    driver = StateDriver()
+    driver.tf(1)
+    assert driver.compare([1], {1: 1}) == []
+    driver.wait(40)
+    assert driver.row["stfs_incomplete"] == 0
+    driver.compare([1], {1: 1})
+    assert driver.row["stfs_incomplete"] == 1
+    driver.tf(2)
+    driver.wait(10)
+    driver.compare([1, 2], {1: 1, 2: 1})
+    assert driver.row["stfs_incomplete"] == 1
+    driver.wait(20)
+    assert driver.row["stfs_incomplete"] == 2
 
 
-def test_a_missing_stf_that_comes_after_all_is_missing_no_more():
-    told = Told()
+def test_late_stf_is_no_longer_missing():
+    driver = StateDriver()
     for number in (1, 2):
-        told.tf(1, number)
-        told.tf(3, number)
-    told.wait(40)
-    told.compare([1, 3], {1: 2, 3: 2}, since=told.now)
-    told.wait(40)
-    assert told.row["missing"] == [2]
-    told.tf(2, late=True)
-    told.tf(2, 2, late=True)
-    assert (told.row["missing"], told.strip[2]) == ([], "recovered")
+        driver.tf(1, number)
+        driver.tf(3, number)
+    driver.wait(40)
+    driver.compare([1, 3], {1: 2, 3: 2}, since=driver.now)
+    driver.wait(40)
+    assert driver.row["missing"] == [2]
+    driver.tf(2, late=True)
+    driver.tf(2, 2, late=True)
+    assert (driver.row["missing"], driver.strip[2]) == ([], "recovered")
 
 
-def test_an_stf_that_the_monitor_no_longer_lists_is_missing_no_more():
-    told = Told()
-    told.tf(1)
-    told.tf(1, 2)
-    told.wait(40)
+def test_unlisted_stf_is_no_longer_missing():
+    driver = StateDriver()
+    driver.tf(1)
+    driver.tf(1, 2)
+    driver.wait(40)
     names = [(name, LONG_AGO) for name in (stf(1), "swf.7.other.stf")]
-    told.state.listed("7", names, told.now)
-    told.state.filled("7", "swf.7.other.stf", [], told.now)
-    assert told.row["stfs_missing"] == 1
-    told.state.listed("7", names[:1], told.now)
-    assert told.row["stfs_missing"] == 0
+    driver.state.record_stfs("7", names, driver.now)
+    driver.state.record_tf_files("7", "swf.7.other.stf", [], driver.now)
+    assert driver.row["stfs_missing"] == 1
+    driver.state.record_stfs("7", names[:1], driver.now)
+    assert driver.row["stfs_missing"] == 0
 
 
-def test_an_stf_that_a_person_added_is_expected_besides_those_that_were_selected():
-    told = Told()
+def test_included_stf_is_expected_in_addition_to_selected_ones():
+    driver = StateDriver()
     for sequence in (1, 5, 11):
         for number in (1, 2):
-            told.tf(sequence, number, selection_fraction=0.1)
-    row = told.row
+            driver.tf(sequence, number, selection_fraction=0.1)
+    row = driver.row
     assert (row["stfs_seen"], row["stfs_expected"], row["stfs_skipped"], row["tf_expected"]) == (3, 3, 9, 6)
 
 
-def test_tf_files_that_are_not_heard_of_yet_are_expected_as_many_as_of_the_last_stf():
-    told = Told()
-    told.tf(1)
-    told.tf(3)
-    assert (told.row["stfs_expected"], told.row["tf_expected"]) == (3, 6)
-    told.tf(2, tf_total=None)
-    assert told.row["tf_expected"] is None
+def test_expected_tf_files_use_the_last_total():
+    driver = StateDriver()
+    driver.tf(1)
+    driver.tf(3)
+    assert (driver.row["stfs_expected"], driver.row["tf_expected"]) == (3, 6)
+    driver.tf(2, tf_total=None)
+    assert driver.row["tf_expected"] is None
 
 
-def test_without_a_fraction_nobody_knows_how_many_were_skipped_until_all_are_there():
-    told = Told()
+def test_without_a_fraction_skipped_is_unknown_until_complete():
+    driver = StateDriver()
     for number in (1, 2):
-        told.tf(1, number, selection_fraction=None)
-    assert told.row["stfs_skipped"] is None
-    told.wait(40)
-    told.compare([1], {1: 2})
-    assert (told.row["stfs_skipped"], told.row["stfs_expected"]) == (0, 1)
+        driver.tf(1, number, selection_fraction=None)
+    assert driver.row["stfs_skipped"] is None
+    driver.wait(40)
+    driver.compare([1], {1: 2})
+    assert (driver.row["stfs_skipped"], driver.row["stfs_expected"]) == (0, 1)
 
 
-def test_the_strip_shows_the_last_600():
-    told = Told()
-    for sequence in range(1, STRIP + 3):
-        told.tf(sequence, tf_total=1)
-    assert (min(told.strip), max(told.strip), len(told.strip)) == (3, STRIP + 2, STRIP)
+def test_strip_shows_the_last_600():
+    driver = StateDriver()
+    for sequence in range(1, STRIP_LENGTH + 3):
+        driver.tf(sequence, tf_total=1)
+    assert (min(driver.strip), max(driver.strip), len(driver.strip)) == (3, STRIP_LENGTH + 2, STRIP_LENGTH)
 
 
-def test_the_strip_shows_also_those_of_which_the_client_remembers_little():
-    told = Told()
-    for sequence in range(KEPT_WHOLE + STRIP, 0, -1):  # the first, which shrink, have the highest numbers
-        told.tf(sequence, tf_total=1)
-    assert set(told.strip.values()) == {"present"}
+def test_strip_shows_compacted_stfs():
+    driver = StateDriver()
+    for sequence in range(
+        MAX_OPEN_STFS + STRIP_LENGTH, 0, -1
+    ):  # the first ones are compacted and have the highest numbers
+        driver.tf(sequence, tf_total=1)
+    assert set(driver.strip.values()) == {"present"}
 
 
-def test_what_was_heard_since_the_list_was_made_is_not_asked_for():
-    told = Told()
-    told.tf(1)
-    told.wait(40)
-    asked = told.state.listed("7", [(stf(n), LONG_AGO) for n in (1, 2)], told.now)
-    told.tf(1, 2)
-    assert told.state.still_wanting("7", asked) == [stf(2)]
+def test_stf_completed_by_the_stream_is_not_queried():
+    driver = StateDriver()
+    driver.tf(1)
+    driver.wait(40)
+    queried = driver.state.record_stfs("7", [(stf(n), LONG_AGO) for n in (1, 2)], driver.now)
+    driver.tf(1, 2)
+    assert driver.state.still_to_query("7", queried) == [stf(2)]
 
 
-def test_an_incomplete_stf_is_kept_though_many_newer_ones_have_come():
-    told = Told()
-    told.tf(1)
-    for sequence in range(2, KEPT_WHOLE + 10):
-        told.tf(sequence, tf_total=1)
-    assert told.tf(1, 2)
-    assert told.row["duplicates"] == 0
+def test_incomplete_stf_is_not_compacted():
+    driver = StateDriver()
+    driver.tf(1)
+    for sequence in range(2, MAX_OPEN_STFS + 10):
+        driver.tf(sequence, tf_total=1)
+    assert driver.tf(1, 2)
+    assert driver.row["duplicates"] == 0
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.3, 1 / 3, 0.07, 0.5, 1, 0.999])
-def test_selection_is_the_daemons(fraction):
+def test_selection_equals_the_daemons(fraction):
     selection = Selection()
-    selection.learn(5, fraction)
+    selection.record_fraction(5, fraction)
     chosen = [n for n in range(1, 500) if is_selected(fraction, n, "")]
-    assert [n for n in range(1, 500) if selection.takes(n)] == chosen
+    assert [n for n in range(1, 500) if selection.includes(n)] == chosen
     assert selection.count(499) == len(chosen)
 
 
-def test_a_fraction_that_changes_holds_from_there_on():
+def test_changed_fraction_applies_to_later_stfs():
     selection = Selection()
     for sequence, fraction in ((1, 0.1), (11, 0.1), (12, 1.0), (13, 1.0)):
-        selection.learn(sequence, fraction)
-    assert [n for n in range(1, 20) if selection.takes(n)] == [1, *range(11, 20)]
+        selection.record_fraction(sequence, fraction)
+    assert [n for n in range(1, 20) if selection.includes(n)] == [1, *range(11, 20)]
     assert selection.count(19) == 10
 
 
@@ -416,8 +418,8 @@ def run_row(number: int, began: Any = T0 - timedelta(hours=1), end: str | None =
     return {"run_number": number, "start_time": began and began.isoformat(), "end_time": end}
 
 
-def test_of_the_first_table_only_the_newest_run_is_new():
-    assert RunTable().read([run_row(1), run_row(3), run_row(2)], T0) == ([3], set())
+def test_first_table_adds_only_the_newest_run():
+    assert RunTable().update([run_row(1), run_row(3), run_row(2)], T0) == ([3], set())
 
 
 @pytest.mark.parametrize(
@@ -425,32 +427,32 @@ def test_of_the_first_table_only_the_newest_run_is_new():
     [run_row(3, T0 - timedelta(days=1)), run_row(3, None), run_row(3, end=T0.isoformat())],
     ids=["began long ago", "no start", "over"],
 )
-def test_of_the_first_table_no_run_is_new_that_can_hardly_be_going_on(newest):
-    assert RunTable().read([run_row(2), newest], T0)[0] == []
+def test_first_table_adds_no_old_or_ended_run(newest):
+    assert RunTable().update([run_row(2), newest], T0)[0] == []
 
 
-def test_a_run_that_the_table_left_out_once_is_not_new():
+def test_run_omitted_once_is_not_new():
     table = RunTable()
     rows = [run_row(number) for number in (1, 2, 3)]
-    table.read(rows, T0)
-    assert table.read([], T0) == ([], set())
-    assert table.read([*rows, run_row(4)], T0) == ([4], set())
+    table.update(rows, T0)
+    assert table.update([], T0) == ([], set())
+    assert table.update([*rows, run_row(4)], T0) == ([4], set())
 
 
-def test_the_table_names_new_runs_and_ends_those_that_are_over():
-    told = Told()
-    told.state.runs_listed([run_row(6)], told.now)
-    told.state.runs_listed([run_row(6, end=T0.isoformat()), run_row(7)], told.now)
-    assert {name: run.state for name, run in told.state.runs.items()} == {"6": "ended", "7": "unknown"}
+def test_table_adds_new_runs_and_ends_others():
+    driver = StateDriver()
+    driver.state.record_runs([run_row(6)], driver.now)
+    driver.state.record_runs([run_row(6, end=T0.isoformat()), run_row(7)], driver.now)
+    assert {name: run.state for name, run in driver.state.runs.items()} == {"6": "ended", "7": "unknown"}
 
 
-def test_what_the_table_says_is_shown_with_the_time_of_its_registration():
-    told = Told()
-    told.wait(120)
-    told.state.run("7", told.now)
-    told.state.listed("7", [(stf(1), LONG_AGO)], told.now)
-    told.state.filled("7", stf(1), [row(1, 1)], told.now)
-    found = told.state.snapshot(told.now)
+def test_backfilled_tf_file_has_its_time_of_registration():
+    driver = StateDriver()
+    driver.wait(120)
+    driver.state.run("7", driver.now)
+    driver.state.record_stfs("7", [(stf(1), LONG_AGO)], driver.now)
+    driver.state.record_tf_files("7", stf(1), [row(1, 1)], driver.now)
+    found = driver.state.snapshot(driver.now)
     assert found["recent"][0]["at"] == T0.isoformat()
     assert sum(found["rates"]["tf_files"][-24:]) == 0
     assert sum(found["rates"]["tf_files"]) == 1

@@ -1,32 +1,48 @@
-"""The main loop, with a monitor that sends what no monitor should send."""
+"""The main loop, with strange and with very many messages."""
 
 from __future__ import annotations
 
+import json
+
+from bench.stream_server import serving, stream_of
 from fastmon_client.app_state import AppState
 from fastmon_client.intervals import Intervals
 from fastmon_client.message_filter import MessageFilter
 from fastmon_client.monitor_session import MonitorSession
 from fastmon_client.output import Quiet
 from fastmon_client.session import Session, StopConditions, now
-from tests.client.scripted import OPEN, Scripted, event
+from tests.client.client_process import Client
+from tests.client.scripted_server import OPEN, ScriptedServer, event
+
+EVENTS = 7000
 
 
 def session_at(url: str, limits: StopConditions) -> Session:
-    wanted = MessageFilter(types=("tf_file_registered",))
-    state = AppState(url, wanted, now(), intervals=Intervals(tick_s=0.1, runs_s=3600))
-    return Session(MonitorSession(url=url, token=str), wanted.heard_types, state, Quiet(), limits)
+    filter_ = MessageFilter(types=("tf_file_registered",))
+    state = AppState(url, filter_, now(), intervals=Intervals(tick_s=0.1, runs_s=3600))
+    return Session(MonitorSession(url=url, token=str), filter_.subscribed_types, state, Quiet(), limits)
 
 
-def test_messages_that_are_nested_too_deeply_are_skipped() -> None:
-    # What the reader can just take may be too deep for who hears it: he stands higher on the stack.
+def test_deeply_nested_message_is_skipped() -> None:
+    # The parser may accept a depth that is too much deeper on the stack.
     deep = [
         event(f'{{"msg_type": "start_run", "run_id": {"[" * depth}{"]" * depth}}}') for depth in range(800, 1000, 5)
     ]
     last = event('{"msg_type": "tf_file_registered", "run_id": 7, "tf_filename": "a.tf"}')
     answer = [OPEN, *deep, last]
-    with Scripted(answer, answer, answer) as server:  # the table of runs is asked for as well, perhaps first
+    with ScriptedServer(answer, answer, answer) as server:  # the query of the table of runs may come first
         session = session_at(server.url, StopConditions(count=1))
         session.run()
     runs = [run["run"] for run in session.snapshot()["runs"]]
     assert runs[0] == "7"
     assert session.refusal is None
+
+
+def test_burst_of_thousands_is_shown_completely():
+    with serving(stream_of(EVENTS)) as url, Client(url, "--json", "--count", str(EVENTS)) as client:
+        code, lines = client.ended()
+    objects = [json.loads(line) for line in lines]
+    shown = [each for each in objects if each["kind"] == "tf_file"]
+    assert code == 0
+    assert len({each["tf_file_id"] for each in shown}) == len(shown) == EVENTS
+    assert not any(each["backfilled"] for each in shown)  # the server has no tables

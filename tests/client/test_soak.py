@@ -1,4 +1,4 @@
-"""A day in scaled time: the stream is renewed many times, and memory is flat. By hand: `make soak-client`."""
+"""A day in scaled time: many renewals, flat memory. By hand: `make soak-client`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from tests.client.living import PER_STF, QUICK, RUN, Client, Experiment
+from tests.client.client_process import PER_STF, QUICK, RUN, Client, Experiment
 from tests.processes import wait_until
 
 EVENTS = int(os.environ.get("FASTMON_TEST_SOAK", "0"))
 RUNS = 24
 AT_ONCE = 10
-"""STFs: their 70 events fit into the 100 places that a client has in the monitor."""
+"""STFs per batch: 70 events fit into the monitor's queue of 100 per client."""
 
 
 def rss_kb(pid: int) -> int:
@@ -27,7 +27,7 @@ def rss_kb(pid: int) -> int:
 
 @pytest.mark.skipif(not EVENTS, reason="takes minutes: make soak-client")
 @pytest.mark.timeout(3600)
-def test_a_day_in_scaled_time_leaves_memory_flat():
+def test_memory_is_flat_over_a_scaled_day():
     stfs_per_run = EVENTS // PER_STF // RUNS + 1
     intervals = QUICK | {"heart_beat_s": 10.0, "recycle_s": 2.0}
     shown: Counter[str] = Counter()
@@ -41,20 +41,20 @@ def test_a_day_in_scaled_time_leaves_memory_flat():
             shown[newest["kind"]] += 1
 
     with Experiment() as experiment, Client(experiment.monitor.url, "--json", **intervals) as client:
-        client.hears("connected to")
+        client.wait_for_log("connected to")
         reader = threading.Thread(target=read)
         reader.start()
         sizes = []
         for run in range(RUNS):
             if run:
                 experiment.begin_run(RUN + run)
-            experiment.says("start_run")
+            experiment.send("start_run")
             for begin in range(1, stfs_per_run + 1, AT_ONCE):
                 stfs = range(begin, min(begin + AT_ONCE, stfs_per_run + 1))
-                experiment.take(*stfs)
+                experiment.publish(*stfs)
                 taken += PER_STF * len(stfs)
-                wait_until(lambda taken=taken: shown["tf_file"] == taken, "all of them are shown")
-            experiment.says("end_run", total_stf_files=stfs_per_run)
+                wait_until(lambda taken=taken: shown["tf_file"] == taken, "all TF files are shown")
+            experiment.send("end_run", total_stf_files=stfs_per_run)
             sizes.append(rss_kb(client.pid))
         counts = experiment.monitor.counts()
         threading.Event().wait(10 * QUICK["end_grace_s"])

@@ -1,10 +1,9 @@
-"""The stream's reader against a server that misbehaves byte by byte."""
+"""The stream against a misbehaving server."""
 
 from __future__ import annotations
 
 import json
 import socket
-import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -17,15 +16,26 @@ from loguru import logger
 
 from fastmon_client.intervals import Intervals
 from fastmon_client.monitor_session import AccessDenied, MonitorSession
-from fastmon_client.stream import Connected, Disconnected, HeartBeat, Stream, wait_after
-from tests.client.scripted import CHUNKED, DEADLINE_S, OPEN, Scripted, chunk, event, notices_of, says
+from fastmon_client.stream import Connected, Disconnected, HeartBeat, Notice, Stream, reconnect_wait
+from tests.client.scripted_server import (
+    CHUNKED,
+    DEADLINE_S,
+    OPEN,
+    ScriptedServer,
+    certified,
+    chunk,
+    event,
+    notices_of,
+    status_response,
+)  # fmt: skip
+from tests.processes import wait_until
 
 SECRET = "5ecre7" * 6
 SOON = Intervals(reconnect_s=0.01)
 
 
 @pytest.fixture
-def said() -> Iterator[list[str]]:
+def log() -> Iterator[list[str]]:
     lines: list[str] = []
     number = logger.add(lines.append, format="{message}")
     yield lines
@@ -33,18 +43,18 @@ def said() -> Iterator[list[str]]:
     assert SECRET not in "".join(lines)
 
 
-def stream_of(server: Scripted, *, ca: str | None = None, **changes: Any) -> Stream:
-    access = MonitorSession(url=server.url, token=lambda: SECRET, ca=ca)
-    return Stream(**{"monitor": access, "intervals": SOON, "jitter": lambda: 0.0} | changes)
+def stream_of(server: ScriptedServer, *, ca: str | None = None, **changes: Any) -> Stream:
+    monitor = MonitorSession(url=server.url, token=lambda: SECRET, ca=ca)
+    return Stream(**{"monitor": monitor, "intervals": SOON, "jitter": lambda: 0.0} | changes)
 
 
-def first(stream: Stream, count: int, said: list[str] | None = None) -> list[dict[str, Any]]:
-    """The first messages; what was lost before is *said*."""
+def first(stream: Stream, count: int, log: list[str] | None = None) -> list[dict[str, Any]]:
+    """The first messages; losses before them are appended to *log*."""
     messages = []
     with closing(notices_of(stream)) as notices:
         for notice in notices:
-            if isinstance(notice, Disconnected) and said is not None:
-                said.append(f"stream lost: {notice.reason}; again in {notice.wait_s:.0f} s\n")
+            if isinstance(notice, Disconnected) and log is not None:
+                log.append(f"stream lost: {notice.reason}; reconnecting in {notice.wait_s:.0f} s\n")
             if isinstance(notice, dict):
                 messages.append(notice)
             if len(messages) == count:
@@ -52,14 +62,8 @@ def first(stream: Stream, count: int, said: list[str] | None = None) -> list[dic
     return messages
 
 
-def in_thread(work: Callable[[], object]) -> threading.Thread:
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    return thread
-
-
 def holding(*pieces: bytes) -> Callable[[socket.socket], None]:
-    """An answer that is not ended: whoever waits for its end waits in vain."""
+    """A response that stays open."""
 
     def answer(connection: socket.socket) -> None:
         for piece in pieces:
@@ -85,83 +89,92 @@ def byte_by_byte(data: bytes) -> list[bytes]:
     ],
     ids=["plain", "byte-bom", "crlf", "chunked", "byte-chunks", "others-before"],
 )
-def test_an_event_appears_while_the_response_goes_on(pieces):
-    with Scripted(holding(*pieces)) as server:
+def test_event_is_returned_from_an_open_response(pieces):
+    with ScriptedServer(holding(*pieces)) as server:
         assert first(stream_of(server), 1) == [{"a": 1}]
 
 
-def test_a_megabyte_in_small_pieces_is_one_event():
+def test_megabyte_in_small_chunks_is_one_event():
     long = {"a": "ü\u2028" * 200_000}
     sent = OPEN + event(json.dumps(long, ensure_ascii=False))
-    with Scripted(holding(*(sent[at : at + 128] for at in range(0, len(sent), 128)))) as server:
+    with ScriptedServer(holding(*(sent[at : at + 128] for at in range(0, len(sent), 128)))) as server:
         assert first(stream_of(server), 1) == [long]
 
 
 @pytest.mark.parametrize("cut", [[OPEN, b'data: {"a": 1}\n'], [CHUNKED, chunk(event("{}"))[:-9]], [OPEN[:20]], []])
-def test_a_cut_in_the_middle_shows_nothing_and_the_next_connection_goes_on(cut, said):
-    with Scripted(cut, holding(OPEN, event('{"b": 2}'))) as server:
-        assert first(stream_of(server), 1, said) == [{"b": 2}]
-    assert any(text.startswith("stream lost: ") for text in said)
+def test_truncated_response_is_followed_by_a_reconnect(cut, log):
+    with ScriptedServer(cut, holding(OPEN, event('{"b": 2}'))) as server:
+        assert first(stream_of(server), 1, log) == [{"b": 2}]
+    assert any(text.startswith("stream lost: ") for text in log)
 
 
-def test_a_clean_end_is_followed_by_a_new_connection(said):
-    with Scripted([OPEN, event('{"a": 1}')], holding(OPEN, event('{"b": 2}'))) as server:
-        assert first(stream_of(server, intervals=Intervals()), 2, said) == [{"a": 1}, {"b": 2}]
-    assert "stream lost: closed by the monitor; again in 1 s\n" in said
+def test_clean_end_is_followed_by_a_reconnect(log):
+    with ScriptedServer([OPEN, event('{"a": 1}')], holding(OPEN, event('{"b": 2}'))) as server:
+        assert first(stream_of(server, intervals=Intervals()), 2, log) == [{"a": 1}, {"b": 2}]
+    assert "stream lost: closed by the monitor; reconnecting in 1 s\n" in log
 
 
-def test_a_stream_without_a_byte_is_dead(said):
-    with Scripted(holding(OPEN, event('{"a": 1}')), holding(OPEN, event('{"b": 2}'))) as server:
-        assert first(stream_of(server, intervals=Intervals(heart_beat_s=0.2, reconnect_s=0.01)), 2, said) == [
+def test_stream_without_data_is_dead(log):
+    with ScriptedServer(holding(OPEN, event('{"a": 1}')), holding(OPEN, event('{"b": 2}'))) as server:
+        assert first(stream_of(server, intervals=Intervals(heart_beat_s=0.2, reconnect_s=0.01)), 2, log) == [
             {"a": 1},
             {"b": 2},
         ]
-    assert any("timed out" in text for text in said)
+    assert any("timed out" in text for text in log)
 
 
-def test_what_is_no_json_object_is_skipped_and_the_connection_goes_on(said):
+def test_invalid_event_is_skipped(log):
     events = [event(data) for data in ("half{", "[1]", "null", "[" * 100_000, '{"a": NaN}')]
-    with Scripted(holding(OPEN, *events)) as server:
+    with ScriptedServer(holding(OPEN, *events)) as server:
         assert first(stream_of(server), 1) == [{"a": None}]
-    assert sum("skipped" in text for text in said) == 4
+    assert sum("skipped" in text for text in log) == 4
 
 
 @pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden"])
-def test_a_refused_token_ends_with_the_remedy(status, said):
-    with Scripted(says(status)) as server, pytest.raises(AccessDenied, match="SWF_API_TOKEN") as refused:
+def test_rejected_token_raises_with_a_hint(status, log):
+    with (
+        ScriptedServer(status_response(status)) as server,
+        pytest.raises(AccessDenied, match="SWF_API_TOKEN") as denied,
+    ):
         first(stream_of(server), 1)
-    assert refused.value.by_token
-    assert SECRET not in str(refused.value)
+    assert denied.value.by_token
+    assert SECRET not in str(denied.value)
 
 
 @pytest.mark.parametrize(
-    "answer", [says("404 Not Found"), says("302 Found"), says("200 OK", "Content-Type: text/html")]
+    "answer",
+    [
+        status_response("404 Not Found"),
+        status_response("302 Found"),
+        status_response("200 OK", "Content-Type: text/html"),
+    ],
 )
-def test_an_answer_that_is_no_stream_ends_a_first_connection(answer):
-    with Scripted(answer) as server, pytest.raises(AccessDenied, match="SWF_MONITOR_URL") as refused:
+def test_response_that_is_no_stream_ends_the_first_connection(answer):
+    with ScriptedServer(answer) as server, pytest.raises(AccessDenied, match="SWF_MONITOR_URL") as denied:
         first(stream_of(server), 1)
-    assert not refused.value.by_token
+    assert not denied.value.by_token
 
 
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (says("404 Not Found"), "404"), (says("302 Found"), "302"), (says("500 Oops"), "500"),
-        (says("200 OK", "Content-Type: text/html"), "200"), (says("401 Unauthorized"), None),
+        (status_response("404 Not Found"), "404"), (status_response("302 Found"), "302"),
+        (status_response("500 Oops"), "500"),
+        (status_response("200 OK", "Content-Type: text/html"), "200"), (status_response("401 Unauthorized"), None),
     ],
     ids=["404", "302", "500", "login page", "token"],
 )  # fmt: skip
-def test_an_answer_that_is_no_stream_is_tried_again_after_a_first_connection(answer, reason, said):
-    with Scripted([OPEN, event("{}")], answer, holding(OPEN, event('{"b": 2}'))) as server:
-        if reason is None:  # the token is another matter: only a person can mend it
+def test_response_that_is_no_stream_is_retried_after_the_first_connection(answer, reason, log):
+    with ScriptedServer([OPEN, event("{}")], answer, holding(OPEN, event('{"b": 2}'))) as server:
+        if reason is None:  # a rejected token needs an operator
             with pytest.raises(AccessDenied, match="SWF_API_TOKEN"):
                 first(stream_of(server), 2)
             return
-        assert first(stream_of(server), 2, said) == [{}, {"b": 2}]
-    assert any(text.startswith(f"stream lost: the monitor said {reason}; ") for text in said)
+        assert first(stream_of(server), 2, log) == [{}, {"b": 2}]
+    assert any(text.startswith(f"stream lost: monitor answered {reason}; ") for text in log)
 
 
-def test_a_token_file_that_is_gone_for_a_while_ends_nothing_after_a_first_connection(said):
+def test_missing_token_file_is_retried_after_the_first_connection(log):
     tokens = iter([SECRET, None, SECRET])
 
     def token() -> str:
@@ -170,29 +183,31 @@ def test_a_token_file_that_is_gone_for_a_while_ends_nothing_after_a_first_connec
             raise AccessDenied("SWF_API_TOKEN_FILE: name a readable file")
         return found
 
-    with Scripted([OPEN, event("{}")], holding(OPEN, event('{"b": 2}'))) as server:
-        access = MonitorSession(url=server.url, token=token)
-        assert first(stream_of(server, monitor=access), 2, said) == [{}, {"b": 2}]
-    assert any("SWF_API_TOKEN_FILE" in text for text in said)
+    with ScriptedServer([OPEN, event("{}")], holding(OPEN, event('{"b": 2}'))) as server:
+        monitor = MonitorSession(url=server.url, token=token)
+        assert first(stream_of(server, monitor=monitor), 2, log) == [{}, {"b": 2}]
+    assert any("SWF_API_TOKEN_FILE" in text for text in log)
 
 
-def test_the_wait_grows_with_each_loss_and_begins_anew_after_a_connection():
+def test_wait_grows_with_each_loss_and_resets_after_a_connection():
     with (
-        Scripted(says("500 Oops"), says("500 Oops"), [OPEN], says("500 Oops")) as server,
+        ScriptedServer(
+            status_response("500 Oops"), status_response("500 Oops"), [OPEN], status_response("500 Oops")
+        ) as server,
         closing(notices_of(stream_of(server, jitter=lambda: 1.0))) as notices,
     ):
         waits = [notice.wait_s for notice in islice((each for each in notices if isinstance(each, Disconnected)), 4)]
     assert waits == pytest.approx([0.02, 0.04, 0.02, 0.04])
 
 
-def test_the_server_is_asked_for_the_types_that_are_wanted():
-    with Scripted(holding(OPEN, event("{}"))) as server:
+def test_request_contains_the_message_types():
+    with ScriptedServer(holding(OPEN, event("{}"))) as server:
         first(stream_of(server, types=("a", "b")), 1)
     assert server.requests[0].startswith("GET /api/messages/stream/?msg_types=a%2Cb ")
 
 
-def test_the_reason_for_which_a_stream_was_given_up_is_told_once():
-    with Scripted(holding(OPEN, event("{}")), [OPEN]) as server:
+def test_reason_of_a_drop_is_reported_once():
+    with ScriptedServer(holding(OPEN, event("{}")), [OPEN]) as server:
         stream = stream_of(server)
         with closing(notices_of(stream)) as notices:
             next(notice for notice in notices if isinstance(notice, dict))
@@ -206,10 +221,10 @@ IN_3_S = "Retry-After: Sat, 21 Nov 2026 22:02:41 GMT\r\nDate: Sat, 21 Nov 2026 2
 
 @pytest.mark.parametrize(
     "answer",
-    [says("503 Busy", "Retry-After: 3"), says("503 Busy", IN_3_S), [OPEN, b"retry: 3000\n\n"]],
+    [status_response("503 Busy", "Retry-After: 3"), status_response("503 Busy", IN_3_S), [OPEN, b"retry: 3000\n\n"]],
     ids=["header", "date", "field"],
 )
-def test_the_wait_that_the_monitor_asks_for_is_kept(answer):
+def test_requested_wait_is_respected(answer):
     assert wait_for_loss(answer) == 3
 
 
@@ -223,29 +238,32 @@ def test_the_wait_that_the_monitor_asks_for_is_kept(answer):
     ],
     ids=["over", "far ahead", "without a zone", "none"],
 )
-def test_a_date_until_which_the_monitor_asks_for_a_wait_is_kept_within_bounds(until, wait_s):
-    said = says("503 Busy", "Date: Thu, 26 Nov 2026 12:00:00 GMT", f"Retry-After: {until}")
-    assert wait_for_loss(said) == wait_s
+def test_retry_after_date_is_respected_within_limits(until, wait_s):
+    answer = status_response("503 Busy", "Date: Thu, 26 Nov 2026 12:00:00 GMT", f"Retry-After: {until}")
+    assert wait_for_loss(answer) == wait_s
 
 
 def wait_for_loss(answer: Any) -> float:
-    with Scripted(answer) as server, closing(notices_of(stream_of(server, intervals=Intervals()))) as notices:
+    with ScriptedServer(answer) as server, closing(notices_of(stream_of(server, intervals=Intervals()))) as notices:
         return next(notice for notice in notices if isinstance(notice, Disconnected)).wait_s
 
 
 @pytest.mark.parametrize(("jitter", "longest"), [(0.0, 1), (1.0, 30)])
-def test_the_wait_grows_to_30_s_with_full_jitter_and_for_ever(jitter, longest):
-    assert [wait_after(losses, 0.0, jitter, 1.0) for losses in (1, 5, 5000)] == [1 + jitter, longest, longest]
+def test_wait_grows_to_30_s_with_full_jitter(jitter, longest):
+    assert [reconnect_wait(losses, 0.0, jitter, 1.0) for losses in (1, 5, 5000)] == [1 + jitter, longest, longest]
 
 
-def test_heart_beats_are_told_and_are_no_messages():
+def test_heart_beats_are_not_messages():
     beats = [event("{}", "connected"), event("{}", "heartbeat")]
-    with Scripted(holding(OPEN, *beats, event("{}"))) as server, closing(notices_of(stream_of(server))) as notices:
+    with (
+        ScriptedServer(holding(OPEN, *beats, event("{}"))) as server,
+        closing(notices_of(stream_of(server))) as notices,
+    ):
         assert list(islice(notices, 4)) == [Connected(), HeartBeat(), HeartBeat(), {}]
 
 
-def test_a_stream_that_is_given_up_goes_on_with_a_new_connection():
-    with Scripted(holding(OPEN, event('{"a": 1}')), holding(OPEN, event('{"b": 2}'))) as server:
+def test_dropped_stream_reconnects():
+    with ScriptedServer(holding(OPEN, event('{"a": 1}')), holding(OPEN, event('{"b": 2}'))) as server:
         stream = stream_of(server)
         with closing(notices_of(stream)) as notices:
             assert next(notice for notice in notices if isinstance(notice, dict)) == {"a": 1}
@@ -254,59 +272,44 @@ def test_a_stream_that_is_given_up_goes_on_with_a_new_connection():
             assert next(notice for notice in notices if isinstance(notice, dict)) == {"b": 2}
 
 
-def test_stop_ends_a_wait_for_the_answer():
-    with Scripted(lambda _connection: server.over.wait(DEADLINE_S)) as server:
-        stream = stream_of(server)
-        reader = in_thread(lambda: first(stream, 1))
-        assert server.asked.acquire(timeout=DEADLINE_S)
-        stream.stop()
-        reader.join(DEADLINE_S)
-        assert not reader.is_alive()
+def assert_stop_ends(stream: Stream, is_waiting: Callable[[list[Notice]], object]) -> None:
+    """Assert that `stop` ends a reader of *stream* that received some notices and is waiting."""
+    received: list[Notice] = []
+    reader = threading.Thread(target=lambda: received.extend(notices_of(stream)), daemon=True)
+    reader.start()
+    wait_until(lambda: is_waiting(received), "the reader waits")
+    stream.stop()
+    reader.join(DEADLINE_S)
+    assert not reader.is_alive()
+
+
+def test_stop_ends_a_wait_for_the_response():
+    with ScriptedServer(lambda _connection: server.over.wait(DEADLINE_S)) as server:
+        assert_stop_ends(stream_of(server), lambda _received: server.requests)
 
 
 def test_stop_ends_a_wait_to_reconnect():
-    with Scripted(says("503 Busy", "Retry-After: 300")) as server:
-        stream, lost = stream_of(server), threading.Event()
-
-        def read() -> None:
-            for _notice in notices_of(stream):
-                lost.set()
-
-        reader = in_thread(read)
-        assert lost.wait(DEADLINE_S)
-        stream.stop()
-        reader.join(DEADLINE_S)
-        assert not reader.is_alive()
+    with ScriptedServer(status_response("503 Busy", "Retry-After: 300")) as server:
+        assert_stop_ends(stream_of(server), lambda received: received)
 
 
 @pytest.mark.parametrize("secure", [False, True])
 def test_stop_ends_an_open_stream(secure, tmp_path):
     tls, ca = certified(tmp_path) if secure else (None, None)
-    with Scripted(holding(OPEN, event('{"a": 1}')), tls=tls) as server:
-        stream, came = stream_of(server, ca=ca), threading.Event()
-
-        def read() -> None:
-            for notice in notices_of(stream):
-                if isinstance(notice, dict):
-                    came.set()
-
-        reader = in_thread(read)
-        assert came.wait(DEADLINE_S)
-        stream.stop()
-        reader.join(DEADLINE_S)
-        assert not reader.is_alive()
+    with ScriptedServer(holding(OPEN, event('{"a": 1}')), tls=tls) as server:
+        assert_stop_ends(stream_of(server, ca=ca), lambda received: {"a": 1} in received)
 
 
-def test_a_certificate_of_an_unknown_ca_ends_with_the_remedy(tmp_path):
+def test_unknown_ca_raises_with_a_hint(tmp_path):
     tls, _ca = certified(tmp_path)
-    with Scripted([], tls=tls) as server, pytest.raises(AccessDenied, match="FASTMON_MONITOR_CA"):
+    with ScriptedServer([], tls=tls) as server, pytest.raises(AccessDenied, match="FASTMON_MONITOR_CA"):
         first(stream_of(server), 1)
 
 
-def test_a_certificate_that_becomes_bad_after_a_first_connection_is_tried_again(tmp_path):
+def test_invalid_certificate_is_retried_after_the_first_connection(tmp_path):
     tls, ca = certified(tmp_path)
     with (
-        Scripted([OPEN, event('{"a": 1}')], [], tls=tls) as server,
+        ScriptedServer([OPEN, event('{"a": 1}')], [], tls=tls) as server,
         closing(notices_of(stream_of(server, ca=ca))) as notices,
     ):
         assert next(notice for notice in notices if isinstance(notice, dict)) == {"a": 1}
@@ -314,10 +317,3 @@ def test_a_certificate_that_becomes_bad_after_a_first_connection_is_tried_again(
         reasons = [notice.reason for notice in islice((each for each in notices if isinstance(each, Disconnected)), 2)]
     assert reasons[0] == "closed by the monitor"
     assert "certificate verify failed" in reasons[1]
-
-
-def certified(folder) -> tuple[ssl.SSLContext, str]:
-    ca, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    ca.issue_cert("localhost").configure_cert(context)
-    ca.cert_pem.write_to_path(folder / "ca.pem")
-    return context, str(folder / "ca.pem")

@@ -1,11 +1,11 @@
-"""`--transport stomp`: a topic of the broker brings what the monitor's stream brings."""
+"""`--transport stomp`: messages from a broker topic."""
 
 from __future__ import annotations
 
 import json
-import ssl
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ from fastmon_client.stream import Connected, Disconnected, HeartBeat, Notice
 from fastmon_client.topic_stream import TopicStream
 from fastmon_daemon.testbed.monitor import MonitorThread
 from fastmon_daemon.testbed.stomp_broker import Broker, BrokerThread, Frame, HookResult, Session
-from tests.client.living import QUICK, TOKEN, Client
-from tests.client.scripted import notices_of
+from tests.client.client_process import QUICK, TOKEN, Client
+from tests.client.scripted_server import certified, notices_of
 
 TOPIC = "/topic/fastmon_client"
 
@@ -39,68 +39,74 @@ def environ(broker: BrokerThread, **changes: str) -> dict[str, str]:
 
 
 def topic_of(broker: BrokerThread, **changes: str) -> TopicStream:
-    access = BrokerConfig.of(environ(broker, **changes), TOPIC)
+    config = BrokerConfig.of(environ(broker, **changes), TOPIC)
     return TopicStream(
-        config=access, types=("tf_file_registered",), intervals=Intervals(reconnect_s=0.1), jitter=lambda: 0.0
+        config=config, types=("tf_file_registered",), intervals=Intervals(reconnect_s=0.1), jitter=lambda: 0.0
     )
 
 
-def tell(broker: BrokerThread, *numbers: int, kind: str = "tf_file_registered") -> None:
+def publish(broker: BrokerThread, *numbers: int, kind: str = "tf_file_registered") -> None:
     for number in numbers:
         body = json.dumps({"msg_type": kind, "run_id": "7", "tf_file_id": str(number), "tf_filename": f"{number}.tf"})
         broker.call(lambda body=body: broker.broker.publish(TOPIC, body))
 
 
-def wait_for(notices: Iterator[Notice], kind: type) -> Any:
+def wait_for_notice(notices: Iterator[Notice], kind: type) -> Any:
     return next(notice for notice in notices if isinstance(notice, kind))
 
 
-def in_time(notices: Iterator[Notice], broker: BrokerThread, number: int) -> dict[str, Any]:
-    """The next message; it is sent again and again, since the subscription stands a moment after the login."""
+@contextmanager
+def publishing(broker: BrokerThread, *numbers: int) -> Iterator[None]:
+    """Publish repeatedly, because the subscription follows the login."""
     over = threading.Event()
 
     def repeat() -> None:
         while not over.wait(0.05):
-            tell(broker, number, kind="of another kind")
-            tell(broker, number)
+            publish(broker, *numbers, kind="of another kind")
+            publish(broker, *numbers)
 
     sender = threading.Thread(target=repeat)
     sender.start()
     try:
-        return next(notice for notice in notices if isinstance(notice, dict) and notice["tf_file_id"] == str(number))
+        yield
     finally:
         over.set()
         sender.join()
 
 
-def test_messages_of_the_wanted_types_come_from_the_topic(broker: BrokerThread) -> None:
+def message_published_until_received(notices: Iterator[Notice], broker: BrokerThread, number: int) -> dict[str, Any]:
+    with publishing(broker, number):
+        return next(notice for notice in notices if isinstance(notice, dict) and notice["tf_file_id"] == str(number))
+
+
+def test_messages_of_the_requested_types_are_received(broker: BrokerThread) -> None:
     topic = topic_of(broker)
     notices = notices_of(topic)
-    wait_for(notices, Connected)
-    assert in_time(notices, broker, 1)["msg_type"] == "tf_file_registered"
+    wait_for_notice(notices, Connected)
+    assert message_published_until_received(notices, broker, 1)["msg_type"] == "tf_file_registered"
     topic.stop()
     assert not [notice for notice in notices if isinstance(notice, Disconnected)]
 
 
-def test_it_connects_again_when_the_broker_is_back(broker: BrokerThread) -> None:
+def test_topic_reconnects_after_a_broker_restart(broker: BrokerThread) -> None:
     topic = topic_of(broker)
     notices = notices_of(topic)
-    wait_for(notices, Connected)
+    wait_for_notice(notices, Connected)
     broker.stop()
-    assert "closed by the broker" in wait_for(notices, Disconnected).reason
+    assert "closed by the broker" in wait_for_notice(notices, Disconnected).reason
     broker.start()
-    wait_for(notices, Connected)
-    assert in_time(notices, broker, 2)["tf_filename"] == "2.tf"
+    wait_for_notice(notices, Connected)
+    assert message_published_until_received(notices, broker, 2)["tf_filename"] == "2.tf"
     topic.stop()
     list(notices)
 
 
-def test_a_refused_login_ends_it_with_the_remedy(broker: BrokerThread) -> None:
+def test_rejected_login_raises_with_a_hint(broker: BrokerThread) -> None:
     with pytest.raises(AccessDenied, match="set ACTIVEMQ_USER and ACTIVEMQ_PASSWORD"):
-        wait_for(notices_of(topic_of(broker, ACTIVEMQ_PASSWORD="wrong")), Connected)
+        wait_for_notice(notices_of(topic_of(broker, ACTIVEMQ_PASSWORD="wrong")), Connected)
 
 
-def test_a_topic_that_may_not_be_heard_is_never_called_connected(broker: BrokerThread) -> None:
+def test_denied_subscription_is_never_connected(broker: BrokerThread) -> None:
     def no_permission(what: str, _session: Session, frame: Frame) -> HookResult:
         return "refuse" if what == "receive" and frame.command == "SUBSCRIBE" else None
 
@@ -112,80 +118,70 @@ def test_a_topic_that_may_not_be_heard_is_never_called_connected(broker: BrokerT
     topic.stop()
 
 
-def test_a_broker_that_is_away_is_tried_again_and_named(broker: BrokerThread) -> None:
+def test_unreachable_broker_is_named(broker: BrokerThread) -> None:
     broker.stop()
-    lost = wait_for(notices_of(topic_of(broker)), Disconnected)
+    lost = wait_for_notice(notices_of(topic_of(broker)), Disconnected)
     assert "Connection refused" in lost.reason
     assert f"stomp://localhost:{broker.port}{TOPIC}" in lost.reason
 
 
-def test_a_host_name_that_is_none_and_a_strange_password_file_are_told(broker: BrokerThread, tmp_path: Path) -> None:
+def test_invalid_host_or_password_file_is_reported(broker: BrokerThread, tmp_path: Path) -> None:
     (tmp_path / "password").write_bytes(b"\xff\xfe")
     strange = topic_of(broker, ACTIVEMQ_PASSWORD_FILE=str(tmp_path / "password"))
-    assert "can't decode" in wait_for(notices_of(strange), Disconnected).reason
-    assert "label" in wait_for(notices_of(topic_of(broker, ACTIVEMQ_HOST="broker..example")), Disconnected).reason
+    assert "can't decode" in wait_for_notice(notices_of(strange), Disconnected).reason
+    assert (
+        "label" in wait_for_notice(notices_of(topic_of(broker, ACTIVEMQ_HOST="broker..example")), Disconnected).reason
+    )
 
 
-def test_tls_checks_the_certificate_and_notices_the_end(tmp_path: Path) -> None:
-    ca = trustme.CA()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    ca.issue_cert("localhost").configure_cert(context)
-    ca.cert_pem.write_to_path(tmp_path / "ca.pem")
+def test_tls_verifies_the_certificate_and_detects_the_end(tmp_path: Path) -> None:
+    context, ca = certified(tmp_path)
     trustme.CA().cert_pem.write_to_path(tmp_path / "other.pem")
     with BrokerThread(Broker(user="daq", password="secret-word"), ssl=context) as broker:
-        files = {"ACTIVEMQ_USE_SSL": "True", "ACTIVEMQ_SSL_CA_CERTS": str(tmp_path / "ca.pem")}
+        files = {"ACTIVEMQ_USE_SSL": "True", "ACTIVEMQ_SSL_CA_CERTS": ca}
         topic = topic_of(broker, **files)
         notices = notices_of(topic)
-        wait_for(notices, Connected)
-        assert in_time(notices, broker, 3)["tf_filename"] == "3.tf"
+        wait_for_notice(notices, Connected)
+        assert message_published_until_received(notices, broker, 3)["tf_filename"] == "3.tf"
         broker.stop()
-        assert wait_for(notices, Disconnected).reason == "closed by the broker"
+        assert wait_for_notice(notices, Disconnected).reason == "closed by the broker"
         topic.stop()
         list(notices)
         broker.start()
         files["ACTIVEMQ_SSL_CA_CERTS"] = str(tmp_path / "other.pem")
         strange = topic_of(broker, **files)
-        assert "certificate verify failed" in wait_for(notices_of(strange), Disconnected).reason
+        assert "certificate verify failed" in wait_for_notice(notices_of(strange), Disconnected).reason
 
 
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"ACTIVEMQ_PORT": "STOMP"}, "ACTIVEMQ_PORT=STOMP: give a port"),
-        ({"ACTIVEMQ_USE_SSL": "ture"}, "ACTIVEMQ_USE_SSL=ture: write True or False"),
+        ({"ACTIVEMQ_PORT": "STOMP"}, "ACTIVEMQ_PORT=STOMP: set a port"),
+        ({"ACTIVEMQ_USE_SSL": "ture"}, "ACTIVEMQ_USE_SSL=ture: set True or False"),
         ({"ACTIVEMQ_USE_SSL": "on"}, "ACTIVEMQ_USE_SSL=on without a CA file"),
     ],
 )
-def test_settings_that_cannot_be_are_named_with_the_remedy(changes: dict[str, str], named: str) -> None:
+def test_invalid_setting_is_named_with_the_fix(changes: dict[str, str], named: str) -> None:
     with pytest.raises(ValueError, match=named):
         BrokerConfig.of(changes, TOPIC)
 
 
 @pytest.mark.parametrize("host", ["me:hush-hush@host", "stomp://me:hush-hush@host", "host?hush-hush"])
-def test_a_host_that_may_hold_a_password_is_refused_and_not_shown(host: str) -> None:
-    with pytest.raises(ValueError, match="ACTIVEMQ_HOST: give a host name") as refusal:
+def test_host_with_a_password_is_rejected_and_not_shown(host: str) -> None:
+    with pytest.raises(ValueError, match="invalid ACTIVEMQ_HOST: set a host name") as refusal:
         BrokerConfig.of({"ACTIVEMQ_HOST": host}, TOPIC)
     assert "hush-hush" not in str(refusal.value)
 
 
-def test_the_client_shows_what_the_topic_brings_and_counts_it_against_the_monitor(broker: BrokerThread) -> None:
+def test_client_shows_messages_of_the_topic(broker: BrokerThread) -> None:
     with (
         MonitorThread(TOKEN) as monitor,
         Client(
             monitor.url, "--transport", "stomp", "--count", "2", environ=environ(broker), **QUICK,
         ) as client,
     ):  # fmt: skip
-        client.hears(f"connected to stomp://localhost:{broker.port}{TOPIC}")
-        over = threading.Event()
-
-        def repeat() -> None:
-            while not over.wait(0.05):
-                tell(broker, 1, 2)
-
-        sender = threading.Thread(target=repeat)
-        sender.start()
-        code, lines = client.ended()
-        over.set()
-        sender.join()
+        client.wait_for_log(f"connected to stomp://localhost:{broker.port}{TOPIC}")
+        with publishing(broker, 1, 2):
+            code, lines = client.ended()
     assert code == 0
     assert sorted(line.split()[3] for line in lines) == ["1.tf", "2.tf"]

@@ -21,7 +21,7 @@ def shown(found: dict[str, Any], width: int = 80, height: int = 24) -> list[str]
     return captured.get().rstrip("\n").split("\n")
 
 
-def plainly(found: dict[str, Any], width: int = 200) -> str:
+def text_of(found: dict[str, Any], width: int = 200) -> str:
     console = Console(width=width, color_system=None)
     with console.capture() as captured:
         console.print(render(found, width, 50))
@@ -47,55 +47,55 @@ def test_nothing_is_drawn_outside_the_window(found: dict[str, Any], size: tuple[
     assert all(sum(segment.cell_length for segment in line) <= width for line in lines)
 
 
-def test_a_wide_window_shows_what_a_narrow_one_has_no_room_for() -> None:
+def test_narrow_window_has_fewer_columns() -> None:
     wide, narrow = shown(snapshot(), 200, 50), shown(snapshot(), 80, 24)
     assert all(title in " ".join(wide) for title in ("namespace", "skipped", "incomplete", "lag p50/p95", "backfilled"))
     assert all(title in " ".join(narrow) for title in ("run", "state", "STFs", "missing", "TF files", "counts", "rate"))
     assert "819/840" in " ".join(shown(snapshot(), 40, 12))
 
 
-def test_a_dead_stream_is_said_in_words_with_its_age() -> None:
-    text = plainly(dead())
+def test_dead_stream_is_shown_with_its_age() -> None:
+    text = text_of(dead())
     assert "DEAD" in text
     assert "heart-beat 1 min 23 s ago" in text
     assert "Connection refused" in text
-    assert "These are the last numbers heard, 1 min 23 s ago: what is now is UNKNOWN." in text
+    assert "Last received numbers (1 min 23 s ago): the current state is UNKNOWN." in text
 
 
-def test_numbers_of_a_dead_stream_are_greyed() -> None:
+def test_numbers_of_a_dead_stream_are_dim() -> None:
     console = Console(width=80, height=24, force_terminal=True, color_system="truecolor")
     lines = console.render_lines(render(dead(), 80, 24))
     row = next(line for line in lines if any("100014" in segment.text for segment in line))
     assert all(segment.style is None or segment.style.dim for segment in row if segment.text.strip())
 
 
-def test_stale_and_unverified_are_said_in_words() -> None:
+def test_stale_and_unknown_are_shown_in_words() -> None:
     doubtful = run(stale=True, verified="UNKNOWN", doubt="the monitor does not answer", stfs_missing=None, missing=[])
-    text = plainly(snapshot(runs=[doubtful]))
+    text = text_of(snapshot(runs=[doubtful]))
     assert "running STALE" in text
     assert "UNKNOWN: the monitor does not answer" in text
 
 
-def test_active_alarms_stand_above_those_that_ended() -> None:
+def test_active_alarms_are_above_ended_ones() -> None:
     lines = shown(snapshot(alarms=[alarm("run_stale", until="2026-11-21T20:56:00+00:00"), alarm()]), 120)
     assert "ALARM stfs missing  run 100014" in lines[1]
     assert "ended run stale" in lines[2]
 
 
-def test_a_narrow_window_shows_what_is_wrong() -> None:
+def test_narrow_window_shows_the_evidence() -> None:
     missing = alarm(evidence="1 STFs without TF files: 4")
     lines = shown(snapshot(alarms=[missing]), 60)
     assert any("ALARM stfs missing  run 100014: 1 STFs without TF files: 4" in line for line in lines)
 
 
-def test_alarms_that_do_not_fit_are_counted() -> None:
+def test_hidden_alarms_are_counted() -> None:
     lines = shown(snapshot(alarms=[alarm(run=str(n)) for n in range(20)]))
     assert sum("ALARM" in line for line in lines) == 5
     assert any("and 15 more" in line for line in lines)
 
 
-def test_what_came_over_the_network_cannot_move_the_cursor_or_change_colours() -> None:
-    text = plainly(HARD)
+def test_network_text_cannot_move_the_cursor_or_change_colours() -> None:
+    text = text_of(HARD)
     assert "\x1b" not in text
     assert "\x07" not in text
     assert "\u202e" not in text
@@ -104,7 +104,7 @@ def test_what_came_over_the_network_cannot_move_the_cursor_or_change_colours() -
     assert HOSTILE in text
 
 
-def test_words_for_spans() -> None:
+def test_age_uses_two_units() -> None:
     assert [age(s) for s in (None, 0.4, 59, 185, 7440, 90000)] == [
         "?",
         "0 s",

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from fastmon_daemon.testbed.monitor import MonitorThread
-from tests.client.living import QUICK, TOKEN, Client
+from tests.client.client_process import QUICK, TOKEN, Client
 from tests.real_brokers.certificates import GOOD
 from tests.real_brokers.conftest import Names
 from tests.real_brokers.link import Link
@@ -37,7 +37,7 @@ def test_the_client_shows_the_messages_of_the_topic(broker: Server, names: Names
     options = ("--transport", "stomp", "--topic", names.topic, "--count", "3")
     environ = environ_of(broker, tls=tls)
     with MonitorThread(TOKEN) as monitor, Client(monitor.url, *options, environ=environ, **QUICK) as client:
-        client.hears("connected to stomp://")
+        client.wait_for_log("connected to stomp://")
         with Link(broker, tls=GOOD if tls else None) as link:
             link.send(names.topic, json.dumps({"msg_type": "of another kind", "run_id": "7"}))
             for number in (1, 1, 2, 3):
@@ -52,5 +52,5 @@ def test_a_rejected_password_ends_the_client_with_a_hint(broker: Server, names: 
     environ = environ_of(broker, tls=False, password="wrong-one")
     with MonitorThread(TOKEN) as monitor, Client(monitor.url, *options, environ=environ, **QUICK) as client:
         assert client.ended()[0] == 3
-    assert "set ACTIVEMQ_USER and ACTIVEMQ_PASSWORD" in "".join(client.said)
-    assert "wrong-one" not in "".join(client.said)
+    assert "set ACTIVEMQ_USER and ACTIVEMQ_PASSWORD" in "".join(client.log_lines)
+    assert "wrong-one" not in "".join(client.log_lines)

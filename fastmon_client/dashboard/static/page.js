@@ -1,29 +1,29 @@
-// Hears the snapshots of its own server, and shows each. Nothing here asks another host for anything.
+// Receives snapshots from its own server and shows them. No request goes to another host.
 
-import { Truth } from "./alarms.js";
 import { Charts } from "./charts.js";
+import { age, clock } from "./formatting.js";
 import { Runs, visible } from "./runs.js";
+import { StatusPanel } from "./status.js";
 import { Strips, showLegend } from "./strip.js";
 import { setText } from "./table.js";
-import { age, clock } from "./words.js";
 
-const AGAIN_AFTER_MS = 2000;
+const RETRY_MS = 2000;
 
-const truth = new Truth();
+const status = new StatusPanel();
 const runs = new Runs();
 const charts = new Charts();
 const strips = new Strips(document.getElementById("strips"));
 showLegend(document.getElementById("legend"));
 
-// What cannot be drawn was not heard: the page calls itself dead then, rather than to show half of it.
-function hear(event) {
+// A snapshot that cannot be drawn does not count as received: the page becomes DEAD.
+function receive(event) {
   try {
     const snapshot = JSON.parse(event.data);
     show(snapshot);
-    truth.hear(snapshot);
-    truth.show();
+    status.receive(snapshot);
+    status.show();
   } catch (error) {
-    truth.reason = `It cannot draw what it hears: ${error.message}`;
+    status.reason = `Cannot draw the snapshot: ${error.message}`;
     throw error;
   }
 }
@@ -39,26 +39,26 @@ function show(snapshot) {
   setText(document.getElementById("foot"), `All times are UTC · ${clock(snapshot.at)} · up ${age(snapshot.uptime_s)}`);
 }
 
-// The browser gives up on an answer that is no stream (a proxy's 502, a 401): we do not.
+// The browser does not reconnect after a response that is no stream (502, 401).
 function listen() {
   const source = new EventSource("/events");
-  source.addEventListener("snapshot", hear);
+  source.addEventListener("snapshot", receive);
   source.addEventListener("error", async () => {
     if (source.readyState !== EventSource.CLOSED) return;
-    truth.reason = await whyClosed();
-    setTimeout(listen, AGAIN_AFTER_MS);
+    status.reason = await closeReason();
+    setTimeout(listen, RETRY_MS);
   });
 }
 
-async function whyClosed() {
+async function closeReason() {
   try {
     const answer = await fetch("/", { method: "HEAD", redirect: "manual" });
-    return answer.type === "opaqueredirect" ? "It asks to sign in again: load the page anew." : "";
+    return answer.type === "opaqueredirect" ? "Sign-in required: reload the page." : "";
   } catch {
     return "";
   }
 }
 
-setInterval(() => truth.show(), 1000);
-document.addEventListener("visibilitychange", () => truth.show());
+setInterval(() => status.show(), 1000);
+document.addEventListener("visibilitychange", () => status.show());
 listen();

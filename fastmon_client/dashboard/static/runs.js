@@ -1,7 +1,7 @@
-// The runs and the recent TF files, a row each.
+// The tables of runs and of recent TF files.
 
+import { clock, lag, of, ranges, roughly, size } from "./formatting.js";
 import { LiveTable, setText } from "./table.js";
-import { clock, lag, of, ranges, roughly, size } from "./words.js";
 
 const missing = (run) => {
   if (run.stfs_missing === null) return "UNKNOWN";
@@ -41,19 +41,17 @@ const RECENT = [
   { title: "Marks", text: marks },
 ];
 
-// What could break a line or turn the reading direction round is shown as an escape, as in the terminal.
+// Control and bidirectional characters become escapes, as on the terminal.
 const UNPRINTABLE = /[\p{C}\u2028\u2029]/gu;
 const escaped = (char) => `\\u{${char.codePointAt(0).toString(16)}}`;
-const seen = (text) => text.replace(UNPRINTABLE, escaped);
+export const visible = (value) => (value === null || value === undefined ? value : String(value).replace(UNPRINTABLE, escaped));
 
-export const visible = (value) => (value === null || value === undefined ? value : seen(String(value)));
-
-const shown = (columns) => columns.map((column) => ({ ...column, text: (item) => visible(column.text(item)) }));
+const escapedColumns = (columns) => columns.map((column) => ({ ...column, text: (item) => visible(column.text(item)) }));
 
 export class Runs {
   constructor() {
-    this.runs = new LiveTable(document.getElementById("runs"), shown(RUNS));
-    this.recent = new LiveTable(document.getElementById("recent"), shown(RECENT));
+    this.runs = new LiveTable(document.getElementById("runs"), escapedColumns(RUNS));
+    this.recent = new LiveTable(document.getElementById("recent"), escapedColumns(RECENT));
   }
 
   show(snapshot) {

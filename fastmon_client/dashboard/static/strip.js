@@ -1,9 +1,8 @@
-// The sequence of a run's STFs, a cell each. A kind has a shape of its own, so that it is told apart without colour too, and
-// all of it is said in words below.
+// The STFs of a run, one cell each. Each kind has its own shape, and a caption repeats the strip in words.
 
+import { spans } from "./formatting.js";
 import { visible } from "./runs.js";
 import { setText } from "./table.js";
-import { spans } from "./words.js";
 
 const WIDTH = 6;
 const HEIGHT = 14;
@@ -22,12 +21,12 @@ const SHAPES = {
   missing: (x, y) => `M${x} ${y}l${WIDTH - 1} ${HEIGHT}M${x + WIDTH - 1} ${y}l${1 - WIDTH} ${HEIGHT}`,
 };
 const MEANING = {
-  present: "all its TF files are there",
-  recovered: "came late, from the monitor",
-  incomplete: "some TF files are not there",
-  skipped: "not selected, as asked",
-  unknown: "not there, and nobody said whether it was selected",
-  missing: "selected, and not there",
+  present: "all TF files present",
+  recovered: "late, or backfilled from the monitor",
+  incomplete: "some TF files missing",
+  skipped: "not selected",
+  unknown: "absent, selection unknown",
+  missing: "selected, but absent",
 };
 
 function svg(name, attributes) {
@@ -85,8 +84,8 @@ function draw(figure, run, width) {
   if (figure.dataset.drawn === drawn) return;
   figure.dataset.drawn = drawn;
   const picture = figure.querySelector("svg");
-  const said = inWords(run.strip);
-  setText(figure.querySelector("figcaption"), said);
+  const caption = inWords(run.strip);
+  setText(figure.querySelector("figcaption"), caption);
   const cells = run.strip.flatMap(([first, last, kind]) =>
     Array.from({ length: last - first + 1 }, (_, number) => ({ sequence: first + number, kind })),
   );
@@ -94,7 +93,7 @@ function draw(figure, run, width) {
   const rows = Math.ceil(cells.length / perRow);
   picture.setAttribute("width", LABEL + Math.min(perRow, cells.length) * WIDTH);
   picture.setAttribute("height", rows * ROW);
-  picture.setAttribute("aria-label", `Run ${visible(run.run)}: ${said}`);
+  picture.setAttribute("aria-label", `Run ${visible(run.run)}: ${caption}`);
   picture.replaceChildren(...labels(cells, perRow, rows), ...paths(cells, perRow));
 }
 
@@ -116,7 +115,7 @@ function paths(cells, perRow) {
   return [...drawn].map(([kind, d]) => svg("path", { class: kind, d, "fill-rule": "evenodd" }));
 }
 
-// "STFs 1-120: 114 present; 2 recovered (40-41); 3 missing (12, 15-16)". What is as it should be needs no numbers.
+// "STFs 1-120: 114 present; 2 recovered (40-41); 3 missing (12, 15-16)". Good kinds have no numbers.
 function inWords(strip) {
   const parts = Object.keys(SHAPES).flatMap((kind) => {
     const own = strip.filter((span) => span[2] === kind);

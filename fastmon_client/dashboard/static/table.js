@@ -1,4 +1,4 @@
-// Tables whose rows stay the same elements while their texts change: focus, selection and screen readers keep their place.
+// Tables that keep their row elements while the texts change: focus, selection and screen readers keep their place.
 
 export class LiveTable {
   constructor(table, columns) {
@@ -16,7 +16,7 @@ export class LiveTable {
     }
   }
 
-  // One row for each of *items*, in their order; *key* tells which row is whose.
+  // One row per item, in order; *key* returns the identity of an item.
   show(items, key) {
     const seen = new Set();
     items.forEach((item, place) => {

@@ -1,4 +1,4 @@
-// Light or dark, before the first paint. Not a module: a module would run after it.
+// Light or dark, set before the first paint. Not a module: modules run later.
 (() => {
   const root = document.documentElement;
   const system = matchMedia("(prefers-color-scheme: dark)");
@@ -6,7 +6,7 @@
   try {
     chosen = localStorage.getItem("theme");
   } catch {
-    // storage is switched off: the system's choice serves
+    // storage is disabled: use the system's choice
   }
   const isDark = () => (chosen ? chosen === "dark" : system.matches);
   const show = () => {
@@ -24,7 +24,7 @@
       try {
         localStorage.setItem("theme", chosen);
       } catch {
-        // remembered for this page only
+        // storage is disabled: the choice ends with the page
       }
       show();
     });

@@ -1,4 +1,4 @@
-"""The client as a process, beside an embedded monitor whose tables and stream the test fills."""
+"""The client as a process, and an embedded monitor whose tables and stream the test fills."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from fastmon_client.intervals import Intervals
 from fastmon_daemon.base.clock import Clock, utcnow
 from fastmon_daemon.testbed.monitor import MonitorOptions, MonitorThread
 from fastmon_daemon.testbed.monitor.file_tables import FASTMON_FILES, RUNS, STF_FILES
-from tests.client.scripted import DEADLINE_S
+from tests.client.scripted_server import DEADLINE_S
 from tests.processes import wait_until
 
 TOKEN = "0123456789abcdef0123456789abcdef01234567"
 RUN = 100014
 PER_STF = 7
 QUICK: dict[str, float] = {
-    "heart_beat_s": 0.5, "compare_s": 1.0, "settle_s": 0.1, "retry_s": 0.3, "runs_s": 1.0, "young_s": 0.5,
-    "grace_s": 3.0, "end_grace_s": 2.0, "asks_hz": 1000.0, "tick_s": 0.1, "overlap_s": 0.5, "reconnect_s": 0.1,
+    "heart_beat_s": 0.5, "compare_s": 1.0, "settle_s": 0.1, "retry_s": 0.3, "runs_s": 1.0, "min_age_s": 0.5,
+    "grace_s": 3.0, "end_grace_s": 2.0, "query_hz": 1000.0, "tick_s": 0.1, "overlap_s": 0.5, "reconnect_s": 0.1,
 }  # fmt: skip
 
 
 class Client:
-    """A running client; its stderr is read along, so that a test can wait for what it says."""
+    """A running client; `log_lines` is its stderr."""
 
     def __init__(
         self, url: str, *options: str, token: str = TOKEN, stdout: int = subprocess.PIPE, command: str = "start",
         environ: Mapping[str, str] | None = None, **intervals: float,
     ) -> None:  # fmt: skip
-        self.said: list[str] = []
+        self.log_lines: list[str] = []
         self._news = threading.Condition()
         program = (
             "from fastmon_client.cli import cli; from fastmon_client.intervals import Intervals;"
@@ -57,12 +57,12 @@ class Client:
     def pid(self) -> int:
         return self._process.pid
 
-    def hears(self, text: str, times: int = 1) -> None:
+    def wait_for_log(self, text: str, times: int = 1) -> None:
         def is_said() -> bool:
-            return sum(text in line for line in self.said) >= times
+            return sum(text in line for line in self.log_lines) >= times
 
         with self._news:
-            assert self._news.wait_for(is_said, DEADLINE_S), self.said
+            assert self._news.wait_for(is_said, DEADLINE_S), self.log_lines
 
     def line(self) -> str:
         return self._process.stdout.readline().rstrip("\n")
@@ -73,28 +73,28 @@ class Client:
     def signal(self, number: int) -> None:
         self._process.send_signal(number)
 
-    def stands_still(self) -> None:
-        """Nobody reads its stdout: wait until the pipe is filling up."""
+    def wait_until_blocked(self) -> None:
+        """Wait until its unread stdout pipe is at least half full."""
         pipe = self._process.stdout.fileno()
 
-        def is_filling_up() -> bool:
-            [held] = struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))
-            return held > fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ) / 2
+        def is_half_full() -> bool:
+            [unread] = struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))
+            return unread > fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ) / 2
 
-        wait_until(is_filling_up, "the pipe is full")
+        wait_until(is_half_full, "the pipe is half full")
 
     def exit_code(self) -> int:
-        """Wait for it; nothing of its stdout is read."""
+        """Wait for it, without reading its stdout."""
         return self._process.wait(DEADLINE_S)
 
     def ended(self, deadline_s: float = DEADLINE_S) -> tuple[int, list[str]]:
-        """The exit code, and the lines that were not read."""
+        """The exit code, and the unread lines of stdout."""
         out = self._process.stdout
         rest = [] if out is None or out.closed else out.read().splitlines()
         code = self._process.wait(deadline_s)
         self._reader.join(DEADLINE_S)
-        assert TOKEN not in "".join([*self.said, *rest])
-        assert "Traceback" not in "".join(self.said)
+        assert TOKEN not in "".join([*self.log_lines, *rest])
+        assert "Traceback" not in "".join(self.log_lines)
         return code, rest
 
     def __enter__(self) -> Client:
@@ -111,19 +111,19 @@ class Client:
     def _read_along(self) -> None:
         for line in self._process.stderr:
             with self._news:
-                self.said.append(line)
+                self.log_lines.append(line)
                 self._news.notify_all()
 
 
 class Dashboard(Client):
-    """A running dashboard; it tells its URL when it listens."""
+    """A running dashboard; it prints its URL."""
 
     def __init__(self, url: str, *options: str, listen: str = "127.0.0.1:0", **more: Any) -> None:
         super().__init__(url, "--listen", listen, *options, command="dashboard", **more)
         self.url = self.line().removeprefix("dashboard ").split()[0].replace("0.0.0.0", "127.0.0.1")
 
     def until(self, state: str, recent: str = "") -> dict[str, Any]:
-        """The first snapshot in which the connection is in that state, and that TF file is listed."""
+        """The first snapshot with that connection state and recent TF file."""
         with requests.get(f"{self.url}events", timeout=DEADLINE_S, stream=True) as answer:
             for line in answer.iter_lines():
                 found = json.loads(line[6:]) if line.startswith(b"data: ") else None
@@ -134,9 +134,9 @@ class Dashboard(Client):
 
 
 class Experiment:
-    """Data agent, daemon and monitor in one: STFs and TF files are registered, and announced over the stream.
+    """Data agent, daemon and monitor in one: registers STFs and TF files, and announces them over the stream.
 
-    What it registers is *age_s* old at once: by default old enough for a verdict.
+    New rows are *age_s* old: by default old enough for a verdict.
     """
 
     def __init__(
@@ -170,14 +170,14 @@ class Experiment:
         return f"swf.{self.run}.{sequence:06d}.stf"
 
     def register_stfs(self, *sequences: int) -> None:
-        """STFs of which fastmon has made nothing (yet)."""
+        """Register STFs without TF files."""
         self._register([self.stf(sequence) for sequence in sequences])
 
-    def take(
+    def publish(
         self, *sequences: int, registered: int | None = None, announced: int | None = None, stf: str = "",
         tf: str = "", lag_s: float = 0.0,
     ) -> None:  # fmt: skip
-        """STFs and their TF files are registered and announced, *lag_s* ago; without numbers: all of them."""
+        """Register and announce STFs and their TF files, *lag_s* ago; by default all `per_stf` of them."""
         self._register([stf or self.stf(sequence) for sequence in sequences])
         for sequence in sequences:
             for message in self.register_tfs(sequence, registered, stf=stf, tf=tf, lag_s=lag_s)[:announced]:
@@ -197,7 +197,7 @@ class Experiment:
         first = {"stf_file": stf, "tf_filename": names[0], "file_size_bytes": 50_400_000, "metadata": metadata}
 
         def create() -> list[dict[str, Any]]:
-            """One as the monitor does, the others after its model: a day has 200 000."""
+            """One as the monitor does, the others as copies, for speed."""
             table, row = store.tables["fastmon-files"], store.create(FASTMON_FILES, first)
             others = [row | {"tf_file_id": table.new_key(), "tf_filename": name} for name in names[1:]]
             for other in others:
@@ -207,7 +207,7 @@ class Experiment:
         made = self.monitor.call(create)
         return [self._announcement(sequence, row, lag_s) for row in made]
 
-    def says(self, kind: str, **more: Any) -> None:
+    def send(self, kind: str, **more: Any) -> None:
         self.monitor.deliver(self._message(kind, more))
 
     def _register(self, stfs: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""A dashboard that shows hand-made snapshots, in a thread."""
+"""A dashboard server of hand-made snapshots, in a thread."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastmon_client.dashboard.auth import DashboardToken
-from fastmon_client.dashboard.serving import listen, serve
+from fastmon_client.dashboard.server import listen, serve
 from tests.processes import DEADLINE_S
 
 

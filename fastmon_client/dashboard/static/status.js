@@ -1,51 +1,50 @@
-// Connection and alarms: what must be true at a glance. The page trusts its own clock as well: a server that falls silent is
-// DEAD, whatever it said last.
+// Connection and alarms. The page has its own clock: without events from its server it shows DEAD.
 
 import { visible } from "./runs.js";
 import { setText } from "./table.js";
-import { age, clock } from "./words.js";
+import { age, clock } from "./formatting.js";
 
 const SILENT_AFTER_S = 5;
-const HELD = "This page has heard nothing from its own server";
+const NO_EVENTS = "No data from the dashboard server";
 
-export class Truth {
+export class StatusPanel {
   constructor() {
     this.snapshot = null;
-    this.heard = performance.now();
+    this.receivedAt = performance.now();
     this.reason = "";
   }
 
-  hear(snapshot) {
+  receive(snapshot) {
     this.snapshot = snapshot;
-    this.heard = performance.now();
+    this.receivedAt = performance.now();
     this.reason = "";
   }
 
-  // Called with each snapshot and each second: ages grow also when nothing comes.
+  // Called for each snapshot and each second, for the ages to grow.
   show() {
-    const silent = (performance.now() - this.heard) / 1000;
+    const silent = (performance.now() - this.receivedAt) / 1000;
     const isSilent = silent > SILENT_AFTER_S;
     const connection = this.snapshot?.connection ?? { state: "CONNECTING", heartbeat_age_s: null, reason: "", reconnects: 0 };
     const state = isSilent ? "DEAD" : connection.state;
-    const heard = connection.heartbeat_age_s === null ? null : connection.heartbeat_age_s + silent;
-    document.body.dataset.truth = state.toLowerCase();
+    const beatAge = connection.heartbeat_age_s === null ? null : connection.heartbeat_age_s + silent;
+    document.body.dataset.state = state.toLowerCase();
     setText(document.getElementById("state"), state);
-    setText(document.getElementById("since"), isSilent ? `${HELD} for ${age(silent)}. ${this.reason}` : told(connection, heard));
+    setText(document.getElementById("since"), isSilent ? `${NO_EVENTS} for ${age(silent)}. ${this.reason}` : details(connection, beatAge));
     const alarms = this.snapshot?.alarms ?? [];
-    this.showAlarms(isSilent ? [{ kind: "page_silent", run: null, since: null, until: null, evidence: HELD }, ...alarms] : alarms);
-    this.showNote(state, isSilent ? silent + (connection.heartbeat_age_s ?? 0) : heard);
+    this.showAlarms(isSilent ? [{ kind: "page_silent", run: null, since: null, until: null, evidence: NO_EVENTS }, ...alarms] : alarms);
+    this.showNote(state, isSilent ? silent + (connection.heartbeat_age_s ?? 0) : beatAge);
     const active = alarms.filter((alarm) => alarm.until === null).length;
     document.title = state === "LIVE" ? (active ? `(${active}) fastmon` : "fastmon") : `${state} · fastmon`;
   }
 
-  showNote(state, heard) {
-    const note = document.getElementById("no-longer");
+  showNote(state, beatAge) {
+    const note = document.getElementById("outdated");
     note.hidden = state === "LIVE" || !this.snapshot?.runs.length;
-    const when = heard === null ? "" : `, ${age(heard)} ago`;
-    setText(note, `These are the last numbers heard${when}: what is now is UNKNOWN.`);
+    const when = beatAge === null ? "" : ` (${age(beatAge)} ago)`;
+    setText(note, `Last received numbers${when}: the current state is UNKNOWN.`);
   }
 
-  // Alarms that stay are left alone, so that a screen reader says each once.
+  // Keep the elements of existing alarms: a screen reader announces each alarm once.
   showAlarms(alarms) {
     const place = document.getElementById("alarms");
     const sorted = [...alarms].sort((a, b) => Number(a.until !== null) - Number(b.until !== null));
@@ -58,18 +57,18 @@ export class Truth {
         element.dataset.key = key;
       }
       if (place.children[number] !== element) place.insertBefore(element, place.children[number] ?? null);
-      element.className = alarm.until === null ? "alarm" : "alarm over";
+      element.className = alarm.until === null ? "alarm" : "alarm ended";
       setText(element, sentence(alarm));
     });
   }
 }
 
-function told(connection, heard) {
+function details(connection, beatAge) {
   const since = connection.since ? `since ${clock(connection.since)}` : "";
-  const beat = heard === null ? "" : `heart-beat ${age(heard)} ago`;
-  const again = `${connection.reconnects} ${connection.reconnects === 1 ? "reconnect" : "reconnects"}`;
+  const beat = beatAge === null ? "" : `heart-beat ${age(beatAge)} ago`;
+  const reconnects = `${connection.reconnects} ${connection.reconnects === 1 ? "reconnect" : "reconnects"}`;
   const reason = connection.state === "LIVE" ? "" : visible(connection.reason);
-  return [since, beat, again, reason].filter(Boolean).join(" · ");
+  return [since, beat, reconnects, reason].filter(Boolean).join(" · ");
 }
 
 function sentence(alarm) {

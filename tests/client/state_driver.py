@@ -1,4 +1,4 @@
-"""A picture that is told by hand what came and when: run 7, its STFs, its TF files."""
+"""Drives an `AppState` by hand: run 7, its STFs, its TF files."""
 
 from __future__ import annotations
 
@@ -13,39 +13,39 @@ T0 = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
 LONG_AGO = T0 - timedelta(hours=1)
 
 
-class Told:
-    """A picture and the time."""
+class StateDriver:
+    """An `AppState` and its clock."""
 
     def __init__(
         self, *, run_ids: tuple[str, ...] = (), namespace: str | None = None, connected: bool = True, **changes: Any
     ) -> None:  # fmt: skip
-        wanted = MessageFilter(types=("tf_file_registered",), run_ids=run_ids, namespace=namespace)
+        filter_ = MessageFilter(types=("tf_file_registered",), run_ids=run_ids, namespace=namespace)
         self.now = T0
-        self.state = AppState("http://localhost", wanted, T0, intervals=Intervals(**changes))
+        self.state = AppState("http://localhost", filter_, T0, intervals=Intervals(**changes))
         if connected:
             self.state.connected(T0)
 
     def wait(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
 
-    def hear(self, **message: Any) -> bool:
+    def receive(self, **message: Any) -> bool:
         return self.state.receive(message, self.now)
 
-    def says(self, kind: str, **more: Any) -> None:
-        self.hear(msg_type=kind, run_id=7, namespace="ns", **more)
+    def send_run_event(self, kind: str, **more: Any) -> None:
+        self.receive(msg_type=kind, run_id=7, namespace="ns", **more)
 
     def tf(self, sequence: int, number: int = 1, **changes: Any) -> bool:
-        return self.hear(**announcement(sequence, number) | changes)
+        return self.receive(**announcement(sequence, number) | changes)
 
     def compare(self, registered: list[int], tf_files: dict[int, int], since: datetime = LONG_AGO) -> list[str]:
-        """A whole comparison with a monitor that has these STFs and so many TF files of each; returns who was asked."""
-        asked = self.state.listed("7", [(stf(n), since) for n in registered], self.now)
-        for name in asked:
+        """A comparison with a monitor that has these STFs and TF file counts; returns the queried STFs."""
+        queried = self.state.record_stfs("7", [(stf(n), since) for n in registered], self.now)
+        for name in queried:
             sequence = int(name.split(".")[2])
             rows = [row(sequence, number) for number in range(1, tf_files.get(sequence, 0) + 1)]
-            self.state.filled("7", name, rows, self.now)
-        self.state.compared("7", None, self.now)
-        return asked
+            self.state.record_tf_files("7", name, rows, self.now)
+        self.state.finish_comparison("7", None, self.now)
+        return queried
 
     @property
     def row(self) -> dict[str, Any]:

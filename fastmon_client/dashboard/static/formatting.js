@@ -1,4 +1,4 @@
-// Numbers as words for people, as the terminal view writes them. Pure.
+// Formats numbers like the terminal view. Pure.
 
 const UNITS = ["B", "kB", "MB", "GB", "TB", "PB"];
 
@@ -22,7 +22,7 @@ export function age(seconds) {
   return `${Math.floor(whole / 86400)} d ${Math.floor((whole % 86400) / 3600)} h`;
 }
 
-// In the greatest unit alone: "2 min".
+// In the largest unit only: "2 min".
 export const roughly = (seconds) => age(seconds).split(" ").slice(0, 2).join(" ");
 
 export const lag = (seconds) => (seconds === null ? "-" : seconds < 10 ? seconds.toFixed(2) : age(seconds));
@@ -34,7 +34,7 @@ export function clock(iso) {
   return Number.isNaN(time.getTime()) ? "-" : time.toISOString().slice(11, 19);
 }
 
-// "3, 7-9": neighbours drawn together; *numbers* in their order.
+// "3, 7-9", from ascending numbers.
 export function ranges(numbers) {
   return spans(numbers.map((n) => [n, n]));
 }

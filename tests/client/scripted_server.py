@@ -1,13 +1,17 @@
-"""A server on loopback that says, connection by connection, exactly the bytes of a script."""
+"""A loopback server that sends scripted bytes, connection by connection."""
 
 from __future__ import annotations
 
+import json
 import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
+
+import trustme
 
 from fastmon_client.stream import Notice
 from fastmon_client.stream_manager import Source
@@ -19,15 +23,15 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encod
 Answer = Iterable[bytes] | Callable[[socket.socket], object]
 
 
-class Scripted:
-    """Answers the n-th connection with the n-th of *answers*, then closes it; after the last it only listens.
+class ScriptedServer:
+    """Answers the n-th connection with the n-th of *answers*, then closes it; ignores further connections.
 
-    An answer that is a function gets the connection itself.
+    An answer that is a function receives the connection.
     """
 
     def __init__(self, *answers: Answer, tls: ssl.SSLContext | None = None) -> None:
         self.requests: list[str] = []
-        self.asked = threading.Semaphore(0)
+        self.request_received = threading.Semaphore(0)
         self.over = threading.Event()
         self._answers, self._tls = answers, tls
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -51,21 +55,21 @@ class Scripted:
     def _serve(self) -> None:
         for answer in self._answers:
             try:
-                plain, _ = self._listener.accept()
-                plain.settimeout(DEADLINE_S)
-                with self._tls.wrap_socket(plain, server_side=True) if self._tls else plain as connection:
+                sock, _ = self._listener.accept()
+                sock.settimeout(DEADLINE_S)
+                with self._tls.wrap_socket(sock, server_side=True) if self._tls else sock as connection:
                     self._answer(connection, answer)
-            except OSError:  # the client, or the test, went away
+            except OSError:  # the client or the test closed it
                 continue
 
     def _answer(self, connection: socket.socket, answer: Answer) -> None:
-        asked = b""
-        while b"\r\n\r\n" not in asked:
+        request = b""
+        while b"\r\n\r\n" not in request:
             if not (piece := connection.recv(65536)):
                 return
-            asked += piece
-        self.requests.append(asked.decode())
-        self.asked.release()
+            request += piece
+        self.requests.append(request.decode())
+        self.request_received.release()
         if callable(answer):
             answer(connection)
             return
@@ -81,12 +85,26 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
-def says(status: str, *headers: str) -> list[bytes]:
+def status_response(status: str, *headers: str) -> list[bytes]:
     lines = "".join(f"{header}\r\n" for header in headers)
     return [f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n{lines}Connection: close\r\n\r\n".encode()]
 
 
+def response(body: Any, kind: str = "application/json") -> list[bytes]:
+    text = body if isinstance(body, bytes) else json.dumps(body).encode()
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {len(text)}\r\nConnection: close\r\n\r\n"
+    return [head.encode(), text]
+
+
+def certified(folder: Path) -> tuple[ssl.SSLContext, str]:
+    """A server context for localhost, and the PEM file of its CA."""
+    ca, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert("localhost").configure_cert(context)
+    ca.cert_pem.write_to_path(folder / "ca.pem")
+    return context, str(folder / "ca.pem")
+
+
 def notices_of(source: Source) -> Iterator[Notice]:
-    """What *source* brings, one by one."""
+    """The notices of *source*, one by one."""
     for batch in source.batches():
         yield from batch
