@@ -7,7 +7,7 @@ This module must not know the names of states, retries or SQL.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -26,13 +26,6 @@ LATE_AFTER = timedelta(minutes=1)
 ORPHANED_AFTER_S = 840.0
 """An STF that nobody registered for so long is registered by us, where we are told to: just before it would fail."""
 
-LINK_OF_STEP: Mapping[str, str] = {"register_tfs": "monitor", "notify_clients": "broker"}
-"""The link that a step's effects need; a step that is missing here needs none."""
-
-
-ANNOUNCE_STEP = "notify_clients"
-"""The step whose effects are paced when an STF is late."""
-
 
 @dataclass(frozen=True, slots=True)
 class StepOutcome:
@@ -46,20 +39,6 @@ Call = Callable[[], StepResult | StepOutcome]
 """One call to one edge: the unit of work of the pool. It may run again after a crash, hence it is idempotent."""
 
 Step = Callable[[Stf], Sequence[Call]]
-
-
-def links_for(notify: str) -> Mapping[str, str]:
-    """The links of the steps when announcements go by *notify* (FASTMON_NOTIFY).
-
-    Not every monitor takes messages: that is a link of its own, so that STFs are registered without it.
-    """
-    match notify:
-        case "rest":
-            return {**LINK_OF_STEP, ANNOUNCE_STEP: "messages"}
-        case "off":
-            return {step: link for step, link in LINK_OF_STEP.items() if step != ANNOUNCE_STEP}
-        case _:
-            return LINK_OF_STEP
 
 
 def is_late(stf: Stf, now: datetime) -> bool:

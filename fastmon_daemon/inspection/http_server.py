@@ -18,7 +18,7 @@ from loguru import logger
 from fastmon_daemon.base.errors import StorageError
 from fastmon_daemon.inspection.liveness import Liveness
 from fastmon_daemon.inspection.metrics import CONTENT_TYPE
-from fastmon_daemon.presence import WorkerErrors
+from fastmon_daemon.presence.periodic_worker import WorkerErrors
 from fastmon_daemon.settings import ListenAddress
 
 _PLAIN = "text/plain; charset=utf-8"

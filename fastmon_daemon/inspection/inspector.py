@@ -11,7 +11,7 @@ from typing import Any
 
 from fastmon_daemon.base.clock import format_timestamp, parse_timestamp
 from fastmon_daemon.outbox import UNREPORTABLE, OutboxReader, Stf
-from fastmon_daemon.presence import LinkStatus, StuckRule, StuckStfs, latest_link_statuses
+from fastmon_daemon.presence.stuck import LinkStatus, StuckRule, StuckStfs, latest_link_statuses
 
 NO_DAEMON = "no daemon is running"
 

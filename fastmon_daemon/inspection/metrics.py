@@ -18,7 +18,7 @@ from fastmon_daemon.inspection.inspector import InspectionContext, Inspector, St
 from fastmon_daemon.inspection.liveness import Liveness
 from fastmon_daemon.monitor import ResponseCounter
 from fastmon_daemon.outbox import OutboxReader, open_for_reading, storage_errors
-from fastmon_daemon.presence import StuckRule
+from fastmon_daemon.presence.stuck import StuckRule
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

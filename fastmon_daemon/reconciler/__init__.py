@@ -2,14 +2,3 @@
 
 It must not know STOMP or HTTP. Its errands run in the engine's pool; their answers come back in the engine's thread.
 """
-
-from fastmon_daemon.reconciler.comparing import ReconcileResult
-from fastmon_daemon.reconciler.config import ReconcilerConfig, SummaryRoute
-from fastmon_daemon.reconciler.reconciler import Reconciler
-
-__all__ = [
-    "ReconcileResult",
-    "Reconciler",
-    "ReconcilerConfig",
-    "SummaryRoute",
-]

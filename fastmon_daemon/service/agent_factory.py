@@ -10,19 +10,20 @@ from functools import partial
 
 from fastmon_daemon.base.backoff import retry_for
 from fastmon_daemon.base.clock import Clock
+from fastmon_daemon.base.links import links_for
 from fastmon_daemon.broker import BrokerConnection
 from fastmon_daemon.engine import Engine
-from fastmon_daemon.engine.steps import links_for
 from fastmon_daemon.monitor import AgentClient, RestClient
 from fastmon_daemon.outbox import Outbox
-from fastmon_daemon.presence import HealthCheckConfig, Presence, StuckRule, WorkerErrors, agent_name
-from fastmon_daemon.presence.health import HealthChecker
+from fastmon_daemon.presence.agent import Presence
+from fastmon_daemon.presence.health import HealthCheckConfig, HealthChecker
 from fastmon_daemon.presence.heartbeat import Heartbeat
-from fastmon_daemon.presence.identity import Registration
+from fastmon_daemon.presence.identity import Registration, agent_name
 from fastmon_daemon.presence.log_shipping import LogShipper
-from fastmon_daemon.presence.periodic_worker import PeriodicWorker
+from fastmon_daemon.presence.periodic_worker import PeriodicWorker, WorkerErrors
 from fastmon_daemon.presence.stages import StageReporter, StageReporterConfig
 from fastmon_daemon.presence.status import StatusPublisher
+from fastmon_daemon.presence.stuck import StuckRule
 from fastmon_daemon.service.credentials import secret_reader, user_name
 from fastmon_daemon.service.process import ProcessContext
 from fastmon_daemon.settings import Settings

@@ -20,11 +20,12 @@ from fastmon_daemon.base import sd_notify
 from fastmon_daemon.base.backoff import in_process_retry
 from fastmon_daemon.base.clock import Clock, utcnow
 from fastmon_daemon.base.errors import LinkBlocked, LinkDown, TransientError
+from fastmon_daemon.base.links import ANNOUNCE_STEP, links_for
 from fastmon_daemon.broker import BrokerConnection, LinkStateChange
 from fastmon_daemon.engine import CallPools, CircuitBreakers, Engine, EngineConfig, Inbox, LinkEvent
 from fastmon_daemon.engine.concurrency_limits import PROBES_PER_LINK
 from fastmon_daemon.engine.sampling import is_selected
-from fastmon_daemon.engine.steps import ANNOUNCE_STEP, links_for, make_steps
+from fastmon_daemon.engine.steps import make_steps
 from fastmon_daemon.inspection.http_server import serve
 from fastmon_daemon.inspection.liveness import Liveness
 from fastmon_daemon.inspection.metrics import MetricsCollector
@@ -32,8 +33,9 @@ from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.monitor import MonitorClient
 from fastmon_daemon.outbox import DatabaseLock, DiskSpaceGuard, Outbox, open_outbox
 from fastmon_daemon.outbox.pruner import Pruner
-from fastmon_daemon.presence import WorkerErrors
-from fastmon_daemon.reconciler import Reconciler, ReconcilerConfig, SummaryRoute
+from fastmon_daemon.presence.periodic_worker import WorkerErrors
+from fastmon_daemon.reconciler.config import ReconcilerConfig, SummaryRoute
+from fastmon_daemon.reconciler.reconciler import Reconciler
 from fastmon_daemon.runs.tracked_runs import TrackedRuns
 from fastmon_daemon.service.agent_factory import make_presence, registered_name, stuck_rule, switch_stages
 from fastmon_daemon.service.credentials import broker_parameters, instance_of, monitor_client

@@ -16,7 +16,9 @@ from fastmon_daemon.engine.background_tasks import BackgroundTask
 from fastmon_daemon.engine.sampling import is_selected
 from fastmon_daemon.monitor import MonitorClient
 from fastmon_daemon.outbox import DatabaseLock, DiskSpaceGuard, Outbox, open_outbox
-from fastmon_daemon.reconciler import Reconciler, ReconcilerConfig, ReconcileResult
+from fastmon_daemon.reconciler.comparing import ReconcileResult
+from fastmon_daemon.reconciler.config import ReconcilerConfig
+from fastmon_daemon.reconciler.reconciler import Reconciler
 from fastmon_daemon.runs.poll_state import ReconcilerIntervals
 from fastmon_daemon.runs.tracked_runs import TrackedRuns
 from fastmon_daemon.service.credentials import monitor_client

@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from fastmon_daemon.inspection.http_server import serve
 from fastmon_daemon.inspection.liveness import Liveness
 from fastmon_daemon.inspection.metrics import Metric, render_exposition
-from fastmon_daemon.presence import WorkerErrors
+from fastmon_daemon.presence.periodic_worker import WorkerErrors
 from fastmon_daemon.settings import ListenAddress
 from tests.builders import HandClock
 from tests.processes import TOKEN, OnEmbedded, living, wait_until

@@ -13,16 +13,16 @@ from loguru import logger
 
 from fastmon_daemon import service
 from fastmon_daemon.base.errors import FastmonError, LinkDown, PermanentError
+from fastmon_daemon.base.links import LINK_OF_STEP
 from fastmon_daemon.base.logs import SecretRedactor
-from fastmon_daemon.engine.steps import LINK_OF_STEP
 from fastmon_daemon.monitor import AgentClient, RestClient
 from fastmon_daemon.outbox import Outbox
-from fastmon_daemon.presence import StuckRule, WorkerErrors, agent_name
 from fastmon_daemon.presence.health import HealthCheckConfig, HealthChecker, HealthStatus
 from fastmon_daemon.presence.heartbeat import Heartbeat
-from fastmon_daemon.presence.identity import Registration
-from fastmon_daemon.presence.periodic_worker import PeriodicWorker
+from fastmon_daemon.presence.identity import Registration, agent_name
+from fastmon_daemon.presence.periodic_worker import PeriodicWorker, WorkerErrors
 from fastmon_daemon.presence.status import StatusPublisher
+from fastmon_daemon.presence.stuck import StuckRule
 from fastmon_daemon.service.agent_factory import agent_client
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.statechart import load_statechart

@@ -15,14 +15,15 @@ from sqlite_utils import Database
 from fastmon_daemon.actions.operator_actions import ActionRequest, OperatorActions
 from fastmon_daemon.base.clock import Clock, parse_timestamp
 from fastmon_daemon.base.errors import PermanentError
-from fastmon_daemon.engine.steps import LINK_OF_STEP
+from fastmon_daemon.base.links import LINK_OF_STEP
 from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.monitor import AgentClient, RestClient
 from fastmon_daemon.outbox import OutboxReader
 from fastmon_daemon.outbox.database import connect_read_only
-from fastmon_daemon.presence import StuckRule, WorkerErrors
 from fastmon_daemon.presence.health import HealthCheckConfig, HealthChecker
+from fastmon_daemon.presence.periodic_worker import WorkerErrors
 from fastmon_daemon.presence.stages import Ask, StageReporter, StageReporterConfig
+from fastmon_daemon.presence.stuck import StuckRule
 from fastmon_daemon.service.agent_factory import switch_stages
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.statechart import load_statechart

@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from fastmon_daemon.base.errors import PermanentError
-from fastmon_daemon.engine.steps import LINK_OF_STEP
+from fastmon_daemon.base.links import LINK_OF_STEP
 from fastmon_daemon.inspection.inspector import InspectionContext, Inspector, StfFilter
 from fastmon_daemon.inspection.liveness import Liveness
 from fastmon_daemon.inspection.metrics import MetricsCollector
 from fastmon_daemon.monitor import ResponseCounter
 from fastmon_daemon.outbox import open_for_reading
-from fastmon_daemon.presence import HealthCheckConfig, StuckRule, WorkerErrors
-from fastmon_daemon.presence.health import HealthChecker
+from fastmon_daemon.presence.health import HealthCheckConfig, HealthChecker
+from fastmon_daemon.presence.periodic_worker import WorkerErrors
 from fastmon_daemon.presence.status import StatusPublisher
+from fastmon_daemon.presence.stuck import StuckRule
 from fastmon_daemon.statechart import load_statechart
 from tests.builders import World, settle
 
