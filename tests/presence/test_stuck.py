@@ -1,4 +1,4 @@
-"""All who count stuck STFs agree: heart-beat, status message, metrics and `inspect`."""
+"""Heart-beat, status message, metrics and `inspect` count the same STFs as stuck."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from tests.builders import World, settle
 RULE = StuckRule(chart=load_statechart("stf"), links=LINK_OF_STEP, stuck_after_s=60)
 
 
-class Tellers:
-    """Each says how many STFs are stuck now."""
+class Reports:
+    """The number of stuck STFs, as each report gives it."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -35,13 +35,13 @@ class Tellers:
 
     def counts(self) -> dict[str, int]:
         return {
-            "heart-beat": number_in(self.checkup().health().why, r"stuck: (\d+) STFs"),
+            "heart-beat": number_in(self.checker().health().why, r"stuck: (\d+) STFs"),
             "status": number_in(self.status_message(), r"stuck: (\d+) STFs"),
-            "metrics": number_in(self.page(), r"(?m)^fastmon_stfs_stuck (\d+)"),
+            "metrics": number_in(self.metrics(), r"(?m)^fastmon_stfs_stuck (\d+)"),
             "inspect": self.overview()["stuck_count"],
         }
 
-    def checkup(self) -> HealthChecker:
+    def checker(self) -> HealthChecker:
         config = HealthCheckConfig(
             database=self.database,
             stuck=RULE,
@@ -52,12 +52,12 @@ class Tellers:
         return HealthChecker(config)
 
     def status_message(self) -> str:
-        told: list[str] = []
-        StatusPublisher(lambda body, _event_id: told.append(body), "agent", "ns", self.checkup()).tick()
-        return str(json.loads(told[0])["message"])
+        published: list[str] = []
+        StatusPublisher(lambda body, _event_id: published.append(body), "agent", "ns", self.checker()).tick()
+        return str(json.loads(published[0])["message"])
 
-    def page(self) -> str:
-        metrics = MetricsCollector(
+    def metrics(self) -> str:
+        collector = MetricsCollector(
             namespace="ns",
             database=self.database,
             stuck=RULE,
@@ -66,12 +66,12 @@ class Tellers:
             buffered=lambda: 0,
             clock=self.clock,
         )
-        return metrics.render()
+        return collector.render()
 
     def overview(self) -> dict[str, Any]:
-        rules = InspectionContext(stuck=RULE, now=self.world.time.at, daemon=1)
+        context = InspectionContext(stuck=RULE, now=self.world.time.at, daemon=1)
         with closing(open_for_reading(self.database)) as reports:
-            return Inspector(reports, rules).overview(StfFilter())
+            return Inspector(reports, context).overview(StfFilter())
 
 
 def number_in(text: str, pattern: str) -> int:
@@ -79,9 +79,9 @@ def number_in(text: str, pattern: str) -> int:
     return int(found[1]) if found else 0
 
 
-def test_during_and_after_an_outage_all_count_the_same_stfs_as_stuck(tmp_path: Path) -> None:
+def test_all_reports_count_the_same_stuck_stfs_during_and_after_an_outage(tmp_path: Path) -> None:
     world = World(tmp_path)
-    tellers = Tellers(world)
+    reports = Reports(world)
     with closing(world.outbox()) as outbox:
         engine = world.engine(outbox)
         world.monitor.trouble[world.receive(outbox, 1)] = PermanentError("wrong size")
@@ -91,13 +91,13 @@ def test_during_and_after_an_outage_all_count_the_same_stfs_as_stuck(tmp_path: P
             world.receive(outbox, n)
         settle(engine)
         world.time.pass_(minutes=10)
-        during = tellers.counts()
+        during = reports.counts()
         with outbox.transaction():
             outbox.outages.link_back("monitor", world.time.at)
         world.time.pass_(seconds=59.9)
-        just_after = tellers.counts()
+        just_after = reports.counts()
         world.time.pass_(seconds=0.1)
-        later = tellers.counts()
+        later = reports.counts()
     who = ("heart-beat", "status", "metrics", "inspect")
     assert during == dict.fromkeys(who, 1)  # the failed one
     assert just_after == dict.fromkeys(who, 1)
