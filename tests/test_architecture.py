@@ -40,11 +40,11 @@ MODULES_IN_ORDER = {
     "engine": "background_tasks concurrency_limits sampling steps config in_flight inbox circuit_breakers outliers "
     "scheduler transitions engine",
     "presence": "stuck identity periodic_worker health heartbeat log_shipping stages status agent",
-    "intake": "found_files file_events seen_file_cache watcher handler",
+    "intake": "found_files seen_file_cache watcher handler",
     "reconciler": "config verdict downtime finishing unknown_runs backfill comparing reconciler",
     "inspection": "inspector liveness metrics http_server",
     "actions": "control_socket operator_actions",
-    "service": "process credentials watcher_factory offline_reconcile agent_factory daemon",
+    "service": "process clients factories offline_reconcile daemon",
     "checks": "runner local broker monitor",
     "commands": "formatting startup action_commands inspect verdict reconcile export backup diagram config check run "
     "testbed daq demo",

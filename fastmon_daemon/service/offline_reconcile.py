@@ -1,7 +1,4 @@
-"""A look at a run by hand while no daemon runs: with the database's lock, call after call in this thread.
-
-It must not know argv, nor how what was found is shown.
-"""
+"""`reconcile` without a running daemon: takes the database lock and makes the calls one by one in this thread."""
 
 from __future__ import annotations
 
@@ -21,13 +18,16 @@ from fastmon_daemon.reconciler.config import ReconcilerConfig
 from fastmon_daemon.reconciler.reconciler import Reconciler
 from fastmon_daemon.runs.poll_state import ReconcilerIntervals
 from fastmon_daemon.runs.tracked_runs import TrackedRuns
-from fastmon_daemon.service.credentials import monitor_client
+from fastmon_daemon.service.clients import monitor_client
 from fastmon_daemon.service.process import ProcessContext
 from fastmon_daemon.statechart import load_statechart
 
 
 def reconcile_offline(context: ProcessContext, request: ActionRequest) -> ReconcileResult:
-    """Ask the monitor, take in what is missing. Raises as the monitor and the database do."""
+    """Compare a run with the monitor and ingest the STFs that are missing.
+
+    Raises: LinkDown, PermanentError from the monitor; StorageError from the database.
+    """
     with DatabaseLock(context.database):
         monitor = monitor_client(context.settings, context.values, context.secrets)
         outbox = open_outbox(context.database)
@@ -43,28 +43,29 @@ def _reconcile(
 ) -> ReconcileResult:
     charts = (load_statechart("stf"), load_statechart("run"))
     selected = partial(is_selected, context.settings.selection_fraction)
-    room = DiskSpaceGuard(context.database, context.settings.min_free_mb, Clock().monotonic)
-    ledger = Reconciler(
+    disk_space = DiskSpaceGuard(context.database, context.settings.min_free_mb, Clock().monotonic)
+    reconciler = Reconciler(
         ReconcilerConfig(
             monitor=monitor,
             charts=charts,
             is_selected=selected,
-            refuse_if_short=room.check,
+            refuse_if_short=disk_space.check,
             intervals=ReconcilerIntervals(lookups_per_s=0),
         ),
         TrackedRuns(),
     )
-    named = monitor.stf_files(run_number_to_reconcile(request))
+    listing = monitor.stf_files(run_number_to_reconcile(request))
     with outbox.transaction():
-        found = ledger.reconcile(request.run or "", context.settings.namespace, named, request.by)(outbox, utcnow())
-    while ledger.backfill.busy:
-        for task in ledger.backfill.tasks(outbox, utcnow()):
-            _do(task, outbox)
-    logger.info("run {}: {} STFs taken in", found.run, len(found.taken_in))
-    return found
+        compare = reconciler.reconcile(request.run or "", context.settings.namespace, listing, request.by)
+        result = compare(outbox, utcnow())
+    while reconciler.backfill.busy:
+        for task in reconciler.backfill.tasks(outbox, utcnow()):
+            _perform(task, outbox)
+    logger.info("run {}: {} STFs ingested", result.run, len(result.taken_in))
+    return result
 
 
-def _do(task: BackgroundTask, outbox: Outbox) -> None:
+def _perform(task: BackgroundTask, outbox: Outbox) -> None:
     try:
         answer = task.call()
     except LinkDown:

@@ -26,7 +26,7 @@ from fastmon_daemon.engine.concurrency_limits import PROBES_PER_LINK
 from fastmon_daemon.engine.steps import make_steps
 from fastmon_daemon.monitor import MonitorClient
 from fastmon_daemon.outbox import Outbox
-from fastmon_daemon.service.credentials import secret_reader
+from fastmon_daemon.service.clients import secret_reader
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.testbed.monitor import MonitorOptions, MonitorThread
 from tests.builders import Silent, Slow, World, named, settle, turn_until
