@@ -19,6 +19,9 @@ from fastmon_daemon.monitor import ResponseCounter
 from fastmon_daemon.outbox import OutboxReader, open_for_reading, storage_errors
 from fastmon_daemon.presence.stuck import StuckRule
 
+Labels = tuple[tuple[str, str], ...]
+"""Pairs of label name and value."""
+
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _MAX_RUNS = 5
@@ -38,15 +41,15 @@ class Metric:
     name: str
     kind: str
     help: str
-    samples: Mapping[tuple[tuple[str, str], ...], float]
+    samples: Mapping[Labels, float]
 
 
-def single(name: str, kind: str, help_: str, value: float) -> Metric:
-    """Return a metric without labels."""
-    return Metric(name, kind, help_, {(): value})
+def gauge(name: str, help_: str, value: float) -> Metric:
+    """Return a gauge without labels."""
+    return Metric(name, "gauge", help_, {(): value})
 
 
-def labelled(name: str, kind: str, help_: str, label: str, values: Mapping[str, float]) -> Metric:
+def by_label(name: str, kind: str, help_: str, label: str, values: Mapping[str, float]) -> Metric:
     """Return a metric with one label; *values* maps its value to the number."""
     return Metric(name, kind, help_, {((label, each),): value for each, value in values.items()})
 
@@ -90,35 +93,22 @@ class MetricsCollector:
     def _process_metrics(self) -> Iterator[Metric]:
         who = (("namespace", self.namespace), ("version", __version__))
         yield Metric("fastmon_info", "gauge", "Namespace and version of the daemon.", {who: 1})
-        yield single("fastmon_engine_turns_total", "counter", "Completed ticks of the engine.", self.liveness.ticks)
-        yield single(
-            "fastmon_engine_turn_age_seconds",
-            "gauge",
-            "Seconds since the engine's last tick.",
-            self.liveness.age_s,
-        )
+        ticks = self.liveness.ticks
+        yield Metric("fastmon_engine_turns_total", "counter", "Completed ticks of the engine.", {(): ticks})
+        yield gauge("fastmon_engine_turn_age_seconds", "Seconds since the engine's last tick.", self.liveness.age_s)
         log = self.database.with_name(f"{self.database.name}-wal")
         size = sum(path.stat().st_size for path in (self.database, log) if path.exists())
-        answers: dict[tuple[tuple[str, str], ...], float] = {
+        answers: dict[Labels, float] = {
             (("method", method), ("status", status)): count
             for (method, status), count in self.answer_count.counts().items()
         }
-        yield Metric(
-            "fastmon_monitor_answers_total",
-            "counter",
-            "Answers of the monitor, without those to heart-beats, stages and logs.",
-            answers,
-        )
-        yield single(
-            "fastmon_messages_buffered",
-            "gauge",
-            "Messages received but not stored yet.",
-            self.buffered(),
-        )
-        yield single("fastmon_database_bytes", "gauge", "Size of the database and its write-ahead log.", size)
+        help_ = "Answers of the monitor, without those to heart-beats, stages and logs."
+        yield Metric("fastmon_monitor_answers_total", "counter", help_, answers)
+        yield gauge("fastmon_messages_buffered", "Messages received but not stored yet.", self.buffered())
+        yield gauge("fastmon_database_bytes", "Size of the database and its write-ahead log.", size)
         disk = os.statvfs(self.database.parent)
         free = disk.f_bavail * disk.f_frsize
-        yield single("fastmon_disk_free_bytes", "gauge", "Free disk space for the database.", free)
+        yield gauge("fastmon_disk_free_bytes", "Free disk space for the database.", free)
 
     def _database_metrics(self) -> Iterator[Metric]:
         now = self.clock.now()
@@ -130,22 +120,22 @@ class MetricsCollector:
             oldest = reports.oldest_unfinished()
             downtime = reports.outages.seconds(now)
         unfinished = sum(count for state, count in seen["states"].items() if not chart.is_finalized(state))
-        yield labelled("fastmon_stfs", "gauge", "STFs by state.", "state", seen["states"])
-        yield single("fastmon_stfs_unfinished", "gauge", "STFs that are not finalized.", unfinished)
-        yield single("fastmon_stfs_stuck", "gauge", "STFs that are stuck, as inspect counts them.", seen["stuck_count"])
+        yield by_label("fastmon_stfs", "gauge", "STFs by state.", "state", seen["states"])
+        yield gauge("fastmon_stfs_unfinished", "STFs that are not finalized.", unfinished)
+        yield gauge("fastmon_stfs_stuck", "STFs that are stuck, as inspect counts them.", seen["stuck_count"])
         age = max(0.0, (now - parse_timestamp(oldest.born_at)).total_seconds()) if oldest else 0.0
-        yield single("fastmon_oldest_unfinished_seconds", "gauge", "Age of the oldest unfinished STF, seconds.", age)
+        yield gauge("fastmon_oldest_unfinished_seconds", "Age of the oldest unfinished STF, seconds.", age)
         yield _links(seen["links"])
         downtime = {**dict.fromkeys(seen["links"], 0.0), **downtime}
-        yield labelled("fastmon_outage_seconds_total", "counter", "Connection downtime, seconds.", "link", downtime)
-        yield single("fastmon_messages_rejected", "gauge", "Rejected messages in the database.", seen["rejected_count"])
-        yield labelled("fastmon_counted_total", "counter", "Events that the daemon counts.", "what", seen["counters"])
+        yield by_label("fastmon_outage_seconds_total", "counter", "Connection downtime, seconds.", "link", downtime)
+        yield gauge("fastmon_messages_rejected", "Rejected messages in the database.", seen["rejected_count"])
+        yield by_label("fastmon_counted_total", "counter", "Events that the daemon counts.", "what", seen["counters"])
         yield from runs
 
 
 def _runs(reports: OutboxReader, views: list[View]) -> list[Metric]:
     """Return the metrics of the latest runs. A full verdict reads every transition of a run: too slow for a scrape."""
-    numbers: dict[str, dict[tuple[tuple[str, str], ...], float]] = {name: {} for name in _RUN_METRICS}
+    numbers: dict[str, dict[Labels, float]] = {name: {} for name in _RUN_METRICS}
     latest = {(view["namespace"], view["run"]): view for view in views[:_MAX_RUNS]}
     for row in reports.runs(_MAX_RUNS):
         view = latest.get((row.namespace, row.run))
@@ -164,7 +154,7 @@ def _runs(reports: OutboxReader, views: list[View]) -> list[Metric]:
 
 def _links(links: View) -> Metric:
     states = ("up", "down", "blocked")
-    samples: dict[tuple[tuple[str, str], ...], float] = {
+    samples: dict[Labels, float] = {
         (("link", name), ("state", state)): float(link["state"] == state)
         for name, link in links.items()
         for state in states

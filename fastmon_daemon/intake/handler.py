@@ -23,6 +23,8 @@ from fastmon_daemon.runs.tracked_runs import TrackedRuns
 from fastmon_daemon.statechart import StateMachine
 
 CONFLICT = "conflict: this STF was received with another size, checksum or tf_count"
+MAX_REJECTED = 1000
+"""Rejected messages in the database; older ones are deleted."""
 
 
 class _Ignored:
@@ -48,10 +50,6 @@ class _Ignored:
             with self._lock:
                 self._counts += counts
             raise
-
-
-REJECTED_KEPT = 1000
-"""Rejected messages that are kept; older ones are deleted."""
 
 
 class MessageHandler:
@@ -110,14 +108,14 @@ class MessageHandler:
 
     def _reject(self, body: str | bytes, reason: str) -> None:
         with self._writing() as outbox:
-            outbox.reject(body, reason, self._clock.now(), REJECTED_KEPT)
+            outbox.reject(body, reason, self._clock.now(), MAX_REJECTED)
         logger.error("message rejected: {}", reason)
 
     def _ingest(self, message: StfReady | RunEvent, body: str | bytes) -> None:
         run = self.runs.get(self.namespace, message.run)  # fetched before storing: a purge in between replaces it
         with self._writing() as outbox:
             if self.store(outbox, message) is ReceiveOutcome.CONFLICT:
-                outbox.reject(body, CONFLICT, self._clock.now(), REJECTED_KEPT)
+                outbox.reject(body, CONFLICT, self._clock.now(), MAX_REJECTED)
         run.is_stored = True
         self._wake()
 
@@ -137,7 +135,7 @@ class MessageHandler:
             except MalformedMessage as exc:
                 outcome, reason = ReceiveOutcome.CONFLICT, str(exc)
             if outcome is ReceiveOutcome.CONFLICT:
-                outbox.reject(body, reason, self._clock.now(), REJECTED_KEPT)
+                outbox.reject(body, reason, self._clock.now(), MAX_REJECTED)
             outbox.files.remember(fingerprint, name)
         self._wake()
         return outcome

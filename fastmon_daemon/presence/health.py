@@ -50,31 +50,31 @@ class StfCounts:
     last_completed: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HealthCheckConfig:
-    """What the health is read from."""
-
-    database: Path
-    stuck: StuckRule
-    errors: WorkerErrors
-    connected: Callable[[], bool] | None
-    """Whether the broker is connected; None if no broker is needed."""
-    clock: Clock
-
-
 class HealthChecker:
     """Checks the health. It belongs to one thread, and opens its database connection there."""
 
-    def __init__(self, config: HealthCheckConfig) -> None:
-        self._config = config
-        self.clock = config.clock
+    def __init__(
+        self,
+        *,
+        database: Path,
+        stuck: StuckRule,
+        errors: WorkerErrors,
+        connected: Callable[[], bool] | None,
+        clock: Clock,
+    ) -> None:
+        """*connected* returns whether the broker is connected; None if no broker is needed."""
+        self.clock = clock
+        self._database = database
+        self._rule = stuck
+        self._errors = errors
+        self._is_connected = connected
         self._opened: OutboxReader | None = None
         self._completed_at: str | None = None
 
     @property
     def reports(self) -> OutboxReader:
         """The database, opened read-only."""
-        self._opened = self._opened or open_for_reading(self._config.database)
+        self._opened = self._opened or open_for_reading(self._database)
         return self._opened
 
     def health(self) -> Health:
@@ -82,36 +82,30 @@ class HealthChecker:
         links = latest_link_statuses(self.reports)
         problems = {f"{name} {link.state}": link.reason or "" for name, link in links.items() if link.state != "up"}
         blocked = any(link.state == "blocked" for link in links.values())
-        now = self.clock.now()
-        stuck = StuckStfs(self.reports, self._config.stuck, links, now, daemon_runs=True).count()
+        stuck = StuckStfs(self.reports, self._rule, links, self.clock.now(), daemon_runs=True).count()
         if stuck:
             problems["stuck"] = f"{stuck} STFs, see fastmon-daemon inspect"
-        problems |= {
-            f"{worker} failing": f"{error}, see the log" for worker, error in self._config.errors.now().items()
-        }
-        is_connected = self._config.connected
-        connected = is_connected is not None and is_connected()
+        problems |= {f"{worker} failing": f"{error}, see the log" for worker, error in self._errors.now().items()}
+        connected = self._is_connected is not None and self._is_connected()
         return Health(
             status=HealthStatus.ERROR if blocked else HealthStatus.WARNING if problems else HealthStatus.OK,
             problems=tuple(problems),
             why="; ".join(f"{problem}: {reason}" for problem, reason in problems.items()),
             busy=self._has_completed() or self.reports.any_unfinished(),
             connected=connected,
-            disconnected=is_connected is not None and not connected,
+            disconnected=self._is_connected is not None and not connected,
         )
 
     def _has_completed(self) -> bool:
         """Whether an STF was completed since the last check: most STFs complete between two checks."""
-        before, self._completed_at = (
-            self._completed_at,
-            self.reports.last_transition_to(self._config.stuck.chart.success_state) or "",
-        )
+        before = self._completed_at
+        self._completed_at = self.reports.last_transition_to(self._rule.chart.success_state) or ""
         return before is not None and self._completed_at > before
 
     def counts(self) -> StfCounts:
         """Return the numbers of STFs."""
         counts = self.reports.counts_by_state()
-        rule = self._config.stuck
+        rule = self._rule
         return StfCounts(
             active=sum(counts.get(state, 0) for state in rule.unfinished),
             completed=counts.get(rule.chart.success_state, 0),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -45,24 +45,27 @@ Submit = Callable[[Write], Future[Any]]
 """Runs a write in the engine's thread, in a transaction of its own."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StageReporterConfig:
-    """What the reporter needs."""
-
-    agent_client: AgentClient
-    agent_name: str
-    chart: StateMachine
-    submit: Submit
-    busy: Callable[[], bool]
-    """Whether the engine has calls in flight."""
-
-
 class StageReporter:
     """Reports the stages; `worker` runs it."""
 
-    def __init__(self, config: StageReporterConfig, health_checker: HealthChecker, errors: WorkerErrors) -> None:
-        self._config = config
+    def __init__(
+        self,
+        client: AgentClient,
+        agent_name: str,
+        chart: StateMachine,
+        health_checker: HealthChecker,
+        *,
+        submit: Submit,
+        busy: Callable[[], bool],
+        errors: WorkerErrors,
+    ) -> None:
+        """*busy* returns whether the engine has calls in flight."""
+        self._client = client
+        self._agent_name = agent_name
+        self._chart = chart
         self._health_checker = health_checker
+        self._submit = submit
+        self._busy = busy
         self._monotonic = health_checker.clock.monotonic
         self._attempt = BestEffortCall("workflow stages", self._monotonic)
         self._postponed: dict[int, tuple[int, float]] = {}
@@ -122,11 +125,11 @@ class StageReporter:
 
     def _is_early(self, report: PendingReport) -> bool:
         """Whether the STF may still be skipped: a skipped STF has no stage."""
-        return report.keys.stage_id is None and self._config.chart.may(report.stf.state, "skip")
+        return report.keys.stage_id is None and self._chart.may(report.stf.state, "skip")
 
     def _is_needless(self, report: PendingReport) -> bool:
         """Whether no report is needed (its state has no stage) or possible (it is unreportable)."""
-        has_no_stage = report.keys.stage_id is None and self._config.chart.reported_as(report.stf.state) is None
+        has_no_stage = report.keys.stage_id is None and self._chart.reported_as(report.stf.state) is None
         return has_no_stage or report.keys.unreportable is not None
 
     def _report(self, report: PendingReport) -> None:
@@ -147,19 +150,18 @@ class StageReporter:
 
     def _send(self, report: PendingReport) -> None:
         """Create workflow and stage, or update the stage. A new id is stored at once: it cannot be looked up later."""
-        config, stf = self._config, report.stf
-        stage_id, last = report.keys.stage_id, report.last
+        stf, stage_id, last = report.stf, report.keys.stage_id, report.last
         if stage_id is not None:
-            config.agent_client.update_stage(stage_id, stage_row(report, config.chart))
+            self._client.update_stage(stage_id, stage_row(report, self._chart))
             self._write(lambda outbox, now: outbox.stages.mark_reported(stf.id, last, now))
             return
-        workflow = report.keys.workflow_id or config.agent_client.find_workflow(stf.filename)
+        workflow = report.keys.workflow_id or self._client.find_workflow(stf.filename)
         if workflow is None:
-            workflow = config.agent_client.create_workflow(workflow_row(stf))
+            workflow = self._client.create_workflow(workflow_row(stf))
         if workflow != report.keys.workflow_id:
             new_workflow = workflow
             self._write(lambda outbox, _: outbox.stages.set_workflow(stf.id, new_workflow))
-        new_stage = config.agent_client.create_stage(new_stage_row(report, config.chart, config.agent_name, workflow))
+        new_stage = self._client.create_stage(new_stage_row(report, self._chart, self._agent_name, workflow))
 
         def store(outbox: Outbox, now: datetime) -> None:
             outbox.stages.set_stage(stf.id, new_stage)
@@ -190,7 +192,7 @@ class StageReporter:
         """Write and wait until it is committed: an id that is lost now cannot be looked up later."""
         while True:
             try:
-                self._config.submit(write).result()
+                self._submit(write).result()
             except Exception as exc:  # noqa: BLE001 (most likely a full disk, which the engine logs)
                 logger.warning("workflow stages: answer not stored, retrying: {}", exc)
                 if self.worker.stopping.wait(5.0):
@@ -200,7 +202,7 @@ class StageReporter:
 
     def _yield(self, took_s: float) -> None:
         """Leave the monitor to the engine, for longer the slower it answers."""
-        pause = took_s * _YIELD if self._config.busy() else took_s
+        pause = took_s * _YIELD if self._busy() else took_s
         self.worker.stopping.wait(min(pause, _PAUSE_MAX_S))
 
 

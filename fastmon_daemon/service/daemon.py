@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -57,20 +58,16 @@ def run(context: ProcessContext, *, once: bool) -> int:
     Returns the exit code: 0; with *once* 1 if work remains; 75 if the drain was not clean.
     Raises: StorageError.
     """
-    with DatabaseLock(context.database):
-        outbox = open_outbox(context.database)
-        try:
-            with outbox.transaction():
-                instance = instance_id(outbox)
-                switch_stages(outbox, context.settings, utcnow())
-            daemon = Daemon(context, outbox, instance, once=once)
-            shutdown = ShutdownRequest(daemon.inbox.wake)
-            listen = None if once else context.settings.http
-            http = serve(listen, daemon.liveness, daemon.metrics.render, daemon.errors)
-            with ControlServer(context.database, daemon.handle), http, signals(shutdown):
-                return daemon.run_once(shutdown) if once else daemon.run(shutdown)
-        finally:
-            outbox.close()
+    with DatabaseLock(context.database), closing(open_outbox(context.database)) as outbox:
+        with outbox.transaction():
+            instance = instance_id(outbox)
+            switch_stages(outbox, context.settings, utcnow())
+        daemon = Daemon(context, outbox, instance, once=once)
+        shutdown = ShutdownRequest(daemon.inbox.wake)
+        listen = None if once else context.settings.http
+        http = serve(listen, daemon.liveness, daemon.metrics.render, daemon.errors)
+        with ControlServer(context.database, daemon.handle), http, signals(shutdown):
+            return daemon.run_once(shutdown) if once else daemon.run(shutdown)
 
 
 class Daemon:
@@ -250,7 +247,7 @@ class Daemon:
         """Finish in-flight work and disconnect, within FASTMON_DRAIN_S; returns *code*, or 75 if not clean."""
         forced_exit = threading.Timer(self._settings.drain_s + FORCED_EXIT_S, os._exit, [EXIT_NOT_DRAINED])
         forced_exit.daemon = True
-        forced_exit.start()  # in case a library blocks; the outbox is consistent at any time
+        forced_exit.start()  # in case a library blocks; the database is consistent at any time
         sd_notify.notify(self._values, "STOPPING=1")
         deadline = self._clock.monotonic() + self._settings.drain_s
         self.presence.announce_stop()

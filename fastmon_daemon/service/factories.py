@@ -20,12 +20,12 @@ from fastmon_daemon.intake.seen_file_cache import SeenFileCache
 from fastmon_daemon.intake.watcher import WatchConfig, Watcher
 from fastmon_daemon.outbox import Outbox, ReceiveOutcome, attach
 from fastmon_daemon.presence.agent import Presence
-from fastmon_daemon.presence.health import HealthCheckConfig, HealthChecker
+from fastmon_daemon.presence.health import HealthChecker
 from fastmon_daemon.presence.heartbeat import Heartbeat
 from fastmon_daemon.presence.identity import agent_name, registration_calls
 from fastmon_daemon.presence.log_shipping import LogShipper
 from fastmon_daemon.presence.periodic_worker import PeriodicWorker, WorkerErrors
-from fastmon_daemon.presence.stages import StageReporter, StageReporterConfig
+from fastmon_daemon.presence.stages import StageReporter
 from fastmon_daemon.presence.status import StatusPublisher
 from fastmon_daemon.presence.stuck import StuckRule
 from fastmon_daemon.service.clients import agent_client, log_client
@@ -92,9 +92,11 @@ def make_presence(
     """
     settings, namespace, client = context.settings, context.settings.namespace, agent_client(context)
     announce = client.announce if settings.notify == "rest" else broker.announce if broker else None
-    config = HealthCheckConfig(
+    rule = stuck_rule(settings)
+    checker = partial(
+        HealthChecker,
         database=context.database,
-        stuck=stuck_rule(settings),
+        stuck=rule,
         errors=errors,
         connected=(lambda: broker.up) if broker else None,
         clock=clock,
@@ -103,26 +105,20 @@ def make_presence(
     if heartbeats:
         destination = settings.subscribe if settings.mode == "message" else ""
         registration = registration_calls(client, name, namespace, user_name(context.values), destination)
-        heartbeat = Heartbeat(client, name, namespace, HealthChecker(config), registration)
+        heartbeat = Heartbeat(client, name, namespace, checker(), registration)
         workers.append(PeriodicWorker("heart-beat", heartbeat.tick, heartbeat.on_stop, errors=errors))
     if heartbeats and announce:
-        status = StatusPublisher(announce, name, namespace, HealthChecker(config))
+        status = StatusPublisher(announce, name, namespace, checker())
         workers.append(PeriodicWorker("status", status.tick, status.on_stop, errors=errors))
     if settings.rest_logging:
-        run = HealthChecker(config).run
+        run = checker().run
         shipper = LogShipper(log_client(context), name, context.secrets.redact, run, clock.monotonic)
         shipper.begin(settings.log_level)
         workers.append(PeriodicWorker("log-shipping", shipper.tick, shipper.on_stop, errors=errors))
     stages = None
     if settings.stages:
-        stage_config = StageReporterConfig(
-            agent_client=client,
-            agent_name=name,
-            chart=config.stuck.chart,
-            submit=engine.inbox.submit,
-            busy=lambda: engine.busy > 0,
-        )
-        stages = StageReporter(stage_config, HealthChecker(config), errors)
+        submit, busy = engine.inbox.submit, lambda: engine.busy > 0
+        stages = StageReporter(client, name, rule.chart, checker(), submit=submit, busy=busy, errors=errors)
     return Presence(workers, stages, clock.monotonic)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from functools import partial
 
 from loguru import logger
@@ -11,7 +12,6 @@ from fastmon_daemon.base.clock import Clock, utcnow
 from fastmon_daemon.base.errors import FastmonError, LinkDown
 from fastmon_daemon.engine.background_tasks import BackgroundTask
 from fastmon_daemon.engine.sampling import is_selected
-from fastmon_daemon.monitor import MonitorClient
 from fastmon_daemon.outbox import DatabaseLock, DiskSpaceGuard, Outbox, open_outbox
 from fastmon_daemon.reconciler.comparing import ReconcileResult
 from fastmon_daemon.reconciler.config import ReconcilerConfig
@@ -28,41 +28,29 @@ def reconcile_offline(context: ProcessContext, request: ActionRequest) -> Reconc
 
     Raises: LinkDown, PermanentError from the monitor; StorageError from the database.
     """
-    with DatabaseLock(context.database):
-        monitor = monitor_client(context.settings, context.values, context.secrets)
-        outbox = open_outbox(context.database)
-        try:
-            return _reconcile(context, request, monitor, outbox)
-        finally:
-            outbox.close()
-            monitor.close()
-
-
-def _reconcile(
-    context: ProcessContext, request: ActionRequest, monitor: MonitorClient, outbox: Outbox
-) -> ReconcileResult:
-    charts = (load_statechart("stf"), load_statechart("run"))
-    selected = partial(is_selected, context.settings.selection_fraction)
-    disk_space = DiskSpaceGuard(context.database, context.settings.min_free_mb, Clock().monotonic)
-    reconciler = Reconciler(
-        ReconcilerConfig(
+    settings = context.settings
+    with (
+        DatabaseLock(context.database),
+        closing(monitor_client(settings, context.values, context.secrets)) as monitor,
+        closing(open_outbox(context.database)) as outbox,
+    ):
+        config = ReconcilerConfig(
             monitor=monitor,
-            charts=charts,
-            is_selected=selected,
-            refuse_if_short=disk_space.check,
+            charts=(load_statechart("stf"), load_statechart("run")),
+            is_selected=partial(is_selected, settings.selection_fraction),
+            refuse_if_short=DiskSpaceGuard(context.database, settings.min_free_mb, Clock().monotonic).check,
             intervals=ReconcilerIntervals(lookups_per_s=0),
-        ),
-        TrackedRuns(),
-    )
-    listing = monitor.stf_files(run_number_to_reconcile(request))
-    with outbox.transaction():
-        compare = reconciler.reconcile(request.run or "", context.settings.namespace, listing, request.by)
-        result = compare(outbox, utcnow())
-    while reconciler.backfill.busy:
-        for task in reconciler.backfill.tasks(outbox, utcnow()):
-            _perform(task, outbox)
-    logger.info("run {}: {} STFs ingested", result.run, len(result.taken_in))
-    return result
+        )
+        reconciler = Reconciler(config, TrackedRuns())
+        listing = monitor.stf_files(run_number_to_reconcile(request))
+        compare = reconciler.reconcile(request.run or "", settings.namespace, listing, request.by)
+        with outbox.transaction():
+            result = compare(outbox, utcnow())
+        while reconciler.backfill.busy:
+            for task in reconciler.backfill.tasks(outbox, utcnow()):
+                _perform(task, outbox)
+        logger.info("run {}: {} STFs ingested", result.run, len(result.taken_in))
+        return result
 
 
 def _perform(task: BackgroundTask, outbox: Outbox) -> None:

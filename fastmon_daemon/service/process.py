@@ -38,7 +38,7 @@ class ShutdownRequest:
     def handle(self, signum: int, _frame: FrameType | None) -> None:
         """Handle SIGTERM, SIGINT or SIGQUIT."""
         if self.to_stop:
-            raise KeyboardInterrupt  # the outbox is safe at every instant
+            raise KeyboardInterrupt  # the database is consistent at any time
         self.to_stop = signal.Signals(signum).name  # no log line here: the logger may hold its lock
         self._wake()
 

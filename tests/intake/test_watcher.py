@@ -62,6 +62,11 @@ class Folder:
         path.write_bytes(content)
         return path
 
+    def settle(self, watcher: Watcher, after_s: float = 0.0) -> list[str]:
+        """Poll twice, so that files that no longer change are complete; returns all ingested names."""
+        self.poll(watcher, after_s)
+        return self.poll(watcher, after_s=6)
+
     def poll(self, watcher: Watcher, after_s: float = 0.0) -> list[str]:
         self.seconds += after_s
         watcher.poll()
@@ -97,23 +102,19 @@ def test_a_file_is_ingested_when_it_has_stopped_growing(folder: Folder) -> None:
 
 def test_a_renamed_file_is_not_ingested_again(folder: Folder, log: list[str]) -> None:
     watcher, path = folder.watcher(), folder.write(NAME)
-    folder.poll(watcher)
-    assert folder.poll(watcher, after_s=6) == [NAME]
+    assert folder.settle(watcher) == [NAME]
     path.rename(folder.path / "swf.12345.000099.stf")
-    folder.poll(watcher, after_s=31)
-    assert folder.poll(watcher, after_s=6) == [NAME]
+    assert folder.settle(watcher, after_s=31) == [NAME]
     assert any(f"already ingested as {NAME}, since renamed" in line for line in log)
 
 
 def test_a_restart_ingests_no_file_again(folder: Folder) -> None:
     first = folder.watcher()
     folder.write(NAME)
-    folder.poll(first)
-    folder.poll(first, after_s=6)
+    folder.settle(first)
     cache = {str(folder.ingested[0].fingerprint): NAME}
     second = folder.watcher(cache)
-    folder.poll(second)
-    assert folder.poll(second, after_s=6) == [NAME]
+    assert folder.settle(second) == [NAME]
 
 
 DAYS = 86400.0
@@ -129,8 +130,7 @@ def ingest_two(folder: Folder, watcher: Watcher) -> Path:
     """Write two files and let them be ingested; returns the first one."""
     path = folder.write(NAME)
     folder.write("swf.12345.000002.stf")
-    folder.poll(watcher)
-    assert len(folder.poll(watcher, after_s=6)) == 2
+    assert len(folder.settle(watcher)) == 2
     return path
 
 
@@ -166,8 +166,7 @@ def test_files_in_a_folder_that_cannot_be_listed_are_not_evicted(folder: Folder)
     watcher = folder.watcher(folders=(away, here))
     folder.write(f"away/{NAME}")
     folder.write("here/swf.12345.000002.stf")
-    folder.poll(watcher)
-    assert len(folder.poll(watcher, after_s=6)) == 2
+    assert len(folder.settle(watcher)) == 2
     away.rename(folder.path / "elsewhere")
     pass_days(folder, watcher)
     (folder.path / "elsewhere").rename(away)
@@ -307,8 +306,7 @@ def test_evicted_files_are_deleted_from_the_database(folder: Folder, tmp_path_fa
     assert watcher is not None
     path = folder.write(NAME)
     remaining = str(Fingerprint.of(folder.write("swf.12345.000002.stf")))
-    for seconds in (0, 6):
-        folder.poll(watcher, after_s=seconds)
+    folder.settle(watcher)
     assert len(outbox.files.taken()) == 2
     path.unlink()
     pass_days(folder, watcher)
@@ -319,19 +317,16 @@ def test_evicted_files_are_deleted_from_the_database(folder: Folder, tmp_path_fa
 def test_a_file_that_is_written_again_is_ingested_again(folder: Folder) -> None:
     watcher = folder.watcher()
     folder.write(NAME)
-    folder.poll(watcher)
-    folder.poll(watcher, after_s=6)
+    folder.settle(watcher)
     folder.write(NAME, b"another content")
-    folder.poll(watcher, after_s=31)
-    assert folder.poll(watcher, after_s=6) == [NAME, NAME]
+    assert folder.settle(watcher, after_s=31) == [NAME, NAME]
 
 
 def test_files_in_subfolders_are_found_and_other_names_are_not(folder: Folder) -> None:
     watcher = folder.watcher()
     for name in ("deep/run_7.000001.stf", "run_7.000002.STF", "run_7.000003.tmp", "notes.txt"):
         folder.write(name)
-    folder.poll(watcher)
-    assert sorted(folder.poll(watcher, after_s=6)) == ["run_7.000001.stf", "run_7.000002.STF"]
+    assert sorted(folder.settle(watcher)) == ["run_7.000001.stf", "run_7.000002.STF"]
 
 
 @pytest.mark.parametrize(
@@ -367,27 +362,23 @@ def test_the_problem_of_a_deleted_file_is_forgotten(folder: Folder, log: list[st
 def test_the_lost_and_found_folder_is_ignored(folder: Folder) -> None:
     watcher = folder.watcher()
     folder.write(f"lost+found/{NAME}")
-    folder.poll(watcher)
-    assert folder.poll(watcher, after_s=6) == []
+    assert folder.settle(watcher) == []
 
 
 def test_a_name_without_a_run_is_logged_with_a_hint_and_ingested_once_renamed(folder: Folder, log: list[str]) -> None:
     watcher = folder.watcher()
     nameless = folder.write("picture.stf")
-    folder.poll(watcher)
-    assert folder.poll(watcher, after_s=6) == []
+    assert folder.settle(watcher) == []
     assert any("has no run number in its name: rename it" in line for line in log)
     nameless.rename(folder.path / NAME)
-    folder.poll(watcher, after_s=30)
-    assert folder.poll(watcher, after_s=6) == [NAME]
+    assert folder.settle(watcher, after_s=30) == [NAME]
 
 
 def test_what_is_not_a_regular_file_is_logged_and_never_opened(folder: Folder, log: list[str]) -> None:
     os.mkfifo(folder.path / NAME)  # opening it would block
     (folder.path / "swf.12345.000002.stf").symlink_to(folder.path / "nothing")
     watcher = folder.watcher()
-    folder.poll(watcher)
-    assert folder.poll(watcher, after_s=6) == []
+    assert folder.settle(watcher) == []
     assert any("is not a regular file" in line for line in log)
     assert any("cannot read its status: No such file" in line for line in log)
 
@@ -396,24 +387,20 @@ def test_what_is_not_a_regular_file_is_logged_and_never_opened(folder: Folder, l
 def test_an_unreadable_file_is_logged_and_ingested_once_readable(folder: Folder, log: list[str]) -> None:
     watcher, path = folder.watcher(), folder.write(NAME)
     path.chmod(0)
-    folder.poll(watcher)
-    assert folder.poll(watcher, after_s=6) == []
+    assert folder.settle(watcher) == []
     assert any("fix its permissions" in line for line in log)
     path.chmod(0o600)
-    folder.poll(watcher, after_s=31)
-    assert folder.poll(watcher, after_s=6) == [NAME]
+    assert folder.settle(watcher, after_s=31) == [NAME]
 
 
 def test_a_file_that_could_not_be_stored_is_retried(folder: Folder, log: list[str]) -> None:
     watcher = folder.watcher()
     folder.write(NAME)
     folder.fails = True
-    folder.poll(watcher)
-    assert folder.poll(watcher, after_s=6) == []
+    assert folder.settle(watcher) == []
     assert any("disk full" in line for line in log)
     folder.fails = False
-    folder.poll(watcher, after_s=31)
-    assert folder.poll(watcher, after_s=6) == [NAME]
+    assert folder.settle(watcher, after_s=31) == [NAME]
 
 
 def test_an_unexpected_error_with_a_file_is_logged_once_and_delays_no_other(folder: Folder, log: list[str]) -> None:
@@ -429,8 +416,7 @@ def test_an_unexpected_error_with_a_file_is_logged_once_and_delays_no_other(fold
     assert "Traceback" in said
     assert not any("stored" in line for line in log)
     folder.crashes_on = ""
-    for seconds in (31, 6):
-        folder.poll(watcher, after_s=seconds)
+    folder.settle(watcher, after_s=31)
     assert len(folder.ingested) == 3
 
 
@@ -509,8 +495,7 @@ def test_a_storage_failure_is_logged_once_each_time_it_begins(folder: Folder, lo
             for seconds in (31, 6, 31, 6):
                 folder.poll(watcher, after_s=seconds)
         folder.fails = False
-        for seconds in (31, 6):
-            folder.poll(watcher, after_s=seconds)
+        folder.settle(watcher, after_s=31)
     assert len([line for line in log if "could not be stored: disk full" in line]) == 2
     assert len([line for line in log if "files are stored again" in line]) == 2
     assert len(folder.ingested) == 6
@@ -521,8 +506,7 @@ def test_files_older_than_the_lookback_are_ignored_and_counted(folder: Folder, l
     os.utime(old, (1_000_000_000, 1_000_000_000))
     watcher = folder.watcher(lookback_s=600.0)
     folder.write("swf.12345.000002.stf")
-    folder.poll(watcher)
-    folder.poll(watcher, after_s=6)
+    folder.settle(watcher)
     assert folder.poll(watcher, after_s=40) == ["swf.12345.000002.stf"]
     assert any("1 files are older than FASTMON_LOOKBACK_MINUTES" in line for line in log)
 
@@ -542,8 +526,7 @@ def test_the_run_is_read_from_the_name(name: str, run: int | None) -> None:
 def test_the_message_of_a_file_has_its_url(folder: Folder) -> None:
     watcher = folder.watcher()
     folder.write("a b/swf.12345.000001.stf")
-    folder.poll(watcher)
-    folder.poll(watcher, after_s=6)
+    folder.settle(watcher)
     message = json.loads(folder.ingested[0].message("ns", "me"))
     assert message["file_url"].startswith("file:///")
     assert message["file_url"].endswith("/a%20b/swf.12345.000001.stf")

@@ -13,25 +13,22 @@ from loguru import logger
 
 from fastmon_daemon import service
 from fastmon_daemon.base.errors import FastmonError, LinkDown, PermanentError
-from fastmon_daemon.base.links import LINK_OF_STEP
 from fastmon_daemon.base.logs import SecretRedactor
-from fastmon_daemon.monitor import AgentClient, RestClient
+from fastmon_daemon.monitor import AgentClient
 from fastmon_daemon.outbox import Outbox
-from fastmon_daemon.presence.health import HealthCheckConfig, HealthChecker, HealthStatus
+from fastmon_daemon.presence.health import HealthStatus
 from fastmon_daemon.presence.heartbeat import Heartbeat
 from fastmon_daemon.presence.identity import agent_name, registration_calls
 from fastmon_daemon.presence.periodic_worker import PeriodicWorker, WorkerErrors
 from fastmon_daemon.presence.status import StatusPublisher
-from fastmon_daemon.presence.stuck import StuckRule
 from fastmon_daemon.service.clients import agent_client
 from fastmon_daemon.settings import Settings
-from fastmon_daemon.statechart import load_statechart
 from fastmon_daemon.testbed.monitor import MonitorThread
 from tests.builders import World, settle
 from tests.monitor.scripted import Server, says
+from tests.presence.builders import TOKEN, checker_for, rest_client
 from tests.processes import wait_until
 
-TOKEN = "f" * 40
 NAME = "fastmon-agent-test-1"
 
 
@@ -69,30 +66,14 @@ def monitor() -> Iterator[MonitorThread]:
         yield running
 
 
-def checker_for(world: World, topic: Topic, errors: WorkerErrors | None = None) -> HealthChecker:
-    return HealthChecker(
-        HealthCheckConfig(
-            database=world.folder / "outbox.db",
-            stuck=StuckRule(chart=load_statechart("stf"), links=LINK_OF_STEP, stuck_after_s=60),
-            errors=errors or WorkerErrors(),
-            connected=lambda: topic.up,
-            clock=world.time.clock(),
-        )
-    )
-
-
 def test_a_failing_watcher_is_a_warning_with_its_error(world: World, outbox: Outbox) -> None:
     failures = [None, "ValueError"]
-    checker = checker_for(world, Topic(), WorkerErrors({"watcher": lambda: failures.pop(0)}))
+    checker = checker_for(world, errors=WorkerErrors({"watcher": lambda: failures.pop(0)}))
     assert checker.health().status == HealthStatus.OK
     health = checker.health()
     assert (health.status, health.problems) == (HealthStatus.WARNING, ("watcher failing",))
     assert "ValueError" in health.why
     checker.reports.close()
-
-
-def client_for(monitor: MonitorThread) -> AgentClient:
-    return AgentClient(RestClient(monitor.url, lambda: TOKEN, connections=1, timeout_s=(5, 5)))
 
 
 def lose(outbox: Outbox, world: World, link: str, *, blocked: bool = False) -> None:
@@ -110,7 +91,9 @@ class StatusProbe:
 
     def __init__(self, world: World) -> None:
         self.topic = Topic()
-        self.publisher = StatusPublisher(self.topic.announce, NAME, "ns", checker_for(world, self.topic))
+        self.publisher = StatusPublisher(
+            self.topic.announce, NAME, "ns", checker_for(world, connected=lambda: self.topic.up)
+        )
         self.world = world
 
     def tick(self, times: int = 4) -> list[str]:
@@ -171,7 +154,7 @@ def test_a_rejected_status_message_is_retried_after_a_minute(
         sent.append(body)
         raise rejection
 
-    status = StatusPublisher(reject, NAME, "ns", checker_for(world, Topic()))
+    status = StatusPublisher(reject, NAME, "ns", checker_for(world))
     for pause_s, times in ((0, 1), (59.9, 1), (0.1, 2)):
         world.time.pass_(seconds=pause_s)
         status.tick()
@@ -192,9 +175,9 @@ def test_a_status_message_carries_the_latest_run(world: World, outbox: Outbox) -
 
 
 def heartbeat_of(world: World, monitor: MonitorThread, topic: Topic, name: str) -> Heartbeat:
-    client = client_for(monitor)
+    client = AgentClient(rest_client(monitor))
     registration = registration_calls(client, name, "ns", "tester", "/topic/epictopic")
-    return Heartbeat(client, name, "ns", checker_for(world, topic), registration)
+    return Heartbeat(client, name, "ns", checker_for(world, connected=lambda: topic.up), registration)
 
 
 def row_of(monitor: MonitorThread, name: str) -> dict[str, Any]:
@@ -253,7 +236,7 @@ def test_without_a_change_there_is_one_heartbeat_a_minute(world: World, outbox: 
 
 
 def test_an_stf_is_stuck_exactly_at_its_limit(world: World, outbox: Outbox) -> None:
-    checker = checker_for(world, Topic())
+    checker = checker_for(world)
     world.receive(outbox)
     world.time.pass_(seconds=59.9)
     assert checker.health().status is HealthStatus.OK
@@ -262,7 +245,7 @@ def test_an_stf_is_stuck_exactly_at_its_limit(world: World, outbox: Outbox) -> N
 
 
 def test_a_blocked_link_beside_one_that_is_down_is_an_error(world: World, outbox: Outbox) -> None:
-    checker = checker_for(world, Topic())
+    checker = checker_for(world)
     lose(outbox, world, "broker")
     assert checker.health().status is HealthStatus.WARNING
     lose(outbox, world, "monitor", blocked=True)
@@ -319,7 +302,7 @@ def beats_in(world: World, server: Server, minutes: int) -> int:
         )
     )
     registration = registration_calls(client, NAME, "ns", "tester", "/topic/epictopic")
-    heartbeat = Heartbeat(client, NAME, "ns", checker_for(world, Topic()), registration)
+    heartbeat = Heartbeat(client, NAME, "ns", checker_for(world), registration)
     for _ in range(minutes * 60):
         heartbeat.tick()
         world.time.pass_(seconds=1)
@@ -374,7 +357,7 @@ def test_without_a_monitor_the_agent_name_is_made_of_the_instance_and_stays(outb
 @pytest.mark.parametrize("error", [RuntimeError("a secret"), SystemExit("a secret")])
 def test_a_failing_worker_is_a_warning_and_it_goes_on(world: World, outbox: Outbox, error: BaseException) -> None:
     errors = WorkerErrors()
-    checker = checker_for(world, Topic(), errors)
+    checker = checker_for(world, errors=errors)
     rounds = iter([error])
 
     def tick() -> float:

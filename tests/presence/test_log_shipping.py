@@ -12,25 +12,20 @@ import requests
 from loguru import logger
 
 from fastmon_daemon.base.logs import SecretRedactor
-from fastmon_daemon.monitor import AgentClient, OutcomeUnknown, RestClient
+from fastmon_daemon.monitor import AgentClient, OutcomeUnknown
 from fastmon_daemon.presence.log_shipping import BUFFER, MAX_ATTEMPTS, LogShipper
 from fastmon_daemon.service import ProcessContext
 from fastmon_daemon.service.clients import log_client
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.testbed.monitor import MonitorThread
 from tests.builders import HandClock
-
-TOKEN = "f" * 40
+from tests.presence.builders import TOKEN, rest_client
 
 
 @pytest.fixture(scope="module")
 def monitor() -> Iterator[MonitorThread]:
     with MonitorThread(TOKEN) as running:
         yield running
-
-
-def rest_client(monitor: MonitorThread) -> RestClient:
-    return RestClient(monitor.url, lambda: TOKEN, connections=1, timeout_s=(5, 5))
 
 
 def shipper_for(monitor: MonitorThread, name: str) -> LogShipper:

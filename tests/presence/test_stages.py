@@ -15,22 +15,19 @@ from sqlite_utils import Database
 from fastmon_daemon.actions.operator_actions import ActionRequest, OperatorActions
 from fastmon_daemon.base.clock import Clock, parse_timestamp
 from fastmon_daemon.base.errors import PermanentError
-from fastmon_daemon.base.links import LINK_OF_STEP
 from fastmon_daemon.intake.handler import MessageHandler
-from fastmon_daemon.monitor import AgentClient, RestClient
+from fastmon_daemon.monitor import AgentClient
 from fastmon_daemon.outbox import OutboxReader
 from fastmon_daemon.outbox.database import connect_read_only
-from fastmon_daemon.presence.health import HealthCheckConfig, HealthChecker
 from fastmon_daemon.presence.periodic_worker import WorkerErrors
-from fastmon_daemon.presence.stages import StageReporter, StageReporterConfig, Submit
-from fastmon_daemon.presence.stuck import StuckRule
+from fastmon_daemon.presence.stages import StageReporter, Submit
 from fastmon_daemon.service.factories import switch_stages
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.statechart import load_statechart
 from fastmon_daemon.testbed.monitor import MonitorThread
 from tests.builders import START, World, named, query, settle
+from tests.presence.builders import TOKEN, checker_for, rest_client
 
-TOKEN = "f" * 40
 CHART = load_statechart("stf")
 
 
@@ -46,23 +43,15 @@ class Bench:
 
     def reporter(self, *, submit: Submit | None = None, clock: Clock | None = None) -> StageReporter:
         """A new reporter, as after a restart."""
-        agent_client = AgentClient(RestClient(self.monitor.url, lambda: TOKEN, connections=1, timeout_s=(5, 5)))
-        errors = WorkerErrors()
-        health_config = HealthCheckConfig(
-            database=self.world.folder / "outbox.db",
-            stuck=StuckRule(chart=CHART, links=LINK_OF_STEP, stuck_after_s=60),
-            errors=errors,
-            connected=lambda: True,
-            clock=clock or self.world.time.clock(),
-        )
-        config = StageReporterConfig(
-            agent_client=agent_client,
-            agent_name="fastmon-agent-test-1",
-            chart=CHART,
+        return StageReporter(
+            AgentClient(rest_client(self.monitor)),
+            "fastmon-agent-test-1",
+            CHART,
+            checker_for(self.world, clock=clock),
             submit=submit or self.submit,
             busy=lambda: False,
+            errors=WorkerErrors(),
         )
-        return StageReporter(config, HealthChecker(health_config), errors)
 
     def submit(self, write: Any) -> Future[Any]:
         result: Future[Any] = Future()

@@ -9,20 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from fastmon_daemon.base.errors import PermanentError
-from fastmon_daemon.base.links import LINK_OF_STEP
 from fastmon_daemon.inspection.inspector import InspectionContext, Inspector, StfFilter
 from fastmon_daemon.inspection.liveness import Liveness
 from fastmon_daemon.inspection.metrics import MetricsCollector
 from fastmon_daemon.monitor import ResponseCounter
 from fastmon_daemon.outbox import open_for_reading
-from fastmon_daemon.presence.health import HealthCheckConfig, HealthChecker
-from fastmon_daemon.presence.periodic_worker import WorkerErrors
 from fastmon_daemon.presence.status import StatusPublisher
-from fastmon_daemon.presence.stuck import StuckRule
-from fastmon_daemon.statechart import load_statechart
 from tests.builders import World, settle
-
-RULE = StuckRule(chart=load_statechart("stf"), links=LINK_OF_STEP, stuck_after_s=60)
+from tests.presence.builders import STUCK_RULE, checker_for
 
 
 class Reports:
@@ -35,32 +29,22 @@ class Reports:
 
     def counts(self) -> dict[str, int]:
         return {
-            "heart-beat": number_in(self.checker().health().why, r"stuck: (\d+) STFs"),
+            "heart-beat": number_in(checker_for(self.world).health().why, r"stuck: (\d+) STFs"),
             "status": number_in(self.status_message(), r"stuck: (\d+) STFs"),
             "metrics": number_in(self.metrics(), r"(?m)^fastmon_stfs_stuck (\d+)"),
             "inspect": self.overview()["stuck_count"],
         }
 
-    def checker(self) -> HealthChecker:
-        config = HealthCheckConfig(
-            database=self.database,
-            stuck=RULE,
-            errors=WorkerErrors(),
-            connected=None,
-            clock=self.clock,
-        )
-        return HealthChecker(config)
-
     def status_message(self) -> str:
         published: list[str] = []
-        StatusPublisher(lambda body, _event_id: published.append(body), "agent", "ns", self.checker()).tick()
+        StatusPublisher(lambda body, _event_id: published.append(body), "agent", "ns", checker_for(self.world)).tick()
         return str(json.loads(published[0])["message"])
 
     def metrics(self) -> str:
         collector = MetricsCollector(
             namespace="ns",
             database=self.database,
-            stuck=RULE,
+            stuck=STUCK_RULE,
             liveness=Liveness(self.clock.monotonic),
             answer_count=ResponseCounter(),
             buffered=lambda: 0,
@@ -69,7 +53,7 @@ class Reports:
         return collector.render()
 
     def overview(self) -> dict[str, Any]:
-        context = InspectionContext(stuck=RULE, now=self.world.time.at, daemon=1)
+        context = InspectionContext(stuck=STUCK_RULE, now=self.world.time.at, daemon=1)
         with closing(open_for_reading(self.database)) as reports:
             return Inspector(reports, context).overview(StfFilter())
 
