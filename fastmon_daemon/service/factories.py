@@ -88,7 +88,7 @@ def make_presence(
 ) -> Presence:
     """Make the reporters that the settings enable; heart-beats and status messages only with *heartbeats*.
 
-    Status messages take the same way as announcements: REST, or else the *broker*. Log shipping starts at once.
+    Status messages go the same way as announcements: by REST, or else by the *broker*. Log shipping starts at once.
     """
     settings, namespace, client = context.settings, context.settings.namespace, agent_client(context)
     announce = client.announce if settings.notify == "rest" else broker.announce if broker else None
