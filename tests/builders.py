@@ -22,6 +22,7 @@ from sqlite_utils import Database
 
 from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.base.errors import FastmonError, LinkDown
+from fastmon_daemon.base.links import LINK_OF_STEP
 from fastmon_daemon.engine import (
     BackgroundTaskSource,
     CallPools,
@@ -31,7 +32,7 @@ from fastmon_daemon.engine import (
     Inbox,
     LinkEvent,
 )
-from fastmon_daemon.engine.steps import LINK_OF_STEP, make_steps
+from fastmon_daemon.engine.steps import make_steps
 from fastmon_daemon.monitor import TfFile
 from fastmon_daemon.outbox import NewStf, Outbox, Stf, connect, open_outbox
 from fastmon_daemon.settings import Settings

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,7 +28,7 @@ LEVELS = (
 )
 
 MODULES_IN_ORDER = {
-    "base": "errors clock failpoints sd_notify rate_limit backoff logs",
+    "base": "links errors clock failpoints sd_notify rate_limit backoff logs",
     "settings": "fields environment database_path validators loader schema docs",
     "statechart": "machine diagram",
     "messages": "fields inbound outbound",
@@ -38,11 +40,11 @@ MODULES_IN_ORDER = {
     "engine": "concurrency_limits sampling steps config tasks inbox circuit_breakers outliers "
     "scheduler transitions engine",
     "presence": "stuck identity periodic_worker health heartbeat log_shipping stages status agent",
-    "intake": "found_files file_events seen_file_cache watcher handler",
+    "intake": "found_files seen_file_cache watcher handler",
     "reconciler": "config verdict downtime finishing unknown_runs backfill comparing reconciler",
     "inspection": "inspector liveness metrics http_server",
     "actions": "control_socket operator_actions",
-    "service": "process credentials watcher_factory offline_reconcile agent_factory daemon",
+    "service": "process clients factories offline_reconcile daemon",
     "checks": "runner local broker monitor",
     "commands": "formatting startup action_commands inspect verdict reconcile export backup diagram config check run "
     "testbed daq demo",
@@ -128,3 +130,10 @@ def test_daemon_and_client_share_nothing() -> None:
         assert "fastmon_daemon" not in libraries(module), module
     for module in DAEMON.rglob("*.py"):
         assert "fastmon_client" not in libraries(module), module
+
+
+@pytest.mark.parametrize("command", ["inspect", "verdict", "export"])
+def test_a_read_only_command_does_not_import_the_network_libraries(command: str) -> None:
+    listing = f"import sys, fastmon_daemon.cli, fastmon_daemon.commands.{command}; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", listing], check=True, capture_output=True, text=True).stdout.split()
+    assert not {"requests", "stomp", "watchdog"} & set(loaded)

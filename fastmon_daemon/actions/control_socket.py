@@ -1,7 +1,4 @@
-"""The control socket beside the database: one JSON line in, one JSON line out, from the same user only.
-
-This module must not know what the acts do.
-"""
+"""The control socket beside the database: one JSON line as request, one as response, for the same user or root only."""
 
 from __future__ import annotations
 
@@ -21,19 +18,19 @@ from loguru import logger
 from fastmon_daemon.base.errors import FastmonError, MalformedMessage, StorageError, StorageUnavailable, TransientError
 
 REQUEST_TIMEOUT_S = 10.0
-"""Seconds that a caller, or the daemon, waits for the other."""
+"""Seconds that client and daemon wait for each other."""
 MAX_LINE_BYTES = 1_048_576
 
 Handle = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 def socket_path(database: Path) -> Path:
-    """The socket beside *database*."""
+    """Return the path of the control socket of *database*."""
     return database.with_name(f"{database.name}.sock")
 
 
 class ControlServer:
-    """The daemon's end; `handle` answers a request, in a thread of the socket's."""
+    """The daemon's side; *handle* answers each request, on a thread of the server. Raises: StorageError on entry."""
 
     def __init__(self, database: Path, handle: Handle) -> None:
         self._path = socket_path(database)
@@ -42,23 +39,23 @@ class ControlServer:
 
     def __enter__(self) -> Self:
         with suppress(FileNotFoundError):
-            self._path.unlink()  # of a daemon that is dead: we hold the lock
+            self._path.unlink()  # left by a dead daemon: we have the database lock
         handle = self._handle
 
-        class OneRequest(socketserver.StreamRequestHandler):
+        class RequestHandler(socketserver.StreamRequestHandler):
             timeout = REQUEST_TIMEOUT_S
 
             def handle(self) -> None:
-                with suppress(OSError):  # whoever asked has gone
-                    self.wfile.write(json.dumps(_answer(self.connection, self.rfile, handle)).encode() + b"\n")
+                with suppress(OSError):  # the client has gone
+                    self.wfile.write(json.dumps(_respond(self.connection, self.rfile, handle)).encode() + b"\n")
 
         try:
-            with _short(self._path) as address:
-                self._server = socketserver.ThreadingUnixStreamServer(address, OneRequest)
+            with _short_address(self._path) as address:
+                self._server = socketserver.ThreadingUnixStreamServer(address, RequestHandler)
         except OSError as exc:
             raise StorageError(
-                f"{self._path}: the control socket cannot be made: {exc}: name a database with a shorter file name, "
-                "on a local file system, in FASTMON_DB"
+                f"{self._path}: cannot create the control socket: {exc}: set FASTMON_DB to a shorter file name "
+                "on a local file system"
             ) from exc
         self._path.chmod(0o600)
         self._server.daemon_threads = True
@@ -74,24 +71,24 @@ class ControlServer:
             self._path.unlink()
 
 
-def _answer(connection: socket.socket, lines: Any, handle: Handle) -> dict[str, Any]:
+def _respond(connection: socket.socket, lines: Any, handle: Handle) -> dict[str, Any]:
     uid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1]
     if uid not in (0, os.geteuid()):
-        return {"error": f"user id {uid} may not do this: be the daemon's user, or root"}
+        return {"error": f"permission denied for user id {uid}: run the command as the daemon's user or as root"}
     try:
-        return handle(_object(lines.readline(MAX_LINE_BYTES)))
+        return handle(_parse_object(lines.readline(MAX_LINE_BYTES)))
     except StorageUnavailable as exc:
         return {"error": str(exc), "busy": True}
     except FastmonError as exc:
         return {"error": str(exc)}
     except TimeoutError:
-        return {"error": "the daemon is busy, and may still do it: look with inspect, then try again", "busy": True}
-    except Exception as exc:  # noqa: BLE001 (whoever asked hears of it, and the socket lives on)
-        logger.opt(exception=exc).error("control: unexpected error")
+        return {"error": "the daemon is busy and may still do it: check with inspect, then try again", "busy": True}
+    except Exception as exc:  # noqa: BLE001 (the client gets the error, and the server goes on)
+        logger.opt(exception=exc).error("control socket: unexpected error")
         return {"error": f"unexpected {type(exc).__name__}: {exc}"}
 
 
-def _object(line: bytes) -> dict[str, Any]:
+def _parse_object(line: bytes) -> dict[str, Any]:
     try:
         value = json.loads(line)
     except (ValueError, RecursionError) as exc:
@@ -102,33 +99,32 @@ def _object(line: bytes) -> dict[str, Any]:
 
 
 def send_request(
-    database: Path, request: dict[str, Any], patience_s: float | None = REQUEST_TIMEOUT_S
+    database: Path, request: dict[str, Any], timeout_s: float | None = REQUEST_TIMEOUT_S
 ) -> dict[str, Any]:
-    """The running daemon's answer to *request*. Raises `TransientError` where it does not answer.
+    """Send *request* to the running daemon and return its response.
 
-    *patience_s* None: as long as the daemon lives, where it asks somebody else first, within deadlines of its own.
+    *timeout_s* None: no limit, for a request that makes the daemon call the monitor, within deadlines of its own.
+    Raises: TransientError if the daemon does not answer or is busy.
     """
+    path = socket_path(database)
     try:
-        with socket.socket(socket.AF_UNIX) as client, _short(socket_path(database)) as address:
+        with socket.socket(socket.AF_UNIX) as client, _short_address(path) as address:
             client.settimeout(REQUEST_TIMEOUT_S)
             client.connect(address)
             client.sendall(json.dumps(request).encode() + b"\n")
-            client.settimeout(patience_s)
+            client.settimeout(timeout_s)
             with client.makefile("rb") as lines:
-                answer = dict(json.loads(lines.readline()))
+                response = dict(json.loads(lines.readline()))
     except (OSError, ValueError) as exc:
-        where = socket_path(database)
-        raise TransientError(
-            f"the daemon does not answer at {where}: {exc}: look with inspect, then try again"
-        ) from exc
-    if answer.get("busy"):
-        raise TransientError(str(answer["error"]))
-    return answer
+        raise TransientError(f"{path}: the daemon does not answer: {exc}: check with inspect, then try again") from exc
+    if response.get("busy"):
+        raise TransientError(str(response["error"]))
+    return response
 
 
 @contextmanager
-def _short(path: Path) -> Iterator[str]:
-    """An address of *path* that fits into a socket's 107 bytes however long the path is."""
+def _short_address(path: Path) -> Iterator[str]:
+    """An address of *path* that fits into a socket's 107 bytes, even if the folder's path does not."""
     folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
     try:
         yield f"/proc/self/fd/{folder}/{path.name}"

@@ -19,12 +19,12 @@ from rich.console import Console, Group
 from rich.live import Live
 
 from fastmon_daemon.base.clock import utcnow
+from fastmon_daemon.base.links import links_for
 from fastmon_daemon.commands.formatting import console, render_inspection
 from fastmon_daemon.commands.startup import every_setting, found_database
-from fastmon_daemon.engine.steps import links_for
 from fastmon_daemon.inspection.inspector import InspectionContext, Inspector, StfFilter, View, with_metadata
 from fastmon_daemon.outbox import open_for_reading, owner_of, shortage
-from fastmon_daemon.presence import StuckRule
+from fastmon_daemon.presence.stuck import StuckRule
 from fastmon_daemon.settings import LoadResult
 from fastmon_daemon.statechart import load_statechart
 

@@ -41,7 +41,7 @@ def reconcile(run: str, db: Path | None, as_json: bool) -> None:
         with report_progress(f"the monitor's list of run {escape_controls(run)}"):
             alive = owner_of(path) is not None
             if alive:
-                outcome = send_request(path, request.as_dict(), patience_s=None)
+                outcome = send_request(path, request.as_dict(), timeout_s=None)
             else:
                 outcome = asdict(reconcile_offline(load_process(path, log_level="WARNING"), request))
     except TransientError as exc:

@@ -7,7 +7,7 @@ names of states, no retries and no SQL.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -28,12 +28,6 @@ ORPHANED_AFTER_S = 840.0
 
 It is just below the engine's budget: the STF would fail soon."""
 
-LINK_OF_STEP: Mapping[str, str] = {"register_tfs": "monitor", "notify_clients": "broker"}
-"""Step -> the link that its calls need; a step that is missing here needs none."""
-
-ANNOUNCE_STEP = "notify_clients"
-"""The step whose calls are rate-limited if the STF is late."""
-
 
 @dataclass(frozen=True, slots=True)
 class StepOutcome:
@@ -47,20 +41,6 @@ Call = Callable[[], StepResult | StepOutcome]
 """One network call, the unit of work of the pool. It is idempotent, because it may run again after a crash."""
 
 Step = Callable[[Stf], Sequence[Call]]
-
-
-def links_for(notify: str) -> Mapping[str, str]:
-    """Step -> link, for announcements by *notify* (FASTMON_NOTIFY: `stomp`, `rest` or `off`).
-
-    With `rest` they use the separate link `messages`: a monitor that accepts no messages still registers TF files.
-    """
-    match notify:
-        case "rest":
-            return {**LINK_OF_STEP, ANNOUNCE_STEP: "messages"}
-        case "off":
-            return {step: link for step, link in LINK_OF_STEP.items() if step != ANNOUNCE_STEP}
-        case _:
-            return LINK_OF_STEP
 
 
 def is_late(stf: Stf, now: datetime) -> bool:

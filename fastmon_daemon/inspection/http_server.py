@@ -1,7 +1,4 @@
-"""The HTTP server: one thread that accepts, one short thread for each question, nothing that writes.
-
-It must not know what the numbers mean.
-"""
+"""The HTTP server of `/metrics` and `/healthz`: one thread that accepts, and one short thread for each request."""
 
 from __future__ import annotations
 
@@ -18,30 +15,31 @@ from loguru import logger
 from fastmon_daemon.base.errors import StorageError
 from fastmon_daemon.inspection.liveness import Liveness
 from fastmon_daemon.inspection.metrics import CONTENT_TYPE
-from fastmon_daemon.presence import WorkerErrors
+from fastmon_daemon.presence.periodic_worker import WorkerErrors
 from fastmon_daemon.settings import ListenAddress
 
 _PLAIN = "text/plain; charset=utf-8"
 
-Answer = tuple[int, str, bytes]
+Response = tuple[int, str, bytes]
 """Status, content type and body."""
 
 
 @contextmanager
 def serve(
-    listen: ListenAddress | None, liveness: Liveness, page: Callable[[], str], errors: WorkerErrors
+    listen: ListenAddress | None, liveness: Liveness, render: Callable[[], str], errors: WorkerErrors
 ) -> Iterator[None]:
-    """Serve inside the block, where there is an address; where that cannot be had, say so and go on without.
+    """Serve inside the block, unless *listen* is None; if the address cannot be bound, log it and run the block anyway.
 
-    *page* gives the metrics; /healthz is not well while *pulse* stands or anything is in *errors*, our own included.
+    *render* returns the metrics. /healthz answers 503 while the engine is stalled or *errors* has an error; errors of
+    this server are added to *errors*.
     """
     if listen is None:
         yield
         return
     try:
-        server = _Server(listen, liveness, page, errors)
+        server = _Server(listen, liveness, render, errors)
     except OSError as exc:
-        logger.error("FASTMON_HTTP={}: {}: no metrics are served; name a free address of ours", listen, exc.strerror)
+        logger.error("FASTMON_HTTP={}: {}: metrics not served: choose a free local address", listen, exc.strerror)
         yield
         return
     thread = threading.Thread(target=server.serve_forever, name="http", daemon=True)
@@ -56,55 +54,55 @@ def serve(
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
-    block_on_close = False  # a reader that never ends must not hold up the drain
+    block_on_close = False  # a client that never ends must not delay the drain
 
     def __init__(
-        self, listen: ListenAddress, liveness: Liveness, page: Callable[[], str], errors: WorkerErrors
+        self, listen: ListenAddress, liveness: Liveness, render: Callable[[], str], errors: WorkerErrors
     ) -> None:
         self.liveness = liveness
-        self.page = page
+        self.render = render
         self.errors = errors
         self.address_family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
         super().__init__((listen.host, listen.port), _RequestHandler)
 
     def server_bind(self) -> None:
-        # Not HTTPServer's: it asks the DNS for our name, and may wait long for it.
+        # HTTPServer's version resolves our host name, which may take long.
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
 
-    def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 (its signature there)
+    def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 (its signature)
         error = sys.exception()
-        if error is None or isinstance(error, OSError):  # the socket's: those of an answer are caught where it is made
-            logger.debug("HTTP: a reader went away")
+        if error is None or isinstance(error, OSError):  # of the socket; see also `respond`
+            logger.debug("http: the client disconnected")
         else:
             self.errors.failed("http", error)
 
-    def answer(self, path: str) -> Answer:
-        """The answer at *path*; 500 where making it fails by a mistake of ours."""
-        maker = {"/healthz": self._health, "/metrics": self._metrics}.get(path)
-        if maker is None:
-            return 404, _PLAIN, b"there are /healthz and /metrics\n"
+    def respond(self, path: str) -> Response:
+        """Return the response for *path*; 500 if making it fails by a bug of ours."""
+        make = {"/healthz": self._health, "/metrics": self._metrics}.get(path)
+        if make is None:
+            return 404, _PLAIN, b"not found: use /healthz or /metrics\n"
         try:
-            status, kind, text = maker()
+            status, kind, text = make()
             body = text.encode()
         except (StorageError, OSError) as exc:
-            return 503, _PLAIN, f"the numbers cannot be read: {exc}\n".encode()
-        except Exception as exc:  # noqa: BLE001 (the reader is answered, and health tells of it)
+            return 503, _PLAIN, f"metrics not readable: {exc}\n".encode()
+        except Exception as exc:  # noqa: BLE001 (the client gets an answer, and /healthz shows the error)
             self.errors.failed(f"http {path}", exc)
-            return 500, _PLAIN, b"an error of our own: see the log\n"
+            return 500, _PLAIN, b"internal error: see the log\n"
         self.errors.worked(f"http {path}")
         return status, kind, body
 
     def _health(self) -> tuple[int, str, str]:
         age = f"{self.liveness.age_s:.1f} s"
         if self.liveness.is_stalled:
-            return 503, _PLAIN, f"the engine has not turned for {age}: see its log, then restart it\n"
+            return 503, _PLAIN, f"engine loop stalled for {age}: see the log, then restart the daemon\n"
         if failing := ", ".join(f"{worker} ({error})" for worker, error in self.errors.now().items()):
             return 503, _PLAIN, f"unexpected errors, see the log: {failing}\n"
-        return 200, _PLAIN, f"alive: the engine turned {age} ago\n"
+        return 200, _PLAIN, f"alive: last engine tick {age} ago\n"
 
     def _metrics(self) -> tuple[int, str, str]:
-        return 200, CONTENT_TYPE, self.page()
+        return 200, CONTENT_TYPE, self.render()
 
 
 class _RequestHandler(BaseHTTPRequestHandler):
@@ -116,7 +114,7 @@ class _RequestHandler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
-        status, kind, body = self.server.answer(self.path.partition("?")[0])
+        status, kind, body = self.server.respond(self.path.partition("?")[0])
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
@@ -125,7 +123,7 @@ class _RequestHandler(BaseHTTPRequestHandler):
             self.wfile.write(body)
         self.server.errors.worked("http")
 
-    do_HEAD = do_GET  # noqa: N815 (called by this name)
+    do_HEAD = do_GET  # noqa: N815 (the base class calls this name)
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (its name in the standard library)
-        logger.debug("HTTP: {}", format % args)
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (name in the base class)
+        logger.debug("http: {}", format % args)

@@ -1,37 +1,34 @@
-"""Whether the engine turns. Its thread beats, any other may look.
-
-It must not know what a turn does.
-"""
+"""Liveness of the engine: its thread calls `beat` after each tick, any thread may check."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 INTERVAL_S = 5.0
-"""In so many seconds a turn is over even on a slow disk; an idle engine turns every second."""
+"""Seconds within which a tick ends even on a slow disk; an idle engine ticks every second."""
 MISSED = 3
-"""So many intervals without a turn mean that the engine stands: half of the unit's WatchdogSec."""
+"""Intervals without a tick after which the engine is stalled: half of the unit's WatchdogSec."""
 
 
 class Liveness:
-    """Counts the turns of the engine and remembers when the last one ended, by *monotonic*."""
+    """Counts the engine's ticks and records when the last one ended, in *monotonic* seconds."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self._beat_at = monotonic()
-        self.turns = 0
+        self.ticks = 0
 
     def beat(self) -> None:
-        """A turn is over."""
-        self.turns += 1
+        """Record the end of a tick."""
+        self.ticks += 1
         self._beat_at = self._monotonic()
 
     @property
     def age_s(self) -> float:
-        """Seconds since the last turn ended."""
+        """Seconds since the last tick ended."""
         return self._monotonic() - self._beat_at
 
     @property
     def is_stalled(self) -> bool:
-        """Whether the engine has not turned for too long."""
+        """Whether the last tick ended too long ago."""
         return self.age_s > MISSED * INTERVAL_S

@@ -1,8 +1,4 @@
-"""How STFs and run messages come in: from the broker's messages, or from watched folders (continuous mode).
+"""Intake: receives STFs and run messages from the broker, or finds STF files in watched folders (continuous mode).
 
-Each is stored in one transaction before it is acknowledged. It must not know how an STF is processed.
+Each one is stored in one transaction before it is acknowledged. Intake does not process STFs.
 """
-
-from fastmon_daemon.intake.handler import MessageHandler
-
-__all__ = ["MessageHandler"]

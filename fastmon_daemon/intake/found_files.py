@@ -1,7 +1,4 @@
-"""What a file in a watched folder is: its run, its fingerprint, and the message that announces it.
-
-It must not know when a file is complete, nor who takes it.
-"""
+"""An STF file in a watched folder: its run number, its fingerprint, and the `stf_ready` message made of it."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ _RUNS = (
 
 
 class Fingerprint(NamedTuple):
-    """What a file keeps when it is renamed, and loses when it is written: device, inode, bytes, mtime in ns."""
+    """Identity of a file: survives renaming, changes with each write. Size in bytes, mtime in ns."""
 
     device: int
     inode: int
@@ -33,7 +30,7 @@ class Fingerprint(NamedTuple):
 
     @classmethod
     def of(cls, path: Path) -> Fingerprint:
-        """The fingerprint of the file at *path*. Raises `OSError`."""
+        """Return the fingerprint of the file at *path*. Raises: OSError."""
         stat = path.stat()
         return cls(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
 
@@ -50,7 +47,7 @@ class FoundFile:
     run: int
 
     def message(self, namespace: str, sender: str) -> str:
-        """The `stf_ready` that a data agent would have sent, with path, URL and time of the file."""
+        """Return the `stf_ready` (JSON) that a data agent would have sent, with path, URL and time of the file."""
         written = datetime.fromtimestamp(self.fingerprint.mtime_ns / 1e9, UTC)
         return json.dumps({
             "msg_type": "stf_ready", "namespace": namespace, "sender": sender, "run_id": self.run,
@@ -62,6 +59,6 @@ class FoundFile:
 
 
 def run_in(filename: str) -> int | None:
-    """The run number that a file's name carries, or None."""
+    """Return the run number in a file name, or None."""
     found = next((match for pattern in _RUNS if (match := pattern.search(filename))), None)
     return int(found[1]) if found and len(found[1]) <= 10 else None

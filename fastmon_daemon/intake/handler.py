@@ -1,6 +1,6 @@
-"""What happens with each message: parsed, stored in one transaction, and only then acknowledged by whoever brought it.
+"""The message handler: parses each message and stores it in one transaction; the caller acknowledges it afterwards.
 
-It must not know STOMP, or how an STF is processed. It runs on the broker's thread, and opens a connection of its own.
+It runs on the broker's or the watcher's thread, with its own database connections.
 """
 
 from __future__ import annotations
@@ -23,23 +23,25 @@ from fastmon_daemon.runs.tracked_runs import TrackedRuns
 from fastmon_daemon.statechart import StateMachine
 
 CONFLICT = "conflict: this STF was received with another size, checksum or tf_count"
+MAX_REJECTED = 1000
+"""Rejected messages in the database; older ones are deleted."""
 
 
 class _Ignored:
-    """How many messages were not for us, until that is on disk. Callable from any thread: each one is counted once."""
+    """Counts ignored messages until the counts are stored. Thread-safe: each message is counted once."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
 
-    def add(self, what: str) -> None:
-        """One more of this kind."""
+    def add(self, name: str) -> None:
+        """Count one message."""
         with self._lock:
-            self._counts[what] += 1
+            self._counts[name] += 1
 
     @contextmanager
-    def taken(self) -> Iterator[Counter[str]]:
-        """All of them, for the block alone, which writes them down; where it fails, they are counted the next time."""
+    def drained(self) -> Iterator[Counter[str]]:
+        """Hand the counts to the block, which stores them. If it fails, they are kept for the next time."""
         with self._lock:
             counts, self._counts = self._counts, Counter()
         try:
@@ -50,12 +52,8 @@ class _Ignored:
             raise
 
 
-REJECTED_KEPT = 1000
-"""Rows that are kept of messages that could not be read."""
-
-
 class MessageHandler:
-    """The door: takes message bodies, keeps what is ours."""
+    """Stores messages of our namespace; rejects malformed ones; counts ignored ones."""
 
     def __init__(  # noqa: PLR0913 (all by name but the first four)
         self,
@@ -69,9 +67,9 @@ class MessageHandler:
         wake: Callable[[], None] = lambda: None,
         clock: Clock | None = None,
     ) -> None:
-        """*charts* are those of the STF and of the run; *runs* is shared with the ledger, where there is one.
+        """*charts* are those of the STF and of the run; *runs* is shared with the reconciler, if there is one.
 
-        *refuse_if_short* raises StorageUnavailable where no more may be stored; *wake* is called after each commit.
+        *refuse_if_short* raises StorageUnavailable if the disk is too full; *wake* is called after each commit.
         """
         self._database = database
         self.namespace = namespace
@@ -84,17 +82,17 @@ class MessageHandler:
         self._ignored = _Ignored()
 
     def handle(self, body: str | bytes) -> None:
-        """Store what the message says, if it is for us. Returns only when it is on disk.
+        """Store the message if it is for us. When this returns, the message is on disk: acknowledge it.
 
-        Raises `StorageUnavailable` where it could not be stored: then do not acknowledge it.
+        Raises: StorageUnavailable: do not acknowledge it.
         """
         if store := self.prepare(body):
             store()
 
     def prepare(self, body: str | bytes) -> Callable[[], None] | None:
-        """What stores the message, in one transaction; None where nothing of it is to be stored: acknowledge it.
+        """Return the function that stores the message in one transaction, or None if there is nothing to store.
 
-        Else acknowledge it when that function has returned, and not where it raised `StorageUnavailable`.
+        Acknowledge a message at None, or when that function has returned; not if it raised `StorageUnavailable`.
         """
         try:
             message = parse(body, namespace=self.namespace, agent_name=self._agent_name)
@@ -103,58 +101,58 @@ class MessageHandler:
         if isinstance(message, IgnoredMessage):
             self._ignored.add(f"ignored_{message.reason}")
             return None
-        is_sign = isinstance(message, RunEvent) and message.kind == STF_HEARD
-        if is_sign and self.runs.get(self.namespace, message.run).is_stored:
+        is_stf_gen = isinstance(message, RunEvent) and message.kind == STF_HEARD
+        if is_stf_gen and self.runs.get(self.namespace, message.run).is_stored:
             return None
         return partial(self._ingest, message, body)
 
     def _reject(self, body: str | bytes, reason: str) -> None:
         with self._writing() as outbox:
-            outbox.reject(body, reason, self._clock.now(), REJECTED_KEPT)
-        logger.error("rejected a message: {}", reason)
+            outbox.reject(body, reason, self._clock.now(), MAX_REJECTED)
+        logger.error("message rejected: {}", reason)
 
     def _ingest(self, message: StfReady | RunEvent, body: str | bytes) -> None:
-        run = self.runs.get(self.namespace, message.run)  # before it is stored: a purge since then is none of it
+        run = self.runs.get(self.namespace, message.run)  # fetched before storing: a purge in between replaces it
         with self._writing() as outbox:
             if self.store(outbox, message) is ReceiveOutcome.CONFLICT:
-                outbox.reject(body, CONFLICT, self._clock.now(), REJECTED_KEPT)
+                outbox.reject(body, CONFLICT, self._clock.now(), MAX_REJECTED)
         run.is_stored = True
         self._wake()
 
     def handle_file(self, body: str, fingerprint: str) -> ReceiveOutcome:
-        """Store the STF of a file, *body* being the message that announces it; the file is remembered with it.
+        """Store the STF of a file and its *fingerprint* in one transaction; *body* is the file's `stf_ready` message.
 
-        Raises `StorageUnavailable` where it could not be stored: then it is to be found again.
+        Raises: StorageUnavailable: a later scan must retry the file.
         """
         name = ""
         with self._writing() as outbox:
             try:
                 message = parse(body, namespace=self.namespace)
-                assert isinstance(message, StfReady)  # the watcher writes no other
+                assert isinstance(message, StfReady)  # the watcher makes no other kind
                 outcome = self.store(outbox, message, Origin.FILE) or ReceiveOutcome.KNOWN
                 name = message.filename or ""
                 reason = CONFLICT
             except MalformedMessage as exc:
                 outcome, reason = ReceiveOutcome.CONFLICT, str(exc)
             if outcome is ReceiveOutcome.CONFLICT:
-                outbox.reject(body, reason, self._clock.now(), REJECTED_KEPT)
+                outbox.reject(body, reason, self._clock.now(), MAX_REJECTED)
             outbox.files.add(fingerprint, name)
         self._wake()
         return outcome
 
     @contextmanager
     def _writing(self) -> Iterator[Outbox]:
-        """One transaction on a connection of its own; what was ignored meanwhile is counted with it."""
+        """Run the block in one transaction on its own connection; counts of ignored messages are stored with it."""
         self._refuse_if_short()
-        with closing(attach(self._database)) as outbox, self._ignored.taken() as ignored, outbox.transaction():
-            for what, count in ignored.items():
-                outbox.count(what, count)
+        with closing(attach(self._database)) as outbox, self._ignored.drained() as ignored, outbox.transaction():
+            for name, count in ignored.items():
+                outbox.count(name, count)
             yield outbox
 
     def store(
         self, outbox: Outbox, message: StfReady | RunEvent, origin: Origin = Origin.MESSAGE
     ) -> ReceiveOutcome | None:
-        """Write down what a message says, inside the caller's transaction; None where it names no STF."""
+        """Store a message inside the caller's transaction. Returns None if it names no STF."""
         now = self._clock.now()
         if isinstance(message, RunEvent):
             if message.kind != STF_HEARD or outbox.runs.get(self.namespace, message.run) is None:
@@ -184,5 +182,5 @@ class MessageHandler:
             outbox.runs.remove_absent(row, message.filename)
             logger.info("{}: received, run {}", message.filename, message.run)
         elif outcome is ReceiveOutcome.CONFLICT:
-            logger.error("{}: came again with other content: kept aside", message.filename)
+            logger.error("{}: rejected: duplicate with different content", message.filename)
         return outcome

@@ -1,7 +1,6 @@
-"""What was taken: files by their fingerprints, until scans that saw everything have not seen them for days.
+"""The cache of files that were ingested, by fingerprint. A file that is gone for days is evicted.
 
-A file that is not seen may be gone, or behind a folder that is unmounted or cannot be listed: only the first counts.
-It must not know where the memory is kept beyond this process.
+A file that a scan does not see may be deleted, or its folder may be unmounted or unreadable: only the first counts.
 """
 
 from __future__ import annotations
@@ -15,85 +14,86 @@ from loguru import logger
 from fastmon_daemon.base.errors import FastmonError
 from fastmon_daemon.intake.found_files import Fingerprint
 
-FORGOTTEN_AFTER_S = 2 * 86400.0
-"""Seconds after which a file that is gone is forgotten; a restart begins them anew."""
-AT_ONCE = 500
-"""Files forgotten in one step: a few milliseconds."""
+EVICT_AFTER_S = 2 * 86400.0
+"""Seconds after which a deleted file is evicted; a restart resets the count."""
+EVICT_BATCH = 500
+"""Files evicted in one step: a few milliseconds."""
 
-Forget = Callable[[Sequence[str]], object]
-"""Drops fingerprints from what the next life will remember."""
+Evict = Callable[[Sequence[str]], object]
+"""Deletes fingerprints from the database."""
 
 
 @dataclass(slots=True)
-class _Taken:
+class _Entry:
     name: str
     seen_at: float
 
 
 class SeenFileCache:
-    """The files that were taken, in this life and in former ones; times are those of the monotonic clock."""
+    """Files that this process or an earlier one ingested; times are monotonic seconds. Used by one thread."""
 
-    def __init__(self, taken: Mapping[str, str], forget: Forget, now: float) -> None:
-        self._taken = {fingerprint: _Taken(name, now) for fingerprint, name in taken.items()}
-        self._forget = forget
+    def __init__(self, ingested: Mapping[str, str], evict: Evict, now: float) -> None:
+        """*ingested* maps fingerprint to file name, as stored in the database."""
+        self._entries = {fingerprint: _Entry(name, now) for fingerprint, name in ingested.items()}
+        self._evict = evict
         self._scan_at = now
         self._devices: set[str] = set()
         self._gone: dict[str, None] = {}
         self._failed_at: float | None = None
-        """The scan after which the last step failed."""
+        """The scan after which the last eviction failed."""
 
     def begin_scan(self, now: float) -> None:
-        """What is seen from now on is seen by this scan."""
+        """Start a scan: files seen from now on belong to it."""
         self._scan_at = now
         self._devices.clear()
 
     def see(self, seen: Fingerprint) -> str | None:
-        """A file is there; the name under which it was taken, None where it was not."""
+        """Note that a file exists. Returns the name under which it was ingested, None if it was not."""
         self._devices.add(str(seen.device))
-        known = self._taken.get(str(seen))
-        if known is None:
+        entry = self._entries.get(str(seen))
+        if entry is None:
             return None
-        known.seen_at = self._scan_at
-        return known.name
+        entry.seen_at = self._scan_at
+        return entry.name
 
-    def end_scan(self, *, whole: bool) -> None:
-        """Find what is gone for good; *whole*: all there is could be listed and looked at.
+    def end_scan(self, *, complete: bool) -> None:
+        """Find deleted files. *complete*: the scan could list every folder and read every file's status.
 
-        Of a device without any file it cannot be said that its files are gone: it may be unmounted.
+        Files on a device without any visible file are kept: the device may be unmounted.
         """
-        for fingerprint, taken in self._taken.items():
-            if taken.seen_at < self._scan_at:
-                if not whole or fingerprint.partition(":")[0] not in self._devices:
-                    taken.seen_at = self._scan_at
-                elif self._is_old(taken):
+        for fingerprint, entry in self._entries.items():
+            if entry.seen_at < self._scan_at:
+                if not complete or fingerprint.partition(":")[0] not in self._devices:
+                    entry.seen_at = self._scan_at
+                elif self._is_old(entry):
                     self._gone[fingerprint] = None
 
-    def take(self, seen: Fingerprint, name: str) -> None:
-        """This file was taken under this name; without a name it is left alone for good."""
-        self._taken[str(seen)] = _Taken(name, self._scan_at)
+    def add(self, seen: Fingerprint, name: str) -> None:
+        """Add a file that was ingested as *name*, or that is to be ignored (empty name)."""
+        self._entries[str(seen)] = _Entry(name, self._scan_at)
 
-    def forget_some(self) -> None:
-        """One small step of forgetting; after one that failed the next is taken when there was another scan."""
+    def evict_batch(self) -> None:
+        """Evict up to `EVICT_BATCH` files. After a failure the next attempt waits for another scan."""
         if not self._gone or self._failed_at == self._scan_at:
             return
-        those = list(islice(self._gone, AT_ONCE))
-        gone = [each for each in those if self._is_old(self._taken[each])]  # the others have come back meanwhile
+        batch = list(islice(self._gone, EVICT_BATCH))
+        gone = [each for each in batch if self._is_old(self._entries[each])]  # the others have reappeared
         try:
             if gone:
-                self._forget(gone)
-        except Exception as exc:  # noqa: BLE001 (neither a full disk nor a mistake of ours keeps a file from being found)
+                self._evict(gone)
+        except Exception as exc:  # noqa: BLE001 (neither a full disk nor a bug of ours may stop the watcher)
             if self._failed_at is None:
                 expected = isinstance(exc, FastmonError)
                 logger.opt(exception=None if expected else exc).warning(
-                    "files that are gone cannot be forgotten now, tried again after each scan: {}", exc
+                    "watcher: could not evict deleted files, retrying after each scan: {}", exc
                 )
             self._failed_at = self._scan_at
             return
         self._failed_at = None
         for each in gone:
-            del self._taken[each]
-        for each in those:
+            del self._entries[each]
+        for each in batch:
             del self._gone[each]
 
-    def _is_old(self, taken: _Taken) -> bool:
-        return self._scan_at - taken.seen_at >= FORGOTTEN_AFTER_S
+    def _is_old(self, entry: _Entry) -> bool:
+        return self._scan_at - entry.seen_at >= EVICT_AFTER_S

@@ -1,263 +1,270 @@
-"""The watcher: one thread that looks at files until they have stopped growing, and then hands them over, once each.
+"""The watcher: one thread that waits until STF files stop growing and hands each one over once.
 
-Events of the file system make it quick; a scan in intervals makes it complete, as network file systems send no events.
-It must not know what becomes of a file.
+File system events make it fast; periodic scans make it complete, because network file systems send no events.
 """
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from enum import Enum, auto
 from fnmatch import fnmatchcase
-from os import walk
+from os import fsdecode, walk
 from os.path import lexists
 from pathlib import Path
 
 from loguru import logger
+from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog.observers import Observer
+from watchdog.observers.api import BaseObserver
 
 from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.base.errors import FastmonError
-from fastmon_daemon.intake.file_events import Touched, observing
 from fastmon_daemon.intake.found_files import Fingerprint, FoundFile, run_in
 from fastmon_daemon.intake.seen_file_cache import SeenFileCache
+from fastmon_daemon.outbox import ReceiveOutcome
 
-TICK_S = 0.5
-"""Seconds between two looks at the files that may still grow."""
-LONGEST_PAUSE_S = 30.0
-"""Seconds between two looks at most, where one after the other fails: each pause is twice the one before."""
+POLL_S = 0.5
+"""Seconds between two polls of the files that may still grow."""
+MAX_PAUSE_S = 30.0
+"""Longest pause in seconds between polls that fail: each pause is twice the one before."""
 FAILING_AFTER_S = 15.0
-"""Seconds after which a watcher whose looks fail counts as failing."""
+"""Seconds of failing polls after which the watcher counts as failing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchConfig:
-    """Where to look, for what, and how often; times in seconds."""
+    """Which folders and files to watch, and how often; times in seconds."""
 
     folders: tuple[Path, ...]
     patterns: tuple[str, ...]
     scan_every_s: float
     settled_after_s: float
-    """A file is complete when neither size nor time of change has changed for so long."""
+    """A file is complete when its size and modification time did not change for this long."""
     lookback_s: float = 0.0
-    """Files that are older than this at the start are left alone; 0: none is."""
-
-
-class IngestResult(Enum):
-    """What whoever takes a file says of it."""
-
-    FRESH = auto()
-    KNOWN = auto()
-    REJECTED = auto()
+    """Ignore files older than this at the start; 0: no limit."""
 
 
 @dataclass(slots=True)
 class _Candidate:
-    folder: Path
+    """A file that may still grow."""
+
     seen: Fingerprint
     since: float
 
 
 class Watcher:
-    """Looks for files; *take* gets each complete one, from the watcher's thread, and may raise to see it again."""
+    """Finds complete files. *ingest* is called for each on the watcher's thread; if it raises, a later scan retries."""
 
     def __init__(
-        self, watching: WatchConfig, take: Callable[[FoundFile], IngestResult], memory: SeenFileCache, clock: Clock
+        self, config: WatchConfig, ingest: Callable[[FoundFile], ReceiveOutcome], cache: SeenFileCache, clock: Clock
     ) -> None:
-        self._watching = watching
-        self._take = take
-        self._memory = memory
+        self._config = config
+        self._ingest = ingest
+        self._cache = cache
         self._clock = clock
         self._candidates: dict[Path, _Candidate] = {}
-        self._told: dict[Path, str] = {}
-        self._storing = True
-        self._touched: Touched = queue.SimpleQueue()
+        self._problems: dict[Path, str] = {}
+        """The problem that was logged for each file."""
+        self._can_store = True
+        self._changed: queue.SimpleQueue[Path] = queue.SimpleQueue()
+        """Files named by file system events."""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
-        self._scan_at = clock.monotonic()
-        self._first = True
-        self._whole = True
-        """Whether the present scan could list and look at everything."""
+        self._next_scan_at = clock.monotonic()
+        self._is_first_scan = True
+        self._scan_complete = True
+        """Whether the current scan could list every folder and read every file's status."""
         self._failure: tuple[float, str] | None = None
-        """Since when each look has failed, and the class of the last error."""
+        """Since when every poll has failed, and the class of the last error."""
 
     def start(self) -> None:
-        """Watch, in a thread of its own."""
+        """Start the watcher's thread."""
         self._thread.start()
 
     def stop(self, wait_s: float) -> None:
-        """Watch no more; what was not handed over is found again at the next start."""
+        """Stop, waiting up to *wait_s* seconds. Files that were not handed over are found at the next start."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(wait_s)
 
     def wait_until_stable(self, give_up: Callable[[], object]) -> None:
-        """Look until no file grows any more, or *give_up* says so: for a run that does what is due and ends."""
+        """Poll in this thread until no file grows any more, or *give_up* returns true (for `run --once`)."""
         self.poll()
-        while self._candidates and not give_up() and not self._stopping.wait(TICK_S):
+        while self._candidates and not give_up() and not self._stopping.wait(POLL_S):
             self.poll()
 
     def failure(self) -> str | None:
-        """The class of the error by which no look worked for `FAILING_AFTER_S`; None where one did. From any thread."""
-        since, why = self._failure or (self._clock.monotonic(), "")
-        return why if self._clock.monotonic() - since >= FAILING_AFTER_S else None
+        """The error class if every poll failed for `FAILING_AFTER_S`, else None. Callable from any thread."""
+        since, error = self._failure or (self._clock.monotonic(), "")
+        return error if self._clock.monotonic() - since >= FAILING_AFTER_S else None
 
     def poll(self) -> None:
-        """One look: at what events told, at each file that may still grow, at the folders if their time has come."""
-        while not self._touched.empty():
-            self._notice(*self._touched.get())
+        """Check the files named by events and the files that may still grow; scan the folders when a scan is due."""
+        while not self._changed.empty():
+            self._consider(self._changed.get())
         for path in list(self._candidates):
-            self._look_at(path)
-        self._memory.forget_some()
-        if self._clock.monotonic() >= self._scan_at:
+            self._check(path)
+        self._cache.evict_batch()
+        if self._clock.monotonic() >= self._next_scan_at:
             self._scan_all()
 
     def _run(self) -> None:
-        observer = observing(self._watching.folders, self._touched)
-        pause_s = TICK_S
+        observer = _observe(self._config.folders, self._changed)
+        pause_s = POLL_S
         try:
             while not self._stopping.wait(pause_s):
-                pause_s = TICK_S if self._try_to_look() else min(2 * pause_s, LONGEST_PAUSE_S)
+                pause_s = POLL_S if self._try_poll() else min(2 * pause_s, MAX_PAUSE_S)
         finally:
             if observer is not None:
                 observer.stop()
 
-    def _try_to_look(self) -> bool:
-        """A look that whatever it meets does not end the thread; False where it failed."""
+    def _try_poll(self) -> bool:
+        """Poll without ending the thread on any error; False if the poll failed."""
         try:
             self.poll()
-        except Exception as exc:  # noqa: BLE001 (a mistake of ours: without the thread no file would be found any more)
-            why = type(exc).__name__
-            if self._failure is None or self._failure[1] != why:
-                logger.opt(exception=exc).error("watcher: a look at the folders failed, tried again: {}", why)
-            self._failure = (self._failure[0] if self._failure else self._clock.monotonic(), why)
+        except Exception as exc:  # noqa: BLE001 (a bug of ours: without this thread no file would be found)
+            error = type(exc).__name__
+            if self._failure is None or self._failure[1] != error:
+                logger.opt(exception=exc).error("watcher: poll failed, retrying: {}", error)
+            self._failure = (self._failure[0] if self._failure else self._clock.monotonic(), error)
             return False
         if self._failure:
-            logger.info("watcher: looks at the folders work again")
+            logger.info("watcher: polls succeed again")
         self._failure = None
         return True
 
     def _scan_all(self) -> None:
-        began, self._whole = self._clock.monotonic(), True
-        self._memory.begin_scan(began)
-        for folder in self._watching.folders:
+        began, self._scan_complete = self._clock.monotonic(), True
+        self._cache.begin_scan(began)
+        for folder in self._config.folders:
             for path in self._scan(folder):
-                self._notice(path, folder)
-        self._memory.end_scan(whole=self._whole)
-        if self._whole:  # of what is gone there is no trouble any more
-            self._told = {path: why for path, why in self._told.items() if lexists(path)}
-        self._leave_old_alone()
-        self._scan_at = began + self._watching.scan_every_s
+                self._consider(path)
+        self._cache.end_scan(complete=self._scan_complete)
+        if self._scan_complete:
+            self._problems = {path: problem for path, problem in self._problems.items() if lexists(path)}
+        if self._is_first_scan and self._config.lookback_s:
+            self._ignore_old_files()
+        self._is_first_scan = False
+        self._next_scan_at = began + self._config.scan_every_s
 
     def _scan(self, folder: Path) -> Iterator[Path]:
-        def broken(exc: OSError) -> None:
+        def failed(exc: OSError) -> None:
             where = Path(exc.filename or folder)
             if isinstance(exc, FileNotFoundError) and where != folder:
-                return  # it was removed since its parent was listed: what is gone takes nothing from a scan
-            self._whole = False
-            self._tell(where, f"cannot be listed: {exc.strerror}: mend its permissions")
+                return  # it was deleted after its parent was listed: the scan is still complete
+            self._scan_complete = False
+            self._warn(where, f"cannot be listed: {exc.strerror}: fix its permissions")
 
-        for where, below, names in walk(folder, onerror=broken):
+        for where, below, names in walk(folder, onerror=failed):
             if "lost+found" in below:
-                below.remove("lost+found")  # the file system's own, at its root
+                below.remove("lost+found")  # it belongs to the file system
             for name in names:
                 yield Path(where, name)
 
-    def _notice(self, path: Path, folder: Path) -> None:
-        if path in self._candidates or not any(fnmatchcase(path.name, each) for each in self._watching.patterns):
+    def _consider(self, path: Path) -> None:
+        """Make *path* a candidate if it is a matching file that was not ingested before."""
+        if path in self._candidates or not any(fnmatchcase(path.name, each) for each in self._config.patterns):
             return
         try:
             if not path.is_file() and path.exists():
-                self._tell(path, "is no plain file: not taken")
+                self._warn(path, "is not a regular file: ignored")
                 return
             seen = Fingerprint.of(path)
         except OSError as exc:
-            self._whole &= isinstance(exc, FileNotFoundError)  # that one has just gone
-            self._tell(path, f"cannot be looked at: {exc.strerror}")
+            self._scan_complete &= isinstance(exc, FileNotFoundError)  # such a file was just deleted
+            self._warn(path, f"cannot read its status: {exc.strerror}")
             return
-        if (name := self._memory.see(seen)) is not None:
+        if (name := self._cache.see(seen)) is not None:
             if name not in ("", path.name):
-                self._tell(path, f"is {name}, renamed: it was taken already")
-            return
-        if self._told.get(path, "").endswith(str(seen)):
-            return  # refused as it stands
-        self._candidates[path] = _Candidate(folder, seen, self._clock.monotonic())
+                self._warn(path, f"already ingested as {name}, since renamed: ignored")
+        elif not self._problems.get(path, "").endswith(str(seen)):  # else rejected, and not changed since
+            self._candidates[path] = _Candidate(seen, self._clock.monotonic())
 
-    def _look_at(self, path: Path) -> None:
+    def _check(self, path: Path) -> None:
         candidate = self._candidates[path]
         try:
             seen = Fingerprint.of(path)
         except OSError as exc:
             del self._candidates[path]
-            self._tell(path, f"went away before it was complete: {exc.strerror}")
+            self._warn(path, f"disappeared before it was complete: {exc.strerror}")
             return
         now = self._clock.monotonic()
         if seen != candidate.seen:
             if seen.size < candidate.seen.size:
-                self._tell(path, f"was cut from {candidate.seen.size} to {seen.size} bytes: waiting until it is whole")
+                self._warn(path, f"shrank from {candidate.seen.size} to {seen.size} bytes: waiting until it is stable")
             candidate.seen, candidate.since = seen, now
-        elif now - candidate.since >= self._watching.settled_after_s:
+        elif now - candidate.since >= self._config.settled_after_s:
             del self._candidates[path]
-            self._complete(path, candidate)
+            self._hand_over(path, seen)
 
-    def _complete(self, path: Path, candidate: _Candidate) -> None:
-        if candidate.seen.size == 0:
-            self._refuse(path, candidate, "is empty")
-            return
+    def _hand_over(self, path: Path, seen: Fingerprint) -> None:
         run = run_in(path.name)
-        if run is None:
-            self._refuse(path, candidate, "has no run number in its name: rename it")
+        if seen.size == 0 or run is None:
+            problem = "has no run number in its name: rename it" if seen.size else "is empty"
+            self._warn(path, f"{problem}, as {seen}", text=f"{problem}: ignored")
             return
         try:
-            path.open("rb").close()  # whoever cuts the STF must be able to read it
-            if Fingerprint.of(path) != candidate.seen:
-                self._notice(path, candidate.folder)  # it was written meanwhile
+            path.open("rb").close()  # whoever cuts the STF into TFs must be able to read it
+            if Fingerprint.of(path) != seen:
+                self._consider(path)  # it was written in the meantime
                 return
         except OSError as exc:
-            self._tell(path, f"cannot be read: {exc.strerror}: mend its permissions; it is tried again at each scan")
+            self._warn(path, f"cannot be read: {exc.strerror}: fix its permissions; each scan retries")
             return
-        found = FoundFile(path=path, fingerprint=candidate.seen, run=run)
         try:
-            taken = self._take(found)
-        except FastmonError as exc:  # a full disk: the next scan finds the file again
-            if self._storing:
-                logger.error(
-                    "{}: could not be stored: {}; it and those after it are tried again at each scan", path, exc
-                )
-            self._storing = False
+            outcome = self._ingest(FoundFile(path=path, fingerprint=seen, run=run))
+        except FastmonError as exc:  # for example a full disk: the next scan finds the file again
+            if self._can_store:
+                logger.error("{}: could not be stored: {}; each scan retries this file and those after it", path, exc)
+            self._can_store = False
             return
-        except Exception as exc:  # noqa: BLE001 (a mistake of ours, or a file as nobody expects it: the others go on)
-            self._tell(path, f"cannot be taken: {type(exc).__name__}: {exc}; it is tried again at each scan", exc=exc)
+        except Exception as exc:  # noqa: BLE001 (a bug of ours, or an unexpected file: the other files go on)
+            self._warn(path, f"could not be ingested: {type(exc).__name__}: {exc}; each scan retries", exc=exc)
             return
-        if not self._storing:
-            logger.info("files are stored again")
-        self._storing = True
-        self._memory.take(candidate.seen, path.name)
-        self._told.pop(path, None)
-        if taken is IngestResult.REJECTED:
-            logger.error("{}: refused, see fastmon-daemon inspect --rejected", path)
+        if not self._can_store:
+            logger.info("watcher: files are stored again")
+        self._can_store = True
+        self._cache.add(seen, path.name)
+        self._problems.pop(path, None)
+        if outcome is ReceiveOutcome.CONFLICT:
+            logger.error("{}: rejected, see fastmon-daemon inspect --rejected", path)
 
-    def _refuse(self, path: Path, candidate: _Candidate, why: str) -> None:
-        self._tell(path, f"{why}, as {candidate.seen}", say=f"{why}: not taken")
+    def _warn(self, path: Path, problem: str, *, text: str | None = None, exc: Exception | None = None) -> None:
+        """Log each problem of a file once, not at each scan."""
+        if self._problems.get(path) != problem:
+            self._problems[path] = problem
+            logger.opt(exception=exc).log("ERROR" if exc else "WARNING", "{}: {}", path, text or problem)
 
-    def _tell(self, path: Path, why: str, *, say: str | None = None, exc: Exception | None = None) -> None:
-        """One line for each trouble with a file, not one for each scan."""
-        if self._told.get(path) != why:
-            self._told[path] = why
-            logger.opt(exception=exc).log("ERROR" if exc else "WARNING", "{}: {}", path, say or why)
-
-    def _leave_old_alone(self) -> None:
-        """At the first scan, leave alone what is older than the lookback."""
-        if not self._first:
-            return
-        self._first = False
-        if not self._watching.lookback_s:
-            return
-        oldest_ns = (self._clock.now().timestamp() - self._watching.lookback_s) * 1e9
+    def _ignore_old_files(self) -> None:
+        oldest_ns = (self._clock.now().timestamp() - self._config.lookback_s) * 1e9
         old = [path for path, each in self._candidates.items() if each.seen.mtime_ns < oldest_ns]
         for path in old:
-            self._memory.take(self._candidates.pop(path).seen, "")
+            self._cache.add(self._candidates.pop(path).seen, "")
         if old:
-            logger.warning("{} files are older than FASTMON_LOOKBACK_MINUTES and left alone", len(old))
+            logger.warning("watcher: {} files are older than FASTMON_LOOKBACK_MINUTES: ignored", len(old))
+
+
+def _observe(folders: Iterable[Path], changed: queue.SimpleQueue[Path]) -> BaseObserver | None:
+    """Start putting changed files of *folders* into *changed*; None if the system provides no events."""
+    observer, handler = Observer(), _EventHandler(changed)
+    try:
+        for folder in folders:
+            observer.schedule(handler, str(folder), recursive=True)
+        observer.start()
+    except Exception as exc:  # noqa: BLE001 (for example the limit of watches; the scans go on in any case)
+        reason = exc.strerror if isinstance(exc, OSError) else exc
+        logger.warning("watcher: no file system events ({}): relying on scans", reason)
+        return None
+    return observer
+
+
+class _EventHandler(FileSystemEventHandler):
+    def __init__(self, changed: queue.SimpleQueue[Path]) -> None:
+        self._changed = changed
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        """Queue the current path of a file that was created, written or moved."""
+        if event.event_type in {"created", "modified", "moved", "closed"} and not event.is_directory:
+            self._changed.put(Path(fsdecode(event.dest_path or event.src_path)))

@@ -1,7 +1,4 @@
-"""Class Presence: the lanes in which we tell of ourselves. None of them is waited for by the main job.
-
-It must not know how anything is told.
-"""
+"""Class Presence: starts and stops the reporters of the daemon. The processing of STFs never waits for them."""
 
 from __future__ import annotations
 
@@ -11,51 +8,51 @@ from fastmon_daemon.presence.periodic_worker import PeriodicWorker
 from fastmon_daemon.presence.stages import StageReporter
 
 EXIT_TIMEOUT_S = 1.0
-"""So long a stopping daemon waits for its last words, in seconds."""
+"""Seconds that a stopping daemon waits for the last reports."""
 
 
 class Presence:
-    """All that is told of us beside the main job."""
+    """All reporters, each with its own thread."""
 
     def __init__(
-        self, lanes: Sequence[PeriodicWorker], stages: StageReporter | None, monotonic: Callable[[], float]
+        self, workers: Sequence[PeriodicWorker], stages: StageReporter | None, monotonic: Callable[[], float]
     ) -> None:
-        """*stages*, where they are reported, have a lane of their own beside *lanes*."""
+        """*stages*, if stages are reported, has a worker of its own beside *workers*."""
         self._stages = stages
-        self._lanes = [stages.worker, *lanes] if stages else list(lanes)
+        self._workers = [stages.worker, *workers] if stages else list(workers)
         self._monotonic = monotonic
-        self._patient_until = 0.0
+        self._deadline = 0.0
 
     def start(self) -> None:
-        """Begin to tell."""
-        for worker in self._lanes:
+        """Start all workers."""
+        for worker in self._workers:
             worker.start()
 
     @property
     def is_reporting(self) -> bool:
-        """Whether the engine should turn on for a moment: an answer that is on its way cannot be asked for again."""
-        return self._stages is not None and self._stages.in_hand and self._monotonic() < self._patient_until
+        """Whether the engine should go on ticking, so that the answer to a stage report in flight can be stored."""
+        return self._stages is not None and self._stages.in_flight and self._monotonic() < self._deadline
 
     @property
-    def settled(self) -> bool:
-        """Whether no stage report can be made now (see `look_again`)."""
-        return self._stages is None or self._stages.settled
+    def is_settled(self) -> bool:
+        """Whether no stage report can be sent now (see `report_now`)."""
+        return self._stages is None or self._stages.is_settled
 
-    def link_restored(self) -> None:
-        """See whether there is a stage report to be made."""
+    def report_now(self) -> None:
+        """Start a round of stage reports; `is_settled` tells when it has ended."""
         if self._stages:
-            self._stages.retry_now()
+            self._stages.report_now()
 
     def announce_stop(self) -> None:
-        """Begin nothing new; returns at once."""
-        self._patient_until = self._monotonic() + EXIT_TIMEOUT_S
+        """Start no new stage report; returns at once."""
+        self._deadline = self._monotonic() + EXIT_TIMEOUT_S
         if self._stages:
             self._stages.worker.stop()
 
     def stop(self, deadline_s: float) -> None:
-        """Say goodbye; returns within *deadline_s* seconds, or `EXIT_TIMEOUT_S`, whether it was heard or not."""
+        """Send the last reports; returns within *deadline_s* or `EXIT_TIMEOUT_S` seconds, sent or not."""
         until = self._monotonic() + min(EXIT_TIMEOUT_S, deadline_s)
-        for worker in self._lanes:
+        for worker in self._workers:
             worker.stop()
-        for worker in self._lanes:
+        for worker in self._workers:
             worker.join(until - self._monotonic())

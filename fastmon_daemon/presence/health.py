@@ -1,7 +1,4 @@
-"""How we are: read from the database and the link to the broker, in short reads, by whoever tells it.
-
-It must not know who is told, nor in which words.
-"""
+"""The health of the daemon, read from the database, the broker connection and the workers' errors."""
 
 from __future__ import annotations
 
@@ -17,35 +14,35 @@ from fastmon_daemon.presence.stuck import StuckRule, StuckStfs, latest_link_stat
 
 
 class HealthStatus(StrEnum):
-    """How well we are, in the words of the monitor."""
+    """The health in one word, as the monitor spells it."""
 
     OK = "OK"
     WARNING = "WARNING"
-    """A link is down, something is stuck, or a thread of ours fails."""
+    """A link is down, an STF is stuck, or a worker fails."""
     ERROR = "ERROR"
-    """A link is held: a person must mend the configuration."""
+    """A link is blocked: an operator must fix the configuration."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """How we are now."""
+    """The health at one moment."""
 
-    level: HealthStatus
+    status: HealthStatus
     problems: tuple[str, ...]
-    """What is not OK, in a word each."""
+    """Short names of all problems."""
     why: str
-    """The same in a sentence, with reasons that may change at every look."""
+    """The problems with their reasons; the reasons may differ at each check."""
     busy: bool
-    """Whether an STF is unfinished, or was completed since the last look."""
+    """Whether an STF is unfinished, or was completed since the last check."""
     connected: bool
-    """Whether the link to the broker stands."""
+    """Whether the broker is connected."""
     disconnected: bool
-    """Whether we need the broker and have no link to it."""
+    """Whether the broker is needed but not connected."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StfCounts:
-    """How many STFs stand in the database."""
+    """Numbers of STFs in the database."""
 
     active: int
     completed: int
@@ -53,76 +50,69 @@ class StfCounts:
     last_completed: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HealthCheckConfig:
-    """Who is looked after."""
-
-    database: Path
-    stuck: StuckRule
-    errors: WorkerErrors
-    connected: Callable[[], bool] | None
-    """Whether the link to the broker stands; None where no broker is needed."""
-    clock: Clock
-
-
 class HealthChecker:
-    """One look after the other; it belongs to one thread, and opens its connection there."""
+    """Checks the health. It belongs to one thread, and opens its database connection there."""
 
-    def __init__(self, config: HealthCheckConfig) -> None:
-        self._config = config
-        self.clock = config.clock
+    def __init__(
+        self,
+        *,
+        database: Path,
+        stuck: StuckRule,
+        errors: WorkerErrors,
+        connected: Callable[[], bool] | None,
+        clock: Clock,
+    ) -> None:
+        """*connected* returns whether the broker is connected; None if no broker is needed."""
+        self.clock = clock
+        self._database = database
+        self._rule = stuck
+        self._errors = errors
+        self._is_connected = connected
         self._opened: OutboxReader | None = None
         self._completed_at: str | None = None
 
     @property
     def reports(self) -> OutboxReader:
-        """The database, to read."""
-        self._opened = self._opened or open_for_reading(self._config.database)
+        """The database, opened read-only."""
+        self._opened = self._opened or open_for_reading(self._database)
         return self._opened
 
     def health(self) -> Health:
-        """How we are: the links that are not up, what `inspect` calls stuck, and the threads that fail."""
+        """Return the health: links that are not up, stuck STFs as `inspect` counts them, and failing workers."""
         links = latest_link_statuses(self.reports)
         problems = {f"{name} {link.state}": link.reason or "" for name, link in links.items() if link.state != "up"}
         blocked = any(link.state == "blocked" for link in links.values())
-        now = self.clock.now()
-        stuck = StuckStfs(self.reports, self._config.stuck, links, now, daemon_runs=True).count()
+        stuck = StuckStfs(self.reports, self._rule, links, self.clock.now(), daemon_runs=True).count()
         if stuck:
             problems["stuck"] = f"{stuck} STFs, see fastmon-daemon inspect"
-        problems |= {
-            f"{worker} failing": f"{error}, see the log" for worker, error in self._config.errors.now().items()
-        }
-        ask = self._config.connected
-        connected = ask is not None and ask()
+        problems |= {f"{worker} failing": f"{error}, see the log" for worker, error in self._errors.now().items()}
+        connected = self._is_connected is not None and self._is_connected()
         return Health(
-            level=HealthStatus.ERROR if blocked else HealthStatus.WARNING if problems else HealthStatus.OK,
+            status=HealthStatus.ERROR if blocked else HealthStatus.WARNING if problems else HealthStatus.OK,
             problems=tuple(problems),
-            why="; ".join(f"{ill}: {reason}" for ill, reason in problems.items()),
+            why="; ".join(f"{problem}: {reason}" for problem, reason in problems.items()),
             busy=self._has_completed() or self.reports.any_unfinished(),
             connected=connected,
-            disconnected=ask is not None and not connected,
+            disconnected=self._is_connected is not None and not connected,
         )
 
     def _has_completed(self) -> bool:
-        """Whether an STF was completed since the last look: most are, between two looks."""
-        before, self._completed_at = (
-            self._completed_at,
-            self.reports.last_transition_to(self._config.stuck.chart.success_state) or "",
-        )
+        """Whether an STF was completed since the last check: most STFs complete between two checks."""
+        before = self._completed_at
+        self._completed_at = self.reports.last_transition_to(self._rule.chart.success_state) or ""
         return before is not None and self._completed_at > before
 
     def counts(self) -> StfCounts:
-        """How many STFs there are of each kind."""
+        """Return the numbers of STFs."""
         counts = self.reports.counts_by_state()
-        rule = self._config.stuck
-        goal = rule.chart.success_state
+        rule = self._rule
         return StfCounts(
             active=sum(counts.get(state, 0) for state in rule.unfinished),
-            completed=counts.get(goal, 0),
+            completed=counts.get(rule.chart.success_state, 0),
             failed=sum(counts.get(state, 0) for state in rule.failed),
-            last_completed=self.reports.last_transition_to(goal),
+            last_completed=self.reports.last_transition_to(rule.chart.success_state),
         )
 
     def run(self) -> RunRow | None:
-        """The run that was heard of last."""
+        """Return the run with the latest message, if any."""
         return next(iter(self.reports.runs(limit=1)), None)

@@ -1,12 +1,10 @@
-"""Who we are to the other agents: one name, kept in the database, so that a restart is the same agent.
-
-It must not know what is told under that name.
-"""
+"""The agent's identity: one name, kept in the database across restarts, and its registration at the monitor."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 from loguru import logger
 
@@ -15,48 +13,43 @@ from fastmon_daemon.monitor import AgentClient
 from fastmon_daemon.outbox import Outbox
 
 AGENT_TYPE = "fastmon"
-"""What the monitor calls an agent of our kind; lower case, or it refuses stages."""
+"""Our agent type at the monitor; it rejects stages unless this is lower case."""
 
 _KEY = "agent_name"
-_LONGEST = 100
+_NAME_MAX = 100
 
 
 def agent_name(outbox: Outbox, given: str | None, user: str, instance: str, next_number: Callable[[], int]) -> str:
-    """The agent's name: the one *given*, else the one kept, else one made of a number that the monitor gives.
+    """Return the agent name: *given*, else the stored one, else a new one with the monitor's *next_number*.
 
-    Where there is no monitor at the very first start, the name is made of *instance* and kept for good: one that
-    changed later would make a second stage of each STF, and stand in half of the announcements.
+    If the monitor does not answer at the very first start, the name is made of *instance* and stays: a later change
+    would make a second stage of each STF, and half of the announcements would carry the old name.
     """
-    if given:
-        return given
-    kept = outbox.recall(_KEY)
-    if kept:
-        return kept
+    if name := given or outbox.recall(_KEY):
+        return name
     try:
         number = str(next_number())
     except FastmonError as exc:
         number = instance
-        logger.warning("the monitor gives no agent number, so the name is made of the instance, for good: {}", exc)
-    user = re.sub(r"[^\w.-]", "_", user, flags=re.ASCII)[: _LONGEST - len(f"{AGENT_TYPE}-agent--{number}")]
+        logger.warning("agent name: the monitor assigned no number, using instance {} permanently: {}", number, exc)
+    user = re.sub(r"[^\w.-]", "_", user, flags=re.ASCII)[: _NAME_MAX - len(f"{AGENT_TYPE}-agent--{number}")]
     name = f"{AGENT_TYPE}-agent-{user}-{number}"
     with outbox.transaction():
         outbox.remember(_KEY, name)
     return name
 
 
-class Registration:
-    """What is told once: our namespace, and that we subscribe."""
-
-    def __init__(self, agent_client: AgentClient, name: str, namespace: str, owner: str, destination: str) -> None:
-        self.owed: dict[str, Callable[[], None]] = {
-            "namespace": lambda: agent_client.ensure_namespace(namespace, owner)
+def registration_calls(
+    client: AgentClient, name: str, namespace: str, owner: str, destination: str
+) -> dict[str, Callable[[], Any]]:
+    """Return the calls to make once, by name: ensure *namespace*, and subscribe to *destination* if any."""
+    calls: dict[str, Callable[[], Any]] = {"namespace": lambda: client.ensure_namespace(namespace, owner)}
+    if destination:
+        subscriber = {
+            "subscriber_name": f"{name}-{destination}"[:255],
+            "description": f"{AGENT_TYPE} agent subscribing to {destination}",
+            "is_active": True,
+            "fraction": 1.0,  # of the messages; STFs are selected by us
         }
-        """Its name and its call."""
-        if destination:
-            subscriber = {
-                "subscriber_name": f"{name}-{destination}"[:255],
-                "description": f"{AGENT_TYPE} agent subscribing to {destination}",
-                "is_active": True,
-                "fraction": 1.0,  # of the messages: the selection of STFs is ours
-            }
-            self.owed["subscriber"] = lambda: agent_client.subscribe(subscriber)
+        calls["subscriber"] = lambda: client.subscribe(subscriber)
+    return calls

@@ -1,7 +1,7 @@
-"""Log lines to the monitor: kept in a bounded buffer, sent by a lane of its own, the oldest dropped where it is slow.
+"""Log shipping: sends log lines to the monitor. The buffer is bounded: the oldest lines are dropped if it is full.
 
-The monitor takes one row at a time, and a row costs it as much as the registration of a TF file. So lines of one level
-that come together share a row; a warning that comes alone has its own. This module must not know what is logged.
+The monitor accepts one row per request, and a row costs it as much as registering a TF file. Lines of one level that
+are logged within one interval therefore share a row.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 
 APP_NAME = "fastmon-daemon"
 EVERY_S = 2.0
-"""Between two rounds, in seconds: lines within it share rows."""
+"""Seconds between two rounds; lines of one round share rows."""
 BUFFER = 2000
-"""Lines that wait at most."""
+"""Most lines in the buffer."""
 ROW_LINES = 100
 LINE_MAX = 4000
 MAX_BATCHES = 20
-"""Rows that are held at most where none is taken; further lines wait in the buffer."""
+"""Most unsent rows; further lines stay in the buffer."""
 MAX_ATTEMPTS = 10
-"""So often a row may fail beside others that are taken, before it is given up."""
+"""Failures after which a row is dropped; only failures between accepted rows count."""
 _LEVELS = (50, 40, 30, 20, 10, 0)
-"""The levels that the monitor takes."""
+"""Levels that the monitor accepts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,46 +56,45 @@ class LogEntry:
 
 @dataclass(slots=True)
 class LogBatch:
-    """A row on its way. Whether it fails by its own fault is seen by the others: in an outage none is taken."""
+    """A row to send. A failure is the row's own fault if other rows are accepted: in an outage none is."""
 
     row: dict[str, object]
     lines: int
     failed: bool = False
-    """Since another one was taken."""
+    """Whether it failed since another row was accepted."""
     strikes: int = 0
-    """So often it failed, and another one was taken after it."""
+    """Failures after which another row was accepted."""
 
 
 class LogShipper:
-    """The log lines on their way to the monitor."""
+    """Buffers log lines and sends them to the monitor."""
 
     def __init__(
         self,
         agent_client: AgentClient,
         agent_name: str,
-        clean: Callable[[str], str],
+        redact: Callable[[str], str],
         run: Callable[[], RunRow | None],
         monotonic: Callable[[], float],
     ) -> None:
-        """*clean* takes the secrets out of a text, *run* says which run we are in."""
+        """*redact* removes secrets from a text; *run* returns the current run."""
         self._client = agent_client
         self._agent_name = agent_name
-        self._clean = clean
+        self._redact = redact
         self._run = run
-        self._courtesy = BestEffortCall("log lines", monotonic)
+        self._attempt = BestEffortCall("log lines", monotonic)
         self._buffer: deque[LogEntry] = deque(maxlen=BUFFER)
-        self._parcels: deque[LogBatch] = deque()
-        """Rows that are made, and not all taken yet; those that failed are behind the others."""
+        self._batches: deque[LogBatch] = deque()
+        """Unsent rows; those that failed are at the end."""
         self._dropped = 0
-        self._dropped_told = 0
+        self._dropped_reported = 0
         self._sink: int | None = None
 
     def begin(self, level: str) -> None:
-        """Take every line from *level* on."""
-        self._sink = logger.add(self.take, level=level, format="{message}", backtrace=False, diagnose=False)
+        """Collect lines of *level* and above."""
+        self._sink = logger.add(self._collect, level=level, format="{message}", backtrace=False, diagnose=False)
 
-    def take(self, message: Message) -> None:
-        """Take one line; it never waits."""
+    def _collect(self, message: Message) -> None:
         record = message.record
         if len(self._buffer) == BUFFER:
             self._dropped += 1
@@ -104,7 +103,7 @@ class LogShipper:
                 at=record["time"],
                 level=next(level for level in _LEVELS if level <= record["level"].no),
                 name=record["level"].name,
-                text=self._clean(str(message).rstrip())[:LINE_MAX] or "(empty)",
+                text=self._redact(str(message).rstrip())[:LINE_MAX] or "(empty)",
                 module=record["module"][:255],
                 function=record["function"][:255],
                 line=record["line"],
@@ -114,17 +113,17 @@ class LogShipper:
         )
 
     def tick(self) -> float:
-        """Send what has gathered."""
-        while not self._courtesy.pause_s:
-            if len(self._parcels) < MAX_BATCHES and all(each.failed or each.strikes for each in self._parcels):
-                self._parcels.extendleft(reversed(self._pack()))
-            if not self._parcels:
+        """Send the collected lines; returns the seconds until the next tick."""
+        while not self._attempt.pause_s:
+            if len(self._batches) < MAX_BATCHES and all(each.failed or each.strikes for each in self._batches):
+                self._batches.extendleft(reversed(self._pack()))
+            if not self._batches:
                 break
-            self._send(self._parcels[0])
+            self._send(self._batches[0])
         return EVERY_S
 
     def on_stop(self) -> None:
-        """Take no more lines, and send the last ones."""
+        """Stop collecting and send the last lines."""
         if self._sink is not None:
             logger.remove(self._sink)
         self.tick()
@@ -133,49 +132,49 @@ class LogShipper:
         try:
             self._client.log(batch.row)
         except RequestRejected as exc:
-            self._courtesy.failed(exc)
-            self._drop()  # it would be refused again
+            self._attempt.failed(exc)
+            self._drop()  # it would be rejected again
         except OutcomeUnknown as exc:
-            self._courtesy.failed(exc, quietly=batch.strikes > 0)
-            self._put_behind(batch, exc)
+            self._attempt.failed(exc, quietly=batch.strikes > 0)
+            self._move_to_end(batch, exc)
         except FastmonError as exc:
-            self._courtesy.failed(exc)
+            self._attempt.failed(exc)
         else:
-            self._courtesy.succeeded()
-            self._parcels.popleft()
-            for other in self._parcels:
+            self._attempt.succeeded()
+            self._batches.popleft()
+            for other in self._batches:
                 other.strikes += other.failed
                 other.failed = False
 
-    def _put_behind(self, batch: LogBatch, why: OutcomeUnknown) -> None:
+    def _move_to_end(self, batch: LogBatch, error: OutcomeUnknown) -> None:
         if batch.strikes >= MAX_ATTEMPTS:
             self._drop()
-            logger.warning("log lines: {} are given up, the monitor takes others but never these: {}", batch.lines, why)
+            logger.warning("log lines: {} dropped, the monitor accepts others but never these: {}", batch.lines, error)
             return
         batch.failed = True
-        self._parcels.rotate(-1)
+        self._batches.rotate(-1)
 
     def _drop(self) -> None:
-        self._dropped += self._parcels.popleft().lines
+        self._dropped += self._batches.popleft().lines
 
     def _pack(self) -> list[LogBatch]:
         lines = [self._buffer.popleft() for _ in range(len(self._buffer))]
         if not lines:
             return []
-        dropped, self._dropped_told = self._dropped - self._dropped_told, self._dropped
+        dropped, self._dropped_reported = self._dropped - self._dropped_reported, self._dropped
         run = self._run()
-        told: dict[str, object] = {
+        current: dict[str, object] = {
             "run_id": run.run if run else None,
             "execution_id": run.execution_id if run else None,
         }
-        parcels = [LogBatch(self._row(part, told), len(part)) for part in _together(lines)]
+        batches = [LogBatch(self._row(part, current), len(part)) for part in _groups(lines)]
         if dropped:
-            row = parcels[0].row
-            row["extra_data"] = {**told, "lines_dropped_before": dropped}
+            row = batches[0].row
+            row["extra_data"] = {**current, "lines_dropped_before": dropped}
             row["message"] = f"({dropped} log lines before this one were dropped)\n{row['message']}"
-        return parcels
+        return batches
 
-    def _row(self, lines: list[LogEntry], told: dict[str, object]) -> dict[str, object]:
+    def _row(self, lines: list[LogEntry], current: dict[str, object]) -> dict[str, object]:
         last = lines[-1]
         shared = (
             {"lines": [f"{format_timestamp(line.at)} {line.module}:{line.line}" for line in lines]}
@@ -194,12 +193,12 @@ class LogShipper:
             "lineno": last.line,
             "process": last.process,
             "thread": last.thread,
-            "extra_data": {**told, **shared},
+            "extra_data": {**current, **shared},
         }
 
 
-def _together(lines: Iterable[LogEntry]) -> Iterable[list[LogEntry]]:
-    """The lines by level, the gravest first, not more than `ROW_LINES` in each."""
+def _groups(lines: Iterable[LogEntry]) -> Iterable[list[LogEntry]]:
+    """Group the lines by level, the most severe first, up to `ROW_LINES` in each group."""
     for _, group in groupby(sorted(lines, key=lambda line: -line.level), key=lambda line: line.level):
         same = list(group)
         for begin in range(0, len(same), ROW_LINES):

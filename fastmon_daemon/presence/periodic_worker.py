@@ -1,7 +1,6 @@
-"""A lane: one small thread that does one thing again and again, so that what hangs there holds up nothing else.
+"""Periodic workers: small threads that each repeat one task, so that a task that hangs delays nothing else.
 
-Its unexpected errors are kept for whoever tells how we are. And a courtesy: a call that the main job can do without;
-whether it is worth trying now. None of them knows what is done.
+Their unexpected errors count in the daemon's health. `BestEffortCall` decides when a failed call is worth retrying.
 """
 
 from __future__ import annotations
@@ -17,135 +16,130 @@ from fastmon_daemon.base.backoff import backoff
 from fastmon_daemon.base.errors import FastmonError, LinkDown, TransientError
 from fastmon_daemon.monitor import RequestRejected
 
-ABSENT_S = 3600.0
-"""Seconds after which a monitor that has no such call is asked again."""
-_STUMBLE_S = 30.0
+NO_SUCH_CALL_PAUSE_S = 3600.0
+"""Seconds until the next attempt if the monitor does not have the call."""
+_ERROR_PAUSE_S = 30.0
 
 T = TypeVar("T")
 
 
 class WorkerErrors:
-    """Threads that met an unexpected error and go on: health is not OK until their next round succeeds.
+    """Unexpected errors of workers that go on: health is not OK until their next round succeeds.
 
-    Each call is one operation on a dict, hence safe from any thread.
+    Thread-safe: each method is one operation on a dict.
     """
 
     def __init__(self, elsewhere: Mapping[str, Callable[[], str | None]] | None = None) -> None:
-        """*elsewhere*: workers that keep their own record: name -> the class of the error, None where there is none."""
+        """*elsewhere*: workers that keep their own record: name -> function that returns the error class or None."""
         self._elsewhere = elsewhere or {}
         self._errors: dict[str, tuple[str, str]] = {}
-        """Worker -> its error in full, and the class of it."""
+        """Worker -> its error in full, and the error class."""
 
     def failed(self, worker: str, error: BaseException) -> None:
-        """The round of *worker* ended with *error*: logged with its traceback, the same one not again."""
+        """Record that a round of *worker* failed; log *error* with its traceback unless it is the same as before."""
         last = (repr(error), type(error).__name__)
         if self._errors.get(worker) != last:
-            logger.opt(exception=error).error("{}: unexpected error; the same one is not told again", worker)
+            logger.opt(exception=error).error("{}: unexpected error; repetitions are not logged", worker)
         self._errors[worker] = last
 
     def worked(self, worker: str) -> None:
-        """A round of *worker* succeeded."""
+        """Record that a round of *worker* succeeded."""
         self._errors.pop(worker, None)
 
     def now(self) -> dict[str, str]:
-        """Worker -> the class of its error; the text stays in the log, where secrets are blotted out."""
+        """Return worker -> error class, without the text: only the log redacts secrets."""
         errors = {worker: kind for worker, (_, kind) in dict(self._errors).items()}
-        return errors | {worker: kind for worker, ask in self._elsewhere.items() if (kind := ask())}
+        return errors | {worker: kind for worker, failure in self._elsewhere.items() if (kind := failure())}
 
 
 class PeriodicWorker:
-    """Does *turn* again and again: it returns the seconds until the next time. *farewell* is done once, at the end."""
+    """Repeats *tick*, which returns the seconds until the next tick. *on_stop* runs once, at the end."""
 
     def __init__(
         self,
         name: str,
-        turn: Callable[[], float],
-        farewell: Callable[[], object] = lambda: None,
+        tick: Callable[[], float],
+        on_stop: Callable[[], object] = lambda: None,
         *,
         errors: WorkerErrors,
     ) -> None:
         self._name = name
-        self._turn = turn
-        self._farewell = farewell
+        self._tick = tick
+        self._on_stop = on_stop
         self._errors = errors
         self._wake = threading.Event()
         self.stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def wake(self) -> None:
-        """End the pause."""
+        """Tick now."""
         self._wake.set()
 
     def stop(self) -> None:
-        """End after the present turn; returns at once."""
+        """Stop after the current tick; returns at once."""
         self.stopping.set()
         self._wake.set()
 
     def join(self, seconds: float) -> bool:
-        """Wait for the end; False if it has not come by then: the thread is left behind, and holds nothing up."""
+        """Wait for the thread; False if it still runs then. It is a daemon thread, so it does not delay the exit."""
         if self._thread.ident is not None:
             self._thread.join(max(0.0, seconds))
         return not self._thread.is_alive()
 
     def _run(self) -> None:
         while not self.stopping.is_set():
-            self._wake.wait(self._safely(self._turn, _STUMBLE_S))
+            self._wake.wait(self._guarded(self._tick, _ERROR_PAUSE_S))
             self._wake.clear()
-        self._safely(self._farewell, None)
+        self._guarded(self._on_stop, None)
 
-    def _safely(self, what: Callable[[], T], otherwise: T) -> T:
+    def _guarded(self, call: Callable[[], T], otherwise: T) -> T:
         try:
-            answer = what()
-        except (Exception, SystemExit) as exc:  # noqa: BLE001 (what is told of us may fail, and the next turn is to come)
+            result = call()
+        except (Exception, SystemExit) as exc:  # noqa: BLE001 (a report may fail; the next tick must come)
             self._errors.failed(self._name, exc)
             return otherwise
         self._errors.worked(self._name)
-        return answer
+        return result
 
 
 class BestEffortCall:
-    """Whether a call is worth trying now. One warning when it begins to fail, one line when it works again."""
+    """Retry state of an optional call. Logs one warning when it begins to fail, and one line when it works again."""
 
-    def __init__(self, name: str, monotonic: Callable[[], float], *, patience_s: float = math.inf) -> None:
-        """It rests for *patience_s* at most, whatever the monitor says: no such call, or `Retry-After`."""
+    def __init__(self, name: str, monotonic: Callable[[], float], *, max_pause_s: float = math.inf) -> None:
+        """The pause is *max_pause_s* at most, even if the monitor has no such call or sent `Retry-After`."""
         self._name = name
         self._monotonic = monotonic
-        self._patience_s = patience_s
+        self._max_pause_s = max_pause_s
         self._not_before = monotonic()
         self._failures = 0
-        self._told = False
+        self._warned = False
 
     @property
     def pause_s(self) -> float:
-        """Seconds until it may be tried again; 0: now."""
+        """Seconds until the next attempt; 0: now."""
         return max(0.0, self._not_before - self._monotonic())
 
-    @property
-    def failing(self) -> bool:
-        """Whether the last try failed."""
-        return self._failures > 0
-
     def succeeded(self) -> None:
-        """It was done."""
-        if self._told:
-            logger.info("{}: the monitor takes it again", self._name)
-        self._told, self._failures = False, 0
+        """Record a success."""
+        if self._warned:
+            logger.info("{}: the monitor accepts it again", self._name)
+        self._warned, self._failures = False, 0
 
     def failed(self, error: FastmonError, *, quietly: bool = False) -> None:
-        """It was not done: rest for a while, an hour where the monitor has no such call. *quietly*: no warning."""
+        """Record a failure and pause: an hour if the monitor has no such call. *quietly*: log no warning."""
         self._failures += 1
         absent = isinstance(error, RequestRejected) and error.endpoint_missing
-        asked = error.retry_after_s if isinstance(error, TransientError) else None
-        rest = ABSENT_S if absent else backoff(self._failures, retry_after_s=asked).total_seconds()
-        rest = min(rest, self._patience_s)
-        self._not_before = self._monotonic() + rest
-        if quietly or self._told or isinstance(error, LinkDown):  # of a link that is down the main job speaks
+        retry_after_s = error.retry_after_s if isinstance(error, TransientError) else None
+        pause_s = backoff(self._failures, retry_after_s=retry_after_s).total_seconds()
+        pause_s = min(NO_SUCH_CALL_PAUSE_S if absent else pause_s, self._max_pause_s)
+        self._not_before = self._monotonic() + pause_s
+        if quietly or self._warned or isinstance(error, LinkDown):  # the engine logs a link that is down
             logger.debug("{}: {}", self._name, error)
             return
-        self._told = True
-        why = "this monitor has no such call, " if absent else ""
-        logger.warning("{}: not told to the monitor, {}it is tried again in {:.0f} s: {}", self._name, why, rest, error)
+        self._warned = True
+        why = ", it has no such call" if absent else ""
+        logger.warning("{}: not sent to the monitor{}: retrying in {:.0f} s: {}", self._name, why, pause_s, error)

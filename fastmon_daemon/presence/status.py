@@ -1,7 +1,4 @@
-"""`fastmon_status` on the topic: at start, stop, degradation and recovery. The latest is told, nothing is queued.
-
-It must not know how we are, nor which link carries the message.
-"""
+"""Publishes `fastmon_status` on the topic: at start, stop, degradation and recovery. Only the latest status is sent."""
 
 from __future__ import annotations
 
@@ -14,49 +11,49 @@ from fastmon_daemon.base.errors import FastmonError, LinkDown
 from fastmon_daemon.messages import FastmonStatus, run_number
 from fastmon_daemon.presence.health import Health, HealthChecker, HealthStatus
 
-LOOK_S = 1.0
-CALM_S = 5.0
-"""Between two messages, in seconds at least: of a link that flaps only the latest is told."""
-REFUSED_S = 60.0
-"""After a refusal, or a request for patience: today's monitors take no messages over REST."""
+CHECK_S = 1.0
+MIN_INTERVAL_S = 5.0
+"""Least seconds between two messages; a flapping link causes no more."""
+REJECTED_PAUSE_S = 60.0
+"""Seconds to wait after a rejection or a `Retry-After`: some monitors take no messages over REST."""
 
 Announce = Callable[[str, str], None]
-"""Sends a body with its event id and returns when the other side has confirmed."""
+"""Sends a body with its event id; returns when the receiver has confirmed. Raises: FastmonError."""
 
 
 class StatusPublisher:
-    """What the topic hears of us."""
+    """Publishes the status of one agent."""
 
     def __init__(self, announce: Announce, name: str, namespace: str, health_checker: HealthChecker) -> None:
         self._announce = announce
         self._name = name
         self._namespace = namespace
         self._health_checker = health_checker
-        self._level: HealthStatus | None = None
-        self._begun = False
-        self._untold = False
+        self._status: HealthStatus | None = None
+        self._has_started = False
+        self._is_pending = False
         self._not_before = health_checker.clock.monotonic()
 
     def tick(self) -> float:
-        """Look, and say what is new; what cannot be said now is overtaken by what is true later."""
+        """Check the health and publish a change; a change that cannot be sent is replaced by later ones."""
         health = self._health_checker.health()
-        if health.level is not self._level:
-            self._level, self._untold = health.level, True
-        if self._untold and self._health_checker.clock.monotonic() >= self._not_before:
-            good = health.level is HealthStatus.OK
-            word = ("recovered" if good else "degraded") if self._begun else "started"
-            if self._say(word, health):
-                self._untold = not (self._begun or good)  # who starts with a fault says so once more
-                self._begun = True
-                self._not_before = self._health_checker.clock.monotonic() + CALM_S
-        return LOOK_S
+        if health.status is not self._status:
+            self._status, self._is_pending = health.status, True
+        if self._is_pending and self._health_checker.clock.monotonic() >= self._not_before:
+            is_ok = health.status is HealthStatus.OK
+            word = ("recovered" if is_ok else "degraded") if self._has_started else "started"
+            if self._publish(word, health):
+                self._is_pending = not (self._has_started or is_ok)  # "started" with a problem: "degraded" follows
+                self._has_started = True
+                self._not_before = self._health_checker.clock.monotonic() + MIN_INTERVAL_S
+        return CHECK_S
 
     def on_stop(self) -> None:
-        """The last one."""
-        if self._begun:
-            self._say("stopped", self._health_checker.health())
+        """Publish "stopped"."""
+        if self._has_started:
+            self._publish("stopped", self._health_checker.health())
 
-    def _say(self, status: str, health: Health) -> bool:
+    def _publish(self, status: str, health: Health) -> bool:
         run = self._health_checker.run()
         message = FastmonStatus(
             namespace=self._namespace,
@@ -70,8 +67,8 @@ class StatusPublisher:
         try:
             self._announce(message.as_json(), message.event_id)
         except FastmonError as exc:
-            logger.debug("{} is not told on the topic: {}", status, exc)
+            logger.debug("status {}: not published: {}", status, exc)
             if not isinstance(exc, LinkDown) or exc.retry_after_s:
-                self._not_before = self._health_checker.clock.monotonic() + REFUSED_S
+                self._not_before = self._health_checker.clock.monotonic() + REJECTED_PAUSE_S
             return False
         return True

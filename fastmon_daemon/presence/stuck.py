@@ -1,7 +1,4 @@
-"""When an STF counts as stuck: one rule for the heart-beat, the status messages, `/metrics` and `inspect`.
-
-It must not know who asks, nor how the answer is worded.
-"""
+"""When an STF counts as stuck: one rule for the heart-beat, the status messages, `/metrics` and `inspect`."""
 
 from __future__ import annotations
 
@@ -19,40 +16,40 @@ _RECENT_OUTAGES = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StuckRule:
-    """An STF is stuck when it failed, or stays in its state for longer than *stuck_after_s* seconds.
+    """An STF is stuck if it failed, or has not changed its state for *stuck_after_s* seconds.
 
-    Waiting for a link that is down does not count, and after an outage the backlog has as long to move again.
+    The time that a link is down does not count; after an outage the backlog has *stuck_after_s* seconds again.
     """
 
     chart: StateMachine
     links: Mapping[str, str]
-    """Step -> the link that it needs."""
+    """Step -> link."""
     stuck_after_s: float
 
     @property
     def unfinished(self) -> tuple[str, ...]:
-        """The states that a step leaves."""
+        """States that are not finalized."""
         return tuple(state for state in self.chart.states if not self.chart.is_finalized(state))
 
     @property
     def failed(self) -> tuple[str, ...]:
-        """The states that only an operator can do something about."""
+        """States from which only an operator can go on, by a retry."""
         return tuple(state for state in self.chart.states if self.chart.may(state, "retry"))
 
     def link_from(self, state: str) -> str | None:
-        """The link that the step out of *state* needs; None where it needs none."""
+        """Return the link that the step out of *state* needs, or None."""
         return self.links.get(self.chart.step_from(state) or "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkStatus:
-    """A link as the daemon saw it last."""
+    """The last known state of a link."""
 
     link: str
     state: str = "up"
-    """`up`, `down`, `held` (it answers, but refuses us) or `unknown` (there is no daemon)."""
+    """`up`, `down`, `blocked` (it answers, but rejects us) or `unknown` (no daemon is running)."""
     since: str | None = None
-    """When it went down, or came back; None where it never was down."""
+    """When it went down or came back; None if it never was down."""
     reason: str | None = None
     next_probe_at: str | None = None
 
@@ -62,8 +59,8 @@ class LinkStatus:
 
 
 def latest_link_statuses(reports: OutboxReader) -> dict[str, LinkStatus]:
-    """Link -> its status, of those that were down lately or are; every other link is up."""
-    open_ones = reports.outages.latest(open_only=True, limit=_RECENT_OUTAGES)  # perhaps older than all below
+    """Return link -> status of the links that are or recently were down; every other link is up."""
+    open_ones = reports.outages.latest(open_only=True, limit=_RECENT_OUTAGES)  # may be older than all recent ones
     recent = reports.outages.latest(open_only=False, limit=_RECENT_OUTAGES)
     return {
         outage.link: _status(outage) for outage in (*open_ones, *reversed(recent)) if outage.link != DAEMON_DOWNTIME
@@ -94,7 +91,7 @@ class StuckStfs:
         *,
         daemon_runs: bool,
     ) -> None:
-        """*links* as `links_seen` says; where no daemon runs, every unfinished STF is stuck."""
+        """*links* as from `latest_link_statuses`. If no daemon is running, every unfinished STF is stuck."""
         self._reports = reports
         self._failed = rule.failed
         self._before = now - timedelta(seconds=rule.stuck_after_s) if daemon_runs else _ANY_AGE
@@ -102,24 +99,24 @@ class StuckStfs:
         self._unfinished = tuple(state for state in rule.unfinished if rule.link_from(state) not in waited_for)
 
     def count(self, *, state: str | None = None, run: str | None = None) -> int:
-        """How many STFs are stuck, of those in *state* and of *run* where these are given."""
-        return sum(self._reports.count_in_state_since(*asked, run) for asked in self._asked(state))
+        """Count the stuck STFs, optionally only those in *state* or of *run*."""
+        return sum(self._reports.count_in_state_since(*group, run) for group in self._groups(state))
 
     def find(self, limit: int, *, state: str | None = None, run: str | None = None) -> list[Stf]:
-        """These STFs, *limit* at most (negative: all). Failed ones come first: a long backlog must not hide them."""
+        """Return up to *limit* stuck STFs (negative: all), failed ones first: a long backlog must not hide them."""
         found: list[Stf] = []
-        for states, before in self._asked(state):
+        for states, before in self._groups(state):
             room = limit - len(found) if limit >= 0 else -1
             found += self._reports.in_state_since(states, before, room, run)
         return found
 
     def includes(self, stf: Stf) -> bool:
-        """Whether *stf* is one of them."""
+        """Whether *stf* is stuck."""
         return any(
-            stf.state in states and parse_timestamp(stf.since) <= before for states, before in self._asked(stf.state)
+            stf.state in states and parse_timestamp(stf.since) <= before for states, before in self._groups(stf.state)
         )
 
-    def _asked(self, only: str | None) -> tuple[tuple[tuple[str, ...], datetime], ...]:
-        """States, and since when an STF must be in one of them to be stuck."""
+    def _groups(self, only: str | None) -> tuple[tuple[tuple[str, ...], datetime], ...]:
+        """Return pairs of states and time: an STF in one of the states since before that time is stuck."""
         groups = ((self._failed, _ANY_AGE), (self._unfinished, self._before))
         return tuple((tuple(state for state in states if only in (None, state)), before) for states, before in groups)

@@ -3,9 +3,3 @@
 It knows neither STOMP nor HTTP. Its background tasks run in the engine's pool, and their answers are handled in the
 engine's thread.
 """
-
-from fastmon_daemon.reconciler.comparing import ReconcileResult
-from fastmon_daemon.reconciler.config import ReconcilerConfig, SummaryRoute
-from fastmon_daemon.reconciler.reconciler import Reconciler
-
-__all__ = ["ReconcileResult", "Reconciler", "ReconcilerConfig", "SummaryRoute"]

@@ -1,9 +1,6 @@
-"""The composition root: builds everything from the settings, runs it, and stops it in reverse order.
+"""The composition root: makes all parts from the settings, runs them, handles signals, and drains at the end."""
 
-It owns signals, the drain and the watchdog. It must not know argv.
-"""
-
-from fastmon_daemon.service.credentials import broker_parameters, monitor_client, secret_reader
+from fastmon_daemon.service.clients import broker_parameters, monitor_client, secret_reader
 from fastmon_daemon.service.daemon import EXIT_NOT_DRAINED, run
 from fastmon_daemon.service.offline_reconcile import reconcile_offline
 from fastmon_daemon.service.process import ProcessContext

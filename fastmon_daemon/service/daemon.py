@@ -1,13 +1,11 @@
-"""The composition root: builds everything from the settings, runs it, and stops it in reverse order.
-
-It owns the drain and the watchdog. It must not know argv.
-"""
+"""The daemon: makes all parts from the settings, runs them, and drains. It feeds the service manager's watchdog."""
 
 from __future__ import annotations
 
 import os
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -20,11 +18,12 @@ from fastmon_daemon.base import sd_notify
 from fastmon_daemon.base.backoff import in_process_retry
 from fastmon_daemon.base.clock import Clock, utcnow
 from fastmon_daemon.base.errors import LinkBlocked, LinkDown, TransientError
+from fastmon_daemon.base.links import ANNOUNCE_STEP, links_for
 from fastmon_daemon.broker import BrokerConnection, LinkStateChange
 from fastmon_daemon.engine import CallPools, CircuitBreakers, Engine, EngineConfig, Inbox, LinkEvent
 from fastmon_daemon.engine.concurrency_limits import PROBES_PER_LINK
 from fastmon_daemon.engine.sampling import is_selected
-from fastmon_daemon.engine.steps import ANNOUNCE_STEP, links_for, make_steps
+from fastmon_daemon.engine.steps import make_steps
 from fastmon_daemon.inspection.http_server import serve
 from fastmon_daemon.inspection.liveness import Liveness
 from fastmon_daemon.inspection.metrics import MetricsCollector
@@ -32,230 +31,223 @@ from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.monitor import MonitorClient
 from fastmon_daemon.outbox import DatabaseLock, DiskSpaceGuard, Outbox, open_outbox
 from fastmon_daemon.outbox.pruner import Pruner
-from fastmon_daemon.presence import WorkerErrors
-from fastmon_daemon.reconciler import Reconciler, ReconcilerConfig, SummaryRoute
+from fastmon_daemon.presence.periodic_worker import WorkerErrors
+from fastmon_daemon.reconciler.config import ReconcilerConfig, SummaryRoute
+from fastmon_daemon.reconciler.reconciler import Reconciler
 from fastmon_daemon.runs.tracked_runs import TrackedRuns
-from fastmon_daemon.service.agent_factory import make_presence, registered_name, stuck_rule, switch_stages
-from fastmon_daemon.service.credentials import broker_parameters, instance_of, monitor_client
+from fastmon_daemon.service.clients import broker_parameters, monitor_client
+from fastmon_daemon.service.factories import (
+    instance_id,
+    make_presence,
+    make_watcher,
+    registered_name,
+    stuck_rule,
+    switch_stages,
+)
 from fastmon_daemon.service.process import ProcessContext, ShutdownRequest, signals
-from fastmon_daemon.service.watcher_factory import make_watcher
-from fastmon_daemon.statechart import StateMachine, load_statechart
+from fastmon_daemon.statechart import load_statechart
 
-DONE, WAITING, EXIT_NOT_DRAINED = 0, 1, 75
-OVERTIME_S = 1.0
-"""Seconds after the deadline of a drain at which the process ends, whatever is under way."""
+DONE, WORK_REMAINS, EXIT_NOT_DRAINED = 0, 1, 75
+FORCED_EXIT_S = 1.0
+"""Seconds after the drain's deadline at which the process exits, whatever is in flight."""
 
 
 def run(context: ProcessContext, *, once: bool) -> int:
-    """Run the daemon until a signal ends it, or, with *once*, until nothing more can be done now.
+    """Run the daemon until a signal, or, with *once*, until no more work can be done now.
 
-    Returns the exit code: 0; with *once* 1 if something waits; 75 if the drain was not clean. Raises `StorageError`.
+    Returns the exit code: 0; with *once* 1 if work remains; 75 if the drain was not clean.
+    Raises: StorageError.
     """
-    with DatabaseLock(context.database):
-        outbox = open_outbox(context.database)
-        try:
-            with outbox.transaction():
-                instance = instance_of(outbox)
-                switch_stages(outbox, context.settings, utcnow())
-            service = Daemon(context, outbox, instance, once=once)
-            shutdown = ShutdownRequest(service.inbox.wake)
-            listen = None if once else context.settings.http
-            front = serve(listen, service.liveness, service.metrics(context).render, service.errors)
-            with ControlServer(context.database, service.handle), front, signals(shutdown):
-                return service.work_once(shutdown) if once else service.work(shutdown)
-        finally:
-            outbox.close()
+    with DatabaseLock(context.database), closing(open_outbox(context.database)) as outbox:
+        with outbox.transaction():
+            instance = instance_id(outbox)
+            switch_stages(outbox, context.settings, utcnow())
+        daemon = Daemon(context, outbox, instance, once=once)
+        shutdown = ShutdownRequest(daemon.inbox.wake)
+        listen = None if once else context.settings.http
+        http = serve(listen, daemon.liveness, daemon.metrics.render, daemon.errors)
+        with ControlServer(context.database, daemon.handle), http, signals(shutdown):
+            return daemon.run_once(shutdown) if once else daemon.run(shutdown)
 
 
 class Daemon:
-    """All the parts, built and connected."""
+    """All parts, made and connected."""
 
     def __init__(self, context: ProcessContext, outbox: Outbox, instance: str, *, once: bool) -> None:
         settings, self._values = context.settings, context.values
         self._settings = settings
         self._outbox = outbox
         self._clock = Clock()
-        agent_name = registered_name(context, outbox, instance)
-        stf_chart, run_chart = load_statechart("stf"), load_statechart("run")
+        self._agent_name = registered_name(context, outbox, instance)
+        self._charts = load_statechart("stf"), load_statechart("run")
         self._stopping = threading.Event()
         self.inbox = Inbox()
         self.monitor = monitor_client(settings, context.values, context.secrets)
-        self._room = DiskSpaceGuard(context.database, settings.min_free_mb, self._clock.monotonic)
+        self._disk_space = DiskSpaceGuard(context.database, settings.min_free_mb, self._clock.monotonic)
         runs = TrackedRuns()
-        intake = MessageHandler(
+        handler = MessageHandler(
             context.database,
             settings.namespace,
-            agent_name,
-            (stf_chart, run_chart),
+            self._agent_name,
+            self._charts,
             runs=runs,
-            refuse_if_short=self._room.check,
+            refuse_if_short=self._disk_space.check,
             wake=self.inbox.wake,
             clock=self._clock,
         )
-        self._acts = OperatorActions(stf_chart, intake, alone=False)
+        self._actions = OperatorActions(self._charts[0], handler, alone=False)
+        subscribe = settings.mode == "message" and not once
         self.broker = BrokerConnection(
-            broker_parameters(
-                settings, context.values, context.secrets, instance, subscribe=settings.mode == "message" and not once
-            ),
-            accept=intake.prepare,
+            broker_parameters(settings, context.values, context.secrets, instance, subscribe=subscribe),
+            accept=handler.prepare,
             changed=self._broker_changed,
             stopping=self._stopping,
         )
-        self._watcher = make_watcher(settings, intake, outbox, agent_name, self._clock)
-        self.liveness = Liveness(self._clock.monotonic)
-        self.errors = WorkerErrors({"watcher": self._watcher.failure} if self._watcher else {})
+        self._announce = self._announce_by_rest if settings.notify == "rest" else self.broker.announce
+        self._links = links_for(settings.notify)
+        self._watcher = make_watcher(settings, handler, outbox, self._agent_name, self._clock)
         self._needs_broker = self._watcher is None or settings.notify == "stomp"
+        self.errors = WorkerErrors({"watcher": self._watcher.failure} if self._watcher else {})
+        self.liveness = Liveness(self._clock.monotonic)
+        self.metrics = MetricsCollector(
+            namespace=settings.namespace,
+            database=context.database,
+            stuck=stuck_rule(settings),
+            liveness=self.liveness,
+            response_counter=self.monitor.response_counter,
+            buffered=lambda: self.broker.buffered,
+            clock=self._clock,
+        )
         probes = self._probes()
         self._pools = CallPools.with_threads(settings.workers, links=len(probes))
         breakers = CircuitBreakers(
             outbox,
-            links_for(settings.notify).values(),
+            self._links.values(),
             probes=probes,
             max_probes=1 if once else PROBES_PER_LINK,
             clock=self._clock,
         )
-        self.ledger = Reconciler(self._config(agent_name, (stf_chart, run_chart), breakers), runs)
+        self.reconciler = Reconciler(self._reconciler_config(breakers), runs)
         self.engine = Engine(
             outbox,
-            self._plant(agent_name, stf_chart),
+            self._engine_config(),
             inbox=self.inbox,
             breakers=breakers,
             pools=self._pools,
-            task_sources=[self.ledger],
-            idle_work=Pruner(settings.keep_days, stf_chart, run_chart).prune,
+            task_sources=[self.reconciler],
+            idle_work=Pruner(settings.keep_days, *self._charts).prune,
         )
         broker = self.broker if self._needs_broker else None
         self.presence = make_presence(
-            context, agent_name, self.engine, broker, self._clock, self.errors, sign_of_life=not once
+            context, self._agent_name, self.engine, broker, self._clock, self.errors, heartbeats=not once
         )
-        logger.info("agent {} for namespace {}: database {}", agent_name, settings.namespace, context.database)
+        logger.info("agent {} for namespace {}: database {}", self._agent_name, settings.namespace, context.database)
         logger.info("monitor {}, broker {}:{}", settings.monitor_url, settings.broker_host, settings.broker_port)
 
     def _probes(self) -> dict[str, Callable[[], None]]:
-        """The calls that return when a link is back, for all links that the settings need."""
-        needed = {"monitor", *links_for(self._settings.notify).values()} | ({"broker"} if self._needs_broker else set())
-        probes = {
-            "monitor": self.monitor.probe,
-            "messages": self.monitor.probe_messages,
-            "broker": self.broker.probe,
-        }
-        return {link: probe for link, probe in probes.items() if link in needed}
+        """Link -> a call that returns when the link is up, for the links that the settings need."""
+        probes = {"monitor": self.monitor.probe}
+        if "messages" in self._links.values():
+            probes["messages"] = self.monitor.probe_messages
+        if self._needs_broker or "broker" in self._links.values():
+            probes["broker"] = self.broker.probe
+        return probes
 
-    def _plant(self, agent_name: str, stf_chart: StateMachine) -> EngineConfig:
-        settings = self._settings
-        announce = self._by_rest if settings.notify == "rest" else self.broker.announce
+    def _engine_config(self) -> EngineConfig:
         return EngineConfig(
-            chart=stf_chart,
-            steps=make_steps(settings, agent_name, self.monitor, announce, self._clock),
-            links=links_for(settings.notify),
+            chart=self._charts[0],
+            steps=make_steps(self._settings, self._agent_name, self.monitor, self._announce, self._clock),
+            links=self._links,
             in_process_retry=lambda: in_process_retry(self._stopping),
-            late_rate=settings.late_announce_rate,
+            late_rate=self._settings.late_announce_rate,
             clock=self._clock,
         )
 
-    def _config(
-        self, agent_name: str, charts: tuple[StateMachine, StateMachine], breakers: CircuitBreakers
-    ) -> ReconcilerConfig:
-        settings = self._settings
-        announce = self._by_rest if settings.notify == "rest" else self.broker.announce
-        link = links_for(settings.notify).get(ANNOUNCE_STEP)  # FASTMON_NOTIFY=off: none
+    def _reconciler_config(self, breakers: CircuitBreakers) -> ReconcilerConfig:
+        link = self._links.get(ANNOUNCE_STEP)  # none with FASTMON_NOTIFY=off
         return ReconcilerConfig(
             monitor=self.monitor,
-            charts=charts,
+            charts=self._charts,
             allows_calls=breakers.allows_calls,
             wake=self.inbox.wake,
-            summary_route=SummaryRoute(sender=agent_name, link=link, announce=announce) if link else None,
-            is_selected=partial(is_selected, settings.selection_fraction),
-            polls_all_runs=settings.reconcile,
-            refuse_if_short=self._room.check,
+            summary_route=SummaryRoute(sender=self._agent_name, link=link, announce=self._announce) if link else None,
+            is_selected=partial(is_selected, self._settings.selection_fraction),
+            polls_all_runs=self._settings.reconcile,
+            refuse_if_short=self._disk_space.check,
             clock=self._clock,
         )
 
-    def metrics(self, context: ProcessContext) -> MetricsCollector:
-        """What is told over HTTP."""
-        return MetricsCollector(
-            namespace=context.settings.namespace,
-            database=context.database,
-            stuck=stuck_rule(context.settings),
-            liveness=self.liveness,
-            answer_count=self.monitor.response_counter,
-            buffered=lambda: self.broker.buffered,
-            clock=self._clock,
-        )
-
-    def _by_rest(self, body: str, _event_id: str) -> None:
+    def _announce_by_rest(self, body: str, _event_id: str) -> None:
         self.monitor.post_message(body)
 
     def handle(self, request: dict[str, Any]) -> dict[str, Any]:
-        """A request over the control socket, done in the engine's thread."""
-        wish = ActionRequest.parse(request)
-        logger.info("{} by {}", wish.action, wish.by)
-        if wish.action == RECONCILE:
-            return self._reconcile(wish)
-        outcome = self.inbox.submit(partial(self._acts.perform, wish))
-        return asdict(outcome.result(REQUEST_TIMEOUT_S - 1))  # before whoever asked gives up
+        """Perform a request of the control socket in the engine's thread and return the result as JSON values."""
+        action = ActionRequest.parse(request)
+        logger.info("{} by {}", action.action, action.by)
+        if action.action == RECONCILE:
+            return self._reconcile(action)
+        result = self.inbox.submit(partial(self._actions.perform, action))
+        return asdict(result.result(REQUEST_TIMEOUT_S - 1))  # before the client times out
 
     def _reconcile(self, request: ActionRequest) -> dict[str, Any]:
-        """A look by hand: the monitor is asked in the socket's thread, the rest is the ledger's."""
+        """Fetch the listing in the socket's thread; the reconciler compares it in the engine's thread."""
         try:
             stfs = self.monitor.stf_files(run_number_to_reconcile(request))
         except TransientError as exc:
             return {"error": str(exc), "busy": True}
-        act = self.ledger.reconcile(request.run or "", self._settings.namespace, stfs, request.by)
-        return asdict(self.inbox.submit(act).result(REQUEST_TIMEOUT_S - 1))
+        compare = self.reconciler.reconcile(request.run or "", self._settings.namespace, stfs, request.by)
+        return asdict(self.inbox.submit(compare).result(REQUEST_TIMEOUT_S - 1))
 
     def _broker_changed(self, change: LinkStateChange) -> None:
         if change.up:
-            self.ledger.link_restored()
+            self.reconciler.link_restored()
         self.inbox.report_link(LinkEvent("broker", change.up, change.reason, change.blocked))
 
-    def _start_links(self) -> None:
+    def run(self, shutdown: ShutdownRequest) -> int:
+        """Run until a signal; returns the exit code."""
+        self.presence.start()
+        self.reconciler.begin_listening(self._outbox)
         if self._needs_broker:
             self.broker.start()
-
-    def work(self, shutdown: ShutdownRequest) -> int:
-        """Until a signal."""
-        self.presence.start()
-        self.ledger.begin_listening(self._outbox)
-        self._start_links()
-        _look_at(self.monitor, self.inbox.report_link)
+        _start_startup_probe(self.monitor, self.inbox.report_link)
         if self._watcher is not None:
             self._watcher.start()
         sd_notify.notify(self._values, "READY=1")
         while not shutdown.to_stop:
             self.engine.tick()
             self.liveness.beat()
-            sd_notify.notify(self._values, "WATCHDOG=1")  # only a completed turn says that we are alive
-        logger.info("{}: stopping; a second signal means now", shutdown.to_stop)
+            sd_notify.notify(self._values, "WATCHDOG=1")  # sent after a completed tick only
+        logger.info("{}: stopping; a second signal exits immediately", shutdown.to_stop)
         return self._drain(DONE)
 
-    def work_once(self, shutdown: ShutdownRequest) -> int:
-        """Until nothing is due that could be done now."""
-        self._start_links()
+    def run_once(self, shutdown: ShutdownRequest) -> int:
+        """Process pending work; returns the exit code: 1 if work remains."""
+        if self._needs_broker:
+            self.broker.start()
         self.presence.start()
         if self._watcher is not None:
             self._watcher.wait_until_stable(lambda: shutdown.to_stop)
-        patience = self._clock.monotonic() + 10.0
+        deadline = self._clock.monotonic() + 10.0
         while not shutdown.to_stop:
             self.engine.tick(0.1)
-            broker_known = self.broker.up or not self._needs_broker or self._clock.monotonic() > patience
+            broker_known = self.broker.up or not self._needs_broker or self._clock.monotonic() > deadline
             if broker_known and (self.engine.idle or self.engine.fault):
-                break  # where the disk takes nothing, nothing can be done now
-        self.presence.link_restored()
-        while not (
-            shutdown.to_stop or self.engine.fault or self.presence.settled or self._clock.monotonic() > patience
-        ):
+                break  # a fault: the database is not writable, no work can be done now
+        self.presence.report_now()
+        while not (shutdown.to_stop or self.engine.fault or self.presence.is_settled):
+            if self._clock.monotonic() > deadline:
+                break
             self.engine.tick(0.1)
-        waiting = self._outbox.unfinished()
-        if waiting:
-            logger.warning("{} STFs wait: see fastmon-daemon inspect", waiting)
-        return self._drain(WAITING if waiting else DONE)
+        unfinished = self._outbox.unfinished()
+        if unfinished:
+            logger.warning("{} STFs are unfinished: see fastmon-daemon inspect", unfinished)
+        return self._drain(WORK_REMAINS if unfinished else DONE)
 
     def _drain(self, code: int) -> int:
-        """Finish what is in flight, say goodbye to the broker, within FASTMON_DRAIN_S."""
-        last = threading.Timer(self._settings.drain_s + OVERTIME_S, os._exit, [EXIT_NOT_DRAINED])
-        last.daemon = True
-        last.start()  # whatever a library waits for: the outbox is safe at every instant
+        """Finish in-flight work and disconnect, within FASTMON_DRAIN_S; returns *code*, or 75 if not clean."""
+        forced_exit = threading.Timer(self._settings.drain_s + FORCED_EXIT_S, os._exit, [EXIT_NOT_DRAINED])
+        forced_exit.daemon = True
+        forced_exit.start()  # in case a library blocks; the database is consistent at any time
         sd_notify.notify(self._values, "STOPPING=1")
         deadline = self._clock.monotonic() + self._settings.drain_s
         self.presence.announce_stop()
@@ -270,25 +262,20 @@ class Daemon:
         clean &= self.broker.stop(max(0.5, deadline - self._clock.monotonic()))
         self._pools.shutdown(wait=clean)
         self.monitor.close()
-        self.ledger.end_listening(self._outbox)
-        logger.info(
-            "stopped{}", "" if clean else " at the deadline; what was in flight is done again at the next start"
-        )
+        self.reconciler.end_listening(self._outbox)
+        logger.info("stopped{}", "" if clean else " at the deadline; in-flight work is repeated at the next start")
         return code if clean else EXIT_NOT_DRAINED
 
 
-def _look_at(monitor: MonitorClient, tell: Callable[[LinkEvent], None]) -> None:
-    """Ask *monitor* whether it lets us write, in a thread that nobody waits for; only bad news is told.
+def _start_startup_probe(monitor: MonitorClient, report_link: Callable[[LinkEvent], None]) -> None:
+    """Probe *monitor* once in a thread of its own; report only failures. A bad token shows before the first STF."""
 
-    Without it, a wrong token would not be heard of before the first STF.
-    """
-
-    def look() -> None:
+    def probe() -> None:
         try:
             monitor.probe()
         except LinkDown as exc:
-            tell(LinkEvent("monitor", up=False, reason=str(exc), blocked=isinstance(exc, LinkBlocked)))
-        except Exception:  # noqa: BLE001 (nobody else would say it: the engine asks only where a link is down)
-            logger.exception("the first look at the monitor: unexpected error")
+            report_link(LinkEvent("monitor", up=False, reason=str(exc), blocked=isinstance(exc, LinkBlocked)))
+        except Exception:  # noqa: BLE001 (nothing else would log it: the engine probes only a link that is down)
+            logger.exception("startup probe of the monitor: unexpected error")
 
-    threading.Thread(target=look, name="first-look", daemon=True).start()
+    threading.Thread(target=probe, name="startup-probe", daemon=True).start()

@@ -1,10 +1,8 @@
-"""A look at a run by hand while no daemon runs: with the database's lock, call after call in this thread.
-
-It must not know argv, nor how what was found is shown.
-"""
+"""`reconcile` without a running daemon: takes the database lock and makes the calls one by one in this thread."""
 
 from __future__ import annotations
 
+from contextlib import closing
 from functools import partial
 
 from loguru import logger
@@ -14,55 +12,48 @@ from fastmon_daemon.base.clock import Clock, utcnow
 from fastmon_daemon.base.errors import FastmonError, LinkDown
 from fastmon_daemon.engine import BackgroundTask
 from fastmon_daemon.engine.sampling import is_selected
-from fastmon_daemon.monitor import MonitorClient
 from fastmon_daemon.outbox import DatabaseLock, DiskSpaceGuard, Outbox, open_outbox
-from fastmon_daemon.reconciler import Reconciler, ReconcilerConfig, ReconcileResult
+from fastmon_daemon.reconciler.comparing import ReconcileResult
+from fastmon_daemon.reconciler.config import ReconcilerConfig
+from fastmon_daemon.reconciler.reconciler import Reconciler
 from fastmon_daemon.runs.poll_state import ReconcilerIntervals
 from fastmon_daemon.runs.tracked_runs import TrackedRuns
-from fastmon_daemon.service.credentials import monitor_client
+from fastmon_daemon.service.clients import monitor_client
 from fastmon_daemon.service.process import ProcessContext
 from fastmon_daemon.statechart import load_statechart
 
 
 def reconcile_offline(context: ProcessContext, request: ActionRequest) -> ReconcileResult:
-    """Ask the monitor, take in what is missing. Raises as the monitor and the database do."""
-    with DatabaseLock(context.database):
-        monitor = monitor_client(context.settings, context.values, context.secrets)
-        outbox = open_outbox(context.database)
-        try:
-            return _reconcile(context, request, monitor, outbox)
-        finally:
-            outbox.close()
-            monitor.close()
+    """Compare a run with the monitor and ingest the STFs that are missing.
 
-
-def _reconcile(
-    context: ProcessContext, request: ActionRequest, monitor: MonitorClient, outbox: Outbox
-) -> ReconcileResult:
-    charts = (load_statechart("stf"), load_statechart("run"))
-    selected = partial(is_selected, context.settings.selection_fraction)
-    room = DiskSpaceGuard(context.database, context.settings.min_free_mb, Clock().monotonic)
-    ledger = Reconciler(
-        ReconcilerConfig(
+    Raises: LinkDown, PermanentError from the monitor; StorageError from the database.
+    """
+    settings = context.settings
+    with (
+        DatabaseLock(context.database),
+        closing(monitor_client(settings, context.values, context.secrets)) as monitor,
+        closing(open_outbox(context.database)) as outbox,
+    ):
+        config = ReconcilerConfig(
             monitor=monitor,
-            charts=charts,
-            is_selected=selected,
-            refuse_if_short=room.check,
+            charts=(load_statechart("stf"), load_statechart("run")),
+            is_selected=partial(is_selected, settings.selection_fraction),
+            refuse_if_short=DiskSpaceGuard(context.database, settings.min_free_mb, Clock().monotonic).check,
             intervals=ReconcilerIntervals(lookups_per_s=0),
-        ),
-        TrackedRuns(),
-    )
-    named = monitor.stf_files(run_number_to_reconcile(request))
-    with outbox.transaction():
-        found = ledger.reconcile(request.run or "", context.settings.namespace, named, request.by)(outbox, utcnow())
-    while ledger.backfill.busy:
-        for task in ledger.backfill.tasks(outbox, utcnow()):
-            _do(task, outbox)
-    logger.info("run {}: {} STFs taken in", found.run, len(found.taken_in))
-    return found
+        )
+        reconciler = Reconciler(config, TrackedRuns())
+        listing = monitor.stf_files(run_number_to_reconcile(request))
+        compare = reconciler.reconcile(request.run or "", settings.namespace, listing, request.by)
+        with outbox.transaction():
+            result = compare(outbox, utcnow())
+        while reconciler.backfill.busy:
+            for task in reconciler.backfill.tasks(outbox, utcnow()):
+                _perform(task, outbox)
+        logger.info("run {}: {} STFs ingested", result.run, len(result.taken_in))
+        return result
 
 
-def _do(task: BackgroundTask, outbox: Outbox) -> None:
+def _perform(task: BackgroundTask, outbox: Outbox) -> None:
     try:
         answer = task.call()
     except LinkDown:

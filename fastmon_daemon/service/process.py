@@ -1,7 +1,4 @@
-"""The process: what it was started with, and the signals that end it: the first asks for a drain, the second means now.
-
-It must not know what is drained.
-"""
+"""The process: its settings and environment, and its signals: the first one drains, the second one exits at once."""
 
 from __future__ import annotations
 
@@ -18,37 +15,37 @@ from fastmon_daemon.settings import Settings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessContext:
-    """What the process was started with."""
+    """Settings, environment and database of the process."""
 
     settings: Settings
     values: Mapping[str, str]
-    """The environment with what the `.env` files add to it."""
+    """The environment, completed by the `.env` files."""
     database: Path
     database_rule: str
-    """The rule by which it was chosen, for people."""
+    """Why this database was chosen, as text."""
     secrets: SecretRedactor
-    """What is blotted out wherever we log; every secret that is read anew joins them."""
+    """Redacts secrets in the logs; every secret that is read later is added."""
 
 
 class ShutdownRequest:
-    """Whether a signal asked us to stop. Handlers set flags only, and the second signal means now."""
+    """Whether a signal requested shutdown. The handler only sets a flag; the second signal raises KeyboardInterrupt."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
         self.to_stop = ""
-        """The name of the signal that asked."""
+        """Name of the signal; empty: run on."""
         self._wake = wake
 
     def handle(self, signum: int, _frame: FrameType | None) -> None:
-        """The handler of every signal that ends us."""
+        """Handle SIGTERM, SIGINT or SIGQUIT."""
         if self.to_stop:
-            raise KeyboardInterrupt  # the outbox is safe at every instant
-        self.to_stop = signal.Signals(signum).name  # no log line here: the logger's lock may be held just now
+            raise KeyboardInterrupt  # the database is consistent at any time
+        self.to_stop = signal.Signals(signum).name  # no log line here: the logger may hold its lock
         self._wake()
 
 
 @contextmanager
 def signals(shutdown: ShutdownRequest) -> Iterator[None]:
-    """Signals go to *asked* inside the block; the handlers before it are put back."""
+    """Send signals to *shutdown* inside the block; restore the previous handlers after it."""
     before = {
         number: signal.signal(number, shutdown.handle) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
     }

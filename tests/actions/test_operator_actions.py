@@ -1,4 +1,4 @@
-"""Acts of a person: with a live daemon over its socket, and without one by taking the lock."""
+"""Operator actions: through the socket of a running daemon, and without a daemon by taking the database lock."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def small(tmp_path: Path) -> World:
     return World(tmp_path)
 
 
-def acts(world: World) -> OperatorActions:
+def actions_for(world: World) -> OperatorActions:
     return OperatorActions(CHARTS[0], MessageHandler(world.folder / "outbox.db", "ns", "", CHARTS), alone=True)
 
 
-def failed(world: World, outbox: Outbox, sequence: int = 1) -> str:
+def receive_failed(world: World, outbox: Outbox, sequence: int = 1) -> str:
     stf = world.receive(outbox, sequence)
     world.monitor.trouble[stf] = PermanentError("monitor said 400")
     settle(world.engine(outbox))
@@ -41,80 +41,84 @@ def failed(world: World, outbox: Outbox, sequence: int = 1) -> str:
     return stf
 
 
-def test_a_retried_stf_begins_its_next_life_with_its_sample(small: World) -> None:
+def test_a_retried_stf_begins_its_next_life_with_the_same_sample(small: World) -> None:
     outbox = small.outbox()
-    stf = failed(small, outbox)
+    stf = receive_failed(small, outbox)
     before = named(outbox, stf).tfs
     with outbox.transaction():
-        outcome = acts(small).perform(
-            ActionRequest(action="retry", by="alice", reason="mended", stfs=(stf,)), outbox, small.time.at
+        result = actions_for(small).perform(
+            ActionRequest(action="retry", by="alice", reason="fixed", stfs=(stf,)), outbox, small.time.at
         )
-    assert outcome.done == [stf]
+    assert result.done == [stf]
     del small.monitor.trouble[stf]
     settle(small.engine(outbox))
     after = named(outbox, stf)
     assert (after.state, after.life) == ("completed", 2)
     assert [(tf.first, tf.last) for tf in after.tfs] == [(tf.first, tf.last) for tf in before]
     row = next(row for row in outbox.reports.history(after.id) if row.trigger == "retry")
-    assert (row.life, row.note) == (2, "by alice: mended")
+    assert (row.life, row.note) == (2, "by alice: fixed")
 
 
-def test_a_discarded_stf_rests_for_good(small: World) -> None:
+def test_a_discarded_stf_is_finalized(small: World) -> None:
     outbox = small.outbox()
-    stf = failed(small, outbox)
+    stf = receive_failed(small, outbox)
     with outbox.transaction():
-        acts(small).perform(
+        actions_for(small).perform(
             ActionRequest(action="discard", by="bob", reason="file is gone", stfs=(stf,)), outbox, small.time.at
         )
     assert (named(outbox, stf).state, named(outbox, stf).due_at) == ("discarded", None)
 
 
-def test_an_admitted_stf_is_processed_although_it_was_not_selected(small: World) -> None:
+def test_an_included_stf_is_processed_though_it_was_not_selected(small: World) -> None:
     small.settings = type(small.settings)(namespace="ns", selection_fraction=0.0)
     outbox = small.outbox()
     stf = small.receive(outbox)
     settle(small.engine(outbox))
     assert named(outbox, stf).state == "skipped"
     with outbox.transaction():
-        acts(small).perform(ActionRequest(action="include", by="bob", stfs=(stf,)), outbox, small.time.at)
+        actions_for(small).perform(ActionRequest(action="include", by="bob", stfs=(stf,)), outbox, small.time.at)
     settle(small.engine(outbox))
     assert named(outbox, stf).state == "completed"
 
 
-@pytest.mark.parametrize("act", ["retry", "discard", "include"])
-def test_what_the_chart_does_not_allow_is_refused_with_the_reason_and_changes_nothing(small: World, act: str) -> None:
+@pytest.mark.parametrize("action", ["retry", "discard", "include"])
+def test_an_action_that_the_chart_forbids_is_rejected_with_the_reason(small: World, action: str) -> None:
     outbox = small.outbox()
     stf = small.receive(outbox)
     settle(small.engine(outbox))
     with outbox.transaction():
-        outcome = acts(small).perform(ActionRequest(action=act, by="bob", stfs=(stf, "no.stf")), outbox, small.time.at)
-    assert outcome.rejected == {stf: f"it is completed, where {act} is not possible", "no.stf": "no such STF"}
+        result = actions_for(small).perform(
+            ActionRequest(action=action, by="bob", stfs=(stf, "no.stf")), outbox, small.time.at
+        )
+    assert result.rejected == {stf: f"{action} is not possible in state completed", "no.stf": "no such STF"}
     assert named(outbox, stf).life == 1
 
 
-def test_a_released_message_is_taken_in_and_one_that_is_still_bad_stays_with_its_reason(small: World) -> None:
+def test_a_replayed_message_is_stored_and_one_still_malformed_stays_with_its_reason(small: World) -> None:
     outbox = small.outbox()
     with outbox.transaction():
         outbox.reject('{"msg_type": "stf_ready", "run_id": "7", "filename": "a.stf"}', "a bug", small.time.at, 10)
         outbox.reject("not JSON", "not JSON", small.time.at, 10)
         outbox.reject("x" * 70_000, "too long", small.time.at, 10)
     with outbox.transaction():
-        outcome = acts(small).perform(ActionRequest(action="replay", by="bob", ids=(1, 2, 3)), outbox, small.time.at)
-    assert outcome.done == ["1"]
-    assert outcome.rejected["2"].startswith("not JSON")
-    assert outcome.rejected["3"] == "its body was too long to be kept whole"
-    released = named(outbox, "a.stf")
-    assert released.state == "received"
-    assert [row.note for row in outbox.reports.history(released.id)] == ["message, released by bob"]
+        result = actions_for(small).perform(
+            ActionRequest(action="replay", by="bob", ids=(1, 2, 3)), outbox, small.time.at
+        )
+    assert result.done == ["1"]
+    assert result.rejected["2"].startswith("not JSON")
+    assert result.rejected["3"] == "only the beginning of its body was stored"
+    replayed = named(outbox, "a.stf")
+    assert replayed.state == "received"
+    assert [row.note for row in outbox.reports.history(replayed.id)] == ["message, replayed by bob"]
     assert outbox.reports.rejected_count() == 2
 
 
-def test_a_run_is_forgotten_only_when_it_is_finished_unless_told_otherwise(small: World) -> None:
+def test_a_run_is_purged_only_if_finished_unless_requested_otherwise(small: World) -> None:
     outbox = small.outbox()
     small.receive(outbox)
     with outbox.transaction():
-        kept = acts(small).perform(ActionRequest(action="purge", by="bob", run="100014"), outbox, small.time.at)
-        gone = acts(small).perform(
+        kept = actions_for(small).perform(ActionRequest(action="purge", by="bob", run="100014"), outbox, small.time.at)
+        gone = actions_for(small).perform(
             ActionRequest(action="purge", by="bob", run="100014", include_unfinished=True), outbox, small.time.at
         )
     assert kept.rejected == {"100014": "1 of its STFs are unfinished: add --include-unfinished"}
@@ -123,7 +127,7 @@ def test_a_run_is_forgotten_only_when_it_is_finished_unless_told_otherwise(small
     assert outbox.reports.counts_by_state() == {}
 
 
-def test_a_wish_that_is_none_is_refused() -> None:
+def test_a_malformed_request_is_rejected() -> None:
     with pytest.raises(MalformedMessage):
         ActionRequest.parse({"action": "retry"})
     with pytest.raises(MalformedMessage):
@@ -134,12 +138,12 @@ def test_a_wish_that_is_none_is_refused() -> None:
         ActionRequest.parse({"action": "replay", "by": "bob", "ids": ["1"]})
 
 
-def test_the_socket_is_for_its_owner_and_answers_whatever_comes(tmp_path: Path) -> None:
+def test_the_socket_belongs_to_its_owner_and_answers_any_input(tmp_path: Path) -> None:
     database = tmp_path / ("long-name-" * 20) / "outbox.db"
     database.parent.mkdir()
-    with ControlServer(database, lambda request: {"heard": request["x"]}):
+    with ControlServer(database, lambda request: {"echo": request["x"]}):
         assert socket_path(database).stat().st_mode & 0o777 == 0o600
-        assert send_request(database, {"x": 7}) == {"heard": 7}
+        assert send_request(database, {"x": 7}) == {"echo": 7}
         assert "unexpected KeyError" in send_request(database, {})["error"]
         for garbage in (b"not JSON\n", b"[1]\n", b"\xff\n", b"\n"):
             with socket.socket(socket.AF_UNIX) as client:
@@ -164,11 +168,11 @@ def test_the_socket_of_a_dead_daemon_is_replaced(tmp_path: Path) -> None:
         assert send_request(database, {}) == {"alive": True}
 
 
-def test_a_daemon_that_is_too_busy_for_an_act_says_so_and_a_name_too_long_is_refused(tmp_path: Path) -> None:
+def test_a_busy_daemon_says_so_and_a_database_name_too_long_is_an_error(tmp_path: Path) -> None:
     def busy(_: dict[str, Any]) -> dict[str, Any]:
         raise TimeoutError
 
-    with ControlServer(tmp_path / "outbox.db", busy), pytest.raises(TransientError, match="busy, and may still do it"):
+    with ControlServer(tmp_path / "outbox.db", busy), pytest.raises(TransientError, match="busy and may still do it"):
         send_request(tmp_path / "outbox.db", {})
     with pytest.raises(StorageError, match="shorter file name"), ControlServer(tmp_path / ("d" * 100), busy):
         pass
@@ -181,21 +185,21 @@ def world(tmp_path: Path) -> Iterator[OnEmbedded]:
 
 
 def fail_one(world: OnEmbedded) -> None:
-    """Somebody registered a TF file of that name for another STF: a conflict, for a person."""
+    """Register a TF file under that name for another STF: a conflict that needs an operator."""
     world.register(1, 50)
     world._post("fastmon-files/", {"stf_file": name(50), "tf_filename": "swf.100014.000001_tf_001.tf"})
     world.announce(1)
     wait_until(lambda: world.states().get("failed") == 1, f"one fails: {world.states()} {world.log()[-2000:]}")
 
 
-def test_a_failed_stf_is_retried_by_a_live_daemon_while_it_works_through_a_backlog(world: OnEmbedded) -> None:
-    world.daemon(FASTMON_RECONCILE="off")  # it would recover STF 50 on a machine that is slow
+def test_a_running_daemon_retries_a_failed_stf_while_it_processes_a_backlog(world: OnEmbedded) -> None:
+    world.daemon(FASTMON_RECONCILE="off")  # it would recover STF 50 on a slow machine
     fail_one(world)
     world.register(*range(2, 32))
     world.monitor.faults(latency_ms=20)
     world.announce(*range(2, 32))
-    told = world.call("retry", name(1), "--reason", "tried again", "--json")
-    assert (told.returncode, json.loads(told.stdout)) == (0, {"done": [name(1)], "rejected": {}})
+    command = world.call("retry", name(1), "--reason", "tried again", "--json")
+    assert (command.returncode, json.loads(command.stdout)) == (0, {"done": [name(1)], "rejected": {}})
     wait_until(lambda: world.states() == {"completed": 30, "failed": 1}, "the backlog is done, and it failed again")
     shown = json.loads(world.call("inspect", name(1), "--json").stdout)
     notes = [row["note"] for row in shown["stfs"][0]["history"]]
@@ -204,22 +208,22 @@ def test_a_failed_stf_is_retried_by_a_live_daemon_while_it_works_through_a_backl
     assert world.states() == {"completed": 30, "discarded": 1}
 
 
-def test_a_run_that_a_live_daemon_works_on_is_not_forgotten_and_the_daemon_goes_on(world: OnEmbedded) -> None:
+def test_a_run_that_a_daemon_is_processing_is_not_purged(world: OnEmbedded) -> None:
     daemon = world.daemon()
     world.register(*range(1, 11))
     world.monitor.stop()
     world.announce(*range(1, 11))
     world.wait_for(sampled=10)
-    told = world.call("purge", "--run", "100014", "--include-unfinished", "--yes")
-    assert told.returncode == 1
-    assert "stop it, then say it again" in told.stderr
+    command = world.call("purge", "--run", "100014", "--include-unfinished", "--yes")
+    assert command.returncode == 1
+    assert "stop the daemon, then try again" in command.stderr
     world.monitor.start()
     world.wait_for(completed=10)
     assert world.call("purge", "--run", "100014", "--yes").returncode == 0
     assert (world.states(), daemon.poll()) == ({}, None)
 
 
-def test_two_at_once_do_each_act_once(world: OnEmbedded) -> None:
+def test_two_commands_at_once_perform_an_action_once(world: OnEmbedded) -> None:
     world.daemon()
     fail_one(world)
     both = [world.start("discard", name(1), "--reason", "two owners") for _ in range(2)]
@@ -227,7 +231,7 @@ def test_two_at_once_do_each_act_once(world: OnEmbedded) -> None:
     assert world.states() == {"discarded": 1}
 
 
-def test_without_a_daemon_the_act_is_done_by_the_command_itself(world: OnEmbedded) -> None:
+def test_without_a_daemon_the_command_performs_the_action(world: OnEmbedded) -> None:
     daemon = world.daemon()
     fail_one(world)
     daemon.terminate()
@@ -240,7 +244,7 @@ def test_without_a_daemon_the_act_is_done_by_the_command_itself(world: OnEmbedde
     assert world.call("retry", name(1)).returncode == 1
 
 
-def test_acts_on_no_database_exit_with_3(world: OnEmbedded) -> None:
-    told = world.call("retry", name(1))
-    assert told.returncode == 3
-    assert "no such database" in told.stderr
+def test_an_action_without_a_database_exits_with_3(world: OnEmbedded) -> None:
+    command = world.call("retry", name(1))
+    assert command.returncode == 3
+    assert "no such database" in command.stderr

@@ -11,7 +11,8 @@ from fastmon_daemon.actions.operator_actions import OperatorActions
 from fastmon_daemon.engine import LinkEvent
 from fastmon_daemon.engine.sampling import is_selected
 from fastmon_daemon.intake.handler import MessageHandler
-from fastmon_daemon.reconciler import Reconciler, ReconcilerConfig, SummaryRoute
+from fastmon_daemon.reconciler.config import ReconcilerConfig, SummaryRoute
+from fastmon_daemon.reconciler.reconciler import Reconciler
 from fastmon_daemon.runs.tracked_runs import TrackedRuns
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.statechart import load_statechart

@@ -12,6 +12,7 @@ import pytest
 from loguru import logger
 
 from fastmon_daemon.base.errors import LinkBlocked, LinkDown, TransientError
+from fastmon_daemon.base.links import links_for
 from fastmon_daemon.base.logs import SecretRedactor
 from fastmon_daemon.base.rate_limit import TokenBucket
 from fastmon_daemon.engine import LinkEvent
@@ -22,10 +23,10 @@ from fastmon_daemon.engine.circuit_breakers import (
     CircuitBreaker,
 )
 from fastmon_daemon.engine.concurrency_limits import PROBES_PER_LINK
-from fastmon_daemon.engine.steps import links_for, make_steps
+from fastmon_daemon.engine.steps import make_steps
 from fastmon_daemon.monitor import MonitorClient
 from fastmon_daemon.outbox import Outbox
-from fastmon_daemon.service.credentials import secret_reader
+from fastmon_daemon.service.clients import secret_reader
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.testbed.monitor import MonitorOptions, MonitorThread
 from tests.builders import Silent, Slow, World, named, settle, turn_until

@@ -1,4 +1,4 @@
-"""What monitoring systems see: /healthz and /metrics, of a real daemon and of an engine that stands."""
+"""/healthz and /metrics, of a daemon process and of a stalled engine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from fastmon_daemon.inspection.http_server import serve
 from fastmon_daemon.inspection.liveness import Liveness
 from fastmon_daemon.inspection.metrics import Metric, render_exposition
-from fastmon_daemon.presence import WorkerErrors
+from fastmon_daemon.presence.periodic_worker import WorkerErrors
 from fastmon_daemon.settings import ListenAddress
 from tests.builders import HandClock
 from tests.processes import TOKEN, OnEmbedded, living, wait_until
@@ -35,31 +35,31 @@ def world(tmp_path: Path) -> Iterator[OnEmbedded]:
         yield made
 
 
-def where(world: OnEmbedded) -> str:
+def base_url(world: OnEmbedded) -> str:
     wait_until(lambda: "metrics at " in world.log(), "it serves")
     found = re.findall(r"metrics at (\S+)/metrics", world.log())[-1]
     return str(found)
 
 
-def numbers(base: str) -> dict[str, float]:
+def metrics(base: str) -> dict[str, float]:
     answer = requests.get(f"{base}/metrics", timeout=10)
     assert answer.status_code == 200, answer.text
     return {
         f"{sample.name}{sorted(sample.labels.values())}": sample.value
-        for family in text_string_to_metric_families(answer.text)
-        for sample in family.samples
+        for metric in text_string_to_metric_families(answer.text)
+        for sample in metric.samples
     }
 
 
-def test_the_numbers_of_a_daemon_are_those_of_its_database_and_hold_no_secret(world: OnEmbedded) -> None:
+def test_the_metrics_of_a_daemon_match_its_database_and_hold_no_secret(world: OnEmbedded) -> None:
     world.register(1, 2)
     daemon = world.daemon(FASTMON_HTTP="0")
-    base = where(world)
+    base = base_url(world)
     assert base.startswith("http://127.0.0.1:")
     assert requests.get(f"{base}/healthz", timeout=10).text.startswith("alive")
     world.announce(1, 2, 3)
     world.wait_for(completed=2, sampled=1)
-    seen = numbers(base)
+    seen = metrics(base)
     assert seen["fastmon_stfs['completed']"] == 2
     assert seen["fastmon_stfs_unfinished[]"] == 1
     assert seen["fastmon_oldest_unfinished_seconds[]"] > 0
@@ -72,8 +72,8 @@ def test_the_numbers_of_a_daemon_are_those_of_its_database_and_hold_no_secret(wo
     assert seen["fastmon_disk_free_bytes[]"] > 0
     world.monitor.stop()
     world.announce(4)
-    wait_until(lambda: numbers(base)["fastmon_link['down', 'monitor']"] == 1, "the monitor is away")
-    wait_until(lambda: numbers(base)["fastmon_outage_seconds_total['monitor']"] > 0, "its outage is counted")
+    wait_until(lambda: metrics(base)["fastmon_link['down', 'monitor']"] == 1, "the monitor is down")
+    wait_until(lambda: metrics(base)["fastmon_outage_seconds_total['monitor']"] > 0, "its outage is counted")
     page = requests.get(f"{base}/metrics", timeout=10).text
     assert TOKEN not in page
     assert "secret-word" not in page
@@ -81,20 +81,20 @@ def test_the_numbers_of_a_daemon_are_those_of_its_database_and_hold_no_secret(wo
     assert daemon.wait(30) == 0
 
 
-def test_messages_that_cannot_be_stored_are_counted_until_they_are(world: OnEmbedded) -> None:
+def test_messages_that_cannot_be_stored_are_counted(world: OnEmbedded) -> None:
     world.daemon(FASTMON_HTTP="0", FASTMON_MIN_FREE_MB="1000000000")
-    base = where(world)
-    assert numbers(base)["fastmon_messages_buffered[]"] == 0
+    base = base_url(world)
+    assert metrics(base)["fastmon_messages_buffered[]"] == 0
     world.announce(1, 2, 3)
-    wait_until(lambda: numbers(base)["fastmon_messages_buffered[]"] == 3, "all are buffered")
+    wait_until(lambda: metrics(base)["fastmon_messages_buffered[]"] == 3, "all are buffered")
 
 
-def test_nothing_is_served_unless_asked_for(world: OnEmbedded) -> None:
+def test_nothing_is_served_without_a_setting(world: OnEmbedded) -> None:
     world.daemon()
     assert "metrics at" not in world.log()
 
 
-def test_a_port_that_is_taken_is_named_and_the_daemon_works_without(world: OnEmbedded) -> None:
+def test_a_port_in_use_is_logged_and_the_daemon_works_without_metrics(world: OnEmbedded) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -113,21 +113,21 @@ def listen() -> ListenAddress:
         return ListenAddress("127.0.0.1", free.getsockname()[1])
 
 
-def test_an_engine_that_stands_for_three_intervals_is_unhealthy_until_it_turns_again(listen: ListenAddress) -> None:
+def test_an_engine_stalled_for_three_intervals_is_unhealthy_until_its_next_tick(listen: ListenAddress) -> None:
     time = HandClock(seconds=0)
     liveness = Liveness(time.clock().monotonic)
     with serve(listen, liveness, lambda: "", WorkerErrors()):
-        asked = f"http://{listen}/healthz"
+        url = f"http://{listen}/healthz"
         time.pass_(seconds=15)
-        assert requests.get(asked, timeout=10).text == "alive: the engine turned 15.0 s ago\n"
+        assert requests.get(url, timeout=10).text == "alive: last engine tick 15.0 s ago\n"
         time.pass_(seconds=0.5)
-        answer = requests.get(asked, timeout=10)
-        assert (answer.status_code, "has not turned for 15.5 s" in answer.text) == (503, True)
+        answer = requests.get(url, timeout=10)
+        assert (answer.status_code, "stalled for 15.5 s" in answer.text) == (503, True)
         liveness.beat()
-        assert requests.get(asked, timeout=10).status_code == 200
+        assert requests.get(url, timeout=10).status_code == 200
 
 
-def test_a_watcher_that_fails_is_unhealthy_though_the_engine_turns(listen: ListenAddress) -> None:
+def test_a_failing_watcher_is_unhealthy_though_the_engine_works(listen: ListenAddress) -> None:
     failures = ["ValueError", None]
     errors = WorkerErrors({"watcher": lambda: failures.pop(0)})
     with serve(listen, Liveness(HandClock().clock().monotonic), lambda: "", errors):
@@ -136,7 +136,7 @@ def test_a_watcher_that_fails_is_unhealthy_though_the_engine_turns(listen: Liste
         assert requests.get(f"http://{listen}/healthz", timeout=10).status_code == 200
 
 
-def test_numbers_that_cannot_be_read_are_503_with_the_reason_and_other_paths_404(listen: ListenAddress) -> None:
+def test_unreadable_metrics_are_503_with_the_reason_and_other_paths_404(listen: ListenAddress) -> None:
     def broken() -> str:
         raise OSError("the disk is gone")
 
@@ -150,62 +150,62 @@ def test_numbers_that_cannot_be_read_are_503_with_the_reason_and_other_paths_404
 
 
 @pytest.fixture
-def told() -> Iterator[queue.SimpleQueue[Message]]:
-    """What is logged."""
+def log() -> Iterator[queue.SimpleQueue[Message]]:
+    """The log lines."""
     lines: queue.SimpleQueue[Message] = queue.SimpleQueue()
     sink = logger.add(lines.put, level="DEBUG", backtrace=False, diagnose=False)
     yield lines
     logger.remove(sink)
 
 
-def test_a_mistake_of_ours_is_500_logged_with_its_traceback_and_unhealthy_until_it_is_gone(
-    listen: ListenAddress, told: queue.SimpleQueue[Message]
+def test_a_bug_of_ours_is_500_logged_with_its_traceback_and_unhealthy_until_it_is_gone(
+    listen: ListenAddress, log: queue.SimpleQueue[Message]
 ) -> None:
-    pages = iter([KeyError("a secret"), KeyError("a secret"), None])
+    errors = iter([KeyError("a secret"), KeyError("a secret"), None])
 
-    def page() -> str:
-        if (error := next(pages)) is not None:
+    def render() -> str:
+        if (error := next(errors)) is not None:
             raise error
         return ""
 
-    with serve(listen, Liveness(HandClock().clock().monotonic), page, WorkerErrors()):
+    with serve(listen, Liveness(HandClock().clock().monotonic), render, WorkerErrors()):
         for _ in range(2):
             assert requests.get(f"http://{listen}/metrics", timeout=10).status_code == 500
         health = requests.get(f"http://{listen}/healthz", timeout=10)
         assert (health.status_code, health.text) == (503, "unexpected errors, see the log: http /metrics (KeyError)\n")
         assert requests.get(f"http://{listen}/metrics", timeout=10).status_code == 200
         assert requests.get(f"http://{listen}/healthz", timeout=10).status_code == 200
-    lines = [told.get_nowait() for _ in range(told.qsize())]
+    lines = [log.get_nowait() for _ in range(log.qsize())]
     (error,) = [line for line in lines if line.record["level"].name == "ERROR"]
     assert "Traceback" in error
     assert "KeyError: 'a secret'" in error
 
 
-def test_a_reader_that_goes_away_before_its_answer_is_no_error(
-    listen: ListenAddress, told: queue.SimpleQueue[Message]
+def test_a_client_that_disconnects_before_its_response_is_no_error(
+    listen: ListenAddress, log: queue.SimpleQueue[Message]
 ) -> None:
-    asked, gone = threading.Event(), threading.Event()
+    requested, gone = threading.Event(), threading.Event()
 
-    def page() -> str:
-        asked.set()
+    def render() -> str:
+        requested.set()
         assert gone.wait(20)
         return "x" * 10_000_000
 
     errors = WorkerErrors()
-    with serve(listen, Liveness(HandClock().clock().monotonic), page, errors):
-        with socket.create_connection((listen.host, listen.port)) as reader:
-            reader.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
-            assert asked.wait(20)
-            reader.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # it cuts the connection
+    with serve(listen, Liveness(HandClock().clock().monotonic), render, errors):
+        with socket.create_connection((listen.host, listen.port)) as client:
+            client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            assert requested.wait(20)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # resets the connection
         gone.set()
-        while "a reader went away" not in (line := told.get(timeout=20)):
+        while "the client disconnected" not in (line := log.get(timeout=20)):
             assert line.record["level"].no < 40
         assert line.record["level"].name == "DEBUG"
         assert requests.get(f"http://{listen}/healthz", timeout=10).status_code == 200
     assert errors.now() == {}
 
 
-def test_a_reader_that_says_nothing_holds_up_neither_others_nor_the_end(listen: ListenAddress) -> None:
+def test_a_silent_client_delays_neither_others_nor_the_end(listen: ListenAddress) -> None:
     address, liveness = (listen.host, listen.port), Liveness(HandClock().clock().monotonic)
     with serve(listen, liveness, lambda: "", WorkerErrors()), socket.create_connection(address) as silent:
         silent.sendall(b"GET /met")
@@ -214,9 +214,9 @@ def test_a_reader_that_says_nothing_holds_up_neither_others_nor_the_end(listen: 
         assert again.connect_ex(address) != 0
 
 
-def test_label_values_of_any_kind_come_back_as_they_were() -> None:
+def test_label_values_of_any_kind_are_escaped() -> None:
     odd = 'a "quoted" \\ back\nslash'
     page = render_exposition([Metric("fastmon_odd", "gauge", "Line one\nline \\ two.", {(("what", odd),): 1e15 + 1})])
-    (family,) = text_string_to_metric_families(page)
-    assert family.samples[0].labels == {"what": odd}
-    assert family.samples[0].value == 1e15 + 1
+    (metric,) = text_string_to_metric_families(page)
+    assert metric.samples[0].labels == {"what": odd}
+    assert metric.samples[0].value == 1e15 + 1

@@ -1,4 +1,4 @@
-"""Continuous mode, whole: a child process watches folders in which files are written, renamed, cut and removed."""
+"""Continuous mode: a daemon process watches folders in which files are written, renamed, truncated and removed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def file_of(number: int, run: int = 4711) -> str:
 
 
 def rows(world: Living, table: str) -> list[dict[str, Any]]:
-    """All rows of a table of the monitor, asked as anybody may."""
+    """All rows of a table of the monitor, read without a token."""
     answer = requests.get(f"{world.monitor.url}/api/{table}/", timeout=20)
     return list(answer.json())
 
@@ -37,19 +37,19 @@ def names(world: Living, table: str, key: str) -> list[str]:
     return sorted(row[key] for row in rows(world, table))
 
 
-OBEYING_PERMISSIONS = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search") if os.getuid() == 0 else ()
-"""Before the daemon: root, too, may then read only what it is allowed to."""
+OBEY_PERMISSIONS = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search") if os.getuid() == 0 else ()
+"""Command before the daemon: makes root obey file permissions."""
 
 
 def watch(world: OnEmbedded, folder: Path, **changes: str) -> None:
     folder.mkdir(exist_ok=True)
     seen = world.log().count("for namespace ns")
-    world.start("run", under=OBEYING_PERMISSIONS, **{**QUICK, "FASTMON_WATCH_DIRS": str(folder), **changes})
+    world.start("run", under=OBEY_PERMISSIONS, **{**QUICK, "FASTMON_WATCH_DIRS": str(folder), **changes})
     wait_until(lambda: world.log().count("for namespace ns") > seen, "the daemon is up")
 
 
 def write_slowly(growing: list[Path]) -> None:
-    """Several rounds; then some are made unreadable, and some are cut and written again."""
+    """Append in several rounds; then make some files unreadable, and truncate and rewrite some."""
     for round_ in range(3):
         for path in growing:
             with path.open("ab") as file:
@@ -62,8 +62,8 @@ def write_slowly(growing: list[Path]) -> None:
             file.write(b"w" * 3000)
 
 
-def spoil(folder: Path) -> None:
-    """Files that are empty, that go away, and that name no run."""
+def write_bad_files(folder: Path) -> None:
+    """Write files that are empty, that disappear, and that have no run in their name."""
     for number in range(171, 181):
         (folder / file_of(number)).write_bytes(b"")
     for number in range(181, 191):
@@ -74,7 +74,7 @@ def spoil(folder: Path) -> None:
         (folder / f"nameless{number}x.stf").write_bytes(b"no run")
 
 
-def test_of_200_files_that_are_mistreated_each_complete_one_is_registered_once(world: OnEmbedded) -> None:
+def test_of_200_mistreated_files_each_complete_one_is_registered_once(world: OnEmbedded) -> None:
     folder = world.folder / "data"
     folder.mkdir()
     for number in range(1, 51):
@@ -82,22 +82,22 @@ def test_of_200_files_that_are_mistreated_each_complete_one_is_registered_once(w
     watch(world, folder)
     growing = [folder / file_of(number) for number in range(51, 151)]
     write_slowly(growing)
-    for number in range(151, 171):  # written under another name, as careful writers do
+    for number in range(151, 171):  # written under a temporary name
         path = folder / f"{file_of(number)}.part"
         path.write_bytes(b"z" * number)
         path.rename(folder / file_of(number))
-    spoil(folder)
+    write_bad_files(folder)
     world.wait_for(completed=160)
-    wait_until(lambda: world.log().count("cannot be read: Permission denied") == 10, "the unreadable are told")
+    wait_until(lambda: world.log().count("cannot be read: Permission denied") == 10, "unreadable files are logged")
     for path in growing[90:]:
         path.chmod(0o600)
     world.wait_for(completed=170)
-    for path in growing[:20]:  # renamed after they were taken
+    for path in growing[:20]:  # renamed after they were ingested
         path.rename(path.with_name(path.name.replace("swf.", "moved.")))
-    wait_until(lambda: world.log().count("renamed: it was taken already") >= 20, "the renames are seen")
+    wait_until(lambda: world.log().count("since renamed: ignored") >= 20, "the renames are seen")
     assert names(world, "stf-files", "stf_filename") == [file_of(number) for number in range(1, 171)]
     assert len(names(world, "fastmon-files", "tf_filename")) == 170
-    assert world.log().count("is empty: not taken") == 10
+    assert world.log().count("is empty: ignored") == 10
     assert world.log().count("has no run number in its name") == 10
     sizes = {row["stf_filename"]: row["file_size_bytes"] for row in rows(world, "stf-files")}
     assert sizes[file_of(7)] == 7
@@ -105,7 +105,7 @@ def test_of_200_files_that_are_mistreated_each_complete_one_is_registered_once(w
     assert sizes[file_of(80)] == 3003
 
 
-def test_a_restart_takes_no_file_twice_and_misses_none(world: OnEmbedded) -> None:
+def test_a_restart_ingests_no_file_twice_and_misses_none(world: OnEmbedded) -> None:
     folder = world.folder / "data"
     folder.mkdir()
     (folder / file_of(1)).write_bytes(b"one")
@@ -120,7 +120,7 @@ def test_a_restart_takes_no_file_twice_and_misses_none(world: OnEmbedded) -> Non
     assert names(world, "stf-files", "stf_filename") == [file_of(1), file_of(2)]
 
 
-def test_a_known_name_with_another_content_is_kept_aside(world: OnEmbedded) -> None:
+def test_a_known_name_with_different_content_is_rejected(world: OnEmbedded) -> None:
     folder = world.folder / "data"
     folder.mkdir()
     path = folder / file_of(1)
@@ -128,12 +128,12 @@ def test_a_known_name_with_another_content_is_kept_aside(world: OnEmbedded) -> N
     watch(world, folder)
     world.wait_for(completed=1)
     path.write_bytes(b"another size")
-    wait_until(lambda: "refused, see fastmon-daemon inspect --rejected" in world.log(), "the conflict")
-    refused = world.call("inspect", "--rejected", "--json").stdout
-    assert "conflict: this STF was received with another size" in refused
+    wait_until(lambda: "rejected, see fastmon-daemon inspect --rejected" in world.log(), "the conflict")
+    rejected = world.call("inspect", "--rejected", "--json").stdout
+    assert "conflict: this STF was received with another size" in rejected
 
 
-def test_once_takes_what_is_there_and_announces_without_a_subscription(world: OnEmbedded) -> None:
+def test_once_ingests_the_files_that_exist_and_announces_without_a_subscription(world: OnEmbedded) -> None:
     folder = world.folder / "data"
     folder.mkdir()
     (folder / file_of(3)).write_bytes(b"three")
@@ -144,7 +144,7 @@ def test_once_takes_what_is_there_and_announces_without_a_subscription(world: On
     assert world.states() == {"completed": 1}
 
 
-def test_a_folder_that_is_not_there_is_a_configuration_error(world: OnEmbedded) -> None:
+def test_a_missing_folder_is_a_configuration_error(world: OnEmbedded) -> None:
     done = world.call("run", **{**QUICK, "FASTMON_WATCH_DIRS": "/nowhere/at/all"})
     assert done.returncode == 78
     assert "FASTMON_WATCH_DIRS='/nowhere/at/all' is no folder: make it, or name another" in done.stderr

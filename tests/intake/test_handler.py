@@ -1,4 +1,4 @@
-"""The intake: from a message body to the outbox, in one transaction, before the acknowledgement."""
+"""The message handler: from a message body to the outbox in one transaction, before the acknowledgement."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def time() -> HandClock:
 
 
 @pytest.fixture
-def intake(path: Path, outbox: Outbox, time: HandClock) -> MessageHandler:
+def handler(path: Path, outbox: Outbox, time: HandClock) -> MessageHandler:
     charts = (load_statechart("stf"), load_statechart("run"))
     return MessageHandler(path, "torre1", "fastmon-agent-user-9", charts, clock=time.clock())
 
@@ -45,52 +45,52 @@ def run_message(kind: str, **fields: object) -> str:
     return json.dumps({"msg_type": kind, "namespace": "torre1", "run_id": "100014", **fields})
 
 
-def test_a_message_is_on_disk_when_accept_returns_and_a_repeated_one_changes_nothing(
-    intake: MessageHandler, outbox: Outbox
+def test_a_message_is_on_disk_when_handle_returns_and_a_repeated_one_changes_nothing(
+    handler: MessageHandler, outbox: Outbox
 ) -> None:
-    intake.handle(ready())
-    intake.handle(ready())
+    handler.handle(ready())
+    handler.handle(ready())
     stf = named(outbox, "swf.100014.000001.stf")
     assert (stf.state, stf.origin) == ("received", Origin.MESSAGE)
     assert outbox.reports.counters() == {"stf_ready_fresh": 1, "stf_ready_known": 1}
 
 
-def test_an_unreadable_message_is_kept_with_its_reason_and_raises_nothing(
-    intake: MessageHandler, outbox: Outbox
+def test_a_malformed_message_is_rejected_with_its_reason_and_raises_nothing(
+    handler: MessageHandler, outbox: Outbox
 ) -> None:
-    intake.handle(b"\xff not JSON")
+    handler.handle(b"\xff not JSON")
     row = outbox.reports.rejected(10)[0]
     assert row.reason.startswith("not JSON")
     assert "not JSON" in row.body
 
 
-def test_the_same_name_with_other_content_is_kept_aside(intake: MessageHandler, outbox: Outbox) -> None:
-    intake.handle(ready(size_bytes=10))
-    intake.handle(ready(size_bytes=11))
+def test_a_duplicate_with_different_content_is_rejected(handler: MessageHandler, outbox: Outbox) -> None:
+    handler.handle(ready(size_bytes=10))
+    handler.handle(ready(size_bytes=11))
     assert named(outbox, "swf.100014.000001.stf").size_bytes == 10
     assert outbox.reports.rejected(10)[0].reason.startswith("conflict")
 
 
-def test_what_is_not_for_us_is_counted_and_forgotten(intake: MessageHandler, outbox: Outbox) -> None:
-    intake.handle(ready(namespace="other"))
-    intake.handle(ready(msg_type="tf_file_registered"))
-    intake.handle(ready())
+def test_ignored_messages_are_counted_only(handler: MessageHandler, outbox: Outbox) -> None:
+    handler.handle(ready(namespace="other"))
+    handler.handle(ready(msg_type="tf_file_registered"))
+    handler.handle(ready())
     counters = outbox.reports.counters()
     assert counters == {"ignored_namespace": 1, "ignored_type": 1, "stf_ready_fresh": 1}
     assert outbox.reports.rejected_count() == 0
 
 
-def test_the_execution_of_a_run_is_that_of_its_stfs(intake: MessageHandler, outbox: Outbox) -> None:
-    intake.handle(ready())
+def test_the_execution_of_a_run_is_that_of_its_stfs(handler: MessageHandler, outbox: Outbox) -> None:
+    handler.handle(ready())
     assert named(outbox, "swf.100014.000001.stf").execution_id is None
-    intake.handle(run_message("start_run", execution_id="stf_datataking-user-0042"))
+    handler.handle(run_message("start_run", execution_id="stf_datataking-user-0042"))
     assert named(outbox, "swf.100014.000001.stf").execution_id == "stf_datataking-user-0042"
 
 
-def test_a_run_lives_as_its_chart_says_whatever_was_missed_or_repeated(intake: MessageHandler, outbox: Outbox) -> None:
+def test_a_run_follows_its_chart_if_messages_are_missed_or_repeated(handler: MessageHandler, outbox: Outbox) -> None:
     states = []
     for kind in ("run_imminent", "start_run", "start_run", "pause_run", "resume_run", "end_run", "start_run"):
-        intake.handle(run_message(kind, total_stf_files=12 if kind == "end_run" else None))
+        handler.handle(run_message(kind, total_stf_files=12 if kind == "end_run" else None))
         row = outbox.runs.get("torre1", "100014")
         assert row is not None
         states.append(row.state)
@@ -99,48 +99,42 @@ def test_a_run_lives_as_its_chart_says_whatever_was_missed_or_repeated(intake: M
     assert row.ended_at is not None
 
 
-def test_a_run_of_which_only_its_stf_gen_is_heard_is_looked_at(
-    intake: MessageHandler, outbox: Outbox, time: HandClock
-) -> None:
-    intake.handle(run_message("stf_gen", filename="swf.100014.000007.stf", sequence=7))
-    heard = outbox.runs.get("torre1", "100014")
-    assert heard is not None
-    assert heard.state == "running"
-    assert outbox.runs.due_for_poll(time.at, nameless_only=False) == [heard]
+def test_a_run_known_by_a_stf_gen_only_is_polled(handler: MessageHandler, outbox: Outbox, time: HandClock) -> None:
+    handler.handle(run_message("stf_gen", filename="swf.100014.000007.stf", sequence=7))
+    run = outbox.runs.get("torre1", "100014")
+    assert run is not None
+    assert run.state == "running"
+    assert outbox.runs.due_for_poll(time.at, nameless_only=False) == [run]
     assert outbox.unfinished() == 0
 
 
-def test_of_a_run_that_is_known_a_stf_gen_says_nothing_new(
-    intake: MessageHandler, outbox: Outbox, time: HandClock
-) -> None:
-    intake.handle(run_message("start_run"))
+def test_a_stf_gen_of_a_known_run_changes_nothing(handler: MessageHandler, outbox: Outbox, time: HandClock) -> None:
+    handler.handle(run_message("start_run"))
     before = outbox.runs.get("torre1", "100014")
     time.pass_(seconds=5)
-    assert intake.prepare(run_message("stf_gen")) is None
+    assert handler.prepare(run_message("stf_gen")) is None
     assert outbox.runs.get("torre1", "100014") == before
 
 
-def test_a_run_that_was_forgotten_is_heard_of_anew_by_a_stf_gen(
-    intake: MessageHandler, outbox: Outbox, time: HandClock
-) -> None:
-    intake.handle(run_message("start_run"))
+def test_a_purged_run_is_created_again_by_a_stf_gen(handler: MessageHandler, outbox: Outbox, time: HandClock) -> None:
+    handler.handle(run_message("start_run"))
     with outbox.transaction():
-        OperatorActions(load_statechart("stf"), intake, alone=False).perform(
+        OperatorActions(load_statechart("stf"), handler, alone=False).perform(
             ActionRequest(action="purge", by="bob", run="100014"), outbox, time.at
         )
     assert outbox.runs.get("torre1", "100014") is None
-    intake.handle(run_message("stf_gen"))
+    handler.handle(run_message("stf_gen"))
     assert outbox.runs.get("torre1", "100014") is not None
 
 
 @contextmanager
-def after_the_next_commit(does: Callable[[], object]) -> Iterator[None]:
-    """Inside the block *does* happens once, between a commit and all that follows it."""
+def after_the_next_commit(call: Callable[[], object]) -> Iterator[None]:
+    """Inside the block, run *call* once, just after a commit."""
 
     def hook(name: str) -> None:
         if name == "after_commit":
             failpoints.set_hook(None)
-            does()
+            call()
 
     failpoints.set_hook(hook)
     try:
@@ -149,49 +143,47 @@ def after_the_next_commit(does: Callable[[], object]) -> Iterator[None]:
         failpoints.set_hook(None)
 
 
-def test_a_run_that_is_forgotten_just_after_its_message_was_stored_is_heard_of_anew_by_a_stf_gen(
-    intake: MessageHandler, outbox: Outbox, time: HandClock
+def test_a_run_purged_just_after_its_message_was_stored_is_created_again_by_a_stf_gen(
+    handler: MessageHandler, outbox: Outbox, time: HandClock
 ) -> None:
     def purge() -> None:
         with outbox.transaction():
-            OperatorActions(load_statechart("stf"), intake, alone=False).perform(
+            OperatorActions(load_statechart("stf"), handler, alone=False).perform(
                 ActionRequest(action="purge", by="bob", run="100014"), outbox, time.at
             )
 
     with after_the_next_commit(purge):
-        intake.handle(run_message("start_run"))
+        handler.handle(run_message("start_run"))
     assert outbox.runs.get("torre1", "100014") is None
-    intake.handle(run_message("stf_gen"))
+    handler.handle(run_message("stf_gen"))
     assert outbox.runs.get("torre1", "100014") is not None
 
 
-def test_what_is_not_for_us_is_counted_once_whatever_two_threads_store(intake: MessageHandler, outbox: Outbox) -> None:
+def test_an_ignored_message_is_counted_once_when_two_threads_store(handler: MessageHandler, outbox: Outbox) -> None:
     def other_thread() -> None:
-        thread = threading.Thread(target=lambda: [intake.handle(ready(namespace="other")), intake.handle(ready())])
+        thread = threading.Thread(target=lambda: [handler.handle(ready(namespace="other")), handler.handle(ready())])
         thread.start()
         thread.join()
 
-    intake.handle(ready(msg_type="tf_file_registered"))
+    handler.handle(ready(msg_type="tf_file_registered"))
     with after_the_next_commit(other_thread):
-        intake.handle(run_message("start_run"))
-    intake.handle(run_message("pause_run"))
+        handler.handle(run_message("start_run"))
+    handler.handle(run_message("pause_run"))
     counters = outbox.reports.counters()
     assert (counters["ignored_type"], counters["ignored_namespace"]) == (1, 1)
 
 
-def test_what_is_not_for_us_is_counted_also_where_it_could_not_be_written_down_at_first(
-    intake: MessageHandler, outbox: Outbox
-) -> None:
+def test_ignored_messages_are_counted_even_if_storing_fails_at_first(handler: MessageHandler, outbox: Outbox) -> None:
     def fail(name: str) -> None:
         if name == "before_commit":
             raise StorageUnavailable("the disk is full")
 
-    intake.handle(ready(namespace="other"))
+    handler.handle(ready(namespace="other"))
     failpoints.set_hook(fail)
     try:
         with pytest.raises(StorageUnavailable):
-            intake.handle(ready())
+            handler.handle(ready())
     finally:
         failpoints.set_hook(None)
-    intake.handle(ready())
+    handler.handle(ready())
     assert outbox.reports.counters() == {"ignored_namespace": 1, "stf_ready_fresh": 1}

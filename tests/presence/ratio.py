@@ -1,8 +1,8 @@
-"""Whether what is told beside the main path slows it down: a program, not a test (`python -m tests.presence.ratio`).
+"""Measures whether optional reports slow down processing: a program, not a test (`python -m tests.presence.ratio`).
 
-The same STFs with stages and log lines off, on, with those calls hanging, and with them answering 500; several rounds,
-in turn, so that a machine that drifts is the same to all. The last line is one JSON object; ratios are to "off" in the
-same round.
+It processes the same STFs with stages and log lines off, on, hanging, and answered with 500. The cases alternate over
+several rounds, so that drifts of the machine affect all of them. The last line is a JSON object; ratios are relative to
+"off" in the same round.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from fastmon_daemon.base.clock import parse_timestamp
 from fastmon_daemon.outbox import open_for_reading
-from tests.presence.test_agent import EXTRAS
+from tests.presence.test_agent import OPTIONAL_CALLS
 from tests.processes import OnEmbedded, living, wait_until
 
 ROUNDS = 5
@@ -28,8 +28,8 @@ OFF = {"FASTMON_STAGES": "off", "FASTMON_REST_LOGGING": "off"}
 CASES: dict[str, tuple[dict[str, str], dict[str, object]]] = {
     "off": (OFF, {}),
     "on": ({}, {}),
-    "hanging": ({}, {"hang_s": 600, "endpoints": EXTRAS}),
-    "500": ({}, {"error_rate": 1, "endpoints": EXTRAS}),
+    "hanging": ({}, {"hang_s": 600, "endpoints": OPTIONAL_CALLS}),
+    "500": ({}, {"error_rate": 1, "endpoints": OPTIONAL_CALLS}),
 }
 
 
@@ -37,7 +37,7 @@ def main() -> None:
     found: dict[str, list[tuple[float, float]]] = {case: [] for case in CASES}
     for n in range(ROUNDS):
         for case in CASES:
-            found[case].append(measured(case))
+            found[case].append(measure(case))
             print(
                 f"round {n + 1} {case}: {found[case][-1][0]:.1f} STF/s, p50 {found[case][-1][1]:.1f} ms",
                 file=sys.stderr,
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def summary(rows: list[tuple[float, float]], base: list[tuple[float, float]]) -> dict[str, float]:
-    """Medians over the rounds: of the figures, and of their ratios to those of the same round."""
+    """Medians over the rounds, of the figures and of their ratios to "off" in the same round."""
     rates, latencies = zip(*rows, strict=True)
     base_rates, base_latencies = zip(*base, strict=True)
     return {
@@ -57,8 +57,8 @@ def summary(rows: list[tuple[float, float]], base: list[tuple[float, float]]) ->
     }
 
 
-def measured(case: str) -> tuple[float, float]:
-    """STF/s of a burst, and ms from received to completed of STFs that come one by one."""
+def measure(case: str) -> tuple[float, float]:
+    """STF/s of a burst, and ms from received to completed for STFs that come one by one."""
     settings, faults = CASES[case]
     with tempfile.TemporaryDirectory() as folder, living(Path(folder)) as world:
         world.register(*range(1, BURST + PACED + 1))

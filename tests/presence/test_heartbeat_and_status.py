@@ -1,4 +1,4 @@
-"""What is told of the daemon, piece by piece: name, heart-beat, status messages."""
+"""Agent name, health, heart-beats, status messages and periodic workers, each by itself."""
 
 from __future__ import annotations
 
@@ -14,41 +14,38 @@ from loguru import logger
 from fastmon_daemon import service
 from fastmon_daemon.base.errors import FastmonError, LinkDown, PermanentError
 from fastmon_daemon.base.logs import SecretRedactor
-from fastmon_daemon.engine.steps import LINK_OF_STEP
-from fastmon_daemon.monitor import AgentClient, RestClient
+from fastmon_daemon.monitor import AgentClient
 from fastmon_daemon.outbox import Outbox
-from fastmon_daemon.presence import StuckRule, WorkerErrors, agent_name
-from fastmon_daemon.presence.health import HealthCheckConfig, HealthChecker, HealthStatus
+from fastmon_daemon.presence.health import HealthStatus
 from fastmon_daemon.presence.heartbeat import Heartbeat
-from fastmon_daemon.presence.identity import Registration
-from fastmon_daemon.presence.periodic_worker import PeriodicWorker
+from fastmon_daemon.presence.identity import agent_name, registration_calls
+from fastmon_daemon.presence.periodic_worker import PeriodicWorker, WorkerErrors
 from fastmon_daemon.presence.status import StatusPublisher
-from fastmon_daemon.service.agent_factory import agent_client
+from fastmon_daemon.service.clients import agent_client
 from fastmon_daemon.settings import Settings
-from fastmon_daemon.statechart import load_statechart
 from fastmon_daemon.testbed.monitor import MonitorThread
 from tests.builders import World, settle
 from tests.monitor.scripted_monitor import Server, says
+from tests.presence.builders import TOKEN, checker_for, rest_client
 from tests.processes import wait_until
 
-TOKEN = "f" * 40
 NAME = "fastmon-agent-test-1"
 
 
 class Topic:
-    """Takes messages while it is up."""
+    """Accepts messages while it is up."""
 
     def __init__(self) -> None:
         self.up = True
-        self.heard: list[dict[str, Any]] = []
+        self.received: list[dict[str, Any]] = []
 
     def announce(self, body: str, _event_id: str) -> None:
         if not self.up:
             raise LinkDown("no broker")
-        self.heard.append(json.loads(body))
+        self.received.append(json.loads(body))
 
     def words(self) -> list[str]:
-        return [str(message["status"]) for message in self.heard]
+        return [str(message["status"]) for message in self.received]
 
 
 @pytest.fixture
@@ -69,142 +66,118 @@ def monitor() -> Iterator[MonitorThread]:
         yield running
 
 
-def checkup_of(world: World, topic: Topic, errors: WorkerErrors | None = None) -> HealthChecker:
-    return HealthChecker(
-        HealthCheckConfig(
-            database=world.folder / "outbox.db",
-            stuck=StuckRule(chart=load_statechart("stf"), links=LINK_OF_STEP, stuck_after_s=60),
-            errors=errors or WorkerErrors(),
-            connected=lambda: topic.up,
-            clock=world.time.clock(),
-        )
-    )
-
-
-def test_a_watcher_that_fails_is_a_warning_that_names_the_error(world: World, outbox: Outbox) -> None:
+def test_a_failing_watcher_is_a_warning_with_its_error(world: World, outbox: Outbox) -> None:
     failures = [None, "ValueError"]
-    checkup = HealthChecker(
-        HealthCheckConfig(
-            database=outbox.path,
-            stuck=StuckRule(chart=load_statechart("stf"), links=LINK_OF_STEP, stuck_after_s=60),
-            errors=WorkerErrors({"watcher": lambda: failures.pop(0)}),
-            connected=None,
-            clock=world.time.clock(),
-        )
-    )
-    assert checkup.health().level == HealthStatus.OK
-    health = checkup.health()
-    assert (health.level, health.problems) == (HealthStatus.WARNING, ("watcher failing",))
+    checker = checker_for(world, errors=WorkerErrors({"watcher": lambda: failures.pop(0)}))
+    assert checker.health().status == HealthStatus.OK
+    health = checker.health()
+    assert (health.status, health.problems) == (HealthStatus.WARNING, ("watcher failing",))
     assert "ValueError" in health.why
-    checkup.reports.close()
+    checker.reports.close()
 
 
-def desk_of(monitor: MonitorThread) -> AgentClient:
-    return AgentClient(RestClient(monitor.url, lambda: TOKEN, connections=1, timeout_s=(5, 5)))
-
-
-def goes(outbox: Outbox, world: World, link: str, *, blocked: bool = False) -> None:
+def lose(outbox: Outbox, world: World, link: str, *, blocked: bool = False) -> None:
     with outbox.transaction():
         outbox.outages.link_lost(link, "no answer", world.time.at, blocked=blocked)
 
 
-def returns(outbox: Outbox, world: World, link: str) -> None:
+def restore(outbox: Outbox, world: World, link: str) -> None:
     with outbox.transaction():
         outbox.outages.link_back(link, world.time.at)
 
 
-class Hearing:
-    """The status messages of a daemon, a look every two seconds."""
+class StatusProbe:
+    """A status publisher that ticks every two seconds, and its topic."""
 
     def __init__(self, world: World) -> None:
         self.topic = Topic()
-        self.status = StatusPublisher(self.topic.announce, NAME, "ns", checkup_of(world, self.topic))
+        self.publisher = StatusPublisher(
+            self.topic.announce, NAME, "ns", checker_for(world, connected=lambda: self.topic.up)
+        )
         self.world = world
 
-    def look(self, times: int = 4) -> list[str]:
+    def tick(self, times: int = 4) -> list[str]:
         for _ in range(times):
-            self.status.tick()
+            self.publisher.tick()
             self.world.time.pass_(seconds=2)
         return self.topic.words()
 
 
-def test_the_topic_hears_of_start_degradation_recovery_and_stop_once_each(world: World, outbox: Outbox) -> None:
-    hearing = Hearing(world)
-    hearing.look()
-    goes(outbox, world, "monitor")
-    hearing.look()
-    assert "monitor down: no answer" in hearing.topic.heard[-1]["message"]
-    returns(outbox, world, "monitor")
-    hearing.look()
-    hearing.status.on_stop()
-    assert hearing.topic.words() == ["started", "degraded", "recovered", "stopped"]
-    for message in hearing.topic.heard:
+def test_start_degradation_recovery_and_stop_are_published_once_each(world: World, outbox: Outbox) -> None:
+    probe = StatusProbe(world)
+    probe.tick()
+    lose(outbox, world, "monitor")
+    probe.tick()
+    assert "monitor down: no answer" in probe.topic.received[-1]["message"]
+    restore(outbox, world, "monitor")
+    probe.tick()
+    probe.publisher.on_stop()
+    assert probe.topic.words() == ["started", "degraded", "recovered", "stopped"]
+    for message in probe.topic.received:
         assert message.keys() == {
             "msg_type", "event_id", "namespace", "processed_by", "sender", "status", "message", "timestamp",
             "run_number",
         }  # fmt: skip
-    assert len({message["event_id"] for message in hearing.topic.heard}) == 4
+    assert len({message["event_id"] for message in probe.topic.received}) == 4
 
 
-def test_with_the_broker_away_nothing_is_queued_and_the_latest_is_told_at_its_return(
-    world: World, outbox: Outbox
-) -> None:
-    hearing = Hearing(world)
-    hearing.look()
-    hearing.topic.up = False
+def test_after_a_broker_outage_only_the_latest_status_is_published(world: World, outbox: Outbox) -> None:
+    probe = StatusProbe(world)
+    probe.tick()
+    probe.topic.up = False
     for _ in range(5):
-        goes(outbox, world, "broker")
-        hearing.look()
-        returns(outbox, world, "broker")
-        hearing.look()
-    hearing.topic.up = True
-    assert hearing.look() == ["started", "recovered"]
+        lose(outbox, world, "broker")
+        probe.tick()
+        restore(outbox, world, "broker")
+        probe.tick()
+    probe.topic.up = True
+    assert probe.tick() == ["started", "recovered"]
 
 
-def test_between_two_status_messages_are_five_seconds(world: World, outbox: Outbox) -> None:
-    hearing = Hearing(world)
-    hearing.status.tick()
-    goes(outbox, world, "monitor")
+def test_two_status_messages_are_at_least_five_seconds_apart(world: World, outbox: Outbox) -> None:
+    probe = StatusProbe(world)
+    probe.publisher.tick()
+    lose(outbox, world, "monitor")
     for pause_s, words in ((4.9, ["started"]), (0.1, ["started", "degraded"])):
         world.time.pass_(seconds=pause_s)
-        hearing.status.tick()
-        assert hearing.topic.words() == words
+        probe.publisher.tick()
+        assert probe.topic.words() == words
 
 
-@pytest.mark.parametrize("refusal", [PermanentError("no such call"), LinkDown("wait", retry_after_s=1)])
-def test_a_status_message_that_is_refused_is_tried_again_after_a_minute(
-    world: World, outbox: Outbox, refusal: FastmonError
+@pytest.mark.parametrize("rejection", [PermanentError("no such call"), LinkDown("wait", retry_after_s=1)])
+def test_a_rejected_status_message_is_retried_after_a_minute(
+    world: World, outbox: Outbox, rejection: FastmonError
 ) -> None:
-    asked: list[str] = []
+    sent: list[str] = []
 
-    def refuse(body: str, _event_id: str) -> None:
-        asked.append(body)
-        raise refusal
+    def reject(body: str, _event_id: str) -> None:
+        sent.append(body)
+        raise rejection
 
-    status = StatusPublisher(refuse, NAME, "ns", checkup_of(world, Topic()))
+    status = StatusPublisher(reject, NAME, "ns", checker_for(world))
     for pause_s, times in ((0, 1), (59.9, 1), (0.1, 2)):
         world.time.pass_(seconds=pause_s)
         status.tick()
-        assert len(asked) == times
+        assert len(sent) == times
 
 
-def test_who_starts_with_a_fault_says_that_too(world: World, outbox: Outbox) -> None:
-    goes(outbox, world, "monitor")
-    assert Hearing(world).look() == ["started", "degraded"]
+def test_a_start_with_a_problem_publishes_started_and_degraded(world: World, outbox: Outbox) -> None:
+    lose(outbox, world, "monitor")
+    assert StatusProbe(world).tick() == ["started", "degraded"]
 
 
-def test_a_status_message_names_the_run_that_was_heard_of_last(world: World, outbox: Outbox) -> None:
+def test_a_status_message_carries_the_latest_run(world: World, outbox: Outbox) -> None:
     with outbox.transaction():
         outbox.runs.record_message("ns", "100014", "running", world.time.at, None)
-    hearing = Hearing(world)
-    hearing.look()
-    assert hearing.topic.heard[0]["run_number"] == 100014
+    probe = StatusProbe(world)
+    probe.tick()
+    assert probe.topic.received[0]["run_number"] == 100014
 
 
 def heartbeat_of(world: World, monitor: MonitorThread, topic: Topic, name: str) -> Heartbeat:
-    agent_client = desk_of(monitor)
-    registration = Registration(agent_client, name, "ns", "tester", "/topic/epictopic")
-    return Heartbeat(agent_client, name, "ns", checkup_of(world, topic), registration)
+    client = AgentClient(rest_client(monitor))
+    registration = registration_calls(client, name, "ns", "tester", "/topic/epictopic")
+    return Heartbeat(client, name, "ns", checker_for(world, connected=lambda: topic.up), registration)
 
 
 def row_of(monitor: MonitorThread, name: str) -> dict[str, Any]:
@@ -212,7 +185,7 @@ def row_of(monitor: MonitorThread, name: str) -> dict[str, Any]:
     return next(row for row in rows if row["instance_name"] == name)
 
 
-def test_a_heartbeat_says_how_we_are_and_leaves_nothing_out(
+def test_a_heartbeat_carries_status_state_counts_and_problems(
     world: World, outbox: Outbox, monitor: MonitorThread
 ) -> None:
     topic = Topic()
@@ -220,29 +193,29 @@ def test_a_heartbeat_says_how_we_are_and_leaves_nothing_out(
     heartbeat = heartbeat_of(world, monitor, topic, "a-health")
     seen = []
 
-    def look() -> None:
+    def beat() -> None:
         heartbeat.tick()
         row = row_of(monitor, "a-health")
         seen.append((row["status"], row["operational_state"]))
         assert (row["agent_type"], row["namespace"]) == ("fastmon", "ns")
         world.time.pass_(seconds=10)
 
-    look()
+    beat()
     topic.up = True
-    look()
-    goes(outbox, world, "monitor")
-    look()
-    goes(outbox, world, "monitor", blocked=True)
+    beat()
+    lose(outbox, world, "monitor")
+    beat()
+    lose(outbox, world, "monitor", blocked=True)
     world.receive(outbox)
-    look()
+    beat()
     assert "monitor blocked: no answer" in row_of(monitor, "a-health")["description"]
-    returns(outbox, world, "monitor")
+    restore(outbox, world, "monitor")
     world.time.pass_(minutes=2)
-    look()
+    beat()
     assert "stuck: 1 STFs" in row_of(monitor, "a-health")["description"]
     settle(world.engine(outbox))
-    look()
-    look()
+    beat()
+    beat()
     assert seen == [
         ("OK", "STARTING"), ("OK", "READY"), ("WARNING", "READY"), ("ERROR", "PROCESSING"), ("WARNING", "PROCESSING"),
         ("OK", "PROCESSING"), ("OK", "READY"),
@@ -253,7 +226,7 @@ def test_a_heartbeat_says_how_we_are_and_leaves_nothing_out(
     assert "MQ: connected. 0 STFs active, 1 completed, 0 failed." in row["description"]
 
 
-def test_without_news_there_is_a_heartbeat_a_minute(world: World, outbox: Outbox, monitor: MonitorThread) -> None:
+def test_without_a_change_there_is_one_heartbeat_a_minute(world: World, outbox: Outbox, monitor: MonitorThread) -> None:
     heartbeat = heartbeat_of(world, monitor, Topic(), "a-minute")
     before = monitor.counts()["heartbeats"]
     for _ in range(5 * 60):
@@ -262,27 +235,27 @@ def test_without_news_there_is_a_heartbeat_a_minute(world: World, outbox: Outbox
     assert monitor.counts()["heartbeats"] - before == 5
 
 
-def test_an_stf_is_stuck_at_its_limit_and_not_before(world: World, outbox: Outbox) -> None:
-    checkup = checkup_of(world, Topic())
+def test_an_stf_is_stuck_exactly_at_its_limit(world: World, outbox: Outbox) -> None:
+    checker = checker_for(world)
     world.receive(outbox)
     world.time.pass_(seconds=59.9)
-    assert checkup.health().level is HealthStatus.OK
+    assert checker.health().status is HealthStatus.OK
     world.time.pass_(seconds=0.1)
-    assert (checkup.health().level, checkup.health().problems) == (HealthStatus.WARNING, ("stuck",))
+    assert (checker.health().status, checker.health().problems) == (HealthStatus.WARNING, ("stuck",))
 
 
-def test_one_link_that_is_held_beside_one_that_is_down_is_an_error(world: World, outbox: Outbox) -> None:
-    checkup = checkup_of(world, Topic())
-    goes(outbox, world, "broker")
-    assert checkup.health().level is HealthStatus.WARNING
-    goes(outbox, world, "monitor", blocked=True)
-    assert checkup.health().level is HealthStatus.ERROR
-    returns(outbox, world, "monitor")
-    returns(outbox, world, "broker")
-    assert checkup.health().level is HealthStatus.OK
+def test_a_blocked_link_beside_one_that_is_down_is_an_error(world: World, outbox: Outbox) -> None:
+    checker = checker_for(world)
+    lose(outbox, world, "broker")
+    assert checker.health().status is HealthStatus.WARNING
+    lose(outbox, world, "monitor", blocked=True)
+    assert checker.health().status is HealthStatus.ERROR
+    restore(outbox, world, "monitor")
+    restore(outbox, world, "broker")
+    assert checker.health().status is HealthStatus.OK
 
 
-def test_five_seconds_after_the_last_work_we_are_ready(world: World, outbox: Outbox, monitor: MonitorThread) -> None:
+def test_the_state_is_ready_five_seconds_after_the_work(world: World, outbox: Outbox, monitor: MonitorThread) -> None:
     heartbeat = heartbeat_of(world, monitor, Topic(), "a-ready")
     world.receive(outbox)
     heartbeat.tick()
@@ -294,7 +267,7 @@ def test_five_seconds_after_the_last_work_we_are_ready(world: World, outbox: Out
         assert row_of(monitor, "a-ready")["operational_state"] == state
 
 
-def test_a_refused_patch_of_the_agents_row_stops_no_heartbeat(
+def test_a_rejected_patch_of_the_agents_row_stops_no_heartbeat(
     world: World, outbox: Outbox, monitor: MonitorThread
 ) -> None:
     heartbeat = heartbeat_of(world, monitor, Topic(), "a-patch")
@@ -317,44 +290,40 @@ def server() -> Iterator[Server]:
     server.close()
 
 
-LATER = [says(status, Retry_After="600") for status in (503, 429, 503)]
+RETRY_LATER = [says(status, Retry_After="600") for status in (503, 429, 503)]
 DONE = says(200, {"id": 7})
 
 
 def beats_in(world: World, server: Server, minutes: int) -> int:
     settings = Settings(monitor_url=f"http://127.0.0.1:{server.port}", monitor_token=TOKEN, namespace="ns")
-    desk = agent_client(
+    client = agent_client(
         service.ProcessContext(
             settings=settings, values={}, database=world.folder, database_rule="", secrets=SecretRedactor()
         )
     )
-    registration = Registration(desk, NAME, "ns", "tester", "/topic/epictopic")
-    heartbeat = Heartbeat(desk, NAME, "ns", checkup_of(world, Topic()), registration)
+    registration = registration_calls(client, NAME, "ns", "tester", "/topic/epictopic")
+    heartbeat = Heartbeat(client, NAME, "ns", checker_for(world), registration)
     for _ in range(minutes * 60):
         heartbeat.tick()
         world.time.pass_(seconds=1)
-    desk.close()
-    return sum("heartbeat" in asked for asked in server.request_lines)
+    client.close()
+    return sum("heartbeat" in request for request in server.request_lines)
 
 
-def test_a_retry_after_at_heartbeats_delays_them_by_a_minute_at_most(
-    world: World, outbox: Outbox, server: Server
-) -> None:
-    server.script = [*LATER[:2], *[DONE] * 20]
+def test_a_retry_after_delays_heartbeats_by_a_minute_at_most(world: World, outbox: Outbox, server: Server) -> None:
+    server.script = [*RETRY_LATER[:2], *[DONE] * 20]
     assert beats_in(world, server, minutes=5) == 5
 
 
-def test_one_page_of_404_in_front_of_the_monitor_costs_one_heartbeat(
-    world: World, outbox: Outbox, server: Server
-) -> None:
+def test_a_404_costs_one_heartbeat(world: World, outbox: Outbox, server: Server) -> None:
     server.script = [says(404), *[DONE] * 20]
     assert beats_in(world, server, minutes=5) == 5
 
 
-def test_a_retry_after_at_another_call_delays_no_heartbeat(world: World, outbox: Outbox, server: Server) -> None:
-    server.script = [DONE, *LATER, *[DONE] * 20]
+def test_a_retry_after_of_another_call_delays_no_heartbeat(world: World, outbox: Outbox, server: Server) -> None:
+    server.script = [DONE, *RETRY_LATER, *[DONE] * 20]
     assert beats_in(world, server, minutes=5) == 5
-    assert [asked for asked in server.request_lines if "heartbeat" not in asked] == [
+    assert [request for request in server.request_lines if "heartbeat" not in request] == [
         "PATCH /api/systemagents/7/", "POST /api/namespaces/ensure/", "POST /api/subscribers/",
     ]  # fmt: skip
 
@@ -363,21 +332,21 @@ def no_monitor() -> int:
     raise LinkDown("no monitor")
 
 
-def test_the_name_is_given_or_kept_or_made_of_a_number_that_is_asked_for_once(outbox: Outbox) -> None:
-    asked: list[int] = []
+def test_the_agent_name_is_given_or_stored_or_made_of_a_number_requested_once(outbox: Outbox) -> None:
+    requests_made: list[int] = []
 
     def number() -> int:
-        asked.append(7)
+        requests_made.append(7)
         return 7
 
     assert agent_name(outbox, "mine", "ana", "abcd", number) == "mine"
-    assert not asked
+    assert not requests_made
     for _ in range(2):
         assert agent_name(outbox, None, "ana", "abcd", number) == "fastmon-agent-ana-7"
-    assert len(asked) == 1
+    assert len(requests_made) == 1
 
 
-def test_without_a_monitor_the_name_is_of_the_instance_and_kept_for_good(outbox: Outbox) -> None:
+def test_without_a_monitor_the_agent_name_is_made_of_the_instance_and_stays(outbox: Outbox) -> None:
     name = agent_name(outbox, None, "ana maria/" + "x" * 200, "abcd", no_monitor)
     assert name.startswith("fastmon-agent-ana_maria_xxx")
     assert name.endswith("-abcd")
@@ -386,45 +355,45 @@ def test_without_a_monitor_the_name_is_of_the_instance_and_kept_for_good(outbox:
 
 
 @pytest.mark.parametrize("error", [RuntimeError("a secret"), SystemExit("a secret")])
-def test_while_a_lane_stumbles_we_are_not_ok_and_it_goes_on(world: World, outbox: Outbox, error: BaseException) -> None:
+def test_a_failing_worker_is_a_warning_and_it_goes_on(world: World, outbox: Outbox, error: BaseException) -> None:
     errors = WorkerErrors()
-    checkup = checkup_of(world, Topic(), errors)
+    checker = checker_for(world, errors=errors)
     rounds = iter([error])
 
-    def turn() -> float:
-        if (stumble := next(rounds, None)) is not None:
-            raise stumble
+    def tick() -> float:
+        if (failure := next(rounds, None)) is not None:
+            raise failure
         return 60.0
 
-    lane = PeriodicWorker("log-shipping", turn, errors=errors)
-    lane.start()
-    wait_until(errors.now, "it stumbles")
-    health = checkup.health()
-    assert (health.level, health.problems) == (HealthStatus.WARNING, ("log-shipping failing",))
+    worker = PeriodicWorker("log-shipping", tick, errors=errors)
+    worker.start()
+    wait_until(errors.now, "it fails")
+    health = checker.health()
+    assert (health.status, health.problems) == (HealthStatus.WARNING, ("log-shipping failing",))
     assert health.why == f"log-shipping failing: {type(error).__name__}, see the log"
-    lane.wake()
+    worker.wake()
     wait_until(lambda: not errors.now(), "its next round succeeds")
-    assert checkup.health().level is HealthStatus.OK
-    lane.stop()
-    assert lane.join(20)
+    assert checker.health().status is HealthStatus.OK
+    worker.stop()
+    assert worker.join(20)
 
 
-def test_a_lane_that_stumbles_again_and_again_tells_the_same_error_once() -> None:
+def test_a_worker_logs_a_repeated_error_once() -> None:
     errors = iter(["malformed"] * 3 + ["locked"] + [""] + ["malformed"] * 2)
-    told: list[str] = []
+    logged: list[str] = []
 
-    def turn() -> float:
-        lane.wake()  # the next round is at once
+    def tick() -> float:
+        worker.wake()  # the next round begins at once
         error = next(errors, None)
         if error:
             raise RuntimeError(error)
         if error is None:
-            lane.stop()
+            worker.stop()
         return 0.0
 
-    sink = logger.add(lambda line: told.append(str(line).splitlines()[-1]), level="ERROR", format="{message}")
-    lane = PeriodicWorker("heart-beats", turn, errors=WorkerErrors())
-    lane.start()
-    assert lane.join(20)
+    sink = logger.add(lambda line: logged.append(str(line).splitlines()[-1]), level="ERROR", format="{message}")
+    worker = PeriodicWorker("heart-beats", tick, errors=WorkerErrors())
+    worker.start()
+    assert worker.join(20)
     logger.remove(sink)
-    assert told == [f"RuntimeError: {error}" for error in ("malformed", "locked", "malformed")]
+    assert logged == [f"RuntimeError: {error}" for error in ("malformed", "locked", "malformed")]

@@ -1,4 +1,4 @@
-"""Stage reports, a round at a time by hand: a real outbox and engine, the embedded monitor, a clock that is moved."""
+"""Stage reports, round by round: a real outbox and engine, the embedded monitor, and a clock that the tests move."""
 
 from __future__ import annotations
 
@@ -15,65 +15,55 @@ from sqlite_utils import Database
 from fastmon_daemon.actions.operator_actions import ActionRequest, OperatorActions
 from fastmon_daemon.base.clock import Clock, parse_timestamp
 from fastmon_daemon.base.errors import PermanentError
-from fastmon_daemon.engine.steps import LINK_OF_STEP
 from fastmon_daemon.intake.handler import MessageHandler
-from fastmon_daemon.monitor import AgentClient, RestClient
+from fastmon_daemon.monitor import AgentClient
 from fastmon_daemon.outbox import OutboxReader
 from fastmon_daemon.outbox.database import connect_read_only
-from fastmon_daemon.presence import StuckRule, WorkerErrors
-from fastmon_daemon.presence.health import HealthCheckConfig, HealthChecker
-from fastmon_daemon.presence.stages import Ask, StageReporter, StageReporterConfig
-from fastmon_daemon.service.agent_factory import switch_stages
+from fastmon_daemon.presence.periodic_worker import WorkerErrors
+from fastmon_daemon.presence.stages import StageReporter, Submit
+from fastmon_daemon.service.factories import switch_stages
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.statechart import load_statechart
 from fastmon_daemon.testbed.monitor import MonitorThread
 from tests.builders import START, World, named, query, settle
+from tests.presence.builders import TOKEN, checker_for, rest_client
 
-TOKEN = "f" * 40
 CHART = load_statechart("stf")
 
 
 class Bench:
-    """One daemon's outbox, and the monitor that is told of it."""
+    """The outbox and engine of one daemon, and the monitor that its stages are reported to."""
 
     def __init__(self, folder: Path, monitor: MonitorThread, settings: Settings) -> None:
         self.world = World(folder, settings=settings)
         self.monitor = monitor
         self.outbox = self.world.outbox()
         self.engine = self.world.engine(self.outbox)
-        self.reports = self.reporter()
+        self.stages = self.reporter()
 
-    def reporter(self, *, ask: Ask | None = None, clock: Clock | None = None) -> StageReporter:
-        """As a process that just began has it."""
-        agent_client = AgentClient(RestClient(self.monitor.url, lambda: TOKEN, connections=1, timeout_s=(5, 5)))
-        errors = WorkerErrors()
-        patient = HealthCheckConfig(
-            database=self.world.folder / "outbox.db",
-            stuck=StuckRule(chart=CHART, links=LINK_OF_STEP, stuck_after_s=60),
-            errors=errors,
-            connected=lambda: True,
-            clock=clock or self.world.time.clock(),
-        )
-        trade = StageReporterConfig(
-            agent_client=agent_client,
-            agent_name="fastmon-agent-test-1",
-            chart=CHART,
-            ask=ask or self.ask,
+    def reporter(self, *, submit: Submit | None = None, clock: Clock | None = None) -> StageReporter:
+        """A new reporter, as after a restart."""
+        return StageReporter(
+            AgentClient(rest_client(self.monitor)),
+            "fastmon-agent-test-1",
+            CHART,
+            checker_for(self.world, clock=clock),
+            submit=submit or self.submit,
             busy=lambda: False,
+            errors=WorkerErrors(),
         )
-        return StageReporter(trade, HealthChecker(patient), errors)
 
-    def ask(self, act: Any) -> Future[Any]:
-        answer: Future[Any] = Future()
+    def submit(self, write: Any) -> Future[Any]:
+        result: Future[Any] = Future()
         with self.outbox.transaction():
-            answer.set_result(act(self.outbox, self.world.time.at))
-        return answer
+            result.set_result(write(self.outbox, self.world.time.at))
+        return result
 
     def round(self) -> None:
-        self.reports.tick()
+        self.stages.tick()
         self.world.time.pass_(minutes=2)
 
-    def owed(self) -> int:
+    def pending(self) -> int:
         return self.outbox.reports.stages.count_pending()
 
     def counters(self) -> dict[str, int]:
@@ -94,7 +84,7 @@ class Bench:
         return dict(answer.json())
 
     def workflow(self, filename: str) -> str:
-        """A workflow that somebody else has made."""
+        """Create a workflow as another agent does; returns its id."""
         when = "2026-11-21T20:00:00+00:00"
         times = dict.fromkeys(("generated_time", "stf_start_time", "stf_end_time"), when)
         row = self.post("workflows", filename=filename, daq_state="run", daq_substate="physics", **times)
@@ -119,16 +109,16 @@ def bench(tmp_path: Path, monitor: MonitorThread) -> Bench:
     return bench_with(tmp_path, monitor)
 
 
-def test_what_is_owed_of_an_stf_shares_one_report_with_its_own_times(bench: Bench) -> None:
+def test_the_transitions_of_an_stf_share_one_report_each_with_its_own_time(bench: Bench) -> None:
     name = bench.world.receive(bench.outbox)
     settle(bench.engine)
     bench.round()
     history = bench.outbox.reports.history(named(bench.outbox, name).id)
-    told = bench.stage()["stage_metadata"]["transitions"]
-    assert [(row["to"], row["at"]) for row in told] == [(row.dest, row.at) for row in history]
+    reported = bench.stage()["stage_metadata"]["transitions"]
+    assert [(row["to"], row["at"]) for row in reported] == [(row.dest, row.at) for row in history]
     assert bench.calls("POST /api/workflow-stages/") == 1
     assert bench.calls("PATCH /api/workflow-stages/{id}/") == 0
-    assert bench.owed() == 0
+    assert bench.pending() == 0
 
 
 def test_a_stage_follows_its_stf_through_an_outage(bench: Bench) -> None:
@@ -146,10 +136,10 @@ def test_a_stage_follows_its_stf_through_an_outage(bench: Bench) -> None:
     stage = bench.stage()
     assert (stage["status"], stage["stage_metadata"]["state"]) == ("fastmon_complete", "completed")
     assert stage["processing_time_seconds"] == 180.0
-    assert bench.owed() == 0
+    assert bench.pending() == 0
 
 
-def test_a_stage_is_started_when_the_first_step_of_the_present_life_is_done(bench: Bench) -> None:
+def test_a_stage_starts_with_the_first_step_of_the_current_life(bench: Bench) -> None:
     name = bench.world.receive(bench.outbox)
     bench.world.time.pass_(seconds=5)
     bench.world.monitor.trouble[name] = PermanentError("wrong size")
@@ -170,58 +160,58 @@ def seconds_after_start(at: str) -> float:
     return (parse_timestamp(at) - START).total_seconds()
 
 
-def test_a_round_that_began_before_it_was_asked_for_settles_nothing(bench: Bench) -> None:
-    def look_again_and_ask(act: Any) -> Future[Any]:
-        reports.retry_now()
-        return bench.ask(act)
+def test_a_round_that_began_before_it_was_requested_settles_nothing(bench: Bench) -> None:
+    def request_and_submit(write: Any) -> Future[Any]:
+        reporter.report_now()
+        return bench.submit(write)
 
-    reports = bench.reporter(ask=look_again_and_ask)
-    assert not reports.settled
+    reporter = bench.reporter(submit=request_and_submit)
+    assert not reporter.is_settled
     bench.world.receive(bench.outbox)
     settle(bench.engine)
-    reports.tick()
-    assert bench.owed() == 0
-    assert not reports.settled
-    reports.tick()
-    assert reports.settled
+    reporter.tick()
+    assert bench.pending() == 0
+    assert not reporter.is_settled
+    reporter.tick()
+    assert reporter.is_settled
 
 
-def test_who_stops_the_reports_and_sees_none_in_hand_may_rely_on_none_being_sent(bench: Bench) -> None:
-    for look in count(1):
-        bench.world.receive(bench.outbox, look)
+def test_after_a_stop_without_a_report_in_flight_none_is_sent(bench: Bench) -> None:
+    for reading in count(1):
+        bench.world.receive(bench.outbox, reading)
         settle(bench.engine)
-        seen = round_stopped_at(bench, look)
+        seen = round_stopped_at(bench, reading)
         if seen is None:
-            assert look > 3
+            assert reading > 3
             return
-        assert seen.in_hand or bench.calls("POST /api/workflows/") == seen.sent
+        assert seen.in_flight or bench.calls("POST /api/workflows/") == seen.sent
 
 
 class Seen(NamedTuple):
-    """What a drain sees when it has stopped the reports, and how many were sent until then."""
+    """What a drain sees just after it has stopped the reporter, and the number of reports sent until then."""
 
-    in_hand: bool
+    in_flight: bool
     sent: int
 
 
-def round_stopped_at(bench: Bench, look: int) -> Seen | None:
-    """A round in which the reports are stopped, as a drain does it, at their *look*-th look at the clock, if any."""
+def round_stopped_at(bench: Bench, reading: int) -> Seen | None:
+    """Run a round and stop it, as a drain does, when it reads the clock for the *reading*-th time, if it does."""
     stops: Iterator[bool] = iter(())
     seen: list[Seen] = []
 
     def monotonic() -> float:
         if next(stops, False):
-            reports.worker.stop()
-            seen.append(Seen(reports.in_hand, bench.calls("POST /api/workflows/")))
+            reporter.worker.stop()
+            seen.append(Seen(reporter.in_flight, bench.calls("POST /api/workflows/")))
         return bench.world.time.seconds
 
-    reports = bench.reporter(clock=Clock(now=lambda: bench.world.time.at, monotonic=monotonic))
-    stops = iter([False] * (look - 1) + [True])
-    reports.tick()
+    reporter = bench.reporter(clock=Clock(now=lambda: bench.world.time.at, monotonic=monotonic))
+    stops = iter([False] * (reading - 1) + [True])
+    reporter.tick()
     return seen[0] if seen else None
 
 
-def test_a_failed_stf_is_told_with_its_reason_and_its_retry_too(bench: Bench) -> None:
+def test_a_failed_stf_is_reported_with_its_reason_and_so_is_its_retry(bench: Bench) -> None:
     name = bench.world.receive(bench.outbox)
     bench.world.monitor.trouble[name] = PermanentError("wrong size")
     settle(bench.engine)
@@ -238,7 +228,7 @@ def test_a_failed_stf_is_told_with_its_reason_and_its_retry_too(bench: Bench) ->
 
 
 @pytest.mark.parametrize("read", ["unreportable from", "from tf where", "from stf left join"])
-def test_an_stf_that_is_pruned_between_two_reads_owes_nothing_and_its_stage_is_unknown(bench: Bench, read: str) -> None:
+def test_an_stf_that_is_pruned_between_two_reads_has_no_pending_report_and_no_stage(bench: Bench, read: str) -> None:
     stf_id = named(bench.outbox, bench.world.receive(bench.outbox)).id
     settle(bench.engine)
     connection = connect_read_only(bench.outbox.path)
@@ -255,31 +245,31 @@ def test_an_stf_that_is_pruned_between_two_reads_owes_nothing_and_its_stage_is_u
     reports.close()
 
 
-def act(bench: Bench, what: str, name: str) -> None:
-    intake = MessageHandler(
+def act(bench: Bench, action: str, name: str) -> None:
+    handler = MessageHandler(
         bench.world.folder / "outbox.db", "ns", "fastmon-agent-test-1", (CHART, load_statechart("run"))
     )
-    request = ActionRequest.parse({"action": what, "stfs": [name], "by": "tester", "reason": ""})
-    outcome = bench.ask(
-        lambda outbox, now: OperatorActions(CHART, intake, alone=False).perform(request, outbox, now)
+    request = ActionRequest.parse({"action": action, "stfs": [name], "by": "tester", "reason": ""})
+    result = bench.submit(
+        lambda outbox, now: OperatorActions(CHART, handler, alone=False).perform(request, outbox, now)
     ).result()
-    assert outcome.done == [name]
+    assert result.done == [name]
 
 
-def test_a_skipped_stf_has_no_stage_until_it_is_admitted(tmp_path: Path, monitor: MonitorThread) -> None:
+def test_a_skipped_stf_has_no_stage_until_it_is_included(tmp_path: Path, monitor: MonitorThread) -> None:
     bench = bench_with(tmp_path, monitor, selection_fraction=0.0)
     name = bench.world.receive(bench.outbox)
-    bench.round()  # nobody knows yet whether it is wanted
+    bench.round()  # it may still be skipped
     settle(bench.engine)
     bench.round()
-    assert (bench.rows("workflows"), bench.rows("workflow-stages"), bench.owed()) == ([], [], 0)
+    assert (bench.rows("workflows"), bench.rows("workflow-stages"), bench.pending()) == ([], [], 0)
     act(bench, "include", name)
     settle(bench.engine)
     bench.round()
     assert bench.stage()["status"] == "fastmon_complete"
 
 
-def test_the_workflow_that_the_record_of_the_stf_names_is_used(bench: Bench) -> None:
+def test_the_workflow_in_the_stf_record_of_the_monitor_is_used(bench: Bench) -> None:
     theirs = bench.workflow("another name")
     name = bench.world.receive(bench.outbox)
     run = bench.post("runs", run_number=100014, start_time="2026-11-21T20:00:00")["run_id"]
@@ -290,7 +280,7 @@ def test_the_workflow_that_the_record_of_the_stf_names_is_used(bench: Bench) -> 
     assert len(bench.rows("workflows")) == 1
 
 
-def test_what_a_message_does_not_say_of_the_workflow_is_filled_in_and_named(bench: Bench) -> None:
+def test_workflow_fields_missing_in_the_message_are_filled_in_and_listed(bench: Bench) -> None:
     body = (
         '{"state": "physics", "substate": "standby", "start": "2026-11-21T19:59:00+00:00", "end": "yesterday \\u0000"}'
     )
@@ -300,10 +290,10 @@ def test_what_a_message_does_not_say_of_the_workflow_is_filled_in_and_named(benc
     (workflow,) = bench.rows("workflows")
     assert workflow["stf_metadata"]["filled_in"] == ["daq_state", "generated_time", "stf_end_time"]
     assert (workflow["daq_state"], workflow["daq_substate"]) == ("run", "standby")
-    assert bench.owed() == 0
+    assert bench.pending() == 0
 
 
-def test_where_the_workflow_exists_and_no_id_is_known_the_stf_is_unreportable_and_never_tried_again(
+def test_an_stf_whose_workflow_exists_under_an_unknown_id_is_unreportable_and_not_retried(
     bench: Bench,
 ) -> None:
     name = bench.world.receive(bench.outbox)
@@ -312,45 +302,45 @@ def test_where_the_workflow_exists_and_no_id_is_known_the_stf_is_unreportable_an
         settle(bench.engine)
         bench.round()
     assert bench.counters()["stages_unreportable"] == 1
-    assert bench.calls("POST /api/workflows/") == 2  # the other agent's, and our one try
+    assert bench.calls("POST /api/workflows/") == 2  # the other agent's, and our one attempt
     assert "already exists" in str(bench.outbox.reports.stages.keys(named(bench.outbox, name).id).unreportable)
-    assert bench.owed() == 0
+    assert bench.pending() == 0
 
 
-def test_a_stage_whose_id_died_with_the_process_is_unreportable(bench: Bench) -> None:
+def test_a_stage_whose_id_was_lost_in_a_crash_is_unreportable(bench: Bench) -> None:
     name = bench.world.receive(bench.outbox)
     settle(bench.engine)
     bench.round()
-    # As if the process had been killed before it kept what was answered.
+    # As if the process had been killed before it stored the answer.
     query(bench.outbox.path, "update stf set stage_id = null")
     query(bench.outbox.path, "update history set reported_at = null")
-    bench.reports = bench.reporter()
+    bench.stages = bench.reporter()
     bench.round()
     assert bench.counters()["stages_unreportable"] == 1
     assert "unique set" in str(bench.outbox.reports.stages.keys(named(bench.outbox, name).id).unreportable)
 
 
-def test_a_monitor_that_answers_500_or_is_away_is_tried_again_until_it_takes_the_reports(bench: Bench) -> None:
+def test_reports_are_retried_until_a_failing_monitor_accepts_them(bench: Bench) -> None:
     bench.monitor.faults(error_rate=1, endpoints=["/api/workflow"])
     for n in range(1, 4):
         bench.world.receive(bench.outbox, n)
     settle(bench.engine)
     bench.round()
-    assert bench.calls("POST /api/workflows/") == 1  # one at a time finds out whether it is back
+    assert bench.calls("POST /api/workflows/") == 1  # one at a time tests whether it is up
     bench.monitor.faults()
     bench.monitor.stop()
     bench.round()
-    assert bench.owed() == 15
+    assert bench.pending() == 15
     bench.monitor.start()
     bench.round()
     assert [row["status"] for row in bench.rows("workflow-stages")] == ["fastmon_complete"] * 3
-    assert bench.owed() == 0
+    assert bench.pending() == 0
 
 
-def test_what_came_to_rest_while_stages_were_off_is_not_told_when_they_are_on(bench: Bench) -> None:
+def test_stfs_finalized_while_stages_were_off_are_not_reported_later(bench: Bench) -> None:
     bench.world.receive(bench.outbox)
     settle(bench.engine)
-    for on in (False, True):  # a start with each
+    for on in (False, True):  # one start with each
         with bench.outbox.transaction():
             switch_stages(bench.outbox, Settings(stages=on), bench.world.time.at)
     bench.world.receive(bench.outbox, 2)
@@ -360,6 +350,6 @@ def test_what_came_to_rest_while_stages_were_off_is_not_told_when_they_are_on(be
     assert [row["filename"] for row in bench.rows("workflows")] == ["swf.100014.000002.stf"]
 
 
-def test_the_debts_are_read_by_their_index(bench: Bench) -> None:
-    owed = "select id, stf from history where reported_at is null and id > 5 order by id limit 9"
-    assert "history_owed" in str(query(bench.outbox.path, f"explain query plan {owed}"))
+def test_pending_reports_are_read_by_their_index(bench: Bench) -> None:
+    query_pending = "select id, stf from history where reported_at is null and id > 5 order by id limit 9"
+    assert "history_owed" in str(query(bench.outbox.path, f"explain query plan {query_pending}"))

@@ -1,4 +1,4 @@
-"""All who count stuck STFs agree: heart-beat, status message, metrics and `inspect`."""
+"""Heart-beat, status message, metrics and `inspect` count the same STFs as stuck."""
 
 from __future__ import annotations
 
@@ -9,23 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from fastmon_daemon.base.errors import PermanentError
-from fastmon_daemon.engine.steps import LINK_OF_STEP
 from fastmon_daemon.inspection.inspector import InspectionContext, Inspector, StfFilter
 from fastmon_daemon.inspection.liveness import Liveness
 from fastmon_daemon.inspection.metrics import MetricsCollector
 from fastmon_daemon.monitor import ResponseCounter
 from fastmon_daemon.outbox import open_for_reading
-from fastmon_daemon.presence import HealthCheckConfig, StuckRule, WorkerErrors
-from fastmon_daemon.presence.health import HealthChecker
 from fastmon_daemon.presence.status import StatusPublisher
-from fastmon_daemon.statechart import load_statechart
 from tests.builders import World, settle
+from tests.presence.builders import STUCK_RULE, checker_for
 
-RULE = StuckRule(chart=load_statechart("stf"), links=LINK_OF_STEP, stuck_after_s=60)
 
-
-class Tellers:
-    """Each says how many STFs are stuck now."""
+class Reports:
+    """The number of stuck STFs, as each report gives it."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -34,43 +29,33 @@ class Tellers:
 
     def counts(self) -> dict[str, int]:
         return {
-            "heart-beat": number_in(self.checkup().health().why, r"stuck: (\d+) STFs"),
+            "heart-beat": number_in(checker_for(self.world).health().why, r"stuck: (\d+) STFs"),
             "status": number_in(self.status_message(), r"stuck: (\d+) STFs"),
-            "metrics": number_in(self.page(), r"(?m)^fastmon_stfs_stuck (\d+)"),
+            "metrics": number_in(self.metrics(), r"(?m)^fastmon_stfs_stuck (\d+)"),
             "inspect": self.overview()["stuck_count"],
         }
 
-    def checkup(self) -> HealthChecker:
-        config = HealthCheckConfig(
-            database=self.database,
-            stuck=RULE,
-            errors=WorkerErrors(),
-            connected=None,
-            clock=self.clock,
-        )
-        return HealthChecker(config)
-
     def status_message(self) -> str:
-        told: list[str] = []
-        StatusPublisher(lambda body, _event_id: told.append(body), "agent", "ns", self.checkup()).tick()
-        return str(json.loads(told[0])["message"])
+        published: list[str] = []
+        StatusPublisher(lambda body, _event_id: published.append(body), "agent", "ns", checker_for(self.world)).tick()
+        return str(json.loads(published[0])["message"])
 
-    def page(self) -> str:
-        metrics = MetricsCollector(
+    def metrics(self) -> str:
+        collector = MetricsCollector(
             namespace="ns",
             database=self.database,
-            stuck=RULE,
+            stuck=STUCK_RULE,
             liveness=Liveness(self.clock.monotonic),
-            answer_count=ResponseCounter(),
+            response_counter=ResponseCounter(),
             buffered=lambda: 0,
             clock=self.clock,
         )
-        return metrics.render()
+        return collector.render()
 
     def overview(self) -> dict[str, Any]:
-        rules = InspectionContext(stuck=RULE, now=self.world.time.at, daemon=1)
+        context = InspectionContext(stuck=STUCK_RULE, now=self.world.time.at, daemon=1)
         with closing(open_for_reading(self.database)) as reports:
-            return Inspector(reports, rules).overview(StfFilter())
+            return Inspector(reports, context).overview(StfFilter())
 
 
 def number_in(text: str, pattern: str) -> int:
@@ -78,9 +63,9 @@ def number_in(text: str, pattern: str) -> int:
     return int(found[1]) if found else 0
 
 
-def test_during_and_after_an_outage_all_count_the_same_stfs_as_stuck(tmp_path: Path) -> None:
+def test_all_reports_count_the_same_stuck_stfs_during_and_after_an_outage(tmp_path: Path) -> None:
     world = World(tmp_path)
-    tellers = Tellers(world)
+    reports = Reports(world)
     with closing(world.outbox()) as outbox:
         engine = world.engine(outbox)
         world.monitor.trouble[world.receive(outbox, 1)] = PermanentError("wrong size")
@@ -90,13 +75,13 @@ def test_during_and_after_an_outage_all_count_the_same_stfs_as_stuck(tmp_path: P
             world.receive(outbox, n)
         settle(engine)
         world.time.pass_(minutes=10)
-        during = tellers.counts()
+        during = reports.counts()
         with outbox.transaction():
             outbox.outages.link_back("monitor", world.time.at)
         world.time.pass_(seconds=59.9)
-        just_after = tellers.counts()
+        just_after = reports.counts()
         world.time.pass_(seconds=0.1)
-        later = tellers.counts()
+        later = reports.counts()
     who = ("heart-beat", "status", "metrics", "inspect")
     assert during == dict.fromkeys(who, 1)  # the failed one
     assert just_after == dict.fromkeys(who, 1)

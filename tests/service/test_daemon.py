@@ -1,4 +1,4 @@
-"""The daemon as a process: signals, restarts, outages, one owner, and what it says."""
+"""The daemon as a process: signals, restarts, outages, exit codes, and what it logs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def world(tmp_path: Path) -> Iterator[OnEmbedded]:
         yield made
 
 
-def rows_of(world: OnEmbedded) -> int:
+def registered(world: OnEmbedded) -> int:
     return int(world.monitor.counts()["fastmon_files"])
 
 
@@ -51,7 +51,7 @@ def test_kill_9_in_the_middle_loses_nothing_and_registers_nothing_twice(world: O
     daemon = world.daemon()
     world.register(*range(1, 21))
     world.announce(*range(1, 21))
-    wait_until(lambda: rows_of(world) >= 30, "some are registered")
+    wait_until(lambda: registered(world) >= 30, "some are registered")
     daemon.kill()
     daemon.wait()
     shown = world.call("inspect")
@@ -64,7 +64,7 @@ def test_kill_9_in_the_middle_loses_nothing_and_registers_nothing_twice(world: O
     assert counts["distinct_announcements"] == 140
 
 
-def test_what_was_sent_while_a_durable_daemon_was_away_is_processed_at_its_return(world: OnEmbedded) -> None:
+def test_messages_sent_while_a_durable_daemon_is_stopped_are_processed_later(world: OnEmbedded) -> None:
     daemon = world.daemon()
     daemon.send_signal(signal.SIGTERM)
     assert daemon.wait(30) == 0
@@ -74,7 +74,7 @@ def test_what_was_sent_while_a_durable_daemon_was_away_is_processed_at_its_retur
     world.wait_for(completed=3)
 
 
-def test_with_the_monitor_away_stfs_are_acknowledged_and_sampled_and_go_on_when_it_is_back(world: OnEmbedded) -> None:
+def test_while_the_monitor_is_down_stfs_are_sampled_and_they_go_on_after_it(world: OnEmbedded) -> None:
     world.register(1, 2, 3)
     world.daemon()
     world.monitor.stop()
@@ -88,7 +88,7 @@ def test_with_the_monitor_away_stfs_are_acknowledged_and_sampled_and_go_on_when_
     assert '"attempts": 0' in world.call("inspect", name(1), "--json").stdout
 
 
-def test_with_the_broker_away_stfs_are_registered_and_announced_when_it_is_back(world: OnEmbedded) -> None:
+def test_while_the_broker_is_down_stfs_are_registered_and_announced_after_it(world: OnEmbedded) -> None:
     world.register(1, 2)
     world.monitor.faults(latency_ms=300)
     world.daemon()
@@ -109,7 +109,7 @@ def test_an_stf_that_is_registered_after_its_message_is_waited_for(world: OnEmbe
     world.wait_for(completed=1)
 
 
-def test_a_message_without_filename_makes_the_daemon_look_at_the_run(world: OnEmbedded) -> None:
+def test_a_message_without_filename_makes_the_daemon_poll_the_run(world: OnEmbedded) -> None:
     world.daemon()
     world.publish({"msg_type": "stf_ready", "req_id": 1, "run_id": 100014})
     world.register(1, 2)
@@ -124,13 +124,13 @@ def test_answers_lost_after_the_commit_and_errors_register_nothing_twice(world: 
     world.register(*range(1, 11))
     world.monitor.faults(drop_rate=0.2, error_rate=0.1)
     world.announce(*range(1, 11))
-    wait_until(lambda: rows_of(world) >= 21, "some stand there")
-    world.monitor.faults()  # they hit the probes too, and each that is hit keeps the gate shut for seconds
+    wait_until(lambda: registered(world) >= 21, "some are registered")
+    world.monitor.faults()  # a probe that fails keeps the circuit breaker open for seconds
     world.wait_for(completed=10)
     assert world.monitor.counts()["fastmon_files"] == 70
 
 
-def test_announcements_go_by_rest_where_the_monitor_takes_them(tmp_path: Path) -> None:
+def test_announcements_go_by_rest_if_the_monitor_accepts_them(tmp_path: Path) -> None:
     published: list[dict[str, object]] = []
     with living(tmp_path, publish=published.append) as world:
         world.daemon(FASTMON_NOTIFY="rest")
@@ -141,12 +141,12 @@ def test_announcements_go_by_rest_where_the_monitor_takes_them(tmp_path: Path) -
         assert world.monitor.counts()["announcements"] == 0
 
 
-def test_a_monitor_that_takes_no_messages_is_told_once_and_costs_no_stf(world: OnEmbedded) -> None:
+def test_a_monitor_that_accepts_no_messages_is_logged_once_and_costs_no_stf(world: OnEmbedded) -> None:
     daemon = world.daemon(FASTMON_NOTIFY="rest")
     world.register(1, 2)
     world.announce(1, 2)
     world.wait_for(tf_registered=2)
-    wait_until(lambda: "set FASTMON_NOTIFY=stomp" in world.log(), "it says what to do")
+    wait_until(lambda: "set FASTMON_NOTIFY=stomp" in world.log(), "the hint")
     shown = json.loads(world.call("inspect", "--json", FASTMON_NOTIFY="rest").stdout)
     assert {name: link["state"] for name, link in shown["links"].items()} == {
         "monitor": "up", "broker": "up", "messages": "blocked",
@@ -159,7 +159,7 @@ def test_a_monitor_that_takes_no_messages_is_told_once_and_costs_no_stf(world: O
     assert world.monitor.counts()["distinct_announcements"] == 14
 
 
-def test_where_nobody_is_to_be_told_stfs_are_registered_and_completed(world: OnEmbedded) -> None:
+def test_with_notify_off_stfs_are_registered_and_completed(world: OnEmbedded) -> None:
     world.daemon(FASTMON_NOTIFY="off")
     world.register(1)
     world.announce(1)
@@ -168,51 +168,51 @@ def test_where_nobody_is_to_be_told_stfs_are_registered_and_completed(world: OnE
     assert (counts["fastmon_files"], counts["announcements"]) == (7, 0)
 
 
-def test_malformed_messages_among_good_ones_are_kept_aside(world: OnEmbedded) -> None:
+def test_malformed_messages_among_good_ones_are_rejected(world: OnEmbedded) -> None:
     world.daemon()
     world.register(1)
     for body in ("not JSON", "[]", '{"msg_type": "stf_ready", "run_id": null}'):
         world.broker_access.publish(body)
     world.announce(1)
     world.wait_for(completed=1)
-    refused = json.loads(world.call("inspect", "--rejected", "--json").stdout)
-    assert len(refused["rejected"]) == 3
+    rejected = json.loads(world.call("inspect", "--rejected", "--json").stdout)
+    assert len(rejected["rejected"]) == 3
 
 
-def test_a_second_daemon_on_the_same_database_is_refused_with_75(world: OnEmbedded) -> None:
+def test_a_second_daemon_on_the_same_database_exits_with_75(world: OnEmbedded) -> None:
     daemon = world.daemon()
     second = world.call("run")
     assert second.returncode == 75
     assert f"process {daemon.pid} owns this database" in second.stderr
 
 
-def test_once_does_what_is_due_and_says_by_its_exit_code_whether_something_waits(world: OnEmbedded) -> None:
+def test_once_processes_pending_work_and_its_exit_code_says_whether_work_remains(world: OnEmbedded) -> None:
     world.register(1)
     daemon = world.daemon()
     world.announce(1, 2)
-    wait_until(lambda: world.states().get("completed") == 1 and world.states().get("sampled") == 1, "one waits")
+    wait_until(lambda: world.states().get("completed") == 1 and world.states().get("sampled") == 1, "one remains")
     daemon.send_signal(signal.SIGTERM)
     daemon.wait(30)
     assert world.call("run", "--once").returncode == 1
     world.register(2)
-    wait_until(lambda: world.call("run", "--once").returncode == 0, "nothing waits any more")
+    wait_until(lambda: world.call("run", "--once").returncode == 0, "no work remains")
     assert world.states() == {"completed": 2}
 
 
-def test_once_ends_also_where_the_monitor_was_down_and_no_probe_is_answered(world: OnEmbedded) -> None:
+def test_once_ends_though_the_monitor_was_down_and_answers_no_probe(world: OnEmbedded) -> None:
     with closing(open_outbox(world.database)) as outbox, outbox.transaction():
         outbox.outages.link_lost("monitor", "no answer", datetime.now(UTC), blocked=False)
-    with socket.create_server(("127.0.0.1", 0), backlog=100) as deaf:
-        url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         assert world.call("run", "--once", SWF_MONITOR_URL=url, FASTMON_AGENT_NAME="us").returncode == 0
 
 
-def test_without_broker_and_monitor_it_runs_says_so_and_waits(world: OnEmbedded) -> None:
+def test_without_broker_and_monitor_it_runs_and_waits(world: OnEmbedded) -> None:
     world.broker.stop()
     world.monitor.stop()
     daemon = world.start("run", FASTMON_AGENT_NAME="us")
     for link in ("broker", "monitor"):
-        wait_until(lambda link=link: f"link to the {link} is down" in world.log(), "it says so")  # type: ignore[misc]
+        wait_until(lambda link=link: f"link to the {link} is down" in world.log(), "the log line")  # type: ignore[misc]
     assert daemon.poll() is None
     world.monitor.start()
     world.broker.start()
@@ -222,9 +222,9 @@ def test_without_broker_and_monitor_it_runs_says_so_and_waits(world: OnEmbedded)
     world.wait_for(completed=1)
 
 
-def test_a_wrong_token_is_told_before_the_first_stf_comes(world: OnEmbedded) -> None:
+def test_a_wrong_token_is_logged_before_the_first_stf(world: OnEmbedded) -> None:
     daemon = world.daemon(SWF_API_TOKEN="0" * 40)
-    wait_until(lambda: "link to the monitor is blocked" in world.log(), "it says so")
+    wait_until(lambda: "link to the monitor is blocked" in world.log(), "the log line")
     assert "set SWF_API_TOKEN to a valid token" in world.log()
     seen = json.loads(world.call("inspect", "--json").stdout)
     assert seen["links"]["monitor"]["state"] == "blocked"
@@ -234,11 +234,11 @@ def test_a_wrong_token_is_told_before_the_first_stf_comes(world: OnEmbedded) -> 
     assert "link to the monitor was blocked at the last stop" in world.log()
 
 
-def test_a_missing_setting_is_one_line_that_names_it_and_exit_78(world: OnEmbedded) -> None:
-    told = world.call("run", FASTMON_NAMESPACE="")
-    assert told.returncode == 78
-    assert len(told.stderr.splitlines()) == 1
-    assert "FASTMON_NAMESPACE" in told.stderr
+def test_a_missing_setting_is_named_in_one_line_and_exits_with_78(world: OnEmbedded) -> None:
+    daemon = world.call("run", FASTMON_NAMESPACE="")
+    assert daemon.returncode == 78
+    assert len(daemon.stderr.splitlines()) == 1
+    assert "FASTMON_NAMESPACE" in daemon.stderr
 
 
 def test_no_secret_reaches_log_or_database_at_debug_level(world: OnEmbedded) -> None:

@@ -1,4 +1,4 @@
-"""The section for supervisord, under a real one: start, status, kill, restart, stop, and what is never mended."""
+"""The supervisord section, under a real supervisord: start, status, kill, restart, stop, and a configuration error."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ files={section}
 
 @dataclass
 class Supervisor:
-    """A supervisord of our own, and the world that its program works in."""
+    """A supervisord for this test, with its folder and environment."""
 
     folder: Path
     environment: dict[str, str]
 
     def ctl(self, *words: str) -> str:
-        told = subprocess.run(
+        done = subprocess.run(
             [BIN / "supervisorctl", "-c", self.folder / "conf", *words], env=self.environment,
             capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
-        return told.stdout + told.stderr
+        return done.stdout + done.stderr
 
     @property
     def pid(self) -> int:
@@ -72,7 +72,7 @@ def supervised(world: OnEmbedded, **changes: str) -> Iterator[Supervisor]:
     (testbed / "workflows").mkdir(parents=True)
     (testbed / "logs").mkdir()
     (testbed / "workflows" / "testbed.toml").write_text('[testbed]\nnamespace = "ns"\n')
-    folder = Path(tempfile.mkdtemp(prefix="fm"))  # short: it holds a socket
+    folder = Path(tempfile.mkdtemp(prefix="fm"))  # short: it contains a socket
     (folder / "conf").write_text(CONF.format(section=SECTION))
     environment = world.environment(FASTMON_NAMESPACE="", SWF_HOME=str(world.folder), **changes)
     environment["PATH"] = f"{BIN}{os.pathsep}{environment['PATH']}"
@@ -87,22 +87,22 @@ def supervised(world: OnEmbedded, **changes: str) -> Iterator[Supervisor]:
         shutil.rmtree(folder)
 
 
-def said(world: OnEmbedded) -> str:
-    """What the program logged."""
+def program_log(world: OnEmbedded) -> str:
+    """The log of the program."""
     return (world.folder / "swf-testbed" / "logs" / f"{PROGRAM}.log").read_text()
 
 
-def test_it_is_started_killed_restarted_and_stopped_and_loses_nothing(world: OnEmbedded) -> None:
+def test_a_daemon_under_supervisord_loses_nothing(world: OnEmbedded) -> None:
     world.register(1, 2, 3)
     with supervised(world) as supervisor:
         assert "STOPPED" in supervisor.ctl("status", PROGRAM)
         assert "started" in supervisor.ctl("start", PROGRAM)
         first = supervisor.pid
-        wait_until(lambda: "broker link up" in said(world), "the broker keeps messages for it from now on")
+        wait_until(lambda: "broker link up" in program_log(world), "it has subscribed")
         world.announce(1)
         world.wait_for(completed=1)
         os.kill(first, signal.SIGKILL)
-        wait_until(lambda: supervisor.pid not in (0, first), "it was started again")
+        wait_until(lambda: supervisor.pid not in (0, first), "it was restarted")
         world.announce(2)
         world.wait_for(completed=2)
         second = supervisor.pid
@@ -113,14 +113,14 @@ def test_it_is_started_killed_restarted_and_stopped_and_loses_nothing(world: OnE
         assert "stopped" in supervisor.ctl("stop", PROGRAM)
         assert "STOPPED" in supervisor.ctl("status", PROGRAM)
         assert supervisor.log().count(f"stopped: {PROGRAM} (exit status 0)") == 2
-    assert said(world).count("SIGQUIT: stopping") == 2
+    assert program_log(world).count("SIGQUIT: stopping") == 2
     counts = world.monitor.counts()
     assert (counts["fastmon_files"], counts["distinct_announcements"]) == (21, 21)
 
 
-def test_a_wrong_setting_is_not_started_again_for_ever(world: OnEmbedded) -> None:
+def test_a_configuration_error_is_not_restarted_for_ever(world: OnEmbedded) -> None:
     with supervised(world, FASTMON_WORKERS="many") as supervisor:
         supervisor.ctl("start", PROGRAM)
-        wait_until(lambda: re.search("FATAL|EXITED", supervisor.ctl("status", PROGRAM)), "it is given up")
+        wait_until(lambda: re.search("FATAL|EXITED", supervisor.ctl("status", PROGRAM)), "supervisord gives up")
         assert "exit status 78" in supervisor.log()
-    assert "FASTMON_WORKERS='many'" in said(world)
+    assert "FASTMON_WORKERS='many'" in program_log(world)

@@ -1,4 +1,4 @@
-"""What the service manager is told, and the unit that tells it how to run us."""
+"""Notifications to the service manager, and the systemd unit."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def unit() -> Unit:
 
 
 @pytest.mark.parametrize("form", ["path", "abstract"])
-def test_a_state_is_told_to_both_kinds_of_address(tmp_path: Path, form: str) -> None:
+def test_a_notification_reaches_both_kinds_of_address(tmp_path: Path, form: str) -> None:
     address = f"@{tmp_path}/notify" if form == "abstract" else f"{tmp_path}/notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(f"\0{address[1:]}" if form == "abstract" else address)
@@ -42,7 +42,7 @@ def test_a_state_is_told_to_both_kinds_of_address(tmp_path: Path, form: str) -> 
         assert manager.recv(100) == b"READY=1"
 
 
-def test_a_service_manager_that_has_gone_ends_nothing(tmp_path: Path) -> None:
+def test_a_missing_service_manager_is_no_error(tmp_path: Path) -> None:
     sd_notify.notify({"NOTIFY_SOCKET": f"{tmp_path}/nobody"}, "READY=1")
 
 
@@ -50,7 +50,7 @@ def test_without_a_service_manager_nothing_happens() -> None:
     sd_notify.notify({}, "READY=1")
 
 
-def test_the_daemon_tells_that_it_is_ready_alive_and_stopping(tmp_path: Path) -> None:
+def test_the_daemon_notifies_ready_watchdog_and_stopping(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager, living(tmp_path) as world:
         manager.bind(f"{tmp_path}/notify")
         manager.settimeout(30)
@@ -58,28 +58,28 @@ def test_the_daemon_tells_that_it_is_ready_alive_and_stopping(tmp_path: Path) ->
         assert manager.recv(100) == b"READY=1"
         assert manager.recv(100) == b"WATCHDOG=1"
         daemon.send_signal(signal.SIGTERM)
-        while (told := manager.recv(100)) == b"WATCHDOG=1":
+        while (state := manager.recv(100)) == b"WATCHDOG=1":
             continue
-        assert told == b"STOPPING=1"
+        assert state == b"STOPPING=1"
         assert daemon.wait(30) == 0
 
 
-def test_the_unit_runs_a_command_that_exists_and_gives_the_drain_its_time(unit: Unit) -> None:
+def test_the_unit_runs_an_existing_command_and_allows_for_the_drain(unit: Unit) -> None:
     service = unit["Service"]
     assert service["ExecStart"].split()[1] in COMMANDS
     assert service["Type"] == "notify"
     assert (service["Restart"], service["RestartPreventExitStatus"]) == ("always", "78")
     assert service["StateDirectory"] == SYSTEM_STATE_FOLDER.name
-    assert float(service["WatchdogSec"]) > MISSED * INTERVAL_S  # /healthz tells before the service manager acts
+    assert float(service["WatchdogSec"]) > MISSED * INTERVAL_S  # /healthz reports it before the service manager acts
     assert int(service["TimeoutStopSec"]) > Settings(namespace="x").drain_s
 
 
-def test_systemd_finds_nothing_to_complain_about(tmp_path: Path) -> None:
+def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is not on this machine")
     copy = tmp_path / UNIT.name
     copy.write_text(UNIT.read_text().replace("/usr/local/bin/fastmon-daemon", "/bin/true"))
-    told = subprocess.run(
+    verified = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", str(copy)], capture_output=True, text=True, timeout=60, check=False
     )
-    assert told.stderr == ""
+    assert verified.stderr == ""

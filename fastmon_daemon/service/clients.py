@@ -1,53 +1,39 @@
-"""Who we are at the monitor and the broker: names, secrets and logins, out of the settings.
+"""Clients of the monitor and the broker, made from the settings, and the secrets that they send.
 
-SecretRedactor that come from files are read again whenever they are asked for. It must not know what is done with them.
+A secret from a file (`NAME_FILE`) is read again each time it is used.
 """
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from uuid import uuid4
 
 from loguru import logger
 
 from fastmon_daemon.base.logs import SecretRedactor
 from fastmon_daemon.broker import ConnectionParameters
 from fastmon_daemon.engine.concurrency_limits import monitor_connections
-from fastmon_daemon.monitor import MonitorClient
-from fastmon_daemon.outbox import Outbox
+from fastmon_daemon.monitor import AgentClient, MonitorClient, RestClient
+from fastmon_daemon.service.process import ProcessContext
 from fastmon_daemon.settings import Settings
 
-
-def instance_of(outbox: Outbox) -> str:
-    """A name that is made once and kept in the database, so that a restart is the same agent."""
-    instance = outbox.recall("instance")
-    if instance is None:
-        instance = uuid4().hex[:8]
-        outbox.remember("instance", instance)
-    return instance
-
-
-def user_name(values: Mapping[str, str]) -> str:
-    """The name of the user whose process this is."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a service user without a name
-        return values.get("USER", "daemon")
+_AGENT_TIMEOUT_S = (3.05, 5.0)
+"""Timeouts for connecting and for reading, in seconds."""
+_AGENT_DEADLINE_S = 8.0
+_AGENT_CONNECTIONS = 4  # one for each worker of `presence` that uses it, and one spare
 
 
 def secret_reader(values: Mapping[str, str], name: str, known: str, secrets: SecretRedactor) -> Callable[[], str]:
-    """A function that gives the secret *name*, read anew from its file where `NAME_FILE` names one.
+    """Return a function that returns the secret *name*, read again from its file if `NAME_FILE` is set.
 
-    What it reads joins *secrets* before anybody has it.
+    *known* is its value at the start. Each value is added to *secrets* before it is returned.
     """
     path = values.get(f"{name}_FILE")
     return _SecretFile(f"{name}_FILE={path}", Path(path).expanduser(), known, secrets) if path else lambda: known
 
 
 class _SecretFile:
-    """While its file cannot be read, or is being written, a secret stays what it was; that is said once."""
+    """A secret in a file. While the file is unreadable or empty, the last value is used; that is logged once."""
 
     def __init__(self, where: str, path: Path, known: str, secrets: SecretRedactor) -> None:
         self._where = where
@@ -57,23 +43,22 @@ class _SecretFile:
         self._problem = ""
 
     def __call__(self) -> str:
-        """The secret as it is now."""
         secret, problem = "", "the file is empty"
         try:
             secret = self._path.read_text(encoding="utf-8").strip()
         except (OSError, ValueError) as exc:
-            problem = getattr(exc, "strerror", None) or "the file is no text"
+            problem = getattr(exc, "strerror", None) or "the file is not text"
         if secret:
             self._secrets.add(secret)
             self._known, self._problem = secret, ""
         elif problem != self._problem:
             self._problem = problem
-            logger.error("{}: {}: the secret that was read last is used", self._where, problem)
+            logger.error("{}: {}: using the last secret that was read", self._where, problem)
         return self._known
 
 
 def monitor_client(settings: Settings, values: Mapping[str, str], secrets: SecretRedactor) -> MonitorClient:
-    """The monitor that the settings name, with our token."""
+    """Return a client of the monitor, with our token."""
     return MonitorClient(
         settings.monitor_url,
         secret_reader(values, "SWF_API_TOKEN", settings.monitor_token, secrets),
@@ -83,10 +68,46 @@ def monitor_client(settings: Settings, values: Mapping[str, str], secrets: Secre
     )
 
 
+def agent_client(context: ProcessContext, *, deadline_s: float = _AGENT_DEADLINE_S) -> AgentClient:
+    """Return a client for agent calls, with its own connections: a hanging call delays no registration."""
+    settings, values = context.settings, context.values
+    connect_s, read_s = _AGENT_TIMEOUT_S
+    return AgentClient(
+        RestClient(
+            settings.monitor_url,
+            secret_reader(values, "SWF_API_TOKEN", settings.monitor_token, context.secrets),
+            connections=_AGENT_CONNECTIONS,
+            ca=settings.monitor_ca,
+            environ=values,
+            timeout_s=(min(deadline_s, connect_s), min(deadline_s, read_s)),
+            deadline_s=deadline_s,
+            max_retry_after_s=0.0,  # a Retry-After for one of the calls must not stop the heart-beats
+        )
+    )
+
+
+def log_client(context: ProcessContext) -> AgentClient:
+    """Return a client for log lines. A URL other than the monitor's gets no token: it may use plain HTTP."""
+    settings = context.settings
+    if settings.logs_url is None:
+        return agent_client(context)
+    return AgentClient(
+        RestClient(
+            settings.logs_url,
+            lambda: "",
+            connections=1,
+            ca=settings.monitor_ca,
+            environ=context.values,
+            timeout_s=_AGENT_TIMEOUT_S,
+            deadline_s=_AGENT_DEADLINE_S,
+        )
+    )
+
+
 def broker_parameters(
     settings: Settings, values: Mapping[str, str], secrets: SecretRedactor, instance: str, *, subscribe: bool
 ) -> ConnectionParameters:
-    """How we log in at the broker; without *subscribe* only to announce."""
+    """Return the parameters of our broker connection; without *subscribe* it is only for announcing."""
     password = "MQ_PASSWD" if "MQ_PASSWD_FILE" in values else "ACTIVEMQ_PASSWORD"
     return ConnectionParameters(
         host=settings.broker_host,

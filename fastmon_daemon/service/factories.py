@@ -1,0 +1,146 @@
+"""Factories: make the agent's name, its presence and the file watcher from the settings."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from datetime import datetime
+from functools import partial
+from uuid import uuid4
+
+from fastmon_daemon.base.backoff import retry_for
+from fastmon_daemon.base.clock import Clock
+from fastmon_daemon.base.links import links_for
+from fastmon_daemon.broker import BrokerConnection
+from fastmon_daemon.engine import Engine
+from fastmon_daemon.intake.found_files import FoundFile
+from fastmon_daemon.intake.handler import MessageHandler
+from fastmon_daemon.intake.seen_file_cache import SeenFileCache
+from fastmon_daemon.intake.watcher import WatchConfig, Watcher
+from fastmon_daemon.outbox import Outbox, ReceiveOutcome, attach
+from fastmon_daemon.presence.agent import Presence
+from fastmon_daemon.presence.health import HealthChecker
+from fastmon_daemon.presence.heartbeat import Heartbeat
+from fastmon_daemon.presence.identity import agent_name, registration_calls
+from fastmon_daemon.presence.log_shipping import LogShipper
+from fastmon_daemon.presence.periodic_worker import PeriodicWorker, WorkerErrors
+from fastmon_daemon.presence.stages import StageReporter
+from fastmon_daemon.presence.status import StatusPublisher
+from fastmon_daemon.presence.stuck import StuckRule
+from fastmon_daemon.service.clients import agent_client, log_client
+from fastmon_daemon.service.process import ProcessContext
+from fastmon_daemon.settings import Settings
+from fastmon_daemon.statechart import load_statechart
+
+_NAME_TIMEOUT_S = 3.0
+"""Seconds that the very first start waits for the monitor to assign an agent number."""
+
+
+def instance_id(outbox: Outbox) -> str:
+    """Return the random id of this installation; it is made once and kept in the database."""
+    instance = outbox.recall("instance")
+    if instance is None:
+        instance = uuid4().hex[:8]
+        outbox.remember("instance", instance)
+    return instance
+
+
+def user_name(values: Mapping[str, str]) -> str:
+    """Return the name of the user that runs this process."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a service user without a name
+        return values.get("USER", "daemon")
+
+
+def switch_stages(outbox: Outbox, settings: Settings, now: datetime) -> None:
+    """Record whether stages are reported. STFs finalized while reporting was off are not reported later."""
+    before = outbox.recall("stages")
+    outbox.remember("stages", "on" if settings.stages else "off")
+    if settings.stages and before == "off":
+        outbox.stages.discard_pending(now)
+
+
+def registered_name(context: ProcessContext, outbox: Outbox, instance: str) -> str:
+    """Return the agent name. The very first start requests a number from the monitor, with a short timeout."""
+    with closing(agent_client(context, deadline_s=_NAME_TIMEOUT_S)) as client:
+        next_number = partial(retry_for(_NAME_TIMEOUT_S), client.next_agent_id)
+        return agent_name(outbox, context.settings.agent_name, user_name(context.values), instance, next_number)
+
+
+def stuck_rule(settings: Settings) -> StuckRule:
+    """Return the rule by which an STF counts as stuck."""
+    return StuckRule(
+        chart=load_statechart("stf"), links=links_for(settings.notify), stuck_after_s=settings.stuck_after_s
+    )
+
+
+def make_presence(
+    context: ProcessContext,
+    name: str,
+    engine: Engine,
+    broker: BrokerConnection | None,
+    clock: Clock,
+    errors: WorkerErrors,
+    *,
+    heartbeats: bool,
+) -> Presence:
+    """Make the reporters that the settings enable; heart-beats and status messages only with *heartbeats*.
+
+    Status messages go the same way as announcements: by REST, or else by the *broker*. Log shipping starts at once.
+    """
+    settings, namespace, client = context.settings, context.settings.namespace, agent_client(context)
+    announce = client.announce if settings.notify == "rest" else broker.announce if broker else None
+    rule = stuck_rule(settings)
+    checker = partial(
+        HealthChecker,
+        database=context.database,
+        stuck=rule,
+        errors=errors,
+        connected=(lambda: broker.up) if broker else None,
+        clock=clock,
+    )
+    workers = []
+    if heartbeats:
+        destination = settings.subscribe if settings.mode == "message" else ""
+        registration = registration_calls(client, name, namespace, user_name(context.values), destination)
+        heartbeat = Heartbeat(client, name, namespace, checker(), registration)
+        workers.append(PeriodicWorker("heart-beat", heartbeat.tick, heartbeat.on_stop, errors=errors))
+    if heartbeats and announce:
+        status = StatusPublisher(announce, name, namespace, checker())
+        workers.append(PeriodicWorker("status", status.tick, status.on_stop, errors=errors))
+    if settings.rest_logging:
+        run = checker().run
+        shipper = LogShipper(log_client(context), name, context.secrets.redact, run, clock.monotonic)
+        shipper.begin(settings.log_level)
+        workers.append(PeriodicWorker("log-shipping", shipper.tick, shipper.on_stop, errors=errors))
+    stages = None
+    if settings.stages:
+        submit, busy = engine.inbox.submit, lambda: engine.busy > 0
+        stages = StageReporter(client, name, rule.chart, checker(), submit=submit, busy=busy, errors=errors)
+    return Presence(workers, stages, clock.monotonic)
+
+
+def make_watcher(
+    settings: Settings, handler: MessageHandler, outbox: Outbox, agent_name: str, clock: Clock
+) -> Watcher | None:
+    """Make the watcher of continuous mode; None in message mode."""
+    if settings.mode != "continuous":
+        return None
+
+    def ingest(file: FoundFile) -> ReceiveOutcome:
+        return handler.handle_file(file.message(settings.namespace, agent_name), str(file.fingerprint))
+
+    def evict(fingerprints: Sequence[str]) -> None:
+        with closing(attach(outbox.path)) as own, own.transaction():
+            own.files.forget(fingerprints)
+
+    config = WatchConfig(
+        folders=settings.watch_dirs,
+        patterns=settings.file_patterns,
+        scan_every_s=settings.check_interval_s,
+        settled_after_s=settings.settle_s,
+        lookback_s=60.0 * settings.lookback_minutes,
+    )
+    return Watcher(config, ingest, SeenFileCache(outbox.files.all(), evict, clock.monotonic()), clock)

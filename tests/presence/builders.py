@@ -1,0 +1,38 @@
+"""Builders that the tests of presence share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fastmon_daemon.base.clock import Clock
+from fastmon_daemon.base.links import LINK_OF_STEP
+from fastmon_daemon.monitor import RestClient
+from fastmon_daemon.presence.health import HealthChecker
+from fastmon_daemon.presence.periodic_worker import WorkerErrors
+from fastmon_daemon.presence.stuck import StuckRule
+from fastmon_daemon.statechart import load_statechart
+from fastmon_daemon.testbed.monitor import MonitorThread
+from tests.builders import World
+
+TOKEN = "f" * 40
+STUCK_RULE = StuckRule(chart=load_statechart("stf"), links=LINK_OF_STEP, stuck_after_s=60)
+
+
+def rest_client(monitor: MonitorThread) -> RestClient:
+    return RestClient(monitor.url, lambda: TOKEN, connections=1, timeout_s=(5, 5))
+
+
+def checker_for(
+    world: World,
+    *,
+    errors: WorkerErrors | None = None,
+    connected: Callable[[], bool] = lambda: True,
+    clock: Clock | None = None,
+) -> HealthChecker:
+    return HealthChecker(
+        database=world.folder / "outbox.db",
+        stuck=STUCK_RULE,
+        errors=errors or WorkerErrors(),
+        connected=connected,
+        clock=clock or world.time.clock(),
+    )
