@@ -1,7 +1,4 @@
-"""All settings read at once: each with its value and source, or with what is wrong about it.
-
-This module owns that one wrong setting hides no other. It must not know which settings there are.
-"""
+"""Load all settings at once: each with its value and source, or its error. An invalid setting hides no other."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -17,7 +14,7 @@ from fastmon_daemon.settings.validators import resolve_namespace, validate_mode,
 
 @dataclass(frozen=True, kw_only=True)
 class LoadResult:
-    """What was read, by field of `Settings`; a field that stands in *errors* bears its default in *values*."""
+    """The loaded settings, by field name of `Settings`; a field in *errors* has its default in *values*."""
 
     values: dict[str, Any] = field(default_factory=dict, repr=False)
     sources: dict[str, str] = field(default_factory=dict)
@@ -25,40 +22,43 @@ class LoadResult:
     unknown: tuple[str, ...] = ()
 
     def value(self, field_name: str) -> Any:
-        """Return one value, for those that need no namespace and no token, hence not all. Raises `ConfigError`."""
+        """Return one value, regardless of errors in other settings. Raises: ConfigError if this one is invalid."""
         if field_name in self.errors:
             raise self.errors[field_name]
         return self.values[field_name]
 
 
 def read_settings(
-    setting: Iterable[tuple[str, Setting]], environ: Mapping[str, str], *, working_folder: Path, home: Path
+    settings: Iterable[tuple[str, Setting]], environ: Mapping[str, str], *, working_folder: Path, home: Path
 ) -> LoadResult:
-    """Read every setting; raises `ConfigError` only where a `.env` file cannot be read at all."""
-    declarations = dict(setting)
+    """Read all settings; *settings* are pairs of field name and declaration.
+
+    Raises: ConfigError if a `.env` file is unreadable.
+    """
+    declarations = dict(settings)
     environment = Environment(environ, working_folder, home)
-    reading = LoadResult(unknown=environment.unknown(declarations.values()))
-    for name, each in declarations.items():
+    result = LoadResult(unknown=environment.unknown(declarations.values()))
+    for name, setting in declarations.items():
         try:
-            reading.values[name], reading.sources[name] = environment.value(each)
+            result.values[name], result.sources[name] = environment.value(setting)
         except ConfigError as error:
-            reading.values[name], reading.sources[name] = each.parse(each.default), environment.origin(each)
-            reading.errors[name] = error
-    _settle(reading, environment)
-    return reading
+            result.values[name], result.sources[name] = setting.parse(setting.default), environment.source(setting)
+            result.errors[name] = error
+    _validate(result, environment)
+    return result
 
 
-def _settle(reading: LoadResult, environment: Environment) -> None:
-    """Apply each rule between settings, unless one that it looks at is wrong already."""
-    values, sources = reading.values, reading.sources
+def _validate(result: LoadResult, environment: Environment) -> None:
+    """Apply each rule that spans several settings, unless one of them already has an error."""
+    values, sources = result.values, result.sources
     tls = ("broker_use_ssl", "broker_ca_file", "broker_cert_file", "broker_key_file")
-    for looked_at, rule in (
+    for names, rule in (
         (("namespace", "testbed_config"), partial(resolve_namespace, values, sources)),
         (tls, partial(validate_tls, values, sources, environment)),
         (("mode", "watch_dirs"), partial(validate_mode, values)),
     ):
-        if not reading.errors.keys() & set(looked_at):
+        if not result.errors.keys() & set(names):
             try:
                 rule()
             except ConfigError as error:
-                reading.errors[looked_at[0]] = error
+                result.errors[names[0]] = error
