@@ -44,8 +44,8 @@ MODULES_IN_ORDER = {
     "actions": "control_socket operator_actions",
     "service": "process credentials watcher_factory offline_reconcile agent_factory daemon",
     "checks": "runner local broker monitor",
-    "commands": "formatting startup action_commands inspect verdict reconcile export backup diagram config check run "
-    "testbed daq demo",
+    "commands": "formatting common inspect_tables action_commands inspect verdict reconcile export backup "
+    "diagram config check run testbed daq demo",
 }
 """Each package's modules from the lowest to the highest; its front, `__init__`, is above them all."""
 

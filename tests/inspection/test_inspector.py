@@ -90,7 +90,7 @@ def daemon_of(path: Path) -> Iterator[int]:
 def test_an_empty_database_has_nothing_stuck(shelf: Shelf) -> None:
     result = shelf.inspect()
     assert result.exit_code == 0
-    assert result.stdout.startswith(f"database: {shelf.path} (asked for); no daemon is running")
+    assert result.stdout.startswith(f"database: {shelf.path} (--db); no daemon is running")
     positions = [re.search(rf"^ +{state} +0", result.stdout, re.MULTILINE) for state in CHART.states]
     assert [found.start() for found in positions if found] == sorted(found.start() for found in positions if found)
     assert all(positions)
@@ -195,7 +195,7 @@ def test_more_than_a_screenful_is_counted_and_all_shows_it(shelf: Shelf) -> None
     for number in range(23):
         shelf.receive(f"swf.7.{number:06d}.stf", at=ago(hours=1, seconds=-number))
     result = shelf.inspect()
-    assert "and 3 more: --all shows them" in result.stdout
+    assert "3 more: list them with --all" in result.stdout
     assert "swf.7.000022.stf" not in result.stdout
     assert "swf.7.000022.stf" in shelf.inspect("--all").stdout
     assert (shelf.seen()["stuck_count"], len(shelf.seen()["stuck"]), len(shelf.seen("--all")["stuck"])) == (23, 20, 23)
@@ -217,7 +217,7 @@ def test_state_and_run_narrow_the_view_and_list_it(shelf: Shelf) -> None:
 def test_refused_messages_are_counted_and_listed(shelf: Shelf) -> None:
     with shelf.outbox.transaction():
         shelf.outbox.reject('{"msg_type": "stf_ready"}', "run_id is missing", ago(minutes=1), 10)
-    assert "rejected messages: 1 (--rejected shows them)" in shelf.inspect().stdout
+    assert "rejected messages: 1 (list them with --rejected)" in shelf.inspect().stdout
     result = shelf.inspect("--rejected")
     assert (result.exit_code, "run_id is missing" in result.stdout) == (0, True)
     row = shelf.seen("--rejected")["rejected"][0]

@@ -118,7 +118,7 @@ def test_a_run_that_nobody_heard_of_is_3_until_it_is_reconciled_by_hand(world: O
     daemon = world.daemon(**PLAIN)
     code, told = asked(world)
     assert code == 3
-    assert "nothing was heard of a run 100014" in told["stderr"]
+    assert "no run 100014" in told["stderr"]
     world.register(1, 2)
     by_daemon = world.call("reconcile", "--run", "100014", "--json")
     assert by_daemon.returncode == 0, by_daemon.stderr
@@ -138,7 +138,7 @@ def test_a_run_that_nobody_heard_of_is_3_until_it_is_reconciled_by_hand(world: O
     world.register(3)
     alone = world.call("reconcile", "--run", "100014")
     assert alone.returncode == 0, alone.stderr
-    assert "3 listed by the monitor, 2 known before, 1 missed and taken in now" in alone.stdout
+    assert "3 STFs listed by the monitor, 2 already known, 1 recovered" in alone.stdout
     assert world.states() == {"completed": 2, "received": 1}
     assert world.call("reconcile", "--run", "7").returncode == 1
     assert world.call("reconcile", "--run", "cosmics").returncode == 1
@@ -155,8 +155,8 @@ def test_reconcile_waits_for_a_monitor_that_is_slower_than_the_daemon_usually_is
     world.monitor.faults(latency_ms=int(1000 * (PATIENCE_S + 1)), endpoints=["/api/stf-files"])
     told = world.call("reconcile", "--run", "100014", **impatient)
     assert told.returncode == 0, told.stderr
-    assert "1 listed by the monitor, 0 known before, 1 missed and taken in now" in told.stdout
-    assert "waiting for the monitor's list of run 100014" in told.stderr
+    assert "1 STF listed by the monitor, 0 already known, 1 recovered" in told.stdout
+    assert "waiting for the STF list of run 100014 from the monitor" in told.stderr
     world.monitor.faults()
     world.wait_for(completed=1)
 
@@ -168,7 +168,7 @@ def test_one_number_in_two_namespaces_asks_which(world: OnEmbedded) -> None:
         assert world.call("reconcile", "--run", "100014", FASTMON_NAMESPACE=namespace).returncode == 0
     told = world.call("verdict", "100014")
     assert told.returncode == 2
-    assert "in the namespaces ns, other: say which with --namespace" in told.stderr
+    assert "exists in the namespaces ns, other: select one with --namespace" in told.stderr
     assert asked(world, "--namespace", "other")[1]["namespace"] == "other"
 
 
