@@ -6,21 +6,18 @@ from collections.abc import Iterator
 
 from fastmon_daemon.base.errors import LinkBlocked
 from fastmon_daemon.broker import ConnectionParameters, check_login, check_reachable, measure_round_trip
-from fastmon_daemon.checks.runner import Check, CheckResult, CheckStatus
+from fastmon_daemon.checks.runner import Check, CheckResult, ok, skipped, warning
 from fastmon_daemon.settings import Settings
 
 
 def broker_checks(settings: Settings, parameters: ConnectionParameters) -> Iterator[Check]:
     """Yield the checks that apply; *parameters* are those of the daemon."""
     if settings.mode != "message" and settings.notify != "stomp":
-        yield Check(
-            name="broker",
-            call=lambda: CheckResult(CheckStatus.SKIPPED, "not used: continuous mode without STOMP announcements"),
-        )
+        yield Check(name="broker", call=lambda: skipped("not used: continuous mode without STOMP announcements"))
         return
     yield Check(
         name="broker address",
-        call=lambda: CheckResult(CheckStatus.OK, f"{parameters.address}: {check_reachable(parameters)}"),
+        call=lambda: ok(f"{parameters.address}: {check_reachable(parameters)}"),
         hint="start the broker, or correct ACTIVEMQ_HOST and ACTIVEMQ_PORT",
     )
     yield Check(
@@ -48,24 +45,22 @@ def broker_checks(settings: Settings, parameters: ConnectionParameters) -> Itera
 def _login(parameters: ConnectionParameters) -> CheckResult:
     check_login(parameters)
     user = f"user {parameters.user!r}" if parameters.user else "anonymous user (ACTIVEMQ_USER is not set)"
-    return CheckResult(CheckStatus.OK, f"{user} can log in")
+    return ok(f"{user} can log in")
 
 
 def _subscription(parameters: ConnectionParameters) -> CheckResult:
     destination = parameters.subscribe
     if not destination.startswith("/topic/") or "::" in destination:
-        return CheckResult(
-            CheckStatus.SKIPPED, f"{destination} is not a plain topic: a test would take messages from the daemon"
-        )
+        return skipped(f"{destination} is not a plain topic: a test would take messages from the daemon")
     check_login(parameters, destination)
-    return CheckResult(CheckStatus.OK, f"{destination} is readable")
+    return ok(f"{destination} is readable")
 
 
 def _durable(parameters: ConnectionParameters) -> CheckResult:
     if not parameters.durable:
-        return CheckResult(CheckStatus.OK, "off: STFs announced while the daemon is down are recovered later")
+        return ok("off: STFs announced while the daemon is down are recovered later")
     found = f"on, not tested: the broker keeps messages for client id {parameters.client_id}"
-    return CheckResult(CheckStatus.OK, f"{found}; if it rejects durable subscriptions, set FASTMON_DURABLE=off")
+    return ok(f"{found}; if it rejects durable subscriptions, set FASTMON_DURABLE=off")
 
 
 def _round_trip(parameters: ConnectionParameters) -> CheckResult:
@@ -73,7 +68,5 @@ def _round_trip(parameters: ConnectionParameters) -> CheckResult:
         receipt_s, message_s = measure_round_trip(parameters)
     except LinkBlocked as exc:
         found = f"receipts not tested: this user may not use a scratch topic: {exc}"
-        return CheckResult(CheckStatus.WARNING, found, "ignore this if the daemon's announcements are confirmed")
-    return CheckResult(
-        CheckStatus.OK, f"receipt after {receipt_s * 1000:.0f} ms, message returned after {message_s * 1000:.0f} ms"
-    )
+        return warning(found, "ignore this if the daemon's announcements are confirmed")
+    return ok(f"receipt after {receipt_s * 1000:.0f} ms, message returned after {message_s * 1000:.0f} ms")

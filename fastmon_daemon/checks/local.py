@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fastmon_daemon.base.errors import StorageError
-from fastmon_daemon.checks.runner import Check, CheckResult, CheckStatus
+from fastmon_daemon.checks.runner import Check, CheckResult, error, ok, skipped, warning
 from fastmon_daemon.outbox import check_database, check_local_file_system, free_bytes, owner_of, shortage
 from fastmon_daemon.service import ProcessContext
 from fastmon_daemon.settings import ListenAddress
@@ -42,8 +42,8 @@ def _settings(context: ProcessContext) -> CheckResult:
     found = f"namespace {settings.namespace} ({settings.sources.get('namespace', 'default')})"
     if settings.unknown:
         names = ", ".join(settings.unknown)
-        return CheckResult(CheckStatus.WARNING, f"{found}; unknown settings ignored: {names}", "correct or unset them")
-    return CheckResult(CheckStatus.OK, f"{found}; for all settings, run `fastmon-daemon config`")
+        return warning(f"{found}; unknown settings ignored: {names}", "correct or unset them")
+    return ok(f"{found}; for all settings, run `fastmon-daemon config`")
 
 
 def _database(context: ProcessContext) -> CheckResult:
@@ -54,41 +54,36 @@ def _database(context: ProcessContext) -> CheckResult:
         folder = _nearest_existing(path.parent)
         if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
             raise StorageError(f"{where} does not exist, and this user cannot write to {folder}")
-        return CheckResult(CheckStatus.OK, f"{where} does not exist yet; the first start creates it")
+        return ok(f"{where} does not exist yet; the first start creates it")
     problems = check_database(path, load_statechart("stf"), load_statechart("run"))
     if problems:
         first, more = problems[0], f", and {len(problems) - 1} other problems" if problems[1:] else ""
         rows = f" ({', '.join(first.examples)})" if first.examples else ""
-        return CheckResult(CheckStatus.ERROR, f"{where} is inconsistent: {first.what}{rows}{more}", first.remedy)
+        return error(f"{where} is inconsistent: {first.what}{rows}{more}", first.remedy)
     state = "no daemon is running" if owner is None else f"in use by process {owner}"
-    return CheckResult(CheckStatus.OK, f"{where} is consistent; {state}")
+    return ok(f"{where} is consistent; {state}")
 
 
 def _space(context: ProcessContext) -> CheckResult:
     folder, least_mb = _nearest_existing(context.database.parent), context.settings.min_free_mb
     free = free_bytes(folder)
     if free is None:
-        return CheckResult(CheckStatus.SKIPPED, f"free space of {folder} unknown")
+        return skipped(f"free space of {folder} unknown")
     found = f"{free // 1_000_000} MB free at {folder}"
     path = context.database
-    if free < least_mb * 1_000_000 and (
-        not path.exists() or shortage(path, least_mb)
-    ):  # pruned pages are free space, too
-        return CheckResult(
-            CheckStatus.ERROR, f"{found}, below FASTMON_MIN_FREE_MB={least_mb}: no STFs are stored", _SPACE_HINT
-        )
+    # Pruned pages of the database count as free, hence `shortage`.
+    if free < least_mb * 1_000_000 and (not path.exists() or shortage(path, least_mb)):
+        return error(f"{found}, below FASTMON_MIN_FREE_MB={least_mb}: no STFs are stored", _SPACE_HINT)
     if free < 4 * least_mb * 1_000_000:
-        return CheckResult(
-            CheckStatus.WARNING, f"{found}; below FASTMON_MIN_FREE_MB={least_mb}, no STFs are stored", _SPACE_HINT
-        )
-    return CheckResult(CheckStatus.OK, found)
+        return warning(f"{found}; below FASTMON_MIN_FREE_MB={least_mb}, no STFs are stored", _SPACE_HINT)
+    return ok(found)
 
 
 def _metrics(context: ProcessContext) -> CheckResult:
     listen = context.settings.http
     assert listen is not None
     if listen.port == 0:
-        return CheckResult(CheckStatus.OK, f"{listen.host}, free port chosen at start (see the daemon's log)")
+        return ok(f"{listen.host}, free port chosen at start (see the daemon's log)")
     return _free(listen) if owner_of(context.database) is None else _healthy(listen)
 
 
@@ -96,7 +91,7 @@ def _free(listen: ListenAddress) -> CheckResult:
     with socket.socket(socket.AF_INET6 if ":" in listen.host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # like the server
         probe.bind((listen.host, listen.port))
-    return CheckResult(CheckStatus.OK, f"{listen} is free")
+    return ok(f"{listen} is free")
 
 
 def _healthy(listen: ListenAddress) -> CheckResult:
@@ -107,8 +102,8 @@ def _healthy(listen: ListenAddress) -> CheckResult:
         body = " ".join(response.read(1000).decode(errors="replace").split())
     finally:
         connection.close()
-    status = CheckStatus.OK if response.status == 200 else CheckStatus.ERROR
-    return CheckResult(status, f"http://{listen}/healthz: {response.status} {body}")
+    result = ok if response.status == 200 else error
+    return result(f"http://{listen}/healthz: {response.status} {body}")
 
 
 def _connect_host(host: str) -> str:

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.base.errors import PermanentError
-from fastmon_daemon.checks.runner import Check, CheckResult, CheckStatus
+from fastmon_daemon.checks.runner import Check, CheckResult, ok, skipped, warning
 from fastmon_daemon.monitor import Agent, AgentDirectory, MonitorClient
 from fastmon_daemon.service import ProcessContext
 
@@ -27,7 +27,7 @@ def monitor_checks(context: ProcessContext, monitor: MonitorClient, agent_name: 
     directory = AgentDirectory(monitor, settings.monitor_url, context.values)
     probe = _MonitorProbe(context, directory, agent_name, clock)
     url_hint = "start the monitor, or set SWF_MONITOR_URL to its base URL"
-    yield Check(name="monitor address", call=lambda: CheckResult(CheckStatus.OK, directory.addresses()), hint=url_hint)
+    yield Check(name="monitor address", call=lambda: ok(directory.addresses()), hint=url_hint)
     yield Check(name="monitor", call=probe.answers, needs=("monitor address",), hint=url_hint)
     yield Check(name="token", call=lambda: _token(monitor), needs=("monitor",))
     yield Check(name="clock", call=probe.clock, needs=("monitor",))
@@ -40,7 +40,7 @@ def monitor_checks(context: ProcessContext, monitor: MonitorClient, agent_name: 
 
 def _token(monitor: MonitorClient) -> CheckResult:
     monitor.probe()
-    return CheckResult(CheckStatus.OK, "SWF_API_TOKEN allows writing")
+    return ok("SWF_API_TOKEN allows writing")
 
 
 class _MonitorProbe:
@@ -56,72 +56,60 @@ class _MonitorProbe:
 
     def answers(self) -> CheckResult:
         self._directory.date()
-        return CheckResult(CheckStatus.OK, f"{self._settings.monitor_url} responds like a monitor")
+        return ok(f"{self._settings.monitor_url} responds like a monitor")
 
     def clock(self) -> CheckResult:
         started_at, started = self._clock.now(), self._clock.monotonic()
         theirs = self._directory.date()
         took = self._clock.monotonic() - started
         if theirs is None:
-            return CheckResult(CheckStatus.SKIPPED, "responses of the monitor have no Date header")
+            return skipped("responses of the monitor have no Date header")
         ours = started_at + timedelta(seconds=took / 2)
         difference_s = (ours - theirs).total_seconds() - 0.5  # Date has whole seconds
         if abs(difference_s) <= SKEW_S + took / 2:
-            return CheckResult(
-                CheckStatus.OK, f"clocks of this host and of the monitor differ by less than {SKEW_S:g} s"
-            )
+            return ok(f"clocks of this host and of the monitor differ by less than {SKEW_S:g} s")
         direction = "ahead of" if difference_s > 0 else "behind"
-        return CheckResult(
-            CheckStatus.WARNING,
-            f"this host is {abs(difference_s):.0f} s {direction} the monitor",
-            "run NTP on both hosts",
-        )
+        return warning(f"this host is {abs(difference_s):.0f} s {direction} the monitor", "run NTP on both hosts")
 
     def messages(self) -> CheckResult:
         self._directory.takes_messages()
-        return CheckResult(CheckStatus.OK, "the monitor accepts messages (FASTMON_NOTIFY=rest)")
+        return ok("the monitor accepts messages (FASTMON_NOTIFY=rest)")
 
     def namespace(self) -> CheckResult:
         name = self._settings.namespace
         try:
             self._agents = self._directory.agents()
         except PermanentError as exc:
-            return CheckResult(
-                CheckStatus.WARNING,
-                f"{name}: the monitor does not list its agents: {exc}",
-                "ask the operator of the monitor",
-            )
+            return warning(f"{name}: the monitor does not list its agents: {exc}", "ask the operator of the monitor")
         others = [each for each in self._agents or () if each.name != self._agent_name]
         here = [each.name for each in others if each.namespace == name]
         if here:
-            return CheckResult(CheckStatus.OK, f"{name}: {len(here)} other agents, such as {here[0]}")
+            return ok(f"{name}: other agents: {len(here)}, for example {here[0]}")
         if others:
             found = f"{name}: none of the {len(others)} other agents of the monitor is in this namespace"
-            return CheckResult(CheckStatus.WARNING, found, "check the spelling of FASTMON_NAMESPACE")
-        return CheckResult(CheckStatus.OK, f"{name}: the monitor knows no other agents yet")
+            return warning(found, "check the spelling of FASTMON_NAMESPACE")
+        return ok(f"{name}: the monitor knows no other agents yet")
 
     def others(self) -> CheckResult:
         if self._agents is None:
-            return CheckResult(CheckStatus.SKIPPED, "no list of agents, see namespace")
+            return skipped("no list of agents, see namespace")
         alive = [each for each in self._other_daemons() if self._is_alive(each)]
         if not alive:
-            return CheckResult(CheckStatus.OK, "no other fastmon agent is running in the namespace")
+            return ok("no other fastmon agent is running in the namespace")
         names = ", ".join(f"{each.name} on {each.host or 'an unknown host'}" for each in alive)
         hint = "stop one, unless they share a queue: on a topic, each STF would be announced twice"
-        return CheckResult(CheckStatus.WARNING, f"running in the namespace: {names}", hint)
+        return warning(f"running in the namespace: {names}", hint)
 
     def selection(self) -> CheckResult:
         fraction = self._settings.selection_fraction
         if fraction == 1:
-            return CheckResult(CheckStatus.OK, "every STF is sampled")
+            return ok("every STF is sampled")
         found = f"{fraction:g} of the STFs are sampled (FASTMON_SELECTION_FRACTION)"
         agents = [each.name for each in self._other_daemons()]
         if not agents:
-            return CheckResult(CheckStatus.OK, f"{found}; set 1.0 to process every STF, like older agents")
+            return ok(f"{found}; set 1.0 to process every STF, like older agents")
         hint = "set FASTMON_SELECTION_FRACTION=1.0 to replace it"
-        return CheckResult(
-            CheckStatus.WARNING, f"{found}; {agents[0]}, if it is an older agent, processed every STF", hint
-        )
+        return warning(f"{found}; {agents[0]}, if it is an older agent, processed every STF", hint)
 
     def _other_daemons(self) -> list[Agent]:
         namespace = self._settings.namespace

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 
 from fastmon_daemon.base.errors import FastmonError, LinkBlocked
 
@@ -33,6 +34,12 @@ class CheckResult:
     """What the operator can do."""
 
 
+ok = partial(CheckResult, CheckStatus.OK)
+warning = partial(CheckResult, CheckStatus.WARNING)
+error = partial(CheckResult, CheckStatus.ERROR)
+skipped = partial(CheckResult, CheckStatus.SKIPPED)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
     """One check. It is skipped if one of the checks that it *needs* failed or was skipped."""
@@ -57,7 +64,7 @@ def run_checks(
     for check in checks:
         failed_need = next((name for name in check.needs if name in not_passed), None)
         if failed_need is not None:
-            result = CheckResult(CheckStatus.SKIPPED, f"not run, see {failed_need}")
+            result = skipped(f"not run, see {failed_need}")
         else:
             result = _run_with_timeout(check, still_running)
         if result.status in (CheckStatus.ERROR, CheckStatus.SKIPPED):
@@ -76,15 +83,15 @@ def _run_with_timeout(check: Check, still_running: Callable[[str, float], None])
     try:
         return results.get(timeout=max(0.0, check.timeout_s - REPORT_AFTER_S))
     except queue.Empty:
-        return CheckResult(CheckStatus.ERROR, f"timeout after {check.timeout_s:g} s", check.hint)
+        return error(f"timeout after {check.timeout_s:g} s", check.hint)
 
 
 def _run(check: Check) -> CheckResult:
     try:
         return check.call()
     except LinkBlocked as exc:
-        return CheckResult(CheckStatus.ERROR, str(exc))  # its message says what to fix; another hint would mislead
+        return error(str(exc))  # its message says what to fix; another hint would mislead
     except FastmonError as exc:
-        return CheckResult(CheckStatus.ERROR, str(exc), check.hint)
+        return error(str(exc), check.hint)
     except Exception as exc:  # noqa: BLE001 (an unexpected error of one check must not hide the others)
-        return CheckResult(CheckStatus.ERROR, f"{type(exc).__name__}: {exc}", check.hint)
+        return error(f"{type(exc).__name__}: {exc}", check.hint)

@@ -12,7 +12,7 @@ import click
 from fastmon_daemon.checks import CheckResult, CheckStatus, all_checks, run_checks
 from fastmon_daemon.commands.common import db_option, json_option, load_context, load_settings_with_errors
 from fastmon_daemon.commands.formatting import escape_controls
-from fastmon_daemon.settings import LoadResult, all_settings
+from fastmon_daemon.settings import all_settings
 
 
 @click.command(epilog="Exit codes: 0 no errors, 1 errors found, 2 usage error, 78 invalid settings.")
@@ -36,17 +36,12 @@ def check(ctx: click.Context, db: Path | None, as_json: bool) -> None:
     """
     loaded = load_settings_with_errors()
     if loaded.errors:
-        _print_results(_setting_errors(loaded), as_json)
+        names = {field: setting.names[0] for field, setting in all_settings()}
+        invalid = ((names[field], CheckResult(CheckStatus.ERROR, str(exc))) for field, exc in loaded.errors.items())
+        _print_results(invalid, as_json)
         ctx.exit(78)
     checks = all_checks(load_context(db, log_level="CRITICAL"))
     ctx.exit(1 if CheckStatus.ERROR in _print_results(run_checks(checks, _report_wait), as_json) else 0)
-
-
-def _setting_errors(loaded: LoadResult) -> Iterator[tuple[str, CheckResult]]:
-    settings = dict(all_settings())
-    return (
-        (settings[name].names[0], CheckResult(CheckStatus.ERROR, str(error))) for name, error in loaded.errors.items()
-    )
 
 
 def _report_wait(name: str, timeout_s: float) -> None:

@@ -48,6 +48,14 @@ def json_option(keys: str = "") -> Callable[[F], F]:
     return click.option("--json", "as_json", is_flag=True, help=help_text)
 
 
+def rate_option(default_hz: float) -> Callable[[F], F]:
+    """Return the option `--rate` of the simulated DAQ."""
+    rates = click.FloatRange(min=0, min_open=True)
+    return click.option(
+        "--rate", type=rates, default=default_hz, show_default=True, metavar="HZ", help="STFs per second."
+    )
+
+
 def read_variables() -> Mapping[str, str]:
     """Return the environment merged with the `.env` files."""
     return read_environment(os.environ, **_folders())

@@ -9,19 +9,12 @@ import threading
 import click
 
 from fastmon_daemon.base.clock import Clock
-from fastmon_daemon.commands.common import json_option, load_context
+from fastmon_daemon.commands.common import json_option, load_context, rate_option
 
 
 @click.command(epilog="Exit codes: 0 done, 1 error, 2 usage error, 78 invalid settings, 130 interrupted.")
 @click.option("--stf", type=click.IntRange(min=1), required=True, metavar="N", help="Number of STFs.")
-@click.option(
-    "--rate",
-    type=click.FloatRange(min=0, min_open=True),
-    default=1.0,
-    show_default=True,
-    metavar="HZ",
-    help="STFs per second.",
-)
+@rate_option(1.0)
 @click.option(
     "--run", type=click.IntRange(1, 2**31 - 1), metavar="N", help="Run number. Default: the next one of the monitor."
 )

@@ -15,7 +15,7 @@ import click
 
 from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.base.errors import FastmonError
-from fastmon_daemon.commands.common import json_option
+from fastmon_daemon.commands.common import json_option, rate_option
 
 LOST, INTERRUPTED = 1, 130
 
@@ -25,14 +25,7 @@ LOST, INTERRUPTED = 1, 130
     "2 usage error, 130 interrupted."
 )
 @click.option("--stf", type=click.IntRange(min=1), default=20, show_default=True, metavar="N", help="Number of STFs.")
-@click.option(
-    "--rate",
-    type=click.FloatRange(min=0, min_open=True),
-    default=5.0,
-    show_default=True,
-    metavar="HZ",
-    help="STFs per second.",
-)
+@rate_option(5.0)
 @json_option()
 def demo(stf: int, rate: float, as_json: bool) -> None:
     """Demonstrate recovery from a crash and an outage.
