@@ -137,17 +137,17 @@ def perform(action: str, *, several: bool, db: Path | None, yes: bool, as_json: 
             raise click.UsageError(f"{action}: cannot ask for confirmation without a terminal: add --yes")
         click.confirm(f"{action} {describe_selection(request, path)} in {path}?", abort=True, err=True)
     request = replace(request, before=format_timestamp(utcnow()))
-    total = ActionResult()
+    total, busy = ActionResult(), None
     try:
         daemon_runs = owner_of(path) is not None
-        results = in_batches(request, partial(_send, path)) if daemon_runs else _perform_offline(request, path)
-        for result in results:
+        for result in in_batches(request, partial(_send, path)) if daemon_runs else _perform_offline(request, path):
             total.merge(result)
     except TransientError as exc:
-        _print_result(request, total, as_json=as_json)
-        click.echo(f"fastmon-daemon: {exc}", err=True)
-        sys.exit(EXIT_TRY_AGAIN)
+        busy = exc
     _print_result(request, total, as_json=as_json)
+    if busy:
+        click.echo(f"fastmon-daemon: {busy}", err=True)
+        sys.exit(EXIT_TRY_AGAIN)
     sys.exit(1 if total.rejected else 0)
 
 

@@ -6,7 +6,7 @@ import json
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import click
@@ -141,19 +141,19 @@ def _show(read: Callable[[], View], as_json: bool, interval_s: float | None) -> 
     if interval_s is None:
         _print(view, out, as_json)
         return _exit_code(view)
+    full_screen = out.is_terminal and not as_json
+    screen = Live(console=out, auto_refresh=False, screen=True) if full_screen else nullcontext()
     try:
-        if out.is_terminal and not as_json:
-            with Live(Group(*render_inspection(view)), console=out, auto_refresh=False, screen=True) as live:
-                while True:
+        with screen as live:
+            while True:
+                if live:
                     live.update(Group(*render_inspection(view)), refresh=True)
-                    threading.Event().wait(interval_s)
-                    view = read()
-        while True:
-            _print(view, out, as_json)
-            if not as_json:
-                click.echo("-" * 80)
-            threading.Event().wait(interval_s)
-            view = read()
+                else:
+                    _print(view, out, as_json)
+                    if not as_json:
+                        click.echo("-" * 80)
+                threading.Event().wait(interval_s)
+                view = read()
     except KeyboardInterrupt:
         return _exit_code(view)
 

@@ -130,7 +130,7 @@ class Settings:
     register_missing_stf: bool = setting(
         "FASTMON_REGISTER_MISSING_STF",
         "off",
-        "Register an STF with the monitor if nobody else does in time, instead of marking it failed.",
+        "Register an STF with the monitor if nobody else has done so in time, instead of marking it failed.",
         as_switch,
     )
 
@@ -183,7 +183,7 @@ class Settings:
     keep_days: float = setting(
         "FASTMON_KEEP_DAYS",
         "7",
-        "Days to keep a complete run after its end; later, only its names and counts are kept. 0 keeps all.",
+        "Days to keep a complete run after it ended; then only its names and counts are kept. 0 means forever.",
         NOT_NEGATIVE,
     )
     workers: int = setting(

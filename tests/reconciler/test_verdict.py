@@ -105,7 +105,7 @@ def test_an_stf_that_is_really_missing_is_named_by_its_number_and_the_exit_code_
     assert (verdict["complete"], verdict["incomplete_reasons"]) == (False, ["missing: 2"])
     told = world.call("verdict", "100014", "--wait", "3")
     assert told.returncode == 1
-    assert "missing numbers" in told.stdout
+    assert "missing sequence numbers" in told.stdout
     assert "missing: 2" in told.stderr
     assert json.loads(world.call("inspect", "--json").stdout)["runs"][0]["missing"] == 2
     daemon.terminate()
