@@ -13,24 +13,12 @@ from fastmon_daemon.outbox import open_for_reading
 from fastmon_daemon.statechart import StatechartName, load_statechart
 from fastmon_daemon.statechart.diagram import Format, render
 
+_CHARTS, _FORMATS = click.Choice(get_args(StatechartName)), click.Choice(get_args(Format))
+
 
 @click.command(epilog="Exit codes: 0 done, 2 usage error, 3 no database (--live).")
-@click.option(
-    "--chart",
-    "name",
-    type=click.Choice(get_args(StatechartName)),
-    default="stf",
-    show_default=True,
-    help="Statechart to draw.",
-)
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(get_args(Format)),
-    default="mermaid",
-    show_default=True,
-    help="Output format.",
-)
+@click.option("--chart", "name", type=_CHARTS, default="stf", show_default=True, help="Statechart to draw.")
+@click.option("--format", "form", type=_FORMATS, default="mermaid", show_default=True, help="Output format.")
 @click.option("--live", is_flag=True, help="Show the number of STFs (or runs) in each state.")
 @db_option
 @click.option(

@@ -13,13 +13,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from fastmon_daemon.base.clock import parse_timestamp, utcnow
-from fastmon_daemon.commands.common import (
-    PROGRESS_AFTER_S,
-    PROGRESS_EVERY_S,
-    db_option,
-    find_database,
-    json_option,
-)
+from fastmon_daemon.commands.common import PROGRESS_AFTER_S, PROGRESS_EVERY_S, db_option, find_database, json_option
 from fastmon_daemon.commands.formatting import console, escape_controls, format_when, table
 from fastmon_daemon.outbox import DAEMON_DOWNTIME, Outage, open_for_reading
 from fastmon_daemon.reconciler.verdict import Verdict, judge
@@ -123,28 +117,20 @@ def _render(found: Verdict) -> Iterator[RenderableType]:
     }
     yield table(title, ("", ""), ((key, value) for key, value in facts.items() if value is not None))
     rows = (
-        (f"{each.source or 'created'} -> {each.dest}", each.count, *map(_seconds, (each.p50_s, each.p95_s, each.max_s)))
+        (f"{each.source or 'created'} -> {each.dest}", each.count,
+         *(f"{seconds:.3f} s" for seconds in (each.p50_s, each.p95_s, each.max_s)))
         for each in found.latencies
-    )
+    )  # fmt: skip
     yield table("latencies", ("transition", "STFs", "p50", "p95", "max"), rows)
     if not found.outages:
         yield Text("no outages during the run")
         return
     outages = (
-        (
-            "(daemon down)" if each.link == DAEMON_DOWNTIME else each.link,
-            each.began_at,
-            each.ended_at,
-            _duration(each),
-            each.reason,
-        )
+        ("(daemon down)" if each.link == DAEMON_DOWNTIME else each.link, each.began_at, each.ended_at,
+         _duration(each), each.reason)
         for each in found.outages
-    )
+    )  # fmt: skip
     yield table("outages", ("link", "from", "to", "duration", "reason"), outages)
-
-
-def _seconds(value: float) -> str:
-    return f"{value:.3f} s"
 
 
 def _duration(outage: Outage) -> str:
