@@ -1,4 +1,4 @@
-"""Generated documents are up to date (`make docs` writes them), and links and targets in all documents exist."""
+"""Documents are output of the program: a wrong one fails here. `make docs` writes them anew."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ def generate() -> ModuleType:
     return module
 
 
-def test_generated_documents_are_up_to_date(generate: ModuleType) -> None:
+def test_every_generated_document_is_in_step(generate: ModuleType) -> None:
     for document, text in generate.documents().items():
         assert document.read_text(encoding="utf-8").splitlines() == text.splitlines(), document.name
 
 
-def test_readme_has_the_help_of_every_command(generate: ModuleType) -> None:
+def test_every_command_stands_in_the_readme_with_its_help(generate: ModuleType) -> None:
     assert generate.undocumented() == set()
 
 
-def test_linked_files_exist() -> None:
+def test_every_file_that_a_document_links_to_is_there() -> None:
     for document in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text(encoding="utf-8")):
             assert (document.parent / target).exists(), f"{document.name}: {target}"
 
 
-def test_mentioned_make_targets_exist() -> None:
+def test_every_make_target_that_a_document_names_is_there() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     for document in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
         named = set(re.findall(r"`make ([a-z-]+)`", document.read_text(encoding="utf-8")))
