@@ -1,4 +1,4 @@
-"""The command line: names of commands, and the way from an error to one line and an exit code."""
+"""The command line: the group of commands, and the exit codes of errors."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ COMMANDS = (
     "config", "check", "diagram", "testbed", "daq", "demo",
 )  # fmt: skip
 _MODULES = dict.fromkeys(("retry", "discard", "include", "replay", "purge"), "action_commands")
-"""Of commands that do not stand in a module of their own name."""
+"""Command -> module, if the module is not named like the command."""
 _EXIT_CODES = ((ConfigError, 78), (DatabaseInUse, 75), (StorageUnavailable, 75), (StorageError, 3), (FastmonError, 1))
 _EXTRAS = {**dict.fromkeys(("starlette", "uvicorn", "httptools", "uvloop"), "testbed"), "mermaidx": "svg"}
 
 
 class _LazyGroup(click.Group):
-    """Imports a command only when it is called: `inspect` must not wait for the web server of the testbed."""
+    """Imports a command when it is called: `inspect` must not wait for the imports of the testbed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
         return list(COMMANDS)
@@ -38,12 +38,12 @@ class _LazyGroup(click.Group):
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def cli() -> None:
-    """Samples super time frames (STF), registers and announces their TF files, and accounts for every one."""
+    """Sample super time frames (STFs), register and announce their TF files, and account for every STF."""
 
 
 def main() -> None:
-    """Run the command line; errors of ours become one line on stderr and an exit code."""
-    # A script's `&` starts its children with SIGINT ignored; ours end by it however they were started.
+    """Run the command line; print a `FastmonError` as one line on stderr and exit with its code."""
+    # A shell script starts background commands with SIGINT ignored; Ctrl-C and `kill -INT` must stop them too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         cli.main(prog_name="fastmon-daemon")

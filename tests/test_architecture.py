@@ -29,7 +29,7 @@ LEVELS = (
 
 MODULES_IN_ORDER = {
     "base": "links errors clock failpoints sd_notify rate_limit backoff logs",
-    "settings": "fields environment database_path validators loader schema docs",
+    "settings": "fields environment database_path loader schema docs",
     "statechart": "machine diagram",
     "messages": "fields inbound outbound",
     "broker": "parameters transport unacked_buffer session connector connection probe",
@@ -46,8 +46,8 @@ MODULES_IN_ORDER = {
     "actions": "control_socket operator_actions",
     "service": "process clients factories offline_reconcile daemon",
     "checks": "runner local broker monitor",
-    "commands": "formatting startup action_commands inspect verdict reconcile export backup diagram config check run "
-    "testbed daq demo",
+    "commands": "formatting common inspect_tables action_commands inspect verdict reconcile export backup "
+    "diagram config check run testbed daq demo",
 }
 """Each package's modules from the lowest to the highest; its front, `__init__`, is above them all."""
 

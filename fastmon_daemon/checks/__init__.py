@@ -1,6 +1,6 @@
-"""What `fastmon-daemon check` tries, each thing once and within its time, beside a daemon at work as well.
+"""The checks of `fastmon-daemon check`. All are safe beside a working daemon.
 
-Nothing here writes to the database, to the monitor, or to a destination that somebody else listens to.
+No check writes to the database, to the monitor, or to a destination that others subscribe to.
 """
 
 from __future__ import annotations
@@ -20,25 +20,26 @@ from fastmon_daemon.service import ProcessContext, broker_parameters, monitor_cl
 __all__ = ["Check", "CheckResult", "CheckStatus", "all_checks", "run_checks"]
 
 
-def all_checks(world: ProcessContext) -> Iterator[Check]:
-    """What applies to these settings."""
-    instance, kept_name = _remembered(world)
-    yield from local_checks(world)
+def all_checks(context: ProcessContext) -> Iterator[Check]:
+    """Yield the checks that apply to the settings, in order."""
+    settings = context.settings
+    instance, saved_name = _instance_and_agent_name(context)
+    yield from local_checks(context)
     parameters = broker_parameters(
-        world.settings, world.values, world.secrets, instance or "(made at the first start)", subscribe=True
+        settings, context.values, context.secrets, instance or "(created at the first start)", subscribe=True
     )
-    yield from broker_checks(world.settings, parameters)
-    monitor = monitor_client(world.settings, world.values, world.secrets)
+    yield from broker_checks(settings, parameters)
+    monitor = monitor_client(settings, context.values, context.secrets)
     try:
-        yield from monitor_checks(world, monitor, world.settings.agent_name or kept_name, Clock())
+        yield from monitor_checks(context, monitor, settings.agent_name or saved_name, Clock())
     finally:
         monitor.close()
 
 
-def _remembered(world: ProcessContext) -> tuple[str, str]:
-    """The instance and the agent name that the database keeps; nothing where there is none, or it is unfit."""
+def _instance_and_agent_name(context: ProcessContext) -> tuple[str, str]:
+    """Return the instance id and the agent name from the database; both empty if it is missing or unusable."""
     try:
-        with closing(open_for_reading(world.database)) as reports:
+        with closing(open_for_reading(context.database)) as reports:
             return reports.recall("instance") or "", reports.recall("agent_name") or ""
     except StorageError:
         return "", ""

@@ -1,7 +1,4 @@
-"""What can be checked at the broker, without a durable subscription and without the daemon's client id.
-
-It must not know STOMP.
-"""
+"""Checks of the broker, without a durable subscription and without the daemon's client id."""
 
 from __future__ import annotations
 
@@ -9,75 +6,67 @@ from collections.abc import Iterator
 
 from fastmon_daemon.base.errors import LinkBlocked
 from fastmon_daemon.broker import ConnectionParameters, check_login, check_reachable, measure_round_trip
-from fastmon_daemon.checks.runner import Check, CheckResult, CheckStatus
+from fastmon_daemon.checks.runner import Check, CheckResult, ok, skipped, warning
 from fastmon_daemon.settings import Settings
 
 
 def broker_checks(settings: Settings, parameters: ConnectionParameters) -> Iterator[Check]:
-    """Those that apply; *login* is the daemon's own."""
+    """Yield the checks that apply; *parameters* are those of the daemon."""
     if settings.mode != "message" and settings.notify != "stomp":
-        yield Check(
-            name="broker", call=lambda: CheckResult(CheckStatus.SKIPPED, "not needed: folders are watched, no STOMP")
-        )
+        yield Check(name="broker", call=lambda: skipped("not used: continuous mode without STOMP announcements"))
         return
     yield Check(
         name="broker address",
-        call=lambda: CheckResult(CheckStatus.OK, f"{parameters.address}: {check_reachable(parameters)}"),
-        hint="is it running, and are ACTIVEMQ_HOST and ACTIVEMQ_PORT its STOMP address?",
+        call=lambda: ok(f"{parameters.address}: {check_reachable(parameters)}"),
+        hint="start the broker, or correct ACTIVEMQ_HOST and ACTIVEMQ_PORT",
     )
     yield Check(
         name="broker login",
         call=lambda: _login(parameters),
         needs=("broker address",),
-        hint="is it the STOMP port (61613, or 61612 here), and plain or TLS as ACTIVEMQ_USE_SSL says?",
+        hint="set ACTIVEMQ_PORT to the STOMP port (usually 61613 or 61612), and ACTIVEMQ_USE_SSL as on the broker",
     )
     if settings.mode == "message":
         yield Check(
             name="subscription",
             call=lambda: _subscription(parameters),
             needs=("broker login",),
-            hint="name a destination in FASTMON_SUBSCRIBE that this login may read",
+            hint="set FASTMON_SUBSCRIBE to a destination that this user may read",
         )
         yield Check(name="durable", call=lambda: _durable(parameters))
     yield Check(
         name="round trip",
         call=lambda: _round_trip(parameters),
         needs=("broker login",),
-        hint="ask the broker's operator: announcements count only when they are confirmed",
+        hint="ask the operator of the broker: announcements need receipts",
     )
 
 
 def _login(parameters: ConnectionParameters) -> CheckResult:
     check_login(parameters)
-    who = f"user {parameters.user!r}" if parameters.user else "nobody (ACTIVEMQ_USER is not set)"
-    return CheckResult(CheckStatus.OK, f"{who} is let in")
+    user = f"user {parameters.user!r}" if parameters.user else "anonymous user (ACTIVEMQ_USER is not set)"
+    return ok(f"{user} can log in")
 
 
 def _subscription(parameters: ConnectionParameters) -> CheckResult:
-    where = parameters.subscribe
-    if not where.startswith("/topic/") or "::" in where:
-        return CheckResult(
-            CheckStatus.SKIPPED, f"{where} is no plain topic: trying it would take messages from the daemon"
-        )
-    check_login(parameters, where)
-    return CheckResult(CheckStatus.OK, f"{where} may be read")
+    destination = parameters.subscribe
+    if not destination.startswith("/topic/") or "::" in destination:
+        return skipped(f"{destination} is not a plain topic: a test would take messages from the daemon")
+    check_login(parameters, destination)
+    return ok(f"{destination} is readable")
 
 
 def _durable(parameters: ConnectionParameters) -> CheckResult:
     if not parameters.durable:
-        return CheckResult(
-            CheckStatus.OK, "off: what is sent while the daemon is away is found by its ledger afterwards"
-        )
-    found = f"on, not tried here: the broker keeps messages for client id {parameters.client_id}"
-    return CheckResult(CheckStatus.OK, f"{found}; where it refuses durable subscriptions set FASTMON_DURABLE=off")
+        return ok("off: STFs announced while the daemon is down are recovered later")
+    found = f"on, not tested: the broker keeps messages for client id {parameters.client_id}"
+    return ok(f"{found}; if it rejects durable subscriptions, set FASTMON_DURABLE=off")
 
 
 def _round_trip(parameters: ConnectionParameters) -> CheckResult:
     try:
-        confirmed, back = measure_round_trip(parameters)
+        receipt_s, message_s = measure_round_trip(parameters)
     except LinkBlocked as exc:
-        found = f"this login may not use a scratch topic, so receipts are not tried: {exc}"
-        return CheckResult(CheckStatus.WARNING, found, "nothing, where the daemon's own announcements are confirmed")
-    return CheckResult(
-        CheckStatus.OK, f"RECEIPT after {confirmed * 1000:.0f} ms, the message was back after {back * 1000:.0f} ms"
-    )
+        found = f"receipts not tested: this user may not use a scratch topic: {exc}"
+        return warning(found, "ignore this if the daemon's announcements are confirmed")
+    return ok(f"receipt after {receipt_s * 1000:.0f} ms, message returned after {message_s * 1000:.0f} ms")

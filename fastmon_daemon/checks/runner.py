@@ -1,7 +1,4 @@
-"""What a check is, what it answers, and how a list of them is tried: in order, each within its time.
-
-It must not know what is checked.
-"""
+"""Runs checks in order, each with a time limit. It knows no particular check."""
 
 from __future__ import annotations
 
@@ -10,77 +7,91 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 
 from fastmon_daemon.base.errors import FastmonError, LinkBlocked
 
-TELL_AFTER_S = 2.0
-"""After so long a person is told what is waited for."""
+REPORT_AFTER_S = 2.0
+"""A check that takes longer is reported as still running."""
 
 
 class CheckStatus(StrEnum):
-    """What a check came to."""
+    """Outcome of a check."""
 
     OK = "ok"
     WARNING = "warning"
-    ERROR = "wrong"
+    ERROR = "error"
     SKIPPED = "skipped"
 
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """One line for a person: what was found, and what to do about it."""
+    """The result of a check, shown on one line."""
 
-    outcome: CheckStatus
+    status: CheckStatus
     found: str
     hint: str = ""
+    """What the operator can do."""
+
+
+ok = partial(CheckResult, CheckStatus.OK)
+warning = partial(CheckResult, CheckStatus.WARNING)
+error = partial(CheckResult, CheckStatus.ERROR)
+skipped = partial(CheckResult, CheckStatus.SKIPPED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One thing to try. Where one of those that it *needs* is not well, it is not tried."""
+    """One check. It is skipped if one of the checks that it *needs* failed or was skipped."""
 
     name: str
     call: Callable[[], CheckResult]
-    """Raises `FastmonError` where it is wrong."""
+    """Raises: FastmonError, which becomes a result with status error."""
     needs: tuple[str, ...] = ()
     hint: str = ""
-    """What to do about an error that does not say it."""
-    patience_s: float = 30.0
+    """The hint of an error that has none of its own."""
+    timeout_s: float = 30.0
 
 
-def run_checks(checks: Iterable[Check], waiting: Callable[[str, float], None]) -> Iterator[tuple[str, CheckResult]]:
-    """Try one after the other; *waiting* is told the name and the longest wait of one that takes long."""
-    unwell: set[str] = set()
+def run_checks(
+    checks: Iterable[Check], still_running: Callable[[str, float], None]
+) -> Iterator[tuple[str, CheckResult]]:
+    """Run the checks in order and yield name and result of each.
+
+    *still_running* is called once with the name and the time limit in seconds of a check that takes long.
+    """
+    not_passed: set[str] = set()
     for check in checks:
-        missing = [name for name in check.needs if name in unwell]
-        line = (
-            _line(check, waiting) if not missing else CheckResult(CheckStatus.SKIPPED, f"not tried, see {missing[0]}")
-        )
-        if line.outcome in (CheckStatus.ERROR, CheckStatus.SKIPPED):
-            unwell.add(check.name)
-        yield check.name, line
+        failed_need = next((name for name in check.needs if name in not_passed), None)
+        if failed_need is not None:
+            result = skipped(f"not run, see {failed_need}")
+        else:
+            result = _run_with_timeout(check, still_running)
+        if result.status in (CheckStatus.ERROR, CheckStatus.SKIPPED):
+            not_passed.add(check.name)
+        yield check.name, result
 
 
-def _line(check: Check, waiting: Callable[[str, float], None]) -> CheckResult:
-    answers: queue.SimpleQueue[CheckResult] = queue.SimpleQueue()
-    # A thread of its own that nobody waits for: a call of the system (DNS) may hang beyond any timeout of ours.
-    threading.Thread(target=lambda: answers.put(_tried(check)), name=check.name, daemon=True).start()
+def _run_with_timeout(check: Check, still_running: Callable[[str, float], None]) -> CheckResult:
+    results: queue.SimpleQueue[CheckResult] = queue.SimpleQueue()
+    # The thread is abandoned after the timeout: a system call (DNS) can hang longer than any timeout of ours.
+    threading.Thread(target=lambda: results.put(_run(check)), name=check.name, daemon=True).start()
     try:
-        return answers.get(timeout=min(TELL_AFTER_S, check.patience_s))
+        return results.get(timeout=min(REPORT_AFTER_S, check.timeout_s))
     except queue.Empty:
-        waiting(check.name, check.patience_s)
+        still_running(check.name, check.timeout_s)
     try:
-        return answers.get(timeout=max(0.0, check.patience_s - TELL_AFTER_S))
+        return results.get(timeout=max(0.0, check.timeout_s - REPORT_AFTER_S))
     except queue.Empty:
-        return CheckResult(CheckStatus.ERROR, f"no end after {check.patience_s:g} s", check.hint)
+        return error(f"timeout after {check.timeout_s:g} s", check.hint)
 
 
-def _tried(check: Check) -> CheckResult:
+def _run(check: Check) -> CheckResult:
     try:
         return check.call()
     except LinkBlocked as exc:
-        return CheckResult(CheckStatus.ERROR, str(exc))  # it says itself what to mend, and another remedy would mislead
+        return error(str(exc))  # its message says what to fix; another hint would mislead
     except FastmonError as exc:
-        return CheckResult(CheckStatus.ERROR, str(exc), check.hint)
-    except Exception as exc:  # noqa: BLE001 (one check that fails in an unknown way hides no other)
-        return CheckResult(CheckStatus.ERROR, f"{type(exc).__name__}: {exc}", check.hint)
+        return error(str(exc), check.hint)
+    except Exception as exc:  # noqa: BLE001 (an unexpected error of one check must not hide the others)
+        return error(f"{type(exc).__name__}: {exc}", check.hint)

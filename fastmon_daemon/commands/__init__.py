@@ -1,1 +1,1 @@
-"""One module per subcommand of `fastmon-daemon`: words in, tables and exit codes out."""
+"""The subcommands of `fastmon-daemon`, one module each (`action_commands` has five), and what they share."""

@@ -1,18 +1,18 @@
-"""`retry`, `discard`, `include`, `replay` and `purge`: what an operator does to STFs, rejected messages and runs.
+"""`retry`, `discard`, `include`, `replay` and `purge`: actions of an operator on STFs, rejected messages and runs.
 
-Each is done over the control socket when the daemon runs, else with the lock taken and by ourselves.
+A running daemon performs them over its control socket; without one, the command locks the database and does so itself.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
@@ -20,176 +20,177 @@ from fastmon_daemon.actions.control_socket import send_request
 from fastmon_daemon.actions.operator_actions import ActionRequest, ActionResult, OperatorActions, in_batches
 from fastmon_daemon.base.clock import format_timestamp, utcnow
 from fastmon_daemon.base.errors import PermanentError, TransientError
-from fastmon_daemon.commands.formatting import escape_controls
-from fastmon_daemon.commands.startup import current_user, existing_database, load_settings
+from fastmon_daemon.commands.common import (
+    EXIT_TRY_AGAIN,
+    F,
+    current_user,
+    db_option,
+    json_option,
+    load_settings,
+    require_database,
+)
+from fastmon_daemon.commands.formatting import count_of, escape_controls
 from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.outbox import DatabaseLock, open_for_reading, open_outbox, owner_of
 from fastmon_daemon.statechart import load_statechart
 
-BUSY = 75
-
-F = TypeVar("F", bound=Callable[..., Any])
+_EXIT_CODES = "Exit codes: 0 done, 1 not done or only in part, 2 usage error, 3 no database, 75 daemon busy."
+_json = json_option("done, rejected")
+_stfs = click.argument("stf", nargs=-1, required=True)
+_run = click.option("--run", metavar="RUN", help="Run of the STFs, if a name exists in several runs.")
+_namespace = click.option(
+    "--namespace", metavar="NAMESPACE", help="Namespace of the run, if it exists in several namespaces."
+)
+_reason = click.option("--reason", default="", help="Reason, recorded in the history.")
 
 
 def action_options(command: F) -> F:
-    """The options that every act has."""
-    command = click.option("--json", "as_json", is_flag=True, help="The outcome as one JSON object: done, rejected.")(
-        command
-    )
-    command = click.option("--yes", is_flag=True, help="Do not ask, also for more than one.")(command)
-    return click.option(
-        "--db", type=click.Path(path_type=Path, dir_okay=False), help="Database file; looked for as the daemon does."
-    )(command)
+    """Add the options that all actions have."""
+    return db_option(click.option("--yes", is_flag=True, help="Do not ask for confirmation.")(_json(command)))
 
 
-_named_stfs = click.argument("stf", nargs=-1, required=True)
-_run = click.option("--run", help="The run, where the name is in several.")
-_namespace = click.option("--namespace", help="The namespace, where the run is in several.")
-_reason = click.option("--reason", default="", help="Why; it stands in the history.")
-
-
-@click.command()
+@click.command(epilog=_EXIT_CODES)
 @click.argument("stf", nargs=-1)
-@click.option("--all-failed", is_flag=True, help="All failed STFs.")
-@click.option("--run", help="Only STFs of this run.")
+@click.option("--all-failed", is_flag=True, help="Select all failed STFs.")
+@click.option("--run", metavar="RUN", help="Select only STFs of RUN.")
 @_reason
 @_namespace
 @action_options
 def retry(stf: tuple[str, ...], all_failed: bool, **options: Any) -> None:
-    """Process failed STFs again, each with the sample that it has. More than one asks first.
+    """Process failed STFs again.
 
-    Exit codes: 0 done, 1 something was not done, 2 usage, 3 no database, 75 the daemon is busy.
+    Each STF keeps its sample. Asks for confirmation if several STFs are selected.
     """
     if bool(stf) == all_failed:
-        raise click.UsageError("name STFs, or say --all-failed")
+        raise click.UsageError("give either STF names or --all-failed")
     perform("retry", several=all_failed or len(stf) > 1, stfs=stf, all=all_failed, **options)
 
 
-@click.command()
-@_named_stfs
-@click.option("--reason", required=True, help="Why; it stands in the history.")
+@click.command(epilog=_EXIT_CODES)
+@_stfs
+@click.option("--reason", required=True, help="Reason, recorded in the history.")
 @_run
 @_namespace
 @action_options
 def discard(stf: tuple[str, ...], **options: Any) -> None:
-    """Give failed STFs up for good. More than one asks first.
+    """Permanently discard failed STFs.
 
-    Exit codes: 0 done, 1 something was not done, 2 usage, 3 no database, 75 the daemon is busy.
+    Asks for confirmation if several STFs are selected.
     """
     perform("discard", several=len(stf) > 1, stfs=stf, **options)
 
 
-@click.command()
-@_named_stfs
+@click.command(epilog=_EXIT_CODES)
+@_stfs
 @_reason
 @_run
 @_namespace
 @action_options
 def include(stf: tuple[str, ...], **options: Any) -> None:
-    """Process STFs that were skipped because they were not selected. More than one asks first.
+    """Process STFs that sampling skipped.
 
-    Exit codes: 0 done, 1 something was not done, 2 usage, 3 no database, 75 the daemon is busy.
+    Asks for confirmation if several STFs are selected.
     """
     perform("include", several=len(stf) > 1, stfs=stf, **options)
 
 
-@click.command()
+@click.command(epilog=_EXIT_CODES)
 @click.argument("number", nargs=-1, type=int)
-@click.option("--all", "everything", is_flag=True, help="All rejected messages.")
+@click.option("--all", "everything", is_flag=True, help="Select all rejected messages.")
 @action_options
 def replay(number: tuple[int, ...], everything: bool, **options: Any) -> None:
-    """Parse rejected messages again, by their NUMBER in `inspect --rejected`; those that can be taken now are taken.
+    """Parse rejected messages again.
 
-    Exit codes: 0 done, 1 something was not done, 2 usage, 3 no database, 75 the daemon is busy.
+    NUMBER is the number of a message in `fastmon-daemon inspect --rejected`. Messages that are valid now are processed;
+    the others stay rejected. Asks for confirmation if several messages are selected.
     """
     if bool(number) == everything:
-        raise click.UsageError("give numbers, or say --all")
+        raise click.UsageError("give either message numbers or --all")
     perform("replay", several=everything or len(number) > 1, ids=number, all=everything, **options)
 
 
-@click.command()
-@click.option("--run", required=True, help="The run.")
-@click.option("--include-unfinished", is_flag=True, help="Also if some of its STFs are unfinished.")
+@click.command(epilog=_EXIT_CODES)
+@click.option("--run", metavar="RUN", required=True, help="Run to delete.")
+@click.option("--include-unfinished", is_flag=True, help="Delete the run even if some of its STFs are unfinished.")
 @_namespace
 @action_options
 def purge(**options: Any) -> None:
-    """Drop all that is known of a run: for a monitor that was reset and counts its runs anew. It asks first.
+    """Delete all records of a run.
 
-    Exit codes: 0 done, 1 not done, 2 usage, 3 no database, 75 the daemon is busy.
+    Use this after a reset of the monitor that restarted its run numbers. Always asks for confirmation.
     """
     perform("purge", several=True, **options)
 
 
-def perform(act: str, *, several: bool, db: Path | None, yes: bool, as_json: bool, **wished: Any) -> None:
-    """Do it, say what was done, and exit: 0 done, 1 something was not done, 2 not confirmed, 75 the daemon is busy.
+def perform(action: str, *, several: bool, db: Path | None, yes: bool, as_json: bool, **fields: Any) -> None:
+    """Confirm and perform an action, print its result, and exit.
 
-    *wished* are the fields of the `ActionRequest`.
+    *fields* are those of the `ActionRequest`; *several* asks for confirmation.
     """
-    request = ActionRequest(action=act, by=current_user(), **wished)
-    path = existing_database(db)
+    request = ActionRequest(action=action, by=current_user(), **fields)
+    path = require_database(db)
     if request.action == "replay" and request.all:
         with closing(open_for_reading(path)) as reports:
             request = replace(request, ids=tuple(reports.rejected_ids()))
     if several and not yes:
         if sys.stdin is None or not sys.stdin.isatty():
-            raise click.UsageError(f"{request.action} of more than one: add --yes")
-        click.confirm(f"{request.action} of {_how_many(request, path)} in {path}: go on?", abort=True, err=True)
+            raise click.UsageError(f"{action}: cannot ask for confirmation without a terminal: add --yes")
+        click.confirm(f"{action} {describe_selection(request, path)} in {path}?", abort=True, err=True)
     request = replace(request, before=format_timestamp(utcnow()))
-    total = ActionResult()
+    total, busy = ActionResult(), None
     try:
-        alive = owner_of(path) is not None
-        for outcome in in_batches(request, partial(_asked, path)) if alive else _by_ourselves(request, path):
-            total.merge(outcome)
+        daemon_runs = owner_of(path) is not None
+        for result in in_batches(request, partial(_send, path)) if daemon_runs else _perform_offline(request, path):
+            total.merge(result)
     except TransientError as exc:
-        _say(request, total, as_json=as_json)
-        click.echo(f"fastmon-daemon: {exc}", err=True)
-        sys.exit(BUSY)
-    _say(request, total, as_json=as_json)
+        busy = exc
+    _print_result(request, total, as_json=as_json)
+    if busy:
+        click.echo(f"fastmon-daemon: {busy}", err=True)
+        sys.exit(EXIT_TRY_AGAIN)
     sys.exit(1 if total.rejected else 0)
 
 
-def _how_many(request: ActionRequest, path: Path) -> str:
-    """What it is about, in words; counted without a lock."""
+def describe_selection(request: ActionRequest, path: Path) -> str:
+    """Return in words what a request selects, counted without a lock."""
     with closing(open_for_reading(path)) as reports:
         if request.action == "replay":
-            return f"{len(request.ids)} rejected messages"
+            return count_of(len(request.ids), "rejected message")
         if request.action == "purge":
-            count = reports.count_stfs(None, request.run, request.namespace)
-            return f"run {escape_controls(request.run)} with {count} STFs"
+            stfs = count_of(reports.count_stfs(None, request.run, request.namespace), "STF")
+            return f"run {escape_controls(request.run)} with {stfs}"
         if not request.all:
-            return f"{len(request.stfs)} STFs"
+            return count_of(len(request.stfs), "STF")
         chart = load_statechart("stf")
         states = (state for state in chart.states if chart.may(state, request.action))
-        return f"{sum(reports.count_stfs(state, request.run, request.namespace) for state in states)} STFs"
+        return count_of(sum(reports.count_stfs(state, request.run, request.namespace) for state in states), "STF")
 
 
-def _asked(path: Path, request: ActionRequest) -> ActionResult:
+def _send(path: Path, request: ActionRequest) -> ActionResult:
     answer = send_request(path, request.as_dict())
     if "error" in answer:
         raise PermanentError(str(answer["error"]))
     return ActionResult(**answer)
 
 
-def _say(request: ActionRequest, outcome: ActionResult, *, as_json: bool) -> None:
+def _print_result(request: ActionRequest, result: ActionResult, *, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps({"done": outcome.done, "rejected": outcome.rejected}))
+        click.echo(json.dumps({"done": result.done, "rejected": result.rejected}))
     else:
-        for name in outcome.done:
+        for name in result.done:
             click.echo(f"{request.action}: {escape_controls(name)}")
-    for name, why in outcome.rejected.items():
-        click.echo(f"fastmon-daemon: {escape_controls(name)}: {why}", err=True)
+    for name, reason in result.rejected.items():
+        click.echo(f"fastmon-daemon: {escape_controls(name)}: {reason}", err=True)
 
 
-def _by_ourselves(request: ActionRequest, path: Path) -> Iterator[ActionResult]:
-    namespace = ""
-    if request.action == "replay":  # only a message that is taken in must be ours
-        namespace = load_settings().namespace
+def _perform_offline(request: ActionRequest, path: Path) -> Iterator[ActionResult]:
+    namespace = load_settings().namespace if request.action == "replay" else ""  # only messages are filtered by it
     charts = (load_statechart("stf"), load_statechart("run"))
-    acts = OperatorActions(charts[0], MessageHandler(path, namespace, "", charts), alone=True)
+    actions = OperatorActions(charts[0], MessageHandler(path, namespace, "", charts), alone=True)
     with DatabaseLock(path), closing(open_outbox(path)) as outbox:
 
-        def do(portion: ActionRequest) -> ActionResult:
+        def perform_batch(batch: ActionRequest) -> ActionResult:
             with outbox.transaction():
-                return acts.perform(portion, outbox, utcnow())
+                return actions.perform(batch, outbox, utcnow())
 
-        yield from in_batches(request, do)
+        yield from in_batches(request, perform_batch)

@@ -1,59 +1,61 @@
-"""`fastmon-daemon check`: everything tried once, a line each with what to do."""
+"""`fastmon-daemon check`: check configuration and connectivity."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from fastmon_daemon.checks import CheckResult, CheckStatus, all_checks, run_checks
+from fastmon_daemon.commands.common import db_option, json_option, load_context, load_settings_with_errors
 from fastmon_daemon.commands.formatting import escape_controls
-from fastmon_daemon.commands.startup import every_setting, load_process
-from fastmon_daemon.settings import LoadResult, all_settings
+from fastmon_daemon.settings import all_settings
 
 
-@click.command(epilog="Exit codes: 0 all is well or may be, 1 something is wrong, 78 configuration.")
-@click.option("--db", type=click.Path(path_type=Path, dir_okay=False), help="Database file, instead of FASTMON_DB.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object at the end instead of lines.")
+@click.command(epilog="Exit codes: 0 no errors, 1 errors found, 2 usage error, 78 invalid settings.")
+@db_option
+@json_option()
 @click.pass_context
 def check(ctx: click.Context, db: Path | None, as_json: bool) -> None:
-    """Try everything once: settings, database, broker, monitor; a line each, with the remedy where one is needed.
+    """Check configuration and connectivity.
 
-    It may run beside a daemon at work: it takes no lock, no client id and no durable subscription, and sends only to
-    a topic of its own. Each try ends within its time.
+    Checks settings, database, broker and monitor, and prints one line per check, with a hint if something must be
+    fixed. Each check has a time limit.
+
+    It is safe to run beside a working daemon: it uses no lock, no client id and no durable subscription, and sends
+    only to its own scratch topic.
 
     \b
-    Keys of --json: checks, of each: check, outcome (ok, warning, wrong, skipped), found, remedy
+    JSON keys:
+      checks (check, status, found, hint)
+    Status:
+      ok, warning, error, skipped
     """
-    reading = every_setting()
-    if reading.errors:
-        _show(((name, line) for name, line in _wrong_settings(reading)), as_json)
+    loaded = load_settings_with_errors()
+    if loaded.errors:
+        names = {field: setting.names[0] for field, setting in all_settings()}
+        invalid = ((names[field], CheckResult(CheckStatus.ERROR, str(exc))) for field, exc in loaded.errors.items())
+        _print_results(invalid, as_json)
         ctx.exit(78)
-    checks = all_checks(load_process(db, log_level="CRITICAL"))
-    ctx.exit(1 if CheckStatus.ERROR in _show(run_checks(checks, _waiting), as_json) else 0)
+    checks = all_checks(load_context(db, log_level="CRITICAL"))
+    ctx.exit(1 if CheckStatus.ERROR in _print_results(run_checks(checks, _report_wait), as_json) else 0)
 
 
-def _wrong_settings(reading: LoadResult) -> Iterator[tuple[str, CheckResult]]:
-    setting = dict(all_settings())
-    return (
-        (setting[name].names[0], CheckResult(CheckStatus.ERROR, str(error))) for name, error in reading.errors.items()
-    )
+def _report_wait(name: str, timeout_s: float) -> None:
+    click.echo(f"fastmon-daemon: {name}: still running (limit {timeout_s:g} s)", err=True)
 
 
-def _waiting(name: str, patience_s: float) -> None:
-    click.echo(f"fastmon-daemon: {name}: waiting, {patience_s:g} s at the longest", err=True)
-
-
-def _show(lines: Iterator[tuple[str, CheckResult]], as_json: bool) -> set[CheckStatus]:
-    """Show each line as it comes, or all as JSON; the outcomes that there were."""
-    told = []
-    for name, line in lines:
-        told.append({"check": name, "outcome": str(line.outcome), "found": line.found, "remedy": line.hint})
+def _print_results(results: Iterator[tuple[str, CheckResult]], as_json: bool) -> set[CheckStatus]:
+    """Print each result when it is ready, or all as JSON at the end; return the statuses."""
+    printed = []
+    for name, result in results:
+        printed.append({"check": name, **asdict(result)})
         if not as_json:
-            remedy = f" -> {escape_controls(line.hint)}" if line.hint else ""
-            click.echo(f"{line.outcome:<8} {name:<16} {escape_controls(line.found)}{remedy}")
+            hint = f" -> {escape_controls(result.hint)}" if result.hint else ""
+            click.echo(f"{result.status:<8} {name:<16} {escape_controls(result.found)}{hint}")
     if as_json:
-        click.echo(json.dumps({"checks": told}, indent=2))
-    return {CheckStatus(each["outcome"]) for each in told}
+        click.echo(json.dumps({"checks": printed}, indent=2))
+    return {each["status"] for each in printed}

@@ -1,4 +1,4 @@
-"""`fastmon-daemon daq`: plays one run of the testbed's DAQ and data agent."""
+"""`fastmon-daemon daq`: simulate one run of the DAQ and the data agent."""
 
 from __future__ import annotations
 
@@ -9,33 +9,28 @@ import threading
 import click
 
 from fastmon_daemon.base.clock import Clock
-from fastmon_daemon.commands.startup import load_process
+from fastmon_daemon.commands.common import json_option, load_context, rate_option
 
 
-@click.command()
-@click.option("--stf", type=click.IntRange(min=1), required=True, metavar="N", help="How many STFs.")
+@click.command(epilog="Exit codes: 0 done, 1 error, 2 usage error, 78 invalid settings, 130 interrupted.")
+@click.option("--stf", type=click.IntRange(min=1), required=True, metavar="N", help="Number of STFs.")
+@rate_option(1.0)
 @click.option(
-    "--rate",
-    type=click.FloatRange(min=0, min_open=True),
-    default=1.0,
-    show_default=True,
-    metavar="HZ",
-    help="STFs per second.",
+    "--run", type=click.IntRange(1, 2**31 - 1), metavar="N", help="Run number. Default: the next one of the monitor."
 )
-@click.option("--run", type=click.IntRange(1, 2**31 - 1), metavar="R", help="Run number; else the monitor's next one.")
-@click.option("--namespace", metavar="NS", help="Instead of FASTMON_NAMESPACE.")
+@click.option("--namespace", metavar="NAMESPACE", help="Namespace of the run; overrides FASTMON_NAMESPACE.")
 @click.option(
     "--data-agent",
     type=click.Choice(["example", "real"]),
     default="example",
     show_default=True,
-    help="Whose stf_ready: one per STF after its registration, or one per run before it.",
+    help="When to send stf_ready: for each STF after its registration (example), or once per run before (real).",
 )
 @click.option(
-    "--late", type=click.FloatRange(min=0), metavar="SECONDS", help="Register each STF so long after its stf_ready."
+    "--late", type=click.FloatRange(min=0), metavar="SECONDS", help="Register each STF this long after its stf_ready."
 )
-@click.option("--size", type=click.IntRange(min=0), metavar="BYTES", help="Size of each STF; null if not given.")
-@click.option("--json", "as_json", is_flag=True, help="End with one JSON object.")
+@click.option("--size", type=click.IntRange(min=0), metavar="BYTES", help="Size of each STF. Default: null.")
+@json_option("run, generated, registered, ready, messages, seconds")
 def daq(
     stf: int,
     rate: float,
@@ -46,13 +41,14 @@ def daq(
     size: int | None,
     as_json: bool,
 ) -> None:
-    """Play one run against the broker and the monitor that the settings name.
+    """Simulate one run of the DAQ and the data agent.
 
-    Messages and registrations are tried until they are in, however long the other side is away. Ctrl-C stops early.
+    Messages go to the broker and registrations to the monitor of the settings. Both are retried until they succeed.
+    Ctrl-C stops early.
     """
     from fastmon_daemon.testbed.daq import Daq, DataAgent, RunPlan
 
-    settings = load_process(FASTMON_NAMESPACE=namespace or None).settings
+    settings = load_context(FASTMON_NAMESPACE=namespace or None).settings
     plan = RunPlan(stf=stf, rate_hz=rate, run=run, data_agent=DataAgent(data_agent), late_s=late, size=size)
     player = Daq(settings, plan, Clock(), threading.Event())
     try:

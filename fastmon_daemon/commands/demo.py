@@ -1,4 +1,4 @@
-"""`fastmon-daemon demo`: everything in one go, with a kill -9 and an outage in the middle."""
+"""`fastmon-daemon demo`: run a complete example with a crash of the daemon and an outage of the monitor."""
 
 from __future__ import annotations
 
@@ -15,28 +15,26 @@ import click
 
 from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.base.errors import FastmonError
+from fastmon_daemon.commands.common import json_option, rate_option
 
 LOST, INTERRUPTED = 1, 130
 
 
-@click.command()
-@click.option("--stf", type=click.IntRange(min=1), default=20, show_default=True, metavar="N", help="How many STFs.")
-@click.option(
-    "--rate",
-    type=click.FloatRange(min=0, min_open=True),
-    default=5.0,
-    show_default=True,
-    metavar="HZ",
-    help="STFs per second.",
+@click.command(
+    epilog="Exit codes: 0 every STF processed exactly once, 1 an STF lost or processed twice, or an error, "
+    "2 usage error, 130 interrupted."
 )
-@click.option("--json", "as_json", is_flag=True, help="End with the verdict as one line of JSON.")
+@click.option("--stf", type=click.IntRange(min=1), default=20, show_default=True, metavar="N", help="Number of STFs.")
+@rate_option(5.0)
+@json_option()
 def demo(stf: int, rate: float, as_json: bool) -> None:
-    """See the main job done: broker, monitor and DAQ are embedded, the daemon is a real process.
+    """Demonstrate recovery from a crash and an outage.
 
-    In the middle the daemon is killed with -9 and started again, and the monitor is away for 5 s. The verdict is asked
-    of the monitor. Exit codes: 0 every STF came through, once only; 1 not so, and then database and logs are kept.
+    Broker, monitor and DAQ run inside this command; the daemon is a separate process. During the run the daemon is
+    killed with SIGKILL and restarted, and the monitor is down for 5 s. The verdict is read from the monitor. If it is
+    bad, the database and the logs are kept.
     """
-    import fastmon_daemon.testbed.demo  # noqa: F401 (without the extra `testbed` it ends here, before a folder is made)
+    import fastmon_daemon.testbed.demo  # noqa: F401 (fails without the extra `testbed`, before a folder is made)
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     folder = Path(tempfile.mkdtemp(prefix="fastmon-demo-"))
@@ -46,11 +44,11 @@ def demo(stf: int, rate: float, as_json: bool) -> None:
     except FastmonError as exc:
         click.echo(f"fastmon-daemon demo: {exc}", err=True)
     except KeyboardInterrupt:
-        click.echo("stopped early; nothing is left behind", err=True)
+        click.echo("stopped early; all files removed", err=True)
         code = INTERRUPTED
     finally:
         if code == LOST:
-            click.echo(f"database and logs are kept: {folder}", err=True)
+            click.echo(f"database and logs kept in {folder}", err=True)
         else:
             shutil.rmtree(folder, ignore_errors=True)
     sys.exit(code)
@@ -64,13 +62,13 @@ def _play(stf: int, rate: float, folder: Path, *, as_json: bool) -> int:
     from fastmon_daemon.testbed.demo_display import DemoDisplay
 
     logger.remove()
-    logger.add(folder / "world.log")
-    logging.basicConfig(filename=folder / "world.log", level="WARNING", force=True)
-    picture = DemoDisplay(Console(stderr=as_json))
+    logger.add(folder / "testbed.log")
+    logging.basicConfig(filename=folder / "testbed.log", level="WARNING", force=True)
+    display = DemoDisplay(Console(stderr=as_json))
     plan = DemoPlan(stf=stf, rate_hz=rate, folder=folder, environ=os.environ)
-    with Demo(plan, picture.show, Clock()) as story, picture.shown():
-        verdict = story.play()
-    picture.console.print(
+    with Demo(plan, display.show, Clock()) as run, display.shown():
+        verdict = run.play()
+    display.console.print(
         f"{verdict.stf_completed} of {verdict.stf_sent} STFs completed, {verdict.tf_registered} of "
         f"{verdict.tf_expected} TF files registered, {verdict.announcements} announcements; {verdict.lost} lost, "
         f"{verdict.registered_twice} registered twice; {verdict.kills} kill, {verdict.outages} outage, "

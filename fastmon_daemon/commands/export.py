@@ -1,4 +1,4 @@
-"""`fastmon-daemon export`: failed STFs and rejected messages as JSON lines."""
+"""`fastmon-daemon export`: print failed STFs and rejected messages as JSON lines."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from pathlib import Path
 
 import click
 
-from fastmon_daemon.commands.startup import existing_database
+from fastmon_daemon.commands.common import db_option, require_database
 from fastmon_daemon.outbox import open_for_reading
 from fastmon_daemon.statechart import load_statechart
 
 
-@click.command()
-@click.option("--only", type=click.Choice(["failed", "rejected"]), help="Only these.")
-@click.option("--db", type=click.Path(path_type=Path, dir_okay=False), help="Database file; as the daemon's.")
+@click.command(epilog="Exit codes: 0 done, 2 usage error, 3 no database.")
+@click.option("--only", type=click.Choice(["failed", "rejected"]), help="Print only these.")
+@db_option
 def export(only: str | None, db: Path | None) -> None:
-    """Write failed STFs (whole, with TF files and history) and rejected messages, one JSON object a line. Reads only.
+    """Print failed STFs and rejected messages as JSON lines.
 
-    Exit codes: 0 done, 2 usage, 3 no database.
+    Failed STFs include their TF files and history. The database is opened read-only.
     """
     chart = load_statechart("stf")
-    with closing(open_for_reading(existing_database(db))) as reports:
+    with closing(open_for_reading(require_database(db))) as reports:
         if only != "rejected":
             for state in (state for state in chart.states if chart.may(state, "retry")):
                 for stf in reports.list_stfs(state=state, limit=-1):

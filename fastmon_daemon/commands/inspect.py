@@ -1,8 +1,4 @@
-"""`fastmon-daemon inspect`: what stands in the outbox, what is stuck and why. It reads, never writes.
-
-This module owns the words of the command line and the way to the screen; what is said stands in `findings`, how it
-looks in `tables`.
-"""
+"""`fastmon-daemon inspect`: show STFs, runs and links, and which STFs are stuck and why. Read-only."""
 
 from __future__ import annotations
 
@@ -10,8 +6,7 @@ import json
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import closing
-from dataclasses import dataclass
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import click
@@ -20,43 +15,38 @@ from rich.live import Live
 
 from fastmon_daemon.base.clock import utcnow
 from fastmon_daemon.base.links import links_for
-from fastmon_daemon.commands.formatting import console, render_inspection
-from fastmon_daemon.commands.startup import every_setting, found_database
+from fastmon_daemon.commands.common import db_option, find_database, json_option, load_settings_with_errors
+from fastmon_daemon.commands.formatting import console
+from fastmon_daemon.commands.inspect_tables import render_inspection
 from fastmon_daemon.inspection.inspector import InspectionContext, Inspector, StfFilter, View, with_metadata
-from fastmon_daemon.outbox import open_for_reading, owner_of, shortage
+from fastmon_daemon.outbox import OutboxReader, open_for_reading, owner_of, shortage
 from fastmon_daemon.presence.stuck import StuckRule
-from fastmon_daemon.settings import LoadResult
 from fastmon_daemon.statechart import load_statechart
 
-_SCREENFUL = 20
+_DEFAULT_LIMIT = 20
+_STATES = load_statechart("stf").states
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InspectOptions:
-    """What the command line asks."""
-
-    name: str | None
-    rejected: bool
-    wanted: StfFilter
-
-
-@click.command(epilog="Exit codes: 0 nothing is stuck, 1 something is or the disk is full, 2 usage, 3 no database.")
-@click.argument("stf", required=False)
-@click.option("--db", type=click.Path(path_type=Path), help="The database to read; looked for as the daemon does.")
-@click.option(
-    "--state", type=click.Choice(load_statechart("stf").states), help="Only STFs in this state, and list them."
+@click.command(
+    epilog="Exit codes: 0 nothing is stuck, 1 an STF is stuck or the disk is full, 2 usage error, 3 no database, "
+    "78 invalid settings."
 )
-@click.option("--run", help="Only STFs of this run, and list them.")
-@click.option("--rejected", is_flag=True, help="List the messages that could not be taken.")
-@click.option("--all", "everything", is_flag=True, help=f"List all, not only {_SCREENFUL}.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of tables.")
+@click.argument("stf", required=False)
+@db_option
+@click.option(
+    "--state", metavar="STATE", type=click.Choice(_STATES), help=f"List the STFs in STATE: {', '.join(_STATES)}."
+)
+@click.option("--run", metavar="RUN", help="List the STFs of RUN.")
+@click.option("--rejected", is_flag=True, help="List rejected messages.")
+@click.option("--all", "everything", is_flag=True, help=f"List all entries, not only the first {_DEFAULT_LIMIT}.")
+@json_option()
 @click.option(
     "--watch",
     type=click.FloatRange(min=0.1),
     is_flag=False,
     flag_value="2",
     metavar="[SECONDS]",
-    help="Look again every SECONDS (2) until Ctrl-C.",
+    help="Refresh every SECONDS (default 2) until Ctrl-C.",
 )
 @click.pass_context
 def inspect(
@@ -71,86 +61,99 @@ def inspect(
     as_json: bool,
     watch: float | None,
 ) -> None:
-    """Show the STFs by state, what is stuck and why, both links; or the whole life of one STF.
+    """Show STFs, runs and links, and which STFs are stuck and why.
 
-    An STF is stuck when it failed, or has been longer in its state than FASTMON_STUCK_AFTER seconds (60) and does not
-    merely wait for a link that is down. Without a running daemon every unfinished STF is stuck.
+    With STF, show the full history of that STF instead.
+
+    An STF is stuck if it has failed, or if it has been in its state for more than FASTMON_STUCK_AFTER seconds (default
+    60) and is not waiting for a link that is down. Without a running daemon, every unfinished STF is stuck.
 
     \b
-    Keys of --json, always: database, chosen_by, at, daemon (process id or null), stuck_after_s, stuck_count,
-    intake_stopped (why nothing more is stored, or null)
-    Overview:        states, stuck, oldest, links, rejected_count, runs, stages, counters
-    --state, --run:  also stf_count, stfs
-    --rejected:      rejected_count, rejected (id, at, reason, bytes, body)
-    STF:             stfs
-    Of each STF: stf, run, namespace, state, since, stuck, why, attempts, last_error, next, next_try_at
-    Of an STF by name also: sequence, size_bytes, checksum, tf_count, execution_id, origin, included, life,
-    received_at, born_at, remark, plan, stage, tfs, history
-    Of each run: namespace, run, run_id, state, execution_id, expected, expected_by, known, missing, monitor_count,
-    absent, last_sequence, nameless, last_message_at, ended_at, ended_by, poll_at, polls, reconcile_error, summary_at
+    JSON keys, always:
+      database, chosen_by, at, daemon (process id or null), stuck_after_s,
+      stuck_count, intake_stopped (reason or null)
+    Overview:
+      states, stuck, oldest, links, rejected_count, runs, stages, counters
+    With --state or --run, also:
+      stf_count, stfs
+    With --rejected:
+      rejected_count, rejected (id, at, reason, bytes, body)
+    With STF:
+      stfs
+    Each STF:
+      stf, run, namespace, state, since, stuck, why, attempts, last_error,
+      next, next_try_at
+    Each STF, with STF, also:
+      sequence, size_bytes, checksum, tf_count, execution_id, origin,
+      included, life, received_at, born_at, remark, plan, stage, tfs, history
+    Each run:
+      namespace, run, run_id, state, execution_id, expected, expected_by,
+      known, missing, monitor_count, absent, last_sequence, nameless,
+      last_message_at, ended_at, ended_by, poll_at, polls, reconcile_error,
+      summary_at, pruned
     """
     if (stf is not None and (state or rejected)) or (rejected and (state or run)):
         raise click.UsageError("STF, --state and --rejected cannot be combined, nor --rejected and --run")
-    wanted = StfFilter(state=state, run=run, limit=-1 if everything else _SCREENFUL)
-    question = InspectOptions(name=stf, rejected=rejected, wanted=wanted)
-    path, chosen_by = found_database(db)
-    reading = every_setting()
+    selection = StfFilter(state=state, run=run, limit=-1 if everything else _DEFAULT_LIMIT)
+    path, source = find_database(db)
+    settings = load_settings_with_errors()
 
-    def look() -> View:
-        return _look(question, path, chosen_by, reading)
+    def read() -> View:
+        with closing(open_for_reading(path)) as reports:
+            context = InspectionContext(
+                stuck=StuckRule(
+                    chart=load_statechart("stf"),
+                    links=links_for(settings.value("notify")),
+                    stuck_after_s=settings.value("stuck_after_s"),
+                ),
+                now=utcnow(),
+                daemon=owner_of(path),
+            )
+            inspector = Inspector(reports, context)
+            if rejected:
+                view = inspector.rejected(selection.limit)
+            elif stf is not None:
+                view = _read_stf(inspector, reports, stf, run, f"{path} ({source})")
+            else:
+                view = inspector.overview(selection)
+                if run is not None and not view["runs"] and not any(view["states"].values()):
+                    raise click.UsageError(f"no run {run!r} in {path} ({source})")
+            intake_stopped = shortage(path, settings.value("min_free_mb"))
+            return {**with_metadata(view, context, (str(path), source)), "intake_stopped": intake_stopped}
 
-    ctx.exit(_show(look, as_json, watch))
-
-
-def _look(question: InspectOptions, path: Path, chosen_by: str, reading: LoadResult) -> View:
-    with closing(open_for_reading(path)) as reports:
-        rules = InspectionContext(
-            stuck=StuckRule(
-                chart=load_statechart("stf"),
-                links=links_for(reading.value("notify")),
-                stuck_after_s=reading.value("stuck_after_s"),
-            ),
-            now=utcnow(),
-            daemon=owner_of(path),
-        )
-        inspector, wanted = Inspector(reports, rules), question.wanted
-        if question.rejected:
-            view = inspector.rejected(wanted.limit)
-        elif question.name is not None:
-            view = inspector.stf_details(question.name, wanted.run)
-            if not view["stfs"]:
-                for run, at in reports.pruned_stf(question.name):
-                    raise click.UsageError(f"{question.name!r} of run {run} was pruned with its run at {at}")
-                where = f" of run {wanted.run!r}" if wanted.run else ""
-                raise click.UsageError(f"no STF is called {question.name!r}{where} in {path} ({chosen_by})")
-        else:
-            view = inspector.overview(wanted)
-            if wanted.run is not None and not view["runs"] and not any(view["states"].values()):
-                raise click.UsageError(f"--run {wanted.run!r}: no such run in {path} ({chosen_by})")
-        stopped = shortage(path, reading.value("min_free_mb"))
-        return {**with_metadata(view, rules, (str(path), chosen_by)), "intake_stopped": stopped}
+    ctx.exit(_show(read, as_json, watch))
 
 
-def _show(look: Callable[[], View], as_json: bool, watch: float | None) -> int:
-    """Show a view, or one after another until Ctrl-C; returns the exit code of the last."""
+def _read_stf(inspector: Inspector, reports: OutboxReader, name: str, run: str | None, database: str) -> View:
+    view = inspector.stf_details(name, run)
+    if not view["stfs"]:
+        for pruned_run, at in reports.pruned_stf(name):
+            raise click.UsageError(f"STF {name!r} was pruned with run {pruned_run} at {at}")
+        where = f" of run {run!r}" if run else ""
+        raise click.UsageError(f"no STF {name!r}{where} in {database}")
+    return view
+
+
+def _show(read: Callable[[], View], as_json: bool, interval_s: float | None) -> int:
+    """Print the view, with *interval_s* repeatedly until Ctrl-C; return the exit code of the last one."""
     out = console()
-    view = look()
-    if watch is None:
+    view = read()
+    if interval_s is None:
         _print(view, out, as_json)
         return _exit_code(view)
+    full_screen = out.is_terminal and not as_json
+    screen = Live(console=out, auto_refresh=False, screen=True) if full_screen else nullcontext()
     try:
-        if out.is_terminal and not as_json:
-            with Live(Group(*render_inspection(view)), console=out, auto_refresh=False, screen=True) as live:
-                while True:
+        with screen as live:
+            while True:
+                if live:
                     live.update(Group(*render_inspection(view)), refresh=True)
-                    threading.Event().wait(watch)
-                    view = look()
-        while True:
-            _print(view, out, as_json)
-            if not as_json:
-                click.echo("-" * 80)
-            threading.Event().wait(watch)
-            view = look()
+                else:
+                    _print(view, out, as_json)
+                    if not as_json:
+                        click.echo("-" * 80)
+                threading.Event().wait(interval_s)
+                view = read()
     except KeyboardInterrupt:
         return _exit_code(view)
 

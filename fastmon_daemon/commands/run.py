@@ -1,4 +1,4 @@
-"""`fastmon-daemon run`: the daemon itself."""
+"""`fastmon-daemon run`: run the daemon."""
 
 from __future__ import annotations
 
@@ -10,35 +10,39 @@ import click
 from loguru import logger
 
 from fastmon_daemon.base import failpoints
-from fastmon_daemon.commands.startup import load_process
+from fastmon_daemon.commands.common import db_option, load_context
 from fastmon_daemon.service import EXIT_NOT_DRAINED
 from fastmon_daemon.service import run as serve
 
 
-@click.command()
-@click.option("--once", is_flag=True, help="Do what is due without subscribing, then exit: 0 done, 1 something waits.")
-@click.option(
-    "--mode", type=click.Choice(["message", "continuous"]), help="Where STFs come from, instead of FASTMON_MODE."
+@click.command(
+    epilog="Exit codes: 0 stopped (--once: no work left), 1 work remains (--once), 2 usage error, 3 unusable database, "
+    "75 database in use or work not drained, 78 invalid settings."
 )
-@click.option("--db", type=click.Path(path_type=Path, dir_okay=False), help="Database file, instead of FASTMON_DB.")
+@click.option("--once", is_flag=True, help="Process pending work without subscribing, then exit.")
+@click.option("--mode", type=click.Choice(["message", "continuous"]), help="Source of STFs; overrides FASTMON_MODE.")
+@db_option
 def run(once: bool, mode: str | None, db: Path | None) -> None:
-    """Take STFs from the broker, or from folders (--mode continuous); register and announce their TF files.
+    """Run the daemon in the foreground.
 
-    Settings come from the environment, `.env` and `~/.env`. SIGTERM, SIGINT and SIGQUIT drain; a second one means now.
-    Exit codes: 0 done, 1 something waits (--once), 3 no database, 75 in use or not drained, 78 configuration.
+    It receives STFs from the broker, or from watched folders (--mode continuous), and registers and announces their TF
+    files. Settings come from the environment, `.env` and `~/.env`; `fastmon-daemon config` shows them.
+
+    SIGTERM, SIGINT and SIGQUIT finish in-flight work first, for up to FASTMON_DRAIN_S seconds; a second signal exits
+    immediately.
     """
-    context = load_process(db, journal=True, FASTMON_MODE=mode)
-    if crash := os.environ.get("FASTMON_TEST_CRASH"):  # no setting: only tests know it
+    context = load_context(db, journal=True, FASTMON_MODE=mode)
+    if crash := os.environ.get("FASTMON_TEST_CRASH"):  # only for tests, hence not a setting
         failpoints.set_hook(failpoints.kill_at(crash))
     for name in context.settings.unknown:
-        logger.warning("{}: no such setting, ignored; correct or unset it", name)
-    logger.info("database by {}", context.database_rule)
+        logger.warning("{}: unknown setting ignored: correct or unset it", name)
+    logger.info("database path from {}", context.database_rule)
     try:
         code = serve(context, once=once)
     except KeyboardInterrupt:
-        logger.warning("stopped at once; what was in flight is done again at the next start")
+        logger.warning("stopped immediately: in-flight work is repeated at the next start")
         code = EXIT_NOT_DRAINED
     if code == EXIT_NOT_DRAINED:
         sys.stderr.flush()
-        os._exit(code)  # a thread may still wait for the network, and nothing of it is needed
+        os._exit(code)  # a thread may still wait for the network; its result is not needed
     sys.exit(code)

@@ -1,4 +1,4 @@
-"""`fastmon-daemon testbed`: a broker and a monitor on loopback, for newcomers and for tests."""
+"""`fastmon-daemon testbed`: run a broker and a monitor on loopback."""
 
 from __future__ import annotations
 
@@ -13,22 +13,24 @@ from fastmon_daemon.base.errors import FastmonError
 _PORT = click.IntRange(0, 65535)
 
 
-@click.command()
-@click.option("--broker-port", type=_PORT, default=0, show_default=True, help="STOMP port; 0 takes a free one.")
-@click.option("--monitor-port", type=_PORT, default=0, show_default=True, help="HTTP port; 0 takes a free one.")
+@click.command(epilog="Exit codes: 0 stopped, 1 port or file not usable, 2 usage error.")
+@click.option("--broker-port", type=_PORT, default=0, show_default=True, help="STOMP port; 0 picks a free port.")
+@click.option("--monitor-port", type=_PORT, default=0, show_default=True, help="HTTP port; 0 picks a free port.")
 @click.option(
     "--env-file",
     type=click.Path(path_type=Path, dir_okay=False),
     default=".env.testbed",
     show_default=True,
-    help="File that appears when both accept: what daemon and client need to find them.",
+    help="File to write when both are ready: the settings that daemon and client need.",
 )
-@click.option("--messages-endpoint", is_flag=True, help="Give the monitor POST /api/messages/ (the real one has none).")
+@click.option(
+    "--messages-endpoint", is_flag=True, help="Enable POST /api/messages/, which the real monitor does not have."
+)
 def testbed(broker_port: int, monitor_port: int, env_file: Path, messages_endpoint: bool) -> None:
     """Run a broker and a monitor on 127.0.0.1 until Ctrl-C.
 
-    They keep everything in memory. GET /_testbed/counts tells what the monitor has seen, POST /_testbed/faults lets
-    things go wrong. The file with their addresses is removed at the end.
+    All data is kept in memory. GET /_testbed/counts of the monitor returns what it received, POST /_testbed/faults
+    injects faults. The env file is removed at exit.
     """
     import uvloop
 
@@ -36,15 +38,15 @@ def testbed(broker_port: int, monitor_port: int, env_file: Path, messages_endpoi
 
     options = TestbedOptions(broker_port=broker_port, monitor_port=monitor_port, messages_endpoint=messages_endpoint)
 
-    async def until_asked() -> None:
-        asked, loop = asyncio.Event(), asyncio.get_running_loop()
+    async def until_stopped() -> None:
+        stop, loop = asyncio.Event(), asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, asked.set)
-        await serve(options, env_file, asked, click.echo)
+            loop.add_signal_handler(number, stop.set)
+        await serve(options, env_file, stop, click.echo)
 
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(until_asked())
+            runner.run(until_stopped())
     except OSError as exc:
-        ports = f"--broker-port {broker_port} --monitor-port {monitor_port} --env-file {env_file}"
-        raise FastmonError(f"{ports}: {exc.strerror}: name free ports (0: any) and a file you may write") from exc
+        options_text = f"--broker-port {broker_port} --monitor-port {monitor_port} --env-file {env_file}"
+        raise FastmonError(f"{options_text}: {exc.strerror}: use free ports (0: any) and a writable file") from exc

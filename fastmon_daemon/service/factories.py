@@ -134,7 +134,7 @@ def make_watcher(
 
     def evict(fingerprints: Sequence[str]) -> None:
         with closing(attach(outbox.path)) as own, own.transaction():
-            own.files.forget(fingerprints)
+            own.files.remove(fingerprints)
 
     config = WatchConfig(
         folders=settings.watch_dirs,

@@ -1,8 +1,4 @@
-"""The settings: each is declared once, with its environment names, default, meaning and parser.
-
-This package owns where settings come from (the environment, `.env`, `~/.env`, `NAME_FILE`) and what they must be.
-It must not know the process it runs in: the environment and the folders are handed in.
-"""
+"""Settings of the daemon: declarations, parsers, sources (environment, `.env`, `~/.env`, `NAME_FILE`), validation."""
 
 from fastmon_daemon.settings.database_path import SYSTEM_STATE_FOLDER, database_to_read, database_to_write
 from fastmon_daemon.settings.environment import read_environment

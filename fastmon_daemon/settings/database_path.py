@@ -1,7 +1,4 @@
-"""Where the database file is: the one asked for, else the first state folder that applies.
-
-This module owns the order of the candidates. It must not know what the file holds, nor open it.
-"""
+"""The path of the database file: from `--db` or FASTMON_DB, else in the first usable state folder."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -14,41 +11,41 @@ DATABASE_NAME = "outbox.db"
 
 
 def database_to_write(
-    asked: Path | None, environ: Mapping[str, str], home: Path, system_folder: Path = SYSTEM_STATE_FOLDER
+    option: Path | None, environ: Mapping[str, str], home: Path, system_folder: Path = SYSTEM_STATE_FOLDER
 ) -> tuple[Path, str]:
-    """Return the database file of the daemon and the rule that chose it, for people to read.
+    """Return the database file of a daemon, and the source of that path (to show to users).
 
-    `asked` is an option's or `Settings.db`; `environ` is what `read_environment` returned.
+    *option* is the value of `--db`; *environ* is the result of `read_environment`.
     """
     return next(
-        (path, rule)
-        for path, rule in _candidates(asked, environ, home, system_folder)
+        (path, source)
+        for path, source in _candidates(option, environ, home, system_folder)
         if path.parent != system_folder or os.access(system_folder, os.W_OK | os.X_OK)
     )
 
 
 def database_to_read(
-    asked: Path | None, environ: Mapping[str, str], home: Path, system_folder: Path = SYSTEM_STATE_FOLDER
+    option: Path | None, environ: Mapping[str, str], home: Path, system_folder: Path = SYSTEM_STATE_FOLDER
 ) -> tuple[Path, str]:
-    """Return the first database that exists, else the one to write; one that was asked for by name is final."""
-    for path, rule in _candidates(asked, environ, home, system_folder):
+    """Return the first candidate that exists, else `database_to_write`; arguments and result are the same."""
+    for path, source in _candidates(option, environ, home, system_folder):
         if os.access(path, os.F_OK):
-            return path, rule
-    return database_to_write(asked, environ, home, system_folder)
+            return path, source
+    return database_to_write(option, environ, home, system_folder)
 
 
 def _candidates(
-    asked: Path | None, environ: Mapping[str, str], home: Path, system_folder: Path
+    option: Path | None, environ: Mapping[str, str], home: Path, system_folder: Path
 ) -> Iterator[tuple[Path, str]]:
-    if asked is not None:
-        yield asked, "asked for"
+    if option is not None:
+        yield option, "--db"
         return
-    if named := environ.get("FASTMON_DB"):
-        yield from_home(Path(named), home), "FASTMON_DB"
+    if setting := environ.get("FASTMON_DB"):
+        yield from_home(Path(setting), home), "FASTMON_DB"
         return
     if state_folder := environ.get("STATE_DIRECTORY", "").split(":")[0]:
         yield Path(state_folder, DATABASE_NAME), "$STATE_DIRECTORY"
     yield system_folder / DATABASE_NAME, str(system_folder)
-    rule = "$XDG_STATE_HOME" if environ.get("XDG_STATE_HOME") else "~/.local/state"
+    source = "$XDG_STATE_HOME" if environ.get("XDG_STATE_HOME") else "~/.local/state"
     user_folder = Path(environ.get("XDG_STATE_HOME") or home / ".local/state")
-    yield user_folder / "fastmon-daemon" / DATABASE_NAME, rule
+    yield user_folder / "fastmon-daemon" / DATABASE_NAME, source

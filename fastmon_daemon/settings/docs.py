@@ -1,38 +1,34 @@
-"""The reference of the settings as text, made from their declarations: `.env.example` and the table of the docs.
-
-This module reads declarations only; it must not know any value that somebody has set.
-"""
+"""Reference documents made from the declarations of the settings: `.env.example` and the table of the README."""
 
 from collections.abc import Iterator
-from itertools import chain
 
 from fastmon_daemon.settings.fields import Setting
 from fastmon_daemon.settings.schema import all_settings
 
 _HEADINGS = {
-    "monitor_url": "The monitor",
-    "broker_host": "The broker",
+    "monitor_url": "Monitor",
+    "broker_host": "Broker",
     "subscribe": "Messages",
-    "namespace": "What is sampled",
-    "db": "The daemon itself",
+    "namespace": "Sampling",
+    "db": "Daemon",
 }
-"""First field of a group -> the group's heading."""
+"""First field of a group -> heading of the group."""
 
 _INTRODUCTION = """\
-# Settings of fastmon-daemon. Copy to .env in the working folder, or to ~/.env, and uncomment what you change.
-# The environment wins over .env, and .env over ~/.env. Set to nothing, a setting counts as not set.
+# Settings of fastmon-daemon. Copy this file to .env in the working folder, or to ~/.env, and uncomment what you change.
+# Environment variables override .env, and .env overrides ~/.env. An empty value counts as not set.
 """
 
 
 def env_example() -> str:
-    """Return the text of `.env.example`: every setting commented out with its default, secrets without a value."""
+    """Return the text of `.env.example`: every setting commented out, with its default."""
     return _INTRODUCTION + "".join(_heading(field_name) + _example(setting) for field_name, setting in all_settings())
 
 
 def settings_table() -> str:
-    """Return a Markdown table of every setting: name, default, meaning; it ends with a line break."""
-    rows = (_row(setting) for _, setting in all_settings())
-    return "\n".join(chain(("| Name | Default | Meaning |", "|---|---|---|"), rows)) + "\n"
+    """Return a Markdown table of all settings: name, default, meaning."""
+    rows = "".join(_row(setting) for _, setting in all_settings())
+    return f"| Name | Default | Meaning |\n|---|---|---|\n{rows}"
 
 
 def _heading(field_name: str) -> str:
@@ -46,13 +42,13 @@ def _example(setting: Setting) -> str:
 
 def _row(setting: Setting) -> str:
     default = f"`{setting.default}`" if setting.default else "-"
-    return f"| `{setting.names[0]}` | {default} | {' '.join(_notes(setting))} |"
+    return f"| `{setting.names[0]}` | {default} | {' '.join(_notes(setting))} |\n"
 
 
 def _notes(setting: Setting) -> Iterator[str]:
     yield setting.meaning
     if setting.names[1:]:
-        yield f"Also read as {', '.join(setting.names[1:])}."
+        yield f"Alias: {', '.join(setting.names[1:])}."
     if setting.secret:
         files = " or ".join(f"{name}_FILE" for name in setting.names)
-        yield f"Secret: {files} may name a file that holds it."
+        yield f"Secret: {files} may name a file that contains it."

@@ -1,7 +1,6 @@
-"""The variables that settings are read from: the environment, `.env`, `~/.env` and the files that `NAME_FILE` names.
+"""Sources of the settings: the environment, `.env`, `~/.env` and the files named by `NAME_FILE`, and their precedence.
 
-This module owns which of them wins and where each came from. It must not know which settings there are, and it reads
-no environment of its own: that and the folders are handed in.
+The environment and the folders are parameters; nothing here reads the process.
 """
 
 import re
@@ -16,81 +15,75 @@ from fastmon_daemon.settings.fields import MAY_HOLD_PASSWORD, Setting, as_file
 
 
 def read_environment(environ: Mapping[str, str], *, working_folder: Path, home: Path) -> Mapping[str, str]:
-    """Return all variables that are set and not empty: the environment's, then `.env`'s, then `~/.env`'s.
+    """Return all non-empty variables, unparsed; the environment overrides `.env`, which overrides `~/.env`.
 
-    Nothing is parsed, so a command that needs no namespace and no token can do with this. Raises `ConfigError`
-    if a `.env` file cannot be read.
+    Raises: ConfigError if a `.env` file is unreadable.
     """
     return Environment(environ, working_folder, home).values
 
 
 class Environment:
-    """The three layers merged, and where each variable came from."""
+    """The merged variables, and the source of each."""
 
     def __init__(self, environ: Mapping[str, str], working_folder: Path, home: Path) -> None:
         self._working_folder, self._home = working_folder, home
         self.values: dict[str, str] = {}
-        self.origins: dict[str, str] = {}
+        self._sources: dict[str, str] = {}
         layers = {
             "~/.env": _env_file(home / ".env"),
             ".env": _env_file(working_folder / ".env"),
             "environment": environ,
         }
-        for origin, layer in layers.items():
+        for source, layer in layers.items():
             present = {name: text.strip() for name, text in layer.items() if text and text.strip()}
             self.values |= present
-            self.origins |= dict.fromkeys(present, origin)
+            self._sources |= dict.fromkeys(present, source)
 
     def value(self, setting: Setting) -> tuple[Any, str]:
-        """Return the parsed value and its source."""
+        """Return the parsed value and its source. Raises: ConfigError."""
         found = [each for name in setting.names if (each := self._lookup(name, setting.secret))]
         if not found:
             return setting.parse(setting.default), "default"
         name, text, source = found[0]
-        for other, other_text, other_source in found[1:]:
-            if other_text != text:
+        for alias, alias_text, alias_source in found[1:]:
+            if alias_text != text:
                 raise ConfigError(
-                    f"{name}{_shown(text, setting)} ({source}) and {other}{_shown(other_text, setting)} "
-                    f"({other_source}) mean the same setting and differ: unset one of them"
+                    f"{name}{_value_text(text, setting)} ({source}) and its alias "
+                    f"{alias}{_value_text(alias_text, setting)} ({alias_source}) differ: unset one of them"
                 )
         try:
-            return self._placed(setting, setting.parse(text)), source
+            return self._resolve_paths(setting, setting.parse(text)), source
         except ValueError as error:
-            raise ConfigError(f"{name}{_shown(text, setting)} ({source}): {error}") from None
+            raise ConfigError(f"{name}{_value_text(text, setting)} ({source}): {error}") from None
 
-    def origin(self, setting: Setting) -> str:
-        """Return where the setting was given, be it well or badly; "default" where nowhere."""
-        given = (name + suffix for name in setting.names for suffix in (("", "_FILE") if setting.secret else ("",)))
-        return next((self.origins[name] for name in given if name in self.origins), "default")
+    def source(self, setting: Setting) -> str:
+        """Return the source of a setting without parsing it; "default" if it is not set."""
+        return next((self._sources[name] for name in _variables(setting) if name in self._sources), "default")
 
     def unknown(self, settings: Iterable[Setting]) -> tuple[str, ...]:
-        """Return the variables that look like ours and belong to none of the settings."""
-        known = {
-            name + suffix
-            for setting in settings
-            for name in setting.names
-            for suffix in (("", "_FILE") if setting.secret else ("",))
-        }
+        """Return the FASTMON_ variables that belong to none of the settings, sorted."""
+        known = {name for setting in settings for name in _variables(setting)}
         ours = (name for name in self.values if name.startswith("FASTMON_") and not name.startswith("FASTMON_TEST_"))
         return tuple(sorted(set(ours) - known))
 
     def _lookup(self, name: str, secret: bool) -> tuple[str, str, str] | None:
+        """Return the name, text and source of a variable that is set, directly or by `NAME_FILE`."""
         file = self.values.get(f"{name}_FILE") if secret else None
         if file is None:
-            return (name, self.values[name], self.origins[name]) if name in self.values else None
+            return (name, self.values[name], self._sources[name]) if name in self.values else None
         if name in self.values:
             raise ConfigError(f"{name} (value not shown) and {name}_FILE={file!r} are both set: unset one of them")
         try:
             text = self._absolute(Path(file)).read_text("utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{name}_FILE={file!r}: cannot be read ({reason(error)}); name a readable file") from None
+            raise ConfigError(f"{name}_FILE={file!r}: unreadable ({read_error(error)}): use a readable file") from None
         if not text:
-            raise ConfigError(f"{name}_FILE={file!r}: the file is empty; write the secret into it, or unset the name")
+            raise ConfigError(f"{name}_FILE={file!r}: the file is empty: write the secret to it, or unset {name}_FILE")
         return name, text, f"{name}_FILE"
 
-    def _placed(self, setting: Setting, value: object) -> object:
+    def _resolve_paths(self, setting: Setting, value: object) -> object:
         if isinstance(value, tuple):
-            return tuple(self._placed(setting, each) for each in value)
+            return tuple(self._resolve_paths(setting, each) for each in value)
         if not isinstance(value, Path):
             return value
         path = self._absolute(value)
@@ -98,7 +91,7 @@ class Environment:
             try:
                 path.open("rb").close()
             except OSError as error:
-                raise ValueError(f"cannot be read ({reason(error)}); name a readable file, or unset it") from None
+                raise ValueError(f"unreadable ({read_error(error)}): use a readable file, or unset it") from None
         return path
 
     def _absolute(self, path: Path) -> Path:
@@ -106,22 +99,27 @@ class Environment:
 
 
 def from_home(path: Path, home: Path) -> Path:
-    """Return the path with a leading `~` replaced by the home folder."""
+    """Return *path* with a leading `~` replaced by *home*."""
     return home.joinpath(*path.parts[1:]) if path.parts[:1] == ("~",) else path
+
+
+def read_error(error: OSError | UnicodeDecodeError) -> str:
+    """Return a short reason why a file could not be read."""
+    return (error.strerror or "input/output error") if isinstance(error, OSError) else "not UTF-8 text"
 
 
 def _env_file(path: Path) -> dict[str, str]:
     try:
         return {name: text or "" for name, text in dotenv_values(path, interpolate=False).items()}
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({reason(error)}); mend or remove the file") from None
+        raise ConfigError(f"{path}: unreadable ({read_error(error)}): fix or remove the file") from None
 
 
-def reason(error: OSError | UnicodeDecodeError) -> str:
-    """Say in a few words, for a `ConfigError`, why a file could not be read."""
-    return (error.strerror or "input/output error") if isinstance(error, OSError) else "it is not UTF-8 text"
+def _variables(setting: Setting) -> list[str]:
+    """Return all variables that can set *setting*, in order of precedence."""
+    return [name + suffix for name in setting.names for suffix in (("", "_FILE") if setting.secret else ("",))]
 
 
-def _shown(text: str, setting: Setting) -> str:
+def _value_text(text: str, setting: Setting) -> str:
     secret = setting.secret or (setting.parse in MAY_HOLD_PASSWORD and re.search("[@?]", text))
     return " (value not shown)" if secret else f"={text!r}"

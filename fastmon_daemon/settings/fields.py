@@ -1,7 +1,6 @@
 """How a setting is declared, and the parsers that turn its text into a value.
 
-This module owns what one text may be and the remedy where it is not. It must not know which settings there are,
-nor where their texts come from.
+A parser raises ValueError with a predicate ("must be ...") that the loader completes with name, value and source.
 """
 
 import math
@@ -18,69 +17,69 @@ LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 @dataclass(frozen=True)
 class Setting:
-    """How one field of `Settings` is called in the environment, what it means and how its text is read."""
+    """The declaration of one setting."""
 
     names: tuple[str, ...]
-    """The environment name, then its aliases."""
+    """The environment variable, then its aliases."""
     default: str
-    """The default as one would write it in the environment; empty where there is none."""
+    """The default as written in the environment; empty if there is none."""
     meaning: str
     parse: Callable[[str], object]
-    """From text to value; `ValueError` carries the reason and the remedy."""
+    """Text -> value. Raises: ValueError."""
     secret: bool
 
 
 def setting(names: str, default: str, meaning: str, parse: Callable[[str], object], secret: bool = False) -> Any:
-    """Declare a field of `Settings`; `names` are separated by spaces, the first is the one we document."""
+    """Declare a field of `Settings`; *names* are separated by spaces, the documented one first."""
     setting = Setting(tuple(names.split()), default, meaning, parse, secret)
     return field(default=parse(default), repr=not secret, metadata={"setting": setting})
 
 
 def as_text(text: str) -> str:
-    """Read one plain line; `ValueError` where it holds a control character."""
+    """Parse a line of text."""
     if any(ord(character) < 32 for character in text):
-        raise ValueError("it holds a control character or a line break; give one plain line")
+        raise ValueError("must be one line without control characters")
     return text
 
 
 def as_optional(text: str) -> str | None:
-    """Read one plain line; nothing is `None`."""
+    """Parse a line of text; empty is None."""
     return as_text(text) or None
 
 
 def as_agent_name(text: str) -> str | None:
-    """Read a name that the monitor can store, up to 100 characters; nothing is `None`."""
+    """Parse an agent name; empty is None. The monitor stores at most 100 characters."""
     if len(text) > 100:
-        raise ValueError("it is longer than 100 characters; give a shorter name")
+        raise ValueError("must be at most 100 characters long")
     return as_optional(text)
 
 
 def as_namespace(text: str) -> str:
-    """Read a namespace; nothing stays nothing, as the testbed's file may give it."""
+    """Parse a namespace; it may be empty, as the testbed's TOML file can set it."""
     if text and not re.fullmatch(r"[\w.:/@+-]{1,100}", text, re.ASCII):
-        raise ValueError("give 1 to 100 letters, digits or . : / @ + - _")
+        raise ValueError("must be 1 to 100 letters, digits or . : / @ + - _")
     return text
 
 
 def as_path(text: str) -> Path | None:
-    """Read a path as it is written; nothing is `None`."""
+    """Parse a path; empty is None."""
     return Path(text) if text else None
 
 
 def as_file(text: str) -> Path | None:
-    """Read a path whose file must exist; `Environment.value` checks it, as it knows the working folder."""
+    """Parse the path of a readable file; `Environment.value` checks it, as it knows the working folder."""
     return as_path(text)
 
 
 def as_testbed_config(text: str) -> Path | None:
-    """Read a path; a bare NAME means workflows/NAME.toml, as it does to the testbed, which adds what is left out."""
+    """Parse a path; a bare NAME means workflows/NAME.toml, as in the testbed."""
     bare = text and "/" not in text
     return Path("workflows", text if text.endswith(".toml") else f"{text}.toml") if bare else as_path(text)
 
 
 @dataclass(frozen=True)
 class ListenAddress:
-    """Where to listen."""
+    """Host and port of a listening socket."""
 
     host: str
     port: int
@@ -90,75 +89,75 @@ class ListenAddress:
 
 
 def as_listen(text: str) -> ListenAddress | None:
-    """Read where to listen; a bare port is one of loopback, off (or nothing) is `None`."""
+    """Parse a listen address; a bare port is on 127.0.0.1, off or empty is None."""
     if text.lower() in ("", *(word for word, on in _SWITCH.items() if not on and word != "0")):
         return None
     host, separator, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]") if separator else "127.0.0.1"
     if not (port.isascii() and port.isdigit() and int(port) <= 65535) or not re.fullmatch(r"[\w.:%-]+", host, re.ASCII):
-        raise ValueError("give off, a port (127.0.0.1 alone hears it) or ADDRESS:PORT")
+        raise ValueError("must be off, PORT (on 127.0.0.1) or ADDRESS:PORT")
     return ListenAddress(host, int(port))
 
 
 def as_url(text: str) -> str:
-    """Read a base URL, without the slashes at its end; `ValueError` where it holds a password or a query."""
+    """Parse a base URL and strip trailing slashes; it may contain no password and no query."""
     try:
         parts = urlsplit(text)
         good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
         good = False
     if not good or parts.username is not None or parts.query or parts.fragment or re.search(r"\s", text):
-        raise ValueError("give http://host:port or https://host:port, a path if needed, no password and no query")
+        raise ValueError("must be http(s)://HOST[:PORT][/PATH], without user, password or query")
     return text.rstrip("/")
 
 
 def as_optional_url(text: str) -> str | None:
-    """Read a base URL as `as_url` does; nothing is `None`."""
+    """Parse a base URL; empty is None."""
     return as_url(text) if text else None
 
 
 def as_host(text: str) -> str:
-    """Read a host's name or address."""
+    """Parse a host name or address."""
     if re.search(r"[\s/@?]", as_text(text)):
-        raise ValueError("give a host name or an address alone; port, user and password have settings of their own")
+        raise ValueError("must be a host name or address only; port, user and password are separate settings")
     return text
 
 
 MAY_HOLD_PASSWORD = frozenset({as_url, as_optional_url, as_host})
-"""What these refuse may hold a password, so it is not shown."""
+"""Parsers of addresses: an invalid address may contain a password, so errors do not show it."""
 
 
-def several(what: str) -> Callable[[str], tuple[str, ...]]:
-    """Return a parser that takes one *what* or more, separated by commas; one that is repeated counts once."""
+def comma_list(what: str) -> Callable[[str], tuple[str, ...]]:
+    """Return a parser of one or more *what*, separated by commas; duplicates are dropped."""
 
     def parse(text: str) -> tuple[str, ...]:
         parts = tuple(dict.fromkeys(part for each in as_text(text).split(",") if (part := each.strip())))
         if not parts:
-            raise ValueError(f"it names no {what}; give one or more, separated by commas")
+            raise ValueError(f"must be one or more {what}s, separated by commas")
         return parts
 
     return parse
 
 
 def as_switch(text: str) -> bool:
-    """Read on or off, or another word for it, in any case."""
+    """Parse a boolean, in upper or lower case."""
     if text.lower() not in _SWITCH:
-        raise ValueError("give on or off (or true, false, yes, no, 1, 0)")
+        raise ValueError("must be on or off (or true, false, yes, no, 1, 0)")
     return _SWITCH[text.lower()]
 
 
 def as_folders(text: str) -> tuple[Path, ...]:
-    """Read folders, separated by commas; `Environment.value` places them, as it knows the working folder."""
+    """Parse folders, separated by commas; `Environment.value` makes them absolute."""
     return tuple(dict.fromkeys(Path(part) for each in as_text(text).split(",") if (part := each.strip())))
 
 
 def one_of(*choices: str) -> Callable[[str], str]:
-    """Return a parser that takes one of the choices, in any case, and returns it as it stands here."""
+    """Return a parser of one of *choices*, in upper or lower case; its value is spelled as in *choices*."""
 
     def parse(text: str) -> str:
         found = next((choice for choice in choices if choice.lower() == text.lower()), None)
         if found is None:
-            raise ValueError(f"give one of {', '.join(choices)}")
+            raise ValueError(f"must be one of {', '.join(choices)}")
         return found
 
     return parse
@@ -171,20 +170,20 @@ def _number(convert: type[int] | type[float], rule: str, accepts: Callable[[floa
         try:
             value = convert(text)
         except ValueError:
-            raise ValueError(f"give {kind} {rule}") from None
+            value = math.nan
         if not math.isfinite(value) or not accepts(value):
-            raise ValueError(f"give {kind} {rule}")
+            raise ValueError(f"must be {kind} {rule}")
         return value
 
     return parse
 
 
 def whole(low: int, high: int) -> Callable[[str], float]:
-    """Return a parser that takes a whole number from low to high."""
+    """Return a parser of a whole number from *low* to *high*."""
     return _number(int, f"from {low} to {high}", lambda value: low <= value <= high)
 
 
 FRACTION = _number(float, "from 0 to 1", lambda value: 0 <= value <= 1)
-SHARE = _number(float, "above 0, up to 1", lambda value: 0 < value <= 1)
+SHARE = _number(float, "above 0 and at most 1", lambda value: 0 < value <= 1)
 POSITIVE = _number(float, "above 0", lambda value: value > 0)
-NOT_NEGATIVE = _number(float, "of 0 or more", lambda value: value >= 0)
+NOT_NEGATIVE = _number(float, "of at least 0", lambda value: value >= 0)

@@ -1,8 +1,9 @@
-"""All settings read at once: each with its value and source, or with what is wrong about it.
+"""Load all settings at once: each with its value and source, or its error. An invalid setting hides no other.
 
-This module owns that one wrong setting hides no other. It must not know which settings there are.
+Rules that span several settings are here: the namespace from the testbed's TOML file, TLS and its files, modes.
 """
 
+import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -10,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from fastmon_daemon.base.errors import ConfigError
-from fastmon_daemon.settings.environment import Environment
-from fastmon_daemon.settings.fields import Setting
-from fastmon_daemon.settings.validators import resolve_namespace, validate_mode, validate_tls
+from fastmon_daemon.settings.environment import Environment, read_error
+from fastmon_daemon.settings.fields import Setting, as_namespace
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadResult:
-    """What was read, by field of `Settings`; a field that stands in *errors* bears its default in *values*."""
+    """The loaded settings, by field name of `Settings`; a field in *errors* has its default in *values*."""
 
     values: dict[str, Any] = field(default_factory=dict, repr=False)
     sources: dict[str, str] = field(default_factory=dict)
@@ -25,40 +25,104 @@ class LoadResult:
     unknown: tuple[str, ...] = ()
 
     def value(self, field_name: str) -> Any:
-        """Return one value, for those that need no namespace and no token, hence not all. Raises `ConfigError`."""
+        """Return one value, regardless of errors in other settings. Raises: ConfigError if this one is invalid."""
         if field_name in self.errors:
             raise self.errors[field_name]
         return self.values[field_name]
 
 
 def read_settings(
-    setting: Iterable[tuple[str, Setting]], environ: Mapping[str, str], *, working_folder: Path, home: Path
+    settings: Iterable[tuple[str, Setting]], environ: Mapping[str, str], *, working_folder: Path, home: Path
 ) -> LoadResult:
-    """Read every setting; raises `ConfigError` only where a `.env` file cannot be read at all."""
-    declarations = dict(setting)
+    """Read all settings; *settings* are pairs of field name and declaration.
+
+    Raises: ConfigError if a `.env` file is unreadable.
+    """
+    declarations = dict(settings)
     environment = Environment(environ, working_folder, home)
-    reading = LoadResult(unknown=environment.unknown(declarations.values()))
-    for name, each in declarations.items():
+    result = LoadResult(unknown=environment.unknown(declarations.values()))
+    for name, setting in declarations.items():
         try:
-            reading.values[name], reading.sources[name] = environment.value(each)
+            result.values[name], result.sources[name] = environment.value(setting)
         except ConfigError as error:
-            reading.values[name], reading.sources[name] = each.parse(each.default), environment.origin(each)
-            reading.errors[name] = error
-    _settle(reading, environment)
-    return reading
+            result.values[name], result.sources[name] = setting.parse(setting.default), environment.source(setting)
+            result.errors[name] = error
+    _validate(result, environment)
+    return result
 
 
-def _settle(reading: LoadResult, environment: Environment) -> None:
-    """Apply each rule between settings, unless one that it looks at is wrong already."""
-    values, sources = reading.values, reading.sources
+def _validate(result: LoadResult, environment: Environment) -> None:
+    """Apply each rule that spans several settings, unless one of them already has an error."""
+    values, sources = result.values, result.sources
     tls = ("broker_use_ssl", "broker_ca_file", "broker_cert_file", "broker_key_file")
-    for looked_at, rule in (
-        (("namespace", "testbed_config"), partial(resolve_namespace, values, sources)),
-        (tls, partial(validate_tls, values, sources, environment)),
-        (("mode", "watch_dirs"), partial(validate_mode, values)),
+    for names, rule in (
+        (("namespace", "testbed_config"), partial(_resolve_namespace, values, sources)),
+        (tls, partial(_validate_tls, values, sources, environment)),
+        (("mode", "watch_dirs"), partial(_validate_mode, values)),
     ):
-        if not reading.errors.keys() & set(looked_at):
+        if not result.errors.keys() & set(names):
             try:
                 rule()
             except ConfigError as error:
-                reading.errors[looked_at[0]] = error
+                result.errors[names[0]] = error
+
+
+def _resolve_namespace(values: dict[str, Any], sources: dict[str, str]) -> None:
+    """Take the namespace from the testbed's TOML file if FASTMON_NAMESPACE is not set. Raises: ConfigError."""
+    if values["namespace"]:
+        return
+    path: Path | None = values["testbed_config"]
+    if path is None:
+        raise ConfigError(
+            "FASTMON_NAMESPACE and SWF_TESTBED_CONFIG are not set: set FASTMON_NAMESPACE to the testbed's namespace"
+        )
+    values["namespace"] = _namespace_from_toml(path)
+    sources["namespace"] = "SWF_TESTBED_CONFIG"
+
+
+def _namespace_from_toml(path: Path) -> str:
+    subject, hint = f"SWF_TESTBED_CONFIG={str(path)!r}", "fix the file, or set FASTMON_NAMESPACE"
+    try:
+        table = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{subject}: unreadable ({read_error(error)}): {hint}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{subject}: invalid TOML ({error}): {hint}") from None
+    testbed = table.get("testbed")
+    namespace = testbed.get("namespace") if isinstance(testbed, dict) else None
+    if not isinstance(namespace, str) or not namespace.strip():
+        raise ConfigError(f"{subject}: no `[testbed] namespace`: {hint}")
+    try:
+        return as_namespace(namespace.strip())
+    except ValueError as error:
+        raise ConfigError(f"{subject}: namespace {namespace!r} {error}: {hint}") from None
+
+
+def _validate_tls(values: dict[str, Any], sources: dict[str, str], environment: Environment) -> None:
+    """Enable TLS if only MQ_CAFILE is set. Raises: ConfigError if a file that TLS needs is not set."""
+    if "MQ_CAFILE" in environment.values and sources["broker_use_ssl"] == "default":
+        values["broker_use_ssl"], sources["broker_use_ssl"] = True, "MQ_CAFILE"
+    if values["broker_use_ssl"] and values["broker_ca_file"] is None:
+        raise ConfigError(
+            f"ACTIVEMQ_USE_SSL={environment.values['ACTIVEMQ_USE_SSL']!r}: TLS needs a CA file: "
+            "set ACTIVEMQ_SSL_CA_CERTS (or MQ_CAFILE), or set ACTIVEMQ_USE_SSL=off"
+        )
+    if values["broker_key_file"] is not None and values["broker_cert_file"] is None:
+        raise ConfigError(
+            f"ACTIVEMQ_SSL_KEY_FILE={str(values['broker_key_file'])!r}: a key needs a certificate: "
+            "set ACTIVEMQ_SSL_CERT_FILE, or unset ACTIVEMQ_SSL_KEY_FILE"
+        )
+
+
+def _validate_mode(values: dict[str, Any]) -> None:
+    """Raises: ConfigError if continuous mode has no folders to watch."""
+    if values["mode"] != "continuous":
+        return
+    folders: tuple[Path, ...] = values["watch_dirs"]
+    if not folders:
+        raise ConfigError("FASTMON_MODE=continuous needs folders to watch: set FASTMON_WATCH_DIRS")
+    for folder in folders:
+        if not folder.is_dir():
+            raise ConfigError(
+                f"FASTMON_WATCH_DIRS={str(folder)!r} is not a folder: create it, or change FASTMON_WATCH_DIRS"
+            )

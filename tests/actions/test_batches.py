@@ -13,7 +13,7 @@ from fastmon_daemon.actions.control_socket import ControlServer
 from fastmon_daemon.actions.operator_actions import BATCH_SIZE, ActionRequest, ActionResult, OperatorActions, in_batches
 from fastmon_daemon.base.clock import format_timestamp
 from fastmon_daemon.cli import cli
-from fastmon_daemon.commands.action_commands import _how_many
+from fastmon_daemon.commands.action_commands import describe_selection
 from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.outbox import DatabaseLock, NewStf, Outbox
 from fastmon_daemon.statechart import load_statechart
@@ -147,7 +147,7 @@ def test_an_stf_of_two_namespaces_needs_its_namespace(world: World, outbox: Outb
         (ActionRequest(action="retry", by="bob", all=True, run="8"), "0 STFs"),
         (ActionRequest(action="discard", by="bob", stfs=("1.stf", "2.stf")), "2 STFs"),
         (ActionRequest(action="purge", by="bob", run="7"), "run 7 with 3 STFs"),
-        (ActionRequest(action="replay", by="bob", ids=(1,)), "1 rejected messages"),
+        (ActionRequest(action="replay", by="bob", ids=(1,)), "1 rejected message"),
     ],
 )
 def test_the_confirmation_says_how_many_are_affected(
@@ -156,4 +156,4 @@ def test_the_confirmation_says_how_many_are_affected(
     receive_failed(world, outbox, 3)
     with outbox.transaction():
         outbox.reject("x", "not JSON", world.time.at, 10)
-    assert _how_many(request_, outbox.path) == words
+    assert describe_selection(request_, outbox.path) == words

@@ -90,7 +90,7 @@ def daemon_of(path: Path) -> Iterator[int]:
 def test_nothing_is_stuck_in_an_empty_database(database: InspectedDatabase) -> None:
     result = database.inspect()
     assert result.exit_code == 0
-    assert result.stdout.startswith(f"database: {database.path} (asked for); no daemon is running")
+    assert result.stdout.startswith(f"database: {database.path} (--db); no daemon is running")
     positions = [re.search(rf"^ +{state} +0", result.stdout, re.MULTILINE) for state in CHART.states]
     assert [found.start() for found in positions if found] == sorted(found.start() for found in positions if found)
     assert all(positions)
@@ -195,7 +195,7 @@ def test_a_long_list_is_cut_and_counted_and_all_shows_it(database: InspectedData
     for number in range(23):
         database.receive(f"swf.7.{number:06d}.stf", at=ago(hours=1, seconds=-number))
     result = database.inspect()
-    assert "and 3 more: --all shows them" in result.stdout
+    assert "3 more: list them with --all" in result.stdout
     assert "swf.7.000022.stf" not in result.stdout
     assert "swf.7.000022.stf" in database.inspect("--all").stdout
     assert (database.view()["stuck_count"], len(database.view()["stuck"]), len(database.view("--all")["stuck"])) == (
@@ -221,7 +221,7 @@ def test_state_and_run_filter_the_view_and_list_its_stfs(database: InspectedData
 def test_rejected_messages_are_counted_and_listed(database: InspectedDatabase) -> None:
     with database.outbox.transaction():
         database.outbox.reject('{"msg_type": "stf_ready"}', "run_id is missing", ago(minutes=1), 10)
-    assert "rejected messages: 1 (--rejected shows them)" in database.inspect().stdout
+    assert "rejected messages: 1 (list them with --rejected)" in database.inspect().stdout
     result = database.inspect("--rejected")
     assert (result.exit_code, "run_id is missing" in result.stdout) == (0, True)
     row = database.view("--rejected")["rejected"][0]

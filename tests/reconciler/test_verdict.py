@@ -103,7 +103,7 @@ def test_missing_stfs_are_listed_by_number_and_the_exit_code_is_1(world: OnEmbed
     assert (verdict["complete"], verdict["incomplete_reasons"]) == (False, ["missing: 2"])
     answer = world.call("verdict", "100014", "--wait", "3")
     assert answer.returncode == 1
-    assert "missing numbers" in answer.stdout
+    assert "missing sequence numbers" in answer.stdout
     assert "missing: 2" in answer.stderr
     assert json.loads(world.call("inspect", "--json").stdout)["runs"][0]["missing"] == 2
     daemon.terminate()
@@ -116,7 +116,7 @@ def test_an_unknown_run_gives_exit_code_3_until_an_operator_reconciles_it(world:
     daemon = world.daemon(**PLAIN)
     code, answer = verdict_of(world)
     assert code == 3
-    assert "nothing was heard of a run 100014" in answer["stderr"]
+    assert "no run 100014" in answer["stderr"]
     world.register(1, 2)
     by_daemon = world.call("reconcile", "--run", "100014", "--json")
     assert by_daemon.returncode == 0, by_daemon.stderr
@@ -136,7 +136,7 @@ def test_an_unknown_run_gives_exit_code_3_until_an_operator_reconciles_it(world:
     world.register(3)
     alone = world.call("reconcile", "--run", "100014")
     assert alone.returncode == 0, alone.stderr
-    assert "3 listed by the monitor, 2 known before, 1 missed and taken in now" in alone.stdout
+    assert "3 STFs listed by the monitor, 2 already known, 1 recovered" in alone.stdout
     assert world.states() == {"completed": 2, "received": 1}
     assert world.call("reconcile", "--run", "7").returncode == 1
     assert world.call("reconcile", "--run", "cosmics").returncode == 1
@@ -151,8 +151,8 @@ def test_reconcile_waits_for_a_slow_monitor_and_says_so(world: OnEmbedded) -> No
     world.monitor.faults(latency_ms=int(1000 * (TIMEOUT_S + 1)), endpoints=["/api/stf-files"])
     answer = world.call("reconcile", "--run", "100014", **short_timeout)
     assert answer.returncode == 0, answer.stderr
-    assert "1 listed by the monitor, 0 known before, 1 missed and taken in now" in answer.stdout
-    assert "waiting for the monitor's list of run 100014" in answer.stderr
+    assert "1 STF listed by the monitor, 0 already known, 1 recovered" in answer.stdout
+    assert "waiting for the STF list of run 100014 from the monitor" in answer.stderr
     world.monitor.faults()
     world.wait_for(completed=1)
 
@@ -164,7 +164,7 @@ def test_verdict_needs_a_namespace_if_the_run_exists_in_two(world: OnEmbedded) -
         assert world.call("reconcile", "--run", "100014", FASTMON_NAMESPACE=namespace).returncode == 0
     answer = world.call("verdict", "100014")
     assert answer.returncode == 2
-    assert "in the namespaces ns, other: say which with --namespace" in answer.stderr
+    assert "exists in the namespaces ns, other: select one with --namespace" in answer.stderr
     assert verdict_of(world, "--namespace", "other")[1]["namespace"] == "other"
 
 

@@ -1,0 +1,140 @@
+"""What the commands share: options, settings and database of this process, progress messages.
+
+Only this module reads the environment, the working folder and the home folder.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from fastmon_daemon.base import logs
+from fastmon_daemon.base.errors import StorageError
+from fastmon_daemon.settings import (
+    LoadResult,
+    Settings,
+    all_settings,
+    database_to_read,
+    database_to_write,
+    read_environment,
+    read_settings,
+)
+
+if TYPE_CHECKING:
+    from fastmon_daemon.service import ProcessContext
+
+EXIT_TRY_AGAIN = 75
+PROGRESS_AFTER_S = 2.0
+PROGRESS_EVERY_S = 5.0
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+db_option = click.option(
+    "--db", type=click.Path(path_type=Path, dir_okay=False), help="Database file; overrides FASTMON_DB."
+)
+
+
+def json_option(keys: str = "") -> Callable[[F], F]:
+    """Return the option `--json`; *keys* are those of its object, if they are few."""
+    help_text = f"Print one JSON object with the keys {keys}." if keys else "Print one JSON object."
+    return click.option("--json", "as_json", is_flag=True, help=help_text)
+
+
+def rate_option(default_hz: float) -> Callable[[F], F]:
+    """Return the option `--rate` of the simulated DAQ."""
+    rates = click.FloatRange(min=0, min_open=True)
+    return click.option(
+        "--rate", type=rates, default=default_hz, show_default=True, metavar="HZ", help="STFs per second."
+    )
+
+
+def read_variables() -> Mapping[str, str]:
+    """Return the environment merged with the `.env` files."""
+    return read_environment(os.environ, **_folders())
+
+
+def load_settings_with_errors() -> LoadResult:
+    """Return all settings; invalid ones are in its *errors*."""
+    return read_settings(all_settings(), os.environ, **_folders())
+
+
+def load_settings(**overrides: str | None) -> Settings:
+    """Return the settings; *overrides* that are not None replace environment variables. Raises: ConfigError."""
+    return Settings.load(_environ(overrides), **_folders())
+
+
+def load_context(
+    db: Path | None = None, *, log_level: str | None = None, journal: bool = False, **overrides: str | None
+) -> ProcessContext:
+    """Return the settings and the database of a daemon, and start logging to stderr.
+
+    *db* is the value of `--db`; *log_level* overrides SWF_LOG_LEVEL; *journal* allows the journal's format of log
+    lines, which is used if stderr is the journal; *overrides* as in `load_settings`. Raises: ConfigError.
+    """
+    from fastmon_daemon.service import ProcessContext  # slow to import, and most commands only read a database
+
+    settings = load_settings(**overrides)
+    values = read_environment(_environ(overrides), **_folders())
+    secrets = logs.SecretRedactor(settings.monitor_token, settings.broker_password)
+    logs.configure(log_level or settings.log_level, secrets, journal=journal and "JOURNAL_STREAM" in values)
+    path, rule = database_to_write(db, values, Path.home())
+    return ProcessContext(
+        settings=settings, values=values, database=path.absolute(), database_rule=rule, secrets=secrets
+    )
+
+
+def find_database(db: Path | None) -> tuple[Path, str]:
+    """Return the database to read, which may not exist, and the source of its path; *db* is the value of `--db`."""
+    return database_to_read(db, read_variables(), Path.home())
+
+
+def require_database(db: Path | None) -> Path:
+    """Return the existing database to use; *db* is the value of `--db`. Raises: StorageError if there is none."""
+    path, _ = find_database(db)
+    if not path.is_file():
+        raise StorageError(f"{path}: no such database: start fastmon-daemon, or set FASTMON_DB")
+    return path
+
+
+def current_user() -> str:
+    """Return the name of the user who runs this process."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"user id {os.getuid()}"
+
+
+@contextmanager
+def report_progress(what: str) -> Iterator[None]:
+    """Print to stderr every few seconds that the block is waiting for *what*."""
+    done, started = threading.Event(), time.monotonic()
+
+    def report() -> None:
+        pause_s = PROGRESS_AFTER_S
+        while not done.wait(pause_s):
+            click.echo(f"waiting for {what} ({time.monotonic() - started:.0f} s)", err=True)
+            pause_s = PROGRESS_EVERY_S
+
+    reporter = threading.Thread(target=report, daemon=True)
+    reporter.start()
+    try:
+        yield
+    finally:
+        done.set()
+        reporter.join()
+
+
+def _environ(overrides: Mapping[str, str | None]) -> dict[str, str]:
+    return {**os.environ, **{name: text for name, text in overrides.items() if text is not None}}
+
+
+def _folders() -> dict[str, Path]:
+    return {"working_folder": Path.cwd(), "home": Path.home()}
