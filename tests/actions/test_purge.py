@@ -14,7 +14,8 @@ from fastmon_daemon.actions.operator_actions import BATCH_SIZE, ActionRequest, A
 from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.monitor import StfFile, TfFile
 from fastmon_daemon.outbox import NewStf
-from fastmon_daemon.reconciler import Reconciler, ReconcilerConfig
+from fastmon_daemon.reconciler.config import ReconcilerConfig
+from fastmon_daemon.reconciler.reconciler import Reconciler
 from fastmon_daemon.runs.tracked_runs import TrackedRuns
 from fastmon_daemon.statechart import load_statechart
 from tests.builders import START, FakeMonitor, Inline, World

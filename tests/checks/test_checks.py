@@ -137,7 +137,7 @@ def test_inconsistent_database_and_full_disk_are_errors(world: OnEmbedded) -> No
     assert answer.returncode == 1
     found = results_of(answer)
     assert (found["database"]["status"], found["free space"]["status"]) == ("error", "error")
-    assert "an STF without history (lost.stf)" in found["database"]["found"]
+    assert "STF without history (lost.stf)" in found["database"]["found"]
     assert "backup" in found["database"]["hint"]
 
 

@@ -19,14 +19,14 @@ from fastmon_daemon.outbox.models import RunRow
 from fastmon_daemon.outbox.runs import Latency, TfCounts
 from fastmon_daemon.reconciler.comparing import ReconcileResult
 from fastmon_daemon.reconciler.verdict import Verdict
-from fastmon_daemon.testbed.daq import Played
+from fastmon_daemon.testbed.daq import DaqProgress
 
 KEYS_OF_JSON = {
     "inspect": (RunRow,),
     "verdict": (Verdict, TfCounts, Latency, Outage),
     "reconcile": (ReconcileResult,),
     "check": (CheckResult,),
-    "daq": (Played,),
+    "daq": (DaqProgress,),
 }
 
 

@@ -35,7 +35,7 @@ def intact(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     outbox = world.outbox()
     for n in range(1, 21):
         world.receive(outbox, n)
-    settle(world.engine(outbox), turns=1000)
+    settle(world.engine(outbox), ticks=1000)
     outbox.close()
     return (world.folder / "outbox.db").read_bytes()
 

@@ -57,7 +57,7 @@ def test_results_are_kept_while_the_disk_is_full_and_written_afterwards(small: W
     assert small.monitor.posts.total() == len(small.monitor.rows)
     make_room()
     small.time.pass_(seconds=2)
-    settle(engine, turns=2000)
+    settle(engine, ticks=2000)
     assert {named(outbox, each).state for each in names} == {"completed"}
     assert (len(small.monitor.rows), small.monitor.posts.total()) == (140, 140)
     assert (len(small.announced), len(set(small.announced))) == (140, 140)

@@ -38,7 +38,7 @@ def engine(world: World, outbox: Outbox, keep_days: float = 7) -> Engine:
 def complete(world: World, outbox: Outbox, stfs: int, state: str = "complete") -> list[str]:
     """A run with *stfs* finished STFs that ended now."""
     names = [world.receive(outbox, n) for n in range(1, stfs + 1)]
-    settle(engine(world, outbox), turns=2000)
+    settle(engine(world, outbox), ticks=2000)
     with outbox.transaction():
         outbox.runs.record_message("ns", RUN, state, world.time.at, None)
         row = outbox.runs.get("ns", RUN)
@@ -264,7 +264,7 @@ def test_inspect_reports_a_pruned_run_and_delete_run_deletes_its_names(world: Wo
     assert ": 2 completed, 14 TF files" in CliRunner().invoke(cli, ["inspect", "--db", str(outbox.path)]).stdout
     inspected = CliRunner().invoke(cli, ["inspect", "--db", str(outbox.path), name])
     assert inspected.exit_code == 2
-    assert "was pruned with its run" in inspected.output
+    assert "was pruned with run" in inspected.output
     with outbox.transaction():
         outbox.delete_run(RUN, "ns")
         assert outbox.receive(NewStf(namespace="ns", run_id=RUN, filename=name), "received", world.time.at) is (

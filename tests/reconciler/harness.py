@@ -20,7 +20,8 @@ from fastmon_daemon.engine.sampling import is_selected
 from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.monitor import StfFile, TfFile
 from fastmon_daemon.outbox import RunRow, Stf
-from fastmon_daemon.reconciler import Reconciler, ReconcilerConfig, SummaryRoute
+from fastmon_daemon.reconciler.config import ReconcilerConfig, SummaryRoute
+from fastmon_daemon.reconciler.reconciler import Reconciler
 from fastmon_daemon.reconciler.verdict import Verdict, judge
 from fastmon_daemon.runs.poll_state import ReconcilerIntervals
 from fastmon_daemon.runs.tracked_runs import TrackedRuns

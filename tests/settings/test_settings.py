@@ -271,7 +271,7 @@ def test_previous_secret_is_kept_while_its_file_is_unusable_with_one_warning(
     break_file(file)
     assert [read(), read()] == ["second", "second"]
     logger.remove(sink)
-    assert [line.partition("the secret")[2] for line in lines] == [" that was read last is used\n"]
+    assert [line.partition(": using ")[2] for line in lines] == ["the last secret that was read\n"]
     file.write_text("third")
     assert read() == "third"
 
