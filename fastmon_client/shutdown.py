@@ -77,10 +77,10 @@ def _discard_blocked_output() -> None:
     if not blocked:
         return
     _redirect_to_devnull(blocked)
+    logger.warning("output is blocked: the rest is lost")  # before the writer goes on: the process may end with it
     for thread in threading.enumerate():  # restarts a blocked write, which then ends
         if thread.ident is not None:
             signal.pthread_kill(thread.ident, _WAKEUP_SIGNAL)
-    logger.warning("output is blocked: the rest is lost")
 
 
 def stop_on_closed_stdout(stop: Callable[[], None]) -> None:

@@ -147,6 +147,4 @@ def test_once_ingests_the_files_that_exist_and_announces_without_a_subscription(
 def test_a_missing_folder_is_a_configuration_error(world: OnEmbedded) -> None:
     done = world.call("run", **{**QUICK, "FASTMON_WATCH_DIRS": "/nowhere/at/all"})
     assert done.returncode == 78
-    assert "is not a folder: create it, or change FASTMON_WATCH_DIRS" in done.stderr
-        "FASTMON_WATCH_DIRS='/nowhere/at/all' is not a folder: create it, or change FASTMON_WATCH_DIRS" in done.stderr
-    )
+    assert "/nowhere/at/all' is not a folder: create it, or change FASTMON_WATCH_DIRS" in done.stderr
