@@ -49,7 +49,7 @@ def _overview(view: View, now: datetime) -> Iterator[RenderableType]:
     rejected = view["rejected_count"]
     yield Text(f"rejected messages: {rejected}{' (list them with --rejected)' if rejected else ''}")
     if any(view["stages"].values()):
-        pending, failed = view["stages"]["owed"], view["stages"]["unreportable"]
+        pending, failed = view["stages"]["pending"], view["stages"]["unreportable"]
         yield Text(f"workflow stages: {pending} transitions not reported yet, {failed} STFs cannot be reported")
     if view["oldest"]:
         yield _stfs("oldest unfinished STF", [view["oldest"]], now)

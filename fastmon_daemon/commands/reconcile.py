@@ -32,7 +32,7 @@ from fastmon_daemon.service import reconcile_offline
 )
 @click.option("--run", required=True, metavar="N", help="Run number.")
 @db_option
-@json_option("run, monitor_count, known, taken_in")
+@json_option("run, monitor_count, known, recovered")
 def reconcile(run: str, db: Path | None, as_json: bool) -> None:
     """Recover STFs of a run that the daemon missed.
 
@@ -57,7 +57,7 @@ def reconcile(run: str, db: Path | None, as_json: bool) -> None:
         sys.exit(EXIT_TRY_AGAIN)
     if "error" in result:
         raise PermanentError(str(result["error"]))
-    listed, recovered = result["monitor_count"], result["taken_in"]
+    listed, recovered = result["monitor_count"], result["recovered"]
     if as_json:
         click.echo(json.dumps(result))
     else:

@@ -63,7 +63,7 @@ class Inspector:
             "links": self.links,
             "rejected_count": reports.rejected_count(),
             "runs": [view for view in self._runs() if stf_filter.run in (None, view["run"])],
-            "stages": {"owed": reports.stages.count_pending(), "unreportable": counters.get(UNREPORTABLE, 0)},
+            "stages": {"pending": reports.stages.count_pending(), "unreportable": counters.get(UNREPORTABLE, 0)},
             "counters": counters,
         }
         if stf_filter.state or stf_filter.run:

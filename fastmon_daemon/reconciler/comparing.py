@@ -33,7 +33,7 @@ class ReconcileResult:
     """STFs that the monitor lists."""
     known: int
     """STFs that we knew before."""
-    taken_in: list[str]
+    recovered: list[str]
     """File names of the missed STFs; they are now stored or queued."""
 
 

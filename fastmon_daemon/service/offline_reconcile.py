@@ -49,7 +49,7 @@ def reconcile_offline(context: ProcessContext, request: ActionRequest) -> Reconc
         while reconciler.backfill.busy:
             for task in reconciler.backfill.tasks(outbox, utcnow()):
                 _perform(task, outbox)
-        logger.info("run {}: {} STFs ingested", result.run, len(result.taken_in))
+        logger.info("run {}: {} STFs ingested", result.run, len(result.recovered))
         return result
 
 

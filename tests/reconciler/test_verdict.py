@@ -124,7 +124,7 @@ def test_an_unknown_run_gives_exit_code_3_until_an_operator_reconciles_it(world:
         "run": "100014",
         "monitor_count": 2,
         "known": 0,
-        "taken_in": [name(1), name(2)],
+        "recovered": [name(1), name(2)],
     }
     world.wait_for(completed=2)
     world.monitor.stop()
