@@ -111,12 +111,13 @@ class CircuitBreakers:
         self._clock = clock
         self._breakers = {link: CircuitBreaker(link, max_probes, jitter) for link in {*links, *probes}}
         for outage in outbox.outages.open():
-            breaker = self._breakers.get(outage.link)
-            if breaker is None:  # the settings changed: no step needs this link any more
+            if outage.link not in self._breakers:  # the settings changed: no step needs this link any more
                 with outbox.transaction():
                     outbox.outages.link_back(outage.link, clock.now())
                 continue
-            breaker.allows_calls, breaker.blocked = False, outage.blocked
+            self._breakers[outage.link] = CircuitBreaker(
+                outage.link, max_probes, jitter, allows_calls=False, blocked=outage.blocked
+            )
             state = "blocked" if outage.blocked else "down"
             logger.warning("link to the {} was {} at the last stop: {}", outage.link, state, outage.reason)
 
