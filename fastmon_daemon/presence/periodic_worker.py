@@ -26,7 +26,7 @@ T = TypeVar("T")
 class WorkerErrors:
     """Unexpected errors of workers that go on: health is not OK until their next round succeeds.
 
-    Thread-safe: each method is one operation on a dict.
+    Thread-safe: each worker writes only its own entry.
     """
 
     def __init__(self, elsewhere: Mapping[str, Callable[[], str | None]] | None = None) -> None:
