@@ -134,7 +134,7 @@ def empty_database() -> bytes:
 
 
 @dataclass
-class World:
+class FakeTestbed:
     """Everything that survives the process: monitor, broker, clock and database."""
 
     folder: Path

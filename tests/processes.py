@@ -29,7 +29,7 @@ TOPIC = "/topic/epictopic"
 IN_PROCESS = frozenset({"inspect", "verdict", "retry", "discard", "include", "replay", "purge", "export", "backup"})
 DEADLINE_S = 40.0
 
-T = TypeVar("T", bound="Living")
+T = TypeVar("T", bound="BaseTestbed")
 
 
 def wait_until(condition: Callable[[], object], what: str = "", deadline_s: float = DEADLINE_S) -> None:
@@ -53,7 +53,7 @@ class BrokerAccess:
     topic: str = TOPIC
 
 
-class Living:
+class BaseTestbed:
     """Broker, monitor, and the folder of the daemon."""
 
     def __init__(self, folder: Path, monitor: MonitorThread, broker_access: BrokerAccess) -> None:
@@ -170,7 +170,7 @@ def name(sequence: int) -> str:
     return f"swf.100014.{sequence:06d}.stf"
 
 
-class OnEmbedded(Living):
+class LiveTestbed(BaseTestbed):
     """A testbed with the embedded broker."""
 
     def __init__(self, folder: Path, monitor: MonitorThread, broker: BrokerThread) -> None:
@@ -186,7 +186,7 @@ class OnEmbedded(Living):
 
 
 @contextmanager
-def living(folder: Path, publish: Callable[[dict[str, Any]], None] | None = None) -> Iterator[OnEmbedded]:
+def live_testbed(folder: Path, publish: Callable[[dict[str, Any]], None] | None = None) -> Iterator[LiveTestbed]:
     """Run a testbed; its processes end with the block. With *publish* the monitor has ``/api/messages/``."""
     with MonitorThread(TOKEN, MonitorOptions(publish=publish)) as monitor:
         heard: list[str] = []
@@ -196,18 +196,18 @@ def living(folder: Path, publish: Callable[[dict[str, Any]], None] | None = None
             monitor.deliver(body)
 
         server = Broker(user="daq", password="secret-word", on_send=on_send)
-        with BrokerThread(server) as broker, ended(OnEmbedded(folder, monitor, broker)) as world:
-            world.heard = heard
-            yield world
+        with BrokerThread(server) as broker, ended(LiveTestbed(folder, monitor, broker)) as testbed:
+            testbed.heard = heard
+            yield testbed
 
 
 @contextmanager
-def ended(world: T) -> Iterator[T]:
+def ended(testbed: T) -> Iterator[T]:
     """Kill all child processes at the end of the block."""
     try:
-        yield world
+        yield testbed
     finally:
-        for child in world.children:
+        for child in testbed.children:
             child.kill()
             child.wait()
             if child.stdout:

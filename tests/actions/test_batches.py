@@ -17,85 +17,87 @@ from fastmon_daemon.commands.action_commands import describe_selection
 from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.outbox import DatabaseLock, NewStf, Outbox
 from fastmon_daemon.statechart import load_statechart
-from tests.builders import World, named
+from tests.builders import FakeTestbed, named
 
 CHARTS = (load_statechart("stf"), load_statechart("run"))
 MANY = BATCH_SIZE + 100
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
+def testbed(tmp_path: Path) -> FakeTestbed:
+    return FakeTestbed(tmp_path)
 
 
 @pytest.fixture
-def outbox(world: World) -> Outbox:
-    return world.outbox()
+def outbox(testbed: FakeTestbed) -> Outbox:
+    return testbed.outbox()
 
 
-def receive_failed(world: World, outbox: Outbox, count: int, namespace: str = "ns") -> None:
+def receive_failed(testbed: FakeTestbed, outbox: Outbox, count: int, namespace: str = "ns") -> None:
     with outbox.transaction():
         for n in range(1, count + 1):
             new = NewStf(namespace=namespace, run_id="7", filename=f"{n}.stf", sequence=n)
-            outbox.receive(new, "received", world.time.at)
+            outbox.receive(new, "received", testbed.time.at)
         for stf in outbox.find(namespace=namespace):
-            outbox.move(stf, "fail", "failed", world.time.at, finalized=True, note="a bug")
+            outbox.move(stf, "fail", "failed", testbed.time.at, finalized=True, note="a bug")
 
 
-def batches(world: World, outbox: Outbox, request: ActionRequest) -> list[ActionResult]:
+def batches(testbed: FakeTestbed, outbox: Outbox, request: ActionRequest) -> list[ActionResult]:
     actions = OperatorActions(CHARTS[0], MessageHandler(outbox.path, "ns", "", CHARTS), alone=True)
 
     def perform(batch: ActionRequest) -> ActionResult:
         with outbox.transaction():
-            return actions.perform(batch, outbox, world.time.at)
+            return actions.perform(batch, outbox, testbed.time.at)
 
     return list(in_batches(request, perform))
 
 
-def test_all_are_retried_in_batches_each_once_and_each_in_the_result(world: World, outbox: Outbox) -> None:
-    receive_failed(world, outbox, MANY)
-    request = ActionRequest(action="retry", by="bob", all=True, before=format_timestamp(world.time.at))
-    done = batches(world, outbox, request)
+def test_all_are_retried_in_batches_each_once_and_each_in_the_result(testbed: FakeTestbed, outbox: Outbox) -> None:
+    receive_failed(testbed, outbox, MANY)
+    request = ActionRequest(action="retry", by="bob", all=True, before=format_timestamp(testbed.time.at))
+    done = batches(testbed, outbox, request)
     assert [len(each.done) for each in done] == [BATCH_SIZE, 100]
     assert {name for each in done for name in each.done} == {f"7/{n}.stf" for n in range(1, MANY + 1)}
     assert outbox.reports.counts_by_state() == {"received": MANY}
 
 
-def test_an_stf_that_fails_again_meanwhile_is_not_retried_twice(world: World, outbox: Outbox) -> None:
-    receive_failed(world, outbox, 3)
-    request = ActionRequest(action="retry", by="bob", all=True, before=format_timestamp(world.time.at))
-    batches(world, outbox, request)
-    world.time.pass_(seconds=1)
+def test_an_stf_that_fails_again_meanwhile_is_not_retried_twice(testbed: FakeTestbed, outbox: Outbox) -> None:
+    receive_failed(testbed, outbox, 3)
+    request = ActionRequest(action="retry", by="bob", all=True, before=format_timestamp(testbed.time.at))
+    batches(testbed, outbox, request)
+    testbed.time.pass_(seconds=1)
     with outbox.transaction():
-        outbox.move(named(outbox, "1.stf"), "fail", "failed", world.time.at, finalized=True)
-    assert batches(world, outbox, request)[0].done == []
+        outbox.move(named(outbox, "1.stf"), "fail", "failed", testbed.time.at, finalized=True)
+    assert batches(testbed, outbox, request)[0].done == []
     assert named(outbox, "1.stf").life == 2
 
 
-def test_many_names_are_processed_in_batches(world: World, outbox: Outbox) -> None:
-    receive_failed(world, outbox, MANY)
+def test_many_names_are_processed_in_batches(testbed: FakeTestbed, outbox: Outbox) -> None:
+    receive_failed(testbed, outbox, MANY)
     names = tuple(f"{n}.stf" for n in range(1, MANY + 1))
-    done = batches(world, outbox, ActionRequest(action="discard", by="bob", stfs=names))
+    done = batches(testbed, outbox, ActionRequest(action="discard", by="bob", stfs=names))
     assert [len(each.done) for each in done] == [BATCH_SIZE, 100]
 
 
-def reject(world: World, outbox: Outbox, bodies: list[str]) -> None:
+def reject(testbed: FakeTestbed, outbox: Outbox, bodies: list[str]) -> None:
     with outbox.transaction():
         for body in bodies:
-            outbox.reject(body, "a bug", world.time.at, len(bodies))
+            outbox.reject(body, "a bug", testbed.time.at, len(bodies))
 
 
-def test_many_messages_are_replayed_in_batches(world: World, outbox: Outbox) -> None:
-    reject(world, outbox, [f'{{"msg_type": "stf_ready", "run_id": "7", "filename": "{n}.stf"}}' for n in range(MANY)])
+def test_many_messages_are_replayed_in_batches(testbed: FakeTestbed, outbox: Outbox) -> None:
+    reject(testbed, outbox, [f'{{"msg_type": "stf_ready", "run_id": "7", "filename": "{n}.stf"}}' for n in range(MANY)])
     numbers = tuple(outbox.reports.rejected_ids())
-    done = batches(world, outbox, ActionRequest(action="replay", by="bob", ids=numbers))
+    done = batches(testbed, outbox, ActionRequest(action="replay", by="bob", ids=numbers))
     assert [len(each.done) for each in done] == [BATCH_SIZE, 100]
     assert outbox.reports.counts_by_state() == {"received": MANY}
 
 
-def test_all_messages_are_replayed_once_and_those_still_malformed_are_named(world: World, outbox: Outbox) -> None:
+def test_all_messages_are_replayed_once_and_those_still_malformed_are_named(
+    testbed: FakeTestbed, outbox: Outbox
+) -> None:
     good = '{"msg_type": "stf_ready", "run_id": "7", "filename": "1.stf"}'
-    reject(world, outbox, [*["not JSON"] * BATCH_SIZE, good])
+    reject(testbed, outbox, [*["not JSON"] * BATCH_SIZE, good])
     outbox.close()
     command = ["replay", "--all", "--yes", "--json", "--db", str(outbox.path)]
     shown = CliRunner().invoke(cli, command, env={"FASTMON_NAMESPACE": "ns"})
@@ -115,27 +117,29 @@ def test_what_was_done_before_the_daemon_became_too_busy_is_printed_as_json(
     assert (shown.exit_code, json.loads(shown.stdout)) == (75, {"done": ["7/1.stf"], "rejected": {}})
 
 
-def test_a_run_is_purged_in_batches_and_only_in_its_namespace(world: World, outbox: Outbox) -> None:
-    receive_failed(world, outbox, MANY)
-    receive_failed(world, outbox, 1, namespace="other")
-    (ambiguous,) = batches(world, outbox, ActionRequest(action="purge", by="bob", run="7"))
+def test_a_run_is_purged_in_batches_and_only_in_its_namespace(testbed: FakeTestbed, outbox: Outbox) -> None:
+    receive_failed(testbed, outbox, MANY)
+    receive_failed(testbed, outbox, 1, namespace="other")
+    (ambiguous,) = batches(testbed, outbox, ActionRequest(action="purge", by="bob", run="7"))
     assert ambiguous.rejected == {"7": "the run exists in the namespaces ns, other: add --namespace"}
-    done = batches(world, outbox, ActionRequest(action="purge", by="bob", run="7", namespace="ns"))
+    done = batches(testbed, outbox, ActionRequest(action="purge", by="bob", run="7", namespace="ns"))
     assert [(each.done, each.more) for each in done] == [([], True), (["7"], False)]
     assert [stf.namespace for stf in outbox.find()] == ["other"]
 
 
-def test_an_stf_of_two_namespaces_needs_its_namespace(world: World, outbox: Outbox) -> None:
-    receive_failed(world, outbox, 1)
-    receive_failed(world, outbox, 1, namespace="other")
+def test_an_stf_of_two_namespaces_needs_its_namespace(testbed: FakeTestbed, outbox: Outbox) -> None:
+    receive_failed(testbed, outbox, 1)
+    receive_failed(testbed, outbox, 1, namespace="other")
     outbox.close()
-    shown = CliRunner().invoke(cli, ["retry", "1.stf", "--db", str(world.folder / "outbox.db")])
+    shown = CliRunner().invoke(cli, ["retry", "1.stf", "--db", str(testbed.folder / "outbox.db")])
     assert shown.exit_code == 1
     assert "the STF exists in the namespaces ns, other: add --namespace" in shown.output
-    shown = CliRunner().invoke(cli, ["retry", "1.stf", "--namespace", "other", "--db", str(world.folder / "outbox.db")])
+    shown = CliRunner().invoke(
+        cli, ["retry", "1.stf", "--namespace", "other", "--db", str(testbed.folder / "outbox.db")]
+    )
     assert (shown.exit_code, shown.stdout) == (0, "retry: 1.stf\n")
     shown = CliRunner().invoke(
-        cli, ["purge", "--run", "7", "--namespace", "ns", "--yes", "--db", str(world.folder / "outbox.db")]
+        cli, ["purge", "--run", "7", "--namespace", "ns", "--yes", "--db", str(testbed.folder / "outbox.db")]
     )
     assert shown.exit_code == 0, shown.output
 
@@ -151,9 +155,9 @@ def test_an_stf_of_two_namespaces_needs_its_namespace(world: World, outbox: Outb
     ],
 )
 def test_the_confirmation_says_how_many_are_affected(
-    world: World, outbox: Outbox, request_: ActionRequest, words: str
+    testbed: FakeTestbed, outbox: Outbox, request_: ActionRequest, words: str
 ) -> None:
-    receive_failed(world, outbox, 3)
+    receive_failed(testbed, outbox, 3)
     with outbox.transaction():
-        outbox.reject("x", "not JSON", world.time.at, 10)
+        outbox.reject("x", "not JSON", testbed.time.at, 10)
     assert describe_selection(request_, outbox.path) == words

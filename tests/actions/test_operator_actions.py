@@ -18,30 +18,30 @@ from fastmon_daemon.base.errors import MalformedMessage, PermanentError, Storage
 from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.outbox import Outbox
 from fastmon_daemon.statechart import load_statechart
-from tests.builders import World, named, settle
-from tests.processes import OnEmbedded, living, name, wait_until
+from tests.builders import FakeTestbed, named, settle
+from tests.processes import LiveTestbed, live_testbed, name, wait_until
 
 CHARTS = (load_statechart("stf"), load_statechart("run"))
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> World:
-    return World(tmp_path)
+def small(tmp_path: Path) -> FakeTestbed:
+    return FakeTestbed(tmp_path)
 
 
-def actions_for(world: World) -> OperatorActions:
-    return OperatorActions(CHARTS[0], MessageHandler(world.folder / "outbox.db", "ns", "", CHARTS), alone=True)
+def actions_for(testbed: FakeTestbed) -> OperatorActions:
+    return OperatorActions(CHARTS[0], MessageHandler(testbed.folder / "outbox.db", "ns", "", CHARTS), alone=True)
 
 
-def receive_failed(world: World, outbox: Outbox, sequence: int = 1) -> str:
-    stf = world.receive(outbox, sequence)
-    world.monitor.trouble[stf] = PermanentError("monitor said 400")
-    settle(world.engine(outbox))
+def receive_failed(testbed: FakeTestbed, outbox: Outbox, sequence: int = 1) -> str:
+    stf = testbed.receive(outbox, sequence)
+    testbed.monitor.trouble[stf] = PermanentError("monitor said 400")
+    settle(testbed.engine(outbox))
     assert named(outbox, stf).state == "failed"
     return stf
 
 
-def test_a_retried_stf_begins_its_next_life_with_the_same_sample(small: World) -> None:
+def test_a_retried_stf_begins_its_next_life_with_the_same_sample(small: FakeTestbed) -> None:
     outbox = small.outbox()
     stf = receive_failed(small, outbox)
     before = named(outbox, stf).tfs
@@ -59,7 +59,7 @@ def test_a_retried_stf_begins_its_next_life_with_the_same_sample(small: World) -
     assert (row.life, row.note) == (2, "by alice: fixed")
 
 
-def test_a_discarded_stf_is_finalized(small: World) -> None:
+def test_a_discarded_stf_is_finalized(small: FakeTestbed) -> None:
     outbox = small.outbox()
     stf = receive_failed(small, outbox)
     with outbox.transaction():
@@ -69,7 +69,7 @@ def test_a_discarded_stf_is_finalized(small: World) -> None:
     assert (named(outbox, stf).state, named(outbox, stf).due_at) == ("discarded", None)
 
 
-def test_an_included_stf_is_processed_though_it_was_not_selected(small: World) -> None:
+def test_an_included_stf_is_processed_though_it_was_not_selected(small: FakeTestbed) -> None:
     small.settings = type(small.settings)(namespace="ns", selection_fraction=0.0)
     outbox = small.outbox()
     stf = small.receive(outbox)
@@ -82,7 +82,7 @@ def test_an_included_stf_is_processed_though_it_was_not_selected(small: World) -
 
 
 @pytest.mark.parametrize("action", ["retry", "discard", "include"])
-def test_an_action_that_the_chart_forbids_is_rejected_with_the_reason(small: World, action: str) -> None:
+def test_an_action_that_the_chart_forbids_is_rejected_with_the_reason(small: FakeTestbed, action: str) -> None:
     outbox = small.outbox()
     stf = small.receive(outbox)
     settle(small.engine(outbox))
@@ -94,7 +94,7 @@ def test_an_action_that_the_chart_forbids_is_rejected_with_the_reason(small: Wor
     assert named(outbox, stf).life == 1
 
 
-def test_a_replayed_message_is_stored_and_one_still_malformed_stays_with_its_reason(small: World) -> None:
+def test_a_replayed_message_is_stored_and_one_still_malformed_stays_with_its_reason(small: FakeTestbed) -> None:
     outbox = small.outbox()
     with outbox.transaction():
         outbox.reject('{"msg_type": "stf_ready", "run_id": "7", "filename": "a.stf"}', "a bug", small.time.at, 10)
@@ -113,7 +113,7 @@ def test_a_replayed_message_is_stored_and_one_still_malformed_stays_with_its_rea
     assert outbox.reports.rejected_count() == 2
 
 
-def test_a_run_is_purged_only_if_finished_unless_requested_otherwise(small: World) -> None:
+def test_a_run_is_purged_only_if_finished_unless_requested_otherwise(small: FakeTestbed) -> None:
     outbox = small.outbox()
     small.receive(outbox)
     with outbox.transaction():
@@ -179,72 +179,72 @@ def test_a_busy_daemon_says_so_and_a_database_name_too_long_is_an_error(tmp_path
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[OnEmbedded]:
-    with living(tmp_path) as made:
+def testbed(tmp_path: Path) -> Iterator[LiveTestbed]:
+    with live_testbed(tmp_path) as made:
         yield made
 
 
-def fail_one(world: OnEmbedded) -> None:
+def fail_one(testbed: LiveTestbed) -> None:
     """Register a TF file under that name for another STF: a conflict that needs an operator."""
-    world.register(1, 50)
-    world._post("fastmon-files/", {"stf_file": name(50), "tf_filename": "swf.100014.000001_tf_001.tf"})
-    world.announce(1)
-    wait_until(lambda: world.states().get("failed") == 1, f"one fails: {world.states()} {world.log()[-2000:]}")
+    testbed.register(1, 50)
+    testbed._post("fastmon-files/", {"stf_file": name(50), "tf_filename": "swf.100014.000001_tf_001.tf"})
+    testbed.announce(1)
+    wait_until(lambda: testbed.states().get("failed") == 1, f"one fails: {testbed.states()} {testbed.log()[-2000:]}")
 
 
-def test_a_running_daemon_retries_a_failed_stf_while_it_processes_a_backlog(world: OnEmbedded) -> None:
-    world.daemon(FASTMON_RECONCILE="off")  # it would recover STF 50 on a slow machine
-    fail_one(world)
-    world.register(*range(2, 32))
-    world.monitor.faults(latency_ms=20)
-    world.announce(*range(2, 32))
-    command = world.call("retry", name(1), "--reason", "tried again", "--json")
+def test_a_running_daemon_retries_a_failed_stf_while_it_processes_a_backlog(testbed: LiveTestbed) -> None:
+    testbed.daemon(FASTMON_RECONCILE="off")  # it would recover STF 50 on a slow machine
+    fail_one(testbed)
+    testbed.register(*range(2, 32))
+    testbed.monitor.faults(latency_ms=20)
+    testbed.announce(*range(2, 32))
+    command = testbed.call("retry", name(1), "--reason", "tried again", "--json")
     assert (command.returncode, json.loads(command.stdout)) == (0, {"done": [name(1)], "rejected": {}})
-    wait_until(lambda: world.states() == {"completed": 30, "failed": 1}, "the backlog is done, and it failed again")
-    shown = json.loads(world.call("inspect", name(1), "--json").stdout)
+    wait_until(lambda: testbed.states() == {"completed": 30, "failed": 1}, "the backlog is done, and it failed again")
+    shown = json.loads(testbed.call("inspect", name(1), "--json").stdout)
     notes = [row["note"] for row in shown["stfs"][0]["history"]]
     assert any("tried again" in (note or "") for note in notes)
-    assert world.call("discard", name(1), "--reason", "two owners").returncode == 0
-    assert world.states() == {"completed": 30, "discarded": 1}
+    assert testbed.call("discard", name(1), "--reason", "two owners").returncode == 0
+    assert testbed.states() == {"completed": 30, "discarded": 1}
 
 
-def test_a_run_that_a_daemon_is_processing_is_not_purged(world: OnEmbedded) -> None:
-    daemon = world.daemon()
-    world.register(*range(1, 11))
-    world.monitor.stop()
-    world.announce(*range(1, 11))
-    world.wait_for(sampled=10)
-    command = world.call("purge", "--run", "100014", "--include-unfinished", "--yes")
+def test_a_run_that_a_daemon_is_processing_is_not_purged(testbed: LiveTestbed) -> None:
+    daemon = testbed.daemon()
+    testbed.register(*range(1, 11))
+    testbed.monitor.stop()
+    testbed.announce(*range(1, 11))
+    testbed.wait_for(sampled=10)
+    command = testbed.call("purge", "--run", "100014", "--include-unfinished", "--yes")
     assert command.returncode == 1
     assert "stop the daemon, then try again" in command.stderr
-    world.monitor.start()
-    world.wait_for(completed=10)
-    assert world.call("purge", "--run", "100014", "--yes").returncode == 0
-    assert (world.states(), daemon.poll()) == ({}, None)
+    testbed.monitor.start()
+    testbed.wait_for(completed=10)
+    assert testbed.call("purge", "--run", "100014", "--yes").returncode == 0
+    assert (testbed.states(), daemon.poll()) == ({}, None)
 
 
-def test_two_commands_at_once_perform_an_action_once(world: OnEmbedded) -> None:
-    world.daemon()
-    fail_one(world)
-    both = [world.start("discard", name(1), "--reason", "two owners") for _ in range(2)]
+def test_two_commands_at_once_perform_an_action_once(testbed: LiveTestbed) -> None:
+    testbed.daemon()
+    fail_one(testbed)
+    both = [testbed.start("discard", name(1), "--reason", "two owners") for _ in range(2)]
     assert sorted(child.wait(30) for child in both) == [0, 1]
-    assert world.states() == {"discarded": 1}
+    assert testbed.states() == {"discarded": 1}
 
 
-def test_without_a_daemon_the_command_performs_the_action(world: OnEmbedded) -> None:
-    daemon = world.daemon()
-    fail_one(world)
+def test_without_a_daemon_the_command_performs_the_action(testbed: LiveTestbed) -> None:
+    daemon = testbed.daemon()
+    fail_one(testbed)
     daemon.terminate()
     daemon.wait(30)
-    lines = [json.loads(line) for line in world.call("export").stdout.splitlines()]
+    lines = [json.loads(line) for line in testbed.call("export").stdout.splitlines()]
     assert [(line["kind"], line["filename"]) for line in lines] == [("failed", name(1))]
-    assert world.call("retry", "--all-failed").returncode == 2
-    assert world.call("retry", "--all-failed", "--yes").returncode == 0
-    assert world.states() == {"received": 1}
-    assert world.call("retry", name(1)).returncode == 1
+    assert testbed.call("retry", "--all-failed").returncode == 2
+    assert testbed.call("retry", "--all-failed", "--yes").returncode == 0
+    assert testbed.states() == {"received": 1}
+    assert testbed.call("retry", name(1)).returncode == 1
 
 
-def test_an_action_without_a_database_exits_with_3(world: OnEmbedded) -> None:
-    command = world.call("retry", name(1))
+def test_an_action_without_a_database_exits_with_3(testbed: LiveTestbed) -> None:
+    command = testbed.call("retry", name(1))
     assert command.returncode == 3
     assert "no such database" in command.stderr

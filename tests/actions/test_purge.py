@@ -18,7 +18,7 @@ from fastmon_daemon.reconciler.config import ReconcilerConfig
 from fastmon_daemon.reconciler.reconciler import Reconciler
 from fastmon_daemon.runs.tracked_runs import TrackedRuns
 from fastmon_daemon.statechart import load_statechart
-from tests.builders import START, FakeMonitor, Inline, World
+from tests.builders import START, FakeMonitor, FakeTestbed, Inline
 
 CHARTS = (load_statechart("stf"), load_statechart("run"))
 
@@ -65,17 +65,17 @@ class DelayingPool(Inline):
 @pytest.mark.parametrize(("count", "batches"), [(BATCH_SIZE, 1), (BATCH_SIZE + 1, 2)])
 def test_polls_between_two_batches_of_a_purge_restore_nothing(tmp_path: Path, count: int, batches: int) -> None:
     monitor: Any = ListingMonitor(count)
-    world, pool, runs = World(tmp_path, monitor=monitor), DelayingPool(), TrackedRuns()
-    outbox = world.outbox()
+    testbed, pool, runs = FakeTestbed(tmp_path, monitor=monitor), DelayingPool(), TrackedRuns()
+    outbox = testbed.outbox()
     with outbox.transaction():
         for stf in monitor.stfs:
             outbox.receive(NewStf(namespace="ns", run_id="100014", filename=stf.stf_filename), "received", START)
         for stf in outbox.find():
-            outbox.move(stf, "skip", "skipped", world.time.at, finalized=True)
-    intake = MessageHandler(outbox.path, "ns", "", CHARTS, runs=runs, clock=world.time.clock())
+            outbox.move(stf, "skip", "skipped", testbed.time.at, finalized=True)
+    intake = MessageHandler(outbox.path, "ns", "", CHARTS, runs=runs, clock=testbed.time.clock())
     intake.handle('{"msg_type": "stf_ready", "namespace": "ns", "run_id": "100014"}')
-    reconciler = Reconciler(ReconcilerConfig(monitor=monitor, charts=CHARTS, clock=world.time.clock()), runs)
-    engine = world.engine(outbox, pool=pool, task_sources=[reconciler])
+    reconciler = Reconciler(ReconcilerConfig(monitor=monitor, charts=CHARTS, clock=testbed.time.clock()), runs)
+    engine = testbed.engine(outbox, pool=pool, task_sources=[reconciler])
     actions = OperatorActions(CHARTS[0], intake, alone=False)
 
     def purge() -> ActionResult:
@@ -86,7 +86,7 @@ def test_polls_between_two_batches_of_a_purge_restore_nothing(tmp_path: Path, co
 
     def let_a_minute_pass() -> None:
         for _ in range(60):
-            world.time.pass_(seconds=1)
+            testbed.time.pass_(seconds=1)
             engine.tick(0)
 
     engine.tick(0)

@@ -26,12 +26,12 @@ from fastmon_daemon.monitor import MonitorClient
 from fastmon_daemon.outbox import open_outbox
 from fastmon_daemon.service import ProcessContext, broker_parameters
 from fastmon_daemon.settings import Settings
-from tests.processes import TOKEN, OnEmbedded, living, wait_until
+from tests.processes import TOKEN, LiveTestbed, live_testbed, wait_until
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[OnEmbedded]:
-    with living(tmp_path) as made:
+def testbed(tmp_path: Path) -> Iterator[LiveTestbed]:
+    with live_testbed(tmp_path) as made:
         yield made
 
 
@@ -39,7 +39,7 @@ def results_of(answer: CompletedProcess[str]) -> dict[str, dict[str, Any]]:
     return {each["check"]: each for each in json.loads(answer.stdout)["checks"]}
 
 
-def send_heartbeat(world: OnEmbedded, agent: str, **fields: str) -> None:
+def send_heartbeat(testbed: LiveTestbed, agent: str, **fields: str) -> None:
     body = {
         "instance_name": agent,
         "agent_type": "fastmon",
@@ -48,20 +48,20 @@ def send_heartbeat(world: OnEmbedded, agent: str, **fields: str) -> None:
         "hostname": "h",
     } | fields
     answer = requests.post(
-        f"{world.monitor.url}/api/systemagents/heartbeat/",
+        f"{testbed.monitor.url}/api/systemagents/heartbeat/",
         json=body, headers={"Authorization": f"Token {TOKEN}"}, timeout=20,
     )  # fmt: skip
     assert answer.status_code == 201, answer.text
 
 
-def test_beside_a_working_daemon_no_errors_and_no_messages_lost(world: OnEmbedded) -> None:
-    world.monitor.faults(latency_ms=20)
-    daemon = world.daemon(FASTMON_HTTP="0")
-    world.register(*range(1, 31))
-    world.announce(*range(1, 16))
-    wait_until(lambda: world.states().get("completed", 0) > 2, "the daemon is working")
-    answer = world.call("check", "--json")
-    world.announce(*range(16, 31))
+def test_beside_a_working_daemon_no_errors_and_no_messages_lost(testbed: LiveTestbed) -> None:
+    testbed.monitor.faults(latency_ms=20)
+    daemon = testbed.daemon(FASTMON_HTTP="0")
+    testbed.register(*range(1, 31))
+    testbed.announce(*range(1, 16))
+    wait_until(lambda: testbed.states().get("completed", 0) > 2, "the daemon is working")
+    answer = testbed.call("check", "--json")
+    testbed.announce(*range(16, 31))
     assert answer.returncode == 0, answer.stdout
     found = results_of(answer)
     assert {each["status"] for each in found.values()} <= {"ok", "warning"}
@@ -69,18 +69,18 @@ def test_beside_a_working_daemon_no_errors_and_no_messages_lost(world: OnEmbedde
     assert "message returned after" in found["round trip"]["found"]
     assert found["subscription"]["status"] == found["token"]["status"] == found["clock"]["status"] == "ok"
     assert found["other daemons"]["status"] == "ok", "the own agent is not another daemon"
-    world.wait_for(completed=30)
-    counts = world.monitor.counts()
+    testbed.wait_for(completed=30)
+    counts = testbed.monitor.counts()
     assert (counts["fastmon_files"], counts["announcements"], counts["distinct_announcements"]) == (210, 210, 210)
-    assert "broker link down" not in world.log()
-    assert world.log().count("broker link up") == 1
+    assert "broker link down" not in testbed.log()
+    assert testbed.log().count("broker link up") == 1
 
 
-def test_before_the_first_start_no_errors_and_no_database_created(world: OnEmbedded) -> None:
-    answer = world.call("check")
+def test_before_the_first_start_no_errors_and_no_database_created(testbed: LiveTestbed) -> None:
+    answer = testbed.call("check")
     assert answer.returncode == 0, answer.stdout
     assert "does not exist yet" in answer.stdout
-    assert not list(world.folder.glob("outbox*"))
+    assert not list(testbed.folder.glob("outbox*"))
     for secret in (TOKEN, "secret-word"):
         assert secret not in answer.stdout + answer.stderr
 
@@ -111,10 +111,10 @@ def test_before_the_first_start_no_errors_and_no_database_created(world: OnEmbed
     ],
 )  # fmt: skip
 def test_errors_have_hints_and_other_checks_still_run(
-    world: OnEmbedded, changes: dict[str, str], hints: dict[str, str]
+    testbed: LiveTestbed, changes: dict[str, str], hints: dict[str, str]
 ) -> None:
-    (world.folder / "log").write_text("not a database")
-    answer = world.call("check", "--json", **changes)
+    (testbed.folder / "log").write_text("not a database")
+    answer = testbed.call("check", "--json", **changes)
     assert answer.returncode == 1, answer.stdout
     found = results_of(answer)
     assert [check for check, each in found.items() if each["status"] == "error"] == list(hints)
@@ -124,16 +124,16 @@ def test_errors_have_hints_and_other_checks_still_run(
     assert found["settings"]["status"] == "ok"
 
 
-def test_inconsistent_database_and_full_disk_are_errors(world: OnEmbedded) -> None:
-    open_outbox(world.database).close()
-    with closing(sqlite3.connect(world.database)) as damaged:
+def test_inconsistent_database_and_full_disk_are_errors(testbed: LiveTestbed) -> None:
+    open_outbox(testbed.database).close()
+    with closing(sqlite3.connect(testbed.database)) as damaged:
         damaged.execute("insert into meta (key, value) values ('instance', 'x')")
         damaged.execute(
             "insert into stf (namespace, run, run_id, filename, body, origin, state, since, received_at, born_at)"
             " values ('ns', '1', '1', 'lost.stf', '', 'message', 'completed', '', '', '')"
         )
         damaged.commit()
-    answer = world.call("check", "--json", FASTMON_MIN_FREE_MB="1000000000")
+    answer = testbed.call("check", "--json", FASTMON_MIN_FREE_MB="1000000000")
     assert answer.returncode == 1
     found = results_of(answer)
     assert (found["database"]["status"], found["free space"]["status"]) == ("error", "error")
@@ -141,10 +141,10 @@ def test_inconsistent_database_and_full_disk_are_errors(world: OnEmbedded) -> No
     assert "backup" in found["database"]["hint"]
 
 
-def test_other_daemon_partial_selection_and_unknown_setting_are_warnings(world: OnEmbedded) -> None:
-    send_heartbeat(world, "fastmon-agent-old-3")
-    send_heartbeat(world, "data-agent-1", agent_type="data")
-    answer = world.call("check", "--json", FASTMON_SELECTION_FRACTION="0.1", FASTMON_WORKER="1")
+def test_other_daemon_partial_selection_and_unknown_setting_are_warnings(testbed: LiveTestbed) -> None:
+    send_heartbeat(testbed, "fastmon-agent-old-3")
+    send_heartbeat(testbed, "data-agent-1", agent_type="data")
+    answer = testbed.call("check", "--json", FASTMON_SELECTION_FRACTION="0.1", FASTMON_WORKER="1")
     assert answer.returncode == 0
     found = results_of(answer)
     assert {check for check, each in found.items() if each["status"] == "warning"} == {
@@ -154,37 +154,37 @@ def test_other_daemon_partial_selection_and_unknown_setting_are_warnings(world: 
     assert "FASTMON_SELECTION_FRACTION=1.0" in found["selection"]["hint"]
 
 
-def test_own_agent_is_not_another_daemon(world: OnEmbedded) -> None:
-    send_heartbeat(world, "fastmon-agent-us-1")
-    found = results_of(world.call("check", "--json", FASTMON_AGENT_NAME="fastmon-agent-us-1"))
+def test_own_agent_is_not_another_daemon(testbed: LiveTestbed) -> None:
+    send_heartbeat(testbed, "fastmon-agent-us-1")
+    found = results_of(testbed.call("check", "--json", FASTMON_AGENT_NAME="fastmon-agent-us-1"))
     assert found["other daemons"]["status"] == "ok"
 
 
-def test_without_a_list_of_agents_other_daemons_is_skipped(world: OnEmbedded) -> None:
-    send_heartbeat(world, "fastmon-agent-old-3")
-    world.monitor.faults(error_rate=1, error_status=500, endpoints=["/api/systemagents/"])
-    found = results_of(world.call("check", "--json"))
+def test_without_a_list_of_agents_other_daemons_is_skipped(testbed: LiveTestbed) -> None:
+    send_heartbeat(testbed, "fastmon-agent-old-3")
+    testbed.monitor.faults(error_rate=1, error_status=500, endpoints=["/api/systemagents/"])
+    found = results_of(testbed.call("check", "--json"))
     assert (found["namespace"]["status"], found["other daemons"]["status"]) == ("error", "skipped")
 
 
-def test_namespace_without_other_agents_is_a_warning(world: OnEmbedded) -> None:
-    send_heartbeat(world, "data-agent-1", agent_type="data", namespace="nz")
-    found = results_of(world.call("check", "--json"))
+def test_namespace_without_other_agents_is_a_warning(testbed: LiveTestbed) -> None:
+    send_heartbeat(testbed, "data-agent-1", agent_type="data", namespace="nz")
+    found = results_of(testbed.call("check", "--json"))
     assert found["namespace"]["status"] == "warning"
 
 
-def test_all_invalid_settings_are_reported_with_exit_code_78(world: OnEmbedded) -> None:
-    answer = world.call("check", "--json", FASTMON_NAMESPACE="", FASTMON_WORKERS="x")
+def test_all_invalid_settings_are_reported_with_exit_code_78(testbed: LiveTestbed) -> None:
+    answer = testbed.call("check", "--json", FASTMON_NAMESPACE="", FASTMON_WORKERS="x")
     assert answer.returncode == 78
     assert set(results_of(answer)) == {"FASTMON_NAMESPACE", "FASTMON_WORKERS"}
 
 
-def test_clock_difference_is_a_warning(world: OnEmbedded) -> None:
-    settings = Settings(namespace="ns", monitor_url=world.monitor.url)
+def test_clock_difference_is_a_warning(testbed: LiveTestbed) -> None:
+    settings = Settings(namespace="ns", monitor_url=testbed.monitor.url)
     context = ProcessContext(
-        settings=settings, values={}, database=world.database, database_rule="", secrets=SecretRedactor()
+        settings=settings, values={}, database=testbed.database, database_rule="", secrets=SecretRedactor()
     )
-    monitor = MonitorClient(world.monitor.url, lambda: TOKEN, connections=1)
+    monitor = MonitorClient(testbed.monitor.url, lambda: TOKEN, connections=1)
     for hours, status in ((0, CheckStatus.OK), (1, CheckStatus.WARNING), (-1, CheckStatus.WARNING)):
         clock = Clock(now=lambda hours=hours: utcnow() + timedelta(hours=hours))  # type: ignore[misc]
         result = next(each for each in monitor_checks(context, monitor, "", clock) if each.name == "clock").call()
@@ -208,9 +208,9 @@ def test_silent_broker_is_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["round trip"].status is CheckStatus.SKIPPED
 
 
-def test_queue_subscription_is_skipped_and_round_trip_works(world: OnEmbedded) -> None:
+def test_queue_subscription_is_skipped_and_round_trip_works(testbed: LiveTestbed) -> None:
     parameters = {"broker_user": "daq", "broker_password": "secret-word"}
-    found = broker_results(world.broker.port, {**parameters, "subscribe": "/queue/stfs"})
+    found = broker_results(testbed.broker.port, {**parameters, "subscribe": "/queue/stfs"})
     assert found["subscription"].status is CheckStatus.SKIPPED
     assert found["round trip"].status is CheckStatus.OK
 

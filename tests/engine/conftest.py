@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.builders import World
+from tests.builders import FakeTestbed
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
+def testbed(tmp_path: Path) -> FakeTestbed:
+    return FakeTestbed(tmp_path)

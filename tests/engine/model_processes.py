@@ -16,7 +16,7 @@ from fastmon_daemon.reconciler.reconciler import Reconciler
 from fastmon_daemon.runs.tracked_runs import TrackedRuns
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.statechart import load_statechart
-from tests.builders import World
+from tests.builders import FakeTestbed
 from tests.engine import model_world as model
 from tests.engine.model_world import (
     CHART,
@@ -41,9 +41,9 @@ class Processes:
         self.folder = folder
         self.monitor, self.broker = FaultyMonitor(), FaultyBroker()
         settings = Settings(namespace="ns", selection_fraction=FRACTION, tf_files_per_stf=TFS)
-        self.world = World(self.folder, monitor=self.monitor, settings=settings)
-        self.world.announce = self.broker.announce  # type: ignore[method-assign]
-        self.world.probe_broker = self.broker.probe  # type: ignore[method-assign]
+        self.testbed = FakeTestbed(self.folder, monitor=self.monitor, settings=settings)
+        self.testbed.announce = self.broker.announce  # type: ignore[method-assign]
+        self.testbed.probe_broker = self.broker.probe  # type: ignore[method-assign]
         self.accepted: set[str] = set()
         self.sizes: dict[str, int] = {}
         self.rejected: set[str] = set()
@@ -55,20 +55,20 @@ class Processes:
 
     def start(self) -> None:
         """Start a process."""
-        self.outbox = self.world.outbox()
-        charts, clock, monitor = (CHART, load_statechart("run")), self.world.time.clock(), self.monitor
+        self.outbox = self.testbed.outbox()
+        charts, clock, monitor = (CHART, load_statechart("run")), self.testbed.time.clock(), self.monitor
         runs = TrackedRuns()
         self.intake = MessageHandler(
             self.folder / "outbox.db", "ns", "fastmon-agent-test-1", charts, runs=runs, clock=clock
         )  # fmt: skip
-        breakers = self.world.breakers(self.outbox)
+        breakers = self.testbed.breakers(self.outbox)
         config = ReconcilerConfig(
             monitor=monitor, charts=charts, clock=clock, is_selected=partial(is_selected, FRACTION),
             allows_calls=breakers.allows_calls,
             summary_route=SummaryRoute(sender="a", link="broker", announce=self.broker.announce_summary),
         )  # type: ignore[arg-type]  # fmt: skip
         reconciler = Reconciler(config, runs)
-        self.engine = self.world.engine(
+        self.engine = self.testbed.engine(
             self.outbox, workers=WORKERS, late_rate=20.0, breakers=breakers, task_sources=[reconciler]
         )
         self.actions = OperatorActions(CHART, self.intake, alone=False)
@@ -145,7 +145,7 @@ class Processes:
                 and snapshot.run_is_settled(count=8)
             ):
                 break
-            self.world.time.pass_(seconds=61)
+            self.testbed.time.pass_(seconds=61)
         self.check()
         snapshot = Snapshot.of(self.outbox)
         model.check_end(snapshot, self.monitor, TFS, partial(is_selected, FRACTION))

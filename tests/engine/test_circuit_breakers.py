@@ -29,7 +29,7 @@ from fastmon_daemon.outbox import Outbox
 from fastmon_daemon.service.clients import secret_reader
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.testbed.monitor import MonitorOptions, MonitorThread
-from tests.builders import Silent, Slow, World, named, settle, turn_until
+from tests.builders import FakeTestbed, Silent, Slow, named, settle, turn_until
 from tests.engine.model_world import FaultyMonitor
 
 
@@ -133,19 +133,19 @@ def test_failures_of_calls_in_flight_do_not_trip_the_breaker_again() -> None:
 
 def test_a_monitor_is_up_again_while_earlier_probes_still_hang(tmp_path: Path) -> None:
     monitor = Silent()
-    world = World(tmp_path, monitor=monitor)
-    outbox = world.outbox()
-    name = world.receive(outbox)
+    testbed = FakeTestbed(tmp_path, monitor=monitor)
+    outbox = testbed.outbox()
+    name = testbed.receive(outbox)
     with ThreadPoolExecutor(8) as pool:
-        engine = world.engine(outbox, pool=pool)
+        engine = testbed.engine(outbox, pool=pool)
         monitor.down = True
         turn_until(engine, lambda: not engine.busy and not engine.breakers.allows_calls("monitor"))
         monitor.down, monitor.silent = False, True
         for asking in (1, 2):
-            world.time.pass_(seconds=MAX_PROBE_INTERVAL_S)
+            testbed.time.pass_(seconds=MAX_PROBE_INTERVAL_S)
             turn_until(engine, lambda count=asking: monitor.asking == count)  # type: ignore[misc]
         monitor.silent = False
-        world.time.pass_(seconds=MAX_PROBE_INTERVAL_S)
+        testbed.time.pass_(seconds=MAX_PROBE_INTERVAL_S)
         turn_until(engine, lambda: named(outbox, name).state == "completed")
         monitor.deadline.set()
         turn_until(engine, lambda: not engine.busy)
@@ -153,32 +153,34 @@ def test_a_monitor_is_up_again_while_earlier_probes_still_hang(tmp_path: Path) -
     assert outbox.outages.open() == []
 
 
-def test_one_probe_at_a_time_detects_within_5_s_that_the_link_is_up(world: World) -> None:
-    outbox, pool = world.outbox(), Slow()
-    engine = world.engine(outbox, pool=pool)
-    name = world.receive(outbox)
-    world.monitor.down = True
+def test_one_probe_at_a_time_detects_within_5_s_that_the_link_is_up(testbed: FakeTestbed) -> None:
+    outbox, pool = testbed.outbox(), Slow()
+    engine = testbed.engine(outbox, pool=pool)
+    name = testbed.receive(outbox)
+    testbed.monitor.down = True
     for _ in range(40):
         engine.tick(0)
-        world.time.pass_(seconds=10)
+        testbed.time.pass_(seconds=10)
         assert len(pool.waiting) <= 1
         if pool.waiting:
             pool.go_on()
-    up_since = world.time.seconds
-    world.monitor.down = False
+    up_since = testbed.time.seconds
+    testbed.monitor.down = False
     while named(outbox, name).state == "sampled":
-        world.time.pass_(seconds=0.5)
+        testbed.time.pass_(seconds=0.5)
         engine.tick(0)
         pool.go_on()
         engine.tick(0)
-        assert world.time.seconds - up_since <= 5.5
+        assert testbed.time.seconds - up_since <= 5.5
 
 
 @pytest.mark.parametrize("blocked", [False, True])
-def test_a_late_report_that_a_link_is_down_does_not_trip_its_breaker_for_ever(world: World, blocked: bool) -> None:
+def test_a_late_report_that_a_link_is_down_does_not_trip_its_breaker_for_ever(
+    testbed: FakeTestbed, blocked: bool
+) -> None:
     """A call fails with its link, but the engine gets the report that the link is up before the failure."""
-    outbox = world.outbox()
-    name = world.receive(outbox)
+    outbox = testbed.outbox()
+    name = testbed.receive(outbox)
 
     late = [(LinkBlocked if blocked else LinkDown)("link lost during the call")]
 
@@ -186,13 +188,13 @@ def test_a_late_report_that_a_link_is_down_does_not_trip_its_breaker_for_ever(wo
         if late:
             engine.inbox.report_link(LinkEvent("broker", up=True))
             raise late.pop()
-        world.announced.append(event_id)
+        testbed.announced.append(event_id)
 
-    world.announce = announce  # type: ignore[method-assign]
-    engine = world.engine(outbox)
+    testbed.announce = announce  # type: ignore[method-assign]
+    engine = testbed.engine(outbox)
     settle(engine)
     assert named(outbox, name).state == "tf_registered"
-    world.time.pass_(seconds=30)
+    testbed.time.pass_(seconds=30)
     settle(engine)
     assert named(outbox, name).state == "completed"
 
@@ -200,23 +202,23 @@ def test_a_late_report_that_a_link_is_down_does_not_trip_its_breaker_for_ever(wo
 # What a tripped breaker stops
 
 
-def test_a_tripped_breaker_stops_only_stfs_that_need_its_link(world: World) -> None:
-    outbox = world.outbox()
-    engine = world.engine(outbox)
-    first = world.receive(outbox, 1)
-    world.broker_is(engine, up=False)
+def test_a_tripped_breaker_stops_only_stfs_that_need_its_link(testbed: FakeTestbed) -> None:
+    outbox = testbed.outbox()
+    engine = testbed.engine(outbox)
+    first = testbed.receive(outbox, 1)
+    testbed.broker_is(engine, up=False)
     settle(engine)
-    world.monitor.down = True
-    second = world.receive(outbox, 2)
+    testbed.monitor.down = True
+    second = testbed.receive(outbox, 2)
     settle(engine)
     assert (named(outbox, first).state, named(outbox, second).state) == ("tf_registered", "sampled")
-    world.broker_is(engine, up=True)
+    testbed.broker_is(engine, up=True)
     settle(engine)
     assert (named(outbox, first).state, named(outbox, second).state) == ("completed", "sampled")
 
 
-def test_a_monitor_that_accepts_no_messages_stops_only_announcements_and_is_logged_once(world: World) -> None:
-    outbox = world.outbox()
+def test_a_monitor_that_accepts_no_messages_stops_only_announcements_and_is_logged_once(testbed: FakeTestbed) -> None:
+    outbox = testbed.outbox()
     unsupported = True
 
     def messages() -> None:
@@ -225,73 +227,73 @@ def test_a_monitor_that_accepts_no_messages_stops_only_announcements_and_is_logg
 
     def announce(body: str, event_id: str) -> None:
         messages()
-        type(world).announce(world, body, event_id)
+        type(testbed).announce(testbed, body, event_id)
 
-    world.announce = announce  # type: ignore[method-assign]
-    probes = {"monitor": world.monitor.probe, "messages": messages}
-    engine = world.engine(outbox, links=links_for("rest"), probes=probes)
+    testbed.announce = announce  # type: ignore[method-assign]
+    probes = {"monitor": testbed.monitor.probe, "messages": messages}
+    engine = testbed.engine(outbox, links=links_for("rest"), probes=probes)
     with logged_errors() as errors:
-        names = [world.receive(outbox, n) for n in range(1, 4)]
+        names = [testbed.receive(outbox, n) for n in range(1, 4)]
         for _ in range(50):
             settle(engine)
-            world.time.pass_(minutes=10)
+            testbed.time.pass_(minutes=10)
         assert {named(outbox, name).state for name in names} == {"tf_registered"}
         assert {named(outbox, name).attempts for name in names} == {0}
     assert [line for line in errors if "FASTMON_NOTIFY=stomp" in line] == errors[:1]
     assert len(errors) == 1
     assert engine.breakers.allows_calls("monitor")
     unsupported = False
-    world.time.pass_(seconds=30)
+    testbed.time.pass_(seconds=30)
     settle(engine)
     assert {named(outbox, name).state for name in names} == {"completed"}
 
 
-def test_the_outage_of_a_link_that_is_not_needed_any_more_ends(world: World) -> None:
-    outbox = world.outbox()
+def test_the_outage_of_a_link_that_is_not_needed_any_more_ends(testbed: FakeTestbed) -> None:
+    outbox = testbed.outbox()
     with outbox.transaction():
-        outbox.outages.link_lost("messages", "404", world.time.at, blocked=True)
-    world.engine(outbox)
+        outbox.outages.link_lost("messages", "404", testbed.time.at, blocked=True)
+    testbed.engine(outbox)
     assert outbox.outages.open() == []
 
 
 # Budgets and attempts
 
 
-def test_an_outage_spends_no_budget(world: World) -> None:
-    outbox = world.outbox()
-    engine = world.engine(outbox)
-    name = world.receive(outbox)
-    world.monitor.trouble[name] = TransientError("500")
+def test_an_outage_spends_no_budget(testbed: FakeTestbed) -> None:
+    outbox = testbed.outbox()
+    engine = testbed.engine(outbox)
+    name = testbed.receive(outbox)
+    testbed.monitor.trouble[name] = TransientError("500")
     for _ in range(5):
         for _ in range(2):
             settle(engine)
-            world.time.pass_(seconds=61)
-        world.monitor.down = True
+            testbed.time.pass_(seconds=61)
+        testbed.monitor.down = True
         for _ in range(10):
             settle(engine)
-            world.time.pass_(hours=1)
-        world.monitor.down = False
+            testbed.time.pass_(hours=1)
+        testbed.monitor.down = False
         settle(engine)
     assert named(outbox, name).state == "sampled"
     assert named(outbox, name).spent_s < 900
-    world.monitor.trouble.clear()
-    world.time.pass_(seconds=61)
+    testbed.monitor.trouble.clear()
+    testbed.time.pass_(seconds=61)
     settle(engine)
     assert named(outbox, name).state == "completed"
 
 
-def test_an_hour_of_429_counts_no_attempt(world: World) -> None:
+def test_an_hour_of_429_counts_no_attempt(testbed: FakeTestbed) -> None:
     with MonitorThread("good", MonitorOptions()) as server:
         monitor = MonitorClient(server.url, lambda: "good", connections=1)
         settings = Settings(namespace="ns", selection_fraction=1.0)
-        steps = make_steps(settings, "a", monitor, world.announce, world.time.clock())
-        outbox = world.outbox()
-        engine = world.engine(outbox, steps=steps, probes={"monitor": monitor.probe})
+        steps = make_steps(settings, "a", monitor, testbed.announce, testbed.time.clock())
+        outbox = testbed.outbox()
+        engine = testbed.engine(outbox, steps=steps, probes={"monitor": monitor.probe})
         server.faults(error_rate=1, error_status=429)
-        names = [world.receive(outbox, n) for n in range(1, 4)]
+        names = [testbed.receive(outbox, n) for n in range(1, 4)]
         for _ in range(60):
             settle(engine)
-            world.time.pass_(minutes=1)
+            testbed.time.pass_(minutes=1)
         assert [(named(outbox, name).state, named(outbox, name).attempts) for name in names] == [("sampled", 0)] * 3
         [outage] = outbox.outages.open()
         assert "429" in outage.reason
@@ -304,17 +306,17 @@ def test_an_hour_of_429_counts_no_attempt(world: World) -> None:
 # Blocked links and outages
 
 
-def test_a_link_that_was_down_and_becomes_blocked_is_logged_again(world: World) -> None:
-    outbox = world.outbox()
-    world.monitor = monitor = FaultyMonitor()
-    engine = world.engine(outbox)
+def test_a_link_that_was_down_and_becomes_blocked_is_logged_again(testbed: FakeTestbed) -> None:
+    outbox = testbed.outbox()
+    testbed.monitor = monitor = FaultyMonitor()
+    engine = testbed.engine(outbox)
     monitor.down = True
-    world.receive(outbox)
+    testbed.receive(outbox)
     with logged_errors() as errors:
         settle(engine)
         monitor.down, monitor.blocked = False, True
         for _ in range(5):
-            world.time.pass_(seconds=30)
+            testbed.time.pass_(seconds=30)
             settle(engine)
     assert [line.strip() for line in errors] == [
         "link to the monitor is down: monitor unreachable",
@@ -323,51 +325,51 @@ def test_a_link_that_was_down_and_becomes_blocked_is_logged_again(world: World) 
     assert [(outage.blocked, outage.ended_at) for outage in outbox.outages.open()] == [(True, None)]
 
 
-def test_a_blocked_link_is_not_logged_as_an_error_again_after_a_restart(world: World) -> None:
-    outbox = world.outbox()
-    world.monitor = monitor = FaultyMonitor()
+def test_a_blocked_link_is_not_logged_as_an_error_again_after_a_restart(testbed: FakeTestbed) -> None:
+    outbox = testbed.outbox()
+    testbed.monitor = monitor = FaultyMonitor()
     monitor.blocked = True
-    world.receive(outbox)
-    settle(world.engine(outbox))
+    testbed.receive(outbox)
+    settle(testbed.engine(outbox))
     with logged_errors() as errors:
-        again = world.engine(outbox)
+        again = testbed.engine(outbox)
         for _ in range(3):
             settle(again)
-            world.time.pass_(seconds=MAX_BLOCKED_PROBE_INTERVAL_S)
+            testbed.time.pass_(seconds=MAX_BLOCKED_PROBE_INTERVAL_S)
     assert errors == []
     assert [(outage.blocked, outage.ended_at) for outage in outbox.outages.open()] == [(True, None)]
 
 
-def test_a_token_that_is_fixed_in_its_file_is_used_without_a_restart(world: World) -> None:
-    token = world.folder / "token"
+def test_a_token_that_is_fixed_in_its_file_is_used_without_a_restart(testbed: FakeTestbed) -> None:
+    token = testbed.folder / "token"
     token.write_text("revoked")
     read = secret_reader({"SWF_API_TOKEN_FILE": str(token)}, "SWF_API_TOKEN", "revoked", SecretRedactor())
     with MonitorThread("good", MonitorOptions()) as server:
         monitor = MonitorClient(server.url, read, connections=1)
         settings = Settings(namespace="ns", selection_fraction=1.0)
-        steps = make_steps(settings, "a", monitor, world.announce, world.time.clock())
-        outbox = world.outbox()
-        engine = world.engine(outbox, steps=steps, probes={"monitor": monitor.probe})
-        name = world.receive(outbox)
+        steps = make_steps(settings, "a", monitor, testbed.announce, testbed.time.clock())
+        outbox = testbed.outbox()
+        engine = testbed.engine(outbox, steps=steps, probes={"monitor": monitor.probe})
+        name = testbed.receive(outbox)
         settle(engine)
         assert [outage.blocked for outage in outbox.outages.open()] == [True]
         assert "SWF_API_TOKEN" in outbox.outages.open()[0].reason
         token.write_text("good\n")
-        world.time.pass_(seconds=MAX_BLOCKED_PROBE_INTERVAL_S)
+        testbed.time.pass_(seconds=MAX_BLOCKED_PROBE_INTERVAL_S)
         settle(engine)
         assert outbox.outages.open() == []
         assert named(outbox, name).last_error is not None  # the STF is not registered: its own fault
         monitor.close()
 
 
-def test_an_outage_is_stored_with_its_window(world: World) -> None:
-    outbox: Outbox = world.outbox()
-    engine = world.engine(outbox)
-    world.receive(outbox)
-    world.monitor.down = True
+def test_an_outage_is_stored_with_its_window(testbed: FakeTestbed) -> None:
+    outbox: Outbox = testbed.outbox()
+    engine = testbed.engine(outbox)
+    testbed.receive(outbox)
+    testbed.monitor.down = True
     settle(engine)
-    world.time.pass_(hours=2)
-    world.monitor.down = False
+    testbed.time.pass_(hours=2)
+    testbed.monitor.down = False
     settle(engine)
     [outage] = outbox.reports.outages.latest(open_only=False, limit=10)
     assert outage.ended_at is not None

@@ -18,7 +18,7 @@ from fastmon_daemon.engine.circuit_breakers import MAX_PROBE_INTERVAL_S
 from fastmon_daemon.engine.concurrency_limits import BACKGROUND_THREADS, PROBES_PER_LINK, monitor_connections
 from fastmon_daemon.engine.tasks import BackgroundTask
 from fastmon_daemon.outbox import Outbox
-from tests.builders import Silent, World, named, turn_until
+from tests.builders import FakeTestbed, Silent, named, turn_until
 
 
 class HangingTasks:
@@ -52,12 +52,12 @@ def threads(workers: int) -> Iterator[CallPools]:
 
 
 def test_any_number_of_hanging_background_tasks_delays_no_stf(tmp_path: Path) -> None:
-    world, tasks = World(tmp_path), HangingTasks(4 * BACKGROUND_THREADS)
-    outbox = world.outbox()
+    testbed, tasks = FakeTestbed(tmp_path), HangingTasks(4 * BACKGROUND_THREADS)
+    outbox = testbed.outbox()
     with threads(workers=1) as pools:
-        engine = world.engine(outbox, pools=pools, task_sources=[tasks])
+        engine = testbed.engine(outbox, pools=pools, task_sources=[tasks])
         turn_until(engine, lambda: tasks.started == BACKGROUND_THREADS, "every background thread hangs")
-        name = world.receive(outbox)
+        name = testbed.receive(outbox)
         turn_until(engine, lambda: named(outbox, name).state == "completed", "the STF is completed")
         assert (tasks.started, tasks.answered) == (BACKGROUND_THREADS, 0)
         tasks.go_on.set()
@@ -66,23 +66,23 @@ def test_any_number_of_hanging_background_tasks_delays_no_stf(tmp_path: Path) ->
 
 def test_a_link_is_found_up_while_everything_else_hangs(tmp_path: Path) -> None:
     monitor, tasks = Silent(), HangingTasks(0)
-    world = World(tmp_path, monitor=monitor)
-    outbox = world.outbox()
-    ready = world.receive(outbox, 1)
+    testbed = FakeTestbed(tmp_path, monitor=monitor)
+    outbox = testbed.outbox()
+    ready = testbed.receive(outbox, 1)
     with threads(workers=1) as pools:
-        engine = world.engine(outbox, pools=pools, task_sources=[tasks])
-        world.broker_is(engine, up=False)
+        engine = testbed.engine(outbox, pools=pools, task_sources=[tasks])
+        testbed.broker_is(engine, up=False)
         turn_until(engine, lambda: named(outbox, ready).state == "tf_registered")
-        monitor.trouble[world.receive(outbox, 2)] = LinkDown("no answer")
+        monitor.trouble[testbed.receive(outbox, 2)] = LinkDown("no answer")
         turn_until(engine, lambda: not engine.busy and not engine.breakers.allows_calls("monitor"))
         monitor.silent = True
         tasks.count = 4 * BACKGROUND_THREADS
         for asking in range(1, PROBES_PER_LINK + 1):
-            world.time.pass_(seconds=MAX_PROBE_INTERVAL_S)
+            testbed.time.pass_(seconds=MAX_PROBE_INTERVAL_S)
             turn_until(engine, lambda count=asking: monitor.asking == count)  # type: ignore[misc]
         turn_until(engine, lambda: tasks.started == BACKGROUND_THREADS)
-        world.broker_up = True  # without an event: only a probe can detect it
-        world.time.pass_(seconds=MAX_PROBE_INTERVAL_S)
+        testbed.broker_up = True  # without an event: only a probe can detect it
+        testbed.time.pass_(seconds=MAX_PROBE_INTERVAL_S)
         turn_until(engine, lambda: named(outbox, ready).state == "completed", "neither link waits for the other")
         assert monitor.asking == PROBES_PER_LINK
         monitor.deadline.set()
@@ -102,11 +102,11 @@ class NeverAnswers(Executor):
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_calls_of_stfs_are_limited_by_the_workers(tmp_path: Path, workers: int) -> None:
-    world, pool = World(tmp_path), NeverAnswers()
-    outbox = world.outbox()
+    testbed, pool = FakeTestbed(tmp_path), NeverAnswers()
+    outbox = testbed.outbox()
     for n in range(1, 9):
-        world.receive(outbox, n)
-    engine = world.engine(outbox, workers=workers, pool=pool)
+        testbed.receive(outbox, n)
+    engine = testbed.engine(outbox, workers=workers, pool=pool)
     for _ in range(20):
         engine.tick(0)
     assert pool.calls == engine.busy == workers

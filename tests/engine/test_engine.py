@@ -21,7 +21,7 @@ from fastmon_daemon.engine.tasks import BackgroundTask
 from fastmon_daemon.monitor import TfFile
 from fastmon_daemon.outbox import DueQuery, NewStf, Origin, Outbox
 from fastmon_daemon.statechart import MachineError, StatechartError, load_statechart
-from tests.builders import START, FakeMonitor, Slow, World, named, query, settle
+from tests.builders import START, FakeMonitor, FakeTestbed, Slow, named, query, settle
 from tests.engine.model_world import power_cut
 
 STATES = ["received", "sampled", "tf_registered", "notified", "completed"]
@@ -31,18 +31,18 @@ def history(outbox: Outbox, name: str) -> list[str]:
     return [row.dest for row in outbox.reports.history(named(outbox, name).id)]
 
 
-def test_an_stf_is_completed_and_each_transition_is_in_its_history_once(world: World) -> None:
-    outbox = world.outbox()
-    name = world.receive(outbox, size_bytes=2_000_000_000)
-    engine = world.engine(outbox)
+def test_an_stf_is_completed_and_each_transition_is_in_its_history_once(testbed: FakeTestbed) -> None:
+    outbox = testbed.outbox()
+    name = testbed.receive(outbox, size_bytes=2_000_000_000)
+    engine = testbed.engine(outbox)
     settle(engine)
     stf = named(outbox, name)
     assert stf.state == "completed"
     assert history(outbox, name) == STATES
-    assert len(world.monitor.rows) == 7
-    assert len(set(world.announced)) == len(world.announced) == 7
+    assert len(testbed.monitor.rows) == 7
+    assert len(set(testbed.announced)) == len(testbed.announced) == 7
     for tf in stf.tfs:
-        row = world.monitor.rows[tf.filename]
+        row = testbed.monitor.rows[tf.filename]
         assert (tf.first, tf.last, tf.size_bytes, tf.monitor_id) == (
             row.tf_first, row.tf_last, row.file_size_bytes, row.tf_file_id,
         )  # fmt: skip
@@ -52,16 +52,16 @@ def test_a_power_cut_at_any_failpoint_loses_nothing(tmp_path: Path) -> None:
     cuts: list[str] = []
     for nth in count(1):
         folder = tmp_path / str(nth)
-        world = World(folder)
-        with closing(world.outbox()) as outbox:
-            cut = power_cut(nth, lambda: [world.receive(outbox), settle(world.engine(outbox))])  # noqa: B023
-        with closing(world.outbox()) as outbox:
-            name = world.receive(outbox)  # a message that was not acknowledged is delivered again
-            settle(world.engine(outbox))
+        testbed = FakeTestbed(folder)
+        with closing(testbed.outbox()) as outbox:
+            cut = power_cut(nth, lambda: [testbed.receive(outbox), settle(testbed.engine(outbox))])  # noqa: B023
+        with closing(testbed.outbox()) as outbox:
+            name = testbed.receive(outbox)  # a message that was not acknowledged is delivered again
+            settle(testbed.engine(outbox))
             assert named(outbox, name).state == "completed"
             assert history(outbox, name) == STATES
-            assert len(world.monitor.rows) == 7
-            announced = Counter(world.announced)
+            assert len(testbed.monitor.rows) == 7
+            announced = Counter(testbed.announced)
             assert len(announced) == 7
             assert sum(announced.values()) - 7 <= 4  # at most the calls in flight: one per worker
         if cut is None:
@@ -71,62 +71,62 @@ def test_a_power_cut_at_any_failpoint_loses_nothing(tmp_path: Path) -> None:
     assert len(cuts) >= 2 * 14  # 7 registrations and 7 announcements, before and after each
 
 
-def test_a_monitor_outage_of_any_length_counts_no_attempt(world: World) -> None:
-    outbox = world.outbox()
-    engine = world.engine(outbox)
-    world.monitor.down = True
-    names = [world.receive(outbox, n) for n in range(1, 6)]
+def test_a_monitor_outage_of_any_length_counts_no_attempt(testbed: FakeTestbed) -> None:
+    outbox = testbed.outbox()
+    engine = testbed.engine(outbox)
+    testbed.monitor.down = True
+    names = [testbed.receive(outbox, n) for n in range(1, 6)]
     for _ in range(20):
         engine.tick(0)
-        world.time.pass_(minutes=10)
+        testbed.time.pass_(minutes=10)
     assert {named(outbox, name).state for name in names} == {"sampled"}
     assert {named(outbox, name).attempts for name in names} == {0}
     assert [outage.link for outage in outbox.outages.open()] == ["monitor"]
-    world.monitor.down = False
-    world.time.pass_(seconds=5)
+    testbed.monitor.down = False
+    testbed.time.pass_(seconds=5)
     settle(engine)
     assert {named(outbox, name).state for name in names} == {"completed"}
     assert outbox.outages.open() == []
 
 
-def test_while_the_broker_is_down_stfs_are_registered_and_wait(world: World) -> None:
-    outbox = world.outbox()
-    engine = world.engine(outbox)
-    world.broker_is(engine, up=False)
-    name = world.receive(outbox)
+def test_while_the_broker_is_down_stfs_are_registered_and_wait(testbed: FakeTestbed) -> None:
+    outbox = testbed.outbox()
+    engine = testbed.engine(outbox)
+    testbed.broker_is(engine, up=False)
+    name = testbed.receive(outbox)
     settle(engine)
     assert named(outbox, name).state == "tf_registered"
-    world.broker_is(engine, up=True)
+    testbed.broker_is(engine, up=True)
     settle(engine)
     assert named(outbox, name).state == "completed"
 
 
-def test_an_outage_survives_a_restart_and_is_probed_again(world: World) -> None:
-    outbox = world.outbox()
-    world.monitor.down = True
-    name = world.receive(outbox)
-    settle(world.engine(outbox))
+def test_an_outage_survives_a_restart_and_is_probed_again(testbed: FakeTestbed) -> None:
+    outbox = testbed.outbox()
+    testbed.monitor.down = True
+    name = testbed.receive(outbox)
+    settle(testbed.engine(outbox))
     assert outbox.outages.open()
-    world.monitor.down = False
-    again = world.engine(outbox)
+    testbed.monitor.down = False
+    again = testbed.engine(outbox)
     assert not again.breakers.allows_calls("monitor")
     settle(again)
     assert named(outbox, name).state == "completed"
 
 
-def test_an_stf_that_is_not_registered_costs_one_call_a_try_and_fails_after_its_budget(world: World) -> None:
-    outbox = world.outbox()
-    engine = world.engine(outbox)
-    name = world.receive(outbox)
-    world.monitor.trouble[name] = ParentNotRegistered("Object with stf_filename does not exist.")
+def test_an_stf_that_is_not_registered_costs_one_call_a_try_and_fails_after_its_budget(testbed: FakeTestbed) -> None:
+    outbox = testbed.outbox()
+    engine = testbed.engine(outbox)
+    name = testbed.receive(outbox)
+    testbed.monitor.trouble[name] = ParentNotRegistered("Object with stf_filename does not exist.")
     engine.tick(0)
     engine.tick(0)
-    assert sum(world.monitor.posts.values()) == 1
+    assert sum(testbed.monitor.posts.values()) == 1
     assert named(outbox, name).attempts == 1
-    other = world.receive(outbox, 2)
+    other = testbed.receive(outbox, 2)
     for _ in range(200):
         settle(engine)
-        world.time.pass_(seconds=61)
+        testbed.time.pass_(seconds=61)
     stf = named(outbox, name)
     assert stf.state == "failed"
     assert stf.last_error is not None
@@ -134,43 +134,43 @@ def test_an_stf_that_is_not_registered_costs_one_call_a_try_and_fails_after_its_
     assert named(outbox, other).state == "completed"
 
 
-def test_tf_files_are_registered_once_their_stf_is(world: World) -> None:
-    outbox = world.outbox()
-    engine = world.engine(outbox)
-    name = world.receive(outbox)
-    world.monitor.trouble[name] = ParentNotRegistered("not yet")
+def test_tf_files_are_registered_once_their_stf_is(testbed: FakeTestbed) -> None:
+    outbox = testbed.outbox()
+    engine = testbed.engine(outbox)
+    name = testbed.receive(outbox)
+    testbed.monitor.trouble[name] = ParentNotRegistered("not yet")
     settle(engine)
-    del world.monitor.trouble[name]
-    world.time.pass_(seconds=2)
+    del testbed.monitor.trouble[name]
+    testbed.time.pass_(seconds=2)
     settle(engine)
     assert named(outbox, name).state == "completed"
 
 
-def test_a_permanent_error_fails_the_stf_at_once_with_the_reason(world: World) -> None:
-    outbox = world.outbox()
-    name = world.receive(outbox)
-    world.monitor.trouble[name] = PermanentError("monitor said 400: too big")
-    settle(world.engine(outbox))
+def test_a_permanent_error_fails_the_stf_at_once_with_the_reason(testbed: FakeTestbed) -> None:
+    outbox = testbed.outbox()
+    name = testbed.receive(outbox)
+    testbed.monitor.trouble[name] = PermanentError("monitor said 400: too big")
+    settle(testbed.engine(outbox))
     stf = named(outbox, name)
     assert (stf.state, stf.last_error, stf.due_at) == ("failed", "monitor said 400: too big", None)
 
 
-def test_an_unexpected_error_fails_only_its_stf(world: World) -> None:
-    outbox = world.outbox()
-    failing, well = world.receive(outbox, 1), world.receive(outbox, 2)
-    world.monitor.trouble[failing] = ZeroDivisionError("a bug")  # type: ignore[assignment]
-    settle(world.engine(outbox))
+def test_an_unexpected_error_fails_only_its_stf(testbed: FakeTestbed) -> None:
+    outbox = testbed.outbox()
+    failing, well = testbed.receive(outbox, 1), testbed.receive(outbox, 2)
+    testbed.monitor.trouble[failing] = ZeroDivisionError("a bug")  # type: ignore[assignment]
+    settle(testbed.engine(outbox))
     assert named(outbox, failing).last_error == "ZeroDivisionError: a bug"
     assert named(outbox, well).state == "completed"
 
 
-def test_tf_files_of_another_writer_are_adopted_and_noted_in_the_history(world: World) -> None:
-    outbox = world.outbox()
-    name = world.receive(outbox)
-    settle(world.engine(outbox, links={"register_tfs": "monitor", "notify_clients": "broker"}))
-    twin = World(world.folder / "twin", monitor=world.monitor)
-    for tf, row in list(world.monitor.rows.items()):
-        world.monitor.rows[tf] = type(row)(
+def test_tf_files_of_another_writer_are_adopted_and_noted_in_the_history(testbed: FakeTestbed) -> None:
+    outbox = testbed.outbox()
+    name = testbed.receive(outbox)
+    settle(testbed.engine(outbox, links={"register_tfs": "monitor", "notify_clients": "broker"}))
+    twin = FakeTestbed(testbed.folder / "twin", monitor=testbed.monitor)
+    for tf, row in list(testbed.monitor.rows.items()):
+        testbed.monitor.rows[tf] = type(row)(
             **{**{f: getattr(row, f) for f in row.__slots__}, "tf_first": 3, "tf_last": 9}
         )
     other = twin.outbox()
@@ -184,11 +184,11 @@ def test_tf_files_of_another_writer_are_adopted_and_noted_in_the_history(world: 
 
 
 def test_an_stf_that_is_not_selected_is_skipped_with_the_reason(tmp_path: Path) -> None:
-    world = World(tmp_path)
-    world.settings = type(world.settings)(namespace="ns", selection_fraction=0.1)
-    outbox = world.outbox()
-    names = [world.receive(outbox, n) for n in range(1, 21)]
-    settle(world.engine(outbox))
+    testbed = FakeTestbed(tmp_path)
+    testbed.settings = type(testbed.settings)(namespace="ns", selection_fraction=0.1)
+    outbox = testbed.outbox()
+    names = [testbed.receive(outbox, n) for n in range(1, 21)]
+    settle(testbed.engine(outbox))
     states = Counter(named(outbox, name).state for name in names)
     assert states == {"completed": 2, "skipped": 18}
     skipped = named(outbox, names[1])
@@ -196,15 +196,15 @@ def test_an_stf_that_is_not_selected_is_skipped_with_the_reason(tmp_path: Path) 
     assert skipped.last_error == "not selected: FASTMON_SELECTION_FRACTION is 0.1"
 
 
-def test_after_an_outage_new_stfs_do_not_wait_behind_the_backlog(world: World) -> None:
-    outbox = world.outbox()
-    engine = world.engine(outbox, workers=1)
-    world.monitor.down = True
-    backlog = [world.receive(outbox, n) for n in range(1, 41)]
+def test_after_an_outage_new_stfs_do_not_wait_behind_the_backlog(testbed: FakeTestbed) -> None:
+    outbox = testbed.outbox()
+    engine = testbed.engine(outbox, workers=1)
+    testbed.monitor.down = True
+    backlog = [testbed.receive(outbox, n) for n in range(1, 41)]
     settle(engine)
-    world.monitor.down = False
-    world.time.pass_(minutes=10)
-    fresh = world.receive(outbox, 100)
+    testbed.monitor.down = False
+    testbed.time.pass_(minutes=10)
+    fresh = testbed.receive(outbox, 100)
     for ticks in count(1):
         engine.tick(0)
         if named(outbox, fresh).state == "completed":
@@ -214,36 +214,36 @@ def test_after_an_outage_new_stfs_do_not_wait_behind_the_backlog(world: World) -
     assert left > len(backlog) / 2
 
 
-def test_only_late_announcements_are_rate_limited(world: World) -> None:
-    outbox = world.outbox()
-    engine = world.engine(outbox, late_rate=7.0)
+def test_only_late_announcements_are_rate_limited(testbed: FakeTestbed) -> None:
+    outbox = testbed.outbox()
+    engine = testbed.engine(outbox, late_rate=7.0)
     for n in range(1, 11):
-        world.receive(outbox, n, origin=Origin.RECOVERED)
+        testbed.receive(outbox, n, origin=Origin.RECOVERED)
     for _ in range(100):
         engine.tick(0)
-    assert len(world.announced) == 7
-    world.receive(outbox, 50)
+    assert len(testbed.announced) == 7
+    testbed.receive(outbox, 50)
     for _ in range(100):
         engine.tick(0)
-    assert len(world.announced) == 14
+    assert len(testbed.announced) == 14
     for _ in range(30):
-        world.time.pass_(seconds=1)
+        testbed.time.pass_(seconds=1)
         for _ in range(20):
             engine.tick(0)
-    assert len(world.announced) == 7 * 11
+    assert len(testbed.announced) == 7 * 11
 
 
-def test_an_stf_is_due_after_the_clock_jumped_back(world: World) -> None:
-    outbox = world.outbox()
-    name = world.receive(outbox)
-    world.time.at = START.replace(year=2020)
-    settle(world.engine(outbox))
+def test_an_stf_is_due_after_the_clock_jumped_back(testbed: FakeTestbed) -> None:
+    outbox = testbed.outbox()
+    name = testbed.receive(outbox)
+    testbed.time.at = START.replace(year=2020)
+    settle(testbed.engine(outbox))
     assert named(outbox, name).state == "completed"
 
 
 @pytest.mark.parametrize("retrying", [False, True])
-def test_the_query_for_due_stfs_uses_its_index(world: World, retrying: bool) -> None:
-    outbox = world.outbox()
+def test_the_query_for_due_stfs_uses_its_index(testbed: FakeTestbed, retrying: bool) -> None:
+    outbox = testbed.outbox()
     due = DueQuery(now=START, far=START, retrying=retrying, newest=True, limit=1, busy=(1, 2), fresh_since=START)
     plan = query(outbox.path, f"explain query plan {due.sql}", *due.arguments("received"))
     details = [row[3] for row in plan]
@@ -252,21 +252,23 @@ def test_the_query_for_due_stfs_uses_its_index(world: World, retrying: bool) -> 
 
 
 @pytest.mark.parametrize(("preexisting", "announced"), [(7, 0), (6, 7)])
-def test_tf_files_are_announced_unless_all_are_preexisting(world: World, preexisting: int, announced: int) -> None:
-    outbox = world.outbox()
+def test_tf_files_are_announced_unless_all_are_preexisting(
+    testbed: FakeTestbed, preexisting: int, announced: int
+) -> None:
+    outbox = testbed.outbox()
     name = f"swf.100014.{1:06d}.stf"
     names = tuple(f"swf.100014.{1:06d}_tf_{n:03d}.tf" for n in range(1, preexisting + 1))
-    world.receive(outbox, 1, preexisting=names)
-    settle(world.engine(outbox))
+    testbed.receive(outbox, 1, preexisting=names)
+    settle(testbed.engine(outbox))
     assert named(outbox, name).state == "completed"
-    assert len(world.announced) == announced
+    assert len(testbed.announced) == announced
 
 
-def test_a_transient_error_postpones_the_stf_and_counts_one_attempt(world: World) -> None:
-    outbox = world.outbox()
-    engine = world.engine(outbox)
-    name = world.receive(outbox)
-    world.monitor.trouble[name] = TransientError("monitor said 503, and has no such row")
+def test_a_transient_error_postpones_the_stf_and_counts_one_attempt(testbed: FakeTestbed) -> None:
+    outbox = testbed.outbox()
+    engine = testbed.engine(outbox)
+    name = testbed.receive(outbox)
+    testbed.monitor.trouble[name] = TransientError("monitor said 503, and has no such row")
     settle(engine)
     stf = named(outbox, name)
     assert (stf.state, stf.attempts) == ("sampled", 1)
@@ -274,18 +276,18 @@ def test_a_transient_error_postpones_the_stf_and_counts_one_attempt(world: World
     assert stf.due_at is not None
 
 
-def test_an_stf_without_a_sequence_number_is_announced_without_one(world: World) -> None:
-    outbox = world.outbox()
+def test_an_stf_without_a_sequence_number_is_announced_without_one(testbed: FakeTestbed) -> None:
+    outbox = testbed.outbox()
     sent: list[dict[str, object]] = []
 
     def announce(body: str, _event_id: str) -> None:
         sent.append(json.loads(body))
 
-    world.announce = announce  # type: ignore[method-assign]
+    testbed.announce = announce  # type: ignore[method-assign]
     stf = NewStf(namespace="ns", run_id="100014", filename="unnumbered.stf")
     with outbox.transaction():
-        outbox.receive(stf, "received", world.time.at)
-    settle(world.engine(outbox))
+        outbox.receive(stf, "received", testbed.time.at)
+    settle(testbed.engine(outbox))
     assert named(outbox, "unnumbered.stf").state == "completed"
     assert [message["tf_filename"] for message in sent] == [f"unnumbered_tf_{n:03d}.tf" for n in range(1, 8)]
     assert {(message["stf_filename"], message["stf_sequence"], message["previous_selected"]) for message in sent} == {
@@ -308,20 +310,22 @@ class FailsForTfs(FakeMonitor):
 
 
 def test_after_a_failed_call_no_other_call_of_its_stf_is_made(tmp_path: Path) -> None:
-    world = World(tmp_path, monitor=FailsForTfs({2: TransientError("500")}))
-    outbox = world.outbox()
-    name = world.receive(outbox)
-    settle(world.engine(outbox, workers=1))
-    assert list(world.monitor.posts.values()) == [1, 1]
+    testbed = FakeTestbed(tmp_path, monitor=FailsForTfs({2: TransientError("500")}))
+    outbox = testbed.outbox()
+    name = testbed.receive(outbox)
+    settle(testbed.engine(outbox, workers=1))
+    assert list(testbed.monitor.posts.values()) == [1, 1]
     assert [tf.sequence for tf in named(outbox, name).tfs if tf.registered_at] == [1]
 
 
 @pytest.mark.parametrize(("own", "links"), [(2, 3), (3, 2)])
 def test_of_two_failures_the_stfs_own_counts_in_either_order(tmp_path: Path, own: int, links: int) -> None:
-    world = World(tmp_path, monitor=FailsForTfs({own: PermanentError("400: too big"), links: LinkDown("no answer")}))
-    outbox, pool = world.outbox(), Slow()
-    name = world.receive(outbox)
-    engine = world.engine(outbox, workers=2, pool=pool)
+    testbed = FakeTestbed(
+        tmp_path, monitor=FailsForTfs({own: PermanentError("400: too big"), links: LinkDown("no answer")})
+    )
+    outbox, pool = testbed.outbox(), Slow()
+    name = testbed.receive(outbox)
+    engine = testbed.engine(outbox, workers=2, pool=pool)
     for _ in range(3):
         engine.tick(0)
         pool.go_on()
@@ -334,20 +338,22 @@ def test_of_two_failures_the_stfs_own_counts_in_either_order(tmp_path: Path, own
 
 
 @pytest.mark.parametrize(("missing", "extra"), [("close_stf", None), (None, "archive_stf")])
-def test_an_engine_needs_exactly_the_steps_of_the_chart(world: World, missing: str | None, extra: str | None) -> None:
+def test_an_engine_needs_exactly_the_steps_of_the_chart(
+    testbed: FakeTestbed, missing: str | None, extra: str | None
+) -> None:
     chart = load_statechart("stf")
     names = ({*chart.steps, extra} if extra else set(chart.steps)) - {missing}
     with pytest.raises(StatechartError, match=missing or extra):
-        world.engine(world.outbox(), steps={name: lambda _stf: [] for name in names})
+        testbed.engine(testbed.outbox(), steps={name: lambda _stf: [] for name in names})
 
 
-def test_a_decision_that_the_chart_does_not_allow_moves_nothing(world: World) -> None:
+def test_a_decision_that_the_chart_does_not_allow_moves_nothing(testbed: FakeTestbed) -> None:
     """This is a bug, and ends the process: no row may contradict the chart."""
-    outbox = world.outbox()
-    name = world.receive(outbox)
+    outbox = testbed.outbox()
+    name = testbed.receive(outbox)
     steps = {step: lambda _stf: [] for step in load_statechart("stf").steps}
     for trigger in ("archive", "retry"):  # unknown, and not allowed from that state
-        engine = world.engine(
+        engine = testbed.engine(
             outbox,
             steps={**steps, "sample_tfs": lambda _stf, trigger=trigger: [lambda: StepOutcome(trigger, "a reason")]},
         )
@@ -372,11 +378,11 @@ class RecordingInbox(Inbox):
 
 
 @pytest.mark.parametrize("monitor_is_down", [False, True])
-def test_an_idle_engine_waits_for_its_inbox(world: World, monitor_is_down: bool) -> None:
-    outbox, inbox = world.outbox(), RecordingInbox()
-    engine = world.engine(outbox, inbox=inbox)
-    world.monitor.down = monitor_is_down
-    world.receive(outbox)
+def test_an_idle_engine_waits_for_its_inbox(testbed: FakeTestbed, monitor_is_down: bool) -> None:
+    outbox, inbox = testbed.outbox(), RecordingInbox()
+    engine = testbed.engine(outbox, inbox=inbox)
+    testbed.monitor.down = monitor_is_down
+    testbed.receive(outbox)
     settle(engine)
     inbox.waits.clear()
     for _ in range(3):
@@ -385,13 +391,13 @@ def test_an_idle_engine_waits_for_its_inbox(world: World, monitor_is_down: bool)
     assert TICK_S >= 0.5
 
 
-def test_wake_ends_the_wait_of_an_idle_engine(world: World) -> None:
+def test_wake_ends_the_wait_of_an_idle_engine(testbed: FakeTestbed) -> None:
     inbox, settled, ticked = Inbox(), threading.Event(), threading.Event()
 
     def run() -> None:
-        with closing(world.outbox()) as outbox:
-            world.receive(outbox)
-            engine = world.engine(outbox, inbox=inbox)
+        with closing(testbed.outbox()) as outbox:
+            testbed.receive(outbox)
+            engine = testbed.engine(outbox, inbox=inbox)
             settle(engine)
             settled.set()
             engine.tick(600)
@@ -406,21 +412,21 @@ def test_wake_ends_the_wait_of_an_idle_engine(world: World) -> None:
     thread.join(60)
 
 
-def test_a_drain_stores_results_and_starts_nothing_new(world: World) -> None:
-    outbox, pool, source = world.outbox(), Slow(), CountingSource()
-    engine = world.engine(outbox, pool=pool, task_sources=[source], spare=source.idle_work)
-    first = world.receive(outbox, 1)
-    world.broker_is(engine, up=False)
+def test_a_drain_stores_results_and_starts_nothing_new(testbed: FakeTestbed) -> None:
+    outbox, pool, source = testbed.outbox(), Slow(), CountingSource()
+    engine = testbed.engine(outbox, pool=pool, task_sources=[source], spare=source.idle_work)
+    first = testbed.receive(outbox, 1)
+    testbed.broker_is(engine, up=False)
     engine.tick(0)
     assert (engine.busy, source.task_calls) == (1, 1)
     engine.stopping.set()
-    second = world.receive(outbox, 2)
-    world.time.pass_(seconds=60)  # a probe of the broker is due
+    second = testbed.receive(outbox, 2)
+    testbed.time.pass_(seconds=60)  # a probe of the broker is due
     pool.go_on()
     for _ in range(5):
         assert not engine.tick(0)
-    assert [tf.filename for tf in named(outbox, first).tfs if tf.registered_at] == list(world.monitor.posts)
-    assert len(world.monitor.posts) == 1
+    assert [tf.filename for tf in named(outbox, first).tfs if tf.registered_at] == list(testbed.monitor.posts)
+    assert len(testbed.monitor.posts) == 1
     assert named(outbox, second).state == "received"
     assert (pool.waiting, engine.busy, source.task_calls, source.idle_calls) == ([], 0, 1, 0)
 

@@ -109,14 +109,14 @@ class Model(Processes, RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0.1, 1, 5, 61, 600, 86_400]), ticks=st.integers(0, 6))
     def time_passes(self, seconds: float, ticks: int) -> None:
-        self.world.time.pass_(seconds=seconds)
+        self.testbed.time.pass_(seconds=seconds)
         self.work(ticks)
 
     @rule(hours=st.sampled_from([-30, -1, -0.1, 0.1, 1, 30]))
     def wall_clock_jumps(self, hours: float) -> None:
-        seconds = self.world.time.seconds
-        self.world.time.pass_(hours=hours)
-        self.world.time.seconds = seconds
+        seconds = self.testbed.time.seconds
+        self.testbed.time.pass_(hours=hours)
+        self.testbed.time.seconds = seconds
 
     @rule(ticks=st.integers(1, 12))
     def work(self, ticks: int) -> None:

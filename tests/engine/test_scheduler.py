@@ -18,13 +18,13 @@ from fastmon_daemon.monitor import TfFile
 from fastmon_daemon.outbox import Origin
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.statechart import load_statechart
-from tests.builders import FakeMonitor, World, named, settle, turn_until
+from tests.builders import FakeMonitor, FakeTestbed, named, settle, turn_until
 
 
 @pytest.fixture
-def lean(tmp_path: Path) -> World:
+def lean(tmp_path: Path) -> FakeTestbed:
     """For tests with many STFs: each has one TF file."""
-    return World(tmp_path, settings=Settings(namespace="ns", selection_fraction=1.0, tf_files_per_stf=1))
+    return FakeTestbed(tmp_path, settings=Settings(namespace="ns", selection_fraction=1.0, tf_files_per_stf=1))
 
 
 class HangingMonitor(FakeMonitor):
@@ -44,20 +44,20 @@ class HangingMonitor(FakeMonitor):
         return super().register_tf(tf)
 
 
-def test_stfs_that_always_time_out_take_at_most_half_of_the_workers(world: World) -> None:
-    world.monitor = monitor = HangingMonitor()
-    outbox = world.outbox()
-    failing = [world.receive(outbox, n) for n in range(1, 9)]
+def test_stfs_that_always_time_out_take_at_most_half_of_the_workers(testbed: FakeTestbed) -> None:
+    testbed.monitor = monitor = HangingMonitor()
+    outbox = testbed.outbox()
+    failing = [testbed.receive(outbox, n) for n in range(1, 9)]
     for name in failing:
         monitor.trouble[name] = TransientError("timeout")
-    settle(world.engine(outbox))
+    settle(testbed.engine(outbox))
     assert {named(outbox, name).attempts for name in failing} == {1}
     monitor.hung = set(failing)
-    world.time.pass_(seconds=61)
+    testbed.time.pass_(seconds=61)
     with ThreadPoolExecutor(4) as pool:
-        engine = world.engine(outbox, pool=pool)
+        engine = testbed.engine(outbox, pool=pool)
         turn_until(engine, lambda: monitor.hanging == 2, "half of the workers hang")
-        fresh = [world.receive(outbox, n) for n in range(20, 30)]
+        fresh = [testbed.receive(outbox, n) for n in range(20, 30)]
         done = {"completed"}
         turn_until(engine, lambda: {named(outbox, name).state for name in fresh} == done)
         assert monitor.hanging == 2
@@ -73,7 +73,7 @@ def test_stfs_that_always_time_out_take_at_most_half_of_the_workers(world: World
     ],
 )
 def test_a_failing_stf_fails_after_its_budget_and_delays_no_other(
-    lean: World, error: TransientError, reason: str
+    lean: FakeTestbed, error: TransientError, reason: str
 ) -> None:
     outbox = lean.outbox()
     engine = lean.engine(outbox)
@@ -89,7 +89,7 @@ def test_a_failing_stf_fails_after_its_budget_and_delays_no_other(
     assert BUDGET_S - 60 <= lean.time.seconds - began <= 2 * BUDGET_S
 
 
-def test_three_of_the_newest_stfs_start_then_one_of_the_oldest(lean: World) -> None:
+def test_three_of_the_newest_stfs_start_then_one_of_the_oldest(lean: FakeTestbed) -> None:
     outbox = lean.outbox()
     started: list[str] = []
 
@@ -105,16 +105,16 @@ def test_three_of_the_newest_stfs_start_then_one_of_the_oldest(lean: World) -> N
     assert [names[name] for name in dict.fromkeys(started)] == [10, 9, 8, 1, 7, 6, 5, 2, 4, 3]
 
 
-def test_the_backlog_drains_while_new_stfs_keep_coming(world: World) -> None:
-    outbox = world.outbox()
-    engine = world.engine(outbox, workers=1)
-    world.monitor.down = True
-    backlog = [world.receive(outbox, n) for n in range(1, 4)]
+def test_the_backlog_drains_while_new_stfs_keep_coming(testbed: FakeTestbed) -> None:
+    outbox = testbed.outbox()
+    engine = testbed.engine(outbox, workers=1)
+    testbed.monitor.down = True
+    backlog = [testbed.receive(outbox, n) for n in range(1, 4)]
     settle(engine)
-    world.monitor.down = False
-    world.time.pass_(minutes=10)
+    testbed.monitor.down = False
+    testbed.time.pass_(minutes=10)
     for n in itertools.count(100):
-        world.receive(outbox, n)
+        testbed.receive(outbox, n)
         for _ in range(16):
             engine.tick(0)
         if all(named(outbox, name).state == "completed" for name in backlog):
@@ -123,41 +123,41 @@ def test_the_backlog_drains_while_new_stfs_keep_coming(world: World) -> None:
     assert outbox.reports.counts_by_state()["completed"] > len(backlog)
 
 
-def test_announcements_of_old_and_recovered_stfs_are_marked_late(world: World) -> None:
-    outbox = world.outbox()
+def test_announcements_of_old_and_recovered_stfs_are_marked_late(testbed: FakeTestbed) -> None:
+    outbox = testbed.outbox()
     late: dict[str, bool] = {}
 
     def announce(body: str, _event_id: str) -> None:
         message = json.loads(body)
         late[message["stf_filename"]] = message["late"]
 
-    world.announce = announce  # type: ignore[method-assign]
-    engine = world.engine(outbox)
-    world.broker_is(engine, up=False)
-    old = world.receive(outbox, 1)
+    testbed.announce = announce  # type: ignore[method-assign]
+    engine = testbed.engine(outbox)
+    testbed.broker_is(engine, up=False)
+    old = testbed.receive(outbox, 1)
     settle(engine)
-    world.time.pass_(seconds=61)
-    fresh, recovered = world.receive(outbox, 2), world.receive(outbox, 3, origin=Origin.RECOVERED)
-    world.broker_is(engine, up=True)
+    testbed.time.pass_(seconds=61)
+    fresh, recovered = testbed.receive(outbox, 2), testbed.receive(outbox, 3, origin=Origin.RECOVERED)
+    testbed.broker_is(engine, up=True)
     settle(engine)
     assert late == {old: True, fresh: False, recovered: True}
 
 
-def test_retry_after_is_respected(world: World) -> None:
-    outbox = world.outbox()
-    engine = world.engine(outbox)
-    name = world.receive(outbox)
-    world.monitor.trouble[name] = TransientError("503", retry_after_s=300)
+def test_retry_after_is_respected(testbed: FakeTestbed) -> None:
+    outbox = testbed.outbox()
+    engine = testbed.engine(outbox)
+    name = testbed.receive(outbox)
+    testbed.monitor.trouble[name] = TransientError("503", retry_after_s=300)
     for _ in range(29):
         settle(engine)
-        world.time.pass_(seconds=10)
-    assert sum(world.monitor.posts.values()) == 1
-    world.time.pass_(seconds=10)
+        testbed.time.pass_(seconds=10)
+    assert sum(testbed.monitor.posts.values()) == 1
+    testbed.time.pass_(seconds=10)
     settle(engine)
-    assert sum(world.monitor.posts.values()) == 2
+    assert sum(testbed.monitor.posts.values()) == 2
 
 
-def test_an_stf_that_alone_finds_the_monitor_down_fails_and_delays_no_other(lean: World) -> None:
+def test_an_stf_that_alone_finds_the_monitor_down_fails_and_delays_no_other(lean: FakeTestbed) -> None:
     outbox = lean.outbox()
     engine = lean.engine(outbox)
     failing = lean.receive(outbox, 1)
@@ -185,7 +185,7 @@ def test_an_stf_that_alone_finds_the_monitor_down_fails_and_delays_no_other(lean
     assert named(outbox, failing).attempts == 0, "failures of its last life do not count in this one"
 
 
-def test_an_stf_that_finds_its_link_down_a_few_times_is_no_outlier(lean: World) -> None:
+def test_an_stf_that_finds_its_link_down_a_few_times_is_no_outlier(lean: FakeTestbed) -> None:
     outbox = lean.outbox()
     engine = lean.engine(outbox)
     unlucky = lean.receive(outbox, 1)
@@ -202,7 +202,7 @@ def test_an_stf_that_finds_its_link_down_a_few_times_is_no_outlier(lean: World) 
     assert named(outbox, unlucky).attempts == 0
 
 
-def test_any_number_of_stfs_that_are_not_registered_fails(lean: World) -> None:
+def test_any_number_of_stfs_that_are_not_registered_fails(lean: FakeTestbed) -> None:
     """Unregistered STFs are not the monitor's fault."""
     outbox = lean.outbox()
     engine = lean.engine(outbox)
@@ -214,7 +214,7 @@ def test_any_number_of_stfs_that_are_not_registered_fails(lean: World) -> None:
     assert {named(outbox, name).last_error for name in names} == {"stf_not_registered: no such STF"}
 
 
-def test_an_stf_that_failed_once_does_not_wait_behind_all_others(lean: World) -> None:
+def test_an_stf_that_failed_once_does_not_wait_behind_all_others(lean: FakeTestbed) -> None:
     outbox = lean.outbox()
     engine = lean.engine(outbox, workers=1)
     failing = lean.receive(outbox, 1)
@@ -231,20 +231,20 @@ def test_an_stf_that_failed_once_does_not_wait_behind_all_others(lean: World) ->
     assert sum(named(outbox, name).state != "completed" for name in fresh) > len(fresh) / 2
 
 
-def test_an_hour_of_retry_after_fails_no_stf(world: World) -> None:
-    outbox = world.outbox()
-    engine = world.engine(outbox)
-    name = world.receive(outbox)
-    world.monitor.trouble[name] = TransientError("503", retry_after_s=300)
+def test_an_hour_of_retry_after_fails_no_stf(testbed: FakeTestbed) -> None:
+    outbox = testbed.outbox()
+    engine = testbed.engine(outbox)
+    name = testbed.receive(outbox)
+    testbed.monitor.trouble[name] = TransientError("503", retry_after_s=300)
     for _ in range(12):
         settle(engine)
-        world.time.pass_(seconds=301)
-    del world.monitor.trouble[name]
+        testbed.time.pass_(seconds=301)
+    del testbed.monitor.trouble[name]
     settle(engine)
     assert named(outbox, name).state == "completed"
 
 
-def test_a_monitor_that_rejects_all_registrations_for_hours_fails_no_stf(lean: World) -> None:
+def test_a_monitor_that_rejects_all_registrations_for_hours_fails_no_stf(lean: FakeTestbed) -> None:
     """Its probe still works: for example, its database is read-only."""
     outbox = lean.outbox()
     engine = lean.engine(outbox)
@@ -267,7 +267,7 @@ def test_a_monitor_that_rejects_all_registrations_for_hours_fails_no_stf(lean: W
     assert named(outbox, failing).state == "failed", "it failed while others were registered: its own fault"
 
 
-def test_a_systemic_failure_spends_no_budget(lean: World) -> None:
+def test_a_systemic_failure_spends_no_budget(lean: FakeTestbed) -> None:
     outbox = lean.outbox()
     engine = lean.engine(outbox)
     failing = lean.receive(outbox, 1)
@@ -297,72 +297,74 @@ def test_a_systemic_failure_spends_no_budget(lean: World) -> None:
 # Jumps of the wall clock
 
 
-def jump(world: World, **span: float) -> None:
-    seconds = world.time.seconds
-    world.time.pass_(**span)
-    world.time.seconds = seconds
+def jump(testbed: FakeTestbed, **span: float) -> None:
+    seconds = testbed.time.seconds
+    testbed.time.pass_(**span)
+    testbed.time.seconds = seconds
 
 
 @pytest.mark.parametrize("hours", [-30, -1, -0.1, 0.1, 1, 30])
-def test_a_clock_jump_does_not_delay_an_stf(world: World, hours: float) -> None:
-    outbox = world.outbox()
-    engine = world.engine(outbox)
-    name = world.receive(outbox)
+def test_a_clock_jump_does_not_delay_an_stf(testbed: FakeTestbed, hours: float) -> None:
+    outbox = testbed.outbox()
+    engine = testbed.engine(outbox)
+    name = testbed.receive(outbox)
     engine.tick(0)
-    jump(world, hours=hours)
+    jump(testbed, hours=hours)
     settle(engine)
     assert named(outbox, name).state == "completed"
 
 
 @pytest.mark.parametrize("hours", [-30, -1, -0.1, 0.1, 1, 30])
-def test_after_a_clock_jump_a_postponed_stf_is_retried_within_the_longest_backoff(world: World, hours: float) -> None:
-    outbox = world.outbox()
-    engine = world.engine(outbox)
-    name = world.receive(outbox)
-    world.monitor.trouble[name] = TransientError("500")
+def test_after_a_clock_jump_a_postponed_stf_is_retried_within_the_longest_backoff(
+    testbed: FakeTestbed, hours: float
+) -> None:
+    outbox = testbed.outbox()
+    engine = testbed.engine(outbox)
+    name = testbed.receive(outbox)
+    testbed.monitor.trouble[name] = TransientError("500")
     settle(engine)
-    world.monitor.trouble.clear()
-    jump(world, hours=hours)
-    world.time.pass_(minutes=10)
+    testbed.monitor.trouble.clear()
+    jump(testbed, hours=hours)
+    testbed.time.pass_(minutes=10)
     settle(engine)
     assert named(outbox, name).state == "completed"
 
 
-def test_repeated_clock_jumps_fail_no_stf_and_flood_no_link(world: World) -> None:
-    outbox = world.outbox()
-    engine = world.engine(outbox)
-    name = world.receive(outbox)
-    world.monitor.trouble[name] = TransientError("500")
+def test_repeated_clock_jumps_fail_no_stf_and_flood_no_link(testbed: FakeTestbed) -> None:
+    outbox = testbed.outbox()
+    engine = testbed.engine(outbox)
+    name = testbed.receive(outbox)
+    testbed.monitor.trouble[name] = TransientError("500")
     for hours in (30, -60, 1, -1, 0.1, -0.1, 30, -30):
-        jump(world, hours=hours)
+        jump(testbed, hours=hours)
         for _ in range(10):
             settle(engine)
     stf = named(outbox, name)
     assert stf.state == "sampled"
-    assert sum(world.monitor.posts.values()) <= 9, "at most one try per jump, after the first"
+    assert sum(testbed.monitor.posts.values()) <= 9, "at most one try per jump, after the first"
     assert stf.spent_s < BUDGET_S
 
 
 @pytest.mark.parametrize("hours", [-30, 30])
-def test_clock_jumps_do_not_change_the_pauses_between_probes(world: World, hours: float) -> None:
-    outbox = world.outbox()
+def test_clock_jumps_do_not_change_the_pauses_between_probes(testbed: FakeTestbed, hours: float) -> None:
+    outbox = testbed.outbox()
     probes = 0
 
     def probe() -> None:
         nonlocal probes
         probes += 1
-        FakeMonitor.probe(world.monitor)
+        FakeMonitor.probe(testbed.monitor)
 
-    engine = world.engine(outbox, probes={"monitor": probe})
-    world.receive(outbox)
-    world.monitor.down = True
+    engine = testbed.engine(outbox, probes={"monitor": probe})
+    testbed.receive(outbox)
+    testbed.monitor.down = True
     settle(engine)
     for _ in range(30):
-        jump(world, hours=hours)
+        jump(testbed, hours=hours)
         settle(engine)
     assert probes == 0
-    world.time.pass_(seconds=5)
-    world.monitor.down = False
+    testbed.time.pass_(seconds=5)
+    testbed.monitor.down = False
     settle(engine)
     assert probes == 1
     assert outbox.unfinished() == 0

@@ -16,7 +16,7 @@ from fastmon_daemon.testbed.monitor import MonitorThread
 from fastmon_daemon.testbed.monitor.file_tables import FASTMON_FILES, STF_FILES
 from tests.faults.account import Account, account_of, read_stfs
 from tests.faults.other_agents import BrokerControl, OtherAgents
-from tests.processes import BrokerAccess, Living, name, wait_until
+from tests.processes import BaseTestbed, BrokerAccess, name, wait_until
 
 WORKERS = 4
 """The daemon's default: the most announcements that can be in flight at a cut."""
@@ -38,7 +38,7 @@ class Result:
     note: str = ""
 
 
-class Scenario(Living):
+class Scenario(BaseTestbed):
     """A testbed for one fault; every STF that was sent is accounted for at the end."""
 
     def __init__(

@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 from tests.faults.test_kills import CRASH_POINTS
-from tests.processes import living, wait_until
+from tests.processes import live_testbed, wait_until
 
 ROOT = Path(__file__).parents[2]
 BEFORE_CALL = CRASH_POINTS[2]
@@ -21,19 +21,19 @@ def test_the_matrix_kills_at_every_failpoint() -> None:
 
 
 def test_the_process_kills_itself_at_the_given_pass_of_a_failpoint(tmp_path: Path) -> None:
-    with living(tmp_path) as world:
+    with live_testbed(tmp_path) as testbed:
         first_announcement = f"{BEFORE_CALL}:22"  # of the second STF
-        daemon = world.daemon(FASTMON_TEST_CRASH=first_announcement, FASTMON_RECONCILE="off", FASTMON_STAGES="off")
-        world.register(1, 2)
-        world.announce(1)
-        world.wait_for(completed=1)
-        world.announce(2)
+        daemon = testbed.daemon(FASTMON_TEST_CRASH=first_announcement, FASTMON_RECONCILE="off", FASTMON_STAGES="off")
+        testbed.register(1, 2)
+        testbed.announce(1)
+        testbed.wait_for(completed=1)
+        testbed.announce(2)
         wait_until(lambda: daemon.poll() is not None, "the daemon is killed")
         assert daemon.returncode == -signal.SIGKILL
-        assert world.states() == {"completed": 1, "tf_registered": 1}
-        assert "FASTMON_TEST_CRASH" not in world.log()
-        world.daemon()
-        world.wait_for(completed=2)
+        assert testbed.states() == {"completed": 1, "tf_registered": 1}
+        assert "FASTMON_TEST_CRASH" not in testbed.log()
+        testbed.daemon()
+        testbed.wait_for(completed=2)
 
 
 def test_the_variable_is_in_no_document_of_the_settings() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from fastmon_daemon.base.errors import LinkDown, TransientError
 from fastmon_daemon.monitor import MonitorClient, TfFile
-from tests.builders import World, named, settle
+from tests.builders import FakeTestbed, named, settle
 from tests.faults.account import read_stfs
 from tests.faults.matrix import EVERY, fault
 from tests.faults.proxy import FaultyProxy
@@ -215,7 +215,7 @@ def test_the_real_data_agent(scenario: Scenario) -> None:
     scenario.close_account()
 
 
-class ManualClock(World):
+class ManualClock(FakeTestbed):
     """The engine in this process, so that 15 minutes of its clock take seconds."""
 
     def announce(self, body: str, event_id: str) -> None:

@@ -23,21 +23,21 @@ from fastmon_daemon.inspection.metrics import Metric, render_exposition
 from fastmon_daemon.presence.periodic_worker import WorkerErrors
 from fastmon_daemon.settings import ListenAddress
 from tests.builders import HandClock
-from tests.processes import TOKEN, OnEmbedded, living, wait_until
+from tests.processes import TOKEN, LiveTestbed, live_testbed, wait_until
 
 if TYPE_CHECKING:
     from loguru import Message
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[OnEmbedded]:
-    with living(tmp_path) as made:
+def testbed(tmp_path: Path) -> Iterator[LiveTestbed]:
+    with live_testbed(tmp_path) as made:
         yield made
 
 
-def base_url(world: OnEmbedded) -> str:
-    wait_until(lambda: "metrics at " in world.log(), "it serves")
-    found = re.findall(r"metrics at (\S+)/metrics", world.log())[-1]
+def base_url(testbed: LiveTestbed) -> str:
+    wait_until(lambda: "metrics at " in testbed.log(), "it serves")
+    found = re.findall(r"metrics at (\S+)/metrics", testbed.log())[-1]
     return str(found)
 
 
@@ -51,14 +51,14 @@ def metrics(base: str) -> dict[str, float]:
     }
 
 
-def test_the_metrics_of_a_daemon_match_its_database_and_hold_no_secret(world: OnEmbedded) -> None:
-    world.register(1, 2)
-    daemon = world.daemon(FASTMON_HTTP="0")
-    base = base_url(world)
+def test_the_metrics_of_a_daemon_match_its_database_and_hold_no_secret(testbed: LiveTestbed) -> None:
+    testbed.register(1, 2)
+    daemon = testbed.daemon(FASTMON_HTTP="0")
+    base = base_url(testbed)
     assert base.startswith("http://127.0.0.1:")
     assert requests.get(f"{base}/healthz", timeout=10).text.startswith("alive")
-    world.announce(1, 2, 3)
-    world.wait_for(completed=2, sampled=1)
+    testbed.announce(1, 2, 3)
+    testbed.wait_for(completed=2, sampled=1)
     seen = metrics(base)
     assert seen["fastmon_stfs['completed']"] == 2
     assert seen["fastmon_stfs_unfinished[]"] == 1
@@ -70,8 +70,8 @@ def test_the_metrics_of_a_daemon_match_its_database_and_hold_no_secret(world: On
     assert seen["fastmon_engine_turns_total[]"] > 0
     assert seen["fastmon_database_bytes[]"] > 0
     assert seen["fastmon_disk_free_bytes[]"] > 0
-    world.monitor.stop()
-    world.announce(4)
+    testbed.monitor.stop()
+    testbed.announce(4)
     wait_until(lambda: metrics(base)["fastmon_link['down', 'monitor']"] == 1, "the monitor is down")
     wait_until(lambda: metrics(base)["fastmon_outage_seconds_total['monitor']"] > 0, "its outage is counted")
     page = requests.get(f"{base}/metrics", timeout=10).text
@@ -81,29 +81,29 @@ def test_the_metrics_of_a_daemon_match_its_database_and_hold_no_secret(world: On
     assert daemon.wait(30) == 0
 
 
-def test_messages_that_cannot_be_stored_are_counted(world: OnEmbedded) -> None:
-    world.daemon(FASTMON_HTTP="0", FASTMON_MIN_FREE_MB="1000000000")
-    base = base_url(world)
+def test_messages_that_cannot_be_stored_are_counted(testbed: LiveTestbed) -> None:
+    testbed.daemon(FASTMON_HTTP="0", FASTMON_MIN_FREE_MB="1000000000")
+    base = base_url(testbed)
     assert metrics(base)["fastmon_messages_buffered[]"] == 0
-    world.announce(1, 2, 3)
+    testbed.announce(1, 2, 3)
     wait_until(lambda: metrics(base)["fastmon_messages_buffered[]"] == 3, "all are buffered")
 
 
-def test_nothing_is_served_without_a_setting(world: OnEmbedded) -> None:
-    world.daemon()
-    assert "metrics at" not in world.log()
+def test_nothing_is_served_without_a_setting(testbed: LiveTestbed) -> None:
+    testbed.daemon()
+    assert "metrics at" not in testbed.log()
 
 
-def test_a_port_in_use_is_logged_and_the_daemon_works_without_metrics(world: OnEmbedded) -> None:
+def test_a_port_in_use_is_logged_and_the_daemon_works_without_metrics(testbed: LiveTestbed) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        world.daemon(FASTMON_HTTP=str(port))
-        assert f"FASTMON_HTTP=127.0.0.1:{port}: Address already in use" in world.log()
-        world.register(1)
-        world.announce(1)
-        world.wait_for(completed=1)
+        testbed.daemon(FASTMON_HTTP=str(port))
+        assert f"FASTMON_HTTP=127.0.0.1:{port}: Address already in use" in testbed.log()
+        testbed.register(1)
+        testbed.announce(1)
+        testbed.wait_for(completed=1)
 
 
 @pytest.fixture

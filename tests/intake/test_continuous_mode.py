@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.processes import Living, OnEmbedded, living, wait_until
+from tests.processes import BaseTestbed, LiveTestbed, live_testbed, wait_until
 
 QUICK = {
     "FASTMON_MODE": "continuous", "FASTMON_SETTLE": "1", "FASTMON_CHECK_INTERVAL": "1", "FASTMON_NOTIFY": "off",
@@ -18,8 +18,8 @@ QUICK = {
 
 
 @pytest.fixture
-def world(tmp_path: Path):  # type: ignore[no-untyped-def]
-    with living(tmp_path) as found:
+def testbed(tmp_path: Path):  # type: ignore[no-untyped-def]
+    with live_testbed(tmp_path) as found:
         yield found
 
 
@@ -27,25 +27,25 @@ def file_of(number: int, run: int = 4711) -> str:
     return f"swf.{run}.{number:06d}.stf"
 
 
-def rows(world: Living, table: str) -> list[dict[str, Any]]:
+def rows(testbed: BaseTestbed, table: str) -> list[dict[str, Any]]:
     """All rows of a table of the monitor, read without a token."""
-    answer = requests.get(f"{world.monitor.url}/api/{table}/", timeout=20)
+    answer = requests.get(f"{testbed.monitor.url}/api/{table}/", timeout=20)
     return list(answer.json())
 
 
-def names(world: Living, table: str, key: str) -> list[str]:
-    return sorted(row[key] for row in rows(world, table))
+def names(testbed: BaseTestbed, table: str, key: str) -> list[str]:
+    return sorted(row[key] for row in rows(testbed, table))
 
 
 OBEY_PERMISSIONS = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search") if os.getuid() == 0 else ()
 """Command before the daemon: makes root obey file permissions."""
 
 
-def watch(world: OnEmbedded, folder: Path, **changes: str) -> None:
+def watch(testbed: LiveTestbed, folder: Path, **changes: str) -> None:
     folder.mkdir(exist_ok=True)
-    seen = world.log().count("for namespace ns")
-    world.start("run", under=OBEY_PERMISSIONS, **{**QUICK, "FASTMON_WATCH_DIRS": str(folder), **changes})
-    wait_until(lambda: world.log().count("for namespace ns") > seen, "the daemon is up")
+    seen = testbed.log().count("for namespace ns")
+    testbed.start("run", under=OBEY_PERMISSIONS, **{**QUICK, "FASTMON_WATCH_DIRS": str(folder), **changes})
+    wait_until(lambda: testbed.log().count("for namespace ns") > seen, "the daemon is up")
 
 
 def write_slowly(growing: list[Path]) -> None:
@@ -74,12 +74,12 @@ def write_bad_files(folder: Path) -> None:
         (folder / f"nameless{number}x.stf").write_bytes(b"no run")
 
 
-def test_of_200_mistreated_files_each_complete_one_is_registered_once(world: OnEmbedded) -> None:
-    folder = world.folder / "data"
+def test_of_200_mistreated_files_each_complete_one_is_registered_once(testbed: LiveTestbed) -> None:
+    folder = testbed.folder / "data"
     folder.mkdir()
     for number in range(1, 51):
         (folder / file_of(number)).write_bytes(b"x" * number)
-    watch(world, folder)
+    watch(testbed, folder)
     growing = [folder / file_of(number) for number in range(51, 151)]
     write_slowly(growing)
     for number in range(151, 171):  # written under a temporary name
@@ -87,64 +87,64 @@ def test_of_200_mistreated_files_each_complete_one_is_registered_once(world: OnE
         path.write_bytes(b"z" * number)
         path.rename(folder / file_of(number))
     write_bad_files(folder)
-    world.wait_for(completed=160)
-    wait_until(lambda: world.log().count("cannot be read: Permission denied") == 10, "unreadable files are logged")
+    testbed.wait_for(completed=160)
+    wait_until(lambda: testbed.log().count("cannot be read: Permission denied") == 10, "unreadable files are logged")
     for path in growing[90:]:
         path.chmod(0o600)
-    world.wait_for(completed=170)
+    testbed.wait_for(completed=170)
     for path in growing[:20]:  # renamed after they were ingested
         path.rename(path.with_name(path.name.replace("swf.", "moved.")))
-    wait_until(lambda: world.log().count("since renamed: ignored") >= 20, "the renames are seen")
-    assert names(world, "stf-files", "stf_filename") == [file_of(number) for number in range(1, 171)]
-    assert len(names(world, "fastmon-files", "tf_filename")) == 170
-    assert world.log().count("is empty: ignored") == 10
-    assert world.log().count("has no run number in its name") == 10
-    sizes = {row["stf_filename"]: row["file_size_bytes"] for row in rows(world, "stf-files")}
+    wait_until(lambda: testbed.log().count("since renamed: ignored") >= 20, "the renames are seen")
+    assert names(testbed, "stf-files", "stf_filename") == [file_of(number) for number in range(1, 171)]
+    assert len(names(testbed, "fastmon-files", "tf_filename")) == 170
+    assert testbed.log().count("is empty: ignored") == 10
+    assert testbed.log().count("has no run number in its name") == 10
+    sizes = {row["stf_filename"]: row["file_size_bytes"] for row in rows(testbed, "stf-files")}
     assert sizes[file_of(7)] == 7
     assert sizes[file_of(60)] == 3003
     assert sizes[file_of(80)] == 3003
 
 
-def test_a_restart_ingests_no_file_twice_and_misses_none(world: OnEmbedded) -> None:
-    folder = world.folder / "data"
+def test_a_restart_ingests_no_file_twice_and_misses_none(testbed: LiveTestbed) -> None:
+    folder = testbed.folder / "data"
     folder.mkdir()
     (folder / file_of(1)).write_bytes(b"one")
-    watch(world, folder)
-    world.wait_for(completed=1)
-    world.children[-1].kill()
-    world.children[-1].wait()
+    watch(testbed, folder)
+    testbed.wait_for(completed=1)
+    testbed.children[-1].kill()
+    testbed.children[-1].wait()
     (folder / file_of(1)).rename(folder / "again.4711.000009.stf")
     (folder / file_of(2)).write_bytes(b"two")
-    watch(world, folder)
-    world.wait_for(completed=2)
-    assert names(world, "stf-files", "stf_filename") == [file_of(1), file_of(2)]
+    watch(testbed, folder)
+    testbed.wait_for(completed=2)
+    assert names(testbed, "stf-files", "stf_filename") == [file_of(1), file_of(2)]
 
 
-def test_a_known_name_with_different_content_is_rejected(world: OnEmbedded) -> None:
-    folder = world.folder / "data"
+def test_a_known_name_with_different_content_is_rejected(testbed: LiveTestbed) -> None:
+    folder = testbed.folder / "data"
     folder.mkdir()
     path = folder / file_of(1)
     path.write_bytes(b"one")
-    watch(world, folder)
-    world.wait_for(completed=1)
+    watch(testbed, folder)
+    testbed.wait_for(completed=1)
     path.write_bytes(b"another size")
-    wait_until(lambda: "rejected, see fastmon-daemon inspect --rejected" in world.log(), "the conflict")
-    rejected = world.call("inspect", "--rejected", "--json").stdout
+    wait_until(lambda: "rejected, see fastmon-daemon inspect --rejected" in testbed.log(), "the conflict")
+    rejected = testbed.call("inspect", "--rejected", "--json").stdout
     assert "conflict: this STF was received with another size" in rejected
 
 
-def test_once_ingests_the_files_that_exist_and_announces_without_a_subscription(world: OnEmbedded) -> None:
-    folder = world.folder / "data"
+def test_once_ingests_the_files_that_exist_and_announces_without_a_subscription(testbed: LiveTestbed) -> None:
+    folder = testbed.folder / "data"
     folder.mkdir()
     (folder / file_of(3)).write_bytes(b"three")
-    done = world.call("run", "--once", "--mode", "continuous", **{
+    done = testbed.call("run", "--once", "--mode", "continuous", **{
         **QUICK, "FASTMON_MODE": "message", "FASTMON_NOTIFY": "stomp", "FASTMON_WATCH_DIRS": str(folder),
     })  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert world.states() == {"completed": 1}
+    assert testbed.states() == {"completed": 1}
 
 
-def test_a_missing_folder_is_a_configuration_error(world: OnEmbedded) -> None:
-    done = world.call("run", **{**QUICK, "FASTMON_WATCH_DIRS": "/nowhere/at/all"})
+def test_a_missing_folder_is_a_configuration_error(testbed: LiveTestbed) -> None:
+    done = testbed.call("run", **{**QUICK, "FASTMON_WATCH_DIRS": "/nowhere/at/all"})
     assert done.returncode == 78
     assert "/nowhere/at/all' is not a folder: create it, or change FASTMON_WATCH_DIRS" in done.stderr

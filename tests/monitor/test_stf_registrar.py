@@ -16,7 +16,7 @@ from fastmon_daemon.monitor import MonitorClient, NewStfFile, StfRegistrar, TfFi
 from fastmon_daemon.outbox import Origin
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.testbed.monitor import MonitorThread
-from tests.builders import World, named, settle
+from tests.builders import FakeTestbed, named, settle
 
 TOKEN = "f" * 40
 BEGAN = "2026-11-21T20:00:00.000+00:00"
@@ -90,10 +90,10 @@ def test_characters_that_the_monitor_cannot_store_are_replaced(
         assert row["metadata"]["start"].endswith(" é")
 
 
-def real_steps(world: World, monitor: MonitorClient, **changes: Any) -> Any:
+def real_steps(testbed: FakeTestbed, monitor: MonitorClient, **changes: Any) -> Any:
     """The engine's steps with a real client of the monitor."""
     settings = Settings(namespace="ns", selection_fraction=1.0, tf_files_per_stf=2, **changes)
-    return make_steps(settings, "fastmon-agent-test-1", monitor, world.announce, world.time.clock())
+    return make_steps(settings, "fastmon-agent-test-1", monitor, testbed.announce, testbed.time.clock())
 
 
 def test_an_unregistered_stf_is_registered_just_before_it_would_fail(
@@ -101,15 +101,15 @@ def test_an_unregistered_stf_is_registered_just_before_it_would_fail(
 ) -> None:
     server, monitor = embedded
     post(server, "runs", {"run_number": 100014, "start_time": BEGAN})
-    world = World(tmp_path)
-    outbox = world.outbox()
-    engine = world.engine(outbox, steps=real_steps(world, monitor, register_missing_stf=True))
-    world.broker_is(engine, up=True)
-    name = world.receive(outbox)
+    testbed = FakeTestbed(tmp_path)
+    outbox = testbed.outbox()
+    engine = testbed.engine(outbox, steps=real_steps(testbed, monitor, register_missing_stf=True))
+    testbed.broker_is(engine, up=True)
+    name = testbed.receive(outbox)
     settle(engine)
     assert rows(server, "stf-files") == []  # the data agent may still register it
     for _ in range(200):
-        world.time.pass_(minutes=10)
+        testbed.time.pass_(minutes=10)
         settle(engine)
     assert named(outbox, name).state == "completed"
     assert [row["stf_filename"] for row in rows(server, "stf-files")] == [name]
@@ -121,12 +121,12 @@ def test_without_the_setting_an_unregistered_stf_fails(
     embedded: tuple[MonitorThread, MonitorClient], tmp_path: Path
 ) -> None:
     server, monitor = embedded
-    world = World(tmp_path)
-    outbox = world.outbox()
-    engine = world.engine(outbox, steps=real_steps(world, monitor))
-    name = world.receive(outbox)
+    testbed = FakeTestbed(tmp_path)
+    outbox = testbed.outbox()
+    engine = testbed.engine(outbox, steps=real_steps(testbed, monitor))
+    name = testbed.receive(outbox)
     for _ in range(200):
-        world.time.pass_(minutes=10)
+        testbed.time.pass_(minutes=10)
         settle(engine)
     assert named(outbox, name).state == "failed"
     assert rows(server, "stf-files") == []
@@ -135,11 +135,11 @@ def test_without_the_setting_an_unregistered_stf_fails(
 
 def test_a_found_file_is_registered_at_once(embedded: tuple[MonitorThread, MonitorClient], tmp_path: Path) -> None:
     server, monitor = embedded
-    world = World(tmp_path)
-    outbox = world.outbox()
-    engine = world.engine(outbox, steps=real_steps(world, monitor))
-    world.broker_is(engine, up=True)
-    world.receive(outbox, origin=Origin.FILE, size_bytes=2000)
+    testbed = FakeTestbed(tmp_path)
+    outbox = testbed.outbox()
+    engine = testbed.engine(outbox, steps=real_steps(testbed, monitor))
+    testbed.broker_is(engine, up=True)
+    testbed.receive(outbox, origin=Origin.FILE, size_bytes=2000)
     settle(engine)
     assert [row["file_size_bytes"] for row in rows(server, "stf-files")] == [2000]
     assert len(rows(server, "fastmon-files")) == 2

@@ -12,20 +12,20 @@ from fastmon_daemon.base.errors import PermanentError, StorageError
 from fastmon_daemon.commands.backup import _Progress
 from fastmon_daemon.outbox import back_up, check_database, open_for_reading
 from fastmon_daemon.statechart import load_statechart
-from tests.builders import HandClock, World
-from tests.processes import OnEmbedded, living
+from tests.builders import FakeTestbed, HandClock
+from tests.processes import LiveTestbed, live_testbed
 
 CHARTS = (load_statechart("stf"), load_statechart("run"))
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> World:
-    return World(tmp_path / "live")
+def small(tmp_path: Path) -> FakeTestbed:
+    return FakeTestbed(tmp_path / "live")
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[OnEmbedded]:
-    with living(tmp_path) as made:
+def testbed(tmp_path: Path) -> Iterator[LiveTestbed]:
+    with live_testbed(tmp_path) as made:
         yield made
 
 
@@ -33,7 +33,9 @@ def silent(_done: int, _total: int) -> None:
     pass
 
 
-def test_a_backup_is_one_snapshot_although_another_connection_writes_meanwhile(small: World, tmp_path: Path) -> None:
+def test_a_backup_is_one_snapshot_although_another_connection_writes_meanwhile(
+    small: FakeTestbed, tmp_path: Path
+) -> None:
     outbox = small.outbox()
     for n in range(1, 1001):
         small.receive(outbox, n, body="x" * 3000)
@@ -54,7 +56,7 @@ def test_a_backup_is_one_snapshot_although_another_connection_writes_meanwhile(s
     assert {each.name for each in tmp_path.iterdir()} <= {"live", "copy.db", "copy.db-shm", "copy.db-wal"}
 
 
-def test_a_failed_backup_overwrites_nothing_and_leaves_nothing(small: World, tmp_path: Path) -> None:
+def test_a_failed_backup_overwrites_nothing_and_leaves_nothing(small: FakeTestbed, tmp_path: Path) -> None:
     outbox = small.outbox()
     small.receive(outbox)
     existing = tmp_path / "existing.db"
@@ -75,36 +77,36 @@ def test_a_failed_backup_overwrites_nothing_and_leaves_nothing(small: World, tmp
     assert {each.name for each in tmp_path.iterdir()} == {"live", "existing.db"}
 
 
-def test_a_daemon_on_a_restored_backup_continues_and_repeats_nothing(world: OnEmbedded, tmp_path: Path) -> None:
-    daemon = world.daemon()
-    world.register(*range(1, 11))
-    world.announce(*range(1, 5))
-    world.wait_for(completed=4)
-    world.monitor.stop()
-    world.announce(5)
-    world.wait_for(completed=4, sampled=1)
-    made = world.call("backup", "copy.db", "--json")
+def test_a_daemon_on_a_restored_backup_continues_and_repeats_nothing(testbed: LiveTestbed, tmp_path: Path) -> None:
+    daemon = testbed.daemon()
+    testbed.register(*range(1, 11))
+    testbed.announce(*range(1, 5))
+    testbed.wait_for(completed=4)
+    testbed.monitor.stop()
+    testbed.announce(5)
+    testbed.wait_for(completed=4, sampled=1)
+    made = testbed.call("backup", "copy.db", "--json")
     assert made.returncode == 0, made.stderr
     answer = json.loads(made.stdout)
-    assert (answer["stfs"], answer["database"]) == (5, str(world.database))
-    world.monitor.start()
-    world.announce(*range(6, 11))
-    world.wait_for(completed=10)
+    assert (answer["stfs"], answer["database"]) == (5, str(testbed.database))
+    testbed.monitor.start()
+    testbed.announce(*range(6, 11))
+    testbed.wait_for(completed=10)
     daemon.kill()
     daemon.wait()
 
-    world.database = tmp_path / "copy.db"
-    world.daemon()
-    world.wait_for(completed=5)
-    world.announce(*range(6, 11))  # as the broker or the reconciler delivers them again
-    world.wait_for(completed=10)
-    assert world.monitor.counts()["fastmon_files"] == 70
-    assert check_database(world.database, *CHARTS) == []
-    again = world.call("backup", "copy.db")
+    testbed.database = tmp_path / "copy.db"
+    testbed.daemon()
+    testbed.wait_for(completed=5)
+    testbed.announce(*range(6, 11))  # as the broker or the reconciler delivers them again
+    testbed.wait_for(completed=10)
+    assert testbed.monitor.counts()["fastmon_files"] == 70
+    assert check_database(testbed.database, *CHARTS) == []
+    again = testbed.call("backup", "copy.db")
     assert (again.returncode, "is not overwritten" in again.stderr) == (1, True)
-    plain = world.call("backup", "second.db")
+    plain = testbed.call("backup", "second.db")
     assert "10 STFs" in plain.stdout
-    assert world.call("backup", "third.db", FASTMON_DB=str(tmp_path / "none.db")).returncode == 3
+    assert testbed.call("backup", "third.db", FASTMON_DB=str(tmp_path / "none.db")).returncode == 3
 
 
 def test_a_long_backup_reports_its_progress(capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,7 +23,7 @@ from fastmon_daemon.outbox import (
 from fastmon_daemon.outbox.file_checks import check_local_file_system, file_system_of, quick_check
 from fastmon_daemon.outbox.schema import VERSION
 from fastmon_daemon.statechart import load_statechart
-from tests.builders import World, settle
+from tests.builders import FakeTestbed, settle
 
 PAGE = 4096
 
@@ -31,13 +31,13 @@ PAGE = 4096
 @pytest.fixture(scope="module")
 def intact(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """A database of 20 finished STFs, closed."""
-    world = World(tmp_path_factory.mktemp("intact"))
-    outbox = world.outbox()
+    testbed = FakeTestbed(tmp_path_factory.mktemp("intact"))
+    outbox = testbed.outbox()
     for n in range(1, 21):
-        world.receive(outbox, n)
-    settle(world.engine(outbox), ticks=1000)
+        testbed.receive(outbox, n)
+    settle(testbed.engine(outbox), ticks=1000)
     outbox.close()
-    return (world.folder / "outbox.db").read_bytes()
+    return (testbed.folder / "outbox.db").read_bytes()
 
 
 @pytest.fixture

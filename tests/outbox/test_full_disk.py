@@ -19,16 +19,16 @@ from fastmon_daemon.base.errors import StorageUnavailable
 from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.outbox import DiskSpaceGuard, Outbox, check_database, open_outbox, shortage
 from fastmon_daemon.statechart import load_statechart
-from tests.builders import START, Inline, World, named, settle
+from tests.builders import START, FakeTestbed, Inline, named, settle
 from tests.messages.test_inbound import ready
-from tests.processes import OnEmbedded, living, name, wait_until
+from tests.processes import LiveTestbed, live_testbed, name, wait_until
 
 CHARTS = (load_statechart("stf"), load_statechart("run"))
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> World:
-    return World(tmp_path)
+def small(tmp_path: Path) -> FakeTestbed:
+    return FakeTestbed(tmp_path)
 
 
 def fill_database(outbox: Outbox, connection: Database) -> Callable[[], object]:
@@ -46,7 +46,7 @@ def fill_database(outbox: Outbox, connection: Database) -> Callable[[], object]:
     return lambda: connection.execute("pragma max_page_count = 1000000")
 
 
-def test_results_are_kept_while_the_disk_is_full_and_written_afterwards(small: World) -> None:
+def test_results_are_kept_while_the_disk_is_full_and_written_afterwards(small: FakeTestbed) -> None:
     outbox, connection = small.outbox_and_connection()
     names = [small.receive(outbox, n) for n in range(1, 21)]
     engine = small.engine(outbox)
@@ -80,7 +80,7 @@ class DiskFillingPool(Inline):
         return Future()
 
 
-def test_a_disk_that_fills_up_within_a_tick_loses_no_stf_whose_call_is_in_flight(small: World) -> None:
+def test_a_disk_that_fills_up_within_a_tick_loses_no_stf_whose_call_is_in_flight(small: FakeTestbed) -> None:
     outbox, connection = small.outbox_and_connection()
     names = [small.receive(outbox, n) for n in range(1, 4)]
     pool = DiskFillingPool(connection)
@@ -96,7 +96,7 @@ def test_a_disk_that_fills_up_within_a_tick_loses_no_stf_whose_call_is_in_flight
 
 
 @pytest.mark.parametrize("nth", range(1, 13))
-def test_a_disk_that_is_full_at_any_one_commit_loses_nothing_and_repeats_nothing(small: World, nth: int) -> None:
+def test_a_disk_that_is_full_at_any_one_commit_loses_nothing_and_repeats_nothing(small: FakeTestbed, nth: int) -> None:
     outbox, connection = small.outbox_and_connection()
     stf = small.receive(outbox)
     engine = small.engine(outbox)
@@ -113,7 +113,7 @@ def test_a_disk_that_is_full_at_any_one_commit_loses_nothing_and_repeats_nothing
     assert (small.monitor.posts.total(), len(small.announced)) == (7, 7)
 
 
-def test_an_action_on_a_full_disk_fails_and_the_engine_continues(small: World) -> None:
+def test_an_action_on_a_full_disk_fails_and_the_engine_continues(small: FakeTestbed) -> None:
     outbox, connection = small.outbox_and_connection()
     engine = small.engine(outbox)
     connection.execute("pragma query_only = on")
@@ -125,7 +125,7 @@ def test_an_action_on_a_full_disk_fails_and_the_engine_continues(small: World) -
     engine.tick(0)
 
 
-def test_intake_stops_while_too_little_is_free_and_checks_once_a_second(small: World) -> None:
+def test_intake_stops_while_too_little_is_free_and_checks_once_a_second(small: FakeTestbed) -> None:
     outbox = small.outbox()
     free, checked = [10_000_000], []
 
@@ -148,7 +148,7 @@ def test_intake_stops_while_too_little_is_free_and_checks_once_a_second(small: W
     assert len(checked) == 2
 
 
-def test_free_pages_inside_the_database_count_as_room(small: World) -> None:
+def test_free_pages_inside_the_database_count_as_room(small: FakeTestbed) -> None:
     outbox = small.outbox()
     with outbox.transaction():
         for _ in range(50):
@@ -186,48 +186,48 @@ def fill_disk(disk: Path, leave: int) -> Path:
 
 
 @pytest.fixture
-def world(disk: Path, tmp_path: Path) -> Iterator[OnEmbedded]:
-    with living(tmp_path) as made:
+def testbed(disk: Path, tmp_path: Path) -> Iterator[LiveTestbed]:
+    with live_testbed(tmp_path) as made:
         made.database = disk / "outbox.db"
         yield made
 
 
 @pytest.mark.parametrize("leave", [2_000_000, 0], ids=["little room", "no room"])
 def test_a_daemon_with_a_full_disk_buffers_messages_and_continues_by_itself(
-    world: OnEmbedded, disk: Path, leave: int
+    testbed: LiveTestbed, disk: Path, leave: int
 ) -> None:
     limits = {"FASTMON_MIN_FREE_MB": "4" if leave else "0"}
-    daemon = world.daemon(**limits)
+    daemon = testbed.daemon(**limits)
     numbers = iter(range(1, 101))
-    world.register(*range(1, 101))
-    world.announce(*(next(numbers) for _ in range(10)))
-    world.wait_for(completed=10)
+    testbed.register(*range(1, 101))
+    testbed.announce(*(next(numbers) for _ in range(10)))
+    testbed.wait_for(completed=10)
     ballast = fill_disk(disk, leave)
 
     def is_stopped() -> bool:
-        world.announce(next(numbers))
-        return "cannot be stored" in world.log()
+        testbed.announce(next(numbers))
+        return "cannot be stored" in testbed.log()
 
-    wait_until(is_stopped, world.log()[-2000:])
+    wait_until(is_stopped, testbed.log()[-2000:])
     last = next(numbers)
-    world.announce(last)
-    inspected = world.call("inspect", "--json", **limits)
+    testbed.announce(last)
+    inspected = testbed.call("inspect", "--json", **limits)
     assert inspected.returncode in {0, 1}, inspected.stderr
     if leave:
         assert "MB free" in json.loads(inspected.stdout)["intake_stopped"]
         assert "FASTMON_MIN_FREE_MB is 4" in json.loads(inspected.stdout)["intake_stopped"]
         assert inspected.returncode == 1
-        assert sum(world.states().values()) < last  # some were stored before the disk was checked
+        assert sum(testbed.states().values()) < last  # some were stored before the disk was checked
     ballast.unlink()
-    world.wait_for(completed=last)
-    wait_until(lambda: "storage recovered" in world.log())
-    assert world.log().count("broker link up") == 1
-    assert world.log().count("cannot be stored") == 1
-    assert world.monitor.counts()["fastmon_files"] == 7 * last
+    testbed.wait_for(completed=last)
+    wait_until(lambda: "storage recovered" in testbed.log())
+    assert testbed.log().count("broker link up") == 1
+    assert testbed.log().count("cannot be stored") == 1
+    assert testbed.monitor.counts()["fastmon_files"] == 7 * last
     daemon.terminate()
     assert daemon.wait(30) == 0
-    assert check_database(world.database, *CHARTS) == []
-    assert names_in(world.database) == [name(n) for n in range(1, last + 1)]
+    assert check_database(testbed.database, *CHARTS) == []
+    assert names_in(testbed.database) == [name(n) for n in range(1, last + 1)]
 
 
 def names_in(database: Path) -> list[str]:
@@ -238,48 +238,48 @@ def names_in(database: Path) -> list[str]:
         outbox.close()
 
 
-def test_a_start_on_a_full_disk_exits_with_75_and_changes_nothing(world: OnEmbedded, disk: Path) -> None:
-    world.daemon().terminate()
-    world.children[0].wait(30)
-    before = world.database.read_bytes()
+def test_a_start_on_a_full_disk_exits_with_75_and_changes_nothing(testbed: LiveTestbed, disk: Path) -> None:
+    testbed.daemon().terminate()
+    testbed.children[0].wait(30)
+    before = testbed.database.read_bytes()
     ballast = fill_disk(disk, 0)
-    failing = world.start("run")
+    failing = testbed.start("run")
     assert failing.wait(30) == 75
-    assert "make room on its file system" in world.log()
+    assert "make room on its file system" in testbed.log()
     ballast.unlink()
-    assert world.database.read_bytes() == before
-    world.register(1)
-    world.daemon(FASTMON_MIN_FREE_MB="0")
-    world.announce(1)
-    world.wait_for(completed=1)
+    assert testbed.database.read_bytes() == before
+    testbed.register(1)
+    testbed.daemon(FASTMON_MIN_FREE_MB="0")
+    testbed.announce(1)
+    testbed.wait_for(completed=1)
 
 
 def test_run_once_on_a_disk_that_fills_up_exits_with_75_and_the_next_one_continues(
-    world: OnEmbedded, disk: Path
+    testbed: LiveTestbed, disk: Path
 ) -> None:
     limits = {"FASTMON_MIN_FREE_MB": "0", "FASTMON_DRAIN_S": "1"}
-    daemon = world.daemon(**limits)
-    world.monitor.faults(latency_ms=500)
-    world.register(1)
-    world.announce(1)
-    world.wait_for(sampled=1)
+    daemon = testbed.daemon(**limits)
+    testbed.monitor.faults(latency_ms=500)
+    testbed.register(1)
+    testbed.announce(1)
+    testbed.wait_for(sampled=1)
     daemon.terminate()
     daemon.wait(30)
-    once = world.start("run", "--once", **limits)
-    wait_until(lambda: world.log().count("broker link up") == 2)
+    once = testbed.start("run", "--once", **limits)
+    wait_until(lambda: testbed.log().count("broker link up") == 2)
     ballast = fill_disk(disk, 0)
     assert once.wait(60) == 75
-    assert "database not writable" in world.log()
+    assert "database not writable" in testbed.log()
     ballast.unlink()
-    world.monitor.faults()
-    assert world.call("run", "--once", **limits).returncode == 0
-    assert world.states() == {"completed": 1}
+    testbed.monitor.faults()
+    assert testbed.call("run", "--once", **limits).returncode == 0
+    assert testbed.states() == {"completed": 1}
 
 
 def test_a_database_on_a_full_disk_holds_exactly_what_was_committed(disk: Path) -> None:
-    world = World(disk)
-    outbox = world.outbox()
-    kept = committed_until_full(world, outbox)
+    testbed = FakeTestbed(disk)
+    outbox = testbed.outbox()
+    kept = committed_until_full(testbed, outbox)
     assert kept > 100
     assert outbox.unfinished() == kept
     assert check_database(outbox.path, *CHARTS) == []
@@ -287,10 +287,10 @@ def test_a_database_on_a_full_disk_holds_exactly_what_was_committed(disk: Path) 
     assert open_outbox(outbox.path).reports.counts_by_state() == {"received": kept}
 
 
-def committed_until_full(world: World, outbox: Outbox) -> int:
+def committed_until_full(testbed: FakeTestbed, outbox: Outbox) -> int:
     for n in range(1, 100_000):
         try:
-            world.receive(outbox, n, body=json.dumps("x" * 3000))
+            testbed.receive(outbox, n, body=json.dumps("x" * 3000))
         except StorageUnavailable:
             return n - 1
     raise AssertionError("the disk was never full")

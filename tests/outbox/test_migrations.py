@@ -17,7 +17,7 @@ from fastmon_daemon.outbox import Outbox, check_database, open_outbox
 from fastmon_daemon.outbox.schema import APPLICATION_ID, VERSION
 from fastmon_daemon.reconciler.verdict import Verdict, judge
 from fastmon_daemon.statechart import load_statechart
-from tests.builders import HandClock, World, query
+from tests.builders import FakeTestbed, HandClock, query
 
 FOLDER = Path(__file__).parent / "old_databases"
 TABLES = ("stf", "tf", "history", "run", "outage", "rejected", "meta", "file_seen", "pruned", "pruned_run")
@@ -157,11 +157,11 @@ def test_unfinished_work_is_completed_and_finalized_stfs_are_unchanged(
 ) -> None:
     finalized = "select id, state, since, life from stf where due_at is null order by id"
     before = query(old, finalized)
-    world = World(tmp_path, time=HandClock(at=LATER))
-    engine = world.engine(outbox)
+    testbed = FakeTestbed(tmp_path, time=HandClock(at=LATER))
+    engine = testbed.engine(outbox)
     for _ in range(2000):
         engine.tick(0)
-        world.time.pass_(seconds=1)
+        testbed.time.pass_(seconds=1)
         if not outbox.unfinished():
             break
     unfinished = sum(STATES[state] for state in ("received", "sampled", "tf_registered", "notified"))

@@ -20,53 +20,53 @@ from fastmon_daemon.outbox.pruner import BATCH_SIZE, Pruner
 from fastmon_daemon.reconciler.verdict import judge
 from fastmon_daemon.runs.run_events import record_run_event
 from fastmon_daemon.statechart import load_statechart
-from tests.builders import World, named, query, settle
+from tests.builders import FakeTestbed, named, query, settle
 
 CHARTS = (load_statechart("stf"), load_statechart("run"))
 RUN = "100014"
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
+def testbed(tmp_path: Path) -> FakeTestbed:
+    return FakeTestbed(tmp_path)
 
 
-def engine(world: World, outbox: Outbox, keep_days: float = 7) -> Engine:
-    return world.engine(outbox, spare=Pruner(keep_days, *CHARTS).prune)
+def engine(testbed: FakeTestbed, outbox: Outbox, keep_days: float = 7) -> Engine:
+    return testbed.engine(outbox, spare=Pruner(keep_days, *CHARTS).prune)
 
 
-def complete(world: World, outbox: Outbox, stfs: int, state: str = "complete") -> list[str]:
+def complete(testbed: FakeTestbed, outbox: Outbox, stfs: int, state: str = "complete") -> list[str]:
     """A run with *stfs* finished STFs that ended now."""
-    names = [world.receive(outbox, n) for n in range(1, stfs + 1)]
-    settle(engine(world, outbox), ticks=2000)
+    names = [testbed.receive(outbox, n) for n in range(1, stfs + 1)]
+    settle(engine(testbed, outbox), ticks=2000)
     with outbox.transaction():
-        outbox.runs.record_message("ns", RUN, state, world.time.at, None)
+        outbox.runs.record_message("ns", RUN, state, testbed.time.at, None)
         row = outbox.runs.get("ns", RUN)
         assert row is not None
         outbox.runs.expect(row, stfs, "end_run")
-        outbox.runs.set_state(row, state, ended_at=world.time.at)
+        outbox.runs.set_state(row, state, ended_at=testbed.time.at)
     return names
 
 
-def tick(world: World, driven: Engine, count: int = 20) -> None:
+def tick(testbed: FakeTestbed, driven: Engine, count: int = 20) -> None:
     for _ in range(count):
         driven.tick(0)
-        world.time.pass_(minutes=2)
+        testbed.time.pass_(minutes=2)
 
 
 def stf_count(outbox: Outbox) -> int:
     return sum(outbox.reports.counts_by_state().values())
 
 
-def test_a_complete_run_is_pruned_after_keep_days_and_keeps_its_names_and_counts(world: World) -> None:
-    outbox = world.outbox()
-    names = complete(world, outbox, 10)
-    driven = engine(world, outbox)
-    world.time.pass_(days=6, hours=23)
-    tick(world, driven)
+def test_a_complete_run_is_pruned_after_keep_days_and_keeps_its_names_and_counts(testbed: FakeTestbed) -> None:
+    outbox = testbed.outbox()
+    names = complete(testbed, outbox, 10)
+    driven = engine(testbed, outbox)
+    testbed.time.pass_(days=6, hours=23)
+    tick(testbed, driven)
     assert stf_count(outbox) == 10
-    world.time.pass_(hours=2)
-    tick(world, driven)
+    testbed.time.pass_(hours=2)
+    tick(testbed, driven)
     assert stf_count(outbox) == 0
     for table in ("tf", "history"):
         assert query(outbox.path, f"select count(*) from {table}") == [(0,)]
@@ -79,124 +79,124 @@ def test_a_complete_run_is_pruned_after_keep_days_and_keeps_its_names_and_counts
     assert check_database(outbox.path, *CHARTS) == []
 
 
-def test_a_redelivered_pruned_stf_is_known_and_not_processed_again(world: World) -> None:
-    outbox = world.outbox()
-    name = complete(world, outbox, 1)[0]
-    driven = engine(world, outbox)
-    world.time.pass_(days=8)
-    tick(world, driven)
+def test_a_redelivered_pruned_stf_is_known_and_not_processed_again(testbed: FakeTestbed) -> None:
+    outbox = testbed.outbox()
+    name = complete(testbed, outbox, 1)[0]
+    driven = engine(testbed, outbox)
+    testbed.time.pass_(days=8)
+    tick(testbed, driven)
     new = NewStf(namespace="ns", run_id=RUN, filename=name)
     with outbox.transaction():
-        assert outbox.receive(new, "received", world.time.at) is ReceiveOutcome.KNOWN
-    tick(world, driven)
+        assert outbox.receive(new, "received", testbed.time.at) is ReceiveOutcome.KNOWN
+    tick(testbed, driven)
     assert stf_count(outbox) == 0
-    assert world.monitor.posts.total() == 7
+    assert testbed.monitor.posts.total() == 7
     other = NewStf(namespace="ns", run_id="100015", filename=name)
     with outbox.transaction():
-        assert outbox.receive(other, "received", world.time.at) is ReceiveOutcome.FRESH
+        assert outbox.receive(other, "received", testbed.time.at) is ReceiveOutcome.FRESH
 
 
-def test_a_run_with_a_failed_or_unfinished_stf_is_not_pruned(world: World) -> None:
-    outbox = world.outbox()
-    world.monitor.trouble["swf.100014.000002.stf"] = PermanentError("monitor said 400")
-    names = complete(world, outbox, 3)
+def test_a_run_with_a_failed_or_unfinished_stf_is_not_pruned(testbed: FakeTestbed) -> None:
+    outbox = testbed.outbox()
+    testbed.monitor.trouble["swf.100014.000002.stf"] = PermanentError("monitor said 400")
+    names = complete(testbed, outbox, 3)
     assert named(outbox, names[1]).state == "failed"
-    driven = engine(world, outbox)
-    world.time.pass_(days=8)
-    tick(world, driven)
+    driven = engine(testbed, outbox)
+    testbed.time.pass_(days=8)
+    tick(testbed, driven)
     assert stf_count(outbox) == 3
     with outbox.transaction():
-        outbox.move(named(outbox, names[1]), "discard", "discarded", world.time.at, finalized=True)
-    tick(world, driven)
+        outbox.move(named(outbox, names[1]), "discard", "discarded", testbed.time.at, finalized=True)
+    tick(testbed, driven)
     assert stf_count(outbox) == 0
     assert outbox.reports.pruned_runs()[0].states == {"completed": 2, "discarded": 1}
 
 
 @pytest.mark.parametrize(("state", "keep_days"), [("ended", 7), ("running", 7), ("complete", 0)])
 def test_an_incomplete_run_is_never_pruned_and_keep_days_0_prunes_none(
-    world: World, state: str, keep_days: float
+    testbed: FakeTestbed, state: str, keep_days: float
 ) -> None:
-    outbox = world.outbox()
-    complete(world, outbox, 1, state)
-    world.time.pass_(days=1000)
-    tick(world, engine(world, outbox, keep_days))
+    outbox = testbed.outbox()
+    complete(testbed, outbox, 1, state)
+    testbed.time.pass_(days=1000)
+    tick(testbed, engine(testbed, outbox, keep_days))
     assert stf_count(outbox) == 1
 
 
-def test_each_tick_prunes_one_batch_and_pruning_continues_after_a_restart(world: World) -> None:
-    outbox = world.outbox()
-    complete(world, outbox, BATCH_SIZE + 5)
-    world.time.pass_(days=8)
-    engine(world, outbox).tick(0)
+def test_each_tick_prunes_one_batch_and_pruning_continues_after_a_restart(testbed: FakeTestbed) -> None:
+    outbox = testbed.outbox()
+    complete(testbed, outbox, BATCH_SIZE + 5)
+    testbed.time.pass_(days=8)
+    engine(testbed, outbox).tick(0)
     assert stf_count(outbox) == 5
     outbox.close()
-    outbox = world.outbox()
-    engine(world, outbox).tick(0)
+    outbox = testbed.outbox()
+    engine(testbed, outbox).tick(0)
     assert stf_count(outbox) == 0
     assert outbox.reports.pruned_runs()[0].states == {"completed": BATCH_SIZE + 5}
 
 
-def test_a_run_that_begins_again_while_it_is_pruned_is_kept(world: World) -> None:
-    outbox = world.outbox()
-    complete(world, outbox, BATCH_SIZE + 5)
-    world.time.pass_(days=8)
-    driven = engine(world, outbox)
+def test_a_run_that_begins_again_while_it_is_pruned_is_kept(testbed: FakeTestbed) -> None:
+    outbox = testbed.outbox()
+    complete(testbed, outbox, BATCH_SIZE + 5)
+    testbed.time.pass_(days=8)
+    driven = engine(testbed, outbox)
     driven.tick(0)
     assert stf_count(outbox) == 5
     with outbox.transaction():
         outbox.delete_stfs(RUN, "ns", 100)
         outbox.delete_run(RUN, "ns")
-    complete(world, outbox, 5, "running")
-    tick(world, driven)
+    complete(testbed, outbox, 5, "running")
+    tick(testbed, driven)
     assert stf_count(outbox) == 5
 
 
-def test_pruning_stops_when_an_stf_of_the_run_fails_meanwhile(world: World) -> None:
-    outbox = world.outbox()
-    complete(world, outbox, BATCH_SIZE + 5)
-    world.time.pass_(days=8)
-    driven = engine(world, outbox)
+def test_pruning_stops_when_an_stf_of_the_run_fails_meanwhile(testbed: FakeTestbed) -> None:
+    outbox = testbed.outbox()
+    complete(testbed, outbox, BATCH_SIZE + 5)
+    testbed.time.pass_(days=8)
+    driven = engine(testbed, outbox)
     driven.tick(0)
-    late = world.receive(outbox, 99)
-    world.monitor.trouble[late] = PermanentError("monitor said 400")
-    tick(world, driven)
+    late = testbed.receive(outbox, 99)
+    testbed.monitor.trouble[late] = PermanentError("monitor said 400")
+    tick(testbed, driven)
     assert stf_count(outbox) == 6
 
 
-def test_old_runs_are_looked_for_once_a_minute_and_directly_after_a_pruned_run(world: World) -> None:
-    outbox, connection = world.outbox_and_connection()
-    complete(world, outbox, 3)
-    driven = engine(world, outbox, keep_days=1)
-    world.time.pass_(days=1, seconds=-30)
+def test_old_runs_are_looked_for_once_a_minute_and_directly_after_a_pruned_run(testbed: FakeTestbed) -> None:
+    outbox, connection = testbed.outbox_and_connection()
+    complete(testbed, outbox, 3)
+    driven = engine(testbed, outbox, keep_days=1)
+    testbed.time.pass_(days=1, seconds=-30)
     driven.tick(0)  # not old yet
-    world.time.pass_(seconds=59)
+    testbed.time.pass_(seconds=59)
     driven.tick(0)
     assert stf_count(outbox) == 3
     with outbox.transaction():
-        outbox.runs.record_message("ns", "100015", "complete", world.time.at - timedelta(days=2), None)
-        outbox.receive(NewStf(namespace="ns", run_id="100015", filename="a.stf"), "completed", world.time.at)
+        outbox.runs.record_message("ns", "100015", "complete", testbed.time.at - timedelta(days=2), None)
+        outbox.receive(NewStf(namespace="ns", run_id="100015", filename="a.stf"), "completed", testbed.time.at)
         connection.execute("update stf set due_at = null")
-    world.time.pass_(seconds=1)
+    testbed.time.pass_(seconds=1)
     driven.tick(0)
     driven.tick(0)
     assert stf_count(outbox) == 0
 
 
-def test_a_pruned_run_that_expects_more_stfs_is_not_complete_any_more(world: World) -> None:
-    outbox = world.outbox()
-    complete(world, outbox, 10)
+def test_a_pruned_run_that_expects_more_stfs_is_not_complete_any_more(testbed: FakeTestbed) -> None:
+    outbox = testbed.outbox()
+    complete(testbed, outbox, 10)
     row = outbox.runs.get("ns", RUN)
     assert row is not None
     with outbox.transaction():
-        outbox.runs.save_verdict(row, judge(outbox.reports.by_run, row, CHARTS, world.time.at).as_json())
-    world.time.pass_(days=8)
-    tick(world, engine(world, outbox))
-    assert judge(outbox.reports.by_run, row, CHARTS, world.time.at).complete
+        outbox.runs.save_verdict(row, judge(outbox.reports.by_run, row, CHARTS, testbed.time.at).as_json())
+    testbed.time.pass_(days=8)
+    tick(testbed, engine(testbed, outbox))
+    assert judge(outbox.reports.by_run, row, CHARTS, testbed.time.at).complete
     event = parse(json.dumps({"msg_type": "end_run", "run_id": RUN, "total_stf_files": 12}), namespace="ns")
     assert isinstance(event, RunEvent)
     with outbox.transaction():
-        row = record_run_event(outbox, CHARTS[1], event, "ns", world.time.at)
-    verdict = judge(outbox.reports.by_run, row, CHARTS, world.time.at)
+        row = record_run_event(outbox, CHARTS[1], event, "ns", testbed.time.at)
+    verdict = judge(outbox.reports.by_run, row, CHARTS, testbed.time.at)
     assert (verdict.complete, verdict.state, verdict.expected, verdict.completed, verdict.missing) == (
         False,
         "ended",
@@ -206,13 +206,13 @@ def test_a_pruned_run_that_expects_more_stfs_is_not_complete_any_more(world: Wor
     )
 
 
-def test_nothing_is_pruned_while_work_is_in_flight(world: World) -> None:
-    outbox = world.outbox()
-    complete(world, outbox, 3)
-    world.time.pass_(days=8)
-    driven = engine(world, outbox)
+def test_nothing_is_pruned_while_work_is_in_flight(testbed: FakeTestbed) -> None:
+    outbox = testbed.outbox()
+    complete(testbed, outbox, 3)
+    testbed.time.pass_(days=8)
+    driven = engine(testbed, outbox)
     with outbox.transaction():
-        outbox.receive(NewStf(namespace="ns", run_id="2", filename="swf.2.000001.stf"), "received", world.time.at)
+        outbox.receive(NewStf(namespace="ns", run_id="2", filename="swf.2.000001.stf"), "received", testbed.time.at)
     driven.tick(0)
     assert stf_count(outbox) == 4
     settle(driven)
@@ -220,14 +220,14 @@ def test_nothing_is_pruned_while_work_is_in_flight(world: World) -> None:
     assert stf_count(outbox) == 1
 
 
-def test_a_probe_without_an_answer_does_not_stop_pruning(world: World) -> None:
-    outbox = world.outbox()
-    complete(world, outbox, 3)
-    world.time.pass_(days=8)
-    driven = world.engine(outbox, pool=UnansweringPool(), spare=Pruner(7, *CHARTS).prune)
+def test_a_probe_without_an_answer_does_not_stop_pruning(testbed: FakeTestbed) -> None:
+    outbox = testbed.outbox()
+    complete(testbed, outbox, 3)
+    testbed.time.pass_(days=8)
+    driven = testbed.engine(outbox, pool=UnansweringPool(), spare=Pruner(7, *CHARTS).prune)
     driven.inbox.report_link(LinkEvent("monitor", up=False, reason="no answer"))
     driven.tick(0)
-    world.time.pass_(seconds=10)
+    testbed.time.pass_(seconds=10)
     driven.tick(0)
     assert driven.busy == 1
     driven.tick(0)
@@ -241,24 +241,24 @@ class UnansweringPool(Executor):
         return Future()
 
 
-def test_free_pages_are_used_again(world: World) -> None:
-    outbox = world.outbox()
-    complete(world, outbox, 30)
-    world.time.pass_(days=8)
-    tick(world, engine(world, outbox))
+def test_free_pages_are_used_again(testbed: FakeTestbed) -> None:
+    outbox = testbed.outbox()
+    complete(testbed, outbox, 30)
+    testbed.time.pass_(days=8)
+    tick(testbed, engine(testbed, outbox))
     pages, free = (query(outbox.path, f"pragma {what}")[0][0] for what in ("page_count", "freelist_count"))
     assert free > 0
     for n in range(1000, 1010):
-        world.receive(outbox, n, body="x" * 3000)
+        testbed.receive(outbox, n, body="x" * 3000)
     assert query(outbox.path, "pragma page_count")[0][0] == pages
     assert query(outbox.path, "pragma freelist_count")[0][0] < free
 
 
-def test_inspect_reports_a_pruned_run_and_delete_run_deletes_its_names(world: World) -> None:
-    outbox = world.outbox()
-    name = complete(world, outbox, 2)[0]
-    world.time.pass_(days=8)
-    tick(world, engine(world, outbox))
+def test_inspect_reports_a_pruned_run_and_delete_run_deletes_its_names(testbed: FakeTestbed) -> None:
+    outbox = testbed.outbox()
+    name = complete(testbed, outbox, 2)[0]
+    testbed.time.pass_(days=8)
+    tick(testbed, engine(testbed, outbox))
     inspected = CliRunner().invoke(cli, ["inspect", "--db", str(outbox.path), "--json"])
     assert json.loads(inspected.stdout)["runs"][0]["pruned"]["states"] == {"completed": 2}
     assert ": 2 completed, 14 TF files" in CliRunner().invoke(cli, ["inspect", "--db", str(outbox.path)]).stdout
@@ -267,6 +267,6 @@ def test_inspect_reports_a_pruned_run_and_delete_run_deletes_its_names(world: Wo
     assert "was pruned with run" in inspected.output
     with outbox.transaction():
         outbox.delete_run(RUN, "ns")
-        assert outbox.receive(NewStf(namespace="ns", run_id=RUN, filename=name), "received", world.time.at) is (
+        assert outbox.receive(NewStf(namespace="ns", run_id=RUN, filename=name), "received", testbed.time.at) is (
             ReceiveOutcome.FRESH
         )

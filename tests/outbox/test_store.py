@@ -28,7 +28,7 @@ from fastmon_daemon.outbox import (
 )
 from fastmon_daemon.outbox.models import SamplePlan
 from fastmon_daemon.outbox.schema import APPLICATION_ID, migrations
-from tests.builders import START, World, named
+from tests.builders import START, FakeTestbed, named
 
 
 @pytest.fixture
@@ -211,15 +211,15 @@ def test_a_database_can_be_read_while_another_connection_writes_and_after_it_is_
 
 def test_no_acknowledged_row_is_lost_wherever_the_log_is_truncated(tmp_path: Path) -> None:
     """Power loss: the log, truncated at any frame, holds all commits before that frame and no partial one."""
-    world = World(tmp_path / "live")
-    outbox, connection = world.outbox_and_connection()
+    testbed = FakeTestbed(tmp_path / "live")
+    outbox, connection = testbed.outbox_and_connection()
     connection.execute("pragma wal_autocheckpoint = 0")
     log = tmp_path / "live" / "outbox.db-wal"
     sizes: list[int] = []
     failpoints.set_hook(lambda name: sizes.append(log.stat().st_size) if name == "after_commit" else None)
     try:
         for n in range(1, 11):
-            world.receive(outbox, n)
+            testbed.receive(outbox, n)
     finally:
         failpoints.set_hook(None)
     database, whole = (tmp_path / "live" / "outbox.db").read_bytes(), log.read_bytes()
@@ -230,4 +230,4 @@ def test_no_acknowledged_row_is_lost_wherever_the_log_is_truncated(tmp_path: Pat
         (copy / "outbox.db-wal").write_bytes(whole[:cut])
         acknowledged = sum(size <= cut for size in sizes)
         if acknowledged:
-            assert World(copy).outbox().unfinished() == acknowledged
+            assert FakeTestbed(copy).outbox().unfinished() == acknowledged

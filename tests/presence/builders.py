@@ -12,7 +12,7 @@ from fastmon_daemon.presence.periodic_worker import WorkerErrors
 from fastmon_daemon.presence.stuck import StuckRule
 from fastmon_daemon.statechart import load_statechart
 from fastmon_daemon.testbed.monitor import MonitorThread
-from tests.builders import World
+from tests.builders import FakeTestbed
 
 TOKEN = "f" * 40
 STUCK_RULE = StuckRule(chart=load_statechart("stf"), links=LINK_OF_STEP, stuck_after_s=60)
@@ -23,16 +23,16 @@ def rest_client(monitor: MonitorThread) -> RestClient:
 
 
 def checker_for(
-    world: World,
+    testbed: FakeTestbed,
     *,
     errors: WorkerErrors | None = None,
     connected: Callable[[], bool] = lambda: True,
     clock: Clock | None = None,
 ) -> HealthChecker:
     return HealthChecker(
-        database=world.folder / "outbox.db",
+        database=testbed.folder / "outbox.db",
         stuck=STUCK_RULE,
         errors=errors or WorkerErrors(),
         connected=connected,
-        clock=clock or world.time.clock(),
+        clock=clock or testbed.time.clock(),
     )

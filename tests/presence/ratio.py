@@ -19,7 +19,7 @@ from pathlib import Path
 from fastmon_daemon.base.clock import parse_timestamp
 from fastmon_daemon.outbox import open_for_reading
 from tests.presence.test_agent import OPTIONAL_CALLS
-from tests.processes import OnEmbedded, living, wait_until
+from tests.processes import LiveTestbed, live_testbed, wait_until
 
 ROUNDS = 5
 BURST = 60
@@ -60,24 +60,24 @@ def summary(rows: list[tuple[float, float]], base: list[tuple[float, float]]) ->
 def measure(case: str) -> tuple[float, float]:
     """STF/s of a burst, and ms from received to completed for STFs that come one by one."""
     settings, faults = CASES[case]
-    with tempfile.TemporaryDirectory() as folder, living(Path(folder)) as world:
-        world.register(*range(1, BURST + PACED + 1))
-        daemon = world.daemon(**settings)
-        world.monitor.faults(**faults)
-        world.announce(*range(1, BURST + 1))
-        world.wait_for(completed=BURST)
+    with tempfile.TemporaryDirectory() as folder, live_testbed(Path(folder)) as testbed:
+        testbed.register(*range(1, BURST + PACED + 1))
+        daemon = testbed.daemon(**settings)
+        testbed.monitor.faults(**faults)
+        testbed.announce(*range(1, BURST + 1))
+        testbed.wait_for(completed=BURST)
         pause = threading.Event()
         for n in range(BURST + 1, BURST + PACED + 1):
-            world.announce(n)
+            testbed.announce(n)
             pause.wait(PACE_S)
-        wait_until(lambda: world.states() == {"completed": BURST + PACED})
+        wait_until(lambda: testbed.states() == {"completed": BURST + PACED})
         daemon.send_signal(signal.SIGTERM)
         assert daemon.wait(30) == 0
-        return figures(world)
+        return figures(testbed)
 
 
-def figures(world: OnEmbedded) -> tuple[float, float]:
-    reports = open_for_reading(world.database)
+def figures(testbed: LiveTestbed) -> tuple[float, float]:
+    reports = open_for_reading(testbed.database)
     stfs = sorted(reports.list_stfs(limit=-1), key=lambda stf: stf.id)
     reports.close()
     burst, paced = stfs[:BURST], stfs[BURST:]

@@ -24,7 +24,7 @@ from fastmon_daemon.presence.status import StatusPublisher
 from fastmon_daemon.service.clients import agent_client
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.testbed.monitor import MonitorThread
-from tests.builders import World, settle
+from tests.builders import FakeTestbed, settle
 from tests.monitor.scripted_monitor import Server, says
 from tests.presence.builders import TOKEN, checker_for, rest_client
 from tests.processes import wait_until
@@ -49,13 +49,13 @@ class Topic:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
+def testbed(tmp_path: Path) -> FakeTestbed:
+    return FakeTestbed(tmp_path)
 
 
 @pytest.fixture
-def outbox(world: World) -> Iterator[Outbox]:
-    opened = world.outbox()
+def outbox(testbed: FakeTestbed) -> Iterator[Outbox]:
+    opened = testbed.outbox()
     yield opened
     opened.close()
 
@@ -66,9 +66,9 @@ def monitor() -> Iterator[MonitorThread]:
         yield running
 
 
-def test_a_failing_watcher_is_a_warning_with_its_error(world: World, outbox: Outbox) -> None:
+def test_a_failing_watcher_is_a_warning_with_its_error(testbed: FakeTestbed, outbox: Outbox) -> None:
     failures = [None, "ValueError"]
-    checker = checker_for(world, errors=WorkerErrors({"watcher": lambda: failures.pop(0)}))
+    checker = checker_for(testbed, errors=WorkerErrors({"watcher": lambda: failures.pop(0)}))
     assert checker.health().status == HealthStatus.OK
     health = checker.health()
     assert (health.status, health.problems) == (HealthStatus.WARNING, ("watcher failing",))
@@ -76,40 +76,40 @@ def test_a_failing_watcher_is_a_warning_with_its_error(world: World, outbox: Out
     checker.reports.close()
 
 
-def lose(outbox: Outbox, world: World, link: str, *, blocked: bool = False) -> None:
+def lose(outbox: Outbox, testbed: FakeTestbed, link: str, *, blocked: bool = False) -> None:
     with outbox.transaction():
-        outbox.outages.link_lost(link, "no answer", world.time.at, blocked=blocked)
+        outbox.outages.link_lost(link, "no answer", testbed.time.at, blocked=blocked)
 
 
-def restore(outbox: Outbox, world: World, link: str) -> None:
+def restore(outbox: Outbox, testbed: FakeTestbed, link: str) -> None:
     with outbox.transaction():
-        outbox.outages.link_back(link, world.time.at)
+        outbox.outages.link_back(link, testbed.time.at)
 
 
 class StatusProbe:
     """A status publisher that ticks every two seconds, and its topic."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, testbed: FakeTestbed) -> None:
         self.topic = Topic()
         self.publisher = StatusPublisher(
-            self.topic.announce, NAME, "ns", checker_for(world, connected=lambda: self.topic.up)
+            self.topic.announce, NAME, "ns", checker_for(testbed, connected=lambda: self.topic.up)
         )
-        self.world = world
+        self.testbed = testbed
 
     def tick(self, times: int = 4) -> list[str]:
         for _ in range(times):
             self.publisher.tick()
-            self.world.time.pass_(seconds=2)
+            self.testbed.time.pass_(seconds=2)
         return self.topic.words()
 
 
-def test_start_degradation_recovery_and_stop_are_published_once_each(world: World, outbox: Outbox) -> None:
-    probe = StatusProbe(world)
+def test_start_degradation_recovery_and_stop_are_published_once_each(testbed: FakeTestbed, outbox: Outbox) -> None:
+    probe = StatusProbe(testbed)
     probe.tick()
-    lose(outbox, world, "monitor")
+    lose(outbox, testbed, "monitor")
     probe.tick()
     assert "monitor down: no answer" in probe.topic.received[-1]["message"]
-    restore(outbox, world, "monitor")
+    restore(outbox, testbed, "monitor")
     probe.tick()
     probe.publisher.on_stop()
     assert probe.topic.words() == ["started", "degraded", "recovered", "stopped"]
@@ -121,32 +121,32 @@ def test_start_degradation_recovery_and_stop_are_published_once_each(world: Worl
     assert len({message["event_id"] for message in probe.topic.received}) == 4
 
 
-def test_after_a_broker_outage_only_the_latest_status_is_published(world: World, outbox: Outbox) -> None:
-    probe = StatusProbe(world)
+def test_after_a_broker_outage_only_the_latest_status_is_published(testbed: FakeTestbed, outbox: Outbox) -> None:
+    probe = StatusProbe(testbed)
     probe.tick()
     probe.topic.up = False
     for _ in range(5):
-        lose(outbox, world, "broker")
+        lose(outbox, testbed, "broker")
         probe.tick()
-        restore(outbox, world, "broker")
+        restore(outbox, testbed, "broker")
         probe.tick()
     probe.topic.up = True
     assert probe.tick() == ["started", "recovered"]
 
 
-def test_two_status_messages_are_at_least_five_seconds_apart(world: World, outbox: Outbox) -> None:
-    probe = StatusProbe(world)
+def test_two_status_messages_are_at_least_five_seconds_apart(testbed: FakeTestbed, outbox: Outbox) -> None:
+    probe = StatusProbe(testbed)
     probe.publisher.tick()
-    lose(outbox, world, "monitor")
+    lose(outbox, testbed, "monitor")
     for pause_s, words in ((4.9, ["started"]), (0.1, ["started", "degraded"])):
-        world.time.pass_(seconds=pause_s)
+        testbed.time.pass_(seconds=pause_s)
         probe.publisher.tick()
         assert probe.topic.words() == words
 
 
 @pytest.mark.parametrize("rejection", [PermanentError("no such call"), LinkDown("wait", retry_after_s=1)])
 def test_a_rejected_status_message_is_retried_after_a_minute(
-    world: World, outbox: Outbox, rejection: FastmonError
+    testbed: FakeTestbed, outbox: Outbox, rejection: FastmonError
 ) -> None:
     sent: list[str] = []
 
@@ -154,30 +154,30 @@ def test_a_rejected_status_message_is_retried_after_a_minute(
         sent.append(body)
         raise rejection
 
-    status = StatusPublisher(reject, NAME, "ns", checker_for(world))
+    status = StatusPublisher(reject, NAME, "ns", checker_for(testbed))
     for pause_s, times in ((0, 1), (59.9, 1), (0.1, 2)):
-        world.time.pass_(seconds=pause_s)
+        testbed.time.pass_(seconds=pause_s)
         status.tick()
         assert len(sent) == times
 
 
-def test_a_start_with_a_problem_publishes_started_and_degraded(world: World, outbox: Outbox) -> None:
-    lose(outbox, world, "monitor")
-    assert StatusProbe(world).tick() == ["started", "degraded"]
+def test_a_start_with_a_problem_publishes_started_and_degraded(testbed: FakeTestbed, outbox: Outbox) -> None:
+    lose(outbox, testbed, "monitor")
+    assert StatusProbe(testbed).tick() == ["started", "degraded"]
 
 
-def test_a_status_message_carries_the_latest_run(world: World, outbox: Outbox) -> None:
+def test_a_status_message_carries_the_latest_run(testbed: FakeTestbed, outbox: Outbox) -> None:
     with outbox.transaction():
-        outbox.runs.record_message("ns", "100014", "running", world.time.at, None)
-    probe = StatusProbe(world)
+        outbox.runs.record_message("ns", "100014", "running", testbed.time.at, None)
+    probe = StatusProbe(testbed)
     probe.tick()
     assert probe.topic.received[0]["run_number"] == 100014
 
 
-def heartbeat_of(world: World, monitor: MonitorThread, topic: Topic, name: str) -> Heartbeat:
+def heartbeat_of(testbed: FakeTestbed, monitor: MonitorThread, topic: Topic, name: str) -> Heartbeat:
     client = AgentClient(rest_client(monitor))
     registration = registration_calls(client, name, "ns", "tester", "/topic/epictopic")
-    return Heartbeat(client, name, "ns", checker_for(world, connected=lambda: topic.up), registration)
+    return Heartbeat(client, name, "ns", checker_for(testbed, connected=lambda: topic.up), registration)
 
 
 def row_of(monitor: MonitorThread, name: str) -> dict[str, Any]:
@@ -186,11 +186,11 @@ def row_of(monitor: MonitorThread, name: str) -> dict[str, Any]:
 
 
 def test_a_heartbeat_carries_status_state_counts_and_problems(
-    world: World, outbox: Outbox, monitor: MonitorThread
+    testbed: FakeTestbed, outbox: Outbox, monitor: MonitorThread
 ) -> None:
     topic = Topic()
     topic.up = False
-    heartbeat = heartbeat_of(world, monitor, topic, "a-health")
+    heartbeat = heartbeat_of(testbed, monitor, topic, "a-health")
     seen = []
 
     def beat() -> None:
@@ -198,22 +198,22 @@ def test_a_heartbeat_carries_status_state_counts_and_problems(
         row = row_of(monitor, "a-health")
         seen.append((row["status"], row["operational_state"]))
         assert (row["agent_type"], row["namespace"]) == ("fastmon", "ns")
-        world.time.pass_(seconds=10)
+        testbed.time.pass_(seconds=10)
 
     beat()
     topic.up = True
     beat()
-    lose(outbox, world, "monitor")
+    lose(outbox, testbed, "monitor")
     beat()
-    lose(outbox, world, "monitor", blocked=True)
-    world.receive(outbox)
+    lose(outbox, testbed, "monitor", blocked=True)
+    testbed.receive(outbox)
     beat()
     assert "monitor blocked: no answer" in row_of(monitor, "a-health")["description"]
-    restore(outbox, world, "monitor")
-    world.time.pass_(minutes=2)
+    restore(outbox, testbed, "monitor")
+    testbed.time.pass_(minutes=2)
     beat()
     assert "stuck: 1 STFs" in row_of(monitor, "a-health")["description"]
-    settle(world.engine(outbox))
+    settle(testbed.engine(outbox))
     beat()
     beat()
     assert seen == [
@@ -226,58 +226,62 @@ def test_a_heartbeat_carries_status_state_counts_and_problems(
     assert "MQ: connected. 0 STFs active, 1 completed, 0 failed." in row["description"]
 
 
-def test_without_a_change_there_is_one_heartbeat_a_minute(world: World, outbox: Outbox, monitor: MonitorThread) -> None:
-    heartbeat = heartbeat_of(world, monitor, Topic(), "a-minute")
+def test_without_a_change_there_is_one_heartbeat_a_minute(
+    testbed: FakeTestbed, outbox: Outbox, monitor: MonitorThread
+) -> None:
+    heartbeat = heartbeat_of(testbed, monitor, Topic(), "a-minute")
     before = monitor.counts()["heartbeats"]
     for _ in range(5 * 60):
         heartbeat.tick()
-        world.time.pass_(seconds=1)
+        testbed.time.pass_(seconds=1)
     assert monitor.counts()["heartbeats"] - before == 5
 
 
-def test_an_stf_is_stuck_exactly_at_its_limit(world: World, outbox: Outbox) -> None:
-    checker = checker_for(world)
-    world.receive(outbox)
-    world.time.pass_(seconds=59.9)
+def test_an_stf_is_stuck_exactly_at_its_limit(testbed: FakeTestbed, outbox: Outbox) -> None:
+    checker = checker_for(testbed)
+    testbed.receive(outbox)
+    testbed.time.pass_(seconds=59.9)
     assert checker.health().status is HealthStatus.OK
-    world.time.pass_(seconds=0.1)
+    testbed.time.pass_(seconds=0.1)
     assert (checker.health().status, checker.health().problems) == (HealthStatus.WARNING, ("stuck",))
 
 
-def test_a_blocked_link_beside_one_that_is_down_is_an_error(world: World, outbox: Outbox) -> None:
-    checker = checker_for(world)
-    lose(outbox, world, "broker")
+def test_a_blocked_link_beside_one_that_is_down_is_an_error(testbed: FakeTestbed, outbox: Outbox) -> None:
+    checker = checker_for(testbed)
+    lose(outbox, testbed, "broker")
     assert checker.health().status is HealthStatus.WARNING
-    lose(outbox, world, "monitor", blocked=True)
+    lose(outbox, testbed, "monitor", blocked=True)
     assert checker.health().status is HealthStatus.ERROR
-    restore(outbox, world, "monitor")
-    restore(outbox, world, "broker")
+    restore(outbox, testbed, "monitor")
+    restore(outbox, testbed, "broker")
     assert checker.health().status is HealthStatus.OK
 
 
-def test_the_state_is_ready_five_seconds_after_the_work(world: World, outbox: Outbox, monitor: MonitorThread) -> None:
-    heartbeat = heartbeat_of(world, monitor, Topic(), "a-ready")
-    world.receive(outbox)
+def test_the_state_is_ready_five_seconds_after_the_work(
+    testbed: FakeTestbed, outbox: Outbox, monitor: MonitorThread
+) -> None:
+    heartbeat = heartbeat_of(testbed, monitor, Topic(), "a-ready")
+    testbed.receive(outbox)
     heartbeat.tick()
-    settle(world.engine(outbox))
+    settle(testbed.engine(outbox))
     heartbeat.tick()
     for pause_s, state in ((4.9, "PROCESSING"), (0.1, "READY")):
-        world.time.pass_(seconds=pause_s)
+        testbed.time.pass_(seconds=pause_s)
         heartbeat.tick()
         assert row_of(monitor, "a-ready")["operational_state"] == state
 
 
 def test_a_rejected_patch_of_the_agents_row_stops_no_heartbeat(
-    world: World, outbox: Outbox, monitor: MonitorThread
+    testbed: FakeTestbed, outbox: Outbox, monitor: MonitorThread
 ) -> None:
-    heartbeat = heartbeat_of(world, monitor, Topic(), "a-patch")
+    heartbeat = heartbeat_of(testbed, monitor, Topic(), "a-patch")
     before = monitor.counts()["heartbeats"]
     heartbeat.tick()
     key = row_of(monitor, "a-patch")["id"]
     monitor.faults(error_rate=1, error_status=405, endpoints=[f"/api/systemagents/{key}/"])
-    world.receive(outbox)
+    testbed.receive(outbox)
     for _ in range(4):
-        world.time.pass_(minutes=1)
+        testbed.time.pass_(minutes=1)
         heartbeat.tick()
     monitor.faults()
     assert monitor.counts()["heartbeats"] - before == 5
@@ -294,35 +298,39 @@ RETRY_LATER = [says(status, Retry_After="600") for status in (503, 429, 503)]
 DONE = says(200, {"id": 7})
 
 
-def beats_in(world: World, server: Server, minutes: int) -> int:
+def beats_in(testbed: FakeTestbed, server: Server, minutes: int) -> int:
     settings = Settings(monitor_url=f"http://127.0.0.1:{server.port}", monitor_token=TOKEN, namespace="ns")
     client = agent_client(
         service.ProcessContext(
-            settings=settings, values={}, database=world.folder, database_rule="", secrets=SecretRedactor()
+            settings=settings, values={}, database=testbed.folder, database_rule="", secrets=SecretRedactor()
         )
     )
     registration = registration_calls(client, NAME, "ns", "tester", "/topic/epictopic")
-    heartbeat = Heartbeat(client, NAME, "ns", checker_for(world), registration)
+    heartbeat = Heartbeat(client, NAME, "ns", checker_for(testbed), registration)
     for _ in range(minutes * 60):
         heartbeat.tick()
-        world.time.pass_(seconds=1)
+        testbed.time.pass_(seconds=1)
     client.close()
     return sum("heartbeat" in request for request in server.request_lines)
 
 
-def test_a_retry_after_delays_heartbeats_by_a_minute_at_most(world: World, outbox: Outbox, server: Server) -> None:
+def test_a_retry_after_delays_heartbeats_by_a_minute_at_most(
+    testbed: FakeTestbed, outbox: Outbox, server: Server
+) -> None:
     server.script = [*RETRY_LATER[:2], *[DONE] * 20]
-    assert beats_in(world, server, minutes=5) == 5
+    assert beats_in(testbed, server, minutes=5) == 5
 
 
-def test_a_404_costs_one_heartbeat(world: World, outbox: Outbox, server: Server) -> None:
+def test_a_404_costs_one_heartbeat(testbed: FakeTestbed, outbox: Outbox, server: Server) -> None:
     server.script = [says(404), *[DONE] * 20]
-    assert beats_in(world, server, minutes=5) == 5
+    assert beats_in(testbed, server, minutes=5) == 5
 
 
-def test_a_retry_after_of_another_call_delays_no_heartbeat(world: World, outbox: Outbox, server: Server) -> None:
+def test_a_retry_after_of_another_call_delays_no_heartbeat(
+    testbed: FakeTestbed, outbox: Outbox, server: Server
+) -> None:
     server.script = [DONE, *RETRY_LATER, *[DONE] * 20]
-    assert beats_in(world, server, minutes=5) == 5
+    assert beats_in(testbed, server, minutes=5) == 5
     assert [request for request in server.request_lines if "heartbeat" not in request] == [
         "PATCH /api/systemagents/7/", "POST /api/namespaces/ensure/", "POST /api/subscribers/",
     ]  # fmt: skip
@@ -355,9 +363,11 @@ def test_without_a_monitor_the_agent_name_is_made_of_the_instance_and_stays(outb
 
 
 @pytest.mark.parametrize("error", [RuntimeError("a secret"), SystemExit("a secret")])
-def test_a_failing_worker_is_a_warning_and_it_goes_on(world: World, outbox: Outbox, error: BaseException) -> None:
+def test_a_failing_worker_is_a_warning_and_it_goes_on(
+    testbed: FakeTestbed, outbox: Outbox, error: BaseException
+) -> None:
     errors = WorkerErrors()
-    checker = checker_for(world, errors=errors)
+    checker = checker_for(testbed, errors=errors)
     rounds = iter([error])
 
     def tick() -> float:

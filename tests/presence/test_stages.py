@@ -25,7 +25,7 @@ from fastmon_daemon.service.factories import switch_stages
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.statechart import load_statechart
 from fastmon_daemon.testbed.monitor import MonitorThread
-from tests.builders import START, World, named, query, settle
+from tests.builders import START, FakeTestbed, named, query, settle
 from tests.presence.builders import TOKEN, checker_for, rest_client
 
 CHART = load_statechart("stf")
@@ -35,10 +35,10 @@ class Bench:
     """The outbox and engine of one daemon, and the monitor that its stages are reported to."""
 
     def __init__(self, folder: Path, monitor: MonitorThread, settings: Settings) -> None:
-        self.world = World(folder, settings=settings)
+        self.testbed = FakeTestbed(folder, settings=settings)
         self.monitor = monitor
-        self.outbox = self.world.outbox()
-        self.engine = self.world.engine(self.outbox)
+        self.outbox = self.testbed.outbox()
+        self.engine = self.testbed.engine(self.outbox)
         self.stages = self.reporter()
 
     def reporter(self, *, submit: Submit | None = None, clock: Clock | None = None) -> StageReporter:
@@ -47,7 +47,7 @@ class Bench:
             AgentClient(rest_client(self.monitor)),
             "fastmon-agent-test-1",
             CHART,
-            checker_for(self.world, clock=clock),
+            checker_for(self.testbed, clock=clock),
             submit=submit or self.submit,
             busy=lambda: False,
             errors=WorkerErrors(),
@@ -56,12 +56,12 @@ class Bench:
     def submit(self, write: Any) -> Future[Any]:
         result: Future[Any] = Future()
         with self.outbox.transaction():
-            result.set_result(write(self.outbox, self.world.time.at))
+            result.set_result(write(self.outbox, self.testbed.time.at))
         return result
 
     def round(self) -> None:
         self.stages.tick()
-        self.world.time.pass_(minutes=2)
+        self.testbed.time.pass_(minutes=2)
 
     def pending(self) -> int:
         return self.outbox.reports.stages.count_pending()
@@ -110,7 +110,7 @@ def bench(tmp_path: Path, monitor: MonitorThread) -> Bench:
 
 
 def test_the_transitions_of_an_stf_share_one_report_each_with_its_own_time(bench: Bench) -> None:
-    name = bench.world.receive(bench.outbox)
+    name = bench.testbed.receive(bench.outbox)
     settle(bench.engine)
     bench.round()
     history = bench.outbox.reports.history(named(bench.outbox, name).id)
@@ -122,15 +122,15 @@ def test_the_transitions_of_an_stf_share_one_report_each_with_its_own_time(bench
 
 
 def test_a_stage_follows_its_stf_through_an_outage(bench: Bench) -> None:
-    bench.world.monitor.down = True
-    bench.world.receive(bench.outbox)
+    bench.testbed.monitor.down = True
+    bench.testbed.receive(bench.outbox)
     settle(bench.engine)
     bench.round()
     stage = bench.stage()
     assert (stage["status"], stage["stage_metadata"]["state"]) == ("fastmon_processing", "sampled")
     assert stage["completed_at"] is None
-    bench.world.monitor.down = False
-    bench.world.time.pass_(minutes=1)
+    bench.testbed.monitor.down = False
+    bench.testbed.time.pass_(minutes=1)
     settle(bench.engine)
     bench.round()
     stage = bench.stage()
@@ -140,14 +140,14 @@ def test_a_stage_follows_its_stf_through_an_outage(bench: Bench) -> None:
 
 
 def test_a_stage_starts_with_the_first_step_of_the_current_life(bench: Bench) -> None:
-    name = bench.world.receive(bench.outbox)
-    bench.world.time.pass_(seconds=5)
-    bench.world.monitor.trouble[name] = PermanentError("wrong size")
+    name = bench.testbed.receive(bench.outbox)
+    bench.testbed.time.pass_(seconds=5)
+    bench.testbed.monitor.trouble[name] = PermanentError("wrong size")
     settle(bench.engine)
     bench.round()
     stage = bench.stage()
     assert (seconds_after_start(stage["received_at"]), seconds_after_start(stage["started_at"])) == (0, 5)
-    del bench.world.monitor.trouble[name]
+    del bench.testbed.monitor.trouble[name]
     act(bench, "retry", name)
     bench.round()
     assert (seconds_after_start(bench.stage()["received_at"]), bench.stage()["started_at"]) == (125, None)
@@ -167,7 +167,7 @@ def test_a_round_that_began_before_it_was_requested_settles_nothing(bench: Bench
 
     reporter = bench.reporter(submit=request_and_submit)
     assert not reporter.is_settled
-    bench.world.receive(bench.outbox)
+    bench.testbed.receive(bench.outbox)
     settle(bench.engine)
     reporter.tick()
     assert bench.pending() == 0
@@ -178,7 +178,7 @@ def test_a_round_that_began_before_it_was_requested_settles_nothing(bench: Bench
 
 def test_after_a_stop_without_a_report_in_flight_none_is_sent(bench: Bench) -> None:
     for reading in count(1):
-        bench.world.receive(bench.outbox, reading)
+        bench.testbed.receive(bench.outbox, reading)
         settle(bench.engine)
         seen = round_stopped_at(bench, reading)
         if seen is None:
@@ -203,22 +203,22 @@ def round_stopped_at(bench: Bench, reading: int) -> Seen | None:
         if next(stops, False):
             reporter.worker.stop()
             seen.append(Seen(reporter.in_flight, bench.calls("POST /api/workflows/")))
-        return bench.world.time.seconds
+        return bench.testbed.time.seconds
 
-    reporter = bench.reporter(clock=Clock(now=lambda: bench.world.time.at, monotonic=monotonic))
+    reporter = bench.reporter(clock=Clock(now=lambda: bench.testbed.time.at, monotonic=monotonic))
     stops = iter([False] * (reading - 1) + [True])
     reporter.tick()
     return seen[0] if seen else None
 
 
 def test_a_failed_stf_is_reported_with_its_reason_and_so_is_its_retry(bench: Bench) -> None:
-    name = bench.world.receive(bench.outbox)
-    bench.world.monitor.trouble[name] = PermanentError("wrong size")
+    name = bench.testbed.receive(bench.outbox)
+    bench.testbed.monitor.trouble[name] = PermanentError("wrong size")
     settle(bench.engine)
     bench.round()
     assert (bench.stage()["status"], bench.stage()["failure_reason"]) == ("failed", "wrong size")
     assert bench.stage()["failed_at"] is not None
-    del bench.world.monitor.trouble[name]
+    del bench.testbed.monitor.trouble[name]
     act(bench, "retry", name)
     settle(bench.engine)
     bench.round()
@@ -229,7 +229,7 @@ def test_a_failed_stf_is_reported_with_its_reason_and_so_is_its_retry(bench: Ben
 
 @pytest.mark.parametrize("read", ["unreportable from", "from tf where", "from stf left join"])
 def test_an_stf_that_is_pruned_between_two_reads_has_no_pending_report_and_no_stage(bench: Bench, read: str) -> None:
-    stf_id = named(bench.outbox, bench.world.receive(bench.outbox)).id
+    stf_id = named(bench.outbox, bench.testbed.receive(bench.outbox)).id
     settle(bench.engine)
     connection = connect_read_only(bench.outbox.path)
     reports = OutboxReader(Database(connection))
@@ -237,7 +237,7 @@ def test_an_stf_that_is_pruned_between_two_reads_has_no_pending_report_and_no_st
     def prune_before(statement: str) -> None:
         if read in statement:
             with bench.outbox.transaction():
-                bench.outbox.retention.prune("ns", "100014", bench.world.time.at, 10)
+                bench.outbox.retention.prune("ns", "100014", bench.testbed.time.at, 10)
 
     connection.set_trace_callback(prune_before)
     assert reports.stages.report(stf_id) is None
@@ -247,7 +247,7 @@ def test_an_stf_that_is_pruned_between_two_reads_has_no_pending_report_and_no_st
 
 def act(bench: Bench, action: str, name: str) -> None:
     handler = MessageHandler(
-        bench.world.folder / "outbox.db", "ns", "fastmon-agent-test-1", (CHART, load_statechart("run"))
+        bench.testbed.folder / "outbox.db", "ns", "fastmon-agent-test-1", (CHART, load_statechart("run"))
     )
     request = ActionRequest.parse({"action": action, "stfs": [name], "by": "tester", "reason": ""})
     result = bench.submit(
@@ -258,7 +258,7 @@ def act(bench: Bench, action: str, name: str) -> None:
 
 def test_a_skipped_stf_has_no_stage_until_it_is_included(tmp_path: Path, monitor: MonitorThread) -> None:
     bench = bench_with(tmp_path, monitor, selection_fraction=0.0)
-    name = bench.world.receive(bench.outbox)
+    name = bench.testbed.receive(bench.outbox)
     bench.round()  # it may still be skipped
     settle(bench.engine)
     bench.round()
@@ -271,7 +271,7 @@ def test_a_skipped_stf_has_no_stage_until_it_is_included(tmp_path: Path, monitor
 
 def test_the_workflow_in_the_stf_record_of_the_monitor_is_used(bench: Bench) -> None:
     theirs = bench.workflow("another name")
-    name = bench.world.receive(bench.outbox)
+    name = bench.testbed.receive(bench.outbox)
     run = bench.post("runs", run_number=100014, start_time="2026-11-21T20:00:00")["run_id"]
     bench.post("stf-files", run=run, stf_filename=name, workflow_id=theirs)
     settle(bench.engine)
@@ -284,7 +284,7 @@ def test_workflow_fields_missing_in_the_message_are_filled_in_and_listed(bench: 
     body = (
         '{"state": "physics", "substate": "standby", "start": "2026-11-21T19:59:00+00:00", "end": "yesterday \\u0000"}'
     )
-    bench.world.receive(bench.outbox, body=body)
+    bench.testbed.receive(bench.outbox, body=body)
     settle(bench.engine)
     bench.round()
     (workflow,) = bench.rows("workflows")
@@ -296,7 +296,7 @@ def test_workflow_fields_missing_in_the_message_are_filled_in_and_listed(bench: 
 def test_an_stf_whose_workflow_exists_under_an_unknown_id_is_unreportable_and_not_retried(
     bench: Bench,
 ) -> None:
-    name = bench.world.receive(bench.outbox)
+    name = bench.testbed.receive(bench.outbox)
     bench.workflow(name)
     for _ in range(2):
         settle(bench.engine)
@@ -308,7 +308,7 @@ def test_an_stf_whose_workflow_exists_under_an_unknown_id_is_unreportable_and_no
 
 
 def test_a_stage_whose_id_was_lost_in_a_crash_is_unreportable(bench: Bench) -> None:
-    name = bench.world.receive(bench.outbox)
+    name = bench.testbed.receive(bench.outbox)
     settle(bench.engine)
     bench.round()
     # As if the process had been killed before it stored the answer.
@@ -323,7 +323,7 @@ def test_a_stage_whose_id_was_lost_in_a_crash_is_unreportable(bench: Bench) -> N
 def test_reports_are_retried_until_a_failing_monitor_accepts_them(bench: Bench) -> None:
     bench.monitor.faults(error_rate=1, endpoints=["/api/workflow"])
     for n in range(1, 4):
-        bench.world.receive(bench.outbox, n)
+        bench.testbed.receive(bench.outbox, n)
     settle(bench.engine)
     bench.round()
     assert bench.calls("POST /api/workflows/") == 1  # one at a time tests whether it is up
@@ -338,12 +338,12 @@ def test_reports_are_retried_until_a_failing_monitor_accepts_them(bench: Bench) 
 
 
 def test_stfs_finalized_while_stages_were_off_are_not_reported_later(bench: Bench) -> None:
-    bench.world.receive(bench.outbox)
+    bench.testbed.receive(bench.outbox)
     settle(bench.engine)
     for on in (False, True):  # one start with each
         with bench.outbox.transaction():
-            switch_stages(bench.outbox, Settings(stages=on), bench.world.time.at)
-    bench.world.receive(bench.outbox, 2)
+            switch_stages(bench.outbox, Settings(stages=on), bench.testbed.time.at)
+    bench.testbed.receive(bench.outbox, 2)
     settle(bench.engine)
     bench.round()
     assert bench.stage()["input_message"] == {}

@@ -15,21 +15,21 @@ from fastmon_daemon.inspection.metrics import MetricsCollector
 from fastmon_daemon.monitor import ResponseCounter
 from fastmon_daemon.outbox import open_for_reading
 from fastmon_daemon.presence.status import StatusPublisher
-from tests.builders import World, settle
+from tests.builders import FakeTestbed, settle
 from tests.presence.builders import STUCK_RULE, checker_for
 
 
 class Reports:
     """The number of stuck STFs, as each report gives it."""
 
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.database = world.folder / "outbox.db"
-        self.clock = world.time.clock()
+    def __init__(self, testbed: FakeTestbed) -> None:
+        self.testbed = testbed
+        self.database = testbed.folder / "outbox.db"
+        self.clock = testbed.time.clock()
 
     def counts(self) -> dict[str, int]:
         return {
-            "heart-beat": number_in(checker_for(self.world).health().why, r"stuck: (\d+) STFs"),
+            "heart-beat": number_in(checker_for(self.testbed).health().why, r"stuck: (\d+) STFs"),
             "status": number_in(self.status_message(), r"stuck: (\d+) STFs"),
             "metrics": number_in(self.metrics(), r"(?m)^fastmon_stfs_stuck (\d+)"),
             "inspect": self.overview()["stuck_count"],
@@ -37,7 +37,7 @@ class Reports:
 
     def status_message(self) -> str:
         published: list[str] = []
-        StatusPublisher(lambda body, _event_id: published.append(body), "agent", "ns", checker_for(self.world)).tick()
+        StatusPublisher(lambda body, _event_id: published.append(body), "agent", "ns", checker_for(self.testbed)).tick()
         return str(json.loads(published[0])["message"])
 
     def metrics(self) -> str:
@@ -53,7 +53,7 @@ class Reports:
         return collector.render()
 
     def overview(self) -> dict[str, Any]:
-        context = InspectionContext(stuck=STUCK_RULE, now=self.world.time.at, daemon=1)
+        context = InspectionContext(stuck=STUCK_RULE, now=self.testbed.time.at, daemon=1)
         with closing(open_for_reading(self.database)) as reports:
             return Inspector(reports, context).overview(StfFilter())
 
@@ -64,23 +64,23 @@ def number_in(text: str, pattern: str) -> int:
 
 
 def test_all_reports_count_the_same_stuck_stfs_during_and_after_an_outage(tmp_path: Path) -> None:
-    world = World(tmp_path)
-    reports = Reports(world)
-    with closing(world.outbox()) as outbox:
-        engine = world.engine(outbox)
-        world.monitor.trouble[world.receive(outbox, 1)] = PermanentError("wrong size")
+    testbed = FakeTestbed(tmp_path)
+    reports = Reports(testbed)
+    with closing(testbed.outbox()) as outbox:
+        engine = testbed.engine(outbox)
+        testbed.monitor.trouble[testbed.receive(outbox, 1)] = PermanentError("wrong size")
         settle(engine)
-        world.monitor.down = True
+        testbed.monitor.down = True
         for n in range(2, 7):
-            world.receive(outbox, n)
+            testbed.receive(outbox, n)
         settle(engine)
-        world.time.pass_(minutes=10)
+        testbed.time.pass_(minutes=10)
         during = reports.counts()
         with outbox.transaction():
-            outbox.outages.link_back("monitor", world.time.at)
-        world.time.pass_(seconds=59.9)
+            outbox.outages.link_back("monitor", testbed.time.at)
+        testbed.time.pass_(seconds=59.9)
         just_after = reports.counts()
-        world.time.pass_(seconds=0.1)
+        testbed.time.pass_(seconds=0.1)
         later = reports.counts()
     who = ("heart-beat", "status", "metrics", "inspect")
     assert during == dict.fromkeys(who, 1)  # the failed one

@@ -13,7 +13,7 @@ import pytest
 
 from fastmon_daemon.broker import BrokerConnection, ConnectionParameters, LinkStateChange
 from fastmon_daemon.testbed.monitor import MonitorThread
-from tests.processes import TOKEN, BrokerAccess, Living, ended, name, wait_until
+from tests.processes import TOKEN, BaseTestbed, BrokerAccess, ended, name, wait_until
 from tests.real_brokers.certificates import INVALID
 from tests.real_brokers.conftest import Names
 from tests.real_brokers.link import DeadClient
@@ -72,12 +72,12 @@ def other_agent(broker: Server, names: Names) -> Iterator[OtherAgent]:
 
 
 @pytest.fixture
-def world(tmp_path: Path, broker: Server, names: Names, other_agent: OtherAgent) -> Iterator[Living]:
+def testbed(tmp_path: Path, broker: Server, names: Names, other_agent: OtherAgent) -> Iterator[BaseTestbed]:
     access = BrokerAccess(
         port=broker.port, publish=other_agent.send, host=broker.host, user=broker.user, password=broker.password,
         topic=names.topic,
     )  # fmt: skip
-    with MonitorThread(TOKEN) as monitor, ended(Living(tmp_path, monitor, access)) as made:
+    with MonitorThread(TOKEN) as monitor, ended(BaseTestbed(tmp_path, monitor, access)) as made:
         yield made
         for child in made.children:
             if child.poll() is None:
@@ -89,35 +89,35 @@ def distinct(other_agent: OtherAgent) -> int:
     return len(set(other_agent.event_ids))
 
 
-def test_a_complete_run(world: Living, other_agent: OtherAgent) -> None:
-    world.daemon()
-    world.publish({"msg_type": "run_imminent", "run_id": "100014", "execution_id": "e-1"})
-    world.publish({"msg_type": "start_run", "run_id": "100014", "execution_id": "e-1"})
-    world.register(*range(1, 21))
-    world.announce(*range(1, 21))
-    world.publish({"msg_type": "end_run", "run_id": "100014", "execution_id": "e-1", "total_stf_files": 20})
-    world.wait_for(completed=20)
+def test_a_complete_run(testbed: BaseTestbed, other_agent: OtherAgent) -> None:
+    testbed.daemon()
+    testbed.publish({"msg_type": "run_imminent", "run_id": "100014", "execution_id": "e-1"})
+    testbed.publish({"msg_type": "start_run", "run_id": "100014", "execution_id": "e-1"})
+    testbed.register(*range(1, 21))
+    testbed.announce(*range(1, 21))
+    testbed.publish({"msg_type": "end_run", "run_id": "100014", "execution_id": "e-1", "total_stf_files": 20})
+    testbed.wait_for(completed=20)
     wait_until(lambda: len(other_agent.event_ids) >= 140, "all are announced")
     assert (len(other_agent.event_ids), distinct(other_agent)) == (140, 140)
-    assert world.monitor.counts()["fastmon_files"] == 140
+    assert testbed.monitor.counts()["fastmon_files"] == 140
 
 
 def test_kill_9_at_20_random_moments_over_100_stfs(
-    world: Living, other_agent: OtherAgent, broker: Server, note: Callable[[str, object], None]
+    testbed: BaseTestbed, other_agent: OtherAgent, broker: Server, note: Callable[[str, object], None]
 ) -> None:
     rng = random.Random(20)
-    world.monitor.faults(latency_ms=5)
-    daemon = world.daemon()
-    world.register(*range(1, 101))
+    testbed.monitor.faults(latency_ms=5)
+    daemon = testbed.daemon()
+    testbed.register(*range(1, 101))
     for kill in range(20):
-        world.announce(*range(5 * kill + 1, 5 * kill + 6))
+        testbed.announce(*range(5 * kill + 1, 5 * kill + 6))
         threading.Event().wait(rng.uniform(0.0, 0.4))
         daemon.kill()
         daemon.wait()
-        daemon = world.daemon()
-    world.wait_for(completed=100)
+        daemon = testbed.daemon()
+    testbed.wait_for(completed=100)
     wait_until(lambda: distinct(other_agent) == 700, f"{distinct(other_agent)} of 700 announced")
-    assert world.monitor.counts()["fastmon_files"] == 700
+    assert testbed.monitor.counts()["fastmon_files"] == 700
     twice = len(other_agent.event_ids) - 700
     note("announced twice over 20 kills of the daemon, 100 STFs", twice)
     assert twice <= 20 * 4  # at most those in flight at each kill: one per worker
@@ -126,91 +126,93 @@ def test_kill_9_at_20_random_moments_over_100_stfs(
 
 
 def test_messages_for_a_durable_daemon_survive_a_restart_of_the_broker(
-    world: Living, other_agent: OtherAgent, broker: Server
+    testbed: BaseTestbed, other_agent: OtherAgent, broker: Server
 ) -> None:
-    daemon = world.daemon()
+    daemon = testbed.daemon()
     daemon.send_signal(signal.SIGTERM)
     assert daemon.wait(30) == 0
-    world.register(1, 2, 3)
-    world.announce(1, 2, 3)
+    testbed.register(1, 2, 3)
+    testbed.announce(1, 2, 3)
     broker.stop()
     broker.start()
     other_agent.wait_until_up()
-    world.daemon()
-    world.wait_for(completed=3)
+    testbed.daemon()
+    testbed.wait_for(completed=3)
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
 def test_the_daemon_reconnects_after_an_outage_of_the_broker(
-    world: Living, other_agent: OtherAgent, broker: Server, end: str
+    testbed: BaseTestbed, other_agent: OtherAgent, broker: Server, end: str
 ) -> None:
-    world.daemon()
-    world.register(1, 2)
-    world.announce(1)
-    world.wait_for(completed=1)
+    testbed.daemon()
+    testbed.register(1, 2)
+    testbed.announce(1)
+    testbed.wait_for(completed=1)
     getattr(broker, end)()
-    wait_until(lambda: "link to the broker is down" in world.log(), "the daemon notices")
+    wait_until(lambda: "link to the broker is down" in testbed.log(), "the daemon notices")
     broker.start()
     other_agent.wait_until_up()
-    wait_until(lambda: world.log().count("broker link up") == 2, "the daemon is back")
-    world.announce(2)
-    world.wait_for(completed=2)
+    wait_until(lambda: testbed.log().count("broker link up") == 2, "the daemon is back")
+    testbed.announce(2)
+    testbed.wait_for(completed=2)
 
 
 def test_the_daemon_reconnects_to_a_broker_that_was_silent(
-    world: Living, other_agent: OtherAgent, broker: Server
+    testbed: BaseTestbed, other_agent: OtherAgent, broker: Server
 ) -> None:
-    world.daemon()
+    testbed.daemon()
     broker.pause()
-    wait_until(lambda: "link to the broker is down" in world.log(), "the daemon notices", deadline_s=60)
+    wait_until(lambda: "link to the broker is down" in testbed.log(), "the daemon notices", deadline_s=60)
     broker.resume()
     other_agent.wait_until_up()
-    wait_until(lambda: world.log().count("broker link up") == 2, "the daemon is back", deadline_s=90)
-    world.register(1)
-    world.announce(1)
-    world.wait_for(completed=1)
+    wait_until(lambda: testbed.log().count("broker link up") == 2, "the daemon is back", deadline_s=90)
+    testbed.register(1)
+    testbed.announce(1)
+    testbed.wait_for(completed=1)
 
 
 def test_a_subscriber_that_never_reads_delays_nobody(
-    world: Living, other_agent: OtherAgent, broker: Server, names: Names
+    testbed: BaseTestbed, other_agent: OtherAgent, broker: Server, names: Names
 ) -> None:
-    world.daemon()
-    world.register(1)
+    testbed.daemon()
+    testbed.register(1)
     slow = DeadClient(broker, f"{names.client_id}-slow", 0, {"destination": names.topic})
     with slow:
         for _ in range(1000):  # 8 MB: more than the socket buffers
             other_agent.send(json.dumps({"msg_type": "noise", "text": "x" * 8000}))
-        world.announce(1)
-        world.wait_for(completed=1)
+        testbed.announce(1)
+        testbed.wait_for(completed=1)
         wait_until(lambda: distinct(other_agent) == 7, "all are announced")
 
 
-def test_a_wrong_password_is_reported_with_its_setting_and_the_daemon_keeps_running(world: Living) -> None:
-    daemon = world.start("run", ACTIVEMQ_PASSWORD="wrong-one")
-    wait_until(lambda: "ACTIVEMQ_PASSWORD" in world.log(), "it names the setting")
+def test_a_wrong_password_is_reported_with_its_setting_and_the_daemon_keeps_running(testbed: BaseTestbed) -> None:
+    daemon = testbed.start("run", ACTIVEMQ_PASSWORD="wrong-one")
+    wait_until(lambda: "ACTIVEMQ_PASSWORD" in testbed.log(), "it names the setting")
     assert daemon.poll() is None
-    assert "wrong-one" not in world.log()
+    assert "wrong-one" not in testbed.log()
 
 
-def test_an_stf_is_completed_over_tls(world: Living, broker: Server, names: Names) -> None:
+def test_an_stf_is_completed_over_tls(testbed: BaseTestbed, broker: Server, names: Names) -> None:
     other_agent = OtherAgent(broker, names.topic, tls=True)
-    world.daemon(ACTIVEMQ_PORT=str(broker.tls_port), ACTIVEMQ_USE_SSL="true", ACTIVEMQ_SSL_CA_CERTS=str(broker.ca_file))
-    world.register(1)
+    testbed.daemon(
+        ACTIVEMQ_PORT=str(broker.tls_port), ACTIVEMQ_USE_SSL="true", ACTIVEMQ_SSL_CA_CERTS=str(broker.ca_file)
+    )
+    testbed.register(1)
     other_agent.send(json.dumps({"msg_type": "stf_ready", "run_id": "100014", "filename": name(1)}))
-    world.wait_for(completed=1)
+    testbed.wait_for(completed=1)
     wait_until(lambda: distinct(other_agent) == 7, "all are announced over TLS")
     other_agent.stop()
 
 
 @pytest.mark.parametrize("fault", INVALID)
-def test_an_invalid_certificate_is_rejected_with_its_setting(world: Living, broker: Server, fault: str) -> None:
+def test_an_invalid_certificate_is_rejected_with_its_setting(testbed: BaseTestbed, broker: Server, fault: str) -> None:
     port = str(broker.tls_ports[fault])
-    world.start("run", ACTIVEMQ_PORT=port, ACTIVEMQ_USE_SSL="true", ACTIVEMQ_SSL_CA_CERTS=str(broker.ca_file))
-    wait_until(lambda: "blocked" in world.log() and "ACTIVEMQ_SSL_CA_CERTS" in world.log(), "it names the setting")
-    assert "broker link up" not in world.log()
+    testbed.start("run", ACTIVEMQ_PORT=port, ACTIVEMQ_USE_SSL="true", ACTIVEMQ_SSL_CA_CERTS=str(broker.ca_file))
+    wait_until(lambda: "blocked" in testbed.log() and "ACTIVEMQ_SSL_CA_CERTS" in testbed.log(), "it names the setting")
+    assert "broker link up" not in testbed.log()
 
 
-def test_tls_without_a_ca_file_is_rejected_before_anything_is_sent(world: Living, broker: Server) -> None:
-    done = world.call("run", ACTIVEMQ_PORT=str(broker.tls_port), ACTIVEMQ_USE_SSL="true")
+def test_tls_without_a_ca_file_is_rejected_before_anything_is_sent(testbed: BaseTestbed, broker: Server) -> None:
+    done = testbed.call("run", ACTIVEMQ_PORT=str(broker.tls_port), ACTIVEMQ_USE_SSL="true")
     assert done.returncode == 78
     assert "ACTIVEMQ_SSL_CA_CERTS" in done.stderr

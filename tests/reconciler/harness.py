@@ -26,7 +26,7 @@ from fastmon_daemon.reconciler.verdict import Verdict, judge
 from fastmon_daemon.runs.poll_state import ReconcilerIntervals
 from fastmon_daemon.runs.tracked_runs import TrackedRuns
 from fastmon_daemon.statechart import load_statechart
-from tests.builders import FakeMonitor, Inline, World, named
+from tests.builders import FakeMonitor, FakeTestbed, Inline, named
 
 CHARTS = (load_statechart("stf"), load_statechart("run"))
 
@@ -96,7 +96,7 @@ def file_name(sequence: int) -> str:
 
 
 @dataclass
-class Harness(World):
+class Harness(FakeTestbed):
     """A reconciler with engine and message handler; `start` replaces them, as after a restart of the daemon."""
 
     monitor: RunsMonitor = field(default_factory=RunsMonitor)

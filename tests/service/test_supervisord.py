@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import OnEmbedded, living, wait_until
+from tests.processes import LiveTestbed, live_testbed, wait_until
 
 SECTION = Path(__file__).parents[2] / "systemd" / "supervisord-fastmon.conf"
 PROGRAM = "example-fastmon-agent"
@@ -61,20 +61,20 @@ class Supervisor:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[OnEmbedded]:
-    with living(tmp_path) as made:
+def testbed(tmp_path: Path) -> Iterator[LiveTestbed]:
+    with live_testbed(tmp_path) as made:
         yield made
 
 
 @contextmanager
-def supervised(world: OnEmbedded, **changes: str) -> Iterator[Supervisor]:
-    testbed = world.folder / "swf-testbed"
-    (testbed / "workflows").mkdir(parents=True)
-    (testbed / "logs").mkdir()
-    (testbed / "workflows" / "testbed.toml").write_text('[testbed]\nnamespace = "ns"\n')
+def supervised(testbed: LiveTestbed, **changes: str) -> Iterator[Supervisor]:
+    checkout = testbed.folder / "swf-testbed"
+    (checkout / "workflows").mkdir(parents=True)
+    (checkout / "logs").mkdir()
+    (checkout / "workflows" / "testbed.toml").write_text('[testbed]\nnamespace = "ns"\n')
     folder = Path(tempfile.mkdtemp(prefix="fm"))  # short: it contains a socket
     (folder / "conf").write_text(CONF.format(section=SECTION))
-    environment = world.environment(FASTMON_NAMESPACE="", SWF_HOME=str(world.folder), **changes)
+    environment = testbed.environment(FASTMON_NAMESPACE="", SWF_HOME=str(testbed.folder), **changes)
     environment["PATH"] = f"{BIN}{os.pathsep}{environment['PATH']}"
     process = subprocess.Popen([BIN / "supervisord", "-n", "-c", folder / "conf"], env=environment,
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
@@ -87,40 +87,40 @@ def supervised(world: OnEmbedded, **changes: str) -> Iterator[Supervisor]:
         shutil.rmtree(folder)
 
 
-def program_log(world: OnEmbedded) -> str:
+def program_log(testbed: LiveTestbed) -> str:
     """The log of the program."""
-    return (world.folder / "swf-testbed" / "logs" / f"{PROGRAM}.log").read_text()
+    return (testbed.folder / "swf-testbed" / "logs" / f"{PROGRAM}.log").read_text()
 
 
-def test_a_daemon_under_supervisord_loses_nothing(world: OnEmbedded) -> None:
-    world.register(1, 2, 3)
-    with supervised(world) as supervisor:
+def test_a_daemon_under_supervisord_loses_nothing(testbed: LiveTestbed) -> None:
+    testbed.register(1, 2, 3)
+    with supervised(testbed) as supervisor:
         assert "STOPPED" in supervisor.ctl("status", PROGRAM)
         assert "started" in supervisor.ctl("start", PROGRAM)
         first = supervisor.pid
-        wait_until(lambda: "broker link up" in program_log(world), "it has subscribed")
-        world.announce(1)
-        world.wait_for(completed=1)
+        wait_until(lambda: "broker link up" in program_log(testbed), "it has subscribed")
+        testbed.announce(1)
+        testbed.wait_for(completed=1)
         os.kill(first, signal.SIGKILL)
         wait_until(lambda: supervisor.pid not in (0, first), "it was restarted")
-        world.announce(2)
-        world.wait_for(completed=2)
+        testbed.announce(2)
+        testbed.wait_for(completed=2)
         second = supervisor.pid
         supervisor.ctl("restart", PROGRAM)
         assert supervisor.pid not in (0, first, second)
-        world.announce(3)
-        world.wait_for(completed=3)
+        testbed.announce(3)
+        testbed.wait_for(completed=3)
         assert "stopped" in supervisor.ctl("stop", PROGRAM)
         assert "STOPPED" in supervisor.ctl("status", PROGRAM)
         assert supervisor.log().count(f"stopped: {PROGRAM} (exit status 0)") == 2
-    assert program_log(world).count("SIGQUIT: stopping") == 2
-    counts = world.monitor.counts()
+    assert program_log(testbed).count("SIGQUIT: stopping") == 2
+    counts = testbed.monitor.counts()
     assert (counts["fastmon_files"], counts["distinct_announcements"]) == (21, 21)
 
 
-def test_a_configuration_error_is_not_restarted_for_ever(world: OnEmbedded) -> None:
-    with supervised(world, FASTMON_WORKERS="many") as supervisor:
+def test_a_configuration_error_is_not_restarted_for_ever(testbed: LiveTestbed) -> None:
+    with supervised(testbed, FASTMON_WORKERS="many") as supervisor:
         supervisor.ctl("start", PROGRAM)
         wait_until(lambda: re.search("FATAL|EXITED", supervisor.ctl("status", PROGRAM)), "supervisord gives up")
         assert "exit status 78" in supervisor.log()
-    assert "FASTMON_WORKERS='many'" in program_log(world)
+    assert "FASTMON_WORKERS='many'" in program_log(testbed)

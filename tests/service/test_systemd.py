@@ -15,7 +15,7 @@ from fastmon_daemon.base import sd_notify
 from fastmon_daemon.cli import COMMANDS
 from fastmon_daemon.inspection.liveness import INTERVAL_S, MISSED
 from fastmon_daemon.settings import SYSTEM_STATE_FOLDER, Settings
-from tests.processes import living
+from tests.processes import live_testbed
 
 UNIT = Path(__file__).parents[2] / "systemd" / "fastmon-daemon.service"
 
@@ -51,10 +51,10 @@ def test_without_a_service_manager_nothing_happens() -> None:
 
 
 def test_the_daemon_notifies_ready_watchdog_and_stopping(tmp_path: Path) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager, living(tmp_path) as world:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager, live_testbed(tmp_path) as testbed:
         manager.bind(f"{tmp_path}/notify")
         manager.settimeout(30)
-        daemon = world.daemon(NOTIFY_SOCKET=f"{tmp_path}/notify")
+        daemon = testbed.daemon(NOTIFY_SOCKET=f"{tmp_path}/notify")
         assert manager.recv(100) == b"READY=1"
         assert manager.recv(100) == b"WATCHDOG=1"
         daemon.send_signal(signal.SIGTERM)
