@@ -168,11 +168,12 @@ def test_a_stage_is_created_and_patched_by_state(api, workflow, name):
     body = {"workflow": workflow["workflow_id"], "agent_name": name, "agent_type": "fastmon"}
     row = api.create("workflow-stages/", {**body, "status": "fastmon_received", "received_at": NOON})
     path = f"workflow-stages/{row['stage_id']}/"
+    done = {"status": "fastmon_complete", "completed_at": NOON, "processing_time_seconds": 1.25}
     transitions = {"state": "completed", "transitions": [{"to": "completed", "at": NOON}]}
     for change in (
         *({"status": "fastmon_processing", "started_at": NOON, "stage_metadata": {"state": state}}
           for state in ("sampled", "tf_registered", "notified")),
-        {"status": "fastmon_complete", "completed_at": NOON, "processing_time_seconds": 1.25, "stage_metadata": transitions},
+        {**done, "output_message": {"m": 2}, "stage_metadata": transitions},
     ):  # fmt: skip
         before, row = row, api.patch(path, change).json()
         assert row == before | change | {"updated_at": row["updated_at"]}
