@@ -10,11 +10,12 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 
 from fastmon_daemon.base.clock import Clock, format_timestamp, parse_timestamp
 from fastmon_daemon.base.errors import ParentNotRegistered, PermanentError
 from fastmon_daemon.engine import sampling
-from fastmon_daemon.messages import TfFileRegistered, run_number
+from fastmon_daemon.messages import Announce, outbound_message, run_number
 from fastmon_daemon.monitor import MonitorClient, NewStfFile, StfRegistrar, TfFile
 from fastmon_daemon.outbox import Announced, Origin, Registered, Sampled, StepResult, Stf, Tf
 from fastmon_daemon.outbox.models import SamplePlan
@@ -49,9 +50,9 @@ def is_late(stf: Stf, now: datetime) -> bool:
 
 
 def make_steps(
-    settings: Settings, agent_name: str, monitor: MonitorClient, announce: Callable[[str, str], None], clock: Clock
+    settings: Settings, agent_name: str, monitor: MonitorClient, announce: Announce, clock: Clock
 ) -> dict[str, Step]:
-    """The steps by name. *announce* sends a body with its event id, and returns when the receiver has confirmed it."""
+    """The steps by name."""
     registrar = StfRegistrar(monitor)
 
     def sample_tfs(stf: Stf) -> list[Call]:
@@ -72,10 +73,11 @@ def make_steps(
         if settings.notify == "off" or (stf.tfs and set(stf.preexisting).issuperset(tf.filename for tf in stf.tfs)):
             return []  # preexisting TF files were announced before our rows were pruned or lost
 
-        def call(tf: Tf) -> Call:
-            return lambda: _announce(_announcement(stf, tf, settings, agent_name, clock.now()), tf, announce)
+        def call(tf: Tf) -> Announced:
+            announce(*tf_file_registered(stf, tf, agent_name, settings.selection_fraction, clock.now()))
+            return Announced(sequence=tf.sequence)
 
-        return [call(tf) for tf in stf.tfs if tf.announced_at is None]
+        return [partial(call, tf) for tf in stf.tfs if tf.announced_at is None]
 
     def close_stf(stf: Stf) -> list[Call]:
         if missing := [tf.filename for tf in stf.tfs if tf.monitor_id is None]:
@@ -178,33 +180,28 @@ def _metadata(stf: Stf, agent_name: str, fraction: float) -> dict[str, object]:
     return fields
 
 
-def _announcement(stf: Stf, tf: Tf, settings: Settings, agent_name: str, now: datetime) -> TfFileRegistered:
+def tf_file_registered(stf: Stf, tf: Tf, sender: str, fraction: float, now: datetime) -> tuple[str, str]:
+    """Return the announcement of one TF file, and its event id: the same for every announcement of the file."""
     if tf.monitor_id is None:
         raise PermanentError(f"TF file not registered, cannot announce it: {tf.filename}")
-    return TfFileRegistered(
-        namespace=stf.namespace,
-        run_id=stf.run_id,
-        execution_id=stf.execution_id,
-        processed_by=agent_name,
-        sender=agent_name,
-        tf_file_id=tf.monitor_id,
-        tf_filename=tf.filename,
-        tf_first=tf.first,
-        tf_last=tf.last,
-        tf_count=tf.count,
-        file_size_bytes=tf.size_bytes,
-        stf_filename=stf.filename,
-        run_number=run_number(stf.run_id),
-        timestamp=format_timestamp(now),
-        tf_sequence=tf.sequence,
-        tf_total=len(stf.tfs),
-        stf_sequence=stf.sequence,
-        selection_fraction=settings.selection_fraction,
-        previous_selected=sampling.previous_selected(settings.selection_fraction, stf.sequence),
-        late=is_late(stf, now),
-    )
-
-
-def _announce(message: TfFileRegistered, tf: Tf, announce: Callable[[str, str], None]) -> Announced:
-    announce(message.as_json(), message.event_id)
-    return Announced(sequence=tf.sequence)
+    fields = {
+        "status": "registered",
+        "namespace": stf.namespace,
+        "run_id": stf.run_id,
+        "run_number": run_number(stf.run_id),
+        "execution_id": stf.execution_id,
+        "tf_file_id": tf.monitor_id,
+        "tf_filename": tf.filename,
+        "tf_first": tf.first,
+        "tf_last": tf.last,
+        "tf_count": tf.count,
+        "file_size_bytes": tf.size_bytes,
+        "tf_sequence": tf.sequence,
+        "tf_total": len(stf.tfs),
+        "stf_filename": stf.filename,
+        "stf_sequence": stf.sequence,
+        "selection_fraction": fraction,
+        "previous_selected": sampling.previous_selected(fraction, stf.sequence),  # those in between were skipped
+        "late": is_late(stf, now),
+    }
+    return outbound_message("tf_file_registered", tf.monitor_id, sender, format_timestamp(now), fields)

@@ -13,9 +13,8 @@ from loguru import logger
 from fastmon_daemon.base.logs import SecretRedactor
 from fastmon_daemon.broker import ConnectionParameters
 from fastmon_daemon.engine.concurrency_limits import monitor_connections
-from fastmon_daemon.monitor import AgentClient, MonitorClient, RestClient
+from fastmon_daemon.monitor import AgentClient, MonitorClient
 from fastmon_daemon.service.process import ProcessContext
-from fastmon_daemon.settings import Settings
 
 _AGENT_TIMEOUT_S = (3.05, 5.0)
 """Timeouts for connecting and for reading, in seconds."""
@@ -57,63 +56,52 @@ class _SecretFile:
         return self._known
 
 
-def monitor_client(settings: Settings, values: Mapping[str, str], secrets: SecretRedactor) -> MonitorClient:
+def monitor_client(context: ProcessContext) -> MonitorClient:
     """Return a client of the monitor, with our token."""
+    settings = context.settings
     return MonitorClient(
         settings.monitor_url,
-        secret_reader(values, "SWF_API_TOKEN", settings.monitor_token, secrets),
+        _monitor_token(context),
         connections=monitor_connections(settings.workers),
         ca=settings.monitor_ca,
-        environ=values,
+        environ=context.values,
     )
 
 
-def agent_client(context: ProcessContext, *, deadline_s: float = _AGENT_DEADLINE_S) -> AgentClient:
-    """Return a client for agent calls, with its own connections: a hanging call delays no registration."""
-    settings, values = context.settings, context.values
+def _monitor_token(context: ProcessContext) -> Callable[[], str]:
+    return secret_reader(context.values, "SWF_API_TOKEN", context.settings.monitor_token, context.secrets)
+
+
+def agent_client(
+    context: ProcessContext, *, deadline_s: float = _AGENT_DEADLINE_S, logs_url: str | None = None
+) -> AgentClient:
+    """Return a client for agent calls, with its own connections: a hanging call delays no registration.
+
+    *logs_url* is that of another server for log lines. It gets no token: it may use plain HTTP.
+    """
+    settings = context.settings
     connect_s, read_s = _AGENT_TIMEOUT_S
     return AgentClient(
-        RestClient(
-            settings.monitor_url,
-            secret_reader(values, "SWF_API_TOKEN", settings.monitor_token, context.secrets),
-            connections=_AGENT_CONNECTIONS,
-            ca=settings.monitor_ca,
-            environ=values,
-            timeout_s=(min(deadline_s, connect_s), min(deadline_s, read_s)),
-            deadline_s=deadline_s,
-            max_retry_after_s=0.0,  # a Retry-After for one of the calls must not stop the heart-beats
-        )
+        logs_url or settings.monitor_url,
+        (lambda: "") if logs_url else _monitor_token(context),
+        connections=_AGENT_CONNECTIONS,
+        ca=settings.monitor_ca,
+        environ=context.values,
+        timeout_s=(min(deadline_s, connect_s), min(deadline_s, read_s)),
+        deadline_s=deadline_s,
+        max_retry_after_s=0.0,  # a Retry-After for one of the calls must not stop the heart-beats
     )
 
 
-def log_client(context: ProcessContext) -> AgentClient:
-    """Return a client for log lines. A URL other than the monitor's gets no token: it may use plain HTTP."""
-    settings = context.settings
-    if settings.logs_url is None:
-        return agent_client(context)
-    return AgentClient(
-        RestClient(
-            settings.logs_url,
-            lambda: "",
-            connections=1,
-            ca=settings.monitor_ca,
-            environ=context.values,
-            timeout_s=_AGENT_TIMEOUT_S,
-            deadline_s=_AGENT_DEADLINE_S,
-        )
-    )
-
-
-def broker_parameters(
-    settings: Settings, values: Mapping[str, str], secrets: SecretRedactor, instance: str, *, subscribe: bool
-) -> ConnectionParameters:
+def broker_parameters(context: ProcessContext, instance: str, *, subscribe: bool) -> ConnectionParameters:
     """Return the parameters of our broker connection; without *subscribe* it is only for announcing."""
+    settings, values = context.settings, context.values
     password = "MQ_PASSWD" if "MQ_PASSWD_FILE" in values else "ACTIVEMQ_PASSWORD"
     return ConnectionParameters(
         host=settings.broker_host,
         port=settings.broker_port,
         user=settings.broker_user,
-        password=secret_reader(values, password, settings.broker_password, secrets),
+        password=secret_reader(values, password, settings.broker_password, context.secrets),
         subscribe=settings.subscribe if subscribe else "",
         announce=settings.announce,
         durable=settings.durable and subscribe,

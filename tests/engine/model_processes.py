@@ -11,7 +11,7 @@ from fastmon_daemon.actions.operator_actions import OperatorActions
 from fastmon_daemon.engine import LinkEvent
 from fastmon_daemon.engine.sampling import is_selected
 from fastmon_daemon.intake.handler import MessageHandler
-from fastmon_daemon.reconciler.config import ReconcilerConfig, SummaryRoute
+from fastmon_daemon.reconciler.config import ReconcilerConfig
 from fastmon_daemon.reconciler.reconciler import Reconciler
 from fastmon_daemon.runs.tracked_runs import TrackedRuns
 from fastmon_daemon.settings import Settings
@@ -65,7 +65,7 @@ class Processes:
         config = ReconcilerConfig(
             monitor=monitor, charts=charts, clock=clock, is_selected=partial(is_selected, FRACTION),
             allows_calls=breakers.allows_calls,
-            summary_route=SummaryRoute(sender="a", link="broker", announce=self.broker.announce_summary),
+            agent_name="a", announce=self.broker.announce_summary, announce_link="broker",
         )  # type: ignore[arg-type]  # fmt: skip
         reconciler = Reconciler(config, runs)
         self.engine = self.testbed.engine(
