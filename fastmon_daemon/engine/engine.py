@@ -16,10 +16,10 @@ from fastmon_daemon.base.errors import LinkBlocked, LinkDown, StorageUnavailable
 from fastmon_daemon.base.failpoints import failpoints_around
 from fastmon_daemon.engine.circuit_breakers import CircuitBreakers
 from fastmon_daemon.engine.concurrency_limits import CallPools
-from fastmon_daemon.engine.config import EngineConfig
 from fastmon_daemon.engine.inbox import Inbox, LinkEvent, PendingAction
 from fastmon_daemon.engine.outliers import OutlierDetector
 from fastmon_daemon.engine.scheduler import Scheduler
+from fastmon_daemon.engine.steps import EngineConfig
 from fastmon_daemon.engine.tasks import BackgroundTask, BackgroundTaskSource, CallResult, InFlight, StepExecution
 from fastmon_daemon.engine.transitions import TransitionWriter
 from fastmon_daemon.outbox import Outbox, Stf, storage_errors
