@@ -59,14 +59,6 @@ class MessageHandler:
         """Ignored messages whose counts are not stored yet."""
         self._ignored_lock = threading.Lock()
 
-    def handle(self, body: str | bytes) -> None:
-        """Store the message if it is for us. When this returns, the message is on disk: acknowledge it.
-
-        Raises: StorageUnavailable: do not acknowledge it.
-        """
-        if store := self.prepare(body):
-            store()
-
     def prepare(self, body: str | bytes) -> Callable[[], None] | None:
         """Return the function that stores the message in one transaction, or None if there is nothing to store.
 

@@ -125,6 +125,18 @@ class BestEffortCall:
         """Seconds until the next attempt; 0: now."""
         return max(0.0, self._not_before - self._monotonic())
 
+    def attempt(self, call: Callable[[], object]) -> bool:
+        """Make *call* unless a pause is left; returns whether it succeeded."""
+        if self.pause_s:
+            return False
+        try:
+            call()
+        except FastmonError as exc:
+            self.failed(exc)
+            return False
+        self.succeeded()
+        return True
+
     def succeeded(self) -> None:
         """Record a success."""
         if self._warned:

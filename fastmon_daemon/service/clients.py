@@ -22,26 +22,25 @@ _AGENT_DEADLINE_S = 8.0
 _AGENT_CONNECTIONS = 4  # one for each worker of `presence` that uses it, and one spare
 
 
-def secret_reader(values: Mapping[str, str], name: str, known: str, secrets: SecretRedactor) -> Callable[[], str]:
-    """Return a function that returns the secret *name*, read again from its file if `NAME_FILE` is set.
+class SecretReader:
+    """Returns the secret *name*, read again from its file if `NAME_FILE` is set.
 
-    *known* is its value at the start. Each value is added to *secrets* before it is returned.
+    *known* is its value at the start. Each value is added to *secrets* before it is returned. While the file is
+    unreadable or empty, the last value is used; that is logged once.
     """
-    path = values.get(f"{name}_FILE")
-    return _SecretFile(f"{name}_FILE={path}", Path(path).expanduser(), known, secrets) if path else lambda: known
 
-
-class _SecretFile:
-    """A secret in a file. While the file is unreadable or empty, the last value is used; that is logged once."""
-
-    def __init__(self, where: str, path: Path, known: str, secrets: SecretRedactor) -> None:
-        self._where = where
-        self._path = path
+    def __init__(self, values: Mapping[str, str], name: str, known: str, secrets: SecretRedactor) -> None:
+        path = values.get(f"{name}_FILE")
+        self._where = f"{name}_FILE={path}"
+        self._path = Path(path).expanduser() if path else None
         self._known = known
         self._secrets = secrets
         self._problem = ""
 
     def __call__(self) -> str:
+        """Return the secret."""
+        if self._path is None:
+            return self._known
         secret, problem = "", "the file is empty"
         try:
             secret = self._path.read_text(encoding="utf-8").strip()
@@ -69,7 +68,7 @@ def monitor_client(context: ProcessContext) -> MonitorClient:
 
 
 def _monitor_token(context: ProcessContext) -> Callable[[], str]:
-    return secret_reader(context.values, "SWF_API_TOKEN", context.settings.monitor_token, context.secrets)
+    return SecretReader(context.values, "SWF_API_TOKEN", context.settings.monitor_token, context.secrets)
 
 
 def agent_client(
@@ -101,7 +100,7 @@ def broker_parameters(context: ProcessContext, instance: str, *, subscribe: bool
         host=settings.broker_host,
         port=settings.broker_port,
         user=settings.broker_user,
-        password=secret_reader(values, password, settings.broker_password, context.secrets),
+        password=SecretReader(values, password, settings.broker_password, context.secrets),
         subscribe=settings.subscribe if subscribe else "",
         announce=settings.announce,
         durable=settings.durable and subscribe,

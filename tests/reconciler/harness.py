@@ -26,7 +26,7 @@ from fastmon_daemon.reconciler.verdict import Verdict, judge
 from fastmon_daemon.runs.poll_state import ReconcilerIntervals
 from fastmon_daemon.runs.tracked_runs import TrackedRuns
 from fastmon_daemon.statechart import load_statechart
-from tests.builders import FakeMonitor, FakeTestbed, Inline, named
+from tests.builders import FakeMonitor, FakeTestbed, Inline, handle, named
 
 CHARTS = (load_statechart("stf"), load_statechart("run"))
 
@@ -150,7 +150,7 @@ class Harness(FakeTestbed):
 
     def deliver(self, kind: str, **fields: object) -> None:
         """Deliver a message."""
-        self.handler.handle(json.dumps({"msg_type": kind, "namespace": "ns", "run_id": "100014", **fields}))
+        handle(self.handler, json.dumps({"msg_type": kind, "namespace": "ns", "run_id": "100014", **fields}))
 
     def process(self, kind: str, **fields: object) -> None:
         """Deliver a message, and process it."""
