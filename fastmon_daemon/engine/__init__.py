@@ -10,10 +10,8 @@ from fastmon_daemon.engine.engine import Engine
 from fastmon_daemon.engine.inbox import Inbox, LinkEvent
 from fastmon_daemon.engine.steps import EngineConfig
 from fastmon_daemon.engine.tasks import BackgroundTask
-from fastmon_daemon.engine.transitions import BUDGET_S
 
 __all__ = [
-    "BUDGET_S",
     "BackgroundTask",
     "CallPools",
     "CircuitBreakers",

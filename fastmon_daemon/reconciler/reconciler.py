@@ -57,13 +57,15 @@ class Reconciler:
                 outbox.runs.schedule_all(now, but=self._config.run_chart.leads_to(COMPLETE))
             self._poll_all.clear()
             self._unknown_runs.poll_soon()
-        if self._has_disk_space():
-            yield from self.backfill.tasks(outbox, now)
-            yield from self._polls(outbox, now)
-        else:
+        try:
+            self._config.refuse_if_short()
+        except StorageUnavailable:
             self.backfill.drop()
             for run in self._runs.all():
                 run.poll_state.restart_grace()
+        else:
+            yield from self.backfill.tasks(outbox, now)
+            yield from self._polls(outbox, now)
         if self._config.polls_all_runs:
             self._finalizer.complete_runs(outbox, now)
             yield from self._finalizer.tasks(outbox)
@@ -74,13 +76,6 @@ class Reconciler:
     ) -> Callable[[Outbox, datetime], ReconcileResult]:
         """An action for the engine's inbox: compare *listed*, the monitor's list of a run, for the operator *by*."""
         return lambda outbox, now: self._comparator.compare_now(outbox, (namespace, run), listed, by, now)
-
-    def _has_disk_space(self) -> bool:
-        try:
-            self._config.refuse_if_short()
-        except StorageUnavailable:
-            return False
-        return True
 
     def _polls(self, outbox: Outbox, now: datetime) -> Iterator[BackgroundTask]:
         for row in outbox.runs.due_for_poll(now, nameless_only=not self._config.polls_all_runs):
