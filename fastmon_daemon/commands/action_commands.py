@@ -157,13 +157,13 @@ def describe_selection(request: ActionRequest, path: Path) -> str:
         if request.action == "replay":
             return count_of(len(request.ids), "rejected message")
         if request.action == "purge":
-            stfs = count_of(reports.count_stfs(None, request.run, request.namespace), "STF")
+            stfs = count_of(reports.count_stfs(run=request.run, namespace=request.namespace), "STF")
             return f"run {escape_controls(request.run)} with {stfs}"
         if not request.all:
             return count_of(len(request.stfs), "STF")
         chart = load_statechart("stf")
-        states = (state for state in chart.states if chart.may(state, request.action))
-        return count_of(sum(reports.count_stfs(state, request.run, request.namespace) for state in states), "STF")
+        states = [state for state in chart.states if chart.may(state, request.action)]
+        return count_of(reports.count_stfs(states, run=request.run, namespace=request.namespace), "STF")
 
 
 def _send(path: Path, request: ActionRequest) -> ActionResult:

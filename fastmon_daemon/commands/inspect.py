@@ -127,7 +127,7 @@ def inspect(
 def _read_stf(inspector: Inspector, reports: OutboxReader, name: str, run: str | None, database: str) -> View:
     view = inspector.stf_details(name, run)
     if not view["stfs"]:
-        for pruned_run, at in reports.pruned_stf(name):
+        for pruned_run, at in reports.retention.find(name):
             raise click.UsageError(f"STF {name!r} was pruned with run {pruned_run} at {at}")
         where = f" of run {run!r}" if run else ""
         raise click.UsageError(f"no STF {name!r}{where} in {database}")

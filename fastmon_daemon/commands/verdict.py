@@ -72,12 +72,12 @@ def verdict(
 def read_verdict(path: Path, run: str, namespace: str | None) -> Verdict | None:
     """Return the current verdict of a run; None if the database does not contain it."""
     with closing(open_for_reading(path)) as reports:
-        rows = reports.by_run.find(run, namespace)
+        rows = reports.runs.find(run, namespace)
         if len(rows) > 1:
             names = ", ".join(escape_controls(row.namespace) for row in rows)
             raise click.UsageError(f"run {run!r} exists in the namespaces {names}: select one with --namespace")
         charts = (load_statechart("stf"), load_statechart("run"))
-        return judge(reports.by_run, rows[0], charts, utcnow()) if rows else None
+        return judge(reports.runs, rows[0], charts, utcnow()) if rows else None
 
 
 def _wait_until_complete(read: Callable[[], Verdict | None], timeout_s: float) -> Verdict | None:

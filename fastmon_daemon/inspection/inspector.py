@@ -67,8 +67,8 @@ class Inspector:
             "counters": counters,
         }
         if stf_filter.state or stf_filter.run:
-            view["stf_count"] = reports.count_stfs(stf_filter.state, stf_filter.run)
-            stfs = reports.list_stfs(stf_filter.state, stf_filter.run, limit=stf_filter.limit)
+            view["stf_count"] = reports.count_stfs(state=stf_filter.state, run=stf_filter.run)
+            stfs = reports.find(state=stf_filter.state, run=stf_filter.run, limit=stf_filter.limit)
             view["stfs"] = [self._row(stf) for stf in stfs]
         return view
 
@@ -77,10 +77,10 @@ class Inspector:
 
         *pruned*: what is kept of STFs that were deleted because the run is old; null if none was.
         """
-        known = self._reports.by_run.known_counts()
-        pruned = {(each.namespace, each.run): each for each in self._reports.pruned_runs()}
+        known = self._reports.runs.known_counts()
+        pruned = {(each.namespace, each.run): each for each in self._reports.retention.runs()}
         views = []
-        for run in self._reports.runs():
+        for run in self._reports.runs.latest():
             gone = pruned.get((run.namespace, run.run))
             count = known.get((run.namespace, run.run), 0) + (sum(gone.states.values()) if gone else 0)
             most = run.last_sequence or 0 if run.expected is None else run.expected
@@ -93,12 +93,12 @@ class Inspector:
         return {
             "stuck_count": self._stuck.count(),
             "rejected_count": self._reports.rejected_count(),
-            "rejected": [asdict(row) for row in self._reports.rejected(limit)],
+            "rejected": [asdict(row) for row in self._reports.rejected(limit=limit)],
         }
 
     def stf_details(self, name: str, run: str | None) -> View:
         """Return everything about the STFs called *name*: one for each run that has it, perhaps none."""
-        stfs = self._reports.stf(name, run)
+        stfs = self._reports.find(filename=name, run=run)
         return {"stuck_count": sum(map(self._stuck.includes, stfs)), "stfs": [self._stf_details(stf) for stf in stfs]}
 
     def _stf_details(self, stf: Stf) -> View:

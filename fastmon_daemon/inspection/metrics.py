@@ -137,17 +137,17 @@ def _runs(reports: OutboxReader, views: list[View]) -> list[Metric]:
     """Return the metrics of the latest runs. A full verdict reads every transition of a run: too slow for a scrape."""
     numbers: dict[str, dict[Labels, float]] = {name: {} for name in _RUN_METRICS}
     latest = {(view["namespace"], view["run"]): view for view in views[:_MAX_RUNS]}
-    for row in reports.runs(_MAX_RUNS):
+    for row in reports.runs.latest(_MAX_RUNS):
         view = latest.get((row.namespace, row.run))
         if view is None:  # it came between the two reads
             continue
         run = (("namespace", row.namespace), ("run", row.run))
         numbers["fastmon_run"][(*run, ("state", row.state))] = 1
         numbers["fastmon_run_missing"][run] = view["missing"]
-        numbers["fastmon_run_recovered"][run] = reports.by_run.recovered(row)
+        numbers["fastmon_run_recovered"][run] = reports.runs.recovered(row)
         if row.expected is not None:
             numbers["fastmon_run_expected"][run] = row.expected
-        for state, count in reports.by_run.counts_by_state(row).items():
+        for state, count in reports.runs.counts_by_state(row).items():
             numbers["fastmon_run_stfs"][(*run, ("state", state))] = count
     return [Metric(name, "gauge", help_, numbers[name]) for name, help_ in _RUN_METRICS.items()]
 

@@ -29,7 +29,7 @@ from fastmon_daemon.outbox.models import (
 )
 from fastmon_daemon.outbox.queries import DueQuery
 from fastmon_daemon.outbox.reader import OutboxReader
-from fastmon_daemon.outbox.runs import RunReader, Runs
+from fastmon_daemon.outbox.runs import Runs
 from fastmon_daemon.outbox.sqlite_errors import storage_errors
 from fastmon_daemon.outbox.stage_reports import UNREPORTABLE
 from fastmon_daemon.outbox.store import Outbox
@@ -52,7 +52,6 @@ __all__ = [
     "PendingReport",
     "ReceiveOutcome",
     "Registered",
-    "RunReader",
     "RunRow",
     "Runs",
     "Sampled",

@@ -28,7 +28,7 @@ STATES = ["received", "sampled", "tf_registered", "notified", "completed"]
 
 
 def history(outbox: Outbox, name: str) -> list[str]:
-    return [row.dest for row in outbox.reports.history(named(outbox, name).id)]
+    return [row.dest for row in outbox.history(named(outbox, name).id)]
 
 
 def test_an_stf_is_completed_and_each_transition_is_in_its_history_once(testbed: FakeTestbed) -> None:

@@ -111,7 +111,7 @@ def test_an_outdated_page_count_does_not_count_as_truncation(path: Path, intact:
         open_outbox(path)
     path.write_bytes(intact[:24] + counter + more + intact[32:])
     outbox = open_outbox(path)
-    assert outbox.reports.counts_by_state() == {"completed": 20}
+    assert outbox.counts_by_state() == {"completed": 20}
     outbox.close()
 
 
