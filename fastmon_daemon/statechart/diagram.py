@@ -7,13 +7,11 @@ This module knows neither the meaning of a state nor the source of the numbers.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from hashlib import sha256
-from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 from xml.sax.saxutils import quoteattr
 
 from fastmon_daemon.base.errors import ConfigError
-from fastmon_daemon.statechart.machine import StatechartName, StateMachine, load_statechart
+from fastmon_daemon.statechart.machine import StateMachine
 
 Format = Literal["mermaid", "dot", "scxml", "svg"]
 Kind = Literal["step", "decision", "action"]
@@ -30,7 +28,7 @@ _LAYOUT = '%%{init: {"flowchart": {"nodeSpacing": 80, "curve": "monotoneY"}}}%%'
 
 # A fixed seed gives the same file each time; an SVG used as an image shows no HTML labels; an opaque background keeps
 # the labels of arrows readable on a dark page.
-_RENDERING = {
+RENDERING = {
     "handDrawnSeed": 1,
     "htmlLabels": False,
     "flowchart": {"htmlLabels": False},
@@ -64,32 +62,6 @@ def render(chart: StateMachine, form: Format, counts: Mapping[str, int] | None =
             return _scxml(chart, counted)
         case "svg":
             return _svg(_mermaid(chart, counted))
-
-
-def export_all(folder: Path) -> list[Path]:
-    """Write `{chart}.mmd` and `{chart}.svg` of every chart into *folder*; return the written files in order.
-
-    `docs/generate.py` runs it on `statecharts/`, whose pictures are checked in.
-    """
-    files = {}
-    for name in get_args(StatechartName):
-        mermaid = render(load_statechart(name), "mermaid")
-        files[folder / f"{name}.mmd"] = mermaid
-        files[folder / f"{name}.svg"] = _with_digest(_svg(mermaid), mermaid)
-    for path, text in files.items():
-        path.write_text(text, encoding="utf-8")
-    return list(files)
-
-
-def is_exported_from(svg: str, mermaid: str) -> bool:
-    """Whether `export_all` made *svg* from *mermaid* and it is unchanged. Rendering it again would take seconds."""
-    picture, _, _ = svg.rpartition("<!-- drawn from ")
-    return svg == _with_digest(picture, mermaid)
-
-
-def _with_digest(svg: str, mermaid: str) -> str:
-    digest = sha256(f"{mermaid}{_RENDERING}{svg}".encode()).hexdigest()
-    return f"{svg}<!-- drawn from {digest} -->\n"
 
 
 def _edges(chart: StateMachine) -> Iterator[_Edge]:
@@ -181,5 +153,5 @@ def _svg(mermaid: str) -> str:
         raise ConfigError(
             "--format svg: renderer not installed: pip install 'swf-fastmon[svg]', or use --format mermaid"
         ) from error
-    svg = mermaidx.render(mermaid, config=_RENDERING).svg()
+    svg = mermaidx.render(mermaid, config=RENDERING).svg()
     return svg.rstrip("\n") + "\n"
