@@ -27,6 +27,7 @@ from fastmon_daemon.commands.common import (
     db_option,
     json_option,
     load_settings,
+    namespace_option,
     require_database,
 )
 from fastmon_daemon.commands.formatting import count_of, escape_controls
@@ -38,9 +39,6 @@ _EXIT_CODES = "Exit codes: 0 done, 1 not done or only in part, 2 usage error, 3 
 _json = json_option("done, rejected")
 _stfs = click.argument("stf", nargs=-1, required=True)
 _run = click.option("--run", metavar="RUN", help="Run of the STFs, if a name exists in several runs.")
-_namespace = click.option(
-    "--namespace", metavar="NAMESPACE", help="Namespace of the run, if it exists in several namespaces."
-)
 _reason = click.option("--reason", default="", help="Reason, recorded in the history.")
 
 
@@ -54,7 +52,7 @@ def action_options(command: F) -> F:
 @click.option("--all-failed", is_flag=True, help="Select all failed STFs.")
 @click.option("--run", metavar="RUN", help="Select only STFs of RUN.")
 @_reason
-@_namespace
+@namespace_option
 @action_options
 def retry(stf: tuple[str, ...], all_failed: bool, **options: Any) -> None:
     """Process failed STFs again.
@@ -70,7 +68,7 @@ def retry(stf: tuple[str, ...], all_failed: bool, **options: Any) -> None:
 @_stfs
 @click.option("--reason", required=True, help="Reason, recorded in the history.")
 @_run
-@_namespace
+@namespace_option
 @action_options
 def discard(stf: tuple[str, ...], **options: Any) -> None:
     """Permanently discard failed STFs.
@@ -84,7 +82,7 @@ def discard(stf: tuple[str, ...], **options: Any) -> None:
 @_stfs
 @_reason
 @_run
-@_namespace
+@namespace_option
 @action_options
 def include(stf: tuple[str, ...], **options: Any) -> None:
     """Process STFs that sampling skipped.
@@ -112,7 +110,7 @@ def replay(number: tuple[int, ...], everything: bool, **options: Any) -> None:
 @click.command(epilog=_EXIT_CODES)
 @click.option("--run", metavar="RUN", required=True, help="Run to delete.")
 @click.option("--include-unfinished", is_flag=True, help="Delete the run even if some of its STFs are unfinished.")
-@_namespace
+@namespace_option
 @action_options
 def purge(**options: Any) -> None:
     """Delete all records of a run.

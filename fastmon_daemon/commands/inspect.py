@@ -138,10 +138,7 @@ def _show(read: Callable[[], View], as_json: bool, interval_s: float | None) -> 
     """Print the view, with *interval_s* repeatedly until Ctrl-C; return the exit code of the last one."""
     out = console()
     view = read()
-    if interval_s is None:
-        _print(view, out, as_json)
-        return _exit_code(view)
-    full_screen = out.is_terminal and not as_json
+    full_screen = interval_s is not None and out.is_terminal and not as_json
     screen = Live(console=out, auto_refresh=False, screen=True) if full_screen else nullcontext()
     try:
         with screen as live:
@@ -150,12 +147,16 @@ def _show(read: Callable[[], View], as_json: bool, interval_s: float | None) -> 
                     live.update(Group(*render_inspection(view)), refresh=True)
                 else:
                     _print(view, out, as_json)
-                    if not as_json:
-                        click.echo("-" * 80)
+                if interval_s is None:
+                    break
+                if not live and not as_json:
+                    click.echo("-" * 80)
                 threading.Event().wait(interval_s)
                 view = read()
     except KeyboardInterrupt:
-        return _exit_code(view)
+        if interval_s is None:
+            raise
+    return 1 if view["stuck_count"] or view["intake_stopped"] else 0
 
 
 def _print(view: View, out: Console, as_json: bool) -> None:
@@ -165,7 +166,3 @@ def _print(view: View, out: Console, as_json: bool) -> None:
     for part in render_inspection(view):
         out.print(part)
     sys.stdout.flush()
-
-
-def _exit_code(view: View) -> int:
-    return 1 if view["stuck_count"] or view["intake_stopped"] else 0

@@ -14,6 +14,12 @@ NO_DAEMON = "no daemon is running"
 
 View = dict[str, Any]
 
+_STF_DETAILS = (
+    "sequence", "size_bytes", "checksum", "tf_count", "execution_id", "origin", "included", "life", "received_at",
+    "born_at", "remark", "plan",
+)  # fmt: skip
+"""Fields of an `Stf` that only the view of one STF has."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InspectionContext:
@@ -102,24 +108,14 @@ class Inspector:
         return {"stuck_count": sum(map(self._stuck.includes, stfs)), "stfs": [self._stf_details(stf) for stf in stfs]}
 
     def _stf_details(self, stf: Stf) -> View:
-        tfs = [asdict(tf) for tf in stf.tfs]
-        known = {
-            "sequence": stf.sequence,
-            "size_bytes": stf.size_bytes,
-            "checksum": stf.checksum,
-            "tf_count": stf.tf_count,
-            "execution_id": stf.execution_id,
-            "origin": str(stf.origin),
-            "included": stf.included,
-            "life": stf.life,
-            "received_at": stf.received_at,
-            "born_at": stf.born_at,
-            "remark": stf.remark,
-            "plan": asdict(stf.plan) if stf.plan else None,
+        fields = asdict(stf)
+        return {
+            **self._row(stf),
+            **{name: fields[name] for name in _STF_DETAILS},
             "stage": asdict(self._reports.stages.keys(stf.id)),
+            "tfs": fields["tfs"],
+            "history": [asdict(row) for row in self._reports.history(stf.id)],
         }
-        history = [asdict(row) for row in self._reports.history(stf.id)]
-        return {**self._row(stf), **known, "tfs": tfs, "history": history}
 
     def _row(self, stf: Stf) -> View:
         return {

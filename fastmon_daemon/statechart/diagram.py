@@ -6,8 +6,8 @@ This module knows neither the meaning of a state nor the source of the numbers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Literal
 from xml.sax.saxutils import quoteattr
 
 from fastmon_daemon.base.errors import ConfigError
@@ -36,15 +36,6 @@ RENDERING = {
 }
 
 
-class _Edge(NamedTuple):
-    """All transitions of one kind between two states, drawn as one arrow with several labels."""
-
-    source: str
-    dest: str
-    kind: Kind
-    labels: tuple[str, ...]
-
-
 def render(chart: StateMachine, form: Format, counts: Mapping[str, int] | None = None) -> str:
     """Render *chart* in *form*, with *counts* (state -> number of STFs; a missing state has 0) in the labels.
 
@@ -64,15 +55,14 @@ def render(chart: StateMachine, form: Format, counts: Mapping[str, int] | None =
             return _svg(_mermaid(chart, counted))
 
 
-def _edges(chart: StateMachine) -> Iterator[_Edge]:
-    """One edge per kind and pair of states: several parallel arrows would hide each other."""
+def _edges(chart: StateMachine) -> dict[tuple[str, str, Kind], list[str]]:
+    """(source, dest, kind) -> labels: one arrow per kind and pair of states; parallel ones would hide each other."""
     bundles: dict[tuple[str, str, Kind], list[str]] = {}
     for source, trigger, dest in chart.transitions:
         decider = chart.decisions.get(trigger)
         kind: Kind = "step" if decider is None else "action" if decider == "operator" else "decision"
         bundles.setdefault((source, dest, kind), []).append(trigger if decider is None else f"{trigger} ({decider})")
-    for (source, dest, kind), labels in bundles.items():
-        yield _Edge(source, dest, kind, tuple(labels))
+    return bundles
 
 
 def _label(state: str, counted: Mapping[str, int] | None, newline: str) -> str:
@@ -92,7 +82,7 @@ def _mermaid(chart: StateMachine, counted: Mapping[str, int] | None) -> str:
     for state in chart.states:
         opening, closing = ("([", "])") if state in chart.finals else ("(", ")")
         lines.append(f'    {state}{opening}"{_label(state, counted, "<br>")}"{closing}:::{_style(chart, state)}')
-    for source, dest, kind, labels in _edges(chart):
+    for (source, dest, kind), labels in _edges(chart).items():
         lines.append(f'    {source} {_MERMAID_ARROWS[kind]}|"{"<br>".join(labels)}"| {dest}')
     lines.append(f"    classDef start fill:{_GREY},stroke:{_GREY}")
     for style, fill in _FILLS.items():
@@ -117,7 +107,7 @@ def _dot(chart: StateMachine, counted: Mapping[str, int] | None) -> str:
             f'    "{state}" [label="{_label(state, counted, chr(92) + "n")}", fillcolor="{_FILLS[style]}"{border}]'
         )
     lines.append(f'    start -> "{chart.initial}"')
-    for source, dest, kind, labels in _edges(chart):
+    for (source, dest, kind), labels in _edges(chart).items():
         text = "\\n".join(labels)
         lines.append(f'    "{source}" -> "{dest}" [label="{text}", style={_DOT_STYLES[kind]}]')
     lines.append("}")

@@ -20,7 +20,8 @@ from fastmon_daemon.engine.steps import StepOutcome
 from fastmon_daemon.engine.tasks import BackgroundTask
 from fastmon_daemon.monitor import TfFile
 from fastmon_daemon.outbox import DueQuery, NewStf, Origin, Outbox
-from fastmon_daemon.statechart import MachineError, StatechartError, load_statechart
+from fastmon_daemon.statechart import load_statechart
+from fastmon_daemon.statechart.machine import MachineError, StatechartError
 from tests.builders import START, FakeMonitor, FakeTestbed, Slow, named, query, settle
 from tests.engine.model_world import power_cut
 

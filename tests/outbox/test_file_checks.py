@@ -13,7 +13,6 @@ import pytest
 from fastmon_daemon.base.errors import StorageError, StorageUnavailable
 from fastmon_daemon.outbox import (
     DatabaseLock,
-    IntegrityProblem,
     attach,
     check_database,
     open_for_reading,
@@ -21,6 +20,7 @@ from fastmon_daemon.outbox import (
     owner_of,
 )
 from fastmon_daemon.outbox.file_checks import check_local_file_system, file_system_of, quick_check
+from fastmon_daemon.outbox.integrity import IntegrityProblem
 from fastmon_daemon.outbox.schema import VERSION
 from fastmon_daemon.statechart import load_statechart
 from tests.builders import FakeTestbed, settle

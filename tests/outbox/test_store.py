@@ -21,11 +21,11 @@ from fastmon_daemon.outbox import (
     ReceiveOutcome,
     Sampled,
     TfCounts,
-    connect,
     open_for_reading,
     open_outbox,
     owner_of,
 )
+from fastmon_daemon.outbox.database import connect
 from fastmon_daemon.outbox.models import SamplePlan
 from fastmon_daemon.outbox.schema import APPLICATION_ID, migrations
 from tests.builders import START, FakeTestbed, named
