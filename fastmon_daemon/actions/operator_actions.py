@@ -6,7 +6,7 @@ The history records who did each action, and why.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -63,10 +63,6 @@ class ActionRequest:
         """The note in the history."""
         return f"by {self.by}" + (f": {self.reason}" if self.reason else "")
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the request as JSON values."""
-        return asdict(self)
-
 
 @dataclass(slots=True)
 class ActionResult:
@@ -77,11 +73,6 @@ class ActionResult:
     """Name -> reason."""
     more: bool = False
     """Whether to send the same request again: this was one batch of it."""
-
-    def merge(self, other: ActionResult) -> None:
-        """Add the result of another batch."""
-        self.done += other.done
-        self.rejected |= other.rejected
 
 
 def in_batches(request: ActionRequest, perform: Callable[[ActionRequest], ActionResult]) -> Iterator[ActionResult]:

@@ -9,8 +9,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
-from functools import partial
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ import click
 from fastmon_daemon.actions.control_socket import send_request
 from fastmon_daemon.actions.operator_actions import ActionRequest, ActionResult, OperatorActions, in_batches
 from fastmon_daemon.base.clock import format_timestamp, utcnow
-from fastmon_daemon.base.errors import PermanentError, TransientError
+from fastmon_daemon.base.errors import TransientError
 from fastmon_daemon.commands.common import (
     EXIT_TRY_AGAIN,
     F,
@@ -136,10 +135,15 @@ def perform(action: str, *, several: bool, db: Path | None, yes: bool, as_json: 
         click.confirm(f"{action} {describe_selection(request, path)} in {path}?", abort=True, err=True)
     request = replace(request, before=format_timestamp(utcnow()))
     total, busy = ActionResult(), None
+
+    def send(batch: ActionRequest) -> ActionResult:
+        return ActionResult(**send_request(path, asdict(batch)))
+
     try:
         daemon_runs = owner_of(path) is not None
-        for result in in_batches(request, partial(_send, path)) if daemon_runs else _perform_offline(request, path):
-            total.merge(result)
+        for result in in_batches(request, send) if daemon_runs else _perform_offline(request, path):
+            total.done += result.done
+            total.rejected |= result.rejected
     except TransientError as exc:
         busy = exc
     _print_result(request, total, as_json=as_json)
@@ -162,13 +166,6 @@ def describe_selection(request: ActionRequest, path: Path) -> str:
         chart = load_statechart("stf")
         states = [state for state in chart.states if chart.may(state, request.action)]
         return count_of(reports.count_stfs(states, run=request.run, namespace=request.namespace), "STF")
-
-
-def _send(path: Path, request: ActionRequest) -> ActionResult:
-    answer = send_request(path, request.as_dict())
-    if "error" in answer:
-        raise PermanentError(str(answer["error"]))
-    return ActionResult(**answer)
 
 
 def _print_result(request: ActionRequest, result: ActionResult, *, as_json: bool) -> None:

@@ -18,7 +18,7 @@ from fastmon_daemon.base.links import links_for
 from fastmon_daemon.commands.common import db_option, find_database, json_option, load_settings_with_errors
 from fastmon_daemon.commands.formatting import console
 from fastmon_daemon.commands.inspect_tables import render_inspection
-from fastmon_daemon.inspection.inspector import InspectionContext, Inspector, StfFilter, View, with_metadata
+from fastmon_daemon.inspection.inspector import InspectionContext, Inspector, View, with_metadata
 from fastmon_daemon.outbox import OutboxReader, open_for_reading, owner_of, shortage
 from fastmon_daemon.presence.stuck import StuckRule
 from fastmon_daemon.statechart import load_statechart
@@ -94,7 +94,7 @@ def inspect(
     """
     if (stf is not None and (state or rejected)) or (rejected and (state or run)):
         raise click.UsageError("STF, --state and --rejected cannot be combined, nor --rejected and --run")
-    selection = StfFilter(state=state, run=run, limit=-1 if everything else _DEFAULT_LIMIT)
+    limit = -1 if everything else _DEFAULT_LIMIT
     path, source = find_database(db)
     settings = load_settings_with_errors()
 
@@ -111,11 +111,11 @@ def inspect(
             )
             inspector = Inspector(reports, context)
             if rejected:
-                view = inspector.rejected(selection.limit)
+                view = inspector.rejected(limit)
             elif stf is not None:
                 view = _read_stf(inspector, reports, stf, run, f"{path} ({source})")
             else:
-                view = inspector.overview(selection)
+                view = inspector.overview(state=state, run=run, limit=limit)
                 if run is not None and not view["runs"] and not any(view["states"].values()):
                     raise click.UsageError(f"no run {run!r} in {path} ({source})")
             intake_stopped = shortage(path, settings.value("min_free_mb"))

@@ -31,15 +31,6 @@ class InspectionContext:
     """Process id of the daemon that has the database; None if no daemon is running."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StfFilter:
-    """Which STFs to list; *limit* negative: all."""
-
-    state: str | None = None
-    run: str | None = None
-    limit: int = 20
-
-
 class Inspector:
     """Views of the database at one moment."""
 
@@ -51,31 +42,32 @@ class Inspector:
         self.links = {name: asdict(link) for name, link in links.items()}
         self._stuck = StuckStfs(reports, context.stuck, links, context.now, daemon_runs=context.daemon is not None)
 
-    def overview(self, stf_filter: StfFilter) -> View:
-        """Return counts, stuck STFs, links and runs; with a state or run in *stf_filter* only its STFs, and their list.
+    def overview(self, *, state: str | None = None, run: str | None = None, limit: int = 20) -> View:
+        """Return counts, up to *limit* stuck STFs (negative: all), links and runs.
+
+        With a *state* or *run*: only of its STFs, and a list of up to *limit* of these.
 
         Links, counters, rejected messages and the oldest STF are always those of the whole database.
         """
         reports = self._reports
-        counts = reports.counts_by_state(stf_filter.run)
+        counts = reports.counts_by_state(run)
         oldest = reports.oldest_unfinished()
-        stuck = self._stuck.find(stf_filter.limit, state=stf_filter.state, run=stf_filter.run)
+        stuck = self._stuck.find(limit, state=state, run=run)
         counters = reports.counters()
         view: View = {
-            "states": {state: counts.get(state, 0) for state in self._chart.states},
-            "stuck_count": self._stuck.count(state=stf_filter.state, run=stf_filter.run),
+            "states": {name: counts.get(name, 0) for name in self._chart.states},
+            "stuck_count": self._stuck.count(state=state, run=run),
             "stuck": [self._row(stf) for stf in stuck],
             "oldest": self._row(oldest) if oldest else None,
             "links": self.links,
             "rejected_count": reports.rejected_count(),
-            "runs": [view for view in self._runs() if stf_filter.run in (None, view["run"])],
+            "runs": [view for view in self._runs() if run in (None, view["run"])],
             "stages": {"pending": reports.stages.count_pending(), "unreportable": counters.get(UNREPORTABLE, 0)},
             "counters": counters,
         }
-        if stf_filter.state or stf_filter.run:
-            view["stf_count"] = reports.count_stfs(state=stf_filter.state, run=stf_filter.run)
-            stfs = reports.find(state=stf_filter.state, run=stf_filter.run, limit=stf_filter.limit)
-            view["stfs"] = [self._row(stf) for stf in stfs]
+        if state or run:
+            view["stf_count"] = reports.count_stfs(state=state, run=run)
+            view["stfs"] = [self._row(stf) for stf in reports.find(state=state, run=run, limit=limit)]
         return view
 
     def _runs(self) -> list[View]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Literal
-from xml.sax.saxutils import quoteattr
+from xml.etree import ElementTree
 
 from fastmon_daemon.base.errors import ConfigError
 from fastmon_daemon.statechart.machine import StateMachine
@@ -116,24 +116,17 @@ def _dot(chart: StateMachine, counted: Mapping[str, int] | None) -> str:
 
 def _scxml(chart: StateMachine, counted: Mapping[str, int] | None) -> str:
     """W3C SCXML 1.0. It has no element for numbers of STFs: they are comments."""
-    lines = [
-        '<?xml version="1.0" encoding="UTF-8"?>',
-        '<scxml xmlns="http://www.w3.org/2005/07/scxml" version="1.0"',
-        f"       name={quoteattr(chart.name)} initial={quoteattr(chart.initial)}>",
-    ]
+    namespace = "http://www.w3.org/2005/07/scxml"
+    root = ElementTree.Element("scxml", xmlns=namespace, version="1.0", name=chart.name, initial=chart.initial)
     for state in chart.states:
-        element = "final" if state in chart.finals else "state"
-        lines.append(f"  <{element} id={quoteattr(state)}>")
+        element = ElementTree.SubElement(root, "final" if state in chart.finals else "state", id=state)
         if counted is not None:
-            lines.append(f"    <!-- {counted[state]} -->")
-        lines += [
-            f"    <transition event={quoteattr(transition.trigger)} target={quoteattr(transition.dest)}/>"
-            for transition in chart.transitions
-            if transition.source == state
-        ]
-        lines.append(f"  </{element}>")
-    lines.append("</scxml>")
-    return "\n".join(lines) + "\n"
+            element.append(ElementTree.Comment(f" {counted[state]} "))
+        for source, trigger, dest in chart.transitions:
+            if source == state:
+                ElementTree.SubElement(element, "transition", event=trigger, target=dest)
+    ElementTree.indent(root)
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{ElementTree.tostring(root, encoding="unicode")}\n'
 
 
 def _svg(mermaid: str) -> str:

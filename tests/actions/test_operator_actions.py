@@ -144,7 +144,8 @@ def test_the_socket_belongs_to_its_owner_and_answers_any_input(tmp_path: Path) -
     with ControlServer(database, lambda request: {"echo": request["x"]}):
         assert socket_path(database).stat().st_mode & 0o777 == 0o600
         assert send_request(database, {"x": 7}) == {"echo": 7}
-        assert "unexpected KeyError" in send_request(database, {})["error"]
+        with pytest.raises(PermanentError, match="unexpected KeyError"):
+            send_request(database, {})
         for garbage in (b"not JSON\n", b"[1]\n", b"\xff\n", b"\n"):
             with socket.socket(socket.AF_UNIX) as client:
                 client.settimeout(20)
