@@ -114,23 +114,18 @@ class DueQuery:
     fresh_since: datetime | None = None
     """Only STFs that were not recovered and were born after this; None: all."""
 
-    @property
-    def sql(self) -> str:
-        """The query for one state; each part uses the index `stf_due`."""
-        order = "desc" if self.newest else "asc"
+    def for_state(self, state: str) -> tuple[str, list[Any]]:
+        """The query for one state, and its values; each part uses the index `stf_due`."""
         where = f"state = ? and (attempts > 0) = {int(self.retrying)} and id not in ({placeholders(self.busy)})"
-        where += " and origin <> ? and born_at >= ?" if self.fresh_since else ""
+        values: list[Any] = [state, *self.busy]
+        if self.fresh_since:
+            where += " and origin <> ? and born_at >= ?"
+            values += [Origin.RECOVERED, format_timestamp(self.fresh_since)]
         part = f"select due_at, id from stf where {where} and due_at"  # noqa: S608 (only placeholders are put in)
+        order = "desc" if self.newest else "asc"
         tail = f"order by due_at {order}, id {order} limit ?"
         if not self.retrying:
-            return f"{part} is not null {tail}"
-        return f"select * from ({part} <= ? {tail}) union all select * from ({part} > ? {tail})"  # noqa: S608 (the same)
-
-    def arguments(self, state: str) -> list[Any]:
-        """The parameters of `sql` for *state*."""
-        where: list[Any] = [state, *self.busy]
-        if self.fresh_since:
-            where += [Origin.RECOVERED, format_timestamp(self.fresh_since)]
-        if not self.retrying:
-            return [*where, self.limit]
-        return [*where, format_timestamp(self.now), self.limit, *where, format_timestamp(self.far), self.limit]
+            return f"{part} is not null {tail}", [*values, self.limit]
+        query = f"select * from ({part} <= ? {tail}) union all select * from ({part} > ? {tail})"  # noqa: S608 (the same)
+        now, far = format_timestamp(self.now), format_timestamp(self.far)
+        return query, [*values, now, self.limit, *values, far, self.limit]

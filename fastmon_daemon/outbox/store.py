@@ -110,7 +110,7 @@ class Outbox(OutboxReader):
         """The STFs in *states* that *due* selects, ordered by their age."""
         found: list[tuple[str, int]] = []
         for state in states:
-            found += self._db.execute(due.sql, due.arguments(state)).fetchall()
+            found += self._db.execute(*due.for_state(state)).fetchall()
         found.sort(reverse=due.newest)
         return [self.get(stf_id) for _, stf_id in found[: due.limit]]
 

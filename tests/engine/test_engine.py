@@ -179,7 +179,7 @@ def test_tf_files_of_another_writer_are_adopted_and_noted_in_the_history(testbed
     settle(twin.engine(other))
     stf = named(other, name)
     assert {(tf.first, tf.last, tf.adopted) for tf in stf.tfs} == {(3, 9, "another range")}
-    notes = [row.note for row in other.reports.history(stf.id) if row.dest == "tf_registered"]
+    notes = [row.note for row in other.history(stf.id) if row.dest == "tf_registered"]
     assert notes[0] is not None
     assert "another range" in notes[0]
 
@@ -246,7 +246,8 @@ def test_an_stf_is_due_after_the_clock_jumped_back(testbed: FakeTestbed) -> None
 def test_the_query_for_due_stfs_uses_its_index(testbed: FakeTestbed, retrying: bool) -> None:
     outbox = testbed.outbox()
     due = DueQuery(now=START, far=START, retrying=retrying, newest=True, limit=1, busy=(1, 2), fresh_since=START)
-    plan = query(outbox.path, f"explain query plan {due.sql}", *due.arguments("received"))
+    sql, values = due.for_state("received")
+    plan = query(outbox.path, f"explain query plan {sql}", *values)
     details = [row[3] for row in plan]
     assert sum("USING INDEX stf_due (state=? AND <expr>=? AND due_at" in detail for detail in details) == 1 + retrying
     assert not any("TEMP B-TREE" in detail for detail in details)
