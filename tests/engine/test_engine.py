@@ -16,7 +16,7 @@ import pytest
 from fastmon_daemon.base.errors import FastmonError, LinkDown, ParentNotRegistered, PermanentError, TransientError
 from fastmon_daemon.engine import Inbox
 from fastmon_daemon.engine.engine import TICK_S
-from fastmon_daemon.engine.steps import StepOutcome
+from fastmon_daemon.engine.steps import StepOutcome, tf_file_registered
 from fastmon_daemon.engine.tasks import BackgroundTask
 from fastmon_daemon.monitor import TfFile
 from fastmon_daemon.outbox import DueQuery, NewStf, Origin, Outbox
@@ -416,7 +416,7 @@ def test_wake_ends_the_wait_of_an_idle_engine(testbed: FakeTestbed) -> None:
 
 def test_a_drain_stores_results_and_starts_nothing_new(testbed: FakeTestbed) -> None:
     outbox, pool, source = testbed.outbox(), Slow(), CountingSource()
-    engine = testbed.engine(outbox, pool=pool, task_sources=[source], spare=source.idle_work)
+    engine = testbed.engine(outbox, pool=pool, background_tasks=source.tasks, spare=source.idle_work)
     first = testbed.receive(outbox, 1)
     testbed.broker_is(engine, up=False)
     engine.tick(0)
@@ -446,3 +446,17 @@ class CountingSource:
 
     def idle_work(self, _outbox: Outbox, _now: datetime) -> None:
         self.idle_calls += 1
+
+
+def test_the_announcement_has_the_fields_of_the_contract_and_no_agent_name(testbed: FakeTestbed) -> None:
+    with closing(testbed.outbox()) as outbox:
+        name = testbed.receive(outbox)
+        settle(testbed.engine(outbox))
+        stf = named(outbox, name)
+    text, event_id = tf_file_registered(stf, stf.tfs[0], "a", 0.1, testbed.time.at)
+    body = json.loads(text)
+    assert body["msg_type"] == "tf_file_registered"
+    assert body["status"] == "registered"
+    assert body["run_id"] == "100014"
+    assert body["event_id"] == event_id == testbed.announced[0]
+    assert "agent_name" not in body
