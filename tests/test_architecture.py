@@ -124,6 +124,16 @@ def test_sql_stands_in_the_outbox_only() -> None:
     assert importers == {"outbox"}
 
 
+def test_a_state_changes_only_where_a_trigger_is_fired_on_the_machine() -> None:
+    changing = {}
+    for module in MODULES:
+        called = {node.func.attr for node in ast.walk(ast.parse(module.read_text(encoding="utf-8")))
+                  if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)}  # fmt: skip
+        if called & {"move", "set_state"} and package_of(module) != "outbox":
+            changing[module.stem] = "after" in called
+    assert changing == dict.fromkeys(("transitions", "run_events", "finishing", "operator_actions"), True)
+
+
 def test_daemon_and_client_share_nothing() -> None:
     for module in (ROOT / "fastmon_client").rglob("*.py"):
         assert "fastmon_daemon" not in libraries(module), module

@@ -394,8 +394,8 @@ def test_a_live_diagram_counts_stfs_and_runs(database: InspectedDatabase, tmp_pa
     result = CliRunner().invoke(cli, ["diagram", *live, "--output", str(file)])
     assert (result.exit_code, result.stdout) == (0, "")
     assert str(database.path) in result.stderr
-    assert r'label="received\n2"' in file.read_text(encoding="utf-8")
-    assert r'label="running\n1"' in CliRunner().invoke(cli, ["diagram", *live, "--chart", "run"]).stdout
+    assert 'label="received [2]' in file.read_text(encoding="utf-8")
+    assert 'label="running [1]' in CliRunner().invoke(cli, ["diagram", *live, "--chart", "run"]).stdout
 
 
 def test_a_database_without_live_is_a_usage_error(database: InspectedDatabase) -> None:
