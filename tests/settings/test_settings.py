@@ -100,7 +100,7 @@ def test_empty_values_count_as_not_set(load: Load, home: Path) -> None:
         (b"source ~/other.env\n", 1),
         (b"ACTIVEMQ_PORT=1\nMQ_USER=J\xfcrgen\n", 2),
         (b"\xff\xfeA\0=\0", 1),
-        ("\nMQ_USER=me\n".encode("utf-16-le"), 1),
+        ("MQ_USER=me\n".encode("utf-16-le"), 1),
     ],
 )
 def test_env_file_is_read_completely_or_refused_with_its_line(
