@@ -33,6 +33,7 @@ from fastmon_daemon.engine import (
     LinkEvent,
 )
 from fastmon_daemon.engine.steps import make_steps
+from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.monitor import TfFile
 from fastmon_daemon.outbox import NewStf, Outbox, Stf, connect, open_outbox
 from fastmon_daemon.settings import Settings
@@ -218,6 +219,12 @@ class FakeTestbed:
     def broker_is(self, engine: Engine, *, up: bool) -> None:
         self.broker_up = up
         engine.inbox.report_link(LinkEvent("broker", up=up, reason="" if up else "broker stopped"))
+
+
+def handle(handler: MessageHandler, body: str | bytes) -> None:
+    """Store the message, as the broker's connection does before it acknowledges it."""
+    if store := handler.prepare(body):
+        store()
 
 
 def settle(engine: Engine, ticks: int = 200) -> None:

@@ -1,6 +1,7 @@
 """What `check` reads from a monitor besides the calls of the daemon; read-only.
 
-It must not know what is concluded from the responses.
+Every call with a client raises LinkDown, LinkBlocked or PermanentError. This module must not know what is concluded
+from the responses.
 """
 
 from __future__ import annotations
@@ -34,50 +35,36 @@ class Agent:
     beat_at: datetime | None
 
 
-class AgentDirectory:
-    """The monitor's address and clock, and the agents that it lists."""
+def addresses(base_url: str, environ: Mapping[str, str]) -> str:
+    """A text that names the addresses of the monitor's host.
 
-    def __init__(self, monitor: MonitorClient, base_url: str, environ: Mapping[str, str]) -> None:
-        self._monitor = monitor
-        self._base_url = base_url
-        self._environ = environ
+    Raises: LinkDown if the name cannot be resolved.
+    """
+    parts = urlsplit(base_url)
+    if proxies(base_url, environ):
+        return f"{parts.hostname}, through the proxy of the environment"
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        found = socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
+    except OSError as exc:
+        raise LinkDown(f"{parts.hostname}: {exc.strerror}") from exc
+    return f"{parts.hostname} is {', '.join(dict.fromkeys(str(each[4][0]) for each in found))}, port {port}"
 
-    def addresses(self) -> str:
-        """A text that names the addresses of the monitor's host.
 
-        Raises: LinkDown if the name cannot be resolved.
-        """
-        parts = urlsplit(self._base_url)
-        if proxies(self._base_url, self._environ):
-            return f"{parts.hostname}, through the proxy of the environment"
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        try:
-            found = socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
-        except OSError as exc:
-            raise LinkDown(f"{parts.hostname}: {exc.strerror}") from exc
-        return f"{parts.hostname} is {', '.join(dict.fromkeys(str(each[4][0]) for each in found))}, port {port}"
+def current_date(monitor: MonitorClient) -> datetime | None:
+    """The monitor's clock, to the second; None if its responses have no `Date`."""
+    monitor.get(TF_FILES, {"limit": "1", "tf_filename": _UNUSED_NAME}, lambda _: None)
+    return monitor.response_counter.date()
 
-    def date(self) -> datetime | None:
-        """The monitor's clock, to the second; None if its responses have no `Date`.
 
-        Raises: LinkDown, LinkBlocked, PermanentError.
-        """
-        self._monitor.get(TF_FILES, {"limit": "1", "tf_filename": _UNUSED_NAME}, lambda _: None)
-        return self._monitor.response_counter.date()
+def require_messages(monitor: MonitorClient) -> None:
+    """Return if the monitor accepts messages."""
+    monitor.get(MESSAGES, {}, lambda _: None)
 
-    def takes_messages(self) -> None:
-        """Return if the monitor accepts messages.
 
-        Raises: LinkDown, LinkBlocked, PermanentError.
-        """
-        self._monitor.get(MESSAGES, {}, lambda _: None)
-
-    def agents(self) -> list[Agent]:
-        """All agents that ever sent a heart-beat.
-
-        Raises: LinkDown, LinkBlocked, PermanentError.
-        """
-        return self._monitor.get("systemagents/", {}, lambda answer: [_agent(row) for row in rows_of(answer)])
+def list_agents(monitor: MonitorClient) -> list[Agent]:
+    """All agents that ever sent a heart-beat."""
+    return monitor.get("systemagents/", {}, lambda answer: [_agent(row) for row in rows_of(answer)])
 
 
 def _agent(row: Mapping[str, Any]) -> Agent:

@@ -6,7 +6,7 @@ Reports are made from the database, and the monitor's answers are stored by the 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import asdict
 from datetime import datetime
@@ -19,7 +19,7 @@ from fastmon_daemon.base.backoff import backoff
 from fastmon_daemon.base.clock import parse_timestamp
 from fastmon_daemon.base.errors import FastmonError, LinkDown
 from fastmon_daemon.monitor import AgentClient, RequestRejected
-from fastmon_daemon.outbox import UNREPORTABLE, HistoryRow, Outbox, PendingReport, Stf
+from fastmon_daemon.outbox import UNREPORTABLE, Outbox, PendingReport, Stf
 from fastmon_daemon.presence.health import HealthChecker
 from fastmon_daemon.presence.identity import AGENT_TYPE
 from fastmon_daemon.presence.periodic_worker import BestEffortCall, PeriodicWorker, WorkerErrors
@@ -246,7 +246,7 @@ def stage_row(report: PendingReport, chart: StateMachine) -> Row:
     failed = next((row for row in life if chart.may(row.dest, "retry")), None)
     ended = completed or failed
     return {
-        "status": _status(report.history, chart),
+        "status": next((name for row in reversed(report.history) if (name := chart.reported_as(row.dest))), None),
         "received_at": received_at,
         "started_at": step.at if step else None,
         "completed_at": completed.at if completed else None,
@@ -262,11 +262,6 @@ def new_stage_row(report: PendingReport, chart: StateMachine, agent_name: str, w
     """Return the stage row of an STF that has no stage yet."""
     keys = {"workflow": workflow_id, "agent_name": agent_name, "agent_type": AGENT_TYPE}
     return {**keys, **stage_row(report, chart), "input_message": _message(report.stf)}
-
-
-def _status(history: Sequence[HistoryRow], chart: StateMachine) -> str | None:
-    """Return the name, at the monitor, of the latest state that is reported."""
-    return next((name for row in reversed(history) if (name := chart.reported_as(row.dest))), None)
 
 
 def _output(stf: Stf) -> Row:

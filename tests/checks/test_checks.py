@@ -195,7 +195,10 @@ def test_clock_difference_is_a_warning(testbed: LiveTestbed) -> None:
 
 def broker_results(port: int, changes: dict[str, Any]) -> dict[str, CheckResult]:
     settings = Settings(namespace="ns", broker_host="127.0.0.1", broker_port=port, **changes)
-    parameters = broker_parameters(settings, {}, SecretRedactor(), "x", subscribe=True)
+    context = ProcessContext(
+        settings=settings, values={}, database=Path("none"), database_rule="", secrets=SecretRedactor()
+    )
+    parameters = broker_parameters(context, "x", subscribe=True)
     return dict(run_checks(broker_checks(settings, parameters), lambda *_: None))
 
 

@@ -16,7 +16,7 @@ import pytest
 from fastmon_daemon.base.errors import FastmonError, LinkDown, ParentNotRegistered, PermanentError, TransientError
 from fastmon_daemon.engine import Inbox
 from fastmon_daemon.engine.engine import TICK_S
-from fastmon_daemon.engine.steps import StepOutcome
+from fastmon_daemon.engine.steps import StepOutcome, tf_file_registered
 from fastmon_daemon.engine.tasks import BackgroundTask
 from fastmon_daemon.monitor import TfFile
 from fastmon_daemon.outbox import DueQuery, NewStf, Origin, Outbox
@@ -444,3 +444,17 @@ class CountingSource:
 
     def idle_work(self, _outbox: Outbox, _now: datetime) -> None:
         self.idle_calls += 1
+
+
+def test_the_announcement_has_the_fields_of_the_contract_and_no_agent_name(testbed: FakeTestbed) -> None:
+    with closing(testbed.outbox()) as outbox:
+        name = testbed.receive(outbox)
+        settle(testbed.engine(outbox))
+        stf = named(outbox, name)
+    text, event_id = tf_file_registered(stf, stf.tfs[0], "a", 0.1, testbed.time.at)
+    body = json.loads(text)
+    assert body["msg_type"] == "tf_file_registered"
+    assert body["status"] == "registered"
+    assert body["run_id"] == "100014"
+    assert body["event_id"] == event_id == testbed.announced[0]
+    assert "agent_name" not in body

@@ -37,6 +37,8 @@ NOT_CORE = (
 ENOUGH = 0.92
 LIMIT_FACTOR, LIMIT_EXTRA_S = 5.0, 30.0
 """Time limit of a mutant's tests: this factor and this many seconds over their time on the unmodified tree."""
+HANGING = "--timeout=60"
+"""Option of pytest for a mutant's tests: a test that hangs costs this many seconds twice."""
 INTERRUPTED = 130
 
 _Task = TypeVar("_Task")
@@ -177,11 +179,11 @@ class Runner:
         try:
             for test in tests:
                 limit_s = LIMIT_FACTOR * self._seconds[test] + LIMIT_EXTRA_S
-                outcome = copy.run(test, limit_s)
+                outcome = copy.run(test, limit_s, HANGING)
                 spent += outcome.seconds
                 failed = outcome.failed_test
                 if not outcome.passed and failed:  # a single failure may come from a busy machine
-                    outcome = copy.run(failed, limit_s)
+                    outcome = copy.run(failed, limit_s, HANGING)
                     spent += outcome.seconds
                 if copy.ended:  # the tests were killed, so they found nothing
                     raise KeyboardInterrupt

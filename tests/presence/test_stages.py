@@ -16,7 +16,6 @@ from fastmon_daemon.actions.operator_actions import ActionRequest, OperatorActio
 from fastmon_daemon.base.clock import Clock, parse_timestamp
 from fastmon_daemon.base.errors import PermanentError
 from fastmon_daemon.intake.handler import MessageHandler
-from fastmon_daemon.monitor import AgentClient
 from fastmon_daemon.outbox import OutboxReader
 from fastmon_daemon.outbox.database import connect_read_only
 from fastmon_daemon.presence.periodic_worker import WorkerErrors
@@ -26,7 +25,7 @@ from fastmon_daemon.settings import Settings
 from fastmon_daemon.statechart import load_statechart
 from fastmon_daemon.testbed.monitor import MonitorThread
 from tests.builders import START, FakeTestbed, named, query, settle
-from tests.presence.builders import TOKEN, checker_for, rest_client
+from tests.presence.builders import TOKEN, agent_client_for, checker_for
 
 CHART = load_statechart("stf")
 
@@ -44,7 +43,7 @@ class Bench:
     def reporter(self, *, submit: Submit | None = None, clock: Clock | None = None) -> StageReporter:
         """A new reporter, as after a restart."""
         return StageReporter(
-            AgentClient(rest_client(self.monitor)),
+            agent_client_for(self.monitor),
             "fastmon-agent-test-1",
             CHART,
             checker_for(self.testbed, clock=clock),

@@ -20,13 +20,13 @@ from fastmon_daemon.engine.sampling import is_selected
 from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.monitor import StfFile, TfFile
 from fastmon_daemon.outbox import RunRow, Stf
-from fastmon_daemon.reconciler.config import ReconcilerConfig, SummaryRoute
+from fastmon_daemon.reconciler.config import ReconcilerConfig
 from fastmon_daemon.reconciler.reconciler import Reconciler
 from fastmon_daemon.reconciler.verdict import Verdict, judge
 from fastmon_daemon.runs.poll_state import ReconcilerIntervals
 from fastmon_daemon.runs.tracked_runs import TrackedRuns
 from fastmon_daemon.statechart import load_statechart
-from tests.builders import FakeMonitor, FakeTestbed, Inline, named
+from tests.builders import FakeMonitor, FakeTestbed, Inline, handle, named
 
 CHARTS = (load_statechart("stf"), load_statechart("run"))
 
@@ -122,7 +122,7 @@ class Harness(FakeTestbed):
         config = ReconcilerConfig(
             monitor=monitor, charts=CHARTS, polls_all_runs=self.polls_all_runs, intervals=self.intervals,
             clock=self.time.clock(),
-            summary_route=SummaryRoute(sender="fastmon-agent-test-1", link="broker", announce=self.send_summary),
+            agent_name="fastmon-agent-test-1", announce=self.send_summary, announce_link="broker",
             is_selected=lambda sequence, name: is_selected(self.settings.selection_fraction, sequence, name),
             refuse_if_short=self.refuse_if_short,
             allows_calls=breakers.allows_calls,
@@ -150,7 +150,7 @@ class Harness(FakeTestbed):
 
     def deliver(self, kind: str, **fields: object) -> None:
         """Deliver a message."""
-        self.handler.handle(json.dumps({"msg_type": kind, "namespace": "ns", "run_id": "100014", **fields}))
+        handle(self.handler, json.dumps({"msg_type": kind, "namespace": "ns", "run_id": "100014", **fields}))
 
     def process(self, kind: str, **fields: object) -> None:
         """Deliver a message, and process it."""

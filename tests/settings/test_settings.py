@@ -13,7 +13,7 @@ from loguru import logger
 
 from fastmon_daemon.base.errors import ConfigError
 from fastmon_daemon.base.logs import SecretRedactor
-from fastmon_daemon.service import secret_reader
+from fastmon_daemon.service import SecretReader
 from fastmon_daemon.settings import (
     ListenAddress,
     Settings,
@@ -321,7 +321,7 @@ def test_secret_file_in_the_home_folder_is_reread(load: Load, home: Path, monkey
     (home / "token").write_text("first")
     settings = load(SWF_API_TOKEN_FILE="~/token")
     secrets = SecretRedactor("first")
-    reread = secret_reader({"SWF_API_TOKEN_FILE": "~/token"}, "SWF_API_TOKEN", settings.monitor_token, secrets)
+    reread = SecretReader({"SWF_API_TOKEN_FILE": "~/token"}, "SWF_API_TOKEN", settings.monitor_token, secrets)
     (home / "token").write_text("first-and-second")
     assert (settings.monitor_token, reread()) == ("first", "first-and-second")
     assert secrets.redact("not first, nor first-and-second") == "not ***, nor ***"
@@ -349,7 +349,7 @@ def test_previous_secret_is_kept_while_its_file_is_unusable_with_one_warning(
     lines: list[str] = []
     sink = logger.add(lines.append, format="{message}")
     file = working / "token"
-    read = secret_reader({"SWF_API_TOKEN_FILE": str(file)}, "SWF_API_TOKEN", "first", SecretRedactor())
+    read = SecretReader({"SWF_API_TOKEN_FILE": str(file)}, "SWF_API_TOKEN", "first", SecretRedactor())
     file.write_text("second")
     assert read() == "second"
     file.write_text("")
