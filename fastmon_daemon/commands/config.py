@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 import click
@@ -73,7 +74,7 @@ def _as_text(value: object) -> str:
 
 def _database_view() -> View:
     path, rule = database_for_daemon()
-    return {"path": str(path), "rule": rule, "exists": path.exists(), "daemon": owner_of(path)}
+    return {"path": str(path), "rule": rule, "exists": os.access(path, os.F_OK), "daemon": owner_of(path)}
 
 
 def _print(view: View) -> None:

@@ -35,6 +35,8 @@ from fastmon_daemon.outbox.runs import Runs
 from fastmon_daemon.outbox.sqlite_errors import storage_errors
 from fastmon_daemon.outbox.stage_reports import StageReportStore
 
+MAX_LOG_BYTES = 8 * 1024**2
+"""Size to which the write-ahead log is cut when no reader needs its content any more; usually it is half of that."""
 MAX_REJECTED_BYTES = 65_536
 """Bytes of a rejected message that are stored; the rest is cut, and its reason says so."""
 
@@ -56,6 +58,24 @@ class Outbox:
     def close(self) -> None:
         """Close the connection."""
         self._db.close()
+
+    def truncate_log(self) -> None:
+        """Move an oversized write-ahead log into the database and empty it; a reader that needs it is not waited for.
+
+        SQLite itself does this only after further writes. Raises: StorageUnavailable, StorageError.
+        """
+        try:
+            size = self.path.with_name(f"{self.path.name}-wal").stat().st_size
+        except OSError:
+            return
+        if size > MAX_LOG_BYTES:
+            with storage_errors(self.path):
+                timeout = self._db.execute("pragma busy_timeout").fetchone()[0]
+                self._db.execute("pragma busy_timeout = 0")
+                try:
+                    self._db.execute("pragma wal_checkpoint(truncate)").fetchone()
+                finally:
+                    self._db.execute(f"pragma busy_timeout = {timeout}")
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
