@@ -28,8 +28,8 @@ LEVELS = (
 )
 
 MODULES_IN_ORDER = {
-    "base": "links errors clock failpoints sd_notify rate_limit backoff logs",
-    "settings": "fields environment database_path loader schema",
+    "base": "links errors clock failpoints sd_notify rate_limit backoff logs output",
+    "settings": "fields files environment database_path loader schema",
     "statechart": "machine diagram",
     "messages": "fields inbound outbound",
     "broker": "parameters transport unacked_buffer session connector connection probe",

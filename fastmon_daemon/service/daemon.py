@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -132,6 +133,7 @@ class Daemon:
             clock=self._clock,
         )
         self.reconciler = Reconciler(self._reconciler_config(breakers), runs)
+        self._pruner = Pruner(settings.keep_days, *self._charts)
         self.engine = Engine(
             outbox,
             self._engine_config(),
@@ -139,7 +141,7 @@ class Daemon:
             breakers=breakers,
             pools=self._pools,
             background_tasks=self.reconciler.tasks,
-            idle_work=Pruner(settings.keep_days, *self._charts).prune,
+            idle_work=self._clean_up,
         )
         broker = self.broker if self._needs_broker else None
         self.presence = make_presence(
@@ -187,6 +189,10 @@ class Daemon:
             refuse_if_short=self._disk_space.check,
             clock=self._clock,
         )
+
+    def _clean_up(self, outbox: Outbox, now: datetime) -> None:
+        self._pruner.prune(outbox, now)
+        outbox.truncate_log()
 
     def handle(self, request: dict[str, Any]) -> dict[str, Any]:
         """Perform a request of the control socket in the engine's thread and return the result as JSON values."""
