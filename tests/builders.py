@@ -22,7 +22,7 @@ from sqlite_utils import Database
 
 from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.base.errors import FastmonError, LinkDown
-from fastmon_daemon.base.links import LINK_OF_STEP
+from fastmon_daemon.base.links import ANNOUNCEMENTS, INTAKE, LINK_OF_STEP
 from fastmon_daemon.engine import (
     BackgroundTaskSource,
     CallPools,
@@ -166,7 +166,7 @@ class FakeTestbed:
 
     def breakers(self, outbox: Outbox, links: Mapping[str, str] = LINK_OF_STEP, **changes: Any) -> CircuitBreakers:
         given: dict[str, Any] = {
-            "probes": {"monitor": self.monitor.probe, "broker": self.probe_broker},
+            "probes": {"monitor": self.monitor.probe, INTAKE: self.probe_broker, ANNOUNCEMENTS: self.probe_broker},
             "clock": self.time.clock(),
             "jitter": lambda: 1.0,
         }
@@ -217,7 +217,8 @@ class FakeTestbed:
 
     def broker_is(self, engine: Engine, *, up: bool) -> None:
         self.broker_up = up
-        engine.inbox.report_link(LinkEvent("broker", up=up, reason="" if up else "broker stopped"))
+        for link in (INTAKE, ANNOUNCEMENTS):
+            engine.inbox.report_link(LinkEvent(link, up=up, reason="" if up else "broker stopped"))
 
 
 def settle(engine: Engine, ticks: int = 200) -> None:

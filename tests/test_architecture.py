@@ -44,7 +44,7 @@ MODULES_IN_ORDER = {
     "reconciler": "config verdict downtime finishing unknown_runs backfill comparing reconciler",
     "inspection": "inspector liveness metrics http_server",
     "actions": "control_socket operator_actions",
-    "service": "process clients factories offline_reconcile daemon",
+    "service": "process clients brokers factories offline_reconcile daemon",
     "checks": "runner local broker monitor",
     "commands": "formatting common inspect_tables action_commands inspect verdict reconcile export backup "
     "diagram config check run testbed daq demo",

@@ -16,7 +16,12 @@ from fastmon_daemon.base.errors import ConfigError, LinkBlocked, LinkDown
 _DEAD_SESSION = re.compile(r"already|in use|InvalidClientID", re.IGNORECASE)
 _OUR_CERTIFICATE = re.compile(r"alert (?:certificate|bad certificate|unknown ca)|certificate required", re.IGNORECASE)
 """TLS alerts: the broker rejects our certificate, or requires one."""
-_NOT_ALLOWED = re.compile(r"auth|log ?in|passw|passcode|credential|secur|permission|not allowed", re.IGNORECASE)
+_BROKER_FULL = re.compile(r"disk|storage|no space|AMQ2291(?:19|02)|usage|is full", re.IGNORECASE)
+_SEND_FAILED = "AMQ339011"
+"""Artemis: a SEND failed; the cause (no permission, a full disk) may be missing in the ERROR."""
+_NOT_ALLOWED = re.compile(
+    r"auth|log ?in|passw|passcode|credential|secur|permission|not allowed|AMQ22903[12]", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,8 +106,21 @@ class ConnectionParameters:
         """The error for a *command* that the broker did not confirm in time."""
         return LinkDown(f"no RECEIPT for {command} from {self.address} within {self.receipt_s:g} s")
 
+    def send_error(self, text: str) -> LinkDown:
+        """The error for an ERROR frame that answers a SEND: LinkBlocked for a missing right and for a full broker."""
+        refused = f"the broker at {self.address} rejects messages of the user {self.user!r}: {text}"
+        grant = f"grant this user the right to send to {', '.join(self.announce)} (FASTMON_ANNOUNCE)"
+        room = "make room on the broker's disk"
+        if _NOT_ALLOWED.search(text):
+            return LinkBlocked(f"{refused}: {grant}")
+        if _BROKER_FULL.search(text):
+            return LinkBlocked(f"{refused}: {room}")
+        if _SEND_FAILED in text:
+            return LinkBlocked(f"{refused}: {grant}, or {room}")
+        return self.broker_error(text)
+
     def broker_error(self, text: str) -> LinkDown:
-        """The error for an ERROR frame of the broker."""
+        """The error for any other ERROR frame of the broker."""
         if self.durable and _DEAD_SESSION.search(text):
             session = f"earlier session of client id {self.client_id!r}"
             return LinkDown(f"the broker at {self.address} still has an {session}: {text}")

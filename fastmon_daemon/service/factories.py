@@ -12,7 +12,6 @@ from uuid import uuid4
 from fastmon_daemon.base.backoff import retry_for
 from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.base.links import links_for
-from fastmon_daemon.broker import BrokerConnection
 from fastmon_daemon.engine import Engine
 from fastmon_daemon.intake.found_files import FoundFile
 from fastmon_daemon.intake.handler import MessageHandler
@@ -28,6 +27,7 @@ from fastmon_daemon.presence.periodic_worker import PeriodicWorker, WorkerErrors
 from fastmon_daemon.presence.stages import StageReporter
 from fastmon_daemon.presence.status import StatusPublisher
 from fastmon_daemon.presence.stuck import StuckRule
+from fastmon_daemon.service.brokers import Brokers
 from fastmon_daemon.service.clients import agent_client, log_client
 from fastmon_daemon.service.process import ProcessContext
 from fastmon_daemon.settings import Settings
@@ -80,7 +80,7 @@ def make_presence(
     context: ProcessContext,
     name: str,
     engine: Engine,
-    broker: BrokerConnection | None,
+    brokers: Brokers,
     clock: Clock,
     errors: WorkerErrors,
     *,
@@ -88,17 +88,17 @@ def make_presence(
 ) -> Presence:
     """Make the reporters that the settings enable; heart-beats and status messages only with *heartbeats*.
 
-    Status messages go the same way as announcements: by REST, or else by the *broker*. Log shipping starts at once.
+    Status messages go the same way as announcements: by REST, or else by the connection that announces. Log shipping starts at once.
     """
     settings, namespace, client = context.settings, context.settings.namespace, agent_client(context)
-    announce = client.announce if settings.notify == "rest" else broker.announce if broker else None
+    announce = client.announce if settings.notify == "rest" else brokers.announce if brokers.can_send else None
     rule = stuck_rule(settings)
     checker = partial(
         HealthChecker,
         database=context.database,
         stuck=rule,
         errors=errors,
-        connected=(lambda: broker.up) if broker else None,
+        connected=(lambda: brokers.connected) if brokers.in_use else None,
         clock=clock,
     )
     workers = []

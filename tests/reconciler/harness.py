@@ -122,7 +122,7 @@ class Harness(FakeTestbed):
         config = ReconcilerConfig(
             monitor=monitor, charts=CHARTS, polls_all_runs=self.polls_all_runs, intervals=self.intervals,
             clock=self.time.clock(),
-            summary_route=SummaryRoute(sender="fastmon-agent-test-1", link="broker", announce=self.send_summary),
+            summary_route=SummaryRoute(sender="fastmon-agent-test-1", link="announcements", announce=self.send_summary),
             is_selected=lambda sequence, name: is_selected(self.settings.selection_fraction, sequence, name),
             refuse_if_short=self.refuse_if_short,
             allows_calls=breakers.allows_calls,
