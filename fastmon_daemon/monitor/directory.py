@@ -5,7 +5,6 @@ It must not know what is concluded from the responses.
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,11 +13,14 @@ from urllib.parse import urlsplit
 
 from fastmon_daemon.base.clock import parse_timestamp
 from fastmon_daemon.base.errors import LinkDown
+from fastmon_daemon.base.network import resolve
 from fastmon_daemon.monitor.client import MonitorClient
 from fastmon_daemon.monitor.responses import MESSAGES, TF_FILES
 from fastmon_daemon.monitor.rows import rows_of
 from fastmon_daemon.monitor.transport import proxies
 
+LOOKUP_TIMEOUT_S = 10.0
+"""Seconds after which a lookup of the monitor's host counts as failed."""
 _UNUSED_NAME = "fastmon-check-of-a-name-that-nobody-uses"
 
 
@@ -52,10 +54,10 @@ class AgentDirectory:
             return f"{parts.hostname}, through the proxy of the environment"
         port = parts.port or (443 if parts.scheme == "https" else 80)
         try:
-            found = socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
+            found = resolve(parts.hostname or "", port, LOOKUP_TIMEOUT_S)
         except OSError as exc:
-            raise LinkDown(f"{parts.hostname}: {exc.strerror}") from exc
-        return f"{parts.hostname} is {', '.join(dict.fromkeys(str(each[4][0]) for each in found))}, port {port}"
+            raise LinkDown(f"{parts.hostname}: {exc.strerror or exc}") from exc
+        return f"{parts.hostname} is {', '.join(dict.fromkeys(str(address[0]) for _, address in found))}, port {port}"
 
     def date(self) -> datetime | None:
         """The monitor's clock, to the second; None if its responses have no `Date`.

@@ -19,7 +19,9 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
+from fastmon_daemon.base.network import connect
 from fastmon_daemon.monitor.responses import OutcomeUnknown
 
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
@@ -101,9 +103,11 @@ def _pools(monotonic: Callable[[], float]) -> dict[str, type[HTTPConnectionPool]
 
     class Plain(HTTPConnection):
         response_class = DeadlineResponse
+        _new_conn = _connect
 
     class Secure(HTTPSConnection):
         response_class = DeadlineResponse
+        _new_conn = _connect
 
     class PlainPool(HTTPConnectionPool):
         ConnectionCls = Plain
@@ -112,6 +116,20 @@ def _pools(monotonic: Callable[[], float]) -> dict[str, type[HTTPConnectionPool]
         ConnectionCls = Secure
 
     return {"http": PlainPool, "https": SecurePool}
+
+
+def _connect(connection: HTTPConnection) -> socket.socket:
+    """As urllib3's own, with a bounded lookup, and all addresses of the host side by side."""
+    timeout_s = connection.timeout
+    assert isinstance(timeout_s, float | int)  # each request has a timeout for connecting
+    try:
+        return connect(connection.host, connection.port, timeout_s, connection.socket_options or ())
+    except socket.gaierror as exc:
+        raise NameResolutionError(connection.host, connection, exc) from exc
+    except TimeoutError as exc:
+        raise ConnectTimeoutError(connection, str(exc)) from exc
+    except OSError as exc:
+        raise NewConnectionError(connection, str(exc)) from exc
 
 
 class _DeadlineReader(io.RawIOBase):

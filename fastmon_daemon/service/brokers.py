@@ -70,11 +70,12 @@ class Brokers:
             each.start()
 
     def stop(self, deadline_s: float) -> bool:
-        """Disconnect within *deadline_s* seconds; returns whether the broker has confirmed it. See `BrokerConnection`."""
+        """Disconnect within *deadline_s* seconds; returns as `BrokerConnection.stop`, for all connections."""
         until = time.monotonic() + deadline_s
         for each in self._all():
             each.begin_stop()
-        return all([each.stop(max(0.1, until - time.monotonic())) for each in self._all()])
+        clean = [each.stop(max(0.1, until - time.monotonic())) for each in self._all()]
+        return all(clean)
 
     def _all(self) -> Iterator[BrokerConnection]:
         """The sender first: messages that arrive are announced on it."""

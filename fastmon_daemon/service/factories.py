@@ -88,7 +88,8 @@ def make_presence(
 ) -> Presence:
     """Make the reporters that the settings enable; heart-beats and status messages only with *heartbeats*.
 
-    Status messages go the same way as announcements: by REST, or else by the connection that announces. Log shipping starts at once.
+    Status messages go the same way as announcements: by REST, or else by the connection that announces. Log shipping
+    starts at once.
     """
     settings, namespace, client = context.settings, context.settings.namespace, agent_client(context)
     announce = client.announce if settings.notify == "rest" else brokers.announce if brokers.can_send else None
