@@ -55,7 +55,7 @@ class ConnectionParameters:
     @property
     def address(self) -> str:
         """`host:port`, for texts."""
-        return f"{self.host}:{self.port}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def secret(self) -> str:
         """The current password.

@@ -112,10 +112,12 @@ def test_the_families_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("host", ["::1", "[::1]", "localhost"])
 def test_an_address_literal_and_a_name_are_reached(host: str) -> None:
     six = socket.has_dualstack_ipv6()
-    with socket.create_server(("::", 0) if six else ("127.0.0.1", 0), family=socket.AF_INET6 if six else socket.AF_INET,
-                              dualstack_ipv6=six) as listening:  # fmt: skip
-        with connect(host, listening.getsockname()[1], 20.0) as connection:
-            assert connection.getpeername()[1] == listening.getsockname()[1]
+    address, family = (("::", 0), socket.AF_INET6) if six else (("127.0.0.1", 0), socket.AF_INET)
+    with (
+        socket.create_server(address, family=family, dualstack_ipv6=six) as listening,
+        connect(host, listening.getsockname()[1], 20.0) as connection,
+    ):
+        assert connection.getpeername()[1] == listening.getsockname()[1]
 
 
 @pytest.mark.parametrize("host", ["a..b", "x" * 70, "x" * 70 + ".example.org", "\udcff.example.org"])
@@ -136,7 +138,7 @@ def test_a_lookup_that_hangs_ends_in_time_and_keeps_one_thread(monkeypatch: pyte
     monkeypatch.setattr(socket, "getaddrinfo", hang)
     before = threading.active_count()
     for _ in range(10):
-        with pytest.raises(TimeoutError, match="the lookup of broker.example.org took longer than 0.01 s"):
+        with pytest.raises(TimeoutError, match=f"the lookup of {NAME} took longer than"):
             connect(NAME, 1, 0.01)
     assert lookups == [NAME]
     assert threading.active_count() == before + 1
