@@ -22,7 +22,7 @@ from typing import Any
 ATTEMPT_DELAY_S = 0.25
 """Seconds after which the next address of a name is tried beside the earlier ones (RFC 8305)."""
 
-SocketOption = tuple[int, int, int]
+SocketOption = tuple[int, int, int | bytes]
 Address = tuple[socket.AddressFamily, Any]
 """Family and socket address."""
 
@@ -123,7 +123,7 @@ def _alternating(addresses: Iterable[Address]) -> deque[Address]:
 def _look_up(host: str, port: int, lookup: Future[list[Address]]) -> None:
     try:
         found = _addresses(host, port)
-    except OSError as exc:
+    except Exception as exc:  # noqa: BLE001 (whoever waits gets it)
         answer = partial(lookup.set_exception, exc)
     else:
         answer = partial(lookup.set_result, found)

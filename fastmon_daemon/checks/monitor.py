@@ -27,7 +27,7 @@ def monitor_checks(context: ProcessContext, monitor: MonitorClient, agent_name: 
     directory = AgentDirectory(monitor, settings.monitor_url, context.values)
     probe = _MonitorProbe(context, directory, agent_name, clock)
     url_hint = "start the monitor, or set SWF_MONITOR_URL to its base URL"
-    yield Check(name="monitor address", call=lambda: ok(directory.addresses()), hint=url_hint)
+    yield Check(name="monitor address", call=lambda: ok(directory.describe()), hint=url_hint)
     yield Check(name="monitor", call=probe.answers, needs=("monitor address",), hint=url_hint)
     yield Check(name="token", call=lambda: _token(monitor), needs=("monitor",))
     yield Check(name="clock", call=probe.clock, needs=("monitor",))

@@ -44,7 +44,15 @@ class AgentDirectory:
         self._base_url = base_url
         self._environ = environ
 
-    def addresses(self) -> str:
+    def describe(self) -> str:
+        """A text that names the addresses of the monitor's host and, with TLS, the CA certificates that are trusted.
+
+        Raises: LinkDown if the name cannot be resolved.
+        """
+        trusted = f"; trusted certificates: {self._monitor.trust}" if urlsplit(self._base_url).scheme == "https" else ""
+        return f"{self._addresses()}{trusted}"
+
+    def _addresses(self) -> str:
         """A text that names the addresses of the monitor's host.
 
         Raises: LinkDown if the name cannot be resolved.
