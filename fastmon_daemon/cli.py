@@ -10,6 +10,7 @@ import click
 
 from fastmon_daemon import __version__
 from fastmon_daemon.base.errors import ConfigError, DatabaseInUse, FastmonError, StorageError, StorageUnavailable
+from fastmon_daemon.base.text import escape_controls
 
 COMMANDS = (
     "run", "inspect", "verdict", "reconcile", "retry", "discard", "include", "replay", "export", "purge", "backup",
@@ -48,7 +49,7 @@ def main() -> None:
     try:
         cli.main(prog_name="fastmon-daemon")
     except FastmonError as exc:
-        click.echo(f"fastmon-daemon: {exc}", err=True)
+        click.echo(f"fastmon-daemon: {escape_controls(exc)}", err=True)
         sys.exit(next(code for kind, code in _EXIT_CODES if isinstance(exc, kind)))
     except ModuleNotFoundError as exc:
         package = (exc.name or "").partition(".")[0]

@@ -28,7 +28,7 @@ LEVELS = (
 )
 
 MODULES_IN_ORDER = {
-    "base": "links errors clock failpoints sd_notify rate_limit backoff network logs",
+    "base": "links errors text clock failpoints sd_notify rate_limit backoff network logs",
     "settings": "fields environment database_path loader schema docs",
     "statechart": "machine diagram",
     "messages": "fields inbound outbound",
