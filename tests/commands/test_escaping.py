@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,7 +23,10 @@ def test_an_error_page_of_the_monitor_is_escaped(words: list[str], tmp_path: Pat
             "HOME": str(tmp_path), "FASTMON_DB": str(tmp_path / "outbox.db"), "FASTMON_NAMESPACE": "ns",
             "SWF_MONITOR_URL": f"http://127.0.0.1:{port}", "ACTIVEMQ_PORT": "1",
         }  # fmt: skip
-        shown = run_in_process(words, environ)
+        shown = subprocess.run(
+            [sys.executable, "-m", "fastmon_daemon", *words], env=environ, cwd=tmp_path,
+            capture_output=True, text=True, timeout=40, check=False,
+        )  # fmt: skip
     text = shown.stdout + shown.stderr
     assert "Gateway" in text
     assert not [character for character in text if not character.isprintable() and character != "\n"]
