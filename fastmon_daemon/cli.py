@@ -19,6 +19,7 @@ from fastmon_daemon.base.errors import (
     StorageUnavailable,
 )
 from fastmon_daemon.base.output import drop_output, flush_output, guard_streams
+from fastmon_daemon.base.text import escape_controls
 
 COMMANDS = (
     "run", "inspect", "verdict", "reconcile", "retry", "discard", "include", "replay", "export", "purge", "backup",
@@ -87,5 +88,5 @@ def _run() -> None:
 
 
 def _exit_with(exc: FastmonError) -> NoReturn:
-    click.echo(f"fastmon-daemon: {exc}", err=True)
+    click.echo(f"fastmon-daemon: {escape_controls(exc)}", err=True)
     sys.exit(next(code for kind, code in _EXIT_CODES if isinstance(exc, kind)))

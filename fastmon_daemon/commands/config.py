@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
+from fastmon_daemon.base.text import escape_controls
 from fastmon_daemon.commands.common import database_for_daemon, json_option, load_settings_with_errors
-from fastmon_daemon.commands.formatting import console, escape_controls, table
+from fastmon_daemon.commands.formatting import console, table
 from fastmon_daemon.outbox import owner_of
 from fastmon_daemon.settings import LoadResult, Setting, all_settings
 

@@ -277,6 +277,31 @@ def test_errors_show_no_secret(load: Load, environ: dict[str, str]) -> None:
     assert SECRET not in message
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("SWF_MONITOR_URL", "http://{}:8002"),
+        ("SWF_MONITOR_HTTP_URL", "http://{}"),
+        ("ACTIVEMQ_HOST", "{}"),
+        ("FASTMON_HTTP", "{}:9100"),
+    ],
+)
+@pytest.mark.parametrize("host", ["a..b", ".a", "x" * 70, f"{'x' * 70}.org", ".".join(["x" * 60] * 5), "[::1", "[a]"])
+def test_host_name_that_no_resolver_accepts_is_rejected(load: Load, name: str, text: str, host: str) -> None:
+    assert ": must be " in config_error(load, **{name: text.format(host)})
+
+
+@pytest.mark.parametrize("host", ["localhost", "broker.example.org.", "192.0.2.1", "m\u00fcnchen.example", "a_b"])
+def test_host_name_or_address_is_accepted(load: Load, host: str) -> None:
+    settings = load(ACTIVEMQ_HOST=host, SWF_MONITOR_URL=f"http://{host}:8002")
+    assert (settings.broker_host, settings.monitor_url) == (host, f"http://{host}:8002")
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]", "[fe80::1%eth0]"])
+def test_ipv6_address_is_accepted_with_and_without_brackets(load: Load, host: str) -> None:
+    assert load(ACTIVEMQ_HOST=host).broker_host == host.strip("[]")
+
+
 @pytest.mark.parametrize("name", ["SWF_MONITOR_URL", "SWF_MONITOR_HTTP_URL", "ACTIVEMQ_HOST"])
 @pytest.mark.parametrize(
     "text",
