@@ -102,6 +102,11 @@ class Session:
         """Whether the stream was ever open."""
         return self._state.connection.was_live
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether `run` ended, or is about to."""
+        return self._stopped
+
     def stop(self) -> None:
         """End `run`; callable from any thread and from a signal handler."""
         self._stopped = True

@@ -16,7 +16,9 @@ from stomp.utils import Frame
 from fastmon_client.broker_config import CONNECT_S, HEART_BEAT_MS, BrokerConfig
 from fastmon_client.intervals import HEARTBEATS_UNTIL_DEAD, Intervals
 from fastmon_client.monitor_session import AccessDenied
-from fastmon_client.stream import Connected, ConnectionEnded, HeartBeat, Notice, message_of, reconnecting
+from fastmon_client.reasons import reason_of
+from fastmon_client.retrying import ConnectionEnded
+from fastmon_client.stream import Connected, HeartBeat, Notice, message_of, reconnecting
 
 _ACCESS_WORDS = ("auth", "login", "log in", "passw", "passcode", "credential", "security", "permission")
 
@@ -85,8 +87,11 @@ class TopicStream:
         except OSError as exc:
             if not self.connected_once and isinstance(exc, FileNotFoundError | PermissionError):
                 raise AccessDenied(f"{exc.filename}: {exc.strerror}: name a readable file") from exc
-            raise ConnectionEnded(f"{self.config.url}: {exc.strerror or exc}") from exc
-        except (StompException, ValueError) as exc:  # ValueError: an invalid host name or password file
+            reason = reason_of(exc, "the broker", plain="set ACTIVEMQ_USE_SSL=off")
+            raise ConnectionEnded(f"{self.config.url}: {reason}") from exc
+        except UnicodeDecodeError as exc:
+            raise ConnectionEnded(f"{self.config.url}: the password file is not UTF-8 text") from exc
+        except (StompException, ValueError) as exc:
             raise ConnectionEnded(f"{self.config.url}: {exc or type(exc).__name__}") from exc
         finally:
             socket.abort()
@@ -149,4 +154,4 @@ class _Listener(stomp.ConnectionListener):
 
     def on_disconnected(self) -> None:
         """The connection ended."""
-        self._put(_Closed("closed by the broker"))
+        self._put(_Closed("the broker closed the connection"))

@@ -15,6 +15,7 @@ import trustme
 
 from fastmon_client.stream import Notice
 from fastmon_client.stream_manager import Source
+from fastmon_client.trust import TrustStore
 
 DEADLINE_S = 20.0
 OPEN = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
@@ -102,6 +103,11 @@ def certified(folder: Path) -> tuple[ssl.SSLContext, str]:
     ca.issue_cert("localhost").configure_cert(context)
     ca.cert_pem.write_to_path(folder / "ca.pem")
     return context, str(folder / "ca.pem")
+
+
+def trust_in(ca: str | None) -> TrustStore:
+    """The trust store of FASTMON_MONITOR_CA=*ca*."""
+    return TrustStore.of({"FASTMON_MONITOR_CA": ca} if ca else {})
 
 
 def notices_of(source: Source) -> Iterator[Notice]:

@@ -17,9 +17,9 @@ from click.testing import CliRunner
 from fastmon_client.app_state import AppState
 from fastmon_client.cli import cli
 from fastmon_client.message_filter import MessageFilter
-from fastmon_client.options import monitor_from
 from fastmon_client.output import Quiet
 from fastmon_client.session import Session, now
+from fastmon_client.settings import monitor_from
 from fastmon_client.shutdown import shutdown_on
 from fastmon_daemon.testbed.monitor import MonitorThread
 from tests.client.client_process import QUICK, TOKEN, Client
@@ -128,12 +128,13 @@ def test_token_with_a_line_break_is_rejected_and_not_shown(monitor):
 
 
 @pytest.mark.parametrize("options", [(), ("--json",)])
-def test_closed_stdout_is_a_normal_end(monitor, options):
+def test_closed_stdout_ends_with_74_and_one_line(monitor, options):
     with connected_client(monitor, *options) as client:
         monitor.deliver(tf(1))
         assert any("1.tf" in line for line in iter(client.line, ""))
         client.close_stdout()
-        assert client.ended()[0] == 0
+        assert client.ended()[0] == 74
+    assert sum("standard output: cannot be written" in line for line in client.log_lines) == 1
     assert "Error" not in "".join(client.log_lines)
 
 
