@@ -49,7 +49,7 @@ REFUSED: tuple[tuple[bytes, int], ...] = (
     (b"source ~/other.env\n", 1),
     (b"ACTIVEMQ_PORT=1\nMQ_USER=J\xfcrgen\n", 2),
     (b"\xff\xfeA\0=\0", 1),
-    ("\nMQ_USER=me\n".encode("utf-16-le"), 1),
+    ("\nMQ_USER=me\n".encode("utf-16-le"), 2),
 )
 ENVIRON = {"ACTIVEMQ_PORT": "7", "FASTMON_NAMESPACE": "epic", "EMPTY": " "}
 
