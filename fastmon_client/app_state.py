@@ -87,6 +87,10 @@ class AppState:
         self.connection.lost(reason, at)
         self._mark_open_runs_unverified(f"stream lost: {reason}", at)
 
+    def fell_behind(self, at: datetime) -> None:
+        """Record that messages waited for our output, and that some may have been lost meanwhile."""
+        self._mark_open_runs_unverified("output was blocked: messages may have been lost", at)
+
     def refused(self, reason: str, at: datetime) -> None:
         """Record that no stream can open until an operator acts."""
         self.connection.refused(reason, at)

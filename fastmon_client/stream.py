@@ -47,13 +47,14 @@ class Disconnected:
 
 
 class Message(dict[str, Any]):
-    """A JSON object; `text` is its source if that was one line of strict JSON, else empty."""
+    """A JSON object of *size* bytes; `text` is its source if that was one line of strict JSON, else empty."""
 
-    __slots__ = ("text",)
+    __slots__ = ("size", "text")
 
-    def __init__(self, found: Mapping[str, Any], text: str) -> None:
+    def __init__(self, found: Mapping[str, Any], text: str, size: int) -> None:
         super().__init__(found)
         self.text = text
+        self.size = size
 
 
 Notice = dict[str, Any] | Connected | HeartBeat | Disconnected
@@ -225,12 +226,12 @@ def message_of(data: str) -> Message | None:
     if not isinstance(message, dict):
         logger.warning("event skipped: not a JSON object: {!r}", data[:80])
         return None
-    return Message(message, data if _is_strict_json_line(data) else "")
+    return Message(message, data if _is_strict_json_line(data) else "", len(data))
 
 
 def _is_strict_json_line(data: str) -> bool:
     """Whether *data*, a parsed object, is one line of strict JSON with a member and no spaces around."""
-    is_line = data.isascii() and data[0] == "{" and data[-1] == "}" and len(data) > 5 and "\n" not in data
+    is_line = data.isascii() and data.isprintable() and data[0] == "{" and data[-1] == "}" and len(data) > 5
     return is_line and "NaN" not in data and "Infinity" not in data
 
 
