@@ -15,6 +15,7 @@ from fastmon_client.intervals import Intervals
 from fastmon_client.message_filter import MessageFilter
 from fastmon_client.session import Output, Session, StopConditions, now
 from fastmon_client.settings import DEFAULT_TOPIC, DEFAULT_URL, broker_from, monitor_from
+from fastmon_client.tffile import run_name
 
 SHOWN_TYPES = ("tf_file_registered", "fastmon_status")
 """Default of --message-types."""
@@ -30,6 +31,14 @@ class CommaList(click.ParamType[tuple[str, ...]]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:  # noqa: ARG002
         """The items of *value*."""
         return value if isinstance(value, tuple) else tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+class RunIds(CommaList):
+    """A comma-separated list of runs, by `run_name`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """The names of the runs in *value*."""
+        return tuple(map(run_name, super().convert(value, param, ctx)))
 
 
 class Duration(click.ParamType[float]):
@@ -71,7 +80,7 @@ _SESSION_OPTIONS = (
     click.option(
         "--agents", type=CommaList(), default="", help="Show only these agents (processed_by); * and ? are wildcards."
     ),
-    click.option("--run-ids", type=CommaList(), default="", help="Show only these runs."),
+    click.option("--run-ids", type=RunIds(), default="", help="Show only these runs."),
     click.option("--namespace", help="Show only this namespace."),
     click.option("--stale-after", type=Duration(), default="60s", show_default=True,
                  help="Mark a running run STALE after this time without a TF file."),
@@ -108,7 +117,10 @@ class SessionOptions:
         filter_ = MessageFilter(types=types, agents=self.agents, run_ids=self.run_ids, namespace=self.namespace)
         monitor = monitor_from(self.monitor_url, variables)
         broker = broker_from(self.topic, variables) if self.transport == "stomp" else None
-        state = AppState(monitor.url, filter_, now(), stale_after_s=self.stale_after, intervals=intervals)
+        state = AppState(
+            monitor.url, filter_, now(), stale_after_s=self.stale_after, intervals=intervals,
+            topic=broker.topic if broker else None,
+        )  # fmt: skip
         return Session(monitor, filter_.subscribed_types, state, output, stop_conditions, broker)
 
 

@@ -25,6 +25,7 @@ from fastmon_client.reasons import reason_of
 from fastmon_client.retrying import ConnectionEnded, reconnect
 
 STREAM = "/api/messages/stream/"
+_CLOSED = "the monitor closed the stream"
 _DECODER = json.JSONDecoder(parse_constant=lambda _nan: None)  # NaN is not JSON
 
 
@@ -113,9 +114,9 @@ class Stream:
         """The batches of one connection; always raises `ConnectionEnded` at its end."""
         try:
             yield from self._one_response()
-            reason, retry_after_s = "the monitor closed the stream", 0.0
+            reason, retry_after_s = _CLOSED, 0.0
         except (requests.RequestException, HTTPError, OSError, ValueError) as exc:
-            reason, retry_after_s = reason_of(exc), _retry_after(exc)
+            reason, retry_after_s = reason_of(exc, cut=_CLOSED), _retry_after(exc)
         reason, self._dropped = self._dropped or reason, ""
         raise ConnectionEnded(reason, max(self._server_retry_s, retry_after_s))
 

@@ -138,6 +138,17 @@ def test_closed_stdout_ends_with_74_and_one_line(monitor, options):
     assert "Error" not in "".join(client.log_lines)
 
 
+def test_run_is_selected_by_its_number(monitor):
+    with connected_client(monitor, "--run-ids", "0300123", "--count", "2") as client:
+        monitor.deliver(tf(1, run_id="7"))
+        monitor.deliver(tf(2, run_id="0300123"))
+        monitor.deliver(tf(3, run_id=300123))
+        code, lines = client.ended()
+    assert code == 0
+    assert [line.split()[1:4] for line in lines] == [["run", "300123", "2.tf"], ["run", "300123", "3.tf"]]
+    assert [line.split()[1] for line in client.log_lines if line.startswith("run ")] == ["300123"]
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
 def test_signal_stops_with_a_summary(monitor, number, code):
     with connected_client(monitor) as client:

@@ -58,7 +58,7 @@ def test_closed_port_fails_the_tcp_check() -> None:
         free.bind(("127.0.0.1", 0))
         last = check_all(f"http://127.0.0.1:{free.getsockname()[1]}")[-1]
     assert (last.what, last.ok) == ("TCP", False)
-    assert "Connection refused" in last.detail
+    assert "connection refused" in last.detail
 
 
 def test_unknown_host_fails_the_dns_check() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,16 +14,17 @@ import pytest
 import trustme
 
 from fastmon_client.broker_config import BrokerConfig
+from fastmon_client.diagnostics import DiagnosticResult, Diagnostics
 from fastmon_client.intervals import Intervals
-from fastmon_client.monitor_session import AccessDenied
+from fastmon_client.monitor_session import AccessDenied, MonitorSession
 from fastmon_client.stream import Connected, Disconnected, HeartBeat, Notice
 from fastmon_client.topic_stream import TopicStream
 from fastmon_daemon.testbed.monitor import MonitorThread
 from fastmon_daemon.testbed.stomp_broker import Broker, BrokerThread, Frame, HookResult, Session
-from tests.client.client_process import QUICK, TOKEN, Client
+from tests.client.client_process import QUICK, TOKEN, Client, Experiment
 from tests.client.scripted_server import certified, notices_of
 
-TOPIC = "/topic/fastmon_client"
+TOPIC = "/topic/epictopic"
 
 
 @pytest.fixture
@@ -121,7 +123,7 @@ def test_denied_subscription_is_never_connected(broker: BrokerThread) -> None:
 def test_unreachable_broker_is_named(broker: BrokerThread) -> None:
     broker.stop()
     lost = wait_for_notice(notices_of(topic_of(broker)), Disconnected)
-    assert "Connection refused" in lost.reason
+    assert "connection refused" in lost.reason
     assert f"stomp://localhost:{broker.port}{TOPIC}" in lost.reason
 
 
@@ -178,7 +180,7 @@ def test_host_with_a_password_is_rejected_and_not_shown(host: str) -> None:
 def test_bracketed_ipv6_address_is_reached() -> None:
     config = BrokerConfig.of({"ACTIVEMQ_HOST": "[::1]", "ACTIVEMQ_PORT": "1"}, TOPIC)
     lost = wait_for_notice(notices_of(TopicStream(config=config, intervals=Intervals())), Disconnected)
-    assert lost.reason == f"stomp://[::1]:1{TOPIC}: Connection refused"
+    assert lost.reason == f"stomp://[::1]:1{TOPIC}: connection refused"
 
 
 def test_broker_without_tls_is_named(broker: BrokerThread, tmp_path: Path) -> None:
@@ -202,3 +204,48 @@ def test_client_shows_messages_of_the_topic(broker: BrokerThread) -> None:
             code, lines = client.ended()
     assert code == 0
     assert sorted(line.split()[3] for line in lines) == ["1.tf", "2.tf"]
+
+
+def test_topic_without_announcements_is_an_alarm(broker: BrokerThread) -> None:
+    more = ("--transport", "stomp", "--topic", "/topic/other", "--for", "1h")
+    with (
+        Experiment() as experiment,
+        Client(experiment.monitor.url, *more, environ=environ(broker), **QUICK) as client,
+    ):
+        client.wait_for_log("connected to")
+        experiment.publish(1)
+        assert "backfilled" in client.line()
+        experiment.publish(2)
+        client.wait_for_log("alarm source_silent: no announcement received from /topic/other since ")
+        client.signal(signal.SIGTERM)
+        assert client.ended()[0] == 0
+
+
+def test_status_says_whether_announcements_arrive_on_the_topic(broker: BrokerThread) -> None:
+    with Experiment() as experiment:
+        monitor = MonitorSession(url=experiment.monitor.url, token=lambda: TOKEN)
+
+        def last_result(topic: str, listen_s: float) -> DiagnosticResult:
+            return list(Diagnostics(monitor, BrokerConfig.of(environ(broker), topic), listen_s=listen_s).run())[-1]
+
+        quiet = last_result(TOPIC, 0.1)
+        with publishing(broker, 1):
+            heard = last_result(TOPIC, 60.0)
+        registering = threading.Thread(target=register_tf_files_until, args=(experiment, over := threading.Event()))
+        registering.start()
+        silent = last_result("/topic/other", 1.0)
+        over.set()
+        registering.join()
+    assert (quiet.ok, quiet.detail) == (True, f"subscribed to {TOPIC}; no TF file was registered in 0.1 s")
+    assert (heard.ok, heard.detail) == (True, f"announcements arrive on {TOPIC}")
+    assert not silent.ok
+    assert silent.detail.startswith("nothing received from /topic/other in 1 s, while the monitor registered ")
+    assert silent.hint == "set --topic to one of the daemon's FASTMON_ANNOUNCE"
+
+
+def register_tf_files_until(experiment: Experiment, over: threading.Event) -> None:
+    sequence = 0
+    while not over.wait(0.05):
+        sequence += 1
+        experiment.register_stfs(sequence)
+        experiment.register_tfs(sequence)
