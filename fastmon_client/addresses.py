@@ -28,11 +28,11 @@ def checked_host(host: str) -> str:
 
     Raises: ValueError with the reason if no resolver takes it.
     """
-    name = host.removeprefix("[").removesuffix("]")
+    name = host[1:-1] if re.fullmatch(r"\[[^\[\]]*:[^\[\]]*\]", host) else host
     with suppress(ValueError):
         ip_address(name)
         return name
-    if name != host or re.search(r"[\s:*\[\]]", name):
+    if re.search(r"[\s:*\[\]]", name):
         raise ValueError(f"{host[:80]!r} is neither a host name nor an address")
     try:
         name.encode("idna")

@@ -27,14 +27,16 @@ Answer = Iterable[bytes] | Callable[[socket.socket], object]
 class ScriptedServer:
     """Answers the n-th connection with the n-th of *answers*, then closes it; ignores further connections.
 
-    An answer that is a function receives the connection.
+    An answer that is a function receives the connection; without *waits_for_request* it is sent at once.
     """
 
-    def __init__(self, *answers: Answer, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, *answers: Answer, tls: ssl.SSLContext | None = None, waits_for_request: bool = True
+    ) -> None:  # fmt: skip
         self.requests: list[str] = []
         self.request_received = threading.Semaphore(0)
         self.over = threading.Event()
-        self._answers, self._tls = answers, tls
+        self._answers, self._tls, self._waits_for_request = answers, tls, waits_for_request
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._listener.settimeout(DEADLINE_S)
         self._thread = threading.Thread(target=self._serve, name="scripted")
@@ -65,7 +67,7 @@ class ScriptedServer:
 
     def _answer(self, connection: socket.socket, answer: Answer) -> None:
         request = b""
-        while b"\r\n\r\n" not in request:
+        while self._waits_for_request and b"\r\n\r\n" not in request:
             if not (piece := connection.recv(65536)):
                 return
             request += piece

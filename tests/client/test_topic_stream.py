@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from fastmon_client.topic_stream import TopicStream
 from fastmon_daemon.testbed.monitor import MonitorThread
 from fastmon_daemon.testbed.stomp_broker import Broker, BrokerThread, Frame, HookResult, Session
 from tests.client.client_process import QUICK, TOKEN, Client, Experiment
-from tests.client.scripted_server import certified, notices_of
+from tests.client.scripted_server import ScriptedServer, certified, notices_of
 
 TOPIC = "/topic/epictopic"
 
@@ -183,13 +184,18 @@ def test_bracketed_ipv6_address_is_reached() -> None:
     assert lost.reason == f"stomp://[::1]:1{TOPIC}: connection refused"
 
 
-def test_broker_without_tls_is_named(broker: BrokerThread, tmp_path: Path) -> None:
+def test_broker_without_tls_is_named(tmp_path: Path) -> None:
     _context, ca = certified(tmp_path)
-    topic = topic_of(broker, ACTIVEMQ_USE_SSL="True", ACTIVEMQ_SSL_CA_CERTS=ca)
-    reason = wait_for_notice(notices_of(topic), Disconnected).reason
-    assert reason.endswith(
-        (": the broker does not use TLS: set ACTIVEMQ_USE_SSL=off", "the broker closed the connection")
-    )
+
+    def answer(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(b"ERROR\n\n\0")
+
+    with ScriptedServer(answer, waits_for_request=False) as server:
+        variables = {"ACTIVEMQ_PORT": server.url.rpartition(":")[2], "ACTIVEMQ_SSL_CA_CERTS": ca}
+        config = BrokerConfig.of(variables | {"ACTIVEMQ_USE_SSL": "on"}, TOPIC)
+        lost = wait_for_notice(notices_of(TopicStream(config=config, intervals=Intervals())), Disconnected)
+    assert lost.reason == f"{config.url}: the broker does not use TLS: set ACTIVEMQ_USE_SSL=off"
 
 
 def test_client_shows_messages_of_the_topic(broker: BrokerThread) -> None:
@@ -210,7 +216,7 @@ def test_topic_without_announcements_is_an_alarm(broker: BrokerThread) -> None:
     more = ("--transport", "stomp", "--topic", "/topic/other", "--for", "1h")
     with (
         Experiment() as experiment,
-        Client(experiment.monitor.url, *more, environ=environ(broker), **QUICK) as client,
+        Client(experiment.monitor.url, *more, environ=environ(broker), **QUICK | {"heart_beat_s": 30.0}) as client,
     ):
         client.wait_for_log("connected to")
         experiment.publish(1)
