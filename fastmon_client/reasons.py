@@ -47,10 +47,11 @@ def _reason(cause: BaseException, peer: str, plain: str) -> str:
         return f"{peer} uses TLS: write https:// in SWF_MONITOR_URL" if uses_tls else f"{peer} does not answer in HTTP"
     if isinstance(cause, HTTPException | ProtocolError):
         return f"{peer} sent an invalid response ({type(cause).__name__})"
-    text = (isinstance(cause, OSError) and cause.strerror) or str(cause) or type(cause).__name__  # without the number
-    if isinstance(cause, TimeoutError) and "handshake" in text:
-        text = f"{peer} did not answer the TLS handshake in time: if it does not use TLS, {plain}"
-    return f"{text[:1].lower()}{text[1:]}"
+    if isinstance(cause, OSError) and cause.strerror:
+        return f"{cause.strerror[:1].lower()}{cause.strerror[1:]}"  # without the number
+    text = str(cause) or type(cause).__name__
+    is_handshake = isinstance(cause, TimeoutError) and "handshake" in text
+    return f"{peer} did not answer the TLS handshake: if it does not use TLS, {plain}" if is_handshake else text
 
 
 def _tls_reason(cause: ssl.SSLError, peer: str, plain: str) -> str:
