@@ -197,8 +197,8 @@ def test_json_lines_report_each_change_of_the_connection(capsys):
     connection, alarm = json_lines_of_update(output, driver, capsys)
     assert (connection["kind"], connection["state"], connection["reason"]) == ("connection", "DEAD", "reset by peer")
     assert alarm["evidence"] == "reset by peer"
-    driver.state.lost("Connection refused", driver.now)
-    assert [each["reason"] for each in json_lines_of_update(output, driver, capsys)] == ["Connection refused"]
+    driver.state.lost("connection refused", driver.now)
+    assert [each["reason"] for each in json_lines_of_update(output, driver, capsys)] == ["connection refused"]
 
 
 def test_run_that_returns_to_the_list_is_reported_again(capsys):
