@@ -51,7 +51,7 @@ class FoundFile:
         written = datetime.fromtimestamp(self.fingerprint.mtime_ns / 1e9, UTC)
         return json.dumps({
             "msg_type": "stf_ready", "namespace": namespace, "sender": sender, "run_id": self.run,
-            "filename": self.path.name, "sequence": sequence_in(self.path.name),
+            "filename": self.path.name, "sequence": sequence_in(self.path.name, self.run),
             "size_bytes": self.fingerprint.size, "checksum": None,
             "file_url": self.path.absolute().as_uri(),
             "original_path": str(self.path.absolute()), "modified_at": format_timestamp(written),

@@ -16,7 +16,7 @@ from loguru import logger
 from fastmon_daemon.base.clock import parse_timestamp
 from fastmon_daemon.base.rate_limit import TokenBucket
 from fastmon_daemon.engine import BackgroundTask
-from fastmon_daemon.messages import sequence_in
+from fastmon_daemon.messages import STF_SEEN, sequence_in
 from fastmon_daemon.monitor import TfFile
 from fastmon_daemon.outbox import NewStf, Origin, Outbox, ReceiveOutcome
 from fastmon_daemon.reconciler.config import ReconcilerConfig
@@ -78,7 +78,8 @@ class BackfillQueue:
         return waiting if has_room and self._config.allows_calls("monitor") and self._lookups.is_ready else None
 
     def _needs_lookup(self, missed: MissedStf) -> bool:
-        return missed.origin is Origin.RECOVERED and self._config.is_selected(sequence_in(missed.name), missed.name)
+        sequence = sequence_in(missed.name, missed.row.run_id)
+        return missed.origin is Origin.RECOVERED and self._config.is_selected(sequence, missed.name)
 
     def _lookup(self, run: TrackedRun, missed: MissedStf) -> BackgroundTask:
         name = missed.name
@@ -103,7 +104,7 @@ class BackfillQueue:
     def _store(self, outbox: Outbox, missed: MissedStf, preexisting: tuple[str, ...], now: datetime) -> None:
         row, stf = missed.row, missed.stf
         born = parse_timestamp(stf.created_at)
-        sequence = sequence_in(stf.stf_filename)
+        sequence = sequence_in(stf.stf_filename, row.run_id)
         note = explain_missed(born, outbox) if missed.origin is Origin.RECOVERED else None
         new = NewStf(
             namespace=row.namespace,
@@ -127,6 +128,6 @@ class BackfillQueue:
         outbox.count(f"stf_{missed.origin}")
         logger.info("{}: {} (run {})", stf.stf_filename, note or "listed by the monitor", row.run)
         outbox.runs.record_message(row.namespace, row.run_id, self._config.run_chart.initial, now, None)
-        apply_transition(outbox, self._config.run_chart, current, "hear_stf", now)
+        apply_transition(outbox, self._config.run_chart, current, STF_SEEN, now)
         if sequence is not None:
             outbox.runs.record_sequence(row, sequence)

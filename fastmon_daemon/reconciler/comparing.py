@@ -114,7 +114,7 @@ class RunComparator:
 
     def _is_coming(self, row: RunRow, poll_state: RunPollState, stf: StfFile) -> bool:
         """Whether the broker's backlog of an open run is still arriving and has not reached this STF."""
-        sequence = sequence_in(stf.stf_filename)
+        sequence = sequence_in(stf.stf_filename, row.run_id)
         if row.nameless or sequence is None or not self._is_open(row):
             return False
         return sequence > (row.last_sequence or 0) and poll_state.idle_s < self._config.intervals.missing_after_s
