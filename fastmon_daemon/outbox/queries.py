@@ -76,7 +76,8 @@ def load_runs(db: Database, tail: str, values: Sequence[object] = ()) -> list[Ru
 def read_run(row: Mapping[str, Any]) -> RunRow:
     """The `RunRow` in a row of `RUN_COLUMNS`."""
     absent = tuple(json.loads(row["absent"]))
-    return RunRow(**{**row, "run_id": json.loads(row["run_id"]), "nameless": bool(row["nameless"]), "absent": absent})
+    return RunRow(**{**row, "run_id": json.loads(row["run_id"]), "nameless": bool(row["nameless"]),
+                     "claimed": bool(row["claimed"]), "absent": absent})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from sqlite_utils import Database
 
 from fastmon_daemon.base.clock import format_timestamp
+from fastmon_daemon.messages import run_identity
 from fastmon_daemon.outbox.models import Latency, Origin, RunRow, TfCounts
 from fastmon_daemon.outbox.outages import Outages
 from fastmon_daemon.outbox.queries import RUN_COLUMNS, fetch, load_runs, placeholders, read_run
@@ -41,7 +42,7 @@ class Runs:
     ) -> None:
         """Note a message of the run; a new run begins in *state*, and is polled at once."""
         self._db.execute(_RECORD_MESSAGE, {
-            "namespace": namespace, "run": str(run_id), "run_id": json.dumps(run_id), "state": state,
+            "namespace": namespace, "run": run_identity(run_id), "run_id": json.dumps(run_id), "state": state,
             "execution_id": execution_id, "now": format_timestamp(now),
         })  # fmt: skip
 
