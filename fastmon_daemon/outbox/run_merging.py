@@ -1,8 +1,8 @@
 """Migration to one identity for each run: the rows of run `0300123` become those of run `300123`.
 
 Where both forms of a run have an STF, the row that is further advanced stays. It takes over what only the other had: TF
-files that were registered or announced, ids of the monitor, fields of the message; and the other's history, as a note of
-its own first transition. The names of states are those of schema 8.
+files that were registered or announced, ids of the monitor, fields of the message; and the other's history, as a note
+of its own first transition. The names of states are those of schema 8.
 """
 
 from __future__ import annotations
