@@ -75,7 +75,7 @@ def test_polls_between_two_batches_of_a_purge_restore_nothing(tmp_path: Path, co
     intake = MessageHandler(outbox.path, "ns", "", CHARTS, runs=runs, clock=testbed.time.clock())
     handle(intake, '{"msg_type": "stf_ready", "namespace": "ns", "run_id": "100014"}')
     reconciler = Reconciler(ReconcilerConfig(monitor=monitor, charts=CHARTS, clock=testbed.time.clock()), runs)
-    engine = testbed.engine(outbox, pool=pool, task_sources=[reconciler])
+    engine = testbed.engine(outbox, pool=pool, background_tasks=reconciler.tasks)
     actions = OperatorActions(CHARTS[0], intake, alone=False)
 
     def purge() -> ActionResult:

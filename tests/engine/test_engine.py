@@ -414,7 +414,7 @@ def test_wake_ends_the_wait_of_an_idle_engine(testbed: FakeTestbed) -> None:
 
 def test_a_drain_stores_results_and_starts_nothing_new(testbed: FakeTestbed) -> None:
     outbox, pool, source = testbed.outbox(), Slow(), CountingSource()
-    engine = testbed.engine(outbox, pool=pool, task_sources=[source], spare=source.idle_work)
+    engine = testbed.engine(outbox, pool=pool, background_tasks=source.tasks, spare=source.idle_work)
     first = testbed.receive(outbox, 1)
     testbed.broker_is(engine, up=False)
     engine.tick(0)

@@ -12,7 +12,7 @@ import pytest
 
 from fastmon_daemon.actions.operator_actions import ActionRequest, OperatorActions
 from fastmon_daemon.base.errors import LinkDown, ParentNotRegistered, TransientError
-from fastmon_daemon.engine import BUDGET_S
+from fastmon_daemon.engine.transitions import BUDGET_S
 from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.monitor import TfFile
 from fastmon_daemon.outbox import Origin

@@ -129,9 +129,13 @@ class Harness(FakeTestbed):
         )  # fmt: skip
         self.reconciler = Reconciler(config, tracked)
         self.live_engine: Engine = self.engine(
-            self.live_outbox, breakers=breakers, task_sources=[self.reconciler], workers=self.workers, pool=self.pool
+            self.live_outbox,
+            breakers=breakers,
+            background_tasks=self.reconciler.tasks,
+            workers=self.workers,
+            pool=self.pool,
         )
-        self.reconciler.begin_listening(self.live_outbox)
+        self.reconciler.listening.begin(self.live_outbox)
 
     def refuse_if_short(self) -> None:
         if self.disk_is_short:

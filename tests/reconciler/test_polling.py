@@ -121,7 +121,7 @@ def test_the_note_of_a_recovered_stf_names_the_downtime(harness: Harness, clean:
     harness.stf_ready(1)
     harness.pass_time(20)
     if clean:
-        harness.reconciler.end_listening(harness.live_outbox)
+        harness.reconciler.listening.end(harness.live_outbox)
     harness.time.pass_(seconds=60)
     harness.register(2)
     harness.time.pass_(seconds=60)

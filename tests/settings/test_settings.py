@@ -12,7 +12,7 @@ from loguru import logger
 
 from fastmon_daemon.base.errors import ConfigError
 from fastmon_daemon.base.logs import SecretRedactor
-from fastmon_daemon.service import SecretReader
+from fastmon_daemon.service.clients import SecretReader
 from fastmon_daemon.settings import (
     ListenAddress,
     Settings,
