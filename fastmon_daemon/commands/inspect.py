@@ -90,7 +90,7 @@ def inspect(
       namespace, run, run_id, state, execution_id, expected, expected_by,
       known, missing, monitor_count, absent, last_sequence, nameless,
       last_message_at, ended_at, ended_by, poll_at, polls, reconcile_error,
-      summary_at, pruned
+      summary_at, claimed, other_namespace, pruned
     """
     if (stf is not None and (state or rejected)) or (rejected and (state or run)):
         raise click.UsageError("STF, --state and --rejected cannot be combined, nor --rejected and --run")
