@@ -15,7 +15,7 @@ from rich.live import Live
 
 from fastmon_daemon.base.clock import utcnow
 from fastmon_daemon.base.links import links_for
-from fastmon_daemon.commands.common import db_option, find_database, json_option, load_settings_with_errors
+from fastmon_daemon.commands.common import RUN, db_option, find_database, json_option, load_settings_with_errors
 from fastmon_daemon.commands.formatting import console
 from fastmon_daemon.commands.inspect_tables import render_inspection
 from fastmon_daemon.inspection.inspector import InspectionContext, Inspector, StfFilter, View, with_metadata
@@ -36,7 +36,7 @@ _STATES = load_statechart("stf").states
 @click.option(
     "--state", metavar="STATE", type=click.Choice(_STATES), help=f"List the STFs in STATE: {', '.join(_STATES)}."
 )
-@click.option("--run", metavar="RUN", help="List the STFs of RUN.")
+@click.option("--run", type=RUN, metavar="RUN", help="List the STFs of RUN.")
 @click.option("--rejected", is_flag=True, help="List rejected messages.")
 @click.option("--all", "everything", is_flag=True, help=f"List all entries, not only the first {_DEFAULT_LIMIT}.")
 @json_option()
