@@ -49,7 +49,8 @@ def verdict(
     outages. Works with or without a running daemon.
 
     A run is complete if it has ended, its number of STFs is known, and every STF has been received and has finished
-    without failure.
+    without failure. A run that is not claimed (no message with our namespace named it) is never complete: only its
+    announced STFs are counted.
 
     \b
     JSON keys:
