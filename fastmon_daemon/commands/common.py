@@ -37,6 +37,7 @@ PROGRESS_EVERY_S = 5.0
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+
 db_option = click.option(
     "--db",
     type=click.Path(path_type=Path, dir_okay=False, readable=False),

@@ -17,6 +17,7 @@ from sqlite_utils import Database
 from fastmon_daemon.base.clock import format_timestamp
 from fastmon_daemon.base.errors import StaleStfError
 from fastmon_daemon.base.failpoints import failpoints_around
+from fastmon_daemon.messages import run_identity
 from fastmon_daemon.outbox.models import (
     MAX_REJECTED_BYTES,
     Announced,
@@ -80,7 +81,7 @@ class Outbox(OutboxReader):
     def receive(self, new: NewStf, state: str, now: datetime) -> ReceiveOutcome:
         """Store an STF in *state* with its first history row; a known one changes nothing."""
         arguments = {
-            **asdict(new), "run": str(new.run_id), "run_id": json.dumps(new.run_id), "state": state,
+            **asdict(new), "run": run_identity(new.run_id), "run_id": json.dumps(new.run_id), "state": state,
             "now": format_timestamp(now), "born_at": format_timestamp(min(new.born_at or now, now)),
             "preexisting": json.dumps(new.preexisting) if new.preexisting else None,
         }  # fmt: skip
