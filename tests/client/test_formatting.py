@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from loguru import logger
 
 from fastmon_client.app_state import AppState
 from fastmon_client.formatting import escape, gaps, line, size
@@ -20,7 +19,7 @@ from fastmon_client.summary import summary_lines
 from fastmon_client.tffile import file_size, run_of
 from fastmon_daemon.engine.steps import tf_file_registered
 from fastmon_daemon.outbox import Origin, Tf
-from tests.builders import FakeTestbed, named
+from tests.builders import FakeTestbed, logged, named
 from tests.client.state_driver import T0, StateDriver
 
 NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -214,14 +213,12 @@ def test_run_that_returns_to_the_list_is_reported_again(capsys):
 
 
 def test_new_alarms_are_logged_oldest_first_with_one_bell(capsys):
-    said: list[str] = []
-    number = logger.add(said.append, format="{message}")
     driver, output = StateDriver(), Quiet(bell=True)
     for agent in ("a", "b"):
         driver.receive(msg_type="fastmon_status", processed_by=agent, status="degraded")
         driver.wait(1)
-    output.update(driver.state, driver.now)
-    output.update(driver.state, driver.now)
-    logger.remove(number)
-    assert said == [f"alarm daemon_degraded: {agent} degraded: no reason given\n" for agent in ("a", "b")]
+    with logged() as lines:
+        output.update(driver.state, driver.now)
+        output.update(driver.state, driver.now)
+    assert lines == [f"alarm daemon_degraded: {agent} degraded: no reason given\n" for agent in ("a", "b")]
     assert capsys.readouterr().err.count("\a") == 1

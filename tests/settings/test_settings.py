@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from loguru import logger
 
 from fastmon_daemon.base.errors import ConfigError
 from fastmon_daemon.base.logs import SecretRedactor
@@ -22,6 +21,7 @@ from fastmon_daemon.settings import (
     read_environment,
 )
 from fastmon_daemon.settings.docs import env_example, settings_table
+from tests.builders import logged
 
 NO_CA_FILE = (
     "ACTIVEMQ_USE_SSL='true': TLS needs a CA file: "
@@ -261,16 +261,14 @@ def test_secrets_added_by_concurrent_threads_are_all_redacted() -> None:
 def test_previous_secret_is_kept_while_its_file_is_unusable_with_one_warning(
     break_file: Callable[[Path], object], working: Path
 ) -> None:
-    lines: list[str] = []
-    sink = logger.add(lines.append, format="{message}")
     file = working / "token"
     read = SecretReader({"SWF_API_TOKEN_FILE": str(file)}, "SWF_API_TOKEN", "first", SecretRedactor())
     file.write_text("second")
     assert read() == "second"
     file.write_text("")
     break_file(file)
-    assert [read(), read()] == ["second", "second"]
-    logger.remove(sink)
+    with logged() as lines:
+        assert [read(), read()] == ["second", "second"]
     assert [line.partition(": using ")[2] for line in lines] == ["the last secret that was read\n"]
     file.write_text("third")
     assert read() == "third"
