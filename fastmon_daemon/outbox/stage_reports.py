@@ -16,6 +16,10 @@ from fastmon_daemon.outbox.queries import STF_COLUMNS, columns_of, fetch, load_t
 
 UNREPORTABLE = "stages_unreportable"
 """The counter of STFs for which no stage can be reported."""
+SINGLE_UPDATES = "stage_updates_single"
+"""The counter of updates that told one transition."""
+COALESCED_UPDATES = "stage_updates_coalesced"
+"""The counter of updates that told several transitions of an STF."""
 
 
 class PendingReports:
@@ -25,16 +29,17 @@ class PendingReports:
         self._db = db
 
     def pending(self, after: int, limit: int) -> tuple[list[int], int]:
-        """STF ids of the next *limit* pending history rows after row *after*, oldest first; and the id of the last."""
+        """The STF id of each of the next *limit* pending history rows after row *after*, oldest first; the last row."""
         query = "select id, stf from history where reported_at is null and id > ? order by id limit ?"
         rows = self._db.execute(query, [after, limit]).fetchall()
-        return list(dict.fromkeys(stf for _, stf in rows)), rows[-1][0] if rows else after
+        return [stf for _, stf in rows], rows[-1][0] if rows else after
 
     def report(self, stf_id: int) -> PendingReport | None:
         """The pending report of an STF; None if nothing is pending, or the STF was pruned meanwhile."""
         query = f"select id, reported_at, {columns_of(HistoryRow)} from history where stf = ? order by id"  # noqa: S608
         rows = fetch(self._db, query, [stf_id])
-        if all(row["reported_at"] is not None for row in rows):
+        pending = tuple(row["id"] for row in rows if row["reported_at"] is None)
+        if not pending:
             return None
         keys, tfs = self.keys(stf_id), load_tfs(self._db, stf_id)
         # Read last: if the STF still exists, the reads above are complete.
@@ -42,7 +47,7 @@ class PendingReports:
         if not stf:
             return None
         history = tuple(HistoryRow(**{each.name: row[each.name] for each in fields(HistoryRow)}) for row in rows)
-        return PendingReport(stf=read_stf(stf[0], tfs), keys=keys, history=history, last=rows[-1]["id"])
+        return PendingReport(stf=read_stf(stf[0], tfs), keys=keys, history=history, pending=pending)
 
     def keys(self, stf_id: int) -> StageKeys:
         """The monitor's ids of an STF; all None if the STF was pruned."""
@@ -60,12 +65,12 @@ class StageReportStore:
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    def set_workflow(self, stf_id: int, workflow_id: str) -> None:
-        """Store the monitor's id of an STF's workflow."""
+    def set_workflow(self, stf_id: int, workflow_id: str | None) -> None:
+        """Store the monitor's id of an STF's workflow; None: it has none any more."""
         self._db.execute("update stf set workflow_id = ? where id = ?", [workflow_id, stf_id])
 
-    def set_stage(self, stf_id: int, stage_id: str) -> None:
-        """Store the monitor's id of an STF's stage."""
+    def set_stage(self, stf_id: int, stage_id: str | None) -> None:
+        """Store the monitor's id of an STF's stage; None: it has none any more."""
         self._db.execute("update stf set stage_id = ? where id = ?", [stage_id, stf_id])
 
     def mark_reported(self, stf_id: int, last: int, now: datetime) -> None:
