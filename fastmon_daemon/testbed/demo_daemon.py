@@ -82,7 +82,7 @@ class OutboxObserver:
 
     def stfs(self) -> list[Stf]:
         """All STFs. Raises: StorageError."""
-        return self._open().list_stfs(limit=-1)
+        return self._open().find()
 
     def stages(self) -> tuple[int, int] | None:
         """Numbers of transitions whose report is pending, and of STFs whose stage is unreportable; None if unknown."""

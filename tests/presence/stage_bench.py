@@ -96,10 +96,10 @@ class Bench:
         self.testbed.time.pass_(minutes=2)
 
     def pending(self) -> int:
-        return self.outbox.reports.stages.count_pending()
+        return self.outbox.stages.count_pending()
 
     def counters(self) -> dict[str, int]:
-        return self.outbox.reports.counters()
+        return self.outbox.counters()
 
     def rows(self, path: str) -> list[dict[str, Any]]:
         self.own_reads[f"GET /api/{path}/"] += 1

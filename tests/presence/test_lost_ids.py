@@ -127,7 +127,7 @@ def test_a_workflow_of_another_run_with_the_same_name_is_not_ours(bench: Bench) 
     bench.workflow(name, run_id="100013")
     bench.round()
     assert bench.rows("workflow-stages") == []
-    keys = bench.outbox.reports.stages.keys(named(bench.outbox, name).id)
+    keys = bench.outbox.stages.keys(named(bench.outbox, name).id)
     assert keys.unreportable == "the monitor has a workflow of this name for run 100013"
     bench.round()
     assert (bench.pending(), bench.counters()["stages_unreportable"]) == (0, 1)

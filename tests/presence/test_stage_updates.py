@@ -28,7 +28,7 @@ def test_each_transition_is_an_update_of_its_own_in_order_as_of_its_time(bench: 
     settle(bench.engine)
     bench.round()
     assert bench.stages_sent() == list(zip(STATUSES, LIFE, strict=True))
-    history = bench.outbox.reports.history(named(bench.outbox, name).id)
+    history = bench.outbox.history(named(bench.outbox, name).id)
     for n, (sent, row) in enumerate(zip(bench.client.stages, history, strict=True), 1):
         metadata = sent["stage_metadata"]
         assert (metadata["state"], metadata["since"]) == (row.dest, row.at)
@@ -61,7 +61,7 @@ def test_transitions_that_waited_too_long_share_an_update_that_lists_each_with_i
     settle(bench.engine)
     bench.testbed.time.pass_(seconds=BEHIND_AFTER.total_seconds())
     bench.round()
-    history = bench.outbox.reports.history(named(bench.outbox, name).id)
+    history = bench.outbox.history(named(bench.outbox, name).id)
     reported = bench.stage()["stage_metadata"]["transitions"]
     assert [(row["to"], row["at"]) for row in reported] == [(row.dest, row.at) for row in history]
     assert bench.stages_sent() == [("fastmon_complete", "completed")]

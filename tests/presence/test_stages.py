@@ -126,7 +126,7 @@ def test_a_failed_stf_is_reported_with_its_reason_and_so_is_its_retry(bench: Ben
     assert [row["trigger"] for row in stage["stage_metadata"]["transitions"]].count("retry") == 1
 
 
-@pytest.mark.parametrize("read", ["unreportable from", "from tf where", "from stf left join"])
+@pytest.mark.parametrize("read", ["unreportable from", "from tf where", "from stf where"])
 def test_an_stf_that_is_pruned_between_two_reads_has_no_pending_report_and_no_stage(bench: Bench, read: str) -> None:
     stf_id = named(bench.outbox, bench.testbed.receive(bench.outbox)).id
     settle(bench.engine)
