@@ -165,6 +165,11 @@ class MetricsCollector:
         downtime = {**dict.fromkeys([*seen["links"], DAEMON_DOWNTIME], 0.0), **downtime}
         yield by_label("fastmon_outage_seconds_total", "counter", "Connection downtime, seconds.", "link", downtime)
         yield gauge("fastmon_messages_rejected", "Rejected messages in the database.", seen["rejected_count"])
+        stages = seen["stages"]
+        updates = {"single": stages["single_updates"], "coalesced": stages["coalesced_updates"]}
+        help_ = "Updates of workflow stages sent: one transition each, or several of an STF."
+        yield by_label("fastmon_stage_updates_total", "counter", help_, "kind", updates)
+        yield gauge("fastmon_stage_transitions_pending", "Transitions not reported yet.", stages["pending"])
         counted = {**dict.fromkeys(_COUNTED, 0), **seen["counters"]}
         yield by_label("fastmon_counted_total", "counter", "Events that the daemon counts.", "what", counted)
         yield from runs

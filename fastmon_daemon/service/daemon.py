@@ -221,6 +221,7 @@ class Daemon:
         sd_notify.notify(self._values, "READY=1")
         while not shutdown.to_stop:
             self.engine.tick()
+            self.presence.wake_stages()
             self.liveness.beat()
             sd_notify.notify(self._values, "WATCHDOG=1")  # sent after a completed tick only
         logger.info("{}: stopping; a second signal exits immediately", shutdown.to_stop)
@@ -235,6 +236,7 @@ class Daemon:
         deadline = self._clock.monotonic() + 10.0
         while not shutdown.to_stop:
             self.engine.tick(0.1)
+            self.presence.wake_stages()
             broker_known = self._brokers.up or self._clock.monotonic() > deadline
             if broker_known and (self.engine.idle or self.engine.fault):
                 break  # a fault: the database is not writable, no work can be done now

@@ -13,6 +13,7 @@ from fastmon_daemon.base.backoff import retry_for
 from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.base.links import links_for
 from fastmon_daemon.engine import Engine
+from fastmon_daemon.engine.sampling import gets_tf_files
 from fastmon_daemon.intake.found_files import FoundFile
 from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.intake.seen_file_cache import SeenFileCache
@@ -121,8 +122,15 @@ def make_presence(
         workers.append(PeriodicWorker("log-shipping", shipper.tick, shipper.on_stop, errors=errors))
     stages = None
     if settings.stages:
-        submit, busy = engine.inbox.submit, lambda: engine.busy > 0
-        stages = StageReporter(client, name, rule.chart, checker(), submit=submit, busy=busy, errors=errors)
+        stages = StageReporter(
+            client,
+            name,
+            checker(),
+            submit=engine.inbox.submit,
+            busy=lambda: engine.busy > 0,
+            selected=partial(gets_tf_files, settings.selection_fraction),
+            errors=errors,
+        )
     return Presence(workers, stages, clock.monotonic)
 
 
