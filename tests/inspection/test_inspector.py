@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from freezegun import freeze_time
 
 from fastmon_daemon.base.errors import ConfigError, StorageError
 from fastmon_daemon.cli import cli
@@ -21,6 +22,7 @@ from fastmon_daemon.engine.sampling import draw_sample
 from fastmon_daemon.outbox import Announced, NewStf, Outbox, Registered, Sampled, Stf, open_for_reading, open_outbox
 from fastmon_daemon.outbox.models import SamplePlan
 from fastmon_daemon.statechart import load_statechart
+from tests.builders import START
 
 CHART = load_statechart("stf")
 NAME = "swf.7.000001.stf"
@@ -135,6 +137,7 @@ def test_with_a_daemon_an_old_stf_is_stuck_with_error_attempts_and_next_attempt(
     assert config.exit_code == 0
 
 
+@freeze_time(START)
 @pytest.mark.parametrize("blocked", [False, True])
 def test_waiting_for_a_link_that_is_down_is_not_stuck(database: InspectedDatabase, blocked: bool) -> None:
     database.receive(at=ago(minutes=9))
@@ -153,6 +156,7 @@ def test_waiting_for_a_link_that_is_down_is_not_stuck(database: InspectedDatabas
     assert view["oldest"]["next"] == "register_tfs, when the monitor is up"
 
 
+@freeze_time(START)
 def test_an_outage_of_another_link_does_not_count(database: InspectedDatabase) -> None:
     database.receive(at=ago(minutes=9))
     database.move("sample_tfs", ago(minutes=8))
@@ -162,6 +166,7 @@ def test_an_outage_of_another_link_does_not_count(database: InspectedDatabase) -
         assert database.inspect().exit_code == 1
 
 
+@freeze_time(START)
 def test_after_an_outage_the_backlog_has_the_whole_limit_again(database: InspectedDatabase) -> None:
     database.receive(at=ago(minutes=9))
     database.move("sample_tfs", ago(minutes=8))
@@ -170,7 +175,8 @@ def test_after_an_outage_the_backlog_has_the_whole_limit_again(database: Inspect
         database.outbox.outages.link_back("monitor", ago(seconds=5))
     with daemon_of(database.path):
         assert database.inspect().exit_code == 0
-        assert database.inspect(FASTMON_STUCK_AFTER="2").exit_code == 1
+        assert database.inspect(FASTMON_STUCK_AFTER="6").exit_code == 0
+        assert database.inspect(FASTMON_STUCK_AFTER="4").exit_code == 1
 
 
 def test_a_failed_stf_needs_an_operator_with_and_without_a_daemon(database: InspectedDatabase) -> None:
