@@ -12,6 +12,7 @@ import click
 from fastmon_daemon.actions.control_socket import send_request
 from fastmon_daemon.actions.operator_actions import RECONCILE, ActionRequest, run_number_to_reconcile
 from fastmon_daemon.base.errors import TransientError
+from fastmon_daemon.base.text import escape_controls
 from fastmon_daemon.commands.common import (
     EXIT_TRY_AGAIN,
     current_user,
@@ -21,7 +22,7 @@ from fastmon_daemon.commands.common import (
     report_progress,
     require_database,
 )
-from fastmon_daemon.commands.formatting import count_of, escape_controls
+from fastmon_daemon.commands.formatting import count_of
 from fastmon_daemon.messages import run_identity
 from fastmon_daemon.outbox import owner_of
 from fastmon_daemon.service import reconcile_offline
@@ -55,7 +56,7 @@ def reconcile(run: str, db: Path | None, as_json: bool) -> None:
             else:
                 result = asdict(reconcile_offline(load_context(path, log_level="WARNING"), request))
     except TransientError as exc:
-        click.echo(f"fastmon-daemon: {exc}", err=True)
+        click.echo(f"fastmon-daemon: {escape_controls(exc)}", err=True)
         sys.exit(EXIT_TRY_AGAIN)
     listed, recovered = result["monitor_count"], result["recovered"]
     if as_json:

@@ -13,6 +13,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from fastmon_daemon.base.clock import parse_timestamp, utcnow
+from fastmon_daemon.base.text import escape_controls
 from fastmon_daemon.commands.common import (
     PROGRESS_AFTER_S,
     PROGRESS_EVERY_S,
@@ -21,7 +22,7 @@ from fastmon_daemon.commands.common import (
     json_option,
     namespace_option,
 )
-from fastmon_daemon.commands.formatting import console, escape_controls, format_when, table
+from fastmon_daemon.commands.formatting import console, format_when, table
 from fastmon_daemon.messages import run_identity
 from fastmon_daemon.outbox import DAEMON_DOWNTIME, Outage, open_for_reading
 from fastmon_daemon.reconciler.verdict import Verdict, judge

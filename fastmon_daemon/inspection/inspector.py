@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from fastmon_daemon.base.clock import format_timestamp, parse_timestamp
-from fastmon_daemon.outbox import UNREPORTABLE, OutboxReader, Stf
+from fastmon_daemon.outbox import COALESCED_UPDATES, SINGLE_UPDATES, UNREPORTABLE, OutboxReader, Stf
 from fastmon_daemon.presence.stuck import LinkStatus, StuckRule, StuckStfs, latest_link_statuses
 
 NO_DAEMON = "no daemon is running"
@@ -62,7 +62,12 @@ class Inspector:
             "links": self.links,
             "rejected_count": reports.rejected_count(),
             "runs": [view for view in self._runs() if run in (None, view["run"])],
-            "stages": {"pending": reports.stages.count_pending(), "unreportable": counters.get(UNREPORTABLE, 0)},
+            "stages": {
+                "pending": reports.stages.count_pending(),
+                "single_updates": counters.get(SINGLE_UPDATES, 0),
+                "coalesced_updates": counters.get(COALESCED_UPDATES, 0),
+                "unreportable": counters.get(UNREPORTABLE, 0),
+            },
             "counters": counters,
         }
         if state or run:
