@@ -8,8 +8,8 @@ import pytest
 
 from fastmon_daemon.base.errors import LinkBlocked, LinkDown, ParentNotRegistered, PermanentError, TransientError
 from fastmon_daemon.monitor import MonitorClient
+from tests.builders import logged
 from tests.monitor.scripted_monitor import EXISTS, HTML, NO_STF, ROW, TF, TOKEN, Action, Server, resets, says
-from tests.reconciler.harness import logged_warnings
 
 
 def test_a_registered_tf_is_returned_with_the_id_of_the_monitor(server: Server, monitor: MonitorClient) -> None:
@@ -269,7 +269,7 @@ def test_a_row_that_names_no_stf_is_logged_and_takes_no_other_with_it(
 ) -> None:
     server.script = [says(200, {"count": 2, "results": [row, stf_row(1)]})]
 
-    with logged_warnings() as lines:
+    with logged("WARNING") as lines:
         assert [stf.stf_filename for stf in monitor.stf_files(7)] == ["1.stf"]
     assert lines == [f"run 7: the monitor lists a row that names no STF: {json.dumps(row)}\n"]
 

@@ -10,8 +10,8 @@ import pytest
 
 from fastmon_daemon.monitor import TfFile
 from fastmon_daemon.outbox import Origin
-from tests.builders import settle
-from tests.reconciler.harness import Harness, file_name, logged_warnings
+from tests.builders import logged, settle
+from tests.reconciler.harness import Harness, file_name
 
 
 def tf_of_another(sequence: int, metadata: Any) -> TfFile:
@@ -32,7 +32,7 @@ def let_another_register(
 @pytest.mark.parametrize("namespace", [None, ""])
 def test_a_message_without_namespace_brings_in_its_stf_and_not_its_run(harness: Harness, namespace: str | None) -> None:
     harness.register(1, 2, 3)
-    with logged_warnings() as lines:
+    with logged("WARNING") as lines:
         for sequence in (1, 1, 3):
             harness.process("stf_ready", filename=file_name(sequence), sequence=sequence, namespace=namespace)
         harness.pass_time(100)
@@ -82,7 +82,7 @@ def test_run_messages_without_namespace_count_in_a_claimed_run(harness: Harness)
 def test_a_run_with_tf_files_of_another_namespace_is_given_up(harness: Harness, nameless: bool) -> None:
     harness.register(1, 2, 3)
     let_another_register(harness, 1)
-    with logged_warnings() as lines:
+    with logged("WARNING") as lines:
         if nameless:
             harness.process("stf_ready")
         else:
