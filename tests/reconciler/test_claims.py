@@ -7,7 +7,9 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from fastmon_daemon.cli import cli
 from fastmon_daemon.monitor import TfFile
 from fastmon_daemon.outbox import Origin
 from tests.builders import logged, settle
@@ -41,6 +43,8 @@ def test_a_message_without_namespace_brings_in_its_stf_and_not_its_run(harness: 
     assert harness.known() == [file_name(1), file_name(3)]
     assert harness.stf(3).state == "completed"
     assert (harness.monitor.polls, harness.row.poll_at) == (0, None)
+    shown = CliRunner().invoke(cli, ["inspect", "--db", str(harness.folder / "outbox.db")], env={"COLUMNS": "300"})
+    assert "not claimed: messages without namespace" in shown.stdout
     assert len([line for line in lines if "not claimed" in line]) == 1
 
 
