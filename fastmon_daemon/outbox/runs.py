@@ -79,7 +79,8 @@ class Runs:
         False if an operator claimed it although that was known.
         """
         query = (
-            "update run set claimed = 0, other_namespace = ?, poll_at = null, monitor_count = null, absent = '[]'"
+            "update run set claimed = 0, other_namespace = ?, poll_at = null, monitor_count = null, absent = '[]',"
+            " expected = null, expected_by = null"
             " where namespace = ? and run = ? and other_namespace is null"
         )
         return bool(self._db.execute(query, [other_namespace, row.namespace, row.run]).rowcount)

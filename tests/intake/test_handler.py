@@ -16,9 +16,8 @@ from fastmon_daemon.base.errors import StorageUnavailable
 from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.outbox import Origin, Outbox, open_outbox
 from fastmon_daemon.statechart import load_statechart
-from tests.builders import HandClock, handle, named
+from tests.builders import HandClock, handle, logged, named
 from tests.messages.test_inbound import ready
-from tests.reconciler.harness import logged_warnings
 
 
 @pytest.fixture
@@ -101,7 +100,7 @@ def test_a_run_follows_its_chart_if_messages_are_missed_or_repeated(handler: Mes
 
 
 def test_a_run_ends_even_if_its_total_cannot_be_read(handler: MessageHandler, outbox: Outbox) -> None:
-    with logged_warnings() as lines:
+    with logged("WARNING") as lines:
         handle(handler, run_message("end_run", total_stf_files="many"))
     row = outbox.runs.get("torre1", "100014")
     assert row is not None
