@@ -28,6 +28,7 @@ RESPONSE_TIMEOUT_S = 10.0
 """Longest wait for a response, and for the first event of the stream."""
 LISTEN_S = 10.0
 """Longest wait for an announcement on a topic."""
+_URLS_HINT = "set SWF_MONITOR_URL and the proxy variables to valid URLs"
 _RETRY_HINT = "try again, and check the monitor's health"
 
 Cause = Literal["unreachable", "token", "other"]
@@ -128,11 +129,11 @@ class Diagnostics:
         with self._get(monitor, path, {"limit": "1"}) as response:
             try:
                 return int(response.json()["count"])
-            except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError) as exc:
-                raise _Failed(f"response is truncated: {reason_of(exc)}", _RETRY_HINT, "unreachable") from exc
-            except (ValueError, KeyError, TypeError) as exc:
+            except (ValueError, KeyError, TypeError, RecursionError) as exc:  # also requests' JSONDecodeError
                 detail = f"response is not a monitor's ({response.status_code})"
                 raise _Failed(detail, "set SWF_MONITOR_URL to the monitor's base URL, without /api") from exc
+            except requests.RequestException as exc:
+                raise _Failed(f"response is unreadable: {reason_of(exc)}", _RETRY_HINT, "unreachable") from exc
 
     def _token(self) -> str:
         try:
@@ -193,11 +194,15 @@ class Diagnostics:
             with monitor.session() as session:
                 response = monitor.get(session, path, params, accept, RESPONSE_TIMEOUT_S)
         except requests.RequestException as exc:
+            if isinstance(exc, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema)):
+                raise _Failed(f"request not sent ({type(exc).__name__})", _URLS_HINT) from exc
             is_silence = isinstance(exc, (requests.ConnectionError, requests.Timeout))
             is_silence = is_silence and not isinstance(exc, requests.exceptions.SSLError)
             raise _Failed(
                 f"no response: {reason_of(exc)}", _RETRY_HINT, "unreachable" if is_silence else "other"
             ) from exc
+        except (HTTPError, ValueError) as exc:  # some invalid proxy URLs; the text may contain their password
+            raise _Failed(f"request not sent ({type(exc).__name__})", _URLS_HINT) from exc
         self._check(response)
         return response
 

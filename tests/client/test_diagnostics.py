@@ -105,8 +105,8 @@ def run_status(monitor_url: str, *options: str, **environ: str) -> Result:
 def test_status_shows_settings_with_sources_but_no_token(monitor: MonitorThread) -> None:
     done = run_status(monitor.url)
     assert done.exit_code == 0
-    assert f"SWF_MONITOR_URL        {monitor.url}  (--monitor-url)" in done.output
-    assert "SWF_API_TOKEN          set  (environment)" in done.output
+    assert f"SWF_MONITOR_URL         {monitor.url}  (--monitor-url)" in done.output
+    assert "SWF_API_TOKEN           set  (environment)" in done.output
     assert TOKEN not in done.output
 
 

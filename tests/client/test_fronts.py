@@ -143,6 +143,37 @@ def test_what_the_monitor_sent_is_escaped_once(words: tuple[str, ...]) -> None:
         assert "\\\\x1b" not in output
 
 
+@pytest.mark.parametrize(
+    "proxy",
+    ["http://me:hush-hush@a..b:3128", "http://me:hush-hush@[::1", "http://me:hush-hush@h:port", "nothing://x",
+     "http://me:hush/hush@h:1", "me:hush-hush@h..x:1", "http://me:hush-hush@"],
+)  # fmt: skip
+@pytest.mark.parametrize("words", [("status",), ("summary", "--run", "1"), ("start", "--quiet")])
+def test_invalid_proxy_is_a_usage_error_that_does_not_show_it(words: tuple[str, ...], proxy: str) -> None:
+    done = run(*words, SWF_MONITOR_URL="http://monitor.example", http_proxy=proxy, no_proxy="", NO_PROXY="")
+    assert done.exit_code == 2
+    assert "the proxy variable for the monitor is not a URL" in done.output
+    assert "hush" not in done.output
+
+
+def test_socks_proxy_that_refuses_is_no_traceback() -> None:
+    environ = {"SWF_MONITOR_URL": "http://monitor.example", "http_proxy": "socks5h://127.0.0.1:1", "no_proxy": ""}
+    done = run("summary", "--run", "1", **environ, NO_PROXY="")
+    assert done.exit_code in (1, 4)  # 1 without PySocks
+    assert "Traceback" not in done.output
+    assert not isinstance(done.exception, Exception)
+
+
+@pytest.mark.parametrize(
+    "answer", [ok(b"no gzip", "Content-Encoding: gzip"), ok(b"[" * 100_000), ok(b'{"count": "many"}'), ok(b"\xff")]
+)
+def test_status_stands_any_body(answer: bytes) -> None:
+    with ScriptedServer(*[[answer]] * 9) as server:
+        done = run("status", SWF_MONITOR_URL=server.url)
+    assert "FAILED REST" in done.output
+    assert not isinstance(done.exception, Exception)
+
+
 def test_status_and_requests_trust_the_same(tmp_path: Path) -> None:
     tls, ca = certified(tmp_path)
     trustme.CA().cert_pem.write_to_path(tmp_path / "other.pem")
