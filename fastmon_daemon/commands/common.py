@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from fastmon_daemon.base import logs
-from fastmon_daemon.base.errors import ConfigError, StorageError
+from fastmon_daemon.base.errors import ConfigError
 from fastmon_daemon.settings import (
     LoadResult,
     Settings,
@@ -37,8 +37,15 @@ PROGRESS_EVERY_S = 5.0
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+
 db_option = click.option(
-    "--db", type=click.Path(path_type=Path, dir_okay=False), help="Database file; overrides FASTMON_DB."
+    "--db",
+    type=click.Path(path_type=Path, dir_okay=False, readable=False),
+    help="Database file; overrides FASTMON_DB.",
+)
+
+namespace_option = click.option(
+    "--namespace", metavar="NAMESPACE", help="Namespace of the run, if it exists in several namespaces."
 )
 
 
@@ -104,10 +111,14 @@ def database_for_daemon() -> tuple[Path, str]:
 
 
 def require_database(db: Path | None) -> Path:
-    """Return the existing database to use; *db* is the value of `--db`. Raises: StorageError if there is none."""
+    """Return the existing database to use; *db* is the value of `--db`.
+
+    Raises: StorageError if there is none, or this user may not read it.
+    """
+    from fastmon_daemon.outbox import check_exists  # slow to import
+
     path, _ = find_database(db)
-    if not path.is_file():
-        raise StorageError(f"{path}: no such database: start fastmon-daemon, or set FASTMON_DB")
+    check_exists(path)
     return path
 
 

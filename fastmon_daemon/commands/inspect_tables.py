@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from fastmon_daemon.base.clock import parse_timestamp
-from fastmon_daemon.commands.formatting import escape_controls, format_when, table
+from fastmon_daemon.base.text import escape_controls
+from fastmon_daemon.commands.formatting import format_when, table
 
 View = dict[str, Any]
 
@@ -49,8 +50,11 @@ def _overview(view: View, now: datetime) -> Iterator[RenderableType]:
     rejected = view["rejected_count"]
     yield Text(f"rejected messages: {rejected}{' (list them with --rejected)' if rejected else ''}")
     if any(view["stages"].values()):
-        pending, failed = view["stages"]["pending"], view["stages"]["unreportable"]
-        yield Text(f"workflow stages: {pending} transitions not reported yet, {failed} STFs cannot be reported")
+        stages = view["stages"]
+        yield Text(
+            f"workflow stages: {stages['single_updates']} single updates, {stages['coalesced_updates']} coalesced, "
+            f"{stages['pending']} transitions pending, {stages['unreportable']} STFs not reportable"
+        )
     if view["oldest"]:
         yield _stfs("oldest unfinished STF", [view["oldest"]], now)
     if "stfs" in view:

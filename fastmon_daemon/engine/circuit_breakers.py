@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -15,6 +15,7 @@ from loguru import logger
 from fastmon_daemon.base.backoff import Backoff
 from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.base.errors import LinkDown
+from fastmon_daemon.base.links import describe
 from fastmon_daemon.engine.concurrency_limits import PROBES_PER_LINK
 from fastmon_daemon.engine.inbox import LinkEvent
 from fastmon_daemon.engine.tasks import BackgroundTask
@@ -94,14 +95,13 @@ class CircuitBreakers:
     def __init__(
         self,
         outbox: Outbox,
-        links: Collection[str],
-        *,
         probes: Mapping[str, Callable[[], None]],
+        *,
         max_probes: int = PROBES_PER_LINK,
         clock: Clock,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """Make the breakers of *links* and of every link in *probes*, and restore the outages that are still open.
+        """Make the breakers of the links in *probes*, and restore the outages that are still open.
 
         A probe returns when its link works, and raises otherwise. At most *max_probes* per link run at once; with 1,
         the engine can become idle between two probes. A `LinkEvent` may trip or reset a breaker before its probe does.
@@ -109,7 +109,7 @@ class CircuitBreakers:
         self._outbox = outbox
         self._probes = probes
         self._clock = clock
-        self._breakers = {link: CircuitBreaker(link, max_probes, jitter) for link in {*links, *probes}}
+        self._breakers = {link: CircuitBreaker(link, max_probes, jitter) for link in probes}
         for outage in outbox.outages.open():
             if outage.link not in self._breakers:  # the settings changed: no step needs this link any more
                 with outbox.transaction():
@@ -119,7 +119,7 @@ class CircuitBreakers:
                 outage.link, max_probes, jitter, allows_calls=False, blocked=outage.blocked
             )
             state = "blocked" if outage.blocked else "down"
-            logger.warning("link to the {} was {} at the last stop: {}", outage.link, state, outage.reason)
+            logger.warning("{} was {} at the last stop: {}", describe(outage.link), state, outage.reason)
 
     def allows_calls(self, link: str | None) -> bool:
         """Whether a call that needs *link* may be made now; None needs no link."""
@@ -136,14 +136,15 @@ class CircuitBreakers:
         now, monotonic = self._clock.now(), self._clock.monotonic()
         if event.up:
             if not breaker.allows_calls:
-                logger.info("link to the {} is up", event.link)
+                logger.info("{} is up", describe(event.link))
             breaker.reset(monotonic)
             self._outbox.outages.link_back(event.link, now)
             return
         if event.started_at is not None and event.started_at < breaker.up_since:
             return
         if breaker.allows_calls or event.blocked != breaker.blocked:  # a link that was down may now be blocked
-            logger.error("link to the {} is {}: {}", event.link, "blocked" if event.blocked else "down", event.reason)
+            state = "blocked" if event.blocked else "down"
+            logger.error("{} is {}: {}", describe(event.link), state, event.reason)
         breaker.trip(monotonic, event.blocked)
         self._outbox.outages.link_lost(event.link, event.reason, now, blocked=event.blocked)
         self._store_next_probe(breaker)
@@ -151,11 +152,10 @@ class CircuitBreakers:
     def probes(self) -> Iterator[BackgroundTask]:
         """The probes that are due, recorded as started."""
         for breaker in self._breakers.values():
-            probe = self._probes.get(breaker.link)
             now = self._clock.monotonic()
-            if probe is not None and breaker.probe_is_due(now):
+            if breaker.probe_is_due(now):
                 breaker.probe_started(now)
-                yield BackgroundTask(breaker.link, probe, partial(self._probed, breaker, now))
+                yield BackgroundTask(breaker.link, self._probes[breaker.link], partial(self._probed, breaker, now))
 
     def _probed(self, breaker: CircuitBreaker, started_at: float, _outbox: Outbox, answer: Any, _now: datetime) -> None:
         if not isinstance(answer, Exception):
@@ -167,6 +167,6 @@ class CircuitBreakers:
         self._store_next_probe(breaker)
 
     def _store_next_probe(self, breaker: CircuitBreaker) -> None:
-        if breaker.link in self._probes and not breaker.allows_calls:
+        if not breaker.allows_calls:
             wait = max(0.0, breaker.next_probe - self._clock.monotonic())
             self._outbox.outages.next_probe(breaker.link, self._clock.now() + timedelta(seconds=wait))

@@ -1,4 +1,4 @@
-"""Which of our own errors a response of the monitor, or a missing one, becomes: decided here and nowhere else.
+"""Which of our own errors a response of the monitor becomes: decided here and nowhere else.
 
 It must not know rows, nor how a request is sent.
 """
@@ -8,15 +8,13 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 import requests
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 
 from fastmon_daemon.base.errors import (
     FastmonError,
@@ -90,33 +88,6 @@ def classify_response(response: Response, path: str, where: str) -> FastmonError
         case _:
             error = OutcomeUnknown(said, retry_after_s=_retry_after_s(response.headers))
     return error
-
-
-@contextmanager
-def transport_errors(where: str) -> Iterator[None]:
-    """Turn the exceptions of a request without a complete response into our own errors."""
-    try:
-        yield
-    except (OSError, HTTPError, ValueError, TypeError) as exc:
-        raise _transport_error(exc, where) from exc
-
-
-def _transport_error(exc: Exception, where: str) -> FastmonError:
-    """The error for a missing response: LinkDown only if the request was certainly not sent."""
-    said = f"{where}: {excerpt(str(exc))}"
-    bad_certificate = "CERTIFICATE_VERIFY_FAILED" in str(exc) or "[X509" in str(exc)
-    if bad_certificate or not isinstance(exc, requests.RequestException | HTTPError | ValueError | TypeError):
-        return LinkBlocked(
-            f"{said}: set FASTMON_MONITOR_CA to a readable file with the CA of the monitor's certificate"
-        )
-    if isinstance(exc, ValueError | TypeError):
-        # Some invalid proxy URLs end here. The exception's text may contain a part of the password: leave it out.
-        return LinkBlocked(f"{where}: {type(exc).__name__}: set SWF_MONITOR_URL and the proxy variables to valid URLs")
-    reason = getattr(exc.args[0], "reason", None) if exc.args else None
-    unsent = isinstance(exc, requests.ConnectTimeout | requests.exceptions.ProxyError)
-    if unsent or isinstance(reason, NewConnectionError | ConnectTimeoutError):
-        return LinkDown(said)
-    return OutcomeUnknown(said)
 
 
 def missing_error(rejection: RequestRejected) -> FastmonError:

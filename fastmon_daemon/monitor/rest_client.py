@@ -16,11 +16,13 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 import requests
+from urllib3.exceptions import HTTPError
 from urllib3.util import Timeout
 
 from fastmon_daemon.base.backoff import MAX_BACKOFF
 from fastmon_daemon.base.errors import LinkBlocked, LinkDown
 from fastmon_daemon.base.failpoints import failpoints_around
+from fastmon_daemon.monitor.failures import transport_error
 from fastmon_daemon.monitor.responses import (
     OutcomeUnknown,
     RequestRejected,
@@ -28,9 +30,8 @@ from fastmon_daemon.monitor.responses import (
     ResponseCounter,
     classify_response,
     excerpt,
-    transport_errors,
 )
-from fastmon_daemon.monitor.transport import DeadlineAdapter, proxies, read_body, strip_userinfo
+from fastmon_daemon.monitor.transport import DeadlineAdapter, TrustStore, proxies, read_body, strip_userinfo
 
 _T = TypeVar("_T")
 
@@ -69,7 +70,8 @@ class RestClient:
         self._send_nothing_until = -math.inf
         self._session = requests.Session()
         self._session.trust_env = False
-        self._session.verify = True if ca is None else str(ca)
+        self.trust = TrustStore.of(ca, environ)
+        self._session.verify = self.trust.path
         self._session.proxies = proxies(base_url, environ)
         self.response_counter = ResponseCounter()
         self._session.hooks["response"].append(self.response_counter.record)
@@ -106,10 +108,11 @@ class RestClient:
         query: Mapping[str, str] | None = None,
         body: str | None = None,
         slack_s: float = 0.0,
+        read: Callable[[requests.Response], str] = read_body,
     ) -> _T:
         """Send one request; return what *parse* returns for the JSON of a 200 or 201.
 
-        *slack_s* is added to the read timeout and to the deadline.
+        *slack_s* is added to the read timeout and to the deadline. *read* returns the body as text.
 
         Raises: LinkDown, LinkBlocked, RequestRejected, OutcomeUnknown.
         """
@@ -117,21 +120,26 @@ class RestClient:
         until = self._monotonic() + self._deadline_s + slack_s
         with self._connection(where, until):
             self._check_retry_after(where)
-            with failpoints_around("http"), transport_errors(where):
-                connect_s, read_s = self._timeout_s
-                left_s = max(0.001, until - self._monotonic())
-                timeout: Any = Timeout(left_s, connect=connect_s, read=read_s + slack_s)  # not in requests' stubs
-                with self._session.request(
-                    method,
-                    f"{self._base}/api/{path}",
-                    params=query,
-                    data=None if body is None else body.encode(),
-                    headers=self._headers(),
-                    timeout=timeout,
-                    allow_redirects=False,
-                    stream=True,
-                ) as raw:
-                    response = Response(raw.status_code, raw.headers, read_body(raw))
+            connect_s, read_s = self._timeout_s
+            left_s = max(0.001, until - self._monotonic())
+            timeout: Any = Timeout(left_s, connect=connect_s, read=read_s + slack_s)  # not in requests' stubs
+            try:
+                with (
+                    failpoints_around("http"),
+                    self._session.request(
+                        method,
+                        f"{self._base}/api/{path}",
+                        params=query,
+                        data=None if body is None else body.encode(),
+                        headers=self._headers(),
+                        timeout=timeout,
+                        allow_redirects=False,
+                        stream=True,
+                    ) as raw,
+                ):
+                    response = Response(raw.status_code, raw.headers, read(raw))
+            except (OSError, HTTPError, ValueError, TypeError) as exc:
+                raise transport_error(exc, where, str(self.trust)) from exc
         error = classify_response(response, path, f"{where}: {response.status}")
         if error is not None:
             if isinstance(error, LinkDown) and error.retry_after_s:

@@ -13,11 +13,12 @@ from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
 from fastmon_daemon.base.errors import StorageError
+from fastmon_daemon.outbox.run_merging import merge_runs
 
 APPLICATION_ID = 0x464D4F4E
 """`FMON`: distinguishes an outbox from other SQLite databases, also for `file`."""
 
-VERSION = 7
+VERSION = 8
 """The `user_version`; a higher one means that a newer fastmon wrote the database."""
 
 migrations = Migrations("fastmon")
@@ -124,7 +125,7 @@ create table meta (key text primary key, value text not null) without rowid;
 @migrations(name="first")
 def m0001_tables(db: Database) -> None:
     """The tables of version 1."""
-    _run(db, _FIRST)
+    db.executescript(_FIRST)
 
 
 @migrations(name="files_seen")
@@ -147,14 +148,14 @@ update run set nameless = 1 where look_at is not null;
 update run set expected_by = 'end_run' where expected is not null;
 create index stf_run on stf (namespace, run, state);
 create index run_state on run (state);
-create index run_owes on run (run) where verdict is not null and summary_at is null
+create index run_owes on run (run) where verdict is not null and summary_at is null;
 """
 
 
 @migrations(name="ledger")
 def m0003_reconciliation(db: Database) -> None:
     """What the reconciler stores of a run."""
-    _run(db, _RECONCILIATION)
+    db.executescript(_RECONCILIATION)
 
 
 @migrations(name="due_by_health")
@@ -170,14 +171,14 @@ alter table stf add column stage_id text;
 alter table stf add column unreportable text;                       -- why no stage can be reported of it
 alter table history add column reported_at text;
 update history set reported_at = at where stf in (select id from stf where due_at is null);
-create index history_owed on history (id) where reported_at is null
+create index history_owed on history (id) where reported_at is null;
 """
 
 
 @migrations(name="stages")
 def m0005_stage_reports(db: Database) -> None:
     """Which transitions were reported to the monitor; those of finalized STFs count as reported."""
-    _run(db, _STAGES)
+    db.executescript(_STAGES)
 
 
 @migrations(name="pruned")
@@ -211,7 +212,7 @@ update meta set key = 'count:rejected_dropped' where key = 'count:refused_droppe
 update meta set key = 'count:runs_unknown' where key = 'count:runs_unheard';
 update meta set key = 'count:stf_polled' where key = 'count:stf_look';
 update meta set key = replace(key, 'count:foreign_', 'count:ignored_') where key like 'count:foreign_%';
-update meta set key = replace(key, 'forgotten:', 'purged:') where key like 'forgotten:%'
+update meta set key = replace(key, 'forgotten:', 'purged:') where key like 'forgotten:%';
 """
 _VERDICT_KEYS = {
     "why_not": "incomplete_reasons",
@@ -226,7 +227,7 @@ _VERDICT_KEYS = {
 @migrations(name="vocabulary")
 def m0007_vocabulary(db: Database) -> None:
     """Renames tables, columns, values and JSON keys; adds and drops nothing."""
-    _run(db, _VOCABULARY)
+    db.executescript(_VOCABULARY)
     saved = db.execute("select namespace, run, verdict from run where verdict is not null").fetchall()
     for namespace, run, verdict in saved:
         renamed = json.dumps(_renamed(json.loads(verdict)))
@@ -238,6 +239,19 @@ def _renamed(value: Any) -> Any:
     if isinstance(value, dict):
         return {_VERDICT_KEYS.get(key, key): _renamed(each) for key, each in value.items()}
     return [_renamed(each) for each in value] if isinstance(value, list) else value
+
+
+_CLAIMS = """
+alter table run add column claimed integer not null default 1;
+alter table run add column other_namespace text;
+"""
+
+
+@migrations(name="one_run")
+def m0008_one_run(db: Database) -> None:
+    """One identity for each run: `0300123` is `300123`; and whether a run is ours: those known until now are."""
+    db.executescript(_CLAIMS)
+    merge_runs(db)
 
 
 def check_compatible(db: Database, path: Path) -> None:
@@ -273,9 +287,3 @@ def check_not_older(db: Database, path: Path) -> None:
             f"{path}: schema version {version} is older than {VERSION}, that of this fastmon: "
             "start fastmon-daemon run once to update it"
         )
-
-
-def _run(db: Database, statements: str) -> None:
-    for statement in statements.split(";"):
-        if statement.strip():
-            db.execute(statement)

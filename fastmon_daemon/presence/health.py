@@ -11,6 +11,7 @@ from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.outbox import OutboxReader, RunRow, open_for_reading
 from fastmon_daemon.presence.periodic_worker import WorkerErrors
 from fastmon_daemon.presence.stuck import StuckRule, StuckStfs, latest_link_statuses
+from fastmon_daemon.statechart import StateMachine
 
 
 class HealthStatus(StrEnum):
@@ -77,6 +78,11 @@ class HealthChecker:
         self._opened = self._opened or open_for_reading(self._database)
         return self._opened
 
+    @property
+    def chart(self) -> StateMachine:
+        """The statechart of the STFs."""
+        return self._rule.chart
+
     def health(self) -> Health:
         """Return the health: links that are not up, stuck STFs as `inspect` counts them, and failing workers."""
         links = latest_link_statuses(self.reports)
@@ -91,7 +97,7 @@ class HealthChecker:
             status=HealthStatus.ERROR if blocked else HealthStatus.WARNING if problems else HealthStatus.OK,
             problems=tuple(problems),
             why="; ".join(f"{problem}: {reason}" for problem, reason in problems.items()),
-            busy=self._has_completed() or self.reports.any_unfinished(),
+            busy=self._has_completed() or self.reports.unfinished() > 0,
             connected=connected,
             disconnected=self._is_connected is not None and not connected,
         )
@@ -115,4 +121,4 @@ class HealthChecker:
 
     def run(self) -> RunRow | None:
         """Return the run with the latest message, if any."""
-        return next(iter(self.reports.runs(limit=1)), None)
+        return next(iter(self.reports.runs.latest(1)), None)

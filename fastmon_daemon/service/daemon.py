@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -18,8 +19,8 @@ from fastmon_daemon.base import sd_notify
 from fastmon_daemon.base.backoff import in_process_retry
 from fastmon_daemon.base.clock import Clock, utcnow
 from fastmon_daemon.base.errors import LinkBlocked, LinkDown, TransientError
-from fastmon_daemon.base.links import ANNOUNCE_STEP, links_for
-from fastmon_daemon.broker import BrokerConnection, LinkStateChange
+from fastmon_daemon.base.links import ANNOUNCE_STEP, INTAKE, links_for
+from fastmon_daemon.broker import LinkStateChange
 from fastmon_daemon.engine import CallPools, CircuitBreakers, Engine, EngineConfig, Inbox, LinkEvent
 from fastmon_daemon.engine.concurrency_limits import PROBES_PER_LINK
 from fastmon_daemon.engine.sampling import is_selected
@@ -31,11 +32,12 @@ from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.monitor import MonitorClient
 from fastmon_daemon.outbox import DatabaseLock, DiskSpaceGuard, Outbox, open_outbox
 from fastmon_daemon.outbox.pruner import Pruner
-from fastmon_daemon.presence.periodic_worker import WorkerErrors
-from fastmon_daemon.reconciler.config import ReconcilerConfig, SummaryRoute
+from fastmon_daemon.presence.periodic_worker import PeriodicWorker, WorkerErrors
+from fastmon_daemon.reconciler.config import ReconcilerConfig
 from fastmon_daemon.reconciler.reconciler import Reconciler
 from fastmon_daemon.runs.tracked_runs import TrackedRuns
-from fastmon_daemon.service.clients import broker_parameters, monitor_client
+from fastmon_daemon.service.brokers import make_brokers
+from fastmon_daemon.service.clients import monitor_client
 from fastmon_daemon.service.factories import (
     instance_id,
     make_presence,
@@ -82,7 +84,7 @@ class Daemon:
         self._charts = load_statechart("stf"), load_statechart("run")
         self._stopping = threading.Event()
         self.inbox = Inbox()
-        self.monitor = monitor_client(settings, context.values, context.secrets)
+        self.monitor = monitor_client(context)
         self._disk_space = DiskSpaceGuard(context.database, settings.min_free_mb, self._clock.monotonic)
         runs = TrackedRuns()
         handler = MessageHandler(
@@ -96,18 +98,18 @@ class Daemon:
             clock=self._clock,
         )
         self._actions = OperatorActions(self._charts[0], handler, alone=False)
-        subscribe = settings.mode == "message" and not once
-        self.broker = BrokerConnection(
-            broker_parameters(settings, context.values, context.secrets, instance, subscribe=subscribe),
-            accept=handler.prepare,
-            changed=self._broker_changed,
-            stopping=self._stopping,
+        self._brokers = make_brokers(
+            context, instance, accept=handler.prepare, changed=self._link_changed, stopping=self._stopping, once=once
         )
-        self._announce = self._announce_by_rest if settings.notify == "rest" else self.broker.announce
+        self._announce = self.monitor.announce if settings.notify == "rest" else self._brokers.announce
         self._links = links_for(settings.notify)
         self._watcher = make_watcher(settings, handler, outbox, self._agent_name, self._clock)
-        self._needs_broker = self._watcher is None or settings.notify == "stomp"
-        self.errors = WorkerErrors({"watcher": self._watcher.failure} if self._watcher else {})
+        self.errors = WorkerErrors()
+        self._watching = (
+            PeriodicWorker("watcher", self._watcher.tick, self._watcher.on_stop, errors=self.errors)
+            if self._watcher
+            else None
+        )
         self.liveness = Liveness(self._clock.monotonic)
         self.metrics = MetricsCollector(
             namespace=settings.namespace,
@@ -115,31 +117,36 @@ class Daemon:
             stuck=stuck_rule(settings),
             liveness=self.liveness,
             response_counter=self.monitor.response_counter,
-            buffered=lambda: self.broker.buffered,
+            buffered=lambda: self._brokers.buffered,
             clock=self._clock,
         )
         probes = self._probes()
         self._pools = CallPools.with_threads(settings.workers, links=len(probes))
         breakers = CircuitBreakers(
             outbox,
-            self._links.values(),
-            probes=probes,
+            probes,
             max_probes=1 if once else PROBES_PER_LINK,
             clock=self._clock,
         )
         self.reconciler = Reconciler(self._reconciler_config(breakers), runs)
+        self._pruner = Pruner(settings.keep_days, *self._charts)
         self.engine = Engine(
             outbox,
             self._engine_config(),
             inbox=self.inbox,
             breakers=breakers,
             pools=self._pools,
-            task_sources=[self.reconciler],
-            idle_work=Pruner(settings.keep_days, *self._charts).prune,
+            background_tasks=self.reconciler.tasks,
+            idle_work=self._clean_up,
         )
-        broker = self.broker if self._needs_broker else None
         self.presence = make_presence(
-            context, self._agent_name, self.engine, broker, self._clock, self.errors, heartbeats=not once
+            context,
+            self._agent_name,
+            self.engine,
+            self._brokers,
+            self._announce,
+            self.errors,
+            heartbeats=not once,
         )
         logger.info("agent {} for namespace {}: database {}", self._agent_name, settings.namespace, context.database)
         logger.info("monitor {}, broker {}:{}", settings.monitor_url, settings.broker_host, settings.broker_port)
@@ -149,9 +156,7 @@ class Daemon:
         probes = {"monitor": self.monitor.probe}
         if "messages" in self._links.values():
             probes["messages"] = self.monitor.probe_messages
-        if self._needs_broker or "broker" in self._links.values():
-            probes["broker"] = self.broker.probe
-        return probes
+        return probes | self._brokers.probes()
 
     def _engine_config(self) -> EngineConfig:
         return EngineConfig(
@@ -164,21 +169,23 @@ class Daemon:
         )
 
     def _reconciler_config(self, breakers: CircuitBreakers) -> ReconcilerConfig:
-        link = self._links.get(ANNOUNCE_STEP)  # none with FASTMON_NOTIFY=off
         return ReconcilerConfig(
             monitor=self.monitor,
             charts=self._charts,
             allows_calls=breakers.allows_calls,
             wake=self.inbox.wake,
-            summary_route=SummaryRoute(sender=self._agent_name, link=link, announce=self._announce) if link else None,
+            agent_name=self._agent_name,
+            announce=self._announce,
+            announce_link=self._links.get(ANNOUNCE_STEP),  # none with FASTMON_NOTIFY=off
             is_selected=partial(is_selected, self._settings.selection_fraction),
             polls_all_runs=self._settings.reconcile,
             refuse_if_short=self._disk_space.check,
             clock=self._clock,
         )
 
-    def _announce_by_rest(self, body: str, _event_id: str) -> None:
-        self.monitor.post_message(body)
+    def _clean_up(self, outbox: Outbox, now: datetime) -> None:
+        self._pruner.prune(outbox, now)
+        outbox.truncate_log()
 
     def handle(self, request: dict[str, Any]) -> dict[str, Any]:
         """Perform a request of the control socket in the engine's thread and return the result as JSON values."""
@@ -198,23 +205,23 @@ class Daemon:
         compare = self.reconciler.reconcile(request.run or "", self._settings.namespace, stfs, request.by)
         return asdict(self.inbox.submit(compare).result(REQUEST_TIMEOUT_S - 1))
 
-    def _broker_changed(self, change: LinkStateChange) -> None:
-        if change.up:
+    def _link_changed(self, link: str, change: LinkStateChange) -> None:
+        if change.up and link == INTAKE:
             self.reconciler.link_restored()
-        self.inbox.report_link(LinkEvent("broker", change.up, change.reason, change.blocked))
+        self.inbox.report_link(LinkEvent(link, change.up, change.reason, change.blocked))
 
     def run(self, shutdown: ShutdownRequest) -> int:
         """Run until a signal; returns the exit code."""
         self.presence.start()
-        self.reconciler.begin_listening(self._outbox)
-        if self._needs_broker:
-            self.broker.start()
+        self.reconciler.listening.begin(self._outbox)
+        self._brokers.start()
         _start_startup_probe(self.monitor, self.inbox.report_link)
-        if self._watcher is not None:
-            self._watcher.start()
+        if self._watching is not None:
+            self._watching.start()
         sd_notify.notify(self._values, "READY=1")
         while not shutdown.to_stop:
             self.engine.tick()
+            self.presence.wake_stages()
             self.liveness.beat()
             sd_notify.notify(self._values, "WATCHDOG=1")  # sent after a completed tick only
         logger.info("{}: stopping; a second signal exits immediately", shutdown.to_stop)
@@ -222,15 +229,15 @@ class Daemon:
 
     def run_once(self, shutdown: ShutdownRequest) -> int:
         """Process pending work; returns the exit code: 1 if work remains."""
-        if self._needs_broker:
-            self.broker.start()
+        self._brokers.start()
         self.presence.start()
         if self._watcher is not None:
             self._watcher.wait_until_stable(lambda: shutdown.to_stop)
         deadline = self._clock.monotonic() + 10.0
         while not shutdown.to_stop:
             self.engine.tick(0.1)
-            broker_known = self.broker.up or not self._needs_broker or self._clock.monotonic() > deadline
+            self.presence.wake_stages()
+            broker_known = self._brokers.up or self._clock.monotonic() > deadline
             if broker_known and (self.engine.idle or self.engine.fault):
                 break  # a fault: the database is not writable, no work can be done now
         self.presence.report_now()
@@ -253,16 +260,17 @@ class Daemon:
         self.presence.announce_stop()
         self.engine.stopping.set()
         self._stopping.set()
-        if self._watcher is not None:
-            self._watcher.stop(1.0)
+        if self._watching is not None:
+            self._watching.stop()
+            self._watching.join(1.0)
         while (self.engine.tick(0.1) or self.presence.is_reporting) and self._clock.monotonic() < deadline:
             pass
         clean = not self.engine.busy
         self.presence.stop(deadline - self._clock.monotonic())
-        clean &= self.broker.stop(max(0.5, deadline - self._clock.monotonic()))
+        clean &= self._brokers.stop(max(0.5, deadline - self._clock.monotonic()))
         self._pools.shutdown(wait=clean)
         self.monitor.close()
-        self.reconciler.end_listening(self._outbox)
+        self.reconciler.listening.end(self._outbox)
         logger.info("stopped{}", "" if clean else " at the deadline; in-flight work is repeated at the next start")
         return code if clean else EXIT_NOT_DRAINED
 

@@ -12,12 +12,13 @@ from uuid import uuid4
 from fastmon_daemon.base.backoff import retry_for
 from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.base.links import links_for
-from fastmon_daemon.broker import BrokerConnection
 from fastmon_daemon.engine import Engine
+from fastmon_daemon.engine.sampling import gets_tf_files
 from fastmon_daemon.intake.found_files import FoundFile
 from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.intake.seen_file_cache import SeenFileCache
-from fastmon_daemon.intake.watcher import WatchConfig, Watcher
+from fastmon_daemon.intake.watcher import Watcher
+from fastmon_daemon.messages import Announce
 from fastmon_daemon.outbox import Outbox, ReceiveOutcome, attach
 from fastmon_daemon.presence.agent import Presence
 from fastmon_daemon.presence.health import HealthChecker
@@ -28,7 +29,8 @@ from fastmon_daemon.presence.periodic_worker import PeriodicWorker, WorkerErrors
 from fastmon_daemon.presence.stages import StageReporter
 from fastmon_daemon.presence.status import StatusPublisher
 from fastmon_daemon.presence.stuck import StuckRule
-from fastmon_daemon.service.clients import agent_client, log_client
+from fastmon_daemon.service.brokers import Brokers
+from fastmon_daemon.service.clients import agent_client
 from fastmon_daemon.service.process import ProcessContext
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.statechart import load_statechart
@@ -80,25 +82,26 @@ def make_presence(
     context: ProcessContext,
     name: str,
     engine: Engine,
-    broker: BrokerConnection | None,
-    clock: Clock,
+    brokers: Brokers,
+    announce: Announce,
     errors: WorkerErrors,
     *,
     heartbeats: bool,
 ) -> Presence:
     """Make the reporters that the settings enable; heart-beats and status messages only with *heartbeats*.
 
-    Status messages go the same way as announcements: by REST, or else by the *broker*. Log shipping starts at once.
+    Status messages go the same way as announcements: by REST, or else by the connection that announces. Log shipping
+    starts at once.
     """
     settings, namespace, client = context.settings, context.settings.namespace, agent_client(context)
-    announce = client.announce if settings.notify == "rest" else broker.announce if broker else None
+    clock = Clock()
     rule = stuck_rule(settings)
     checker = partial(
         HealthChecker,
         database=context.database,
         stuck=rule,
         errors=errors,
-        connected=(lambda: broker.up) if broker else None,
+        connected=(lambda: brokers.connected) if brokers.in_use else None,
         clock=clock,
     )
     workers = []
@@ -107,18 +110,27 @@ def make_presence(
         registration = registration_calls(client, name, namespace, user_name(context.values), destination)
         heartbeat = Heartbeat(client, name, namespace, checker(), registration)
         workers.append(PeriodicWorker("heart-beat", heartbeat.tick, heartbeat.on_stop, errors=errors))
-    if heartbeats and announce:
+    if heartbeats and (brokers.can_send or settings.notify == "rest"):
         status = StatusPublisher(announce, name, namespace, checker())
         workers.append(PeriodicWorker("status", status.tick, status.on_stop, errors=errors))
     if settings.rest_logging:
         run = checker().run
-        shipper = LogShipper(log_client(context), name, context.secrets.redact, run, clock.monotonic)
+        shipper = LogShipper(
+            agent_client(context, logs_url=settings.logs_url), name, context.secrets.redact, run, clock.monotonic
+        )
         shipper.begin(settings.log_level)
         workers.append(PeriodicWorker("log-shipping", shipper.tick, shipper.on_stop, errors=errors))
     stages = None
     if settings.stages:
-        submit, busy = engine.inbox.submit, lambda: engine.busy > 0
-        stages = StageReporter(client, name, rule.chart, checker(), submit=submit, busy=busy, errors=errors)
+        stages = StageReporter(
+            client,
+            name,
+            checker(),
+            submit=engine.inbox.submit,
+            busy=lambda: engine.busy > 0,
+            selected=partial(gets_tf_files, settings.selection_fraction),
+            errors=errors,
+        )
     return Presence(workers, stages, clock.monotonic)
 
 
@@ -136,11 +148,4 @@ def make_watcher(
         with closing(attach(outbox.path)) as own, own.transaction():
             own.files.remove(fingerprints)
 
-    config = WatchConfig(
-        folders=settings.watch_dirs,
-        patterns=settings.file_patterns,
-        scan_every_s=settings.check_interval_s,
-        settled_after_s=settings.settle_s,
-        lookback_s=60.0 * settings.lookback_minutes,
-    )
-    return Watcher(config, ingest, SeenFileCache(outbox.files.all(), evict, clock.monotonic()), clock)
+    return Watcher(settings, ingest, SeenFileCache(outbox.files.all(), evict, clock.monotonic()), clock)

@@ -19,21 +19,30 @@ def database_to_write(
     *option* is the value of `--db`; *environ* is the result of `read_environment`; *home* is None if there is none.
     Raises: ConfigError if no place is left without a home folder.
     """
-    return next(
-        (path, source)
-        for path, source in _candidates(option, environ, home, system_folder)
-        if path.parent != system_folder or os.access(system_folder, os.W_OK | os.X_OK)
-    )
+    for path, source in _candidates(option, environ, home, system_folder):
+        if path.parent != system_folder or os.access(system_folder, os.W_OK | os.X_OK):
+            return path, source
+    raise ConfigError("there is no home folder for the database: set FASTMON_DB, or HOME")
 
 
 def database_to_read(
     option: Path | None, environ: Mapping[str, str], home: Path | None, system_folder: Path = SYSTEM_STATE_FOLDER
 ) -> tuple[Path, str]:
-    """Return the first candidate that exists, else `database_to_write`; arguments and result are the same."""
+    """Return the first candidate that exists, else `database_to_write`; arguments and result are the same.
+
+    One that may exist in a folder of another user comes after those that can be seen.
+    """
+    hidden: list[tuple[Path, str]] = []
     for path, source in _candidates(option, environ, home, system_folder):
-        if os.access(path, os.F_OK):
+        try:
+            path.stat()
+        except PermissionError:
+            hidden.append((path, source))
+        except OSError:
+            continue
+        else:
             return path, source
-    return database_to_write(option, environ, home, system_folder)
+    return hidden[0] if hidden else database_to_write(option, environ, home, system_folder)
 
 
 def _candidates(
@@ -53,7 +62,5 @@ def _candidates(
     yield system_folder / DATABASE_NAME, str(system_folder)
     if state_home := environ.get("XDG_STATE_HOME"):
         yield Path(state_home, "fastmon-daemon", DATABASE_NAME), "$XDG_STATE_HOME"
-    elif home is None:
-        raise ConfigError("there is no home folder for the database: set FASTMON_DB, or HOME")
-    else:
+    elif home is not None:
         yield home / ".local/state/fastmon-daemon" / DATABASE_NAME, "~/.local/state"

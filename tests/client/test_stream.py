@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 import trustme
-from loguru import logger
 from tenacity import RetryCallState
 
 from fastmon_client.intervals import Intervals
 from fastmon_client.monitor_session import AccessDenied, MonitorSession
 from fastmon_client.retrying import ConnectionEnded, reconnect
 from fastmon_client.stream import Connected, Disconnected, HeartBeat, Notice, Stream
+from tests.builders import logged
 from tests.client.scripted_server import (
     CHUNKED,
     DEADLINE_S,
@@ -39,10 +39,8 @@ SOON = Intervals(reconnect_s=0.01)
 
 @pytest.fixture
 def log() -> Iterator[list[str]]:
-    lines: list[str] = []
-    number = logger.add(lines.append, format="{message}")
-    yield lines
-    logger.remove(number)
+    with logged("DEBUG") as lines:
+        yield lines
     assert SECRET not in "".join(lines)
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from loguru import logger
 
 from fastmon_daemon.base.errors import LinkBlocked, LinkDown, TransientError
 from fastmon_daemon.base.links import links_for
@@ -26,23 +24,11 @@ from fastmon_daemon.engine.concurrency_limits import PROBES_PER_LINK
 from fastmon_daemon.engine.steps import make_steps
 from fastmon_daemon.monitor import MonitorClient
 from fastmon_daemon.outbox import Outbox
-from fastmon_daemon.service.clients import secret_reader
+from fastmon_daemon.service.clients import SecretReader
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.testbed.monitor import MonitorOptions, MonitorThread
-from tests.builders import FakeTestbed, Silent, Slow, named, settle, turn_until
+from tests.builders import FakeTestbed, Silent, Slow, logged, named, settle, turn_until
 from tests.engine.model_world import FaultyMonitor
-
-
-@contextmanager
-def logged_errors() -> Iterator[list[str]]:
-    """The errors that are logged inside the block."""
-    lines: list[str] = []
-    sink = logger.add(lambda line: lines.append(str(line)), level="ERROR", format="{message}")
-    try:
-        yield lines
-    finally:
-        logger.remove(sink)
-
 
 # Probes
 
@@ -186,7 +172,7 @@ def test_a_late_report_that_a_link_is_down_does_not_trip_its_breaker_for_ever(
 
     def announce(_body: str, event_id: str) -> None:
         if late:
-            engine.inbox.report_link(LinkEvent("broker", up=True))
+            engine.inbox.report_link(LinkEvent("announcements", up=True))
             raise late.pop()
         testbed.announced.append(event_id)
 
@@ -232,7 +218,7 @@ def test_a_monitor_that_accepts_no_messages_stops_only_announcements_and_is_logg
     testbed.announce = announce  # type: ignore[method-assign]
     probes = {"monitor": testbed.monitor.probe, "messages": messages}
     engine = testbed.engine(outbox, links=links_for("rest"), probes=probes)
-    with logged_errors() as errors:
+    with logged("ERROR") as errors:
         names = [testbed.receive(outbox, n) for n in range(1, 4)]
         for _ in range(50):
             settle(engine)
@@ -312,7 +298,7 @@ def test_a_link_that_was_down_and_becomes_blocked_is_logged_again(testbed: FakeT
     engine = testbed.engine(outbox)
     monitor.down = True
     testbed.receive(outbox)
-    with logged_errors() as errors:
+    with logged("ERROR") as errors:
         settle(engine)
         monitor.down, monitor.blocked = False, True
         for _ in range(5):
@@ -331,7 +317,7 @@ def test_a_blocked_link_is_not_logged_as_an_error_again_after_a_restart(testbed:
     monitor.blocked = True
     testbed.receive(outbox)
     settle(testbed.engine(outbox))
-    with logged_errors() as errors:
+    with logged("ERROR") as errors:
         again = testbed.engine(outbox)
         for _ in range(3):
             settle(again)
@@ -343,7 +329,7 @@ def test_a_blocked_link_is_not_logged_as_an_error_again_after_a_restart(testbed:
 def test_a_token_that_is_fixed_in_its_file_is_used_without_a_restart(testbed: FakeTestbed) -> None:
     token = testbed.folder / "token"
     token.write_text("revoked")
-    read = secret_reader({"SWF_API_TOKEN_FILE": str(token)}, "SWF_API_TOKEN", "revoked", SecretRedactor())
+    read = SecretReader({"SWF_API_TOKEN_FILE": str(token)}, "SWF_API_TOKEN", "revoked", SecretRedactor())
     with MonitorThread("good", MonitorOptions()) as server:
         monitor = MonitorClient(server.url, read, connections=1)
         settings = Settings(namespace="ns", selection_fraction=1.0)
@@ -371,6 +357,6 @@ def test_an_outage_is_stored_with_its_window(testbed: FakeTestbed) -> None:
     testbed.time.pass_(hours=2)
     testbed.monitor.down = False
     settle(engine)
-    [outage] = outbox.reports.outages.latest(open_only=False, limit=10)
+    [outage] = outbox.outages.latest(10)
     assert outage.ended_at is not None
     assert outage.began_at < outage.ended_at

@@ -9,12 +9,10 @@ from typing import Any
 
 import pytest
 import requests
-from loguru import logger
 
 from fastmon_daemon import service
 from fastmon_daemon.base.errors import FastmonError, LinkDown, PermanentError
 from fastmon_daemon.base.logs import SecretRedactor
-from fastmon_daemon.monitor import AgentClient
 from fastmon_daemon.outbox import Outbox
 from fastmon_daemon.presence.health import HealthStatus
 from fastmon_daemon.presence.heartbeat import Heartbeat
@@ -24,9 +22,9 @@ from fastmon_daemon.presence.status import StatusPublisher
 from fastmon_daemon.service.clients import agent_client
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.testbed.monitor import MonitorThread
-from tests.builders import FakeTestbed, settle
+from tests.builders import FakeTestbed, logged, settle
 from tests.monitor.scripted_monitor import Server, says
-from tests.presence.builders import TOKEN, checker_for, rest_client
+from tests.presence.builders import TOKEN, agent_client_for, checker_for
 from tests.processes import wait_until
 
 NAME = "fastmon-agent-test-1"
@@ -67,9 +65,10 @@ def monitor() -> Iterator[MonitorThread]:
 
 
 def test_a_failing_watcher_is_a_warning_with_its_error(testbed: FakeTestbed, outbox: Outbox) -> None:
-    failures = [None, "ValueError"]
-    checker = checker_for(testbed, errors=WorkerErrors({"watcher": lambda: failures.pop(0)}))
+    errors = WorkerErrors()
+    checker = checker_for(testbed, errors=errors)
     assert checker.health().status == HealthStatus.OK
+    errors.failed("watcher", ValueError())
     health = checker.health()
     assert (health.status, health.problems) == (HealthStatus.WARNING, ("watcher failing",))
     assert "ValueError" in health.why
@@ -175,7 +174,7 @@ def test_a_status_message_carries_the_latest_run(testbed: FakeTestbed, outbox: O
 
 
 def heartbeat_of(testbed: FakeTestbed, monitor: MonitorThread, topic: Topic, name: str) -> Heartbeat:
-    client = AgentClient(rest_client(monitor))
+    client = agent_client_for(monitor)
     registration = registration_calls(client, name, "ns", "tester", "/topic/epictopic")
     return Heartbeat(client, name, "ns", checker_for(testbed, connected=lambda: topic.up), registration)
 
@@ -390,7 +389,6 @@ def test_a_failing_worker_is_a_warning_and_it_goes_on(
 
 def test_a_worker_logs_a_repeated_error_once() -> None:
     errors = iter(["malformed"] * 3 + ["locked"] + [""] + ["malformed"] * 2)
-    logged: list[str] = []
 
     def tick() -> float:
         worker.wake()  # the next round begins at once
@@ -401,9 +399,9 @@ def test_a_worker_logs_a_repeated_error_once() -> None:
             worker.stop()
         return 0.0
 
-    sink = logger.add(lambda line: logged.append(str(line).splitlines()[-1]), level="ERROR", format="{message}")
     worker = PeriodicWorker("heart-beats", tick, errors=WorkerErrors())
-    worker.start()
-    assert worker.join(20)
-    logger.remove(sink)
-    assert logged == [f"RuntimeError: {error}" for error in ("malformed", "locked", "malformed")]
+    with logged("ERROR") as lines:
+        worker.start()
+        assert worker.join(20)
+    expected = [f"RuntimeError: {error}" for error in ("malformed", "locked", "malformed")]
+    assert [line.splitlines()[-1] for line in lines] == expected

@@ -7,13 +7,13 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
-from loguru import logger
 
 from fastmon_daemon.base.errors import ConfigError
 from fastmon_daemon.base.logs import SecretRedactor
-from fastmon_daemon.service import secret_reader
+from fastmon_daemon.service.clients import SecretReader
 from fastmon_daemon.settings import (
     ListenAddress,
     Settings,
@@ -22,7 +22,7 @@ from fastmon_daemon.settings import (
     database_to_write,
     read_environment,
 )
-from fastmon_daemon.settings.docs import env_example, settings_table
+from tests.builders import logged
 
 NO_CA_FILE = (
     "ACTIVEMQ_USE_SSL='true': TLS needs a CA file: "
@@ -100,7 +100,7 @@ def test_empty_values_count_as_not_set(load: Load, home: Path) -> None:
         (b"source ~/other.env\n", 1),
         (b"ACTIVEMQ_PORT=1\nMQ_USER=J\xfcrgen\n", 2),
         (b"\xff\xfeA\0=\0", 1),
-        ("\nMQ_USER=me\n".encode("utf-16-le"), 1),
+        ("MQ_USER=me\n".encode("utf-16-le"), 1),
     ],
 )
 def test_env_file_is_read_completely_or_refused_with_its_line(
@@ -277,6 +277,31 @@ def test_errors_show_no_secret(load: Load, environ: dict[str, str]) -> None:
     assert SECRET not in message
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("SWF_MONITOR_URL", "http://{}:8002"),
+        ("SWF_MONITOR_HTTP_URL", "http://{}"),
+        ("ACTIVEMQ_HOST", "{}"),
+        ("FASTMON_HTTP", "{}:9100"),
+    ],
+)
+@pytest.mark.parametrize("host", ["a..b", ".a", "x" * 70, f"{'x' * 70}.org", ".".join(["x" * 60] * 5), "[::1", "[a]"])
+def test_host_name_that_no_resolver_accepts_is_rejected(load: Load, name: str, text: str, host: str) -> None:
+    assert ": must be " in config_error(load, **{name: text.format(host)})
+
+
+@pytest.mark.parametrize("host", ["localhost", "broker.example.org.", "192.0.2.1", "m\u00fcnchen.example", "a_b"])
+def test_host_name_or_address_is_accepted(load: Load, host: str) -> None:
+    settings = load(ACTIVEMQ_HOST=host, SWF_MONITOR_URL=f"http://{host}:8002")
+    assert (settings.broker_host, settings.monitor_url) == (host, f"http://{host}:8002")
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]", "[fe80::1%eth0]"])
+def test_ipv6_address_is_accepted_with_and_without_brackets(load: Load, host: str) -> None:
+    assert load(ACTIVEMQ_HOST=host).broker_host == host.strip("[]")
+
+
 @pytest.mark.parametrize("name", ["SWF_MONITOR_URL", "SWF_MONITOR_HTTP_URL", "ACTIVEMQ_HOST"])
 @pytest.mark.parametrize(
     "text",
@@ -321,7 +346,7 @@ def test_secret_file_in_the_home_folder_is_reread(load: Load, home: Path, monkey
     (home / "token").write_text("first")
     settings = load(SWF_API_TOKEN_FILE="~/token")
     secrets = SecretRedactor("first")
-    reread = secret_reader({"SWF_API_TOKEN_FILE": "~/token"}, "SWF_API_TOKEN", settings.monitor_token, secrets)
+    reread = SecretReader({"SWF_API_TOKEN_FILE": "~/token"}, "SWF_API_TOKEN", settings.monitor_token, secrets)
     (home / "token").write_text("first-and-second")
     assert (settings.monitor_token, reread()) == ("first", "first-and-second")
     assert secrets.redact("not first, nor first-and-second") == "not ***, nor ***"
@@ -346,16 +371,14 @@ def test_secrets_added_by_concurrent_threads_are_all_redacted() -> None:
 def test_previous_secret_is_kept_while_its_file_is_unusable_with_one_warning(
     break_file: Callable[[Path], object], working: Path
 ) -> None:
-    lines: list[str] = []
-    sink = logger.add(lines.append, format="{message}")
     file = working / "token"
-    read = secret_reader({"SWF_API_TOKEN_FILE": str(file)}, "SWF_API_TOKEN", "first", SecretRedactor())
+    read = SecretReader({"SWF_API_TOKEN_FILE": str(file)}, "SWF_API_TOKEN", "first", SecretRedactor())
     file.write_text("second")
     assert read() == "second"
     file.write_text("")
     break_file(file)
-    assert [read(), read()] == ["second", "second"]
-    logger.remove(sink)
+    with logged() as lines:
+        assert [read(), read()] == ["second", "second"]
     assert [line.partition(": using ")[2] for line in lines] == ["the last secret that was read\n"]
     file.write_text("third")
     assert read() == "third"
@@ -481,17 +504,17 @@ def test_explicit_database_has_no_fallback(tmp_path: Path, home: Path) -> None:
     assert database_to_read(None, {"FASTMON_DB": str(absent)}, home, tmp_path) == (absent, "FASTMON_DB")
 
 
-def test_env_example_is_up_to_date() -> None:
-    assert (REPOSITORY / ".env.example").read_text() == env_example()
+def test_env_example_is_up_to_date(generate: ModuleType) -> None:
+    assert (REPOSITORY / ".env.example").read_text() == generate.env_example()
 
 
-def test_env_example_uncommented_sets_the_defaults(load: Load, working: Path) -> None:
-    lines = env_example().splitlines()
+def test_env_example_uncommented_sets_the_defaults(load: Load, working: Path, generate: ModuleType) -> None:
+    lines = generate.env_example().splitlines()
     (working / ".env").write_text("\n".join(line.removeprefix("#") for line in lines if not line.startswith("# ")))
     assert load() == Settings(namespace="epic")
 
 
-def test_settings_table_has_a_row_per_setting() -> None:
-    rows = settings_table().splitlines()[2:]
+def test_settings_table_has_a_row_per_setting(generate: ModuleType) -> None:
+    rows = generate.settings_table().splitlines()[2:]
     assert [row.split("`")[1] for row in rows] == [declared.names[0] for _, declared in all_settings()]
     assert all(row.replace(r"\|", "").count("|") == 4 for row in rows)
