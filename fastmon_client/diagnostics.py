@@ -19,7 +19,7 @@ from fastmon_client.addresses import connect, resolve
 from fastmon_client.broker_config import BrokerConfig
 from fastmon_client.intervals import Intervals
 from fastmon_client.monitor_session import MONITOR_CONNECT_S, AccessDenied, MonitorSession, read_chunk
-from fastmon_client.reasons import reason_of
+from fastmon_client.reasons import certificate_hint, reason_of
 from fastmon_client.stream import STREAM, Connected, Disconnected
 from fastmon_client.tffile import ANNOUNCED
 from fastmon_client.topic_stream import TopicStream
@@ -119,7 +119,9 @@ class Diagnostics:
                 with trust.context().wrap_socket(sock, server_hostname=self._host[0]) as secured:
                     return f"{secured.version()}, certificate valid ({trust})"
             except (ssl.SSLError, OSError) as exc:
-                raise _Failed(reason_of(exc), _tls_hint(exc, str(trust))) from exc
+                hint = certificate_hint(exc)
+                hint = f"{hint} (trusted now: {trust})" if hint else "check the port in SWF_MONITOR_URL"
+                raise _Failed(reason_of(exc), hint) from exc
 
     def _rest(self) -> str:
         anybody = replace(self._monitor, token=str)
@@ -217,9 +219,3 @@ class Diagnostics:
             raise _Failed(
                 f"answered {status}", "set SWF_MONITOR_URL to the monitor's base URL; check the monitor's log"
             )
-
-
-def _tls_hint(exc: OSError, trust: str) -> str:
-    if isinstance(exc, ssl.SSLCertVerificationError):
-        return f"set FASTMON_MONITOR_CA to the PEM file of the monitor's CA (verified with {trust})"
-    return "if the monitor has no TLS, use http:// in SWF_MONITOR_URL"

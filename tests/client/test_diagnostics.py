@@ -93,7 +93,7 @@ def test_certificate_is_valid_only_with_its_ca(tmp_path: Path) -> None:
 def test_server_without_tls_gets_an_http_hint(monitor: MonitorThread) -> None:
     last = check_all(monitor.url.replace("http://", "https://"))[-1]
     assert (last.what, last.ok) == ("TLS", False)
-    assert "use http:// in SWF_MONITOR_URL" in last.hint
+    assert "write http:// in SWF_MONITOR_URL" in last.detail
 
 
 def run_status(monitor_url: str, *options: str, **environ: str) -> Result:

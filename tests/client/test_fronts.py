@@ -6,8 +6,10 @@ import gzip
 import json
 import shutil
 import socket
+import ssl
 import subprocess
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -205,3 +207,20 @@ def test_hashed_folder_of_certificates_is_trusted(tmp_path: Path) -> None:
         output = run("status", SWF_MONITOR_URL=server.url, SSL_CERT_FILE="", SSL_CERT_DIR=str(folder)).output
     assert f"certificate valid (SSL_CERT_DIR: {folder})" in output
     assert "1 STFs registered" in output
+
+
+def test_certificate_of_another_name_or_time_has_another_hint(tmp_path: Path) -> None:
+    ca = trustme.CA()
+    ca.cert_pem.write_to_path(tmp_path / "ca.pem")
+    yesterday = datetime.now(UTC) - timedelta(days=1)
+    cases = (
+        (ca.issue_cert("other.example"), "set SWF_MONITOR_URL to a host name in the monitor's certificate"),
+        (ca.issue_cert("localhost", not_after=yesterday), "check the clock of this host"),
+    )
+    for certificate, hint in cases:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        certificate.configure_cert(tls)
+        with ScriptedServer(*[[]] * 9, tls=tls) as server:
+            environ = {"SWF_MONITOR_URL": server.url, "FASTMON_MONITOR_CA": str(tmp_path / "ca.pem")}
+            outputs = [run("status", **environ).output, run("summary", "--run", "1", **environ).output]
+        assert [hint in output for output in outputs] == [True, True], outputs
