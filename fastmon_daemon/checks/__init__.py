@@ -25,11 +25,9 @@ def all_checks(context: ProcessContext) -> Iterator[Check]:
     settings = context.settings
     instance, saved_name = _instance_and_agent_name(context)
     yield from local_checks(context)
-    parameters = broker_parameters(
-        settings, context.values, context.secrets, instance or "(created at the first start)", subscribe=True
-    )
+    parameters = broker_parameters(context, instance or "(created at the first start)", subscribe=True)
     yield from broker_checks(settings, parameters)
-    monitor = monitor_client(settings, context.values, context.secrets)
+    monitor = monitor_client(context)
     try:
         yield from monitor_checks(context, monitor, settings.agent_name or saved_name, Clock())
     finally:

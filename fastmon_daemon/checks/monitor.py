@@ -11,7 +11,8 @@ from datetime import timedelta
 from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.base.errors import PermanentError
 from fastmon_daemon.checks.runner import Check, CheckResult, ok, skipped, warning
-from fastmon_daemon.monitor import Agent, AgentDirectory, MonitorClient
+from fastmon_daemon.monitor import MonitorClient
+from fastmon_daemon.monitor.directory import Agent, addresses, current_date, list_agents
 from fastmon_daemon.service import ProcessContext
 
 SKEW_S = 5.0
@@ -24,10 +25,9 @@ _KIND = "fastmon"
 def monitor_checks(context: ProcessContext, monitor: MonitorClient, agent_name: str, clock: Clock) -> Iterator[Check]:
     """Yield the checks that apply; *agent_name* is that of the checked daemon, empty if it has none yet."""
     settings = context.settings
-    directory = AgentDirectory(monitor, settings.monitor_url, context.values)
-    probe = _MonitorProbe(context, directory, agent_name, clock)
+    probe = _MonitorProbe(context, monitor, agent_name, clock)
     url_hint = "start the monitor, or set SWF_MONITOR_URL to its base URL"
-    yield Check(name="monitor address", call=lambda: ok(directory.describe()), hint=url_hint)
+    yield Check(name="monitor address", call=lambda: _address(context, monitor), hint=url_hint)
     yield Check(name="monitor", call=probe.answers, needs=("monitor address",), hint=url_hint)
     yield Check(name="token", call=lambda: _token(monitor), needs=("monitor",))
     yield Check(name="clock", call=probe.clock, needs=("monitor",))
@@ -38,29 +38,35 @@ def monitor_checks(context: ProcessContext, monitor: MonitorClient, agent_name: 
     yield Check(name="selection", call=probe.selection)
 
 
+def _address(context: ProcessContext, monitor: MonitorClient) -> CheckResult:
+    url = context.settings.monitor_url
+    trusted = f"; trusted certificates: {monitor.trust}" if url.startswith("https:") else ""
+    return ok(f"{addresses(url, context.values)}{trusted}")
+
+
 def _token(monitor: MonitorClient) -> CheckResult:
     monitor.probe()
     return ok("SWF_API_TOKEN allows writing")
 
 
 class _MonitorProbe:
-    """The checks that use the agent directory; the list of agents is requested once."""
+    """The checks of the responses; the list of agents is requested once."""
 
-    def __init__(self, context: ProcessContext, directory: AgentDirectory, agent_name: str, clock: Clock) -> None:
+    def __init__(self, context: ProcessContext, monitor: MonitorClient, agent_name: str, clock: Clock) -> None:
         self._settings = context.settings
-        self._directory = directory
+        self._monitor = monitor
         self._agent_name = agent_name
         self._clock = clock
         self._agents: list[Agent] | None = None
         """None until it was requested successfully."""
 
     def answers(self) -> CheckResult:
-        self._directory.date()
+        current_date(self._monitor)
         return ok(f"{self._settings.monitor_url} responds like a monitor")
 
     def clock(self) -> CheckResult:
         started_at, started = self._clock.now(), self._clock.monotonic()
-        theirs = self._directory.date()
+        theirs = current_date(self._monitor)
         took = self._clock.monotonic() - started
         if theirs is None:
             return skipped("responses of the monitor have no Date header")
@@ -72,13 +78,13 @@ class _MonitorProbe:
         return warning(f"this host is {abs(difference_s):.0f} s {direction} the monitor", "run NTP on both hosts")
 
     def messages(self) -> CheckResult:
-        self._directory.takes_messages()
+        self._monitor.probe_messages()
         return ok("the monitor accepts messages (FASTMON_NOTIFY=rest)")
 
     def namespace(self) -> CheckResult:
         name = self._settings.namespace
         try:
-            self._agents = self._directory.agents()
+            self._agents = list_agents(self._monitor)
         except PermanentError as exc:
             return warning(f"{name}: the monitor does not list its agents: {exc}", "ask the operator of the monitor")
         others = [each for each in self._agents or () if each.name != self._agent_name]

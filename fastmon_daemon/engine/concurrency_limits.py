@@ -14,8 +14,8 @@ PROBES_PER_LINK = 4
 BACKGROUND_THREADS = 6
 """Threads for polls of runs, lookups and summaries; more tasks than that wait in the pool's queue."""
 _LINKS_TO_MONITOR = 2
-_CALLS_FROM_ELSEWHERE = 2
-"""The startup probe of the monitor, and an operator's `reconcile`."""
+_CALLS_FROM_ELSEWHERE = 3
+"""The startup probe of the monitor, an operator's `reconcile`, and a status message."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from datetime import datetime
@@ -16,11 +16,11 @@ from fastmon_daemon.base.errors import LinkBlocked, LinkDown, StorageUnavailable
 from fastmon_daemon.base.failpoints import failpoints_around
 from fastmon_daemon.engine.circuit_breakers import CircuitBreakers
 from fastmon_daemon.engine.concurrency_limits import CallPools
-from fastmon_daemon.engine.config import EngineConfig
 from fastmon_daemon.engine.inbox import Inbox, LinkEvent, PendingAction
 from fastmon_daemon.engine.outliers import OutlierDetector
 from fastmon_daemon.engine.scheduler import Scheduler
-from fastmon_daemon.engine.tasks import BackgroundTask, BackgroundTaskSource, CallResult, InFlight, StepExecution
+from fastmon_daemon.engine.steps import EngineConfig
+from fastmon_daemon.engine.tasks import BackgroundTask, CallResult, InFlight, StepExecution
 from fastmon_daemon.engine.transitions import TransitionWriter
 from fastmon_daemon.outbox import Outbox, Stf, storage_errors
 
@@ -41,16 +41,19 @@ class Engine:
         inbox: Inbox,
         breakers: CircuitBreakers,
         pools: CallPools,
-        task_sources: Sequence[BackgroundTaskSource] = (),
+        background_tasks: Callable[[Outbox, datetime], Iterable[BackgroundTask]] = lambda _outbox, _now: (),
         idle_work: Callable[[Outbox, datetime], None] = lambda _outbox, _now: None,
     ) -> None:
-        """*idle_work* runs in a tick with no STF in work: one short step with its own transactions."""
+        """*background_tasks* returns those that are due.
+
+        *idle_work* runs in a tick with no STF in work: one short step with its own transactions.
+        """
         self.inbox = inbox
         self.breakers = breakers
         self._outbox = outbox
         self._config = config
         self._pools = pools
-        self._task_sources = task_sources
+        self._background_tasks = background_tasks
         self._idle_work = idle_work
         self._active = InFlight(pools.workers)
         self._calls_in_flight = 0
@@ -58,7 +61,8 @@ class Engine:
         self._scheduler = Scheduler(outbox, config, breakers)
         self._writer = TransitionWriter(outbox, config, breakers, self._scheduler)
         self._unstored: list[CallResult | LinkEvent] = []
-        self._fault = ""
+        self.fault = ""
+        """Why the database is not writable now; empty if it is."""
         self._write_retry_at = 0.0
         self.stopping = threading.Event()
 
@@ -66,11 +70,6 @@ class Engine:
     def busy(self) -> int:
         """Calls in the pools, and results that are not stored yet."""
         return self._calls_in_flight + len(self._unstored)
-
-    @property
-    def fault(self) -> str:
-        """Why the database is not writable now; empty if it is."""
-        return self._fault
 
     @property
     def idle(self) -> bool:
@@ -96,9 +95,9 @@ class Engine:
             with storage_errors(self._outbox.path):
                 write()
         except StorageUnavailable as exc:
-            if not self._fault:
+            if not self.fault:
                 logger.error("database not writable; processing paused: {}", exc)
-            self._fault = str(exc)
+            self.fault = str(exc)
             self._write_retry_at = self._config.clock.monotonic() + WRITE_RETRY_S
             return False
         return True
@@ -117,7 +116,7 @@ class Engine:
 
     def _store_results(self) -> None:
         """Store all results and link events that are not stored yet, in one transaction."""
-        if self._unstored or self._fault:
+        if self._unstored or self.fault:
             with self._transaction():
                 for item in self._unstored:
                     self._store(item)
@@ -125,19 +124,18 @@ class Engine:
                 for execution in owners.values():
                     if isinstance(execution, StepExecution) and not execution.in_flight and not execution.waiting:
                         self._finish_step(execution)
-                if self._fault:  # only a write proves that the database is writable again
-                    self._outbox.remember("storage_fault", f"{self._fault} (until {format_timestamp(self._now())})")
+                if self.fault:  # only a write proves that the database is writable again
+                    self._outbox.remember("storage_fault", f"{self.fault} (until {format_timestamp(self._now())})")
             self._unstored.clear()
-        if self._fault:
+        if self.fault:
             logger.info("database writable; processing resumed")
-            self._fault = ""
+            self.fault = ""
 
     def _start_due(self) -> None:
         for probe in self.breakers.probes():
             self._submit(self._pools.probes, probe, probe.call)
-        for source in self._task_sources:
-            for task in source.tasks(self._outbox, self._now()):
-                self._submit(self._pools.background, task, task.call)
+        for task in self._background_tasks(self._outbox, self._now()):
+            self._submit(self._pools.background, task, task.call)
         while self._active.call_count < self._pools.workers:
             if execution := self._active.next_ready():
                 self._submit(self._pools.stf_calls, execution, execution.next_call())

@@ -10,8 +10,7 @@ from fastmon_daemon.base.backoff import MAX_BACKOFF
 from fastmon_daemon.base.links import ANNOUNCE_STEP
 from fastmon_daemon.base.rate_limit import TokenBucket
 from fastmon_daemon.engine.circuit_breakers import CircuitBreakers
-from fastmon_daemon.engine.config import EngineConfig
-from fastmon_daemon.engine.steps import LATE_AFTER, is_late
+from fastmon_daemon.engine.steps import LATE_AFTER, EngineConfig, is_late
 from fastmon_daemon.outbox import DueQuery, Outbox, Stf
 
 OLDEST_EVERY = 4

@@ -7,18 +7,23 @@ names of states, no retries and no SQL.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
+
+from tenacity import Retrying
 
 from fastmon_daemon.base.clock import Clock, format_timestamp, parse_timestamp
 from fastmon_daemon.base.errors import ParentNotRegistered, PermanentError
 from fastmon_daemon.engine import sampling
-from fastmon_daemon.messages import TfFileRegistered, run_number
-from fastmon_daemon.monitor import MonitorClient, NewStfFile, StfRegistrar, TfFile
+from fastmon_daemon.messages import Announce, outbound_message, run_number
+from fastmon_daemon.monitor import MonitorClient, StfRegistrar, TfFile
 from fastmon_daemon.outbox import Announced, Origin, Registered, Sampled, StepResult, Stf, Tf
 from fastmon_daemon.outbox.models import SamplePlan
 from fastmon_daemon.settings import Settings
+from fastmon_daemon.statechart import StateMachine
 
 LATE_AFTER = timedelta(minutes=1)
 """Announcements of STFs older than this are marked `late`."""
@@ -43,15 +48,34 @@ Call = Callable[[], StepResult | StepOutcome]
 Step = Callable[[Stf], Sequence[Call]]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineConfig:
+    """The rules for every STF, and the clock. Raises: StatechartError if *chart* and *steps* differ."""
+
+    chart: StateMachine
+    steps: Mapping[str, Step]
+    links: Mapping[str, str]
+    """Step -> the link that its calls need; a step that is missing here needs none."""
+    in_process_retry: Callable[[], Retrying]
+    """The immediate retries of a call before its failure counts."""
+    late_rate: float = 0.0
+    """Announcements of late STFs per second; 0: no limit."""
+    clock: Clock = field(default_factory=Clock)
+    jitter: Callable[[], float] = random.random
+
+    def __post_init__(self) -> None:
+        self.chart.check_steps(set(self.steps))
+
+
 def is_late(stf: Stf, now: datetime) -> bool:
     """Whether an STF was recovered or is older than `LATE_AFTER`: its announcements are marked and rate-limited."""
     return stf.origin is Origin.RECOVERED or now - parse_timestamp(stf.born_at) > LATE_AFTER
 
 
 def make_steps(
-    settings: Settings, agent_name: str, monitor: MonitorClient, announce: Callable[[str, str], None], clock: Clock
+    settings: Settings, agent_name: str, monitor: MonitorClient, announce: Announce, clock: Clock
 ) -> dict[str, Step]:
-    """The steps by name. *announce* sends a body with its event id, and returns when the receiver has confirmed it."""
+    """The steps by name."""
     registrar = StfRegistrar(monitor)
 
     def sample_tfs(stf: Stf) -> list[Call]:
@@ -62,20 +86,20 @@ def make_steps(
         if len(pending) == len(stf.tfs):
             pending = pending[:1]  # if the STF is not registered, this costs one call, not seven
 
-        def call(tf: Tf) -> Call:
-            ours = registrar if _is_ours(stf, settings) else None
-            return lambda: _register(stf, tf, agent_name, settings.selection_fraction, monitor, ours)
-
-        return [call(tf) for tf in pending]
+        orphaned = settings.register_missing_stf and stf.spent_s >= ORPHANED_AFTER_S
+        ours = registrar if orphaned or stf.origin is Origin.FILE else None  # whether we may register the STF itself
+        fraction = settings.selection_fraction
+        return [partial(_register, stf, tf, agent_name, fraction, monitor, ours) for tf in pending]
 
     def notify_clients(stf: Stf) -> list[Call]:
         if settings.notify == "off" or (stf.tfs and set(stf.preexisting).issuperset(tf.filename for tf in stf.tfs)):
             return []  # preexisting TF files were announced before our rows were pruned or lost
 
-        def call(tf: Tf) -> Call:
-            return lambda: _announce(_announcement(stf, tf, settings, agent_name, clock.now()), tf, announce)
+        def call(tf: Tf) -> Announced:
+            announce(*tf_file_registered(stf, tf, agent_name, settings.selection_fraction, clock.now()))
+            return Announced(sequence=tf.sequence)
 
-        return [call(tf) for tf in stf.tfs if tf.announced_at is None]
+        return [partial(call, tf) for tf in stf.tfs if tf.announced_at is None]
 
     def close_stf(stf: Stf) -> list[Call]:
         if missing := [tf.filename for tf in stf.tfs if tf.monitor_id is None]:
@@ -117,7 +141,7 @@ def _register(
     except ParentNotRegistered:
         if registrar is None:
             raise
-        registrar.register(_stf_file(stf, agent_name))
+        _register_stf(registrar, stf, agent_name)
         row, difference = monitor.register_tf(ours)
     registered = replace(
         tf,
@@ -131,28 +155,21 @@ def _register(
     return Registered(tf=registered)
 
 
-def _is_ours(stf: Stf, settings: Settings) -> bool:
-    """Whether we may register the STF itself."""
-    orphaned = settings.register_missing_stf and stf.spent_s >= ORPHANED_AFTER_S
-    return stf.origin is Origin.FILE or orphaned
-
-
-def _stf_file(stf: Stf, agent_name: str) -> NewStfFile:
+def _register_stf(registrar: StfRegistrar, stf: Stf, agent_name: str) -> None:
     number = run_number(stf.run_id)
     if number is None:
         raise PermanentError(f"run is not a number: {stf.run}: the monitor cannot store it")
     body = json.loads(stf.body)
     keys = ("file_url", "original_path", "modified_at", "state", "substate", "start", "end")
     metadata = {key: body[key] for key in keys if body.get(key) is not None}
-    return NewStfFile(
-        stf_filename=stf.filename,
-        run_number=number,
-        run_began_at=stf.born_at,
-        file_size_bytes=stf.size_bytes,
-        checksum=stf.checksum,
-        tf_count=stf.tf_count,
-        metadata={"registered_by": agent_name, **metadata},
-    )
+    row = {
+        "stf_filename": stf.filename,
+        "file_size_bytes": stf.size_bytes,
+        "checksum": stf.checksum,
+        "tf_count": stf.tf_count,
+        "metadata": {"registered_by": agent_name, **metadata},
+    }
+    registrar.register(number, stf.born_at, row)
 
 
 def _metadata(stf: Stf, agent_name: str, fraction: float) -> dict[str, object]:
@@ -178,33 +195,28 @@ def _metadata(stf: Stf, agent_name: str, fraction: float) -> dict[str, object]:
     return fields
 
 
-def _announcement(stf: Stf, tf: Tf, settings: Settings, agent_name: str, now: datetime) -> TfFileRegistered:
+def tf_file_registered(stf: Stf, tf: Tf, sender: str, fraction: float, now: datetime) -> tuple[str, str]:
+    """Return the announcement of one TF file, and its event id: the same for every announcement of the file."""
     if tf.monitor_id is None:
         raise PermanentError(f"TF file not registered, cannot announce it: {tf.filename}")
-    return TfFileRegistered(
-        namespace=stf.namespace,
-        run_id=stf.run_id,
-        execution_id=stf.execution_id,
-        processed_by=agent_name,
-        sender=agent_name,
-        tf_file_id=tf.monitor_id,
-        tf_filename=tf.filename,
-        tf_first=tf.first,
-        tf_last=tf.last,
-        tf_count=tf.count,
-        file_size_bytes=tf.size_bytes,
-        stf_filename=stf.filename,
-        run_number=run_number(stf.run_id),
-        timestamp=format_timestamp(now),
-        tf_sequence=tf.sequence,
-        tf_total=len(stf.tfs),
-        stf_sequence=stf.sequence,
-        selection_fraction=settings.selection_fraction,
-        previous_selected=sampling.previous_selected(settings.selection_fraction, stf.sequence),
-        late=is_late(stf, now),
-    )
-
-
-def _announce(message: TfFileRegistered, tf: Tf, announce: Callable[[str, str], None]) -> Announced:
-    announce(message.as_json(), message.event_id)
-    return Announced(sequence=tf.sequence)
+    fields = {
+        "status": "registered",
+        "namespace": stf.namespace,
+        "run_id": stf.run_id,
+        "run_number": run_number(stf.run_id),
+        "execution_id": stf.execution_id,
+        "tf_file_id": tf.monitor_id,
+        "tf_filename": tf.filename,
+        "tf_first": tf.first,
+        "tf_last": tf.last,
+        "tf_count": tf.count,
+        "file_size_bytes": tf.size_bytes,
+        "tf_sequence": tf.sequence,
+        "tf_total": len(stf.tfs),
+        "stf_filename": stf.filename,
+        "stf_sequence": stf.sequence,
+        "selection_fraction": fraction,
+        "previous_selected": sampling.previous_selected(fraction, stf.sequence),  # those in between were skipped
+        "late": is_late(stf, now),
+    }
+    return outbound_message("tf_file_registered", tf.monitor_id, sender, format_timestamp(now), fields)

@@ -9,9 +9,8 @@ from loguru import logger
 from fastmon_daemon.base.backoff import backoff, requested_pause
 from fastmon_daemon.base.errors import ParentNotRegistered, PermanentError, StaleStfError, TransientError
 from fastmon_daemon.engine.circuit_breakers import CircuitBreakers
-from fastmon_daemon.engine.config import EngineConfig
 from fastmon_daemon.engine.scheduler import Scheduler
-from fastmon_daemon.engine.steps import StepOutcome
+from fastmon_daemon.engine.steps import EngineConfig, StepOutcome
 from fastmon_daemon.engine.tasks import StepExecution
 from fastmon_daemon.outbox import Outbox, StepResult, Stf
 

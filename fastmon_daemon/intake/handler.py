@@ -9,6 +9,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -25,31 +26,6 @@ from fastmon_daemon.statechart import StateMachine
 CONFLICT = "conflict: this STF was received with another size, checksum or tf_count"
 MAX_REJECTED = 1000
 """Rejected messages in the database; older ones are deleted."""
-
-
-class _Ignored:
-    """Counts ignored messages until the counts are stored. Thread-safe: each message is counted once."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._counts: Counter[str] = Counter()
-
-    def add(self, name: str) -> None:
-        """Count one message."""
-        with self._lock:
-            self._counts[name] += 1
-
-    @contextmanager
-    def drained(self) -> Iterator[Counter[str]]:
-        """Hand the counts to the block, which stores them. If it fails, they are kept for the next time."""
-        with self._lock:
-            counts, self._counts = self._counts, Counter()
-        try:
-            yield counts
-        except BaseException:
-            with self._lock:
-                self._counts += counts
-            raise
 
 
 class MessageHandler:
@@ -79,15 +55,9 @@ class MessageHandler:
         self._clock = clock or Clock()
         self._wake = wake
         self.runs = runs or TrackedRuns()
-        self._ignored = _Ignored()
-
-    def handle(self, body: str | bytes) -> None:
-        """Store the message if it is for us. When this returns, the message is on disk: acknowledge it.
-
-        Raises: StorageUnavailable: do not acknowledge it.
-        """
-        if store := self.prepare(body):
-            store()
+        self._ignored: Counter[str] = Counter()
+        """Ignored messages whose counts are not stored yet."""
+        self._ignored_lock = threading.Lock()
 
     def prepare(self, body: str | bytes) -> Callable[[], None] | None:
         """Return the function that stores the message in one transaction, or None if there is nothing to store.
@@ -99,7 +69,8 @@ class MessageHandler:
         except MalformedMessage as exc:
             return partial(self._reject, body, str(exc))
         if isinstance(message, IgnoredMessage):
-            self._ignored.add(f"ignored_{message.reason}")
+            with self._ignored_lock:
+                self._ignored[f"ignored_{message.reason}"] += 1
             return None
         is_stf_gen = isinstance(message, RunEvent) and message.kind == STF_HEARD
         if is_stf_gen and self.runs.get(self.namespace, message.run).is_stored:
@@ -144,10 +115,18 @@ class MessageHandler:
     def _writing(self) -> Iterator[Outbox]:
         """Run the block in one transaction on its own connection; counts of ignored messages are stored with it."""
         self._refuse_if_short()
-        with closing(attach(self._database)) as outbox, self._ignored.drained() as ignored, outbox.transaction():
-            for name, count in ignored.items():
-                outbox.count(name, count)
-            yield outbox
+        with closing(attach(self._database)) as outbox:
+            with self._ignored_lock:
+                ignored, self._ignored = self._ignored, Counter()
+            try:
+                with outbox.transaction():
+                    for name, count in ignored.items():
+                        outbox.count(name, count)
+                    yield outbox
+            except BaseException:
+                with self._ignored_lock:
+                    self._ignored += ignored
+                raise
 
     def store(
         self, outbox: Outbox, message: StfReady | RunEvent, origin: Origin = Origin.MESSAGE
@@ -163,18 +142,7 @@ class MessageHandler:
         if message.filename is None:
             outbox.runs.mark_nameless(row, now)
             return None
-        new = NewStf(
-            namespace=self.namespace,
-            run_id=message.run_id,
-            filename=message.filename,
-            sequence=message.sequence,
-            size_bytes=message.size_bytes,
-            checksum=message.checksum,
-            tf_count=message.tf_count,
-            execution_id=message.execution_id,
-            body=message.body,
-            origin=origin,
-        )
+        new = NewStf(namespace=self.namespace, origin=origin, **asdict(message))
         outcome = outbox.receive(new, self._stf_chart.initial, now)
         outbox.count(f"stf_ready_{outcome}")
         if outcome is ReceiveOutcome.FRESH:

@@ -1,4 +1,4 @@
-"""The watcher: one thread that waits until STF files stop growing and hands each one over once.
+"""The watcher: waits until STF files stop growing and hands each one over once.
 
 File system events make it fast; periodic scans make it complete, because network file systems send no events.
 """
@@ -6,7 +6,7 @@ File system events make it fast; periodic scans make it complete, because networ
 from __future__ import annotations
 
 import queue
-import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -24,26 +24,10 @@ from fastmon_daemon.base.errors import FastmonError
 from fastmon_daemon.intake.found_files import Fingerprint, FoundFile, run_in
 from fastmon_daemon.intake.seen_file_cache import SeenFileCache
 from fastmon_daemon.outbox import ReceiveOutcome
+from fastmon_daemon.settings import Settings
 
 POLL_S = 0.5
 """Seconds between two polls of the files that may still grow."""
-MAX_PAUSE_S = 30.0
-"""Longest pause in seconds between polls that fail: each pause is twice the one before."""
-FAILING_AFTER_S = 15.0
-"""Seconds of failing polls after which the watcher counts as failing."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WatchConfig:
-    """Which folders and files to watch, and how often; times in seconds."""
-
-    folders: tuple[Path, ...]
-    patterns: tuple[str, ...]
-    scan_every_s: float
-    settled_after_s: float
-    """A file is complete when its size and modification time did not change for this long."""
-    lookback_s: float = 0.0
-    """Ignore files older than this at the start; 0: no limit."""
 
 
 @dataclass(slots=True)
@@ -58,9 +42,9 @@ class Watcher:
     """Finds complete files. *ingest* is called for each on the watcher's thread; if it raises, a later scan retries."""
 
     def __init__(
-        self, config: WatchConfig, ingest: Callable[[FoundFile], ReceiveOutcome], cache: SeenFileCache, clock: Clock
+        self, settings: Settings, ingest: Callable[[FoundFile], ReceiveOutcome], cache: SeenFileCache, clock: Clock
     ) -> None:
-        self._config = config
+        self._settings = settings
         self._ingest = ingest
         self._cache = cache
         self._clock = clock
@@ -70,35 +54,29 @@ class Watcher:
         self._can_store = True
         self._changed: queue.SimpleQueue[Path] = queue.SimpleQueue()
         """Files named by file system events."""
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
+        self._observer: BaseObserver | None = None
         self._next_scan_at = clock.monotonic()
         self._is_first_scan = True
         self._scan_complete = True
         """Whether the current scan could list every folder and read every file's status."""
-        self._failure: tuple[float, str] | None = None
-        """Since when every poll has failed, and the class of the last error."""
 
-    def start(self) -> None:
-        """Start the watcher's thread."""
-        self._thread.start()
+    def tick(self) -> float:
+        """Poll; returns the seconds until the next tick. File system events count from the first tick on."""
+        self._observer = self._observer or _observe(self._settings.watch_dirs, self._changed)
+        self.poll()
+        return POLL_S
 
-    def stop(self, wait_s: float) -> None:
-        """Stop, waiting up to *wait_s* seconds. Files that were not handed over are found at the next start."""
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(wait_s)
+    def on_stop(self) -> None:
+        """Stop the events. Files that were not handed over are found at the next start."""
+        if self._observer is not None:
+            self._observer.stop()
 
     def wait_until_stable(self, give_up: Callable[[], object]) -> None:
         """Poll in this thread until no file grows any more, or *give_up* returns true (for `run --once`)."""
         self.poll()
-        while self._candidates and not give_up() and not self._stopping.wait(POLL_S):
+        while self._candidates and not give_up():
+            time.sleep(POLL_S)
             self.poll()
-
-    def failure(self) -> str | None:
-        """The error class if every poll failed for `FAILING_AFTER_S`, else None. Callable from any thread."""
-        since, error = self._failure or (self._clock.monotonic(), "")
-        return error if self._clock.monotonic() - since >= FAILING_AFTER_S else None
 
     def poll(self) -> None:
         """Check the files named by events and the files that may still grow; scan the folders when a scan is due."""
@@ -110,44 +88,19 @@ class Watcher:
         if self._clock.monotonic() >= self._next_scan_at:
             self._scan_all()
 
-    def _run(self) -> None:
-        observer = _observe(self._config.folders, self._changed)
-        pause_s = POLL_S
-        try:
-            while not self._stopping.wait(pause_s):
-                pause_s = POLL_S if self._try_poll() else min(2 * pause_s, MAX_PAUSE_S)
-        finally:
-            if observer is not None:
-                observer.stop()
-
-    def _try_poll(self) -> bool:
-        """Poll without ending the thread on any error; False if the poll failed."""
-        try:
-            self.poll()
-        except Exception as exc:  # noqa: BLE001 (a bug of ours: without this thread no file would be found)
-            error = type(exc).__name__
-            if self._failure is None or self._failure[1] != error:
-                logger.opt(exception=exc).error("watcher: poll failed, retrying: {}", error)
-            self._failure = (self._failure[0] if self._failure else self._clock.monotonic(), error)
-            return False
-        if self._failure:
-            logger.info("watcher: polls succeed again")
-        self._failure = None
-        return True
-
     def _scan_all(self) -> None:
         began, self._scan_complete = self._clock.monotonic(), True
         self._cache.begin_scan(began)
-        for folder in self._config.folders:
+        for folder in self._settings.watch_dirs:
             for path in self._scan(folder):
                 self._consider(path)
         self._cache.end_scan(complete=self._scan_complete)
         if self._scan_complete:
             self._problems = {path: problem for path, problem in self._problems.items() if lexists(path)}
-        if self._is_first_scan and self._config.lookback_s:
+        if self._is_first_scan and self._settings.lookback_minutes:
             self._ignore_old_files()
         self._is_first_scan = False
-        self._next_scan_at = began + self._config.scan_every_s
+        self._next_scan_at = began + self._settings.check_interval_s
 
     def _scan(self, folder: Path) -> Iterator[Path]:
         def failed(exc: OSError) -> None:
@@ -165,7 +118,7 @@ class Watcher:
 
     def _consider(self, path: Path) -> None:
         """Make *path* a candidate if it is a matching file that was not ingested before."""
-        if path in self._candidates or not any(fnmatchcase(path.name, each) for each in self._config.patterns):
+        if path in self._candidates or not any(fnmatchcase(path.name, each) for each in self._settings.file_patterns):
             return
         try:
             if not path.is_file() and path.exists():
@@ -195,7 +148,7 @@ class Watcher:
             if seen.size < candidate.seen.size:
                 self._warn(path, f"shrank from {candidate.seen.size} to {seen.size} bytes: waiting until it is stable")
             candidate.seen, candidate.since = seen, now
-        elif now - candidate.since >= self._config.settled_after_s:
+        elif now - candidate.since >= self._settings.settle_s:
             del self._candidates[path]
             self._hand_over(path, seen)
 
@@ -238,7 +191,7 @@ class Watcher:
             logger.opt(exception=exc).log("ERROR" if exc else "WARNING", "{}: {}", path, text or problem)
 
     def _ignore_old_files(self) -> None:
-        oldest_ns = (self._clock.now().timestamp() - self._config.lookback_s) * 1e9
+        oldest_ns = (self._clock.now().timestamp() - 60 * self._settings.lookback_minutes) * 1e9
         old = [path for path, each in self._candidates.items() if each.seen.mtime_ns < oldest_ns]
         for path in old:
             self._cache.add(self._candidates.pop(path).seen, "")
@@ -246,8 +199,8 @@ class Watcher:
             logger.warning("watcher: {} files are older than FASTMON_LOOKBACK_MINUTES: ignored", len(old))
 
 
-def _observe(folders: Iterable[Path], changed: queue.SimpleQueue[Path]) -> BaseObserver | None:
-    """Start putting changed files of *folders* into *changed*; None if the system provides no events."""
+def _observe(folders: Iterable[Path], changed: queue.SimpleQueue[Path]) -> BaseObserver:
+    """Start putting changed files of *folders* into *changed*, if the system provides events."""
     observer, handler = Observer(), _EventHandler(changed)
     try:
         for folder in folders:
@@ -256,7 +209,6 @@ def _observe(folders: Iterable[Path], changed: queue.SimpleQueue[Path]) -> BaseO
     except Exception as exc:  # noqa: BLE001 (for example the limit of watches; the scans go on in any case)
         reason = exc.strerror if isinstance(exc, OSError) else exc
         logger.warning("watcher: no file system events ({}): relying on scans", reason)
-        return None
     return observer
 
 

@@ -5,16 +5,15 @@ This package knows JSON and the shapes of the messages. It must not know STOMP, 
 
 from fastmon_daemon.messages.fields import plain_json, run_number, sequence_in
 from fastmon_daemon.messages.inbound import STF_HEARD, IgnoredMessage, RunEvent, StfReady, parse
-from fastmon_daemon.messages.outbound import FastmonStatus, TfFileRegistered, event_id_of_run
+from fastmon_daemon.messages.outbound import Announce, outbound_message
 
 __all__ = [
     "STF_HEARD",
-    "FastmonStatus",
+    "Announce",
     "IgnoredMessage",
     "RunEvent",
     "StfReady",
-    "TfFileRegistered",
-    "event_id_of_run",
+    "outbound_message",
     "parse",
     "plain_json",
     "run_number",

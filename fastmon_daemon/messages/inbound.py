@@ -35,20 +35,10 @@ STF_HEARD = "hear_stf"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StfReady:
-    """An STF is ready (`stf_ready`); without a filename, only a hint to poll this run."""
-
+class _RunMessage:
     run_id: str | int
     """Unchanged, since the agents differ in its type."""
-    filename: str | None = None
-    sequence: int | None = None
-    """Number of the STF in its run, from 1: from the message, else from the filename."""
-    size_bytes: int | None = None
-    checksum: str | None = None
-    tf_count: int | None = None
     execution_id: str | None = None
-    body: str = "{}"
-    """The whole message as JSON text."""
 
     @property
     def run(self) -> str:
@@ -57,19 +47,26 @@ class StfReady:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunEvent:
+class StfReady(_RunMessage):
+    """An STF is ready (`stf_ready`); without a filename, only a hint to poll this run."""
+
+    filename: str | None = None
+    sequence: int | None = None
+    """Number of the STF in its run, from 1: from the message, else from the filename."""
+    size_bytes: int | None = None
+    checksum: str | None = None
+    tf_count: int | None = None
+    body: str = "{}"
+    """The whole message as JSON text."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEvent(_RunMessage):
     """A state change of a run; `kind` is the message's type and the trigger of the run's statechart."""
 
     kind: str
-    run_id: str | int
-    execution_id: str | None = None
     total_stf_files: int | None = None
     """Total number of STFs in the run; only in `end_run`."""
-
-    @property
-    def run(self) -> str:
-        """The run's identity: `100014` and `"100014"` are one run."""
-        return str(self.run_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """What an agent reports to the monitor about itself: name, heart-beats, subscription, stages and log.
 
-The main job needs none of it: an `AgentClient` has a `RestClient` of its own. Every call raises the errors of
+The main job needs none of it: an `AgentClient` has connections of its own. Every call raises the errors of
 `RestClient.request`. This module must not know when or why something is reported.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fastmon_daemon.monitor.responses import MESSAGES, STF_FILES, RequestRejected
+from fastmon_daemon.monitor.responses import STF_FILES, RequestRejected
 from fastmon_daemon.monitor.rest_client import RestClient
 from fastmon_daemon.monitor.rows import json_text, rows_of
 
@@ -20,19 +20,12 @@ STAGES = "workflow-stages/"
 Row = Mapping[str, Any]
 
 
-class AgentClient:
+class AgentClient(RestClient):
     """The calls of an agent; for any thread."""
-
-    def __init__(self, rest_client: RestClient) -> None:
-        self._rest = rest_client
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._rest.close()
 
     def next_agent_id(self) -> int:
         """Get a number that no other agent gets; each call uses one up."""
-        return self._rest.request("POST", "state/next-agent-id/", lambda row: int(row["agent_id"]), body="{}")
+        return self.request("POST", "state/next-agent-id/", lambda row: int(row["agent_id"]), body="{}")
 
     def ensure_namespace(self, name: str, owner: str) -> None:
         """Create the namespace; an existing one keeps its owner."""
@@ -48,7 +41,7 @@ class AgentClient:
 
     def heartbeat(self, agent: Row) -> int:
         """Send a heart-beat; return the key of the agent's row. The monitor resets each field that *agent* lacks."""
-        return self._rest.request("POST", f"{AGENTS}heartbeat/", lambda row: int(row["id"]), body=json_text(agent))
+        return self.request("POST", f"{AGENTS}heartbeat/", lambda row: int(row["id"]), body=json_text(agent))
 
     def update_agent(self, key: int, fields: Row) -> None:
         """Set fields that heart-beats cannot set."""
@@ -56,30 +49,26 @@ class AgentClient:
 
     def find_workflow(self, stf_filename: str) -> str | None:
         """The workflow id in the STF's row; None without an id or without a row."""
-        return self._rest.request("GET", STF_FILES, _workflow_id, query={"stf_filename": stf_filename})
+        return self.request("GET", STF_FILES, _workflow_id, query={"stf_filename": stf_filename})
 
     def create_workflow(self, workflow: Row) -> str:
         """Create the workflow of an STF; return its id, which cannot be looked up later."""
-        return self._rest.request("POST", WORKFLOWS, lambda row: str(row["workflow_id"]), body=json_text(workflow))
+        return self.request("POST", WORKFLOWS, lambda row: str(row["workflow_id"]), body=json_text(workflow))
 
     def create_stage(self, stage: Row) -> str:
         """Create the stage of an STF; return its id, which cannot be looked up later."""
-        return self._rest.request("POST", STAGES, lambda row: str(row["stage_id"]), body=json_text(stage))
+        return self.request("POST", STAGES, lambda row: str(row["stage_id"]), body=json_text(stage))
 
     def update_stage(self, stage_id: str, fields: Row) -> None:
         """Set *fields* of a stage."""
         self._send("PATCH", f"{STAGES}{stage_id}/", fields)
-
-    def announce(self, body: str, _event_id: str) -> None:
-        """Post the JSON text *body* as a message."""
-        self._rest.request("POST", MESSAGES, lambda _: None, body=body)
 
     def log(self, row: Row) -> None:
         """Add a row to the monitor's log."""
         self._send("POST", "logs/", row)
 
     def _send(self, method: str, path: str, row: Row) -> None:
-        self._rest.request(method, path, lambda _: None, body=json_text(row))
+        self.request(method, path, lambda _: None, body=json_text(row))
 
 
 def _workflow_id(answer: Any) -> str | None:

@@ -99,7 +99,7 @@ class MonitorClient(RestClient):
         except PermanentError:
             return None
 
-    def post_message(self, body: str) -> None:
+    def announce(self, body: str, _event_id: str) -> None:
         """Post the JSON text *body* as a message, at least once.
 
         Raises: LinkDown, TransientError, PermanentError; LinkBlocked if this monitor does not accept messages.

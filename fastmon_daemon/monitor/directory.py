@@ -1,6 +1,7 @@
 """What `check` reads from a monitor besides the calls of the daemon; read-only.
 
-It must not know what is concluded from the responses.
+Every call with a client raises LinkDown, LinkBlocked or PermanentError. This module must not know what is concluded
+from the responses.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from fastmon_daemon.base.clock import parse_timestamp
 from fastmon_daemon.base.errors import LinkDown
 from fastmon_daemon.base.network import resolve
 from fastmon_daemon.monitor.client import MonitorClient
-from fastmon_daemon.monitor.responses import MESSAGES, TF_FILES
+from fastmon_daemon.monitor.responses import TF_FILES
 from fastmon_daemon.monitor.rows import rows_of
 from fastmon_daemon.monitor.transport import proxies
 
@@ -36,58 +37,31 @@ class Agent:
     beat_at: datetime | None
 
 
-class AgentDirectory:
-    """The monitor's address and clock, and the agents that it lists."""
+def addresses(base_url: str, environ: Mapping[str, str]) -> str:
+    """A text that names the addresses of the monitor's host.
 
-    def __init__(self, monitor: MonitorClient, base_url: str, environ: Mapping[str, str]) -> None:
-        self._monitor = monitor
-        self._base_url = base_url
-        self._environ = environ
+    Raises: LinkDown if the name cannot be resolved.
+    """
+    parts = urlsplit(base_url)
+    if proxies(base_url, environ):
+        return f"{parts.hostname}, through the proxy of the environment"
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        found = resolve(parts.hostname or "", port, LOOKUP_TIMEOUT_S)
+    except OSError as exc:
+        raise LinkDown(f"{parts.hostname}: {exc.strerror or exc}") from exc
+    return f"{parts.hostname} is {', '.join(dict.fromkeys(str(address[0]) for _, address in found))}, port {port}"
 
-    def describe(self) -> str:
-        """A text that names the addresses of the monitor's host and, with TLS, the CA certificates that are trusted.
 
-        Raises: LinkDown if the name cannot be resolved.
-        """
-        trusted = f"; trusted certificates: {self._monitor.trust}" if urlsplit(self._base_url).scheme == "https" else ""
-        return f"{self._addresses()}{trusted}"
+def current_date(monitor: MonitorClient) -> datetime | None:
+    """The monitor's clock, to the second; None if its responses have no `Date`."""
+    monitor.get(TF_FILES, {"limit": "1", "tf_filename": _UNUSED_NAME}, lambda _: None)
+    return monitor.response_counter.date()
 
-    def _addresses(self) -> str:
-        """A text that names the addresses of the monitor's host.
 
-        Raises: LinkDown if the name cannot be resolved.
-        """
-        parts = urlsplit(self._base_url)
-        if proxies(self._base_url, self._environ):
-            return f"{parts.hostname}, through the proxy of the environment"
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        try:
-            found = resolve(parts.hostname or "", port, LOOKUP_TIMEOUT_S)
-        except OSError as exc:
-            raise LinkDown(f"{parts.hostname}: {exc.strerror or exc}") from exc
-        return f"{parts.hostname} is {', '.join(dict.fromkeys(str(address[0]) for _, address in found))}, port {port}"
-
-    def date(self) -> datetime | None:
-        """The monitor's clock, to the second; None if its responses have no `Date`.
-
-        Raises: LinkDown, LinkBlocked, PermanentError.
-        """
-        self._monitor.get(TF_FILES, {"limit": "1", "tf_filename": _UNUSED_NAME}, lambda _: None)
-        return self._monitor.response_counter.date()
-
-    def takes_messages(self) -> None:
-        """Return if the monitor accepts messages.
-
-        Raises: LinkDown, LinkBlocked, PermanentError.
-        """
-        self._monitor.get(MESSAGES, {}, lambda _: None)
-
-    def agents(self) -> list[Agent]:
-        """All agents that ever sent a heart-beat.
-
-        Raises: LinkDown, LinkBlocked, PermanentError.
-        """
-        return self._monitor.get("systemagents/", {}, lambda answer: [_agent(row) for row in rows_of(answer)])
+def list_agents(monitor: MonitorClient) -> list[Agent]:
+    """All agents that ever sent a heart-beat."""
+    return monitor.get("systemagents/", {}, lambda answer: [_agent(row) for row in rows_of(answer)])
 
 
 def _agent(row: Mapping[str, Any]) -> Agent:

@@ -5,26 +5,12 @@ It must not know where an STF comes from.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 
 from fastmon_daemon.base.errors import PermanentError
 from fastmon_daemon.monitor.client import MonitorClient
 from fastmon_daemon.monitor.responses import RUNS, STF_FILES, OutcomeUnknown, RequestRejected
 from fastmon_daemon.monitor.rows import json_text
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewStfFile:
-    """One STF file to be registered in the monitor."""
-
-    stf_filename: str
-    run_number: int
-    run_began_at: str
-    """ISO 8601; used if the monitor does not have the run yet."""
-    file_size_bytes: int | None = None
-    checksum: str | None = None
-    tf_count: int | None = None
-    metadata: dict[str, object] = field(default_factory=dict)
 
 
 class StfRegistrar:
@@ -35,28 +21,27 @@ class StfRegistrar:
         self._run_keys: dict[int, int] = {}
         """Run number -> the monitor's primary key of the run."""
 
-    def register(self, stf: NewStfFile) -> None:
-        """Register *stf*, unless it is registered already.
+    def register(self, run_number: int, run_began_at: str, stf: Mapping[str, object]) -> None:
+        """Register *stf*, a row without its run, unless it is registered already.
+
+        *run_began_at* (ISO 8601) is used if the monitor does not have the run yet.
 
         Raises: LinkDown, LinkBlocked, TransientError; PermanentError if the monitor rejects it.
         """
-        row = {
-            "run": self._run_key(stf), "stf_filename": stf.stf_filename, "file_size_bytes": stf.file_size_bytes,
-            "checksum": stf.checksum, "tf_count": stf.tf_count, "status": "registered", "metadata": stf.metadata,
-        }  # fmt: skip
+        row = {"run": self._run_key(run_number, run_began_at), "status": "registered", **stf}
         try:
             self._monitor.request("POST", STF_FILES, lambda row: str(row["stf_filename"]), body=json_text(row))
         except RequestRejected as exc:
             if exc.has_error("run", "does not exist"):
-                self._run_keys.pop(stf.run_number, None)  # the monitor was reset: its keys have changed
-                raise OutcomeUnknown(f"the monitor has lost run {stf.run_number}: {exc}") from exc
+                self._run_keys.pop(run_number, None)  # the monitor was reset: its keys have changed
+                raise OutcomeUnknown(f"the monitor has lost run {run_number}: {exc}") from exc
             if not exc.has_error("stf_filename", "already exists"):
                 raise
 
-    def _run_key(self, stf: NewStfFile) -> int:
-        number = stf.run_number
+    def _run_key(self, number: int, began_at: str) -> int:
         if number not in self._run_keys:
-            self._run_keys[number] = self._key_in_stfs(number) or self._key_of_new(stf) or self._key_in_list(number)
+            key = self._key_in_stfs(number) or self._key_of_new(number, began_at) or self._key_in_list(number)
+            self._run_keys[number] = key
         return self._run_keys[number]
 
     def _key_in_stfs(self, number: int) -> int | None:
@@ -66,8 +51,8 @@ class StfRegistrar:
             STF_FILES, query, lambda page: next((int(row["run"]) for row in page["results"]), None)
         )
 
-    def _key_of_new(self, stf: NewStfFile) -> int | None:
-        row = {"run_number": stf.run_number, "start_time": stf.run_began_at}
+    def _key_of_new(self, number: int, began_at: str) -> int | None:
+        row = {"run_number": number, "start_time": began_at}
         try:
             return self._monitor.request("POST", RUNS, lambda row: int(row["run_id"]), body=json_text(row))
         except RequestRejected as exc:

@@ -7,7 +7,6 @@ import socket
 from collections.abc import Callable, Mapping
 
 from fastmon_daemon import __version__
-from fastmon_daemon.base.errors import FastmonError
 from fastmon_daemon.monitor import AgentClient
 from fastmon_daemon.presence.health import Health, HealthChecker, HealthStatus, StfCounts
 from fastmon_daemon.presence.identity import AGENT_TYPE
@@ -38,10 +37,11 @@ class Heartbeat:
         self._name = name
         self._namespace = namespace
         self._health_checker = health_checker
-        self._unregistered = dict(registration)
         self._monotonic = health_checker.clock.monotonic
-        self._attempts = {name: BestEffortCall(name, self._monotonic) for name in ("counts", *registration)}
-        self._attempts["heart-beat"] = BestEffortCall("heart-beat", self._monotonic, max_pause_s=EVERY_S)
+        self._beat = BestEffortCall("heart-beat", self._monotonic, max_pause_s=EVERY_S)
+        self._count = BestEffortCall("counts", self._monotonic)
+        self._register = [(BestEffortCall(name, self._monotonic), call) for name, call in registration.items()]
+        """Calls that have not succeeded yet."""
         self._sent: tuple[object, ...] = ()
         self._sent_counts: StfCounts | None = None
         self._sent_at = self._monotonic()
@@ -56,9 +56,10 @@ class Heartbeat:
         is_due = content != self._sent or self._monotonic() - self._sent_at >= EVERY_S
         if is_due and self._send(health, health.status, state):
             self._sent, self._sent_at = content, self._monotonic()
-        for name, call in list(self._unregistered.items()) if self._sent else []:
-            if self._attempt(name, call):
-                del self._unregistered[name]
+        if self._sent:
+            self._register = [
+                (registration, call) for registration, call in self._register if not registration.attempt(call)
+            ]
         return CHECK_S
 
     def on_stop(self) -> None:
@@ -76,7 +77,7 @@ class Heartbeat:
         return "PROCESSING" if self._busy_at is not None and now - self._busy_at < READY_AFTER_S else "READY"
 
     def _send(self, health: Health, status: str, state: str) -> bool:
-        if self._attempts["heart-beat"].pause_s:
+        if self._beat.pause_s:
             return False
         counts = self._health_checker.counts()
         key = 0
@@ -85,9 +86,9 @@ class Heartbeat:
             nonlocal key
             key = self._client.heartbeat(self._row(health, status, state, counts))
 
-        if not self._attempt("heart-beat", send):
+        if not self._beat.attempt(send):
             return False
-        if counts != self._sent_counts and self._attempt("counts", lambda: self._send_counts(key, counts)):
+        if counts != self._sent_counts and self._count.attempt(lambda: self._send_counts(key, counts)):
             self._sent_counts = counts
         return True
 
@@ -99,18 +100,6 @@ class Heartbeat:
             "last_stf_processed": counts.last_completed,
         }
         self._client.update_agent(key, fields)
-
-    def _attempt(self, name: str, call: Callable[[], object]) -> bool:
-        attempt = self._attempts[name]
-        if attempt.pause_s:
-            return False
-        try:
-            call()
-        except FastmonError as exc:
-            attempt.failed(exc)
-            return False
-        attempt.succeeded()
-        return True
 
     def _row(self, health: Health, status: str, state: str, counts: StfCounts) -> dict[str, object]:
         connected = "connected" if health.connected else "disconnected" if health.disconnected else "not used"

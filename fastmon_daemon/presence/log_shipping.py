@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
@@ -38,27 +37,14 @@ MAX_ATTEMPTS = 10
 _LEVELS = (50, 40, 30, 20, 10, 0)
 """Levels that the monitor accepts."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogEntry:
-    """One log line."""
-
-    at: datetime
-    level: int
-    name: str
-    text: str
-    module: str
-    function: str
-    line: int
-    process: int
-    thread: int
+Row = dict[str, Any]
 
 
 @dataclass(slots=True)
 class LogBatch:
     """A row to send. A failure is the row's own fault if other rows are accepted: in an outage none is."""
 
-    row: dict[str, object]
+    row: Row
     lines: int
     failed: bool = False
     """Whether it failed since another row was accepted."""
@@ -83,7 +69,8 @@ class LogShipper:
         self._redact = redact
         self._run = run
         self._attempt = BestEffortCall("log lines", monotonic)
-        self._buffer: deque[LogEntry] = deque(maxlen=BUFFER)
+        self._buffer: deque[Row] = deque(maxlen=BUFFER)
+        """Each line as a row of its own."""
         self._batches: deque[LogBatch] = deque()
         """Unsent rows; those that failed are at the end."""
         self._dropped = 0
@@ -98,19 +85,19 @@ class LogShipper:
         record = message.record
         if len(self._buffer) == BUFFER:
             self._dropped += 1
-        self._buffer.append(
-            LogEntry(
-                at=record["time"],
-                level=next(level for level in _LEVELS if level <= record["level"].no),
-                name=record["level"].name,
-                text=self._redact(str(message).rstrip())[:LINE_MAX] or "(empty)",
-                module=record["module"][:255],
-                function=record["function"][:255],
-                line=record["line"],
-                process=record["process"].id,
-                thread=record["thread"].id,
-            )
-        )
+        self._buffer.append({
+            "app_name": APP_NAME,
+            "instance_name": self._agent_name,
+            "timestamp": format_timestamp(record["time"]),
+            "level": next(level for level in _LEVELS if level <= record["level"].no),
+            "levelname": record["level"].name,
+            "message": self._redact(str(message).rstrip())[:LINE_MAX] or "(empty)",
+            "module": record["module"][:255],
+            "funcname": record["function"][:255],
+            "lineno": record["line"],
+            "process": record["process"].id,
+            "thread": record["thread"].id,
+        })  # fmt: skip
 
     def tick(self) -> float:
         """Send the collected lines; returns the seconds until the next tick."""
@@ -163,43 +150,29 @@ class LogShipper:
             return []
         dropped, self._dropped_reported = self._dropped - self._dropped_reported, self._dropped
         run = self._run()
-        current: dict[str, object] = {
+        current: Row = {
             "run_id": run.run if run else None,
             "execution_id": run.execution_id if run else None,
         }
-        batches = [LogBatch(self._row(part, current), len(part)) for part in _groups(lines)]
+        batches = [LogBatch(_joined(part, current), len(part)) for part in _groups(lines)]
         if dropped:
             row = batches[0].row
             row["extra_data"] = {**current, "lines_dropped_before": dropped}
             row["message"] = f"({dropped} log lines before this one were dropped)\n{row['message']}"
         return batches
 
-    def _row(self, lines: list[LogEntry], current: dict[str, object]) -> dict[str, object]:
-        last = lines[-1]
-        shared = (
-            {"lines": [f"{format_timestamp(line.at)} {line.module}:{line.line}" for line in lines]}
-            if len(lines) > 1
-            else {}
-        )
-        return {
-            "app_name": APP_NAME,
-            "instance_name": self._agent_name,
-            "timestamp": format_timestamp(last.at),
-            "level": last.level,
-            "levelname": last.name,
-            "message": "\n".join(line.text for line in lines),
-            "module": last.module,
-            "funcname": last.function,
-            "lineno": last.line,
-            "process": last.process,
-            "thread": last.thread,
-            "extra_data": {**current, **shared},
-        }
+
+def _joined(lines: list[Row], current: Row) -> Row:
+    """One row for all *lines*: that of the last one, with the text of all and the time of each."""
+    row = {**lines[-1], "message": "\n".join(line["message"] for line in lines), "extra_data": dict(current)}
+    if len(lines) > 1:
+        row["extra_data"]["lines"] = [f"{line['timestamp']} {line['module']}:{line['lineno']}" for line in lines]
+    return row
 
 
-def _groups(lines: Iterable[LogEntry]) -> Iterable[list[LogEntry]]:
+def _groups(lines: Iterable[Row]) -> Iterable[list[Row]]:
     """Group the lines by level, the most severe first, up to `ROW_LINES` in each group."""
-    for _, group in groupby(sorted(lines, key=lambda line: -line.level), key=lambda line: line.level):
+    for _, group in groupby(sorted(lines, key=lambda line: -line["level"]), key=lambda line: line["level"]):
         same = list(group)
         for begin in range(0, len(same), ROW_LINES):
             yield same[begin : begin + ROW_LINES]

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TypeVar
 
 from loguru import logger
 
-from fastmon_daemon.base.backoff import backoff
+from fastmon_daemon.base.backoff import Backoff, backoff
 from fastmon_daemon.base.errors import FastmonError, LinkDown, TransientError
 from fastmon_daemon.monitor import RequestRejected
 
 NO_SUCH_CALL_PAUSE_S = 3600.0
 """Seconds until the next attempt if the monitor does not have the call."""
-_ERROR_PAUSE_S = 30.0
+_ERROR_PAUSES = Backoff(first_s=1.0, longest_s=30.0)
+"""Pauses after unexpected errors in a row."""
 
 T = TypeVar("T")
 
@@ -29,9 +30,7 @@ class WorkerErrors:
     Thread-safe: each worker writes only its own entry.
     """
 
-    def __init__(self, elsewhere: Mapping[str, Callable[[], str | None]] | None = None) -> None:
-        """*elsewhere*: workers that keep their own record: name -> function that returns the error class or None."""
-        self._elsewhere = elsewhere or {}
+    def __init__(self) -> None:
         self._errors: dict[str, tuple[str, str]] = {}
         """Worker -> its error in full, and the error class."""
 
@@ -44,12 +43,12 @@ class WorkerErrors:
 
     def worked(self, worker: str) -> None:
         """Record that a round of *worker* succeeded."""
-        self._errors.pop(worker, None)
+        if self._errors.pop(worker, None):
+            logger.info("{}: works again", worker)
 
     def now(self) -> dict[str, str]:
         """Return worker -> error class, without the text: only the log redacts secrets."""
-        errors = {worker: kind for worker, (_, kind) in dict(self._errors).items()}
-        return errors | {worker: kind for worker, failure in self._elsewhere.items() if (kind := failure())}
+        return {worker: kind for worker, (_, kind) in dict(self._errors).items()}
 
 
 class PeriodicWorker:
@@ -91,17 +90,20 @@ class PeriodicWorker:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
+        failures = 0
         while not self.stopping.is_set():
-            self._wake.wait(self._guarded(self._tick, _ERROR_PAUSE_S))
+            pause_s = self._guarded(self._tick)
+            failures = failures + 1 if pause_s is None else 0
+            self._wake.wait(_ERROR_PAUSES.pause_s(failures, jitter=lambda: 1.0) if pause_s is None else pause_s)
             self._wake.clear()
-        self._guarded(self._on_stop, None)
+        self._guarded(self._on_stop)
 
-    def _guarded(self, call: Callable[[], T], otherwise: T) -> T:
+    def _guarded(self, call: Callable[[], T]) -> T | None:
         try:
             result = call()
-        except (Exception, SystemExit) as exc:  # noqa: BLE001 (a report may fail; the next tick must come)
+        except (Exception, SystemExit) as exc:  # noqa: BLE001 (one tick may fail; the next one must come)
             self._errors.failed(self._name, exc)
-            return otherwise
+            return None
         self._errors.worked(self._name)
         return result
 
@@ -122,6 +124,18 @@ class BestEffortCall:
     def pause_s(self) -> float:
         """Seconds until the next attempt; 0: now."""
         return max(0.0, self._not_before - self._monotonic())
+
+    def attempt(self, call: Callable[[], object]) -> bool:
+        """Make *call* unless a pause is left; returns whether it succeeded."""
+        if self.pause_s:
+            return False
+        try:
+            call()
+        except FastmonError as exc:
+            self.failed(exc)
+            return False
+        self.succeeded()
+        return True
 
     def succeeded(self) -> None:
         """Record a success."""

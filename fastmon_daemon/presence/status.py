@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from loguru import logger
 
 from fastmon_daemon.base.clock import format_timestamp
 from fastmon_daemon.base.errors import FastmonError, LinkDown
-from fastmon_daemon.messages import FastmonStatus, run_number
+from fastmon_daemon.messages import Announce, outbound_message, run_number
 from fastmon_daemon.presence.health import Health, HealthChecker, HealthStatus
 
 CHECK_S = 1.0
@@ -16,9 +14,6 @@ MIN_INTERVAL_S = 5.0
 """Least seconds between two messages; a flapping link causes no more."""
 REJECTED_PAUSE_S = 60.0
 """Seconds to wait after a rejection or a `Retry-After`: some monitors take no messages over REST."""
-
-Announce = Callable[[str, str], None]
-"""Sends a body with its event id; returns when the receiver has confirmed. Raises: FastmonError."""
 
 
 class StatusPublisher:
@@ -55,17 +50,15 @@ class StatusPublisher:
 
     def _publish(self, status: str, health: Health) -> bool:
         run = self._health_checker.run()
-        message = FastmonStatus(
-            namespace=self._namespace,
-            processed_by=self._name,
-            sender=self._name,
-            status=status,
-            message=f"{self._name} {status}{f': {health.why}' if health.why else ''}",
-            timestamp=format_timestamp(self._health_checker.clock.now()),
-            run_number=run_number(run.run_id) if run else None,
-        )
+        now = format_timestamp(self._health_checker.clock.now())
+        fields = {
+            "namespace": self._namespace,
+            "status": status,
+            "message": f"{self._name} {status}{f': {health.why}' if health.why else ''}",
+            "run_number": run_number(run.run_id) if run else None,  # a `run_id` would be followed by other agents
+        }
         try:
-            self._announce(message.as_json(), message.event_id)
+            self._announce(*outbound_message("fastmon_status", f"{self._name} {status} {now}", self._name, now, fields))
         except FastmonError as exc:
             logger.debug("status {}: not published: {}", status, exc)
             if not isinstance(exc, LinkDown) or exc.retry_after_s:

@@ -6,20 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from fastmon_daemon.base.clock import Clock
+from fastmon_daemon.messages import Announce
 from fastmon_daemon.monitor import MonitorClient
 from fastmon_daemon.runs.poll_state import ReconcilerIntervals
 from fastmon_daemon.statechart import StateMachine
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SummaryRoute:
-    """How the summaries of complete runs are published."""
-
-    sender: str
-    """Our agent name."""
-    link: str
-    announce: Callable[[str, str], None]
-    """Sends a body with its event id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +25,11 @@ class ReconcilerConfig:
     """Makes the engine ask for background tasks again at once."""
     is_selected: Callable[[int | None, str], bool] = lambda _sequence, _filename: True
     """Whether the STF with this sequence and file name is selected."""
-    summary_route: SummaryRoute | None = None
-    """None: summaries are not published."""
+    agent_name: str = ""
+    """Our name, the sender of summaries of complete runs."""
+    announce: Announce = lambda _body, _event_id: None
+    announce_link: str | None = None
+    """The link that *announce* needs; None: summaries are not published."""
     polls_all_runs: bool = True
     """False (FASTMON_RECONCILE=off): only runs whose messages name no files are polled."""
     refuse_if_short: Callable[[], None] = lambda: None

@@ -13,9 +13,9 @@ from loguru import logger
 from fastmon_daemon.base.backoff import Backoff
 from fastmon_daemon.base.clock import format_timestamp
 from fastmon_daemon.engine import BackgroundTask
-from fastmon_daemon.messages import event_id_of_run, run_number
+from fastmon_daemon.messages import outbound_message, run_number
 from fastmon_daemon.outbox import Outbox, RunRow
-from fastmon_daemon.reconciler.config import ReconcilerConfig, SummaryRoute
+from fastmon_daemon.reconciler.config import ReconcilerConfig
 from fastmon_daemon.reconciler.verdict import incomplete_reasons, judge
 from fastmon_daemon.runs.tracked_runs import RetryTimer, TrackedRun, TrackedRuns
 
@@ -54,7 +54,7 @@ class RunFinalizer:
             monotonic = self._config.clock.monotonic()
             if run.finalize_timer.until > monotonic:
                 continue
-            counts = outbox.reports.by_run.counts_by_state(row)
+            counts = outbox.runs.counts_by_state(row)
             if not self._is_incomplete(outbox, row, run, counts):
                 self._complete(outbox, row, run, now)
             if counts != run.finalize_counts:
@@ -63,20 +63,18 @@ class RunFinalizer:
 
     def _is_incomplete(self, outbox: Outbox, row: RunRow, run: TrackedRun, counts: dict[str, int]) -> bool:
         """Whether missed STFs are queued, or the verdict's rule finds the run incomplete."""
-        return bool(run.is_recovering or incomplete_reasons(outbox.reports.by_run, row, self._config.charts, counts))
+        return bool(run.is_recovering or incomplete_reasons(outbox.runs, row, self._config.charts, counts))
 
     def _complete(self, outbox: Outbox, row: RunRow, run: TrackedRun, now: datetime) -> None:
         dest = self._config.run_chart.after(row.state, COMPLETE)
-        judged = judge(
-            outbox.reports.by_run, row, self._config.charts, now
-        )  # outside the transaction: slow for a long run
+        judged = judge(outbox.runs, row, self._config.charts, now)  # outside the transaction: slow for a long run
         verdict = replace(judged, state=dest)
         with outbox.transaction():
             current = outbox.runs.get(row.namespace, row.run)  # the broker's thread may have stored `end_run` meanwhile
             done = (
                 current is not None
                 and current.expected == row.expected
-                and not self._is_incomplete(outbox, current, run, outbox.reports.by_run.counts_by_state(row))
+                and not self._is_incomplete(outbox, current, run, outbox.runs.counts_by_state(row))
                 and outbox.runs.set_state(row, dest)
             )
             if done:
@@ -86,24 +84,27 @@ class RunFinalizer:
 
     def tasks(self, outbox: Outbox) -> Iterator[BackgroundTask]:
         """The summaries that are due."""
-        route = self._config.summary_route
+        link = self._config.announce_link
         for row, verdict in outbox.runs.pending_summaries():
             if row.state in self._ended:
                 continue  # more STFs are expected now: the verdict is outdated
             run = self._runs.get(row.namespace, row.run)
             if run.sends_summary or self._config.clock.monotonic() < run.summary_timer.until:
                 continue
-            if route is None:
+            if link is None:
                 with outbox.transaction():  # FASTMON_NOTIFY=off
                     outbox.runs.summary_sent(row, verdict, self._config.clock.now())
-            elif self._config.allows_calls(route.link):
+            elif self._config.allows_calls(link):
                 run.sends_summary = True
-                yield self._send(row, run, verdict, route)
+                yield self._send(row, run, verdict, link)
 
-    def _send(self, row: RunRow, run: TrackedRun, verdict: str, route: SummaryRoute) -> BackgroundTask:
+    def _send(self, row: RunRow, run: TrackedRun, verdict: str, link: str) -> BackgroundTask:
         clock, intervals = self._config.clock, self._config.intervals
-        event_id = event_id_of_run(row.namespace, row.run, row.expected)
-        body = summary(row, verdict, event_id, route.sender, clock.now())
+        event_key = f"{row.namespace}/{row.run}/{row.expected}"  # more STFs expected: another event
+        fields = {"run_number": run_number(row.run_id), **json.loads(verdict)}  # no `run_id`: other agents act on it
+        message = outbound_message(
+            "fastmon_run_summary", event_key, self._config.agent_name, format_timestamp(clock.now()), fields
+        )
 
         def done(outbox: Outbox, answer: Any, now: datetime) -> None:
             run.sends_summary = False
@@ -114,18 +115,4 @@ class RunFinalizer:
             else:
                 outbox.runs.summary_sent(row, verdict, now)  # only if the run still has this verdict
 
-        return BackgroundTask(route.link, lambda: route.announce(body, event_id), done)
-
-
-def summary(row: RunRow, verdict: str, event_id: str, agent_name: str, now: datetime) -> str:
-    """The body of `fastmon_run_summary`. It has no `run_id` and no `agent_name`, because other agents act on those."""
-    fields: dict[str, Any] = json.loads(verdict)
-    return json.dumps({
-        "msg_type": "fastmon_run_summary",
-        "event_id": event_id,
-        "sender": agent_name,
-        "processed_by": agent_name,
-        "timestamp": format_timestamp(now),
-        "run_number": run_number(row.run_id),
-        **fields,
-    })  # fmt: skip
+        return BackgroundTask(link, lambda: self._config.announce(*message), done)

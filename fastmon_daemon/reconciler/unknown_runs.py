@@ -30,10 +30,7 @@ class UnknownRunDetector:
 
     def poll_soon(self) -> None:
         """The daemon listens again: list the runs after the time in which open runs send messages."""
-        self._poll_in(self._config.intervals.unknown_runs_s)
-
-    def _poll_in(self, seconds: float) -> None:
-        self._due = self._config.clock.monotonic() + seconds
+        self._due = self._config.clock.monotonic() + self._config.intervals.unknown_runs_s
 
     def tasks(self) -> Iterator[BackgroundTask]:
         """The poll, if it is due."""
@@ -51,7 +48,7 @@ class UnknownRunDetector:
     def _listed(self, outbox: Outbox, answer: Any, _now: datetime) -> None:
         if isinstance(answer, Exception):
             logger.debug("runs not listed: {}", answer)
-            self._poll_in(self._config.intervals.max_pause_s)
+            self._due = self._config.clock.monotonic() + self._config.intervals.max_pause_s
             return
         last = outbox.recall(_LAST_LISTED)
         known = outbox.runs.all_names()

@@ -1,6 +1,6 @@
 """The composition root: makes all parts from the settings, runs them, handles signals, and drains at the end."""
 
-from fastmon_daemon.service.clients import broker_parameters, monitor_client, secret_reader
+from fastmon_daemon.service.clients import broker_parameters, monitor_client
 from fastmon_daemon.service.daemon import EXIT_NOT_DRAINED, run
 from fastmon_daemon.service.offline_reconcile import reconcile_offline
 from fastmon_daemon.service.process import ProcessContext
@@ -12,5 +12,4 @@ __all__ = [
     "monitor_client",
     "reconcile_offline",
     "run",
-    "secret_reader",
 ]

@@ -99,7 +99,7 @@ def make_brokers(
     With *once* nothing arrives, and no status is sent.
     """
     settings = context.settings
-    parameters = partial(broker_parameters, settings, context.values, context.secrets, instance)
+    parameters = partial(broker_parameters, context, instance)
     intake = sender = None
     if settings.mode == "message" and not once:
         intake = BrokerConnection(

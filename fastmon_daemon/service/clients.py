@@ -13,36 +13,34 @@ from loguru import logger
 from fastmon_daemon.base.logs import SecretRedactor
 from fastmon_daemon.broker import ConnectionParameters
 from fastmon_daemon.engine.concurrency_limits import monitor_connections
-from fastmon_daemon.monitor import AgentClient, MonitorClient, RestClient
+from fastmon_daemon.monitor import AgentClient, MonitorClient
 from fastmon_daemon.service.process import ProcessContext
-from fastmon_daemon.settings import Settings
 
 _AGENT_TIMEOUT_S = (3.05, 5.0)
 """Timeouts for connecting and for reading, in seconds."""
 _AGENT_DEADLINE_S = 8.0
-_AGENT_CONNECTIONS = 4  # one for each worker of `presence` that uses it, and one spare
+_AGENT_CONNECTIONS = 3  # one for each worker of `presence` that uses it, and one spare
 
 
-def secret_reader(values: Mapping[str, str], name: str, known: str, secrets: SecretRedactor) -> Callable[[], str]:
-    """Return a function that returns the secret *name*, read again from its file if `NAME_FILE` is set.
+class SecretReader:
+    """Returns the secret *name*, read again from its file if `NAME_FILE` is set.
 
-    *known* is its value at the start. Each value is added to *secrets* before it is returned.
+    *known* is its value at the start. Each value is added to *secrets* before it is returned. While the file is
+    unreadable or empty, the last value is used; that is logged once.
     """
-    path = values.get(f"{name}_FILE")
-    return _SecretFile(f"{name}_FILE={path}", Path(path).expanduser(), known, secrets) if path else lambda: known
 
-
-class _SecretFile:
-    """A secret in a file. While the file is unreadable or empty, the last value is used; that is logged once."""
-
-    def __init__(self, where: str, path: Path, known: str, secrets: SecretRedactor) -> None:
-        self._where = where
-        self._path = path
+    def __init__(self, values: Mapping[str, str], name: str, known: str, secrets: SecretRedactor) -> None:
+        path = values.get(f"{name}_FILE")
+        self._where = f"{name}_FILE={path}"
+        self._path = Path(path).expanduser() if path else None
         self._known = known
         self._secrets = secrets
         self._problem = ""
 
     def __call__(self) -> str:
+        """Return the secret."""
+        if self._path is None:
+            return self._known
         secret, problem = "", "the file is empty"
         try:
             secret = self._path.read_text(encoding="utf-8").strip()
@@ -57,63 +55,52 @@ class _SecretFile:
         return self._known
 
 
-def monitor_client(settings: Settings, values: Mapping[str, str], secrets: SecretRedactor) -> MonitorClient:
+def monitor_client(context: ProcessContext) -> MonitorClient:
     """Return a client of the monitor, with our token."""
+    settings = context.settings
     return MonitorClient(
         settings.monitor_url,
-        secret_reader(values, "SWF_API_TOKEN", settings.monitor_token, secrets),
+        _monitor_token(context),
         connections=monitor_connections(settings.workers),
         ca=settings.monitor_ca,
-        environ=values,
+        environ=context.values,
     )
 
 
-def agent_client(context: ProcessContext, *, deadline_s: float = _AGENT_DEADLINE_S) -> AgentClient:
-    """Return a client for agent calls, with its own connections: a hanging call delays no registration."""
-    settings, values = context.settings, context.values
+def _monitor_token(context: ProcessContext) -> Callable[[], str]:
+    return SecretReader(context.values, "SWF_API_TOKEN", context.settings.monitor_token, context.secrets)
+
+
+def agent_client(
+    context: ProcessContext, *, deadline_s: float = _AGENT_DEADLINE_S, logs_url: str | None = None
+) -> AgentClient:
+    """Return a client for agent calls, with its own connections: a hanging call delays no registration.
+
+    *logs_url* is that of another server for log lines. It gets no token: it may use plain HTTP.
+    """
+    settings = context.settings
     connect_s, read_s = _AGENT_TIMEOUT_S
     return AgentClient(
-        RestClient(
-            settings.monitor_url,
-            secret_reader(values, "SWF_API_TOKEN", settings.monitor_token, context.secrets),
-            connections=_AGENT_CONNECTIONS,
-            ca=settings.monitor_ca,
-            environ=values,
-            timeout_s=(min(deadline_s, connect_s), min(deadline_s, read_s)),
-            deadline_s=deadline_s,
-            max_retry_after_s=0.0,  # a Retry-After for one of the calls must not stop the heart-beats
-        )
+        logs_url or settings.monitor_url,
+        (lambda: "") if logs_url else _monitor_token(context),
+        connections=_AGENT_CONNECTIONS,
+        ca=settings.monitor_ca,
+        environ=context.values,
+        timeout_s=(min(deadline_s, connect_s), min(deadline_s, read_s)),
+        deadline_s=deadline_s,
+        max_retry_after_s=0.0,  # a Retry-After for one of the calls must not stop the heart-beats
     )
 
 
-def log_client(context: ProcessContext) -> AgentClient:
-    """Return a client for log lines. A URL other than the monitor's gets no token: it may use plain HTTP."""
-    settings = context.settings
-    if settings.logs_url is None:
-        return agent_client(context)
-    return AgentClient(
-        RestClient(
-            settings.logs_url,
-            lambda: "",
-            connections=1,
-            ca=settings.monitor_ca,
-            environ=context.values,
-            timeout_s=_AGENT_TIMEOUT_S,
-            deadline_s=_AGENT_DEADLINE_S,
-        )
-    )
-
-
-def broker_parameters(
-    settings: Settings, values: Mapping[str, str], secrets: SecretRedactor, instance: str, *, subscribe: bool
-) -> ConnectionParameters:
+def broker_parameters(context: ProcessContext, instance: str, *, subscribe: bool) -> ConnectionParameters:
     """Return the parameters of our broker connection; without *subscribe* it is only for announcing."""
+    settings, values = context.settings, context.values
     password = "MQ_PASSWD" if "MQ_PASSWD_FILE" in values else "ACTIVEMQ_PASSWORD"
     return ConnectionParameters(
         host=settings.broker_host,
         port=settings.broker_port,
         user=settings.broker_user,
-        password=secret_reader(values, password, settings.broker_password, secrets),
+        password=SecretReader(values, password, settings.broker_password, context.secrets),
         subscribe=settings.subscribe if subscribe else "",
         announce=settings.announce,
         durable=settings.durable and subscribe,

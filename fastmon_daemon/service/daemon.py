@@ -31,8 +31,8 @@ from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.monitor import MonitorClient
 from fastmon_daemon.outbox import DatabaseLock, DiskSpaceGuard, Outbox, open_outbox
 from fastmon_daemon.outbox.pruner import Pruner
-from fastmon_daemon.presence.periodic_worker import WorkerErrors
-from fastmon_daemon.reconciler.config import ReconcilerConfig, SummaryRoute
+from fastmon_daemon.presence.periodic_worker import PeriodicWorker, WorkerErrors
+from fastmon_daemon.reconciler.config import ReconcilerConfig
 from fastmon_daemon.reconciler.reconciler import Reconciler
 from fastmon_daemon.runs.tracked_runs import TrackedRuns
 from fastmon_daemon.service.brokers import make_brokers
@@ -83,7 +83,7 @@ class Daemon:
         self._charts = load_statechart("stf"), load_statechart("run")
         self._stopping = threading.Event()
         self.inbox = Inbox()
-        self.monitor = monitor_client(settings, context.values, context.secrets)
+        self.monitor = monitor_client(context)
         self._disk_space = DiskSpaceGuard(context.database, settings.min_free_mb, self._clock.monotonic)
         runs = TrackedRuns()
         handler = MessageHandler(
@@ -100,10 +100,15 @@ class Daemon:
         self._brokers = make_brokers(
             context, instance, accept=handler.prepare, changed=self._link_changed, stopping=self._stopping, once=once
         )
-        self._announce = self._announce_by_rest if settings.notify == "rest" else self._brokers.announce
+        self._announce = self.monitor.announce if settings.notify == "rest" else self._brokers.announce
         self._links = links_for(settings.notify)
         self._watcher = make_watcher(settings, handler, outbox, self._agent_name, self._clock)
-        self.errors = WorkerErrors({"watcher": self._watcher.failure} if self._watcher else {})
+        self.errors = WorkerErrors()
+        self._watching = (
+            PeriodicWorker("watcher", self._watcher.tick, self._watcher.on_stop, errors=self.errors)
+            if self._watcher
+            else None
+        )
         self.liveness = Liveness(self._clock.monotonic)
         self.metrics = MetricsCollector(
             namespace=settings.namespace,
@@ -118,8 +123,7 @@ class Daemon:
         self._pools = CallPools.with_threads(settings.workers, links=len(probes))
         breakers = CircuitBreakers(
             outbox,
-            self._links.values(),
-            probes=probes,
+            probes,
             max_probes=1 if once else PROBES_PER_LINK,
             clock=self._clock,
         )
@@ -130,11 +134,17 @@ class Daemon:
             inbox=self.inbox,
             breakers=breakers,
             pools=self._pools,
-            task_sources=[self.reconciler],
+            background_tasks=self.reconciler.tasks,
             idle_work=Pruner(settings.keep_days, *self._charts).prune,
         )
         self.presence = make_presence(
-            context, self._agent_name, self.engine, self._brokers, self._clock, self.errors, heartbeats=not once
+            context,
+            self._agent_name,
+            self.engine,
+            self._brokers,
+            self._announce,
+            self.errors,
+            heartbeats=not once,
         )
         logger.info("agent {} for namespace {}: database {}", self._agent_name, settings.namespace, context.database)
         logger.info("monitor {}, broker {}:{}", settings.monitor_url, settings.broker_host, settings.broker_port)
@@ -157,21 +167,19 @@ class Daemon:
         )
 
     def _reconciler_config(self, breakers: CircuitBreakers) -> ReconcilerConfig:
-        link = self._links.get(ANNOUNCE_STEP)  # none with FASTMON_NOTIFY=off
         return ReconcilerConfig(
             monitor=self.monitor,
             charts=self._charts,
             allows_calls=breakers.allows_calls,
             wake=self.inbox.wake,
-            summary_route=SummaryRoute(sender=self._agent_name, link=link, announce=self._announce) if link else None,
+            agent_name=self._agent_name,
+            announce=self._announce,
+            announce_link=self._links.get(ANNOUNCE_STEP),  # none with FASTMON_NOTIFY=off
             is_selected=partial(is_selected, self._settings.selection_fraction),
             polls_all_runs=self._settings.reconcile,
             refuse_if_short=self._disk_space.check,
             clock=self._clock,
         )
-
-    def _announce_by_rest(self, body: str, _event_id: str) -> None:
-        self.monitor.post_message(body)
 
     def handle(self, request: dict[str, Any]) -> dict[str, Any]:
         """Perform a request of the control socket in the engine's thread and return the result as JSON values."""
@@ -199,11 +207,11 @@ class Daemon:
     def run(self, shutdown: ShutdownRequest) -> int:
         """Run until a signal; returns the exit code."""
         self.presence.start()
-        self.reconciler.begin_listening(self._outbox)
+        self.reconciler.listening.begin(self._outbox)
         self._brokers.start()
         _start_startup_probe(self.monitor, self.inbox.report_link)
-        if self._watcher is not None:
-            self._watcher.start()
+        if self._watching is not None:
+            self._watching.start()
         sd_notify.notify(self._values, "READY=1")
         while not shutdown.to_stop:
             self.engine.tick()
@@ -244,8 +252,9 @@ class Daemon:
         self.presence.announce_stop()
         self.engine.stopping.set()
         self._stopping.set()
-        if self._watcher is not None:
-            self._watcher.stop(1.0)
+        if self._watching is not None:
+            self._watching.stop()
+            self._watching.join(1.0)
         while (self.engine.tick(0.1) or self.presence.is_reporting) and self._clock.monotonic() < deadline:
             pass
         clean = not self.engine.busy
@@ -253,7 +262,7 @@ class Daemon:
         clean &= self._brokers.stop(max(0.5, deadline - self._clock.monotonic()))
         self._pools.shutdown(wait=clean)
         self.monitor.close()
-        self.reconciler.end_listening(self._outbox)
+        self.reconciler.listening.end(self._outbox)
         logger.info("stopped{}", "" if clean else " at the deadline; in-flight work is repeated at the next start")
         return code if clean else EXIT_NOT_DRAINED
 

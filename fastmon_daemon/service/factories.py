@@ -16,7 +16,8 @@ from fastmon_daemon.engine import Engine
 from fastmon_daemon.intake.found_files import FoundFile
 from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.intake.seen_file_cache import SeenFileCache
-from fastmon_daemon.intake.watcher import WatchConfig, Watcher
+from fastmon_daemon.intake.watcher import Watcher
+from fastmon_daemon.messages import Announce
 from fastmon_daemon.outbox import Outbox, ReceiveOutcome, attach
 from fastmon_daemon.presence.agent import Presence
 from fastmon_daemon.presence.health import HealthChecker
@@ -28,7 +29,7 @@ from fastmon_daemon.presence.stages import StageReporter
 from fastmon_daemon.presence.status import StatusPublisher
 from fastmon_daemon.presence.stuck import StuckRule
 from fastmon_daemon.service.brokers import Brokers
-from fastmon_daemon.service.clients import agent_client, log_client
+from fastmon_daemon.service.clients import agent_client
 from fastmon_daemon.service.process import ProcessContext
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.statechart import load_statechart
@@ -81,18 +82,18 @@ def make_presence(
     name: str,
     engine: Engine,
     brokers: Brokers,
-    clock: Clock,
+    announce: Announce,
     errors: WorkerErrors,
     *,
     heartbeats: bool,
 ) -> Presence:
     """Make the reporters that the settings enable; heart-beats and status messages only with *heartbeats*.
 
-    Status messages go the same way as announcements: by REST, or else by the connection that announces. Log shipping
-    starts at once.
+    Status messages are sent only if there is a connection to send on, or announcements go by REST. Log shipping starts
+    at once.
     """
     settings, namespace, client = context.settings, context.settings.namespace, agent_client(context)
-    announce = client.announce if settings.notify == "rest" else brokers.announce if brokers.can_send else None
+    clock = Clock()
     rule = stuck_rule(settings)
     checker = partial(
         HealthChecker,
@@ -108,12 +109,14 @@ def make_presence(
         registration = registration_calls(client, name, namespace, user_name(context.values), destination)
         heartbeat = Heartbeat(client, name, namespace, checker(), registration)
         workers.append(PeriodicWorker("heart-beat", heartbeat.tick, heartbeat.on_stop, errors=errors))
-    if heartbeats and announce:
+    if heartbeats and (brokers.can_send or settings.notify == "rest"):
         status = StatusPublisher(announce, name, namespace, checker())
         workers.append(PeriodicWorker("status", status.tick, status.on_stop, errors=errors))
     if settings.rest_logging:
         run = checker().run
-        shipper = LogShipper(log_client(context), name, context.secrets.redact, run, clock.monotonic)
+        shipper = LogShipper(
+            agent_client(context, logs_url=settings.logs_url), name, context.secrets.redact, run, clock.monotonic
+        )
         shipper.begin(settings.log_level)
         workers.append(PeriodicWorker("log-shipping", shipper.tick, shipper.on_stop, errors=errors))
     stages = None
@@ -137,11 +140,4 @@ def make_watcher(
         with closing(attach(outbox.path)) as own, own.transaction():
             own.files.remove(fingerprints)
 
-    config = WatchConfig(
-        folders=settings.watch_dirs,
-        patterns=settings.file_patterns,
-        scan_every_s=settings.check_interval_s,
-        settled_after_s=settings.settle_s,
-        lookback_s=60.0 * settings.lookback_minutes,
-    )
-    return Watcher(config, ingest, SeenFileCache(outbox.files.all(), evict, clock.monotonic()), clock)
+    return Watcher(settings, ingest, SeenFileCache(outbox.files.all(), evict, clock.monotonic()), clock)

@@ -31,7 +31,7 @@ def reconcile_offline(context: ProcessContext, request: ActionRequest) -> Reconc
     settings = context.settings
     with (
         DatabaseLock(context.database),
-        closing(monitor_client(settings, context.values, context.secrets)) as monitor,
+        closing(monitor_client(context)) as monitor,
         closing(open_outbox(context.database)) as outbox,
     ):
         config = ReconcilerConfig(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,7 +18,9 @@ from fastmon_client.output import JsonLines, Quiet
 from fastmon_client.stream import message_of
 from fastmon_client.summary import summary_lines
 from fastmon_client.tffile import file_size, run_of
-from fastmon_daemon.messages import TfFileRegistered
+from fastmon_daemon.engine.steps import tf_file_registered
+from fastmon_daemon.outbox import Origin, Tf
+from tests.builders import FakeTestbed, named
 from tests.client.state_driver import T0, StateDriver
 
 NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -26,15 +30,16 @@ TF = {
 }  # fmt: skip
 
 
-def test_announcement_of_the_daemon_is_shown_and_counted_once():
-    announced = TfFileRegistered(
-        namespace="ns", run_id=100014, execution_id=None, processed_by="fastmon", sender="fastmon",
-        tf_file_id="5b0e6c1c-7d3f-4a53-9a55-aa1ab5d2f6f3", tf_filename="swf.100014.000001_tf_001.tf", tf_first=1,
-        tf_last=20, tf_count=20, file_size_bytes=2_500_000, stf_filename="swf.100014.000001.stf", run_number=100014,
-        timestamp="2026-11-21T12:00:01+00:00", tf_sequence=1, tf_total=1, stf_sequence=1, selection_fraction=0.1,
-        previous_selected=None, late=True,
+def test_announcement_of_the_daemon_is_shown_and_counted_once(tmp_path):
+    testbed = FakeTestbed(tmp_path)
+    with closing(testbed.outbox()) as outbox:
+        stf = named(outbox, testbed.receive(outbox, origin=Origin.RECOVERED))
+    tf = Tf(
+        sequence=1, filename="swf.100014.000001_tf_001.tf", first=1, last=20, count=20, size_bytes=2_500_000,
+        monitor_id="5b0e6c1c-7d3f-4a53-9a55-aa1ab5d2f6f3",
     )  # fmt: skip
-    message = json.loads(announced.as_json())
+    body, _ = tf_file_registered(replace(stf, tfs=(tf,)), tf, "fastmon", 0.1, NOON + timedelta(seconds=1))
+    message = json.loads(body)
     filter_ = MessageFilter(types=("tf_file_registered",), agents=("fast*",), run_ids=("100014",), namespace="ns")
     state = AppState("", filter_, NOON)
     assert [state.receive(message, NOON + timedelta(seconds=second)) for second in (2, 3)] == [True, False]

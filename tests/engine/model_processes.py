@@ -11,12 +11,12 @@ from fastmon_daemon.actions.operator_actions import OperatorActions
 from fastmon_daemon.engine import LinkEvent
 from fastmon_daemon.engine.sampling import is_selected
 from fastmon_daemon.intake.handler import MessageHandler
-from fastmon_daemon.reconciler.config import ReconcilerConfig, SummaryRoute
+from fastmon_daemon.reconciler.config import ReconcilerConfig
 from fastmon_daemon.reconciler.reconciler import Reconciler
 from fastmon_daemon.runs.tracked_runs import TrackedRuns
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.statechart import load_statechart
-from tests.builders import FakeTestbed
+from tests.builders import FakeTestbed, handle
 from tests.engine import model_world as model
 from tests.engine.model_world import (
     CHART,
@@ -65,11 +65,11 @@ class Processes:
         config = ReconcilerConfig(
             monitor=monitor, charts=charts, clock=clock, is_selected=partial(is_selected, FRACTION),
             allows_calls=breakers.allows_calls,
-            summary_route=SummaryRoute(sender="a", link="announcements", announce=self.broker.announce_summary),
+            agent_name="a", announce=self.broker.announce_summary, announce_link="announcements",
         )  # type: ignore[arg-type]  # fmt: skip
         reconciler = Reconciler(config, runs)
         self.engine = self.testbed.engine(
-            self.outbox, workers=WORKERS, late_rate=20.0, breakers=breakers, task_sources=[reconciler]
+            self.outbox, workers=WORKERS, late_rate=20.0, breakers=breakers, background_tasks=reconciler.tasks
         )
         self.actions = OperatorActions(CHART, self.intake, alone=False)
         self.broker.report = self._report_broker
@@ -88,7 +88,7 @@ class Processes:
     def accept(self, number: int, size: int = 0) -> None:
         """The broker delivers a message, which is acknowledged when this returns."""
         name, body = stf_name(number), stf_ready(number, size)
-        self.intake.handle(body)
+        handle(self.intake, body)
         self.accepted.add(name)
         if self.sizes.setdefault(name, size or 1000 * number) != (size or 1000 * number):
             self.rejected.add(body)
@@ -134,7 +134,7 @@ class Processes:
         for number in numbers:
             self.monitor.registers(number)
         self.broker.come_up()
-        self.intake.handle(run_message("end_run", total_stf_files=8))
+        handle(self.intake, run_message("end_run", total_stf_files=8))
         for _ in range(100):
             for _ in range(60):
                 self.engine.tick(0)

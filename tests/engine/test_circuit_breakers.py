@@ -26,7 +26,7 @@ from fastmon_daemon.engine.concurrency_limits import PROBES_PER_LINK
 from fastmon_daemon.engine.steps import make_steps
 from fastmon_daemon.monitor import MonitorClient
 from fastmon_daemon.outbox import Outbox
-from fastmon_daemon.service.clients import secret_reader
+from fastmon_daemon.service.clients import SecretReader
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.testbed.monitor import MonitorOptions, MonitorThread
 from tests.builders import FakeTestbed, Silent, Slow, named, settle, turn_until
@@ -343,7 +343,7 @@ def test_a_blocked_link_is_not_logged_as_an_error_again_after_a_restart(testbed:
 def test_a_token_that_is_fixed_in_its_file_is_used_without_a_restart(testbed: FakeTestbed) -> None:
     token = testbed.folder / "token"
     token.write_text("revoked")
-    read = secret_reader({"SWF_API_TOKEN_FILE": str(token)}, "SWF_API_TOKEN", "revoked", SecretRedactor())
+    read = SecretReader({"SWF_API_TOKEN_FILE": str(token)}, "SWF_API_TOKEN", "revoked", SecretRedactor())
     with MonitorThread("good", MonitorOptions()) as server:
         monitor = MonitorClient(server.url, read, connections=1)
         settings = Settings(namespace="ns", selection_fraction=1.0)
@@ -371,6 +371,6 @@ def test_an_outage_is_stored_with_its_window(testbed: FakeTestbed) -> None:
     testbed.time.pass_(hours=2)
     testbed.monitor.down = False
     settle(engine)
-    [outage] = outbox.reports.outages.latest(open_only=False, limit=10)
+    [outage] = outbox.outages.latest(10)
     assert outage.ended_at is not None
     assert outage.began_at < outage.ended_at

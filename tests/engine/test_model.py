@@ -20,6 +20,7 @@ from loguru import logger
 
 from fastmon_daemon.actions.operator_actions import ActionRequest
 from fastmon_daemon.base.errors import FastmonError, PermanentError, TransientError
+from tests.builders import handle
 from tests.engine.model_processes import TFS, WORKERS, Processes
 from tests.engine.model_world import CHART, Snapshot, power_cut, run_message, stf_name, stf_ready
 
@@ -64,12 +65,12 @@ class Model(Processes, RuleBasedStateMachine):
 
     @rule(body=st.sampled_from(GARBAGE))
     def deliver_garbage(self, body: str) -> None:
-        self.intake.handle(body)
+        handle(self.intake, body)
         self.rejected.add(body)
 
     @rule(kind=st.sampled_from(["run_imminent", "start_run", "pause_run", "resume_run", "end_run"]))
     def deliver_run_message(self, kind: str) -> None:
-        self.intake.handle(run_message(kind, **({"total_stf_files": len(ALL)} if kind == "end_run" else {})))
+        handle(self.intake, run_message(kind, **({"total_stf_files": len(ALL)} if kind == "end_run" else {})))
 
     @rule(numbers=st.sets(NUMBERS, min_size=1))
     def data_agent_registers(self, numbers: set[int]) -> None:
@@ -135,7 +136,7 @@ class Model(Processes, RuleBasedStateMachine):
     @rule(nth=st.integers(1, 2), number=NUMBERS)
     def power_is_cut_at_a_message(self, nth: int, number: int) -> None:
         """Before or after the commit, but before the acknowledgement: the broker sends it again."""
-        if power_cut(nth, partial(self.intake.handle, stf_ready(number))):
+        if power_cut(nth, partial(handle, self.intake, stf_ready(number))):
             self.kill(self.engine.busy)
         self.accept(number)
 

@@ -128,11 +128,12 @@ def test_an_engine_stalled_for_three_intervals_is_unhealthy_until_its_next_tick(
 
 
 def test_a_failing_watcher_is_unhealthy_though_the_engine_works(listen: ListenAddress) -> None:
-    failures = ["ValueError", None]
-    errors = WorkerErrors({"watcher": lambda: failures.pop(0)})
+    errors = WorkerErrors()
+    errors.failed("watcher", ValueError())
     with serve(listen, Liveness(HandClock().clock().monotonic), lambda: "", errors):
         answer = requests.get(f"http://{listen}/healthz", timeout=10)
         assert (answer.status_code, "watcher (ValueError)" in answer.text) == (503, True)
+        errors.worked("watcher")
         assert requests.get(f"http://{listen}/healthz", timeout=10).status_code == 200
 
 

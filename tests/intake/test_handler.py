@@ -16,7 +16,7 @@ from fastmon_daemon.base.errors import StorageUnavailable
 from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.outbox import Origin, Outbox, open_outbox
 from fastmon_daemon.statechart import load_statechart
-from tests.builders import HandClock, named
+from tests.builders import HandClock, handle, named
 from tests.messages.test_inbound import ready
 
 
@@ -48,49 +48,49 @@ def run_message(kind: str, **fields: object) -> str:
 def test_a_message_is_on_disk_when_handle_returns_and_a_repeated_one_changes_nothing(
     handler: MessageHandler, outbox: Outbox
 ) -> None:
-    handler.handle(ready())
-    handler.handle(ready())
+    handle(handler, ready())
+    handle(handler, ready())
     stf = named(outbox, "swf.100014.000001.stf")
     assert (stf.state, stf.origin) == ("received", Origin.MESSAGE)
-    assert outbox.reports.counters() == {"stf_ready_fresh": 1, "stf_ready_known": 1}
+    assert outbox.counters() == {"stf_ready_fresh": 1, "stf_ready_known": 1}
 
 
 def test_a_malformed_message_is_rejected_with_its_reason_and_raises_nothing(
     handler: MessageHandler, outbox: Outbox
 ) -> None:
-    handler.handle(b"\xff not JSON")
-    row = outbox.reports.rejected(10)[0]
+    handle(handler, b"\xff not JSON")
+    row = outbox.rejected(limit=10)[0]
     assert row.reason.startswith("not JSON")
     assert "not JSON" in row.body
 
 
 def test_a_duplicate_with_different_content_is_rejected(handler: MessageHandler, outbox: Outbox) -> None:
-    handler.handle(ready(size_bytes=10))
-    handler.handle(ready(size_bytes=11))
+    handle(handler, ready(size_bytes=10))
+    handle(handler, ready(size_bytes=11))
     assert named(outbox, "swf.100014.000001.stf").size_bytes == 10
-    assert outbox.reports.rejected(10)[0].reason.startswith("conflict")
+    assert outbox.rejected(limit=10)[0].reason.startswith("conflict")
 
 
 def test_ignored_messages_are_counted_only(handler: MessageHandler, outbox: Outbox) -> None:
-    handler.handle(ready(namespace="other"))
-    handler.handle(ready(msg_type="tf_file_registered"))
-    handler.handle(ready())
-    counters = outbox.reports.counters()
+    handle(handler, ready(namespace="other"))
+    handle(handler, ready(msg_type="tf_file_registered"))
+    handle(handler, ready())
+    counters = outbox.counters()
     assert counters == {"ignored_namespace": 1, "ignored_type": 1, "stf_ready_fresh": 1}
-    assert outbox.reports.rejected_count() == 0
+    assert outbox.rejected_count() == 0
 
 
 def test_the_execution_of_a_run_is_that_of_its_stfs(handler: MessageHandler, outbox: Outbox) -> None:
-    handler.handle(ready())
+    handle(handler, ready())
     assert named(outbox, "swf.100014.000001.stf").execution_id is None
-    handler.handle(run_message("start_run", execution_id="stf_datataking-user-0042"))
+    handle(handler, run_message("start_run", execution_id="stf_datataking-user-0042"))
     assert named(outbox, "swf.100014.000001.stf").execution_id == "stf_datataking-user-0042"
 
 
 def test_a_run_follows_its_chart_if_messages_are_missed_or_repeated(handler: MessageHandler, outbox: Outbox) -> None:
     states = []
     for kind in ("run_imminent", "start_run", "start_run", "pause_run", "resume_run", "end_run", "start_run"):
-        handler.handle(run_message(kind, total_stf_files=12 if kind == "end_run" else None))
+        handle(handler, run_message(kind, total_stf_files=12 if kind == "end_run" else None))
         row = outbox.runs.get("torre1", "100014")
         assert row is not None
         states.append(row.state)
@@ -100,7 +100,7 @@ def test_a_run_follows_its_chart_if_messages_are_missed_or_repeated(handler: Mes
 
 
 def test_a_run_known_by_a_stf_gen_only_is_polled(handler: MessageHandler, outbox: Outbox, time: HandClock) -> None:
-    handler.handle(run_message("stf_gen", filename="swf.100014.000007.stf", sequence=7))
+    handle(handler, run_message("stf_gen", filename="swf.100014.000007.stf", sequence=7))
     run = outbox.runs.get("torre1", "100014")
     assert run is not None
     assert run.state == "running"
@@ -109,7 +109,7 @@ def test_a_run_known_by_a_stf_gen_only_is_polled(handler: MessageHandler, outbox
 
 
 def test_a_stf_gen_of_a_known_run_changes_nothing(handler: MessageHandler, outbox: Outbox, time: HandClock) -> None:
-    handler.handle(run_message("start_run"))
+    handle(handler, run_message("start_run"))
     before = outbox.runs.get("torre1", "100014")
     time.pass_(seconds=5)
     assert handler.prepare(run_message("stf_gen")) is None
@@ -117,13 +117,13 @@ def test_a_stf_gen_of_a_known_run_changes_nothing(handler: MessageHandler, outbo
 
 
 def test_a_purged_run_is_created_again_by_a_stf_gen(handler: MessageHandler, outbox: Outbox, time: HandClock) -> None:
-    handler.handle(run_message("start_run"))
+    handle(handler, run_message("start_run"))
     with outbox.transaction():
         OperatorActions(load_statechart("stf"), handler, alone=False).perform(
             ActionRequest(action="purge", by="bob", run="100014"), outbox, time.at
         )
     assert outbox.runs.get("torre1", "100014") is None
-    handler.handle(run_message("stf_gen"))
+    handle(handler, run_message("stf_gen"))
     assert outbox.runs.get("torre1", "100014") is not None
 
 
@@ -153,23 +153,23 @@ def test_a_run_purged_just_after_its_message_was_stored_is_created_again_by_a_st
             )
 
     with after_the_next_commit(purge):
-        handler.handle(run_message("start_run"))
+        handle(handler, run_message("start_run"))
     assert outbox.runs.get("torre1", "100014") is None
-    handler.handle(run_message("stf_gen"))
+    handle(handler, run_message("stf_gen"))
     assert outbox.runs.get("torre1", "100014") is not None
 
 
 def test_an_ignored_message_is_counted_once_when_two_threads_store(handler: MessageHandler, outbox: Outbox) -> None:
     def other_thread() -> None:
-        thread = threading.Thread(target=lambda: [handler.handle(ready(namespace="other")), handler.handle(ready())])
+        thread = threading.Thread(target=lambda: [handle(handler, ready(namespace="other")), handle(handler, ready())])
         thread.start()
         thread.join()
 
-    handler.handle(ready(msg_type="tf_file_registered"))
+    handle(handler, ready(msg_type="tf_file_registered"))
     with after_the_next_commit(other_thread):
-        handler.handle(run_message("start_run"))
-    handler.handle(run_message("pause_run"))
-    counters = outbox.reports.counters()
+        handle(handler, run_message("start_run"))
+    handle(handler, run_message("pause_run"))
+    counters = outbox.counters()
     assert (counters["ignored_type"], counters["ignored_namespace"]) == (1, 1)
 
 
@@ -178,12 +178,12 @@ def test_ignored_messages_are_counted_even_if_storing_fails_at_first(handler: Me
         if name == "before_commit":
             raise StorageUnavailable("the disk is full")
 
-    handler.handle(ready(namespace="other"))
+    handle(handler, ready(namespace="other"))
     failpoints.set_hook(fail)
     try:
         with pytest.raises(StorageUnavailable):
-            handler.handle(ready())
+            handle(handler, ready())
     finally:
         failpoints.set_hook(None)
-    handler.handle(ready())
-    assert outbox.reports.counters() == {"ignored_namespace": 1, "stf_ready_fresh": 1}
+    handle(handler, ready())
+    assert outbox.counters() == {"ignored_namespace": 1, "stf_ready_fresh": 1}

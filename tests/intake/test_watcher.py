@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,8 +19,9 @@ from fastmon_daemon.base.errors import StorageUnavailable
 from fastmon_daemon.intake.found_files import Fingerprint, FoundFile, run_in
 from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.intake.seen_file_cache import EVICT_AFTER_S, EVICT_BATCH, SeenFileCache
-from fastmon_daemon.intake.watcher import WatchConfig, Watcher
+from fastmon_daemon.intake.watcher import Watcher
 from fastmon_daemon.outbox import ReceiveOutcome, open_outbox
+from fastmon_daemon.presence.periodic_worker import PeriodicWorker, WorkerErrors
 from fastmon_daemon.service.factories import make_watcher
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.statechart import load_statechart
@@ -39,14 +41,14 @@ class Folder:
         self.megabytes = itertools.count()
 
     def watcher(self, cache: SeenFileCache | dict[str, str] | None = None, **changes: object) -> Watcher:
-        config = {
-            "folders": (self.path,), "patterns": ("*.stf", "*.STF"), "scan_every_s": 30.0, "settled_after_s": 5.0,
-            **changes,
+        values = {
+            "watch_dirs": (self.path,), "file_patterns": ("*.stf", "*.STF"), "check_interval_s": 30.0, "settle_s": 5.0,
+            "lookback_minutes": 0.0, **changes,
         }  # fmt: skip
         clock = Clock(now=lambda: datetime.now(UTC), monotonic=lambda: self.seconds)
         if not isinstance(cache, SeenFileCache):
             cache = SeenFileCache(cache or {}, self.evicted.extend, self.seconds)
-        return Watcher(WatchConfig(**config), self.ingest, cache, clock)  # type: ignore[arg-type]
+        return Watcher(Settings(**values), self.ingest, cache, clock)  # type: ignore[arg-type]
 
     def ingest(self, file: FoundFile) -> ReceiveOutcome:
         if file.path.name == self.crashes_on:
@@ -163,7 +165,7 @@ def test_files_in_a_folder_that_cannot_be_listed_are_not_evicted(folder: Folder)
     away = folder.path / "away"
     away.mkdir()
     here = folder.path / "here"
-    watcher = folder.watcher(folders=(away, here))
+    watcher = folder.watcher(watch_dirs=(away, here))
     folder.write(f"away/{NAME}")
     folder.write("here/swf.12345.000002.stf")
     assert len(folder.settle(watcher)) == 2
@@ -436,53 +438,54 @@ def buggy_cache(folder: Folder) -> BuggyCache:
     return BuggyCache({}, folder.evicted.extend, folder.seconds)
 
 
+@contextmanager
+def working(watcher: Watcher, errors: WorkerErrors) -> Iterator[None]:
+    """Run *watcher* in its thread, as the daemon does."""
+    worker = PeriodicWorker("watcher", watcher.tick, watcher.on_stop, errors=errors)
+    worker.start()
+    try:
+        yield
+    finally:
+        worker.stop()
+        assert worker.join(10)
+
+
 def test_a_failing_watcher_goes_on_and_reports_its_failure_until_it_recovers(
     folder: Folder, log: list[str], buggy_cache: BuggyCache
 ) -> None:
-    watcher = folder.watcher(cache=buggy_cache, settled_after_s=0.0)
+    errors = WorkerErrors()
+    watcher = folder.watcher(cache=buggy_cache, settle_s=0.0)
     folder.write(NAME)
-    watcher.start()
-    try:
-        wait_until(lambda: any("watcher: poll failed" in line for line in log), "the failure is logged")
-        assert watcher.failure() is None, "one failed poll is not enough"
-        folder.seconds += 14
-        assert watcher.failure() is None
-        folder.seconds += 1
-        assert watcher.failure() == "ZeroDivisionError"
+    with working(watcher, errors):
+        wait_until(errors.now, "the failure is recorded")
+        assert errors.now() == {"watcher": "ZeroDivisionError"}
         buggy_cache.broken = False
         wait_until(lambda: folder.ingested, "it works again")
-    finally:
-        watcher.stop(10)
-    assert watcher.failure() is None
-    assert any("watcher: polls succeed again" in line for line in log)
+        wait_until(lambda: not errors.now(), "and says so")
+    assert any("watcher: works again" in line for line in log)
     (said,) = (line for line in log if "a bug of ours" in line)
     assert "Traceback" in said
 
 
 def test_files_of_events_are_ingested_while_scans_fail(folder: Folder, log: list[str], buggy_cache: BuggyCache) -> None:
-    watcher = folder.watcher(cache=buggy_cache, settled_after_s=0.0)
-    watcher.start()
-    try:
-        wait_until(lambda: any("watcher: poll failed" in line for line in log), "the scan fails")
+    watcher = folder.watcher(cache=buggy_cache, settle_s=0.0)
+    errors = WorkerErrors()
+    with working(watcher, errors):
+        wait_until(errors.now, "the scan fails")
         folder.write(NAME)
         wait_until(lambda: folder.ingested, "its event is enough")
-    finally:
-        watcher.stop(10)
 
 
 def test_events_alone_find_a_file_written_or_renamed_into_the_folder(folder: Folder) -> None:
-    watcher = folder.watcher(scan_every_s=1e9, settled_after_s=0.0)
+    watcher = folder.watcher(check_interval_s=1e9, settle_s=0.0)
     names = [f"swf.12345.00000{number}.stf" for number in range(1, 4)]
     folder.write(names[0])
-    watcher.start()
-    try:
+    with working(watcher, WorkerErrors()):
         wait_until(lambda: len(folder.ingested) == 1, "the one scan finds what is there")
         folder.write(names[1])
         wait_until(lambda: len(folder.ingested) == 2, "the event of a new file")
         folder.write("being-written").rename(folder.path / names[2])
         wait_until(lambda: len(folder.ingested) == 3, "the event of a rename")
-    finally:
-        watcher.stop(10)
     assert [file.path.name for file in folder.ingested] == names
 
 
@@ -504,7 +507,7 @@ def test_a_storage_failure_is_logged_once_each_time_it_begins(folder: Folder, lo
 def test_files_older_than_the_lookback_are_ignored_and_counted(folder: Folder, log: list[str]) -> None:
     old = folder.write("swf.12345.000001.stf")
     os.utime(old, (1_000_000_000, 1_000_000_000))
-    watcher = folder.watcher(lookback_s=600.0)
+    watcher = folder.watcher(lookback_minutes=10.0)
     folder.write("swf.12345.000002.stf")
     folder.settle(watcher)
     assert folder.poll(watcher, after_s=40) == ["swf.12345.000002.stf"]

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastmon_daemon.base.errors import MalformedMessage
-from fastmon_daemon.messages import IgnoredMessage, RunEvent, StfReady, TfFileRegistered, parse, run_number, sequence_in
+from fastmon_daemon.messages import IgnoredMessage, RunEvent, StfReady, parse, run_number, sequence_in
 
 READY = {
     "msg_type": "stf_ready", "namespace": "torre1", "filename": "swf.100014.000001.stf", "run_id": "100014",
@@ -193,21 +193,6 @@ near_misses = st.dictionaries(st.sampled_from(sorted(READY)), json_values, max_s
 def test_any_input_raises_only_malformed_message(body: str | bytes) -> None:
     with suppress(MalformedMessage):
         parse_body(body)
-
-
-def test_the_announcement_has_the_fields_of_the_contract_and_no_agent_name() -> None:
-    message = TfFileRegistered(
-        namespace="torre1", run_id=100014, execution_id=None, processed_by="a", sender="a", tf_file_id="id-1",
-        tf_filename="t.tf", tf_first=0, tf_last=9, tf_count=10, file_size_bytes=None, stf_filename="s.stf",
-        run_number=100014, timestamp="2026-11-21T20:20:00.000+00:00", tf_sequence=1, tf_total=7, stf_sequence=1,
-        selection_fraction=0.1, previous_selected=None, late=False,
-    )  # fmt: skip
-    body = json.loads(message.as_json())
-    assert body["msg_type"] == "tf_file_registered"
-    assert body["status"] == "registered"
-    assert body["run_id"] == 100014
-    assert body["event_id"] == message.event_id
-    assert "agent_name" not in body
 
 
 @pytest.mark.parametrize(("run_id", "number"), [("100014", 100014), (100014, 100014), ("r7", None), ("-1", None)])

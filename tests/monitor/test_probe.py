@@ -14,7 +14,7 @@ from tests.monitor.scripted_monitor import HTML, REQUIRED, SHORT, Action, Server
 def test_a_message_is_posted_unchanged(server: Server, monitor: MonitorClient) -> None:
     server.script = [says(201, {"id": 1})]
 
-    monitor.post_message('{"msg_type": "tf_file_registered"}')
+    monitor.announce('{"msg_type": "tf_file_registered"}', "id-1")
 
     assert server.requests[0][2] == '{"msg_type": "tf_file_registered"}'
 
@@ -23,7 +23,7 @@ def test_a_monitor_without_messages_blocks_the_link(server: Server, monitor: Mon
     server.script = [says(404, HTML), says(404, HTML)]
 
     with pytest.raises(LinkBlocked, match="FASTMON_NOTIFY=stomp"):
-        monitor.post_message("{}")
+        monitor.announce("{}", "id-1")
     with pytest.raises(LinkBlocked, match="FASTMON_NOTIFY=stomp"):
         monitor.probe_messages()
 
@@ -50,10 +50,10 @@ def test_a_message_of_unknown_outcome_is_retried(server: Server, monitor: Monito
     server.script = [resets, says(405, {"detail": "Method not allowed."}), resets, resets]
 
     with pytest.raises(TransientError) as caught:
-        monitor.post_message("{}")
+        monitor.announce("{}", "id-1")
     assert not isinstance(caught.value, LinkDown), "the endpoint responds: only this message failed"
     with pytest.raises(LinkDown):
-        monitor.post_message("{}")
+        monitor.announce("{}", "id-1")
 
 
 EMPTY_PAGE = says(200, {"count": 0, "next": None, "previous": None, "results": []})

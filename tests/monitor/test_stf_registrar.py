@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
-from fastmon_daemon.engine import BUDGET_S
 from fastmon_daemon.engine.steps import ORPHANED_AFTER_S, make_steps
-from fastmon_daemon.monitor import MonitorClient, NewStfFile, StfRegistrar, TfFile
+from fastmon_daemon.engine.transitions import BUDGET_S
+from fastmon_daemon.monitor import MonitorClient, StfRegistrar, TfFile
 from fastmon_daemon.outbox import Origin
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.testbed.monitor import MonitorThread
@@ -41,16 +40,16 @@ def post(server: MonitorThread, table: str, row: dict[str, Any]) -> dict[str, An
     return dict(answer.json())
 
 
-def stf(number: int, run: int = 7) -> NewStfFile:
-    return NewStfFile(stf_filename=f"swf.{run}.{number:06d}.stf", run_number=run, run_began_at=BEGAN, file_size_bytes=9)
+def stf(number: int) -> dict[str, Any]:
+    return {"stf_filename": f"swf.7.{number:06d}.stf", "file_size_bytes": 9}
 
 
 def test_an_unknown_run_is_created_once(embedded: tuple[MonitorThread, MonitorClient]) -> None:
     server, monitor = embedded
     registrar = StfRegistrar(monitor)
     for number in (1, 2, 2):
-        registrar.register(stf(number))
-    StfRegistrar(monitor).register(stf(3))  # of the next process, without a cache
+        registrar.register(7, BEGAN, stf(number))
+    StfRegistrar(monitor).register(7, BEGAN, stf(3))  # of the next process, without a cache
     assert [run["run_number"] for run in rows(server, "runs")] == [7]
     assert sorted(row["stf_filename"][-10:] for row in rows(server, "stf-files")) == [
         "000001.stf", "000002.stf", "000003.stf",
@@ -61,7 +60,7 @@ def test_a_run_without_stfs_is_found_in_the_list_of_runs(embedded: tuple[Monitor
     server, monitor = embedded
     post(server, "runs", {"run_number": 6, "start_time": BEGAN})
     key = post(server, "runs", {"run_number": 7, "start_time": BEGAN})["run_id"]
-    StfRegistrar(monitor).register(stf(1))
+    StfRegistrar(monitor).register(7, BEGAN, stf(1))
     assert [row["run"] for row in rows(server, "stf-files")] == [key]
 
 
@@ -70,8 +69,8 @@ def test_characters_that_the_monitor_cannot_store_are_replaced(
 ) -> None:
     server, monitor = embedded
     metadata = {"state": "run\0", "start": "\ud800 \\u0000 é"}
-    StfRegistrar(monitor).register(replace(stf(1), metadata=metadata))
-    name = stf(1).stf_filename
+    StfRegistrar(monitor).register(7, BEGAN, {**stf(1), "metadata": metadata})
+    name = stf(1)["stf_filename"]
     monitor.register_tf(
         TfFile(
             tf_filename="a.tf",

@@ -123,9 +123,9 @@ class Copy:
         stamp = next(_mtimes)
         os.utime(path, (stamp, stamp))
 
-    def run(self, tests: str, limit_s: float) -> Outcome:
+    def run(self, tests: str, limit_s: float, *options: str) -> Outcome:
         """Run one test file or one test for at most *limit_s*, and leave no process behind."""
-        command = [str(self.python), *PYTEST, f"--basetemp={self._folder / 't'}", tests]
+        command = [str(self.python), *PYTEST, *options, f"--basetemp={self._folder / 't'}", tests]
         began = time.monotonic()
         log = self._folder / "output"
         with log.open("wb") as output:

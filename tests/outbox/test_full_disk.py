@@ -19,7 +19,7 @@ from fastmon_daemon.base.errors import StorageUnavailable
 from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.outbox import DiskSpaceGuard, Outbox, check_database, open_outbox, shortage
 from fastmon_daemon.statechart import load_statechart
-from tests.builders import START, FakeTestbed, Inline, named, settle
+from tests.builders import START, FakeTestbed, Inline, handle, named, settle
 from tests.messages.test_inbound import ready
 from tests.processes import LiveTestbed, live_testbed, name, wait_until
 
@@ -137,13 +137,13 @@ def test_intake_stops_while_too_little_is_free_and_checks_once_a_second(small: F
     intake = MessageHandler(outbox.path, "torre1", "", CHARTS, refuse_if_short=guard.check)
     for _ in range(5):
         with pytest.raises(StorageUnavailable, match="10 MB free, FASTMON_MIN_FREE_MB is 256: make room"):
-            intake.handle(ready())
-    intake.handle(ready(namespace="other"))  # ignored: nothing to store
+            handle(intake, ready())
+    handle(intake, ready(namespace="other"))  # ignored: nothing to store
     assert checked == [small.folder]
     assert outbox.unfinished() == 0
     free[0] = 300_000_000
     small.time.pass_(seconds=1)
-    intake.handle(ready())
+    handle(intake, ready())
     assert outbox.unfinished() == 1
     assert len(checked) == 2
 
@@ -233,7 +233,7 @@ def test_a_daemon_with_a_full_disk_buffers_messages_and_continues_by_itself(
 def names_in(database: Path) -> list[str]:
     outbox = open_outbox(database)
     try:
-        return [stf.filename for stf in outbox.find()]
+        return [stf.filename for stf in reversed(outbox.find())]
     finally:
         outbox.close()
 
@@ -284,7 +284,7 @@ def test_a_database_on_a_full_disk_holds_exactly_what_was_committed(disk: Path) 
     assert outbox.unfinished() == kept
     assert check_database(outbox.path, *CHARTS) == []
     outbox.close()
-    assert open_outbox(outbox.path).reports.counts_by_state() == {"received": kept}
+    assert open_outbox(outbox.path).counts_by_state() == {"received": kept}
 
 
 def committed_until_full(testbed: FakeTestbed, outbox: Outbox) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.base.links import LINK_OF_STEP
-from fastmon_daemon.monitor import RestClient
+from fastmon_daemon.monitor import AgentClient
 from fastmon_daemon.presence.health import HealthChecker
 from fastmon_daemon.presence.periodic_worker import WorkerErrors
 from fastmon_daemon.presence.stuck import StuckRule
@@ -18,8 +18,8 @@ TOKEN = "f" * 40
 STUCK_RULE = StuckRule(chart=load_statechart("stf"), links=LINK_OF_STEP, stuck_after_s=60)
 
 
-def rest_client(monitor: MonitorThread) -> RestClient:
-    return RestClient(monitor.url, lambda: TOKEN, connections=1, timeout_s=(5, 5))
+def agent_client_for(monitor: MonitorThread, kind: type[AgentClient] = AgentClient) -> AgentClient:
+    return kind(monitor.url, lambda: TOKEN, connections=1, timeout_s=(5, 5))
 
 
 def checker_for(

@@ -14,7 +14,6 @@ from loguru import logger
 from fastmon_daemon import service
 from fastmon_daemon.base.errors import FastmonError, LinkDown, PermanentError
 from fastmon_daemon.base.logs import SecretRedactor
-from fastmon_daemon.monitor import AgentClient
 from fastmon_daemon.outbox import Outbox
 from fastmon_daemon.presence.health import HealthStatus
 from fastmon_daemon.presence.heartbeat import Heartbeat
@@ -26,7 +25,7 @@ from fastmon_daemon.settings import Settings
 from fastmon_daemon.testbed.monitor import MonitorThread
 from tests.builders import FakeTestbed, settle
 from tests.monitor.scripted_monitor import Server, says
-from tests.presence.builders import TOKEN, checker_for, rest_client
+from tests.presence.builders import TOKEN, agent_client_for, checker_for
 from tests.processes import wait_until
 
 NAME = "fastmon-agent-test-1"
@@ -67,9 +66,10 @@ def monitor() -> Iterator[MonitorThread]:
 
 
 def test_a_failing_watcher_is_a_warning_with_its_error(testbed: FakeTestbed, outbox: Outbox) -> None:
-    failures = [None, "ValueError"]
-    checker = checker_for(testbed, errors=WorkerErrors({"watcher": lambda: failures.pop(0)}))
+    errors = WorkerErrors()
+    checker = checker_for(testbed, errors=errors)
     assert checker.health().status == HealthStatus.OK
+    errors.failed("watcher", ValueError())
     health = checker.health()
     assert (health.status, health.problems) == (HealthStatus.WARNING, ("watcher failing",))
     assert "ValueError" in health.why
@@ -175,7 +175,7 @@ def test_a_status_message_carries_the_latest_run(testbed: FakeTestbed, outbox: O
 
 
 def heartbeat_of(testbed: FakeTestbed, monitor: MonitorThread, topic: Topic, name: str) -> Heartbeat:
-    client = AgentClient(rest_client(monitor))
+    client = agent_client_for(monitor)
     registration = registration_calls(client, name, "ns", "tester", "/topic/epictopic")
     return Heartbeat(client, name, "ns", checker_for(testbed, connected=lambda: topic.up), registration)
 

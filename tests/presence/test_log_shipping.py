@@ -15,11 +15,11 @@ from fastmon_daemon.base.logs import SecretRedactor
 from fastmon_daemon.monitor import AgentClient, OutcomeUnknown
 from fastmon_daemon.presence.log_shipping import BUFFER, MAX_ATTEMPTS, LogShipper
 from fastmon_daemon.service import ProcessContext
-from fastmon_daemon.service.clients import log_client
+from fastmon_daemon.service.clients import agent_client
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.testbed.monitor import MonitorThread
 from tests.builders import HandClock
-from tests.presence.builders import TOKEN, rest_client
+from tests.presence.builders import TOKEN, agent_client_for
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +29,7 @@ def monitor() -> Iterator[MonitorThread]:
 
 
 def shipper_for(monitor: MonitorThread, name: str) -> LogShipper:
-    return LogShipper(
-        AgentClient(rest_client(monitor)), name, SecretRedactor("hush-hush").redact, lambda: None, lambda: 0.0
-    )
+    return LogShipper(agent_client_for(monitor), name, SecretRedactor("hush-hush").redact, lambda: None, lambda: 0.0)
 
 
 def rows_of(monitor: MonitorThread, name: str) -> list[dict[str, Any]]:
@@ -94,8 +92,8 @@ class Picky:
 
     def __init__(self, monitor: MonitorThread, name: str) -> None:
         self.monitor, self.name, self.time = monitor, name, HandClock()
-        agent_client = PickyClient(rest_client(monitor))
-        self.shipper = LogShipper(agent_client, name, str, lambda: None, self.time.clock().monotonic)
+        client = agent_client_for(monitor, PickyClient)
+        self.shipper = LogShipper(client, name, str, lambda: None, self.time.clock().monotonic)
         self.shipper.begin("INFO")
 
     def log(self, *lines: str, ticks: int = 3) -> None:
@@ -156,7 +154,7 @@ def test_another_url_for_log_lines_gets_no_token(monitor: MonitorThread) -> None
         context = ProcessContext(
             settings=settings, values={}, database=Path("none"), database_rule="", secrets=SecretRedactor()
         )
-        shipper = LogShipper(log_client(context), "elsewhere", str, lambda: None, lambda: 0.0)
+        shipper = LogShipper(agent_client(context, logs_url=other.url), "elsewhere", str, lambda: None, lambda: 0.0)
         shipper.begin("INFO")
         logger.info("hello")
         shipper.on_stop()

@@ -20,13 +20,13 @@ from fastmon_daemon.engine.sampling import is_selected
 from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.monitor import StfFile, TfFile
 from fastmon_daemon.outbox import RunRow, Stf
-from fastmon_daemon.reconciler.config import ReconcilerConfig, SummaryRoute
+from fastmon_daemon.reconciler.config import ReconcilerConfig
 from fastmon_daemon.reconciler.reconciler import Reconciler
 from fastmon_daemon.reconciler.verdict import Verdict, judge
 from fastmon_daemon.runs.poll_state import ReconcilerIntervals
 from fastmon_daemon.runs.tracked_runs import TrackedRuns
 from fastmon_daemon.statechart import load_statechart
-from tests.builders import FakeMonitor, FakeTestbed, Inline, named
+from tests.builders import FakeMonitor, FakeTestbed, Inline, handle, named
 
 CHARTS = (load_statechart("stf"), load_statechart("run"))
 
@@ -122,16 +122,20 @@ class Harness(FakeTestbed):
         config = ReconcilerConfig(
             monitor=monitor, charts=CHARTS, polls_all_runs=self.polls_all_runs, intervals=self.intervals,
             clock=self.time.clock(),
-            summary_route=SummaryRoute(sender="fastmon-agent-test-1", link="announcements", announce=self.send_summary),
+            agent_name="fastmon-agent-test-1", announce=self.send_summary, announce_link="announcements",
             is_selected=lambda sequence, name: is_selected(self.settings.selection_fraction, sequence, name),
             refuse_if_short=self.refuse_if_short,
             allows_calls=breakers.allows_calls,
         )  # fmt: skip
         self.reconciler = Reconciler(config, tracked)
         self.live_engine: Engine = self.engine(
-            self.live_outbox, breakers=breakers, task_sources=[self.reconciler], workers=self.workers, pool=self.pool
+            self.live_outbox,
+            breakers=breakers,
+            background_tasks=self.reconciler.tasks,
+            workers=self.workers,
+            pool=self.pool,
         )
-        self.reconciler.begin_listening(self.live_outbox)
+        self.reconciler.listening.begin(self.live_outbox)
 
     def refuse_if_short(self) -> None:
         if self.disk_is_short:
@@ -150,7 +154,7 @@ class Harness(FakeTestbed):
 
     def deliver(self, kind: str, **fields: object) -> None:
         """Deliver a message."""
-        self.handler.handle(json.dumps({"msg_type": kind, "namespace": "ns", "run_id": "100014", **fields}))
+        handle(self.handler, json.dumps({"msg_type": kind, "namespace": "ns", "run_id": "100014", **fields}))
 
     def process(self, kind: str, **fields: object) -> None:
         """Deliver a message, and process it."""
@@ -211,13 +215,13 @@ class Harness(FakeTestbed):
 
     @property
     def verdict(self) -> Verdict:
-        return judge(self.live_outbox.reports.by_run, self.row, CHARTS, self.time.at)
+        return judge(self.live_outbox.runs, self.row, CHARTS, self.time.at)
 
     def stf(self, sequence: int) -> Stf:
         return named(self.live_outbox, file_name(sequence))
 
     def first_note(self, sequence: int) -> str | None:
-        return self.live_outbox.reports.history(self.stf(sequence).id)[0].note
+        return self.live_outbox.history(self.stf(sequence).id)[0].note
 
     def known(self) -> Sequence[str]:
         return sorted(self.live_outbox.runs.known_names(self.row))

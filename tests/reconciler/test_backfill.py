@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fastmon_daemon.base.errors import LinkDown, TransientError
 from fastmon_daemon.runs.poll_state import ReconcilerIntervals
-from tests.builders import settle
+from tests.builders import handle, settle
 from tests.reconciler.harness import Harness, file_name
 
 
@@ -72,7 +72,7 @@ def test_many_lookups_do_not_starve_a_single_worker(tmp_path: Path) -> None:
 def test_the_engine_is_not_idle_before_the_stfs_of_a_poll_are_processed(harness: Harness) -> None:
     """Otherwise `run --once` would end too early."""
     harness.register(1, 2)
-    harness.handler.handle(json.dumps({"msg_type": "stf_ready", "namespace": "ns", "run_id": "100014"}))
+    handle(harness.handler, json.dumps({"msg_type": "stf_ready", "namespace": "ns", "run_id": "100014"}))
     settle(harness.live_engine)
     assert [harness.stf(n).state for n in (1, 2)] == ["completed", "completed"]
 

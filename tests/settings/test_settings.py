@@ -6,13 +6,14 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from loguru import logger
 
 from fastmon_daemon.base.errors import ConfigError
 from fastmon_daemon.base.logs import SecretRedactor
-from fastmon_daemon.service import secret_reader
+from fastmon_daemon.service.clients import SecretReader
 from fastmon_daemon.settings import (
     ListenAddress,
     Settings,
@@ -21,7 +22,6 @@ from fastmon_daemon.settings import (
     database_to_write,
     read_environment,
 )
-from fastmon_daemon.settings.docs import env_example, settings_table
 
 NO_CA_FILE = (
     "ACTIVEMQ_USE_SSL='true': TLS needs a CA file: "
@@ -261,7 +261,7 @@ def test_secret_file_in_the_home_folder_is_reread(load: Load, home: Path, monkey
     (home / "token").write_text("first")
     settings = load(SWF_API_TOKEN_FILE="~/token")
     secrets = SecretRedactor("first")
-    reread = secret_reader({"SWF_API_TOKEN_FILE": "~/token"}, "SWF_API_TOKEN", settings.monitor_token, secrets)
+    reread = SecretReader({"SWF_API_TOKEN_FILE": "~/token"}, "SWF_API_TOKEN", settings.monitor_token, secrets)
     (home / "token").write_text("first-and-second")
     assert (settings.monitor_token, reread()) == ("first", "first-and-second")
     assert secrets.redact("not first, nor first-and-second") == "not ***, nor ***"
@@ -289,7 +289,7 @@ def test_previous_secret_is_kept_while_its_file_is_unusable_with_one_warning(
     lines: list[str] = []
     sink = logger.add(lines.append, format="{message}")
     file = working / "token"
-    read = secret_reader({"SWF_API_TOKEN_FILE": str(file)}, "SWF_API_TOKEN", "first", SecretRedactor())
+    read = SecretReader({"SWF_API_TOKEN_FILE": str(file)}, "SWF_API_TOKEN", "first", SecretRedactor())
     file.write_text("second")
     assert read() == "second"
     file.write_text("")
@@ -421,17 +421,17 @@ def test_explicit_database_has_no_fallback(tmp_path: Path, home: Path) -> None:
     assert database_to_read(None, {"FASTMON_DB": str(absent)}, home, tmp_path) == (absent, "FASTMON_DB")
 
 
-def test_env_example_is_up_to_date() -> None:
-    assert (REPOSITORY / ".env.example").read_text() == env_example()
+def test_env_example_is_up_to_date(generate: ModuleType) -> None:
+    assert (REPOSITORY / ".env.example").read_text() == generate.env_example()
 
 
-def test_env_example_uncommented_sets_the_defaults(load: Load, working: Path) -> None:
-    lines = env_example().splitlines()
+def test_env_example_uncommented_sets_the_defaults(load: Load, working: Path, generate: ModuleType) -> None:
+    lines = generate.env_example().splitlines()
     (working / ".env").write_text("\n".join(line.removeprefix("#") for line in lines if not line.startswith("# ")))
     assert load() == Settings(namespace="epic")
 
 
-def test_settings_table_has_a_row_per_setting() -> None:
-    rows = settings_table().splitlines()[2:]
+def test_settings_table_has_a_row_per_setting(generate: ModuleType) -> None:
+    rows = generate.settings_table().splitlines()[2:]
     assert [row.split("`")[1] for row in rows] == [declared.names[0] for _, declared in all_settings()]
     assert all(row.replace(r"\|", "").count("|") == 4 for row in rows)
