@@ -50,8 +50,11 @@ def _overview(view: View, now: datetime) -> Iterator[RenderableType]:
     rejected = view["rejected_count"]
     yield Text(f"rejected messages: {rejected}{' (list them with --rejected)' if rejected else ''}")
     if any(view["stages"].values()):
-        pending, failed = view["stages"]["pending"], view["stages"]["unreportable"]
-        yield Text(f"workflow stages: {pending} transitions not reported yet, {failed} STFs cannot be reported")
+        stages = view["stages"]
+        yield Text(
+            f"workflow stages: {stages['single_updates']} single updates, {stages['coalesced_updates']} coalesced, "
+            f"{stages['pending']} transitions pending, {stages['unreportable']} STFs not reportable"
+        )
     if view["oldest"]:
         yield _stfs("oldest unfinished STF", [view["oldest"]], now)
     if "stfs" in view:

@@ -37,11 +37,16 @@ class Agent:
     beat_at: datetime | None
 
 
-def addresses(base_url: str, environ: Mapping[str, str]) -> str:
-    """A text that names the addresses of the monitor's host.
+def describe_address(monitor: MonitorClient, base_url: str, environ: Mapping[str, str]) -> str:
+    """A text that names the addresses of the monitor's host and, with TLS, the CA certificates that are trusted.
 
     Raises: LinkDown if the name cannot be resolved.
     """
+    trusted = f"; trusted certificates: {monitor.trust}" if urlsplit(base_url).scheme == "https" else ""
+    return f"{_addresses(base_url, environ)}{trusted}"
+
+
+def _addresses(base_url: str, environ: Mapping[str, str]) -> str:
     parts = urlsplit(base_url)
     if proxies(base_url, environ):
         return f"{parts.hostname}, through the proxy of the environment"

@@ -111,10 +111,11 @@ class RestClient:
         query: Mapping[str, str] | None = None,
         body: str | None = None,
         slack_s: float = 0.0,
+        read: Callable[[requests.Response], str] = read_body,
     ) -> _T:
         """Send one request; return what *parse* returns for the JSON of a 200 or 201.
 
-        *slack_s* is added to the read timeout and to the deadline.
+        *slack_s* is added to the read timeout and to the deadline. *read* returns the body as text.
 
         Raises: LinkDown, LinkBlocked, RequestRejected, OutcomeUnknown.
         """
@@ -139,7 +140,7 @@ class RestClient:
                         stream=True,
                     ) as raw,
                 ):
-                    response = Response(raw.status_code, raw.headers, read_body(raw))
+                    response = Response(raw.status_code, raw.headers, read(raw))
             except (OSError, HTTPError, ValueError, TypeError) as exc:
                 raise transport_error(exc, where, str(self.trust)) from exc
         error = classify_response(response, path, f"{where}: {response.status}")

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import closing, suppress
 from dataclasses import asdict
+from datetime import datetime
 from functools import partial
 from queue import SimpleQueue
 from typing import Any
@@ -162,6 +163,7 @@ class Daemon:
             clock=self._clock,
         )
         self.reconciler = Reconciler(self._reconciler_config(breakers), runs)
+        self._pruner = Pruner(settings.keep_days, *self._charts)
         self.engine = Engine(
             outbox,
             self._engine_config(),
@@ -169,7 +171,7 @@ class Daemon:
             breakers=breakers,
             pools=self._pools,
             background_tasks=self.reconciler.tasks,
-            idle_work=Pruner(settings.keep_days, *self._charts).prune,
+            idle_work=self._clean_up,
         )
         self.presence = make_presence(
             context,
@@ -215,6 +217,10 @@ class Daemon:
             clock=self._clock,
         )
 
+    def _clean_up(self, outbox: Outbox, now: datetime) -> None:
+        self._pruner.prune(outbox, now)
+        outbox.truncate_log()
+
     def handle(self, request: dict[str, Any]) -> dict[str, Any]:
         """Perform a request of the control socket in the engine's thread and return the result as JSON values."""
         action = ActionRequest.parse(request)
@@ -249,6 +255,7 @@ class Daemon:
         while not shutdown.to_stop:
             self.engine.tick()
             self._settle_name()
+            self.presence.wake_stages()
             self.liveness.beat()
             sd_notify.notify(self._values, "WATCHDOG=1")  # sent after a completed tick only
         logger.info("{}: stopping; a second signal exits immediately", shutdown.to_stop)
@@ -269,6 +276,7 @@ class Daemon:
         deadline = self._clock.monotonic() + 10.0
         while not shutdown.to_stop:
             self.engine.tick(0.1)
+            self.presence.wake_stages()
             broker_known = self._brokers.up or self._clock.monotonic() > deadline
             if broker_known and (self.engine.idle or self.engine.fault):
                 break  # a fault: the database is not writable, no work can be done now

@@ -18,6 +18,7 @@ from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.base.errors import FastmonError
 from fastmon_daemon.base.links import links_for
 from fastmon_daemon.engine import Engine
+from fastmon_daemon.engine.sampling import gets_tf_files
 from fastmon_daemon.intake.found_files import FoundFile
 from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.intake.seen_file_cache import SeenFileCache
@@ -118,8 +119,8 @@ def make_presence(
 ) -> Presence:
     """Make the reporters that the settings enable; heart-beats and status messages only with *heartbeats*.
 
-    Status messages are sent only if there is a connection to send on, or announcements go by REST. Log shipping starts
-    at once.
+    Status messages go the same way as announcements: by REST, or else by the connection that announces. Log shipping
+    starts at once.
     """
     settings, namespace, client = context.settings, context.settings.namespace, agent_client(context)
     clock = Clock()
@@ -154,8 +155,15 @@ def make_presence(
         workers.append(PeriodicWorker("log-shipping", shipper.tick, shipper.on_stop, errors=errors))
     stages = None
     if settings.stages:
-        submit, busy = engine.inbox.submit, lambda: engine.busy > 0
-        stages = StageReporter(client, name, rule.chart, checker(), submit=submit, busy=busy, errors=errors)
+        stages = StageReporter(
+            client,
+            name,
+            checker(),
+            submit=engine.inbox.submit,
+            busy=lambda: engine.busy > 0,
+            selected=partial(gets_tf_files, settings.selection_fraction),
+            errors=errors,
+        )
     return Presence(workers, stages, clock.monotonic)
 
 

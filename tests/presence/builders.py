@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.base.links import LINK_OF_STEP
@@ -18,7 +19,10 @@ TOKEN = "f" * 40
 STUCK_RULE = StuckRule(chart=load_statechart("stf"), links=LINK_OF_STEP, stuck_after_s=60)
 
 
-def agent_client_for(monitor: MonitorThread, kind: type[AgentClient] = AgentClient) -> AgentClient:
+Client = TypeVar("Client", bound=AgentClient)
+
+
+def agent_client_for(monitor: MonitorThread, kind: type[Client] = AgentClient) -> Client:  # type: ignore[assignment]
     return kind(monitor.url, lambda: TOKEN, connections=1, timeout_s=(5, 5))
 
 

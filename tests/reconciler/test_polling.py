@@ -9,7 +9,8 @@ import pytest
 from fastmon_daemon.base.errors import LinkDown, StorageUnavailable
 from fastmon_daemon.messages import run_number
 from fastmon_daemon.outbox import Origin
-from tests.reconciler.harness import Harness, file_name, logged_warnings
+from tests.builders import logged
+from tests.reconciler.harness import Harness, file_name
 
 # Missed STFs
 
@@ -277,7 +278,7 @@ def test_a_run_during_a_downtime_is_reported_once_and_not_stored(harness: Harnes
     harness.time.pass_(hours=1)
     harness.monitor.runs += [100015, 100016]
     harness.start()
-    with logged_warnings() as lines:
+    with logged("WARNING") as lines:
         harness.pass_time(70)
     assert unknown_runs(harness) == 2
     assert [line for line in lines if "100015, 100016" in line and "reconcile --run" in line]

@@ -38,12 +38,26 @@ def test_an_stf_ready_becomes_seven_tf_files_registered_and_announced_once(testb
     assert "completed" in shown.stdout
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP])
 def test_a_signal_drains_and_exits_with_0(testbed: LiveTestbed, number: signal.Signals) -> None:
     daemon = testbed.daemon()
     daemon.send_signal(number)
+    if number == signal.SIGHUP:
+        daemon.send_signal(number)  # a terminal that closes sends two
     assert daemon.wait(30) == 0
-    assert "stopped" in testbed.log()
+    assert f"{number.name}: stopping" in testbed.log()
+    assert "INFO     stopped\n" in testbed.log()
+
+
+def test_sighup_is_ignored_where_the_caller_ignores_it_and_sigint_is_not(testbed: LiveTestbed) -> None:
+    daemon = testbed.daemon(under=["sh", "-c", "trap '' HUP INT; exec \"$@\"", "sh"])
+    daemon.send_signal(signal.SIGHUP)
+    testbed.register(1)
+    testbed.announce(1)
+    testbed.wait_for(completed=1)
+    daemon.send_signal(signal.SIGINT)
+    assert daemon.wait(30) == 0
+    assert "SIGINT: stopping" in testbed.log()
 
 
 def test_kill_9_in_the_middle_loses_nothing_and_registers_nothing_twice(testbed: LiveTestbed) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from fastmon_daemon.testbed.loop_thread import LoopThread
 from fastmon_daemon.testbed.stomp_broker.destinations import Destinations, Subscription
+from fastmon_daemon.testbed.stomp_broker.listener import Listener
 from fastmon_daemon.testbed.stomp_broker.session import Counters, Hook, Session
 from fastmon_daemon.testbed.stomp_broker.transport import Transport
 
@@ -57,7 +58,7 @@ class Broker:
         self.sessions: dict[Session, None] = {}
         self.port = 0
         self._transports: dict[Transport, None] = {}
-        self._server: asyncio.Server | None = None
+        self._listener: Listener | None = None
         self._silence: asyncio.TimerHandle | None = None
 
     async def start(self, host: str = "127.0.0.1", port: int = 0, ssl: ssl.SSLContext | None = None) -> int:
@@ -65,19 +66,18 @@ class Broker:
 
         Raises: OSError if the port is taken; RuntimeError if the broker is listening already.
         """
-        if self._server is not None:
+        if self._listener is not None:
             raise RuntimeError(f"the broker is already listening on port {self.port}: stop it first")
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: Session(self).transport, host, port or self.port, ssl=ssl)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self._listener = Listener(host, port or self.port, lambda: Session(self).transport, ssl)
+        self.port = self._listener.port
         return self.port
 
     async def stop(self) -> None:
         """Stop as if killed: connections are cut; only durable subscriptions and persistent messages are kept."""
-        if self._server is None:
+        if self._listener is None:
             return
-        self._server.close()
-        self._server = None
+        listener, self._listener = self._listener, None
+        await listener.close()
         self._end_silence()
         lost = [transport.lost for transport in self._transports]
         self.drop_connections()
@@ -134,7 +134,7 @@ class Broker:
     def add_session(self, session: Session) -> None:
         """Accept a new connection, unless *refuse* is set (called by the session)."""
         transport = session.transport
-        if self.refuse or self._server is None:
+        if self.refuse or self._listener is None:
             transport.abort()
             return
         self.counters.connections += 1
