@@ -15,6 +15,7 @@ from stomp.exception import StompException
 
 from fastmon_daemon.base.backoff import Backoff, retry_until_stopped
 from fastmon_daemon.base.errors import ConfigError, PermanentError, TransientError
+from fastmon_daemon.monitor.failures import reason_of
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.testbed.daq_messages import WORKFLOW
 
@@ -111,7 +112,7 @@ class Topic:
             self._receipts.wait()
         except (StompException, OSError) as exc:
             self.close()
-            raise TransientError(f"broker: {exc!r}") from exc
+            raise TransientError(f"broker: {exc.strerror if isinstance(exc, OSError) else 'no connection'}") from exc
         except TransientError:
             self.close()
             raise
@@ -248,7 +249,7 @@ class Registrar:
                 method, self._base + path, json=body, timeout=(TIMEOUT_S, TIMEOUT_S), allow_redirects=False
             )
         except requests.RequestException as exc:
-            raise TransientError(f"{call}: {exc}") from exc
+            raise TransientError(f"{call}: {reason_of(exc)}") from exc
         if may_exist and response.status_code == 400 and any(text in response.text for text in _EXISTS):
             return None
         if response.status_code >= 500 or response.status_code in _TRANSIENT:
