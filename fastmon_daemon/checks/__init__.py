@@ -1,6 +1,6 @@
 """The checks of `fastmon-daemon check`. All are safe beside a working daemon.
 
-No check writes to the database, to the monitor, or to a destination that others subscribe to.
+No check writes to the database or to the monitor, or sends a message that others receive.
 """
 
 from __future__ import annotations

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import getpass
+import threading
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import datetime
 from functools import partial
+from queue import Empty, SimpleQueue
 from uuid import uuid4
+
+from loguru import logger
 
 from fastmon_daemon.base.backoff import retry_for
 from fastmon_daemon.base.clock import Clock
+from fastmon_daemon.base.errors import FastmonError
 from fastmon_daemon.base.links import links_for
 from fastmon_daemon.engine import Engine
 from fastmon_daemon.engine.sampling import gets_tf_files
@@ -23,7 +28,7 @@ from fastmon_daemon.outbox import Outbox, ReceiveOutcome, attach
 from fastmon_daemon.presence.agent import Presence
 from fastmon_daemon.presence.health import HealthChecker
 from fastmon_daemon.presence.heartbeat import Heartbeat
-from fastmon_daemon.presence.identity import agent_name, registration_calls
+from fastmon_daemon.presence.identity import AgentName, registration_calls
 from fastmon_daemon.presence.log_shipping import LogShipper
 from fastmon_daemon.presence.periodic_worker import PeriodicWorker, WorkerErrors
 from fastmon_daemon.presence.stages import StageReporter
@@ -35,8 +40,8 @@ from fastmon_daemon.service.process import ProcessContext
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.statechart import load_statechart
 
-_NAME_TIMEOUT_S = 3.0
-"""Seconds that the very first start waits for the monitor to assign an agent number."""
+NAME_TIMEOUT_S = 3.0
+"""Seconds that the first start waits for the monitor to assign an agent number."""
 
 
 def instance_id(outbox: Outbox) -> str:
@@ -64,11 +69,35 @@ def switch_stages(outbox: Outbox, settings: Settings, now: datetime) -> None:
         outbox.stages.discard_pending(now)
 
 
-def registered_name(context: ProcessContext, outbox: Outbox, instance: str) -> str:
-    """Return the agent name. The very first start requests a number from the monitor, with a short timeout."""
-    with closing(agent_client(context, deadline_s=_NAME_TIMEOUT_S)) as client:
-        next_number = partial(retry_for(_NAME_TIMEOUT_S), client.next_agent_id)
-        return agent_name(outbox, context.settings.agent_name, user_name(context.values), instance, next_number)
+def find_agent_name(
+    context: ProcessContext, outbox: Outbox, instance: str, answers: SimpleQueue[int | None]
+) -> AgentName:
+    """Return the agent name. Until it is settled, a start requests a number from the monitor, and waits for it shortly.
+
+    *answers* gets the number, or None if there is none; None from others ends the wait.
+    """
+    name = AgentName(outbox, context.settings.agent_name, user_name(context.values), instance)
+    if name.is_settled:
+        return name
+
+    def ask() -> None:
+        number = None
+        with closing(agent_client(context, deadline_s=NAME_TIMEOUT_S, settles_name=False)) as client:
+            try:
+                number = retry_for(NAME_TIMEOUT_S)(client.next_agent_id)
+            except FastmonError as exc:
+                logger.warning("agent name: the monitor assigned no number: {}", exc)
+        answers.put(number)
+
+    threading.Thread(target=ask, name="agent-number", daemon=True).start()
+    number = None
+    with suppress(Empty):
+        number = answers.get(timeout=NAME_TIMEOUT_S)
+    if number is not None:
+        name.use_number(number)
+    else:
+        logger.warning("agent name: {}, made without the monitor: it is kept once the monitor has seen it", name)
+    return name
 
 
 def stuck_rule(settings: Settings) -> StuckRule:
@@ -116,7 +145,11 @@ def make_presence(
     if settings.rest_logging:
         run = checker().run
         shipper = LogShipper(
-            agent_client(context, logs_url=settings.logs_url), name, context.secrets.redact, run, clock.monotonic
+            agent_client(context, logs_url=settings.logs_url, settles_name=False),
+            name,
+            context.secrets.redact,
+            run,
+            clock.monotonic,
         )
         shipper.begin(settings.log_level)
         workers.append(PeriodicWorker("log-shipping", shipper.tick, shipper.on_stop, errors=errors))
