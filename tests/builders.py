@@ -6,7 +6,7 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor, Future
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -24,7 +24,7 @@ from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.base.errors import FastmonError, LinkDown
 from fastmon_daemon.base.links import LINK_OF_STEP
 from fastmon_daemon.engine import (
-    BackgroundTaskSource,
+    BackgroundTask,
     CallPools,
     CircuitBreakers,
     Engine,
@@ -35,7 +35,8 @@ from fastmon_daemon.engine import (
 from fastmon_daemon.engine.steps import make_steps
 from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.monitor import TfFile
-from fastmon_daemon.outbox import NewStf, Outbox, Stf, connect, open_outbox
+from fastmon_daemon.outbox import NewStf, Outbox, Stf, open_outbox
+from fastmon_daemon.outbox.database import connect
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.statechart import load_statechart
 
@@ -165,13 +166,12 @@ class FakeTestbed:
         if not self.broker_up:
             raise LinkDown("broker stopped")
 
-    def breakers(self, outbox: Outbox, links: Mapping[str, str] = LINK_OF_STEP, **changes: Any) -> CircuitBreakers:
-        given: dict[str, Any] = {
-            "probes": {"monitor": self.monitor.probe, "broker": self.probe_broker},
-            "clock": self.time.clock(),
-            "jitter": lambda: 1.0,
-        }
-        return CircuitBreakers(outbox, links.values(), **{**given, **changes})
+    def breakers(
+        self, outbox: Outbox, probes: Mapping[str, Callable[[], None]] | None = None, **changes: Any
+    ) -> CircuitBreakers:
+        all_probes = {"monitor": self.monitor.probe, "broker": self.probe_broker, **(probes or {})}
+        given: dict[str, Any] = {"clock": self.time.clock(), "jitter": lambda: 1.0, **changes}
+        return CircuitBreakers(outbox, all_probes, **given)
 
     def engine(
         self,
@@ -183,7 +183,7 @@ class FakeTestbed:
         inbox: Inbox | None = None,
         breakers: CircuitBreakers | None = None,
         probes: Mapping[str, Callable[[], None]] | None = None,
-        task_sources: Sequence[BackgroundTaskSource] = (),
+        background_tasks: Callable[[Outbox, datetime], Iterable[BackgroundTask]] = lambda _outbox, _now: (),
         spare: Callable[[Outbox, datetime], None] = lambda _outbox, _now: None,
         **changes: Any,
     ) -> Engine:
@@ -203,9 +203,9 @@ class FakeTestbed:
             outbox,
             EngineConfig(**config),
             inbox=inbox or Inbox(),
-            breakers=breakers or self.breakers(outbox, config["links"], **({"probes": probes} if probes else {})),
+            breakers=breakers or self.breakers(outbox, probes),
             pools=pools or CallPools(workers=workers, stf_calls=one, probes=one, background=one),
-            task_sources=task_sources,
+            background_tasks=background_tasks,
             idle_work=spare,
         )
 

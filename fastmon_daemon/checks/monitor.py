@@ -12,7 +12,7 @@ from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.base.errors import PermanentError
 from fastmon_daemon.checks.runner import Check, CheckResult, ok, skipped, warning
 from fastmon_daemon.monitor import MonitorClient
-from fastmon_daemon.monitor.directory import Agent, addresses, current_date, list_agents, require_messages
+from fastmon_daemon.monitor.directory import Agent, addresses, current_date, list_agents
 from fastmon_daemon.service import ProcessContext
 
 SKEW_S = 5.0
@@ -72,7 +72,7 @@ class _MonitorProbe:
         return warning(f"this host is {abs(difference_s):.0f} s {direction} the monitor", "run NTP on both hosts")
 
     def messages(self) -> CheckResult:
-        require_messages(self._monitor)
+        self._monitor.probe_messages()
         return ok("the monitor accepts messages (FASTMON_NOTIFY=rest)")
 
     def namespace(self) -> CheckResult:

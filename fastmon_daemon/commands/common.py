@@ -43,6 +43,10 @@ db_option = click.option(
     help="Database file; overrides FASTMON_DB.",
 )
 
+namespace_option = click.option(
+    "--namespace", metavar="NAMESPACE", help="Namespace of the run, if it exists in several namespaces."
+)
+
 
 def json_option(keys: str = "") -> Callable[[F], F]:
     """Return the option `--json`; *keys* are those of its object, if they are few."""

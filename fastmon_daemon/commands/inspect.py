@@ -18,7 +18,7 @@ from fastmon_daemon.base.links import links_for
 from fastmon_daemon.commands.common import db_option, find_database, json_option, load_settings_with_errors
 from fastmon_daemon.commands.formatting import console
 from fastmon_daemon.commands.inspect_tables import render_inspection
-from fastmon_daemon.inspection.inspector import InspectionContext, Inspector, StfFilter, View, with_metadata
+from fastmon_daemon.inspection.inspector import InspectionContext, Inspector, View, with_metadata
 from fastmon_daemon.outbox import OutboxReader, open_for_reading, owner_of, shortage
 from fastmon_daemon.presence.stuck import StuckRule
 from fastmon_daemon.statechart import load_statechart
@@ -94,7 +94,7 @@ def inspect(
     """
     if (stf is not None and (state or rejected)) or (rejected and (state or run)):
         raise click.UsageError("STF, --state and --rejected cannot be combined, nor --rejected and --run")
-    selection = StfFilter(state=state, run=run, limit=-1 if everything else _DEFAULT_LIMIT)
+    limit = -1 if everything else _DEFAULT_LIMIT
     path, source = find_database(db)
     settings = load_settings_with_errors()
 
@@ -111,11 +111,11 @@ def inspect(
             )
             inspector = Inspector(reports, context)
             if rejected:
-                view = inspector.rejected(selection.limit)
+                view = inspector.rejected(limit)
             elif stf is not None:
                 view = _read_stf(inspector, reports, stf, run, f"{path} ({source})")
             else:
-                view = inspector.overview(selection)
+                view = inspector.overview(state=state, run=run, limit=limit)
                 if run is not None and not view["runs"] and not any(view["states"].values()):
                     raise click.UsageError(f"no run {run!r} in {path} ({source})")
             intake_stopped = shortage(path, settings.value("min_free_mb"))
@@ -127,7 +127,7 @@ def inspect(
 def _read_stf(inspector: Inspector, reports: OutboxReader, name: str, run: str | None, database: str) -> View:
     view = inspector.stf_details(name, run)
     if not view["stfs"]:
-        for pruned_run, at in reports.pruned_stf(name):
+        for pruned_run, at in reports.retention.find(name):
             raise click.UsageError(f"STF {name!r} was pruned with run {pruned_run} at {at}")
         where = f" of run {run!r}" if run else ""
         raise click.UsageError(f"no STF {name!r}{where} in {database}")
@@ -138,10 +138,7 @@ def _show(read: Callable[[], View], as_json: bool, interval_s: float | None) -> 
     """Print the view, with *interval_s* repeatedly until Ctrl-C; return the exit code of the last one."""
     out = console()
     view = read()
-    if interval_s is None:
-        _print(view, out, as_json)
-        return _exit_code(view)
-    full_screen = out.is_terminal and not as_json
+    full_screen = interval_s is not None and out.is_terminal and not as_json
     screen = Live(console=out, auto_refresh=False, screen=True) if full_screen else nullcontext()
     try:
         with screen as live:
@@ -150,12 +147,16 @@ def _show(read: Callable[[], View], as_json: bool, interval_s: float | None) -> 
                     live.update(Group(*render_inspection(view)), refresh=True)
                 else:
                     _print(view, out, as_json)
-                    if not as_json:
-                        click.echo("-" * 80)
+                if interval_s is None:
+                    break
+                if not live and not as_json:
+                    click.echo("-" * 80)
                 threading.Event().wait(interval_s)
                 view = read()
     except KeyboardInterrupt:
-        return _exit_code(view)
+        if interval_s is None:
+            raise
+    return 1 if view["stuck_count"] or view["intake_stopped"] else 0
 
 
 def _print(view: View, out: Console, as_json: bool) -> None:
@@ -165,7 +166,3 @@ def _print(view: View, out: Console, as_json: bool) -> None:
     for part in render_inspection(view):
         out.print(part)
     sys.stdout.flush()
-
-
-def _exit_code(view: View) -> int:
-    return 1 if view["stuck_count"] or view["intake_stopped"] else 0

@@ -11,7 +11,7 @@ import click
 
 from fastmon_daemon.actions.control_socket import send_request
 from fastmon_daemon.actions.operator_actions import RECONCILE, ActionRequest, run_number_to_reconcile
-from fastmon_daemon.base.errors import PermanentError, TransientError
+from fastmon_daemon.base.errors import TransientError
 from fastmon_daemon.commands.common import (
     EXIT_TRY_AGAIN,
     current_user,
@@ -49,14 +49,12 @@ def reconcile(run: str, db: Path | None, as_json: bool) -> None:
     try:
         with report_progress(f"the STF list of run {escape_controls(run)} from the monitor"):
             if owner_of(path) is not None:
-                result = send_request(path, request.as_dict(), timeout_s=None)
+                result = send_request(path, asdict(request), timeout_s=None)
             else:
                 result = asdict(reconcile_offline(load_context(path, log_level="WARNING"), request))
     except TransientError as exc:
         click.echo(f"fastmon-daemon: {exc}", err=True)
         sys.exit(EXIT_TRY_AGAIN)
-    if "error" in result:
-        raise PermanentError(str(result["error"]))
     listed, recovered = result["monitor_count"], result["recovered"]
     if as_json:
         click.echo(json.dumps(result))

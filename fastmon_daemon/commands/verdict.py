@@ -13,7 +13,14 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from fastmon_daemon.base.clock import parse_timestamp, utcnow
-from fastmon_daemon.commands.common import PROGRESS_AFTER_S, PROGRESS_EVERY_S, db_option, find_database, json_option
+from fastmon_daemon.commands.common import (
+    PROGRESS_AFTER_S,
+    PROGRESS_EVERY_S,
+    db_option,
+    find_database,
+    json_option,
+    namespace_option,
+)
 from fastmon_daemon.commands.formatting import console, escape_controls, format_when, table
 from fastmon_daemon.outbox import DAEMON_DOWNTIME, Outage, open_for_reading
 from fastmon_daemon.reconciler.verdict import Verdict, judge
@@ -25,7 +32,7 @@ _POLL_S = 0.5
 
 @click.command(epilog="Exit codes: 0 run complete, 1 run not complete, 2 usage error, 3 no such run or no database.")
 @click.argument("run")
-@click.option("--namespace", metavar="NAMESPACE", help="Namespace of the run, if it exists in several namespaces.")
+@namespace_option
 @click.option(
     "--wait", type=click.FloatRange(min=0), default=0.0, metavar="SECONDS", help="Wait up to SECONDS for completion."
 )
@@ -72,12 +79,12 @@ def verdict(
 def read_verdict(path: Path, run: str, namespace: str | None) -> Verdict | None:
     """Return the current verdict of a run; None if the database does not contain it."""
     with closing(open_for_reading(path)) as reports:
-        rows = reports.by_run.find(run, namespace)
+        rows = reports.runs.find(run, namespace)
         if len(rows) > 1:
             names = ", ".join(escape_controls(row.namespace) for row in rows)
             raise click.UsageError(f"run {run!r} exists in the namespaces {names}: select one with --namespace")
         charts = (load_statechart("stf"), load_statechart("run"))
-        return judge(reports.by_run, rows[0], charts, utcnow()) if rows else None
+        return judge(reports.runs, rows[0], charts, utcnow()) if rows else None
 
 
 def _wait_until_complete(read: Callable[[], Verdict | None], timeout_s: float) -> Verdict | None:

@@ -9,13 +9,10 @@ from fastmon_daemon.engine.concurrency_limits import CallPools
 from fastmon_daemon.engine.engine import Engine
 from fastmon_daemon.engine.inbox import Inbox, LinkEvent
 from fastmon_daemon.engine.steps import EngineConfig
-from fastmon_daemon.engine.tasks import BackgroundTask, BackgroundTaskSource
-from fastmon_daemon.engine.transitions import BUDGET_S
+from fastmon_daemon.engine.tasks import BackgroundTask
 
 __all__ = [
-    "BUDGET_S",
     "BackgroundTask",
-    "BackgroundTaskSource",
     "CallPools",
     "CircuitBreakers",
     "Engine",

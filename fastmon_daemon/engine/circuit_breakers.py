@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -94,14 +94,13 @@ class CircuitBreakers:
     def __init__(
         self,
         outbox: Outbox,
-        links: Collection[str],
-        *,
         probes: Mapping[str, Callable[[], None]],
+        *,
         max_probes: int = PROBES_PER_LINK,
         clock: Clock,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """Make the breakers of *links* and of every link in *probes*, and restore the outages that are still open.
+        """Make the breakers of the links in *probes*, and restore the outages that are still open.
 
         A probe returns when its link works, and raises otherwise. At most *max_probes* per link run at once; with 1,
         the engine can become idle between two probes. A `LinkEvent` may trip or reset a breaker before its probe does.
@@ -109,7 +108,7 @@ class CircuitBreakers:
         self._outbox = outbox
         self._probes = probes
         self._clock = clock
-        self._breakers = {link: CircuitBreaker(link, max_probes, jitter) for link in {*links, *probes}}
+        self._breakers = {link: CircuitBreaker(link, max_probes, jitter) for link in probes}
         for outage in outbox.outages.open():
             if outage.link not in self._breakers:  # the settings changed: no step needs this link any more
                 with outbox.transaction():
@@ -151,11 +150,10 @@ class CircuitBreakers:
     def probes(self) -> Iterator[BackgroundTask]:
         """The probes that are due, recorded as started."""
         for breaker in self._breakers.values():
-            probe = self._probes.get(breaker.link)
             now = self._clock.monotonic()
-            if probe is not None and breaker.probe_is_due(now):
+            if breaker.probe_is_due(now):
                 breaker.probe_started(now)
-                yield BackgroundTask(breaker.link, probe, partial(self._probed, breaker, now))
+                yield BackgroundTask(breaker.link, self._probes[breaker.link], partial(self._probed, breaker, now))
 
     def _probed(self, breaker: CircuitBreaker, started_at: float, _outbox: Outbox, answer: Any, _now: datetime) -> None:
         if not isinstance(answer, Exception):
@@ -167,6 +165,6 @@ class CircuitBreakers:
         self._store_next_probe(breaker)
 
     def _store_next_probe(self, breaker: CircuitBreaker) -> None:
-        if breaker.link in self._probes and not breaker.allows_calls:
+        if not breaker.allows_calls:
             wait = max(0.0, breaker.next_probe - self._clock.monotonic())
             self._outbox.outages.next_probe(breaker.link, self._clock.now() + timedelta(seconds=wait))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from datetime import datetime
@@ -20,7 +20,7 @@ from fastmon_daemon.engine.inbox import Inbox, LinkEvent, PendingAction
 from fastmon_daemon.engine.outliers import OutlierDetector
 from fastmon_daemon.engine.scheduler import Scheduler
 from fastmon_daemon.engine.steps import EngineConfig
-from fastmon_daemon.engine.tasks import BackgroundTask, BackgroundTaskSource, CallResult, InFlight, StepExecution
+from fastmon_daemon.engine.tasks import BackgroundTask, CallResult, InFlight, StepExecution
 from fastmon_daemon.engine.transitions import TransitionWriter
 from fastmon_daemon.outbox import Outbox, Stf, storage_errors
 
@@ -41,16 +41,19 @@ class Engine:
         inbox: Inbox,
         breakers: CircuitBreakers,
         pools: CallPools,
-        task_sources: Sequence[BackgroundTaskSource] = (),
+        background_tasks: Callable[[Outbox, datetime], Iterable[BackgroundTask]] = lambda _outbox, _now: (),
         idle_work: Callable[[Outbox, datetime], None] = lambda _outbox, _now: None,
     ) -> None:
-        """*idle_work* runs in a tick with no STF in work: one short step with its own transactions."""
+        """*background_tasks* returns those that are due.
+
+        *idle_work* runs in a tick with no STF in work: one short step with its own transactions.
+        """
         self.inbox = inbox
         self.breakers = breakers
         self._outbox = outbox
         self._config = config
         self._pools = pools
-        self._task_sources = task_sources
+        self._background_tasks = background_tasks
         self._idle_work = idle_work
         self._active = InFlight(pools.workers)
         self._calls_in_flight = 0
@@ -131,9 +134,8 @@ class Engine:
     def _start_due(self) -> None:
         for probe in self.breakers.probes():
             self._submit(self._pools.probes, probe, probe.call)
-        for source in self._task_sources:
-            for task in source.tasks(self._outbox, self._now()):
-                self._submit(self._pools.background, task, task.call)
+        for task in self._background_tasks(self._outbox, self._now()):
+            self._submit(self._pools.background, task, task.call)
         while self._active.call_count < self._pools.workers:
             if execution := self._active.next_ready():
                 self._submit(self._pools.stf_calls, execution, execution.next_call())

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 from fastmon_daemon.base.errors import LinkDown
 from fastmon_daemon.engine.steps import Call
@@ -20,13 +20,6 @@ class BackgroundTask:
     call: Callable[[], Any]
     done: Callable[[Outbox, Any, datetime], None]
     """Handles the answer or exception in the engine's thread and transaction; runs again if the commit fails."""
-
-
-class BackgroundTaskSource(Protocol):
-    """Supplies the engine with background tasks."""
-
-    def tasks(self, outbox: Outbox, now: datetime) -> Iterable[BackgroundTask]:
-        """The tasks that are due now."""
 
 
 @dataclass(slots=True)

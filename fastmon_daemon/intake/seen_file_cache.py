@@ -38,9 +38,9 @@ class SeenFileCache:
         self._evict = evict
         self._scan_at = now
         self._devices: set[str] = set()
-        self._gone: dict[str, None] = {}
-        self._failed_at: float | None = None
-        """The scan after which the last eviction failed."""
+        self._may_evict = False
+        """Whether files may be left to evict after the last scan."""
+        self._is_failing = False
 
     def begin_scan(self, now: float) -> None:
         """Start a scan: files seen from now on belong to it."""
@@ -62,11 +62,10 @@ class SeenFileCache:
         Files on a device without any visible file are kept: the device may be unmounted.
         """
         for fingerprint, entry in self._entries.items():
-            if entry.seen_at < self._scan_at:
-                if not complete or fingerprint.partition(":")[0] not in self._devices:
-                    entry.seen_at = self._scan_at
-                elif self._is_old(entry):
-                    self._gone[fingerprint] = None
+            is_visible = complete and fingerprint.partition(":")[0] in self._devices
+            if entry.seen_at < self._scan_at and not is_visible:
+                entry.seen_at = self._scan_at
+        self._may_evict = True
 
     def add(self, seen: Fingerprint, name: str) -> None:
         """Add a file that was ingested as *name*, or that is to be ignored (empty name)."""
@@ -74,26 +73,22 @@ class SeenFileCache:
 
     def evict_batch(self) -> None:
         """Evict up to `EVICT_BATCH` files. After a failure the next attempt waits for another scan."""
-        if not self._gone or self._failed_at == self._scan_at:
+        if not self._may_evict:
             return
-        batch = list(islice(self._gone, EVICT_BATCH))
-        gone = [each for each in batch if self._is_old(self._entries[each])]  # the others have reappeared
+        old = (each for each, entry in self._entries.items() if self._scan_at - entry.seen_at >= EVICT_AFTER_S)
+        batch = list(islice(old, EVICT_BATCH))
+        self._may_evict = len(batch) == EVICT_BATCH
         try:
-            if gone:
-                self._evict(gone)
+            if batch:
+                self._evict(batch)
         except Exception as exc:  # noqa: BLE001 (neither a full disk nor a bug of ours may stop the watcher)
-            if self._failed_at is None:
+            if not self._is_failing:
                 expected = isinstance(exc, FastmonError)
                 logger.opt(exception=None if expected else exc).warning(
                     "watcher: could not evict deleted files, retrying after each scan: {}", exc
                 )
-            self._failed_at = self._scan_at
+            self._is_failing, self._may_evict = True, False
             return
-        self._failed_at = None
-        for each in gone:
-            del self._entries[each]
+        self._is_failing = False
         for each in batch:
-            del self._gone[each]
-
-    def _is_old(self, entry: _Entry) -> bool:
-        return self._scan_at - entry.seen_at >= EVICT_AFTER_S
+            del self._entries[each]

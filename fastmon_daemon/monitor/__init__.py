@@ -6,7 +6,6 @@ Only this package imports requests. It must not know the outbox, the statecharts
 from fastmon_daemon.monitor.agent_client import AgentClient
 from fastmon_daemon.monitor.client import MonitorClient
 from fastmon_daemon.monitor.responses import OutcomeUnknown, RequestRejected, ResponseCounter
-from fastmon_daemon.monitor.rest_client import RestClient
 from fastmon_daemon.monitor.rows import StfFile, TfFile
 from fastmon_daemon.monitor.stf_registrar import StfRegistrar
 
@@ -16,7 +15,6 @@ __all__ = [
     "OutcomeUnknown",
     "RequestRejected",
     "ResponseCounter",
-    "RestClient",
     "StfFile",
     "StfRegistrar",
     "TfFile",

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from fastmon_daemon.base.clock import parse_timestamp
 from fastmon_daemon.base.errors import LinkDown
 from fastmon_daemon.monitor.client import MonitorClient
-from fastmon_daemon.monitor.responses import MESSAGES, TF_FILES
+from fastmon_daemon.monitor.responses import TF_FILES
 from fastmon_daemon.monitor.rows import rows_of
 from fastmon_daemon.monitor.transport import proxies
 
@@ -55,11 +55,6 @@ def current_date(monitor: MonitorClient) -> datetime | None:
     """The monitor's clock, to the second; None if its responses have no `Date`."""
     monitor.get(TF_FILES, {"limit": "1", "tf_filename": _UNUSED_NAME}, lambda _: None)
     return monitor.response_counter.date()
-
-
-def require_messages(monitor: MonitorClient) -> None:
-    """Return if the monitor accepts messages."""
-    monitor.get(MESSAGES, {}, lambda _: None)
 
 
 def list_agents(monitor: MonitorClient) -> list[Agent]:

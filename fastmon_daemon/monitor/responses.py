@@ -8,8 +8,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -92,17 +91,8 @@ def classify_response(response: Response, path: str, where: str) -> FastmonError
     return error
 
 
-@contextmanager
-def transport_errors(where: str) -> Iterator[None]:
-    """Turn the exceptions of a request without a complete response into our own errors."""
-    try:
-        yield
-    except (OSError, HTTPError, ValueError, TypeError) as exc:
-        raise _transport_error(exc, where) from exc
-
-
-def _transport_error(exc: Exception, where: str) -> FastmonError:
-    """The error for a missing response: LinkDown only if the request was certainly not sent."""
+def transport_error(exc: Exception, where: str) -> FastmonError:
+    """The error for the exception of a missing response: LinkDown only if the request was certainly not sent."""
     said = f"{where}: {excerpt(str(exc))}"
     bad_certificate = "CERTIFICATE_VERIFY_FAILED" in str(exc) or "[X509" in str(exc)
     if bad_certificate or not isinstance(exc, requests.RequestException | HTTPError | ValueError | TypeError):

@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 import requests
+from urllib3.exceptions import HTTPError
 from urllib3.util import Timeout
 
 from fastmon_daemon.base.backoff import MAX_BACKOFF
@@ -28,7 +29,7 @@ from fastmon_daemon.monitor.responses import (
     ResponseCounter,
     classify_response,
     excerpt,
-    transport_errors,
+    transport_error,
 )
 from fastmon_daemon.monitor.transport import DeadlineAdapter, proxies, read_body, strip_userinfo
 
@@ -117,21 +118,26 @@ class RestClient:
         until = self._monotonic() + self._deadline_s + slack_s
         with self._connection(where, until):
             self._check_retry_after(where)
-            with failpoints_around("http"), transport_errors(where):
-                connect_s, read_s = self._timeout_s
-                left_s = max(0.001, until - self._monotonic())
-                timeout: Any = Timeout(left_s, connect=connect_s, read=read_s + slack_s)  # not in requests' stubs
-                with self._session.request(
-                    method,
-                    f"{self._base}/api/{path}",
-                    params=query,
-                    data=None if body is None else body.encode(),
-                    headers=self._headers(),
-                    timeout=timeout,
-                    allow_redirects=False,
-                    stream=True,
-                ) as raw:
+            connect_s, read_s = self._timeout_s
+            left_s = max(0.001, until - self._monotonic())
+            timeout: Any = Timeout(left_s, connect=connect_s, read=read_s + slack_s)  # not in requests' stubs
+            try:
+                with (
+                    failpoints_around("http"),
+                    self._session.request(
+                        method,
+                        f"{self._base}/api/{path}",
+                        params=query,
+                        data=None if body is None else body.encode(),
+                        headers=self._headers(),
+                        timeout=timeout,
+                        allow_redirects=False,
+                        stream=True,
+                    ) as raw,
+                ):
                     response = Response(raw.status_code, raw.headers, read_body(raw))
+            except (OSError, HTTPError, ValueError, TypeError) as exc:
+                raise transport_error(exc, where) from exc
         error = classify_response(response, path, f"{where}: {response.status}")
         if error is not None:
             if isinstance(error, LinkDown) and error.retry_after_s:

@@ -11,6 +11,8 @@ from enum import StrEnum
 
 DAEMON_DOWNTIME = "daemon"
 """The link name of outages during which no daemon was running."""
+MAX_REJECTED_BYTES = 65_536
+"""Bytes of a rejected message that are stored; the rest is cut, and its reason says so."""
 SAMPLING_VERSION = 1
 """Version of the sampling algorithm, part of the seed: two versions never mix their samples."""
 
@@ -239,8 +241,13 @@ class RejectedRow:
     at: str
     reason: str
     bytes: int
-    """Size of the message as received; *body* may be cut."""
+    """Size of the message as received."""
     body: str
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether *body* is all of the message."""
+        return self.bytes <= MAX_REJECTED_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import asdict
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 from loguru import logger
@@ -121,7 +120,7 @@ class StageReporter:
             elif self._postponed.get(stf_id, (0, 0.0))[1] <= self._monotonic():
                 self._report(report)
         if needless:
-            self._write(partial(_mark_all_reported, needless))
+            self._mark_reported(*needless)
 
     def _is_early(self, report: PendingReport) -> bool:
         """Whether the STF may still be skipped: a skipped STF has no stage."""
@@ -150,10 +149,10 @@ class StageReporter:
 
     def _send(self, report: PendingReport) -> None:
         """Create workflow and stage, or update the stage. A new id is stored at once: it cannot be looked up later."""
-        stf, stage_id, last = report.stf, report.keys.stage_id, report.last
+        stf, stage_id = report.stf, report.keys.stage_id
         if stage_id is not None:
             self._client.update_stage(stage_id, stage_row(report, self._chart))
-            self._write(lambda outbox, now: outbox.stages.mark_reported(stf.id, last, now))
+            self._mark_reported(report)
             return
         workflow = report.keys.workflow_id or self._client.find_workflow(stf.filename)
         if workflow is None:
@@ -162,24 +161,18 @@ class StageReporter:
             new_workflow = workflow
             self._write(lambda outbox, _: outbox.stages.set_workflow(stf.id, new_workflow))
         new_stage = self._client.create_stage(new_stage_row(report, self._chart, self._agent_name, workflow))
-
-        def store(outbox: Outbox, now: datetime) -> None:
-            outbox.stages.set_stage(stf.id, new_stage)
-            outbox.stages.mark_reported(stf.id, last, now)
-
-        self._write(store)
+        self._mark_reported(report, first=lambda outbox: outbox.stages.set_stage(stf.id, new_stage))
 
     def _give_up(self, report: PendingReport, reason: str) -> None:
         """Mark an STF unreportable: the monitor rejects its stage, or has it under an id that cannot be looked up."""
         logger.warning("{}: stage not reportable: {}", report.stf.filename, reason)
         self._postponed.pop(report.stf.id, None)
 
-        def store(outbox: Outbox, now: datetime) -> None:
+        def give_up(outbox: Outbox) -> None:
             if outbox.stages.give_up(report.stf.id, reason):
                 outbox.count(UNREPORTABLE)
-            outbox.stages.mark_reported(report.stf.id, report.last, now)
 
-        self._write(store)
+        self._mark_reported(report, first=give_up)
 
     def _postpone(self, error: FastmonError, stf_id: int) -> None:
         self._attempt.failed(error)
@@ -187,6 +180,14 @@ class StageReporter:
             return
         attempts = self._postponed.get(stf_id, (0, 0.0))[0] + 1
         self._postponed[stf_id] = (attempts, self._monotonic() + backoff(attempts).total_seconds())
+
+    def _mark_reported(self, *reports: PendingReport, first: Callable[[Outbox], None] = lambda _: None) -> None:
+        def write(outbox: Outbox, now: datetime) -> None:
+            first(outbox)
+            for report in reports:
+                outbox.stages.mark_reported(report.stf.id, report.last, now)
+
+        self._write(write)
 
     def _write(self, write: Write) -> None:
         """Write and wait until it is committed: an id that is lost now cannot be looked up later."""
@@ -204,11 +205,6 @@ class StageReporter:
         """Leave the monitor to the engine, for longer the slower it answers."""
         pause = took_s * _YIELD if self._busy() else took_s
         self.worker.stopping.wait(min(pause, _PAUSE_MAX_S))
-
-
-def _mark_all_reported(reports: list[PendingReport], outbox: Outbox, now: datetime) -> None:
-    for report in reports:
-        outbox.stages.mark_reported(report.stf.id, report.last, now)
 
 
 def workflow_row(stf: Stf) -> Row:

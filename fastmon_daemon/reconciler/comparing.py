@@ -155,6 +155,6 @@ class RunComparator:
         return intervals.unnamed_run_s if row.nameless else intervals.ended_run_s
 
     def _log_given_up(self, outbox: Outbox, row: RunRow, now: datetime) -> None:
-        verdict = judge(outbox.reports.by_run, row, self._config.charts, now)
+        verdict = judge(outbox.runs, row, self._config.charts, now)
         numbers = verdict.missing_sequences or "numbers unknown"
         logger.error("run {}: {} STFs missing, polls stopped ({}): {}", row.run, verdict.missing, numbers, verdict.line)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from loguru import logger
+
 from fastmon_daemon.base.clock import format_timestamp, parse_timestamp
+from fastmon_daemon.base.errors import StorageUnavailable
 from fastmon_daemon.outbox import DAEMON_DOWNTIME, Outage, Outbox
+from fastmon_daemon.reconciler.config import ReconcilerConfig
 
 SLACK = timedelta(minutes=1)
 """An STF still fits an outage this far outside its window: outages are noticed late, and clocks differ."""
@@ -14,25 +18,45 @@ _HEARTBEAT = "listened_at"
 _STOPPED = "listening_ended"
 
 
-def record_start(outbox: Outbox, now: datetime) -> None:
-    """Store the downtime since the last heart-beat, and the first heart-beat; inside the caller's transaction."""
-    last = outbox.recall(_HEARTBEAT)
-    if last is not None and parse_timestamp(last) < now:
-        reason = "it was stopped" if outbox.recall(_STOPPED) else "it was killed, or its host went down"
-        outbox.outages.record_downtime(parse_timestamp(last), now, reason)
-    outbox.remember(_STOPPED, "")
-    record_heartbeat(outbox, now)
+class ListeningLog:
+    """Stores until when this process listened, so that the next one knows the downtime. In the engine's thread."""
 
+    def __init__(self, config: ReconcilerConfig) -> None:
+        self._config = config
+        self._next: float | None = None
+        """Monotonic time of the next heart-beat; None before `begin`."""
 
-def record_heartbeat(outbox: Outbox, now: datetime) -> None:
-    """Store that the daemon was listening until now."""
-    outbox.remember(_HEARTBEAT, format_timestamp(now))
+    def begin(self, outbox: Outbox) -> None:
+        """The daemon subscribes now: store the downtime before, and the first heart-beat."""
+        now = self._config.clock.now()
+        with outbox.transaction():
+            last = outbox.recall(_HEARTBEAT)
+            if last is not None and parse_timestamp(last) < now:
+                reason = "it was stopped" if outbox.recall(_STOPPED) else "it was killed, or its host went down"
+                outbox.outages.record_downtime(parse_timestamp(last), now, reason)
+            outbox.remember(_STOPPED, "")
+            outbox.remember(_HEARTBEAT, format_timestamp(now))
+        self._next = self._config.clock.monotonic() + self._config.intervals.heartbeat_s
 
+    def beat(self, outbox: Outbox, now: datetime) -> None:
+        """Store a heart-beat if one is due."""
+        monotonic = self._config.clock.monotonic()
+        if self._next is not None and monotonic >= self._next:
+            self._next = monotonic + self._config.intervals.heartbeat_s
+            with outbox.transaction():
+                outbox.remember(_HEARTBEAT, format_timestamp(now))
 
-def record_stop(outbox: Outbox, now: datetime) -> None:
-    """Store that the daemon stopped listening on purpose."""
-    outbox.remember(_STOPPED, format_timestamp(now))
-    record_heartbeat(outbox, now)
+    def end(self, outbox: Outbox) -> None:
+        """The daemon stops on purpose."""
+        if self._next is None:
+            return
+        now = format_timestamp(self._config.clock.now())
+        try:
+            with outbox.transaction():
+                outbox.remember(_STOPPED, now)
+                outbox.remember(_HEARTBEAT, now)
+        except StorageUnavailable as exc:  # the last heart-beat says nearly the same
+            logger.warning("could not record shutdown: {}", exc)
 
 
 def explain_missed(born: datetime, outbox: Outbox) -> str:

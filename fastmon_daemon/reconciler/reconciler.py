@@ -18,7 +18,7 @@ from fastmon_daemon.outbox import Outbox, RunRow
 from fastmon_daemon.reconciler.backfill import BackfillQueue
 from fastmon_daemon.reconciler.comparing import ReconcileResult, RunComparator
 from fastmon_daemon.reconciler.config import ReconcilerConfig
-from fastmon_daemon.reconciler.downtime import record_heartbeat, record_start, record_stop
+from fastmon_daemon.reconciler.downtime import ListeningLog
 from fastmon_daemon.reconciler.finishing import COMPLETE, RunFinalizer
 from fastmon_daemon.reconciler.unknown_runs import UnknownRunDetector
 from fastmon_daemon.runs.poll_state import RunListing
@@ -31,35 +31,19 @@ NO_NUMBER = "run_id is not a number: the monitor cannot be queried"
 
 
 class Reconciler:
-    """A `BackgroundTaskSource`. Everything but the calls and `link_restored` runs in the engine's thread."""
+    """All but the calls of its background tasks, and `link_restored`, runs in the engine's thread."""
 
     def __init__(self, config: ReconcilerConfig, runs: TrackedRuns) -> None:
         """*runs* is shared with the intake."""
         self._config = config
         self._runs = runs
+        self.listening = ListeningLog(config)
         self.backfill = BackfillQueue(config, runs)
         self._comparator = RunComparator(config, runs, self.backfill)
         self._finalizer = RunFinalizer(config, runs)
         self._unknown_runs = UnknownRunDetector(config)
         self._poll_all = threading.Event()
         self._poll_all.set()
-        self._next_heartbeat: float | None = None
-
-    def begin_listening(self, outbox: Outbox) -> None:
-        """The daemon subscribes now: store the downtime before, and heart-beats until `end_listening`."""
-        with outbox.transaction():
-            record_start(outbox, self._config.clock.now())
-        self._next_heartbeat = self._config.clock.monotonic() + self._config.intervals.heartbeat_s
-
-    def end_listening(self, outbox: Outbox) -> None:
-        """The daemon stops on purpose."""
-        if self._next_heartbeat is None:
-            return
-        try:
-            with outbox.transaction():
-                record_stop(outbox, self._config.clock.now())
-        except StorageUnavailable as exc:  # the last heart-beat says nearly the same
-            logger.warning("could not record shutdown: {}", exc)
 
     def link_restored(self) -> None:
         """The broker link is back: poll every run that is not complete. Thread-safe."""
@@ -67,19 +51,21 @@ class Reconciler:
 
     def tasks(self, outbox: Outbox, now: datetime) -> Iterator[BackgroundTask]:
         """What is due: lookups of missed STFs, polls of runs, summaries."""
-        self._record_heartbeat(outbox, now)
+        self.listening.beat(outbox, now)
         if self._poll_all.is_set():
             with outbox.transaction():
                 outbox.runs.schedule_all(now, but=self._config.run_chart.leads_to(COMPLETE))
             self._poll_all.clear()
             self._unknown_runs.poll_soon()
-        if self._has_disk_space():
-            yield from self.backfill.tasks(outbox, now)
-            yield from self._polls(outbox, now)
-        else:
+        try:
+            self._config.refuse_if_short()
+        except StorageUnavailable:
             self.backfill.drop()
             for run in self._runs.all():
                 run.poll_state.restart_grace()
+        else:
+            yield from self.backfill.tasks(outbox, now)
+            yield from self._polls(outbox, now)
         if self._config.polls_all_runs:
             self._finalizer.complete_runs(outbox, now)
             yield from self._finalizer.tasks(outbox)
@@ -90,20 +76,6 @@ class Reconciler:
     ) -> Callable[[Outbox, datetime], ReconcileResult]:
         """An action for the engine's inbox: compare *listed*, the monitor's list of a run, for the operator *by*."""
         return lambda outbox, now: self._comparator.compare_now(outbox, (namespace, run), listed, by, now)
-
-    def _has_disk_space(self) -> bool:
-        try:
-            self._config.refuse_if_short()
-        except StorageUnavailable:
-            return False
-        return True
-
-    def _record_heartbeat(self, outbox: Outbox, now: datetime) -> None:
-        monotonic = self._config.clock.monotonic()
-        if self._next_heartbeat is not None and monotonic >= self._next_heartbeat:
-            self._next_heartbeat = monotonic + self._config.intervals.heartbeat_s
-            with outbox.transaction():
-                record_heartbeat(outbox, now)
 
     def _polls(self, outbox: Outbox, now: datetime) -> Iterator[BackgroundTask]:
         for row in outbox.runs.due_for_poll(now, nameless_only=not self._config.polls_all_runs):

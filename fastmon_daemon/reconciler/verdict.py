@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any
 
 from fastmon_daemon.base.clock import format_timestamp
-from fastmon_daemon.outbox import Latency, Outage, RunReader, RunRow, TfCounts
+from fastmon_daemon.outbox import Latency, Outage, RunRow, Runs, TfCounts
 from fastmon_daemon.statechart import StateMachine
 
 _MAX_RANGES = 1000
@@ -74,50 +74,14 @@ class Verdict:
         return f"expected {expected}, {counts}; TF files {tfs.registered} registered, {tfs.announced} announced"
 
 
-def judge(reports: RunReader, row: RunRow, charts: tuple[StateMachine, StateMachine], now: datetime) -> Verdict:
+def judge(reports: Runs, row: RunRow, charts: tuple[StateMachine, StateMachine], now: datetime) -> Verdict:
     """The verdict of the run in *row*; *charts* are those of the STF and of the run.
 
     If STFs of the run were pruned, it is the verdict that was saved when the run became complete.
     """
     counts = reports.counts_by_state(row)
-    return _saved(reports, row, counts) or _judge(reports, row, charts, counts, now)
-
-
-def incomplete_reasons(
-    reports: RunReader, row: RunRow, charts: tuple[StateMachine, StateMachine], counts: dict[str, int]
-) -> tuple[str, ...]:
-    """Why the run in *row* is not complete; empty if it is. The rule of `judge`, at less cost.
-
-    *counts* are the run's STFs by state (`RunReader.counts_by_state`).
-    """
     if saved := _saved(reports, row, counts):
-        return saved.incomplete_reasons
-    return tuple(_incomplete_reasons(row, charts, counts, _missing_count(row, counts)))
-
-
-def _saved(reports: RunReader, row: RunRow, counts: dict[str, int]) -> Verdict | None:
-    """The saved verdict if STFs were pruned; not complete any more if more STFs are expected since."""
-    pruned = reports.pruned(row)
-    text = reports.saved_verdict(row) if pruned or not counts else None
-    if text is None:
-        return None
-    saved = _parse(text)
-    if row.expected is None or row.expected <= (saved.expected or 0):
         return saved
-    return replace(
-        saved,
-        state=row.state,
-        complete=False,
-        incomplete_reasons=(f"complete with {saved.expected or 0} STFs before, now {row.expected} expected",),
-        expected=row.expected,
-        expected_by=row.expected_by,
-        missing=max(0, row.expected - pruned - sum(counts.values())),
-    )
-
-
-def _judge(
-    reports: RunReader, row: RunRow, charts: tuple[StateMachine, StateMachine], counts: dict[str, int], now: datetime
-) -> Verdict:
     chart, run_chart = charts
     after = {trigger: _after(trigger, chart, counts) for trigger in ("skip", "close_stf", "fail", "discard")}
     missing, ranges = _missing(row, counts, reports.sequences(row))
@@ -153,6 +117,38 @@ def _judge(
         ended_at=row.ended_at,
         ended_by=row.ended_by,
         reconcile_error=row.reconcile_error,
+    )
+
+
+def incomplete_reasons(
+    reports: Runs, row: RunRow, charts: tuple[StateMachine, StateMachine], counts: dict[str, int]
+) -> tuple[str, ...]:
+    """Why the run in *row* is not complete; empty if it is. The rule of `judge`, at less cost.
+
+    *counts* are the run's STFs by state (`Runs.counts_by_state`).
+    """
+    if saved := _saved(reports, row, counts):
+        return saved.incomplete_reasons
+    return tuple(_incomplete_reasons(row, charts, counts, _missing_count(row, counts)))
+
+
+def _saved(reports: Runs, row: RunRow, counts: dict[str, int]) -> Verdict | None:
+    """The saved verdict if STFs were pruned; not complete any more if more STFs are expected since."""
+    pruned = reports.pruned(row)
+    text = reports.saved_verdict(row) if pruned or not counts else None
+    if text is None:
+        return None
+    saved = _parse(text)
+    if row.expected is None or row.expected <= (saved.expected or 0):
+        return saved
+    return replace(
+        saved,
+        state=row.state,
+        complete=False,
+        incomplete_reasons=(f"complete with {saved.expected or 0} STFs before, now {row.expected} expected",),
+        expected=row.expected,
+        expected_by=row.expected_by,
+        missing=max(0, row.expected - pruned - sum(counts.values())),
     )
 
 

@@ -1,6 +1,6 @@
 """The composition root: makes all parts from the settings, runs them, handles signals, and drains at the end."""
 
-from fastmon_daemon.service.clients import SecretReader, broker_parameters, monitor_client
+from fastmon_daemon.service.clients import broker_parameters, monitor_client
 from fastmon_daemon.service.daemon import EXIT_NOT_DRAINED, run
 from fastmon_daemon.service.offline_reconcile import reconcile_offline
 from fastmon_daemon.service.process import ProcessContext
@@ -8,7 +8,6 @@ from fastmon_daemon.service.process import ProcessContext
 __all__ = [
     "EXIT_NOT_DRAINED",
     "ProcessContext",
-    "SecretReader",
     "broker_parameters",
     "monitor_client",
     "reconcile_offline",

@@ -20,7 +20,7 @@ from fastmon_daemon.settings import read_error, read_text
 _AGENT_TIMEOUT_S = (3.05, 5.0)
 """Timeouts for connecting and for reading, in seconds."""
 _AGENT_DEADLINE_S = 8.0
-_AGENT_CONNECTIONS = 4  # one for each worker of `presence` that uses it, and one spare
+_AGENT_CONNECTIONS = 3  # one for each worker of `presence` that uses it, and one spare
 
 
 class SecretReader:

@@ -128,8 +128,7 @@ class Daemon:
         self._pools = CallPools.with_threads(settings.workers, links=len(probes))
         breakers = CircuitBreakers(
             outbox,
-            self._links.values(),
-            probes=probes,
+            probes,
             max_probes=1 if once else PROBES_PER_LINK,
             clock=self._clock,
         )
@@ -141,7 +140,7 @@ class Daemon:
             inbox=self.inbox,
             breakers=breakers,
             pools=self._pools,
-            task_sources=[self.reconciler],
+            background_tasks=self.reconciler.tasks,
             idle_work=self._clean_up,
         )
         broker = self.broker if self._needs_broker else None
@@ -221,7 +220,7 @@ class Daemon:
     def run(self, shutdown: ShutdownRequest) -> int:
         """Run until a signal; returns the exit code."""
         self.presence.start()
-        self.reconciler.begin_listening(self._outbox)
+        self.reconciler.listening.begin(self._outbox)
         if self._needs_broker:
             self.broker.start()
         _start_startup_probe(self.monitor, self.inbox.report_link)
@@ -278,7 +277,7 @@ class Daemon:
         clean &= self.broker.stop(max(0.5, deadline - self._clock.monotonic()))
         self._pools.shutdown(wait=clean)
         self.monitor.close()
-        self.reconciler.end_listening(self._outbox)
+        self.reconciler.listening.end(self._outbox)
         logger.info("stopped{}", "" if clean else " at the deadline; in-flight work is repeated at the next start")
         return code if clean else EXIT_NOT_DRAINED
 

@@ -75,7 +75,7 @@ def test_polls_between_two_batches_of_a_purge_restore_nothing(tmp_path: Path, co
     intake = MessageHandler(outbox.path, "ns", "", CHARTS, runs=runs, clock=testbed.time.clock())
     handle(intake, '{"msg_type": "stf_ready", "namespace": "ns", "run_id": "100014"}')
     reconciler = Reconciler(ReconcilerConfig(monitor=monitor, charts=CHARTS, clock=testbed.time.clock()), runs)
-    engine = testbed.engine(outbox, pool=pool, task_sources=[reconciler])
+    engine = testbed.engine(outbox, pool=pool, background_tasks=reconciler.tasks)
     actions = OperatorActions(CHARTS[0], intake, alone=False)
 
     def purge() -> ActionResult:
@@ -99,4 +99,4 @@ def test_polls_between_two_batches_of_a_purge_restore_nothing(tmp_path: Path, co
         let_a_minute_pass()
     assert monitor.polls == 1
     assert (len(results), results[-1].done) == (batches, ["100014"])
-    assert (outbox.find(), outbox.reports.runs()) == ([], [])
+    assert (outbox.find(), outbox.runs.latest()) == ([], [])

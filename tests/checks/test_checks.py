@@ -26,6 +26,7 @@ from fastmon_daemon.monitor import MonitorClient
 from fastmon_daemon.outbox import open_outbox
 from fastmon_daemon.service import ProcessContext, broker_parameters
 from fastmon_daemon.settings import Settings
+from tests.monitor.scripted_monitor import Server, says
 from tests.processes import TOKEN, LiveTestbed, live_testbed, wait_until
 
 
@@ -191,6 +192,19 @@ def test_clock_difference_is_a_warning(testbed: LiveTestbed) -> None:
         assert result.status is status, result
     assert "behind" in result.found
     monitor.close()
+
+
+def test_a_monitor_that_takes_messages_but_shows_none_is_good_enough(tmp_path: Path) -> None:
+    server = Server()
+    server.script = [says(405, {"detail": "Method not allowed."})]
+    settings = Settings(namespace="ns", monitor_url=server.url, notify="rest")
+    context = ProcessContext(
+        settings=settings, values={}, database=tmp_path, database_rule="", secrets=SecretRedactor()
+    )
+    checks = monitor_checks(context, server.client(), "", Clock())
+    result = next(each for each in checks if each.name == "messages").call()
+    assert result.status is CheckStatus.OK, result
+    server.close()
 
 
 def broker_results(port: int, changes: dict[str, Any]) -> dict[str, CheckResult]:

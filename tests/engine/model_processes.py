@@ -69,7 +69,7 @@ class Processes:
         )  # type: ignore[arg-type]  # fmt: skip
         reconciler = Reconciler(config, runs)
         self.engine = self.testbed.engine(
-            self.outbox, workers=WORKERS, late_rate=20.0, breakers=breakers, task_sources=[reconciler]
+            self.outbox, workers=WORKERS, late_rate=20.0, breakers=breakers, background_tasks=reconciler.tasks
         )
         self.actions = OperatorActions(CHART, self.intake, alone=False)
         self.broker.report = lambda up: self.engine.inbox.report_link(

@@ -55,7 +55,7 @@ def test_any_number_of_hanging_background_tasks_delays_no_stf(tmp_path: Path) ->
     testbed, tasks = FakeTestbed(tmp_path), HangingTasks(4 * BACKGROUND_THREADS)
     outbox = testbed.outbox()
     with threads(workers=1) as pools:
-        engine = testbed.engine(outbox, pools=pools, task_sources=[tasks])
+        engine = testbed.engine(outbox, pools=pools, background_tasks=tasks.tasks)
         turn_until(engine, lambda: tasks.started == BACKGROUND_THREADS, "every background thread hangs")
         name = testbed.receive(outbox)
         turn_until(engine, lambda: named(outbox, name).state == "completed", "the STF is completed")
@@ -70,7 +70,7 @@ def test_a_link_is_found_up_while_everything_else_hangs(tmp_path: Path) -> None:
     outbox = testbed.outbox()
     ready = testbed.receive(outbox, 1)
     with threads(workers=1) as pools:
-        engine = testbed.engine(outbox, pools=pools, task_sources=[tasks])
+        engine = testbed.engine(outbox, pools=pools, background_tasks=tasks.tasks)
         testbed.broker_is(engine, up=False)
         turn_until(engine, lambda: named(outbox, ready).state == "tf_registered")
         monitor.trouble[testbed.receive(outbox, 2)] = LinkDown("no answer")

@@ -136,7 +136,7 @@ class Model(Processes, RuleBasedStateMachine):
     @rule(nth=st.integers(1, 2), number=NUMBERS)
     def power_is_cut_at_a_message(self, nth: int, number: int) -> None:
         """Before or after the commit, but before the acknowledgement: the broker sends it again."""
-        if power_cut(nth, partial(self.intake.handle, stf_ready(number))):
+        if power_cut(nth, partial(handle, self.intake, stf_ready(number))):
             self.kill(self.engine.busy)
         self.accept(number)
 

@@ -12,7 +12,7 @@ import pytest
 
 from fastmon_daemon.actions.operator_actions import ActionRequest, OperatorActions
 from fastmon_daemon.base.errors import LinkDown, ParentNotRegistered, TransientError
-from fastmon_daemon.engine import BUDGET_S
+from fastmon_daemon.engine.transitions import BUDGET_S
 from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.monitor import TfFile
 from fastmon_daemon.outbox import Origin
@@ -120,7 +120,7 @@ def test_the_backlog_drains_while_new_stfs_keep_coming(testbed: FakeTestbed) -> 
         if all(named(outbox, name).state == "completed" for name in backlog):
             break
         assert n < 200
-    assert outbox.reports.counts_by_state()["completed"] > len(backlog)
+    assert outbox.counts_by_state()["completed"] > len(backlog)
 
 
 def test_announcements_of_old_and_recovered_stfs_are_marked_late(testbed: FakeTestbed) -> None:

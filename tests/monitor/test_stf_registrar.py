@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import requests
 
-from fastmon_daemon.engine import BUDGET_S
 from fastmon_daemon.engine.steps import ORPHANED_AFTER_S, make_steps
+from fastmon_daemon.engine.transitions import BUDGET_S
 from fastmon_daemon.monitor import MonitorClient, StfRegistrar, TfFile
 from fastmon_daemon.outbox import Origin
 from fastmon_daemon.settings import Settings

@@ -34,6 +34,8 @@ NOT_CORE = (
     "fastmon_daemon/testbed/*", "fastmon_daemon/commands/*", "fastmon_daemon/checks/*",
     "*/cli.py", "*/__main__.py", "*/command.py",
 )  # fmt: skip
+NOT_JUDGES = (f"{OWN_TESTS}*", "tests/browser/*")
+"""Tests that judge no mutant: those of this program, and those that need a browser."""
 ENOUGH = 0.92
 LIMIT_FACTOR, LIMIT_EXTRA_S = 5.0, 30.0
 """Time limit of a mutant's tests: this factor and this many seconds over their time on the unmodified tree."""
@@ -81,7 +83,7 @@ class Mutants:
         self.sources = {name: (root / name).read_text(encoding="utf-8") for name in core}
         self.sites = {name: sites(name, source) for name, source in self.sources.items()}
         self.only = only
-        all_tests = [name for name in fnmatch.filter(files, "tests/*test_*.py") if not name.startswith(OWN_TESTS)]
+        all_tests = [name for name in fnmatch.filter(files, "tests/*test_*.py") if not _matches(name, NOT_JUDGES)]
         self.tests = fnmatch.filter(all_tests, tests)
         self.map_path = root / ".mutants" / "map.json"
         self.equivalent = self._equivalents(root / OWN_TESTS / "equivalent.txt")

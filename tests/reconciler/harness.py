@@ -129,9 +129,13 @@ class Harness(FakeTestbed):
         )  # fmt: skip
         self.reconciler = Reconciler(config, tracked)
         self.live_engine: Engine = self.engine(
-            self.live_outbox, breakers=breakers, task_sources=[self.reconciler], workers=self.workers, pool=self.pool
+            self.live_outbox,
+            breakers=breakers,
+            background_tasks=self.reconciler.tasks,
+            workers=self.workers,
+            pool=self.pool,
         )
-        self.reconciler.begin_listening(self.live_outbox)
+        self.reconciler.listening.begin(self.live_outbox)
 
     def refuse_if_short(self) -> None:
         if self.disk_is_short:
@@ -211,13 +215,13 @@ class Harness(FakeTestbed):
 
     @property
     def verdict(self) -> Verdict:
-        return judge(self.live_outbox.reports.by_run, self.row, CHARTS, self.time.at)
+        return judge(self.live_outbox.runs, self.row, CHARTS, self.time.at)
 
     def stf(self, sequence: int) -> Stf:
         return named(self.live_outbox, file_name(sequence))
 
     def first_note(self, sequence: int) -> str | None:
-        return self.live_outbox.reports.history(self.stf(sequence).id)[0].note
+        return self.live_outbox.history(self.stf(sequence).id)[0].note
 
     def known(self) -> Sequence[str]:
         return sorted(self.live_outbox.runs.known_names(self.row))
