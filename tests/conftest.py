@@ -1,9 +1,12 @@
 """Configuration of all tests."""
 
+import importlib.util
 import signal
 import sqlite3
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -33,3 +36,14 @@ def pytest_runtest_teardown() -> Iterator[None]:
         with suppress(sqlite3.ProgrammingError):  # it belongs to a thread that has ended
             _opened.pop().close()
     return result
+
+
+@pytest.fixture(scope="session")
+def generate() -> ModuleType:
+    """The program that writes the generated documents."""
+    spec = importlib.util.spec_from_file_location("generate", Path(__file__).parents[1] / "docs" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
