@@ -39,7 +39,7 @@ MODULES_IN_ORDER = {
     "runs": "run_events poll_state tracked_runs",
     "engine": "concurrency_limits sampling steps tasks inbox circuit_breakers outliers scheduler transitions engine",
     "presence": "stuck identity periodic_worker health heartbeat log_shipping stage_rows lost_ids stages status agent",
-    "intake": "found_files seen_file_cache watcher handler",
+    "intake": "found_files seen_file_cache watcher foreign_namespaces handler",
     "reconciler": "config verdict downtime finishing unknown_runs backfill comparing reconciler",
     "inspection": "inspector liveness metrics http_server",
     "actions": "control_socket operator_actions",

@@ -83,6 +83,12 @@ class HealthChecker:
         """The statechart of the STFs."""
         return self._rule.chart
 
+    def close(self) -> None:
+        """Close the database connection; in the thread that used it."""
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
     def health(self) -> Health:
         """Return the health: links that are not up, stuck STFs as `inspect` counts them, and failing workers."""
         links = latest_link_statuses(self.reports)

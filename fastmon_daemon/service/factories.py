@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from datetime import datetime
 from functools import partial
@@ -137,22 +137,21 @@ def make_presence(
     if heartbeats:
         destination = settings.subscribe if settings.mode == "message" else ""
         registration = registration_calls(client, name, namespace, user_name(context.values), destination)
-        heartbeat = Heartbeat(client, name, namespace, checker(), registration)
-        workers.append(PeriodicWorker("heart-beat", heartbeat.tick, heartbeat.on_stop, errors=errors))
-    if heartbeats and (brokers.can_send or settings.notify == "rest"):
-        status = StatusPublisher(announce, name, namespace, checker())
-        workers.append(PeriodicWorker("status", status.tick, status.on_stop, errors=errors))
-    if settings.rest_logging:
-        run = checker().run
-        shipper = LogShipper(
-            agent_client(context, logs_url=settings.logs_url, settles_name=False),
-            name,
-            context.secrets.redact,
-            run,
-            clock.monotonic,
+        health = checker()
+        heartbeat = Heartbeat(client, name, namespace, health, registration)
+        workers.append(
+            PeriodicWorker("heart-beat", heartbeat.tick, _and_close(heartbeat.on_stop, health), errors=errors)
         )
+    if heartbeats and (brokers.can_send or settings.notify == "rest"):
+        health = checker()
+        status = StatusPublisher(announce, name, namespace, health)
+        workers.append(PeriodicWorker("status", status.tick, _and_close(status.on_stop, health), errors=errors))
+    if settings.rest_logging:
+        health = checker()
+        logs_client = agent_client(context, logs_url=settings.logs_url, settles_name=False)
+        shipper = LogShipper(logs_client, name, context.secrets.redact, health.run, clock.monotonic)
         shipper.begin(settings.log_level)
-        workers.append(PeriodicWorker("log-shipping", shipper.tick, shipper.on_stop, errors=errors))
+        workers.append(PeriodicWorker("log-shipping", shipper.tick, _and_close(shipper.on_stop, health), errors=errors))
     stages = None
     if settings.stages:
         stages = StageReporter(
@@ -165,6 +164,16 @@ def make_presence(
             errors=errors,
         )
     return Presence(workers, stages, clock.monotonic)
+
+
+def _and_close(on_stop: Callable[[], object], health: HealthChecker) -> Callable[[], None]:
+    """Return a function that calls *on_stop* and closes the database connection of the same thread."""
+
+    def stop() -> None:
+        with closing(health):
+            on_stop()
+
+    return stop
 
 
 def make_watcher(
