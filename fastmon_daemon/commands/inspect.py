@@ -77,7 +77,7 @@ def inspect(
     With --state or --run, also:
       stf_count, stfs
     With --rejected:
-      rejected_count, rejected (id, at, reason, bytes, body)
+      rejected_count, rejected (id, at, reason, bytes, body, whole)
     With STF:
       stfs
     Each STF:

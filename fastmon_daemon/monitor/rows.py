@@ -25,6 +25,8 @@ class TfFile:
     tf_count: int | None
     file_size_bytes: int | None
     metadata: Mapping[str, object] | None = None
+    run_number: int | None = None
+    """The run of its STF, which is not sent; None: any."""
     tf_file_id: str | None = None
     """Assigned by the monitor: None before registration."""
 
@@ -83,18 +85,30 @@ def tf_rows(answer: Any) -> list[TfFile]:
 
 def stf_page(answer: Any) -> tuple[int, list[StfFile]]:
     """The monitor's total count of rows, and the STF files on this page."""
-    return int(answer["count"]), [
-        StfFile(
-            stf_filename=row["stf_filename"],
-            file_size_bytes=row.get("file_size_bytes"),
-            checksum=row.get("checksum"),
-            tf_count=row.get("tf_count"),
-            created_at=format_timestamp(parse_timestamp(row["created_at"])),
-            body=plain_json(row),
-            run_key=row.get("run"),
-        )
-        for row in answer["results"]
-    ]
+    return int(answer["count"]), stf_rows(answer)
+
+
+def stf_rows(answer: Any) -> list[StfFile]:
+    """The STF files of a list."""
+    return [stf_file(row) for row in rows_of(answer)]
+
+
+def stf_file(row: Any) -> StfFile:
+    """The STF file in one row."""
+    return StfFile(
+        stf_filename=row["stf_filename"],
+        file_size_bytes=_number(row.get("file_size_bytes"), least=0),
+        checksum=row.get("checksum"),
+        tf_count=_number(row.get("tf_count"), least=1),
+        created_at=format_timestamp(parse_timestamp(row["created_at"])),
+        body=plain_json(row),
+        run_key=row.get("run"),
+    )
+
+
+def _number(value: Any, *, least: int) -> int | None:
+    """A number of a row; None for what cannot be one: the monitor also stores negative sizes and counts."""
+    return value if type(value) is int and value >= least else None
 
 
 def describe_difference(registered: TfFile, ours: TfFile) -> str | None:
@@ -106,6 +120,11 @@ def describe_difference(registered: TfFile, ours: TfFile) -> str | None:
     }
     words = [f"{name} {there} instead of {here}" for name, (there, here) in pairs.items() if there != here]
     return ", ".join(words) or None
+
+
+def run_number_of(row: Any) -> int:
+    """The number in the row of a run."""
+    return int(row["run_number"])
 
 
 def run_end(row: Any) -> str | None:

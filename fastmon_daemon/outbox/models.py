@@ -143,6 +143,8 @@ class Stf:
     plan: SamplePlan | None
     preexisting: tuple[str, ...] = ()
     """Names of its TF files that the monitor had before fastmon registered any."""
+    name_reused: bool = False
+    """Another run, pruned ones included, has an STF of this name."""
     tfs: tuple[Tf, ...] = ()
 
 
@@ -154,6 +156,9 @@ class Sampled:
     ranges: tuple[TfRange, ...]
     sizes: tuple[int | None, ...]
     """Bytes of each block, in the order of *ranges*; None if the size of the STF is unknown."""
+    tf_count: int | None = None
+    size_bytes: int | None = None
+    """Of the STF, where the monitor's row says it and the message did not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +166,8 @@ class Registered:
     """One TF file was registered; *tf* is as the monitor has it."""
 
     tf: Tf
+    sample: Sampled | None = None
+    """The sample, if it was drawn again before its first TF file was registered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,8 +250,10 @@ class RejectedRow:
     at: str
     reason: str
     bytes: int
-    """Size of the message as received; *body* may be cut."""
+    """Size of the message as received."""
     body: str
+    whole: bool
+    """False: only the beginning of *body* was stored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,9 @@ RUN_COLUMNS = columns_of(RunRow)
 STF_COLUMNS = """
 stf.id, stf.namespace, stf.run, stf.run_id, filename, sequence, size_bytes, checksum, tf_count,
 coalesce(stf.execution_id, run.execution_id) as execution_id, body, origin, included, stf.state, life, since,
-received_at, born_at, due_at, attempts, spent_s, last_error, remark, plan, preexisting
+received_at, born_at, due_at, attempts, spent_s, last_error, remark, plan, preexisting,
+exists (select 1 from stf as other where other.filename = stf.filename and other.run <> stf.run)
+or exists (select 1 from pruned where pruned.filename = stf.filename and pruned.run <> stf.run) as name_reused
 from stf left join run on run.namespace = stf.namespace and run.run = stf.run"""
 """The columns of an `Stf`; its execution is that of its message, else that of its run."""
 
@@ -63,6 +65,7 @@ def read_stf(row: Mapping[str, Any], tfs: tuple[Tf, ...]) -> Stf:
     return Stf(**{
         **row,
         "run_id": json.loads(row["run_id"]), "origin": Origin(row["origin"]), "included": bool(row["included"]),
+        "name_reused": bool(row["name_reused"]),
         "plan": SamplePlan(**json.loads(plan)) if plan else None,
         "preexisting": tuple(json.loads(preexisting or "[]")), "tfs": tfs,
     })  # fmt: skip
