@@ -34,8 +34,8 @@ MODULES_IN_ORDER = {
     "messages": "fields inbound outbound",
     "broker": "parameters transport unacked_buffer session connector connection probe",
     "monitor": "rows responses transport rest_client client agent_client directory stf_registrar",
-    "outbox": "sqlite_errors run_merging schema models queries outages retention stage_reports runs reader store file_checks lock "
-    "database disk_space integrity backup pruner",
+    "outbox": "sqlite_errors run_merging schema models queries outages retention stage_reports runs reader store "
+    "file_checks lock database disk_space integrity backup pruner",
     "runs": "run_events poll_state tracked_runs",
     "engine": "concurrency_limits sampling parents steps tasks inbox circuit_breakers outliers scheduler transitions "
     "engine",

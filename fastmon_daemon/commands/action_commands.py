@@ -22,6 +22,7 @@ from fastmon_daemon.base.clock import format_timestamp, utcnow
 from fastmon_daemon.base.errors import PermanentError, TransientError
 from fastmon_daemon.commands.common import (
     EXIT_TRY_AGAIN,
+    RUN,
     F,
     current_user,
     db_option,
@@ -37,7 +38,7 @@ from fastmon_daemon.statechart import load_statechart
 _EXIT_CODES = "Exit codes: 0 done, 1 not done or only in part, 2 usage error, 3 no database, 75 daemon busy."
 _json = json_option("done, rejected")
 _stfs = click.argument("stf", nargs=-1, required=True)
-_run = click.option("--run", metavar="RUN", help="Run of the STFs, if a name exists in several runs.")
+_run = click.option("--run", type=RUN, metavar="RUN", help="Run of the STFs, if a name exists in several runs.")
 _namespace = click.option(
     "--namespace", metavar="NAMESPACE", help="Namespace of the run, if it exists in several namespaces."
 )
@@ -52,7 +53,7 @@ def action_options(command: F) -> F:
 @click.command(epilog=_EXIT_CODES)
 @click.argument("stf", nargs=-1)
 @click.option("--all-failed", is_flag=True, help="Select all failed STFs.")
-@click.option("--run", metavar="RUN", help="Select only STFs of RUN.")
+@click.option("--run", type=RUN, metavar="RUN", help="Select only STFs of RUN.")
 @_reason
 @_namespace
 @action_options
@@ -110,7 +111,7 @@ def replay(number: tuple[int, ...], everything: bool, **options: Any) -> None:
 
 
 @click.command(epilog=_EXIT_CODES)
-@click.option("--run", metavar="RUN", required=True, help="Run to delete.")
+@click.option("--run", type=RUN, metavar="RUN", required=True, help="Run to delete.")
 @click.option("--include-unfinished", is_flag=True, help="Delete the run even if some of its STFs are unfinished.")
 @_namespace
 @action_options

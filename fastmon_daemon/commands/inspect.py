@@ -15,7 +15,7 @@ from rich.live import Live
 
 from fastmon_daemon.base.clock import utcnow
 from fastmon_daemon.base.links import links_for
-from fastmon_daemon.commands.common import db_option, find_database, json_option, load_settings_with_errors
+from fastmon_daemon.commands.common import RUN, db_option, find_database, json_option, load_settings_with_errors
 from fastmon_daemon.commands.formatting import console
 from fastmon_daemon.commands.inspect_tables import render_inspection
 from fastmon_daemon.inspection.inspector import InspectionContext, Inspector, StfFilter, View, with_metadata
@@ -36,7 +36,7 @@ _STATES = load_statechart("stf").states
 @click.option(
     "--state", metavar="STATE", type=click.Choice(_STATES), help=f"List the STFs in STATE: {', '.join(_STATES)}."
 )
-@click.option("--run", metavar="RUN", help="List the STFs of RUN.")
+@click.option("--run", type=RUN, metavar="RUN", help="List the STFs of RUN.")
 @click.option("--rejected", is_flag=True, help="List rejected messages.")
 @click.option("--all", "everything", is_flag=True, help=f"List all entries, not only the first {_DEFAULT_LIMIT}.")
 @json_option()
@@ -90,7 +90,7 @@ def inspect(
       namespace, run, run_id, state, execution_id, expected, expected_by,
       known, missing, monitor_count, absent, last_sequence, nameless,
       last_message_at, ended_at, ended_by, poll_at, polls, reconcile_error,
-      summary_at, pruned
+      summary_at, claimed, other_namespace, pruned
     """
     if (stf is not None and (state or rejected)) or (rejected and (state or run)):
         raise click.UsageError("STF, --state and --rejected cannot be combined, nor --rejected and --run")

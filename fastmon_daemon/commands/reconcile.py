@@ -14,6 +14,7 @@ from fastmon_daemon.actions.operator_actions import RECONCILE, ActionRequest, ru
 from fastmon_daemon.base.errors import PermanentError, TransientError
 from fastmon_daemon.commands.common import (
     EXIT_TRY_AGAIN,
+    RUN,
     current_user,
     db_option,
     json_option,
@@ -30,7 +31,7 @@ from fastmon_daemon.service import reconcile_offline
     epilog="Exit codes: 0 done, 1 run unknown to the monitor or request rejected, 2 usage error, 3 no database, "
     "75 try again later, 78 invalid settings."
 )
-@click.option("--run", required=True, metavar="N", help="Run number.")
+@click.option("--run", type=RUN, required=True, metavar="N", help="Run number.")
 @db_option
 @json_option("run, monitor_count, known, recovered")
 def reconcile(run: str, db: Path | None, as_json: bool) -> None:

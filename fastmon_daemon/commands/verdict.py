@@ -13,7 +13,14 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from fastmon_daemon.base.clock import parse_timestamp, utcnow
-from fastmon_daemon.commands.common import PROGRESS_AFTER_S, PROGRESS_EVERY_S, db_option, find_database, json_option
+from fastmon_daemon.commands.common import (
+    PROGRESS_AFTER_S,
+    PROGRESS_EVERY_S,
+    RUN,
+    db_option,
+    find_database,
+    json_option,
+)
 from fastmon_daemon.commands.formatting import console, escape_controls, format_when, table
 from fastmon_daemon.outbox import DAEMON_DOWNTIME, Outage, open_for_reading
 from fastmon_daemon.reconciler.verdict import Verdict, judge
@@ -24,7 +31,7 @@ _POLL_S = 0.5
 
 
 @click.command(epilog="Exit codes: 0 run complete, 1 run not complete, 2 usage error, 3 no such run or no database.")
-@click.argument("run")
+@click.argument("run", type=RUN)
 @click.option("--namespace", metavar="NAMESPACE", help="Namespace of the run, if it exists in several namespaces.")
 @click.option(
     "--wait", type=click.FloatRange(min=0), default=0.0, metavar="SECONDS", help="Wait up to SECONDS for completion."

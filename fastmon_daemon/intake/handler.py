@@ -72,9 +72,10 @@ class MessageHandler:
             with self._ignored_lock:
                 self._ignored[f"ignored_{message.reason}"] += 1
             return None
-        is_stf_gen = isinstance(message, RunEvent) and message.kind == STF_SEEN
-        if is_stf_gen and self.runs.get(self.namespace, message.run).is_stored:
-            return None
+        if isinstance(message, RunEvent) and message.kind == STF_SEEN:
+            run = self.runs.get(self.namespace, message.run)
+            if run.is_stored and (run.is_claimed or not message.has_namespace):
+                return None
         return partial(self._ingest, message, body)
 
     def _reject(self, body: str | bytes, reason: str) -> None:
@@ -88,6 +89,7 @@ class MessageHandler:
             if self.store(outbox, message) is ReceiveOutcome.CONFLICT:
                 outbox.reject(body, CONFLICT, self._clock.now(), MAX_REJECTED)
         run.is_stored = True
+        run.is_claimed |= message.has_namespace
         self._wake()
 
     def handle_file(self, body: str, fingerprint: str) -> ReceiveOutcome:
@@ -136,7 +138,8 @@ class MessageHandler:
         for reason in message.unreadable:
             logger.warning("run {}: message taken without a field: {}", message.run, reason)
         if isinstance(message, RunEvent):
-            if message.kind != STF_SEEN or outbox.runs.get(self.namespace, message.run) is None:
+            known = outbox.runs.get(self.namespace, message.run) if message.kind == STF_SEEN else None
+            if known is None or message.has_namespace > known.claimed:
                 record_run_event(outbox, self._run_chart, message, self.namespace, now)
             return None
         seen = RunEvent(
