@@ -1,9 +1,9 @@
 """The STF of which TF files are registered: that the monitor has it, in our run, and what its row says of it.
 
 The monitor knows STFs and TF files by name alone, fastmon by run and name. So the monitor is asked for the row of an
-STF, but only where the answer may differ: for the first STF of each run, for a name that another run has, and for each
-STF of a run whose rows say what our messages leave out. It must not know how TFs are sampled, nor how results are
-stored.
+STF, but only where the answer may differ: for the first STF of each run, for a name that another run has, for each STF
+of a run in which names of other runs were found, and for each STF of a run whose rows say what our messages leave out.
+This module must not know how TFs are sampled, nor how results are stored.
 """
 
 from __future__ import annotations
@@ -127,4 +127,4 @@ def _turn(rows: _RunRows) -> Iterator[None]:
 
 def _must_ask(stf: Stf, rows: _RunRows) -> bool:
     tells_more = (rows.has_tf_counts and stf.tf_count is None) or (rows.has_sizes and stf.size_bytes is None)
-    return not rows.is_learned or rows.has_strangers or stf.name_reused or tells_more
+    return not rows.is_learned or rows.has_strangers or stf.is_doubtful or tells_more

@@ -143,8 +143,8 @@ class Stf:
     plan: SamplePlan | None
     preexisting: tuple[str, ...] = ()
     """Names of its TF files that the monitor had before fastmon registered any."""
-    name_reused: bool = False
-    """Another run, pruned ones included, has an STF of this name."""
+    is_doubtful: bool = False
+    """It may be an STF of another run at the monitor: another run has this name, or its run has `unlisted` STFs."""
     tfs: tuple[Tf, ...] = ()
 
 
@@ -222,6 +222,8 @@ class RunRow:
     """How many STFs the monitor listed at the last poll."""
     absent: tuple[str, ...]
     """Those of them that were unknown, at most `MAX_ABSENT`."""
+    unlisted: tuple[str, ...]
+    """STFs of which TF files were registered and that the last poll did not list, at most `MAX_ABSENT`."""
     summary_at: str | None
     """When its summary was sent."""
     claimed: bool

@@ -25,7 +25,8 @@ stf.id, stf.namespace, stf.run, stf.run_id, filename, sequence, size_bytes, chec
 coalesce(stf.execution_id, run.execution_id) as execution_id, body, origin, included, stf.state, life, since,
 received_at, born_at, due_at, attempts, spent_s, last_error, remark, plan, preexisting,
 exists (select 1 from stf as other where other.filename = stf.filename and other.run <> stf.run)
-or exists (select 1 from pruned where pruned.filename = stf.filename and pruned.run <> stf.run) as name_reused
+or exists (select 1 from pruned where pruned.filename = stf.filename and pruned.run <> stf.run)
+or coalesce(run.unlisted, '[]') <> '[]' as is_doubtful
 from stf left join run on run.namespace = stf.namespace and run.run = stf.run"""
 """The columns of an `Stf`; its execution is that of its message, else that of its run."""
 
@@ -65,7 +66,7 @@ def read_stf(row: Mapping[str, Any], tfs: tuple[Tf, ...]) -> Stf:
     return Stf(**{
         **row,
         "run_id": json.loads(row["run_id"]), "origin": Origin(row["origin"]), "included": bool(row["included"]),
-        "name_reused": bool(row["name_reused"]),
+        "is_doubtful": bool(row["is_doubtful"]),
         "plan": SamplePlan(**json.loads(plan)) if plan else None,
         "preexisting": tuple(json.loads(preexisting or "[]")), "tfs": tfs,
     })  # fmt: skip
@@ -78,9 +79,9 @@ def load_runs(db: Database, tail: str, values: Sequence[object] = ()) -> list[Ru
 
 def read_run(row: Mapping[str, Any]) -> RunRow:
     """The `RunRow` in a row of `RUN_COLUMNS`."""
-    absent = tuple(json.loads(row["absent"]))
+    names = {column: tuple(json.loads(row[column])) for column in ("absent", "unlisted")}
     return RunRow(**{**row, "run_id": json.loads(row["run_id"]), "nameless": bool(row["nameless"]),
-                     "claimed": bool(row["claimed"]), "absent": absent})  # fmt: skip
+                     "claimed": bool(row["claimed"]), **names})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

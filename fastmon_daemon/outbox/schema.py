@@ -256,6 +256,7 @@ def m0008_one_run(db: Database) -> None:
 
 _NAMES_AND_BODIES = """
 create index pruned_filename on pruned (filename);
+alter table run add column unlisted text not null default '[]';     -- JSON: filenames
 alter table rejected add column whole integer not null default 1;
 update rejected set whole = bytes <= 65536
 """
@@ -263,7 +264,7 @@ update rejected set whole = bytes <= 65536
 
 @migrations(name="names_and_bodies")
 def m0009_names_and_bodies(db: Database) -> None:
-    """Finds the other runs that had a name; whether the body of a rejected message was stored whole."""
+    """Other runs are found by a name, STFs are noted that stand in another run, and bodies that were cut."""
     _run(db, _NAMES_AND_BODIES)
 
 
