@@ -7,19 +7,37 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import get_args
 
 import click
 
 from fastmon_client.cli import cli as client
 from fastmon_daemon.cli import COMMANDS
 from fastmon_daemon.cli import cli as daemon
-from fastmon_daemon.settings.docs import env_example, settings_table
-from fastmon_daemon.statechart.diagram import export_all
+from fastmon_daemon.settings import Setting, all_settings
+from fastmon_daemon.statechart import StatechartName, load_statechart
+from fastmon_daemon.statechart.diagram import RENDERING, render
 
 ROOT = Path(__file__).parent.parent
 _BLOCK = re.compile(r"(<!-- generated: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+_HEADINGS = {
+    "monitor_url": "Monitor",
+    "broker_host": "Broker",
+    "subscribe": "Messages",
+    "namespace": "Sampling",
+    "db": "Daemon",
+}
+"""First field of a group -> heading of the group."""
+
+_INTRODUCTION = """\
+# Settings of fastmon-daemon. Copy this file to .env in the working folder, or to ~/.env, and uncomment what you change.
+# Environment variables override .env, and .env overrides ~/.env. An empty value counts as not set.
+"""
 
 
 def help_of(name: str) -> str:
@@ -36,6 +54,64 @@ def help_of(name: str) -> str:
 def block(name: str) -> str:
     """The generated block *name*: `settings`, or a command."""
     return settings_table().rstrip("\n") + "\n" if name == "settings" else help_of(name)
+
+
+def env_example() -> str:
+    """Return the text of `.env.example`: every setting commented out, with its default."""
+    return _INTRODUCTION + "".join(_heading(field_name) + _example(setting) for field_name, setting in all_settings())
+
+
+def settings_table() -> str:
+    """Return a Markdown table of all settings: name, default, meaning."""
+    rows = "".join(_row(setting) for _, setting in all_settings())
+    return f"| Name | Default | Meaning |\n|---|---|---|\n{rows}"
+
+
+def _heading(field_name: str) -> str:
+    return f"\n# ---- {_HEADINGS[field_name]} ----\n" if field_name in _HEADINGS else ""
+
+
+def _example(setting: Setting) -> str:
+    notes = "".join(f"# {note}\n" for note in _notes(setting))
+    return f"\n{notes}#{setting.names[0]}={setting.default}\n"
+
+
+def _row(setting: Setting) -> str:
+    default = f"`{setting.default}`" if setting.default else "-"
+    return f"| `{setting.names[0]}` | {default} | {' '.join(_notes(setting))} |\n"
+
+
+def _notes(setting: Setting) -> Iterator[str]:
+    yield setting.meaning
+    if setting.names[1:]:
+        yield f"Alias: {', '.join(setting.names[1:])}."
+    if setting.secret:
+        files = " or ".join(f"{name}_FILE" for name in setting.names)
+        yield f"Secret: {files} may name a file that contains it."
+
+
+def export_all(folder: Path) -> list[Path]:
+    """Write `{chart}.mmd` and `{chart}.svg` of every chart into *folder*; return the written files in order."""
+    files = {}
+    for name in get_args(StatechartName):
+        chart = load_statechart(name)
+        mermaid = render(chart, "mermaid")
+        files[folder / f"{name}.mmd"] = mermaid
+        files[folder / f"{name}.svg"] = _with_digest(render(chart, "svg"), mermaid)
+    for path, text in files.items():
+        path.write_text(text, encoding="utf-8")
+    return list(files)
+
+
+def is_exported_from(svg: str, mermaid: str) -> bool:
+    """Whether `export_all` made *svg* from *mermaid* and it is unchanged. Rendering it again would take seconds."""
+    picture, _, _ = svg.rpartition("<!-- drawn from ")
+    return svg == _with_digest(picture, mermaid)
+
+
+def _with_digest(svg: str, mermaid: str) -> str:
+    digest = sha256(f"{mermaid}{RENDERING}{svg}".encode()).hexdigest()
+    return f"{svg}<!-- drawn from {digest} -->\n"
 
 
 def documents() -> dict[Path, str]:

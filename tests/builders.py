@@ -35,7 +35,8 @@ from fastmon_daemon.engine import (
 from fastmon_daemon.engine.steps import make_steps
 from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.monitor import StfFile, TfFile
-from fastmon_daemon.outbox import NewStf, Outbox, Stf, connect, open_outbox
+from fastmon_daemon.outbox import NewStf, Outbox, Stf, open_outbox
+from fastmon_daemon.outbox.database import connect
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.statechart import load_statechart
 

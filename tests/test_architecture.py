@@ -29,7 +29,7 @@ LEVELS = (
 
 MODULES_IN_ORDER = {
     "base": "links errors clock failpoints sd_notify rate_limit backoff logs",
-    "settings": "fields environment database_path loader schema docs",
+    "settings": "fields environment database_path loader schema",
     "statechart": "machine diagram",
     "messages": "fields inbound outbound",
     "broker": "parameters transport unacked_buffer session connector connection probe",

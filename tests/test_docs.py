@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -26,16 +25,6 @@ FOLDERS = {path.name for path in ROOT.iterdir() if path.is_dir()}
 PROGRAMS: dict[str, click.Group] = {"fastmon-daemon": daemon, "fastmon-client": client}
 OF_THE_TESTBED = {"SWF_HOME"}
 OF_THE_READER = {"workflows/testbed.toml", "workflows/NAME.toml"}
-
-
-@pytest.fixture(scope="module")
-def generate() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def quoted(document: Path) -> list[str]:

@@ -15,7 +15,14 @@ from typing import Any, Self
 
 from loguru import logger
 
-from fastmon_daemon.base.errors import FastmonError, MalformedMessage, StorageError, StorageUnavailable, TransientError
+from fastmon_daemon.base.errors import (
+    FastmonError,
+    MalformedMessage,
+    PermanentError,
+    StorageError,
+    StorageUnavailable,
+    TransientError,
+)
 
 REQUEST_TIMEOUT_S = 10.0
 """Seconds that client and daemon wait for each other."""
@@ -104,7 +111,7 @@ def send_request(
     """Send *request* to the running daemon and return its response.
 
     *timeout_s* None: no limit, for a request that makes the daemon call the monitor, within deadlines of its own.
-    Raises: TransientError if the daemon does not answer or is busy.
+    Raises: TransientError if the daemon does not answer or is busy; PermanentError if it rejects the request.
     """
     path = socket_path(database)
     try:
@@ -117,8 +124,8 @@ def send_request(
                 response = dict(json.loads(lines.readline()))
     except (OSError, ValueError) as exc:
         raise TransientError(f"{path}: the daemon does not answer: {exc}: check with inspect, then try again") from exc
-    if response.get("busy"):
-        raise TransientError(str(response["error"]))
+    if "error" in response:
+        raise (TransientError if response.get("busy") else PermanentError)(str(response["error"]))
     return response
 
 

@@ -6,7 +6,7 @@ The history records who did each action, and why.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -63,10 +63,6 @@ class ActionRequest:
         """The note in the history."""
         return f"by {self.by}" + (f": {self.reason}" if self.reason else "")
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the request as JSON values."""
-        return asdict(self)
-
 
 @dataclass(slots=True)
 class ActionResult:
@@ -77,11 +73,6 @@ class ActionResult:
     """Name -> reason."""
     more: bool = False
     """Whether to send the same request again: this was one batch of it."""
-
-    def merge(self, other: ActionResult) -> None:
-        """Add the result of another batch."""
-        self.done += other.done
-        self.rejected |= other.rejected
 
 
 def in_batches(request: ActionRequest, perform: Callable[[ActionRequest], ActionResult]) -> Iterator[ActionResult]:
@@ -135,7 +126,7 @@ class OperatorActions:
         before = request.before or format_timestamp(now)
         for state in (state for state in self._chart.states if self._chart.may(state, request.action)):
             room = BATCH_SIZE - len(result.done)
-            for stf in outbox.oldest_in(state, before, room, request.run, request.namespace):
+            for stf in outbox.find([state], before=before, limit=room, run=request.run, namespace=request.namespace):
                 self._apply(stf, request, outbox, now)
                 result.done.append(f"{stf.run}/{stf.filename}")
         result.more = len(result.done) == BATCH_SIZE
@@ -154,19 +145,18 @@ class OperatorActions:
     def _replay(self, request: ActionRequest, outbox: Outbox) -> ActionResult:
         result = ActionResult()
         kept = outbox.rejected(request.ids)
-        for number in request.ids:
-            if number not in kept and not request.all:
-                result.rejected[str(number)] = "no such rejected message"
-        for number, (body, is_whole) in kept.items():
-            if is_whole:
-                reason = self._store_again(body, outbox, f"replayed {request.note}")
-            else:
-                reason = "only the beginning of its body was stored"
+        if not request.all:
+            missing = set(request.ids) - {row.id for row in kept}
+            result.rejected = {str(number): "no such rejected message" for number in request.ids if number in missing}
+        for row in reversed(kept):
+            reason = "only the beginning of its body was stored"
+            if row.is_whole:
+                reason = self._store_again(row.body, outbox, f"replayed {request.note}")
             if reason:
-                result.rejected[str(number)] = reason
+                result.rejected[str(row.id)] = reason
             else:
-                outbox.drop_rejected(number)
-                result.done.append(str(number))
+                outbox.drop_rejected(row.id)
+                result.done.append(str(row.id))
         return result
 
     def _store_again(self, body: str, outbox: Outbox, note: str) -> str:
@@ -198,11 +188,10 @@ class OperatorActions:
             reason = f"the daemon is processing {unfinished} of its STFs: stop the daemon, then try again"
             return ActionResult(rejected={run: reason})
         # The run goes with the first batch: a poll between two batches would store the deleted STFs again.
-        outbox.delete_run(run, namespace)
+        outbox.delete_run(run, namespace, BATCH_SIZE)
         self._handler.runs.purge(namespace, run)
         outbox.remember(f"purged:{run}", f"{format_timestamp(now)} {request.note}")  # its own history is deleted
-        outbox.delete_stfs(run, namespace, BATCH_SIZE)
-        if outbox.reports.count_stfs(run=run, namespace=namespace):
+        if outbox.count_stfs(run=run, namespace=namespace):
             return ActionResult(more=True)
         return ActionResult(done=[run])
 

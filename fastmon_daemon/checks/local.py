@@ -6,6 +6,7 @@ import http.client
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 from fastmon_daemon.base.errors import StorageError
@@ -95,20 +96,13 @@ def _free(listen: ListenAddress) -> CheckResult:
 
 
 def _healthy(listen: ListenAddress) -> CheckResult:
-    connection = http.client.HTTPConnection(_connect_host(listen.host), listen.port, timeout=_HTTP_TIMEOUT_S)
-    try:
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(listen.host, listen.host)  # noqa: S104 (a client)
+    with closing(http.client.HTTPConnection(host, listen.port, timeout=_HTTP_TIMEOUT_S)) as connection:
         connection.request("GET", "/healthz")
         response = connection.getresponse()
         body = " ".join(response.read(1000).decode(errors="replace").split())
-    finally:
-        connection.close()
     result = ok if response.status == 200 else error
     return result(f"http://{listen}/healthz: {response.status} {body}")
-
-
-def _connect_host(host: str) -> str:
-    """Return the host to connect to for a server that listens on *host*."""
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 (a client)
 
 
 def _nearest_existing(folder: Path) -> Path:

@@ -9,8 +9,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
-from functools import partial
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,28 +18,28 @@ import click
 from fastmon_daemon.actions.control_socket import send_request
 from fastmon_daemon.actions.operator_actions import ActionRequest, ActionResult, OperatorActions, in_batches
 from fastmon_daemon.base.clock import format_timestamp, utcnow
-from fastmon_daemon.base.errors import PermanentError, TransientError
+from fastmon_daemon.base.errors import TransientError
 from fastmon_daemon.commands.common import (
     EXIT_TRY_AGAIN,
-    RUN,
     F,
     current_user,
     db_option,
     json_option,
     load_settings,
+    namespace_option,
     require_database,
 )
 from fastmon_daemon.commands.formatting import count_of, escape_controls
 from fastmon_daemon.intake.handler import MessageHandler
+from fastmon_daemon.messages import run_identity
 from fastmon_daemon.outbox import DatabaseLock, open_for_reading, open_outbox, owner_of
 from fastmon_daemon.statechart import load_statechart
 
 _EXIT_CODES = "Exit codes: 0 done, 1 not done or only in part, 2 usage error, 3 no database, 75 daemon busy."
 _json = json_option("done, rejected")
 _stfs = click.argument("stf", nargs=-1, required=True)
-_run = click.option("--run", type=RUN, metavar="RUN", help="Run of the STFs, if a name exists in several runs.")
-_namespace = click.option(
-    "--namespace", metavar="NAMESPACE", help="Namespace of the run, if it exists in several namespaces."
+_run = click.option(
+    "--run", type=run_identity, metavar="RUN", help="Run of the STFs, if a name exists in several runs."
 )
 _reason = click.option("--reason", default="", help="Reason, recorded in the history.")
 
@@ -53,9 +52,9 @@ def action_options(command: F) -> F:
 @click.command(epilog=_EXIT_CODES)
 @click.argument("stf", nargs=-1)
 @click.option("--all-failed", is_flag=True, help="Select all failed STFs.")
-@click.option("--run", type=RUN, metavar="RUN", help="Select only STFs of RUN.")
+@click.option("--run", type=run_identity, metavar="RUN", help="Select only STFs of RUN.")
 @_reason
-@_namespace
+@namespace_option
 @action_options
 def retry(stf: tuple[str, ...], all_failed: bool, **options: Any) -> None:
     """Process failed STFs again.
@@ -71,7 +70,7 @@ def retry(stf: tuple[str, ...], all_failed: bool, **options: Any) -> None:
 @_stfs
 @click.option("--reason", required=True, help="Reason, recorded in the history.")
 @_run
-@_namespace
+@namespace_option
 @action_options
 def discard(stf: tuple[str, ...], **options: Any) -> None:
     """Permanently discard failed STFs.
@@ -85,7 +84,7 @@ def discard(stf: tuple[str, ...], **options: Any) -> None:
 @_stfs
 @_reason
 @_run
-@_namespace
+@namespace_option
 @action_options
 def include(stf: tuple[str, ...], **options: Any) -> None:
     """Process STFs that sampling skipped.
@@ -111,9 +110,9 @@ def replay(number: tuple[int, ...], everything: bool, **options: Any) -> None:
 
 
 @click.command(epilog=_EXIT_CODES)
-@click.option("--run", type=RUN, metavar="RUN", required=True, help="Run to delete.")
+@click.option("--run", type=run_identity, metavar="RUN", required=True, help="Run to delete.")
 @click.option("--include-unfinished", is_flag=True, help="Delete the run even if some of its STFs are unfinished.")
-@_namespace
+@namespace_option
 @action_options
 def purge(**options: Any) -> None:
     """Delete all records of a run.
@@ -139,10 +138,15 @@ def perform(action: str, *, several: bool, db: Path | None, yes: bool, as_json: 
         click.confirm(f"{action} {describe_selection(request, path)} in {path}?", abort=True, err=True)
     request = replace(request, before=format_timestamp(utcnow()))
     total, busy = ActionResult(), None
+
+    def send(batch: ActionRequest) -> ActionResult:
+        return ActionResult(**send_request(path, asdict(batch)))
+
     try:
         daemon_runs = owner_of(path) is not None
-        for result in in_batches(request, partial(_send, path)) if daemon_runs else _perform_offline(request, path):
-            total.merge(result)
+        for result in in_batches(request, send) if daemon_runs else _perform_offline(request, path):
+            total.done += result.done
+            total.rejected |= result.rejected
     except TransientError as exc:
         busy = exc
     _print_result(request, total, as_json=as_json)
@@ -158,20 +162,13 @@ def describe_selection(request: ActionRequest, path: Path) -> str:
         if request.action == "replay":
             return count_of(len(request.ids), "rejected message")
         if request.action == "purge":
-            stfs = count_of(reports.count_stfs(None, request.run, request.namespace), "STF")
+            stfs = count_of(reports.count_stfs(run=request.run, namespace=request.namespace), "STF")
             return f"run {escape_controls(request.run)} with {stfs}"
         if not request.all:
             return count_of(len(request.stfs), "STF")
         chart = load_statechart("stf")
-        states = (state for state in chart.states if chart.may(state, request.action))
-        return count_of(sum(reports.count_stfs(state, request.run, request.namespace) for state in states), "STF")
-
-
-def _send(path: Path, request: ActionRequest) -> ActionResult:
-    answer = send_request(path, request.as_dict())
-    if "error" in answer:
-        raise PermanentError(str(answer["error"]))
-    return ActionResult(**answer)
+        states = [state for state in chart.states if chart.may(state, request.action)]
+        return count_of(reports.count_stfs(states, run=request.run, namespace=request.namespace), "STF")
 
 
 def _print_result(request: ActionRequest, result: ActionResult, *, as_json: bool) -> None:

@@ -18,7 +18,6 @@ import click
 
 from fastmon_daemon.base import logs
 from fastmon_daemon.base.errors import StorageError
-from fastmon_daemon.messages import run_identity
 from fastmon_daemon.settings import (
     LoadResult,
     Settings,
@@ -39,20 +38,12 @@ PROGRESS_EVERY_S = 5.0
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class RunParam(click.ParamType):
-    """A run: `0300123` is run 300123."""
-
-    name = "run"
-
-    def convert(self, value: str, _param: click.Parameter | None, _ctx: click.Context | None) -> str:
-        """The identity of the run."""
-        return run_identity(value)
-
-
-RUN = RunParam()
-
 db_option = click.option(
     "--db", type=click.Path(path_type=Path, dir_okay=False), help="Database file; overrides FASTMON_DB."
+)
+
+namespace_option = click.option(
+    "--namespace", metavar="NAMESPACE", help="Namespace of the run, if it exists in several namespaces."
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
+from typing import Any
 
 import click
 
@@ -31,16 +32,7 @@ from fastmon_daemon.commands.common import json_option, load_context, rate_optio
 )
 @click.option("--size", type=click.IntRange(min=0), metavar="BYTES", help="Size of each STF. Default: null.")
 @json_option("run, generated, registered, ready, messages, seconds")
-def daq(
-    stf: int,
-    rate: float,
-    run: int | None,
-    namespace: str | None,
-    data_agent: str,
-    late: float | None,
-    size: int | None,
-    as_json: bool,
-) -> None:
+def daq(namespace: str | None, data_agent: str, rate: float, late: float | None, as_json: bool, **plan: Any) -> None:
     """Simulate one run of the DAQ and the data agent.
 
     Messages go to the broker and registrations to the monitor of the settings. Both are retried until they succeed.
@@ -49,8 +41,8 @@ def daq(
     from fastmon_daemon.testbed.daq import Daq, DataAgent, RunPlan
 
     settings = load_context(FASTMON_NAMESPACE=namespace or None).settings
-    plan = RunPlan(stf=stf, rate_hz=rate, run=run, data_agent=DataAgent(data_agent), late_s=late, size=size)
-    player = Daq(settings, plan, Clock(), threading.Event())
+    run_plan = RunPlan(data_agent=DataAgent(data_agent), rate_hz=rate, late_s=late, **plan)
+    player = Daq(settings, run_plan, Clock(), threading.Event())
     try:
         player.play()
     except KeyboardInterrupt:

@@ -39,4 +39,4 @@ def _counts(name: StatechartName, db: Path | None) -> dict[str, int]:
     path, source = find_database(db)
     with closing(open_for_reading(path)) as reports:
         click.echo(f"database: {path} ({source})", err=True)
-        return reports.counts_by_state() if name == "stf" else reports.run_counts()
+        return reports.counts_by_state() if name == "stf" else reports.runs.counts()

@@ -26,9 +26,9 @@ def export(only: str | None, db: Path | None) -> None:
     with closing(open_for_reading(require_database(db))) as reports:
         if only != "rejected":
             for state in (state for state in chart.states if chart.may(state, "retry")):
-                for stf in reports.list_stfs(state=state, limit=-1):
+                for stf in reports.find([state]):
                     history = [asdict(row) for row in reports.history(stf.id)]
                     click.echo(json.dumps({"kind": "failed", **asdict(stf), "history": history}))
         if only != "failed":
-            for row in reports.rejected(-1):
+            for row in reports.rejected():
                 click.echo(json.dumps({"kind": "rejected", **asdict(row)}))

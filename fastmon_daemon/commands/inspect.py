@@ -15,10 +15,11 @@ from rich.live import Live
 
 from fastmon_daemon.base.clock import utcnow
 from fastmon_daemon.base.links import links_for
-from fastmon_daemon.commands.common import RUN, db_option, find_database, json_option, load_settings_with_errors
+from fastmon_daemon.commands.common import db_option, find_database, json_option, load_settings_with_errors
 from fastmon_daemon.commands.formatting import console
 from fastmon_daemon.commands.inspect_tables import render_inspection
-from fastmon_daemon.inspection.inspector import InspectionContext, Inspector, StfFilter, View, with_metadata
+from fastmon_daemon.inspection.inspector import InspectionContext, Inspector, View, with_metadata
+from fastmon_daemon.messages import run_identity
 from fastmon_daemon.outbox import OutboxReader, open_for_reading, owner_of, shortage
 from fastmon_daemon.presence.stuck import StuckRule
 from fastmon_daemon.statechart import load_statechart
@@ -36,7 +37,7 @@ _STATES = load_statechart("stf").states
 @click.option(
     "--state", metavar="STATE", type=click.Choice(_STATES), help=f"List the STFs in STATE: {', '.join(_STATES)}."
 )
-@click.option("--run", type=RUN, metavar="RUN", help="List the STFs of RUN.")
+@click.option("--run", type=run_identity, metavar="RUN", help="List the STFs of RUN.")
 @click.option("--rejected", is_flag=True, help="List rejected messages.")
 @click.option("--all", "everything", is_flag=True, help=f"List all entries, not only the first {_DEFAULT_LIMIT}.")
 @json_option()
@@ -77,7 +78,7 @@ def inspect(
     With --state or --run, also:
       stf_count, stfs
     With --rejected:
-      rejected_count, rejected (id, at, reason, bytes, body, whole)
+      rejected_count, rejected (id, at, reason, bytes, body, is_whole)
     With STF:
       stfs
     Each STF:
@@ -88,13 +89,13 @@ def inspect(
       included, life, received_at, born_at, remark, plan, stage, tfs, history
     Each run:
       namespace, run, run_id, state, execution_id, expected, expected_by,
-      known, missing, monitor_count, absent, last_sequence, nameless,
-      last_message_at, ended_at, ended_by, poll_at, polls, reconcile_error,
-      summary_at, claimed, other_namespace, pruned
+      known, missing, monitor_count, absent, unlisted, last_sequence,
+      nameless, last_message_at, ended_at, ended_by, poll_at, polls,
+      reconcile_error, summary_at, claimed, other_namespace, pruned
     """
     if (stf is not None and (state or rejected)) or (rejected and (state or run)):
         raise click.UsageError("STF, --state and --rejected cannot be combined, nor --rejected and --run")
-    selection = StfFilter(state=state, run=run, limit=-1 if everything else _DEFAULT_LIMIT)
+    limit = -1 if everything else _DEFAULT_LIMIT
     path, source = find_database(db)
     settings = load_settings_with_errors()
 
@@ -111,11 +112,11 @@ def inspect(
             )
             inspector = Inspector(reports, context)
             if rejected:
-                view = inspector.rejected(selection.limit)
+                view = inspector.rejected(limit)
             elif stf is not None:
                 view = _read_stf(inspector, reports, stf, run, f"{path} ({source})")
             else:
-                view = inspector.overview(selection)
+                view = inspector.overview(state=state, run=run, limit=limit)
                 if run is not None and not view["runs"] and not any(view["states"].values()):
                     raise click.UsageError(f"no run {run!r} in {path} ({source})")
             intake_stopped = shortage(path, settings.value("min_free_mb"))
@@ -127,7 +128,7 @@ def inspect(
 def _read_stf(inspector: Inspector, reports: OutboxReader, name: str, run: str | None, database: str) -> View:
     view = inspector.stf_details(name, run)
     if not view["stfs"]:
-        for pruned_run, at in reports.pruned_stf(name):
+        for pruned_run, at in reports.retention.find(name):
             raise click.UsageError(f"STF {name!r} was pruned with run {pruned_run} at {at}")
         where = f" of run {run!r}" if run else ""
         raise click.UsageError(f"no STF {name!r}{where} in {database}")
@@ -138,10 +139,7 @@ def _show(read: Callable[[], View], as_json: bool, interval_s: float | None) -> 
     """Print the view, with *interval_s* repeatedly until Ctrl-C; return the exit code of the last one."""
     out = console()
     view = read()
-    if interval_s is None:
-        _print(view, out, as_json)
-        return _exit_code(view)
-    full_screen = out.is_terminal and not as_json
+    full_screen = interval_s is not None and out.is_terminal and not as_json
     screen = Live(console=out, auto_refresh=False, screen=True) if full_screen else nullcontext()
     try:
         with screen as live:
@@ -150,12 +148,16 @@ def _show(read: Callable[[], View], as_json: bool, interval_s: float | None) -> 
                     live.update(Group(*render_inspection(view)), refresh=True)
                 else:
                     _print(view, out, as_json)
-                    if not as_json:
-                        click.echo("-" * 80)
+                if interval_s is None:
+                    break
+                if not live and not as_json:
+                    click.echo("-" * 80)
                 threading.Event().wait(interval_s)
                 view = read()
     except KeyboardInterrupt:
-        return _exit_code(view)
+        if interval_s is None:
+            raise
+    return 1 if view["stuck_count"] or view["intake_stopped"] else 0
 
 
 def _print(view: View, out: Console, as_json: bool) -> None:
@@ -165,7 +167,3 @@ def _print(view: View, out: Console, as_json: bool) -> None:
     for part in render_inspection(view):
         out.print(part)
     sys.stdout.flush()
-
-
-def _exit_code(view: View) -> int:
-    return 1 if view["stuck_count"] or view["intake_stopped"] else 0

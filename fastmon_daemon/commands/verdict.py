@@ -16,12 +16,13 @@ from fastmon_daemon.base.clock import parse_timestamp, utcnow
 from fastmon_daemon.commands.common import (
     PROGRESS_AFTER_S,
     PROGRESS_EVERY_S,
-    RUN,
     db_option,
     find_database,
     json_option,
+    namespace_option,
 )
 from fastmon_daemon.commands.formatting import console, escape_controls, format_when, table
+from fastmon_daemon.messages import run_identity
 from fastmon_daemon.outbox import DAEMON_DOWNTIME, Outage, open_for_reading
 from fastmon_daemon.reconciler.verdict import Verdict, judge
 from fastmon_daemon.statechart import load_statechart
@@ -31,8 +32,8 @@ _POLL_S = 0.5
 
 
 @click.command(epilog="Exit codes: 0 run complete, 1 run not complete, 2 usage error, 3 no such run or no database.")
-@click.argument("run", type=RUN)
-@click.option("--namespace", metavar="NAMESPACE", help="Namespace of the run, if it exists in several namespaces.")
+@click.argument("run", type=run_identity)
+@namespace_option
 @click.option(
     "--wait", type=click.FloatRange(min=0), default=0.0, metavar="SECONDS", help="Wait up to SECONDS for completion."
 )
@@ -48,7 +49,8 @@ def verdict(
     outages. Works with or without a running daemon.
 
     A run is complete if it has ended, its number of STFs is known, and every STF has been received and has finished
-    without failure.
+    without failure. A run that is not claimed (no message with our namespace named it) is never complete: only its
+    announced STFs are counted.
 
     \b
     JSON keys:
@@ -79,12 +81,12 @@ def verdict(
 def read_verdict(path: Path, run: str, namespace: str | None) -> Verdict | None:
     """Return the current verdict of a run; None if the database does not contain it."""
     with closing(open_for_reading(path)) as reports:
-        rows = reports.by_run.find(run, namespace)
+        rows = reports.runs.find(run, namespace)
         if len(rows) > 1:
             names = ", ".join(escape_controls(row.namespace) for row in rows)
             raise click.UsageError(f"run {run!r} exists in the namespaces {names}: select one with --namespace")
         charts = (load_statechart("stf"), load_statechart("run"))
-        return judge(reports.by_run, rows[0], charts, utcnow()) if rows else None
+        return judge(reports.runs, rows[0], charts, utcnow()) if rows else None
 
 
 def _wait_until_complete(read: Callable[[], Verdict | None], timeout_s: float) -> Verdict | None:

@@ -14,6 +14,12 @@ NO_DAEMON = "no daemon is running"
 
 View = dict[str, Any]
 
+_STF_DETAILS = (
+    "sequence", "size_bytes", "checksum", "tf_count", "execution_id", "origin", "included", "life", "received_at",
+    "born_at", "remark", "plan",
+)  # fmt: skip
+"""Fields of an `Stf` that only the view of one STF has."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InspectionContext:
@@ -23,15 +29,6 @@ class InspectionContext:
     now: datetime
     daemon: int | None
     """Process id of the daemon that has the database; None if no daemon is running."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StfFilter:
-    """Which STFs to list; *limit* negative: all."""
-
-    state: str | None = None
-    run: str | None = None
-    limit: int = 20
 
 
 class Inspector:
@@ -45,31 +42,32 @@ class Inspector:
         self.links = {name: asdict(link) for name, link in links.items()}
         self._stuck = StuckStfs(reports, context.stuck, links, context.now, daemon_runs=context.daemon is not None)
 
-    def overview(self, stf_filter: StfFilter) -> View:
-        """Return counts, stuck STFs, links and runs; with a state or run in *stf_filter* only its STFs, and their list.
+    def overview(self, *, state: str | None = None, run: str | None = None, limit: int = 20) -> View:
+        """Return counts, up to *limit* stuck STFs (negative: all), links and runs.
+
+        With a *state* or *run*: only of its STFs, and a list of up to *limit* of these.
 
         Links, counters, rejected messages and the oldest STF are always those of the whole database.
         """
         reports = self._reports
-        counts = reports.counts_by_state(stf_filter.run)
+        counts = reports.counts_by_state(run)
         oldest = reports.oldest_unfinished()
-        stuck = self._stuck.find(stf_filter.limit, state=stf_filter.state, run=stf_filter.run)
+        stuck = self._stuck.find(limit, state=state, run=run)
         counters = reports.counters()
         view: View = {
-            "states": {state: counts.get(state, 0) for state in self._chart.states},
-            "stuck_count": self._stuck.count(state=stf_filter.state, run=stf_filter.run),
+            "states": {name: counts.get(name, 0) for name in self._chart.states},
+            "stuck_count": self._stuck.count(state=state, run=run),
             "stuck": [self._row(stf) for stf in stuck],
             "oldest": self._row(oldest) if oldest else None,
             "links": self.links,
             "rejected_count": reports.rejected_count(),
-            "runs": [view for view in self._runs() if stf_filter.run in (None, view["run"])],
+            "runs": [view for view in self._runs() if run in (None, view["run"])],
             "stages": {"pending": reports.stages.count_pending(), "unreportable": counters.get(UNREPORTABLE, 0)},
             "counters": counters,
         }
-        if stf_filter.state or stf_filter.run:
-            view["stf_count"] = reports.count_stfs(stf_filter.state, stf_filter.run)
-            stfs = reports.list_stfs(stf_filter.state, stf_filter.run, limit=stf_filter.limit)
-            view["stfs"] = [self._row(stf) for stf in stfs]
+        if state or run:
+            view["stf_count"] = reports.count_stfs(state=state, run=run)
+            view["stfs"] = [self._row(stf) for stf in reports.find(state=state, run=run, limit=limit)]
         return view
 
     def _runs(self) -> list[View]:
@@ -77,13 +75,13 @@ class Inspector:
 
         *pruned*: what is kept of STFs that were deleted because the run is old; null if none was.
         """
-        known = self._reports.by_run.known_counts()
-        pruned = {(each.namespace, each.run): each for each in self._reports.pruned_runs()}
+        known = self._reports.runs.known_counts()
+        pruned = {(each.namespace, each.run): each for each in self._reports.retention.runs()}
         views = []
-        for run in self._reports.runs():
+        for run in self._reports.runs.latest():
             gone = pruned.get((run.namespace, run.run))
             count = known.get((run.namespace, run.run), 0) + (sum(gone.states.values()) if gone else 0)
-            most = run.last_sequence or 0 if run.expected is None else run.expected
+            most = (run.last_sequence or 0 if run.expected is None else run.expected) if run.claimed else 0
             views.append({**asdict(run), "known": count, "missing": max(0, most - count),
                           "pruned": asdict(gone) if gone else None})  # fmt: skip
         return views
@@ -93,33 +91,23 @@ class Inspector:
         return {
             "stuck_count": self._stuck.count(),
             "rejected_count": self._reports.rejected_count(),
-            "rejected": [asdict(row) for row in self._reports.rejected(limit)],
+            "rejected": [asdict(row) for row in self._reports.rejected(limit=limit)],
         }
 
     def stf_details(self, name: str, run: str | None) -> View:
         """Return everything about the STFs called *name*: one for each run that has it, perhaps none."""
-        stfs = self._reports.stf(name, run)
+        stfs = self._reports.find(filename=name, run=run)
         return {"stuck_count": sum(map(self._stuck.includes, stfs)), "stfs": [self._stf_details(stf) for stf in stfs]}
 
     def _stf_details(self, stf: Stf) -> View:
-        tfs = [asdict(tf) for tf in stf.tfs]
-        known = {
-            "sequence": stf.sequence,
-            "size_bytes": stf.size_bytes,
-            "checksum": stf.checksum,
-            "tf_count": stf.tf_count,
-            "execution_id": stf.execution_id,
-            "origin": str(stf.origin),
-            "included": stf.included,
-            "life": stf.life,
-            "received_at": stf.received_at,
-            "born_at": stf.born_at,
-            "remark": stf.remark,
-            "plan": asdict(stf.plan) if stf.plan else None,
+        fields = asdict(stf)
+        return {
+            **self._row(stf),
+            **{name: fields[name] for name in _STF_DETAILS},
             "stage": asdict(self._reports.stages.keys(stf.id)),
+            "tfs": fields["tfs"],
+            "history": [asdict(row) for row in self._reports.history(stf.id)],
         }
-        history = [asdict(row) for row in self._reports.history(stf.id)]
-        return {**self._row(stf), **known, "tfs": tfs, "history": history}
 
     def _row(self, stf: Stf) -> View:
         return {

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from fastmon_daemon import __version__
 from fastmon_daemon.base.clock import Clock, parse_timestamp
-from fastmon_daemon.inspection.inspector import InspectionContext, Inspector, StfFilter, View
+from fastmon_daemon.inspection.inspector import InspectionContext, Inspector, View
 from fastmon_daemon.inspection.liveness import Liveness
 from fastmon_daemon.monitor import ResponseCounter
-from fastmon_daemon.outbox import OutboxReader, open_for_reading, storage_errors
+from fastmon_daemon.outbox import OutboxReader, free_bytes, open_for_reading, storage_errors
 from fastmon_daemon.presence.stuck import StuckRule
 
 Labels = tuple[tuple[str, str], ...]
@@ -106,8 +106,7 @@ class MetricsCollector:
         yield Metric("fastmon_monitor_answers_total", "counter", help_, answers)
         yield gauge("fastmon_messages_buffered", "Messages received but not stored yet.", self.buffered())
         yield gauge("fastmon_database_bytes", "Size of the database and its write-ahead log.", size)
-        disk = os.statvfs(self.database.parent)
-        free = disk.f_bavail * disk.f_frsize
+        free = free_bytes(self.database.parent) or 0
         yield gauge("fastmon_disk_free_bytes", "Free disk space for the database.", free)
 
     def _database_metrics(self) -> Iterator[Metric]:
@@ -115,7 +114,7 @@ class MetricsCollector:
         chart = self.stuck.chart
         context = InspectionContext(stuck=self.stuck, now=now, daemon=os.getpid())
         with closing(open_for_reading(self.database)) as reports:
-            seen = Inspector(reports, context).overview(StfFilter(limit=0))
+            seen = Inspector(reports, context).overview(limit=0)
             runs = _runs(reports, seen["runs"])
             oldest = reports.oldest_unfinished()
             downtime = reports.outages.seconds(now)
@@ -137,17 +136,17 @@ def _runs(reports: OutboxReader, views: list[View]) -> list[Metric]:
     """Return the metrics of the latest runs. A full verdict reads every transition of a run: too slow for a scrape."""
     numbers: dict[str, dict[Labels, float]] = {name: {} for name in _RUN_METRICS}
     latest = {(view["namespace"], view["run"]): view for view in views[:_MAX_RUNS]}
-    for row in reports.runs(_MAX_RUNS):
+    for row in reports.runs.latest(_MAX_RUNS):
         view = latest.get((row.namespace, row.run))
         if view is None:  # it came between the two reads
             continue
         run = (("namespace", row.namespace), ("run", row.run))
         numbers["fastmon_run"][(*run, ("state", row.state))] = 1
         numbers["fastmon_run_missing"][run] = view["missing"]
-        numbers["fastmon_run_recovered"][run] = reports.by_run.recovered(row)
+        numbers["fastmon_run_recovered"][run] = reports.runs.recovered(row)
         if row.expected is not None:
             numbers["fastmon_run_expected"][run] = row.expected
-        for state, count in reports.by_run.counts_by_state(row).items():
+        for state, count in reports.runs.counts_by_state(row).items():
             numbers["fastmon_run_stfs"][(*run, ("state", state))] = count
     return [Metric(name, "gauge", help_, numbers[name]) for name, help_ in _RUN_METRICS.items()]
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from loguru import logger
+
 from fastmon_daemon.base.errors import FastmonError, LinkBlocked, LinkDown, PermanentError, TransientError
 from fastmon_daemon.monitor.responses import (
     MESSAGES,
@@ -25,6 +27,7 @@ from fastmon_daemon.monitor.rows import (
     describe_difference,
     run_end,
     run_number_of,
+    run_numbers,
     stf_page,
     stf_rows,
     tf_body,
@@ -111,13 +114,15 @@ class MonitorClient(RestClient):
         Raises: LinkDown, LinkBlocked; TransientError if the list changed meanwhile, or a long one timed out.
         """
         limit = max(_PAGE, at_least + _PAGE // 2)
-        count, stfs = self._stf_page(run_number, limit)
+        count, stfs, nameless = self._stf_page(run_number, limit)
         if count >= limit:
             # The order is undefined, so pages could overlap: request everything at once, with room to grow.
-            count, stfs = self._stf_page(run_number, count + _PAGE)
-        names = {stf.stf_filename for stf in stfs}
-        if len(names) != count:
-            raise TransientError(f"the monitor counts {count} STFs in run {run_number} but lists {len(names)}")
+            count, stfs, nameless = self._stf_page(run_number, count + _PAGE)
+        listed = len({stf.stf_filename for stf in stfs}) + len(nameless)
+        if listed != count:
+            raise TransientError(f"the monitor counts {count} STFs in run {run_number} but lists {listed}")
+        for row in nameless:
+            logger.warning("run {}: the monitor lists a row that names no STF: {}", run_number, row)
         return stfs
 
     def tf_files(self, stf_filename: str) -> list[TfFile]:
@@ -127,7 +132,7 @@ class MonitorClient(RestClient):
 
     def run_numbers(self) -> list[int]:
         """The numbers of all runs; the monitor cannot filter them."""
-        return self.get(RUNS, {}, lambda rows: [int(row["run_number"]) for row in rows], slack_s=_TABLE_SLACK_S)
+        return self.get(RUNS, {}, run_numbers, slack_s=_TABLE_SLACK_S)
 
     def run_ended_at(self, run_key: int) -> str | None:
         """The end time in the run's row (ISO 8601, UTC); None without an end or without a row."""
@@ -177,7 +182,7 @@ class MonitorClient(RestClient):
         with suppress(RequestRejected):  # reading is not allowed, but the endpoint exists
             self.get(MESSAGES, {"limit": "1"}, lambda _: None)
 
-    def _stf_page(self, run_number: int, limit: int) -> tuple[int, list[StfFile]]:
+    def _stf_page(self, run_number: int, limit: int) -> tuple[int, list[StfFile], list[str]]:
         query = {"run_number": str(run_number), "limit": str(limit)}
         return self.get(STF_FILES, query, stf_page, slack_s=limit * _SLACK_PER_ROW_S)
 

@@ -4,10 +4,10 @@ It knows no names of states (a row with `due_at` null is finalized), no HTTP and
 """
 
 from fastmon_daemon.outbox.backup import back_up
-from fastmon_daemon.outbox.database import attach, connect, open_for_reading, open_outbox
+from fastmon_daemon.outbox.database import attach, open_for_reading, open_outbox
 from fastmon_daemon.outbox.disk_space import DiskSpaceGuard, free_bytes, shortage
 from fastmon_daemon.outbox.file_checks import check_local_file_system
-from fastmon_daemon.outbox.integrity import IntegrityProblem, check_database
+from fastmon_daemon.outbox.integrity import check_database
 from fastmon_daemon.outbox.lock import DatabaseLock, owner_of
 from fastmon_daemon.outbox.models import (
     DAEMON_DOWNTIME,
@@ -29,7 +29,7 @@ from fastmon_daemon.outbox.models import (
 )
 from fastmon_daemon.outbox.queries import DueQuery
 from fastmon_daemon.outbox.reader import OutboxReader
-from fastmon_daemon.outbox.runs import RunReader, Runs
+from fastmon_daemon.outbox.runs import Runs
 from fastmon_daemon.outbox.sqlite_errors import storage_errors
 from fastmon_daemon.outbox.stage_reports import UNREPORTABLE
 from fastmon_daemon.outbox.store import Outbox
@@ -42,7 +42,6 @@ __all__ = [
     "DiskSpaceGuard",
     "DueQuery",
     "HistoryRow",
-    "IntegrityProblem",
     "Latency",
     "NewStf",
     "Origin",
@@ -52,7 +51,6 @@ __all__ = [
     "PendingReport",
     "ReceiveOutcome",
     "Registered",
-    "RunReader",
     "RunRow",
     "Runs",
     "Sampled",
@@ -64,7 +62,6 @@ __all__ = [
     "back_up",
     "check_database",
     "check_local_file_system",
-    "connect",
     "free_bytes",
     "open_for_reading",
     "open_outbox",

@@ -11,6 +11,8 @@ from enum import StrEnum
 
 DAEMON_DOWNTIME = "daemon"
 """The link name of outages during which no daemon was running."""
+MAX_REJECTED_BYTES = 65_536
+"""Bytes of a rejected message that are stored; the rest is cut."""
 SAMPLING_VERSION = 1
 """Version of the sampling algorithm, part of the seed: two versions never mix their samples."""
 
@@ -254,8 +256,8 @@ class RejectedRow:
     bytes: int
     """Size of the message as received."""
     body: str
-    whole: bool
-    """False: only the beginning of *body* was stored."""
+    is_whole: bool
+    """Whether *body* is all of the message, not only its beginning."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 from sqlite_utils import Database
 
 from fastmon_daemon.base.clock import format_timestamp
 from fastmon_daemon.outbox.models import DAEMON_DOWNTIME, Outage
-from fastmon_daemon.outbox.queries import columns_of, fetch
+from fastmon_daemon.outbox.queries import load
 
 
 class Outages:
@@ -21,16 +19,16 @@ class Outages:
 
     def open(self) -> list[Outage]:
         """The outages that have not ended."""
-        return self._where("ended_at is null order by id", [])
+        return load(self._db, Outage, "where ended_at is null order by id")
 
-    def latest(self, *, open_only: bool, limit: int) -> list[Outage]:
-        """Up to *limit* outages (or those that have not ended), the latest first."""
-        return self._where(f"{'ended_at is null' if open_only else 1} order by id desc limit ?", [limit])
+    def latest(self, limit: int) -> list[Outage]:
+        """Up to *limit* outages, the latest first."""
+        return load(self._db, Outage, "order by id desc limit ?", [limit])
 
     def between(self, began: str, ended: str) -> list[Outage]:
         """The outages that overlap the period, the earliest first."""
-        where = "began_at <= ? and (ended_at is null or ended_at >= ?) order by began_at, id"
-        return self._where(where, [ended, began])
+        tail = "where began_at <= ? and (ended_at is null or ended_at >= ?) order by began_at, id"
+        return load(self._db, Outage, tail, [ended, began])
 
     def seconds(self, now: datetime) -> dict[str, float]:
         """Link -> total seconds of its outages up to *now*."""
@@ -40,34 +38,24 @@ class Outages:
 
     def link_lost(self, link: str, reason: str, now: datetime, *, blocked: bool) -> None:
         """Begin an outage of *link*; if one is open, update its reason."""
-        values = [reason[:500], blocked, link]
-        if not self._db.execute(
-            "update outage set reason = ?, blocked = ? where link = ? and ended_at is null", values
-        ).rowcount:
-            self._db.execute(
-                "insert into outage (reason, blocked, link, began_at) values (?, ?, ?, ?)",
-                [*values, format_timestamp(now)],
-            )
+        if not self._update_open(link, "reason = ?, blocked = ?", reason[:500], blocked):
+            row = {"reason": reason[:500], "blocked": blocked, "link": link, "began_at": format_timestamp(now)}
+            self._db.table("outage").insert(row)
 
     def next_probe(self, link: str, at: datetime) -> None:
         """Store the time of the next probe of *link*, for `inspect`."""
-        self._db.execute(
-            "update outage set next_probe_at = ? where link = ? and ended_at is null", [format_timestamp(at), link]
-        )
-
-    def record_downtime(self, began: datetime, ended: datetime, reason: str) -> None:
-        """Store a downtime of the daemon, as an outage of the link `daemon`."""
-        self._db.execute(
-            "insert into outage (link, began_at, ended_at, reason, blocked) values (?, ?, ?, ?, 0)",
-            [DAEMON_DOWNTIME, format_timestamp(began), format_timestamp(ended), reason],
-        )
+        self._update_open(link, "next_probe_at = ?", format_timestamp(at))
 
     def link_back(self, link: str, now: datetime) -> None:
         """End the outage of *link*."""
-        self._db.execute(
-            "update outage set ended_at = ? where link = ? and ended_at is null", [format_timestamp(now), link]
-        )
+        self._update_open(link, "ended_at = ?", format_timestamp(now))
 
-    def _where(self, where: str, values: Sequence[Any]) -> list[Outage]:
-        rows = fetch(self._db, f"select {columns_of(Outage)} from outage where {where}", values)  # noqa: S608
-        return [Outage(**{**row, "blocked": bool(row["blocked"])}) for row in rows]
+    def record_downtime(self, began: datetime, ended: datetime, reason: str) -> None:
+        """Store a downtime of the daemon, as an outage of the link `daemon`."""
+        period = {"began_at": format_timestamp(began), "ended_at": format_timestamp(ended)}
+        self._db.table("outage").insert({"link": DAEMON_DOWNTIME, **period, "reason": reason, "blocked": 0})
+
+    def _update_open(self, link: str, change: str, *values: object) -> bool:
+        """Change the open outage of *link*; False if there is none."""
+        query = f"update outage set {change} where link = ? and ended_at is null"  # noqa: S608
+        return bool(self._db.execute(query, [*values, link]).rowcount)

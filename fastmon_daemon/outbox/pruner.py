@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from loguru import logger
 
 from fastmon_daemon.base.clock import parse_timestamp
+from fastmon_daemon.outbox.models import RunRow
 from fastmon_daemon.outbox.store import Outbox
 from fastmon_daemon.statechart import StateMachine
 
@@ -37,7 +38,7 @@ class Pruner:
             return
         assert self._run is not None
         with outbox.transaction():
-            is_old = self._may_be_pruned(outbox, *self._run, now)
+            is_old = self._may_be_pruned(outbox, outbox.runs.get(*self._run), now)
             removed = outbox.retention.prune(*self._run, now, BATCH_SIZE) if is_old else 0
         if removed < BATCH_SIZE:
             if is_old:
@@ -46,18 +47,19 @@ class Pruner:
 
     def _find(self, outbox: Outbox, now: datetime) -> bool:
         if self._run is None and (self._checked_at is None or abs(now - self._checked_at) >= CHECK_INTERVAL):
-            runs = outbox.retention.unpruned(self._complete)
-            self._run = next((run for run in runs if self._may_be_pruned(outbox, *run, now)), None)
+            rows = outbox.runs.unpruned(self._complete)
+            self._run = next(((row.namespace, row.run) for row in rows if self._may_be_pruned(outbox, row, now)), None)
             self._checked_at = now
         return self._run is not None
 
-    def _may_be_pruned(self, outbox: Outbox, namespace: str, run: str, now: datetime) -> bool:
-        """The rule: the run is complete and old, and none of its STFs must be kept; else the whole run is kept."""
-        row = outbox.runs.get(namespace, run)
-        if (
-            row is None
-            or row.state not in self._complete
-            or parse_timestamp(row.ended_at or row.last_message_at) > now - self._keep
-        ):
-            return False
-        return not outbox.retention.has_any(namespace, run, self._kept)
+    def _may_be_pruned(self, outbox: Outbox, row: RunRow | None, now: datetime) -> bool:
+        """The rule: the run is over and old, and none of its STFs must be kept; else the whole run is kept.
+
+        Nobody completes a run that is not claimed: it is over with its last message.
+        """
+        return (
+            row is not None
+            and (row.state in self._complete or not row.claimed)
+            and parse_timestamp(row.ended_at or row.last_message_at) <= now - self._keep
+            and not outbox.count_stfs(self._kept, run=row.run, namespace=row.namespace)
+        )

@@ -1,41 +1,99 @@
-"""SQL that several modules of the outbox share: columns, conditions, how rows become models, and which STFs are due."""
+"""SQL that several modules of the outbox share: how rows become models, conditions, and which STFs are due."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlite_utils import Database
 
 from fastmon_daemon.base.clock import format_timestamp
-from fastmon_daemon.outbox.models import Origin, RunRow, SamplePlan, Stf, Tf
+from fastmon_daemon.outbox.models import (
+    HistoryRow,
+    Origin,
+    Outage,
+    PrunedRun,
+    RejectedRow,
+    RunRow,
+    SamplePlan,
+    StageKeys,
+    Stf,
+    Tf,
+)
 
+M = TypeVar("M")
 
-def columns_of(model: type) -> str:
-    """The columns of a table whose names are the fields of *model*."""
-    return ", ".join(each.name for each in fields(model))
-
-
-RUN_COLUMNS = columns_of(RunRow)
-STF_COLUMNS = """
-stf.id, stf.namespace, stf.run, stf.run_id, filename, sequence, size_bytes, checksum, tf_count,
-coalesce(stf.execution_id, run.execution_id) as execution_id, body, origin, included, stf.state, life, since,
-received_at, born_at, due_at, attempts, spent_s, last_error, remark, plan, preexisting,
-exists (select 1 from stf as other where other.filename = stf.filename and other.run <> stf.run)
+_TABLES: Mapping[type, str] = {
+    Stf: "stf", StageKeys: "stf", Tf: "tf", HistoryRow: "history", RunRow: "run", Outage: "outage",
+    RejectedRow: "rejected", PrunedRun: "pruned_run",
+}  # fmt: skip
+_DECODERS: Mapping[str, Callable[[Any], Any]] = {
+    "run_id": json.loads,
+    "states": json.loads,
+    **dict.fromkeys(("absent", "unlisted"), lambda text: tuple(json.loads(text))),
+    "preexisting": lambda text: tuple(json.loads(text or "[]")),
+    "plan": lambda text: SamplePlan(**json.loads(text)) if text else None,
+    "origin": Origin,
+    **dict.fromkeys(("included", "is_doubtful", "nameless", "claimed", "blocked", "is_whole"), bool),
+}
+"""Column -> how its value is read, if not as it is."""
+_EXECUTION = """coalesce(execution_id, (select execution_id from run where run.namespace = stf.namespace
+and run.run = stf.run)) as execution_id"""
+"""The execution of an STF is that of its message, else that of its run."""
+_IS_DOUBTFUL = """(exists (select 1 from stf as other where other.filename = stf.filename and other.run <> stf.run)
 or exists (select 1 from pruned where pruned.filename = stf.filename and pruned.run <> stf.run)
-or coalesce(run.unlisted, '[]') <> '[]' as is_doubtful
-from stf left join run on run.namespace = stf.namespace and run.run = stf.run"""
-"""The columns of an `Stf`; its execution is that of its message, else that of its run."""
+or exists (select 1 from run where run.namespace = stf.namespace and run.run = stf.run and unlisted <> '[]')
+) as is_doubtful"""
+_COMPUTED = {"execution_id": _EXECUTION, "is_doubtful": _IS_DOUBTFUL}
+"""Fields of an `Stf` that are not columns of its table."""
 
 
-def fetch(db: Database, query: str, values: Sequence[Any] = ()) -> list[dict[str, Any]]:
-    """All rows of *query*, by column name."""
-    found = db.execute(query, values)
-    names = [column[0] for column in found.description]
-    return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+def _select(model: type, table: str) -> str:
+    """The query for all rows of *table*; its columns are the fields of *model*."""
+    names = [each.name for each in fields(model) if each.name != "tfs"]
+    columns = ", ".join(_COMPUTED.get(name, name) if model is Stf else name for name in names)
+    return f"select {columns} from {table}"  # noqa: S608 (only fixed names are put in)
+
+
+_SELECT = {model: _select(model, table) for model, table in _TABLES.items()}
+
+
+def _decode(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a model in the columns of a row."""
+    return {name: _DECODERS[name](value) if name in _DECODERS else value for name, value in row.items()}
+
+
+def load(db: Database, model: type[M], tail: str = "", values: Sequence[object] = ()) -> list[M]:
+    """The rows of the model's table that *tail* (where, order, limit) selects; STFs without their TF files."""
+    return [model(**_decode(row)) for row in db.query(f"{_SELECT[model]} {tail}", list(values))]
+
+
+def load_stfs(db: Database, tail: str, values: Sequence[object] = ()) -> list[Stf]:
+    """The STFs that *tail* selects, with their TF files."""
+    rows = _rows(db, f"{_SELECT[Stf]} {tail}", values)
+    return [Stf(**_decode(row), tfs=load_tfs(db, row["id"])) for row in rows]
+
+
+def load_tfs(db: Database, stf_id: int) -> tuple[Tf, ...]:
+    """The TF files of an STF, in order."""
+    rows = _rows(db, f"{_SELECT[Tf]} where stf = ? order by sequence", [stf_id])
+    return tuple(Tf(**_decode(row)) for row in rows)
+
+
+def _rows(db: Database, query: str, values: Sequence[object]) -> list[dict[str, Any]]:
+    """The rows of a query on the engine's path: `Database.query` takes a savepoint, which doubles the time."""
+    cursor = db.execute(query, list(values))
+    names = [column[0] for column in cursor.description]
+    return [dict(zip(names, row, strict=True)) for row in cursor]
+
+
+def count_by_state(db: Database, table: str, **where: str | None) -> dict[str, int]:
+    """State -> number of rows of *table* with all given columns (None: any); states without rows are left out."""
+    condition, values = where_in(where)
+    return dict(db.execute(f"select state, count(*) from {table} where {condition} group by state", values).fetchall())  # noqa: S608
 
 
 def placeholders(values: Collection[object]) -> str:
@@ -43,45 +101,15 @@ def placeholders(values: Collection[object]) -> str:
     return ", ".join("?" * len(values))
 
 
-def where_equal(given: Mapping[str, str | None]) -> tuple[str, list[str]]:
-    """The `where` clause for the columns whose value is not None (empty if there are none), and its values."""
-    wanted = {column: value for column, value in given.items() if value is not None}
-    return f"where {' and '.join(f'{column} = ?' for column in wanted)}" if wanted else "", list(wanted.values())
-
-
-def load_stfs(db: Database, tail: str, values: Sequence[Any]) -> list[Stf]:
-    """The STFs that *tail* (where, order, limit) selects, with their TF files."""
-    return [read_stf(row, load_tfs(db, row["id"])) for row in fetch(db, f"select {STF_COLUMNS} {tail}", values)]
-
-
-def load_tfs(db: Database, stf_id: int) -> tuple[Tf, ...]:
-    """The TF files of an STF, in order."""
-    rows = fetch(db, f"select {columns_of(Tf)} from tf where stf = ? order by sequence", [stf_id])  # noqa: S608
-    return tuple(Tf(**row) for row in rows)
-
-
-def read_stf(row: Mapping[str, Any], tfs: tuple[Tf, ...]) -> Stf:
-    """The `Stf` in a row of `STF_COLUMNS`."""
-    plan, preexisting = row["plan"], row["preexisting"]
-    return Stf(**{
-        **row,
-        "run_id": json.loads(row["run_id"]), "origin": Origin(row["origin"]), "included": bool(row["included"]),
-        "is_doubtful": bool(row["is_doubtful"]),
-        "plan": SamplePlan(**json.loads(plan)) if plan else None,
-        "preexisting": tuple(json.loads(preexisting or "[]")), "tfs": tfs,
-    })  # fmt: skip
-
-
-def load_runs(db: Database, tail: str, values: Sequence[object] = ()) -> list[RunRow]:
-    """The runs that *tail* (where, order, limit) selects."""
-    return [read_run(row) for row in fetch(db, f"select {RUN_COLUMNS} from run {tail}", values)]  # noqa: S608
-
-
-def read_run(row: Mapping[str, Any]) -> RunRow:
-    """The `RunRow` in a row of `RUN_COLUMNS`."""
-    names = {column: tuple(json.loads(row[column])) for column in ("absent", "unlisted")}
-    return RunRow(**{**row, "run_id": json.loads(row["run_id"]), "nameless": bool(row["nameless"]),
-                     "claimed": bool(row["claimed"]), **names})  # fmt: skip
+def where_in(wanted: Mapping[str, object]) -> tuple[str, list[Any]]:
+    """A condition and its values, from column -> the wanted value, or a list of allowed ones; None: any."""
+    condition, values = "1", list[Any]()
+    for column, value in wanted.items():
+        if value is not None:
+            allowed = value if isinstance(value, list | tuple) else [value]
+            condition += f" and {column} in ({placeholders(allowed)})"
+            values += allowed
+    return condition, values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,23 +128,18 @@ class DueQuery:
     fresh_since: datetime | None = None
     """Only STFs that were not recovered and were born after this; None: all."""
 
-    @property
-    def sql(self) -> str:
-        """The query for one state; each part uses the index `stf_due`."""
-        order = "desc" if self.newest else "asc"
+    def for_state(self, state: str) -> tuple[str, list[Any]]:
+        """The query for one state, and its values; each part uses the index `stf_due`."""
         where = f"state = ? and (attempts > 0) = {int(self.retrying)} and id not in ({placeholders(self.busy)})"
-        where += " and origin <> ? and born_at >= ?" if self.fresh_since else ""
+        values: list[Any] = [state, *self.busy]
+        if self.fresh_since:
+            where += " and origin <> ? and born_at >= ?"
+            values += [Origin.RECOVERED, format_timestamp(self.fresh_since)]
         part = f"select due_at, id from stf where {where} and due_at"  # noqa: S608 (only placeholders are put in)
+        order = "desc" if self.newest else "asc"
         tail = f"order by due_at {order}, id {order} limit ?"
         if not self.retrying:
-            return f"{part} is not null {tail}"
-        return f"select * from ({part} <= ? {tail}) union all select * from ({part} > ? {tail})"  # noqa: S608 (the same)
-
-    def arguments(self, state: str) -> list[Any]:
-        """The parameters of `sql` for *state*."""
-        where: list[Any] = [state, *self.busy]
-        if self.fresh_since:
-            where += [Origin.RECOVERED, format_timestamp(self.fresh_since)]
-        if not self.retrying:
-            return [*where, self.limit]
-        return [*where, format_timestamp(self.now), self.limit, *where, format_timestamp(self.far), self.limit]
+            return f"{part} is not null {tail}", [*values, self.limit]
+        query = f"select * from ({part} <= ? {tail}) union all select * from ({part} > ? {tail})"  # noqa: S608 (the same)
+        now, far = format_timestamp(self.now), format_timestamp(self.far)
+        return query, [*values, now, self.limit, *values, far, self.limit]

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
 from datetime import datetime
 
 from sqlite_utils import Database
 
 from fastmon_daemon.base.clock import format_timestamp
 from fastmon_daemon.outbox.models import PrunedRun
-from fastmon_daemon.outbox.queries import columns_of, fetch, placeholders, where_equal
+from fastmon_daemon.outbox.queries import load, placeholders, where_in
 
 
 class Retention:
@@ -22,21 +21,6 @@ class Retention:
 
     def __init__(self, db: Database) -> None:
         self._db = db
-
-    def unpruned(self, states: Sequence[str]) -> list[tuple[str, str]]:
-        """(namespace, run) of the runs in *states* that still have STFs, in the order of their ends."""
-        return self._db.execute(
-            f"select namespace, run from run where state in ({placeholders(states)})"  # noqa: S608
-            " and exists (select 1 from stf where stf.namespace = run.namespace and stf.run = run.run)"
-            " order by coalesce(ended_at, last_message_at)",
-            list(states),
-        ).fetchall()
-
-    def has_any(self, namespace: str, run: str, states: Sequence[str]) -> bool:
-        """Whether an STF of the run is in one of *states*."""
-        where = f"namespace = ? and run = ? and state in ({placeholders(states)})"
-        found = self._db.execute(f"select 1 from stf where {where} limit 1", [namespace, run, *states])  # noqa: S608
-        return found.fetchone() is not None
 
     def prune(self, namespace: str, run: str, now: datetime, limit: int) -> int:
         """Remove up to *limit* STFs of a run and keep their names and counts; returns how many were removed."""
@@ -54,19 +38,19 @@ class Retention:
         return len(rows)
 
     def _count(self, namespace: str, run: str, rows: list[tuple[int, str, int]], now: datetime) -> None:
-        before = next(iter(pruned_runs(self._db, namespace, run)), None)
-        states = Counter(before.states if before else {}) + Counter(state for _, state, _ in rows)
-        tf_files = (before.tf_files if before else 0) + sum(count for _, _, count in rows)
-        self._db.execute(
-            "insert into pruned_run (namespace, run, at, states, tf_files) values (?, ?, ?, ?, ?)"
-            " on conflict (namespace, run) do update"
-            " set at = excluded.at, states = excluded.states, tf_files = excluded.tf_files",
-            [namespace, run, format_timestamp(now), json.dumps(states), tf_files],
-        )
+        states, tf_files = Counter(state for _, state, _ in rows), sum(count for _, _, count in rows)
+        for before in self.runs(namespace, run):
+            states.update(before.states)
+            tf_files += before.tf_files
+        row = [namespace, run, format_timestamp(now), json.dumps(states), tf_files]
+        self._db.execute("insert or replace into pruned_run values (?, ?, ?, ?, ?)", row)
 
+    def runs(self, namespace: str | None = None, run: str | None = None) -> list[PrunedRun]:
+        """The pruned runs; None: any namespace, any run."""
+        condition, values = where_in({"namespace": namespace, "run": run})
+        return load(self._db, PrunedRun, f"where {condition}", values)
 
-def pruned_runs(db: Database, namespace: str | None = None, run: str | None = None) -> list[PrunedRun]:
-    """The pruned runs; None: any namespace, any run."""
-    where, values = where_equal({"namespace": namespace, "run": run})
-    rows = fetch(db, f"select {columns_of(PrunedRun)} from pruned_run {where}", values)  # noqa: S608
-    return [PrunedRun(**{**row, "states": json.loads(row["states"])}) for row in rows]
+    def find(self, name: str) -> list[tuple[str, str]]:
+        """(run, time of pruning) of the pruned STFs with the filename *name*."""
+        query = "select pruned.run, at from pruned join pruned_run using (namespace, run) where filename = ?"
+        return self._db.execute(query, [name]).fetchall()

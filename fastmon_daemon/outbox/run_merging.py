@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
 from typing import Any
 
 from sqlite_utils import Database
@@ -20,7 +19,7 @@ decision against the STF: an operator sees what failed."""
 _OVER = ("ended", "complete")
 _TABLES = ("stf", "run", "pruned", "pruned_run")
 
-Row = Mapping[str, Any]
+Row = dict[str, Any]
 
 
 def merge_runs(db: Database) -> None:

@@ -1,7 +1,4 @@
-"""Class Runs: the table `run`, as its writers use it; class RunReader: the queries about one run and its STFs.
-
-Knows no names of states.
-"""
+"""Class Runs: the table `run`, and the queries about the STFs of one run. Knows no names of states."""
 
 from __future__ import annotations
 
@@ -17,8 +14,8 @@ from fastmon_daemon.base.clock import format_timestamp
 from fastmon_daemon.messages import run_identity
 from fastmon_daemon.outbox.models import Latency, Origin, RunRow, TfCounts
 from fastmon_daemon.outbox.outages import Outages
-from fastmon_daemon.outbox.queries import RUN_COLUMNS, fetch, load_runs, placeholders, read_run
-from fastmon_daemon.outbox.retention import pruned_runs
+from fastmon_daemon.outbox.queries import count_by_state, load, placeholders, where_in
+from fastmon_daemon.outbox.retention import Retention
 
 MAX_ABSENT = 1000
 """Names of absent STFs that are kept of a run."""
@@ -32,10 +29,35 @@ class Runs:
 
     def __init__(self, db: Database) -> None:
         self._db = db
+        self.outages = Outages(db)
 
     def get(self, namespace: str, run: str) -> RunRow | None:
         """The run, or None if it is unknown."""
-        return next(iter(load_runs(self._db, "where namespace = ? and run = ?", [namespace, run])), None)
+        return next(iter(self.find(run, namespace)), None)
+
+    def find(self, run: str, namespace: str | None = None) -> list[RunRow]:
+        """The runs of that name in *namespace*; None: one for each namespace that has it."""
+        condition, values = where_in({"run": run, "namespace": namespace})
+        return load(self._db, RunRow, f"where {condition} order by namespace", values)
+
+    def latest(self, limit: int = -1) -> list[RunRow]:
+        """Up to *limit* runs, that of the latest message first; a negative limit means all."""
+        return load(self._db, RunRow, "order by last_message_at desc, namespace, run limit ?", [limit])
+
+    def in_states(self, states: Sequence[str]) -> list[RunRow]:
+        """The runs in *states*."""
+        return load(self._db, RunRow, f"where state in ({placeholders(states)})", states)
+
+    def unpruned(self, states: Sequence[str]) -> list[RunRow]:
+        """The runs in *states*, or not claimed, that still have STFs, in the order of their ends."""
+        has_stfs = "exists (select 1 from stf where stf.namespace = run.namespace and stf.run = run.run)"
+        over = f"(not claimed or state in ({placeholders(states)}))"
+        tail = f"where {has_stfs} and {over} order by coalesce(ended_at, last_message_at)"
+        return load(self._db, RunRow, tail, states)
+
+    def counts(self) -> dict[str, int]:
+        """State -> number of runs; states without runs are left out."""
+        return count_by_state(self._db, "run")
 
     def record_message(
         self, namespace: str, run_id: str | int, state: str, now: datetime, execution_id: str | None,
@@ -57,7 +79,8 @@ class Runs:
         False if an operator claimed it although that was known.
         """
         query = (
-            "update run set claimed = 0, other_namespace = ?, poll_at = null, monitor_count = null, absent = '[]'"
+            "update run set claimed = 0, other_namespace = ?, poll_at = null, monitor_count = null, absent = '[]',"
+            " unlisted = '[]'"
             " where namespace = ? and run = ? and other_namespace is null"
         )
         return bool(self._db.execute(query, [other_namespace, row.namespace, row.run]).rowcount)
@@ -120,11 +143,7 @@ class Runs:
         """Up to 100 runs whose poll is due, the longest due first."""
         where = "where (poll_at <= ? or poll_at > ?) and nameless >= ? order by poll_at limit ?"
         limits = format_timestamp(now), format_timestamp(now + _MAX_PAUSE)
-        return load_runs(self._db, where, [*limits, nameless_only, _MAX_DUE])
-
-    def in_states(self, states: Sequence[str]) -> list[RunRow]:
-        """The runs in *states*."""
-        return load_runs(self._db, f"where state in ({placeholders(states)})", list(states))
+        return load(self._db, RunRow, where, [*limits, nameless_only, _MAX_DUE])
 
     def save_verdict(self, row: RunRow, verdict: str) -> None:
         """Store the verdict of a complete run, as JSON; its summary is pending now, even if one was sent before."""
@@ -132,9 +151,8 @@ class Runs:
 
     def pending_summaries(self) -> list[tuple[RunRow, str]]:
         """The runs with a stored verdict whose summary was not sent, with that verdict."""
-        query = f"select verdict, {RUN_COLUMNS} from run where verdict is not null and summary_at is null"  # noqa: S608
-        verdicts = [(row.pop("verdict"), row) for row in fetch(self._db, query)]
-        return [(read_run(row), verdict) for verdict, row in verdicts]
+        rows = load(self._db, RunRow, "where verdict is not null and summary_at is null")
+        return [(row, verdict) for row in rows if (verdict := self.saved_verdict(row))]
 
     def summary_sent(self, row: RunRow, verdict: str, now: datetime) -> None:
         """The summary is not pending any more, unless the verdict has changed since."""
@@ -142,72 +160,55 @@ class Runs:
 
     def all_names(self) -> set[str]:
         """The names of all known runs, of any namespace."""
-        return {name for (name,) in self._db.execute("select run from run")}
+        return {row["run"] for row in self._db.table("run").rows_where(select="run")}
 
     def known_names(self, row: RunRow) -> set[str]:
         """The filenames of all STFs of the run that were ever stored, pruned ones included."""
-        where = "where namespace = ? and run = ?"
-        query = f"select filename from stf {where} union all select filename from pruned {where}"  # noqa: S608
+        query = f"select filename from stf where {_OF_RUN} union all select filename from pruned where {_OF_RUN}"  # noqa: S608
         return {name for (name,) in self._db.execute(query, [row.namespace, row.run] * 2)}
 
     def registered_names(self, row: RunRow, states: Sequence[str], until: datetime) -> set[str]:
         """The filenames of the run's STFs in *states* of which a TF file was registered until then."""
         query = (
-            f"select filename from stf where namespace = ? and run = ? and state in ({placeholders(states)})"  # noqa: S608
+            f"select filename from stf where {_OF_RUN} and state in ({placeholders(states)})"  # noqa: S608
             " and exists (select 1 from tf where tf.stf = stf.id and tf.registered_at <= ?)"
         )
         found = self._db.execute(query, [row.namespace, row.run, *states, format_timestamp(until)])
         return {name for (name,) in found}
 
-    def _set(self, row: RunRow, change: str, values: Sequence[object]) -> None:
-        self._db.execute(f"update run set {change} where namespace = ? and run = ?", [*values, row.namespace, row.run])  # noqa: S608
-
-
-class RunReader:
-    """The queries about one run; read-only."""
-
-    def __init__(self, db: Database) -> None:
-        self._db = db
-        self.outages = Outages(db)
-
-    def find(self, run: str, namespace: str | None = None) -> list[RunRow]:
-        """The runs of that name in *namespace*; None: one for each namespace that has it."""
-        tail = "where run = ? and namespace = coalesce(?, namespace) order by namespace"
-        return load_runs(self._db, tail, [run, namespace])
-
     def saved_verdict(self, row: RunRow) -> str | None:
         """The verdict that was stored when the run became complete, as JSON."""
-        query = "select verdict from run where namespace = ? and run = ?"
-        found = self._db.execute(query, [row.namespace, row.run]).fetchone()
-        return found[0] if found else None
+        return next(
+            (found["verdict"] for found in self._db.table("run").rows_where(_OF_RUN, [row.namespace, row.run])), None
+        )
 
     def pruned(self, row: RunRow) -> int:
         """The number of pruned STFs of the run."""
-        return sum(sum(each.states.values()) for each in pruned_runs(self._db, row.namespace, row.run))
+        return sum(sum(each.states.values()) for each in Retention(self._db).runs(row.namespace, row.run))
 
     def known_counts(self) -> dict[tuple[str, str], int]:
         """(namespace, run) -> number of stored STFs."""
         rows = self._db.execute("select namespace, run, count(*) from stf group by namespace, run")
-        return {(namespace, run): int(count) for namespace, run, count in rows}
+        return {(namespace, run): count for namespace, run, count in rows}
 
     def counts_by_state(self, row: RunRow) -> dict[str, int]:
         """State -> number of STFs of the run; states without STFs are left out."""
-        query = "select state, count(*) from stf where namespace = ? and run = ? group by state"
-        return {state: int(count) for state, count in self._db.execute(query, [row.namespace, row.run])}
+        return count_by_state(self._db, "stf", namespace=row.namespace, run=row.run)
 
     def recovered(self, row: RunRow) -> int:
         """The number of recovered STFs of the run."""
-        query = "select count(*) from stf where namespace = ? and run = ? and origin = ?"
-        return int(self._db.execute(query, [row.namespace, row.run, Origin.RECOVERED]).fetchone()[0])
+        where = f"{_OF_RUN} and origin = ?"
+        return self._db.table("stf").count_where(where, [row.namespace, row.run, Origin.RECOVERED])
 
     def sequences(self, row: RunRow) -> set[int]:
         """The sequence numbers of the run's stored STFs."""
-        query = "select sequence from stf where namespace = ? and run = ? and sequence is not null"
-        return {int(number) for (number,) in self._db.execute(query, [row.namespace, row.run])}
+        where = f"{_OF_RUN} and sequence is not null"
+        rows = self._db.table("stf").rows_where(where, [row.namespace, row.run], select="sequence")
+        return {found["sequence"] for found in rows}
 
     def tf_counts(self, row: RunRow) -> TfCounts:
         """The number of TF files of the run's STFs, by progress."""
-        return TfCounts(**fetch(self._db, _TF_COUNTS, [row.namespace, row.run])[0])
+        return TfCounts(**next(iter(self._db.query(_TF_COUNTS, [row.namespace, row.run]))))
 
     def window(self, row: RunRow) -> tuple[str, str]:
         """From the birth of the run's first STF to its end or last message."""
@@ -228,12 +229,16 @@ class RunReader:
             last_stf, last_at = stf, then
         return [_latency(source, dest, sorted(values)) for (source, dest), values in seconds.items()]
 
+    def _set(self, row: RunRow, change: str, values: Sequence[object]) -> None:
+        self._db.execute(f"update run set {change} where {_OF_RUN}", [*values, row.namespace, row.run])  # noqa: S608
+
 
 def _latency(source: str | None, dest: str, values: list[float]) -> Latency:
     p50, p95 = (values[(len(values) * percent + 99) // 100 - 1] for percent in (50, 95))
     return Latency(source=source, dest=dest, count=len(values), p50_s=p50, p95_s=p95, max_s=values[-1])
 
 
+_OF_RUN = "namespace = ? and run = ?"
 _RECORD_MESSAGE = """
 insert into run (namespace, run, run_id, state, execution_id, last_message_at, poll_at, claimed)
 values (:namespace, :run, :run_id, :state, :execution_id, :now, iif(:claims, :now, null), :claims)

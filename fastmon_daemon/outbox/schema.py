@@ -125,7 +125,7 @@ create table meta (key text primary key, value text not null) without rowid;
 @migrations(name="first")
 def m0001_tables(db: Database) -> None:
     """The tables of version 1."""
-    _run(db, _FIRST)
+    db.executescript(_FIRST)
 
 
 @migrations(name="files_seen")
@@ -148,14 +148,14 @@ update run set nameless = 1 where look_at is not null;
 update run set expected_by = 'end_run' where expected is not null;
 create index stf_run on stf (namespace, run, state);
 create index run_state on run (state);
-create index run_owes on run (run) where verdict is not null and summary_at is null
+create index run_owes on run (run) where verdict is not null and summary_at is null;
 """
 
 
 @migrations(name="ledger")
 def m0003_reconciliation(db: Database) -> None:
     """What the reconciler stores of a run."""
-    _run(db, _RECONCILIATION)
+    db.executescript(_RECONCILIATION)
 
 
 @migrations(name="due_by_health")
@@ -171,14 +171,14 @@ alter table stf add column stage_id text;
 alter table stf add column unreportable text;                       -- why no stage can be reported of it
 alter table history add column reported_at text;
 update history set reported_at = at where stf in (select id from stf where due_at is null);
-create index history_owed on history (id) where reported_at is null
+create index history_owed on history (id) where reported_at is null;
 """
 
 
 @migrations(name="stages")
 def m0005_stage_reports(db: Database) -> None:
     """Which transitions were reported to the monitor; those of finalized STFs count as reported."""
-    _run(db, _STAGES)
+    db.executescript(_STAGES)
 
 
 @migrations(name="pruned")
@@ -212,7 +212,7 @@ update meta set key = 'count:rejected_dropped' where key = 'count:refused_droppe
 update meta set key = 'count:runs_unknown' where key = 'count:runs_unheard';
 update meta set key = 'count:stf_polled' where key = 'count:stf_look';
 update meta set key = replace(key, 'count:foreign_', 'count:ignored_') where key like 'count:foreign_%';
-update meta set key = replace(key, 'forgotten:', 'purged:') where key like 'forgotten:%'
+update meta set key = replace(key, 'forgotten:', 'purged:') where key like 'forgotten:%';
 """
 _VERDICT_KEYS = {
     "why_not": "incomplete_reasons",
@@ -227,7 +227,7 @@ _VERDICT_KEYS = {
 @migrations(name="vocabulary")
 def m0007_vocabulary(db: Database) -> None:
     """Renames tables, columns, values and JSON keys; adds and drops nothing."""
-    _run(db, _VOCABULARY)
+    db.executescript(_VOCABULARY)
     saved = db.execute("select namespace, run, verdict from run where verdict is not null").fetchall()
     for namespace, run, verdict in saved:
         renamed = json.dumps(_renamed(json.loads(verdict)))
@@ -243,29 +243,29 @@ def _renamed(value: Any) -> Any:
 
 _CLAIMS = """
 alter table run add column claimed integer not null default 1;
-alter table run add column other_namespace text
+alter table run add column other_namespace text;
 """
 
 
 @migrations(name="one_run")
 def m0008_one_run(db: Database) -> None:
     """One identity for each run: `0300123` is `300123`; and whether a run is ours: those known until now are."""
-    _run(db, _CLAIMS)
+    db.executescript(_CLAIMS)
     merge_runs(db)
 
 
 _NAMES_AND_BODIES = """
 create index pruned_filename on pruned (filename);
 alter table run add column unlisted text not null default '[]';     -- JSON: filenames
-alter table rejected add column whole integer not null default 1;
-update rejected set whole = bytes <= 65536
+alter table rejected add column is_whole integer not null default 1;
+update rejected set is_whole = bytes <= 65536;
 """
 
 
 @migrations(name="names_and_bodies")
 def m0009_names_and_bodies(db: Database) -> None:
     """Other runs are found by a name, STFs are noted that stand in another run, and bodies that were cut."""
-    _run(db, _NAMES_AND_BODIES)
+    db.executescript(_NAMES_AND_BODIES)
 
 
 def check_compatible(db: Database, path: Path) -> None:
@@ -301,9 +301,3 @@ def check_not_older(db: Database, path: Path) -> None:
             f"{path}: schema version {version} is older than {VERSION}, that of this fastmon: "
             "start fastmon-daemon run once to update it"
         )
-
-
-def _run(db: Database, statements: str) -> None:
-    for statement in statements.split(";"):
-        if statement.strip():
-            db.execute(statement)

@@ -5,60 +5,52 @@ Knows neither the form of a report nor the names of states.
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import replace
 from datetime import datetime
 
 from sqlite_utils import Database
 
 from fastmon_daemon.base.clock import format_timestamp
-from fastmon_daemon.outbox.models import HistoryRow, PendingReport, StageKeys
-from fastmon_daemon.outbox.queries import STF_COLUMNS, columns_of, fetch, load_tfs, read_stf
+from fastmon_daemon.outbox.models import HistoryRow, PendingReport, StageKeys, Stf
+from fastmon_daemon.outbox.queries import load, load_tfs
 
 UNREPORTABLE = "stages_unreportable"
 """The counter of STFs for which no stage can be reported."""
 
 
-class PendingReports:
-    """Reads pending reports; every read is short."""
+class StageReports:
+    """What is pending and what was reported; the writing methods are called inside a transaction of the `Outbox`."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
 
     def pending(self, after: int, limit: int) -> tuple[list[int], int]:
         """STF ids of the next *limit* pending history rows after row *after*, oldest first; and the id of the last."""
-        query = "select id, stf from history where reported_at is null and id > ? order by id limit ?"
-        rows = self._db.execute(query, [after, limit]).fetchall()
-        return list(dict.fromkeys(stf for _, stf in rows)), rows[-1][0] if rows else after
+        pending = "reported_at is null and id > ?"
+        rows = list(self._db.table("history").rows_where(pending, [after], "id", "id, stf", limit))
+        return list(dict.fromkeys(row["stf"] for row in rows)), rows[-1]["id"] if rows else after
 
     def report(self, stf_id: int) -> PendingReport | None:
         """The pending report of an STF; None if nothing is pending, or the STF was pruned meanwhile."""
-        query = f"select id, reported_at, {columns_of(HistoryRow)} from history where stf = ? order by id"  # noqa: S608
-        rows = fetch(self._db, query, [stf_id])
-        if all(row["reported_at"] is not None for row in rows):
+        query = "select max(id), count(*) > count(reported_at) from history where stf = ?"
+        last, is_pending = self._db.execute(query, [stf_id]).fetchone()
+        if not is_pending:
             return None
+        history = load(self._db, HistoryRow, "where stf = ? and id <= ? order by id", [stf_id, last])
         keys, tfs = self.keys(stf_id), load_tfs(self._db, stf_id)
         # Read last: if the STF still exists, the reads above are complete.
-        stf = fetch(self._db, f"select {STF_COLUMNS} where stf.id = ?", [stf_id])
-        if not stf:
-            return None
-        history = tuple(HistoryRow(**{each.name: row[each.name] for each in fields(HistoryRow)}) for row in rows)
-        return PendingReport(stf=read_stf(stf[0], tfs), keys=keys, history=history, last=rows[-1]["id"])
+        for stf in load(self._db, Stf, "where id = ?", [stf_id]):
+            return PendingReport(stf=replace(stf, tfs=tfs), keys=keys, history=tuple(history), last=last)
+        return None
 
     def keys(self, stf_id: int) -> StageKeys:
         """The monitor's ids of an STF; all None if the STF was pruned."""
-        rows = fetch(self._db, f"select {columns_of(StageKeys)} from stf where id = ?", [stf_id])  # noqa: S608
-        return StageKeys(**rows[0]) if rows else StageKeys(workflow_id=None, stage_id=None, unreportable=None)
+        found = load(self._db, StageKeys, "where id = ?", [stf_id])
+        return found[0] if found else StageKeys(workflow_id=None, stage_id=None, unreportable=None)
 
     def count_pending(self) -> int:
         """The number of pending transitions."""
-        return int(self._db.execute("select count(*) from history where reported_at is null").fetchone()[0])
-
-
-class StageReportStore:
-    """Stores what was reported; called inside a transaction of the `Outbox`."""
-
-    def __init__(self, db: Database) -> None:
-        self._db = db
+        return self._db.table("history").count_where("reported_at is null")
 
     def set_workflow(self, stf_id: int, workflow_id: str) -> None:
         """Store the monitor's id of an STF's workflow."""

@@ -6,11 +6,10 @@ Every transaction begins with `BEGIN IMMEDIATE` and holds no network call.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from sqlite_utils import Database
@@ -20,6 +19,7 @@ from fastmon_daemon.base.errors import StaleStfError
 from fastmon_daemon.base.failpoints import failpoints_around
 from fastmon_daemon.messages import run_identity
 from fastmon_daemon.outbox.models import (
+    MAX_REJECTED_BYTES,
     Announced,
     NewStf,
     ReceiveOutcome,
@@ -28,35 +28,17 @@ from fastmon_daemon.outbox.models import (
     StepResult,
     Stf,
 )
-from fastmon_daemon.outbox.outages import Outages
-from fastmon_daemon.outbox.queries import DueQuery, load_stfs, placeholders, where_equal
+from fastmon_daemon.outbox.queries import DueQuery, placeholders
 from fastmon_daemon.outbox.reader import OutboxReader
-from fastmon_daemon.outbox.retention import Retention
-from fastmon_daemon.outbox.runs import Runs
 from fastmon_daemon.outbox.sqlite_errors import storage_errors
-from fastmon_daemon.outbox.stage_reports import StageReportStore
-
-MAX_REJECTED_BYTES = 65_536
-"""Bytes of a rejected message that are stored; the rest is cut."""
 
 
-class Outbox:
-    """One connection for writing; it belongs to one thread. Other tables than those of the STFs are attributes."""
+class Outbox(OutboxReader):
+    """One connection for writing; it belongs to one thread."""
 
     def __init__(self, db: Database) -> None:
-        self._db = db
-        self.runs = Runs(db)
+        super().__init__(db)
         self.files = SeenFiles(db)
-        self.stages = StageReportStore(db)
-        self.outages = Outages(db)
-        self.retention = Retention(db)
-        self.reports = OutboxReader(db)
-        self.path = Path(db.execute("pragma database_list").fetchone()[2])
-        """The database file."""
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._db.close()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -97,80 +79,39 @@ class Outbox:
 
     def note_last_received(self, note: str) -> None:
         """Add *note* to the first history row of the STF that this transaction received last."""
-        self._db.execute(
-            "update history set note = note || ', ' || ?"
-            " where id = (select max(id) from history where trigger is null)",
-            [note],
-        )
+        last = "select max(id) from history where trigger is null"
+        self._db.execute(f"update history set note = note || ', ' || ? where id = ({last})", [note])  # noqa: S608
 
     def reject(self, body: str | bytes, reason: str, now: datetime, limit: int) -> None:
         """Store a rejected message with its reason, whole up to 64 KiB; only the latest *limit* rows are kept."""
         data = body.encode(errors="replace") if isinstance(body, str) else body
         text = data[:MAX_REJECTED_BYTES].decode(errors="backslashreplace").replace("\0", "\\x00")
-        whole = len(data) <= MAX_REJECTED_BYTES
-        self._db.execute(_REJECT, [format_timestamp(now), reason, len(data), text, whole])
+        self._db.execute(_REJECT, [format_timestamp(now), reason, len(data), text, len(data) <= MAX_REJECTED_BYTES])
         dropped = self._db.execute(_REJECTED_CAP, [limit]).rowcount
         if dropped > 0:
             self.count("rejected_dropped", dropped)
 
-    def rejected(self, ids: Collection[int]) -> dict[int, tuple[str, bool]]:
-        """Id -> (body, whether it is whole) of the rejected messages *ids*; ids that are not stored are left out."""
-        query = f"select id, body, whole from rejected where id in ({placeholders(ids)}) order by id"  # noqa: S608
-        rows = self._db.execute(query, list(ids)).fetchall()
-        return {number: (body, bool(whole)) for number, body, whole in rows}
-
     def drop_rejected(self, number: int) -> None:
         """Delete a rejected message, because it was replayed."""
-        self._db.execute("delete from rejected where id = ?", [number])
+        self._db.table("rejected").delete_where("id = ?", [number])
 
     def count(self, what: str, by: int = 1) -> None:
-        """Add *by* to the stored counter *what* (see `OutboxReader.counters`)."""
+        """Add *by* to the stored counter *what* (see `counters`)."""
         self._db.execute(_COUNT, [f"count:{what}", by])
 
     def remember(self, key: str, value: str) -> None:
         """Store *value* under *key*, replacing the previous one."""
-        self._db.execute("insert into meta values (?, ?) on conflict (key) do update set value = excluded.value",
-                         [key, value])  # fmt: skip
-
-    def recall(self, key: str) -> str | None:
-        """The value that `remember` stored under *key*, or None."""
-        return self.reports.recall(key)
-
-    def get(self, stf_id: int) -> Stf:
-        """The STF as stored. Raises: KeyError if it does not exist."""
-        found = load_stfs(self._db, "where stf.id = ?", [stf_id])
-        if not found:
-            raise KeyError(stf_id)
-        return found[0]
-
-    def find(self, *, filename: str | None = None, run: str | None = None, namespace: str | None = None) -> list[Stf]:
-        """The STFs with all given properties, the first received first."""
-        where, values = where_equal({"filename": filename, "stf.run": run, "stf.namespace": namespace})
-        return load_stfs(self._db, f"{where} order by stf.id", values)
-
-    def oldest_in(self, state: str, until: str, limit: int, run: str | None, namespace: str | None) -> list[Stf]:
-        """Up to *limit* STFs that entered *state* before *until*, the longest there first."""
-        tail = (
-            "where stf.state = ? and since <= ? and stf.run = coalesce(?, stf.run)"
-            " and stf.namespace = coalesce(?, stf.namespace) order by since, stf.id limit ?"
-        )
-        return load_stfs(self._db, tail, [state, until, run, namespace, limit])
+        # Not sqlite-utils' `upsert`: it tests the database by creating a table; on a full disk it then loses the row.
+        query = "insert into meta values (?, ?) on conflict (key) do update set value = excluded.value"
+        self._db.execute(query, [key, value])
 
     def next_due(self, states: Sequence[str], due: DueQuery) -> list[Stf]:
         """The STFs in *states* that *due* selects, ordered by their age."""
         found: list[tuple[str, int]] = []
         for state in states:
-            found += self._db.execute(due.sql, due.arguments(state)).fetchall()
+            found += self._db.execute(*due.for_state(state)).fetchall()
         found.sort(reverse=due.newest)
         return [self.get(stf_id) for _, stf_id in found[: due.limit]]
-
-    def unfinished(self, run: str | None = None, namespace: str | None = None) -> int:
-        """The number of STFs (of *run*, of *namespace*) that are not finalized."""
-        query = (
-            "select count(*) from stf where due_at is not null"
-            " and run = coalesce(?, run) and namespace = coalesce(?, namespace)"
-        )
-        return int(self._db.execute(query, [run, namespace]).fetchone()[0])
 
     def save_progress(self, stf_id: int, result: StepResult, now: datetime) -> None:
         """Store the result of a step; a result that is already stored is not changed."""
@@ -237,20 +178,17 @@ class Outbox:
             [format_timestamp(now + delay), error[:1000], spent_s, stf.id, stf.state],
         )
 
-    def delete_stfs(self, run: str, namespace: str, limit: int) -> None:
-        """Delete up to *limit* STFs of a run."""
-        ids = "select id from stf where run = ? and namespace = ? limit ?"
-        self._db.execute(f"delete from stf where id in ({ids})", [run, namespace, limit])  # noqa: S608
-
-    def delete_run(self, run: str, namespace: str) -> None:
-        """Delete the row of a run and its pruned names, but not its STFs."""
+    def delete_run(self, run: str, namespace: str, limit: int) -> None:
+        """Delete the row of a run, its pruned names, and up to *limit* of its STFs."""
         for table in ("pruned", "pruned_run", "run"):
-            self._db.execute(f"delete from {table} where run = ? and namespace = ?", [run, namespace])  # noqa: S608
+            self._db.table(table).delete_where("run = ? and namespace = ?", [run, namespace])
+        ids = "select id from stf where run = ? and namespace = ? limit ?"
+        self._db.table("stf").delete_where(f"id in ({ids})", [run, namespace, limit])
 
     def namespaces_of(self, run: str) -> list[str]:
         """The namespaces that have *run*."""
         query = "select namespace from stf where run = :run union select namespace from run where run = :run order by 1"
-        return [namespace for (namespace,) in self._db.execute(query, {"run": run})]
+        return [row["namespace"] for row in self._db.query(query, {"run": run})]
 
 
 class SeenFiles:
@@ -265,8 +203,7 @@ class SeenFiles:
 
     def remove(self, fingerprints: Sequence[str]) -> None:
         """Delete these fingerprints, because their files no longer exist."""
-        where = f"fingerprint in ({placeholders(fingerprints)})"
-        self._db.execute(f"delete from file_seen where {where}", list(fingerprints))  # noqa: S608
+        self._db.table("file_seen").delete_where(f"fingerprint in ({placeholders(fingerprints)})", fingerprints)
 
     def all(self) -> dict[str, str]:
         """Fingerprint -> the name under which the file was ingested."""
@@ -309,7 +246,7 @@ _REPLACE_SAMPLE = """
 update stf set plan = :plan, tf_count = coalesce(tf_count, :tf_count), size_bytes = coalesce(size_bytes, :size_bytes)
 where id = :id and not exists (select 1 from tf where stf = :id and registered_at is not null)"""
 _ANNOUNCED = "update tf set announced_at = ? where stf = ? and sequence = ? and announced_at is null"
-_REJECT = "insert into rejected (at, reason, bytes, body, whole) values (?, ?, ?, ?, ?)"
+_REJECT = "insert into rejected (at, reason, bytes, body, is_whole) values (?, ?, ?, ?, ?)"
 _REJECTED_CAP = "delete from rejected where id in (select id from rejected order by id desc limit -1 offset ?)"
 _COUNT = """
 insert into meta values (?, ?) on conflict (key) do update set value = cast(value as integer) + excluded.value"""

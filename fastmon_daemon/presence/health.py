@@ -91,7 +91,7 @@ class HealthChecker:
             status=HealthStatus.ERROR if blocked else HealthStatus.WARNING if problems else HealthStatus.OK,
             problems=tuple(problems),
             why="; ".join(f"{problem}: {reason}" for problem, reason in problems.items()),
-            busy=self._has_completed() or self.reports.any_unfinished(),
+            busy=self._has_completed() or self.reports.unfinished() > 0,
             connected=connected,
             disconnected=self._is_connected is not None and not connected,
         )
@@ -115,4 +115,4 @@ class HealthChecker:
 
     def run(self) -> RunRow | None:
         """Return the run with the latest message, if any."""
-        return next(iter(self.reports.runs(limit=1)), None)
+        return next(iter(self.reports.runs.latest(1)), None)

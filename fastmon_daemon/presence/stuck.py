@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from fastmon_daemon.base.clock import parse_timestamp
+from fastmon_daemon.base.clock import format_timestamp, parse_timestamp
 from fastmon_daemon.outbox import DAEMON_DOWNTIME, Outage, OutboxReader, Stf
 from fastmon_daemon.statechart import StateMachine
 
@@ -60,8 +60,8 @@ class LinkStatus:
 
 def latest_link_statuses(reports: OutboxReader) -> dict[str, LinkStatus]:
     """Return link -> status of the links that are or recently were down; every other link is up."""
-    open_ones = reports.outages.latest(open_only=True, limit=_RECENT_OUTAGES)  # may be older than all recent ones
-    recent = reports.outages.latest(open_only=False, limit=_RECENT_OUTAGES)
+    open_ones = reports.outages.open()  # may be older than all recent ones
+    recent = reports.outages.latest(_RECENT_OUTAGES)
     return {
         outage.link: _status(outage) for outage in (*open_ones, *reversed(recent)) if outage.link != DAEMON_DOWNTIME
     }
@@ -100,23 +100,24 @@ class StuckStfs:
 
     def count(self, *, state: str | None = None, run: str | None = None) -> int:
         """Count the stuck STFs, optionally only those in *state* or of *run*."""
-        return sum(self._reports.count_in_state_since(*group, run) for group in self._groups(state))
+        return sum(self._reports.count_stfs(states, before=before, run=run) for states, before in self._groups(state))
 
     def find(self, limit: int, *, state: str | None = None, run: str | None = None) -> list[Stf]:
         """Return up to *limit* stuck STFs (negative: all), failed ones first: a long backlog must not hide them."""
         found: list[Stf] = []
         for states, before in self._groups(state):
             room = limit - len(found) if limit >= 0 else -1
-            found += self._reports.in_state_since(states, before, room, run)
+            found += self._reports.find(states, before=before, limit=room, run=run)
         return found
 
     def includes(self, stf: Stf) -> bool:
         """Whether *stf* is stuck."""
-        return any(
-            stf.state in states and parse_timestamp(stf.since) <= before for states, before in self._groups(stf.state)
-        )
+        return any(stf.state in states and stf.since <= before for states, before in self._groups(stf.state))
 
-    def _groups(self, only: str | None) -> tuple[tuple[tuple[str, ...], datetime], ...]:
+    def _groups(self, only: str | None) -> tuple[tuple[tuple[str, ...], str], ...]:
         """Return pairs of states and time: an STF in one of the states since before that time is stuck."""
         groups = ((self._failed, _ANY_AGE), (self._unfinished, self._before))
-        return tuple((tuple(state for state in states if only in (None, state)), before) for states, before in groups)
+        return tuple(
+            (tuple(state for state in states if only in (None, state)), format_timestamp(before))
+            for states, before in groups
+        )

@@ -132,7 +132,7 @@ class RunComparator:
         return unlisted
 
     def _listable_count(self, outbox: Outbox, row: RunRow) -> int:
-        counts = outbox.reports.by_run.counts_by_state(row)
+        counts = outbox.runs.counts_by_state(row)
         return sum(counts.get(state, 0) for state in self._listable_states)
 
     def _is_open(self, row: RunRow) -> bool:
@@ -188,7 +188,7 @@ class RunComparator:
         return intervals.unnamed_run_s if row.nameless else intervals.ended_run_s
 
     def _log_given_up(self, outbox: Outbox, row: RunRow, now: datetime) -> None:
-        verdict = judge(outbox.reports.by_run, row, self._config.charts, now)
+        verdict = judge(outbox.runs, row, self._config.charts, now)
         if not verdict.missing:
             logger.error("run {}: polls stopped: {}: {}", row.run, ", ".join(verdict.incomplete_reasons), verdict.line)
             return

@@ -56,7 +56,7 @@ class RunFinalizer:
             monotonic = self._config.clock.monotonic()
             if run.finalize_timer.until > monotonic:
                 continue
-            counts = outbox.reports.by_run.counts_by_state(row)
+            counts = outbox.runs.counts_by_state(row)
             if not self._is_incomplete(outbox, row, run, counts):
                 self._complete(outbox, row, run, now)
             if counts != run.finalize_counts:
@@ -65,20 +65,18 @@ class RunFinalizer:
 
     def _is_incomplete(self, outbox: Outbox, row: RunRow, run: TrackedRun, counts: dict[str, int]) -> bool:
         """Whether missed STFs are queued, or the verdict's rule finds the run incomplete."""
-        return bool(run.is_recovering or incomplete_reasons(outbox.reports.by_run, row, self._config.charts, counts))
+        return bool(run.is_recovering or incomplete_reasons(outbox.runs, row, self._config.charts, counts))
 
     def _complete(self, outbox: Outbox, row: RunRow, run: TrackedRun, now: datetime) -> None:
         dest = self._config.run_chart.after(row.state, COMPLETE)
-        judged = judge(
-            outbox.reports.by_run, row, self._config.charts, now
-        )  # outside the transaction: slow for a long run
+        judged = judge(outbox.runs, row, self._config.charts, now)  # outside the transaction: slow for a long run
         verdict = replace(judged, state=dest)
         with outbox.transaction():
             current = outbox.runs.get(row.namespace, row.run)  # the broker's thread may have stored `end_run` meanwhile
             done = (
                 current is not None
                 and current.expected == row.expected
-                and not self._is_incomplete(outbox, current, run, outbox.reports.by_run.counts_by_state(row))
+                and not self._is_incomplete(outbox, current, run, outbox.runs.counts_by_state(row))
                 and outbox.runs.set_state(row, dest)
             )
             if done:

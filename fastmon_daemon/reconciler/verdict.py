@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any
 
 from fastmon_daemon.base.clock import format_timestamp
-from fastmon_daemon.outbox import Latency, Outage, RunReader, RunRow, TfCounts
+from fastmon_daemon.outbox import Latency, Outage, RunRow, Runs, TfCounts
 from fastmon_daemon.statechart import StateMachine
 
 _MAX_RANGES = 1000
@@ -74,7 +74,7 @@ class Verdict:
         return f"expected {expected}, {counts}; TF files {tfs.registered} registered, {tfs.announced} announced"
 
 
-def judge(reports: RunReader, row: RunRow, charts: tuple[StateMachine, StateMachine], now: datetime) -> Verdict:
+def judge(reports: Runs, row: RunRow, charts: tuple[StateMachine, StateMachine], now: datetime) -> Verdict:
     """The verdict of the run in *row*; *charts* are those of the STF and of the run.
 
     If STFs of the run were pruned, it is the verdict that was saved when the run became complete.
@@ -121,18 +121,18 @@ def judge(reports: RunReader, row: RunRow, charts: tuple[StateMachine, StateMach
 
 
 def incomplete_reasons(
-    reports: RunReader, row: RunRow, charts: tuple[StateMachine, StateMachine], counts: dict[str, int]
+    reports: Runs, row: RunRow, charts: tuple[StateMachine, StateMachine], counts: dict[str, int]
 ) -> tuple[str, ...]:
     """Why the run in *row* is not complete; empty if it is. The rule of `judge`, at less cost.
 
-    *counts* are the run's STFs by state (`RunReader.counts_by_state`).
+    *counts* are the run's STFs by state (`Runs.counts_by_state`).
     """
     if saved := _saved(reports, row, counts):
         return saved.incomplete_reasons
     return tuple(_incomplete_reasons(row, charts, counts, _missing_count(row, counts)))
 
 
-def _saved(reports: RunReader, row: RunRow, counts: dict[str, int]) -> Verdict | None:
+def _saved(reports: Runs, row: RunRow, counts: dict[str, int]) -> Verdict | None:
     """The saved verdict if STFs were pruned; not complete any more if more STFs are expected since."""
     pruned = reports.pruned(row)
     text = reports.saved_verdict(row) if pruned or not counts else None

@@ -3,23 +3,6 @@
 This package knows neither the outbox nor the engine.
 """
 
-from transitions import MachineError
+from fastmon_daemon.statechart.machine import StatechartName, StateMachine, load_statechart
 
-from fastmon_daemon.statechart.machine import (
-    StatechartError,
-    StatechartName,
-    StateMachine,
-    Transition,
-    load_statechart,
-    parse_statechart,
-)
-
-__all__ = [
-    "MachineError",
-    "StateMachine",
-    "StatechartError",
-    "StatechartName",
-    "Transition",
-    "load_statechart",
-    "parse_statechart",
-]
+__all__ = ["StateMachine", "StatechartName", "load_statechart"]

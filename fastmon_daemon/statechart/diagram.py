@@ -6,14 +6,12 @@ This module knows neither the meaning of a state nor the source of the numbers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from hashlib import sha256
-from pathlib import Path
-from typing import Literal, NamedTuple, get_args
-from xml.sax.saxutils import quoteattr
+from collections.abc import Mapping
+from typing import Literal
+from xml.etree import ElementTree
 
 from fastmon_daemon.base.errors import ConfigError
-from fastmon_daemon.statechart.machine import StatechartName, StateMachine, load_statechart
+from fastmon_daemon.statechart.machine import StateMachine
 
 Format = Literal["mermaid", "dot", "scxml", "svg"]
 Kind = Literal["step", "decision", "action"]
@@ -30,21 +28,12 @@ _LAYOUT = '%%{init: {"flowchart": {"nodeSpacing": 80, "curve": "monotoneY"}}}%%'
 
 # A fixed seed gives the same file each time; an SVG used as an image shows no HTML labels; an opaque background keeps
 # the labels of arrows readable on a dark page.
-_RENDERING = {
+RENDERING = {
     "handDrawnSeed": 1,
     "htmlLabels": False,
     "flowchart": {"htmlLabels": False},
     "themeCSS": ".edgeLabel rect { fill: #eaeef2 !important; opacity: 1 !important } .edgeLabel text { fill: #1b1f24 }",
 }
-
-
-class _Edge(NamedTuple):
-    """All transitions of one kind between two states, drawn as one arrow with several labels."""
-
-    source: str
-    dest: str
-    kind: Kind
-    labels: tuple[str, ...]
 
 
 def render(chart: StateMachine, form: Format, counts: Mapping[str, int] | None = None) -> str:
@@ -66,41 +55,14 @@ def render(chart: StateMachine, form: Format, counts: Mapping[str, int] | None =
             return _svg(_mermaid(chart, counted))
 
 
-def export_all(folder: Path) -> list[Path]:
-    """Write `{chart}.mmd` and `{chart}.svg` of every chart into *folder*; return the written files in order.
-
-    `docs/generate.py` runs it on `statecharts/`, whose pictures are checked in.
-    """
-    files = {}
-    for name in get_args(StatechartName):
-        mermaid = render(load_statechart(name), "mermaid")
-        files[folder / f"{name}.mmd"] = mermaid
-        files[folder / f"{name}.svg"] = _with_digest(_svg(mermaid), mermaid)
-    for path, text in files.items():
-        path.write_text(text, encoding="utf-8")
-    return list(files)
-
-
-def is_exported_from(svg: str, mermaid: str) -> bool:
-    """Whether `export_all` made *svg* from *mermaid* and it is unchanged. Rendering it again would take seconds."""
-    picture, _, _ = svg.rpartition("<!-- drawn from ")
-    return svg == _with_digest(picture, mermaid)
-
-
-def _with_digest(svg: str, mermaid: str) -> str:
-    digest = sha256(f"{mermaid}{_RENDERING}{svg}".encode()).hexdigest()
-    return f"{svg}<!-- drawn from {digest} -->\n"
-
-
-def _edges(chart: StateMachine) -> Iterator[_Edge]:
-    """One edge per kind and pair of states: several parallel arrows would hide each other."""
+def _edges(chart: StateMachine) -> dict[tuple[str, str, Kind], list[str]]:
+    """(source, dest, kind) -> labels: one arrow per kind and pair of states; parallel ones would hide each other."""
     bundles: dict[tuple[str, str, Kind], list[str]] = {}
     for source, trigger, dest in chart.transitions:
         decider = chart.decisions.get(trigger)
         kind: Kind = "step" if decider is None else "action" if decider == "operator" else "decision"
         bundles.setdefault((source, dest, kind), []).append(trigger if decider is None else f"{trigger} ({decider})")
-    for (source, dest, kind), labels in bundles.items():
-        yield _Edge(source, dest, kind, tuple(labels))
+    return bundles
 
 
 def _label(state: str, counted: Mapping[str, int] | None, newline: str) -> str:
@@ -120,7 +82,7 @@ def _mermaid(chart: StateMachine, counted: Mapping[str, int] | None) -> str:
     for state in chart.states:
         opening, closing = ("([", "])") if state in chart.finals else ("(", ")")
         lines.append(f'    {state}{opening}"{_label(state, counted, "<br>")}"{closing}:::{_style(chart, state)}')
-    for source, dest, kind, labels in _edges(chart):
+    for (source, dest, kind), labels in _edges(chart).items():
         lines.append(f'    {source} {_MERMAID_ARROWS[kind]}|"{"<br>".join(labels)}"| {dest}')
     lines.append(f"    classDef start fill:{_GREY},stroke:{_GREY}")
     for style, fill in _FILLS.items():
@@ -145,7 +107,7 @@ def _dot(chart: StateMachine, counted: Mapping[str, int] | None) -> str:
             f'    "{state}" [label="{_label(state, counted, chr(92) + "n")}", fillcolor="{_FILLS[style]}"{border}]'
         )
     lines.append(f'    start -> "{chart.initial}"')
-    for source, dest, kind, labels in _edges(chart):
+    for (source, dest, kind), labels in _edges(chart).items():
         text = "\\n".join(labels)
         lines.append(f'    "{source}" -> "{dest}" [label="{text}", style={_DOT_STYLES[kind]}]')
     lines.append("}")
@@ -154,24 +116,17 @@ def _dot(chart: StateMachine, counted: Mapping[str, int] | None) -> str:
 
 def _scxml(chart: StateMachine, counted: Mapping[str, int] | None) -> str:
     """W3C SCXML 1.0. It has no element for numbers of STFs: they are comments."""
-    lines = [
-        '<?xml version="1.0" encoding="UTF-8"?>',
-        '<scxml xmlns="http://www.w3.org/2005/07/scxml" version="1.0"',
-        f"       name={quoteattr(chart.name)} initial={quoteattr(chart.initial)}>",
-    ]
+    namespace = "http://www.w3.org/2005/07/scxml"
+    root = ElementTree.Element("scxml", xmlns=namespace, version="1.0", name=chart.name, initial=chart.initial)
     for state in chart.states:
-        element = "final" if state in chart.finals else "state"
-        lines.append(f"  <{element} id={quoteattr(state)}>")
+        element = ElementTree.SubElement(root, "final" if state in chart.finals else "state", id=state)
         if counted is not None:
-            lines.append(f"    <!-- {counted[state]} -->")
-        lines += [
-            f"    <transition event={quoteattr(transition.trigger)} target={quoteattr(transition.dest)}/>"
-            for transition in chart.transitions
-            if transition.source == state
-        ]
-        lines.append(f"  </{element}>")
-    lines.append("</scxml>")
-    return "\n".join(lines) + "\n"
+            element.append(ElementTree.Comment(f" {counted[state]} "))
+        for source, trigger, dest in chart.transitions:
+            if source == state:
+                ElementTree.SubElement(element, "transition", event=trigger, target=dest)
+    ElementTree.indent(root)
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{ElementTree.tostring(root, encoding="unicode")}\n'
 
 
 def _svg(mermaid: str) -> str:
@@ -181,5 +136,5 @@ def _svg(mermaid: str) -> str:
         raise ConfigError(
             "--format svg: renderer not installed: pip install 'swf-fastmon[svg]', or use --format mermaid"
         ) from error
-    svg = mermaidx.render(mermaid, config=_RENDERING).svg()
+    svg = mermaidx.render(mermaid, config=RENDERING).svg()
     return svg.rstrip("\n") + "\n"

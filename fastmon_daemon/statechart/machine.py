@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Set
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal, NamedTuple
 
 import yaml
@@ -33,15 +34,6 @@ class Transition(NamedTuple):
     source: str
     trigger: str
     dest: str
-
-
-class _Cursor:
-    """The model that the machine of the `transitions` package moves: only a state."""
-
-    __slots__ = ("state",)
-
-    def __init__(self, state: str) -> None:
-        self.state = state
 
 
 class StateMachine:
@@ -107,12 +99,12 @@ class StateMachine:
 
     def after(self, state: str, trigger: str) -> str:
         """The state that *trigger* leads to from *state*. Raises: MachineError if the chart has no such transition."""
-        cursor = _Cursor(self._known(state))
+        cursor = SimpleNamespace(state=self._known(state))  # the model that the `transitions` package moves
         event = self._machine.events.get(trigger)
         if event is None:
             raise MachineError(f"chart {self.name}: unknown trigger {trigger!r}")
         event.trigger(cursor)
-        return cursor.state
+        return str(cursor.state)
 
     def check_steps(self, step_names: Set[str]) -> None:
         """Check that the code has exactly the chart's steps. Raises: StatechartError."""

@@ -82,7 +82,7 @@ class OutboxObserver:
 
     def stfs(self) -> list[Stf]:
         """All STFs. Raises: StorageError."""
-        return self._open().list_stfs(limit=-1)
+        return self._open().find()
 
     def _open(self) -> OutboxReader:
         self._reader = self._reader or open_for_reading(self._path)

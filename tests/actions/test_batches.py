@@ -58,7 +58,7 @@ def test_all_are_retried_in_batches_each_once_and_each_in_the_result(testbed: Fa
     done = batches(testbed, outbox, request)
     assert [len(each.done) for each in done] == [BATCH_SIZE, 100]
     assert {name for each in done for name in each.done} == {f"7/{n}.stf" for n in range(1, MANY + 1)}
-    assert outbox.reports.counts_by_state() == {"received": MANY}
+    assert outbox.counts_by_state() == {"received": MANY}
 
 
 def test_an_stf_that_fails_again_meanwhile_is_not_retried_twice(testbed: FakeTestbed, outbox: Outbox) -> None:
@@ -87,10 +87,10 @@ def reject(testbed: FakeTestbed, outbox: Outbox, bodies: list[str]) -> None:
 
 def test_many_messages_are_replayed_in_batches(testbed: FakeTestbed, outbox: Outbox) -> None:
     reject(testbed, outbox, [f'{{"msg_type": "stf_ready", "run_id": "7", "filename": "{n}.stf"}}' for n in range(MANY)])
-    numbers = tuple(outbox.reports.rejected_ids())
+    numbers = tuple(outbox.rejected_ids())
     done = batches(testbed, outbox, ActionRequest(action="replay", by="bob", ids=numbers))
     assert [len(each.done) for each in done] == [BATCH_SIZE, 100]
-    assert outbox.reports.counts_by_state() == {"received": MANY}
+    assert outbox.counts_by_state() == {"received": MANY}
 
 
 def test_all_messages_are_replayed_once_and_those_still_malformed_are_named(

@@ -55,7 +55,7 @@ def test_a_retried_stf_begins_its_next_life_with_the_same_sample(small: FakeTest
     after = named(outbox, stf)
     assert (after.state, after.life) == ("completed", 2)
     assert [(tf.first, tf.last) for tf in after.tfs] == [(tf.first, tf.last) for tf in before]
-    row = next(row for row in outbox.reports.history(after.id) if row.trigger == "retry")
+    row = next(row for row in outbox.history(after.id) if row.trigger == "retry")
     assert (row.life, row.note) == (2, "by alice: fixed")
 
 
@@ -109,8 +109,8 @@ def test_a_replayed_message_is_stored_and_one_still_malformed_stays_with_its_rea
     assert result.rejected["3"] == "only the beginning of its body was stored"
     replayed = named(outbox, "a.stf")
     assert replayed.state == "received"
-    assert [row.note for row in outbox.reports.history(replayed.id)] == ["message, replayed by bob"]
-    assert outbox.reports.rejected_count() == 2
+    assert [row.note for row in outbox.history(replayed.id)] == ["message, replayed by bob"]
+    assert outbox.rejected_count() == 2
 
 
 def test_a_run_is_purged_only_if_finished_unless_requested_otherwise(small: FakeTestbed) -> None:
@@ -124,7 +124,7 @@ def test_a_run_is_purged_only_if_finished_unless_requested_otherwise(small: Fake
     assert kept.rejected == {"100014": "1 of its STFs are unfinished: add --include-unfinished"}
     assert gone.done == ["100014"]
     assert outbox.recall("purged:100014") == f"{format_timestamp(small.time.at)} by bob"
-    assert outbox.reports.counts_by_state() == {}
+    assert outbox.counts_by_state() == {}
 
 
 def test_a_malformed_request_is_rejected() -> None:
@@ -144,7 +144,8 @@ def test_the_socket_belongs_to_its_owner_and_answers_any_input(tmp_path: Path) -
     with ControlServer(database, lambda request: {"echo": request["x"]}):
         assert socket_path(database).stat().st_mode & 0o777 == 0o600
         assert send_request(database, {"x": 7}) == {"echo": 7}
-        assert "unexpected KeyError" in send_request(database, {})["error"]
+        with pytest.raises(PermanentError, match="unexpected KeyError"):
+            send_request(database, {})
         for garbage in (b"not JSON\n", b"[1]\n", b"\xff\n", b"\n"):
             with socket.socket(socket.AF_UNIX) as client:
                 client.settimeout(20)

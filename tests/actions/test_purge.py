@@ -99,4 +99,4 @@ def test_polls_between_two_batches_of_a_purge_restore_nothing(tmp_path: Path, co
         let_a_minute_pass()
     assert monitor.polls == 1
     assert (len(results), results[-1].done) == (batches, ["100014"])
-    assert (outbox.find(), outbox.reports.runs()) == ([], [])
+    assert (outbox.find(), outbox.runs.latest()) == ([], [])

@@ -371,6 +371,6 @@ def test_an_outage_is_stored_with_its_window(testbed: FakeTestbed) -> None:
     testbed.time.pass_(hours=2)
     testbed.monitor.down = False
     settle(engine)
-    [outage] = outbox.reports.outages.latest(open_only=False, limit=10)
+    [outage] = outbox.outages.latest(10)
     assert outage.ended_at is not None
     assert outage.began_at < outage.ended_at

@@ -20,7 +20,8 @@ from fastmon_daemon.engine.steps import StepOutcome, tf_file_registered
 from fastmon_daemon.engine.tasks import BackgroundTask
 from fastmon_daemon.monitor import TfFile
 from fastmon_daemon.outbox import DueQuery, NewStf, Origin, Outbox
-from fastmon_daemon.statechart import MachineError, StatechartError, load_statechart
+from fastmon_daemon.statechart import load_statechart
+from fastmon_daemon.statechart.machine import MachineError, StatechartError
 from tests.builders import START, FakeMonitor, FakeTestbed, Slow, named, query, settle
 from tests.engine.model_world import power_cut
 
@@ -28,7 +29,7 @@ STATES = ["received", "sampled", "tf_registered", "notified", "completed"]
 
 
 def history(outbox: Outbox, name: str) -> list[str]:
-    return [row.dest for row in outbox.reports.history(named(outbox, name).id)]
+    return [row.dest for row in outbox.history(named(outbox, name).id)]
 
 
 def test_an_stf_is_completed_and_each_transition_is_in_its_history_once(testbed: FakeTestbed) -> None:
@@ -178,7 +179,7 @@ def test_tf_files_of_another_writer_are_adopted_and_noted_in_the_history(testbed
     settle(twin.engine(other))
     stf = named(other, name)
     assert {(tf.first, tf.last, tf.adopted) for tf in stf.tfs} == {(3, 9, "another range")}
-    notes = [row.note for row in other.reports.history(stf.id) if row.dest == "tf_registered"]
+    notes = [row.note for row in other.history(stf.id) if row.dest == "tf_registered"]
     assert notes[0] is not None
     assert "another range" in notes[0]
 
@@ -245,7 +246,8 @@ def test_an_stf_is_due_after_the_clock_jumped_back(testbed: FakeTestbed) -> None
 def test_the_query_for_due_stfs_uses_its_index(testbed: FakeTestbed, retrying: bool) -> None:
     outbox = testbed.outbox()
     due = DueQuery(now=START, far=START, retrying=retrying, newest=True, limit=1, busy=(1, 2), fresh_since=START)
-    plan = query(outbox.path, f"explain query plan {due.sql}", *due.arguments("received"))
+    sql, values = due.for_state("received")
+    plan = query(outbox.path, f"explain query plan {sql}", *values)
     details = [row[3] for row in plan]
     assert sum("USING INDEX stf_due (state=? AND <expr>=? AND due_at" in detail for detail in details) == 1 + retrying
     assert not any("TEMP B-TREE" in detail for detail in details)

@@ -85,7 +85,7 @@ class Lab(FakeTestbed):
         return stf
 
     def note(self, stf: Stf) -> str | None:
-        return self.live.reports.history(stf.id)[-1].note
+        return self.live.history(stf.id)[-1].note
 
     @property
     def tf_rows(self) -> list[dict[str, Any]]:
@@ -224,7 +224,7 @@ def test_a_burst_of_a_new_run_asks_once(lab: Lab) -> None:
     with ThreadPoolExecutor(8) as pool:
         pools = CallPools(workers=8, stf_calls=pool, probes=pool, background=pool)
         engine = lab.live_engine(pools=pools)
-        turn_until(engine, lambda: lab.live.reports.counts_by_state() == {"completed": 8}, "all are completed")
+        turn_until(engine, lambda: lab.live.counts_by_state() == {"completed": 8}, "all are completed")
     assert lab.client.calls["GET", "stf-files/"] == 1
 
 

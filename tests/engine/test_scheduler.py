@@ -120,7 +120,7 @@ def test_the_backlog_drains_while_new_stfs_keep_coming(testbed: FakeTestbed) -> 
         if all(named(outbox, name).state == "completed" for name in backlog):
             break
         assert n < 200
-    assert outbox.reports.counts_by_state()["completed"] > len(backlog)
+    assert outbox.counts_by_state()["completed"] > len(backlog)
 
 
 def test_announcements_of_old_and_recovered_stfs_are_marked_late(testbed: FakeTestbed) -> None:

@@ -47,7 +47,7 @@ def read_stfs(database: Path) -> list[StfAndHistory]:
     """Every STF of the outbox with its history."""
     reports = open_for_reading(database)
     try:
-        return [(stf, reports.history(stf.id)) for stf in reports.list_stfs(limit=-1)]
+        return [(stf, reports.history(stf.id)) for stf in reports.find()]
     finally:
         reports.close()
 

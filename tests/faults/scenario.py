@@ -100,7 +100,7 @@ class Scenario(BaseTestbed):
         """Text for the note: when, after the end of the fault, the daemon recorded that *link* was up again."""
         reports = open_for_reading(self.database)
         try:
-            latest = reports.outages.latest(open_only=False, limit=10)
+            latest = reports.outages.latest(10)
             ends = [outage.ended_at for outage in latest if outage.link == link]
         finally:
             reports.close()

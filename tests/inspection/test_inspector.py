@@ -45,7 +45,7 @@ class InspectedDatabase:
 
     def named(self, name: str = NAME, run: str | None = None) -> Stf:
         with closing(open_for_reading(self.path)) as reports:
-            return reports.stf(name, run)[0]
+            return reports.find(filename=name, run=run)[0]
 
     def move(self, trigger: str, at: datetime, note: str | None = None, name: str = NAME) -> None:
         stf = self.named(name)

@@ -53,14 +53,14 @@ def test_a_message_is_on_disk_when_handle_returns_and_a_repeated_one_changes_not
     handle(handler, ready())
     stf = named(outbox, "swf.100014.000001.stf")
     assert (stf.state, stf.origin) == ("received", Origin.MESSAGE)
-    assert outbox.reports.counters() == {"stf_ready_fresh": 1, "stf_ready_known": 1}
+    assert outbox.counters() == {"stf_ready_fresh": 1, "stf_ready_known": 1}
 
 
 def test_a_malformed_message_is_rejected_with_its_reason_and_raises_nothing(
     handler: MessageHandler, outbox: Outbox
 ) -> None:
     handle(handler, b"\xff not JSON")
-    row = outbox.reports.rejected(10)[0]
+    row = outbox.rejected(limit=10)[0]
     assert row.reason.startswith("not JSON")
     assert "not JSON" in row.body
 
@@ -69,16 +69,16 @@ def test_a_duplicate_with_different_content_is_rejected(handler: MessageHandler,
     handle(handler, ready(size_bytes=10))
     handle(handler, ready(size_bytes=11))
     assert named(outbox, "swf.100014.000001.stf").size_bytes == 10
-    assert outbox.reports.rejected(10)[0].reason.startswith("conflict")
+    assert outbox.rejected(limit=10)[0].reason.startswith("conflict")
 
 
 def test_ignored_messages_are_counted_only(handler: MessageHandler, outbox: Outbox) -> None:
     handle(handler, ready(namespace="other"))
     handle(handler, ready(msg_type="tf_file_registered"))
     handle(handler, ready())
-    counters = outbox.reports.counters()
+    counters = outbox.counters()
     assert counters == {"ignored_namespace": 1, "ignored_type": 1, "stf_ready_fresh": 1}
-    assert outbox.reports.rejected_count() == 0
+    assert outbox.rejected_count() == 0
 
 
 def test_the_execution_of_a_run_is_that_of_its_stfs(handler: MessageHandler, outbox: Outbox) -> None:
@@ -179,7 +179,7 @@ def test_an_ignored_message_is_counted_once_when_two_threads_store(handler: Mess
     with after_the_next_commit(other_thread):
         handle(handler, run_message("start_run"))
     handle(handler, run_message("pause_run"))
-    counters = outbox.reports.counters()
+    counters = outbox.counters()
     assert (counters["ignored_type"], counters["ignored_namespace"]) == (1, 1)
 
 
@@ -196,4 +196,4 @@ def test_ignored_messages_are_counted_even_if_storing_fails_at_first(handler: Me
     finally:
         failpoints.set_hook(None)
     handle(handler, ready())
-    assert outbox.reports.counters() == {"ignored_namespace": 1, "stf_ready_fresh": 1}
+    assert outbox.counters() == {"ignored_namespace": 1, "stf_ready_fresh": 1}

@@ -13,7 +13,6 @@ import pytest
 from fastmon_daemon.base.errors import StorageError, StorageUnavailable
 from fastmon_daemon.outbox import (
     DatabaseLock,
-    IntegrityProblem,
     attach,
     check_database,
     open_for_reading,
@@ -21,6 +20,7 @@ from fastmon_daemon.outbox import (
     owner_of,
 )
 from fastmon_daemon.outbox.file_checks import check_local_file_system, file_system_of, quick_check
+from fastmon_daemon.outbox.integrity import IntegrityProblem
 from fastmon_daemon.outbox.schema import VERSION
 from fastmon_daemon.statechart import load_statechart
 from tests.builders import FakeTestbed, settle
@@ -111,7 +111,7 @@ def test_an_outdated_page_count_does_not_count_as_truncation(path: Path, intact:
         open_outbox(path)
     path.write_bytes(intact[:24] + counter + more + intact[32:])
     outbox = open_outbox(path)
-    assert outbox.reports.counts_by_state() == {"completed": 20}
+    assert outbox.counts_by_state() == {"completed": 20}
     outbox.close()
 
 

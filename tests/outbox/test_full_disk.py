@@ -233,7 +233,7 @@ def test_a_daemon_with_a_full_disk_buffers_messages_and_continues_by_itself(
 def names_in(database: Path) -> list[str]:
     outbox = open_outbox(database)
     try:
-        return [stf.filename for stf in outbox.find()]
+        return [stf.filename for stf in reversed(outbox.find())]
     finally:
         outbox.close()
 
@@ -284,7 +284,7 @@ def test_a_database_on_a_full_disk_holds_exactly_what_was_committed(disk: Path) 
     assert outbox.unfinished() == kept
     assert check_database(outbox.path, *CHARTS) == []
     outbox.close()
-    assert open_outbox(outbox.path).reports.counts_by_state() == {"received": kept}
+    assert open_outbox(outbox.path).counts_by_state() == {"received": kept}
 
 
 def committed_until_full(testbed: FakeTestbed, outbox: Outbox) -> int:

@@ -133,13 +133,13 @@ def test_migration_renames_the_keys_of_stored_verdicts_and_keeps_their_values(
 
 
 def test_a_migrated_database_can_be_queried(outbox: Outbox) -> None:
-    reports = outbox.reports
+    reports = outbox
     assert reports.counts_by_state() == STATES
-    assert {(row.run, row.state) for row in reports.runs()} >= RUNS
+    assert {(row.run, row.state) for row in reports.runs.latest()} >= RUNS
     assert reports.rejected_count() == COUNTS["rejected"]
-    assert [row.bytes for row in reports.rejected(100)][::-1] == BYTES
+    assert [row.bytes for row in reports.rejected(limit=100)][::-1] == BYTES
     assert [outage.link for outage in outbox.outages.open()] == ["monitor"]
-    assert [(run.run, run.states) for run in reports.pruned_runs()] == [("200001", {"completed": 5})]
+    assert [(run.run, run.states) for run in reports.retention.runs()] == [("200001", {"completed": 5})]
     assert reports.counters()["stages_unreportable"] == 6
     assert outbox.recall("agent_name") == "fastmon-agent-daq-1"
     assert len(outbox.files.all()) == COUNTS["file_seen"]
@@ -149,7 +149,7 @@ def test_a_migrated_database_can_be_queried(outbox: Outbox) -> None:
     (adopted,) = outbox.find(filename="swf.300001.000005.stf")
     assert [tf.adopted is not None for tf in adopted.tfs] == [True, True]
     charts = (load_statechart("stf"), load_statechart("run"))
-    verdicts = {row.run: judge(outbox.reports.by_run, row, charts, LATER) for row in reports.runs()}
+    verdicts = {row.run: judge(outbox.runs, row, charts, LATER) for row in reports.runs.latest()}
     assert {run for run, verdict in verdicts.items() if verdict.complete} == {"200001", "200002"}
     assert verdicts["300001"].tf_files.preexisting == 2
     (preexisting,) = outbox.find(filename="swf.300001.000012.stf")
@@ -169,7 +169,7 @@ def test_unfinished_work_is_completed_and_finalized_stfs_are_unchanged(
         if not outbox.unfinished():
             break
     unfinished = sum(STATES[state] for state in ("received", "sampled", "tf_registered", "notified"))
-    assert outbox.reports.counts_by_state() == {
+    assert outbox.counts_by_state() == {
         "completed": STATES["completed"] + unfinished,
         **{state: STATES[state] for state in ("skipped", "failed", "discarded")},
     }

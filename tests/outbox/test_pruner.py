@@ -55,7 +55,7 @@ def tick(testbed: FakeTestbed, driven: Engine, count: int = 20) -> None:
 
 
 def stf_count(outbox: Outbox) -> int:
-    return sum(outbox.reports.counts_by_state().values())
+    return sum(outbox.counts_by_state().values())
 
 
 def test_a_complete_run_is_pruned_after_keep_days_and_keeps_its_names_and_counts(testbed: FakeTestbed) -> None:
@@ -74,7 +74,7 @@ def test_a_complete_run_is_pruned_after_keep_days_and_keeps_its_names_and_counts
     assert row is not None
     assert (row.state, row.expected) == ("complete", 10)
     assert outbox.runs.known_names(row) == set(names)
-    (pruned,) = outbox.reports.pruned_runs()
+    (pruned,) = outbox.retention.runs()
     assert (pruned.states, pruned.tf_files) == ({"completed": 10}, 70)
     assert check_database(outbox.path, *CHARTS) == []
 
@@ -109,7 +109,7 @@ def test_a_run_with_a_failed_or_unfinished_stf_is_not_pruned(testbed: FakeTestbe
         outbox.move(named(outbox, names[1]), "discard", "discarded", testbed.time.at, finalized=True)
     tick(testbed, driven)
     assert stf_count(outbox) == 0
-    assert outbox.reports.pruned_runs()[0].states == {"completed": 2, "discarded": 1}
+    assert outbox.retention.runs()[0].states == {"completed": 2, "discarded": 1}
 
 
 @pytest.mark.parametrize(("state", "keep_days"), [("ended", 7), ("running", 7), ("complete", 0)])
@@ -133,7 +133,7 @@ def test_each_tick_prunes_one_batch_and_pruning_continues_after_a_restart(testbe
     outbox = testbed.outbox()
     engine(testbed, outbox).tick(0)
     assert stf_count(outbox) == 0
-    assert outbox.reports.pruned_runs()[0].states == {"completed": BATCH_SIZE + 5}
+    assert outbox.retention.runs()[0].states == {"completed": BATCH_SIZE + 5}
 
 
 def test_a_run_that_begins_again_while_it_is_pruned_is_kept(testbed: FakeTestbed) -> None:
@@ -144,8 +144,7 @@ def test_a_run_that_begins_again_while_it_is_pruned_is_kept(testbed: FakeTestbed
     driven.tick(0)
     assert stf_count(outbox) == 5
     with outbox.transaction():
-        outbox.delete_stfs(RUN, "ns", 100)
-        outbox.delete_run(RUN, "ns")
+        outbox.delete_run(RUN, "ns", 100)
     complete(testbed, outbox, 5, "running")
     tick(testbed, driven)
     assert stf_count(outbox) == 5
@@ -188,15 +187,15 @@ def test_a_pruned_run_that_expects_more_stfs_is_not_complete_any_more(testbed: F
     row = outbox.runs.get("ns", RUN)
     assert row is not None
     with outbox.transaction():
-        outbox.runs.save_verdict(row, judge(outbox.reports.by_run, row, CHARTS, testbed.time.at).as_json())
+        outbox.runs.save_verdict(row, judge(outbox.runs, row, CHARTS, testbed.time.at).as_json())
     testbed.time.pass_(days=8)
     tick(testbed, engine(testbed, outbox))
-    assert judge(outbox.reports.by_run, row, CHARTS, testbed.time.at).complete
+    assert judge(outbox.runs, row, CHARTS, testbed.time.at).complete
     event = parse(json.dumps({"msg_type": "end_run", "run_id": RUN, "total_stf_files": 12}), namespace="ns")
     assert isinstance(event, RunEvent)
     with outbox.transaction():
         row = record_run_event(outbox, CHARTS[1], event, "ns", testbed.time.at)
-    verdict = judge(outbox.reports.by_run, row, CHARTS, testbed.time.at)
+    verdict = judge(outbox.runs, row, CHARTS, testbed.time.at)
     assert (verdict.complete, verdict.state, verdict.expected, verdict.completed, verdict.missing) == (
         False,
         "ended",
@@ -266,7 +265,25 @@ def test_inspect_reports_a_pruned_run_and_delete_run_deletes_its_names(testbed: 
     assert inspected.exit_code == 2
     assert "was pruned with run" in inspected.output
     with outbox.transaction():
-        outbox.delete_run(RUN, "ns")
+        outbox.delete_run(RUN, "ns", 100)
         assert outbox.receive(NewStf(namespace="ns", run_id=RUN, filename=name), "received", testbed.time.at) is (
             ReceiveOutcome.FRESH
         )
+
+
+def test_a_run_that_is_not_claimed_is_pruned_after_its_last_message(testbed: FakeTestbed) -> None:
+    outbox = testbed.outbox()
+    name = testbed.receive(outbox)
+    with outbox.transaction():
+        outbox.runs.record_message("ns", RUN, "running", testbed.time.at, None, claims=False)
+    driven = engine(testbed, outbox)
+    settle(driven)
+    testbed.time.pass_(days=6)
+    tick(testbed, driven)
+    assert stf_count(outbox) == 1
+    testbed.time.pass_(days=2)
+    tick(testbed, driven)
+    assert stf_count(outbox) == 0
+    row = outbox.runs.get("ns", RUN)
+    assert row is not None
+    assert outbox.runs.known_names(row) == {name}

@@ -94,35 +94,35 @@ def test_every_transition_stays_in_a_history(v7: Path, merged: Path) -> None:
 
 
 def test_runs_are_merged(outbox: Outbox) -> None:
-    (run,) = [row for row in outbox.reports.runs() if row.run == "300123"]
+    (run,) = [row for row in outbox.runs.latest() if row.run == "300123"]
     assert (run.run_id, run.state, run.expected, run.expected_by) == (300123, "ended", 12, "end_run")
     assert (run.absent, run.last_sequence, run.monitor_count) == ((name(12),), 11, 12)
     assert run.execution_id == "exec-int"
     assert run.poll_at is not None
-    states = {row.run: (row.state, row.claimed) for row in outbox.reports.runs()}
+    states = {row.run: (row.state, row.claimed) for row in outbox.runs.latest()}
     assert (states["7"], states["300555"]) == (("complete", True), ("running", True))
 
 
 def test_verdicts_and_pruned_counts_are_of_the_merged_run(outbox: Outbox) -> None:
-    verdicts = {row.run: judge(outbox.reports.by_run, row, CHARTS, LATER) for row in outbox.reports.runs()}
+    verdicts = {row.run: judge(outbox.runs, row, CHARTS, LATER) for row in outbox.runs.latest()}
     assert (verdicts["7"].complete, verdicts["7"].run, verdicts["7"].completed) == (True, "7", 2)
     assert (verdicts["300200"].run, verdicts["300200"].expected) == ("300200", 2)
     assert (verdicts["300123"].missing, verdicts["300123"].missing_names) == (1, (name(12),))
     saved = query(outbox.path, "select run, verdict from run where verdict is not null order by run")
     assert [(run, json.loads(verdict)["run"]) for run, verdict in saved] == [("300200", "300200"), ("7", "7")]
-    (pruned,) = outbox.reports.pruned_runs()
+    (pruned,) = outbox.retention.runs()
     assert (pruned.run, pruned.states, pruned.tf_files) == ("300200", {"completed": 1}, 3)  # the other is stored
 
 
 def test_each_form_of_a_run_is_known_afterwards(outbox: Outbox, merged: Path) -> None:
-    before = outbox.reports.counts_by_state()
+    before = outbox.counts_by_state()
     handler = MessageHandler(merged, "ns", "fastmon-agent-test-1", CHARTS, clock=HandClock(at=LATER).clock())
     for run_id in (300123, "300123", "0300123", "00300123", "000300123"):
         for sequence in STATES:
             body = {"msg_type": "stf_ready", "namespace": "ns", "run_id": run_id, "filename": name(sequence)}
             handle(handler, json.dumps(body))
-    assert outbox.reports.counts_by_state() == before
-    assert len([row for row in outbox.reports.runs() if "300123" in row.run]) == 1
+    assert outbox.counts_by_state() == before
+    assert len([row for row in outbox.runs.latest() if "300123" in row.run]) == 1
 
 
 def test_work_under_way_takes_over_what_a_failed_row_had_done(v7: Path, tmp_path: Path) -> None:

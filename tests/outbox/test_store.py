@@ -21,11 +21,11 @@ from fastmon_daemon.outbox import (
     ReceiveOutcome,
     Sampled,
     TfCounts,
-    connect,
     open_for_reading,
     open_outbox,
     owner_of,
 )
+from fastmon_daemon.outbox.database import connect
 from fastmon_daemon.outbox.models import SamplePlan
 from fastmon_daemon.outbox.schema import APPLICATION_ID, migrations
 from tests.builders import START, FakeTestbed, named
@@ -63,7 +63,7 @@ def test_only_the_owner_has_access_and_every_commit_is_synced(path: Path, outbox
 def test_a_known_stf_changes_nothing(outbox: Outbox) -> None:
     assert receive(outbox, stf()) is ReceiveOutcome.FRESH
     assert receive(outbox, stf()) is ReceiveOutcome.KNOWN
-    assert len(outbox.reports.history(named(outbox, "a.stf").id)) == 1
+    assert len(outbox.history(named(outbox, "a.stf").id)) == 1
 
 
 def test_a_run_id_as_number_and_as_text_is_one_run(outbox: Outbox) -> None:
@@ -93,7 +93,7 @@ def test_a_move_from_a_state_that_the_stf_has_left_fails_and_overwrites_nothing(
     with pytest.raises(StaleStfError), outbox.transaction():
         outbox.move(before, "fail", "failed", START, finalized=True)
     assert named(outbox, "a.stf").state == "skipped"
-    assert [row.dest for row in outbox.reports.history(before.id)] == ["received", "skipped"]
+    assert [row.dest for row in outbox.history(before.id)] == ["received", "skipped"]
 
 
 def test_a_failed_transaction_stores_nothing(outbox: Outbox) -> None:
@@ -121,11 +121,11 @@ def test_rejected_messages_are_cut_at_64_kib_and_the_oldest_are_dropped_and_coun
         for n in range(5):
             outbox.reject(f"message {n}", "not JSON", START, 3)
         outbox.reject(b"\0" + b"x" * 100_000, "too long", START, 3)
-    last, *before = outbox.reports.rejected(10)
+    last, *before = outbox.rejected(limit=10)
     assert [row.body for row in before] == ["message 4", "message 3"]
-    assert (last.bytes, last.reason, last.whole) == (100_001, "too long", False)
+    assert (last.bytes, last.reason, last.is_whole) == (100_001, "too long", False)
     assert last.body == "\\x00" + "x" * 65_535
-    assert outbox.reports.counters() == {"rejected_dropped": 3}
+    assert outbox.counters() == {"rejected_dropped": 3}
 
 
 @pytest.mark.parametrize("size", [65_535, 65_536, 65_537])
@@ -133,10 +133,9 @@ def test_a_rejected_message_is_whole_up_to_exactly_64_kib(outbox: Outbox, size: 
     body = "x" * (size - 1) + "y"
     with outbox.transaction():
         outbox.reject(body, "not JSON", START, 3)
-    (row,) = outbox.reports.rejected(10)
+    (row,) = outbox.rejected(limit=10)
     whole = size <= 65_536
-    assert (row.bytes, row.body, row.reason, row.whole) == (size, body[:65_536], "not JSON", whole)
-    assert outbox.rejected([row.id]) == {row.id: (body[:65_536], whole)}
+    assert (row.bytes, row.body, row.reason, row.is_whole) == (size, body[:65_536], "not JSON", whole)
 
 
 def test_preexisting_tf_files_count_as_such_unless_they_were_announced(outbox: Outbox) -> None:
@@ -153,8 +152,8 @@ def test_preexisting_tf_files_count_as_such_unless_they_were_announced(outbox: O
             outbox.save_progress(stf_id, Announced(sequence=sequence), START)
     assert named(outbox, "a.stf").preexisting == preexisting
     assert named(outbox, "b.stf").preexisting == ()
-    (row,) = outbox.reports.by_run.find("100014")
-    assert outbox.reports.by_run.tf_counts(row) == TfCounts(drawn=6, registered=0, announced=2, preexisting=1)
+    (row,) = outbox.runs.find("100014")
+    assert outbox.runs.tf_counts(row) == TfCounts(drawn=6, registered=0, announced=2, preexisting=1)
 
 
 def test_one_process_owns_a_database_and_a_second_one_fails_with_its_process_id(path: Path) -> None:

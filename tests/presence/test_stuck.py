@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fastmon_daemon.base.errors import PermanentError
-from fastmon_daemon.inspection.inspector import InspectionContext, Inspector, StfFilter
+from fastmon_daemon.inspection.inspector import InspectionContext, Inspector
 from fastmon_daemon.inspection.liveness import Liveness
 from fastmon_daemon.inspection.metrics import MetricsCollector
 from fastmon_daemon.monitor import ResponseCounter
@@ -55,7 +55,7 @@ class Reports:
     def overview(self) -> dict[str, Any]:
         context = InspectionContext(stuck=STUCK_RULE, now=self.testbed.time.at, daemon=1)
         with closing(open_for_reading(self.database)) as reports:
-            return Inspector(reports, context).overview(StfFilter())
+            return Inspector(reports, context).overview()
 
 
 def number_in(text: str, pattern: str) -> int:

@@ -215,13 +215,13 @@ class Harness(FakeTestbed):
 
     @property
     def verdict(self) -> Verdict:
-        return judge(self.live_outbox.reports.by_run, self.row, CHARTS, self.time.at)
+        return judge(self.live_outbox.runs, self.row, CHARTS, self.time.at)
 
     def stf(self, sequence: int) -> Stf:
         return named(self.live_outbox, file_name(sequence))
 
     def first_note(self, sequence: int) -> str | None:
-        return self.live_outbox.reports.history(self.stf(sequence).id)[0].note
+        return self.live_outbox.history(self.stf(sequence).id)[0].note
 
     def known(self) -> Sequence[str]:
         return sorted(self.live_outbox.runs.known_names(self.row))

@@ -157,7 +157,7 @@ def test_the_forms_of_a_run_id_are_one_run(harness: Harness) -> None:
     harness.process("stf_ready", run_id="100014", filename=file_name(2), sequence=2)
     harness.process("end_run", run_id=100014, total_stf_files=3)
     harness.pass_time(20)
-    (row,) = harness.live_outbox.reports.runs()
+    (row,) = harness.live_outbox.runs.latest()
     assert (row.run, row.run_id, row.state) == ("100014", "0100014", "complete")
     assert [harness.stf(n).run_id for n in (1, 2, 3)] == [100014, "100014", "0100014"]  # as it came
     assert (harness.verdict.received, harness.verdict.recovered, len(harness.summaries)) == (2, 1, 1)

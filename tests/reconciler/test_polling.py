@@ -245,7 +245,7 @@ def test_queued_lookups_do_not_bring_back_a_purged_run(harness: Harness) -> None
     harness.live_engine.tick(0)  # it failed: it is queued again
     harness.purge()
     harness.pass_time(60)
-    assert harness.live_outbox.reports.run_counts() == harness.live_outbox.reports.counts_by_state() == {}
+    assert harness.live_outbox.runs.counts() == harness.live_outbox.counts_by_state() == {}
 
 
 def test_a_lookup_that_outlives_a_purge_neither_brings_back_the_run_nor_disturbs_the_new_one(harness: Harness) -> None:
@@ -255,7 +255,7 @@ def test_a_lookup_that_outlives_a_purge_neither_brings_back_the_run_nor_disturbs
     harness.purge()
     harness.pool.resume()
     harness.pass_time(30)
-    assert harness.live_outbox.reports.run_counts() == harness.live_outbox.reports.counts_by_state() == {}
+    assert harness.live_outbox.runs.counts() == harness.live_outbox.counts_by_state() == {}
     harness.process("end_run", total_stf_files=1)
     harness.pass_time(30)
     assert (harness.row.state, harness.verdict.recovered) == ("complete", 1)
@@ -265,7 +265,7 @@ def test_a_lookup_that_outlives_a_purge_neither_brings_back_the_run_nor_disturbs
 
 
 def unknown_runs(harness: Harness) -> int:
-    return harness.live_outbox.reports.counters().get("runs_unknown", 0)
+    return harness.live_outbox.counters().get("runs_unknown", 0)
 
 
 def test_a_run_during_a_downtime_is_reported_once_and_not_stored(harness: Harness) -> None:
@@ -280,7 +280,7 @@ def test_a_run_during_a_downtime_is_reported_once_and_not_stored(harness: Harnes
         harness.pass_time(70)
     assert unknown_runs(harness) == 2
     assert [line for line in lines if "100015, 100016" in line and "reconcile --run" in line]
-    assert harness.live_outbox.reports.run_counts() == {"running": 1}
+    assert harness.live_outbox.runs.counts() == {"running": 1}
     harness.start()
     harness.pass_time(70)
     assert (unknown_runs(harness), harness.monitor.run_listings) == (2, 3)

@@ -224,13 +224,13 @@ def test_an_end_run_that_arrives_during_the_verdict_prevents_completion(harness:
     harness.register(1)
     harness.stf_ready(1)
     harness.monitor.ended_at = format_timestamp(START)
-    window = harness.live_outbox.reports.by_run.window
+    window = harness.live_outbox.runs.window
 
     def slow(row: RunRow) -> tuple[str, str]:
         harness.deliver("end_run", total_stf_files=2)
         return window(row)
 
-    harness.live_outbox.reports.by_run.window = slow  # type: ignore[method-assign]
+    harness.live_outbox.runs.window = slow  # type: ignore[method-assign]
     harness.pass_time(90)
     assert (harness.row.state, harness.row.expected, harness.summaries) == ("ended", 2, [])
     harness.register(2)

@@ -51,7 +51,7 @@ def test_the_verdict_of_a_run_with_pruned_stfs_is_the_saved_one(harness: Harness
     harness.pass_time(3)
     before = harness.verdict
     with harness.live_outbox.transaction():
-        harness.live_outbox.delete_stfs("100014", "ns", 1000)
+        harness.live_outbox.retention.prune("ns", "100014", harness.time.at, 1000)
     after = harness.verdict
     assert (after.complete, after.completed, after.tf_files) == (True, 1, before.tf_files)
     assert after.latencies == before.latencies

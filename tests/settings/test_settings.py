@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from loguru import logger
@@ -21,7 +22,6 @@ from fastmon_daemon.settings import (
     database_to_write,
     read_environment,
 )
-from fastmon_daemon.settings.docs import env_example, settings_table
 
 NO_CA_FILE = (
     "ACTIVEMQ_USE_SSL='true': TLS needs a CA file: "
@@ -396,17 +396,17 @@ def test_explicit_database_has_no_fallback(tmp_path: Path, home: Path) -> None:
     assert database_to_read(None, {"FASTMON_DB": str(absent)}, home, tmp_path) == (absent, "FASTMON_DB")
 
 
-def test_env_example_is_up_to_date() -> None:
-    assert (REPOSITORY / ".env.example").read_text() == env_example()
+def test_env_example_is_up_to_date(generate: ModuleType) -> None:
+    assert (REPOSITORY / ".env.example").read_text() == generate.env_example()
 
 
-def test_env_example_uncommented_sets_the_defaults(load: Load, working: Path) -> None:
-    lines = env_example().splitlines()
+def test_env_example_uncommented_sets_the_defaults(load: Load, working: Path, generate: ModuleType) -> None:
+    lines = generate.env_example().splitlines()
     (working / ".env").write_text("\n".join(line.removeprefix("#") for line in lines if not line.startswith("# ")))
     assert load() == Settings(namespace="epic")
 
 
-def test_settings_table_has_a_row_per_setting() -> None:
-    rows = settings_table().splitlines()[2:]
+def test_settings_table_has_a_row_per_setting(generate: ModuleType) -> None:
+    rows = generate.settings_table().splitlines()[2:]
     assert [row.split("`")[1] for row in rows] == [declared.names[0] for _, declared in all_settings()]
     assert all(row.replace(r"\|", "").count("|") == 4 for row in rows)

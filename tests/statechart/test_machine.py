@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from fastmon_daemon.statechart import MachineError, StatechartError, StateMachine, load_statechart, parse_statechart
+from fastmon_daemon.statechart import StateMachine, load_statechart
+from fastmon_daemon.statechart.machine import MachineError, StatechartError, parse_statechart
 
 REPOSITORY = Path(__file__).parents[2]
 CHARTS = [load_statechart("stf"), load_statechart("run")]
