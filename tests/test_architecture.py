@@ -37,7 +37,8 @@ MODULES_IN_ORDER = {
     "outbox": "sqlite_errors run_merging schema models queries outages retention stage_reports runs reader store "
     "file_checks lock database disk_space integrity backup pruner",
     "runs": "run_events poll_state tracked_runs",
-    "engine": "concurrency_limits sampling steps tasks inbox circuit_breakers outliers scheduler transitions engine",
+    "engine": "concurrency_limits sampling parents steps tasks inbox circuit_breakers outliers scheduler transitions "
+    "engine",
     "presence": "stuck identity periodic_worker health heartbeat log_shipping stage_rows lost_ids stages status agent",
     "intake": "found_files seen_file_cache watcher foreign_namespaces handler",
     "reconciler": "config verdict downtime finishing unknown_runs backfill comparing reconciler",

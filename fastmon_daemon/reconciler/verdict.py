@@ -168,6 +168,11 @@ def _incomplete_reasons(
         yield f"missing: {missing}"
     if row.absent:
         yield f"listed by the monitor, not received yet: {len(row.absent)}"
+    completed, ended = _after("close_stf", chart, counts), not run_chart.may(row.state, "end_run")
+    if row.unlisted:
+        yield f"with TF files, but not listed by the monitor in this run: {len(row.unlisted)} ({row.unlisted[0]} ...)"
+    elif row.monitor_count is not None and row.monitor_count < completed and ended and row.poll_at:
+        yield f"completed: {completed}, listed by the monitor: {row.monitor_count}"  # until the poll that is due
     if failed := _after("fail", chart, counts):
         yield f"failed: {failed}"
     if unfinished := _unfinished(chart, counts):
