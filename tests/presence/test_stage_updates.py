@@ -111,6 +111,19 @@ def test_what_a_failing_monitor_does_not_take_is_told_later_in_order_and_whole(b
     assert updates(bench) == (0, 1)  # what was not taken does not count
 
 
+def test_after_an_outage_of_any_length_reports_go_on_within_five_seconds(bench: Bench) -> None:
+    bench.testbed.receive(bench.outbox)
+    settle(bench.engine)
+    bench.monitor.stop()
+    for _ in range(20):
+        bench.round()
+    bench.stages.tick()
+    bench.monitor.start()
+    bench.testbed.time.pass_(seconds=5)
+    bench.stages.tick()
+    assert (bench.pending(), updates(bench)) == (0, (0, 1))
+
+
 def test_an_stf_is_told_as_received_only_if_it_will_not_be_skipped(tmp_path: Path, monitor: MonitorThread) -> None:
     bench = bench_with(tmp_path, monitor, selection_fraction=0.5)
     for n in range(1, 5):
