@@ -23,7 +23,7 @@ from sqlite_utils import Database
 
 from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.base.errors import FastmonError, LinkDown
-from fastmon_daemon.base.links import LINK_OF_STEP
+from fastmon_daemon.base.links import ANNOUNCEMENTS, INTAKE, LINK_OF_STEP
 from fastmon_daemon.engine import (
     BackgroundTask,
     CallPools,
@@ -181,9 +181,9 @@ class FakeTestbed:
     def breakers(
         self, outbox: Outbox, probes: Mapping[str, Callable[[], None]] | None = None, **changes: Any
     ) -> CircuitBreakers:
-        all_probes = {"monitor": self.monitor.probe, "broker": self.probe_broker, **(probes or {})}
+        usual = {"monitor": self.monitor.probe, INTAKE: self.probe_broker, ANNOUNCEMENTS: self.probe_broker}
         given: dict[str, Any] = {"clock": self.time.clock(), "jitter": lambda: 1.0, **changes}
-        return CircuitBreakers(outbox, all_probes, **given)
+        return CircuitBreakers(outbox, {**usual, **(probes or {})}, **given)
 
     def engine(
         self,
@@ -230,7 +230,8 @@ class FakeTestbed:
 
     def broker_is(self, engine: Engine, *, up: bool) -> None:
         self.broker_up = up
-        engine.inbox.report_link(LinkEvent("broker", up=up, reason="" if up else "broker stopped"))
+        for link in (INTAKE, ANNOUNCEMENTS):
+            engine.inbox.report_link(LinkEvent(link, up=up, reason="" if up else "broker stopped"))
 
 
 def handle(handler: MessageHandler, body: str | bytes) -> None:

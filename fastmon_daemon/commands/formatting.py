@@ -1,4 +1,4 @@
-"""Output of all commands: the console, tables, times, and escaping of what a terminal would interpret."""
+"""Output of all commands: the console, tables and times."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fastmon_daemon.base.clock import parse_timestamp
+from fastmon_daemon.base.text import escape_controls
 
 _PIPE_WIDTH = 100_000
 """Columns of output to a pipe: lines are never folded."""
@@ -28,12 +29,6 @@ def console() -> Console:
     return Console(
         force_terminal=on_terminal, width=None if on_terminal else _PIPE_WIDTH, markup=False, highlight=False
     )
-
-
-def escape_controls(value: object) -> str:
-    """Return *value* as one line, with control and invisible characters escaped; None is "-"."""
-    text = "-" if value is None else str(value)
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def count_of(count: int, noun: str) -> str:

@@ -19,6 +19,7 @@ from fastmon_daemon.commands.common import db_option, find_database, json_option
 from fastmon_daemon.commands.formatting import console
 from fastmon_daemon.commands.inspect_tables import render_inspection
 from fastmon_daemon.inspection.inspector import InspectionContext, Inspector, View, with_metadata
+from fastmon_daemon.messages import run_identity
 from fastmon_daemon.outbox import OutboxReader, open_for_reading, owner_of, shortage
 from fastmon_daemon.presence.stuck import StuckRule
 from fastmon_daemon.statechart import load_statechart
@@ -36,7 +37,7 @@ _STATES = load_statechart("stf").states
 @click.option(
     "--state", metavar="STATE", type=click.Choice(_STATES), help=f"List the STFs in STATE: {', '.join(_STATES)}."
 )
-@click.option("--run", metavar="RUN", help="List the STFs of RUN.")
+@click.option("--run", type=run_identity, metavar="RUN", help="List the STFs of RUN.")
 @click.option("--rejected", is_flag=True, help="List rejected messages.")
 @click.option("--all", "everything", is_flag=True, help=f"List all entries, not only the first {_DEFAULT_LIMIT}.")
 @json_option()
@@ -90,7 +91,7 @@ def inspect(
       namespace, run, run_id, state, execution_id, expected, expected_by,
       known, missing, monitor_count, absent, last_sequence, nameless,
       last_message_at, ended_at, ended_by, poll_at, polls, reconcile_error,
-      summary_at, pruned
+      summary_at, claimed, other_namespace, pruned
     """
     if (stf is not None and (state or rejected)) or (rejected and (state or run)):
         raise click.UsageError("STF, --state and --rejected cannot be combined, nor --rejected and --run")

@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from fastmon_daemon.base.clock import parse_timestamp
-from fastmon_daemon.commands.formatting import escape_controls, format_when, table
+from fastmon_daemon.base.text import escape_controls
+from fastmon_daemon.commands.formatting import format_when, table
 
 View = dict[str, Any]
 

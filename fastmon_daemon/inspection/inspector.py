@@ -86,7 +86,7 @@ class Inspector:
         for run in self._reports.runs.latest():
             gone = pruned.get((run.namespace, run.run))
             count = known.get((run.namespace, run.run), 0) + (sum(gone.states.values()) if gone else 0)
-            most = run.last_sequence or 0 if run.expected is None else run.expected
+            most = (run.last_sequence or 0 if run.expected is None else run.expected) if run.claimed else 0
             views.append({**asdict(run), "known": count, "missing": max(0, most - count),
                           "pruned": asdict(gone) if gone else None})  # fmt: skip
         return views

@@ -75,7 +75,7 @@ class NewStf:
 
     namespace: str
     run_id: str | int
-    """As received; its text is the identity."""
+    """As received; the identity is `messages.run_identity` of it."""
     filename: str
     sequence: int | None = None
     size_bytes: int | None = None
@@ -219,6 +219,10 @@ class RunRow:
     """Those of them that were unknown, at most `MAX_ABSENT`."""
     summary_at: str | None
     """When its summary was sent."""
+    claimed: bool
+    """It is ours; False: only those of its STFs that were announced to us are."""
+    other_namespace: str | None
+    """The namespace whose TF files stand in it, if that is why it is not claimed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

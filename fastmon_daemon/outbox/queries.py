@@ -37,7 +37,7 @@ _DECODERS: Mapping[str, Callable[[Any], Any]] = {
     "preexisting": lambda text: tuple(json.loads(text or "[]")),
     "plan": lambda text: SamplePlan(**json.loads(text)) if text else None,
     "origin": Origin,
-    **dict.fromkeys(("included", "nameless", "blocked"), bool),
+    **dict.fromkeys(("included", "nameless", "claimed", "blocked"), bool),
 }
 """Column -> how its value is read, if not as it is."""
 _EXECUTION = """coalesce(execution_id, (select execution_id from run where run.namespace = stf.namespace

@@ -12,7 +12,6 @@ from uuid import uuid4
 from fastmon_daemon.base.backoff import retry_for
 from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.base.links import links_for
-from fastmon_daemon.broker import BrokerConnection
 from fastmon_daemon.engine import Engine
 from fastmon_daemon.engine.sampling import gets_tf_files
 from fastmon_daemon.intake.found_files import FoundFile
@@ -30,6 +29,7 @@ from fastmon_daemon.presence.periodic_worker import PeriodicWorker, WorkerErrors
 from fastmon_daemon.presence.stages import StageReporter
 from fastmon_daemon.presence.status import StatusPublisher
 from fastmon_daemon.presence.stuck import StuckRule
+from fastmon_daemon.service.brokers import Brokers
 from fastmon_daemon.service.clients import agent_client
 from fastmon_daemon.service.process import ProcessContext
 from fastmon_daemon.settings import Settings
@@ -82,7 +82,7 @@ def make_presence(
     context: ProcessContext,
     name: str,
     engine: Engine,
-    broker: BrokerConnection | None,
+    brokers: Brokers,
     announce: Announce,
     errors: WorkerErrors,
     *,
@@ -90,7 +90,8 @@ def make_presence(
 ) -> Presence:
     """Make the reporters that the settings enable; heart-beats and status messages only with *heartbeats*.
 
-    Without a *broker*, status messages are sent only if announcements go by REST. Log shipping starts at once.
+    Status messages go the same way as announcements: by REST, or else by the connection that announces. Log shipping
+    starts at once.
     """
     settings, namespace, client = context.settings, context.settings.namespace, agent_client(context)
     clock = Clock()
@@ -100,7 +101,7 @@ def make_presence(
         database=context.database,
         stuck=rule,
         errors=errors,
-        connected=(lambda: broker.up) if broker else None,
+        connected=(lambda: brokers.connected) if brokers.in_use else None,
         clock=clock,
     )
     workers = []
@@ -109,7 +110,7 @@ def make_presence(
         registration = registration_calls(client, name, namespace, user_name(context.values), destination)
         heartbeat = Heartbeat(client, name, namespace, checker(), registration)
         workers.append(PeriodicWorker("heart-beat", heartbeat.tick, heartbeat.on_stop, errors=errors))
-    if heartbeats and (broker or settings.notify == "rest"):
+    if heartbeats and (brokers.can_send or settings.notify == "rest"):
         status = StatusPublisher(announce, name, namespace, checker())
         workers.append(PeriodicWorker("status", status.tick, status.on_stop, errors=errors))
     if settings.rest_logging:

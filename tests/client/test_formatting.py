@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fastmon_client.app_state import AppState
-from fastmon_client.formatting import escape, gaps, line, size
+from fastmon_client.formatting import escape, gaps, lag, line, size
 from fastmon_client.message_filter import MessageFilter
 from fastmon_client.output import JsonLines, Quiet
 from fastmon_client.stream import message_of
@@ -115,6 +115,13 @@ def test_tf_file_without_name_or_id_is_counted_each_time():
     assert [state.receive(message, NOON) for _ in range(2)] == [True, True]
 
 
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(None, "-"), (0.123, "0.12"), (9.99, "9.99"), (10.0, "10s"), (10.9, "10s"), (75.0, "1m")]
+)
+def test_lag_has_decimals_below_ten_seconds(seconds, text):
+    assert lag(seconds) == text
+
+
 def test_gaps_are_formatted_as_ranges():
     assert gaps([1, 2, 3, 7, 9, 10]) == ["1-3", "7", "9-10"]
 
@@ -197,8 +204,8 @@ def test_json_lines_report_each_change_of_the_connection(capsys):
     connection, alarm = json_lines_of_update(output, driver, capsys)
     assert (connection["kind"], connection["state"], connection["reason"]) == ("connection", "DEAD", "reset by peer")
     assert alarm["evidence"] == "reset by peer"
-    driver.state.lost("Connection refused", driver.now)
-    assert [each["reason"] for each in json_lines_of_update(output, driver, capsys)] == ["Connection refused"]
+    driver.state.lost("connection refused", driver.now)
+    assert [each["reason"] for each in json_lines_of_update(output, driver, capsys)] == ["connection refused"]
 
 
 def test_run_that_returns_to_the_list_is_reported_again(capsys):

@@ -172,7 +172,7 @@ def test_a_late_report_that_a_link_is_down_does_not_trip_its_breaker_for_ever(
 
     def announce(_body: str, event_id: str) -> None:
         if late:
-            engine.inbox.report_link(LinkEvent("broker", up=True))
+            engine.inbox.report_link(LinkEvent("announcements", up=True))
             raise late.pop()
         testbed.announced.append(event_id)
 

@@ -16,7 +16,7 @@ import requests
 
 from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.base.errors import PermanentError, TransientError
-from fastmon_daemon.messages import STF_HEARD, RunEvent, StfReady, parse
+from fastmon_daemon.messages import STF_SEEN, RunEvent, StfReady, parse
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.testbed.daq import Daq, DaqProgress, DataAgent, RunPlan
 from fastmon_daemon.testbed.testbed import TOPIC, TestbedOptions, TestbedThread
@@ -104,7 +104,7 @@ def test_the_daemon_can_read_every_message_that_is_for_it(recording):
     read = [parse(json.dumps(message), namespace="testbed") for message in recording.messages]
     assert sum(isinstance(message, StfReady) for message in read) == 4
     event = [message.kind for message in read if isinstance(message, RunEvent)]
-    assert len(event) - event.count(STF_HEARD) == 5
+    assert len(event) - event.count(STF_SEEN) == 5
 
 
 def test_the_run_is_registered_and_ended_in_the_monitor(recording):

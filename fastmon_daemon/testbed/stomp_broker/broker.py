@@ -1,7 +1,7 @@
 """A small STOMP broker on loopback with faults on demand, for the tests, the demo and newcomers; stored in memory.
 
-`Broker` runs in one event loop: from another thread use `BrokerThread.call`. Only the switches `no_receipts`, `refuse`
-and `hook` may be set from any thread.
+`Broker` runs in one event loop: from another thread use `BrokerThread.call`. Only the switches `no_receipts`, `refuse`,
+`refuse_send` and `hook` may be set from any thread.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ class Broker:
     its destination, as Artemis documents; its RECEIPT is still sent.
 
     Faults, which may be changed at any time: *no_receipts*: no RECEIPT is sent. *refuse*: new connections are reset.
+    *refuse_send*: each SEND is answered with an ERROR of this text that ends the session, as Artemis and Classic do for
+    a login that may not send, and for a full disk; it also ends a transaction at its SEND.
     *hook*: called with ``("receive" | "send", session, frame)`` for every frame; "drop" loses the frame, "refuse"
     answers a received one with an ERROR that ends the session, None lets it pass.
     """
@@ -49,6 +51,7 @@ class Broker:
         self.on_send = on_send
         self.no_receipts = False
         self.refuse = False
+        self.refuse_send = ""
         self.hook: Hook | None = None
         self.destinations = Destinations(duplicate_detection=duplicate_detection)
         self.counters = Counters()
