@@ -15,6 +15,7 @@ from loguru import logger
 from fastmon_daemon.base.backoff import backoff
 from fastmon_daemon.base.clock import parse_timestamp
 from fastmon_daemon.base.errors import FastmonError, LinkDown
+from fastmon_daemon.messages import run_identity
 from fastmon_daemon.monitor import AgentClient, RequestRejected
 from fastmon_daemon.outbox import (
     COALESCED_UPDATES,
@@ -189,6 +190,9 @@ class StageReporter:
                 self._unregistered.add(stf.id)
             if workflow is None:
                 workflow, is_new = self._client.create_workflow(workflow_row(report, self._chart, file_id)), True
+            elif (run := self._client.run_of_workflow(workflow)) and run_identity(run) != run_identity(stf.run_id):
+                self._give_up(report, f"the monitor's row of this name names a workflow of run {run}")
+                return
             self._set_keys({stf.id: StageKeys(workflow_id=workflow, stage_id=None, unreportable=None)})
         if not is_new:
             file = {"file_id": file_id} if file_id else {}

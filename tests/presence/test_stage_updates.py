@@ -229,6 +229,19 @@ def test_the_workflow_in_the_stf_record_of_the_monitor_is_used_and_follows(bench
     assert row["file_id"] == registered["file_id"]
 
 
+def test_the_workflow_of_another_run_in_the_stf_record_is_left_alone(bench: Bench) -> None:
+    theirs = bench.workflow("another name", run_id="100013")
+    name = bench.testbed.receive(bench.outbox)
+    bench.register_stf(name, workflow_id=theirs)
+    settle(bench.engine)
+    for _ in range(2):
+        bench.round()
+    assert (workflow(bench)["current_status"], bench.rows("workflow-stages")) == ("generated", [])
+    keys = bench.outbox.stages.keys(named(bench.outbox, name).id)
+    assert keys.unreportable == "the monitor's row of this name names a workflow of run 100013"
+    assert (bench.pending(), bench.counters()["stages_unreportable"]) == (0, 1)
+
+
 def test_workflow_fields_missing_in_the_message_are_filled_in_and_listed(bench: Bench) -> None:
     body = (
         '{"state": "physics", "substate": "standby", "start": "2026-11-21T19:59:00+00:00", "end": "yesterday \\u0000"}'
