@@ -79,6 +79,25 @@ def test_a_transition_is_told_when_it_is_made_not_at_the_next_round(
     presence.stop(5)
 
 
+def test_stfs_that_wait_are_not_read_at_each_transition_of_others(bench: Bench) -> None:
+    for n in range(1, 6):
+        bench.testbed.receive(bench.outbox, n)
+        bench.workflow(f"swf.100014.{n:06d}.stf")
+    settle(bench.engine)
+    bench.client.tables_fail = True
+    bench.round()  # all wait for a lookup of their ids
+    bench.stages.tick()
+    reports, asked = bench.checker.reports.stages, []
+    pending = reports.pending
+    reports.pending = lambda after, limit: asked.append(after) or pending(after, limit)  # type: ignore[method-assign,func-returns-value]
+    bench.testbed.receive(bench.outbox, 6)
+    bench.stages.tick()
+    assert (min(asked) >= 25, len(bench.client.stages)) == (True, 1)
+    bench.testbed.time.pass_(seconds=1)
+    bench.stages.tick()
+    assert min(asked) == 0
+
+
 def test_a_round_that_began_before_it_was_requested_settles_nothing(bench: Bench) -> None:
     def request_and_submit(write: Any) -> Future[Any]:
         reporter.report_now()
