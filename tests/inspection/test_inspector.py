@@ -240,6 +240,18 @@ def test_runs_are_shown(database: InspectedDatabase) -> None:
     assert re.search(r"100014 +ns +running +- +0 +0 +\S+ \S+ \(2 min\)", database.inspect().stdout)
 
 
+def test_updates_of_workflow_stages_are_counted(database: InspectedDatabase) -> None:
+    stages = {"pending": 0, "single_updates": 0, "coalesced_updates": 0, "unreportable": 0}
+    assert database.view()["stages"] == stages
+    database.receive()
+    with database.outbox.transaction():
+        database.outbox.count("stage_updates_single", 3)
+        database.outbox.count("stage_updates_coalesced", 2)
+    assert database.view()["stages"] == stages | {"pending": 1, "single_updates": 3, "coalesced_updates": 2}
+    text = "workflow stages: 3 single updates, 2 coalesced, 1 transitions pending, 0 STFs not reportable"
+    assert text in database.inspect(COLUMNS="200").stdout
+
+
 def test_the_overview_has_the_keys_that_the_help_names(database: InspectedDatabase) -> None:
     database.receive()
     database.move("sample_tfs", ago(seconds=1))

@@ -107,7 +107,7 @@ def test_start_degradation_recovery_and_stop_are_published_once_each(testbed: Fa
     probe.tick()
     lose(outbox, testbed, "monitor")
     probe.tick()
-    assert "monitor down: no answer" in probe.topic.received[-1]["message"]
+    assert probe.topic.received[-1]["message"] == "monitor down: no answer"
     restore(outbox, testbed, "monitor")
     probe.tick()
     probe.publisher.on_stop()
