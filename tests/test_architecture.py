@@ -28,7 +28,7 @@ LEVELS = (
 )
 
 MODULES_IN_ORDER = {
-    "base": "links errors clock failpoints sd_notify rate_limit backoff logs",
+    "base": "text links errors clock failpoints sd_notify rate_limit backoff logs",
     "settings": "fields environment database_path loader schema",
     "statechart": "machine diagram",
     "messages": "fields inbound outbound",
@@ -38,11 +38,11 @@ MODULES_IN_ORDER = {
     "database disk_space integrity backup pruner",
     "runs": "run_events poll_state tracked_runs",
     "engine": "concurrency_limits sampling steps tasks inbox circuit_breakers outliers scheduler transitions engine",
-    "presence": "stuck identity periodic_worker health heartbeat log_shipping stages status agent",
+    "presence": "stuck identity periodic_worker assessment health heartbeat log_shipping stages status agent",
     "intake": "found_files seen_file_cache watcher handler",
     "reconciler": "config verdict downtime finishing unknown_runs backfill comparing reconciler",
     "inspection": "inspector liveness metrics http_server",
-    "actions": "control_socket operator_actions",
+    "actions": "control_socket operator_actions daemon_state",
     "service": "process clients factories offline_reconcile daemon",
     "checks": "runner local broker monitor",
     "commands": "formatting common inspect_tables action_commands inspect verdict reconcile export backup "

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import click
 
+from fastmon_daemon.base.text import escape_controls
 from fastmon_daemon.checks import CheckResult, CheckStatus, all_checks, run_checks
 from fastmon_daemon.commands.common import db_option, json_option, load_context, load_settings_with_errors
-from fastmon_daemon.commands.formatting import escape_controls
 from fastmon_daemon.settings import all_settings
 
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import click
 
+from fastmon_daemon.base.text import escape_controls
 from fastmon_daemon.commands.common import json_option, load_settings_with_errors, read_variables
-from fastmon_daemon.commands.formatting import console, escape_controls, table
+from fastmon_daemon.commands.formatting import output_width, print_lines, table, wrap
 from fastmon_daemon.outbox import owner_of
-from fastmon_daemon.settings import LoadResult, Setting, all_settings, database_to_write
+from fastmon_daemon.settings import LoadResult, Setting, all_settings, database_to_write, written
 
 View = dict[str, Any]
 
@@ -50,7 +51,7 @@ def config(ctx: click.Context, as_json: bool) -> None:
 def _setting_view(name: str, setting: Setting, loaded: LoadResult) -> View:
     error = loaded.errors.get(name)
     value, source = loaded.values[name], loaded.sources[name]
-    text = setting.default if source == "default" else _as_text(value)
+    text = setting.default if source == "default" else written(value)
     return {
         "name": setting.names[0],
         "aliases": list(setting.names[1:]),
@@ -63,15 +64,6 @@ def _setting_view(name: str, setting: Setting, loaded: LoadResult) -> View:
     }
 
 
-def _as_text(value: object) -> str:
-    """Return *value* as written in the environment; None is empty."""
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    if isinstance(value, tuple) and type(value) is tuple:
-        return ",".join(map(str, value))
-    return f"{value:.15g}" if isinstance(value, float) else "" if value is None else str(value)
-
-
 def _database_view() -> View:
     path, rule = database_to_write(None, read_variables(), Path.home())
     return {"path": str(path.absolute()), "rule": rule, "exists": path.exists(), "daemon": owner_of(path)}
@@ -79,12 +71,12 @@ def _database_view() -> View:
 
 def _print(view: View) -> None:
     rows = ((each["name"], _value(each), each["source"], each["meaning"]) for each in view["settings"])
-    out = console()
-    out.print(table("settings", ("setting", "value", "source", "meaning"), rows))
+    print_lines(table("settings", ("setting", "value", "source", "meaning"), rows, output_width()))
     database = view["database"]
     state = "does not exist yet" if not database["exists"] else "no daemon is running"
     daemon = state if database["daemon"] is None else f"daemon: process {database['daemon']}"
-    out.print(f"database: {escape_controls(database['path'])} ({escape_controls(database['rule'])}); {daemon}")
+    path = f"{escape_controls(database['path'])} ({escape_controls(database['rule'])})"
+    print_lines(wrap(f"database: {path}; {daemon}", output_width()))
 
 
 def _value(setting: View) -> str:

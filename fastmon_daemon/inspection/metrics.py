@@ -6,6 +6,7 @@ Rendered in Prometheus' text format 0.0.4. Labels are names of states, links, ru
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from fastmon_daemon.inspection.inspector import InspectionContext, Inspector, Vi
 from fastmon_daemon.inspection.liveness import Liveness
 from fastmon_daemon.monitor import ResponseCounter
 from fastmon_daemon.outbox import OutboxReader, free_bytes, open_for_reading, storage_errors
-from fastmon_daemon.presence.stuck import StuckRule
+from fastmon_daemon.presence.assessment import KINDS, Assessment, Assessor
 
 Labels = tuple[tuple[str, str], ...]
 """Pairs of label name and value."""
@@ -78,7 +79,7 @@ class MetricsCollector:
 
     namespace: str
     database: Path
-    stuck: StuckRule
+    assessor: Assessor
     liveness: Liveness
     response_counter: ResponseCounter
     buffered: Callable[[], int]
@@ -86,9 +87,12 @@ class MetricsCollector:
     clock: Clock
 
     def render(self) -> str:
-        """Return the current metrics as text. Raises: StorageError; OSError."""
+        """Return the verdict on the daemon as a comment, and the current metrics. Raises: StorageError; OSError."""
         with storage_errors(self.database):
-            return render_exposition([*self._process_metrics(), *self._database_metrics()])
+            found = self.assessor.assess()
+            return f"# {found.line}\n" + render_exposition(
+                [_problems(found), *self._process_metrics(), *self._database_metrics()]
+            )
 
     def _process_metrics(self) -> Iterator[Metric]:
         who = (("namespace", self.namespace), ("version", __version__))
@@ -111,8 +115,9 @@ class MetricsCollector:
 
     def _database_metrics(self) -> Iterator[Metric]:
         now = self.clock.now()
-        chart = self.stuck.chart
-        context = InspectionContext(stuck=self.stuck, now=now, daemon=os.getpid())
+        rule = self.assessor.rule
+        chart = rule.stuck.chart
+        context = InspectionContext(rule=rule, now=now, daemon=os.getpid())
         with closing(open_for_reading(self.database)) as reports:
             seen = Inspector(reports, context).overview(limit=0)
             runs = _runs(reports, seen["runs"])
@@ -130,6 +135,12 @@ class MetricsCollector:
         yield gauge("fastmon_messages_rejected", "Rejected messages in the database.", seen["rejected_count"])
         yield by_label("fastmon_counted_total", "counter", "Events that the daemon counts.", "what", seen["counters"])
         yield from runs
+
+
+def _problems(found: Assessment) -> Metric:
+    counts = Counter(problem.kind for problem in found.problems)
+    numbers = {kind: float(counts[kind]) for kind in KINDS}
+    return by_label("fastmon_problems", "gauge", "Problems in the verdict, by kind; all 0: all well.", "kind", numbers)
 
 
 def _runs(reports: OutboxReader, views: list[View]) -> list[Metric]:

@@ -13,11 +13,12 @@ from typing import Any
 from loguru import logger
 
 from fastmon_daemon.actions.control_socket import REQUEST_TIMEOUT_S, ControlServer
+from fastmon_daemon.actions.daemon_state import STATE, state_answer
 from fastmon_daemon.actions.operator_actions import RECONCILE, ActionRequest, OperatorActions, run_number_to_reconcile
 from fastmon_daemon.base import sd_notify
 from fastmon_daemon.base.backoff import in_process_retry
 from fastmon_daemon.base.clock import Clock, utcnow
-from fastmon_daemon.base.errors import LinkBlocked, LinkDown, TransientError
+from fastmon_daemon.base.errors import LinkBlocked, LinkDown, StorageUnavailable, TransientError
 from fastmon_daemon.base.links import ANNOUNCE_STEP, links_for
 from fastmon_daemon.broker import BrokerConnection, LinkStateChange
 from fastmon_daemon.engine import CallPools, CircuitBreakers, Engine, EngineConfig, Inbox, LinkEvent
@@ -31,6 +32,7 @@ from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.monitor import MonitorClient
 from fastmon_daemon.outbox import DatabaseLock, DiskSpaceGuard, Outbox, open_outbox
 from fastmon_daemon.outbox.pruner import Pruner
+from fastmon_daemon.presence.assessment import Assessor, ProcessState, assessment_rule
 from fastmon_daemon.presence.periodic_worker import PeriodicWorker, WorkerErrors
 from fastmon_daemon.reconciler.config import ReconcilerConfig
 from fastmon_daemon.reconciler.reconciler import Reconciler
@@ -41,7 +43,6 @@ from fastmon_daemon.service.factories import (
     make_presence,
     make_watcher,
     registered_name,
-    stuck_rule,
     switch_stages,
 )
 from fastmon_daemon.service.process import ProcessContext, ShutdownRequest, signals
@@ -65,7 +66,9 @@ def run(context: ProcessContext, *, once: bool) -> int:
         daemon = Daemon(context, outbox, instance, once=once)
         shutdown = ShutdownRequest(daemon.inbox.wake)
         listen = None if once else context.settings.http
-        http = serve(listen, daemon.liveness, daemon.metrics.render, daemon.errors)
+        http = serve(
+            listen, daemon.liveness, daemon.metrics.render, daemon.errors, lambda: daemon.assessor.assess().line
+        )
         with ControlServer(context.database, daemon.handle), http, signals(shutdown):
             return daemon.run_once(shutdown) if once else daemon.run(shutdown)
 
@@ -114,10 +117,12 @@ class Daemon:
             else None
         )
         self.liveness = Liveness(self._clock.monotonic)
+        rule = assessment_rule(partial(getattr, settings))
+        self.assessor = Assessor(context.database, rule, self._process_state, self._clock)
         self.metrics = MetricsCollector(
             namespace=settings.namespace,
             database=context.database,
-            stuck=stuck_rule(settings),
+            assessor=self.assessor,
             liveness=self.liveness,
             response_counter=self.monitor.response_counter,
             buffered=lambda: self.broker.buffered,
@@ -149,6 +154,7 @@ class Daemon:
             broker,
             self._announce,
             self.errors,
+            self.assessor,
             heartbeats=not once,
         )
         logger.info("agent {} for namespace {}: database {}", self._agent_name, settings.namespace, context.database)
@@ -190,12 +196,25 @@ class Daemon:
 
     def handle(self, request: dict[str, Any]) -> dict[str, Any]:
         """Perform a request of the control socket in the engine's thread and return the result as JSON values."""
+        if request.get("action") == STATE:
+            return state_answer(self._settings, self.assessor.process_state())
         action = ActionRequest.parse(request)
         logger.info("{} by {}", action.action, action.by)
         if action.action == RECONCILE:
             return self._reconcile(action)
         result = self.inbox.submit(partial(self._actions.perform, action))
         return asdict(result.result(REQUEST_TIMEOUT_S - 1))  # before the client times out
+
+    def verdict(self) -> str:
+        """The verdict on this daemon in one line, for any thread. Raises: StorageError."""
+        return self.assessor.assess().line
+
+    def _process_state(self) -> ProcessState:
+        return ProcessState(
+            stalled_s=self.liveness.age_s if self.liveness.is_stalled else None,
+            fault=self.engine.fault,
+            worker_errors=self.errors.now(),
+        )
 
     def _reconcile(self, request: ActionRequest) -> dict[str, Any]:
         """Fetch the listing in the socket's thread; the reconciler compares it in the engine's thread."""
@@ -213,6 +232,7 @@ class Daemon:
 
     def run(self, shutdown: ShutdownRequest) -> int:
         """Run until a signal; returns the exit code."""
+        self._log_shortage()
         self.presence.start()
         self.reconciler.listening.begin(self._outbox)
         if self._needs_broker:
@@ -227,6 +247,13 @@ class Daemon:
             sd_notify.notify(self._values, "WATCHDOG=1")  # sent after a completed tick only
         logger.info("{}: stopping; a second signal exits immediately", shutdown.to_stop)
         return self._drain(DONE)
+
+    def _log_shortage(self) -> None:
+        """Log at the start that the disk is full: else nothing would, until the first message."""
+        try:
+            self._disk_space.check()
+        except StorageUnavailable as exc:
+            logger.error("intake stopped: {}", exc)
 
     def run_once(self, shutdown: ShutdownRequest) -> int:
         """Process pending work; returns the exit code: 1 if work remains."""

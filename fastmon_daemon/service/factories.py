@@ -11,7 +11,6 @@ from uuid import uuid4
 
 from fastmon_daemon.base.backoff import retry_for
 from fastmon_daemon.base.clock import Clock
-from fastmon_daemon.base.links import links_for
 from fastmon_daemon.broker import BrokerConnection
 from fastmon_daemon.engine import Engine
 from fastmon_daemon.intake.found_files import FoundFile
@@ -21,6 +20,7 @@ from fastmon_daemon.intake.watcher import Watcher
 from fastmon_daemon.messages import Announce
 from fastmon_daemon.outbox import Outbox, ReceiveOutcome, attach
 from fastmon_daemon.presence.agent import Presence
+from fastmon_daemon.presence.assessment import Assessor
 from fastmon_daemon.presence.health import HealthChecker
 from fastmon_daemon.presence.heartbeat import Heartbeat
 from fastmon_daemon.presence.identity import agent_name, registration_calls
@@ -28,11 +28,9 @@ from fastmon_daemon.presence.log_shipping import LogShipper
 from fastmon_daemon.presence.periodic_worker import PeriodicWorker, WorkerErrors
 from fastmon_daemon.presence.stages import StageReporter
 from fastmon_daemon.presence.status import StatusPublisher
-from fastmon_daemon.presence.stuck import StuckRule
 from fastmon_daemon.service.clients import agent_client
 from fastmon_daemon.service.process import ProcessContext
 from fastmon_daemon.settings import Settings
-from fastmon_daemon.statechart import load_statechart
 
 _NAME_TIMEOUT_S = 3.0
 """Seconds that the very first start waits for the monitor to assign an agent number."""
@@ -70,20 +68,14 @@ def registered_name(context: ProcessContext, outbox: Outbox, instance: str) -> s
         return agent_name(outbox, context.settings.agent_name, user_name(context.values), instance, next_number)
 
 
-def stuck_rule(settings: Settings) -> StuckRule:
-    """Return the rule by which an STF counts as stuck."""
-    return StuckRule(
-        chart=load_statechart("stf"), links=links_for(settings.notify), stuck_after_s=settings.stuck_after_s
-    )
-
-
-def make_presence(
+def make_presence(  # noqa: PLR0913 (the parts of the daemon)
     context: ProcessContext,
     name: str,
     engine: Engine,
     broker: BrokerConnection | None,
     announce: Announce,
     errors: WorkerErrors,
+    assessor: Assessor,
     *,
     heartbeats: bool,
 ) -> Presence:
@@ -91,14 +83,19 @@ def make_presence(
 
     Without a *broker*, status messages are sent only if announcements go by REST. Log shipping starts at once.
     """
-    settings, namespace, client = context.settings, context.settings.namespace, agent_client(context)
+    settings, namespace = context.settings, context.settings.namespace
+
+    def suspect_monitor() -> None:
+        """No STF may need the monitor now: only a probe finds out that it is down."""
+        if heartbeats:
+            engine.inbox.submit(lambda _outbox, _now: engine.breakers.suspect("monitor"))
+
+    client = agent_client(context, found_down=suspect_monitor)
     clock = Clock()
-    rule = stuck_rule(settings)
     checker = partial(
         HealthChecker,
         database=context.database,
-        stuck=rule,
-        errors=errors,
+        assessor=assessor,
         connected=(lambda: broker.up) if broker else None,
         clock=clock,
     )
@@ -121,7 +118,9 @@ def make_presence(
     stages = None
     if settings.stages:
         submit, busy = engine.inbox.submit, lambda: engine.busy > 0
-        stages = StageReporter(client, name, rule.chart, checker(), submit=submit, busy=busy, errors=errors)
+        stages = StageReporter(
+            client, name, assessor.rule.stuck.chart, checker(), submit=submit, busy=busy, errors=errors
+        )
     return Presence(workers, stages, clock.monotonic)
 
 

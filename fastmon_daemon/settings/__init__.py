@@ -2,7 +2,7 @@
 
 from fastmon_daemon.settings.database_path import SYSTEM_STATE_FOLDER, database_to_read, database_to_write
 from fastmon_daemon.settings.environment import read_environment
-from fastmon_daemon.settings.fields import ListenAddress, Setting
+from fastmon_daemon.settings.fields import ListenAddress, Setting, written
 from fastmon_daemon.settings.loader import LoadResult, read_settings
 from fastmon_daemon.settings.schema import Settings, all_settings
 
@@ -17,4 +17,5 @@ __all__ = [
     "database_to_write",
     "read_environment",
     "read_settings",
+    "written",
 ]

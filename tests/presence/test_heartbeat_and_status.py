@@ -212,7 +212,7 @@ def test_a_heartbeat_carries_status_state_counts_and_problems(
     restore(outbox, testbed, "monitor")
     testbed.time.pass_(minutes=2)
     beat()
-    assert "stuck: 1 STFs" in row_of(monitor, "a-health")["description"]
+    assert "stuck: 1 STF, 1 unfinished" in row_of(monitor, "a-health")["description"]
     settle(testbed.engine(outbox))
     beat()
     beat()
