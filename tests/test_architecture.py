@@ -28,7 +28,7 @@ LEVELS = (
 )
 
 MODULES_IN_ORDER = {
-    "base": "text links errors clock failpoints sd_notify rate_limit backoff logs",
+    "base": "text suggest links errors clock failpoints sd_notify rate_limit backoff logs",
     "settings": "fields environment database_path loader schema",
     "statechart": "machine diagram",
     "messages": "fields inbound outbound",

@@ -12,15 +12,16 @@ from fastmon_daemon.base.text import escape_controls
 from fastmon_daemon.commands.common import json_option, load_settings_with_errors, read_variables
 from fastmon_daemon.commands.formatting import output_width, print_lines, table, wrap
 from fastmon_daemon.outbox import owner_of
-from fastmon_daemon.settings import LoadResult, Setting, all_settings, database_to_write, written
+from fastmon_daemon.settings import LoadResult, Setting, all_settings, database_to_write, describe_unknown, written
 
 View = dict[str, Any]
 
 
 @click.command(epilog="Exit codes: 0 all settings valid, 2 usage error, 78 invalid or missing settings.")
+@click.option("--changed", is_flag=True, help="Show only settings that are set, not those with their default.")
 @json_option()
 @click.pass_context
-def config(ctx: click.Context, as_json: bool) -> None:
+def config(ctx: click.Context, changed: bool, as_json: bool) -> None:
     """Show all settings and where their values come from.
 
     Prints value, source and meaning of each setting, and the database that `run` would use. Secrets are not shown. All
@@ -35,14 +36,15 @@ def config(ctx: click.Context, as_json: bool) -> None:
       error
     """
     loaded = load_settings_with_errors()
+    settings = [_setting_view(name, setting, loaded) for name, setting in all_settings()]
     view = {
-        "settings": [_setting_view(name, setting, loaded) for name, setting in all_settings()],
+        "settings": [each for each in settings if each["set"] or each["error"] or not changed],
         "unknown": list(loaded.unknown),
         "database": _database_view(),
     }
     click.echo(json.dumps(view, indent=2)) if as_json else _print(view)
     for name in loaded.unknown:
-        click.echo(f"fastmon-daemon: {escape_controls(name)}: unknown setting ignored: correct or unset it", err=True)
+        click.echo(f"fastmon-daemon: {escape_controls(describe_unknown(name))}", err=True)
     for error in loaded.errors.values():
         click.echo(f"fastmon-daemon: {escape_controls(error)}", err=True)
     ctx.exit(78 if loaded.errors else 0)

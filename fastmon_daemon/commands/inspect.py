@@ -20,7 +20,7 @@ from fastmon_daemon.base.clock import utcnow
 from fastmon_daemon.commands.common import db_option, find_database, json_option, load_settings_with_errors
 from fastmon_daemon.commands.formatting import output_width, print_lines
 from fastmon_daemon.commands.inspect_tables import render_inspection, render_screen
-from fastmon_daemon.inspection.inspector import InspectionContext, Inspector, View, with_metadata
+from fastmon_daemon.inspection.inspector import InspectionContext, Inspector, View, near_name, with_metadata
 from fastmon_daemon.outbox import OutboxReader, open_for_reading, owner_of
 from fastmon_daemon.presence.assessment import Problem, assessment_rule
 from fastmon_daemon.statechart import load_statechart
@@ -137,7 +137,7 @@ def _read_stf(inspector: Inspector, reports: OutboxReader, name: str, run: str |
         for pruned_run, at in reports.retention.find(name):
             raise click.UsageError(f"STF {name!r} was pruned with run {pruned_run} at {at}")
         where = f" of run {run!r}" if run else ""
-        raise click.UsageError(f"no STF {name!r}{where} in {database}")
+        raise click.UsageError(f"no STF {name!r}{where} in {database}{near_name(reports, name)}")
     return view
 
 

@@ -15,6 +15,7 @@ from fastmon_daemon.base.text import escape_controls
 from fastmon_daemon.commands.common import (
     PROGRESS_AFTER_S,
     PROGRESS_EVERY_S,
+    CommandError,
     db_option,
     find_database,
     json_option,
@@ -63,9 +64,8 @@ def verdict(
     path, source = find_database(db)
     found = _wait_until_complete(lambda: read_verdict(path, run, namespace), wait)
     if found is None:
-        where = f" in namespace {escape_controls(namespace)}" if namespace else ""
-        click.echo(f"fastmon-daemon: {path} ({source}): no run {escape_controls(run)}{where}", err=True)
-        ctx.exit(_EXIT_NO_RUN)
+        where = f" in namespace {namespace}" if namespace else ""
+        raise CommandError(f"{path} ({source}): no run {run}{where}", _EXIT_NO_RUN)
     if as_json:
         click.echo(found.as_json())
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -180,6 +181,15 @@ class Inspector:
 
     def _link_of(self, state: str) -> View | None:
         return self.links.get(self._context.stuck.link_from(state) or "")
+
+
+def near_name(reports: OutboxReader, name: str) -> str:
+    """Return ` (did you mean NAME?)` if an STF exists whose name was meant: without `.stf`, as path, or of its TF."""
+    last = name.rpartition("/")[2]
+    of_tf = re.sub(r"_tf_\d+(\.tf)?\Z", "", last)
+    candidates = dict.fromkeys((last, f"{name}.stf", f"{last}.stf", f"{of_tf}.stf", last.lower()))
+    near = next((each for each in candidates if each != name and reports.count_stfs(filename=each)), None)
+    return f" (did you mean {near}?)" if near else ""
 
 
 def _links(reports: OutboxReader, context: InspectionContext) -> dict[str, LinkStatus]:

@@ -4,7 +4,7 @@ from fastmon_daemon.settings.database_path import SYSTEM_STATE_FOLDER, database_
 from fastmon_daemon.settings.environment import read_environment
 from fastmon_daemon.settings.fields import ListenAddress, Setting, written
 from fastmon_daemon.settings.loader import LoadResult, read_settings
-from fastmon_daemon.settings.schema import Settings, all_settings
+from fastmon_daemon.settings.schema import Settings, all_settings, describe_unknown
 
 __all__ = [
     "SYSTEM_STATE_FOLDER",
@@ -15,6 +15,7 @@ __all__ = [
     "all_settings",
     "database_to_read",
     "database_to_write",
+    "describe_unknown",
     "read_environment",
     "read_settings",
     "written",
