@@ -6,7 +6,10 @@ import difflib
 from collections.abc import Iterable
 
 
-def did_you_mean(name: str, possible: Iterable[str]) -> str:
-    """The nearest of the *possible* names as ` (did you mean NAME?)`; empty if none is near."""
-    near = difflib.get_close_matches(name, list(possible), n=1)
+def did_you_mean(name: str, possible: Iterable[str], nearness: float = 0.6) -> str:
+    """The nearest of the *possible* names as ` (did you mean NAME?)`, or nothing.
+
+    *nearness*: the least one, from 0 (any name) to 1 (the same name).
+    """
+    near = difflib.get_close_matches(name, list(possible), n=1, cutoff=nearness)
     return f" (did you mean {near[0]}?)" if near else ""

@@ -241,7 +241,7 @@ class Settings:
 def describe_unknown(name: str) -> str:
     """Return what to do about a FASTMON_ variable that is no setting."""
     known = (name for _, setting in all_settings() for name in setting.names)
-    return f"{name}: unknown setting ignored: correct or unset it{did_you_mean(name, known)}"
+    return f"{name}: unknown setting ignored: correct or unset it{did_you_mean(name, known, nearness=0.8)}"
 
 
 def all_settings() -> Iterator[tuple[str, Setting]]:
