@@ -28,22 +28,23 @@ LEVELS = (
 )
 
 MODULES_IN_ORDER = {
-    "base": "text suggest links errors clock failpoints sd_notify rate_limit backoff logs",
-    "settings": "fields environment database_path loader schema",
+    "base": "links errors text suggest clock failpoints sd_notify rate_limit backoff network logs output",
+    "settings": "fields files environment database_path loader schema",
     "statechart": "machine diagram",
     "messages": "fields inbound outbound",
     "broker": "parameters transport unacked_buffer session connector connection probe",
-    "monitor": "rows responses transport rest_client client agent_client directory stf_registrar",
-    "outbox": "sqlite_errors schema models queries outages retention stage_reports runs reader store file_checks lock "
-    "database disk_space integrity backup pruner",
+    "monitor": "rows responses failures transport row_stream rest_client client agent_client directory stf_registrar",
+    "outbox": "sqlite_errors run_merging schema models queries outages retention stage_reports runs reader store "
+    "file_checks lock database disk_space integrity backup pruner",
     "runs": "run_events poll_state tracked_runs",
     "engine": "concurrency_limits sampling steps tasks inbox circuit_breakers outliers scheduler transitions engine",
-    "presence": "stuck identity periodic_worker assessment health heartbeat log_shipping stages status agent",
+    "presence": "stuck identity periodic_worker assessment health heartbeat log_shipping stage_rows lost_ids stages "
+    "status agent",
     "intake": "found_files seen_file_cache watcher handler",
     "reconciler": "config verdict downtime finishing unknown_runs backfill comparing reconciler",
     "inspection": "inspector liveness metrics http_server",
     "actions": "control_socket operator_actions daemon_state",
-    "service": "process clients factories offline_reconcile daemon",
+    "service": "process clients brokers factories offline_reconcile daemon",
     "checks": "runner local broker monitor",
     "commands": "formatting common inspect_tables action_commands inspect verdict reconcile export backup "
     "diagram config check run testbed daq demo",

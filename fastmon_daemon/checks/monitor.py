@@ -14,7 +14,7 @@ from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.base.errors import PermanentError
 from fastmon_daemon.checks.runner import Check, CheckResult, ok, skipped, warning
 from fastmon_daemon.monitor import MonitorClient
-from fastmon_daemon.monitor.directory import Agent, addresses, current_date, list_agents
+from fastmon_daemon.monitor.directory import Agent, current_date, describe_address, list_agents
 from fastmon_daemon.service import ProcessContext
 
 SKEW_S = 5.0
@@ -34,7 +34,11 @@ def monitor_checks(
     settings = context.settings
     probe = _MonitorProbe(context, monitor, agent_name, clock)
     url_hint = "start the monitor, or set SWF_MONITOR_URL to its base URL"
-    yield Check(name="monitor address", call=lambda: ok(addresses(settings.monitor_url, context.values)), hint=url_hint)
+    yield Check(
+        name="monitor address",
+        call=lambda: ok(describe_address(monitor, settings.monitor_url, context.values)),
+        hint=url_hint,
+    )
     yield Check(name="monitor", call=probe.answers, needs=("monitor address",), hint=url_hint)
     yield Check(name="token", call=lambda: _token(monitor), needs=("monitor",))
     yield Check(name="clock", call=probe.clock, needs=("monitor",))

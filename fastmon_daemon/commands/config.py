@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+import os
 from typing import Any
 
 import click
 
 from fastmon_daemon.base.text import escape_controls
-from fastmon_daemon.commands.common import json_option, load_settings_with_errors, read_variables
+from fastmon_daemon.commands.common import database_for_daemon, json_option, load_settings_with_errors
 from fastmon_daemon.commands.formatting import output_width, print_lines, table, wrap
 from fastmon_daemon.outbox import owner_of
-from fastmon_daemon.settings import LoadResult, Setting, all_settings, database_to_write, describe_unknown, written
+from fastmon_daemon.settings import LoadResult, Setting, all_settings, describe_unknown, written
 
 View = dict[str, Any]
 
@@ -67,8 +67,8 @@ def _setting_view(name: str, setting: Setting, loaded: LoadResult) -> View:
 
 
 def _database_view() -> View:
-    path, rule = database_to_write(None, read_variables(), Path.home())
-    return {"path": str(path.absolute()), "rule": rule, "exists": path.exists(), "daemon": owner_of(path)}
+    path, rule = database_for_daemon()
+    return {"path": str(path), "rule": rule, "exists": os.access(path, os.F_OK), "daemon": owner_of(path)}
 
 
 def _print(view: View) -> None:

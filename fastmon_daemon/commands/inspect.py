@@ -21,6 +21,7 @@ from fastmon_daemon.commands.common import db_option, find_database, json_option
 from fastmon_daemon.commands.formatting import output_width, print_lines
 from fastmon_daemon.commands.inspect_tables import render_inspection, render_screen
 from fastmon_daemon.inspection.inspector import InspectionContext, Inspector, View, near_name, with_metadata
+from fastmon_daemon.messages import run_identity
 from fastmon_daemon.outbox import OutboxReader, open_for_reading, owner_of
 from fastmon_daemon.presence.assessment import Problem, assessment_rule
 from fastmon_daemon.statechart import load_statechart
@@ -42,7 +43,7 @@ _STATES = load_statechart("stf").states
     type=click.Choice(_STATES),
     help=f"List the STFs in STATE: {', '.join(_STATES)}.",
 )
-@click.option("--run", metavar="RUN", help="List the STFs of RUN.")
+@click.option("--run", type=run_identity, metavar="RUN", help="List the STFs of RUN.")
 @click.option("--rejected", is_flag=True, help="List rejected messages.")
 @click.option("--all", "everything", is_flag=True, help=f"List all entries, not only the first {_DEFAULT_LIMIT}.")
 @json_option()
@@ -101,7 +102,7 @@ def inspect(
       namespace, run, run_id, state, execution_id, expected, expected_by,
       known, missing, monitor_count, absent, last_sequence, nameless,
       last_message_at, ended_at, ended_by, poll_at, polls, reconcile_error,
-      summary_at, pruned
+      summary_at, claimed, other_namespace, pruned
     """
     if (stf is not None and (state_filter or rejected)) or (rejected and (state_filter or run)):
         raise click.UsageError("STF, --state and --rejected cannot be combined, nor --rejected and --run")

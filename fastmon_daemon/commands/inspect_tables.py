@@ -113,9 +113,10 @@ def _counts(view: View, now: datetime, width: int | None) -> Iterator[str]:
     if rejected := view["rejected_count"]:
         yield f"rejected messages: {rejected} (list them with --rejected)"
     if any(view["stages"].values()):
-        pending, failed = view["stages"]["pending"], view["stages"]["unreportable"]
-        text = f"workflow stages: {count_of(pending, 'transition')} not reported yet, "
-        yield from wrap(f"{text}{count_of(failed, 'STF')} cannot be reported", width)
+        stages = view["stages"]
+        text = f"workflow stages: {stages['single_updates']} single updates, {stages['coalesced_updates']} coalesced, "
+        pending = f"{count_of(stages['pending'], 'transition')} pending"
+        yield from wrap(f"{text}{pending}, {count_of(stages['unreportable'], 'STF')} not reportable", width)
 
 
 def _runs(runs: list[View], now: datetime) -> tuple[str, tuple[str, ...], list[list[object]]]:

@@ -24,6 +24,7 @@ from fastmon_daemon.commands.common import (
     require_database,
 )
 from fastmon_daemon.commands.formatting import count_of, format_names
+from fastmon_daemon.messages import run_identity
 from fastmon_daemon.outbox import owner_of
 from fastmon_daemon.service import reconcile_offline
 
@@ -32,7 +33,7 @@ from fastmon_daemon.service import reconcile_offline
     epilog="Exit codes: 0 done, 1 run unknown to the monitor or request rejected, 2 usage error, 3 no database, "
     "75 try again later, 78 invalid settings."
 )
-@click.option("--run", required=True, metavar="N", help="Run number.")
+@click.option("--run", type=run_identity, required=True, metavar="N", help="Run number.")
 @db_option
 @json_option("run, monitor_count, known, recovered")
 def reconcile(run: str, db: Path | None, as_json: bool) -> None:
@@ -42,8 +43,9 @@ def reconcile(run: str, db: Path | None, as_json: bool) -> None:
     a daemon is running, it stores and processes them; otherwise this command stores them, and the next daemon processes
     them. To wait for the result, use `fastmon-daemon verdict N --wait SECONDS`.
 
-    The daemon recovers missed STFs by itself, except those of a run of which it received no message at all: the monitor
-    does not report the namespace of a run. The daemon logs such runs, and this command recovers them.
+    The daemon recovers missed STFs by itself, except those of a run of which no message with its namespace came, or in
+    which TF files of another namespace stand: the monitor does not report the namespace of a run. The daemon logs such
+    runs; this command claims one for our namespace, from now on.
     """
     request = ActionRequest(action=RECONCILE, by=current_user(), run=run)
     run_number_to_reconcile(request)

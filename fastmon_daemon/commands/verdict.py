@@ -22,6 +22,7 @@ from fastmon_daemon.commands.common import (
     namespace_option,
 )
 from fastmon_daemon.commands.formatting import Unbroken, format_names, format_when, output_width, print_lines, table
+from fastmon_daemon.messages import run_identity
 from fastmon_daemon.outbox import DAEMON_DOWNTIME, Outage, open_for_reading
 from fastmon_daemon.reconciler.verdict import Verdict, judge
 from fastmon_daemon.statechart import load_statechart
@@ -31,7 +32,7 @@ _POLL_S = 0.5
 
 
 @click.command(epilog="Exit codes: 0 run complete, 1 run not complete, 2 usage error, 3 no such run or no database.")
-@click.argument("run")
+@click.argument("run", type=run_identity)
 @namespace_option
 @click.option(
     "--wait", type=click.FloatRange(min=0), default=0.0, metavar="SECONDS", help="Wait up to SECONDS for completion."
@@ -48,7 +49,8 @@ def verdict(
     outages. Works with or without a running daemon.
 
     A run is complete if it has ended, its number of STFs is known, and every STF has been received and has finished
-    without failure.
+    without failure. A run that is not claimed (no message with our namespace named it) is never complete: only its
+    announced STFs are counted.
 
     \b
     JSON keys:

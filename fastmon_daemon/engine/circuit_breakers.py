@@ -15,6 +15,7 @@ from loguru import logger
 from fastmon_daemon.base.backoff import Backoff
 from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.base.errors import LinkDown
+from fastmon_daemon.base.links import describe
 from fastmon_daemon.engine.concurrency_limits import PROBES_PER_LINK
 from fastmon_daemon.engine.inbox import LinkEvent
 from fastmon_daemon.engine.tasks import BackgroundTask
@@ -123,7 +124,7 @@ class CircuitBreakers:
                 outage.link, max_probes, jitter, allows_calls=False, blocked=outage.blocked
             )
             state = "blocked" if outage.blocked else "down"
-            logger.warning("link to the {} was {} at the last stop: {}", outage.link, state, outage.reason)
+            logger.warning("{} was {} at the last stop: {}", describe(outage.link), state, outage.reason)
 
     def allows_calls(self, link: str | None) -> bool:
         """Whether a call that needs *link* may be made now; None needs no link."""
@@ -140,14 +141,15 @@ class CircuitBreakers:
         now, monotonic = self._clock.now(), self._clock.monotonic()
         if event.up:
             if not breaker.allows_calls:
-                logger.info("link to the {} is up", event.link)
+                logger.info("{} is up", describe(event.link))
             breaker.reset(monotonic)
             self._outbox.outages.link_back(event.link, now)
             return
         if event.started_at is not None and event.started_at < breaker.up_since:
             return
         if breaker.allows_calls or event.blocked != breaker.blocked:  # a link that was down may now be blocked
-            logger.error("link to the {} is {}: {}", event.link, "blocked" if event.blocked else "down", event.reason)
+            state = "blocked" if event.blocked else "down"
+            logger.error("{} is {}: {}", describe(event.link), state, event.reason)
         breaker.trip(monotonic, event.blocked)
         self._outbox.outages.link_lost(event.link, event.reason, now, blocked=event.blocked)
         self._store_next_probe(breaker)

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from fastmon_daemon.base.clock import format_timestamp, parse_timestamp
-from fastmon_daemon.outbox import UNREPORTABLE, OutboxReader, Stf
+from fastmon_daemon.outbox import COALESCED_UPDATES, SINGLE_UPDATES, UNREPORTABLE, OutboxReader, Stf
 from fastmon_daemon.presence.assessment import (
     Assessment,
     AssessmentRule,
@@ -84,7 +84,12 @@ class Inspector:
             "links": self.links,
             "rejected_count": reports.rejected_count(),
             "runs": [view for view in self._runs() if run in (None, view["run"])],
-            "stages": {"pending": reports.stages.count_pending(), "unreportable": counters.get(UNREPORTABLE, 0)},
+            "stages": {
+                "pending": reports.stages.count_pending(),
+                "single_updates": counters.get(SINGLE_UPDATES, 0),
+                "coalesced_updates": counters.get(COALESCED_UPDATES, 0),
+                "unreportable": counters.get(UNREPORTABLE, 0),
+            },
             "counters": counters,
         }
         if state or run:
@@ -103,8 +108,9 @@ class Inspector:
         for run in self._reports.runs.latest():
             gone = pruned.get((run.namespace, run.run))
             count = known.get((run.namespace, run.run), 0) + (sum(gone.states.values()) if gone else 0)
-            most = run.last_sequence or 0 if run.expected is None else run.expected
-            views.append({**asdict(run), "known": count, "missing": max(0, most - count, len(run.absent)),
+            most = (run.last_sequence or 0 if run.expected is None else run.expected) if run.claimed else 0
+            absent = len(run.absent) if run.claimed else 0
+            views.append({**asdict(run), "known": count, "missing": max(0, most - count, absent),
                           "pruned": asdict(gone) if gone else None})  # fmt: skip
         return views
 

@@ -5,7 +5,7 @@ How they are read is in `queries` and `runs`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -75,7 +75,7 @@ class NewStf:
 
     namespace: str
     run_id: str | int
-    """As received; its text is the identity."""
+    """As received; the identity is `messages.run_identity` of it."""
     filename: str
     sequence: int | None = None
     size_bytes: int | None = None
@@ -219,6 +219,10 @@ class RunRow:
     """Those of them that were unknown, at most `MAX_ABSENT`."""
     summary_at: str | None
     """When its summary was sent."""
+    claimed: bool
+    """It is ours; False: only those of its STFs that were announced to us are."""
+    other_namespace: str | None
+    """The namespace whose TF files stand in it, if that is why it is not claimed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -302,6 +306,20 @@ class PendingReport:
     stf: Stf
     keys: StageKeys
     history: tuple[HistoryRow, ...]
-    """All its transitions, in order."""
-    last: int
-    """Id of its last history row: a report covers all rows up to this one."""
+    """Its transitions that the report covers, in order, from the very first."""
+    pending: tuple[int, ...]
+    """Ids of the last of them: those that were not reported yet."""
+
+    @property
+    def reported(self) -> tuple[HistoryRow, ...]:
+        """The transitions that were reported before."""
+        return self.history[: len(self.history) - len(self.pending)]
+
+    @property
+    def oldest(self) -> HistoryRow:
+        """The first transition that was not reported yet."""
+        return self.history[len(self.history) - len(self.pending)]
+
+    def first(self) -> PendingReport:
+        """The report of the oldest pending transition alone."""
+        return replace(self, history=(*self.reported, self.oldest), pending=self.pending[:1])

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fastmon_daemon.base.clock import Clock, format_age, format_time, format_timestamp, parse_timestamp
-from fastmon_daemon.base.links import links_for
+from fastmon_daemon.base.links import ANNOUNCEMENTS, INTAKE, links_for
 from fastmon_daemon.base.text import escape_controls
 from fastmon_daemon.outbox import OutboxReader, RunRow, open_for_reading, shortage
 from fastmon_daemon.presence.stuck import LinkStatus, StuckRule, StuckStfs, latest_link_statuses
@@ -213,7 +213,8 @@ def _link_problems(name: str, link: LinkStatus) -> Iterator[Problem]:
         remedy = "correct what it names; work resumes by itself"
         yield Problem(kind="link blocked", name=f"{name} blocked", reason=reason, since=link.since, remedy=remedy)
     elif link.state == "down":
-        remedy = f"start the {name} or correct its address; work resumes by itself"
+        peer = "broker" if name in (INTAKE, ANNOUNCEMENTS) else "monitor"
+        remedy = f"start the {peer} or correct its address; work resumes by itself"
         yield Problem(kind="link down", name=f"{name} down", reason=reason, since=link.since, remedy=remedy)
 
 
@@ -273,11 +274,11 @@ def take_snapshot(
 
 
 def _incomplete_runs(reports: OutboxReader, rule: AssessmentRule, now: datetime) -> Iterator[IncompleteRun]:
-    """The runs that ended at least as long ago as an STF may take, and of which STFs are missing."""
+    """The claimed runs that ended at least as long ago as an STF may take, and of which STFs are missing."""
     before = now - timedelta(seconds=rule.stuck.stuck_after_s)
     for run in reports.runs.in_states(rule.run_chart.leads_to("end_run")):
         ended_at = run.ended_at or run.last_message_at
-        if parse_timestamp(ended_at) <= before and (missing := _missing(reports, run)):
+        if run.claimed and parse_timestamp(ended_at) <= before and (missing := _missing(reports, run)):
             yield IncompleteRun(run=run.run, ended_at=ended_at, missing=missing)
 
 

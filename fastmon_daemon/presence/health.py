@@ -10,6 +10,7 @@ from pathlib import Path
 from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.outbox import OutboxReader, RunRow, open_for_reading
 from fastmon_daemon.presence.assessment import Assessor
+from fastmon_daemon.statechart import StateMachine
 
 
 class HealthStatus(StrEnum):
@@ -76,6 +77,11 @@ class HealthChecker:
         """The database, opened read-only."""
         self._opened = self._opened or open_for_reading(self._database)
         return self._opened
+
+    @property
+    def chart(self) -> StateMachine:
+        """The statechart of the STFs."""
+        return self._rule.chart
 
     def health(self) -> Health:
         """Return the health: the assessment, as `inspect` shows it, and whether there is work."""

@@ -49,6 +49,8 @@ class RunComparator:
         """Queue missed STFs, store what the monitor says about the run, and schedule the next poll."""
         poll_state, row = run.poll_state, outbox.runs.get(polled.namespace, polled.run)
         assert row is not None  # only a purge deletes the row, and polls of purged runs are dropped
+        if not row.claimed:
+            return  # it was released while it was polled
         monotonic = self._config.clock.monotonic()
         self._record_poll(outbox, row, listing, poll_state, now)
         known = outbox.runs.known_names(row)
@@ -72,7 +74,7 @@ class RunComparator:
     def compare_now(
         self, outbox: Outbox, key: tuple[str, str], listed: list[StfFile], by: str, now: datetime
     ) -> ReconcileResult:
-        """Queue all absent STFs of a run at once, for the operator *by*; the run may be unknown to us.
+        """Queue all absent STFs of a run at once, for the operator *by*, who claims it; it may be unknown to us.
 
         Raises: StorageUnavailable if disk space is short.
         """
@@ -84,6 +86,9 @@ class RunComparator:
             row = outbox.runs.get(namespace, run)
         if row is None:
             return ReconcileResult(run, 0, 0, [])
+        if listed and not row.claimed:
+            outbox.runs.claim(row, now)
+            logger.info("run {}: claimed by {}", run, by)
         known, tracked = outbox.runs.known_names(row), self._runs.get(namespace, run)
         absent = [stf for stf in listed if stf.stf_filename not in known]
         unqueued = tracked.without_backfill(absent)
@@ -114,7 +119,7 @@ class RunComparator:
 
     def _is_coming(self, row: RunRow, poll_state: RunPollState, stf: StfFile) -> bool:
         """Whether the broker's backlog of an open run is still arriving and has not reached this STF."""
-        sequence = sequence_in(stf.stf_filename)
+        sequence = sequence_in(stf.stf_filename, row.run_id)
         if row.nameless or sequence is None or not self._is_open(row):
             return False
         return sequence > (row.last_sequence or 0) and poll_state.idle_s < self._config.intervals.missing_after_s

@@ -97,8 +97,8 @@ def judge(reports: Runs, row: RunRow, charts: tuple[StateMachine, StateMachine],
         state=row.state,
         complete=not reasons,
         incomplete_reasons=reasons,
-        expected=row.expected,
-        expected_by=row.expected_by,
+        expected=row.expected if row.claimed else None,
+        expected_by=row.expected_by if row.claimed else None,
         monitor_count=row.monitor_count,
         received=sum(counts.values()) - recovered,
         recovered=recovered,
@@ -157,7 +157,10 @@ def _incomplete_reasons(
 ) -> Iterator[str]:
     """The only rule: a run without any of these is complete."""
     chart, run_chart = charts
-    if run_chart.may(row.state, "end_run"):
+    if not row.claimed:
+        why = f"TF files of namespace {row.other_namespace}" if row.other_namespace else "no message with our namespace"
+        yield f"not claimed ({why}): only its announced STFs are known"
+    elif run_chart.may(row.state, "end_run"):
         yield "not ended"
     elif row.expected is None:
         yield "total unknown"
@@ -180,11 +183,13 @@ def _unfinished(chart: StateMachine, counts: dict[str, int]) -> int:
 
 
 def _missing_count(row: RunRow, counts: dict[str, int]) -> int:
-    return max(0, (row.expected or 0) - sum(counts.values()))
+    return max(0, (row.expected or 0) - sum(counts.values())) if row.claimed else 0
 
 
 def _missing(row: RunRow, counts: dict[str, int], sequences: set[int]) -> tuple[int, str]:
     """How many STFs are missing, and their sequence numbers; a run counts from 1, or from 0 if we saw that."""
+    if not row.claimed:
+        return 0, ""
     first = 0 if 0 in sequences else 1
     last = max([*sequences, row.last_sequence or 0])
     if row.expected is None:

@@ -17,6 +17,7 @@ from fastmon_daemon.broker import ConnectionParameters
 from fastmon_daemon.engine.concurrency_limits import monitor_connections
 from fastmon_daemon.monitor import AgentClient, MonitorClient
 from fastmon_daemon.service.process import ProcessContext
+from fastmon_daemon.settings import read_error, read_text
 
 _AGENT_TIMEOUT_S = (3.05, 5.0)
 """Timeouts for connecting and for reading, in seconds."""
@@ -45,9 +46,9 @@ class SecretReader:
             return self._known
         secret, problem = "", "the file is empty"
         try:
-            secret = self._path.read_text(encoding="utf-8").strip()
+            secret = read_text(self._path).strip()
         except (OSError, ValueError) as exc:
-            problem = getattr(exc, "strerror", None) or "the file is not text"
+            problem = read_error(exc)
         if secret:
             self._secrets.add(secret)
             self._known, self._problem = secret, ""

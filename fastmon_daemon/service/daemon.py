@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -19,8 +20,8 @@ from fastmon_daemon.base import sd_notify
 from fastmon_daemon.base.backoff import in_process_retry
 from fastmon_daemon.base.clock import Clock, utcnow
 from fastmon_daemon.base.errors import LinkBlocked, LinkDown, StorageUnavailable, TransientError
-from fastmon_daemon.base.links import ANNOUNCE_STEP, links_for
-from fastmon_daemon.broker import BrokerConnection, LinkStateChange
+from fastmon_daemon.base.links import ANNOUNCE_STEP, INTAKE, links_for
+from fastmon_daemon.broker import LinkStateChange
 from fastmon_daemon.engine import CallPools, CircuitBreakers, Engine, EngineConfig, Inbox, LinkEvent
 from fastmon_daemon.engine.concurrency_limits import PROBES_PER_LINK
 from fastmon_daemon.engine.sampling import is_selected
@@ -37,7 +38,8 @@ from fastmon_daemon.presence.periodic_worker import PeriodicWorker, WorkerErrors
 from fastmon_daemon.reconciler.config import ReconcilerConfig
 from fastmon_daemon.reconciler.reconciler import Reconciler
 from fastmon_daemon.runs.tracked_runs import TrackedRuns
-from fastmon_daemon.service.clients import broker_parameters, monitor_client
+from fastmon_daemon.service.brokers import make_brokers
+from fastmon_daemon.service.clients import monitor_client
 from fastmon_daemon.service.factories import (
     instance_id,
     make_presence,
@@ -99,17 +101,12 @@ class Daemon:
             clock=self._clock,
         )
         self._actions = OperatorActions(self._charts[0], handler, alone=False)
-        subscribe = settings.mode == "message" and not once
-        self.broker = BrokerConnection(
-            broker_parameters(context, instance, subscribe=subscribe),
-            accept=handler.prepare,
-            changed=self._broker_changed,
-            stopping=self._stopping,
+        self._brokers = make_brokers(
+            context, instance, accept=handler.prepare, changed=self._link_changed, stopping=self._stopping, once=once
         )
-        self._announce = self.monitor.announce if settings.notify == "rest" else self.broker.announce
+        self._announce = self.monitor.announce if settings.notify == "rest" else self._brokers.announce
         self._links = links_for(settings.notify)
         self._watcher = make_watcher(settings, handler, outbox, self._agent_name, self._clock)
-        self._needs_broker = self._watcher is None or settings.notify == "stomp"
         self.errors = WorkerErrors()
         self._watching = (
             PeriodicWorker("watcher", self._watcher.tick, self._watcher.on_stop, errors=self.errors)
@@ -125,7 +122,7 @@ class Daemon:
             assessor=self.assessor,
             liveness=self.liveness,
             response_counter=self.monitor.response_counter,
-            buffered=lambda: self.broker.buffered,
+            buffered=lambda: self._brokers.buffered,
             clock=self._clock,
         )
         probes = self._probes()
@@ -137,6 +134,7 @@ class Daemon:
             clock=self._clock,
         )
         self.reconciler = Reconciler(self._reconciler_config(breakers), runs)
+        self._pruner = Pruner(settings.keep_days, *self._charts)
         self.engine = Engine(
             outbox,
             self._engine_config(),
@@ -144,14 +142,13 @@ class Daemon:
             breakers=breakers,
             pools=self._pools,
             background_tasks=self.reconciler.tasks,
-            idle_work=Pruner(settings.keep_days, *self._charts).prune,
+            idle_work=self._clean_up,
         )
-        broker = self.broker if self._needs_broker else None
         self.presence = make_presence(
             context,
             self._agent_name,
             self.engine,
-            broker,
+            self._brokers,
             self._announce,
             self.errors,
             self.assessor,
@@ -165,9 +162,7 @@ class Daemon:
         probes = {"monitor": self.monitor.probe}
         if "messages" in self._links.values():
             probes["messages"] = self.monitor.probe_messages
-        if self._needs_broker or "broker" in self._links.values():
-            probes["broker"] = self.broker.probe
-        return probes
+        return probes | self._brokers.probes()
 
     def _engine_config(self) -> EngineConfig:
         return EngineConfig(
@@ -193,6 +188,10 @@ class Daemon:
             refuse_if_short=self._disk_space.check,
             clock=self._clock,
         )
+
+    def _clean_up(self, outbox: Outbox, now: datetime) -> None:
+        self._pruner.prune(outbox, now)
+        outbox.truncate_log()
 
     def handle(self, request: dict[str, Any]) -> dict[str, Any]:
         """Perform a request of the control socket in the engine's thread and return the result as JSON values."""
@@ -225,24 +224,24 @@ class Daemon:
         compare = self.reconciler.reconcile(request.run or "", self._settings.namespace, stfs, request.by)
         return asdict(self.inbox.submit(compare).result(REQUEST_TIMEOUT_S - 1))
 
-    def _broker_changed(self, change: LinkStateChange) -> None:
-        if change.up:
+    def _link_changed(self, link: str, change: LinkStateChange) -> None:
+        if change.up and link == INTAKE:
             self.reconciler.link_restored()
-        self.inbox.report_link(LinkEvent("broker", change.up, change.reason, change.blocked))
+        self.inbox.report_link(LinkEvent(link, change.up, change.reason, change.blocked))
 
     def run(self, shutdown: ShutdownRequest) -> int:
         """Run until a signal; returns the exit code."""
         self._log_shortage()
         self.presence.start()
         self.reconciler.listening.begin(self._outbox)
-        if self._needs_broker:
-            self.broker.start()
+        self._brokers.start()
         _start_startup_probe(self.monitor, self.inbox.report_link)
         if self._watching is not None:
             self._watching.start()
         sd_notify.notify(self._values, "READY=1")
         while not shutdown.to_stop:
             self.engine.tick()
+            self.presence.wake_stages()
             self.liveness.beat()
             sd_notify.notify(self._values, "WATCHDOG=1")  # sent after a completed tick only
         logger.info("{}: stopping; a second signal exits immediately", shutdown.to_stop)
@@ -257,15 +256,15 @@ class Daemon:
 
     def run_once(self, shutdown: ShutdownRequest) -> int:
         """Process pending work; returns the exit code: 1 if work remains."""
-        if self._needs_broker:
-            self.broker.start()
+        self._brokers.start()
         self.presence.start()
         if self._watcher is not None:
             self._watcher.wait_until_stable(lambda: shutdown.to_stop)
         deadline = self._clock.monotonic() + 10.0
         while not shutdown.to_stop:
             self.engine.tick(0.1)
-            broker_known = self.broker.up or not self._needs_broker or self._clock.monotonic() > deadline
+            self.presence.wake_stages()
+            broker_known = self._brokers.up or self._clock.monotonic() > deadline
             if broker_known and (self.engine.idle or self.engine.fault):
                 break  # a fault: the database is not writable, no work can be done now
         self.presence.report_now()
@@ -295,7 +294,7 @@ class Daemon:
             pass
         clean = not self.engine.busy
         self.presence.stop(deadline - self._clock.monotonic())
-        clean &= self.broker.stop(max(0.5, deadline - self._clock.monotonic()))
+        clean &= self._brokers.stop(max(0.5, deadline - self._clock.monotonic()))
         self._pools.shutdown(wait=clean)
         self.monitor.close()
         self.reconciler.listening.end(self._outbox)

@@ -11,8 +11,8 @@ from uuid import uuid4
 
 from fastmon_daemon.base.backoff import retry_for
 from fastmon_daemon.base.clock import Clock
-from fastmon_daemon.broker import BrokerConnection
 from fastmon_daemon.engine import Engine
+from fastmon_daemon.engine.sampling import gets_tf_files
 from fastmon_daemon.intake.found_files import FoundFile
 from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.intake.seen_file_cache import SeenFileCache
@@ -28,6 +28,7 @@ from fastmon_daemon.presence.log_shipping import LogShipper
 from fastmon_daemon.presence.periodic_worker import PeriodicWorker, WorkerErrors
 from fastmon_daemon.presence.stages import StageReporter
 from fastmon_daemon.presence.status import StatusPublisher
+from fastmon_daemon.service.brokers import Brokers
 from fastmon_daemon.service.clients import agent_client
 from fastmon_daemon.service.process import ProcessContext
 from fastmon_daemon.settings import Settings
@@ -72,7 +73,7 @@ def make_presence(  # noqa: PLR0913 (the parts of the daemon)
     context: ProcessContext,
     name: str,
     engine: Engine,
-    broker: BrokerConnection | None,
+    brokers: Brokers,
     announce: Announce,
     errors: WorkerErrors,
     assessor: Assessor,
@@ -81,7 +82,8 @@ def make_presence(  # noqa: PLR0913 (the parts of the daemon)
 ) -> Presence:
     """Make the reporters that the settings enable; heart-beats and status messages only with *heartbeats*.
 
-    Without a *broker*, status messages are sent only if announcements go by REST. Log shipping starts at once.
+    Status messages go the same way as announcements: by REST, or else by the connection that announces. Log shipping
+    starts at once.
     """
     settings, namespace = context.settings, context.settings.namespace
 
@@ -96,7 +98,7 @@ def make_presence(  # noqa: PLR0913 (the parts of the daemon)
         HealthChecker,
         database=context.database,
         assessor=assessor,
-        connected=(lambda: broker.up) if broker else None,
+        connected=(lambda: brokers.connected) if brokers.in_use else None,
         clock=clock,
     )
     workers = []
@@ -105,7 +107,7 @@ def make_presence(  # noqa: PLR0913 (the parts of the daemon)
         registration = registration_calls(client, name, namespace, user_name(context.values), destination)
         heartbeat = Heartbeat(client, name, namespace, checker(), registration)
         workers.append(PeriodicWorker("heart-beat", heartbeat.tick, heartbeat.on_stop, errors=errors))
-    if heartbeats and (broker or settings.notify == "rest"):
+    if heartbeats and (brokers.can_send or settings.notify == "rest"):
         status = StatusPublisher(announce, name, namespace, checker())
         workers.append(PeriodicWorker("status", status.tick, status.on_stop, errors=errors))
     if settings.rest_logging:
@@ -117,9 +119,14 @@ def make_presence(  # noqa: PLR0913 (the parts of the daemon)
         workers.append(PeriodicWorker("log-shipping", shipper.tick, shipper.on_stop, errors=errors))
     stages = None
     if settings.stages:
-        submit, busy = engine.inbox.submit, lambda: engine.busy > 0
         stages = StageReporter(
-            client, name, assessor.rule.stuck.chart, checker(), submit=submit, busy=busy, errors=errors
+            client,
+            name,
+            checker(),
+            submit=engine.inbox.submit,
+            busy=lambda: engine.busy > 0,
+            selected=partial(gets_tf_files, settings.selection_fraction),
+            errors=errors,
         )
     return Presence(workers, stages, clock.monotonic)
 

@@ -227,8 +227,10 @@ class Settings:
     """FASTMON_ variables that match no setting, sorted: probably misspelled."""
 
     @classmethod
-    def load(cls, environ: Mapping[str, str], *, working_folder: Path, home: Path) -> Self:
+    def load(cls, environ: Mapping[str, str], *, working_folder: Path | None, home: Path | None) -> Self:
         """Read all settings; the environment overrides `.env`, which overrides `~/.env`.
+
+        A folder is None if this process has none.
 
         Raises: ConfigError for the first invalid setting: one line with its name, value (unless secret) and fix.
         """

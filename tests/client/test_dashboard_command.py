@@ -109,7 +109,7 @@ def test_dashboard_shows_messages_of_a_broker_topic(monitor: MonitorThread) -> N
         broker.call(lambda: broker.broker.publish("/topic/here", json.dumps(message)))
         assert running.until("LIVE", recent="1.tf")["runs"][0]["tf_files"] == 1
         broker.stop()
-        assert "closed by the broker" in running.until("DEAD")["connection"]["reason"]
+        assert "the broker closed the connection" in running.until("DEAD")["connection"]["reason"]
         broker.start()
         running.until("LIVE")
 

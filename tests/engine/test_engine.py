@@ -168,7 +168,7 @@ def test_an_unexpected_error_fails_only_its_stf(testbed: FakeTestbed) -> None:
 def test_tf_files_of_another_writer_are_adopted_and_noted_in_the_history(testbed: FakeTestbed) -> None:
     outbox = testbed.outbox()
     name = testbed.receive(outbox)
-    settle(testbed.engine(outbox, links={"register_tfs": "monitor", "notify_clients": "broker"}))
+    settle(testbed.engine(outbox, links={"register_tfs": "monitor", "notify_clients": "announcements"}))
     twin = FakeTestbed(testbed.folder / "twin", monitor=testbed.monitor)
     for tf, row in list(testbed.monitor.rows.items()):
         testbed.monitor.rows[tf] = type(row)(

@@ -177,7 +177,7 @@ def test_a_run_that_is_known_to_be_long_is_requested_in_one_page_at_once(
 
 
 def test_a_long_list_that_fails_is_a_transient_error_and_not_link_down(server: Server, monitor: MonitorClient) -> None:
-    server.script = [page(1500, 1000), resets]
+    server.script = [page(1500, 1000), resets, resets]
 
     with pytest.raises(TransientError) as caught:
         monitor.stf_files(7)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.base.links import LINK_OF_STEP
@@ -21,7 +21,10 @@ STUCK_RULE = StuckRule(chart=load_statechart("stf"), links=LINK_OF_STEP, stuck_a
 RULE = AssessmentRule(stuck=STUCK_RULE, run_chart=load_statechart("run"), min_free_mb=0, reconciles=True)
 
 
-def agent_client_for(monitor: MonitorThread, kind: type[AgentClient] = AgentClient) -> AgentClient:
+Client = TypeVar("Client", bound=AgentClient)
+
+
+def agent_client_for(monitor: MonitorThread, kind: type[Client] = AgentClient) -> Client:  # type: ignore[assignment]
     return kind(monitor.url, lambda: TOKEN, connections=1, timeout_s=(5, 5))
 
 

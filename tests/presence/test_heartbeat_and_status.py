@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import requests
-from loguru import logger
 
 from fastmon_daemon import service
 from fastmon_daemon.base.errors import FastmonError, LinkDown, PermanentError
@@ -23,7 +22,7 @@ from fastmon_daemon.presence.status import StatusPublisher
 from fastmon_daemon.service.clients import agent_client
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.testbed.monitor import MonitorThread
-from tests.builders import FakeTestbed, settle
+from tests.builders import FakeTestbed, logged, settle
 from tests.monitor.scripted_monitor import Server, says
 from tests.presence.builders import TOKEN, agent_client_for, checker_for
 from tests.processes import wait_until
@@ -390,7 +389,6 @@ def test_a_failing_worker_is_a_warning_and_it_goes_on(
 
 def test_a_worker_logs_a_repeated_error_once() -> None:
     errors = iter(["malformed"] * 3 + ["locked"] + [""] + ["malformed"] * 2)
-    logged: list[str] = []
 
     def tick() -> float:
         worker.wake()  # the next round begins at once
@@ -401,9 +399,9 @@ def test_a_worker_logs_a_repeated_error_once() -> None:
             worker.stop()
         return 0.0
 
-    sink = logger.add(lambda line: logged.append(str(line).splitlines()[-1]), level="ERROR", format="{message}")
     worker = PeriodicWorker("heart-beats", tick, errors=WorkerErrors())
-    worker.start()
-    assert worker.join(20)
-    logger.remove(sink)
-    assert logged == [f"RuntimeError: {error}" for error in ("malformed", "locked", "malformed")]
+    with logged("ERROR") as lines:
+        worker.start()
+        assert worker.join(20)
+    expected = [f"RuntimeError: {error}" for error in ("malformed", "locked", "malformed")]
+    assert [line.splitlines()[-1] for line in lines] == expected
