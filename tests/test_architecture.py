@@ -28,7 +28,7 @@ LEVELS = (
 )
 
 MODULES_IN_ORDER = {
-    "base": "links errors text clock failpoints sd_notify rate_limit backoff network logs output",
+    "base": "links errors text suggest clock failpoints sd_notify rate_limit backoff network logs output",
     "settings": "fields files environment database_path loader schema",
     "statechart": "machine diagram",
     "messages": "fields inbound outbound",
@@ -39,11 +39,12 @@ MODULES_IN_ORDER = {
     "runs": "run_events poll_state tracked_runs",
     "engine": "concurrency_limits sampling parents steps tasks inbox circuit_breakers outliers scheduler transitions "
     "engine",
-    "presence": "stuck identity periodic_worker health heartbeat log_shipping stage_rows lost_ids stages status agent",
+    "presence": "stuck identity periodic_worker assessment health heartbeat log_shipping stage_rows lost_ids stages "
+    "status agent",
     "intake": "found_files seen_file_cache watcher foreign_namespaces handler",
     "reconciler": "config verdict downtime finishing unknown_runs backfill comparing reconciler",
     "inspection": "inspector liveness metrics http_server",
-    "actions": "control_socket operator_actions",
+    "actions": "control_socket operator_actions daemon_state",
     "service": "process clients brokers factories offline_reconcile daemon",
     "checks": "runner local broker monitor",
     "commands": "formatting common inspect_tables action_commands inspect verdict reconcile export backup "

@@ -162,7 +162,7 @@ class MessageHandler:
         if outcome is ReceiveOutcome.FRESH:
             record_sequence(outbox, row, message.sequence, now)
             outbox.runs.remove_absent(row, message.filename)
-            logger.info("{}: received, run {}", message.filename, message.run)
+            logger.debug("{}: received, run {}", message.filename, message.run)
         elif outcome is ReceiveOutcome.CONFLICT:
             logger.error("{}: rejected: duplicate with different content", message.filename)
         return outcome

@@ -92,10 +92,11 @@ def daemon_of(path: Path) -> Iterator[int]:
 def test_nothing_is_stuck_in_an_empty_database(database: InspectedDatabase) -> None:
     result = database.inspect()
     assert result.exit_code == 0
-    assert result.stdout.startswith(f"database: {database.path} (--db); no daemon is running")
-    positions = [re.search(rf"^ +{state} +0", result.stdout, re.MULTILINE) for state in CHART.states]
-    assert [found.start() for found in positions if found] == sorted(found.start() for found in positions if found)
-    assert all(positions)
+    assert result.stdout.splitlines()[:3] == [
+        "no daemon is running: no STF is received or processed: start fastmon-daemon",
+        next(line for line in result.stdout.splitlines() if line.startswith(f"database: {database.path} (--db); no")),
+        "STFs: none",
+    ]
     assert "nothing is stuck" in result.stdout
 
 
@@ -132,7 +133,7 @@ def test_with_a_daemon_an_old_stf_is_stuck_with_error_attempts_and_next_attempt(
     row = view["stuck"][0]
     assert (row["why"], row["attempts"], row["last_error"]) == ("the monitor said 400", 1, "the monitor said 400")
     assert row["next_try_at"] == database.named().due_at
-    assert "(3 min)" in result.stdout
+    assert "(3 min ago)" in result.stdout
     assert "(in 4 min)" in result.stdout
     assert config.exit_code == 0
 
@@ -149,7 +150,7 @@ def test_waiting_for_a_link_that_is_down_is_not_stuck(database: InspectedDatabas
         result, view = database.inspect(), database.view()
     assert result.exit_code == 0
     assert "connection refused" in result.stdout
-    assert "(7 min)" in result.stdout
+    assert "(7 min ago)" in result.stdout
     assert "(in 1 min)" in result.stdout
     assert view["links"]["monitor"]["state"] == ("blocked" if blocked else "down")
     assert view["links"]["broker"]["state"] == "up"
@@ -237,7 +238,7 @@ def test_rejected_messages_are_counted_and_listed(database: InspectedDatabase) -
 def test_runs_are_shown(database: InspectedDatabase) -> None:
     with database.outbox.transaction():
         database.outbox.runs.record_message("ns", 100014, "running", ago(minutes=2), None)
-    assert re.search(r"100014 +ns +running +- +0 +0 +\S+ \S+ \(2 min\)", database.inspect().stdout)
+    assert re.search(r"100014 +ns +running +- +0 +0 +(\S+ )?\S+ \(2 min ago\)", database.inspect().stdout)
 
 
 def test_updates_of_workflow_stages_are_counted(database: InspectedDatabase) -> None:
