@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
@@ -15,6 +17,8 @@ import pytest
 
 import fastmon_daemon
 from fastmon_client.cli import cli as client
+from fastmon_client.message_filter import MessageFilter
+from fastmon_client.tffile import ANNOUNCED
 from fastmon_daemon.cli import cli as daemon
 
 ROOT = Path(__file__).parent.parent
@@ -112,6 +116,34 @@ def test_commands_and_options_exist(document: Path) -> None:
 def test_settings_exist(document: Path) -> None:
     named = set(re.findall(r"\b(?:FASTMON|SWF|ACTIVEMQ|MQ)_[A-Z_]*[A-Z]\b", document.read_text(encoding="utf-8")))
     assert named - OF_THE_TESTBED <= settings_in_the_code()
+
+
+@pytest.mark.field("0e")
+def test_the_names_in_older_documents_lead_to_those_of_today() -> None:
+    rows = re.findall(
+        r"^\| (.+?) \| (.+?) \|", (ROOT / "docs" / "testbed.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    new_of = dict(rows)
+    for old in (
+        "message `data_ready`",
+        "`python -m fastmon_daemon`",
+        "`--agents swf-fastmon-agent`",
+        "`black`, `flake8`",
+    ):
+        assert any(old in name for name in new_of), old
+    (agents,) = (new for old, new in rows if "swf-fastmon-agent" in old)
+    pattern = agents.strip("`").removeprefix("--agents '").removesuffix("'")
+    assert MessageFilter(types=(ANNOUNCED,), agents=(pattern,)).matches(
+        {"msg_type": ANNOUNCED, "processed_by": "fastmon-agent-alice-7"}
+    )
+
+
+@pytest.mark.field("0e")
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_program_runs_as_a_module(program: str) -> None:
+    words = [sys.executable, "-m", program.replace("-", "_"), "--help"]
+    shown = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert "COMMAND" in shown
 
 
 def anchors(document: Path) -> set[str]:

@@ -26,6 +26,7 @@ from fastmon_daemon.monitor import MonitorClient
 from fastmon_daemon.outbox import open_outbox
 from fastmon_daemon.service import ProcessContext, broker_parameters
 from fastmon_daemon.settings import Settings
+from tests.base.test_network import silent_address
 from tests.monitor.scripted_monitor import Server, says
 from tests.processes import TOKEN, LiveTestbed, live_testbed, wait_until
 
@@ -208,12 +209,31 @@ def test_a_monitor_that_takes_messages_but_shows_none_is_good_enough(tmp_path: P
 
 
 def broker_results(port: int, changes: dict[str, Any]) -> dict[str, CheckResult]:
-    settings = Settings(namespace="ns", broker_host="127.0.0.1", broker_port=port, **changes)
+    settings = Settings(namespace="ns", broker_port=port, **{"broker_host": "127.0.0.1", **changes})
     context = ProcessContext(
         settings=settings, values={}, database=Path("none"), database_rule="", secrets=SecretRedactor()
     )
     parameters = broker_parameters(context, "x", subscribe=True)
     return dict(run_checks(broker_checks(settings, parameters), lambda *_: None))
+
+
+@pytest.mark.field("14")
+def test_broker_and_monitor_are_reached_though_the_first_addresses_of_their_name_answer_nothing(
+    testbed: LiveTestbed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with silent_address() as first, silent_address() as second:
+
+        def addresses(_host: object, port: int, *_: object) -> list[tuple[Any, ...]]:
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", each) for each in (first, second, ("127.0.0.1", port))]
+
+        monkeypatch.setattr(socket, "getaddrinfo", addresses)
+        login = {"broker_user": "daq", "broker_password": "secret-word", "broker_host": "several.example.org"}
+        found = broker_results(testbed.broker.port, login)
+        assert {each.status for each in found.values()} == {CheckStatus.OK}
+        url = testbed.monitor.url.replace("127.0.0.1", "several.example.org")
+        monitor = MonitorClient(url, lambda: TOKEN, connections=1)
+        monitor.probe()
+        monitor.close()
 
 
 def test_silent_broker_is_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:

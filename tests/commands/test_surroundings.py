@@ -57,6 +57,21 @@ def test_with_absolute_paths_a_command_needs_neither_home_nor_working_folder(del
     assert call(deleted, words, FASTMON_NAMESPACE="ns", FASTMON_DB=str(database)) == (0, "")
 
 
+@pytest.mark.field("16")
+@pytest.mark.parametrize("words", [*COMMANDS, ["config", "--json"]], ids=" ".join)
+def test_no_command_goes_on_with_half_an_env_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("FASTMON_NAMESPACE=ns\nACTIVEMQ_PASSWORD='hush\n")
+    result = run_in_process(words, {"HOME": str(tmp_path)})
+    assert result.returncode == 78
+    shown = result.stdout + result.stderr
+    assert ".env:2: " in shown
+    assert "hush" not in shown
+    assert not (tmp_path / "outbox.db").exists()
+
+
 @pytest.mark.field("17")
 @pytest.mark.parametrize("words", [["inspect"], ["run", "--once"], ["check"]], ids=" ".join)
 def test_a_relative_path_in_a_deleted_folder_is_an_invalid_setting(deleted: Path, words: list[str]) -> None:

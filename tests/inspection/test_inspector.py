@@ -333,6 +333,7 @@ def test_a_missing_database_exits_with_3(tmp_path: Path) -> None:
     assert "none.db: no such database" in answer.stderr
 
 
+@pytest.mark.field("20")
 def test_control_characters_in_names_are_escaped(database: InspectedDatabase) -> None:
     name = "\x1b]0;owned\x07[red]x[/red]\u202e:smile:\n.stf"
     database.receive(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 from collections.abc import Iterator
@@ -60,6 +61,33 @@ def test_sighup_is_ignored_where_the_caller_ignores_it_and_sigint_is_not(testbed
     daemon.send_signal(signal.SIGINT)
     assert daemon.wait(30) == 0
     assert "SIGINT: stopping" in testbed.log()
+
+
+@pytest.mark.field("29")
+def test_an_stf_is_one_line_of_the_log_and_a_fault_is_logged_once(testbed: LiveTestbed) -> None:
+    def requests() -> int:
+        return sum(
+            n
+            for path, n in testbed.monitor.counts()["requests"].items()
+            if path.split("/")[2] in {"fastmon-files", "stf-files"}
+        )
+
+    testbed.monitor.faults(error_rate=1, error_status=500, endpoints=["/api/fastmon-files"])
+    testbed.daemon()
+    testbed.announce(1, 2, 3)
+    wait_until(lambda: requests() >= 4, "the monitor is probed again")
+    testbed.monitor.faults()
+    before = requests()
+    wait_until(lambda: requests() >= before + 12, "STFs that are not registered yet are tried again")
+    testbed.register(1, 2, 3)
+    testbed.wait_for(completed=3)
+    wait_until(lambda: testbed.log().count("-> completed") == 3, "all are logged")
+    told = [line.split(None, 2)[1:] for line in testbed.log().splitlines()]
+    assert sorted(text for level, text in told if level == "INFO" and ".stf" in text) == [
+        f"{name(n)}: notified -> completed" for n in (1, 2, 3)
+    ]
+    troubles = [re.sub(r"(attempt|in) [\d.]+", "", text) for level, text in told if level in {"WARNING", "ERROR"}]
+    assert len(troubles) == len(set(troubles)), testbed.log()
 
 
 def test_kill_9_in_the_middle_loses_nothing_and_registers_nothing_twice(testbed: LiveTestbed) -> None:
