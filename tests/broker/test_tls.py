@@ -105,6 +105,16 @@ def test_a_healthy_broker_with_late_heart_beats_is_not_disconnected(
         broker.join(DEADLINE_S)
 
 
+def test_a_broker_that_promises_no_heart_beats_may_be_silent(fake_broker: FakeBroker, recorder: LinkRecorder) -> None:
+    with running_link(parameters(fake_broker.port, subscribe="", heart_beat_s=0.3, receipt_s=0.5), recorder):
+        connection = fake_broker.next_connection()
+        connection.recv(4096)
+        connection.sendall(b"CONNECTED\nversion:1.2\nheart-beat:0,300\n\n\0")
+        recorder.wait_until_up()
+        with pytest.raises(queue.Empty):
+            recorder.changes.get(timeout=3)
+
+
 @pytest.mark.parametrize("wrong", ["CA", "host"])
 def test_a_wrong_certificate_blocks_the_link_before_any_login(
     wrong: str, ca: CertificateAuthority, recorder: LinkRecorder

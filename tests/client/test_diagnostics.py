@@ -40,6 +40,8 @@ def test_healthy_monitor_passes_every_check(monitor: MonitorThread) -> None:
     lines = check_all(monitor.url)
     assert [line.what for line in lines] == ["DNS", "TCP", "TLS", "REST", "token", "stream"]
     assert all(line.ok for line in lines)
+    port = monitor.url.rpartition(":")[2]
+    assert lines[1].detail.startswith(f"port {port} is open")
 
 
 def test_invalid_token_fails_the_token_check(monitor: MonitorThread) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fastmon_client.app_state import AppState
-from fastmon_client.formatting import escape, gaps, line, size
+from fastmon_client.formatting import escape, gaps, lag, line, size
 from fastmon_client.message_filter import MessageFilter
 from fastmon_client.output import JsonLines, Quiet
 from fastmon_client.stream import message_of
@@ -113,6 +113,13 @@ def test_tf_file_without_name_or_id_is_counted_each_time():
     state = AppState("", MessageFilter(types=("tf_file_registered",)), NOON)
     message = {"msg_type": "tf_file_registered", "run_id": 1}
     assert [state.receive(message, NOON) for _ in range(2)] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(None, "-"), (0.123, "0.12"), (9.99, "9.99"), (10.0, "10s"), (10.9, "10s"), (75.0, "1m")]
+)
+def test_lag_has_decimals_below_ten_seconds(seconds, text):
+    assert lag(seconds) == text
 
 
 def test_gaps_are_formatted_as_ranges():
