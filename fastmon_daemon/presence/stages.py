@@ -86,7 +86,7 @@ class StageReporter:
         """`_requested` when the last complete round began; written only by the worker."""
         self.in_flight = False
         """Whether an answer of the monitor may be due or not stored yet; written only by the worker."""
-        self.worker = PeriodicWorker("stages", self.tick, errors=errors)
+        self.worker = PeriodicWorker("stages", self.tick, health_checker.close, errors=errors)
 
     @property
     def is_settled(self) -> bool:

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
-from contextlib import closing
+from concurrent.futures import Future
+from contextlib import closing, suppress
 from dataclasses import asdict
 from datetime import datetime
 from functools import partial
+from queue import SimpleQueue
 from typing import Any
 
 from loguru import logger
 
 from fastmon_daemon.actions.control_socket import REQUEST_TIMEOUT_S, ControlServer
+from fastmon_daemon.actions.daemon_state import STATE, state_answer
 from fastmon_daemon.actions.operator_actions import RECONCILE, ActionRequest, OperatorActions, run_number_to_reconcile
 from fastmon_daemon.base import sd_notify
 from fastmon_daemon.base.backoff import in_process_retry
 from fastmon_daemon.base.clock import Clock, utcnow
-from fastmon_daemon.base.errors import LinkBlocked, LinkDown, TransientError
+from fastmon_daemon.base.errors import LinkBlocked, LinkDown, StorageUnavailable, TransientError
 from fastmon_daemon.base.links import ANNOUNCE_STEP, INTAKE, links_for
 from fastmon_daemon.broker import LinkStateChange
 from fastmon_daemon.engine import CallPools, CircuitBreakers, Engine, EngineConfig, Inbox, LinkEvent
@@ -32,6 +36,8 @@ from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.monitor import MonitorClient
 from fastmon_daemon.outbox import DatabaseLock, DiskSpaceGuard, Outbox, open_outbox
 from fastmon_daemon.outbox.pruner import Pruner
+from fastmon_daemon.presence.assessment import Assessor, ProcessState, assessment_rule
+from fastmon_daemon.presence.identity import AgentName
 from fastmon_daemon.presence.periodic_worker import PeriodicWorker, WorkerErrors
 from fastmon_daemon.reconciler.config import ReconcilerConfig
 from fastmon_daemon.reconciler.reconciler import Reconciler
@@ -39,11 +45,11 @@ from fastmon_daemon.runs.tracked_runs import TrackedRuns
 from fastmon_daemon.service.brokers import make_brokers
 from fastmon_daemon.service.clients import monitor_client
 from fastmon_daemon.service.factories import (
+    NAME_TIMEOUT_S,
+    find_agent_name,
     instance_id,
     make_presence,
     make_watcher,
-    registered_name,
-    stuck_rule,
     switch_stages,
 )
 from fastmon_daemon.service.process import ProcessContext, ShutdownRequest, signals
@@ -64,26 +70,59 @@ def run(context: ProcessContext, *, once: bool) -> int:
         with outbox.transaction():
             instance = instance_id(outbox)
             switch_stages(outbox, context.settings, utcnow())
-        daemon = Daemon(context, outbox, instance, once=once)
-        shutdown = ShutdownRequest(daemon.inbox.wake)
+        inbox, numbers, made = Inbox(), SimpleQueue[int | None](), Future[Daemon]()
+        liveness, errors = Liveness(time.monotonic), WorkerErrors()
+
+        def wake() -> None:
+            numbers.put(None)
+            inbox.wake()
+
+        def render() -> str:
+            return made.result(NAME_TIMEOUT_S).metrics.render()
+
+        def verdict_line() -> str:
+            return made.result().assessor.assess().line if made.done() else "starting"
+
+        shutdown = ShutdownRequest(wake)
         listen = None if once else context.settings.http
-        http = serve(listen, daemon.liveness, daemon.metrics.render, daemon.errors)
-        with ControlServer(context.database, daemon.handle), http, signals(shutdown):
-            return daemon.run_once(shutdown) if once else daemon.run(shutdown)
+        # Before anything is asked of the monitor or of the broker: neither may delay a signal or the service manager.
+        with serve(listen, liveness, render, errors, verdict_line), signals(shutdown):
+            if not once:
+                sd_notify.notify(context.values, "READY=1")
+            name = find_agent_name(context, outbox, instance, numbers)
+            if shutdown.to_stop:
+                logger.info("{}: stopped before the first STF", shutdown.to_stop)
+                return DONE
+            daemon = Daemon(context, outbox, instance, name, inbox, liveness, errors, once=once)
+            made.set_result(daemon)
+            with ControlServer(context.database, daemon.handle):
+                return daemon.run_once(shutdown) if once else daemon.run(shutdown)
 
 
 class Daemon:
     """All parts, made and connected."""
 
-    def __init__(self, context: ProcessContext, outbox: Outbox, instance: str, *, once: bool) -> None:
+    def __init__(  # noqa: PLR0913 (made before it, because it takes the monitor to know its name)
+        self,
+        context: ProcessContext,
+        outbox: Outbox,
+        instance: str,
+        name: AgentName,
+        inbox: Inbox,
+        liveness: Liveness,
+        errors: WorkerErrors,
+        *,
+        once: bool,
+    ) -> None:
         settings, self._values = context.settings, context.values
         self._settings = settings
         self._outbox = outbox
         self._clock = Clock()
-        self._agent_name = registered_name(context, outbox, instance)
+        self._name, self._wrote = name, context.wrote
+        self._agent_name = str(name)
         self._charts = load_statechart("stf"), load_statechart("run")
         self._stopping = threading.Event()
-        self.inbox = Inbox()
+        self.inbox = inbox
         self.monitor = monitor_client(context)
         self._disk_space = DiskSpaceGuard(context.database, settings.min_free_mb, self._clock.monotonic)
         runs = TrackedRuns()
@@ -104,17 +143,19 @@ class Daemon:
         self._announce = self.monitor.announce if settings.notify == "rest" else self._brokers.announce
         self._links = links_for(settings.notify)
         self._watcher = make_watcher(settings, handler, outbox, self._agent_name, self._clock)
-        self.errors = WorkerErrors()
+        self.errors = errors
         self._watching = (
             PeriodicWorker("watcher", self._watcher.tick, self._watcher.on_stop, errors=self.errors)
             if self._watcher
             else None
         )
-        self.liveness = Liveness(self._clock.monotonic)
+        self.liveness = liveness
+        rule = assessment_rule(partial(getattr, settings))
+        self.assessor = Assessor(context.database, rule, self._process_state, self._clock)
         self.metrics = MetricsCollector(
             namespace=settings.namespace,
             database=context.database,
-            stuck=stuck_rule(settings),
+            assessor=self.assessor,
             liveness=self.liveness,
             response_counter=self.monitor.response_counter,
             buffered=lambda: self._brokers.buffered,
@@ -146,6 +187,7 @@ class Daemon:
             self._brokers,
             self._announce,
             self.errors,
+            self.assessor,
             heartbeats=not once,
         )
         logger.info("agent {} for namespace {}: database {}", self._agent_name, settings.namespace, context.database)
@@ -189,12 +231,25 @@ class Daemon:
 
     def handle(self, request: dict[str, Any]) -> dict[str, Any]:
         """Perform a request of the control socket in the engine's thread and return the result as JSON values."""
+        if request.get("action") == STATE:
+            return state_answer(self._settings, self.assessor.process_state())
         action = ActionRequest.parse(request)
         logger.info("{} by {}", action.action, action.by)
         if action.action == RECONCILE:
             return self._reconcile(action)
         result = self.inbox.submit(partial(self._actions.perform, action))
         return asdict(result.result(REQUEST_TIMEOUT_S - 1))  # before the client times out
+
+    def verdict(self) -> str:
+        """The verdict on this daemon in one line, for any thread. Raises: StorageError."""
+        return self.assessor.assess().line
+
+    def _process_state(self) -> ProcessState:
+        return ProcessState(
+            stalled_s=self.liveness.age_s if self.liveness.is_stalled else None,
+            fault=self.engine.fault,
+            worker_errors=self.errors.now(),
+        )
 
     def _reconcile(self, request: ActionRequest) -> dict[str, Any]:
         """Fetch the listing in the socket's thread; the reconciler compares it in the engine's thread."""
@@ -212,20 +267,34 @@ class Daemon:
 
     def run(self, shutdown: ShutdownRequest) -> int:
         """Run until a signal; returns the exit code."""
+        self._log_shortage()
         self.presence.start()
         self.reconciler.listening.begin(self._outbox)
         self._brokers.start()
         _start_startup_probe(self.monitor, self.inbox.report_link)
         if self._watching is not None:
             self._watching.start()
-        sd_notify.notify(self._values, "READY=1")
         while not shutdown.to_stop:
             self.engine.tick()
+            self._settle_name()
             self.presence.wake_stages()
             self.liveness.beat()
             sd_notify.notify(self._values, "WATCHDOG=1")  # sent after a completed tick only
         logger.info("{}: stopping; a second signal exits immediately", shutdown.to_stop)
         return self._drain(DONE)
+
+    def _settle_name(self) -> None:
+        """Store the agent name once the monitor has seen it."""
+        if self._wrote.is_set():
+            with suppress(StorageUnavailable):  # tried again after the next tick
+                self._name.settle()
+
+    def _log_shortage(self) -> None:
+        """Log at the start that the disk is full: else nothing would, until the first message."""
+        try:
+            self._disk_space.check()
+        except StorageUnavailable as exc:
+            logger.error("intake stopped: {}", exc)
 
     def run_once(self, shutdown: ShutdownRequest) -> int:
         """Process pending work; returns the exit code: 1 if work remains."""
@@ -271,6 +340,7 @@ class Daemon:
         self._pools.shutdown(wait=clean)
         self.monitor.close()
         self.reconciler.listening.end(self._outbox)
+        self._settle_name()
         logger.info("stopped{}", "" if clean else " at the deadline; in-flight work is repeated at the next start")
         return code if clean else EXIT_NOT_DRAINED
 
