@@ -135,7 +135,10 @@ def perform(action: str, *, several: bool, db: Path | None, yes: bool, as_json: 
             request = replace(request, ids=tuple(reports.rejected_ids()))
     if several and not yes:
         if sys.stdin is None or not sys.stdin.isatty():
-            raise click.UsageError(f"{action}: cannot ask for confirmation without a terminal: add --yes")
+            raise click.UsageError(
+                f"nothing done: would {action} {describe_selection(request, path)} in {path}, "
+                "but cannot ask for confirmation without a terminal: add --yes"
+            )
         click.confirm(f"{action} {describe_selection(request, path)} in {path}?", abort=True, err=True)
     request = replace(request, before=format_timestamp(utcnow()))
     total, busy = ActionResult(), None

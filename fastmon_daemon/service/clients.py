@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from loguru import logger
 
+from fastmon_daemon.base.errors import LinkDown
 from fastmon_daemon.base.logs import SecretRedactor
 from fastmon_daemon.broker import ConnectionParameters
 from fastmon_daemon.engine.concurrency_limits import monitor_connections
@@ -73,21 +75,39 @@ def _monitor_token(context: ProcessContext) -> Callable[[], str]:
     return SecretReader(context.values, "SWF_API_TOKEN", context.settings.monitor_token, context.secrets)
 
 
+class _WatchedAgentClient(AgentClient):
+    """An agent client that tells when a call found the monitor down."""
+
+    def __init__(self, found_down: Callable[[], object], *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._found_down = found_down
+
+    def request(self, *args: Any, **options: Any) -> Any:
+        """As `RestClient.request`."""
+        try:
+            return super().request(*args, **options)
+        except LinkDown:
+            self._found_down()
+            raise
+
+
 def agent_client(
     context: ProcessContext,
     *,
     deadline_s: float = _AGENT_DEADLINE_S,
     logs_url: str | None = None,
     settles_name: bool = True,
+    found_down: Callable[[], object] = lambda: None,
 ) -> AgentClient:
     """Return a client for agent calls, with its own connections: a hanging call delays no registration.
 
-    Without *settles_name* what it sends does not make the agent name permanent.
-    *logs_url* is that of another server for log lines. It gets no token: it may use plain HTTP.
+    Without *settles_name* what it sends does not make the agent name permanent. *logs_url* is that of another server
+    for log lines. It gets no token: it may use plain HTTP. *found_down* is called when a call found the monitor down.
     """
     settings = context.settings
     connect_s, read_s = _AGENT_TIMEOUT_S
-    return AgentClient(
+    return _WatchedAgentClient(
+        found_down,
         logs_url or settings.monitor_url,
         (lambda: "") if logs_url else _monitor_token(context),
         connections=_AGENT_CONNECTIONS,

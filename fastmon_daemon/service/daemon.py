@@ -17,6 +17,7 @@ from typing import Any
 from loguru import logger
 
 from fastmon_daemon.actions.control_socket import REQUEST_TIMEOUT_S, ControlServer
+from fastmon_daemon.actions.daemon_state import STATE, state_answer
 from fastmon_daemon.actions.operator_actions import RECONCILE, ActionRequest, OperatorActions, run_number_to_reconcile
 from fastmon_daemon.base import sd_notify
 from fastmon_daemon.base.backoff import in_process_retry
@@ -35,6 +36,7 @@ from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.monitor import MonitorClient
 from fastmon_daemon.outbox import DatabaseLock, DiskSpaceGuard, Outbox, open_outbox
 from fastmon_daemon.outbox.pruner import Pruner
+from fastmon_daemon.presence.assessment import Assessor, ProcessState, assessment_rule
 from fastmon_daemon.presence.identity import AgentName
 from fastmon_daemon.presence.periodic_worker import PeriodicWorker, WorkerErrors
 from fastmon_daemon.reconciler.config import ReconcilerConfig
@@ -48,7 +50,6 @@ from fastmon_daemon.service.factories import (
     instance_id,
     make_presence,
     make_watcher,
-    stuck_rule,
     switch_stages,
 )
 from fastmon_daemon.service.process import ProcessContext, ShutdownRequest, signals
@@ -81,9 +82,13 @@ def run(context: ProcessContext, *, once: bool) -> int:
         def render() -> str:
             return made.result(NAME_TIMEOUT_S + STARTUP_S).metrics.render()
 
+        def verdict_line() -> str:
+            return made.result().assessor.assess().line if made.done() else "starting"
+
         shutdown = ShutdownRequest(wake)
+        listen = None if once else context.settings.http
         # Before anything is asked of the monitor or of the broker: neither may delay a signal or the service manager.
-        with serve(None if once else context.settings.http, liveness, render, errors), signals(shutdown):
+        with serve(listen, liveness, render, errors, verdict_line), signals(shutdown):
             if not once:
                 sd_notify.notify(context.values, "READY=1")
             name = find_agent_name(context, outbox, instance, numbers)
@@ -147,10 +152,12 @@ class Daemon:
             else None
         )
         self.liveness = liveness
+        rule = assessment_rule(partial(getattr, settings))
+        self.assessor = Assessor(context.database, rule, self._process_state, self._clock)
         self.metrics = MetricsCollector(
             namespace=settings.namespace,
             database=context.database,
-            stuck=stuck_rule(settings),
+            assessor=self.assessor,
             liveness=self.liveness,
             response_counter=self.monitor.response_counter,
             buffered=lambda: self._brokers.buffered,
@@ -182,6 +189,7 @@ class Daemon:
             self._brokers,
             self._announce,
             self.errors,
+            self.assessor,
             heartbeats=not once,
         )
         logger.info("agent {} for namespace {}: database {}", self._agent_name, settings.namespace, context.database)
@@ -225,12 +233,25 @@ class Daemon:
 
     def handle(self, request: dict[str, Any]) -> dict[str, Any]:
         """Perform a request of the control socket in the engine's thread and return the result as JSON values."""
+        if request.get("action") == STATE:
+            return state_answer(self._settings, self.assessor.process_state())
         action = ActionRequest.parse(request)
         logger.info("{} by {}", action.action, action.by)
         if action.action == RECONCILE:
             return self._reconcile(action)
         result = self.inbox.submit(partial(self._actions.perform, action))
         return asdict(result.result(REQUEST_TIMEOUT_S - 1))  # before the client times out
+
+    def verdict(self) -> str:
+        """The verdict on this daemon in one line, for any thread. Raises: StorageError."""
+        return self.assessor.assess().line
+
+    def _process_state(self) -> ProcessState:
+        return ProcessState(
+            stalled_s=self.liveness.age_s if self.liveness.is_stalled else None,
+            fault=self.engine.fault,
+            worker_errors=self.errors.now(),
+        )
 
     def _reconcile(self, request: ActionRequest) -> dict[str, Any]:
         """Fetch the listing in the socket's thread; the reconciler compares it in the engine's thread."""
@@ -248,6 +269,7 @@ class Daemon:
 
     def run(self, shutdown: ShutdownRequest) -> int:
         """Run until a signal; returns the exit code."""
+        self._log_shortage()
         self.presence.start()
         self.reconciler.listening.begin(self._outbox)
         self._brokers.start()
@@ -268,6 +290,13 @@ class Daemon:
         if self._wrote.is_set():
             with suppress(StorageUnavailable):  # tried again after the next tick
                 self._name.settle()
+
+    def _log_shortage(self) -> None:
+        """Log at the start that the disk is full: else nothing would, until the first message."""
+        try:
+            self._disk_space.check()
+        except StorageUnavailable as exc:
+            logger.error("intake stopped: {}", exc)
 
     def run_once(self, shutdown: ShutdownRequest) -> int:
         """Process pending work; returns the exit code: 1 if work remains."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from datetime import datetime
 from functools import partial
@@ -16,7 +16,6 @@ from loguru import logger
 from fastmon_daemon.base.backoff import retry_for
 from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.base.errors import FastmonError
-from fastmon_daemon.base.links import links_for
 from fastmon_daemon.engine import Engine
 from fastmon_daemon.engine.sampling import gets_tf_files
 from fastmon_daemon.intake.found_files import FoundFile
@@ -26,6 +25,7 @@ from fastmon_daemon.intake.watcher import Watcher
 from fastmon_daemon.messages import Announce
 from fastmon_daemon.outbox import Outbox, ReceiveOutcome, attach
 from fastmon_daemon.presence.agent import Presence
+from fastmon_daemon.presence.assessment import Assessor
 from fastmon_daemon.presence.health import HealthChecker
 from fastmon_daemon.presence.heartbeat import Heartbeat
 from fastmon_daemon.presence.identity import AgentName, registration_calls
@@ -33,12 +33,10 @@ from fastmon_daemon.presence.log_shipping import LogShipper
 from fastmon_daemon.presence.periodic_worker import PeriodicWorker, WorkerErrors
 from fastmon_daemon.presence.stages import StageReporter
 from fastmon_daemon.presence.status import StatusPublisher
-from fastmon_daemon.presence.stuck import StuckRule
 from fastmon_daemon.service.brokers import Brokers
 from fastmon_daemon.service.clients import agent_client
 from fastmon_daemon.service.process import ProcessContext
 from fastmon_daemon.settings import Settings
-from fastmon_daemon.statechart import load_statechart
 
 NAME_TIMEOUT_S = 3.0
 """Seconds that the first start waits for the monitor to assign an agent number."""
@@ -100,20 +98,14 @@ def find_agent_name(
     return name
 
 
-def stuck_rule(settings: Settings) -> StuckRule:
-    """Return the rule by which an STF counts as stuck."""
-    return StuckRule(
-        chart=load_statechart("stf"), links=links_for(settings.notify), stuck_after_s=settings.stuck_after_s
-    )
-
-
-def make_presence(
+def make_presence(  # noqa: PLR0913 (the parts of the daemon)
     context: ProcessContext,
     name: str,
     engine: Engine,
     brokers: Brokers,
     announce: Announce,
     errors: WorkerErrors,
+    assessor: Assessor,
     *,
     heartbeats: bool,
 ) -> Presence:
@@ -122,14 +114,19 @@ def make_presence(
     Status messages go the same way as announcements: by REST, or else by the connection that announces. Log shipping
     starts at once.
     """
-    settings, namespace, client = context.settings, context.settings.namespace, agent_client(context)
+    settings, namespace = context.settings, context.settings.namespace
+
+    def suspect_monitor() -> None:
+        """No STF may need the monitor now: only a probe finds out that it is down."""
+        if heartbeats:
+            engine.inbox.submit(lambda _outbox, _now: engine.breakers.suspect("monitor"))
+
+    client = agent_client(context, found_down=suspect_monitor)
     clock = Clock()
-    rule = stuck_rule(settings)
     checker = partial(
         HealthChecker,
         database=context.database,
-        stuck=rule,
-        errors=errors,
+        assessor=assessor,
         connected=(lambda: brokers.connected) if brokers.in_use else None,
         clock=clock,
     )
@@ -137,22 +134,21 @@ def make_presence(
     if heartbeats:
         destination = settings.subscribe if settings.mode == "message" else ""
         registration = registration_calls(client, name, namespace, user_name(context.values), destination)
-        heartbeat = Heartbeat(client, name, namespace, checker(), registration)
-        workers.append(PeriodicWorker("heart-beat", heartbeat.tick, heartbeat.on_stop, errors=errors))
-    if heartbeats and (brokers.can_send or settings.notify == "rest"):
-        status = StatusPublisher(announce, name, namespace, checker())
-        workers.append(PeriodicWorker("status", status.tick, status.on_stop, errors=errors))
-    if settings.rest_logging:
-        run = checker().run
-        shipper = LogShipper(
-            agent_client(context, logs_url=settings.logs_url, settles_name=False),
-            name,
-            context.secrets.redact,
-            run,
-            clock.monotonic,
+        health = checker()
+        heartbeat = Heartbeat(client, name, namespace, health, registration)
+        workers.append(
+            PeriodicWorker("heart-beat", heartbeat.tick, _and_close(heartbeat.on_stop, health), errors=errors)
         )
+    if heartbeats and (brokers.can_send or settings.notify == "rest"):
+        health = checker()
+        status = StatusPublisher(announce, name, namespace, health)
+        workers.append(PeriodicWorker("status", status.tick, _and_close(status.on_stop, health), errors=errors))
+    if settings.rest_logging:
+        health = checker()
+        logs_client = agent_client(context, logs_url=settings.logs_url, settles_name=False)
+        shipper = LogShipper(logs_client, name, context.secrets.redact, health.run, clock.monotonic)
         shipper.begin(settings.log_level)
-        workers.append(PeriodicWorker("log-shipping", shipper.tick, shipper.on_stop, errors=errors))
+        workers.append(PeriodicWorker("log-shipping", shipper.tick, _and_close(shipper.on_stop, health), errors=errors))
     stages = None
     if settings.stages:
         stages = StageReporter(
@@ -165,6 +161,16 @@ def make_presence(
             errors=errors,
         )
     return Presence(workers, stages, clock.monotonic)
+
+
+def _and_close(on_stop: Callable[[], object], health: HealthChecker) -> Callable[[], None]:
+    """Return a function that calls *on_stop* and closes the database connection of the same thread."""
+
+    def stop() -> None:
+        with closing(health):
+            on_stop()
+
+    return stop
 
 
 def make_watcher(

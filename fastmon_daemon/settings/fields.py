@@ -208,3 +208,12 @@ FRACTION = _number(float, "from 0 to 1", lambda value: 0 <= value <= 1)
 SHARE = _number(float, "above 0 and at most 1", lambda value: 0 < value <= 1)
 POSITIVE = _number(float, "above 0", lambda value: value > 0)
 NOT_NEGATIVE = _number(float, "of at least 0", lambda value: value >= 0)
+
+
+def written(value: object) -> str:
+    """Return the value of a setting as it is written in the environment; None is empty."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if type(value) is tuple:
+        return ",".join(map(str, value))
+    return f"{value:.15g}" if isinstance(value, float) else "" if value is None else str(value)
