@@ -6,9 +6,9 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -18,11 +18,12 @@ from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 import tenacity
+from loguru import logger
 from sqlite_utils import Database
 
 from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.base.errors import FastmonError, LinkDown
-from fastmon_daemon.base.links import LINK_OF_STEP
+from fastmon_daemon.base.links import ANNOUNCEMENTS, INTAKE, LINK_OF_STEP
 from fastmon_daemon.engine import (
     BackgroundTask,
     CallPools,
@@ -41,6 +42,17 @@ from fastmon_daemon.settings import Settings
 from fastmon_daemon.statechart import load_statechart
 
 START = datetime(2026, 11, 21, 20, 0, tzinfo=UTC)
+
+
+@contextmanager
+def logged(level: str = "INFO") -> Iterator[list[str]]:
+    """The lines that are logged inside the block at *level* or above, each with its traceback, if any."""
+    lines: list[str] = []
+    sink = logger.add(lambda line: lines.append(str(line)), level=level, format="{message}")
+    try:
+        yield lines
+    finally:
+        logger.remove(sink)
 
 
 class Inline(Executor):
@@ -177,9 +189,9 @@ class FakeTestbed:
     def breakers(
         self, outbox: Outbox, probes: Mapping[str, Callable[[], None]] | None = None, **changes: Any
     ) -> CircuitBreakers:
-        all_probes = {"monitor": self.monitor.probe, "broker": self.probe_broker, **(probes or {})}
+        usual = {"monitor": self.monitor.probe, INTAKE: self.probe_broker, ANNOUNCEMENTS: self.probe_broker}
         given: dict[str, Any] = {"clock": self.time.clock(), "jitter": lambda: 1.0, **changes}
-        return CircuitBreakers(outbox, all_probes, **given)
+        return CircuitBreakers(outbox, {**usual, **(probes or {})}, **given)
 
     def engine(
         self,
@@ -226,7 +238,8 @@ class FakeTestbed:
 
     def broker_is(self, engine: Engine, *, up: bool) -> None:
         self.broker_up = up
-        engine.inbox.report_link(LinkEvent("broker", up=up, reason="" if up else "broker stopped"))
+        for link in (INTAKE, ANNOUNCEMENTS):
+            engine.inbox.report_link(LinkEvent(link, up=up, reason="" if up else "broker stopped"))
 
 
 def handle(handler: MessageHandler, body: str | bytes) -> None:

@@ -52,3 +52,7 @@ class StorageUnavailable(StorageError):
 
 class DatabaseInUse(StorageError):
     """Another process owns the database: send it a request, or stop it. Exit code 75."""
+
+
+class OutputLost(FastmonError):
+    """Standard output takes nothing (full disk, closed, its reader is gone): the result is not told. Exit code 74."""

@@ -12,12 +12,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from fastmon_daemon.base import logs
-from fastmon_daemon.base.errors import StorageError
+from fastmon_daemon.base.errors import ConfigError
+from fastmon_daemon.base.text import escape_controls
 from fastmon_daemon.settings import (
     LoadResult,
     Settings,
@@ -39,12 +40,26 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 db_option = click.option(
-    "--db", type=click.Path(path_type=Path, dir_okay=False), help="Database file; overrides FASTMON_DB."
+    "--db",
+    type=click.Path(path_type=Path, dir_okay=False, readable=False),
+    help="Database file; overrides FASTMON_DB.",
 )
 
 namespace_option = click.option(
     "--namespace", metavar="NAMESPACE", help="Namespace of the run, if it exists in several namespaces."
 )
+
+
+class CommandError(click.ClickException):
+    """An error that a command reports with an exit code of its own."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code  # type: ignore[misc]  # click reads it from the instance
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print the error as one line, like all others."""
+        click.echo(f"fastmon-daemon: {escape_controls(self.message)}", file=file, err=True)
 
 
 def json_option(keys: str = "") -> Callable[[F], F]:
@@ -90,22 +105,33 @@ def load_context(
     values = read_environment(_environ(overrides), **_folders())
     secrets = logs.SecretRedactor(settings.monitor_token, settings.broker_password)
     logs.configure(log_level or settings.log_level, secrets, journal=journal and "JOURNAL_STREAM" in values)
-    path, rule = database_to_write(db, values, Path.home())
+    path, rule = database_to_write(db, values, _home())
     return ProcessContext(
-        settings=settings, values=values, database=path.absolute(), database_rule=rule, secrets=secrets
+        settings=settings, values=values, database=_absolute(path), database_rule=rule, secrets=secrets
     )
 
 
 def find_database(db: Path | None) -> tuple[Path, str]:
     """Return the database to read, which may not exist, and the source of its path; *db* is the value of `--db`."""
-    return database_to_read(db, read_variables(), Path.home())
+    path, source = database_to_read(db, read_variables(), _home())
+    return _absolute(path), source
+
+
+def database_for_daemon() -> tuple[Path, str]:
+    """Return the database that `run` would use, and the source of its path."""
+    path, source = database_to_write(None, read_variables(), _home())
+    return _absolute(path), source
 
 
 def require_database(db: Path | None) -> Path:
-    """Return the existing database to use; *db* is the value of `--db`. Raises: StorageError if there is none."""
+    """Return the existing database to use; *db* is the value of `--db`.
+
+    Raises: StorageError if there is none, or this user may not read it.
+    """
+    from fastmon_daemon.outbox import check_exists  # slow to import
+
     path, _ = find_database(db)
-    if not path.is_file():
-        raise StorageError(f"{path}: no such database: start fastmon-daemon, or set FASTMON_DB")
+    check_exists(path)
     return path
 
 
@@ -141,5 +167,28 @@ def _environ(overrides: Mapping[str, str | None]) -> dict[str, str]:
     return {**os.environ, **{name: text for name, text in overrides.items() if text is not None}}
 
 
-def _folders() -> dict[str, Path]:
-    return {"working_folder": Path.cwd(), "home": Path.home()}
+def _folders() -> dict[str, Path | None]:
+    return {"working_folder": _working_folder(), "home": _home()}
+
+
+def _home() -> Path | None:
+    """Return the home folder; None if HOME is not set and the user is not in the list of users."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return None
+
+
+def _working_folder() -> Path | None:
+    """Return the working folder; None if it was deleted, or its path may not be read."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return None
+
+
+def _absolute(path: Path) -> Path:
+    folder = _working_folder()
+    if folder is None and not path.is_absolute():
+        raise ConfigError(f"{path}: the working folder does not exist any more: use an absolute path")
+    return (folder or Path("/")) / path

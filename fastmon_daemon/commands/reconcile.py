@@ -12,8 +12,10 @@ import click
 from fastmon_daemon.actions.control_socket import send_request
 from fastmon_daemon.actions.operator_actions import RECONCILE, ActionRequest, run_number_to_reconcile
 from fastmon_daemon.base.errors import TransientError
+from fastmon_daemon.base.text import escape_controls
 from fastmon_daemon.commands.common import (
     EXIT_TRY_AGAIN,
+    CommandError,
     current_user,
     db_option,
     json_option,
@@ -21,7 +23,7 @@ from fastmon_daemon.commands.common import (
     report_progress,
     require_database,
 )
-from fastmon_daemon.commands.formatting import count_of, escape_controls
+from fastmon_daemon.commands.formatting import count_of, format_names
 from fastmon_daemon.messages import run_identity
 from fastmon_daemon.outbox import owner_of
 from fastmon_daemon.service import reconcile_offline
@@ -55,16 +57,15 @@ def reconcile(run: str, db: Path | None, as_json: bool) -> None:
             else:
                 result = asdict(reconcile_offline(load_context(path, log_level="WARNING"), request))
     except TransientError as exc:
-        click.echo(f"fastmon-daemon: {exc}", err=True)
-        sys.exit(EXIT_TRY_AGAIN)
+        raise CommandError(str(exc), EXIT_TRY_AGAIN) from exc
     listed, recovered = result["monitor_count"], result["recovered"]
     if as_json:
         click.echo(json.dumps(result))
     else:
         counts = f"{result['known']} already known, {len(recovered)} recovered"
         click.echo(f"run {escape_controls(run)}: {count_of(listed, 'STF')} listed by the monitor, {counts}")
-        for name in recovered:
-            click.echo(escape_controls(name))
+        if recovered:
+            click.echo(f"recovered: {escape_controls(format_names(recovered))}")
     if not listed:
         click.echo(f"fastmon-daemon: run {escape_controls(run)}: the monitor lists no STFs", err=True)
     sys.exit(0 if listed else 1)

@@ -10,10 +10,9 @@ import hashlib
 from collections.abc import Iterator
 from fractions import Fraction
 from math import ceil, floor
-from pathlib import PurePath
 from statistics import NormalDist
 
-from fastmon_daemon.outbox.models import SAMPLING_VERSION, SamplePlan, TfRange
+from fastmon_daemon.outbox.models import SAMPLING_VERSION, SamplePlan, Stf, TfRange
 
 SIZE_SPREAD = 0.1
 """Relative standard deviation of a block's size."""
@@ -32,7 +31,7 @@ def draw_sample(plan: SamplePlan, stf_filename: str) -> tuple[TfRange, ...]:
     files = min(plan.tf_files, plan.tf_count)
     uniform = _uniform(plan.seed)
     width = plan.tf_count // files
-    stem = PurePath(stf_filename).stem
+    stem = _stem(stf_filename)
     blocks = []
     for index in range(files):
         begin = index * width
@@ -42,6 +41,12 @@ def draw_sample(plan: SamplePlan, stf_filename: str) -> tuple[TfRange, ...]:
         sequence = plan.sequence_start + index
         blocks.append(TfRange(sequence, f"{stem}_tf_{sequence:03d}.tf", first, first + size - 1))
     return tuple(blocks)
+
+
+def _stem(filename: str) -> str:
+    """The name without its suffix. Not by pathlib: Python 3.14 takes a dot at the end for a suffix, 3.13 does not."""
+    dot = filename.rfind(".")
+    return filename[:dot] if 0 < dot < len(filename) - 1 else filename
 
 
 def _uniform(seed: str) -> Iterator[float]:
@@ -74,6 +79,11 @@ def is_selected(fraction: float, sequence: int | None, filename: str) -> bool:
     if sequence is None:
         return share > 0 and next(_uniform(f"{filename}/selection")) < share
     return ceil(sequence * share) > ceil((sequence - 1) * share)
+
+
+def gets_tf_files(fraction: float, stf: Stf) -> bool:
+    """Whether an STF is not skipped: it is selected, or an operator included it."""
+    return stf.included or is_selected(fraction, stf.sequence, stf.filename)
 
 
 def previous_selected(fraction: float, sequence: int | None) -> int | None:

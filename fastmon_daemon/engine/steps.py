@@ -107,7 +107,7 @@ def make_steps(
 
 
 def _sample(stf: Stf, settings: Settings) -> StepResult | StepOutcome:
-    if not stf.included and not sampling.is_selected(settings.selection_fraction, stf.sequence, stf.filename):
+    if not sampling.gets_tf_files(settings.selection_fraction, stf):
         return StepOutcome("skip", f"not selected: FASTMON_SELECTION_FRACTION is {settings.selection_fraction}")
     plan = SamplePlan(
         seed=sampling.seed_of(stf.namespace, stf.run, stf.filename),

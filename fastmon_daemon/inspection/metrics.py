@@ -6,9 +6,12 @@ Rendered in Prometheus' text format 0.0.4. Labels are names of states, links, ru
 from __future__ import annotations
 
 import os
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 
 from fastmon_daemon import __version__
@@ -16,8 +19,16 @@ from fastmon_daemon.base.clock import Clock, parse_timestamp
 from fastmon_daemon.inspection.inspector import InspectionContext, Inspector, View
 from fastmon_daemon.inspection.liveness import Liveness
 from fastmon_daemon.monitor import ResponseCounter
-from fastmon_daemon.outbox import OutboxReader, free_bytes, open_for_reading, storage_errors
-from fastmon_daemon.presence.stuck import StuckRule
+from fastmon_daemon.outbox import (
+    DAEMON_DOWNTIME,
+    Origin,
+    OutboxReader,
+    ReceiveOutcome,
+    free_bytes,
+    open_for_reading,
+    storage_errors,
+)
+from fastmon_daemon.presence.assessment import KINDS, Assessment, Assessor
 
 Labels = tuple[tuple[str, str], ...]
 """Pairs of label name and value."""
@@ -25,6 +36,13 @@ Labels = tuple[tuple[str, str], ...]
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _MAX_RUNS = 5
+_COUNTED = (
+    *(f"stf_ready_{outcome}" for outcome in ReceiveOutcome),
+    *(f"stf_{origin}" for origin in (Origin.POLLED, Origin.RECOVERED)),
+    *("ignored_type", "ignored_namespace", "ignored_echo", "rejected_dropped", "runs_unknown"),
+)
+_ANSWERS = ("200", "201", "400", "401", "403", "404", "429", "500", "502", "503")
+"""Series that exist from the start: one that appears with its first event has no rate for it."""
 _RUN_METRICS = {
     "fastmon_run": "1 for the current state of a run.",
     "fastmon_run_expected": "STFs of a run, if the total is known.",
@@ -72,23 +90,44 @@ def _quoted(text: str) -> str:
     return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
 
 
+class _Counters:
+    """The highest value of each counter that was told: one never falls, though a clock is set back."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._told: dict[tuple[str, Labels], float] = {}
+
+    def never_falling(self, metric: Metric) -> Metric:
+        """*metric*, with no value of a counter below what was told before."""
+        if metric.kind != "counter":
+            return metric
+        with self._lock:
+            for labels, value in metric.samples.items():
+                key = metric.name, labels
+                self._told[key] = max(value, self._told.get(key, value))
+            return replace(metric, samples={labels: self._told[metric.name, labels] for labels in metric.samples})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricsCollector:
     """Collects the metrics; `render` may be called by any thread."""
 
     namespace: str
     database: Path
-    stuck: StuckRule
+    assessor: Assessor
     liveness: Liveness
     response_counter: ResponseCounter
     buffered: Callable[[], int]
     """Returns the number of messages that are received but neither stored nor acknowledged."""
     clock: Clock
+    _counters: _Counters = field(default_factory=_Counters)
 
     def render(self) -> str:
-        """Return the current metrics as text. Raises: StorageError; OSError."""
+        """Return the verdict on the daemon as a comment, and the current metrics. Raises: StorageError; OSError."""
         with storage_errors(self.database):
-            return render_exposition([*self._process_metrics(), *self._database_metrics()])
+            found = self.assessor.assess()
+            metrics = [_problems(found), *self._process_metrics(), *self._database_metrics()]
+        return f"# {found.line}\n{render_exposition(map(self._counters.never_falling, metrics))}"
 
     def _process_metrics(self) -> Iterator[Metric]:
         who = (("namespace", self.namespace), ("version", __version__))
@@ -98,9 +137,9 @@ class MetricsCollector:
         yield gauge("fastmon_engine_turn_age_seconds", "Seconds since the engine's last tick.", self.liveness.age_s)
         log = self.database.with_name(f"{self.database.name}-wal")
         size = sum(path.stat().st_size for path in (self.database, log) if path.exists())
+        counts = dict.fromkeys(product(("GET", "POST"), _ANSWERS), 0) | self.response_counter.counts()
         answers: dict[Labels, float] = {
-            (("method", method), ("status", status)): count
-            for (method, status), count in self.response_counter.counts().items()
+            (("method", method), ("status", status)): count for (method, status), count in counts.items()
         }
         help_ = "Answers of the monitor, without those to heart-beats, stages and logs."
         yield Metric("fastmon_monitor_answers_total", "counter", help_, answers)
@@ -111,8 +150,9 @@ class MetricsCollector:
 
     def _database_metrics(self) -> Iterator[Metric]:
         now = self.clock.now()
-        chart = self.stuck.chart
-        context = InspectionContext(stuck=self.stuck, now=now, daemon=os.getpid())
+        rule = self.assessor.rule
+        chart = rule.stuck.chart
+        context = InspectionContext(rule=rule, now=now, daemon=os.getpid())
         with closing(open_for_reading(self.database)) as reports:
             seen = Inspector(reports, context).overview(limit=0)
             runs = _runs(reports, seen["runs"])
@@ -125,11 +165,23 @@ class MetricsCollector:
         age = max(0.0, (now - parse_timestamp(oldest.born_at)).total_seconds()) if oldest else 0.0
         yield gauge("fastmon_oldest_unfinished_seconds", "Age of the oldest unfinished STF, seconds.", age)
         yield _links(seen["links"])
-        downtime = {**dict.fromkeys(seen["links"], 0.0), **downtime}
+        downtime = {**dict.fromkeys([*seen["links"], DAEMON_DOWNTIME], 0.0), **downtime}
         yield by_label("fastmon_outage_seconds_total", "counter", "Connection downtime, seconds.", "link", downtime)
         yield gauge("fastmon_messages_rejected", "Rejected messages in the database.", seen["rejected_count"])
-        yield by_label("fastmon_counted_total", "counter", "Events that the daemon counts.", "what", seen["counters"])
+        stages = seen["stages"]
+        updates = {"single": stages["single_updates"], "coalesced": stages["coalesced_updates"]}
+        help_ = "Updates of workflow stages sent: one transition each, or several of an STF."
+        yield by_label("fastmon_stage_updates_total", "counter", help_, "kind", updates)
+        yield gauge("fastmon_stage_transitions_pending", "Transitions not reported yet.", stages["pending"])
+        counted = {**dict.fromkeys(_COUNTED, 0), **seen["counters"]}
+        yield by_label("fastmon_counted_total", "counter", "Events that the daemon counts.", "what", counted)
         yield from runs
+
+
+def _problems(found: Assessment) -> Metric:
+    counts = Counter(problem.kind for problem in found.problems)
+    numbers = {kind: float(counts[kind]) for kind in KINDS}
+    return by_label("fastmon_problems", "gauge", "Problems in the verdict, by kind; all 0: all well.", "kind", numbers)
 
 
 def _runs(reports: OutboxReader, views: list[View]) -> list[Metric]:

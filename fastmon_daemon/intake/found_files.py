@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from os import fsencode
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,15 +48,25 @@ class FoundFile:
     run: int
 
     def message(self, namespace: str, sender: str) -> str:
-        """Return the `stf_ready` (JSON) that a data agent would have sent, with path, URL and time of the file."""
-        written = datetime.fromtimestamp(self.fingerprint.mtime_ns / 1e9, UTC)
+        """Return the `stf_ready` (JSON) that a data agent would have sent, with path, URL and time of the file.
+
+        Bytes of the path that are not UTF-8 are exact in the URL only; a time beyond year 9999 is null.
+        """
+        path = self.path.absolute()
         return json.dumps({
             "msg_type": "stf_ready", "namespace": namespace, "sender": sender, "run_id": self.run,
             "filename": self.path.name, "sequence": sequence_in(self.path.name, self.run),
             "size_bytes": self.fingerprint.size, "checksum": None,
-            "file_url": self.path.absolute().as_uri(),
-            "original_path": str(self.path.absolute()), "modified_at": format_timestamp(written),
+            "file_url": path.as_uri(), "original_path": fsencode(path).decode(errors="backslashreplace"),
+            "modified_at": _timestamp(self.fingerprint.mtime_ns),
         })  # fmt: skip
+
+
+def _timestamp(ns: int) -> str | None:
+    try:
+        return format_timestamp(datetime.fromtimestamp(ns / 1e9, UTC))
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def run_in(filename: str) -> int | None:

@@ -5,13 +5,14 @@ File system events make it fast; periodic scans make it complete, because networ
 
 from __future__ import annotations
 
+import os
 import queue
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from os import fsdecode, walk
-from os.path import lexists
+from os.path import lexists, realpath
 from pathlib import Path
 
 from loguru import logger
@@ -20,7 +21,7 @@ from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 
 from fastmon_daemon.base.clock import Clock
-from fastmon_daemon.base.errors import FastmonError
+from fastmon_daemon.base.errors import StorageError
 from fastmon_daemon.intake.found_files import Fingerprint, FoundFile, run_in
 from fastmon_daemon.intake.seen_file_cache import SeenFileCache
 from fastmon_daemon.outbox import ReceiveOutcome
@@ -113,8 +114,18 @@ class Watcher:
         for where, below, names in walk(folder, onerror=failed):
             if "lost+found" in below:
                 below.remove("lost+found")  # it belongs to the file system
+            for name in below:
+                self._name_link(Path(where, name))
             for name in names:
                 yield Path(where, name)
+
+    def _name_link(self, path: Path) -> None:
+        """Log a symbolic link to a folder that is not watched: links are not followed, one may lead to all disks."""
+        if not path.is_symlink():
+            return
+        target = realpath(path)
+        if not any(Path(target).is_relative_to(realpath(each)) for each in self._settings.watch_dirs):
+            self._warn(path, f"symbolic link to a folder is not followed: add {target} to FASTMON_WATCH_DIRS")
 
     def _consider(self, path: Path) -> None:
         """Make *path* a candidate if it is a matching file that was not ingested before."""
@@ -154,12 +165,14 @@ class Watcher:
 
     def _hand_over(self, path: Path, seen: Fingerprint) -> None:
         run = run_in(path.name)
-        if seen.size == 0 or run is None:
-            problem = "has no run number in its name: rename it" if seen.size else "is empty"
+        if seen.size == 0 or run is None or not path.name.isprintable():
+            name = "has no run number in its name" if run is None else "has a name that is not printable UTF-8 text"
+            problem = f"{name}: rename it" if seen.size else "is empty"
             self._warn(path, f"{problem}, as {seen}", text=f"{problem}: ignored")
             return
         try:
-            path.open("rb").close()  # whoever cuts the STF into TFs must be able to read it
+            # Whoever cuts the STF into TFs must be able to read it. A FIFO that replaced it meanwhile would block.
+            os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
             if Fingerprint.of(path) != seen:
                 self._consider(path)  # it was written in the meantime
                 return
@@ -168,7 +181,7 @@ class Watcher:
             return
         try:
             outcome = self._ingest(FoundFile(path=path, fingerprint=seen, run=run))
-        except FastmonError as exc:  # for example a full disk: the next scan finds the file again
+        except StorageError as exc:  # for example a full disk: the next scan finds the file again
             if self._can_store:
                 logger.error("{}: could not be stored: {}; each scan retries this file and those after it", path, exc)
             self._can_store = False

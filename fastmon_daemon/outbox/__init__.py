@@ -4,7 +4,7 @@ It knows no names of states (a row with `due_at` null is finalized), no HTTP and
 """
 
 from fastmon_daemon.outbox.backup import back_up
-from fastmon_daemon.outbox.database import attach, open_for_reading, open_outbox
+from fastmon_daemon.outbox.database import attach, check_exists, open_for_reading, open_outbox
 from fastmon_daemon.outbox.disk_space import DiskSpaceGuard, free_bytes, shortage
 from fastmon_daemon.outbox.file_checks import check_local_file_system
 from fastmon_daemon.outbox.integrity import check_database
@@ -22,6 +22,7 @@ from fastmon_daemon.outbox.models import (
     Registered,
     RunRow,
     Sampled,
+    StageKeys,
     StepResult,
     Stf,
     Tf,
@@ -31,11 +32,13 @@ from fastmon_daemon.outbox.queries import DueQuery
 from fastmon_daemon.outbox.reader import OutboxReader
 from fastmon_daemon.outbox.runs import Runs
 from fastmon_daemon.outbox.sqlite_errors import storage_errors
-from fastmon_daemon.outbox.stage_reports import UNREPORTABLE
+from fastmon_daemon.outbox.stage_reports import COALESCED_UPDATES, SINGLE_UPDATES, UNREPORTABLE
 from fastmon_daemon.outbox.store import Outbox
 
 __all__ = [
+    "COALESCED_UPDATES",
     "DAEMON_DOWNTIME",
+    "SINGLE_UPDATES",
     "UNREPORTABLE",
     "Announced",
     "DatabaseLock",
@@ -54,6 +57,7 @@ __all__ = [
     "RunRow",
     "Runs",
     "Sampled",
+    "StageKeys",
     "StepResult",
     "Stf",
     "Tf",
@@ -61,6 +65,7 @@ __all__ = [
     "attach",
     "back_up",
     "check_database",
+    "check_exists",
     "check_local_file_system",
     "free_bytes",
     "open_for_reading",

@@ -15,8 +15,8 @@ from fastmon_daemon.outbox.file_checks import check_file, check_local_file_syste
 from fastmon_daemon.outbox.lock import make_folder
 from fastmon_daemon.outbox.reader import OutboxReader
 from fastmon_daemon.outbox.schema import check_compatible, check_not_older, migrate
-from fastmon_daemon.outbox.sqlite_errors import storage_errors
-from fastmon_daemon.outbox.store import Outbox
+from fastmon_daemon.outbox.sqlite_errors import no_access, storage_errors
+from fastmon_daemon.outbox.store import MAX_LOG_BYTES, Outbox
 
 BUSY_TIMEOUT_S = 5.0
 
@@ -33,11 +33,21 @@ def open_outbox(path: Path) -> Outbox:
                 _create(path)
             os.close(os.open(path, os.O_RDWR))
             _check_content(path)
-            db = connect(path)
-            migrate(db)
+            return Outbox(_migrated(path))
+    except PermissionError as exc:
+        raise StorageError(f"{path}: {no_access(path) or exc.strerror}") from exc
     except (OSError, sqlite3.DatabaseError) as exc:
         raise StorageError(f"{path}: cannot be opened: {exc}: repair the file, or set FASTMON_DB to another") from exc
-    return Outbox(db)
+
+
+def _migrated(path: Path) -> Database:
+    db = connect(path)
+    try:
+        migrate(db)
+    except BaseException:
+        db.close()
+        raise
+    return db
 
 
 def _create(path: Path) -> None:
@@ -47,9 +57,7 @@ def _create(path: Path) -> None:
     for left_over in (new, new.with_name(f"{new.name}-wal"), new.with_name(f"{new.name}-shm")):
         left_over.unlink(missing_ok=True)
     os.close(os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-    db = connect(new)
-    migrate(db)
-    db.close()  # moves the log into the file
+    _migrated(new).close()  # moves the log into the file
     put_in_place(new, path)
 
 
@@ -87,28 +95,44 @@ def open_for_reading(path: Path) -> OutboxReader:
 
     Raises: StorageError if it does not exist, is not an outbox, or has an older schema.
     """
-    if not path.is_file():
-        raise StorageError(f"{path}: no such database: start fastmon-daemon, or set FASTMON_DB")
+    check_exists(path)
     try:
         with storage_errors(path):
             db = Database(connect_read_only(path), recursive_triggers=False)
-            if db.execute("select count(*) from sqlite_master where name = 'stf'").fetchone()[0] == 0:
-                raise StorageError(f"{path}: not a fastmon database: set FASTMON_DB to the right one")
     except sqlite3.DatabaseError as exc:
         raise StorageError(f"{path}: cannot be read: {exc}") from exc
-    check_not_older(db, path)
+    try:
+        with storage_errors(path):
+            if db.execute("select count(*) from sqlite_master where name = 'stf'").fetchone()[0] == 0:
+                raise StorageError(f"{path}: not a fastmon database: set FASTMON_DB to the right one")
+        check_not_older(db, path)
+    except BaseException:
+        db.close()
+        raise
     return OutboxReader(db)
+
+
+def check_exists(path: Path) -> None:
+    """Raises: StorageError if there is no database at *path*, or this user may not read it, with what to type."""
+    if denied := no_access(path):
+        raise StorageError(f"{path}: {denied}")
+    if not os.access(path, os.F_OK) or not path.is_file():
+        raise StorageError(f"{path}: no such database: start fastmon-daemon, or set FASTMON_DB")
 
 
 def connect(path: Path) -> Database:
     """A connection for writing, with its pragmas set."""
     connection = _open_as(path, "mode=rw")  # a deleted file is not created again
-    db = Database(connection, recursive_triggers=False)
-    if db.execute("pragma journal_mode").fetchone()[0] != "wal":
-        db.execute("pragma journal_mode = wal")
-    # FULL: an acknowledged message is on disk. The measured cost is small.
-    for pragma in ("synchronous = full", "foreign_keys = on", "journal_size_limit = 67108864"):
-        connection.execute(f"pragma {pragma}")
+    try:
+        db = Database(connection, recursive_triggers=False)
+        if db.execute("pragma journal_mode").fetchone()[0] != "wal":
+            db.execute("pragma journal_mode = wal")
+        # FULL: an acknowledged message is on disk. The measured cost is small.
+        for pragma in ("synchronous = full", "foreign_keys = on", f"journal_size_limit = {MAX_LOG_BYTES}"):
+            connection.execute(f"pragma {pragma}")
+    except BaseException:
+        connection.close()
+        raise
     return db
 
 
@@ -117,12 +141,12 @@ def connect_read_only(path: Path) -> sqlite3.Connection:
     connection = _open_as(path, "mode=ro")
     try:
         connection.execute("select count(*) from sqlite_master").fetchone()
-    except sqlite3.OperationalError:
+    except sqlite3.Error as exc:
         # A reader without write access to the folder cannot create the WAL index of a closed database. Without a WAL
         # file, an immutable connection misses nothing.
-        if path.with_name(f"{path.name}-wal").exists():
-            raise
         connection.close()
+        if not isinstance(exc, sqlite3.OperationalError) or path.with_name(f"{path.name}-wal").exists():
+            raise
         connection = _open_as(path, "immutable=1")
     return connection
 

@@ -11,7 +11,7 @@ import stat
 import threading
 from pathlib import Path
 
-from fastmon_daemon.base.errors import StorageError
+from fastmon_daemon.base.errors import ConfigError, StorageError
 from fastmon_daemon.outbox.sqlite_errors import RESTORE_HINT
 
 _NETWORK_FILE_SYSTEMS = frozenset(
@@ -31,6 +31,21 @@ def check_local_file_system(path: Path, mounts: Path = Path("/proc/mounts")) -> 
             f"{path}: on a network file system ({kind}), where SQLite is not safe: "
             "set FASTMON_DB to a local path, for example /var/lib/fastmon-daemon/outbox.db"
         )
+
+
+def check_mounted_for_writing(path: Path) -> None:
+    """Raises: ConfigError if *path* is on a read-only mount: no later try can succeed."""
+    for folder in path.absolute().parents:
+        try:
+            flags = os.statvfs(folder).f_flag
+        except OSError:
+            continue  # it does not exist yet, or is hidden
+        if flags & os.ST_RDONLY:
+            raise ConfigError(
+                f"{path}: on a read-only file system: set FASTMON_DB to a path that can be written "
+                "(under systemd: in StateDirectory=, or in a folder of ReadWritePaths=)"
+            )
+        return
 
 
 def file_system_of(path: Path, mounts: Path) -> str | None:

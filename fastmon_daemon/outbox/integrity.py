@@ -17,7 +17,7 @@ from fastmon_daemon.base.errors import StorageError
 from fastmon_daemon.outbox.database import connect_read_only
 from fastmon_daemon.outbox.file_checks import check_file, check_local_file_system
 from fastmon_daemon.outbox.schema import check_compatible
-from fastmon_daemon.outbox.sqlite_errors import RESTORE_HINT, primary_code
+from fastmon_daemon.outbox.sqlite_errors import RESTORE_HINT, no_access, primary_code
 from fastmon_daemon.statechart import StateMachine
 
 _EXAMPLES = 3
@@ -56,9 +56,8 @@ def check_database(path: Path, stf_chart: StateMachine, run_chart: StateMachine)
             return [IntegrityProblem(what=str(exc))]
         raise StorageError(f"{path}: cannot be read: {exc}") from exc
     except OSError as exc:
-        raise StorageError(
-            f"{path}: cannot be read: {exc.strerror}: run this as the daemon's user, or as root"
-        ) from exc
+        hint = no_access(path) or "check the disk"
+        raise StorageError(f"{path}: cannot be read: {exc.strerror}: {hint}") from exc
 
 
 def _sqlite_problems(db: Database) -> Iterator[IntegrityProblem]:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Self
 
 from fastmon_daemon.base.errors import DatabaseInUse, StorageError
-from fastmon_daemon.outbox.sqlite_errors import storage_errors
+from fastmon_daemon.outbox.file_checks import check_mounted_for_writing
+from fastmon_daemon.outbox.sqlite_errors import as_owner, no_access, storage_errors
 
 _FLOCK = "hhqqi"  # struct flock: l_type, l_whence, l_start, l_len, l_pid
 
@@ -19,7 +20,8 @@ class DatabaseLock:
     """The ownership of a database; the kernel releases it when the process ends in any way.
 
     An open-file-description lock: unlike a POSIX lock, it is not lost when this process opens and closes the lock file
-    again. The file contains the process id of the owner. Entering raises: DatabaseInUse, StorageError.
+    again. The file contains the process id of the owner. Entering raises: DatabaseInUse, StorageError;
+    ConfigError on a read-only mount.
     """
 
     def __init__(self, database: Path) -> None:
@@ -27,6 +29,7 @@ class DatabaseLock:
         self._file: int | None = None
 
     def __enter__(self) -> Self:
+        check_mounted_for_writing(self._path)
         make_folder(self._path.parent)
         try:
             with storage_errors(self._path):
@@ -82,15 +85,16 @@ def make_folder(folder: Path) -> None:
         with storage_errors(folder):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as exc:
+        hint = f"{as_owner(folder)}, or " if isinstance(exc, PermissionError) else ""
         raise StorageError(
-            f"{folder}: folder cannot be created: {exc.strerror}: set FASTMON_DB to a local path"
+            f"{folder}: folder cannot be created: {exc.strerror}: {hint}set FASTMON_DB to a local path"
         ) from exc
 
 
 def _lock_error(path: Path, exc: OSError) -> StorageError:
-    return StorageError(
-        f"{path}: lock file cannot be opened: {exc.strerror}: run this as the daemon's user, or as root"
-    )
+    denied = isinstance(exc, PermissionError)
+    hint = (no_access(path) or as_owner(path.parent)) if denied else "run this as the daemon's user, or as root"
+    return StorageError(f"{path}: lock file cannot be opened: {exc.strerror}: {hint}")
 
 
 def _flock(kind: int) -> bytes:

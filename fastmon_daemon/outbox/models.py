@@ -5,7 +5,7 @@ How they are read is in `queries` and `runs`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -312,6 +312,20 @@ class PendingReport:
     stf: Stf
     keys: StageKeys
     history: tuple[HistoryRow, ...]
-    """All its transitions, in order."""
-    last: int
-    """Id of its last history row: a report covers all rows up to this one."""
+    """Its transitions that the report covers, in order, from the very first."""
+    pending: tuple[int, ...]
+    """Ids of the last of them: those that were not reported yet."""
+
+    @property
+    def reported(self) -> tuple[HistoryRow, ...]:
+        """The transitions that were reported before."""
+        return self.history[: len(self.history) - len(self.pending)]
+
+    @property
+    def oldest(self) -> HistoryRow:
+        """The first transition that was not reported yet."""
+        return self.history[len(self.history) - len(self.pending)]
+
+    def first(self) -> PendingReport:
+        """The report of the oldest pending transition alone."""
+        return replace(self, history=(*self.reported, self.oldest), pending=self.pending[:1])

@@ -80,7 +80,7 @@ class Runs:
         """
         query = (
             "update run set claimed = 0, other_namespace = ?, poll_at = null, monitor_count = null, absent = '[]',"
-            " unlisted = '[]'"
+            " unlisted = '[]', expected = null, expected_by = null"
             " where namespace = ? and run = ? and other_namespace is null"
         )
         return bool(self._db.execute(query, [other_namespace, row.namespace, row.run]).rowcount)

@@ -1,8 +1,14 @@
-"""Errors of SQLite: temporary ones become `StorageUnavailable`, damage becomes `StorageError`, a bug of ours stays."""
+"""Errors of SQLite and of files: temporary ones become `StorageUnavailable`, damage becomes `StorageError`.
+
+Each message ends with the remedy for its cause. A bug of ours stays what it is.
+"""
 
 from __future__ import annotations
 
 import errno
+import os
+import pwd
+import resource
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,13 +16,15 @@ from pathlib import Path
 
 from fastmon_daemon.base.errors import StorageError, StorageUnavailable
 
-_TEMPORARY = frozenset(
-    {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
-    | {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM}
-)
+_BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+_NO_ACCESS = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM})
+_TEMPORARY = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}) | _BUSY | _NO_ACCESS
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-_DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS})
+_NO_DESCRIPTOR = frozenset({errno.EMFILE, errno.ENFILE})
+_FILE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS}) | _NO_DESCRIPTOR
 
+_FILES_OF_DATABASE = 3  # the database, its log, the index of the log
+_ROOM_HINT = "make room on its file system, or repair it"
 RESTORE_HINT = "stop the daemon, run fastmon-daemon check, and restore a backup"
 
 
@@ -28,13 +36,13 @@ def storage_errors(path: Path | str) -> Iterator[None]:
     except sqlite3.Error as exc:
         code = primary_code(exc)
         if code in _TEMPORARY:
-            raise disk_full(path, exc) from exc
+            raise StorageUnavailable(f"{path}: {_cause_of_sqlite_error(Path(path), code, exc)}") from exc
         if code in _DAMAGED:
             raise StorageError(f"{path}: {exc}: {RESTORE_HINT}") from exc
         raise
     except OSError as exc:
-        if exc.errno in _DISK_ERRORS:
-            raise disk_full(path, exc.strerror) from exc
+        if exc.errno in _FILE_ERRORS:
+            raise StorageUnavailable(f"{path}: {_cause_of_os_error(exc)}") from exc
         raise
 
 
@@ -44,6 +52,103 @@ def primary_code(exc: sqlite3.Error) -> int | None:
     return None if code is None else code & 0xFF
 
 
-def disk_full(path: Path | str, reason: object) -> StorageUnavailable:
-    """The error for a *path* that cannot be written now."""
-    return StorageUnavailable(f"{path}: cannot be written: {reason}: make room on its file system, or repair it")
+def no_access(path: Path) -> str | None:
+    """What this user may not do with the database at *path*, and what to type; None if nothing is forbidden."""
+    for each in (path, *(path.with_name(f"{path.name}{suffix}") for suffix in ("-wal", "-shm"))):
+        try:
+            each.stat()
+            if os.access(each, os.R_OK, effective_ids=True):
+                continue
+        except FileNotFoundError:
+            continue
+        except PermissionError:
+            pass
+        except OSError:
+            return None
+        return f"permission denied for {_name_of(os.geteuid())}: {as_owner(each)}"
+    return None
+
+
+def as_owner(path: Path) -> str:
+    """Who owns *path* (or the nearest folder that this user may see), and what to type to act as that user."""
+    for each in (path, *path.absolute().parents):
+        try:
+            owner = _name_of(each.stat().st_uid)
+        except OSError:
+            continue
+        return f"{each} belongs to {owner}: type sudo -u {owner} before the command"
+    return "type sudo before the command"
+
+
+def _name_of(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"#{uid}"  # sudo takes this form
+
+
+def _cause_of_sqlite_error(path: Path, code: int | None, exc: sqlite3.Error) -> str:
+    """SQLite does not tell the cause of its codes: look for it."""
+    if code in _BUSY:
+        return f"held by another program ({exc}): {_holders(path)}"
+    if code in _NO_ACCESS:
+        return _cause_of_no_access(path) or f"cannot be written: {exc}: check the file and its folder"
+    return f"cannot be written: {exc}: {_ROOM_HINT}"
+
+
+def _cause_of_no_access(path: Path) -> str | None:
+    try:
+        _open_descriptors()
+        path.stat()
+        mount = os.statvfs(path)
+    except FileNotFoundError:
+        return "the file was removed: stop the daemon, and restore the file or a backup"
+    except OSError as exc:
+        return _cause_of_os_error(exc) if exc.errno in _NO_DESCRIPTOR else no_access(path)
+    if mount.f_flag & os.ST_RDONLY:
+        return "its file system became read-only: check the disk, and mount it for writing"
+    if mount.f_blocks and not mount.f_bavail:
+        return f"cannot be written: {os.strerror(errno.ENOSPC)}: {_ROOM_HINT}"
+    for each in (path, path.parent):
+        if not os.access(each, os.W_OK, effective_ids=True):
+            return f"{_name_of(os.geteuid())} may not write: {as_owner(each)}"
+    return no_access(path)
+
+
+def _open_descriptors() -> None:
+    """Open as many files as SQLite needs, and close them. Raises: OSError."""
+    opened: list[int] = []
+    try:
+        opened.extend(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC) for _ in range(_FILES_OF_DATABASE))
+    finally:
+        for each in opened:
+            os.close(each)
+
+
+def _cause_of_os_error(exc: OSError) -> str:
+    if exc.errno in _NO_DESCRIPTOR:
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        return f"cannot be opened: {exc.strerror}: raise the limit of {limit} (ulimit -n; LimitNOFILE= of a unit)"
+    if exc.errno == errno.EROFS:
+        return f"cannot be written: {exc.strerror}: check the disk, and mount it for writing"
+    return f"cannot be written: {exc.strerror}: {_ROOM_HINT}"
+
+
+def _holders(path: Path) -> str:
+    """Who holds a lock for writing on the database; its files are not opened, which would release our own locks."""
+    try:
+        files = {path.with_name(f"{path.name}{suffix}").stat().st_ino for suffix in ("", "-shm") if path.exists()}
+        locks = [line.split() for line in Path("/proc/locks").read_text(encoding="ascii").splitlines()]
+    except (OSError, ValueError):
+        files, locks = set(), []
+    holders = {lock[4] for lock in locks if "->" not in lock and lock[3] == "WRITE"
+               and lock[5].rpartition(":")[2] in map(str, files)} - {str(os.getpid())}  # fmt: skip
+    found = ", ".join(f"process {pid}{_program(pid)}" for pid in sorted(holders))
+    return f"{found}: end it" if found else "end what uses it (fuser -v names it)"
+
+
+def _program(pid: str) -> str:
+    try:
+        return f" ({Path('/proc', pid, 'comm').read_text(encoding='utf-8').strip()})"
+    except (OSError, ValueError):
+        return ""

@@ -32,6 +32,9 @@ from fastmon_daemon.outbox.queries import DueQuery, placeholders
 from fastmon_daemon.outbox.reader import OutboxReader
 from fastmon_daemon.outbox.sqlite_errors import storage_errors
 
+MAX_LOG_BYTES = 8 * 1024**2
+"""Size to which the write-ahead log is cut when no reader needs its content any more; usually it is half of that."""
+
 
 class Outbox(OutboxReader):
     """One connection for writing; it belongs to one thread."""
@@ -39,6 +42,24 @@ class Outbox(OutboxReader):
     def __init__(self, db: Database) -> None:
         super().__init__(db)
         self.files = SeenFiles(db)
+
+    def truncate_log(self) -> None:
+        """Move an oversized write-ahead log into the database and empty it; a reader that needs it is not waited for.
+
+        SQLite itself does this only after further writes. Raises: StorageUnavailable, StorageError.
+        """
+        try:
+            size = self.path.with_name(f"{self.path.name}-wal").stat().st_size
+        except OSError:
+            return
+        if size > MAX_LOG_BYTES:
+            with storage_errors(self.path):
+                timeout = self._db.execute("pragma busy_timeout").fetchone()[0]
+                self._db.execute("pragma busy_timeout = 0")
+                try:
+                    self._db.execute("pragma wal_checkpoint(truncate)").fetchone()
+                finally:
+                    self._db.execute(f"pragma busy_timeout = {timeout}")
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

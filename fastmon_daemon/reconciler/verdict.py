@@ -97,8 +97,8 @@ def judge(reports: Runs, row: RunRow, charts: tuple[StateMachine, StateMachine],
         state=row.state,
         complete=not reasons,
         incomplete_reasons=reasons,
-        expected=row.expected if row.claimed else None,
-        expected_by=row.expected_by if row.claimed else None,
+        expected=row.expected,
+        expected_by=row.expected_by,
         monitor_count=row.monitor_count,
         received=sum(counts.values()) - recovered,
         recovered=recovered,
@@ -188,7 +188,7 @@ def _unfinished(chart: StateMachine, counts: dict[str, int]) -> int:
 
 
 def _missing_count(row: RunRow, counts: dict[str, int]) -> int:
-    return max(0, (row.expected or 0) - sum(counts.values())) if row.claimed else 0
+    return max(0, (row.expected or 0) - sum(counts.values()))
 
 
 def _missing(row: RunRow, counts: dict[str, int], sequences: set[int]) -> tuple[int, str]:

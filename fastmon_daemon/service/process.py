@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
@@ -25,6 +26,8 @@ class ProcessContext:
     """Why this database was chosen, as text."""
     secrets: SecretRedactor
     """Redacts secrets in the logs; every secret that is read later is added."""
+    wrote: threading.Event = field(default_factory=threading.Event)
+    """Set when the monitor has accepted something from this process that bears its agent name (log lines aside)."""
 
 
 class ShutdownRequest:
@@ -36,7 +39,9 @@ class ShutdownRequest:
         self._wake = wake
 
     def handle(self, signum: int, _frame: FrameType | None) -> None:
-        """Handle SIGTERM, SIGINT or SIGQUIT."""
+        """Handle a signal."""
+        if self.to_stop and signum == signal.SIGHUP:
+            return  # a terminal that closes sends two, its shell's and the kernel's: that is no wish to hurry
         if self.to_stop:
             raise KeyboardInterrupt  # the database is consistent at any time
         self.to_stop = signal.Signals(signum).name  # no log line here: the logger may hold its lock
@@ -45,10 +50,15 @@ class ShutdownRequest:
 
 @contextmanager
 def signals(shutdown: ShutdownRequest) -> Iterator[None]:
-    """Send signals to *shutdown* inside the block; restore the previous handlers after it."""
-    before = {
-        number: signal.signal(number, shutdown.handle) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
-    }
+    """Send signals to *shutdown* inside the block; restore the previous handlers after it.
+
+    SIGHUP drains too: secrets are read again when they are refused, and other settings need a new process. A process
+    that was started to ignore it (`nohup`) goes on ignoring it.
+    """
+    numbers = [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, shutdown.handle) for number in numbers}
     try:
         yield
     finally:

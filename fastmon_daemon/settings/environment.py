@@ -8,16 +8,20 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from dotenv import dotenv_values
-
 from fastmon_daemon.base.errors import ConfigError
 from fastmon_daemon.settings.fields import MAY_HOLD_PASSWORD, Setting, as_file
+from fastmon_daemon.settings.files import check_regular, read_env_file, read_error, read_text
+
+_NOT_OURS = ("FASTMON_TEST_", "FASTMON_DASHBOARD_")
+"""Variables of the tests, and of fastmon-client, which reads the same `.env` files."""
 
 
-def read_environment(environ: Mapping[str, str], *, working_folder: Path, home: Path) -> Mapping[str, str]:
+def read_environment(
+    environ: Mapping[str, str], *, working_folder: Path | None, home: Path | None
+) -> Mapping[str, str]:
     """Return all non-empty variables, unparsed; the environment overrides `.env`, which overrides `~/.env`.
 
-    Raises: ConfigError if a `.env` file is unreadable.
+    A folder is None if this process has none. Raises: ConfigError if a `.env` file cannot be read completely.
     """
     return Environment(environ, working_folder, home).values
 
@@ -25,13 +29,13 @@ def read_environment(environ: Mapping[str, str], *, working_folder: Path, home: 
 class Environment:
     """The merged variables, and the source of each."""
 
-    def __init__(self, environ: Mapping[str, str], working_folder: Path, home: Path) -> None:
+    def __init__(self, environ: Mapping[str, str], working_folder: Path | None, home: Path | None) -> None:
         self._working_folder, self._home = working_folder, home
         self.values: dict[str, str] = {}
         self._sources: dict[str, str] = {}
         layers = {
-            "~/.env": _env_file(home / ".env"),
-            ".env": _env_file(working_folder / ".env"),
+            "~/.env": read_env_file(home / ".env") if home else {},
+            ".env": read_env_file(working_folder / ".env") if working_folder else {},
             "environment": environ,
         }
         for source, layer in layers.items():
@@ -63,7 +67,7 @@ class Environment:
     def unknown(self, settings: Iterable[Setting]) -> tuple[str, ...]:
         """Return the FASTMON_ variables that belong to none of the settings, sorted."""
         known = {name for setting in settings for name in _variables(setting)}
-        ours = (name for name in self.values if name.startswith("FASTMON_") and not name.startswith("FASTMON_TEST_"))
+        ours = (name for name in self.values if name.startswith("FASTMON_") and not name.startswith(_NOT_OURS))
         return tuple(sorted(set(ours) - known))
 
     def _lookup(self, name: str, secret: bool) -> tuple[str, str, str] | None:
@@ -74,8 +78,8 @@ class Environment:
         if name in self.values:
             raise ConfigError(f"{name} (value not shown) and {name}_FILE={file!r} are both set: unset one of them")
         try:
-            text = self._absolute(Path(file)).read_text("utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
+            text = read_text(self._absolute(Path(file))).strip()
+        except (OSError, ValueError) as error:
             raise ConfigError(f"{name}_FILE={file!r}: unreadable ({read_error(error)}): use a readable file") from None
         if not text:
             raise ConfigError(f"{name}_FILE={file!r}: the file is empty: write the secret to it, or unset {name}_FILE")
@@ -89,30 +93,27 @@ class Environment:
         path = self._absolute(value)
         if setting.parse is as_file:
             try:
+                check_regular(path)
                 path.open("rb").close()
             except OSError as error:
                 raise ValueError(f"unreadable ({read_error(error)}): use a readable file, or unset it") from None
         return path
 
     def _absolute(self, path: Path) -> Path:
-        return self._working_folder / from_home(path, self._home)
+        """Raises: ValueError if *path* begins in a folder that this process does not have."""
+        path = from_home(path, self._home)
+        if self._working_folder is None and not path.is_absolute():
+            raise ValueError("the working folder does not exist any more: use an absolute path")
+        return (self._working_folder or Path("/")) / path
 
 
-def from_home(path: Path, home: Path) -> Path:
-    """Return *path* with a leading `~` replaced by *home*."""
-    return home.joinpath(*path.parts[1:]) if path.parts[:1] == ("~",) else path
-
-
-def read_error(error: OSError | UnicodeDecodeError) -> str:
-    """Return a short reason why a file could not be read."""
-    return (error.strerror or "input/output error") if isinstance(error, OSError) else "not UTF-8 text"
-
-
-def _env_file(path: Path) -> dict[str, str]:
-    try:
-        return {name: text or "" for name, text in dotenv_values(path, interpolate=False).items()}
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: unreadable ({read_error(error)}): fix or remove the file") from None
+def from_home(path: Path, home: Path | None) -> Path:
+    """Return *path* with a leading `~` replaced by *home*. Raises: ValueError if there is no *home*."""
+    if path.parts[:1] != ("~",):
+        return path
+    if home is None:
+        raise ValueError("there is no home folder: set HOME, or use an absolute path")
+    return home.joinpath(*path.parts[1:])
 
 
 def _variables(setting: Setting) -> list[str]:

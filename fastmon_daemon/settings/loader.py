@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from fastmon_daemon.base.errors import ConfigError
-from fastmon_daemon.settings.environment import Environment, read_error
+from fastmon_daemon.settings.environment import Environment
 from fastmon_daemon.settings.fields import Setting, as_namespace
+from fastmon_daemon.settings.files import read_error, read_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +33,15 @@ class LoadResult:
 
 
 def read_settings(
-    settings: Iterable[tuple[str, Setting]], environ: Mapping[str, str], *, working_folder: Path, home: Path
+    settings: Iterable[tuple[str, Setting]],
+    environ: Mapping[str, str],
+    *,
+    working_folder: Path | None,
+    home: Path | None,
 ) -> LoadResult:
     """Read all settings; *settings* are pairs of field name and declaration.
 
-    Raises: ConfigError if a `.env` file is unreadable.
+    A folder is None if this process has none. Raises: ConfigError if a `.env` file cannot be read completely.
     """
     declarations = dict(settings)
     environment = Environment(environ, working_folder, home)
@@ -83,7 +88,7 @@ def _resolve_namespace(values: dict[str, Any], sources: dict[str, str]) -> None:
 def _namespace_from_toml(path: Path) -> str:
     subject, hint = f"SWF_TESTBED_CONFIG={str(path)!r}", "fix the file, or set FASTMON_NAMESPACE"
     try:
-        table = tomllib.loads(path.read_text("utf-8"))
+        table = tomllib.loads(read_text(path))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{subject}: unreadable ({read_error(error)}): {hint}") from None
     except tomllib.TOMLDecodeError as error:
@@ -122,7 +127,16 @@ def _validate_mode(values: dict[str, Any]) -> None:
     if not folders:
         raise ConfigError("FASTMON_MODE=continuous needs folders to watch: set FASTMON_WATCH_DIRS")
     for folder in folders:
-        if not folder.is_dir():
+        if not _is_folder(folder):
             raise ConfigError(
                 f"FASTMON_WATCH_DIRS={str(folder)!r} is not a folder: create it, or change FASTMON_WATCH_DIRS"
             )
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError as error:
+        raise ConfigError(
+            f"FASTMON_WATCH_DIRS={str(path)!r}: unreadable ({read_error(error)}): fix its permissions, or change it"
+        ) from None

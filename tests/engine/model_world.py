@@ -21,7 +21,7 @@ from tests.builders import START, FakeMonitor
 
 CHART = load_statechart("stf")
 NEXT_LIFE = {"retry", "include"}
-LINK_OF = {"sampled": "monitor", "tf_registered": "broker"}
+LINK_OF = {"sampled": "monitor", "tf_registered": "announcements"}
 """The link without which an STF in that state cannot go on."""
 BY_BUDGET = ("always_failing", "stf_not_registered")
 LEAST_FAILURES = 16

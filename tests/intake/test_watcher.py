@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from loguru import logger
 
 from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.base.errors import StorageUnavailable
@@ -25,6 +24,7 @@ from fastmon_daemon.presence.periodic_worker import PeriodicWorker, WorkerErrors
 from fastmon_daemon.service.factories import make_watcher
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.statechart import load_statechart
+from tests.builders import logged
 from tests.processes import wait_until
 
 
@@ -82,10 +82,8 @@ def folder(tmp_path: Path) -> Folder:
 
 @pytest.fixture
 def log() -> Iterator[list[str]]:
-    lines: list[str] = []
-    sink = logger.add(lambda text: lines.append(str(text)), format="{message}", level="INFO")
-    yield lines
-    logger.remove(sink)
+    with logged() as lines:
+        yield lines
 
 
 NAME = "swf.12345.000001.stf"
@@ -299,6 +297,53 @@ def test_only_complete_scans_count_towards_eviction(folder: Folder) -> None:
     assert folder.evicted == [str(gone)]
 
 
+def test_folders_names_and_times_that_text_cannot_express_are_no_storage_trouble(
+    folder: Folder, tmp_path_factory: pytest.TempPathFactory, log: list[str]
+) -> None:
+    settings = Settings(namespace="ns", mode="continuous", watch_dirs=(folder.path,))
+    outbox = open_outbox(tmp_path_factory.mktemp("state") / "outbox.db")
+    clock = Clock(now=lambda: datetime.now(UTC), monotonic=lambda: folder.seconds)
+    handler = MessageHandler(outbox.path, "ns", "me", (load_statechart("stf"), load_statechart("run")))
+    watcher = make_watcher(settings, handler, outbox, "me", clock)
+    assert watcher is not None
+    latin = os.fsdecode(b"caf\xe9")
+    folder.write(f"{latin}/{NAME}")
+    os.utime(folder.write("swf.12345.000002.stf"), ns=(0, 300_000_000_000 * 10**9))
+    folder.write(f"{latin}.r12345.000003.stf")
+    for _ in range(3):
+        folder.poll(watcher, after_s=31)
+    bodies = {stf.filename: json.loads(stf.body) for stf in outbox.find()}
+    assert bodies.keys() == {NAME, "swf.12345.000002.stf"}
+    assert bodies[NAME]["file_url"] == f"{folder.path.as_uri()}/caf%E9/{NAME}"
+    assert bodies[NAME]["original_path"] == f"{folder.path}/caf\\xe9/{NAME}"
+    (line,) = [each for each in log if "000003" in each]
+    assert "not printable UTF-8 text: rename it" in line
+    assert not any("stored" in line or "retries" in line for line in log)
+    outbox.close()
+
+
+@pytest.mark.parametrize("mtime_ns", [300_000_000_000 * 10**9, -(10**20), 2**80])
+def test_a_time_that_a_timestamp_cannot_express_is_null_in_the_message(mtime_ns: int) -> None:
+    file = FoundFile(path=Path("/a") / NAME, fingerprint=Fingerprint(1, 1, 1, mtime_ns), run=12345)
+    assert json.loads(file.message("ns", "me"))["modified_at"] is None
+
+
+def test_a_link_to_a_folder_is_named_once_and_not_followed(
+    folder: Folder, tmp_path_factory: pytest.TempPathFactory, log: list[str]
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / NAME).write_bytes(b"data")
+    (folder.path / "link").symlink_to(elsewhere)
+    (folder.path / "loop").symlink_to(folder.path)
+    watcher = folder.watcher()
+    for _ in range(3):
+        assert folder.poll(watcher, after_s=31) == []
+    (line,) = [each for each in log if "symbolic link" in each]
+    assert (
+        f"{folder.path}/link: symbolic link to a folder is not followed: add {elsewhere} to FASTMON_WATCH_DIRS" in line
+    )
+
+
 def test_evicted_files_are_deleted_from_the_database(folder: Folder, tmp_path_factory: pytest.TempPathFactory) -> None:
     settings = Settings(namespace="ns", mode="continuous", watch_dirs=(folder.path,))
     outbox = open_outbox(tmp_path_factory.mktemp("state") / "outbox.db")
@@ -379,9 +424,14 @@ def test_a_name_without_a_run_is_logged_with_a_hint_and_ingested_once_renamed(fo
 def test_what_is_not_a_regular_file_is_logged_and_never_opened(folder: Folder, log: list[str]) -> None:
     os.mkfifo(folder.path / NAME)  # opening it would block
     (folder.path / "swf.12345.000002.stf").symlink_to(folder.path / "nothing")
+    (folder.path / "swf.12345.000003.stf").symlink_to("/dev/zero")
+    replaced = folder.write("swf.12345.000004.stf")
     watcher = folder.watcher()
-    assert folder.settle(watcher) == []
-    assert any("is not a regular file" in line for line in log)
+    folder.poll(watcher)
+    replaced.unlink()
+    os.mkfifo(replaced)
+    assert folder.settle(watcher, after_s=31) == []
+    assert len([line for line in log if "is not a regular file" in line]) == 2
     assert any("cannot read its status: No such file" in line for line in log)
 
 

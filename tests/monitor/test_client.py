@@ -8,8 +8,8 @@ import pytest
 
 from fastmon_daemon.base.errors import LinkBlocked, LinkDown, ParentNotRegistered, PermanentError, TransientError
 from fastmon_daemon.monitor import MonitorClient
+from tests.builders import logged
 from tests.monitor.scripted_monitor import EXISTS, HTML, NO_STF, ROW, TF, TOKEN, Action, Server, resets, says
-from tests.reconciler.harness import logged_warnings
 
 
 def test_a_registered_tf_is_returned_with_the_id_of_the_monitor(server: Server, monitor: MonitorClient) -> None:
@@ -178,7 +178,7 @@ def test_a_run_that_is_known_to_be_long_is_requested_in_one_page_at_once(
 
 
 def test_a_long_list_that_fails_is_a_transient_error_and_not_link_down(server: Server, monitor: MonitorClient) -> None:
-    server.script = [page(1500, 1000), resets]
+    server.script = [page(1500, 1000), resets, resets]
 
     with pytest.raises(TransientError) as caught:
         monitor.stf_files(7)
@@ -269,7 +269,7 @@ def test_a_row_that_names_no_stf_is_logged_and_takes_no_other_with_it(
 ) -> None:
     server.script = [says(200, {"count": 2, "results": [row, stf_row(1)]})]
 
-    with logged_warnings() as lines:
+    with logged("WARNING") as lines:
         assert [stf.stf_filename for stf in monitor.stf_files(7)] == ["1.stf"]
     assert lines == [f"run 7: the monitor lists a row that names no STF: {json.dumps(row)}\n"]
 

@@ -254,6 +254,20 @@ def test_a_start_on_a_full_disk_exits_with_75_and_changes_nothing(testbed: LiveT
     testbed.wait_for(completed=1)
 
 
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_database_on_a_read_only_mount_is_a_setting(testbed: LiveTestbed, disk: Path, exists: bool) -> None:
+    if exists:
+        open_outbox(testbed.database).close()
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    failing = testbed.start("run")
+    assert failing.wait(30) == 78
+    line = f"fastmon-daemon: {testbed.database}.lock: on a read-only file system: set FASTMON_DB"
+    assert testbed.log().splitlines()[-1].startswith(line)
+    assert "StateDirectory=" in testbed.log()
+    assert "ReadWritePaths=" in testbed.log()
+    assert testbed.call("inspect", FASTMON_MIN_FREE_MB="0").returncode == (0 if exists else 3)
+
+
 def test_run_once_on_a_disk_that_fills_up_exits_with_75_and_the_next_one_continues(
     testbed: LiveTestbed, disk: Path
 ) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 from fastmon_daemon.base.errors import LinkDown, TransientError
 from fastmon_daemon.outbox import Origin
 from fastmon_daemon.runs.poll_state import ReconcilerIntervals
-from tests.builders import handle, settle
-from tests.reconciler.harness import Harness, file_name, logged_warnings
+from tests.builders import handle, logged, settle
+from tests.reconciler.harness import Harness, file_name
 
 
 def lose_the_database(harness: Harness) -> None:
@@ -127,7 +127,7 @@ def test_an_stf_is_recovered_even_if_its_row_cannot_be_read_completely(harness: 
     harness.register(1, 2)
     bad = replace(harness.monitor.stfs[file_name(1)], created_at=None, unreadable=("created_at",))
     harness.monitor.stfs[file_name(1)] = bad
-    with logged_warnings() as lines:
+    with logged("WARNING") as lines:
         harness.process("end_run", total_stf_files=2)
         harness.pass_time(20)
     assert harness.row.state == "complete"

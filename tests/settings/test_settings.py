@@ -1,6 +1,7 @@
 """Settings: sources, validation, error messages, generated documents."""
 
 import itertools
+import os
 import sys
 import threading
 from collections import deque
@@ -9,7 +10,6 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from loguru import logger
 
 from fastmon_daemon.base.errors import ConfigError
 from fastmon_daemon.base.logs import SecretRedactor
@@ -22,6 +22,7 @@ from fastmon_daemon.settings import (
     database_to_write,
     read_environment,
 )
+from tests.builders import logged
 
 NO_CA_FILE = (
     "ACTIVEMQ_USE_SSL='true': TLS needs a CA file: "
@@ -83,9 +84,94 @@ def test_empty_values_count_as_not_set(load: Load, home: Path) -> None:
     assert (settings.broker_host, settings.broker_port) == ("home", 61612)
 
 
-def test_unreadable_env_file_is_named(load: Load, working: Path) -> None:
-    (working / ".env").write_bytes(b"\xff\xfe\x00")
-    assert str(working / ".env") in config_error(load)
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (b"ACTIVEMQ_PORT=1\nACTIVEMQ_PASSWORD='hush-do-not-show\nMQ_USER=me\n", 2),
+        (b"\n\n# it\nACTIVEMQ_HOST: hush-do-not-show\n", 4),
+        (b"ACTIVEMQ_HOST:hush-do-not-show", 1),
+        (b"ACTIVEMQ_HOST\n", 1),
+        (b"hush-do-not-show\n", 1),
+        (b"ACTIVEMQ_HOST='a' hush-do-not-show\n", 1),
+        (b"=hush-do-not-show\n", 1),
+        (b"export ACTIVEMQ_HOST=a; export MQ_USER=b\n", 1),
+        (b"export ACTIVEMQ_HOST=a MQ_USER=b\n", 1),
+        (b"OTHER='hush-do-not-show\nMQ_USER=me\nLAST='\n", 1),
+        (b"source ~/other.env\n", 1),
+        (b"ACTIVEMQ_PORT=1\nMQ_USER=J\xfcrgen\n", 2),
+        (b"\xff\xfeA\0=\0", 1),
+        ("MQ_USER=me\n".encode("utf-16-le"), 1),
+    ],
+)
+def test_env_file_is_read_completely_or_refused_with_its_line(
+    load: Load, working: Path, content: bytes, line: int
+) -> None:
+    (working / ".env").write_bytes(content)
+    message = config_error(load)
+    assert message.startswith(f"{working / '.env'}:{line}: ")
+    assert SECRET not in message
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xef\xbb\xbfMQ_USER=me\n",
+        b"MQ_USER=me\r\nOTHER=1\r\n",
+        b"export PATH\nexport OTHER=a:$PATH\n  MQ_USER = 'me'  # it is\n",
+        b"MQ_USER=me\nexport MQ_USER\n",
+        b'OTHER="-----BEGIN-----\nSWF=\n-----END-----"\nMQ_USER=me',
+        b"# MQ_USER: you don't\n\nMQ_USER=me\n'OTHER'=a\n",
+    ],
+)
+def test_usual_forms_of_env_files_are_read(load: Load, working: Path, content: bytes) -> None:
+    (working / ".env").write_bytes(content)
+    assert load().broker_user == "me"
+
+
+def test_env_file_that_is_not_a_regular_file_is_refused_and_blocks_nothing(load: Load, home: Path) -> None:
+    env = home / ".env"
+    for make in (Path.mkdir, os.mkfifo, lambda path: path.symlink_to("/dev/zero")):
+        make(env)
+        assert config_error(load) == f"{env}: unreadable (not a regular file): fix or remove the file"
+        env.rmdir() if env.is_dir() else env.unlink()
+    env.symlink_to("absent")
+    assert config_error(load) == f"{env}: symbolic link to a file that does not exist: fix or remove it"
+    env.unlink()
+    env.symlink_to(env)
+    assert "Too many levels" in config_error(load)
+
+
+@pytest.mark.parametrize("name", ["SWF_API_TOKEN_FILE", "FASTMON_MONITOR_CA", "SWF_TESTBED_CONFIG"])
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_file_of_a_setting_that_is_not_a_regular_file_blocks_nothing(
+    load: Load, working: Path, name: str, make: Callable[[Path], None]
+) -> None:
+    make(working / "file")
+    message = config_error(load, **{name: "./file", "FASTMON_NAMESPACE": ""})
+    assert (name in message, "not a regular file" in message) == (True, True)
+
+
+def test_without_home_and_working_folder_absolute_paths_go_on(tmp_path: Path) -> None:
+    def load(**environ: str) -> Settings:
+        return Settings.load({"FASTMON_NAMESPACE": "epic", **environ}, working_folder=None, home=None)
+
+    (tmp_path / "token").write_text(SECRET)
+    assert load(SWF_API_TOKEN_FILE=str(tmp_path / "token")).monitor_token == SECRET
+    assert "FASTMON_DB='~/x.db' (environment): there is no home folder: set HOME" in config_error(
+        load, FASTMON_DB="~/x.db"
+    )
+    assert "SWF_API_TOKEN_FILE='token': unreadable (the working folder does not exist any more" in config_error(
+        load, SWF_API_TOKEN_FILE="token"
+    )
+
+
+def test_without_home_the_database_needs_a_setting(tmp_path: Path) -> None:
+    cases = {"": "no home folder for the database: set FASTMON_DB", "~/x.db": "FASTMON_DB='~/x.db': there is no home"}
+    for find in (database_to_read, database_to_write):
+        assert find(None, {"FASTMON_DB": "/x.db"}, None, tmp_path / "absent") == (Path("/x.db"), "FASTMON_DB")
+        for text, message in cases.items():
+            with pytest.raises(ConfigError, match=message):
+                find(None, {"FASTMON_DB": text}, None, tmp_path / "absent")
 
 
 @pytest.mark.parametrize(
@@ -192,6 +278,31 @@ def test_errors_show_no_secret(load: Load, environ: dict[str, str]) -> None:
     assert SECRET not in message
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("SWF_MONITOR_URL", "http://{}:8002"),
+        ("SWF_MONITOR_HTTP_URL", "http://{}"),
+        ("ACTIVEMQ_HOST", "{}"),
+        ("FASTMON_HTTP", "{}:9100"),
+    ],
+)
+@pytest.mark.parametrize("host", ["a..b", ".a", "x" * 70, f"{'x' * 70}.org", ".".join(["x" * 60] * 5), "[::1", "[a]"])
+def test_host_name_that_no_resolver_accepts_is_rejected(load: Load, name: str, text: str, host: str) -> None:
+    assert ": must be " in config_error(load, **{name: text.format(host)})
+
+
+@pytest.mark.parametrize("host", ["localhost", "broker.example.org.", "192.0.2.1", "m\u00fcnchen.example", "a_b"])
+def test_host_name_or_address_is_accepted(load: Load, host: str) -> None:
+    settings = load(ACTIVEMQ_HOST=host, SWF_MONITOR_URL=f"http://{host}:8002")
+    assert (settings.broker_host, settings.monitor_url) == (host, f"http://{host}:8002")
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]", "[fe80::1%eth0]"])
+def test_ipv6_address_is_accepted_with_and_without_brackets(load: Load, host: str) -> None:
+    assert load(ACTIVEMQ_HOST=host).broker_host == host.strip("[]")
+
+
 @pytest.mark.parametrize("name", ["SWF_MONITOR_URL", "SWF_MONITOR_HTTP_URL", "ACTIVEMQ_HOST"])
 @pytest.mark.parametrize(
     "text",
@@ -261,16 +372,14 @@ def test_secrets_added_by_concurrent_threads_are_all_redacted() -> None:
 def test_previous_secret_is_kept_while_its_file_is_unusable_with_one_warning(
     break_file: Callable[[Path], object], working: Path
 ) -> None:
-    lines: list[str] = []
-    sink = logger.add(lines.append, format="{message}")
     file = working / "token"
     read = SecretReader({"SWF_API_TOKEN_FILE": str(file)}, "SWF_API_TOKEN", "first", SecretRedactor())
     file.write_text("second")
     assert read() == "second"
     file.write_text("")
     break_file(file)
-    assert [read(), read()] == ["second", "second"]
-    logger.remove(sink)
+    with logged() as lines:
+        assert [read(), read()] == ["second", "second"]
     assert [line.partition(": using ")[2] for line in lines] == ["the last secret that was read\n"]
     file.write_text("third")
     assert read() == "third"
@@ -350,6 +459,7 @@ def test_watched_folders_are_relative_to_the_working_folder(load: Load, working:
 def test_unknown_fastmon_variables_are_collected(load: Load) -> None:
     settings = load(FASTMON_WORKER="4", FASTMON_TEST_BROKER="x", OTHER="y", FASTMON_DB="outbox.db")
     assert settings.unknown == ("FASTMON_WORKER",)
+    assert load(FASTMON_DASHBOARD_TOKEN="of fastmon-client").unknown == ()
 
 
 def test_read_environment_does_not_validate(working: Path, home: Path) -> None:

@@ -1,0 +1,72 @@
+"""Output that takes nothing: one line on stderr and exit code 74, in every command; lost messages change nothing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from fastmon_daemon.outbox import open_outbox
+from tests.processes import live_testbed, wait_until
+
+SHOWING = (["inspect"], ["inspect", "--json"], ["config"], ["diagram"], ["backup", "copy.db"], ["verdict", "--help"],
+           ["--version"])  # fmt: skip
+"""Commands that print on an empty database."""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    open_outbox(tmp_path / "outbox.db").close()
+    return tmp_path
+
+
+def results(folder: Path, calls: Sequence[Sequence[str]], redirection: str) -> list[tuple[int, str]]:
+    """Exit code and stderr of each command with the shell's *redirection*; descriptor 9 is a pipe without reader."""
+    environ = {
+        "PATH": os.environ["PATH"], "HOME": str(folder), "FASTMON_NAMESPACE": "ns", "FASTMON_DB": "outbox.db",
+        "ACTIVEMQ_PORT": "1", "SWF_MONITOR_URL": "http://127.0.0.1:1",
+    }  # fmt: skip
+    program = ["sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, "-m", "fastmon_daemon"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    children = [
+        subprocess.Popen([*program, *words], cwd=folder, env=environ, pass_fds=[writer], stdin=subprocess.DEVNULL,
+                         stdout=writer, stderr=subprocess.PIPE, text=True)
+        for words in calls
+    ]  # fmt: skip
+    os.close(writer)
+    outputs = [child.communicate(timeout=100)[1] for child in children]
+    return [(child.returncode, err) for child, err in zip(children, outputs, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("redirection", "reason"),
+    [(">/dev/full", "No space left on device"), (">&-", "it is closed"), ("", "its reader has ended")],
+)
+def test_output_that_is_lost_is_one_line_and_exit_code_74(folder: Path, redirection: str, reason: str) -> None:
+    calls = SHOWING if redirection == ">/dev/full" else SHOWING[:2]
+    line = f"fastmon-daemon: standard output cannot be written: {reason}: redirect it to another file\n"
+    assert dict(zip(map(tuple, calls), results(folder, calls, redirection), strict=True)) == {
+        tuple(words): (74, line) for words in calls
+    }
+
+
+@pytest.mark.parametrize("redirection", ["2>/dev/full", "2>&-", "2>&1"])
+def test_messages_that_are_lost_leave_the_exit_code(folder: Path, redirection: str) -> None:
+    calls = {("config", "--nonsense"): 2, ("inspect", "--db", "absent.db"): 3}
+    found = results(folder, list(calls), f"{redirection} >/dev/null" if redirection != "2>&1" else redirection)
+    assert [code for code, _ in found] == list(calls.values())
+
+
+def test_the_daemon_needs_none_of_its_standard_streams(tmp_path: Path) -> None:
+    with live_testbed(tmp_path) as testbed:
+        daemon = testbed.start("run", under=["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"])
+        testbed.register(1)
+        wait_until(lambda: testbed.announce(1) or testbed.states() == {"completed": 1}, "it is at work")  # type: ignore[func-returns-value]
+        daemon.terminate()
+        assert daemon.wait(30) == 0
+        assert testbed.log() == ""
