@@ -9,8 +9,8 @@ import pytest
 from fastmon_daemon.base.clock import format_timestamp
 from fastmon_daemon.base.errors import LinkBlocked, LinkDown, TransientError
 from fastmon_daemon.outbox import Origin, RunRow, runs
-from tests.builders import START
-from tests.reconciler.harness import Harness, file_name, logged_warnings
+from tests.builders import START, logged
+from tests.reconciler.harness import Harness, file_name
 
 # The end
 
@@ -189,7 +189,7 @@ def test_a_run_is_not_complete_while_an_stf_is_missing_failed_or_unfinished(harn
 def test_a_run_is_not_complete_while_the_monitor_does_not_list_what_we_completed(harness: Harness) -> None:
     harness.register(1)
     harness.stf_ready(1, 2)  # another run has the name of the second
-    with logged_warnings() as lines:
+    with logged("WARNING") as lines:
         harness.process("end_run", total_stf_files=2)
         harness.pass_time(60)
     told = f"with TF files, but not listed by the monitor in this run: 1 ({file_name(2)} ...)"
