@@ -17,6 +17,7 @@ from fastmon_client.message_filter import MessageFilter
 from fastmon_client.rates import BIN_S, RateSeries
 from fastmon_client.runs import STATE_AFTER, Run, RunTable
 from fastmon_client.selection import MAX_SEQUENCE
+from fastmon_client.silence import Silence
 from fastmon_client.snapshot import RecentRow, RunRow, Snapshot, Totals
 from fastmon_client.tffile import ANNOUNCED, TfFile, as_announced, run_of
 
@@ -37,7 +38,9 @@ class AppState:
         *,
         stale_after_s: float = 60.0,
         intervals: Intervals | None = None,
+        topic: str | None = None,
     ) -> None:
+        """With a *topic*, messages come from it, else from the monitor's stream."""
         self.intervals = intervals or Intervals()
         self.connection = Connection(at, self.intervals)
         self.alarms = Alarms()
@@ -56,6 +59,7 @@ class AppState:
         self._recent: deque[tuple[datetime, TfFile, str, bool]] = deque(maxlen=MAX_RECENT)
         self._rates = RateSeries()
         self._table = RunTable()
+        self._silence = Silence(topic, at)
 
     # From the stream
 
@@ -64,6 +68,7 @@ class AppState:
         self.connection.record_heartbeat(at)
         kind = str(message.get("msg_type"))
         if kind == ANNOUNCED:
+            self._silence.end(at)
             return self._ingest(message, at, backfilled=False)
         name = run_of(message)
         if kind in STATE_AFTER and name is not None:
@@ -79,6 +84,7 @@ class AppState:
     def connected(self, at: datetime) -> None:
         """Record the first stream, or one after a loss."""
         self.connection.connected(at)
+        self._silence.end(at)
         for run in self.runs.values():
             run.mark_unverified("not compared since the stream reconnected", at, compare=True)
 
@@ -86,6 +92,10 @@ class AppState:
         """Record the loss of the stream."""
         self.connection.lost(reason, at)
         self._mark_open_runs_unverified(f"stream lost: {reason}", at)
+
+    def fell_behind(self, at: datetime) -> None:
+        """Record that messages waited for our output, and that some may have been lost meanwhile."""
+        self._mark_open_runs_unverified("output was blocked: messages may have been lost", at)
 
     def refused(self, reason: str, at: datetime) -> None:
         """Record that no stream can open until an operator acts."""
@@ -147,6 +157,8 @@ class AppState:
             self._mark_open_runs_unverified(self.connection.reason, at)
         self.alarms.set("stream_dead", None, self.connection.evidence(at), at, None)
         is_live = self.connection.state == "LIVE"
+        expects = is_live and ANNOUNCED in self._filter.subscribed_types
+        self.alarms.set("source_silent", None, self._silence.evidence(at) if expects else None, at, None)
         for run in self.shown_runs():
             self.alarms.check_run(run, at, self._stale_after, is_live=is_live)
         self._drop_old_runs(at)
@@ -213,7 +225,10 @@ class AppState:
         tf = TfFile.of(message)
         run = self.run(tf.run, at)
         run.record_namespace(message.get("namespace"))
+        compared_at = run.verified_at
         is_new = run.ingest(tf, at, backfilled=backfilled) and not (backfilled and run.was_shown)
+        if is_new and backfilled:
+            self._silence.record_backfilled(tf.timestamp, compared_at, at)
         if not is_new or not self._filter.matches(message):
             return False
         timestamp = min(at, tf.timestamp or at) if backfilled else at

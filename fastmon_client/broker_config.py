@@ -8,11 +8,14 @@ import socket
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from stomp.connect import StompConnection12
 from stomp.transport import Transport
 from stomp.utils import PollableQueue
+
+from fastmon_client.addresses import checked_host, connect
+from fastmon_client.environment import from_home, lookup, secret_source
+from fastmon_client.files import read_text
 
 CONNECT_S = 10.0
 """Longest time to connect, and to log in."""
@@ -46,34 +49,39 @@ class BrokerConfig:
         host = variables.get("ACTIVEMQ_HOST", "localhost")
         if re.search(r"[\s/@?#]", host):  # may contain a password: do not show it
             raise ValueError("invalid ACTIVEMQ_HOST: set a host name or an address, without user and password")
+        try:
+            host = checked_host(host)
+        except ValueError as exc:
+            raise ValueError(f"invalid ACTIVEMQ_HOST: {exc}: set a host name or an address") from None
         port = variables.get("ACTIVEMQ_PORT", "61612")
         if not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
             raise ValueError(f"invalid ACTIVEMQ_PORT={port}: set a port from 1 to 65535")
-        ca = variables.get("ACTIVEMQ_SSL_CA_CERTS") or variables.get("MQ_CAFILE")
+        ca = lookup(variables, "ACTIVEMQ_SSL_CA_CERTS", "MQ_CAFILE")
         tls_setting = variables.get("ACTIVEMQ_USE_SSL")
         use_tls = tls_setting.lower() in _YES if tls_setting else "MQ_CAFILE" in variables
         if tls_setting and tls_setting.lower() not in (*_YES, *_NO):  # never fall back to a plaintext password
             raise ValueError(f"invalid ACTIVEMQ_USE_SSL={tls_setting}: set True or False")
         if use_tls and not ca:
             raise ValueError(f"ACTIVEMQ_USE_SSL={tls_setting} without a CA file: set ACTIVEMQ_SSL_CA_CERTS")
-        file = variables.get("ACTIVEMQ_PASSWORD_FILE") or variables.get("MQ_PASSWD_FILE")
-        password = variables.get("ACTIVEMQ_PASSWORD") or variables.get("MQ_PASSWD") or ""
+        password, file = secret_source(variables, "ACTIVEMQ_PASSWORD", "MQ_PASSWD")
+        cert, key = (variables.get(f"ACTIVEMQ_SSL_{each}_FILE") for each in ("CERT", "KEY"))
         return cls(
             host=host,
             port=int(port),
             topic=topic,
-            user=variables.get("ACTIVEMQ_USER") or variables.get("MQ_USER") or "",
-            password=(lambda: Path(file).read_text(encoding="utf-8").strip()) if file else lambda: password,
+            user=lookup(variables, "ACTIVEMQ_USER", "MQ_USER") or "",
+            password=(lambda: read_text(file).strip()) if file else lambda: password or "",
             use_tls=use_tls,
-            ca=ca,
-            cert=variables.get("ACTIVEMQ_SSL_CERT_FILE"),
-            key=variables.get("ACTIVEMQ_SSL_KEY_FILE"),
+            ca=str(from_home(ca)) if ca else None,
+            cert=str(from_home(cert)) if cert else None,
+            key=str(from_home(key)) if key else None,
         )
 
     @property
     def url(self) -> str:
         """For log lines and reasons."""
-        return f"stomp://{self.host}:{self.port}{self.topic}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"stomp://{host}:{self.port}{self.topic}"
 
     def connection(self) -> tuple[StompConnection12, StompTransport]:
         """A new, unconnected STOMP 1.1 or 1.2 connection with heart-beats both ways, and its transport."""
@@ -110,7 +118,7 @@ class StompTransport(Transport):
         Raises: OSError if there is no connection within `CONNECT_S`, or no TLS.
         """
         context = self._config.tls()
-        sock = socket.create_connection((self._config.host, self._config.port), CONNECT_S)
+        sock = connect(self._config.host, self._config.port, CONNECT_S)
         try:
             self.socket = sock if context is None else self._wrap_tls(context, sock)
         except OSError:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 
 import click
@@ -13,21 +14,31 @@ from loguru import logger
 
 from fastmon_client import __version__, options
 from fastmon_client.diagnostics import Diagnostics
+from fastmon_client.environment import Environment
 from fastmon_client.formatting import escape
 from fastmon_client.intervals import Intervals
-from fastmon_client.output import JsonLines, Lines, Quiet, configure_stdout, summary_object
+from fastmon_client.output import JsonLines, Lines, Quiet, summary_object
 from fastmon_client.session import Session, StopConditions
+from fastmon_client.settings import broker_from, monitor_from, settings_with_sources
 from fastmon_client.shutdown import (
     AUTHENTICATION,
     ERROR,
     GAPS,
+    INTERRUPTED,
     UNREACHABLE,
     ShutdownReason,
-    ignore_closed_output,
     shutdown_on,
-    stop_on_closed_stdout,
+    watch_reader,
 )
 from fastmon_client.snapshot import Snapshot
+from fastmon_client.standard_output import (
+    OUTPUT_LOST,
+    OutputLost,
+    guard_streams,
+    lost_output,
+    probe_output,
+    report_lost,
+)
 from fastmon_client.summary import SummaryUnavailable, fetch_run, has_gaps, run_line, summary_lines
 
 _STATUS_EXIT_CODES = {None: 0, "unreachable": UNREACHABLE, "token": AUTHENTICATION, "other": ERROR}
@@ -64,25 +75,35 @@ def start(
     A summary follows at the end.
 
     Exit codes: 0 stopped as requested, 1 error, 2 usage error, 3 token rejected, 4 monitor not reached within --for,
-    5 gaps found (--fail-on-gaps), 130 Ctrl-C.
+    5 gaps found (--fail-on-gaps), 74 output cannot be written, 78 invalid .env file, 130 Ctrl-C.
     """
     if as_json and (as_lines or quiet):
         raise click.UsageError("--json cannot be combined with --plain or --quiet")
     is_live = not (as_lines or as_json or quiet) and is_interactive()
     log_to_stderr("WARNING" if quiet or is_live else "INFO")
-    configure_stdout()
     output = (Quiet if quiet or is_live else JsonLines if as_json else Lines)(bell=bell)
     stop_conditions = StopConditions(count=count, until_end_run=until is not None)
     session = session_options.session(
-        message_types, os.environ, output=output, stop_conditions=stop_conditions, intervals=intervals
+        message_types,
+        Environment.of_process().values,
+        output=output,
+        stop_conditions=stop_conditions,
+        intervals=intervals,
     )
+
+    def on_reader_gone(reason: str) -> None:
+        if not session.is_stopped:
+            report_lost(reason)
+            session.stop()
+
     if not quiet:
-        stop_on_closed_stdout(session.stop)
+        probe_output()
+        watch_reader(on_reader_gone)
     with shutdown_on(session.stop, duration) as end:
-        with ignore_closed_output():
+        with suppress(OutputLost):
             (run_live if is_live else Session.run)(session)
         snapshot = session.snapshot()
-        with ignore_closed_output():
+        with suppress(OutputLost):
             _print_summary(session, snapshot, as_json=as_json)
     sys.exit(_exit_code(session, end, snapshot, fail_on_gaps=fail_on_gaps))
 
@@ -127,12 +148,11 @@ def summary(monitor_url: str | None, run_number: int, as_json: bool) -> None:
     """Summarize a run from the monitor's tables.
 
     Exit codes: 0 complete, 1 no such run or not a monitor, 2 usage error, 3 token rejected, 4 monitor does not answer,
-    5 gaps found or UNKNOWN.
+    5 gaps found or UNKNOWN, 74 output cannot be written, 78 invalid .env file.
     """
     log_to_stderr("INFO")
-    configure_stdout()
     try:
-        run = fetch_run(options.monitor_from(monitor_url, os.environ), run_number)
+        run = fetch_run(monitor_from(monitor_url, Environment.of_process().values), run_number)
     except SummaryUnavailable as exc:
         click.echo(f"fastmon-client: {escape(exc)}", err=True)
         sys.exit(exc.code)
@@ -160,14 +180,15 @@ def dashboard(
     FASTMON_DASHBOARD_TOKEN_FILE) or in FASTMON_DASHBOARD_TOKEN, never on the command line. Browsers sign in with a
     form, programs send the header Authorization: Bearer TOKEN. Requires pip install 'swf-fastmon[dashboard]'.
 
-    Exit codes: 0 SIGTERM, 1 error, 2 usage error, 3 monitor rejected its token, 130 Ctrl-C.
+    Exit codes: 0 SIGTERM, 1 error, 2 usage error, 3 monitor rejected its token, 74 output cannot be written,
+    78 invalid .env file, 130 Ctrl-C.
     """
     from fastmon_client.dashboard.command import serve_session
 
     log_to_stderr("INFO")
-    configure_stdout()
-    session = session_options.session(options.SHOWN_TYPES, os.environ, output=Quiet(), intervals=intervals)
-    end = serve_session(session, listen, token_file, os.environ)
+    variables = Environment.of_process().values
+    session = session_options.session(options.SHOWN_TYPES, variables, output=Quiet(), intervals=intervals)
+    end = serve_session(session, listen, token_file, variables)
     if session.refusal:
         click.echo(f"fastmon-client: {escape(session.refusal)}", err=True)
     sys.exit(_exit_code(session, end, session.snapshot(), fail_on_gaps=False))
@@ -175,26 +196,35 @@ def dashboard(
 
 @cli.command()
 @options.monitor_url
+@options.transport
+@options.topic
 @click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object: settings, tries (what, ok, detail, hint)."
 )
-def status(monitor_url: str | None, as_json: bool) -> None:
+def status(monitor_url: str | None, transport: str, topic: str | None, as_json: bool) -> None:
     """Show the settings with their sources, then check DNS, TCP, TLS, REST, the token and the stream.
 
-    Exit codes: 0 all checks passed, 1 error, 2 usage error, 3 token rejected, 4 monitor does not answer.
+    Settings come from the environment, then from .env in the working folder, then from ~/.env. With --transport stomp
+    the broker's topic is checked in place of the stream, for 10 s: whether TF files that the monitor registers are
+    announced on it.
+
+    Exit codes: 0 all checks passed, 1 error, 2 usage error, 3 token rejected, 4 monitor does not answer, 74 output
+    cannot be written, 78 invalid .env file.
     """
-    configure_stdout()
-    monitor = options.monitor_from(monitor_url, os.environ)
-    settings = options.settings_with_sources(monitor_url, os.environ)
+    log_to_stderr("ERROR")
+    environment = Environment.of_process()
+    monitor = monitor_from(monitor_url, environment.values)
+    broker = broker_from(topic, environment.values) if transport == "stomp" else None
+    settings = settings_with_sources(monitor_url, environment, topic)
     if not as_json:
         for name, value, source in settings:
-            click.echo(f"{name:<20} {escape(value)}  ({source})")
-    results, diagnostics = [], Diagnostics(monitor)
+            click.echo(f"{name:<23} {escape(value)}  ({source})")
+    results, diagnostics = [], Diagnostics(monitor, broker)
     for result in diagnostics.run():
         results.append(result)
         if not as_json:
             hint = f": {result.hint}" if result.hint else ""
-            click.echo(f"{'ok    ' if result.ok else 'FAILED'} {result.what:<7} {escape(result.detail)}{hint}")
+            click.echo(f"{'ok    ' if result.ok else 'FAILED'} {result.what:<7} {escape(result.detail + hint)}")
     if as_json:
         rows = [dict(zip(("name", "value", "source"), each, strict=True)) for each in settings]
         click.echo(json.dumps({"settings": rows, "tries": [asdict(result) for result in results]}))
@@ -217,15 +247,30 @@ def log_to_stderr(level: str) -> None:
     logger.add(write, format="fastmon-client: {message}", level=level, diagnose=False, backtrace=False)
 
 
-def main() -> None:
-    """Run the command line."""
+def main(intervals: Intervals | None = None) -> None:
+    """Run the command line; *intervals* replace the client's own."""
     # A script's `&` starts its children with SIGINT ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    guard_streams()
+    code = _exit_code_of_command(intervals)
+    reason = lost_output()
+    if reason and code != INTERRUPTED:
+        code = OUTPUT_LOST
+        click.echo(f"fastmon-client: standard output: cannot be written: {reason}: write to another file", err=True)
+    sys.exit(code)
+
+
+def _exit_code_of_command(intervals: Intervals | None) -> int:
     try:
-        cli.main(prog_name="fastmon-client")
+        cli.main(prog_name="fastmon-client", obj=intervals)
+    except SystemExit as exc:
+        return exc.code if isinstance(exc.code, int) else 0
+    except OutputLost:
+        return OUTPUT_LOST
     except ModuleNotFoundError as exc:
         package = (exc.name or "").partition(".")[0]
         if package not in ("starlette", "uvicorn"):
             raise
         click.echo(f"fastmon-client: {package} is not installed: pip install 'swf-fastmon[dashboard]'", err=True)
-        sys.exit(ERROR)
+        return ERROR
+    return 0

@@ -23,6 +23,7 @@ class MessageFilter:
     agents: tuple[str, ...] = ()
     """Patterns of `processed_by`. Run events come from no agent and always match."""
     run_ids: tuple[str, ...] = ()
+    """As by `run_name`."""
     namespace: str | None = None
 
     @property

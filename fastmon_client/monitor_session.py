@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from ssl import SSLCertVerificationError
 
 import requests
+
+from fastmon_client.reasons import certificate_hint, reason_of
+from fastmon_client.transport import MonitorAdapter
+from fastmon_client.trust import TrustStore
 
 MONITOR_CONNECT_S = 5.0
 """Longest time to connect to the monitor."""
@@ -29,8 +32,8 @@ class MonitorSession:
     """Base URL."""
     token: Callable[[], str] = field(repr=False)
     """Called for each request; raises `AccessDenied` if the token cannot be read."""
-    ca: str | None = None
-    """PEM file of a private CA. The certificate of the monitor is always verified."""
+    trust: TrustStore = field(default_factory=lambda: TrustStore.of({}))
+    """Verifies the certificate of the monitor, always."""
     proxies: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def session(self) -> requests.Session:
@@ -38,6 +41,8 @@ class MonitorSession:
         session = requests.Session()
         session.trust_env = False  # a .netrc would replace the token
         session.proxies.update(self.proxies)
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, MonitorAdapter())
         return session
 
     def get(
@@ -57,15 +62,15 @@ class MonitorSession:
             timeout=(MONITOR_CONNECT_S, read_timeout_s),
             stream=True,
             allow_redirects=False,
-            verify=self.ca or True,
+            verify=self.trust.path,
         )
 
     def denial(self, exc: Exception) -> AccessDenied | None:
         """*exc* as `AccessDenied` if an operator must fix its cause, else None."""
         if isinstance(exc, AccessDenied):
             return exc
-        if any(isinstance(cause, SSLCertVerificationError) for cause in _causes(exc)):
-            return AccessDenied(f"{reason_of(exc)}: set FASTMON_MONITOR_CA to the CA of the monitor")
+        if hint := certificate_hint(exc):
+            return AccessDenied(f"{reason_of(exc)}: {hint} (trusted now: {self.trust})")
         if isinstance(exc, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema)):
             return AccessDenied(f"invalid URL: --monitor-url (SWF_MONITOR_URL) {self.url}, or a proxy variable")
         return None
@@ -77,15 +82,9 @@ def token_rejected(status: int) -> AccessDenied:
     return AccessDenied(f"monitor rejected the token ({status}): {hint}", by_token=True)
 
 
-def reason_of(exc: Exception) -> str:
-    """The innermost cause of a failed request: the outer ones repeat the whole URL."""
-    innermost = list(_causes(exc))[-1]
-    words = innermost.strerror if isinstance(innermost, OSError) else None  # without the number
-    return words or str(innermost) or type(innermost).__name__
+def read_chunk(response: requests.Response, size: int) -> bytes:
+    """The next *size* bytes of the body at most, decompressed; empty at its end.
 
-
-def _causes(exc: BaseException) -> Iterator[BaseException]:
-    cause: BaseException | None = exc
-    while cause is not None:
-        yield cause
-        cause = cause.__cause__ or cause.__context__
+    Raises: urllib3's HTTPError, OSError.
+    """
+    return response.raw.read1(size, decode_content=True)

@@ -10,11 +10,14 @@ from typing import Any
 import requests
 from urllib3.exceptions import HTTPError
 
-from fastmon_client.monitor_session import AccessDenied, MonitorSession, reason_of, token_rejected
+from fastmon_client.monitor_session import AccessDenied, MonitorSession, read_chunk, token_rejected
+from fastmon_client.reasons import reason_of
 from fastmon_client.tffile import parse_timestamp
 
 MAX_RESPONSE_S = 60.0
 """Longest duration of one response."""
+MAX_RESPONSE_BYTES = 512 * 1024 * 1024
+"""Longest response: some 700 000 rows of STFs."""
 MAX_ROWS = 10_000_000
 """Requests one page with all rows: the monitor's pages have no order."""
 
@@ -82,9 +85,12 @@ class Tables:
                 raise AccessDenied(f"monitor has no {path}: check --monitor-url (SWF_MONITOR_URL): {self._monitor.url}")
             if status != 200:
                 raise MonitorUnavailable(f"monitor answered {status} to {path}")
-            pieces = []
-            while piece := response.raw.read1(1 << 20):
+            pieces, length = [], 0
+            while piece := read_chunk(response, 1 << 20):
                 pieces.append(piece)
+                length += len(piece)
+                if length > MAX_RESPONSE_BYTES:
+                    raise MonitorUnavailable(f"response to {path} is longer than {MAX_RESPONSE_BYTES} bytes")
                 if time.monotonic() > end:
                     raise MonitorUnavailable(f"response to {path} took longer than {MAX_RESPONSE_S:.0f} s")
             return b"".join(pieces)

@@ -6,7 +6,6 @@ import json
 import sys
 from collections.abc import Mapping
 from datetime import datetime
-from io import TextIOWrapper
 from typing import Any
 
 import click
@@ -17,12 +16,6 @@ from fastmon_client.formatting import line
 from fastmon_client.snapshot import RunRow, Snapshot
 from fastmon_client.stream import Message
 from fastmon_client.tffile import ANNOUNCED
-
-
-def configure_stdout() -> None:
-    """Flush stdout at each line, and escape characters outside its encoding."""
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace", line_buffering=True)
 
 
 class Quiet:

@@ -8,19 +8,20 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from queue import Empty, SimpleQueue
+from queue import Empty
 from typing import Any, Protocol
 
 from loguru import logger
 
 from fastmon_client.app_state import AppState
+from fastmon_client.arrivals import MAX_WAITING, ArrivalQueue
 from fastmon_client.broker_config import BrokerConfig
 from fastmon_client.monitor_session import AccessDenied, MonitorSession
 from fastmon_client.monitor_tables import Tables
 from fastmon_client.query_worker import QueryResult, QueryWorker, RunsResult, StfsResult, TfFilesResult
 from fastmon_client.snapshot import Snapshot
 from fastmon_client.stream import Connected, Disconnected, HeartBeat, Notice, Stream
-from fastmon_client.stream_manager import Source, StreamBatch, StreamManager
+from fastmon_client.stream_manager import Source, StreamBatch, StreamManager, size_of
 from fastmon_client.tffile import ANNOUNCED
 from fastmon_client.topic_stream import TopicStream
 
@@ -81,7 +82,8 @@ class Session:
         self.refusal: AccessDenied | None = None
         """Why the stream cannot open."""
         self._state, self._output, self._stop_conditions = state, output, stop_conditions or StopConditions()
-        self._arrivals: SimpleQueue[Arrival] = SimpleQueue()
+        self._arrivals: ArrivalQueue[Arrival] = ArrivalQueue()
+        self._is_behind = False
         self._source_url = broker.url if broker else monitor.url
         intervals = self._intervals = state.intervals
 
@@ -90,8 +92,8 @@ class Session:
                 return TopicStream(config=broker, types=types, intervals=intervals)
             return Stream(monitor=monitor, types=types, intervals=intervals)
 
-        self._streams = StreamManager(source, self._arrivals.put, intervals)
-        self._queries = QueryWorker(Tables(monitor), self._arrivals.put, intervals.query_hz)
+        self._streams = StreamManager(source, self._put_batch, intervals)
+        self._queries = QueryWorker(Tables(monitor), self._arrivals.put_at_once, intervals.query_hz)
         self._stfs_to_query: dict[str, list[str]] = {}
         self._lock = threading.Lock()
         self._next_tick_at = self._list_runs_at = 0.0
@@ -102,10 +104,15 @@ class Session:
         """Whether the stream was ever open."""
         return self._state.connection.was_live
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether `run` ended, or is about to."""
+        return self._stopped
+
     def stop(self) -> None:
         """End `run`; callable from any thread and from a signal handler."""
         self._stopped = True
-        self._arrivals.put(None)
+        self._arrivals.put_at_once(None)
 
     def snapshot(self) -> Snapshot:
         """The current snapshot; callable from any thread."""
@@ -122,25 +129,35 @@ class Session:
         finally:
             self._streams.stop()
             self._queries.stop()
+            self._arrivals.close()
             self._output.flush()
+
+    def _put_batch(self, batch: StreamBatch) -> None:
+        """Called by the threads of the streams."""
+        self._arrivals.put(batch, size_of(batch))
 
     def _run_once(self) -> None:
         with suppress(Empty):
-            arrival = self._arrivals.get(timeout=max(0.0, self._next_tick_at - time.monotonic()))
+            arrival, size, is_late = self._arrivals.get(max(0.0, self._next_tick_at - time.monotonic()))
             at, monotonic = now(), time.monotonic()
             with self._lock:
-                self._process(arrival, at, monotonic)
+                self._process(arrival, is_late, at, monotonic)
                 for _ in range(_MAX_ARRIVALS):  # drain the queue before checking for silence
-                    self._process(self._arrivals.get_nowait(), at, monotonic)
+                    if size > MAX_WAITING:  # the output is to take it first
+                        break
+                    arrival, more, is_late = self._arrivals.get(0.0)
+                    size += more
+                    self._process(arrival, is_late, at, monotonic)
         self._output.flush()
         if time.monotonic() >= self._next_tick_at:
             with self._lock:
                 self._tick()
 
-    def _process(self, arrival: Arrival, at: datetime, monotonic: float) -> None:
+    def _process(self, arrival: Arrival, is_late: bool, at: datetime, monotonic: float) -> None:
         if arrival is None:  # a wake-up
             return
         if isinstance(arrival, tuple):
+            self._record_delay(is_late, at)
             number, batch = arrival
             for each in batch:
                 try:
@@ -151,6 +168,14 @@ class Session:
                     logger.warning("event skipped: nested too deeply")
         else:
             self._process_result(arrival, at)
+
+    def _record_delay(self, is_late: bool, at: datetime) -> None:
+        """A batch that waited for our output: the monitor or the broker may have dropped messages meanwhile."""
+        if is_late:
+            self._state.fell_behind(at)
+            if not self._is_behind:
+                logger.warning("output was blocked: messages may have been lost, runs are UNKNOWN until compared")
+        self._is_behind = is_late
 
     def _process_notice(self, notice: Notice | AccessDenied, at: datetime) -> None:
         state = self._state

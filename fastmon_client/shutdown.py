@@ -83,25 +83,16 @@ def _discard_blocked_output() -> None:
             signal.pthread_kill(thread.ident, _WAKEUP_SIGNAL)
 
 
-def stop_on_closed_stdout(stop: Callable[[], None]) -> None:
-    """Call *stop* when the reader of our stdout goes away: `| head -1` need not wait for the next message."""
+def watch_reader(on_gone: Callable[[str], None]) -> None:
+    """Call *on_gone* with a reason when the reader of our stdout goes away, without waiting for the next message."""
     out = sys.stdout.fileno()
 
     def wait() -> None:
         _poll(out, 0, None)
-        stop()
+        on_gone("its reader closed it")
 
     if stat.S_ISFIFO(os.fstat(out).st_mode):
         threading.Thread(target=wait, name="reader", daemon=True).start()
-
-
-@contextmanager
-def ignore_closed_output() -> Iterator[None]:
-    """Ignore a closed pipe in the block, and discard what is written to it later."""
-    try:
-        yield
-    except BrokenPipeError:
-        _redirect_to_devnull([out for out in (sys.stdout.fileno(), sys.stderr.fileno()) if _poll(out, 0)])
 
 
 def _redirect_to_devnull(outs: Iterable[int]) -> None:

@@ -11,7 +11,13 @@ ConnectionState = Literal["CONNECTING", "LIVE", "DEAD", "REFUSED"]
 RunState = Literal["imminent", "running", "paused", "ended", "complete", "unknown"]
 StripKind = Literal["present", "recovered", "missing", "skipped", "incomplete", "unknown"]
 AlarmKind = Literal[
-    "stream_dead", "run_stale", "stfs_missing", "rate_dropped", "daemon_degraded", "monitor_unreachable"
+    "stream_dead",
+    "source_silent",
+    "run_stale",
+    "stfs_missing",
+    "rate_dropped",
+    "daemon_degraded",
+    "monitor_unreachable",
 ]
 
 

@@ -15,16 +15,17 @@ from typing import Any
 import requests
 from loguru import logger
 from sseclient import SSEClient
+from tenacity import DoSleep, RetryCallState
 from urllib3.exceptions import HTTPError
 
 from fastmon_client.event_splitter import EventSplitter
 from fastmon_client.intervals import Intervals
-from fastmon_client.monitor_session import AccessDenied, MonitorSession, reason_of, token_rejected
+from fastmon_client.monitor_session import AccessDenied, MonitorSession, read_chunk, token_rejected
+from fastmon_client.reasons import reason_of
+from fastmon_client.retrying import ConnectionEnded, reconnect
 
 STREAM = "/api/messages/stream/"
-MAX_WAIT_S = 30.0
-MAX_SERVER_WAIT_S = 300.0
-"""Upper limit for Retry-After and `retry:`."""
+_CLOSED = "the monitor closed the stream"
 _DECODER = json.JSONDecoder(parse_constant=lambda _nan: None)  # NaN is not JSON
 
 
@@ -47,26 +48,18 @@ class Disconnected:
 
 
 class Message(dict[str, Any]):
-    """A JSON object; `text` is its source if that was one line of strict JSON, else empty."""
+    """A JSON object of *size* bytes; `text` is its source if that was one line of strict JSON, else empty."""
 
-    __slots__ = ("text",)
+    __slots__ = ("size", "text")
 
-    def __init__(self, found: Mapping[str, Any], text: str) -> None:
+    def __init__(self, found: Mapping[str, Any], text: str, size: int) -> None:
         super().__init__(found)
         self.text = text
+        self.size = size
 
 
 Notice = dict[str, Any] | Connected | HeartBeat | Disconnected
 """One item of a stream; a dict is a message."""
-
-
-class ConnectionEnded(Exception):
-    """A connection ended or failed; the server requested a wait of `retry_after_s` seconds."""
-
-    def __init__(self, reason: str, retry_after_s: float = 0.0) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.retry_after_s = retry_after_s
 
 
 @dataclass(slots=True, kw_only=True)
@@ -121,9 +114,9 @@ class Stream:
         """The batches of one connection; always raises `ConnectionEnded` at its end."""
         try:
             yield from self._one_response()
-            reason, retry_after_s = "closed by the monitor", 0.0
+            reason, retry_after_s = _CLOSED, 0.0
         except (requests.RequestException, HTTPError, OSError, ValueError) as exc:
-            reason, retry_after_s = reason_of(exc), _retry_after(exc)
+            reason, retry_after_s = reason_of(exc, cut=_CLOSED), _retry_after(exc)
         reason, self._dropped = self._dropped or reason, ""
         raise ConnectionEnded(reason, max(self._server_retry_s, retry_after_s))
 
@@ -145,7 +138,7 @@ class Stream:
 
     def _complete_events(self, response: requests.Response) -> Iterator[bytes]:
         splitter = EventSplitter()
-        while not self._stopped and (chunk := response.raw.read1(65536)):
+        while not self._stopped and (chunk := read_chunk(response, 65536)):
             if block := splitter.feed(chunk):
                 yield block
             if splitter.retry_s is not None:
@@ -197,27 +190,27 @@ def reconnecting(
 ) -> Iterator[list[Notice]]:
     """The batches of one *connection* after another, until *wait_for_stop* (takes seconds) returns True.
 
-    A connection ends by raising `ConnectionEnded`; other errors go to the caller.
+    A connection ends by raising `ConnectionEnded`; other errors go to the caller. tenacity counts the attempts and
+    chooses the pauses; they are made here, because each is told before it begins.
     """
-    losses, wait_s = 0, 0.0
-    while not wait_for_stop(wait_s):
+    policy = reconnect(intervals.reconnect_s, jitter)
+    policy.begin()
+    state = RetryCallState(policy, fn=None, args=(), kwargs={})
+    while not wait_for_stop(0.0):
+        step = policy.iter(state)
+        if isinstance(step, DoSleep):
+            assert state.outcome is not None
+            yield [Disconnected(str(state.outcome.exception()), step)]
+            if wait_for_stop(step):
+                return
+            state.prepare_for_next_attempt()
+            continue
         try:
             for batch in connection():
-                losses = 0
+                state.attempt_number = 1  # the pauses grow again from the shortest
                 yield batch
         except ConnectionEnded as exc:
-            reason, retry_after_s = exc.reason, exc.retry_after_s
-        if wait_for_stop(0.0):
-            return
-        losses += 1
-        wait_s = reconnect_wait(losses, retry_after_s, jitter(), intervals.reconnect_s)
-        yield [Disconnected(reason, wait_s)]
-
-
-def reconnect_wait(losses: int, server_wait_s: float, jitter: float, min_s: float) -> float:
-    """Seconds until the next attempt: the server's wait, plus jitter over a span that grows to 30 s."""
-    span_s = min(MAX_WAIT_S, min_s * 2.0 ** min(losses, 5)) - min_s
-    return min(MAX_SERVER_WAIT_S, max(min_s, server_wait_s)) + jitter * span_s
+            state.set_exception((ConnectionEnded, exc, exc.__traceback__))
 
 
 def _notice(kind: str, data: str) -> Notice | None:
@@ -234,12 +227,12 @@ def message_of(data: str) -> Message | None:
     if not isinstance(message, dict):
         logger.warning("event skipped: not a JSON object: {!r}", data[:80])
         return None
-    return Message(message, data if _is_strict_json_line(data) else "")
+    return Message(message, data if _is_strict_json_line(data) else "", len(data))
 
 
 def _is_strict_json_line(data: str) -> bool:
     """Whether *data*, a parsed object, is one line of strict JSON with a member and no spaces around."""
-    is_line = data.isascii() and data[0] == "{" and data[-1] == "}" and len(data) > 5 and "\n" not in data
+    is_line = data.isascii() and data.isprintable() and data[0] == "{" and data[-1] == "}" and len(data) > 5
     return is_line and "NaN" not in data and "Infinity" not in data
 
 

@@ -15,13 +15,18 @@ from typing import Protocol
 
 from fastmon_client.intervals import Intervals
 from fastmon_client.monitor_session import AccessDenied
-from fastmon_client.stream import Connected, Disconnected, Notice
+from fastmon_client.stream import Connected, Disconnected, Message, Notice
 
 _MAX_REMEMBERED = 10_000
 _RENEW_RETRY_S = 60.0
 
 
 StreamBatch = tuple[int, Sequence[Notice | AccessDenied]]
+
+
+def size_of(batch: StreamBatch) -> int:
+    """Bytes of the messages in *batch*, roughly."""
+    return sum(each.size if isinstance(each, Message) else 100 for each in batch[1])
 
 
 class Source(Protocol):

@@ -73,10 +73,16 @@ def as_announced(run: str, row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def run_of(message: Mapping[str, Any]) -> str | None:
-    """The run of *message*, as text: `100014` and `"100014"` are one run. Some agents call it `run_number`."""
+    """The run of *message*, by `run_name`. Some agents call it `run_number`."""
     run = message.get("run_id")
     run = message.get("run_number") if run is None else run
-    return None if run is None else str(run)
+    return None if run is None else run_name(run)
+
+
+def run_name(run: object) -> str:
+    """*run* as text: `100014`, `"100014"` and `"0100014"` are one run, as for the daemon."""
+    text = str(run)
+    return text.lstrip("0") or "0" if text.isascii() and text.isdigit() else text
 
 
 def file_size(message: Mapping[str, Any]) -> int | None:

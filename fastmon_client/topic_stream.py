@@ -6,17 +6,21 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from queue import Empty, SimpleQueue
+from functools import partial
+from queue import Empty
 from typing import Any
 
 import stomp
 from stomp.exception import StompException
 from stomp.utils import Frame
 
+from fastmon_client.arrivals import ArrivalQueue
 from fastmon_client.broker_config import CONNECT_S, HEART_BEAT_MS, BrokerConfig
 from fastmon_client.intervals import HEARTBEATS_UNTIL_DEAD, Intervals
 from fastmon_client.monitor_session import AccessDenied
-from fastmon_client.stream import Connected, ConnectionEnded, HeartBeat, Notice, message_of, reconnecting
+from fastmon_client.reasons import reason_of
+from fastmon_client.retrying import ConnectionEnded
+from fastmon_client.stream import Connected, HeartBeat, Message, Notice, message_of, reconnecting
 
 _ACCESS_WORDS = ("auth", "login", "log in", "passw", "passcode", "credential", "security", "permission")
 
@@ -47,7 +51,8 @@ class TopicStream:
     jitter: Callable[[], float] = random.random
     connected_once: bool = False
     _stopped: bool = False
-    _arrivals: SimpleQueue[tuple[int, _Arrival]] = field(default_factory=SimpleQueue)
+    _arrivals: ArrivalQueue[tuple[int, _Arrival]] = field(default_factory=ArrivalQueue)
+    """Bounded: while it is full, the broker's messages stay in the socket."""
     _number: int = 0
     """Of the current connection; arrivals of earlier ones are ignored."""
 
@@ -56,28 +61,31 @@ class TopicStream:
 
         Raises: AccessDenied before the first connection, if the broker rejects the login or a file cannot be used.
         """
-        return reconnecting(self._one_connection, self._wait_for_stop, self.intervals, self.jitter)
+        try:
+            yield from reconnecting(self._one_connection, self._wait_for_stop, self.intervals, self.jitter)
+        finally:
+            self._arrivals.close()
 
     def drop(self, reason: str) -> None:
         """Close the current connection; callable from any thread."""
-        self._arrivals.put((self._number, _Closed(reason)))
+        self._arrivals.put_at_once((self._number, _Closed(reason)))
 
     def stop(self) -> None:
         """End `batches`; callable from any thread and from a signal handler."""
         self._stopped = True
-        self._arrivals.put((0, None))
+        self._arrivals.put_at_once((0, None))
 
     def _wait_for_stop(self, seconds: float) -> bool:
         with suppress(Empty):
             while not self._stopped:
-                self._arrivals.get(timeout=seconds)
+                self._arrivals.get(seconds)
         return self._stopped
 
     def _one_connection(self) -> Iterator[list[Notice]]:
         """The batches of one connection; always raises `ConnectionEnded` at its end."""
         self._number += 1
         number, (connection, socket) = self._number, self.config.connection()
-        connection.set_listener("", _Listener(lambda arrival: self._arrivals.put((number, arrival)), self.types))
+        connection.set_listener("", _Listener(partial(self._put, number), self.types))
         try:
             password = self.config.password()
             connection.connect(self.config.user or None, password or None, wait=False)
@@ -85,17 +93,27 @@ class TopicStream:
         except OSError as exc:
             if not self.connected_once and isinstance(exc, FileNotFoundError | PermissionError):
                 raise AccessDenied(f"{exc.filename}: {exc.strerror}: name a readable file") from exc
-            raise ConnectionEnded(f"{self.config.url}: {exc.strerror or exc}") from exc
-        except (StompException, ValueError) as exc:  # ValueError: an invalid host name or password file
+            reason = reason_of(exc, "the broker", plain="set ACTIVEMQ_USE_SSL=off")
+            raise ConnectionEnded(f"{self.config.url}: {reason}") from exc
+        except UnicodeDecodeError as exc:
+            raise ConnectionEnded(f"{self.config.url}: the password file is not UTF-8 text") from exc
+        except (StompException, ValueError) as exc:
             raise ConnectionEnded(f"{self.config.url}: {exc or type(exc).__name__}") from exc
         finally:
             socket.abort()
+
+    def _put(self, number: int, arrival: _Arrival) -> None:
+        """Called by stomp.py's thread."""
+        if isinstance(arrival, Message):
+            self._arrivals.put((number, arrival), arrival.size)
+        else:
+            self._arrivals.put_at_once((number, arrival))
 
     def _receive(self, number: int, connection: stomp.connect.StompConnection12) -> Iterator[list[Notice]]:
         timeout_s = CONNECT_S
         while True:
             try:
-                source, arrival = self._arrivals.get(timeout=timeout_s)
+                (source, arrival), _size, _is_late = self._arrivals.get(timeout_s)
             except Empty:
                 raise ConnectionEnded(f"{self.config.url}: no data for {timeout_s:.0f} s") from None
             if self._stopped:
@@ -149,4 +167,4 @@ class _Listener(stomp.ConnectionListener):
 
     def on_disconnected(self) -> None:
         """The connection ended."""
-        self._put(_Closed("closed by the broker"))
+        self._put(_Closed("the broker closed the connection"))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -19,6 +20,8 @@ from fastmon_daemon.base.errors import (
     StorageUnavailable,
 )
 from fastmon_daemon.base.output import drop_output, flush_output, guard_streams
+from fastmon_daemon.base.suggest import did_you_mean
+from fastmon_daemon.base.text import escape_controls
 
 COMMANDS = (
     "run", "inspect", "verdict", "reconcile", "retry", "discard", "include", "replay", "export", "purge", "backup",
@@ -30,11 +33,36 @@ _EXIT_CODES = (
     (ConfigError, 78), (OutputLost, 74), (DatabaseInUse, 75), (StorageUnavailable, 75), (StorageError, 3),
     (FastmonError, 1),
 )  # fmt: skip
+_WANTS_JSON = f"{__name__}.wants_json"
 _EXTRAS = {**dict.fromkeys(("starlette", "uvicorn", "httptools", "uvloop"), "testbed"), "mermaidx": "svg"}
 
 
 class _LazyGroup(click.Group):
-    """Imports a command when it is called: `inspect` must not wait for the imports of the testbed."""
+    """Imports a command when it is called: `inspect` must not wait for the imports of the testbed.
+
+    With `--json`, an error is also an object on stdout: error (the message) and exit_code.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[_WANTS_JSON] = "--json" in args
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, FastmonError) as exc:
+            if ctx.meta[_WANTS_JSON] and not isinstance(
+                exc, OutputLost
+            ):  # a program that reads stdout finds the error there, too
+                click.echo(json.dumps({"error": _message(exc), "exit_code": exit_code_of(exc)}))
+            raise
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS and not args[0].startswith("-"):
+            ctx.fail(f"no such command: {args[0]!r}{did_you_mean(args[0], COMMANDS)}")
+        return super().resolve_command(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
         return list(COMMANDS)
@@ -55,6 +83,17 @@ class _LazyGroup(click.Group):
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def cli() -> None:
     """Sample super time frames (STFs), register and announce their TF files, and account for every STF."""
+
+
+def exit_code_of(error: click.ClickException | FastmonError) -> int:
+    """Return the exit code of an error."""
+    if isinstance(error, click.ClickException):
+        return error.exit_code
+    return next(code for kind, code in _EXIT_CODES if isinstance(error, kind))
+
+
+def _message(error: click.ClickException | FastmonError) -> str:
+    return error.format_message() if isinstance(error, click.ClickException) else str(error)
 
 
 def main() -> None:
@@ -87,5 +126,5 @@ def _run() -> None:
 
 
 def _exit_with(exc: FastmonError) -> NoReturn:
-    click.echo(f"fastmon-daemon: {exc}", err=True)
-    sys.exit(next(code for kind, code in _EXIT_CODES if isinstance(exc, kind)))
+    click.echo(f"fastmon-daemon: {escape_controls(exc)}", err=True)
+    sys.exit(exit_code_of(exc))

@@ -6,9 +6,9 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -18,11 +18,12 @@ from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 import tenacity
+from loguru import logger
 from sqlite_utils import Database
 
 from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.base.errors import FastmonError, LinkDown
-from fastmon_daemon.base.links import LINK_OF_STEP
+from fastmon_daemon.base.links import ANNOUNCEMENTS, INTAKE, LINK_OF_STEP
 from fastmon_daemon.engine import (
     BackgroundTask,
     CallPools,
@@ -34,13 +35,24 @@ from fastmon_daemon.engine import (
 )
 from fastmon_daemon.engine.steps import make_steps
 from fastmon_daemon.intake.handler import MessageHandler
-from fastmon_daemon.monitor import TfFile
+from fastmon_daemon.monitor import StfFile, TfFile
 from fastmon_daemon.outbox import NewStf, Outbox, Stf, open_outbox
 from fastmon_daemon.outbox.database import connect
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.statechart import load_statechart
 
 START = datetime(2026, 11, 21, 20, 0, tzinfo=UTC)
+
+
+@contextmanager
+def logged(level: str = "INFO") -> Iterator[list[str]]:
+    """The lines that are logged inside the block at *level* or above, each with its traceback, if any."""
+    lines: list[str] = []
+    sink = logger.add(lambda line: lines.append(str(line)), level=level, format="{message}")
+    try:
+        yield lines
+    finally:
+        logger.remove(sink)
 
 
 class Inline(Executor):
@@ -87,6 +99,14 @@ class FakeMonitor:
         )
         same = (row.tf_first, row.tf_last) == (tf.tf_first, tf.tf_last)
         return row, None if same else "another range"
+
+    def stf_file(self, stf_filename: str, run_number: int) -> StfFile | None:
+        """Every STF is registered in its run, and its row says nothing more."""
+        self.probe()
+        return StfFile(
+            stf_filename=stf_filename, file_size_bytes=None, checksum=None, tf_count=None,
+            created_at="2026-11-21T20:00:00.000+00:00", body="{}", run_key=run_number,
+        )  # fmt: skip
 
     def probe(self) -> None:
         if self.down:
@@ -169,9 +189,9 @@ class FakeTestbed:
     def breakers(
         self, outbox: Outbox, probes: Mapping[str, Callable[[], None]] | None = None, **changes: Any
     ) -> CircuitBreakers:
-        all_probes = {"monitor": self.monitor.probe, "broker": self.probe_broker, **(probes or {})}
+        usual = {"monitor": self.monitor.probe, INTAKE: self.probe_broker, ANNOUNCEMENTS: self.probe_broker}
         given: dict[str, Any] = {"clock": self.time.clock(), "jitter": lambda: 1.0, **changes}
-        return CircuitBreakers(outbox, all_probes, **given)
+        return CircuitBreakers(outbox, {**usual, **(probes or {})}, **given)
 
     def engine(
         self,
@@ -218,7 +238,8 @@ class FakeTestbed:
 
     def broker_is(self, engine: Engine, *, up: bool) -> None:
         self.broker_up = up
-        engine.inbox.report_link(LinkEvent("broker", up=up, reason="" if up else "broker stopped"))
+        for link in (INTAKE, ANNOUNCEMENTS):
+            engine.inbox.report_link(LinkEvent(link, up=up, reason="" if up else "broker stopped"))
 
 
 def handle(handler: MessageHandler, body: str | bytes) -> None:

@@ -11,8 +11,11 @@ from urllib.parse import urlsplit
 import click
 from loguru import logger
 
+from fastmon_client.addresses import checked_host
 from fastmon_client.dashboard.auth import MIN_TOKEN_CHARS, DashboardToken, is_loopback
 from fastmon_client.dashboard.server import listen, serve
+from fastmon_client.environment import secret_source
+from fastmon_client.files import read_text
 from fastmon_client.session import Session
 from fastmon_client.shutdown import ShutdownReason, shutdown_on
 
@@ -64,20 +67,23 @@ async def _serve(session: Session, sock: socket.socket, key: DashboardToken) -> 
 def _host_and_port(address: str) -> tuple[str, int]:
     try:
         parts = urlsplit(f"//{address}")
-        host, port = parts.hostname, parts.port
+        host, port = checked_host(parts.hostname or ""), parts.port
     except ValueError as exc:
         raise click.UsageError(f"--listen {address}: {exc}: use HOST:PORT") from exc
-    if not host or port is None or parts.netloc != address:
+    if port is None or parts.netloc != address:
         raise click.UsageError(f"--listen {address}: use HOST:PORT, for example 127.0.0.1:8010")
     return host, port
 
 
 def _token(token_file: str | None, environ: Mapping[str, str]) -> str | None:
     """The token, if set. Errors do not show the file name: it may be the token itself."""
-    path = token_file or environ.get("FASTMON_DASHBOARD_TOKEN_FILE")
     try:
-        text = Path(path).read_text(encoding="utf-8") if path else environ.get("FASTMON_DASHBOARD_TOKEN", "")
-    except (OSError, UnicodeError) as exc:
+        fixed, path = (None, Path(token_file)) if token_file else secret_source(environ, "FASTMON_DASHBOARD_TOKEN")
+    except ValueError as exc:
+        raise click.UsageError(str(exc)) from None
+    try:
+        text = read_text(path) if path else fixed or ""
+    except (OSError, ValueError) as exc:
         what = f"{_SETTINGS}: {type(exc).__name__}"
         raise click.UsageError(f"{what}: set a readable file with the token, never the token") from None
     token = text.strip()

@@ -12,6 +12,7 @@ from typing import Any
 
 from fastmon_daemon.base.clock import format_timestamp
 from fastmon_daemon.base.errors import MalformedMessage, PermanentError, StaleStfError
+from fastmon_daemon.inspection.inspector import near_name
 from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.messages import IgnoredMessage, parse, run_number
 from fastmon_daemon.outbox import Outbox, ReceiveOutcome, Stf
@@ -113,7 +114,7 @@ class OperatorActions:
         for name in request.stfs:
             found = outbox.find(filename=name, run=request.run, namespace=request.namespace)
             if len(found) != 1:
-                result.rejected[name] = _ambiguity(found)
+                result.rejected[name] = _ambiguity(found) if found else f"no such STF{near_name(outbox, name)}"
             elif not self._chart.may(found[0].state, request.action):
                 result.rejected[name] = f"{request.action} is not possible in state {found[0].state}"
             else:
@@ -206,8 +207,6 @@ def run_number_to_reconcile(request: ActionRequest) -> int:
 
 def _ambiguity(found: list[Stf]) -> str:
     """Return why a name does not identify one STF."""
-    if not found:
-        return "no such STF"
     runs = {stf.run for stf in found}
     if len(runs) > 1:
         return f"the STF exists in the runs {', '.join(sorted(runs))}: add --run"

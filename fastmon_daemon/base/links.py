@@ -4,21 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+INTAKE = "broker"
+"""The connection that messages arrive on."""
+ANNOUNCEMENTS = "announcements"
+"""The connection that messages are sent on: a refused one must not end the intake."""
+MESSAGES = "messages"
+"""Announcements by REST: not every monitor accepts them."""
+
 ANNOUNCE_STEP = "notify_clients"
 """The step that announces TF files; it is rate-limited when an STF is late."""
 
-LINK_OF_STEP: Mapping[str, str] = {"register_tfs": "monitor", ANNOUNCE_STEP: "broker"}
+LINK_OF_STEP: Mapping[str, str] = {"register_tfs": "monitor", ANNOUNCE_STEP: ANNOUNCEMENTS}
 """Step -> the link that its calls need; a step that is missing here needs none."""
 
 
-def links_for(notify: str) -> Mapping[str, str]:
-    """Return step -> link when announcements go by *notify*, the value of FASTMON_NOTIFY.
+def describe(link: str) -> str:
+    """Return *link* as the subject of a sentence."""
+    return f"link {'for' if link in (ANNOUNCEMENTS, MESSAGES) else 'to the'} {link}"
 
-    Not every monitor accepts messages by REST. They have their own link, so that registration goes on without it.
-    """
+
+def describe_up(link: str) -> str:
+    """Return a sentence that says that *link* is up."""
+    return f"{link} are accepted" if link in (ANNOUNCEMENTS, MESSAGES) else f"the {link} is up"
+
+
+def links_for(notify: str) -> Mapping[str, str]:
+    """Return step -> link when announcements go by *notify*, the value of FASTMON_NOTIFY."""
     match notify:
         case "rest":
-            return {**LINK_OF_STEP, ANNOUNCE_STEP: "messages"}
+            return {**LINK_OF_STEP, ANNOUNCE_STEP: MESSAGES}
         case "off":
             return {step: link for step, link in LINK_OF_STEP.items() if step != ANNOUNCE_STEP}
         case _:

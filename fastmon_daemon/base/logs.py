@@ -1,4 +1,4 @@
-"""Logging to stderr, with secrets redacted; includes the loggers of the libraries."""
+"""Logging to stderr, with secrets redacted and control characters escaped; includes the loggers of the libraries."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import logging
 import sys
 
 from loguru import logger
+
+from fastmon_daemon.base.text import escape_controls
 
 _SEVERITY = {"DEBUG": 7, "INFO": 6, "WARNING": 4, "ERROR": 3, "CRITICAL": 2}
 _LIBRARIES = {"stomp.py": "ERROR", "urllib3": "ERROR", "transitions": "WARNING", "sqlite_utils": "WARNING"}
@@ -39,13 +41,19 @@ class SecretRedactor:
 
 
 def configure(level: str, secrets: SecretRedactor, *, journal: bool) -> None:
-    """Log to stderr from *level* on, with *secrets* redacted in every line, tracebacks included.
+    """Log to stderr from *level* on, with *secrets* redacted and control characters escaped, also in tracebacks.
+
+    A message is one line, and the lines of a traceback are indented: nothing that others sent can look like a log line.
 
     With *journal*, each line begins with its syslog severity (`<3>`) and has no time, for systemd's journal.
     """
 
     def write(message: str) -> None:
-        text = secrets.redact(str(message))
+        said = message.record["message"]  # type: ignore[attr-defined]
+        end = message.find(said) + len(said)
+        first, *traceback = secrets.redact(message[end:].rstrip("\n")).split("\n")
+        lines = [secrets.redact(message[:end]) + first, *(f"    {line}" for line in traceback)]
+        text = "".join(f"{escape_controls(line)}\n" for line in lines)
         if journal:
             prefix = f"<{_SEVERITY.get(message.record['level'].name, 6)}>"  # type: ignore[attr-defined]
             text = "".join(f"{prefix}{line}\n" for line in text.splitlines())

@@ -5,7 +5,7 @@ Only this package imports stomp. It must not know the outbox, the statecharts or
 
 from fastmon_daemon.broker.connection import BrokerConnection, LinkStateChange
 from fastmon_daemon.broker.parameters import ConnectionParameters
-from fastmon_daemon.broker.probe import check_login, check_reachable, measure_round_trip
+from fastmon_daemon.broker.probe import check_login, check_reachable, check_sending, measure_round_trip
 
 __all__ = [
     "BrokerConnection",
@@ -13,5 +13,6 @@ __all__ = [
     "LinkStateChange",
     "check_login",
     "check_reachable",
+    "check_sending",
     "measure_round_trip",
 ]

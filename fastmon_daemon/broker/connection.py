@@ -10,13 +10,15 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import NoReturn
 
 from loguru import logger
 
-from fastmon_daemon.base.backoff import Backoff
+from fastmon_daemon.base.backoff import Backoff, retry_until_stopped
 from fastmon_daemon.base.errors import LinkBlocked, LinkDown
-from fastmon_daemon.broker.connector import Connector
+from fastmon_daemon.broker.connector import OVERLAP_AFTER_S, Connector
 from fastmon_daemon.broker.parameters import ConnectionParameters
 from fastmon_daemon.broker.session import Session
 from fastmon_daemon.broker.unacked_buffer import Accept
@@ -44,7 +46,7 @@ class BrokerConnection:
     *accept* parses the body of one message on stomp.py's thread. It returns the function that stores the message, or
     None if nothing needs to be stored. A message is acknowledged only after both have returned without an error.
     *changed* gets every change of the link's state, including the first "down", on the link's own thread. *stopping*
-    ends the pauses between attempts; an established connection lives until `stop`.
+    ends the pauses between attempts; an established connection lives until `stop`. *name* begins its log lines.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class BrokerConnection:
         accept: Accept,
         changed: Callable[[LinkStateChange], None],
         stopping: threading.Event,
+        name: str = "broker link",
         monotonic: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
@@ -62,10 +65,15 @@ class BrokerConnection:
         self._stopping = stopping
         self._monotonic = monotonic
         self._jitter = jitter
-        self._thread = threading.Thread(target=self._run, name="broker-link", daemon=True)
+        self._name = name
+        self._thread = threading.Thread(target=self._run, name=name.replace(" ", "-"), daemon=True)
         self._session: Session | None = None
         self._connector = Connector(parameters, accept, monotonic)
         self._state = LinkStateChange(up=False, reason="")
+        self._is_known = threading.Event()
+        self._must_try_sending = False
+        self._was_up = False
+        """Whether the link was up when it was stopped."""
 
     @property
     def up(self) -> bool:
@@ -82,23 +90,29 @@ class BrokerConnection:
         """Start the link's thread, which connects."""
         self._thread.start()
 
+    def begin_stop(self) -> None:
+        """Set *stopping* and send DISCONNECT; returns at once."""
+        self._was_up |= self.up
+        self._stopping.set()
+        self._connector.close()  # before the session is read: one that is answered later ends itself
+        session = self._session
+        if session is not None:
+            session.close() if self.up else session.abort(LinkDown("stopped"))
+
     def stop(self, deadline_s: float) -> bool:
-        """Set *stopping*, send DISCONNECT and end the thread, within *deadline_s* seconds.
+        """As `begin_stop`, and end the thread within *deadline_s* seconds.
 
         Returns True if the broker has confirmed DISCONNECT, or if the link was not up.
         """
-        self._stopping.set()
-        self._connector.close()  # before the session is read: one that is answered later ends itself
+        self.begin_stop()
         if not self._thread.is_alive():
             return True
-        was_up, session = self.up, self._session
-        if session is not None:
-            session.close() if was_up else session.abort(LinkDown("stopped"))
+        session = self._session
         self._thread.join(deadline_s * 0.9)
         if self._thread.is_alive() and session is not None:
             session.abort(LinkDown("stopped before the broker confirmed DISCONNECT"))
             self._thread.join(deadline_s * 0.1)
-        return not was_up or (session is not None and session.is_clean and not self._thread.is_alive())
+        return not self._was_up or (session is not None and session.is_clean and not self._thread.is_alive())
 
     def probe(self) -> None:
         """Return if the link is up; never waits.
@@ -116,6 +130,8 @@ class BrokerConnection:
 
         Raises: LinkBlocked; LinkDown, also if the connection was lost before the last RECEIPT (outcome unknown).
         """
+        if self._thread.is_alive():
+            self._is_known.wait(OVERLAP_AFTER_S)  # at the start: the first attempt is not answered yet
         session = self._session
         self.probe()
         assert session is not None  # an up link has a session; one that ended since raises LinkDown below
@@ -128,16 +144,25 @@ class BrokerConnection:
         session.announce(self._parameters.announce, body, headers)
 
     def _run(self) -> None:
-        attempt = 0
-        while not self._stopping.is_set():
+        spent_s, stable = 0.0, 0  # the number of the last attempt whose connection was stable
+
+        def attempt() -> NoReturn:
+            nonlocal spent_s
             began = self._monotonic()
             end = self._run_session()
-            blocked = isinstance(end, LinkBlocked)
-            self._report(LinkStateChange(up=False, reason=str(end), blocked=blocked))
+            self._report(LinkStateChange(up=False, reason=str(end), blocked=isinstance(end, LinkBlocked)))
             spent_s = self._monotonic() - began
-            attempt = 0 if spent_s > STABLE_AFTER_S else attempt + 1
-            backoff = WHEN_BLOCKED if blocked else WHEN_DOWN
-            self._stopping.wait(max(backoff.shortest_s, backoff.pause_s(attempt + 1, self._jitter) - spent_s))
+            raise end
+
+        def pause_s(number: int) -> float:
+            nonlocal stable
+            if spent_s > STABLE_AFTER_S:
+                stable = number
+            backoff = WHEN_BLOCKED if self._state.blocked else WHEN_DOWN
+            return max(backoff.shortest_s, backoff.pause_s(number - stable + 1, self._jitter) - spent_s)
+
+        with suppress(LinkDown):  # the end of the last connection
+            retry_until_stopped(self._stopping, pause_s=pause_s)(attempt)
 
     def _run_session(self) -> LinkDown:
         """Connect and watch the connection until it ends; return the reason of its end."""
@@ -146,20 +171,27 @@ class BrokerConnection:
             if self._connector.closed:
                 raise LinkDown("stopped")
             session.subscribe()
+            if self._must_try_sending:  # else the next announcement would find out, and so every half minute
+                session.try_sending(self._parameters.announce)
+                self._must_try_sending = False
             self._report(LinkStateChange(up=True, reason=f"connected to the broker at {self._parameters.address}"))
             return session.check_liveness()
         except Exception as exc:  # noqa: BLE001 (without this thread the daemon would never reconnect)
             end = exc if isinstance(exc, LinkDown) else LinkDown(f"unexpected {type(exc).__name__}: {exc}")
             if end is not exc:
-                logger.exception("broker link: unexpected error")
+                logger.exception("{}: unexpected error", self._name)
             if self._session is not None:
                 self._session.abort(end)
             return end
+        finally:
+            self._must_try_sending |= self._session is not None and self._session.send_failed
 
     def _report(self, change: LinkStateChange) -> None:
-        if change == self._state:
+        before, self._state = self._state, change
+        self._is_known.set()
+        if change == before:
             return
-        self._state = change
-        log = logger.info if change.up or self._stopping.is_set() else logger.warning
-        log("broker link {}: {}", "up" if change.up else "blocked" if change.blocked else "down", change.reason)
+        is_news = change.up or not change.blocked or not before.blocked
+        log = logger.info if change.up or self._stopping.is_set() else logger.warning if is_news else logger.debug
+        log("{} {}: {}", self._name, "up" if change.up else "blocked" if change.blocked else "down", change.reason)
         self._changed(change)

@@ -16,7 +16,14 @@ from fastmon_daemon.base.errors import ConfigError, LinkBlocked, LinkDown
 _DEAD_SESSION = re.compile(r"already|in use|InvalidClientID", re.IGNORECASE)
 _OUR_CERTIFICATE = re.compile(r"alert (?:certificate|bad certificate|unknown ca)|certificate required", re.IGNORECASE)
 """TLS alerts: the broker rejects our certificate, or requires one."""
-_NOT_ALLOWED = re.compile(r"auth|log ?in|passw|passcode|credential|secur|permission|not allowed", re.IGNORECASE)
+_BROKER_FULL = re.compile(r"disk|storage|no space|AMQ2291(?:19|02)|usage|is full", re.IGNORECASE)
+_SEND_FAILED = "AMQ339011"
+"""Artemis: a SEND failed; the cause (no permission, a full disk) may be missing in the ERROR."""
+_NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
+"""OpenSSL's reasons for an answer that is not TLS; they differ by version."""
+_NOT_ALLOWED = re.compile(
+    r"auth|log ?in|passw|passcode|credential|secur|permission|not allowed|AMQ22903[12]", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +57,8 @@ class ConnectionParameters:
     @property
     def address(self) -> str:
         """`host:port`, for texts."""
-        return f"{self.host}:{self.port}"
+        host = self.host.strip("[]")
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
     def secret(self) -> str:
         """The current password.
@@ -84,7 +92,10 @@ class ConnectionParameters:
 
     def connect_error(self, exc: OSError) -> LinkDown:
         """The error for a failed socket: LinkBlocked for certificates and TLS, else LinkDown."""
-        failed = f"no connection to the broker at {self.address}: {exc}"
+        failed = f"no connection to the broker at {self.address}: {exc.strerror or exc}"
+        if isinstance(exc, ssl.SSLError) and exc.reason in _NO_TLS:
+            where = f"the broker at {self.address} does not use TLS at this port"
+            return LinkBlocked(f"{where}: set ACTIVEMQ_PORT to its port with TLS, or ACTIVEMQ_USE_SSL=off")
         if isinstance(exc, ssl.SSLError) and _OUR_CERTIFICATE.search(str(exc)):
             return LinkBlocked(
                 f"{failed}: set ACTIVEMQ_SSL_CERT_FILE (now {self.cert_file}) to a certificate that the broker accepts"
@@ -101,8 +112,21 @@ class ConnectionParameters:
         """The error for a *command* that the broker did not confirm in time."""
         return LinkDown(f"no RECEIPT for {command} from {self.address} within {self.receipt_s:g} s")
 
+    def send_error(self, text: str) -> LinkDown:
+        """The error for an ERROR frame that answers a SEND: LinkBlocked for a missing right and for a full broker."""
+        refused = f"the broker at {self.address} rejects messages of the user {self.user!r}: {text}"
+        grant = f"grant this user the right to send to {', '.join(self.announce)} (FASTMON_ANNOUNCE)"
+        room = "make room on the broker's disk"
+        if _NOT_ALLOWED.search(text):
+            return LinkBlocked(f"{refused}: {grant}")
+        if _BROKER_FULL.search(text):
+            return LinkBlocked(f"{refused}: {room}")
+        if _SEND_FAILED in text:
+            return LinkBlocked(f"{refused}: {grant}, or {room}")
+        return self.broker_error(text)
+
     def broker_error(self, text: str) -> LinkDown:
-        """The error for an ERROR frame of the broker."""
+        """The error for any other ERROR frame of the broker."""
         if self.durable and _DEAD_SESSION.search(text):
             session = f"earlier session of client id {self.client_id!r}"
             return LinkDown(f"the broker at {self.address} still has an {session}: {text}")

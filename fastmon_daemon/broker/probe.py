@@ -50,6 +50,12 @@ def check_login(parameters: ConnectionParameters, subscribe: str = "") -> None:
         pass
 
 
+def check_sending(parameters: ConnectionParameters) -> None:
+    """Send to each announce destination, in a transaction that is aborted: nobody receives anything."""
+    with _session(parameters, "", lambda _: None) as session:
+        session.try_sending(parameters.announce)
+
+
 def measure_round_trip(parameters: ConnectionParameters) -> tuple[float, float]:
     """Send a message to a topic that nobody else uses; return the seconds until its RECEIPT and until its arrival."""
     topic = f"/topic/fastmon.check.{uuid4().hex}"

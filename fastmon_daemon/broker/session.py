@@ -10,6 +10,7 @@ import itertools
 import ssl
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from loguru import logger
 from stomp.exception import StompException
@@ -31,6 +32,15 @@ _CHECK_INTERVAL_S = 1.0
 _WINDOW = {"activemq.prefetchSize": "1000", "consumer-window-size": "1048576"}
 # AttributeError: another thread closed the connection while stomp.py was using its socket or queue.
 _SEND_ERRORS = (OSError, StompException, AttributeError)
+
+
+@dataclass(frozen=True, slots=True)
+class _PendingReceipt:
+    """A frame whose RECEIPT has not arrived; *due* is by the monotonic clock, in seconds."""
+
+    command: str
+    arrived: threading.Event
+    due: float
 
 
 class Session(ConnectionListener):
@@ -56,7 +66,7 @@ class Session(ConnectionListener):
         self.is_clean = False
         """Whether the broker has confirmed DISCONNECT."""
         self._receipt_ids = itertools.count(1)
-        self._pending: dict[str, tuple[threading.Event, float]] = {}
+        self._pending: dict[str, _PendingReceipt] = {}
         self._lock = threading.Lock()
         self._version = ""
         self._answered = answered
@@ -65,6 +75,8 @@ class Session(ConnectionListener):
         self._receiver_ended = threading.Event()
         self._closing = False
         self._end: LinkDown | None = None
+        self.send_failed = False
+        """Whether the broker has rejected a message, or not confirmed one in time."""
         self._max_silence_s = 0.0
         self._storing = False
 
@@ -138,6 +150,16 @@ class Session(ConnectionListener):
         for receipt in sent:
             self._wait_for_receipt(receipt, "SEND")
 
+    def try_sending(self, destinations: tuple[str, ...]) -> None:
+        """Return if the broker takes messages to *destinations*: each is sent in a transaction that is aborted.
+
+        Raises: LinkDown; LinkBlocked if the broker rejects it.
+        """
+        transaction = {"transaction": "fastmon"}
+        self._wait_for_receipt(self._request_receipt("BEGIN", transaction), "BEGIN")
+        self.announce(destinations, "{}", {**transaction, "content-type": "application/json"})
+        self._wait_for_receipt(self._request_receipt("ABORT", transaction), "ABORT")
+
     def close(self) -> None:
         """Make `check_liveness` disconnect and return."""
         self._closing = True
@@ -178,12 +200,18 @@ class Session(ConnectionListener):
         with self._lock:
             found = self._pending.pop(frame.headers.get("receipt-id", ""), None)
         if found is not None:
-            found[0].set()
+            found.arrived.set()
 
     def on_error(self, frame: Frame) -> None:
         """End the connection: the broker closes it after an ERROR."""
-        text = frame.headers.get("message") or (frame.body or b"").decode(errors="replace")
-        self.abort(self._parameters.broker_error(" ".join(text.split())[:300] or "no message"))
+        text = _error_text(frame)
+        with self._lock:
+            found = self._pending.get(frame.headers.get("receipt-id", ""))
+            commands = {found.command} if found else {each.command for each in self._pending.values()}
+        if "SEND" in commands:
+            self.send_failed = True
+            self.abort(self._parameters.send_error(text))
+        self.abort(self._parameters.broker_error(text))
 
     def on_receiver_loop_completed(self, _frame: Frame) -> None:
         """Note that stomp.py's thread is done; only `on_disconnected` may still follow."""
@@ -211,7 +239,8 @@ class Session(ConnectionListener):
         with self._lock:
             if self._end is not None:
                 raise self._reason()
-            self._pending[receipt] = arrived, self._monotonic() + self._parameters.receipt_s
+            due = self._monotonic() + self._parameters.receipt_s
+            self._pending[receipt] = _PendingReceipt(command, arrived, due)
         try:
             self._connection.send_frame(command, {**headers, "receipt": receipt}, body)
         except _SEND_ERRORS as exc:
@@ -221,6 +250,7 @@ class Session(ConnectionListener):
     def _wait_for_receipt(self, sent: tuple[str, threading.Event], command: str) -> None:
         receipt, arrived = sent
         if not arrived.wait(self._parameters.receipt_s):
+            self.send_failed |= command == "SEND"
             self.abort(self._parameters.receipt_error(command))
         with self._lock:
             if receipt in self._pending:
@@ -245,9 +275,10 @@ class Session(ConnectionListener):
         if self._max_silence_s and not self._storing and silent_s >= self._max_silence_s:
             self.abort(LinkDown(f"no data from the broker at {parameters.address} for {silent_s:.1f} s"))
         with self._lock:
-            due = min((due for _, due in self._pending.values()), default=None)
-        if due is not None and now > due:
-            self.abort(parameters.receipt_error("a frame"))
+            overdue = [each.command for each in self._pending.values() if now > each.due]
+        if overdue:
+            self.send_failed |= "SEND" in overdue
+            self.abort(parameters.receipt_error(overdue[0]))
         if not self._max_silence_s:
             return _CHECK_INTERVAL_S
         return min(_CHECK_INTERVAL_S, max(0.01, self._max_silence_s - silent_s))
@@ -255,6 +286,15 @@ class Session(ConnectionListener):
     def _record_end(self, reason: LinkDown) -> None:
         with self._lock:
             self._end = self._end or reason
-            waiting = [arrived for arrived, _ in self._pending.values()]
+            waiting = [each.arrived for each in self._pending.values()]
         for event in (*waiting, self._answered, self._wake):
             event.set()
+
+
+def _error_text(frame: Frame) -> str:
+    """What an ERROR says, on one line: its header, and the first line of its body if that says more."""
+    message = " ".join(frame.headers.get("message", "").split())
+    body = (frame.body or b"").decode(errors="replace").strip()
+    detail = " ".join(body.partition("\n")[0].split())
+    parts = (message[:200], "" if message and message in detail else detail[:300])
+    return ": ".join(filter(None, parts)) or "no message"

@@ -15,6 +15,8 @@ from stomp.connect import StompConnection12
 from stomp.transport import Transport
 from stomp.utils import PollableQueue
 
+from fastmon_daemon.base.network import connect
+
 _RECEIVE_BYTES = 65536
 _TCP_USER_TIMEOUT_MS = 20_000
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 10), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 3))
@@ -51,7 +53,7 @@ class StompTransport(Transport):
 
         Raises: OSError if it failed or was aborted meanwhile; ssl.SSLError if TLS failed.
         """
-        plain = socket.create_connection(self._address, self._connect_s)
+        plain = connect(*self._address, self._connect_s)
         try:
             _set_options(plain)
             self.socket = self._wrap_tls(plain)
@@ -99,7 +101,7 @@ class StompTransport(Transport):
     def _wrap_tls(self, plain: socket.socket) -> socket.socket:
         if self._context is None:
             return plain
-        tls = self._context.wrap_socket(plain, server_hostname=self._address[0])
+        tls = self._context.wrap_socket(plain, server_hostname=self._address[0].strip("[]"))
         self.send_queue = PollableQueue()
         self.sel = selectors.DefaultSelector()
         self.sel.register(self.send_queue, selectors.EVENT_READ)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fastmon_daemon.base.errors import LinkBlocked
-from fastmon_daemon.broker import ConnectionParameters, check_login, check_reachable, measure_round_trip
+from fastmon_daemon.broker import ConnectionParameters, check_login, check_reachable, check_sending, measure_round_trip
 from fastmon_daemon.checks.runner import Check, CheckResult, ok, skipped, warning
 from fastmon_daemon.settings import Settings
 
@@ -34,6 +34,14 @@ def broker_checks(settings: Settings, parameters: ConnectionParameters) -> Itera
             hint="set FASTMON_SUBSCRIBE to a destination that this user may read",
         )
         yield Check(name="durable", call=lambda: _durable(parameters))
+    if settings.notify != "stomp":
+        return  # nothing that must arrive is sent
+    yield Check(
+        name="announcements",
+        call=lambda: _sending(parameters),
+        needs=("broker login",),
+        hint="set FASTMON_ANNOUNCE to destinations that this user may write to",
+    )
     yield Check(
         name="round trip",
         call=lambda: _round_trip(parameters),
@@ -61,6 +69,11 @@ def _durable(parameters: ConnectionParameters) -> CheckResult:
         return ok("off: STFs announced while the daemon is down are recovered later")
     found = f"on, not tested: the broker keeps messages for client id {parameters.client_id}"
     return ok(f"{found}; if it rejects durable subscriptions, set FASTMON_DURABLE=off")
+
+
+def _sending(parameters: ConnectionParameters) -> CheckResult:
+    check_sending(parameters)
+    return ok(f"may be sent to {', '.join(parameters.announce)}: tested in a transaction that was aborted")
 
 
 def _round_trip(parameters: ConnectionParameters) -> CheckResult:

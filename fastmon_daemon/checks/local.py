@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+from fastmon_daemon.actions.daemon_state import DaemonState
 from fastmon_daemon.base.errors import StorageError
 from fastmon_daemon.checks.runner import Check, CheckResult, error, ok, skipped, warning
 from fastmon_daemon.outbox import check_database, check_local_file_system, free_bytes, owner_of, shortage
 from fastmon_daemon.service import ProcessContext
-from fastmon_daemon.settings import ListenAddress
+from fastmon_daemon.settings import ListenAddress, Settings, all_settings, describe_unknown, written
 from fastmon_daemon.statechart import load_statechart
 
 _HTTP_TIMEOUT_S = 5.0
@@ -22,9 +23,9 @@ _DATABASE_TIMEOUT_S = 600.0
 _SPACE_HINT = "free disk space, or set FASTMON_DB to a file on another disk"
 
 
-def local_checks(context: ProcessContext) -> Iterator[Check]:
-    """Yield the checks that apply."""
-    yield Check(name="settings", call=lambda: _settings(context))
+def local_checks(context: ProcessContext, running: DaemonState | None) -> Iterator[Check]:
+    """Yield the checks that apply; *running* is the state of the daemon on the database."""
+    yield Check(name="settings", call=lambda: _settings(context, running))
     yield Check(
         name="database",
         call=lambda: _database(context),
@@ -38,13 +39,24 @@ def local_checks(context: ProcessContext) -> Iterator[Check]:
         )
 
 
-def _settings(context: ProcessContext) -> CheckResult:
+def _settings(context: ProcessContext, running: DaemonState | None) -> CheckResult:
     settings = context.settings
     found = f"namespace {settings.namespace} ({settings.sources.get('namespace', 'default')})"
     if settings.unknown:
-        names = ", ".join(settings.unknown)
-        return warning(f"{found}; unknown settings ignored: {names}", "correct or unset them")
+        names = "; ".join(map(describe_unknown, settings.unknown))
+        return warning(f"{found}; {names}", "correct or unset them")
+    if running is not None and (others := ", ".join(_differences(settings, running))):
+        hint = "restart the daemon to apply these settings, or set those of the daemon here"
+        return warning(f"{found}; the running daemon has other values: {others}", hint)
     return ok(f"{found}; for all settings, run `fastmon-daemon config`")
+
+
+def _differences(settings: Settings, running: DaemonState) -> Iterator[str]:
+    """Yield the settings with which the daemon runs, where this process has others."""
+    for field_name, setting in all_settings():
+        here, there = written(getattr(settings, field_name)), running.settings.get(field_name)
+        if not setting.secret and there is not None and there != here:
+            yield f"{setting.names[0]}={there} (here: {here or 'not set'})"
 
 
 def _database(context: ProcessContext) -> CheckResult:

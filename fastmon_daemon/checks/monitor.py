@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 
+from fastmon_daemon.actions.daemon_state import DaemonState
 from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.base.errors import PermanentError
 from fastmon_daemon.checks.runner import Check, CheckResult, ok, skipped, warning
 from fastmon_daemon.monitor import MonitorClient
-from fastmon_daemon.monitor.directory import Agent, addresses, current_date, list_agents
+from fastmon_daemon.monitor.directory import Agent, current_date, describe_address, list_agents
 from fastmon_daemon.service import ProcessContext
 
 SKEW_S = 5.0
@@ -22,12 +24,21 @@ _ALIVE_FOR = timedelta(minutes=3)
 _KIND = "fastmon"
 
 
-def monitor_checks(context: ProcessContext, monitor: MonitorClient, agent_name: str, clock: Clock) -> Iterator[Check]:
-    """Yield the checks that apply; *agent_name* is that of the checked daemon, empty if it has none yet."""
+def monitor_checks(
+    context: ProcessContext, monitor: MonitorClient, agent_name: str, clock: Clock, running: DaemonState | None
+) -> Iterator[Check]:
+    """Yield the checks that apply.
+
+    *agent_name* is that of the checked daemon, empty if it has none yet; *running* is its state, if it runs.
+    """
     settings = context.settings
     probe = _MonitorProbe(context, monitor, agent_name, clock)
     url_hint = "start the monitor, or set SWF_MONITOR_URL to its base URL"
-    yield Check(name="monitor address", call=lambda: ok(addresses(settings.monitor_url, context.values)), hint=url_hint)
+    yield Check(
+        name="monitor address",
+        call=lambda: ok(describe_address(monitor, settings.monitor_url, context.values)),
+        hint=url_hint,
+    )
     yield Check(name="monitor", call=probe.answers, needs=("monitor address",), hint=url_hint)
     yield Check(name="token", call=lambda: _token(monitor), needs=("monitor",))
     yield Check(name="clock", call=probe.clock, needs=("monitor",))
@@ -35,7 +46,7 @@ def monitor_checks(context: ProcessContext, monitor: MonitorClient, agent_name: 
         yield Check(name="messages", call=probe.messages, needs=("monitor",))
     yield Check(name="namespace", call=probe.namespace, needs=("monitor",))
     yield Check(name="other daemons", call=probe.others, needs=("monitor",))
-    yield Check(name="selection", call=probe.selection)
+    yield Check(name="selection", call=lambda: probe.selection(running))
 
 
 def _token(monitor: MonitorClient) -> CheckResult:
@@ -100,11 +111,14 @@ class _MonitorProbe:
         hint = "stop one, unless they share a queue: on a topic, each STF would be announced twice"
         return warning(f"running in the namespace: {names}", hint)
 
-    def selection(self) -> CheckResult:
-        fraction = self._settings.selection_fraction
+    def selection(self, running: DaemonState | None) -> CheckResult:
+        """Check what the running daemon samples; without one, what the settings say."""
+        here = partial(getattr, self._settings)
+        fraction = running.value("selection_fraction", here) if running else here("selection_fraction")
+        by = " by the running daemon" if running and running.settings else ""
         if fraction == 1:
-            return ok("every STF is sampled")
-        found = f"{fraction:g} of the STFs are sampled (FASTMON_SELECTION_FRACTION)"
+            return ok(f"every STF is sampled{by}")
+        found = f"{fraction:g} of the STFs are sampled{by} (FASTMON_SELECTION_FRACTION)"
         agents = [each.name for each in self._other_daemons()]
         if not agents:
             return ok(f"{found}; set 1.0 to process every STF, like older agents")

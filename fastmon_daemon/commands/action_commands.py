@@ -19,6 +19,7 @@ from fastmon_daemon.actions.control_socket import send_request
 from fastmon_daemon.actions.operator_actions import ActionRequest, ActionResult, OperatorActions, in_batches
 from fastmon_daemon.base.clock import format_timestamp, utcnow
 from fastmon_daemon.base.errors import TransientError
+from fastmon_daemon.base.text import escape_controls
 from fastmon_daemon.commands.common import (
     EXIT_TRY_AGAIN,
     F,
@@ -29,15 +30,18 @@ from fastmon_daemon.commands.common import (
     namespace_option,
     require_database,
 )
-from fastmon_daemon.commands.formatting import count_of, escape_controls
+from fastmon_daemon.commands.formatting import count_of
 from fastmon_daemon.intake.handler import MessageHandler
+from fastmon_daemon.messages import run_identity
 from fastmon_daemon.outbox import DatabaseLock, open_for_reading, open_outbox, owner_of
 from fastmon_daemon.statechart import load_statechart
 
 _EXIT_CODES = "Exit codes: 0 done, 1 not done or only in part, 2 usage error, 3 no database, 75 daemon busy."
 _json = json_option("done, rejected")
 _stfs = click.argument("stf", nargs=-1, required=True)
-_run = click.option("--run", metavar="RUN", help="Run of the STFs, if a name exists in several runs.")
+_run = click.option(
+    "--run", type=run_identity, metavar="RUN", help="Run of the STFs, if a name exists in several runs."
+)
 _reason = click.option("--reason", default="", help="Reason, recorded in the history.")
 
 
@@ -49,7 +53,7 @@ def action_options(command: F) -> F:
 @click.command(epilog=_EXIT_CODES)
 @click.argument("stf", nargs=-1)
 @click.option("--all-failed", is_flag=True, help="Select all failed STFs.")
-@click.option("--run", metavar="RUN", help="Select only STFs of RUN.")
+@click.option("--run", type=run_identity, metavar="RUN", help="Select only STFs of RUN.")
 @_reason
 @namespace_option
 @action_options
@@ -107,7 +111,7 @@ def replay(number: tuple[int, ...], everything: bool, **options: Any) -> None:
 
 
 @click.command(epilog=_EXIT_CODES)
-@click.option("--run", metavar="RUN", required=True, help="Run to delete.")
+@click.option("--run", type=run_identity, metavar="RUN", required=True, help="Run to delete.")
 @click.option("--include-unfinished", is_flag=True, help="Delete the run even if some of its STFs are unfinished.")
 @namespace_option
 @action_options
@@ -131,7 +135,10 @@ def perform(action: str, *, several: bool, db: Path | None, yes: bool, as_json: 
             request = replace(request, ids=tuple(reports.rejected_ids()))
     if several and not yes:
         if sys.stdin is None or not sys.stdin.isatty():
-            raise click.UsageError(f"{action}: cannot ask for confirmation without a terminal: add --yes")
+            raise click.UsageError(
+                f"nothing done: would {action} {describe_selection(request, path)} in {path}, "
+                "but cannot ask for confirmation without a terminal: add --yes"
+            )
         click.confirm(f"{action} {describe_selection(request, path)} in {path}?", abort=True, err=True)
     request = replace(request, before=format_timestamp(utcnow()))
     total, busy = ActionResult(), None
@@ -148,7 +155,7 @@ def perform(action: str, *, several: bool, db: Path | None, yes: bool, as_json: 
         busy = exc
     _print_result(request, total, as_json=as_json)
     if busy:
-        click.echo(f"fastmon-daemon: {busy}", err=True)
+        click.echo(f"fastmon-daemon: {escape_controls(busy)}", err=True)
         sys.exit(EXIT_TRY_AGAIN)
     sys.exit(1 if total.rejected else 0)
 
@@ -175,7 +182,7 @@ def _print_result(request: ActionRequest, result: ActionResult, *, as_json: bool
         for name in result.done:
             click.echo(f"{request.action}: {escape_controls(name)}")
     for name, reason in result.rejected.items():
-        click.echo(f"fastmon-daemon: {escape_controls(name)}: {reason}", err=True)
+        click.echo(f"fastmon-daemon: {escape_controls(name)}: {escape_controls(reason)}", err=True)
 
 
 def _perform_offline(request: ActionRequest, path: Path) -> Iterator[ActionResult]:

@@ -12,12 +12,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from fastmon_daemon.base import logs
 from fastmon_daemon.base.errors import ConfigError
+from fastmon_daemon.base.text import escape_controls
 from fastmon_daemon.settings import (
     LoadResult,
     Settings,
@@ -37,6 +38,7 @@ PROGRESS_EVERY_S = 5.0
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+
 db_option = click.option(
     "--db",
     type=click.Path(path_type=Path, dir_okay=False, readable=False),
@@ -46,6 +48,18 @@ db_option = click.option(
 namespace_option = click.option(
     "--namespace", metavar="NAMESPACE", help="Namespace of the run, if it exists in several namespaces."
 )
+
+
+class CommandError(click.ClickException):
+    """An error that a command reports with an exit code of its own."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code  # type: ignore[misc]  # click reads it from the instance
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print the error as one line, like all others."""
+        click.echo(f"fastmon-daemon: {escape_controls(self.message)}", file=file, err=True)
 
 
 def json_option(keys: str = "") -> Callable[[F], F]:

@@ -8,18 +8,20 @@ from typing import Any
 
 import click
 
+from fastmon_daemon.base.text import escape_controls
 from fastmon_daemon.commands.common import database_for_daemon, json_option, load_settings_with_errors
-from fastmon_daemon.commands.formatting import console, escape_controls, table
+from fastmon_daemon.commands.formatting import output_width, print_lines, table, wrap
 from fastmon_daemon.outbox import owner_of
-from fastmon_daemon.settings import LoadResult, Setting, all_settings
+from fastmon_daemon.settings import LoadResult, Setting, all_settings, describe_unknown, written
 
 View = dict[str, Any]
 
 
 @click.command(epilog="Exit codes: 0 all settings valid, 2 usage error, 78 invalid or missing settings.")
+@click.option("--changed", is_flag=True, help="Show only settings that are set, not those with their default.")
 @json_option()
 @click.pass_context
-def config(ctx: click.Context, as_json: bool) -> None:
+def config(ctx: click.Context, changed: bool, as_json: bool) -> None:
     """Show all settings and where their values come from.
 
     Prints value, source and meaning of each setting, and the database that `run` would use. Secrets are not shown. All
@@ -34,14 +36,15 @@ def config(ctx: click.Context, as_json: bool) -> None:
       error
     """
     loaded = load_settings_with_errors()
+    settings = [_setting_view(name, setting, loaded) for name, setting in all_settings()]
     view = {
-        "settings": [_setting_view(name, setting, loaded) for name, setting in all_settings()],
+        "settings": [each for each in settings if each["set"] or each["error"] or not changed],
         "unknown": list(loaded.unknown),
         "database": _database_view(),
     }
     click.echo(json.dumps(view, indent=2)) if as_json else _print(view)
     for name in loaded.unknown:
-        click.echo(f"fastmon-daemon: {escape_controls(name)}: unknown setting ignored: correct or unset it", err=True)
+        click.echo(f"fastmon-daemon: {escape_controls(describe_unknown(name))}", err=True)
     for error in loaded.errors.values():
         click.echo(f"fastmon-daemon: {escape_controls(error)}", err=True)
     ctx.exit(78 if loaded.errors else 0)
@@ -50,7 +53,7 @@ def config(ctx: click.Context, as_json: bool) -> None:
 def _setting_view(name: str, setting: Setting, loaded: LoadResult) -> View:
     error = loaded.errors.get(name)
     value, source = loaded.values[name], loaded.sources[name]
-    text = setting.default if source == "default" else _as_text(value)
+    text = setting.default if source == "default" else written(value)
     return {
         "name": setting.names[0],
         "aliases": list(setting.names[1:]),
@@ -63,15 +66,6 @@ def _setting_view(name: str, setting: Setting, loaded: LoadResult) -> View:
     }
 
 
-def _as_text(value: object) -> str:
-    """Return *value* as written in the environment; None is empty."""
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    if isinstance(value, tuple) and type(value) is tuple:
-        return ",".join(map(str, value))
-    return f"{value:.15g}" if isinstance(value, float) else "" if value is None else str(value)
-
-
 def _database_view() -> View:
     path, rule = database_for_daemon()
     return {"path": str(path), "rule": rule, "exists": os.access(path, os.F_OK), "daemon": owner_of(path)}
@@ -79,12 +73,12 @@ def _database_view() -> View:
 
 def _print(view: View) -> None:
     rows = ((each["name"], _value(each), each["source"], each["meaning"]) for each in view["settings"])
-    out = console()
-    out.print(table("settings", ("setting", "value", "source", "meaning"), rows))
+    print_lines(table("settings", ("setting", "value", "source", "meaning"), rows, output_width()))
     database = view["database"]
     state = "does not exist yet" if not database["exists"] else "no daemon is running"
     daemon = state if database["daemon"] is None else f"daemon: process {database['daemon']}"
-    out.print(f"database: {escape_controls(database['path'])} ({escape_controls(database['rule'])}); {daemon}")
+    path = f"{escape_controls(database['path'])} ({escape_controls(database['rule'])})"
+    print_lines(wrap(f"database: {path}; {daemon}", output_width()))
 
 
 def _value(setting: View) -> str:

@@ -70,7 +70,8 @@ def _play(stf: int, rate: float, folder: Path, *, as_json: bool) -> int:
         verdict = run.play()
     display.console.print(
         f"{verdict.stf_completed} of {verdict.stf_sent} STFs completed, {verdict.tf_registered} of "
-        f"{verdict.tf_expected} TF files registered, {verdict.announcements} announcements; {verdict.lost} lost, "
+        f"{verdict.tf_expected} TF files registered, {verdict.announcements} announcements, {verdict.stages_complete} "
+        f"workflow stages complete ({verdict.stages_unreportable} unreportable); {verdict.lost} lost, "
         f"{verdict.registered_twice} registered twice; {verdict.kills} kill, {verdict.outages} outage, "
         f"{verdict.seconds} s",
         soft_wrap=True,

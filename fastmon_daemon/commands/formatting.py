@@ -1,39 +1,41 @@
-"""Output of all commands: the console, tables, times, and escaping of what a terminal would interpret."""
+"""Output of all commands: lines and tables that fit the terminal, times, ranges of names.
+
+No word is broken and no line ends with spaces; in a pipe no line is folded, unless COLUMNS is set.
+"""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable
-from datetime import UTC, datetime
+import re
+import shutil
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from itertools import groupby
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+import click
 
-from fastmon_daemon.base.clock import parse_timestamp
+from fastmon_daemon.base.clock import format_age, format_time
+from fastmon_daemon.base.text import escape_controls
 
-_PIPE_WIDTH = 100_000
-"""Columns of output to a pipe: lines are never folded."""
-_NAME_WIDTH = 28
-"""Columns up to which the first column of a table is not folded: enough for a usual STF name and every setting."""
-_WORD_WIDTH = 10
-"""Columns up to which a word is not broken."""
-_UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
-
-
-def console() -> Console:
-    """Return the console of stdout."""
-    on_terminal = sys.stdout.isatty()
-    return Console(
-        force_terminal=on_terminal, width=None if on_terminal else _PIPE_WIDTH, markup=False, highlight=False
-    )
+_INDENT = "  "
+_GAP = 2
+_PAD_MAX = 40
+"""Longer cells do not widen the other rows of their column."""
+_LAST_MIN = 16
+"""Columns that the last column of a table must have, or the table becomes a list."""
+_NO_BREAK = "\xa0"
+"""A space at which no line is folded; printed as a space."""
 
 
-def escape_controls(value: object) -> str:
-    """Return *value* as one line, with control and invisible characters escaped; None is "-"."""
-    text = "-" if value is None else str(value)
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+class Unbroken(str):
+    """Text of ours that is kept on one line."""
+
+    __slots__ = ()
+
+
+def output_width() -> int | None:
+    """Return the columns of stdout: COLUMNS, or those of the terminal; None in a pipe, where lines have any length."""
+    return shutil.get_terminal_size((0, 0)).columns or None
 
 
 def count_of(count: int, noun: str) -> str:
@@ -41,29 +43,75 @@ def count_of(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def format_when(timestamp: str | None, now: datetime) -> str:
-    """Return a stored timestamp in UTC with its distance from *now*: `2026-01-31 12:00:00Z (5 min)`."""
+def format_when(timestamp: str | None, now: datetime) -> Unbroken:
+    """Return a stored timestamp in UTC with its distance from *now*: `12:00:00Z (5 min ago)`."""
     if timestamp is None:
-        return "-"
-    at = parse_timestamp(timestamp).astimezone(UTC)
-    seconds = (now - at).total_seconds()
-    size, unit = next((u for u in _UNITS if abs(seconds) >= u[0]), _UNITS[-1])
-    distance = f"{int(abs(seconds) / size)} {unit}"
-    return f"{at:%Y-%m-%d %H:%M:%SZ} ({distance if seconds >= 0 else f'in {distance}'})"
+        return Unbroken("-")
+    return Unbroken(f"{format_time(timestamp, now)} ({format_age(timestamp, now)})")
 
 
-def table(title: str, heads: tuple[str, ...], rows: Iterable[Iterable[object]]) -> Table:
-    """Return a table whose cells are escaped; the header is hidden if all *heads* are empty."""
-    cells = [[escape_controls(cell) for cell in row] for row in rows]
-    short_names = all(len(row[0]) <= _NAME_WIDTH for row in cells)
-    styled_title = Text(escape_controls(title), style="bold")
-    result = Table(
-        title=styled_title, title_justify="left", box=box.SIMPLE, show_header=any(heads), collapse_padding=True
+def format_names(names: Iterable[str]) -> str:
+    """Return names as ranges, as far as they differ in one number: `swf.7.000003.stf to swf.7.000007.stf (5)`."""
+    return ", ".join(
+        group[0] if len(group) == 1 else f"{group[0]} to {group[-1]} ({len(group)})" for group in _ranges(names)
     )
-    for index, head in enumerate(heads):
-        words = " ".join((head, *(row[index] for row in cells))).split()
-        unbroken = max((len(word) for word in words if len(word) <= _WORD_WIDTH), default=0)
-        result.add_column(head, overflow="fold", no_wrap=short_names and index == 0, min_width=unbroken)
+
+
+def _ranges(names: Iterable[str]) -> Iterator[list[str]]:
+    """Group sorted names whose last number is one more than that of the name before."""
+    parts = [(name, re.match(r"(.*?)(\d+)(\D*)\Z", name, re.DOTALL)) for name in sorted(names)]
+    numbered = [(name, (found[1], len(found[2]), found[3]), int(found[2])) for name, found in parts if found]
+    for _, same in groupby(numbered, key=lambda each: each[1]):
+        for _, run in groupby(enumerate(same), key=lambda each: each[1][2] - each[0]):
+            yield [name for _, (name, _, _) in run]
+    yield from ([name] for name, found in parts if not found)
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print lines to stdout."""
+    for line in lines:
+        click.echo(line)
+
+
+def wrap(text: str, width: int | None, *, indent: str = _INDENT, first: str = "") -> list[str]:
+    """Return *text* as lines of at most *width* columns, if no word is longer; *indent* begins all but the first."""
+    if width is None:
+        lines = [first + text]
+    else:
+        lines = textwrap.wrap(
+            text, max(width, 20), initial_indent=first, subsequent_indent=indent, break_long_words=False,
+            break_on_hyphens=False,
+        )  # fmt: skip
+    return [line.replace(_NO_BREAK, " ").rstrip() for line in lines or [first]]
+
+
+def table(
+    title: str, heads: Sequence[str], rows: Iterable[Sequence[object]], width: int | None = None
+) -> Iterator[str]:
+    """Yield the lines of a table whose cells are escaped; without its header if all *heads* are empty.
+
+    If it does not fit into *width*, its last column is folded, or each row becomes a paragraph.
+    """
+    cells = [[_cell(value) for value in row] for row in rows]
+    yield from wrap(escape_controls(title), width)
+    if not cells:
+        return
+    pads = [
+        max((len(row[index]) for row in [list(heads), *cells] if len(row[index]) <= _PAD_MAX), default=1)
+        for index in range(len(heads))
+    ]
+    start = len(_INDENT) + sum(pads[:-1]) + _GAP * (len(pads) - 1)
+    fits = all(len(cell) <= pad for row in cells for cell, pad in zip(row[:-1], pads, strict=False))
+    room = None if width is None else width - start
+    if room is None or (fits and room >= min(_LAST_MIN, max(len(row[-1]) for row in cells))):
+        for row in [list(heads), *cells] if any(heads) else cells:
+            left = _INDENT + "".join(cell.ljust(pad) + " " * _GAP for cell, pad in zip(row[:-1], pads, strict=False))
+            yield from wrap(row[-1], width, indent=" " * start, first=left)
+        return
     for row in cells:
-        result.add_row(*map(Text, row))
-    return result
+        named = [f"{head} {cell}".strip() for head, cell in zip(heads[1:], row[1:], strict=True)]
+        yield from wrap(f"{row[0]}{_NO_BREAK * 2}{', '.join(named)}", width, indent=_INDENT * 2, first=_INDENT)
+
+
+def _cell(value: object) -> str:
+    return value.replace(" ", _NO_BREAK) if isinstance(value, Unbroken) else escape_controls(value)

@@ -7,20 +7,23 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import closing, nullcontext
+from functools import partial
 from pathlib import Path
 
 import click
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
+from rich.text import Text
 
+from fastmon_daemon.actions.daemon_state import ask_daemon
 from fastmon_daemon.base.clock import utcnow
-from fastmon_daemon.base.links import links_for
 from fastmon_daemon.commands.common import db_option, find_database, json_option, load_settings_with_errors
-from fastmon_daemon.commands.formatting import console
-from fastmon_daemon.commands.inspect_tables import render_inspection
-from fastmon_daemon.inspection.inspector import InspectionContext, Inspector, View, with_metadata
-from fastmon_daemon.outbox import OutboxReader, open_for_reading, owner_of, shortage
-from fastmon_daemon.presence.stuck import StuckRule
+from fastmon_daemon.commands.formatting import output_width, print_lines
+from fastmon_daemon.commands.inspect_tables import render_inspection, render_screen
+from fastmon_daemon.inspection.inspector import InspectionContext, Inspector, View, near_name, with_metadata
+from fastmon_daemon.messages import run_identity
+from fastmon_daemon.outbox import OutboxReader, open_for_reading, owner_of
+from fastmon_daemon.presence.assessment import Problem, assessment_rule
 from fastmon_daemon.statechart import load_statechart
 
 _DEFAULT_LIMIT = 20
@@ -28,15 +31,19 @@ _STATES = load_statechart("stf").states
 
 
 @click.command(
-    epilog="Exit codes: 0 nothing is stuck, 1 an STF is stuck or the disk is full, 2 usage error, 3 no database, "
-    "78 invalid settings."
+    epilog="Exit codes: 0 nothing is wrong with the data, 1 an STF is stuck or missing in a run that ended, or the "
+    "daemon cannot store or process STFs, 2 usage error, 3 no database, 78 invalid settings."
 )
 @click.argument("stf", required=False)
 @db_option
 @click.option(
-    "--state", metavar="STATE", type=click.Choice(_STATES), help=f"List the STFs in STATE: {', '.join(_STATES)}."
+    "--state",
+    "state_filter",
+    metavar="STATE",
+    type=click.Choice(_STATES),
+    help=f"List the STFs in STATE: {', '.join(_STATES)}.",
 )
-@click.option("--run", metavar="RUN", help="List the STFs of RUN.")
+@click.option("--run", type=run_identity, metavar="RUN", help="List the STFs of RUN.")
 @click.option("--rejected", is_flag=True, help="List rejected messages.")
 @click.option("--all", "everything", is_flag=True, help=f"List all entries, not only the first {_DEFAULT_LIMIT}.")
 @json_option()
@@ -54,7 +61,7 @@ def inspect(
     *,
     stf: str | None,
     db: Path | None,
-    state: str | None,
+    state_filter: str | None,
     run: str | None,
     rejected: bool,
     everything: bool,
@@ -65,11 +72,16 @@ def inspect(
 
     With STF, show the full history of that STF instead.
 
-    An STF is stuck if it has failed, or if it has been in its state for more than FASTMON_STUCK_AFTER seconds (default
-    60) and is not waiting for a link that is down. Without a running daemon, every unfinished STF is stuck.
+    The first line is the verdict: all well, or what is wrong, since when, and what to do. The daemon's heart-beat,
+    /healthz and /metrics begin with the same line. A link that is down is no fault of the data: the exit code is 0.
+
+    An STF is stuck if it has failed, or if it has been in its state for more than FASTMON_STUCK_AFTER seconds (as the
+    running daemon has it; default 60) and is not waiting for a link that is down. Without a running daemon, every
+    unfinished STF is stuck.
 
     \b
     JSON keys, always:
+      verdict (one line), problems (kind, name, reason, since, remedy),
       database, chosen_by, at, daemon (process id or null), stuck_after_s,
       stuck_count, intake_stopped (reason or null)
     Overview:
@@ -77,7 +89,7 @@ def inspect(
     With --state or --run, also:
       stf_count, stfs
     With --rejected:
-      rejected_count, rejected (id, at, reason, bytes, body)
+      rejected_count, rejected (id, at, reason, bytes, body, is_whole)
     With STF:
       stfs
     Each STF:
@@ -88,11 +100,11 @@ def inspect(
       included, life, received_at, born_at, remark, plan, stage, tfs, history
     Each run:
       namespace, run, run_id, state, execution_id, expected, expected_by,
-      known, missing, monitor_count, absent, last_sequence, nameless,
-      last_message_at, ended_at, ended_by, poll_at, polls, reconcile_error,
-      summary_at, pruned
+      known, missing, monitor_count, absent, unlisted, last_sequence,
+      nameless, last_message_at, ended_at, ended_by, poll_at, polls,
+      reconcile_error, summary_at, claimed, other_namespace, pruned
     """
-    if (stf is not None and (state or rejected)) or (rejected and (state or run)):
+    if (stf is not None and (state_filter or rejected)) or (rejected and (state_filter or run)):
         raise click.UsageError("STF, --state and --rejected cannot be combined, nor --rejected and --run")
     limit = -1 if everything else _DEFAULT_LIMIT
     path, source = find_database(db)
@@ -100,14 +112,11 @@ def inspect(
 
     def read() -> View:
         with closing(open_for_reading(path)) as reports:
+            daemon = owner_of(path)
+            state = ask_daemon(path) if daemon is not None else None
+            value = partial(state.value, otherwise=settings.value) if state else settings.value
             context = InspectionContext(
-                stuck=StuckRule(
-                    chart=load_statechart("stf"),
-                    links=links_for(settings.value("notify")),
-                    stuck_after_s=settings.value("stuck_after_s"),
-                ),
-                now=utcnow(),
-                daemon=owner_of(path),
+                rule=assessment_rule(value), now=utcnow(), daemon=daemon, process=state.process if state else None
             )
             inspector = Inspector(reports, context)
             if rejected:
@@ -115,13 +124,12 @@ def inspect(
             elif stf is not None:
                 view = _read_stf(inspector, reports, stf, run, f"{path} ({source})")
             else:
-                view = inspector.overview(state=state, run=run, limit=limit)
+                view = inspector.overview(state=state_filter, run=run, limit=limit)
                 if run is not None and not view["runs"] and not any(view["states"].values()):
                     raise click.UsageError(f"no run {run!r} in {path} ({source})")
-            intake_stopped = shortage(path, settings.value("min_free_mb"))
-            return {**with_metadata(view, context, (str(path), source)), "intake_stopped": intake_stopped}
+            return with_metadata(view, inspector, context, (str(path), source))
 
-    ctx.exit(_show(read, as_json, watch))
+    ctx.exit(_show(read, as_json, watch, whole=not (stf or state_filter or run)))
 
 
 def _read_stf(inspector: Inspector, reports: OutboxReader, name: str, run: str | None, database: str) -> View:
@@ -130,39 +138,42 @@ def _read_stf(inspector: Inspector, reports: OutboxReader, name: str, run: str |
         for pruned_run, at in reports.retention.find(name):
             raise click.UsageError(f"STF {name!r} was pruned with run {pruned_run} at {at}")
         where = f" of run {run!r}" if run else ""
-        raise click.UsageError(f"no STF {name!r}{where} in {database}")
+        raise click.UsageError(f"no STF {name!r}{where} in {database}{near_name(reports, name)}")
     return view
 
 
-def _show(read: Callable[[], View], as_json: bool, interval_s: float | None) -> int:
-    """Print the view, with *interval_s* repeatedly until Ctrl-C; return the exit code of the last one."""
-    out = console()
+def _show(read: Callable[[], View], as_json: bool, interval_s: float | None, *, whole: bool) -> int:
+    """Print the view, with *interval_s* repeatedly until Ctrl-C; return the exit code of the last one.
+
+    *whole*: the view is that of the whole database, and so is the exit code.
+    """
     view = read()
-    full_screen = interval_s is not None and out.is_terminal and not as_json
-    screen = Live(console=out, auto_refresh=False, screen=True) if full_screen else nullcontext()
+    full_screen = interval_s is not None and sys.stdout.isatty() and not as_json
+    screen = Live(console=Console(highlight=False), auto_refresh=False, screen=True) if full_screen else nullcontext()
     try:
         with screen as live:
             while True:
                 if live:
-                    live.update(Group(*render_inspection(view)), refresh=True)
+                    lines = render_screen(view, *live.console.size)
+                    live.update(Text("\n".join(lines), no_wrap=True, overflow="crop"), refresh=True)
                 else:
-                    _print(view, out, as_json)
+                    _print(view, as_json)
                 if interval_s is None:
                     break
                 if not live and not as_json:
                     click.echo("-" * 80)
+                    sys.stdout.flush()
                 threading.Event().wait(interval_s)
                 view = read()
     except KeyboardInterrupt:
         if interval_s is None:
             raise
-    return 1 if view["stuck_count"] or view["intake_stopped"] else 0
+    concerns_data = any(Problem(**each).concerns_data for each in view["problems"])
+    return 1 if view["stuck_count"] or view["intake_stopped"] or (whole and concerns_data) else 0
 
 
-def _print(view: View, out: Console, as_json: bool) -> None:
+def _print(view: View, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(view, indent=2))
-        return
-    for part in render_inspection(view):
-        out.print(part)
-    sys.stdout.flush()
+    else:
+        print_lines(render_inspection(view, output_width()))

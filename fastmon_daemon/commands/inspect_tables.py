@@ -1,4 +1,4 @@
-"""The tables and lines of `inspect`, made from the plain values of `inspection.inspector`."""
+"""The lines of `inspect`, made from the plain values of `inspection.inspector`: the verdict first, short lists last."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from rich.console import RenderableType
-from rich.table import Table
-from rich.text import Text
-
-from fastmon_daemon.base.clock import parse_timestamp
-from fastmon_daemon.commands.formatting import escape_controls, format_when, table
+from fastmon_daemon.base.clock import format_age, format_time, parse_timestamp
+from fastmon_daemon.base.text import escape_controls
+from fastmon_daemon.commands.formatting import Unbroken, count_of, format_when, table, wrap
+from fastmon_daemon.presence.assessment import Problem
 
 View = dict[str, Any]
 
@@ -19,68 +17,125 @@ _RUN_COLUMNS = 7
 """Columns of the table of runs that are shown even if they are empty."""
 _BODY_LIMIT = 500
 """Characters shown of the body of a rejected message."""
+_LEAST_RUNS = 3
+"""Runs that are shown even if there are many stuck STFs on a small screen."""
 
 
-def render_inspection(view: View) -> Iterator[RenderableType]:
-    """Yield the lines and tables of a view: the overview, rejected messages, or single STFs, depending on its keys."""
+def render_inspection(view: View, width: int | None) -> Iterator[str]:
+    """Yield the lines of a view: the overview, rejected messages, or single STFs, depending on its keys."""
     now = parse_timestamp(view["at"])
-    daemon = "no daemon is running" if view["daemon"] is None else f"daemon: process {view['daemon']}"
-    yield Text(
-        f"database: {escape_controls(view['database'])} ({escape_controls(view['chosen_by'])}); "
-        f"{daemon}; {now:%H:%M:%SZ}"
-    )
-    if view["intake_stopped"]:
-        yield Text(f"intake stopped: {escape_controls(view['intake_stopped'])}: free space on the database's disk")
+    problems = [Problem(**each).line(now) for each in view["problems"]]
+    for line in problems or [view["verdict"]]:
+        yield from wrap(line, width)
+    yield from _source(view, now, width)
     if "states" in view:
-        yield from _overview(view, now)
+        yield from _overview(view, now, width)
     elif "rejected" in view:
-        yield from _rejected(view, now)
+        yield from _rejected(view, now, width)
     else:
         for stf in view["stfs"]:
-            yield from _stf_details(stf, now)
+            yield from _stf_details(stf, now, width)
 
 
-def _overview(view: View, now: datetime) -> Iterator[RenderableType]:
-    """Yield the overview, long tables last: near the prompt, and cut first if `--watch` has a small screen."""
-    yield table("STFs", ("state", "count"), view["states"].items())
-    yield _links(view["links"], now)
+def render_screen(view: View, width: int, height: int) -> list[str]:
+    """Return the view as at most *height* lines of *width* columns; of an overview, its long lists are cut."""
+    now = parse_timestamp(view["at"])
+    if "states" not in view:
+        return [line[:width] for line in render_inspection(view, width)][:height]
+    lines = [*wrap(view["verdict"], width)[: max(1, height // 3)], *_source(view, now, width),
+             *_counts(view, now, width)]  # fmt: skip
+    is_filtered = "stfs" in view
+    listed: list[View] = view["stfs"] if is_filtered else view["stuck"]
+    count: int = view["stf_count"] if is_filtered else view["stuck_count"]
+    room = height - len(lines)
+    stf_room = min(len(listed) + 1 + (count > len(listed)), max(room - _LEAST_RUNS - 2, room // 2)) if listed else 0
+    lines += _cut(list(table(*_runs(view["runs"], now), width=None)), room - stf_room, "run") if view["runs"] else []
+    if listed:
+        title = f"{'selected' if is_filtered else 'stuck'}: {count}"
+        rows = [title, *(_short(stf, now) for stf in listed)]
+        lines += _cut(rows, height - len(lines), "STF", hidden=count - len(listed))
+    return [line[:width].rstrip() for line in lines][:height]
+
+
+def _cut(lines: list[str], room: int, noun: str, hidden: int = 0) -> list[str]:
+    """Return at most *room* lines; the last tells how many are left out, with *hidden* ones that are not in *lines*."""
+    if len(lines) + bool(hidden) <= room:
+        return [*lines, *([f"  {count_of(hidden, f'more {noun}')}"] if hidden else [])]
+    shown = lines[: max(room - 1, 0)]
+    return [*shown, f"  {count_of(len(lines) - len(shown) + hidden, f'more {noun}')}"] if room > 0 else []
+
+
+def _short(stf: View, now: datetime) -> str:
+    words = (stf["stf"], f"run {stf['run']}", stf["state"], format_age(stf["since"], now), stf["why"])
+    return "  " + "  ".join(map(escape_controls, words))
+
+
+def _source(view: View, now: datetime, width: int | None) -> Iterator[str]:
+    daemon = "no daemon is running" if view["daemon"] is None else f"daemon: process {view['daemon']}"
+    database = f"{escape_controls(view['database'])} ({escape_controls(view['chosen_by'])})"
+    yield from wrap(f"database: {database}; {daemon}; {now:%H:%M:%SZ}", width)
+
+
+def _overview(view: View, now: datetime, width: int | None) -> Iterator[str]:
+    """Yield the overview, long tables last: near the prompt. No STF is in it twice."""
+    yield from _counts(view, now, width)
     if view["runs"]:
-        yield _runs(view["runs"], now)
-    rejected = view["rejected_count"]
-    yield Text(f"rejected messages: {rejected}{' (list them with --rejected)' if rejected else ''}")
-    if any(view["stages"].values()):
-        pending, failed = view["stages"]["pending"], view["stages"]["unreportable"]
-        yield Text(f"workflow stages: {pending} transitions not reported yet, {failed} STFs cannot be reported")
-    if view["oldest"]:
-        yield _stfs("oldest unfinished STF", [view["oldest"]], now)
+        yield from table(*_runs(view["runs"], now), width)
+    shown: list[View] = view["stfs"] if "stfs" in view else view["stuck"]
     if "stfs" in view:
-        yield _stfs(f"selected: {view['stf_count']}", view["stfs"], now)
+        yield from _stfs(f"selected: {view['stf_count']}", view["stfs"], now, width, mark_stuck=True)
         yield from _more(view["stf_count"], view["stfs"])
-    if view["stuck_count"]:
-        yield _stfs(f"stuck: {view['stuck_count']}", view["stuck"], now)
+    elif view["stuck_count"]:
+        yield from _stfs(f"stuck: {view['stuck_count']}", view["stuck"], now, width)
         yield from _more(view["stuck_count"], view["stuck"])
     else:
-        yield Text("nothing is stuck")
+        yield "nothing is stuck"
+    oldest = view["oldest"]
+    if oldest and oldest not in shown:
+        yield from _stfs("oldest unfinished STF", [oldest], now, width)
 
 
-def _links(links: View, now: datetime) -> Table:
-    rows = (
-        (each["link"], each["state"], format_when(each["since"], now), each["reason"],
-         format_when(each["next_probe_at"], now))
-        for each in links.values()
-    )  # fmt: skip
-    return table("links", ("link", "state", "since", "reason", "next probe"), rows)
+def _counts(view: View, now: datetime, width: int | None) -> Iterator[str]:
+    """Yield the states and links in a line each, and what else is not zero."""
+    states = ", ".join(f"{count} {state}" for state, count in view["states"].items() if count)
+    yield from wrap(f"STFs: {states or 'none'}", width)
+    if "stfs" in view and view["stuck_count"]:
+        yield f"stuck: {view['stuck_count']}"
+    links = view["links"].values()
+    good = ", ".join(f"{each['link']} {each['state']}" for each in links if each["state"] in ("up", "unknown"))
+    if good:
+        yield from wrap(f"links: {good}", width)
+    for each in links:
+        if each["state"] not in ("up", "unknown"):
+            times = f"since {format_when(each['since'], now)}, next probe {format_when(each['next_probe_at'], now)}"
+            text = f"{each['link']} {each['state']} {times}: {escape_controls(each['reason'])}"
+            yield from wrap(text, width, first="" if good else "links: ")
+    if rejected := view["rejected_count"]:
+        yield f"rejected messages: {rejected} (list them with --rejected)"
+    if any(view["stages"].values()):
+        stages = view["stages"]
+        text = f"workflow stages: {stages['single_updates']} single updates, {stages['coalesced_updates']} coalesced, "
+        pending = f"{count_of(stages['pending'], 'transition')} pending"
+        yield from wrap(f"{text}{pending}, {count_of(stages['unreportable'], 'STF')} not reportable", width)
 
 
-def _runs(runs: list[View], now: datetime) -> Table:
+def _runs(runs: list[View], now: datetime) -> tuple[str, tuple[str, ...], list[list[object]]]:
+    """Return title, heads and rows of the table of runs."""
     heads = ("run", "namespace", "state", "expected", "known", "missing", "last message", "poll error", "pruned")
     rows = [
         (*(run[key] for key in ("run", "namespace", "state", "expected", "known", "missing")),
-         format_when(run["last_message_at"], now), run["reconcile_error"], _pruned(run["pruned"], now))
+         format_when(run["last_message_at"], now), _poll_error(run), _pruned(run["pruned"], now))
         for run in runs
     ]  # fmt: skip
     shown = [index for index, head in enumerate(heads) if index < _RUN_COLUMNS or any(row[index] for row in rows)]
-    return table("runs", tuple(heads[i] for i in shown), ([row[i] for i in shown] for row in rows))
+    return f"runs: {len(runs)}", tuple(heads[i] for i in shown), [[row[i] for i in shown] for row in rows]
+
+
+def _poll_error(run: View) -> str | None:
+    if run["claimed"]:
+        return run["reconcile_error"]  # type: ignore[no-any-return]
+    other = run["other_namespace"]
+    return f"not claimed: TF files of namespace {other}" if other else "not claimed: messages without namespace"
 
 
 def _pruned(pruned: View | None, now: datetime) -> str | None:
@@ -90,26 +145,28 @@ def _pruned(pruned: View | None, now: datetime) -> str | None:
     return f"{format_when(pruned['at'], now)}: {counts}, {pruned['tf_files']} TF files"
 
 
-def _stfs(title: str, stfs: list[View], now: datetime) -> Table:
+def _stfs(title: str, stfs: list[View], now: datetime, width: int | None, *, mark_stuck: bool = False) -> Iterator[str]:
+    mark = {True: ", stuck" if mark_stuck else "", False: ""}
     rows = (
-        (stf["stf"], stf["run"], stf["state"], format_when(stf["since"], now), stf["attempts"],
+        (stf["stf"], stf["run"], stf["state"] + mark[stf["stuck"]], format_when(stf["since"], now), stf["attempts"],
          format_when(stf["next_try_at"], now) if stf["next_try_at"] else stf["next"], stf["why"])
         for stf in stfs
     )  # fmt: skip
-    return table(title, ("STF", "run", "state", "since", "tries", "next", "reason"), rows)
+    return table(title, ("STF", "run", "state", "since", "tries", "next", "reason"), rows, width)
 
 
-def _more(count: int, listed: list[View]) -> Iterator[Text]:
+def _more(count: int, listed: list[View]) -> Iterator[str]:
     if count > len(listed):
-        yield Text(f"{count - len(listed)} more: list them with --all")
+        yield f"{count - len(listed)} more: list them with --all"
 
 
-def _rejected(view: View, now: datetime) -> Iterator[RenderableType]:
+def _rejected(view: View, now: datetime, width: int | None) -> Iterator[str]:
     rows = (
         (row["id"], format_when(row["at"], now), row["reason"], row["bytes"], _shorten(row["body"]))
         for row in view["rejected"]
     )
-    yield table(f"rejected messages: {view['rejected_count']}", ("number", "at", "reason", "bytes", "body"), rows)
+    heads = ("number", "at", "reason", "bytes", "body")
+    yield from table(f"rejected messages: {view['rejected_count']}", heads, rows, width)
     yield from _more(view["rejected_count"], view["rejected"])
 
 
@@ -117,7 +174,7 @@ def _shorten(body: str) -> str:
     return body if len(body) <= _BODY_LIMIT else f"{body[:_BODY_LIMIT]} ... (use --json for the full body)"
 
 
-def _stf_details(stf: View, now: datetime) -> Iterator[RenderableType]:
+def _stf_details(stf: View, now: datetime, width: int | None) -> Iterator[str]:
     plan = stf["plan"]
     facts = {
         "run": f"{stf['run']} (namespace {stf['namespace']})",
@@ -135,17 +192,37 @@ def _stf_details(stf: View, now: datetime) -> Iterator[RenderableType]:
         "sample": "not drawn yet" if plan is None else ", ".join(f"{key} {value}" for key, value in plan.items()),
         "workflow stage": _stage(stf["stage"]),
     }
-    yield table(f"STF {stf['stf']}", ("", ""), facts.items())
+    known = ((key, value) for key, value in facts.items() if value is not None)
+    yield from table(f"STF {stf['stf']}", ("", ""), known, width)
     tfs = (
         (tf["filename"], tf["monitor_id"], f"{_or_unknown(tf['first'])}..{_or_unknown(tf['last'])}", tf["size_bytes"],
-         format_when(tf["registered_at"], now), format_when(tf["announced_at"], now), tf["adopted"])
+         _precise(tf["registered_at"], now), _precise(tf["announced_at"], now), tf["adopted"])
         for tf in stf["tfs"]
     )  # fmt: skip
-    yield table("TF files", ("TF file", "monitor id", "TFs", "bytes", "registered", "announced", "adopted"), tfs)
-    transitions = (
-        (row["life"], format_when(row["at"], now), row["trigger"], row["dest"], row["note"]) for row in stf["history"]
-    )
-    yield table("history", ("life", "at", "trigger", "state", "note"), transitions)
+    heads = ("TF file", "monitor id", "TFs", "bytes", "registered", "announced", "adopted")
+    yield from table(f"TF files: {len(stf['tfs'])}", heads, tfs, width)
+    yield from _history(stf["history"], now, width)
+
+
+def _history(history: list[View], now: datetime, width: int | None) -> Iterator[str]:
+    """Yield each transition with the time since the one before, in which its step was done or waited."""
+    heads = ("life", "at", "took", "trigger", "state", "note")
+    rows: list[tuple[object, ...]] = []
+    before = None
+    for row in history:
+        at = parse_timestamp(row["at"])
+        took = "-" if before is None else f"{(at - before).total_seconds():.3f} s"
+        rows.append((row["life"], _precise(row["at"], now), Unbroken(took), row["trigger"], row["dest"], row["note"]))
+        before = at
+    skip = all(row["life"] == 1 for row in history)
+    return table("history", heads[skip:], [row[skip:] for row in rows], width)
+
+
+def _precise(timestamp: str | None, now: datetime) -> Unbroken:
+    """Return a stored time with its milliseconds."""
+    if timestamp is None:
+        return Unbroken("-")
+    return Unbroken(f"{format_time(timestamp, now)[:-1]}.{parse_timestamp(timestamp).microsecond // 1000:03d}Z")
 
 
 def _stage(stage: View) -> str:

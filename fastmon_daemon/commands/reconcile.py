@@ -12,8 +12,10 @@ import click
 from fastmon_daemon.actions.control_socket import send_request
 from fastmon_daemon.actions.operator_actions import RECONCILE, ActionRequest, run_number_to_reconcile
 from fastmon_daemon.base.errors import TransientError
+from fastmon_daemon.base.text import escape_controls
 from fastmon_daemon.commands.common import (
     EXIT_TRY_AGAIN,
+    CommandError,
     current_user,
     db_option,
     json_option,
@@ -21,7 +23,8 @@ from fastmon_daemon.commands.common import (
     report_progress,
     require_database,
 )
-from fastmon_daemon.commands.formatting import count_of, escape_controls
+from fastmon_daemon.commands.formatting import count_of, format_names
+from fastmon_daemon.messages import run_identity
 from fastmon_daemon.outbox import owner_of
 from fastmon_daemon.service import reconcile_offline
 
@@ -30,7 +33,7 @@ from fastmon_daemon.service import reconcile_offline
     epilog="Exit codes: 0 done, 1 run unknown to the monitor or request rejected, 2 usage error, 3 no database, "
     "75 try again later, 78 invalid settings."
 )
-@click.option("--run", required=True, metavar="N", help="Run number.")
+@click.option("--run", type=run_identity, required=True, metavar="N", help="Run number.")
 @db_option
 @json_option("run, monitor_count, known, recovered")
 def reconcile(run: str, db: Path | None, as_json: bool) -> None:
@@ -40,8 +43,9 @@ def reconcile(run: str, db: Path | None, as_json: bool) -> None:
     a daemon is running, it stores and processes them; otherwise this command stores them, and the next daemon processes
     them. To wait for the result, use `fastmon-daemon verdict N --wait SECONDS`.
 
-    The daemon recovers missed STFs by itself, except those of a run of which it received no message at all: the monitor
-    does not report the namespace of a run. The daemon logs such runs, and this command recovers them.
+    The daemon recovers missed STFs by itself, except those of a run of which no message with its namespace came, or in
+    which TF files of another namespace stand: the monitor does not report the namespace of a run. The daemon logs such
+    runs; this command claims one for our namespace, from now on.
     """
     request = ActionRequest(action=RECONCILE, by=current_user(), run=run)
     run_number_to_reconcile(request)
@@ -53,16 +57,15 @@ def reconcile(run: str, db: Path | None, as_json: bool) -> None:
             else:
                 result = asdict(reconcile_offline(load_context(path, log_level="WARNING"), request))
     except TransientError as exc:
-        click.echo(f"fastmon-daemon: {exc}", err=True)
-        sys.exit(EXIT_TRY_AGAIN)
+        raise CommandError(str(exc), EXIT_TRY_AGAIN) from exc
     listed, recovered = result["monitor_count"], result["recovered"]
     if as_json:
         click.echo(json.dumps(result))
     else:
         counts = f"{result['known']} already known, {len(recovered)} recovered"
         click.echo(f"run {escape_controls(run)}: {count_of(listed, 'STF')} listed by the monitor, {counts}")
-        for name in recovered:
-            click.echo(escape_controls(name))
+        if recovered:
+            click.echo(f"recovered: {escape_controls(format_names(recovered))}")
     if not listed:
         click.echo(f"fastmon-daemon: run {escape_controls(run)}: the monitor lists no STFs", err=True)
     sys.exit(0 if listed else 1)

@@ -13,6 +13,7 @@ from fastmon_daemon.base import failpoints
 from fastmon_daemon.commands.common import db_option, load_context
 from fastmon_daemon.service import EXIT_NOT_DRAINED
 from fastmon_daemon.service import run as serve
+from fastmon_daemon.settings import describe_unknown
 
 
 @click.command(
@@ -35,7 +36,7 @@ def run(once: bool, mode: str | None, db: Path | None) -> None:
     if crash := os.environ.get("FASTMON_TEST_CRASH"):  # only for tests, hence not a setting
         failpoints.set_hook(failpoints.kill_at(crash))
     for name in context.settings.unknown:
-        logger.warning("{}: unknown setting ignored: correct or unset it", name)
+        logger.warning("{}", describe_unknown(name))
     logger.info("database path from {}", context.database_rule)
     try:
         code = serve(context, once=once)

@@ -9,19 +9,20 @@ from contextlib import closing
 from pathlib import Path
 
 import click
-from rich.console import RenderableType
-from rich.text import Text
 
 from fastmon_daemon.base.clock import parse_timestamp, utcnow
+from fastmon_daemon.base.text import escape_controls
 from fastmon_daemon.commands.common import (
     PROGRESS_AFTER_S,
     PROGRESS_EVERY_S,
+    CommandError,
     db_option,
     find_database,
     json_option,
     namespace_option,
 )
-from fastmon_daemon.commands.formatting import console, escape_controls, format_when, table
+from fastmon_daemon.commands.formatting import Unbroken, format_names, format_when, output_width, print_lines, table
+from fastmon_daemon.messages import run_identity
 from fastmon_daemon.outbox import DAEMON_DOWNTIME, Outage, open_for_reading
 from fastmon_daemon.reconciler.verdict import Verdict, judge
 from fastmon_daemon.statechart import load_statechart
@@ -31,7 +32,7 @@ _POLL_S = 0.5
 
 
 @click.command(epilog="Exit codes: 0 run complete, 1 run not complete, 2 usage error, 3 no such run or no database.")
-@click.argument("run")
+@click.argument("run", type=run_identity)
 @namespace_option
 @click.option(
     "--wait", type=click.FloatRange(min=0), default=0.0, metavar="SECONDS", help="Wait up to SECONDS for completion."
@@ -48,7 +49,8 @@ def verdict(
     outages. Works with or without a running daemon.
 
     A run is complete if it has ended, its number of STFs is known, and every STF has been received and has finished
-    without failure.
+    without failure. A run that is not claimed (no message with our namespace named it) is never complete: only its
+    announced STFs are counted.
 
     \b
     JSON keys:
@@ -64,15 +66,12 @@ def verdict(
     path, source = find_database(db)
     found = _wait_until_complete(lambda: read_verdict(path, run, namespace), wait)
     if found is None:
-        where = f" in namespace {escape_controls(namespace)}" if namespace else ""
-        click.echo(f"fastmon-daemon: {path} ({source}): no run {escape_controls(run)}{where}", err=True)
-        ctx.exit(_EXIT_NO_RUN)
+        where = f" in namespace {namespace}" if namespace else ""
+        raise CommandError(f"{path} ({source}): no run {run}{where}", _EXIT_NO_RUN)
     if as_json:
         click.echo(found.as_json())
     else:
-        out = console()
-        for part in _render(found):
-            out.print(part)
+        print_lines(_render(found, output_width()))
     ctx.exit(0 if found.complete else 1)
 
 
@@ -105,7 +104,8 @@ def _wait_until_complete(read: Callable[[], Verdict | None], timeout_s: float) -
         pause.wait(min(pause_s, timeout_s - (now - started)))
 
 
-def _render(found: Verdict) -> Iterator[RenderableType]:
+def _render(found: Verdict, width: int | None) -> Iterator[str]:
+    now = utcnow()
     title = f"run {found.run} (namespace {found.namespace}): {'complete' if found.complete else 'not complete'}"
     names = ("received", "recovered", "skipped", "completed", "failed", "discarded", "unfinished", "missing")
     by = f" (from {found.expected_by})" if found.expected_by else ""
@@ -114,30 +114,31 @@ def _render(found: Verdict) -> Iterator[RenderableType]:
     facts = {
         "state": found.state,
         "not complete": "; ".join(found.incomplete_reasons) or None,
-        "ended": found.ended_at and f"{format_when(found.ended_at, utcnow())}: {found.ended_by}",
+        "ended": found.ended_at and f"{format_when(found.ended_at, now)}: {found.ended_by}",
         "expected": "unknown" if found.expected is None else f"{found.expected}{by}",
         **{name: getattr(found, name) for name in names},
         "missing sequence numbers": found.missing_sequences or None,
-        "missing names": ", ".join(found.missing_names) or None,
+        "missing names": format_names(found.missing_names) or None,
         "TF files": f"{tfs.registered} of {tfs.drawn} registered, {tfs.announced} announced{preexisting}",
         "poll error": found.reconcile_error,
     }
-    yield table(title, ("", ""), ((key, value) for key, value in facts.items() if value is not None))
+    known = ((key, value) for key, value in facts.items() if value is not None)
+    yield from table(title, ("", ""), known, width)
     rows = (
         (f"{each.source or 'created'} -> {each.dest}", each.count,
          *(f"{seconds:.3f} s" for seconds in (each.p50_s, each.p95_s, each.max_s)))
         for each in found.latencies
     )  # fmt: skip
-    yield table("latencies", ("transition", "STFs", "p50", "p95", "max"), rows)
+    yield from table("latencies", ("transition", "STFs", "p50", "p95", "max"), rows, width)
     if not found.outages:
-        yield Text("no outages during the run")
+        yield "no outages during the run"
         return
     outages = (
-        ("(daemon down)" if each.link == DAEMON_DOWNTIME else each.link, each.began_at, each.ended_at,
-         _duration(each), each.reason)
+        ("(daemon down)" if each.link == DAEMON_DOWNTIME else each.link, format_when(each.began_at, now),
+         format_when(each.ended_at, now), Unbroken(_duration(each)), each.reason)
         for each in found.outages
     )  # fmt: skip
-    yield table("outages", ("link", "from", "to", "duration", "reason"), outages)
+    yield from table("outages", ("link", "from", "to", "duration", "reason"), outages, width)
 
 
 def _duration(outage: Outage) -> str:

@@ -15,6 +15,7 @@ from loguru import logger
 from fastmon_daemon.base.backoff import Backoff
 from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.base.errors import LinkDown
+from fastmon_daemon.base.links import describe
 from fastmon_daemon.engine.concurrency_limits import PROBES_PER_LINK
 from fastmon_daemon.engine.inbox import LinkEvent
 from fastmon_daemon.engine.tasks import BackgroundTask
@@ -46,10 +47,12 @@ class CircuitBreaker:
     next_probe: float = 0.0
     probing: set[float] = field(default_factory=set)
     """Start times of the probes in flight."""
-    probed_at: float = 0.0
+    probed_at: float = -math.inf
     """Start time of the newest probe."""
     failures: int = 0
     """Failures in a row."""
+    suspected: bool = False
+    """Somebody else found the link down: a probe tells whether it is."""
 
     def trip(self, monotonic: float, blocked: bool) -> None:
         """Stop all calls. Further failures of calls that were in flight do not postpone the next probe."""
@@ -64,11 +67,14 @@ class CircuitBreaker:
 
     def probe_is_due(self, monotonic: float) -> bool:
         """Whether it is time for a probe."""
-        return not self.allows_calls and len(self.probing) < self.max_probes and monotonic >= self.next_probe
+        if self.allows_calls:
+            return self.suspected and not self.probing and monotonic >= self.probed_at + MAX_PROBE_INTERVAL_S
+        return len(self.probing) < self.max_probes and monotonic >= self.next_probe
 
     def probe_started(self, monotonic: float) -> None:
         """Record the start of a probe, and schedule the next one in case this one hangs."""
         self.probing.add(monotonic)
+        self.suspected = False
         self.probed_at = monotonic
         self.next_probe = monotonic + (MAX_BLOCKED_PROBE_INTERVAL_S if self.blocked else MAX_PROBE_INTERVAL_S)
 
@@ -118,7 +124,7 @@ class CircuitBreakers:
                 outage.link, max_probes, jitter, allows_calls=False, blocked=outage.blocked
             )
             state = "blocked" if outage.blocked else "down"
-            logger.warning("link to the {} was {} at the last stop: {}", outage.link, state, outage.reason)
+            logger.warning("{} was {} at the last stop: {}", describe(outage.link), state, outage.reason)
 
     def allows_calls(self, link: str | None) -> bool:
         """Whether a call that needs *link* may be made now; None needs no link."""
@@ -135,17 +141,23 @@ class CircuitBreakers:
         now, monotonic = self._clock.now(), self._clock.monotonic()
         if event.up:
             if not breaker.allows_calls:
-                logger.info("link to the {} is up", event.link)
+                logger.info("{} is up", describe(event.link))
             breaker.reset(monotonic)
             self._outbox.outages.link_back(event.link, now)
             return
         if event.started_at is not None and event.started_at < breaker.up_since:
             return
         if breaker.allows_calls or event.blocked != breaker.blocked:  # a link that was down may now be blocked
-            logger.error("link to the {} is {}: {}", event.link, "blocked" if event.blocked else "down", event.reason)
+            state = "blocked" if event.blocked else "down"
+            logger.error("{} is {}: {}", describe(event.link), state, event.reason)
         breaker.trip(monotonic, event.blocked)
         self._outbox.outages.link_lost(event.link, event.reason, now, blocked=event.blocked)
         self._store_next_probe(breaker)
+
+    def suspect(self, link: str) -> None:
+        """Probe a link that is up: a call that does not trip its breaker found it down."""
+        if breaker := self._breakers.get(link):
+            breaker.suspected = True
 
     def probes(self) -> Iterator[BackgroundTask]:
         """The probes that are due, recorded as started."""
@@ -157,7 +169,8 @@ class CircuitBreakers:
 
     def _probed(self, breaker: CircuitBreaker, started_at: float, _outbox: Outbox, answer: Any, _now: datetime) -> None:
         if not isinstance(answer, Exception):
-            self.link_changed(LinkEvent(breaker.link, up=True))
+            if not breaker.allows_calls:  # else it was only suspected
+                self.link_changed(LinkEvent(breaker.link, up=True))
         elif not isinstance(answer, LinkDown):  # the engine itself reports every LinkDown
             reason = f"{type(answer).__name__}: {answer}"
             self.link_changed(LinkEvent(breaker.link, up=False, reason=reason, started_at=started_at))

@@ -12,7 +12,7 @@ from fractions import Fraction
 from math import ceil, floor
 from statistics import NormalDist
 
-from fastmon_daemon.outbox.models import SAMPLING_VERSION, SamplePlan, TfRange
+from fastmon_daemon.outbox.models import SAMPLING_VERSION, SamplePlan, Stf, TfRange
 
 SIZE_SPREAD = 0.1
 """Relative standard deviation of a block's size."""
@@ -79,6 +79,11 @@ def is_selected(fraction: float, sequence: int | None, filename: str) -> bool:
     if sequence is None:
         return share > 0 and next(_uniform(f"{filename}/selection")) < share
     return ceil(sequence * share) > ceil((sequence - 1) * share)
+
+
+def gets_tf_files(fraction: float, stf: Stf) -> bool:
+    """Whether an STF is not skipped: it is selected, or an operator included it."""
+    return stf.included or is_selected(fraction, stf.sequence, stf.filename)
 
 
 def previous_selected(fraction: float, sequence: int | None) -> int | None:

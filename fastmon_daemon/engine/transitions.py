@@ -41,8 +41,9 @@ class TransitionWriter:
             return self._move(stf, "fail", note=f"{kind}: {_reason(error)}")
         own_pause = backoff(stf.attempts + 1, jitter=self._config.jitter)
         delay = max(own_pause, requested_pause(error.retry_after_s))
-        logger.warning("{}: attempt {} failed, next in {:.1f} s: {}",
-                       stf.filename, stf.attempts + 1, delay.total_seconds(), _reason(error))  # fmt: skip
+        level = "DEBUG" if stf.last_error == _reason(error) else "WARNING"  # the same error is logged once
+        logger.log(level, "{}: attempt {} failed, next in {:.1f} s: {}",
+                   stf.filename, stf.attempts + 1, delay.total_seconds(), _reason(error))  # fmt: skip
         # A pause that the other side requests (Retry-After) is not the STF's fault: only our own pause is charged.
         spent_s = spent_s + own_pause.total_seconds() if charge else 0.0
         self._outbox.postpone(stf, delay, _reason(error), spent_s, self._now())
@@ -91,8 +92,9 @@ class TransitionWriter:
         except StaleStfError as exc:
             logger.warning("{}", exc)
             return False
-        log = logger.error if trigger == "fail" else logger.info
-        log("{}: {} -> {}{}", stf.filename, stf.state, dest, f" ({note})" if note else "")
+        # One line an STF at INFO, when it is done; every transition is in its history.
+        level = "ERROR" if trigger == "fail" else "INFO" if dest == chart.success_state else "DEBUG"
+        logger.log(level, "{}: {} -> {}{}", stf.filename, stf.state, dest, f" ({note})" if note else "")
         return True
 
     def _now(self) -> datetime:

@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from loguru import logger
 
 from fastmon_daemon.base.errors import StorageError
+from fastmon_daemon.base.text import escape_controls
 from fastmon_daemon.inspection.liveness import Liveness
 from fastmon_daemon.inspection.metrics import CONTENT_TYPE
 from fastmon_daemon.presence.periodic_worker import WorkerErrors
@@ -26,18 +27,23 @@ Response = tuple[int, str, bytes]
 
 @contextmanager
 def serve(
-    listen: ListenAddress | None, liveness: Liveness, render: Callable[[], str], errors: WorkerErrors
+    listen: ListenAddress | None,
+    liveness: Liveness,
+    render: Callable[[], str],
+    errors: WorkerErrors,
+    verdict: Callable[[], str],
 ) -> Iterator[None]:
     """Serve inside the block, unless *listen* is None; if the address cannot be bound, log it and run the block anyway.
 
-    *render* returns the metrics. /healthz answers 503 while the engine is stalled or *errors* has an error; errors of
-    this server are added to *errors*.
+    *render* returns the metrics, *verdict* the verdict on the daemon in one line. /healthz begins with that line; it
+    answers 503 while the engine is stalled or *errors* has an error (what a restart may cure), else 200. Errors of this
+    server are added to *errors*.
     """
     if listen is None:
         yield
         return
     try:
-        server = _Server(listen, liveness, render, errors)
+        server = _Server(listen, liveness, render, errors, verdict)
     except OSError as exc:
         logger.error("FASTMON_HTTP={}: {}: metrics not served: choose a free local address", listen, exc.strerror)
         yield
@@ -57,11 +63,17 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False  # a client that never ends must not delay the drain
 
     def __init__(
-        self, listen: ListenAddress, liveness: Liveness, render: Callable[[], str], errors: WorkerErrors
+        self,
+        listen: ListenAddress,
+        liveness: Liveness,
+        render: Callable[[], str],
+        errors: WorkerErrors,
+        verdict: Callable[[], str],
     ) -> None:
         self.liveness = liveness
         self.render = render
         self.errors = errors
+        self.verdict = verdict
         self.address_family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
         super().__init__((listen.host, listen.port), _RequestHandler)
 
@@ -95,11 +107,15 @@ class _Server(ThreadingHTTPServer):
 
     def _health(self) -> tuple[int, str, str]:
         age = f"{self.liveness.age_s:.1f} s"
+        try:
+            verdict = self.verdict()
+        except (StorageError, OSError) as exc:
+            verdict = escape_controls(f"database not readable: {exc}")
         if self.liveness.is_stalled:
-            return 503, _PLAIN, f"engine loop stalled for {age}: see the log, then restart the daemon\n"
+            return 503, _PLAIN, f"{verdict}\nengine loop stalled for {age}: see the log, then restart the daemon\n"
         if failing := ", ".join(f"{worker} ({error})" for worker, error in self.errors.now().items()):
-            return 503, _PLAIN, f"unexpected errors, see the log: {failing}\n"
-        return 200, _PLAIN, f"alive: last engine tick {age} ago\n"
+            return 503, _PLAIN, f"{verdict}\nunexpected errors, see the log: {failing}\n"
+        return 200, _PLAIN, f"{verdict}\nalive: last engine tick {age} ago\n"
 
     def _metrics(self) -> tuple[int, str, str]:
         return 200, CONTENT_TYPE, self.render()

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
 from fastmon_daemon.base.clock import format_timestamp, parse_timestamp
-from fastmon_daemon.outbox import UNREPORTABLE, OutboxReader, Stf
+from fastmon_daemon.base.links import describe_up
+from fastmon_daemon.outbox import COALESCED_UPDATES, SINGLE_UPDATES, UNREPORTABLE, OutboxReader, Stf
+from fastmon_daemon.presence.assessment import (
+    Assessment,
+    AssessmentRule,
+    ProcessState,
+    assess,
+    take_snapshot,
+)
 from fastmon_daemon.presence.stuck import LinkStatus, StuckRule, StuckStfs, latest_link_statuses
 
 NO_DAEMON = "no daemon is running"
@@ -25,10 +34,17 @@ _STF_DETAILS = (
 class InspectionContext:
     """What the views depend on beside the database."""
 
-    stuck: StuckRule
+    rule: AssessmentRule
     now: datetime
     daemon: int | None
     """Process id of the daemon that has the database; None if no daemon is running."""
+    process: ProcessState | None = None
+    """What the daemon's process said; None: it was not asked."""
+
+    @property
+    def stuck(self) -> StuckRule:
+        """When an STF is stuck."""
+        return self.rule.stuck
 
 
 class Inspector:
@@ -41,6 +57,13 @@ class Inspector:
         links = _links(reports, context)
         self.links = {name: asdict(link) for name, link in links.items()}
         self._stuck = StuckStfs(reports, context.stuck, links, context.now, daemon_runs=context.daemon is not None)
+
+    def assessment(self) -> Assessment:
+        """Return the verdict on the daemon and its database."""
+        context = self._context
+        running = context.daemon is not None
+        process = context.process if running else None
+        return assess(take_snapshot(self._reports, context.rule, context.now, daemon_runs=running, process=process))
 
     def overview(self, *, state: str | None = None, run: str | None = None, limit: int = 20) -> View:
         """Return counts, up to *limit* stuck STFs (negative: all), links and runs.
@@ -62,7 +85,12 @@ class Inspector:
             "links": self.links,
             "rejected_count": reports.rejected_count(),
             "runs": [view for view in self._runs() if run in (None, view["run"])],
-            "stages": {"pending": reports.stages.count_pending(), "unreportable": counters.get(UNREPORTABLE, 0)},
+            "stages": {
+                "pending": reports.stages.count_pending(),
+                "single_updates": counters.get(SINGLE_UPDATES, 0),
+                "coalesced_updates": counters.get(COALESCED_UPDATES, 0),
+                "unreportable": counters.get(UNREPORTABLE, 0),
+            },
             "counters": counters,
         }
         if state or run:
@@ -81,8 +109,9 @@ class Inspector:
         for run in self._reports.runs.latest():
             gone = pruned.get((run.namespace, run.run))
             count = known.get((run.namespace, run.run), 0) + (sum(gone.states.values()) if gone else 0)
-            most = run.last_sequence or 0 if run.expected is None else run.expected
-            views.append({**asdict(run), "known": count, "missing": max(0, most - count),
+            most = (run.last_sequence or 0 if run.expected is None else run.expected) if run.claimed else 0
+            absent = len(run.absent) if run.claimed else 0
+            views.append({**asdict(run), "known": count, "missing": max(0, most - count, absent),
                           "pruned": asdict(gone) if gone else None})  # fmt: skip
         return views
 
@@ -151,7 +180,7 @@ class Inspector:
             return f"{step}, when a daemon is running"
         link = self._link_of(stf.state)
         if link and link["state"] != "up":
-            return f"{step}, when the {link['link']} is up"
+            return f"{step}, when {describe_up(link['link'])}"
         return f"{step}, at {stf.due_at}" if self._is_postponed(stf) else f"{step}, now"
 
     def _is_postponed(self, stf: Stf) -> bool:
@@ -159,6 +188,15 @@ class Inspector:
 
     def _link_of(self, state: str) -> View | None:
         return self.links.get(self._context.stuck.link_from(state) or "")
+
+
+def near_name(reports: OutboxReader, name: str) -> str:
+    """Return ` (did you mean NAME?)` if an STF exists whose name was meant: without `.stf`, as path, or of its TF."""
+    last = name.rpartition("/")[2]
+    of_tf = re.sub(r"_tf_\d+(\.tf)?\Z", "", last)
+    candidates = dict.fromkeys((last, f"{name}.stf", f"{last}.stf", f"{of_tf}.stf", last.lower()))
+    near = next((each for each in candidates if each != name and reports.count_stfs(filename=each)), None)
+    return f" (did you mean {near}?)" if near else ""
 
 
 def _links(reports: OutboxReader, context: InspectionContext) -> dict[str, LinkStatus]:
@@ -169,14 +207,18 @@ def _links(reports: OutboxReader, context: InspectionContext) -> dict[str, LinkS
     return {name: LinkStatus(link=name) for name in names} | latest_link_statuses(reports)
 
 
-def with_metadata(view: View, context: InspectionContext, database: tuple[str, str]) -> View:
-    """Return *view* with its source: *database* (path, and why it was chosen), time and daemon."""
+def with_metadata(view: View, inspector: Inspector, context: InspectionContext, database: tuple[str, str]) -> View:
+    """Return *view* with the verdict and its source: *database* (path, and why it was chosen), time and daemon."""
     path, chosen_by = database
+    found = inspector.assessment()
     return {
+        "verdict": found.line,
+        "problems": [asdict(problem) for problem in found.problems],
         "database": path,
         "chosen_by": chosen_by,
         "at": format_timestamp(context.now),
         "daemon": context.daemon,
         "stuck_after_s": context.stuck.stuck_after_s,
+        "intake_stopped": next((each.reason for each in found.problems if each.kind == "intake stopped"), None),
         **view,
     }

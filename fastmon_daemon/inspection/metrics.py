@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -27,7 +28,7 @@ from fastmon_daemon.outbox import (
     open_for_reading,
     storage_errors,
 )
-from fastmon_daemon.presence.stuck import StuckRule
+from fastmon_daemon.presence.assessment import KINDS, Assessment, Assessor
 
 Labels = tuple[tuple[str, str], ...]
 """Pairs of label name and value."""
@@ -113,7 +114,7 @@ class MetricsCollector:
 
     namespace: str
     database: Path
-    stuck: StuckRule
+    assessor: Assessor
     liveness: Liveness
     response_counter: ResponseCounter
     buffered: Callable[[], int]
@@ -122,10 +123,11 @@ class MetricsCollector:
     _counters: _Counters = field(default_factory=_Counters)
 
     def render(self) -> str:
-        """Return the current metrics as text. Raises: StorageError; OSError."""
+        """Return the verdict on the daemon as a comment, and the current metrics. Raises: StorageError; OSError."""
         with storage_errors(self.database):
-            metrics = [*self._process_metrics(), *self._database_metrics()]
-        return render_exposition(map(self._counters.never_falling, metrics))
+            found = self.assessor.assess()
+            metrics = [_problems(found), *self._process_metrics(), *self._database_metrics()]
+        return f"# {found.line}\n{render_exposition(map(self._counters.never_falling, metrics))}"
 
     def _process_metrics(self) -> Iterator[Metric]:
         who = (("namespace", self.namespace), ("version", __version__))
@@ -148,8 +150,9 @@ class MetricsCollector:
 
     def _database_metrics(self) -> Iterator[Metric]:
         now = self.clock.now()
-        chart = self.stuck.chart
-        context = InspectionContext(stuck=self.stuck, now=now, daemon=os.getpid())
+        rule = self.assessor.rule
+        chart = rule.stuck.chart
+        context = InspectionContext(rule=rule, now=now, daemon=os.getpid())
         with closing(open_for_reading(self.database)) as reports:
             seen = Inspector(reports, context).overview(limit=0)
             runs = _runs(reports, seen["runs"])
@@ -165,9 +168,20 @@ class MetricsCollector:
         downtime = {**dict.fromkeys([*seen["links"], DAEMON_DOWNTIME], 0.0), **downtime}
         yield by_label("fastmon_outage_seconds_total", "counter", "Connection downtime, seconds.", "link", downtime)
         yield gauge("fastmon_messages_rejected", "Rejected messages in the database.", seen["rejected_count"])
+        stages = seen["stages"]
+        updates = {"single": stages["single_updates"], "coalesced": stages["coalesced_updates"]}
+        help_ = "Updates of workflow stages sent: one transition each, or several of an STF."
+        yield by_label("fastmon_stage_updates_total", "counter", help_, "kind", updates)
+        yield gauge("fastmon_stage_transitions_pending", "Transitions not reported yet.", stages["pending"])
         counted = {**dict.fromkeys(_COUNTED, 0), **seen["counters"]}
         yield by_label("fastmon_counted_total", "counter", "Events that the daemon counts.", "what", counted)
         yield from runs
+
+
+def _problems(found: Assessment) -> Metric:
+    counts = Counter(problem.kind for problem in found.problems)
+    numbers = {kind: float(counts[kind]) for kind in KINDS}
+    return by_label("fastmon_problems", "gauge", "Problems in the verdict, by kind; all 0: all well.", "kind", numbers)
 
 
 def _runs(reports: OutboxReader, views: list[View]) -> list[Metric]:

@@ -55,7 +55,7 @@ class FoundFile:
         path = self.path.absolute()
         return json.dumps({
             "msg_type": "stf_ready", "namespace": namespace, "sender": sender, "run_id": self.run,
-            "filename": self.path.name, "sequence": sequence_in(self.path.name),
+            "filename": self.path.name, "sequence": sequence_in(self.path.name, self.run),
             "size_bytes": self.fingerprint.size, "checksum": None,
             "file_url": path.as_uri(), "original_path": fsencode(path).decode(errors="backslashreplace"),
             "modified_at": _timestamp(self.fingerprint.mtime_ns),

@@ -18,7 +18,7 @@ from loguru import logger
 from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.base.errors import MalformedMessage
 from fastmon_daemon.intake.foreign_namespaces import ForeignNamespaces
-from fastmon_daemon.messages import STF_HEARD, IgnoredMessage, RunEvent, StfReady, parse
+from fastmon_daemon.messages import STF_SEEN, IgnoredMessage, RunEvent, StfReady, parse
 from fastmon_daemon.outbox import NewStf, Origin, Outbox, ReceiveOutcome, attach
 from fastmon_daemon.runs.run_events import record_run_event, record_sequence
 from fastmon_daemon.runs.tracked_runs import TrackedRuns
@@ -77,9 +77,10 @@ class MessageHandler:
                     self._foreign_namespaces.heard(message.namespace)
             return None
         self._foreign_namespaces.heard_own()
-        is_stf_gen = isinstance(message, RunEvent) and message.kind == STF_HEARD
-        if is_stf_gen and self.runs.get(self.namespace, message.run).is_stored:
-            return None
+        if isinstance(message, RunEvent) and message.kind == STF_SEEN:
+            run = self.runs.get(self.namespace, message.run)
+            if run.is_stored and (run.is_claimed or not message.has_namespace):
+                return None
         return partial(self._ingest, message, body)
 
     def _reject(self, body: str | bytes, reason: str) -> None:
@@ -93,6 +94,7 @@ class MessageHandler:
             if self.store(outbox, message) is ReceiveOutcome.CONFLICT:
                 outbox.reject(body, CONFLICT, self._clock.now(), MAX_REJECTED)
         run.is_stored = True
+        run.is_claimed |= message.has_namespace
         self._wake()
 
     def handle_file(self, body: str, fingerprint: str) -> ReceiveOutcome:
@@ -138,22 +140,29 @@ class MessageHandler:
     ) -> ReceiveOutcome | None:
         """Store a message inside the caller's transaction. Returns None if it names no STF."""
         now = self._clock.now()
+        for reason in message.unreadable:
+            logger.warning("run {}: message taken without a field: {}", message.run, reason)
         if isinstance(message, RunEvent):
-            if message.kind != STF_HEARD or outbox.runs.get(self.namespace, message.run) is None:
+            known = outbox.runs.get(self.namespace, message.run) if message.kind == STF_SEEN else None
+            if known is None or message.has_namespace > known.claimed:
                 record_run_event(outbox, self._run_chart, message, self.namespace, now)
             return None
-        run = RunEvent(kind=STF_HEARD, run_id=message.run_id, execution_id=message.execution_id)
-        row = record_run_event(outbox, self._run_chart, run, self.namespace, now)
+        seen = RunEvent(
+            kind=STF_SEEN, run_id=message.run_id, execution_id=message.execution_id, has_namespace=message.has_namespace
+        )
+        row = record_run_event(outbox, self._run_chart, seen, self.namespace, now)
         if message.filename is None:
             outbox.runs.mark_nameless(row, now)
             return None
-        new = NewStf(namespace=self.namespace, origin=origin, **asdict(message))
+        content = asdict(message)
+        del content["has_namespace"], content["unreadable"]
+        new = NewStf(namespace=self.namespace, origin=origin, **content)
         outcome = outbox.receive(new, self._stf_chart.initial, now)
         outbox.count(f"stf_ready_{outcome}")
         if outcome is ReceiveOutcome.FRESH:
             record_sequence(outbox, row, message.sequence, now)
             outbox.runs.remove_absent(row, message.filename)
-            logger.info("{}: received, run {}", message.filename, message.run)
+            logger.debug("{}: received, run {}", message.filename, message.run)
         elif outcome is ReceiveOutcome.CONFLICT:
             logger.error("{}: rejected: duplicate with different content", message.filename)
         return outcome

@@ -3,12 +3,12 @@
 This package knows JSON and the shapes of the messages. It must not know STOMP, SQL or the clock.
 """
 
-from fastmon_daemon.messages.fields import plain_json, run_number, sequence_in
-from fastmon_daemon.messages.inbound import STF_HEARD, IgnoredMessage, RunEvent, StfReady, parse
+from fastmon_daemon.messages.fields import plain_json, run_identity, run_number, sequence_in
+from fastmon_daemon.messages.inbound import STF_SEEN, IgnoredMessage, RunEvent, StfReady, parse
 from fastmon_daemon.messages.outbound import Announce, outbound_message
 
 __all__ = [
-    "STF_HEARD",
+    "STF_SEEN",
     "Announce",
     "IgnoredMessage",
     "RunEvent",
@@ -16,6 +16,7 @@ __all__ = [
     "outbound_message",
     "parse",
     "plain_json",
+    "run_identity",
     "run_number",
     "sequence_in",
 ]

@@ -22,7 +22,11 @@ MAX_DEPTH = 50
 
 MAX_INT64 = 2**63 - 1
 MAX_INT32 = 2**31 - 1
-_SEQUENCE = re.compile(r"(\d+)\.[^.]*$")
+MAX_NAMED_SEQUENCE = 999_999
+"""The highest sequence number that is read from a name (a week of data): a higher number is a date or an id."""
+_NUMBER = re.compile(r"[0-9]+")
+_LAST_NUMBER = re.compile(r"([0-9]+)\.[^.]*$")
+_INTEGER = re.compile(r"\s*([+-]?[0-9]{1,20})(\.0*)?\s*", re.ASCII)
 
 
 def json_object(body: str | bytes) -> dict[str, Any]:
@@ -69,8 +73,10 @@ def _is_deeper(value: object, levels: int) -> bool:
 
 
 def run_id_in(message: dict[str, Any]) -> str | int:
-    """The `run_id`, unchanged."""
+    """The `run_id`, unchanged; JSON does not tell 7.0 from 7."""
     value = message.get("run_id")
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         raise MalformedMessage(f"run_id: expected a string or an integer, got {_kind(value)}")
     text = str(value) if isinstance(value, str) or abs(value) <= MAX_INT64 else ""
@@ -110,15 +116,25 @@ def text_in(message: dict[str, Any], key: str, longest: int) -> str | None:
 
 
 def integer_in(message: dict[str, Any], key: str, most: int, least: int = 0) -> int | None:
-    """The integer in field *key*, between *least* and *most*; None if it is missing."""
+    """The integer in field *key* (`3`, `3.0` or `"3"`), between *least* and *most*; None if it is missing or empty."""
     value = message.get(key)
-    if value is None:
+    if value is None or value == "":
         return None
-    if isinstance(value, bool) or not isinstance(value, int):
+    number = _integer(value)
+    if number is None:
         raise MalformedMessage(f"{key}: expected an integer, got {_kind(value)}")
-    if not least <= value <= most:
+    if not least <= number <= most:
         raise MalformedMessage(f"{key}: out of range, expected {least} to {most}")
-    return value
+    return number
+
+
+def _integer(value: object) -> int | None:
+    if isinstance(value, str):
+        found = _INTEGER.fullmatch(value)
+        return int(found[1]) if found else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return int(value) if isinstance(value, int) or value.is_integer() else None
 
 
 def _kind(value: object) -> str:
@@ -126,14 +142,29 @@ def _kind(value: object) -> str:
     return names.get(type(value), "a number")
 
 
-def sequence_in(filename: str) -> int | None:
-    """The sequence number in an STF's name (`swf.100014.000001.stf`: 1), or None."""
-    found = _SEQUENCE.search(filename)
-    number = int(found[1][:20]) if found else None
-    return number if number is not None and number <= MAX_INT32 else None
+def run_identity(run_id: str | int) -> str:
+    """What makes two values of `run_id` one run: its number if it is one, else its text.
+
+    `100014`, `"100014"` and `"0100014"` are one run: the agents differ.
+    """
+    text = str(run_id)
+    return text.lstrip("0") or "0" if text.isascii() and text.isdigit() else text
 
 
 def run_number(run_id: str | int) -> int | None:
     """The monitor's run number for a `run_id`; None if that is not a number."""
-    text = str(run_id)
+    text = run_identity(run_id)
     return int(text) if text.isascii() and text.isdigit() and int(text) <= MAX_INT32 else None
+
+
+def sequence_in(filename: str, run_id: str | int) -> int | None:
+    """The sequence number in the name of an STF of that run (`swf.100014.000001.stf` of run 100014: 1), or None.
+
+    It is the last number of a name in which the run comes before it: any other number may be a run, a date or an id.
+    """
+    found = _LAST_NUMBER.search(filename)
+    if not found or len(found[1]) > MAX_FILENAME:
+        return None
+    before, run, number = filename[: found.start()], run_identity(run_id), int(found[1])
+    names_run = run in map(run_identity, _NUMBER.findall(before)) or (not run.isdigit() and run in before)
+    return number if names_run and number <= MAX_NAMED_SEQUENCE else None

@@ -5,8 +5,9 @@ It must not know the rules of single fields, nor STOMP, SQL or the clock.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from fastmon_daemon.base.errors import MalformedMessage
 from fastmon_daemon.messages.fields import (
@@ -17,6 +18,7 @@ from fastmon_daemon.messages.fields import (
     integer_in,
     json_object,
     run_id_in,
+    run_identity,
     sequence_in,
     text_in,
 )
@@ -30,8 +32,10 @@ RUN_TYPES = frozenset({"run_imminent", "start_run", "pause_run", "resume_run", E
 RUN_ACTIVITY_TYPES = frozenset({"stf_gen"})
 """Messages for other agents that show that their run is active; the real data agent often sends no others."""
 
-STF_HEARD = "hear_stf"
+STF_SEEN = "stf_seen"
 """The `kind` of a run event that does not come from the run control, but from a message about an STF."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,11 +43,15 @@ class _RunMessage:
     run_id: str | int
     """Unchanged, since the agents differ in its type."""
     execution_id: str | None = None
+    has_namespace: bool = False
+    """It bears our namespace; False: it bears none."""
+    unreadable: tuple[str, ...] = ()
+    """Optional fields without which it was taken, each with the reason."""
 
     @property
     def run(self) -> str:
-        """The run's identity: `100014` and `"100014"` are one run."""
-        return str(self.run_id)
+        """The run's identity (see `run_identity`)."""
+        return run_identity(self.run_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,36 +100,53 @@ def parse(body: str | bytes, *, namespace: str, agent_name: str = "") -> StfRead
         return IgnoredMessage("namespace", str(message["namespace"])[:100])
     if agent_name and message.get("sender") == agent_name:
         return IgnoredMessage("echo")
-    if kind not in RUN_ACTIVITY_TYPES:
-        return _stf_ready(message) if kind in STF_READY_TYPES else _run_event(kind, message)
+    has_namespace = message.get("namespace") == namespace
+    if kind in STF_READY_TYPES:
+        return _stf_ready(message, has_namespace)
     try:
-        return _run_event(STF_HEARD, message)
+        return _run_event(STF_SEEN if kind in RUN_ACTIVITY_TYPES else kind, message, has_namespace)
     except MalformedMessage:
+        if kind in RUN_TYPES:
+            raise
         return IgnoredMessage("type")
 
 
-def _stf_ready(message: dict[str, Any]) -> StfReady:
-    run_id, execution_id = run_id_in(message), text_in(message, "execution_id", 200)
-    filename = filename_in(message)
+def _stf_ready(message: dict[str, Any], has_namespace: bool) -> StfReady:
+    run_id, filename = run_id_in(message), filename_in(message)
     if filename is None:
-        return StfReady(run_id=run_id, execution_id=execution_id)
+        hint = _run_event(STF_SEEN, message, has_namespace)
+        return StfReady(
+            run_id=run_id, execution_id=hint.execution_id, has_namespace=has_namespace, unreadable=hint.unreadable
+        )
     sequence = integer_in(message, "sequence", MAX_INT32)
     return StfReady(
         run_id=run_id,
         filename=filename,
-        sequence=sequence_in(filename) if sequence is None else sequence,
+        sequence=sequence_in(filename, run_id) if sequence is None else sequence,
         size_bytes=integer_in(message, "size_bytes", MAX_INT64),
         checksum=text_in(message, "checksum", 64),
         tf_count=integer_in(message, "tf_count", MAX_INT32, least=1),
-        execution_id=execution_id,
+        execution_id=text_in(message, "execution_id", 200),
+        has_namespace=has_namespace,
         body=body_in(message),
     )
 
 
-def _run_event(kind: str, message: dict[str, Any]) -> RunEvent:
+def _run_event(kind: str, message: dict[str, Any], has_namespace: bool) -> RunEvent:
+    """The event; it is told of a run once, so that an optional field which cannot be read must not reject it."""
+    unreadable: list[str] = []
+
+    def optional(read: Callable[[], T | None]) -> T | None:
+        try:
+            return read()
+        except MalformedMessage as exc:
+            unreadable.append(str(exc))
+            return None
+
+    run_id = run_id_in(message)
+    execution_id = optional(lambda: text_in(message, "execution_id", 200))
+    total = optional(lambda: integer_in(message, "total_stf_files", MAX_INT32)) if kind == END_RUN else None
     return RunEvent(
-        kind=kind,
-        run_id=run_id_in(message),
-        execution_id=text_in(message, "execution_id", 200),
-        total_stf_files=integer_in(message, "total_stf_files", MAX_INT32) if kind == END_RUN else None,
-    )
+        kind=kind, run_id=run_id, execution_id=execution_id, total_stf_files=total, has_namespace=has_namespace,
+        unreadable=tuple(unreadable),
+    )  # fmt: skip

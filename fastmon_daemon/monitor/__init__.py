@@ -3,19 +3,22 @@
 Only this package imports requests. It must not know the outbox, the statecharts or how TFs are sampled.
 """
 
-from fastmon_daemon.monitor.agent_client import AgentClient
-from fastmon_daemon.monitor.client import MonitorClient
+from fastmon_daemon.monitor.agent_client import STAGES, WORKFLOWS, AgentClient
+from fastmon_daemon.monitor.client import MonitorClient, StfOfAnotherRun
 from fastmon_daemon.monitor.responses import OutcomeUnknown, RequestRejected, ResponseCounter
 from fastmon_daemon.monitor.rows import StfFile, TfFile
 from fastmon_daemon.monitor.stf_registrar import StfRegistrar
 
 __all__ = [
+    "STAGES",
+    "WORKFLOWS",
     "AgentClient",
     "MonitorClient",
     "OutcomeUnknown",
     "RequestRejected",
     "ResponseCounter",
     "StfFile",
+    "StfOfAnotherRun",
     "StfRegistrar",
     "TfFile",
 ]

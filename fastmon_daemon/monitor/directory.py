@@ -6,7 +6,6 @@ from the responses.
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,11 +14,14 @@ from urllib.parse import urlsplit
 
 from fastmon_daemon.base.clock import parse_timestamp
 from fastmon_daemon.base.errors import LinkDown
+from fastmon_daemon.base.network import resolve
 from fastmon_daemon.monitor.client import MonitorClient
 from fastmon_daemon.monitor.responses import TF_FILES
 from fastmon_daemon.monitor.rows import rows_of
 from fastmon_daemon.monitor.transport import proxies
 
+LOOKUP_TIMEOUT_S = 10.0
+"""Seconds after which a lookup of the monitor's host counts as failed."""
 _UNUSED_NAME = "fastmon-check-of-a-name-that-nobody-uses"
 
 
@@ -35,20 +37,25 @@ class Agent:
     beat_at: datetime | None
 
 
-def addresses(base_url: str, environ: Mapping[str, str]) -> str:
-    """A text that names the addresses of the monitor's host.
+def describe_address(monitor: MonitorClient, base_url: str, environ: Mapping[str, str]) -> str:
+    """A text that names the addresses of the monitor's host and, with TLS, the CA certificates that are trusted.
 
     Raises: LinkDown if the name cannot be resolved.
     """
+    trusted = f"; trusted certificates: {monitor.trust}" if urlsplit(base_url).scheme == "https" else ""
+    return f"{_addresses(base_url, environ)}{trusted}"
+
+
+def _addresses(base_url: str, environ: Mapping[str, str]) -> str:
     parts = urlsplit(base_url)
     if proxies(base_url, environ):
         return f"{parts.hostname}, through the proxy of the environment"
     port = parts.port or (443 if parts.scheme == "https" else 80)
     try:
-        found = socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
+        found = resolve(parts.hostname or "", port, LOOKUP_TIMEOUT_S)
     except OSError as exc:
-        raise LinkDown(f"{parts.hostname}: {exc.strerror}") from exc
-    return f"{parts.hostname} is {', '.join(dict.fromkeys(str(each[4][0]) for each in found))}, port {port}"
+        raise LinkDown(f"{parts.hostname}: {exc.strerror or exc}") from exc
+    return f"{parts.hostname} is {', '.join(dict.fromkeys(str(address[0]) for _, address in found))}, port {port}"
 
 
 def current_date(monitor: MonitorClient) -> datetime | None:

@@ -1,4 +1,4 @@
-"""Which of our own errors a response of the monitor, or a missing one, becomes: decided here and nowhere else.
+"""Which of our own errors a response of the monitor becomes: decided here and nowhere else.
 
 It must not know rows, nor how a request is sent.
 """
@@ -15,7 +15,6 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 import requests
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 
 from fastmon_daemon.base.errors import (
     FastmonError,
@@ -89,24 +88,6 @@ def classify_response(response: Response, path: str, where: str) -> FastmonError
         case _:
             error = OutcomeUnknown(said, retry_after_s=_retry_after_s(response.headers))
     return error
-
-
-def transport_error(exc: Exception, where: str) -> FastmonError:
-    """The error for the exception of a missing response: LinkDown only if the request was certainly not sent."""
-    said = f"{where}: {excerpt(str(exc))}"
-    bad_certificate = "CERTIFICATE_VERIFY_FAILED" in str(exc) or "[X509" in str(exc)
-    if bad_certificate or not isinstance(exc, requests.RequestException | HTTPError | ValueError | TypeError):
-        return LinkBlocked(
-            f"{said}: set FASTMON_MONITOR_CA to a readable file with the CA of the monitor's certificate"
-        )
-    if isinstance(exc, ValueError | TypeError):
-        # Some invalid proxy URLs end here. The exception's text may contain a part of the password: leave it out.
-        return LinkBlocked(f"{where}: {type(exc).__name__}: set SWF_MONITOR_URL and the proxy variables to valid URLs")
-    reason = getattr(exc.args[0], "reason", None) if exc.args else None
-    unsent = isinstance(exc, requests.ConnectTimeout | requests.exceptions.ProxyError)
-    if unsent or isinstance(reason, NewConnectionError | ConnectTimeoutError):
-        return LinkDown(said)
-    return OutcomeUnknown(said)
 
 
 def missing_error(rejection: RequestRejected) -> FastmonError:

@@ -22,6 +22,7 @@ from urllib3.util import Timeout
 from fastmon_daemon.base.backoff import MAX_BACKOFF
 from fastmon_daemon.base.errors import LinkBlocked, LinkDown
 from fastmon_daemon.base.failpoints import failpoints_around
+from fastmon_daemon.monitor.failures import transport_error
 from fastmon_daemon.monitor.responses import (
     OutcomeUnknown,
     RequestRejected,
@@ -29,9 +30,8 @@ from fastmon_daemon.monitor.responses import (
     ResponseCounter,
     classify_response,
     excerpt,
-    transport_error,
 )
-from fastmon_daemon.monitor.transport import DeadlineAdapter, proxies, read_body, strip_userinfo
+from fastmon_daemon.monitor.transport import DeadlineAdapter, TrustStore, proxies, read_body, strip_userinfo
 
 _T = TypeVar("_T")
 
@@ -42,7 +42,8 @@ class RestClient:
     *token* is called at each request, so that a changed token file takes effect. Times are in seconds: *timeout_s*
     for connecting and for each silence of the server; *deadline_s* for a whole call, from waiting for one of the
     *connections* to the end of the response; *max_retry_after_s* limits how long a `Retry-After` stops all requests
-    (0: it stops none; the caller handles it for each call).
+    (0: it stops none; the caller handles it for each call). *on_write* is called when the monitor has accepted a
+    request that writes.
     """
 
     def __init__(  # noqa: PLR0913 (keyword arguments with defaults)
@@ -56,12 +57,14 @@ class RestClient:
         timeout_s: tuple[float, float] = (3.05, 10.0),
         deadline_s: float = 15.0,
         max_retry_after_s: float = MAX_BACKOFF.total_seconds(),
+        on_write: Callable[[], object] = lambda: None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._base = base_url.rstrip("/")
         self._token = token
         self._timeout_s = timeout_s
         self._deadline_s = deadline_s
+        self._on_write = on_write
         self._monotonic = monotonic
         self._connections = connections
         self._free_connections = threading.Semaphore(connections)
@@ -70,7 +73,8 @@ class RestClient:
         self._send_nothing_until = -math.inf
         self._session = requests.Session()
         self._session.trust_env = False
-        self._session.verify = True if ca is None else str(ca)
+        self.trust = TrustStore.of(ca, environ)
+        self._session.verify = self.trust.path
         self._session.proxies = proxies(base_url, environ)
         self.response_counter = ResponseCounter()
         self._session.hooks["response"].append(self.response_counter.record)
@@ -107,10 +111,11 @@ class RestClient:
         query: Mapping[str, str] | None = None,
         body: str | None = None,
         slack_s: float = 0.0,
+        read: Callable[[requests.Response], str] = read_body,
     ) -> _T:
         """Send one request; return what *parse* returns for the JSON of a 200 or 201.
 
-        *slack_s* is added to the read timeout and to the deadline.
+        *slack_s* is added to the read timeout and to the deadline. *read* returns the body as text.
 
         Raises: LinkDown, LinkBlocked, RequestRejected, OutcomeUnknown.
         """
@@ -135,9 +140,9 @@ class RestClient:
                         stream=True,
                     ) as raw,
                 ):
-                    response = Response(raw.status_code, raw.headers, read_body(raw))
+                    response = Response(raw.status_code, raw.headers, read(raw))
             except (OSError, HTTPError, ValueError, TypeError) as exc:
-                raise transport_error(exc, where) from exc
+                raise transport_error(exc, where, str(self.trust)) from exc
         error = classify_response(response, path, f"{where}: {response.status}")
         if error is not None:
             if isinstance(error, LinkDown) and error.retry_after_s:
@@ -145,6 +150,8 @@ class RestClient:
                 with self._retry_after_lock:
                     self._send_nothing_until = max(self._send_nothing_until, until)
             raise error
+        if method != "GET":
+            self._on_write()
         try:
             return parse(json.loads(response.body))
         except (ValueError, KeyError, TypeError, AttributeError) as exc:

@@ -6,22 +6,33 @@ Owns the deadline and the maximum length of a response. It must not know the cal
 from __future__ import annotations
 
 import io
+import json
+import math
 import re
 import socket
+import ssl
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from http.client import HTTPResponse
+from dataclasses import dataclass
+from http.client import HTTPResponse, parse_headers
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.utils import DEFAULT_CA_BUNDLE_PATH, should_bypass_proxies
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
+from fastmon_daemon.base.network import connect
+from fastmon_daemon.monitor.failures import ended_without_response
 from fastmon_daemon.monitor.responses import OutcomeUnknown
 
+KEEP_NONE_S = 600.0
+"""Seconds for which no connection is kept, after a kept one ended without a response."""
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 """The longest response body that is read, in bytes."""
 
@@ -29,16 +40,21 @@ _DEADLINE: ContextVar[float] = ContextVar("deadline")
 """Deadline of this thread's request: requests passes nothing else down to the place where the response is read."""
 
 
+_IS_NEW: ContextVar[bool] = ContextVar("is_new")
+"""Whether a connection was made for this thread's request."""
+_KEEPS: ContextVar[bool] = ContextVar("keeps")
+"""Whether the connection is kept after this thread's request."""
+
+
 def proxies(base_url: str, environ: Mapping[str, str]) -> dict[str, str]:
-    """The proxy for *base_url* from *environ*; none for loopback addresses and hosts in `no_proxy`."""
+    """The proxy for *base_url* from *environ*, by the rules of requests; none for loopback addresses."""
     parts = urlsplit(base_url)
-    proxy, direct = (
-        environ.get(name) or environ.get(name.upper(), "") for name in (f"{parts.scheme}_proxy", "no_proxy")
-    )
-    host = (parts.hostname or "").lower()
-    domains = [name.strip().lower().lstrip(".") for name in direct.split(",") if name.strip()]
-    excluded = any(name in {"*", host} or host.endswith(f".{name}") for name in domains)
-    return {parts.scheme: proxy} if proxy and not excluded and not _is_loopback(host) else {}
+    found = (environ.get(name) or environ.get(name.upper()) for name in (f"{parts.scheme}_proxy", "all_proxy"))
+    proxy = next(filter(None, found), "")
+    if not proxy or _is_loopback((parts.hostname or "").lower()):
+        return {}
+    excluded = should_bypass_proxies(base_url, environ.get("no_proxy") or environ.get("NO_PROXY", ""))
+    return {} if excluded else {parts.scheme: proxy}
 
 
 def _is_loopback(host: str) -> bool:
@@ -46,6 +62,33 @@ def _is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost" or host.endswith(".localhost")
+
+
+@dataclass(frozen=True, slots=True)
+class TrustStore:
+    """The CA certificates that the monitor's certificate is verified with: a PEM file, or a folder of hashed ones."""
+
+    path: str
+    name: str
+    """Where the choice comes from."""
+
+    @classmethod
+    def of(cls, ca: Path | None, environ: Mapping[str, str]) -> TrustStore:
+        """*ca*; else SSL_CERT_FILE or SSL_CERT_DIR of *environ*; else the system's CAs; else those of certifi."""
+        if ca is not None:
+            return cls(str(ca), "FASTMON_MONITOR_CA")
+        for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+            if path := environ.get(name):
+                return cls(path, name)
+        system = ssl.get_default_verify_paths()
+        if Path(system.openssl_cafile).is_file():
+            return cls(system.openssl_cafile, "the system's CAs")
+        if any(Path(system.openssl_capath).glob("*.0")):
+            return cls(system.openssl_capath, "the system's CAs")
+        return cls(DEFAULT_CA_BUNDLE_PATH, "CAs of the Python package certifi")
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.path}"
 
 
 def strip_userinfo(url: str) -> str:
@@ -63,11 +106,29 @@ class DeadlineAdapter(HTTPAdapter):
     def __init__(self, connections: int, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self._pools = _pools(monotonic)
+        self._keep_none_until = -math.inf
         super().__init__(pool_maxsize=connections, max_retries=0)
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
-        """Send *request* and read the headers of its response."""
+        """Send *request* and read the headers of its response.
+
+        If a kept connection ends without a byte of it, the request is repeated once on a new one, unless it is a POST:
+        that may have been carried out, and only our caller can look that up. For a while no connection is kept then:
+        a server that closes each one at its second request would else get no POST through.
+        """
         _DEADLINE.set(self._monotonic() + kwargs["timeout"].total)
+        _IS_NEW.set(False)
+        _KEEPS.set(self._monotonic() >= self._keep_none_until)
+        try:
+            return super().send(request, *args, **kwargs)
+        except requests.ConnectionError as exc:
+            if _IS_NEW.get() or not ended_without_response(exc):
+                raise
+            self._keep_none_until = self._monotonic() + KEEP_NONE_S
+            self.close()  # the other kept connections are as old
+            if request.method == "POST":
+                raise
+        _KEEPS.set(False)
         return super().send(request, *args, **kwargs)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
@@ -85,11 +146,11 @@ class DeadlineAdapter(HTTPAdapter):
 def read_body(response: requests.Response) -> str:
     """Read the whole body of a response."""
     content = bytearray()
-    while chunk := response.raw.read1(65536):
+    while chunk := response.raw.read1(65536, decode_content=True):
         content += chunk
         if len(content) > MAX_RESPONSE_BYTES:
             raise OutcomeUnknown(f"{response.url}: response longer than {MAX_RESPONSE_BYTES} bytes")
-    return content.decode(errors="replace")
+    return content.decode(json.detect_encoding(content), errors="replace")  # it may begin with a byte order mark
 
 
 def _pools(monotonic: Callable[[], float]) -> dict[str, type[HTTPConnectionPool]]:
@@ -99,11 +160,25 @@ def _pools(monotonic: Callable[[], float]) -> dict[str, type[HTTPConnectionPool]
             assert isinstance(self.fp, io.BufferedReader)
             self.fp = io.BufferedReader(_DeadlineReader(self.fp.detach(), sock, _DEADLINE.get(), monotonic))
 
+        def begin(self) -> None:
+            super().begin()
+            self.will_close |= not _KEEPS.get()
+
+        def _read_status(self) -> tuple[str, int, str]:
+            """Skip informational responses, such as 103: the library skips only 100."""
+            while True:
+                version, status, reason = super()._read_status()  # type: ignore[misc]
+                if not 100 < status < 200:
+                    return version, status, reason
+                parse_headers(self.fp)
+
     class Plain(HTTPConnection):
         response_class = DeadlineResponse
+        _new_conn = _connect
 
     class Secure(HTTPSConnection):
         response_class = DeadlineResponse
+        _new_conn = _connect
 
     class PlainPool(HTTPConnectionPool):
         ConnectionCls = Plain
@@ -112,6 +187,21 @@ def _pools(monotonic: Callable[[], float]) -> dict[str, type[HTTPConnectionPool]
         ConnectionCls = Secure
 
     return {"http": PlainPool, "https": SecurePool}
+
+
+def _connect(connection: HTTPConnection) -> socket.socket:
+    """As urllib3's own, with a bounded lookup, and all addresses of the host side by side."""
+    _IS_NEW.set(True)
+    timeout_s = connection.timeout
+    assert isinstance(timeout_s, float | int)  # each request has a timeout for connecting
+    try:
+        return connect(connection.host, connection.port, timeout_s, connection.socket_options or ())
+    except socket.gaierror as exc:
+        raise NameResolutionError(connection.host, connection, exc) from exc
+    except TimeoutError as exc:
+        raise ConnectTimeoutError(connection, str(exc)) from exc
+    except OSError as exc:
+        raise NewConnectionError(connection, str(exc)) from exc
 
 
 class _DeadlineReader(io.RawIOBase):

@@ -22,6 +22,7 @@ from fastmon_daemon.outbox.models import (
     Registered,
     RunRow,
     Sampled,
+    StageKeys,
     StepResult,
     Stf,
     Tf,
@@ -31,11 +32,13 @@ from fastmon_daemon.outbox.queries import DueQuery
 from fastmon_daemon.outbox.reader import OutboxReader
 from fastmon_daemon.outbox.runs import Runs
 from fastmon_daemon.outbox.sqlite_errors import storage_errors
-from fastmon_daemon.outbox.stage_reports import UNREPORTABLE
+from fastmon_daemon.outbox.stage_reports import COALESCED_UPDATES, SINGLE_UPDATES, UNREPORTABLE
 from fastmon_daemon.outbox.store import Outbox
 
 __all__ = [
+    "COALESCED_UPDATES",
     "DAEMON_DOWNTIME",
+    "SINGLE_UPDATES",
     "UNREPORTABLE",
     "Announced",
     "DatabaseLock",
@@ -54,6 +57,7 @@ __all__ = [
     "RunRow",
     "Runs",
     "Sampled",
+    "StageKeys",
     "StepResult",
     "Stf",
     "Tf",

@@ -5,14 +5,14 @@ How they are read is in `queries` and `runs`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
 DAEMON_DOWNTIME = "daemon"
 """The link name of outages during which no daemon was running."""
 MAX_REJECTED_BYTES = 65_536
-"""Bytes of a rejected message that are stored; the rest is cut, and its reason says so."""
+"""Bytes of a rejected message that are stored; the rest is cut."""
 SAMPLING_VERSION = 1
 """Version of the sampling algorithm, part of the seed: two versions never mix their samples."""
 
@@ -75,7 +75,7 @@ class NewStf:
 
     namespace: str
     run_id: str | int
-    """As received; its text is the identity."""
+    """As received; the identity is `messages.run_identity` of it."""
     filename: str
     sequence: int | None = None
     size_bytes: int | None = None
@@ -145,6 +145,8 @@ class Stf:
     plan: SamplePlan | None
     preexisting: tuple[str, ...] = ()
     """Names of its TF files that the monitor had before fastmon registered any."""
+    is_doubtful: bool = False
+    """It may be an STF of another run at the monitor: another run has this name, or its run has `unlisted` STFs."""
     tfs: tuple[Tf, ...] = ()
 
 
@@ -156,6 +158,9 @@ class Sampled:
     ranges: tuple[TfRange, ...]
     sizes: tuple[int | None, ...]
     """Bytes of each block, in the order of *ranges*; None if the size of the STF is unknown."""
+    tf_count: int | None = None
+    size_bytes: int | None = None
+    """Of the STF, where the monitor's row says it and the message did not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +168,8 @@ class Registered:
     """One TF file was registered; *tf* is as the monitor has it."""
 
     tf: Tf
+    sample: Sampled | None = None
+    """The sample, if it was drawn again before its first TF file was registered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,8 +224,14 @@ class RunRow:
     """How many STFs the monitor listed at the last poll."""
     absent: tuple[str, ...]
     """Those of them that were unknown, at most `MAX_ABSENT`."""
+    unlisted: tuple[str, ...]
+    """STFs of which TF files were registered and that the last poll did not list, at most `MAX_ABSENT`."""
     summary_at: str | None
     """When its summary was sent."""
+    claimed: bool
+    """It is ours; False: only those of its STFs that were announced to us are."""
+    other_namespace: str | None
+    """The namespace whose TF files stand in it, if that is why it is not claimed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,11 +256,8 @@ class RejectedRow:
     bytes: int
     """Size of the message as received."""
     body: str
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether *body* is all of the message."""
-        return self.bytes <= MAX_REJECTED_BYTES
+    is_whole: bool
+    """Whether *body* is all of the message, not only its beginning."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -302,6 +312,20 @@ class PendingReport:
     stf: Stf
     keys: StageKeys
     history: tuple[HistoryRow, ...]
-    """All its transitions, in order."""
-    last: int
-    """Id of its last history row: a report covers all rows up to this one."""
+    """Its transitions that the report covers, in order, from the very first."""
+    pending: tuple[int, ...]
+    """Ids of the last of them: those that were not reported yet."""
+
+    @property
+    def reported(self) -> tuple[HistoryRow, ...]:
+        """The transitions that were reported before."""
+        return self.history[: len(self.history) - len(self.pending)]
+
+    @property
+    def oldest(self) -> HistoryRow:
+        """The first transition that was not reported yet."""
+        return self.history[len(self.history) - len(self.pending)]
+
+    def first(self) -> PendingReport:
+        """The report of the oldest pending transition alone."""
+        return replace(self, history=(*self.reported, self.oldest), pending=self.pending[:1])

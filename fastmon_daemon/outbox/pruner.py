@@ -53,10 +53,13 @@ class Pruner:
         return self._run is not None
 
     def _may_be_pruned(self, outbox: Outbox, row: RunRow | None, now: datetime) -> bool:
-        """The rule: the run is complete and old, and none of its STFs must be kept; else the whole run is kept."""
+        """The rule: the run is over and old, and none of its STFs must be kept; else the whole run is kept.
+
+        Nobody completes a run that is not claimed: it is over with its last message.
+        """
         return (
             row is not None
-            and row.state in self._complete
+            and (row.state in self._complete or not row.claimed)
             and parse_timestamp(row.ended_at or row.last_message_at) <= now - self._keep
             and not outbox.count_stfs(self._kept, run=row.run, namespace=row.namespace)
         )

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from array import array
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from sqlite_utils import Database
 
 from fastmon_daemon.base.clock import format_timestamp
+from fastmon_daemon.messages import run_identity
 from fastmon_daemon.outbox.models import Latency, Origin, RunRow, TfCounts
 from fastmon_daemon.outbox.outages import Outages
 from fastmon_daemon.outbox.queries import count_by_state, load, placeholders, where_in
@@ -48,9 +49,10 @@ class Runs:
         return load(self._db, RunRow, f"where state in ({placeholders(states)})", states)
 
     def unpruned(self, states: Sequence[str]) -> list[RunRow]:
-        """The runs in *states* that still have STFs, in the order of their ends."""
+        """The runs in *states*, or not claimed, that still have STFs, in the order of their ends."""
         has_stfs = "exists (select 1 from stf where stf.namespace = run.namespace and stf.run = run.run)"
-        tail = f"where {has_stfs} and state in ({placeholders(states)}) order by coalesce(ended_at, last_message_at)"
+        over = f"(not claimed or state in ({placeholders(states)}))"
+        tail = f"where {has_stfs} and {over} order by coalesce(ended_at, last_message_at)"
         return load(self._db, RunRow, tail, states)
 
     def counts(self) -> dict[str, int]:
@@ -58,13 +60,30 @@ class Runs:
         return count_by_state(self._db, "run")
 
     def record_message(
-        self, namespace: str, run_id: str | int, state: str, now: datetime, execution_id: str | None
-    ) -> None:
-        """Note a message of the run; a new run begins in *state*, and is polled at once."""
+        self, namespace: str, run_id: str | int, state: str, now: datetime, execution_id: str | None,
+        *, claims: bool = True,
+    ) -> None:  # fmt: skip
+        """Note a message of the run; a new run begins in *state*. It is polled once a message *claims* it as ours."""
         self._db.execute(_RECORD_MESSAGE, {
-            "namespace": namespace, "run": str(run_id), "run_id": json.dumps(run_id), "state": state,
-            "execution_id": execution_id, "now": format_timestamp(now),
+            "namespace": namespace, "run": run_identity(run_id), "run_id": json.dumps(run_id), "state": state,
+            "execution_id": execution_id, "claims": claims, "now": format_timestamp(now),
         })  # fmt: skip
+
+    def claim(self, row: RunRow, now: datetime) -> None:
+        """An operator claims the run for good; it is polled at once."""
+        self._set(row, "claimed = 1, poll_at = ?", [format_timestamp(now)])
+
+    def release(self, row: RunRow, other_namespace: str) -> bool:
+        """The run is not ours, because TF files of *other_namespace* stand in it: it is polled no more.
+
+        False if an operator claimed it although that was known.
+        """
+        query = (
+            "update run set claimed = 0, other_namespace = ?, poll_at = null, monitor_count = null, absent = '[]',"
+            " unlisted = '[]', expected = null, expected_by = null"
+            " where namespace = ? and run = ? and other_namespace is null"
+        )
+        return bool(self._db.execute(query, [other_namespace, row.namespace, row.run]).rowcount)
 
     def set_state(
         self, row: RunRow, state: str, *, ended_at: datetime | None = None, ended_by: str | None = None
@@ -82,7 +101,7 @@ class Runs:
 
     def mark_nameless(self, row: RunRow, now: datetime) -> None:
         """After an `stf_ready` without a filename: poll the run from now on; every listed STF is stored at once."""
-        self._set(row, "nameless = 1, poll_at = ?", [format_timestamp(now)])
+        self._set(row, "nameless = 1, poll_at = iif(claimed, ?, null)", [format_timestamp(now)])
 
     def record_sequence(self, row: RunRow, sequence: int) -> None:
         """Note the sequence number of an STF."""
@@ -94,13 +113,19 @@ class Runs:
 
     def poll_by(self, row: RunRow, at: datetime) -> None:
         """Poll the run at *at* or earlier."""
-        self._set(row, "poll_at = min(coalesce(poll_at, ?), ?)", [format_timestamp(at), format_timestamp(at)])
+        earlier = "poll_at = iif(claimed, min(coalesce(poll_at, ?), ?), null)"
+        self._set(row, earlier, [format_timestamp(at), format_timestamp(at)])
 
-    def record_poll(self, row: RunRow, at: datetime | None, listed: int, absent: Sequence[str]) -> None:
-        """Store the answer to a poll: *listed* STFs, of which *absent* are unknown; the next poll is at *at*."""
-        kept = json.dumps(sorted(absent)[:MAX_ABSENT])
-        change = "poll_at = ?, reconcile_error = null, polls = polls + 1, monitor_count = ?, absent = ?"
-        self._set(row, change, [format_timestamp(at) if at else None, listed, kept])
+    def record_poll(
+        self, row: RunRow, at: datetime | None, listed: int, absent: Iterable[str], unlisted: Iterable[str]
+    ) -> None:
+        """Store the answer to a poll: *listed* STFs, of which *absent* are unknown; the next poll is at *at*.
+
+        *unlisted* STFs should have been listed too.
+        """
+        names = [json.dumps(sorted(each)[:MAX_ABSENT]) for each in (absent, unlisted)]
+        change = "poll_at = ?, reconcile_error = null, polls = polls + 1, monitor_count = ?, absent = ?, unlisted = ?"
+        self._set(row, change, [format_timestamp(at) if at else None, listed, *names])
 
     def remove_absent(self, row: RunRow, filename: str) -> None:
         """An STF that was unknown at the last poll is stored now; *row* must be current."""
@@ -108,9 +133,9 @@ class Runs:
             self._set(row, "absent = ?", [json.dumps([name for name in row.absent if name != filename])])
 
     def schedule_all(self, now: datetime, but: Sequence[str]) -> None:
-        """Poll every run that is in none of the states *but*."""
+        """Poll every claimed run that is in none of the states *but*."""
         self._db.execute(
-            f"update run set poll_at = ? where state not in ({placeholders(but)})",  # noqa: S608 (only placeholders are put in)
+            f"update run set poll_at = ? where claimed and state not in ({placeholders(but)})",  # noqa: S608 (only placeholders are put in)
             [format_timestamp(now), *but],
         )
 
@@ -141,6 +166,15 @@ class Runs:
         """The filenames of all STFs of the run that were ever stored, pruned ones included."""
         query = f"select filename from stf where {_OF_RUN} union all select filename from pruned where {_OF_RUN}"  # noqa: S608
         return {name for (name,) in self._db.execute(query, [row.namespace, row.run] * 2)}
+
+    def registered_names(self, row: RunRow, states: Sequence[str], until: datetime) -> set[str]:
+        """The filenames of the run's STFs in *states* of which a TF file was registered until then."""
+        query = (
+            f"select filename from stf where {_OF_RUN} and state in ({placeholders(states)})"  # noqa: S608
+            " and exists (select 1 from tf where tf.stf = stf.id and tf.registered_at <= ?)"
+        )
+        found = self._db.execute(query, [row.namespace, row.run, *states, format_timestamp(until)])
+        return {name for (name,) in found}
 
     def saved_verdict(self, row: RunRow) -> str | None:
         """The verdict that was stored when the run became complete, as JSON."""
@@ -206,10 +240,12 @@ def _latency(source: str | None, dest: str, values: list[float]) -> Latency:
 
 _OF_RUN = "namespace = ? and run = ?"
 _RECORD_MESSAGE = """
-insert into run (namespace, run, run_id, state, execution_id, last_message_at, poll_at)
-values (:namespace, :run, :run_id, :state, :execution_id, :now, :now)
-on conflict (namespace, run) do update set last_message_at = excluded.last_message_at,
-                                           execution_id = coalesce(run.execution_id, excluded.execution_id)"""
+insert into run (namespace, run, run_id, state, execution_id, last_message_at, poll_at, claimed)
+values (:namespace, :run, :run_id, :state, :execution_id, :now, iif(:claims, :now, null), :claims)
+on conflict (namespace, run) do update set
+    last_message_at = excluded.last_message_at, execution_id = coalesce(run.execution_id, excluded.execution_id),
+    poll_at = iif(claimed or other_namespace is not null, poll_at, excluded.poll_at),
+    claimed = max(claimed, excluded.claimed and other_namespace is null)"""
 _SET_STATE = """
 update run set state = :dest, ended_at = coalesce(:ended_at, ended_at), ended_by = coalesce(:ended_by, ended_by)
 where namespace = :namespace and run = :run and state = :source"""

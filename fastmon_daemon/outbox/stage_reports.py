@@ -16,6 +16,10 @@ from fastmon_daemon.outbox.queries import load, load_tfs
 
 UNREPORTABLE = "stages_unreportable"
 """The counter of STFs for which no stage can be reported."""
+SINGLE_UPDATES = "stage_updates_single"
+"""The counter of updates that told one transition."""
+COALESCED_UPDATES = "stage_updates_coalesced"
+"""The counter of updates that told several transitions of an STF."""
 
 
 class StageReports:
@@ -25,22 +29,23 @@ class StageReports:
         self._db = db
 
     def pending(self, after: int, limit: int) -> tuple[list[int], int]:
-        """STF ids of the next *limit* pending history rows after row *after*, oldest first; and the id of the last."""
+        """The STF id of each of the next *limit* pending history rows after row *after*, oldest first; the last row."""
         pending = "reported_at is null and id > ?"
         rows = list(self._db.table("history").rows_where(pending, [after], "id", "id, stf", limit))
-        return list(dict.fromkeys(row["stf"] for row in rows)), rows[-1]["id"] if rows else after
+        return [row["stf"] for row in rows], rows[-1]["id"] if rows else after
 
     def report(self, stf_id: int) -> PendingReport | None:
         """The pending report of an STF; None if nothing is pending, or the STF was pruned meanwhile."""
-        query = "select max(id), count(*) > count(reported_at) from history where stf = ?"
-        last, is_pending = self._db.execute(query, [stf_id]).fetchone()
-        if not is_pending:
+        unreported = "stf = ? and reported_at is null"
+        rows = self._db.table("history").rows_where(unreported, [stf_id], "id", "id")
+        pending = tuple(row["id"] for row in rows)
+        if not pending:
             return None
-        history = load(self._db, HistoryRow, "where stf = ? and id <= ? order by id", [stf_id, last])
+        history = load(self._db, HistoryRow, "where stf = ? and id <= ? order by id", [stf_id, pending[-1]])
         keys, tfs = self.keys(stf_id), load_tfs(self._db, stf_id)
         # Read last: if the STF still exists, the reads above are complete.
         for stf in load(self._db, Stf, "where id = ?", [stf_id]):
-            return PendingReport(stf=replace(stf, tfs=tfs), keys=keys, history=tuple(history), last=last)
+            return PendingReport(stf=replace(stf, tfs=tfs), keys=keys, history=tuple(history), pending=pending)
         return None
 
     def keys(self, stf_id: int) -> StageKeys:
@@ -52,12 +57,12 @@ class StageReports:
         """The number of pending transitions."""
         return self._db.table("history").count_where("reported_at is null")
 
-    def set_workflow(self, stf_id: int, workflow_id: str) -> None:
-        """Store the monitor's id of an STF's workflow."""
+    def set_workflow(self, stf_id: int, workflow_id: str | None) -> None:
+        """Store the monitor's id of an STF's workflow; None: it has none any more."""
         self._db.execute("update stf set workflow_id = ? where id = ?", [workflow_id, stf_id])
 
-    def set_stage(self, stf_id: int, stage_id: str) -> None:
-        """Store the monitor's id of an STF's stage."""
+    def set_stage(self, stf_id: int, stage_id: str | None) -> None:
+        """Store the monitor's id of an STF's stage; None: it has none any more."""
         self._db.execute("update stf set stage_id = ? where id = ?", [stage_id, stf_id])
 
     def mark_reported(self, stf_id: int, last: int, now: datetime) -> None:

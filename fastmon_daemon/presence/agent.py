@@ -38,6 +38,11 @@ class Presence:
         """Whether no stage report can be sent now (see `report_now`)."""
         return self._stages is None or self._stages.is_settled
 
+    def wake_stages(self) -> None:
+        """Report the transitions that were made since; cheap, and may be called after each tick of the engine."""
+        if self._stages:
+            self._stages.worker.wake()
+
     def report_now(self) -> None:
         """Start a round of stage reports; `is_settled` tells when it has ended."""
         if self._stages:

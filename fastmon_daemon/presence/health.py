@@ -1,4 +1,4 @@
-"""The health of the daemon, read from the database, the broker connection and the workers' errors."""
+"""The health of the daemon as heart-beats and status messages tell it: the assessment, and whether it is busy."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.outbox import OutboxReader, RunRow, open_for_reading
-from fastmon_daemon.presence.periodic_worker import WorkerErrors
-from fastmon_daemon.presence.stuck import StuckRule, StuckStfs, latest_link_statuses
+from fastmon_daemon.presence.assessment import Assessor
+from fastmon_daemon.statechart import StateMachine
 
 
 class HealthStatus(StrEnum):
@@ -18,9 +18,9 @@ class HealthStatus(StrEnum):
 
     OK = "OK"
     WARNING = "WARNING"
-    """A link is down, an STF is stuck, or a worker fails."""
+    """Something is wrong: a link is down, an STF is stuck, a run is incomplete, a worker fails."""
     ERROR = "ERROR"
-    """A link is blocked: an operator must fix the configuration."""
+    """An operator must act at once: a link is blocked, or the engine has stalled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +32,8 @@ class Health:
     """Short names of all problems."""
     why: str
     """The problems with their reasons; the reasons may differ at each check."""
+    line: str
+    """The verdict in one line, as `inspect` begins with it."""
     busy: bool
     """Whether an STF is unfinished, or was completed since the last check."""
     connected: bool
@@ -57,16 +59,15 @@ class HealthChecker:
         self,
         *,
         database: Path,
-        stuck: StuckRule,
-        errors: WorkerErrors,
+        assessor: Assessor,
         connected: Callable[[], bool] | None,
         clock: Clock,
     ) -> None:
         """*connected* returns whether the broker is connected; None if no broker is needed."""
         self.clock = clock
         self._database = database
-        self._rule = stuck
-        self._errors = errors
+        self._rule = assessor.rule.stuck
+        self._assessor = assessor
         self._is_connected = connected
         self._opened: OutboxReader | None = None
         self._completed_at: str | None = None
@@ -77,6 +78,11 @@ class HealthChecker:
         self._opened = self._opened or open_for_reading(self._database)
         return self._opened
 
+    @property
+    def chart(self) -> StateMachine:
+        """The statechart of the STFs."""
+        return self._rule.chart
+
     def close(self) -> None:
         """Close the database connection; in the thread that used it."""
         if self._opened is not None:
@@ -84,19 +90,15 @@ class HealthChecker:
             self._opened = None
 
     def health(self) -> Health:
-        """Return the health: links that are not up, stuck STFs as `inspect` counts them, and failing workers."""
-        links = latest_link_statuses(self.reports)
-        problems = {f"{name} {link.state}": link.reason or "" for name, link in links.items() if link.state != "up"}
-        blocked = any(link.state == "blocked" for link in links.values())
-        stuck = StuckStfs(self.reports, self._rule, links, self.clock.now(), daemon_runs=True).count()
-        if stuck:
-            problems["stuck"] = f"{stuck} STFs, see fastmon-daemon inspect"
-        problems |= {f"{worker} failing": f"{error}, see the log" for worker, error in self._errors.now().items()}
+        """Return the health: the assessment, as `inspect` shows it, and whether there is work."""
+        found = self._assessor.assess(self.reports)
+        is_error = any(problem.is_error for problem in found.problems)
         connected = self._is_connected is not None and self._is_connected()
         return Health(
-            status=HealthStatus.ERROR if blocked else HealthStatus.WARNING if problems else HealthStatus.OK,
-            problems=tuple(problems),
-            why="; ".join(f"{problem}: {reason}" for problem, reason in problems.items()),
+            status=HealthStatus.ERROR if is_error else HealthStatus.WARNING if found.problems else HealthStatus.OK,
+            problems=tuple(problem.name for problem in found.problems),
+            why="; ".join(f"{problem.name}: {problem.reason}" for problem in found.problems),
+            line=found.line,
             busy=self._has_completed() or self.reports.unfinished() > 0,
             connected=connected,
             disconnected=self._is_connected is not None and not connected,

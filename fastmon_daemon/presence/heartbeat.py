@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from fastmon_daemon import __version__
 from fastmon_daemon.monitor import AgentClient
-from fastmon_daemon.presence.health import Health, HealthChecker, HealthStatus, StfCounts
+from fastmon_daemon.presence.health import Health, HealthChecker, StfCounts
 from fastmon_daemon.presence.identity import AGENT_TYPE
 from fastmon_daemon.presence.periodic_worker import BestEffortCall
 
@@ -104,14 +104,14 @@ class Heartbeat:
     def _row(self, health: Health, status: str, state: str, counts: StfCounts) -> dict[str, object]:
         connected = "connected" if health.connected else "disconnected" if health.disconnected else "not used"
         sentences = [
+            f"{health.line}.",
             f"Fast monitoring agent {__version__}. MQ: {connected}.",
             f"{counts.active} STFs active, {counts.completed} completed, {counts.failed} failed.",
-            f"{health.why}." if health.status is not HealthStatus.OK else "",
         ]
         return {
             "instance_name": self._name,
             "agent_type": AGENT_TYPE,
-            "description": " ".join(filter(None, sentences))[:_DESCRIPTION_MAX],
+            "description": " ".join(sentences)[:_DESCRIPTION_MAX],
             "status": status,
             "agent_url": None,
             "namespace": self._namespace,

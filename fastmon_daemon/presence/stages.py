@@ -1,15 +1,13 @@
-"""The stage reporter: tells the monitor the workflow stage of each STF, with lower priority than processing.
+"""The stage reporter: tells the monitor each transition of each STF, with lower priority than processing.
 
 Reports are made from the database, and the monitor's answers are stored by the engine's thread.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from loguru import logger
@@ -17,28 +15,33 @@ from loguru import logger
 from fastmon_daemon.base.backoff import backoff
 from fastmon_daemon.base.clock import parse_timestamp
 from fastmon_daemon.base.errors import FastmonError, LinkDown
+from fastmon_daemon.messages import run_identity
 from fastmon_daemon.monitor import AgentClient, RequestRejected
-from fastmon_daemon.outbox import UNREPORTABLE, Outbox, PendingReport, Stf
+from fastmon_daemon.outbox import (
+    COALESCED_UPDATES,
+    SINGLE_UPDATES,
+    UNREPORTABLE,
+    Outbox,
+    PendingReport,
+    StageKeys,
+    Stf,
+)
 from fastmon_daemon.presence.health import HealthChecker
-from fastmon_daemon.presence.identity import AGENT_TYPE
+from fastmon_daemon.presence.lost_ids import LostIds
 from fastmon_daemon.presence.periodic_worker import BestEffortCall, PeriodicWorker, WorkerErrors
-from fastmon_daemon.statechart import StateMachine
+from fastmon_daemon.presence.stage_rows import new_stage_row, stage_row, workflow_row, workflow_status
 
 EVERY_S = 1.0
-"""Seconds between two rounds; transitions of an STF within one round share a request."""
+"""Seconds between two rounds without a transition."""
+BEHIND_AFTER = timedelta(seconds=3)
+BEHIND_TRANSITIONS = 20
+"""The reporter is behind with an STF whose oldest pending transition is older than `BEHIND_AFTER`, and with all STFs
+while more than `BEHIND_TRANSITIONS` transitions are pending: then one update tells all of an STF."""
 _PAGE = 200
-_YIELD = 9.0
-"""The pause after a call, as a multiple of its duration, while the engine has calls in flight; else it is 1."""
+_YIELD = 9
+"""The longest pause after an update, in durations of it, while the engine has calls in flight; else it is one."""
 _PAUSE_MAX_S = 5.0
 
-DAQ_STATES = ("no_beam", "beam", "run", "calib", "test")
-DAQ_SUBSTATES = ("not_ready", "ready", "physics", "standby", "lumi", "eic", "epic", "daq", "calib")
-"""The DAQ states and substates that the monitor accepts."""
-
-_TRANSITIONS_MAX = 200
-"""Most transitions in a stage's metadata; only the last ones of an STF that was retried many times."""
-
-Row = dict[str, Any]
 Write = Callable[[Outbox, datetime], Any]
 Submit = Callable[[Write], Future[Any]]
 """Runs a write in the engine's thread, in a transaction of its own."""
@@ -51,24 +54,32 @@ class StageReporter:
         self,
         client: AgentClient,
         agent_name: str,
-        chart: StateMachine,
         health_checker: HealthChecker,
         *,
         submit: Submit,
         busy: Callable[[], bool],
+        selected: Callable[[Stf], bool],
         errors: WorkerErrors,
     ) -> None:
-        """*busy* returns whether the engine has calls in flight."""
+        """*busy* returns whether the engine has calls in flight, *selected* whether an STF will not be skipped."""
         self._client = client
         self._agent_name = agent_name
-        self._chart = chart
+        self._chart = health_checker.chart
         self._health_checker = health_checker
         self._submit = submit
         self._busy = busy
+        self._selected = selected
         self._monotonic = health_checker.clock.monotonic
         self._attempt = BestEffortCall("workflow stages", self._monotonic)
         self._postponed: dict[int, tuple[int, float]] = {}
         """STF id -> failed attempts, and the monotonic time of the next one."""
+        self._unregistered: set[int] = set()
+        """Unfinished STFs that the monitor did not know when their workflow was created."""
+        self._lost = LostIds(client, agent_name, self._monotonic)
+        self._seen = 0
+        """The last history row of the last round: the engine wakes the worker often, and many rows may wait."""
+        self._rescan_at = self._monotonic()
+        """When rows that wait are looked at again."""
         self._requested = 1
         """Requested rounds; written only by `report_now`."""
         self._completed = 0
@@ -87,7 +98,12 @@ class StageReporter:
         begun_at, requested = self._monotonic(), self._requested
         self.in_flight = True  # set before the worker checks `stopping`; who stops it checks in the other order
         try:
+            if requested != self._completed or begun_at >= self._rescan_at:
+                self._seen, self._rescan_at = 0, begun_at + EVERY_S
             self._round()
+            if self._find_lost():
+                self._seen = 0
+                self._round()
         finally:
             self.in_flight = False
         self._completed = requested
@@ -98,48 +114,70 @@ class StageReporter:
         self._requested += 1
         self.worker.wake()
 
+    @property
+    def _must_wait(self) -> bool:
+        return bool(self._attempt.pause_s) or self.worker.stopping.is_set()
+
     def _round(self) -> None:
-        after = 0
-        while not (self._attempt.pause_s or self.worker.stopping.is_set()):
-            stfs, last = self._health_checker.reports.stages.pending(after, _PAGE)
+        while not self._must_wait:
+            stfs, last = self._health_checker.reports.stages.pending(self._seen, _PAGE)
             if not stfs:
                 break
-            self._report_all(stfs)
-            after = last
+            self._report_page(stfs)
+            self._seen = last
 
-    def _report_all(self, stfs: list[int]) -> None:
-        needless: list[PendingReport] = []
+    def _report_page(self, stfs: Sequence[int]) -> None:
+        """Report the pending transitions of *stfs*, which has an STF once for each of them."""
+        needless: dict[int, PendingReport] = {}
+        stfs = [stf_id for stf_id in stfs if not self._waits(stf_id)]
+        is_behind = len(stfs) > BEHIND_TRANSITIONS
         for stf_id in stfs:
-            if self._attempt.pause_s or self.worker.stopping.is_set():
+            if self._must_wait:
                 break
+            if self._waits(stf_id) or stf_id in needless:
+                continue
             report = self._health_checker.reports.stages.report(stf_id)
             if report is None or self._is_early(report):
                 continue
             if self._is_needless(report):
-                needless.append(report)
-            elif self._postponed.get(stf_id, (0, 0.0))[1] <= self._monotonic():
-                self._report(report)
+                needless[stf_id] = report
+            else:
+                self._report(report if is_behind or self._is_old(report) else report.first())
         if needless:
-            self._mark_reported(*needless)
+            self._mark_reported(*needless.values())
+
+    def _waits(self, stf_id: int) -> bool:
+        """Whether an STF waits after a failure, or for a lookup of its ids."""
+        return stf_id in self._lost or self._postponed.get(stf_id, (0, 0.0))[1] > self._monotonic()
 
     def _is_early(self, report: PendingReport) -> bool:
-        """Whether the STF may still be skipped: a skipped STF has no stage."""
-        return report.keys.stage_id is None and self._chart.may(report.stf.state, "skip")
+        """Whether the STF is going to be skipped: a skipped STF has no stage."""
+        return (
+            report.keys.stage_id is None
+            and self._chart.may(report.stf.state, "skip")
+            and not self._selected(report.stf)
+        )
 
     def _is_needless(self, report: PendingReport) -> bool:
-        """Whether no report is needed (its state has no stage) or possible (it is unreportable)."""
-        has_no_stage = report.keys.stage_id is None and self._chart.reported_as(report.stf.state) is None
-        return has_no_stage or report.keys.unreportable is not None
+        """Whether no report is needed (the STF was skipped) or possible (it is unreportable)."""
+        was_skipped = report.keys.stage_id is None and self._chart.may(report.stf.state, "include")
+        return was_skipped or report.keys.unreportable is not None
+
+    def _is_old(self, report: PendingReport) -> bool:
+        return self._health_checker.clock.now() - parse_timestamp(report.oldest.at) > BEHIND_AFTER
 
     def _report(self, report: PendingReport) -> None:
         begun = self._monotonic()
         try:
-            self._send(report)
+            if report.keys.stage_id is None:
+                self._create(report)
+            else:
+                self._update(report, report.keys.stage_id)
         except RequestRejected as exc:
             if exc.endpoint_missing:
                 self._attempt.failed(exc)
             else:
-                self._give_up(report, str(exc))
+                self._rejected(report, exc)
         except FastmonError as exc:
             self._postpone(exc, report.stf.id)
         else:
@@ -147,26 +185,82 @@ class StageReporter:
             self._postponed.pop(report.stf.id, None)
         self._yield(self._monotonic() - begun)
 
-    def _send(self, report: PendingReport) -> None:
-        """Create workflow and stage, or update the stage. A new id is stored at once: it cannot be looked up later."""
-        stf, stage_id = report.stf, report.keys.stage_id
-        if stage_id is not None:
-            self._client.update_stage(stage_id, stage_row(report, self._chart))
-            self._mark_reported(report)
-            return
-        workflow = report.keys.workflow_id or self._client.find_workflow(stf.filename)
+    def _create(self, report: PendingReport) -> None:
+        """Create the stage, and the workflow unless there is one. A new id is stored at once."""
+        stf, workflow = report.stf, report.keys.workflow_id
+        file_id, is_new = None, False
         if workflow is None:
-            workflow = self._client.create_workflow(workflow_row(stf))
-        if workflow != report.keys.workflow_id:
-            new_workflow = workflow
-            self._write(lambda outbox, _: outbox.stages.set_workflow(stf.id, new_workflow))
+            record = self._client.find_stf(stf.filename)
+            workflow, file_id = (record.workflow_id, record.file_id) if record else (None, None)
+            if record is None:
+                self._unregistered.add(stf.id)
+            if workflow is None:
+                workflow, is_new = self._client.create_workflow(workflow_row(report, self._chart, file_id)), True
+            elif (run := self._client.run_of_workflow(workflow)) and run_identity(run) != run_identity(stf.run_id):
+                self._give_up(report, f"the monitor's row of this name names a workflow of run {run}")
+                return
+            self._set_keys({stf.id: StageKeys(workflow_id=workflow, stage_id=None, unreportable=None)})
+        if not is_new:
+            file = {"file_id": file_id} if file_id else {}
+            self._client.update_workflow(workflow, {**workflow_status(report.history, self._chart), **file})
         new_stage = self._client.create_stage(new_stage_row(report, self._chart, self._agent_name, workflow))
-        self._mark_reported(report, first=lambda outbox: outbox.stages.set_stage(stf.id, new_stage))
+        self._mark_told(report, first=lambda outbox: outbox.stages.set_stage(stf.id, new_stage))
+
+    def _update(self, report: PendingReport, stage_id: str) -> None:
+        """Update the stage, and the workflow if it follows."""
+        self._client.update_stage(stage_id, stage_row(report, self._chart))
+        status = workflow_status(report.history, self._chart)
+        if report.keys.workflow_id is not None and status != workflow_status(report.reported, self._chart):
+            self._client.update_workflow(report.keys.workflow_id, {**status, **self._file_id(report)})
+        self._mark_told(report)
+
+    def _file_id(self, report: PendingReport) -> dict[str, str]:
+        """The file id of a finalized STF that was not registered when its workflow was created."""
+        stf = report.stf
+        if stf.id not in self._unregistered or not self._chart.is_finalized(report.history[-1].dest):
+            return {}
+        record = self._client.find_stf(stf.filename)
+        self._unregistered.discard(stf.id)
+        return {"file_id": record.file_id} if record else {}
+
+    def _rejected(self, report: PendingReport, error: RequestRejected) -> None:
+        """Handle a rejection: look up what exists, create again what is gone, else give up."""
+        keys = report.keys
+        self._postponed.pop(report.stf.id, None)
+        exists = error.has_error("filename", "already exists") or error.has_error("non_field_errors", "unique set")
+        is_gone = error.has_error("detail", "matches the given query") or error.has_error("workflow", "does not exist")
+        if exists and not self._lost.hopeless:
+            self._lost.add(report.stf, self._health_checker.reports.stages.keys(report.stf.id).workflow_id)
+        elif exists:
+            self._give_up(report, f"{self._lost.hopeless}: {error}")
+        elif is_gone and keys.workflow_id is not None:
+            logger.warning("{}: the monitor has its workflow stage no more, creating it again", report.stf.filename)
+            self._set_keys({report.stf.id: StageKeys(workflow_id=None, stage_id=None, unreportable=None)})
+        else:
+            self._give_up(report, str(error))
+
+    def _find_lost(self) -> bool:
+        """Look up the ids that are lost, if it is time; returns whether there is something to report again."""
+        found = {} if self._must_wait else self._lost.look_up()
+        if found:
+            self._set_keys(found)
+        return bool(found)
+
+    def _set_keys(self, found: dict[int, StageKeys]) -> None:
+        """Store the ids of STFs; those that are unreportable are given up."""
+
+        def write(outbox: Outbox, _now: datetime) -> None:
+            for stf_id, keys in found.items():
+                outbox.stages.set_workflow(stf_id, keys.workflow_id)
+                outbox.stages.set_stage(stf_id, keys.stage_id)
+                if keys.unreportable is not None and outbox.stages.give_up(stf_id, keys.unreportable):
+                    outbox.count(UNREPORTABLE)
+
+        self._write(write)
 
     def _give_up(self, report: PendingReport, reason: str) -> None:
-        """Mark an STF unreportable: the monitor rejects its stage, or has it under an id that cannot be looked up."""
+        """Mark an STF unreportable: the monitor rejects its stage, or has it under an id that cannot be found."""
         logger.warning("{}: stage not reportable: {}", report.stf.filename, reason)
-        self._postponed.pop(report.stf.id, None)
 
         def give_up(outbox: Outbox) -> None:
             if outbox.stages.give_up(report.stf.id, reason):
@@ -181,16 +275,26 @@ class StageReporter:
         attempts = self._postponed.get(stf_id, (0, 0.0))[0] + 1
         self._postponed[stf_id] = (attempts, self._monotonic() + backoff(attempts).total_seconds())
 
+    def _mark_told(self, report: PendingReport, first: Callable[[Outbox], None] = lambda _: None) -> None:
+        """Mark an update of the stage as sent, and count it."""
+        counter = SINGLE_UPDATES if len(report.pending) == 1 else COALESCED_UPDATES
+
+        def count(outbox: Outbox) -> None:
+            first(outbox)
+            outbox.count(counter)
+
+        self._mark_reported(report, first=count)
+
     def _mark_reported(self, *reports: PendingReport, first: Callable[[Outbox], None] = lambda _: None) -> None:
         def write(outbox: Outbox, now: datetime) -> None:
             first(outbox)
             for report in reports:
-                outbox.stages.mark_reported(report.stf.id, report.last, now)
+                outbox.stages.mark_reported(report.stf.id, report.pending[-1], now)
 
         self._write(write)
 
     def _write(self, write: Write) -> None:
-        """Write and wait until it is committed: an id that is lost now cannot be looked up later."""
+        """Write and wait until it is committed: an id that is lost now is hard to find later."""
         while True:
             try:
                 self._submit(write).result()
@@ -203,103 +307,7 @@ class StageReporter:
 
     def _yield(self, took_s: float) -> None:
         """Leave the monitor to the engine, for longer the slower it answers."""
-        pause = took_s * _YIELD if self._busy() else took_s
-        self.worker.stopping.wait(min(pause, _PAUSE_MAX_S))
-
-
-def workflow_row(stf: Stf) -> Row:
-    """Return the workflow row of an STF that has none; fields missing in its message are filled in and listed."""
-    message = _message(stf)
-    known = {
-        "daq_state": message.get("state") if message.get("state") in DAQ_STATES else None,
-        "daq_substate": message.get("substate") if message.get("substate") in DAQ_SUBSTATES else None,
-        "generated_time": _time(message.get("timestamp")),
-        "stf_start_time": _time(message.get("start")),
-        "stf_end_time": _time(message.get("end")),
-    }
-    filled = {"daq_state": "run", "daq_substate": "physics"}
-    missing = [key for key, value in known.items() if value is None]
-    return {
-        "filename": stf.filename,
-        "namespace": stf.namespace,
-        "execution_id": stf.execution_id[:100] if stf.execution_id else None,
-        "run_id": stf.run,
-        **known,
-        **{key: filled.get(key, stf.born_at) for key in missing},
-        "current_status": "generated",
-        "current_agent": AGENT_TYPE,
-        "stf_metadata": {"created_by": AGENT_TYPE, "filled_in": missing},
-    }
-
-
-def stage_row(report: PendingReport, chart: StateMachine) -> Row:
-    """Return the complete stage row of an STF: a lost report is made good by the next one."""
-    stf = report.stf
-    life = [row for row in report.history if row.life == stf.life]
-    received_at = life[0].at
-    step = next((row for row in life if row.trigger in chart.steps), None)
-    completed = next((row for row in life if row.dest == chart.success_state), None)
-    failed = next((row for row in life if chart.may(row.dest, "retry")), None)
-    ended = completed or failed
-    return {
-        "status": next((name for row in reversed(report.history) if (name := chart.reported_as(row.dest))), None),
-        "received_at": received_at,
-        "started_at": step.at if step else None,
-        "completed_at": completed.at if completed else None,
-        "failed_at": failed.at if failed else None,
-        "processing_time_seconds": _seconds(received_at, ended.at) if ended else None,
-        "failure_reason": failed.note if failed else None,
-        "output_message": _output(stf) if completed else None,
-        "stage_metadata": _metadata(report),
-    }
-
-
-def new_stage_row(report: PendingReport, chart: StateMachine, agent_name: str, workflow_id: str) -> Row:
-    """Return the stage row of an STF that has no stage yet."""
-    keys = {"workflow": workflow_id, "agent_name": agent_name, "agent_type": AGENT_TYPE}
-    return {**keys, **stage_row(report, chart), "input_message": _message(report.stf)}
-
-
-def _output(stf: Stf) -> Row:
-    files = [
-        {"tf_filename": tf.filename, "tf_file_id": tf.monitor_id, "tf_first": tf.first, "tf_last": tf.last}
-        for tf in stf.tfs
-    ]
-    return {"msg_type": "tf_file_registered", "count": len(files), "tf_files": files}
-
-
-def _metadata(report: PendingReport) -> Row:
-    stf = report.stf
-    return {
-        "state": stf.state,
-        "since": stf.since,
-        "life": stf.life,
-        "attempts": stf.attempts,
-        "origin": stf.origin,
-        "remark": stf.remark,
-        "tf_files": len(stf.tfs),
-        "sample": asdict(stf.plan) if stf.plan else None,
-        "transitions": [
-            {"at": row.at, "trigger": row.trigger, "from": row.source, "to": row.dest, "note": row.note}
-            for row in report.history[-_TRANSITIONS_MAX:]
-        ],
-    }
-
-
-def _message(stf: Stf) -> Row:
-    """Return the message, or the monitor's row, of the STF."""
-    message: Row = json.loads(stf.body)
-    return message
-
-
-def _time(value: object) -> str | None:
-    """Return *value* if it is an ISO 8601 time with an offset, else None."""
-    try:
-        read = datetime.fromisoformat(str(value))
-    except ValueError:
-        return None
-    return read.isoformat() if read.tzinfo else None
-
-
-def _seconds(begin: str, end: str) -> float:
-    return round((parse_timestamp(end) - parse_timestamp(begin)).total_seconds(), 3)
+        pause_s = min(took_s, _PAUSE_MAX_S / _YIELD)
+        for _ in range(_YIELD):
+            if self.worker.stopping.wait(pause_s) or not self._busy():
+                return

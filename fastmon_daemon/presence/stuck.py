@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -98,9 +98,18 @@ class StuckStfs:
         waited_for = {name for name, link in links.items() if daemon_runs and link.excuses(self._before)}
         self._unfinished = tuple(state for state in rule.unfinished if rule.link_from(state) not in waited_for)
 
-    def count(self, *, state: str | None = None, run: str | None = None) -> int:
-        """Count the stuck STFs, optionally only those in *state* or of *run*."""
-        return sum(self._reports.count_stfs(states, before=before, run=run) for states, before in self._groups(state))
+    def count(self, *, state: str | None = None, run: str | None = None, states: Collection[str] | None = None) -> int:
+        """Count the stuck STFs, optionally only those in *state*, in one of *states*, or of *run*."""
+        return sum(
+            self._reports.count_stfs(allowed, before=before, run=run)
+            for group, before in self._groups(state)
+            if (allowed := tuple(each for each in group if states is None or each in states))
+        )
+
+    def since(self) -> str | None:
+        """Return since when the first of the stuck STFs has been in its state."""
+        first = (self._reports.find(states, before=before, limit=1) for states, before in self._groups(None))
+        return min((stf.since for found in first for stf in found), default=None)
 
     def find(self, limit: int, *, state: str | None = None, run: str | None = None) -> list[Stf]:
         """Return up to *limit* stuck STFs (negative: all), failed ones first: a long backlog must not hide them."""

@@ -6,7 +6,7 @@ us, before our rows were pruned or lost, or by another agent) and must not be an
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from itertools import islice
 from typing import Any
@@ -16,12 +16,12 @@ from loguru import logger
 from fastmon_daemon.base.clock import parse_timestamp
 from fastmon_daemon.base.rate_limit import TokenBucket
 from fastmon_daemon.engine import BackgroundTask
-from fastmon_daemon.messages import sequence_in
+from fastmon_daemon.messages import STF_SEEN, sequence_in
 from fastmon_daemon.monitor import TfFile
 from fastmon_daemon.outbox import NewStf, Origin, Outbox, ReceiveOutcome
 from fastmon_daemon.reconciler.config import ReconcilerConfig
 from fastmon_daemon.reconciler.downtime import explain_missed
-from fastmon_daemon.runs.run_events import apply_transition
+from fastmon_daemon.runs.run_events import NOT_CLAIMED, apply_transition
 from fastmon_daemon.runs.tracked_runs import MissedStf, TrackedRun, TrackedRuns
 
 BATCH = 500
@@ -39,9 +39,13 @@ class BackfillQueue:
         self._lookups = TokenBucket(config.intervals.lookups_per_s, config.clock.monotonic)
 
     def add(self, run: TrackedRun, missed: list[MissedStf]) -> None:
-        """Queue missed STFs of *run*."""
-        for each in missed:
-            (run.lookups_waiting if self._needs_lookup(each) else run.to_store)[each.name] = each
+        """Queue missed STFs of *run*; one of them at least is looked up, until that was done once in the run."""
+        by_name = {each.name: each for each in missed}
+        looked_up = {name for name, each in by_name.items() if self._needs_lookup(each)}
+        if by_name and not looked_up and not run.namespace_checked:
+            looked_up = {max(by_name, key=lambda name: self._is_selected(by_name[name]))}
+        for name, each in by_name.items():
+            (run.lookups_waiting if name in looked_up else run.to_store)[name] = each
 
     def drop(self) -> None:
         """Empty the queues."""
@@ -56,7 +60,7 @@ class BackfillQueue:
 
     def tasks(self, outbox: Outbox, now: datetime) -> Iterator[BackgroundTask]:
         """Store a batch of STFs that need no lookup; yield lookups for some of the others."""
-        if run := next((run for run in self._runs.all() if run.to_store), None):
+        if run := next((run for run in self._runs.all() if run.to_store and run.may_store), None):
             names = list(islice(run.to_store, BATCH))
             with outbox.transaction():
                 for name in names:
@@ -78,7 +82,10 @@ class BackfillQueue:
         return waiting if has_room and self._config.allows_calls("monitor") and self._lookups.is_ready else None
 
     def _needs_lookup(self, missed: MissedStf) -> bool:
-        return missed.origin is Origin.RECOVERED and self._config.is_selected(sequence_in(missed.name), missed.name)
+        return missed.origin is Origin.RECOVERED and self._is_selected(missed)
+
+    def _is_selected(self, missed: MissedStf) -> bool:
+        return self._config.is_selected(sequence_in(missed.name, missed.row.run_id), missed.name)
 
     def _lookup(self, run: TrackedRun, missed: MissedStf) -> BackgroundTask:
         name = missed.name
@@ -96,14 +103,35 @@ class BackfillQueue:
                 answer = []
             del run.lookup_failures[name]
             tfs: list[TfFile] = answer
+            if self._is_foreign(outbox, missed, tfs):
+                run.to_store.clear()
+                run.lookups_waiting.clear()
+                return
+            run.namespace_checked = True
             self._store(outbox, missed, tuple(tf.tf_filename for tf in tfs), now)
 
         return BackgroundTask("monitor", lambda: self._config.monitor.tf_files(name), done)
 
+    def _is_foreign(self, outbox: Outbox, missed: MissedStf, tfs: list[TfFile]) -> bool:
+        """Whether TF files of another namespace show that the run is not ours; it is released then."""
+        named = {str(tf.metadata.get("namespace") or "") for tf in tfs if isinstance(tf.metadata, Mapping)}
+        others = named - {"", missed.row.namespace}
+        if not others or missed.by:  # an operator may claim such a run
+            return False
+        other = ", ".join(sorted(others))
+        is_released = outbox.runs.release(missed.row, other)
+        if is_released:
+            what = f"TF files of namespace {other} stand at {missed.name}"
+            logger.warning("run {}: given up ({}): {}", missed.row.run, what, NOT_CLAIMED)
+        return is_released
+
     def _store(self, outbox: Outbox, missed: MissedStf, preexisting: tuple[str, ...], now: datetime) -> None:
         row, stf = missed.row, missed.stf
-        born = parse_timestamp(stf.created_at)
-        sequence = sequence_in(stf.stf_filename)
+        current = outbox.runs.get(row.namespace, row.run) or row
+        if not current.claimed:
+            return  # it was released meanwhile
+        born = parse_timestamp(stf.created_at) if stf.created_at else now
+        sequence = sequence_in(stf.stf_filename, row.run_id)
         note = explain_missed(born, outbox) if missed.origin is Origin.RECOVERED else None
         new = NewStf(
             namespace=row.namespace,
@@ -120,13 +148,14 @@ class BackfillQueue:
             preexisting=preexisting,
         )
         outcome = outbox.receive(new, self._config.charts[0].initial, now)
-        current = outbox.runs.get(row.namespace, row.run) or row
         outbox.runs.remove_absent(current, missed.name)
         if outcome is not ReceiveOutcome.FRESH:
             return  # its message has arrived meanwhile
         outbox.count(f"stf_{missed.origin}")
+        if stf.unreadable:
+            logger.warning("{}: the monitor's row was read without {}", missed.name, ", ".join(stf.unreadable))
         logger.info("{}: {} (run {})", stf.stf_filename, note or "listed by the monitor", row.run)
         outbox.runs.record_message(row.namespace, row.run_id, self._config.run_chart.initial, now, None)
-        apply_transition(outbox, self._config.run_chart, current, "hear_stf", now)
+        apply_transition(outbox, self._config.run_chart, current, STF_SEEN, now)
         if sequence is not None:
             outbox.runs.record_sequence(row, sequence)

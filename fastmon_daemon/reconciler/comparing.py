@@ -49,6 +49,8 @@ class RunComparator:
         """Queue missed STFs, store what the monitor says about the run, and schedule the next poll."""
         poll_state, row = run.poll_state, outbox.runs.get(polled.namespace, polled.run)
         assert row is not None  # only a purge deletes the row, and polls of purged runs are dropped
+        if not row.claimed:
+            return  # it was released while it was polled
         monotonic = self._config.clock.monotonic()
         self._record_poll(outbox, row, listing, poll_state, now)
         known = outbox.runs.known_names(row)
@@ -62,17 +64,23 @@ class RunComparator:
         origin = Origin.POLLED if row.nameless else Origin.RECOVERED
         self._backfill.add(run, [MissedStf(row, stf, origin) for stf in missed])
         row = self._expect(outbox, row, len(listing.stfs), poll_state)
-        all_here = not absent and row.expected is not None and len(known) >= row.expected
+        unlisted = self._unlisted(outbox, row, listing)
+        all_here = (
+            not (absent or unlisted)
+            and row.expected is not None
+            and len(known) >= row.expected
+            and len(listing.stfs) >= self._listable_count(outbox, row)
+        )
         pause_s = self._pause_s(outbox, row, poll_state, now, all_here=all_here)
         if len(missed) < len(unqueued):
             pause_s = poll_state.until_missed(self._grace_s(row), monotonic, pause_s)
         at = None if pause_s is None else now + timedelta(seconds=pause_s)
-        outbox.runs.record_poll(row, at, len(listing.stfs), [stf.stf_filename for stf in absent])
+        outbox.runs.record_poll(row, at, len(listing.stfs), [stf.stf_filename for stf in absent], unlisted)
 
     def compare_now(
         self, outbox: Outbox, key: tuple[str, str], listed: list[StfFile], by: str, now: datetime
     ) -> ReconcileResult:
-        """Queue all absent STFs of a run at once, for the operator *by*; the run may be unknown to us.
+        """Queue all absent STFs of a run at once, for the operator *by*, who claims it; it may be unknown to us.
 
         Raises: StorageUnavailable if disk space is short.
         """
@@ -84,11 +92,15 @@ class RunComparator:
             row = outbox.runs.get(namespace, run)
         if row is None:
             return ReconcileResult(run, 0, 0, [])
+        if listed and not row.claimed:
+            outbox.runs.claim(row, now)
+            logger.info("run {}: claimed by {}", run, by)
         known, tracked = outbox.runs.known_names(row), self._runs.get(namespace, run)
         absent = [stf for stf in listed if stf.stf_filename not in known]
         unqueued = tracked.without_backfill(absent)
         self._backfill.add(tracked, [MissedStf(row, stf, Origin.RECOVERED, by) for stf in unqueued])
-        outbox.runs.record_poll(row, now, len(listed), [stf.stf_filename for stf in absent])
+        unlisted = set(row.unlisted) - {stf.stf_filename for stf in listed}
+        outbox.runs.record_poll(row, now, len(listed), [stf.stf_filename for stf in absent], unlisted)
         return ReconcileResult(run, len(listed), len(known), [stf.stf_filename for stf in unqueued])
 
     def _record_poll(
@@ -102,6 +114,27 @@ class RunComparator:
         if any(outage.link == "broker" for outage in outbox.outages.between(since, format_timestamp(now))):
             poll_state.reset_listening()
 
+    @property
+    def _listable_states(self) -> list[str]:
+        """The states of STFs that the monitor must list once their TF files are registered."""
+        chart = self._config.charts[0]
+        given_up = {state for trigger in ("skip", "fail", "discard") for state in chart.leads_to(trigger)}
+        return [state for state in chart.states if state not in given_up]
+
+    def _unlisted(self, outbox: Outbox, row: RunRow, listing: RunListing) -> set[str]:
+        """STFs with registered TF files that the monitor does not list in their run: they stand in another run."""
+        ours = outbox.runs.registered_names(row, self._listable_states, listing.asked_at)
+        unlisted = ours - {stf.stf_filename for stf in listing.stfs}
+        if more := sorted(unlisted - set(row.unlisted)):
+            logger.error(
+                "run {}: {} STFs with TF files are not listed by the monitor: {} ...", row.run, len(more), more[0]
+            )
+        return unlisted
+
+    def _listable_count(self, outbox: Outbox, row: RunRow) -> int:
+        counts = outbox.runs.counts_by_state(row)
+        return sum(counts.get(state, 0) for state in self._listable_states)
+
     def _is_open(self, row: RunRow) -> bool:
         return self._config.run_chart.may(row.state, END_RUN)
 
@@ -114,7 +147,7 @@ class RunComparator:
 
     def _is_coming(self, row: RunRow, poll_state: RunPollState, stf: StfFile) -> bool:
         """Whether the broker's backlog of an open run is still arriving and has not reached this STF."""
-        sequence = sequence_in(stf.stf_filename)
+        sequence = sequence_in(stf.stf_filename, row.run_id)
         if row.nameless or sequence is None or not self._is_open(row):
             return False
         return sequence > (row.last_sequence or 0) and poll_state.idle_s < self._config.intervals.missing_after_s
@@ -156,5 +189,8 @@ class RunComparator:
 
     def _log_given_up(self, outbox: Outbox, row: RunRow, now: datetime) -> None:
         verdict = judge(outbox.runs, row, self._config.charts, now)
+        if not verdict.missing:
+            logger.error("run {}: polls stopped: {}: {}", row.run, ", ".join(verdict.incomplete_reasons), verdict.line)
+            return
         numbers = verdict.missing_sequences or "numbers unknown"
         logger.error("run {}: {} STFs missing, polls stopped ({}): {}", row.run, verdict.missing, numbers, verdict.line)

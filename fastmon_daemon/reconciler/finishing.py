@@ -50,6 +50,8 @@ class RunFinalizer:
     def complete_runs(self, outbox: Outbox, now: datetime) -> None:
         """Complete the ended runs for which the verdict finds nothing incomplete."""
         for row in outbox.runs.in_states(self._ended):
+            if not row.claimed:
+                continue
             run = self._runs.get(row.namespace, row.run)
             monotonic = self._config.clock.monotonic()
             if run.finalize_timer.until > monotonic:

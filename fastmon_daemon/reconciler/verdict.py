@@ -157,7 +157,10 @@ def _incomplete_reasons(
 ) -> Iterator[str]:
     """The only rule: a run without any of these is complete."""
     chart, run_chart = charts
-    if run_chart.may(row.state, "end_run"):
+    if not row.claimed:
+        why = f"TF files of namespace {row.other_namespace}" if row.other_namespace else "no message with our namespace"
+        yield f"not claimed ({why}): only its announced STFs are known"
+    elif run_chart.may(row.state, "end_run"):
         yield "not ended"
     elif row.expected is None:
         yield "total unknown"
@@ -165,6 +168,11 @@ def _incomplete_reasons(
         yield f"missing: {missing}"
     if row.absent:
         yield f"listed by the monitor, not received yet: {len(row.absent)}"
+    completed, ended = _after("close_stf", chart, counts), not run_chart.may(row.state, "end_run")
+    if row.unlisted:
+        yield f"with TF files, but not listed by the monitor in this run: {len(row.unlisted)} ({row.unlisted[0]} ...)"
+    elif row.monitor_count is not None and row.monitor_count < completed and ended and row.poll_at:
+        yield f"completed: {completed}, listed by the monitor: {row.monitor_count}"  # until the poll that is due
     if failed := _after("fail", chart, counts):
         yield f"failed: {failed}"
     if unfinished := _unfinished(chart, counts):
@@ -185,6 +193,8 @@ def _missing_count(row: RunRow, counts: dict[str, int]) -> int:
 
 def _missing(row: RunRow, counts: dict[str, int], sequences: set[int]) -> tuple[int, str]:
     """How many STFs are missing, and their sequence numbers; a run counts from 1, or from 0 if we saw that."""
+    if not row.claimed:
+        return 0, ""
     first = 0 if 0 in sequences else 1
     last = max([*sequences, row.last_sequence or 0])
     if row.expected is None:

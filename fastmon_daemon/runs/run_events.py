@@ -17,16 +17,27 @@ END_RUN = "end_run"
 MONITOR = "monitor"
 """The two authorities on how many STFs a run had."""
 EXPECT_MORE = "expect_more"
+NOT_CLAIMED = "only the STFs that messages name are processed; if the run is ours: fastmon-daemon reconcile --run N"
 GAP_POLL_AFTER = timedelta(seconds=5)
 """A gap in the sequence is polled after this time, because messages may only have overtaken each other."""
 
 
 def record_run_event(outbox: Outbox, chart: StateMachine, event: RunEvent, namespace: str, now: datetime) -> RunRow:
-    """Store *event* and return the run; a repeated event changes no state."""
-    outbox.runs.record_message(namespace, event.run_id, chart.initial, now, event.execution_id)
+    """Store *event* and return the run; a repeated event changes no state.
+
+    A run is ours once an event bears our namespace. Of any other, we expect only the STFs that messages name.
+    """
+    before = outbox.runs.get(namespace, event.run)
+    outbox.runs.record_message(
+        namespace, event.run_id, chart.initial, now, event.execution_id, claims=event.has_namespace
+    )
     row = outbox.runs.get(namespace, event.run)
     assert row is not None  # stored above
-    if event.kind == END_RUN and event.total_stf_files is not None:
+    if before is None and not row.claimed:
+        logger.warning("run {}: not claimed (its message has no namespace): {}", row.run, NOT_CLAIMED)
+    elif before is not None and row.claimed and not before.claimed:
+        logger.info("run {}: claimed (a message has our namespace)", row.run)
+    if row.claimed and event.kind == END_RUN and event.total_stf_files is not None:
         row = _record_total(outbox, chart, row, event.total_stf_files, now)
     return apply_transition(outbox, chart, row, event.kind, now)
 

@@ -49,12 +49,16 @@ class RetryTimer:
 
 @dataclass(slots=True, eq=False)
 class TrackedRun:
-    """One run in this process. All fields but `is_stored` belong to the engine's thread."""
+    """One run in this process. All fields but the next three belong to the engine's thread."""
 
     purged: bool = False
     """An operator purged it: later answers are dropped. If the run begins again, it gets another object."""
     is_stored: bool = False
     """Its row is on disk: a message that only shows that it goes on need not be stored."""
+    is_claimed: bool = False
+    """A message that bears our namespace is on disk."""
+    namespace_checked: bool = False
+    """A lookup found no TF files of another namespace at one of its STFs."""
     poll_state: RunPollState = field(default_factory=RunPollState)
     to_store: dict[str, MissedStf] = field(default_factory=dict)
     """Missed STFs that need no lookup, by file name."""
@@ -67,6 +71,11 @@ class TrackedRun:
     summary_timer: RetryTimer = field(default_factory=RetryTimer)
     sends_summary: bool = False
     """Its summary is in flight."""
+
+    @property
+    def may_store(self) -> bool:
+        """Whether missed STFs may be stored without a lookup of their own: some STF was looked up before."""
+        return self.namespace_checked or not (self.lookups_waiting or self.lookups_in_flight)
 
     @property
     def is_recovering(self) -> bool:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from loguru import logger
 
+from fastmon_daemon.base.errors import LinkDown
 from fastmon_daemon.base.logs import SecretRedactor
 from fastmon_daemon.broker import ConnectionParameters
 from fastmon_daemon.engine.concurrency_limits import monitor_connections
@@ -65,6 +67,7 @@ def monitor_client(context: ProcessContext) -> MonitorClient:
         connections=monitor_connections(settings.workers),
         ca=settings.monitor_ca,
         environ=context.values,
+        on_write=context.wrote.set,
     )
 
 
@@ -72,16 +75,39 @@ def _monitor_token(context: ProcessContext) -> Callable[[], str]:
     return SecretReader(context.values, "SWF_API_TOKEN", context.settings.monitor_token, context.secrets)
 
 
+class _WatchedAgentClient(AgentClient):
+    """An agent client that tells when a call found the monitor down."""
+
+    def __init__(self, found_down: Callable[[], object], *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._found_down = found_down
+
+    def request(self, *args: Any, **options: Any) -> Any:
+        """As `RestClient.request`."""
+        try:
+            return super().request(*args, **options)
+        except LinkDown:
+            self._found_down()
+            raise
+
+
 def agent_client(
-    context: ProcessContext, *, deadline_s: float = _AGENT_DEADLINE_S, logs_url: str | None = None
+    context: ProcessContext,
+    *,
+    deadline_s: float = _AGENT_DEADLINE_S,
+    logs_url: str | None = None,
+    settles_name: bool = True,
+    found_down: Callable[[], object] = lambda: None,
 ) -> AgentClient:
     """Return a client for agent calls, with its own connections: a hanging call delays no registration.
 
-    *logs_url* is that of another server for log lines. It gets no token: it may use plain HTTP.
+    Without *settles_name* what it sends does not make the agent name permanent. *logs_url* is that of another server
+    for log lines. It gets no token: it may use plain HTTP. *found_down* is called when a call found the monitor down.
     """
     settings = context.settings
     connect_s, read_s = _AGENT_TIMEOUT_S
-    return AgentClient(
+    return _WatchedAgentClient(
+        found_down,
         logs_url or settings.monitor_url,
         (lambda: "") if logs_url else _monitor_token(context),
         connections=_AGENT_CONNECTIONS,
@@ -89,6 +115,7 @@ def agent_client(
         environ=context.values,
         timeout_s=(min(deadline_s, connect_s), min(deadline_s, read_s)),
         deadline_s=deadline_s,
+        on_write=context.wrote.set if settles_name else lambda: None,
         max_retry_after_s=0.0,  # a Retry-After for one of the calls must not stop the heart-beats
     )
 

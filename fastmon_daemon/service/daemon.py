@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
-from contextlib import closing
+from concurrent.futures import Future
+from contextlib import closing, suppress
 from dataclasses import asdict
 from datetime import datetime
 from functools import partial
+from queue import SimpleQueue
 from typing import Any
 
 from loguru import logger
 
 from fastmon_daemon.actions.control_socket import REQUEST_TIMEOUT_S, ControlServer
+from fastmon_daemon.actions.daemon_state import STATE, state_answer
 from fastmon_daemon.actions.operator_actions import RECONCILE, ActionRequest, OperatorActions, run_number_to_reconcile
 from fastmon_daemon.base import sd_notify
 from fastmon_daemon.base.backoff import in_process_retry
 from fastmon_daemon.base.clock import Clock, utcnow
-from fastmon_daemon.base.errors import LinkBlocked, LinkDown, TransientError
-from fastmon_daemon.base.links import ANNOUNCE_STEP, links_for
-from fastmon_daemon.broker import BrokerConnection, LinkStateChange
+from fastmon_daemon.base.errors import LinkBlocked, LinkDown, StorageUnavailable, TransientError
+from fastmon_daemon.base.links import ANNOUNCE_STEP, INTAKE, links_for
+from fastmon_daemon.broker import LinkStateChange
 from fastmon_daemon.engine import CallPools, CircuitBreakers, Engine, EngineConfig, Inbox, LinkEvent
 from fastmon_daemon.engine.concurrency_limits import PROBES_PER_LINK
 from fastmon_daemon.engine.sampling import is_selected
@@ -32,17 +36,20 @@ from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.monitor import MonitorClient
 from fastmon_daemon.outbox import DatabaseLock, DiskSpaceGuard, Outbox, open_outbox
 from fastmon_daemon.outbox.pruner import Pruner
+from fastmon_daemon.presence.assessment import Assessor, ProcessState, assessment_rule
+from fastmon_daemon.presence.identity import AgentName
 from fastmon_daemon.presence.periodic_worker import PeriodicWorker, WorkerErrors
 from fastmon_daemon.reconciler.config import ReconcilerConfig
 from fastmon_daemon.reconciler.reconciler import Reconciler
 from fastmon_daemon.runs.tracked_runs import TrackedRuns
-from fastmon_daemon.service.clients import broker_parameters, monitor_client
+from fastmon_daemon.service.brokers import make_brokers
+from fastmon_daemon.service.clients import monitor_client
 from fastmon_daemon.service.factories import (
+    NAME_TIMEOUT_S,
+    find_agent_name,
     instance_id,
     make_presence,
     make_watcher,
-    registered_name,
-    stuck_rule,
     switch_stages,
 )
 from fastmon_daemon.service.process import ProcessContext, ShutdownRequest, signals
@@ -63,26 +70,59 @@ def run(context: ProcessContext, *, once: bool) -> int:
         with outbox.transaction():
             instance = instance_id(outbox)
             switch_stages(outbox, context.settings, utcnow())
-        daemon = Daemon(context, outbox, instance, once=once)
-        shutdown = ShutdownRequest(daemon.inbox.wake)
+        inbox, numbers, made = Inbox(), SimpleQueue[int | None](), Future[Daemon]()
+        liveness, errors = Liveness(time.monotonic), WorkerErrors()
+
+        def wake() -> None:
+            numbers.put(None)
+            inbox.wake()
+
+        def render() -> str:
+            return made.result(NAME_TIMEOUT_S).metrics.render()
+
+        def verdict_line() -> str:
+            return made.result().assessor.assess().line if made.done() else "starting"
+
+        shutdown = ShutdownRequest(wake)
         listen = None if once else context.settings.http
-        http = serve(listen, daemon.liveness, daemon.metrics.render, daemon.errors)
-        with ControlServer(context.database, daemon.handle), http, signals(shutdown):
-            return daemon.run_once(shutdown) if once else daemon.run(shutdown)
+        # Before anything is asked of the monitor or of the broker: neither may delay a signal or the service manager.
+        with serve(listen, liveness, render, errors, verdict_line), signals(shutdown):
+            if not once:
+                sd_notify.notify(context.values, "READY=1")
+            name = find_agent_name(context, outbox, instance, numbers)
+            if shutdown.to_stop:
+                logger.info("{}: stopped before the first STF", shutdown.to_stop)
+                return DONE
+            daemon = Daemon(context, outbox, instance, name, inbox, liveness, errors, once=once)
+            made.set_result(daemon)
+            with ControlServer(context.database, daemon.handle):
+                return daemon.run_once(shutdown) if once else daemon.run(shutdown)
 
 
 class Daemon:
     """All parts, made and connected."""
 
-    def __init__(self, context: ProcessContext, outbox: Outbox, instance: str, *, once: bool) -> None:
+    def __init__(  # noqa: PLR0913 (made before it, because it takes the monitor to know its name)
+        self,
+        context: ProcessContext,
+        outbox: Outbox,
+        instance: str,
+        name: AgentName,
+        inbox: Inbox,
+        liveness: Liveness,
+        errors: WorkerErrors,
+        *,
+        once: bool,
+    ) -> None:
         settings, self._values = context.settings, context.values
         self._settings = settings
         self._outbox = outbox
         self._clock = Clock()
-        self._agent_name = registered_name(context, outbox, instance)
+        self._name, self._wrote = name, context.wrote
+        self._agent_name = str(name)
         self._charts = load_statechart("stf"), load_statechart("run")
         self._stopping = threading.Event()
-        self.inbox = Inbox()
+        self.inbox = inbox
         self.monitor = monitor_client(context)
         self._disk_space = DiskSpaceGuard(context.database, settings.min_free_mb, self._clock.monotonic)
         runs = TrackedRuns()
@@ -97,31 +137,28 @@ class Daemon:
             clock=self._clock,
         )
         self._actions = OperatorActions(self._charts[0], handler, alone=False)
-        subscribe = settings.mode == "message" and not once
-        self.broker = BrokerConnection(
-            broker_parameters(context, instance, subscribe=subscribe),
-            accept=handler.prepare,
-            changed=self._broker_changed,
-            stopping=self._stopping,
+        self._brokers = make_brokers(
+            context, instance, accept=handler.prepare, changed=self._link_changed, stopping=self._stopping, once=once
         )
-        self._announce = self.monitor.announce if settings.notify == "rest" else self.broker.announce
+        self._announce = self.monitor.announce if settings.notify == "rest" else self._brokers.announce
         self._links = links_for(settings.notify)
         self._watcher = make_watcher(settings, handler, outbox, self._agent_name, self._clock)
-        self._needs_broker = self._watcher is None or settings.notify == "stomp"
-        self.errors = WorkerErrors()
+        self.errors = errors
         self._watching = (
             PeriodicWorker("watcher", self._watcher.tick, self._watcher.on_stop, errors=self.errors)
             if self._watcher
             else None
         )
-        self.liveness = Liveness(self._clock.monotonic)
+        self.liveness = liveness
+        rule = assessment_rule(partial(getattr, settings))
+        self.assessor = Assessor(context.database, rule, self._process_state, self._clock)
         self.metrics = MetricsCollector(
             namespace=settings.namespace,
             database=context.database,
-            stuck=stuck_rule(settings),
+            assessor=self.assessor,
             liveness=self.liveness,
             response_counter=self.monitor.response_counter,
-            buffered=lambda: self.broker.buffered,
+            buffered=lambda: self._brokers.buffered,
             clock=self._clock,
         )
         probes = self._probes()
@@ -143,14 +180,14 @@ class Daemon:
             background_tasks=self.reconciler.tasks,
             idle_work=self._clean_up,
         )
-        broker = self.broker if self._needs_broker else None
         self.presence = make_presence(
             context,
             self._agent_name,
             self.engine,
-            broker,
+            self._brokers,
             self._announce,
             self.errors,
+            self.assessor,
             heartbeats=not once,
         )
         logger.info("agent {} for namespace {}: database {}", self._agent_name, settings.namespace, context.database)
@@ -161,9 +198,7 @@ class Daemon:
         probes = {"monitor": self.monitor.probe}
         if "messages" in self._links.values():
             probes["messages"] = self.monitor.probe_messages
-        if self._needs_broker or "broker" in self._links.values():
-            probes["broker"] = self.broker.probe
-        return probes
+        return probes | self._brokers.probes()
 
     def _engine_config(self) -> EngineConfig:
         return EngineConfig(
@@ -196,12 +231,25 @@ class Daemon:
 
     def handle(self, request: dict[str, Any]) -> dict[str, Any]:
         """Perform a request of the control socket in the engine's thread and return the result as JSON values."""
+        if request.get("action") == STATE:
+            return state_answer(self._settings, self.assessor.process_state())
         action = ActionRequest.parse(request)
         logger.info("{} by {}", action.action, action.by)
         if action.action == RECONCILE:
             return self._reconcile(action)
         result = self.inbox.submit(partial(self._actions.perform, action))
         return asdict(result.result(REQUEST_TIMEOUT_S - 1))  # before the client times out
+
+    def verdict(self) -> str:
+        """The verdict on this daemon in one line, for any thread. Raises: StorageError."""
+        return self.assessor.assess().line
+
+    def _process_state(self) -> ProcessState:
+        return ProcessState(
+            stalled_s=self.liveness.age_s if self.liveness.is_stalled else None,
+            fault=self.engine.fault,
+            worker_errors=self.errors.now(),
+        )
 
     def _reconcile(self, request: ActionRequest) -> dict[str, Any]:
         """Fetch the listing in the socket's thread; the reconciler compares it in the engine's thread."""
@@ -212,39 +260,53 @@ class Daemon:
         compare = self.reconciler.reconcile(request.run or "", self._settings.namespace, stfs, request.by)
         return asdict(self.inbox.submit(compare).result(REQUEST_TIMEOUT_S - 1))
 
-    def _broker_changed(self, change: LinkStateChange) -> None:
-        if change.up:
+    def _link_changed(self, link: str, change: LinkStateChange) -> None:
+        if change.up and link == INTAKE:
             self.reconciler.link_restored()
-        self.inbox.report_link(LinkEvent("broker", change.up, change.reason, change.blocked))
+        self.inbox.report_link(LinkEvent(link, change.up, change.reason, change.blocked))
 
     def run(self, shutdown: ShutdownRequest) -> int:
         """Run until a signal; returns the exit code."""
+        self._log_shortage()
         self.presence.start()
         self.reconciler.listening.begin(self._outbox)
-        if self._needs_broker:
-            self.broker.start()
+        self._brokers.start()
         _start_startup_probe(self.monitor, self.inbox.report_link)
         if self._watching is not None:
             self._watching.start()
-        sd_notify.notify(self._values, "READY=1")
         while not shutdown.to_stop:
             self.engine.tick()
+            self._settle_name()
+            self.presence.wake_stages()
             self.liveness.beat()
             sd_notify.notify(self._values, "WATCHDOG=1")  # sent after a completed tick only
         logger.info("{}: stopping; a second signal exits immediately", shutdown.to_stop)
         return self._drain(DONE)
 
+    def _settle_name(self) -> None:
+        """Store the agent name once the monitor has seen it."""
+        if self._wrote.is_set():
+            with suppress(StorageUnavailable):  # tried again after the next tick
+                self._name.settle()
+
+    def _log_shortage(self) -> None:
+        """Log at the start that the disk is full: else nothing would, until the first message."""
+        try:
+            self._disk_space.check()
+        except StorageUnavailable as exc:
+            logger.error("intake stopped: {}", exc)
+
     def run_once(self, shutdown: ShutdownRequest) -> int:
         """Process pending work; returns the exit code: 1 if work remains."""
-        if self._needs_broker:
-            self.broker.start()
+        self._brokers.start()
         self.presence.start()
         if self._watcher is not None:
             self._watcher.wait_until_stable(lambda: shutdown.to_stop)
         deadline = self._clock.monotonic() + 10.0
         while not shutdown.to_stop:
             self.engine.tick(0.1)
-            broker_known = self.broker.up or not self._needs_broker or self._clock.monotonic() > deadline
+            self.presence.wake_stages()
+            broker_known = self._brokers.up or self._clock.monotonic() > deadline
             if broker_known and (self.engine.idle or self.engine.fault):
                 break  # a fault: the database is not writable, no work can be done now
         self.presence.report_now()
@@ -274,10 +336,11 @@ class Daemon:
             pass
         clean = not self.engine.busy
         self.presence.stop(deadline - self._clock.monotonic())
-        clean &= self.broker.stop(max(0.5, deadline - self._clock.monotonic()))
+        clean &= self._brokers.stop(max(0.5, deadline - self._clock.monotonic()))
         self._pools.shutdown(wait=clean)
         self.monitor.close()
         self.reconciler.listening.end(self._outbox)
+        self._settle_name()
         logger.info("stopped{}", "" if clean else " at the deadline; in-flight work is repeated at the next start")
         return code if clean else EXIT_NOT_DRAINED
 

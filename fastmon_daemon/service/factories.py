@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import getpass
+import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import datetime
 from functools import partial
+from queue import Empty, SimpleQueue
 from uuid import uuid4
+
+from loguru import logger
 
 from fastmon_daemon.base.backoff import retry_for
 from fastmon_daemon.base.clock import Clock
-from fastmon_daemon.base.links import links_for
-from fastmon_daemon.broker import BrokerConnection
+from fastmon_daemon.base.errors import FastmonError
 from fastmon_daemon.engine import Engine
+from fastmon_daemon.engine.sampling import gets_tf_files
 from fastmon_daemon.intake.found_files import FoundFile
 from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.intake.seen_file_cache import SeenFileCache
@@ -21,21 +25,21 @@ from fastmon_daemon.intake.watcher import Watcher
 from fastmon_daemon.messages import Announce
 from fastmon_daemon.outbox import Outbox, ReceiveOutcome, attach
 from fastmon_daemon.presence.agent import Presence
+from fastmon_daemon.presence.assessment import Assessor
 from fastmon_daemon.presence.health import HealthChecker
 from fastmon_daemon.presence.heartbeat import Heartbeat
-from fastmon_daemon.presence.identity import agent_name, registration_calls
+from fastmon_daemon.presence.identity import AgentName, registration_calls
 from fastmon_daemon.presence.log_shipping import LogShipper
 from fastmon_daemon.presence.periodic_worker import PeriodicWorker, WorkerErrors
 from fastmon_daemon.presence.stages import StageReporter
 from fastmon_daemon.presence.status import StatusPublisher
-from fastmon_daemon.presence.stuck import StuckRule
+from fastmon_daemon.service.brokers import Brokers
 from fastmon_daemon.service.clients import agent_client
 from fastmon_daemon.service.process import ProcessContext
 from fastmon_daemon.settings import Settings
-from fastmon_daemon.statechart import load_statechart
 
-_NAME_TIMEOUT_S = 3.0
-"""Seconds that the very first start waits for the monitor to assign an agent number."""
+NAME_TIMEOUT_S = 3.0
+"""Seconds that the first start waits for the monitor to assign an agent number."""
 
 
 def instance_id(outbox: Outbox) -> str:
@@ -63,43 +67,67 @@ def switch_stages(outbox: Outbox, settings: Settings, now: datetime) -> None:
         outbox.stages.discard_pending(now)
 
 
-def registered_name(context: ProcessContext, outbox: Outbox, instance: str) -> str:
-    """Return the agent name. The very first start requests a number from the monitor, with a short timeout."""
-    with closing(agent_client(context, deadline_s=_NAME_TIMEOUT_S)) as client:
-        next_number = partial(retry_for(_NAME_TIMEOUT_S), client.next_agent_id)
-        return agent_name(outbox, context.settings.agent_name, user_name(context.values), instance, next_number)
+def find_agent_name(
+    context: ProcessContext, outbox: Outbox, instance: str, answers: SimpleQueue[int | None]
+) -> AgentName:
+    """Return the agent name. Until it is settled, a start requests a number from the monitor, and waits for it shortly.
+
+    *answers* gets the number, or None if there is none; None from others ends the wait.
+    """
+    name = AgentName(outbox, context.settings.agent_name, user_name(context.values), instance)
+    if name.is_settled:
+        return name
+
+    def ask() -> None:
+        number = None
+        with closing(agent_client(context, deadline_s=NAME_TIMEOUT_S, settles_name=False)) as client:
+            try:
+                number = retry_for(NAME_TIMEOUT_S)(client.next_agent_id)
+            except FastmonError as exc:
+                logger.warning("agent name: the monitor assigned no number: {}", exc)
+        answers.put(number)
+
+    threading.Thread(target=ask, name="agent-number", daemon=True).start()
+    number = None
+    with suppress(Empty):
+        number = answers.get(timeout=NAME_TIMEOUT_S)
+    if number is not None:
+        name.use_number(number)
+    else:
+        logger.warning("agent name: {}, made without the monitor: it is kept once the monitor has seen it", name)
+    return name
 
 
-def stuck_rule(settings: Settings) -> StuckRule:
-    """Return the rule by which an STF counts as stuck."""
-    return StuckRule(
-        chart=load_statechart("stf"), links=links_for(settings.notify), stuck_after_s=settings.stuck_after_s
-    )
-
-
-def make_presence(
+def make_presence(  # noqa: PLR0913 (the parts of the daemon)
     context: ProcessContext,
     name: str,
     engine: Engine,
-    broker: BrokerConnection | None,
+    brokers: Brokers,
     announce: Announce,
     errors: WorkerErrors,
+    assessor: Assessor,
     *,
     heartbeats: bool,
 ) -> Presence:
     """Make the reporters that the settings enable; heart-beats and status messages only with *heartbeats*.
 
-    Without a *broker*, status messages are sent only if announcements go by REST. Log shipping starts at once.
+    Status messages go the same way as announcements: by REST, or else by the connection that announces. Log shipping
+    starts at once.
     """
-    settings, namespace, client = context.settings, context.settings.namespace, agent_client(context)
+    settings, namespace = context.settings, context.settings.namespace
+
+    def suspect_monitor() -> None:
+        """No STF may need the monitor now: only a probe finds out that it is down."""
+        if heartbeats:
+            engine.inbox.submit(lambda _outbox, _now: engine.breakers.suspect("monitor"))
+
+    client = agent_client(context, found_down=suspect_monitor)
     clock = Clock()
-    rule = stuck_rule(settings)
     checker = partial(
         HealthChecker,
         database=context.database,
-        stuck=rule,
-        errors=errors,
-        connected=(lambda: broker.up) if broker else None,
+        assessor=assessor,
+        connected=(lambda: brokers.connected) if brokers.in_use else None,
         clock=clock,
     )
     workers = []
@@ -111,20 +139,27 @@ def make_presence(
         workers.append(
             PeriodicWorker("heart-beat", heartbeat.tick, _and_close(heartbeat.on_stop, health), errors=errors)
         )
-    if heartbeats and (broker or settings.notify == "rest"):
+    if heartbeats and (brokers.can_send or settings.notify == "rest"):
         health = checker()
         status = StatusPublisher(announce, name, namespace, health)
         workers.append(PeriodicWorker("status", status.tick, _and_close(status.on_stop, health), errors=errors))
     if settings.rest_logging:
         health = checker()
-        logs_client = agent_client(context, logs_url=settings.logs_url)
+        logs_client = agent_client(context, logs_url=settings.logs_url, settles_name=False)
         shipper = LogShipper(logs_client, name, context.secrets.redact, health.run, clock.monotonic)
         shipper.begin(settings.log_level)
         workers.append(PeriodicWorker("log-shipping", shipper.tick, _and_close(shipper.on_stop, health), errors=errors))
     stages = None
     if settings.stages:
-        submit, busy = engine.inbox.submit, lambda: engine.busy > 0
-        stages = StageReporter(client, name, rule.chart, checker(), submit=submit, busy=busy, errors=errors)
+        stages = StageReporter(
+            client,
+            name,
+            checker(),
+            submit=engine.inbox.submit,
+            busy=lambda: engine.busy > 0,
+            selected=partial(gets_tf_files, settings.selection_fraction),
+            errors=errors,
+        )
     return Presence(workers, stages, clock.monotonic)
 
 

@@ -2,10 +2,10 @@
 
 from fastmon_daemon.settings.database_path import SYSTEM_STATE_FOLDER, database_to_read, database_to_write
 from fastmon_daemon.settings.environment import read_environment
-from fastmon_daemon.settings.fields import ListenAddress, Setting
+from fastmon_daemon.settings.fields import ListenAddress, Setting, written
 from fastmon_daemon.settings.files import read_error, read_text
 from fastmon_daemon.settings.loader import LoadResult, read_settings
-from fastmon_daemon.settings.schema import Settings, all_settings
+from fastmon_daemon.settings.schema import Settings, all_settings, describe_unknown
 
 __all__ = [
     "SYSTEM_STATE_FOLDER",
@@ -16,8 +16,10 @@ __all__ = [
     "all_settings",
     "database_to_read",
     "database_to_write",
+    "describe_unknown",
     "read_environment",
     "read_error",
     "read_settings",
     "read_text",
+    "written",
 ]

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -93,17 +94,36 @@ def as_listen(text: str) -> ListenAddress | None:
     if text.lower() in ("", *(word for word, on in _SWITCH.items() if not on and word != "0")):
         return None
     host, separator, port = text.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]") if separator else "127.0.0.1"
-    if not (port.isascii() and port.isdigit() and int(port) <= 65535) or not re.fullmatch(r"[\w.:%-]+", host, re.ASCII):
+    host = _without_brackets(host) if separator else "127.0.0.1"
+    good = port.isascii() and port.isdigit() and int(port) <= 65535 and re.fullmatch(r"[\w.:%-]+", host, re.ASCII)
+    if not good or not _is_host(host):
         raise ValueError("must be off, PORT (on 127.0.0.1) or ADDRESS:PORT")
     return ListenAddress(host, int(port))
+
+
+def _without_brackets(text: str) -> str:
+    """Return the IPv6 address in brackets; any other text unchanged."""
+    return text[1:-1] if re.fullmatch(r"\[[^\[\]]*:[^\[\]]*\]", text) else text
+
+
+def _is_host(text: str) -> bool:
+    """Whether *text* is an IP address, or a host name that a resolver accepts."""
+    try:
+        ip_address(text)
+    except ValueError:
+        try:
+            name = text.encode("idna")  # each label has 1 to 63 characters
+        except UnicodeError:
+            return False
+        return 0 < len(name) <= 253 and not re.search(rb"[\s:\[\]]", name)
+    return True
 
 
 def as_url(text: str) -> str:
     """Parse a base URL and strip trailing slashes; it may contain no password and no query."""
     try:
         parts = urlsplit(text)
-        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        good = parts.scheme in ("http", "https") and _is_host(parts.hostname or "") and parts.port != 0
     except ValueError:
         good = False
     if not good or parts.username is not None or parts.query or parts.fragment or re.search(r"\s", text):
@@ -117,10 +137,11 @@ def as_optional_url(text: str) -> str | None:
 
 
 def as_host(text: str) -> str:
-    """Parse a host name or address."""
-    if re.search(r"[\s/@?]", as_text(text)):
+    """Parse a host name or address; an IPv6 address may be in brackets, as in a URL."""
+    host = _without_brackets(text)
+    if re.search(r"[\s/@?]", as_text(text)) or not _is_host(host):
         raise ValueError("must be a host name or address only; port, user and password are separate settings")
-    return text
+    return host
 
 
 MAY_HOLD_PASSWORD = frozenset({as_url, as_optional_url, as_host})
@@ -187,3 +208,12 @@ FRACTION = _number(float, "from 0 to 1", lambda value: 0 <= value <= 1)
 SHARE = _number(float, "above 0 and at most 1", lambda value: 0 < value <= 1)
 POSITIVE = _number(float, "above 0", lambda value: value > 0)
 NOT_NEGATIVE = _number(float, "of at least 0", lambda value: value >= 0)
+
+
+def written(value: object) -> str:
+    """Return the value of a setting as it is written in the environment; None is empty."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if type(value) is tuple:
+        return ",".join(map(str, value))
+    return f"{value:.15g}" if isinstance(value, float) else "" if value is None else str(value)

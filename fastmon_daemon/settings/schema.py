@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Self
 
+from fastmon_daemon.base.suggest import did_you_mean
 from fastmon_daemon.settings.fields import (
     FRACTION,
     LOG_LEVELS,
@@ -237,6 +238,12 @@ class Settings:
         if result.errors:
             raise next(iter(result.errors.values()))
         return cls(**result.values, sources=result.sources, unknown=result.unknown)
+
+
+def describe_unknown(name: str) -> str:
+    """Return what to do about a FASTMON_ variable that is no setting."""
+    known = (name for _, setting in all_settings() for name in setting.names)
+    return f"{name}: unknown setting ignored: correct or unset it{did_you_mean(name, known, nearness=0.8)}"
 
 
 def all_settings() -> Iterator[tuple[str, Setting]]:

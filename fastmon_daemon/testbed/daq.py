@@ -96,6 +96,10 @@ class Daq:
         self.progress.run = run
         now = self._clock.now
         messages = RunMessages(namespace=self._settings.namespace, run=run, size=self._plan.size, began=now(), now=now)
+        execution_id = messages.execution_id
+        self._registrar.register_execution(  # first: agents ask for it as soon as they hear of the run
+            execution_id, self._settings.namespace, messages.local_time(), stf=self._plan.stf
+        )
         self._send_later(messages.run_imminent())
         run_key = self._registration_thread.submit(self._registrar.register_run, run, messages.local_time())
         self._send_later(messages.start_run())
@@ -103,6 +107,7 @@ class Daq:
         self._wait_for_pending()
         self._send_later(messages.end_run(self._plan.stf))
         self._register_later(self._registrar.end_run, run_key.result(), messages.local_time())
+        self._register_later(self._registrar.end_execution, execution_id, messages.local_time())
         self._wait_for_pending()
 
     def _take_data(self, messages: RunMessages, run_key: Future[int]) -> None:

@@ -12,44 +12,34 @@ import requests
 import stomp
 from loguru import logger
 from stomp.exception import StompException
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception_type,
-    sleep_using_event,
-    stop_when_event_set,
-    wait_exponential_jitter,
-)
 
+from fastmon_daemon.base.backoff import Backoff, retry_until_stopped
 from fastmon_daemon.base.errors import ConfigError, PermanentError, TransientError
+from fastmon_daemon.monitor.failures import reason_of
 from fastmon_daemon.settings import Settings
+from fastmon_daemon.testbed.daq_messages import WORKFLOW
 
 TOPIC = "/topic/epictopic"
 TIMEOUT_S = 5.0
 """How long broker or monitor may take to answer before the DAQ tries again."""
 HEART_BEATS_MS = (10_000, 10_000)
+VERSION = "1.0"
+_PAUSES = Backoff(first_s=0.2, longest_s=1.0, shortest_s=0.1)
 _TRANSIENT = {408, 425, 429}
+_EXISTS = ("already exists", "must make a unique set")
 
 T = TypeVar("T")
 
 
 def retry_until_done(stopping: threading.Event, call: Callable[[], T]) -> T:
     """Return what *call* returns; repeat it after each `TransientError` until *stopping* is set."""
-    policy = Retrying(
-        retry=retry_if_exception_type(TransientError),
-        stop=stop_when_event_set(stopping),
-        wait=wait_exponential_jitter(multiplier=0.1, max=1.0, jitter=0.1),
-        sleep=sleep_using_event(stopping),
-        before_sleep=_log_failure,
-        reraise=True,
-    )
-    return policy(call)
+    return retry_until_stopped(stopping, pause_s=_PAUSES.pause_s, failed=_log_failure)(call)
 
 
-def _log_failure(state: RetryCallState) -> None:
+def _log_failure(number: int, error: BaseException) -> None:
     """Log the first failure and then every tenth."""
-    if state.outcome and state.attempt_number % 10 == 1:
-        logger.warning("{}; retrying", state.outcome.exception())
+    if number % 10 == 1:
+        logger.warning("{}; retrying", error)
 
 
 class _ReceiptWaiter(stomp.ConnectionListener):
@@ -122,7 +112,7 @@ class Topic:
             self._receipts.wait()
         except (StompException, OSError) as exc:
             self.close()
-            raise TransientError(f"broker: {exc!r}") from exc
+            raise TransientError(f"broker: {exc.strerror if isinstance(exc, OSError) else 'no connection'}") from exc
         except TransientError:
             self.close()
             raise
@@ -161,7 +151,7 @@ class Topic:
 
 
 class Registrar:
-    """Registers runs and STFs in the monitor. Used by one thread at a time.
+    """Registers workflow executions, runs and STFs in the monitor. Used by one thread at a time.
 
     All requests are repeated until the monitor answers. Raises: TransientError once *stopping* is set; PermanentError
     if the monitor rejects the request.
@@ -179,6 +169,45 @@ class Registrar:
     def next_run_number(self) -> int:
         """Request an unused run number."""
         return int(self._request("POST", "state/next-run-number/", {})["run_number"])
+
+    def register_execution(self, execution_id: str, namespace: str, start_time: str, *, stf: int) -> None:
+        """Register a workflow execution for a run of *stf* STFs, unless it exists; agents ask for its parameters."""
+        parameters = {
+            "workflow": {"name": WORKFLOW, "version": VERSION},
+            "testbed": {"namespace": namespace},
+            "fast_processing": {"stf_count": stf},
+        }
+        body = {
+            "execution_id": execution_id,
+            "namespace": namespace,
+            "workflow_definition": self._workflow_definition(),
+            "parameter_values": parameters,
+            "status": "running",
+            "start_time": start_time,
+            "executed_by": "testbed",
+        }
+        self._request("POST", "workflow-executions/", body, may_exist=True)
+
+    def end_execution(self, execution_id: str, end_time: str) -> None:
+        """Set the end time of the workflow execution."""
+        body = {"status": "completed", "end_time": end_time}
+        self._request("PATCH", f"workflow-executions/{execution_id}/", body)
+
+    def _workflow_definition(self) -> int:
+        """Return the primary key of the workflow's definition; register one if there is none."""
+        body = {
+            "workflow_name": WORKFLOW,
+            "version": VERSION,
+            "workflow_type": "data-taking",
+            "definition": "fastmon-daemon daq",
+            "created_by": "testbed",
+        }
+        path = "workflow-definitions/"
+        named = [row for row in self._request("GET", path) if row["workflow_name"] == WORKFLOW]
+        if not named:
+            row = self._request("POST", path, body, may_exist=True)
+            named = [row] if row else [row for row in self._request("GET", path) if row["workflow_name"] == WORKFLOW]
+        return int(named[0]["id"])
 
     def register_run(self, run: int, start_time: str) -> int:
         """Register *run*, unless it exists, and return its primary key."""
@@ -220,8 +249,8 @@ class Registrar:
                 method, self._base + path, json=body, timeout=(TIMEOUT_S, TIMEOUT_S), allow_redirects=False
             )
         except requests.RequestException as exc:
-            raise TransientError(f"{call}: {exc}") from exc
-        if may_exist and response.status_code == 400 and "already exists" in response.text:
+            raise TransientError(f"{call}: {reason_of(exc)}") from exc
+        if may_exist and response.status_code == 400 and any(text in response.text for text in _EXISTS):
             return None
         if response.status_code >= 500 or response.status_code in _TRANSIENT:
             raise TransientError(f"{call}: {response.status_code}")

@@ -9,6 +9,7 @@ from typing import Any
 
 RUN_CONTROL = "workflow_runner-agent-testbed-1"
 DATA_AGENT = "data-agent-testbed-2"
+WORKFLOW = "stf_datataking"
 FIRST_TICK = 5.0
 
 Message = dict[str, Any]
@@ -32,6 +33,11 @@ class RunMessages:
     """Bytes of each STF; None becomes null in the messages."""
     began: datetime
     now: Callable[[], datetime]
+
+    @property
+    def execution_id(self) -> str:
+        """The workflow execution to which the run belongs."""
+        return f"{WORKFLOW}-testbed-{self.run}"
 
     def run_imminent(self) -> Message:
         """A run is about to begin."""
@@ -98,7 +104,7 @@ class RunMessages:
         return {
             "msg_type": kind,
             "namespace": self.namespace,
-            "execution_id": f"stf_datataking-testbed-{self.run}",
+            "execution_id": self.execution_id,
             "run_id": str(self.run),
             "timestamp": self.local_time(),
             "simulation_tick": self._tick(),

@@ -26,6 +26,8 @@ RESTART_DELAY_S = 1.0
 START_TIMEOUT_S = 60.0
 FINISH_TIMEOUT_S = 120.0
 """How long the STFs may take to finish after the DAQ was due to send the last one."""
+STAGES_TIMEOUT_S = 60.0
+"""How long the workflow stages of the last STFs may take to be reported."""
 POLL_S = 0.1
 
 
@@ -104,7 +106,9 @@ class Demo:
                 self._play_with_faults(playing)
             finally:
                 self._daq_stopping.set()
-        self._phase = "all STFs are finished; stopping the daemon"
+        self._phase = "all STFs are finished; waiting for their workflow stages"
+        self._show_until(self._all_stages_reported, STAGES_TIMEOUT_S)
+        self._phase = "stopping the daemon"
         self._show_state()
         self._daemon.stop()
         return self._verdict()
@@ -169,6 +173,17 @@ class Demo:
         finalized = sum(number for state, number in counts.items() if self._chart.is_finalized(state))
         return finalized == sum(counts.values()) == self._plan.stf
 
+    def _all_stages_reported(self) -> bool:
+        """Whether no report is pending, and the monitor has each completed STF's stage as complete, if reportable."""
+        pending, unreportable = self._outbox.stages() or (1, 0)
+        return not pending and len(self._complete_stages()) + unreportable >= self._completed()
+
+    def _complete_stages(self) -> set[str]:
+        return self._monitor.stages(self._chart.reported_as(self._chart.success_state) or "")
+
+    def _completed(self) -> int:
+        return self._outbox.counts().get(self._chart.success_state, 0)
+
     def _seconds(self) -> float:
         return round(self._clock.monotonic() - self._began, 1)
 
@@ -179,9 +194,11 @@ class Demo:
         state = judge(self._monitor, names, stored, self._listener.announced, self._settings.tf_files_per_stf)
         return DemoVerdict(
             stf_sent=sent,
-            stf_completed=sum(stf.state == self._chart.success_state for stf in stored),
+            stf_completed=self._completed(),
             tf_expected=sent * self._settings.tf_files_per_stf,
             announcements=self._monitor.announcements(),
+            stages_complete=len(self._complete_stages() & set(names)),
+            stages_unreportable=(self._outbox.stages() or (0, 0))[1],
             kills=self._kills,
             outages=self._outages,
             seconds=self._seconds(),

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fastmon_daemon.base.errors import FastmonError, StorageError
-from fastmon_daemon.outbox import OutboxReader, Stf, open_for_reading
+from fastmon_daemon.outbox import UNREPORTABLE, OutboxReader, Stf, open_for_reading
 
 STOP_TIMEOUT_S = 60.0
 _NOT_INHERITED = ("FASTMON_", "SWF_", "ACTIVEMQ_", "MQ_", "NOTIFY_", "STATE_DIRECTORY", "XDG_STATE", "JOURNAL_")
@@ -83,6 +83,15 @@ class OutboxObserver:
     def stfs(self) -> list[Stf]:
         """All STFs. Raises: StorageError."""
         return self._open().find()
+
+    def stages(self) -> tuple[int, int] | None:
+        """Numbers of transitions whose report is pending, and of STFs whose stage is unreportable; None if unknown."""
+        try:
+            reader = self._open()
+            return reader.stages.count_pending(), reader.counters().get(UNREPORTABLE, 0)
+        except (StorageError, sqlite3.Error):
+            self.close()
+            return None
 
     def _open(self) -> OutboxReader:
         self._reader = self._reader or open_for_reading(self._path)

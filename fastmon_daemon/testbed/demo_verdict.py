@@ -23,6 +23,10 @@ class DemoVerdict:
     tf_registered: int
     tf_expected: int
     announcements: int
+    stages_complete: int
+    """STFs whose workflow stage at the monitor says that they are complete."""
+    stages_unreportable: int
+    """STFs whose stage cannot be reported, as when the kill lost the monitor's answer; does not spoil the verdict."""
     lost: int
     """STFs with a TF file that is not registered or was not announced."""
     registered_twice: int
@@ -66,6 +70,11 @@ class MonitorReader:
         """The TF files of one STF. Raises: requests.RequestException."""
         rows: list[Row] = self._get("/api/fastmon-files/", stf_filename=stf_filename)
         return rows
+
+    def stages(self, status: str) -> set[str]:
+        """The STFs that have a stage with *status*. Raises: requests.RequestException."""
+        workflows = {row["workflow_id"]: row["filename"] for row in self._get("/api/workflows/")}
+        return {workflows[row["workflow"]] for row in self._get("/api/workflow-stages/") if row["status"] == status}
 
     def announcements(self) -> int:
         """Number of TF file announcements on the topic, repeated ones included. Raises: requests.RequestException."""

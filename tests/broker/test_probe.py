@@ -38,6 +38,13 @@ def test_a_probe_names_the_missing_response(server: BrokerThread, monkeypatch: p
         check_login(parameters(silent.getsockname()[1]))
 
 
+def test_a_probe_of_a_closed_port_says_so() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    with pytest.raises(LinkDown, match=f"127.0.0.1:{port}.*refused"):
+        check_reachable(parameters(port))
+
+
 def test_a_tls_probe_leaves_no_socket_open(ca: CertificateAuthority) -> None:
     with BrokerThread(embedded_broker(), ssl=ca.server_context()) as server:
         assert check_reachable(parameters(server.port, **ca.parameters)).startswith("TLS")

@@ -18,6 +18,7 @@ from tests.broker.links import (
     DEADLINE_S,
     QUEUE,
     CertificateAuthority,
+    FakeBroker,
     LinkRecorder,
     connected_link,
     embedded_broker,
@@ -50,6 +51,15 @@ def test_everything_works_over_tls_and_a_lost_broker_is_noticed(
         recorder.wait_until_up()
         link.announce(BODY, "id-2")
         assert link.stop(DEADLINE_S)
+
+
+def test_a_broker_without_tls_at_this_port_blocks_the_link_with_the_remedy(
+    ca: CertificateAuthority, recorder: LinkRecorder, fake_broker: FakeBroker
+) -> None:
+    with running_link(parameters(fake_broker.port, connect_s=1000.0, **ca.parameters), recorder):
+        fake_broker.next_connection().sendall(b"ERROR\nmessage:what is this\n\n\0")
+        change = recorder.wait_until(lambda change: change.blocked)
+        assert "does not use TLS at this port: set ACTIVEMQ_PORT to its port with TLS" in change.reason
 
 
 def test_a_silent_broker_is_noticed_over_tls(ca: CertificateAuthority, recorder: LinkRecorder) -> None:
@@ -93,6 +103,16 @@ def test_a_healthy_broker_with_late_heart_beats_is_not_disconnected(
                 recorder.changes.get(timeout=4)
             over.set()
         broker.join(DEADLINE_S)
+
+
+def test_a_broker_that_promises_no_heart_beats_may_be_silent(fake_broker: FakeBroker, recorder: LinkRecorder) -> None:
+    with running_link(parameters(fake_broker.port, subscribe="", heart_beat_s=0.3, receipt_s=0.5), recorder):
+        connection = fake_broker.next_connection()
+        connection.recv(4096)
+        connection.sendall(b"CONNECTED\nversion:1.2\nheart-beat:0,300\n\n\0")
+        recorder.wait_until_up()
+        with pytest.raises(queue.Empty):
+            recorder.changes.get(timeout=3)
 
 
 @pytest.mark.parametrize("wrong", ["CA", "host"])

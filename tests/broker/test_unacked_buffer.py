@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from loguru import logger
 
 from fastmon_daemon.base.errors import StorageUnavailable
 from fastmon_daemon.broker import BrokerConnection, LinkStateChange
 from fastmon_daemon.testbed.stomp_broker import BrokerThread
 from tests.broker.links import DEADLINE_S, QUEUE, LinkRecorder, parameters, publish, running_link
+from tests.builders import logged
 
 WINDOW = 1000
 
@@ -74,10 +74,8 @@ def link(server: BrokerThread, storage: FakeStorage) -> Iterator[BrokerConnectio
 
 @pytest.fixture
 def log() -> Iterator[list[str]]:
-    lines: list[str] = []
-    sink = logger.add(lambda text: lines.append(str(text)), format="{message}", level="INFO")
-    yield lines
-    logger.remove(sink)
+    with logged() as lines:
+        yield lines
 
 
 def depth(server: BrokerThread) -> int:

@@ -17,9 +17,9 @@ from rich.terminal_theme import DIMMED_MONOKAI
 from fastmon_client.app_state import AppState
 from fastmon_client.live import render
 from fastmon_client.message_filter import MessageFilter
-from fastmon_client.options import monitor_from
 from fastmon_client.output import Quiet
 from fastmon_client.session import Session, now
+from fastmon_client.settings import monitor_from
 from fastmon_daemon.testbed.monitor import MonitorThread
 from tests.browser.browsing import browsing
 from tests.client.client_process import TOKEN, Experiment

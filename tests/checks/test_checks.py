@@ -232,6 +232,25 @@ def test_queue_subscription_is_skipped_and_round_trip_works(testbed: LiveTestbed
     assert found["round trip"].status is CheckStatus.OK
 
 
+def test_a_login_that_may_not_send_is_an_error_only_if_announcements_need_it(testbed: LiveTestbed) -> None:
+    testbed.broker.broker.refuse_send = "AMQ229032: User: daq does not have permission='SEND' on address epictopic"
+    parameters = {"broker_user": "daq", "broker_password": "secret-word"}
+    found = broker_results(testbed.broker.port, parameters)
+    assert found["announcements"].status is CheckStatus.ERROR
+    assert "grant this user the right to send to /topic/epictopic" in found["announcements"].found
+    assert found["round trip"].status is CheckStatus.WARNING
+    for notify in ("off", "rest"):
+        found = broker_results(testbed.broker.port, {**parameters, "notify": notify})
+        assert {each.status for each in found.values()} == {CheckStatus.OK}
+        assert "round trip" not in found
+
+
+def test_the_check_of_announcements_sends_nothing(testbed: LiveTestbed) -> None:
+    found = broker_results(testbed.broker.port, {"broker_user": "daq", "broker_password": "secret-word"})
+    assert found["announcements"].status is CheckStatus.OK
+    assert testbed.broker.broker.counters.accepted["/topic/epictopic"] == 0
+
+
 def test_hanging_check_is_reported_and_abandoned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "REPORT_AFTER_S", 0.05)
     release, reported = threading.Event(), []

@@ -42,12 +42,12 @@ class Client:
         self.log_lines: list[str] = []
         self._news = threading.Condition()
         program = (
-            "from fastmon_client.cli import cli; from fastmon_client.intervals import Intervals;"
-            f"cli.main(prog_name='fastmon-client', obj={Intervals(**intervals)!r})"
+            "from fastmon_client.cli import main; from fastmon_client.intervals import Intervals;"
+            f"main({Intervals(**intervals)!r})"
         )
         self._process = subprocess.Popen(
             [sys.executable, "-c", program, command, "--monitor-url", url, *options],
-            env={"PATH": os.environ["PATH"], "SWF_API_TOKEN": token, **(environ or {})}, text=True,
+            env={"PATH": os.environ["PATH"], "HOME": os.devnull, "SWF_API_TOKEN": token, **(environ or {})}, text=True,
             stdout=stdout, stderr=subprocess.PIPE,
         )  # fmt: skip
         self._reader = threading.Thread(target=self._read_along)

@@ -15,6 +15,7 @@ import trustme
 
 from fastmon_client.stream import Notice
 from fastmon_client.stream_manager import Source
+from fastmon_client.trust import TrustStore
 
 DEADLINE_S = 20.0
 OPEN = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
@@ -26,14 +27,16 @@ Answer = Iterable[bytes] | Callable[[socket.socket], object]
 class ScriptedServer:
     """Answers the n-th connection with the n-th of *answers*, then closes it; ignores further connections.
 
-    An answer that is a function receives the connection.
+    An answer that is a function receives the connection; without *waits_for_request* it is sent at once.
     """
 
-    def __init__(self, *answers: Answer, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, *answers: Answer, tls: ssl.SSLContext | None = None, waits_for_request: bool = True
+    ) -> None:  # fmt: skip
         self.requests: list[str] = []
         self.request_received = threading.Semaphore(0)
         self.over = threading.Event()
-        self._answers, self._tls = answers, tls
+        self._answers, self._tls, self._waits_for_request = answers, tls, waits_for_request
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._listener.settimeout(DEADLINE_S)
         self._thread = threading.Thread(target=self._serve, name="scripted")
@@ -64,7 +67,7 @@ class ScriptedServer:
 
     def _answer(self, connection: socket.socket, answer: Answer) -> None:
         request = b""
-        while b"\r\n\r\n" not in request:
+        while self._waits_for_request and b"\r\n\r\n" not in request:
             if not (piece := connection.recv(65536)):
                 return
             request += piece
@@ -102,6 +105,11 @@ def certified(folder: Path) -> tuple[ssl.SSLContext, str]:
     ca.issue_cert("localhost").configure_cert(context)
     ca.cert_pem.write_to_path(folder / "ca.pem")
     return context, str(folder / "ca.pem")
+
+
+def trust_in(ca: str | None) -> TrustStore:
+    """The trust store of FASTMON_MONITOR_CA=*ca*."""
+    return TrustStore.of({"FASTMON_MONITOR_CA": ca} if ca else {})
 
 
 def notices_of(source: Source) -> Iterator[Notice]:

@@ -56,6 +56,6 @@ def snapshot(**changes: Any) -> dict[str, Any]:
 
 def dead(age_s: float = 83.0, **changes: Any) -> dict[str, Any]:
     lost = {"state": "DEAD", "since": "2026-11-21T20:55:33+00:00", "heartbeat_age_s": age_s, "reconnects": 4,
-            "reason": "Connection refused"}  # fmt: skip
+            "reason": "connection refused"}  # fmt: skip
     silent = alarm("stream_dead", None, evidence="no heart-beat for 83 s")
     return snapshot(**{"connection": lost, "alarms": [silent], **changes})

@@ -51,7 +51,22 @@ def test_active_alarms_come_first_newest_first():
         driver.wait(1)
         driver.receive(msg_type="fastmon_status", processed_by=agent, status="ok")
         driver.wait(1)
-    assert [alarm["evidence"][0] for alarm in shown(driver)] == ["b", "a", "d", "c"]
+    assert [alarm["evidence"] for alarm in shown(driver)] == [f"{agent} degraded" for agent in ("b", "a", "d", "c")]
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "evidence"),
+    [
+        ("degraded", "monitor blocked: GET http://m: 403", "monitor blocked: GET http://m: 403 (a degraded)"),
+        ("degraded", None, "a degraded"),
+        ("stopped", "stopped", "a stopped"),
+    ],
+)
+def test_the_alarm_of_a_daemon_says_its_cause_once_and_first(status, message, evidence):
+    driver = StateDriver()
+    driver.receive(msg_type="start_run", run_id="1")
+    driver.receive(msg_type="fastmon_status", processed_by="a", status=status, message=message)
+    assert [alarm["evidence"] for alarm in shown(driver)] == [evidence]
 
 
 def test_active_alarm_is_raised_once_and_updates_its_evidence():
@@ -61,7 +76,7 @@ def test_active_alarm_is_raised_once_and_updates_its_evidence():
     driver.wait(5)
     driver.receive(msg_type="fastmon_status", processed_by="a", status="degraded", message="second")
     [alarm] = shown(driver)
-    assert (alarm["since"], alarm["evidence"]) == (since, "a degraded: second")
+    assert (alarm["since"], alarm["evidence"]) == (since, "second (a degraded)")
     assert driver.state.alarms.raised == 1
 
 
@@ -211,8 +226,8 @@ def test_stream_never_reached_is_an_alarm_after_75_s():
     assert (connection(driver)["state"], driver.alarms()) == ("CONNECTING", [])
     driver.wait(1)
     assert (driver.alarms(), shown(driver)[0]["evidence"]) == (["stream_dead"], "no response")
-    driver.state.lost("Connection refused", driver.now)
-    assert (connection(driver)["state"], shown(driver)[0]["evidence"]) == ("CONNECTING", "Connection refused")
+    driver.state.lost("connection refused", driver.now)
+    assert (connection(driver)["state"], shown(driver)[0]["evidence"]) == ("CONNECTING", "connection refused")
 
 
 def test_only_connections_after_a_loss_count_as_reconnects():
@@ -229,9 +244,9 @@ def test_repeated_loss_keeps_the_start_of_the_state():
     driver.wait(5)
     driver.state.lost("reset by peer", driver.now)
     driver.wait(5)
-    driver.state.lost("Connection refused", driver.now)
+    driver.state.lost("connection refused", driver.now)
     found = connection(driver)
-    assert (found["since"], found["reason"]) == ((T0 + timedelta(seconds=5)).isoformat(), "Connection refused")
+    assert (found["since"], found["reason"]) == ((T0 + timedelta(seconds=5)).isoformat(), "connection refused")
 
 
 @pytest.mark.parametrize("end", ["lost", "refused"])
@@ -275,3 +290,47 @@ def test_rejected_token_or_dead_stream_makes_numbers_unknown():
         end(driver)
         driver.alarms()
         assert driver.row["verified"] == "UNKNOWN"
+
+
+# Announcements that do not arrive
+
+
+def test_announcements_that_do_not_arrive_are_an_alarm_with_the_topic() -> None:
+    driver = StateDriver(topic="/topic/other")
+    driver.send_run_event("start_run")
+    driver.compare([1], {1: 2})  # they may be older than the connection
+    assert driver.alarms() == []
+    driver.wait(30)
+    driver.compare([1, 2, 3], {2: 2, 3: 2})
+    assert driver.alarms() == ["source_silent"]
+    [alarm] = shown(driver)
+    assert (
+        "no announcement received from /topic/other since 12:00:00 UTC, while the monitor registered 4 TF files"
+        in (alarm["evidence"])
+    )
+    driver.tf(4)
+    assert driver.alarms() == []
+
+
+def test_tf_files_that_are_newer_than_the_connection_need_no_earlier_comparison() -> None:
+    driver = StateDriver()
+    driver.send_run_event("start_run")
+    rows = [
+        {"stf_file": stf(1), "tf_filename": f"{number}.tf", "created_at": (T0 + timedelta(seconds=31)).isoformat()}
+        for number in range(3)
+    ]
+    driver.wait(60)
+    driver.state.record_tf_files("7", stf(1), rows, driver.now)
+    assert driver.alarms() == ["source_silent"]
+    assert "from the monitor's stream" in shown(driver)[0]["evidence"]
+    driver.wait(601)
+    assert "source_silent" not in driver.alarms()
+
+
+def test_missing_announcements_of_types_that_were_not_requested_are_no_alarm() -> None:
+    driver = StateDriver(types=("fastmon_status",))
+    driver.send_run_event("start_run")
+    driver.compare([1], {1: 2})
+    driver.wait(30)
+    driver.compare([1, 2, 3], {2: 2, 3: 2})
+    assert "source_silent" not in driver.alarms()

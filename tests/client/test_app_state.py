@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from fastmon_client.stfs import MAX_OPEN_STFS
+from fastmon_client.tffile import run_name
 from tests.client.state_driver import LONG_AGO, StateDriver, announcement, stf
 
 
@@ -409,3 +410,19 @@ def test_any_value_in_a_message_leaves_a_valid_snapshot(strange):
             driver.receive(**announcement(1, 1) | {key: strange} | ({"msg_type": kind} if key != "msg_type" else {}))
     driver.state.tick(driver.now)
     json.dumps(driver.state.snapshot(driver.now), allow_nan=False)
+
+
+@pytest.mark.parametrize("names", [("0300123", 300123), (300123, "0300123"), ("300123", "00300123")])
+def test_run_with_leading_zeros_is_the_same_run(names: tuple[object, object]) -> None:
+    driver = StateDriver(run_ids=("300123",))
+    driver.receive(msg_type="start_run", run_id=names[0], namespace="ns")
+    assert driver.tf(1, run_id=names[1])
+    assert not driver.tf(1, run_id=names[0])
+    driver.receive(msg_type="end_run", run_number=names[1], namespace="ns", total_stf_files=1)
+    [run] = driver.state.snapshot(driver.now)["runs"]
+    assert (run["run"], run["state"], run["tf_files"], run["duplicates"]) == ("300123", "ended", 1, 1)
+
+
+def test_zero_and_text_are_names_of_runs() -> None:
+    names = [run_name(value) for value in ("000", 0, "cosmic-01", "-7", "\u0663", "1" * 5000)]
+    assert names == ["0", "0", "cosmic-01", "-7", "\u0663", "1" * 5000]

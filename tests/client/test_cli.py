@@ -17,9 +17,9 @@ from click.testing import CliRunner
 from fastmon_client.app_state import AppState
 from fastmon_client.cli import cli
 from fastmon_client.message_filter import MessageFilter
-from fastmon_client.options import monitor_from
 from fastmon_client.output import Quiet
 from fastmon_client.session import Session, now
+from fastmon_client.settings import monitor_from
 from fastmon_client.shutdown import shutdown_on
 from fastmon_daemon.testbed.monitor import MonitorThread
 from tests.client.client_process import QUICK, TOKEN, Client
@@ -128,13 +128,25 @@ def test_token_with_a_line_break_is_rejected_and_not_shown(monitor):
 
 
 @pytest.mark.parametrize("options", [(), ("--json",)])
-def test_closed_stdout_is_a_normal_end(monitor, options):
+def test_closed_stdout_ends_with_74_and_one_line(monitor, options):
     with connected_client(monitor, *options) as client:
         monitor.deliver(tf(1))
         assert any("1.tf" in line for line in iter(client.line, ""))
         client.close_stdout()
-        assert client.ended()[0] == 0
+        assert client.ended()[0] == 74
+    assert sum("standard output: cannot be written" in line for line in client.log_lines) == 1
     assert "Error" not in "".join(client.log_lines)
+
+
+def test_run_is_selected_by_its_number(monitor):
+    with connected_client(monitor, "--run-ids", "0300123", "--count", "2") as client:
+        monitor.deliver(tf(1, run_id="7"))
+        monitor.deliver(tf(2, run_id="0300123"))
+        monitor.deliver(tf(3, run_id=300123))
+        code, lines = client.ended()
+    assert code == 0
+    assert [line.split()[1:4] for line in lines] == [["run", "300123", "2.tf"], ["run", "300123", "3.tf"]]
+    assert [line.split()[1] for line in client.log_lines if line.startswith("run ")] == ["300123"]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])

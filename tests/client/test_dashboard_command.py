@@ -41,7 +41,8 @@ def test_public_address_needs_a_token(address: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["8010", "localhost", "127.0.0.1:x", "127.0.0.1:99999", ":8010", "http://localhost:1"]
+    "address",
+    ["8010", "localhost", "127.0.0.1:x", "127.0.0.1:99999", ":8010", "http://localhost:1", "a..b:80", "[a]:80"],
 )
 def test_invalid_address_is_rejected_with_an_example(address: str) -> None:
     result = call("--listen", address)
@@ -109,7 +110,7 @@ def test_dashboard_shows_messages_of_a_broker_topic(monitor: MonitorThread) -> N
         broker.call(lambda: broker.broker.publish("/topic/here", json.dumps(message)))
         assert running.until("LIVE", recent="1.tf")["runs"][0]["tf_files"] == 1
         broker.stop()
-        assert "closed by the broker" in running.until("DEAD")["connection"]["reason"]
+        assert "the broker closed the connection" in running.until("DEAD")["connection"]["reason"]
         broker.start()
         running.until("LIVE")
 

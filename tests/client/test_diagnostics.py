@@ -16,7 +16,7 @@ from fastmon_client.cli import cli
 from fastmon_client.diagnostics import DiagnosticResult, Diagnostics
 from fastmon_client.monitor_session import MonitorSession
 from fastmon_daemon.testbed.monitor import MonitorThread
-from tests.client.scripted_server import Answer, ScriptedServer, certified, response, status_response
+from tests.client.scripted_server import Answer, ScriptedServer, certified, response, status_response, trust_in
 
 TOKEN = "f" * 40
 
@@ -28,7 +28,7 @@ def monitor() -> Iterator[MonitorThread]:
 
 
 def check_all(url: str, token: str = TOKEN, ca: str | None = None) -> list[DiagnosticResult]:
-    return list(Diagnostics(MonitorSession(url=url, token=lambda: token, ca=ca)).run())
+    return list(Diagnostics(MonitorSession(url=url, token=lambda: token, trust=trust_in(ca))).run())
 
 
 def answering(answer: Answer, tls: ssl.SSLContext | None = None) -> ScriptedServer:
@@ -40,6 +40,8 @@ def test_healthy_monitor_passes_every_check(monitor: MonitorThread) -> None:
     lines = check_all(monitor.url)
     assert [line.what for line in lines] == ["DNS", "TCP", "TLS", "REST", "token", "stream"]
     assert all(line.ok for line in lines)
+    port = monitor.url.rpartition(":")[2]
+    assert lines[1].detail.startswith(f"port {port} is open")
 
 
 def test_invalid_token_fails_the_token_check(monitor: MonitorThread) -> None:
@@ -58,7 +60,7 @@ def test_closed_port_fails_the_tcp_check() -> None:
         free.bind(("127.0.0.1", 0))
         last = check_all(f"http://127.0.0.1:{free.getsockname()[1]}")[-1]
     assert (last.what, last.ok) == ("TCP", False)
-    assert "Connection refused" in last.detail
+    assert "connection refused" in last.detail
 
 
 def test_unknown_host_fails_the_dns_check() -> None:
@@ -93,7 +95,7 @@ def test_certificate_is_valid_only_with_its_ca(tmp_path: Path) -> None:
 def test_server_without_tls_gets_an_http_hint(monitor: MonitorThread) -> None:
     last = check_all(monitor.url.replace("http://", "https://"))[-1]
     assert (last.what, last.ok) == ("TLS", False)
-    assert "use http:// in SWF_MONITOR_URL" in last.hint
+    assert "write http:// in SWF_MONITOR_URL" in last.detail
 
 
 def run_status(monitor_url: str, *options: str, **environ: str) -> Result:
@@ -105,8 +107,8 @@ def run_status(monitor_url: str, *options: str, **environ: str) -> Result:
 def test_status_shows_settings_with_sources_but_no_token(monitor: MonitorThread) -> None:
     done = run_status(monitor.url)
     assert done.exit_code == 0
-    assert f"SWF_MONITOR_URL      {monitor.url}  (--monitor-url)" in done.output
-    assert "SWF_API_TOKEN        set  (environment)" in done.output
+    assert f"SWF_MONITOR_URL         {monitor.url}  (--monitor-url)" in done.output
+    assert "SWF_API_TOKEN           set  (environment)" in done.output
     assert TOKEN not in done.output
 
 

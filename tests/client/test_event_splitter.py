@@ -37,6 +37,11 @@ def test_last_retry_field_is_used(piece):
     assert cutter.retry_s == 2.5
 
 
+def test_complete_events_do_not_count_for_the_length_of_a_later_one():
+    splitter, long = EventSplitter(), b"data: " + b"x" * (MAX_EVENT_BYTES // 2) + b"\n\n"
+    assert splitter.feed(long + long[:-2]) == long
+
+
 def test_endless_event_is_rejected():
     cutter = EventSplitter()
     cutter.feed(b"data: " + b"x" * (MAX_EVENT_BYTES - 6))

@@ -9,10 +9,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from loguru import logger
 
 from fastmon_client.app_state import AppState
-from fastmon_client.formatting import escape, gaps, line, size
+from fastmon_client.formatting import escape, gaps, lag, line, size
 from fastmon_client.message_filter import MessageFilter
 from fastmon_client.output import JsonLines, Quiet
 from fastmon_client.stream import message_of
@@ -20,7 +19,7 @@ from fastmon_client.summary import summary_lines
 from fastmon_client.tffile import file_size, run_of
 from fastmon_daemon.engine.steps import tf_file_registered
 from fastmon_daemon.outbox import Origin, Tf
-from tests.builders import FakeTestbed, named
+from tests.builders import FakeTestbed, logged, named
 from tests.client.state_driver import T0, StateDriver
 
 NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -116,6 +115,13 @@ def test_tf_file_without_name_or_id_is_counted_each_time():
     assert [state.receive(message, NOON) for _ in range(2)] == [True, True]
 
 
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(None, "-"), (0.123, "0.12"), (9.99, "9.99"), (10.0, "10s"), (10.9, "10s"), (75.0, "1m")]
+)
+def test_lag_has_decimals_below_ten_seconds(seconds, text):
+    assert lag(seconds) == text
+
+
 def test_gaps_are_formatted_as_ranges():
     assert gaps([1, 2, 3, 7, 9, 10]) == ["1-3", "7", "9-10"]
 
@@ -198,8 +204,8 @@ def test_json_lines_report_each_change_of_the_connection(capsys):
     connection, alarm = json_lines_of_update(output, driver, capsys)
     assert (connection["kind"], connection["state"], connection["reason"]) == ("connection", "DEAD", "reset by peer")
     assert alarm["evidence"] == "reset by peer"
-    driver.state.lost("Connection refused", driver.now)
-    assert [each["reason"] for each in json_lines_of_update(output, driver, capsys)] == ["Connection refused"]
+    driver.state.lost("connection refused", driver.now)
+    assert [each["reason"] for each in json_lines_of_update(output, driver, capsys)] == ["connection refused"]
 
 
 def test_run_that_returns_to_the_list_is_reported_again(capsys):
@@ -214,14 +220,12 @@ def test_run_that_returns_to_the_list_is_reported_again(capsys):
 
 
 def test_new_alarms_are_logged_oldest_first_with_one_bell(capsys):
-    said: list[str] = []
-    number = logger.add(said.append, format="{message}")
     driver, output = StateDriver(), Quiet(bell=True)
     for agent in ("a", "b"):
         driver.receive(msg_type="fastmon_status", processed_by=agent, status="degraded")
         driver.wait(1)
-    output.update(driver.state, driver.now)
-    output.update(driver.state, driver.now)
-    logger.remove(number)
-    assert said == [f"alarm daemon_degraded: {agent} degraded: no reason given\n" for agent in ("a", "b")]
+    with logged() as lines:
+        output.update(driver.state, driver.now)
+        output.update(driver.state, driver.now)
+    assert lines == [f"alarm daemon_degraded: {agent} degraded\n" for agent in ("a", "b")]
     assert capsys.readouterr().err.count("\a") == 1

@@ -162,6 +162,18 @@ def test_frequent_reasons_do_not_delay_the_comparison():
     assert driver.state.start_comparisons(driver.now) == ["7"]
 
 
+def test_first_stf_of_a_run_can_be_the_missing_one():
+    driver = StateDriver()
+    driver.tf(2)
+    driver.tf(2, 2)
+    driver.tf(3)
+    driver.tf(3, 2)
+    driver.send_run_event("end_run")
+    driver.wait(60)
+    driver.compare([2, 3], {2: 2, 3: 2})
+    assert driver.row["missing"] == [1]
+
+
 def test_run_with_a_gap_is_compared_for_15_minutes():
     driver = StateDriver()
     driver.tf(1)

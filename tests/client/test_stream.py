@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 import trustme
-from loguru import logger
+from tenacity import RetryCallState
 
 from fastmon_client.intervals import Intervals
 from fastmon_client.monitor_session import AccessDenied, MonitorSession
-from fastmon_client.stream import Connected, Disconnected, HeartBeat, Notice, Stream, reconnect_wait
+from fastmon_client.retrying import ConnectionEnded, reconnect
+from fastmon_client.stream import Connected, Disconnected, HeartBeat, Notice, Stream
+from tests.builders import logged
 from tests.client.scripted_server import (
     CHUNKED,
     DEADLINE_S,
@@ -27,6 +29,7 @@ from tests.client.scripted_server import (
     event,
     notices_of,
     status_response,
+    trust_in,
 )  # fmt: skip
 from tests.processes import wait_until
 
@@ -36,15 +39,13 @@ SOON = Intervals(reconnect_s=0.01)
 
 @pytest.fixture
 def log() -> Iterator[list[str]]:
-    lines: list[str] = []
-    number = logger.add(lines.append, format="{message}")
-    yield lines
-    logger.remove(number)
+    with logged("DEBUG") as lines:
+        yield lines
     assert SECRET not in "".join(lines)
 
 
 def stream_of(server: ScriptedServer, *, ca: str | None = None, **changes: Any) -> Stream:
-    monitor = MonitorSession(url=server.url, token=lambda: SECRET, ca=ca)
+    monitor = MonitorSession(url=server.url, token=lambda: SECRET, trust=trust_in(ca))
     return Stream(**{"monitor": monitor, "intervals": SOON, "jitter": lambda: 0.0} | changes)
 
 
@@ -111,7 +112,7 @@ def test_truncated_response_is_followed_by_a_reconnect(cut, log):
 def test_clean_end_is_followed_by_a_reconnect(log):
     with ScriptedServer([OPEN, event('{"a": 1}')], holding(OPEN, event('{"b": 2}'))) as server:
         assert first(stream_of(server, intervals=Intervals()), 2, log) == [{"a": 1}, {"b": 2}]
-    assert "stream lost: closed by the monitor; reconnecting in 1 s\n" in log
+    assert "stream lost: the monitor closed the stream; reconnecting in 1 s\n" in log
 
 
 def test_stream_without_data_is_dead(log):
@@ -120,7 +121,7 @@ def test_stream_without_data_is_dead(log):
             {"a": 1},
             {"b": 2},
         ]
-    assert any("timed out" in text for text in log)
+    assert any("no data from the monitor in time" in text for text in log)
 
 
 def test_invalid_event_is_skipped(log):
@@ -213,7 +214,7 @@ def test_reason_of_a_drop_is_reported_once():
             next(notice for notice in notices if isinstance(notice, dict))
             stream.drop("nothing came")
             losses = (notice.reason for notice in notices if isinstance(notice, Disconnected))
-            assert [next(losses), next(losses)] == ["nothing came", "closed by the monitor"]
+            assert [next(losses), next(losses)] == ["nothing came", "the monitor closed the stream"]
 
 
 IN_3_S = "Retry-After: Sat, 21 Nov 2026 22:02:41 GMT\r\nDate: Sat, 21 Nov 2026 22:02:38 GMT"
@@ -250,7 +251,13 @@ def wait_for_loss(answer: Any) -> float:
 
 @pytest.mark.parametrize(("jitter", "longest"), [(0.0, 1), (1.0, 30)])
 def test_wait_grows_to_30_s_with_full_jitter(jitter, longest):
-    assert [reconnect_wait(losses, 0.0, jitter, 1.0) for losses in (1, 5, 5000)] == [1 + jitter, longest, longest]
+    policy = reconnect(1.0, lambda: jitter)
+    state = RetryCallState(policy, None, (), {})
+    pauses = []
+    for state.attempt_number in (1, 5, 5000):
+        state.set_exception((ConnectionEnded, ConnectionEnded("lost"), None))
+        pauses.append(policy.wait(state))
+    assert pauses == [1 + jitter, longest, longest]
 
 
 def test_heart_beats_are_not_messages():
@@ -315,5 +322,5 @@ def test_invalid_certificate_is_retried_after_the_first_connection(tmp_path):
         assert next(notice for notice in notices if isinstance(notice, dict)) == {"a": 1}
         trustme.CA().issue_cert("localhost").configure_cert(tls)
         reasons = [notice.reason for notice in islice((each for each in notices if isinstance(each, Disconnected)), 2)]
-    assert reasons[0] == "closed by the monitor"
-    assert "certificate verify failed" in reasons[1]
+    assert reasons[0] == "the monitor closed the stream"
+    assert "is not trusted (unable to get local issuer certificate)" in reasons[1]

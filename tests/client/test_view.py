@@ -58,7 +58,7 @@ def test_dead_stream_is_shown_with_its_age() -> None:
     text = text_of(dead())
     assert "DEAD" in text
     assert "heart-beat 1 min 23 s ago" in text
-    assert "Connection refused" in text
+    assert "connection refused" in text
     assert "Last received numbers (1 min 23 s ago): the current state is UNKNOWN." in text
 
 

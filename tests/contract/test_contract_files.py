@@ -115,9 +115,18 @@ def test_only_a_positive_limit_enables_pages(api, run, name):
 
 def test_an_stf_is_found_by_its_id_and_not_by_its_name(api, stf):
     assert api.get(f"stf-files/{stf['file_id']}/").json() == stf
-    by_name = api.get(f"stf-files/{stf['stf_filename']}/")
-    assert by_name.status_code == 404
-    assert by_name.headers["Content-Type"].startswith("text/html")
+    assert api.get(f"stf-files/{stf['file_id']}.json").json() == stf
+    for table in ("stf-files", "fastmon-files"):
+        for name in ("no-dot", stf["stf_filename"], "one.stf", f"{stf['file_id']}.stf"):  # its end is read as a format
+            missing = api.get(f"{table}/{name}/")
+            assert (missing.status_code, missing.json()) == (404, {"detail": "Not found."})
+        missing = api.get(f"{table}/swf.100075.000001.stf/")
+        assert (missing.status_code, missing.headers["Content-Type"]) == (404, "text/html; charset=utf-8")
+
+
+def test_a_run_ends_by_a_patch(api, run):
+    ended = {"end_time": "2026-11-21T13:00:00-05:00", "run_conditions": {"beam": "on"}}
+    assert api.patch(f"runs/{run['run_id']}/", ended).json() == run | ended
 
 
 def test_a_tf_file_is_created_once_whatever_the_second_request_contains(api, stf, tf):

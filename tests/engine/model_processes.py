@@ -65,17 +65,19 @@ class Processes:
         config = ReconcilerConfig(
             monitor=monitor, charts=charts, clock=clock, is_selected=partial(is_selected, FRACTION),
             allows_calls=breakers.allows_calls,
-            agent_name="a", announce=self.broker.announce_summary, announce_link="broker",
+            agent_name="a", announce=self.broker.announce_summary, announce_link="announcements",
         )  # type: ignore[arg-type]  # fmt: skip
         reconciler = Reconciler(config, runs)
         self.engine = self.testbed.engine(
             self.outbox, workers=WORKERS, late_rate=20.0, breakers=breakers, background_tasks=reconciler.tasks
         )
         self.actions = OperatorActions(CHART, self.intake, alone=False)
-        self.broker.report = lambda up: self.engine.inbox.report_link(
-            LinkEvent("broker", up=up, reason="" if up else "cut")
-        )
+        self.broker.report = self._report_broker
         self.broker.report(self.broker.up)
+
+    def _report_broker(self, up: bool) -> None:
+        for link in ("broker", "announcements"):
+            self.engine.inbox.report_link(LinkEvent(link, up=up, reason="" if up else "cut"))
 
     def kill(self, in_flight: int) -> None:
         """Kill the process, and start the next one."""

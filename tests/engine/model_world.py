@@ -21,7 +21,7 @@ from tests.builders import START, FakeMonitor
 
 CHART = load_statechart("stf")
 NEXT_LIFE = {"retry", "include"}
-LINK_OF = {"sampled": "monitor", "tf_registered": "broker"}
+LINK_OF = {"sampled": "monitor", "tf_registered": "announcements"}
 """The link without which an STF in that state cannot go on."""
 BY_BUDGET = ("always_failing", "stf_not_registered")
 LEAST_FAILURES = 16
@@ -82,6 +82,11 @@ class FaultyMonitor(FakeMonitor):
     def tf_files(self, stf_filename: str) -> list[TfFile]:
         self.probe()
         return [tf for tf in self.rows.values() if tf.stf_filename == stf_filename]
+
+    def stf_file(self, stf_filename: str, run_number: int) -> StfFile | None:
+        self.probe()
+        self.blamed[stf_filename] += stf_filename not in self.known
+        return self.known.get(stf_filename)
 
     def register_tf(self, tf: TfFile) -> tuple[TfFile, str | None]:
         try:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from loguru import logger
 
 from fastmon_daemon.base.errors import LinkBlocked, LinkDown, TransientError
 from fastmon_daemon.base.links import links_for
@@ -29,20 +27,8 @@ from fastmon_daemon.outbox import Outbox
 from fastmon_daemon.service.clients import SecretReader
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.testbed.monitor import MonitorOptions, MonitorThread
-from tests.builders import FakeTestbed, Silent, Slow, named, settle, turn_until
+from tests.builders import FakeTestbed, Silent, Slow, logged, named, settle, turn_until
 from tests.engine.model_world import FaultyMonitor
-
-
-@contextmanager
-def logged_errors() -> Iterator[list[str]]:
-    """The errors that are logged inside the block."""
-    lines: list[str] = []
-    sink = logger.add(lambda line: lines.append(str(line)), level="ERROR", format="{message}")
-    try:
-        yield lines
-    finally:
-        logger.remove(sink)
-
 
 # Probes
 
@@ -186,7 +172,7 @@ def test_a_late_report_that_a_link_is_down_does_not_trip_its_breaker_for_ever(
 
     def announce(_body: str, event_id: str) -> None:
         if late:
-            engine.inbox.report_link(LinkEvent("broker", up=True))
+            engine.inbox.report_link(LinkEvent("announcements", up=True))
             raise late.pop()
         testbed.announced.append(event_id)
 
@@ -232,7 +218,7 @@ def test_a_monitor_that_accepts_no_messages_stops_only_announcements_and_is_logg
     testbed.announce = announce  # type: ignore[method-assign]
     probes = {"monitor": testbed.monitor.probe, "messages": messages}
     engine = testbed.engine(outbox, links=links_for("rest"), probes=probes)
-    with logged_errors() as errors:
+    with logged("ERROR") as errors:
         names = [testbed.receive(outbox, n) for n in range(1, 4)]
         for _ in range(50):
             settle(engine)
@@ -312,7 +298,7 @@ def test_a_link_that_was_down_and_becomes_blocked_is_logged_again(testbed: FakeT
     engine = testbed.engine(outbox)
     monitor.down = True
     testbed.receive(outbox)
-    with logged_errors() as errors:
+    with logged("ERROR") as errors:
         settle(engine)
         monitor.down, monitor.blocked = False, True
         for _ in range(5):
@@ -331,7 +317,7 @@ def test_a_blocked_link_is_not_logged_as_an_error_again_after_a_restart(testbed:
     monitor.blocked = True
     testbed.receive(outbox)
     settle(testbed.engine(outbox))
-    with logged_errors() as errors:
+    with logged("ERROR") as errors:
         again = testbed.engine(outbox)
         for _ in range(3):
             settle(again)

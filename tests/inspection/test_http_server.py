@@ -56,7 +56,7 @@ def test_the_metrics_of_a_daemon_match_its_database_and_hold_no_secret(testbed: 
     daemon = testbed.daemon(FASTMON_HTTP="0")
     base = base_url(testbed)
     assert base.startswith("http://127.0.0.1:")
-    assert requests.get(f"{base}/healthz", timeout=10).text.startswith("alive")
+    assert requests.get(f"{base}/healthz", timeout=10).text.startswith("all well\nalive")
     testbed.announce(1, 2, 3)
     testbed.wait_for(completed=2, sampled=1)
     seen = metrics(base)
@@ -68,6 +68,8 @@ def test_the_metrics_of_a_daemon_match_its_database_and_hold_no_secret(testbed: 
     assert seen["fastmon_monitor_answers_total['201', 'POST']"] == 14
     assert seen["fastmon_link['monitor', 'up']"] == 1
     assert seen["fastmon_engine_turns_total[]"] > 0
+    assert {"fastmon_stage_updates_total['single']", "fastmon_stage_updates_total['coalesced']"} <= seen.keys()
+    assert seen["fastmon_stage_transitions_pending[]"] >= 0
     assert seen["fastmon_database_bytes[]"] > 0
     assert seen["fastmon_disk_free_bytes[]"] > 0
     testbed.monitor.stop()
@@ -116,10 +118,10 @@ def listen() -> ListenAddress:
 def test_an_engine_stalled_for_three_intervals_is_unhealthy_until_its_next_tick(listen: ListenAddress) -> None:
     time = HandClock(seconds=0)
     liveness = Liveness(time.clock().monotonic)
-    with serve(listen, liveness, lambda: "", WorkerErrors()):
+    with serve(listen, liveness, lambda: "", WorkerErrors(), lambda: "all well"):
         url = f"http://{listen}/healthz"
         time.pass_(seconds=15)
-        assert requests.get(url, timeout=10).text == "alive: last engine tick 15.0 s ago\n"
+        assert requests.get(url, timeout=10).text == "all well\nalive: last engine tick 15.0 s ago\n"
         time.pass_(seconds=0.5)
         answer = requests.get(url, timeout=10)
         assert (answer.status_code, "stalled for 15.5 s" in answer.text) == (503, True)
@@ -130,7 +132,7 @@ def test_an_engine_stalled_for_three_intervals_is_unhealthy_until_its_next_tick(
 def test_a_failing_watcher_is_unhealthy_though_the_engine_works(listen: ListenAddress) -> None:
     errors = WorkerErrors()
     errors.failed("watcher", ValueError())
-    with serve(listen, Liveness(HandClock().clock().monotonic), lambda: "", errors):
+    with serve(listen, Liveness(HandClock().clock().monotonic), lambda: "", errors, lambda: "all well"):
         answer = requests.get(f"http://{listen}/healthz", timeout=10)
         assert (answer.status_code, "watcher (ValueError)" in answer.text) == (503, True)
         errors.worked("watcher")
@@ -141,7 +143,7 @@ def test_unreadable_metrics_are_503_with_the_reason_and_other_paths_404(listen: 
     def broken() -> str:
         raise OSError("the disk is gone")
 
-    with serve(listen, Liveness(HandClock().clock().monotonic), broken, WorkerErrors()):
+    with serve(listen, Liveness(HandClock().clock().monotonic), broken, WorkerErrors(), lambda: "all well"):
         answer = requests.get(f"http://{listen}/metrics", timeout=10)
         assert (answer.status_code, "the disk is gone" in answer.text) == (503, True)
         assert requests.get(f"http://{listen}/other", timeout=10).status_code == 404
@@ -169,11 +171,14 @@ def test_a_bug_of_ours_is_500_logged_with_its_traceback_and_unhealthy_until_it_i
             raise error
         return ""
 
-    with serve(listen, Liveness(HandClock().clock().monotonic), render, WorkerErrors()):
+    with serve(listen, Liveness(HandClock().clock().monotonic), render, WorkerErrors(), lambda: "all well"):
         for _ in range(2):
             assert requests.get(f"http://{listen}/metrics", timeout=10).status_code == 500
         health = requests.get(f"http://{listen}/healthz", timeout=10)
-        assert (health.status_code, health.text) == (503, "unexpected errors, see the log: http /metrics (KeyError)\n")
+        assert (health.status_code, health.text) == (
+            503,
+            "all well\nunexpected errors, see the log: http /metrics (KeyError)\n",
+        )
         assert requests.get(f"http://{listen}/metrics", timeout=10).status_code == 200
         assert requests.get(f"http://{listen}/healthz", timeout=10).status_code == 200
     lines = [log.get_nowait() for _ in range(log.qsize())]
@@ -193,7 +198,7 @@ def test_a_client_that_disconnects_before_its_response_is_no_error(
         return "x" * 10_000_000
 
     errors = WorkerErrors()
-    with serve(listen, Liveness(HandClock().clock().monotonic), render, errors):
+    with serve(listen, Liveness(HandClock().clock().monotonic), render, errors, lambda: "all well"):
         with socket.create_connection((listen.host, listen.port)) as client:
             client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
             assert requested.wait(20)
@@ -208,7 +213,10 @@ def test_a_client_that_disconnects_before_its_response_is_no_error(
 
 def test_a_silent_client_delays_neither_others_nor_the_end(listen: ListenAddress) -> None:
     address, liveness = (listen.host, listen.port), Liveness(HandClock().clock().monotonic)
-    with serve(listen, liveness, lambda: "", WorkerErrors()), socket.create_connection(address) as silent:
+    with (
+        serve(listen, liveness, lambda: "", WorkerErrors(), lambda: "all well"),
+        socket.create_connection(address) as silent,
+    ):
         silent.sendall(b"GET /met")
         assert requests.get(f"http://{listen}/healthz", timeout=10).status_code == 200
     with socket.socket() as again:

@@ -6,21 +6,20 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from fastmon_daemon.base.links import LINK_OF_STEP
 from fastmon_daemon.inspection.liveness import Liveness
 from fastmon_daemon.inspection.metrics import MetricsCollector
 from fastmon_daemon.monitor import ResponseCounter
 from fastmon_daemon.outbox import open_outbox
-from fastmon_daemon.presence.stuck import StuckRule
-from fastmon_daemon.statechart import load_statechart
+from fastmon_daemon.presence.assessment import Assessor, ProcessState
 from tests.builders import HandClock
+from tests.presence.builders import RULE
 
 
 def collector(database: Path, time: HandClock) -> MetricsCollector:
     return MetricsCollector(
         namespace="ns",
         database=database,
-        stuck=StuckRule(chart=load_statechart("stf"), links=LINK_OF_STEP, stuck_after_s=60),
+        assessor=Assessor(database, RULE, ProcessState, time.clock()),
         liveness=Liveness(time.clock().monotonic),
         response_counter=ResponseCounter(),
         buffered=lambda: 0,

@@ -17,7 +17,7 @@ from fastmon_daemon.base.errors import StorageUnavailable
 from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.outbox import Origin, Outbox, open_outbox
 from fastmon_daemon.statechart import load_statechart
-from tests.builders import HandClock, handle, named
+from tests.builders import HandClock, handle, logged, named
 from tests.messages.test_inbound import ready
 
 
@@ -98,6 +98,15 @@ def test_a_run_follows_its_chart_if_messages_are_missed_or_repeated(handler: Mes
     assert states == ["imminent", "running", "running", "paused", "running", "ended", "ended"]
     assert row.expected == 12
     assert row.ended_at is not None
+
+
+def test_a_run_ends_even_if_its_total_cannot_be_read(handler: MessageHandler, outbox: Outbox) -> None:
+    with logged("WARNING") as lines:
+        handle(handler, run_message("end_run", total_stf_files="many"))
+    row = outbox.runs.get("torre1", "100014")
+    assert row is not None
+    assert (row.state, row.expected) == ("ended", None)
+    assert "total_stf_files: expected an integer, got a string" in lines[0]
 
 
 def test_a_run_known_by_a_stf_gen_only_is_polled(handler: MessageHandler, outbox: Outbox, time: HandClock) -> None:

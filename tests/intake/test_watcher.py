@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from loguru import logger
 
 from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.base.errors import StorageUnavailable
@@ -25,6 +24,7 @@ from fastmon_daemon.presence.periodic_worker import PeriodicWorker, WorkerErrors
 from fastmon_daemon.service.factories import make_watcher
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.statechart import load_statechart
+from tests.builders import logged
 from tests.processes import wait_until
 
 
@@ -82,10 +82,8 @@ def folder(tmp_path: Path) -> Folder:
 
 @pytest.fixture
 def log() -> Iterator[list[str]]:
-    lines: list[str] = []
-    sink = logger.add(lambda text: lines.append(str(text)), format="{message}", level="INFO")
-    yield lines
-    logger.remove(sink)
+    with logged() as lines:
+        yield lines
 
 
 NAME = "swf.12345.000001.stf"

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastmon_daemon.base.errors import MalformedMessage
-from fastmon_daemon.messages import IgnoredMessage, RunEvent, StfReady, parse, run_number, sequence_in
+from fastmon_daemon.messages import IgnoredMessage, RunEvent, StfReady, parse, run_identity, run_number, sequence_in
 
 READY = {
     "msg_type": "stf_ready", "namespace": "torre1", "filename": "swf.100014.000001.stf", "run_id": "100014",
@@ -62,8 +62,52 @@ def test_a_missing_sequence_is_read_from_the_filename() -> None:
     message = parse_body(ready(sequence=None, filename="swf.100014.000042.stf"))
     assert isinstance(message, StfReady)
     assert message.sequence == 42
-    assert sequence_in("no-number.stf") is None
-    assert sequence_in("9" * 30 + ".stf") is None
+
+
+@pytest.mark.parametrize(
+    ("filename", "run_id", "sequence"),
+    [
+        ("swf.100014.000042.stf", 100014, 42),
+        ("swf.100014.000042.stf", "0100014", 42),
+        ("swf.0100014.000042.", "100014", 42),
+        ("run100014_0007.stf", "100014", 7),
+        ("swf.20261130.100014.0007.stf", 100014, 7),
+        ("swf.7.000007.stf", 7, 7),
+        ("swf.test-run-A.000003.stf", "test-run-A", 3),
+        ("r7a_0003.stf", "r7a", 3),
+        ("nonamespace.100023.stf", 100023, None),
+        ("nonamespace.100023.stf", 100014, None),
+        ("swf.100015.000042.stf", 100014, None),
+        ("swf.1000140.000042.stf", 100014, None),
+        ("swf.000042.stf", 100014, None),
+        ("swf.100014.20261130.stf", 100014, None),
+        ("swf.100014.stf", 100014, None),
+        ("no-number.stf", "", None),
+        ("no-number.stf", 7, None),
+        ("7." + "9" * 230 + ".stf", 7, None),
+        ("7." + "9" * 9000 + ".stf", 7, None),
+    ],
+)
+def test_a_name_has_a_sequence_only_after_the_number_of_its_run(
+    filename: str, run_id: str | int, sequence: int | None
+) -> None:
+    assert sequence_in(filename, run_id) == sequence
+
+
+@pytest.mark.parametrize("given", [3, 3.0, "3", "3.0", " +03. "])
+def test_an_integer_that_an_agent_writes_in_another_form_is_read(given: object) -> None:
+    message = parse_body(ready(sequence=given, size_bytes=given, tf_count=given, run_id=100014.0))
+    assert isinstance(message, StfReady)
+    assert (message.sequence, message.size_bytes, message.tf_count, message.run_id) == (3, 3, 3, 100014)
+    assert isinstance(message.run_id, int)
+    end = parse_body(json.dumps({"msg_type": "end_run", "run_id": "7", "total_stf_files": given}))
+    assert end == RunEvent(kind="end_run", run_id="7", total_stf_files=3)
+
+
+def test_empty_optional_fields_are_absent() -> None:
+    message = parse_body(ready(size_bytes="", tf_count="", checksum="", execution_id=""))
+    assert isinstance(message, StfReady)
+    assert (message.size_bytes, message.tf_count, message.checksum, message.execution_id) == (None,) * 4
 
 
 def test_end_run_has_the_total_number_of_stfs() -> None:
@@ -93,12 +137,17 @@ def test_a_field_that_is_never_used_rejects_no_message(sender: object) -> None:
     assert isinstance(parse_body(json.dumps({"msg_type": "start_run", "run_id": "7", "sender": sender})), RunEvent)
 
 
-@pytest.mark.parametrize("total", ["unknown", -1, 1.5])
-def test_only_end_run_must_have_a_valid_total(total: object) -> None:
-    body = {"run_id": "7", "total_stf_files": total}
-    assert parse_body(json.dumps(body | {"msg_type": "start_run"})) == RunEvent(kind="start_run", run_id="7")
-    with pytest.raises(MalformedMessage, match="total_stf_files"):
-        parse_body(json.dumps(body | {"msg_type": "end_run"}))
+@pytest.mark.parametrize("total", ["unknown", -1, 1.5, True, [], 1e300, 10**30, "1e3"])
+def test_an_optional_field_that_cannot_be_read_loses_no_run_message(total: object) -> None:
+    body = {"run_id": "7", "total_stf_files": total, "execution_id": {}}
+    for kind in ("run_imminent", "start_run", "pause_run", "resume_run", "stf_ready"):
+        event = parse_body(json.dumps(body | {"msg_type": kind}))
+        assert isinstance(event, RunEvent | StfReady)
+        assert event.unreadable == ("execution_id: expected a string, got an object",)
+    end = parse_body(json.dumps(body | {"msg_type": "end_run", "execution_id": "e-1"}))
+    assert isinstance(end, RunEvent)
+    assert (end.kind, end.execution_id, end.total_stf_files) == ("end_run", "e-1", None)
+    assert [reason.partition(":")[0] for reason in end.unreadable] == ["total_stf_files"]
 
 
 def test_invalid_file_fields_reject_no_message_without_a_filename() -> None:
@@ -108,9 +157,12 @@ def test_invalid_file_fields_reject_no_message_without_a_filename() -> None:
     assert (message.run, message.filename) == ("7", None)
 
 
-@pytest.mark.parametrize("namespace", [None, ""])
-def test_a_message_without_namespace_is_accepted(namespace: str | None) -> None:
-    assert isinstance(parse_body(ready(namespace=namespace)), StfReady)
+@pytest.mark.parametrize(("namespace", "has_namespace"), [(None, False), ("", False), ("torre1", True)])
+def test_a_message_without_namespace_is_accepted_and_recognized(namespace: str | None, has_namespace: bool) -> None:
+    stf, event = parse_body(ready(namespace=namespace)), parse_body(ready(namespace=namespace, msg_type="start_run"))
+    assert isinstance(stf, StfReady)
+    assert isinstance(event, RunEvent)
+    assert (stf.has_namespace, event.has_namespace) == (has_namespace, has_namespace)
 
 
 @pytest.mark.parametrize(
@@ -142,12 +194,10 @@ def test_a_message_without_namespace_is_accepted(namespace: str | None) -> None:
         (ready(size_bytes=-1), "size_bytes: out of range"),
         (ready(size_bytes=2**63), "size_bytes: out of range"),
         (ready(size_bytes=7).replace(": 7,", ": 1e999,"), "size_bytes: expected an integer, got a number"),
-        (
-            '{"msg_type": "end_run", "run_id": "7", "total_stf_files": -1e999}',
-            "total_stf_files: expected an integer, got a number",
-        ),
         ('{"msg_type": "end_run", "run_id": 1e999}', "run_id: expected a string or an integer, got a number"),
-        (ready(size_bytes="7"), "size_bytes: expected an integer, got a string"),
+        (ready(size_bytes="7 MB"), "size_bytes: expected an integer, got a string"),
+        (ready(size_bytes=7.5), "size_bytes: expected an integer, got a number"),
+        (ready(size_bytes="-7"), "size_bytes: out of range"),
         (ready(size_bytes=True), "size_bytes: expected an integer, got a boolean"),
         (ready(tf_count=0), "tf_count: out of range"),
         (ready(sequence=-1), "sequence: out of range"),
@@ -198,3 +248,16 @@ def test_any_input_raises_only_malformed_message(body: str | bytes) -> None:
 @pytest.mark.parametrize(("run_id", "number"), [("100014", 100014), (100014, 100014), ("r7", None), ("-1", None)])
 def test_a_run_id_of_digits_is_a_run_number(run_id: str | int, number: int | None) -> None:
     assert run_number(run_id) == number
+
+
+@pytest.mark.parametrize(
+    ("run_id", "run"),
+    [
+        (100014, "100014"), ("100014", "100014"), ("0100014", "100014"), (0, "0"), ("000", "0"), ("0" * 50, "0"),
+        ("1" * 50, "1" * 50),
+        ("r007", "r007"), ("-01", "-01"), (-1, "-1"), ("\u0660\u0667", "\u0660\u0667"), ("7.0", "7.0"),
+    ],
+)  # fmt: skip
+def test_a_run_is_its_number_where_it_is_one(run_id: str | int, run: str) -> None:
+    assert run_identity(run_id) == run
+    assert RunEvent(kind="start_run", run_id=run_id).run == run

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
+import json
 import socket
 import threading
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 import trustme
 
-from fastmon_daemon.base.errors import LinkBlocked, LinkDown
+from fastmon_daemon.base.errors import LinkBlocked, LinkDown, TransientError
 from fastmon_daemon.base.failpoints import set_hook
 from fastmon_daemon.monitor import MonitorClient
+from fastmon_daemon.monitor.transport import TrustStore, proxies
+from tests.base.test_network import silent_address
 from tests.monitor.scripted_monitor import (
     EXISTS,
     REQUIRED,
@@ -28,6 +33,7 @@ from tests.monitor.scripted_monitor import (
     closed_port,
     dripping,
     hangs,
+    resets,
     says,
     sends,
 )
@@ -96,22 +102,206 @@ def test_an_unusable_ca_file_blocks_the_link(
         server.client(ca=tmp_path / "ca.pem").probe()
 
 
-def test_tls_with_a_server_without_tls_is_link_down(server: Server) -> None:
-    plain = sends("HTTP/1.1 400 Bad Request\r\n\r\n")
-    with socket.create_server(("127.0.0.1", 0)) as listening:
+@contextmanager
+def answering(raw: bytes, host: str = "127.0.0.1") -> Iterator[int]:
+    """A port that answers the first bytes of each connection with *raw*, and closes it."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, 0), family=family) as listening:
 
-        def respond_without_tls() -> None:
-            for _ in range(2):
-                connection, _ = listening.accept()
-                with connection:
-                    connection.recv(4096)
-                    plain(connection)
+        def answer() -> None:
+            with suppress(OSError):  # the test has ended
+                while True:
+                    connection, _ = listening.accept()
+                    with connection:
+                        connection.recv(65536)
+                        connection.sendall(raw)
 
-        thread = threading.Thread(target=respond_without_tls)
+        thread = threading.Thread(target=answer)
         thread.start()
-        with pytest.raises(LinkDown):
-            client(f"https://127.0.0.1:{listening.getsockname()[1]}").register_tf(TF)
+        yield listening.getsockname()[1]
+        listening.shutdown(socket.SHUT_RDWR)
         thread.join(20)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "raw", "reason"),
+    [
+        (
+            "https",
+            b"HTTP/1.1 400 Bad Request\r\n\r\n",
+            "does not use TLS at this port: write http:// in SWF_MONITOR_URL",
+        ),
+        ("http", b"\x15\x03\x03\x00\x02\x02\x46", "uses TLS at this port: write https:// in SWF_MONITOR_URL"),
+    ],
+)
+def test_tls_on_one_side_only_blocks_the_link_with_the_remedy(scheme: str, raw: bytes, reason: str) -> None:
+    with answering(raw) as port, pytest.raises(LinkBlocked, match=reason):
+        client(f"{scheme}://127.0.0.1:{port}").register_tf(TF)
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        (b"", "the connection was closed without a response"),
+        (b"\x00\x01\x02\r\n\r\n", "not an HTTP response"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "the response was cut short"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n[", "the response was cut short"),
+        (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\nnonsense", "the response cannot be decompressed"),
+    ],
+)
+def test_a_broken_response_is_described_in_words(raw: bytes, reason: str) -> None:
+    with answering(raw) as port, pytest.raises(LinkDown) as caught:
+        client(f"http://127.0.0.1:{port}").tf_files("a.stf")
+    assert str(caught.value) == f"GET http://127.0.0.1:{port}/api/fastmon-files/: {reason}"
+
+
+def test_an_unreachable_host_is_described_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    port = closed_port()
+    with pytest.raises(LinkDown, match=r": connection refused$"):
+        client(f"http://127.0.0.1:{port}").tf_files("a.stf")
+    with pytest.raises(LinkDown, match=r": through the proxy: connection refused$"):
+        client("http://monitor.invalid", environ={"http_proxy": f"http://127.0.0.1:{port}"}).tf_files("a.stf")
+    with pytest.raises(LinkDown, match=r"fastmon-files/: (name or service not known|temporary failure in)"):
+        client("http://monitor.invalid").tf_files("a.stf")
+    never = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: never.wait() and [])
+    with pytest.raises(LinkDown, match=r": the lookup of slow.invalid took longer than 0\.\d+ s$"):
+        client("http://slow.invalid", timeout_s=(0.1, 0.1)).tf_files("a.stf")
+    never.set()
+
+
+def test_a_host_name_is_reached_though_its_first_addresses_answer_nothing(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.script = [says(200, [ROW])]
+    with silent_address() as first, silent_address() as second:
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", a) for a in (first, second, ("127.0.0.1", server.port))]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_: found)
+        assert client("http://monitor.example.org").tf_files("a.stf")
+
+
+@pytest.mark.parametrize("body", ['[{"n": "gr\u00fc\u00dfe"}]'])
+@pytest.mark.parametrize(
+    ("encoding", "compress"),
+    [
+        ("gzip", gzip.compress),
+        ("deflate", zlib.compress),
+        ("gzip, gzip", lambda data: gzip.compress(gzip.compress(data))),
+    ],
+)
+@pytest.mark.parametrize("charset", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_compressed_response_and_one_with_a_byte_order_mark_are_read(
+    charset: str, encoding: str, compress: Callable[[bytes], bytes], body: str
+) -> None:
+    """As some web servers send them, though we ask for neither."""
+    data = compress(body.encode(charset))
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: {encoding}\r\nContent-Length: {len(data)}\r\n\r\n"
+    with answering(head.encode() + data) as port:
+        assert client(f"http://127.0.0.1:{port}").get("runs/", {}, lambda answer: answer) == json.loads(body)
+    plain = body.encode(charset)
+    with answering(f"HTTP/1.1 200 OK\r\nContent-Length: {len(plain)}\r\n\r\n".encode() + plain) as port:
+        assert client(f"http://127.0.0.1:{port}").get("runs/", {}, lambda answer: answer) == json.loads(body)
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="this host has no IPv6")
+def test_an_ipv6_address_is_reached_and_needs_no_proxy() -> None:
+    proxy = {"http_proxy": f"http://127.0.0.1:{closed_port()}"}
+    with answering(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]", "::1") as port:
+        assert client(f"http://[::1]:{port}", environ=proxy).tf_files("a.stf") == []
+
+
+def test_a_response_that_is_too_long_when_decompressed_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastmon_daemon.monitor.transport.MAX_RESPONSE_BYTES", 100_000)
+    data = gzip.compress(b" " * 1_000_000)
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(data)}\r\n\r\n"
+    with answering(head.encode() + data) as port, pytest.raises(LinkDown, match="longer than 100000 bytes"):
+        client(f"http://127.0.0.1:{port}").tf_files("a.stf")
+
+
+def test_informational_responses_are_skipped(server: Server, monitor: MonitorClient) -> None:
+    hints = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n"
+    early = [hints, b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 102 Processing\r\n\r\n", hints]
+
+    def act(connection: socket.socket) -> None:
+        for each in early:
+            connection.sendall(each)
+        says(201, ROW)(connection)
+
+    server.script = [act, act]
+    assert monitor.register_tf(TF)[1] is None
+    assert monitor.register_tf(TF)[1] is None
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize("ends", [sends(""), resets])
+def test_a_read_is_repeated_once_if_a_kept_connection_ends_without_a_response(
+    ends: Action, server: Server, monitor: MonitorClient
+) -> None:
+    server.script = [says(200, []), ends, says(200, [ROW]), says(200, [])]
+    assert monitor.tf_files("a.stf") == []
+    assert len(monitor.tf_files("a.stf")) == 1
+    assert server.connections == 2
+    server.script = [ends, says(200, [])]
+    with pytest.raises(LinkDown, match=r"closed|reset"):
+        monitor.tf_files("a.stf")  # a new connection: the failure is the server's
+    assert len(server.script) == 1
+
+
+def test_with_a_server_that_closes_each_connection_at_its_second_request_every_tf_is_registered_once(
+    server: Server, monitor: MonitorClient
+) -> None:
+    """A POST may have been carried out: it is looked up before it is repeated, and then on a new connection."""
+    server.script = [says(201, ROW), sends(""), says(200, []), *[says(201, ROW)] * 3]
+    monitor.register_tf(TF)
+    with pytest.raises(TransientError):
+        monitor.register_tf(TF)
+    for _ in range(3):
+        monitor.register_tf(TF)
+    assert [line.split()[0] for line in server.request_lines] == ["POST", "POST", "GET", "POST", "POST", "POST"]
+    assert server.connections == 5, "no connection got a second request after the first loss"
+
+
+@pytest.mark.parametrize(
+    ("url", "no_proxy", "is_direct"),
+    [
+        ("http://10.1.2.3:8002", "10.0.0.0/8", True),
+        ("http://10.1.2.3:8002", "11.0.0.0/8", False),
+        ("http://monitor.example.org:8002", "monitor.example.org:8002", True),
+        ("http://monitor.example.org:8002", "monitor.example.org:8003", False),
+        ("http://monitor.example.org", ".example.org", True),
+        ("http://monitor.example.org", "example.org", True),
+        ("http://monitor.example.org", "*", True),
+        ("http://monitor.example.org", "other.org, example.net", False),
+        ("http://[::1]:8002", "", True),
+    ],
+)
+def test_no_proxy_is_read_as_requests_reads_it(url: str, no_proxy: str, is_direct: bool) -> None:
+    for name in ("http_proxy", "ALL_PROXY"):
+        found = proxies(url, {name: "http://proxy.example.org:3128", "no_proxy": no_proxy})
+        assert found == ({} if is_direct else {"http": "http://proxy.example.org:3128"})
+
+
+def test_the_trusted_certificates_are_the_settings_then_the_systems(tmp_path: Path) -> None:
+    ours, theirs = tmp_path / "ca.pem", str(tmp_path / "system.pem")
+    assert str(TrustStore.of(ours, {"SSL_CERT_FILE": theirs})) == f"FASTMON_MONITOR_CA: {ours}"
+    assert str(TrustStore.of(None, {"SSL_CERT_FILE": theirs})) == f"SSL_CERT_FILE: {theirs}"
+    assert str(TrustStore.of(None, {"SSL_CERT_DIR": theirs})) == f"SSL_CERT_DIR: {theirs}"
+    default = TrustStore.of(None, {})
+    assert Path(default.path).exists()
+    assert default.name in {"the system's CAs", "CAs of the Python package certifi"}
+
+
+def test_a_certificate_that_the_system_trusts_is_accepted_and_the_error_names_what_is_trusted(
+    tls_server: tuple[Server, trustme.CA], tmp_path: Path
+) -> None:
+    server, ca = tls_server
+    ca.cert_pem.write_to_path(tmp_path / "ca.pem")
+    trustme.CA().cert_pem.write_to_path(tmp_path / "other.pem")
+    server.script = [says(201, ROW)]
+
+    assert server.client(environ={"SSL_CERT_FILE": str(tmp_path / "ca.pem")}).register_tf(TF)[1] is None
+    with pytest.raises(LinkBlocked, match=r"certificate not trusted .*\(trusted now: SSL_CERT_FILE: .*other\.pem\)"):
+        server.client(environ={"SSL_CERT_FILE": str(tmp_path / "other.pem")}).register_tf(TF)
 
 
 def test_a_connection_is_reused(server: Server, monitor: MonitorClient) -> None:

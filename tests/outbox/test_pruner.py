@@ -269,3 +269,21 @@ def test_inspect_reports_a_pruned_run_and_delete_run_deletes_its_names(testbed: 
         assert outbox.receive(NewStf(namespace="ns", run_id=RUN, filename=name), "received", testbed.time.at) is (
             ReceiveOutcome.FRESH
         )
+
+
+def test_a_run_that_is_not_claimed_is_pruned_after_its_last_message(testbed: FakeTestbed) -> None:
+    outbox = testbed.outbox()
+    name = testbed.receive(outbox)
+    with outbox.transaction():
+        outbox.runs.record_message("ns", RUN, "running", testbed.time.at, None, claims=False)
+    driven = engine(testbed, outbox)
+    settle(driven)
+    testbed.time.pass_(days=6)
+    tick(testbed, driven)
+    assert stf_count(outbox) == 1
+    testbed.time.pass_(days=2)
+    tick(testbed, driven)
+    assert stf_count(outbox) == 0
+    row = outbox.runs.get("ns", RUN)
+    assert row is not None
+    assert outbox.runs.known_names(row) == {name}

@@ -54,7 +54,7 @@ def test_fifty_stfs_have_fifty_complete_stages_at_few_extra_calls(testbed: LiveT
     assert stop(daemon) == 0
     check_stages(testbed)
     check_exit(testbed, "fastmon-agent-", 50)
-    lines = [row for row in testbed.rows("logs") if "received -> sampled" in row["message"]]
+    lines = [row for row in testbed.rows("logs") if "notified -> completed" in row["message"]]
     assert {(row["extra_data"]["run_id"], row["extra_data"]["execution_id"]) for row in lines} == {("100014", "ex-1")}
     by_this_test = ("GET /api/workflow-stages/", "GET /api/systemagents/", "GET /api/logs/")
     requests = testbed.monitor.counts()["requests"]

@@ -16,7 +16,7 @@ from fastmon_daemon.monitor import ResponseCounter
 from fastmon_daemon.outbox import open_for_reading
 from fastmon_daemon.presence.status import StatusPublisher
 from tests.builders import FakeTestbed, settle
-from tests.presence.builders import STUCK_RULE, checker_for
+from tests.presence.builders import RULE, assessor_for, checker_for
 
 
 class Reports:
@@ -29,8 +29,8 @@ class Reports:
 
     def counts(self) -> dict[str, int]:
         return {
-            "heart-beat": number_in(checker_for(self.testbed).health().why, r"stuck: (\d+) STFs"),
-            "status": number_in(self.status_message(), r"stuck: (\d+) STFs"),
+            "heart-beat": number_in(checker_for(self.testbed).health().why, r"stuck: (\d+) STFs?"),
+            "status": number_in(self.status_message(), r"stuck: (\d+) STFs?"),
             "metrics": number_in(self.metrics(), r"(?m)^fastmon_stfs_stuck (\d+)"),
             "inspect": self.overview()["stuck_count"],
         }
@@ -44,7 +44,7 @@ class Reports:
         collector = MetricsCollector(
             namespace="ns",
             database=self.database,
-            stuck=STUCK_RULE,
+            assessor=assessor_for(self.testbed),
             liveness=Liveness(self.clock.monotonic),
             response_counter=ResponseCounter(),
             buffered=lambda: 0,
@@ -53,7 +53,7 @@ class Reports:
         return collector.render()
 
     def overview(self) -> dict[str, Any]:
-        context = InspectionContext(stuck=STUCK_RULE, now=self.testbed.time.at, daemon=1)
+        context = InspectionContext(rule=RULE, now=self.testbed.time.at, daemon=1)
         with closing(open_for_reading(self.database)) as reports:
             return Inspector(reports, context).overview()
 

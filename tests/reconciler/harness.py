@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
-
-from loguru import logger
 
 from fastmon_daemon.actions.operator_actions import ActionRequest, OperatorActions
 from fastmon_daemon.base.clock import format_timestamp
@@ -122,7 +119,7 @@ class Harness(FakeTestbed):
         config = ReconcilerConfig(
             monitor=monitor, charts=CHARTS, polls_all_runs=self.polls_all_runs, intervals=self.intervals,
             clock=self.time.clock(),
-            agent_name="fastmon-agent-test-1", announce=self.send_summary, announce_link="broker",
+            agent_name="fastmon-agent-test-1", announce=self.send_summary, announce_link="announcements",
             is_selected=lambda sequence, name: is_selected(self.settings.selection_fraction, sequence, name),
             refuse_if_short=self.refuse_if_short,
             allows_calls=breakers.allows_calls,
@@ -225,14 +222,3 @@ class Harness(FakeTestbed):
 
     def known(self) -> Sequence[str]:
         return sorted(self.live_outbox.runs.known_names(self.row))
-
-
-@contextmanager
-def logged_warnings() -> Iterator[list[str]]:
-    """The warnings and errors that are logged inside the block."""
-    lines: list[str] = []
-    sink = logger.add(lambda line: lines.append(str(line)), level="WARNING", format="{message}")
-    try:
-        yield lines
-    finally:
-        logger.remove(sink)

@@ -1,4 +1,4 @@
-"""`verdict` and `reconcile` against a running daemon: outages, kills, late starts, exit codes."""
+"""`verdict` and `reconcile` against a running daemon: outages, late starts, exit codes."""
 
 from __future__ import annotations
 
@@ -69,27 +69,6 @@ def test_stfs_sent_on_a_plain_topic_during_a_broker_outage_are_recovered(testbed
     shown = testbed.call("verdict", "100014")
     assert shown.returncode == 0
     assert "run 100014 (namespace ns): complete" in shown.stdout
-
-
-def test_a_daemon_killed_during_a_run_recovers_what_it_missed(testbed: LiveTestbed) -> None:
-    daemon = testbed.daemon(**PLAIN)
-    testbed.register(1, 2)
-    testbed.announce(1, 2)
-    testbed.wait_for(completed=2)
-    daemon.kill()
-    daemon.wait()
-    testbed.register(3, 4)
-    testbed.announce(3, 4)
-    code, while_dead = verdict_of(testbed)
-    assert (code, while_dead["completed"], while_dead["incomplete_reasons"]) == (1, 2, ["not ended"])
-    testbed.daemon(**PLAIN)
-    testbed.publish({**END, "total_stf_files": 4})
-    verdict = when_complete(testbed)
-    assert counts(verdict) == {"expected": 4, "received": 2, "recovered": 2, "completed": 4, "missing": 0}
-    outage = next(outage for outage in verdict["outages"] if outage["link"] == "daemon")
-    assert outage["reason"] == "it was killed, or its host went down"
-    (stf,) = json.loads(testbed.call("inspect", name(3), "--json").stdout)["stfs"]
-    assert stf["history"][0]["note"].startswith("recovered: the daemon was not running ")
 
 
 def test_missing_stfs_are_listed_by_number_and_the_exit_code_is_1(testbed: LiveTestbed) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fastmon_daemon.outbox import open_outbox
-from tests.processes import TOKEN, LiveTestbed, live_testbed, name, wait_until
+from tests.processes import TOKEN, TOPIC, LiveTestbed, live_testbed, name, wait_until
 
 
 @pytest.fixture
@@ -167,7 +167,7 @@ def test_a_monitor_that_accepts_no_messages_is_logged_once_and_costs_no_stf(test
     }  # fmt: skip
     daemon.send_signal(signal.SIGTERM)
     assert daemon.wait(30) == 0
-    assert testbed.log().count("link to the messages is blocked") == 1
+    assert testbed.log().count("link for messages is blocked") == 1
     testbed.daemon()
     testbed.wait_for(completed=2)
     assert testbed.monitor.counts()["distinct_announcements"] == 14
@@ -180,6 +180,51 @@ def test_with_notify_off_stfs_are_registered_and_completed(testbed: LiveTestbed)
     testbed.wait_for(completed=1)
     counts = testbed.monitor.counts()
     assert (counts["fastmon_files"], counts["announcements"]) == (7, 0)
+
+
+MAY_NOT_SEND = "AMQ229032: User: daq does not have permission='SEND' on address epictopic"
+
+
+def test_a_login_that_may_not_send_receives_every_stf_and_is_told_once_about_status_messages(
+    testbed: LiveTestbed,
+) -> None:
+    testbed.broker.broker.refuse_send = MAY_NOT_SEND
+    testbed.daemon(FASTMON_NOTIFY="off")
+    wait_until(lambda: MAY_NOT_SEND in testbed.log(), "the status message is refused")
+    testbed.register(*range(1, 21))
+    testbed.announce(*range(1, 21))
+    testbed.wait_for(completed=20)
+    log = testbed.log()
+    assert log.count(MAY_NOT_SEND) == 1
+    assert "grant this user the right to send to /topic/epictopic" in log
+    assert "broker link down" not in log
+    assert "link to the broker" not in log
+    links = json.loads(testbed.call("inspect", "--json", FASTMON_NOTIFY="off").stdout)["links"]
+    assert {name: link["state"] for name, link in links.items()} == {"monitor": "up", "broker": "up"}
+    assert testbed.broker.broker.counters.accepted[TOPIC] == 20
+
+
+@pytest.mark.parametrize("refusal", [MAY_NOT_SEND, "AMQ229119: Free storage space is at 1.0MB of 9.9GB total."])
+def test_a_refused_announcement_blocks_announcing_and_never_the_intake(testbed: LiveTestbed, refusal: str) -> None:
+    broker = testbed.broker.broker
+    broker.refuse_send = refusal
+    daemon = testbed.daemon()
+    testbed.register(*range(1, 11))
+    testbed.announce(*range(1, 11))
+    testbed.wait_for(tf_registered=10)
+    links = json.loads(testbed.call("inspect", "--json").stdout)["links"]
+    assert {name: link["state"] for name, link in links.items()} == {
+        "monitor": "up", "broker": "up", "announcements": "blocked",
+    }  # fmt: skip
+    assert refusal in links["announcements"]["reason"]
+    assert testbed.log().count("link for announcements is blocked") == 1
+    assert "broker link down" not in testbed.log()
+    daemon.send_signal(signal.SIGTERM)
+    assert daemon.wait(30) == 0
+    broker.refuse_send = ""
+    testbed.daemon()
+    testbed.wait_for(completed=10)
+    assert testbed.monitor.counts()["distinct_announcements"] == 70
 
 
 def test_malformed_messages_among_good_ones_are_rejected(testbed: LiveTestbed) -> None:

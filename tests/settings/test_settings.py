@@ -10,7 +10,6 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from loguru import logger
 
 from fastmon_daemon.base.errors import ConfigError
 from fastmon_daemon.base.logs import SecretRedactor
@@ -23,6 +22,7 @@ from fastmon_daemon.settings import (
     database_to_write,
     read_environment,
 )
+from tests.builders import logged
 
 NO_CA_FILE = (
     "ACTIVEMQ_USE_SSL='true': TLS needs a CA file: "
@@ -118,6 +118,7 @@ def test_env_file_is_read_completely_or_refused_with_its_line(
         b"\xef\xbb\xbfMQ_USER=me\n",
         b"MQ_USER=me\r\nOTHER=1\r\n",
         b"export PATH\nexport OTHER=a:$PATH\n  MQ_USER = 'me'  # it is\n",
+        b"MQ_USER=me\nexport MQ_USER\n",
         b'OTHER="-----BEGIN-----\nSWF=\n-----END-----"\nMQ_USER=me',
         b"# MQ_USER: you don't\n\nMQ_USER=me\n'OTHER'=a\n",
     ],
@@ -277,6 +278,31 @@ def test_errors_show_no_secret(load: Load, environ: dict[str, str]) -> None:
     assert SECRET not in message
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("SWF_MONITOR_URL", "http://{}:8002"),
+        ("SWF_MONITOR_HTTP_URL", "http://{}"),
+        ("ACTIVEMQ_HOST", "{}"),
+        ("FASTMON_HTTP", "{}:9100"),
+    ],
+)
+@pytest.mark.parametrize("host", ["a..b", ".a", "x" * 70, f"{'x' * 70}.org", ".".join(["x" * 60] * 5), "[::1", "[a]"])
+def test_host_name_that_no_resolver_accepts_is_rejected(load: Load, name: str, text: str, host: str) -> None:
+    assert ": must be " in config_error(load, **{name: text.format(host)})
+
+
+@pytest.mark.parametrize("host", ["localhost", "broker.example.org.", "192.0.2.1", "m\u00fcnchen.example", "a_b"])
+def test_host_name_or_address_is_accepted(load: Load, host: str) -> None:
+    settings = load(ACTIVEMQ_HOST=host, SWF_MONITOR_URL=f"http://{host}:8002")
+    assert (settings.broker_host, settings.monitor_url) == (host, f"http://{host}:8002")
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]", "[fe80::1%eth0]"])
+def test_ipv6_address_is_accepted_with_and_without_brackets(load: Load, host: str) -> None:
+    assert load(ACTIVEMQ_HOST=host).broker_host == host.strip("[]")
+
+
 @pytest.mark.parametrize("name", ["SWF_MONITOR_URL", "SWF_MONITOR_HTTP_URL", "ACTIVEMQ_HOST"])
 @pytest.mark.parametrize(
     "text",
@@ -346,16 +372,14 @@ def test_secrets_added_by_concurrent_threads_are_all_redacted() -> None:
 def test_previous_secret_is_kept_while_its_file_is_unusable_with_one_warning(
     break_file: Callable[[Path], object], working: Path
 ) -> None:
-    lines: list[str] = []
-    sink = logger.add(lines.append, format="{message}")
     file = working / "token"
     read = SecretReader({"SWF_API_TOKEN_FILE": str(file)}, "SWF_API_TOKEN", "first", SecretRedactor())
     file.write_text("second")
     assert read() == "second"
     file.write_text("")
     break_file(file)
-    assert [read(), read()] == ["second", "second"]
-    logger.remove(sink)
+    with logged() as lines:
+        assert [read(), read()] == ["second", "second"]
     assert [line.partition(": using ")[2] for line in lines] == ["the last secret that was read\n"]
     file.write_text("third")
     assert read() == "third"
@@ -435,6 +459,7 @@ def test_watched_folders_are_relative_to_the_working_folder(load: Load, working:
 def test_unknown_fastmon_variables_are_collected(load: Load) -> None:
     settings = load(FASTMON_WORKER="4", FASTMON_TEST_BROKER="x", OTHER="y", FASTMON_DB="outbox.db")
     assert settings.unknown == ("FASTMON_WORKER",)
+    assert load(FASTMON_DASHBOARD_TOKEN="of fastmon-client").unknown == ()
 
 
 def test_read_environment_does_not_validate(working: Path, home: Path) -> None:

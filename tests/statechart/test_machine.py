@@ -120,7 +120,7 @@ def test_end_run_ends_a_run_in_any_open_state(state: str) -> None:
     assert load_statechart("run").after(state, "end_run") == "ended"
 
 
-@pytest.mark.parametrize("trigger", ["run_imminent", "start_run", "pause_run", "resume_run", "hear_stf", "end_run"])
+@pytest.mark.parametrize("trigger", ["run_imminent", "start_run", "pause_run", "resume_run", "stf_seen", "end_run"])
 def test_late_messages_do_not_reopen_an_ended_run(trigger: str) -> None:
     chart = load_statechart("run")
     assert not chart.may("ended", trigger)
@@ -129,8 +129,8 @@ def test_late_messages_do_not_reopen_an_ended_run(trigger: str) -> None:
 
 def test_an_stf_starts_an_imminent_run_but_ends_no_pause() -> None:
     chart = load_statechart("run")
-    assert chart.after("imminent", "hear_stf") == "running"
-    assert not chart.may("paused", "hear_stf")
+    assert chart.after("imminent", "stf_seen") == "running"
+    assert not chart.may("paused", "stf_seen")
 
 
 @pytest.mark.parametrize("method", ["step_from", "is_finalized", "reported_as"])

@@ -5,9 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-import threading
-import time
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -48,13 +45,6 @@ def add_stf(monitor: MonitorThread, number: int = 1) -> str:
 
 def post_tf(monitor: MonitorThread, name: str = "a.tf", stf: str = "swf.1.000001.stf") -> Response:
     return call(monitor, "POST", "/api/fastmon-files/", {"stf_file": stf, "tf_filename": name})
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    pause, end = threading.Event(), time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < end, f"still false after {DEADLINE_S} s"
-        pause.wait(0.01)
 
 
 def accepts(port: int) -> bool:

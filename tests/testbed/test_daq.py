@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import requests
 
 from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.base.errors import PermanentError, TransientError
-from fastmon_daemon.messages import STF_HEARD, RunEvent, StfReady, parse
+from fastmon_daemon.messages import STF_SEEN, RunEvent, StfReady, parse
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.testbed.daq import Daq, DaqProgress, DataAgent, RunPlan
 from fastmon_daemon.testbed.testbed import TOPIC, TestbedOptions, TestbedThread
@@ -35,12 +35,15 @@ class RecordingTestbed:
     def __init__(self) -> None:
         self.messages: list[dict[str, Any]] = []
         self.stf_counts: list[int] = []
+        self.reaction: Callable[[], Any] = lambda: None
+        """Called in the testbed's thread at each message."""
         self.testbed = TestbedThread(TestbedOptions(on_message=self._record))
 
     def _record(self, destination: str, body: str) -> None:
         assert destination == TOPIC
         self.messages.append(json.loads(body))
         self.stf_counts.append(len(self.testbed.testbed.monitor.store.tables["stf-files"].rows))
+        self.reaction()
 
     def settings(self, **more: str) -> Settings:
         return Settings.load(self.testbed.environment | more, working_folder=Path("/nowhere"), home=Path("/nowhere"))
@@ -101,7 +104,7 @@ def test_the_daemon_can_read_every_message_that_is_for_it(recording):
     read = [parse(json.dumps(message), namespace="testbed") for message in recording.messages]
     assert sum(isinstance(message, StfReady) for message in read) == 4
     event = [message.kind for message in read if isinstance(message, RunEvent)]
-    assert len(event) - event.count(STF_HEARD) == 5
+    assert len(event) - event.count(STF_SEEN) == 5
 
 
 def test_the_run_is_registered_and_ended_in_the_monitor(recording):
@@ -114,6 +117,30 @@ def test_the_run_is_registered_and_ended_in_the_monitor(recording):
     assert [message["filename"] for message in recording.of_type("stf_gen")] == names
     assert recording.of_type("end_run")[0]["total_stf_files"] == 4
     assert (played.generated, played.registered, played.ready, played.messages) == (4, 4, 4, 13)
+
+
+def test_the_execution_is_registered_before_the_first_message_and_ended_after_the_last(recording):
+    rows = recording.testbed.testbed.monitor.store.tables["workflow-executions"].rows
+    seen = []
+    recording.reaction = lambda: seen.append([row["status"] for row in rows.values()])
+    recording.play()
+    assert seen == [["running"]] * 13
+    [execution] = recording.rows("workflow-executions/")
+    assert {message.get("execution_id") for message in recording.of_type("stf_gen")} == {execution["execution_id"]}
+    assert (execution["status"], execution["namespace"], execution["end_time"] is None) == (
+        "completed",
+        "testbed",
+        False,
+    )
+
+
+def test_an_existing_definition_is_used(recording):
+    recording.play(run=7)
+    recording.play(run=8)
+    [definition] = recording.rows("workflow-definitions/")
+    executions = recording.rows("workflow-executions/")
+    assert [row["execution_id"] for row in executions] == ["stf_datataking-testbed-8", "stf_datataking-testbed-7"]
+    assert {row["workflow_definition"] for row in executions} == {definition["id"]}
 
 
 def test_pause_and_resume_come_in_the_middle_and_the_end_at_the_end(recording):
@@ -159,12 +186,13 @@ def test_an_existing_run_can_be_played_again(recording):
 
 
 def test_messages_are_sent_while_the_monitor_is_down(recording):
-    recording.testbed.faults(down_s=600)
+    recording.reaction = lambda: recording.testbed.testbed.monitor.set_faults({"down_s": 600})
     with ThreadPoolExecutor(1) as pool:
         played = pool.submit(recording.play, run=5)
         recording.testbed.wait_until(lambda: sum(m["msg_type"] == "stf_gen" for m in recording.messages) == 4)
         assert not played.done()
         assert recording.of_type("stf_ready") == []
+        recording.reaction = lambda: None
         recording.testbed.faults(down_s=0)
         played.result(DEADLINE_S)
     assert len(recording.of_type("stf_ready")) == 4
@@ -181,6 +209,7 @@ def test_everything_arrives_in_order_through_every_fault(recording):
     assert seen[-1][0] == "end_run"
     assert len(recording.rows("stf-files/")) == 10
     assert len(recording.rows("runs/")) == 1
+    assert len(recording.rows("workflow-executions/")) == len(recording.rows("workflow-definitions/")) == 1
 
 
 def test_a_wrong_token_ends_the_run_with_a_hint(recording):

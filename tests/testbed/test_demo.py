@@ -22,6 +22,8 @@ KEYS = [
     "tf_registered",
     "tf_expected",
     "announcements",
+    "stages_complete",
+    "stages_unreportable",
     "lost",
     "registered_twice",
     "kills",
@@ -67,10 +69,12 @@ def test_nothing_is_lost_or_registered_twice_despite_a_kill_and_an_outage(tmp_pa
     assert (verdict["stf_sent"], verdict["stf_completed"]) == (6, 6)
     assert (verdict["tf_registered"], verdict["tf_expected"]) == (42, 42)
     assert verdict["announcements"] >= 42
+    assert verdict["stages_complete"] + verdict["stages_unreportable"] == 6
     assert (verdict["lost"], verdict["registered_twice"]) == (0, 0)
     assert (verdict["kills"], verdict["outages"]) == (1, 1)
     assert "killed with -9" in err
     assert "the monitor is down for 5 s" in err
+    assert err.index("waiting for their workflow stages") < err.index("stopping the daemon")
     assert list((tmp_path / "tmp").iterdir()) == []
 
 

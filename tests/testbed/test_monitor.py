@@ -13,6 +13,7 @@ import pytest
 
 from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.testbed.monitor import MonitorOptions, MonitorThread
+from tests.processes import wait_until
 from tests.testbed.monitor_calls import (
     DEADLINE_S,
     LONG_S,
@@ -21,7 +22,6 @@ from tests.testbed.monitor_calls import (
     Stream,
     add_stf,
     call,
-    eventually,
     post_tf,
 )
 
@@ -147,7 +147,7 @@ def test_a_client_that_does_not_read_gets_the_oldest_events_and_loses_the_newest
         monitor.deliver(json.dumps({"msg_type": "stf_ready", "number": "lost with the newest"}))
         numbers = [stream.event()[1]["number"] for _ in range(100)]
         assert numbers == list(range(100))
-        eventually(lambda: _relays_again(monitor, stream))
+        wait_until(lambda: _relays_again(monitor, stream))
 
 
 def _relays_again(monitor: MonitorThread, stream: Stream) -> bool:
@@ -158,7 +158,7 @@ def _relays_again(monitor: MonitorThread, stream: Stream) -> bool:
 def test_a_disconnected_client_is_removed(monitor):
     with closing(Stream(monitor)):
         assert monitor.call(lambda: monitor.server.broadcaster.clients) == 1
-    eventually(lambda: monitor.call(lambda: monitor.server.broadcaster.clients) == 0)
+    wait_until(lambda: monitor.call(lambda: monitor.server.broadcaster.clients) == 0)
 
 
 def test_the_status_of_the_stream_always_reports_no_clients(monitor):

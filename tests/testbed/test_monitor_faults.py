@@ -13,6 +13,7 @@ from contextlib import closing
 import pytest
 
 from fastmon_daemon.testbed.monitor import BadFaults, MonitorServer, MonitorThread
+from tests.processes import wait_until
 from tests.testbed.monitor_calls import (
     DEADLINE_S,
     LONG_S,
@@ -22,7 +23,6 @@ from tests.testbed.monitor_calls import (
     accepts,
     add_stf,
     call,
-    eventually,
     is_cut,
     post_tf,
 )
@@ -131,11 +131,11 @@ def test_a_monitor_that_is_down_rejects_connections_cuts_streams_and_keeps_its_d
     port = monitor.port
     with closing(Stream(monitor)) as stream, socket.create_connection(("127.0.0.1", port)) as idle:
         assert call(monitor, "POST", "/_testbed/faults", {"down_s": LONG_S}).json["down_s"] > 0
-        eventually(lambda: not accepts(port))
+        wait_until(lambda: not accepts(port))
         assert stream.ends()
         assert is_cut(idle)
     monitor.faults()
-    eventually(lambda: accepts(port))
+    wait_until(lambda: accepts(port))
     assert post_tf(monitor).status == 201
 
 
@@ -143,7 +143,7 @@ def test_an_outage_ends_by_itself_on_the_same_port(monitor):
     port = monitor.port
     for _ in range(3):
         assert call(monitor, "POST", "/_testbed/faults", {"down_s": 0.05}).status == 200
-        eventually(lambda: not monitor.server.faults.left("down_s") and accepts(port))
+        wait_until(lambda: not monitor.server.faults.left("down_s") and accepts(port))
     assert call(monitor, "GET", "/api/runs/").status == 200
 
 
@@ -151,7 +151,7 @@ def test_an_outage_cuts_a_delayed_request(monitor):
     monitor.faults(latency_ms=LONG_S * 1000)
     with closing(http.client.HTTPConnection("127.0.0.1", monitor.port, timeout=DEADLINE_S)) as connection:
         connection.request("GET", "/api/runs/")
-        eventually(lambda: bool(monitor.counts()["requests"]))
+        wait_until(lambda: bool(monitor.counts()["requests"]))
         monitor.faults(down_s=LONG_S)
         with pytest.raises((ConnectionResetError, http.client.RemoteDisconnected)):
             connection.getresponse()

@@ -9,7 +9,6 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import stomp
 from sseclient import SSEClient
 
 from fastmon_daemon.testbed.testbed import TOPIC, TestbedOptions, TestbedThread
+from tests.processes import wait_until
 
 DEADLINE_S = 20.0
 ANNOUNCEMENT = {"msg_type": "tf_file_registered", "tf_file_id": "a", "run_id": "1", "status": "registered"}
@@ -74,13 +74,6 @@ def connect(testbed: TestbedThread) -> Iterator[Callable[[], Sender]]:
         sender.connection.transport.disconnect_socket()
 
 
-def eventually(condition: Callable[[], bool]) -> None:
-    pause, end = threading.Event(), time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < end, f"still false after {DEADLINE_S} s"
-        pause.wait(0.01)
-
-
 def delivers(connect: Callable[[], Sender]) -> bool:
     try:
         connect().deliver(ANNOUNCEMENT)
@@ -122,7 +115,7 @@ def test_a_broker_outage_cuts_all_connections_and_ends_on_the_same_port(testbed,
     sender = connect()
     assert post(testbed, "/_testbed/faults", {"broker_down_s": 0.2}).status_code == 200
     assert sender.listener.gone.wait(DEADLINE_S)
-    eventually(lambda: delivers(connect))
+    wait_until(lambda: delivers(connect))
 
 
 def test_clearing_the_faults_ends_a_broker_outage_at_once(testbed, connect):
@@ -130,7 +123,7 @@ def test_clearing_the_faults_ends_a_broker_outage_at_once(testbed, connect):
     testbed.faults(broker_down_s=600)
     assert first.listener.gone.wait(DEADLINE_S)
     testbed.faults()
-    eventually(lambda: delivers(connect))
+    wait_until(lambda: delivers(connect))
 
 
 def test_clearing_without_faults_cuts_no_connection(testbed, connect):
@@ -182,7 +175,7 @@ def test_the_command_runs_with_its_env_file_until_a_signal(tmp_path: Path, how):
     command = [sys.executable, "-m", "fastmon_daemon", "testbed", "--env-file", str(file)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path)
     try:
-        eventually(file.exists)
+        wait_until(file.exists)
         text = file.read_text()
         environment = dict(line.split("=", 1) for line in text.splitlines())
         assert stat.S_IMODE(file.stat().st_mode) == 0o600

@@ -210,6 +210,7 @@ class RelatedField(Field):
     by: str
     by_key: bool = True
     """Whether *by* is the primary key; the monitor's error texts differ."""
+    integer_key: bool = False
 
     def missing(self, value: Any) -> str:
         """The monitor's error text if the row does not exist."""
@@ -224,12 +225,12 @@ class RelatedField(Field):
         try:
             if isinstance(value, (bool, dict, list)):
                 raise TypeError
-            return int(value) if self.table == "runs" else str(UUID(hex=value))
+            return int(value) if self.integer_key else str(UUID(hex=value))
         except (AttributeError, TypeError, ValueError):
             raise InvalidValue(self._bad_key(value)) from None
 
     def _bad_key(self, value: Any) -> str:
-        if isinstance(value, str) and self.table != "runs":
+        if isinstance(value, str) and not self.integer_key:
             return f"“{value}” is not a valid UUID."
         return f"Incorrect type. Expected pk value, received {type(value).__name__}."
 
@@ -247,6 +248,8 @@ class Resource:
     """Fields that are unique together."""
     filters: Mapping[str, str] = field(default_factory=dict)
     """Query parameter -> field name."""
+    ordering: str = ""
+    """The time by which lists are ordered, newest first, in Django's spelling (``relation__field``); empty: none."""
     paginated: bool = False
     anonymous_writes: bool = False
     by_name: dict[str, Field] = field(init=False, repr=False, compare=False)

@@ -50,7 +50,7 @@ STF_FILES = Resource(
         CharField(name="daq_substate", longest=20, null=True, blank=True),
         CharField(name="workflow_status", longest=30, null=True, blank=True),
         IntegerField(name="tf_count", null=True),
-        RelatedField(name="run", table="runs", by="run_id", required=True, indexed=True),
+        RelatedField(name="run", table="runs", by="run_id", integer_key=True, required=True, indexed=True),
     ),
     filters={"stf_filename": "stf_filename", "run_number": "run", "status": "status", "workflow_id": "workflow_id"},
     paginated=True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -24,7 +24,7 @@ from fastmon_daemon.testbed.monitor.requests import (
 )
 from fastmon_daemon.testbed.monitor.responses import HTTPException, Response, as_json, detail, page
 from fastmon_daemon.testbed.monitor.store import Store, ValidationError, is_uuid
-from fastmon_daemon.testbed.monitor.tables import INTEGER_KEYS, RESOURCES
+from fastmon_daemon.testbed.monitor.tables import INTEGER_KEYS, RESOURCES, TEXT_KEYS
 
 View = Callable[[Request], Awaitable[Response]]
 PREFIX = "/api/"
@@ -45,6 +45,8 @@ class Endpoint:
     anonymous: bool = False
     """Whether tokens are ignored."""
     token_only: bool = False
+    known_format: bool = True
+    """Whether the format suffix is one of the monitor's: it reads the end of ``name.stf`` as a format."""
 
     @property
     def allow(self) -> str:
@@ -106,9 +108,12 @@ class Rest:
         rest = path.removeprefix(PREFIX)
         if rest in self._fixed:
             return self._fixed[rest]
-        match = re.fullmatch(r"([^/]+)/([^/.]+)/", rest)
+        match = re.fullmatch(r"([^/.]+)(?:/([^/.]+))?(?:/|\.([a-z0-9]+)/?)", rest)
         resource = RESOURCES.get(match[1]) if match else None
-        return self._member(resource, match[2]) if match and resource else None
+        if not match or not resource:
+            return None
+        endpoint = self._member(resource, match[2]) if match[2] else self._fixed[f"{match[1]}/"]
+        return replace(endpoint, known_format=match[3] in (None, "json"))
 
     async def _call(self, endpoint: Endpoint, request: Request) -> Response:
         try:
@@ -130,6 +135,8 @@ class Rest:
         return Response(response.status, response.body, response.content_type, headers)
 
     async def _checked(self, endpoint: Endpoint, request: Request) -> Response:
+        if not endpoint.known_format:
+            raise HTTPException(detail(404, "Not found."))
         negotiate(request)
         if not endpoint.anonymous:
             token = self._token_for(request.scope["path"])
@@ -173,7 +180,7 @@ class Rest:
         async def read(_request: Request) -> Response:
             return as_json(200, rows[existing_key()])
 
-        async def replace(request: Request) -> Response:
+        async def put(request: Request) -> Response:
             return as_json(200, self._store.update(resource, existing_key(), await payload(request), partial=False))
 
         async def change(request: Request) -> Response:
@@ -183,7 +190,7 @@ class Rest:
             self._store.delete(resource, existing_key())
             return Response(204, content_type="application/json")
 
-        views: Mapping[str, View] = {"GET": read, "PUT": replace, "PATCH": change, "DELETE": delete}
+        views: Mapping[str, View] = {"GET": read, "PUT": put, "PATCH": change, "DELETE": delete}
         return Endpoint(views, anonymous=resource.anonymous_writes)
 
     def _number_view(self, name: str, first: int) -> View:
@@ -222,6 +229,8 @@ class Rest:
 
 def _key(resource: Resource, text: str) -> Any:
     """Parse a primary key; None if *text* cannot be one."""
+    if resource.path in TEXT_KEYS:
+        return text
     if resource.path in INTEGER_KEYS:
         return int(text) if text.isdecimal() else None
     return text.lower() if is_uuid(text) else None

@@ -111,7 +111,7 @@ class Store:
         """Store a new row. Raises: ValidationError, DatabaseError."""
         table = self.tables[resource.path]
         given = self._validated(resource, data, None, partial=False)
-        key = table.new_key()
+        key = given[resource.key] if resource.key in given else table.new_key()
         stamp = self.timestamp()
         server_set = {resource.key: key, "created_at": stamp, "updated_at": stamp, "sent_at": stamp}
         row = {
@@ -140,7 +140,7 @@ class Store:
                         self.delete(child, orphan[child.key])
 
     def select(self, resource: Resource, query: Mapping[str, str]) -> list[Row]:
-        """Return the rows that pass the filters in *query*; unknown filters are ignored.
+        """Return the rows that pass the filters in *query*, in the resource's order; unknown filters are ignored.
 
         Raises: ValidationError for a malformed run number or workflow id.
         """
@@ -153,7 +153,16 @@ class Store:
             raise ValidationError(
                 {"workflow_id": "must be a UUID; to select a workflow's files filter by run_number/status"}
             )
-        return self.tables[resource.path].where(wanted)
+        rows = self.tables[resource.path].where(wanted)
+        return self._newest_first(resource, rows) if resource.ordering else rows
+
+    def _newest_first(self, resource: Resource, rows: list[Row]) -> list[Row]:
+        relation, _, name = resource.ordering.rpartition("__")
+        related = resource.by_name.get(relation)
+        if not isinstance(related, RelatedField):
+            return sorted(rows, key=lambda row: datetime.fromisoformat(row[name]))[::-1]
+        parents = self.tables[related.table].rows
+        return sorted(rows, key=lambda row: datetime.fromisoformat(parents[row[relation]][name]), reverse=True)
 
     def _validated(self, resource: Resource, data: Any, key: Any, *, partial: bool) -> Row:
         if not isinstance(data, dict):

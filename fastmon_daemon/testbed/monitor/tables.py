@@ -15,7 +15,15 @@ from fastmon_daemon.testbed.monitor.fields import (
     read_only_fields,
 )
 from fastmon_daemon.testbed.monitor.file_tables import FASTMON_FILES, RUNS, STF_FILES, TF_SLICES
-from fastmon_daemon.testbed.monitor.workflow_tables import AGENTS, WORKFLOW_MESSAGES, WORKFLOW_STAGES, WORKFLOWS
+from fastmon_daemon.testbed.monitor.workflow_tables import (
+    AGENTS,
+    RUN_STATES,
+    WORKFLOW_DEFINITIONS,
+    WORKFLOW_EXECUTIONS,
+    WORKFLOW_MESSAGES,
+    WORKFLOW_STAGES,
+    WORKFLOWS,
+)
 
 AGENT_TYPES = (*AGENTS[:4], "workflow_runner", "monitor", "sse_sender", "sse_receiver", "test", "other")
 LOG_LEVELS = (50, 40, 30, 20, 10, 0)
@@ -106,9 +114,13 @@ RESOURCES = {
         WORKFLOWS,
         WORKFLOW_STAGES,
         WORKFLOW_MESSAGES,
+        WORKFLOW_DEFINITIONS,
+        WORKFLOW_EXECUTIONS,
+        RUN_STATES,
         SYSTEM_AGENTS,
         SUBSCRIBERS,
         LOGS,
     )
 }
-INTEGER_KEYS = {"runs", "tf-slices", "systemagents", "subscribers", "logs"}
+INTEGER_KEYS = {"runs", "tf-slices", "systemagents", "subscribers", "logs", "workflow-definitions", "run-states"}
+TEXT_KEYS = {"workflow-executions"}

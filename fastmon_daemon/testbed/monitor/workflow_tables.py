@@ -23,6 +23,7 @@ WORKFLOW_STATUS = (
     "workflow_complete",
     "failed",
 )
+SLICE_STEPS = ("created", "queued", "processing", "completed", "failed")
 DAQ_STATES = ("no_beam", "beam", "run", "calib", "test")
 DAQ_SUBSTATES = ("not_ready", "ready", "physics", "standby", "lumi", "eic", "epic", "daq", "calib")
 
@@ -51,6 +52,7 @@ WORKFLOWS = Resource(
         JSONField(name="stf_metadata", null=True),
         *read_only_fields("created_at", "updated_at"),
     ),
+    ordering="generated_time",
 )
 
 WORKFLOW_STAGES = Resource(
@@ -76,6 +78,7 @@ WORKFLOW_STAGES = Resource(
         RelatedField(name="workflow", table="workflows", by="workflow_id", required=True, indexed=True),
     ),
     together=("workflow", "agent_name", "agent_type"),
+    ordering="workflow__generated_time",
 )
 
 WORKFLOW_MESSAGES = Resource(
@@ -107,4 +110,69 @@ WORKFLOW_MESSAGES = Resource(
         RelatedField(name="stage", table="workflow-stages", by="stage_id", null=True, indexed=True),
     ),
     filters={"execution_id": "execution_id"},
+    ordering="sent_at",
+)
+
+WORKFLOW_DEFINITIONS = Resource(
+    "workflow-definitions",
+    "WorkflowDefinition",
+    "workflow definition",
+    "id",
+    (
+        *read_only_fields("id"),
+        CharField(name="workflow_name", longest=200, required=True),
+        CharField(name="version", longest=50, required=True),
+        CharField(name="workflow_type", longest=100, required=True),
+        CharField(name="definition", longest=5000, required=True),
+        JSONField(name="parameter_values", default={}),
+        CharField(name="created_by", longest=100, required=True),
+        *read_only_fields("created_at", "updated_at"),
+    ),
+    together=("workflow_name", "version"),
+)
+
+WORKFLOW_EXECUTIONS = Resource(
+    "workflow-executions",
+    "WorkflowExecution",
+    "workflow execution",
+    "execution_id",
+    (
+        CharField(name="execution_id", longest=100, required=True, unique=True),
+        CharField(name="namespace", longest=100, null=True, blank=True),
+        JSONField(name="parameter_values", required=True),
+        JSONField(name="performance_metrics", null=True),
+        CharField(name="status", longest=50, default="pending"),
+        DateTimeField(name="start_time", required=True),
+        DateTimeField(name="end_time", null=True),
+        CharField(name="executed_by", longest=100, required=True),
+        RelatedField(
+            name="workflow_definition",
+            table="workflow-definitions",
+            by="id",
+            integer_key=True,
+            required=True,
+            indexed=True,
+        ),
+    ),
+    ordering="start_time",
+)
+
+RUN_STATES = Resource(
+    "run-states",
+    "RunState",
+    "run state",
+    "run_number",
+    (
+        IntegerField(name="run_number", required=True, unique=True),
+        CharField(name="phase", longest=20, required=True),
+        CharField(name="state", longest=20, required=True),
+        CharField(name="substate", longest=20, null=True, blank=True),
+        IntegerField(name="target_worker_count", required=True),
+        IntegerField(name="active_worker_count", default=0),
+        IntegerField(name="stf_samples_received", default=0),
+        *(IntegerField(name=f"slices_{step}", default=0) for step in SLICE_STEPS),
+        DateTimeField(name="state_changed_at", required=True),
+        *read_only_fields("updated_at"),
+        JSONField(name="metadata", null=True),
+    ),
 )

@@ -1,7 +1,7 @@
 """A small STOMP broker on loopback with faults on demand, for the tests, the demo and newcomers; stored in memory.
 
-`Broker` runs in one event loop: from another thread use `BrokerThread.call`. Only the switches `no_receipts`, `refuse`
-and `hook` may be set from any thread.
+`Broker` runs in one event loop: from another thread use `BrokerThread.call`. Only the switches `no_receipts`, `refuse`,
+`refuse_send` and `hook` may be set from any thread.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from fastmon_daemon.testbed.loop_thread import LoopThread
 from fastmon_daemon.testbed.stomp_broker.destinations import Destinations, Subscription
+from fastmon_daemon.testbed.stomp_broker.listener import Listener
 from fastmon_daemon.testbed.stomp_broker.session import Counters, Hook, Session
 from fastmon_daemon.testbed.stomp_broker.transport import Transport
 
@@ -27,6 +28,8 @@ class Broker:
     its destination, as Artemis documents; its RECEIPT is still sent.
 
     Faults, which may be changed at any time: *no_receipts*: no RECEIPT is sent. *refuse*: new connections are reset.
+    *refuse_send*: each SEND is answered with an ERROR of this text that ends the session, as Artemis and Classic do for
+    a login that may not send, and for a full disk; it also ends a transaction at its SEND.
     *hook*: called with ``("receive" | "send", session, frame)`` for every frame; "drop" loses the frame, "refuse"
     answers a received one with an ERROR that ends the session, None lets it pass.
     """
@@ -48,13 +51,14 @@ class Broker:
         self.on_send = on_send
         self.no_receipts = False
         self.refuse = False
+        self.refuse_send = ""
         self.hook: Hook | None = None
         self.destinations = Destinations(duplicate_detection=duplicate_detection)
         self.counters = Counters()
         self.sessions: dict[Session, None] = {}
         self.port = 0
         self._transports: dict[Transport, None] = {}
-        self._server: asyncio.Server | None = None
+        self._listener: Listener | None = None
         self._silence: asyncio.TimerHandle | None = None
 
     async def start(self, host: str = "127.0.0.1", port: int = 0, ssl: ssl.SSLContext | None = None) -> int:
@@ -62,19 +66,18 @@ class Broker:
 
         Raises: OSError if the port is taken; RuntimeError if the broker is listening already.
         """
-        if self._server is not None:
+        if self._listener is not None:
             raise RuntimeError(f"the broker is already listening on port {self.port}: stop it first")
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: Session(self).transport, host, port or self.port, ssl=ssl)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self._listener = Listener(host, port or self.port, lambda: Session(self).transport, ssl)
+        self.port = self._listener.port
         return self.port
 
     async def stop(self) -> None:
         """Stop as if killed: connections are cut; only durable subscriptions and persistent messages are kept."""
-        if self._server is None:
+        if self._listener is None:
             return
-        self._server.close()
-        self._server = None
+        listener, self._listener = self._listener, None
+        await listener.close()
         self._end_silence()
         lost = [transport.lost for transport in self._transports]
         self.drop_connections()
@@ -131,7 +134,7 @@ class Broker:
     def add_session(self, session: Session) -> None:
         """Accept a new connection, unless *refuse* is set (called by the session)."""
         transport = session.transport
-        if self.refuse or self._server is None:
+        if self.refuse or self._listener is None:
             transport.abort()
             return
         self.counters.connections += 1

@@ -49,6 +49,7 @@ class SessionContext(Protocol):
     versions: tuple[str, ...]
     heart_beat_ms: int
     no_receipts: bool
+    refuse_send: str
     hook: Hook | None
     destinations: Destinations
     counters: Counters
@@ -77,7 +78,7 @@ class Session:
         self._consumers: dict[str, Consumer] = {}
         self._transactions: dict[str, list[Callable[[], object]]] = {}
         self._handlers: dict[str, Callable[[Frame], None]] = {
-            "SEND": partial(self._in_transaction, self._send_message),
+            "SEND": self._send,
             "ACK": partial(self._in_transaction, self._acknowledge),
             "NACK": partial(self._in_transaction, self._nack),
             "SUBSCRIBE": self._subscribe,
@@ -210,6 +211,11 @@ class Session:
         name = required(frame, "transaction")
         self._transaction(name)
         del self._transactions[name]
+
+    def _send(self, frame: Frame) -> None:
+        if self._broker.refuse_send:
+            raise ProtocolError(self._broker.refuse_send)
+        self._in_transaction(self._send_message, frame)
 
     def _send_message(self, frame: Frame) -> None:
         headers = {name: value for name, value in frame.headers.items() if name not in _HOP_HEADERS}

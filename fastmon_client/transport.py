@@ -1,0 +1,118 @@
+"""HTTP connections for requests: to any address of the monitor, past interim responses, and once more where a kept
+connection had ended.
+"""
+
+from __future__ import annotations
+
+import socket
+from http.client import HTTPResponse, RemoteDisconnected, parse_headers
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, ProxyManager
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+
+from fastmon_client.addresses import connect
+from fastmon_client.reasons import causes_of
+from fastmon_client.retrying import repeat_once
+
+
+class _FinalResponse(HTTPResponse):
+    """Skips all interim responses (1xx); http.client skips 100 only."""
+
+    def _read_status(self) -> tuple[str, int, str]:
+        while True:
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+            if not 100 <= status < 200 or status == 101:
+                return version, status, reason
+            parse_headers(self.fp)
+
+
+class _KeptConnectionEnded(RemoteDisconnected):
+    """A connection that had answered before ended without a byte of the next response."""
+
+
+class _Dialling(HTTPConnection):
+    """Connects by `addresses.connect`: an address that swallows packets does not use up the timeout."""
+
+    response_class = _FinalResponse
+    _has_answered = False
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        """Send a request."""
+        try:
+            super().request(*args, **kwargs)
+        except ConnectionResetError as exc:
+            self._raise_if_kept(exc)
+            raise
+
+    def getresponse(self) -> Any:
+        """The response, its body unread."""
+        try:
+            response = super().getresponse()
+        except ConnectionResetError as exc:  # also RemoteDisconnected
+            self._raise_if_kept(exc)
+            raise
+        self._has_answered = True
+        return response
+
+    def _raise_if_kept(self, exc: ConnectionResetError) -> None:
+        if self._has_answered:
+            raise _KeptConnectionEnded("kept connection ended") from exc
+
+    def _new_conn(self) -> socket.socket:
+        self._has_answered = False
+        timeout: Any = self.timeout
+        try:
+            return connect(self._dns_host, self.port, timeout, self.socket_options or ())
+        except socket.gaierror as exc:
+            raise NameResolutionError(self.host, self, exc) from exc
+        except TimeoutError as exc:
+            raise ConnectTimeoutError(self, str(exc)) from exc
+        except OSError as exc:
+            raise NewConnectionError(self, str(exc)) from exc
+
+
+class _DiallingSecurely(_Dialling, HTTPSConnection):
+    pass
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Dialling
+
+
+class _SecurePool(HTTPSConnectionPool):
+    ConnectionCls = _DiallingSecurely
+
+
+_POOLS = {"http": _Pool, "https": _SecurePool}
+
+
+class MonitorAdapter(HTTPAdapter):
+    """The adapter of requests with the connections of this module, also to a proxy.
+
+    For requests that may be sent twice.
+    """
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+        """Send *request*, once more where the connection had ended while it was idle."""
+        response: requests.Response = repeat_once(_was_kept)(super().send, request, *args, **kwargs)
+        return response
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """Create the pools of direct connections."""
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        """The pools of connections through a proxy."""
+        manager = super().proxy_manager_for(*args, **kwargs)
+        if isinstance(manager, ProxyManager):  # not PySocks', which connects by itself
+            manager.pool_classes_by_scheme = _POOLS
+        return manager
+
+
+def _was_kept(exc: BaseException) -> bool:
+    return any(isinstance(each, _KeptConnectionEnded) for each in causes_of(exc))

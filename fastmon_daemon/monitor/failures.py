@@ -1,0 +1,113 @@
+"""Which of our own errors a request without a complete response becomes, in words for operators.
+
+The libraries nest their errors and name their own objects; the innermost cause says what happened.
+"""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+from collections.abc import Iterator
+
+import requests
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    DecodeError,
+    HTTPError,
+    IncompleteRead,
+    InvalidChunkLength,
+    NewConnectionError,
+    ProtocolError,
+    ProxyError,
+    ReadTimeoutError,
+)
+
+from fastmon_daemon.base.errors import FastmonError, LinkBlocked, LinkDown
+from fastmon_daemon.monitor.responses import OutcomeUnknown, excerpt
+
+_NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
+"""OpenSSL's reasons for an answer that is not TLS; they differ by version."""
+_TLS_RECORDS = ("\x15\x03", "\x16\x03")
+"""The first bytes with which a TLS server answers plain text."""
+
+
+def transport_error(exc: Exception, where: str, trusted: str) -> FastmonError:
+    """The error for the exception of a missing response: LinkDown only if the request was certainly not sent.
+
+    *where* begins its text; *trusted* names the CA certificates that are trusted now.
+    """
+    causes = list(_causes(exc))
+    if _is_local(exc) or any(_is_about_certificates(each) for each in causes):
+        remedy = "set FASTMON_MONITOR_CA to a readable file with the CA of the monitor's certificate"
+        return LinkBlocked(f"{where}: {reason_of(exc)}: {remedy} (trusted now: {trusted})")
+    if not isinstance(exc, requests.RequestException | HTTPError) or isinstance(exc, ValueError):
+        # Some invalid proxy URLs end here. The exception's text may contain a part of the password: leave it out.
+        return LinkBlocked(f"{where}: {type(exc).__name__}: set SWF_MONITOR_URL and the proxy variables to valid URLs")
+    said = f"{where}: {reason_of(exc)}"
+    if any(isinstance(each, ssl.SSLError) and each.reason in _NO_TLS for each in causes):
+        return LinkBlocked(f"{said}: write http:// in SWF_MONITOR_URL, or set it to a port with TLS")
+    if isinstance(causes[-1], http.client.BadStatusLine) and str(causes[-1]).startswith(_TLS_RECORDS):
+        return LinkBlocked(f"{where}: the server uses TLS at this port: write https:// in SWF_MONITOR_URL")
+    unsent = (requests.ConnectTimeout, requests.exceptions.ProxyError, NewConnectionError, ConnectTimeoutError)
+    if any(isinstance(each, unsent) for each in causes):
+        return LinkDown(said)
+    return OutcomeUnknown(said)
+
+
+def reason_of(exc: BaseException) -> str:
+    """What happened to a request, on one line."""
+    causes = list(_causes(exc))
+    through = "through the proxy: " if any(isinstance(each, ProxyError) for each in causes) else ""
+    return f"{through}{_reason(causes)}"
+
+
+def ended_without_response(exc: requests.ConnectionError) -> bool:
+    """Whether the server closed or reset the connection before the first byte of its response."""
+    return isinstance(list(_causes(exc))[-1], http.client.RemoteDisconnected | ConnectionResetError | BrokenPipeError)
+
+
+def _is_about_certificates(exc: BaseException) -> bool:
+    """Whether the server's certificate is not trusted, or the file of those that are cannot be used."""
+    return isinstance(exc, ssl.SSLCertVerificationError) or (isinstance(exc, ssl.SSLError) and exc.library == "X509")
+
+
+def _is_local(exc: Exception) -> bool:
+    """Whether a file of this host is at fault: only then the error comes from none of the libraries."""
+    return isinstance(exc, OSError) and not isinstance(exc, requests.RequestException | HTTPError)
+
+
+_WORDS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str], ...] = (
+    ((IncompleteRead, InvalidChunkLength, http.client.IncompleteRead), "the response was cut short"),
+    (DecodeError, "the response cannot be decompressed"),
+    (ReadTimeoutError, "no response in time"),
+    (
+        (http.client.RemoteDisconnected, ssl.SSLEOFError, ssl.SSLZeroReturnError),
+        "the connection was closed without a response",
+    ),
+)
+"""What an error that is one of the causes says to an operator; the first that fits counts."""
+
+
+def _reason(causes: list[BaseException]) -> str:
+    innermost = causes[-1]
+    if isinstance(innermost, ssl.SSLCertVerificationError):
+        return f"certificate not trusted ({innermost.verify_message})"
+    if isinstance(innermost, ssl.SSLError) and innermost.reason:
+        no_tls = innermost.reason in _NO_TLS
+        words = innermost.reason.lower().replace("_", " ")
+        return "the server does not use TLS at this port" if no_tls else f"TLS failed ({words})"
+    for kinds, words in _WORDS:
+        if any(isinstance(each, kinds) for each in causes):
+            return words
+    if isinstance(innermost, http.client.HTTPException | ProtocolError):
+        return "not an HTTP response"
+    text = excerpt(getattr(innermost, "strerror", None) or str(innermost)) or type(innermost).__name__
+    return f"{text[:1].lower()}{text[1:]}"
+
+
+def _causes(exc: BaseException) -> Iterator[BaseException]:
+    """*exc*, then each error that it was raised from, to the innermost."""
+    cause: BaseException | None = exc
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)

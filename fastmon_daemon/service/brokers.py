@@ -1,0 +1,117 @@
+"""The connections of the daemon to its broker: one that messages arrive on, and one that messages are sent on.
+
+A broker answers a message that it does not take with an ERROR, and closes the connection: on a connection of its own,
+that ends no intake.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from fastmon_daemon.base.errors import LinkDown
+from fastmon_daemon.base.links import ANNOUNCEMENTS, INTAKE
+from fastmon_daemon.broker import BrokerConnection, LinkStateChange
+from fastmon_daemon.broker.unacked_buffer import Accept
+from fastmon_daemon.service.clients import broker_parameters
+from fastmon_daemon.service.process import ProcessContext
+
+
+class Brokers:
+    """The connections that the settings need; either may be None."""
+
+    def __init__(self, intake: BrokerConnection | None, sender: BrokerConnection | None, *, announces: bool) -> None:
+        """*announces*: work waits for *sender*; else only status messages use it."""
+        self._intake = intake
+        self._sender = sender
+        self._announces = announces
+
+    @property
+    def in_use(self) -> bool:
+        """Whether the broker is needed: for the intake or for announcements."""
+        return any(self._needed())
+
+    @property
+    def connected(self) -> bool:
+        """Whether messages arrive; without an intake, whether they can be sent."""
+        return self._intake.up if self._intake else self.in_use and self.up
+
+    @property
+    def up(self) -> bool:
+        """Whether every needed connection is up."""
+        return all(each.up for each in self._needed())
+
+    @property
+    def can_send(self) -> bool:
+        """Whether there is a connection to send on."""
+        return self._sender is not None
+
+    @property
+    def buffered(self) -> int:
+        """Number of messages that arrived and cannot be stored. For any thread."""
+        return self._intake.buffered if self._intake else 0
+
+    def announce(self, body: str, event_id: str) -> None:
+        """See `BrokerConnection.announce`."""
+        if self._sender is None:
+            raise LinkDown("not connected to the broker: FASTMON_NOTIFY is not stomp")
+        self._sender.announce(body, event_id)
+
+    def probes(self) -> dict[str, Callable[[], None]]:
+        """Link -> a call that returns when it is up, for the links that are needed."""
+        links = {INTAKE: self._intake, ANNOUNCEMENTS: self._sender if self._announces else None}
+        return {link: connection.probe for link, connection in links.items() if connection}
+
+    def start(self) -> None:
+        """Connect."""
+        for each in self._all():
+            each.start()
+
+    def stop(self, deadline_s: float) -> bool:
+        """Disconnect within *deadline_s* seconds; returns as `BrokerConnection.stop`, for all connections."""
+        until = time.monotonic() + deadline_s
+        for each in self._all():
+            each.begin_stop()
+        clean = [each.stop(max(0.1, until - time.monotonic())) for each in self._all()]
+        return all(clean)
+
+    def _all(self) -> Iterator[BrokerConnection]:
+        """The sender first: messages that arrive are announced on it."""
+        return (each for each in (self._sender, self._intake) if each is not None)
+
+    def _needed(self) -> Iterator[BrokerConnection]:
+        return (each for each in self._all() if each is self._intake or self._announces)
+
+
+def make_brokers(
+    context: ProcessContext,
+    instance: str,
+    *,
+    accept: Accept,
+    changed: Callable[[str, LinkStateChange], None],
+    stopping: threading.Event,
+    once: bool,
+) -> Brokers:
+    """Make the connections. *accept* gets each message, *changed* the link and each change of it.
+
+    With *once* nothing arrives, and no status is sent.
+    """
+    settings = context.settings
+    parameters = partial(broker_parameters, context, instance)
+    intake = sender = None
+    if settings.mode == "message" and not once:
+        intake = BrokerConnection(
+            parameters(subscribe=True), accept=accept, changed=partial(changed, INTAKE), stopping=stopping
+        )
+    announces = settings.notify == "stomp"
+    if announces or (intake is not None and settings.notify == "off"):
+        sender = BrokerConnection(
+            parameters(subscribe=False),
+            accept=lambda _: None,
+            changed=partial(changed, ANNOUNCEMENTS) if announces else lambda _: None,
+            stopping=stopping,
+            name="announcement link",
+        )
+    return Brokers(intake, sender, announces=announces)

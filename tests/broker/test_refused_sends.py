@@ -1,0 +1,77 @@
+"""A broker that takes no messages from us: the link that sends is blocked, told once, and up again when it takes them.
+
+The texts are those of Artemis 2.44 and ActiveMQ Classic 5.17.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from fastmon_daemon.base.errors import LinkBlocked, LinkDown
+from fastmon_daemon.testbed.stomp_broker import BrokerThread
+from tests.broker.links import BODY, TOPIC, LinkRecorder, connected_link, parameters
+
+GRANT = f"grant this user the right to send to {TOPIC}"
+ROOM = "make room on the broker's disk"
+MAY_NOT_SEND = "AMQ229032: User: fastmon does not have permission='SEND' on address epictopic"
+REFUSALS = [
+    (MAY_NOT_SEND, GRANT),
+    (
+        "AMQ339011: Error sending message CoreMessage[messageID=17,durable=true]",
+        f"{GRANT} (FASTMON_ANNOUNCE), or {ROOM}",
+    ),
+    ("User fastmon is not authorized to write to: topic://epictopic", GRANT),
+    ("AMQ229031: Unable to validate user from 127.0.0.1. Username: fastmon", GRANT),
+    ("AMQ229119: Free storage space is at 1.0MB of 9.9GB total. Usage rate is 99.9%", ROOM),
+    ("AMQ229102: Address epictopic is full.", ROOM),
+    ("Usage Manager Temp Store is Full. Producer (ID:a-1) stopped to prevent flooding", ROOM),
+]
+
+
+@pytest.mark.parametrize(("text", "remedy"), REFUSALS)
+def test_a_refused_message_blocks_the_link_with_the_remedy(
+    text: str, remedy: str, server: BrokerThread, recorder: LinkRecorder
+) -> None:
+    server.broker.refuse_send = text
+    with connected_link(parameters(server.port, subscribe=""), recorder) as link:
+        with pytest.raises(LinkBlocked, match="rejects messages of the user 'fastmon'") as caught:
+            link.announce(BODY, "id-1")
+        assert remedy in str(caught.value)
+        assert text in str(caught.value)
+        assert recorder.next_change().blocked
+
+
+def test_the_link_stays_blocked_until_the_broker_takes_messages_and_leaves_none_behind(
+    server: BrokerThread, recorder: LinkRecorder
+) -> None:
+    broker = server.broker
+    broker.refuse_send = MAY_NOT_SEND
+    with connected_link(parameters(server.port, subscribe=""), recorder) as link:
+        with pytest.raises(LinkBlocked):
+            link.announce(BODY, "id-1")
+        assert recorder.next_change().blocked
+        server.wait_until(lambda: broker.counters.received["BEGIN"] >= 3)
+        with pytest.raises(LinkBlocked):
+            link.announce(BODY, "id-1")
+        assert recorder.changes.empty()
+        broker.refuse_send = ""
+        recorder.wait_until_up()
+        assert server.call(lambda: broker.counters.accepted[TOPIC]) == 0
+        link.announce(BODY, "id-1")
+        assert server.call(lambda: broker.counters.accepted[TOPIC]) == 1
+
+
+def test_after_a_receipt_that_did_not_come_the_link_is_up_only_when_receipts_come(
+    server: BrokerThread, recorder: LinkRecorder
+) -> None:
+    broker = server.broker
+    with connected_link(parameters(server.port, subscribe="", receipt_s=0.5), recorder) as link:
+        broker.no_receipts = True
+        with pytest.raises(LinkDown, match="RECEIPT"):
+            link.announce(BODY, "id-1")
+        assert not recorder.next_change().up
+        server.wait_until(lambda: broker.counters.received["BEGIN"] >= 2)
+        assert not link.up
+        broker.no_receipts = False
+        recorder.wait_until_up()
+        link.announce(BODY, "id-1")
