@@ -1,0 +1,24 @@
+"""The tests pass in any surroundings: a background job, or `nohup`, that ignores SIGINT."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_programs_of_a_test_do_not_ignore_sigint() -> None:
+    program = "import signal; print(signal.getsignal(signal.SIGINT) is signal.SIG_IGN)"
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert found.stdout == "False\n"
+
+
+def test_sigint_is_restored_where_the_caller_of_pytest_ignores_it() -> None:
+    test = f"{Path(__file__).relative_to(ROOT)}::{test_programs_of_a_test_do_not_ignore_sigint.__name__}"
+    ran = subprocess.run(
+        ["sh", "-c", "trap '' INT; exec \"$@\"", "sh", sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
+         test], cwd=ROOT, capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert "1 passed" in ran.stdout, ran.stdout
