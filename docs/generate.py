@@ -37,6 +37,7 @@ _HEADINGS = {
 _INTRODUCTION = """\
 # Settings of fastmon-daemon. Copy this file to .env in the working folder, or to ~/.env, and uncomment what you change.
 # Environment variables override .env, and .env overrides ~/.env. An empty value counts as not set.
+# One NAME=value a line; values with spaces in quotes. A line that cannot be read is an error (exit code 78).
 """
 
 

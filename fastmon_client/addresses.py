@@ -35,10 +35,12 @@ def checked_host(host: str) -> str:
     if re.search(r"[\s:*\[\]]", name):
         raise ValueError(f"{host[:80]!r} is neither a host name nor an address")
     try:
-        name.encode("idna")
+        length = len(name.encode("idna"))
     except UnicodeError:
         reason = "a part between dots is empty, longer than 63 characters or of no valid characters"
         raise ValueError(f"{host[:80]!r} is not a host name: {reason}") from None
+    if not 0 < length <= 253:
+        raise ValueError(f"{host[:80]!r} is not a host name: it has {length} characters")
     return name
 
 

@@ -71,7 +71,8 @@ class Alarms:
         """Update the alarm of the daemon that sent this `fastmon_status`. A stop is an alarm only during a run."""
         agent = str(message.get("processed_by") or message.get("sender"))
         status = str(message.get("status"))
-        evidence: str | None = f"{agent} {status}: {message.get('message') or 'no reason given'}"
+        who, reason = f"{agent} {status}", message.get("message")
+        evidence: str | None = f"{reason} ({who})" if reason not in (None, "", status) else who
         if status in HEALTHY or (status in STOPPED and not is_busy):
             evidence = None
         self.set("daemon_degraded", agent, evidence, at, None)

@@ -218,7 +218,7 @@ def status(monitor_url: str | None, transport: str, topic: str | None, as_json: 
     settings = settings_with_sources(monitor_url, environment, topic)
     if not as_json:
         for name, value, source in settings:
-            click.echo(f"{name:<22} {escape(value)}  ({source})")
+            click.echo(f"{name:<23} {escape(value)}  ({source})")
     results, diagnostics = [], Diagnostics(monitor, broker)
     for result in diagnostics.run():
         results.append(result)

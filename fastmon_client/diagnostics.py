@@ -19,7 +19,7 @@ from fastmon_client.addresses import connect, resolve
 from fastmon_client.broker_config import BrokerConfig
 from fastmon_client.intervals import Intervals
 from fastmon_client.monitor_session import MONITOR_CONNECT_S, AccessDenied, MonitorSession, read_chunk
-from fastmon_client.reasons import reason_of
+from fastmon_client.reasons import certificate_hint, reason_of
 from fastmon_client.stream import STREAM, Connected, Disconnected
 from fastmon_client.tffile import ANNOUNCED
 from fastmon_client.topic_stream import TopicStream
@@ -28,6 +28,7 @@ RESPONSE_TIMEOUT_S = 10.0
 """Longest wait for a response, and for the first event of the stream."""
 LISTEN_S = 10.0
 """Longest wait for an announcement on a topic."""
+_URLS_HINT = "set SWF_MONITOR_URL and the proxy variables to valid URLs"
 _RETRY_HINT = "try again, and check the monitor's health"
 
 Cause = Literal["unreachable", "token", "other"]
@@ -118,7 +119,9 @@ class Diagnostics:
                 with trust.context().wrap_socket(sock, server_hostname=self._host[0]) as secured:
                     return f"{secured.version()}, certificate valid ({trust})"
             except (ssl.SSLError, OSError) as exc:
-                raise _Failed(reason_of(exc), _tls_hint(exc, str(trust))) from exc
+                hint = certificate_hint(exc)
+                hint = f"{hint} (trusted now: {trust})" if hint else "check the port in SWF_MONITOR_URL"
+                raise _Failed(reason_of(exc), hint) from exc
 
     def _rest(self) -> str:
         anybody = replace(self._monitor, token=str)
@@ -128,11 +131,11 @@ class Diagnostics:
         with self._get(monitor, path, {"limit": "1"}) as response:
             try:
                 return int(response.json()["count"])
-            except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError) as exc:
-                raise _Failed(f"response is truncated: {reason_of(exc)}", _RETRY_HINT, "unreachable") from exc
-            except (ValueError, KeyError, TypeError) as exc:
+            except (ValueError, KeyError, TypeError, RecursionError) as exc:  # also requests' JSONDecodeError
                 detail = f"response is not a monitor's ({response.status_code})"
                 raise _Failed(detail, "set SWF_MONITOR_URL to the monitor's base URL, without /api") from exc
+            except requests.RequestException as exc:
+                raise _Failed(f"response is unreadable: {reason_of(exc)}", _RETRY_HINT, "unreachable") from exc
 
     def _token(self) -> str:
         try:
@@ -193,11 +196,15 @@ class Diagnostics:
             with monitor.session() as session:
                 response = monitor.get(session, path, params, accept, RESPONSE_TIMEOUT_S)
         except requests.RequestException as exc:
+            if isinstance(exc, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema)):
+                raise _Failed(f"request not sent ({type(exc).__name__})", _URLS_HINT) from exc
             is_silence = isinstance(exc, (requests.ConnectionError, requests.Timeout))
             is_silence = is_silence and not isinstance(exc, requests.exceptions.SSLError)
             raise _Failed(
                 f"no response: {reason_of(exc)}", _RETRY_HINT, "unreachable" if is_silence else "other"
             ) from exc
+        except (HTTPError, ValueError) as exc:  # some invalid proxy URLs; the text may contain their password
+            raise _Failed(f"request not sent ({type(exc).__name__})", _URLS_HINT) from exc
         self._check(response)
         return response
 
@@ -212,9 +219,3 @@ class Diagnostics:
             raise _Failed(
                 f"answered {status}", "set SWF_MONITOR_URL to the monitor's base URL; check the monitor's log"
             )
-
-
-def _tls_hint(exc: OSError, trust: str) -> str:
-    if isinstance(exc, ssl.SSLCertVerificationError):
-        return f"set FASTMON_MONITOR_CA to the PEM file of the monitor's CA (verified with {trust})"
-    return "if the monitor has no TLS, use http:// in SWF_MONITOR_URL"

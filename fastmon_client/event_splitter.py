@@ -1,4 +1,8 @@
-"""Splits the bytes of an event stream into complete events; drops a truncated last one. Pure."""
+"""Splits the bytes of an event stream into complete events, for sseclient-py, which parses them. Pure.
+
+sseclient-py gives out a truncated last event as if complete, limits no length, loses the first event after a byte
+order mark, raises at invalid UTF-8, and passes on no `retry:` without data: so this is decided here, before it.
+"""
 
 from __future__ import annotations
 

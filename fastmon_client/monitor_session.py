@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from ssl import SSLCertVerificationError
 
 import requests
 
-from fastmon_client.reasons import causes_of, reason_of
+from fastmon_client.reasons import certificate_hint, reason_of
 from fastmon_client.transport import MonitorAdapter
 from fastmon_client.trust import TrustStore
 
@@ -70,8 +69,8 @@ class MonitorSession:
         """*exc* as `AccessDenied` if an operator must fix its cause, else None."""
         if isinstance(exc, AccessDenied):
             return exc
-        if any(isinstance(cause, SSLCertVerificationError) for cause in causes_of(exc)):
-            return AccessDenied(f"{reason_of(exc)}: set FASTMON_MONITOR_CA to the CA of the monitor")
+        if hint := certificate_hint(exc):
+            return AccessDenied(f"{reason_of(exc)}: {hint} (trusted now: {self.trust})")
         if isinstance(exc, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema)):
             return AccessDenied(f"invalid URL: --monitor-url (SWF_MONITOR_URL) {self.url}, or a proxy variable")
         return None

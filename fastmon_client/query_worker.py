@@ -87,6 +87,8 @@ class QueryWorker:
                 return query()
             except (MonitorUnavailable, AccessDenied) as exc:
                 return QueryFailed(run, str(exc))
+            except Exception as exc:  # noqa: BLE001 (a dead thread would leave the runs uncompared)
+                return QueryFailed(run, f"cannot read the monitor's tables: {type(exc).__name__}")
 
         self._queries.put(result)
 

@@ -12,6 +12,9 @@ from urllib3.exceptions import IncompleteRead as BodyTruncated
 
 _NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
 """OpenSSL's reasons for an answer that is not TLS; they differ by version."""
+_OTHER_NAME = (62, 64)
+_OTHER_TIME = (9, 10)
+"""OpenSSL's codes: mismatch of host name or address; not yet valid or expired."""
 _TLS_RECORD = ("\x15\x03", "\x16\x03")
 """The first bytes of a TLS server's answer to plain text."""
 
@@ -62,6 +65,18 @@ def _tls_reason(cause: ssl.SSLError, peer: str, plain: str) -> str:
     if isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError):
         return f"{peer} closed the connection"
     return f"TLS with {peer} failed ({(cause.reason or 'unknown reason').lower().replace('_', ' ')})"
+
+
+def certificate_hint(exc: BaseException) -> str | None:
+    """What to do about a certificate that *exc* is about; None if it is about something else."""
+    found = next((each for each in causes_of(exc) if isinstance(each, ssl.SSLCertVerificationError)), None)
+    if found is None:
+        return None
+    if found.verify_code in _OTHER_NAME:
+        return "set SWF_MONITOR_URL to a host name in the monitor's certificate"
+    if found.verify_code in _OTHER_TIME:
+        return "check the clock of this host, and ask for a new certificate of the monitor"
+    return "set FASTMON_MONITOR_CA to the PEM file of the monitor's CA"
 
 
 def causes_of(exc: BaseException) -> Iterator[BaseException]:

@@ -9,7 +9,7 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 import click
-from requests.utils import should_bypass_proxies
+from requests.utils import select_proxy, should_bypass_proxies
 
 from fastmon_client.addresses import checked_host
 from fastmon_client.broker_config import BrokerConfig
@@ -22,6 +22,7 @@ DEFAULT_URL = "http://localhost:8002"
 DEFAULT_TOPIC = "/topic/epictopic"
 """Also the daemon's default of FASTMON_ANNOUNCE; tests/client/test_environment.py compares them."""
 
+_PROXY_SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
 _URL_SETTING = "--monitor-url (SWF_MONITOR_URL)"
 
 
@@ -34,6 +35,7 @@ def monitor_from(url: str | None, variables: Mapping[str, str]) -> MonitorSessio
     host = _host_of(url)
     trust = _trust_store(variables)
     proxies = {} if _is_loopback(host) else proxies_for(url, variables)
+    _check_proxy(select_proxy(url, proxies))
     return MonitorSession(url=url, token=_token(variables), trust=trust, proxies=proxies)
 
 
@@ -125,6 +127,18 @@ def _host_of(url: str) -> str:
         return checked_host(host)
     except ValueError as exc:
         raise click.UsageError(f"{_URL_SETTING}: {exc}: use http://HOST:PORT") from exc
+
+
+def _check_proxy(proxy: str | None) -> None:
+    if not proxy:
+        return
+    try:  # no message shows the value: it may contain a password
+        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")  # as requests completes it
+        is_valid = parts.scheme in _PROXY_SCHEMES and parts.port != 0 and checked_host(parts.hostname or "")
+    except ValueError:
+        is_valid = False
+    if not is_valid:
+        raise click.UsageError("the proxy variable for the monitor is not a URL: use http://HOST:PORT, or unset it")
 
 
 def _trust_store(variables: Mapping[str, str]) -> TrustStore:

@@ -35,7 +35,7 @@ from fastmon_daemon.engine import (
 )
 from fastmon_daemon.engine.steps import make_steps
 from fastmon_daemon.intake.handler import MessageHandler
-from fastmon_daemon.monitor import TfFile
+from fastmon_daemon.monitor import StfFile, TfFile
 from fastmon_daemon.outbox import NewStf, Outbox, Stf, open_outbox
 from fastmon_daemon.outbox.database import connect
 from fastmon_daemon.settings import Settings
@@ -99,6 +99,14 @@ class FakeMonitor:
         )
         same = (row.tf_first, row.tf_last) == (tf.tf_first, tf.tf_last)
         return row, None if same else "another range"
+
+    def stf_file(self, stf_filename: str, run_number: int) -> StfFile | None:
+        """Every STF is registered in its run, and its row says nothing more."""
+        self.probe()
+        return StfFile(
+            stf_filename=stf_filename, file_size_bytes=None, checksum=None, tf_count=None,
+            created_at="2026-11-21T20:00:00.000+00:00", body="{}", run_key=run_number,
+        )  # fmt: skip
 
     def probe(self) -> None:
         if self.down:

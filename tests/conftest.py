@@ -2,16 +2,40 @@
 
 import importlib.util
 import signal
+import sqlite3
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
+
+_connect = sqlite3.connect
+_opened: list[sqlite3.Connection] = []
 
 
 def pytest_configure() -> None:
     """Restore SIGINT: a background job ignores it, and so would the programs that the tests start and interrupt."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    sqlite3.connect = _recorded  # type: ignore[assignment]
+
+
+def _recorded(*args: Any, **kwargs: Any) -> sqlite3.Connection:
+    connection = _connect(*args, **kwargs)
+    _opened.append(connection)
+    return connection
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown() -> Iterator[None]:
+    """Close the connections that a test left open: since Python 3.13 each is a ResourceWarning."""
+    result = yield
+    while _opened:
+        with suppress(sqlite3.ProgrammingError):  # it belongs to a thread that has ended
+            _opened.pop().close()
+    return result
 
 
 @pytest.fixture(scope="session")

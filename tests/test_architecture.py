@@ -37,10 +37,11 @@ MODULES_IN_ORDER = {
     "outbox": "sqlite_errors run_merging schema models queries outages retention stage_reports runs reader store "
     "file_checks lock database disk_space integrity backup pruner",
     "runs": "run_events poll_state tracked_runs",
-    "engine": "concurrency_limits sampling steps tasks inbox circuit_breakers outliers scheduler transitions engine",
+    "engine": "concurrency_limits sampling parents steps tasks inbox circuit_breakers outliers scheduler transitions "
+    "engine",
     "presence": "stuck identity periodic_worker assessment health heartbeat log_shipping stage_rows lost_ids stages "
     "status agent",
-    "intake": "found_files seen_file_cache watcher handler",
+    "intake": "found_files seen_file_cache watcher foreign_namespaces handler",
     "reconciler": "config verdict downtime finishing unknown_runs backfill comparing reconciler",
     "inspection": "inspector liveness metrics http_server",
     "actions": "control_socket operator_actions daemon_state",
@@ -50,6 +51,14 @@ MODULES_IN_ORDER = {
     "diagram config check run testbed daq demo",
 }
 """Each package's modules from the lowest to the highest; its front, `__init__`, is above them all."""
+
+CLIENT_IN_ORDER = (
+    "addresses arrivals intervals reasons retrying selection silence snapshot standard_output shutdown rates "
+    "event_splitter transport tffile formatting files environment stfs connection runs alarms message_filter app_state "
+    "broker_config trust monitor_session monitor_tables query_worker settings stream stream_manager topic_stream "
+    "diagnostics output session options summary live dashboard cli __main__"
+)
+"""The client's modules and packages from the lowest to the highest."""
 
 ONLY_IMPORTER = {
     "stomp": "broker",
@@ -123,6 +132,34 @@ def test_each_edge_has_one_importer(library: str, owner: str) -> None:
 def test_sql_stands_in_the_outbox_only() -> None:
     importers = {package_of(module) for module in MODULES if libraries(module) & {"sqlite3", "sqlite_utils"}}
     assert importers == {"outbox"}
+
+
+def test_a_state_changes_only_where_a_trigger_is_fired_on_the_machine() -> None:
+    changing = {}
+    for module in MODULES:
+        called = {node.func.attr for node in ast.walk(ast.parse(module.read_text(encoding="utf-8")))
+                  if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)}  # fmt: skip
+        if called & {"move", "set_state"} and package_of(module) != "outbox":
+            changing[module.stem] = "after" in called
+    assert changing == dict.fromkeys(("transitions", "run_events", "finishing", "operator_actions"), True)
+
+
+def test_a_module_of_the_client_imports_only_what_is_below_it() -> None:
+    client, order = ROOT / "fastmon_client", CLIENT_IN_ORDER.split()
+    places = {path.relative_to(client).parts[0].removesuffix(".py") for path in client.rglob("*.py")}
+    assert places - {"__init__"} == set(order)
+    for path in client.rglob("*.py"):
+        own = path.relative_to(client).parts[0].removesuffix(".py")
+        for name in imports(path):
+            package, *rest = name.split(".")
+            if package == "fastmon_client" and rest[0] in order and rest[0] != own:
+                assert order.index(rest[0]) < order.index(own), f"{path}: {own} imports {rest[0]}"
+
+
+def test_retries_of_the_client_have_one_module() -> None:
+    client = ROOT / "fastmon_client"
+    importers = {path.stem for path in client.rglob("*.py") if "tenacity" in libraries(path)}
+    assert importers == {"retrying", "stream"}  # the stream makes the pauses that tenacity chooses
 
 
 def test_daemon_and_client_share_nothing() -> None:

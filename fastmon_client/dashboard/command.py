@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import click
 from loguru import logger
 
+from fastmon_client.addresses import checked_host
 from fastmon_client.dashboard.auth import MIN_TOKEN_CHARS, DashboardToken, is_loopback
 from fastmon_client.dashboard.server import listen, serve
 from fastmon_client.environment import secret_source
@@ -66,10 +67,10 @@ async def _serve(session: Session, sock: socket.socket, key: DashboardToken) -> 
 def _host_and_port(address: str) -> tuple[str, int]:
     try:
         parts = urlsplit(f"//{address}")
-        host, port = parts.hostname, parts.port
+        host, port = checked_host(parts.hostname or ""), parts.port
     except ValueError as exc:
         raise click.UsageError(f"--listen {address}: {exc}: use HOST:PORT") from exc
-    if not host or port is None or parts.netloc != address:
+    if port is None or parts.netloc != address:
         raise click.UsageError(f"--listen {address}: use HOST:PORT, for example 127.0.0.1:8010")
     return host, port
 

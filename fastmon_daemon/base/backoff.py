@@ -1,4 +1,4 @@
-"""The pauses between retries, with jitter, and the short retry loop inside one call.
+"""Every retry with a pause, as policies of tenacity: inside one call, until a stop, and pauses to be stored in a row.
 
 Decides which errors are worth a retry; knows neither calls nor rows.
 """
@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from tenacity import (
+    RetryCallState,
     Retrying,
     retry_if_exception,
+    retry_if_exception_type,
     sleep_using_event,
     stop_after_attempt,
     stop_after_delay,
     stop_when_event_set,
+    wait_exponential,
     wait_exponential_jitter,
     wait_random,
 )
@@ -27,13 +30,16 @@ from fastmon_daemon.base.errors import LinkBlocked, LinkDown, ParentNotRegistere
 MAX_BACKOFF = timedelta(minutes=10)
 """The longest pause that `backoff` returns; a longer `Retry-After` is cut to this."""
 
-_MAX_DOUBLINGS = 30
-"""More would overflow; every pause has reached its maximum by then."""
+_NO_CALL = Retrying()
+"""A strategy wants to know whose attempts it counts; ours are in rows and in memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backoff:
-    """Pauses in seconds, with full jitter below a ceiling that doubles, so that many clients do not retry together."""
+    """Pauses in seconds, with full jitter below a ceiling that doubles, so that many clients do not retry together.
+
+    The strategy of tenacity is asked as a function: most of these attempts are counted in a row of the database.
+    """
 
     first_s: float
     """The first ceiling."""
@@ -43,8 +49,9 @@ class Backoff:
 
     def pause_s(self, failures: int, jitter: Callable[[], float] = random.random) -> float:
         """Seconds to wait after *failures* failures in a row (from 1); *jitter* returns a number in [0, 1)."""
-        doublings = min(max(failures - 1, 0), _MAX_DOUBLINGS)
-        ceiling = min(self.longest_s, self.first_s * 2.0**doublings)
+        state = RetryCallState(_NO_CALL, None, (), {})
+        state.attempt_number = max(failures, 1)
+        ceiling = wait_exponential(multiplier=self.first_s, max=self.longest_s)(state)
         return self.shortest_s + jitter() * (ceiling - self.shortest_s)
 
 
@@ -64,6 +71,33 @@ def in_process_retry(stopping: threading.Event) -> Retrying:
         sleep=sleep_using_event(stopping),
         reraise=True,
     )
+
+
+def retry_until_stopped(
+    stopping: threading.Event,
+    *,
+    pause_s: Callable[[int], float],
+    failed: Callable[[int, BaseException], None] = lambda _number, _error: None,
+) -> Retrying:
+    """Retry after each `TransientError`, also while the link is down or blocked, until *stopping* is set.
+
+    That ends a pause at once, and raises the last error. Before the pause after attempt *n* (from 1), *failed* gets *n*
+    and its error; *pause_s* takes *n* and returns the pause in seconds.
+    """
+    return Retrying(
+        retry=retry_if_exception_type(TransientError),
+        stop=stop_when_event_set(stopping),
+        wait=lambda state: pause_s(state.attempt_number),
+        sleep=sleep_using_event(stopping),
+        before_sleep=lambda state: failed(state.attempt_number, _error_of(state)),
+        reraise=True,
+    )
+
+
+def _error_of(state: RetryCallState) -> BaseException:
+    error = state.outcome.exception() if state.outcome else None
+    assert error is not None  # only a failure is followed by a pause
+    return error
 
 
 def retry_for(seconds: float) -> Retrying:

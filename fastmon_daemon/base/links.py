@@ -23,6 +23,11 @@ def describe(link: str) -> str:
     return f"link {'for' if link in (ANNOUNCEMENTS, MESSAGES) else 'to the'} {link}"
 
 
+def describe_up(link: str) -> str:
+    """Return a sentence that says that *link* is up."""
+    return f"{link} are accepted" if link in (ANNOUNCEMENTS, MESSAGES) else f"the {link} is up"
+
+
 def links_for(notify: str) -> Mapping[str, str]:
     """Return step -> link when announcements go by *notify*, the value of FASTMON_NOTIFY."""
     match notify:

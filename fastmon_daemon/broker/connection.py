@@ -10,11 +10,13 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import NoReturn
 
 from loguru import logger
 
-from fastmon_daemon.base.backoff import Backoff
+from fastmon_daemon.base.backoff import Backoff, retry_until_stopped
 from fastmon_daemon.base.errors import LinkBlocked, LinkDown
 from fastmon_daemon.broker.connector import OVERLAP_AFTER_S, Connector
 from fastmon_daemon.broker.parameters import ConnectionParameters
@@ -142,16 +144,25 @@ class BrokerConnection:
         session.announce(self._parameters.announce, body, headers)
 
     def _run(self) -> None:
-        attempt = 0
-        while not self._stopping.is_set():
+        spent_s, stable = 0.0, 0  # the number of the last attempt whose connection was stable
+
+        def attempt() -> NoReturn:
+            nonlocal spent_s
             began = self._monotonic()
             end = self._run_session()
-            blocked = isinstance(end, LinkBlocked)
-            self._report(LinkStateChange(up=False, reason=str(end), blocked=blocked))
+            self._report(LinkStateChange(up=False, reason=str(end), blocked=isinstance(end, LinkBlocked)))
             spent_s = self._monotonic() - began
-            attempt = 0 if spent_s > STABLE_AFTER_S else attempt + 1
-            backoff = WHEN_BLOCKED if blocked else WHEN_DOWN
-            self._stopping.wait(max(backoff.shortest_s, backoff.pause_s(attempt + 1, self._jitter) - spent_s))
+            raise end
+
+        def pause_s(number: int) -> float:
+            nonlocal stable
+            if spent_s > STABLE_AFTER_S:
+                stable = number
+            backoff = WHEN_BLOCKED if self._state.blocked else WHEN_DOWN
+            return max(backoff.shortest_s, backoff.pause_s(number - stable + 1, self._jitter) - spent_s)
+
+        with suppress(LinkDown):  # the end of the last connection
+            retry_until_stopped(self._stopping, pause_s=pause_s)(attempt)
 
     def _run_session(self) -> LinkDown:
         """Connect and watch the connection until it ends; return the reason of its end."""

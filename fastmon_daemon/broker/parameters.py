@@ -57,7 +57,8 @@ class ConnectionParameters:
     @property
     def address(self) -> str:
         """`host:port`, for texts."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        host = self.host.strip("[]")
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
     def secret(self) -> str:
         """The current password.

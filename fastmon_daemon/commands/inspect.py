@@ -89,7 +89,7 @@ def inspect(
     With --state or --run, also:
       stf_count, stfs
     With --rejected:
-      rejected_count, rejected (id, at, reason, bytes, body)
+      rejected_count, rejected (id, at, reason, bytes, body, is_whole)
     With STF:
       stfs
     Each STF:
@@ -100,9 +100,9 @@ def inspect(
       included, life, received_at, born_at, remark, plan, stage, tfs, history
     Each run:
       namespace, run, run_id, state, execution_id, expected, expected_by,
-      known, missing, monitor_count, absent, last_sequence, nameless,
-      last_message_at, ended_at, ended_by, poll_at, polls, reconcile_error,
-      summary_at, claimed, other_namespace, pruned
+      known, missing, monitor_count, absent, unlisted, last_sequence,
+      nameless, last_message_at, ended_at, ended_by, poll_at, polls,
+      reconcile_error, summary_at, claimed, other_namespace, pruned
     """
     if (stf is not None and (state_filter or rejected)) or (rejected and (state_filter or run)):
         raise click.UsageError("STF, --state and --rejected cannot be combined, nor --rejected and --run")

@@ -124,11 +124,18 @@ def _runs(runs: list[View], now: datetime) -> tuple[str, tuple[str, ...], list[l
     heads = ("run", "namespace", "state", "expected", "known", "missing", "last message", "poll error", "pruned")
     rows = [
         (*(run[key] for key in ("run", "namespace", "state", "expected", "known", "missing")),
-         format_when(run["last_message_at"], now), run["reconcile_error"], _pruned(run["pruned"], now))
+         format_when(run["last_message_at"], now), _poll_error(run), _pruned(run["pruned"], now))
         for run in runs
     ]  # fmt: skip
     shown = [index for index, head in enumerate(heads) if index < _RUN_COLUMNS or any(row[index] for row in rows)]
     return f"runs: {len(runs)}", tuple(heads[i] for i in shown), [[row[i] for i in shown] for row in rows]
+
+
+def _poll_error(run: View) -> str | None:
+    if run["claimed"]:
+        return run["reconcile_error"]  # type: ignore[no-any-return]
+    other = run["other_namespace"]
+    return f"not claimed: TF files of namespace {other}" if other else "not claimed: messages without namespace"
 
 
 def _pruned(pruned: View | None, now: datetime) -> str | None:

@@ -10,7 +10,6 @@ import hashlib
 from collections.abc import Iterator
 from fractions import Fraction
 from math import ceil, floor
-from pathlib import PurePath
 from statistics import NormalDist
 
 from fastmon_daemon.outbox.models import SAMPLING_VERSION, SamplePlan, Stf, TfRange
@@ -32,7 +31,7 @@ def draw_sample(plan: SamplePlan, stf_filename: str) -> tuple[TfRange, ...]:
     files = min(plan.tf_files, plan.tf_count)
     uniform = _uniform(plan.seed)
     width = plan.tf_count // files
-    stem = PurePath(stf_filename).stem
+    stem = _stem(stf_filename)
     blocks = []
     for index in range(files):
         begin = index * width
@@ -42,6 +41,12 @@ def draw_sample(plan: SamplePlan, stf_filename: str) -> tuple[TfRange, ...]:
         sequence = plan.sequence_start + index
         blocks.append(TfRange(sequence, f"{stem}_tf_{sequence:03d}.tf", first, first + size - 1))
     return tuple(blocks)
+
+
+def _stem(filename: str) -> str:
+    """The name without its suffix. Not by pathlib: Python 3.14 takes a dot at the end for a suffix, 3.13 does not."""
+    dot = filename.rfind(".")
+    return filename[:dot] if 0 < dot < len(filename) - 1 else filename
 
 
 def _uniform(seed: str) -> Iterator[float]:

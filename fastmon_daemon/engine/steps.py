@@ -18,8 +18,9 @@ from tenacity import Retrying
 from fastmon_daemon.base.clock import Clock, format_timestamp, parse_timestamp
 from fastmon_daemon.base.errors import ParentNotRegistered, PermanentError
 from fastmon_daemon.engine import sampling
+from fastmon_daemon.engine.parents import Parents, run_to_check
 from fastmon_daemon.messages import Announce, outbound_message, run_number
-from fastmon_daemon.monitor import MonitorClient, StfRegistrar, TfFile
+from fastmon_daemon.monitor import MonitorClient, StfFile, TfFile
 from fastmon_daemon.outbox import Announced, Origin, Registered, Sampled, StepResult, Stf, Tf
 from fastmon_daemon.outbox.models import SamplePlan
 from fastmon_daemon.settings import Settings
@@ -76,20 +77,16 @@ def make_steps(
     settings: Settings, agent_name: str, monitor: MonitorClient, announce: Announce, clock: Clock
 ) -> dict[str, Step]:
     """The steps by name."""
-    registrar = StfRegistrar(monitor)
+    registration = _Registration(settings, agent_name, monitor)
 
     def sample_tfs(stf: Stf) -> list[Call]:
         return [] if stf.plan else [lambda: _sample(stf, settings)]
 
     def register_tfs(stf: Stf) -> list[Call]:
         pending = [tf for tf in stf.tfs if tf.registered_at is None]
-        if len(pending) == len(stf.tfs):
-            pending = pending[:1]  # if the STF is not registered, this costs one call, not seven
-
-        orphaned = settings.register_missing_stf and stf.spent_s >= ORPHANED_AFTER_S
-        ours = registrar if orphaned or stf.origin is Origin.FILE else None  # whether we may register the STF itself
-        fraction = settings.selection_fraction
-        return [partial(_register, stf, tf, agent_name, fraction, monitor, ours) for tf in pending]
+        if pending and len(pending) == len(stf.tfs):  # if the STF is not registered, this costs one call, not seven
+            return [partial(registration.register_first, stf)]
+        return [partial(registration.register, stf, tf) for tf in pending]
 
     def notify_clients(stf: Stf) -> list[Call]:
         if settings.notify == "off" or (stf.tfs and set(stf.preexisting).issuperset(tf.filename for tf in stf.tfs)):
@@ -119,31 +116,85 @@ def _sample(stf: Stf, settings: Settings) -> StepResult | StepOutcome:
         size_fraction=settings.tf_size_fraction,
         sequence_start=settings.tf_sequence_start,
     )
-    ranges = sampling.draw_sample(plan, stf.filename)
-    sizes = tuple(sampling.block_bytes(stf.size_bytes, plan.tf_count, block.count) for block in ranges)
+    return _draw(plan, stf.filename, stf.size_bytes)
+
+
+class _Registration:
+    """The calls of `register_tfs`."""
+
+    def __init__(self, settings: Settings, agent_name: str, monitor: MonitorClient) -> None:
+        self._settings = settings
+        self._agent_name = agent_name
+        self._monitor = monitor
+        self._parents = Parents(monitor, agent_name)
+
+    def register_first(self, stf: Stf) -> Registered:
+        """Make sure of the STF itself, draw its sample again if the monitor's row says more, and register one TF."""
+        row = self._parents.prepare(stf, may_register=self._may_register(stf))
+        stf, sample = _by_row(stf, row) if row else (stf, None)
+        return replace(self.register(stf, stf.tfs[0]), sample=sample)
+
+    def register(self, stf: Stf, tf: Tf) -> Registered:
+        """Register one TF."""
+        ours = _tf_file(stf, tf, _metadata(stf, self._agent_name, self._settings.selection_fraction))
+        try:
+            row, difference = self._monitor.register_tf(ours)
+        except ParentNotRegistered:
+            if not self._may_register(stf):
+                raise
+            self._parents.register(stf)
+            row, difference = self._monitor.register_tf(ours)
+        return _registered(tf, row, difference)
+
+    def _may_register(self, stf: Stf) -> bool:
+        """Whether we may register the STF itself."""
+        orphaned = self._settings.register_missing_stf and stf.spent_s >= ORPHANED_AFTER_S
+        return orphaned or stf.origin is Origin.FILE
+
+
+def _by_row(stf: Stf, row: StfFile) -> tuple[Stf, Sampled | None]:
+    """The STF with what *row* says where its message says nothing, and its sample, if it has to be drawn again."""
+    tf_count, size_bytes = (
+        stf.tf_count or row.tf_count,
+        row.file_size_bytes if stf.size_bytes is None else stf.size_bytes,
+    )
+    if stf.plan is None or (tf_count, size_bytes) == (stf.tf_count, stf.size_bytes):
+        return stf, None
+    plan = replace(stf.plan, tf_count=tf_count or stf.plan.tf_count)
+    sample = _draw(plan, stf.filename, size_bytes)
+    tfs = tuple(
+        Tf(sequence=each.sequence, filename=each.filename, first=each.first, last=each.last, count=each.count,
+           size_bytes=size)
+        for each, size in zip(sample.ranges, sample.sizes, strict=True)
+    )  # fmt: skip
+    return replace(stf, tf_count=tf_count, size_bytes=size_bytes, plan=plan, tfs=tfs), replace(
+        sample, tf_count=tf_count, size_bytes=size_bytes
+    )
+
+
+def _draw(plan: SamplePlan, filename: str, size_bytes: int | None) -> Sampled:
+    ranges = sampling.draw_sample(plan, filename)
+    sizes = tuple(sampling.block_bytes(size_bytes, plan.tf_count, block.count) for block in ranges)
     return Sampled(plan=plan, ranges=ranges, sizes=sizes)
 
 
-def _register(
-    stf: Stf, tf: Tf, agent_name: str, fraction: float, monitor: MonitorClient, registrar: StfRegistrar | None
-) -> Registered:
-    ours = TfFile(
+def _tf_file(stf: Stf, tf: Tf, metadata: dict[str, object]) -> TfFile:
+    """What the monitor is to store of one TF file."""
+    return TfFile(
         tf_filename=tf.filename,
         stf_filename=stf.filename,
+        run_number=run_to_check(stf),
         tf_first=tf.first,
         tf_last=tf.last,
         tf_count=tf.count,
         file_size_bytes=tf.size_bytes,
-        metadata=_metadata(stf, agent_name, fraction),
+        metadata=metadata,
     )
-    try:
-        row, difference = monitor.register_tf(ours)
-    except ParentNotRegistered:
-        if registrar is None:
-            raise
-        _register_stf(registrar, stf, agent_name)
-        row, difference = monitor.register_tf(ours)
-    registered = replace(
+
+
+def _registered(tf: Tf, row: TfFile, difference: str | None) -> Registered:
+    """The result of a registration: *tf* as the monitor has it in *row*."""
+    as_registered = replace(
         tf,
         first=row.tf_first,
         last=row.tf_last,
@@ -152,24 +203,7 @@ def _register(
         monitor_id=row.tf_file_id,
         adopted=difference or None,
     )
-    return Registered(tf=registered)
-
-
-def _register_stf(registrar: StfRegistrar, stf: Stf, agent_name: str) -> None:
-    number = run_number(stf.run_id)
-    if number is None:
-        raise PermanentError(f"run is not a number: {stf.run}: the monitor cannot store it")
-    body = json.loads(stf.body)
-    keys = ("file_url", "original_path", "modified_at", "state", "substate", "start", "end")
-    metadata = {key: body[key] for key in keys if body.get(key) is not None}
-    row = {
-        "stf_filename": stf.filename,
-        "file_size_bytes": stf.size_bytes,
-        "checksum": stf.checksum,
-        "tf_count": stf.tf_count,
-        "metadata": {"registered_by": agent_name, **metadata},
-    }
-    registrar.register(number, stf.born_at, row)
+    return Registered(tf=as_registered)
 
 
 def _metadata(stf: Stf, agent_name: str, fraction: float) -> dict[str, object]:

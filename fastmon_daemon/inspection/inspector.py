@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from fastmon_daemon.base.clock import format_timestamp, parse_timestamp
+from fastmon_daemon.base.links import describe_up
 from fastmon_daemon.outbox import COALESCED_UPDATES, SINGLE_UPDATES, UNREPORTABLE, OutboxReader, Stf
 from fastmon_daemon.presence.assessment import (
     Assessment,
@@ -179,7 +180,7 @@ class Inspector:
             return f"{step}, when a daemon is running"
         link = self._link_of(stf.state)
         if link and link["state"] != "up":
-            return f"{step}, when the {link['link']} is up"
+            return f"{step}, when {describe_up(link['link'])}"
         return f"{step}, at {stf.due_at}" if self._is_postponed(stf) else f"{step}, now"
 
     def _is_postponed(self, stf: Stf) -> bool:

@@ -17,6 +17,7 @@ from loguru import logger
 
 from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.base.errors import MalformedMessage
+from fastmon_daemon.intake.foreign_namespaces import ForeignNamespaces
 from fastmon_daemon.messages import STF_SEEN, IgnoredMessage, RunEvent, StfReady, parse
 from fastmon_daemon.outbox import NewStf, Origin, Outbox, ReceiveOutcome, attach
 from fastmon_daemon.runs.run_events import record_run_event, record_sequence
@@ -58,6 +59,7 @@ class MessageHandler:
         self._ignored: Counter[str] = Counter()
         """Ignored messages whose counts are not stored yet."""
         self._ignored_lock = threading.Lock()
+        self._foreign_namespaces = ForeignNamespaces(namespace, self._clock.monotonic)
 
     def prepare(self, body: str | bytes) -> Callable[[], None] | None:
         """Return the function that stores the message in one transaction, or None if there is nothing to store.
@@ -71,7 +73,10 @@ class MessageHandler:
         if isinstance(message, IgnoredMessage):
             with self._ignored_lock:
                 self._ignored[f"ignored_{message.reason}"] += 1
+                if message.reason == "namespace":
+                    self._foreign_namespaces.heard(message.namespace)
             return None
+        self._foreign_namespaces.heard_own()
         if isinstance(message, RunEvent) and message.kind == STF_SEEN:
             run = self.runs.get(self.namespace, message.run)
             if run.is_stored and (run.is_claimed or not message.has_namespace):

@@ -6,7 +6,7 @@ It must not know the rules of single fields, nor STOMP, SQL or the clock.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from fastmon_daemon.base.errors import MalformedMessage
@@ -83,6 +83,8 @@ class IgnoredMessage:
 
     reason: str
     """`type` (of another msg_type), `namespace` (of another testbed user) or `echo` (our own)."""
+    namespace: str = field(default="", compare=False)
+    """The other namespace, at most 100 characters of it."""
 
 
 def parse(body: str | bytes, *, namespace: str, agent_name: str = "") -> StfReady | RunEvent | IgnoredMessage:
@@ -95,7 +97,7 @@ def parse(body: str | bytes, *, namespace: str, agent_name: str = "") -> StfRead
     if not isinstance(kind, str) or kind not in STF_READY_TYPES | RUN_TYPES | RUN_ACTIVITY_TYPES:
         return IgnoredMessage("type")
     if message.get("namespace") not in (None, "", namespace):
-        return IgnoredMessage("namespace")
+        return IgnoredMessage("namespace", str(message["namespace"])[:100])
     if agent_name and message.get("sender") == agent_name:
         return IgnoredMessage("echo")
     has_namespace = message.get("namespace") == namespace

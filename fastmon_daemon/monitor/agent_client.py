@@ -71,6 +71,10 @@ class AgentClient(RestClient):
         """Create the workflow of an STF; return its id, which only `read_table` can find later."""
         return self.request("POST", WORKFLOWS, lambda row: str(row["workflow_id"]), body=json_text(workflow))
 
+    def run_of_workflow(self, workflow_id: str) -> str | None:
+        """The `run_id` of a workflow; None if it has none."""
+        return self.request("GET", f"{WORKFLOWS}{workflow_id}/", lambda row: row["run_id"] and str(row["run_id"]))
+
     def update_workflow(self, workflow_id: str, fields: Row) -> None:
         """Set *fields* of a workflow."""
         self._send("PATCH", f"{WORKFLOWS}{workflow_id}/", fields)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from loguru import logger
+
 from fastmon_daemon.base.errors import FastmonError, LinkBlocked, LinkDown, PermanentError, TransientError
 from fastmon_daemon.monitor.responses import (
     MESSAGES,
@@ -24,7 +26,10 @@ from fastmon_daemon.monitor.rows import (
     TfFile,
     describe_difference,
     run_end,
+    run_number_of,
+    run_numbers,
     stf_page,
+    stf_rows,
     tf_body,
     tf_file,
     tf_rows,
@@ -38,6 +43,10 @@ _TABLE_SLACK_S = 5.0
 _UNUSED_NAME = "fastmon-probe-of-a-name-that-nobody-uses"
 
 
+class StfOfAnotherRun(PermanentError):
+    """The monitor has the STF in another run than ours: its TF files are not ours."""
+
+
 class MonitorClient(RestClient):
     """The calls of the main job; one instance is shared by all threads."""
 
@@ -46,7 +55,8 @@ class MonitorClient(RestClient):
 
         Safe to repeat: a TF that another writer, or an earlier try, has registered for the same STF is adopted.
 
-        Raises: ParentNotRegistered, LinkDown, LinkBlocked, TransientError; PermanentError if it belongs to another STF.
+        Raises: ParentNotRegistered, LinkDown, LinkBlocked, TransientError; PermanentError if it belongs to another STF,
+        or to an STF of another run.
         """
         missing: FastmonError
         try:
@@ -66,7 +76,37 @@ class MonitorClient(RestClient):
                 f"{tf.tf_filename} is registered as a TF of {registered.stf_filename}, not of {tf.stf_filename}: "
                 "find out who registered it, and remove one of the two"
             )
+        if tf.run_number is not None and self.stf_file(tf.stf_filename, tf.run_number) is None:
+            raise missing  # its STF was deleted meanwhile
         return registered, describe_difference(registered, tf)
+
+    def stf_file(self, stf_filename: str, run_number: int) -> StfFile | None:
+        """The row of an STF of the run; None if the monitor has no STF of that name.
+
+        Raises: LinkDown, LinkBlocked, TransientError; StfOfAnotherRun.
+        """
+        query = {"stf_filename": stf_filename}
+        if row := self._stf_row({**query, "run_number": str(run_number)}):
+            return row
+        row = self._stf_row(query)
+        if row is None:
+            return None
+        number = self._number_of_run(row.run_key)
+        if number == run_number:
+            return row  # it was registered between the two calls
+        raise StfOfAnotherRun(
+            f"the monitor knows {stf_filename} as an STF of run {number}, not of {run_number}: "
+            "give the files of each run other names"
+        )
+
+    def _stf_row(self, query: dict[str, str]) -> StfFile | None:
+        found = self.get(STF_FILES, query, stf_rows)
+        return next((row for row in found if row.stf_filename == query["stf_filename"]), None)
+
+    def _number_of_run(self, run_key: int | None) -> int | str:
+        with suppress(RequestRejected):
+            return self.get(f"{RUNS}{run_key}/", {}, run_number_of)
+        return f"with key {run_key}"
 
     def stf_files(self, run_number: int, at_least: int = 0) -> list[StfFile]:
         """All STFs that the monitor lists for the run; *at_least*: how many are expected.
@@ -74,13 +114,15 @@ class MonitorClient(RestClient):
         Raises: LinkDown, LinkBlocked; TransientError if the list changed meanwhile, or a long one timed out.
         """
         limit = max(_PAGE, at_least + _PAGE // 2)
-        count, stfs = self._stf_page(run_number, limit)
+        count, stfs, nameless = self._stf_page(run_number, limit)
         if count >= limit:
             # The order is undefined, so pages could overlap: request everything at once, with room to grow.
-            count, stfs = self._stf_page(run_number, count + _PAGE)
-        names = {stf.stf_filename for stf in stfs}
-        if len(names) != count:
-            raise TransientError(f"the monitor counts {count} STFs in run {run_number} but lists {len(names)}")
+            count, stfs, nameless = self._stf_page(run_number, count + _PAGE)
+        listed = len({stf.stf_filename for stf in stfs}) + len(nameless)
+        if listed != count:
+            raise TransientError(f"the monitor counts {count} STFs in run {run_number} but lists {listed}")
+        for row in nameless:
+            logger.warning("run {}: the monitor lists a row that names no STF: {}", run_number, row)
         return stfs
 
     def tf_files(self, stf_filename: str) -> list[TfFile]:
@@ -90,7 +132,7 @@ class MonitorClient(RestClient):
 
     def run_numbers(self) -> list[int]:
         """The numbers of all runs; the monitor cannot filter them."""
-        return self.get(RUNS, {}, lambda rows: [int(row["run_number"]) for row in rows], slack_s=_TABLE_SLACK_S)
+        return self.get(RUNS, {}, run_numbers, slack_s=_TABLE_SLACK_S)
 
     def run_ended_at(self, run_key: int) -> str | None:
         """The end time in the run's row (ISO 8601, UTC); None without an end or without a row."""
@@ -140,7 +182,7 @@ class MonitorClient(RestClient):
         with suppress(RequestRejected):  # reading is not allowed, but the endpoint exists
             self.get(MESSAGES, {"limit": "1"}, lambda _: None)
 
-    def _stf_page(self, run_number: int, limit: int) -> tuple[int, list[StfFile]]:
+    def _stf_page(self, run_number: int, limit: int) -> tuple[int, list[StfFile], list[str]]:
         query = {"run_number": str(run_number), "limit": str(limit)}
         return self.get(STF_FILES, query, stf_page, slack_s=limit * _SLACK_PER_ROW_S)
 

@@ -37,25 +37,28 @@ def transport_error(exc: Exception, where: str, trusted: str) -> FastmonError:
     *where* begins its text; *trusted* names the CA certificates that are trusted now.
     """
     causes = list(_causes(exc))
-    through = "through the proxy: " if any(isinstance(each, ProxyError) for each in causes) else ""
     if _is_local(exc) or any(_is_about_certificates(each) for each in causes):
-        said = f"{where}: {through}{_reason(causes)}"
-        return LinkBlocked(
-            f"{said}: set FASTMON_MONITOR_CA to a readable file with the CA of the monitor's certificate "
-            f"(trusted now: {trusted})"
-        )
+        remedy = "set FASTMON_MONITOR_CA to a readable file with the CA of the monitor's certificate"
+        return LinkBlocked(f"{where}: {reason_of(exc)}: {remedy} (trusted now: {trusted})")
     if not isinstance(exc, requests.RequestException | HTTPError) or isinstance(exc, ValueError):
         # Some invalid proxy URLs end here. The exception's text may contain a part of the password: leave it out.
         return LinkBlocked(f"{where}: {type(exc).__name__}: set SWF_MONITOR_URL and the proxy variables to valid URLs")
-    said = f"{where}: {through}{_reason(causes)}"
+    said = f"{where}: {reason_of(exc)}"
     if any(isinstance(each, ssl.SSLError) and each.reason in _NO_TLS for each in causes):
         return LinkBlocked(f"{said}: write http:// in SWF_MONITOR_URL, or set it to a port with TLS")
     if isinstance(causes[-1], http.client.BadStatusLine) and str(causes[-1]).startswith(_TLS_RECORDS):
-        return LinkBlocked(f"{where}: {through}the server uses TLS at this port: write https:// in SWF_MONITOR_URL")
+        return LinkBlocked(f"{where}: the server uses TLS at this port: write https:// in SWF_MONITOR_URL")
     unsent = (requests.ConnectTimeout, requests.exceptions.ProxyError, NewConnectionError, ConnectTimeoutError)
     if any(isinstance(each, unsent) for each in causes):
         return LinkDown(said)
     return OutcomeUnknown(said)
+
+
+def reason_of(exc: BaseException) -> str:
+    """What happened to a request, on one line."""
+    causes = list(_causes(exc))
+    through = "through the proxy: " if any(isinstance(each, ProxyError) for each in causes) else ""
+    return f"{through}{_reason(causes)}"
 
 
 def ended_without_response(exc: requests.ConnectionError) -> bool:
@@ -86,7 +89,6 @@ _WORDS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str],
 
 
 def _reason(causes: list[BaseException]) -> str:
-    """What happened, on one line."""
     innermost = causes[-1]
     if isinstance(innermost, ssl.SSLCertVerificationError):
         return f"certificate not trusted ({innermost.verify_message})"

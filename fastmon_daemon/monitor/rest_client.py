@@ -42,7 +42,8 @@ class RestClient:
     *token* is called at each request, so that a changed token file takes effect. Times are in seconds: *timeout_s*
     for connecting and for each silence of the server; *deadline_s* for a whole call, from waiting for one of the
     *connections* to the end of the response; *max_retry_after_s* limits how long a `Retry-After` stops all requests
-    (0: it stops none; the caller handles it for each call).
+    (0: it stops none; the caller handles it for each call). *on_write* is called when the monitor has accepted a
+    request that writes.
     """
 
     def __init__(  # noqa: PLR0913 (keyword arguments with defaults)
@@ -56,12 +57,14 @@ class RestClient:
         timeout_s: tuple[float, float] = (3.05, 10.0),
         deadline_s: float = 15.0,
         max_retry_after_s: float = MAX_BACKOFF.total_seconds(),
+        on_write: Callable[[], object] = lambda: None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._base = base_url.rstrip("/")
         self._token = token
         self._timeout_s = timeout_s
         self._deadline_s = deadline_s
+        self._on_write = on_write
         self._monotonic = monotonic
         self._connections = connections
         self._free_connections = threading.Semaphore(connections)
@@ -147,6 +150,8 @@ class RestClient:
                 with self._retry_after_lock:
                     self._send_nothing_until = max(self._send_nothing_until, until)
             raise error
+        if method != "GET":
+            self._on_write()
         try:
             return parse(json.loads(response.body))
         except (ValueError, KeyError, TypeError, AttributeError) as exc:

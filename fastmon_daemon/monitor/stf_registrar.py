@@ -21,8 +21,8 @@ class StfRegistrar:
         self._run_keys: dict[int, int] = {}
         """Run number -> the monitor's primary key of the run."""
 
-    def register(self, run_number: int, run_began_at: str, stf: Mapping[str, object]) -> None:
-        """Register *stf*, a row without its run, unless it is registered already.
+    def register(self, run_number: int, run_began_at: str, stf: Mapping[str, object]) -> bool:
+        """Register *stf*, a row without its run; False if the monitor has an STF of that name, in whichever run.
 
         *run_began_at* (ISO 8601) is used if the monitor does not have the run yet.
 
@@ -37,6 +37,8 @@ class StfRegistrar:
                 raise OutcomeUnknown(f"the monitor has lost run {run_number}: {exc}") from exc
             if not exc.has_error("stf_filename", "already exists"):
                 raise
+            return False
+        return True
 
     def _run_key(self, number: int, began_at: str) -> int:
         if number not in self._run_keys:

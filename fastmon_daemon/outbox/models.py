@@ -12,7 +12,7 @@ from enum import StrEnum
 DAEMON_DOWNTIME = "daemon"
 """The link name of outages during which no daemon was running."""
 MAX_REJECTED_BYTES = 65_536
-"""Bytes of a rejected message that are stored; the rest is cut, and its reason says so."""
+"""Bytes of a rejected message that are stored; the rest is cut."""
 SAMPLING_VERSION = 1
 """Version of the sampling algorithm, part of the seed: two versions never mix their samples."""
 
@@ -145,6 +145,8 @@ class Stf:
     plan: SamplePlan | None
     preexisting: tuple[str, ...] = ()
     """Names of its TF files that the monitor had before fastmon registered any."""
+    is_doubtful: bool = False
+    """It may be an STF of another run at the monitor: another run has this name, or its run has `unlisted` STFs."""
     tfs: tuple[Tf, ...] = ()
 
 
@@ -156,6 +158,9 @@ class Sampled:
     ranges: tuple[TfRange, ...]
     sizes: tuple[int | None, ...]
     """Bytes of each block, in the order of *ranges*; None if the size of the STF is unknown."""
+    tf_count: int | None = None
+    size_bytes: int | None = None
+    """Of the STF, where the monitor's row says it and the message did not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +168,8 @@ class Registered:
     """One TF file was registered; *tf* is as the monitor has it."""
 
     tf: Tf
+    sample: Sampled | None = None
+    """The sample, if it was drawn again before its first TF file was registered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,6 +224,8 @@ class RunRow:
     """How many STFs the monitor listed at the last poll."""
     absent: tuple[str, ...]
     """Those of them that were unknown, at most `MAX_ABSENT`."""
+    unlisted: tuple[str, ...]
+    """STFs of which TF files were registered and that the last poll did not list, at most `MAX_ABSENT`."""
     summary_at: str | None
     """When its summary was sent."""
     claimed: bool
@@ -247,11 +256,8 @@ class RejectedRow:
     bytes: int
     """Size of the message as received."""
     body: str
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether *body* is all of the message."""
-        return self.bytes <= MAX_REJECTED_BYTES
+    is_whole: bool
+    """Whether *body* is all of the message, not only its beginning."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

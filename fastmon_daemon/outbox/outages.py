@@ -61,6 +61,12 @@ class Outages:
         self._update_open(link, "ended_at = max(?, began_at)", format_timestamp(now))
         self._prune(link)
 
+    def record_downtime(self, began: datetime, ended: datetime, reason: str) -> None:
+        """Store a downtime of the daemon, as an outage of the link `daemon`."""
+        period = {"began_at": format_timestamp(began), "ended_at": format_timestamp(ended)}
+        self._db.table("outage").insert({"link": DAEMON_DOWNTIME, **period, "reason": reason, "blocked": 0})
+        self._prune(DAEMON_DOWNTIME)
+
     def _prune(self, link: str) -> None:
         """Delete the oldest ended outages of *link* above `MAX_ENDED`, but keep their total duration."""
         where = (
@@ -75,12 +81,6 @@ class Outages:
                 "insert into meta values (?, ?) on conflict (key) do update set value = value + excluded.value",
                 [f"{_PRUNED}{link}", pruned * 86400],
             )
-
-    def record_downtime(self, began: datetime, ended: datetime, reason: str) -> None:
-        """Store a downtime of the daemon, as an outage of the link `daemon`."""
-        period = {"began_at": format_timestamp(began), "ended_at": format_timestamp(ended)}
-        self._db.table("outage").insert({"link": DAEMON_DOWNTIME, **period, "reason": reason, "blocked": 0})
-        self._prune(DAEMON_DOWNTIME)
 
     def _update_open(self, link: str, change: str, *values: object) -> bool:
         """Change the open outage of *link*; False if there is none."""

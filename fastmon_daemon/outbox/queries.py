@@ -33,22 +33,28 @@ _TABLES: Mapping[type, str] = {
 _DECODERS: Mapping[str, Callable[[Any], Any]] = {
     "run_id": json.loads,
     "states": json.loads,
-    "absent": lambda text: tuple(json.loads(text)),
+    **dict.fromkeys(("absent", "unlisted"), lambda text: tuple(json.loads(text))),
     "preexisting": lambda text: tuple(json.loads(text or "[]")),
     "plan": lambda text: SamplePlan(**json.loads(text)) if text else None,
     "origin": Origin,
-    **dict.fromkeys(("included", "nameless", "claimed", "blocked"), bool),
+    **dict.fromkeys(("included", "is_doubtful", "nameless", "claimed", "blocked", "is_whole"), bool),
 }
 """Column -> how its value is read, if not as it is."""
 _EXECUTION = """coalesce(execution_id, (select execution_id from run where run.namespace = stf.namespace
 and run.run = stf.run)) as execution_id"""
 """The execution of an STF is that of its message, else that of its run."""
+_IS_DOUBTFUL = """(exists (select 1 from stf as other where other.filename = stf.filename and other.run <> stf.run)
+or exists (select 1 from pruned where pruned.filename = stf.filename and pruned.run <> stf.run)
+or exists (select 1 from run where run.namespace = stf.namespace and run.run = stf.run and unlisted <> '[]')
+) as is_doubtful"""
+_COMPUTED = {"execution_id": _EXECUTION, "is_doubtful": _IS_DOUBTFUL}
+"""Fields of an `Stf` that are not columns of its table."""
 
 
 def _select(model: type, table: str) -> str:
     """The query for all rows of *table*; its columns are the fields of *model*."""
     names = [each.name for each in fields(model) if each.name != "tfs"]
-    columns = ", ".join(_EXECUTION if model is Stf and name == "execution_id" else name for name in names)
+    columns = ", ".join(_COMPUTED.get(name, name) if model is Stf else name for name in names)
     return f"select {columns} from {table}"  # noqa: S608 (only fixed names are put in)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from array import array
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from sqlite_utils import Database
@@ -79,7 +79,8 @@ class Runs:
         False if an operator claimed it although that was known.
         """
         query = (
-            "update run set claimed = 0, other_namespace = ?, poll_at = null, monitor_count = null, absent = '[]'"
+            "update run set claimed = 0, other_namespace = ?, poll_at = null, monitor_count = null, absent = '[]',"
+            " unlisted = '[]', expected = null, expected_by = null"
             " where namespace = ? and run = ? and other_namespace is null"
         )
         return bool(self._db.execute(query, [other_namespace, row.namespace, row.run]).rowcount)
@@ -115,11 +116,16 @@ class Runs:
         earlier = "poll_at = iif(claimed, min(coalesce(poll_at, ?), ?), null)"
         self._set(row, earlier, [format_timestamp(at), format_timestamp(at)])
 
-    def record_poll(self, row: RunRow, at: datetime | None, listed: int, absent: Sequence[str]) -> None:
-        """Store the answer to a poll: *listed* STFs, of which *absent* are unknown; the next poll is at *at*."""
-        kept = json.dumps(sorted(absent)[:MAX_ABSENT])
-        change = "poll_at = ?, reconcile_error = null, polls = polls + 1, monitor_count = ?, absent = ?"
-        self._set(row, change, [format_timestamp(at) if at else None, listed, kept])
+    def record_poll(
+        self, row: RunRow, at: datetime | None, listed: int, absent: Iterable[str], unlisted: Iterable[str]
+    ) -> None:
+        """Store the answer to a poll: *listed* STFs, of which *absent* are unknown; the next poll is at *at*.
+
+        *unlisted* STFs should have been listed too.
+        """
+        names = [json.dumps(sorted(each)[:MAX_ABSENT]) for each in (absent, unlisted)]
+        change = "poll_at = ?, reconcile_error = null, polls = polls + 1, monitor_count = ?, absent = ?, unlisted = ?"
+        self._set(row, change, [format_timestamp(at) if at else None, listed, *names])
 
     def remove_absent(self, row: RunRow, filename: str) -> None:
         """An STF that was unknown at the last poll is stored now; *row* must be current."""
@@ -160,6 +166,15 @@ class Runs:
         """The filenames of all STFs of the run that were ever stored, pruned ones included."""
         query = f"select filename from stf where {_OF_RUN} union all select filename from pruned where {_OF_RUN}"  # noqa: S608
         return {name for (name,) in self._db.execute(query, [row.namespace, row.run] * 2)}
+
+    def registered_names(self, row: RunRow, states: Sequence[str], until: datetime) -> set[str]:
+        """The filenames of the run's STFs in *states* of which a TF file was registered until then."""
+        query = (
+            f"select filename from stf where {_OF_RUN} and state in ({placeholders(states)})"  # noqa: S608
+            " and exists (select 1 from tf where tf.stf = stf.id and tf.registered_at <= ?)"
+        )
+        found = self._db.execute(query, [row.namespace, row.run, *states, format_timestamp(until)])
+        return {name for (name,) in found}
 
     def saved_verdict(self, row: RunRow) -> str | None:
         """The verdict that was stored when the run became complete, as JSON."""

@@ -18,7 +18,7 @@ from fastmon_daemon.outbox.run_merging import merge_runs
 APPLICATION_ID = 0x464D4F4E
 """`FMON`: distinguishes an outbox from other SQLite databases, also for `file`."""
 
-VERSION = 8
+VERSION = 9
 """The `user_version`; a higher one means that a newer fastmon wrote the database."""
 
 migrations = Migrations("fastmon")
@@ -252,6 +252,20 @@ def m0008_one_run(db: Database) -> None:
     """One identity for each run: `0300123` is `300123`; and whether a run is ours: those known until now are."""
     db.executescript(_CLAIMS)
     merge_runs(db)
+
+
+_NAMES_AND_BODIES = """
+create index pruned_filename on pruned (filename);
+alter table run add column unlisted text not null default '[]';     -- JSON: filenames
+alter table rejected add column is_whole integer not null default 1;
+update rejected set is_whole = bytes <= 65536;
+"""
+
+
+@migrations(name="names_and_bodies")
+def m0009_names_and_bodies(db: Database) -> None:
+    """Other runs are found by a name, STFs are noted that stand in another run, and bodies that were cut."""
+    db.executescript(_NAMES_AND_BODIES)
 
 
 def check_compatible(db: Database, path: Path) -> None:

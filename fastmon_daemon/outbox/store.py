@@ -104,12 +104,10 @@ class Outbox(OutboxReader):
         self._db.execute(f"update history set note = note || ', ' || ? where id = ({last})", [note])  # noqa: S608
 
     def reject(self, body: str | bytes, reason: str, now: datetime, limit: int) -> None:
-        """Store a rejected message, whole up to 64 KiB, with its reason; only the latest *limit* rows are kept."""
+        """Store a rejected message with its reason, whole up to 64 KiB; only the latest *limit* rows are kept."""
         data = body.encode(errors="replace") if isinstance(body, str) else body
         text = data[:MAX_REJECTED_BYTES].decode(errors="backslashreplace").replace("\0", "\\x00")
-        if len(data) > MAX_REJECTED_BYTES:
-            reason = f"{reason} (kept: the first {MAX_REJECTED_BYTES} of {len(data)} bytes)"
-        self._db.execute(_REJECT, [format_timestamp(now), reason, len(data), text])
+        self._db.execute(_REJECT, [format_timestamp(now), reason, len(data), text, len(data) <= MAX_REJECTED_BYTES])
         dropped = self._db.execute(_REJECTED_CAP, [limit]).rowcount
         if dropped > 0:
             self.count("rejected_dropped", dropped)
@@ -141,7 +139,9 @@ class Outbox(OutboxReader):
         match result:
             case Sampled():
                 self._save_sample(stf_id, result)
-            case Registered(tf=tf):
+            case Registered(tf=tf, sample=sample):
+                if sample is not None:
+                    self._replace_sample(stf_id, sample)
                 self._db.execute(_REGISTERED, {**asdict(tf), "stf": stf_id, "now": format_timestamp(now)})
                 if tf.adopted:
                     remark = f"{tf.filename} was already registered: {tf.adopted}"
@@ -152,7 +152,18 @@ class Outbox(OutboxReader):
     def _save_sample(self, stf_id: int, result: Sampled) -> None:
         plan = json.dumps(asdict(result.plan))
         if not self._db.execute("update stf set plan = ? where id = ? and plan is null", [plan, stf_id]).rowcount:
-            return  # a stored sample is never replaced
+            return
+        self._insert_tfs(stf_id, result)
+
+    def _replace_sample(self, stf_id: int, result: Sampled) -> None:
+        """Store a sample that was drawn again, unless a TF file was registered already."""
+        arguments = {"id": stf_id, "plan": json.dumps(asdict(result.plan)),
+                     "tf_count": result.tf_count, "size_bytes": result.size_bytes}  # fmt: skip
+        if self._db.execute(_REPLACE_SAMPLE, arguments).rowcount:
+            self._db.execute("delete from tf where stf = ?", [stf_id])
+            self._insert_tfs(stf_id, result)
+
+    def _insert_tfs(self, stf_id: int, result: Sampled) -> None:
         for block, size in zip(result.ranges, result.sizes, strict=True):
             self._db.execute(
                 "insert into tf (stf, sequence, filename, first, last, count, size_bytes) values (?, ?, ?, ?, ?, ?, ?)",
@@ -252,8 +263,11 @@ where stf = :stf and sequence = :sequence and registered_at is null"""
 _REMARK = """
 update stf set remark = iif(remark is null, :remark, remark || '; ' || :remark)
 where id = :stf and (remark is null or instr(remark, :remark) = 0)"""
+_REPLACE_SAMPLE = """
+update stf set plan = :plan, tf_count = coalesce(tf_count, :tf_count), size_bytes = coalesce(size_bytes, :size_bytes)
+where id = :id and not exists (select 1 from tf where stf = :id and registered_at is not null)"""
 _ANNOUNCED = "update tf set announced_at = ? where stf = ? and sequence = ? and announced_at is null"
-_REJECT = "insert into rejected (at, reason, bytes, body) values (?, ?, ?, ?)"
+_REJECT = "insert into rejected (at, reason, bytes, body, is_whole) values (?, ?, ?, ?, ?)"
 _REJECTED_CAP = "delete from rejected where id in (select id from rejected order by id desc limit -1 offset ?)"
 _COUNT = """
 insert into meta values (?, ?) on conflict (key) do update set value = cast(value as integer) + excluded.value"""

@@ -83,6 +83,12 @@ class HealthChecker:
         """The statechart of the STFs."""
         return self._rule.chart
 
+    def close(self) -> None:
+        """Close the database connection; in the thread that used it."""
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
     def health(self) -> Health:
         """Return the health: the assessment, as `inspect` shows it, and whether there is work."""
         found = self._assessor.assess(self.reports)

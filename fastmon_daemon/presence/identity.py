@@ -6,9 +6,6 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from loguru import logger
-
-from fastmon_daemon.base.errors import FastmonError
 from fastmon_daemon.monitor import AgentClient
 from fastmon_daemon.outbox import Outbox
 
@@ -19,24 +16,47 @@ _KEY = "agent_name"
 _NAME_MAX = 100
 
 
-def agent_name(outbox: Outbox, given: str | None, user: str, instance: str, next_number: Callable[[], int]) -> str:
-    """Return the agent name: *given*, else the stored one, else a new one with the monitor's *next_number*.
+class AgentName:
+    """The agent's name: *given*, else the one that is stored, else a new one.
 
-    If the monitor does not answer at the very first start, the name is made of *instance* and stays: a later change
-    would make a second stage of each STF, and half of the announcements would carry the old name.
+    A name with a number of the monitor is stored at once. One that is made of *instance*, because the monitor gave no
+    number, is stored when something was told under it: then a change would make a second stage of each STF, and half of
+    the announcements would carry the old name. Until then each start asks the monitor again.
     """
-    if name := given or outbox.recall(_KEY):
-        return name
-    try:
-        number = str(next_number())
-    except FastmonError as exc:
-        number = instance
-        logger.warning("agent name: the monitor assigned no number, using instance {} permanently: {}", number, exc)
-    user = re.sub(r"[^\w.-]", "_", user, flags=re.ASCII)[: _NAME_MAX - len(f"{AGENT_TYPE}-agent--{number}")]
-    name = f"{AGENT_TYPE}-agent-{user}-{number}"
-    with outbox.transaction():
-        outbox.remember(_KEY, name)
-    return name
+
+    def __init__(self, outbox: Outbox, given: str | None, user: str, instance: str) -> None:
+        self._outbox = outbox
+        self._user = user
+        self._instance = instance
+        known = given or outbox.recall(_KEY)
+        self._is_settled = known is not None
+        self._text = known or self._made_of(instance)
+
+    def __str__(self) -> str:
+        return self._text
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the name stays: it is given or stored."""
+        return self._is_settled
+
+    def use_number(self, number: int) -> None:
+        """Take a name with the monitor's *number*, and store it."""
+        self._text = self._made_of(str(number))
+        self.settle()
+
+    def settle(self) -> None:
+        """Store the name, unless it is settled. Raises: StorageUnavailable."""
+        if self._is_settled:
+            return
+        with self._outbox.transaction():
+            self._outbox.remember(_KEY, self._text)
+        self._is_settled = True
+
+    def _made_of(self, number: str) -> str:
+        longest = _NAME_MAX - len(f"{AGENT_TYPE}-agent--{number}")
+        user = re.sub(r"[^\w.-]", "_", self._user, flags=re.ASCII)[:longest]
+        return f"{AGENT_TYPE}-agent-{user}-{number}"
 
 
 def registration_calls(

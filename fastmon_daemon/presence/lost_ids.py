@@ -14,7 +14,7 @@ from loguru import logger
 
 from fastmon_daemon.base.backoff import Backoff
 from fastmon_daemon.base.errors import FastmonError
-from fastmon_daemon.messages import run_number
+from fastmon_daemon.messages import run_identity
 from fastmon_daemon.monitor import STAGES, WORKFLOWS, AgentClient
 from fastmon_daemon.outbox import StageKeys, Stf
 from fastmon_daemon.presence.identity import AGENT_TYPE
@@ -96,7 +96,7 @@ class LostIds:
         def take(row: dict[str, Any]) -> bool:
             for lost in wanted.pop(row["filename"], ()):
                 run = row.get("run_id")
-                if run is None or _run(run) == _run(lost.stf.run):
+                if run is None or run_identity(run) == run_identity(lost.stf.run_id):
                     lost.workflow_id = str(row["workflow_id"])
                 else:
                     lost.other_run = str(run)
@@ -145,9 +145,3 @@ class LostIds:
             what = "workflow" if lost.workflow_id is None else "stage"
             reason = f"its {what} is {self.hopeless or 'not in the table of the monitor, which says that it exists'}"
         return StageKeys(workflow_id=lost.workflow_id, stage_id=lost.stage_id, unreportable=reason)
-
-
-def _run(run: object) -> object:
-    """The identity of a run: its number if it has one."""
-    number = run_number(run) if isinstance(run, str | int) else None
-    return number if number is not None else str(run)

@@ -13,11 +13,13 @@ from typing import TypeVar
 from loguru import logger
 
 from fastmon_daemon.base.backoff import Backoff, backoff
-from fastmon_daemon.base.errors import FastmonError, LinkDown, TransientError
+from fastmon_daemon.base.errors import FastmonError, LinkBlocked, LinkDown, TransientError
 from fastmon_daemon.monitor import RequestRejected
 
 NO_SUCH_CALL_PAUSE_S = 3600.0
 """Seconds until the next attempt if the monitor does not have the call."""
+LINK_DOWN_PAUSE_S = 5.0
+"""Longest pause while the monitor cannot be reached: such a call costs nothing, and an outage may end at any time."""
 _ERROR_PAUSES = Backoff(first_s=1.0, longest_s=30.0)
 """Pauses after unexpected errors in a row."""
 
@@ -149,6 +151,8 @@ class BestEffortCall:
         absent = isinstance(error, RequestRejected) and error.endpoint_missing
         retry_after_s = error.retry_after_s if isinstance(error, TransientError) else None
         pause_s = backoff(self._failures, retry_after_s=retry_after_s).total_seconds()
+        if isinstance(error, LinkDown) and not isinstance(error, LinkBlocked) and not retry_after_s:
+            pause_s = min(pause_s, LINK_DOWN_PAUSE_S)
         pause_s = min(NO_SUCH_CALL_PAUSE_S if absent else pause_s, self._max_pause_s)
         self._not_before = self._monotonic() + pause_s
         if quietly or self._warned or isinstance(error, LinkDown):  # the engine logs a link that is down

@@ -15,6 +15,7 @@ from loguru import logger
 from fastmon_daemon.base.backoff import backoff
 from fastmon_daemon.base.clock import parse_timestamp
 from fastmon_daemon.base.errors import FastmonError, LinkDown
+from fastmon_daemon.messages import run_identity
 from fastmon_daemon.monitor import AgentClient, RequestRejected
 from fastmon_daemon.outbox import (
     COALESCED_UPDATES,
@@ -75,13 +76,17 @@ class StageReporter:
         self._unregistered: set[int] = set()
         """Unfinished STFs that the monitor did not know when their workflow was created."""
         self._lost = LostIds(client, agent_name, self._monotonic)
+        self._seen = 0
+        """The last history row of the last round: the engine wakes the worker often, and many rows may wait."""
+        self._rescan_at = self._monotonic()
+        """When rows that wait are looked at again."""
         self._requested = 1
         """Requested rounds; written only by `report_now`."""
         self._completed = 0
         """`_requested` when the last complete round began; written only by the worker."""
         self.in_flight = False
         """Whether an answer of the monitor may be due or not stored yet; written only by the worker."""
-        self.worker = PeriodicWorker("stages", self.tick, errors=errors)
+        self.worker = PeriodicWorker("stages", self.tick, health_checker.close, errors=errors)
 
     @property
     def is_settled(self) -> bool:
@@ -93,8 +98,11 @@ class StageReporter:
         begun_at, requested = self._monotonic(), self._requested
         self.in_flight = True  # set before the worker checks `stopping`; who stops it checks in the other order
         try:
+            if requested != self._completed or begun_at >= self._rescan_at:
+                self._seen, self._rescan_at = 0, begun_at + EVERY_S
             self._round()
             if self._find_lost():
+                self._seen = 0
                 self._round()
         finally:
             self.in_flight = False
@@ -111,13 +119,12 @@ class StageReporter:
         return bool(self._attempt.pause_s) or self.worker.stopping.is_set()
 
     def _round(self) -> None:
-        after = 0
         while not self._must_wait:
-            stfs, last = self._health_checker.reports.stages.pending(after, _PAGE)
+            stfs, last = self._health_checker.reports.stages.pending(self._seen, _PAGE)
             if not stfs:
                 break
             self._report_page(stfs)
-            after = last
+            self._seen = last
 
     def _report_page(self, stfs: Sequence[int]) -> None:
         """Report the pending transitions of *stfs*, which has an STF once for each of them."""
@@ -189,6 +196,9 @@ class StageReporter:
                 self._unregistered.add(stf.id)
             if workflow is None:
                 workflow, is_new = self._client.create_workflow(workflow_row(report, self._chart, file_id)), True
+            elif (run := self._client.run_of_workflow(workflow)) and run_identity(run) != run_identity(stf.run_id):
+                self._give_up(report, f"the monitor's row of this name names a workflow of run {run}")
+                return
             self._set_keys({stf.id: StageKeys(workflow_id=workflow, stage_id=None, unreportable=None)})
         if not is_new:
             file = {"file_id": file_id} if file_id else {}

@@ -54,7 +54,7 @@ class StatusPublisher:
         fields = {
             "namespace": self._namespace,
             "status": status,
-            "message": f"{self._name} {status}{f': {health.why}' if health.why else ''}",
+            "message": health.why or status,  # the fields beside it say who sends it
             "run_number": run_number(run.run_id) if run else None,  # a `run_id` would be followed by other agents
         }
         try:

@@ -130,7 +130,7 @@ class BackfillQueue:
         current = outbox.runs.get(row.namespace, row.run) or row
         if not current.claimed:
             return  # it was released meanwhile
-        born = parse_timestamp(stf.created_at)
+        born = parse_timestamp(stf.created_at) if stf.created_at else now
         sequence = sequence_in(stf.stf_filename, row.run_id)
         note = explain_missed(born, outbox) if missed.origin is Origin.RECOVERED else None
         new = NewStf(
@@ -152,6 +152,8 @@ class BackfillQueue:
         if outcome is not ReceiveOutcome.FRESH:
             return  # its message has arrived meanwhile
         outbox.count(f"stf_{missed.origin}")
+        if stf.unreadable:
+            logger.warning("{}: the monitor's row was read without {}", missed.name, ", ".join(stf.unreadable))
         logger.info("{}: {} (run {})", stf.stf_filename, note or "listed by the monitor", row.run)
         outbox.runs.record_message(row.namespace, row.run_id, self._config.run_chart.initial, now, None)
         apply_transition(outbox, self._config.run_chart, current, STF_SEEN, now)

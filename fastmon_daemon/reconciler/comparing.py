@@ -64,12 +64,18 @@ class RunComparator:
         origin = Origin.POLLED if row.nameless else Origin.RECOVERED
         self._backfill.add(run, [MissedStf(row, stf, origin) for stf in missed])
         row = self._expect(outbox, row, len(listing.stfs), poll_state)
-        all_here = not absent and row.expected is not None and len(known) >= row.expected
+        unlisted = self._unlisted(outbox, row, listing)
+        all_here = (
+            not (absent or unlisted)
+            and row.expected is not None
+            and len(known) >= row.expected
+            and len(listing.stfs) >= self._listable_count(outbox, row)
+        )
         pause_s = self._pause_s(outbox, row, poll_state, now, all_here=all_here)
         if len(missed) < len(unqueued):
             pause_s = poll_state.until_missed(self._grace_s(row), monotonic, pause_s)
         at = None if pause_s is None else now + timedelta(seconds=pause_s)
-        outbox.runs.record_poll(row, at, len(listing.stfs), [stf.stf_filename for stf in absent])
+        outbox.runs.record_poll(row, at, len(listing.stfs), [stf.stf_filename for stf in absent], unlisted)
 
     def compare_now(
         self, outbox: Outbox, key: tuple[str, str], listed: list[StfFile], by: str, now: datetime
@@ -93,7 +99,8 @@ class RunComparator:
         absent = [stf for stf in listed if stf.stf_filename not in known]
         unqueued = tracked.without_backfill(absent)
         self._backfill.add(tracked, [MissedStf(row, stf, Origin.RECOVERED, by) for stf in unqueued])
-        outbox.runs.record_poll(row, now, len(listed), [stf.stf_filename for stf in absent])
+        unlisted = set(row.unlisted) - {stf.stf_filename for stf in listed}
+        outbox.runs.record_poll(row, now, len(listed), [stf.stf_filename for stf in absent], unlisted)
         return ReconcileResult(run, len(listed), len(known), [stf.stf_filename for stf in unqueued])
 
     def _record_poll(
@@ -106,6 +113,27 @@ class RunComparator:
         since = format_timestamp(now - timedelta(seconds=poll_state.since_s))
         if any(outage.link == "broker" for outage in outbox.outages.between(since, format_timestamp(now))):
             poll_state.reset_listening()
+
+    @property
+    def _listable_states(self) -> list[str]:
+        """The states of STFs that the monitor must list once their TF files are registered."""
+        chart = self._config.charts[0]
+        given_up = {state for trigger in ("skip", "fail", "discard") for state in chart.leads_to(trigger)}
+        return [state for state in chart.states if state not in given_up]
+
+    def _unlisted(self, outbox: Outbox, row: RunRow, listing: RunListing) -> set[str]:
+        """STFs with registered TF files that the monitor does not list in their run: they stand in another run."""
+        ours = outbox.runs.registered_names(row, self._listable_states, listing.asked_at)
+        unlisted = ours - {stf.stf_filename for stf in listing.stfs}
+        if more := sorted(unlisted - set(row.unlisted)):
+            logger.error(
+                "run {}: {} STFs with TF files are not listed by the monitor: {} ...", row.run, len(more), more[0]
+            )
+        return unlisted
+
+    def _listable_count(self, outbox: Outbox, row: RunRow) -> int:
+        counts = outbox.runs.counts_by_state(row)
+        return sum(counts.get(state, 0) for state in self._listable_states)
 
     def _is_open(self, row: RunRow) -> bool:
         return self._config.run_chart.may(row.state, END_RUN)
@@ -161,5 +189,8 @@ class RunComparator:
 
     def _log_given_up(self, outbox: Outbox, row: RunRow, now: datetime) -> None:
         verdict = judge(outbox.runs, row, self._config.charts, now)
+        if not verdict.missing:
+            logger.error("run {}: polls stopped: {}: {}", row.run, ", ".join(verdict.incomplete_reasons), verdict.line)
+            return
         numbers = verdict.missing_sequences or "numbers unknown"
         logger.error("run {}: {} STFs missing, polls stopped ({}): {}", row.run, verdict.missing, numbers, verdict.line)

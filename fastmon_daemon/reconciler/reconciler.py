@@ -103,7 +103,7 @@ class Reconciler:
 
     def _poll(self, row: RunRow, number: int, run: TrackedRun) -> BackgroundTask:
         config, poll_state = self._config, run.poll_state
-        asked_at = config.clock.monotonic()
+        asked_at, asked_on = config.clock.monotonic(), config.clock.now()
         is_open = config.run_chart.may(row.state, END_RUN)
         asks_end = config.polls_all_runs and is_open and asked_at - poll_state.end_asked >= config.intervals.open_run_s
 
@@ -114,7 +114,7 @@ class Reconciler:
             ended_at = None
             with suppress(TransientError):  # the list counts anyway, and the next poll asks for the end again
                 ended_at = config.monitor.run_ended_at(key) if key is not None else None
-            return RunListing(stfs, ended_at, config.clock.monotonic() - started_at)
+            return RunListing(stfs, ended_at, config.clock.monotonic() - started_at, asked_on)
 
         def done(outbox: Outbox, answer: Any, now: datetime) -> None:
             if run.purged:

@@ -97,8 +97,8 @@ def judge(reports: Runs, row: RunRow, charts: tuple[StateMachine, StateMachine],
         state=row.state,
         complete=not reasons,
         incomplete_reasons=reasons,
-        expected=row.expected if row.claimed else None,
-        expected_by=row.expected_by if row.claimed else None,
+        expected=row.expected,
+        expected_by=row.expected_by,
         monitor_count=row.monitor_count,
         received=sum(counts.values()) - recovered,
         recovered=recovered,
@@ -168,6 +168,11 @@ def _incomplete_reasons(
         yield f"missing: {missing}"
     if row.absent:
         yield f"listed by the monitor, not received yet: {len(row.absent)}"
+    completed, ended = _after("close_stf", chart, counts), not run_chart.may(row.state, "end_run")
+    if row.unlisted:
+        yield f"with TF files, but not listed by the monitor in this run: {len(row.unlisted)} ({row.unlisted[0]} ...)"
+    elif row.monitor_count is not None and row.monitor_count < completed and ended and row.poll_at:
+        yield f"completed: {completed}, listed by the monitor: {row.monitor_count}"  # until the poll that is due
     if failed := _after("fail", chart, counts):
         yield f"failed: {failed}"
     if unfinished := _unfinished(chart, counts):
@@ -183,7 +188,7 @@ def _unfinished(chart: StateMachine, counts: dict[str, int]) -> int:
 
 
 def _missing_count(row: RunRow, counts: dict[str, int]) -> int:
-    return max(0, (row.expected or 0) - sum(counts.values())) if row.claimed else 0
+    return max(0, (row.expected or 0) - sum(counts.values()))
 
 
 def _missing(row: RunRow, counts: dict[str, int], sequences: set[int]) -> tuple[int, str]:

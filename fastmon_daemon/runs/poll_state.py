@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from fastmon_daemon.monitor import StfFile
 
@@ -59,6 +60,8 @@ class RunListing:
     """The end time in the monitor's row of the run, if it was requested."""
     seconds: float
     """Duration of the poll."""
+    asked_at: datetime
+    """What was registered before is in the list."""
 
 
 @dataclass(slots=True)

@@ -25,7 +25,7 @@ GAP_POLL_AFTER = timedelta(seconds=5)
 def record_run_event(outbox: Outbox, chart: StateMachine, event: RunEvent, namespace: str, now: datetime) -> RunRow:
     """Store *event* and return the run; a repeated event changes no state.
 
-    A run is ours once an event bears our namespace. What others only announced to all is not taken from them.
+    A run is ours once an event bears our namespace. Of any other, we expect only the STFs that messages name.
     """
     before = outbox.runs.get(namespace, event.run)
     outbox.runs.record_message(
@@ -37,7 +37,7 @@ def record_run_event(outbox: Outbox, chart: StateMachine, event: RunEvent, names
         logger.warning("run {}: not claimed (its message has no namespace): {}", row.run, NOT_CLAIMED)
     elif before is not None and row.claimed and not before.claimed:
         logger.info("run {}: claimed (a message has our namespace)", row.run)
-    if event.kind == END_RUN and event.total_stf_files is not None:
+    if row.claimed and event.kind == END_RUN and event.total_stf_files is not None:
         row = _record_total(outbox, chart, row, event.total_stf_files, now)
     return apply_transition(outbox, chart, row, event.kind, now)
 

@@ -67,6 +67,7 @@ def monitor_client(context: ProcessContext) -> MonitorClient:
         connections=monitor_connections(settings.workers),
         ca=settings.monitor_ca,
         environ=context.values,
+        on_write=context.wrote.set,
     )
 
 
@@ -95,12 +96,13 @@ def agent_client(
     *,
     deadline_s: float = _AGENT_DEADLINE_S,
     logs_url: str | None = None,
+    settles_name: bool = True,
     found_down: Callable[[], object] = lambda: None,
 ) -> AgentClient:
     """Return a client for agent calls, with its own connections: a hanging call delays no registration.
 
-    *logs_url* is that of another server for log lines. It gets no token: it may use plain HTTP. *found_down* is called
-    when a call found the monitor down.
+    Without *settles_name* what it sends does not make the agent name permanent. *logs_url* is that of another server
+    for log lines. It gets no token: it may use plain HTTP. *found_down* is called when a call found the monitor down.
     """
     settings = context.settings
     connect_s, read_s = _AGENT_TIMEOUT_S
@@ -113,6 +115,7 @@ def agent_client(
         environ=context.values,
         timeout_s=(min(deadline_s, connect_s), min(deadline_s, read_s)),
         deadline_s=deadline_s,
+        on_write=context.wrote.set if settles_name else lambda: None,
         max_retry_after_s=0.0,  # a Retry-After for one of the calls must not stop the heart-beats
     )
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
-from contextlib import closing
+from concurrent.futures import Future
+from contextlib import closing, suppress
 from dataclasses import asdict
 from datetime import datetime
 from functools import partial
+from queue import SimpleQueue
 from typing import Any
 
 from loguru import logger
@@ -34,6 +37,7 @@ from fastmon_daemon.monitor import MonitorClient
 from fastmon_daemon.outbox import DatabaseLock, DiskSpaceGuard, Outbox, open_outbox
 from fastmon_daemon.outbox.pruner import Pruner
 from fastmon_daemon.presence.assessment import Assessor, ProcessState, assessment_rule
+from fastmon_daemon.presence.identity import AgentName
 from fastmon_daemon.presence.periodic_worker import PeriodicWorker, WorkerErrors
 from fastmon_daemon.reconciler.config import ReconcilerConfig
 from fastmon_daemon.reconciler.reconciler import Reconciler
@@ -41,10 +45,11 @@ from fastmon_daemon.runs.tracked_runs import TrackedRuns
 from fastmon_daemon.service.brokers import make_brokers
 from fastmon_daemon.service.clients import monitor_client
 from fastmon_daemon.service.factories import (
+    NAME_TIMEOUT_S,
+    find_agent_name,
     instance_id,
     make_presence,
     make_watcher,
-    registered_name,
     switch_stages,
 )
 from fastmon_daemon.service.process import ProcessContext, ShutdownRequest, signals
@@ -65,28 +70,59 @@ def run(context: ProcessContext, *, once: bool) -> int:
         with outbox.transaction():
             instance = instance_id(outbox)
             switch_stages(outbox, context.settings, utcnow())
-        daemon = Daemon(context, outbox, instance, once=once)
-        shutdown = ShutdownRequest(daemon.inbox.wake)
+        inbox, numbers, made = Inbox(), SimpleQueue[int | None](), Future[Daemon]()
+        liveness, errors = Liveness(time.monotonic), WorkerErrors()
+
+        def wake() -> None:
+            numbers.put(None)
+            inbox.wake()
+
+        def render() -> str:
+            return made.result(NAME_TIMEOUT_S).metrics.render()
+
+        def verdict_line() -> str:
+            return made.result().assessor.assess().line if made.done() else "starting"
+
+        shutdown = ShutdownRequest(wake)
         listen = None if once else context.settings.http
-        http = serve(
-            listen, daemon.liveness, daemon.metrics.render, daemon.errors, lambda: daemon.assessor.assess().line
-        )
-        with ControlServer(context.database, daemon.handle), http, signals(shutdown):
-            return daemon.run_once(shutdown) if once else daemon.run(shutdown)
+        # Before anything is asked of the monitor or of the broker: neither may delay a signal or the service manager.
+        with serve(listen, liveness, render, errors, verdict_line), signals(shutdown):
+            if not once:
+                sd_notify.notify(context.values, "READY=1")
+            name = find_agent_name(context, outbox, instance, numbers)
+            if shutdown.to_stop:
+                logger.info("{}: stopped before the first STF", shutdown.to_stop)
+                return DONE
+            daemon = Daemon(context, outbox, instance, name, inbox, liveness, errors, once=once)
+            made.set_result(daemon)
+            with ControlServer(context.database, daemon.handle):
+                return daemon.run_once(shutdown) if once else daemon.run(shutdown)
 
 
 class Daemon:
     """All parts, made and connected."""
 
-    def __init__(self, context: ProcessContext, outbox: Outbox, instance: str, *, once: bool) -> None:
+    def __init__(  # noqa: PLR0913 (made before it, because it takes the monitor to know its name)
+        self,
+        context: ProcessContext,
+        outbox: Outbox,
+        instance: str,
+        name: AgentName,
+        inbox: Inbox,
+        liveness: Liveness,
+        errors: WorkerErrors,
+        *,
+        once: bool,
+    ) -> None:
         settings, self._values = context.settings, context.values
         self._settings = settings
         self._outbox = outbox
         self._clock = Clock()
-        self._agent_name = registered_name(context, outbox, instance)
+        self._name, self._wrote = name, context.wrote
+        self._agent_name = str(name)
         self._charts = load_statechart("stf"), load_statechart("run")
         self._stopping = threading.Event()
-        self.inbox = Inbox()
+        self.inbox = inbox
         self.monitor = monitor_client(context)
         self._disk_space = DiskSpaceGuard(context.database, settings.min_free_mb, self._clock.monotonic)
         runs = TrackedRuns()
@@ -107,13 +143,13 @@ class Daemon:
         self._announce = self.monitor.announce if settings.notify == "rest" else self._brokers.announce
         self._links = links_for(settings.notify)
         self._watcher = make_watcher(settings, handler, outbox, self._agent_name, self._clock)
-        self.errors = WorkerErrors()
+        self.errors = errors
         self._watching = (
             PeriodicWorker("watcher", self._watcher.tick, self._watcher.on_stop, errors=self.errors)
             if self._watcher
             else None
         )
-        self.liveness = Liveness(self._clock.monotonic)
+        self.liveness = liveness
         rule = assessment_rule(partial(getattr, settings))
         self.assessor = Assessor(context.database, rule, self._process_state, self._clock)
         self.metrics = MetricsCollector(
@@ -238,14 +274,20 @@ class Daemon:
         _start_startup_probe(self.monitor, self.inbox.report_link)
         if self._watching is not None:
             self._watching.start()
-        sd_notify.notify(self._values, "READY=1")
         while not shutdown.to_stop:
             self.engine.tick()
+            self._settle_name()
             self.presence.wake_stages()
             self.liveness.beat()
             sd_notify.notify(self._values, "WATCHDOG=1")  # sent after a completed tick only
         logger.info("{}: stopping; a second signal exits immediately", shutdown.to_stop)
         return self._drain(DONE)
+
+    def _settle_name(self) -> None:
+        """Store the agent name once the monitor has seen it."""
+        if self._wrote.is_set():
+            with suppress(StorageUnavailable):  # tried again after the next tick
+                self._name.settle()
 
     def _log_shortage(self) -> None:
         """Log at the start that the disk is full: else nothing would, until the first message."""
@@ -298,6 +340,7 @@ class Daemon:
         self._pools.shutdown(wait=clean)
         self.monitor.close()
         self.reconciler.listening.end(self._outbox)
+        self._settle_name()
         logger.info("stopped{}", "" if clean else " at the deadline; in-flight work is repeated at the next start")
         return code if clean else EXIT_NOT_DRAINED
 

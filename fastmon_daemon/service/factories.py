@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, suppress
 from datetime import datetime
 from functools import partial
+from queue import Empty, SimpleQueue
 from uuid import uuid4
+
+from loguru import logger
 
 from fastmon_daemon.base.backoff import retry_for
 from fastmon_daemon.base.clock import Clock
+from fastmon_daemon.base.errors import FastmonError
 from fastmon_daemon.engine import Engine
 from fastmon_daemon.engine.sampling import gets_tf_files
 from fastmon_daemon.intake.found_files import FoundFile
@@ -23,7 +28,7 @@ from fastmon_daemon.presence.agent import Presence
 from fastmon_daemon.presence.assessment import Assessor
 from fastmon_daemon.presence.health import HealthChecker
 from fastmon_daemon.presence.heartbeat import Heartbeat
-from fastmon_daemon.presence.identity import agent_name, registration_calls
+from fastmon_daemon.presence.identity import AgentName, registration_calls
 from fastmon_daemon.presence.log_shipping import LogShipper
 from fastmon_daemon.presence.periodic_worker import PeriodicWorker, WorkerErrors
 from fastmon_daemon.presence.stages import StageReporter
@@ -33,8 +38,8 @@ from fastmon_daemon.service.clients import agent_client
 from fastmon_daemon.service.process import ProcessContext
 from fastmon_daemon.settings import Settings
 
-_NAME_TIMEOUT_S = 3.0
-"""Seconds that the very first start waits for the monitor to assign an agent number."""
+NAME_TIMEOUT_S = 3.0
+"""Seconds that the first start waits for the monitor to assign an agent number."""
 
 
 def instance_id(outbox: Outbox) -> str:
@@ -62,11 +67,35 @@ def switch_stages(outbox: Outbox, settings: Settings, now: datetime) -> None:
         outbox.stages.discard_pending(now)
 
 
-def registered_name(context: ProcessContext, outbox: Outbox, instance: str) -> str:
-    """Return the agent name. The very first start requests a number from the monitor, with a short timeout."""
-    with closing(agent_client(context, deadline_s=_NAME_TIMEOUT_S)) as client:
-        next_number = partial(retry_for(_NAME_TIMEOUT_S), client.next_agent_id)
-        return agent_name(outbox, context.settings.agent_name, user_name(context.values), instance, next_number)
+def find_agent_name(
+    context: ProcessContext, outbox: Outbox, instance: str, answers: SimpleQueue[int | None]
+) -> AgentName:
+    """Return the agent name. Until it is settled, a start requests a number from the monitor, and waits for it shortly.
+
+    *answers* gets the number, or None if there is none; None from others ends the wait.
+    """
+    name = AgentName(outbox, context.settings.agent_name, user_name(context.values), instance)
+    if name.is_settled:
+        return name
+
+    def ask() -> None:
+        number = None
+        with closing(agent_client(context, deadline_s=NAME_TIMEOUT_S, settles_name=False)) as client:
+            try:
+                number = retry_for(NAME_TIMEOUT_S)(client.next_agent_id)
+            except FastmonError as exc:
+                logger.warning("agent name: the monitor assigned no number: {}", exc)
+        answers.put(number)
+
+    threading.Thread(target=ask, name="agent-number", daemon=True).start()
+    number = None
+    with suppress(Empty):
+        number = answers.get(timeout=NAME_TIMEOUT_S)
+    if number is not None:
+        name.use_number(number)
+    else:
+        logger.warning("agent name: {}, made without the monitor: it is kept once the monitor has seen it", name)
+    return name
 
 
 def make_presence(  # noqa: PLR0913 (the parts of the daemon)
@@ -105,18 +134,21 @@ def make_presence(  # noqa: PLR0913 (the parts of the daemon)
     if heartbeats:
         destination = settings.subscribe if settings.mode == "message" else ""
         registration = registration_calls(client, name, namespace, user_name(context.values), destination)
-        heartbeat = Heartbeat(client, name, namespace, checker(), registration)
-        workers.append(PeriodicWorker("heart-beat", heartbeat.tick, heartbeat.on_stop, errors=errors))
-    if heartbeats and (brokers.can_send or settings.notify == "rest"):
-        status = StatusPublisher(announce, name, namespace, checker())
-        workers.append(PeriodicWorker("status", status.tick, status.on_stop, errors=errors))
-    if settings.rest_logging:
-        run = checker().run
-        shipper = LogShipper(
-            agent_client(context, logs_url=settings.logs_url), name, context.secrets.redact, run, clock.monotonic
+        health = checker()
+        heartbeat = Heartbeat(client, name, namespace, health, registration)
+        workers.append(
+            PeriodicWorker("heart-beat", heartbeat.tick, _and_close(heartbeat.on_stop, health), errors=errors)
         )
+    if heartbeats and (brokers.can_send or settings.notify == "rest"):
+        health = checker()
+        status = StatusPublisher(announce, name, namespace, health)
+        workers.append(PeriodicWorker("status", status.tick, _and_close(status.on_stop, health), errors=errors))
+    if settings.rest_logging:
+        health = checker()
+        logs_client = agent_client(context, logs_url=settings.logs_url, settles_name=False)
+        shipper = LogShipper(logs_client, name, context.secrets.redact, health.run, clock.monotonic)
         shipper.begin(settings.log_level)
-        workers.append(PeriodicWorker("log-shipping", shipper.tick, shipper.on_stop, errors=errors))
+        workers.append(PeriodicWorker("log-shipping", shipper.tick, _and_close(shipper.on_stop, health), errors=errors))
     stages = None
     if settings.stages:
         stages = StageReporter(
@@ -129,6 +161,16 @@ def make_presence(  # noqa: PLR0913 (the parts of the daemon)
             errors=errors,
         )
     return Presence(workers, stages, clock.monotonic)
+
+
+def _and_close(on_stop: Callable[[], object], health: HealthChecker) -> Callable[[], None]:
+    """Return a function that calls *on_stop* and closes the database connection of the same thread."""
+
+    def stop() -> None:
+        with closing(health):
+            on_stop()
+
+    return stop
 
 
 def make_watcher(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
@@ -25,6 +26,8 @@ class ProcessContext:
     """Why this database was chosen, as text."""
     secrets: SecretRedactor
     """Redacts secrets in the logs; every secret that is read later is added."""
+    wrote: threading.Event = field(default_factory=threading.Event)
+    """Set when the monitor has accepted something from this process that bears its agent name (log lines aside)."""
 
 
 class ShutdownRequest:

@@ -12,6 +12,9 @@ from fastmon_daemon.base.errors import ConfigError
 from fastmon_daemon.settings.fields import MAY_HOLD_PASSWORD, Setting, as_file
 from fastmon_daemon.settings.files import check_regular, read_env_file, read_error, read_text
 
+_NOT_OURS = ("FASTMON_TEST_", "FASTMON_DASHBOARD_")
+"""Variables of the tests, and of fastmon-client, which reads the same `.env` files."""
+
 
 def read_environment(
     environ: Mapping[str, str], *, working_folder: Path | None, home: Path | None
@@ -64,7 +67,7 @@ class Environment:
     def unknown(self, settings: Iterable[Setting]) -> tuple[str, ...]:
         """Return the FASTMON_ variables that belong to none of the settings, sorted."""
         known = {name for setting in settings for name in _variables(setting)}
-        ours = (name for name in self.values if name.startswith("FASTMON_") and not name.startswith("FASTMON_TEST_"))
+        ours = (name for name in self.values if name.startswith("FASTMON_") and not name.startswith(_NOT_OURS))
         return tuple(sorted(set(ours) - known))
 
     def _lookup(self, name: str, secret: bool) -> tuple[str, str, str] | None:

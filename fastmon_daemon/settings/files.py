@@ -44,8 +44,8 @@ def read_env_file(path: Path) -> dict[str, str]:
     for binding in parse_stream(io.StringIO(_env_text(path))):
         if problem := _problem(binding):
             raise ConfigError(f"{path}:{_line(binding)}: {problem}")
-        if binding.key is not None:
-            found[binding.key] = binding.value or ""
+        if binding.key is not None and binding.value is not None:  # `export NAME` keeps the value that NAME has
+            found[binding.key] = binding.value
     return found
 
 

@@ -12,16 +12,10 @@ import requests
 import stomp
 from loguru import logger
 from stomp.exception import StompException
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception_type,
-    sleep_using_event,
-    stop_when_event_set,
-    wait_exponential_jitter,
-)
 
+from fastmon_daemon.base.backoff import Backoff, retry_until_stopped
 from fastmon_daemon.base.errors import ConfigError, PermanentError, TransientError
+from fastmon_daemon.monitor.failures import reason_of
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.testbed.daq_messages import WORKFLOW
 
@@ -30,6 +24,7 @@ TIMEOUT_S = 5.0
 """How long broker or monitor may take to answer before the DAQ tries again."""
 HEART_BEATS_MS = (10_000, 10_000)
 VERSION = "1.0"
+_PAUSES = Backoff(first_s=0.2, longest_s=1.0, shortest_s=0.1)
 _TRANSIENT = {408, 425, 429}
 _EXISTS = ("already exists", "must make a unique set")
 
@@ -38,21 +33,13 @@ T = TypeVar("T")
 
 def retry_until_done(stopping: threading.Event, call: Callable[[], T]) -> T:
     """Return what *call* returns; repeat it after each `TransientError` until *stopping* is set."""
-    policy = Retrying(
-        retry=retry_if_exception_type(TransientError),
-        stop=stop_when_event_set(stopping),
-        wait=wait_exponential_jitter(multiplier=0.1, max=1.0, jitter=0.1),
-        sleep=sleep_using_event(stopping),
-        before_sleep=_log_failure,
-        reraise=True,
-    )
-    return policy(call)
+    return retry_until_stopped(stopping, pause_s=_PAUSES.pause_s, failed=_log_failure)(call)
 
 
-def _log_failure(state: RetryCallState) -> None:
+def _log_failure(number: int, error: BaseException) -> None:
     """Log the first failure and then every tenth."""
-    if state.outcome and state.attempt_number % 10 == 1:
-        logger.warning("{}; retrying", state.outcome.exception())
+    if number % 10 == 1:
+        logger.warning("{}; retrying", error)
 
 
 class _ReceiptWaiter(stomp.ConnectionListener):
@@ -125,7 +112,7 @@ class Topic:
             self._receipts.wait()
         except (StompException, OSError) as exc:
             self.close()
-            raise TransientError(f"broker: {exc!r}") from exc
+            raise TransientError(f"broker: {exc.strerror if isinstance(exc, OSError) else 'no connection'}") from exc
         except TransientError:
             self.close()
             raise
@@ -262,7 +249,7 @@ class Registrar:
                 method, self._base + path, json=body, timeout=(TIMEOUT_S, TIMEOUT_S), allow_redirects=False
             )
         except requests.RequestException as exc:
-            raise TransientError(f"{call}: {exc}") from exc
+            raise TransientError(f"{call}: {reason_of(exc)}") from exc
         if may_exist and response.status_code == 400 and any(text in response.text for text in _EXISTS):
             return None
         if response.status_code >= 500 or response.status_code in _TRANSIENT:

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from fastmon_daemon.base.backoff import MAX_BACKOFF, Backoff, backoff, in_process_retry
+from fastmon_daemon.base.backoff import MAX_BACKOFF, Backoff, backoff, in_process_retry, retry_until_stopped
 from fastmon_daemon.base.errors import (
     FastmonError,
     LinkBlocked,
@@ -127,3 +127,26 @@ def test_retry_after_is_honoured_up_to_ten_minutes() -> None:
     assert backoff(1, retry_after_s=120) == timedelta(seconds=120)
     assert backoff(1, retry_after_s=1e12) == MAX_BACKOFF
     assert backoff(8, retry_after_s=1, jitter=lambda: 1.0) == timedelta(seconds=60)
+
+
+def test_an_endless_retry_ends_with_the_stop_and_counts_its_attempts() -> None:
+    errors = [LinkDown("refused"), LinkBlocked("wrong password"), TransientError("reset"), LinkDown("refused again")]
+    seen: list[tuple[int, str]] = []
+    stopping = NeverSet()
+    policy = retry_until_stopped(
+        stopping, pause_s=lambda number: 10.0 * number, failed=lambda number, error: seen.append((number, str(error)))
+    )
+    assert policy(Failing(*errors)) == "done"
+    assert seen == [(number, str(error)) for number, error in enumerate(errors, start=1)]
+    assert stopping.waits == [10.0, 20.0, 30.0, 40.0]
+
+    stopped = threading.Event()
+    call = Failing(LinkDown("refused"), LinkDown("refused again"), LinkDown("never raised"))
+    with pytest.raises(LinkDown, match=r"^refused again$"):
+        retry_until_stopped(stopped, pause_s=lambda _: 0.0, failed=lambda *_: stopped.set())(call)
+    assert call.calls == 2
+
+
+def test_another_error_ends_an_endless_retry() -> None:
+    with pytest.raises(PermanentError):
+        retry_until_stopped(NeverSet(), pause_s=lambda _: 0.0)(Failing(LinkDown("refused"), PermanentError("no")))

@@ -20,6 +20,7 @@ from tests.broker.links import (
     TOPIC,
     FakeBroker,
     LinkRecorder,
+    answer_frames,
     connected_link,
     embedded_broker,
     parameters,
@@ -358,3 +359,15 @@ def test_stop_keeps_its_deadline_while_the_callback_hangs_before_the_first_sessi
         finally:
             go_on.set()
         assert "did not answer" in recorder.next_change().reason
+
+
+def test_an_ipv6_address_is_reached_with_and_without_brackets(recorder: LinkRecorder) -> None:
+    for host in ("::1", "[::1]"):
+        with socket.create_server(("::1", 0), family=socket.AF_INET6) as listening:
+            broker = FakeBroker(listening)
+            with running_link(parameters(broker.port, host=host), recorder):
+                connection = broker.next_connection()
+                answer_frames(connection)
+                change = recorder.wait_until(lambda change: change.up)
+                assert f"[::1]:{broker.port}" in change.reason
+            connection.close()

@@ -51,7 +51,22 @@ def test_active_alarms_come_first_newest_first():
         driver.wait(1)
         driver.receive(msg_type="fastmon_status", processed_by=agent, status="ok")
         driver.wait(1)
-    assert [alarm["evidence"][0] for alarm in shown(driver)] == ["b", "a", "d", "c"]
+    assert [alarm["evidence"] for alarm in shown(driver)] == [f"{agent} degraded" for agent in ("b", "a", "d", "c")]
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "evidence"),
+    [
+        ("degraded", "monitor blocked: GET http://m: 403", "monitor blocked: GET http://m: 403 (a degraded)"),
+        ("degraded", None, "a degraded"),
+        ("stopped", "stopped", "a stopped"),
+    ],
+)
+def test_the_alarm_of_a_daemon_says_its_cause_once_and_first(status, message, evidence):
+    driver = StateDriver()
+    driver.receive(msg_type="start_run", run_id="1")
+    driver.receive(msg_type="fastmon_status", processed_by="a", status=status, message=message)
+    assert [alarm["evidence"] for alarm in shown(driver)] == [evidence]
 
 
 def test_active_alarm_is_raised_once_and_updates_its_evidence():
@@ -61,7 +76,7 @@ def test_active_alarm_is_raised_once_and_updates_its_evidence():
     driver.wait(5)
     driver.receive(msg_type="fastmon_status", processed_by="a", status="degraded", message="second")
     [alarm] = shown(driver)
-    assert (alarm["since"], alarm["evidence"]) == (since, "a degraded: second")
+    assert (alarm["since"], alarm["evidence"]) == (since, "second (a degraded)")
     assert driver.state.alarms.raised == 1
 
 

@@ -41,7 +41,8 @@ def test_public_address_needs_a_token(address: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["8010", "localhost", "127.0.0.1:x", "127.0.0.1:99999", ":8010", "http://localhost:1"]
+    "address",
+    ["8010", "localhost", "127.0.0.1:x", "127.0.0.1:99999", ":8010", "http://localhost:1", "a..b:80", "[a]:80"],
 )
 def test_invalid_address_is_rejected_with_an_example(address: str) -> None:
     result = call("--listen", address)

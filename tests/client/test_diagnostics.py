@@ -95,7 +95,7 @@ def test_certificate_is_valid_only_with_its_ca(tmp_path: Path) -> None:
 def test_server_without_tls_gets_an_http_hint(monitor: MonitorThread) -> None:
     last = check_all(monitor.url.replace("http://", "https://"))[-1]
     assert (last.what, last.ok) == ("TLS", False)
-    assert "use http:// in SWF_MONITOR_URL" in last.hint
+    assert "write http:// in SWF_MONITOR_URL" in last.detail
 
 
 def run_status(monitor_url: str, *options: str, **environ: str) -> Result:
@@ -107,8 +107,8 @@ def run_status(monitor_url: str, *options: str, **environ: str) -> Result:
 def test_status_shows_settings_with_sources_but_no_token(monitor: MonitorThread) -> None:
     done = run_status(monitor.url)
     assert done.exit_code == 0
-    assert f"SWF_MONITOR_URL        {monitor.url}  (--monitor-url)" in done.output
-    assert "SWF_API_TOKEN          set  (environment)" in done.output
+    assert f"SWF_MONITOR_URL         {monitor.url}  (--monitor-url)" in done.output
+    assert "SWF_API_TOKEN           set  (environment)" in done.output
     assert TOKEN not in done.output
 
 

@@ -33,6 +33,7 @@ READ: tuple[Files, ...] = (
     (b"# MQ_USER: you don't\n\nMQ_USER=me\n'OTHER'=a\n", None),
     (b"FASTMON_ANNOUNCE=/topic/a\nFASTMON_ANNOUNCE=/topic/b\n", None),
     (b"SWF_MONITOR_URL=http://working\n", b"SWF_MONITOR_URL=http://home\nFASTMON_MONITOR_CA=~/ca.pem\n"),
+    (b"MQ_USER=me\nexport MQ_USER\n", b"export MQ_USER\n"),
     (b"MQ_USER=J\xc3\xbcrgen # \xe2\x82\xac\n", None),
 )
 REFUSED: tuple[tuple[bytes, int], ...] = (

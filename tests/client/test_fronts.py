@@ -6,8 +6,10 @@ import gzip
 import json
 import shutil
 import socket
+import ssl
 import subprocess
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -143,6 +145,37 @@ def test_what_the_monitor_sent_is_escaped_once(words: tuple[str, ...]) -> None:
         assert "\\\\x1b" not in output
 
 
+@pytest.mark.parametrize(
+    "proxy",
+    ["http://me:hush-hush@a..b:3128", "http://me:hush-hush@[::1", "http://me:hush-hush@h:port", "nothing://x",
+     "http://me:hush/hush@h:1", "me:hush-hush@h..x:1", "http://me:hush-hush@"],
+)  # fmt: skip
+@pytest.mark.parametrize("words", [("status",), ("summary", "--run", "1"), ("start", "--quiet")])
+def test_invalid_proxy_is_a_usage_error_that_does_not_show_it(words: tuple[str, ...], proxy: str) -> None:
+    done = run(*words, SWF_MONITOR_URL="http://monitor.example", http_proxy=proxy, no_proxy="", NO_PROXY="")
+    assert done.exit_code == 2
+    assert "the proxy variable for the monitor is not a URL" in done.output
+    assert "hush" not in done.output
+
+
+def test_socks_proxy_that_refuses_is_no_traceback() -> None:
+    environ = {"SWF_MONITOR_URL": "http://monitor.example", "http_proxy": "socks5h://127.0.0.1:1", "no_proxy": ""}
+    done = run("summary", "--run", "1", **environ, NO_PROXY="")
+    assert done.exit_code in (1, 4)  # 1 without PySocks
+    assert "Traceback" not in done.output
+    assert not isinstance(done.exception, Exception)
+
+
+@pytest.mark.parametrize(
+    "answer", [ok(b"no gzip", "Content-Encoding: gzip"), ok(b"[" * 100_000), ok(b'{"count": "many"}'), ok(b"\xff")]
+)
+def test_status_stands_any_body(answer: bytes) -> None:
+    with ScriptedServer(*[[answer]] * 9) as server:
+        done = run("status", SWF_MONITOR_URL=server.url)
+    assert "FAILED REST" in done.output
+    assert not isinstance(done.exception, Exception)
+
+
 def test_status_and_requests_trust_the_same(tmp_path: Path) -> None:
     tls, ca = certified(tmp_path)
     trustme.CA().cert_pem.write_to_path(tmp_path / "other.pem")
@@ -174,3 +207,20 @@ def test_hashed_folder_of_certificates_is_trusted(tmp_path: Path) -> None:
         output = run("status", SWF_MONITOR_URL=server.url, SSL_CERT_FILE="", SSL_CERT_DIR=str(folder)).output
     assert f"certificate valid (SSL_CERT_DIR: {folder})" in output
     assert "1 STFs registered" in output
+
+
+def test_certificate_of_another_name_or_time_has_another_hint(tmp_path: Path) -> None:
+    ca = trustme.CA()
+    ca.cert_pem.write_to_path(tmp_path / "ca.pem")
+    yesterday = datetime.now(UTC) - timedelta(days=1)
+    cases = (
+        (ca.issue_cert("other.example"), "set SWF_MONITOR_URL to a host name in the monitor's certificate"),
+        (ca.issue_cert("localhost", not_after=yesterday), "check the clock of this host"),
+    )
+    for certificate, hint in cases:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        certificate.configure_cert(tls)
+        with ScriptedServer(*[[]] * 9, tls=tls) as server:
+            environ = {"SWF_MONITOR_URL": server.url, "FASTMON_MONITOR_CA": str(tmp_path / "ca.pem")}
+            outputs = [run("status", **environ).output, run("summary", "--run", "1", **environ).output]
+        assert [hint in output for output in outputs] == [True, True], outputs

@@ -24,6 +24,7 @@ from fastmon_daemon.testbed.monitor import MonitorThread
 from fastmon_daemon.testbed.stomp_broker import Broker, BrokerThread, Frame, HookResult, Session
 from tests.client.client_process import QUICK, TOKEN, Client, Experiment
 from tests.client.scripted_server import ScriptedServer, certified, notices_of
+from tests.processes import live_testbed
 
 TOPIC = "/topic/epictopic"
 
@@ -255,3 +256,17 @@ def register_tf_files_until(experiment: Experiment, over: threading.Event) -> No
         sequence += 1
         experiment.register_stfs(sequence)
         experiment.register_tfs(sequence)
+
+
+def test_client_hears_the_daemon_with_the_defaults_of_both(tmp_path: Path) -> None:
+    with live_testbed(tmp_path) as testbed:
+        testbed.register(1)
+        defaults = testbed.environment(FASTMON_ANNOUNCE="", FASTMON_SUBSCRIBE="")
+        with Client(testbed.monitor.url, "--transport", "stomp", "--count", "7", environ=defaults) as client:
+            client.wait_for_log("connected to")
+            testbed.daemon(FASTMON_ANNOUNCE="", FASTMON_SUBSCRIBE="")
+            testbed.announce(1)
+            code, lines = client.ended(60.0)
+    assert code == 0
+    assert len(lines) == 7
+    assert not any("backfilled" in line for line in lines)

@@ -83,6 +83,11 @@ class FaultyMonitor(FakeMonitor):
         self.probe()
         return [tf for tf in self.rows.values() if tf.stf_filename == stf_filename]
 
+    def stf_file(self, stf_filename: str, run_number: int) -> StfFile | None:
+        self.probe()
+        self.blamed[stf_filename] += stf_filename not in self.known
+        return self.known.get(stf_filename)
+
     def register_tf(self, tf: TfFile) -> tuple[TfFile, str | None]:
         try:
             return self._register_tf(tf)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transitions.core import Event
 
 from fastmon_daemon.base.errors import FastmonError, LinkDown, ParentNotRegistered, PermanentError, TransientError
 from fastmon_daemon.engine import Inbox
@@ -30,6 +31,34 @@ STATES = ["received", "sampled", "tf_registered", "notified", "completed"]
 
 def history(outbox: Outbox, name: str) -> list[str]:
     return [row.dest for row in outbox.history(named(outbox, name).id)]
+
+
+@pytest.fixture
+def fired(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str]]:
+    """(source, trigger, dest) of each trigger that is fired on a machine of the package `transitions`."""
+    triggers: list[tuple[str, str, str]] = []
+    original = Event.trigger
+
+    def trigger(event: Event, model: Any, *args: Any, **kwargs: Any) -> bool:
+        source = model.state
+        result = original(event, model, *args, **kwargs)
+        triggers.append((source, event.name, model.state))
+        return result
+
+    monkeypatch.setattr(Event, "trigger", trigger)
+    return triggers
+
+
+def test_each_transition_of_an_stf_is_a_trigger_fired_on_the_machine(
+    testbed: FakeTestbed, fired: list[tuple[str, str, str]]
+) -> None:
+    outbox = testbed.outbox()
+    testbed.monitor.trouble["swf.100014.000002.stf"] = PermanentError("monitor said 400")
+    names = [testbed.receive(outbox, n) for n in (1, 2)]
+    settle(testbed.engine(outbox))
+    rows = [row for name in names for row in outbox.history(named(outbox, name).id)]
+    assert sorted(fired) == sorted((row.source, row.trigger, row.dest) for row in rows if row.trigger)
+    assert len(fired) == 6
 
 
 def test_an_stf_is_completed_and_each_transition_is_in_its_history_once(testbed: FakeTestbed) -> None:

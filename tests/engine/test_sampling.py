@@ -58,6 +58,18 @@ def test_a_sample_is_the_same_on_every_host_and_in_every_version() -> None:
 PINNED = [(30, 55), (247, 269), (286, 303), (506, 526), (662, 682), (733, 755), (884, 907)]
 
 
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [
+        ("swf.1.000001.stf", "swf.1.000001"), ("swf.1.000001.", "swf.1.000001."), ("swf", "swf"), (".stf", ".stf"),
+        ("..stf", "."), ("a..", "a.."), ("a.b c", "a"),
+    ],
+)  # fmt: skip
+def test_tf_names_are_the_same_in_every_python(name: str, stem: str) -> None:
+    plan = SamplePlan(seed="s", tf_count=1, tf_files=1, size_fraction=0.1, sequence_start=1)
+    assert [block.filename for block in draw_sample(plan, name)] == [f"{stem}_tf_001.tf"]
+
+
 def test_another_stf_gives_another_sample() -> None:
     samples = {
         draw_sample(SamplePlan(seed=f"s{n}", tf_count=1000, tf_files=7, size_fraction=0.15, sequence_start=1), "a.stf")

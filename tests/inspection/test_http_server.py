@@ -68,6 +68,8 @@ def test_the_metrics_of_a_daemon_match_its_database_and_hold_no_secret(testbed: 
     assert seen["fastmon_monitor_answers_total['201', 'POST']"] == 14
     assert seen["fastmon_link['monitor', 'up']"] == 1
     assert seen["fastmon_engine_turns_total[]"] > 0
+    assert {"fastmon_stage_updates_total['single']", "fastmon_stage_updates_total['coalesced']"} <= seen.keys()
+    assert seen["fastmon_stage_transitions_pending[]"] >= 0
     assert seen["fastmon_database_bytes[]"] > 0
     assert seen["fastmon_disk_free_bytes[]"] > 0
     testbed.monitor.stop()

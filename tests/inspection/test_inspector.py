@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from freezegun import freeze_time
 
 from fastmon_daemon.base.errors import ConfigError, StorageError
 from fastmon_daemon.cli import cli
@@ -21,6 +22,7 @@ from fastmon_daemon.engine.sampling import draw_sample
 from fastmon_daemon.outbox import Announced, NewStf, Outbox, Registered, Sampled, Stf, open_for_reading, open_outbox
 from fastmon_daemon.outbox.models import SamplePlan
 from fastmon_daemon.statechart import load_statechart
+from tests.builders import START
 
 CHART = load_statechart("stf")
 NAME = "swf.7.000001.stf"
@@ -136,6 +138,7 @@ def test_with_a_daemon_an_old_stf_is_stuck_with_error_attempts_and_next_attempt(
     assert config.exit_code == 0
 
 
+@freeze_time(START)
 @pytest.mark.parametrize("blocked", [False, True])
 def test_waiting_for_a_link_that_is_down_is_not_stuck(database: InspectedDatabase, blocked: bool) -> None:
     database.receive(at=ago(minutes=9))
@@ -154,6 +157,7 @@ def test_waiting_for_a_link_that_is_down_is_not_stuck(database: InspectedDatabas
     assert view["oldest"]["next"] == "register_tfs, when the monitor is up"
 
 
+@freeze_time(START)
 def test_an_outage_of_another_link_does_not_count(database: InspectedDatabase) -> None:
     database.receive(at=ago(minutes=9))
     database.move("sample_tfs", ago(minutes=8))
@@ -163,6 +167,7 @@ def test_an_outage_of_another_link_does_not_count(database: InspectedDatabase) -
         assert database.inspect().exit_code == 1
 
 
+@freeze_time(START)
 def test_after_an_outage_the_backlog_has_the_whole_limit_again(database: InspectedDatabase) -> None:
     database.receive(at=ago(minutes=9))
     database.move("sample_tfs", ago(minutes=8))
@@ -171,7 +176,8 @@ def test_after_an_outage_the_backlog_has_the_whole_limit_again(database: Inspect
         database.outbox.outages.link_back("monitor", ago(seconds=5))
     with daemon_of(database.path):
         assert database.inspect().exit_code == 0
-        assert database.inspect(FASTMON_STUCK_AFTER="2").exit_code == 1
+        assert database.inspect(FASTMON_STUCK_AFTER="6").exit_code == 0
+        assert database.inspect(FASTMON_STUCK_AFTER="4").exit_code == 1
 
 
 def test_a_failed_stf_needs_an_operator_with_and_without_a_daemon(database: InspectedDatabase) -> None:
@@ -233,6 +239,18 @@ def test_runs_are_shown(database: InspectedDatabase) -> None:
     with database.outbox.transaction():
         database.outbox.runs.record_message("ns", 100014, "running", ago(minutes=2), None)
     assert re.search(r"100014 +ns +running +- +0 +0 +(\S+ )?\S+ \(2 min ago\)", database.inspect().stdout)
+
+
+def test_updates_of_workflow_stages_are_counted(database: InspectedDatabase) -> None:
+    stages = {"pending": 0, "single_updates": 0, "coalesced_updates": 0, "unreportable": 0}
+    assert database.view()["stages"] == stages
+    database.receive()
+    with database.outbox.transaction():
+        database.outbox.count("stage_updates_single", 3)
+        database.outbox.count("stage_updates_coalesced", 2)
+    assert database.view()["stages"] == stages | {"pending": 1, "single_updates": 3, "coalesced_updates": 2}
+    text = "workflow stages: 3 single updates, 2 coalesced, 1 transitions pending, 0 STFs not reportable"
+    assert text in database.inspect(COLUMNS="200").stdout
 
 
 def test_the_overview_has_the_keys_that_the_help_names(database: InspectedDatabase) -> None:
@@ -395,8 +413,8 @@ def test_a_live_diagram_counts_stfs_and_runs(database: InspectedDatabase, tmp_pa
     result = CliRunner().invoke(cli, ["diagram", *live, "--output", str(file)])
     assert (result.exit_code, result.stdout) == (0, "")
     assert str(database.path) in result.stderr
-    assert r'label="received\n2"' in file.read_text(encoding="utf-8")
-    assert r'label="running\n1"' in CliRunner().invoke(cli, ["diagram", *live, "--chart", "run"]).stdout
+    assert 'label="received [2]' in file.read_text(encoding="utf-8")
+    assert 'label="running [1]' in CliRunner().invoke(cli, ["diagram", *live, "--chart", "run"]).stdout
 
 
 def test_a_database_without_live_is_a_usage_error(database: InspectedDatabase) -> None:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from loguru import logger
 
 from fastmon_daemon.actions.operator_actions import ActionRequest, OperatorActions
 from fastmon_daemon.base import failpoints
@@ -16,9 +17,8 @@ from fastmon_daemon.base.errors import StorageUnavailable
 from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.outbox import Origin, Outbox, open_outbox
 from fastmon_daemon.statechart import load_statechart
-from tests.builders import HandClock, handle, named
+from tests.builders import HandClock, handle, logged, named
 from tests.messages.test_inbound import ready
-from tests.reconciler.harness import logged_warnings
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_a_run_follows_its_chart_if_messages_are_missed_or_repeated(handler: Mes
 
 
 def test_a_run_ends_even_if_its_total_cannot_be_read(handler: MessageHandler, outbox: Outbox) -> None:
-    with logged_warnings() as lines:
+    with logged("WARNING") as lines:
         handle(handler, run_message("end_run", total_stf_files="many"))
     row = outbox.runs.get("torre1", "100014")
     assert row is not None
@@ -197,3 +197,32 @@ def test_ignored_messages_are_counted_even_if_storing_fails_at_first(handler: Me
         failpoints.set_hook(None)
     handle(handler, ready())
     assert outbox.counters() == {"ignored_namespace": 1, "stf_ready_fresh": 1}
+
+
+def test_messages_of_other_namespaces_only_are_warned_of_once_with_their_names(
+    handler: MessageHandler, time: HandClock
+) -> None:
+    lines: list[str] = []
+    sink = logger.add(lines.append, format="{level} {message}")
+    for seconds in range(0, 240, 20):
+        handle(handler, ready(namespace="torre2"))
+        handle(handler, ready(namespace="x\x1b"))
+        time.pass_(seconds=20)
+        assert lines == [] or seconds >= 180
+    logger.remove(sink)
+    (line,) = lines
+    assert line.startswith("WARNING no messages of namespace 'torre1': for 3 min only messages of 'torre2', 'x\\x1b': ")
+
+
+def test_messages_of_other_namespaces_beside_our_own_are_not_warned_of(
+    handler: MessageHandler, time: HandClock
+) -> None:
+    lines: list[str] = []
+    sink = logger.add(lines.append, level="WARNING")
+    handle(handler, ready(namespace="torre2"))
+    handle(handler, ready())
+    for _ in range(100):
+        time.pass_(seconds=20)
+        handle(handler, ready(namespace="torre2"))
+    logger.remove(sink)
+    assert lines == []

@@ -8,6 +8,7 @@ import pytest
 
 from fastmon_daemon.base.errors import LinkBlocked, LinkDown, ParentNotRegistered, PermanentError, TransientError
 from fastmon_daemon.monitor import MonitorClient
+from tests.builders import logged
 from tests.monitor.scripted_monitor import EXISTS, HTML, NO_STF, ROW, TF, TOKEN, Action, Server, resets, says
 
 
@@ -217,11 +218,60 @@ def test_all_run_numbers_are_read_from_one_list(server: Server, monitor: Monitor
     assert server.request_lines == ["GET /swf-monitor/api/runs/"]
 
 
-def test_an_invalid_time_is_unexpected_content(server: Server, monitor: MonitorClient) -> None:
-    server.script = [says(200, {"run_id": 77, "end_time": "yesterday"})]
+def test_a_run_without_a_readable_number_hides_no_other(server: Server, monitor: MonitorClient) -> None:
+    numbers = [None, "r7", [], 100015]
+    server.script = [says(200, [{"run_id": n, "run_number": number} for n, number in enumerate(numbers)])]
+
+    assert monitor.run_numbers() == [100015]
+
+
+@pytest.mark.parametrize("end_time", ["2026-12-31T23:59:60Z", "yesterday"])
+def test_an_end_whose_time_cannot_be_read_is_an_end(end_time: str, server: Server, monitor: MonitorClient) -> None:
+    server.script = [says(200, {"run_id": 77, "end_time": end_time})]
+
+    assert monitor.run_ended_at(77) == end_time
+
+
+def test_a_row_without_an_end_time_is_unexpected_content(server: Server, monitor: MonitorClient) -> None:
+    server.script = [says(200, {"run_id": 77})]
 
     with pytest.raises(LinkDown, match="unexpected content"):
         monitor.run_ended_at(77)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("created_at", "2026-12-31T23:59:60Z"),
+        ("created_at", 1795294948.77),
+        ("created_at", "10000-01-01T00:00:00Z"),
+        ("file_size_bytes", "2 GB"),
+        ("file_size_bytes", -1),
+        ("checksum", ["x"]),
+        ("tf_count", {}),
+    ],
+)
+def test_a_field_that_cannot_be_read_takes_no_other_row_with_it(
+    field: str, value: object, server: Server, monitor: MonitorClient
+) -> None:
+    rows = [stf_row(0), {**stf_row(1), field: value}, stf_row(2)]
+    server.script = [says(200, {"count": 3, "results": rows})]
+
+    stfs = monitor.stf_files(7)
+    assert [stf.stf_filename for stf in stfs] == ["0.stf", "1.stf", "2.stf"]
+    assert [stf.unreadable for stf in stfs] == [(), (field,), ()]
+    assert getattr(stfs[1], field) is None
+
+
+@pytest.mark.parametrize("row", [{"stf_filename": None}, {"stf_filename": 7}, {"stf_filename": ""}, {}, None, "0.stf"])
+def test_a_row_that_names_no_stf_is_logged_and_takes_no_other_with_it(
+    row: object, server: Server, monitor: MonitorClient
+) -> None:
+    server.script = [says(200, {"count": 2, "results": [row, stf_row(1)]})]
+
+    with logged("WARNING") as lines:
+        assert [stf.stf_filename for stf in monitor.stf_files(7)] == ["1.stf"]
+    assert lines == [f"run 7: the monitor lists a row that names no STF: {json.dumps(row)}\n"]
 
 
 def test_a_list_that_does_not_match_its_count_is_a_transient_error(server: Server, monitor: MonitorClient) -> None:

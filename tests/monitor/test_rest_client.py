@@ -103,9 +103,10 @@ def test_an_unusable_ca_file_blocks_the_link(
 
 
 @contextmanager
-def answering(raw: bytes) -> Iterator[int]:
+def answering(raw: bytes, host: str = "127.0.0.1") -> Iterator[int]:
     """A port that answers the first bytes of each connection with *raw*, and closes it."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, 0), family=family) as listening:
 
         def answer() -> None:
             with suppress(OSError):  # the test has ended
@@ -200,6 +201,13 @@ def test_a_compressed_response_and_one_with_a_byte_order_mark_are_read(
     plain = body.encode(charset)
     with answering(f"HTTP/1.1 200 OK\r\nContent-Length: {len(plain)}\r\n\r\n".encode() + plain) as port:
         assert client(f"http://127.0.0.1:{port}").get("runs/", {}, lambda answer: answer) == json.loads(body)
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="this host has no IPv6")
+def test_an_ipv6_address_is_reached_and_needs_no_proxy() -> None:
+    proxy = {"http_proxy": f"http://127.0.0.1:{closed_port()}"}
+    with answering(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]", "::1") as port:
+        assert client(f"http://[::1]:{port}", environ=proxy).tf_files("a.stf") == []
 
 
 def test_a_response_that_is_too_long_when_decompressed_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

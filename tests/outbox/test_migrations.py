@@ -82,7 +82,10 @@ def content_of_v6(path: Path) -> dict[str, list[tuple[object, ...]]]:
         found[table] = [
             tuple(new.get(value, value) if isinstance(value, str) else value for value in row) for row in kept
         ]
-    found["run"] = [(*row, 1, None) for row in found["run"]]  # claimed, and by no other namespace
+    found["rejected"] = [
+        (*row, int(size <= 65_536)) for row, size in zip(found["rejected"], BYTES, strict=True)
+    ]  # whole
+    found["run"] = [(*row, 1, None, "[]") for row in found["run"]]  # claimed, by no other namespace, all listed
     found["meta"] = sorted(
         (RENAMED_KEYS.get(key, key.replace("forgotten:", "purged:")), value) for key, value in found["meta"]
     )

@@ -49,4 +49,4 @@ def test_a_clock_that_is_set_back_shortens_no_other_outage(outbox: Outbox) -> No
     with outbox.transaction():
         outbox.outages.link_back("broker", earlier)
     assert outbox.outages.seconds(earlier)["broker"] == pytest.approx(30, abs=0.01)
-    assert outbox.outages.latest(open_only=False, limit=1)[0].ended_at == format_timestamp(START + timedelta(minutes=1))
+    assert outbox.outages.latest(limit=1)[0].ended_at == format_timestamp(START + timedelta(minutes=1))

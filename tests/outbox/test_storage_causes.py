@@ -12,7 +12,8 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from fastmon_daemon.base.errors import StorageUnavailable
-from fastmon_daemon.outbox import Outbox, attach, connect, open_outbox
+from fastmon_daemon.outbox import Outbox, attach, open_outbox
+from fastmon_daemon.outbox.database import connect
 
 SHIFTER = """
 import os, sys

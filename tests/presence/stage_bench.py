@@ -74,10 +74,11 @@ class Bench:
 
     def reporter(self, *, submit: Submit | None = None, clock: Clock | None = None) -> StageReporter:
         """A new reporter, as after a restart."""
+        self.checker = checker_for(self.testbed, clock=clock)
         return StageReporter(
             self.client,
             "fastmon-agent-test-1",
-            checker_for(self.testbed, clock=clock),
+            self.checker,
             submit=submit or self.submit,
             busy=lambda: False,
             selected=partial(gets_tf_files, self.testbed.settings.selection_fraction),

@@ -16,7 +16,7 @@ from fastmon_daemon.base.logs import SecretRedactor
 from fastmon_daemon.outbox import Outbox
 from fastmon_daemon.presence.health import HealthStatus
 from fastmon_daemon.presence.heartbeat import Heartbeat
-from fastmon_daemon.presence.identity import agent_name, registration_calls
+from fastmon_daemon.presence.identity import AgentName, registration_calls
 from fastmon_daemon.presence.periodic_worker import PeriodicWorker, WorkerErrors
 from fastmon_daemon.presence.status import StatusPublisher
 from fastmon_daemon.service.clients import agent_client
@@ -107,7 +107,7 @@ def test_start_degradation_recovery_and_stop_are_published_once_each(testbed: Fa
     probe.tick()
     lose(outbox, testbed, "monitor")
     probe.tick()
-    assert "monitor down: no answer" in probe.topic.received[-1]["message"]
+    assert probe.topic.received[-1]["message"] == "monitor down: no answer"
     restore(outbox, testbed, "monitor")
     probe.tick()
     probe.publisher.on_stop()
@@ -335,30 +335,25 @@ def test_a_retry_after_of_another_call_delays_no_heartbeat(
     ]  # fmt: skip
 
 
-def no_monitor() -> int:
-    raise LinkDown("no monitor")
+def test_a_name_with_a_number_of_the_monitor_is_stored(outbox: Outbox) -> None:
+    assert str(AgentName(outbox, "mine", "ana", "abcd")) == "mine"
+    name = AgentName(outbox, None, "ana", "abcd")
+    assert not name.is_settled
+    name.use_number(7)
+    again = AgentName(outbox, None, "ana", "abcd")
+    assert str(name) == str(again) == "fastmon-agent-ana-7"
+    assert again.is_settled
 
 
-def test_the_agent_name_is_given_or_stored_or_made_of_a_number_requested_once(outbox: Outbox) -> None:
-    requests_made: list[int] = []
-
-    def number() -> int:
-        requests_made.append(7)
-        return 7
-
-    assert agent_name(outbox, "mine", "ana", "abcd", number) == "mine"
-    assert not requests_made
-    for _ in range(2):
-        assert agent_name(outbox, None, "ana", "abcd", number) == "fastmon-agent-ana-7"
-    assert len(requests_made) == 1
-
-
-def test_without_a_monitor_the_agent_name_is_made_of_the_instance_and_stays(outbox: Outbox) -> None:
-    name = agent_name(outbox, None, "ana maria/" + "x" * 200, "abcd", no_monitor)
-    assert name.startswith("fastmon-agent-ana_maria_xxx")
-    assert name.endswith("-abcd")
-    assert len(name) == 100
-    assert agent_name(outbox, None, "ana", "abcd", lambda: 8) == name
+def test_a_name_made_of_the_instance_is_stored_only_once_something_was_told_under_it(outbox: Outbox) -> None:
+    name = AgentName(outbox, None, "ana maria/" + "x" * 200, "abcd")
+    assert str(name).startswith("fastmon-agent-ana_maria_xxx")
+    assert str(name).endswith("-abcd")
+    assert len(str(name)) == 100
+    assert not AgentName(outbox, None, "ana", "abcd").is_settled
+    name.settle()
+    again = AgentName(outbox, None, "ana", "abcd")
+    assert (str(again), again.is_settled) == (str(name), True)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("a secret"), SystemExit("a secret")])

@@ -111,6 +111,19 @@ def test_what_a_failing_monitor_does_not_take_is_told_later_in_order_and_whole(b
     assert updates(bench) == (0, 1)  # what was not taken does not count
 
 
+def test_after_an_outage_of_any_length_reports_go_on_within_five_seconds(bench: Bench) -> None:
+    bench.testbed.receive(bench.outbox)
+    settle(bench.engine)
+    bench.monitor.stop()
+    for _ in range(20):
+        bench.round()
+    bench.stages.tick()
+    bench.monitor.start()
+    bench.testbed.time.pass_(seconds=5)
+    bench.stages.tick()
+    assert (bench.pending(), updates(bench)) == (0, (0, 1))
+
+
 def test_an_stf_is_told_as_received_only_if_it_will_not_be_skipped(tmp_path: Path, monitor: MonitorThread) -> None:
     bench = bench_with(tmp_path, monitor, selection_fraction=0.5)
     for n in range(1, 5):
@@ -214,6 +227,19 @@ def test_the_workflow_in_the_stf_record_of_the_monitor_is_used_and_follows(bench
     row = workflow(bench)
     assert (row["current_status"], row["current_agent"]) == ("fastmon_complete", "fastmon")
     assert row["file_id"] == registered["file_id"]
+
+
+def test_the_workflow_of_another_run_in_the_stf_record_is_left_alone(bench: Bench) -> None:
+    theirs = bench.workflow("another name", run_id="100013")
+    name = bench.testbed.receive(bench.outbox)
+    bench.register_stf(name, workflow_id=theirs)
+    settle(bench.engine)
+    for _ in range(2):
+        bench.round()
+    assert (workflow(bench)["current_status"], bench.rows("workflow-stages")) == ("generated", [])
+    keys = bench.outbox.stages.keys(named(bench.outbox, name).id)
+    assert keys.unreportable == "the monitor's row of this name names a workflow of run 100013"
+    assert (bench.pending(), bench.counters()["stages_unreportable"]) == (0, 1)
 
 
 def test_workflow_fields_missing_in_the_message_are_filled_in_and_listed(bench: Bench) -> None:

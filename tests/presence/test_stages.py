@@ -14,9 +14,11 @@ from fastmon_daemon.base.clock import Clock, parse_timestamp
 from fastmon_daemon.base.errors import PermanentError
 from fastmon_daemon.outbox import OutboxReader
 from fastmon_daemon.outbox.database import connect_read_only
+from fastmon_daemon.presence import stages
+from fastmon_daemon.presence.agent import Presence
 from fastmon_daemon.service.factories import switch_stages
 from fastmon_daemon.settings import Settings
-from tests.builders import START, named, query, settle
+from tests.builders import START, named, query, settle, turn_until
 from tests.presence.stage_bench import Bench, act
 
 
@@ -57,6 +59,43 @@ def test_a_stage_starts_with_the_first_step_of_the_current_life(bench: Bench) ->
 
 def seconds_after_start(at: str) -> float:
     return (parse_timestamp(at) - START).total_seconds()
+
+
+def test_a_transition_is_told_when_it_is_made_not_at_the_next_round(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stages, "EVERY_S", 3600.0)
+    reporter = bench.reporter(submit=bench.engine.inbox.submit)
+    presence = Presence([], reporter, bench.testbed.time.clock().monotonic)
+    presence.start()
+    turn_until(bench.engine, lambda: presence.is_settled, "the first round")
+    for n in (1, 2):
+        bench.testbed.receive(bench.outbox, n)
+        settle(bench.engine)
+        presence.wake_stages()
+        turn_until(bench.engine, lambda n=n: bench.pending() == 0 and len(bench.client.stages) == 5 * n, "told")  # type: ignore[misc]
+    presence.announce_stop()
+    turn_until(bench.engine, lambda: not presence.is_reporting)
+    presence.stop(5)
+
+
+def test_stfs_that_wait_are_not_read_at_each_transition_of_others(bench: Bench) -> None:
+    for n in range(1, 6):
+        bench.testbed.receive(bench.outbox, n)
+        bench.workflow(f"swf.100014.{n:06d}.stf")
+    settle(bench.engine)
+    bench.client.tables_fail = True
+    bench.round()  # all wait for a lookup of their ids
+    bench.stages.tick()
+    reports, asked = bench.checker.reports.stages, []
+    pending = reports.pending
+    reports.pending = lambda after, limit: asked.append(after) or pending(after, limit)  # type: ignore[method-assign,func-returns-value]
+    bench.testbed.receive(bench.outbox, 6)
+    bench.stages.tick()
+    assert (min(asked) >= 25, len(bench.client.stages)) == (True, 1)
+    bench.testbed.time.pass_(seconds=1)
+    bench.stages.tick()
+    assert min(asked) == 0
 
 
 def test_a_round_that_began_before_it_was_requested_settles_nothing(bench: Bench) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from fastmon_daemon.base.errors import LinkBlocked
-from fastmon_daemon.broker import ConnectionParameters, check_login, check_reachable, measure_round_trip
+from fastmon_daemon.broker import ConnectionParameters, check_login, check_reachable, check_sending, measure_round_trip
 from tests.real_brokers.certificates import INVALID
 from tests.real_brokers.conftest import Names
 from tests.real_brokers.link import Link
@@ -38,6 +38,15 @@ def test_the_probe_does_not_use_the_client_id_of_a_running_daemon(server: Server
     with Link(server, client_id="fastmon-x"):
         check_login(parameters_for(server, names.topic), names.topic)
         measure_round_trip(parameters_for(server, names.topic))
+
+
+def test_nobody_receives_what_the_check_of_announcements_sends(server: Server, names: Names) -> None:
+    with Link(server) as link:
+        link.subscribe(names.topic)
+        check_sending(parameters_for(server, names.topic))
+        link.send(names.topic, "the next one")
+        link.wait_for("the next one")
+        assert link.bodies == ["the next one"]
 
 
 def test_a_wrong_password_blocks_the_link(server: Server, names: Names) -> None:

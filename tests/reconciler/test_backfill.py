@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from fastmon_daemon.base.errors import LinkDown, TransientError
+from fastmon_daemon.outbox import Origin
 from fastmon_daemon.runs.poll_state import ReconcilerIntervals
-from tests.builders import handle, settle
+from tests.builders import handle, logged, settle
 from tests.reconciler.harness import Harness, file_name
 
 
@@ -119,3 +121,15 @@ def test_an_operator_reconciles_an_unknown_run(harness: Harness) -> None:
     assert (found.result(0).monitor_count, found.result(0).known) == (2, 0)
     assert (harness.stf(1).state, harness.stf(2).state, harness.row.state) == ("completed", "completed", "running")
     assert harness.first_note(1) == "recovered: no message received, reconciled by alice"
+
+
+def test_an_stf_is_recovered_even_if_its_row_cannot_be_read_completely(harness: Harness) -> None:
+    harness.register(1, 2)
+    bad = replace(harness.monitor.stfs[file_name(1)], created_at=None, unreadable=("created_at",))
+    harness.monitor.stfs[file_name(1)] = bad
+    with logged("WARNING") as lines:
+        harness.process("end_run", total_stf_files=2)
+        harness.pass_time(20)
+    assert harness.row.state == "complete"
+    assert harness.stf(1).origin is Origin.RECOVERED
+    assert lines == [f"{file_name(1)}: the monitor's row was read without created_at\n"]

@@ -7,11 +7,13 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from fastmon_daemon.cli import cli
 from fastmon_daemon.monitor import TfFile
 from fastmon_daemon.outbox import Origin
-from tests.builders import settle
-from tests.reconciler.harness import Harness, file_name, logged_warnings
+from tests.builders import logged, settle
+from tests.reconciler.harness import Harness, file_name
 
 
 def tf_of_another(sequence: int, metadata: Any) -> TfFile:
@@ -32,7 +34,7 @@ def let_another_register(
 @pytest.mark.parametrize("namespace", [None, ""])
 def test_a_message_without_namespace_brings_in_its_stf_and_not_its_run(harness: Harness, namespace: str | None) -> None:
     harness.register(1, 2, 3)
-    with logged_warnings() as lines:
+    with logged("WARNING") as lines:
         for sequence in (1, 1, 3):
             harness.process("stf_ready", filename=file_name(sequence), sequence=sequence, namespace=namespace)
         harness.pass_time(100)
@@ -41,6 +43,8 @@ def test_a_message_without_namespace_brings_in_its_stf_and_not_its_run(harness: 
     assert harness.known() == [file_name(1), file_name(3)]
     assert harness.stf(3).state == "completed"
     assert (harness.monitor.polls, harness.row.poll_at) == (0, None)
+    shown = CliRunner().invoke(cli, ["inspect", "--db", str(harness.folder / "outbox.db")], env={"COLUMNS": "300"})
+    assert "not claimed: messages without namespace" in shown.stdout
     assert len([line for line in lines if "not claimed" in line]) == 1
 
 
@@ -82,7 +86,7 @@ def test_run_messages_without_namespace_count_in_a_claimed_run(harness: Harness)
 def test_a_run_with_tf_files_of_another_namespace_is_given_up(harness: Harness, nameless: bool) -> None:
     harness.register(1, 2, 3)
     let_another_register(harness, 1)
-    with logged_warnings() as lines:
+    with logged("WARNING") as lines:
         if nameless:
             harness.process("stf_ready")
         else:

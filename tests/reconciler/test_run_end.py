@@ -10,7 +10,7 @@ from fastmon_daemon.base.clock import format_timestamp
 from fastmon_daemon.base.errors import LinkBlocked, LinkDown, TransientError
 from fastmon_daemon.outbox import Origin, RunRow, runs
 from tests.builders import START
-from tests.reconciler.harness import Harness, file_name
+from tests.reconciler.harness import Harness, file_name, logged_warnings
 
 # The end
 
@@ -176,11 +176,48 @@ def test_a_run_is_not_complete_while_an_stf_is_missing_failed_or_unfinished(harn
     assert harness.verdict.incomplete_reasons == ("missing: 2",)
     assert harness.verdict.missing_sequences == "3-4"
     harness.monitor.trouble[file_name(3)] = TransientError("500")
+    harness.register(3, 4)
     harness.stf_ready(3, 4)
+    assert harness.verdict.incomplete_reasons == ("completed: 3, listed by the monitor: 2", "unfinished: 1")
+    harness.pass_time(11)
     assert harness.verdict.incomplete_reasons == ("unfinished: 1",)
     del harness.monitor.trouble[file_name(3)]
     harness.pass_time(120)
     assert harness.row.state == "complete"
+
+
+def test_a_run_is_not_complete_while_the_monitor_does_not_list_what_we_completed(harness: Harness) -> None:
+    harness.register(1)
+    harness.stf_ready(1, 2)  # another run has the name of the second
+    with logged_warnings() as lines:
+        harness.process("end_run", total_stf_files=2)
+        harness.pass_time(60)
+    told = f"with TF files, but not listed by the monitor in this run: 1 ({file_name(2)} ...)"
+    assert harness.verdict.incomplete_reasons == (told,)
+    assert [line for line in lines if "not listed" in line] == [
+        f"run 100014: 1 STFs with TF files are not listed by the monitor: {file_name(2)} ...\n"
+    ]
+    assert harness.row.state == "ended"
+    harness.pass_time(1000)
+    assert harness.row.poll_at is None  # given up
+    assert (harness.verdict.incomplete_reasons, harness.summaries) == ((told,), [])
+    harness.register(2)
+    compare = harness.reconciler.reconcile("100014", "ns", list(harness.monitor.stfs.values()), "alice")
+    with harness.live_outbox.transaction():
+        compare(harness.live_outbox, harness.time.at)
+    harness.pass_time(30)
+    assert harness.row.state == "complete"
+
+
+def test_names_of_a_run_that_the_monitor_does_not_list_make_its_stfs_doubtful(harness: Harness) -> None:
+    harness.register(1)
+    harness.stf_ready(1, 2)
+    harness.pass_time(40)
+    assert harness.row.unlisted == (file_name(2),)
+    assert harness.stf(1).is_doubtful
+    harness.register(2)
+    harness.pass_time(40)
+    assert not harness.stf(1).is_doubtful
 
 
 def test_an_end_run_that_arrives_during_the_verdict_prevents_completion(harness: Harness) -> None:

@@ -71,10 +71,13 @@ def supervised(testbed: LiveTestbed, **changes: str) -> Iterator[Supervisor]:
     checkout = testbed.folder / "swf-testbed"
     (checkout / "workflows").mkdir(parents=True)
     (checkout / "logs").mkdir()
-    (checkout / "workflows" / "testbed.toml").write_text('[testbed]\nnamespace = "ns"\n')
+    (checkout / "workflows" / "testbed.toml").write_text('[testbed]\nnamespace = "other"\n')
+    (checkout / "workflows" / "mine.toml").write_text('[testbed]\nnamespace = "ns"\n')
     folder = Path(tempfile.mkdtemp(prefix="fm"))  # short: it contains a socket
     (folder / "conf").write_text(CONF.format(section=SECTION))
-    environment = testbed.environment(FASTMON_NAMESPACE="", SWF_HOME=str(testbed.folder), **changes)
+    environment = testbed.environment(
+        FASTMON_NAMESPACE="", SWF_HOME=str(testbed.folder), SWF_TESTBED_CONFIG="workflows/mine.toml", **changes
+    )
     environment["PATH"] = f"{BIN}{os.pathsep}{environment['PATH']}"
     process = subprocess.Popen([BIN / "supervisord", "-n", "-c", folder / "conf"], env=environment,
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip

@@ -118,6 +118,7 @@ def test_env_file_is_read_completely_or_refused_with_its_line(
         b"\xef\xbb\xbfMQ_USER=me\n",
         b"MQ_USER=me\r\nOTHER=1\r\n",
         b"export PATH\nexport OTHER=a:$PATH\n  MQ_USER = 'me'  # it is\n",
+        b"MQ_USER=me\nexport MQ_USER\n",
         b'OTHER="-----BEGIN-----\nSWF=\n-----END-----"\nMQ_USER=me',
         b"# MQ_USER: you don't\n\nMQ_USER=me\n'OTHER'=a\n",
     ],
@@ -458,6 +459,7 @@ def test_watched_folders_are_relative_to_the_working_folder(load: Load, working:
 def test_unknown_fastmon_variables_are_collected(load: Load) -> None:
     settings = load(FASTMON_WORKER="4", FASTMON_TEST_BROKER="x", OTHER="y", FASTMON_DB="outbox.db")
     assert settings.unknown == ("FASTMON_WORKER",)
+    assert load(FASTMON_DASHBOARD_TOKEN="of fastmon-client").unknown == ()
 
 
 def test_read_environment_does_not_validate(working: Path, home: Path) -> None:

@@ -18,19 +18,20 @@ SCXML = "{http://www.w3.org/2005/07/scxml}"
 every_chart = pytest.mark.parametrize("chart", CHARTS, ids=lambda chart: chart.name)
 
 ARROWS_IN = {
-    "mermaid": (re.compile(r'^ +(\w+) (?:==>|-->|-\.->)\|"(.*)"\| (\w+)$', re.MULTILINE), "<br>"),
-    "dot": (re.compile(r'^ +"(\w+)" -> "(\w+)" \[label="(.*)", style=\w+\]$', re.MULTILINE), "\\n"),
+    "mermaid": re.compile(r"^ *(?P<source>\w+) --> (?P<dest>\w+): (?P<labels>.*)$", re.MULTILINE),
+    "dot": re.compile(
+        r'^\s*(?P<source>\w+) -> (?P<dest>\w+) \[label=(?P<labels>"[^"]*"|\w+) style=(?P<style>\w+)\]$', re.MULTILINE
+    ),
 }
 
 
 def arrows_drawn(chart: StateMachine, form: Format) -> list[tuple[str, str, str]]:
     """(source, label, dest) of every transition in the text; an arrow may have several labels."""
-    pattern, newline = ARROWS_IN[form]
-    arrows = []
-    for first, second, third in pattern.findall(render(chart, form)):
-        labels, dest = (second, third) if form == "mermaid" else (third, second)
-        arrows += [(first, label, dest) for label in labels.split(newline)]
-    return arrows
+    return [
+        (arrow["source"], re.sub(r"<br>|\\n", " ", label), arrow["dest"])
+        for arrow in ARROWS_IN[form].finditer(render(chart, form))
+        for label in arrow["labels"].strip('"').split(" | ")
+    ]
 
 
 def arrows_expected(chart: StateMachine) -> list[tuple[str, str, str]]:
@@ -46,11 +47,22 @@ def test_each_transition_is_drawn_once_with_who_decides_it(chart: StateMachine, 
     assert sorted(arrows_drawn(chart, form)) == sorted(arrows_expected(chart))
 
 
-def test_steps_decisions_and_operator_actions_have_different_arrows() -> None:
-    mermaid = render(load_statechart("stf"), "mermaid")
-    assert 'received ==>|"sample_tfs"| sampled' in mermaid
-    assert 'received -->|"skip (engine)"| skipped' in mermaid
-    assert 'failed -.->|"retry (operator)"| received' in mermaid
+def test_steps_decisions_and_operator_actions_have_different_arrows_in_dot() -> None:
+    arrows = ARROWS_IN["dot"].finditer(render(load_statechart("stf"), "dot"))
+    styles = {arrow["labels"].strip('"'): arrow["style"] for arrow in arrows}
+    assert (styles["sample_tfs"], styles["skip\\n(engine)"], styles["retry\\n(operator)"]) == (
+        "bold",
+        "solid",
+        "dashed",
+    )
+
+
+@every_chart
+def test_states_differ_in_style_if_work_remains_and_if_they_are_final(chart: StateMachine) -> None:
+    styles = dict(re.findall(r"^ *Class (\w+) s_(\w+)$", render(chart, "mermaid"), re.MULTILINE))
+    assert [state for state in chart.states if styles[state] == "final"] == list(chart.finals)
+    assert all((style == "working") is not chart.is_finalized(state) for state, style in styles.items())
+    assert f"[*] --> {chart.initial}\n" in render(chart, "mermaid")
 
 
 @every_chart
@@ -70,8 +82,8 @@ def test_scxml_has_the_states_and_transitions_of_the_chart(chart: StateMachine) 
 @pytest.mark.parametrize(
     ("form", "some", "none"),
     [
-        ("mermaid", '"sampled<br>42"', '"failed<br>0"'),
-        ("dot", 'label="sampled\\n42"', 'label="failed\\n0"'),
+        ("mermaid", '"sampled [42]"', '"failed [0]"'),
+        ("dot", 'label="sampled [42]', 'label="failed [0]'),
         ("scxml", '<state id="sampled">\n    <!-- 42 -->', '<state id="failed">\n    <!-- 0 -->'),
     ],
 )
@@ -88,8 +100,10 @@ def test_the_svg_shows_counts() -> None:
     small = StateMachine(
         "small", {**states, "transitions": [{"trigger": "fail", "source": "sampled", "dest": "failed"}]}
     )
-    words = {element.text for element in ElementTree.fromstring(render(small, "svg", {"sampled": 42})).iter()}
-    assert {"sampled", "42", "failed", "0"} <= words  # a small chart: the large ones take seconds each
+    texts = ElementTree.fromstring(render(small, "svg", {"sampled": 42})).iter("{http://www.w3.org/2000/svg}text")
+    assert {"sampled [42]", "failed [0]"} <= {
+        "".join(text.itertext()) for text in texts
+    }  # a small chart: the large ones take seconds each
 
 
 def test_svg_labels_need_no_html() -> None:
