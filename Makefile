@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # If set, each test worker and each daemon of a test compiles all code again, which takes a third of the time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test lint test-python test-pythons test-model test-brokers test-browser screenshots test-faults test-faults-long fuzz soak-client mutants bench docs clean
+.PHONY: help demo test lint test-python test-field test-pythons test-model test-brokers test-browser screenshots test-faults test-faults-long fuzz soak-client mutants bench docs clean
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
 
@@ -29,6 +29,9 @@ lint: $(STAMP)
 
 test-python: $(STAMP)
 	$(BIN)/pytest -q -n 5 --dist worksteal
+
+test-field: $(STAMP) ## Run the tests of what the field found, which are part of `make test` (3 minutes)
+	$(BIN)/pytest -q -m field -n 5 --dist worksteal
 
 test-pythons: $(STAMP) ## Run the tests most at risk with each newer Python that is here or that uv can install
 	$(BIN)/python -m tests.pythons

@@ -123,17 +123,20 @@ def test_every_module_has_its_place() -> None:
     assert {package_of(module) for module in MODULES} == set().union(*LEVELS)
 
 
+@pytest.mark.field("0d")
 @pytest.mark.parametrize(("library", "owner"), ONLY_IMPORTER.items())
 def test_each_edge_has_one_importer(library: str, owner: str) -> None:
     importers = {package_of(module) for module in MODULES if library in libraries(module)}
     assert importers - {"engine"} == {owner}  # the engine names the type of the policy that it is given
 
 
+@pytest.mark.field("0d")
 def test_sql_stands_in_the_outbox_only() -> None:
     importers = {package_of(module) for module in MODULES if libraries(module) & {"sqlite3", "sqlite_utils"}}
     assert importers == {"outbox"}
 
 
+@pytest.mark.field("0d")
 def test_a_state_changes_only_where_a_trigger_is_fired_on_the_machine() -> None:
     changing = {}
     for module in MODULES:
@@ -156,6 +159,7 @@ def test_a_module_of_the_client_imports_only_what_is_below_it() -> None:
                 assert order.index(rest[0]) < order.index(own), f"{path}: {own} imports {rest[0]}"
 
 
+@pytest.mark.field("0d")
 def test_retries_of_the_client_have_one_module() -> None:
     client = ROOT / "fastmon_client"
     importers = {path.stem for path in client.rglob("*.py") if "tenacity" in libraries(path)}

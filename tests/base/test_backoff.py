@@ -46,6 +46,7 @@ class NeverSet(threading.Event):
         return False
 
 
+@pytest.mark.field("0d")
 def test_a_transient_error_is_retried_at_once() -> None:
     call, never = Failing(TransientError("reset"), TransientError("reset")), NeverSet()
 
@@ -129,6 +130,7 @@ def test_retry_after_is_honoured_up_to_ten_minutes() -> None:
     assert backoff(8, retry_after_s=1, jitter=lambda: 1.0) == timedelta(seconds=60)
 
 
+@pytest.mark.field("0d")
 def test_an_endless_retry_ends_with_the_stop_and_counts_its_attempts() -> None:
     errors = [LinkDown("refused"), LinkBlocked("wrong password"), TransientError("reset"), LinkDown("refused again")]
     seen: list[tuple[int, str]] = []

@@ -19,6 +19,7 @@ def restored() -> Iterator[None]:
     logger.remove()
 
 
+@pytest.mark.field("20")
 @pytest.mark.parametrize("journal", [False, True])
 def test_what_others_sent_is_escaped_once_and_is_one_line(capsys: pytest.CaptureFixture[str], journal: bool) -> None:
     logs.configure("INFO", logs.SecretRedactor(), journal=journal)
@@ -29,6 +30,7 @@ def test_what_others_sent_is_escaped_once_and_is_one_line(capsys: pytest.Capture
     )
 
 
+@pytest.mark.field("20")
 @pytest.mark.parametrize("journal", [False, True])
 def test_no_line_of_a_traceback_can_look_like_a_log_line(capsys: pytest.CaptureFixture[str], journal: bool) -> None:
     logs.configure("INFO", logs.SecretRedactor("hush-hush"), journal=journal)

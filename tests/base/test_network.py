@@ -54,6 +54,7 @@ def name_has(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return give
 
 
+@pytest.mark.field("14")
 def test_a_name_of_which_two_of_three_addresses_answer_nothing_is_reached(name_has: Callable[..., None]) -> None:
     with silent_address() as first, silent_address() as second, accepting_address() as third:
         name_has(first, second, third)
@@ -120,12 +121,14 @@ def test_an_address_literal_and_a_name_are_reached(host: str) -> None:
         assert connection.getpeername()[1] == listening.getsockname()[1]
 
 
+@pytest.mark.field("15")
 @pytest.mark.parametrize("host", ["a..b", "x" * 70, "x" * 70 + ".example.org", "\udcff.example.org"])
 def test_a_name_that_idna_refuses_is_an_error_of_the_lookup(host: str) -> None:
     with pytest.raises(socket.gaierror, match="not a valid host name"):
         connect(host, 1, 20.0)
 
 
+@pytest.mark.field("14", "27b")
 def test_a_lookup_that_hangs_ends_in_time_and_keeps_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     answer, lookups = threading.Event(), []
     here = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 7))]

@@ -361,6 +361,7 @@ def test_stop_keeps_its_deadline_while_the_callback_hangs_before_the_first_sessi
         assert "did not answer" in recorder.next_change().reason
 
 
+@pytest.mark.field("15")
 def test_an_ipv6_address_is_reached_with_and_without_brackets(recorder: LinkRecorder) -> None:
     for host in ("::1", "[::1]"):
         with socket.create_server(("::1", 0), family=socket.AF_INET6) as listening:

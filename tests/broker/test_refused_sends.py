@@ -28,6 +28,7 @@ REFUSALS = [
 ]
 
 
+@pytest.mark.field("27a")
 @pytest.mark.parametrize(("text", "remedy"), REFUSALS)
 def test_a_refused_message_blocks_the_link_with_the_remedy(
     text: str, remedy: str, server: BrokerThread, recorder: LinkRecorder
@@ -41,6 +42,7 @@ def test_a_refused_message_blocks_the_link_with_the_remedy(
         assert recorder.next_change().blocked
 
 
+@pytest.mark.field("27a")
 def test_the_link_stays_blocked_until_the_broker_takes_messages_and_leaves_none_behind(
     server: BrokerThread, recorder: LinkRecorder
 ) -> None:

@@ -245,6 +245,7 @@ def test_queue_subscription_is_skipped_and_round_trip_works(testbed: LiveTestbed
     assert found["round trip"].status is CheckStatus.OK
 
 
+@pytest.mark.field("27a")
 def test_a_login_that_may_not_send_is_an_error_only_if_announcements_need_it(testbed: LiveTestbed) -> None:
     testbed.broker.broker.refuse_send = "AMQ229032: User: daq does not have permission='SEND' on address epictopic"
     parameters = {"broker_user": "daq", "broker_password": "secret-word"}

@@ -36,6 +36,7 @@ def named(monkeypatch: pytest.MonkeyPatch, *addresses: tuple[str, int]) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_more: found)
 
 
+@pytest.mark.field("14")
 def test_addresses_that_swallow_packets_do_not_use_up_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     with swallowing() as one, swallowing() as other, socket.create_server(("127.0.0.1", 0)) as server:
         named(monkeypatch, one, other, server.getsockname())
@@ -43,6 +44,7 @@ def test_addresses_that_swallow_packets_do_not_use_up_the_time(monkeypatch: pyte
             assert sock.getpeername() == server.getsockname()
 
 
+@pytest.mark.field("14")
 def test_requests_reach_the_address_that_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     with swallowing() as dead, ScriptedServer(response({"count": 1})) as server:
         port = int(server.url.rpartition(":")[2])
@@ -62,6 +64,7 @@ def test_refusals_are_reported_before_a_timeout(monkeypatch: pytest.MonkeyPatch)
             connect("monitor", 80, 0.2)
 
 
+@pytest.mark.field("14", "27b")
 def test_resolver_that_hangs_is_bounded_and_holds_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     over, calls = threading.Event(), []
 
@@ -78,11 +81,13 @@ def test_resolver_that_hangs_is_bounded_and_holds_one_thread(monkeypatch: pytest
     over.set()
 
 
+@pytest.mark.field("15")
 def test_names_that_the_resolver_cannot_encode_are_unknown_names() -> None:
     with pytest.raises(OSError, match="label"):
         connect("a..b", 80, DEADLINE_S)
 
 
+@pytest.mark.field("15")
 @pytest.mark.parametrize("host", ["a..b", ".a", "a" * 70, "ä" * 70, "a b", "[::1", "::g", "a:80", "*.a"])
 def test_host_that_no_resolver_takes_is_refused_at_the_setting(host: str) -> None:
     with pytest.raises(ValueError, match=r"is (not a host name|neither a host name nor an address)"):
@@ -111,6 +116,7 @@ def test_ipv6_literal_is_reached() -> None:
             assert sock.getpeername()[0] == "::1"
 
 
+@pytest.mark.field("23")
 @pytest.mark.parametrize(
     ("no_proxy", "url", "is_direct"),
     [

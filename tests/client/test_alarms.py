@@ -54,6 +54,7 @@ def test_active_alarms_come_first_newest_first():
     assert [alarm["evidence"] for alarm in shown(driver)] == [f"{agent} degraded" for agent in ("b", "a", "d", "c")]
 
 
+@pytest.mark.field("30")
 @pytest.mark.parametrize(
     ("status", "message", "evidence"),
     [
@@ -295,6 +296,7 @@ def test_rejected_token_or_dead_stream_makes_numbers_unknown():
 # Announcements that do not arrive
 
 
+@pytest.mark.field("0b")
 def test_announcements_that_do_not_arrive_are_an_alarm_with_the_topic() -> None:
     driver = StateDriver(topic="/topic/other")
     driver.send_run_event("start_run")

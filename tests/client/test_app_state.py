@@ -412,6 +412,7 @@ def test_any_value_in_a_message_leaves_a_valid_snapshot(strange):
     json.dumps(driver.state.snapshot(driver.now), allow_nan=False)
 
 
+@pytest.mark.field("3")
 @pytest.mark.parametrize("names", [("0300123", 300123), (300123, "0300123"), ("300123", "00300123")])
 def test_run_with_leading_zeros_is_the_same_run(names: tuple[object, object]) -> None:
     driver = StateDriver(run_ids=("300123",))

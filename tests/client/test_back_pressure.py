@@ -18,6 +18,7 @@ from tests.client.scripted_server import DEADLINE_S, OPEN, ScriptedServer, event
 from tests.processes import wait_until
 
 
+@pytest.mark.field("31")
 def test_put_waits_for_room_and_says_so() -> None:
     queue: ArrivalQueue[str] = ArrivalQueue(limit=10, late_s=0.1)
     queue.put("a", 8)
@@ -71,6 +72,7 @@ class Flood:
             pause.wait(1.0)
 
 
+@pytest.mark.field("31")
 def test_client_with_blocked_output_stops_reading() -> None:
     flood = Flood()
     with flood.server as server, Client(server.url, "--json") as client:
@@ -79,6 +81,7 @@ def test_client_with_blocked_output_stops_reading() -> None:
     assert flood.sent < 100_000_000
 
 
+@pytest.mark.field("31")
 @pytest.mark.parametrize("transport", ["sse", "stomp"])
 def test_run_is_unknown_after_blocked_output_and_recovers(transport: str) -> None:
     with Experiment() as experiment, BrokerThread(Broker(user="daq", password="secret-word")) as broker:

@@ -127,6 +127,7 @@ def test_token_with_a_line_break_is_rejected_and_not_shown(monitor):
     assert "5ecre7" not in "".join(client.log_lines)
 
 
+@pytest.mark.field("18")
 @pytest.mark.parametrize("options", [(), ("--json",)])
 def test_closed_stdout_ends_with_74_and_one_line(monitor, options):
     with connected_client(monitor, *options) as client:
@@ -138,6 +139,7 @@ def test_closed_stdout_ends_with_74_and_one_line(monitor, options):
     assert "Error" not in "".join(client.log_lines)
 
 
+@pytest.mark.field("3")
 def test_run_is_selected_by_its_number(monitor):
     with connected_client(monitor, "--run-ids", "0300123", "--count", "2") as client:
         monitor.deliver(tf(1, run_id="7"))
@@ -159,6 +161,7 @@ def test_signal_stops_with_a_summary(monitor, number, code):
     assert client.log_lines[-1].startswith("run 7 running: 1 TF files of 1 STFs, 1.0 kB, ")
 
 
+@pytest.mark.field("27")
 @pytest.mark.parametrize(("words", "code"), [(("start",), 130), (("summary", "--run", "7"), 1)])
 def test_sigint_works_if_the_parent_ignored_it(words, code):
     with ScriptedServer(lambda _connection: server.over.wait(DEADLINE_S)) as server:

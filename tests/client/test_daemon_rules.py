@@ -17,6 +17,7 @@ from fastmon_daemon.monitor.transport import proxies as daemon_proxies
 from fastmon_daemon.settings.fields import as_host
 
 
+@pytest.mark.field("3")
 @pytest.mark.parametrize("run", [300123, "300123", "0300123", "0", "000", 0, "cosmic-01", "-7", "\u0663\u0664", "07a"])
 def test_one_run_is_one_run_for_both(run: str | int) -> None:
     assert run_name(run) == run_identity(run)
@@ -28,6 +29,7 @@ HOSTS = (
 )  # fmt: skip
 
 
+@pytest.mark.field("15")
 @pytest.mark.parametrize("host", HOSTS)
 def test_both_take_the_same_hosts(host: str) -> None:
     try:
@@ -50,12 +52,14 @@ VARIABLES: tuple[dict[str, str], ...] = (
 )
 
 
+@pytest.mark.field("23")
 @pytest.mark.parametrize("url", ["http://monitor.example:8002", "https://monitor.example", "http://10.1.2.3"])
 @pytest.mark.parametrize("variables", VARIABLES)
 def test_both_use_the_same_proxy(url: str, variables: dict[str, str]) -> None:
     assert select_proxy(url, proxies_for(url, variables)) == select_proxy(url, daemon_proxies(url, variables))
 
 
+@pytest.mark.field("25")
 @pytest.mark.parametrize("ca", [None, "/ca.pem"])
 @pytest.mark.parametrize("variables", [{}, {"SSL_CERT_FILE": "/f.pem", "SSL_CERT_DIR": "/d"}, {"SSL_CERT_DIR": "/d"}])
 def test_both_trust_the_same(ca: str | None, variables: dict[str, str]) -> None:

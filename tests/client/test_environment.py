@@ -69,6 +69,7 @@ def write(folders: tuple[Path, Path], files: Files) -> None:
             (folder / ".env").write_bytes(content)
 
 
+@pytest.mark.field("0c", "16")
 @pytest.mark.parametrize("files", READ)
 def test_daemon_and_client_read_the_same(folders: tuple[Path, Path], files: Files) -> None:
     write(folders, files)
@@ -77,6 +78,7 @@ def test_daemon_and_client_read_the_same(folders: tuple[Path, Path], files: File
     assert ours.values == dict(read_environment(ENVIRON, working_folder=working, home=home))
 
 
+@pytest.mark.field("0c", "16")
 @pytest.mark.parametrize(("content", "line"), REFUSED)
 @pytest.mark.parametrize("place", [0, 1])
 def test_daemon_and_client_refuse_the_same_with_the_line(
@@ -110,6 +112,7 @@ def test_defaults_are_the_daemons() -> None:
     assert (daemon.monitor_url, tuple(daemon.announce)) == (DEFAULT_URL, (DEFAULT_TOPIC,))
 
 
+@pytest.mark.field("0c")
 def test_each_value_has_its_source(folders: tuple[Path, Path]) -> None:
     write(folders, (b"ACTIVEMQ_HOST=working\n", b"ACTIVEMQ_HOST=home\nMQ_USER=me\nACTIVEMQ_PORT=1\n"))
     found = Environment(ENVIRON, *folders)
@@ -117,6 +120,7 @@ def test_each_value_has_its_source(folders: tuple[Path, Path]) -> None:
     assert [found.source(name) for name in names] == [".env", "environment", "~/.env", "default"]
 
 
+@pytest.mark.field("0b")
 @pytest.mark.parametrize(
     ("announce", "topic"),
     [
@@ -138,6 +142,7 @@ def run(folder: Path, monkeypatch: pytest.MonkeyPatch, *words: str, home: str = 
 COMMANDS = (("start",), ("summary", "--run", "1"), ("status",), ("dashboard",))
 
 
+@pytest.mark.field("16")
 @pytest.mark.parametrize("words", COMMANDS)
 def test_invalid_env_file_exits_with_78(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
@@ -155,6 +160,7 @@ def test_queue_alone_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert "FASTMON_ANNOUNCE='/queue/a' names no topic: use --topic /topic/NAME" in done.output
 
 
+@pytest.mark.field("0c")
 def test_status_shows_the_source_of_each_value_and_no_secret(
     tmp_path: Path, folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,6 +184,7 @@ def test_status_shows_the_source_of_each_value_and_no_secret(
     assert done.exit_code == 4
 
 
+@pytest.mark.field("17")
 @pytest.mark.parametrize("words", [("version",), ("--help",), *COMMANDS[:3]])
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user without an entry in passwd")
 def test_no_home_no_user_and_no_working_folder_make_no_traceback(tmp_path: Path, words: tuple[str, ...]) -> None:

@@ -48,6 +48,7 @@ def tables_at(url: str, trust: TrustStore | None = None) -> Tables:
     return Tables(MonitorSession(url=url, token=str, **({"trust": trust} if trust else {})))
 
 
+@pytest.mark.field("24")
 @pytest.mark.parametrize(
     "answer",
     [
@@ -63,6 +64,7 @@ def test_answer_of_a_front_is_read(answer: bytes) -> None:
         assert tables_at(server.url).runs() == ROWS
 
 
+@pytest.mark.field("24")
 def test_compressed_stream_is_read() -> None:
     body = gzip.compress(event('{"a": 1}'))
     head = OPEN.replace(b"Connection", b"Content-Encoding: gzip\r\nConnection")
@@ -72,6 +74,7 @@ def test_compressed_stream_is_read() -> None:
             assert next(notice for notice in notices if isinstance(notice, dict)) == {"a": 1}
 
 
+@pytest.mark.field("24")
 def test_connection_that_ends_at_the_second_request_is_replaced_once() -> None:
     def answer_once_then_close(connection: socket.socket) -> None:
         connection.sendall(ok(BODY))
@@ -90,6 +93,7 @@ def test_new_connection_that_ends_is_not_repeated() -> None:
         assert len(server.requests) == 1
 
 
+@pytest.mark.field("19")
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
@@ -122,6 +126,7 @@ def run(*words: str, **environ: str) -> Result:
     return CliRunner(env={"SWF_API_TOKEN": "t" * 40, **environ}).invoke(cli, words)
 
 
+@pytest.mark.field("19")
 @pytest.mark.parametrize("words", [("status",), ("summary", "--run", "1"), ("start", "--quiet", "--for", "2s")])
 def test_no_command_shows_the_words_of_the_libraries(words: tuple[str, ...]) -> None:
     refused = run(*words, SWF_MONITOR_URL="http://127.0.0.1:1")
@@ -133,6 +138,7 @@ def test_no_command_shows_the_words_of_the_libraries(words: tuple[str, ...]) -> 
         assert not [word for word in LIBRARY_WORDS if word in output]
 
 
+@pytest.mark.field("20")
 @pytest.mark.parametrize("words", [("status",), ("summary", "--run", "1"), ("start", "--quiet", "--for", "1s")])
 def test_what_the_monitor_sent_is_escaped_once(words: tuple[str, ...]) -> None:
     evil = "\x1b]0;title\x07\x00\x9b\u2028"
@@ -176,6 +182,7 @@ def test_status_stands_any_body(answer: bytes) -> None:
     assert not isinstance(done.exception, Exception)
 
 
+@pytest.mark.field("25")
 def test_status_and_requests_trust_the_same(tmp_path: Path) -> None:
     tls, ca = certified(tmp_path)
     trustme.CA().cert_pem.write_to_path(tmp_path / "other.pem")
@@ -195,6 +202,7 @@ def test_status_and_requests_trust_the_same(tmp_path: Path) -> None:
         assert ("set FASTMON_MONITOR_CA to the PEM file of the monitor's CA" in output) is not is_trusted
 
 
+@pytest.mark.field("25")
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl names the files by their hash")
 def test_hashed_folder_of_certificates_is_trusted(tmp_path: Path) -> None:
     tls, ca = certified(tmp_path)

@@ -44,11 +44,13 @@ def run_in_shell(experiment: Experiment, words: tuple[str, ...], redirection: st
     )  # fmt: skip
 
 
+@pytest.mark.field("18")
 @pytest.mark.parametrize("words", COMMANDS.values(), ids=COMMANDS)
 def test_full_output_is_one_line(experiment: Experiment, words: tuple[str, ...]) -> None:
     assert_one_line(run_in_shell(experiment, words, "> /dev/full"), "No space left on device")
 
 
+@pytest.mark.field("18")
 @pytest.mark.parametrize("words", [COMMANDS["version"], COMMANDS["summary"], COMMANDS["start --json"]])
 def test_closed_output_is_one_line(experiment: Experiment, words: tuple[str, ...]) -> None:
     assert_one_line(run_in_shell(experiment, words, ">&-"), "it is closed")
@@ -61,6 +63,7 @@ def assert_one_line(done: subprocess.CompletedProcess[str], reason: str) -> None
     assert done.returncode == 74
 
 
+@pytest.mark.field("18")
 @pytest.mark.parametrize("words", [COMMANDS["start"], COMMANDS["dashboard"], COMMANDS["status"]])
 def test_reader_that_leaves_is_one_line(experiment: Experiment, words: tuple[str, ...]) -> None:
     done = run_in_shell(experiment, words, "| true")  # gone before, or while, we write

@@ -179,6 +179,7 @@ def test_host_with_a_password_is_rejected_and_not_shown(host: str) -> None:
     assert "hush-hush" not in str(refusal.value)
 
 
+@pytest.mark.field("15")
 def test_bracketed_ipv6_address_is_reached() -> None:
     config = BrokerConfig.of({"ACTIVEMQ_HOST": "[::1]", "ACTIVEMQ_PORT": "1"}, TOPIC)
     lost = wait_for_notice(notices_of(TopicStream(config=config, intervals=Intervals())), Disconnected)
@@ -213,6 +214,7 @@ def test_client_shows_messages_of_the_topic(broker: BrokerThread) -> None:
     assert sorted(line.split()[3] for line in lines) == ["1.tf", "2.tf"]
 
 
+@pytest.mark.field("0b")
 def test_topic_without_announcements_is_an_alarm(broker: BrokerThread) -> None:
     more = ("--transport", "stomp", "--topic", "/topic/other", "--for", "1h")
     with (
@@ -228,6 +230,7 @@ def test_topic_without_announcements_is_an_alarm(broker: BrokerThread) -> None:
         assert client.ended()[0] == 0
 
 
+@pytest.mark.field("0b")
 def test_status_says_whether_announcements_arrive_on_the_topic(broker: BrokerThread) -> None:
     with Experiment() as experiment:
         monitor = MonitorSession(url=experiment.monitor.url, token=lambda: TOKEN)
@@ -258,6 +261,7 @@ def register_tf_files_until(experiment: Experiment, over: threading.Event) -> No
         experiment.register_tfs(sequence)
 
 
+@pytest.mark.field("0b")
 def test_client_hears_the_daemon_with_the_defaults_of_both(tmp_path: Path) -> None:
     with live_testbed(tmp_path) as testbed:
         testbed.register(1)

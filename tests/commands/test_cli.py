@@ -105,6 +105,7 @@ def test_exit_codes_of_usage_errors_and_a_missing_database(tmp_path: Path, words
     assert result.returncode == code
 
 
+@pytest.mark.field("3")
 @pytest.mark.parametrize("run", ["7", "007", "0000000000007"])
 def test_every_command_takes_a_run_in_each_form(tmp_path: Path, run: str) -> None:
     testbed = FakeTestbed(tmp_path)

@@ -34,6 +34,7 @@ def call(*words: str, **environ: str) -> Result:
     return CliRunner(env={"FASTMON_DB": "", **environ}).invoke(cli, list(words), input="")
 
 
+@pytest.mark.field("29")
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
@@ -66,6 +67,7 @@ def test_with_json_an_error_is_an_object_too(
     assert message in answer["error"]
 
 
+@pytest.mark.field("29")
 @pytest.mark.parametrize(
     "word", ["swf.100014.000001", "/data/100014/swf.100014.000001.stf", "swf.100014.000001_tf_003.tf", NAME.upper()]
 )
@@ -75,6 +77,7 @@ def test_the_stf_that_was_meant_is_named(outbox: Outbox, word: str) -> None:
     assert "did you mean" not in call("inspect", "other.stf", "--db", str(outbox.path)).stderr
 
 
+@pytest.mark.field("29")
 def test_the_setting_that_was_meant_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -85,6 +88,7 @@ def test_the_setting_that_was_meant_is_named(tmp_path: Path, monkeypatch: pytest
     assert "FASTMON_ZZZ: unknown setting ignored: correct or unset it\n" in shown.stderr
 
 
+@pytest.mark.field("29")
 def test_config_shows_only_what_was_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -94,6 +98,7 @@ def test_config_shows_only_what_was_changed(tmp_path: Path, monkeypatch: pytest.
     assert "FASTMON_STAGES" not in call("config", "--changed", **environ).stdout
 
 
+@pytest.mark.field("29")
 @pytest.mark.parametrize(
     ("words", "would"),
     [
@@ -114,6 +119,7 @@ def test_without_a_terminal_a_command_says_what_it_would_do_and_does_nothing(
     assert outbox.counts_by_state() == {"failed": 3}
 
 
+@pytest.mark.field("28")
 @pytest.mark.parametrize(
     ("names", "ranges"),
     [

@@ -14,6 +14,7 @@ from tests.monitor.test_rest_client import answering
 PAGE = b"<h1>\x1b[2J\x1b]0;owned\x07 Bad\x00 Gateway\r\n\x9b31m</h1>"
 
 
+@pytest.mark.field("20")
 @pytest.mark.parametrize("words", [["check"], ["check", "--json"], ["reconcile", "--run", "7"]])
 def test_an_error_page_of_the_monitor_is_escaped(words: list[str], tmp_path: Path) -> None:
     open_outbox(tmp_path / "outbox.db").close()

@@ -43,6 +43,7 @@ def results(folder: Path, calls: Sequence[Sequence[str]], redirection: str) -> l
     return [(child.returncode, err) for child, err in zip(children, outputs, strict=True)]
 
 
+@pytest.mark.field("18")
 @pytest.mark.parametrize(
     ("redirection", "reason"),
     [(">/dev/full", "No space left on device"), (">&-", "it is closed"), ("", "its reader has ended")],
@@ -55,6 +56,7 @@ def test_output_that_is_lost_is_one_line_and_exit_code_74(folder: Path, redirect
     }
 
 
+@pytest.mark.field("18")
 @pytest.mark.parametrize("redirection", ["2>/dev/full", "2>&-", "2>&1"])
 def test_messages_that_are_lost_leave_the_exit_code(folder: Path, redirection: str) -> None:
     calls = {("config", "--nonsense"): 2, ("inspect", "--db", "absent.db"): 3}
@@ -62,6 +64,7 @@ def test_messages_that_are_lost_leave_the_exit_code(folder: Path, redirection: s
     assert [code for code, _ in found] == list(calls.values())
 
 
+@pytest.mark.field("18")
 def test_the_daemon_needs_none_of_its_standard_streams(tmp_path: Path) -> None:
     with live_testbed(tmp_path) as testbed:
         daemon = testbed.start("run", under=["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"])

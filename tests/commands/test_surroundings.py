@@ -40,6 +40,7 @@ def call(deleted: Path, words: Sequence[str], **environ: str) -> tuple[int, str]
     return result.returncode, result.stderr
 
 
+@pytest.mark.field("17")
 @pytest.mark.usefixtures("_nobody")
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_without_home_a_command_names_the_settings(deleted: Path, words: list[str]) -> None:
@@ -47,6 +48,7 @@ def test_without_home_a_command_names_the_settings(deleted: Path, words: list[st
     assert call(deleted, words, FASTMON_NAMESPACE="ns") == (78, message)
 
 
+@pytest.mark.field("17")
 @pytest.mark.usefixtures("_nobody")
 @pytest.mark.parametrize("words", [["config"], ["inspect"], ["export"]], ids=" ".join)
 def test_with_absolute_paths_a_command_needs_neither_home_nor_working_folder(deleted: Path, words: list[str]) -> None:
@@ -55,6 +57,7 @@ def test_with_absolute_paths_a_command_needs_neither_home_nor_working_folder(del
     assert call(deleted, words, FASTMON_NAMESPACE="ns", FASTMON_DB=str(database)) == (0, "")
 
 
+@pytest.mark.field("17")
 @pytest.mark.parametrize("words", [["inspect"], ["run", "--once"], ["check"]], ids=" ".join)
 def test_a_relative_path_in_a_deleted_folder_is_an_invalid_setting(deleted: Path, words: list[str]) -> None:
     message = "the working folder does not exist any more: use an absolute path\n"

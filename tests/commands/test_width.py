@@ -65,6 +65,7 @@ def words_of(lines: list[str]) -> set[str]:
     return {word.strip(",") for line in lines for word in line.split()}
 
 
+@pytest.mark.field("28")
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_at_80_columns_no_line_is_longer_and_no_word_is_broken(outbox: Outbox, words: tuple[str, ...]) -> None:
     folded, whole = printed(outbox, *words, COLUMNS="80"), printed(outbox, *words)
@@ -76,6 +77,7 @@ def test_at_80_columns_no_line_is_longer_and_no_word_is_broken(outbox: Outbox, w
     assert words_of(folded) - words_of(whole) - ages == set()
 
 
+@pytest.mark.field("28")
 def test_a_very_long_name_is_not_broken(outbox: Outbox) -> None:
     name = "n" * 236 + ".stf"
     with outbox.transaction():
@@ -84,6 +86,7 @@ def test_a_very_long_name_is_not_broken(outbox: Outbox) -> None:
         assert name in words_of(printed(outbox, *words, COLUMNS="80"))
 
 
+@pytest.mark.field("28")
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_in_a_pipe_no_cell_is_padded_to_a_long_one(outbox: Outbox, words: tuple[str, ...]) -> None:
     with outbox.transaction():
@@ -91,16 +94,19 @@ def test_in_a_pipe_no_cell_is_padded_to_a_long_one(outbox: Outbox, words: tuple[
     assert not [line for line in printed(outbox, *words) if " " * 50 in line]
 
 
+@pytest.mark.field("28")
 def test_a_time_and_its_age_stay_on_one_line(outbox: Outbox) -> None:
     lines = printed(outbox, "inspect", COLUMNS="60")
     assert all(line.count("(1 h ago)") == line.count("Z (1 h ago)") for line in lines)
     assert any("Z (1 h ago)" in line for line in lines)
 
 
+@pytest.mark.field("28")
 def test_states_are_one_line_and_only_those_that_are_not_zero(outbox: Outbox) -> None:
     assert f"STFs: {STFS - 1} received, 1 failed" in printed(outbox, "inspect")
 
 
+@pytest.mark.field("29")
 def test_no_stf_is_listed_twice(outbox: Outbox) -> None:
     for words in (
         ("inspect",),
@@ -112,6 +118,7 @@ def test_no_stf_is_listed_twice(outbox: Outbox) -> None:
         assert len(names) == len(set(names))
 
 
+@pytest.mark.field("29")
 def test_an_stf_is_shown_with_milliseconds_and_the_time_of_each_step(outbox: Outbox) -> None:
     history = printed(outbox, "inspect", "swf.100014.000003.stf")
     last = next(line for line in history if " fail " in line)
@@ -119,6 +126,7 @@ def test_an_stf_is_shown_with_milliseconds_and_the_time_of_each_step(outbox: Out
     assert "  1.000 s  " in last
 
 
+@pytest.mark.field("28")
 def test_a_small_screen_shows_the_verdict_runs_and_what_is_stuck(outbox: Outbox) -> None:
     words = ("fastmon_daemon", "inspect", "--db", str(outbox.path), "--watch", "0.2")
     with Terminal(*words, HOME=str(outbox.path.parent)) as terminal:
@@ -136,6 +144,7 @@ def test_a_small_screen_shows_the_verdict_runs_and_what_is_stuck(outbox: Outbox)
         assert terminal.ended() == 1
 
 
+@pytest.mark.field("28")
 def test_on_a_terminal_the_width_is_that_of_the_terminal(outbox: Outbox) -> None:
     words = ("fastmon_daemon", "inspect", "swf.100014.000003.stf", "--db", str(outbox.path))
     with Terminal(*words, columns=60, rows=40, HOME=str(outbox.path.parent)) as terminal:

@@ -49,6 +49,7 @@ def fired(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str]]:
     return triggers
 
 
+@pytest.mark.field("0d")
 def test_each_transition_of_an_stf_is_a_trigger_fired_on_the_machine(
     testbed: FakeTestbed, fired: list[tuple[str, str, str]]
 ) -> None:

@@ -114,6 +114,7 @@ def fails_as_anothers(lab: Lab, stf: Stf, tf_files: int) -> None:
     assert len(lab.announced) == tf_files
 
 
+@pytest.mark.field("1")
 def test_the_second_run_with_a_name_fails_where_the_first_completed(lab: Lab) -> None:
     lab.register(FIRST, REUSED)
     (first,) = lab.process(FIRST, REUSED)
@@ -122,6 +123,7 @@ def test_the_second_run_with_a_name_fails_where_the_first_completed(lab: Lab) ->
     fails_as_anothers(lab, second, 2)
 
 
+@pytest.mark.field("1")
 def test_the_second_run_with_a_name_fails_where_the_first_skipped(lab: Lab) -> None:
     lab.register(FIRST, REUSED)
     lab.settings = Settings(namespace="ns", selection_fraction=0.0)
@@ -136,6 +138,7 @@ def test_the_second_run_with_a_name_fails_where_the_first_skipped(lab: Lab) -> N
     fails_as_anothers(lab, second, 2)
 
 
+@pytest.mark.field("1")
 @pytest.mark.parametrize("was_processed", [True, False])
 def test_the_second_run_fails_in_a_database_that_does_not_know_the_first(
     lab: Lab, tmp_path: Path, *, was_processed: bool
@@ -152,6 +155,7 @@ def test_the_second_run_fails_in_a_database_that_does_not_know_the_first(
     other.client.close()
 
 
+@pytest.mark.field("1")
 def test_a_name_of_a_pruned_run_is_asked_for(lab: Lab) -> None:
     lab.register(FIRST, REUSED)
     lab.process(FIRST, REUSED)
@@ -172,6 +176,7 @@ def test_once_a_name_belonged_to_another_run_all_names_of_the_run_are_asked_for(
     assert {row["stf_file"] for row in lab.tf_rows} == {"swf.000002.stf"}
 
 
+@pytest.mark.field("1")
 def test_what_stands_there_is_adopted_only_in_our_run(lab: Lab) -> None:
     lab.register(SECOND, "of-its-own.stf")
     lab.process(SECOND, "of-its-own.stf")
@@ -185,6 +190,7 @@ def test_what_stands_there_is_adopted_only_in_our_run(lab: Lab) -> None:
     assert first.tfs[0].adopted is not None
 
 
+@pytest.mark.field("1")
 @pytest.mark.parametrize("first_completed", [True, False])
 def test_found_files_of_a_second_run_with_the_same_names_fail(
     lab: Lab, tmp_path: Path, *, first_completed: bool
@@ -206,6 +212,7 @@ def test_found_files_of_a_second_run_with_the_same_names_fail(
     other.client.close()
 
 
+@pytest.mark.field("4")
 def test_a_run_costs_one_further_call_if_its_rows_say_nothing(lab: Lab) -> None:
     names = [f"swf.300001.{n:06d}.stf" for n in range(1, 21)]
     for name in names:
@@ -215,6 +222,7 @@ def test_a_run_costs_one_further_call_if_its_rows_say_nothing(lab: Lab) -> None:
     assert lab.client.calls == {("POST", "fastmon-files/"): 40, ("GET", "stf-files/"): 1}
 
 
+@pytest.mark.field("4")
 def test_a_burst_of_a_new_run_asks_once(lab: Lab) -> None:
     names = [f"swf.300001.{n:06d}.stf" for n in range(1, 9)]
     for name in names:
@@ -244,6 +252,7 @@ def sample_of(stf: Stf) -> list[tuple[object, ...]]:
     return [(tf.filename, tf.first, tf.last, tf.count, tf.size_bytes) for tf in stf.tfs]
 
 
+@pytest.mark.field("4")
 @pytest.mark.parametrize("row", [
     {"tf_count": 300, "file_size_bytes": 300_000_000}, {"tf_count": 300}, {"file_size_bytes": 300_000_000},
     {"tf_count": 1, "file_size_bytes": 7}, {}, {"tf_count": -5, "file_size_bytes": -1},
@@ -272,6 +281,7 @@ def test_an_stf_has_one_sample_by_message_and_by_reconcile(lab: Lab, tmp_path: P
     other.client.close()
 
 
+@pytest.mark.field("4")
 def test_what_the_message_says_counts(lab: Lab) -> None:
     lab.register(FIRST, REUSED, tf_count=300, file_size_bytes=300)
     (stf,) = lab.process(FIRST, REUSED, tf_count=50, size_bytes=5000)

@@ -58,6 +58,7 @@ def test_a_sample_is_the_same_on_every_host_and_in_every_version() -> None:
 PINNED = [(30, 55), (247, 269), (286, 303), (506, 526), (662, 682), (733, 755), (884, 907)]
 
 
+@pytest.mark.field("26")
 @pytest.mark.parametrize(
     ("name", "stem"),
     [

@@ -108,6 +108,7 @@ def end_run(testbed: FakeTestbed, outbox: Outbox, run: str, expected: int) -> No
         outbox.runs.set_state(row, "ended", ended_at=testbed.time.at)
 
 
+@pytest.mark.field("6")
 def test_all_well(testbed: FakeTestbed, outbox: Outbox) -> None:
     testbed.receive(outbox)
     settle(testbed.engine(outbox))
@@ -116,6 +117,7 @@ def test_all_well(testbed: FakeTestbed, outbox: Outbox) -> None:
     assert not voices.inspect().concerns_data
 
 
+@pytest.mark.field("6")
 def test_stfs_missing_in_a_run_that_ended_are_named(testbed: FakeTestbed, outbox: Outbox) -> None:
     voices = Voices(testbed)
     testbed.receive(outbox, 1)
@@ -143,6 +145,7 @@ def test_a_run_with_all_stfs_is_not_incomplete(testbed: FakeTestbed, outbox: Out
     assert Voices(testbed).verdict() == ALL_WELL
 
 
+@pytest.mark.field("6")
 def test_a_full_disk_is_named_with_the_time_since_when_it_is_known(testbed: FakeTestbed, outbox: Outbox) -> None:
     assert outbox.counts_by_state() == {}
     voices = Voices(testbed, min_free_mb=10**9)
@@ -152,6 +155,7 @@ def test_a_full_disk_is_named_with_the_time_since_when_it_is_known(testbed: Fake
     assert voices.inspect().concerns_data
 
 
+@pytest.mark.field("6")
 def test_the_worst_problem_comes_first_and_the_others_are_named(testbed: FakeTestbed, outbox: Outbox) -> None:
     testbed.receive(outbox)
     with outbox.transaction():
@@ -189,6 +193,7 @@ def inspected(live: LiveTestbed) -> dict[str, Any]:
     return dict(json.loads(live.call("inspect", "--json").stdout))
 
 
+@pytest.mark.field("6")
 def test_a_monitor_that_only_stage_reports_need_is_found_down(live: LiveTestbed) -> None:
     live.register(1)
     live.monitor.faults(error_rate=1, error_status=500, endpoints=["/api/workflow"])
@@ -204,6 +209,7 @@ def test_a_monitor_that_only_stage_reports_need_is_found_down(live: LiveTestbed)
     wait_until(lambda: inspected(live)["verdict"] == ALL_WELL, "it is back")
 
 
+@pytest.mark.field("6")
 def test_a_full_disk_is_logged_at_the_start_before_any_message(live: LiveTestbed) -> None:
     daemon = live.daemon(FASTMON_MIN_FREE_MB="1000000000")
     assert "intake stopped: " in live.log()
@@ -216,6 +222,7 @@ def test_a_full_disk_is_logged_at_the_start_before_any_message(live: LiveTestbed
     assert silent.returncode == 1
 
 
+@pytest.mark.field("6")
 def test_a_dead_daemon_is_named_with_the_time_of_its_last_sign_of_life(live: LiveTestbed) -> None:
     daemon = live.daemon()
     assert inspected(live)["verdict"] == ALL_WELL

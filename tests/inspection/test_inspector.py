@@ -241,6 +241,7 @@ def test_runs_are_shown(database: InspectedDatabase) -> None:
     assert re.search(r"100014 +ns +running +- +0 +0 +(\S+ )?\S+ \(2 min ago\)", database.inspect().stdout)
 
 
+@pytest.mark.field("0a")
 def test_updates_of_workflow_stages_are_counted(database: InspectedDatabase) -> None:
     stages = {"pending": 0, "single_updates": 0, "coalesced_updates": 0, "unreportable": 0}
     assert database.view()["stages"] == stages
@@ -371,6 +372,7 @@ def test_watch_refreshes_until_ctrl_c_and_exits_with_the_code_of_the_last_view(d
     assert process.returncode == 1
 
 
+@pytest.mark.field("27")
 def test_watch_ends_by_sigint_even_if_a_script_ignored_it(database: InspectedDatabase) -> None:
     command = [sys.executable, "-m", "fastmon_daemon", "inspect", "--db", str(database.path), "--watch", "0.1"]
     with subprocess.Popen(

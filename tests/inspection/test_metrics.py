@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from fastmon_daemon.inspection.liveness import Liveness
@@ -36,6 +37,7 @@ def samples(text: str, kind: str) -> dict[str, float]:
     }
 
 
+@pytest.mark.field("13")
 def test_a_counter_never_falls_though_the_clock_is_set_back(tmp_path: Path) -> None:
     time, outbox = HandClock(), open_outbox(tmp_path / "outbox.db")
     metrics = collector(outbox.path, time)
@@ -52,6 +54,7 @@ def test_a_counter_never_falls_though_the_clock_is_set_back(tmp_path: Path) -> N
     outbox.close()
 
 
+@pytest.mark.field("13")
 def test_every_series_of_a_counter_exists_at_0_from_the_start(tmp_path: Path) -> None:
     outbox = open_outbox(tmp_path / "outbox.db")
     counters = samples(collector(outbox.path, HandClock()).render(), "counter")

@@ -100,6 +100,7 @@ def test_a_run_follows_its_chart_if_messages_are_missed_or_repeated(handler: Mes
     assert row.ended_at is not None
 
 
+@pytest.mark.field("12")
 def test_a_run_ends_even_if_its_total_cannot_be_read(handler: MessageHandler, outbox: Outbox) -> None:
     with logged("WARNING") as lines:
         handle(handler, run_message("end_run", total_stf_files="many"))
@@ -199,6 +200,7 @@ def test_ignored_messages_are_counted_even_if_storing_fails_at_first(handler: Me
     assert outbox.counters() == {"ignored_namespace": 1, "stf_ready_fresh": 1}
 
 
+@pytest.mark.field("10")
 def test_messages_of_other_namespaces_only_are_warned_of_once_with_their_names(
     handler: MessageHandler, time: HandClock
 ) -> None:

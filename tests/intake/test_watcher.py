@@ -297,6 +297,7 @@ def test_only_complete_scans_count_towards_eviction(folder: Folder) -> None:
     assert folder.evicted == [str(gone)]
 
 
+@pytest.mark.field("22")
 def test_folders_names_and_times_that_text_cannot_express_are_no_storage_trouble(
     folder: Folder, tmp_path_factory: pytest.TempPathFactory, log: list[str]
 ) -> None:
@@ -322,12 +323,14 @@ def test_folders_names_and_times_that_text_cannot_express_are_no_storage_trouble
     outbox.close()
 
 
+@pytest.mark.field("22")
 @pytest.mark.parametrize("mtime_ns", [300_000_000_000 * 10**9, -(10**20), 2**80])
 def test_a_time_that_a_timestamp_cannot_express_is_null_in_the_message(mtime_ns: int) -> None:
     file = FoundFile(path=Path("/a") / NAME, fingerprint=Fingerprint(1, 1, 1, mtime_ns), run=12345)
     assert json.loads(file.message("ns", "me"))["modified_at"] is None
 
 
+@pytest.mark.field("22")
 def test_a_link_to_a_folder_is_named_once_and_not_followed(
     folder: Folder, tmp_path_factory: pytest.TempPathFactory, log: list[str]
 ) -> None:
@@ -421,6 +424,7 @@ def test_a_name_without_a_run_is_logged_with_a_hint_and_ingested_once_renamed(fo
     assert folder.settle(watcher, after_s=30) == [NAME]
 
 
+@pytest.mark.field("22")
 def test_what_is_not_a_regular_file_is_logged_and_never_opened(folder: Folder, log: list[str]) -> None:
     os.mkfifo(folder.path / NAME)  # opening it would block
     (folder.path / "swf.12345.000002.stf").symlink_to(folder.path / "nothing")
@@ -455,6 +459,7 @@ def test_a_file_that_could_not_be_stored_is_retried(folder: Folder, log: list[st
     assert folder.settle(watcher, after_s=31) == [NAME]
 
 
+@pytest.mark.field("22")
 def test_an_unexpected_error_with_a_file_is_logged_once_and_delays_no_other(folder: Folder, log: list[str]) -> None:
     watcher = folder.watcher()
     folder.crashes_on = NAME

@@ -54,6 +54,7 @@ def test_a_number_beyond_the_range_of_floats_in_a_copied_field_becomes_null() ->
     assert (copied["start"], copied["end"], copied["deep"]) == (None, 1.5, [{"x": None}])
 
 
+@pytest.mark.field("0e")
 def test_data_ready_is_parsed_as_stf_ready() -> None:
     assert isinstance(parse_body(ready(msg_type="data_ready")), StfReady)
 
@@ -64,6 +65,7 @@ def test_a_missing_sequence_is_read_from_the_filename() -> None:
     assert message.sequence == 42
 
 
+@pytest.mark.field("8")
 @pytest.mark.parametrize(
     ("filename", "run_id", "sequence"),
     [
@@ -94,6 +96,7 @@ def test_a_name_has_a_sequence_only_after_the_number_of_its_run(
     assert sequence_in(filename, run_id) == sequence
 
 
+@pytest.mark.field("12")
 @pytest.mark.parametrize("given", [3, 3.0, "3", "3.0", " +03. "])
 def test_an_integer_that_an_agent_writes_in_another_form_is_read(given: object) -> None:
     message = parse_body(ready(sequence=given, size_bytes=given, tf_count=given, run_id=100014.0))
@@ -110,6 +113,7 @@ def test_empty_optional_fields_are_absent() -> None:
     assert (message.size_bytes, message.tf_count, message.checksum, message.execution_id) == (None,) * 4
 
 
+@pytest.mark.field("12")
 def test_end_run_has_the_total_number_of_stfs() -> None:
     event = parse_body('{"msg_type": "end_run", "run_id": "7", "execution_id": "e-1", "total_stf_files": 12}')
     assert event == RunEvent(kind="end_run", run_id="7", execution_id="e-1", total_stf_files=12)
@@ -131,12 +135,14 @@ def test_a_message_that_is_not_for_us_is_ignored_with_its_reason(body: str, reas
     assert parse_body(body) == IgnoredMessage(reason)
 
 
+@pytest.mark.field("32")
 @pytest.mark.parametrize("sender", [7, None, ["x"], "x" * 300, "a\0b"])
 def test_a_field_that_is_never_used_rejects_no_message(sender: object) -> None:
     assert isinstance(parse_body(ready(sender=sender)), StfReady)
     assert isinstance(parse_body(json.dumps({"msg_type": "start_run", "run_id": "7", "sender": sender})), RunEvent)
 
 
+@pytest.mark.field("12")
 @pytest.mark.parametrize("total", ["unknown", -1, 1.5, True, [], 1e300, 10**30, "1e3"])
 def test_an_optional_field_that_cannot_be_read_loses_no_run_message(total: object) -> None:
     body = {"run_id": "7", "total_stf_files": total, "execution_id": {}}
@@ -250,6 +256,7 @@ def test_a_run_id_of_digits_is_a_run_number(run_id: str | int, number: int | Non
     assert run_number(run_id) == number
 
 
+@pytest.mark.field("3")
 @pytest.mark.parametrize(
     ("run_id", "run"),
     [

@@ -239,6 +239,7 @@ def test_a_row_without_an_end_time_is_unexpected_content(server: Server, monitor
         monitor.run_ended_at(77)
 
 
+@pytest.mark.field("12")
 @pytest.mark.parametrize(
     ("field", "value"),
     [
@@ -263,6 +264,7 @@ def test_a_field_that_cannot_be_read_takes_no_other_row_with_it(
     assert getattr(stfs[1], field) is None
 
 
+@pytest.mark.field("12")
 @pytest.mark.parametrize("row", [{"stf_filename": None}, {"stf_filename": 7}, {"stf_filename": ""}, {}, None, "0.stf"])
 def test_a_row_that_names_no_stf_is_logged_and_takes_no_other_with_it(
     row: object, server: Server, monitor: MonitorClient

@@ -123,6 +123,7 @@ def answering(raw: bytes, host: str = "127.0.0.1") -> Iterator[int]:
         thread.join(20)
 
 
+@pytest.mark.field("19")
 @pytest.mark.parametrize(
     ("scheme", "raw", "reason"),
     [
@@ -139,6 +140,7 @@ def test_tls_on_one_side_only_blocks_the_link_with_the_remedy(scheme: str, raw: 
         client(f"{scheme}://127.0.0.1:{port}").register_tf(TF)
 
 
+@pytest.mark.field("19")
 @pytest.mark.parametrize(
     ("raw", "reason"),
     [
@@ -170,6 +172,7 @@ def test_an_unreachable_host_is_described_in_words(monkeypatch: pytest.MonkeyPat
     never.set()
 
 
+@pytest.mark.field("14")
 def test_a_host_name_is_reached_though_its_first_addresses_answer_nothing(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,6 +183,7 @@ def test_a_host_name_is_reached_though_its_first_addresses_answer_nothing(
         assert client("http://monitor.example.org").tf_files("a.stf")
 
 
+@pytest.mark.field("24")
 @pytest.mark.parametrize("body", ['[{"n": "gr\u00fc\u00dfe"}]'])
 @pytest.mark.parametrize(
     ("encoding", "compress"),
@@ -203,6 +207,7 @@ def test_a_compressed_response_and_one_with_a_byte_order_mark_are_read(
         assert client(f"http://127.0.0.1:{port}").get("runs/", {}, lambda answer: answer) == json.loads(body)
 
 
+@pytest.mark.field("15")
 @pytest.mark.skipif(not socket.has_ipv6, reason="this host has no IPv6")
 def test_an_ipv6_address_is_reached_and_needs_no_proxy() -> None:
     proxy = {"http_proxy": f"http://127.0.0.1:{closed_port()}"}
@@ -218,6 +223,7 @@ def test_a_response_that_is_too_long_when_decompressed_is_an_error(monkeypatch: 
         client(f"http://127.0.0.1:{port}").tf_files("a.stf")
 
 
+@pytest.mark.field("24")
 def test_informational_responses_are_skipped(server: Server, monitor: MonitorClient) -> None:
     hints = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n"
     early = [hints, b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 102 Processing\r\n\r\n", hints]
@@ -233,6 +239,7 @@ def test_informational_responses_are_skipped(server: Server, monitor: MonitorCli
     assert server.connections == 1
 
 
+@pytest.mark.field("24")
 @pytest.mark.parametrize("ends", [sends(""), resets])
 def test_a_read_is_repeated_once_if_a_kept_connection_ends_without_a_response(
     ends: Action, server: Server, monitor: MonitorClient
@@ -247,6 +254,7 @@ def test_a_read_is_repeated_once_if_a_kept_connection_ends_without_a_response(
     assert len(server.script) == 1
 
 
+@pytest.mark.field("24")
 def test_with_a_server_that_closes_each_connection_at_its_second_request_every_tf_is_registered_once(
     server: Server, monitor: MonitorClient
 ) -> None:
@@ -261,6 +269,7 @@ def test_with_a_server_that_closes_each_connection_at_its_second_request_every_t
     assert server.connections == 5, "no connection got a second request after the first loss"
 
 
+@pytest.mark.field("23")
 @pytest.mark.parametrize(
     ("url", "no_proxy", "is_direct"),
     [
@@ -281,6 +290,7 @@ def test_no_proxy_is_read_as_requests_reads_it(url: str, no_proxy: str, is_direc
         assert found == ({} if is_direct else {"http": "http://proxy.example.org:3128"})
 
 
+@pytest.mark.field("25")
 def test_the_trusted_certificates_are_the_settings_then_the_systems(tmp_path: Path) -> None:
     ours, theirs = tmp_path / "ca.pem", str(tmp_path / "system.pem")
     assert str(TrustStore.of(ours, {"SSL_CERT_FILE": theirs})) == f"FASTMON_MONITOR_CA: {ours}"
@@ -291,6 +301,7 @@ def test_the_trusted_certificates_are_the_settings_then_the_systems(tmp_path: Pa
     assert default.name in {"the system's CAs", "CAs of the Python package certifi"}
 
 
+@pytest.mark.field("25")
 def test_a_certificate_that_the_system_trusts_is_accepted_and_the_error_names_what_is_trusted(
     tls_server: tuple[Server, trustme.CA], tmp_path: Path
 ) -> None:

@@ -254,6 +254,7 @@ def test_a_start_on_a_full_disk_exits_with_75_and_changes_nothing(testbed: LiveT
     testbed.wait_for(completed=1)
 
 
+@pytest.mark.field("27c")
 @pytest.mark.parametrize("exists", [True, False])
 def test_a_database_on_a_read_only_mount_is_a_setting(testbed: LiveTestbed, disk: Path, exists: bool) -> None:
     if exists:

@@ -21,6 +21,7 @@ def outbox(tmp_path: Path) -> Iterator[Outbox]:
     opened.close()
 
 
+@pytest.mark.field("13")
 def test_the_outages_of_a_flapping_link_are_pruned_and_their_duration_is_kept(outbox: Outbox) -> None:
     extra = 50
     with outbox.transaction():
@@ -39,6 +40,7 @@ def test_the_outages_of_a_flapping_link_are_pruned_and_their_duration_is_kept(ou
     assert seconds["monitor"] == pytest.approx(6 * (MAX_ENDED + extra) + 1, abs=0.1)
 
 
+@pytest.mark.field("13")
 def test_a_clock_that_is_set_back_shortens_no_other_outage(outbox: Outbox) -> None:
     earlier = START - timedelta(hours=1)
     with outbox.transaction():

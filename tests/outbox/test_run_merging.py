@@ -54,6 +54,7 @@ def name(sequence: int) -> str:
     return f"swf.300123.{sequence:06d}.stf"
 
 
+@pytest.mark.field("3")
 def test_no_stf_is_lost_and_none_is_twice(v7: Path, merged: Path) -> None:
     stfs = "select namespace, run, filename from stf union all select namespace, run, filename from pruned"
     before = {(namespace, run.lstrip("0"), stf) for namespace, run, stf in query(v7, stfs)}
@@ -93,6 +94,7 @@ def test_every_transition_stays_in_a_history(v7: Path, merged: Path) -> None:
     assert texts == counts
 
 
+@pytest.mark.field("3")
 def test_runs_are_merged(outbox: Outbox) -> None:
     (run,) = [row for row in outbox.runs.latest() if row.run == "300123"]
     assert (run.run_id, run.state, run.expected, run.expected_by) == (300123, "ended", 12, "end_run")
@@ -158,6 +160,7 @@ def test_work_under_way_takes_over_what_a_failed_row_had_done(v7: Path, tmp_path
     assert check_database(path, *CHARTS) == []
 
 
+@pytest.mark.field("3")
 def test_unfinished_work_is_completed_and_announced_once(outbox: Outbox, tmp_path: Path) -> None:
     testbed = FakeTestbed(tmp_path, time=HandClock(at=LATER))
     engine = testbed.engine(outbox)

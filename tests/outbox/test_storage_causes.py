@@ -55,6 +55,7 @@ def failure(outbox: Outbox) -> str:
     return str(caught.value)
 
 
+@pytest.mark.field("19")
 def test_the_program_that_holds_the_database_is_named(database: Path, holder: subprocess.Popen[str]) -> None:
     db = connect(database)
     db.execute("pragma busy_timeout = 0")
@@ -63,6 +64,7 @@ def test_the_program_that_holds_the_database_is_named(database: Path, holder: su
     assert "make room" not in message
 
 
+@pytest.mark.field("19")
 def test_a_removed_file_is_said_to_be_removed(database: Path) -> None:
     database.unlink()
     with pytest.raises(StorageUnavailable, match="the file was removed: stop the daemon, and restore") as caught:
@@ -70,6 +72,7 @@ def test_a_removed_file_is_said_to_be_removed(database: Path) -> None:
     assert "make room" not in str(caught.value)
 
 
+@pytest.mark.field("19")
 @pytest.mark.parametrize("command", [["inspect"], ["run", "--once"]])
 def test_too_few_descriptors_are_named_with_their_limit(database: Path, command: list[str]) -> None:
     result = subprocess.run(
@@ -91,6 +94,7 @@ def public() -> Iterator[Path]:
         yield Path(folder)
 
 
+@pytest.mark.field("19")
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 @pytest.mark.parametrize("hide", ["folder", "file"])
 @pytest.mark.parametrize("command", [["inspect"], ["run", "--once"]])
@@ -109,6 +113,7 @@ def test_another_user_learns_what_to_type(public: Path, hide: str, command: list
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.field("27c")
 def test_a_large_log_is_emptied_when_its_reader_has_gone_and_no_reader_is_waited_for(database: Path) -> None:
     log = database.with_name("outbox.db-wal")
     with_reader = connect(database)

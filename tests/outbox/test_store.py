@@ -66,6 +66,7 @@ def test_a_known_stf_changes_nothing(outbox: Outbox) -> None:
     assert len(outbox.history(named(outbox, "a.stf").id)) == 1
 
 
+@pytest.mark.field("3")
 def test_a_run_id_as_number_and_as_text_is_one_run(outbox: Outbox) -> None:
     receive(outbox, stf())
     assert receive(outbox, stf(run_id=100014)) is ReceiveOutcome.KNOWN
@@ -128,6 +129,7 @@ def test_rejected_messages_are_cut_at_64_kib_and_the_oldest_are_dropped_and_coun
     assert outbox.counters() == {"rejected_dropped": 3}
 
 
+@pytest.mark.field("32")
 @pytest.mark.parametrize("size", [65_535, 65_536, 65_537])
 def test_a_rejected_message_is_whole_up_to_exactly_64_kib(outbox: Outbox, size: int) -> None:
     body = "x" * (size - 1) + "y"

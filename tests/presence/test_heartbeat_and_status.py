@@ -102,6 +102,7 @@ class StatusProbe:
         return self.topic.words()
 
 
+@pytest.mark.field("30")
 def test_start_degradation_recovery_and_stop_are_published_once_each(testbed: FakeTestbed, outbox: Outbox) -> None:
     probe = StatusProbe(testbed)
     probe.tick()
@@ -143,6 +144,7 @@ def test_two_status_messages_are_at_least_five_seconds_apart(testbed: FakeTestbe
         assert probe.topic.words() == words
 
 
+@pytest.mark.field("27a")
 @pytest.mark.parametrize("rejection", [PermanentError("no such call"), LinkDown("wait", retry_after_s=1)])
 def test_a_rejected_status_message_is_retried_after_a_minute(
     testbed: FakeTestbed, outbox: Outbox, rejection: FastmonError
@@ -345,6 +347,7 @@ def test_a_name_with_a_number_of_the_monitor_is_stored(outbox: Outbox) -> None:
     assert again.is_settled
 
 
+@pytest.mark.field("9")
 def test_a_name_made_of_the_instance_is_stored_only_once_something_was_told_under_it(outbox: Outbox) -> None:
     name = AgentName(outbox, None, "ana maria/" + "x" * 200, "abcd")
     assert str(name).startswith("fastmon-agent-ana_maria_xxx")

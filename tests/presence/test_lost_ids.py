@@ -31,6 +31,7 @@ def all_complete(bench: Bench, count: int) -> None:
     assert (bench.pending(), bench.counters().get("stages_unreportable", 0)) == (0, 0)
 
 
+@pytest.mark.field("7")
 @pytest.mark.parametrize("endpoint", ["/api/workflows/", "/api/workflow-stages/"])
 def test_an_answer_of_500_to_a_call_that_was_executed_loses_no_stage(bench: Bench, endpoint: str) -> None:
     process(bench, 1)
@@ -42,6 +43,7 @@ def test_an_answer_of_500_to_a_call_that_was_executed_loses_no_stage(bench: Benc
     all_complete(bench, 1)
 
 
+@pytest.mark.field("7")
 def test_a_new_database_finds_all_stages_of_the_old_one_with_one_read_of_each_table(
     bench: Bench, tmp_path: Path
 ) -> None:
@@ -74,6 +76,7 @@ def test_a_stage_whose_id_was_lost_in_a_crash_is_found(bench: Bench) -> None:
     all_complete(bench, 1)
 
 
+@pytest.mark.field("7")
 def test_the_tables_are_read_at_most_every_ten_minutes(bench: Bench) -> None:
     for n in range(1, 4):
         process(bench, n)
@@ -101,6 +104,7 @@ def test_a_lookup_that_fails_is_repeated_with_growing_pauses_and_loses_nothing(b
     all_complete(bench, 1)
 
 
+@pytest.mark.field("7")
 def test_beyond_the_bound_of_rows_an_stf_is_left_and_that_is_said_once(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,6 +23,7 @@ def updates(bench: Bench) -> tuple[int, int]:
     return counters.get("stage_updates_single", 0), counters.get("stage_updates_coalesced", 0)
 
 
+@pytest.mark.field("0a")
 def test_each_transition_is_an_update_of_its_own_in_order_as_of_its_time(bench: Bench) -> None:
     name = bench.testbed.receive(bench.outbox)
     settle(bench.engine)
@@ -41,6 +42,7 @@ def test_each_transition_is_an_update_of_its_own_in_order_as_of_its_time(bench: 
     assert (updates(bench), bench.pending()) == ((5, 0), 0)
 
 
+@pytest.mark.field("0a")
 def test_a_slow_stf_is_told_state_by_state(bench: Bench) -> None:
     bench.testbed.monitor.down = True
     bench.testbed.receive(bench.outbox)
@@ -55,6 +57,7 @@ def test_a_slow_stf_is_told_state_by_state(bench: Bench) -> None:
     assert bench.stages_sent() == list(zip(STATUSES, LIFE, strict=True))
 
 
+@pytest.mark.field("0a")
 def test_transitions_that_waited_too_long_share_an_update_that_lists_each_with_its_time(bench: Bench) -> None:
     name = bench.testbed.receive(bench.outbox)
     bench.testbed.time.pass_(seconds=0.5)
@@ -68,6 +71,7 @@ def test_transitions_that_waited_too_long_share_an_update_that_lists_each_with_i
     assert (updates(bench), bench.pending()) == ((0, 1), 0)
 
 
+@pytest.mark.field("0a", "5")
 def test_an_stf_that_is_done_at_once_costs_three_calls(bench: Bench) -> None:
     bench.testbed.receive(bench.outbox)
     settle(bench.engine)
@@ -79,6 +83,7 @@ def test_an_stf_that_is_done_at_once_costs_three_calls(bench: Bench) -> None:
     assert bench.rows("workflows")[0]["current_status"] == "fastmon_complete"
 
 
+@pytest.mark.field("0a")
 def test_in_a_backlog_the_updates_of_an_stf_are_coalesced_and_none_is_lost(bench: Bench) -> None:
     count = BEHIND_TRANSITIONS // 5 + 1
     names = {bench.testbed.receive(bench.outbox, n) for n in range(1, count + 1)}
@@ -124,6 +129,7 @@ def test_after_an_outage_of_any_length_reports_go_on_within_five_seconds(bench: 
     assert (bench.pending(), updates(bench)) == (0, (0, 1))
 
 
+@pytest.mark.field("0a")
 def test_an_stf_is_told_as_received_only_if_it_will_not_be_skipped(tmp_path: Path, monitor: MonitorThread) -> None:
     bench = bench_with(tmp_path, monitor, selection_fraction=0.5)
     for n in range(1, 5):
@@ -161,6 +167,7 @@ def workflow(bench: Bench) -> dict[str, Any]:
     return row
 
 
+@pytest.mark.field("5")
 def test_the_workflow_follows_the_stage_with_one_call_for_each_status(bench: Bench) -> None:
     name = bench.testbed.receive(bench.outbox, execution_id="ex-1")
     registered = bench.register_stf(name)
@@ -174,6 +181,7 @@ def test_the_workflow_follows_the_stage_with_one_call_for_each_status(bench: Ben
     assert row["file_id"] == registered["file_id"]
 
 
+@pytest.mark.field("5")
 def test_the_workflow_of_a_failed_stf_says_when_and_why_until_it_is_retried(bench: Bench) -> None:
     name = bench.testbed.receive(bench.outbox)
     bench.testbed.monitor.trouble[name] = PermanentError("wrong size")
@@ -194,6 +202,7 @@ def test_the_workflow_of_a_failed_stf_says_when_and_why_until_it_is_retried(benc
     assert workflow(bench)["failure_reason"] == "still wrong"
 
 
+@pytest.mark.field("5")
 def test_a_file_id_that_was_unknown_at_first_is_filled_in_at_the_end(bench: Bench) -> None:
     bench.testbed.monitor.down = True
     name = bench.testbed.receive(bench.outbox)
@@ -242,6 +251,7 @@ def test_the_workflow_of_another_run_in_the_stf_record_is_left_alone(bench: Benc
     assert (bench.pending(), bench.counters()["stages_unreportable"]) == (0, 1)
 
 
+@pytest.mark.field("5")
 def test_workflow_fields_missing_in_the_message_are_filled_in_and_listed(bench: Bench) -> None:
     body = (
         '{"state": "physics", "substate": "standby", "start": "2026-11-21T19:59:00+00:00", "end": "yesterday \\u0000"}'

@@ -61,6 +61,7 @@ def seconds_after_start(at: str) -> float:
     return (parse_timestamp(at) - START).total_seconds()
 
 
+@pytest.mark.field("0a")
 def test_a_transition_is_told_when_it_is_made_not_at_the_next_round(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,8 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from fastmon_daemon.base.errors import LinkDown, TransientError
 from fastmon_daemon.outbox import Origin
 from fastmon_daemon.runs.poll_state import ReconcilerIntervals
@@ -123,6 +125,7 @@ def test_an_operator_reconciles_an_unknown_run(harness: Harness) -> None:
     assert harness.first_note(1) == "recovered: no message received, reconciled by alice"
 
 
+@pytest.mark.field("12")
 def test_an_stf_is_recovered_even_if_its_row_cannot_be_read_completely(harness: Harness) -> None:
     harness.register(1, 2)
     bad = replace(harness.monitor.stfs[file_name(1)], created_at=None, unreadable=("created_at",))

@@ -31,6 +31,7 @@ def let_another_register(
         harness.monitor.rows[tf.tf_filename] = tf
 
 
+@pytest.mark.field("2")
 @pytest.mark.parametrize("namespace", [None, ""])
 def test_a_message_without_namespace_brings_in_its_stf_and_not_its_run(harness: Harness, namespace: str | None) -> None:
     harness.register(1, 2, 3)
@@ -60,6 +61,7 @@ def test_the_verdict_of_a_run_that_is_not_claimed_knows_its_own_stfs_only(harnes
     assert (harness.row.state, harness.summaries) == ("ended", [])
 
 
+@pytest.mark.field("2")
 @pytest.mark.parametrize("kind", ["start_run", "stf_gen", "end_run", "stf_ready"])
 def test_a_message_with_our_namespace_claims_the_run(harness: Harness, kind: str) -> None:
     harness.register(1, 2)
@@ -82,6 +84,7 @@ def test_run_messages_without_namespace_count_in_a_claimed_run(harness: Harness)
     assert (harness.row.state, harness.row.claimed) == ("complete", True)
 
 
+@pytest.mark.field("2")
 @pytest.mark.parametrize("nameless", [False, True])
 def test_a_run_with_tf_files_of_another_namespace_is_given_up(harness: Harness, nameless: bool) -> None:
     harness.register(1, 2, 3)
@@ -153,6 +156,7 @@ def test_an_operator_claims_a_run_for_good(harness: Harness) -> None:
     assert harness.row.claimed
 
 
+@pytest.mark.field("3")
 def test_the_forms_of_a_run_id_are_one_run(harness: Harness) -> None:
     harness.register(1, 2, 3)
     harness.process("start_run", run_id="0100014")

@@ -186,6 +186,7 @@ def test_a_run_is_not_complete_while_an_stf_is_missing_failed_or_unfinished(harn
     assert harness.row.state == "complete"
 
 
+@pytest.mark.field("1")
 def test_a_run_is_not_complete_while_the_monitor_does_not_list_what_we_completed(harness: Harness) -> None:
     harness.register(1)
     harness.stf_ready(1, 2)  # another run has the name of the second
@@ -209,6 +210,7 @@ def test_a_run_is_not_complete_while_the_monitor_does_not_list_what_we_completed
     assert harness.row.state == "complete"
 
 
+@pytest.mark.field("1")
 def test_names_of_a_run_that_the_monitor_does_not_list_make_its_stfs_doubtful(harness: Harness) -> None:
     harness.register(1)
     harness.stf_ready(1, 2)

@@ -7,6 +7,7 @@ import pytest
 from tests.reconciler.harness import Harness
 
 
+@pytest.mark.field("8")
 def test_gaps_below_the_last_stf_of_an_open_run_are_missing(harness: Harness) -> None:
     harness.stf_ready(1, 2, 6, 8)
     assert (harness.verdict.missing, harness.verdict.missing_sequences) == (4, "3-5, 7")
@@ -20,6 +21,7 @@ def test_a_run_that_counts_from_zero_misses_no_number_that_it_never_had(harness:
     assert harness.verdict.missing_sequences == "2"
 
 
+@pytest.mark.field("8")
 def test_a_run_that_does_not_count_from_1_misses_only_numbers_between_known_ones(harness: Harness) -> None:
     harness.stf_ready(101, 102, 104)
     harness.process("end_run", total_stf_files=4)

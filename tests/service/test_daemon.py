@@ -38,6 +38,7 @@ def test_an_stf_ready_becomes_seven_tf_files_registered_and_announced_once(testb
     assert "completed" in shown.stdout
 
 
+@pytest.mark.field("21")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP])
 def test_a_signal_drains_and_exits_with_0(testbed: LiveTestbed, number: signal.Signals) -> None:
     daemon = testbed.daemon()
@@ -49,6 +50,7 @@ def test_a_signal_drains_and_exits_with_0(testbed: LiveTestbed, number: signal.S
     assert "INFO     stopped\n" in testbed.log()
 
 
+@pytest.mark.field("21", "27")
 def test_sighup_is_ignored_where_the_caller_ignores_it_and_sigint_is_not(testbed: LiveTestbed) -> None:
     daemon = testbed.daemon(under=["sh", "-c", "trap '' HUP INT; exec \"$@\"", "sh"])
     daemon.send_signal(signal.SIGHUP)
@@ -185,6 +187,7 @@ def test_with_notify_off_stfs_are_registered_and_completed(testbed: LiveTestbed)
 MAY_NOT_SEND = "AMQ229032: User: daq does not have permission='SEND' on address epictopic"
 
 
+@pytest.mark.field("27a")
 def test_a_login_that_may_not_send_receives_every_stf_and_is_told_once_about_status_messages(
     testbed: LiveTestbed,
 ) -> None:
@@ -204,6 +207,7 @@ def test_a_login_that_may_not_send_receives_every_stf_and_is_told_once_about_sta
     assert testbed.broker.broker.counters.accepted[TOPIC] == 20
 
 
+@pytest.mark.field("27a")
 @pytest.mark.parametrize("refusal", [MAY_NOT_SEND, "AMQ229119: Free storage space is at 1.0MB of 9.9GB total."])
 def test_a_refused_announcement_blocks_announcing_and_never_the_intake(testbed: LiveTestbed, refusal: str) -> None:
     broker = testbed.broker.broker

@@ -45,6 +45,7 @@ def hanging_lookup(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     end.set()
 
 
+@pytest.mark.field("27b")
 @pytest.mark.usefixtures("hanging_lookup")
 def test_ready_healthz_and_signals_wait_for_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(factories, "NAME_TIMEOUT_S", 1000.0)
@@ -89,6 +90,7 @@ def stop(testbed: LiveTestbed) -> None:
     assert testbed.children[-1].wait(30) == 0
 
 
+@pytest.mark.field("9")
 def test_after_a_wrong_token_the_next_start_asks_for_a_number_again(testbed: LiveTestbed) -> None:
     testbed.daemon(SWF_API_TOKEN="0" * 40)
     wait_until(lambda: "link to the monitor is blocked" in testbed.log(), "the token is refused")
@@ -99,6 +101,7 @@ def test_after_a_wrong_token_the_next_start_asks_for_a_number_again(testbed: Liv
     assert (stored_name(testbed) or "").endswith("-1")
 
 
+@pytest.mark.field("9")
 def test_a_name_that_the_monitor_has_seen_stays(testbed: LiveTestbed) -> None:
     testbed.monitor.faults(error_rate=1, error_status=500, endpoints=["/api/state/"])
     testbed.daemon()

@@ -95,6 +95,7 @@ def program_log(testbed: LiveTestbed) -> str:
     return (testbed.folder / "swf-testbed" / "logs" / f"{PROGRAM}.log").read_text()
 
 
+@pytest.mark.field("10")
 def test_a_daemon_under_supervisord_loses_nothing(testbed: LiveTestbed) -> None:
     testbed.register(1, 2, 3)
     with supervised(testbed) as supervisor:

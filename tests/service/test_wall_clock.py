@@ -63,6 +63,7 @@ def is_within_an_hour(text: str, after: timedelta) -> bool:
     return timedelta() <= datetime.fromisoformat(text) - (FIRST + after) < HOUR
 
 
+@pytest.mark.field("0d")
 def test_an_stf_that_waited_for_the_monitor_over_a_restart_is_announced_as_late(dated: DatedTestbed) -> None:
     testbed = dated.testbed
     testbed.register(1, 2)
@@ -95,6 +96,7 @@ def test_a_postponed_stf_is_due_at_a_start_months_later_and_its_budget_did_not_r
     assert [row["dest"] for row in stf["history"]] == ["received", "sampled", "tf_registered", "notified", "completed"]
 
 
+@pytest.mark.field("0d")
 def test_a_run_is_pruned_when_it_has_been_complete_for_keep_days(dated: DatedTestbed) -> None:
     testbed = dated.testbed
     testbed.register(1)

@@ -84,6 +84,7 @@ def test_empty_values_count_as_not_set(load: Load, home: Path) -> None:
     assert (settings.broker_host, settings.broker_port) == ("home", 61612)
 
 
+@pytest.mark.field("16")
 @pytest.mark.parametrize(
     ("content", "line"),
     [
@@ -128,6 +129,7 @@ def test_usual_forms_of_env_files_are_read(load: Load, working: Path, content: b
     assert load().broker_user == "me"
 
 
+@pytest.mark.field("16")
 def test_env_file_that_is_not_a_regular_file_is_refused_and_blocks_nothing(load: Load, home: Path) -> None:
     env = home / ".env"
     for make in (Path.mkdir, os.mkfifo, lambda path: path.symlink_to("/dev/zero")):
@@ -278,6 +280,7 @@ def test_errors_show_no_secret(load: Load, environ: dict[str, str]) -> None:
     assert SECRET not in message
 
 
+@pytest.mark.field("15")
 @pytest.mark.parametrize(
     ("name", "text"),
     [
@@ -298,6 +301,7 @@ def test_host_name_or_address_is_accepted(load: Load, host: str) -> None:
     assert (settings.broker_host, settings.monitor_url) == (host, f"http://{host}:8002")
 
 
+@pytest.mark.field("15")
 @pytest.mark.parametrize("host", ["::1", "[::1]", "[fe80::1%eth0]"])
 def test_ipv6_address_is_accepted_with_and_without_brackets(load: Load, host: str) -> None:
     assert load(ACTIVEMQ_HOST=host).broker_host == host.strip("[]")

@@ -41,12 +41,14 @@ def arrows_expected(chart: StateMachine) -> list[tuple[str, str, str]]:
     ]
 
 
+@pytest.mark.field("0d")
 @every_chart
 @pytest.mark.parametrize("form", ["mermaid", "dot"])
 def test_each_transition_is_drawn_once_with_who_decides_it(chart: StateMachine, form: Format) -> None:
     assert sorted(arrows_drawn(chart, form)) == sorted(arrows_expected(chart))
 
 
+@pytest.mark.field("0d")
 def test_steps_decisions_and_operator_actions_have_different_arrows_in_dot() -> None:
     arrows = ARROWS_IN["dot"].finditer(render(load_statechart("stf"), "dot"))
     styles = {arrow["labels"].strip('"'): arrow["style"] for arrow in arrows}

@@ -119,6 +119,7 @@ def test_the_run_is_registered_and_ended_in_the_monitor(recording):
     assert (played.generated, played.registered, played.ready, played.messages) == (4, 4, 4, 13)
 
 
+@pytest.mark.field("11")
 def test_the_execution_is_registered_before_the_first_message_and_ended_after_the_last(recording):
     rows = recording.testbed.testbed.monitor.store.tables["workflow-executions"].rows
     seen = []
@@ -134,6 +135,7 @@ def test_the_execution_is_registered_before_the_first_message_and_ended_after_th
     )
 
 
+@pytest.mark.field("11")
 def test_an_existing_definition_is_used(recording):
     recording.play(run=7)
     recording.play(run=8)

@@ -56,6 +56,7 @@ def daemons_of(folder: Path) -> list[str]:
     return found
 
 
+@pytest.mark.field("0a")
 def test_nothing_is_lost_or_registered_twice_despite_a_kill_and_an_outage(tmp_path: Path):
     process = started(tmp_path, "--stf", "6", "--rate", "10", "--json")
     try:
