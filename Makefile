@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # If set, each test worker and each daemon of a test compiles all code again, which takes a third of the time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test lint test-python test-field test-model test-brokers test-browser screenshots test-faults test-faults-long fuzz soak-client mutants bench docs clean
+.PHONY: help demo test lint test-python test-field test-pythons test-model test-brokers test-browser screenshots test-faults test-faults-long fuzz soak-client mutants bench docs clean
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
 
@@ -32,6 +32,9 @@ test-python: $(STAMP)
 
 test-field: $(STAMP) ## Run the tests of what the field found, which are part of `make test` (3 minutes)
 	$(BIN)/pytest -q -m field -n 5 --dist worksteal
+
+test-pythons: $(STAMP) ## Run the tests most at risk with each newer Python that is here or that uv can install
+	$(BIN)/python -m tests.pythons
 
 test-model: $(STAMP) ## Test engine and outbox against a simple model: 200 examples of 50 steps
 	FASTMON_TEST_MODEL=200 $(BIN)/pytest -q tests/engine/test_model.py
@@ -72,4 +75,4 @@ docs: $(STAMP) ## Update the generated documents: help texts, settings, diagrams
 	$(BIN)/python docs/generate.py
 
 clean: ## Remove the virtual environment, build files and caches
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .mutants
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .mutants .pythons

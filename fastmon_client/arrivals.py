@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import threading
+import time
 from queue import SimpleQueue
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
+LATE_S = 0.5
+"""After this time the monitor or the broker may begin to drop messages."""
 MAX_WAITING = 1024 * 1024
 """Bytes of messages that may wait; some 40 s at the highest rate of the monitor."""
 
 
 class ArrivalQueue(Generic[T]):
-    """A FIFO whose `put` waits while *limit* is reached: a reader of our output that stands still costs no memory."""
+    """A FIFO whose `put` waits while *limit* is reached: a reader of our output that stands still costs no memory.
 
-    def __init__(self, limit: int = MAX_WAITING) -> None:
-        self._limit = limit
+    An item that waited for *late_s* seconds is late; a burst that we take more slowly than it comes waits for less.
+    """
+
+    def __init__(self, limit: int = MAX_WAITING, late_s: float = LATE_S) -> None:
+        self._limit, self._late_s = limit, late_s
         self._items: SimpleQueue[tuple[T, int, bool]] = SimpleQueue()
         self._waiting = 0
         self._room = threading.Condition()
@@ -25,9 +31,9 @@ class ArrivalQueue(Generic[T]):
     def put(self, item: T, size: int) -> None:
         """Append *item* of *size* bytes; waits for room, until `close`. One item always fits."""
         with self._room:
-            is_late = self._waiting > 0 and self._waiting + size > self._limit
-            if is_late:
-                self._room.wait_for(lambda: self._closed or not self._waiting or self._waiting + size <= self._limit)
+            began = time.monotonic()
+            self._room.wait_for(lambda: self._closed or not self._waiting or self._waiting + size <= self._limit)
+            is_late = time.monotonic() - began >= self._late_s
             if self._closed:
                 return
             self._waiting += size
@@ -38,7 +44,7 @@ class ArrivalQueue(Generic[T]):
         self._items.put((item, 0, False))
 
     def get(self, timeout: float) -> tuple[T, int, bool]:
-        """The next item, its size, and whether it waited for room: the sender may have lost messages meanwhile.
+        """The next item, its size, and whether it is late: the sender may have dropped others meanwhile.
 
         Raises: queue.Empty after *timeout* seconds.
         """

@@ -37,7 +37,10 @@ def all_checks(context: ProcessContext) -> Iterator[Check]:
 
 def _running_daemon(context: ProcessContext) -> DaemonState | None:
     """Return what the daemon on the database says of itself; None if there is none, or if it cannot be asked."""
-    return None if owner_of(context.database) is None else ask_daemon(context.database)
+    try:
+        return None if owner_of(context.database) is None else ask_daemon(context.database)
+    except StorageError:  # the check of the database names it
+        return None
 
 
 def _instance_and_agent_name(context: ProcessContext) -> tuple[str, str]:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import sys
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fastmon_daemon.base.clock import Clock
+from fastmon_daemon.base.errors import FastmonError
 from fastmon_daemon.commands.common import json_option, load_context, rate_option
+
+if TYPE_CHECKING:
+    from fastmon_daemon.testbed.daq import DaqProgress
 
 
 @click.command(epilog="Exit codes: 0 done, 1 error, 2 usage error, 78 invalid settings, 130 interrupted.")
@@ -47,8 +51,15 @@ def daq(namespace: str | None, data_agent: str, rate: float, late: float | None,
         player.play()
     except KeyboardInterrupt:
         click.echo("stopped early", err=True)
+        _print(player.progress, as_json)
         sys.exit(130)
-    finally:
-        done = player.progress
-        line = f"run {done.run}: {done.generated} STFs in {done.seconds} s, {done.registered} registered, "
-        click.echo(json.dumps(done.as_json()) if as_json else f"{line}{done.messages} messages")
+    except FastmonError:
+        if not as_json:  # else the error is the one object on stdout
+            _print(player.progress, as_json)
+        raise
+    _print(player.progress, as_json)
+
+
+def _print(done: DaqProgress, as_json: bool) -> None:
+    line = f"run {done.run}: {done.generated} STFs in {done.seconds} s, {done.registered} registered, "
+    click.echo(json.dumps(done.as_json()) if as_json else f"{line}{done.messages} messages")

@@ -41,7 +41,8 @@ class TransitionWriter:
             return self._move(stf, "fail", note=f"{kind}: {_reason(error)}")
         own_pause = backoff(stf.attempts + 1, jitter=self._config.jitter)
         delay = max(own_pause, requested_pause(error.retry_after_s))
-        level = "DEBUG" if stf.last_error == _reason(error) else "WARNING"  # the same error is logged once
+        is_same = bool(stf.last_error) and _reason(error).startswith(stf.last_error or "")  # as stored, it may be cut
+        level = "DEBUG" if is_same else "WARNING"
         logger.log(level, "{}: attempt {} failed, next in {:.1f} s: {}",
                    stf.filename, stf.attempts + 1, delay.total_seconds(), _reason(error))  # fmt: skip
         # A pause that the other side requests (Retry-After) is not the STF's fault: only our own pause is charged.

@@ -56,6 +56,8 @@ from fastmon_daemon.service.process import ProcessContext, ShutdownRequest, sign
 from fastmon_daemon.statechart import load_statechart
 
 DONE, WORK_REMAINS, EXIT_NOT_DRAINED = 0, 1, 75
+STARTUP_S = 5.0
+"""Seconds that making all parts may take, before a request for the metrics is given up."""
 FORCED_EXIT_S = 1.0
 """Seconds after the drain's deadline at which the process exits, whatever is in flight."""
 
@@ -78,7 +80,7 @@ def run(context: ProcessContext, *, once: bool) -> int:
             inbox.wake()
 
         def render() -> str:
-            return made.result(NAME_TIMEOUT_S).metrics.render()
+            return made.result(NAME_TIMEOUT_S + STARTUP_S).metrics.render()
 
         def verdict_line() -> str:
             return made.result().assessor.assess().line if made.done() else "starting"

@@ -243,3 +243,28 @@ def test_stop_ends_unanswered_attempts(recorder: LinkRecorder, fake_broker: Fake
 def test_an_attempt_that_is_never_answered_is_closed(recorder: LinkRecorder, fake_broker: FakeBroker) -> None:
     with running_link(parameters(fake_broker.port, connect_s=0.5), recorder):
         assert is_closed_by_peer(fake_broker.next_connection())
+
+
+@pytest.mark.field("27b")
+def test_a_lookup_that_hangs_keeps_one_thread_however_often_the_link_is_tried(
+    recorder: LinkRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastmon_daemon.broker.connector.OVERLAP_AFTER_S", 0.05)
+    never, lookups = threading.Event(), []
+
+    def hang(host: str, *_: object) -> list[object]:
+        lookups.append(host)
+        never.wait()
+        raise socket.gaierror(socket.EAI_AGAIN, "the test has ended")
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    lost = parameters(61613, host="broker.invalid", connect_s=0.1)
+    pauses = RecordedPauses()
+    with running_link(lost, recorder, stopping=pauses):
+        pauses.next(10)
+        assert recorder.next_change().reason.startswith(
+            ("the broker at broker.invalid:61613 did not answer", "no conn")
+        )
+        assert lookups == ["broker.invalid"]
+        assert [thread.name for thread in threading.enumerate()].count("lookup") == 1
+    never.set()

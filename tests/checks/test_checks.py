@@ -78,6 +78,20 @@ def test_beside_a_working_daemon_no_errors_and_no_messages_lost(testbed: LiveTes
     assert testbed.log().count("broker link up") == 1
 
 
+@pytest.mark.field("6")
+def test_the_running_daemon_is_asked_for_its_settings(testbed: LiveTestbed) -> None:
+    testbed.daemon(FASTMON_SELECTION_FRACTION="1.0", FASTMON_STUCK_AFTER="30")
+    found = results_of(testbed.call("check", "--json", FASTMON_SELECTION_FRACTION="0.1", FASTMON_STUCK_AFTER="30"))
+    assert found["selection"]["found"] == "every STF is sampled by the running daemon"
+    assert "FASTMON_SELECTION_FRACTION=1 (here: 0.1)" in found["settings"]["found"]
+    assert found["settings"]["status"] == "warning"
+    assert "STUCK_AFTER" not in found["settings"]["found"]
+    same = results_of(testbed.call("check", "--json", FASTMON_STUCK_AFTER="30"))
+    assert (same["settings"]["status"], same["selection"]["status"]) == ("ok", "ok")
+    for secret in (TOKEN, "secret-word"):
+        assert secret not in str(found)
+
+
 def test_before_the_first_start_no_errors_and_no_database_created(testbed: LiveTestbed) -> None:
     answer = testbed.call("check")
     assert answer.returncode == 0, answer.stdout
@@ -189,7 +203,7 @@ def test_clock_difference_is_a_warning(testbed: LiveTestbed) -> None:
     monitor = MonitorClient(testbed.monitor.url, lambda: TOKEN, connections=1)
     for hours, status in ((0, CheckStatus.OK), (1, CheckStatus.WARNING), (-1, CheckStatus.WARNING)):
         clock = Clock(now=lambda hours=hours: utcnow() + timedelta(hours=hours))  # type: ignore[misc]
-        result = next(each for each in monitor_checks(context, monitor, "", clock) if each.name == "clock").call()
+        result = next(each for each in monitor_checks(context, monitor, "", clock, None) if each.name == "clock").call()
         assert result.status is status, result
     assert "behind" in result.found
     monitor.close()
@@ -202,7 +216,7 @@ def test_a_monitor_that_takes_messages_but_shows_none_is_good_enough(tmp_path: P
     context = ProcessContext(
         settings=settings, values={}, database=tmp_path, database_rule="", secrets=SecretRedactor()
     )
-    checks = monitor_checks(context, server.client(), "", Clock())
+    checks = monitor_checks(context, server.client(), "", Clock(), None)
     result = next(each for each in checks if each.name == "messages").call()
     assert result.status is CheckStatus.OK, result
     server.close()

@@ -55,6 +55,7 @@ def test_signal_restores_the_screen_and_prints_the_summary(experiment: Experimen
         assert b"Traceback" not in terminal.raw
 
 
+@pytest.mark.field("20")
 def test_hostile_names_do_not_move_the_cursor(experiment: Experiment) -> None:
     with start(experiment, columns=200, rows=50) as terminal:
         terminal.wait_for("LIVE")

@@ -96,6 +96,33 @@ def test_the_next_outage_starts_with_short_pauses() -> None:
     assert breaker.next_probe == 301
 
 
+@pytest.mark.field("6")
+def test_a_link_that_somebody_found_down_is_probed_at_most_every_five_seconds(testbed: FakeTestbed) -> None:
+    outbox = testbed.outbox()
+    asked: list[str] = []
+
+    def probe() -> None:
+        asked.append("monitor")
+        testbed.monitor.probe()
+
+    engine = testbed.engine(outbox, probes={"monitor": probe})
+    settle(engine)
+    assert asked == []
+    for _ in range(10):  # it was a hiccup: the link stays up
+        engine.breakers.suspect("monitor")
+        engine.breakers.suspect("unknown")
+        settle(engine)
+        testbed.time.pass_(seconds=1)
+    assert len(asked) == 2
+    assert engine.breakers.allows_calls("monitor")
+    testbed.monitor.down = True
+    testbed.time.pass_(seconds=5)
+    engine.breakers.suspect("monitor")
+    settle(engine)
+    assert not engine.breakers.allows_calls("monitor")
+    assert [outage.link for outage in outbox.outages.open()] == ["monitor"]
+
+
 def test_a_token_bucket_saves_no_tokens_and_waits_off_its_debt() -> None:
     now = 1000.0
     bucket = TokenBucket(7, lambda: now)

@@ -23,7 +23,7 @@ from fastmon_daemon.monitor import TfFile
 from fastmon_daemon.outbox import DueQuery, NewStf, Origin, Outbox
 from fastmon_daemon.statechart import load_statechart
 from fastmon_daemon.statechart.machine import MachineError, StatechartError
-from tests.builders import START, FakeMonitor, FakeTestbed, Slow, named, query, settle
+from tests.builders import START, FakeMonitor, FakeTestbed, Slow, logged, named, query, settle
 from tests.engine.model_world import power_cut
 
 STATES = ["received", "sampled", "tf_registered", "notified", "completed"]
@@ -306,6 +306,34 @@ def test_a_transient_error_postpones_the_stf_and_counts_one_attempt(testbed: Fak
     assert (stf.state, stf.attempts) == ("sampled", 1)
     assert stf.last_error == "monitor said 503, and has no such row"
     assert stf.due_at is not None
+
+
+@pytest.mark.field("29")
+def test_an_stf_is_one_line_in_the_log_when_it_is_completed(testbed: FakeTestbed) -> None:
+    outbox = testbed.outbox()
+    with logged("INFO") as lines, logged("DEBUG") as all_lines:
+        name = testbed.receive(outbox)
+        settle(testbed.engine(outbox))
+    assert lines == [f"{name}: notified -> completed\n"]
+    steps = ("received -> sampled", "sampled -> tf_registered", "tf_registered -> notified", "notified -> completed")
+    assert [line for line in all_lines if name in line] == [f"{name}: {step}\n" for step in steps]
+
+
+@pytest.mark.field("29")
+@pytest.mark.parametrize("reason", ["monitor said 503", "x" * 2000])
+def test_an_error_that_repeats_is_logged_once(testbed: FakeTestbed, reason: str) -> None:
+    outbox = testbed.outbox()
+    engine = testbed.engine(outbox)
+    name = testbed.receive(outbox)
+    with logged("WARNING") as lines:
+        for _ in range(4):
+            testbed.monitor.trouble[name] = TransientError(reason)
+            settle(engine)
+            testbed.time.pass_(seconds=61)
+        testbed.monitor.trouble[name] = TransientError("now another one")
+        settle(engine)
+    assert named(outbox, name).attempts == 5
+    assert [line.split(" failed, ")[0] for line in lines] == [f"{name}: attempt {n}" for n in (1, 5)]
 
 
 def test_an_stf_without_a_sequence_number_is_announced_without_one(testbed: FakeTestbed) -> None:

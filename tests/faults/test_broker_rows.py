@@ -119,7 +119,7 @@ def test_no_receipts(scenario: Scenario) -> None:
 
 @fault(8, "redelivery storm: no ACK and no SEND arrives, then the link is cut, repeatedly", EVERY)
 def test_redelivery_storms(scenario: Scenario, proxy: FaultyProxy) -> None:
-    scenario.daemon(ACTIVEMQ_PORT=str(proxy.port))
+    scenario.daemon(ACTIVEMQ_PORT=str(proxy.port), SWF_LOG_LEVEL="DEBUG")
     scenario.send(1)
     scenario.wait_until_finished()
     storms = 5  # Artemis gives up on a message after 10 deliveries

@@ -396,6 +396,7 @@ def test_watch_needs_no_number(database: InspectedDatabase) -> None:
         assert process.stdout is not None
         assert next(line for line in iter(process.stdout.readline, "") if line == "}\n")
         process.send_signal(signal.SIGINT)
+        process.stdout.read()  # until it ends: it may still print
     assert process.returncode == 0
 
 

@@ -167,7 +167,7 @@ def test_without_a_monitor_at_the_first_start_the_name_is_made_of_the_instance_a
 def test_a_secret_that_changed_in_its_file_is_in_no_log(testbed: LiveTestbed) -> None:
     token = testbed.folder / "token"
     token.write_text(TOKEN)
-    testbed.daemon(SWF_API_TOKEN="", SWF_API_TOKEN_FILE=str(token))
+    testbed.daemon(SWF_API_TOKEN="", SWF_API_TOKEN_FILE=str(token), SWF_LOG_LEVEL="DEBUG")
     token.write_text("rotated-token")
     testbed.announce(1)
     wait_until(lambda: "link to the monitor is blocked" in testbed.log(), "the new token was read and rejected")

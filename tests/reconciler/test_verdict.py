@@ -95,7 +95,7 @@ def test_an_unknown_run_gives_exit_code_3_until_an_operator_reconciles_it(testbe
     daemon = testbed.daemon(**PLAIN)
     code, answer = verdict_of(testbed)
     assert code == 3
-    assert "no run 100014" in answer["stderr"]
+    assert "no run 100014" in answer["error"]
     testbed.register(1, 2)
     by_daemon = testbed.call("reconcile", "--run", "100014", "--json")
     assert by_daemon.returncode == 0, by_daemon.stderr

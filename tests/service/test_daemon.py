@@ -343,3 +343,15 @@ def test_no_secret_reaches_log_or_database_at_debug_level(testbed: LiveTestbed) 
         assert secret not in testbed.log()
         for path in testbed.folder.glob("outbox.db*"):
             assert secret.encode() not in path.read_bytes()
+
+
+@pytest.mark.field("26")
+def test_a_daemon_leaves_no_connection_open_at_its_end(testbed: LiveTestbed) -> None:
+    daemon = testbed.daemon(PYTHONWARNINGS="always::ResourceWarning")
+    testbed.register(1)
+    testbed.announce(1)
+    testbed.wait_for(completed=1)
+    wait_until(lambda: testbed.rows("workflow-stages"), "each reporter has read the database")
+    daemon.terminate()
+    assert daemon.wait(30) == 0
+    assert "unclosed database" not in testbed.log()  # told since Python 3.13
