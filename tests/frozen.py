@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 
-from freezegun import freeze_time
+from freezegun import configure, freeze_time
 
 if __name__ == "__main__":
+    configure(default_ignore_list=[])  # else a thread has one time near its start and another in deeper calls
     with freeze_time(os.environ["FREEZE_AT"], tick=True):
         from fastmon_daemon.cli import main
 

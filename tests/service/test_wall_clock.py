@@ -155,4 +155,4 @@ def test_the_verdict_has_the_times_of_its_run(dated: DatedTestbed) -> None:
     assert 2 * DAY <= timedelta(seconds=first["max_s"]) < 2 * DAY + HOUR
     shown = testbed.call("verdict", "100014", **dated.frozen).stdout
     assert "2026-11-23 20:" in shown
-    assert "(3 d): end_run" in shown
+    assert "(3 d ago): end_run" in shown
