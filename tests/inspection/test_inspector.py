@@ -250,7 +250,7 @@ def test_updates_of_workflow_stages_are_counted(database: InspectedDatabase) -> 
         database.outbox.count("stage_updates_single", 3)
         database.outbox.count("stage_updates_coalesced", 2)
     assert database.view()["stages"] == stages | {"pending": 1, "single_updates": 3, "coalesced_updates": 2}
-    text = "workflow stages: 3 single updates, 2 coalesced, 1 transitions pending, 0 STFs not reportable"
+    text = "workflow stages: 3 single updates, 2 coalesced, 1 transition pending, 0 STFs not reportable"
     assert text in database.inspect(COLUMNS="200").stdout
 
 
