@@ -22,9 +22,9 @@ STFS = 40
 
 @pytest.fixture
 def outbox(tmp_path: Path) -> Iterator[Outbox]:
-    """A database of an hour ago with many runs, many STFs, one that failed, and a link that was down."""
+    """A database of more than an hour ago with many runs, many STFs, one that failed, and a link that was down."""
     testbed = FakeTestbed(tmp_path)
-    testbed.time.at = datetime.now(UTC) - timedelta(hours=1)
+    testbed.time.at = datetime.now(UTC) - timedelta(minutes=70)
     with closing(testbed.outbox()) as opened:
         with opened.transaction():
             for run in range(RUNS):
