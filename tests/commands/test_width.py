@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -65,6 +66,11 @@ def words_of(lines: list[str]) -> set[str]:
     return {word.strip(",") for line in lines for word in line.split()}
 
 
+def kinds_of(words: set[str]) -> set[str]:
+    """The words without the times and ages of the moment at which they were printed."""
+    return {re.sub(r"\d+", "0", word).strip("()") for word in words if not word.endswith("Z")} - {"s", "min", "h", "d"}
+
+
 @pytest.mark.field("28")
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_at_80_columns_no_line_is_longer_and_no_word_is_broken(outbox: Outbox, words: tuple[str, ...]) -> None:
@@ -73,8 +79,7 @@ def test_at_80_columns_no_line_is_longer_and_no_word_is_broken(outbox: Outbox, w
     long_words = [word for word in words_of(whole) if len(word) > 76]  # such as a path: not broken, not copied in parts
     assert not [line for line in folded if len(line) > 80 and not any(word in line for word in long_words)]
     assert not [line for line in [*folded, *whole] if line != line.rstrip()]
-    ages = {word for word in words_of(folded) if word.endswith("Z")}  # of the moment at which it was printed
-    assert words_of(folded) - words_of(whole) - ages == set()
+    assert kinds_of(words_of(folded)) <= kinds_of(words_of(whole))
 
 
 @pytest.mark.field("28")

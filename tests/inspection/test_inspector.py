@@ -64,7 +64,9 @@ class InspectedDatabase:
 
 
 def run_inspect(*arguments: str, **environ: str) -> Result:
-    return CliRunner(env={"FASTMON_DB": "", "FASTMON_STUCK_AFTER": "", **environ}).invoke(cli, ["inspect", *arguments])
+    return CliRunner(env={"FASTMON_DB": "", "FASTMON_STUCK_AFTER": "", "COLUMNS": "300", **environ}).invoke(
+        cli, ["inspect", *arguments]
+    )
 
 
 @pytest.fixture
