@@ -13,7 +13,7 @@ from typing import Any
 from fastmon_client.alarms import Alarms
 from fastmon_client.connection import Connection
 from fastmon_client.intervals import Intervals
-from fastmon_client.message_filter import MessageFilter
+from fastmon_client.message_filter import MessageFilter, UnmatchedAgents
 from fastmon_client.rates import BIN_S, RateSeries
 from fastmon_client.runs import STATE_AFTER, Run, RunTable
 from fastmon_client.selection import MAX_SEQUENCE
@@ -60,6 +60,7 @@ class AppState:
         self._rates = RateSeries()
         self._table = RunTable()
         self._silence = Silence(topic, at)
+        self._unmatched_agents = UnmatchedAgents(filter_)
 
     # From the stream
 
@@ -69,6 +70,7 @@ class AppState:
         kind = str(message.get("msg_type"))
         if kind == ANNOUNCED:
             self._silence.end(at)
+            self._unmatched_agents.record(message)
             return self._ingest(message, at, backfilled=False)
         name = run_of(message)
         if kind in STATE_AFTER and name is not None:
@@ -159,6 +161,7 @@ class AppState:
         is_live = self.connection.state == "LIVE"
         expects = is_live and ANNOUNCED in self._filter.subscribed_types
         self.alarms.set("source_silent", None, self._silence.evidence(at) if expects else None, at, None)
+        self.alarms.set("agents_unmatched", None, self._unmatched_agents.evidence(), at, None)
         for run in self.shown_runs():
             self.alarms.check_run(run, at, self._stale_after, is_live=is_live)
         self._drop_old_runs(at)

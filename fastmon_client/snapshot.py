@@ -13,6 +13,7 @@ StripKind = Literal["present", "recovered", "missing", "skipped", "incomplete", 
 AlarmKind = Literal[
     "stream_dead",
     "source_silent",
+    "agents_unmatched",
     "run_stale",
     "stfs_missing",
     "rate_dropped",

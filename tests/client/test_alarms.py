@@ -336,3 +336,26 @@ def test_missing_announcements_of_types_that_were_not_requested_are_no_alarm() -
     driver.wait(30)
     driver.compare([1, 2, 3], {2: 2, 3: 2})
     assert "source_silent" not in driver.alarms()
+
+
+@pytest.mark.field("0e")
+def test_a_filter_that_matches_no_agent_is_an_alarm_with_the_names_that_are_there() -> None:
+    driver = StateDriver(agents=("swf-fastmon-agent",))
+    driver.tf(1, processed_by="fastmon-agent-a-1")
+    driver.tf(2, processed_by="fastmon-agent-b-2")
+    assert driver.alarms() == []
+    driver.tf(3, processed_by="fastmon-agent-a-1")
+    assert driver.alarms() == ["agents_unmatched"]
+    assert shown(driver)[0]["evidence"] == (
+        "--agents swf-fastmon-agent matches none of the 3 TF files announced: "
+        "their agents are fastmon-agent-a-1, fastmon-agent-b-2"
+    )
+    driver.tf(4, processed_by="swf-fastmon-agent")
+    assert driver.alarms() == []
+
+
+def test_without_a_filter_every_agent_matches() -> None:
+    driver = StateDriver()
+    for sequence in range(1, 6):
+        driver.tf(sequence, processed_by="fastmon-agent-a-1")
+    assert driver.alarms() == []
