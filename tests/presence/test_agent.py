@@ -153,7 +153,7 @@ def test_a_monitor_without_the_optional_calls_gets_tf_files_and_causes_one_warni
 def test_without_a_monitor_at_the_first_start_the_name_is_made_of_the_instance_and_stays(testbed: LiveTestbed) -> None:
     testbed.monitor.stop()
     daemon = testbed.daemon()
-    assert "agent name: the monitor assigned no number" in testbed.log()
+    assert "made without the monitor" in testbed.log()
     testbed.monitor.start()
     wait_until(lambda: agent(testbed).get("status") == "OK", "a heart-beat")
     first = agent(testbed)["instance_name"]
