@@ -78,14 +78,15 @@ def retry_until_stopped(
     *,
     pause_s: Callable[[int], float],
     failed: Callable[[int, BaseException], None] = lambda _number, _error: None,
+    errors: type[Exception] = TransientError,
 ) -> Retrying:
-    """Retry after each `TransientError`, also while the link is down or blocked, until *stopping* is set.
+    """Retry after each of *errors*, also while the link is down or blocked, until *stopping* is set.
 
     That ends a pause at once, and raises the last error. Before the pause after attempt *n* (from 1), *failed* gets *n*
     and its error; *pause_s* takes *n* and returns the pause in seconds.
     """
     return Retrying(
-        retry=retry_if_exception_type(TransientError),
+        retry=retry_if_exception_type(errors),
         stop=stop_when_event_set(stopping),
         wait=lambda state: pause_s(state.attempt_number),
         sleep=sleep_using_event(stopping),

@@ -7,12 +7,14 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 from fastmon_daemon.actions.daemon_state import DaemonState
 from fastmon_daemon.base.errors import StorageError
 from fastmon_daemon.checks.runner import Check, CheckResult, error, ok, skipped, warning
 from fastmon_daemon.outbox import check_database, check_local_file_system, free_bytes, owner_of, shortage
+from fastmon_daemon.presence.assessment import ALL_WELL
 from fastmon_daemon.service import ProcessContext
 from fastmon_daemon.settings import ListenAddress, Settings, all_settings, describe_unknown, written
 from fastmon_daemon.statechart import load_statechart
@@ -32,7 +34,7 @@ def local_checks(context: ProcessContext, running: DaemonState | None) -> Iterat
         hint="fix the database, or set FASTMON_DB to another file",
         timeout_s=_DATABASE_TIMEOUT_S,
     )
-    yield Check(name="free space", call=lambda: _space(context), hint=_SPACE_HINT)
+    yield Check(name="free space", call=lambda: _space(context, running), hint=_SPACE_HINT)
     if context.settings.http is not None:
         yield Check(
             name="metrics", call=lambda: _metrics(context), hint="set FASTMON_HTTP to a free address of this host"
@@ -77,8 +79,11 @@ def _database(context: ProcessContext) -> CheckResult:
     return ok(f"{where} is consistent; {state}")
 
 
-def _space(context: ProcessContext) -> CheckResult:
-    folder, least_mb = _nearest_existing(context.database.parent), context.settings.min_free_mb
+def _space(context: ProcessContext, running: DaemonState | None) -> CheckResult:
+    """Check the free space against the limit of the running daemon; without one, against that of the settings."""
+    here = partial(getattr, context.settings)
+    least_mb = running.value("min_free_mb", here) if running else here("min_free_mb")
+    folder = _nearest_existing(context.database.parent)
     free = free_bytes(folder)
     if free is None:
         return skipped(f"free space of {folder} unknown")
@@ -113,8 +118,10 @@ def _healthy(listen: ListenAddress) -> CheckResult:
         connection.request("GET", "/healthz")
         response = connection.getresponse()
         body = " ".join(response.read(1000).decode(errors="replace").split())
-    result = ok if response.status == 200 else error
-    return result(f"http://{listen}/healthz: {response.status} {body}")
+    found = f"http://{listen}/healthz: {response.status} {body}"
+    if response.status != 200:
+        return error(found)
+    return ok(found) if body.startswith(ALL_WELL) else warning(found, "see `fastmon-daemon inspect`")
 
 
 def _nearest_existing(folder: Path) -> Path:

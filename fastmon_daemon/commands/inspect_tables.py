@@ -24,8 +24,8 @@ _LEAST_RUNS = 3
 def render_inspection(view: View, width: int | None) -> Iterator[str]:
     """Yield the lines of a view: the overview, rejected messages, or single STFs, depending on its keys."""
     now = parse_timestamp(view["at"])
-    problems = [Problem(**each).line(now) for each in view["problems"]]
-    for line in problems or [view["verdict"]]:
+    others = [Problem(**each).line(now) for each in view["problems"][1:]]
+    for line in [view["verdict"], *others]:
         yield from wrap(line, width)
     yield from _source(view, now, width)
     if "states" in view:

@@ -20,7 +20,10 @@ from fastmon_daemon.inspection.inspector import InspectionContext, Inspector, Vi
 from fastmon_daemon.inspection.liveness import Liveness
 from fastmon_daemon.monitor import ResponseCounter
 from fastmon_daemon.outbox import (
+    COALESCED_UPDATES,
     DAEMON_DOWNTIME,
+    SINGLE_UPDATES,
+    UNREPORTABLE,
     Origin,
     OutboxReader,
     ReceiveOutcome,
@@ -40,6 +43,7 @@ _COUNTED = (
     *(f"stf_ready_{outcome}" for outcome in ReceiveOutcome),
     *(f"stf_{origin}" for origin in (Origin.POLLED, Origin.RECOVERED)),
     *("ignored_type", "ignored_namespace", "ignored_echo", "rejected_dropped", "runs_unknown"),
+    *(SINGLE_UPDATES, COALESCED_UPDATES, UNREPORTABLE),
 )
 _ANSWERS = ("200", "201", "400", "401", "403", "404", "429", "500", "502", "503")
 """Series that exist from the start: one that appears with its first event has no rate for it."""

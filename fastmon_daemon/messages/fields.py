@@ -166,5 +166,8 @@ def sequence_in(filename: str, run_id: str | int) -> int | None:
     if not found or len(found[1]) > MAX_FILENAME:
         return None
     before, run, number = filename[: found.start()], run_identity(run_id), int(found[1])
-    names_run = run in map(run_identity, _NUMBER.findall(before)) or (not run.isdigit() and run in before)
+    if run.isdigit():
+        names_run = run in map(run_identity, _NUMBER.findall(before))
+    else:  # as a whole word: the run `name` is not named by `nonamespace`
+        names_run = re.search(rf"(?<![^\W_]){re.escape(run)}(?![^\W_])", before) is not None
     return number if names_run and number <= MAX_NAMED_SEQUENCE else None

@@ -48,6 +48,10 @@ class Runs:
         """The runs in *states*."""
         return load(self._db, RunRow, f"where state in ({placeholders(states)})", states)
 
+    def with_unlisted(self, states: Sequence[str]) -> list[RunRow]:
+        """The runs in *states* with STFs that the monitor does not list."""
+        return load(self._db, RunRow, f"where unlisted <> '[]' and state in ({placeholders(states)})", states)
+
     def unpruned(self, states: Sequence[str]) -> list[RunRow]:
         """The runs in *states*, or not claimed, that still have STFs, in the order of their ends."""
         has_stfs = "exists (select 1 from stf where stf.namespace = run.namespace and stf.run = run.run)"

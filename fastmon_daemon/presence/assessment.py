@@ -72,11 +72,14 @@ class ProcessState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IncompleteRun:
-    """A run that ended, and of which STFs are missing."""
+    """A run that ended, and of which STFs are missing, here or at the monitor."""
 
     run: str
     ended_at: str
     missing: int
+    """STFs that were not received."""
+    unlisted: int
+    """STFs with TF files that the monitor does not list."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,14 +240,19 @@ def _run_problems(runs: tuple[IncompleteRun, ...]) -> Iterator[Problem]:
     if not runs:
         return
     first = min(runs, key=lambda each: each.ended_at)
-    missing = f"{_count(sum(each.missing for each in runs), 'STF')} missing"
+    missing, unlisted = sum(each.missing for each in runs), sum(each.unlisted for each in runs)
+    whats = [f"{_count(missing, 'STF')} missing"] * bool(missing)
+    whats += [f"{_count(unlisted, 'STF')} not listed by the monitor"] * bool(unlisted)
+    what = " and ".join(whats)
     if len(runs) == 1:
-        name, reason = f"run {first.run} incomplete", f"{missing} of a run that ended"
+        name, reason = f"run {first.run} incomplete", f"{what} of a run that ended"
     else:
         named = ", ".join(each.run for each in runs[:_NAMED_RUNS])
         more = f" and {len(runs) - _NAMED_RUNS} more" if len(runs) > _NAMED_RUNS else ""
-        name, reason = f"{len(runs)} runs incomplete", f"{missing} of the runs {named}{more}"
-    remedy = f"list them with `fastmon-daemon verdict {first.run}`, recover them with `reconcile --run {first.run}`"
+        name, reason = f"{len(runs)} runs incomplete", f"{what} of the runs {named}{more}"
+    remedy = f"list them with `fastmon-daemon verdict {first.run}`"
+    if missing:
+        remedy += f", recover them with `reconcile --run {first.run}`"
     yield Problem(kind="runs incomplete", name=name, reason=reason, since=first.ended_at, remedy=remedy)
 
 
@@ -274,12 +282,17 @@ def take_snapshot(
 
 
 def _incomplete_runs(reports: OutboxReader, rule: AssessmentRule, now: datetime) -> Iterator[IncompleteRun]:
-    """The claimed runs that ended at least as long ago as an STF may take, and of which STFs are missing."""
+    """The claimed runs that ended at least as long ago as an STF may take, and of which STFs are missing somewhere."""
     before = now - timedelta(seconds=rule.stuck.stuck_after_s)
-    for run in reports.runs.in_states(rule.run_chart.leads_to("end_run")):
+    runs = reports.runs.in_states(rule.run_chart.leads_to("end_run"))
+    completed_too_early = reports.runs.with_unlisted(rule.run_chart.leads_to("complete_run"))
+    for run in (*runs, *completed_too_early):
         ended_at = run.ended_at or run.last_message_at
-        if run.claimed and parse_timestamp(ended_at) <= before and (missing := _missing(reports, run)):
-            yield IncompleteRun(run=run.run, ended_at=ended_at, missing=missing)
+        if not run.claimed or parse_timestamp(ended_at) > before:
+            continue
+        missing, unlisted = _missing(reports, run), len(run.unlisted)
+        if missing or unlisted:
+            yield IncompleteRun(run=run.run, ended_at=ended_at, missing=missing, unlisted=unlisted)
 
 
 def _missing(reports: OutboxReader, run: RunRow) -> int:

@@ -1,4 +1,4 @@
-"""Heart-beats: one a minute, and one at each change. Each carries every field: the monitor resets those left out."""
+"""Heart-beats: four a minute, and one at each change. Each carries every field: the monitor resets those left out."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from fastmon_daemon.presence.health import Health, HealthChecker, StfCounts
 from fastmon_daemon.presence.identity import AGENT_TYPE
 from fastmon_daemon.presence.periodic_worker import BestEffortCall
 
-EVERY_S = 60.0
-"""Seconds between two heart-beats without a change; the monitor declares an agent gone after 180."""
+EVERY_S = 15.0
+"""Seconds between two heart-beats without a change: they also show an idle daemon that its monitor is gone."""
+MAX_PAUSE_S = 60.0
+"""Seconds between two heart-beats that fail; the monitor declares an agent gone after 180."""
 CHECK_S = 1.0
 READY_AFTER_S = 5.0
 """Seconds without work until the state is READY: STFs that come one by one do not cost two heart-beats each."""
@@ -38,7 +40,7 @@ class Heartbeat:
         self._namespace = namespace
         self._health_checker = health_checker
         self._monotonic = health_checker.clock.monotonic
-        self._beat = BestEffortCall("heart-beat", self._monotonic, max_pause_s=EVERY_S)
+        self._beat = BestEffortCall("heart-beat", self._monotonic, max_pause_s=MAX_PAUSE_S)
         self._count = BestEffortCall("counts", self._monotonic)
         self._register = [(BestEffortCall(name, self._monotonic), call) for name, call in registration.items()]
         """Calls that have not succeeded yet."""

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
 from loguru import logger
 
-from fastmon_daemon.base.backoff import backoff
+from fastmon_daemon.base.backoff import backoff, retry_until_stopped
 from fastmon_daemon.base.clock import parse_timestamp
 from fastmon_daemon.base.errors import FastmonError, LinkDown
 from fastmon_daemon.messages import run_identity
@@ -41,6 +42,8 @@ _PAGE = 200
 _YIELD = 9
 """The longest pause after an update, in durations of it, while the engine has calls in flight; else it is one."""
 _PAUSE_MAX_S = 5.0
+WRITE_PAUSE_S = 5.0
+"""Seconds between two attempts to store an answer."""
 
 Write = Callable[[Outbox, datetime], Any]
 Submit = Callable[[Write], Future[Any]]
@@ -295,15 +298,15 @@ class StageReporter:
 
     def _write(self, write: Write) -> None:
         """Write and wait until it is committed: an id that is lost now is hard to find later."""
-        while True:
-            try:
-                self._submit(write).result()
-            except Exception as exc:  # noqa: BLE001 (most likely a full disk, which the engine logs)
-                logger.warning("workflow stages: answer not stored, retrying: {}", exc)
-                if self.worker.stopping.wait(5.0):
-                    return
-            else:
-                return
+
+        def failed(_attempt: int, error: BaseException) -> None:
+            logger.warning("workflow stages: answer not stored, retrying: {}", error)
+
+        stopping = self.worker.stopping
+        # any error (most likely a full disk, which the engine logs); after a stop the next start reports again
+        with suppress(Exception):
+            policy = retry_until_stopped(stopping, pause_s=lambda _: WRITE_PAUSE_S, failed=failed, errors=Exception)
+            policy(lambda: self._submit(write).result())
 
     def _yield(self, took_s: float) -> None:
         """Leave the monitor to the engine, for longer the slower it answers."""

@@ -22,7 +22,7 @@ from fastmon_daemon.base.errors import (
 class Failing:
     """A call that raises each of *errors* in turn, then succeeds."""
 
-    def __init__(self, *errors: FastmonError) -> None:
+    def __init__(self, *errors: Exception) -> None:
         self.errors = list(errors)
         self.calls = 0
 
@@ -147,6 +147,11 @@ def test_an_endless_retry_ends_with_the_stop_and_counts_its_attempts() -> None:
     with pytest.raises(LinkDown, match=r"^refused again$"):
         retry_until_stopped(stopped, pause_s=lambda _: 0.0, failed=lambda *_: stopped.set())(call)
     assert call.calls == 2
+
+
+def test_an_endless_retry_can_be_asked_for_after_other_errors() -> None:
+    policy = retry_until_stopped(NeverSet(), pause_s=lambda _: 0.0, errors=OSError)
+    assert policy(Failing(OSError("full"), OSError("full"))) == "done"
 
 
 def test_another_error_ends_an_endless_retry() -> None:

@@ -92,6 +92,19 @@ def test_the_running_daemon_is_asked_for_its_settings(testbed: LiveTestbed) -> N
         assert secret not in str(found)
 
 
+@pytest.mark.field("6")
+def test_the_running_daemon_has_stopped_its_intake_and_check_says_so(testbed: LiveTestbed) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    testbed.daemon(FASTMON_MIN_FREE_MB="1000000000", FASTMON_HTTP=port)
+    found = results_of(testbed.call("check", "--json", FASTMON_HTTP=port))
+    assert found["free space"]["status"] == "error"
+    assert "below FASTMON_MIN_FREE_MB=1000000000: no STFs are stored" in found["free space"]["found"]
+    assert found["metrics"]["status"] == "warning"
+    assert "200 intake stopped: " in found["metrics"]["found"]
+
+
 def test_before_the_first_start_no_errors_and_no_database_created(testbed: LiveTestbed) -> None:
     answer = testbed.call("check")
     assert answer.returncode == 0, answer.stdout

@@ -7,7 +7,7 @@ import re
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ import pytest
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
+from fastmon_daemon.commands.inspect_tables import render_inspection
 from fastmon_daemon.inspection.http_server import serve
-from fastmon_daemon.inspection.inspector import InspectionContext, Inspector
+from fastmon_daemon.inspection.inspector import InspectionContext, Inspector, with_metadata
 from fastmon_daemon.inspection.liveness import Liveness
 from fastmon_daemon.inspection.metrics import MetricsCollector
 from fastmon_daemon.monitor import ResponseCounter
@@ -45,7 +46,7 @@ class Voices:
     def verdict(self) -> str:
         """Return what all say. Raises: AssertionError if they do not agree."""
         said = {
-            "inspect": self.inspect().line,
+            "inspect": self.printed(),
             "heart-beat": self.heartbeat(),
             "metrics": self.metrics().partition("\n")[0].removeprefix("# "),
             "healthz": self.healthz().partition("\n")[0],
@@ -54,12 +55,23 @@ class Voices:
         assert len(set(said.values())) == 1, said
         return said["inspect"]
 
+    def printed(self) -> str:
+        """The first line of the text."""
+        with self._inspector() as (inspector, context):
+            view = with_metadata(inspector.overview(), inspector, context, ("outbox.db", "the test"))
+        return next(iter(render_inspection(view, None)))
+
     def inspect(self) -> Assessment:
+        with self._inspector() as (inspector, _):
+            return inspector.assessment()
+
+    @contextmanager
+    def _inspector(self) -> Iterator[tuple[Inspector, InspectionContext]]:
         self.assessor.assess()  # the daemon has seen it
         process = self.assessor.process_state()
         context = InspectionContext(rule=self.rule, now=self.testbed.time.at, daemon=1, process=process)
         with closing(open_for_reading(self.database)) as reports:
-            return Inspector(reports, context).assessment()
+            yield Inspector(reports, context), context
 
     def heartbeat(self) -> str:
         checker = HealthChecker(
@@ -135,6 +147,31 @@ def test_stfs_missing_in_a_run_that_ended_are_named(testbed: FakeTestbed, outbox
     testbed.time.pass_(minutes=2)
     assert "2 runs incomplete: 27 STFs missing of the runs 100014, 100015" in voices.verdict()
     assert Voices(testbed, reconciles=False).verdict() == ALL_WELL  # another daemon has them
+
+
+@pytest.mark.field("1", "6")
+def test_stfs_that_the_monitor_does_not_list_make_a_run_incomplete_also_after_its_completion(
+    testbed: FakeTestbed, outbox: Outbox
+) -> None:
+    testbed.receive(outbox, 1)
+    name = testbed.receive(outbox, 2)
+    settle(testbed.engine(outbox))
+    end_run(testbed, outbox, "100014", 2)
+    (row,) = outbox.runs.find("100014")
+    with outbox.transaction():
+        outbox.runs.record_poll(row, None, 1, [], [name])
+    testbed.time.pass_(minutes=2)
+    told = (
+        "run 100014 incomplete: 1 STF not listed by the monitor of a run that ended (since 20:00:00Z, 2 min ago): "
+        "list them with `fastmon-daemon verdict 100014`"
+    )
+    assert Voices(testbed).verdict() == told
+    with outbox.transaction():
+        outbox.runs.set_state(row, "complete")
+    assert Voices(testbed).verdict() == told
+    with outbox.transaction():
+        outbox.runs.record_poll(row, None, 2, [], [])
+    assert Voices(testbed).verdict() == ALL_WELL
 
 
 def test_a_run_with_all_stfs_is_not_incomplete(testbed: FakeTestbed, outbox: Outbox) -> None:

@@ -60,6 +60,7 @@ def test_every_series_of_a_counter_exists_at_0_from_the_start(tmp_path: Path) ->
     counters = samples(collector(outbox.path, HandClock()).render(), "counter")
     assert set(counters.values()) == {0}
     names = ["stf_ready_fresh", "stf_ready_conflict", "stf_recovered", "ignored_namespace", "rejected_dropped"]
+    names += ["stage_updates_single", "stage_updates_coalesced", "stages_unreportable"]
     assert {f"fastmon_counted_total['{name}']" for name in names} <= counters.keys()
     assert {f"fastmon_outage_seconds_total['{link}']" for link in ("monitor", "broker", "daemon")} <= counters.keys()
     assert "fastmon_monitor_answers_total['POST', '201']" in counters

@@ -11,14 +11,14 @@ import pytest
 from sqlite_utils import Database
 
 from fastmon_daemon.base.clock import Clock, parse_timestamp
-from fastmon_daemon.base.errors import PermanentError
+from fastmon_daemon.base.errors import PermanentError, StorageUnavailable
 from fastmon_daemon.outbox import OutboxReader
 from fastmon_daemon.outbox.database import connect_read_only
 from fastmon_daemon.presence import stages
 from fastmon_daemon.presence.agent import Presence
 from fastmon_daemon.service.factories import switch_stages
 from fastmon_daemon.settings import Settings
-from tests.builders import START, named, query, settle, turn_until
+from tests.builders import START, logged, named, query, settle, turn_until
 from tests.presence.stage_bench import Bench, act
 
 
@@ -113,6 +113,27 @@ def test_a_round_that_began_before_it_was_requested_settles_nothing(bench: Bench
     assert not reporter.is_settled
     reporter.tick()
     assert reporter.is_settled
+
+
+@pytest.mark.field("0d")
+def test_an_answer_that_cannot_be_stored_is_kept_until_it_can(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stages, "WRITE_PAUSE_S", 0.0)
+    full = [OSError("no space"), StorageUnavailable("no space")]
+
+    def submit(write: Any) -> Future[Any]:
+        if not full:
+            return bench.submit(write)
+        result: Future[Any] = Future()
+        result.set_exception(full.pop())
+        return result
+
+    bench.testbed.receive(bench.outbox)
+    settle(bench.engine)
+    with logged("WARNING") as lines:
+        bench.reporter(submit=submit).tick()
+    assert bench.pending() == 0
+    assert len(lines) == 2
+    assert all("answer not stored, retrying: no space" in line for line in lines)
 
 
 def test_after_a_stop_without_a_report_in_flight_none_is_sent(bench: Bench) -> None:
