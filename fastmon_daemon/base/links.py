@@ -28,6 +28,12 @@ def describe_up(link: str) -> str:
     return f"{link} are accepted" if link in (ANNOUNCEMENTS, MESSAGES) else f"the {link} is up"
 
 
+def remedy_if_down(link: str) -> str:
+    """Return what to do when *link* is down. A blocked link's own reason names its remedy."""
+    peer = "broker" if link in (INTAKE, ANNOUNCEMENTS) else "monitor"
+    return f"start the {peer} or correct its address; work resumes by itself"
+
+
 def links_for(notify: str) -> Mapping[str, str]:
     """Return step -> link when announcements go by *notify*, the value of FASTMON_NOTIFY."""
     match notify:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fastmon_daemon.base.errors import LinkBlocked, LinkDown, TransientError
-from fastmon_daemon.base.links import links_for
+from fastmon_daemon.base.links import links_for, remedy_if_down
 from fastmon_daemon.base.logs import SecretRedactor
 from fastmon_daemon.base.rate_limit import TokenBucket
 from fastmon_daemon.engine import LinkEvent
@@ -332,7 +332,7 @@ def test_a_link_that_was_down_and_becomes_blocked_is_logged_again(testbed: FakeT
             testbed.time.pass_(seconds=30)
             settle(engine)
     assert [line.strip() for line in errors] == [
-        "link to the monitor is down: monitor unreachable",
+        f"link to the monitor is down: monitor unreachable: {remedy_if_down('monitor')}",
         "link to the monitor is blocked: 401: set SWF_API_TOKEN",
     ]
     assert [(outage.blocked, outage.ended_at) for outage in outbox.outages.open()] == [(True, None)]
