@@ -151,7 +151,8 @@ class CircuitBreakers:
             if event.blocked:
                 logger.error("{} is blocked: {}", describe(event.link), event.reason)
             else:
-                logger.error("{} is down: {}: {}", describe(event.link), event.reason, remedy_if_down(event.link))
+                remedy = remedy_if_down(event.link, event.reason)
+                logger.error("{} is down: {}: {}", describe(event.link), event.reason, remedy)
         breaker.trip(monotonic, event.blocked)
         self._outbox.outages.link_lost(event.link, event.reason, now, blocked=event.blocked)
         self._store_next_probe(breaker)

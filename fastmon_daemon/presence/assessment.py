@@ -214,7 +214,7 @@ def _link_problems(name: str, link: LinkStatus) -> Iterator[Problem]:
         yield Problem(kind="link blocked", name=f"{name} blocked", reason=reason, since=link.since, remedy=remedy)
     elif link.state == "down":
         yield Problem(
-            kind="link down", name=f"{name} down", reason=reason, since=link.since, remedy=remedy_if_down(name)
+            kind="link down", name=f"{name} down", reason=reason, since=link.since, remedy=remedy_if_down(name, reason)
         )
 
 

@@ -99,7 +99,7 @@ def test_ctrl_c_during_a_write_writes_nothing_twice(folder: Path, options: list[
         cwd=folder, env=environment(folder), stdout=writer, stderr=subprocess.PIPE,
     )  # fmt: skip
     os.close(writer)
-    with os.fdopen(reader, "rb") as output, child:
+    with child, os.fdopen(reader, "rb") as output:  # without its reader, the child ends
         wait_until(lambda: bytes_in(reader) == PIPE_BYTES, "the pipe is full")
         child.send_signal(signal.SIGINT)
         assert child.wait(30) == code
