@@ -50,6 +50,9 @@ class _LazyGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:
+            drop_output()
+            raise
         except (click.ClickException, FastmonError) as exc:
             if ctx.meta[_WANTS_JSON] and not isinstance(
                 exc, OutputLost

@@ -92,9 +92,11 @@ class BaseTestbed:
         self, *, program: str = "fastmon_daemon", under: Sequence[str] = (), **changes: str
     ) -> subprocess.Popen[bytes]:
         """Start the daemon and wait until it is subscribed."""
-        seen = self.log().count("broker link up")
+        seen = self.log().count("link to the broker is up")
         child = self.start("run", program=program, under=under, **changes)
-        wait_until(lambda: self.log().count("broker link up") > seen or child.poll() is not None, "the daemon is up")
+        wait_until(
+            lambda: self.log().count("link to the broker is up") > seen or child.poll() is not None, "the daemon is up"
+        )
         return child
 
     def call(self, *words: str, program: str = "fastmon_daemon", **changes: str) -> subprocess.CompletedProcess[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Mapping
 
 INTAKE = "broker"
@@ -26,6 +28,14 @@ def describe(link: str) -> str:
 def describe_up(link: str) -> str:
     """Return a sentence that says that *link* is up."""
     return f"{link} are accepted" if link in (ANNOUNCEMENTS, MESSAGES) else f"the {link} is up"
+
+
+def remedy_if_down(link: str, reason: str) -> str:
+    """Return what to do when *link* is down for *reason*. A blocked link's own reason names its remedy."""
+    if any(os.strerror(code).lower() in reason.lower() for code in (errno.EMFILE, errno.ENFILE)):
+        return "raise the limit of open files (ulimit -n; LimitNOFILE= of a unit); work resumes by itself"
+    peer = "broker" if link in (INTAKE, ANNOUNCEMENTS) else "monitor"
+    return f"start the {peer} or correct its address; work resumes by itself"
 
 
 def links_for(notify: str) -> Mapping[str, str]:

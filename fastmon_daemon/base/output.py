@@ -72,7 +72,10 @@ def flush_output() -> None:
 
 
 def drop_output() -> None:
-    """Discard what is buffered and all later output, so that the interpreter does not fail on it when it ends."""
+    """Discard what is buffered and all later output, so that the interpreter does not fail on it when it ends.
+
+    After Ctrl-C too: a write that it interrupts stays buffered, whole, though a part of it was written.
+    """
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, STDOUT)
     os.close(null)

@@ -45,8 +45,9 @@ class BrokerConnection:
 
     *accept* parses the body of one message on stomp.py's thread. It returns the function that stores the message, or
     None if nothing needs to be stored. A message is acknowledged only after both have returned without an error.
-    *changed* gets every change of the link's state, including the first "down", on the link's own thread. *stopping*
-    ends the pauses between attempts; an established connection lives until `stop`. *name* begins its log lines.
+    *changed* gets every change of the link's state, including the first "down", on the link's own thread, and logs it;
+    with None the connection does. *stopping* ends the pauses between attempts; an established connection lives until
+    `stop`. *name* begins its log lines.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class BrokerConnection:
         parameters: ConnectionParameters,
         *,
         accept: Accept,
-        changed: Callable[[LinkStateChange], None],
+        changed: Callable[[LinkStateChange], None] | None,
         stopping: threading.Event,
         name: str = "broker link",
         monotonic: Callable[[], float] = time.monotonic,
@@ -192,6 +193,10 @@ class BrokerConnection:
         if change == before:
             return
         is_news = change.up or not change.blocked or not before.blocked
-        log = logger.info if change.up or self._stopping.is_set() else logger.warning if is_news else logger.debug
+        if self._changed is not None or not is_news:
+            log = logger.debug
+        else:
+            log = logger.info if change.up or self._stopping.is_set() else logger.warning
         log("{} {}: {}", self._name, "up" if change.up else "blocked" if change.blocked else "down", change.reason)
-        self._changed(change)
+        if self._changed is not None:
+            self._changed(change)

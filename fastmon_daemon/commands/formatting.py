@@ -103,7 +103,7 @@ def table(
     start = len(_INDENT) + sum(pads[:-1]) + _GAP * (len(pads) - 1)
     fits = all(len(cell) <= pad for row in cells for cell, pad in zip(row[:-1], pads, strict=False))
     room = None if width is None else width - start
-    if room is None or (fits and room >= min(_LAST_MIN, max(len(row[-1]) for row in cells))):
+    if room is None or (fits and room >= _least_room(cells, width or 0)):
         for row in [list(heads), *cells] if any(heads) else cells:
             left = _INDENT + "".join(cell.ljust(pad) + " " * _GAP for cell, pad in zip(row[:-1], pads, strict=False))
             yield from wrap(row[-1], width, indent=" " * start, first=left)
@@ -111,6 +111,12 @@ def table(
     for row in cells:
         named = [f"{head} {cell}".strip() for head, cell in zip(heads[1:], row[1:], strict=True)]
         yield from wrap(f"{row[0]}{_NO_BREAK * 2}{', '.join(named)}", width, indent=_INDENT * 2, first=_INDENT)
+
+
+def _least_room(cells: Sequence[Sequence[str]], width: int) -> int:
+    """Columns that the last column must have: for its longest word, unless a paragraph of *width* cannot hold it."""
+    words = (len(word) for row in cells for word in row[-1].split(" ") if len(word) <= width - 2 * len(_INDENT))
+    return max(min(_LAST_MIN, max(len(row[-1]) for row in cells)), max(words, default=0))
 
 
 def _cell(value: object) -> str:

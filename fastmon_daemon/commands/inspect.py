@@ -17,6 +17,7 @@ from rich.text import Text
 
 from fastmon_daemon.actions.daemon_state import ask_daemon
 from fastmon_daemon.base.clock import utcnow
+from fastmon_daemon.base.output import drop_output
 from fastmon_daemon.commands.common import db_option, find_database, json_option, load_settings_with_errors
 from fastmon_daemon.commands.formatting import output_width, print_lines
 from fastmon_daemon.commands.inspect_tables import render_inspection, render_screen
@@ -168,6 +169,7 @@ def _show(read: Callable[[], View], as_json: bool, interval_s: float | None, *, 
     except KeyboardInterrupt:
         if interval_s is None:
             raise
+        drop_output()
     concerns_data = any(Problem(**each).concerns_data for each in view["problems"])
     return 1 if view["stuck_count"] or view["intake_stopped"] or (whole and concerns_data) else 0
 

@@ -16,6 +16,7 @@ View = dict[str, Any]
 _RUN_COLUMNS = 7
 """Columns of the table of runs that are shown even if they are empty."""
 _BODY_LIMIT = 500
+_BODY_INDENT = 4
 """Characters shown of the body of a rejected message."""
 _LEAST_RUNS = 3
 """Runs that are shown even if there are many stuck STFs on a small screen."""
@@ -162,7 +163,7 @@ def _more(count: int, listed: list[View]) -> Iterator[str]:
 
 def _rejected(view: View, now: datetime, width: int | None) -> Iterator[str]:
     rows = (
-        (row["id"], format_when(row["at"], now), row["reason"], row["bytes"], _shorten(row["body"]))
+        (row["id"], format_when(row["at"], now), row["reason"], row["bytes"], _shorten(row["body"], width))
         for row in view["rejected"]
     )
     heads = ("number", "at", "reason", "bytes", "body")
@@ -170,8 +171,16 @@ def _rejected(view: View, now: datetime, width: int | None) -> Iterator[str]:
     yield from _more(view["rejected_count"], view["rejected"])
 
 
-def _shorten(body: str) -> str:
-    return body if len(body) <= _BODY_LIMIT else f"{body[:_BODY_LIMIT]} ... (use --json for the full body)"
+def _shorten(body: str, width: int | None) -> str:
+    """The beginning of *body*: one line of *width* columns, because a body may have no space to fold it at."""
+    limit = _BODY_LIMIT if width is None else min(_BODY_LIMIT, max(width - 2 * _BODY_INDENT, 20))
+    return body if len(body) <= limit else f"{body[:limit]} ... (use --json for the full body)"
+
+
+def _next(stf: View, now: datetime) -> str:
+    """The next step of *stf*, with the distance of its time from *now*."""
+    at = stf["next_try_at"]
+    return stf["next"] if at is None else f"{stf['next'].partition(',')[0]}, at {format_when(at, now)}"
 
 
 def _stf_details(stf: View, now: datetime, width: int | None) -> Iterator[str]:
@@ -181,7 +190,7 @@ def _stf_details(stf: View, now: datetime, width: int | None) -> Iterator[str]:
         "state": f"{stf['state']}{', stuck' if stf['stuck'] else ''}, life {stf['life']}",
         "since": format_when(stf["since"], now),
         "reason": stf["why"],
-        "next": stf["next"],
+        "next": _next(stf, now),
         "attempts": stf["attempts"],
         "last error": stf["last_error"],
         "received": f"{format_when(stf['received_at'], now)}, origin {stf['origin']}",

@@ -15,7 +15,7 @@ from loguru import logger
 from fastmon_daemon.base.backoff import Backoff
 from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.base.errors import LinkDown
-from fastmon_daemon.base.links import describe
+from fastmon_daemon.base.links import describe, remedy_if_down
 from fastmon_daemon.engine.concurrency_limits import PROBES_PER_LINK
 from fastmon_daemon.engine.inbox import LinkEvent
 from fastmon_daemon.engine.tasks import BackgroundTask
@@ -140,16 +140,19 @@ class CircuitBreakers:
             return
         now, monotonic = self._clock.now(), self._clock.monotonic()
         if event.up:
-            if not breaker.allows_calls:
-                logger.info("{} is up", describe(event.link))
+            if not breaker.allows_calls or breaker.up_since == -math.inf:
+                logger.info("{} is up{}", describe(event.link), f": {event.reason}" if event.reason else "")
             breaker.reset(monotonic)
             self._outbox.outages.link_back(event.link, now)
             return
         if event.started_at is not None and event.started_at < breaker.up_since:
             return
         if breaker.allows_calls or event.blocked != breaker.blocked:  # a link that was down may now be blocked
-            state = "blocked" if event.blocked else "down"
-            logger.error("{} is {}: {}", describe(event.link), state, event.reason)
+            if event.blocked:
+                logger.error("{} is blocked: {}", describe(event.link), event.reason)
+            else:
+                remedy = remedy_if_down(event.link, event.reason)
+                logger.error("{} is down: {}: {}", describe(event.link), event.reason, remedy)
         breaker.trip(monotonic, event.blocked)
         self._outbox.outages.link_lost(event.link, event.reason, now, blocked=event.blocked)
         self._store_next_probe(breaker)

@@ -27,6 +27,7 @@ from fastmon_daemon.monitor.responses import OutcomeUnknown, excerpt
 
 _NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
 """OpenSSL's reasons for an answer that is not TLS; they differ by version."""
+_WRITE_HTTP = "the server does not use TLS at this port: write http:// in SWF_MONITOR_URL, or set it to a port with TLS"
 _TLS_RECORDS = ("\x15\x03", "\x16\x03")
 """The first bytes with which a TLS server answers plain text."""
 
@@ -45,7 +46,7 @@ def transport_error(exc: Exception, where: str, trusted: str) -> FastmonError:
         return LinkBlocked(f"{where}: {type(exc).__name__}: set SWF_MONITOR_URL and the proxy variables to valid URLs")
     said = f"{where}: {reason_of(exc)}"
     if any(isinstance(each, ssl.SSLError) and each.reason in _NO_TLS for each in causes):
-        return LinkBlocked(f"{said}: write http:// in SWF_MONITOR_URL, or set it to a port with TLS")
+        return LinkBlocked(said)
     if isinstance(causes[-1], http.client.BadStatusLine) and str(causes[-1]).startswith(_TLS_RECORDS):
         return LinkBlocked(f"{where}: the server uses TLS at this port: write https:// in SWF_MONITOR_URL")
     unsent = (requests.ConnectTimeout, requests.exceptions.ProxyError, NewConnectionError, ConnectTimeoutError)
@@ -55,7 +56,7 @@ def transport_error(exc: Exception, where: str, trusted: str) -> FastmonError:
 
 
 def reason_of(exc: BaseException) -> str:
-    """What happened to a request, on one line."""
+    """What happened to a request, on one line, with the remedy if TLS is not used."""
     causes = list(_causes(exc))
     through = "through the proxy: " if any(isinstance(each, ProxyError) for each in causes) else ""
     return f"{through}{_reason(causes)}"
@@ -95,7 +96,7 @@ def _reason(causes: list[BaseException]) -> str:
     if isinstance(innermost, ssl.SSLError) and innermost.reason:
         no_tls = innermost.reason in _NO_TLS
         words = innermost.reason.lower().replace("_", " ")
-        return "the server does not use TLS at this port" if no_tls else f"TLS failed ({words})"
+        return _WRITE_HTTP if no_tls else f"TLS failed ({words})"
     for kinds, words in _WORDS:
         if any(isinstance(each, kinds) for each in causes):
             return words

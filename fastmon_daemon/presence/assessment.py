@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fastmon_daemon.base.clock import Clock, format_age, format_time, format_timestamp, parse_timestamp
-from fastmon_daemon.base.links import ANNOUNCEMENTS, INTAKE, links_for
+from fastmon_daemon.base.links import links_for, remedy_if_down
 from fastmon_daemon.base.text import escape_controls
 from fastmon_daemon.outbox import OutboxReader, RunRow, open_for_reading, shortage
 from fastmon_daemon.presence.stuck import LinkStatus, StuckRule, StuckStfs, latest_link_statuses
@@ -216,9 +216,9 @@ def _link_problems(name: str, link: LinkStatus) -> Iterator[Problem]:
         remedy = "correct what it names; work resumes by itself"
         yield Problem(kind="link blocked", name=f"{name} blocked", reason=reason, since=link.since, remedy=remedy)
     elif link.state == "down":
-        peer = "broker" if name in (INTAKE, ANNOUNCEMENTS) else "monitor"
-        remedy = f"start the {peer} or correct its address; work resumes by itself"
-        yield Problem(kind="link down", name=f"{name} down", reason=reason, since=link.since, remedy=remedy)
+        yield Problem(
+            kind="link down", name=f"{name} down", reason=reason, since=link.since, remedy=remedy_if_down(name, reason)
+        )
 
 
 def _stuck_problems(snapshot: Snapshot) -> Iterator[Problem]:

@@ -37,9 +37,16 @@ class WorkerErrors:
         """Worker -> its error in full, and the error class."""
 
     def failed(self, worker: str, error: BaseException) -> None:
-        """Record that a round of *worker* failed; log *error* with its traceback unless it is the same as before."""
+        """Record that a round of *worker* failed; log *error* unless it is the same as before.
+
+        An error without a message of ours is logged with its traceback.
+        """
         last = (repr(error), type(error).__name__)
-        if self._errors.get(worker) != last:
+        if self._errors.get(worker) == last:
+            pass
+        elif isinstance(error, FastmonError):
+            logger.error("{}: {}; repetitions are not logged", worker, error)
+        else:
             logger.opt(exception=error).error("{}: unexpected error; repetitions are not logged", worker)
         self._errors[worker] = last
 

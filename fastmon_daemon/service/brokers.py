@@ -110,7 +110,7 @@ def make_brokers(
         sender = BrokerConnection(
             parameters(subscribe=False),
             accept=lambda _: None,
-            changed=partial(changed, ANNOUNCEMENTS) if announces else lambda _: None,
+            changed=partial(changed, ANNOUNCEMENTS) if announces else None,
             stopping=stopping,
             name="announcement link",
         )

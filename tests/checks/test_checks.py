@@ -74,8 +74,8 @@ def test_beside_a_working_daemon_no_errors_and_no_messages_lost(testbed: LiveTes
     testbed.wait_for(completed=30)
     counts = testbed.monitor.counts()
     assert (counts["fastmon_files"], counts["announcements"], counts["distinct_announcements"]) == (210, 210, 210)
-    assert "broker link down" not in testbed.log()
-    assert testbed.log().count("broker link up") == 1
+    assert "link to the broker is down" not in testbed.log()
+    assert testbed.log().count("link to the broker is up") == 1
 
 
 @pytest.mark.field("6")

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import signal
 import subprocess
 import sys
+import termios
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from fastmon_daemon.outbox import open_outbox
+from tests.builders import FakeTestbed
 from tests.processes import live_testbed, wait_until
 
 SHOWING = (["inspect"], ["inspect", "--json"], ["config"], ["diagram"], ["backup", "copy.db"], ["verdict", "--help"],
            ["--version"])  # fmt: skip
 """Commands that print on an empty database."""
+PIPE_BYTES = 4096
+"""The smallest pipe."""
 
 
 @pytest.fixture
@@ -24,18 +31,34 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def results(folder: Path, calls: Sequence[Sequence[str]], redirection: str) -> list[tuple[int, str]]:
-    """Exit code and stderr of each command with the shell's *redirection*; descriptor 9 is a pipe without reader."""
-    environ = {
+def environment(folder: Path) -> dict[str, str]:
+    return {
         "PATH": os.environ["PATH"], "HOME": str(folder), "FASTMON_NAMESPACE": "ns", "FASTMON_DB": "outbox.db",
         "ACTIVEMQ_PORT": "1", "SWF_MONITOR_URL": "http://127.0.0.1:1",
     }  # fmt: skip
+
+
+def fill(folder: Path, *, stfs: int) -> None:
+    """Receive so many STFs, which nobody processes."""
+    testbed = FakeTestbed(folder)
+    with closing(testbed.outbox()) as outbox:
+        for sequence in range(1, stfs + 1):
+            testbed.receive(outbox, sequence)
+
+
+def bytes_in(pipe: int) -> int:
+    """Number of bytes that wait in *pipe*."""
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
+def results(folder: Path, calls: Sequence[Sequence[str]], redirection: str) -> list[tuple[int, str]]:
+    """Exit code and stderr of each command with the shell's *redirection*; descriptor 9 is a pipe without reader."""
     program = ["sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, "-m", "fastmon_daemon"]
     reader, writer = os.pipe()
     os.close(reader)
     children = [
-        subprocess.Popen([*program, *words], cwd=folder, env=environ, pass_fds=[writer], stdin=subprocess.DEVNULL,
-                         stdout=writer, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen([*program, *words], cwd=folder, env=environment(folder), pass_fds=[writer],
+                         stdin=subprocess.DEVNULL, stdout=writer, stderr=subprocess.PIPE, text=True)
         for words in calls
     ]  # fmt: skip
     os.close(writer)
@@ -62,6 +85,27 @@ def test_messages_that_are_lost_leave_the_exit_code(folder: Path, redirection: s
     calls = {("config", "--nonsense"): 2, ("inspect", "--db", "absent.db"): 3}
     found = results(folder, list(calls), f"{redirection} >/dev/null" if redirection != "2>&1" else redirection)
     assert [code for code, _ in found] == list(calls.values())
+
+
+@pytest.mark.field("18")
+@pytest.mark.parametrize(("options", "code"), [(["--watch", "60"], 1), ([], 1)])
+def test_ctrl_c_during_a_write_writes_nothing_twice(folder: Path, options: list[str], code: int) -> None:
+    """The reader stands still, and the pipe is full when the signal comes. 74 would blame the output."""
+    fill(folder, stfs=6)  # more than the pipe takes, less than a buffer
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    child = subprocess.Popen(
+        [sys.executable, "-m", "fastmon_daemon", "inspect", "--json", "--state", "received", "--all", *options],
+        cwd=folder, env=environment(folder), stdout=writer, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    os.close(writer)
+    with child, os.fdopen(reader, "rb") as output:  # without its reader, the child ends
+        wait_until(lambda: bytes_in(reader) == PIPE_BYTES, "the pipe is full")
+        child.send_signal(signal.SIGINT)
+        assert child.wait(30) == code
+        text = output.read().decode()
+    assert len(text) == PIPE_BYTES
+    assert text.count('"verdict"') == 1
 
 
 @pytest.mark.field("18")

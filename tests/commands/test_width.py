@@ -83,6 +83,25 @@ def test_at_80_columns_no_line_is_longer_and_no_word_is_broken(outbox: Outbox, w
 
 
 @pytest.mark.field("28")
+def test_a_rejected_body_without_a_space_is_one_line_of_the_terminal(outbox: Outbox) -> None:
+    with outbox.transaction():
+        outbox.reject('{"pad":"' + "z" * 900, "not JSON", datetime.now(UTC), 9)
+    lines = printed(outbox, "inspect", "--rejected", COLUMNS="80")
+    assert not [line for line in lines if len(line) > 80 and "/" not in line]
+    assert any('{"pad":"zzz' in line for line in lines)
+    assert any("z" * 400 in line for line in printed(outbox, "inspect", "--rejected"))
+
+
+@pytest.mark.field("28")
+def test_the_time_of_the_next_try_has_its_distance(outbox: Outbox) -> None:
+    (stf,) = outbox.find(filename="swf.100014.000004.stf")
+    with outbox.transaction():
+        outbox.postpone(stf, timedelta(hours=2), "502", 0.1, datetime.now(UTC))
+    (line,) = (line for line in printed(outbox, "inspect", stf.filename) if line.startswith("  next "))
+    assert re.search(r"sample_tfs, at \S+Z \(in (1 h|2 h|1\d\d min)\)$", line.replace("  ", " ")), line
+
+
+@pytest.mark.field("28")
 def test_a_very_long_name_is_not_broken(outbox: Outbox) -> None:
     name = "n" * 236 + ".stf"
     with outbox.transaction():

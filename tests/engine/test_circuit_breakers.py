@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fastmon_daemon.base.errors import LinkBlocked, LinkDown, TransientError
-from fastmon_daemon.base.links import links_for
+from fastmon_daemon.base.links import links_for, remedy_if_down
 from fastmon_daemon.base.logs import SecretRedactor
 from fastmon_daemon.base.rate_limit import TokenBucket
 from fastmon_daemon.engine import LinkEvent
@@ -332,10 +332,27 @@ def test_a_link_that_was_down_and_becomes_blocked_is_logged_again(testbed: FakeT
             testbed.time.pass_(seconds=30)
             settle(engine)
     assert [line.strip() for line in errors] == [
-        "link to the monitor is down: monitor unreachable",
+        f"link to the monitor is down: monitor unreachable: {remedy_if_down('monitor', '')}",
         "link to the monitor is blocked: 401: set SWF_API_TOKEN",
     ]
     assert [(outage.blocked, outage.ended_at) for outage in outbox.outages.open()] == [(True, None)]
+
+
+@pytest.mark.field("19")
+@pytest.mark.parametrize(
+    ("reason", "remedy"),
+    [("connection refused", "start the broker"), ("Too many open files", "(ulimit -n; LimitNOFILE=")],
+)
+def test_the_remedy_of_a_link_that_is_down_fits_its_reason(testbed: FakeTestbed, reason: str, remedy: str) -> None:
+    outbox = testbed.outbox()
+    engine = testbed.engine(outbox)
+    engine.inbox.report_link(LinkEvent("broker", up=False, reason=reason))
+    with logged("ERROR") as errors:
+        settle(engine)
+    (line,) = errors
+    assert line.startswith(f"link to the broker is down: {reason}: ")
+    assert remedy in line
+    assert ("start the broker" in line) == (remedy == "start the broker")
 
 
 def test_a_blocked_link_is_not_logged_as_an_error_again_after_a_restart(testbed: FakeTestbed) -> None:

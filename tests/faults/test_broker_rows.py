@@ -18,7 +18,7 @@ from tests.real_brokers.link import DeadClient, Link
 pytestmark = pytest.mark.timeout(2700)
 
 LINK_DOWN = "link to the broker is down"
-LINK_UP = "broker link up"
+LINK_UP = "link to the broker is up"
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ def full_and_freed(scenario: Scenario, disk: Path, leave: int, limit_mb: str) ->
     wait_until(lambda: "cannot be stored" in scenario.log(), "the daemon reports the full disk")
     scenario.wait(30 if scenario.long else 2)
     assert daemon.poll() is None
-    assert scenario.log().count("broker link up") == 1, "the connection stays open"
+    assert scenario.log().count("link to the broker is up") == 1, "the connection stays open"
     ballast.unlink()
     scenario.fault_is_over()
     scenario.wait_until_finished()

@@ -221,7 +221,7 @@ def test_a_daemon_with_a_full_disk_buffers_messages_and_continues_by_itself(
     ballast.unlink()
     testbed.wait_for(completed=last)
     wait_until(lambda: "storage recovered" in testbed.log())
-    assert testbed.log().count("broker link up") == 1
+    assert testbed.log().count("link to the broker is up") == 1
     assert testbed.log().count("cannot be stored") == 1
     assert testbed.monitor.counts()["fastmon_files"] == 7 * last
     daemon.terminate()
@@ -280,9 +280,9 @@ def test_run_once_on_a_disk_that_fills_up_exits_with_75_and_the_next_one_continu
     testbed.wait_for(sampled=1)
     daemon.terminate()
     daemon.wait(30)
-    seen = testbed.log().count("announcement link up")
+    seen = testbed.log().count("link for announcements is up")
     once = testbed.start("run", "--once", **limits)
-    wait_until(lambda: testbed.log().count("announcement link up") > seen, "it is connected")
+    wait_until(lambda: testbed.log().count("link for announcements is up") > seen, "it is connected")
     ballast = fill_disk(disk, 0)
     assert once.wait(60) == 75
     assert "database not writable" in testbed.log()

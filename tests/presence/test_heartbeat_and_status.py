@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from fastmon_daemon import service
-from fastmon_daemon.base.errors import FastmonError, LinkDown, PermanentError
+from fastmon_daemon.base.errors import FastmonError, LinkDown, PermanentError, StorageUnavailable
 from fastmon_daemon.base.logs import SecretRedactor
 from fastmon_daemon.outbox import Outbox
 from fastmon_daemon.presence.health import HealthStatus
@@ -405,3 +405,18 @@ def test_a_worker_logs_a_repeated_error_once() -> None:
         assert worker.join(20)
     expected = [f"RuntimeError: {error}" for error in ("malformed", "locked", "malformed")]
     assert [line.splitlines()[-1] for line in lines] == expected
+
+
+@pytest.mark.field("19")
+def test_an_error_of_ours_is_one_line_and_another_has_its_traceback() -> None:
+    errors = WorkerErrors()
+    with logged("ERROR") as lines:
+        for error in (StorageUnavailable("outbox.db: cannot be opened"), KeyError("x")):
+            for _ in range(2):
+                try:
+                    raise error
+                except Exception as exc:  # noqa: BLE001 (as the worker does)
+                    errors.failed("status", exc)
+    ours, other = lines
+    assert ours == "status: outbox.db: cannot be opened; repetitions are not logged\n"
+    assert "Traceback" in other

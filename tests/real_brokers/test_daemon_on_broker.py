@@ -152,7 +152,7 @@ def test_the_daemon_reconnects_after_an_outage_of_the_broker(
     wait_until(lambda: "link to the broker is down" in testbed.log(), "the daemon notices")
     broker.start()
     other_agent.wait_until_up()
-    wait_until(lambda: testbed.log().count("broker link up") == 2, "the daemon is back")
+    wait_until(lambda: testbed.log().count("link to the broker is up") == 2, "the daemon is back")
     testbed.announce(2)
     testbed.wait_for(completed=2)
 
@@ -165,7 +165,7 @@ def test_the_daemon_reconnects_to_a_broker_that_was_silent(
     wait_until(lambda: "link to the broker is down" in testbed.log(), "the daemon notices", deadline_s=60)
     broker.resume()
     other_agent.wait_until_up()
-    wait_until(lambda: testbed.log().count("broker link up") == 2, "the daemon is back", deadline_s=90)
+    wait_until(lambda: testbed.log().count("link to the broker is up") == 2, "the daemon is back", deadline_s=90)
     testbed.register(1)
     testbed.announce(1)
     testbed.wait_for(completed=1)
@@ -209,7 +209,7 @@ def test_an_invalid_certificate_is_rejected_with_its_setting(testbed: BaseTestbe
     port = str(broker.tls_ports[fault])
     testbed.start("run", ACTIVEMQ_PORT=port, ACTIVEMQ_USE_SSL="true", ACTIVEMQ_SSL_CA_CERTS=str(broker.ca_file))
     wait_until(lambda: "blocked" in testbed.log() and "ACTIVEMQ_SSL_CA_CERTS" in testbed.log(), "it names the setting")
-    assert "broker link up" not in testbed.log()
+    assert "link to the broker is up" not in testbed.log()
 
 
 def test_tls_without_a_ca_file_is_rejected_before_anything_is_sent(testbed: BaseTestbed, broker: Server) -> None:

@@ -228,8 +228,8 @@ def test_a_login_that_may_not_send_receives_every_stf_and_is_told_once_about_sta
     log = testbed.log()
     assert log.count(MAY_NOT_SEND) == 1
     assert "grant this user the right to send to /topic/epictopic" in log
-    assert "broker link down" not in log
-    assert "link to the broker" not in log
+    assert "link to the broker is down" not in log
+    assert "link to the broker is blocked" not in log
     links = json.loads(testbed.call("inspect", "--json", FASTMON_NOTIFY="off").stdout)["links"]
     assert {name: link["state"] for name, link in links.items()} == {"monitor": "up", "broker": "up"}
     assert testbed.broker.broker.counters.accepted[TOPIC] == 20
@@ -250,7 +250,7 @@ def test_a_refused_announcement_blocks_announcing_and_never_the_intake(testbed: 
     }  # fmt: skip
     assert refusal in links["announcements"]["reason"]
     assert testbed.log().count("link for announcements is blocked") == 1
-    assert "broker link down" not in testbed.log()
+    assert "link to the broker is down" not in testbed.log()
     daemon.send_signal(signal.SIGTERM)
     assert daemon.wait(30) == 0
     broker.refuse_send = ""
@@ -307,10 +307,28 @@ def test_without_broker_and_monitor_it_runs_and_waits(testbed: LiveTestbed) -> N
     assert daemon.poll() is None
     testbed.monitor.start()
     testbed.broker.start()
-    wait_until(lambda: "broker link up" in testbed.log(), "it is connected")
+    wait_until(lambda: "link to the broker is up" in testbed.log(), "it is connected")
     testbed.register(1)
     testbed.announce(1)
     testbed.wait_for(completed=1)
+
+
+@pytest.mark.field("29")
+def test_a_broker_that_is_lost_is_logged_once_with_its_remedy(testbed: LiveTestbed) -> None:
+    testbed.daemon()
+    testbed.broker.stop()
+    faults = [f"link {link} is down: " for link in ("to the broker", "for announcements")]
+    wait_until(lambda: all(fault in testbed.log() for fault in faults), "both connections are lost")
+    testbed.broker.start()
+    ups = [f"link {link} is up: connected to the broker" for link in ("to the broker", "for announcements")]
+    wait_until(lambda: all(testbed.log().count(up) == 2 for up in ups), "both are back")
+    told = [line for line in testbed.log().splitlines() if " ERROR " in line or " WARNING " in line]
+    assert sorted(line.partition("link ")[2].partition(" is ")[0] for line in told) == [
+        "for announcements",
+        "to the broker",
+    ]
+    assert all("start the broker or correct its address; work resumes by itself" in line for line in told)
+    assert "broker link" not in testbed.log()
 
 
 def test_a_wrong_token_is_logged_before_the_first_stf(testbed: LiveTestbed) -> None:

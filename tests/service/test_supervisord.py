@@ -102,7 +102,7 @@ def test_a_daemon_under_supervisord_loses_nothing(testbed: LiveTestbed) -> None:
         assert "STOPPED" in supervisor.ctl("status", PROGRAM)
         assert "started" in supervisor.ctl("start", PROGRAM)
         first = supervisor.pid
-        wait_until(lambda: "broker link up" in program_log(testbed), "it has subscribed")
+        wait_until(lambda: "link to the broker is up" in program_log(testbed), "it has subscribed")
         testbed.announce(1)
         testbed.wait_for(completed=1)
         os.kill(first, signal.SIGKILL)

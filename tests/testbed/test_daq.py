@@ -20,6 +20,7 @@ from fastmon_daemon.messages import STF_SEEN, RunEvent, StfReady, parse
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.testbed.daq import Daq, DaqProgress, DataAgent, RunPlan
 from fastmon_daemon.testbed.testbed import TOPIC, TestbedOptions, TestbedThread
+from tests.processes import live_testbed, wait_until
 
 DEADLINE_S = 30.0
 RECORDED = Path(__file__).parent.parent / "contract" / "messages"
@@ -246,3 +247,10 @@ def test_the_command_plays_and_ends_with_one_json_object(recording, tmp_path: Pa
     summary = json.loads(done.stdout.splitlines()[-1])
     assert (summary["run"], summary["registered"], summary["ready"]) == (9, 3, 3)
     assert {message["namespace"] for message in recording.messages} == {"torre1"}
+
+
+@pytest.mark.field("19")
+def test_a_monitor_without_tls_is_told_with_its_remedy(tmp_path: Path) -> None:
+    with live_testbed(tmp_path) as testbed:
+        testbed.start("daq", "--stf", "1", SWF_MONITOR_URL=testbed.monitor.url.replace("http:", "https:"))
+        wait_until(lambda: "write http:// in SWF_MONITOR_URL" in testbed.log(), "the remedy is told")
