@@ -154,6 +154,8 @@ def summary(monitor_url: str | None, run_number: int, as_json: bool) -> None:
     try:
         run = fetch_run(monitor_from(monitor_url, Environment.of_process().values), run_number)
     except SummaryUnavailable as exc:
+        if as_json:  # a program that reads stdout finds the error there, too
+            click.echo(json.dumps({"error": str(exc), "exit_code": exc.code}))
         click.echo(f"fastmon-client: {escape(exc)}", err=True)
         sys.exit(exc.code)
     click.echo(json.dumps(run) if as_json else run_line(run))

@@ -254,3 +254,18 @@ def test_secret_in_the_url_is_rejected_and_not_shown(url):
     assert result.exit_code == 2
     assert "contains a user, a password or a query: remove it" in result.output
     assert "hush-hush" not in result.output
+
+
+@pytest.mark.field("29")
+def test_a_summary_as_json_is_json_on_errors_too() -> None:
+    words = ["summary", "--run", "7", "--json", "--monitor-url", "http://127.0.0.1:9"]
+    answer = subprocess.run(
+        [sys.executable, "-m", "fastmon_client", *words],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+    assert json.loads(answer.stdout)["exit_code"] == answer.returncode == 4
+    assert "connection refused" in json.loads(answer.stdout)["error"]
+    assert answer.stderr.startswith("fastmon-client: ")
