@@ -8,7 +8,7 @@ from typing import Any
 
 from fastmon_daemon.base.clock import format_age, format_time, parse_timestamp
 from fastmon_daemon.base.text import escape_controls
-from fastmon_daemon.commands.formatting import Unbroken, count_of, format_when, table, wrap
+from fastmon_daemon.commands.formatting import Unbroken, count_of, format_names, format_when, table, wrap
 from fastmon_daemon.presence.assessment import Problem
 
 View = dict[str, Any]
@@ -18,6 +18,8 @@ _RUN_COLUMNS = 7
 _BODY_LIMIT = 500
 _BODY_INDENT = 4
 """Characters shown of the body of a rejected message."""
+_BLOCK_LINES = 3
+"""Lines for STFs that are alike on a small screen; a longer reason is cut."""
 _LEAST_RUNS = 3
 """Runs that are shown even if there are many stuck STFs on a small screen."""
 
@@ -46,29 +48,53 @@ def render_screen(view: View, width: int, height: int) -> list[str]:
     lines = [*wrap(view["verdict"], width)[: max(1, height // 3)], *_source(view, now, width),
              *_counts(view, now, width)]  # fmt: skip
     is_filtered = "stfs" in view
-    listed: list[View] = view["stfs"] if is_filtered else view["stuck"]
     count: int = view["stf_count"] if is_filtered else view["stuck_count"]
+    groups = [[stf] for stf in view["stfs"]] if is_filtered else _alike(view["stuck"])
+    blocks = [(len(group), _short(group, now, width)) for group in groups]
     room = height - len(lines)
-    stf_room = min(len(listed) + 1 + (count > len(listed)), max(room - _LEAST_RUNS - 2, room // 2)) if listed else 0
-    lines += _cut(list(table(*_runs(view["runs"], now), width=None)), room - stf_room, "run") if view["runs"] else []
-    if listed:
-        title = f"{'selected' if is_filtered else 'stuck'}: {count}"
-        rows = [title, *(_short(stf, now) for stf in listed)]
-        lines += _cut(rows, height - len(lines), "STF", hidden=count - len(listed))
+    wanted = 1 + sum(len(block) for _, block in blocks) + (count > sum(size for size, _ in blocks))
+    stf_room = min(wanted, max(room - _LEAST_RUNS - 2, room // 2)) if blocks else 0
+    runs = sorted(view["runs"], key=lambda run: run["state"] == "complete")  # what is complete needs nobody
+    lines += _cut(list(table(*_runs(runs, now), width=None)), room - stf_room, "run") if runs else []
+    if blocks:
+        lines.append(f"{'selected' if is_filtered else 'stuck'}: {count}")
+        lines += _cut_stfs(blocks, count, height - len(lines))
     return [line[:width].rstrip() for line in lines][:height]
 
 
-def _cut(lines: list[str], room: int, noun: str, hidden: int = 0) -> list[str]:
-    """Return at most *room* lines; the last tells how many are left out, with *hidden* ones that are not in *lines*."""
-    if len(lines) + bool(hidden) <= room:
-        return [*lines, *([f"  {count_of(hidden, f'more {noun}')}"] if hidden else [])]
+def _cut(lines: list[str], room: int, noun: str) -> list[str]:
+    """Return at most *room* lines; the last tells how many are left out."""
+    if len(lines) <= room:
+        return lines
     shown = lines[: max(room - 1, 0)]
-    return [*shown, f"  {count_of(len(lines) - len(shown) + hidden, f'more {noun}')}"] if room > 0 else []
+    return [*shown, f"  {count_of(len(lines) - len(shown), f'more {noun}')}"] if room > 0 else []
 
 
-def _short(stf: View, now: datetime) -> str:
-    words = (stf["stf"], f"run {stf['run']}", stf["state"], format_age(stf["since"], now), stf["why"])
-    return "  " + "  ".join(map(escape_controls, words))
+def _cut_stfs(blocks: list[tuple[int, list[str]]], count: int, room: int) -> list[str]:
+    """Return at most *room* lines of *blocks* (number of STFs, lines); the last tells how many STFs are left out."""
+    lines: list[str] = []
+    for size, block in blocks:
+        if len(lines) + len(block) + (count > size) > room:
+            break
+        lines += block
+        count -= size
+    return [*lines, f"  {count_of(count, 'more STF')}"] if count and room > 0 else lines
+
+
+def _alike(stfs: list[View]) -> list[list[View]]:
+    """Group the STFs of one run that are in one state for one reason; the order of the groups stays."""
+    groups: dict[tuple[object, ...], list[View]] = {}
+    for stf in stfs:
+        groups.setdefault((stf["namespace"], stf["run"], stf["state"], stf["why"]), []).append(stf)
+    return list(groups.values())
+
+
+def _short(group: list[View], now: datetime, width: int) -> list[str]:
+    """Return the lines for STFs that are alike: as few as possible, at most `_BLOCK_LINES`."""
+    names, first = format_names(stf["stf"] for stf in group), min(group, key=lambda stf: stf["since"])
+    words = (names, f"run {first['run']}", first["state"], format_age(first["since"], now), first["why"])
+    text = "  ".join(map(escape_controls, words))
+    return wrap(text, width, indent="    ", first="  ")[:_BLOCK_LINES]
 
 
 def _source(view: View, now: datetime, width: int | None) -> Iterator[str]:
@@ -87,7 +113,7 @@ def _overview(view: View, now: datetime, width: int | None) -> Iterator[str]:
         yield from _stfs(f"selected: {view['stf_count']}", view["stfs"], now, width, mark_stuck=True)
         yield from _more(view["stf_count"], view["stfs"])
     elif view["stuck_count"]:
-        yield from _stfs(f"stuck: {view['stuck_count']}", view["stuck"], now, width)
+        yield from _stuck(view, now, width)
         yield from _more(view["stuck_count"], view["stuck"])
     else:
         yield "nothing is stuck"
@@ -154,6 +180,20 @@ def _stfs(title: str, stfs: list[View], now: datetime, width: int | None, *, mar
         for stf in stfs
     )  # fmt: skip
     return table(title, ("STF", "run", "state", "since", "tries", "next", "reason"), rows, width)
+
+
+def _stuck(view: View, now: datetime, width: int | None) -> Iterator[str]:
+    """Yield what is stuck: a row an STF, or a range of names for those that are alike."""
+    rows = []
+    for group in _alike(view["stuck"]):
+        first = min(group, key=lambda stf: stf["since"])
+        tries = [stf["next_try_at"] for stf in group if stf["next_try_at"]]
+        next_try = format_when(min(tries), now) if tries else first["next"]
+        attempts = max(stf["attempts"] for stf in group)
+        rows.append((format_names(stf["stf"] for stf in group), first["run"], first["state"],
+                     format_when(first["since"], now), attempts, next_try, first["why"]))  # fmt: skip
+    heads = ("STF", "run", "state", "since", "tries", "next", "reason")
+    yield from table(f"stuck: {view['stuck_count']}", heads, rows, width)
 
 
 def _more(count: int, listed: list[View]) -> Iterator[str]:

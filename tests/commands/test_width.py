@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from fastmon_daemon.commands.inspect_tables import render_screen
 from fastmon_daemon.outbox import NewStf, Outbox
 from tests.builders import FakeTestbed
 from tests.client.terminal import Terminal
@@ -49,6 +50,12 @@ COMMANDS = [
     ("verdict", "100014"),
     ("config",),
 ]
+
+
+RUN = {
+    "namespace": "ns", "expected": 4, "known": 3, "missing": 1, "last_message_at": "2026-11-30T11:59:00+00:00",
+    "claimed": True, "reconcile_error": None, "other_namespace": None, "pruned": None,
+}  # fmt: skip
 
 
 def printed(outbox: Outbox, *words: str, **environ: str) -> list[str]:
@@ -150,6 +157,34 @@ def test_an_stf_is_shown_with_milliseconds_and_the_time_of_each_step(outbox: Out
     assert "  1.000 s  " in last
 
 
+def stfs_in(line: str) -> int:
+    """The number of STFs that a line names: single ones, and ranges with their length."""
+    names = line.removeprefix("  ").partition("  ")[0].split(", ") if line.startswith("  swf.") else []
+    return sum(int(name.rpartition("(")[2].rstrip(")")) if name.endswith(")") else 1 for name in names)
+
+
+@pytest.mark.field("28")
+def test_stfs_that_are_stuck_for_one_reason_are_one_range(outbox: Outbox) -> None:
+    stuck = [line for line in printed(outbox, "inspect") if line.startswith("  swf.")]
+    assert len(stuck) < 5
+    assert sum(map(stfs_in, stuck)) == 20
+    assert "20 more: list them with --all" in printed(outbox, "inspect")
+
+
+@pytest.mark.field("28")
+def test_a_small_screen_shows_complete_runs_last(outbox: Outbox) -> None:
+    states = {str(number): "complete" if number > 3 else "running" for number in range(9, 0, -1)}
+    rows = [RUN | {"run": run, "state": state} for run, state in states.items()]
+    at = "2026-11-30T12:00:00+00:00"
+    view = {
+        "at": at, "verdict": "all well", "problems": [], "states": {}, "links": {}, "rejected_count": 0, "stages": {},
+        "database": "outbox.db", "chosen_by": "--db", "daemon": 1, "runs": rows, "stuck": [], "stuck_count": 0,
+    }  # fmt: skip
+    lines = render_screen(view, 80, 10)
+    assert [line.split()[0] for line in lines if "  running  " in line] == ["3", "2", "1"]
+    assert lines[-1] == "  5 more runs"
+
+
 @pytest.mark.field("28")
 def test_a_small_screen_shows_the_verdict_runs_and_what_is_stuck(outbox: Outbox) -> None:
     words = ("fastmon_daemon", "inspect", "--db", str(outbox.path), "--watch", "0.2")
@@ -162,7 +197,9 @@ def test_a_small_screen_shows_the_verdict_runs_and_what_is_stuck(outbox: Outbox)
         assert any("more runs" in line for line in lines)
         assert f"stuck: {STFS}" in lines
         assert any(line.startswith("  swf.100014.000003.stf  run 100014  failed  ") for line in lines)
-        shown = sum(line.startswith("  swf.") for line in lines)
+        unfolded = "\n".join(lines).replace("\n    ", " ").splitlines()
+        shown = sum(stfs_in(line) for line in unfolded)
+        assert shown > 2
         assert f"  {STFS - shown} more STFs" in lines
         terminal.process.send_signal(2)
         assert terminal.ended() == 1
