@@ -139,9 +139,11 @@ def as_optional_url(text: str) -> str | None:
 def as_host(text: str) -> str:
     """Parse a host name or address; an IPv6 address may be in brackets, as in a URL."""
     host = _without_brackets(text)
-    if re.search(r"[\s/@?]", as_text(text)) or not _is_host(host):
+    if _is_host(host) and not re.search(r"[\s/@?]", as_text(text)):
+        return host
+    if re.search(r"[\s/@?:]", text):
         raise ValueError("must be a host name or address only; port, user and password are separate settings")
-    return host
+    raise ValueError("must be a host name or address: a name has 1 to 63 characters between its dots, 253 at most")
 
 
 MAY_HOLD_PASSWORD = frozenset({as_url, as_optional_url, as_host})

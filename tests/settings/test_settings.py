@@ -295,6 +295,20 @@ def test_host_name_that_no_resolver_accepts_is_rejected(load: Load, name: str, t
     assert ": must be " in config_error(load, **{name: text.format(host)})
 
 
+@pytest.mark.field("15")
+@pytest.mark.parametrize(
+    ("host", "cause"),
+    [
+        ("a..b", "1 to 63 characters between its dots"),
+        ("x" * 70, "1 to 63 characters between its dots"),
+        ("broker:61612", "port, user and password are separate settings"),
+        ("user@broker", "port, user and password are separate settings"),
+    ],
+)
+def test_rejected_host_of_the_broker_says_why(load: Load, host: str, cause: str) -> None:
+    assert cause in config_error(load, ACTIVEMQ_HOST=host)
+
+
 @pytest.mark.parametrize("host", ["localhost", "broker.example.org.", "192.0.2.1", "m\u00fcnchen.example", "a_b"])
 def test_host_name_or_address_is_accepted(load: Load, host: str) -> None:
     settings = load(ACTIVEMQ_HOST=host, SWF_MONITOR_URL=f"http://{host}:8002")
