@@ -67,7 +67,11 @@ class Link(stomp.ConnectionListener):
             self._conn.connect(server.user, password or server.password, wait=False, headers=named)
         except stomp.exception.ConnectFailedException as exc:
             raise ConnectionError(f"no connection to {address[0]}:{address[1]}") from exc
-        self._wait(lambda: bool(self.greeting), "CONNECTED")
+        try:
+            self._wait(lambda: bool(self.greeting), "CONNECTED")
+        except BaseException:
+            self.cut()
+            raise
 
     def __enter__(self) -> Link:
         return self

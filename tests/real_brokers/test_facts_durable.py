@@ -205,7 +205,7 @@ def _connect(broker: Server, names: Names, **headers: str) -> Link:
 
 def _sessions(broker: Server, names: Names) -> Iterator[Link]:
     """Yield sessions with the subscriber's client id, each as soon as the broker has closed the previous one."""
-    deadline = time.monotonic() + DEADLINE_S
+    deadline = time.monotonic() + 4 * DEADLINE_S  # a busy broker takes long to miss the heart-beats of a dead session
     while True:
         try:
             yield Link(broker, client_id=names.client_id)
