@@ -19,7 +19,10 @@ class Server(ABC):
     kind: ClassVar[str]
     host = "localhost"
     user = "fastmon"
+    reader = "reader"
+    """A user of the real brokers that may receive and not send."""
     password = "made-for-the-tests"
+    """Of both users."""
 
     def __init__(self, folder: Path, certificates: Certificates) -> None:
         names = (GOOD, *INVALID)

@@ -62,6 +62,7 @@ class Classic(_JavaServer):
         values = {
             "data": folder / "data",
             "user": self.user,
+            "reader": self.reader,
             "password": self.password,
             "port": self.port,
             "tls_good": self.tls_port,
@@ -146,8 +147,11 @@ class Artemis(_JavaServer):
         _write(etc / "bootstrap.xml", _BOOTSTRAP.format(broker=etc / "broker.xml"))
         _write(etc / "management.xml", '<management-context xmlns="http://activemq.apache.org/schema"/>\n')
         _write(etc / "login.config", _LOGIN)
-        _write(etc / "artemis-users.properties", f"{self.user} = {self.password}\n")
-        _write(etc / "artemis-roles.properties", f"agents = {self.user}\n")
+        _write(
+            etc / "artemis-users.properties",
+            "".join(f"{user} = {self.password}\n" for user in (self.user, self.reader)),
+        )
+        _write(etc / "artemis-roles.properties", f"agents = {self.user}\nreaders = {self.reader}\n")
         _write(etc / "log4j2.properties", _LOG4J)
 
 

@@ -102,6 +102,26 @@ def test_a_complete_run(testbed: BaseTestbed, other_agent: OtherAgent) -> None:
     assert testbed.monitor.counts()["fastmon_files"] == 140
 
 
+@pytest.mark.parametrize("notify", ["stomp", "off"])
+def test_a_login_that_may_not_send_receives_every_stf(testbed: BaseTestbed, broker: Server, notify: str) -> None:
+    if broker.kind == "embedded":
+        pytest.skip("the embedded broker has one user; its fault refuse_send is tested in tests/service")
+    testbed.daemon(ACTIVEMQ_USER=broker.reader, FASTMON_NOTIFY=notify)
+    testbed.register(*range(1, 21))
+    for number in range(1, 21):
+        testbed.announce(number)
+    if notify == "stomp":
+        testbed.wait_for(tf_registered=20)
+        wait_until(lambda: "link for announcements is blocked" in testbed.log(), "announcing is blocked")
+    else:
+        testbed.wait_for(completed=20)
+    remedy = f"grant this user the right to send to {testbed.broker_access.topic}"
+    wait_until(lambda: remedy in testbed.log(), "the remedy")
+    assert testbed.log().count(remedy) == 1
+    assert "link to the broker is down" not in testbed.log()
+    assert "link to the broker is blocked" not in testbed.log()
+
+
 def test_kill_9_at_20_random_moments_over_100_stfs(
     testbed: BaseTestbed, other_agent: OtherAgent, broker: Server, note: Callable[[str, object], None]
 ) -> None:
