@@ -217,4 +217,5 @@ def test_summary_is_read_from_the_tables(fraction):
 
 
 def test_unknown_run_has_no_summary(experiment):
-    assert summary(experiment, 5) == (1, "")
+    code, output = summary(experiment, 5)
+    assert (code, json.loads(output)) == (1, {"error": "monitor has no run 5", "exit_code": 1})
