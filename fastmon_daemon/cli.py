@@ -54,9 +54,8 @@ class _LazyGroup(click.Group):
             drop_output()
             raise
         except (click.ClickException, FastmonError) as exc:
-            if ctx.meta[_WANTS_JSON] and not isinstance(
-                exc, OutputLost
-            ):  # a program that reads stdout finds the error there, too
+            # A program that reads stdout finds the error there, too.
+            if ctx.meta[_WANTS_JSON] and not isinstance(exc, OutputLost):
                 click.echo(json.dumps({"error": _message(exc), "exit_code": exit_code_of(exc)}))
             raise
 

@@ -22,6 +22,9 @@ from typing import Any
 ATTEMPT_DELAY_S = 0.25
 """Seconds after which the next address of a name is tried beside the earlier ones (RFC 8305)."""
 
+NO_TLS_REASONS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
+"""OpenSSL's reasons for an answer that is not TLS; they differ by version."""
+
 SocketOption = tuple[int, int, int | bytes]
 Address = tuple[socket.AddressFamily, Any]
 """Family and socket address."""

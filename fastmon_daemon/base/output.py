@@ -11,8 +11,6 @@ from typing import Any, TextIO
 from fastmon_daemon.base.errors import OutputLost
 
 STDIN, STDOUT, STDERR = 0, 1, 2
-
-
 _REASONS = {errno.EPIPE: "its reader has ended", errno.EBADF: "it is closed"}
 
 

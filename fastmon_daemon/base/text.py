@@ -1,6 +1,11 @@
-"""Text of others, for terminals and logs."""
+"""Text for terminals and logs."""
 
 from __future__ import annotations
+
+
+def count_of(count: int, noun: str) -> str:
+    """Return *count* with *noun* in the singular or plural: `1 STF`, `2 STFs`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def escape_controls(value: object) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fastmon_daemon.base.errors import ConfigError, LinkBlocked, LinkDown
+from fastmon_daemon.base.network import NO_TLS_REASONS
 
 _DEAD_SESSION = re.compile(r"already|in use|InvalidClientID", re.IGNORECASE)
 _OUR_CERTIFICATE = re.compile(r"alert (?:certificate|bad certificate|unknown ca)|certificate required", re.IGNORECASE)
@@ -19,8 +20,6 @@ _OUR_CERTIFICATE = re.compile(r"alert (?:certificate|bad certificate|unknown ca)
 _BROKER_FULL = re.compile(r"disk|storage|no space|AMQ2291(?:19|02)|usage|is full", re.IGNORECASE)
 _SEND_FAILED = "AMQ339011"
 """Artemis: a SEND failed; the cause (no permission, a full disk) may be missing in the ERROR."""
-_NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
-"""OpenSSL's reasons for an answer that is not TLS; they differ by version."""
 _NOT_ALLOWED = re.compile(
     r"auth|log ?in|passw|passcode|credential|secur|permission|not allowed|AMQ22903[12]", re.IGNORECASE
 )
@@ -93,7 +92,7 @@ class ConnectionParameters:
     def connect_error(self, exc: OSError) -> LinkDown:
         """The error for a failed socket: LinkBlocked for certificates and TLS, else LinkDown."""
         failed = f"no connection to the broker at {self.address}: {exc.strerror or exc}"
-        if isinstance(exc, ssl.SSLError) and exc.reason in _NO_TLS:
+        if isinstance(exc, ssl.SSLError) and exc.reason in NO_TLS_REASONS:
             where = f"the broker at {self.address} does not use TLS at this port"
             return LinkBlocked(f"{where}: set ACTIVEMQ_PORT to its port with TLS, or ACTIVEMQ_USE_SSL=off")
         if isinstance(exc, ssl.SSLError) and _OUR_CERTIFICATE.search(str(exc)):

@@ -210,8 +210,8 @@ class Session(ConnectionListener):
             commands = {found.command} if found else {each.command for each in self._pending.values()}
         if "SEND" in commands:
             self.send_failed = True
-            self.abort(self._parameters.send_error(text))
-        self.abort(self._parameters.broker_error(text))
+        parameters = self._parameters
+        self.abort(parameters.send_error(text) if self.send_failed else parameters.broker_error(text))
 
     def on_receiver_loop_completed(self, _frame: Frame) -> None:
         """Note that stomp.py's thread is done; only `on_disconnected` may still follow."""

@@ -19,7 +19,7 @@ from fastmon_daemon.actions.control_socket import send_request
 from fastmon_daemon.actions.operator_actions import ActionRequest, ActionResult, OperatorActions, in_batches
 from fastmon_daemon.base.clock import format_timestamp, utcnow
 from fastmon_daemon.base.errors import TransientError
-from fastmon_daemon.base.text import escape_controls
+from fastmon_daemon.base.text import count_of, escape_controls
 from fastmon_daemon.commands.common import (
     EXIT_TRY_AGAIN,
     F,
@@ -30,7 +30,6 @@ from fastmon_daemon.commands.common import (
     namespace_option,
     require_database,
 )
-from fastmon_daemon.commands.formatting import count_of
 from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.messages import run_identity
 from fastmon_daemon.outbox import DatabaseLock, open_for_reading, open_outbox, owner_of

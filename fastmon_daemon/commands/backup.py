@@ -10,9 +10,8 @@ from pathlib import Path
 
 import click
 
-from fastmon_daemon.base.text import escape_controls
+from fastmon_daemon.base.text import count_of, escape_controls
 from fastmon_daemon.commands.common import PROGRESS_AFTER_S, db_option, json_option, require_database
-from fastmon_daemon.commands.formatting import count_of
 from fastmon_daemon.outbox import back_up
 
 _PROGRESS_EVERY_S = 1.0

@@ -38,11 +38,6 @@ def output_width() -> int | None:
     return shutil.get_terminal_size((0, 0)).columns or None
 
 
-def count_of(count: int, noun: str) -> str:
-    """Return *count* with *noun* in the singular or plural: `1 STF`, `2 STFs`."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
 def format_when(timestamp: str | None, now: datetime) -> Unbroken:
     """Return a stored timestamp in UTC with its distance from *now*: `12:00:00Z (5 min ago)`."""
     if timestamp is None:

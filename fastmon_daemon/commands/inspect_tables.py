@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from fastmon_daemon.base.clock import format_age, format_time, parse_timestamp
-from fastmon_daemon.base.text import escape_controls
-from fastmon_daemon.commands.formatting import Unbroken, count_of, format_names, format_when, table, wrap
+from fastmon_daemon.base.text import count_of, escape_controls
+from fastmon_daemon.commands.formatting import Unbroken, format_names, format_when, table, wrap
 from fastmon_daemon.presence.assessment import Problem
 
 View = dict[str, Any]
@@ -16,8 +16,8 @@ View = dict[str, Any]
 _RUN_COLUMNS = 7
 """Columns of the table of runs that are shown even if they are empty."""
 _BODY_LIMIT = 500
-_BODY_INDENT = 4
 """Characters shown of the body of a rejected message."""
+_BODY_INDENT = 4
 _BLOCK_LINES = 3
 """Lines for STFs that are alike on a small screen; a longer reason is cut."""
 _LEAST_RUNS = 3

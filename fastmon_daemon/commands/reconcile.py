@@ -12,7 +12,7 @@ import click
 from fastmon_daemon.actions.control_socket import send_request
 from fastmon_daemon.actions.operator_actions import RECONCILE, ActionRequest, run_number_to_reconcile
 from fastmon_daemon.base.errors import TransientError
-from fastmon_daemon.base.text import escape_controls
+from fastmon_daemon.base.text import count_of, escape_controls
 from fastmon_daemon.commands.common import (
     EXIT_TRY_AGAIN,
     CommandError,
@@ -23,7 +23,7 @@ from fastmon_daemon.commands.common import (
     report_progress,
     require_database,
 )
-from fastmon_daemon.commands.formatting import count_of, format_names
+from fastmon_daemon.commands.formatting import format_names
 from fastmon_daemon.messages import run_identity
 from fastmon_daemon.outbox import owner_of
 from fastmon_daemon.service import reconcile_offline

@@ -93,6 +93,10 @@ class Parents:
         is_new = self._registrar.register(number, stf.born_at, row)
         return None if is_new else self._ask(stf, number, self._rows_of(stf))
 
+    def forget(self, namespace: str, run: str) -> None:
+        """An operator purged the run: if it begins anew, it is another one."""
+        self._runs.pop((namespace, run), None)
+
     def _rows_of(self, stf: Stf) -> _RunRows:
         return self._runs.setdefault((stf.namespace, stf.run), _RunRows())
 

@@ -74,10 +74,15 @@ def is_late(stf: Stf, now: datetime) -> bool:
 
 
 def make_steps(
-    settings: Settings, agent_name: str, monitor: MonitorClient, announce: Announce, clock: Clock
+    settings: Settings,
+    agent_name: str,
+    monitor: MonitorClient,
+    announce: Announce,
+    clock: Clock,
+    parents: Parents | None = None,
 ) -> dict[str, Step]:
-    """The steps by name."""
-    registration = _Registration(settings, agent_name, monitor)
+    """The steps by name; *parents* is shared with whoever purges runs."""
+    registration = _Registration(settings, agent_name, monitor, parents or Parents(monitor, agent_name))
 
     def sample_tfs(stf: Stf) -> list[Call]:
         return [] if stf.plan else [lambda: _sample(stf, settings)]
@@ -122,11 +127,11 @@ def _sample(stf: Stf, settings: Settings) -> StepResult | StepOutcome:
 class _Registration:
     """The calls of `register_tfs`."""
 
-    def __init__(self, settings: Settings, agent_name: str, monitor: MonitorClient) -> None:
+    def __init__(self, settings: Settings, agent_name: str, monitor: MonitorClient, parents: Parents) -> None:
         self._settings = settings
         self._agent_name = agent_name
         self._monitor = monitor
-        self._parents = Parents(monitor, agent_name)
+        self._parents = parents
 
     def register_first(self, stf: Stf) -> Registered:
         """Make sure of the STF itself, draw its sample again if the monitor's row says more, and register one TF."""

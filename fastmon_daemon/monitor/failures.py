@@ -23,10 +23,9 @@ from urllib3.exceptions import (
 )
 
 from fastmon_daemon.base.errors import FastmonError, LinkBlocked, LinkDown
+from fastmon_daemon.base.network import NO_TLS_REASONS
 from fastmon_daemon.monitor.responses import OutcomeUnknown, excerpt
 
-_NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
-"""OpenSSL's reasons for an answer that is not TLS; they differ by version."""
 _WRITE_HTTP = "the server does not use TLS at this port: write http:// in SWF_MONITOR_URL, or set it to a port with TLS"
 _TLS_RECORDS = ("\x15\x03", "\x16\x03")
 """The first bytes with which a TLS server answers plain text."""
@@ -45,7 +44,7 @@ def transport_error(exc: Exception, where: str, trusted: str) -> FastmonError:
         # Some invalid proxy URLs end here. The exception's text may contain a part of the password: leave it out.
         return LinkBlocked(f"{where}: {type(exc).__name__}: set SWF_MONITOR_URL and the proxy variables to valid URLs")
     said = f"{where}: {reason_of(exc)}"
-    if any(isinstance(each, ssl.SSLError) and each.reason in _NO_TLS for each in causes):
+    if any(isinstance(each, ssl.SSLError) and each.reason in NO_TLS_REASONS for each in causes):
         return LinkBlocked(said)
     if isinstance(causes[-1], http.client.BadStatusLine) and str(causes[-1]).startswith(_TLS_RECORDS):
         return LinkBlocked(f"{where}: the server uses TLS at this port: write https:// in SWF_MONITOR_URL")
@@ -94,7 +93,7 @@ def _reason(causes: list[BaseException]) -> str:
     if isinstance(innermost, ssl.SSLCertVerificationError):
         return f"certificate not trusted ({innermost.verify_message})"
     if isinstance(innermost, ssl.SSLError) and innermost.reason:
-        no_tls = innermost.reason in _NO_TLS
+        no_tls = innermost.reason in NO_TLS_REASONS
         words = innermost.reason.lower().replace("_", " ")
         return _WRITE_HTTP if no_tls else f"TLS failed ({words})"
     for kinds, words in _WORDS:

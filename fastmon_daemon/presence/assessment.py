@@ -14,7 +14,7 @@ from typing import Any
 
 from fastmon_daemon.base.clock import Clock, format_age, format_time, format_timestamp, parse_timestamp
 from fastmon_daemon.base.links import links_for, remedy_if_down
-from fastmon_daemon.base.text import escape_controls
+from fastmon_daemon.base.text import count_of, escape_controls
 from fastmon_daemon.outbox import OutboxReader, RunRow, open_for_reading, shortage
 from fastmon_daemon.presence.stuck import LinkStatus, StuckRule, StuckStfs, latest_link_statuses
 from fastmon_daemon.statechart import StateMachine, load_statechart
@@ -175,9 +175,10 @@ def _problems(snapshot: Snapshot) -> Iterator[Problem]:
     if snapshot.process is not None:
         yield from _process_problems(snapshot.process, snapshot.now)
     if snapshot.shortage:
-        yield _with_time(
-            snapshot, "intake stopped", "intake stopped", snapshot.shortage, "free space on the database's disk"
-        )
+        name = "intake stopped"
+        since = snapshot.process.known_since.get(name) if snapshot.process else None
+        remedy = "free space on the database's disk"
+        yield Problem(kind=name, name=name, reason=snapshot.shortage, since=since, remedy=remedy)
     for name, link in snapshot.links.items():
         yield from _link_problems(name, link)
     yield from _stuck_problems(snapshot)
@@ -205,11 +206,6 @@ def _process_problems(process: ProcessState, now: datetime) -> Iterator[Problem]
         yield Problem(kind="worker failing", name=name, reason=error, since=since(name), remedy="see the log")
 
 
-def _with_time(snapshot: Snapshot, kind: str, name: str, reason: str, remedy: str) -> Problem:
-    since = snapshot.process.known_since.get(name) if snapshot.process else None
-    return Problem(kind=kind, name=name, reason=reason, since=since, remedy=remedy)
-
-
 def _link_problems(name: str, link: LinkStatus) -> Iterator[Problem]:
     reason = link.reason or "no reason recorded"
     if link.state == "blocked":
@@ -226,7 +222,7 @@ def _stuck_problems(snapshot: Snapshot) -> Iterator[Problem]:
     if not failed + waiting:
         return
     counts = [f"{failed} failed"] * bool(failed) + [f"{waiting} unfinished"] * bool(waiting)
-    what = f"{_count(failed + waiting, 'STF')}, {' and '.join(counts)}"
+    what = f"{count_of(failed + waiting, 'STF')}, {' and '.join(counts)}"
     if failed:
         remedy = "list them with `fastmon-daemon inspect`, then retry or discard the failed ones"
     elif snapshot.daemon_runs:
@@ -241,8 +237,8 @@ def _run_problems(runs: tuple[IncompleteRun, ...]) -> Iterator[Problem]:
         return
     first = min(runs, key=lambda each: each.ended_at)
     missing, unlisted = sum(each.missing for each in runs), sum(each.unlisted for each in runs)
-    whats = [f"{_count(missing, 'STF')} missing"] * bool(missing)
-    whats += [f"{_count(unlisted, 'STF')} not listed by the monitor"] * bool(unlisted)
+    whats = [f"{count_of(missing, 'STF')} missing"] * bool(missing)
+    whats += [f"{count_of(unlisted, 'STF')} not listed by the monitor"] * bool(unlisted)
     what = " and ".join(whats)
     if len(runs) == 1:
         name, reason = f"run {first.run} incomplete", f"{what} of a run that ended"
@@ -254,10 +250,6 @@ def _run_problems(runs: tuple[IncompleteRun, ...]) -> Iterator[Problem]:
     if missing:
         remedy += f", recover them with `reconcile --run {first.run}`"
     yield Problem(kind="runs incomplete", name=name, reason=reason, since=first.ended_at, remedy=remedy)
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def take_snapshot(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from fastmon_daemon.base.backoff import Backoff
@@ -91,7 +91,9 @@ class TrackedRun:
 class TrackedRuns:
     """The runs that this process remembers. Thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, purged: Callable[[str, str], None] = lambda _namespace, _run: None) -> None:
+        """*purged* is called with each purged run, for what others remember of it."""
+        self._purged = purged
         self._lock = threading.Lock()
         self._runs: dict[tuple[str, str], TrackedRun] = {}
 
@@ -116,3 +118,4 @@ class TrackedRuns:
             dropped = self._runs.pop((namespace, run), None)
             if dropped is not None:
                 dropped.purged = True
+        self._purged(namespace, run)

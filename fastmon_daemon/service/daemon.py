@@ -27,6 +27,7 @@ from fastmon_daemon.base.links import ANNOUNCE_STEP, INTAKE, links_for
 from fastmon_daemon.broker import LinkStateChange
 from fastmon_daemon.engine import CallPools, CircuitBreakers, Engine, EngineConfig, Inbox, LinkEvent
 from fastmon_daemon.engine.concurrency_limits import PROBES_PER_LINK
+from fastmon_daemon.engine.parents import Parents
 from fastmon_daemon.engine.sampling import is_selected
 from fastmon_daemon.engine.steps import make_steps
 from fastmon_daemon.inspection.http_server import serve
@@ -127,7 +128,8 @@ class Daemon:
         self.inbox = inbox
         self.monitor = monitor_client(context)
         self._disk_space = DiskSpaceGuard(context.database, settings.min_free_mb, self._clock.monotonic)
-        runs = TrackedRuns()
+        self._parents = Parents(self.monitor, self._agent_name)
+        runs = TrackedRuns(purged=self._parents.forget)
         handler = MessageHandler(
             context.database,
             settings.namespace,
@@ -205,7 +207,9 @@ class Daemon:
     def _engine_config(self) -> EngineConfig:
         return EngineConfig(
             chart=self._charts[0],
-            steps=make_steps(self._settings, self._agent_name, self.monitor, self._announce, self._clock),
+            steps=make_steps(
+                self._settings, self._agent_name, self.monitor, self._announce, self._clock, self._parents
+            ),
             links=self._links,
             in_process_retry=lambda: in_process_retry(self._stopping),
             late_rate=self._settings.late_announce_rate,
@@ -241,10 +245,6 @@ class Daemon:
             return self._reconcile(action)
         result = self.inbox.submit(partial(self._actions.perform, action))
         return asdict(result.result(REQUEST_TIMEOUT_S - 1))  # before the client times out
-
-    def verdict(self) -> str:
-        """The verdict on this daemon in one line, for any thread. Raises: StorageError."""
-        return self.assessor.assess().line
 
     def _process_state(self) -> ProcessState:
         return ProcessState(

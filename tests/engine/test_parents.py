@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from fastmon_daemon.engine import CallPools, Engine
+from fastmon_daemon.engine.parents import Parents
 from fastmon_daemon.engine.steps import make_steps
 from fastmon_daemon.monitor import MonitorClient, OutcomeUnknown
 from fastmon_daemon.outbox import NewStf, Origin, Stf
+from fastmon_daemon.runs.tracked_runs import TrackedRuns
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.statechart import load_statechart
 from fastmon_daemon.testbed.monitor import MonitorThread
@@ -47,6 +49,7 @@ class Lab(FakeTestbed):
 
     server: MonitorThread
     client: CountingClient
+    parents: Parents
 
     def attach(self, server: MonitorThread, **settings: Any) -> None:
         self.server = server
@@ -60,7 +63,10 @@ class Lab(FakeTestbed):
         self.engine_now = self.live_engine()
 
     def live_engine(self, **changes: Any) -> Engine:
-        steps = make_steps(self.settings, "fastmon-agent-test-1", self.client, self.announce, self.time.clock())
+        self.parents = Parents(self.client, "fastmon-agent-test-1")
+        steps = make_steps(
+            self.settings, "fastmon-agent-test-1", self.client, self.announce, self.time.clock(), self.parents
+        )
         return self.engine(self.live, steps=steps, **changes)
 
     def register(self, run: int, name: str, **fields: object) -> None:
@@ -174,6 +180,14 @@ def test_once_a_name_belonged_to_another_run_all_names_of_the_run_are_asked_for(
     stfs = lab.process(SECOND, *(f"swf.00000{n}.stf" for n in (1, 2, 3)))
     assert [stf.state for stf in stfs] == ["failed", "completed", "failed"]
     assert {row["stf_file"] for row in lab.tf_rows} == {"swf.000002.stf"}
+
+
+def test_a_run_that_begins_anew_after_a_purge_is_asked_for_again(lab: Lab) -> None:
+    lab.register(SECOND, "swf.000002.stf")
+    assert lab.process(SECOND, "swf.000002.stf")[0].state == "completed"
+    TrackedRuns(purged=lab.parents.forget).purge("ns", str(SECOND))
+    lab.register(FIRST, "swf.000001.stf")
+    assert lab.process(SECOND, "swf.000001.stf")[0].state == "failed"
 
 
 @pytest.mark.field("1")
