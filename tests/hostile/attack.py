@@ -110,6 +110,7 @@ class Scene(LiveTestbed):
         log: Path | None = None,
         feed: bool = True,
         max_rss_mb: float = MAX_RSS_MB,
+        max_descriptors: int = MAX_DESCRIPTORS,
     ) -> Iterator[None]:
         """Measure *child* during the block; afterwards its cost must be within the limits, and no STF lost.
 
@@ -133,7 +134,7 @@ class Scene(LiveTestbed):
         self.cost = Cost(seconds, rss_mb, descriptors, log_kb, completed if feed else None, lost)
         assert rss_mb < max_rss_mb, self.cost
         assert log_kb < MAX_LOG_KB, self.log()[-3000:]
-        assert descriptors < MAX_DESCRIPTORS, self.cost
+        assert descriptors < max_descriptors, self.cost
         assert not lost, self.log()[-3000:]
 
     def send(self) -> str:
