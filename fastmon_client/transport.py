@@ -5,8 +5,8 @@ connection had ended.
 from __future__ import annotations
 
 import socket
-from http.client import HTTPResponse, RemoteDisconnected, parse_headers
-from typing import Any
+from http.client import HTTPException, HTTPResponse, RemoteDisconnected, parse_headers
+from typing import Any, BinaryIO
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -18,9 +18,41 @@ from fastmon_client.addresses import connect
 from fastmon_client.reasons import causes_of
 from fastmon_client.retrying import repeat_once
 
+MAX_HEAD_BYTES = 64 * 1024
+"""Longest head of a response, with those of all interim responses before it: http.client would read 6 MB."""
+
+
+class _HeadReader:
+    """Reads the lines of a head up to `MAX_HEAD_BYTES`."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self._left = MAX_HEAD_BYTES
+
+    def readline(self, limit: int = -1) -> bytes:
+        """One line. Raises: HTTPException if there are too many bytes of them."""
+        line = self.file.readline(min(self._left + 1, limit if limit >= 0 else self._left + 1))
+        self._left -= len(line)
+        if self._left < 0:
+            raise HTTPException(f"head of more than {MAX_HEAD_BYTES} bytes")
+        return line
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
+
 
 class _FinalResponse(HTTPResponse):
-    """Skips all interim responses (1xx); http.client skips 100 only."""
+    """Skips all interim responses (1xx), http.client skips 100 only; and reads no endless head."""
+
+    def begin(self) -> None:
+        """Read the head."""
+        head = _HeadReader(self.fp)
+        self.fp: Any = head
+        try:
+            super().begin()
+        finally:
+            if self.fp is head:
+                self.fp = head.file
 
     def _read_status(self) -> tuple[str, int, str]:
         while True:

@@ -11,7 +11,7 @@ from loguru import logger
 
 from fastmon_client.dashboard import auth
 from fastmon_client.dashboard.auth import Access, DashboardToken, Guesses, Sessions, TooManyGuesses, token_bits
-from fastmon_client.dashboard.log_throttle import LogThrottle
+from fastmon_client.log_throttle import LogThrottle
 from tests.client.dashboard_server import Served, served
 from tests.client.snapshots import snapshot
 from tests.processes import DEADLINE_S
