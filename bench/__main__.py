@@ -20,7 +20,9 @@ ABSURD = 20.0
 
 @click.command()
 @click.option("--short", is_flag=True, help="Measure less, write no document, and fail only if a figure is absurd.")
-@click.option("--only", multiple=True, type=click.Choice(KEYS), help="Measure only this figure (repeatable); write none.")
+@click.option(
+    "--only", multiple=True, type=click.Choice(KEYS), help="Measure only this figure (repeatable); write none."
+)
 def main(short: bool, only: tuple[str, ...]) -> None:
     """Measure daemon and client against bare programs that do the same, side by side."""
     logger.disable("fastmon_daemon")
@@ -29,7 +31,11 @@ def main(short: bool, only: tuple[str, ...]) -> None:
     for name, value in where.items():
         click.echo(f"{name}: {value}")
     parts = Parts(SHORT if short else FULL, say)
-    figures = {key: getattr(parts, key)() for key in KEYS if not only or key in only}
+    figures: dict[str, Figure | None] = {}
+    for key in KEYS:
+        if not only or key in only:
+            click.echo(f"{key} ({time.monotonic() - began:.0f} s)")
+            figures[key] = getattr(parts, key)()
     measured = [figure for figure in figures.values() if figure]
     print_table(measured)
     if not short and not only:

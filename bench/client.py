@@ -37,18 +37,12 @@ SHORT = Size(7_000, 2)
 
 def measure(size: Size, say: Callable[[str], None]) -> Figure:
     """Run both readers alternately; the cost of an event is that of the stream without that of a start."""
-    readers = {
-        "bare": lambda url, count: [sys.executable, "-m", "bench.bare_client", url, str(count)],
-        "client": lambda url, count: [
-            sys.executable, "-m", "fastmon_client", "start", "--json", "--monitor-url", url, "--count", str(count),
-        ],
-    }  # fmt: skip
-    costs: dict[str, list[Cost]] = {name: [] for name in readers}
+    costs: dict[str, list[Cost]] = {"bare": [], "client": []}
     with serving(stream_of(size.events)) as url, serving(stream_of(1)) as short:
         for _ in range(size.rounds):
-            for name, words in readers.items():
-                start, whole = _cost(words(short, 1)), _cost(words(url, size.events))
-                costs[name].append(((whole[0] - start[0]) / size.events, (whole[1] - start[1]) / size.events))
+            for name, found in costs.items():
+                start, whole = _cost(_words(name, short, 1)), _cost(_words(name, url, size.events))
+                found.append(((whole[0] - start[0]) / size.events, (whole[1] - start[1]) / size.events))
             say(f"client: {1e6 * costs['client'][-1][0]:.0f} us of CPU an event, bare {1e6 * costs['bare'][-1][0]:.0f}")
     return Figure(
         key="client", title="CPU an event of the client over the bare loop", goal=MAX_RATIO, at_most=True, unit="us",
@@ -57,6 +51,13 @@ def measure(size: Size, say: Callable[[str], None]) -> Figure:
         more={"events": size.events, **{f"{name}_events_per_s": round(1 / statistics.median(wall for _, wall in each))
                                         for name, each in costs.items()}},
     )  # fmt: skip
+
+
+def _words(name: str, url: str, count: int) -> list[str]:
+    """The command line of a reader."""
+    if name == "bare":
+        return [sys.executable, "-m", "bench.bare_client", url, str(count)]
+    return [sys.executable, "-m", "fastmon_client", "start", "--json", "--monitor-url", url, "--count", str(count)]
 
 
 def _cost(words: Sequence[str]) -> Cost:

@@ -20,7 +20,7 @@ UP = "link to the broker is up"
 POLL_S = 0.05
 DEADLINE_S = 120.0
 STOP_S = 60.0
-QUIET_S = 1.0
+QUIET_S = 0.7
 """Seconds without a request (other than heart-beats) after which reports and log lines are considered sent."""
 NO_REPORTS = {"FASTMON_STAGES": "off", "FASTMON_REST_LOGGING": "off"}
 

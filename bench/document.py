@@ -17,23 +17,25 @@ Written by `make bench`; do not edit.
 
 ## Before you read the figures
 
-- **Compare ratios, not figures.** Both sides of a ratio were measured in turn, round by round, on one machine. The same machine an
-  hour later, or a busy one, gives other milliseconds; the ratios move much less.
-- **The daemon, the monitor, the broker and the load share the cores.** The monitor and the broker are the embedded ones, in one
-  process. On machines of their own each of them gets more.
-- **The monitor is a model.** `latency_ms` delays each call as a distant monitor does; `capacity_hz` makes it one Python process
-  like the real one, with figures measured there ([local-testbed.md](local-testbed.md)). The real one also loses time to its
-  database, its web pages and its other agents.
-- **The sequential reference** (`bench/old_agent.py`) makes the calls of the testbed's own agent, one after the other: 7
-  registrations, 9 heart-beats and 32 log lines an STF. It keeps nothing and retries nothing.
-- **The bare loop** (`bench/bare_loop.py`) is the least that a correct program could do with the same libraries: 7 POSTs, 7 SENDs
-  with receipts, the daemon's rows in 4 durable commits. It has no intake, no concurrency, no recovery and no reports, and starts
-  with a list of STFs: a ratio of 1 is out of reach.
+- **Compare ratios, not figures.** Both sides of a ratio were measured in turn, round by round, on one machine. The
+  same machine an hour later, or a busy one, gives other milliseconds; the ratios move much less.
+- **The daemon, the monitor, the broker and the load share the cores.** The monitor and the broker are the embedded
+  ones, in one process. On machines of their own each of them gets more.
+- **The monitor is a model.** `latency_ms` delays each call as a distant monitor does; `capacity_hz` makes it one
+  Python process like the real one, with figures measured there ([local-testbed.md](local-testbed.md)). The real one
+  also loses time to its database, its web pages and its other agents.
+- **The sequential reference** (`bench/old_agent.py`) makes the calls of the testbed's own agent, one after the other:
+  7 registrations, 9 heart-beats and 32 log lines an STF. It keeps nothing and retries nothing.
+- **The bare loop** (`bench/bare_loop.py`) is the least that a correct program could do with the same libraries: 7
+  POSTs, 7 SENDs with receipts, the daemon's rows in 4 durable commits. It has no intake, no concurrency, no recovery
+  and no reports, and starts with a list of STFs: a ratio of 1 is out of reach.
 - **The bare client** (`bench/bare_client.py`) parses each event and forgets it.
-- **Default settings everywhere**, except: every STF is sampled (`FASTMON_SELECTION_FRACTION=1.0`); for the floor, stage reports
-  and log lines are off; where a backlog drains, its announcements are not limited (`FASTMON_LATE_ANNOUNCE_RATE=0`): by default they
-  are limited to 30/s, because the real monitor's listener takes about 43/s.
-- **Latency** is from the moment at which the broker gets `stf_ready` to that at which it has the last of the 7 announcements.
+- **Default settings everywhere**, except: every STF is sampled (`FASTMON_SELECTION_FRACTION=1.0`); for the floor,
+  stage reports and log lines are off; where a backlog drains, its announcements are not limited
+  (`FASTMON_LATE_ANNOUNCE_RATE=0`): by default they are limited to 30/s, because the real monitor's listener takes
+  about 43/s.
+- **Latency** is from the moment at which the broker gets `stf_ready` to that at which it has the last of the 7
+  announcements.
 - **Durable commits** are counted by SQLite itself; each one is an `fsync`.
 
 ## Machine
@@ -54,11 +56,11 @@ Each load at 1, 10 and 100 times its size, one round each.
 ## Reproduce
 
     make bench                                  # everything, and this document: ten minutes
-    .venv/bin/python -m bench --short           # a minute, as CI runs it: fails only if a figure is absurd
+    make bench-short                            # a minute, as CI runs it: fails only if a figure is absurd
     .venv/bin/python -m bench --only backlog    # one figure
 
-The last line of the output is one JSON object with the figures, their goals, their spread, and the medians of both sides. The
-machine should do nothing else; two cores are enough.
+The last line of the output is one JSON object with the figures, their goals, their spread, and the medians of both
+sides. The machine should do nothing else; two cores are enough.
 """
 
 
@@ -85,7 +87,9 @@ def _section(curve: Curve) -> str:
         (name, *(f"{dict(points)[x]:.3g}" if x in dict(points) else "-" for x in xs))
         for name, points in curve.series.items()
     ]
-    return f"### {curve.title}\n\n![{curve.title}](images/{curve.name}.svg)\n\n{_table(head, rows)}\n\n{curve.remark}\n\n"
+    return (
+        f"### {curve.title}\n\n![{curve.title}](images/{curve.name}.svg)\n\n{_table(head, rows)}\n\n{curve.remark}\n\n"
+    )
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """One figure of the table. Without *theirs* it is the median of *ours*, else the median of their ratios by round."""
+    """One figure of the table: the median of the ratios by round or, without `theirs`, the median of `ours`."""
 
     key: str
     title: str

@@ -61,8 +61,8 @@ def _offered_rate() -> Curve:
         name="growth-rate", title="STFs that come at 1, 10 and 100 times the rate of the DAQ",
         x=Axis(label="STF/s published, for 6 s", log=True), y=Axis(label="seconds; cores", log=True),
         series={"latency p50, s": p50, "latency p99, s": p99, "CPU of the daemon, cores": cpu},
-        remark="The monitor has no limit here and answers at once. Where the latency leaves the milliseconds, one daemon no "
-        "longer keeps up on this machine, and the STFs wait in its database.",
+        remark="The monitor has no limit here and answers at once. Where the latency leaves the milliseconds, one "
+        "daemon no longer keeps up on this machine, and the STFs wait in its database.",
     )  # fmt: skip
 
 

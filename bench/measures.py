@@ -16,7 +16,7 @@ from typing import Any
 
 from bench.daemon import NO_REPORTS, BenchError, Daemon, running_daemon, wait_until_quiet
 from bench.machine import rss_mb
-from bench.testbed import FIRST_RUN, TF_PER_STF, TestbedProcess, measured_testbed
+from bench.testbed import FIRST_RUN, TestbedProcess, measured_testbed
 from bench.waiting import waiting_stfs
 
 ROOT = Path(__file__).parent.parent
@@ -208,7 +208,5 @@ def _output(process: subprocess.Popen[str]) -> dict[str, Any]:
     """The JSON object in the last line of a program's output. Raises: BenchError if it failed."""
     output, _ = process.communicate()
     if process.returncode:
-        raise BenchError(f"{process.args} ended with {process.returncode}")
+        raise BenchError(f"{process.args!r} ended with {process.returncode}")
     return dict(json.loads(output.splitlines()[-1]))
-
-

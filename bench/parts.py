@@ -41,7 +41,7 @@ FULL = Sizes(
     fresh_waiting=20_000, backlogs=(1_000, THE_LONGEST_OUTAGE), drained=(100, 500), client=client.FULL,
 )  # fmt: skip
 SHORT = Sizes(
-    rounds=1, burst=40, old_agent=5, old_agent_wan=1, capacity_burst=15, load_s=2, idle=10, fresh=10,
+    rounds=1, burst=30, old_agent=4, old_agent_wan=1, capacity_burst=15, load_s=2, idle=8, fresh=6,
     fresh_waiting=2_000, backlogs=(300, 20_000), drained=(20, 80), client=client.SHORT,
 )  # fmt: skip
 

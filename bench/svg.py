@@ -63,14 +63,13 @@ def line_plot(title: str, x: Axis, y: Axis, series: Mapping[str, Points]) -> str
         return LEFT + inner_width * across.place(point[0]), HEIGHT - BOTTOM - inner_height * up.place(point[1])
 
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img"'
-        f' aria-label="{escape(title)}">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img">',
+        f"<title>{escape(title)}</title>",
         f"<style>{_STYLE}</style>",
         f'<text class="title" x="{LEFT}" y="22">{escape(title)}</text>',
         *_axes(across, up),
-        f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - BOTTOM + 34}" text-anchor="middle">{escape(x.label)}</text>',
-        f'<text transform="translate(14 {(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)" text-anchor="middle">'
-        f"{escape(y.label)}</text>",
+        _label(x.label, f'x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - BOTTOM + 34}"'),
+        _label(y.label, f'transform="translate(14 {(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)"'),
     ]
     for number, (name, line) in enumerate(series.items()):
         color = COLORS[number % len(COLORS)]
@@ -97,6 +96,10 @@ def _axes(across: Scale, up: Scale) -> list[str]:
     parts.append(f'<line class="axis" x1="{LEFT}" x2="{right}" y1="{bottom}" y2="{bottom}"/>')
     parts.append(f'<line class="axis" x1="{LEFT}" x2="{LEFT}" y1="{TOP}" y2="{bottom}"/>')
     return parts
+
+
+def _label(text: str, place: str) -> str:
+    return f'<text {place} text-anchor="middle">{escape(text)}</text>'
 
 
 def _legend(number: int, count: int, name: str, color: str) -> str:

@@ -125,7 +125,9 @@ class MeasuredTestbed:
 
     def tf_rows(self) -> list[dict[str, Any]]:
         """All rows of TF files."""
-        return self._thread.call(lambda: [dict(row) for row in self._monitor.store.tables["fastmon-files"].rows.values()])
+        return self._thread.call(
+            lambda: [dict(row) for row in self._monitor.store.tables["fastmon-files"].rows.values()]
+        )
 
     def stop(self) -> None:
         """Stop broker and monitor."""
