@@ -43,7 +43,7 @@ MODULES_IN_ORDER = {
     "status agent",
     "intake": "found_files seen_file_cache watcher foreign_namespaces handler",
     "reconciler": "config verdict downtime finishing unknown_runs backfill comparing reconciler",
-    "inspection": "inspector liveness metrics http_server",
+    "inspection": "inspector liveness metrics bounded_server http_server",
     "actions": "control_socket operator_actions daemon_state",
     "service": "process clients brokers factories offline_reconcile daemon",
     "checks": "runner local broker monitor",
@@ -54,9 +54,9 @@ MODULES_IN_ORDER = {
 
 CLIENT_IN_ORDER = (
     "addresses arrivals intervals reasons retrying selection silence snapshot standard_output shutdown rates "
-    "event_splitter transport tffile formatting files environment stfs connection runs alarms message_filter app_state "
-    "broker_config trust monitor_session monitor_tables query_worker settings stream stream_manager topic_stream "
-    "diagnostics output session options summary live dashboard cli __main__"
+    "event_splitter transport tffile formatting files environment agents verdict stfs connection runs alarms "
+    "message_filter app_state broker_config trust monitor_session monitor_tables query_worker settings stream "
+    "stream_manager topic_stream diagnostics output session options summary live dashboard cli __main__"
 )
 """The client's modules and packages from the lowest to the highest."""
 
