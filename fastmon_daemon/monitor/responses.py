@@ -65,8 +65,9 @@ class RequestRejected(PermanentError):
         """Whether this monitor has no such endpoint; a missing row is another matter."""
 
     def has_error(self, field: str, text: str) -> bool:
-        """Whether *text* is part of the error of *field*."""
-        return self.from_api and text in str(self._errors.get(field, ""))
+        """Whether *text* is part of the error of *field*, a text or a list of texts."""
+        said = self._errors.get(field) if self.from_api else None
+        return any(isinstance(each, str) and text in each for each in (said if isinstance(said, list) else [said]))
 
 
 def classify_response(response: Response, path: str, where: str) -> FastmonError | None:
