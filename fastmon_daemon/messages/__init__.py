@@ -17,7 +17,7 @@ from fastmon_daemon.messages.fields import (
     sequence_in,
 )
 from fastmon_daemon.messages.inbound import STF_SEEN, IgnoredMessage, RunEvent, StfReady, parse
-from fastmon_daemon.messages.outbound import Announce, outbound_message
+from fastmon_daemon.messages.outbound import Announce, Send, outbound_message
 
 __all__ = [
     "MAX_FILENAME",
@@ -28,6 +28,7 @@ __all__ = [
     "Announce",
     "IgnoredMessage",
     "RunEvent",
+    "Send",
     "StfReady",
     "body_in",
     "filename_in",

@@ -33,7 +33,15 @@ from fastmon_daemon.monitor.responses import (
     excerpt,
 )
 from fastmon_daemon.monitor.row_stream import RowStream
-from fastmon_daemon.monitor.transport import DeadlineAdapter, TrustStore, is_success, proxies, read_body, strip_userinfo
+from fastmon_daemon.monitor.transport import (
+    MAY_REPEAT,
+    DeadlineAdapter,
+    TrustStore,
+    is_success,
+    proxies,
+    read_body,
+    strip_userinfo,
+)
 
 MAX_ROWS = 200_000
 """The most rows of one list."""
@@ -145,7 +153,7 @@ class RestClient:
         self.request("GET", path, lambda _: None, query=query, slack_s=slack_s, read=read)
         return total
 
-    def request(
+    def request(  # noqa: PLR0913 (keyword arguments with defaults)
         self,
         method: str,
         path: str,
@@ -155,10 +163,13 @@ class RestClient:
         body: str | None = None,
         slack_s: float = 0.0,
         read: Callable[[requests.Response], str] = read_body,
+        may_repeat: bool = True,
     ) -> _T:
         """Send one request; return what *parse* returns for the JSON of a 200 or 201.
 
-        *slack_s* is added to the read timeout and to the deadline. *read* returns the body as text.
+        *slack_s* is added to the read timeout and to the deadline. *read* returns the body as text. With *may_repeat*
+        the request is sent once more if the connection was kept from an earlier one and ended without a response; a
+        caller that looks up what became of a request leaves it out.
 
         Raises: LinkDown, LinkBlocked, RequestRejected, OutcomeUnknown.
         """
@@ -168,6 +179,7 @@ class RestClient:
             self._check_retry_after(where)
             connect_s, read_s = self._timeout_s
             left_s = max(0.001, until - self._monotonic())
+            MAY_REPEAT.set(may_repeat)
             timeout: Any = Timeout(left_s, connect=connect_s, read=read_s + slack_s)  # not in requests' stubs
             try:
                 with (
