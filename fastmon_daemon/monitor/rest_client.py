@@ -22,12 +22,13 @@ from urllib3.util import Timeout
 from fastmon_daemon.base.backoff import MAX_BACKOFF
 from fastmon_daemon.base.errors import LinkBlocked, LinkDown
 from fastmon_daemon.base.failpoints import failpoints_around
+from fastmon_daemon.base.metrics import count_request
 from fastmon_daemon.monitor.failures import transport_error
 from fastmon_daemon.monitor.responses import (
     OutcomeUnknown,
     RequestRejected,
     Response,
-    ResponseCounter,
+    ResponseClock,
     classify_response,
     excerpt,
 )
@@ -76,8 +77,8 @@ class RestClient:
         self.trust = TrustStore.of(ca, environ)
         self._session.verify = self.trust.path
         self._session.proxies = proxies(base_url, environ)
-        self.response_counter = ResponseCounter()
-        self._session.hooks["response"].append(self.response_counter.record)
+        self.response_clock = ResponseClock()
+        self._session.hooks["response"].append(self.response_clock.record)
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, DeadlineAdapter(connections, monotonic))
 
@@ -126,6 +127,7 @@ class RestClient:
             connect_s, read_s = self._timeout_s
             left_s = max(0.001, until - self._monotonic())
             timeout: Any = Timeout(left_s, connect=connect_s, read=read_s + slack_s)  # not in requests' stubs
+            begun, status = self._monotonic(), None
             try:
                 with (
                     failpoints_around("http"),
@@ -140,9 +142,12 @@ class RestClient:
                         stream=True,
                     ) as raw,
                 ):
-                    response = Response(raw.status_code, raw.headers, read(raw))
+                    status = raw.status_code
+                    response = Response(status, raw.headers, read(raw))
             except (OSError, HTTPError, ValueError, TypeError) as exc:
                 raise transport_error(exc, where, str(self.trust)) from exc
+            finally:
+                count_request(method, status, self._monotonic() - begun)
         error = classify_response(response, path, f"{where}: {response.status}")
         if error is not None:
             if isinstance(error, LinkDown) and error.retry_after_s:
