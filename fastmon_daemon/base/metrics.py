@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, disable_cre
 
 from fastmon_daemon.base.errors import LinkDown, PermanentError, TransientError
 
-disable_created_metrics()  # times of creation as series of their own double the page
+disable_created_metrics()  # type: ignore[no-untyped-call]  # times of creation as series of their own double the page
 
 REGISTRY = CollectorRegistry()
 NEW = "new"
@@ -20,8 +20,9 @@ NEW = "new"
 
 MESSAGES = Counter(
     "fastmon_messages_total",
-    "Messages that arrived, and files of watched folders, by what became of them: stored a new STF; known or conflict: an STF of that name is stored; "
-    "nameless: stf_ready without a filename; run: a message about a run; ignored_*: not for this daemon; malformed.",
+    "Messages that arrived, and files of watched folders, by what became of them: stored a new STF; known or conflict: "
+    "an STF of that name is stored; nameless: stf_ready without a filename; run: a message about a run; ignored_*: not "
+    "for this daemon; malformed.",
     ["outcome"],
     registry=REGISTRY,
 )
@@ -54,7 +55,7 @@ STF_LATENCY = Histogram(
 )
 ATTEMPTS = Counter(
     "fastmon_attempts_total",
-    "Calls of steps, by result: ok, transient (retried), permanent (the STF fails), link_down (its link is at fault) or "
+    "Calls of steps, by result: ok, transient (retried), permanent (the STF fails), link_down (its link is at fault), "
     "unexpected (a bug).",
     ["step", "outcome"],
     registry=REGISTRY,

@@ -93,7 +93,8 @@ def _rows(db: Database, query: str, values: Sequence[object]) -> list[dict[str, 
 def count_stfs_by_state(db: Database, **where: str | None) -> dict[str, int]:
     """State -> number of STFs with that namespace and run (None: any), as the triggers of the table keep it."""
     condition, values = where_in(where)
-    return dict(db.execute(f"select state, sum(stfs) from stf_count where {condition} group by state", values).fetchall())  # noqa: S608
+    query = f"select state, sum(stfs) from stf_count where {condition} group by state"  # noqa: S608
+    return dict(db.execute(query, values).fetchall())
 
 
 def placeholders(values: Collection[object]) -> str:
