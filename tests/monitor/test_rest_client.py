@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
+import requests
 import trustme
 
 from fastmon_daemon.base.errors import LinkBlocked, LinkDown, TransientError
@@ -269,6 +271,21 @@ def test_with_a_server_that_closes_each_connection_at_its_second_request_every_t
     assert server.connections == 5, "no connection got a second request after the first loss"
 
 
+@pytest.mark.field("24")
+@pytest.mark.parametrize("ends", [sends(""), resets])
+def test_a_kept_connection_that_ends_does_not_make_a_probe_fail(
+    ends: Action, server: Server, monitor: MonitorClient
+) -> None:
+    """A probe reads, and writes what is never accepted: that may be sent twice."""
+    server.script = [says(200, []), ends, says(400, REQUIRED)]
+    monitor.probe()
+    assert [line.split()[0] for line in server.request_lines] == ["GET", "POST", "POST"]
+    assert server.connections == 2
+    server.script = [says(200, []), ends, ends]
+    with pytest.raises(LinkDown, match=r"closed|reset"):
+        monitor.probe()
+
+
 @pytest.mark.field("23")
 @pytest.mark.parametrize(
     ("url", "no_proxy", "is_direct"),
@@ -492,3 +509,14 @@ def test_the_probe_does_not_wait_for_a_busy_connection(server: Server) -> None:
     with all_connections_busy(server, monitor, [says(200, EMPTY_PAGE), says(400, REQUIRED)]) as call:
         monitor.probe()
         assert not call.done()
+
+
+@pytest.mark.field("23")
+def test_a_socks_proxy_without_pysocks_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_args: object, **_options: object) -> NoReturn:
+        raise requests.exceptions.InvalidSchema("Missing dependencies for SOCKS support.")
+
+    monkeypatch.setattr("requests.adapters.SOCKSProxyManager", missing)
+    monitor = client("http://monitor.invalid", environ={"all_proxy": "socks5h://127.0.0.1:1"})
+    with pytest.raises(LinkBlocked, match=r"needs PySocks: pip install 'requests\[socks\]'"):
+        monitor.register_tf(TF)
