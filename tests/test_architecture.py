@@ -33,7 +33,7 @@ MODULES_IN_ORDER = {
     "statechart": "machine diagram",
     "messages": "fields inbound outbound",
     "broker": "parameters transport unacked_buffer session connector connection probe",
-    "monitor": "rows responses failures transport row_stream rest_client client agent_client directory stf_registrar",
+    "monitor": "responses rows failures transport row_stream rest_client client agent_client directory stf_registrar",
     "outbox": "sqlite_errors run_merging schema models queries outages retention stage_reports runs reader store "
     "counting file_checks lock database disk_space integrity backup pruner",
     "runs": "run_events poll_state tracked_runs",
