@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # If set, each test worker and each daemon of a test compiles all code again, which takes a third of the time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test lint test-python test-field test-pythons test-model test-brokers test-browser screenshots test-faults test-faults-long fuzz soak-client mutants bench docs clean
+.PHONY: help demo test lint test-python test-field test-pythons test-model test-brokers test-browser screenshots test-faults test-faults-long test-hostile fuzz soak-client mutants bench docs clean
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
 
@@ -58,6 +58,9 @@ test-faults: $(STAMP) ## Run the short fault matrix and write docs/reliability.m
 test-faults-long: $(STAMP) ## Run the long fault matrix: 200 kills, 10 000 STFs (1 hour)
 	$(BIN)/python tests/real_brokers/install.py
 	$(BIN)/pytest -q tests/faults --faults long -n 2 --dist loadgroup
+
+test-hostile: $(STAMP) ## Run the attacks and write their table in docs/security.md (5 minutes)
+	$(BIN)/pytest -q tests/hostile --hostile
 
 fuzz: $(STAMP) ## Fuzz the message parser with 100 000 inputs (minutes)
 	FASTMON_TEST_FUZZ=100000 $(BIN)/pytest -q tests/messages/test_inbound.py --timeout 1800

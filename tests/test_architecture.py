@@ -43,7 +43,7 @@ MODULES_IN_ORDER = {
     "status agent",
     "intake": "found_files seen_file_cache watcher foreign_namespaces handler",
     "reconciler": "config verdict downtime finishing unknown_runs backfill comparing reconciler",
-    "inspection": "inspector liveness metrics http_server",
+    "inspection": "inspector liveness metrics bounded_server http_server",
     "actions": "control_socket operator_actions daemon_state",
     "service": "process clients brokers factories offline_reconcile daemon",
     "checks": "runner local broker monitor",

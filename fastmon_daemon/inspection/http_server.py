@@ -1,19 +1,17 @@
-"""The HTTP server of `/metrics` and `/healthz`: one thread that accepts, and one short thread for each request."""
+"""The HTTP server of `/metrics` and `/healthz`: which path answers what."""
 
 from __future__ import annotations
 
-import socket
-import socketserver
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from loguru import logger
 
 from fastmon_daemon.base.errors import StorageError
 from fastmon_daemon.base.text import escape_controls
+from fastmon_daemon.inspection.bounded_server import BoundedRequestHandler, BoundedServer
 from fastmon_daemon.inspection.liveness import Liveness
 from fastmon_daemon.inspection.metrics import CONTENT_TYPE
 from fastmon_daemon.presence.periodic_worker import WorkerErrors
@@ -58,10 +56,7 @@ def serve(
         server.server_close()
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False  # a client that never ends must not delay the drain
-
+class _Server(BoundedServer):
     def __init__(
         self,
         listen: ListenAddress,
@@ -74,13 +69,7 @@ class _Server(ThreadingHTTPServer):
         self.render = render
         self.errors = errors
         self.verdict = verdict
-        self.address_family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
-        super().__init__((listen.host, listen.port), _RequestHandler)
-
-    def server_bind(self) -> None:
-        # HTTPServer's version resolves our host name, which may take long.
-        socketserver.TCPServer.server_bind(self)
-        self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
+        super().__init__(listen, _RequestHandler)
 
     def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 (its signature)
         error = sys.exception()
@@ -95,9 +84,10 @@ class _Server(ThreadingHTTPServer):
         if make is None:
             return 404, _PLAIN, b"not found: use /healthz or /metrics\n"
         try:
-            status, kind, text = make()
+            with self.alone(path):
+                status, kind, text = make()
             body = text.encode()
-        except (StorageError, OSError) as exc:
+        except (StorageError, OSError) as exc:  # TimeoutError, too
             return 503, _PLAIN, f"metrics not readable: {exc}\n".encode()
         except Exception as exc:  # noqa: BLE001 (the client gets an answer, and /healthz shows the error)
             self.errors.failed(f"http {path}", exc)
@@ -121,15 +111,10 @@ class _Server(ThreadingHTTPServer):
         return 200, CONTENT_TYPE, self.render()
 
 
-class _RequestHandler(BaseHTTPRequestHandler):
+class _RequestHandler(BoundedRequestHandler):
     server: _Server
-    server_version = "fastmon"
-    sys_version = ""
-    timeout = 5.0
-    wbufsize = -1
-    disable_nagle_algorithm = True
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 (the base class calls this name)
         status, kind, body = self.server.respond(self.path.partition("?")[0])
         self.send_response(status)
         self.send_header("Content-Type", kind)

@@ -23,8 +23,8 @@ from urllib.parse import urlsplit
 import requests
 from requests.adapters import HTTPAdapter
 from requests.utils import DEFAULT_CA_BUNDLE_PATH, should_bypass_proxies
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3 import HTTPConnectionPool, PoolManager
+from urllib3.connection import HTTPConnection
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
 from fastmon_daemon.base.network import connect
@@ -105,7 +105,6 @@ class DeadlineAdapter(HTTPAdapter):
 
     def __init__(self, connections: int, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
-        self._pools = _pools(monotonic)
         self._keep_none_until = -math.inf
         super().__init__(pool_maxsize=connections, max_retries=0)
 
@@ -134,12 +133,14 @@ class DeadlineAdapter(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """Create the pools of direct connections."""
         super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = self._pools
+        _limit_responses(self.poolmanager, self._monotonic)
 
-    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        """The pools of connections through a proxy."""
-        manager = super().proxy_manager_for(*args, **kwargs)
-        manager.pool_classes_by_scheme = self._pools
+    def proxy_manager_for(self, proxy: Any, **kwargs: Any) -> Any:
+        """The pools of connections through *proxy*, made at the first request."""
+        is_new = proxy not in self.proxy_manager
+        manager = super().proxy_manager_for(proxy, **kwargs)
+        if is_new:
+            _limit_responses(manager, self._monotonic)
         return manager
 
 
@@ -153,7 +154,9 @@ def read_body(response: requests.Response) -> str:
     return content.decode(json.detect_encoding(content), errors="replace")  # it may begin with a byte order mark
 
 
-def _pools(monotonic: Callable[[], float]) -> dict[str, type[HTTPConnectionPool]]:
+def _limit_responses(manager: PoolManager, monotonic: Callable[[], float]) -> None:
+    """Make all connections of *manager* read their responses within the deadline."""
+
     class DeadlineResponse(HTTPResponse):
         def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
             super().__init__(sock, *args, **kwargs)
@@ -172,26 +175,26 @@ def _pools(monotonic: Callable[[], float]) -> dict[str, type[HTTPConnectionPool]
                     return version, status, reason
                 parse_headers(self.fp)
 
-    class Plain(HTTPConnection):
-        response_class = DeadlineResponse
-        _new_conn = _connect
+    def limited(pool: type[HTTPConnectionPool]) -> type[HTTPConnectionPool]:
+        library: Any = pool.ConnectionCls
+        connect_as: Callable[[Any], socket.socket] = library._new_conn
+        if connect_as is HTTPConnection._new_conn:  # not PySocks', which asks its proxy
+            connect_as = _connect
 
-    class Secure(HTTPSConnection):
-        response_class = DeadlineResponse
-        _new_conn = _connect
+        def new_conn(connection: HTTPConnection) -> socket.socket:
+            _IS_NEW.set(True)
+            return connect_as(connection)
 
-    class PlainPool(HTTPConnectionPool):
-        ConnectionCls = Plain
+        connection = type(
+            "Connection", (pool.ConnectionCls,), {"response_class": DeadlineResponse, "_new_conn": new_conn}
+        )
+        return type("Pool", (pool,), {"ConnectionCls": connection})
 
-    class SecurePool(HTTPSConnectionPool):
-        ConnectionCls = Secure
-
-    return {"http": PlainPool, "https": SecurePool}
+    manager.pool_classes_by_scheme = {scheme: limited(pool) for scheme, pool in manager.pool_classes_by_scheme.items()}
 
 
 def _connect(connection: HTTPConnection) -> socket.socket:
     """As urllib3's own, with a bounded lookup, and all addresses of the host side by side."""
-    _IS_NEW.set(True)
     timeout_s = connection.timeout
     assert isinstance(timeout_s, float | int)  # each request has a timeout for connecting
     try:

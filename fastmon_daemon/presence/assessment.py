@@ -62,6 +62,8 @@ class ProcessState:
     """Seconds since the engine's last tick, if that is too long."""
     fault: str = ""
     """Why the engine cannot write the database."""
+    intake_fault: str = ""
+    """Why received messages are not stored."""
     worker_errors: Mapping[str, str] = field(default_factory=dict)
     """Failing worker -> its error."""
     silent: str = ""
@@ -173,7 +175,7 @@ def _problems(snapshot: Snapshot) -> Iterator[Problem]:
             since=snapshot.last_sign_of_life, remedy="start fastmon-daemon",
         )  # fmt: skip
     if snapshot.process is not None:
-        yield from _process_problems(snapshot.process, snapshot.now)
+        yield from _process_problems(snapshot.process, snapshot.now, snapshot.shortage)
     if snapshot.shortage:
         name = "intake stopped"
         since = snapshot.process.known_since.get(name) if snapshot.process else None
@@ -185,7 +187,7 @@ def _problems(snapshot: Snapshot) -> Iterator[Problem]:
     yield from _run_problems(snapshot.incomplete_runs)
 
 
-def _process_problems(process: ProcessState, now: datetime) -> Iterator[Problem]:
+def _process_problems(process: ProcessState, now: datetime, shortage: str | None) -> Iterator[Problem]:
     if process.silent:
         yield Problem(
             kind="daemon silent", name="daemon silent", reason=process.silent, since=None,
@@ -198,6 +200,9 @@ def _process_problems(process: ProcessState, now: datetime) -> Iterator[Problem]
             remedy="see the log, then restart the daemon",
         )  # fmt: skip
     since = process.known_since.get
+    if process.intake_fault and not shortage:
+        name, remedy = "intake stopped", "correct what it names; messages are stored by themselves then"
+        yield Problem(kind=name, name=name, reason=process.intake_fault, since=since(name), remedy=remedy)
     if process.fault:
         name = "database not writable"
         yield Problem(kind=name, name=name, reason=process.fault, since=since(name), remedy="work resumes by itself")

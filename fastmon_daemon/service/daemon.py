@@ -250,6 +250,7 @@ class Daemon:
         return ProcessState(
             stalled_s=self.liveness.age_s if self.liveness.is_stalled else None,
             fault=self.engine.fault,
+            intake_fault=self._brokers.intake_fault,
             worker_errors=self.errors.now(),
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 import signal
 import socket
 from collections.abc import Iterator
@@ -269,3 +270,22 @@ def test_a_dead_daemon_is_named_with_the_time_of_its_last_sign_of_life(live: Liv
     assert shown.returncode == 0  # no work is left
     assert " ago): start fastmon-daemon\n" in shown.stdout
     assert shown.stdout.startswith("no daemon is running: no STF is received or processed (since ")
+
+
+def test_messages_that_cannot_be_stored_are_an_intake_that_stopped(live: LiveTestbed) -> None:
+    daemon = live.daemon()
+    soft, hard = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
+    live.register(1, 2)
+    used = {int(path.name) for path in Path(f"/proc/{daemon.pid}/fd").iterdir()}
+    limit = next(number for number in range(1000) if number not in used)
+    resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (limit, hard))
+    live.announce(1, 2)
+    wait_until(lambda: "messages cannot be stored" in live.log(), "they are buffered")
+    assert f"raise the limit of {limit} (ulimit -n" in live.log()
+    assert "make room" not in live.log()
+    shown = live.call("inspect")
+    assert (shown.returncode, "intake stopped" in shown.stdout) == (1, True)
+    assert f"raise the limit of {limit}" in shown.stdout
+    resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (soft, hard))
+    live.wait_for(completed=2)
+    wait_until(lambda: inspected(live)["verdict"] == ALL_WELL, "it is over")

@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
+import requests
 import trustme
 
 from fastmon_daemon.base.errors import LinkBlocked, LinkDown, TransientError
@@ -492,3 +494,14 @@ def test_the_probe_does_not_wait_for_a_busy_connection(server: Server) -> None:
     with all_connections_busy(server, monitor, [says(200, EMPTY_PAGE), says(400, REQUIRED)]) as call:
         monitor.probe()
         assert not call.done()
+
+
+@pytest.mark.field("23")
+def test_a_socks_proxy_without_pysocks_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_args: object, **_options: object) -> NoReturn:
+        raise requests.exceptions.InvalidSchema("Missing dependencies for SOCKS support.")
+
+    monkeypatch.setattr("requests.adapters.SOCKSProxyManager", missing)
+    monitor = client("http://monitor.invalid", environ={"all_proxy": "socks5h://127.0.0.1:1"})
+    with pytest.raises(LinkBlocked, match=r"needs PySocks: pip install 'requests\[socks\]'"):
+        monitor.register_tf(TF)
