@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -31,11 +31,14 @@ class Details(Protocol):
     Raises: MonitorUnavailable, AccessDenied, LookupError if there is no such run or STF.
     """
 
-    async def run(self, name: str) -> dict[str, Any]:
-        """What the tables say of a run."""
+    async def run(self, name: str, sequences: Iterable[int]) -> dict[str, Any]:
+        """What the tables say of a run, and the names of the STFs with these numbers."""
 
     async def stf(self, run: str, name: str) -> dict[str, Any]:
         """The TF files of an STF, named by its file or by its sequence number."""
+
+    def summaries(self) -> list[dict[str, Any]]:
+        """The daemon's summaries of runs, the newest last."""
 
 
 class Api:
@@ -52,6 +55,7 @@ class Api:
             Route("/api/history", self._history),
             Route("/api/runs/{run}", self._run),
             Route("/api/runs/{run}/stfs/{stf}", self._stf),
+            Route("/api/summaries", self._summaries),
             Route("/api/guide", self._guide),
             Route("/api/acknowledge", self._acknowledge, methods=["POST"]),
         ]
@@ -71,10 +75,11 @@ class Api:
         found: dict[str, Any] = {"row": row and {**row, "strip": spans(row["strip"])}, "tables": None, "problem": ""}
         if self._details is not None:
             try:
-                found["tables"] = await self._details.run(name)
+                found["tables"] = await self._details.run(name, _named(row))
             except (MonitorUnavailable, AccessDenied, LookupError) as exc:
                 found["problem"] = str(exc)
-        return JSONResponse(found, 200 if row or found["tables"] else 404)
+        is_known = row or (found["tables"] and (found["tables"]["stfs"] or found["tables"]["summary"]))
+        return JSONResponse(found, 200 if is_known or found["problem"] else 404)
 
     async def _stf(self, request: Request) -> Response:
         if self._details is None:
@@ -85,6 +90,9 @@ class Api:
             return _problem(404, str(exc))
         except (MonitorUnavailable, AccessDenied) as exc:
             return _problem(502, str(exc))
+
+    async def _summaries(self, _request: Request) -> Response:
+        return JSONResponse({"summaries": self._details.summaries() if self._details else []})
 
     async def _guide(self, _request: Request) -> Response:
         return JSONResponse({kind: asdict(entry) for kind, entry in GUIDE.items()})
@@ -109,6 +117,13 @@ class Api:
         except OSError as exc:
             return _problem(507, f"cannot be written: {exc.strerror}")
         return JSONResponse(row)
+
+
+def _named(row: Mapping[str, Any] | None) -> list[int]:
+    """The numbers of the STFs of a run that are not as they should be."""
+    strip = row["strip"] if row else []
+    bad = [cell["sequence"] for cell in strip if cell["kind"] in ("missing", "incomplete")]
+    return [*(row["missing"] if row else []), *bad]
 
 
 def one_line(value: object) -> str:

@@ -6,6 +6,7 @@ import { make, setAttribute, setText } from "./table.js";
 import { getJson } from "./requests.js";
 
 const HEIGHT = 150;
+const MIN_SPAN_S = 120;
 const RANGES = { "15m": "15 min", "1h": "1 h", "8h": "8 h", "24h": "24 h" };
 const REFRESH_MS = { "15m": 5000, "1h": 15000, "8h": 60000, "24h": 60000 };
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -36,7 +37,7 @@ const CHARTS = [
   },
 ];
 
-const axisTime = (spanS) => (_plot, ticks) => ticks.map((at) => new Date(at * 1000).toISOString().slice(11, spanS < 600 ? 19 : 16));
+const axisTime = (_plot, ticks, _axis, _space, step) => ticks.map((at) => new Date(at * 1000).toISOString().slice(11, step < 60 ? 19 : 16));
 
 class Chart {
   constructor(kind, place) {
@@ -74,10 +75,16 @@ class Chart {
     setText(this.value, place === null ? this.kind.values(values) : `${clock(new Date(this.data.at[at] * 1000))} · ${this.kind.values(values)}`);
   }
 
+  // The last 15 minutes begin with the first value, but are two minutes at least.
+  begin(first, end) {
+    if (this.data.range !== "15m") return first;
+    const place = this.data.at.findIndex((_, number) => this.kind.columns.some((name) => this.data[name][number] !== null));
+    return place < 0 ? first : Math.min(this.data.at[place], end - MIN_SPAN_S);
+  }
+
   draw() {
     if (!this.data) return;
     this.plot?.destroy();
-    const { at } = this.data;
     const axis = { stroke: colour("--muted"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false }, font: "11px system-ui" };
     const options = {
       width: this.figure.clientWidth,
@@ -85,8 +92,8 @@ class Chart {
       padding: [8, 12, 0, 0],
       cursor: { sync: { key: "time" }, points: { show: false }, y: false, drag: { x: false, y: false } },
       legend: { show: false },
-      scales: { x: { range: (_plot, first, end) => [first, end] }, y: { range: (_plot, _low, high) => [0, Math.max(1, (high ?? 0) * 1.1)] } },
-      axes: [{ ...axis, size: 24, space: 64, values: axisTime(at.at(-1) - at[0]) }, { ...axis, size: 40, space: 32 }],
+      scales: { x: { range: (_plot, first, end) => [this.begin(first, end), end] }, y: { range: (_plot, _low, high) => [0, Math.max(1, (high ?? 0) * 1.1)] } },
+      axes: [{ ...axis, size: 24, space: 64, values: axisTime }, { ...axis, size: 40, space: 32 }],
       series: [{}, ...this.kind.series()],
       hooks: { drawClear: [(plot) => this.marks(plot)], setCursor: [(plot) => this.read(plot.cursor.idx ?? null)] },
     };

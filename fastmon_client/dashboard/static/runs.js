@@ -9,7 +9,7 @@ const SHOWN = 8;
 const REFRESH_MS = 10000;
 const OVER = ["ended", "complete"];
 
-const STATE_CHIPS = { imminent: "imminent", running: "running", paused: "paused", ended: "ended", complete: "complete" };
+export const STATE_CHIPS = { imminent: "imminent", running: "running", paused: "paused", ended: "ended", complete: "complete" };
 
 const missing = (run) => {
   if (run.stfs_missing === null) return "?";

@@ -6,7 +6,7 @@ import { runLink } from "./address.js";
 
 export const SILENT_AFTER_S = 5;
 const WORDS = { good: "OK", warning: "warning", bad: "alarm", unknown: "unknown" };
-const NAMES = { flow: "Flow", missing: "Missing STFs", daemon: "Daemon", monitor: "Monitor" };
+const NAMES = { flow: "Flow", missing: "Missing", daemon: "Daemon", monitor: "Monitor" };
 
 // What the page says: the server's verdict, or that it has none.
 export function verdictOf(snapshot, silentS, trouble) {
@@ -55,8 +55,8 @@ export class VerdictPanel {
     const { flow, missing, daemon, monitor } = snapshot.tiles;
     const grown = (seconds) => (seconds === null || seconds === undefined ? null : seconds + silentS);
     const last = grown(flow.age_s);
-    this.fill("flow", flow, isSilent, flow.rate_hz === null ? "-" : rate(flow.rate_hz), "TF files / s", last === null ? "no TF file yet" : `last TF file ${age(last)} ago`);
-    this.fill("missing", missing, isSilent, missing.count === null ? "?" : `${missing.count}`, missing.run ? `run ${visible(missing.run)}` : "", "");
+    this.fill("flow", flow.state === "good" ? { ...flow, text: "" } : flow, isSilent, flow.rate_hz === null ? "-" : rate(flow.rate_hz), "TF files / s", last === null ? "no TF file yet" : `last TF file ${age(last)} ago`);
+    this.fill("missing", missing, isSilent, missing.count === null ? "?" : `${missing.count}`, missing.count === null ? "not known" : missing.count === 1 ? "STF" : "STFs", "");
     const beat = grown(daemon.heartbeat_age_s);
     const backlog = daemon.backlog === null || daemon.backlog === undefined ? "" : `backlog ${daemon.backlog}`;
     const agents = Array.isArray(daemon.agents) ? daemon.agents.length : daemon.agents;
