@@ -60,7 +60,7 @@ class MonitorClient(RestClient):
         """
         missing: FastmonError
         try:
-            return self.request("POST", TF_FILES, tf_file, body=tf_body(tf)), None
+            return self.request("POST", TF_FILES, tf_file, body=tf_body(tf), may_repeat=False), None
         except OutcomeUnknown as exc:
             missing = exc
         except RequestRejected as exc:

@@ -31,7 +31,7 @@ from fastmon_daemon.monitor.responses import (
     classify_response,
     excerpt,
 )
-from fastmon_daemon.monitor.transport import DeadlineAdapter, TrustStore, proxies, read_body, strip_userinfo
+from fastmon_daemon.monitor.transport import MAY_REPEAT, DeadlineAdapter, TrustStore, proxies, read_body, strip_userinfo
 
 _T = TypeVar("_T")
 
@@ -102,7 +102,7 @@ class RestClient:
                 raise
             raise LinkBlocked(f"{exc}: set SWF_MONITOR_URL to a host name that the monitor accepts") from exc
 
-    def request(
+    def request(  # noqa: PLR0913 (keyword arguments with defaults)
         self,
         method: str,
         path: str,
@@ -112,10 +112,13 @@ class RestClient:
         body: str | None = None,
         slack_s: float = 0.0,
         read: Callable[[requests.Response], str] = read_body,
+        may_repeat: bool = True,
     ) -> _T:
         """Send one request; return what *parse* returns for the JSON of a 200 or 201.
 
-        *slack_s* is added to the read timeout and to the deadline. *read* returns the body as text.
+        *slack_s* is added to the read timeout and to the deadline. *read* returns the body as text. With *may_repeat*
+        the request is sent once more if the connection was kept from an earlier one and ended without a response; a
+        caller that looks up what became of a request leaves it out.
 
         Raises: LinkDown, LinkBlocked, RequestRejected, OutcomeUnknown.
         """
@@ -125,6 +128,7 @@ class RestClient:
             self._check_retry_after(where)
             connect_s, read_s = self._timeout_s
             left_s = max(0.001, until - self._monotonic())
+            MAY_REPEAT.set(may_repeat)
             timeout: Any = Timeout(left_s, connect=connect_s, read=read_s + slack_s)  # not in requests' stubs
             try:
                 with (

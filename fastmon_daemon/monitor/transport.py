@@ -40,6 +40,8 @@ _DEADLINE: ContextVar[float] = ContextVar("deadline")
 """Deadline of this thread's request: requests passes nothing else down to the place where the response is read."""
 
 
+MAY_REPEAT: ContextVar[bool] = ContextVar("may_repeat")
+"""Whether this thread's request may be repeated by itself, where a kept connection ended without a response to it."""
 _IS_NEW: ContextVar[bool] = ContextVar("is_new")
 """Whether a connection was made for this thread's request."""
 _KEEPS: ContextVar[bool] = ContextVar("keeps")
@@ -111,9 +113,9 @@ class DeadlineAdapter(HTTPAdapter):
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
         """Send *request* and read the headers of its response.
 
-        If a kept connection ends without a byte of it, the request is repeated once on a new one, unless it is a POST:
-        that may have been carried out, and only our caller can look that up. For a while no connection is kept then:
-        a server that closes each one at its second request would else get no POST through.
+        If a kept connection ends without a byte of it, the request is repeated once on a new one, unless our caller
+        wants to look up first what became of it. For a while no connection is kept then: a server that closes each
+        one at its second request would else get none of these requests through.
         """
         _DEADLINE.set(self._monotonic() + kwargs["timeout"].total)
         _IS_NEW.set(False)
@@ -125,7 +127,7 @@ class DeadlineAdapter(HTTPAdapter):
                 raise
             self._keep_none_until = self._monotonic() + KEEP_NONE_S
             self.close()  # the other kept connections are as old
-            if request.method == "POST":
+            if not MAY_REPEAT.get():
                 raise
         _KEEPS.set(False)
         return super().send(request, *args, **kwargs)

@@ -34,6 +34,7 @@ from fastmon_daemon.inspection.http_server import serve
 from fastmon_daemon.inspection.liveness import Liveness
 from fastmon_daemon.inspection.metrics import MetricsCollector
 from fastmon_daemon.intake.handler import MessageHandler
+from fastmon_daemon.messages import Send
 from fastmon_daemon.monitor import MonitorClient
 from fastmon_daemon.outbox import DatabaseLock, DiskSpaceGuard, Outbox, open_outbox
 from fastmon_daemon.outbox.pruner import Pruner
@@ -145,6 +146,7 @@ class Daemon:
             context, instance, accept=handler.prepare, changed=self._link_changed, stopping=self._stopping, once=once
         )
         self._announce = self.monitor.announce if settings.notify == "rest" else self._brokers.announce
+        self._send: Send = self.monitor.announce if settings.notify == "rest" else self._brokers.send
         self._links = links_for(settings.notify)
         self._watcher = make_watcher(settings, handler, outbox, self._agent_name, self._clock)
         self.errors = errors
@@ -207,9 +209,7 @@ class Daemon:
     def _engine_config(self) -> EngineConfig:
         return EngineConfig(
             chart=self._charts[0],
-            steps=make_steps(
-                self._settings, self._agent_name, self.monitor, self._announce, self._clock, self._parents
-            ),
+            steps=make_steps(self._settings, self._agent_name, self.monitor, self._send, self._clock, self._parents),
             links=self._links,
             in_process_retry=lambda: in_process_retry(self._stopping),
             late_rate=self._settings.late_announce_rate,

@@ -271,6 +271,21 @@ def test_with_a_server_that_closes_each_connection_at_its_second_request_every_t
     assert server.connections == 5, "no connection got a second request after the first loss"
 
 
+@pytest.mark.field("24")
+@pytest.mark.parametrize("ends", [sends(""), resets])
+def test_a_kept_connection_that_ends_does_not_make_a_probe_fail(
+    ends: Action, server: Server, monitor: MonitorClient
+) -> None:
+    """A probe reads, and writes what is never accepted: that may be sent twice."""
+    server.script = [says(200, []), ends, says(400, REQUIRED)]
+    monitor.probe()
+    assert [line.split()[0] for line in server.request_lines] == ["GET", "POST", "POST"]
+    assert server.connections == 2
+    server.script = [says(200, []), ends, ends]
+    with pytest.raises(LinkDown, match=r"closed|reset"):
+        monitor.probe()
+
+
 @pytest.mark.field("23")
 @pytest.mark.parametrize(
     ("url", "no_proxy", "is_direct"),

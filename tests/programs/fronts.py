@@ -46,6 +46,11 @@ def tls(context: ssl.SSLContext, target: int) -> AbstractContextManager[Front]:
     return _serving(serve, target)
 
 
+def one_request_each(target: int) -> AbstractContextManager[Front]:
+    """A server that closes each connection when its second request comes; `asked` holds the first lines of all."""
+    return _serving(_serve_one, target)
+
+
 @contextmanager
 def _serving(serve: Callable[[socket.socket, Front, int], None], target: int) -> Iterator[Front]:
     class Handler(BaseRequestHandler):
@@ -94,6 +99,35 @@ def _serve_socks(client: socket.socket, front: Front, target: int) -> None:
     with _server(target) as server:
         client.sendall(b"\x05\x00\x00\x01" + bytes(6))
         _join(client, server)
+
+
+def _serve_one(client: socket.socket, front: Front, target: int) -> None:
+    with _server(target) as server:
+        answers = threading.Thread(target=_pass_on, args=(server, client), daemon=True)
+        answers.start()
+        server.sendall(_request(client, front))
+        if answers.is_alive():
+            _request(client, front)  # nobody answers it
+
+
+def _request(client: socket.socket, front: Front) -> bytes:
+    """One whole request; Raises: OSError if there is none."""
+    request = b""
+    while END_OF_HEAD not in request:
+        request += _some(client)
+    head, _, body = request.partition(END_OF_HEAD)
+    lines = head.decode().split("\r\n")
+    front.asked.append(lines[0])
+    length = sum(int(line.split(":")[1]) for line in lines if line.lower().startswith("content-length:"))
+    while len(body) < length:
+        body += _some(client)
+    return head + END_OF_HEAD + body
+
+
+def _some(client: socket.socket) -> bytes:
+    if data := client.recv(65536):
+        return data
+    raise ConnectionError("ended")
 
 
 def _join(client: socket.socket, server: socket.socket) -> None:
