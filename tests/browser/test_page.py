@@ -88,7 +88,7 @@ def test_no_run_is_not_in_alarm_colours(page: Browser, shown: SnapshotSource) ->
 def test_tiles_say_their_state_in_words(page: Browser, shown: SnapshotSource) -> None:
     for name, texts in (
         ("flow", ("11.6", "TF files / s", "last TF file 1 s ago", "OK")),
-        ("missing", ("3", "run 100014", "alarm")),
+        ("missing", ("3", "STFs of run 100014", "warning")),
         ("daemon", ("4 s", "backlog 12", "OK")),
         ("monitor", ("LIVE", "heard 3 s ago", "1 reconnect", "OK")),
     ):

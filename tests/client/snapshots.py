@@ -65,7 +65,7 @@ def tiles(**changes: Any) -> dict[str, Any]:
     return {
         "flow": {"rate_hz": 11.6, "last_tf_file_at": "2026-11-21T20:56:55+00:00", "age_s": 1.2, "state": "good",
                  "text": "flowing"},
-        "missing": {"count": 3, "run": "100014", "state": "bad", "text": "12, 15-16"},
+        "missing": {"count": 3, "run": "100014", "state": "warning", "text": "3 STFs of run 100014"},
         "daemon": {"backlog": 12, "heartbeat_age_s": 4.2, "agents": [agent()], "state": "good",
                    "text": "fastmon-agent-1 is running"},
         "monitor": {"state": "good", "text": "stream and tables answer", "stream": {"state": "good", "text": "LIVE"},

@@ -42,7 +42,7 @@ const axisTime = (_plot, ticks, _axis, _space, step) => ticks.map((at) => new Da
 class Chart {
   constructor(kind, place) {
     this.kind = kind;
-    this.figure = make("div", { class: "plot", id: kind.name, role: "img" });
+    this.figure = make("div", { class: "plot", id: kind.name, role: "img", "aria-label": `${kind.title}: not known yet` });
     this.value = make("span", { class: "now" });
     this.words = make("p", { class: "unseen" });
     this.element = make("div", { class: "chart" }, make("div", { class: "head" }, make("h3", {}, kind.title), this.value), this.figure, this.words);
