@@ -141,5 +141,12 @@ def test_summary_with_a_wrong_base_url_names_the_setting(monitor: MonitorThread)
     assert f"check --monitor-url (SWF_MONITOR_URL): {monitor.url}/elsewhere" in done.output
 
 
+@pytest.mark.field("19")
+def test_summary_of_something_else_than_a_number_says_what_to_write() -> None:
+    done = CliRunner().invoke(cli, ["summary", "--run", "300123.0"])
+    assert done.exit_code == 2
+    assert "'300123.0' is not a valid run number: write digits only." in " ".join(done.output.split())
+
+
 def test_version_is_printed() -> None:
     assert CliRunner().invoke(cli, ["version"]).output == f"fastmon-client {__version__}\n"
