@@ -85,7 +85,7 @@ class Tables:
 
     def _body(self, path: str, params: dict[str, str]) -> bytes:
         end = time.monotonic() + MAX_RESPONSE_S
-        with self._monitor.get(self._session, path, params, "application/json", 20.0) as response:
+        with self._monitor.get(self._session, path, params, "application/json", 20.0, MAX_RESPONSE_S) as response:
             status = response.status_code
             self._answered_at = _date(response.headers.get("Date"))
             if status in (401, 403):
