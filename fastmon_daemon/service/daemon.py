@@ -209,6 +209,7 @@ class Daemon:
             self._announce,
             self.errors,
             self.assessor,
+            row_was_read=self._parents.row_was_read,
             heartbeats=not once,
         )
         logger.info("agent {} for namespace {}: database {}", self._agent_name, settings.namespace, context.database)
