@@ -14,7 +14,7 @@ from urllib.parse import parse_qs
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from uvicorn import Config, Server
@@ -31,6 +31,7 @@ from fastmon_client.dashboard.auth import (
 from fastmon_client.dashboard.broadcaster import Broadcaster
 from fastmon_client.dashboard.connections import ACCEPTED_AT_ONCE, WAITING, BoundedProtocol, Limits
 from fastmon_client.dashboard.log_throttle import LogThrottle, throttled_libraries
+from fastmon_client.dashboard.metrics import CONTENT_TYPE, DashboardMetrics
 
 STATIC = Path(__file__).parent / "static"
 CLOSE_TIMEOUT_S = 2.0
@@ -68,10 +69,11 @@ async def serve(
 ) -> None:
     """Serve snapshots on the listening *sock* until *until* is set."""
     broadcaster, log = Broadcaster(snapshot), LogThrottle()
+    metrics = DashboardMetrics(snapshot, lambda: broadcaster.pages)
     # Its own protocol, on h11: httptools, which uvicorn takes where it is installed, reads headers without a limit.
     protocol: Any = partial(BoundedProtocol, limits=Limits(log))
     config = Config(
-        _application(broadcaster, Access(key, log)), http=protocol, ws="none", lifespan="off", log_config=None,
+        _application(broadcaster, Access(key, log), metrics), http=protocol, ws="none", lifespan="off", log_config=None,
         log_level="warning", access_log=False, server_header=False,
         proxy_headers=key.is_public, forwarded_allow_ips="127.0.0.1,::1", backlog=ACCEPTED_AT_ONCE,
     )  # fmt: skip
@@ -91,7 +93,7 @@ async def _run(server: Server, broadcaster: Broadcaster, sock: socket.socket, un
     await asyncio.gather(*tasks)
 
 
-def _application(broadcaster: Broadcaster, access: Access) -> Starlette:
+def _application(broadcaster: Broadcaster, access: Access, metrics: DashboardMetrics) -> Starlette:
     key = access.key
 
     async def page(_request: Request) -> Response:
@@ -102,6 +104,12 @@ def _application(broadcaster: Broadcaster, access: Access) -> Starlette:
         return StreamingResponse(
             _while(lasts, broadcaster.events()), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"}
         )
+
+    async def livez(_request: Request) -> Response:
+        return PlainTextResponse("alive\n")
+
+    async def metrics_page(_request: Request) -> Response:
+        return Response(metrics.render(), media_type=CONTENT_TYPE)
 
     async def form(_request: Request) -> Response:
         return HTMLResponse(_LOGIN_PAGE)
@@ -128,6 +136,8 @@ def _application(broadcaster: Broadcaster, access: Access) -> Starlette:
     routes = [
         Route("/", page),
         Route("/events", events),
+        Route("/livez", livez),
+        Route("/metrics", metrics_page),
         Route("/login", form),
         Route("/login", sign_in, methods=["POST"]),
         Route("/logout", sign_out, methods=["POST"]),
