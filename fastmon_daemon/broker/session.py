@@ -21,6 +21,7 @@ from stomp.utils import Frame
 
 from fastmon_daemon.base.errors import LinkDown
 from fastmon_daemon.base.failpoints import failpoints_around
+from fastmon_daemon.broker.frame_filter import FrameTooLong
 from fastmon_daemon.broker.parameters import ConnectionParameters
 from fastmon_daemon.broker.transport import StompTransport, stomp_connection
 from fastmon_daemon.broker.unacked_buffer import Accept, LogThrottle, UnackedBuffer
@@ -229,6 +230,8 @@ class Session(ConnectionListener):
         error = self._transport.receive_error
         if isinstance(error, ssl.SSLError):
             self._record_end(self._parameters.connect_error(error))
+        if isinstance(error, FrameTooLong):
+            self._record_end(LinkDown(f"the broker at {self._parameters.address} {error}"))
         self._record_end(LinkDown(f"the broker at {self._parameters.address} closed the connection"))
 
     def _disconnect(self) -> None:
