@@ -61,7 +61,7 @@ def _addresses(base_url: str, environ: Mapping[str, str]) -> str:
 def current_date(monitor: MonitorClient) -> datetime | None:
     """The monitor's clock, to the second; None if its responses have no `Date`."""
     monitor.get_rows(TF_FILES, {"limit": "1", "tf_filename": _UNUSED_NAME}, lambda _: None, most=1)
-    return monitor.response_counter.date()
+    return monitor.response_clock.date()
 
 
 def list_agents(monitor: MonitorClient) -> list[Agent]:

@@ -5,8 +5,6 @@ It must not know rows, nor how a request is sent.
 
 from __future__ import annotations
 
-import threading
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -122,24 +120,15 @@ def excerpt(text: str) -> str:
     return " ".join(text[:300].split())
 
 
-class ResponseCounter:
-    """Counts responses and keeps the monitor's clock of the latest one; for any thread."""
+class ResponseClock:
+    """Keeps the monitor's clock of the latest response; for any thread."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._counts: Counter[tuple[str, str]] = Counter()
         self._date = ""
 
     def record(self, response: requests.Response, *_: Any, **__: Any) -> None:
-        """Count a response whose headers have arrived (a hook of requests)."""
-        with self._lock:
-            self._counts[response.request.method or "", str(response.status_code)] += 1
-            self._date = response.headers.get("Date", "")
-
-    def counts(self) -> dict[tuple[str, str], int]:
-        """(method, status) -> number of responses."""
-        with self._lock:
-            return dict(self._counts)
+        """Read a response whose headers have arrived (a hook of requests)."""
+        self._date = response.headers.get("Date", "")
 
     def date(self) -> datetime | None:
         """The monitor's clock at its latest response, to the second; None if that had no `Date`."""

@@ -21,13 +21,14 @@ from urllib3.util import Timeout
 from fastmon_daemon.base.backoff import MAX_BACKOFF
 from fastmon_daemon.base.errors import LinkBlocked, LinkDown
 from fastmon_daemon.base.failpoints import failpoints_around
+from fastmon_daemon.base.metrics import count_request
 from fastmon_daemon.messages import read_json
 from fastmon_daemon.monitor.failures import transport_error
 from fastmon_daemon.monitor.responses import (
     OutcomeUnknown,
     RequestRejected,
     Response,
-    ResponseCounter,
+    ResponseClock,
     UnreadableRow,
     classify_response,
     excerpt,
@@ -89,8 +90,8 @@ class RestClient:
         self.trust = TrustStore.of(ca, environ)
         self._session.verify = self.trust.path
         self._session.proxies = proxies(base_url, environ)
-        self.response_counter = ResponseCounter()
-        self._session.hooks["response"].append(self.response_counter.record)
+        self.response_clock = ResponseClock()
+        self._session.hooks["response"].append(self.response_clock.record)
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, DeadlineAdapter(connections, monotonic))
 
@@ -181,6 +182,7 @@ class RestClient:
             left_s = max(0.001, until - self._monotonic())
             MAY_REPEAT.set(may_repeat)
             timeout: Any = Timeout(left_s, connect=connect_s, read=read_s + slack_s)  # not in requests' stubs
+            begun, status = self._monotonic(), None
             try:
                 with (
                     failpoints_around("http"),
@@ -195,11 +197,14 @@ class RestClient:
                         stream=True,
                     ) as raw,
                 ):
-                    response = Response(raw.status_code, raw.headers, read(raw))
+                    status = raw.status_code
+                    response = Response(status, raw.headers, read(raw))
             except OutcomeUnknown as exc:
                 raise type(exc)(f"{where}: {exc}") from exc
             except (OSError, HTTPError, ValueError, TypeError) as exc:
                 raise transport_error(exc, where, str(self.trust)) from exc
+            finally:
+                count_request(method, status, self._monotonic() - begun)
         error = classify_response(response, path, f"{where}: {response.status}")
         if error is not None:
             if isinstance(error, LinkDown) and error.retry_after_s:
