@@ -170,6 +170,7 @@ class Session(ConnectionListener):
     def close(self) -> None:
         """Make `check_liveness` disconnect and return."""
         self._closing = True
+        self._buffer.close()  # else the receiving thread might not read the RECEIPT of DISCONNECT
         self._wake.set()
 
     def abort(self, reason: LinkDown) -> None:
@@ -296,6 +297,7 @@ class Session(ConnectionListener):
         with self._lock:
             waiting = list(self._pending.values()) if self._end is None else []
             self._end = self._end or reason
+        self._buffer.close()
         for event in (self._answered, self._wake):
             event.set()
         for each in waiting:
