@@ -213,7 +213,7 @@ class Session(ConnectionListener):
 
     def on_error(self, frame: Frame) -> None:
         """End the connection: the broker closes it after an ERROR."""
-        text = _error_text(frame)
+        text = self._parameters.redact(_error_text(frame))
         with self._lock:
             found = self._pending.get(frame.headers.get("receipt-id", ""))
             commands = {found.command} if found else {each.command for each in self._pending.values()}
