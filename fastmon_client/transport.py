@@ -85,7 +85,7 @@ class _HeadReader:
 
 
 class _FinalResponse(HTTPResponse):
-    """Complete before a deadline, with a bounded head; skips all interim responses (1xx): http.client skips 100 only."""
+    """Complete before a deadline, with a bounded head; skips interim responses (1xx): http.client skips 100 only."""
 
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
