@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from fastmon_client.runs import Run
-from fastmon_client.snapshot import AlarmKind, AlarmRow
+from fastmon_client.snapshot import AgentRow, AlarmKind, AlarmRow
 
 SHOWN_AFTER_END = timedelta(minutes=10)
 MAX_ENDED = 100
@@ -67,13 +67,23 @@ class Alarms:
             self.set("stfs_missing", run.name, _missing(missing) if missing else None, at, run.name)
         self.set("rate_dropped", run.name, _rate_drop(run, at) if is_live and not stale else None, at, run.name)
 
-    def check_daemon(self, message: Mapping[str, Any], at: datetime, *, is_busy: bool) -> None:
-        """Update the alarm of the daemon that sent this `fastmon_status`. A stop is an alarm only during a run."""
+    def check_silent_daemons(self, agents: Sequence[AgentRow], at: datetime, *, is_busy: bool) -> None:
+        """Update the alarms of *agents*. A stop is an alarm only during a run, silence always."""
+        lost = {agent["name"]: agent for agent in agents if agent["since"] and (is_busy or agent["status"] != "EXITED")}
+        for kind, subject in [key for key in self._active if key[0] == "daemon_silent"]:
+            if subject not in lost:
+                self.set(kind, subject, None, at, None)
+        for name, agent in lost.items():
+            host = f" on {agent['host']}" if agent["host"] else ""
+            self.set("daemon_silent", name, f"{name}{host} {agent['text']}", at, None)
+
+    def check_daemon(self, message: Mapping[str, Any], at: datetime) -> None:
+        """Update the alarm `daemon_degraded` of the daemon that sent this `fastmon_status`."""
         agent = str(message.get("processed_by") or message.get("sender"))
         status = str(message.get("status"))
         who, reason = f"{agent} {status}", message.get("message")
         evidence: str | None = f"{reason} ({who})" if reason not in (None, "", status) else who
-        if status in HEALTHY or (status in STOPPED and not is_busy):
+        if status in HEALTHY or status in STOPPED:
             evidence = None
         self.set("daemon_degraded", agent, evidence, at, None)
 

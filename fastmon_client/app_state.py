@@ -10,16 +10,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from fastmon_client.agents import DAQ_AGENTS, DATA_AGENTS, Agents
 from fastmon_client.alarms import Alarms
 from fastmon_client.connection import Connection
 from fastmon_client.intervals import Intervals
-from fastmon_client.message_filter import MessageFilter, UnmatchedAgents
+from fastmon_client.message_filter import STF_GENERATED, MessageFilter, UnmatchedAgents
 from fastmon_client.rates import BIN_S, RateSeries
 from fastmon_client.runs import STATE_AFTER, Run, RunTable
 from fastmon_client.selection import MAX_SEQUENCE
 from fastmon_client.silence import Silence
-from fastmon_client.snapshot import RecentRow, RunRow, Snapshot, Totals
+from fastmon_client.snapshot import RecentRow, RunRow, Snapshot, Tiles, Totals, VerdictRow
 from fastmon_client.tffile import ANNOUNCED, TfFile, as_announced, run_of
+from fastmon_client.verdict import OPEN, Facts, TablesStatus, judge
 
 MAX_FULL_RUNS = 8
 """Runs kept with their STFs. Of older finished runs only the row is kept."""
@@ -44,7 +46,11 @@ class AppState:
         self.intervals = intervals or Intervals()
         self.connection = Connection(at, self.intervals)
         self.alarms = Alarms()
+        self.agents = Agents()
         self.runs: dict[str, Run] = {}
+        self._tables = TablesStatus()
+        self._verdict: tuple[str, str] = ("", "")
+        """The word of the last verdict, and its begin."""
         self._monitor, self._filter, self._started_at = monitor, filter_, at
         self._stale_after = timedelta(seconds=stale_after_s)
         self._old_rows: dict[str, RunRow] = {}
@@ -71,12 +77,16 @@ class AppState:
         if kind == ANNOUNCED:
             self._silence.end(at)
             self._unmatched_agents.record(message)
+            self.agents.record_sign(message.get("processed_by"), at)
             return self._ingest(message, at, backfilled=False)
         name = run_of(message)
         if kind in STATE_AFTER and name is not None:
             self._record_run_event(kind, self.run(name, at), message, at)
+        elif kind == STF_GENERATED and name in self.runs:
+            self.runs[name].stf_generated_at = at
         elif kind == "fastmon_status":
-            self.alarms.check_daemon(message, at, is_busy=any(not run.is_over for run in self.runs.values()))
+            self.agents.record_status(message, at)
+            self.alarms.check_daemon(message, at)
         return self._filter.matches(message)
 
     def receive_heartbeat(self, at: datetime) -> None:
@@ -112,8 +122,13 @@ class AppState:
 
     def record_stfs(self, name: str, stfs: Iterable[tuple[str, datetime]], at: datetime) -> list[str]:
         """Record the monitor's STFs (name, time of registration); returns those whose TF files to query."""
+        self._record_answer(None, at)
         run, min_age = self.runs.get(name), timedelta(seconds=self.intervals.min_age_s)
-        return run.stfs.record_listing(stfs, at, min_age) if run else []
+        if run is None:
+            return []
+        listed = list(stfs)
+        run.stf_registered_at = max((since for _, since in listed), default=run.stf_registered_at)
+        return run.stfs.record_listing(listed, at, min_age)
 
     def record_tf_files(
         self, name: str, stf: str, rows: Sequence[Mapping[str, Any]], at: datetime
@@ -127,13 +142,26 @@ class AppState:
 
     def finish_comparison(self, name: str, failure: str | None, at: datetime) -> None:
         """Record the end of a comparison; *failure* is its error."""
-        self.alarms.set("monitor_unreachable", None, failure, at, None)
+        self._record_answer(failure, at)
         if name in self.runs:
             self.runs[name].finish_comparison(failure, at)
 
     def record_runs_query(self, failure: str | None, at: datetime) -> None:
-        """Record whether the table of runs was read; *failure* is the error."""
+        """Record whether the table of runs or agents was read; *failure* is the error."""
+        self._record_answer(failure, at)
+
+    def record_agents(self, rows: Iterable[Mapping[str, Any]], monitor_at: datetime | None, at: datetime) -> None:
+        """Record the monitor's table of agents; *monitor_at* is the monitor's clock."""
+        self._record_answer(None, at)
+        self.agents.record_rows(rows, monitor_at, at)
+
+    def _record_answer(self, failure: str | None, at: datetime) -> None:
         self.alarms.set("monitor_unreachable", None, failure, at, None)
+        before = self._tables
+        if failure is None:
+            self._tables = TablesStatus(read_at=at)
+        else:
+            self._tables = TablesStatus(read_at=before.read_at, failure=failure, since=before.since or at)
 
     def still_to_query(self, name: str, stfs: Iterable[str]) -> list[str]:
         """Those of *stfs* whose TF files still need a query."""
@@ -165,6 +193,8 @@ class AppState:
         for run in self.shown_runs():
             self.alarms.check_run(run, at, self._stale_after, is_live=is_live)
         self._drop_old_runs(at)
+        _, tiles = self._judge(self.rows(at, strip=False), at)
+        self.alarms.check_silent_daemons(tiles["daemon"]["agents"], at, is_busy=self._is_busy())
 
     def shown_runs(self) -> list[Run]:
         """The runs that match the filter and are kept with their STFs, oldest first."""
@@ -182,9 +212,12 @@ class AppState:
         """Everything as plain data, for the views."""
         ends_at, counts = self._rates.until(at)
         rows, filter_ = self.rows(at, strip=True), self._filter
+        verdict, tiles = self._judge(rows, at)
         return {
             "at": at.isoformat(),
             "uptime_s": max(0.0, (at - self._started_at).total_seconds()),
+            "verdict": verdict,
+            "tiles": tiles,
             "monitor": self._monitor,
             "filters": {
                 "message_types": list(filter_.types), "agents": list(filter_.agents), "run_ids": list(filter_.run_ids),
@@ -197,6 +230,38 @@ class AppState:
             "alarms": self.alarms.rows(at),
             "totals": _sum(self._dropped_totals, rows),
         }  # fmt: skip
+
+    def _is_busy(self) -> bool:
+        return any(not run.is_over for run in self.shown_runs())
+
+    def _judge(self, rows: Sequence[RunRow], at: datetime) -> tuple[VerdictRow, Tiles]:
+        connection, agents = self.connection, self.agents
+        daemons = agents.daemons(self._shown_namespaces(rows))
+        namespaces = {row["namespace"] for row in rows if row["state"] in OPEN}
+        verdict, tiles = judge(
+            Facts(
+                at=at, stale_after=self._stale_after, connection=connection.row(at),
+                is_late=connection.evidence(at) is not None, tables=self._tables, runs=rows,
+                daemons=[agents.row(agent, at) for agent in daemons], agents_are_known=not agents.is_outdated(at),
+                silent_data_agents=_silent(agents, DATA_AGENTS, namespaces),
+                silent_daqs=_silent(agents, DAQ_AGENTS, namespaces),
+                warnings=[
+                    alarm["evidence"] for alarm in self.alarms.rows(at)
+                    if alarm["until"] is None and alarm["kind"] in ("source_silent", "agents_unmatched", "rate_dropped")
+                ],
+            )
+        )  # fmt: skip
+        if verdict["word"] != self._verdict[0]:
+            self._verdict = (verdict["word"], at.isoformat())
+        return {**verdict, "since": verdict["since"] or self._verdict[1]}, tiles
+
+    def _shown_namespaces(self, rows: Sequence[RunRow]) -> frozenset[str] | None:
+        """The namespaces whose daemons matter; None: not known."""
+        if self._filter.namespace is not None:
+            return frozenset([self._filter.namespace])
+        named = [row for row in rows if row["namespace"] is not None]
+        shown = [row for row in named if row["state"] in OPEN] or named[:1]
+        return frozenset(row["namespace"] for row in shown if row["namespace"]) or None
 
     def run(self, name: str, at: datetime) -> Run:
         """The run of that name; creates it."""
@@ -249,6 +314,11 @@ class AppState:
                 self._old_rows[run.name] = run.row(at, self._stale_after, strip=False)
         while len(self._old_rows) > MAX_RUNS - MAX_FULL_RUNS:
             self._dropped_totals = _sum(self._dropped_totals, [self._old_rows.pop(next(iter(self._old_rows)))])
+
+
+def _silent(agents: Agents, kinds: tuple[str, ...], namespaces: set[str | None]) -> dict[str | None, str]:
+    found = {namespace: agents.silent(kinds, namespace) for namespace in namespaces}
+    return {namespace: agent.where for namespace, agent in found.items() if agent}
 
 
 def _recent_row(at: datetime, tf: TfFile, status: str, backfilled: bool) -> RecentRow:

@@ -172,15 +172,18 @@ def summary(monitor_url: str | None, run_number: int, as_json: bool) -> None:
     help="Listen on this address; port 0 chooses a free port.",
 )
 @click.option("--auth-token", "token_file", metavar="FILE", help="Read the token of the page from this file.")
+@click.option("--public-url", metavar="URL", help="Serve behind a TLS proxy whose address is this https:// URL.")
 @click.pass_obj
 def dashboard(
-    intervals: Intervals | None, session_options: options.SessionOptions, listen: str, token_file: str | None
-) -> None:
+    intervals: Intervals | None, session_options: options.SessionOptions, listen: str, token_file: str | None,
+    public_url: str | None,
+) -> None:  # fmt: skip
     """Serve the live view as a web page, to any number of browsers over one stream.
 
     A --listen address that other hosts can reach needs a token: in a file (--auth-token or
     FASTMON_DASHBOARD_TOKEN_FILE) or in FASTMON_DASHBOARD_TOKEN, never on the command line. Browsers sign in with a
-    form, programs send the header Authorization: Bearer TOKEN. Requires pip install 'swf-fastmon[dashboard]'.
+    form, programs send the header Authorization: Bearer TOKEN. Behind a TLS proxy, --public-url limits the page to the
+    proxy's host name and cookies to https. Requires pip install 'swf-fastmon[dashboard]'.
 
     Exit codes: 0 SIGTERM, 1 error, 2 usage error, 3 monitor rejected its token, 74 output cannot be written,
     78 invalid .env file, 130 Ctrl-C.
@@ -190,7 +193,7 @@ def dashboard(
     log_to_stderr("INFO")
     variables = Environment.of_process().values
     session = session_options.session(options.SHOWN_TYPES, variables, output=Quiet(), intervals=intervals)
-    end = serve_session(session, listen, token_file, variables)
+    end = serve_session(session, listen, token_file, public_url, variables)
     if session.refusal:
         click.echo(f"fastmon-client: {escape(session.refusal)}", err=True)
     sys.exit(_exit_code(session, end, session.snapshot(), fail_on_gaps=False))

@@ -29,6 +29,8 @@ class Intervals:
     """Between two attempts to compare while the monitor does not answer."""
     runs_s: float = 60.0
     """Between two reads of the table of runs."""
+    agents_s: float = 15.0
+    """Between two reads of the table of agents."""
     min_age_s: float = 3.0
     """Younger TF files may still arrive by the stream and are not queried."""
     grace_s: float = 30.0

@@ -15,7 +15,9 @@ MIN_UNMATCHED = 3
 MAX_NAMED = 5
 
 _RUN_EVENTS = tuple(STATE_AFTER)  # no dict: a message may have an unhashable msg_type
-_ALWAYS_SUBSCRIBED = (*_RUN_EVENTS, "fastmon_status", "fastmon_run_summary")
+STF_GENERATED = "stf_gen"
+"""The DAQ's message for each STF: tells its silence from the data agent's."""
+_ALWAYS_SUBSCRIBED = (*_RUN_EVENTS, STF_GENERATED, "fastmon_status", "fastmon_run_summary")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import requests
@@ -37,6 +38,8 @@ class Tables:
     def __init__(self, monitor: MonitorSession) -> None:
         self._monitor = monitor
         self._session = monitor.session()
+        self._answered_at: datetime | None = None
+        """The header Date of the last response."""
 
     def close(self) -> None:
         """Close the connection."""
@@ -45,6 +48,11 @@ class Tables:
     def runs(self) -> list[dict[str, Any]]:
         """All runs."""
         return self._rows("/api/runs/", {})
+
+    def agents(self) -> tuple[list[dict[str, Any]], datetime | None]:
+        """All agents, and the time of the monitor's clock if it tells it."""
+        rows = self._rows("/api/systemagents/", {})
+        return rows, self._answered_at
 
     def stfs(self, run_number: int) -> list[tuple[str, datetime]]:
         """The STFs of a run: name and time of registration."""
@@ -79,6 +87,7 @@ class Tables:
         end = time.monotonic() + MAX_RESPONSE_S
         with self._monitor.get(self._session, path, params, "application/json", 20.0) as response:
             status = response.status_code
+            self._answered_at = _date(response.headers.get("Date"))
             if status in (401, 403):
                 raise token_rejected(status)
             if status == 404:
@@ -94,3 +103,11 @@ class Tables:
                 if time.monotonic() > end:
                     raise MonitorUnavailable(f"response to {path} took longer than {MAX_RESPONSE_S:.0f} s")
             return b"".join(pieces)
+
+
+def _date(header: str | None) -> datetime | None:
+    try:
+        found = parsedate_to_datetime(header or "")
+    except (TypeError, ValueError):
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)

@@ -21,6 +21,14 @@ class RunsResult:
 
 
 @dataclass(frozen=True, slots=True)
+class AgentsResult:
+    """The table of agents, and the time of the monitor's clock."""
+
+    rows: list[dict[str, Any]]
+    monitor_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class StfsResult:
     """The STFs of a run: name and time of registration."""
 
@@ -38,13 +46,13 @@ class TfFilesResult:
 
 @dataclass(frozen=True, slots=True)
 class QueryFailed:
-    """A failed query; `run` is None for the table of runs."""
+    """A failed query; `run` is None for the tables of runs and agents."""
 
     run: str | None
     reason: str
 
 
-QueryResult = RunsResult | StfsResult | TfFilesResult | QueryFailed
+QueryResult = RunsResult | AgentsResult | StfsResult | TfFilesResult | QueryFailed
 
 
 class QueryWorker:
@@ -67,6 +75,10 @@ class QueryWorker:
     def list_runs(self) -> None:
         """Query the table of runs."""
         self._submit(None, lambda: RunsResult(self._tables.runs()))
+
+    def list_agents(self) -> None:
+        """Query the table of agents."""
+        self._submit(None, lambda: AgentsResult(*self._tables.agents()))
 
     def list_stfs(self, run: str) -> None:
         """Query the STFs of *run*, whose name is a number."""

@@ -44,7 +44,12 @@ class Run:
         self.active_at = at
         """Time of the last run event or TF file."""
         self.last_at: datetime | None = None
+        self.began_at: datetime | None = None
         self.ended_at: datetime | None = None
+        self.stf_registered_at: datetime | None = None
+        """Time of the newest STF that the monitor lists."""
+        self.stf_generated_at: datetime | None = None
+        """Time of the DAQ's last message about an STF."""
         self.compare_at: datetime | None = None
         """When the next comparison with the monitor is due."""
         self.comparing_since: datetime | None = None
@@ -82,6 +87,8 @@ class Run:
         if self.is_over:
             return
         self.state, self.active_at = STATE_AFTER[kind], at
+        if kind == "start_run":
+            self.began_at = self.began_at or at
         if self.is_over:
             self.ended_at = at
             self.mark_unverified(NOT_COMPARED_SINCE_END, at, compare=True)
@@ -95,10 +102,11 @@ class Run:
         self.tf_files += 1
         self.volume += tf.size or 0
         self.backfilled += backfilled
-        self.last_at = at
-        timestamp = tf.timestamp or at
-        self.active_at = max(self.active_at, min(at, timestamp) if backfilled else at)
-        self.rates.add(min(at, timestamp) if backfilled else at)
+        timestamp = min(at, tf.timestamp or at)
+        if self.last_at is None or timestamp > self.last_at:
+            self.last_at = timestamp
+        self.active_at = max(self.active_at, timestamp if backfilled else at)
+        self.rates.add(timestamp if backfilled else at)
         if not (backfilled or tf.late) and tf.timestamp:
             self._lags.append(max(0.0, (at - tf.timestamp).total_seconds()))
         if self.is_over:
@@ -211,7 +219,7 @@ class Run:
             "state": self.state,
             "stale": self.is_stale(at, stale_after),
             "verified": "UNKNOWN" if doubt else "VERIFIED",
-            "verified_at": self.verified_at.isoformat() if self.verified_at else None,
+            "verified_at": _iso(self.verified_at),
             "doubt": doubt,
             "stfs_seen": stfs.seen,
             "stfs_expected": stfs.expected(),
@@ -227,10 +235,18 @@ class Run:
             "rate_hz": round(self.rates.rate_hz(at), 3),
             "lag_p50_s": round(lags[len(lags) // 2], 3) if lags else None,
             "lag_p95_s": round(lags[len(lags) * 19 // 20], 3) if lags else None,
-            "last_at": self.last_at.isoformat() if self.last_at else None,
+            "last_at": _iso(self.last_at),
             "last_age_s": max(0.0, (at - self.last_at).total_seconds()) if self.last_at else None,
+            "began_at": _iso(self.began_at),
+            "ended_at": _iso(self.ended_at),
+            "stf_registered_at": _iso(self.stf_registered_at),
+            "stf_generated_at": _iso(self.stf_generated_at),
             "strip": stfs.strip(at, self._grace) if strip else [],
         }
+
+
+def _iso(at: datetime | None) -> str | None:
+    return at.isoformat() if at else None
 
 
 class RunTable:

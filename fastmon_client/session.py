@@ -18,7 +18,7 @@ from fastmon_client.arrivals import MAX_WAITING, ArrivalQueue
 from fastmon_client.broker_config import BrokerConfig
 from fastmon_client.monitor_session import AccessDenied, MonitorSession
 from fastmon_client.monitor_tables import Tables
-from fastmon_client.query_worker import QueryResult, QueryWorker, RunsResult, StfsResult, TfFilesResult
+from fastmon_client.query_worker import AgentsResult, QueryResult, QueryWorker, RunsResult, StfsResult, TfFilesResult
 from fastmon_client.snapshot import Snapshot
 from fastmon_client.stream import Connected, Disconnected, HeartBeat, Notice, Stream
 from fastmon_client.stream_manager import Source, StreamBatch, StreamManager, size_of
@@ -96,7 +96,7 @@ class Session:
         self._queries = QueryWorker(Tables(monitor), self._arrivals.put_at_once, intervals.query_hz)
         self._stfs_to_query: dict[str, list[str]] = {}
         self._lock = threading.Lock()
-        self._next_tick_at = self._list_runs_at = 0.0
+        self._next_tick_at = self._list_runs_at = self._list_agents_at = 0.0
         self._stopped = False
 
     @property
@@ -201,6 +201,8 @@ class Session:
         state = self._state
         if isinstance(result, RunsResult):
             state.record_runs(result.rows, at)
+        elif isinstance(result, AgentsResult):
+            state.record_agents(result.rows, result.monitor_at, at)
         elif isinstance(result, StfsResult):
             self._stfs_to_query[result.run] = state.record_stfs(result.run, result.stfs, at)
             self._query_next_stfs(result.run, at)
@@ -239,6 +241,9 @@ class Session:
         if monotonic >= self._list_runs_at:
             self._list_runs_at = monotonic + self._intervals.runs_s
             self._queries.list_runs()
+        if monotonic >= self._list_agents_at:
+            self._list_agents_at = monotonic + self._intervals.agents_s
+            self._queries.list_agents()
         if self._stop_conditions.run_is_final(self._state, at):
             self._stopped = True
         self._state.tick(at)

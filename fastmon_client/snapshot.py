@@ -18,8 +18,11 @@ AlarmKind = Literal[
     "stfs_missing",
     "rate_dropped",
     "daemon_degraded",
+    "daemon_silent",
     "monitor_unreachable",
 ]
+TileState = Literal["good", "warning", "bad", "unknown"]
+VerdictWord = Literal["FLOWING", "DEGRADED", "NOT FLOWING", "UNKNOWN"]
 
 
 class Filters(TypedDict):
@@ -89,8 +92,15 @@ class RunRow(TypedDict):
     """From the announcement to its arrival, over the stream only."""
     lag_p95_s: float | None
     last_at: str | None
-    """Arrival of the last TF file."""
+    """When the newest TF file was made."""
     last_age_s: float | None
+    began_at: str | None
+    """Start, as the monitor's table or the run control says."""
+    ended_at: str | None
+    stf_registered_at: str | None
+    """When the newest STF was registered with the monitor."""
+    stf_generated_at: str | None
+    """When the DAQ last told of an STF (`stf_gen`)."""
     strip: list[StripCell]
     """The last 600 STFs by sequence number, without those too young for a verdict. Empty for old runs."""
 
@@ -137,11 +147,107 @@ class Totals(TypedDict):
     duplicates: int
 
 
+class VerdictRow(TypedDict):
+    """The answer in one line. FLOWING stands only while all four tiles are good."""
+
+    word: VerdictWord
+    state: TileState
+    """Its colour: NOT FLOWING is `bad`, but `unknown` while no run takes data."""
+    since: str | None
+    """When it began; None: unknown."""
+    reason: str
+    """Why; never empty."""
+    remedy: str
+    """The one thing to do; empty if there is nothing to do."""
+
+
+class FlowTile(TypedDict):
+    """Whether TF files come; `unknown` also while no run takes data."""
+
+    state: TileState
+    text: str
+    rate_hz: float
+    """TF files per second of all shown runs."""
+    last_tf_file_at: str | None
+    """When the newest TF file was made."""
+    age_s: float | None
+    """Since then."""
+
+
+class MissingTile(TypedDict):
+    """STFs without TF files, and incomplete ones, of the runs that are open or ended within the last 8 h."""
+
+    state: TileState
+    text: str
+    count: int | None
+    """None: unknown."""
+    run: str | None
+    """The newest run with missing STFs."""
+
+
+class AgentRow(TypedDict):
+    """One daemon."""
+
+    name: str
+    namespace: str | None
+    host: str | None
+    state: TileState
+    status: str
+    """OK, WARNING, ERROR, EXITED as the agent says; SILENT without heart-beats."""
+    backlog: int | None
+    """Its unfinished STFs."""
+    heartbeat_at: str
+    heartbeat_age_s: float
+    since: str | None
+    """Its last sign of life, if it is silent or has stopped."""
+    text: str
+    """Its own verdict in one line; `is silent`, `has stopped`."""
+
+
+class DaemonTile(TypedDict):
+    """The daemons of the namespaces shown, by the monitor's table of agents."""
+
+    state: TileState
+    text: str
+    backlog: int | None
+    """Unfinished STFs of all live daemons."""
+    heartbeat_age_s: float | None
+    """Of the daemon that reported last."""
+    agents: list[AgentRow]
+
+
+class PartRow(TypedDict):
+    """A part of a tile."""
+
+    state: TileState
+    text: str
+
+
+class MonitorTile(TypedDict):
+    """The monitor as this client sees it."""
+
+    state: TileState
+    text: str
+    stream: PartRow
+    tables: PartRow
+
+
+class Tiles(TypedDict):
+    """What the verdict stands for."""
+
+    flow: FlowTile
+    missing: MissingTile
+    daemon: DaemonTile
+    monitor: MonitorTile
+
+
 class Snapshot(TypedDict):
     """The whole state at one time."""
 
     at: str
     uptime_s: float
+    verdict: VerdictRow
+    tiles: Tiles
     monitor: str
     filters: Filters
     connection: ConnectionRow

@@ -12,7 +12,7 @@ import click
 from loguru import logger
 
 from fastmon_client.addresses import checked_host
-from fastmon_client.dashboard.auth import MIN_TOKEN_CHARS, DashboardToken, is_loopback
+from fastmon_client.dashboard.auth import MIN_TOKEN_BITS, MIN_TOKEN_CHARS, DashboardToken, is_loopback, token_bits
 from fastmon_client.dashboard.server import listen, serve
 from fastmon_client.environment import secret_source
 from fastmon_client.files import read_text
@@ -22,13 +22,19 @@ from fastmon_client.shutdown import ShutdownReason, shutdown_on
 _SETTINGS = "--auth-token (FASTMON_DASHBOARD_TOKEN_FILE, FASTMON_DASHBOARD_TOKEN)"
 
 
-def serve_session(session: Session, address: str, token_file: str | None, environ: Mapping[str, str]) -> ShutdownReason:
+def serve_session(
+    session: Session, address: str, token_file: str | None, public_url: str | None, environ: Mapping[str, str]
+) -> ShutdownReason:
     """Serve *session* at *address* until a signal, or until the monitor denies the first connection.
 
-    Raises: click.UsageError if the address or the token is invalid, or a public address has no token.
+    *public_url*: the address of a TLS proxy in front, if there is one. Raises: click.UsageError if an address or the
+    token is invalid, or a public address has no token.
     """
     host, port = _host_and_port(address)
     token = _token(token_file, environ)
+    public_host = _public_host(public_url) if public_url else None
+    if token is None and public_host is not None:
+        raise click.UsageError(f"--public-url {public_url} is public: set {_SETTINGS}")
     if token is None and not is_loopback(host):
         raise click.UsageError(f"--listen {address} is public: set {_SETTINGS}, or listen on 127.0.0.1 and use ssh -L")
     try:
@@ -40,7 +46,7 @@ def serve_session(session: Session, address: str, token_file: str | None, enviro
         if not is_loopback(host):
             logger.warning("dashboard token is sent unencrypted: use a TLS proxy or ssh -L")
         click.echo(f"dashboard http://{f'[{host}]' if ':' in host else host}:{port}/  (Ctrl-C to stop)")
-        return asyncio.run(_serve(session, sock, DashboardToken(token, port)))
+        return asyncio.run(_serve(session, sock, DashboardToken(token, port, public_host)))
 
 
 async def _serve(session: Session, sock: socket.socket, key: DashboardToken) -> ShutdownReason:
@@ -75,6 +81,17 @@ def _host_and_port(address: str) -> tuple[str, int]:
     return host, port
 
 
+def _public_host(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        host, _port = checked_host(parts.hostname or ""), parts.port
+    except ValueError as exc:
+        raise click.UsageError(f"--public-url {url}: {exc}: use https://HOST") from exc
+    if parts.scheme != "https" or parts.path not in ("", "/") or parts.query or parts.fragment or "@" in parts.netloc:
+        raise click.UsageError(f"--public-url {url}: use https://HOST or https://HOST:PORT, without a path")
+    return host
+
+
 def _token(token_file: str | None, environ: Mapping[str, str]) -> str | None:
     """The token, if set. Errors do not show the file name: it may be the token itself."""
     try:
@@ -93,4 +110,6 @@ def _token(token_file: str | None, environ: Mapping[str, str]) -> str | None:
         raise click.UsageError(
             f"{_SETTINGS}: token needs at least {MIN_TOKEN_CHARS} printable characters: use openssl rand -hex 20"
         )
+    if token_bits(token) < MIN_TOKEN_BITS:
+        raise click.UsageError(f"{_SETTINGS}: token could be guessed (its characters repeat): use openssl rand -hex 20")
     return token

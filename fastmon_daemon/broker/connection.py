@@ -88,6 +88,11 @@ class BrokerConnection:
         session = self._session
         return session.buffered if session is not None else 0
 
+    @property
+    def storage_error(self) -> str:
+        """Why messages are buffered; empty while they can be stored. For any thread."""
+        return self._connector.log_throttle.latest
+
     def start(self) -> None:
         """Start the link's thread, which connects."""
         self._thread.start()

@@ -17,6 +17,7 @@ from fastmon_daemon.base.clock import format_timestamp
 from fastmon_daemon.base.errors import LinkBlocked, LinkDown, ParentNotRegistered, StorageUnavailable, TransientError
 from fastmon_daemon.base.failpoints import failpoints_around
 from fastmon_daemon.base.links import ANNOUNCEMENTS, PIPELINED
+from fastmon_daemon.base.metrics import count_attempt
 from fastmon_daemon.engine.circuit_breakers import CircuitBreakers
 from fastmon_daemon.engine.concurrency_limits import CallPools, ConcurrencyLimit
 from fastmon_daemon.engine.inbox import Inbox, LinkEvent, PendingAction
@@ -68,12 +69,11 @@ class Engine:
         self._background_tasks = background_tasks
         self._idle_work = idle_work
         self._monotonic = config.clock.monotonic
-        self.limits = {
+        self._limits = {
             link: ConcurrencyLimit(pools.workers, QUEUED_CALLS.get(link, QUEUED_BY_DEFAULT), self._monotonic)
             for link in config.links.values()
         }
-        """Link -> how many calls of STFs may be in flight, and how many are; others may read both."""
-        self._active = InFlight(self.limits)
+        self._active = InFlight(self._limits)
         self._calls_in_flight = 0
         self._outliers = OutlierDetector(config.links)
         self._scheduler = Scheduler(outbox, config, breakers)
@@ -93,6 +93,14 @@ class Engine:
     def busy(self) -> int:
         """Calls in the pools, and results that are not stored yet."""
         return self._calls_in_flight + len(self._unstored)
+
+    def calls_in_flight(self) -> dict[str, int]:
+        """Link -> number of calls of STFs in flight. For any thread."""
+        return {link: limit.in_flight for link, limit in self._limits.items()}
+
+    def call_limits(self) -> dict[str, int]:
+        """Link -> how many calls of STFs may be in flight. For any thread."""
+        return {link: limit.limit for link, limit in self._limits.items()}
 
     @property
     def idle(self) -> bool:
@@ -137,10 +145,11 @@ class Engine:
     def _record(self, execution: StepExecution, result: CallResult) -> float:
         """Record the result of one call, exactly once, however often storing it is tried; returns its patience."""
         execution.record(result, format_timestamp(self._now()))
-        self._outliers.record(execution, result.answer)
         answer = result.answer
+        count_attempt(execution.trigger, answer)
+        self._outliers.record(execution, answer)
         has_failed = isinstance(answer, TransientError) and not isinstance(answer, ParentNotRegistered)
-        self.limits[execution.link].ended(
+        self._limits[execution.link].ended(
             result.seconds, succeeded=not isinstance(answer, Exception), failed=has_failed
         )
         if execution.error is not None:
@@ -238,7 +247,7 @@ class Engine:
             self._advance(due)
         else:
             self._write_at = -math.inf
-        self._full = [link for link in self.limits if not self._active.has_room(link)]
+        self._full = [link for link in self._limits if not self._active.has_room(link)]
 
     def _next_due(self, *, take: bool = False) -> Stf | None:
         look = self._scheduler.next if take else self._scheduler.peek
@@ -251,7 +260,7 @@ class Engine:
         for execution in self._active.ready():
             room = self._active.room_for(execution) - self._unstored_of(execution.link)
             calls = execution.next_calls(max(0, room))
-            self.limits[execution.link].started(len(calls))
+            self._limits[execution.link].started(len(calls))
             for group in [calls] if execution.link in PIPELINED and calls else [[call] for call in calls]:
                 self._submit(self._pools.stf_calls, execution, *group)
 

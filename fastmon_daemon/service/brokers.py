@@ -14,6 +14,7 @@ from functools import partial
 
 from fastmon_daemon.base.errors import LinkDown
 from fastmon_daemon.base.links import ANNOUNCEMENTS, INTAKE
+from fastmon_daemon.base.text import count_of
 from fastmon_daemon.broker import BrokerConnection, LinkStateChange
 from fastmon_daemon.broker.unacked_buffer import Accept
 from fastmon_daemon.service.clients import broker_parameters
@@ -55,6 +56,12 @@ class Brokers:
     def buffered(self) -> int:
         """Number of messages that arrived and cannot be stored. For any thread."""
         return self._intake.buffered if self._intake else 0
+
+    @property
+    def intake_fault(self) -> str:
+        """Why no message is stored; empty while messages are stored. For any thread."""
+        reason = self._intake.storage_error if self._intake else ""
+        return f"{count_of(self.buffered, 'message')} not stored, {reason}" if reason else ""
 
     def send(self, body: str, event_id: str) -> Future[None]:
         """See `BrokerConnection.send`."""

@@ -24,11 +24,13 @@ class Served:
 
 
 @contextmanager
-def served(snapshot: Callable[[], dict[str, Any]], token: str | None = None, port: int = 0) -> Iterator[Served]:
+def served(
+    snapshot: Callable[[], dict[str, Any]], token: str | None = None, port: int = 0, public_host: str | None = None
+) -> Iterator[Served]:
     sock = listen("127.0.0.1", port)
     port = sock.getsockname()[1]
     loop, until = asyncio.new_event_loop(), asyncio.Event()
-    main = serve(snapshot, sock, DashboardToken(token, port), until)
+    main = serve(snapshot, sock, DashboardToken(token, port, public_host), until)
     thread = threading.Thread(target=loop.run_until_complete, args=(main,))
     thread.start()
     try:

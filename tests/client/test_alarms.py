@@ -60,7 +60,7 @@ def test_active_alarms_come_first_newest_first():
     [
         ("degraded", "monitor blocked: GET http://m: 403", "monitor blocked: GET http://m: 403 (a degraded)"),
         ("degraded", None, "a degraded"),
-        ("stopped", "stopped", "a stopped"),
+        ("degraded", "degraded", "a degraded"),
     ],
 )
 def test_the_alarm_of_a_daemon_says_its_cause_once_and_first(status, message, evidence):
@@ -188,7 +188,7 @@ def test_missing_alarm_stays_while_numbers_are_unknown():
 @pytest.mark.parametrize(
     ("status", "is_busy", "expected"),
     [
-        ("stopped", True, ["daemon_degraded"]), ("stopped", False, []), ("degraded", False, ["daemon_degraded"]),
+        ("stopped", True, ["daemon_silent"]), ("stopped", False, []), ("degraded", False, ["daemon_degraded"]),
         ("ok", True, []),
     ],
 )  # fmt: skip
@@ -197,7 +197,7 @@ def test_daemon_stop_is_an_alarm_only_during_a_run(status, is_busy, expected):
     driver.send_run_event("start_run")
     if not is_busy:
         driver.send_run_event("end_run")
-    driver.receive(msg_type="fastmon_status", processed_by="a", status=status)
+    driver.receive(msg_type="fastmon_status", processed_by="a", namespace="ns", status=status)
     assert driver.alarms() == expected
 
 

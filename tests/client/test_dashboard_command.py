@@ -143,3 +143,37 @@ def test_other_commands_do_not_import_the_web_server() -> None:
         [sys.executable, "-c", check], capture_output=True, text=True, timeout=DEADLINE_S, check=True
     )
     assert answer.stdout == "set()\n"
+
+
+def test_token_that_could_be_guessed_is_rejected() -> None:
+    result = call(FASTMON_DASHBOARD_TOKEN="a" * 40)
+    assert result.exit_code == 2
+    assert "could be guessed" in result.output
+    assert "aaaa" not in result.output
+
+
+@pytest.mark.parametrize(
+    "url", ["http://example.org", "https://example.org/fastmon", "example.org", "https://u@a.b", "https://"]
+)
+def test_invalid_public_url_is_rejected(url: str) -> None:
+    result = call("--public-url", url, FASTMON_DASHBOARD_TOKEN=SECRET)
+    assert result.exit_code == 2
+    assert f"--public-url {url}" in result.output
+    assert "https://HOST" in result.output
+
+
+def test_public_url_needs_a_token() -> None:
+    result = call("--public-url", "https://example.org", FASTMON_DASHBOARD_TOKEN="")
+    assert result.exit_code == 2
+    assert "--auth-token" in result.output
+
+
+def test_public_url_makes_the_cookie_secure(monitor: MonitorThread) -> None:
+    public = ("--public-url", "https://example.org/")
+    with Dashboard(monitor.url, *public, environ={"FASTMON_DASHBOARD_TOKEN": SECRET}) as running:
+        answer = requests.post(
+            f"{running.url}login", {"token": SECRET}, headers={"Host": "example.org"}, timeout=DEADLINE_S,
+            allow_redirects=False,
+        )  # fmt: skip
+        assert answer.status_code == 303
+        assert "Secure" in answer.headers["Set-Cookie"]
