@@ -144,7 +144,9 @@ def _exit_code(session: Session, end: ShutdownReason, snapshot: Snapshot, *, fai
 
 @cli.command()
 @options.monitor_url
-@click.option("--run", "run_number", type=click.IntRange(min=0), required=True, metavar="N", help="Summarize this run.")
+@click.option(
+    "--run", "run_number", type=options.RunNumber(min=0), required=True, metavar="N", help="Summarize this run."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, like a run of start --json.")
 def summary(monitor_url: str | None, run_number: int, as_json: bool) -> None:
     """Summarize a run from the monitor's tables.

@@ -27,9 +27,10 @@ from fastmon_client.tffile import ANNOUNCED
 from fastmon_client.topic_stream import TopicStream
 
 RESPONSE_TIMEOUT_S = 10.0
-"""Longest wait for a response, and for the first event of the stream."""
+"""Longest wait for a whole response, and for the first event of the stream."""
 LISTEN_S = 10.0
 """Longest wait for an announcement on a topic."""
+_EVENT = b"event:"
 MAX_RESPONSE_BYTES = 1024 * 1024
 _URLS_HINT = "set SWF_MONITOR_URL and the proxy variables to valid URLs"
 _RETRY_HINT = "try again, and check the monitor's health"
@@ -160,12 +161,14 @@ class Diagnostics:
 
     def _stream(self) -> str:
         with self._get(self._monitor, STREAM, None, "text/event-stream") as response:
+            first = b""
             try:
-                first = read_chunk(response, 65536)
+                while len(first) < len(_EVENT) and (piece := read_chunk(response, 65536)):
+                    first += piece
             except (HTTPError, OSError) as exc:
                 hint = "check for a proxy that buffers the stream"
                 raise _Failed(f"no data for {RESPONSE_TIMEOUT_S:g} s", hint, "unreachable") from exc
-            if not first.startswith(b"event:"):
+            if not first.startswith(_EVENT):
                 raise _Failed("first bytes are not an event", "check that SWF_MONITOR_URL is the monitor itself")
         return "first event received"
 
@@ -205,7 +208,7 @@ class Diagnostics:
     ) -> requests.Response:
         try:
             with monitor.session() as session:
-                response = monitor.get(session, path, params, accept, RESPONSE_TIMEOUT_S)
+                response = monitor.get(session, path, params, accept, RESPONSE_TIMEOUT_S, RESPONSE_TIMEOUT_S)
         except requests.RequestException as exc:
             if isinstance(exc, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema)):
                 raise _Failed(f"request not sent ({type(exc).__name__})", _URLS_HINT) from exc

@@ -32,7 +32,7 @@ MODULES_IN_ORDER = {
     "settings": "fields files environment database_path loader schema",
     "statechart": "machine diagram",
     "messages": "fields inbound outbound",
-    "broker": "parameters transport unacked_buffer session connector connection probe",
+    "broker": "parameters frame_filter transport unacked_buffer session connector connection probe",
     "monitor": "responses rows failures transport row_stream rest_client client agent_client directory stf_registrar",
     "outbox": "sqlite_errors run_merging schema models queries outages retention stage_reports runs reader store "
     "counting file_checks lock database disk_space integrity backup pruner",

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import queue
 import stat
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -66,13 +65,13 @@ class Watcher:
         """The problem that was logged for each file."""
         self._warnings = 0
         """Problems since the last scan began."""
-        self._step = "", clock.monotonic()
-        """What the thread does, and since when."""
+        self._step = ("", 0.0)
+        """What the thread waits for, and since when; empty: nothing."""
         self._can_store = True
         self._changed: queue.Queue[Path] = queue.Queue(MAX_EVENTS)
         """Files named by file system events."""
         self._observer: BaseObserver | None = None
-        self._next_scan_at = clock.monotonic()
+        self._next_scan_at = self._next_poll_at = clock.monotonic()
         self._is_first_scan = True
         self._scan_complete = True
         """Whether the current scan could list every folder and read every file's status."""
@@ -87,7 +86,7 @@ class Watcher:
         """Return why no file is taken, if the thread waits for a file system that does not answer; for any thread."""
         where, since = self._step
         age_s = self._clock.monotonic() - since
-        if age_s <= STALLED_AFTER_S:
+        if not where or age_s <= STALLED_AFTER_S:
             return ""
         return f"watcher: no progress for {age_s:.0f} s at {where}: its file system does not answer"
 
@@ -99,15 +98,27 @@ class Watcher:
         if self._observer is not None:
             self._observer.stop()
 
-    def wait_until_stable(self, give_up: Callable[[], object]) -> None:
-        """Poll in this thread until no file grows any more, or *give_up* returns true (for `run --once`)."""
-        self.poll()
-        while self._candidates and not give_up():
-            time.sleep(POLL_S)
+    def may_find_more(self) -> bool:
+        """Poll, if it is time; whether a file that was found may still grow and be stored (for `run --once`)."""
+        now = self._clock.monotonic()
+        if now >= self._next_poll_at:
+            self._next_poll_at = now + POLL_S
             self.poll()
+        return bool(self._candidates) and self._can_store
+
+    @property
+    def can_store(self) -> bool:
+        """Whether the last complete file could be stored."""
+        return self._can_store
 
     def poll(self) -> None:
         """Check the files named by events and the files that may still grow; scan the folders when a scan is due."""
+        try:
+            self._poll()
+        finally:
+            self._step = ("", 0.0)
+
+    def _poll(self) -> None:
         self._begin("the queue of events")
         for _ in range(self._changed.qsize()):  # those that come meanwhile have the next poll
             self._consider(self._changed.get())
