@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import pytest
 
 from fastmon_daemon.messages import CommonFields, FastmonStatus, TfFileRegistered
-from tests.processes import LiveTestbed, live_testbed, name
+from tests.processes import LiveTestbed, live_testbed, name, wait_until
 
 TYPES = {"tf_file_registered": TfFileRegistered, "fastmon_status": FastmonStatus}
 
@@ -30,6 +30,7 @@ def messages(testbed: LiveTestbed) -> Iterator[dict[str, Any]]:
                      "size_bytes": 10**9, "tf_count": 1000})  # fmt: skip
     testbed.publish({"msg_type": "stf_ready", "run_id": 100014, "filename": name(2)})
     testbed.wait_for(completed=2)
+    wait_until(lambda: any("fastmon_status" in body for body in testbed.heard), "it has said that it started")
     daemon.terminate()
     assert daemon.wait(40) == 0
     yield from map(json.loads, testbed.heard)
