@@ -18,6 +18,7 @@ from fastmon_client.diagnostics import Diagnostics
 from fastmon_client.environment import Environment
 from fastmon_client.formatting import escape
 from fastmon_client.intervals import Intervals
+from fastmon_client.log_throttle import throttled_libraries
 from fastmon_client.output import JsonLines, Lines, Quiet, summary_object
 from fastmon_client.session import Session, StopConditions
 from fastmon_client.settings import broker_from, monitor_from, settings_with_sources
@@ -271,7 +272,8 @@ def main(intervals: Intervals | None = None) -> None:
     # A script's `&` starts its children with SIGINT ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     guard_streams()
-    code = _exit_code_of_command(intervals)
+    with throttled_libraries():
+        code = _exit_code_of_command(intervals)
     reason = lost_output()
     if reason and code != INTERRUPTED:
         code = OUTPUT_LOST

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -29,6 +31,7 @@ RESPONSE_TIMEOUT_S = 10.0
 LISTEN_S = 10.0
 """Longest wait for an announcement on a topic."""
 _EVENT = b"event:"
+MAX_RESPONSE_BYTES = 1024 * 1024
 _URLS_HINT = "set SWF_MONITOR_URL and the proxy variables to valid URLs"
 _RETRY_HINT = "try again, and check the monitor's health"
 
@@ -131,12 +134,20 @@ class Diagnostics:
     def _count(self, monitor: MonitorSession, path: str) -> int:
         with self._get(monitor, path, {"limit": "1"}) as response:
             try:
-                return int(response.json()["count"])
+                return int(json.loads(self._start_of(response))["count"])
             except (ValueError, KeyError, TypeError, RecursionError) as exc:  # also requests' JSONDecodeError
                 detail = f"response is not a monitor's ({response.status_code})"
                 raise _Failed(detail, "set SWF_MONITOR_URL to the monitor's base URL, without /api") from exc
-            except requests.RequestException as exc:
+            except (HTTPError, OSError) as exc:
                 raise _Failed(f"response is unreadable: {reason_of(exc)}", _RETRY_HINT, "unreachable") from exc
+
+    @staticmethod
+    def _start_of(response: requests.Response) -> bytes:
+        """The body up to `MAX_RESPONSE_BYTES`: one row is shorter."""
+        body, end = b"", time.monotonic() + RESPONSE_TIMEOUT_S
+        while len(body) < MAX_RESPONSE_BYTES and time.monotonic() < end and (chunk := read_chunk(response, 65536)):
+            body += chunk
+        return body
 
     def _token(self) -> str:
         try:

@@ -9,8 +9,8 @@ import math
 import socket
 import time
 from contextvars import ContextVar
-from http.client import HTTPResponse, RemoteDisconnected, parse_headers
-from typing import Any
+from http.client import HTTPException, HTTPResponse, RemoteDisconnected, parse_headers
+from typing import Any, BinaryIO
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -24,6 +24,8 @@ from fastmon_client.retrying import repeat_once
 
 MAX_HEAD_S = 60.0
 """Longest time until the headers of a response are complete, also of a stream."""
+MAX_HEAD_BYTES = 64 * 1024
+"""Longest head of a response, with those of all interim responses before it: http.client would read 6 MB."""
 
 _UNTIL: ContextVar[float] = ContextVar("until")
 """Until when (monotonic) the response to this thread's request must be complete: requests passes nothing else down."""
@@ -63,19 +65,44 @@ class _BoundedReader(io.RawIOBase):
         super().close()
 
 
+class _HeadReader:
+    """Reads the lines of a head up to `MAX_HEAD_BYTES`."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self._left = MAX_HEAD_BYTES
+
+    def readline(self, limit: int = -1) -> bytes:
+        """One line. Raises: HTTPException if there are too many bytes of them."""
+        line = self.file.readline(min(self._left + 1, limit if limit >= 0 else self._left + 1))
+        self._left -= len(line)
+        if self._left < 0:
+            raise HTTPException(f"head of more than {MAX_HEAD_BYTES} bytes")
+        return line
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
+
+
 class _FinalResponse(HTTPResponse):
-    """Is complete before the deadline, and skips all interim responses (1xx); http.client skips 100 only."""
+    """Complete before a deadline, with a bounded head; skips interim responses (1xx): http.client skips 100 only."""
 
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
         assert isinstance(self.fp, io.BufferedReader)
         self._reader = _BoundedReader(self.fp.detach(), sock)
-        self.fp = io.BufferedReader(self._reader)
+        self.fp: Any = io.BufferedReader(self._reader)
 
     def begin(self) -> None:
+        """Read the head."""
         until = _UNTIL.get()
         self._reader.until = min(until, time.monotonic() + MAX_HEAD_S)
-        super().begin()
+        self.fp = head = _HeadReader(self.fp)
+        try:
+            super().begin()
+        finally:
+            if self.fp is head:
+                self.fp = head.file
         self._reader.until = until
 
     def _read_status(self) -> tuple[str, int, str]:

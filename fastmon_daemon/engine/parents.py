@@ -24,6 +24,9 @@ from fastmon_daemon.outbox import Origin, Stf
 _PATIENCE_S = 2.0
 """STFs of a run wait so long for the answer about its first STF; then they ask themselves."""
 
+_MAX_RUNS = 1000
+"""Runs that are remembered; what was learned of the oldest is asked for again."""
+
 _LISTED = frozenset({Origin.POLLED, Origin.RECOVERED})
 """Origins of STFs that the monitor listed in their run: their row is known."""
 
@@ -115,7 +118,10 @@ class Parents:
         self._runs.pop((namespace, run), None)
 
     def _rows_of(self, stf: Stf) -> _RunRows:
-        return self._runs.setdefault((stf.namespace, stf.run), _RunRows())
+        key = stf.namespace, stf.run
+        if key not in self._runs and len(self._runs) >= _MAX_RUNS:
+            self._runs.pop(list(self._runs)[0], None)  # noqa: RUF015 (others may change it meanwhile)
+        return self._runs.setdefault(key, _RunRows())
 
     def _ask(self, stf: Stf, number: int, rows: _RunRows) -> StfFile | None:
         try:
