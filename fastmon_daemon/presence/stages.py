@@ -25,6 +25,7 @@ from fastmon_daemon.outbox import (
     Outbox,
     PendingReport,
     StageKeys,
+    Stf,
 )
 from fastmon_daemon.presence.health import HealthChecker
 from fastmon_daemon.presence.lost_ids import LostIds
