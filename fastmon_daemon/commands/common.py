@@ -102,7 +102,7 @@ def load_context(
 
     settings = load_settings(**overrides)
     values = read_environment(_environ(overrides), **_folders())
-    secrets = logs.SecretRedactor(settings.monitor_token, settings.broker_password)
+    secrets = logs.SecretRedactor(settings.monitor_token, settings.broker_password, settings.http_token)
     logs.configure(log_level or settings.log_level, secrets, journal=journal and "JOURNAL_STREAM" in values)
     path, rule = database_to_write(db, values, _home())
     return ProcessContext(
