@@ -61,14 +61,14 @@ class Daemon:
     def wait_until_finalized(self) -> None:
         """Wait until no STF is unfinished. Raises: BenchError."""
         end = time.monotonic() + DEADLINE_S
-        while self._query("select count(*) from stf where due_at is not null"):
+        while self.query("select count(*) from stf where due_at is not null"):
             if time.monotonic() > end:
                 raise BenchError(f"STFs are unfinished after {DEADLINE_S:.0f} s:\n{self.log()[-2000:]}")
             time.sleep(POLL_S)
 
     def completed(self) -> int:
         """Number of STFs that are completed."""
-        return self._query("select count(*) from stf where state = 'completed'")
+        return self.query("select count(*) from stf where state = 'completed'")
 
     def usage(self) -> tuple[float, int]:
         """CPU seconds and durable commits so far."""
@@ -97,7 +97,8 @@ class Daemon:
             self.process.wait()
         self._log.close()
 
-    def _query(self, query: str) -> int:
+    def query(self, query: str) -> int:
+        """The number that *query* returns, on a connection of its own."""
         with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=DEADLINE_S)) as connection:
             return int(connection.execute(query).fetchone()[0])
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 
 WIDTH, HEIGHT = 640, 360
-LEFT, RIGHT, TOP, BOTTOM = 64, 16, 40, 64
+LEFT, RIGHT, TOP, BOTTOM = 64, 32, 40, 64
 COLORS = ("#2a7de1", "#d9822b", "#29a634", "#c23b8b", "#8f6bd9")
 _STYLE = """
 text { font: 12px sans-serif; fill: #333 } .title { font-size: 14px; font-weight: bold }

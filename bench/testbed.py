@@ -9,8 +9,8 @@ import json
 import multiprocessing
 import threading
 import time
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -55,6 +55,7 @@ class MeasuredTestbed:
         """When each STF was announced, in that order."""
         self._repeated = 0
         self._runs: dict[int, Any] = {}
+        self._player: threading.Thread | None = None
         self._thread = TestbedThread(TestbedOptions(on_message=self._on_message))
         self._thread.__enter__()  # `stop` is the exit
         self._monitor = self._thread.testbed.monitor
@@ -105,6 +106,49 @@ class MeasuredTestbed:
             return
         for sequence in range(first, last + 1):
             self._publish_stf(messages, sequence)
+
+    def play(self, run: int, stfs: int, rate_hz: float) -> None:
+        """Play a run as DAQ and data agent do: register and publish one STF after the other; returns at its end."""
+        messages = RunMessages(namespace=NAMESPACE, run=run, size=STF_BYTES, began=utcnow(), now=utcnow)
+        self._publish(messages.run_imminent())
+        self._publish(messages.start_run())
+        begin = time.monotonic()
+        for sequence in range(1, stfs + 1):
+            time.sleep(max(0.0, begin + sequence / rate_hz - time.monotonic()))
+            self.register(run, sequence, sequence)
+            self._publish_stf(messages, sequence)
+        self._publish(messages.end_run(stfs))
+
+    def play_in_background(self, runs: Sequence[int], stfs: int, rate_hz: float) -> None:
+        """Play one run after the other, *stfs* each."""
+
+        def play() -> None:
+            for run in runs:
+                self.play(run, stfs, rate_hz)
+
+        self._player = threading.Thread(target=play, daemon=True)
+        self._player.start()
+
+    def is_playing(self) -> bool:
+        """Whether a run is being played."""
+        return self._player is not None and self._player.is_alive()
+
+    def account(self) -> dict[str, int]:
+        """What became of the published STFs.
+
+        ``lost``: STFs without all their TF files in the monitor, or of which one was never announced;
+        ``registered_twice``: rows of the monitor beyond these; ``announced_twice``: announcements beyond one for each
+        TF file.
+        """
+        rows = self.tf_rows()
+        names = Counter(row["stf_file"] for row in rows if row["stf_file"] in self._stfs)
+        published = [name for name, stf in self._stfs.items() if stf.published_at]
+        return {
+            "published": len(published),
+            "lost": sum(names[name] != TF_PER_STF or not self._stfs[name].is_announced for name in published),
+            "registered_twice": len(rows) - TF_PER_STF * sum(names[name] == TF_PER_STF for name in published),
+            "announced_twice": self._repeated,
+        }
 
     def wait(self, run: int, first: int, last: int, timeout_s: float) -> list[tuple[float, float]]:
         """When each of these STFs was published and completely announced. Raises: TimeoutError."""

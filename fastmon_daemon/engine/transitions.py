@@ -7,6 +7,7 @@ from datetime import datetime
 from loguru import logger
 
 from fastmon_daemon.base.backoff import backoff, requested_pause
+from fastmon_daemon.base.clock import parse_timestamp
 from fastmon_daemon.base.errors import ParentNotRegistered, PermanentError, StaleStfError, TransientError
 from fastmon_daemon.engine.circuit_breakers import CircuitBreakers
 from fastmon_daemon.engine.scheduler import Scheduler
@@ -34,7 +35,9 @@ class TransitionWriter:
         """
         if not isinstance(error, TransientError):
             if not isinstance(error, PermanentError):
-                logger.opt(exception=error).error("{}: unexpected error", stf.filename)
+                logger.bind(stf=stf.filename, run=stf.run).opt(exception=error).error(
+                    "{}: unexpected error", stf.filename
+                )
             return self._move(stf, "fail", note=_reason(error))
         if charge and stf.spent_s + spent_s >= BUDGET_S:
             kind = "stf_not_registered" if isinstance(error, ParentNotRegistered) else "always_failing"
@@ -43,8 +46,10 @@ class TransitionWriter:
         delay = max(own_pause, requested_pause(error.retry_after_s))
         is_same = bool(stf.last_error) and _reason(error).startswith(stf.last_error or "")  # as stored, it may be cut
         level = "DEBUG" if is_same else "WARNING"
-        logger.log(level, "{}: attempt {} failed, next in {:.1f} s: {}",
-                   stf.filename, stf.attempts + 1, delay.total_seconds(), _reason(error))  # fmt: skip
+        reason, pause_s = _reason(error), delay.total_seconds()
+        logger.bind(stf=stf.filename, run=stf.run, error=reason).log(
+            level, "{}: attempt {} failed, next in {:.1f} s: {}", stf.filename, stf.attempts + 1, pause_s, reason
+        )
         # A pause that the other side requests (Retry-After) is not the STF's fault: only our own pause is charged.
         spent_s = spent_s + own_pause.total_seconds() if charge else 0.0
         self._outbox.postpone(stf, delay, _reason(error), spent_s, self._now())
@@ -89,14 +94,19 @@ class TransitionWriter:
     def _move(self, stf: Stf, trigger: str, note: str | None = None) -> bool:
         chart = self._config.chart
         dest = chart.after(stf.state, trigger)
+        now = self._now()
         try:
-            self._outbox.move(stf, trigger, dest, self._now(), finalized=chart.is_finalized(dest), note=note)
+            self._outbox.move(stf, trigger, dest, now, finalized=chart.is_finalized(dest), note=note)
         except StaleStfError as exc:
             logger.warning("{}", exc)
             return False
         # One line an STF at INFO, when it is done; every transition is in its history.
         level = "ERROR" if trigger == "fail" else "INFO" if dest == chart.success_state else "DEBUG"
-        logger.log(level, "{}: {} -> {}{}", stf.filename, stf.state, dest, f" ({note})" if note else "")
+        seconds = max(0.0, (now - parse_timestamp(stf.received_at)).total_seconds())
+        logger.bind(
+            stf=stf.filename, run=stf.run, source=stf.state, dest=dest, seconds=seconds,
+            error=note if trigger == "fail" else None,
+        ).log(level, "{}: {} -> {}{}", stf.filename, stf.state, dest, f" ({note})" if note else "")  # fmt: skip
         return True
 
     def _now(self) -> datetime:

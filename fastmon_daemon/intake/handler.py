@@ -97,7 +97,7 @@ class MessageHandler:
         with self._writing() as outbox:
             outbox.reject(body, reason, self._clock.now(), MAX_REJECTED)
         MESSAGES.labels("malformed").inc()
-        logger.error("message rejected: {}", reason)
+        logger.bind(error=reason).error("message rejected: {}", reason)
 
     def _ingest(self, message: StfReady | RunEvent, body: str | bytes) -> None:
         run = self.runs.get(self.namespace, message.run)  # fetched before storing: a purge in between replaces it
@@ -155,7 +155,7 @@ class MessageHandler:
         """Store a message inside the caller's transaction. Returns None if it names no STF."""
         now = self._clock.now()
         for reason in message.unreadable:
-            logger.warning("run {}: message taken without a field: {}", message.run, reason)
+            logger.bind(run=message.run).warning("run {}: message taken without a field: {}", message.run, reason)
         if isinstance(message, RunEvent):
             known = outbox.runs.get(self.namespace, message.run) if message.kind == STF_SEEN else None
             if known is None or message.has_namespace > known.claimed:
@@ -178,5 +178,7 @@ class MessageHandler:
             outbox.runs.remove_absent(row, message.filename)
             logger.debug("{}: received, run {}", message.filename, message.run)
         elif outcome is ReceiveOutcome.CONFLICT:
-            logger.error("{}: rejected: duplicate with different content", message.filename)
+            logger.bind(stf=message.filename, run=message.run, error=CONFLICT).error(
+                "{}: rejected: duplicate with different content", message.filename
+            )
         return outcome

@@ -45,7 +45,7 @@ class WorkerErrors:
         if self._errors.get(worker) == last:
             pass
         elif isinstance(error, FastmonError):
-            logger.error("{}: {}; repetitions are not logged", worker, error)
+            logger.bind(error=str(error)).error("{}: {}; repetitions are not logged", worker, error)
         else:
             logger.opt(exception=error).error("{}: unexpected error; repetitions are not logged", worker)
         self._errors[worker] = last
@@ -167,4 +167,5 @@ class BestEffortCall:
             return
         self._warned = True
         why = ", it has no such call" if absent else ""
-        logger.warning("{}: not sent to the monitor{}: retrying in {:.0f} s: {}", self._name, why, pause_s, error)
+        bound = logger.bind(error=str(error))
+        bound.warning("{}: not sent to the monitor{}: retrying in {:.0f} s: {}", self._name, why, pause_s, error)

@@ -249,7 +249,7 @@ def test_a_plot_has_room_for_all_values(values):
     plot = ET.fromstring(line_plot("t", Axis(label="x"), Axis(label="y", log=log), {"a": [(1, v) for v in values]}))
     for circle in plot.findall("{http://www.w3.org/2000/svg}circle"):
         assert 40 <= float(circle.attrib["cy"]) <= 296
-        assert 64 <= float(circle.attrib["cx"]) <= 624
+        assert 64 <= float(circle.attrib["cx"]) <= 608
 
 
 def test_each_key_is_a_part_and_each_figure_is_one_row():
