@@ -18,7 +18,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fastmon_client.dashboard.log_throttle import LogThrottle
+from fastmon_client.log_throttle import LogThrottle
 
 MIN_TOKEN_CHARS = 16
 MIN_TOKEN_BITS = 60

@@ -32,8 +32,8 @@ from fastmon_client.dashboard.auth import (
 )
 from fastmon_client.dashboard.broadcaster import Broadcaster
 from fastmon_client.dashboard.connections import ACCEPTED_AT_ONCE, WAITING, BoundedProtocol, Limits
-from fastmon_client.dashboard.log_throttle import LogThrottle, throttled_libraries
 from fastmon_client.dashboard.metrics import DashboardMetrics
+from fastmon_client.log_throttle import LogThrottle
 
 STATIC = Path(__file__).parent / "static"
 CLOSE_TIMEOUT_S = 2.0
@@ -87,11 +87,7 @@ async def serve(
         log_level="warning", access_log=False, server_header=False,
         proxy_headers=key.is_public, forwarded_allow_ips="127.0.0.1,::1", backlog=ACCEPTED_AT_ONCE,
     )  # fmt: skip
-    with throttled_libraries(log):
-        await _run(_Server(config), broadcaster, sock, until)
-
-
-async def _run(server: Server, broadcaster: Broadcaster, sock: socket.socket, until: asyncio.Event) -> None:
+    server = _Server(config)
     tasks = [asyncio.create_task(work) for work in (broadcaster.run(), server.serve([sock]), until.wait())]
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     until.set()

@@ -32,7 +32,7 @@ FIELDS = {
 _SEVERITY = {"DEBUG": 7, "INFO": 6, "WARNING": 4, "ERROR": 3, "CRITICAL": 2}
 _LEVELS = ((50, "CRITICAL"), (40, "ERROR"), (30, "WARNING"), (20, "INFO"))
 _throttle = LogThrottle()
-_LIBRARIES = {"stomp.py": "ERROR", "urllib3": "ERROR", "transitions": "WARNING", "sqlite_utils": "WARNING"}
+_LIBRARIES = {"stomp.py": "CRITICAL", "urllib3": "ERROR", "transitions": "WARNING", "sqlite_utils": "WARNING"}
 
 
 class _InterceptHandler(logging.Handler):
