@@ -225,6 +225,12 @@ class Settings:
     log_level: str = setting(
         "SWF_LOG_LEVEL", "INFO", f"Minimum log level: {', '.join(LOG_LEVELS)}.", one_of(*LOG_LEVELS)
     )
+    log_format: str = setting(
+        "FASTMON_LOG_FORMAT",
+        "auto",
+        "Format of log lines: text, json (one object a line), or auto: text, or fields of the journal under systemd.",
+        one_of("auto", "text", "json"),
+    )
     agent_name: str | None = setting(
         "FASTMON_AGENT_NAME",
         "",
