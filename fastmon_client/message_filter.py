@@ -17,7 +17,8 @@ MAX_NAMED = 5
 _RUN_EVENTS = tuple(STATE_AFTER)  # no dict: a message may have an unhashable msg_type
 STF_GENERATED = "stf_gen"
 """The DAQ's message for each STF: tells its silence from the data agent's."""
-_ALWAYS_SUBSCRIBED = (*_RUN_EVENTS, STF_GENERATED, "fastmon_status", "fastmon_run_summary")
+RUN_SUMMARY = "fastmon_run_summary"
+_ALWAYS_SUBSCRIBED = (*_RUN_EVENTS, STF_GENERATED, "fastmon_status", RUN_SUMMARY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

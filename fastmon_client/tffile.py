@@ -23,6 +23,7 @@ class TfFile:
     tf_filename: str
     identity: str | None
     """Its name, else an id; None without one: it is counted each time."""
+    tf_file_id: str | None
     sequence: int | None
     total: int | None
     """Number of TF files of its STF."""
@@ -37,12 +38,14 @@ class TfFile:
         """From an announcement."""
         get = message.get
         stf_filename = str(get("stf_filename") or "?")
-        identity = get("tf_filename") or get("tf_file_id") or get("event_id")
+        tf_file_id = get("tf_file_id")
+        identity = get("tf_filename") or tf_file_id or get("event_id")
         return cls(
             run=run_of(message) or "-",
             stf_filename=stf_filename,
             tf_filename=str(get("tf_filename")),
             identity=None if identity is None else str(identity),
+            tf_file_id=None if tf_file_id is None else str(tf_file_id),
             sequence=sequence_of(get("stf_sequence"), stf_filename),
             total=_count(get("tf_total")),
             size=file_size(message),
