@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -139,6 +140,8 @@ def _check_proxy(proxy: str | None) -> None:
         is_valid = False
     if not is_valid:
         raise click.UsageError("the proxy variable for the monitor is not a URL: use http://HOST:PORT, or unset it")
+    if parts.scheme.startswith("socks") and find_spec("socks") is None:
+        raise click.UsageError("a SOCKS proxy needs PySocks: pip install 'requests[socks]', or name an HTTP proxy")
 
 
 def _trust_store(variables: Mapping[str, str]) -> TrustStore:

@@ -8,6 +8,7 @@ import socket
 import socketserver
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,6 +28,7 @@ from fastmon_daemon.base.errors import (
 REQUEST_TIMEOUT_S = 10.0
 """Seconds that client and daemon wait for each other."""
 MAX_LINE_BYTES = 1_048_576
+_ACCEPT_PAUSE_S = 0.1
 
 Handle = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -42,7 +44,7 @@ class ControlServer:
     def __init__(self, database: Path, handle: Handle) -> None:
         self._path = socket_path(database)
         self._handle = handle
-        self._server: socketserver.ThreadingUnixStreamServer | None = None
+        self._server: _Server | None = None
 
     def __enter__(self) -> Self:
         with suppress(FileNotFoundError):
@@ -58,15 +60,13 @@ class ControlServer:
 
         try:
             with _short_address(self._path) as address:
-                self._server = socketserver.ThreadingUnixStreamServer(address, RequestHandler)
+                self._server = _Server(address, RequestHandler)
         except OSError as exc:
             raise StorageError(
                 f"{self._path}: cannot create the control socket: {exc}: set FASTMON_DB to a shorter file name "
                 "on a local file system"
             ) from exc
         self._path.chmod(0o600)
-        self._server.daemon_threads = True
-        self._server.block_on_close = False
         threading.Thread(target=self._server.serve_forever, name="control", daemon=True).start()
         return self
 
@@ -76,6 +76,49 @@ class ControlServer:
             self._server.server_close()
         with suppress(FileNotFoundError):
             self._path.unlink()
+
+
+class _Server(socketserver.ThreadingUnixStreamServer):
+    """Answers also while the process has no descriptor left: `inspect` must be able to name that."""
+
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, address: str, handler: type[socketserver.BaseRequestHandler]) -> None:
+        self._spare: int | None = None
+        self._spare_lock = threading.Lock()
+        super().__init__(address, handler)
+        self._keep_spare()
+
+    def get_request(self) -> Any:
+        try:
+            return super().get_request()
+        except OSError:
+            self._give_spare()
+        try:
+            return super().get_request()
+        except OSError:
+            time.sleep(_ACCEPT_PAUSE_S)  # else the loop would spin
+            self._keep_spare()
+            raise
+
+    def shutdown_request(self, request: Any) -> None:
+        super().shutdown_request(request)
+        self._keep_spare()
+
+    def server_close(self) -> None:
+        super().server_close()
+        self._give_spare()
+
+    def _keep_spare(self) -> None:
+        with self._spare_lock, suppress(OSError):  # none is left: the next request tries again
+            self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC) if self._spare is None else self._spare
+
+    def _give_spare(self) -> None:
+        with self._spare_lock:
+            spare, self._spare = self._spare, None
+        if spare is not None:
+            os.close(spare)
 
 
 def _respond(connection: socket.socket, lines: Any, handle: Handle) -> dict[str, Any]:

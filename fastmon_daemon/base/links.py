@@ -19,6 +19,9 @@ ANNOUNCE_STEP = "notify_clients"
 LINK_OF_STEP: Mapping[str, str] = {"register_tfs": "monitor", ANNOUNCE_STEP: ANNOUNCEMENTS}
 """Step -> the link that its calls need; a step that is missing here needs none."""
 
+PIPELINED: frozenset[str] = frozenset({ANNOUNCEMENTS})
+"""Links whose calls only send, and are answered later: many of them need one thread."""
+
 
 def describe(link: str) -> str:
     """Return *link* as the subject of a sentence."""

@@ -10,6 +10,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import NoReturn
@@ -87,6 +88,11 @@ class BrokerConnection:
         session = self._session
         return session.buffered if session is not None else 0
 
+    @property
+    def storage_error(self) -> str:
+        """Why messages are buffered; empty while they can be stored. For any thread."""
+        return self._connector.log_throttle.latest
+
     def start(self) -> None:
         """Start the link's thread, which connects."""
         self._thread.start()
@@ -124,12 +130,13 @@ class BrokerConnection:
         if not state.up:
             raise (LinkBlocked if state.blocked else LinkDown)(state.reason or "not connected to the broker yet")
 
-    def announce(self, body: str, event_id: str) -> None:
-        """Send the JSON object *body* to every announce destination; return when the broker has confirmed each.
+    def send(self, body: str, event_id: str) -> Future[None]:
+        """Send the JSON object *body* to every announce destination; the future is done when the broker confirmed each.
 
-        *event_id* is the same at every repetition; a broker with duplicate detection drops the repetitions.
+        *event_id* is the same at every repetition; a broker with duplicate detection drops the repetitions. The future
+        fails with LinkDown or LinkBlocked if the connection is lost before the last RECEIPT (outcome unknown).
 
-        Raises: LinkBlocked; LinkDown, also if the connection was lost before the last RECEIPT (outcome unknown).
+        Raises: LinkDown, LinkBlocked if nothing can be sent.
         """
         if self._thread.is_alive():
             self._is_known.wait(OVERLAP_AFTER_S)  # at the start: the first attempt is not answered yet
@@ -142,7 +149,11 @@ class BrokerConnection:
             "_AMQ_DUPL_ID": event_id,
             "msg_type": str(json.loads(body).get("msg_type", "")),
         }
-        session.announce(self._parameters.announce, body, headers)
+        return _all_of(session.send(self._parameters.announce, body, headers))
+
+    def announce(self, body: str, event_id: str) -> None:
+        """As `send`, but return when the broker has confirmed each message, and raise what its future fails with."""
+        self.send(body, event_id).result()  # the thread that watches the connection ends it if a RECEIPT is overdue
 
     def _run(self) -> None:
         spent_s, stable = 0.0, 0  # the number of the last attempt whose connection was stable
@@ -200,3 +211,23 @@ class BrokerConnection:
         log("{} {}: {}", self._name, "up" if change.up else "blocked" if change.blocked else "down", change.reason)
         if self._changed is not None:
             self._changed(change)
+
+
+def _all_of(parts: list[Future[None]]) -> Future[None]:
+    """A future that is done when all *parts* are, and fails with the first failure."""
+    if len(parts) == 1:
+        return parts[0]
+    whole, missing = Future[None](), set(parts)
+
+    def part_done(part: Future[None]) -> None:
+        missing.discard(part)
+        error = part.exception()
+        with suppress(InvalidStateError):  # one failed before
+            if error is not None:
+                whole.set_exception(error)
+            elif not missing:
+                whole.set_result(None)
+
+    for part in parts:
+        part.add_done_callback(part_done)
+    return whole

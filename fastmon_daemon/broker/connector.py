@@ -28,7 +28,7 @@ class Connector:
         self._accept = accept
         self._monotonic = monotonic
         self._answered = threading.Event()
-        self._log_throttle = LogThrottle()
+        self.log_throttle = LogThrottle()
         self._pending: list[Session] = []
         self.closed = False
 
@@ -62,7 +62,7 @@ class Connector:
             each.abort(LinkDown("stopped"))  # wakes `connect`
 
     def _start(self) -> None:
-        session = Session(self._parameters, self._accept, self._monotonic, self._answered, self._log_throttle)
+        session = Session(self._parameters, self._accept, self._monotonic, self._answered, self.log_throttle)
         self._pending.append(session)
         threading.Thread(target=_open, args=(session,), name="broker-attempt", daemon=True).start()
 

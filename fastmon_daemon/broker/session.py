@@ -10,6 +10,8 @@ import itertools
 import ssl
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 
 from loguru import logger
@@ -39,7 +41,7 @@ class _PendingReceipt:
     """A frame whose RECEIPT has not arrived; *due* is by the monotonic clock, in seconds."""
 
     command: str
-    arrived: threading.Event
+    arrived: Future[None]
     due: float
 
 
@@ -138,17 +140,21 @@ class Session(ConnectionListener):
         self._receiver_ended.wait(self._parameters.receipt_s)
         return LinkDown("stopped") if self.is_clean else self._reason()
 
-    def announce(self, destinations: tuple[str, ...], body: str, headers: dict[str, str]) -> None:
-        """Send *body* to each destination; return when the broker has confirmed each.
+    def send(self, destinations: tuple[str, ...], body: str, headers: dict[str, str]) -> list[Future[None]]:
+        """Send *body* to each destination; each future is done when the broker has confirmed that message.
 
-        Raises: LinkDown if the connection ended first.
+        If the connection ends first, they fail with LinkDown or LinkBlocked. Raises: the same, if it has ended.
         """
         sent = []
         for destination in destinations:
             with failpoints_around("send"):
                 sent.append(self._request_receipt("SEND", {**headers, "destination": destination}, body))
-        for receipt in sent:
-            self._wait_for_receipt(receipt, "SEND")
+        return sent
+
+    def announce(self, destinations: tuple[str, ...], body: str, headers: dict[str, str]) -> None:
+        """As `send`, but return when the broker has confirmed each message."""
+        for arrived in self.send(destinations, body, headers):
+            self._wait_for_receipt(arrived, "SEND")
 
     def try_sending(self, destinations: tuple[str, ...]) -> None:
         """Return if the broker takes messages to *destinations*: each is sent in a transaction that is aborted.
@@ -196,11 +202,12 @@ class Session(ConnectionListener):
             self._storing = False
 
     def on_receipt(self, frame: Frame) -> None:
-        """Wake the thread that waits for this RECEIPT."""
+        """Tell who waits for this RECEIPT."""
         with self._lock:
-            found = self._pending.pop(frame.headers.get("receipt-id", ""), None)
+            receipt = frame.headers.get("receipt-id", "")
+            found = self._pending.pop(receipt, None) if self._end is None else None
         if found is not None:
-            found.arrived.set()
+            found.arrived.set_result(None)
 
     def on_error(self, frame: Frame) -> None:
         """End the connection: the broker closes it after an ERROR."""
@@ -233,9 +240,9 @@ class Session(ConnectionListener):
         self.is_clean = True  # before the abort: the broker may close first
         self.abort(LinkDown("stopped"))
 
-    def _request_receipt(self, command: str, headers: dict[str, str], body: str = "") -> tuple[str, threading.Event]:
-        """Send a frame that requests a RECEIPT; return its id, and the event of its arrival or of the end."""
-        receipt, arrived = str(next(self._receipt_ids)), threading.Event()
+    def _request_receipt(self, command: str, headers: dict[str, str], body: str = "") -> Future[None]:
+        """Send a frame that requests a RECEIPT; the future is done when it comes, and fails if the connection ends."""
+        receipt, arrived = str(next(self._receipt_ids)), Future[None]()
         with self._lock:
             if self._end is not None:
                 raise self._reason()
@@ -245,16 +252,15 @@ class Session(ConnectionListener):
             self._connection.send_frame(command, {**headers, "receipt": receipt}, body)
         except _SEND_ERRORS as exc:
             self.abort(LinkDown(f"cannot send {command} to the broker at {self._parameters.address}: {exc}"))
-        return receipt, arrived
+        return arrived
 
-    def _wait_for_receipt(self, sent: tuple[str, threading.Event], command: str) -> None:
-        receipt, arrived = sent
-        if not arrived.wait(self._parameters.receipt_s):
-            self.send_failed |= command == "SEND"
-            self.abort(self._parameters.receipt_error(command))
-        with self._lock:
-            if receipt in self._pending:
-                raise self._reason()
+    def _wait_for_receipt(self, arrived: Future[None], command: str) -> None:
+        with suppress(TimeoutError):
+            arrived.result(self._parameters.receipt_s)
+            return
+        self.send_failed |= command == "SEND"
+        self.abort(self._parameters.receipt_error(command))
+        arrived.result()
 
     def _reason(self) -> LinkDown:
         """A new error each time, since several threads may raise it."""
@@ -285,10 +291,12 @@ class Session(ConnectionListener):
 
     def _record_end(self, reason: LinkDown) -> None:
         with self._lock:
+            waiting = list(self._pending.values()) if self._end is None else []
             self._end = self._end or reason
-            waiting = [each.arrived for each in self._pending.values()]
-        for event in (*waiting, self._answered, self._wake):
+        for event in (self._answered, self._wake):
             event.set()
+        for each in waiting:
+            each.arrived.set_exception(self._reason())
 
 
 def _error_text(frame: Frame) -> str:

@@ -30,10 +30,13 @@ class LogThrottle:
 
     def __init__(self) -> None:
         self._reported: set[str] = set()
+        self.latest = ""
+        """Why a message could not be stored, the last time; empty if messages are stored."""
 
     def report(self, exc: Exception) -> None:
         """Log that a message could not be stored, once for each kind of error."""
         expected = isinstance(exc, StorageUnavailable)
+        self.latest = str(exc) if expected else f"unexpected {type(exc).__name__}, see the log"
         kind = type(exc).__name__ if expected else repr(exc)
         if kind not in self._reported:
             self._reported.add(kind)
@@ -42,6 +45,7 @@ class LogThrottle:
 
     def resolved(self, buffered: int) -> None:
         """Log that no message is buffered any more, if an error was logged; *buffered* were, on this connection."""
+        self.latest = ""
         if self._reported:
             self._reported.clear()
             logger.info("storage recovered: {} buffered messages stored", buffered)
@@ -95,7 +99,8 @@ class UnackedBuffer:
             frame, store = self._buffer[0]
             try:
                 store()
-            except StorageUnavailable:
+            except StorageUnavailable as exc:
+                self._log_throttle.report(exc)
                 return False
             except Exception as exc:  # noqa: BLE001 (one bad message must not block the others)
                 self._log_throttle.report(exc)

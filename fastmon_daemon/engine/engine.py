@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from loguru import logger
@@ -14,15 +15,17 @@ from loguru import logger
 from fastmon_daemon.base.clock import format_timestamp
 from fastmon_daemon.base.errors import LinkBlocked, LinkDown, StorageUnavailable
 from fastmon_daemon.base.failpoints import failpoints_around
+from fastmon_daemon.base.links import PIPELINED
+from fastmon_daemon.base.metrics import count_attempt
 from fastmon_daemon.engine.circuit_breakers import CircuitBreakers
 from fastmon_daemon.engine.concurrency_limits import CallPools
 from fastmon_daemon.engine.inbox import Inbox, LinkEvent, PendingAction
 from fastmon_daemon.engine.outliers import OutlierDetector
 from fastmon_daemon.engine.scheduler import Scheduler
-from fastmon_daemon.engine.steps import EngineConfig
+from fastmon_daemon.engine.steps import EngineConfig, Sent
 from fastmon_daemon.engine.tasks import BackgroundTask, CallResult, InFlight, StepExecution
 from fastmon_daemon.engine.transitions import TransitionWriter
-from fastmon_daemon.outbox import Outbox, Stf, storage_errors
+from fastmon_daemon.outbox import Outbox, StepResult, Stf, storage_errors
 
 TICK_S = 1.0
 """Longest wait of a tick, in seconds."""
@@ -70,6 +73,18 @@ class Engine:
     def busy(self) -> int:
         """Calls in the pools, and results that are not stored yet."""
         return self._calls_in_flight + len(self._unstored)
+
+    def calls_in_flight(self) -> dict[str, int]:
+        """Link -> number of calls of STFs in flight. For any thread."""
+        found = dict.fromkeys(self._config.links.values(), 0)
+        for execution in list(self._active.values()):
+            if link := self._config.links.get(execution.trigger):
+                found[link] += execution.in_flight
+        return found
+
+    def call_limits(self) -> dict[str, int]:
+        """Link -> how many calls of STFs may be in flight. For any thread."""
+        return dict.fromkeys(self._config.links.values(), self._pools.workers)
 
     @property
     def idle(self) -> bool:
@@ -136,9 +151,10 @@ class Engine:
             self._submit(self._pools.probes, probe, probe.call)
         for task in self._background_tasks(self._outbox, self._now()):
             self._submit(self._pools.background, task, task.call)
-        while self._active.call_count < self._pools.workers:
+        while (room := self._pools.workers - self._active.call_count) > 0:
             if execution := self._active.next_ready():
-                self._submit(self._pools.stf_calls, execution, execution.next_call())
+                together = self._config.links[execution.trigger] in PIPELINED
+                self._submit(self._pools.stf_calls, execution, *execution.next_calls(room if together else 1))
             elif not self._start_next_stf():
                 break
         if not self._active:
@@ -160,6 +176,7 @@ class Engine:
             self._calls_in_flight -= 1
             if isinstance(item.owner, StepExecution):
                 item.owner.record(item)
+                count_attempt(item.owner.trigger, item.answer)
                 self._outliers.record(item.owner, item.answer)
         return item
 
@@ -204,18 +221,32 @@ class Engine:
             self._advance(due)
         return True
 
-    def _submit(self, pool: Executor, owner: StepExecution | BackgroundTask, call: Callable[[], Any]) -> None:
-        self._calls_in_flight += 1
-        pool.submit(self._make_call, owner, call)
+    def _submit(self, pool: Executor, owner: StepExecution | BackgroundTask, *calls: Callable[[], Any]) -> None:
+        """Make *calls* one after the other in one thread of *pool*."""
+        self._calls_in_flight += len(calls)
+        pool.submit(self._make_calls, owner, calls)
 
-    def _make_call(self, owner: StepExecution | BackgroundTask, call: Callable[[], Any]) -> None:
+    def _make_calls(self, owner: StepExecution | BackgroundTask, calls: Iterable[Callable[[], Any]]) -> None:
         """Runs in a pool: network only, no database."""
-        started_at = self._config.clock.monotonic()
-        try:
-            with failpoints_around("call"):
-                answer = self._config.in_process_retry()(call) if isinstance(owner, StepExecution) else call()
-        except Exception as exc:  # noqa: BLE001 (the engine handles every failure)
-            answer = exc
+        for call in calls:
+            started_at = self._config.clock.monotonic()
+            try:
+                with failpoints_around("call"):
+                    answer = self._config.in_process_retry()(call) if isinstance(owner, StepExecution) else call()
+            except Exception as exc:  # noqa: BLE001 (the engine handles every failure)
+                answer = exc
+            if isinstance(answer, Sent):
+                answer.confirmed.add_done_callback(partial(self._confirmed, owner, answer.result, started_at))
+            else:
+                self._deliver(owner, answer, started_at)
+
+    def _confirmed(
+        self, owner: StepExecution | BackgroundTask, result: StepResult, started_at: float, confirmed: Future[None]
+    ) -> None:
+        """Runs in the thread that got the confirmation."""
+        self._deliver(owner, confirmed.exception() or result, started_at)
+
+    def _deliver(self, owner: StepExecution | BackgroundTask, answer: Any, started_at: float) -> None:
         self.inbox.deliver(CallResult(owner, answer, started_at, self._config.clock.monotonic() - started_at))
 
     def _now(self) -> datetime:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -19,7 +20,7 @@ from fastmon_daemon.base.clock import Clock, format_timestamp, parse_timestamp
 from fastmon_daemon.base.errors import ParentNotRegistered, PermanentError
 from fastmon_daemon.engine import sampling
 from fastmon_daemon.engine.parents import Parents, run_to_check
-from fastmon_daemon.messages import Announce, outbound_message, run_number
+from fastmon_daemon.messages import Send, outbound_message, run_number
 from fastmon_daemon.monitor import MonitorClient, StfFile, TfFile
 from fastmon_daemon.outbox import Announced, Origin, Registered, Sampled, StepResult, Stf, Tf
 from fastmon_daemon.outbox.models import SamplePlan
@@ -43,7 +44,15 @@ class StepOutcome:
     note: str
 
 
-Call = Callable[[], StepResult | StepOutcome]
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A call that was sent: *result* is true when *confirmed* is done."""
+
+    result: StepResult
+    confirmed: Future[None]
+
+
+Call = Callable[[], StepResult | StepOutcome | Sent]
 """One network call, the unit of work of the pool. It is idempotent, because it may run again after a crash."""
 
 Step = Callable[[Stf], Sequence[Call]]
@@ -77,7 +86,7 @@ def make_steps(
     settings: Settings,
     agent_name: str,
     monitor: MonitorClient,
-    announce: Announce,
+    announce: Send,
     clock: Clock,
     parents: Parents | None = None,
 ) -> dict[str, Step]:
@@ -97,9 +106,10 @@ def make_steps(
         if settings.notify == "off" or (stf.tfs and set(stf.preexisting).issuperset(tf.filename for tf in stf.tfs)):
             return []  # preexisting TF files were announced before our rows were pruned or lost
 
-        def call(tf: Tf) -> Announced:
-            announce(*tf_file_registered(stf, tf, agent_name, settings.selection_fraction, clock.now()))
-            return Announced(sequence=tf.sequence)
+        def call(tf: Tf) -> Announced | Sent:
+            confirmed = announce(*tf_file_registered(stf, tf, agent_name, settings.selection_fraction, clock.now()))
+            announced = Announced(sequence=tf.sequence)
+            return announced if confirmed is None else Sent(announced, confirmed)
 
         return [partial(call, tf) for tf in stf.tfs if tf.announced_at is None]
 

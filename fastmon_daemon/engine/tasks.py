@@ -38,10 +38,11 @@ class StepExecution:
         """Whether the STF failed before by its own fault."""
         return self.stf.attempts > 0
 
-    def next_call(self) -> Call:
-        """Take the next call and count it as in flight."""
-        self.in_flight += 1
-        return self.waiting.pop(0)
+    def next_calls(self, most: int) -> list[Call]:
+        """Take the next calls, *most* at most, and count them as in flight."""
+        calls, self.waiting = self.waiting[:most], self.waiting[most:]
+        self.in_flight += len(calls)
+        return calls
 
     def record(self, result: CallResult) -> None:
         """Record the result of one call; after a failure no further call is made."""

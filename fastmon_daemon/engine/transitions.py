@@ -10,7 +10,7 @@ from fastmon_daemon.base.backoff import backoff, requested_pause
 from fastmon_daemon.base.errors import ParentNotRegistered, PermanentError, StaleStfError, TransientError
 from fastmon_daemon.engine.circuit_breakers import CircuitBreakers
 from fastmon_daemon.engine.scheduler import Scheduler
-from fastmon_daemon.engine.steps import EngineConfig, StepOutcome
+from fastmon_daemon.engine.steps import EngineConfig, Sent, StepOutcome
 from fastmon_daemon.engine.tasks import StepExecution
 from fastmon_daemon.outbox import Outbox, StepResult, Stf
 
@@ -61,7 +61,8 @@ class TransitionWriter:
                 return None
             try:
                 calls = list(self._config.steps[trigger](stf))
-                answer: StepResult | StepOutcome | None = calls[0]() if calls and link is None else None
+                answer = calls[0]() if calls and link is None else None
+                assert not isinstance(answer, Sent)  # what needs no link is done at once
             except Exception as exc:  # noqa: BLE001 (one bad STF must not stop the engine; it ends in `failed`)
                 self.record_failure(stf, exc, 0.0)
                 return None

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from uuid import UUID, uuid5
 
 _EVENT_NAMESPACE = UUID("6e0f9f1c-5b0e-5c0c-9d5e-0a3f0e1d7c55")
 
 Announce = Callable[[str, str], None]
 """Sends a body with its event id; returns when the receiver has confirmed. Raises: FastmonError."""
+Send = Callable[[str, str], Future[None] | None]
+"""As `Announce`, but may return a future that is done when the receiver has confirmed, and fails as `Announce` does."""
 
 
 def outbound_message(

@@ -27,6 +27,14 @@ from fastmon_daemon.base.network import NO_TLS_REASONS
 from fastmon_daemon.monitor.responses import OutcomeUnknown, excerpt
 
 _WRITE_HTTP = "the server does not use TLS at this port: write http:// in SWF_MONITOR_URL, or set it to a port with TLS"
+_WRITE_URLS = "set SWF_MONITOR_URL and the proxy variables to valid URLs"
+_NO_PYSOCKS = "a SOCKS proxy needs PySocks: pip install 'requests[socks]', or name an HTTP proxy"
+_NAME_CA = "set FASTMON_MONITOR_CA to a readable file with the CA of the monitor's certificate"
+_CERTIFICATE_REMEDIES: dict[int | None, str] = {
+    **dict.fromkeys((9, 10), "check the clock of this host, and ask for a new certificate of the monitor"),
+    **dict.fromkeys((62, 64), "set SWF_MONITOR_URL to a host name in the monitor's certificate"),
+}
+"""By OpenSSL's codes: not yet valid, expired; another host name, another address. Else the CA is not known."""
 _TLS_RECORDS = ("\x15\x03", "\x16\x03")
 """The first bytes with which a TLS server answers plain text."""
 
@@ -37,12 +45,14 @@ def transport_error(exc: Exception, where: str, trusted: str) -> FastmonError:
     *where* begins its text; *trusted* names the CA certificates that are trusted now.
     """
     causes = list(_causes(exc))
-    if _is_local(exc) or any(_is_about_certificates(each) for each in causes):
-        remedy = "set FASTMON_MONITOR_CA to a readable file with the CA of the monitor's certificate"
+    about = next((each for each in causes if _is_about_certificates(each)), None)
+    if _is_local(exc) or about is not None:
+        remedy = _CERTIFICATE_REMEDIES.get(getattr(about, "verify_code", None), _NAME_CA)
         return LinkBlocked(f"{where}: {reason_of(exc)}: {remedy} (trusted now: {trusted})")
     if not isinstance(exc, requests.RequestException | HTTPError) or isinstance(exc, ValueError):
         # Some invalid proxy URLs end here. The exception's text may contain a part of the password: leave it out.
-        return LinkBlocked(f"{where}: {type(exc).__name__}: set SWF_MONITOR_URL and the proxy variables to valid URLs")
+        no_pysocks = isinstance(exc, requests.exceptions.InvalidSchema) and "SOCKS" in str(exc)
+        return LinkBlocked(f"{where}: {_NO_PYSOCKS if no_pysocks else f'{type(exc).__name__}: {_WRITE_URLS}'}")
     said = f"{where}: {reason_of(exc)}"
     if any(isinstance(each, ssl.SSLError) and each.reason in NO_TLS_REASONS for each in causes):
         return LinkBlocked(said)
@@ -57,13 +67,17 @@ def transport_error(exc: Exception, where: str, trusted: str) -> FastmonError:
 def reason_of(exc: BaseException) -> str:
     """What happened to a request, on one line, with the remedy if TLS is not used."""
     causes = list(_causes(exc))
-    through = "through the proxy: " if any(isinstance(each, ProxyError) for each in causes) else ""
+    through = "through the proxy: " if any(map(_is_about_proxy, causes)) else ""
     return f"{through}{_reason(causes)}"
 
 
 def ended_without_response(exc: requests.ConnectionError) -> bool:
     """Whether the server closed or reset the connection before the first byte of its response."""
     return isinstance(list(_causes(exc))[-1], http.client.RemoteDisconnected | ConnectionResetError | BrokenPipeError)
+
+
+def _is_about_proxy(exc: BaseException) -> bool:
+    return isinstance(exc, ProxyError) or type(exc).__module__ == "socks"  # PySocks', which may not be installed
 
 
 def _is_about_certificates(exc: BaseException) -> bool:

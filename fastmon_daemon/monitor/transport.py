@@ -14,7 +14,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
-from http.client import HTTPResponse, parse_headers
+from http.client import HTTPException, HTTPResponse, parse_headers
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,8 @@ from urllib.parse import urlsplit
 import requests
 from requests.adapters import HTTPAdapter
 from requests.utils import DEFAULT_CA_BUNDLE_PATH, should_bypass_proxies
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3 import HTTPConnectionPool, PoolManager
+from urllib3.connection import HTTPConnection
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
 from fastmon_daemon.base.network import connect
@@ -33,13 +33,17 @@ from fastmon_daemon.monitor.responses import OutcomeUnknown
 
 KEEP_NONE_S = 600.0
 """Seconds for which no connection is kept, after a kept one ended without a response."""
-MAX_RESPONSE_BYTES = 64 * 1024 * 1024
-"""The longest response body that is read, in bytes."""
+MAX_ANSWER_BYTES = 64 * 1024
+"""The longest response body that is read whole: one row, or an error. Lists are read row by row."""
+MAX_HEADER_BYTES = 64 * 1024
+"""The longest status line and headers of a response."""
 
 _DEADLINE: ContextVar[float] = ContextVar("deadline")
 """Deadline of this thread's request: requests passes nothing else down to the place where the response is read."""
 
 
+MAY_REPEAT: ContextVar[bool] = ContextVar("may_repeat")
+"""Whether this thread's request may be repeated by itself, where a kept connection ended without a response to it."""
 _IS_NEW: ContextVar[bool] = ContextVar("is_new")
 """Whether a connection was made for this thread's request."""
 _KEEPS: ContextVar[bool] = ContextVar("keeps")
@@ -105,16 +109,15 @@ class DeadlineAdapter(HTTPAdapter):
 
     def __init__(self, connections: int, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
-        self._pools = _pools(monotonic)
         self._keep_none_until = -math.inf
         super().__init__(pool_maxsize=connections, max_retries=0)
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
         """Send *request* and read the headers of its response.
 
-        If a kept connection ends without a byte of it, the request is repeated once on a new one, unless it is a POST:
-        that may have been carried out, and only our caller can look that up. For a while no connection is kept then:
-        a server that closes each one at its second request would else get no POST through.
+        If a kept connection ends without a byte of it, the request is repeated once on a new one, unless our caller
+        wants to look up first what became of it. For a while no connection is kept then: a server that closes each
+        one at its second request would else get none of these requests through.
         """
         _DEADLINE.set(self._monotonic() + kwargs["timeout"].total)
         _IS_NEW.set(False)
@@ -126,7 +129,7 @@ class DeadlineAdapter(HTTPAdapter):
                 raise
             self._keep_none_until = self._monotonic() + KEEP_NONE_S
             self.close()  # the other kept connections are as old
-            if request.method == "POST":
+            if not MAY_REPEAT.get():
                 raise
         _KEEPS.set(False)
         return super().send(request, *args, **kwargs)
@@ -134,34 +137,49 @@ class DeadlineAdapter(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """Create the pools of direct connections."""
         super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = self._pools
+        _limit_responses(self.poolmanager, self._monotonic)
 
-    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        """The pools of connections through a proxy."""
-        manager = super().proxy_manager_for(*args, **kwargs)
-        manager.pool_classes_by_scheme = self._pools
+    def proxy_manager_for(self, proxy: Any, **kwargs: Any) -> Any:
+        """The pools of connections through *proxy*, made at the first request."""
+        is_new = proxy not in self.proxy_manager
+        manager = super().proxy_manager_for(proxy, **kwargs)
+        if is_new:
+            _limit_responses(manager, self._monotonic)
         return manager
 
 
+def is_success(response: requests.Response) -> bool:
+    """Whether the monitor did what it was asked for."""
+    return response.status_code in {200, 201}
+
+
 def read_body(response: requests.Response) -> str:
-    """Read the whole body of a response."""
+    """Read the whole body of a response; of an error, which may be a long page, only the beginning."""
     content = bytearray()
-    while chunk := response.raw.read1(65536, decode_content=True):
+    while chunk := response.raw.read1(MAX_ANSWER_BYTES, decode_content=True):
         content += chunk
-        if len(content) > MAX_RESPONSE_BYTES:
-            raise OutcomeUnknown(f"{response.url}: response longer than {MAX_RESPONSE_BYTES} bytes")
+        if len(content) <= MAX_ANSWER_BYTES:
+            continue
+        if is_success(response):
+            raise OutcomeUnknown(f"response longer than {MAX_ANSWER_BYTES} bytes")
+        break
     return content.decode(json.detect_encoding(content), errors="replace")  # it may begin with a byte order mark
 
 
-def _pools(monotonic: Callable[[], float]) -> dict[str, type[HTTPConnectionPool]]:
+def _limit_responses(manager: PoolManager, monotonic: Callable[[], float]) -> None:
+    """Make all connections of *manager* read their responses within the deadline."""
+
     class DeadlineResponse(HTTPResponse):
         def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
             super().__init__(sock, *args, **kwargs)
             assert isinstance(self.fp, io.BufferedReader)
-            self.fp = io.BufferedReader(_DeadlineReader(self.fp.detach(), sock, _DEADLINE.get(), monotonic))
+            self._reader = _DeadlineReader(self.fp.detach(), sock, _DEADLINE.get(), monotonic)
+            self.fp = io.BufferedReader(self._reader)
 
         def begin(self) -> None:
+            self._reader.left = MAX_HEADER_BYTES
             super().begin()
+            self._reader.left = math.inf
             self.will_close |= not _KEEPS.get()
 
         def _read_status(self) -> tuple[str, int, str]:
@@ -172,26 +190,26 @@ def _pools(monotonic: Callable[[], float]) -> dict[str, type[HTTPConnectionPool]
                     return version, status, reason
                 parse_headers(self.fp)
 
-    class Plain(HTTPConnection):
-        response_class = DeadlineResponse
-        _new_conn = _connect
+    def limited(pool: type[HTTPConnectionPool]) -> type[HTTPConnectionPool]:
+        library: Any = pool.ConnectionCls
+        connect_as: Callable[[Any], socket.socket] = library._new_conn
+        if connect_as is HTTPConnection._new_conn:  # not PySocks', which asks its proxy
+            connect_as = _connect
 
-    class Secure(HTTPSConnection):
-        response_class = DeadlineResponse
-        _new_conn = _connect
+        def new_conn(connection: HTTPConnection) -> socket.socket:
+            _IS_NEW.set(True)
+            return connect_as(connection)
 
-    class PlainPool(HTTPConnectionPool):
-        ConnectionCls = Plain
+        connection = type(
+            "Connection", (pool.ConnectionCls,), {"response_class": DeadlineResponse, "_new_conn": new_conn}
+        )
+        return type("Pool", (pool,), {"ConnectionCls": connection})
 
-    class SecurePool(HTTPSConnectionPool):
-        ConnectionCls = Secure
-
-    return {"http": PlainPool, "https": SecurePool}
+    manager.pool_classes_by_scheme = {scheme: limited(pool) for scheme, pool in manager.pool_classes_by_scheme.items()}
 
 
 def _connect(connection: HTTPConnection) -> socket.socket:
     """As urllib3's own, with a bounded lookup, and all addresses of the host side by side."""
-    _IS_NEW.set(True)
     timeout_s = connection.timeout
     assert isinstance(timeout_s, float | int)  # each request has a timeout for connecting
     try:
@@ -205,7 +223,7 @@ def _connect(connection: HTTPConnection) -> socket.socket:
 
 
 class _DeadlineReader(io.RawIOBase):
-    """Reads from *sock* until the deadline."""
+    """Reads from *sock* until the deadline, and at most *left* bytes and a buffer more."""
 
     def __init__(self, raw: io.RawIOBase, sock: socket.socket, deadline: float, monotonic: Callable[[], float]) -> None:
         self._raw = raw
@@ -213,6 +231,7 @@ class _DeadlineReader(io.RawIOBase):
         self._monotonic = monotonic
         self._read_timeout_s = sock.gettimeout() or 0.0
         self._deadline = deadline
+        self.left = math.inf
 
     def readable(self) -> bool:
         return True
@@ -221,9 +240,13 @@ class _DeadlineReader(io.RawIOBase):
         left_s = self._deadline - self._monotonic()
         if left_s <= 0:
             raise TimeoutError("response not complete before the deadline")
+        if self.left <= 0:
+            raise HTTPException(f"status line and headers longer than {MAX_HEADER_BYTES} bytes")
         self._sock.settimeout(min(left_s, self._read_timeout_s))
         try:
-            return self._raw.readinto(buffer)
+            count = self._raw.readinto(buffer)
+            self.left -= count or 0
+            return count
         finally:
             self._sock.settimeout(self._read_timeout_s)  # the connection is reused
 

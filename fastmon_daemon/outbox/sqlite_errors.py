@@ -23,7 +23,8 @@ _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _NO_DESCRIPTOR = frozenset({errno.EMFILE, errno.ENFILE})
 _FILE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS}) | _NO_DESCRIPTOR
 
-_FILES_OF_DATABASE = 3  # the database, its log, the index of the log
+_SPARE_DESCRIPTORS = 16
+"""With fewer than these, descriptors are the cause: SQLite needs three, and others may have closed some since."""
 _ROOM_HINT = "make room on its file system, or repair it"
 RESTORE_HINT = "stop the daemon, run fastmon-daemon check, and restore a backup"
 
@@ -91,6 +92,8 @@ def _cause_of_sqlite_error(path: Path, code: int | None, exc: sqlite3.Error) -> 
     """SQLite does not tell the cause of its codes: look for it."""
     if code in _BUSY:
         return f"held by another program ({exc}): {_holders(path)}"
+    if lacking := _lack_of_descriptors():
+        return _cause_of_os_error(lacking)
     if code in _NO_ACCESS:
         return _cause_of_no_access(path) or f"cannot be written: {exc}: check the file and its folder"
     return f"cannot be written: {exc}: {_ROOM_HINT}"
@@ -98,13 +101,12 @@ def _cause_of_sqlite_error(path: Path, code: int | None, exc: sqlite3.Error) -> 
 
 def _cause_of_no_access(path: Path) -> str | None:
     try:
-        _open_descriptors()
         path.stat()
         mount = os.statvfs(path)
     except FileNotFoundError:
         return "the file was removed: stop the daemon, and restore the file or a backup"
-    except OSError as exc:
-        return _cause_of_os_error(exc) if exc.errno in _NO_DESCRIPTOR else no_access(path)
+    except OSError:
+        return no_access(path)
     if mount.f_flag & os.ST_RDONLY:
         return "its file system became read-only: check the disk, and mount it for writing"
     if mount.f_blocks and not mount.f_bavail:
@@ -115,14 +117,17 @@ def _cause_of_no_access(path: Path) -> str | None:
     return no_access(path)
 
 
-def _open_descriptors() -> None:
-    """Open as many files as SQLite needs, and close them. Raises: OSError."""
+def _lack_of_descriptors() -> OSError | None:
+    """The error of opening as many files as should be left; None if they can be opened."""
     opened: list[int] = []
     try:
-        opened.extend(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC) for _ in range(_FILES_OF_DATABASE))
+        opened.extend(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC) for _ in range(_SPARE_DESCRIPTORS))
+    except OSError as exc:
+        return exc if exc.errno in _NO_DESCRIPTOR else None
     finally:
         for each in opened:
             os.close(each)
+    return None
 
 
 def _cause_of_os_error(exc: OSError) -> str:

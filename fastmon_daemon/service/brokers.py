@@ -9,14 +9,18 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from functools import partial
 
 from fastmon_daemon.base.errors import LinkDown
 from fastmon_daemon.base.links import ANNOUNCEMENTS, INTAKE
+from fastmon_daemon.base.text import count_of
 from fastmon_daemon.broker import BrokerConnection, LinkStateChange
 from fastmon_daemon.broker.unacked_buffer import Accept
 from fastmon_daemon.service.clients import broker_parameters
 from fastmon_daemon.service.process import ProcessContext
+
+_NO_SENDER = "not connected to the broker: FASTMON_NOTIFY is not stomp"
 
 
 class Brokers:
@@ -53,10 +57,22 @@ class Brokers:
         """Number of messages that arrived and cannot be stored. For any thread."""
         return self._intake.buffered if self._intake else 0
 
+    @property
+    def intake_fault(self) -> str:
+        """Why no message is stored; empty while messages are stored. For any thread."""
+        reason = self._intake.storage_error if self._intake else ""
+        return f"{count_of(self.buffered, 'message')} not stored, {reason}" if reason else ""
+
+    def send(self, body: str, event_id: str) -> Future[None]:
+        """See `BrokerConnection.send`."""
+        if self._sender is None:
+            raise LinkDown(_NO_SENDER)
+        return self._sender.send(body, event_id)
+
     def announce(self, body: str, event_id: str) -> None:
         """See `BrokerConnection.announce`."""
         if self._sender is None:
-            raise LinkDown("not connected to the broker: FASTMON_NOTIFY is not stomp")
+            raise LinkDown(_NO_SENDER)
         self._sender.announce(body, event_id)
 
     def probes(self) -> dict[str, Callable[[], None]]:

@@ -87,6 +87,18 @@ def test_announcements_of_many_threads_are_each_confirmed(server: BrokerThread, 
         assert server.call(lambda: server.broker.queue_depth(QUEUE)) == 80
 
 
+def test_messages_are_sent_while_none_before_them_is_confirmed(server: BrokerThread, recorder: LinkRecorder) -> None:
+    with connected_link(parameters(server.port, announce=(TOPIC, QUEUE)), recorder) as link:
+        server.broker.no_receipts = True
+        sent = [link.send(BODY, f"id-{n}") for n in range(3)]
+        server.wait_until(lambda: server.broker.queue_depth(QUEUE) == 3)
+        assert not any(each.done() for each in sent)
+        server.call(server.broker.drop_connections)
+        for each in sent:
+            with pytest.raises(LinkDown):
+                each.result(DEADLINE_S)
+
+
 def test_state_changes_are_reported_on_the_links_own_thread(server: BrokerThread, recorder: LinkRecorder) -> None:
     reported: queue.Queue[tuple[bool, str]] = queue.Queue()
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import requests
 from click.testing import CliRunner, Result
 
 from fastmon_client.cli import cli
+from fastmon_client.dashboard.acknowledgements import Acknowledgements
 from fastmon_daemon.testbed.monitor import MonitorThread
 from fastmon_daemon.testbed.stomp_broker import Broker, BrokerThread
 from tests.client.client_process import TOKEN, Client, Dashboard
@@ -55,6 +57,17 @@ def test_port_in_use_is_named(monitor: MonitorThread) -> None:
     result = call("--listen", f"127.0.0.1:{monitor.port}")
     assert result.exit_code == 2
     assert f"--listen 127.0.0.1:{monitor.port}: Address already in use" in result.output
+
+
+def test_state_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = call("--state", str(tmp_path / "file" / "below"))
+    assert result.exit_code == 2
+    assert "use a folder that you may write" in result.output
+    with closing(Acknowledgements(tmp_path / "used")):
+        result = call("--state", str(tmp_path / "used"))
+    assert result.exit_code == 2
+    assert "is in use by another dashboard" in result.output
 
 
 def test_token_given_as_file_name_is_not_shown() -> None:
@@ -143,3 +156,37 @@ def test_other_commands_do_not_import_the_web_server() -> None:
         [sys.executable, "-c", check], capture_output=True, text=True, timeout=DEADLINE_S, check=True
     )
     assert answer.stdout == "set()\n"
+
+
+def test_token_that_could_be_guessed_is_rejected() -> None:
+    result = call(FASTMON_DASHBOARD_TOKEN="a" * 40)
+    assert result.exit_code == 2
+    assert "could be guessed" in result.output
+    assert "aaaa" not in result.output
+
+
+@pytest.mark.parametrize(
+    "url", ["http://example.org", "https://example.org/fastmon", "example.org", "https://u@a.b", "https://"]
+)
+def test_invalid_public_url_is_rejected(url: str) -> None:
+    result = call("--public-url", url, FASTMON_DASHBOARD_TOKEN=SECRET)
+    assert result.exit_code == 2
+    assert f"--public-url {url}" in result.output
+    assert "https://HOST" in result.output
+
+
+def test_public_url_needs_a_token() -> None:
+    result = call("--public-url", "https://example.org", FASTMON_DASHBOARD_TOKEN="")
+    assert result.exit_code == 2
+    assert "--auth-token" in result.output
+
+
+def test_public_url_makes_the_cookie_secure(monitor: MonitorThread) -> None:
+    public = ("--public-url", "https://example.org/")
+    with Dashboard(monitor.url, *public, environ={"FASTMON_DASHBOARD_TOKEN": SECRET}) as running:
+        answer = requests.post(
+            f"{running.url}login", {"token": SECRET}, headers={"Host": "example.org"}, timeout=DEADLINE_S,
+            allow_redirects=False,
+        )  # fmt: skip
+        assert answer.status_code == 303
+        assert "Secure" in answer.headers["Set-Cookie"]

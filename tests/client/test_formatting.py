@@ -136,6 +136,8 @@ def test_gaps_are_formatted_as_ranges():
         '{"msg_type": "\\u00e9"}',
         '{"msg_type": "é\u2028"}',
         '{"msg_type":\n"x"}',
+        '{"msg_type":\r"x", "value": -Infinity}',
+        '{"msg_type":\t"INFO\x7f"}',
         " {} ",
     ],
 )

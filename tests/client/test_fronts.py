@@ -8,6 +8,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import sys
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -162,6 +163,15 @@ def test_invalid_proxy_is_a_usage_error_that_does_not_show_it(words: tuple[str, 
     assert done.exit_code == 2
     assert "the proxy variable for the monitor is not a URL" in done.output
     assert "hush" not in done.output
+
+
+@pytest.mark.field("23")
+def test_socks_proxy_without_pysocks_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "socks", None)
+    environ = {"SWF_MONITOR_URL": "http://monitor.example", "http_proxy": "socks5h://127.0.0.1:1", "no_proxy": ""}
+    done = run("status", **environ, NO_PROXY="")
+    assert done.exit_code == 2
+    assert "needs PySocks: pip install 'requests[socks]'" in " ".join(done.output.split())
 
 
 def test_socks_proxy_that_refuses_is_no_traceback() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
+from concurrent.futures import Future
 from contextlib import closing
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import count
 from pathlib import Path
@@ -518,3 +520,38 @@ def test_the_announcement_has_the_fields_of_the_contract_and_no_agent_name(testb
     assert body["run_id"] == "100014"
     assert body["event_id"] == event_id == testbed.announced[0]
     assert "agent_name" not in body
+
+
+@dataclass
+class Confirmations(FakeTestbed):
+    """A broker whose confirmations come when the test gives them."""
+
+    pending: list[Future[None]] = field(default_factory=list)
+
+    def announce(self, _body: str, event_id: str) -> Future[None]:  # type: ignore[override]
+        self.announced.append(event_id)
+        self.pending.append(Future())
+        return self.pending[-1]
+
+
+def test_all_announcements_of_an_stf_are_sent_before_the_first_is_confirmed(tmp_path: Path) -> None:
+    testbed, pool = Confirmations(tmp_path), Slow()
+    outbox = testbed.outbox()
+    name = testbed.receive(outbox)
+    engine = testbed.engine(outbox, workers=7, pool=pool)
+    while len(testbed.announced) < 7:
+        engine.tick(0)
+        pool.go_on()
+    engine.tick(0)
+    assert not pool.waiting
+    assert [tf.announced_at for tf in named(outbox, name).tfs] == [None] * 7
+    testbed.pending[3].set_result(None)
+    testbed.pending[5].set_exception(LinkDown("the connection was lost"))
+    engine.tick(0)
+    assert engine.busy
+    for n in (0, 1, 2, 4, 6):
+        testbed.pending[n].set_result(None)
+    engine.tick(0)
+    assert [tf.sequence for tf in named(outbox, name).tfs if tf.announced_at is None] == [6]
+    assert named(outbox, name).state == "tf_registered"
+    assert not engine.breakers.allows_calls("announcements")

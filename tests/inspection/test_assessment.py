@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 import signal
 import socket
 from collections.abc import Iterator
@@ -20,14 +21,13 @@ from fastmon_daemon.commands.inspect_tables import render_inspection
 from fastmon_daemon.inspection.http_server import serve
 from fastmon_daemon.inspection.inspector import InspectionContext, Inspector, with_metadata
 from fastmon_daemon.inspection.liveness import Liveness
-from fastmon_daemon.inspection.metrics import MetricsCollector
-from fastmon_daemon.monitor import ResponseCounter
 from fastmon_daemon.outbox import Outbox, open_for_reading
 from fastmon_daemon.presence.assessment import ALL_WELL, KINDS, Assessment, Assessor, ProcessState
 from fastmon_daemon.presence.health import HealthChecker
 from fastmon_daemon.presence.periodic_worker import WorkerErrors
 from fastmon_daemon.settings import ListenAddress
 from tests.builders import FakeTestbed, settle
+from tests.inspection.builders import collector_for, endpoints_for
 from tests.presence.builders import RULE
 from tests.processes import LiveTestbed, live_testbed, wait_until
 
@@ -81,22 +81,14 @@ class Voices:
             return checker.health().line
 
     def metrics(self) -> str:
-        return MetricsCollector(
-            namespace="ns",
-            database=self.database,
-            assessor=self.assessor,
-            liveness=Liveness(self.clock.monotonic),
-            response_counter=ResponseCounter(),
-            buffered=lambda: 0,
-            clock=self.clock,
-        ).render()
+        return collector_for(self.assessor, self.clock).render().decode()
 
     def healthz(self) -> str:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             listen = ListenAddress("127.0.0.1", free.getsockname()[1])
-        liveness = Liveness(self.clock.monotonic)
-        with serve(listen, liveness, self.metrics, WorkerErrors(), lambda: self.assessor.assess().line):
+        endpoints = endpoints_for(Liveness(self.clock.monotonic), WorkerErrors(), assess=self.assessor.assess)
+        with serve(listen, endpoints.by_path(), WorkerErrors()):
             return requests.get(f"http://{listen}/healthz", timeout=20).text
 
 
@@ -269,3 +261,22 @@ def test_a_dead_daemon_is_named_with_the_time_of_its_last_sign_of_life(live: Liv
     assert shown.returncode == 0  # no work is left
     assert " ago): start fastmon-daemon\n" in shown.stdout
     assert shown.stdout.startswith("no daemon is running: no STF is received or processed (since ")
+
+
+def test_messages_that_cannot_be_stored_are_an_intake_that_stopped(live: LiveTestbed) -> None:
+    daemon = live.daemon()
+    soft, hard = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
+    live.register(1, 2)
+    used = {int(path.name) for path in Path(f"/proc/{daemon.pid}/fd").iterdir()}
+    limit = next(number for number in range(1000) if number not in used)
+    resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (limit, hard))
+    live.announce(1, 2)
+    wait_until(lambda: "messages cannot be stored" in live.log(), "they are buffered")
+    assert f"raise the limit of {limit} (ulimit -n" in live.log()
+    assert "make room" not in live.log()
+    shown = live.call("inspect")
+    assert (shown.returncode, "intake stopped" in shown.stdout) == (1, True)
+    assert f"raise the limit of {limit}" in shown.stdout
+    resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (soft, hard))
+    live.wait_for(completed=2)
+    wait_until(lambda: inspected(live)["verdict"] == ALL_WELL, "it is over")

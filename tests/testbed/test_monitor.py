@@ -45,7 +45,7 @@ def test_requests_rows_and_announcements_are_counted(monitor):
         monitor.deliver(json.dumps({"msg_type": "tf_file_registered", "tf_file_id": tf_file_id}))
     assert call(monitor, "GET", "/_testbed/counts").json == {
         "runs": 1, "stf_files": 1, "fastmon_files": 1, "duplicate_posts": 1, "announcements": 5,
-        "distinct_announcements": 3, "stages": 0, "heartbeats": 1, "logs": 0,
+        "distinct_announcements": 3, "stages": 0, "heartbeats": 1, "logs": 0, "in_flight": 0,
         "requests": {
             "GET /api/fastmon-files/": 1, "PATCH /api/runs/{id}/": 1, "POST /api/fastmon-files/": 2,
             "POST /api/runs/": 1, "POST /api/stf-files/": 1, "POST /api/systemagents/heartbeat/": 1,

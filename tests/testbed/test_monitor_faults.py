@@ -8,11 +8,15 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
+from random import Random
 
 import pytest
 
 from fastmon_daemon.testbed.monitor import BadFaults, MonitorServer, MonitorThread
+from fastmon_daemon.testbed.monitor.faults import COST_SPREAD, CROWD, CROWDED_COST, NAMES, PARALLEL_PART, Faults
 from tests.processes import wait_until
 from tests.testbed.monitor_calls import (
     DEADLINE_S,
@@ -45,7 +49,8 @@ def test_a_post_sets_only_the_named_faults_and_an_empty_object_clears_all(monito
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("nosuch", 1), ("latency_ms", "1"), ("latency_ms", -1), ("error_rate", 1.5), ("error_rate", True),
+        ("nosuch", 1), ("latency_ms", "1"), ("latency_ms", -1), ("capacity_hz", -1),
+        ("capacity_hz", "1"), ("error_rate", 1.5), ("error_rate", True),
         ("error_status", 200), ("revoked", 1), ("endpoints", "/api/"), ("down_s", None),
     ],
 )  # fmt: skip
@@ -114,6 +119,80 @@ def test_latency_delays_a_response_and_a_dripping_one_is_complete(monitor):
     response = call(monitor, "POST", "/api/runs/", {"run_number": 1, "start_time": MOMENT})
     assert time.monotonic() - before >= 0.05
     assert response.json["run_number"] == 1
+
+
+def test_a_monitor_of_limited_capacity_serves_one_call_after_the_other(monitor):
+    hz, calls = 40, 10
+    monitor.faults(capacity_hz=hz)
+
+    def timed(_number: int) -> float:
+        assert call(monitor, "GET", "/api/runs/").status == 200
+        return time.monotonic()
+
+    began = time.monotonic()
+    with ThreadPoolExecutor(calls) as pool:
+        ends = [end - began for end in pool.map(timed, range(calls))]
+    assert min(ends) >= (PARALLEL_PART + 1 - COST_SPREAD) / hz
+    assert max(ends) >= (PARALLEL_PART + calls * (1 - COST_SPREAD)) / hz
+    assert monitor.faults(capacity_hz=0) == {}
+
+
+def test_the_time_of_a_call_grows_with_the_calls_in_flight_as_at_the_real_monitor():
+    now, hz, calls = 0.0, 100, 2000
+    faults = Faults(lambda: now, Random(1))
+    assert faults.take_turn(0) == 0
+    faults.set({"capacity_hz": hz})
+    alone = []
+    for _ in range(calls):
+        alone.append(faults.take_turn(0))
+        now += alone[-1]
+    assert sum(alone) / calls == pytest.approx(0.018, rel=0.02)
+
+    def of(connections: int) -> float:
+        """Mean time of a call while *connections* of them are always in flight."""
+        nonlocal now
+        faults.set({"capacity_hz": hz})
+        ends, times = [now] * connections, []
+        for _ in range(calls):
+            now = min(ends)
+            times.append(faults.take_turn(connections - 1))
+            ends[ends.index(now)] = now + times[-1]
+        return sum(times) / calls
+
+    assert of(4) == pytest.approx(0.040, rel=0.05)
+    assert of(CROWD) == pytest.approx(0.080, rel=0.05)
+    assert of(2 * CROWD) == pytest.approx(0.160 * CROWDED_COST, rel=0.05)
+    faults.set({})
+    assert faults.take_turn(0) == 0
+
+
+def test_a_change_of_the_capacity_does_not_wait_for_the_queue_before_it():
+    faults = Faults(lambda: 0.0, Random(1))
+    faults.set({"capacity_hz": 0.1})
+    assert [faults.take_turn(n) for n in range(3)][-1] > 20
+    faults.set({"capacity_hz": 100})
+    assert faults.take_turn(3) < 0.1
+
+
+def test_an_outage_cuts_calls_that_wait_for_their_turn(monitor):
+    monitor.faults(capacity_hz=1 / LONG_S)
+    with closing(http.client.HTTPConnection("127.0.0.1", monitor.port, timeout=DEADLINE_S)) as connection:
+        connection.request("GET", "/api/runs/")
+        wait_until(lambda: monitor.counts()["in_flight"] == 1)
+        monitor.faults(down_s=LONG_S)
+        with pytest.raises((ConnectionResetError, http.client.RemoteDisconnected)):
+            connection.getresponse()
+    wait_until(lambda: monitor.counts()["in_flight"] == 0)
+
+
+def test_each_fault_is_documented():
+    text = (Path(__file__).parents[2] / "docs" / "local-testbed.md").read_text(encoding="utf-8")
+    assert sorted(line.split("`")[1] for line in text.splitlines() if line.startswith("| `")) == sorted(NAMES)
+
+
+def test_streams_are_not_counted_as_calls_in_flight(monitor):
+    with closing(Stream(monitor)):
+        assert monitor.counts()["in_flight"] == 0
 
 
 def test_a_hanging_monitor_accepts_requests_and_responses_none(monitor):

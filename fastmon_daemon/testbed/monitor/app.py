@@ -78,7 +78,14 @@ class Application:
             await login_page().send(send)
             return
         self.counts.request(scope["method"], scope["path"])
-        await self.rest(scope, receive, send)
+        if scope["path"] == STREAM:
+            await self.rest(scope, receive, send)
+            return
+        self.counts.in_flight += 1
+        try:
+            await self.rest(scope, receive, send)
+        finally:
+            self.counts.in_flight -= 1
 
     async def _testbed(self, request: Request, send: Send) -> None:
         call = f"{request.method} {request.scope['path']}"

@@ -20,6 +20,7 @@ class Counts:
     def __init__(self, store: Store) -> None:
         self._store = store
         self.requests: Counter[str] = Counter()
+        self.in_flight = 0
         self.duplicate_posts = 0
         self.heartbeats = 0
         self.announcements = 0
@@ -60,6 +61,7 @@ class Counts:
             "stages": len(tables["workflow-stages"].rows),
             "heartbeats": self.heartbeats,
             "logs": len(tables["logs"].rows),
+            "in_flight": self.in_flight,
             "requests": dict(sorted(self.requests.items())),
         }
 

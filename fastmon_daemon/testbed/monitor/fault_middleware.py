@@ -1,4 +1,4 @@
-"""Applies the faults in force to a request: latency, injected errors, lost responses and cut connections."""
+"""Applies the faults in force to a request: latency, capacity, injected errors, lost responses and cut connections."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ class FaultMiddleware:
         self._app = app
         self._faults = faults
         self._cut = asyncio.Event()
+        self._queued = 0
 
     def open(self) -> None:
         """Allow pauses: the server accepts connections again."""
@@ -34,7 +35,11 @@ class FaultMiddleware:
         if not faults.apply_to(scope["path"]):
             await self._app(scope, receive, send)
             return
-        if not await self._pause(faults.left("hang_s")) or not await self._pause(faults.delay("latency_ms")):
+        if not (
+            await self._pause(faults.left("hang_s"))
+            and await self._pause(faults.delay("latency_ms"))
+            and await self._wait_for_turn()
+        ):
             return
         injected = self._injected_response(scope)
         if injected:
@@ -49,6 +54,15 @@ class FaultMiddleware:
             await self._app(scope, receive, self._dripping(send))
         else:
             await self._app(scope, receive, send)
+
+    async def _wait_for_turn(self) -> bool:
+        """Wait until the limited capacity has served this request; False if the server went down meanwhile."""
+        seconds = self._faults.take_turn(self._queued)
+        self._queued += 1
+        try:
+            return await self._pause(seconds)
+        finally:
+            self._queued -= 1
 
     async def _pause(self, seconds: float) -> bool:
         """Wait; False if the server went down meanwhile."""

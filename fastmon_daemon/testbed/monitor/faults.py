@@ -1,7 +1,7 @@
 """The faults of the testbed: their names, their values, and which are in force.
 
 `FaultMiddleware` applies them to requests, `MonitorServer` carries out its own outages, and the broker's faults go to a
-callback.
+callback. docs/testbed.md describes each fault.
 """
 
 from __future__ import annotations
@@ -14,8 +14,18 @@ RATES = ("error_rate", "drop_rate", "error_after_commit_rate", "html_200_rate")
 DURATIONS = ("down_s", "hang_s", "sse_deaf_s", "broker_down_s", "broker_silent_s")
 FLAGS = ("redirect", "revoked", "no_receipts")
 DELAYS = ("latency_ms", "drip_ms")
-NAMES = (*DELAYS, *RATES, "error_status", "sse_cut_after", *DURATIONS, *FLAGS, "endpoints")
+NAMES = (*DELAYS, "capacity_hz", *RATES, "error_status", "sse_cut_after", *DURATIONS, *FLAGS, "endpoints")
 BROKER_FAULTS = ("broker_down_s", "broker_silent_s", "no_receipts")
+
+# Measured at the real monitor, one Python process with PostgreSQL: a POST takes 18 ms alone and 80 ms among 8; 4
+# connections get nearly all of its 95 POSTs/s, 8 get no more, 16 and 30 get a fifth less.
+PARALLEL_PART = 0.8
+"""Part of a call, in units of 1/``capacity_hz``, that all calls do side by side: the database and its connection."""
+CROWD = 8
+CROWDED_COST = 1.25
+"""With more than `CROWD` calls in flight, each call takes so many times longer: threads contend for one interpreter."""
+COST_SPREAD = 0.5
+"""The cost of a call varies uniformly by this fraction to both sides."""
 
 OnBrokerFault = Callable[[str, float | bool], None]
 """(fault, value): seconds (0 ends the fault) or, for ``no_receipts``, whether receipts are suppressed."""
@@ -40,6 +50,7 @@ class Faults:
         self._on_broker_fault = on_broker_fault
         self._values: dict[str, Any] = {}
         self._until: dict[str, float] = {}
+        self._process_free_at = 0.0
 
     def set(self, wanted: Any) -> dict[str, Any]:
         """Set the faults in *wanted* and keep the others; an empty object clears all. Returns `in_force`.
@@ -52,6 +63,8 @@ class Faults:
         if not wanted:
             self._values.clear()
             self._until.clear()
+        if not wanted or "capacity_hz" in wanted:
+            self._process_free_at = 0.0
         self._values.update({name: value for name, value in wanted.items() if name not in DURATIONS})
         self._until.update({name: self._monotonic() + wanted[name] for name in DURATIONS if name in wanted})
         self._set_broker_faults(wanted or {"broker_down_s": 0, "broker_silent_s": 0, "no_receipts": False})
@@ -78,6 +91,17 @@ class Faults:
     def delay(self, name: str) -> float:
         """The delay *name* in seconds."""
         return float(self._values.get(name, 0)) / 1000
+
+    def take_turn(self, others: int) -> float:
+        """Queue a call behind *others* in flight; return the seconds until it is served, 0 without ``capacity_hz``."""
+        capacity_hz: float = self._values.get("capacity_hz", 0)
+        if not capacity_hz:
+            return 0.0
+        now = self._monotonic()
+        cost = self._rng.uniform(1 - COST_SPREAD, 1 + COST_SPREAD) * (CROWDED_COST if others >= CROWD else 1)
+        begin = max(now + PARALLEL_PART / capacity_hz, self._process_free_at)
+        self._process_free_at = begin + cost / capacity_hz
+        return self._process_free_at - now
 
     def take_cut(self) -> int | None:
         """Return, once, after how many bytes of an event the stream is cut; None if it is not."""

@@ -1,0 +1,97 @@
+"""The transport of the HTTP server: bounds of connections, bytes and time."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+import pytest
+import requests
+
+from fastmon_daemon.inspection import bounded_server
+from fastmon_daemon.inspection.bounded_server import (
+    MAX_CONNECTIONS,
+    MAX_REQUEST_BYTES,
+    BoundedRequestHandler,
+    BoundedServer,
+)
+from fastmon_daemon.inspection.http_server import serve
+from fastmon_daemon.inspection.liveness import Liveness
+from fastmon_daemon.presence.periodic_worker import WorkerErrors
+from fastmon_daemon.settings import ListenAddress
+from tests.builders import HandClock
+from tests.inspection.builders import endpoints_for
+
+
+@contextmanager
+def served(metrics: Callable[[], bytes] = bytes) -> Iterator[ListenAddress]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        listen = ListenAddress("127.0.0.1", free.getsockname()[1])
+    endpoints = endpoints_for(Liveness(HandClock().clock().monotonic), WorkerErrors(), metrics=metrics)
+    with serve(listen, endpoints.by_path(), WorkerErrors()):
+        yield listen
+
+
+def connected(listen: ListenAddress, sent: bytes) -> socket.socket:
+    client = socket.create_connection((listen.host, listen.port), timeout=20)
+    client.sendall(sent)
+    return client
+
+
+def test_unfinished_requests_give_way_to_others() -> None:
+    with served() as listen, ExitStack() as stack:
+        unfinished = [stack.enter_context(connected(listen, b"GET /met")) for _ in range(5 * MAX_CONNECTIONS)]
+        for _ in range(3):
+            assert requests.get(f"http://{listen}/healthz", timeout=20).status_code == 200
+        for each in unfinished[: 4 * MAX_CONNECTIONS]:
+            assert each.recv(1) == b"", "the oldest are closed"
+
+
+def test_readers_that_have_asked_are_not_cut_and_one_more_is_closed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounded_server, "REQUEST_DEADLINE_S", 100.0)
+    go_on, asked = threading.Event(), threading.Semaphore(0)
+
+    class Slow(BoundedRequestHandler):
+        def do_GET(self) -> None:  # noqa: N802
+            asked.release()
+            assert go_on.wait(60)
+            self.wfile.write(b"x")
+
+    server = BoundedServer(ListenAddress("127.0.0.1", 0), Slow)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    listen = ListenAddress("127.0.0.1", server.server_port)
+    with ExitStack() as stack:
+        readers = [stack.enter_context(connected(listen, b"GET / HTTP/1.0\r\n\r\n")) for _ in range(MAX_CONNECTIONS)]
+        for _ in readers:
+            assert asked.acquire(timeout=60)
+        with socket.create_connection((listen.host, listen.port), timeout=60) as latest:
+            assert latest.recv(1) == b""
+        go_on.set()
+        assert [reader.recv(1) for reader in readers] == [b"x"] * MAX_CONNECTIONS
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("sent", [b"GET /metrics HTTP/1.0\r\n", b"GET /metrics HTTP/1.0\r\n\r\n"])
+def test_a_connection_past_its_deadline_is_closed(sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it does not end its request, or does not read its response."""
+    monkeypatch.setattr(bounded_server, "REQUEST_DEADLINE_S", 0.5)
+    with served(lambda: "x" * 50_000_000) as listen, connected(listen, sent) as client:
+        threading.Event().wait(2)
+        received = 0
+        try:
+            while data := client.recv(1 << 20):
+                received += len(data)
+        except ConnectionError:
+            pass
+        assert received < 50_000_000
+
+
+def test_a_request_longer_than_the_limit_is_not_read() -> None:
+    with served() as listen, connected(listen, b"GET /metrics HTTP/1.0\r\nX: ") as client:
+        with pytest.raises(ConnectionError):
+            client.sendall(b"x" * 1000 * MAX_REQUEST_BYTES)
+        assert requests.get(f"http://{listen}/healthz", timeout=20).status_code == 200
