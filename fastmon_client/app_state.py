@@ -56,7 +56,7 @@ class AppState:
         self.intervals = intervals or Intervals()
         self.connection = Connection(at, self.intervals)
         self.alarms = Alarms()
-        self.agents = Agents()
+        self.agents = Agents(self.intervals)
         self.runs: dict[str, Run] = {}
         self._tables = TablesStatus()
         self._verdict: tuple[str, str] = ("", "")

@@ -1,7 +1,8 @@
 """Splits the bytes of an event stream into complete events, for sseclient-py, which parses them. Pure.
 
 sseclient-py gives out a truncated last event as if complete, limits no length, loses the first event after a byte
-order mark, raises at invalid UTF-8, and passes on no `retry:` without data: so this is decided here, before it.
+order mark, joins events whose lines end in different ways, raises at invalid UTF-8, and passes on neither comments nor
+a `retry:` without data: so this is decided here, before it.
 """
 
 from __future__ import annotations
@@ -12,8 +13,7 @@ MAX_EVENT_BYTES = 16 * 1024 * 1024
 """Longest event."""
 
 _BOM = b"\xef\xbb\xbf"
-_BLANK_LINES = (b"\n\n", b"\r\n\r\n", b"\r\r")
-_RETRY = re.compile(rb"(?:^|[\r\n])retry: ?(\d{1,9})(?=[\r\n])")
+_RETRY = re.compile(rb"(?:^|\n)retry: ?(\d{1,9})(?=\n)")
 
 
 class EventSplitter:
@@ -22,22 +22,29 @@ class EventSplitter:
     def __init__(self) -> None:
         self.retry_s: float | None = None
         """The server's last `retry:`, in seconds."""
+        self.had_comment = False
+        """Whether the last chunk began a comment, the heart-beat of many servers."""
         self._kept = bytearray()
         self._at_start = True
+        self._after_return = False
 
     def feed(self, chunk: bytes) -> bytes:
-        """The events that *chunk* completes, as valid UTF-8; empty if none.
+        """The events that *chunk* completes, as valid UTF-8 with line feeds; empty if none.
 
         Raises: ValueError if an event has more than `MAX_EVENT_BYTES`.
         """
-        searched = max(0, len(self._kept) - 3)  # a blank line may have begun in an earlier chunk
+        if self._after_return or b"\r" in chunk:
+            chunk = self._with_line_feeds(chunk)
+        searched = max(0, len(self._kept) - 1)  # a blank line may have begun in an earlier chunk
         self._kept += chunk
         if self._at_start and len(self._kept) >= len(_BOM):
             self._at_start = False
             if self._kept.startswith(_BOM):
                 del self._kept[: len(_BOM)]
                 searched = 0
-        end = max(self._end_of(mark, searched) for mark in _BLANK_LINES)
+        end = self._kept.rfind(b"\n\n", searched) + 2
+        end = end if end > 1 else 0
+        self.had_comment = self._kept.find(b"\n:", searched) >= 0 or (not searched and self._kept.startswith(b":"))
         if len(self._kept) - end > MAX_EVENT_BYTES:
             raise ValueError(f"event has more than {MAX_EVENT_BYTES} bytes")
         block = bytes(self._kept[:end])
@@ -46,6 +53,9 @@ class EventSplitter:
             self.retry_s = int(found[-1]) / 1000
         return block if block.isascii() else block.decode(errors="replace").encode()
 
-    def _end_of(self, mark: bytes, searched: int) -> int:
-        found = self._kept.rfind(mark, searched)
-        return found + len(mark) if found >= 0 else 0
+    def _with_line_feeds(self, chunk: bytes) -> bytes:
+        """*chunk* with each end of a line (CR LF, LF or CR) as LF; a CR LF may be cut in two."""
+        if self._after_return and chunk.startswith(b"\n"):
+            chunk = chunk[1:]
+        self._after_return = chunk.endswith(b"\r")
+        return chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -130,19 +132,20 @@ class Stream:
             self.connected_once = True
             yield [Connected()]
             try:
-                for block in self._complete_events(response):
-                    found = (_notice(event.event, event.data) for event in SSEClient(iter([block])).events())
-                    yield [notice for notice in found if notice is not None]
+                yield from self._batches_of(response)
             finally:
                 self._response = None
 
-    def _complete_events(self, response: requests.Response) -> Iterator[bytes]:
+    def _batches_of(self, response: requests.Response) -> Iterator[list[Notice]]:
         splitter = EventSplitter()
         while not self._stopped and (chunk := read_chunk(response, 65536)):
-            if block := splitter.feed(chunk):
-                yield block
+            block = splitter.feed(chunk)
             if splitter.retry_s is not None:
                 self._server_retry_s = splitter.retry_s
+            found = (_notice(event.event, event.data) for event in SSEClient(iter([block])).events()) if block else ()
+            notices = [notice for notice in found if notice is not None]
+            if notices or splitter.had_comment:
+                yield notices or [HeartBeat()]
 
     def _connect(self) -> requests.Response | None:
         """The response; None if stopped. A thread sends the request, for `stop` to end the wait."""
@@ -205,11 +208,14 @@ def reconnecting(
                 return
             state.prepare_for_next_attempt()
             continue
+        opened_at = math.inf
         try:
             for batch in connection():
-                state.attempt_number = 1  # the pauses grow again from the shortest
+                opened_at = min(opened_at, time.monotonic())
                 yield batch
         except ConnectionEnded as exc:
+            if time.monotonic() - opened_at >= intervals.stable_s:  # one that opens and ends at once is no success
+                state.attempt_number = 1
             state.set_exception((ConnectionEnded, exc, exc.__traceback__))
 
 
