@@ -70,6 +70,7 @@ class AppState:
         """Number of STFs whose TF files are queried now, by run."""
         self._recent: deque[tuple[datetime, TfFile, str, bool]] = deque(maxlen=MAX_RECENT)
         self._rates = RateSeries()
+        self._shows_all = ANNOUNCED in filter_.types and not filter_.restricts
         self._table = RunTable(last, filter_.run_ids)
         self._silence = Silence(topic, at)
         self._unmatched_agents = UnmatchedAgents(filter_)
@@ -82,7 +83,7 @@ class AppState:
         kind = str(message.get("msg_type"))
         if kind == ANNOUNCED:
             self._silence.end(at)
-            if self._filter.namespace in (None, message.get("namespace")):
+            if self._filter.agents and self._filter.namespace in (None, message.get("namespace")):
                 self._unmatched_agents.record(message)
             self.agents.record_sign(message.get("processed_by"), at)
             return self._ingest(message, at, backfilled=False)
@@ -339,16 +340,19 @@ class AppState:
     def _ingest(self, message: Mapping[str, Any], at: datetime, *, backfilled: bool) -> bool:
         tf = TfFile.of(message)
         run = self.run(tf.run, at)
-        run.record_namespace(message.get("namespace"))
+        if run.namespace is None:
+            run.record_namespace(message.get("namespace"))
         compared_at = run.verified_at
         is_new = run.ingest(tf, at, backfilled=backfilled) and not (backfilled and run.was_shown)
         if is_new and backfilled and self._filter.matches_run(run.name, run.namespace):
             self._silence.record_backfilled(tf.timestamp, compared_at, at)
-        if not is_new or not self._filter.matches(message):
+        if not is_new or not (self._shows_all or self._filter.matches(message)):
             return False
-        timestamp = min(at, tf.timestamp or at) if backfilled else at
-        if not backfilled:
-            self._rates.add(timestamp)
+        timestamp = at
+        if backfilled:
+            timestamp = min(at, tf.timestamp or at)
+        else:
+            self._rates.add(at)
         self._recent.append((timestamp, tf, str(message.get("status") or "registered"), backfilled))
         return True
 

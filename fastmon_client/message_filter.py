@@ -34,6 +34,11 @@ class MessageFilter:
     namespace: str | None = None
 
     @property
+    def restricts(self) -> bool:
+        """Whether messages of a type in `types` may be hidden."""
+        return bool(self.agents or self.run_ids or self.namespace is not None)
+
+    @property
     def subscribed_types(self) -> tuple[str, ...]:
         """The types to request from the server: more than are shown, to learn the end of a run."""
         return tuple(dict.fromkeys((*self.types, *_ALWAYS_SUBSCRIBED)))

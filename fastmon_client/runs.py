@@ -200,7 +200,9 @@ class Run:
             self.unsized += 1
         else:
             self.volume += tf.size
-        timestamp = min(at, tf.timestamp or at)
+        timestamp = tf.timestamp
+        if timestamp is None or timestamp > at:
+            timestamp = at
         if self.last_at is None or timestamp > self.last_at:
             self.last_at = timestamp
         if backfilled:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +44,8 @@ class Heard:
     """The snapshot of a dashboard that was there from the start."""
     late: dict[str, Any]
     """The snapshot of a dashboard that came when all was over."""
+    verdicts: dict[str, dict[str, Any]]
+    """What the page said while no daemon lived: after SIGTERM, after `kill -9`, and with a new one."""
 
 
 @pytest.fixture(scope="module")
@@ -50,13 +54,18 @@ def heard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Heard]:
     with tellers_testbed(folder) as testbed, EarlyClient(testbed.monitor.url, "--last", "0") as early:
         url = testbed.monitor.url
         with Dashboard(url, token=TOKEN, **INTERVALS) as page:
-            _play(testbed)
+            verdicts = _play(testbed, page)
             wait_until(lambda: not not_compared(newest_snapshot(page)), "all runs are compared")
             with Dashboard(url, "--last", "200", token=TOKEN, **INTERVALS) as late:
                 wait_until(lambda: newest_snapshot(late)["runs_total"] >= len(RUNS) + len(MANY), "all runs are listed")
                 wait_until(lambda: not newest_snapshot(late)["loading"]["runs"], "all runs are read", 120)
                 yield Heard(
-                    testbed, testbed.told_by_tables(), early.end(), newest_snapshot(page), newest_snapshot(late)
+                    testbed,
+                    testbed.told_by_tables(),
+                    early.end(),
+                    newest_snapshot(page),
+                    newest_snapshot(late),
+                    verdicts,
                 )
 
 
@@ -67,9 +76,24 @@ def not_compared(snapshot: dict[str, Any]) -> list[str]:
     ]  # fmt: skip
 
 
-def _play(testbed: TellersTestbed) -> None:
-    for play in (_play_whole_runs, _play_changed_fractions, _play_a_kill, _play_three_at_once, _play_losses):
-        play(testbed)
+def _play(testbed: TellersTestbed, page: Dashboard) -> dict[str, dict[str, Any]]:
+    _play_whole_runs(testbed)
+    found = _play_changed_fractions(testbed, page)
+    _play_a_kill(testbed)
+    _play_three_at_once(testbed)
+    return {**found, **_play_losses(testbed, page)}
+
+
+def verdict_with(page: Dashboard, text: str) -> dict[str, Any]:
+    """The first verdict whose reason contains *text*."""
+    found: dict[str, Any] = {}
+
+    def is_told() -> bool:
+        found.update(newest_snapshot(page)["verdict"])
+        return text in found["reason"]
+
+    wait_until(is_told, f"{text}: {found}")
+    return found
 
 
 def _play_whole_runs(testbed: TellersTestbed) -> None:
@@ -85,7 +109,7 @@ def _play_whole_runs(testbed: TellersTestbed) -> None:
     testbed.wait_until_complete(1)
 
 
-def _play_changed_fractions(testbed: TellersTestbed) -> None:
+def _play_changed_fractions(testbed: TellersTestbed, page: Dashboard) -> dict[str, dict[str, Any]]:
     testbed.begin(3)  # lowered as by an operator who notices the default, with STFs waiting
     testbed.take(3, range(1, 21))
     testbed.wait_for_finalized(12 + len(MANY) + 20)
@@ -104,11 +128,14 @@ def _play_changed_fractions(testbed: TellersTestbed) -> None:
     testbed.begin(4)
     testbed.take(4, range(1, 31))
     testbed.wait_for_finalized(12 + len(MANY) + 65 + 25 + 30)
-    testbed.kill_daemon()
+    testbed.stop_daemon()
+    stopped = verdict_with(page, "has stopped")
     testbed.start_daemon(1.0)
     testbed.take(4, range(31, 41))
+    flowing = verdict_with(page, "TF files/s")
     testbed.end(4, 40)
     testbed.wait_until_complete(4)
+    return {"stopped": stopped, "flowing": flowing}
 
 
 def _play_a_kill(testbed: TellersTestbed) -> None:
@@ -134,7 +161,7 @@ def _play_three_at_once(testbed: TellersTestbed) -> None:
     testbed.wait_until_complete(6, 7, 8)
 
 
-def _play_losses(testbed: TellersTestbed) -> None:
+def _play_losses(testbed: TellersTestbed, page: Dashboard) -> dict[str, dict[str, Any]]:
     testbed.begin(9)
     testbed.take(9, range(1, 4))
     testbed.is_deaf = True  # the stream stays open, and delivers nothing
@@ -149,7 +176,9 @@ def _play_losses(testbed: TellersTestbed) -> None:
     testbed.wait_for_finalized(finished + 5)
     testbed.kill_daemon()
     testbed.take(10, [6, 7, 9, 10])  # 8 is never registered
+    killed = verdict_with(page, "is silent")
     testbed.end(10, 10)
+    return {"killed": killed}
 
 
 def rows(snapshot: dict[str, Any]) -> dict[int, dict[str, Any]]:
@@ -212,7 +241,17 @@ def test_134_runs_are_listed_in_their_own_order_and_counted_once(heard: Heard) -
     assert [row["state"] for row in heard.page["runs"][10:]] == ["complete"] * 20
 
 
-def test_a_dead_daemon_is_named_by_who_was_there(heard: Heard) -> None:
-    [agent] = heard.page["tiles"]["daemon"]["agents"]
-    assert agent["name"].startswith("fastmon-agent-")
+@pytest.mark.parametrize(
+    ("how", "what", "act"), [("stopped", "has stopped", "start"), ("killed", "is silent", "status")]
+)
+def test_a_dead_daemon_is_named_with_its_host_and_the_remedy(heard: Heard, how: str, what: str, act: str) -> None:
+    verdict, host = heard.verdicts[how], socket.gethostname()
+    assert (verdict["word"], verdict["state"]) == ("NOT FLOWING", "bad")
+    assert re.fullmatch(rf"fastmon-agent-\S+ on {host} {what}", verdict["reason"])
+    assert verdict["remedy"] == f"on {host}: systemctl {act} fastmon-daemon"
+    assert verdict["since"]
+
+
+def test_the_word_is_green_again_when_all_four_tiles_are(heard: Heard) -> None:
+    assert heard.verdicts["flowing"]["word"] == "FLOWING"
     assert heard.page["tiles"]["missing"]["run"] == "10"

@@ -21,7 +21,8 @@ from tests.client.client_process import QUICK, Client, Dashboard
 from tests.processes import TOKEN, LiveTestbed, ended, wait_until
 
 HEADERS = {"Authorization": f"Token {TOKEN}"}
-INTERVALS = QUICK | {"agents_s": 0.5, "end_timeout_s": 30.0}
+INTERVALS = QUICK | {"agents_s": 0.5, "end_timeout_s": 30.0, "silent_after_s": 20.0}
+"""A daemon beats every 15 s."""
 Row = Mapping[str, Any]
 
 
@@ -56,6 +57,12 @@ class TellersTestbed(LiveTestbed):
         """`kill -9`."""
         assert self._daemon is not None
         self._daemon.kill()
+        self._daemon.wait()
+
+    def stop_daemon(self) -> None:
+        """SIGTERM."""
+        assert self._daemon is not None
+        self._daemon.terminate()
         self._daemon.wait()
 
     def begin(self, run: int) -> None:
