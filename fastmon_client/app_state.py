@@ -17,6 +17,7 @@ from fastmon_client.alarms import Alarms
 from fastmon_client.archive import RunArchive
 from fastmon_client.connection import Connection
 from fastmon_client.intervals import Intervals
+from fastmon_client.log_throttle import LogThrottle
 from fastmon_client.message_filter import RUN_SUMMARY, STF_GENERATED, MessageFilter, UnmatchedAgents
 from fastmon_client.rates import BIN_S, RateSeries
 from fastmon_client.runs import STATE_AFTER, Run, RunTable
@@ -28,8 +29,12 @@ from fastmon_client.verdict import OPEN, Facts, TablesStatus, judge
 
 MAX_FULL_RUNS = 8
 """Runs kept with their STFs. Of older finished runs only the row is kept."""
-MAX_OPEN_RUNS = 100
-"""Runs kept with their STFs although they are not finished; the least active ones are dropped."""
+MAX_OPEN_RUNS = 200
+"""Runs kept with their STFs while they are not finished: whoever may publish can invent any number."""
+MAX_MEMORY = 48 * 1024 * 1024
+"""Bytes for the STFs of all runs."""
+_GROWTH = 64 * 1024
+"""Bytes by which the STFs of one run may grow before all are counted."""
 MAX_RUNS = 50
 """Runs in a snapshot."""
 MAX_RECENT = 200
@@ -63,6 +68,9 @@ class AppState:
         """The word of the last verdict, and its begin."""
         self._monitor, self._filter, self._started_at = monitor, filter_, at
         self._stale_after = timedelta(seconds=stale_after_s)
+        self._memory = 0
+        """Bytes for the STFs of all runs, roughly."""
+        self._log = LogThrottle()
         self._archive = RunArchive()
         self._live_since: datetime | None = None
         """Since when the stream is read without a gap."""
@@ -144,7 +152,11 @@ class AppState:
         """Record the monitor's STFs (name, time of registration); returns those whose TF files to query."""
         self._record_answer(None, at)
         run = self.runs.get(name)
-        return run.record_listing(stfs, at, self._live_since) if run else []
+        if run is None:
+            return []
+        found = run.record_listing(stfs, at, self._live_since)
+        self._limit_memory(at)
+        return found if name in self.runs else []
 
     def record_tf_files(
         self, name: str, stf: str, rows: Sequence[Mapping[str, Any]], at: datetime
@@ -307,7 +319,8 @@ class AppState:
 
     def _add_run(self, name: str, at: datetime, *, is_past: bool = False) -> Run:
         if len(self.runs) >= MAX_OPEN_RUNS and not is_past:
-            self._drop(min(self.runs.values(), key=lambda run: run.active_at), at)
+            for other in self._least_likely_first(self.runs.values())[: MAX_OPEN_RUNS // 4]:
+                self._drop(other, at, f"more than {MAX_OPEN_RUNS} runs at a time")
         run = Run(name, at, self.intervals, is_past=is_past)
         run.was_shown |= self._archive.take(name, is_read_again=run.is_numbered)
         self.runs[name] = run
@@ -330,6 +343,7 @@ class AppState:
         total = message.get("total_stf_files")
         if type(total) is int and 0 < total <= MAX_SEQUENCE:
             run.stfs.extend_to(total)
+            self._record_growth(run, at)
         run.record_state(kind, at, parse_timestamp(message.get("timestamp")))
 
     def _record_summary(self, run: Run, message: Mapping[str, Any], at: datetime) -> None:
@@ -344,6 +358,8 @@ class AppState:
             run.record_namespace(message.get("namespace"))
         compared_at = run.verified_at
         is_new = run.ingest(tf, at, backfilled=backfilled) and not (backfilled and run.was_shown)
+        if run.stfs.grown > _GROWTH:
+            self._record_growth(run, at)
         if is_new and backfilled and self._filter.matches_run(run.name, run.namespace):
             self._silence.record_backfilled(tf.timestamp, compared_at, at)
         if not is_new or not (self._shows_all or self._filter.matches(message)):
@@ -364,7 +380,32 @@ class AppState:
             for run in finished[:excess]:
                 self._drop(run, at)
 
-    def _drop(self, run: Run, at: datetime) -> None:
+    def _least_likely_first(self, runs: Iterable[Run]) -> list[Run]:
+        """Those that may be invented: not in the monitor's table; then the others, idle for the longest first."""
+        return sorted(runs, key=lambda run: (self._table.contains(run.name), run.active_at))
+
+    def _record_growth(self, run: Run, at: datetime) -> None:
+        self._memory += run.stfs.grown
+        run.stfs.grown = 0
+        if self._memory > MAX_MEMORY:
+            self._limit_memory(at)
+
+    def _limit_memory(self, at: datetime) -> None:
+        """Keep only the rows of some large runs if all take more than `MAX_MEMORY`."""
+        total = sum(run.stfs.memory for run in self.runs.values())
+        if total > MAX_MEMORY:
+            large = [run for run in self.runs.values() if run.stfs.memory >= total / len(self.runs)]
+            for run in self._least_likely_first(large):
+                if total <= MAX_MEMORY * 3 / 4 or len(self.runs) == 1:
+                    break
+                total -= run.stfs.memory
+                self._drop(run, at, f"the STFs of all runs take more than {MAX_MEMORY >> 20} MB")
+        self._memory = total
+
+    def _drop(self, run: Run, at: datetime, why: str = "") -> None:
+        """Keep only the row of *run*; *why*: although it is not finished."""
+        if why:
+            self._log.record("run dropped", f"run {run.name}: not followed any more: {why}")
         self.alarms.end_all_of(run.name, at)
         del self.runs[run.name]
         if self._filter.matches_run(run.name, run.namespace):

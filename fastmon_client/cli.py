@@ -18,6 +18,7 @@ from fastmon_client.diagnostics import Diagnostics
 from fastmon_client.environment import Environment
 from fastmon_client.formatting import escape
 from fastmon_client.intervals import Intervals
+from fastmon_client.log_throttle import throttled_libraries
 from fastmon_client.output import JsonLines, Lines, Quiet, summary_object
 from fastmon_client.session import Session, StopConditions
 from fastmon_client.settings import broker_from, monitor_from, settings_with_sources
@@ -144,7 +145,9 @@ def _exit_code(session: Session, end: ShutdownReason, snapshot: Snapshot, *, fai
 
 @cli.command()
 @options.monitor_url
-@click.option("--run", "run_number", type=click.IntRange(min=0), required=True, metavar="N", help="Summarize this run.")
+@click.option(
+    "--run", "run_number", type=options.RunNumber(min=0), required=True, metavar="N", help="Summarize this run."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, like a run of start --json.")
 def summary(monitor_url: str | None, run_number: int, as_json: bool) -> None:
     """Summarize a run from the monitor's tables.
@@ -270,7 +273,8 @@ def main(intervals: Intervals | None = None) -> None:
     # A script's `&` starts its children with SIGINT ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     guard_streams()
-    code = _exit_code_of_command(intervals)
+    with throttled_libraries():
+        code = _exit_code_of_command(intervals)
     reason = lost_output()
     if reason and code != INTERRUPTED:
         code = OUTPUT_LOST

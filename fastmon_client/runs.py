@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import Any
 
 from fastmon_client.intervals import Intervals
@@ -28,7 +29,12 @@ MAX_PAST_READS = 3000
 """STFs of a past run whose TF files are read, so that the calls are bounded."""
 MAX_RUN_DURATION = timedelta(days=1)
 """An older run of the table counts as ended."""
+_NUMBERS = count()
+"""Numbers the runs in the order in which the client learns of them."""
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+MAX_KNOWN_RUNS = 200_000
+MAX_NEW_RUNS = 50
+"""New runs that one later response of the monitor may add."""
 HEARD_MARGIN = timedelta(seconds=10)
 """After a connection, until all TF files of new STFs are surely announced to us."""
 
@@ -65,6 +71,7 @@ class Run:
         self.name = name
         self.namespace: str | None = None
         """From the first message that named one."""
+        self._number = next(_NUMBERS)
         self.was_shown = was_shown or is_past
         """Whether its TF files are not shown when they are found in the tables."""
         self.is_past = is_past
@@ -139,7 +146,7 @@ class Run:
     @property
     def order(self) -> tuple[datetime, int]:
         """Key that orders runs by their own time: their begin, else when this client learned of them."""
-        return self.began_at or self.first_at, int(self.name) if self.is_numbered else 0
+        return self.began_at or self.first_at, self._number
 
     def record_state(self, kind: str, at: datetime, own_time: datetime | None = None) -> None:
         """Record a run event, made at *own_time*; nothing reopens an ended run."""
@@ -250,7 +257,9 @@ class Run:
             self.unknown_reason = f"too many STFs to read: fastmon-client summary --run {self.name} reads them all"
             self.compare_at = None
             return
-        if began >= self._unverified_since and not self.stfs.unread:
+        if self.stfs.unread:
+            self.unknown_reason = f"{self.stfs.unread} more STFs without TF files than are compared"
+        elif began >= self._unverified_since:
             self.verified_at, self.unknown_reason = at, ""
         self._take_summary_in(at)
         self.compare_at = self._next_comparison(began, at)
@@ -443,8 +452,14 @@ class RunTable:
             fresh |= {number for number in found if str(number) in self._named}
         else:
             fresh = found.keys() - self._numbers
-        self._numbers = (self._numbers or set()) | found.keys()
-        return sorted(fresh, key=lambda number: (_began(found[number]), number)), found
+        limit = MAX_NEW_RUNS + self._last + len(self._named) if self._numbers is None else MAX_NEW_RUNS
+        known = (self._numbers or set()) | found.keys()
+        self._numbers = known if len(known) <= MAX_KNOWN_RUNS else set(found)
+        return sorted(fresh, key=lambda number: (_began(found[number]), number))[-limit:], found
+
+    def contains(self, run: str) -> bool:
+        """Whether the table ever contained the *run* of this name."""
+        return run.isdigit() and int(run) in (self._numbers or ())
 
     @staticmethod
     def may_run(row: Mapping[str, Any], at: datetime) -> bool:

@@ -246,7 +246,8 @@ class Session:
         at, monotonic = now(), time.monotonic()
         self._next_tick_at = monotonic + self._intervals.tick_s
         self._streams.tick(monotonic)
-        self._start_comparisons(at)
+        if not self._queries.is_behind:
+            self._start_comparisons(at)
         if monotonic >= self._list_runs_at:
             self._list_runs_at = monotonic + self._intervals.runs_s
             self._queries.list_runs()

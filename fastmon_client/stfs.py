@@ -20,10 +20,16 @@ from fastmon_client.tffile import TfFile
 MAX_OPEN_STFS = 2000
 MAX_ABSENT = 2000
 """STFs without TF files whose answer is awaited at once; the next listing names more."""
+MAX_TF_FILES_PER_STF = 2000
+"""Whoever may publish can announce any number; an STF has 1000 TFs."""
+MAX_TF_FILES = 200_000
+"""TF files of STFs that are not compacted."""
 MAX_REREAD = 100
 """STFs without TF files that are read again after a loss of the stream, or one comparison after another."""
 STRIP_LENGTH = 600
 _MAX_GAPS = 100_000
+_MAX_COMPACTED_NAMES = 100_000
+_BYTES_PER_STF, _BYTES_PER_TF_FILE = 1200, 150
 
 _UNSEEN, _LISTED, _PRESENT, _RECOVERED = range(4)
 _COMPACTED = 4
@@ -89,8 +95,11 @@ class Stfs:
         """Distinct present numbers: in all, selected by all fractions, selected by at least one."""
         self._gaps_by_class = (0, 0)
         """Gaps selected by all fractions, and by at least one."""
-        self._compacted: set[str] = set()
-        """Names of compacted STFs whose name does not contain their number."""
+        self._compacted: dict[int, None] = {}
+        """Hashes of the names of compacted STFs whose name does not contain their number, oldest first."""
+        self._open_tf_files = 0
+        self.grown = 0
+        """About how many bytes it takes more than when this was set to 0."""
         self._has_listing = False
         self._again: set[str] = set()
         """Settled STFs whose TF files are queried again."""
@@ -109,8 +118,12 @@ class Stfs:
             repeats = backfilled or known not in stf.unannounced
             stf.unannounced.pop(known, None)
             return False if repeats else None
+        if len(ids) >= MAX_TF_FILES_PER_STF:
+            return False
         identity = identity or f"?{len(ids)}"
         ids.add(identity)
+        self._open_tf_files += 1
+        self.grown += _BYTES_PER_TF_FILE
         if backfilled:
             stf.unannounced[identity] = hash(tf.tf_file_id)
         stf.since = max(stf.since, min(at, tf.timestamp or at)) if backfilled else at
@@ -151,6 +164,7 @@ class Stfs:
         self.record_fraction(tf.fraction)
         self._open[tf.stf_filename] = self._incomplete[tf.stf_filename] = stf
         self.seen += 1
+        self.grown += _BYTES_PER_STF
         self._without_total += 1
         if tf.sequence:
             self.extend_to(tf.sequence)
@@ -168,26 +182,39 @@ class Stfs:
         self._without_total -= 1
 
     def _compact(self) -> None:
-        if len(self._open) > MAX_OPEN_STFS:
+        is_full = self._open_tf_files > MAX_TF_FILES
+        if len(self._open) > MAX_OPEN_STFS or is_full:
             name, oldest = next(iter(self._open.items()))
             del self._open[name]
-            if not oldest.is_complete and len(self._open) < 10 * MAX_OPEN_STFS:
+            if not oldest.is_complete and len(self._open) < 10 * MAX_OPEN_STFS and not is_full:
                 self._open[name] = oldest
                 return
             self._incomplete.pop(name, None)
+            self._open_tf_files -= len(oldest.ids)
+            self.grown -= _BYTES_PER_STF + _BYTES_PER_TF_FILE * len(oldest.ids)
             if oldest.sequence and oldest.sequence == sequence_of(None, name):
                 self._codes[oldest.sequence] |= _COMPACTED
-            else:
-                self._compacted.add(name)
+                return
+            if len(self._compacted) >= _MAX_COMPACTED_NAMES:
+                del self._compacted[next(iter(self._compacted))]
+            self._compacted[hash(name)] = None
 
     def _is_compacted(self, name: str, sequence: int | None) -> bool:
-        return _COMPACTED <= self._code(sequence) < _EMPTY or name in self._compacted
+        return _COMPACTED <= self._code(sequence) < _EMPTY or hash(name) in self._compacted
+
+    @property
+    def memory(self) -> int:
+        """About how many bytes it takes."""
+        objects = _BYTES_PER_STF * (len(self._open) + len(self._absent)) + _BYTES_PER_TF_FILE * self._open_tf_files
+        return len(self._codes) + objects + 150 * (len(self._gaps) + len(self._compacted))
 
     def extend_to(self, sequence: int) -> None:
         """Raise the highest known sequence number."""
         self.highest = max(self.highest, sequence)
         if len(self._codes) <= sequence:
-            self._codes.extend(bytes(max(1000, sequence + 1 - len(self._codes))))
+            more = max(1000, sequence + 1 - len(self._codes))
+            self._codes.extend(bytes(more))
+            self.grown += more
 
     def record_listing(
         self, stfs: Iterable[tuple[str, datetime]], at: datetime, min_age: timedelta, grace: timedelta,
@@ -200,16 +227,18 @@ class Stfs:
         """
         again = self._next_again()
         self._again = set()
-        names: set[str] = set()
+        listed: set[str] = set()
         newest: datetime | None = None
         unread: list[Stf] = []
         for name, since in stfs:
-            names.add(name)
             newest = max(newest or since, since)
             sequence = sequence_of(None, name)
             if sequence:
                 self.extend_to(sequence)
-            if name in self._open or self._is_compacted(name, sequence):
+            if name in self._open:
+                listed.add(name)
+                continue
+            if self._is_compacted(name, sequence):
                 continue
             code = self._code(sequence)
             if sequence and code == _UNSEEN:
@@ -228,7 +257,7 @@ class Stfs:
         self.unread = len(unread) - len(self._absent)
         self._find_gaps(min(at, newest or at))  # earlier STFs should be registered by then
         settled = [stf for stf in self._open.values() if at - stf.since >= min_age]
-        self.unconfirmed = sum(stf.name not in names for stf in settled)
+        self.unconfirmed = sum(stf.name not in listed for stf in settled)
         incomplete = [stf.name for stf in self._incomplete.values() if at - stf.since >= min_age]
         absent = [
             stf.name for stf in self._absent.values()

@@ -115,8 +115,8 @@ def _public_host(url: str) -> str:
         host, _port = checked_host(parts.hostname or ""), parts.port
     except ValueError as exc:
         raise click.UsageError(f"--public-url {url}: {exc}: use https://HOST") from exc
-    if parts.scheme != "https" or parts.path not in ("", "/") or parts.query or parts.fragment or "@" in parts.netloc:
-        raise click.UsageError(f"--public-url {url}: use https://HOST or https://HOST:PORT, without a path")
+    if parts.scheme != "https" or parts.query or parts.fragment or "@" in parts.netloc:
+        raise click.UsageError(f"--public-url {url}: use https://HOST or https://HOST/PATH")
     return host
 
 

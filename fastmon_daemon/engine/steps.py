@@ -176,15 +176,8 @@ def _by_row(stf: Stf, row: StfFile) -> tuple[Stf, Sampled | None]:
     if stf.plan is None or (tf_count, size_bytes) == (stf.tf_count, stf.size_bytes):
         return stf, None
     plan = replace(stf.plan, tf_count=tf_count or stf.plan.tf_count)
-    sample = _draw(plan, stf.filename, size_bytes)
-    tfs = tuple(
-        Tf(sequence=each.sequence, filename=each.filename, first=each.first, last=each.last, count=each.count,
-           size_bytes=size)
-        for each, size in zip(sample.ranges, sample.sizes, strict=True)
-    )  # fmt: skip
-    return replace(stf, tf_count=tf_count, size_bytes=size_bytes, plan=plan, tfs=tfs), replace(
-        sample, tf_count=tf_count, size_bytes=size_bytes
-    )
+    sample = replace(_draw(plan, stf.filename, size_bytes), tf_count=tf_count, size_bytes=size_bytes)
+    return sample.of(stf), sample
 
 
 def _draw(plan: SamplePlan, filename: str, size_bytes: int | None) -> Sampled:

@@ -83,12 +83,32 @@ class Outbox(OutboxReader):
                     self._db.execute("commit")
             except BaseException:
                 self._facts.clear()
-                if self._db.conn.in_transaction:  # a full disk has already rolled back
+                if self.in_transaction:
                     self._db.execute("rollback")
                 raise
         facts, self._facts = self._facts, []
         for fact in facts:
             self._committed(fact)
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """Undo what the block writes, and no more of the transaction, if it raises."""
+        before = len(self._facts)
+        self._db.execute("savepoint part")
+        try:
+            yield
+        except BaseException:
+            del self._facts[before:]
+            if self.in_transaction:
+                self._db.execute("rollback to part")
+                self._db.execute("release part")
+            raise
+        self._db.execute("release part")
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open: a full disk ends it."""
+        return self._db.conn.in_transaction
 
     def receive(self, new: NewStf, state: str, now: datetime) -> ReceiveOutcome:
         """Store an STF in *state* with its first history row; a known one changes nothing."""
@@ -181,11 +201,10 @@ class Outbox(OutboxReader):
             self._insert_tfs(stf_id, result)
 
     def _insert_tfs(self, stf_id: int, result: Sampled) -> None:
-        for block, size in zip(result.ranges, result.sizes, strict=True):
-            self._db.execute(
-                "insert into tf (stf, sequence, filename, first, last, count, size_bytes) values (?, ?, ?, ?, ?, ?, ?)",
-                [stf_id, block.sequence, block.filename, block.first, block.last, block.count, size],
-            )
+        self._db.conn.executemany(
+            "insert into tf (stf, sequence, filename, first, last, count, size_bytes) values (?, ?, ?, ?, ?, ?, ?)",
+            [(stf_id, tf.sequence, tf.filename, tf.first, tf.last, tf.count, tf.size_bytes) for tf in result.tfs],
+        )
 
     def move(
         self, stf: Stf, trigger: str, dest: str, now: datetime, *, finalized: bool, note: str | None = None

@@ -53,7 +53,7 @@ Submit = Callable[[Write], Future[Any]]
 class StageReporter:
     """Reports the stages; `worker` runs it."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (keyword arguments)
         self,
         client: AgentClient,
         agent_name: str,
@@ -62,9 +62,13 @@ class StageReporter:
         submit: Submit,
         busy: Callable[[], bool],
         selected: Callable[[Stf], bool],
+        row_was_read: Callable[[Stf, int | None], object],
         errors: WorkerErrors,
     ) -> None:
-        """*busy* returns whether the engine has calls in flight, *selected* whether an STF will not be skipped."""
+        """*busy* returns whether the engine has calls in flight, *selected* whether an STF will not be skipped.
+
+        *row_was_read* gets each STF whose row at the monitor was read, and the key of the run in that row.
+        """
         self._client = client
         self._agent_name = agent_name
         self._chart = health_checker.chart
@@ -72,6 +76,7 @@ class StageReporter:
         self._submit = submit
         self._busy = busy
         self._selected = selected
+        self._row_was_read = row_was_read
         self._monotonic = health_checker.clock.monotonic
         self._attempt = BestEffortCall("workflow stages", self._monotonic)
         self._postponed: dict[int, tuple[int, float]] = {}
@@ -197,6 +202,8 @@ class StageReporter:
             workflow, file_id = (record.workflow_id, record.file_id) if record else (None, None)
             if record is None:
                 self._unregistered.add(stf.id)
+            else:
+                self._row_was_read(stf, record.run_key)
             if workflow is None:
                 workflow, is_new = self._client.create_workflow(workflow_row(report, self._chart, file_id)), True
             elif (run := self._client.run_of_workflow(workflow)) and run_identity(run) != run_identity(stf.run_id):

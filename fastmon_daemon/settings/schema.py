@@ -31,6 +31,7 @@ from fastmon_daemon.settings.fields import (
     as_testbed_config,
     as_text,
     as_url,
+    as_workers,
     comma_list,
     one_of,
     setting,
@@ -188,7 +189,11 @@ class Settings:
         NOT_NEGATIVE,
     )
     workers: int = setting(
-        "FASTMON_WORKERS", "4", "Maximum number of concurrent calls to monitor and broker.", whole(1, 64)
+        "FASTMON_WORKERS",
+        "auto",
+        "Most calls to the monitor at once, and most announcements. auto (32): as many as the other side takes, "
+        "found from the times of its answers.",
+        as_workers,
     )
     stuck_after_s: float = setting(
         "FASTMON_STUCK_AFTER", "60", "Seconds without progress after which an STF counts as stuck.", POSITIVE

@@ -69,6 +69,8 @@ class Bench:
         self.engine = self.testbed.engine(self.outbox)
         self.own_reads: Counter[str] = Counter()
         """The reads of whole tables by `rows`."""
+        self.rows_read: list[tuple[str, int | None]] = []
+        """The STFs whose rows the reporter passed on, and the keys of their runs."""
         self.client = agent_client_for(monitor, RecordingClient)
         self.stages = self.reporter()
 
@@ -82,6 +84,7 @@ class Bench:
             submit=submit or self.submit,
             busy=lambda: False,
             selected=partial(gets_tf_files, self.testbed.settings.selection_fraction),
+            row_was_read=lambda stf, run_key: self.rows_read.append((stf.filename, run_key)),
             errors=WorkerErrors(),
         )
 
