@@ -38,6 +38,8 @@ def run(once: bool, mode: str | None, db: Path | None) -> None:
     logs.log_uncaught()
     for name in context.settings.unknown:
         logger.warning("{}", describe_unknown(name))
+    for warning in context.settings.exposed:
+        logger.warning("{}", warning)
     logger.info("database path from {}", context.database_rule)
     try:
         code = serve(context, once=once)

@@ -37,10 +37,10 @@ class TransitionWriter:
             if not isinstance(error, PermanentError):
                 bound = logger.bind(stf=stf.filename, run=stf.run)
                 bound.opt(exception=error).error("{}: unexpected error", stf.filename)
-            return self._move(stf, "fail", note=_reason(error)) is not None
+            return self._fail(stf, _reason(error))
         if charge and stf.spent_s + spent_s >= BUDGET_S:
             kind = "stf_not_registered" if isinstance(error, ParentNotRegistered) else "always_failing"
-            return self._move(stf, "fail", note=f"{kind}: {_reason(error)}") is not None
+            return self._fail(stf, f"{kind}: {_reason(error)}")
         own_pause = backoff(stf.attempts + 1, jitter=self._config.jitter)
         delay = max(own_pause, requested_pause(error.retry_after_s))
         is_same = bool(stf.last_error) and _reason(error).startswith(stf.last_error or "")  # as stored, it may be cut
@@ -89,6 +89,13 @@ class TransitionWriter:
         now = self._now()
         self._outbox.save_progress(stf.id, answer, now)
         return self._move(stf.with_result(answer, format_timestamp(now)), trigger)
+
+    def _fail(self, stf: Stf, reason: str) -> bool:
+        """Move an STF to `failed`; returns whether nobody else moved it."""
+        failed = self._move(stf, "fail", note=reason) is not None
+        if failed and stf.plan is None:
+            self._outbox.stages.owe(stf.id)
+        return failed
 
     def _move(self, stf: Stf, trigger: str, note: str | None = None) -> Stf | None:
         """Move an STF; return it as it is then, or None if somebody else moved it."""

@@ -236,6 +236,7 @@ class Settings:
     sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     """Field name -> source of its value: environment, .env, ~/.env, default, or the setting that implied it."""
     unknown: tuple[str, ...] = field(default=(), compare=False)
+    exposed: tuple[str, ...] = field(default=(), compare=False)
     """FASTMON_ variables that match no setting, sorted: probably misspelled."""
 
     @classmethod
@@ -249,7 +250,7 @@ class Settings:
         result = read_settings(all_settings(), environ, working_folder=working_folder, home=home)
         if result.errors:
             raise next(iter(result.errors.values()))
-        return cls(**result.values, sources=result.sources, unknown=result.unknown)
+        return cls(**result.values, sources=result.sources, unknown=result.unknown, exposed=result.exposed)
 
 
 def describe_unknown(name: str) -> str:
