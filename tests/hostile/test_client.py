@@ -14,7 +14,6 @@ from typing import Any
 
 import requests
 
-from fastmon_client.intervals import Intervals
 from tests.hostile.attack import Scene, attack
 from tests.hostile.endless_monitor import EndlessMonitor
 from tests.processes import DEADLINE_S, wait_until
@@ -57,8 +56,11 @@ class Viewer:
     """A running client with a page, whose snapshots are read."""
 
     def __init__(self, scene: Scene, url: str, *words: str, **changes: str) -> None:
-        quick = Intervals(compare_s=2.0, settle_s=0.5, retry_s=0.5, runs_s=1.0, min_age_s=0.5, query_hz=100.0)
-        program = f"from fastmon_client.cli import main; from fastmon_client.intervals import Intervals;main({quick!r})"
+        quick = "compare_s=2.0, settle_s=0.5, retry_s=0.5, runs_s=1.0, min_age_s=0.5, query_hz=100.0"
+        program = (
+            "from fastmon_client.cli import main; from fastmon_client.intervals import Intervals;"
+            f"main(Intervals({quick}))"
+        )
         self.process: subprocess.Popen[bytes] = scene.start(
             "dashboard", "--listen", "127.0.0.1:0", "--monitor-url", url, *words, code=program, **changes
         )
