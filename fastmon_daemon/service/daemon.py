@@ -226,7 +226,7 @@ class Daemon:
             chart=self._charts[0],
             steps=make_steps(self._settings, self._agent_name, self.monitor, self._send, self._clock, self._parents),
             links=self._links,
-            in_process_retry=lambda: in_process_retry(self._stopping),
+            in_process_retry=in_process_retry(self._stopping),
             late_rate=self._settings.late_announce_rate,
             clock=self._clock,
         )
