@@ -25,6 +25,7 @@ from fastmon_daemon.outbox import (
     Outbox,
     PendingReport,
     StageKeys,
+    Stf,
 )
 from fastmon_daemon.presence.health import HealthChecker
 from fastmon_daemon.presence.lost_ids import LostIds
@@ -60,15 +61,20 @@ class StageReporter:
         *,
         submit: Submit,
         busy: Callable[[], bool],
+        row_was_read: Callable[[Stf, int | None], object],
         errors: WorkerErrors,
     ) -> None:
-        """*busy* returns whether the engine has calls in flight."""
+        """*busy* returns whether the engine has calls in flight.
+
+        *row_was_read* gets each STF whose row at the monitor was read, and the key of the run in that row.
+        """
         self._client = client
         self._agent_name = agent_name
         self._chart = health_checker.chart
         self._health_checker = health_checker
         self._submit = submit
         self._busy = busy
+        self._row_was_read = row_was_read
         self._monotonic = health_checker.clock.monotonic
         self._attempt = BestEffortCall("workflow stages", self._monotonic)
         self._postponed: dict[int, tuple[int, float]] = {}
@@ -181,6 +187,8 @@ class StageReporter:
             workflow, file_id = (record.workflow_id, record.file_id) if record else (None, None)
             if record is None:
                 self._unregistered.add(stf.id)
+            else:
+                self._row_was_read(stf, record.run_key)
             if workflow is None:
                 workflow, is_new = self._client.create_workflow(workflow_row(report, self._chart, file_id)), True
             elif (run := self._client.run_of_workflow(workflow)) and run_identity(run) != run_identity(stf.run_id):

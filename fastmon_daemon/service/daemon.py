@@ -59,6 +59,7 @@ from fastmon_daemon.service.factories import (
     switch_stages,
 )
 from fastmon_daemon.service.process import ProcessContext, ShutdownRequest, signals
+from fastmon_daemon.settings import exposures
 from fastmon_daemon.statechart import load_statechart
 
 DONE, WORK_REMAINS, EXIT_NOT_DRAINED = 0, 1, 75
@@ -99,7 +100,7 @@ def run(context: ProcessContext, *, once: bool) -> int:
         shutdown = ShutdownRequest(wake)
         listen = None if once else context.settings.http
         # Before anything is asked of the monitor or of the broker: neither may delay a signal or the service manager.
-        with serve(listen, endpoints.by_path(), errors), signals(shutdown):
+        with serve(listen, endpoints.by_path(), errors, context.settings.http_token), signals(shutdown):
             if not once:
                 sd_notify.notify(context.values, "READY=1")
             name = find_agent_name(context, outbox, instance, numbers)
@@ -209,10 +210,13 @@ class Daemon:
             self._announce,
             self.errors,
             self.assessor,
+            row_was_read=self._parents.row_was_read,
             heartbeats=not once,
         )
         logger.info("agent {} for namespace {}: database {}", self._agent_name, settings.namespace, context.database)
         logger.info("monitor {}, broker {}:{}", settings.monitor_url, settings.broker_host, settings.broker_port)
+        for found, hint in exposures(settings):
+            logger.warning("{}: {}", found, hint)
 
     def _probes(self) -> dict[str, Callable[[], None]]:
         """Link -> a call that returns when the link is up, for the links that the settings need."""
@@ -265,7 +269,7 @@ class Daemon:
         return ProcessState(
             stalled_s=self.liveness.age_s if self.liveness.is_stalled else None,
             fault=self.engine.fault,
-            intake_fault=self._brokers.intake_fault,
+            intake_fault=self._brokers.intake_fault or (self._watcher.fault() if self._watcher else ""),
             worker_errors=self.errors.now(),
         )
 
@@ -333,14 +337,13 @@ class Daemon:
         """Process pending work; returns the exit code: 1 if work remains."""
         self._brokers.start()
         self.presence.start()
-        if self._watcher is not None:
-            self._watcher.wait_until_stable(lambda: shutdown.to_stop)
         deadline = self._clock.monotonic() + 10.0
         while not shutdown.to_stop:
             self.engine.tick(0.1)
             self.presence.wake_stages()
             broker_known = self._brokers.up or self._clock.monotonic() > deadline
-            if broker_known and (self.engine.idle or self.engine.fault):
+            may_find_more = self._watcher is not None and self._watcher.may_find_more()
+            if broker_known and not may_find_more and (self.engine.idle or self.engine.fault):
                 break  # a fault: the database is not writable, no work can be done now
         self.presence.report_now()
         while not (shutdown.to_stop or self.engine.fault or self.presence.is_settled):
@@ -350,7 +353,8 @@ class Daemon:
         unfinished = self._outbox.unfinished()
         if unfinished:
             logger.warning("{} STFs are unfinished: see fastmon-daemon inspect", unfinished)
-        return self._drain(WORK_REMAINS if unfinished else DONE)
+        is_done = not unfinished and (self._watcher is None or self._watcher.can_store)
+        return self._drain(DONE if is_done else WORK_REMAINS)
 
     def _drain(self, code: int) -> int:
         """Finish in-flight work and disconnect, within FASTMON_DRAIN_S; returns *code*, or 75 if not clean."""

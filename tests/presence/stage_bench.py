@@ -67,6 +67,8 @@ class Bench:
         self.engine = self.testbed.engine(self.outbox)
         self.own_reads: Counter[str] = Counter()
         """The reads of whole tables by `rows`."""
+        self.rows_read: list[tuple[str, int | None]] = []
+        """The STFs whose rows the reporter passed on, and the keys of their runs."""
         self.client = agent_client_for(monitor, RecordingClient)
         self.stages = self.reporter()
 
@@ -79,6 +81,7 @@ class Bench:
             self.checker,
             submit=submit or self.submit,
             busy=lambda: False,
+            row_was_read=lambda stf, run_key: self.rows_read.append((stf.filename, run_key)),
             errors=WorkerErrors(),
         )
 
