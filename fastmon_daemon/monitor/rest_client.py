@@ -223,7 +223,7 @@ class RestClient:
             try:
                 with (
                     failpoints_around("http"),
-                    self._exchange(method, path, query, body, timeout) as raw,
+                    self._open(method, path, query, body, timeout) as raw,
                 ):
                     status = raw.status_code
                     response = Response(status, raw.headers, self._redact(read(raw)))
@@ -243,7 +243,7 @@ class RestClient:
             exc.args = (self._redact(str(exc)),)
             raise
 
-    def _exchange(
+    def _open(
         self, method: str, path: str, query: Mapping[str, str] | None, body: str | None, timeout: Any
     ) -> requests.Response:
         """Send a request and read the headers of its response; redirects are not followed, cookies not kept.
