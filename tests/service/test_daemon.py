@@ -194,6 +194,8 @@ def test_a_monitor_that_accepts_no_messages_is_logged_once_and_costs_no_stf(test
     testbed.wait_for(tf_registered=2)
     wait_until(lambda: "set FASTMON_NOTIFY=stomp" in testbed.log(), "the hint")
     shown = json.loads(testbed.call("inspect", "--json", FASTMON_NOTIFY="rest").stdout)
+    calls = {name: link["calls"] for name, link in shown["links"].items()}
+    assert calls == {link: (link != "broker" and {"in_flight": 0, "limit": 8}) or None for link in calls}
     assert {name: link["state"] for name, link in shown["links"].items()} == {
         "monitor": "up", "broker": "up", "messages": "blocked",
     }  # fmt: skip
