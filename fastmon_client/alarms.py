@@ -31,8 +31,8 @@ class Alarm:
         """Plain data for the snapshot."""
         until = self.until.isoformat() if self.until else None
         return {
-            "kind": self.kind, "run": self.run, "since": self.since.isoformat(), "until": until,
-            "evidence": self.evidence,
+            "kind": self.kind, "subject": self.subject, "run": self.run, "since": self.since.isoformat(),
+            "until": until, "evidence": self.evidence,
         }  # fmt: skip
 
 

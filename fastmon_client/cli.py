@@ -8,6 +8,7 @@ import signal
 import sys
 from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 
 import click
 from loguru import logger
@@ -172,11 +173,18 @@ def summary(monitor_url: str | None, run_number: int, as_json: bool) -> None:
     help="Listen on this address; port 0 chooses a free port.",
 )
 @click.option("--auth-token", "token_file", metavar="FILE", help="Read the token of the page from this file.")
+@click.option(
+    "--state",
+    "state_dir",
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Keep acknowledgements in this folder; without it, until the end of the process.",
+)
 @click.option("--public-url", metavar="URL", help="Serve behind a TLS proxy whose address is this https:// URL.")
 @click.pass_obj
 def dashboard(
     intervals: Intervals | None, session_options: options.SessionOptions, listen: str, token_file: str | None,
-    public_url: str | None,
+    state_dir: Path | None, public_url: str | None,
 ) -> None:  # fmt: skip
     """Serve the live view as a web page, to any number of browsers over one stream.
 
@@ -188,12 +196,16 @@ def dashboard(
     Exit codes: 0 SIGTERM, 1 error, 2 usage error, 3 monitor rejected its token, 74 output cannot be written,
     78 invalid .env file, 130 Ctrl-C.
     """
-    from fastmon_client.dashboard.command import serve_session
+    from fastmon_client.dashboard.command import DashboardOptions, serve_session
+    from fastmon_client.dashboard.details import SUMMARY, Summaries, TableDetails
 
     log_to_stderr("INFO")
     variables = Environment.of_process().values
-    session = session_options.session(options.SHOWN_TYPES, variables, output=Quiet(), intervals=intervals)
-    end = serve_session(session, listen, token_file, public_url, variables)
+    summaries = Summaries()
+    session = session_options.session((*options.SHOWN_TYPES, SUMMARY), variables, output=summaries, intervals=intervals)
+    monitor = monitor_from(session_options.monitor_url, variables)
+    chosen = DashboardOptions(listen, token_file, public_url, state_dir)
+    end = serve_session(session, TableDetails(monitor, summaries), chosen, variables)
     if session.refusal:
         click.echo(f"fastmon-client: {escape(session.refusal)}", err=True)
     sys.exit(_exit_code(session, end, session.snapshot(), fail_on_gaps=False))

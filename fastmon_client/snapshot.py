@@ -130,6 +130,8 @@ class AlarmRow(TypedDict):
     """One alarm; it stays for 10 minutes after its end (`until`)."""
 
     kind: AlarmKind
+    subject: str | None
+    """The run or the agent; with the kind it identifies the alarm."""
     run: str | None
     since: str
     until: str | None

@@ -244,7 +244,7 @@ class AuthMiddleware:
         except TooManyGuesses:
             return PlainTextResponse(f"{TOO_MANY}\n", 429, {"Retry-After": f"{GUESS_EVERY_S:.0f}"})
         if scope["path"] == "/":
-            return RedirectResponse("/login", 303)
+            return RedirectResponse("login", 303)  # relative: the page works under a path prefix
         return PlainTextResponse("Sign in at /login, or send the header Authorization: Bearer TOKEN.\n", 401,
                                  {"WWW-Authenticate": "Bearer"})  # fmt: skip
 

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
 from typing import Any
 
-from fastmon_client.rates import BIN_S, BINS
+from fastmon_client.dashboard.acknowledgements import Acknowledgements
+from fastmon_client.dashboard.history import History
+from fastmon_client.dashboard.incidents import incidents_of
 
 POLL_S = 0.25
 MAX_SILENCE_S = 1.0
 """Longest time between two events; a page that gets none for 5 s shows DEAD."""
 SHOWN_RUNS, SHOWN_STRIPS, SHOWN_RECENT = 30, 4, 60
-"""Runs, strips (of the newest runs) and recent TF files per page."""
+"""Runs, strips (of open runs, else of the newest run) and recent TF files per page."""
+_OVER = ("ended", "complete", "unknown")
 
 
 class Broadcaster:
     """Its methods belong to the event loop."""
 
-    def __init__(self, snapshot: Callable[[], Mapping[str, Any]]) -> None:
-        self._snapshot = snapshot
+    def __init__(self, snapshot: Callable[[], Mapping[str, Any]], acknowledgements: Acknowledgements) -> None:
+        self.history = History()
+        self.incidents: list[dict[str, Any]] = []
+        """Those of the last snapshot, with their acknowledgements."""
+        self.snapshot = snapshot
+        self._acknowledgements = acknowledgements
         self._newest = b""
         self._number = 0
         self._changed = asyncio.Condition()
@@ -31,14 +37,20 @@ class Broadcaster:
 
     async def run(self) -> None:
         """Poll the snapshot; publish it at each change, and at least every `MAX_SILENCE_S`."""
-        clock, lag_history, before, due = asyncio.get_running_loop().time, LagHistory(), None, 0.0
+        clock, before, due = asyncio.get_running_loop().time, None, 0.0
         while not self._closed:
-            snapshot = self._snapshot()
-            key = _change_key(snapshot)
+            snapshot = self.snapshot()
+            self._acknowledgements.observe(incidents_of(snapshot["alarms"]), datetime.fromisoformat(snapshot["at"]))
+            self.incidents = self._incidents(snapshot)
+            key = _change_key(snapshot, self.incidents)
             if key != before or clock() >= due:
                 before, due = key, clock() + MAX_SILENCE_S
-                await self._publish(event(snapshot, lag_history.add(snapshot)))
+                self.history.add(snapshot)
+                await self._publish(event(snapshot, self.incidents))
             await asyncio.sleep(POLL_S)
+
+    def _incidents(self, snapshot: Mapping[str, Any]) -> list[dict[str, Any]]:
+        return [{**each, "acknowledged": self._acknowledgements.of(each)} for each in incidents_of(snapshot["alarms"])]
 
     async def events(self) -> AsyncIterator[bytes]:
         """The events of one page, from the newest on, until `close`."""
@@ -63,33 +75,16 @@ class Broadcaster:
             self._changed.notify_all()
 
 
-class LagHistory:
-    """One point per bin: `[seconds since 1970, p50, p95]` of the newest run. Pages that open late show it, too."""
-
-    def __init__(self) -> None:
-        self.points: deque[list[Any]] = deque(maxlen=BINS)
-
-    def add(self, snapshot: Mapping[str, Any]) -> list[list[Any]]:
-        """Add the point of *snapshot* (without values unless LIVE); returns all points."""
-        at = datetime.fromisoformat(snapshot["at"]).timestamp() // BIN_S * BIN_S
-        is_live = snapshot["connection"]["state"] == "LIVE"
-        newest: Mapping[str, Any] = next(iter(snapshot["runs"]), {}) if is_live else {}
-        point = [at, newest.get("lag_p50_s"), newest.get("lag_p95_s")]
-        if self.points and self.points[-1][0] == at:
-            self.points[-1] = point
-        else:
-            self.points.append(point)
-        return list(self.points)
-
-
-def event(snapshot: Mapping[str, Any], lags: Sequence[Any]) -> bytes:
-    """*snapshot* and *lags* as a server-sent event: ASCII JSON, with strips as `[first, last, kind]`."""
+def event(snapshot: Mapping[str, Any], incidents: Sequence[Mapping[str, Any]]) -> bytes:
+    """*snapshot* and *incidents* as a server-sent event: ASCII JSON, with strips as `[first, last, kind]`."""
+    rows = snapshot["runs"]
+    with_strip = [run["run"] for run in rows if run["state"] not in _OVER] or [run["run"] for run in rows[:1]]
     runs = [
-        {**run, "strip": spans(run["strip"]) if number < SHOWN_STRIPS else []}
-        for number, run in enumerate(snapshot["runs"][:SHOWN_RUNS])
+        {**run, "strip": spans(run["strip"]) if run["run"] in with_strip[:SHOWN_STRIPS] else []}
+        for run in rows[:SHOWN_RUNS]
     ]
     shown = {
-        "runs": runs, "runs_in_all": len(snapshot["runs"]), "recent": snapshot["recent"][:SHOWN_RECENT], "lags": lags,
+        "runs": runs, "runs_in_all": len(rows), "recent": snapshot["recent"][:SHOWN_RECENT], "incidents": incidents,
     }  # fmt: skip
     data = json.dumps({**snapshot, **shown}, separators=(",", ":"), allow_nan=False)
     return f"event: snapshot\ndata: {data}\n\n".encode()
@@ -104,9 +99,10 @@ def spans(strip: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
     return found
 
 
-def _change_key(snapshot: Mapping[str, Any]) -> Any:
+def _change_key(snapshot: Mapping[str, Any], incidents: Sequence[Mapping[str, Any]]) -> Any:
     """The fields whose change is published at once: all but ages and rates."""
     connection = snapshot["connection"]
     counts = [(run["run"], run["state"], run["stale"], run["verified"], run["tf_files"]) for run in snapshot["runs"]]
-    alarms = [(alarm["kind"], alarm["run"], alarm["until"]) for alarm in snapshot["alarms"]]
-    return connection["state"], connection["reconnects"], counts, alarms
+    alarms = [(each["kind"], each["subject"], each["until"], each["acknowledged"]) for each in incidents]
+    tiles = [tile["state"] for tile in snapshot["tiles"].values()]
+    return connection["state"], connection["reconnects"], counts, alarms, snapshot["verdict"]["word"], tiles

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -12,7 +14,10 @@ import click
 from loguru import logger
 
 from fastmon_client.addresses import checked_host
+from fastmon_client.dashboard.acknowledgements import Acknowledgements, StateInUse
+from fastmon_client.dashboard.api import Details
 from fastmon_client.dashboard.auth import MIN_TOKEN_BITS, MIN_TOKEN_CHARS, DashboardToken, is_loopback, token_bits
+from fastmon_client.dashboard.details import TableDetails
 from fastmon_client.dashboard.server import listen, serve
 from fastmon_client.environment import secret_source
 from fastmon_client.files import read_text
@@ -22,16 +27,28 @@ from fastmon_client.shutdown import ShutdownReason, shutdown_on
 _SETTINGS = "--auth-token (FASTMON_DASHBOARD_TOKEN_FILE, FASTMON_DASHBOARD_TOKEN)"
 
 
-def serve_session(
-    session: Session, address: str, token_file: str | None, public_url: str | None, environ: Mapping[str, str]
-) -> ShutdownReason:
-    """Serve *session* at *address* until a signal, or until the monitor denies the first connection.
+@dataclass(frozen=True, slots=True)
+class DashboardOptions:
+    """The options of the command."""
 
-    *public_url*: the address of a TLS proxy in front, if there is one. Raises: click.UsageError if an address or the
-    token is invalid, or a public address has no token.
+    listen: str
+    token_file: str | None
+    public_url: str | None
+    """The address of a TLS proxy in front."""
+    state_dir: Path | None
+    """Where acknowledgements are kept."""
+
+
+def serve_session(
+    session: Session, details: TableDetails, options: DashboardOptions, environ: Mapping[str, str]
+) -> ShutdownReason:
+    """Serve *session* and *details* until a signal, or until the monitor denies the first connection.
+
+    Raises: click.UsageError if an option is invalid, or a public address has no token.
     """
+    address, public_url = options.listen, options.public_url
     host, port = _host_and_port(address)
-    token = _token(token_file, environ)
+    token = _token(options.token_file, environ)
     public_host = _public_host(public_url) if public_url else None
     if token is None and public_host is not None:
         raise click.UsageError(f"--public-url {public_url} is public: set {_SETTINGS}")
@@ -41,15 +58,17 @@ def serve_session(
         sock = listen(host, port)
     except OSError as exc:
         raise click.UsageError(f"--listen {address}: {exc.strerror}: use another address or port") from exc
-    with sock:
+    with sock, closing(_acknowledgements(options.state_dir)) as acknowledgements, closing(details):
         port = sock.getsockname()[1]
         if not is_loopback(host):
             logger.warning("dashboard token is sent unencrypted: use a TLS proxy or ssh -L")
         click.echo(f"dashboard http://{f'[{host}]' if ':' in host else host}:{port}/  (Ctrl-C to stop)")
-        return asyncio.run(_serve(session, sock, DashboardToken(token, port, public_host)))
+        return asyncio.run(_serve(session, sock, DashboardToken(token, port, public_host), acknowledgements, details))
 
 
-async def _serve(session: Session, sock: socket.socket, key: DashboardToken) -> ShutdownReason:
+async def _serve(
+    session: Session, sock: socket.socket, key: DashboardToken, acknowledgements: Acknowledgements, details: Details
+) -> ShutdownReason:
     loop, until = asyncio.get_running_loop(), asyncio.Event()
 
     def stop() -> None:
@@ -63,11 +82,20 @@ async def _serve(session: Session, sock: socket.socket, key: DashboardToken) -> 
         running = asyncio.ensure_future(asyncio.to_thread(session.run))
         running.add_done_callback(on_session_end)
         try:
-            await serve(session.snapshot, sock, key, until)
+            await serve(session.snapshot, sock, key, until, acknowledgements, details)
         finally:
             session.stop()
             await running
     return end
+
+
+def _acknowledgements(folder: Path | None) -> Acknowledgements:
+    try:
+        return Acknowledgements(folder)
+    except OSError as exc:
+        raise click.UsageError(f"--state {folder}: {exc.strerror}: use a folder that you may write") from exc
+    except StateInUse as exc:
+        raise click.UsageError(f"--state {exc}: use another folder") from exc
 
 
 def _host_and_port(address: str) -> tuple[str, int]:

@@ -19,6 +19,8 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from uvicorn import Config, Server
 
+from fastmon_client.dashboard.acknowledgements import Acknowledgements
+from fastmon_client.dashboard.api import Api, Details
 from fastmon_client.dashboard.auth import (
     SESSION_MAX_S,
     TOO_MANY,
@@ -37,7 +39,7 @@ CLOSE_TIMEOUT_S = 2.0
 """Then connections are aborted: a page that stopped reading (a sleeping computer) never closes its own."""
 _LOGIN_PAGE = (STATIC / "login.html").read_text(encoding="utf-8")
 _PAGE = (STATIC / "index.html").read_text(encoding="utf-8")
-_SIGN_OUT = '<form method="post" action="/logout"><button>Sign out</button></form>'
+_SIGN_OUT = '<form method="post" action="logout"><button>Sign out</button></form>'
 _MAX_FORM_BYTES = 4096
 
 
@@ -64,14 +66,21 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 async def serve(
-    snapshot: Callable[[], Mapping[str, Any]], sock: socket.socket, key: DashboardToken, until: asyncio.Event
+    snapshot: Callable[[], Mapping[str, Any]],
+    sock: socket.socket,
+    key: DashboardToken,
+    until: asyncio.Event,
+    acknowledgements: Acknowledgements | None = None,
+    details: Details | None = None,
 ) -> None:
-    """Serve snapshots on the listening *sock* until *until* is set."""
-    broadcaster, log = Broadcaster(snapshot), LogThrottle()
+    """Serve snapshots on the listening *sock* until *until* is set; *details* answer what the pages ask beside them."""
+    acknowledgements, log = acknowledgements or Acknowledgements(), LogThrottle()
+    broadcaster = Broadcaster(snapshot, acknowledgements)
+    application = _application(broadcaster, Access(key, log), Api(broadcaster, acknowledgements, details).routes)
     # Its own protocol, on h11: httptools, which uvicorn takes where it is installed, reads headers without a limit.
     protocol: Any = partial(BoundedProtocol, limits=Limits(log))
     config = Config(
-        _application(broadcaster, Access(key, log)), http=protocol, ws="none", lifespan="off", log_config=None,
+        application, http=protocol, ws="none", lifespan="off", log_config=None,
         log_level="warning", access_log=False, server_header=False,
         proxy_headers=key.is_public, forwarded_allow_ips="127.0.0.1,::1", backlog=ACCEPTED_AT_ONCE,
     )  # fmt: skip
@@ -91,7 +100,7 @@ async def _run(server: Server, broadcaster: Broadcaster, sock: socket.socket, un
     await asyncio.gather(*tasks)
 
 
-def _application(broadcaster: Broadcaster, access: Access) -> Starlette:
+def _application(broadcaster: Broadcaster, access: Access, api: list[Route]) -> Starlette:
     key = access.key
 
     async def page(_request: Request) -> Response:
@@ -113,7 +122,7 @@ def _application(broadcaster: Broadcaster, access: Access) -> Starlette:
             return _login_error(TOO_MANY, 429)
         if value is None:
             return _login_error("Invalid token.", 403)
-        response = RedirectResponse("/", 303)
+        response = RedirectResponse("./", 303)
         response.set_cookie(
             key.cookie_name, value, max_age=int(SESSION_MAX_S), httponly=True, samesite="strict", secure=key.is_public
         )
@@ -121,11 +130,12 @@ def _application(broadcaster: Broadcaster, access: Access) -> Starlette:
 
     async def sign_out(request: Request) -> Response:
         access.sign_out(request.headers)
-        response = RedirectResponse("/login", 303)
+        response = RedirectResponse("login", 303)
         response.delete_cookie(key.cookie_name, httponly=True, samesite="strict", secure=key.is_public)
         return response
 
-    routes = [
+    own = [
+        *api,
         Route("/", page),
         Route("/events", events),
         Route("/login", form),
@@ -133,7 +143,7 @@ def _application(broadcaster: Broadcaster, access: Access) -> Starlette:
         Route("/logout", sign_out, methods=["POST"]),
         Mount("/static", StaticFiles(directory=STATIC)),
     ]
-    return Starlette(routes=routes, middleware=[Middleware(AuthMiddleware, access=access)])
+    return Starlette(routes=own, middleware=[Middleware(AuthMiddleware, access=access)])
 
 
 def _login_error(text: str, status: int) -> Response:

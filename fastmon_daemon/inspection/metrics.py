@@ -177,8 +177,11 @@ class MetricsCollector:
         yield gauge_by("fastmon_stfs", "STFs in the database, by state.", "state", states)
         unfinished = sum(states[state] for state in rule.unfinished)
         yield gauge("fastmon_stfs_unfinished", "STFs for which work remains.", unfinished)
-        stuck = "STFs that failed, or that are in their state for too long while their link is up."
-        yield gauge("fastmon_stfs_stuck", stuck, found.facts.failed + found.facts.waiting)
+        stuck = {"failed": found.facts.failed, "overdue": found.facts.waiting}
+        help_ = (
+            "STFs that failed, or that are in their state for longer than FASTMON_STUCK_AFTER while their link is up."
+        )
+        yield gauge_by("fastmon_stfs_stuck", help_, "reason", stuck)
         ages = {state: self._age_s(reports.longest_in(state)) for state in (*rule.unfinished, *rule.failed)}
         help_ = "Time since the STF that is in the state for the longest entered it; 0: none is."
         yield gauge_by("fastmon_stf_oldest_age_seconds", help_, "state", ages)

@@ -14,11 +14,12 @@ from tests.processes import wait_until
 def test_announcements_appear_and_the_ended_run_is_verified(browser: Browser, experiment: Experiment) -> None:
     with Dashboard(experiment.monitor.url) as dashboard:
         browser.open(dashboard.url)
-        browser.wait_for_text("LIVE", "#state")
+        browser.wait_for_text("LIVE", "#tile-monitor")
         experiment.send("start_run")
         experiment.publish(1)
         browser.wait_for_text("swf.100014.000001_tf_003.tf", "#recent")
         browser.wait_for_text("running", "#runs")
+        browser.wait_for_text("0 s ago", "#tile-flow")
         experiment.publish(2)
         experiment.send("end_run", total_stf_files=2)
         browser.wait_for_text("VERIFIED", "#runs")
@@ -33,27 +34,29 @@ def test_missed_tf_files_are_backfilled_after_an_outage(browser: Browser, experi
         experiment.publish(1)
         browser.wait_for_text("swf.100014.000001_tf_003.tf", "#recent")
         experiment.monitor.stop()
-        browser.wait_for_text("DEAD", "#state")
-        browser.wait_for_text("current state is UNKNOWN", "#outdated")
-        browser.wait_for_text("ALARM · stream dead", "#alarms")
+        browser.wait_for_text("DEAD", "#tile-monitor")
+        browser.wait_for_text("UNKNOWN", "#word")
+        browser.wait_for_text("monitor does not answer", "#reason")
+        browser.wait_for_text("Monitor's stream is dead", "#active-alarms")
         experiment.monitor.start()
         experiment.publish(2, announced=0)
-        browser.wait_for_text("LIVE", "#state")
-        browser.wait_for_text("1 reconnect", "#connection")
+        browser.wait_for_text("LIVE", "#tile-monitor")
+        browser.wait_for_text("1 reconnect", "#tile-monitor")
         browser.wait_for_text("swf.100014.000002_tf_003.tf", "#recent")
         browser.wait_for_text("backfilled", "#recent tbody")
         browser.wait_for_text("1 recovered (2)", "#strips")
-        wait_until(lambda: "ended · stream dead" in browser.text("#alarms"), "the alarm ended")
+        browser.wait_for_text("ended alarm", "#ended")
+        wait_until(lambda: "Monitor's stream" not in browser.text("#active-alarms"), "the alarm ended")
 
 
 def test_silent_stream_is_dead_until_data_arrives(browser: Browser) -> None:
     silent = MonitorOptions(heartbeat_s=3600.0)  # only the first event
     with MonitorThread(TOKEN, silent) as monitor, Dashboard(monitor.url, heart_beat_s=1.0) as dashboard:
         browser.open(dashboard.url)
-        browser.wait_for_text("LIVE", "#state")
-        browser.wait_for_text("DEAD", "#state")
-        browser.wait_for_text("ALARM · stream dead", "#alarms")
-        browser.wait_for_text("LIVE", "#state")
+        browser.wait_for_text("LIVE", "#tile-monitor")
+        browser.wait_for_text("DEAD", "#tile-monitor")
+        browser.wait_for_text("Monitor's stream is dead", "#active-alarms")
+        browser.wait_for_text("LIVE", "#tile-monitor")
         dashboard.signal(signal.SIGTERM)
         assert dashboard.ended()[0] == 0
 
@@ -63,10 +66,11 @@ def test_run_without_tf_files_becomes_stale(browser: Browser, experiment: Experi
         browser.open(dashboard.url)
         experiment.send("start_run")
         experiment.publish(1)
-        browser.wait_for_text("running STALE", "#runs")
-        browser.wait_for_text("ALARM · run stale · run 100014", "#alarms")
+        browser.wait_for_text("running, stale", "#runs")
+        browser.wait_for_text("Run has no new TF files", "#active-alarms")
+        browser.wait_for_text("NOT FLOWING", "#word")
         experiment.publish(2)
-        wait_until(lambda: "STALE" not in browser.text("#runs"), "the run is no longer STALE")
+        wait_until(lambda: "stale" not in browser.text("#runs"), "the run is no longer stale")
 
 
 def test_skipped_differs_from_missing(browser: Browser, experiment: Experiment) -> None:
@@ -78,7 +82,8 @@ def test_skipped_differs_from_missing(browser: Browser, experiment: Experiment) 
         experiment.register_stfs(*(n for n in range(2, 32) if n % 10 != 1 or n == 21))
         experiment.send("end_run", total_stf_files=31)
         browser.wait_for_text("3 present; 27 skipped; 1 missing (21)", "#strips")
-        browser.wait_for_text("1: 21", "#runs")
+        browser.wait_for_text("Missing", "#runs")
+        browser.wait_for_text("1", "#tile-missing .value")
 
 
 def test_hostile_names_of_the_monitor_are_text(browser: Browser, experiment: Experiment) -> None:
@@ -107,7 +112,7 @@ def test_two_pages_share_one_stream(browser: Browser, experiment: Experiment) ->
 def test_pages_reconnect_to_a_restarted_dashboard(browser: Browser, experiment: Experiment) -> None:
     with Dashboard(experiment.monitor.url) as dashboard:
         browser.open(dashboard.url)
-        browser.wait_for_text("LIVE", "#state")
-    browser.wait_for_text("DEAD", "#state")
+        browser.wait_for_text("LIVE", "#tile-monitor")
+    browser.wait_for_text("No data from the dashboard's server", "#reason")
     with Dashboard(experiment.monitor.url, listen=dashboard.url.removeprefix("http://").rstrip("/")):
-        browser.wait_for_text("LIVE", "#state")
+        browser.wait_for_text("LIVE", "#tile-monitor")

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from fastmon_client.dashboard.acknowledgements import Acknowledgements
+from fastmon_client.dashboard.api import Details
 from fastmon_client.dashboard.auth import DashboardToken
 from fastmon_client.dashboard.server import listen, serve
 from tests.processes import DEADLINE_S
@@ -25,12 +27,13 @@ class Served:
 
 @contextmanager
 def served(
-    snapshot: Callable[[], dict[str, Any]], token: str | None = None, port: int = 0, public_host: str | None = None
-) -> Iterator[Served]:
+    snapshot: Callable[[], dict[str, Any]], token: str | None = None, port: int = 0, public_host: str | None = None,
+    acknowledgements: Acknowledgements | None = None, details: Details | None = None,
+) -> Iterator[Served]:  # fmt: skip
     sock = listen("127.0.0.1", port)
     port = sock.getsockname()[1]
     loop, until = asyncio.new_event_loop(), asyncio.Event()
-    main = serve(snapshot, sock, DashboardToken(token, port, public_host), until)
+    main = serve(snapshot, sock, DashboardToken(token, port, public_host), until, acknowledgements, details)
     thread = threading.Thread(target=loop.run_until_complete, args=(main,))
     thread.start()
     try:

@@ -38,13 +38,44 @@ def tf_file(sequence: int, number: int, **changes: Any) -> dict[str, Any]:
 
 def alarm(kind: str = "stfs_missing", run: str | None = "100014", **changes: Any) -> dict[str, Any]:
     return {
-        "kind": kind, "run": run, "since": "2026-11-21T20:55:01+00:00", "until": None,
+        "kind": kind, "subject": run, "run": run, "since": "2026-11-21T20:55:01+00:00", "until": None,
         "evidence": "3 STFs without TF files: 12, 15, 16", **changes,
+    }  # fmt: skip
+
+
+STATES = {"FLOWING": "good", "DEGRADED": "warning", "NOT FLOWING": "bad", "UNKNOWN": "unknown"}
+
+
+def verdict(word: str = "DEGRADED", **changes: Any) -> dict[str, Any]:
+    reason = "3 STFs of run 100014 are missing: 12, 15-16"
+    return {
+        "word": word, "state": STATES[word], "since": "2026-11-21T20:55:01+00:00", "reason": reason,
+        "remedy": "Open the run, and note the missing STFs", **changes,
+    }  # fmt: skip
+
+
+def agent(name: str = "fastmon-agent-1", **changes: Any) -> dict[str, Any]:
+    return {
+        "name": name, "namespace": "epic", "host": "daq-7", "state": "good", "status": "OK", "backlog": 12,
+        "heartbeat_at": "2026-11-21T20:56:52+00:00", "heartbeat_age_s": 4.2, "since": None, "text": "lives", **changes,
+    }  # fmt: skip
+
+
+def tiles(**changes: Any) -> dict[str, Any]:
+    return {
+        "flow": {"rate_hz": 11.6, "last_tf_file_at": "2026-11-21T20:56:55+00:00", "age_s": 1.2, "state": "good",
+                 "text": "flowing"},
+        "missing": {"count": 3, "run": "100014", "state": "warning", "text": "3 STFs of run 100014"},
+        "daemon": {"backlog": 12, "heartbeat_age_s": 4.2, "agents": [agent()], "state": "good",
+                   "text": "fastmon-agent-1 is running"},
+        "monitor": {"state": "good", "text": "stream and tables answer", "stream": {"state": "good", "text": "LIVE"},
+                    "tables": {"state": "good", "text": "read 6 s ago"}}, **changes,
     }  # fmt: skip
 
 
 def snapshot(**changes: Any) -> dict[str, Any]:
     return {
+        "verdict": verdict(), "tiles": tiles(),
         "at": "2026-11-21T20:56:56.120+00:00", "uptime_s": 734.0, "monitor": "http://127.0.0.1:8002", "filters": {},
         "connection": {"state": "LIVE", "since": "2026-11-21T20:44:42+00:00", "heartbeat_age_s": 3.2, "reconnects": 1,
                        "reason": ""},
@@ -59,4 +90,18 @@ def dead(age_s: float = 83.0, **changes: Any) -> dict[str, Any]:
     lost = {"state": "DEAD", "since": "2026-11-21T20:55:33+00:00", "heartbeat_age_s": age_s, "reconnects": 4,
             "reason": "connection refused"}  # fmt: skip
     silent = alarm("stream_dead", None, evidence="no heart-beat for 83 s")
-    return snapshot(**{"connection": lost, "alarms": [silent], **changes})
+    unknown = {"state": "unknown", "text": "not known while the stream is dead"}
+    said = verdict("UNKNOWN", since="2026-11-21T20:55:33+00:00",
+                   reason=f"the monitor's stream is dead: no heart-beat for {age_s:.0f} s",
+                   remedy="Check that the monitor answers: fastmon-client status")  # fmt: skip
+    shown = tiles(
+        flow={**tiles()["flow"], **unknown, "rate_hz": 0.0, "age_s": 84.2},
+        missing={"count": None, "run": None, **unknown},
+        daemon={**tiles()["daemon"], **unknown, "heartbeat_age_s": 88.0},
+        monitor={
+            **tiles()["monitor"],
+            "state": "bad",
+            "text": "stream: DEAD: connection refused; tables: read 90 s ago",
+        },
+    )
+    return snapshot(**{"connection": lost, "alarms": [silent], "verdict": said, "tiles": shown, **changes})

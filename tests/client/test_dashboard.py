@@ -12,9 +12,9 @@ import pytest
 import requests
 
 from fastmon_client.dashboard.auth import is_loopback
-from fastmon_client.dashboard.broadcaster import LagHistory, event, spans
+from fastmon_client.dashboard.broadcaster import event, spans
 from tests.client.dashboard_server import Served, served
-from tests.client.snapshots import dead, run, snapshot, strip
+from tests.client.snapshots import run, snapshot, strip
 from tests.processes import DEADLINE_S
 
 TOKEN = "a-token-that-nobody-guesses"
@@ -53,6 +53,7 @@ def test_page_gets_the_snapshot_immediately(open_one: Served) -> None:
     found = first_event(open_one)
     assert found["connection"]["state"] == "LIVE"
     assert found["runs"][0]["strip"][0] == [1, 11, "present"]
+    assert found["incidents"][0]["title"] == "STFs are missing"
 
 
 def test_events_repeat_without_changes(open_one: Served) -> None:
@@ -85,7 +86,7 @@ def test_loopback_host_header_is_accepted(open_one: Served, host: str) -> None:
 def test_nothing_is_served_without_the_token(locked: Served, path: str) -> None:
     for headers in ({}, {"Authorization": "Bearer wrong"}, {"Cookie": f"fastmon_dashboard_{locked.port}={TOKEN}"}):
         answer = get(locked, path, headers=headers)
-        assert (answer.status_code, answer.headers.get("Location")) in ((401, None), (303, "/login"))
+        assert (answer.status_code, answer.headers.get("Location")) in ((401, None), (303, "login"))
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -96,7 +97,7 @@ def test_bearer_token_allows_everything(locked: Served, path: str) -> None:
 def test_form_sets_a_cookie_without_the_token(locked: Served) -> None:
     with requests.Session() as browser:
         answer = browser.post(f"{locked.url}/login", {"token": TOKEN}, timeout=DEADLINE_S, allow_redirects=False)
-        assert (answer.status_code, answer.headers["Location"]) == (303, "/")
+        assert (answer.status_code, answer.headers["Location"]) == (303, "./")
         said = answer.headers["Set-Cookie"]
         assert TOKEN not in said
         assert "HttpOnly" in said
@@ -126,18 +127,18 @@ def test_consecutive_cells_of_one_kind_are_one_span() -> None:
     assert spans(cells) == [[1, 2, "present"], [3, 4, "missing"], [5, 6, "present"], [9, 9, "present"]]
 
 
-def test_event_contains_only_the_newest_runs() -> None:
-    many = snapshot(runs=[run(str(100100 - n)) for n in range(40)])
+def test_event_contains_the_newest_runs_and_the_strips_of_open_ones() -> None:
+    states = ["complete", "running", "paused", "ended"]
+    many = snapshot(runs=[run(str(100100 - n), state=states[n % 4]) for n in range(40)])
     found = json.loads(event(many, []).split(b"data: ")[1])
     assert (len(found["runs"]), found["runs_in_all"]) == (30, 40)
-    assert [bool(row["strip"]) for row in found["runs"][:6]] == [True] * 4 + [False] * 2
+    assert [bool(row["strip"]) for row in found["runs"][:8]] == [False, True, True, False] * 2
+    assert sum(bool(row["strip"]) for row in found["runs"]) == 4
 
 
-def test_lag_history_has_a_gap_while_the_stream_is_down() -> None:
-    lags = LagHistory()
-    lags.add(snapshot(at="2026-11-21T20:00:01+00:00"))
-    points = lags.add(dead(at="2026-11-21T20:00:06+00:00"))
-    assert [point[1:] for point in points] == [[0.18, 1.42], [None, None]]
+def test_without_an_open_run_the_newest_has_its_strip() -> None:
+    found = json.loads(event(snapshot(runs=[run(state="complete")] * 2), []).split(b"data: ")[1])
+    assert found["runs"][0]["strip"]
 
 
 def test_page_that_stopped_reading_does_not_delay_the_end() -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import requests
 from click.testing import CliRunner, Result
 
 from fastmon_client.cli import cli
+from fastmon_client.dashboard.acknowledgements import Acknowledgements
 from fastmon_daemon.testbed.monitor import MonitorThread
 from fastmon_daemon.testbed.stomp_broker import Broker, BrokerThread
 from tests.client.client_process import TOKEN, Client, Dashboard
@@ -55,6 +57,17 @@ def test_port_in_use_is_named(monitor: MonitorThread) -> None:
     result = call("--listen", f"127.0.0.1:{monitor.port}")
     assert result.exit_code == 2
     assert f"--listen 127.0.0.1:{monitor.port}: Address already in use" in result.output
+
+
+def test_state_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = call("--state", str(tmp_path / "file" / "below"))
+    assert result.exit_code == 2
+    assert "use a folder that you may write" in result.output
+    with closing(Acknowledgements(tmp_path / "used")):
+        result = call("--state", str(tmp_path / "used"))
+    assert result.exit_code == 2
+    assert "is in use by another dashboard" in result.output
 
 
 def test_token_given_as_file_name_is_not_shown() -> None:

@@ -105,7 +105,8 @@ def test_filter_matches_by_each_option():
 
 def test_run_events_are_always_subscribed():
     assert MessageFilter(types=("a", "end_run")).subscribed_types == (
-        "a", "end_run", "run_imminent", "start_run", "pause_run", "resume_run", "fastmon_status", "fastmon_run_summary",
+        "a", "end_run", "run_imminent", "start_run", "pause_run", "resume_run", "stf_gen", "fastmon_status",
+        "fastmon_run_summary",
     )  # fmt: skip
 
 

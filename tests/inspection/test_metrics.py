@@ -184,5 +184,5 @@ def test_a_scrape_does_not_read_the_stfs_that_wait(tmp_path: Path, monkeypatch: 
             gauges = samples(page.render().decode(), "gauge")
             taken.append(steps)
             assert gauges["fastmon_stfs['received']"] == gauges["fastmon_newest_run_stfs['received']"] == count
-            assert gauges["fastmon_stfs_stuck[]"] == gauges["fastmon_stage_reports_pending[]"] == count
+            assert gauges["fastmon_stfs_stuck['overdue']"] == gauges["fastmon_stage_reports_pending[]"] == count
     assert (taken[1] - taken[0]) / 10_000 < 10

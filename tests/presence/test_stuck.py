@@ -29,7 +29,7 @@ class Reports:
         return {
             "heart-beat": number_in(checker_for(self.testbed).health().why, r"stuck: (\d+) STFs?"),
             "status": number_in(self.status_message(), r"stuck: (\d+) STFs?"),
-            "metrics": number_in(self.metrics(), r"(?m)^fastmon_stfs_stuck (\d+)"),
+            "metrics": sum(map(int, re.findall(r"(?m)^fastmon_stfs_stuck{.*} (\d+)", self.metrics()))),
             "inspect": self.overview()["stuck_count"],
         }
 

@@ -1,8 +1,8 @@
 // The STFs of a run, one cell each. Each kind has its own shape, and a caption repeats the strip in words.
 
-import { spans } from "./formatting.js";
-import { visible } from "./runs.js";
-import { setText } from "./table.js";
+import { spans, visible } from "./formatting.js";
+import { make, setText } from "./table.js";
+import { runLink, stfLink } from "./address.js";
 
 const WIDTH = 6;
 const HEIGHT = 14;
@@ -46,8 +46,11 @@ export function showLegend(list) {
 }
 
 export class Strips {
-  constructor(place) {
+  // Without titles where the page is about one run.
+  constructor(place, address, { isTitled = true } = {}) {
     this.place = place;
+    this.address = address;
+    this.isTitled = isTitled;
     this.shown = new Map();
     this.runs = [];
     new ResizeObserver(() => this.show(this.runs)).observe(place);
@@ -70,12 +73,21 @@ export class Strips {
   }
 
   newFigure(name) {
-    const figure = document.createElement("figure");
-    const title = document.createElement("h3");
-    title.textContent = `Run ${visible(name)}`;
-    figure.append(title, svg("svg", { role: "img", class: "cells" }), document.createElement("figcaption"));
+    const title = this.isTitled ? make("h3", { class: "clip" }, make("a", { href: runLink(name), "data-nav": true }, `Run ${visible(name)}`)) : null;
+    const picture = svg("svg", { role: "img", class: "cells" });
+    const figure = make("figure", {}, title, picture, make("figcaption"));
+    picture.addEventListener("click", (event) => this.open(name, picture, event));
     this.shown.set(name, figure);
     return figure;
+  }
+
+  // The cells are small: a click opens the STF under it, and the caption lists by number what is to be looked at.
+  open(name, picture, event) {
+    const { left, top } = picture.getBoundingClientRect();
+    const { cells, perRow } = picture.layout ?? {};
+    const column = Math.floor((event.clientX - left - LABEL) / WIDTH);
+    const cell = column >= 0 && column < perRow ? cells[Math.floor((event.clientY - top) / ROW) * perRow + column] : null;
+    if (cell && this.address) this.address.go(stfLink(name, `${cell.sequence}`));
   }
 }
 
@@ -91,6 +103,7 @@ function draw(figure, run, width) {
   );
   const perRow = Math.max(10, Math.floor((width - LABEL) / WIDTH / 10) * 10);
   const rows = Math.ceil(cells.length / perRow);
+  picture.layout = { cells, perRow };
   picture.setAttribute("width", LABEL + Math.min(perRow, cells.length) * WIDTH);
   picture.setAttribute("height", rows * ROW);
   picture.setAttribute("aria-label", `Run ${visible(run.run)}: ${caption}`);

@@ -1,0 +1,129 @@
+"""Acknowledgements of alarms: who took note of one, and when; all pages of a server show them.
+
+They are kept in a small file, so that they survive a restart. An alarm that ended and comes back is new.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any
+
+from loguru import logger
+
+FILE_NAME = "acknowledgements.json"
+MAX_KEPT = 1000
+MAX_NAME, MAX_NOTE = 60, 300
+"""Characters."""
+_FIELDS = ("kind", "subject", "since", "by", "at", "note", "until", "title", "evidence")
+
+
+class StateInUse(Exception):
+    """Another dashboard uses the folder."""
+
+
+class Acknowledgements:
+    """The acknowledgements of one server, oldest first; belongs to the event loop."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        """Read those in *folder*; without one, they are kept until the server ends.
+
+        Raises: OSError if the folder cannot be used; StateInUse.
+        """
+        self._path = folder / FILE_NAME if folder else None
+        self._rows: list[dict[str, Any]] = []
+        self._seen: dict[tuple[str, str], str] = {}
+        """The alarms that were active just now, and since when: only of these the end can be told."""
+        self._lock: IO[str] | None = None
+        if folder and self._path:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = (folder / "lock").open("w")
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as exc:
+                self._lock.close()
+                raise StateInUse(f"{folder} is in use by another dashboard") from exc
+            self._rows = _read(self._path)
+            self._save()
+
+    def close(self) -> None:
+        """Let another dashboard use the folder."""
+        if self._lock:
+            self._lock.close()
+
+    def acknowledge(self, incident: Mapping[str, Any], by: str, note: str, at: datetime) -> dict[str, Any]:
+        """Record that *by* took note of the active *incident*; the first one counts.
+
+        Raises: OSError if it cannot be written; then nothing is recorded.
+        """
+        if known := self.of(incident):
+            return known
+        row = {name: incident.get(name) for name in _FIELDS} | {
+            "by": by[:MAX_NAME], "at": at.isoformat(timespec="seconds"), "note": note[:MAX_NOTE], "until": None,
+        }  # fmt: skip
+        before = self._rows
+        self._rows = [*before, row][-MAX_KEPT:]
+        try:
+            self._save()
+        except OSError:
+            self._rows = before
+            raise
+        return row
+
+    def of(self, incident: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The acknowledgement of *incident*, or None."""
+        same = [row for row in reversed(self._rows) if _identity(row) == _identity(incident)]
+        if incident["until"] is None:
+            return next((row for row in same if row["until"] is None), None)
+        return next((row for row in same if row["since"] == incident["since"]), None)
+
+    def observe(self, incidents: Iterable[Mapping[str, Any]], at: datetime) -> None:
+        """Note which alarms are active: the acknowledgement of one that ended ends with it."""
+        active = {_identity(each): str(each["since"]) for each in incidents if each["until"] is None}
+        ended = [row for row in self._rows if row["until"] is None and self._has_ended(row, active)]
+        for row in ended:
+            row["until"] = at.isoformat(timespec="seconds")
+        self._seen = active
+        if ended:
+            try:
+                self._save()
+            except OSError as exc:
+                logger.warning("acknowledgements: cannot be written: {}", exc.strerror)
+
+    def _has_ended(self, row: Mapping[str, Any], active: Mapping[tuple[str, str], str]) -> bool:
+        """Whether the alarm of *row* was active here, and is no longer, or began anew."""
+        before, now = self._seen.get(_identity(row)), active.get(_identity(row))
+        return before is not None and (now is None or (now != before and now > row["at"]))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All, oldest first."""
+        return list(self._rows)
+
+    def _save(self) -> None:
+        if self._path is None:
+            return
+        beside = self._path.with_suffix(".tmp")
+        beside.write_text(json.dumps({"version": 1, "acknowledgements": self._rows}, indent=1), encoding="utf-8")
+        os.replace(beside, self._path)  # noqa: PTH105 (Path.replace is the same; this names the atomic call)
+
+
+def _identity(alarm: Mapping[str, Any]) -> tuple[str, str]:
+    return str(alarm["kind"]), str(alarm["subject"])
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    """The rows of the file; a file that is not ours is put aside."""
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))["acknowledgements"]
+        return [{name: row[name] for name in _FIELDS} for row in rows][-MAX_KEPT:]
+    except FileNotFoundError:
+        return []
+    except (ValueError, TypeError, KeyError, RecursionError) as exc:
+        aside = path.with_suffix(".unreadable")
+        path.replace(aside)
+        logger.warning("acknowledgements: {} cannot be read ({}): moved to {}", path, type(exc).__name__, aside.name)
+        return []

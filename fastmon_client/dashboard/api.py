@@ -1,0 +1,148 @@
+"""What a page asks for beside the stream: history, all runs, one run, one STF, the guide; and acknowledgements."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from fastmon_client.dashboard.acknowledgements import Acknowledgements
+from fastmon_client.dashboard.broadcaster import Broadcaster, spans
+from fastmon_client.dashboard.guide import GUIDE
+from fastmon_client.dashboard.history import RANGES
+from fastmon_client.formatting import escape
+from fastmon_client.monitor_session import AccessDenied
+from fastmon_client.monitor_tables import MonitorUnavailable
+
+PAGE_HEADER = "x-fastmon-page"
+"""A page of another site cannot send it without asking first, which is never allowed: so no request is forged."""
+_MAX_BODY_BYTES = 4096
+
+
+class Details(Protocol):
+    """Answers questions about one run or STF from the monitor's tables.
+
+    Raises: MonitorUnavailable, AccessDenied, LookupError if there is no such run or STF.
+    """
+
+    async def run(self, name: str, sequences: Iterable[int]) -> dict[str, Any]:
+        """What the tables say of a run, and the names of the STFs with these numbers."""
+
+    async def stf(self, run: str, name: str) -> dict[str, Any]:
+        """The TF files of an STF, named by its file or by its sequence number."""
+
+    def summaries(self) -> list[dict[str, Any]]:
+        """The daemon's summaries of runs, the newest last."""
+
+
+class Api:
+    """Answers below `/api`."""
+
+    def __init__(self, broadcaster: Broadcaster, acknowledgements: Acknowledgements, details: Details | None) -> None:
+        self._broadcaster, self._acknowledgements, self._details = broadcaster, acknowledgements, details
+
+    @property
+    def routes(self) -> list[Route]:
+        """All routes."""
+        return [
+            Route("/api/runs", self._runs),
+            Route("/api/history", self._history),
+            Route("/api/runs/{run}", self._run),
+            Route("/api/runs/{run}/stfs/{stf}", self._stf),
+            Route("/api/summaries", self._summaries),
+            Route("/api/guide", self._guide),
+            Route("/api/acknowledge", self._acknowledge, methods=["POST"]),
+        ]
+
+    async def _runs(self, _request: Request) -> Response:
+        return JSONResponse({"runs": [{**run, "strip": []} for run in self._broadcaster.snapshot()["runs"]]})
+
+    async def _history(self, request: Request) -> Response:
+        name = request.query_params.get("range", "15m")
+        if name not in RANGES:
+            return _problem(400, f"unknown range: use {', '.join(RANGES)}")
+        return JSONResponse(self._broadcaster.history.view(name))
+
+    async def _run(self, request: Request) -> Response:
+        name = request.path_params["run"]
+        row = next((run for run in self._broadcaster.snapshot()["runs"] if run["run"] == name), None)
+        found: dict[str, Any] = {"row": row and {**row, "strip": spans(row["strip"])}, "tables": None, "problem": ""}
+        if self._details is not None:
+            try:
+                found["tables"] = await self._details.run(name, _named(row))
+            except (MonitorUnavailable, AccessDenied, LookupError) as exc:
+                found["problem"] = str(exc)
+        is_known = row or (found["tables"] and (found["tables"]["stfs"] or found["tables"]["summary"]))
+        return JSONResponse(found, 200 if is_known or found["problem"] else 404)
+
+    async def _stf(self, request: Request) -> Response:
+        if self._details is None:
+            return _problem(404, "this server reads no tables")
+        try:
+            return JSONResponse(await self._details.stf(request.path_params["run"], request.path_params["stf"]))
+        except LookupError as exc:
+            return _problem(404, str(exc))
+        except (MonitorUnavailable, AccessDenied) as exc:
+            return _problem(502, str(exc))
+
+    async def _summaries(self, _request: Request) -> Response:
+        return JSONResponse({"summaries": self._details.summaries() if self._details else []})
+
+    async def _guide(self, _request: Request) -> Response:
+        return JSONResponse({kind: asdict(entry) for kind, entry in GUIDE.items()})
+
+    async def _acknowledge(self, request: Request) -> Response:
+        if PAGE_HEADER not in request.headers or request.headers.get("sec-fetch-site", "same-origin") != "same-origin":
+            return _problem(403, f"send the header {PAGE_HEADER}, from a page of this server")
+        try:
+            asked = await _json(request)
+            wanted, by = (str(asked["kind"]), str(asked["subject"]), None), one_line(asked["by"])
+        except (ValueError, KeyError, RecursionError):
+            return _problem(400, "send JSON with kind, subject and by")
+        if not by:
+            return _problem(400, "by is empty: send a name")
+        active = {(each["kind"], each["subject"], each["until"]): each for each in self._broadcaster.incidents}
+        if wanted not in active:
+            return _problem(409, "the alarm has ended")
+        try:
+            row = self._acknowledgements.acknowledge(
+                active[wanted], by, one_line(asked.get("note") or ""), datetime.now(UTC)
+            )
+        except OSError as exc:
+            return _problem(507, f"cannot be written: {exc.strerror}")
+        return JSONResponse(row)
+
+
+def _named(row: Mapping[str, Any] | None) -> list[int]:
+    """The numbers of the STFs of a run that are not as they should be."""
+    strip = row["strip"] if row else []
+    bad = [cell["sequence"] for cell in strip if cell["kind"] in ("missing", "incomplete")]
+    return [*(row["missing"] if row else []), *bad]
+
+
+def one_line(value: object) -> str:
+    """*value* as one line of text, with control characters as escapes."""
+    return escape(" ".join(str(value).split()))
+
+
+def _problem(status: int, text: str) -> Response:
+    return JSONResponse({"error": text}, status)
+
+
+async def _json(request: Request) -> Mapping[str, Any]:
+    """The body. Raises: ValueError if it is no JSON object, or too long."""
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _MAX_BODY_BYTES:
+            raise ValueError("too long")
+    found = json.loads(body)
+    if not isinstance(found, dict):
+        raise ValueError("not an object")
+    return found

@@ -1,0 +1,83 @@
+"""Incidents: alarms with one cause are one incident. Pure.
+
+A dead monitor raises several alarms, and a silent daemon makes its runs stale: a shifter sees the cause once, and the
+consequences as part of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from fastmon_client.dashboard.guide import Entry, entry_of
+
+_MONITOR = ("stream_dead", "monitor_unreachable")
+_DAEMON = ("daemon_silent", "daemon_degraded")
+_ABSORBED_BY = (
+    (_MONITOR, ("source_silent", "run_stale", "rate_dropped", "agents_unmatched")),
+    (_DAEMON, ("run_stale", "rate_dropped")),
+    (("run_stale",), ("rate_dropped",)),
+)
+"""Kinds that are causes, and the kinds that are their consequences while a cause is active, the strongest first."""
+
+
+def incidents_of(alarms: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """*alarms* (rows of the snapshot) as incidents: active ones first, bad before warning, then the newest first."""
+    active = [alarm for alarm in alarms if alarm["until"] is None]
+    ended = [alarm for alarm in alarms if alarm["until"] is not None]
+    groups: list[list[Mapping[str, Any]]] = []
+    for alarm in sorted(active, key=_rank):
+        group = next((each for each in groups if _belongs(alarm, each[0])), None)
+        if group is None:
+            groups.append([alarm])
+        else:
+            group.append(alarm)
+    found = [_incident(group) for group in groups]
+    found.sort(key=lambda each: str(each["since"]), reverse=True)
+    found.sort(key=lambda each: each["severity"] != "bad")
+    return [*found, *(_incident([alarm]) for alarm in ended)]
+
+
+def _rank(alarm: Mapping[str, Any]) -> tuple[int, str]:
+    """Causes before consequences; of two causes the earlier one."""
+    order = [*_MONITOR, *_DAEMON, "run_stale"]
+    return (order.index(alarm["kind"]) if alarm["kind"] in order else len(order), str(alarm["since"]))
+
+
+def _belongs(alarm: Mapping[str, Any], cause: Mapping[str, Any]) -> bool:
+    if alarm["kind"] in _MONITOR and cause["kind"] in _MONITOR:
+        return True
+    if alarm["kind"] in _DAEMON and cause["kind"] in _DAEMON:
+        return bool(alarm["subject"] == cause["subject"])
+    for causes, consequences in _ABSORBED_BY:
+        if cause["kind"] in causes and alarm["kind"] in consequences:
+            return cause["run"] is None or cause["run"] == alarm["run"]
+    return False
+
+
+def _incident(group: list[Mapping[str, Any]]) -> dict[str, Any]:
+    cause, entry = group[0], entry_of(group[0]["kind"])
+    return {
+        "kind": cause["kind"],
+        "subject": subject_of(cause),
+        "run": cause["run"],
+        "title": _title(cause, entry),
+        "severity": entry.severity,
+        "since": min(str(alarm["since"]) for alarm in group),
+        "until": cause["until"],
+        "evidence": cause["evidence"],
+        "action": entry.action,
+        "consequences": [
+            {"title": _title(alarm, entry_of(alarm["kind"])), "run": alarm["run"], "evidence": alarm["evidence"]}
+            for alarm in group[1:]
+        ],
+    }
+
+
+def subject_of(alarm: Mapping[str, Any]) -> str:
+    """What the alarm is about, as its identity beside the kind: a run, an agent, or nothing in particular."""
+    return str(alarm["subject"] or "")
+
+
+def _title(alarm: Mapping[str, Any], entry: Entry) -> str:
+    return entry.title if entry.title != "Alarm" else str(alarm["kind"]).replace("_", " ").capitalize()

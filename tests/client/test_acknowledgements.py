@@ -1,0 +1,115 @@
+"""Acknowledgements: who took note of an alarm, and when; kept in a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastmon_client.dashboard.acknowledgements import FILE_NAME, MAX_NAME, Acknowledgements, StateInUse
+from fastmon_client.dashboard.incidents import incidents_of
+from tests.client.snapshots import alarm
+
+Open = Callable[[], Acknowledgements]
+
+AT = datetime(2026, 11, 21, 21, tzinfo=UTC)
+LATER = AT + timedelta(minutes=5)
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Iterator[Callable[[], Acknowledgements]]:
+    """Opens those in the folder of the test."""
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(closing(Acknowledgements(tmp_path)))
+
+
+def one(**changes: Any) -> dict[str, Any]:
+    [found] = incidents_of([alarm(**changes)])
+    return found
+
+
+def test_an_acknowledged_alarm_says_by_whom_and_when(opened: Open) -> None:
+    kept = opened()
+    assert kept.of(one()) is None
+    kept.acknowledge(one(), "Ana", "called the DAQ", AT)
+    found = kept.of(one())
+    assert found is not None
+    assert (found["by"], found["at"], found["note"]) == ("Ana", "2026-11-21T21:00:00+00:00", "called the DAQ")
+    assert kept.of(one(run="100015", subject="100015")) is None
+
+
+def test_the_first_acknowledgement_counts() -> None:
+    kept = Acknowledgements()
+    kept.acknowledge(one(), "Ana", "", AT)
+    assert kept.acknowledge(one(), "Ben", "", LATER)["by"] == "Ana"
+
+
+def test_it_survives_a_restart_although_the_alarm_is_then_raised_later(opened: Open) -> None:
+    kept = opened()
+    kept.observe([one()], AT)
+    kept.acknowledge(one(), "Ana", "", AT)
+    kept.close()
+    again = opened()
+    again.observe([], LATER)  # nothing is known yet
+    again.observe([one(since=LATER.isoformat())], LATER)
+    assert again.of(one(since=LATER.isoformat())) is not None
+
+
+def test_an_alarm_that_comes_back_is_new(opened: Open) -> None:
+    kept = opened()
+    kept.observe([one()], AT)
+    kept.acknowledge(one(), "Ana", "", AT)
+    kept.observe([one(until=LATER.isoformat())], LATER)
+    assert kept.of(one(until=LATER.isoformat())) is not None
+    assert kept.of(one(since=LATER.isoformat())) is None
+
+
+def test_an_alarm_that_comes_back_at_once_is_new() -> None:
+    kept = Acknowledgements()
+    kept.observe([one()], AT)
+    kept.acknowledge(one(), "Ana", "", AT)
+    kept.observe([one(since=LATER.isoformat())], LATER)
+    assert kept.of(one(since=LATER.isoformat())) is None
+
+
+def test_two_agents_are_acknowledged_apart() -> None:
+    kept = Acknowledgements()
+    first, second = (one(kind="daemon_silent", run=None, subject=name) for name in ("agent-1", "agent-2"))
+    kept.acknowledge(first, "Ana", "", AT)
+    assert kept.of(second) is None
+
+
+def test_a_file_that_is_not_ours_is_put_aside(tmp_path: Path, opened: Open) -> None:
+    (tmp_path / FILE_NAME).write_text('{"acknowledgements": [{"kind": 1}]}')
+    assert opened().rows() == []
+    assert (tmp_path / "acknowledgements.unreadable").exists()
+
+
+def test_a_folder_has_one_dashboard(opened: Open) -> None:
+    first = opened()
+    with pytest.raises(StateInUse, match="in use by another dashboard"):
+        opened()
+    first.close()
+    opened()
+
+
+def test_what_cannot_be_written_is_not_said_to_be_kept(tmp_path: Path, opened: Open) -> None:
+    kept = opened()
+    (tmp_path / "acknowledgements.tmp").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        kept.acknowledge(one(), "Ana", "", AT)
+    assert kept.of(one()) is None
+
+
+def test_the_file_is_bounded(tmp_path: Path, opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastmon_client.dashboard.acknowledgements.MAX_KEPT", 3)
+    kept = opened()
+    for number in range(5):
+        kept.acknowledge(one(subject=f"{number}"), f"{number}" * 1000, "y" * 1000, AT)
+    rows = json.loads((tmp_path / FILE_NAME).read_text())["acknowledgements"]
+    assert [row["by"] for row in rows] == ["2" * MAX_NAME, "3" * MAX_NAME, "4" * MAX_NAME]

@@ -1,0 +1,125 @@
+"""The history of the charts: rates, lags, missing STFs, outages and the boundaries of runs, over a day."""
+
+from __future__ import annotations
+
+import pickle
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from fastmon_client.dashboard.history import MAX_MARKS, RANGES, History
+from fastmon_client.rates import RateSeries
+from tests.client.snapshots import dead, run, snapshot, tiles, verdict
+
+BEGIN = datetime(2026, 11, 21, 20, tzinfo=UTC)
+
+
+class Driver:
+    """Feeds a history as the dashboard does, every 5 s."""
+
+    def __init__(self) -> None:
+        self.history, self.rates, self.at = History(), RateSeries(), BEGIN
+
+    def advance(self, seconds: int, rate: int = 0, found: dict[str, Any] | None = None) -> None:
+        """*rate*: TF files per second."""
+        for _ in range(0, seconds, 5):
+            for _ in range(5 * rate):
+                self.rates.add(self.at + timedelta(seconds=1))
+            self.at += timedelta(seconds=5)
+            ends_at, counts = self.rates.until(self.at)
+            shown = {"bin_s": 5, "ends_at": ends_at.isoformat(), "tf_files": counts}
+            self.history.add({**(found or snapshot()), "at": self.at.isoformat(), "rates": shown})
+
+    def last(self, name: str, column: str, count: int = 1) -> list[Any]:
+        """The last known values of a column."""
+        return [value for value in self.history.view(name)[column] if value is not None][-count:]
+
+
+def test_each_range_has_its_points() -> None:
+    driver = Driver()
+    driver.advance(60, 3)
+    for name, (step, count) in RANGES.items():
+        found = driver.history.view(name)
+        assert len(found["at"]) == count == len(found["rate_hz"])
+        assert found["at"][1] - found["at"][0] == step == found["step_s"]
+
+
+def test_rates_are_per_second_in_each_range() -> None:
+    driver = Driver()
+    driver.advance(300, 3)
+    assert driver.last("15m", "rate_hz", 10) == [3.0] * 10
+    assert driver.last("1h", "rate_hz", 3) == [3.0] * 3
+
+
+def test_a_day_is_kept_and_no_more() -> None:
+    driver = Driver()
+    driver.advance(3600, 1)
+    for hour in range(26):
+        driver.at += timedelta(hours=1)
+        driver.advance(5, 0, snapshot(alarms=[], runs=[run(f"{hour}")]))
+    assert len(pickle.dumps(driver.history)) < 100_000
+    assert driver.last("24h", "rate_hz")[0] == 0.0
+
+
+def test_nothing_is_known_of_the_time_before_the_start() -> None:
+    driver = Driver()
+    driver.advance(20, 1)
+    rates = driver.history.view("15m")["rate_hz"]
+    assert rates[:170] == [None] * 170
+
+
+def test_a_dead_stream_leaves_a_gap_not_a_zero() -> None:
+    driver = Driver()
+    driver.advance(60, 2)
+    driver.advance(60, 0, dead())
+    driver.advance(60, 2)
+    found = driver.history.view("15m")
+    gap = [place for place, value in enumerate(found["rate_hz"]) if value is None and place > 150]
+    assert len(gap) >= 11
+    assert [found["lag_p50_s"][place] for place in gap[1:-1]] == [None] * len(gap[1:-1])
+
+
+def test_outages_have_begin_end_and_reason() -> None:
+    driver = Driver()
+    driver.advance(60, 2)
+    driver.advance(60, 0, dead())
+    [[begin, end, word, reason]] = driver.history.view("15m")["outages"]
+    assert (end, word) == (None, "UNKNOWN")
+    assert "no heart-beat" in reason
+    driver.advance(60, 2)
+    [[_, end, _, _]] = driver.history.view("15m")["outages"]
+    assert 55 <= end - begin <= 65
+
+
+def test_no_run_is_no_outage() -> None:
+    driver = Driver()
+    driver.advance(60, 0, snapshot(runs=[], verdict=verdict("NOT FLOWING", state="unknown")))
+    assert driver.history.view("15m")["outages"] == []
+
+
+def test_runs_begin_and_end_where_the_control_says() -> None:
+    driver = Driver()
+    driver.advance(30, 1, snapshot(runs=[run("1", began_at="2026-11-21T19:55:00+00:00")]))
+    ended = run("1", state="complete", began_at="2026-11-21T19:55:00+00:00", ended_at="2026-11-21T20:00:20+00:00")
+    driver.advance(30, 1, snapshot(runs=[run("2", began_at=None), ended]))
+    found = driver.history.view("15m")["boundaries"]
+    named = [(datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S"), name, what) for at, name, what in found]
+    assert named == [("19:55:00", "1", "start"), ("20:00:35", "2", "start"), ("20:00:20", "1", "end")]
+
+
+def test_missing_is_the_most_of_each_minute_and_none_while_unknown() -> None:
+    driver = Driver()
+    driver.advance(60, 1)
+    assert driver.last("1h", "missing") == [3]
+    unknown = tiles(missing={"count": None, "run": None, "state": "unknown", "text": ""})
+    driver.at += timedelta(minutes=2)
+    driver.advance(60, 1, snapshot(tiles=unknown))
+    assert driver.history.view("1h")["missing"][-1] is None
+
+
+def test_marks_are_bounded() -> None:
+    driver = Driver()
+    for number in range(MAX_MARKS + 20):
+        driver.advance(5, 0, snapshot(runs=[run(f"{number}")]))
+        driver.advance(5, 0, dead(runs=[run(f"{number}")]))
+    assert len(driver.history.view("24h")["boundaries"]) <= MAX_MARKS
+    assert len(driver.history.view("24h")["outages"]) <= MAX_MARKS
