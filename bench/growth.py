@@ -65,7 +65,7 @@ def _offered_rate(latency_ms: float = 0) -> Curve:
         title=f"STFs that come at 1, 10 and 100 times the rate of the DAQ{far}",
         x=Axis(label="STF/s published, for 4 s", log=True), y=Axis(label="seconds; cores", log=True),
         series={"latency p50, s": p50, "latency p99, s": p99, "CPU of the daemon, cores": cpu},
-        remark="The monitor has no limit here. Where the latency leaves the milliseconds, one daemon no longer keeps up "
+        remark="Here the monitor has no limit. Where the latency leaves milliseconds, one daemon no longer keeps up "
         "on this machine, and the STFs wait in its database.",
     )  # fmt: skip
 
