@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import get_args
+from typing import Any, get_args
 
 import click
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from fastmon_client.cli import cli as client
+from fastmon_client.dashboard.metrics import DashboardMetrics
 from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.cli import COMMANDS
 from fastmon_daemon.cli import cli as daemon
@@ -51,9 +52,11 @@ _METRICS = {
     "fastmon_": "Daemon",
 }
 """Beginning of a name -> the group of the metric; the first that fits."""
+_METRICS_HEAD = "| Name | Type | Labels | Meaning |\n|---|---|---|---|\n"
 
 _INTRODUCTION = """\
 # Settings of fastmon-daemon. Copy this file to .env in the working folder, or to ~/.env, and uncomment what you change.
+# Keep it to yourself (chmod 600): a file that others can write is refused, a secret that others can read is warned of.
 # Environment variables override .env, and .env overrides ~/.env. An empty value counts as not set.
 # One NAME=value a line; values with spaces in quotes. A line that cannot be read is an error (exit code 78).
 """
@@ -77,6 +80,9 @@ def block(name: str) -> str:
             return settings_table().rstrip("\n") + "\n"
         case "metrics":
             return metrics_tables()
+        case "dashboard metrics":
+            page = DashboardMetrics(_idle_session, lambda: 0).render().decode()
+            return _METRICS_HEAD + "".join(sorted(_metric_rows(page)))
         case _:
             return help_of(name)
 
@@ -104,12 +110,21 @@ def metrics_page() -> str:
 def metrics_tables() -> str:
     """Return a heading and a Markdown table for each group of metrics; each label with its values."""
     groups: dict[str, list[str]] = {title: [] for title in _METRICS.values()}
-    for family in text_string_to_metric_families(metrics_page()):
-        if family.name.startswith("fastmon_"):
-            title = next(title for prefix, title in _METRICS.items() if family.name.startswith(prefix))
-            groups[title].append(_metric_row(family))
-    head = "| Name | Type | Labels | Meaning |\n|---|---|---|---|\n"
-    return "\n".join(f"### {title}\n\n{head}{''.join(sorted(rows))}" for title, rows in groups.items())
+    for row in _metric_rows(metrics_page()):
+        title = next(title for prefix, title in _METRICS.items() if row.startswith(f"| `{prefix}"))
+        groups[title].append(row)
+    return "\n".join(f"### {title}\n\n{_METRICS_HEAD}{''.join(sorted(rows))}" for title, rows in groups.items())
+
+
+def _metric_rows(page: str) -> Iterator[str]:
+    """A row of the table for each family of ours."""
+    return (_metric_row(each) for each in text_string_to_metric_families(page) if each.name.startswith("fastmon_"))
+
+
+def _idle_session() -> Mapping[str, Any]:
+    """The parts of a snapshot that the dashboard's metrics show, before anything happened."""
+    totals = dict.fromkeys(("tf_files", "backfilled", "duplicates"), 0)
+    return {"connection": {"state": "", "heartbeat_age_s": None, "reconnects": 0}, "totals": totals, "alarms": []}
 
 
 def _metric_row(family: Metric) -> str:
