@@ -30,7 +30,7 @@ LEVELS = (
 MODULES_IN_ORDER = {
     "base": "links errors metrics text suggest clock failpoints sd_notify rate_limit backoff network log_throttle logs "
     "output",
-    "settings": "fields files environment database_path loader schema",
+    "settings": "fields files environment database_path loader schema exposure",
     "statechart": "machine diagram",
     "messages": "fields inbound outbound",
     "broker": "parameters frame_filter transport unacked_buffer session connector connection probe",

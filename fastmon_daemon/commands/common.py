@@ -5,7 +5,6 @@ Only this module reads the environment, the working folder and the home folder.
 
 from __future__ import annotations
 
-import getpass
 import os
 import threading
 import time
@@ -18,7 +17,7 @@ import click
 
 from fastmon_daemon.base import logs
 from fastmon_daemon.base.errors import ConfigError
-from fastmon_daemon.base.text import escape_controls
+from fastmon_daemon.base.text import escape_controls, user_name
 from fastmon_daemon.settings import (
     LoadResult,
     Settings,
@@ -103,7 +102,7 @@ def load_context(
 
     settings = load_settings(**overrides)
     values = read_environment(_environ(overrides), **_folders())
-    secrets = logs.SecretRedactor(settings.monitor_token, settings.broker_password)
+    secrets = logs.SecretRedactor(settings.monitor_token, settings.broker_password, settings.http_token)
     form = logs.choose_format(settings.log_format if of_daemon else "text", values)
     logs.configure(log_level or settings.log_level, secrets, form)
     path, rule = database_to_write(db, values, _home())
@@ -137,11 +136,8 @@ def require_database(db: Path | None) -> Path:
 
 
 def current_user() -> str:
-    """Return the name of the user who runs this process."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"user id {os.getuid()}"
+    """Return the name of the user who runs this process, by the kernel's word and not by that of the environment."""
+    return user_name(os.getuid())
 
 
 @contextmanager

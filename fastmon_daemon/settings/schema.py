@@ -30,6 +30,7 @@ from fastmon_daemon.settings.fields import (
     as_switch,
     as_testbed_config,
     as_text,
+    as_token,
     as_url,
     as_workers,
     comma_list,
@@ -212,6 +213,14 @@ class Settings:
         "Listen address of /livez, /readyz, /healthz, /status and /metrics: off, PORT (on 127.0.0.1) or ADDRESS:PORT. "
         "Port 0 picks a free port.",
         as_listen,
+    )
+    http_token: str = setting(
+        "FASTMON_HTTP_TOKEN",
+        "",
+        "Token that every request to FASTMON_HTTP must send (`Authorization: Bearer`), at least 16 characters. Without "
+        "one, whoever reaches the address may read; set it if that is not loopback.",
+        as_token,
+        secret=True,
     )
     log_level: str = setting(
         "SWF_LOG_LEVEL", "INFO", f"Minimum log level: {', '.join(LOG_LEVELS)}.", one_of(*LOG_LEVELS)
