@@ -511,10 +511,12 @@ def test_the_first_numbers_are_painted_quickly(browser: Browser, server: Served,
         browser.open(server.url)
         browser.wait_for_text("DEGRADED", "#word")
         browser.wait_for_text("100300", "#runs")
-        paints = browser.run_script("return performance.getEntriesByType('paint').map((e) => [e.name, e.startTime])")
-        found.append(dict(paints)["first-contentful-paint"])
-    print(f"first contentful paint, ms: {sorted(round(each) for each in found)}")
-    assert min(found) < 3000  # a bound for a loaded machine: the figure is printed
+        paint, numbers = browser.run_script(
+            "return ['first-contentful-paint', 'numbers'].map((name) => performance.getEntriesByName(name)[0].startTime)"
+        )
+        found.append((round(paint), round(numbers)))
+    print(f"first paint, first numbers, ms: {sorted(found)}")
+    assert min(found)[0] < 3000  # a bound for a loaded machine: the figures are printed
 
 
 def test_hidden_pages_keep_title_and_icon(browser: Browser, shown: SnapshotSource) -> None:

@@ -5,7 +5,7 @@
 
 import { Refused, refusal } from "./requests.js";
 
-const ANSWER_MS = 60;
+const ANSWER_MS = 30;
 const SILENT_MS = 2500;
 const STUCK_MS = 15000;
 const STABLE_MS = 10000;
