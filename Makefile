@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # If set, each test worker and each daemon of a test compiles all code again, which takes a third of the time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test lint test-python test-field test-pythons test-model test-brokers test-browser screenshots test-faults test-faults-long test-hostile fuzz soak-client mutants bench docs clean
+.PHONY: help demo test lint test-python test-field test-pythons test-model test-brokers test-browser screenshots test-faults test-faults-long test-hostile fuzz soak-client mutants bench bench-short soak docs clean
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
 
@@ -71,11 +71,18 @@ soak-client: $(STAMP) ## Check the memory use of the client with 200 000 events 
 mutants: $(STAMP) ## Check that the tests detect 150 random mutations (1 hour)
 	$(BIN)/python -m tests.mutants $(MUTANTS)
 
-bench: $(STAMP) ## Run the benchmarks; the last line is one JSON object
+bench: $(STAMP) ## Run the benchmarks and write docs/performance.md; the last line is one JSON object (10 minutes)
 	$(BIN)/python -m bench
+
+bench-short: $(STAMP) ## Run a short form of the benchmarks, which fails only if a figure is absurd (1 minute)
+	$(BIN)/python -m bench --short
+
+MINUTES ?= 60
+soak: $(STAMP) ## Run the daemon under random faults for MINUTES=60; it may lose nothing, and nothing may grow
+	$(BIN)/python -m bench.soak --minutes $(MINUTES)
 
 docs: $(STAMP) ## Update the generated documents: help texts, settings, diagrams
 	$(BIN)/python docs/generate.py
 
 clean: ## Remove the virtual environment, build files and caches
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .mutants .pythons
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .mutants .pythons .soak

@@ -1,4 +1,4 @@
-"""Writes the generated parts of the documents: help texts and the settings table in README.md, .env.example, diagrams.
+"""Writes the generated parts of the documents: help texts, tables of settings and metrics, .env.example, diagrams.
 
 `make docs` runs it; with `--check` it writes nothing and exits with 1 if a document is outdated.
 """
@@ -14,10 +14,17 @@ from tempfile import TemporaryDirectory
 from typing import get_args
 
 import click
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
 
 from fastmon_client.cli import cli as client
+from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.cli import COMMANDS
 from fastmon_daemon.cli import cli as daemon
+from fastmon_daemon.inspection.liveness import Liveness
+from fastmon_daemon.inspection.metrics import MetricsCollector, ProcessGauges
+from fastmon_daemon.outbox import open_outbox
+from fastmon_daemon.presence.assessment import Assessor, ProcessState, assessment_rule
 from fastmon_daemon.settings import Setting, all_settings
 from fastmon_daemon.statechart import StatechartName, load_statechart
 from fastmon_daemon.statechart.diagram import RENDERING, render
@@ -33,6 +40,17 @@ _HEADINGS = {
     "db": "Daemon",
 }
 """First field of a group -> heading of the group."""
+
+_METRICS = {
+    **dict.fromkeys(("fastmon_stfs", "fastmon_stf_", "fastmon_transition", "fastmon_attempts"), "STFs"),
+    **dict.fromkeys(("fastmon_tf_files", "fastmon_announcements"), "STFs"),
+    **dict.fromkeys(("fastmon_messages", "fastmon_rejected"), "Messages"),
+    **dict.fromkeys(("fastmon_run", "fastmon_newest_run", "fastmon_unknown_runs"), "Runs"),
+    **dict.fromkeys(("fastmon_link", "fastmon_outage", "fastmon_calls", "fastmon_monitor"), "Links"),
+    **dict.fromkeys(("fastmon_stage", "fastmon_log"), "Presence"),
+    "fastmon_": "Daemon",
+}
+"""Beginning of a name -> the group of the metric; the first that fits."""
 
 _INTRODUCTION = """\
 # Settings of fastmon-daemon. Copy this file to .env in the working folder, or to ~/.env, and uncomment what you change.
@@ -53,8 +71,58 @@ def help_of(name: str) -> str:
 
 
 def block(name: str) -> str:
-    """The generated block *name*: `settings`, or a command."""
-    return settings_table().rstrip("\n") + "\n" if name == "settings" else help_of(name)
+    """The generated block *name*: `settings`, `metrics`, or a command."""
+    match name:
+        case "settings":
+            return settings_table().rstrip("\n") + "\n"
+        case "metrics":
+            return metrics_tables()
+        case _:
+            return help_of(name)
+
+
+def metrics_page() -> str:
+    """Return the page of `/metrics` of a daemon that has done nothing yet."""
+    with TemporaryDirectory() as folder:
+        database = Path(folder) / "outbox.db"
+        open_outbox(database).close()
+        default = {field_name: setting.parse(setting.default) for field_name, setting in all_settings()}
+        rule, clock = assessment_rule(default.__getitem__), Clock()
+        links = dict.fromkeys(rule.stuck.links.values(), 0)
+        collector = MetricsCollector(
+            namespace="",
+            selection_fraction=0.0,
+            database=database,
+            assessor=Assessor(database, rule, ProcessState, clock),
+            liveness=Liveness(clock.monotonic),
+            gauges=ProcessGauges(buffered=lambda: 0, calls_in_flight=lambda: links, call_limits=lambda: links),
+            clock=clock,
+        )
+        return collector.render().decode()
+
+
+def metrics_tables() -> str:
+    """Return a heading and a Markdown table for each group of metrics; each label with its values."""
+    groups: dict[str, list[str]] = {title: [] for title in _METRICS.values()}
+    for family in text_string_to_metric_families(metrics_page()):
+        if family.name.startswith("fastmon_"):
+            title = next(title for prefix, title in _METRICS.items() if family.name.startswith(prefix))
+            groups[title].append(_metric_row(family))
+    head = "| Name | Type | Labels | Meaning |\n|---|---|---|---|\n"
+    return "\n".join(f"### {title}\n\n{head}{''.join(sorted(rows))}" for title, rows in groups.items())
+
+
+def _metric_row(family: Metric) -> str:
+    values: dict[str, dict[str, None]] = {}
+    for sample in family.samples:
+        for label in sample.labels.keys() - {"le"}:
+            values.setdefault(label, {})[sample.labels[label]] = None
+    labels = "; ".join(
+        f"`{label}`" + ("" if family.name.endswith("_info") else f": {', '.join(values[label])}")
+        for label in sorted(values)
+    )
+    suffix = "_total" if family.type == "counter" else ""
+    return f"| `{family.name}{suffix}` | {family.type} | {labels or '-'} | {family.documentation} |\n"
 
 
 def env_example() -> str:
@@ -117,11 +185,12 @@ def _with_digest(svg: str, mermaid: str) -> str:
 
 def documents() -> dict[Path, str]:
     """The generated documents except the diagrams, with their expected text."""
-    readme = ROOT / "README.md"
+    with_blocks = (ROOT / "README.md", ROOT / "docs" / "metrics.md")
     return {
-        readme: _BLOCK.sub(lambda found: found[1] + block(found[2]) + found[3], readme.read_text(encoding="utf-8")),
+        **{path: _BLOCK.sub(lambda found: found[1] + block(found[2]) + found[3], path.read_text(encoding="utf-8"))
+           for path in with_blocks},
         ROOT / ".env.example": env_example(),
-    }
+    }  # fmt: skip
 
 
 def undocumented() -> set[str]:

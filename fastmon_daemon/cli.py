@@ -25,7 +25,7 @@ from fastmon_daemon.base.text import escape_controls
 
 COMMANDS = (
     "run", "inspect", "verdict", "reconcile", "retry", "discard", "include", "replay", "export", "purge", "backup",
-    "config", "check", "diagram", "testbed", "daq", "demo",
+    "config", "check", "healthcheck", "diagram", "testbed", "daq", "demo",
 )  # fmt: skip
 _MODULES = dict.fromkeys(("retry", "discard", "include", "replay", "purge"), "action_commands")
 """Command -> module, if the module is not named like the command."""

@@ -28,14 +28,14 @@ LEVELS = (
 )
 
 MODULES_IN_ORDER = {
-    "base": "links errors text suggest clock failpoints sd_notify rate_limit backoff network logs output",
+    "base": "links errors metrics text suggest clock failpoints sd_notify rate_limit backoff network logs output",
     "settings": "fields files environment database_path loader schema",
     "statechart": "machine diagram",
     "messages": "fields inbound outbound",
     "broker": "parameters transport unacked_buffer session connector connection probe",
-    "monitor": "rows responses failures transport row_stream rest_client client agent_client directory stf_registrar",
+    "monitor": "responses rows failures transport row_stream rest_client client agent_client directory stf_registrar",
     "outbox": "sqlite_errors run_merging schema models queries outages retention stage_reports runs reader store "
-    "file_checks lock database disk_space integrity backup pruner",
+    "counting file_checks lock database disk_space integrity backup pruner",
     "runs": "run_events poll_state tracked_runs",
     "engine": "concurrency_limits sampling parents steps tasks inbox circuit_breakers outliers scheduler transitions "
     "engine",
@@ -43,12 +43,12 @@ MODULES_IN_ORDER = {
     "status agent",
     "intake": "found_files seen_file_cache watcher foreign_namespaces handler",
     "reconciler": "config verdict downtime finishing unknown_runs backfill comparing reconciler",
-    "inspection": "inspector liveness metrics bounded_server http_server",
+    "inspection": "inspector liveness metrics endpoints bounded_server http_server",
     "actions": "control_socket operator_actions daemon_state",
     "service": "process clients brokers factories offline_reconcile daemon",
     "checks": "runner local broker monitor",
     "commands": "formatting common inspect_tables action_commands inspect verdict reconcile export backup "
-    "diagram config check run testbed daq demo",
+    "diagram config check healthcheck run testbed daq demo",
 }
 """Each package's modules from the lowest to the highest; its front, `__init__`, is above them all."""
 
@@ -173,8 +173,8 @@ def test_daemon_and_client_share_nothing() -> None:
         assert "fastmon_client" not in libraries(module), module
 
 
-@pytest.mark.parametrize("command", ["inspect", "verdict", "export"])
+@pytest.mark.parametrize("command", ["inspect", "verdict", "export", "healthcheck"])
 def test_a_read_only_command_does_not_import_the_network_libraries(command: str) -> None:
     listing = f"import sys, fastmon_daemon.cli, fastmon_daemon.commands.{command}; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", listing], check=True, capture_output=True, text=True).stdout.split()
-    assert not {"requests", "stomp", "watchdog"} & set(loaded)
+    assert not {"requests", "stomp", "watchdog", "prometheus_client"} & set(loaded)

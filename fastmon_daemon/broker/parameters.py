@@ -115,7 +115,7 @@ class ConnectionParameters:
         """The error for an ERROR frame that answers a SEND: LinkBlocked for a missing right and for a full broker."""
         refused = f"the broker at {self.address} rejects messages of the user {self.user!r}: {text}"
         grant = f"grant this user the right to send to {', '.join(self.announce)} (FASTMON_ANNOUNCE)"
-        room = "make room on the broker's disk"
+        room = "make room at the broker: its disk, or its limit for this destination, is full"
         if _NOT_ALLOWED.search(text):
             return LinkBlocked(f"{refused}: {grant}")
         if _BROKER_FULL.search(text):

@@ -16,6 +16,7 @@ from fastmon_daemon.base.clock import format_timestamp
 from fastmon_daemon.base.errors import LinkBlocked, LinkDown, StorageUnavailable
 from fastmon_daemon.base.failpoints import failpoints_around
 from fastmon_daemon.base.links import PIPELINED
+from fastmon_daemon.base.metrics import count_attempt
 from fastmon_daemon.engine.circuit_breakers import CircuitBreakers
 from fastmon_daemon.engine.concurrency_limits import CallPools
 from fastmon_daemon.engine.inbox import Inbox, LinkEvent, PendingAction
@@ -72,6 +73,18 @@ class Engine:
     def busy(self) -> int:
         """Calls in the pools, and results that are not stored yet."""
         return self._calls_in_flight + len(self._unstored)
+
+    def calls_in_flight(self) -> dict[str, int]:
+        """Link -> number of calls of STFs in flight. For any thread."""
+        found = dict.fromkeys(self._config.links.values(), 0)
+        for execution in list(self._active.values()):
+            if link := self._config.links.get(execution.trigger):
+                found[link] += execution.in_flight
+        return found
+
+    def call_limits(self) -> dict[str, int]:
+        """Link -> how many calls of STFs may be in flight. For any thread."""
+        return dict.fromkeys(self._config.links.values(), self._pools.workers)
 
     @property
     def idle(self) -> bool:
@@ -163,6 +176,7 @@ class Engine:
             self._calls_in_flight -= 1
             if isinstance(item.owner, StepExecution):
                 item.owner.record(item)
+                count_attempt(item.owner.trigger, item.answer)
                 self._outliers.record(item.owner, item.answer)
         return item
 

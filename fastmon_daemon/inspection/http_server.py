@@ -1,47 +1,34 @@
-"""The HTTP server of `/metrics` and `/healthz`: which path answers what."""
+"""The HTTP server of the endpoints: one thread that accepts, and one short thread for each request."""
 
 from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from loguru import logger
 
 from fastmon_daemon.base.errors import StorageError
-from fastmon_daemon.base.text import escape_controls
 from fastmon_daemon.inspection.bounded_server import BoundedRequestHandler, BoundedServer
-from fastmon_daemon.inspection.liveness import Liveness
-from fastmon_daemon.inspection.metrics import CONTENT_TYPE
+from fastmon_daemon.inspection.endpoints import PLAIN, Response
 from fastmon_daemon.presence.periodic_worker import WorkerErrors
 from fastmon_daemon.settings import ListenAddress
-
-_PLAIN = "text/plain; charset=utf-8"
-
-Response = tuple[int, str, bytes]
-"""Status, content type and body."""
 
 
 @contextmanager
 def serve(
-    listen: ListenAddress | None,
-    liveness: Liveness,
-    render: Callable[[], str],
-    errors: WorkerErrors,
-    verdict: Callable[[], str],
+    listen: ListenAddress | None, endpoints: Mapping[str, Callable[[], Response]], errors: WorkerErrors
 ) -> Iterator[None]:
     """Serve inside the block, unless *listen* is None; if the address cannot be bound, log it and run the block anyway.
 
-    *render* returns the metrics, *verdict* the verdict on the daemon in one line. /healthz begins with that line; it
-    answers 503 while the engine is stalled or *errors* has an error (what a restart may cure), else 200. Errors of this
-    server are added to *errors*.
+    *endpoints* is path -> the function that answers it. Errors of this server are added to *errors*.
     """
     if listen is None:
         yield
         return
     try:
-        server = _Server(listen, liveness, render, errors, verdict)
+        server = _Server(listen, endpoints, errors)
     except OSError as exc:
         logger.error("FASTMON_HTTP={}: {}: metrics not served: choose a free local address", listen, exc.strerror)
         yield
@@ -58,17 +45,10 @@ def serve(
 
 class _Server(BoundedServer):
     def __init__(
-        self,
-        listen: ListenAddress,
-        liveness: Liveness,
-        render: Callable[[], str],
-        errors: WorkerErrors,
-        verdict: Callable[[], str],
+        self, listen: ListenAddress, endpoints: Mapping[str, Callable[[], Response]], errors: WorkerErrors
     ) -> None:
-        self.liveness = liveness
-        self.render = render
+        self.endpoints = endpoints
         self.errors = errors
-        self.verdict = verdict
         super().__init__(listen, _RequestHandler)
 
     def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 (its signature)
@@ -80,35 +60,19 @@ class _Server(BoundedServer):
 
     def respond(self, path: str) -> Response:
         """Return the response for *path*; 500 if making it fails by a bug of ours."""
-        make = {"/healthz": self._health, "/metrics": self._metrics}.get(path)
+        make = self.endpoints.get(path)
         if make is None:
-            return 404, _PLAIN, b"not found: use /healthz or /metrics\n"
+            return 404, PLAIN, f"not found: use {', '.join(self.endpoints)}\n".encode()
         try:
             with self.alone(path):
-                status, kind, text = make()
-            body = text.encode()
+                response = make()
         except (StorageError, OSError) as exc:  # TimeoutError, too
-            return 503, _PLAIN, f"metrics not readable: {exc}\n".encode()
+            return 503, PLAIN, f"not readable: {exc}\n".encode()
         except Exception as exc:  # noqa: BLE001 (the client gets an answer, and /healthz shows the error)
             self.errors.failed(f"http {path}", exc)
-            return 500, _PLAIN, b"internal error: see the log\n"
+            return 500, PLAIN, b"internal error: see the log\n"
         self.errors.worked(f"http {path}")
-        return status, kind, body
-
-    def _health(self) -> tuple[int, str, str]:
-        age = f"{self.liveness.age_s:.1f} s"
-        try:
-            verdict = self.verdict()
-        except (StorageError, OSError) as exc:
-            verdict = escape_controls(f"database not readable: {exc}")
-        if self.liveness.is_stalled:
-            return 503, _PLAIN, f"{verdict}\nengine loop stalled for {age}: see the log, then restart the daemon\n"
-        if failing := ", ".join(f"{worker} ({error})" for worker, error in self.errors.now().items()):
-            return 503, _PLAIN, f"{verdict}\nunexpected errors, see the log: {failing}\n"
-        return 200, _PLAIN, f"{verdict}\nalive: last engine tick {age} ago\n"
-
-    def _metrics(self) -> tuple[int, str, str]:
-        return 200, CONTENT_TYPE, self.render()
+        return response
 
 
 class _RequestHandler(BoundedRequestHandler):

@@ -9,7 +9,7 @@ from typing import Any
 
 from fastmon_daemon.base.clock import format_timestamp, parse_timestamp
 from fastmon_daemon.base.links import describe_up
-from fastmon_daemon.outbox import COALESCED_UPDATES, SINGLE_UPDATES, UNREPORTABLE, OutboxReader, Stf
+from fastmon_daemon.outbox import COALESCED_UPDATES, SINGLE_UPDATES, UNREPORTABLE, OutboxReader, RunRow, Stf
 from fastmon_daemon.presence.assessment import (
     Assessment,
     AssessmentRule,
@@ -109,9 +109,7 @@ class Inspector:
         for run in self._reports.runs.latest():
             gone = pruned.get((run.namespace, run.run))
             count = known.get((run.namespace, run.run), 0) + (sum(gone.states.values()) if gone else 0)
-            most = (run.last_sequence or 0 if run.expected is None else run.expected) if run.claimed else 0
-            absent = len(run.absent) if run.claimed else 0
-            views.append({**asdict(run), "known": count, "missing": max(0, most - count, absent),
+            views.append({**asdict(run), "known": count, "missing": missing_stfs(run, count),
                           "pruned": asdict(gone) if gone else None})  # fmt: skip
         return views
 
@@ -190,6 +188,14 @@ class Inspector:
         return self.links.get(self._context.stuck.link_from(state) or "")
 
 
+def missing_stfs(run: RunRow, known: int) -> int:
+    """Return how many STFs of a run are missing, of which *known* were received."""
+    if not run.claimed:
+        return 0
+    most = run.last_sequence or 0 if run.expected is None else run.expected
+    return max(0, most - known, len(run.absent))
+
+
 def near_name(reports: OutboxReader, name: str) -> str:
     """Return ` (did you mean NAME?)` if an STF exists whose name was meant: without `.stf`, as path, or of its TF."""
     last = name.rpartition("/")[2]
@@ -201,7 +207,7 @@ def near_name(reports: OutboxReader, name: str) -> str:
 
 def _links(reports: OutboxReader, context: InspectionContext) -> dict[str, LinkStatus]:
     """Return each link that is needed or was recently down; `unknown` if no daemon is running."""
-    names = dict.fromkeys(("monitor", "broker", *context.stuck.links.values()))
+    names = context.stuck.needed_links
     if context.daemon is None:
         return {name: LinkStatus(link=name, state="unknown", reason=NO_DAEMON) for name in names}
     return {name: LinkStatus(link=name) for name in names} | latest_link_statuses(reports)

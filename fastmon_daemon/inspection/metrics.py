@@ -1,97 +1,56 @@
-"""The metrics: numbers from the database, as `inspect` counts them, and from this process.
+"""The page of `/metrics`: what the process has counted, and numbers from the database, as `inspect` counts them.
 
-Rendered in Prometheus' text format 0.0.4. Labels are names of states, links, runs and counters, never secrets.
+Label values are names of states, links and the like, never of runs or STFs: no family grows.
 """
 
 from __future__ import annotations
 
-import os
+import platform
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field, replace
-from itertools import product
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from prometheus_client import Metric, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
 
 from fastmon_daemon import __version__
 from fastmon_daemon.base.clock import Clock, parse_timestamp
-from fastmon_daemon.inspection.inspector import InspectionContext, Inspector, View
+from fastmon_daemon.base.metrics import NEW, REGISTRY, declare_transitions
+from fastmon_daemon.inspection.inspector import missing_stfs
 from fastmon_daemon.inspection.liveness import Liveness
-from fastmon_daemon.monitor import ResponseCounter
 from fastmon_daemon.outbox import (
     COALESCED_UPDATES,
     DAEMON_DOWNTIME,
     SINGLE_UPDATES,
     UNREPORTABLE,
-    Origin,
     OutboxReader,
-    ReceiveOutcome,
+    RunRow,
     free_bytes,
     open_for_reading,
     storage_errors,
 )
 from fastmon_daemon.presence.assessment import KINDS, Assessment, Assessor
-
-Labels = tuple[tuple[str, str], ...]
-"""Pairs of label name and value."""
+from fastmon_daemon.presence.stuck import LinkStatus
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-
-_MAX_RUNS = 5
-_COUNTED = (
-    *(f"stf_ready_{outcome}" for outcome in ReceiveOutcome),
-    *(f"stf_{origin}" for origin in (Origin.POLLED, Origin.RECOVERED)),
-    *("ignored_type", "ignored_namespace", "ignored_echo", "rejected_dropped", "runs_unknown"),
-    *(SINGLE_UPDATES, COALESCED_UPDATES, UNREPORTABLE),
-)
-_ANSWERS = ("200", "201", "400", "401", "403", "404", "429", "500", "502", "503")
-"""Series that exist from the start: one that appears with its first event has no rate for it."""
-_RUN_METRICS = {
-    "fastmon_run": "1 for the current state of a run.",
-    "fastmon_run_expected": "STFs of a run, if the total is known.",
-    "fastmon_run_missing": "Expected STFs not received.",
-    "fastmon_run_recovered": "STFs of a run recovered by backfill.",
-    "fastmon_run_stfs": "STFs of a run by state.",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """One metric; *kind* is gauge or counter, *samples* has a value for each set of labels."""
-
-    name: str
-    kind: str
-    help: str
-    samples: Mapping[Labels, float]
 
 
 def gauge(name: str, help_: str, value: float) -> Metric:
     """Return a gauge without labels."""
-    return Metric(name, "gauge", help_, {(): value})
+    return GaugeMetricFamily(name, help_, value=value)
 
 
-def by_label(name: str, kind: str, help_: str, label: str, values: Mapping[str, float]) -> Metric:
-    """Return a metric with one label; *values* maps its value to the number."""
-    return Metric(name, kind, help_, {((label, each),): value for each, value in values.items()})
-
-
-def render_exposition(metrics: Iterable[Metric]) -> str:
-    """Return the metrics as text."""
-    return "".join(f"{line}\n" for metric in metrics for line in _lines(metric))
-
-
-def _lines(metric: Metric) -> Iterator[str]:
-    help_ = metric.help.replace("\\", r"\\").replace("\n", r"\n")
-    yield f"# HELP {metric.name} {help_}"
-    yield f"# TYPE {metric.name} {metric.kind}"
-    for labels, value in metric.samples.items():
-        inner = ",".join(f'{name}="{_quoted(text)}"' for name, text in labels)
-        yield f"{metric.name}{{{inner}}} {value!r}" if inner else f"{metric.name} {value!r}"
-
-
-def _quoted(text: str) -> str:
-    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+def gauge_by(name: str, help_: str, label: str, values: Mapping[str, float]) -> Metric:
+    """Return a gauge with one label; *values* maps its value to the number."""
+    family = GaugeMetricFamily(name, help_, labels=[label])
+    for each, value in values.items():
+        family.add_metric([each], value)
+    return family
 
 
 class _Counters:
@@ -99,17 +58,39 @@ class _Counters:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._told: dict[tuple[str, Labels], float] = {}
+        self._told: dict[tuple[str, str], float] = {}
 
-    def never_falling(self, metric: Metric) -> Metric:
-        """*metric*, with no value of a counter below what was told before."""
-        if metric.kind != "counter":
-            return metric
+    def counter(self, name: str, help_: str, label: str, values: Mapping[str, float]) -> Metric:
+        """Return a counter with one label, or without (*label* is empty, *values* has one value)."""
+        family = CounterMetricFamily(name, help_, labels=[label] if label else [])
         with self._lock:
-            for labels, value in metric.samples.items():
-                key = metric.name, labels
+            for each, value in values.items():
+                key = name, each
                 self._told[key] = max(value, self._told.get(key, value))
-            return replace(metric, samples={labels: self._told[metric.name, labels] for labels in metric.samples})
+                family.add_metric([each] if label else [], self._told[key])
+        return family
+
+
+class _Page(Collector):
+    """The families of one page."""
+
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessGauges:
+    """What only the process knows; each function may be called by any thread."""
+
+    buffered: Callable[[], int]
+    """Messages that are received but neither stored nor acknowledged."""
+    calls_in_flight: Callable[[], Mapping[str, int]]
+    """Link -> calls of STFs in flight."""
+    call_limits: Callable[[], Mapping[str, int]]
+    """Link -> how many may be in flight."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,101 +98,148 @@ class MetricsCollector:
     """Collects the metrics; `render` may be called by any thread."""
 
     namespace: str
+    selection_fraction: float
     database: Path
     assessor: Assessor
     liveness: Liveness
-    response_counter: ResponseCounter
-    buffered: Callable[[], int]
-    """Returns the number of messages that are received but neither stored nor acknowledged."""
+    gauges: ProcessGauges
     clock: Clock
     _counters: _Counters = field(default_factory=_Counters)
+    _process: ProcessCollector = field(default_factory=lambda: ProcessCollector(registry=None))
 
-    def render(self) -> str:
+    def __post_init__(self) -> None:
+        chart = self.assessor.rule.stuck.chart
+        moves = ((source, dest) for source, _, dest in chart.transitions)
+        finalized = (state for state in chart.states if chart.is_finalized(state))
+        declare_transitions([(NEW, chart.initial), *moves], finalized, self.assessor.rule.stuck.links)
+
+    def render(self) -> bytes:
         """Return the verdict on the daemon as a comment, and the current metrics. Raises: StorageError; OSError."""
-        with storage_errors(self.database):
-            found = self.assessor.assess()
-            metrics = [_problems(found), *self._process_metrics(), *self._database_metrics()]
-        return f"# {found.line}\n{render_exposition(map(self._counters.never_falling, metrics))}"
+        with storage_errors(self.database), closing(open_for_reading(self.database)) as reports:
+            found = self.assessor.assess(reports)
+            families = [*self._process_families(), *self._database_families(reports, found)]
+        page = generate_latest(_Page([*families, *REGISTRY.collect(), *self._process.collect()]))
+        return f"# {found.line}\n".encode() + page
 
-    def _process_metrics(self) -> Iterator[Metric]:
-        who = (("namespace", self.namespace), ("version", __version__))
-        yield Metric("fastmon_info", "gauge", "Namespace and version of the daemon.", {who: 1})
-        ticks = self.liveness.ticks
-        yield Metric("fastmon_engine_turns_total", "counter", "Completed ticks of the engine.", {(): ticks})
-        yield gauge("fastmon_engine_turn_age_seconds", "Seconds since the engine's last tick.", self.liveness.age_s)
+    def _process_families(self) -> Iterator[Metric]:
+        labels = {"version": __version__, "namespace": self.namespace, "python": platform.python_version()}
+        build = GaugeMetricFamily("fastmon_build_info", "1; what runs, as labels.", labels=list(labels))
+        build.add_metric(list(labels.values()), 1)
+        yield build
+        fraction = "Fraction of the STFs that get TF files (FASTMON_SELECTION_FRACTION)."
+        yield gauge("fastmon_selection_fraction", fraction, self.selection_fraction)
+        ticks = "Completed ticks of the engine's loop."
+        yield self._counters.counter("fastmon_engine_ticks_total", ticks, "", {"": self.liveness.ticks})
+        yield gauge("fastmon_engine_tick_age_seconds", "Time since the engine's last tick.", self.liveness.age_s)
+        buffered = "Messages received but neither stored nor acknowledged."
+        yield gauge("fastmon_messages_buffered", buffered, self.gauges.buffered())
+        calls = "Calls of STFs in flight, by link."
+        yield gauge_by("fastmon_calls_in_flight", calls, "link", self.gauges.calls_in_flight())
+        limits = "How many calls of STFs may be in flight now, by link."
+        yield gauge_by("fastmon_calls_limit", limits, "link", self.gauges.call_limits())
         log = self.database.with_name(f"{self.database.name}-wal")
-        size = sum(path.stat().st_size for path in (self.database, log) if path.exists())
-        counts = dict.fromkeys(product(("GET", "POST"), _ANSWERS), 0) | self.response_counter.counts()
-        answers: dict[Labels, float] = {
-            (("method", method), ("status", status)): count for (method, status), count in counts.items()
-        }
-        help_ = "Answers of the monitor, without those to heart-beats, stages and logs."
-        yield Metric("fastmon_monitor_answers_total", "counter", help_, answers)
-        yield gauge("fastmon_messages_buffered", "Messages received but not stored yet.", self.buffered())
-        yield gauge("fastmon_database_bytes", "Size of the database and its write-ahead log.", size)
-        free = free_bytes(self.database.parent) or 0
-        yield gauge("fastmon_disk_free_bytes", "Free disk space for the database.", free)
+        yield gauge("fastmon_database_bytes", "Size of the database file.", self.database.stat().st_size)
+        size = log.stat().st_size if log.exists() else 0
+        yield gauge("fastmon_wal_bytes", "Size of the write-ahead log of the database.", size)
+        free = free_bytes(self.database.parent)
+        yield gauge("fastmon_disk_free_bytes", "Free space on the database's disk; NaN: unknown.", _or_nan(free))
+        least = "Free space below which the intake stops (FASTMON_MIN_FREE_MB)."
+        yield gauge("fastmon_disk_min_free_bytes", least, self.assessor.rule.min_free_mb * 1e6)
 
-    def _database_metrics(self) -> Iterator[Metric]:
-        now = self.clock.now()
-        rule = self.assessor.rule
-        chart = rule.stuck.chart
-        context = InspectionContext(rule=rule, now=now, daemon=os.getpid())
-        with closing(open_for_reading(self.database)) as reports:
-            seen = Inspector(reports, context).overview(limit=0)
-            runs = _runs(reports, seen["runs"])
-            oldest = reports.oldest_unfinished()
-            downtime = reports.outages.seconds(now)
-        unfinished = sum(count for state, count in seen["states"].items() if not chart.is_finalized(state))
-        yield by_label("fastmon_stfs", "gauge", "STFs by state.", "state", seen["states"])
-        yield gauge("fastmon_stfs_unfinished", "STFs that are not finalized.", unfinished)
-        yield gauge("fastmon_stfs_stuck", "STFs that are stuck, as inspect counts them.", seen["stuck_count"])
-        age = max(0.0, (now - parse_timestamp(oldest.born_at)).total_seconds()) if oldest else 0.0
-        yield gauge("fastmon_oldest_unfinished_seconds", "Age of the oldest unfinished STF, seconds.", age)
-        yield _links(seen["links"])
-        downtime = {**dict.fromkeys([*seen["links"], DAEMON_DOWNTIME], 0.0), **downtime}
-        yield by_label("fastmon_outage_seconds_total", "counter", "Connection downtime, seconds.", "link", downtime)
-        yield gauge("fastmon_messages_rejected", "Rejected messages in the database.", seen["rejected_count"])
-        stages = seen["stages"]
-        updates = {"single": stages["single_updates"], "coalesced": stages["coalesced_updates"]}
+    def _database_families(self, reports: OutboxReader, found: Assessment) -> Iterator[Metric]:
+        counts = Counter(problem.kind for problem in found.problems)
+        help_ = "Problems in the verdict, by kind; all 0: all well."
+        yield gauge_by("fastmon_problems", help_, "kind", {kind: counts[kind] for kind in KINDS})
+        stopped = "1 while no STF is stored, because the disk is full or the database is not writable."
+        is_stopped = any(problem.stops_intake for problem in found.problems)
+        yield gauge("fastmon_intake_stopped", stopped, float(is_stopped))
+        yield from self._stf_families(reports, found)
+        yield from self._link_families(reports, found)
+        yield from self._run_families(reports, found)
+        yield gauge("fastmon_rejected_messages", "Rejected messages in the database.", reports.rejected_count())
+        pending = "Transitions not reported to the monitor yet."
+        yield gauge("fastmon_stage_reports_pending", pending, reports.stages.count_pending())
+        stored = reports.counters()
+        sent = {"single": stored.get(SINGLE_UPDATES, 0), "coalesced": stored.get(COALESCED_UPDATES, 0)}
         help_ = "Updates of workflow stages sent: one transition each, or several of an STF."
-        yield by_label("fastmon_stage_updates_total", "counter", help_, "kind", updates)
-        yield gauge("fastmon_stage_transitions_pending", "Transitions not reported yet.", stages["pending"])
-        counted = {**dict.fromkeys(_COUNTED, 0), **seen["counters"]}
-        yield by_label("fastmon_counted_total", "counter", "Events that the daemon counts.", "what", counted)
-        yield from runs
+        yield self._counters.counter("fastmon_stage_updates_total", help_, "kind", sent)
+        for name, counter, help_ in (
+            ("fastmon_stages_unreportable_total", UNREPORTABLE, "STFs for which no workflow stage can be reported."),
+            ("fastmon_unknown_runs_total", "runs_unknown", "Runs of the monitor of which no message arrived."),
+            ("fastmon_rejected_messages_dropped_total", "rejected_dropped", "Rejected messages deleted: too many."),
+        ):
+            yield self._counters.counter(name, help_, "", {"": stored.get(counter, 0)})
+
+    def _stf_families(self, reports: OutboxReader, found: Assessment) -> Iterator[Metric]:
+        rule = self.assessor.rule.stuck
+        counts = reports.counts_by_state()
+        states = {state: counts.get(state, 0) for state in rule.chart.states}
+        yield gauge_by("fastmon_stfs", "STFs in the database, by state.", "state", states)
+        unfinished = sum(states[state] for state in rule.unfinished)
+        yield gauge("fastmon_stfs_unfinished", "STFs for which work remains.", unfinished)
+        stuck = {"failed": found.facts.failed, "overdue": found.facts.waiting}
+        help_ = (
+            "STFs that failed, or that are in their state for longer than FASTMON_STUCK_AFTER while their link is up."
+        )
+        yield gauge_by("fastmon_stfs_stuck", help_, "reason", stuck)
+        ages = {state: self._age_s(reports.longest_in(state)) for state in (*rule.unfinished, *rule.failed)}
+        help_ = "Time since the STF that is in the state for the longest entered it; 0: none is."
+        yield gauge_by("fastmon_stf_oldest_age_seconds", help_, "state", ages)
+        for event, at in (
+            ("received", reports.last_received()),
+            ("completed", reports.last_transition_to(rule.chart.success_state)),
+        ):
+            name = f"fastmon_stf_last_{event}_timestamp_seconds"
+            help_ = f"When an STF was last {event}, of those in the database; 0: never."
+            yield gauge(name, help_, parse_timestamp(at).timestamp() if at else 0.0)
+
+    def _age_s(self, since: str | None) -> float:
+        return max(0.0, (self.clock.now() - parse_timestamp(since)).total_seconds()) if since else 0.0
+
+    def _link_families(self, reports: OutboxReader, found: Assessment) -> Iterator[Metric]:
+        names = self.assessor.rule.stuck.needed_links
+        links = {name: found.facts.links.get(name, LinkStatus(link=name)) for name in names}
+        up = {name: float(link.state == "up") for name, link in links.items()}
+        yield gauge_by("fastmon_link_up", "1 while the link works.", "link", up)
+        blocked = {name: float(link.state == "blocked") for name, link in links.items()}
+        help_ = "1 while the other side answers but rejects us: somebody must change a setting."
+        yield gauge_by("fastmon_link_blocked", help_, "link", blocked)
+        outages = reports.outages.seconds(self.clock.now())
+        seconds = {name: outages.get(name, 0.0) for name in (*links, DAEMON_DOWNTIME)}
+        help_ = "Time that a link was down or blocked, or that no daemon was running."
+        yield self._counters.counter("fastmon_outage_seconds_total", help_, "link", seconds)
+
+    def _run_families(self, reports: OutboxReader, found: Assessment) -> Iterator[Metric]:
+        chart = self.assessor.rule.run_chart
+        counts = reports.runs.counts()
+        runs = {state: counts.get(state, 0) for state in chart.states}
+        yield gauge_by("fastmon_runs", "Runs in the database, by state.", "state", runs)
+        over = (*chart.leads_to("end_run"), *chart.leads_to("complete_run"))
+        open_runs = reports.runs.in_states([state for state in chart.states if state not in over])
+        ended = found.facts.incomplete_runs
+        missing = {
+            "open": sum(missing_stfs(run, self._known(reports, run)) for run in open_runs),
+            "ended": sum(run.missing for run in ended),
+        }
+        help_ = "Expected STFs that were not received: of runs that go on, and of runs that ended some time ago."
+        yield gauge_by("fastmon_run_missing_stfs", help_, "phase", missing)
+        help_ = "STFs of ended runs with TF files that the monitor does not list."
+        yield gauge("fastmon_run_unlisted_stfs", help_, sum(run.unlisted for run in ended))
+        yield gauge("fastmon_runs_incomplete", "Ended runs of which STFs are missing or unlisted.", len(ended))
+        newest = next(iter(reports.runs.latest(1)), None)
+        number = int(newest.run) if newest and newest.run.isascii() and newest.run.isdigit() else None
+        yield gauge("fastmon_newest_run_number", "Number of the run of the latest message; NaN: none.", _or_nan(number))
+        expected = newest.expected if newest else None
+        help_ = "How many STFs the newest run has; NaN: not known yet."
+        yield gauge("fastmon_newest_run_expected_stfs", help_, _or_nan(expected))
+        counts = reports.runs.counts_by_state(newest) if newest else {}
+        states = {state: counts.get(state, 0) for state in self.assessor.rule.stuck.chart.states}
+        yield gauge_by("fastmon_newest_run_stfs", "STFs of the newest run, by state.", "state", states)
+
+    @staticmethod
+    def _known(reports: OutboxReader, run: RunRow) -> int:
+        return sum(reports.runs.counts_by_state(run).values()) + reports.runs.pruned(run)
 
 
-def _problems(found: Assessment) -> Metric:
-    counts = Counter(problem.kind for problem in found.problems)
-    numbers = {kind: float(counts[kind]) for kind in KINDS}
-    return by_label("fastmon_problems", "gauge", "Problems in the verdict, by kind; all 0: all well.", "kind", numbers)
-
-
-def _runs(reports: OutboxReader, views: list[View]) -> list[Metric]:
-    """Return the metrics of the latest runs. A full verdict reads every transition of a run: too slow for a scrape."""
-    numbers: dict[str, dict[Labels, float]] = {name: {} for name in _RUN_METRICS}
-    latest = {(view["namespace"], view["run"]): view for view in views[:_MAX_RUNS]}
-    for row in reports.runs.latest(_MAX_RUNS):
-        view = latest.get((row.namespace, row.run))
-        if view is None:  # it came between the two reads
-            continue
-        run = (("namespace", row.namespace), ("run", row.run))
-        numbers["fastmon_run"][(*run, ("state", row.state))] = 1
-        numbers["fastmon_run_missing"][run] = view["missing"]
-        numbers["fastmon_run_recovered"][run] = reports.runs.recovered(row)
-        if row.expected is not None:
-            numbers["fastmon_run_expected"][run] = row.expected
-        for state, count in reports.runs.counts_by_state(row).items():
-            numbers["fastmon_run_stfs"][(*run, ("state", state))] = count
-    return [Metric(name, "gauge", help_, numbers[name]) for name, help_ in _RUN_METRICS.items()]
-
-
-def _links(links: View) -> Metric:
-    states = ("up", "down", "blocked")
-    samples: dict[Labels, float] = {
-        (("link", name), ("state", state)): float(link["state"] == state)
-        for name, link in links.items()
-        for state in states
-    }
-    return Metric("fastmon_link", "gauge", "1 for the current state of a link.", samples)
+def _or_nan(value: int | None) -> float:
+    return float("nan") if value is None else value

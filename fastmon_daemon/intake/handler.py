@@ -17,9 +17,11 @@ from loguru import logger
 
 from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.base.errors import MalformedMessage
+from fastmon_daemon.base.metrics import MESSAGES
 from fastmon_daemon.intake.foreign_namespaces import ForeignNamespaces
 from fastmon_daemon.messages import STF_SEEN, IgnoredMessage, RunEvent, StfReady, parse
 from fastmon_daemon.outbox import NewStf, Origin, Outbox, ReceiveOutcome, attach
+from fastmon_daemon.outbox.counting import count_committed
 from fastmon_daemon.runs.run_events import record_run_event, record_sequence
 from fastmon_daemon.runs.tracked_runs import TrackedRuns
 from fastmon_daemon.statechart import StateMachine
@@ -27,6 +29,12 @@ from fastmon_daemon.statechart import StateMachine
 CONFLICT = "conflict: this STF was received with another size, checksum or tf_count"
 MAX_REJECTED = 1000
 """Rejected messages in the database; older ones are deleted."""
+_OUTCOMES = {
+    ReceiveOutcome.FRESH: "stored",
+    ReceiveOutcome.KNOWN: "known",
+    ReceiveOutcome.CONFLICT: "conflict",
+}
+"""As the metric tells them."""
 
 
 class MessageHandler:
@@ -73,6 +81,7 @@ class MessageHandler:
         if isinstance(message, IgnoredMessage):
             with self._ignored_lock:
                 self._ignored[f"ignored_{message.reason}"] += 1
+                MESSAGES.labels(f"ignored_{message.reason}").inc()
                 if message.reason == "namespace":
                     self._foreign_namespaces.heard(message.namespace)
             return None
@@ -80,19 +89,23 @@ class MessageHandler:
         if isinstance(message, RunEvent) and message.kind == STF_SEEN:
             run = self.runs.get(self.namespace, message.run)
             if run.is_stored and (run.is_claimed or not message.has_namespace):
+                MESSAGES.labels("run").inc()
                 return None
         return partial(self._ingest, message, body)
 
     def _reject(self, body: str | bytes, reason: str) -> None:
         with self._writing() as outbox:
             outbox.reject(body, reason, self._clock.now(), MAX_REJECTED)
+        MESSAGES.labels("malformed").inc()
         logger.error("message rejected: {}", reason)
 
     def _ingest(self, message: StfReady | RunEvent, body: str | bytes) -> None:
         run = self.runs.get(self.namespace, message.run)  # fetched before storing: a purge in between replaces it
         with self._writing() as outbox:
-            if self.store(outbox, message) is ReceiveOutcome.CONFLICT:
+            outcome = self.store(outbox, message)
+            if outcome is ReceiveOutcome.CONFLICT:
                 outbox.reject(body, CONFLICT, self._clock.now(), MAX_REJECTED)
+        MESSAGES.labels(_OUTCOMES[outcome] if outcome else "run" if isinstance(message, RunEvent) else "nameless").inc()
         run.is_stored = True
         run.is_claimed |= message.has_namespace
         self._wake()
@@ -115,6 +128,7 @@ class MessageHandler:
             if outcome is ReceiveOutcome.CONFLICT:
                 outbox.reject(body, reason, self._clock.now(), MAX_REJECTED)
             outbox.files.add(fingerprint, name)
+        MESSAGES.labels(_OUTCOMES[outcome] if reason == CONFLICT else "malformed").inc()
         self._wake()
         return outcome
 
@@ -122,7 +136,7 @@ class MessageHandler:
     def _writing(self) -> Iterator[Outbox]:
         """Run the block in one transaction on its own connection; counts of ignored messages are stored with it."""
         self._refuse_if_short()
-        with closing(attach(self._database)) as outbox:
+        with closing(attach(self._database, count_committed)) as outbox:
             with self._ignored_lock:
                 ignored, self._ignored = self._ignored, Counter()
             try:

@@ -15,7 +15,9 @@ MAX_BODY_BYTES = 1_048_576
 """The longest message body that is parsed, in bytes; a real `stf_ready` has less than 1 kB."""
 
 MAX_FILENAME = 240
-"""Maximum length of an STF filename: a TF filename adds a suffix, and the monitor accepts 255 characters."""
+"""Maximum length of an STF filename: a TF filename adds a suffix."""
+MAX_NAME = 255
+"""Maximum length of a name that the monitor accepts."""
 
 MAX_DEPTH = 50
 """Maximum nesting of objects and lists in a body; a real one has two levels."""
@@ -40,6 +42,14 @@ def json_object(body: str | bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise MalformedMessage(f"expected a JSON object, got {_kind(value)}")
     return value
+
+
+def read_json(text: str | bytes) -> Any:
+    """The JSON value in *text*. Raises: ValueError, and nothing else, whatever the input."""
+    try:
+        return json.loads(text)
+    except RecursionError as exc:
+        raise ValueError("nested too deep") from exc
 
 
 def _reject_constant(name: str) -> NoReturn:
@@ -85,17 +95,17 @@ def run_id_in(message: dict[str, Any]) -> str | int:
     return value
 
 
-def filename_in(message: dict[str, Any]) -> str | None:
-    """The `filename`, or None."""
-    value = message.get("filename")
+def filename_in(message: dict[str, Any], key: str = "filename", longest: int = MAX_FILENAME) -> str | None:
+    """The name of a file in field *key*, or None."""
+    value = message.get(key)
     if value is None:
         return None
     if not isinstance(value, str):
-        raise MalformedMessage(f"filename: expected a string, got {_kind(value)}")
-    if not 1 <= len(value) <= MAX_FILENAME:
-        raise MalformedMessage(f"filename: {len(value)} characters, expected 1 to {MAX_FILENAME}")
+        raise MalformedMessage(f"{key}: expected a string, got {_kind(value)}")
+    if not 1 <= len(value) <= longest:
+        raise MalformedMessage(f"{key}: {len(value)} characters, expected 1 to {longest}")
     if not _is_printable(value) or "/" in value or "\\" in value:
-        raise MalformedMessage("filename: contains control characters, outer spaces or slashes")
+        raise MalformedMessage(f"{key}: contains control characters, outer spaces or slashes")
     return value
 
 

@@ -5,8 +5,8 @@ Only this package imports requests. It must not know the outbox, the statecharts
 
 from fastmon_daemon.monitor.agent_client import STAGES, WORKFLOWS, AgentClient
 from fastmon_daemon.monitor.client import MonitorClient, StfOfAnotherRun
-from fastmon_daemon.monitor.responses import OutcomeUnknown, RequestRejected, ResponseCounter
-from fastmon_daemon.monitor.rows import StfFile, TfFile
+from fastmon_daemon.monitor.responses import OutcomeUnknown, RequestRejected, UnreadableRow
+from fastmon_daemon.monitor.rows import StfFile, TfFile, id_in, optional_id_in, text_in
 from fastmon_daemon.monitor.stf_registrar import StfRegistrar
 
 __all__ = [
@@ -16,9 +16,12 @@ __all__ = [
     "MonitorClient",
     "OutcomeUnknown",
     "RequestRejected",
-    "ResponseCounter",
     "StfFile",
     "StfOfAnotherRun",
     "StfRegistrar",
     "TfFile",
+    "UnreadableRow",
+    "id_in",
+    "optional_id_in",
+    "text_in",
 ]

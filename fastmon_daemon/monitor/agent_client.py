@@ -10,13 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import requests
-
 from fastmon_daemon.monitor.responses import STF_FILES, RequestRejected
 from fastmon_daemon.monitor.rest_client import RestClient
-from fastmon_daemon.monitor.row_stream import rows_in
-from fastmon_daemon.monitor.rows import json_text, rows_of
-from fastmon_daemon.monitor.transport import read_body
+from fastmon_daemon.monitor.rows import id_in, integer_in, json_text, optional_id_in
 
 AGENTS = "systemagents/"
 WORKFLOWS = "workflows/"
@@ -41,7 +37,7 @@ class AgentClient(RestClient):
 
     def next_agent_id(self) -> int:
         """Get a number that no other agent gets; each call uses one up."""
-        return self.request("POST", "state/next-agent-id/", lambda row: int(row["agent_id"]), body="{}")
+        return self.request("POST", "state/next-agent-id/", lambda row: integer_in(row, "agent_id"), body="{}")
 
     def ensure_namespace(self, name: str, owner: str) -> None:
         """Create the namespace; an existing one keeps its owner."""
@@ -57,7 +53,7 @@ class AgentClient(RestClient):
 
     def heartbeat(self, agent: Row) -> int:
         """Send a heart-beat; return the key of the agent's row. The monitor resets each field that *agent* lacks."""
-        return self.request("POST", f"{AGENTS}heartbeat/", lambda row: int(row["id"]), body=json_text(agent))
+        return self.request("POST", f"{AGENTS}heartbeat/", lambda row: integer_in(row, "id"), body=json_text(agent))
 
     def update_agent(self, key: int, fields: Row) -> None:
         """Set fields that heart-beats cannot set."""
@@ -65,15 +61,22 @@ class AgentClient(RestClient):
 
     def find_stf(self, stf_filename: str) -> StfRecord | None:
         """The ids in the STF's row; None without a row."""
-        return self.request("GET", STF_FILES, _stf_record, query={"stf_filename": stf_filename})
+        found: list[StfRecord] = []
+
+        def take(row: Any) -> bool:
+            found.append(StfRecord(file_id=id_in(row, "file_id"), workflow_id=optional_id_in(row, "workflow_id")))
+            return False
+
+        self.request_rows(STF_FILES, {"stf_filename": stf_filename}, take)
+        return found[0] if found else None
 
     def create_workflow(self, workflow: Row) -> str:
         """Create the workflow of an STF; return its id, which only `read_table` can find later."""
-        return self.request("POST", WORKFLOWS, lambda row: str(row["workflow_id"]), body=json_text(workflow))
+        return self.request("POST", WORKFLOWS, lambda row: id_in(row, "workflow_id"), body=json_text(workflow))
 
     def run_of_workflow(self, workflow_id: str) -> str | None:
         """The `run_id` of a workflow; None if it has none."""
-        return self.request("GET", f"{WORKFLOWS}{workflow_id}/", lambda row: row["run_id"] and str(row["run_id"]))
+        return self.request("GET", f"{WORKFLOWS}{workflow_id}/", lambda row: optional_id_in(row, "run_id"))
 
     def update_workflow(self, workflow_id: str, fields: Row) -> None:
         """Set *fields* of a workflow."""
@@ -81,7 +84,7 @@ class AgentClient(RestClient):
 
     def create_stage(self, stage: Row) -> str:
         """Create the stage of an STF; return its id, which only `read_table` can find later."""
-        return self.request("POST", STAGES, lambda row: str(row["stage_id"]), body=json_text(stage))
+        return self.request("POST", STAGES, lambda row: id_in(row, "stage_id"), body=json_text(stage))
 
     def update_stage(self, stage_id: str, fields: Row) -> None:
         """Set *fields* of a stage."""
@@ -92,16 +95,7 @@ class AgentClient(RestClient):
 
         The monitor has no filter for these tables and sends each one whole: a call to be made rarely.
         """
-
-        def read(response: requests.Response) -> str:
-            if response.status_code != requests.codes.ok:
-                return read_body(response)
-            for row in rows_in(response):
-                if not take(row):
-                    break
-            return "null"
-
-        self.request("GET", path, lambda _: None, slack_s=_TABLE_SLACK_S, read=read)
+        self.request_rows(path, {}, take, slack_s=_TABLE_SLACK_S)
 
     def log(self, row: Row) -> None:
         """Add a row to the monitor's log."""
@@ -109,10 +103,3 @@ class AgentClient(RestClient):
 
     def _send(self, method: str, path: str, row: Row) -> None:
         self.request(method, path, lambda _: None, body=json_text(row))
-
-
-def _stf_record(answer: Any) -> StfRecord | None:
-    for row in rows_of(answer):
-        workflow_id = row.get("workflow_id")
-        return StfRecord(file_id=str(row["file_id"]), workflow_id=str(workflow_id) if workflow_id else None)
-    return None

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
 
 from loguru import logger
 
@@ -18,21 +20,20 @@ from fastmon_daemon.monitor.responses import (
     TF_FILES,
     OutcomeUnknown,
     RequestRejected,
+    UnreadableRow,
     missing_error,
 )
-from fastmon_daemon.monitor.rest_client import RestClient
+from fastmon_daemon.monitor.rest_client import MAX_ROWS, RestClient
 from fastmon_daemon.monitor.rows import (
     StfFile,
     TfFile,
     describe_difference,
     run_end,
     run_number_of,
-    run_numbers,
-    stf_page,
-    stf_rows,
+    shown,
+    stf_file,
     tf_body,
     tf_file,
-    tf_rows,
 )
 
 _PAGE = 1000
@@ -40,6 +41,8 @@ _SLACK_PER_ROW_S = 0.005
 """Seconds added to the deadline of a long list, for each row: five times the measured time."""
 _TABLE_SLACK_S = 5.0
 """Seconds added to the deadline of a whole table."""
+_MOST_TF_FILES = 10_000
+"""TF files of one STF that are read: ten times the most that a sample has."""
 _UNUSED_NAME = "fastmon-probe-of-a-name-that-nobody-uses"
 
 
@@ -67,7 +70,7 @@ class MonitorClient(RestClient):
             missing = missing_error(exc)
             if exc.from_api and not exc.has_error("tf_filename", "already exists"):
                 raise missing from None
-        same_name = self.get(TF_FILES, {"tf_filename": tf.tf_filename}, tf_rows)
+        same_name = self._tf_files({"tf_filename": tf.tf_filename})
         registered = next((row for row in same_name if row.tf_filename == tf.tf_filename), None)
         if registered is None:
             raise missing
@@ -100,8 +103,15 @@ class MonitorClient(RestClient):
         )
 
     def _stf_row(self, query: dict[str, str]) -> StfFile | None:
-        found = self.get(STF_FILES, query, stf_rows)
-        return next((row for row in found if row.stf_filename == query["stf_filename"]), None)
+        found: list[StfFile] = []
+
+        def take(row: Any) -> bool:
+            if isinstance(row, dict) and row.get("stf_filename") == query["stf_filename"]:
+                found.append(stf_file(row))
+            return not found
+
+        self.get_rows(STF_FILES, query, take)
+        return found[0] if found else None
 
     def _number_of_run(self, run_key: int | None) -> int | str:
         with suppress(RequestRejected):
@@ -118,21 +128,36 @@ class MonitorClient(RestClient):
         if count >= limit:
             # The order is undefined, so pages could overlap: request everything at once, with room to grow.
             count, stfs, nameless = self._stf_page(run_number, count + _PAGE)
-        listed = len({stf.stf_filename for stf in stfs}) + len(nameless)
+        listed = len({stf.stf_filename for stf in stfs}) + nameless.count
         if listed != count:
             raise TransientError(f"the monitor counts {count} STFs in run {run_number} but lists {listed}")
-        for row in nameless:
-            logger.warning("run {}: the monitor lists a row that names no STF: {}", run_number, row)
+        if nameless:
+            others = f", and {nameless.count - 1} others" if nameless.count > 1 else ""
+            logger.warning(
+                "run {}: the monitor lists a row that names no STF: {}{}", run_number, nameless.first, others
+            )
         return stfs
 
     def tf_files(self, stf_filename: str) -> list[TfFile]:
         """The TF files that are registered for an STF."""
-        found = self.get(TF_FILES, {"stf_filename": stf_filename}, tf_rows)
+        found = self._tf_files({"stf_filename": stf_filename})
         return [tf for tf in found if tf.stf_filename == stf_filename]
+
+    def _tf_files(self, query: dict[str, str]) -> list[TfFile]:
+        found: list[TfFile] = []
+        self.get_rows(TF_FILES, query, lambda row: found.append(tf_file(row)), most=_MOST_TF_FILES)
+        return found
 
     def run_numbers(self) -> list[int]:
         """The numbers of all runs; the monitor cannot filter them."""
-        return self.get(RUNS, {}, run_numbers, slack_s=_TABLE_SLACK_S)
+        numbers: list[int] = []
+
+        def take(row: Any) -> None:
+            with suppress(UnreadableRow):  # it hides no other
+                numbers.append(run_number_of(row))
+
+        self.get_rows(RUNS, {}, take, slack_s=_TABLE_SLACK_S)
+        return numbers
 
     def run_ended_at(self, run_key: int) -> str | None:
         """The end time in the run's row (ISO 8601, UTC); None without an end or without a row."""
@@ -170,7 +195,7 @@ class MonitorClient(RestClient):
         """
         self.close()
         with _link_errors():
-            self.get(TF_FILES, {"tf_filename": _UNUSED_NAME, "limit": "1"}, tf_rows)
+            self.get_rows(TF_FILES, {"tf_filename": _UNUSED_NAME, "limit": "1"}, tf_file, most=1)
             # Reading needs no token: only a write shows that ours is valid. A row without a name is never registered.
             try:
                 self.request("POST", TF_FILES, lambda _: None, body="{}")
@@ -180,11 +205,37 @@ class MonitorClient(RestClient):
 
     def _get_messages(self) -> None:
         with suppress(RequestRejected):  # reading is not allowed, but the endpoint exists
-            self.get(MESSAGES, {"limit": "1"}, lambda _: None)
+            self.get_rows(MESSAGES, {"limit": "1"}, lambda _: None, most=1)
 
-    def _stf_page(self, run_number: int, limit: int) -> tuple[int, list[StfFile], list[str]]:
+    def _stf_page(self, run_number: int, limit: int) -> tuple[int, list[StfFile], _Nameless]:
         query = {"run_number": str(run_number), "limit": str(limit)}
-        return self.get(STF_FILES, query, stf_page, slack_s=limit * _SLACK_PER_ROW_S)
+        stfs, nameless = [], _Nameless()
+
+        def take(row: Any) -> None:
+            try:
+                stfs.append(stf_file(row))
+            except UnreadableRow:
+                nameless.add(row)
+
+        total = self.get_rows(STF_FILES, query, take, slack_s=limit * _SLACK_PER_ROW_S)
+        if total is None or total > MAX_ROWS:
+            raise OutcomeUnknown(f"the monitor counts {total} STFs in run {run_number}: expected 0 to {MAX_ROWS}")
+        return total, stfs, nameless
+
+
+@dataclass(slots=True)
+class _Nameless:
+    """Rows of a list that name no STF."""
+
+    count: int = 0
+    first: str = ""
+
+    def add(self, row: Any) -> None:
+        self.count += 1
+        self.first = self.first or shown(row)
+
+    def __bool__(self) -> bool:
+        return self.count > 0
 
 
 @contextmanager

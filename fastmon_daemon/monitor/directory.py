@@ -12,16 +12,16 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from fastmon_daemon.base.clock import parse_timestamp
 from fastmon_daemon.base.errors import LinkDown
 from fastmon_daemon.base.network import resolve
 from fastmon_daemon.monitor.client import MonitorClient
 from fastmon_daemon.monitor.responses import TF_FILES
-from fastmon_daemon.monitor.rows import rows_of
+from fastmon_daemon.monitor.rows import text_in, time_in
 from fastmon_daemon.monitor.transport import proxies
 
 LOOKUP_TIMEOUT_S = 10.0
 """Seconds after which a lookup of the monitor's host counts as failed."""
+_MOST_AGENTS = 10_000
 _UNUSED_NAME = "fastmon-check-of-a-name-that-nobody-uses"
 
 
@@ -60,21 +60,23 @@ def _addresses(base_url: str, environ: Mapping[str, str]) -> str:
 
 def current_date(monitor: MonitorClient) -> datetime | None:
     """The monitor's clock, to the second; None if its responses have no `Date`."""
-    monitor.get(TF_FILES, {"limit": "1", "tf_filename": _UNUSED_NAME}, lambda _: None)
-    return monitor.response_counter.date()
+    monitor.get_rows(TF_FILES, {"limit": "1", "tf_filename": _UNUSED_NAME}, lambda _: None, most=1)
+    return monitor.response_clock.date()
 
 
 def list_agents(monitor: MonitorClient) -> list[Agent]:
     """All agents that ever sent a heart-beat."""
-    return monitor.get("systemagents/", {}, lambda answer: [_agent(row) for row in rows_of(answer)])
+    agents: list[Agent] = []
+    monitor.get_rows("systemagents/", {}, lambda row: agents.append(_agent(row)), most=_MOST_AGENTS)
+    return agents
 
 
-def _agent(row: Mapping[str, Any]) -> Agent:
+def _agent(row: Any) -> Agent:
     return Agent(
-        name=str(row["instance_name"]),
-        kind=str(row.get("agent_type")),
-        namespace=row.get("namespace"),
-        status=str(row.get("status")),
-        host=row.get("hostname"),
-        beat_at=parse_timestamp(row["last_heartbeat"]) if row.get("last_heartbeat") else None,
+        name=text_in(row, "instance_name") or "",
+        kind=text_in(row, "agent_type") or "",
+        namespace=text_in(row, "namespace"),
+        status=text_in(row, "status") or "",
+        host=text_in(row, "hostname"),
+        beat_at=time_in(row, "last_heartbeat"),
     )

@@ -5,9 +5,6 @@ It must not know rows, nor how a request is sent.
 
 from __future__ import annotations
 
-import json
-import threading
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,12 +21,14 @@ from fastmon_daemon.base.errors import (
     PermanentError,
     TransientError,
 )
+from fastmon_daemon.messages import read_json
 
 TF_FILES = "fastmon-files/"
 STF_FILES = "stf-files/"
 RUNS = "runs/"
 MESSAGES = "messages/"
 """The endpoints below `/api/` at which a 404 has a meaning of its own."""
+_MAX_RETRY_AFTER_S = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +44,17 @@ class OutcomeUnknown(TransientError):
     """The request may have been carried out or not."""
 
 
+class UnreadableRow(OutcomeUnknown):
+    """The monitor answered with a row that does not have its form: that row is at fault, not the link."""
+
+
 class RequestRejected(PermanentError):
     """The monitor received the request and rejects it."""
 
     def __init__(self, message: str, body: str, status: int = 400) -> None:
         super().__init__(message)
         try:
-            self._errors = json.loads(body)
+            self._errors = read_json(body)
         except ValueError:
             self._errors = None
         self.from_api = isinstance(self._errors, dict)
@@ -60,8 +63,9 @@ class RequestRejected(PermanentError):
         """Whether this monitor has no such endpoint; a missing row is another matter."""
 
     def has_error(self, field: str, text: str) -> bool:
-        """Whether *text* is part of the error of *field*."""
-        return self.from_api and text in str(self._errors.get(field, ""))
+        """Whether *text* is part of the error of *field*, a text or a list of texts."""
+        said = self._errors.get(field) if self.from_api else None
+        return any(isinstance(each, str) and text in each for each in (said if isinstance(said, list) else [said]))
 
 
 def classify_response(response: Response, path: str, where: str) -> FastmonError | None:
@@ -103,12 +107,12 @@ def _retry_after_s(headers: Mapping[str, str]) -> float | None:
     """`Retry-After` in seconds; a date counts from the response's own `Date`, which has the server's clock."""
     retry_after = headers.get("Retry-After", "").strip()
     if retry_after.isascii() and retry_after.isdigit():
-        return float(retry_after)
+        return min(float(retry_after), _MAX_RETRY_AFTER_S)
     try:
         pause = parsedate_to_datetime(retry_after) - parsedate_to_datetime(headers.get("Date", ""))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
-    return max(0.0, pause.total_seconds())
+    return min(max(0.0, pause.total_seconds()), _MAX_RETRY_AFTER_S)
 
 
 def excerpt(text: str) -> str:
@@ -116,28 +120,19 @@ def excerpt(text: str) -> str:
     return " ".join(text[:300].split())
 
 
-class ResponseCounter:
-    """Counts responses and keeps the monitor's clock of the latest one; for any thread."""
+class ResponseClock:
+    """Keeps the monitor's clock of the latest response; for any thread."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._counts: Counter[tuple[str, str]] = Counter()
         self._date = ""
 
     def record(self, response: requests.Response, *_: Any, **__: Any) -> None:
-        """Count a response whose headers have arrived (a hook of requests)."""
-        with self._lock:
-            self._counts[response.request.method or "", str(response.status_code)] += 1
-            self._date = response.headers.get("Date", "")
-
-    def counts(self) -> dict[tuple[str, str], int]:
-        """(method, status) -> number of responses."""
-        with self._lock:
-            return dict(self._counts)
+        """Read a response whose headers have arrived (a hook of requests)."""
+        self._date = response.headers.get("Date", "")
 
     def date(self) -> datetime | None:
         """The monitor's clock at its latest response, to the second; None if that had no `Date`."""
         try:
             return parsedate_to_datetime(self._date)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None

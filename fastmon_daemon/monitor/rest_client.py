@@ -5,7 +5,6 @@ Owns the connections. It must not know which calls there are.
 
 from __future__ import annotations
 
-import json
 import math
 import threading
 import time
@@ -22,16 +21,31 @@ from urllib3.util import Timeout
 from fastmon_daemon.base.backoff import MAX_BACKOFF
 from fastmon_daemon.base.errors import LinkBlocked, LinkDown
 from fastmon_daemon.base.failpoints import failpoints_around
+from fastmon_daemon.base.metrics import count_request
+from fastmon_daemon.messages import read_json
 from fastmon_daemon.monitor.failures import transport_error
 from fastmon_daemon.monitor.responses import (
     OutcomeUnknown,
     RequestRejected,
     Response,
-    ResponseCounter,
+    ResponseClock,
+    UnreadableRow,
     classify_response,
     excerpt,
 )
-from fastmon_daemon.monitor.transport import MAY_REPEAT, DeadlineAdapter, TrustStore, proxies, read_body, strip_userinfo
+from fastmon_daemon.monitor.row_stream import RowStream
+from fastmon_daemon.monitor.transport import (
+    MAY_REPEAT,
+    DeadlineAdapter,
+    TrustStore,
+    is_success,
+    proxies,
+    read_body,
+    strip_userinfo,
+)
+
+MAX_ROWS = 200_000
+"""The most rows of one list."""
 
 _T = TypeVar("_T")
 
@@ -76,8 +90,8 @@ class RestClient:
         self.trust = TrustStore.of(ca, environ)
         self._session.verify = self.trust.path
         self._session.proxies = proxies(base_url, environ)
-        self.response_counter = ResponseCounter()
-        self._session.hooks["response"].append(self.response_counter.record)
+        self.response_clock = ResponseClock()
+        self._session.hooks["response"].append(self.response_clock.record)
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, DeadlineAdapter(connections, monotonic))
 
@@ -89,18 +103,56 @@ class RestClient:
     def get(self, path: str, query: Mapping[str, str], parse: Callable[[Any], _T], slack_s: float = 0.0) -> _T:
         """As `request`, but a missing response means that the link is down.
 
-        Raises: LinkDown, LinkBlocked, RequestRejected; OutcomeUnknown only with *slack_s*.
+        Raises: LinkDown, LinkBlocked, RequestRejected, UnreadableRow; OutcomeUnknown only with *slack_s*.
         """
-        try:
+        with _errors_of_get(slack_s):
             return self.request("GET", path, parse, query=query, slack_s=slack_s)
-        except OutcomeUnknown as exc:
-            if slack_s:
-                raise  # a slow long list does not prove that the link is down
-            raise LinkDown(str(exc), retry_after_s=exc.retry_after_s) from exc
-        except RequestRejected as exc:
-            if exc.from_api:
-                raise
-            raise LinkBlocked(f"{exc}: set SWF_MONITOR_URL to a host name that the monitor accepts") from exc
+
+    def get_rows(
+        self,
+        path: str,
+        query: Mapping[str, str],
+        take: Callable[[Any], object],
+        *,
+        slack_s: float = 0.0,
+        most: int = MAX_ROWS,
+    ) -> int | None:
+        """As `request_rows`, but a missing response means that the link is down. Raises: as `get`."""
+        with _errors_of_get(slack_s):
+            return self.request_rows(path, query, take, slack_s=slack_s, most=most)
+
+    def request_rows(
+        self,
+        path: str,
+        query: Mapping[str, str],
+        take: Callable[[Any], object],
+        *,
+        slack_s: float = 0.0,
+        most: int = MAX_ROWS,
+    ) -> int | None:
+        """Pass the rows of a list to *take* as they arrive; return the total with which a page begins.
+
+        Ends early if *take* returns False, or after *most* rows, if that is less than `MAX_ROWS`.
+
+        Raises: as `request`; OutcomeUnknown for more than `MAX_ROWS` rows; UnreadableRow if *take* does.
+        """
+        total: int | None = None
+
+        def read(response: requests.Response) -> str:
+            nonlocal total
+            if not is_success(response):
+                return read_body(response)
+            stream = RowStream(response)
+            for number, row in enumerate(stream, 1):
+                if take(row) is False or number == most < MAX_ROWS:
+                    break
+                if number >= MAX_ROWS:
+                    raise OutcomeUnknown(f"more than {MAX_ROWS} rows")
+            total = stream.count
+            return "null"
+
+        self.request("GET", path, lambda _: None, query=query, slack_s=slack_s, read=read)
+        return total
 
     def request(  # noqa: PLR0913 (keyword arguments with defaults)
         self,
@@ -130,6 +182,7 @@ class RestClient:
             left_s = max(0.001, until - self._monotonic())
             MAY_REPEAT.set(may_repeat)
             timeout: Any = Timeout(left_s, connect=connect_s, read=read_s + slack_s)  # not in requests' stubs
+            begun, status = self._monotonic(), None
             try:
                 with (
                     failpoints_around("http"),
@@ -144,9 +197,14 @@ class RestClient:
                         stream=True,
                     ) as raw,
                 ):
-                    response = Response(raw.status_code, raw.headers, read(raw))
+                    status = raw.status_code
+                    response = Response(status, raw.headers, read(raw))
+            except OutcomeUnknown as exc:
+                raise type(exc)(f"{where}: {exc}") from exc
             except (OSError, HTTPError, ValueError, TypeError) as exc:
                 raise transport_error(exc, where, str(self.trust)) from exc
+            finally:
+                count_request(method, status, self._monotonic() - begun)
         error = classify_response(response, path, f"{where}: {response.status}")
         if error is not None:
             if isinstance(error, LinkDown) and error.retry_after_s:
@@ -157,7 +215,9 @@ class RestClient:
         if method != "GET":
             self._on_write()
         try:
-            return parse(json.loads(response.body))
+            return parse(read_json(response.body))
+        except UnreadableRow as exc:
+            raise UnreadableRow(f"{where}: {response.status}, {exc}") from exc
         except (ValueError, KeyError, TypeError, AttributeError) as exc:
             raise OutcomeUnknown(f"{where}: {response.status}, unexpected content: {excerpt(response.body)}") from exc
 
@@ -183,3 +243,18 @@ class RestClient:
             raise LinkBlocked("SWF_API_TOKEN has invalid characters: set it to a valid token")
         headers = {"Accept": "application/json", "Accept-Encoding": "identity", "Content-Type": "application/json"}
         return headers | ({"Authorization": f"Token {token}"} if token else {})
+
+
+@contextmanager
+def _errors_of_get(slack_s: float) -> Iterator[None]:
+    """Turn the errors of a request that only reads into those of the link, where the link is at fault."""
+    try:
+        yield
+    except OutcomeUnknown as exc:
+        if slack_s or isinstance(exc, UnreadableRow):
+            raise  # neither a slow long list nor an odd row proves that the link is down
+        raise LinkDown(str(exc), retry_after_s=exc.retry_after_s) from exc
+    except RequestRejected as exc:
+        if exc.from_api:
+            raise
+        raise LinkBlocked(f"{exc}: set SWF_MONITOR_URL to a host name that the monitor accepts") from exc

@@ -1,17 +1,28 @@
-"""The monitor's rows: one parser for each kind, the JSON that we send, and the difference between two TF files.
+"""The monitor's rows: one strict parser for each kind, the JSON that we send, and the difference between two TF files.
 
-A parser raises KeyError, TypeError, AttributeError or ValueError for JSON of another shape. This module must not know
-how rows are transferred, nor what a rejection means.
+Nothing of a row gets in by another door: its types, ranges and lengths are checked here, and names obey the rules of
+messages. Each parser raises UnreadableRow, and nothing else, whatever the JSON. This module must not know how rows are
+transferred, nor what a rejection means.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from fastmon_daemon.base.clock import format_timestamp, parse_timestamp
-from fastmon_daemon.messages import plain_json
+from fastmon_daemon.base.errors import MalformedMessage
+from fastmon_daemon.messages import MAX_FILENAME, MAX_INT32, MAX_INT64, MAX_NAME, body_in, filename_in, plain_json
+from fastmon_daemon.monitor.responses import UnreadableRow, excerpt
+
+MAX_ID = 100
+"""The longest id, in characters; the monitor's are numbers and UUIDs."""
+_MAX_BODY = 4096
+"""The longest row that is kept whole, in characters; a real one has 500."""
+_EARLIEST, _LATEST = datetime(1990, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+"""A time beyond these is none: calculations with it would leave the range of dates."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +44,7 @@ class TfFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StfFile:
-    """One STF file as the data agent registered it; `body` is the whole row as JSON text."""
+    """One STF file as the data agent registered it; `body` is the row as JSON text, without what is too long."""
 
     stf_filename: str
     file_size_bytes: int | None
@@ -61,75 +72,149 @@ def tf_body(tf: TfFile) -> str:
     return json_text(row | {"stf_file": tf.stf_filename, "status": "registered", "metadata": metadata})
 
 
-def rows_of(answer: Any) -> Any:
-    """The rows of a list, paged or not."""
-    return answer["results"] if isinstance(answer, dict) else answer
-
-
 def tf_file(row: Any) -> TfFile:
     """The TF file in one row."""
+    fields = _object(row)
     return TfFile(
-        tf_filename=row["tf_filename"],
-        stf_filename=row["stf_file"],
-        tf_first=row.get("tf_first"),
-        tf_last=row.get("tf_last"),
-        tf_count=row.get("tf_count"),
-        file_size_bytes=row.get("file_size_bytes"),
-        metadata=row.get("metadata"),
-        tf_file_id=str(row["tf_file_id"]),
+        tf_filename=_name(fields, "tf_filename", MAX_NAME),
+        stf_filename=_name(fields, "stf_file", MAX_NAME),
+        tf_first=_integer_or_none(fields, "tf_first"),
+        tf_last=_integer_or_none(fields, "tf_last"),
+        tf_count=_integer_or_none(fields, "tf_count"),
+        file_size_bytes=_integer_or_none(fields, "file_size_bytes"),
+        metadata=_namespace(fields.get("metadata")),
+        tf_file_id=id_in(fields, "tf_file_id"),
     )
 
 
-def tf_rows(answer: Any) -> list[TfFile]:
-    """The TF files of a list."""
-    return [tf_file(row) for row in rows_of(answer)]
-
-
-def stf_page(answer: Any) -> tuple[int, list[StfFile], list[str]]:
-    """The monitor's total count of rows, the STF files on this page, and its rows that name no STF, as text."""
-    rows = rows_of(answer)
-    nameless = [plain_json(row)[:200] for row in rows if not _has_name(row)]
-    return int(answer["count"]), stf_rows(answer), nameless
-
-
-def stf_rows(answer: Any) -> list[StfFile]:
-    """The STF files of a list; a row that names none is left out."""
-    return [stf_file(row) for row in rows_of(answer) if _has_name(row)]
-
-
-def _has_name(row: Any) -> bool:
-    return isinstance(row, dict) and isinstance(row.get("stf_filename"), str) and row["stf_filename"] != ""
+def _namespace(metadata: Any) -> dict[str, object] | None:
+    """All that is read of the metadata of others."""
+    namespace = metadata.get("namespace") if isinstance(metadata, dict) else None
+    return {"namespace": namespace} if _is_text(namespace, MAX_ID) else None
 
 
 def stf_file(row: Any) -> StfFile:
     """The STF file in one row; only its name must be readable."""
-    found = {
-        "file_size_bytes": _number(row.get("file_size_bytes"), least=0),
-        "checksum": _text(row.get("checksum")),
-        "tf_count": _number(row.get("tf_count"), least=1),
-        "created_at": _time(row.get("created_at")),
+    fields = _object(row)
+    name = _name(fields, "stf_filename", MAX_FILENAME)
+    found: dict[str, Any] = {
+        "file_size_bytes": _number(fields.get("file_size_bytes"), least=0),
+        "checksum": fields.get("checksum") if _is_text(fields.get("checksum"), 64) else None,
+        "tf_count": _number(fields.get("tf_count"), least=1, most=MAX_INT32),
+        "created_at": _time(fields.get("created_at")),
     }
-    unreadable = tuple(name for name, value in found.items() if value is None and row.get(name) not in (None, ""))
-    run_key = _number(row.get("run"), least=0)
-    name = row["stf_filename"]
-    return StfFile(stf_filename=name, body=plain_json(row), run_key=run_key, unreadable=unreadable, **found)
-
-
-def _number(value: Any, *, least: int) -> Any:
-    """A number of a row; None for what cannot be one: the monitor also stores negative sizes and counts."""
-    return value if type(value) is int and value >= least else None
-
-
-def _text(value: Any) -> Any:
-    return value if isinstance(value, str) else None
-
-
-def _time(value: Any) -> Any:
-    """A time of a row (ISO 8601, UTC); None for what cannot be read, such as a leap second."""
+    unreadable = tuple(key for key, value in found.items() if value is None and fields.get(key) not in (None, ""))
     try:
-        return format_timestamp(parse_timestamp(value))
-    except (TypeError, ValueError, OverflowError):
+        body = body_in(fields)
+    except MalformedMessage:
+        body = ""
+    if not 0 < len(body) <= _MAX_BODY:
+        body, unreadable = plain_json({"stf_filename": name, **found}), (*unreadable, "other fields")
+    run_key = _number(fields.get("run"), least=0)
+    return StfFile(stf_filename=name, body=body, run_key=run_key, unreadable=unreadable, **found)
+
+
+def run_number_of(row: Any) -> int:
+    """The number in the row of a run."""
+    return integer_in(_object(row), "run_number")
+
+
+def run_end(row: Any) -> str | None:
+    """The end time in the row of a run (ISO 8601, UTC, or as it stands there); None while the run has no end."""
+    fields = _object(row)
+    if "end_time" not in fields:
+        raise UnreadableRow("unexpected content: the run has no end_time")
+    value = fields["end_time"]
+    if value is None:
         return None
+    return _time(value) or (value if _is_text(value, MAX_ID) else "a time that cannot be read")
+
+
+def integer_in(row: Any, key: str) -> int:
+    """The number in field *key*, of 0 to 63 bits."""
+    number = _number(_object(row).get(key), least=0)
+    if number is None:
+        raise UnreadableRow(f"unexpected content: {key}: not a number: {shown(row.get(key))}")
+    return number
+
+
+def id_in(row: Any, key: str) -> str:
+    """The id in field *key*, a number or a text."""
+    value = _object(row).get(key)
+    if _number(value, least=0) is not None or (_is_text(value, MAX_ID) and value):
+        return str(value)
+    raise UnreadableRow(f"unexpected content: {key}: not an id: {shown(value)}")
+
+
+def optional_id_in(row: Any, key: str) -> str | None:
+    """The id in field *key*; None if it is null or empty."""
+    return None if _object(row).get(key) in (None, "") else id_in(row, key)
+
+
+def text_in(row: Any, key: str) -> str | None:
+    """The text in field *key*; None if it is null."""
+    value = _object(row).get(key)
+    if value is not None and not _is_text(value, MAX_NAME):
+        raise UnreadableRow(f"unexpected content: {key}: not a text: {shown(value)}")
+    return value
+
+
+def time_in(row: Any, key: str) -> datetime | None:
+    """The time in field *key*; None if it is null or cannot be read."""
+    text = _time(_object(row).get(key))
+    return parse_timestamp(text) if text else None
+
+
+def shown(value: Any) -> str:
+    """The beginning of any JSON value, for a text that may be stored: in ASCII, and without control characters."""
+    try:
+        return excerpt(plain_json(value))
+    except (ValueError, RecursionError):
+        return type(value).__name__
+
+
+def _object(row: Any) -> dict[str, Any]:
+    if not isinstance(row, dict):
+        raise UnreadableRow(f"unexpected content: not a row: {shown(row)}")
+    return row
+
+
+def _name(fields: dict[str, Any], key: str, longest: int) -> str:
+    try:
+        name = filename_in(fields, key, longest)
+    except MalformedMessage as exc:
+        raise UnreadableRow(f"unexpected content: {exc}: {shown(fields.get(key))}") from exc
+    if name is None:
+        raise UnreadableRow(f"unexpected content: {key} is missing")
+    return name
+
+
+def _integer_or_none(fields: dict[str, Any], key: str) -> int | None:
+    value = fields.get(key)
+    number = _number(value, least=-MAX_INT64)
+    if number is None and value is not None:
+        raise UnreadableRow(f"unexpected content: {key}: not an integer of 64 bits: {shown(value)}")
+    return number
+
+
+def _number(value: Any, *, least: int, most: int = MAX_INT64) -> int | None:
+    """A number of a row; None for what cannot be one: the monitor also stores negative sizes and counts."""
+    return value if type(value) is int and least <= value <= most else None
+
+
+def _is_text(value: Any, longest: int) -> bool:
+    return isinstance(value, str) and len(value) <= longest and value.isprintable()
+
+
+def _time(value: Any) -> str | None:
+    """A time of a row (ISO 8601, UTC); None for what cannot be read, such as a leap second."""
+    if not isinstance(value, str) or len(value) > MAX_ID:
+        return None
+    try:
+        at = parse_timestamp(value).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+    return format_timestamp(at) if _EARLIEST <= at < _LATEST else None
 
 
 def describe_difference(registered: TfFile, ours: TfFile) -> str | None:
@@ -141,18 +226,3 @@ def describe_difference(registered: TfFile, ours: TfFile) -> str | None:
     }
     words = [f"{name} {there} instead of {here}" for name, (there, here) in pairs.items() if there != here]
     return ", ".join(words) or None
-
-
-def run_number_of(row: Any) -> int:
-    """The number in the row of a run."""
-    return int(row["run_number"])
-
-
-def run_numbers(answer: Any) -> list[int]:
-    """The numbers of the runs in a list; a row without a number is left out."""
-    return [row["run_number"] for row in rows_of(answer) if type(row["run_number"]) is int]
-
-
-def run_end(row: Any) -> str | None:
-    """The end time in the row of a run (ISO 8601, UTC, or as it stands there); None while the run has no end."""
-    return None if row["end_time"] is None else _time(row["end_time"]) or str(row["end_time"])

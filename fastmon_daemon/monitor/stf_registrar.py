@@ -6,11 +6,12 @@ It must not know where an STF comes from.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from fastmon_daemon.base.errors import PermanentError
 from fastmon_daemon.monitor.client import MonitorClient
 from fastmon_daemon.monitor.responses import RUNS, STF_FILES, OutcomeUnknown, RequestRejected
-from fastmon_daemon.monitor.rows import json_text
+from fastmon_daemon.monitor.rows import id_in, integer_in, json_text
 
 
 class StfRegistrar:
@@ -30,7 +31,7 @@ class StfRegistrar:
         """
         row = {"run": self._run_key(run_number, run_began_at), "status": "registered", **stf}
         try:
-            self._monitor.request("POST", STF_FILES, lambda row: str(row["stf_filename"]), body=json_text(row))
+            self._monitor.request("POST", STF_FILES, lambda row: id_in(row, "file_id"), body=json_text(row))
         except RequestRejected as exc:
             if exc.has_error("run", "does not exist"):
                 self._run_keys.pop(run_number, None)  # the monitor was reset: its keys have changed
@@ -49,23 +50,28 @@ class StfRegistrar:
     def _key_in_stfs(self, number: int) -> int | None:
         # The list of runs cannot be filtered, but each STF of the run has its key.
         query = {"run_number": str(number), "limit": "1"}
-        return self._monitor.get(
-            STF_FILES, query, lambda page: next((int(row["run"]) for row in page["results"]), None)
-        )
+        keys: list[int] = []
+        self._monitor.get_rows(STF_FILES, query, lambda row: keys.append(integer_in(row, "run")), most=1)
+        return keys[0] if keys else None
 
     def _key_of_new(self, number: int, began_at: str) -> int | None:
         row = {"run_number": number, "start_time": began_at}
         try:
-            return self._monitor.request("POST", RUNS, lambda row: int(row["run_id"]), body=json_text(row))
+            return self._monitor.request("POST", RUNS, lambda row: integer_in(row, "run_id"), body=json_text(row))
         except RequestRejected as exc:
             if not exc.has_error("run_number", "already exists"):
                 raise
             return None
 
     def _key_in_list(self, number: int) -> int:
-        keys = self._monitor.get(
-            RUNS, {}, lambda rows: [int(row["run_id"]) for row in rows if row["run_number"] == number]
-        )
+        keys: list[int] = []
+
+        def take(row: Any) -> bool:
+            if isinstance(row, dict) and row.get("run_number") == number:
+                keys.append(integer_in(row, "run_id"))
+            return not keys
+
+        self._monitor.get_rows(RUNS, {}, take)
         if not keys:
             raise PermanentError(f"run {number} exists in the monitor, but is not in its list of runs")
         return keys[0]

@@ -14,7 +14,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
-from http.client import HTTPResponse, parse_headers
+from http.client import HTTPException, HTTPResponse, parse_headers
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,10 @@ from fastmon_daemon.monitor.responses import OutcomeUnknown
 
 KEEP_NONE_S = 600.0
 """Seconds for which no connection is kept, after a kept one ended without a response."""
-MAX_RESPONSE_BYTES = 64 * 1024 * 1024
-"""The longest response body that is read, in bytes."""
+MAX_ANSWER_BYTES = 64 * 1024
+"""The longest response body that is read whole: one row, or an error. Lists are read row by row."""
+MAX_HEADER_BYTES = 64 * 1024
+"""The longest status line and headers of a response."""
 
 _DEADLINE: ContextVar[float] = ContextVar("deadline")
 """Deadline of this thread's request: requests passes nothing else down to the place where the response is read."""
@@ -146,13 +148,21 @@ class DeadlineAdapter(HTTPAdapter):
         return manager
 
 
+def is_success(response: requests.Response) -> bool:
+    """Whether the monitor did what it was asked for."""
+    return response.status_code in {200, 201}
+
+
 def read_body(response: requests.Response) -> str:
-    """Read the whole body of a response."""
+    """Read the whole body of a response; of an error, which may be a long page, only the beginning."""
     content = bytearray()
-    while chunk := response.raw.read1(65536, decode_content=True):
+    while chunk := response.raw.read1(MAX_ANSWER_BYTES, decode_content=True):
         content += chunk
-        if len(content) > MAX_RESPONSE_BYTES:
-            raise OutcomeUnknown(f"{response.url}: response longer than {MAX_RESPONSE_BYTES} bytes")
+        if len(content) <= MAX_ANSWER_BYTES:
+            continue
+        if is_success(response):
+            raise OutcomeUnknown(f"response longer than {MAX_ANSWER_BYTES} bytes")
+        break
     return content.decode(json.detect_encoding(content), errors="replace")  # it may begin with a byte order mark
 
 
@@ -163,10 +173,13 @@ def _limit_responses(manager: PoolManager, monotonic: Callable[[], float]) -> No
         def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
             super().__init__(sock, *args, **kwargs)
             assert isinstance(self.fp, io.BufferedReader)
-            self.fp = io.BufferedReader(_DeadlineReader(self.fp.detach(), sock, _DEADLINE.get(), monotonic))
+            self._reader = _DeadlineReader(self.fp.detach(), sock, _DEADLINE.get(), monotonic)
+            self.fp = io.BufferedReader(self._reader)
 
         def begin(self) -> None:
+            self._reader.left = MAX_HEADER_BYTES
             super().begin()
+            self._reader.left = math.inf
             self.will_close |= not _KEEPS.get()
 
         def _read_status(self) -> tuple[str, int, str]:
@@ -210,7 +223,7 @@ def _connect(connection: HTTPConnection) -> socket.socket:
 
 
 class _DeadlineReader(io.RawIOBase):
-    """Reads from *sock* until the deadline."""
+    """Reads from *sock* until the deadline, and at most *left* bytes and a buffer more."""
 
     def __init__(self, raw: io.RawIOBase, sock: socket.socket, deadline: float, monotonic: Callable[[], float]) -> None:
         self._raw = raw
@@ -218,6 +231,7 @@ class _DeadlineReader(io.RawIOBase):
         self._monotonic = monotonic
         self._read_timeout_s = sock.gettimeout() or 0.0
         self._deadline = deadline
+        self.left = math.inf
 
     def readable(self) -> bool:
         return True
@@ -226,9 +240,13 @@ class _DeadlineReader(io.RawIOBase):
         left_s = self._deadline - self._monotonic()
         if left_s <= 0:
             raise TimeoutError("response not complete before the deadline")
+        if self.left <= 0:
+            raise HTTPException(f"status line and headers longer than {MAX_HEADER_BYTES} bytes")
         self._sock.settimeout(min(left_s, self._read_timeout_s))
         try:
-            return self._raw.readinto(buffer)
+            count = self._raw.readinto(buffer)
+            self.left -= count or 0
+            return count
         finally:
             self._sock.settimeout(self._read_timeout_s)  # the connection is reused
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -16,13 +17,15 @@ from fastmon_daemon.outbox.lock import make_folder
 from fastmon_daemon.outbox.reader import OutboxReader
 from fastmon_daemon.outbox.schema import check_compatible, check_not_older, migrate
 from fastmon_daemon.outbox.sqlite_errors import no_access, storage_errors
-from fastmon_daemon.outbox.store import MAX_LOG_BYTES, Outbox
+from fastmon_daemon.outbox.store import MAX_LOG_BYTES, Committed, Outbox
 
 BUSY_TIMEOUT_S = 5.0
 
 
-def open_outbox(path: Path) -> Outbox:
+def open_outbox(path: Path, committed: Callable[[Committed], object] = lambda _: None) -> Outbox:
     """Open *path* for writing; create or migrate it if necessary. The caller holds the `DatabaseLock`.
+
+    *committed* as of `Outbox`.
 
     Raises: StorageUnavailable; StorageError for a file that cannot be used, which is left unchanged.
     """
@@ -33,7 +36,7 @@ def open_outbox(path: Path) -> Outbox:
                 _create(path)
             os.close(os.open(path, os.O_RDWR))
             _check_content(path)
-            return Outbox(_migrated(path))
+            return Outbox(_migrated(path), committed)
     except PermissionError as exc:
         raise StorageError(f"{path}: {no_access(path) or exc.strerror}") from exc
     except (OSError, sqlite3.DatabaseError) as exc:
@@ -84,10 +87,10 @@ def _check_content(path: Path) -> None:
             logger.info("{}: not checked completely (it is large): run fastmon-daemon check for a complete check", path)
 
 
-def attach(path: Path) -> Outbox:
+def attach(path: Path, committed: Callable[[Committed], object] = lambda _: None) -> Outbox:
     """Another connection, for another thread, to a database that this process has opened. Raises: StorageError."""
     with storage_errors(path):
-        return Outbox(connect(path))
+        return Outbox(connect(path), committed)
 
 
 def open_for_reading(path: Path) -> OutboxReader:

@@ -69,8 +69,9 @@ def _sqlite_problems(db: Database) -> Iterator[IntegrityProblem]:
 
 
 def _row_problems(db: Database) -> Iterator[IntegrityProblem]:
-    pruned = _PRUNED_RULES if "pruned" in db.table_names() else {}  # an older schema has no such table
-    for what, query in {**_RULES, **pruned}.items():
+    tables = db.table_names()
+    later = [rules for table, rules in _RULES_OF_LATER_TABLES.items() if table in tables]  # an older schema has less
+    for what, query in (rule for rules in (_RULES, *later) for rule in rules.items()):
         names = [str(name) for (name,) in db.execute(query)]
         if names:
             yield IntegrityProblem(what=what, count=len(names), examples=tuple(names[:_EXAMPLES]))
@@ -113,7 +114,16 @@ _RULES = {
     "STF with TF files but no sample plan": """
         select filename from stf where plan is null and exists (select 1 from tf where stf = stf.id)""",
 }
-_PRUNED_RULES = {
-    "STF that was pruned but is still stored": """
+_RULES_OF_LATER_TABLES = {
+    "pruned": {
+        "STF that was pruned but is still stored": """
         select filename from stf join pruned using (namespace, run, filename)""",
+    },
+    "stf_count": {
+        "run and state whose kept number of STFs is wrong": """
+        select run || ' ' || state from (
+            select namespace, run, state, count(*) as stfs from stf group by 1, 2, 3 union all
+            select namespace, run, state, -stfs from stf_count
+        ) group by namespace, run, state having sum(stfs) <> 0""",
+    },
 }

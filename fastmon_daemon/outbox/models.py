@@ -183,6 +183,21 @@ StepResult = Sampled | Registered | Announced
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Transition:
+    """A transition of an STF, as it happens; `HistoryRow` is the stored one."""
+
+    source: str | None
+    """None: the STF was received."""
+    dest: str
+    seconds: float
+    """Time in *source*, or from the birth of the STF to its receipt."""
+    latency_s: float | None = None
+    """Seconds since its receipt, if no work remains for it."""
+    origin: Origin | None = None
+    """How fastmon learned of it, if it was received."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryRow:
     """One transition of one STF."""
 

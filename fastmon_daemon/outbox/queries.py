@@ -90,10 +90,11 @@ def _rows(db: Database, query: str, values: Sequence[object]) -> list[dict[str, 
     return [dict(zip(names, row, strict=True)) for row in cursor]
 
 
-def count_by_state(db: Database, table: str, **where: str | None) -> dict[str, int]:
-    """State -> number of rows of *table* with all given columns (None: any); states without rows are left out."""
+def count_stfs_by_state(db: Database, **where: str | None) -> dict[str, int]:
+    """State -> number of STFs with that namespace and run (None: any), as the triggers of the table keep it."""
     condition, values = where_in(where)
-    return dict(db.execute(f"select state, count(*) from {table} where {condition} group by state", values).fetchall())  # noqa: S608
+    query = f"select state, sum(stfs) from stf_count where {condition} group by state"  # noqa: S608
+    return dict(db.execute(query, values).fetchall())
 
 
 def placeholders(values: Collection[object]) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from sqlite_utils import Database
 
 from fastmon_daemon.outbox.models import HistoryRow, RejectedRow, Stf
-from fastmon_daemon.outbox.queries import count_by_state, load, load_stfs, where_in
+from fastmon_daemon.outbox.queries import count_stfs_by_state, load, load_stfs, where_in
 from fastmon_daemon.outbox.retention import Retention
 from fastmon_daemon.outbox.runs import Runs
 from fastmon_daemon.outbox.stage_reports import StageReports
@@ -60,7 +60,7 @@ class OutboxReader:
 
     def counts_by_state(self, run: str | None = None) -> dict[str, int]:
         """State -> number of STFs of *run* (None: of all); states without STFs are left out."""
-        return count_by_state(self._db, "stf", run=run)
+        return count_stfs_by_state(self._db, run=run)
 
     def unfinished(self, run: str | None = None, namespace: str | None = None) -> int:
         """The number of STFs (of *run*, of *namespace*) that are not finalized."""
@@ -75,6 +75,16 @@ class OutboxReader:
         """When an STF last entered *state*, of those that are still in it."""
         found: str | None = self._db.execute("select max(since) from stf where state = ?", [state]).fetchone()[0]
         return found
+
+    def longest_in(self, state: str) -> str | None:
+        """Since when the STF that has been in *state* for the longest time is in it; None if there is none."""
+        found: str | None = self._db.execute("select min(since) from stf where state = ?", [state]).fetchone()[0]
+        return found
+
+    def last_received(self) -> str | None:
+        """When the latest stored STF was received; None if there is none."""
+        row = self._db.execute("select received_at from stf order by id desc limit 1").fetchone()
+        return row[0] if row else None
 
     def history(self, stf_id: int) -> list[HistoryRow]:
         """The transitions of an STF, in order."""

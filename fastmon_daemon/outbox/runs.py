@@ -14,7 +14,7 @@ from fastmon_daemon.base.clock import format_timestamp
 from fastmon_daemon.messages import run_identity
 from fastmon_daemon.outbox.models import Latency, Origin, RunRow, TfCounts
 from fastmon_daemon.outbox.outages import Outages
-from fastmon_daemon.outbox.queries import count_by_state, load, placeholders, where_in
+from fastmon_daemon.outbox.queries import count_stfs_by_state, load, placeholders, where_in
 from fastmon_daemon.outbox.retention import Retention
 
 MAX_ABSENT = 1000
@@ -61,7 +61,7 @@ class Runs:
 
     def counts(self) -> dict[str, int]:
         """State -> number of runs; states without runs are left out."""
-        return count_by_state(self._db, "run")
+        return dict(self._db.execute("select state, count(*) from run group by state").fetchall())
 
     def record_message(
         self, namespace: str, run_id: str | int, state: str, now: datetime, execution_id: str | None,
@@ -192,12 +192,12 @@ class Runs:
 
     def known_counts(self) -> dict[tuple[str, str], int]:
         """(namespace, run) -> number of stored STFs."""
-        rows = self._db.execute("select namespace, run, count(*) from stf group by namespace, run")
+        rows = self._db.execute("select namespace, run, sum(stfs) from stf_count group by namespace, run")
         return {(namespace, run): count for namespace, run, count in rows}
 
     def counts_by_state(self, row: RunRow) -> dict[str, int]:
         """State -> number of STFs of the run; states without STFs are left out."""
-        return count_by_state(self._db, "stf", namespace=row.namespace, run=row.run)
+        return count_stfs_by_state(self._db, namespace=row.namespace, run=row.run)
 
     def recovered(self, row: RunRow) -> int:
         """The number of recovered STFs of the run."""

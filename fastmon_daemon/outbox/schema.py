@@ -18,7 +18,7 @@ from fastmon_daemon.outbox.run_merging import merge_runs
 APPLICATION_ID = 0x464D4F4E
 """`FMON`: distinguishes an outbox from other SQLite databases, also for `file`."""
 
-VERSION = 9
+VERSION = 10
 """The `user_version`; a higher one means that a newer fastmon wrote the database."""
 
 migrations = Migrations("fastmon")
@@ -266,6 +266,40 @@ update rejected set is_whole = bytes <= 65536;
 def m0009_names_and_bodies(db: Database) -> None:
     """Other runs are found by a name, STFs are noted that stand in another run, and bodies that were cut."""
     db.executescript(_NAMES_AND_BODIES)
+
+
+_COUNTS = """
+create table stf_count (
+    namespace text not null,
+    run text not null,
+    state text not null,
+    stfs integer not null,
+    primary key (namespace, run, state)
+) without rowid;
+insert into stf_count select namespace, run, state, count(*) from stf group by namespace, run, state;
+create trigger stf_count_insert after insert on stf begin
+    insert into stf_count values (new.namespace, new.run, new.state, 1)
+    on conflict (namespace, run, state) do update set stfs = stfs + 1;
+end;
+create trigger stf_count_delete after delete on stf begin
+    update stf_count set stfs = stfs - 1 where namespace = old.namespace and run = old.run and state = old.state;
+    delete from stf_count
+    where namespace = old.namespace and run = old.run and state = old.state and stfs = 0;
+end;
+create trigger stf_count_update after update of namespace, run, state on stf begin
+    update stf_count set stfs = stfs - 1 where namespace = old.namespace and run = old.run and state = old.state;
+    delete from stf_count
+    where namespace = old.namespace and run = old.run and state = old.state and stfs = 0;
+    insert into stf_count values (new.namespace, new.run, new.state, 1)
+    on conflict (namespace, run, state) do update set stfs = stfs + 1;
+end;
+"""
+
+
+@migrations(name="stf_counts")
+def m0010_stf_counts(db: Database) -> None:
+    """The numbers of STFs by run and state, kept by triggers: counting a long backlog at each scrape takes too long."""
+    db.executescript(_COUNTS)
 
 
 def check_compatible(db: Database, path: Path) -> None:

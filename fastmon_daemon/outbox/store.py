@@ -6,7 +6,7 @@ Every transaction begins with `BEGIN IMMEDIATE` and holds no network call.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime, timedelta
@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from fastmon_daemon.base.clock import format_timestamp
+from fastmon_daemon.base.clock import format_timestamp, parse_timestamp
 from fastmon_daemon.base.errors import StaleStfError
 from fastmon_daemon.base.failpoints import failpoints_around
 from fastmon_daemon.messages import run_identity
@@ -27,6 +27,7 @@ from fastmon_daemon.outbox.models import (
     Sampled,
     StepResult,
     Stf,
+    Transition,
 )
 from fastmon_daemon.outbox.queries import DueQuery, placeholders
 from fastmon_daemon.outbox.reader import OutboxReader
@@ -35,12 +36,19 @@ from fastmon_daemon.outbox.sqlite_errors import storage_errors
 MAX_LOG_BYTES = 8 * 1024**2
 """Size to which the write-ahead log is cut when no reader needs its content any more; usually it is half of that."""
 
+Committed = Transition | Registered | Announced
+"""What a transaction may store of an STF."""
+
 
 class Outbox(OutboxReader):
     """One connection for writing; it belongs to one thread."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, committed: Callable[[Committed], object] = lambda _: None) -> None:
+        """*committed* gets each fact once its transaction is on disk."""
         super().__init__(db)
+        self._committed = committed
+        self._facts: list[Committed] = []
+        """Those of the open transaction."""
         self.files = SeenFiles(db)
 
     def truncate_log(self) -> None:
@@ -74,9 +82,13 @@ class Outbox(OutboxReader):
                 with failpoints_around("commit"):
                     self._db.execute("commit")
             except BaseException:
+                self._facts.clear()
                 if self._db.conn.in_transaction:  # a full disk has already rolled back
                     self._db.execute("rollback")
                 raise
+        facts, self._facts = self._facts, []
+        for fact in facts:
+            self._committed(fact)
 
     def receive(self, new: NewStf, state: str, now: datetime) -> ReceiveOutcome:
         """Store an STF in *state* with its first history row; a known one changes nothing."""
@@ -88,6 +100,8 @@ class Outbox(OutboxReader):
         if not self._db.execute(_RECEIVE, arguments).rowcount:
             return self._compare(arguments)
         self._db.execute(_RECEIVED_HISTORY, arguments)
+        seconds = _seconds(arguments["born_at"], now)
+        self._facts.append(Transition(source=None, dest=state, seconds=seconds, origin=new.origin))
         return ReceiveOutcome.FRESH
 
     def _compare(self, arguments: dict[str, Any]) -> ReceiveOutcome:
@@ -142,12 +156,15 @@ class Outbox(OutboxReader):
             case Registered(tf=tf, sample=sample):
                 if sample is not None:
                     self._replace_sample(stf_id, sample)
-                self._db.execute(_REGISTERED, {**asdict(tf), "stf": stf_id, "now": format_timestamp(now)})
+                arguments = {**asdict(tf), "stf": stf_id, "now": format_timestamp(now)}
+                if self._db.execute(_REGISTERED, arguments).rowcount:
+                    self._facts.append(result)
                 if tf.adopted:
                     remark = f"{tf.filename} was already registered: {tf.adopted}"
                     self._db.execute(_REMARK, {"stf": stf_id, "remark": remark})
             case Announced(sequence=sequence):
-                self._db.execute(_ANNOUNCED, [format_timestamp(now), stf_id, sequence])
+                if self._db.execute(_ANNOUNCED, [format_timestamp(now), stf_id, sequence]).rowcount:
+                    self._facts.append(result)
 
     def _save_sample(self, stf_id: int, result: Sampled) -> None:
         plan = json.dumps(asdict(result.plan))
@@ -178,11 +195,13 @@ class Outbox(OutboxReader):
         Raises: StaleStfError if the STF left the state in which it was read.
         """
         self._move(_MOVE, stf, trigger, dest, now, life=stf.life, note=note, finalized=finalized)
+        self._note_transition(stf, dest, now, finalized=finalized)
 
     def reopen(self, stf: Stf, trigger: str, dest: str, now: datetime, *, note: str, included: bool = False) -> None:
         """Begin the next life of a finalized STF, by an action of an operator. Raises: StaleStfError, as `move`."""
         included = included or stf.included
         self._move(_REOPEN, stf, trigger, dest, now, life=stf.life + 1, note=note, included=included)
+        self._note_transition(stf, dest, now, finalized=False)
 
     def _move(self, update: str, stf: Stf, trigger: str, dest: str, now: datetime, **fields: object) -> None:
         arguments = {"id": stf.id, "source": stf.state, "dest": dest, "trigger": trigger, "now": format_timestamp(now)}
@@ -190,6 +209,11 @@ class Outbox(OutboxReader):
         if not self._db.execute(update, arguments).rowcount:
             raise StaleStfError(f"{stf.filename}: no longer {stf.state}")
         self._db.execute(_HISTORY, arguments)
+
+    def _note_transition(self, stf: Stf, dest: str, now: datetime, *, finalized: bool) -> None:
+        latency_s = _seconds(stf.received_at, now) if finalized else None
+        seconds = _seconds(stf.since, now)
+        self._facts.append(Transition(source=stf.state, dest=dest, seconds=seconds, latency_s=latency_s))
 
     def postpone(self, stf: Stf, delay: timedelta, error: str, spent_s: float, now: datetime) -> None:
         """Retry an STF after *delay*; this counts one attempt and *spent_s* seconds of its retry budget."""
@@ -210,6 +234,11 @@ class Outbox(OutboxReader):
         """The namespaces that have *run*."""
         query = "select namespace from stf where run = :run union select namespace from run where run = :run order by 1"
         return [row["namespace"] for row in self._db.query(query, {"run": run})]
+
+
+def _seconds(since: str, now: datetime) -> float:
+    """Seconds since a stored time; a clock that is set back makes no duration negative."""
+    return max(0.0, (now - parse_timestamp(since)).total_seconds())
 
 
 class SeenFiles:

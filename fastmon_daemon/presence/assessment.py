@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -27,6 +27,12 @@ KINDS = (
 """The kinds of problems, the most severe first."""
 _ERRORS = frozenset({"engine stalled", "link blocked"})
 _NOT_OF_THE_DATA = frozenset({"no daemon", "link blocked", "link down"})
+_STOPPING_INTAKE = frozenset({"intake stopped", "database not writable"})
+_PARTS = {
+    "no daemon": "engine", "daemon silent": "engine", "engine stalled": "engine", "database not writable": "database",
+    "intake stopped": "intake",
+}  # fmt: skip
+"""Kind of problem -> the part of the daemon that is not ready; links have their own names."""
 _NAMED_RUNS = 3
 
 
@@ -126,6 +132,16 @@ class Problem:
         """Whether STFs are concerned beyond a wait that ends by itself."""
         return self.kind not in _NOT_OF_THE_DATA
 
+    @property
+    def stops_intake(self) -> bool:
+        """Whether no STF is stored because of it."""
+        return self.kind in _STOPPING_INTAKE
+
+    @property
+    def part(self) -> str | None:
+        """Which part of the daemon is not ready because of it: engine, database, intake or a link; None: none."""
+        return self.name.rpartition(" ")[0] if self.kind.startswith("link ") else _PARTS.get(self.kind)
+
     def line(self, now: datetime) -> str:
         """The problem in one line: what, since when, what to do."""
         since = f" (since {format_time(self.since, now)}, {format_age(self.since, now)})" if self.since else ""
@@ -136,11 +152,24 @@ class Problem:
 class Assessment:
     """The verdict on the daemon at one moment."""
 
-    at: datetime
+    facts: Snapshot
     problems: tuple[Problem, ...]
     """The most severe first."""
     daemon_was_asked: bool
     """Whether the daemon's process was asked, or only the database."""
+
+    @property
+    def at(self) -> datetime:
+        """When the facts were collected."""
+        return self.facts.now
+
+    def readiness(self, links: Iterable[str]) -> dict[str, str]:
+        """Return what is wrong with engine, database, intake and each of *links*; an empty text: it is ready."""
+        found = dict.fromkeys(("engine", "database", "intake", *links), "")
+        for problem in self.problems:
+            if problem.part in found:
+                found[problem.part] = problem.line(self.at)
+        return found
 
     @property
     def line(self) -> str:
@@ -162,7 +191,7 @@ def assess(snapshot: Snapshot) -> Assessment:
     order = {kind: place for place, kind in enumerate(KINDS)}
     problems = sorted(_problems(snapshot), key=lambda problem: order[problem.kind])
     return Assessment(
-        at=snapshot.now,
+        facts=snapshot,
         problems=tuple(problems),
         daemon_was_asked=snapshot.process is not None or not snapshot.daemon_runs,
     )
@@ -306,7 +335,7 @@ class Assessor:
     def __init__(self, database: Path, rule: AssessmentRule, process: Callable[[], ProcessState], clock: Clock) -> None:
         """*process* returns the state of this process, without times."""
         self.rule = rule
-        self._database = database
+        self.database = database
         self._process = process
         self._clock = clock
         self._known_since: Mapping[str, str] = {}
@@ -317,7 +346,7 @@ class Assessor:
         Raises: StorageError, StorageUnavailable.
         """
         if reports is None:
-            with closing(open_for_reading(self._database)) as own:
+            with closing(open_for_reading(self.database)) as own:
                 return self.assess(own)
         now = self._clock.now()
         found = assess(take_snapshot(reports, self.rule, now, daemon_runs=True, process=self.process_state()))

@@ -16,6 +16,7 @@ from loguru import logger
 
 from fastmon_daemon.base.clock import format_timestamp
 from fastmon_daemon.base.errors import FastmonError
+from fastmon_daemon.base.metrics import LOG_LINES_DROPPED
 from fastmon_daemon.monitor import AgentClient, OutcomeUnknown, RequestRejected
 from fastmon_daemon.outbox import RunRow
 from fastmon_daemon.presence.periodic_worker import BestEffortCall
@@ -85,6 +86,7 @@ class LogShipper:
         record = message.record
         if len(self._buffer) == BUFFER:
             self._dropped += 1
+            LOG_LINES_DROPPED.inc()
         self._buffer.append({
             "app_name": APP_NAME,
             "instance_name": self._agent_name,
@@ -142,7 +144,9 @@ class LogShipper:
         self._batches.rotate(-1)
 
     def _drop(self) -> None:
-        self._dropped += self._batches.popleft().lines
+        lines = self._batches.popleft().lines
+        self._dropped += lines
+        LOG_LINES_DROPPED.inc(lines)
 
     def _pack(self) -> list[LogBatch]:
         lines = [self._buffer.popleft() for _ in range(len(self._buffer))]

@@ -15,7 +15,7 @@ from loguru import logger
 from fastmon_daemon.base.backoff import Backoff
 from fastmon_daemon.base.errors import FastmonError
 from fastmon_daemon.messages import run_identity
-from fastmon_daemon.monitor import STAGES, WORKFLOWS, AgentClient
+from fastmon_daemon.monitor import STAGES, WORKFLOWS, AgentClient, UnreadableRow, id_in, optional_id_in, text_in
 from fastmon_daemon.outbox import StageKeys, Stf
 from fastmon_daemon.presence.identity import AGENT_TYPE
 
@@ -93,13 +93,13 @@ class LostIds:
             if lost.workflow_id is None:
                 wanted.setdefault(lost.stf.filename, []).append(lost)
 
-        def take(row: dict[str, Any]) -> bool:
-            for lost in wanted.pop(row["filename"], ()):
-                run = row.get("run_id")
+        def take(row: Any) -> bool:
+            for lost in wanted.pop(text_in(row, "filename") or "", ()):
+                run = optional_id_in(row, "run_id")
                 if run is None or run_identity(run) == run_identity(lost.stf.run_id):
-                    lost.workflow_id = str(row["workflow_id"])
+                    lost.workflow_id = id_in(row, "workflow_id")
                 else:
-                    lost.other_run = str(run)
+                    lost.other_run = run
             return bool(wanted)
 
         return not wanted or self._read(WORKFLOWS, take)
@@ -111,16 +111,16 @@ class LostIds:
         """
         wanted = {lost.workflow_id: lost for lost in self._lost.values() if lost.workflow_id is not None}
 
-        def take(row: dict[str, Any]) -> bool:
-            if (row["agent_name"], row["agent_type"]) == (self._agent_name, AGENT_TYPE):
-                lost = wanted.pop(str(row["workflow"]), None)
+        def take(row: Any) -> bool:
+            if (text_in(row, "agent_name"), text_in(row, "agent_type")) == (self._agent_name, AGENT_TYPE):
+                lost = wanted.pop(id_in(row, "workflow"), None)
                 if lost is not None:
-                    lost.stage_id = str(row["stage_id"])
+                    lost.stage_id = id_in(row, "stage_id")
             return bool(wanted)
 
         return not wanted or self._read(STAGES, take)
 
-    def _read(self, table: str, take: Callable[[dict[str, Any]], bool]) -> bool:
+    def _read(self, table: str, take: Callable[[Any], bool]) -> bool:
         """Pass rows to *take*; False if it wants more than `MAX_ROWS`. Rows of another shape are passed over."""
         rows = 0
         wants_more = True
@@ -130,8 +130,8 @@ class LostIds:
             rows += 1
             try:
                 wants_more = take(row)
-            except (KeyError, TypeError, AttributeError):
-                logger.debug("workflow stages: a row of {} is not readable: {}", table, row)
+            except UnreadableRow as exc:
+                logger.debug("workflow stages: a row of {} is passed over: {}", table, exc)
             return wants_more and rows < MAX_ROWS
 
         self._client.read_table(table, take_bounded)

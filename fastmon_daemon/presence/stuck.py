@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from fastmon_daemon.base.clock import format_timestamp, parse_timestamp
+from fastmon_daemon.base.links import INTAKE
 from fastmon_daemon.outbox import DAEMON_DOWNTIME, Outage, OutboxReader, Stf
 from fastmon_daemon.statechart import StateMachine
 
@@ -35,6 +36,11 @@ class StuckRule:
     def failed(self) -> tuple[str, ...]:
         """States from which only an operator can go on, by a retry."""
         return tuple(state for state in self.chart.states if self.chart.may(state, "retry"))
+
+    @property
+    def needed_links(self) -> tuple[str, ...]:
+        """The links that the daemon works with."""
+        return tuple(dict.fromkeys(("monitor", INTAKE, *self.links.values())))
 
     def link_from(self, state: str) -> str | None:
         """Return the link that the step out of *state* needs, or None."""

@@ -16,12 +16,13 @@ from typing import Any
 
 from loguru import logger
 
+from fastmon_daemon import __version__
 from fastmon_daemon.actions.control_socket import REQUEST_TIMEOUT_S, ControlServer
 from fastmon_daemon.actions.daemon_state import STATE, state_answer
 from fastmon_daemon.actions.operator_actions import RECONCILE, ActionRequest, OperatorActions, run_number_to_reconcile
 from fastmon_daemon.base import sd_notify
 from fastmon_daemon.base.backoff import in_process_retry
-from fastmon_daemon.base.clock import Clock, utcnow
+from fastmon_daemon.base.clock import Clock, format_timestamp, utcnow
 from fastmon_daemon.base.errors import LinkBlocked, LinkDown, StorageUnavailable, TransientError
 from fastmon_daemon.base.links import ANNOUNCE_STEP, INTAKE, links_for
 from fastmon_daemon.broker import LinkStateChange
@@ -30,13 +31,16 @@ from fastmon_daemon.engine.concurrency_limits import PROBES_PER_LINK
 from fastmon_daemon.engine.parents import Parents
 from fastmon_daemon.engine.sampling import is_selected
 from fastmon_daemon.engine.steps import make_steps
+from fastmon_daemon.inspection.endpoints import Endpoints
 from fastmon_daemon.inspection.http_server import serve
+from fastmon_daemon.inspection.inspector import InspectionContext, Inspector, View, with_metadata
 from fastmon_daemon.inspection.liveness import Liveness
-from fastmon_daemon.inspection.metrics import MetricsCollector
+from fastmon_daemon.inspection.metrics import MetricsCollector, ProcessGauges
 from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.messages import Send
 from fastmon_daemon.monitor import MonitorClient
-from fastmon_daemon.outbox import DatabaseLock, DiskSpaceGuard, Outbox, open_outbox
+from fastmon_daemon.outbox import DatabaseLock, DiskSpaceGuard, Outbox, open_for_reading, open_outbox
+from fastmon_daemon.outbox.counting import count_committed
 from fastmon_daemon.outbox.pruner import Pruner
 from fastmon_daemon.presence.assessment import Assessor, ProcessState, assessment_rule
 from fastmon_daemon.presence.identity import AgentName
@@ -70,7 +74,7 @@ def run(context: ProcessContext, *, once: bool) -> int:
     Returns the exit code: 0; with *once* 1 if work remains; 75 if the drain was not clean.
     Raises: StorageError.
     """
-    with DatabaseLock(context.database), closing(open_outbox(context.database)) as outbox:
+    with DatabaseLock(context.database), closing(open_outbox(context.database, count_committed)) as outbox:
         with outbox.transaction():
             instance = instance_id(outbox)
             switch_stages(outbox, context.settings, utcnow())
@@ -81,16 +85,21 @@ def run(context: ProcessContext, *, once: bool) -> int:
             numbers.put(None)
             inbox.wake()
 
-        def render() -> str:
+        def metrics() -> bytes:
             return made.result(NAME_TIMEOUT_S + STARTUP_S).metrics.render()
 
-        def verdict_line() -> str:
-            return made.result().assessor.assess().line if made.done() else "starting"
-
+        endpoints = Endpoints(
+            liveness=liveness,
+            errors=errors,
+            assess=lambda: made.result().assessor.assess() if made.done() else None,
+            readiness=lambda: made.result().readiness() if made.done() else None,
+            status=lambda: made.result().status() if made.done() else None,
+            metrics=metrics,
+        )
         shutdown = ShutdownRequest(wake)
         listen = None if once else context.settings.http
         # Before anything is asked of the monitor or of the broker: neither may delay a signal or the service manager.
-        with serve(listen, liveness, render, errors, verdict_line), signals(shutdown):
+        with serve(listen, endpoints.by_path(), errors), signals(shutdown):
             if not once:
                 sd_notify.notify(context.values, "READY=1")
             name = find_agent_name(context, outbox, instance, numbers)
@@ -122,6 +131,7 @@ class Daemon:
         self._settings = settings
         self._outbox = outbox
         self._clock = Clock()
+        self._started_at = self._clock.now()
         self._name, self._wrote = name, context.wrote
         self._agent_name = str(name)
         self._charts = load_statechart("stf"), load_statechart("run")
@@ -158,15 +168,7 @@ class Daemon:
         self.liveness = liveness
         rule = assessment_rule(partial(getattr, settings))
         self.assessor = Assessor(context.database, rule, self._process_state, self._clock)
-        self.metrics = MetricsCollector(
-            namespace=settings.namespace,
-            database=context.database,
-            assessor=self.assessor,
-            liveness=self.liveness,
-            response_counter=self.monitor.response_counter,
-            buffered=lambda: self._brokers.buffered,
-            clock=self._clock,
-        )
+        self._database = context.database, context.database_rule
         probes = self._probes()
         self._pools = CallPools.with_threads(settings.workers, links=len(probes))
         breakers = CircuitBreakers(
@@ -185,6 +187,19 @@ class Daemon:
             pools=self._pools,
             background_tasks=self.reconciler.tasks,
             idle_work=self._clean_up,
+        )
+        self.metrics = MetricsCollector(
+            namespace=settings.namespace,
+            selection_fraction=settings.selection_fraction,
+            database=context.database,
+            assessor=self.assessor,
+            liveness=self.liveness,
+            gauges=ProcessGauges(
+                buffered=lambda: self._brokers.buffered,
+                calls_in_flight=self.engine.calls_in_flight,
+                call_limits=self.engine.call_limits,
+            ),
+            clock=self._clock,
         )
         self.presence = make_presence(
             context,
@@ -253,6 +268,21 @@ class Daemon:
             intake_fault=self._brokers.intake_fault,
             worker_errors=self.errors.now(),
         )
+
+    def readiness(self) -> dict[str, str]:
+        """Part of the daemon -> what is wrong with it, or an empty text. For any thread."""
+        return self.assessor.assess().readiness(self.assessor.rule.stuck.needed_links)
+
+    def status(self) -> View:
+        """What `inspect --json` prints, and the version and the uptime of this process. For any thread."""
+        path, rule = self._database
+        now, process = self._clock.now(), self.assessor.process_state()
+        context = InspectionContext(rule=self.assessor.rule, now=now, daemon=os.getpid(), process=process)
+        with closing(open_for_reading(path)) as reports:
+            inspector = Inspector(reports, context)
+            view = with_metadata(inspector.overview(), inspector, context, (str(path), rule))
+        uptime_s = (now - self._started_at).total_seconds()
+        return {**view, "version": __version__, "started_at": format_timestamp(self._started_at), "uptime_s": uptime_s}
 
     def _reconcile(self, request: ActionRequest) -> dict[str, Any]:
         """Fetch the listing in the socket's thread; the reconciler compares it in the engine's thread."""

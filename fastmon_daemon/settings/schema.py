@@ -204,7 +204,8 @@ class Settings:
     http: ListenAddress | None = setting(
         "FASTMON_HTTP",
         "off",
-        "Listen address of /healthz and /metrics: off, PORT (on 127.0.0.1) or ADDRESS:PORT. Port 0 picks a free port.",
+        "Listen address of /livez, /readyz, /healthz, /status and /metrics: off, PORT (on 127.0.0.1) or ADDRESS:PORT. "
+        "Port 0 picks a free port.",
         as_listen,
     )
     log_level: str = setting(

@@ -12,7 +12,7 @@ from fastmon_daemon.testbed.stomp_broker import BrokerThread
 from tests.broker.links import BODY, TOPIC, LinkRecorder, connected_link, parameters
 
 GRANT = f"grant this user the right to send to {TOPIC}"
-ROOM = "make room on the broker's disk"
+ROOM = "make room at the broker"
 MAY_NOT_SEND = "AMQ229032: User: fastmon does not have permission='SEND' on address epictopic"
 REFUSALS = [
     (MAY_NOT_SEND, GRANT),
@@ -24,6 +24,11 @@ REFUSALS = [
     ("AMQ229031: Unable to validate user from 127.0.0.1. Username: fastmon", GRANT),
     ("AMQ229119: Free storage space is at 1.0MB of 9.9GB total. Usage rate is 99.9%", ROOM),
     ("AMQ229102: Address epictopic is full.", ROOM),
+    (
+        "Usage Manager memory limit (40000) reached. Rejecting send for producer (ID:a-1) to prevent flooding topic://x",
+        ROOM,
+    ),
+    ("No space left on device", ROOM),
     ("Usage Manager Temp Store is Full. Producer (ID:a-1) stopped to prevent flooding", ROOM),
 ]
 

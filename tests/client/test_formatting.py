@@ -105,7 +105,8 @@ def test_filter_matches_by_each_option():
 
 def test_run_events_are_always_subscribed():
     assert MessageFilter(types=("a", "end_run")).subscribed_types == (
-        "a", "end_run", "run_imminent", "start_run", "pause_run", "resume_run", "fastmon_status", "fastmon_run_summary",
+        "a", "end_run", "run_imminent", "start_run", "pause_run", "resume_run", "stf_gen", "fastmon_status",
+        "fastmon_run_summary",
     )  # fmt: skip
 
 
@@ -135,6 +136,8 @@ def test_gaps_are_formatted_as_ranges():
         '{"msg_type": "\\u00e9"}',
         '{"msg_type": "é\u2028"}',
         '{"msg_type":\n"x"}',
+        '{"msg_type":\r"x", "value": -Infinity}',
+        '{"msg_type":\t"INFO\x7f"}',
         " {} ",
     ],
 )

@@ -5,15 +5,16 @@ from __future__ import annotations
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
+from fastmon_daemon.outbox import open_for_reading
 from tests.processes import LiveTestbed, name, wait_until
 
 MAX_RSS_MB = 150.0
@@ -100,7 +101,12 @@ class Scene(LiveTestbed):
     cost: Cost | None = None
     note = ""
     """What is told of this attack beside its cost."""
-    _sequence = 0
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.sent: list[str] = []
+        """The STFs that were announced."""
+        self._sequence = 0
 
     @contextmanager
     def attacked(
@@ -116,45 +122,52 @@ class Scene(LiveTestbed):
         *log* is its log file (that of the testbed). *feed*: send an STF every now and then, as the data agent would.
         """
         meter, stop = Meter(child, log or self.folder / "log"), threading.Event()
-        first, completed_before = self._sequence, self._completed()
+        first = len(self.sent)
         feeder = threading.Thread(target=self._feed, args=(stop,), daemon=True)
         if feed:
             feeder.start()
         try:
             yield
             assert child.poll() is None, f"it ended with {child.returncode}\n{self.log()[-3000:]}"
-            completed = self._completed() - completed_before
+            completed = len(self._completed(self.sent[first:]))
             seconds, rss_mb, descriptors, log_kb = meter.end()
         finally:
             stop.set()
             if feed:
                 feeder.join()
-        lost = self._lost(first) if feed else None
+        lost = self._lost(self.sent[first:]) if feed else None
         self.cost = Cost(seconds, rss_mb, descriptors, log_kb, completed if feed else None, lost)
         assert rss_mb < max_rss_mb, self.cost
         assert log_kb < MAX_LOG_KB, self.log()[-3000:]
         assert descriptors < MAX_DESCRIPTORS, self.cost
         assert not lost, self.log()[-3000:]
 
-    def send(self) -> str:
-        """Register and announce the next STF; return its name."""
-        self._sequence += 1
-        self.register(self._sequence)
+    def send(self) -> None:
+        """Register and announce the next STF, as the data agent does."""
+        self.register_unannounced(1)
         self.announce(self._sequence)
-        return name(self._sequence)
+        self.sent.append(name(self._sequence))
+
+    def register_unannounced(self, count: int) -> int:
+        """Register STFs that only the monitor knows; return *count*."""
+        for _ in range(count):
+            self._sequence += 1
+            self.register(self._sequence)
+        return count
 
     def _feed(self, stop: threading.Event) -> None:
         while not stop.wait(_FEED_S):
             self.send()
 
-    def _completed(self) -> int:
-        return self.states().get("completed", 0)
-
-    def _lost(self, first: int) -> int:
-        """How many of the STFs after *first* are not completed within the deadline."""
-        sent = self._sequence
+    def _completed(self, names: Collection[str]) -> set[str]:
+        reports = open_for_reading(self.database)
         try:
-            wait_until(lambda: self._completed() >= sent, "all STFs are completed")
-        except AssertionError:
-            return sent - max(first, self._completed())
-        return 0
+            return {stf.filename for stf in reports.find(["completed"])} & set(names)
+        finally:
+            reports.close()
+
+    def _lost(self, names: Collection[str]) -> int:
+        """How many of these STFs are not completed within the deadline."""
+        with suppress(AssertionError):
+            wait_until(lambda: len(self._completed(names)) == len(names), "all STFs are completed")
+        return len(names) - len(self._completed(names))

@@ -27,11 +27,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    run_attacks = bool(config.getoption("hostile", default=False))
-    attacks = [item for item in items if item.get_closest_marker("attack")]
-    if not run_attacks:
-        config.hook.pytest_deselected(items=attacks)
-        items[:] = [item for item in items if item not in attacks]
+    attacks = {item for item in items if item.get_closest_marker("attack")}
+    run_attacks = bool(config.getoption("hostile", default=False))  # and only them: the other tests read their table
+    config.hook.pytest_deselected(items=[item for item in items if (item in attacks) != run_attacks])
+    items[:] = [item for item in items if (item in attacks) == run_attacks]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -21,14 +21,13 @@ from fastmon_daemon.commands.inspect_tables import render_inspection
 from fastmon_daemon.inspection.http_server import serve
 from fastmon_daemon.inspection.inspector import InspectionContext, Inspector, with_metadata
 from fastmon_daemon.inspection.liveness import Liveness
-from fastmon_daemon.inspection.metrics import MetricsCollector
-from fastmon_daemon.monitor import ResponseCounter
 from fastmon_daemon.outbox import Outbox, open_for_reading
 from fastmon_daemon.presence.assessment import ALL_WELL, KINDS, Assessment, Assessor, ProcessState
 from fastmon_daemon.presence.health import HealthChecker
 from fastmon_daemon.presence.periodic_worker import WorkerErrors
 from fastmon_daemon.settings import ListenAddress
 from tests.builders import FakeTestbed, settle
+from tests.inspection.builders import collector_for, endpoints_for
 from tests.presence.builders import RULE
 from tests.processes import LiveTestbed, live_testbed, wait_until
 
@@ -82,22 +81,14 @@ class Voices:
             return checker.health().line
 
     def metrics(self) -> str:
-        return MetricsCollector(
-            namespace="ns",
-            database=self.database,
-            assessor=self.assessor,
-            liveness=Liveness(self.clock.monotonic),
-            response_counter=ResponseCounter(),
-            buffered=lambda: 0,
-            clock=self.clock,
-        ).render()
+        return collector_for(self.assessor, self.clock).render().decode()
 
     def healthz(self) -> str:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             listen = ListenAddress("127.0.0.1", free.getsockname()[1])
-        liveness = Liveness(self.clock.monotonic)
-        with serve(listen, liveness, self.metrics, WorkerErrors(), lambda: self.assessor.assess().line):
+        endpoints = endpoints_for(Liveness(self.clock.monotonic), WorkerErrors(), assess=self.assessor.assess)
+        with serve(listen, endpoints.by_path(), WorkerErrors()):
             return requests.get(f"http://{listen}/healthz", timeout=20).text
 
 

@@ -22,14 +22,16 @@ from fastmon_daemon.inspection.liveness import Liveness
 from fastmon_daemon.presence.periodic_worker import WorkerErrors
 from fastmon_daemon.settings import ListenAddress
 from tests.builders import HandClock
+from tests.inspection.builders import endpoints_for
 
 
 @contextmanager
-def served(render: Callable[[], str] = str) -> Iterator[ListenAddress]:
+def served(metrics: Callable[[], bytes] = bytes) -> Iterator[ListenAddress]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         listen = ListenAddress("127.0.0.1", free.getsockname()[1])
-    with serve(listen, Liveness(HandClock().clock().monotonic), render, WorkerErrors(), lambda: "all well"):
+    endpoints = endpoints_for(Liveness(HandClock().clock().monotonic), WorkerErrors(), metrics=metrics)
+    with serve(listen, endpoints.by_path(), WorkerErrors()):
         yield listen
 
 

@@ -8,7 +8,8 @@ import signal
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,10 +20,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from fastmon_daemon.inspection.http_server import serve
 from fastmon_daemon.inspection.liveness import Liveness
-from fastmon_daemon.inspection.metrics import Metric, render_exposition
 from fastmon_daemon.presence.periodic_worker import WorkerErrors
 from fastmon_daemon.settings import ListenAddress
 from tests.builders import HandClock
+from tests.inspection.builders import endpoints_for
 from tests.processes import TOKEN, LiveTestbed, live_testbed, wait_until
 
 if TYPE_CHECKING:
@@ -57,24 +58,39 @@ def test_the_metrics_of_a_daemon_match_its_database_and_hold_no_secret(testbed: 
     base = base_url(testbed)
     assert base.startswith("http://127.0.0.1:")
     assert requests.get(f"{base}/healthz", timeout=10).text.startswith("all well\nalive")
+    at_start = metrics(base).keys()
     testbed.announce(1, 2, 3)
     testbed.wait_for(completed=2, sampled=1)
     seen = metrics(base)
+    assert seen.keys() == at_start, "no series appears with its first event: it would have no rate for it"
     assert seen["fastmon_stfs['completed']"] == 2
     assert seen["fastmon_stfs_unfinished[]"] == 1
-    assert seen["fastmon_oldest_unfinished_seconds[]"] > 0
-    assert seen["fastmon_run_stfs['100014', 'completed', 'ns']"] == 2
-    assert seen["fastmon_run_missing['100014', 'ns']"] == 0
-    assert seen["fastmon_monitor_answers_total['201', 'POST']"] == 14
-    assert seen["fastmon_link['monitor', 'up']"] == 1
-    assert seen["fastmon_engine_turns_total[]"] > 0
+    assert seen["fastmon_stf_oldest_age_seconds['sampled']"] > 0
+    assert seen["fastmon_stf_oldest_age_seconds['tf_registered']"] == 0
+    assert seen["fastmon_stf_last_received_timestamp_seconds[]"] > 1.7e9
+    assert seen["fastmon_stf_last_completed_timestamp_seconds[]"] > 1.7e9
+    assert seen["fastmon_newest_run_number[]"] == 100014
+    assert seen["fastmon_newest_run_stfs['completed']"] == 2
+    assert seen["fastmon_run_missing_stfs['open']"] == 0
+    assert seen["fastmon_messages_total['stored']"] == 3
+    assert seen["fastmon_stfs_received_total['message']"] == 3
+    assert seen["fastmon_transitions_total['new', 'received']"] == 3  # labels in the order of their values
+    assert seen["fastmon_transitions_total['completed', 'notified']"] == 2
+    assert seen["fastmon_transition_duration_seconds_count['completed', 'notified']"] == 2
+    assert seen["fastmon_stf_latency_seconds_count['completed']"] == 2
+    assert seen["fastmon_tf_files_registered_total[]"] == seen["fastmon_announcements_total[]"] == 14
+    assert seen["fastmon_attempts_total['notify_clients', 'ok']"] == 14
+    assert seen["fastmon_monitor_requests_total['201', 'POST']"] >= 14
+    assert seen["fastmon_link_up['monitor']"] == 1
+    assert seen["fastmon_link_blocked['monitor']"] == 0
+    assert seen["fastmon_engine_ticks_total[]"] > 0
     assert {"fastmon_stage_updates_total['single']", "fastmon_stage_updates_total['coalesced']"} <= seen.keys()
-    assert seen["fastmon_stage_transitions_pending[]"] >= 0
+    assert seen["fastmon_stage_reports_pending[]"] >= 0
     assert seen["fastmon_database_bytes[]"] > 0
     assert seen["fastmon_disk_free_bytes[]"] > 0
     testbed.monitor.stop()
     testbed.announce(4)
-    wait_until(lambda: metrics(base)["fastmon_link['down', 'monitor']"] == 1, "the monitor is down")
+    wait_until(lambda: metrics(base)["fastmon_link_up['monitor']"] == 0, "the monitor is down")
     wait_until(lambda: metrics(base)["fastmon_outage_seconds_total['monitor']"] > 0, "its outage is counted")
     page = requests.get(f"{base}/metrics", timeout=10).text
     assert TOKEN not in page
@@ -108,6 +124,14 @@ def test_a_port_in_use_is_logged_and_the_daemon_works_without_metrics(testbed: L
         testbed.wait_for(completed=1)
 
 
+@contextmanager
+def serving(
+    listen: ListenAddress, liveness: Liveness, errors: WorkerErrors, metrics: Callable[[], bytes] = lambda: b""
+) -> Iterator[None]:
+    with serve(listen, endpoints_for(liveness, errors, metrics=metrics).by_path(), errors):
+        yield
+
+
 @pytest.fixture
 def listen() -> ListenAddress:
     with socket.socket() as free:
@@ -118,7 +142,7 @@ def listen() -> ListenAddress:
 def test_an_engine_stalled_for_three_intervals_is_unhealthy_until_its_next_tick(listen: ListenAddress) -> None:
     time = HandClock(seconds=0)
     liveness = Liveness(time.clock().monotonic)
-    with serve(listen, liveness, lambda: "", WorkerErrors(), lambda: "all well"):
+    with serving(listen, liveness, WorkerErrors()):
         url = f"http://{listen}/healthz"
         time.pass_(seconds=15)
         assert requests.get(url, timeout=10).text == "all well\nalive: last engine tick 15.0 s ago\n"
@@ -132,7 +156,7 @@ def test_an_engine_stalled_for_three_intervals_is_unhealthy_until_its_next_tick(
 def test_a_failing_watcher_is_unhealthy_though_the_engine_works(listen: ListenAddress) -> None:
     errors = WorkerErrors()
     errors.failed("watcher", ValueError())
-    with serve(listen, Liveness(HandClock().clock().monotonic), lambda: "", errors, lambda: "all well"):
+    with serving(listen, Liveness(HandClock().clock().monotonic), errors):
         answer = requests.get(f"http://{listen}/healthz", timeout=10)
         assert (answer.status_code, "watcher (ValueError)" in answer.text) == (503, True)
         errors.worked("watcher")
@@ -140,10 +164,10 @@ def test_a_failing_watcher_is_unhealthy_though_the_engine_works(listen: ListenAd
 
 
 def test_unreadable_metrics_are_503_with_the_reason_and_other_paths_404(listen: ListenAddress) -> None:
-    def broken() -> str:
+    def broken() -> bytes:
         raise OSError("the disk is gone")
 
-    with serve(listen, Liveness(HandClock().clock().monotonic), broken, WorkerErrors(), lambda: "all well"):
+    with serving(listen, Liveness(HandClock().clock().monotonic), WorkerErrors(), broken):
         answer = requests.get(f"http://{listen}/metrics", timeout=10)
         assert (answer.status_code, "the disk is gone" in answer.text) == (503, True)
         assert requests.get(f"http://{listen}/other", timeout=10).status_code == 404
@@ -166,12 +190,12 @@ def test_a_bug_of_ours_is_500_logged_with_its_traceback_and_unhealthy_until_it_i
 ) -> None:
     errors = iter([KeyError("a secret"), KeyError("a secret"), None])
 
-    def render() -> str:
+    def render() -> bytes:
         if (error := next(errors)) is not None:
             raise error
-        return ""
+        return b""
 
-    with serve(listen, Liveness(HandClock().clock().monotonic), render, WorkerErrors(), lambda: "all well"):
+    with serving(listen, Liveness(HandClock().clock().monotonic), WorkerErrors(), render):
         for _ in range(2):
             assert requests.get(f"http://{listen}/metrics", timeout=10).status_code == 500
         health = requests.get(f"http://{listen}/healthz", timeout=10)
@@ -192,13 +216,13 @@ def test_a_client_that_disconnects_before_its_response_is_no_error(
 ) -> None:
     requested, gone = threading.Event(), threading.Event()
 
-    def render() -> str:
+    def render() -> bytes:
         requested.set()
         assert gone.wait(20)
-        return "x" * 10_000_000
+        return b"x" * 10_000_000
 
     errors = WorkerErrors()
-    with serve(listen, Liveness(HandClock().clock().monotonic), render, errors, lambda: "all well"):
+    with serving(listen, Liveness(HandClock().clock().monotonic), errors, render):
         with socket.create_connection((listen.host, listen.port)) as client:
             client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
             assert requested.wait(20)
@@ -214,18 +238,10 @@ def test_a_client_that_disconnects_before_its_response_is_no_error(
 def test_a_silent_client_delays_neither_others_nor_the_end(listen: ListenAddress) -> None:
     address, liveness = (listen.host, listen.port), Liveness(HandClock().clock().monotonic)
     with (
-        serve(listen, liveness, lambda: "", WorkerErrors(), lambda: "all well"),
+        serving(listen, liveness, WorkerErrors()),
         socket.create_connection(address) as silent,
     ):
         silent.sendall(b"GET /met")
         assert requests.get(f"http://{listen}/healthz", timeout=10).status_code == 200
     with socket.socket() as again:
         assert again.connect_ex(address) != 0
-
-
-def test_label_values_of_any_kind_are_escaped() -> None:
-    odd = 'a "quoted" \\ back\nslash'
-    page = render_exposition([Metric("fastmon_odd", "gauge", "Line one\nline \\ two.", {(("what", odd),): 1e15 + 1})])
-    (metric,) = text_string_to_metric_families(page)
-    assert metric.samples[0].labels == {"what": odd}
-    assert metric.samples[0].value == 1e15 + 1

@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from fastmon_daemon.inspection.liveness import Liveness
+from fastmon_daemon.inspection import metrics
 from fastmon_daemon.inspection.metrics import MetricsCollector
-from fastmon_daemon.monitor import ResponseCounter
-from fastmon_daemon.outbox import open_outbox
+from fastmon_daemon.outbox import NewStf, Outbox, OutboxReader, Stf, open_for_reading, open_outbox
+from fastmon_daemon.outbox.models import Transition
+from fastmon_daemon.outbox.store import Committed
 from fastmon_daemon.presence.assessment import Assessor, ProcessState
-from tests.builders import HandClock
+from tests.builders import FakeTestbed, HandClock, settle
+from tests.inspection.builders import collector_for
 from tests.presence.builders import RULE
+
+ROOT = Path(__file__).parents[2]
+NOW = datetime(2026, 11, 30, tzinfo=UTC)
 
 
 def collector(database: Path, time: HandClock) -> MetricsCollector:
-    return MetricsCollector(
-        namespace="ns",
-        database=database,
-        assessor=Assessor(database, RULE, ProcessState, time.clock()),
-        liveness=Liveness(time.clock().monotonic),
-        response_counter=ResponseCounter(),
-        buffered=lambda: 0,
-        clock=time.clock(),
-    )
+    return collector_for(Assessor(database, RULE, ProcessState, time.clock()), time.clock())
+
+
+def store_waiting(outbox: Outbox, count: int, born: datetime) -> None:
+    """Store STFs until *count* are there."""
+    with outbox.transaction():
+        outbox.runs.record_message("ns", "100014", "running", born, None)
+        for sequence in range(count):
+            new = NewStf(namespace="ns", run_id="100014", filename=f"{sequence}.stf", sequence=sequence)
+            outbox.receive(new, "received", born)
 
 
 def samples(text: str, kind: str) -> dict[str, float]:
@@ -40,28 +51,138 @@ def samples(text: str, kind: str) -> dict[str, float]:
 @pytest.mark.field("13")
 def test_a_counter_never_falls_though_the_clock_is_set_back(tmp_path: Path) -> None:
     time, outbox = HandClock(), open_outbox(tmp_path / "outbox.db")
-    metrics = collector(outbox.path, time)
+    page = collector(outbox.path, time)
     with outbox.transaction():
         outbox.outages.link_lost("monitor", "refused", time.at, blocked=False)
     told = []
     for seconds in (60, -3600, 30, 3600, 100):
         time.pass_(seconds=seconds)
-        told.append(samples(metrics.render(), "counter")["fastmon_outage_seconds_total['monitor']"])
+        told.append(samples(page.render().decode(), "counter")["fastmon_outage_seconds_total['monitor']"])
     with outbox.transaction():
         outbox.outages.link_back("monitor", time.at)
-    told.append(samples(metrics.render(), "counter")["fastmon_outage_seconds_total['monitor']"])
+    told.append(samples(page.render().decode(), "counter")["fastmon_outage_seconds_total['monitor']"])
     assert [round(each) for each in told] == [60, 60, 60, 90, 190, 190]
     outbox.close()
 
 
+PAGE = """
+import sys
+from pathlib import Path
+from fastmon_daemon.outbox import open_outbox
+from fastmon_daemon.presence.assessment import Assessor, ProcessState
+from tests.builders import FakeTestbed, HandClock, settle
+from tests.inspection.builders import collector_for
+from tests.presence.builders import RULE
+open_outbox(Path(sys.argv[1])).close()
+clock = HandClock().clock()
+sys.stdout.buffer.write(collector_for(Assessor(Path(sys.argv[1]), RULE, ProcessState, clock), clock).render())
+"""
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page of a process that has done nothing yet."""
+    database = tmp_path_factory.mktemp("page") / "outbox.db"
+    made = subprocess.run([sys.executable, "-c", PAGE, database], check=True, capture_output=True, text=True, cwd=ROOT)
+    return made.stdout
+
+
 @pytest.mark.field("13")
-def test_every_series_of_a_counter_exists_at_0_from_the_start(tmp_path: Path) -> None:
-    outbox = open_outbox(tmp_path / "outbox.db")
-    counters = samples(collector(outbox.path, HandClock()).render(), "counter")
+def test_every_series_of_a_counter_exists_at_0_from_the_start(page: str) -> None:
+    counters = samples(page, "counter")
+    del counters["process_cpu_seconds_total[]"]
     assert set(counters.values()) == {0}
-    names = ["stf_ready_fresh", "stf_ready_conflict", "stf_recovered", "ignored_namespace", "rejected_dropped"]
-    names += ["stage_updates_single", "stage_updates_coalesced", "stages_unreportable"]
-    assert {f"fastmon_counted_total['{name}']" for name in names} <= counters.keys()
-    assert {f"fastmon_outage_seconds_total['{link}']" for link in ("monitor", "broker", "daemon")} <= counters.keys()
-    assert "fastmon_monitor_answers_total['POST', '201']" in counters
-    outbox.close()
+    outcomes = ("stored", "known", "conflict", "nameless", "run", "malformed", "ignored_type", "ignored_namespace")
+    expected = {f"fastmon_messages_total['{outcome}']" for outcome in outcomes}
+    expected |= {f"fastmon_stfs_received_total['{origin}']" for origin in ("message", "polled", "recovered", "file")}
+    expected |= {f"fastmon_stage_updates_total['{kind}']" for kind in ("single", "coalesced")}
+    expected |= {f"fastmon_outage_seconds_total['{link}']" for link in ("monitor", "broker", "daemon")}
+    expected |= {"fastmon_transitions_total['received', 'new']", "fastmon_transitions_total['discarded', 'failed']"}
+    expected |= {f"fastmon_attempts_total['permanent', '{step}']" for step in ("register_tfs", "notify_clients")}
+    expected |= {f"fastmon_monitor_requests_total['POST', '{status}']" for status in ("201", "503", "none")}
+    assert expected <= counters.keys()
+    assert set(samples(page, "histogram").values()) == {0}
+
+
+def test_every_family_has_a_help_text_and_a_unit_in_its_name(page: str) -> None:
+    families = [each for each in text_string_to_metric_families(page) if each.name.startswith("fastmon_")]
+    assert all(each.documentation for each in families)
+    counted = (
+        r"(stfs|messages|runs|problems|_up|_blocked|_stopped|_limit|_in_flight|_stuck|_unfinished|_incomplete|_number"
+        r"|_buffered|_pending|_fraction|_info)"
+    )
+    for each in families:
+        unit = each.type == "counter" or re.search(rf"(_seconds|_bytes|{counted})$", each.name)
+        assert unit, each.name
+        assert all(f"{each.name}_total" == sample.name for sample in each.samples if each.type == "counter")
+
+
+def test_no_label_names_a_run_or_an_stf(tmp_path: Path) -> None:
+    testbed = FakeTestbed(tmp_path)
+    with closing(testbed.outbox()) as outbox:
+        testbed.receive(outbox)
+        settle(testbed.engine(outbox))
+        labels = {
+            text
+            for family in text_string_to_metric_families(collector(outbox.path, testbed.time).render().decode())
+            for sample in family.samples
+            for text in sample.labels.values()
+        }
+        (stf,) = outbox.find()
+    assert not any(stf.run in text or stf.filename in text for text in labels)
+
+
+def move_in_vain(outbox: Outbox, stf: Stf, by: str) -> None:
+    with outbox.transaction():
+        if by == "engine":
+            outbox.move(stf, "skip", "skipped", NOW, finalized=True)
+        else:
+            outbox.move(stf, "fail", "failed", NOW, finalized=True)
+            outbox.reopen(outbox.get(stf.id), "retry", "received", NOW, note="again")
+        raise RuntimeError
+
+
+@pytest.mark.parametrize("by", ["engine", "operator"])
+def test_what_is_rolled_back_is_not_counted(tmp_path: Path, by: str) -> None:
+    counted: list[Committed] = []
+    testbed = FakeTestbed(tmp_path)
+    with closing(open_outbox(testbed.folder / "outbox.db", counted.append)) as outbox:
+        testbed.receive(outbox)
+        (stf,) = outbox.find()
+        assert [(each.source, each.dest) for each in counted if isinstance(each, Transition)] == [(None, "received")]
+        counted.clear()
+        with pytest.raises(RuntimeError):
+            move_in_vain(outbox, stf, by)
+        assert counted == []
+        testbed.time.pass_(seconds=5)
+        with outbox.transaction():
+            outbox.move(stf, "skip", "skipped", testbed.time.at, finalized=True)
+            assert counted == [], "not before it is on disk"
+        assert counted == [Transition(source="received", dest="skipped", seconds=5.0, latency_s=5.0)]
+
+
+def test_a_scrape_does_not_read_the_stfs_that_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite counts index entries for two numbers (stuck, not reported), in a few steps each; all others are kept."""
+    steps = 0
+
+    def step() -> None:
+        nonlocal steps
+        steps += 1
+
+    def opened(path: Path) -> OutboxReader:
+        reader = open_for_reading(path)
+        reader._db.conn.set_progress_handler(step, 1)
+        return reader
+
+    monkeypatch.setattr(metrics, "open_for_reading", opened)
+    time, taken = HandClock(), []
+    with closing(open_outbox(tmp_path / "outbox.db")) as outbox:
+        page = collector(outbox.path, time)
+        for count in (1_000, 11_000):
+            store_waiting(outbox, count, time.at - timedelta(hours=1))
+            steps = 0
+            gauges = samples(page.render().decode(), "gauge")
+            taken.append(steps)
+            assert gauges["fastmon_stfs['received']"] == gauges["fastmon_newest_run_stfs['received']"] == count
+            assert gauges["fastmon_stfs_stuck['overdue']"] == gauges["fastmon_stage_reports_pending[]"] == count
+    assert (taken[1] - taken[0]) / 10_000 < 10

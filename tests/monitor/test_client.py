@@ -7,7 +7,7 @@ import json
 import pytest
 
 from fastmon_daemon.base.errors import LinkBlocked, LinkDown, ParentNotRegistered, PermanentError, TransientError
-from fastmon_daemon.monitor import MonitorClient
+from fastmon_daemon.monitor import MonitorClient, UnreadableRow
 from tests.builders import logged
 from tests.monitor.scripted_monitor import EXISTS, HTML, NO_STF, ROW, TF, TOKEN, Action, Server, resets, says
 
@@ -235,7 +235,7 @@ def test_an_end_whose_time_cannot_be_read_is_an_end(end_time: str, server: Serve
 def test_a_row_without_an_end_time_is_unexpected_content(server: Server, monitor: MonitorClient) -> None:
     server.script = [says(200, {"run_id": 77})]
 
-    with pytest.raises(LinkDown, match="unexpected content"):
+    with pytest.raises(UnreadableRow, match="unexpected content"):
         monitor.run_ended_at(77)
 
 

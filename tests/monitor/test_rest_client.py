@@ -20,7 +20,7 @@ import trustme
 
 from fastmon_daemon.base.errors import LinkBlocked, LinkDown, TransientError
 from fastmon_daemon.base.failpoints import set_hook
-from fastmon_daemon.monitor import MonitorClient
+from fastmon_daemon.monitor import MonitorClient, RequestRejected
 from fastmon_daemon.monitor.transport import TrustStore, proxies
 from tests.base.test_network import silent_address
 from tests.monitor.scripted_monitor import (
@@ -218,7 +218,8 @@ def test_an_ipv6_address_is_reached_and_needs_no_proxy() -> None:
 
 
 def test_a_response_that_is_too_long_when_decompressed_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastmon_daemon.monitor.transport.MAX_RESPONSE_BYTES", 100_000)
+    monkeypatch.setattr("fastmon_daemon.monitor.row_stream.MAX_LIST_BYTES", 100_000)
+    monkeypatch.setattr("fastmon_daemon.monitor.row_stream._MAX_HEAD_CHARS", 1_000_000)
     data = gzip.compress(b" " * 1_000_000)
     head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(data)}\r\n\r\n"
     with answering(head.encode() + data) as port, pytest.raises(LinkDown, match="longer than 100000 bytes"):
@@ -361,11 +362,25 @@ def test_an_invalid_token_is_an_error_that_does_not_show_it(server: Server) -> N
 
 
 def test_a_response_that_is_too_long_is_an_error(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastmon_daemon.monitor.transport.MAX_RESPONSE_BYTES", 1000)
+    monkeypatch.setattr("fastmon_daemon.monitor.transport.MAX_ANSWER_BYTES", 1000)
     server.script = [says(200, " " * 2000)]
 
     with pytest.raises(LinkDown, match="longer than 1000 bytes"):
-        server.client(timeout_s=SHORT).probe()
+        server.client(timeout_s=SHORT).run_ended_at(77)
+
+
+def test_of_a_long_error_only_the_beginning_is_read(server: Server) -> None:
+    server.script = [says(400, {"tf_count": ["no"], "more": "x" * 1_000_000})]
+
+    with pytest.raises(RequestRejected, match="tf_count"):
+        server.client(timeout_s=SHORT).announce("{}", "")
+
+
+def test_endless_headers_are_not_collected(server: Server) -> None:
+    server.script = [sends("HTTP/1.1 200 OK\r\n" + "".join(f"X-{n}: {'x' * 60_000}\r\n" for n in range(90)))]
+
+    with pytest.raises(LinkDown, match="not an HTTP response"):
+        server.client(timeout_s=SHORT).run_ended_at(77)
 
 
 def test_a_proxy_is_used_except_for_loopback_and_the_hosts_in_no_proxy(server: Server) -> None:

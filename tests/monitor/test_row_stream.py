@@ -32,13 +32,13 @@ def test_rows_arrive_whole_however_the_content_is_cut(
 ) -> None:
     monkeypatch.setattr(row_stream, "_CHUNK_BYTES", chunk)
     text = b"\xef\xbb\xbf" + json.dumps(content, ensure_ascii=False, indent=1).encode()
-    assert list(row_stream.rows_in(response_of(text))) == (ROWS if content else [])
+    assert list(row_stream.RowStream(response_of(text))) == (ROWS if content else [])
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>", b'[{"n": 1}, {"n"', b'{"detail": "no"}', b"[1, nope]"])
 def test_content_that_is_no_whole_list_has_an_unknown_outcome_after_its_rows(content: bytes) -> None:
     with pytest.raises(OutcomeUnknown, match="not a list of rows"):
-        list(row_stream.rows_in(response_of(content)))
+        list(row_stream.RowStream(response_of(content)))
 
 
 def test_a_row_beyond_the_bound_is_not_collected(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,7 +46,7 @@ def test_a_row_beyond_the_bound_is_not_collected(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(row_stream, "_CHUNK_BYTES", 100)
     response = response_of(b'[{"text": "' + b"x" * 100_000)
     with pytest.raises(OutcomeUnknown):
-        list(row_stream.rows_in(response))
+        list(row_stream.RowStream(response))
     assert response.raw.tell() < 2000
 
 

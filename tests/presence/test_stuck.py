@@ -10,12 +10,10 @@ from typing import Any
 
 from fastmon_daemon.base.errors import PermanentError
 from fastmon_daemon.inspection.inspector import InspectionContext, Inspector
-from fastmon_daemon.inspection.liveness import Liveness
-from fastmon_daemon.inspection.metrics import MetricsCollector
-from fastmon_daemon.monitor import ResponseCounter
 from fastmon_daemon.outbox import open_for_reading
 from fastmon_daemon.presence.status import StatusPublisher
 from tests.builders import FakeTestbed, settle
+from tests.inspection.builders import collector_for
 from tests.presence.builders import RULE, assessor_for, checker_for
 
 
@@ -31,7 +29,7 @@ class Reports:
         return {
             "heart-beat": number_in(checker_for(self.testbed).health().why, r"stuck: (\d+) STFs?"),
             "status": number_in(self.status_message(), r"stuck: (\d+) STFs?"),
-            "metrics": number_in(self.metrics(), r"(?m)^fastmon_stfs_stuck (\d+)"),
+            "metrics": sum(map(int, re.findall(r"(?m)^fastmon_stfs_stuck{.*} (\d+)", self.metrics()))),
             "inspect": self.overview()["stuck_count"],
         }
 
@@ -41,16 +39,7 @@ class Reports:
         return str(json.loads(published[0])["message"])
 
     def metrics(self) -> str:
-        collector = MetricsCollector(
-            namespace="ns",
-            database=self.database,
-            assessor=assessor_for(self.testbed),
-            liveness=Liveness(self.clock.monotonic),
-            response_counter=ResponseCounter(),
-            buffered=lambda: 0,
-            clock=self.clock,
-        )
-        return collector.render()
+        return collector_for(assessor_for(self.testbed), self.clock).render().decode()
 
     def overview(self) -> dict[str, Any]:
         context = InspectionContext(rule=RULE, now=self.testbed.time.at, daemon=1)

@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import socket
+import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from fastmon_daemon.outbox import open_outbox
+from fastmon_daemon.outbox.store import MAX_LOG_BYTES
 from tests.processes import TOKEN, TOPIC, LiveTestbed, live_testbed, name, wait_until
 
 
@@ -373,3 +375,21 @@ def test_a_daemon_leaves_no_connection_open_at_its_end(testbed: LiveTestbed) -> 
     daemon.terminate()
     assert daemon.wait(30) == 0
     assert "unclosed database" not in testbed.log()  # told since Python 3.13
+
+
+@pytest.mark.field("27c")
+def test_the_log_of_the_database_shrinks_when_a_long_reader_ends(testbed: LiveTestbed) -> None:
+    """A reader that holds a transaction, such as a forgotten `sqlite3`, makes the write-ahead log grow."""
+    stfs = range(1, 151)
+    log = testbed.database.with_name(f"{testbed.database.name}-wal")
+    testbed.register(*stfs)
+    testbed.daemon(FASTMON_STAGES="off")
+    with closing(sqlite3.connect(testbed.database, isolation_level=None)) as reader:
+        reader.execute("begin")
+        assert reader.execute("select count(*) from stf").fetchone() == (0,)
+        testbed.announce(*stfs)
+        wait_until(lambda: testbed.states() == {"completed": len(stfs)}, "all are completed", 100)
+        assert log.stat().st_size > 2 * MAX_LOG_BYTES
+        reader.execute("commit")
+        wait_until(lambda: log.stat().st_size <= MAX_LOG_BYTES, "the log has shrunk")
+    assert testbed.states() == {"completed": len(stfs)}

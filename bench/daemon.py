@@ -1,0 +1,139 @@
+"""The daemon as a process with default settings, and what it costs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from bench.machine import cpu_s, durable_commits
+from bench.testbed import TestbedProcess
+
+UP = "link to the broker is up"
+POLL_S = 0.05
+DEADLINE_S = 120.0
+STOP_S = 60.0
+QUIET_S = 0.7
+"""Seconds without a request (other than heart-beats) after which reports and log lines are considered sent."""
+NO_REPORTS = {"FASTMON_STAGES": "off", "FASTMON_REST_LOGGING": "off"}
+
+
+class BenchError(Exception):
+    """A program under test failed: no figure can be measured."""
+
+
+class Daemon:
+    """A running daemon; *database* and its log lie in *folder*."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self.folder = folder
+        self.database = folder / "outbox.db"
+        self._environment = environment
+        self._began = time.monotonic()
+        self._log = (folder / "daemon.log").open("ab")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "fastmon_daemon", "run"], env=environment, cwd=folder, stdout=subprocess.DEVNULL,
+            stderr=self._log,
+        )  # fmt: skip
+        self.start_s = 0.0
+        """Seconds from the start to READY, with the subscription confirmed."""
+
+    @property
+    def pid(self) -> int:
+        """Id of the process."""
+        return self.process.pid
+
+    def wait_until_up(self) -> None:
+        """Wait until the daemon is subscribed. Raises: BenchError."""
+        while UP not in self.log():
+            if self.process.poll() is not None or time.monotonic() - self._began > DEADLINE_S:
+                raise BenchError(f"the daemon did not start:\n{self.log()[-2000:]}")
+            time.sleep(POLL_S)
+        self.start_s = time.monotonic() - self._began
+
+    def wait_until_finalized(self) -> None:
+        """Wait until no STF is unfinished. Raises: BenchError."""
+        end = time.monotonic() + DEADLINE_S
+        while self.query("select count(*) from stf where due_at is not null"):
+            if time.monotonic() > end:
+                raise BenchError(f"STFs are unfinished after {DEADLINE_S:.0f} s:\n{self.log()[-2000:]}")
+            time.sleep(POLL_S)
+
+    def completed(self) -> int:
+        """Number of STFs that are completed."""
+        return self.query("select count(*) from stf where state = 'completed'")
+
+    def usage(self) -> tuple[float, int]:
+        """CPU seconds and durable commits so far."""
+        return cpu_s(self.pid), durable_commits(self.database)
+
+    def log(self) -> str:
+        """The log so far."""
+        return (self.folder / "daemon.log").read_text(encoding="utf-8", errors="replace")
+
+    def inspect_s(self) -> float:
+        """Wall seconds of `fastmon-daemon inspect`. Raises: BenchError."""
+        began = time.monotonic()
+        command = [sys.executable, "-m", "fastmon_daemon", "inspect", "--json"]
+        done = subprocess.run(command, env=self._environment, cwd=self.folder, capture_output=True, check=False)
+        if done.returncode not in {0, 1}:
+            raise BenchError(f"inspect ended with {done.returncode}: {done.stderr.decode(errors='replace')}")
+        return time.monotonic() - began
+
+    def stop(self) -> None:
+        """End it by SIGTERM, or SIGKILL if it does not obey."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self._log.close()
+
+    def query(self, query: str) -> int:
+        """The number that *query* returns, on a connection of its own."""
+        with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=DEADLINE_S)) as connection:
+            return int(connection.execute(query).fetchone()[0])
+
+
+@contextmanager
+def running_daemon(testbed: TestbedProcess, folder: Path, **settings: str) -> Iterator[Daemon]:
+    """Run a daemon in *folder* that samples every STF; *settings* change its environment. Raises: BenchError."""
+    with started_daemon(testbed, folder, **settings) as daemon:
+        daemon.wait_until_up()
+        yield daemon
+
+
+@contextmanager
+def started_daemon(testbed: TestbedProcess, folder: Path, **settings: str) -> Iterator[Daemon]:
+    """As `running_daemon`, without waiting until it is up."""
+    inherited = {key: value for key, value in os.environ.items() if key in {"PATH", "LANG", "TMPDIR", "PYTHONPATH"}}
+    environment = inherited | testbed.environment()
+    environment |= {
+        "HOME": str(folder), "FASTMON_DB": str(folder / "outbox.db"), "FASTMON_SELECTION_FRACTION": "1.0", **settings,
+    }  # fmt: skip
+    daemon = Daemon(folder, environment)
+    try:
+        yield daemon
+    finally:
+        daemon.stop()
+
+
+def wait_until_quiet(testbed: TestbedProcess) -> None:
+    """Wait until the monitor has had no request but heart-beats for `QUIET_S`. Raises: BenchError."""
+    seen, since, end = None, time.monotonic(), time.monotonic() + DEADLINE_S
+    while time.monotonic() - since < QUIET_S:
+        requests: dict[str, Any] = testbed.counts()["requests"]
+        now = sum(count for name, count in requests.items() if "systemagents" not in name)
+        if now != seen:
+            seen, since = now, time.monotonic()
+        if time.monotonic() > end:
+            raise BenchError(f"the monitor is still being asked after {DEADLINE_S:.0f} s")
+        time.sleep(POLL_S)

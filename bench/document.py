@@ -1,0 +1,97 @@
+"""Writes docs/performance.md and its plots."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from bench.figures import HEAD, Figure, as_table
+from bench.growth import Curve
+from bench.svg import line_plot
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+_TEXT = """# Performance
+
+Written by `make bench`; do not edit.
+
+## Before you read the figures
+
+- **Compare ratios, not figures.** Both sides of a ratio were measured in turn, round by round, on one machine. The
+  same machine an hour later, or a busy one, gives other milliseconds; the ratios move much less.
+- **The daemon, the monitor, the broker and the load share the cores.** The monitor and the broker are the embedded
+  ones, in one process. On machines of their own each of them gets more.
+- **The monitor is a model.** `latency_ms` delays each call as a distant monitor does; `capacity_hz` makes it one
+  Python process like the real one, with figures measured there ([local-testbed.md](local-testbed.md)). The real one
+  also loses time to its database, its web pages and its other agents.
+- **The sequential reference** (`bench/old_agent.py`) makes the calls of the testbed's own agent, one after the other:
+  7 registrations, 9 heart-beats and 32 log lines an STF. It keeps nothing and retries nothing.
+- **The bare loop** (`bench/bare_loop.py`) is the least that a correct program could do with the same libraries: 7
+  POSTs, 7 SENDs with receipts, the daemon's rows in 4 durable commits. It has no intake, no concurrency, no recovery
+  and no reports, and starts with a list of STFs: a ratio of 1 is out of reach.
+- **The bare client** (`bench/bare_client.py`) parses each event and forgets it.
+- **Default settings everywhere**, except: every STF is sampled (`FASTMON_SELECTION_FRACTION=1.0`); for the floor,
+  stage reports and log lines are off; where a backlog drains, its announcements are not limited
+  (`FASTMON_LATE_ANNOUNCE_RATE=0`): by default they are limited to 30/s, because the real monitor's listener takes
+  about 43/s.
+- **Latency** is from the moment at which the broker gets `stf_ready` to that at which it has the last of the 7
+  announcements.
+- **Durable commits** are counted by SQLite itself; each one is an `fsync`.
+
+## Machine
+
+{machine}
+
+## Figures
+
+{figures}
+
+{missing}A goal that is missed is missed on this machine in this run.
+
+## Growth
+
+Each load at 1, 10 and 100 times its size, one round each.
+
+{growth}
+## Reproduce
+
+    make bench                                  # everything, and this document: ten minutes
+    make bench-short                            # a minute, as CI runs it: fails only if a figure is absurd
+    .venv/bin/python -m bench --only backlog    # one figure
+
+The last line of the output is one JSON object with the figures, their goals, their spread, and the medians of both
+sides. The machine should do nothing else; two cores are enough.
+"""
+
+
+def write(machine: Mapping[str, str], figures: Mapping[str, Figure | None], curves: Sequence[Curve]) -> None:
+    """Write the document and one SVG for each of *curves*."""
+    for curve in curves:
+        plot = line_plot(curve.title, curve.x, curve.y, curve.series)
+        (DOCS / "images" / f"{curve.name}.svg").write_text(plot, encoding="utf-8")
+    measured = [figure for figure in figures.values() if figure]
+    missing = [key for key, figure in figures.items() if not figure]
+    text = _TEXT.format(
+        machine=_table(("", ""), list(machine.items())),
+        figures=_table(HEAD, as_table(measured)),
+        missing=f"Not measured here: {', '.join(f'`{key}`' for key in missing)}.\n\n" if missing else "",
+        growth="".join(_section(curve) for curve in curves),
+    )
+    (DOCS / "performance.md").write_text(text, encoding="utf-8")
+
+
+def _section(curve: Curve) -> str:
+    xs = sorted({x for points in curve.series.values() for x, _ in points})
+    head = (curve.x.label, *(f"{x:g}" if x < 1e6 else f"{x:.0f}" for x in xs))
+    rows = [
+        (name, *(f"{dict(points)[x]:.3g}" if x in dict(points) else "-" for x in xs))
+        for name, points in curve.series.items()
+    ]
+    return (
+        f"### {curve.title}\n\n![{curve.title}](images/{curve.name}.svg)\n\n{_table(head, rows)}\n\n{curve.remark}\n\n"
+    )
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,0 +1,260 @@
+"""The testbed as a process of its own, which also plays data agent and listener: all times are of one clock.
+
+The parent calls the methods of `MeasuredTestbed` through a pipe.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from fastmon_daemon.base.clock import utcnow
+from fastmon_daemon.testbed.daq_messages import RunMessages, stf_name
+from fastmon_daemon.testbed.monitor.file_tables import STF_FILES
+from fastmon_daemon.testbed.monitor.tables import RESOURCES
+from fastmon_daemon.testbed.testbed import NAMESPACE, TOPIC, TestbedOptions, TestbedThread
+
+TF_PER_STF = 7
+STF_BYTES = 2_000_000_000
+FIRST_RUN = 100_001
+START_S = 60.0
+"""Longest wait for the child process."""
+
+
+@dataclass
+class StfTimes:
+    """One STF; times are seconds of the testbed's monotonic clock."""
+
+    published_at: float = 0.0
+    announced_at: float = 0.0
+    """When the broker accepted the announcement of its last TF file."""
+    tf_filenames: set[str] = field(default_factory=set)
+
+    @property
+    def is_announced(self) -> bool:
+        """Whether all its TF files were announced."""
+        return len(self.tf_filenames) == TF_PER_STF
+
+
+class MeasuredTestbed:
+    """Broker and monitor in a thread, and what was published and announced."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._stfs: defaultdict[str, StfTimes] = defaultdict(StfTimes)
+        self._announced: list[float] = []
+        """When each STF was announced, in that order."""
+        self._repeated = 0
+        self._runs: dict[int, Any] = {}
+        self._player: threading.Thread | None = None
+        self._thread = TestbedThread(TestbedOptions(on_message=self._on_message))
+        self._thread.__enter__()  # `stop` is the exit
+        self._monitor = self._thread.testbed.monitor
+
+    def environment(self) -> dict[str, str]:
+        """The settings without which neither daemon nor client works."""
+        environment = dict(self._thread.environment)
+        del environment["FASTMON_DURABLE"], environment["FASTMON_LATE_ANNOUNCE_RATE"]
+        return environment
+
+    def faults(self, **faults: Any) -> None:
+        """Replace the faults in force by *faults*."""
+        self._thread.faults()
+        self._thread.faults(**faults)
+
+    def counts(self) -> dict[str, Any]:
+        """What arrived so far, see `Counts.report`."""
+        return self._thread.counts()
+
+    def register(self, run: int, first: int, last: int) -> None:
+        """Add the rows of these STFs (and of their run) to the monitor, as the data agent does."""
+
+        def add() -> None:
+            store = self._monitor.store
+            if run not in self._runs:
+                row = {"run_number": run, "start_time": utcnow().isoformat()}
+                self._runs[run] = store.create(RESOURCES["runs"], row)["run_id"]
+            for sequence in range(first, last + 1):
+                store.create(STF_FILES, {"run": self._runs[run], "stf_filename": stf_name(run, sequence)})
+
+        self._thread.call(add)
+
+    def publish(self, run: int, first: int, last: int, rate_hz: float | None = None) -> None:
+        """Publish `stf_ready` of these STFs: all at once, or at *rate_hz*, then in the background."""
+        began = utcnow()
+        messages = RunMessages(namespace=NAMESPACE, run=run, size=STF_BYTES, began=began, now=utcnow)
+        if first == 1:
+            self._publish(messages.start_run())
+
+        def pace(rate_hz: float) -> None:
+            start = time.monotonic()
+            for number, sequence in enumerate(range(first, last + 1)):
+                time.sleep(max(0.0, start + number / rate_hz - time.monotonic()))
+                self._publish_stf(messages, sequence)
+
+        if rate_hz is not None:
+            threading.Thread(target=pace, args=(rate_hz,), daemon=True).start()
+            return
+        for sequence in range(first, last + 1):
+            self._publish_stf(messages, sequence)
+
+    def play(self, run: int, stfs: int, rate_hz: float) -> None:
+        """Play a run as DAQ and data agent do: register and publish one STF after the other; returns at its end."""
+        messages = RunMessages(namespace=NAMESPACE, run=run, size=STF_BYTES, began=utcnow(), now=utcnow)
+        self._publish(messages.run_imminent())
+        self._publish(messages.start_run())
+        begin = time.monotonic()
+        for sequence in range(1, stfs + 1):
+            time.sleep(max(0.0, begin + sequence / rate_hz - time.monotonic()))
+            self.register(run, sequence, sequence)
+            self._publish_stf(messages, sequence)
+        self._publish(messages.end_run(stfs))
+
+    def play_in_background(self, runs: Sequence[int], stfs: int, rate_hz: float) -> None:
+        """Play one run after the other, *stfs* each."""
+
+        def play() -> None:
+            for run in runs:
+                self.play(run, stfs, rate_hz)
+
+        self._player = threading.Thread(target=play, daemon=True)
+        self._player.start()
+
+    def is_playing(self) -> bool:
+        """Whether a run is being played."""
+        return self._player is not None and self._player.is_alive()
+
+    def account(self) -> dict[str, int]:
+        """What became of the published STFs.
+
+        ``lost``: STFs without all their TF files in the monitor, or of which one was never announced;
+        ``registered_twice``: rows of the monitor beyond these; ``announced_twice``: announcements beyond one for each
+        TF file.
+        """
+        rows = self.tf_rows()
+        names = Counter(row["stf_file"] for row in rows if row["stf_file"] in self._stfs)
+        published = [name for name, stf in self._stfs.items() if stf.published_at]
+        return {
+            "published": len(published),
+            "lost": sum(names[name] != TF_PER_STF or not self._stfs[name].is_announced for name in published),
+            "registered_twice": len(rows) - TF_PER_STF * sum(names[name] == TF_PER_STF for name in published),
+            "announced_twice": self._repeated,
+        }
+
+    def wait(self, run: int, first: int, last: int, timeout_s: float) -> list[tuple[float, float]]:
+        """When each of these STFs was published and completely announced. Raises: TimeoutError."""
+        names = [stf_name(run, sequence) for sequence in range(first, last + 1)]
+        with self._changed:
+            if not self._changed.wait_for(lambda: all(self._stfs[name].is_announced for name in names), timeout_s):
+                missing = [name for name in names if not self._stfs[name].is_announced]
+                raise TimeoutError(f"not announced within {timeout_s:.0f} s: {len(missing)} STFs, first {missing[0]}")
+            return [(self._stfs[name].published_at, self._stfs[name].announced_at) for name in names]
+
+    def announced(self) -> list[float]:
+        """When each STF was completely announced, in order."""
+        return list(self._announced)
+
+    def repeated(self) -> int:
+        """Announcements of TF files that had been announced before."""
+        return self._repeated
+
+    def tf_rows(self) -> list[dict[str, Any]]:
+        """All rows of TF files."""
+        return self._thread.call(
+            lambda: [dict(row) for row in self._monitor.store.tables["fastmon-files"].rows.values()]
+        )
+
+    def stop(self) -> None:
+        """Stop broker and monitor."""
+        self._thread.__exit__(None, None, None)
+
+    def _publish_stf(self, messages: RunMessages, sequence: int) -> None:
+        self._stfs[stf_name(messages.run, sequence)].published_at = time.monotonic()
+        self._publish(messages.stf_ready(sequence))
+
+    def _publish(self, message: Mapping[str, Any]) -> None:
+        body = json.dumps(message)
+        self._thread.call(lambda: self._thread.testbed.broker.publish(TOPIC, body))
+
+    def _on_message(self, _destination: str, body: str) -> None:
+        """Note an announcement; called in the event loop for each message that the broker accepts."""
+        if '"tf_file_registered"' not in body:
+            return
+        now = time.monotonic()
+        message = json.loads(body)
+        with self._changed:
+            stf = self._stfs[message["stf_filename"]]
+            self._repeated += message["tf_filename"] in stf.tf_filenames
+            was_announced = stf.is_announced
+            stf.tf_filenames.add(message["tf_filename"])
+            if stf.is_announced and not was_announced:
+                stf.announced_at = now
+                self._announced.append(now)
+                self._changed.notify_all()
+
+
+class TestbedProcess:
+    """The methods of a `MeasuredTestbed` in another process; an exception there is raised here."""
+
+    def __init__(self, connection: Connection, process: BaseProcess) -> None:
+        self._connection = connection
+        self._process = process
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self._connection.send((name, args, kwargs))
+            result = self._connection.recv()
+            if isinstance(result, Exception):
+                raise result
+            return result
+
+        return call
+
+    @property
+    def pid(self) -> int:
+        """Id of the process."""
+        assert self._process.pid is not None
+        return self._process.pid
+
+
+@contextmanager
+def measured_testbed(**faults: Any) -> Iterator[TestbedProcess]:
+    """Run a testbed with *faults* in force; it ends with the block."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(theirs,), daemon=True)
+    process.start()
+    theirs.close()
+    if not ours.poll(START_S):
+        raise TimeoutError(f"the testbed did not start within {START_S:.0f} s")
+    ours.recv()
+    testbed = TestbedProcess(ours, process)
+    try:
+        testbed.faults(**faults)
+        yield testbed
+    finally:
+        ours.close()  # ends the loop of the child
+        process.join()
+
+
+def _serve(connection: Connection) -> None:
+    testbed = MeasuredTestbed()
+    connection.send("ready")
+    try:
+        while True:
+            name, args, kwargs = connection.recv()
+            try:
+                connection.send(getattr(testbed, name)(*args, **kwargs))
+            except Exception as exc:  # noqa: BLE001 (whatever it is, it is raised in the parent)
+                connection.send(exc)
+    except EOFError:
+        testbed.stop()

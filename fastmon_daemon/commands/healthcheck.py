@@ -1,0 +1,57 @@
+"""`fastmon-daemon healthcheck`: whether the daemon is alive, or ready, for containers and scripts."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+import click
+
+from fastmon_daemon.actions.daemon_state import DaemonState, ask_daemon
+from fastmon_daemon.base.clock import utcnow
+from fastmon_daemon.base.text import escape_controls
+from fastmon_daemon.commands.common import db_option, json_option, load_settings_with_errors, require_database
+from fastmon_daemon.outbox import open_for_reading, owner_of
+from fastmon_daemon.presence.assessment import ProcessState, assess, assessment_rule, take_snapshot
+
+_NONE_RUNS = ProcessState(silent="no daemon is running")
+
+
+@click.command(epilog="Exit codes: 0 alive (--ready: ready), 1 not, 2 usage error, 3 no database, 78 invalid settings.")
+@db_option
+@click.option("--ready", is_flag=True, help="Check that STFs can be stored and processed now, with all links up.")
+@json_option("ok, found (one line), parts (with --ready: part -> what is wrong, or an empty text)")
+@click.pass_context
+def healthcheck(ctx: click.Context, db: Path | None, *, ready: bool, as_json: bool) -> None:
+    """Check that the daemon is alive: for containers and scripts.
+
+    It is alive if its engine's loop turns. Asks over the control socket, so that it needs no port. A daemon that is
+    not alive must be restarted; one that is alive but not ready becomes ready by itself. /livez and /readyz answer
+    the same over HTTP.
+    """
+    path = require_database(db)
+    state = ask_daemon(path) if owner_of(path) is not None else DaemonState(settings={}, process=_NONE_RUNS)
+    wrong = _why_not_alive(state)
+    parts = _readiness(path, state) if ready and state and not wrong else {}
+    wrong = wrong or next(filter(None, parts.values()), "")
+    result = {"ok": not wrong, "found": wrong or ("ready" if ready else "alive"), "parts": parts}
+    click.echo(json.dumps(result) if as_json else escape_controls(str(result["found"])))
+    ctx.exit(1 if wrong else 0)
+
+
+def _why_not_alive(state: DaemonState | None) -> str:
+    """Return why the daemon is not alive as far as is known, or an empty text."""
+    if state is None:
+        return "the daemon cannot be asked: it is starting, or runs as another user"
+    if state.process.stalled_s is not None:
+        return f"engine loop stalled for {state.process.stalled_s:.1f} s: see the log, then restart the daemon"
+    return state.process.silent
+
+
+def _readiness(path: Path, state: DaemonState) -> dict[str, str]:
+    rule = assessment_rule(partial(state.value, otherwise=load_settings_with_errors().value))
+    with closing(open_for_reading(path)) as reports:
+        found = assess(take_snapshot(reports, rule, utcnow(), daemon_runs=True, process=state.process))
+    return found.readiness(rule.stuck.needed_links)
