@@ -512,7 +512,7 @@ def test_the_first_numbers_are_painted_quickly(browser: Browser, server: Served,
         browser.wait_for_text("DEGRADED", "#word")
         browser.wait_for_text("100300", "#runs")
         paint, numbers = browser.run_script(
-            "return ['first-contentful-paint', 'numbers'].map((name) => performance.getEntriesByName(name)[0].startTime)"
+            "return ['first-contentful-paint', 'numbers'].map((n) => performance.getEntriesByName(n)[0].startTime)"
         )
         found.append((round(paint), round(numbers)))
     print(f"first paint, first numbers, ms: {sorted(found)}")
