@@ -20,6 +20,8 @@ class Front:
         self.failing = "/"
         """Only paths with this in them fail."""
         self.requests: list[tuple[float, str]] = []
+        self.streams = 0
+        """Streams that are open now."""
         self.port = 0
         self._backend = backend
         self._loop = asyncio.new_event_loop()
@@ -63,11 +65,13 @@ class Front:
             here.write(f"{method} {inner} {rest}".encode("latin-1"))
             length = next((line for line in rest.lower().split("\r\n") if line.startswith("content-length:")), "x: 0")
             here.write(await reader.readexactly(int(length.split(":")[1])))
+            self.streams += "/events" in path
             try:
                 while data := await there.read(1 << 16):
                     writer.write(data)
                     await writer.drain()
             finally:
+                self.streams -= "/events" in path
                 here.close()
         await writer.drain()
 
