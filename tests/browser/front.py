@@ -82,9 +82,10 @@ class Front:
             started.set()
             await stop.wait()
             server.close()
-            for task in self._tasks:
+            rest = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in rest:
                 task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.gather(*rest, return_exceptions=True)
 
         self._loop.run_until_complete(main())
         self._loop.close()
