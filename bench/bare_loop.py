@@ -16,7 +16,8 @@ from typing import Any
 from uuid import uuid4
 
 from bench.links import Rest, Topic
-from bench.testbed import STF_BYTES, TF_PER_STF
+from bench.recorder import TF_PER_STF
+from bench.testbed import STF_BYTES
 from fastmon_daemon.base.clock import format_timestamp, utcnow
 from fastmon_daemon.outbox import open_outbox
 from fastmon_daemon.testbed.daq_messages import RunMessages

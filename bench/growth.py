@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from bench import client, measures
 from bench.figures import percentile, rounded
 from bench.parts import LAN_MS, THE_LONGEST_OUTAGE, Say
+from bench.recorder import TF_PER_STF
 from bench.svg import Axis, Points
-from bench.testbed import TF_PER_STF
 
 TIMES = (1, 10, 100)
 OFFERED_S = 6.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import requests
@@ -53,13 +53,13 @@ class Receipts(stomp.ConnectionListener):
 class Topic:
     """The topic over one `stomp.py` connection."""
 
-    def __init__(self, *listeners: stomp.ConnectionListener) -> None:
+    def __init__(self, *listeners: stomp.ConnectionListener, environment: Mapping[str, str] = os.environ) -> None:
         self._receipts = Receipts()
         self._sent = 0
-        self.connection = stomp.Connection12([(os.environ["ACTIVEMQ_HOST"], int(os.environ["ACTIVEMQ_PORT"]))])
+        self.connection = stomp.Connection12([(environment["ACTIVEMQ_HOST"], int(environment["ACTIVEMQ_PORT"]))])
         for listener in (self._receipts, *listeners):
             self.connection.set_listener(type(listener).__name__, listener)
-        self.connection.connect(os.environ["ACTIVEMQ_USER"], os.environ["ACTIVEMQ_PASSWORD"], wait=True)
+        self.connection.connect(environment["ACTIVEMQ_USER"], environment["ACTIVEMQ_PASSWORD"], wait=True)
 
     def send(self, bodies: Sequence[str]) -> None:
         """Send persistent messages, all at once, and wait for their receipts."""

@@ -16,6 +16,7 @@ from typing import Any
 
 from bench.daemon import NO_REPORTS, BenchError, Daemon, running_daemon, wait_until_quiet
 from bench.machine import rss_mb
+from bench.recorder import stf_per_s
 from bench.testbed import FIRST_RUN, TestbedProcess, measured_testbed
 from bench.waiting import waiting_stfs
 
@@ -70,7 +71,6 @@ def burst(stfs: int, settings: dict[str, str] | None = None, **faults: Any) -> B
             requests = _requests(testbed)
             testbed.publish(RUN, 1, stfs)
             times = testbed.wait(RUN, 1, stfs, DEADLINE_S)
-            seconds = _seconds(times)
             requests = _requests(testbed) - requests
             daemon.wait_until_finalized()
             wait_until_quiet(testbed)
@@ -78,10 +78,10 @@ def burst(stfs: int, settings: dict[str, str] | None = None, **faults: Any) -> B
             if daemon.completed() != stfs or testbed.repeated():
                 raise BenchError(f"{daemon.completed()} of {stfs} STFs completed, {testbed.repeated()} announced twice")
     return Burst(
-        stf_per_s=stfs / seconds,
+        stf_per_s=stf_per_s(times),
         cpu_ms=1000 * (cpu_after - cpu) / stfs,
         commits=(commits_after - commits) / stfs,
-        calls_per_s=requests / seconds,
+        calls_per_s=requests * stf_per_s(times) / stfs,
     )
 
 
@@ -100,7 +100,7 @@ def old_agent(stfs: int, **faults: Any) -> float:
             if process.stdout.readline() != "ready\n":
                 raise BenchError("bench.old_agent did not start")
             testbed.publish(RUN, 1, stfs)
-            return stfs / _seconds(testbed.wait(RUN, 1, stfs, DEADLINE_S))
+            return stf_per_s(testbed.wait(RUN, 1, stfs, DEADLINE_S))
         finally:
             process.kill()
             process.communicate()
@@ -180,10 +180,6 @@ def offered(rate_hz: float, seconds: float) -> tuple[list[float], float]:
             times = testbed.wait(RUN, 1, stfs, DEADLINE_S)
             cpu_share = (daemon.usage()[0] - cpu) / (time.monotonic() - began)
     return [1000 * (announced - published) for published, announced in times], cpu_share
-
-
-def _seconds(times: list[tuple[float, float]]) -> float:
-    return max(announced for _, announced in times) - min(published for published, _ in times)
 
 
 def _requests(testbed: TestbedProcess) -> int:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench import client, measures
+from bench import client, measures, scale_out
 from bench.figures import Figure, percentile, rounded
-from bench.testbed import TF_PER_STF
+from bench.recorder import TF_PER_STF
 
 LAN_MS, WAN_MS = 2, 50
 REAL_HZ = 95
@@ -33,16 +33,17 @@ class Sizes:
     fresh_waiting: int
     backlogs: tuple[int, int]
     drained: tuple[int, int]
+    scale_out: int
     client: client.Size
 
 
 FULL = Sizes(
     rounds=3, burst=200, old_agent=20, old_agent_wan=3, capacity_burst=80, load_s=6, idle=40, fresh=60,
-    fresh_waiting=20_000, backlogs=(1_000, THE_LONGEST_OUTAGE), drained=(100, 500), client=client.FULL,
+    fresh_waiting=20_000, backlogs=(1_000, THE_LONGEST_OUTAGE), drained=(100, 500), scale_out=150, client=client.FULL,
 )  # fmt: skip
 SHORT = Sizes(
     rounds=1, burst=30, old_agent=4, old_agent_wan=1, capacity_burst=15, load_s=2, idle=8, fresh=6,
-    fresh_waiting=2_000, backlogs=(300, 20_000), drained=(20, 80), client=client.SHORT,
+    fresh_waiting=2_000, backlogs=(300, 20_000), drained=(20, 80), scale_out=40, client=client.SHORT,
 )  # fmt: skip
 
 
@@ -166,7 +167,16 @@ class Parts:
 
     def scale_out(self) -> Figure | None:
         """Two daemons on one queue of Artemis over one; None without Artemis."""
-        return None
+        found = [scale_out.measure(self._sizes.scale_out) for _ in range(self._sizes.rounds)]
+        if None in found:
+            self._say("scale_out: Artemis is not installed: run python tests/real_brokers/install.py artemis")
+            return None
+        ours, theirs = zip(*(each for each in found if each), strict=True)
+        self._say(f"scale_out: {ours[-1]:.1f} STF/s, one daemon {theirs[-1]:.1f} STF/s")
+        return Figure(
+            key="scale_out", title=f"two daemons on one queue of Artemis, {scale_out.LATENCY_MS} ms a call",
+            goal=1.7, unit="STF/s", ours=ours, theirs=theirs, than="one daemon",
+        )  # fmt: skip
 
     def client(self) -> Figure:
         """CPU for one event of the client."""

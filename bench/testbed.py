@@ -9,54 +9,34 @@ import json
 import multiprocessing
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from bench.recorder import TF_PER_STF, Recorder
 from fastmon_daemon.base.clock import utcnow
 from fastmon_daemon.testbed.daq_messages import RunMessages, stf_name
 from fastmon_daemon.testbed.monitor.file_tables import STF_FILES
 from fastmon_daemon.testbed.monitor.tables import RESOURCES
 from fastmon_daemon.testbed.testbed import NAMESPACE, TOPIC, TestbedOptions, TestbedThread
 
-TF_PER_STF = 7
 STF_BYTES = 2_000_000_000
 FIRST_RUN = 100_001
 START_S = 60.0
 """Longest wait for the child process."""
 
 
-@dataclass
-class StfTimes:
-    """One STF; times are seconds of the testbed's monotonic clock."""
-
-    published_at: float = 0.0
-    announced_at: float = 0.0
-    """When the broker accepted the announcement of its last TF file."""
-    tf_filenames: set[str] = field(default_factory=set)
-
-    @property
-    def is_announced(self) -> bool:
-        """Whether all its TF files were announced."""
-        return len(self.tf_filenames) == TF_PER_STF
-
-
 class MeasuredTestbed:
     """Broker and monitor in a thread, and what was published and announced."""
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._stfs: defaultdict[str, StfTimes] = defaultdict(StfTimes)
-        self._announced: list[float] = []
-        """When each STF was announced, in that order."""
-        self._repeated = 0
+        self._recorder = Recorder()
         self._runs: dict[int, Any] = {}
         self._player: threading.Thread | None = None
-        self._thread = TestbedThread(TestbedOptions(on_message=self._on_message))
+        self._thread = TestbedThread(TestbedOptions(on_message=lambda _, body: self._recorder.hear(body)))
         self._thread.__enter__()  # `stop` is the exit
         self._monitor = self._thread.testbed.monitor
 
@@ -140,32 +120,27 @@ class MeasuredTestbed:
         ``registered_twice``: rows of the monitor beyond these; ``announced_twice``: announcements beyond one for each
         TF file.
         """
-        rows = self.tf_rows()
-        names = Counter(row["stf_file"] for row in rows if row["stf_file"] in self._stfs)
-        published = [name for name, stf in self._stfs.items() if stf.published_at]
+        rows, stfs = self.tf_rows(), self._recorder.stfs
+        names = Counter(row["stf_file"] for row in rows if row["stf_file"] in stfs)
+        published = [name for name, stf in list(stfs.items()) if stf.published_at]
         return {
             "published": len(published),
-            "lost": sum(names[name] != TF_PER_STF or not self._stfs[name].is_announced for name in published),
+            "lost": sum(names[name] != TF_PER_STF or not stfs[name].is_announced for name in published),
             "registered_twice": len(rows) - TF_PER_STF * sum(names[name] == TF_PER_STF for name in published),
-            "announced_twice": self._repeated,
+            "announced_twice": self._recorder.repeated,
         }
 
     def wait(self, run: int, first: int, last: int, timeout_s: float) -> list[tuple[float, float]]:
-        """When each of these STFs was published and completely announced. Raises: TimeoutError."""
-        names = [stf_name(run, sequence) for sequence in range(first, last + 1)]
-        with self._changed:
-            if not self._changed.wait_for(lambda: all(self._stfs[name].is_announced for name in names), timeout_s):
-                missing = [name for name in names if not self._stfs[name].is_announced]
-                raise TimeoutError(f"not announced within {timeout_s:.0f} s: {len(missing)} STFs, first {missing[0]}")
-            return [(self._stfs[name].published_at, self._stfs[name].announced_at) for name in names]
+        """As `Recorder.wait`, of these STFs."""
+        return self._recorder.wait([stf_name(run, sequence) for sequence in range(first, last + 1)], timeout_s)
 
     def announced(self) -> list[float]:
         """When each STF was completely announced, in order."""
-        return list(self._announced)
+        return list(self._recorder.announced)
 
     def repeated(self) -> int:
         """Announcements of TF files that had been announced before."""
-        return self._repeated
+        return self._recorder.repeated
 
     def tf_rows(self) -> list[dict[str, Any]]:
         """All rows of TF files."""
@@ -178,28 +153,12 @@ class MeasuredTestbed:
         self._thread.__exit__(None, None, None)
 
     def _publish_stf(self, messages: RunMessages, sequence: int) -> None:
-        self._stfs[stf_name(messages.run, sequence)].published_at = time.monotonic()
+        self._recorder.publish(stf_name(messages.run, sequence))
         self._publish(messages.stf_ready(sequence))
 
     def _publish(self, message: Mapping[str, Any]) -> None:
         body = json.dumps(message)
         self._thread.call(lambda: self._thread.testbed.broker.publish(TOPIC, body))
-
-    def _on_message(self, _destination: str, body: str) -> None:
-        """Note an announcement; called in the event loop for each message that the broker accepts."""
-        if '"tf_file_registered"' not in body:
-            return
-        now = time.monotonic()
-        message = json.loads(body)
-        with self._changed:
-            stf = self._stfs[message["stf_filename"]]
-            self._repeated += message["tf_filename"] in stf.tf_filenames
-            was_announced = stf.is_announced
-            stf.tf_filenames.add(message["tf_filename"])
-            if stf.is_announced and not was_announced:
-                stf.announced_at = now
-                self._announced.append(now)
-                self._changed.notify_all()
 
 
 class TestbedProcess:

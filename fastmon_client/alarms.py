@@ -12,6 +12,8 @@ from fastmon_client.snapshot import AgentRow, AlarmKind, AlarmRow
 
 SHOWN_AFTER_END = timedelta(minutes=10)
 MAX_ENDED = 100
+MAX_ACTIVE = 200
+"""Active alarms of one kind: whoever may publish can invent any number of agents."""
 HEALTHY = ("started", "ok", "running", "recovered")
 STOPPED = ("stopped", "stopping")
 
@@ -54,6 +56,9 @@ class Alarms:
         elif alarm:
             alarm.evidence = evidence
         else:
+            same = [each for each in self._active.values() if each.kind == kind]
+            if len(same) >= MAX_ACTIVE:
+                self._end(same[0], at)
             self._active[kind, subject] = Alarm(kind, subject, run, at, evidence)
             self.raised += 1
 

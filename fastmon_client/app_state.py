@@ -14,6 +14,7 @@ from fastmon_client.agents import DAQ_AGENTS, DATA_AGENTS, Agents
 from fastmon_client.alarms import Alarms
 from fastmon_client.connection import Connection
 from fastmon_client.intervals import Intervals
+from fastmon_client.log_throttle import LogThrottle
 from fastmon_client.message_filter import STF_GENERATED, MessageFilter, UnmatchedAgents
 from fastmon_client.rates import BIN_S, RateSeries
 from fastmon_client.runs import STATE_AFTER, Run, RunTable
@@ -25,6 +26,10 @@ from fastmon_client.verdict import OPEN, Facts, TablesStatus, judge
 
 MAX_FULL_RUNS = 8
 """Runs kept with their STFs. Of older finished runs only the row is kept."""
+MAX_OPEN_RUNS = 200
+"""Runs kept with their STFs while they are not finished: whoever may publish can invent any number."""
+MAX_MEMORY = 48 * 1024 * 1024
+"""Bytes for the STFs of all runs."""
 MAX_RUNS = 50
 MAX_RECENT = 200
 
@@ -62,6 +67,9 @@ class AppState:
             "backfilled": 0,
             "duplicates": 0,
         }
+        self._memory = 0
+        """Bytes for the STFs of all runs, roughly."""
+        self._log = LogThrottle()
         self._recent: deque[tuple[datetime, TfFile, str, bool]] = deque(maxlen=MAX_RECENT)
         self._rates = RateSeries()
         self._table = RunTable()
@@ -120,15 +128,16 @@ class AppState:
         """Start the comparisons that are due; returns the names of their runs."""
         return [run.name for run in self.runs.values() if run.start_comparison(at)]
 
-    def record_stfs(self, name: str, stfs: Iterable[tuple[str, datetime]], at: datetime) -> list[str]:
+    def record_stfs(self, name: str, stfs: Sequence[tuple[str, datetime]], at: datetime) -> list[str]:
         """Record the monitor's STFs (name, time of registration); returns those whose TF files to query."""
         self._record_answer(None, at)
         run, min_age = self.runs.get(name), timedelta(seconds=self.intervals.min_age_s)
         if run is None:
             return []
-        listed = list(stfs)
-        run.stf_registered_at = max((since for _, since in listed), default=run.stf_registered_at)
-        return run.stfs.record_listing(listed, at, min_age)
+        run.stf_registered_at = max((since for _, since in stfs), default=run.stf_registered_at)
+        found = run.stfs.record_listing(stfs, at, min_age)
+        self._limit_memory(at)
+        return found if name in self.runs else []
 
     def record_tf_files(
         self, name: str, stf: str, rows: Sequence[Mapping[str, Any]], at: datetime
@@ -268,6 +277,9 @@ class AppState:
         found = self.runs.get(name)
         if found is None:
             row = self._old_rows.pop(name, None)
+            if len(self.runs) >= MAX_OPEN_RUNS:
+                for run in self._least_likely_first(self.runs.values())[: MAX_OPEN_RUNS // 4]:
+                    self._drop(run, at, f"more than {MAX_OPEN_RUNS} runs at a time")
             found = self.runs[name] = Run(name, at, self.intervals, was_shown=row is not None)
             if row and not found.is_numbered:  # a numbered run is read again from the tables
                 self._dropped_totals = {**_sum(self._dropped_totals, [row]), "runs": self._dropped_totals["runs"]}
@@ -282,7 +294,9 @@ class AppState:
         run.record_namespace(message.get("namespace"))
         total = message.get("total_stf_files")
         if type(total) is int and 0 < total <= MAX_SEQUENCE:
+            memory = run.stfs.memory
             run.stfs.extend_to(total)
+            self._record_growth(run.stfs.memory - memory, at)
         run.record_state(kind, at)
         if kind in ("run_imminent", "start_run") and not run.is_over:  # a namespace has one run at a time
             for other in self.runs.values():
@@ -293,8 +307,9 @@ class AppState:
         tf = TfFile.of(message)
         run = self.run(tf.run, at)
         run.record_namespace(message.get("namespace"))
-        compared_at = run.verified_at
+        compared_at, memory = run.verified_at, run.stfs.memory
         is_new = run.ingest(tf, at, backfilled=backfilled) and not (backfilled and run.was_shown)
+        self._record_growth(run.stfs.memory - memory, at)
         if is_new and backfilled:
             self._silence.record_backfilled(tf.timestamp, compared_at, at)
         if not is_new or not self._filter.matches(message):
@@ -308,10 +323,37 @@ class AppState:
         """Keep only the rows of old finished runs."""
         finished = [run for run in self.runs.values() if run.is_finished(at)]
         for run in finished[: max(0, len(self.runs) - MAX_FULL_RUNS)]:
-            self.alarms.end_all_of(run.name, at)
-            del self.runs[run.name]
-            if self._filter.matches_run(run.name, run.namespace):
-                self._old_rows[run.name] = run.row(at, self._stale_after, strip=False)
+            self._drop(run, at)
+
+    def _least_likely_first(self, runs: Iterable[Run]) -> list[Run]:
+        """Those that may be invented: not in the monitor's table; then the others, idle for the longest first."""
+        return sorted(runs, key=lambda run: (self._table.contains(run.name), run.active_at))
+
+    def _record_growth(self, size: int, at: datetime) -> None:
+        self._memory += size
+        if self._memory > MAX_MEMORY:
+            self._limit_memory(at)
+
+    def _limit_memory(self, at: datetime) -> None:
+        """Keep only the rows of some large runs if all take more than `MAX_MEMORY`."""
+        total = sum(run.stfs.memory for run in self.runs.values())
+        if total > MAX_MEMORY:
+            large = [run for run in self.runs.values() if run.stfs.memory >= total / len(self.runs)]
+            for run in self._least_likely_first(large):
+                if total <= MAX_MEMORY * 3 / 4 or len(self.runs) == 1:
+                    break
+                total -= run.stfs.memory
+                self._drop(run, at, f"the STFs of all runs take more than {MAX_MEMORY >> 20} MB")
+        self._memory = total
+
+    def _drop(self, run: Run, at: datetime, why: str = "") -> None:
+        """Keep only the row of *run*; *why*: although it is not finished."""
+        if why:
+            self._log.record("run dropped", f"run {run.name}: not followed any more: {why}")
+        self.alarms.end_all_of(run.name, at)
+        del self.runs[run.name]
+        if self._filter.matches_run(run.name, run.namespace):
+            self._old_rows[run.name] = run.row(at, self._stale_after, strip=False)
         while len(self._old_rows) > MAX_RUNS - MAX_FULL_RUNS:
             self._dropped_totals = _sum(self._dropped_totals, [self._old_rows.pop(next(iter(self._old_rows)))])
 

@@ -16,6 +16,8 @@ from stomp.utils import PollableQueue
 from fastmon_client.addresses import checked_host, connect
 from fastmon_client.environment import from_home, lookup, secret_source
 from fastmon_client.files import read_text
+from fastmon_client.log_throttle import LogThrottle
+from fastmon_client.stomp_frames import MAX_FRAME_BYTES, FrameFilter
 
 CONNECT_S = 10.0
 """Longest time to connect, and to log in."""
@@ -111,6 +113,7 @@ class StompTransport(Transport):
     def __init__(self, config: BrokerConfig) -> None:
         super().__init__([(config.host, config.port)], auto_decode=False)
         self._config = config
+        self._frames, self._log = FrameFilter(), LogThrottle()
 
     def attempt_connection(self) -> None:
         """Connect, with TLS if configured.
@@ -136,13 +139,17 @@ class StompTransport(Transport):
         return secured
 
     def receive(self) -> bytes:
-        """Received bytes; empty at the end, also for TLS, where stomp.py would spin."""
+        """Whole frames, and line ends; empty at the end, also for TLS, where stomp.py would spin."""
+        data, dropped = b"", self._frames.dropped
         try:
-            data = b"" if self.socket is None else self.socket.recv(65536)
+            while self.socket is not None and not data and (chunk := self.socket.recv(65536)):
+                data = self._frames.feed(chunk)
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise
         except OSError:
             data = b""
+        if self._frames.dropped > dropped:
+            self._log.record("frame", f"message skipped: its frame is longer than {MAX_FRAME_BYTES} bytes")
         if not data and not self.blocking:
             self.shutdown_queue()
         return data

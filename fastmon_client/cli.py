@@ -18,6 +18,7 @@ from fastmon_client.diagnostics import Diagnostics
 from fastmon_client.environment import Environment
 from fastmon_client.formatting import escape
 from fastmon_client.intervals import Intervals
+from fastmon_client.log_throttle import throttled_libraries
 from fastmon_client.output import JsonLines, Lines, Quiet, summary_object
 from fastmon_client.session import Session, StopConditions
 from fastmon_client.settings import broker_from, monitor_from, settings_with_sources
@@ -86,7 +87,7 @@ def start(
     stop_conditions = StopConditions(count=count, until_end_run=until is not None)
     session = session_options.session(
         message_types,
-        Environment.of_process().values,
+        _environment().values,
         output=output,
         stop_conditions=stop_conditions,
         intervals=intervals,
@@ -143,7 +144,9 @@ def _exit_code(session: Session, end: ShutdownReason, snapshot: Snapshot, *, fai
 
 @cli.command()
 @options.monitor_url
-@click.option("--run", "run_number", type=click.IntRange(min=0), required=True, metavar="N", help="Summarize this run.")
+@click.option(
+    "--run", "run_number", type=options.RunNumber(min=0), required=True, metavar="N", help="Summarize this run."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, like a run of start --json.")
 def summary(monitor_url: str | None, run_number: int, as_json: bool) -> None:
     """Summarize a run from the monitor's tables.
@@ -153,7 +156,7 @@ def summary(monitor_url: str | None, run_number: int, as_json: bool) -> None:
     """
     log_to_stderr("INFO")
     try:
-        run = fetch_run(monitor_from(monitor_url, Environment.of_process().values), run_number)
+        run = fetch_run(monitor_from(monitor_url, _environment().values), run_number)
     except SummaryUnavailable as exc:
         if as_json:  # a program that reads stdout finds the error there, too
             click.echo(json.dumps({"error": str(exc), "exit_code": exc.code}))
@@ -200,7 +203,7 @@ def dashboard(
     from fastmon_client.dashboard.details import SUMMARY, Summaries, TableDetails
 
     log_to_stderr("INFO")
-    variables = Environment.of_process().values
+    variables = _environment().values
     summaries = Summaries()
     session = session_options.session((*options.SHOWN_TYPES, SUMMARY), variables, output=summaries, intervals=intervals)
     monitor = monitor_from(session_options.monitor_url, variables)
@@ -229,7 +232,7 @@ def status(monitor_url: str | None, transport: str, topic: str | None, as_json: 
     cannot be written, 78 invalid .env file.
     """
     log_to_stderr("ERROR")
-    environment = Environment.of_process()
+    environment = _environment()
     monitor = monitor_from(monitor_url, environment.values)
     broker = broker_from(topic, environment.values) if transport == "stomp" else None
     settings = settings_with_sources(monitor_url, environment, topic)
@@ -254,6 +257,14 @@ def version() -> None:
     click.echo(f"fastmon-client {__version__}")
 
 
+def _environment() -> Environment:
+    """The environment of this process; warns of secrets that others can read."""
+    environment = Environment.of_process()
+    for warning in environment.exposed:
+        click.echo(f"fastmon-client: {escape(warning)}", err=True)
+    return environment
+
+
 def log_to_stderr(level: str) -> None:
     """Log to stderr, one escaped line per record."""
 
@@ -269,7 +280,8 @@ def main(intervals: Intervals | None = None) -> None:
     # A script's `&` starts its children with SIGINT ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     guard_streams()
-    code = _exit_code_of_command(intervals)
+    with throttled_libraries():
+        code = _exit_code_of_command(intervals)
     reason = lost_output()
     if reason and code != INTERRUPTED:
         code = OUTPUT_LOST

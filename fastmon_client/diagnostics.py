@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -25,9 +27,11 @@ from fastmon_client.tffile import ANNOUNCED
 from fastmon_client.topic_stream import TopicStream
 
 RESPONSE_TIMEOUT_S = 10.0
-"""Longest wait for a response, and for the first event of the stream."""
+"""Longest wait for a whole response, and for the first event of the stream."""
 LISTEN_S = 10.0
 """Longest wait for an announcement on a topic."""
+_EVENT = b"event:"
+MAX_RESPONSE_BYTES = 1024 * 1024
 _URLS_HINT = "set SWF_MONITOR_URL and the proxy variables to valid URLs"
 _RETRY_HINT = "try again, and check the monitor's health"
 
@@ -130,12 +134,20 @@ class Diagnostics:
     def _count(self, monitor: MonitorSession, path: str) -> int:
         with self._get(monitor, path, {"limit": "1"}) as response:
             try:
-                return int(response.json()["count"])
+                return int(json.loads(self._start_of(response))["count"])
             except (ValueError, KeyError, TypeError, RecursionError) as exc:  # also requests' JSONDecodeError
                 detail = f"response is not a monitor's ({response.status_code})"
                 raise _Failed(detail, "set SWF_MONITOR_URL to the monitor's base URL, without /api") from exc
-            except requests.RequestException as exc:
+            except (HTTPError, OSError) as exc:
                 raise _Failed(f"response is unreadable: {reason_of(exc)}", _RETRY_HINT, "unreachable") from exc
+
+    @staticmethod
+    def _start_of(response: requests.Response) -> bytes:
+        """The body up to `MAX_RESPONSE_BYTES`: one row is shorter."""
+        body, end = b"", time.monotonic() + RESPONSE_TIMEOUT_S
+        while len(body) < MAX_RESPONSE_BYTES and time.monotonic() < end and (chunk := read_chunk(response, 65536)):
+            body += chunk
+        return body
 
     def _token(self) -> str:
         try:
@@ -149,12 +161,14 @@ class Diagnostics:
 
     def _stream(self) -> str:
         with self._get(self._monitor, STREAM, None, "text/event-stream") as response:
+            first = b""
             try:
-                first = read_chunk(response, 65536)
+                while len(first) < len(_EVENT) and (piece := read_chunk(response, 65536)):
+                    first += piece
             except (HTTPError, OSError) as exc:
                 hint = "check for a proxy that buffers the stream"
                 raise _Failed(f"no data for {RESPONSE_TIMEOUT_S:g} s", hint, "unreachable") from exc
-            if not first.startswith(b"event:"):
+            if not first.startswith(_EVENT):
                 raise _Failed("first bytes are not an event", "check that SWF_MONITOR_URL is the monitor itself")
         return "first event received"
 
@@ -194,7 +208,7 @@ class Diagnostics:
     ) -> requests.Response:
         try:
             with monitor.session() as session:
-                response = monitor.get(session, path, params, accept, RESPONSE_TIMEOUT_S)
+                response = monitor.get(session, path, params, accept, RESPONSE_TIMEOUT_S, RESPONSE_TIMEOUT_S)
         except requests.RequestException as exc:
             if isinstance(exc, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema)):
                 raise _Failed(f"request not sent ({type(exc).__name__})", _URLS_HINT) from exc

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import requests
+from urllib3.util import Timeout
 
 from fastmon_client.reasons import certificate_hint, reason_of
 from fastmon_client.transport import MonitorAdapter
@@ -46,12 +48,21 @@ class MonitorSession:
         return session
 
     def get(
-        self, session: requests.Session, path: str, params: Mapping[str, str] | None, accept: str, read_timeout_s: float
+        self,
+        session: requests.Session,
+        path: str,
+        params: Mapping[str, str] | None,
+        accept: str,
+        read_timeout_s: float,
+        total_s: float | None = None,
     ) -> requests.Response:
-        """The response, its body unread; *read_timeout_s* is the longest time without a byte.
+        """The response, its body unread.
+
+        *read_timeout_s* is the longest time without a byte, *total_s* the longest until the end of the body.
 
         Raises: requests.RequestException; AccessDenied if the token cannot be read.
         """
+        timeout: Any = Timeout(total_s, connect=MONITOR_CONNECT_S, read=read_timeout_s)  # not in requests' stubs
         headers = {"Accept": accept, "Accept-Encoding": "identity", "Cache-Control": "no-cache"}
         if token := self.token():
             headers["Authorization"] = f"Token {token}"
@@ -59,7 +70,7 @@ class MonitorSession:
             f"{self.url.rstrip('/')}{path}",
             params=params,
             headers=headers,
-            timeout=(MONITOR_CONNECT_S, read_timeout_s),
+            timeout=timeout,
             stream=True,
             allow_redirects=False,
             verify=self.trust.path,

@@ -41,6 +41,12 @@ class RunIds(CommaList):
         return tuple(map(run_name, super().convert(value, param, ctx)))
 
 
+class RunNumber(click.IntRange):
+    """A number of a run, as the monitor has it."""
+
+    name = "run number: write digits only"
+
+
 class Duration(click.ParamType[float]):
     """A duration: seconds, or a number with s, m or h."""
 

@@ -17,6 +17,9 @@ from fastmon_client.snapshot import RunRow, Snapshot
 from fastmon_client.stream import Message
 from fastmon_client.tffile import ANNOUNCED
 
+MAX_LOGGED = 10
+"""Alarms that are logged at a time: whoever may publish can invent agents."""
+
 
 class Quiet:
     """Alarms only: on stderr, optionally with a bell."""
@@ -41,9 +44,11 @@ class Quiet:
         if state.alarms.raised == self._raised:
             return
         fresh, self._raised = state.alarms.raised - self._raised, state.alarms.raised
-        for alarm in reversed(state.alarms.rows(at)[:fresh]):
+        for alarm in reversed(state.alarms.rows(at)[: min(fresh, MAX_LOGGED)]):
             run = f" (run {alarm['run']})" if alarm["run"] else ""
             logger.warning("alarm {}{}: {}", alarm["kind"], run, alarm["evidence"])
+        if fresh > MAX_LOGGED:
+            logger.warning("{} more alarms", fresh - MAX_LOGGED)
         if self._bell:
             click.echo("\a", nl=False, err=True)
 

@@ -12,6 +12,8 @@ from typing import Any
 from fastmon_client.monitor_session import AccessDenied
 from fastmon_client.monitor_tables import MonitorUnavailable, Tables
 
+MAX_WAITING = 20
+
 
 @dataclass(frozen=True, slots=True)
 class RunsResult:
@@ -71,6 +73,11 @@ class QueryWorker:
         """End after the current query; drop the others."""
         self._stopped.set()
         self._queries.put(None)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether more queries wait than it makes in some seconds."""
+        return self._queries.qsize() > MAX_WAITING
 
     def list_runs(self) -> None:
         """Query the table of runs."""

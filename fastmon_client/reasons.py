@@ -19,6 +19,10 @@ _TLS_RECORD = ("\x15\x03", "\x16\x03")
 """The first bytes of a TLS server's answer to plain text."""
 
 
+class SlowResponse(TimeoutError):
+    """A response came byte by byte, and was not complete in time."""
+
+
 def reason_of(
     exc: BaseException,
     peer: str = "the monitor",
@@ -33,6 +37,8 @@ def reason_of(
     causes = list(causes_of(exc))
     if any(isinstance(each, InvalidChunkLength | BodyTruncated | IncompleteRead) for each in causes):
         return cut
+    if isinstance(causes[-1], SlowResponse):
+        return f"the response of {peer} was not complete in time"
     if any(isinstance(each, ReadTimeoutError) for each in causes):
         return f"no data from {peer} in time"
     if any(isinstance(each, DecodeError | ContentDecodingError) for each in causes):

@@ -24,6 +24,9 @@ NOT_NUMBERED = "run name is not a number: cannot query the monitor"
 WATCHED_AFTER_END = timedelta(minutes=15)
 IDLE_AFTER = timedelta(minutes=10)
 MAX_NAMED = 100
+MAX_KNOWN_RUNS = 200_000
+MAX_NEW_RUNS = 50
+"""New runs that one response of the monitor may add."""
 MAX_RUN_DURATION = timedelta(days=1)
 """An older run of the table counts as ended."""
 
@@ -140,7 +143,9 @@ class Run:
             return
         if began >= self._unverified_since:
             self.verified_at, self.unknown_reason = at, ""
-            if self.stfs.unconfirmed:
+            if self.stfs.left_out:
+                self.unknown_reason = f"{self.stfs.left_out} more STFs without TF files than are compared"
+            elif self.stfs.unconfirmed:
                 self.unknown_reason = f"{self.stfs.unconfirmed} announced STFs are not in the monitor's table"
         self.compare_at = self._next_comparison(began, at)
         if self.state == "ended" and self.is_settled(at) and self._has_no_gaps(at):
@@ -269,8 +274,13 @@ class RunTable:
                 if row.get("end_time") is not None:
                     over.add(number)
         fresh = self._ongoing(starts, at) - over if self._numbers is None else starts.keys() - self._numbers
-        self._numbers = (self._numbers or set()) | starts.keys()
-        return sorted(fresh), over
+        known = (self._numbers or set()) | starts.keys()
+        self._numbers = known if len(known) <= MAX_KNOWN_RUNS else set(starts)
+        return sorted(fresh)[-MAX_NEW_RUNS:], over
+
+    def contains(self, run: str) -> bool:
+        """Whether the table ever contained the *run* of this name."""
+        return run.isdigit() and int(run) in (self._numbers or ())
 
     @staticmethod
     def _ongoing(starts: Mapping[int, datetime | None], at: datetime) -> set[int]:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-MAX_SEQUENCE = 5_000_000
-"""Highest valid sequence number: more than a month of a run at the full DAQ rate."""
+MAX_SEQUENCE = 1_000_000
+"""Highest valid sequence number: a week of a run at the full DAQ rate."""
 
 _SEQUENCE = re.compile(r"(\d{1,12})\.[^.]*$")
 

@@ -236,8 +236,9 @@ class Session:
         at, monotonic = now(), time.monotonic()
         self._next_tick_at = monotonic + self._intervals.tick_s
         self._streams.tick(monotonic)
-        for run in self._state.start_comparisons(at):
-            self._queries.list_stfs(run)
+        if not self._queries.is_behind:
+            for run in self._state.start_comparisons(at):
+                self._queries.list_stfs(run)
         if monotonic >= self._list_runs_at:
             self._list_runs_at = monotonic + self._intervals.runs_s
             self._queries.list_runs()

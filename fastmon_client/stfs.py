@@ -14,8 +14,15 @@ from fastmon_client.snapshot import StripCell, StripKind
 from fastmon_client.tffile import TfFile
 
 MAX_OPEN_STFS = 2000
+MAX_ABSENT = 10_000
+"""STFs without TF files that are asked for at a time; the others follow when these are answered."""
+MAX_TF_FILES_PER_STF = 2000
+"""Whoever may publish can announce any number; an STF has 1000 TFs."""
+MAX_TF_FILES = 200_000
+"""TF files of STFs that are not compacted."""
 STRIP_LENGTH = 600
 _MAX_GAPS = 100_000
+_MAX_COMPACTED_NAMES = 100_000
 _UNSEEN, _LISTED, _PRESENT, _RECOVERED = range(4)
 _COMPACTED = 4
 """Added to the code of an STF that was compacted."""
@@ -58,8 +65,11 @@ class Stfs:
         self._absent: dict[str, Stf] = {}
         self._gaps: dict[int, datetime] = {}
         self._codes = bytearray(1)
-        self._compacted: set[str] = set()
-        """Names of compacted STFs whose name does not contain their number."""
+        self._compacted: dict[int, None] = {}
+        """Hashes of the names of compacted STFs whose name does not contain their number, oldest first."""
+        self._open_tf_files = 0
+        self.left_out = 0
+        """STFs without TF files beyond `MAX_ABSENT`, which the last listing contained."""
         self._has_listing = False
 
     def ingest(self, tf: TfFile, at: datetime, *, backfilled: bool) -> bool | None:
@@ -74,8 +84,11 @@ class Stfs:
             repeats = backfilled or identity not in stf.unannounced
             stf.unannounced.discard(identity)
             return False if repeats else None
+        if len(stf.ids) >= MAX_TF_FILES_PER_STF:
+            return False
         identity = identity or f"?{len(stf.ids)}"
         stf.ids.add(identity)
+        self._open_tf_files += 1
         if backfilled:
             stf.unannounced.add(identity)
         stf.since = max(stf.since, min(at, tf.timestamp or at)) if backfilled else at
@@ -107,18 +120,29 @@ class Stfs:
         self._without_total -= 1
 
     def _compact(self) -> None:
-        if len(self._open) > MAX_OPEN_STFS:
+        is_full = self._open_tf_files > MAX_TF_FILES
+        if len(self._open) > MAX_OPEN_STFS or is_full:
             name, oldest = next(iter(self._open.items()))
             del self._open[name]
-            if not oldest.is_complete and len(self._open) < 10 * MAX_OPEN_STFS:
+            if not oldest.is_complete and len(self._open) < 10 * MAX_OPEN_STFS and not is_full:
                 self._open[name] = oldest
-            elif oldest.sequence and oldest.sequence == sequence_of(None, name):
+                return
+            self._open_tf_files -= len(oldest.ids)
+            if oldest.sequence and oldest.sequence == sequence_of(None, name):
                 self._codes[oldest.sequence] |= _COMPACTED
-            else:
-                self._compacted.add(name)
+                return
+            if len(self._compacted) >= _MAX_COMPACTED_NAMES:
+                del self._compacted[next(iter(self._compacted))]
+            self._compacted[hash(name)] = None
 
     def _is_compacted(self, name: str, sequence: int | None) -> bool:
-        return self._code(sequence) >= _COMPACTED or name in self._compacted
+        return self._code(sequence) >= _COMPACTED or hash(name) in self._compacted
+
+    @property
+    def memory(self) -> int:
+        """About how many bytes it takes."""
+        objects = 1200 * (len(self._open) + len(self._absent)) + 150 * self._open_tf_files
+        return len(self._codes) + objects + 150 * (len(self._gaps) + len(self._compacted))
 
     def extend_to(self, sequence: int) -> None:
         """Raise the highest known sequence number."""
@@ -128,24 +152,29 @@ class Stfs:
 
     def record_listing(self, stfs: Iterable[tuple[str, datetime]], at: datetime, min_age: timedelta) -> list[str]:
         """Record the monitor's STFs (name, time of registration); returns those whose TF files to query."""
-        names, newest = set(), None
+        seen, newest, self.left_out = set(), None, 0
         for name, since in stfs:
-            names.add(name)
             newest = max(newest or since, since)
             sequence = sequence_of(None, name)
             if sequence:
                 self.extend_to(sequence)
+            if name in self._open or name in self._absent:
+                seen.add(name)
             if name in self._open or self._is_compacted(name, sequence):
                 continue
             if sequence:
                 self._codes[sequence] = max(self._codes[sequence], _LISTED)
             if name not in self._absent and self._is_selected(sequence):
+                if len(self._absent) >= MAX_ABSENT:
+                    self.left_out += 1
+                    continue
                 self._absent[name] = Stf(name, sequence, since)
+                seen.add(name)
         self._has_listing = True
-        self._absent = {n: s for n, s in self._absent.items() if n in names and self._is_selected(s.sequence)}
+        self._absent = {n: s for n, s in self._absent.items() if n in seen and self._is_selected(s.sequence)}
         self._find_gaps(min(at, newest or at))  # earlier STFs should be registered by then
         settled = [stf for stf in self._open.values() if at - stf.since >= min_age]
-        self.unconfirmed = sum(stf.name not in names for stf in settled)
+        self.unconfirmed = sum(stf.name not in seen for stf in settled)
         incomplete = [stf for stf in settled if not stf.is_complete]
         absent = [stf for stf in self._absent.values() if at - stf.since >= min_age]
         return [stf.name for stf in [*incomplete, *absent]]

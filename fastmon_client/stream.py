@@ -13,16 +13,17 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 import requests
-from loguru import logger
 from sseclient import SSEClient
 from tenacity import DoSleep, RetryCallState
 from urllib3.exceptions import HTTPError
 
-from fastmon_client.event_splitter import EventSplitter
+from fastmon_client.event_splitter import MAX_EVENT_BYTES, EventSplitter
 from fastmon_client.intervals import Intervals
+from fastmon_client.log_throttle import LogThrottle
 from fastmon_client.monitor_session import AccessDenied, MonitorSession, read_chunk, token_rejected
 from fastmon_client.reasons import reason_of
 from fastmon_client.retrying import ConnectionEnded, reconnect
+from fastmon_client.tffile import cut_texts
 
 STREAM = "/api/messages/stream/"
 _CLOSED = "the monitor closed the stream"
@@ -73,6 +74,7 @@ class Stream:
     jitter: Callable[[], float] = random.random
     """Between 0 and 1."""
     connected_once: bool = False
+    log: LogThrottle = field(default_factory=LogThrottle)
     _stopped: bool = False
     _server_retry_s: float = 0.0
     _dropped: str = ""
@@ -131,16 +133,19 @@ class Stream:
             yield [Connected()]
             try:
                 for block in self._complete_events(response):
-                    found = (_notice(event.event, event.data) for event in SSEClient(iter([block])).events())
+                    found = (_notice(event.event, event.data, self.log) for event in SSEClient(iter([block])).events())
                     yield [notice for notice in found if notice is not None]
             finally:
                 self._response = None
 
     def _complete_events(self, response: requests.Response) -> Iterator[bytes]:
-        splitter = EventSplitter()
+        splitter, skipped = EventSplitter(), 0
         while not self._stopped and (chunk := read_chunk(response, 65536)):
             if block := splitter.feed(chunk):
                 yield block
+            if splitter.skipped > skipped:
+                skipped = splitter.skipped
+                self.log.record("long event", f"event skipped: longer than {MAX_EVENT_BYTES} bytes")
             if splitter.retry_s is not None:
                 self._server_retry_s = splitter.retry_s
 
@@ -213,20 +218,25 @@ def reconnecting(
             state.set_exception((ConnectionEnded, exc, exc.__traceback__))
 
 
-def _notice(kind: str, data: str) -> Notice | None:
-    return HeartBeat() if kind in ("connected", "heartbeat") else message_of(data)
+def _notice(kind: str, data: str, log: LogThrottle) -> Notice | None:
+    return HeartBeat() if kind in ("connected", "heartbeat") else message_of(data, log)
 
 
-def message_of(data: str) -> Message | None:
-    """The JSON object in *data*; None, with a warning, if it is something else."""
+def message_of(data: str, log: LogThrottle) -> Message | None:
+    """The JSON object in *data*, its texts cut; None, with a warning, if it is something else, or too long."""
+    if len(data) > MAX_EVENT_BYTES:
+        log.record("long event", f"event skipped: longer than {MAX_EVENT_BYTES} bytes")
+        return None
     try:
         found, end = _DECODER.raw_decode(data) if data.startswith("{") else (None, -1)
         message = found if end == len(data) else _DECODER.decode(data)  # also strips spaces
     except (ValueError, RecursionError):
         message = None
     if not isinstance(message, dict):
-        logger.warning("event skipped: not a JSON object: {!r}", data[:80])
+        log.record("event", f"event skipped: not a JSON object: {data[:80]!r}")
         return None
+    if cut := cut_texts(message):
+        return Message(cut, "", len(data))
     return Message(message, data if _is_strict_json_line(data) else "", len(data))
 
 

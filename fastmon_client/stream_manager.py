@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Protocol
 
 from fastmon_client.intervals import Intervals
@@ -66,7 +67,7 @@ class StreamManager:
         self._make, self._put, self._intervals = make, put, intervals
         self._readers: dict[int, _Reader] = {}
         self._current = 0
-        self._sources: dict[str, int] = {}
+        self._sources: dict[bytes, int] = {}
         self._compare_until = 0.0
         self._renew_at = math.inf
 
@@ -159,4 +160,5 @@ class StreamManager:
             return False
         if len(self._sources) >= _MAX_REMEMBERED:
             self._sources.clear()
-        return self._sources.setdefault(json.dumps(message), number) != number
+        digest = blake2b(json.dumps(message).encode(), digest_size=16).digest()
+        return self._sources.setdefault(digest, number) != number

@@ -10,6 +10,13 @@ from typing import Any
 from fastmon_client.selection import sequence_of
 
 ANNOUNCED = "tf_file_registered"
+MAX_TEXT = 300
+"""Longest text of a message or row that is kept; no name in the monitor is longer."""
+_TEXTS = frozenset((
+    "msg_type", "run_id", "run_number", "namespace", "processed_by", "sender", "status", "message", "stf_filename",
+    "tf_filename", "tf_file_id", "event_id", "timestamp", "sent_at",
+))  # fmt: skip
+"""Fields that are shown as text, whatever their type is."""
 _MAX_TF_FILES = 100_000
 _MAX_INT64 = 2**63 - 1
 
@@ -52,13 +59,31 @@ class TfFile:
         )
 
 
+def cut_texts(message: Mapping[str, Any]) -> dict[str, Any] | None:
+    """*message* with its texts cut at `MAX_TEXT` characters; None if all are shorter."""
+    cut = {key: cut_text(value) for key, value in message.items() if _is_long(key, value)}
+    return {**message, **cut} if cut else None
+
+
+def _is_long(key: str, value: Any) -> bool:
+    if isinstance(value, str):
+        return len(value) > MAX_TEXT
+    return isinstance(value, (dict, list)) and key in _TEXTS
+
+
+def cut_text(value: Any) -> Any:
+    """*value*, cut at `MAX_TEXT` characters if it is a text; a list or an object becomes one."""
+    text = repr(value) if isinstance(value, (dict, list)) else value
+    return text[: MAX_TEXT - 1] + "…" if isinstance(text, str) and len(text) > MAX_TEXT else text
+
+
 def as_announced(run: str, row: Mapping[str, Any]) -> dict[str, Any]:
     """A row of `/api/fastmon-files/` in the form of an announcement."""
     metadata = row.get("metadata")
     details = metadata if isinstance(metadata, dict) else {}
     files, frames = _count(details.get("tf_files_per_stf")), _count(details.get("tf_count_per_stf"))
     names = ("tf_file_id", "tf_filename", "tf_first", "tf_last", "tf_count", "file_size_bytes", "status")
-    return {
+    found = {
         "msg_type": ANNOUNCED,
         "run_id": run,
         "namespace": details.get("namespace"),
@@ -70,6 +95,7 @@ def as_announced(run: str, row: Mapping[str, Any]) -> dict[str, Any]:
         "selection_fraction": details.get("selection_fraction"),
         "timestamp": row.get("created_at"),
     }
+    return cut_texts(found) or found
 
 
 def run_of(message: Mapping[str, Any]) -> str | None:

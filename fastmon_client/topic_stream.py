@@ -17,6 +17,7 @@ from stomp.utils import Frame
 from fastmon_client.arrivals import ArrivalQueue
 from fastmon_client.broker_config import CONNECT_S, HEART_BEAT_MS, BrokerConfig
 from fastmon_client.intervals import HEARTBEATS_UNTIL_DEAD, Intervals
+from fastmon_client.log_throttle import LogThrottle
 from fastmon_client.monitor_session import AccessDenied
 from fastmon_client.reasons import reason_of
 from fastmon_client.retrying import ConnectionEnded
@@ -50,6 +51,7 @@ class TopicStream:
     intervals: Intervals
     jitter: Callable[[], float] = random.random
     connected_once: bool = False
+    log: LogThrottle = field(default_factory=LogThrottle)
     _stopped: bool = False
     _arrivals: ArrivalQueue[tuple[int, _Arrival]] = field(default_factory=ArrivalQueue)
     """Bounded: while it is full, the broker's messages stay in the socket."""
@@ -85,7 +87,7 @@ class TopicStream:
         """The batches of one connection; always raises `ConnectionEnded` at its end."""
         self._number += 1
         number, (connection, socket) = self._number, self.config.connection()
-        connection.set_listener("", _Listener(partial(self._put, number), self.types))
+        connection.set_listener("", _Listener(partial(self._put, number), self.types, self.log))
         try:
             password = self.config.password()
             connection.connect(self.config.user or None, password or None, wait=False)
@@ -135,8 +137,8 @@ class TopicStream:
 class _Listener(stomp.ConnectionListener):
     """Queues the events of stomp.py's thread."""
 
-    def __init__(self, put: Callable[[_Arrival], None], types: tuple[str, ...]) -> None:
-        self._put = put
+    def __init__(self, put: Callable[[_Arrival], None], types: tuple[str, ...], log: LogThrottle) -> None:
+        self._put, self._log = put, log
         self._types = types
 
     def on_connected(self, _frame: Frame) -> None:
@@ -154,7 +156,7 @@ class _Listener(stomp.ConnectionListener):
     def on_message(self, frame: Frame) -> None:
         """The topic delivered a message."""
         body: Any = frame.body
-        message = message_of(body.decode(errors="replace") if isinstance(body, bytes) else str(body))
+        message = message_of(body.decode(errors="replace") if isinstance(body, bytes) else str(body), self._log)
         if message is not None and (not self._types or message.get("msg_type") in self._types):
             self._put(message)
 

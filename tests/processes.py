@@ -76,12 +76,13 @@ class BaseTestbed:
         }  # fmt: skip
 
     def start(
-        self, *words: str, program: str = "fastmon_daemon", under: Sequence[str] = (), **changes: str
+        self, *words: str, program: str = "fastmon_daemon", code: str = "", under: Sequence[str] = (), **changes: str
     ) -> subprocess.Popen[bytes]:
-        """Start a child process, by the command *under* if given; its stderr goes to `log`."""
+        """Start a child process (*code* in place of *program*), by the command *under*; its stderr goes to `log`."""
         log = (self.folder / "log").open("ab")
+        what = ("-c", code) if code else ("-m", program)
         child = subprocess.Popen(
-            [*under, sys.executable, "-m", program, *words], env=self.environment(**changes), cwd=self.folder,
+            [*under, sys.executable, *what, *words], env=self.environment(**changes), cwd=self.folder,
             stdout=subprocess.PIPE, stderr=log,
         )  # fmt: skip
         log.close()

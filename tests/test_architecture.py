@@ -32,7 +32,7 @@ MODULES_IN_ORDER = {
     "settings": "fields files environment database_path loader schema",
     "statechart": "machine diagram",
     "messages": "fields inbound outbound",
-    "broker": "parameters transport unacked_buffer session connector connection probe",
+    "broker": "parameters frame_filter transport unacked_buffer session connector connection probe",
     "monitor": "responses rows failures transport row_stream rest_client client agent_client directory stf_registrar",
     "outbox": "sqlite_errors run_merging schema models queries outages retention stage_reports runs reader store "
     "counting file_checks lock database disk_space integrity backup pruner",
@@ -54,9 +54,10 @@ MODULES_IN_ORDER = {
 
 CLIENT_IN_ORDER = (
     "addresses arrivals intervals reasons retrying selection silence snapshot standard_output shutdown rates "
-    "event_splitter transport tffile formatting files environment agents verdict stfs connection runs alarms "
-    "message_filter app_state broker_config trust monitor_session monitor_tables query_worker settings stream "
-    "stream_manager topic_stream diagnostics output session options summary live dashboard cli __main__"
+    "event_splitter log_throttle stomp_frames transport tffile row_stream formatting files environment agents verdict "
+    "stfs connection runs alarms message_filter app_state broker_config trust monitor_session monitor_tables "
+    "query_worker settings stream stream_manager topic_stream diagnostics output session options summary live "
+    "dashboard cli __main__"
 )
 """The client's modules and packages from the lowest to the highest."""
 

@@ -18,7 +18,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fastmon_client.dashboard.log_throttle import LogThrottle
+from fastmon_client.log_throttle import LogThrottle
 
 MIN_TOKEN_CHARS = 16
 MIN_TOKEN_BITS = 60
@@ -32,8 +32,8 @@ MAX_GUESSES = 10
 """Invalid tokens of one address in a row; then one every `GUESS_EVERY_S`."""
 GUESS_EVERY_S = 6.0
 _MAX_ADDRESSES = 1000
-OPEN_PATHS = ("/login", "/logout", "/static/style.css", "/static/icon.svg")
-"""The sign-in form and its assets, and the end of a session."""
+OPEN_PATHS = ("/login", "/logout", "/livez", "/static/style.css", "/static/icon.svg")
+"""The sign-in form and its assets, the end of a session, and the probe of a container."""
 TOO_MANY = "Too many invalid tokens from this address. Wait a minute."
 SECURITY = {
     "Content-Security-Policy": (

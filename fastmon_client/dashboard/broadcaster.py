@@ -34,6 +34,8 @@ class Broadcaster:
         self._number = 0
         self._changed = asyncio.Condition()
         self._closed = False
+        self.pages = 0
+        """Pages that are open."""
 
     async def run(self) -> None:
         """Poll the snapshot; publish it at each change, and at least every `MAX_SILENCE_S`."""
@@ -55,12 +57,16 @@ class Broadcaster:
     async def events(self) -> AsyncIterator[bytes]:
         """The events of one page, from the newest on, until `close`."""
         sent = 0
-        while not self._closed:
-            async with self._changed:
-                await self._changed.wait_for(lambda: self._closed or self._number > sent)  # noqa: B023 (awaited here)
-                sent, newest = self._number, self._newest
-            if not self._closed:
-                yield newest
+        self.pages += 1
+        try:
+            while not self._closed:
+                async with self._changed:
+                    await self._changed.wait_for(lambda: self._closed or self._number > sent)  # noqa: B023 (awaited here)
+                    sent, newest = self._number, self._newest
+                if not self._closed:
+                    yield newest
+        finally:
+            self.pages -= 1
 
     async def close(self) -> None:
         """End the events of all pages."""

@@ -12,7 +12,7 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from fastmon_client.dashboard.log_throttle import LogThrottle
+from fastmon_client.log_throttle import LogThrottle
 
 ASKING_S = 10.0
 """Longest time for one request, from the connection or the end of the previous answer to its last byte."""

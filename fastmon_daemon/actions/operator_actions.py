@@ -12,6 +12,7 @@ from typing import Any
 
 from fastmon_daemon.base.clock import format_timestamp
 from fastmon_daemon.base.errors import MalformedMessage, PermanentError, StaleStfError
+from fastmon_daemon.base.suggest import how_runs_are_named
 from fastmon_daemon.inspection.inspector import near_name
 from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.messages import IgnoredMessage, parse, run_number
@@ -180,7 +181,7 @@ class OperatorActions:
         namespaces = [each for each in outbox.namespaces_of(run) if request.namespace in (None, each)]
         if len(namespaces) != 1:
             several = f"the run exists in the namespaces {', '.join(namespaces)}: add --namespace"
-            return ActionResult(rejected={run: several if namespaces else "no such run"})
+            return ActionResult(rejected={run: several if namespaces else f"no such run{how_runs_are_named(run)}"})
         namespace = namespaces[0]
         unfinished = outbox.unfinished(run, namespace)
         if unfinished and not request.include_unfinished:
@@ -201,7 +202,7 @@ def run_number_to_reconcile(request: ActionRequest) -> int:
     """Return the monitor's number of the run. Raises: PermanentError if the request names none."""
     number = run_number(request.run or "")
     if number is None:
-        raise PermanentError(f"not a run number: {request.run!r}: give the monitor's number: --run N")
+        raise PermanentError(f"not a run number: {request.run!r}: give the monitor's number, in digits only: --run N")
     return number
 
 

@@ -10,7 +10,7 @@ from loguru import logger
 from fastmon_daemon.base.text import escape_controls
 
 _SEVERITY = {"DEBUG": 7, "INFO": 6, "WARNING": 4, "ERROR": 3, "CRITICAL": 2}
-_LIBRARIES = {"stomp.py": "ERROR", "urllib3": "ERROR", "transitions": "WARNING", "sqlite_utils": "WARNING"}
+_LIBRARIES = {"stomp.py": "CRITICAL", "urllib3": "ERROR", "transitions": "WARNING", "sqlite_utils": "WARNING"}
 
 
 class _InterceptHandler(logging.Handler):

@@ -1,7 +1,8 @@
-"""A token bucket."""
+"""Limits of rates: of actions, and of similar log lines."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 
@@ -31,3 +32,38 @@ class TokenBucket:
         if self._rate > 0:
             self._balance -= count
         return True
+
+
+class RepetitionLimiter:
+    """Which of many similar events count: the first *most* of each kind in *interval_s*; the others are summed up.
+
+    Thread-safe. There must be few kinds.
+    """
+
+    def __init__(self, interval_s: float, monotonic: Callable[[], float], most: int = 1) -> None:
+        self._interval_s = interval_s
+        self._most = most
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._counts: dict[str, int] = {}
+        self._until: dict[str, float] = {}
+        """Kind -> end of its interval, which begins with its first event."""
+
+    def allows(self, kind: str) -> bool:
+        """Whether this event of *kind* counts."""
+        with self._lock:
+            self._until.setdefault(kind, self._monotonic() + self._interval_s)
+            count = self._counts[kind] = self._counts.get(kind, 0) + 1
+            return count <= self._most
+
+    def summaries(self) -> list[tuple[str, int]]:
+        """Each kind whose interval has ended, with how many of its events did not count, if any. Call this often."""
+        if not self._until:
+            return []
+        now = self._monotonic()
+        with self._lock:
+            ended = [kind for kind, until in self._until.items() if until <= now]
+            counts = [(kind, self._counts.pop(kind) - self._most) for kind in ended]
+            for kind in ended:
+                del self._until[kind]
+        return [(kind, count) for kind, count in counts if count > 0]

@@ -1,4 +1,4 @@
-"""Suggestions for misspelt names."""
+"""Suggestions for names that are not found."""
 
 from __future__ import annotations
 
@@ -13,3 +13,9 @@ def did_you_mean(name: str, possible: Iterable[str], nearness: float = 0.6) -> s
     """
     near = difflib.get_close_matches(name, list(possible), n=1, cutoff=nearness)
     return f" (did you mean {near[0]}?)" if near else ""
+
+
+def how_runs_are_named(run: str) -> str:
+    """What an operator may write for a run, if *run*, which was not found, is no plain number; else nothing."""
+    digits = run.isascii() and run.isdigit()
+    return "" if digits else ": name a run by its number, in digits only, or by its text as in the messages"

@@ -48,6 +48,8 @@ class ConnectionParameters:
     heart_beat_s: float = 8.0
     connect_s: float = 10.0
     receipt_s: float = 10.0
+    redact: Callable[[str], str] = str
+    """Removes secrets from what the broker says."""
 
     def __post_init__(self) -> None:
         if self.use_ssl and self.ca_file is None:

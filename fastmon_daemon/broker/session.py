@@ -21,6 +21,7 @@ from stomp.utils import Frame
 
 from fastmon_daemon.base.errors import LinkDown
 from fastmon_daemon.base.failpoints import failpoints_around
+from fastmon_daemon.broker.frame_filter import FrameTooLong
 from fastmon_daemon.broker.parameters import ConnectionParameters
 from fastmon_daemon.broker.transport import StompTransport, stomp_connection
 from fastmon_daemon.broker.unacked_buffer import Accept, LogThrottle, UnackedBuffer
@@ -169,6 +170,7 @@ class Session(ConnectionListener):
     def close(self) -> None:
         """Make `check_liveness` disconnect and return."""
         self._closing = True
+        self._buffer.close()  # else the receiving thread might not read the RECEIPT of DISCONNECT
         self._wake.set()
 
     def abort(self, reason: LinkDown) -> None:
@@ -211,7 +213,7 @@ class Session(ConnectionListener):
 
     def on_error(self, frame: Frame) -> None:
         """End the connection: the broker closes it after an ERROR."""
-        text = _error_text(frame)
+        text = self._parameters.redact(_error_text(frame))
         with self._lock:
             found = self._pending.get(frame.headers.get("receipt-id", ""))
             commands = {found.command} if found else {each.command for each in self._pending.values()}
@@ -229,6 +231,8 @@ class Session(ConnectionListener):
         error = self._transport.receive_error
         if isinstance(error, ssl.SSLError):
             self._record_end(self._parameters.connect_error(error))
+        if isinstance(error, FrameTooLong):
+            self._record_end(LinkDown(f"the broker at {self._parameters.address} {error}"))
         self._record_end(LinkDown(f"the broker at {self._parameters.address} closed the connection"))
 
     def _disconnect(self) -> None:
@@ -293,6 +297,7 @@ class Session(ConnectionListener):
         with self._lock:
             waiting = list(self._pending.values()) if self._end is None else []
             self._end = self._end or reason
+        self._buffer.close()
         for event in (self._answered, self._wake):
             event.set()
         for each in waiting:

@@ -16,6 +16,7 @@ from stomp.transport import Transport
 from stomp.utils import PollableQueue
 
 from fastmon_daemon.base.network import connect
+from fastmon_daemon.broker.frame_filter import FrameFilter
 
 _RECEIVE_BYTES = 65536
 _TCP_USER_TIMEOUT_MS = 20_000
@@ -46,6 +47,7 @@ class StompTransport(Transport):
         self.was_connected = False
         """Whether the connection, with its TLS handshake, was ever established."""
         self.receive_error: OSError | None = None
+        self._filter = FrameFilter()
         self._is_aborted = False
 
     def attempt_connection(self) -> None:
@@ -70,24 +72,31 @@ class StompTransport(Transport):
         self.was_connected = True
 
     def receive(self) -> bytes:
-        """The received bytes; empty at the end of the connection (stomp.py would spin at the end of a TLS stream)."""
+        """The received bytes, as far as they fit into memory (see `FrameFilter`); empty at the end of the connection.
+
+        (stomp.py would spin at the end of a TLS stream.)
+        """
         sock = self.socket
         if sock is None:
             return b""
-        try:
-            data = sock.recv(_RECEIVE_BYTES)
-            # Linux resets this option by itself; without it a batch of receipts stalls for 40 ms.
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            raise
-        except OSError as exc:
-            self.receive_error = self.receive_error or exc
-            data = b""
-        if data:
+        passed = b""
+        while not passed:
+            try:
+                data = sock.recv(_RECEIVE_BYTES)
+                # Linux resets this option by itself; without it a batch of receipts stalls for 40 ms.
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+                passed = self._filter.feed(data) if data else b""
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                raise
+            except OSError as exc:
+                self.receive_error = self.receive_error or exc
+                data = b""
+            if not data:
+                if not self.blocking:
+                    self.shutdown_queue()
+                return b""
             self.last_byte_at = self._monotonic()
-        elif not self.blocking:
-            self.shutdown_queue()
-        return data
+        return passed
 
     def abort(self) -> None:
         """End the connection at once, from any thread: readers and writers wake. Sends no TLS close: it might block."""

@@ -20,6 +20,8 @@ Store = Callable[[], None]
 Accept = Callable[[bytes], Store | None]
 RETRY_BATCH_SIZE = 100
 """Number of buffered messages that are stored before the link's liveness is checked again."""
+MAX_BUFFERED_BYTES = 32 * 1024 * 1024
+"""With more than this the receiving thread waits: not every broker keeps to the window that we ask for."""
 
 
 class LogThrottle:
@@ -64,6 +66,10 @@ class UnackedBuffer:
         self._lock = threading.Lock()
         self._buffer: deque[tuple[Frame, Store]] = deque()
         self._stored = 0
+        self._bytes = 0
+        self._has_room = threading.Event()
+        self._has_room.set()
+        self._is_closed = False
 
     @property
     def count(self) -> int:
@@ -80,15 +86,15 @@ class UnackedBuffer:
             if accepted is not None:
                 store = accepted
                 with self._lock:
-                    if self._buffer:
-                        self._buffer.append((frame, store))
-                        return
+                    is_next = not self._buffer
+                if not is_next:
+                    self._append(frame, store)
+                    return
                 store()
                 self._log_throttle.resolved(0)
         except Exception as exc:  # noqa: BLE001 (the message must not be lost, whatever the error)
             self._log_throttle.report(exc)
-            with self._lock:
-                self._buffer.append((frame, store))
+            self._append(frame, store)
             return
         self._acknowledge(frame)
 
@@ -112,10 +118,27 @@ class UnackedBuffer:
             with self._lock:
                 self._buffer.popleft()
                 self._stored += 1
+                self._bytes -= len(frame.body or b"")
+                if self._bytes <= MAX_BUFFERED_BYTES:
+                    self._has_room.set()
                 if not self._buffer:  # inside the lock: before the receiving thread may store, and report 0
                     self._log_throttle.resolved(self._stored)
                     self._stored = 0
         return bool(self._buffer) and not failed
+
+    def close(self) -> None:
+        """Let the receiving thread wait no more: the connection ends."""
+        with self._lock:
+            self._is_closed = True
+            self._has_room.set()
+
+    def _append(self, frame: Frame, store: Store) -> None:
+        with self._lock:
+            self._buffer.append((frame, store))
+            self._bytes += len(frame.body or b"")
+            if self._bytes > MAX_BUFFERED_BYTES and not self._is_closed:
+                self._has_room.clear()
+        self._has_room.wait()
 
     def _accept_and_store(self, body: bytes) -> None:
         if store := self._accept(body):

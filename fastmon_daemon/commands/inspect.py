@@ -18,6 +18,7 @@ from rich.text import Text
 from fastmon_daemon.actions.daemon_state import ask_daemon
 from fastmon_daemon.base.clock import utcnow
 from fastmon_daemon.base.output import drop_output
+from fastmon_daemon.base.suggest import how_runs_are_named
 from fastmon_daemon.commands.common import db_option, find_database, json_option, load_settings_with_errors
 from fastmon_daemon.commands.formatting import output_width, print_lines
 from fastmon_daemon.commands.inspect_tables import render_inspection, render_screen
@@ -127,7 +128,7 @@ def inspect(
             else:
                 view = inspector.overview(state=state_filter, run=run, limit=limit)
                 if run is not None and not view["runs"] and not any(view["states"].values()):
-                    raise click.UsageError(f"no run {run!r} in {path} ({source})")
+                    raise click.UsageError(f"no run {run!r} in {path} ({source}){how_runs_are_named(run)}")
             return with_metadata(view, inspector, context, (str(path), source))
 
     ctx.exit(_show(read, as_json, watch, whole=not (stf or state_filter or run)))

@@ -37,6 +37,8 @@ def run(once: bool, mode: str | None, db: Path | None) -> None:
         failpoints.set_hook(failpoints.kill_at(crash))
     for name in context.settings.unknown:
         logger.warning("{}", describe_unknown(name))
+    for warning in context.settings.exposed:
+        logger.warning("{}", warning)
     logger.info("database path from {}", context.database_rule)
     try:
         code = serve(context, once=once)

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from fastmon_daemon.base.clock import parse_timestamp, utcnow
+from fastmon_daemon.base.suggest import how_runs_are_named
 from fastmon_daemon.base.text import escape_controls
 from fastmon_daemon.commands.common import (
     PROGRESS_AFTER_S,
@@ -67,7 +68,7 @@ def verdict(
     found = _wait_until_complete(lambda: read_verdict(path, run, namespace), wait)
     if found is None:
         where = f" in namespace {namespace}" if namespace else ""
-        raise CommandError(f"{path} ({source}): no run {run}{where}", _EXIT_NO_RUN)
+        raise CommandError(f"{path} ({source}): no run {run}{where}{how_runs_are_named(run)}", _EXIT_NO_RUN)
     if as_json:
         click.echo(found.as_json())
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
@@ -13,12 +14,12 @@ from typing import Any
 from loguru import logger
 
 from fastmon_daemon.base.clock import format_timestamp
-from fastmon_daemon.base.errors import LinkBlocked, LinkDown, StorageUnavailable
+from fastmon_daemon.base.errors import LinkBlocked, LinkDown, ParentNotRegistered, StorageUnavailable, TransientError
 from fastmon_daemon.base.failpoints import failpoints_around
-from fastmon_daemon.base.links import PIPELINED
+from fastmon_daemon.base.links import ANNOUNCEMENTS, PIPELINED
 from fastmon_daemon.base.metrics import count_attempt
 from fastmon_daemon.engine.circuit_breakers import CircuitBreakers
-from fastmon_daemon.engine.concurrency_limits import CallPools
+from fastmon_daemon.engine.concurrency_limits import CallPools, ConcurrencyLimit
 from fastmon_daemon.engine.inbox import Inbox, LinkEvent, PendingAction
 from fastmon_daemon.engine.outliers import OutlierDetector
 from fastmon_daemon.engine.scheduler import Scheduler
@@ -31,6 +32,15 @@ TICK_S = 1.0
 """Longest wait of a tick, in seconds."""
 WRITE_RETRY_S = 1.0
 """Pause after a failed write to the database, in seconds."""
+GROUP_S = 0.01
+"""While calls are in flight, an STF waits so long for others that share its transaction, in seconds."""
+SPARE_S = 0.05
+"""The same for results for which no STF waits: the next transaction takes them along, in seconds."""
+MAX_CLAIMS = 100
+"""STFs that one transaction starts at most: thousands may be skipped in a row."""
+QUEUED_CALLS = {ANNOUNCEMENTS: 8}
+"""Link -> calls that may wait at its other side: for a broker those of one STF, else `QUEUED_BY_DEFAULT`."""
+QUEUED_BY_DEFAULT = 3
 
 
 class Engine:
@@ -58,12 +68,22 @@ class Engine:
         self._pools = pools
         self._background_tasks = background_tasks
         self._idle_work = idle_work
-        self._active = InFlight(pools.workers)
+        self._monotonic = config.clock.monotonic
+        self._limits = {
+            link: ConcurrencyLimit(pools.workers, QUEUED_CALLS.get(link, QUEUED_BY_DEFAULT), self._monotonic)
+            for link in config.links.values()
+        }
+        self._active = InFlight(self._limits)
         self._calls_in_flight = 0
         self._outliers = OutlierDetector(config.links)
         self._scheduler = Scheduler(outbox, config, breakers)
         self._writer = TransitionWriter(outbox, config, breakers, self._scheduler)
         self._unstored: list[CallResult | LinkEvent] = []
+        self._actions: list[PendingAction] = []
+        self._write_at = math.inf
+        """When what is not stored must be, in monotonic seconds."""
+        self._full: list[str] = []
+        """Links for which the last transaction had no room to start more STFs."""
         self.fault = ""
         """Why the database is not writable now; empty if it is."""
         self._write_retry_at = 0.0
@@ -76,33 +96,75 @@ class Engine:
 
     def calls_in_flight(self) -> dict[str, int]:
         """Link -> number of calls of STFs in flight. For any thread."""
-        found = dict.fromkeys(self._config.links.values(), 0)
-        for execution in list(self._active.values()):
-            if link := self._config.links.get(execution.trigger):
-                found[link] += execution.in_flight
-        return found
+        return {link: limit.in_flight for link, limit in self._limits.items()}
 
     def call_limits(self) -> dict[str, int]:
         """Link -> how many calls of STFs may be in flight. For any thread."""
-        return dict.fromkeys(self._config.links.values(), self._pools.workers)
+        return {link: limit.limit for link, limit in self._limits.items()}
 
     @property
     def idle(self) -> bool:
         """Whether nothing is in flight and no STF is due that could start now."""
-        return not self.busy and not self._active and self._scheduler.may_announce_late and not self._scheduler.peek(())
+        is_working = self.busy or self._actions or self._active
+        return not is_working and self._scheduler.may_announce_late and not self._scheduler.peek(())
 
     def tick(self, wait_s: float = TICK_S) -> bool:
         """One round: wait for results, store them, start what is due. True if anything is in flight."""
-        items = self.inbox.collect(wait_s if self._scheduler.may_announce_late else min(wait_s, 0.05))
-        self._unstored += [self._recorded(item) for item in items if not isinstance(item, PendingAction)]
-        may_write = self._config.clock.monotonic() >= self._write_retry_at
-        stored = may_write and self._try_write(self._store_results)
-        for item in items:
-            if isinstance(item, PendingAction):
-                self._run_action(item)
-        if stored and not self.stopping.is_set():
-            self._try_write(self._start_due)
+        for item in self.inbox.collect(self._patience_s(wait_s)):
+            self._take_in(item)
+        now = self._monotonic()
+        if self._write_at > now:  # what follows a failure is not known before it is stored
+            self._start_calls()
+        may_write = now >= self._write_retry_at or bool(self._actions)
+        if may_write and self._write_is_due(now) and self._try_write(self._write):
+            self._start_calls()
+        if may_write and not (self.fault or self.stopping.is_set()):
+            self._try_write(self._start_others)
         return self.busy > 0
+
+    def _patience_s(self, wait_s: float) -> float:
+        """How long to wait for results, *wait_s* at most."""
+        if not self._scheduler.may_announce_late:
+            wait_s = min(wait_s, 0.05)
+        return max(0.0, min(wait_s, self._write_at - self._monotonic()))
+
+    def _take_in(self, item: CallResult | LinkEvent | PendingAction | None) -> None:
+        """Update memory for one item, and decide how long it may wait for others that share its transaction."""
+        patience_s = GROUP_S
+        if isinstance(item, PendingAction):
+            self._actions.append(item)
+        elif item is not None:
+            self._unstored.append(item)
+            patience_s = 0.0
+            if isinstance(item, CallResult):
+                self._calls_in_flight -= 1
+                if isinstance(item.owner, StepExecution):
+                    patience_s = self._record(item.owner, item)
+        self._write_at = min(self._write_at, self._monotonic() + patience_s)
+
+    def _record(self, execution: StepExecution, result: CallResult) -> float:
+        """Record the result of one call, exactly once, however often storing it is tried; returns its patience."""
+        execution.record(result, format_timestamp(self._now()))
+        answer = result.answer
+        count_attempt(execution.trigger, answer)
+        self._outliers.record(execution, answer)
+        has_failed = isinstance(answer, TransientError) and not isinstance(answer, ParentNotRegistered)
+        self._limits[execution.link].ended(
+            result.seconds, succeeded=not isinstance(answer, Exception), failed=has_failed
+        )
+        if execution.error is not None:
+            return 0.0
+        if execution.is_finished:  # a step may make its first call alone
+            execution.waiting += self._config.steps[execution.trigger](execution.stf)
+        return GROUP_S if execution.is_finished and execution.link not in PIPELINED else SPARE_S
+
+    def _write_is_due(self, now: float) -> bool:
+        """Whether to write now: later, more results may share the transaction."""
+        if not (self._unstored or self._actions) or not self._active.call_count or self.stopping.is_set():
+            return True
+        if any(map(self._active.has_room, self._full)):
+            self._write_at = min(self._write_at, now + GROUP_S)
+        return now >= self._write_at
 
     def _try_write(self, write: Callable[[], None]) -> bool:
         """Run *write*; False if the database is not writable: results stay in memory until the next try."""
@@ -113,7 +175,7 @@ class Engine:
             if not self.fault:
                 logger.error("database not writable; processing paused: {}", exc)
             self.fault = str(exc)
-            self._write_retry_at = self._config.clock.monotonic() + WRITE_RETRY_S
+            self._write_at = self._write_retry_at = self._monotonic() + WRITE_RETRY_S
             return False
         return True
 
@@ -129,56 +191,96 @@ class Engine:
             self._active.update(before)
             raise
 
-    def _store_results(self) -> None:
-        """Store all results and link events that are not stored yet, in one transaction."""
-        if self._unstored or self.fault:
+    def _write(self) -> None:
+        """Store what is not stored yet, run actions, and start the STFs that are due: all in one transaction."""
+        actions, self._actions, self._write_at = self._actions, [], math.inf
+        if not (actions or self._unstored or self.fault) and (self.stopping.is_set() or self._next_due() is None):
+            return
+        answers: list[Any] = []
+        try:
             with self._transaction():
-                for item in self._unstored:
-                    self._store(item)
-                owners = {id(item.owner): item.owner for item in self._unstored if isinstance(item, CallResult)}
-                for execution in owners.values():
-                    if isinstance(execution, StepExecution) and not execution.in_flight and not execution.waiting:
-                        self._finish_step(execution)
-                if self.fault:  # only a write proves that the database is writable again
-                    self._outbox.remember("storage_fault", f"{self.fault} (until {format_timestamp(self._now())})")
-            self._unstored.clear()
+                self._store_results()
+                answers += [self._answer(pending) for pending in actions]
+                if not self.stopping.is_set():
+                    self._start_stfs()
+        except Exception as exc:
+            for pending in actions:
+                pending.answer.set_exception(exc)
+            raise
+        self._unstored.clear()
+        for pending, answer in zip(actions, answers, strict=True):
+            if isinstance(answer, Exception):
+                pending.answer.set_exception(answer)
+            else:
+                pending.answer.set_result(answer)
         if self.fault:
             logger.info("database writable; processing resumed")
             self.fault = ""
 
-    def _start_due(self) -> None:
+    def _store_results(self) -> None:
+        """Store all results and link events that are not stored yet."""
+        for item in self._unstored:
+            self._store(item)
+        owners = {id(item.owner): item.owner for item in self._unstored if isinstance(item, CallResult)}
+        for execution in owners.values():
+            if isinstance(execution, StepExecution) and execution.is_finished:
+                self._finish_step(execution)
+        if self.fault:  # only a write proves that the database is writable again
+            self._outbox.remember("storage_fault", f"{self.fault} (until {format_timestamp(self._now())})")
+
+    def _answer(self, pending: PendingAction) -> Any:
+        """What an action returns, or the exception that it raised: then nothing that it wrote stays."""
+        try:
+            with self._outbox.savepoint():
+                return pending.action(self._outbox, self._now())
+        except Exception as exc:
+            if not self._outbox.in_transaction:
+                raise  # a full disk has ended the transaction
+            return exc
+
+    def _start_stfs(self) -> None:
+        """Start the STFs that are due and for whose calls there is room."""
+        for _ in range(MAX_CLAIMS):
+            due = self._next_due(take=True)
+            if due is None:
+                break
+            self._advance(due)
+        else:
+            self._write_at = -math.inf
+        self._full = [link for link in self._limits if not self._active.has_room(link)]
+
+    def _next_due(self, *, take: bool = False) -> Stf | None:
+        look = self._scheduler.next if take else self._scheduler.peek
+        return look(self._active, retrying=self._active.has_room_for_retrying, has_room=self._active.has_room)
+
+    def _start_calls(self) -> None:
+        """Start the calls of STFs for which there is room."""
+        if self.fault or self.stopping.is_set():
+            return
+        for execution in self._active.ready():
+            room = self._active.room_for(execution) - self._unstored_of(execution.link)
+            calls = execution.next_calls(max(0, room))
+            self._limits[execution.link].started(len(calls))
+            for group in [calls] if execution.link in PIPELINED and calls else [[call] for call in calls]:
+                self._submit(self._pools.stf_calls, execution, *group)
+
+    def _start_others(self) -> None:
+        """Start probes and background tasks that are due, and idle work."""
         for probe in self.breakers.probes():
             self._submit(self._pools.probes, probe, probe.call)
         for task in self._background_tasks(self._outbox, self._now()):
             self._submit(self._pools.background, task, task.call)
-        while (room := self._pools.workers - self._active.call_count) > 0:
-            if execution := self._active.next_ready():
-                together = self._config.links[execution.trigger] in PIPELINED
-                self._submit(self._pools.stf_calls, execution, *execution.next_calls(room if together else 1))
-            elif not self._start_next_stf():
-                break
         if not self._active:
             self._idle_work(self._outbox, self._now())
 
-    def _run_action(self, pending: PendingAction) -> None:
-        """Run an action in its own transaction; if it fails, only its sender gets the error."""
-        try:
-            with self._outbox.transaction():
-                answer = pending.action(self._outbox, self._now())
-        except Exception as exc:  # noqa: BLE001 (the sender gets it)
-            pending.answer.set_exception(exc)
-        else:
-            pending.answer.set_result(answer)
-
-    def _recorded(self, item: CallResult | LinkEvent) -> CallResult | LinkEvent:
-        """Update memory for one item: exactly once, however often storing it is tried."""
-        if isinstance(item, CallResult):
-            self._calls_in_flight -= 1
-            if isinstance(item.owner, StepExecution):
-                item.owner.record(item)
-                count_attempt(item.owner.trigger, item.answer)
-                self._outliers.record(item.owner, item.answer)
-        return item
+    def _unstored_of(self, link: str) -> int:
+        """Results that count as in flight until they are stored: after a crash all would see their repetition."""
+        if link not in PIPELINED:
+            return 0
+        return sum(
+            isinstance(item, CallResult) and isinstance(item.owner, StepExecution) and item.owner.link == link
+            for item in self._unstored
+        )
 
     def _store(self, item: CallResult | LinkEvent) -> None:
         """Store one item; it may run again if the transaction could not be committed."""
@@ -186,10 +288,11 @@ class Engine:
             self.breakers.link_changed(item)
             return
         if isinstance(item.answer, LinkDown):
-            link = item.owner.link if isinstance(item.owner, BackgroundTask) else self._config.links[item.owner.trigger]
             blocked = isinstance(item.answer, LinkBlocked)
             self.breakers.link_changed(
-                LinkEvent(link, up=False, reason=str(item.answer), blocked=blocked, started_at=item.started_at)
+                LinkEvent(
+                    item.owner.link, up=False, reason=str(item.answer), blocked=blocked, started_at=item.started_at
+                )
             )
         if isinstance(item.owner, BackgroundTask):
             item.owner.done(self._outbox, item.answer, self._now())
@@ -198,8 +301,8 @@ class Engine:
 
     def _finish_step(self, execution: StepExecution) -> None:
         """All answers of a step are in: go on to the next step, or record the failure."""
-        del self._active[execution.stf.id]
-        stf = self._outbox.get(execution.stf.id)
+        stf = execution.stf
+        del self._active[stf.id]
         if execution.error is None:
             self._advance(stf)
         elif not isinstance(execution.error, LinkDown) or self._outliers.is_outlier(execution):
@@ -211,15 +314,6 @@ class Engine:
     def _advance(self, stf: Stf) -> None:
         if execution := self._writer.advance(stf):
             self._active[stf.id] = execution
-
-    def _start_next_stf(self) -> bool:
-        """Start the next STF that is due. False if there is none."""
-        due = self._scheduler.next(self._active, retrying=self._active.has_room_for_retrying)
-        if due is None:
-            return False
-        with self._transaction():
-            self._advance(due)
-        return True
 
     def _submit(self, pool: Executor, owner: StepExecution | BackgroundTask, *calls: Callable[[], Any]) -> None:
         """Make *calls* one after the other in one thread of *pool*."""

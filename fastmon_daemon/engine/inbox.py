@@ -58,14 +58,12 @@ class Inbox:
         """Deliver the result of a call."""
         self._items.put(result)
 
-    def collect(self, wait_s: float) -> list[CallResult | LinkEvent | PendingAction]:
-        """All items that have arrived; if there are none, wait up to *wait_s* seconds. `wake` ends the wait."""
-        found: list[CallResult | LinkEvent | PendingAction] = []
+    def collect(self, wait_s: float) -> list[CallResult | LinkEvent | PendingAction | None]:
+        """All items that have arrived (None: `wake`); if there are none, wait up to *wait_s* seconds."""
+        found: list[CallResult | LinkEvent | PendingAction | None] = []
         try:
-            item = self._items.get(timeout=wait_s) if wait_s > 0 else self._items.get_nowait()
+            found.append(self._items.get(timeout=wait_s) if wait_s > 0 else self._items.get_nowait())
             while True:
-                if item is not None:
-                    found.append(item)
-                item = self._items.get_nowait()
+                found.append(self._items.get_nowait())
         except queue.Empty:
             return found

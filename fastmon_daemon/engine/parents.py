@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from loguru import logger
+
 from fastmon_daemon.base.errors import ParentNotRegistered, PermanentError
 from fastmon_daemon.messages import run_number
 from fastmon_daemon.monitor import MonitorClient, StfFile, StfOfAnotherRun, StfRegistrar
@@ -21,6 +23,9 @@ from fastmon_daemon.outbox import Origin, Stf
 
 _PATIENCE_S = 2.0
 """STFs of a run wait so long for the answer about its first STF; then they ask themselves."""
+
+_MAX_RUNS = 1000
+"""Runs that are remembered; what was learned of the oldest is asked for again."""
 
 _LISTED = frozenset({Origin.POLLED, Origin.RECOVERED})
 """Origins of STFs that the monitor listed in their run: their row is known."""
@@ -33,6 +38,8 @@ class _RunRows:
     first: threading.Lock = field(default_factory=threading.Lock)
     """Held by the STF that asks while nothing is learned."""
     is_learned: bool = False
+    key: int | None = None
+    """The monitor's key of the run."""
     has_tf_counts: bool = False
     has_sizes: bool = False
     has_strangers: bool = False
@@ -93,12 +100,28 @@ class Parents:
         is_new = self._registrar.register(number, stf.born_at, row)
         return None if is_new else self._ask(stf, number, self._rows_of(stf))
 
+    def row_was_read(self, stf: Stf, run_key: int | None) -> None:
+        """The monitor's row of *stf*, which somebody else has read, belongs to the run with the key *run_key*.
+
+        The main path does not ask for each STF: it may have registered TF files of *stf* already. If that is an STF of
+        another run, it asks for all that follow.
+        """
+        rows = self._rows_of(stf)
+        if rows.has_strangers or rows.key is None or run_key in (None, rows.key):
+            return
+        rows.has_strangers = True
+        what = f"{stf.filename}: the monitor knows it as an STF of another run than {stf.run}"
+        logger.error("{}: give the files of each run other names", what)
+
     def forget(self, namespace: str, run: str) -> None:
         """An operator purged the run: if it begins anew, it is another one."""
         self._runs.pop((namespace, run), None)
 
     def _rows_of(self, stf: Stf) -> _RunRows:
-        return self._runs.setdefault((stf.namespace, stf.run), _RunRows())
+        key = stf.namespace, stf.run
+        if key not in self._runs and len(self._runs) >= _MAX_RUNS:
+            self._runs.pop(list(self._runs)[0], None)  # noqa: RUF015 (others may change it meanwhile)
+        return self._runs.setdefault(key, _RunRows())
 
     def _ask(self, stf: Stf, number: int, rows: _RunRows) -> StfFile | None:
         try:
@@ -109,7 +132,7 @@ class Parents:
         if row is not None:
             rows.has_tf_counts |= row.tf_count is not None
             rows.has_sizes |= row.file_size_bytes is not None
-            rows.is_learned = True
+            rows.is_learned, rows.key = True, row.run_key
         return row
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import datetime
 
@@ -26,6 +26,7 @@ class Scheduler:
         self._breakers = breakers
         self._picks = 0
         self._late_announcements = TokenBucket(config.late_rate, config.clock.monotonic)
+        self._next_links = {state: self._next_link(state) for state in config.chart.states}
 
     @property
     def may_announce_late(self) -> bool:
@@ -37,13 +38,27 @@ class Scheduler:
         late = trigger == ANNOUNCE_STEP and is_late(stf, self._config.clock.now())
         return not late or self._late_announcements.take(count)
 
-    def next(self, busy: Collection[int], *, retrying: bool) -> Stf | None:
-        """Take the STF to start now: none of *busy*, and with *retrying* False none that failed before."""
-        found = self.peek(busy, retrying=retrying)
+    def _next_link(self, state: str) -> str | None:
+        """The link that an STF in *state* needs first."""
+        chart, links = self._config.chart, self._config.links
+        while (step := chart.step_from(state)) and step not in links:
+            (state,) = chart.leads_to(step)
+        return links.get(step or "")
+
+    def next(
+        self, busy: Collection[int], *, retrying: bool = True, has_room: Callable[[str | None], bool] = lambda _: True
+    ) -> Stf | None:
+        """Take the STF to start now: none of *busy*, and with *retrying* False none that failed before.
+
+        *has_room* returns whether an STF that needs a link next may be taken.
+        """
+        found = self.peek(busy, retrying=retrying, has_room=has_room)
         self._picks += found is not None
         return found
 
-    def peek(self, busy: Collection[int], *, retrying: bool = True) -> Stf | None:
+    def peek(
+        self, busy: Collection[int], *, retrying: bool = True, has_room: Callable[[str | None], bool] = lambda _: True
+    ) -> Stf | None:
         """The STF that `next` would take."""
         chart, now = self._config.chart, self._config.clock.now()
         newest = self._picks % OLDEST_EVERY != OLDEST_EVERY - 1
@@ -51,7 +66,8 @@ class Scheduler:
         limited_states: list[str] = []
         for state in chart.states:
             step = chart.step_from(state)
-            if step and self._breakers.allows_calls(self._config.links.get(step)):
+            allowed = step and self._breakers.allows_calls(self._config.links.get(step))
+            if allowed and has_room(self._next_links[state]):
                 limited = step == ANNOUNCE_STEP and not self.may_announce_late
                 (limited_states if limited else open_states).append(state)
 

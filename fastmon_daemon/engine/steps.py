@@ -20,7 +20,7 @@ from fastmon_daemon.base.clock import Clock, format_timestamp, parse_timestamp
 from fastmon_daemon.base.errors import ParentNotRegistered, PermanentError
 from fastmon_daemon.engine import sampling
 from fastmon_daemon.engine.parents import Parents, run_to_check
-from fastmon_daemon.messages import Send, outbound_message, run_number
+from fastmon_daemon.messages import Send, TfFileRegistered, outbound_message, run_number
 from fastmon_daemon.monitor import MonitorClient, StfFile, TfFile
 from fastmon_daemon.outbox import Announced, Origin, Registered, Sampled, StepResult, Stf, Tf
 from fastmon_daemon.outbox.models import SamplePlan
@@ -176,15 +176,8 @@ def _by_row(stf: Stf, row: StfFile) -> tuple[Stf, Sampled | None]:
     if stf.plan is None or (tf_count, size_bytes) == (stf.tf_count, stf.size_bytes):
         return stf, None
     plan = replace(stf.plan, tf_count=tf_count or stf.plan.tf_count)
-    sample = _draw(plan, stf.filename, size_bytes)
-    tfs = tuple(
-        Tf(sequence=each.sequence, filename=each.filename, first=each.first, last=each.last, count=each.count,
-           size_bytes=size)
-        for each, size in zip(sample.ranges, sample.sizes, strict=True)
-    )  # fmt: skip
-    return replace(stf, tf_count=tf_count, size_bytes=size_bytes, plan=plan, tfs=tfs), replace(
-        sample, tf_count=tf_count, size_bytes=size_bytes
-    )
+    sample = replace(_draw(plan, stf.filename, size_bytes), tf_count=tf_count, size_bytes=size_bytes)
+    return sample.of(stf), sample
 
 
 def _draw(plan: SamplePlan, filename: str, size_bytes: int | None) -> Sampled:
@@ -248,7 +241,7 @@ def tf_file_registered(stf: Stf, tf: Tf, sender: str, fraction: float, now: date
     """Return the announcement of one TF file, and its event id: the same for every announcement of the file."""
     if tf.monitor_id is None:
         raise PermanentError(f"TF file not registered, cannot announce it: {tf.filename}")
-    fields = {
+    fields: TfFileRegistered = {
         "status": "registered",
         "namespace": stf.namespace,
         "run_id": stf.run_id,

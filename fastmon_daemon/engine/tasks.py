@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from fastmon_daemon.base.errors import LinkDown
+from fastmon_daemon.engine.concurrency_limits import ConcurrencyLimit
 from fastmon_daemon.engine.steps import Call
 from fastmon_daemon.outbox import Outbox, Stf
 
@@ -27,7 +28,9 @@ class StepExecution:
     """An STF in its current step: the calls that remain, and the error if one failed."""
 
     stf: Stf
+    """With the results of its calls, also of those that are not stored yet."""
     trigger: str
+    link: str
     waiting: list[Call]
     in_flight: int = 0
     spent_s: float = 0.0
@@ -38,51 +41,82 @@ class StepExecution:
         """Whether the STF failed before by its own fault."""
         return self.stf.attempts > 0
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether no call remains."""
+        return not self.in_flight and not self.waiting
+
+    @property
+    def claimed(self) -> int:
+        """The calls that it makes, and those that it will make when the first one has succeeded."""
+        return max(self.in_flight + len(self.waiting), sum(tf.registered_at is None for tf in self.stf.tfs))
+
     def next_calls(self, most: int) -> list[Call]:
         """Take the next calls, *most* at most, and count them as in flight."""
         calls, self.waiting = self.waiting[:most], self.waiting[most:]
         self.in_flight += len(calls)
         return calls
 
-    def record(self, result: CallResult) -> None:
-        """Record the result of one call; after a failure no further call is made."""
+    def record(self, result: CallResult, at: str) -> None:
+        """Record the result of one call, that came at the time *at*; after a failure no further call is made."""
         self.in_flight -= 1
         self.spent_s = max(self.spent_s, result.seconds)
         if isinstance(result.answer, Exception):
             if self.error is None or isinstance(self.error, LinkDown):
                 self.error = result.answer
             self.waiting.clear()
+        else:
+            self.stf = self.stf.with_result(result.answer, at)
 
 
 class InFlight(dict[int, StepExecution]):
-    """The STFs in work, by id. Those that failed before get at most half of the workers.
+    """The STFs in work, by id. Those that failed before get at most half of the calls of their link.
 
-    Otherwise STFs whose calls hang until the deadline would take every worker and delay all others.
+    Otherwise STFs whose calls hang until the deadline would take every one and delay all others.
     """
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, limits: Mapping[str, ConcurrencyLimit]) -> None:
         super().__init__()
-        self._max_retrying = max(1, workers // 2)
-
-    @property
-    def has_room_for_retrying(self) -> bool:
-        """Whether another STF that failed before may start."""
-        return sum(execution.retrying for execution in self.values()) < self._max_retrying
+        self._limits = limits
 
     @property
     def call_count(self) -> int:
         """Calls of STFs that are in the pool now."""
-        return sum(execution.in_flight for execution in self.values())
+        return sum(limit.in_flight for limit in self._limits.values())
 
-    def next_ready(self) -> StepExecution | None:
-        """An execution that has a call to make now."""
-        retrying = sum(execution.in_flight for execution in self.values() if execution.retrying)
-        ready = (
-            execution
-            for execution in self.values()
-            if execution.waiting and (not execution.retrying or retrying < self._max_retrying)
-        )
-        return next(ready, None)
+    def has_room(self, link: str | None) -> bool:
+        """Whether an STF that needs *link* next may be taken: calls must be ready whenever one ends, but not many more.
+
+        A fresh STF would have to wait for those of STFs that were taken before it.
+        """
+        if link is None:
+            return True
+        limit = self._limits[link].limit
+        mine = [execution for execution in self.values() if execution.link == link]
+        startable = sum(each.in_flight + len(each.waiting) for each in mine)
+        return startable < limit or sum(each.claimed for each in mine) < 2 * limit
+
+    @property
+    def has_room_for_retrying(self) -> bool:
+        """Whether another STF that failed before may start."""
+        most = max(self._most_retrying(link) for link in self._limits)
+        return sum(execution.retrying for execution in self.values()) < most
+
+    def ready(self) -> list[StepExecution]:
+        """The executions that have calls to make, in the order in which their steps began."""
+        return [execution for execution in self.values() if execution.waiting]
+
+    def room_for(self, execution: StepExecution) -> int:
+        """How many calls *execution* may start now."""
+        limit = self._limits[execution.link]
+        room = limit.limit - limit.in_flight
+        if execution.retrying:
+            retrying = (each for each in self.values() if each.retrying and each.link == execution.link)
+            room = min(room, self._most_retrying(execution.link) - sum(each.in_flight for each in retrying))
+        return max(0, room)
+
+    def _most_retrying(self, link: str) -> int:
+        return max(1, self._limits[link].limit // 2)
 
 
 @dataclass(frozen=True, slots=True)

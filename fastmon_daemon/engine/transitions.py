@@ -7,6 +7,7 @@ from datetime import datetime
 from loguru import logger
 
 from fastmon_daemon.base.backoff import backoff, requested_pause
+from fastmon_daemon.base.clock import format_timestamp
 from fastmon_daemon.base.errors import ParentNotRegistered, PermanentError, StaleStfError, TransientError
 from fastmon_daemon.engine.circuit_breakers import CircuitBreakers
 from fastmon_daemon.engine.scheduler import Scheduler
@@ -35,10 +36,10 @@ class TransitionWriter:
         if not isinstance(error, TransientError):
             if not isinstance(error, PermanentError):
                 logger.opt(exception=error).error("{}: unexpected error", stf.filename)
-            return self._move(stf, "fail", note=_reason(error))
+            return self._fail(stf, _reason(error))
         if charge and stf.spent_s + spent_s >= BUDGET_S:
             kind = "stf_not_registered" if isinstance(error, ParentNotRegistered) else "always_failing"
-            return self._move(stf, "fail", note=f"{kind}: {_reason(error)}")
+            return self._fail(stf, f"{kind}: {_reason(error)}")
         own_pause = backoff(stf.attempts + 1, jitter=self._config.jitter)
         delay = max(own_pause, requested_pause(error.retry_after_s))
         is_same = bool(stf.last_error) and _reason(error).startswith(stf.last_error or "")  # as stored, it may be cut
@@ -55,7 +56,9 @@ class TransitionWriter:
 
         It may run again for the same STF if the transaction could not be committed.
         """
-        while trigger := self._config.chart.step_from(stf.state):
+        current: Stf | None = stf
+        while current is not None and (trigger := self._config.chart.step_from(current.state)):
+            stf = current
             link = self._config.links.get(trigger)
             if not self._breakers.allows_calls(link):
                 return None
@@ -67,37 +70,44 @@ class TransitionWriter:
                 self.record_failure(stf, exc, 0.0)
                 return None
             if answer is not None:
-                stf = self._store(stf, trigger, answer)
-                continue
-            if calls:
-                may_start = self._scheduler.may_announce(stf, trigger, len(calls))
-                return StepExecution(stf, trigger, calls) if may_start else None
-            if not self._move(stf, trigger):
-                return None
-            stf = self._outbox.get(stf.id)
+                current = self._store(stf, trigger, answer)
+            elif calls and link is not None:
+                if not self._scheduler.may_announce(stf, trigger, len(calls)):
+                    return None
+                return StepExecution(stf, trigger, link, calls)
+            else:
+                current = self._move(stf, trigger)
         return None
 
-    def _store(self, stf: Stf, trigger: str, answer: StepResult | StepOutcome) -> Stf:
+    def _store(self, stf: Stf, trigger: str, answer: StepResult | StepOutcome) -> Stf | None:
         """Store the answer of a call that needed no link."""
         if isinstance(answer, StepOutcome):
-            self._move(stf, answer.trigger, note=answer.note)
-        else:
-            self._outbox.save_progress(stf.id, answer, self._now())
-            self._move(stf, trigger)
-        return self._outbox.get(stf.id)
+            return self._move(stf, answer.trigger, note=answer.note)
+        now = self._now()
+        self._outbox.save_progress(stf.id, answer, now)
+        return self._move(stf.with_result(answer, format_timestamp(now)), trigger)
 
-    def _move(self, stf: Stf, trigger: str, note: str | None = None) -> bool:
-        chart = self._config.chart
+    def _fail(self, stf: Stf, reason: str) -> bool:
+        """Move an STF to `failed`; returns whether nobody else moved it."""
+        failed = self._move(stf, "fail", note=reason) is not None
+        if failed and stf.plan is None:
+            self._outbox.stages.owe(stf.id)
+        return failed
+
+    def _move(self, stf: Stf, trigger: str, note: str | None = None) -> Stf | None:
+        """Move an STF; return it as it is then, or None if somebody else moved it."""
+        chart, now = self._config.chart, self._now()
         dest = chart.after(stf.state, trigger)
+        finalized = chart.is_finalized(dest)
         try:
-            self._outbox.move(stf, trigger, dest, self._now(), finalized=chart.is_finalized(dest), note=note)
+            self._outbox.move(stf, trigger, dest, now, finalized=finalized, note=note)
         except StaleStfError as exc:
             logger.warning("{}", exc)
-            return False
+            return None
         # One line an STF at INFO, when it is done; every transition is in its history.
         level = "ERROR" if trigger == "fail" else "INFO" if dest == chart.success_state else "DEBUG"
         logger.log(level, "{}: {} -> {}{}", stf.filename, stf.state, dest, f" ({note})" if note else "")
-        return True
+        return stf.moved_to(dest, format_timestamp(now), finalized=finalized)
 
     def _now(self) -> datetime:
         return self._config.clock.now()

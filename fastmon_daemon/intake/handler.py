@@ -18,6 +18,7 @@ from loguru import logger
 from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.base.errors import MalformedMessage
 from fastmon_daemon.base.metrics import MESSAGES
+from fastmon_daemon.base.rate_limit import RepetitionLimiter
 from fastmon_daemon.intake.foreign_namespaces import ForeignNamespaces
 from fastmon_daemon.messages import STF_SEEN, IgnoredMessage, RunEvent, StfReady, parse
 from fastmon_daemon.outbox import NewStf, Origin, Outbox, ReceiveOutcome, attach
@@ -27,6 +28,10 @@ from fastmon_daemon.runs.tracked_runs import TrackedRuns
 from fastmon_daemon.statechart import StateMachine
 
 CONFLICT = "conflict: this STF was received with another size, checksum or tf_count"
+LOG_INTERVAL_S = 60.0
+"""Between two log lines of one reason for which messages are rejected."""
+STORED_PER_INTERVAL = 200
+"""Rejected messages that are stored for one reason in this time: a flood neither delays the others nor drops them."""
 MAX_REJECTED = 1000
 """Rejected messages in the database; older ones are deleted."""
 _OUTCOMES = {
@@ -67,6 +72,8 @@ class MessageHandler:
         self._ignored: Counter[str] = Counter()
         """Ignored messages whose counts are not stored yet."""
         self._ignored_lock = threading.Lock()
+        self._repetitions = RepetitionLimiter(LOG_INTERVAL_S, self._clock.monotonic)
+        self._to_store = RepetitionLimiter(LOG_INTERVAL_S, self._clock.monotonic, most=STORED_PER_INTERVAL)
         self._foreign_namespaces = ForeignNamespaces(namespace, self._clock.monotonic)
 
     def prepare(self, body: str | bytes) -> Callable[[], None] | None:
@@ -74,10 +81,13 @@ class MessageHandler:
 
         Acknowledge a message at None, or when that function has returned; not if it raised `StorageUnavailable`.
         """
+        for reason, count in self._repetitions.summaries():
+            logger.error("messages rejected: {} more in {:.0f} s: {}", count, LOG_INTERVAL_S, reason)
+        self._to_store.summaries()
         try:
             message = parse(body, namespace=self.namespace, agent_name=self._agent_name)
         except MalformedMessage as exc:
-            return partial(self._reject, body, str(exc))
+            return self._rejection(body, str(exc))
         if isinstance(message, IgnoredMessage):
             with self._ignored_lock:
                 self._ignored[f"ignored_{message.reason}"] += 1
@@ -93,11 +103,21 @@ class MessageHandler:
                 return None
         return partial(self._ingest, message, body)
 
+    def _rejection(self, body: str | bytes, reason: str) -> Callable[[], None] | None:
+        """The function that stores the message; None if too many came for this reason."""
+        kind = reason.partition(":")[0]
+        MESSAGES.labels("malformed").inc()
+        if self._repetitions.allows(kind):
+            logger.error("message rejected: {}", reason)
+        if not self._to_store.allows(kind):
+            with self._ignored_lock:
+                self._ignored["rejected_dropped"] += 1
+            return None
+        return partial(self._reject, body, reason)
+
     def _reject(self, body: str | bytes, reason: str) -> None:
         with self._writing() as outbox:
             outbox.reject(body, reason, self._clock.now(), MAX_REJECTED)
-        MESSAGES.labels("malformed").inc()
-        logger.error("message rejected: {}", reason)
 
     def _ingest(self, message: StfReady | RunEvent, body: str | bytes) -> None:
         run = self.runs.get(self.namespace, message.run)  # fetched before storing: a purge in between replaces it
@@ -155,7 +175,8 @@ class MessageHandler:
         """Store a message inside the caller's transaction. Returns None if it names no STF."""
         now = self._clock.now()
         for reason in message.unreadable:
-            logger.warning("run {}: message taken without a field: {}", message.run, reason)
+            if self._repetitions.allows("messages taken without a field"):
+                logger.warning("run {}: message taken without a field: {}", message.run, reason)
         if isinstance(message, RunEvent):
             known = outbox.runs.get(self.namespace, message.run) if message.kind == STF_SEEN else None
             if known is None or message.has_namespace > known.claimed:
@@ -177,6 +198,6 @@ class MessageHandler:
             record_sequence(outbox, row, message.sequence, now)
             outbox.runs.remove_absent(row, message.filename)
             logger.debug("{}: received, run {}", message.filename, message.run)
-        elif outcome is ReceiveOutcome.CONFLICT:
+        elif outcome is ReceiveOutcome.CONFLICT and self._repetitions.allows("duplicates with different content"):
             logger.error("{}: rejected: duplicate with different content", message.filename)
         return outcome

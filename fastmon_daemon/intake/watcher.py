@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import queue
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -56,7 +55,7 @@ class Watcher:
         self._changed: queue.SimpleQueue[Path] = queue.SimpleQueue()
         """Files named by file system events."""
         self._observer: BaseObserver | None = None
-        self._next_scan_at = clock.monotonic()
+        self._next_scan_at = self._next_poll_at = clock.monotonic()
         self._is_first_scan = True
         self._scan_complete = True
         """Whether the current scan could list every folder and read every file's status."""
@@ -72,12 +71,18 @@ class Watcher:
         if self._observer is not None:
             self._observer.stop()
 
-    def wait_until_stable(self, give_up: Callable[[], object]) -> None:
-        """Poll in this thread until no file grows any more, or *give_up* returns true (for `run --once`)."""
-        self.poll()
-        while self._candidates and not give_up():
-            time.sleep(POLL_S)
+    def may_find_more(self) -> bool:
+        """Poll, if it is time; whether a file that was found may still grow and be stored (for `run --once`)."""
+        now = self._clock.monotonic()
+        if now >= self._next_poll_at:
+            self._next_poll_at = now + POLL_S
             self.poll()
+        return bool(self._candidates) and self._can_store
+
+    @property
+    def can_store(self) -> bool:
+        """Whether the last complete file could be stored."""
+        return self._can_store
 
     def poll(self) -> None:
         """Check the files named by events and the files that may still grow; scan the folders when a scan is due."""

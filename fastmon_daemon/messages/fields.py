@@ -34,7 +34,7 @@ _INTEGER = re.compile(r"\s*([+-]?[0-9]{1,20})(\.0*)?\s*", re.ASCII)
 def json_object(body: str | bytes) -> dict[str, Any]:
     """The JSON object in *body*."""
     if len(body) > MAX_BODY_BYTES:
-        raise MalformedMessage(f"body: {len(body)} bytes, the maximum is {MAX_BODY_BYTES}")
+        raise MalformedMessage(f"body: more than {MAX_BODY_BYTES} bytes")
     try:
         value = json.loads(body, parse_constant=_reject_constant)
     except (ValueError, RecursionError) as exc:  # UnicodeDecodeError is a ValueError

@@ -12,7 +12,7 @@ from typing import Any
 
 from fastmon_daemon.monitor.responses import STF_FILES, RequestRejected
 from fastmon_daemon.monitor.rest_client import RestClient
-from fastmon_daemon.monitor.rows import id_in, integer_in, json_text, optional_id_in
+from fastmon_daemon.monitor.rows import id_in, integer_in, json_text, optional_id_in, run_key_in
 
 AGENTS = "systemagents/"
 WORKFLOWS = "workflows/"
@@ -30,6 +30,8 @@ class StfRecord:
 
     file_id: str
     workflow_id: str | None
+    run_key: int | None
+    """The monitor's key of its run."""
 
 
 class AgentClient(RestClient):
@@ -64,7 +66,8 @@ class AgentClient(RestClient):
         found: list[StfRecord] = []
 
         def take(row: Any) -> bool:
-            found.append(StfRecord(file_id=id_in(row, "file_id"), workflow_id=optional_id_in(row, "workflow_id")))
+            file_id, workflow_id = id_in(row, "file_id"), optional_id_in(row, "workflow_id")
+            found.append(StfRecord(file_id=file_id, workflow_id=workflow_id, run_key=run_key_in(row)))
             return False
 
         self.request_rows(STF_FILES, {"stf_filename": stf_filename}, take)

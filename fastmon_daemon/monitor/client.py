@@ -43,6 +43,7 @@ _TABLE_SLACK_S = 5.0
 """Seconds added to the deadline of a whole table."""
 _MOST_TF_FILES = 10_000
 """TF files of one STF that are read: ten times the most that a sample has."""
+_MOST_NAMELESS = 1000
 _UNUSED_NAME = "fastmon-probe-of-a-name-that-nobody-uses"
 
 
@@ -233,6 +234,8 @@ class _Nameless:
     def add(self, row: Any) -> None:
         self.count += 1
         self.first = self.first or shown(row)
+        if self.count > _MOST_NAMELESS:
+            raise UnreadableRow(f"more than {_MOST_NAMELESS} rows that name no STF: {self.first}")
 
     def __bool__(self) -> bool:
         return self.count > 0

@@ -19,7 +19,7 @@ from urllib3.exceptions import HTTPError
 from urllib3.util import Timeout
 
 from fastmon_daemon.base.backoff import MAX_BACKOFF
-from fastmon_daemon.base.errors import LinkBlocked, LinkDown
+from fastmon_daemon.base.errors import FastmonError, LinkBlocked, LinkDown
 from fastmon_daemon.base.failpoints import failpoints_around
 from fastmon_daemon.base.metrics import count_request
 from fastmon_daemon.messages import read_json
@@ -57,7 +57,7 @@ class RestClient:
     for connecting and for each silence of the server; *deadline_s* for a whole call, from waiting for one of the
     *connections* to the end of the response; *max_retry_after_s* limits how long a `Retry-After` stops all requests
     (0: it stops none; the caller handles it for each call). *on_write* is called when the monitor has accepted a
-    request that writes.
+    request that writes. *redact* removes secrets from what the monitor says, before anybody stores or tells it.
     """
 
     def __init__(  # noqa: PLR0913 (keyword arguments with defaults)
@@ -72,6 +72,7 @@ class RestClient:
         deadline_s: float = 15.0,
         max_retry_after_s: float = MAX_BACKOFF.total_seconds(),
         on_write: Callable[[], object] = lambda: None,
+        redact: Callable[[str], str] = str,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._base = base_url.rstrip("/")
@@ -79,6 +80,7 @@ class RestClient:
         self._timeout_s = timeout_s
         self._deadline_s = deadline_s
         self._on_write = on_write
+        self._redact = redact
         self._monotonic = monotonic
         self._connections = connections
         self._free_connections = threading.Semaphore(connections)
@@ -142,7 +144,7 @@ class RestClient:
             nonlocal total
             if not is_success(response):
                 return read_body(response)
-            stream = RowStream(response)
+            stream = RowStream(response, self._redact)
             for number, row in enumerate(stream, 1):
                 if take(row) is False or number == most < MAX_ROWS:
                     break
@@ -172,9 +174,42 @@ class RestClient:
         the request is sent once more if the connection was kept from an earlier one and ended without a response; a
         caller that looks up what became of a request leaves it out.
 
-        Raises: LinkDown, LinkBlocked, RequestRejected, OutcomeUnknown.
+        Raises: LinkDown, LinkBlocked, RequestRejected, OutcomeUnknown; the secrets are removed from their texts.
         """
         where = f"{method} {strip_userinfo(self._base)}/api/{path}"
+        with self._redacting():
+            response = self._exchange(where, method, path, query, body, slack_s, read, may_repeat=may_repeat)
+            error = classify_response(response, path, f"{where}: {response.status}")
+            if error is not None:
+                if isinstance(error, LinkDown) and error.retry_after_s:
+                    until = self._monotonic() + min(error.retry_after_s, self._max_retry_after_s)
+                    with self._retry_after_lock:
+                        self._send_nothing_until = max(self._send_nothing_until, until)
+                raise error
+            if method != "GET":
+                self._on_write()
+            try:
+                return parse(read_json(response.body))
+            except UnreadableRow as exc:
+                raise UnreadableRow(f"{where}: {response.status}, {exc}") from exc
+            except (ValueError, KeyError, TypeError, AttributeError) as exc:
+                raise OutcomeUnknown(
+                    f"{where}: {response.status}, unexpected content: {excerpt(response.body)}"
+                ) from exc
+
+    def _exchange(  # noqa: PLR0913 (those of `request`)
+        self,
+        where: str,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        body: str | None,
+        slack_s: float,
+        read: Callable[[requests.Response], str],
+        *,
+        may_repeat: bool,
+    ) -> Response:
+        """Send the request and read the response, within the deadline."""
         until = self._monotonic() + self._deadline_s + slack_s
         with self._connection(where, until):
             self._check_retry_after(where)
@@ -198,28 +233,22 @@ class RestClient:
                     ) as raw,
                 ):
                     status = raw.status_code
-                    response = Response(status, raw.headers, read(raw))
+                    response = Response(status, raw.headers, self._redact(read(raw)))
             except OutcomeUnknown as exc:
                 raise type(exc)(f"{where}: {exc}") from exc
             except (OSError, HTTPError, ValueError, TypeError) as exc:
                 raise transport_error(exc, where, str(self.trust)) from exc
             finally:
                 count_request(method, status, self._monotonic() - begun)
-        error = classify_response(response, path, f"{where}: {response.status}")
-        if error is not None:
-            if isinstance(error, LinkDown) and error.retry_after_s:
-                until = self._monotonic() + min(error.retry_after_s, self._max_retry_after_s)
-                with self._retry_after_lock:
-                    self._send_nothing_until = max(self._send_nothing_until, until)
-            raise error
-        if method != "GET":
-            self._on_write()
+        return response
+
+    @contextmanager
+    def _redacting(self) -> Iterator[None]:
         try:
-            return parse(read_json(response.body))
-        except UnreadableRow as exc:
-            raise UnreadableRow(f"{where}: {response.status}, {exc}") from exc
-        except (ValueError, KeyError, TypeError, AttributeError) as exc:
-            raise OutcomeUnknown(f"{where}: {response.status}, unexpected content: {excerpt(response.body)}") from exc
+            yield
+        except FastmonError as exc:
+            exc.args = (self._redact(str(exc)),)
+            raise
 
     @contextmanager
     def _connection(self, where: str, until: float) -> Iterator[None]:

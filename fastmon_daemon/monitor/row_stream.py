@@ -8,7 +8,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import requests
@@ -33,8 +33,10 @@ class RowStream:
     Iterating raises: OutcomeUnknown if the content is not a list of JSON values, ends too early or is too long.
     """
 
-    def __init__(self, response: requests.Response) -> None:
+    def __init__(self, response: requests.Response, redact: Callable[[str], str] = str) -> None:
+        """*redact* removes secrets from the text."""
         self._response = response
+        self._redact = redact
         self.count: int | None = None
         """The total that a page begins with; known from the first row on, or from the end."""
 
@@ -44,7 +46,7 @@ class RowStream:
         text, position, is_inside, length = "", 0, False, 0
         while chunk := self._response.raw.read1(_CHUNK_BYTES, decode_content=True):
             length += len(chunk)
-            text, position = text[position:] + decode(chunk), 0
+            text, position = self._redact(text[position:] + decode(chunk)), 0
             if not is_inside and (head := _HEAD.match(text, 0, _MAX_HEAD_CHARS)):
                 is_inside, position = True, head.end()
                 counted = _COUNT.search(text, 0, position)

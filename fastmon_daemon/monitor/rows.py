@@ -110,8 +110,12 @@ def stf_file(row: Any) -> StfFile:
         body = ""
     if not 0 < len(body) <= _MAX_BODY:
         body, unreadable = plain_json({"stf_filename": name, **found}), (*unreadable, "other fields")
-    run_key = _number(fields.get("run"), least=0)
-    return StfFile(stf_filename=name, body=body, run_key=run_key, unreadable=unreadable, **found)
+    return StfFile(stf_filename=name, body=body, run_key=run_key_in(fields), unreadable=unreadable, **found)
+
+
+def run_key_in(row: Any) -> int | None:
+    """The key of the run in the row of an STF; None for what cannot be one."""
+    return _number(_object(row).get("run"), least=0)
 
 
 def run_number_of(row: Any) -> int:

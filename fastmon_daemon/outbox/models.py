@@ -149,6 +149,24 @@ class Stf:
     """It may be an STF of another run at the monitor: another run has this name, or its run has `unlisted` STFs."""
     tfs: tuple[Tf, ...] = ()
 
+    def with_result(self, result: StepResult, at: str) -> Stf:
+        """As stored by `Outbox.save_progress` at the time *at*."""
+        match result:
+            case Sampled():
+                return replace(self, plan=result.plan, tfs=result.tfs)
+            case Registered(tf=tf, sample=sample):
+                tfs = self.tfs if sample is None else sample.tfs
+                tfs = tuple(replace(tf, registered_at=at) if each.sequence == tf.sequence else each for each in tfs)
+                return replace(self, tfs=tfs) if sample is None else replace(sample.of(self), tfs=tfs)
+            case Announced(sequence=sequence):
+                tfs = tuple(replace(each, announced_at=at) if each.sequence == sequence else each for each in self.tfs)
+                return replace(self, tfs=tfs)
+
+    def moved_to(self, state: str, at: str, *, finalized: bool) -> Stf:
+        """As stored by `Outbox.move` at the time *at*."""
+        due_at = None if finalized else self.born_at
+        return replace(self, state=state, since=at, due_at=due_at, attempts=0, spent_s=0.0, last_error=None)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampled:
@@ -161,6 +179,21 @@ class Sampled:
     tf_count: int | None = None
     size_bytes: int | None = None
     """Of the STF, where the monitor's row says it and the message did not."""
+
+    @property
+    def tfs(self) -> tuple[Tf, ...]:
+        """The TF files of the sample, not registered yet."""
+        return tuple(
+            Tf(sequence=each.sequence, filename=each.filename, first=each.first, last=each.last, count=each.count,
+               size_bytes=size)
+            for each, size in zip(self.ranges, self.sizes, strict=True)
+        )  # fmt: skip
+
+    def of(self, stf: Stf) -> Stf:
+        """*stf* with this sample, and with what the monitor's row says of it."""
+        tf_count = self.tf_count if stf.tf_count is None else stf.tf_count
+        size_bytes = self.size_bytes if stf.size_bytes is None else stf.size_bytes
+        return replace(stf, tf_count=tf_count, size_bytes=size_bytes, plan=self.plan, tfs=self.tfs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -83,12 +83,32 @@ class Outbox(OutboxReader):
                     self._db.execute("commit")
             except BaseException:
                 self._facts.clear()
-                if self._db.conn.in_transaction:  # a full disk has already rolled back
+                if self.in_transaction:
                     self._db.execute("rollback")
                 raise
         facts, self._facts = self._facts, []
         for fact in facts:
             self._committed(fact)
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """Undo what the block writes, and no more of the transaction, if it raises."""
+        before = len(self._facts)
+        self._db.execute("savepoint part")
+        try:
+            yield
+        except BaseException:
+            del self._facts[before:]
+            if self.in_transaction:
+                self._db.execute("rollback to part")
+                self._db.execute("release part")
+            raise
+        self._db.execute("release part")
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open: a full disk ends it."""
+        return self._db.conn.in_transaction
 
     def receive(self, new: NewStf, state: str, now: datetime) -> ReceiveOutcome:
         """Store an STF in *state* with its first history row; a known one changes nothing."""
@@ -171,6 +191,7 @@ class Outbox(OutboxReader):
         if not self._db.execute("update stf set plan = ? where id = ? and plan is null", [plan, stf_id]).rowcount:
             return
         self._insert_tfs(stf_id, result)
+        self.stages.owe(stf_id)
 
     def _replace_sample(self, stf_id: int, result: Sampled) -> None:
         """Store a sample that was drawn again, unless a TF file was registered already."""
@@ -181,11 +202,10 @@ class Outbox(OutboxReader):
             self._insert_tfs(stf_id, result)
 
     def _insert_tfs(self, stf_id: int, result: Sampled) -> None:
-        for block, size in zip(result.ranges, result.sizes, strict=True):
-            self._db.execute(
-                "insert into tf (stf, sequence, filename, first, last, count, size_bytes) values (?, ?, ?, ?, ?, ?, ?)",
-                [stf_id, block.sequence, block.filename, block.first, block.last, block.count, size],
-            )
+        self._db.conn.executemany(
+            "insert into tf (stf, sequence, filename, first, last, count, size_bytes) values (?, ?, ?, ?, ?, ?, ?)",
+            [(stf_id, tf.sequence, tf.filename, tf.first, tf.last, tf.count, tf.size_bytes) for tf in result.tfs],
+        )
 
     def move(
         self, stf: Stf, trigger: str, dest: str, now: datetime, *, finalized: bool, note: str | None = None
@@ -268,8 +288,8 @@ select :namespace, :run, :run_id, :filename, :sequence, :size_bytes, :checksum, 
 where not exists (select 1 from pruned where namespace = :namespace and run = :run and filename = :filename)
 on conflict (namespace, run, filename) do nothing"""
 _RECEIVED_HISTORY = """
-insert into history (stf, life, dest, at, note)
-select id, 1, :state, :now, coalesce(:note, :origin)
+insert into history (stf, life, dest, at, note, reported_at)
+select id, 1, :state, :now, coalesce(:note, :origin), ''
 from stf where namespace = :namespace and run = :run and filename = :filename"""
 _CONTENT = """
 select size_bytes, checksum, tf_count from stf where namespace = :namespace and run = :run and filename = :filename"""
@@ -283,8 +303,9 @@ update stf set state = :dest, since = :now, due_at = born_at, attempts = 0, spen
                life = :life, included = :included
 where id = :id and state = :source and due_at is null"""
 _HISTORY = """
-insert into history (stf, life, trigger, source, dest, at, note)
-select id, :life, :trigger, :source, :dest, :now, coalesce(:note, remark) from stf where id = :id"""
+insert into history (stf, life, trigger, source, dest, at, note, reported_at)
+select id, :life, :trigger, :source, :dest, :now, coalesce(:note, remark), iif(plan is null, '', null)
+from stf where id = :id"""
 _REGISTERED = """
 update tf set monitor_id = :monitor_id, registered_at = :now, first = :first, last = :last, count = :count,
               size_bytes = :size_bytes, adopted = :adopted

@@ -37,12 +37,12 @@ class WorkerErrors:
         """Worker -> its error in full, and the error class."""
 
     def failed(self, worker: str, error: BaseException) -> None:
-        """Record that a round of *worker* failed; log *error* unless it is the same as before.
+        """Record that a round of *worker* failed; log *error* unless it is known, also from another worker.
 
-        An error without a message of ours is logged with its traceback.
+        An error without a message of ours is logged with its traceback, for each worker.
         """
-        last = (repr(error), type(error).__name__)
-        if self._errors.get(worker) == last:
+        last, known = (repr(error), type(error).__name__), dict(self._errors)
+        if known.get(worker) == last or (isinstance(error, FastmonError) and last in known.values()):
             pass
         elif isinstance(error, FastmonError):
             logger.error("{}: {}; repetitions are not logged", worker, error)
@@ -51,8 +51,9 @@ class WorkerErrors:
         self._errors[worker] = last
 
     def worked(self, worker: str) -> None:
-        """Record that a round of *worker* succeeded."""
-        if self._errors.pop(worker, None):
+        """Record that a round of *worker* succeeded; the last worker that had an error logs its end."""
+        last = self._errors.pop(worker, None)
+        if last and last not in dict(self._errors).values():
             logger.info("{}: works again", worker)
 
     def now(self) -> dict[str, str]:

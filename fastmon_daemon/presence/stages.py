@@ -61,17 +61,20 @@ class StageReporter:
         *,
         submit: Submit,
         busy: Callable[[], bool],
-        selected: Callable[[Stf], bool],
+        row_was_read: Callable[[Stf, int | None], object],
         errors: WorkerErrors,
     ) -> None:
-        """*busy* returns whether the engine has calls in flight, *selected* whether an STF will not be skipped."""
+        """*busy* returns whether the engine has calls in flight.
+
+        *row_was_read* gets each STF whose row at the monitor was read, and the key of the run in that row.
+        """
         self._client = client
         self._agent_name = agent_name
         self._chart = health_checker.chart
         self._health_checker = health_checker
         self._submit = submit
         self._busy = busy
-        self._selected = selected
+        self._row_was_read = row_was_read
         self._monotonic = health_checker.clock.monotonic
         self._attempt = BestEffortCall("workflow stages", self._monotonic)
         self._postponed: dict[int, tuple[int, float]] = {}
@@ -140,9 +143,9 @@ class StageReporter:
             if self._waits(stf_id) or stf_id in needless:
                 continue
             report = self._health_checker.reports.stages.report(stf_id)
-            if report is None or self._is_early(report):
+            if report is None:
                 continue
-            if self._is_needless(report):
+            if report.keys.unreportable is not None:
                 needless[stf_id] = report
             else:
                 self._report(report if is_behind or self._is_old(report) else report.first())
@@ -152,19 +155,6 @@ class StageReporter:
     def _waits(self, stf_id: int) -> bool:
         """Whether an STF waits after a failure, or for a lookup of its ids."""
         return stf_id in self._lost or self._postponed.get(stf_id, (0, 0.0))[1] > self._monotonic()
-
-    def _is_early(self, report: PendingReport) -> bool:
-        """Whether the STF is going to be skipped: a skipped STF has no stage."""
-        return (
-            report.keys.stage_id is None
-            and self._chart.may(report.stf.state, "skip")
-            and not self._selected(report.stf)
-        )
-
-    def _is_needless(self, report: PendingReport) -> bool:
-        """Whether no report is needed (the STF was skipped) or possible (it is unreportable)."""
-        was_skipped = report.keys.stage_id is None and self._chart.may(report.stf.state, "include")
-        return was_skipped or report.keys.unreportable is not None
 
     def _is_old(self, report: PendingReport) -> bool:
         return self._health_checker.clock.now() - parse_timestamp(report.oldest.at) > BEHIND_AFTER
@@ -197,6 +187,8 @@ class StageReporter:
             workflow, file_id = (record.workflow_id, record.file_id) if record else (None, None)
             if record is None:
                 self._unregistered.add(stf.id)
+            else:
+                self._row_was_read(stf, record.run_key)
             if workflow is None:
                 workflow, is_new = self._client.create_workflow(workflow_row(report, self._chart, file_id)), True
             elif (run := self._client.run_of_workflow(workflow)) and run_identity(run) != run_identity(stf.run_id):

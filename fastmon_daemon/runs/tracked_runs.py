@@ -17,6 +17,9 @@ from fastmon_daemon.monitor import StfFile
 from fastmon_daemon.outbox import Origin, RunRow
 from fastmon_daemon.runs.poll_state import RunPollState
 
+MAX_RUNS = 1000
+"""Runs that are remembered: whoever may publish can invent any number of them."""
+
 
 @dataclass(frozen=True, slots=True)
 class MissedStf:
@@ -73,6 +76,11 @@ class TrackedRun:
     """Its summary is in flight."""
 
     @property
+    def is_busy(self) -> bool:
+        """Whether something is in flight for it."""
+        return self.poll_state.is_polling or self.sends_summary or self.is_recovering
+
+    @property
     def may_store(self) -> bool:
         """Whether missed STFs may be stored without a lookup of their own: some STF was looked up before."""
         return self.namespace_checked or not (self.lookups_waiting or self.lookups_in_flight)
@@ -101,8 +109,16 @@ class TrackedRuns:
         """The run; a new object if it is not remembered, or was purged."""
         with self._lock:
             if (namespace, run) not in self._runs:
+                if len(self._runs) >= MAX_RUNS:
+                    self._drop_oldest()
                 self._runs[namespace, run] = TrackedRun()
             return self._runs[namespace, run]
+
+    def _drop_oldest(self) -> None:
+        """Forget the oldest run that is idle: what is remembered of it will be found again, by a poll or in its row."""
+        oldest = next((key for key, run in self._runs.items() if not run.is_busy), None)
+        if oldest is not None:
+            del self._runs[oldest]
 
     def all(self) -> list[TrackedRun]:
         """A copy of the list of runs, in the order of their first `get`."""

@@ -61,7 +61,8 @@ class Brokers:
     def intake_fault(self) -> str:
         """Why no message is stored; empty while messages are stored. For any thread."""
         reason = self._intake.storage_error if self._intake else ""
-        return f"{count_of(self.buffered, 'message')} not stored, {reason}" if reason else ""
+        count = self.buffered
+        return f"{count_of(count, 'message')} not stored, {reason}" if reason and count else ""
 
     def send(self, body: str, event_id: str) -> Future[None]:
         """See `BrokerConnection.send`."""

@@ -68,6 +68,7 @@ def monitor_client(context: ProcessContext) -> MonitorClient:
         ca=settings.monitor_ca,
         environ=context.values,
         on_write=context.wrote.set,
+        redact=context.secrets.redact,
     )
 
 
@@ -116,6 +117,7 @@ def agent_client(
         timeout_s=(min(deadline_s, connect_s), min(deadline_s, read_s)),
         deadline_s=deadline_s,
         on_write=context.wrote.set if settles_name else lambda: None,
+        redact=context.secrets.redact,
         max_retry_after_s=0.0,  # a Retry-After for one of the calls must not stop the heart-beats
     )
 
@@ -137,4 +139,5 @@ def broker_parameters(context: ProcessContext, instance: str, *, subscribe: bool
         ca_file=settings.broker_ca_file,
         cert_file=settings.broker_cert_file,
         key_file=settings.broker_key_file,
+        redact=context.secrets.redact,
     )

@@ -209,6 +209,7 @@ class Daemon:
             self._announce,
             self.errors,
             self.assessor,
+            row_was_read=self._parents.row_was_read,
             heartbeats=not once,
         )
         logger.info("agent {} for namespace {}: database {}", self._agent_name, settings.namespace, context.database)
@@ -333,14 +334,13 @@ class Daemon:
         """Process pending work; returns the exit code: 1 if work remains."""
         self._brokers.start()
         self.presence.start()
-        if self._watcher is not None:
-            self._watcher.wait_until_stable(lambda: shutdown.to_stop)
         deadline = self._clock.monotonic() + 10.0
         while not shutdown.to_stop:
             self.engine.tick(0.1)
             self.presence.wake_stages()
             broker_known = self._brokers.up or self._clock.monotonic() > deadline
-            if broker_known and (self.engine.idle or self.engine.fault):
+            may_find_more = self._watcher is not None and self._watcher.may_find_more()
+            if broker_known and not may_find_more and (self.engine.idle or self.engine.fault):
                 break  # a fault: the database is not writable, no work can be done now
         self.presence.report_now()
         while not (shutdown.to_stop or self.engine.fault or self.presence.is_settled):
@@ -350,7 +350,8 @@ class Daemon:
         unfinished = self._outbox.unfinished()
         if unfinished:
             logger.warning("{} STFs are unfinished: see fastmon-daemon inspect", unfinished)
-        return self._drain(WORK_REMAINS if unfinished else DONE)
+        is_done = not unfinished and (self._watcher is None or self._watcher.can_store)
+        return self._drain(DONE if is_done else WORK_REMAINS)
 
     def _drain(self, code: int) -> int:
         """Finish in-flight work and disconnect, within FASTMON_DRAIN_S; returns *code*, or 75 if not clean."""

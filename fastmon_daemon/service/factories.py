@@ -17,13 +17,12 @@ from fastmon_daemon.base.backoff import retry_for
 from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.base.errors import FastmonError
 from fastmon_daemon.engine import Engine
-from fastmon_daemon.engine.sampling import gets_tf_files
 from fastmon_daemon.intake.found_files import FoundFile
 from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.intake.seen_file_cache import SeenFileCache
 from fastmon_daemon.intake.watcher import Watcher
 from fastmon_daemon.messages import Announce
-from fastmon_daemon.outbox import Outbox, ReceiveOutcome, attach
+from fastmon_daemon.outbox import Outbox, ReceiveOutcome, Stf, attach
 from fastmon_daemon.presence.agent import Presence
 from fastmon_daemon.presence.assessment import Assessor
 from fastmon_daemon.presence.health import HealthChecker
@@ -107,9 +106,12 @@ def make_presence(  # noqa: PLR0913 (the parts of the daemon)
     errors: WorkerErrors,
     assessor: Assessor,
     *,
+    row_was_read: Callable[[Stf, int | None], object],
     heartbeats: bool,
 ) -> Presence:
     """Make the reporters that the settings enable; heart-beats and status messages only with *heartbeats*.
+
+    *row_was_read* is that of `StageReporter`.
 
     Status messages go the same way as announcements: by REST, or else by the connection that announces. Log shipping
     starts at once.
@@ -157,7 +159,7 @@ def make_presence(  # noqa: PLR0913 (the parts of the daemon)
             checker(),
             submit=engine.inbox.submit,
             busy=lambda: engine.busy > 0,
-            selected=partial(gets_tf_files, settings.selection_fraction),
+            row_was_read=row_was_read,
             errors=errors,
         )
     return Presence(workers, stages, clock.monotonic)

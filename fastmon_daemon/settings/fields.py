@@ -206,6 +206,18 @@ def whole(low: int, high: int) -> Callable[[str], float]:
     return _number(int, f"from {low} to {high}", lambda value: low <= value <= high)
 
 
+AUTO_WORKERS = 32
+"""What `auto` means for FASTMON_WORKERS: more calls at once than one process can make use of."""
+
+
+def as_workers(text: str) -> float:
+    """Parse the most calls at once: a whole number, or `auto`."""
+    try:
+        return AUTO_WORKERS if text.lower() == "auto" else whole(1, 64)(text)
+    except ValueError as exc:
+        raise ValueError(f"{exc}, or auto") from exc
+
+
 FRACTION = _number(float, "from 0 to 1", lambda value: 0 <= value <= 1)
 SHARE = _number(float, "above 0 and at most 1", lambda value: 0 < value <= 1)
 POSITIVE = _number(float, "above 0", lambda value: value > 0)

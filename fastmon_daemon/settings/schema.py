@@ -31,6 +31,7 @@ from fastmon_daemon.settings.fields import (
     as_testbed_config,
     as_text,
     as_url,
+    as_workers,
     comma_list,
     one_of,
     setting,
@@ -188,7 +189,11 @@ class Settings:
         NOT_NEGATIVE,
     )
     workers: int = setting(
-        "FASTMON_WORKERS", "4", "Maximum number of concurrent calls to monitor and broker.", whole(1, 64)
+        "FASTMON_WORKERS",
+        "auto",
+        "Most calls to the monitor at once, and most announcements. auto (32): as many as the other side takes, "
+        "found from the times of its answers.",
+        as_workers,
     )
     stuck_after_s: float = setting(
         "FASTMON_STUCK_AFTER", "60", "Seconds without progress after which an STF counts as stuck.", POSITIVE
@@ -225,6 +230,7 @@ class Settings:
     sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     """Field name -> source of its value: environment, .env, ~/.env, default, or the setting that implied it."""
     unknown: tuple[str, ...] = field(default=(), compare=False)
+    exposed: tuple[str, ...] = field(default=(), compare=False)
     """FASTMON_ variables that match no setting, sorted: probably misspelled."""
 
     @classmethod
@@ -238,7 +244,7 @@ class Settings:
         result = read_settings(all_settings(), environ, working_folder=working_folder, home=home)
         if result.errors:
             raise next(iter(result.errors.values()))
-        return cls(**result.values, sources=result.sources, unknown=result.unknown)
+        return cls(**result.values, sources=result.sources, unknown=result.unknown, exposed=result.exposed)
 
 
 def describe_unknown(name: str) -> str:

@@ -15,7 +15,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from bench import document
+from bench import document, scale_out
 from bench.__main__ import is_absurd
 from bench.daemon import running_daemon, wait_until_quiet
 from bench.figures import Figure, as_table, percentile
@@ -29,6 +29,7 @@ from bench.waiting import waiting_stfs
 from fastmon_daemon.base.clock import parse_timestamp
 from fastmon_daemon.outbox import attach, check_database, open_for_reading, open_outbox
 from fastmon_daemon.statechart import load_statechart
+from tests.real_brokers.install import NotInstalledError
 
 ROOT = Path(__file__).parents[2]
 STFS = 3
@@ -250,6 +251,16 @@ def test_a_plot_has_room_for_all_values(values):
     for circle in plot.findall("{http://www.w3.org/2000/svg}circle"):
         assert 40 <= float(circle.attrib["cy"]) <= 296
         assert 64 <= float(circle.attrib["cx"]) <= 608
+
+
+def test_without_artemis_scale_out_is_not_measured(monkeypatch):
+    def missing(*_: object) -> None:
+        raise NotInstalledError
+
+    monkeypatch.setattr(scale_out, "Artemis", missing)
+    lines: list[str] = []
+    assert Parts(SHORT, lines.append).scale_out() is None
+    assert "not installed" in lines[0]
 
 
 def test_each_key_is_a_part_and_each_figure_is_one_row():

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from fastmon_daemon.base.errors import StorageUnavailable
-from fastmon_daemon.broker import BrokerConnection, LinkStateChange
+from fastmon_daemon.broker import BrokerConnection, LinkStateChange, unacked_buffer
 from fastmon_daemon.testbed.stomp_broker import BrokerThread
 from tests.broker.links import DEADLINE_S, QUEUE, LinkRecorder, parameters, publish, running_link
 from tests.builders import logged
@@ -194,6 +194,33 @@ def test_the_buffer_is_limited_by_the_window(
         storage.next_stored()
     assert storage.ignored.get(timeout=DEADLINE_S)
     assert link.up
+
+
+def test_the_buffer_is_limited_in_bytes_though_the_broker_keeps_no_window(
+    server: BrokerThread, storage: FakeStorage, link: BrokerConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unacked_buffer, "MAX_BUFFERED_BYTES", 100_000)
+    storage.full.set()
+    for n in range(50):
+        publish(server, QUEUE, f"m{n} {'x' * 10_000}")
+    for _ in range(3):
+        storage.next_failed()
+    assert link.buffered <= 11
+    storage.full.clear()
+    for _ in range(50):
+        storage.next_stored()
+    assert link.up
+
+
+def test_a_link_whose_buffer_is_full_ends_cleanly(
+    server: BrokerThread, storage: FakeStorage, link: BrokerConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unacked_buffer, "MAX_BUFFERED_BYTES", 0)
+    storage.full.set()
+    publish(server, QUEUE, "m1")
+    publish(server, QUEUE, "m2")
+    storage.next_failed()
+    assert link.stop(DEADLINE_S)
 
 
 def test_a_message_that_could_not_be_parsed_is_parsed_again(

@@ -82,7 +82,8 @@ def snapshot(**changes: Any) -> dict[str, Any]:
         "runs": [run(), run("100013", state="complete", stfs_missing=0, missing=[], strip=strip(60), rate_hz=0.0)],
         "recent": [tf_file(120 - n // 7, 7 - n % 7, late=n == 3, backfilled=n == 3) for n in range(60)],
         "rates": {"bin_s": 5, "ends_at": "2026-11-21T20:56:55+00:00", "tf_files": [n * 7 % 60 for n in range(180)]},
-        "alarms": [alarm()], **changes,
+        "alarms": [alarm()],
+        "totals": {"runs": 2, "stfs": 160, "tf_files": 1120, "bytes": 0, "backfilled": 7, "duplicates": 1}, **changes,
     }  # fmt: skip
 
 

@@ -99,7 +99,7 @@ def test_run_is_unknown_after_blocked_output_and_recovers(transport: str) -> Non
             client.wait_for_log("connected to")
             send("start_run")
             for _ in range(99):  # more than pipe and queue hold
-                send("fastmon_status", status="ok", message="x" * 100_000)
+                send("fastmon_status", status="ok", details=["x" * 100] * 1000)
                 client.wait_until_blocked()
             threading.Event().wait(2 * LATE_S)
             experiment.publish(1)

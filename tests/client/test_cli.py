@@ -183,8 +183,8 @@ def test_sigint_works_if_the_parent_ignored_it(words, code):
 def test_blocked_output_does_not_delay_the_end(monitor, end):
     more = ("--for", "4s") if end == "--for" else ()
     with connected_client(monitor, *more) as client:
-        for number in range(40):  # far more than fits into a pipe
-            monitor.deliver(tf(number, tf_filename=f"{number}{'x' * 9000}"))
+        for number in range(400):  # far more than fits into a pipe
+            monitor.deliver(tf(number, tf_filename=f"{number}{'x' * 200}"))
         client.wait_until_blocked()
         if end == "SIGTERM":
             client.signal(signal.SIGTERM)

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 import requests
+from prometheus_client.parser import text_string_to_metric_families
 
 from fastmon_client.dashboard.auth import is_loopback
 from fastmon_client.dashboard.broadcaster import event, spans
 from tests.client.dashboard_server import Served, served
-from tests.client.snapshots import run, snapshot, strip
-from tests.processes import DEADLINE_S
+from tests.client.snapshots import dead, run, snapshot, strip
+from tests.processes import DEADLINE_S, wait_until
 
 TOKEN = "a-token-that-nobody-guesses"
 PATHS = ("/", "/events", "/static/page.js", "/static/uplot/uPlot.esm.js")
@@ -151,3 +152,38 @@ def test_page_that_stopped_reading_does_not_delay_the_end() -> None:
             received = b""
             while b"event:" not in received:  # the server keeps the unread rest
                 received += asleep.recv(1024)
+
+
+def samples(page: str) -> dict[str, float]:
+    return {
+        f"{sample.name}{list(sample.labels.values())}": sample.value
+        for family in text_string_to_metric_families(page)
+        for sample in family.samples
+    }
+
+
+def test_metrics_show_stream_pages_and_alarms() -> None:
+    shown = snapshot()
+    shown["alarms"] = [{**shown["alarms"][0], "kind": "run_stale", "until": None}]
+    with served(lambda: shown) as running:
+        seen = samples(get(running, "/metrics").text)
+        assert (seen["fastmon_dashboard_connection['LIVE']"], seen["fastmon_dashboard_connection['DEAD']"]) == (1, 0)
+        assert seen["fastmon_dashboard_pages[]"] == 0
+        assert seen["fastmon_dashboard_tf_files_total[]"] == shown["totals"]["tf_files"]
+        assert seen["fastmon_dashboard_alarms['run_stale']"] == 1
+        assert seen["process_resident_memory_bytes[]"] > 0
+        with requests.get(f"{running.url}/events", timeout=DEADLINE_S, stream=True) as page:
+            lines = page.iter_lines()  # kept: the connection ends with it
+            next(lines)
+            assert samples(get(running, "/metrics").text)["fastmon_dashboard_pages[]"] == 1
+        wait_until(lambda: samples(get(running, "/metrics").text)["fastmon_dashboard_pages[]"] == 0, "it is closed")
+        shown["connection"] = dead()["connection"]
+        later = samples(get(running, "/metrics").text)
+        assert later["fastmon_dashboard_connection['DEAD']"] == 1
+        assert later.keys() == seen.keys(), "no series appears with its first event"
+
+
+def test_a_probe_needs_no_token_but_metrics_do(locked: Served) -> None:
+    assert (get(locked, "/livez").status_code, get(locked, "/livez").text) == (200, "alive\n")
+    assert get(locked, "/metrics").status_code == 401
+    assert get(locked, "/metrics", headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 200

@@ -12,7 +12,7 @@ import requests
 from loguru import logger
 
 from fastmon_client.dashboard import connections
-from fastmon_client.dashboard.log_throttle import INTERVAL_S, LogThrottle, throttled_libraries
+from fastmon_client.log_throttle import INTERVAL_S, LogThrottle, throttled_libraries
 from tests.client.dashboard_server import Served, served
 from tests.client.snapshots import snapshot
 from tests.processes import DEADLINE_S
@@ -120,7 +120,7 @@ def test_long_headers_are_refused(headers: bytes) -> None:
 
 
 def test_bad_requests_make_one_line_of_log(log_lines: list[str]) -> None:
-    with served(snapshot) as dashboard:
+    with throttled_libraries(), served(snapshot) as dashboard:
         for _ in range(20):
             with connected(dashboard, b"\x16\x03\x01\r\n\r\n") as sock:
                 assert is_closed_by_server(sock)
@@ -141,7 +141,7 @@ def test_throttle_counts_what_it_held_back(log_lines: list[str]) -> None:
 def test_errors_of_libraries_have_no_traceback(log_lines: list[str]) -> None:
     import logging
 
-    with throttled_libraries(LogThrottle()):
+    with throttled_libraries():
         for _ in range(5):
             try:
                 raise OSError(24, "Too many open files")

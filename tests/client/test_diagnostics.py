@@ -6,6 +6,7 @@ import json
 import socket
 import ssl
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,10 @@ from fastmon_client import __version__
 from fastmon_client.cli import cli
 from fastmon_client.diagnostics import DiagnosticResult, Diagnostics
 from fastmon_client.monitor_session import MonitorSession
+from fastmon_client.monitor_tables import MonitorUnavailable, Tables
 from fastmon_daemon.testbed.monitor import MonitorThread
 from tests.client.scripted_server import Answer, ScriptedServer, certified, response, status_response, trust_in
+from tests.monitor.scripted_monitor import dripping
 
 TOKEN = "f" * 40
 
@@ -141,5 +144,35 @@ def test_summary_with_a_wrong_base_url_names_the_setting(monitor: MonitorThread)
     assert f"check --monitor-url (SWF_MONITOR_URL): {monitor.url}/elsewhere" in done.output
 
 
+@pytest.mark.field("19")
+def test_summary_of_something_else_than_a_number_says_what_to_write() -> None:
+    done = CliRunner().invoke(cli, ["summary", "--run", "300123.0"])
+    assert done.exit_code == 2
+    assert "'300123.0' is not a valid run number: write digits only." in " ".join(done.output.split())
+
+
 def test_version_is_printed() -> None:
     assert CliRunner().invoke(cli, ["version"]).output == f"fastmon-client {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX-Long: ",
+        b"",
+    ],
+    ids=["body", "chunk", "header", "status line"],
+)
+def test_an_endlessly_slow_response_ends_the_check(monkeypatch: pytest.MonkeyPatch, begin: bytes) -> None:
+    """Each byte arrives before the timeout of a silence."""
+    monkeypatch.setattr("fastmon_client.diagnostics.RESPONSE_TIMEOUT_S", 1.0)
+    monkeypatch.setattr("fastmon_client.transport.MAX_HEAD_S", 1.0)
+    monkeypatch.setattr("fastmon_client.monitor_tables.MAX_RESPONSE_S", 1.0)
+    with answering(dripping(begin)) as server:
+        last = check_all(server.url)[-1]
+        with closing(Tables(MonitorSession(url=server.url, token=str))) as tables, pytest.raises(MonitorUnavailable):
+            tables.runs()
+    assert (last.what, last.ok) == ("REST", False)
+    assert "the response of the monitor was not complete in time" in last.detail

@@ -42,8 +42,19 @@ def test_complete_events_do_not_count_for_the_length_of_a_later_one():
     assert splitter.feed(long + long[:-2]) == long
 
 
-def test_endless_event_is_rejected():
+@pytest.mark.parametrize("end", [b"\n\n", b"\r\n\r\n", b"\r\r"])
+@pytest.mark.parametrize("piece", [1000, 65536, 10**9])
+def test_long_event_is_skipped_and_the_next_one_is_read(end, piece):
+    cutter, stream = EventSplitter(), end.join([b"data: a", b"data: " + b"x" * 3 * MAX_EVENT_BYTES, b"data: b", b""])
+    found = b"".join(cutter.feed(stream[at : at + piece]) for at in range(0, len(stream), piece))
+    if piece < MAX_EVENT_BYTES:
+        assert (found, cutter.skipped) == (end.join([b"data: a", b"data: b", b""]), 1)
+    assert found.endswith(b"data: b" + end)
+
+
+def test_endless_event_is_not_kept():
     cutter = EventSplitter()
-    cutter.feed(b"data: " + b"x" * (MAX_EVENT_BYTES - 6))
-    with pytest.raises(ValueError, match="more than"):
-        cutter.feed(b"x")
+    for _ in range(20):
+        assert cutter.feed(b"x" * (MAX_EVENT_BYTES // 2)) == b""
+        assert len(cutter._kept) <= MAX_EVENT_BYTES
+    assert cutter.skipped == 1

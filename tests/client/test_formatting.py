@@ -12,6 +12,7 @@ import pytest
 
 from fastmon_client.app_state import AppState
 from fastmon_client.formatting import escape, gaps, lag, line, size
+from fastmon_client.log_throttle import LogThrottle
 from fastmon_client.message_filter import MessageFilter
 from fastmon_client.output import JsonLines, Quiet
 from fastmon_client.stream import message_of
@@ -142,7 +143,7 @@ def test_gaps_are_formatted_as_ranges():
     ],
 )
 def test_json_line_is_the_message_plus_two_members(body, capsys):
-    message = message_of(body)
+    message = message_of(body, LogThrottle())
     output = JsonLines()
     output.write(message, backfilled=True)
     output.flush()

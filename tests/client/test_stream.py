@@ -96,7 +96,7 @@ def test_event_is_returned_from_an_open_response(pieces):
 
 
 def test_megabyte_in_small_chunks_is_one_event():
-    long = {"a": "ü\u2028" * 200_000}
+    long = {str(number): "ü\u2028" * 100 for number in range(1500)}
     sent = OPEN + event(json.dumps(long, ensure_ascii=False))
     with ScriptedServer(holding(*(sent[at : at + 128] for at in range(0, len(sent), 128)))) as server:
         assert first(stream_of(server), 1) == [long]
@@ -128,7 +128,7 @@ def test_invalid_event_is_skipped(log):
     events = [event(data) for data in ("half{", "[1]", "null", "[" * 100_000, '{"a": NaN}')]
     with ScriptedServer(holding(OPEN, *events)) as server:
         assert first(stream_of(server), 1) == [{"a": None}]
-    assert sum("skipped" in text for text in log) == 4
+    assert sum("skipped" in text for text in log) == 1  # the others are counted, see LogThrottle
 
 
 @pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden"])

@@ -77,6 +77,20 @@ def test_the_stf_that_was_meant_is_named(outbox: Outbox, word: str) -> None:
     assert "did you mean" not in call("inspect", "other.stf", "--db", str(outbox.path)).stderr
 
 
+@pytest.mark.field("19")
+@pytest.mark.parametrize(
+    "words", [("verdict",), ("inspect", "--run"), ("purge", "--yes", "--run"), ("reconcile", "--run")]
+)
+def test_a_run_that_is_no_plain_number_is_answered_with_what_is_accepted(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("FASTMON_NAMESPACE", "ns")
+    result = call(*words, "100014.0", "--db", str(outbox.path))
+    assert result.exit_code in (1, 2, 3)
+    assert "in digits only" in str(result.exception) + result.output
+    assert "in digits only" not in call("verdict", "100015", "--db", str(outbox.path)).output
+
+
 @pytest.mark.field("29")
 def test_the_setting_that_was_meant_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
@@ -15,7 +17,14 @@ import pytest
 from fastmon_daemon.base.errors import LinkDown
 from fastmon_daemon.engine import CallPools
 from fastmon_daemon.engine.circuit_breakers import MAX_PROBE_INTERVAL_S
-from fastmon_daemon.engine.concurrency_limits import BACKGROUND_THREADS, PROBES_PER_LINK, monitor_connections
+from fastmon_daemon.engine.concurrency_limits import (
+    BACKGROUND_THREADS,
+    BASELINE_S,
+    INITIAL_LIMIT,
+    PROBES_PER_LINK,
+    ConcurrencyLimit,
+    monitor_connections,
+)
 from fastmon_daemon.engine.tasks import BackgroundTask
 from fastmon_daemon.outbox import Outbox
 from tests.builders import FakeTestbed, Silent, named, turn_until
@@ -122,15 +131,106 @@ def test_no_call_to_the_monitor_waits_for_a_connection() -> None:
 
 
 def test_a_shutdown_drops_calls_that_have_not_started() -> None:
-    pools, go_on, started = CallPools.with_threads(1, links=1), threading.Event(), threading.Event()
+    pools, go_on, started = CallPools.with_threads(1, links=1), threading.Event(), threading.Barrier(3)
 
     def call() -> None:
-        started.set()
+        started.wait(60)
         go_on.wait(60)
 
-    first, second = pools.stf_calls.submit(call), pools.stf_calls.submit(call)
-    assert started.wait(60)
+    *running, waiting = [pools.stf_calls.submit(call) for _ in range(3)]
+    started.wait(60)
     pools.shutdown(wait=False)
     go_on.set()
-    assert first.result(60) is None
-    assert second.cancelled()
+    assert [each.result(60) for each in running] == [None, None]
+    assert waiting.cancelled()
+
+
+class OtherSide:
+    """Answers after *alone_s*, and at most *per_second* calls in a second; seen through a `ConcurrencyLimit`."""
+
+    def __init__(self, alone_s: float, per_second: float = math.inf, *, most: int = 32) -> None:
+        self.alone_s = alone_s
+        self.per_second = per_second
+        self.now = 100.0
+        self.limit = ConcurrencyLimit(most, queued=3, monotonic=lambda: self.now)
+        self.most_seen = 0
+
+    @property
+    def answer_s(self) -> float:
+        return max(self.alone_s, self.limit.in_flight / self.per_second)
+
+    def run(self, seconds: float) -> None:
+        """Keep as many calls in flight as the limit allows."""
+        end, in_flight = self.now + seconds, deque[tuple[float, float]]()
+        while self.now < end:
+            self.most_seen = max(self.most_seen, self.limit.limit)
+            while len(in_flight) < self.limit.limit:
+                self.limit.started(1)
+                in_flight.append((self.now, max(self.now + self.answer_s, in_flight[-1][1] if in_flight else 0.0)))
+            started_at, ended_at = in_flight.popleft()
+            self.now = max(self.now, ended_at)
+            self.limit.ended(self.now - started_at, succeeded=True, failed=False)
+        for started_at, _ in in_flight:
+            self.limit.ended(self.now - started_at, succeeded=False, failed=False)
+
+
+def test_a_far_monitor_gets_as_many_calls_as_the_bound_allows() -> None:
+    far = OtherSide(alone_s=0.05)
+    far.run(2)
+    assert far.limit.limit == 32
+
+
+def test_a_monitor_of_one_process_is_kept_at_work_and_no_more() -> None:
+    """18 ms alone, 100 calls a second: two calls at once saturate it, more than that wait."""
+    monitor = OtherSide(alone_s=0.018, per_second=100)
+    monitor.run(10)
+    for _ in range(60):
+        monitor.run(5)
+        assert 3 <= monitor.limit.limit <= 6, "also after the baseline has been measured again and again"
+
+
+@pytest.mark.parametrize("most", [8, 32])
+def test_a_monitor_that_slows_down_sees_few_calls_within_seconds_and_as_long_as_it_is_slow(most: int) -> None:
+    monitor = OtherSide(alone_s=0.02, most=most)
+    monitor.run(5)
+    assert monitor.limit.limit == most
+    monitor.alone_s = 2.0
+    monitor.run(5)
+    for _ in range(60):
+        assert monitor.limit.limit <= 5
+        monitor.run(5)
+    monitor.alone_s = 0.02
+    monitor.run(5)
+    assert monitor.limit.limit == most
+
+
+def test_a_path_that_became_longer_is_measured_anew() -> None:
+    monitor = OtherSide(alone_s=0.02)
+    monitor.run(10)
+    monitor.alone_s = 0.06
+    monitor.run(3 * BASELINE_S)
+    assert monitor.limit.limit == 32
+
+
+def test_failures_of_calls_that_were_in_flight_together_halve_the_limit_once() -> None:
+    other = OtherSide(alone_s=0.05)
+    other.run(2)
+    other.limit.started(20)
+    other.now += 1.0
+    for _ in range(20):
+        other.limit.ended(1.0, succeeded=False, failed=True)
+    assert other.limit.limit == 16
+    for _ in range(10):
+        other.limit.started(1)
+        other.now += 1.0
+        other.limit.ended(1.0, succeeded=False, failed=True)
+    assert other.limit.limit == 1
+
+
+def test_a_limit_does_not_grow_while_nobody_uses_it() -> None:
+    limit = ConcurrencyLimit(32, queued=3, monotonic=lambda: 0.0)
+    for _ in range(100):
+        limit.started(1)
+        limit.ended(0.05, succeeded=True, failed=False)
+    assert limit.limit == INITIAL_LIMIT
+    assert ConcurrencyLimit(4, queued=3, monotonic=lambda: 0.0).limit == 4

@@ -19,7 +19,7 @@ from fastmon_daemon.runs.tracked_runs import TrackedRuns
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.statechart import load_statechart
 from fastmon_daemon.testbed.monitor import MonitorThread
-from tests.builders import FakeTestbed, named, settle, turn_until
+from tests.builders import FakeTestbed, logged, named, settle, turn_until
 from tests.monitor.test_stf_registrar import BEGAN, TOKEN, post, rows
 
 FIRST, SECOND = 300001, 300002
@@ -316,3 +316,22 @@ def test_a_sample_that_was_drawn_again_survives_a_lost_answer(lab: Lab) -> None:
     assert stf.plan is not None
     assert (stf.state, stf.plan.tf_count) == ("completed", 300)
     assert [tf.adopted for tf in stf.tfs] == [None, None]
+
+
+@pytest.mark.field("1")
+def test_a_row_that_a_stage_report_read_shows_the_names_of_another_run(lab: Lab) -> None:
+    """No call is made for each STF of a run whose first was in order; the stage reports read the rows anyway."""
+    lab.register(SECOND, "of-its-own.stf")
+    (clean,) = lab.process(SECOND, "of-its-own.stf")
+    for name in ("swf.000001.stf", "swf.000002.stf"):
+        lab.register(FIRST, name)
+    (first,) = lab.process(SECOND, "swf.000001.stf")
+    assert first.state == "completed", "it was not asked for"
+    keys = {row["stf_filename"]: row["run"] for row in rows(lab.server, "stf-files")}
+    with logged("ERROR") as lines:
+        for stf in (clean, first, first):
+            lab.parents.row_was_read(stf, keys[stf.filename])
+        lab.parents.row_was_read(first, None)
+    (second,) = lab.process(SECOND, "swf.000002.stf")
+    assert second.state == "failed"
+    assert [line.split(":")[0] for line in lines] == ["swf.000001.stf"]

@@ -27,8 +27,8 @@ the monitor's table of TF files and the announcements on the topic are compared 
   its TF files that is not in the monitor or was never announced.
 - **registered twice**: a TF file in the monitor that is not in the outbox, has another range, size, STF or id there, or
   overlaps another TF file; or an STF whose TF files are not the sample drawn for it.
-- **announced twice**: announcements beyond one per TF file. At most {workers} for each cut: those in flight, one per
-  worker. None on Artemis, which drops messages with an event id that it has seen.
+- **announced twice**: announcements beyond one per TF file. At most {workers} for each cut: those in flight
+  (FASTMON_WORKERS). None on Artemis, which drops messages with an event id that it has seen.
 - **illegal histories**: STFs whose history does not follow the transitions of `statecharts/stf.yaml`, each transition
   once per life.
 - **recovered in**: seconds from the end of the fault (the link is up again, the last restart) until the last STF was

@@ -12,13 +12,14 @@ from typing import Any
 
 from fastmon_daemon.base.clock import parse_timestamp, utcnow
 from fastmon_daemon.outbox import open_for_reading
+from fastmon_daemon.settings.fields import AUTO_WORKERS
 from fastmon_daemon.testbed.monitor import MonitorThread
 from fastmon_daemon.testbed.monitor.file_tables import FASTMON_FILES, STF_FILES
 from tests.faults.account import Account, account_of, read_stfs
 from tests.faults.other_agents import BrokerControl, OtherAgents
 from tests.processes import BaseTestbed, BrokerAccess, name, wait_until
 
-WORKERS = 4
+WORKERS = AUTO_WORKERS
 """The daemon's default: the most announcements that can be in flight at a cut."""
 
 

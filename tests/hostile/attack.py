@@ -116,6 +116,7 @@ class Scene(LiveTestbed):
         log: Path | None = None,
         feed: bool = True,
         max_rss_mb: float = MAX_RSS_MB,
+        max_descriptors: int = MAX_DESCRIPTORS,
     ) -> Iterator[None]:
         """Measure *child* during the block; afterwards its cost must be within the limits, and no STF lost.
 
@@ -129,17 +130,17 @@ class Scene(LiveTestbed):
         try:
             yield
             assert child.poll() is None, f"it ended with {child.returncode}\n{self.log()[-3000:]}"
-            completed = len(self._completed(self.sent[first:]))
+            completed = len(self._completed(self.sent[first:])) if feed else None
             seconds, rss_mb, descriptors, log_kb = meter.end()
         finally:
             stop.set()
             if feed:
                 feeder.join()
         lost = self._lost(self.sent[first:]) if feed else None
-        self.cost = Cost(seconds, rss_mb, descriptors, log_kb, completed if feed else None, lost)
+        self.cost = Cost(seconds, rss_mb, descriptors, log_kb, completed, lost)
         assert rss_mb < max_rss_mb, self.cost
         assert log_kb < MAX_LOG_KB, self.log()[-3000:]
-        assert descriptors < MAX_DESCRIPTORS, self.cost
+        assert descriptors < max_descriptors, self.cost
         assert not lost, self.log()[-3000:]
 
     def send(self) -> None:

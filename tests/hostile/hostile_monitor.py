@@ -10,8 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-Change = Callable[[str, str, int, bytes], bytes | None]
-"""(method, path, status, body of the answer) -> another body, or None for the true one."""
+Change = Callable[[str, str, int, bytes], tuple[int, bytes] | None]
+"""(method, path, status, body of the answer) -> another status and body, or None for the true ones."""
 
 
 class HostileMonitor:
@@ -68,8 +68,7 @@ class HostileMonitor:
             said = answer.read()
             status = answer.status
         target.close()
-        changed = change(request.command, request.path, status, said)
-        content = said if changed is None else changed
+        status, content = change(request.command, request.path, status, said) or (status, said)
         request.send_response(status)
         request.send_header("Content-Type", "application/json")
         request.send_header("Content-Length", str(len(content)))

@@ -38,7 +38,7 @@ class OddRows:
         self._random = random.Random(7)
         self.count = 0
 
-    def __call__(self, method: str, path: str, status: int, body: bytes) -> bytes | None:
+    def __call__(self, method: str, path: str, status: int, body: bytes) -> tuple[int, bytes] | None:
         if status not in (200, 201) or self._random.random() < 0.5:
             return None
         answer = json.loads(body)
@@ -49,7 +49,7 @@ class OddRows:
         field, mark = self._random.choice(list(rows[0])), "@odd@"
         rows[self._random.randrange(len(rows))][field] = mark
         values = ODD if field in NAMES else ODD + ODD_TIMES  # which would be a name that is another one
-        return json.dumps(answer).replace(f'"{mark}"', self._random.choice(values)).encode()
+        return status, json.dumps(answer).replace(f'"{mark}"', self._random.choice(values)).encode()
 
 
 @attack(

@@ -144,6 +144,34 @@ def test_once_ingests_the_files_that_exist_and_announces_without_a_subscription(
     assert testbed.states() == {"completed": 1}
 
 
+def test_once_goes_on_with_its_work_while_a_file_still_grows(testbed: LiveTestbed) -> None:
+    folder = testbed.folder / "data"
+    folder.mkdir()
+    (folder / file_of(3)).write_bytes(b"three")
+    growing = (folder / file_of(4)).open("wb", buffering=0)
+    once = testbed.start("run", "--once", "--mode", "continuous", **{**QUICK, "FASTMON_WATCH_DIRS": str(folder)})
+
+    def is_done_while_it_grows() -> bool:
+        growing.write(b"x")
+        return testbed.states() == {"completed": 1}
+
+    with growing:
+        wait_until(is_done_while_it_grows, "the first file is processed")
+        assert once.poll() is None
+    assert once.wait(40) == 0
+    assert testbed.states() == {"completed": 2}
+
+
+def test_once_that_cannot_store_a_file_says_that_work_remains(testbed: LiveTestbed) -> None:
+    folder = testbed.folder / "data"
+    folder.mkdir()
+    (folder / file_of(3)).write_bytes(b"three")
+    limits = {**QUICK, "FASTMON_WATCH_DIRS": str(folder), "FASTMON_MIN_FREE_MB": "1000000000"}
+    done = testbed.call("run", "--once", "--mode", "continuous", **limits)
+    assert "could not be stored" in done.stderr
+    assert done.returncode == 1, done.stderr
+
+
 def test_a_missing_folder_is_a_configuration_error(testbed: LiveTestbed) -> None:
     done = testbed.call("run", **{**QUICK, "FASTMON_WATCH_DIRS": "/nowhere/at/all"})
     assert done.returncode == 78

@@ -14,8 +14,10 @@ from loguru import logger
 from fastmon_daemon.actions.operator_actions import ActionRequest, OperatorActions
 from fastmon_daemon.base import failpoints
 from fastmon_daemon.base.errors import StorageUnavailable
+from fastmon_daemon.intake import handler as handler_module
 from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.outbox import Origin, Outbox, open_outbox
+from fastmon_daemon.runs.tracked_runs import MAX_RUNS, TrackedRuns
 from fastmon_daemon.statechart import load_statechart
 from tests.builders import HandClock, handle, logged, named
 from tests.messages.test_inbound import ready
@@ -228,3 +230,35 @@ def test_messages_of_other_namespaces_beside_our_own_are_not_warned_of(
         handle(handler, ready(namespace="torre2"))
     logger.remove(sink)
     assert lines == []
+
+
+def test_a_flood_of_one_kind_is_one_log_line_an_interval_and_pushes_no_other_rejected_message_out(
+    handler: MessageHandler, outbox: Outbox, time: HandClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handler_module, "STORED_PER_INTERVAL", 20)
+    handler = MessageHandler(
+        outbox.path, "torre1", "a", (load_statechart("stf"), load_statechart("run")), clock=time.clock()
+    )
+    with logged("ERROR") as lines:
+        handle(handler, b"not JSON")
+        for number in range(500):
+            handle(handler, ready(filename="x" * (241 + number)))
+        time.pass_(seconds=handler_module.LOG_INTERVAL_S + 1)
+        handle(handler, ready())
+    assert [line.split(":")[:2] for line in lines] == [
+        ["message rejected", " not JSON"],
+        ["message rejected", " filename"],
+        ["messages rejected", " 499 more in 60 s"],
+    ]
+    assert outbox.rejected_count() == 21
+    assert outbox.counters()["rejected_dropped"] == 480
+
+
+def test_the_runs_that_somebody_invents_are_not_remembered_for_ever() -> None:
+    runs = TrackedRuns()
+    busy = runs.get("ns", "first")
+    busy.sends_summary = True
+    for number in range(3 * MAX_RUNS):
+        runs.get("ns", str(number))
+    assert len(runs.all()) == MAX_RUNS
+    assert runs.get("ns", "first") is busy

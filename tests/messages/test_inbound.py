@@ -185,7 +185,7 @@ def test_a_message_without_namespace_is_accepted_and_recognized(namespace: str |
         ("null", "null"),
         ("3", "a number"),
         ("[" * 100_000, "not JSON"),
-        ("x" * 5_000_000, "5000000 bytes"),
+        ("x" * 5_000_000, "more than 1048576 bytes"),
         (ready(size_bytes=float("nan")), "NaN"),
         (ready(run_id=None), "run_id"),
         (ready(run_id=True), "run_id"),

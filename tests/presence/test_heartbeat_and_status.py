@@ -420,3 +420,18 @@ def test_an_error_of_ours_is_one_line_and_another_has_its_traceback() -> None:
     ours, other = lines
     assert ours == "status: outbox.db: cannot be opened; repetitions are not logged\n"
     assert "Traceback" in other
+
+
+@pytest.mark.field("19")
+def test_one_cause_that_several_workers_meet_is_told_once_and_so_is_its_end() -> None:
+    errors, cause = WorkerErrors(), "outbox.db: cannot be opened: Too many open files"
+    with logged("INFO") as lines:
+        for worker in ("heart-beat", "stages", "status"):
+            errors.failed(worker, StorageUnavailable(cause))
+        assert set(errors.now()) == {"heart-beat", "stages", "status"}
+        errors.failed("status", StorageUnavailable("outbox.db: full"))
+        for worker in ("heart-beat", "stages", "status"):
+            errors.worked(worker)
+    ending = "repetitions are not logged\n"
+    assert lines[:2] == [f"heart-beat: {cause}; {ending}", f"status: outbox.db: full; {ending}"]
+    assert lines[2:] == ["stages: works again\n", "status: works again\n"]

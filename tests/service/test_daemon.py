@@ -318,11 +318,12 @@ def test_without_broker_and_monitor_it_runs_and_waits(testbed: LiveTestbed) -> N
 @pytest.mark.field("29")
 def test_a_broker_that_is_lost_is_logged_once_with_its_remedy(testbed: LiveTestbed) -> None:
     testbed.daemon()
+    ups = [f"link {link} is up: connected to the broker" for link in ("to the broker", "for announcements")]
+    wait_until(lambda: all(up in testbed.log() for up in ups), "both are connected")
     testbed.broker.stop()
     faults = [f"link {link} is down: " for link in ("to the broker", "for announcements")]
     wait_until(lambda: all(fault in testbed.log() for fault in faults), "both connections are lost")
     testbed.broker.start()
-    ups = [f"link {link} is up: connected to the broker" for link in ("to the broker", "for announcements")]
     wait_until(lambda: all(testbed.log().count(up) == 2 for up in ups), "both are back")
     told = [line for line in testbed.log().splitlines() if " ERROR " in line or " WARNING " in line]
     assert sorted(line.partition("link ")[2].partition(" is ")[0] for line in told) == [
@@ -393,3 +394,24 @@ def test_the_log_of_the_database_shrinks_when_a_long_reader_ends(testbed: LiveTe
         reader.execute("commit")
         wait_until(lambda: log.stat().st_size <= MAX_LOG_BYTES, "the log has shrunk")
     assert testbed.states() == {"completed": len(stfs)}
+
+
+@pytest.mark.field("1")
+def test_names_of_another_run_are_found_out_before_the_next_poll(testbed: LiveTestbed) -> None:
+    """The first STF of run 100015 is in order; the monitor knows its later names as STFs of run 100014."""
+    key = testbed._post("runs/", {"run_number": 100015, "start_time": "2026-11-21T21:56:56"})["run_id"]
+    testbed._post("stf-files/", {"run": key, "stf_filename": "swf.100015.000001.stf"})
+    testbed.register(2, 3)
+    testbed.daemon(FASTMON_RECONCILE="off")
+
+    def announce(filename: str) -> None:
+        testbed.publish({"msg_type": "stf_ready", "run_id": "100015", "filename": filename})
+
+    announce("swf.100015.000001.stf")
+    testbed.wait_for(completed=1)
+    announce(name(2))
+    told = f"{name(2)}: the monitor knows it as an STF of another run than 100015"
+    wait_until(lambda: told in testbed.log(), "the stage report has read its row")
+    announce(name(3))
+    wait_until(lambda: testbed.states().get("failed") == 1, "it was asked for")
+    assert {row["stf_file"] for row in testbed.rows("fastmon-files")} == {"swf.100015.000001.stf", name(2)}

@@ -200,7 +200,7 @@ def test_without_home_the_database_needs_a_setting(tmp_path: Path) -> None:
         ("FASTMON_TF_FILES_PER_STF", "1000", "from 1 to 999"),
         ("FASTMON_TF_SIZE_FRACTION", "0", "above 0 and at most 1"),
         ("FASTMON_TF_SEQUENCE_START", "-1", "from 0"),
-        ("FASTMON_WORKERS", "65", "from 1 to 64"),
+        ("FASTMON_WORKERS", "65", "from 1 to 64, or auto"),
         ("FASTMON_STUCK_AFTER", "0", "above 0"),
         ("FASTMON_STUCK_AFTER", "inf", "above 0"),
         ("FASTMON_LATE_ANNOUNCE_RATE", "-1", "of at least 0"),

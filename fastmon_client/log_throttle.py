@@ -49,16 +49,11 @@ class _Handler(logging.Handler):
 
 
 @contextmanager
-def throttled_libraries(log: LogThrottle) -> Iterator[None]:
-    """Pass the warnings of uvicorn and asyncio through *log*."""
-    handler, loggers = _Handler(log), [logging.getLogger(name) for name in ("uvicorn.error", "asyncio")]
-    before = [each.propagate for each in loggers]
-    for each in loggers:
-        each.addHandler(handler)
-        each.propagate = False
+def throttled_libraries() -> Iterator[None]:
+    """Pass the warnings of all libraries (uvicorn, asyncio, stomp.py, urllib3) on to our log."""
+    handler, root = _Handler(LogThrottle()), logging.getLogger()
+    root.addHandler(handler)
     try:
         yield
     finally:
-        for each, propagates in zip(loggers, before, strict=True):
-            each.removeHandler(handler)
-            each.propagate = propagates
+        root.removeHandler(handler)
