@@ -48,6 +48,8 @@ def _settings(context: ProcessContext, running: DaemonState | None) -> CheckResu
     if settings.unknown:
         names = "; ".join(map(describe_unknown, settings.unknown))
         return warning(f"{found}; {names}", "correct or unset them")
+    if settings.exposed:
+        return warning(f"{found}; {'; '.join(settings.exposed)}", "then change the secret: others may have read it")
     if running is not None and (others := ", ".join(_differences(settings, running))):
         hint = "restart the daemon to apply these settings, or set those of the daemon here"
         return warning(f"{found}; the running daemon has other values: {others}", hint)

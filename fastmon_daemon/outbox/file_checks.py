@@ -25,7 +25,7 @@ QUICK_CHECK_S = 2.0
 """Limit of the content check in seconds, so that a large database does not delay the start."""
 
 
-def check_local_file_system(path: Path, mounts: Path = Path("/proc/mounts")) -> None:
+def check_local_file_system(path: Path, mounts: Path = Path("/proc/self/mounts")) -> None:
     """Raises: StorageError if *path* is on a network file system, whose locks and syncs are not reliable."""
     kind = file_system_of(path, mounts)
     if kind in _NETWORK_FILE_SYSTEMS:

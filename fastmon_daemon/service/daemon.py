@@ -269,7 +269,7 @@ class Daemon:
         return ProcessState(
             stalled_s=self.liveness.age_s if self.liveness.is_stalled else None,
             fault=self.engine.fault,
-            intake_fault=self._brokers.intake_fault,
+            intake_fault=self._brokers.intake_fault or (self._watcher.fault() if self._watcher else ""),
             worker_errors=self.errors.now(),
         )
 
