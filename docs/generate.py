@@ -56,6 +56,7 @@ _METRICS_HEAD = "| Name | Type | Labels | Meaning |\n|---|---|---|---|\n"
 
 _INTRODUCTION = """\
 # Settings of fastmon-daemon. Copy this file to .env in the working folder, or to ~/.env, and uncomment what you change.
+# Keep it to yourself (chmod 600): a file that others can write is refused, a secret that others can read is warned of.
 # Environment variables override .env, and .env overrides ~/.env. An empty value counts as not set.
 # One NAME=value a line; values with spaces in quotes. A line that cannot be read is an error (exit code 78).
 """

@@ -87,7 +87,7 @@ def start(
     stop_conditions = StopConditions(count=count, until_end_run=until is not None)
     session = session_options.session(
         message_types,
-        Environment.of_process().values,
+        _environment().values,
         output=output,
         stop_conditions=stop_conditions,
         intervals=intervals,
@@ -157,7 +157,7 @@ def summary(monitor_url: str | None, run_number: int, as_json: bool) -> None:
     """
     log_to_stderr("INFO")
     try:
-        run = fetch_run(monitor_from(monitor_url, Environment.of_process().values), run_number)
+        run = fetch_run(monitor_from(monitor_url, _environment().values), run_number)
     except SummaryUnavailable as exc:
         if as_json:  # a program that reads stdout finds the error there, too
             click.echo(json.dumps({"error": str(exc), "exit_code": exc.code}))
@@ -204,7 +204,7 @@ def dashboard(
     from fastmon_client.dashboard.details import SUMMARY, Summaries, TableDetails
 
     log_to_stderr("INFO")
-    variables = Environment.of_process().values
+    variables = _environment().values
     summaries = Summaries()
     session = session_options.session((*options.SHOWN_TYPES, SUMMARY), variables, output=summaries, intervals=intervals)
     monitor = monitor_from(session_options.monitor_url, variables)
@@ -233,7 +233,7 @@ def status(monitor_url: str | None, transport: str, topic: str | None, as_json: 
     cannot be written, 78 invalid .env file.
     """
     log_to_stderr("ERROR")
-    environment = Environment.of_process()
+    environment = _environment()
     monitor = monitor_from(monitor_url, environment.values)
     broker = broker_from(topic, environment.values) if transport == "stomp" else None
     settings = settings_with_sources(monitor_url, environment, topic)
@@ -256,6 +256,14 @@ def status(monitor_url: str | None, transport: str, topic: str | None, as_json: 
 def version() -> None:
     """Print the version."""
     click.echo(f"fastmon-client {__version__}")
+
+
+def _environment() -> Environment:
+    """The environment of this process; warns of secrets that others can read."""
+    environment = Environment.of_process()
+    for warning in environment.exposed:
+        click.echo(f"fastmon-client: {escape(warning)}", err=True)
+    return environment
 
 
 def log_to_stderr(level: str) -> None:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
-from fastmon_client.files import read_env_file
+from fastmon_client.files import exposed, is_secret, read_env_file
 
 
 class Environment:
@@ -23,6 +24,8 @@ class Environment:
         """Raises: SettingsError, with file and line, if a file cannot be read whole."""
         self.values: dict[str, str] = {}
         self._sources: dict[str, str] = {}
+        self.exposed: list[str]
+        """Warnings of files that contain a secret and that other users can read."""
         layers = {
             "~/.env": read_env_file(home / ".env") if home else {},
             ".env": read_env_file(working_folder / ".env") if working_folder else {},
@@ -32,6 +35,12 @@ class Environment:
             present = {name: text.strip() for name, text in layer.items() if text.strip()}
             self.values |= present
             self._sources |= dict.fromkeys(present, source)
+        files = [folder / ".env" for folder, source in ((home, "~/.env"), (working_folder, ".env"))
+                 if folder and any(map(is_secret, layers[source]))]  # fmt: skip
+        with suppress(ValueError):  # no home folder: reported when the secret is read
+            files += [from_home(text) for name, text in self.values.items() if is_secret(name.removesuffix("_FILE"))
+                      and name.endswith("_FILE")]  # fmt: skip
+        self.exposed = list(dict.fromkeys(warning for path in files if (warning := exposed(path))))
 
     @classmethod
     def of_process(cls) -> Environment:

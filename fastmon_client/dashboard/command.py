@@ -20,7 +20,7 @@ from fastmon_client.dashboard.auth import MIN_TOKEN_BITS, MIN_TOKEN_CHARS, Dashb
 from fastmon_client.dashboard.details import TableDetails
 from fastmon_client.dashboard.server import listen, serve
 from fastmon_client.environment import secret_source
-from fastmon_client.files import read_text
+from fastmon_client.files import exposed, read_text
 from fastmon_client.session import Session
 from fastmon_client.shutdown import ShutdownReason, shutdown_on
 
@@ -131,6 +131,8 @@ def _token(token_file: str | None, environ: Mapping[str, str]) -> str | None:
     except (OSError, ValueError) as exc:
         what = f"{_SETTINGS}: {type(exc).__name__}"
         raise click.UsageError(f"{what}: set a readable file with the token, never the token") from None
+    if path and (warning := exposed(path)):
+        logger.warning("{}", warning)
     token = text.strip()
     if not token and not path:
         return None

@@ -43,6 +43,8 @@ def config(ctx: click.Context, changed: bool, as_json: bool) -> None:
         "database": _database_view(),
     }
     click.echo(json.dumps(view, indent=2)) if as_json else _print(view)
+    for warning in loaded.exposed:
+        click.echo(f"fastmon-daemon: {escape_controls(warning)}", err=True)
     for name in loaded.unknown:
         click.echo(f"fastmon-daemon: {escape_controls(describe_unknown(name))}", err=True)
     for error in loaded.errors.values():

@@ -17,7 +17,6 @@ from fastmon_daemon.base.backoff import retry_for
 from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.base.errors import FastmonError
 from fastmon_daemon.engine import Engine
-from fastmon_daemon.engine.sampling import gets_tf_files
 from fastmon_daemon.intake.found_files import FoundFile
 from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.intake.seen_file_cache import SeenFileCache
@@ -160,7 +159,6 @@ def make_presence(  # noqa: PLR0913 (the parts of the daemon)
             checker(),
             submit=engine.inbox.submit,
             busy=lambda: engine.busy > 0,
-            selected=partial(gets_tf_files, settings.selection_fraction),
             row_was_read=row_was_read,
             errors=errors,
         )

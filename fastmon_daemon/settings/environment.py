@@ -10,7 +10,7 @@ from typing import Any
 
 from fastmon_daemon.base.errors import ConfigError
 from fastmon_daemon.settings.fields import MAY_HOLD_PASSWORD, Setting, as_file
-from fastmon_daemon.settings.files import check_regular, read_env_file, read_error, read_text
+from fastmon_daemon.settings.files import check_regular, exposed, is_secret, read_env_file, read_error, read_text
 
 _NOT_OURS = ("FASTMON_TEST_", "FASTMON_DASHBOARD_")
 """Variables of the tests, and of fastmon-client, which reads the same `.env` files."""
@@ -33,15 +33,21 @@ class Environment:
         self._working_folder, self._home = working_folder, home
         self.values: dict[str, str] = {}
         self._sources: dict[str, str] = {}
+        self._exposed: dict[str, None] = {}
         layers = {
-            "~/.env": read_env_file(home / ".env") if home else {},
-            ".env": read_env_file(working_folder / ".env") if working_folder else {},
+            "~/.env": self._read(home / ".env") if home else {},
+            ".env": self._read(working_folder / ".env") if working_folder else {},
             "environment": environ,
         }
         for source, layer in layers.items():
             present = {name: text.strip() for name, text in layer.items() if text and text.strip()}
             self.values |= present
             self._sources |= dict.fromkeys(present, source)
+
+    @property
+    def exposed(self) -> tuple[str, ...]:
+        """Warnings of the files read so far that contain a secret and that other users can read."""
+        return tuple(self._exposed)
 
     def value(self, setting: Setting) -> tuple[Any, str]:
         """Return the parsed value and its source. Raises: ConfigError."""
@@ -81,9 +87,20 @@ class Environment:
             text = read_text(self._absolute(Path(file))).strip()
         except (OSError, ValueError) as error:
             raise ConfigError(f"{name}_FILE={file!r}: unreadable ({read_error(error)}): use a readable file") from None
+        self._warn_if_exposed(self._absolute(Path(file)))
         if not text:
             raise ConfigError(f"{name}_FILE={file!r}: the file is empty: write the secret to it, or unset {name}_FILE")
         return name, text, f"{name}_FILE"
+
+    def _read(self, path: Path) -> dict[str, str]:
+        values = read_env_file(path)
+        if any(map(is_secret, values)):
+            self._warn_if_exposed(path)
+        return values
+
+    def _warn_if_exposed(self, path: Path) -> None:
+        if warning := exposed(path):
+            self._exposed[warning] = None
 
     def _resolve_paths(self, setting: Setting, value: object) -> object:
         if isinstance(value, tuple):

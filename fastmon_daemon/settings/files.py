@@ -1,7 +1,10 @@
 """Files that settings come from: only regular files are opened, and a `.env` file is read as a whole or refused."""
 
 import errno
+import grp
 import io
+import os
+import pwd
 import re
 import stat
 from pathlib import Path
@@ -10,6 +13,9 @@ from dotenv.parser import Binding, parse_stream
 
 from fastmon_daemon.base.errors import ConfigError
 
+MAX_BYTES = 1024 * 1024
+"""Longest file of settings or of a secret."""
+_SECRET = re.compile(r"(?:TOKEN|PASSWORD|PASSWD)$")
 _NAME = re.compile(r"[a-z_][\w.-]*", re.IGNORECASE | re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _SWALLOWED = re.compile(r"(?:^|[\s;])(?:FASTMON|SWF|ACTIVEMQ|MQ)_\w+\s*=")
@@ -18,14 +24,69 @@ _SWALLOWED = re.compile(r"(?:^|[\s;])(?:FASTMON|SWF|ACTIVEMQ|MQ)_\w+\s*=")
 
 def check_regular(path: Path) -> None:
     """Check that *path* may be opened: a FIFO would block. Raises: OSError, with *strerror* set."""
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise OSError(errno.EINVAL, "not a regular file")
+    _check(path.stat())
 
 
 def read_text(path: Path) -> str:
     """Return the text of a regular file. Raises: OSError; UnicodeDecodeError if it is not UTF-8."""
-    check_regular(path)
-    return path.read_text("utf-8")
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[str, os.stat_result]:
+    """Return the text of a regular file, and the state of that very file, which may be exchanged at any time."""
+    check_regular(path)  # to open a device may have effects
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    with os.fdopen(descriptor, encoding="utf-8") as file:
+        status = os.fstat(descriptor)
+        _check(status)
+        return file.read(), status
+
+
+def _check(status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file")
+    if status.st_size > MAX_BYTES:
+        raise OSError(errno.EFBIG, f"more than {MAX_BYTES} bytes")
+
+
+def exposed(path: Path) -> str | None:
+    """Return a warning if other users can read *path*, which contains a secret."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return None
+    return f"{path}: contains a secret that other users can read: chmod o-rwx {path}" if mode & stat.S_IROTH else None
+
+
+def is_secret(name: str) -> bool:
+    """Return whether the variable of this name holds a secret."""
+    return _SECRET.search(name) is not None
+
+
+def _trust_problem(path: Path, status: os.stat_result) -> str | None:
+    """Return why a `.env` file may be the work of somebody else, and what to do; None if it is ours."""
+    for owner in (path.lstat().st_uid, status.st_uid):  # of a symbolic link, too
+        if owner not in (0, os.geteuid()):
+            return f"belongs to user {_name_of(owner)}, not to you: remove it, or run as that user"
+    if status.st_mode & stat.S_IWOTH or (status.st_mode & stat.S_IWGRP and not _is_private_group(status.st_gid)):
+        return f"other users can write it: check its content, then chmod go-w {path}"
+    return None
+
+
+def _name_of(user: int) -> str:
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return str(user)
+
+
+def _is_private_group(group: int) -> bool:
+    """Return whether we are the only member of *group*: many systems give each user one, and a umask of 002."""
+    try:
+        found, user = grp.getgrgid(group), pwd.getpwuid(os.geteuid())
+    except KeyError:
+        return False
+    return found.gr_name == user.pw_name and set(found.gr_mem) <= {user.pw_name}
 
 
 def read_error(error: OSError | ValueError) -> str:
@@ -38,7 +99,8 @@ def read_error(error: OSError | ValueError) -> str:
 def read_env_file(path: Path) -> dict[str, str]:
     """Return the variables of a `.env` file; none if there is no such file.
 
-    Raises: ConfigError if any part of it cannot be read, with its line; no value is shown, as it may be a secret.
+    Raises: ConfigError if it is not ours, or cannot be read whole, with the line; no value is shown: it may
+    be a secret.
     """
     found: dict[str, str] = {}
     for binding in parse_stream(io.StringIO(_env_text(path))):
@@ -60,12 +122,15 @@ def _env_text(path: Path) -> str:
     except OSError as error:
         raise ConfigError(f"{path}: unreadable ({read_error(error)}): fix or remove the file") from None
     try:
-        text = read_text(path).removeprefix("\ufeff")
+        text, status = _read(path)
+        text, problem = text.removeprefix("\ufeff"), _trust_problem(path, status)
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{path}:{line}: unreadable (not UTF-8 text): save the file as UTF-8") from None
     except OSError as error:
         raise ConfigError(f"{path}: unreadable ({read_error(error)}): fix or remove the file") from None
+    if problem:
+        raise ConfigError(f"{path}: {problem}")
     if control := _CONTROL.search(text):
         line = text.count("\n", 0, control.start()) + 1
         raise ConfigError(f"{path}:{line}: contains a control character: save the file as UTF-8 text")

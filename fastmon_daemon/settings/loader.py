@@ -5,7 +5,7 @@ Rules that span several settings are here: the namespace from the testbed's TOML
 
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ class LoadResult:
     sources: dict[str, str] = field(default_factory=dict)
     errors: dict[str, ConfigError] = field(default_factory=dict)
     unknown: tuple[str, ...] = ()
+    exposed: tuple[str, ...] = ()
+    """Warnings of files that contain a secret and that other users can read."""
 
     def value(self, field_name: str) -> Any:
         """Return one value, regardless of errors in other settings. Raises: ConfigError if this one is invalid."""
@@ -53,7 +55,7 @@ def read_settings(
             result.values[name], result.sources[name] = setting.parse(setting.default), environment.source(setting)
             result.errors[name] = error
     _validate(result, environment)
-    return result
+    return replace(result, exposed=environment.exposed)
 
 
 def _validate(result: LoadResult, environment: Environment) -> None:

@@ -30,6 +30,7 @@ from fastmon_daemon.settings.fields import (
     as_switch,
     as_testbed_config,
     as_text,
+    as_token,
     as_url,
     as_workers,
     comma_list,
@@ -213,8 +214,22 @@ class Settings:
         "Port 0 picks a free port.",
         as_listen,
     )
+    http_token: str = setting(
+        "FASTMON_HTTP_TOKEN",
+        "",
+        "Token that every request to FASTMON_HTTP must send (`Authorization: Bearer`), at least 16 characters. Without "
+        "one, whoever reaches the address may read; set it if that is not loopback.",
+        as_token,
+        secret=True,
+    )
     log_level: str = setting(
         "SWF_LOG_LEVEL", "INFO", f"Minimum log level: {', '.join(LOG_LEVELS)}.", one_of(*LOG_LEVELS)
+    )
+    log_format: str = setting(
+        "FASTMON_LOG_FORMAT",
+        "auto",
+        "Format of log lines: text, json (one object a line), or auto: text, or fields of the journal under systemd.",
+        one_of("auto", "text", "json"),
     )
     agent_name: str | None = setting(
         "FASTMON_AGENT_NAME",
@@ -230,6 +245,7 @@ class Settings:
     sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     """Field name -> source of its value: environment, .env, ~/.env, default, or the setting that implied it."""
     unknown: tuple[str, ...] = field(default=(), compare=False)
+    exposed: tuple[str, ...] = field(default=(), compare=False)
     """FASTMON_ variables that match no setting, sorted: probably misspelled."""
 
     @classmethod
@@ -243,7 +259,7 @@ class Settings:
         result = read_settings(all_settings(), environ, working_folder=working_folder, home=home)
         if result.errors:
             raise next(iter(result.errors.values()))
-        return cls(**result.values, sources=result.sources, unknown=result.unknown)
+        return cls(**result.values, sources=result.sources, unknown=result.unknown, exposed=result.exposed)
 
 
 def describe_unknown(name: str) -> str:

@@ -199,3 +199,121 @@ def test_no_home_no_user_and_no_working_folder_make_no_traceback(tmp_path: Path,
     )  # fmt: skip
     assert "Traceback" not in done.stderr
     assert done.returncode == (4 if words in COMMANDS else 0), done.stderr
+
+
+def refusal(folders: tuple[Path, Path]) -> str:
+    """The message with which both programs refuse the `.env` files; empty if they read them."""
+    working, home = folders
+    ours = theirs = ""
+    try:
+        Environment(ENVIRON, working, home)
+    except SettingsError as error:
+        ours = error.message
+    try:
+        read_environment(ENVIRON, working_folder=working, home=home)
+    except ConfigError as error:
+        theirs = str(error)
+    assert ours == theirs
+    return ours
+
+
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize(
+    ("mode", "is_ours"), [(0o600, True), (0o644, True), (0o640, True), (0o646, False), (0o666, False), (0o602, False)]
+)
+def test_env_file_that_others_can_write_is_refused(
+    folders: tuple[Path, Path], mode: int, is_ours: bool, place: int
+) -> None:
+    env = folders[place] / ".env"
+    env.write_bytes(b"ACTIVEMQ_HOST=evil\n")
+    env.chmod(mode)
+    assert (refusal(folders) == "") is is_ours
+    if not is_ours:
+        assert refusal(folders) == f"{env}: other users can write it: check its content, then chmod go-w {env}"
+
+
+@pytest.mark.parametrize(("gid", "is_ours"), [(os.getegid(), True), (65534, False)])
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another group")
+def test_group_may_write_an_env_file_only_if_it_is_ours_alone(
+    folders: tuple[Path, Path], gid: int, is_ours: bool
+) -> None:
+    env = folders[0] / ".env"
+    env.write_bytes(b"")
+    os.chown(env, -1, gid)
+    env.chmod(0o664)
+    assert (refusal(folders) == "") is is_ours
+
+
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
+def test_env_file_of_another_user_is_refused(folders: tuple[Path, Path], place: int) -> None:
+    env = folders[place] / ".env"
+    env.write_bytes(b"SWF_MONITOR_URL=http://127.0.0.1:1\n")
+    os.chown(env, 65534, 65534)
+    assert refusal(folders) == f"{env}: belongs to user nobody, not to you: remove it, or run as that user"
+    os.chown(env, 54321, -1)
+    assert "belongs to user 54321" in refusal(folders)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a link to another user")
+def test_link_of_another_user_to_a_file_of_ours_is_refused(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "mine").write_bytes(b"")
+    env = folders[0] / ".env"
+    env.symlink_to(tmp_path / "mine")
+    assert refusal(folders) == ""
+    os.chown(env, 65534, -1, follow_symlinks=False)
+    assert "belongs to user nobody" in refusal(folders)
+
+
+def test_env_file_without_end_is_refused(folders: tuple[Path, Path]) -> None:
+    env = folders[0] / ".env"
+    with env.open("wb") as file:
+        file.truncate(99_000_000_000)
+    assert "more than 1048576 bytes" in refusal(folders)
+
+
+def test_file_exchanged_with_a_fifo_does_not_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import fastmon_client.files as ours
+    import fastmon_daemon.settings.files as theirs
+
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    for module in (ours, theirs):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "check_regular", lambda _path: None)  # it was a file a moment ago
+            with pytest.raises(OSError, match="not a regular file"):
+                module.read_text(fifo)
+
+
+@pytest.mark.parametrize(("mode", "is_exposed"), [(0o600, False), (0o640, False), (0o644, True)])
+def test_secret_that_others_can_read_is_warned_of(
+    folders: tuple[Path, Path], tmp_path: Path, mode: int, is_exposed: bool
+) -> None:
+    token = tmp_path / "token"
+    token.write_text(SECRET)
+    write(folders, (f"SWF_API_TOKEN_FILE={token}\n".encode(), b"MQ_PASSWD=secret\n"))
+    for file in (token, folders[1] / ".env"):
+        file.chmod(mode)
+    ours = Environment(ENVIRON, *folders).exposed
+    theirs = Settings.load(ENVIRON, working_folder=folders[0], home=folders[1]).exposed
+    expected = [f"{file}: contains a secret that other users can read: chmod o-rwx {file}"
+                for file in (folders[1] / ".env", token)]  # fmt: skip
+    assert sorted(ours) == sorted(theirs) == (sorted(expected) if is_exposed else [])
+
+
+def test_env_file_without_a_secret_may_be_read_by_all(folders: tuple[Path, Path]) -> None:
+    write(folders, (b"ACTIVEMQ_HOST=broker\n", b""))
+    assert Environment(ENVIRON, *folders).exposed == []
+    assert Settings.load(ENVIRON, working_folder=folders[0], home=folders[1]).exposed == ()
+
+
+def test_files_of_both_programs_are_the_same_code() -> None:
+    import inspect
+
+    import fastmon_client.files as ours
+    import fastmon_daemon.settings.files as theirs
+
+    for name, function in inspect.getmembers(theirs, inspect.isfunction):
+        if function.__module__ == theirs.__name__:
+            code = inspect.getsource(getattr(ours, name)).replace("SettingsError", "ConfigError")
+            assert code == inspect.getsource(function)
