@@ -104,10 +104,26 @@ def load_context(
     settings = load_settings(**overrides)
     values = read_environment(_environ(overrides), **_folders())
     secrets = logs.SecretRedactor(settings.monitor_token, settings.broker_password)
-    logs.configure(log_level or settings.log_level, secrets, journal=journal and "JOURNAL_STREAM" in values)
+
+    def set_log_level(level: str) -> None:
+        logs.configure(level, secrets, journal=journal and "JOURNAL_STREAM" in values)
+
+    def read_again() -> Settings:
+        new = load_settings(**overrides)
+        secrets.add(new.monitor_token)
+        secrets.add(new.broker_password)
+        return new
+
+    set_log_level(log_level or settings.log_level)
     path, rule = database_to_write(db, values, _home())
     return ProcessContext(
-        settings=settings, values=values, database=_absolute(path), database_rule=rule, secrets=secrets
+        settings=settings,
+        values=values,
+        database=_absolute(path),
+        database_rule=rule,
+        secrets=secrets,
+        read_settings=read_again,
+        set_log_level=set_log_level,
     )
 
 

@@ -18,6 +18,7 @@ from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.base.errors import FastmonError
 from fastmon_daemon.engine import Engine
 from fastmon_daemon.engine.sampling import gets_tf_files
+from fastmon_daemon.engine.selection_fractions import SelectionFractions
 from fastmon_daemon.intake.found_files import FoundFile
 from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.intake.seen_file_cache import SeenFileCache
@@ -107,6 +108,7 @@ def make_presence(  # noqa: PLR0913 (the parts of the daemon)
     errors: WorkerErrors,
     assessor: Assessor,
     *,
+    fractions: SelectionFractions,
     row_was_read: Callable[[Stf, int | None], object],
     heartbeats: bool,
 ) -> Presence:
@@ -133,7 +135,9 @@ def make_presence(  # noqa: PLR0913 (the parts of the daemon)
         connected=(lambda: brokers.connected) if brokers.in_use else None,
         clock=clock,
     )
-    workers = []
+    workers: list[PeriodicWorker] = []
+    status: StatusPublisher | None = None
+    shipper: LogShipper | None = None
     if heartbeats:
         destination = settings.subscribe if settings.mode == "message" else ""
         registration = registration_calls(client, name, namespace, user_name(context.values), destination)
@@ -160,11 +164,11 @@ def make_presence(  # noqa: PLR0913 (the parts of the daemon)
             checker(),
             submit=engine.inbox.submit,
             busy=lambda: engine.busy > 0,
-            selected=partial(gets_tf_files, settings.selection_fraction),
+            selected=lambda stf: gets_tf_files(fractions.of(stf.namespace, stf.run), stf),
             row_was_read=row_was_read,
             errors=errors,
         )
-    return Presence(workers, stages, clock.monotonic)
+    return Presence(workers, stages, clock.monotonic, status, shipper)
 
 
 def _and_close(on_stop: Callable[[], object], health: HealthChecker) -> Callable[[], None]:
