@@ -21,7 +21,7 @@ from fastmon_daemon.base.errors import ParentNotRegistered, PermanentError
 from fastmon_daemon.engine import sampling
 from fastmon_daemon.engine.parents import Parents, run_to_check
 from fastmon_daemon.engine.selection_fractions import SelectionFractions
-from fastmon_daemon.messages import Send, outbound_message, run_number
+from fastmon_daemon.messages import Send, TfFileRegistered, outbound_message, run_number
 from fastmon_daemon.monitor import MonitorClient, StfFile, TfFile
 from fastmon_daemon.outbox import Announced, Origin, Registered, Sampled, StepResult, Stf, Tf
 from fastmon_daemon.outbox.models import SamplePlan
@@ -253,7 +253,7 @@ def tf_file_registered(stf: Stf, tf: Tf, sender: str, fraction: float, now: date
     """Return the announcement of one TF file, and its event id: the same for every announcement of the file."""
     if tf.monitor_id is None:
         raise PermanentError(f"TF file not registered, cannot announce it: {tf.filename}")
-    fields = {
+    fields: TfFileRegistered = {
         "status": "registered",
         "namespace": stf.namespace,
         "run_id": stf.run_id,

@@ -74,7 +74,7 @@ class Inspector:
         """
         reports = self._reports
         counts = reports.counts_by_state(run)
-        oldest = reports.oldest_unfinished()
+        oldest = reports.oldest_unfinished(self._context.stuck.unfinished)
         stuck = self._stuck.find(limit, state=state, run=run)
         counters = reports.counters()
         view: View = {

@@ -17,7 +17,14 @@ from fastmon_daemon.messages.fields import (
     sequence_in,
 )
 from fastmon_daemon.messages.inbound import STF_SEEN, IgnoredMessage, RunEvent, StfReady, parse
-from fastmon_daemon.messages.outbound import Announce, Send, outbound_message
+from fastmon_daemon.messages.outbound import (
+    Announce,
+    CommonFields,
+    FastmonStatus,
+    Send,
+    TfFileRegistered,
+    outbound_message,
+)
 
 __all__ = [
     "MAX_FILENAME",
@@ -26,10 +33,13 @@ __all__ = [
     "MAX_NAME",
     "STF_SEEN",
     "Announce",
+    "CommonFields",
+    "FastmonStatus",
     "IgnoredMessage",
     "RunEvent",
     "Send",
     "StfReady",
+    "TfFileRegistered",
     "body_in",
     "filename_in",
     "outbound_message",

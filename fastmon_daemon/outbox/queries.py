@@ -134,8 +134,9 @@ class DueQuery:
         where = f"state = ? and (attempts > 0) = {int(self.retrying)} and id not in ({placeholders(self.busy)})"
         values: list[Any] = [state, *self.busy]
         if self.fresh_since:
-            where += " and origin <> ? and born_at >= ?"
-            values += [Origin.RECOVERED, format_timestamp(self.fresh_since)]
+            since = format_timestamp(self.fresh_since)  # no STF is due before its birth: the index skips the old ones
+            where += " and origin <> ? and born_at >= ? and due_at >= ?"
+            values += [Origin.RECOVERED, since, since]
         part = f"select due_at, id from stf where {where} and due_at"  # noqa: S608 (only placeholders are put in)
         order = "desc" if self.newest else "asc"
         tail = f"order by due_at {order}, id {order} limit ?"

@@ -49,14 +49,30 @@ class OutboxReader:
 
         With *before*: those in their state since that time or longer, the longest first.
         """
-        condition, values = _selection(states, before, where)
-        order = "since, id" if before else "id desc"
-        return load_stfs(self._db, f"where {condition} order by {order} limit ?", [*values, limit])
+        if before is None:
+            condition, values = where_in({"state": states, **where})
+            return load_stfs(self._db, f"where {condition} order by id desc limit ?", [*values, limit])
+        found: list[Stf] = []
+        for state in states or ():  # each in the order of its index: nothing sorts a long backlog
+            condition, values = where_in({"state": state, **where})
+            tail = f"where {condition} and since <= ? order by since, id limit ?"
+            found += load_stfs(self._db, tail, [*values, before, limit])
+        found.sort(key=lambda stf: (stf.since, stf.id))
+        return found if limit < 0 else found[:limit]
 
     def count_stfs(self, states: Sequence[str] | None = None, *, before: str | None = None, **where: str | None) -> int:
-        """The number of STFs that `find` returns without a limit."""
-        condition, values = _selection(states, before, where)
-        return self._db.table("stf").count_where(condition, values)
+        """The number of STFs that `find` returns without a limit.
+
+        With *before* only those that entered their state later are counted, however long the backlog is, and are
+        subtracted from all: both in one statement, or an STF that moves meanwhile would make the difference wrong.
+        """
+        condition, values = where_in({"state": states, **where})
+        if before is None:
+            return self._db.table("stf").count_where(condition, values)
+        later = f"select count(*) from stf where {condition} and since > ?"  # noqa: S608 (only placeholders are put in)
+        all_of_them = f"select coalesce(sum(stfs), 0) from stf_count where {condition}"  # noqa: S608 (the same)
+        found: int = self._db.execute(f"select ({all_of_them}) - ({later})", [*values, *values, before]).fetchone()[0]
+        return found
 
     def counts_by_state(self, run: str | None = None) -> dict[str, int]:
         """State -> number of STFs of *run* (None: of all); states without STFs are left out."""
@@ -67,9 +83,16 @@ class OutboxReader:
         condition, values = where_in({"run": run, "namespace": namespace})
         return self._db.table("stf").count_where(f"{condition} and due_at is not null", values)
 
-    def oldest_unfinished(self) -> Stf | None:
-        """The STF that was born first of those not finalized, or None."""
-        return next(iter(load_stfs(self._db, "where due_at is not null order by born_at, id limit 1")), None)
+    def oldest_unfinished(self, states: Sequence[str]) -> Stf | None:
+        """The STF that was born first of those in *states* that are not finalized, or None.
+
+        In each state that is the first one due of those without a failure, or one of those that failed before.
+        """
+        found: list[tuple[str, int]] = []
+        for state in states:
+            for query in (_FIRST_DUE, _OLDEST_RETRYING):
+                found += (row for row in self._db.execute(query, [state]) if row[0])
+        return self.get(min(found)[1]) if found else None
 
     def last_transition_to(self, state: str) -> str | None:
         """When an STF last entered *state*, of those that are still in it."""
@@ -113,6 +136,7 @@ class OutboxReader:
         return next((row["value"] for row in self._db.table("meta").rows_where("key = ?", [key])), None)
 
 
-def _selection(states: Sequence[str] | None, before: str | None, where: dict[str, str | None]) -> tuple[str, list[str]]:
-    condition, values = where_in({"state": states, **where})
-    return (condition, values) if before is None else (f"{condition} and since <= ?", [*values, before])
+_FIRST_DUE = """
+select born_at, id from stf where state = ? and (attempts > 0) = 0 and due_at is not null order by due_at limit 1"""
+_OLDEST_RETRYING = """
+select min(born_at), id from stf where state = ? and (attempts > 0) = 1 and due_at is not null"""

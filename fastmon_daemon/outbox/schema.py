@@ -18,7 +18,7 @@ from fastmon_daemon.outbox.run_merging import merge_runs
 APPLICATION_ID = 0x464D4F4E
 """`FMON`: distinguishes an outbox from other SQLite databases, also for `file`."""
 
-VERSION = 10
+VERSION = 11
 """The `user_version`; a higher one means that a newer fastmon wrote the database."""
 
 migrations = Migrations("fastmon")
@@ -300,6 +300,13 @@ end;
 def m0010_stf_counts(db: Database) -> None:
     """The numbers of STFs by run and state, kept by triggers: counting a long backlog at each scrape takes too long."""
     db.executescript(_COUNTS)
+
+
+@migrations(name="reports_of_begun_stfs")
+def m0011_reports_of_begun_stfs(db: Database) -> None:
+    """The transitions of an STF without a sample are not pending: `reported_at` is empty, see `StageReports.owe`."""
+    no_sample = "select id from stf where plan is null"
+    db.execute(f"update history set reported_at = '' where reported_at is null and stf in ({no_sample})")  # noqa: S608
 
 
 def check_compatible(db: Database, path: Path) -> None:

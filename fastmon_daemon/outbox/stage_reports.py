@@ -1,5 +1,8 @@
 """Which transitions of the STFs were not reported to the monitor yet: a history row without `reported_at` is pending.
 
+Those of an STF become pending when it gets its sample, or fails before: until then `reported_at` is empty, so that a
+long backlog is not read again and again, and skipped STFs are never pending.
+
 Knows neither the form of a report nor the names of states.
 """
 
@@ -57,6 +60,10 @@ class StageReports:
         """The number of pending transitions."""
         return self._db.table("history").count_where("reported_at is null")
 
+    def owe(self, stf_id: int) -> None:
+        """From now on the transitions of the STF's present life are pending."""
+        self._db.execute(_OWE, [stf_id, stf_id])
+
     def set_workflow(self, stf_id: int, workflow_id: str | None) -> None:
         """Store the monitor's id of an STF's workflow; None: it has none any more."""
         self._db.execute("update stf set workflow_id = ? where id = ?", [workflow_id, stf_id])
@@ -84,3 +91,8 @@ class StageReports:
             " where reported_at is null and stf in (select id from stf where due_at is null)",
             [format_timestamp(now)],
         )
+
+
+_OWE = """
+update history set reported_at = null
+where stf = ? and reported_at = '' and life = (select life from stf where id = ?)"""

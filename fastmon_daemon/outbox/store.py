@@ -191,6 +191,7 @@ class Outbox(OutboxReader):
         if not self._db.execute("update stf set plan = ? where id = ? and plan is null", [plan, stf_id]).rowcount:
             return
         self._insert_tfs(stf_id, result)
+        self.stages.owe(stf_id)
 
     def _replace_sample(self, stf_id: int, result: Sampled) -> None:
         """Store a sample that was drawn again, unless a TF file was registered already."""
@@ -287,8 +288,8 @@ select :namespace, :run, :run_id, :filename, :sequence, :size_bytes, :checksum, 
 where not exists (select 1 from pruned where namespace = :namespace and run = :run and filename = :filename)
 on conflict (namespace, run, filename) do nothing"""
 _RECEIVED_HISTORY = """
-insert into history (stf, life, dest, at, note)
-select id, 1, :state, :now, coalesce(:note, :origin)
+insert into history (stf, life, dest, at, note, reported_at)
+select id, 1, :state, :now, coalesce(:note, :origin), ''
 from stf where namespace = :namespace and run = :run and filename = :filename"""
 _CONTENT = """
 select size_bytes, checksum, tf_count from stf where namespace = :namespace and run = :run and filename = :filename"""
@@ -302,8 +303,9 @@ update stf set state = :dest, since = :now, due_at = born_at, attempts = 0, spen
                life = :life, included = :included
 where id = :id and state = :source and due_at is null"""
 _HISTORY = """
-insert into history (stf, life, trigger, source, dest, at, note)
-select id, :life, :trigger, :source, :dest, :now, coalesce(:note, remark) from stf where id = :id"""
+insert into history (stf, life, trigger, source, dest, at, note, reported_at)
+select id, :life, :trigger, :source, :dest, :now, coalesce(:note, remark), iif(plan is null, '', null)
+from stf where id = :id"""
 _REGISTERED = """
 update tf set monitor_id = :monitor_id, registered_at = :now, first = :first, last = :last, count = :count,
               size_bytes = :size_bytes, adopted = :adopted

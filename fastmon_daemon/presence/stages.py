@@ -53,7 +53,7 @@ Submit = Callable[[Write], Future[Any]]
 class StageReporter:
     """Reports the stages; `worker` runs it."""
 
-    def __init__(  # noqa: PLR0913 (keyword arguments)
+    def __init__(
         self,
         client: AgentClient,
         agent_name: str,
@@ -61,11 +61,10 @@ class StageReporter:
         *,
         submit: Submit,
         busy: Callable[[], bool],
-        selected: Callable[[Stf], bool],
         row_was_read: Callable[[Stf, int | None], object],
         errors: WorkerErrors,
     ) -> None:
-        """*busy* returns whether the engine has calls in flight, *selected* whether an STF will not be skipped.
+        """*busy* returns whether the engine has calls in flight.
 
         *row_was_read* gets each STF whose row at the monitor was read, and the key of the run in that row.
         """
@@ -75,7 +74,6 @@ class StageReporter:
         self._health_checker = health_checker
         self._submit = submit
         self._busy = busy
-        self._selected = selected
         self._row_was_read = row_was_read
         self._monotonic = health_checker.clock.monotonic
         self._attempt = BestEffortCall("workflow stages", self._monotonic)
@@ -145,9 +143,9 @@ class StageReporter:
             if self._waits(stf_id) or stf_id in needless:
                 continue
             report = self._health_checker.reports.stages.report(stf_id)
-            if report is None or self._is_early(report):
+            if report is None:
                 continue
-            if self._is_needless(report):
+            if report.keys.unreportable is not None:
                 needless[stf_id] = report
             else:
                 self._report(report if is_behind or self._is_old(report) else report.first())
@@ -157,19 +155,6 @@ class StageReporter:
     def _waits(self, stf_id: int) -> bool:
         """Whether an STF waits after a failure, or for a lookup of its ids."""
         return stf_id in self._lost or self._postponed.get(stf_id, (0, 0.0))[1] > self._monotonic()
-
-    def _is_early(self, report: PendingReport) -> bool:
-        """Whether the STF is going to be skipped: a skipped STF has no stage."""
-        return (
-            report.keys.stage_id is None
-            and self._chart.may(report.stf.state, "skip")
-            and not self._selected(report.stf)
-        )
-
-    def _is_needless(self, report: PendingReport) -> bool:
-        """Whether no report is needed (the STF was skipped) or possible (it is unreportable)."""
-        was_skipped = report.keys.stage_id is None and self._chart.may(report.stf.state, "include")
-        return was_skipped or report.keys.unreportable is not None
 
     def _is_old(self, report: PendingReport) -> bool:
         return self._health_checker.clock.now() - parse_timestamp(report.oldest.at) > BEHIND_AFTER

@@ -8,7 +8,7 @@ from loguru import logger
 
 from fastmon_daemon.base.clock import format_timestamp
 from fastmon_daemon.base.errors import FastmonError, LinkDown
-from fastmon_daemon.messages import Announce, outbound_message, run_number
+from fastmon_daemon.messages import Announce, FastmonStatus, outbound_message, run_number
 from fastmon_daemon.presence.health import Health, HealthChecker, HealthStatus
 
 CHECK_S = 1.0
@@ -70,11 +70,11 @@ class StatusPublisher:
     def _publish(self, status: str, health: Health, text: str = "") -> bool:
         run = self._health_checker.run()
         now = format_timestamp(self._health_checker.clock.now())
-        fields = {
+        fields: FastmonStatus = {
             "namespace": self._namespace,
             "status": status,
             "message": "; ".join(filter(None, (health.why, text))) or status,  # the fields beside it say who sends it
-            "run_number": run_number(run.run_id) if run else None,  # a `run_id` would be followed by other agents
+            "run_number": run_number(run.run_id) if run else None,
         }
         try:
             self._announce(*outbound_message("fastmon_status", f"{self._name} {status} {now}", self._name, now, fields))

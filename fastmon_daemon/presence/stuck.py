@@ -114,8 +114,10 @@ class StuckStfs:
 
     def since(self) -> str | None:
         """Return since when the first of the stuck STFs has been in its state."""
-        first = (self._reports.find(states, before=before, limit=1) for states, before in self._groups(None))
-        return min((stf.since for found in first for stf in found), default=None)
+        longest = (
+            (self._reports.longest_in(state), before) for states, before in self._groups(None) for state in states
+        )
+        return min((since for since, before in longest if since and since <= before), default=None)
 
     def find(self, limit: int, *, state: str | None = None, run: str | None = None) -> list[Stf]:
         """Return up to *limit* stuck STFs (negative: all), failed ones first: a long backlog must not hide them."""

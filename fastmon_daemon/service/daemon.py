@@ -61,7 +61,7 @@ from fastmon_daemon.service.factories import (
 )
 from fastmon_daemon.service.live_settings import RELOAD, LiveSettings
 from fastmon_daemon.service.process import ProcessContext, SignalRequests, has_terminal, signals
-from fastmon_daemon.settings import MOST_WORKERS
+from fastmon_daemon.settings import MOST_WORKERS, exposures
 from fastmon_daemon.statechart import load_statechart
 
 DONE, WORK_REMAINS, EXIT_NOT_DRAINED = 0, 1, 75
@@ -102,7 +102,7 @@ def run(context: ProcessContext, *, once: bool) -> int:
         shutdown = SignalRequests(wake, hup_reloads=not (once or has_terminal()))
         listen = None if once else context.settings.http
         # Before anything is asked of the monitor or of the broker: neither may delay a signal or the service manager.
-        with serve(listen, endpoints.by_path(), errors), signals(shutdown):
+        with serve(listen, endpoints.by_path(), errors, context.settings.http_token), signals(shutdown):
             if not once:
                 sd_notify.notify(context.values, "READY=1")
             name = find_agent_name(context, outbox, instance, numbers)
@@ -213,7 +213,6 @@ class Daemon:
             self._announce,
             self.errors,
             self.assessor,
-            fractions=self._fractions,
             row_was_read=self._parents.row_was_read,
             heartbeats=not once,
         )
@@ -231,6 +230,8 @@ class Daemon:
         )
         logger.info("agent {} for namespace {}: database {}", self._agent_name, settings.namespace, context.database)
         logger.info("monitor {}, broker {}:{}", settings.monitor_url, settings.broker_host, settings.broker_port)
+        for found, hint in exposures(settings):
+            logger.warning("{}: {}", found, hint)
 
     def _probes(self) -> dict[str, Callable[[], None]]:
         """Link -> a call that returns when the link is up, for the links that the settings need."""

@@ -17,8 +17,6 @@ from fastmon_daemon.base.backoff import retry_for
 from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.base.errors import FastmonError
 from fastmon_daemon.engine import Engine
-from fastmon_daemon.engine.sampling import gets_tf_files
-from fastmon_daemon.engine.selection_fractions import SelectionFractions
 from fastmon_daemon.intake.found_files import FoundFile
 from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.intake.seen_file_cache import SeenFileCache
@@ -108,7 +106,6 @@ def make_presence(  # noqa: PLR0913 (the parts of the daemon)
     errors: WorkerErrors,
     assessor: Assessor,
     *,
-    fractions: SelectionFractions,
     row_was_read: Callable[[Stf, int | None], object],
     heartbeats: bool,
 ) -> Presence:
@@ -164,7 +161,6 @@ def make_presence(  # noqa: PLR0913 (the parts of the daemon)
             checker(),
             submit=engine.inbox.submit,
             busy=lambda: engine.busy > 0,
-            selected=lambda stf: gets_tf_files(fractions.of(stf.namespace, stf.run), stf),
             row_was_read=row_was_read,
             errors=errors,
         )

@@ -249,6 +249,7 @@ def test_updates_of_workflow_stages_are_counted(database: InspectedDatabase) -> 
     assert database.view()["stages"] == stages
     database.receive()
     with database.outbox.transaction():
+        database.outbox.stages.owe(1)
         database.outbox.count("stage_updates_single", 3)
         database.outbox.count("stage_updates_coalesced", 2)
     assert database.view()["stages"] == stages | {"pending": 1, "single_updates": 3, "coalesced_updates": 2}

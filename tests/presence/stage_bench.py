@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ import requests
 
 from fastmon_daemon.actions.operator_actions import ActionRequest, OperatorActions
 from fastmon_daemon.base.clock import Clock
-from fastmon_daemon.engine.sampling import gets_tf_files
 from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.monitor import AgentClient, OutcomeUnknown
 from fastmon_daemon.presence.periodic_worker import WorkerErrors
@@ -83,7 +81,6 @@ class Bench:
             self.checker,
             submit=submit or self.submit,
             busy=lambda: False,
-            selected=partial(gets_tf_files, self.testbed.settings.selection_fraction),
             row_was_read=lambda stf, run_key: self.rows_read.append((stf.filename, run_key)),
             errors=WorkerErrors(),
         )

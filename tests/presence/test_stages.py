@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import Future
 from itertools import count
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -12,14 +13,16 @@ from sqlite_utils import Database
 
 from fastmon_daemon.base.clock import Clock, parse_timestamp
 from fastmon_daemon.base.errors import PermanentError, StorageUnavailable
+from fastmon_daemon.engine import sampling
 from fastmon_daemon.outbox import OutboxReader
 from fastmon_daemon.outbox.database import connect_read_only
 from fastmon_daemon.presence import stages
 from fastmon_daemon.presence.agent import Presence
 from fastmon_daemon.service.factories import switch_stages
 from fastmon_daemon.settings import Settings
+from fastmon_daemon.testbed.monitor import MonitorThread
 from tests.builders import START, logged, named, query, settle, turn_until
-from tests.presence.stage_bench import Bench, act
+from tests.presence.stage_bench import Bench, act, bench_with
 
 
 def test_a_stage_follows_its_stf_through_an_outage(bench: Bench) -> None:
@@ -92,8 +95,9 @@ def test_stfs_that_wait_are_not_read_at_each_transition_of_others(bench: Bench) 
     pending = reports.pending
     reports.pending = lambda after, limit: asked.append(after) or pending(after, limit)  # type: ignore[method-assign,func-returns-value]
     bench.testbed.receive(bench.outbox, 6)
+    settle(bench.engine)
     bench.stages.tick()
-    assert (min(asked) >= 25, len(bench.client.stages)) == (True, 1)
+    assert (min(asked) >= 25, len(bench.client.stages)) == (True, 5)
     bench.testbed.time.pass_(seconds=1)
     bench.stages.tick()
     assert min(asked) == 0
@@ -233,6 +237,25 @@ def test_stfs_finalized_while_stages_were_off_are_not_reported_later(bench: Benc
     bench.round()
     assert bench.stage()["input_message"] == {}
     assert [row["filename"] for row in bench.rows("workflows")] == ["swf.100014.000002.stf"]
+
+
+def test_an_stf_that_waits_or_is_skipped_is_not_pending(tmp_path: Path, monitor: MonitorThread) -> None:
+    bench = bench_with(tmp_path, monitor, selection_fraction=0.0)
+    bench.testbed.receive(bench.outbox)
+    assert bench.pending() == 0
+    settle(bench.engine)
+    assert (named(bench.outbox, "swf.100014.000001.stf").state, bench.pending()) == ("skipped", 0)
+
+
+def test_an_stf_that_fails_before_it_has_a_sample_is_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise PermanentError("no sample")
+
+    monkeypatch.setattr(sampling, "gets_tf_files", fail)
+    bench.testbed.receive(bench.outbox)
+    settle(bench.engine)
+    bench.round()
+    assert (bench.stages_sent()[-1], bench.pending()) == (("failed", "failed"), 0)
 
 
 def test_pending_reports_are_read_by_their_index(bench: Bench) -> None:
