@@ -28,8 +28,9 @@ LEVELS = (
 )
 
 MODULES_IN_ORDER = {
-    "base": "links errors metrics text suggest clock failpoints sd_notify rate_limit backoff network logs output",
-    "settings": "fields files environment database_path loader schema",
+    "base": "links errors metrics text suggest clock failpoints sd_notify rate_limit backoff network log_throttle logs "
+    "output",
+    "settings": "fields files environment database_path loader schema exposure",
     "statechart": "machine diagram",
     "messages": "fields inbound outbound",
     "broker": "parameters frame_filter transport unacked_buffer session connector connection probe",
@@ -146,6 +147,20 @@ def test_a_state_changes_only_where_a_trigger_is_fired_on_the_machine() -> None:
         if called & {"move", "set_state"} and package_of(module) != "outbox":
             changing[module.stem] = "after" in called
     assert changing == dict.fromkeys(("transitions", "run_events", "finishing", "operator_actions"), True)
+
+
+@pytest.mark.parametrize("package", ["fastmon_daemon", "fastmon_client"])
+def test_no_log_shows_local_variables(package: str) -> None:
+    """A traceback with the values of variables would show secrets that nobody redacts."""
+    sinks = 0
+    for module in (ROOT / package).rglob("*.py"):
+        for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "logger.add":
+                sinks += 1
+                assert {"diagnose": "False", "backtrace": "False"}.items() <= {
+                    each.arg: ast.unparse(each.value) for each in node.keywords
+                }.items(), module
+    assert sinks
 
 
 def test_a_module_of_the_client_imports_only_what_is_below_it() -> None:

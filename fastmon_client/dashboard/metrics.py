@@ -9,6 +9,9 @@ from prometheus_client import Metric, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
 
 from fastmon_client import __version__
 from fastmon_client.snapshot import AlarmKind, ConnectionState
@@ -24,6 +27,17 @@ class DashboardMetrics(Collector):
         self._snapshot = snapshot
         self._pages = pages
         self._process = ProcessCollector(registry=None)
+
+    @property
+    def routes(self) -> list[Route]:
+        """The paths `/livez` and `/metrics`."""
+        return [Route("/livez", self._livez), Route("/metrics", self._metrics)]
+
+    async def _livez(self, _request: Request) -> Response:
+        return PlainTextResponse("alive\n")
+
+    async def _metrics(self, _request: Request) -> Response:
+        return Response(self.render(), media_type=CONTENT_TYPE)
 
     def render(self) -> bytes:
         """Return the page of `/metrics`."""

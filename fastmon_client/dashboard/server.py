@@ -14,7 +14,7 @@ from urllib.parse import parse_qs
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from uvicorn import Config, Server
@@ -32,7 +32,7 @@ from fastmon_client.dashboard.auth import (
 )
 from fastmon_client.dashboard.broadcaster import Broadcaster
 from fastmon_client.dashboard.connections import ACCEPTED_AT_ONCE, WAITING, BoundedProtocol, Limits
-from fastmon_client.dashboard.metrics import CONTENT_TYPE, DashboardMetrics
+from fastmon_client.dashboard.metrics import DashboardMetrics
 from fastmon_client.log_throttle import LogThrottle
 
 STATIC = Path(__file__).parent / "static"
@@ -77,9 +77,9 @@ async def serve(
     """Serve snapshots on the listening *sock* until *until* is set; *details* answer what the pages ask beside them."""
     acknowledgements, log = acknowledgements or Acknowledgements(), LogThrottle()
     broadcaster = Broadcaster(snapshot, acknowledgements)
-    metrics = DashboardMetrics(snapshot, lambda: broadcaster.pages)
     api = Api(broadcaster, acknowledgements, details).routes
-    application = _application(broadcaster, Access(key, log), metrics, api)
+    metrics = DashboardMetrics(snapshot, lambda: broadcaster.pages).routes
+    application = _application(broadcaster, Access(key, log), [*api, *metrics])
     # Its own protocol, on h11: httptools, which uvicorn takes where it is installed, reads headers without a limit.
     protocol: Any = partial(BoundedProtocol, limits=Limits(log))
     config = Config(
@@ -99,7 +99,7 @@ async def serve(
     await asyncio.gather(*tasks)
 
 
-def _application(broadcaster: Broadcaster, access: Access, metrics: DashboardMetrics, api: list[Route]) -> Starlette:
+def _application(broadcaster: Broadcaster, access: Access, api: list[Route]) -> Starlette:
     key = access.key
 
     async def page(_request: Request) -> Response:
@@ -110,12 +110,6 @@ def _application(broadcaster: Broadcaster, access: Access, metrics: DashboardMet
         return StreamingResponse(
             _while(lasts, broadcaster.events()), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"}
         )
-
-    async def livez(_request: Request) -> Response:
-        return PlainTextResponse("alive\n")
-
-    async def metrics_page(_request: Request) -> Response:
-        return Response(metrics.render(), media_type=CONTENT_TYPE)
 
     async def form(_request: Request) -> Response:
         return HTMLResponse(_LOGIN_PAGE)
@@ -143,8 +137,6 @@ def _application(broadcaster: Broadcaster, access: Access, metrics: DashboardMet
         *api,
         Route("/", page),
         Route("/events", events),
-        Route("/livez", livez),
-        Route("/metrics", metrics_page),
         Route("/login", form),
         Route("/login", sign_in, methods=["POST"]),
         Route("/logout", sign_out, methods=["POST"]),

@@ -24,6 +24,7 @@ from fastmon_daemon.base.errors import (
     StorageUnavailable,
     TransientError,
 )
+from fastmon_daemon.base.text import user_name
 
 REQUEST_TIMEOUT_S = 10.0
 """Seconds that client and daemon wait for each other."""
@@ -126,7 +127,10 @@ def _respond(connection: socket.socket, lines: Any, handle: Handle) -> dict[str,
     if uid not in (0, os.geteuid()):
         return {"error": f"permission denied for user id {uid}: run the command as the daemon's user or as root"}
     try:
-        return handle(_parse_object(lines.readline(MAX_LINE_BYTES)))
+        request = _parse_object(lines.readline(MAX_LINE_BYTES))
+        if "by" in request:
+            request["by"] = user_name(uid)  # the history records who it was, not who it says it was
+        return handle(request)
     except StorageUnavailable as exc:
         return {"error": str(exc), "busy": True}
     except FastmonError as exc:

@@ -40,7 +40,7 @@ def resolve(host: str, port: int, timeout_s: float) -> list[Address]:
     Raises: OSError; TimeoutError, which is one, after *timeout_s* seconds.
     """
     host = host.removeprefix("[").removesuffix("]")
-    if _is_address(host):
+    if is_address(host):
         return _addresses(host, port)
     with _lookups_lock:
         lookup = _lookups.get((host, port))
@@ -143,7 +143,16 @@ def _addresses(host: str, port: int) -> list[Address]:
     return list(dict.fromkeys((family, address) for family, _, _, _, address in found))
 
 
-def _is_address(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether *host*, a name or an address, is this host itself, by its form."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost" or host.lower().endswith(".localhost")
+
+
+def is_address(host: str) -> bool:
+    """Whether *host* is an IP address."""
     try:
         ip_address(host.partition("%")[0])
     except ValueError:

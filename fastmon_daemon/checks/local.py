@@ -16,7 +16,7 @@ from fastmon_daemon.checks.runner import Check, CheckResult, error, ok, skipped,
 from fastmon_daemon.outbox import check_database, check_local_file_system, free_bytes, owner_of, shortage
 from fastmon_daemon.presence.assessment import ALL_WELL
 from fastmon_daemon.service import ProcessContext
-from fastmon_daemon.settings import ListenAddress, Settings, all_settings, describe_unknown, written
+from fastmon_daemon.settings import ListenAddress, Settings, all_settings, describe_unknown, exposures, written
 from fastmon_daemon.statechart import load_statechart
 
 _HTTP_TIMEOUT_S = 5.0
@@ -28,6 +28,7 @@ _SPACE_HINT = "free disk space, or set FASTMON_DB to a file on another disk"
 def local_checks(context: ProcessContext, running: DaemonState | None) -> Iterator[Check]:
     """Yield the checks that apply; *running* is the state of the daemon on the database."""
     yield Check(name="settings", call=lambda: _settings(context, running))
+    yield Check(name="network", call=lambda: _network(context.settings))
     yield Check(
         name="database",
         call=lambda: _database(context),
@@ -53,6 +54,13 @@ def _settings(context: ProcessContext, running: DaemonState | None) -> CheckResu
         hint = "restart the daemon to apply these settings, or set those of the daemon here"
         return warning(f"{found}; the running daemon has other values: {others}", hint)
     return ok(f"{found}; for all settings, run `fastmon-daemon config`")
+
+
+def _network(settings: Settings) -> CheckResult:
+    found = list(exposures(settings))
+    if not found:
+        return ok("no secret is sent in clear to another host; no endpoint is open to others without a token")
+    return warning("; ".join(each for each, _ in found), "; ".join(hint for _, hint in found))
 
 
 def _differences(settings: Settings, running: DaemonState) -> Iterator[str]:
@@ -104,7 +112,7 @@ def _metrics(context: ProcessContext) -> CheckResult:
     assert listen is not None
     if listen.port == 0:
         return ok(f"{listen.host}, free port chosen at start (see the daemon's log)")
-    return _free(listen) if owner_of(context.database) is None else _healthy(listen)
+    return _free(listen) if owner_of(context.database) is None else _healthy(listen, context.settings.http_token)
 
 
 def _free(listen: ListenAddress) -> CheckResult:
@@ -114,10 +122,10 @@ def _free(listen: ListenAddress) -> CheckResult:
     return ok(f"{listen} is free")
 
 
-def _healthy(listen: ListenAddress) -> CheckResult:
+def _healthy(listen: ListenAddress, token: str) -> CheckResult:
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(listen.host, listen.host)  # noqa: S104 (a client)
     with closing(http.client.HTTPConnection(host, listen.port, timeout=_HTTP_TIMEOUT_S)) as connection:
-        connection.request("GET", "/healthz")
+        connection.request("GET", "/healthz", headers={"Authorization": f"Bearer {token}"} if token else {})
         response = connection.getresponse()
         body = " ".join(response.read(1000).decode(errors="replace").split())
     found = f"http://{listen}/healthz: {response.status} {body}"

@@ -5,7 +5,6 @@ Only this module reads the environment, the working folder and the home folder.
 
 from __future__ import annotations
 
-import getpass
 import os
 import threading
 import time
@@ -18,7 +17,7 @@ import click
 
 from fastmon_daemon.base import logs
 from fastmon_daemon.base.errors import ConfigError
-from fastmon_daemon.base.text import escape_controls
+from fastmon_daemon.base.text import escape_controls, user_name
 from fastmon_daemon.settings import (
     LoadResult,
     Settings,
@@ -92,19 +91,20 @@ def load_settings(**overrides: str | None) -> Settings:
 
 
 def load_context(
-    db: Path | None = None, *, log_level: str | None = None, journal: bool = False, **overrides: str | None
+    db: Path | None = None, *, log_level: str | None = None, of_daemon: bool = False, **overrides: str | None
 ) -> ProcessContext:
     """Return the settings and the database of a daemon, and start logging to stderr.
 
-    *db* is the value of `--db`; *log_level* overrides SWF_LOG_LEVEL; *journal* allows the journal's format of log
-    lines, which is used if stderr is the journal; *overrides* as in `load_settings`. Raises: ConfigError.
+    *db* is the value of `--db`; *log_level* overrides SWF_LOG_LEVEL; *of_daemon*: in the format that the settings
+    choose, else as text; *overrides* as in `load_settings`. Raises: ConfigError.
     """
     from fastmon_daemon.service import ProcessContext  # slow to import, and most commands only read a database
 
     settings = load_settings(**overrides)
     values = read_environment(_environ(overrides), **_folders())
-    secrets = logs.SecretRedactor(settings.monitor_token, settings.broker_password)
-    logs.configure(log_level or settings.log_level, secrets, journal=journal and "JOURNAL_STREAM" in values)
+    secrets = logs.SecretRedactor(settings.monitor_token, settings.broker_password, settings.http_token)
+    form = logs.choose_format(settings.log_format if of_daemon else "text", values)
+    logs.configure(log_level or settings.log_level, secrets, form)
     path, rule = database_to_write(db, values, _home())
     return ProcessContext(
         settings=settings, values=values, database=_absolute(path), database_rule=rule, secrets=secrets
@@ -136,11 +136,8 @@ def require_database(db: Path | None) -> Path:
 
 
 def current_user() -> str:
-    """Return the name of the user who runs this process."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"user id {os.getuid()}"
+    """Return the name of the user who runs this process, by the kernel's word and not by that of the environment."""
+    return user_name(os.getuid())
 
 
 @contextmanager

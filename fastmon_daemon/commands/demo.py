@@ -62,7 +62,7 @@ def _play(stf: int, rate: float, folder: Path, *, as_json: bool) -> int:
     from fastmon_daemon.testbed.demo_display import DemoDisplay
 
     logger.remove()
-    logger.add(folder / "testbed.log")
+    logger.add(folder / "testbed.log", backtrace=False, diagnose=False)
     logging.basicConfig(filename=folder / "testbed.log", level="WARNING", force=True)
     display = DemoDisplay(Console(stderr=as_json))
     plan = DemoPlan(stf=stf, rate_hz=rate, folder=folder, environ=os.environ)

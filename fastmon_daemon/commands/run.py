@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from loguru import logger
 
-from fastmon_daemon.base import failpoints
+from fastmon_daemon.base import failpoints, logs
 from fastmon_daemon.commands.common import db_option, load_context
 from fastmon_daemon.service import EXIT_NOT_DRAINED
 from fastmon_daemon.service import run as serve
@@ -32,9 +32,10 @@ def run(once: bool, mode: str | None, db: Path | None) -> None:
     SIGTERM, SIGINT, SIGQUIT and SIGHUP finish in-flight work first, for up to FASTMON_DRAIN_S seconds; a second signal
     (except SIGHUP) exits immediately.
     """
-    context = load_context(db, journal=True, FASTMON_MODE=mode)
+    context = load_context(db, of_daemon=True, FASTMON_MODE=mode)
     if crash := os.environ.get("FASTMON_TEST_CRASH"):  # only for tests, hence not a setting
         failpoints.set_hook(failpoints.kill_at(crash))
+    logs.log_uncaught()
     for name in context.settings.unknown:
         logger.warning("{}", describe_unknown(name))
     for warning in context.settings.exposed:
@@ -45,6 +46,7 @@ def run(once: bool, mode: str | None, db: Path | None) -> None:
     except KeyboardInterrupt:
         logger.warning("stopped immediately: in-flight work is repeated at the next start")
         code = EXIT_NOT_DRAINED
+    logs.write_sums()
     if code == EXIT_NOT_DRAINED:
         sys.stderr.flush()
         os._exit(code)  # a thread may still wait for the network; its result is not needed

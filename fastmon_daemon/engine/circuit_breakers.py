@@ -141,18 +141,21 @@ class CircuitBreakers:
         now, monotonic = self._clock.now(), self._clock.monotonic()
         if event.up:
             if not breaker.allows_calls or breaker.up_since == -math.inf:
-                logger.info("{} is up{}", describe(event.link), f": {event.reason}" if event.reason else "")
+                logger.bind(link=event.link).info(
+                    "{} is up{}", describe(event.link), f": {event.reason}" if event.reason else ""
+                )
             breaker.reset(monotonic)
             self._outbox.outages.link_back(event.link, now)
             return
         if event.started_at is not None and event.started_at < breaker.up_since:
             return
         if breaker.allows_calls or event.blocked != breaker.blocked:  # a link that was down may now be blocked
+            bound = logger.bind(link=event.link, error=event.reason)
             if event.blocked:
-                logger.error("{} is blocked: {}", describe(event.link), event.reason)
+                bound.error("{} is blocked: {}", describe(event.link), event.reason)
             else:
                 remedy = remedy_if_down(event.link, event.reason)
-                logger.error("{} is down: {}: {}", describe(event.link), event.reason, remedy)
+                bound.error("{} is down: {}: {}", describe(event.link), event.reason, remedy)
         breaker.trip(monotonic, event.blocked)
         self._outbox.outages.link_lost(event.link, event.reason, now, blocked=event.blocked)
         self._store_next_probe(breaker)

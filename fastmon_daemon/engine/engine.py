@@ -173,7 +173,7 @@ class Engine:
                 write()
         except StorageUnavailable as exc:
             if not self.fault:
-                logger.error("database not writable; processing paused: {}", exc)
+                logger.bind(error=str(exc)).error("database not writable; processing paused: {}", exc)
             self.fault = str(exc)
             self._write_at = self._write_retry_at = self._monotonic() + WRITE_RETRY_S
             return False

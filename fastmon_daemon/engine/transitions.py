@@ -7,7 +7,7 @@ from datetime import datetime
 from loguru import logger
 
 from fastmon_daemon.base.backoff import backoff, requested_pause
-from fastmon_daemon.base.clock import format_timestamp
+from fastmon_daemon.base.clock import format_timestamp, parse_timestamp
 from fastmon_daemon.base.errors import ParentNotRegistered, PermanentError, StaleStfError, TransientError
 from fastmon_daemon.engine.circuit_breakers import CircuitBreakers
 from fastmon_daemon.engine.scheduler import Scheduler
@@ -35,7 +35,8 @@ class TransitionWriter:
         """
         if not isinstance(error, TransientError):
             if not isinstance(error, PermanentError):
-                logger.opt(exception=error).error("{}: unexpected error", stf.filename)
+                bound = logger.bind(stf=stf.filename, run=stf.run)
+                bound.opt(exception=error).error("{}: unexpected error", stf.filename)
             return self._fail(stf, _reason(error))
         if charge and stf.spent_s + spent_s >= BUDGET_S:
             kind = "stf_not_registered" if isinstance(error, ParentNotRegistered) else "always_failing"
@@ -44,8 +45,10 @@ class TransitionWriter:
         delay = max(own_pause, requested_pause(error.retry_after_s))
         is_same = bool(stf.last_error) and _reason(error).startswith(stf.last_error or "")  # as stored, it may be cut
         level = "DEBUG" if is_same else "WARNING"
-        logger.log(level, "{}: attempt {} failed, next in {:.1f} s: {}",
-                   stf.filename, stf.attempts + 1, delay.total_seconds(), _reason(error))  # fmt: skip
+        reason, pause_s = _reason(error), delay.total_seconds()
+        logger.bind(stf=stf.filename, run=stf.run, error=reason).log(
+            level, "{}: attempt {} failed, next in {:.1f} s: {}", stf.filename, stf.attempts + 1, pause_s, reason
+        )
         # A pause that the other side requests (Retry-After) is not the STF's fault: only our own pause is charged.
         spent_s = spent_s + own_pause.total_seconds() if charge else 0.0
         self._outbox.postpone(stf, delay, _reason(error), spent_s, self._now())
@@ -104,10 +107,17 @@ class TransitionWriter:
         except StaleStfError as exc:
             logger.warning("{}", exc)
             return None
-        # One line an STF at INFO, when it is done; every transition is in its history.
-        level = "ERROR" if trigger == "fail" else "INFO" if dest == chart.success_state else "DEBUG"
-        logger.log(level, "{}: {} -> {}{}", stf.filename, stf.state, dest, f" ({note})" if note else "")
+        self._log_transition(stf, trigger, dest, now, note)
         return stf.moved_to(dest, format_timestamp(now), finalized=finalized)
+
+    def _log_transition(self, stf: Stf, trigger: str, dest: str, now: datetime, note: str | None) -> None:
+        """Log one line an STF at INFO, when it is done; every transition is in its history."""
+        chart = self._config.chart
+        level = "ERROR" if trigger == "fail" else "INFO" if dest == chart.success_state else "DEBUG"
+        seconds = max(0.0, (now - parse_timestamp(stf.received_at)).total_seconds())
+        error = note if trigger == "fail" else None
+        bound = logger.bind(stf=stf.filename, run=stf.run, source=stf.state, dest=dest, seconds=seconds, error=error)
+        bound.log(level, "{}: {} -> {}{}", stf.filename, stf.state, dest, f" ({note})" if note else "")
 
     def _now(self) -> datetime:
         return self._config.clock.now()

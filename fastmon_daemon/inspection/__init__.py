@@ -1,1 +1,1 @@
-"""Read-only views of the daemon: `inspect`, and `/metrics` and `/healthz` over HTTP. Nothing here delays the engine."""
+"""Read-only views of the daemon: `inspect`; probes, status and metrics over HTTP. Nothing here delays the engine."""

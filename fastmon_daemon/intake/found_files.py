@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,10 +31,9 @@ class Fingerprint(NamedTuple):
     mtime_ns: int
 
     @classmethod
-    def of(cls, path: Path) -> Fingerprint:
-        """Return the fingerprint of the file at *path*. Raises: OSError."""
-        stat = path.stat()
-        return cls(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+    def of(cls, status: os.stat_result) -> Fingerprint:
+        """Return the fingerprint of the file with this status."""
+        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
     def __str__(self) -> str:
         return ":".join(map(str, self))

@@ -108,7 +108,7 @@ class MessageHandler:
         kind = reason.partition(":")[0]
         MESSAGES.labels("malformed").inc()
         if self._repetitions.allows(kind):
-            logger.error("message rejected: {}", reason)
+            logger.bind(error=reason).error("message rejected: {}", reason)
         if not self._to_store.allows(kind):
             with self._ignored_lock:
                 self._ignored["rejected_dropped"] += 1
@@ -176,7 +176,7 @@ class MessageHandler:
         now = self._clock.now()
         for reason in message.unreadable:
             if self._repetitions.allows("messages taken without a field"):
-                logger.warning("run {}: message taken without a field: {}", message.run, reason)
+                logger.bind(run=message.run).warning("run {}: message taken without a field: {}", message.run, reason)
         if isinstance(message, RunEvent):
             known = outbox.runs.get(self.namespace, message.run) if message.kind == STF_SEEN else None
             if known is None or message.has_namespace > known.claimed:
@@ -199,5 +199,7 @@ class MessageHandler:
             outbox.runs.remove_absent(row, message.filename)
             logger.debug("{}: received, run {}", message.filename, message.run)
         elif outcome is ReceiveOutcome.CONFLICT and self._repetitions.allows("duplicates with different content"):
-            logger.error("{}: rejected: duplicate with different content", message.filename)
+            logger.bind(stf=message.filename, run=message.run, error=CONFLICT).error(
+                "{}: rejected: duplicate with different content", message.filename
+            )
         return outcome

@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse, parse_headers
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,7 +26,7 @@ from urllib3 import HTTPConnectionPool, PoolManager
 from urllib3.connection import HTTPConnection
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
-from fastmon_daemon.base.network import connect
+from fastmon_daemon.base.network import connect, is_loopback
 from fastmon_daemon.monitor.failures import ended_without_response
 from fastmon_daemon.monitor.responses import OutcomeUnknown
 
@@ -55,17 +54,10 @@ def proxies(base_url: str, environ: Mapping[str, str]) -> dict[str, str]:
     parts = urlsplit(base_url)
     found = (environ.get(name) or environ.get(name.upper()) for name in (f"{parts.scheme}_proxy", "all_proxy"))
     proxy = next(filter(None, found), "")
-    if not proxy or _is_loopback((parts.hostname or "").lower()):
+    if not proxy or is_loopback(parts.hostname or ""):
         return {}
     excluded = should_bypass_proxies(base_url, environ.get("no_proxy") or environ.get("NO_PROXY", ""))
     return {} if excluded else {parts.scheme: proxy}
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastmon_daemon.base.errors import PermanentError, StorageError
-from fastmon_daemon.outbox.database import connect_read_only, open_for_reading, put_in_place
+from fastmon_daemon.outbox.database import connect_read_only, create_private, open_for_reading, put_in_place
 from fastmon_daemon.outbox.sqlite_errors import storage_errors
 
 _PAGES_PER_STEP = 500
@@ -37,7 +37,7 @@ def back_up(database: Path, target: Path, progress: Progress) -> Backup:
     try:
         _check_does_not_exist(target)
         with storage_errors(target):
-            os.close(os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+            create_private(part)
             _copy(database, part, target, progress)
             backup = Backup(bytes=part.stat().st_size, stfs=_check_copy(part, database))
             _check_does_not_exist(target)

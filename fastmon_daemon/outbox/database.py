@@ -59,9 +59,18 @@ def _create(path: Path) -> None:
     new = path.with_name(f"{path.name}.new")
     for left_over in (new, new.with_name(f"{new.name}-wal"), new.with_name(f"{new.name}-shm")):
         left_over.unlink(missing_ok=True)
-    os.close(os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    create_private(new)
     _migrated(new).close()  # moves the log into the file
     put_in_place(new, path)
+
+
+def create_private(path: Path) -> None:
+    """Create an empty file that only we may read and write, whatever the umask is. Raises: OSError if it exists."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.fchmod(file, 0o600)
+    finally:
+        os.close(file)
 
 
 def put_in_place(new: Path, path: Path) -> None:

@@ -5,14 +5,16 @@ Nothing is written, and no table is read.
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 import sqlite3
 import stat
 import threading
 from pathlib import Path
 
 from fastmon_daemon.base.errors import ConfigError, StorageError
-from fastmon_daemon.outbox.sqlite_errors import RESTORE_HINT
+from fastmon_daemon.outbox.sqlite_errors import RESTORE_HINT, as_owner
 
 _NETWORK_FILE_SYSTEMS = frozenset(
     {"9p", "afs", "beegfs", "ceph", "cifs", "fuse.ceph", "fuse.glusterfs", "fuse.sshfs"}
@@ -23,7 +25,7 @@ QUICK_CHECK_S = 2.0
 """Limit of the content check in seconds, so that a large database does not delay the start."""
 
 
-def check_local_file_system(path: Path, mounts: Path = Path("/proc/mounts")) -> None:
+def check_local_file_system(path: Path, mounts: Path = Path("/proc/self/mounts")) -> None:
     """Raises: StorageError if *path* is on a network file system, whose locks and syncs are not reliable."""
     kind = file_system_of(path, mounts)
     if kind in _NETWORK_FILE_SYSTEMS:
@@ -31,6 +33,32 @@ def check_local_file_system(path: Path, mounts: Path = Path("/proc/mounts")) -> 
             f"{path}: on a network file system ({kind}), where SQLite is not safe: "
             "set FASTMON_DB to a local path, for example /var/lib/fastmon-daemon/outbox.db"
         )
+
+
+def check_folder(folder: Path) -> None:
+    """Check that only we, or root, may put files into the folder of a database.
+
+    Raises: StorageError if another user owns it, or if others may write.
+    """
+    stats = folder.stat()
+    if stats.st_uid not in {0, os.geteuid()}:
+        raise StorageError(f"{folder}: folder of another user: {as_owner(folder)}")
+    writers = stat.S_IWOTH if _is_private_group(stats.st_gid) else stat.S_IWOTH | stat.S_IWGRP
+    if stats.st_mode & writers:
+        mode = stat.filemode(stats.st_mode)
+        raise StorageError(
+            f"{folder}: other users may write there ({mode}): type chmod go-w {folder}, or set FASTMON_DB to a path in "
+            "a folder of your own"
+        )
+
+
+def _is_private_group(gid: int) -> bool:
+    """Whether it is the group of our user alone, as many systems make one for each user."""
+    try:
+        group, user = grp.getgrgid(gid), pwd.getpwuid(os.geteuid())
+    except KeyError:
+        return False
+    return (group.gr_name, gid) == (user.pw_name, user.pw_gid) and set(group.gr_mem) <= {user.pw_name}
 
 
 def check_mounted_for_writing(path: Path) -> None:

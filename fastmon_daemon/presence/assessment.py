@@ -230,7 +230,7 @@ def _process_problems(process: ProcessState, now: datetime, shortage: str | None
         )  # fmt: skip
     since = process.known_since.get
     if process.intake_fault and not shortage:
-        name, remedy = "intake stopped", "correct what it names; messages are stored by themselves then"
+        name, remedy = "intake stopped", "correct what it names; intake resumes by itself then"
         yield Problem(kind=name, name=name, reason=process.intake_fault, since=since(name), remedy=remedy)
     if process.fault:
         name = "database not writable"

@@ -16,6 +16,7 @@ from loguru import logger
 
 from fastmon_daemon.base.clock import format_timestamp
 from fastmon_daemon.base.errors import FastmonError
+from fastmon_daemon.base.log_throttle import is_written
 from fastmon_daemon.base.metrics import LOG_LINES_DROPPED
 from fastmon_daemon.monitor import AgentClient, OutcomeUnknown, RequestRejected
 from fastmon_daemon.outbox import RunRow
@@ -80,7 +81,9 @@ class LogShipper:
 
     def begin(self, level: str) -> None:
         """Collect lines of *level* and above."""
-        self._sink = logger.add(self._collect, level=level, format="{message}", backtrace=False, diagnose=False)
+        self._sink = logger.add(
+            self._collect, level=level, format="{message}", filter=is_written, backtrace=False, diagnose=False
+        )
 
     def _collect(self, message: Message) -> None:
         record = message.record

@@ -45,7 +45,7 @@ class WorkerErrors:
         if known.get(worker) == last or (isinstance(error, FastmonError) and last in known.values()):
             pass
         elif isinstance(error, FastmonError):
-            logger.error("{}: {}; repetitions are not logged", worker, error)
+            logger.bind(error=str(error)).error("{}: {}; repetitions are not logged", worker, error)
         else:
             logger.opt(exception=error).error("{}: unexpected error; repetitions are not logged", worker)
         self._errors[worker] = last
@@ -168,4 +168,5 @@ class BestEffortCall:
             return
         self._warned = True
         why = ", it has no such call" if absent else ""
-        logger.warning("{}: not sent to the monitor{}: retrying in {:.0f} s: {}", self._name, why, pause_s, error)
+        bound = logger.bind(error=str(error))
+        bound.warning("{}: not sent to the monitor{}: retrying in {:.0f} s: {}", self._name, why, pause_s, error)

@@ -154,7 +154,9 @@ class BackfillQueue:
         outbox.count(f"stf_{missed.origin}")
         if stf.unreadable:
             logger.warning("{}: the monitor's row was read without {}", missed.name, ", ".join(stf.unreadable))
-        logger.info("{}: {} (run {})", stf.stf_filename, note or "listed by the monitor", row.run)
+        logger.bind(stf=stf.stf_filename, run=row.run).info(
+            "{}: {} (run {})", stf.stf_filename, note or "listed by the monitor", row.run
+        )
         outbox.runs.record_message(row.namespace, row.run_id, self._config.run_chart.initial, now, None)
         apply_transition(outbox, self._config.run_chart, current, STF_SEEN, now)
         if sequence is not None:

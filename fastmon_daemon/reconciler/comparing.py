@@ -188,9 +188,9 @@ class RunComparator:
         return intervals.unnamed_run_s if row.nameless else intervals.ended_run_s
 
     def _log_given_up(self, outbox: Outbox, row: RunRow, now: datetime) -> None:
-        verdict = judge(outbox.runs, row, self._config.charts, now)
+        verdict, bound = judge(outbox.runs, row, self._config.charts, now), logger.bind(run=row.run)
         if not verdict.missing:
-            logger.error("run {}: polls stopped: {}: {}", row.run, ", ".join(verdict.incomplete_reasons), verdict.line)
+            bound.error("run {}: polls stopped: {}: {}", row.run, ", ".join(verdict.incomplete_reasons), verdict.line)
             return
         numbers = verdict.missing_sequences or "numbers unknown"
-        logger.error("run {}: {} STFs missing, polls stopped ({}): {}", row.run, verdict.missing, numbers, verdict.line)
+        bound.error("run {}: {} STFs missing, polls stopped ({}): {}", row.run, verdict.missing, numbers, verdict.line)

@@ -82,7 +82,7 @@ class RunFinalizer:
             if done:
                 outbox.runs.save_verdict(row, verdict.as_json())
         if done:
-            logger.info("run {}: {}: {}", row.run, dest, verdict.line)
+            logger.bind(run=row.run, dest=dest).info("run {}: {}: {}", row.run, dest, verdict.line)
 
     def tasks(self, outbox: Outbox) -> Iterator[BackgroundTask]:
         """The summaries that are due."""
@@ -111,7 +111,7 @@ class RunFinalizer:
         def done(outbox: Outbox, answer: Any, now: datetime) -> None:
             run.sends_summary = False
             if isinstance(answer, Exception):
-                logger.warning("run {}: summary not sent: {}", row.run, answer)
+                logger.bind(run=row.run, error=str(answer)).warning("run {}: summary not sent: {}", row.run, answer)
                 pauses = Backoff(first_s=intervals.retry_s, longest_s=intervals.max_pause_s)
                 run.summary_timer.extend(clock.monotonic(), pauses)
             else:

@@ -65,7 +65,8 @@ def apply_transition(
         ends = trigger == END_RUN
         outbox.runs.set_state(row, dest, ended_at=now if ends else None, ended_by=(why or END_RUN) if ends else None)
         if dest != row.state:
-            logger.info("run {}: {} -> {}{}", row.run, row.state, dest, f" ({why})" if why else "")
+            bound = logger.bind(run=row.run, source=row.state, dest=dest)
+            bound.info("run {}: {} -> {}{}", row.run, row.state, dest, f" ({why})" if why else "")
         if ends:
             outbox.runs.poll_by(row, now)  # for the last STFs
     return outbox.runs.get(row.namespace, row.run) or row

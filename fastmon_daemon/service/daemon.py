@@ -59,6 +59,7 @@ from fastmon_daemon.service.factories import (
     switch_stages,
 )
 from fastmon_daemon.service.process import ProcessContext, ShutdownRequest, signals
+from fastmon_daemon.settings import exposures
 from fastmon_daemon.statechart import load_statechart
 
 DONE, WORK_REMAINS, EXIT_NOT_DRAINED = 0, 1, 75
@@ -99,7 +100,7 @@ def run(context: ProcessContext, *, once: bool) -> int:
         shutdown = ShutdownRequest(wake)
         listen = None if once else context.settings.http
         # Before anything is asked of the monitor or of the broker: neither may delay a signal or the service manager.
-        with serve(listen, endpoints.by_path(), errors), signals(shutdown):
+        with serve(listen, endpoints.by_path(), errors, context.settings.http_token), signals(shutdown):
             if not once:
                 sd_notify.notify(context.values, "READY=1")
             name = find_agent_name(context, outbox, instance, numbers)
@@ -214,6 +215,8 @@ class Daemon:
         )
         logger.info("agent {} for namespace {}: database {}", self._agent_name, settings.namespace, context.database)
         logger.info("monitor {}, broker {}:{}", settings.monitor_url, settings.broker_host, settings.broker_port)
+        for found, hint in exposures(settings):
+            logger.warning("{}: {}", found, hint)
 
     def _probes(self) -> dict[str, Callable[[], None]]:
         """Link -> a call that returns when the link is up, for the links that the settings need."""
@@ -266,7 +269,7 @@ class Daemon:
         return ProcessState(
             stalled_s=self.liveness.age_s if self.liveness.is_stalled else None,
             fault=self.engine.fault,
-            intake_fault=self._brokers.intake_fault,
+            intake_fault=self._brokers.intake_fault or (self._watcher.fault() if self._watcher else ""),
             worker_errors=self.errors.now(),
         )
 

@@ -2,6 +2,7 @@
 
 from fastmon_daemon.settings.database_path import SYSTEM_STATE_FOLDER, database_to_read, database_to_write
 from fastmon_daemon.settings.environment import read_environment
+from fastmon_daemon.settings.exposure import exposures
 from fastmon_daemon.settings.fields import ListenAddress, Setting, written
 from fastmon_daemon.settings.files import read_error, read_text
 from fastmon_daemon.settings.loader import LoadResult, read_settings
@@ -17,6 +18,7 @@ __all__ = [
     "database_to_read",
     "database_to_write",
     "describe_unknown",
+    "exposures",
     "read_environment",
     "read_error",
     "read_settings",

@@ -48,6 +48,13 @@ def as_optional(text: str) -> str | None:
     return as_text(text) or None
 
 
+def as_token(text: str) -> str:
+    """Parse a token of our own, which must not be guessed; empty is none."""
+    if text and (len(text) < 16 or not text.isascii() or not text.isprintable() or " " in text):
+        raise ValueError("must be at least 16 ASCII characters without spaces; `openssl rand -hex 16` makes one")
+    return text
+
+
 def as_agent_name(text: str) -> str | None:
     """Parse an agent name; empty is None. The monitor stores at most 100 characters."""
     if len(text) > 100:

@@ -30,6 +30,7 @@ from fastmon_daemon.settings.fields import (
     as_switch,
     as_testbed_config,
     as_text,
+    as_token,
     as_url,
     as_workers,
     comma_list,
@@ -213,8 +214,22 @@ class Settings:
         "Port 0 picks a free port.",
         as_listen,
     )
+    http_token: str = setting(
+        "FASTMON_HTTP_TOKEN",
+        "",
+        "Token that every request to FASTMON_HTTP must send (`Authorization: Bearer`), at least 16 characters. Without "
+        "one, whoever reaches the address may read; set it if that is not loopback.",
+        as_token,
+        secret=True,
+    )
     log_level: str = setting(
         "SWF_LOG_LEVEL", "INFO", f"Minimum log level: {', '.join(LOG_LEVELS)}.", one_of(*LOG_LEVELS)
+    )
+    log_format: str = setting(
+        "FASTMON_LOG_FORMAT",
+        "auto",
+        "Format of log lines: text, json (one object a line), or auto: text, or fields of the journal under systemd.",
+        one_of("auto", "text", "json"),
     )
     agent_name: str | None = setting(
         "FASTMON_AGENT_NAME",

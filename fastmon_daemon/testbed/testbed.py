@@ -162,14 +162,19 @@ async def serve(options: TestbedOptions, env_file: Path, until: asyncio.Event, s
 
 @contextmanager
 def temporary_env_file(path: Path, environment: Mapping[str, str]) -> Iterator[None]:
-    """Write *environment* to *path* (atomically, mode 0600) and remove the file at the end, unless it was changed."""
+    """Write *environment* to *path* (atomically, mode 0600) and remove the file at the end, unless it was changed.
+
+    Raises: OSError, also if somebody else has put a file or a link where the new file is written first.
+    """
     text = "".join(f"{name}={value}\n" for name, value in environment.items())
     draft = path.with_name(f"{path.name}.{os.getpid()}")
-    draft.touch(mode=0o600)
-    draft.write_text(text, encoding="utf-8")
+    file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(file, "w", encoding="utf-8") as writing:  # noqa: PTH123 (an open descriptor)
+        os.fchmod(file, 0o600)
+        writing.write(text)
     draft.replace(path)
     try:
         yield
     finally:
-        if path.exists() and path.read_text(encoding="utf-8") == text:
+        if path.is_file() and not path.is_symlink() and path.read_text(encoding="utf-8") == text:
             path.unlink()

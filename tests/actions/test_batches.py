@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
-from fastmon_daemon.actions.control_socket import ControlServer
+from fastmon_daemon.actions.control_socket import ControlServer, send_request
 from fastmon_daemon.actions.operator_actions import BATCH_SIZE, ActionRequest, ActionResult, OperatorActions, in_batches
 from fastmon_daemon.base.clock import format_timestamp
 from fastmon_daemon.cli import cli
 from fastmon_daemon.commands.action_commands import describe_selection
+from fastmon_daemon.commands.common import current_user
 from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.outbox import DatabaseLock, NewStf, Outbox
 from fastmon_daemon.statechart import load_statechart
@@ -161,3 +165,17 @@ def test_the_confirmation_says_how_many_are_affected(
     with outbox.transaction():
         outbox.reject("x", "not JSON", testbed.time.at, 10)
     assert describe_selection(request_, outbox.path) == words
+
+
+def test_an_action_is_recorded_as_that_of_the_user_whom_the_kernel_names(outbox: Outbox) -> None:
+    seen: list[dict[str, Any]] = []
+
+    def handle(request: dict[str, Any]) -> dict[str, Any]:
+        seen.append(request)
+        return {}
+
+    with ControlServer(outbox.path, handle):
+        send_request(outbox.path, {"action": "retry", "by": "the director"})
+        send_request(outbox.path, {"action": "state"})
+    assert seen == [{"action": "retry", "by": pwd.getpwuid(os.getuid()).pw_name}, {"action": "state"}]
+    assert current_user() == pwd.getpwuid(os.getuid()).pw_name

@@ -318,3 +318,13 @@ def test_hanging_check_is_reported_and_abandoned(monkeypatch: pytest.MonkeyPatch
     assert found["slow"] == CheckResult(CheckStatus.ERROR, "timeout after 0.1 s", "hurry")
     assert found["after"].status is CheckStatus.SKIPPED
     assert "ZeroDivisionError" in found["broken"].found
+
+
+def test_what_others_on_the_network_can_read_is_warned_of_at_the_start_and_in_check(testbed: LiveTestbed) -> None:
+    settings = {"FASTMON_HTTP": "0.0.0.0:0"}
+    testbed.daemon(**settings)
+    warned = "FASTMON_HTTP=0.0.0.0:0: whoever reaches this address can read the metrics and the status"
+    assert testbed.log().count(f"{warned}: set FASTMON_HTTP_TOKEN") == 1
+    found = results_of(testbed.call("check", "--json", **settings))["network"]
+    assert (found["status"], found["found"], "FASTMON_HTTP_TOKEN" in found["hint"]) == ("warning", warned, True)
+    assert results_of(testbed.call("check", "--json"))["network"]["status"] == "ok"

@@ -36,6 +36,22 @@ dashboard: dict[str, Any] = json.loads(DASHBOARD.read_text(encoding="utf-8"))
 panels = [panel for panel in dashboard["panels"] if panel["type"] != "row"]
 ALERTS = sorted({rule["alert"] for rule in rules})
 
+
+def broken(rule: dict[str, Any], change: str) -> dict[str, Any]:
+    match change:
+        case "always":
+            series = (
+                'label_replace(label_replace(vector(1), "job", "fastmon", "", ""), "instance", "host:9100", "", "")'
+            )
+            return {**rule, "expr": series}
+        case "never":
+            return {**rule, "expr": f"({rule['expr']}) and vector(1) == 2"}
+        case "at once":
+            return {key: value for key, value in rule.items() if key != "for"}
+        case _:
+            return {**rule, "expr": re.sub(r"(?:min|max)_over_time\(([^()]*?)\[\w+\]\)", r"\1", rule["expr"])}
+
+
 needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool: install prometheus")
 
 
@@ -130,7 +146,7 @@ def test_the_dashboard_has_a_fixed_id_its_variables_and_a_description_of_what_is
     assert [each["name"] for each in dashboard["templating"]["list"]] == ["datasource", "instance"]
     for panel in panels:
         assert panel["datasource"]["uid"] == "${datasource}", panel["title"]
-        assert "Normal" in panel["description"] or panel["title"] == "Stuck", panel["title"]
+        assert "Normal" in panel["description"], panel["title"]
         assert all("$instance" in target["expr"] for target in panel["targets"]), panel["title"]
     tiles = [panel for panel in panels if panel["gridPos"]["y"] == 0]
     assert {panel["type"] for panel in tiles} == {"stat"}
@@ -179,12 +195,17 @@ def test_each_alert_fires_where_it_must_and_is_silent_where_it_must_not() -> Non
 
 
 @needs_promtool
-@pytest.mark.parametrize("alert", ALERTS)
-@pytest.mark.parametrize("change", ["always", "never", "at once", "no history"])
+@pytest.mark.parametrize(
+    ("alert", "change"),
+    [
+        (alert, change)
+        for alert in ALERTS
+        for change in ("always", "never", "at once", "no history")
+        if any(broken(rule, change) != rule for rule in rules if rule["alert"] == alert)
+    ],
+)
 def test_the_unit_tests_of_an_alert_find_a_wrong_rule(tmp_path: Path, alert: str, change: str) -> None:
     changed = [broken(rule, change) if rule["alert"] == alert else rule for rule in rules]
-    if changed == rules:
-        pytest.skip("the rule has nothing of the kind")
     (tmp_path / RULES.name).write_text(yaml.safe_dump({"groups": [{"name": "fastmon", "rules": changed}]}))
     mine = []
     for each in unit_tests["tests"]:
@@ -194,18 +215,3 @@ def test_the_unit_tests_of_an_alert_find_a_wrong_rule(tmp_path: Path, alert: str
     tests = tmp_path / UNIT_TESTS.name
     tests.write_text(yaml.safe_dump({**unit_tests, "tests": mine}), encoding="utf-8")
     assert promtool("test", "rules", tests).returncode == 1
-
-
-def broken(rule: dict[str, Any], change: str) -> dict[str, Any]:
-    match change:
-        case "always":
-            series = (
-                'label_replace(label_replace(vector(1), "job", "fastmon", "", ""), "instance", "host:9100", "", "")'
-            )
-            return {**rule, "expr": series}
-        case "never":
-            return {**rule, "expr": f"({rule['expr']}) and vector(1) == 2"}
-        case "at once":
-            return {key: value for key, value in rule.items() if key != "for"}
-        case _:
-            return {**rule, "expr": re.sub(r"(?:min|max)_over_time\(([^()]*?)\[\w+\]\)", r"\1", rule["expr"])}

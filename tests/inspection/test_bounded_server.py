@@ -24,15 +24,42 @@ from fastmon_daemon.settings import ListenAddress
 from tests.builders import HandClock
 from tests.inspection.builders import endpoints_for
 
+HTTP_TOKEN = "0123456789abcdef"
+
 
 @contextmanager
-def served(metrics: Callable[[], bytes] = bytes) -> Iterator[ListenAddress]:
+def served(metrics: Callable[[], bytes] = bytes, token: str = "") -> Iterator[ListenAddress]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         listen = ListenAddress("127.0.0.1", free.getsockname()[1])
     endpoints = endpoints_for(Liveness(HandClock().clock().monotonic), WorkerErrors(), metrics=metrics)
-    with serve(listen, endpoints.by_path(), WorkerErrors()):
+    with serve(listen, endpoints.by_path(), WorkerErrors(), token):
         yield listen
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:9100", 200), ("localhost:9100", 200), ("[::1]:9100", 200), ("192.0.2.7", 200), ("LOCALHOST.", 200),
+        (socket.gethostname(), 200), ("evil.example", 421), ("127.0.0.1.evil.example:9100", 421), ("", 200),
+        ("\x1b[2J", 421), ("[evil", 421),
+    ],
+)  # fmt: skip
+def test_a_browser_that_was_led_here_by_another_name_gets_nothing(host: str, status: int) -> None:
+    with served() as listen:
+        answer = requests.get(f"http://{listen}/livez", headers={"Host": host} if host else {}, timeout=20)
+        assert answer.status_code == status
+        assert status == 200 or "alive" not in answer.text
+
+
+def test_with_a_token_every_request_must_send_it() -> None:
+    with served(token=HTTP_TOKEN) as listen:
+        for headers in ({}, {"Authorization": "Bearer no"}, {"Authorization": f"Token {HTTP_TOKEN}"}):
+            answer = requests.get(f"http://{listen}/metrics", headers=headers, timeout=20)
+            assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
+            assert HTTP_TOKEN not in answer.text
+        allowed = {"Authorization": f"Bearer {HTTP_TOKEN}", "Host": "any.example"}
+        assert requests.get(f"http://{listen}/metrics", headers=allowed, timeout=20).status_code == 200
 
 
 def connected(listen: ListenAddress, sent: bytes) -> socket.socket:

@@ -15,6 +15,7 @@ import pytest
 
 from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.base.errors import StorageUnavailable
+from fastmon_daemon.intake import watcher as watcher_module
 from fastmon_daemon.intake.found_files import Fingerprint, FoundFile, run_in
 from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.intake.seen_file_cache import EVICT_AFTER_S, EVICT_BATCH, SeenFileCache
@@ -137,7 +138,7 @@ def ingest_two(folder: Folder, watcher: Watcher) -> Path:
 def test_a_file_deleted_days_ago_is_evicted_and_an_existing_one_is_not(folder: Folder) -> None:
     watcher = folder.watcher()
     path = ingest_two(folder, watcher)
-    gone = str(Fingerprint.of(path))
+    gone = str(Fingerprint.of(path.stat()))
     path.unlink()
     pass_days(folder, watcher, 1)
     assert folder.evicted == []
@@ -222,7 +223,7 @@ def test_a_failed_eviction_is_retried_after_the_next_scan_in_small_steps(folder:
             raise StorageUnavailable("disk full")
 
     cache = SeenFileCache(former, evict, 0.0)
-    here = Fingerprint.of(folder.write(NAME))
+    here = Fingerprint.of(folder.write(NAME).stat())
     scan(cache, 3 * DAYS, here)
     for _ in range(6):
         cache.evict_batch()
@@ -238,7 +239,7 @@ def test_a_failing_eviction_is_logged_once(folder: Folder, log: list[str], error
     def evict(_: Sequence[str]) -> None:
         raise error
 
-    here = Fingerprint.of(folder.write(NAME))
+    here = Fingerprint.of(folder.write(NAME).stat())
     cache = SeenFileCache({f"{here.device}:7:1:1": "gone.stf"}, evict, 0.0)
     for number in range(5):
         scan(cache, 3 * DAYS + 30 * number, here)
@@ -256,7 +257,7 @@ def scan(cache: SeenFileCache, now: float, *seen: Fingerprint) -> None:
 
 
 def test_a_file_is_evicted_when_scans_have_not_seen_it_for_two_days(folder: Folder) -> None:
-    here = Fingerprint.of(folder.write(NAME))
+    here = Fingerprint.of(folder.write(NAME).stat())
     gone = here._replace(inode=here.inode + 1)
     cache = SeenFileCache({str(gone): "gone.stf"}, folder.evicted.extend, 0.0)
     scan(cache, EVICT_AFTER_S - 1, here)
@@ -272,7 +273,7 @@ def test_a_file_is_evicted_when_scans_have_not_seen_it_for_two_days(folder: Fold
 
 
 def test_a_file_that_reappears_before_its_eviction_is_kept(folder: Folder) -> None:
-    here = Fingerprint.of(folder.write(NAME))
+    here = Fingerprint.of(folder.write(NAME).stat())
     away = here._replace(inode=here.inode + 1)
     cache = SeenFileCache({str(away): "away.stf"}, folder.evicted.extend, 0.0)
     scan(cache, EVICT_AFTER_S, here)
@@ -283,7 +284,7 @@ def test_a_file_that_reappears_before_its_eviction_is_kept(folder: Folder) -> No
 
 
 def test_only_complete_scans_count_towards_eviction(folder: Folder) -> None:
-    here = Fingerprint.of(folder.write(NAME))
+    here = Fingerprint.of(folder.write(NAME).stat())
     gone = here._replace(inode=here.inode + 1)
     cache = SeenFileCache({str(gone): "gone.stf"}, folder.evicted.extend, 0.0)
     cache.begin_scan(EVICT_AFTER_S)
@@ -355,7 +356,7 @@ def test_evicted_files_are_deleted_from_the_database(folder: Folder, tmp_path_fa
     watcher = make_watcher(settings, handler, outbox, "me", clock)
     assert watcher is not None
     path = folder.write(NAME)
-    remaining = str(Fingerprint.of(folder.write("swf.12345.000002.stf")))
+    remaining = str(Fingerprint.of(folder.write("swf.12345.000002.stf").stat()))
     folder.settle(watcher)
     assert len(outbox.files.all()) == 2
     path.unlink()
@@ -435,8 +436,8 @@ def test_what_is_not_a_regular_file_is_logged_and_never_opened(folder: Folder, l
     replaced.unlink()
     os.mkfifo(replaced)
     assert folder.settle(watcher, after_s=31) == []
-    assert len([line for line in log if "is not a regular file" in line]) == 2
-    assert any("cannot read its status: No such file" in line for line in log)
+    assert len([line for line in log if "is not a regular file" in line]) == 1
+    assert len([line for line in log if "symbolic link to a file is not followed" in line]) == 2
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root may read everything")
@@ -589,3 +590,91 @@ def test_the_message_of_a_file_has_its_url(folder: Folder) -> None:
     assert message["file_url"].startswith("file:///")
     assert message["file_url"].endswith("/a%20b/swf.12345.000001.stf")
     assert (message["run_id"], message["sequence"], message["size_bytes"]) == (12345, 1, 4)
+
+
+def test_a_link_to_a_file_outside_is_not_ingested(folder: Folder, log: list[str], tmp_path: Path) -> None:
+    secret = folder.write("secret.key", b"0600")
+    watcher = folder.watcher()
+    (folder.path / NAME).symlink_to(secret)
+    assert folder.settle(watcher) == []
+    assert [line for line in log if f"{NAME}: symbolic link to a file is not followed" in line]
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo", "folder"])
+def test_a_file_exchanged_at_any_moment_is_not_ingested(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory, kind: str
+) -> None:
+    """At the last moment: its status was read, it is opened next."""
+    outside = tmp_path_factory.mktemp("outside") / NAME
+    outside.write_bytes(b"data")
+    path, watcher = folder.write(f"below/{NAME}"), folder.watcher()
+    folder.poll(watcher)
+    real = os.open
+
+    def exchange(where: Path, *words: int) -> int:
+        if where == path:
+            monkeypatch.setattr(os, "open", real)
+            path.unlink()
+            if kind == "fifo":
+                os.mkfifo(path)
+            elif kind == "link":
+                path.symlink_to(outside)
+            else:
+                path.parent.rmdir()
+                path.parent.symlink_to(outside.parent)
+        return real(where, *words)
+
+    monkeypatch.setattr(os, "open", exchange)
+    assert folder.poll(watcher, after_s=6) == []
+    assert folder.settle(watcher, after_s=31) == []
+
+
+def test_a_watched_folder_may_be_a_link(folder: Folder, tmp_path_factory: pytest.TempPathFactory) -> None:
+    link = tmp_path_factory.mktemp("links") / "watched"
+    link.symlink_to(folder.path)
+    folder.write(NAME)
+    assert folder.settle(folder.watcher(watch_dirs=(link,))) == [NAME]
+
+
+def test_a_file_system_that_does_not_answer_is_named(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    watcher, faults = folder.watcher(), []
+    path, real = folder.write(NAME), Path.lstat
+
+    def hang(where: Path) -> os.stat_result:
+        if where == path:
+            folder.seconds += 61
+            faults.append(watcher.fault())
+        return real(where)
+
+    monkeypatch.setattr(Path, "lstat", hang)
+    folder.poll(watcher)
+    assert faults == [f"watcher: no progress for 61 s at {path}: its file system does not answer"]
+    folder.poll(watcher)
+    monkeypatch.setattr(Path, "lstat", real)
+    folder.poll(watcher)
+    assert watcher.fault() == ""
+
+
+def test_more_files_than_are_followed_at_a_time_are_all_ingested(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watcher_module, "MAX_CANDIDATES", 5)
+    watcher = folder.watcher()
+    for number in range(1, 13):
+        folder.write(f"swf.12345.{number:06d}.stf")
+    assert len(folder.settle(watcher)) == 5
+    folder.settle(watcher, after_s=31)
+    assert len(folder.settle(watcher, after_s=31)) == 12
+
+
+def test_problems_of_files_do_not_flood_the_log(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, log: list[str]
+) -> None:
+    monkeypatch.setattr(watcher_module, "MAX_WARNINGS", 3)
+    watcher = folder.watcher()
+    for letter in "abcdefghijkl":
+        folder.write(f"no-number-{letter}.stf")
+    for _ in range(3):
+        folder.settle(watcher, after_s=31)
+    assert len([line for line in log if "no run number" in line]) == 3
+    assert [line for line in log if "9 more files have problems like the last ones" in line]

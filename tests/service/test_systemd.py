@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import re
 import shutil
 import signal
 import socket
@@ -14,10 +15,11 @@ import pytest
 from fastmon_daemon.base import sd_notify
 from fastmon_daemon.cli import COMMANDS
 from fastmon_daemon.inspection.liveness import INTERVAL_S, MISSED
-from fastmon_daemon.settings import SYSTEM_STATE_FOLDER, Settings
+from fastmon_daemon.settings import SYSTEM_STATE_FOLDER, Settings, all_settings
 from tests.processes import live_testbed
 
 UNIT = Path(__file__).parents[2] / "systemd" / "fastmon-daemon.service"
+DROP_INS = (UNIT.with_name("fastmon-daemon-network.conf"), UNIT.with_name("fastmon-daemon-root.conf"))
 
 
 class Unit(configparser.RawConfigParser):
@@ -74,12 +76,43 @@ def test_the_unit_runs_an_existing_command_and_allows_for_the_drain(unit: Unit) 
     assert int(service["TimeoutStopSec"]) > Settings(namespace="x").drain_s
 
 
-def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
-    if shutil.which("systemd-analyze") is None:
-        pytest.skip("systemd-analyze is not on this machine")
-    copy = tmp_path / UNIT.name
+needs_systemd = pytest.mark.skipif(
+    shutil.which("systemd-analyze") is None, reason="systemd-analyze is not on this machine"
+)
+
+
+def analyze(folder: Path, *words: str, drop_ins: bool) -> subprocess.CompletedProcess[str]:
+    """Call systemd-analyze with a copy of the unit whose program exists."""
+    copy = folder / UNIT.name
     copy.write_text(UNIT.read_text().replace("/usr/local/bin/fastmon-daemon", "/bin/true"))
-    verified = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", str(copy)], capture_output=True, text=True, timeout=60, check=False
+    if drop_ins:
+        (folder / f"{UNIT.name}.d").mkdir()
+        for each in DROP_INS:
+            shutil.copy(each, folder / f"{UNIT.name}.d")
+    return subprocess.run(
+        ["systemd-analyze", *words, str(copy)], capture_output=True, text=True, timeout=60, check=False
     )
-    assert verified.stderr == ""
+
+
+@needs_systemd
+@pytest.mark.parametrize("drop_ins", [False, True])
+def test_systemd_accepts_the_unit(tmp_path: Path, drop_ins: bool) -> None:
+    assert analyze(tmp_path, "verify", "--man=no", drop_ins=drop_ins).stderr == ""
+
+
+@needs_systemd
+@pytest.mark.parametrize(("drop_ins", "tenths"), [(False, 11), (True, 9)])
+def test_the_exposure_is_at_most_1_1_and_0_9_with_the_drop_ins(tmp_path: Path, drop_ins: bool, tenths: int) -> None:
+    done = analyze(tmp_path, "security", "--offline=true", f"--threshold={tenths}", drop_ins=drop_ins)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_unit_has_limits_and_its_secrets_are_credentials(unit: Unit) -> None:
+    service = unit["Service"]
+    assert {"MemoryMax", "LimitNOFILE", "TasksMax", "SocketBindDeny"} <= set(service)
+    text = UNIT.read_text()
+    assert re.findall(r"^LoadCredential=([\w-]+):/etc/", text, re.MULTILINE) == ["token", "broker-password"]
+    named = re.findall(r"^Environment=(\w+)_FILE=%d/([\w-]+)$", text, re.MULTILINE)
+    secrets = {name for _, setting in all_settings() if setting.secret for name in setting.names}
+    assert [file for _, file in named] == ["token", "broker-password"]
+    assert {name for name, _ in named} <= secrets

@@ -20,6 +20,7 @@ from fastmon_daemon.settings import (
     all_settings,
     database_to_read,
     database_to_write,
+    exposures,
     read_environment,
 )
 from tests.builders import logged
@@ -538,3 +539,32 @@ def test_settings_table_has_a_row_per_setting(generate: ModuleType) -> None:
     rows = generate.settings_table().splitlines()[2:]
     assert [row.split("`")[1] for row in rows] == [declared.names[0] for _, declared in all_settings()]
     assert all(row.replace(r"\|", "").count("|") == 4 for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("environ", "found"),
+    [
+        (
+            {"SWF_MONITOR_URL": "http://monitor.example", "SWF_API_TOKEN": "t"},
+            "SWF_API_TOKEN is sent in clear to monitor",
+        ),
+        ({"SWF_MONITOR_URL": "https://monitor.example", "SWF_API_TOKEN": "t"}, ""),
+        ({"SWF_MONITOR_URL": "http://monitor.example"}, ""),
+        ({"SWF_MONITOR_URL": "http://[::1]:8002", "SWF_API_TOKEN": "t"}, ""),
+        ({"ACTIVEMQ_HOST": "broker.example", "ACTIVEMQ_PASSWORD": "p"}, "ACTIVEMQ_PASSWORD is sent in clear to broker"),
+        ({"ACTIVEMQ_HOST": "broker.example", "ACTIVEMQ_PASSWORD": "p", "MQ_CAFILE": __file__}, ""),
+        ({"ACTIVEMQ_HOST": "127.0.0.2", "ACTIVEMQ_PASSWORD": "p"}, ""),
+        ({"FASTMON_HTTP": "0.0.0.0:9100"}, "whoever reaches this address"),
+        ({"FASTMON_HTTP": "0.0.0.0:9100", "FASTMON_HTTP_TOKEN": "0123456789abcdef"}, ""),
+        ({"FASTMON_HTTP": "9100"}, ""),
+    ],
+)
+def test_what_others_on_the_network_can_read_is_told(load: Load, environ: dict[str, str], found: str) -> None:
+    exposed = [each for each, _ in exposures(load(**environ))]
+    assert [found in each for each in exposed] == [True] * bool(found)
+
+
+def test_a_short_token_of_our_own_is_refused_and_not_shown(load: Load) -> None:
+    message = config_error(load, FASTMON_HTTP_TOKEN="guess-me")
+    assert "at least 16" in message
+    assert "guess-me" not in message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import queue
 import signal
 import stat
@@ -18,7 +19,7 @@ import requests
 import stomp
 from sseclient import SSEClient
 
-from fastmon_daemon.testbed.testbed import TOPIC, TestbedOptions, TestbedThread
+from fastmon_daemon.testbed.testbed import TOPIC, TestbedOptions, TestbedThread, temporary_env_file
 from tests.processes import wait_until
 
 DEADLINE_S = 20.0
@@ -206,3 +207,20 @@ def test_a_taken_port_is_named_with_a_hint(tmp_path: Path, testbed):
     assert f"--broker-port {port}" in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_env_file_is_written_into_no_file_of_another(tmp_path: Path) -> None:
+    victim, target = tmp_path / "victim", tmp_path / ".env.testbed"
+    victim.write_text("precious")
+    draft = tmp_path / f".env.testbed.{os.getpid()}"
+    draft.symlink_to(victim)
+    with pytest.raises(FileExistsError), temporary_env_file(target, {"SWF_API_TOKEN": "t"}):
+        pass
+    assert victim.read_text() == "precious"
+    draft.unlink()
+    with temporary_env_file(target, {"SWF_API_TOKEN": "t"}):
+        assert target.read_text() == "SWF_API_TOKEN=t\n"
+        target.unlink()
+        target.symlink_to(victim)
+        victim.write_text("SWF_API_TOKEN=t\n")
+    assert target.is_symlink(), "it is not ours any more"
