@@ -142,6 +142,7 @@ class Engine:
         patience_s = GROUP_S
         if isinstance(item, PendingAction):
             self._actions.append(item)
+            patience_s = SPARE_S if item.may_wait else GROUP_S
         elif item is not None:
             self._unstored.append(item)
             patience_s = 0.0
@@ -171,7 +172,10 @@ class Engine:
 
     def _write_is_due(self, now: float) -> bool:
         """Whether to write now: later, more results may share the transaction."""
-        if not (self._unstored or self._actions) or not self._active.call_count or self.stopping.is_set():
+        may_wait = bool(self._actions) and not self._unstored and all(each.may_wait for each in self._actions)
+        if not (self._unstored or self._actions) or self.stopping.is_set():
+            return True
+        if not (self._active.call_count or may_wait):
             return True
         if any(map(self._active.has_room, self._full)):
             self._write_at = min(self._write_at, now + GROUP_S)

@@ -159,7 +159,7 @@ def make_presence(  # noqa: PLR0913 (the parts of the daemon)
             client,
             name,
             checker(),
-            submit=engine.inbox.submit,
+            submit=partial(engine.inbox.submit, may_wait=True),
             busy=lambda: engine.busy > 0,
             row_was_read=row_was_read,
             errors=errors,

@@ -25,6 +25,7 @@ from fastmon_daemon.engine.concurrency_limits import (
     ConcurrencyLimit,
     monitor_connections,
 )
+from fastmon_daemon.engine.engine import QUEUED_BY_DEFAULT
 from fastmon_daemon.engine.tasks import BackgroundTask
 from fastmon_daemon.outbox import Outbox
 from tests.builders import FakeTestbed, Silent, named, turn_until
@@ -152,7 +153,7 @@ class OtherSide:
         self.alone_s = alone_s
         self.per_second = per_second
         self.now = 100.0
-        self.limit = ConcurrencyLimit(most, queued=3, monotonic=lambda: self.now)
+        self.limit = ConcurrencyLimit(most, queued=QUEUED_BY_DEFAULT, monotonic=lambda: self.now)
         self.most_seen = 0
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -143,6 +144,29 @@ def test_a_failed_action_undoes_only_what_it_wrote_itself(testbed: FakeTestbed) 
         answers[1].result(0)
     assert [outbox.recall(value) for value in ("one", "bad", "two")] == ["one", None, "two"]
     assert registered(outbox, name) == 1
+
+
+def test_actions_that_may_wait_share_a_transaction_while_nothing_is_in_flight(testbed: FakeTestbed) -> None:
+    outbox = testbed.outbox()
+    engine = testbed.engine(outbox)
+
+    def submit(key: str, **options: bool) -> Future[Any]:
+        return engine.inbox.submit(lambda outbox, _now: outbox.remember(key, key), **options)
+
+    with commits() as found:
+        first = submit("one", may_wait=True)
+        engine.tick(0)
+        testbed.time.pass_(seconds=SPARE_S / 2)
+        second = submit("two", may_wait=True)
+        engine.tick(0)
+        assert (first.done(), second.done(), found) == (False, False, [])
+        testbed.time.pass_(seconds=SPARE_S / 2)
+        engine.tick(0)
+        assert (first.done(), second.done(), len(found)) == (True, True, 1)
+        submit("three", may_wait=True)
+        urgent = submit("four")
+        engine.tick(0)
+        assert (urgent.done(), len(found)) == (True, 2)
 
 
 def test_an_action_whose_transaction_is_not_committed_fails(tmp_path: Path) -> None:
