@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from fastmon_client.formatting import age, clock_time, escape, gaps, lag, of, short_age, size
+from fastmon_client.formatting import age, clock_time, escape, gaps, lag, of, short_age, size, volume
 from fastmon_client.live.columns import Column, Row, table
 
 _ALERT = "bold white on red"
@@ -145,7 +145,7 @@ _RUNS = (
     Column("counts", 1, _counts, min_width=8,
            style=_style_if(lambda run: run["verified"] != "VERIFIED", "bold yellow")),
     Column("at", 12, lambda run: clock_time(run["verified_at"])),
-    Column("volume", 6, lambda run: size(run["bytes"]), right=True),
+    Column("volume", 6, lambda run: volume(run["bytes"], run["tf_files_without_size"]), right=True),
     Column("rate", 5, lambda run: f"{run['rate_hz']:.1f}/s", right=True),
     Column("lag p50/p95 s", 7, _lag, right=True),
     Column("last", 4, lambda run: short_age(run["last_age_s"]), right=True),

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from fastmon_client.agents import Agents
+from fastmon_client.intervals import Intervals
 from fastmon_client.verdict import Facts, TablesStatus, judge
 from tests.client.snapshots import run
 from tests.client.state_driver import T0, StateDriver
@@ -228,7 +229,7 @@ def test_one_of_two_daemons_that_dies_is_named_beside_the_live_one() -> None:
 
 
 def test_another_clock_of_the_monitor_makes_no_daemon_silent() -> None:
-    agents = Agents()
+    agents = Agents(Intervals())
     slow = T0 - timedelta(minutes=5)
     agents.record_rows([agent_row(heartbeat_s=-300)], slow, T0)
     [agent] = agents.daemons(None)
