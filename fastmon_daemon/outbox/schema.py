@@ -18,7 +18,7 @@ from fastmon_daemon.outbox.run_merging import merge_runs
 APPLICATION_ID = 0x464D4F4E
 """`FMON`: distinguishes an outbox from other SQLite databases, also for `file`."""
 
-VERSION = 11
+VERSION = 12
 """The `user_version`; a higher one means that a newer fastmon wrote the database."""
 
 migrations = Migrations("fastmon")
@@ -307,6 +307,39 @@ def m0011_reports_of_begun_stfs(db: Database) -> None:
     """The transitions of an STF without a sample are not pending: `reported_at` is empty, see `StageReports.owe`."""
     no_sample = "select id from stf where plan is null"
     db.execute(f"update history set reported_at = '' where reported_at is null and stf in ({no_sample})")  # noqa: S608
+
+
+_ACTS = """
+create table act (
+    id integer primary key,
+    at text not null,
+    action text not null,
+    who text not null,
+    reason text not null,
+    subject text not null,
+    count integer not null,
+    requested_at text not null
+);
+create temp table old_act as
+select at, trigger as action, substr(note, 4) as who, count(*) as stfs from history
+where trigger in ('retry', 'discard', 'include') and note like 'by %' group by at, trigger, note
+union all
+select at, 'replay', substr(note, 13), count(*) from history
+where trigger is null and note like 'replayed by %' group by at, note
+union all
+select substr(value, 1, instr(value, ' ') - 1), 'purge', substr(value, instr(value, ' ') + 4), 1 from meta
+where key like 'purged:%' and value like '% by %';
+insert into act (at, action, who, reason, subject, count, requested_at)
+select at, action, substr(who, 1, instr(who || ': ', ': ') - 1), substr(who, instr(who || ': ', ': ') + 2), '', stfs, ''
+from old_act order by at;
+drop table old_act;
+"""
+
+
+@migrations(name="acts")
+def m0012_acts(db: Database) -> None:
+    """What persons did, as far as the history still has it: later also what changes no STF."""
+    db.executescript(_ACTS)
 
 
 def check_compatible(db: Database, path: Path) -> None:
