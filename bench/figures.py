@@ -26,6 +26,8 @@ class Figure:
     """What `theirs` is."""
     more: dict[str, Any] = field(default_factory=dict)
     """Further values for the JSON object."""
+    also: Sequence[Figure] = ()
+    """What was measured with it and has a goal of its own: a row of the table, and part of the JSON object."""
 
     @property
     def samples(self) -> list[float]:
@@ -63,6 +65,7 @@ class Figure:
             "unit": self.unit,
             **sides,
             **self.more,
+            **{figure.key: figure.as_json() for figure in self.also},
         }
 
 
@@ -89,7 +92,8 @@ def as_table(figures: Sequence[Figure]) -> list[tuple[str, ...]]:
             figure.goal_text,
             "met" if figure.is_met else "**missed**",
         )
-        for figure in figures
+        for one in figures
+        for figure in (one, *one.also)
     ]
 
 

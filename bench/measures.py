@@ -165,13 +165,13 @@ def drain(waiting: int, begin: int, end: int) -> Drain:
             )
 
 
-def offered(rate_hz: float, seconds: float) -> tuple[list[float], float]:
+def offered(rate_hz: float, seconds: float, **faults: Any) -> tuple[list[float], float]:
     """Latencies in ms of STFs that come at *rate_hz*, and CPU seconds that the daemon uses in a second.
 
     If the daemon falls behind, the latencies grow with *seconds*.
     """
     stfs = max(10, round(rate_hz * seconds))
-    with measured_testbed() as testbed, _folder() as folder:
+    with measured_testbed(**faults) as testbed, _folder() as folder:
         testbed.register(RUN, 1, stfs)
         with running_daemon(testbed, folder) as daemon:
             wait_until_quiet(testbed)

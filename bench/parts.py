@@ -161,8 +161,14 @@ class Parts:
         return Figure(
             key="backlog", title=f"drain rate with {long} waiting over that with {short}",
             goal=0.9, unit="STF/s", ours=[many.stf_per_s], theirs=[few.stf_per_s], than=f"{short} waiting",
-            more={"start_s": rounded(many.start_s), "rss_mb": rounded(many.rss_mb),
-                  "inspect_s": rounded(many.inspect_s), "inspect_goal_s": 1.0},
+            also=[
+                Figure(key=key, title=f"{what} with {long} waiting", goal=limit, at_most=True, unit=unit, ours=[found])
+                for key, what, limit, unit, found in (
+                    ("start", "start to subscribed", 2, "s", many.start_s),
+                    ("rss", "resident memory", 65, "MB", many.rss_mb),
+                    ("inspect", "inspect", 1, "s", many.inspect_s),
+                )
+            ],
         )  # fmt: skip
 
     def scale_out(self) -> Figure | None:

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from fastmon_client.intervals import Intervals
 from fastmon_client.snapshot import AgentRow, TileState
 from fastmon_client.tffile import parse_timestamp
 
-SILENT_AFTER = timedelta(seconds=60)
-"""Four heart-beats of a daemon. With the interval between two polls, a dead one is named within 90 s."""
 OUTDATED_AFTER = timedelta(seconds=60)
 """An older answer of the monitor says nothing about now."""
 NAMED_BESIDE_A_LIVE_ONE = timedelta(minutes=10)
@@ -65,9 +64,10 @@ class Agent:
 class Agents:
     """All agents of the monitor's table."""
 
-    def __init__(self) -> None:
+    def __init__(self, intervals: Intervals) -> None:
         self.read_at: datetime | None = None
         """Time of the last answer."""
+        self._silent_after = timedelta(seconds=intervals.silent_after_s)
         self._agents: dict[str, Agent] = {}
         self._signs: dict[str, datetime] = {}
         """Time of the last announcement by each agent."""
@@ -140,7 +140,7 @@ class Agents:
 
     def is_alive(self, agent: Agent) -> bool:
         """Whether *agent* reported recently, at the time of the monitor's last answer."""
-        return not agent.has_exited and (self.read_at or agent.sign_at) - agent.sign_at <= SILENT_AFTER
+        return not agent.has_exited and (self.read_at or agent.sign_at) - agent.sign_at <= self._silent_after
 
     def is_outdated(self, at: datetime) -> bool:
         """Whether the table was not read yet, or too long ago."""
@@ -185,9 +185,9 @@ class Agents:
         )
         if known and known.sign_at > heartbeat_at:  # a message is newer than the heart-beat
             agent.status, agent.line, agent.sign_at = known.status, known.line, max(sign_at, known.sign_at)
-        if known and agent.has_exited and not known.has_exited and at - heartbeat_at > SILENT_AFTER:
+        if known and agent.has_exited and not known.has_exited and at - heartbeat_at > self._silent_after:
             agent.status = known.status  # given up by the monitor because of its silence: it did not say that it stops
-        agent.was_alive = (known is not None and known.was_alive) or (not exited and at - sign_at <= SILENT_AFTER)
+        agent.was_alive = (known is not None and known.was_alive) or (not exited and at - sign_at <= self._silent_after)
         return agent
 
 

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from fastmon_client.formatting import count_of
 from fastmon_client.runs import Run
 from fastmon_client.snapshot import AgentRow, AlarmKind, AlarmRow
+from fastmon_client.stfs import Missing
 
 SHOWN_AFTER_END = timedelta(minutes=10)
 MAX_ENDED = 100
@@ -67,9 +69,9 @@ class Alarms:
         stale = run.is_stale(at, stale_after) and is_live
         seconds = (at - run.active_at).total_seconds()
         self.set("run_stale", run.name, f"no TF file for {seconds:.0f} s" if stale else None, at, run.name)
-        if not run.unknown_reason:  # otherwise the last verified state stays
+        if run.is_verified(at):  # otherwise the last verified state stays
             missing = run.missing(at)
-            self.set("stfs_missing", run.name, _missing(missing) if missing else None, at, run.name)
+            self.set("stfs_missing", run.name, _missing(missing) if missing and missing.count else None, at, run.name)
         self.set("rate_dropped", run.name, _rate_drop(run, at) if is_live and not stale else None, at, run.name)
 
     def check_silent_daemons(self, agents: Sequence[AgentRow], at: datetime, *, is_busy: bool) -> None:
@@ -109,10 +111,10 @@ class Alarms:
         self._ended = [*self._ended, alarm][-MAX_ENDED:]
 
 
-def _missing(sequences: list[int]) -> str:
-    named = ", ".join(str(number) for number in sequences[:5] if number)
-    more = " ..." if len(sequences) > 5 else ""
-    return f"{len(sequences)} STFs without TF files" + (f": {named}{more}" if named else "")
+def _missing(missing: Missing) -> str:
+    named = ", ".join(map(str, missing.numbers[:5]))
+    more = " ..." if missing.count > 5 else ""
+    return f"{count_of(missing.count, 'STF')} without TF files" + (f": {named}{more}" if named else "")
 
 
 def _rate_drop(run: Run, at: datetime) -> str | None:

@@ -8,20 +8,23 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import islice
+from operator import itemgetter
 from typing import Any
 
 from fastmon_client.agents import DAQ_AGENTS, DATA_AGENTS, Agents
 from fastmon_client.alarms import Alarms
+from fastmon_client.archive import RunArchive
 from fastmon_client.connection import Connection
 from fastmon_client.intervals import Intervals
 from fastmon_client.log_throttle import LogThrottle
-from fastmon_client.message_filter import STF_GENERATED, MessageFilter, UnmatchedAgents
+from fastmon_client.message_filter import RUN_SUMMARY, STF_GENERATED, MessageFilter, UnmatchedAgents
 from fastmon_client.rates import BIN_S, RateSeries
 from fastmon_client.runs import STATE_AFTER, Run, RunTable
 from fastmon_client.selection import MAX_SEQUENCE
 from fastmon_client.silence import Silence
-from fastmon_client.snapshot import RecentRow, RunRow, Snapshot, Tiles, Totals, VerdictRow
-from fastmon_client.tffile import ANNOUNCED, TfFile, as_announced, run_of
+from fastmon_client.snapshot import Loading, RecentRow, RunRow, Snapshot, Tiles, VerdictRow
+from fastmon_client.tffile import ANNOUNCED, TfFile, as_announced, parse_timestamp, run_of
 from fastmon_client.verdict import OPEN, Facts, TablesStatus, judge
 
 MAX_FULL_RUNS = 8
@@ -30,7 +33,10 @@ MAX_OPEN_RUNS = 200
 """Runs kept with their STFs while they are not finished: whoever may publish can invent any number."""
 MAX_MEMORY = 48 * 1024 * 1024
 """Bytes for the STFs of all runs."""
+_GROWTH = 64 * 1024
+"""Bytes by which the STFs of one run may grow before all are counted."""
 MAX_RUNS = 50
+"""Runs in a snapshot."""
 MAX_RECENT = 200
 
 
@@ -46,33 +52,34 @@ class AppState:
         stale_after_s: float = 60.0,
         intervals: Intervals | None = None,
         topic: str | None = None,
+        last: int = 0,
     ) -> None:
-        """With a *topic*, messages come from it, else from the monitor's stream."""
+        """With a *topic*, messages come from it, else from the monitor's stream.
+
+        *last*: how many of the newest runs of the monitor's table are shown from the start.
+        """
         self.intervals = intervals or Intervals()
         self.connection = Connection(at, self.intervals)
         self.alarms = Alarms()
-        self.agents = Agents()
+        self.agents = Agents(self.intervals)
         self.runs: dict[str, Run] = {}
         self._tables = TablesStatus()
         self._verdict: tuple[str, str] = ("", "")
         """The word of the last verdict, and its begin."""
         self._monitor, self._filter, self._started_at = monitor, filter_, at
         self._stale_after = timedelta(seconds=stale_after_s)
-        self._old_rows: dict[str, RunRow] = {}
-        self._dropped_totals: Totals = {
-            "runs": 0,
-            "stfs": 0,
-            "tf_files": 0,
-            "bytes": 0,
-            "backfilled": 0,
-            "duplicates": 0,
-        }
         self._memory = 0
         """Bytes for the STFs of all runs, roughly."""
         self._log = LogThrottle()
+        self._archive = RunArchive()
+        self._live_since: datetime | None = None
+        """Since when the stream is read without a gap."""
+        self._reading: dict[str, int] = {}
+        """Number of STFs whose TF files are queried now, by run."""
         self._recent: deque[tuple[datetime, TfFile, str, bool]] = deque(maxlen=MAX_RECENT)
         self._rates = RateSeries()
-        self._table = RunTable()
+        self._shows_all = ANNOUNCED in filter_.types and not filter_.restricts
+        self._table = RunTable(last, filter_.run_ids)
         self._silence = Silence(topic, at)
         self._unmatched_agents = UnmatchedAgents(filter_)
 
@@ -84,7 +91,8 @@ class AppState:
         kind = str(message.get("msg_type"))
         if kind == ANNOUNCED:
             self._silence.end(at)
-            self._unmatched_agents.record(message)
+            if self._filter.agents and self._filter.namespace in (None, message.get("namespace")):
+                self._unmatched_agents.record(message)
             self.agents.record_sign(message.get("processed_by"), at)
             return self._ingest(message, at, backfilled=False)
         name = run_of(message)
@@ -92,9 +100,12 @@ class AppState:
             self._record_run_event(kind, self.run(name, at), message, at)
         elif kind == STF_GENERATED and name in self.runs:
             self.runs[name].stf_generated_at = at
+        elif kind == RUN_SUMMARY and name is not None:
+            self._record_summary(self.run(name, at), message, at)
         elif kind == "fastmon_status":
             self.agents.record_status(message, at)
-            self.alarms.check_daemon(message, at)
+            if self._filter.namespace in (None, message.get("namespace")):
+                self.alarms.check_daemon(message, at)
         return self._filter.matches(message)
 
     def receive_heartbeat(self, at: datetime) -> None:
@@ -104,6 +115,7 @@ class AppState:
     def connected(self, at: datetime) -> None:
         """Record the first stream, or one after a loss."""
         self.connection.connected(at)
+        self._live_since = at
         self._silence.end(at)
         for run in self.runs.values():
             run.mark_unverified("not compared since the stream reconnected", at, compare=True)
@@ -111,31 +123,38 @@ class AppState:
     def lost(self, reason: str, at: datetime) -> None:
         """Record the loss of the stream."""
         self.connection.lost(reason, at)
+        self._live_since = None
         self._mark_open_runs_unverified(f"stream lost: {reason}", at)
 
     def fell_behind(self, at: datetime) -> None:
         """Record that messages waited for our output, and that some may have been lost meanwhile."""
+        self._live_since = at
         self._mark_open_runs_unverified("output was blocked: messages may have been lost", at)
 
     def refused(self, reason: str, at: datetime) -> None:
         """Record that no stream can open until an operator acts."""
         self.connection.refused(reason, at)
-        self._mark_open_runs_unverified(reason, at)
+        self._live_since = None
+        for run in self.runs.values():
+            run.mark_unverified(reason, at, compare=False, is_refusal=True)
 
     # From the monitor's tables
 
     def start_comparisons(self, at: datetime) -> list[str]:
         """Start the comparisons that are due; returns the names of their runs."""
-        return [run.name for run in self.runs.values() if run.start_comparison(at)]
+        names = [run.name for run in self.runs.values() if not run.is_past and run.start_comparison(at)]
+        past = sorted((run for run in self.runs.values() if run.is_past), key=lambda run: run.order, reverse=True)
+        if not any(run.comparing_since for run in past):  # one after the other, the newest first
+            names += islice((run.name for run in past if run.start_comparison(at)), 1)
+        return names
 
-    def record_stfs(self, name: str, stfs: Sequence[tuple[str, datetime]], at: datetime) -> list[str]:
+    def record_stfs(self, name: str, stfs: Iterable[tuple[str, datetime]], at: datetime) -> list[str]:
         """Record the monitor's STFs (name, time of registration); returns those whose TF files to query."""
         self._record_answer(None, at)
-        run, min_age = self.runs.get(name), timedelta(seconds=self.intervals.min_age_s)
+        run = self.runs.get(name)
         if run is None:
             return []
-        run.stf_registered_at = max((since for _, since in stfs), default=run.stf_registered_at)
-        found = run.stfs.record_listing(stfs, at, min_age)
+        found = run.record_listing(stfs, at, self._live_since)
         self._limit_memory(at)
         return found if name in self.runs else []
 
@@ -152,6 +171,7 @@ class AppState:
     def finish_comparison(self, name: str, failure: str | None, at: datetime) -> None:
         """Record the end of a comparison; *failure* is its error."""
         self._record_answer(failure, at)
+        self._reading.pop(name, None)
         if name in self.runs:
             self.runs[name].finish_comparison(failure, at)
 
@@ -174,17 +194,21 @@ class AppState:
 
     def still_to_query(self, name: str, stfs: Iterable[str]) -> list[str]:
         """Those of *stfs* whose TF files still need a query."""
-        return self.runs[name].stfs.still_to_query(stfs) if name in self.runs else []
+        left = self.runs[name].stfs.still_to_query(stfs) if name in self.runs else []
+        self._reading[name] = len(left)
+        return left
 
     def record_runs(self, rows: Iterable[Mapping[str, Any]], at: datetime) -> None:
         """Record the monitor's table of runs: add new runs, and end those with an end time."""
         self.record_runs_query(None, at)
-        fresh, over = self._table.update(rows, at)
+        fresh, found = self._table.update(rows, at)
         for number in fresh:
-            self.run(str(number), at)
+            name = str(number)
+            if name not in self.runs:
+                self._add_run(name, at, is_past=not self._table.may_run(found[number], at))
         for run in self.runs.values():
-            if run.is_numbered and int(run.name) in over:
-                run.record_state("end_run", at)
+            if run.is_numbered and (row := found.get(int(run.name))):
+                run.record_row(row, at)
 
     # Time, and the snapshot
 
@@ -192,7 +216,10 @@ class AppState:
         """Update what depends on time: connection, alarms, old runs."""
         was_live = self.connection.state == "LIVE"
         self.connection.tick(at)
-        if was_live and self.connection.state == "DEAD":
+        if self.connection.state == "LIVE":
+            self._live_since = self._live_since or at
+        elif was_live:
+            self._live_since = None
             self._mark_open_runs_unverified(self.connection.reason, at)
         self.alarms.set("stream_dead", None, self.connection.evidence(at), at, None)
         is_live = self.connection.state == "LIVE"
@@ -202,26 +229,38 @@ class AppState:
         for run in self.shown_runs():
             self.alarms.check_run(run, at, self._stale_after, is_live=is_live)
         self._drop_old_runs(at)
-        _, tiles = self._judge(self.rows(at, strip=False), at)
+        _, tiles = self._judge(self._with_open_runs(self.page(at, 0, MAX_RUNS), at), at)
         self.alarms.check_silent_daemons(tiles["daemon"]["agents"], at, is_busy=self._is_busy())
 
     def shown_runs(self) -> list[Run]:
         """The runs that match the filter and are kept with their STFs, oldest first."""
         return [run for run in self.runs.values() if self._filter.matches_run(run.name, run.namespace)]
 
+    def followed_runs(self) -> list[Run]:
+        """The shown runs that were not over before the start, and those that were asked for by name."""
+        return [run for run in self.shown_runs() if not run.is_past or run.name in self._filter.run_ids]
+
     def rows(self, at: datetime, *, strip: bool) -> list[RunRow]:
-        """The rows of all shown runs, newest first."""
-        whole = list(reversed(self.shown_runs()))
-        rows = [
-            run.row(at, self._stale_after, strip=strip and number < MAX_FULL_RUNS) for number, run in enumerate(whole)
-        ]
-        return [*rows, *reversed(self._old_rows.values())]
+        """The rows of all shown runs, newest first by their own time; with *strip* the newest have one."""
+        return self.page(at, 0, None, strip=strip)
+
+    def page(self, at: datetime, offset: int, limit: int | None, *, strip: bool = False) -> list[RunRow]:
+        """At most *limit* rows from *offset* on, of all shown runs, newest first."""
+        found: list[tuple[tuple[datetime, int], Run | RunRow]] = [(run.order, run) for run in self.shown_runs()]
+        found += self._archive.rows(at)
+        found.sort(key=itemgetter(0), reverse=True)
+        chosen = found[offset:] if limit is None else found[offset : offset + limit]
+        return [
+            each.row(at, self._stale_after, strip=strip and offset + number < MAX_FULL_RUNS)
+            if isinstance(each, Run) else each
+            for number, (_, each) in enumerate(chosen)
+        ]  # fmt: skip
 
     def snapshot(self, at: datetime) -> Snapshot:
         """Everything as plain data, for the views."""
         ends_at, counts = self._rates.until(at)
-        rows, filter_ = self.rows(at, strip=True), self._filter
-        verdict, tiles = self._judge(rows, at)
+        rows, filter_ = self.page(at, 0, MAX_RUNS, strip=True), self._filter
+        verdict, tiles = self._judge(self._with_open_runs(rows, at), at)
         return {
             "at": at.isoformat(),
             "uptime_s": max(0.0, (at - self._started_at).total_seconds()),
@@ -233,12 +272,20 @@ class AppState:
                 "namespace": filter_.namespace,
             },
             "connection": self.connection.row(at),
-            "runs": rows[:MAX_RUNS],
+            "runs": rows,
+            "runs_total": self._archive.count + len(self.shown_runs()),
+            "loading": self._loading(),
             "recent": [_recent_row(*each) for each in reversed(self._recent)],
             "rates": {"bin_s": BIN_S, "ends_at": ends_at.isoformat(), "tf_files": counts},
             "alarms": self.alarms.rows(at),
-            "totals": _sum(self._dropped_totals, rows),
+            "totals": self._archive.totals(self.shown_runs()),
         }  # fmt: skip
+
+    def _with_open_runs(self, rows: list[RunRow], at: datetime) -> list[RunRow]:
+        """*rows*, and those of runs that take data for so long that they are not among the newest."""
+        listed = {row["run"] for row in rows}
+        others = [run for run in self.shown_runs() if run.state in OPEN and run.name not in listed]
+        return [*rows, *(run.row(at, self._stale_after, strip=False) for run in others)]
 
     def _is_busy(self) -> bool:
         return any(not run.is_over for run in self.shown_runs())
@@ -274,16 +321,23 @@ class AppState:
 
     def run(self, name: str, at: datetime) -> Run:
         """The run of that name; creates it."""
-        found = self.runs.get(name)
-        if found is None:
-            row = self._old_rows.pop(name, None)
-            if len(self.runs) >= MAX_OPEN_RUNS:
-                for run in self._least_likely_first(self.runs.values())[: MAX_OPEN_RUNS // 4]:
-                    self._drop(run, at, f"more than {MAX_OPEN_RUNS} runs at a time")
-            found = self.runs[name] = Run(name, at, self.intervals, was_shown=row is not None)
-            if row and not found.is_numbered:  # a numbered run is read again from the tables
-                self._dropped_totals = {**_sum(self._dropped_totals, [row]), "runs": self._dropped_totals["runs"]}
-        return found
+        return self.runs.get(name) or self._add_run(name, at)
+
+    def _add_run(self, name: str, at: datetime, *, is_past: bool = False) -> Run:
+        if len(self.runs) >= MAX_OPEN_RUNS and not is_past:
+            for other in self._least_likely_first(self.runs.values())[: MAX_OPEN_RUNS // 4]:
+                self._drop(other, at, f"more than {MAX_OPEN_RUNS} runs at a time")
+        run = Run(name, at, self.intervals, is_past=is_past)
+        run.was_shown |= self._archive.take(name, is_read_again=run.is_numbered)
+        self.runs[name] = run
+        return run
+
+    def _loading(self) -> Loading:
+        waiting = [run for run in self.shown_runs() if run.is_awaited]
+        stfs = sum(self._reading.get(run.name, 0) for run in waiting)
+        named = ", ".join(run.name for run in waiting[-3:][::-1]) + (" ..." if len(waiting) > 3 else "")
+        text = f"reading {len(waiting)} runs from the monitor's tables: {named}" if waiting else ""
+        return {"runs": len(waiting), "stfs": stfs, "text": text + (f", {stfs} STFs to go" if stfs else "")}
 
     def _mark_open_runs_unverified(self, reason: str, at: datetime) -> None:
         for run in self.runs.values():
@@ -294,43 +348,51 @@ class AppState:
         run.record_namespace(message.get("namespace"))
         total = message.get("total_stf_files")
         if type(total) is int and 0 < total <= MAX_SEQUENCE:
-            memory = run.stfs.memory
             run.stfs.extend_to(total)
-            self._record_growth(run.stfs.memory - memory, at)
-        run.record_state(kind, at)
-        if kind in ("run_imminent", "start_run") and not run.is_over:  # a namespace has one run at a time
-            for other in self.runs.values():
-                if other is not run and other.namespace == run.namespace and not other.is_over:
-                    other.record_state("end_run", at)
+            self._record_growth(run, at)
+        run.record_state(kind, at, parse_timestamp(message.get("timestamp")))
+
+    def _record_summary(self, run: Run, message: Mapping[str, Any], at: datetime) -> None:
+        run.record_namespace(message.get("namespace"))
+        if run.namespace in (None, message.get("namespace")):
+            run.record_summary(message, at)
 
     def _ingest(self, message: Mapping[str, Any], at: datetime, *, backfilled: bool) -> bool:
         tf = TfFile.of(message)
         run = self.run(tf.run, at)
-        run.record_namespace(message.get("namespace"))
-        compared_at, memory = run.verified_at, run.stfs.memory
+        if run.namespace is None:
+            run.record_namespace(message.get("namespace"))
+        compared_at = run.verified_at
         is_new = run.ingest(tf, at, backfilled=backfilled) and not (backfilled and run.was_shown)
-        self._record_growth(run.stfs.memory - memory, at)
-        if is_new and backfilled:
+        if run.stfs.grown > _GROWTH:
+            self._record_growth(run, at)
+        if is_new and backfilled and self._filter.matches_run(run.name, run.namespace):
             self._silence.record_backfilled(tf.timestamp, compared_at, at)
-        if not is_new or not self._filter.matches(message):
+        if not is_new or not (self._shows_all or self._filter.matches(message)):
             return False
-        timestamp = min(at, tf.timestamp or at) if backfilled else at
-        self._rates.add(timestamp)
+        timestamp = at
+        if backfilled:
+            timestamp = min(at, tf.timestamp or at)
+        else:
+            self._rates.add(at)
         self._recent.append((timestamp, tf, str(message.get("status") or "registered"), backfilled))
         return True
 
     def _drop_old_runs(self, at: datetime) -> None:
         """Keep only the rows of old finished runs."""
-        finished = [run for run in self.runs.values() if run.is_finished(at)]
-        for run in finished[: max(0, len(self.runs) - MAX_FULL_RUNS)]:
-            self._drop(run, at)
+        excess = len(self.runs) - MAX_FULL_RUNS
+        if excess > 0:
+            finished = sorted((run for run in self.runs.values() if run.is_finished(at)), key=lambda run: run.order)
+            for run in finished[:excess]:
+                self._drop(run, at)
 
     def _least_likely_first(self, runs: Iterable[Run]) -> list[Run]:
         """Those that may be invented: not in the monitor's table; then the others, idle for the longest first."""
         return sorted(runs, key=lambda run: (self._table.contains(run.name), run.active_at))
 
-    def _record_growth(self, size: int, at: datetime) -> None:
-        self._memory += size
+    def _record_growth(self, run: Run, at: datetime) -> None:
+        self._memory += run.stfs.grown
+        run.stfs.grown = 0
         if self._memory > MAX_MEMORY:
             self._limit_memory(at)
 
@@ -353,9 +415,8 @@ class AppState:
         self.alarms.end_all_of(run.name, at)
         del self.runs[run.name]
         if self._filter.matches_run(run.name, run.namespace):
-            self._old_rows[run.name] = run.row(at, self._stale_after, strip=False)
-        while len(self._old_rows) > MAX_RUNS - MAX_FULL_RUNS:
-            self._dropped_totals = _sum(self._dropped_totals, [self._old_rows.pop(next(iter(self._old_rows)))])
+            row = run.row(at, self._stale_after, strip=False)
+            self._archive.add(run, {**row, "rate_hz": 0.0, "stale": False})
 
 
 def _silent(agents: Agents, kinds: tuple[str, ...], namespaces: set[str | None]) -> dict[str | None, str]:
@@ -368,14 +429,3 @@ def _recent_row(at: datetime, tf: TfFile, status: str, backfilled: bool) -> Rece
         "at": at.isoformat(), "run": tf.run, "tf_filename": tf.tf_filename, "stf_filename": tf.stf_filename,
         "size_bytes": tf.size, "status": status, "backfilled": backfilled, "late": tf.late,
     }  # fmt: skip
-
-
-def _sum(totals: Totals, rows: Sequence[RunRow]) -> Totals:
-    return {
-        "runs": totals["runs"] + len(rows),
-        "stfs": totals["stfs"] + sum(row["stfs_seen"] for row in rows),
-        "tf_files": totals["tf_files"] + sum(row["tf_files"] for row in rows),
-        "bytes": totals["bytes"] + sum(row["bytes"] for row in rows),
-        "backfilled": totals["backfilled"] + sum(row["backfilled"] for row in rows),
-        "duplicates": totals["duplicates"] + sum(row["duplicates"] for row in rows),
-    }

@@ -41,7 +41,7 @@ from fastmon_client.standard_output import (
     probe_output,
     report_lost,
 )
-from fastmon_client.summary import SummaryUnavailable, fetch_run, has_gaps, run_line, summary_lines
+from fastmon_client.summary import SummaryUnavailable, fetch_run, followed, has_gaps, run_line, summary_lines
 
 _STATUS_EXIT_CODES = {None: 0, "unreachable": UNREACHABLE, "token": AUTHENTICATION, "other": ERROR}
 
@@ -139,7 +139,8 @@ def _exit_code(session: Session, end: ShutdownReason, snapshot: Snapshot, *, fai
         return end.code
     if end.timed_out and not session.connected_once:
         return UNREACHABLE
-    return GAPS if fail_on_gaps and any(has_gaps(run) for run in snapshot["runs"]) else 0
+    shown = followed(session.rows(), snapshot["filters"]["run_ids"])
+    return GAPS if fail_on_gaps and any(has_gaps(run) for run in shown) else 0
 
 
 @cli.command()

@@ -1,7 +1,8 @@
 """Splits the bytes of an event stream into complete events, for sseclient-py, which parses them. Pure.
 
 sseclient-py gives out a truncated last event as if complete, limits no length, loses the first event after a byte
-order mark, raises at invalid UTF-8, and passes on no `retry:` without data: so this is decided here, before it.
+order mark, joins events whose lines end in different ways, raises at invalid UTF-8, and passes on neither comments nor
+a `retry:` without data: so this is decided here, before it.
 """
 
 from __future__ import annotations
@@ -12,8 +13,7 @@ MAX_EVENT_BYTES = 1024 * 1024
 """Longest event; a longer one is skipped."""
 
 _BOM = b"\xef\xbb\xbf"
-_BLANK_LINES = (b"\n\n", b"\r\n\r\n", b"\r\r")
-_RETRY = re.compile(rb"(?:^|[\r\n])retry: ?(\d{1,9})(?=[\r\n])")
+_RETRY = re.compile(rb"(?:^|\n)retry: ?(\d{1,9})(?=\n)")
 
 
 class EventSplitter:
@@ -24,13 +24,17 @@ class EventSplitter:
         """The server's last `retry:`, in seconds."""
         self.skipped = 0
         """Events that were too long."""
+        self.had_comment = False
+        """Whether the last chunk began a comment, the heart-beat of many servers."""
         self._kept = bytearray()
         self._at_start = True
-        self._is_skipping = False
+        self._after_return = self._is_skipping = False
 
     def feed(self, chunk: bytes) -> bytes:
-        """The events that *chunk* completes, as valid UTF-8; empty if none."""
-        searched = max(0, len(self._kept) - 3)  # a blank line may have begun in an earlier chunk
+        """The events that *chunk* completes, as valid UTF-8 with line feeds; empty if none."""
+        if self._after_return or b"\r" in chunk:
+            chunk = self._with_line_feeds(chunk)
+        searched = max(0, len(self._kept) - 1)  # a blank line may have begun in an earlier chunk
         self._kept += chunk
         if self._at_start and len(self._kept) >= len(_BOM):
             self._at_start = False
@@ -39,7 +43,9 @@ class EventSplitter:
                 searched = 0
         if self._is_skipping:
             searched = self._skip()
-        end = max(self._end_of(mark, searched) for mark in _BLANK_LINES)
+        end = self._kept.rfind(b"\n\n", searched) + 2
+        end = end if end > 1 else 0
+        self.had_comment = self._kept.find(b"\n:", searched) >= 0 or (not searched and self._kept.startswith(b":"))
         block = bytes(self._kept[:end])
         del self._kept[:end]
         if len(self._kept) > MAX_EVENT_BYTES:
@@ -52,11 +58,14 @@ class EventSplitter:
 
     def _skip(self) -> int:
         """Drop what is kept up to the end of the event that is too long; returns where to search from."""
-        ends = [at + len(mark) for mark in _BLANK_LINES if (at := self._kept.find(mark)) >= 0]
-        self._is_skipping = not ends
-        del self._kept[: min(ends) if ends else -3]
+        end = self._kept.find(b"\n\n")
+        self._is_skipping = end < 0
+        del self._kept[: end + 2 if end >= 0 else -1]
         return 0
 
-    def _end_of(self, mark: bytes, searched: int) -> int:
-        found = self._kept.rfind(mark, searched)
-        return found + len(mark) if found >= 0 else 0
+    def _with_line_feeds(self, chunk: bytes) -> bytes:
+        """*chunk* with each end of a line (CR LF, LF or CR) as LF; a CR LF may be cut in two."""
+        if self._after_return and chunk.startswith(b"\n"):
+            chunk = chunk[1:]
+        self._after_return = chunk.endswith(b"\r")
+        return chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")

@@ -17,6 +17,8 @@ class Intervals:
     """Between two heart-beats of the stream."""
     reconnect_s: float = 1.0
     """Shortest wait before a reconnect; it grows with each loss, to 30 s."""
+    stable_s: float = 10.0
+    """A connection that lasts as long makes the waits short again."""
     recycle_s: float = 4 * 3600.0
     """Between two renewals of the stream: after a day the server sends only heart-beats."""
     overlap_s: float = 10.0
@@ -31,6 +33,8 @@ class Intervals:
     """Between two reads of the table of runs."""
     agents_s: float = 15.0
     """Between two reads of the table of agents."""
+    silent_after_s: float = 60.0
+    """A daemon without a sign of life for longer is silent: four of its heart-beats."""
     min_age_s: float = 3.0
     """Younger TF files may still arrive by the stream and are not queried."""
     grace_s: float = 30.0

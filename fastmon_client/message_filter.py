@@ -17,7 +17,8 @@ MAX_NAMED = 5
 _RUN_EVENTS = tuple(STATE_AFTER)  # no dict: a message may have an unhashable msg_type
 STF_GENERATED = "stf_gen"
 """The DAQ's message for each STF: tells its silence from the data agent's."""
-_ALWAYS_SUBSCRIBED = (*_RUN_EVENTS, STF_GENERATED, "fastmon_status", "fastmon_run_summary")
+RUN_SUMMARY = "fastmon_run_summary"
+_ALWAYS_SUBSCRIBED = (*_RUN_EVENTS, STF_GENERATED, "fastmon_status", RUN_SUMMARY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,11 @@ class MessageFilter:
     run_ids: tuple[str, ...] = ()
     """As by `run_name`."""
     namespace: str | None = None
+
+    @property
+    def restricts(self) -> bool:
+        """Whether messages of a type in `types` may be hidden."""
+        return bool(self.agents or self.run_ids or self.namespace is not None)
 
     @property
     def subscribed_types(self) -> tuple[str, ...]:

@@ -88,6 +88,8 @@ _SESSION_OPTIONS = (
     ),
     click.option("--run-ids", type=RunIds(), default="", help="Show only these runs."),
     click.option("--namespace", help="Show only this namespace."),
+    click.option("--last", type=click.IntRange(min=0, max=200), default=20, show_default=True, metavar="N",
+                 help="Show the last N runs of the monitor's tables from the start."),
     click.option("--stale-after", type=Duration(), default="60s", show_default=True,
                  help="Mark a running run STALE after this time without a TF file."),
     transport,
@@ -103,6 +105,7 @@ class SessionOptions:
     agents: tuple[str, ...]
     run_ids: tuple[str, ...]
     namespace: str | None
+    last: int
     stale_after: float
     transport: str
     topic: str | None
@@ -125,7 +128,7 @@ class SessionOptions:
         broker = broker_from(self.topic, variables) if self.transport == "stomp" else None
         state = AppState(
             monitor.url, filter_, now(), stale_after_s=self.stale_after, intervals=intervals,
-            topic=broker.topic if broker else None,
+            topic=broker.topic if broker else None, last=self.last,
         )  # fmt: skip
         return Session(monitor, filter_.subscribed_types, state, output, stop_conditions, broker)
 

@@ -13,6 +13,8 @@ from typing import Any
 
 MAX_SEQUENCE = 1_000_000
 """Highest valid sequence number: a week of a run at the full DAQ rate."""
+MAX_FRACTIONS = 10
+"""Further ones are ignored: with two that differ, the rule says little already."""
 
 _SEQUENCE = re.compile(r"(\d{1,12})\.[^.]*$")
 
@@ -27,54 +29,57 @@ def sequence_of(stated: Any, stf_filename: str) -> int | None:
 
 @dataclass(slots=True)
 class Selection:
-    """The selection fractions of a run; a restarted daemon may use another one."""
+    """The selection fractions of a run.
 
-    _spans: list[tuple[int, tuple[Fraction, ...]]] = field(default_factory=list)
-    """(last sequence number of the span, its fractions), ascending; the last span is open.
-
-    Between the last STF with one fraction and the first with another, both fractions apply.
+    A restarted daemon may use another one, also for STFs that it received before. So with several fractions only the
+    STFs that all of them select are certainly selected, and only those that none selects certainly skipped.
     """
-    _last_fraction: Any = None
-    """As received."""
+
+    fractions: list[float] = field(default_factory=list)
+    """As announced, each once."""
+    _exact: list[Fraction] = field(default_factory=list)
+    _counted: int = 0
+    """The counts of several fractions are for the STFs 1 to this one."""
+    _all: int = 0
+    _any: int = 0
 
     @property
     def is_known(self) -> bool:
         """Whether any announcement stated a fraction."""
-        return bool(self._spans)
+        return bool(self.fractions)
 
-    def record_fraction(self, sequence: int | None, fraction: Any) -> None:
-        """Record the *fraction* of an announcement of STF *sequence*; ignores an invalid one."""
-        if type(fraction) not in (int, float) or not 0 < fraction <= 1:
-            return
-        number = sequence or 0
-        highest, latest = self._spans[-1] if self._spans else (0, ())
-        if latest and number <= highest:
-            return
-        if fraction == self._last_fraction:
-            self._spans[-1] = (number, latest)
-            return
-        exact = (Fraction(str(fraction)),)  # exact decimal: 0.1 is 1/10
-        if latest and number > highest + 1:
-            self._spans.append((number - 1, latest + exact))
-        self._spans.append((number, exact))
-        self._last_fraction = fraction
+    def record_fraction(self, fraction: Any) -> bool:
+        """Record the *fraction* of an announcement; whether it is a new one. Ignores an invalid one."""
+        if fraction in self.fractions or type(fraction) not in (int, float) or not 0 < fraction <= 1:
+            return False
+        if len(self.fractions) >= MAX_FRACTIONS:
+            return False
+        self.fractions.append(fraction)
+        self._exact.append(Fraction(str(fraction)))  # exact decimal: 0.1 is 1/10
+        self._counted = self._all = self._any = 0
+        return True
 
-    def includes(self, sequence: int) -> bool:
-        """Whether STF *sequence* was selected; call only if `is_known`."""
-        fractions = next((found for last, found in self._spans if sequence <= last), self._spans[-1][1])
-        return all(_rank(sequence, each) > _rank(sequence - 1, each) for each in fractions)
+    def by_all(self, sequence: int) -> bool:
+        """Whether all fractions select STF *sequence*."""
+        return all(_rank(sequence, each) > _rank(sequence - 1, each) for each in self._exact)
 
-    def count(self, last: int) -> int:
-        """How many of the STFs 1 to *last* were selected; call only if `is_known`."""
-        total = begin = 0
-        for number, (end, fractions) in enumerate(self._spans, 1):
-            end = last if number == len(self._spans) else min(end, last)  # noqa: PLW2901 (the last span is open)
-            if len(fractions) == 1:
-                total += _rank(end, fractions[0]) - _rank(begin, fractions[0])
-            else:
-                total += sum(map(self.includes, range(begin + 1, end + 1)))
-            begin = max(begin, end)
-        return total
+    def by_any(self, sequence: int) -> bool:
+        """Whether at least one fraction selects STF *sequence*."""
+        return any(_rank(sequence, each) > _rank(sequence - 1, each) for each in self._exact)
+
+    def counts(self, last: int) -> tuple[int, int]:
+        """How many of the STFs 1 to *last* all fractions select, and how many at least one; call only if `is_known`.
+
+        *last* does not decrease from call to call.
+        """
+        if len(self._exact) == 1:
+            found = _rank(last, self._exact[0])
+            return found, found
+        for sequence in range(self._counted + 1, last + 1):
+            self._all += self.by_all(sequence)
+            self._any += self.by_any(sequence)
+        self._counted = max(self._counted, last)
+        return self._all, self._any
 
 
 def _rank(sequence: int, fraction: Fraction) -> int:

@@ -19,7 +19,7 @@ from fastmon_client.broker_config import BrokerConfig
 from fastmon_client.monitor_session import AccessDenied, MonitorSession
 from fastmon_client.monitor_tables import Tables
 from fastmon_client.query_worker import AgentsResult, QueryResult, QueryWorker, RunsResult, StfsResult, TfFilesResult
-from fastmon_client.snapshot import Snapshot
+from fastmon_client.snapshot import RunRow, Snapshot
 from fastmon_client.stream import Connected, Disconnected, HeartBeat, Notice, Stream
 from fastmon_client.stream_manager import Source, StreamBatch, StreamManager, size_of
 from fastmon_client.tffile import ANNOUNCED
@@ -63,7 +63,7 @@ class StopConditions:
 
     def run_is_final(self, state: AppState, at: datetime) -> bool:
         """Whether a shown run has ended and its numbers are final."""
-        return self.until_end_run and any(run.is_final(at) for run in state.shown_runs())
+        return self.until_end_run and any(run.is_final(at) for run in state.followed_runs())
 
 
 class Session:
@@ -118,6 +118,11 @@ class Session:
         """The current snapshot; callable from any thread."""
         with self._lock:
             return self._state.snapshot(now())
+
+    def rows(self, offset: int = 0, limit: int | None = None) -> list[RunRow]:
+        """The rows of the runs, newest first, without strips; callable from any thread."""
+        with self._lock:
+            return self._state.page(now(), offset, limit)
 
     def run(self) -> None:
         """Read, compare and show until the end."""
@@ -217,10 +222,15 @@ class Session:
         else:
             state.record_runs_query(result.reason, at)
 
+    def _start_comparisons(self, at: datetime) -> None:
+        for run in self._state.start_comparisons(at):
+            self._queries.list_stfs(run)
+
     def _query_next_stfs(self, run: str, at: datetime) -> None:
         left = self._state.still_to_query(run, self._stfs_to_query.pop(run, ()))
         if not left:
             self._state.finish_comparison(run, None, at)
+            self._start_comparisons(at)
             return
         self._stfs_to_query[run] = left[_BATCH:]
         self._queries.fetch_tf_files(run, left[:_BATCH])
@@ -237,8 +247,7 @@ class Session:
         self._next_tick_at = monotonic + self._intervals.tick_s
         self._streams.tick(monotonic)
         if not self._queries.is_behind:
-            for run in self._state.start_comparisons(at):
-                self._queries.list_stfs(run)
+            self._start_comparisons(at)
         if monotonic >= self._list_runs_at:
             self._list_runs_at = monotonic + self._intervals.runs_s
             self._queries.list_runs()

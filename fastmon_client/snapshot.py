@@ -63,6 +63,8 @@ class RunRow(TypedDict):
     state: RunState
     stale: bool
     """Running, without a TF file for longer than --stale-after."""
+    is_past: bool
+    """Over before this client started: known from the tables only."""
     verified: Literal["VERIFIED", "UNKNOWN"]
     verified_at: str | None
     doubt: str
@@ -81,13 +83,15 @@ class RunRow(TypedDict):
     """Sequence numbers of missing STFs, at most 100."""
     tf_files: int
     tf_expected: int | None
-    bytes: int
+    bytes: int | None
+    """Of the TF files with a known size; None if none has one."""
+    tf_files_without_size: int
     backfilled: int
     """TF files from the monitor's tables, not from the stream."""
     duplicates: int
     """Repeated announcements, neither shown nor counted."""
     rate_hz: float
-    """TF files per second over the last minute."""
+    """Announced TF files per second over the last minute, or since the first one; backfilled ones never count."""
     lag_p50_s: float | None
     """From the announcement to its arrival, over the stream only."""
     lag_p95_s: float | None
@@ -119,7 +123,7 @@ class RecentRow(TypedDict):
 
 
 class Rates(TypedDict):
-    """TF files per time bin, oldest first; the last, incomplete bin ends at `ends_at`."""
+    """Announced TF files per time bin, oldest first; the last, incomplete bin ends at `ends_at`."""
 
     bin_s: int
     ends_at: str
@@ -138,13 +142,26 @@ class AlarmRow(TypedDict):
     evidence: str
 
 
+class Loading(TypedDict):
+    """What is still read from the monitor's tables."""
+
+    runs: int
+    """Runs whose numbers were not compared yet."""
+    stfs: int
+    """STFs whose TF files are queried now."""
+    text: str
+    """Empty if nothing is awaited."""
+
+
 class Totals(TypedDict):
-    """Totals since the start, including runs that are no longer listed."""
+    """Sums over all runs, also those that are not in `runs`."""
 
     runs: int
     stfs: int
     tf_files: int
-    bytes: int
+    bytes: int | None
+    """Of the TF files with a known size; None if none has one."""
+    tf_files_without_size: int
     backfilled: int
     duplicates: int
 
@@ -254,7 +271,9 @@ class Snapshot(TypedDict):
     filters: Filters
     connection: ConnectionRow
     runs: list[RunRow]
-    """Newest first, at most 50."""
+    """Newest first by their own time, at most 50 of `runs_total`; `AppState.page` has the rest."""
+    runs_total: int
+    loading: Loading
     recent: list[RecentRow]
     """Newest first, at most 200."""
     rates: Rates

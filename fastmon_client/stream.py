@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -132,22 +134,24 @@ class Stream:
             self.connected_once = True
             yield [Connected()]
             try:
-                for block in self._complete_events(response):
-                    found = (_notice(event.event, event.data, self.log) for event in SSEClient(iter([block])).events())
-                    yield [notice for notice in found if notice is not None]
+                yield from self._batches_of(response)
             finally:
                 self._response = None
 
-    def _complete_events(self, response: requests.Response) -> Iterator[bytes]:
+    def _batches_of(self, response: requests.Response) -> Iterator[list[Notice]]:
         splitter, skipped = EventSplitter(), 0
         while not self._stopped and (chunk := read_chunk(response, 65536)):
-            if block := splitter.feed(chunk):
-                yield block
+            block = splitter.feed(chunk)
+            if splitter.retry_s is not None:
+                self._server_retry_s = splitter.retry_s
             if splitter.skipped > skipped:
                 skipped = splitter.skipped
                 self.log.record("long event", f"event skipped: longer than {MAX_EVENT_BYTES} bytes")
-            if splitter.retry_s is not None:
-                self._server_retry_s = splitter.retry_s
+            events = SSEClient(iter([block])).events() if block else ()
+            found = (_notice(event.event, event.data, self.log) for event in events)
+            notices = [notice for notice in found if notice is not None]
+            if notices or splitter.had_comment:
+                yield notices or [HeartBeat()]
 
     def _connect(self) -> requests.Response | None:
         """The response; None if stopped. A thread sends the request, for `stop` to end the wait."""
@@ -210,11 +214,14 @@ def reconnecting(
                 return
             state.prepare_for_next_attempt()
             continue
+        opened_at = math.inf
         try:
             for batch in connection():
-                state.attempt_number = 1  # the pauses grow again from the shortest
+                opened_at = min(opened_at, time.monotonic())
                 yield batch
         except ConnectionEnded as exc:
+            if time.monotonic() - opened_at >= intervals.stable_s:  # one that opens and ends at once is no success
+                state.attempt_number = 1
             state.set_exception((ConnectionEnded, exc, exc.__traceback__))
 
 
@@ -227,15 +234,18 @@ def message_of(data: str, log: LogThrottle) -> Message | None:
     if len(data) > MAX_EVENT_BYTES:
         log.record("long event", f"event skipped: longer than {MAX_EVENT_BYTES} bytes")
         return None
+    cut = None
     try:
         found, end = _DECODER.raw_decode(data) if data.startswith("{") else (None, -1)
         message = found if end == len(data) else _DECODER.decode(data)  # also strips spaces
+        if isinstance(message, dict):
+            cut = cut_texts(message)
     except (ValueError, RecursionError):
         message = None
     if not isinstance(message, dict):
         log.record("event", f"event skipped: not a JSON object: {data[:80]!r}")
         return None
-    if cut := cut_texts(message):
+    if cut:
         return Message(cut, "", len(data))
     return Message(message, data if _is_strict_json_line(data) else "", len(data))
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fastmon_client.app_state import AppState
-from fastmon_client.formatting import escape, gaps, size
+from fastmon_client.formatting import escape, gaps, volume
 from fastmon_client.intervals import Intervals
 from fastmon_client.message_filter import MessageFilter
 from fastmon_client.monitor_session import AccessDenied, MonitorSession
@@ -16,19 +18,24 @@ _MAX_SPANS = 10
 
 
 def summary_lines(snapshot: Snapshot) -> list[str]:
-    """The totals, then one line per run, oldest first."""
+    """The totals, then one line per followed run, oldest first."""
     totals = snapshot["totals"]
-    counts = f"{totals['tf_files']} TF files, {_volume(totals['bytes'], totals['tf_files'])}"
+    counts = f"{totals['tf_files']} TF files, {volume(totals['bytes'], totals['tf_files_without_size'])}"
     how = f"{totals['backfilled']} backfilled, {totals['duplicates']} repeated"
-    runs = [run_line(run) for run in reversed(snapshot["runs"])]
+    runs = [run_line(run) for run in reversed(followed(snapshot["runs"], snapshot["filters"]["run_ids"]))]
     return [f"{snapshot['uptime_s']:.0f} s: {counts}, {how}", *runs]
+
+
+def followed(runs: Sequence[RunRow], run_ids: Sequence[str]) -> list[RunRow]:
+    """Those of *runs* that were not over before the start, or are named in *run_ids*."""
+    return [run for run in runs if not run["is_past"] or run["run"] in run_ids]
 
 
 def run_line(run: RunRow) -> str:
     """One run: TF files, volume, missing STFs, lag, and why the numbers are UNKNOWN."""
     known = [
         f"{run['tf_files']} TF files of {run['stfs_seen']} STFs",
-        _volume(run["bytes"], run["tf_files"]),
+        volume(run["bytes"], run["tf_files_without_size"]),
         _missing(run),
     ]
     if run["stfs_incomplete"]:
@@ -59,11 +66,6 @@ def _missing(run: RunRow) -> str:
     return (
         f"{count} missing in {len(found)} gaps ({', '.join(found[:_MAX_SPANS])}{more})" if found else f"{count} missing"
     )
-
-
-def _volume(known: int, tf_files: int) -> str:
-    """The volume; `?` if no TF file has a size."""
-    return size(None if tf_files and not known else known)
 
 
 class SummaryUnavailable(Exception):
@@ -99,10 +101,12 @@ def _run_row(tables: Tables, url: str, number: int) -> RunRow:
     state.run(name, at)
     state.record_runs(rows, at)
     stfs = tables.stfs(number)
-    names = state.record_stfs(name, stfs, at)
-    while names := state.still_to_query(name, names):  # the first TF file states the selection fraction
-        state.record_tf_files(name, names[0], tables.tf_files(names[0]), at)
-        names = names[1:]
+    while names := state.record_stfs(name, stfs, at):
+        for stf in names:
+            state.record_tf_files(name, stf, tables.tf_files(stf), at)
+        state.finish_comparison(name, None, at)
+        if not state.runs[name].stfs.unread:
+            break
     state.finish_comparison(name, None, at)
     row = state.rows(at, strip=True)[0]
     for cell in row["strip"]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from fastmon_client.selection import sequence_of
+from fastmon_client.selection import MAX_SEQUENCE, sequence_of
 
 ANNOUNCED = "tf_file_registered"
 MAX_TEXT = 300
@@ -30,6 +30,7 @@ class TfFile:
     tf_filename: str
     identity: str | None
     """Its name, else an id; None without one: it is counted each time."""
+    tf_file_id: str | None
     sequence: int | None
     total: int | None
     """Number of TF files of its STF."""
@@ -44,18 +45,21 @@ class TfFile:
         """From an announcement."""
         get = message.get
         stf_filename = str(get("stf_filename") or "?")
-        identity = get("tf_filename") or get("tf_file_id") or get("event_id")
-        return cls(
-            run=run_of(message) or "-",
-            stf_filename=stf_filename,
-            tf_filename=str(get("tf_filename")),
-            identity=None if identity is None else str(identity),
-            sequence=sequence_of(get("stf_sequence"), stf_filename),
-            total=_count(get("tf_total")),
-            size=file_size(message),
-            fraction=get("selection_fraction"),
-            late=bool(get("late")),
-            timestamp=parse_timestamp(get("timestamp")) or parse_timestamp(get("sent_at")),
+        tf_filename, tf_file_id, sequence = get("tf_filename"), get("tf_file_id"), get("stf_sequence")
+        identity = tf_filename or tf_file_id or get("event_id")
+        is_valid = type(sequence) is int and 1 <= sequence <= MAX_SEQUENCE
+        return cls(  # by position: it is made for each event
+            run_of(message) or "-",
+            stf_filename,
+            str(tf_filename),
+            None if identity is None else str(identity),
+            None if tf_file_id is None else str(tf_file_id),
+            sequence if is_valid else sequence_of(sequence, stf_filename),
+            _count(get("tf_total")),
+            file_size(message),
+            get("selection_fraction"),
+            bool(get("late")),
+            parse_timestamp(get("timestamp")) or parse_timestamp(get("sent_at")),
         )
 
 

@@ -217,7 +217,7 @@ class FakeTestbed:
             "chart": load_statechart("stf"),
             "steps": make_steps(self.settings, "fastmon-agent-test-1", monitor, self.announce, clock),
             "links": LINK_OF_STEP,
-            "in_process_retry": lambda: tenacity.Retrying(stop=tenacity.stop_after_attempt(1), reraise=True),
+            "in_process_retry": tenacity.Retrying(stop=tenacity.stop_after_attempt(1), reraise=True),
             "clock": clock,
             "jitter": lambda: 1.0,
             **changes,

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from fastmon_client.formatting import age, clock_time, escape, gaps, lag, of, short_age, size
+from fastmon_client.formatting import age, clock_time, escape, gaps, lag, of, short_age, size, volume
 from fastmon_client.live.columns import Column, Row, table
 
 _ALERT = "bold white on red"
@@ -30,10 +30,11 @@ def render(snapshot: Mapping[str, Any], width: int, height: int) -> RenderableTy
         parts.append(table(_RUNS, shown, width, tone))
         left -= 1 + len(shown)
         if len(shown) < len(runs) and left >= 1:
-            parts.append(_cut(Text(f"and {len(runs) - len(shown)} older runs", "dim"), width))
+            older = snapshot.get("runs_total", len(runs)) - len(shown)
+            parts.append(_cut(Text(f"and {older} older runs  {_loading(snapshot)}", "dim"), width))
             left -= 1
     elif left >= 1 and not runs:
-        parts.append(_cut(Text("No runs received yet.", "dim"), width))
+        parts.append(_cut(Text(_loading(snapshot) or "No runs received yet.", "dim"), width))
         left -= 1
     if recent and left >= 3:
         parts += [Text(""), table(_RECENT, recent[: left - 2], width, tone)]
@@ -88,6 +89,11 @@ def _alarm(alarm: Row, word: str, style: str) -> Text:
     until = "" if alarm["until"] is None else f" until {clock_time(alarm['until'])}"
     # Evidence first: a narrow window cuts the end of the line.
     return Text(f" {word} {kind}{run}: {escape(alarm['evidence'])}  since {clock_time(alarm['since'])}{until} ", style)
+
+
+def _loading(snapshot: Mapping[str, Any]) -> str:
+    """What is still read from the monitor's tables."""
+    return escape(snapshot.get("loading", {}).get("text", ""))
 
 
 def _footer(snapshot: Mapping[str, Any]) -> Text:
@@ -145,7 +151,7 @@ _RUNS = (
     Column("counts", 1, _counts, min_width=8,
            style=_style_if(lambda run: run["verified"] != "VERIFIED", "bold yellow")),
     Column("at", 12, lambda run: clock_time(run["verified_at"])),
-    Column("volume", 6, lambda run: size(run["bytes"]), right=True),
+    Column("volume", 6, lambda run: volume(run["bytes"], run["tf_files_without_size"]), right=True),
     Column("rate", 5, lambda run: f"{run['rate_hz']:.1f}/s", right=True),
     Column("lag p50/p95 s", 7, _lag, right=True),
     Column("last", 4, lambda run: short_age(run["last_age_s"]), right=True),

@@ -127,8 +127,8 @@ class Engine:
         may_write = now >= self._write_retry_at or bool(self._actions)
         if may_write and self._write_is_due(now) and self._try_write(self._write):
             self._start_calls()
-        if may_write and not (self.fault or self.stopping.is_set()):
-            self._try_write(self._start_others)
+            if not self.stopping.is_set():
+                self._try_write(self._start_others)
         return self.busy > 0
 
     def _patience_s(self, wait_s: float) -> float:
@@ -153,7 +153,7 @@ class Engine:
 
     def _record(self, execution: StepExecution, result: CallResult) -> float:
         """Record the result of one call, exactly once, however often storing it is tried; returns its patience."""
-        execution.record(result, format_timestamp(self._now()))
+        execution.record(result)
         answer = result.answer
         count_attempt(execution.trigger, answer)
         self._outliers.record(execution, answer)
@@ -161,6 +161,8 @@ class Engine:
         self._limits[execution.link].ended(
             result.seconds, succeeded=not isinstance(answer, Exception), failed=has_failed
         )
+        if execution.is_finished:
+            execution.settle(format_timestamp(self._now()))
         if execution.error is not None:
             return 0.0
         if execution.is_finished:  # a step may make its first call alone
@@ -335,7 +337,7 @@ class Engine:
             started_at = self._config.clock.monotonic()
             try:
                 with failpoints_around("call"):
-                    answer = self._config.in_process_retry()(call) if isinstance(owner, StepExecution) else call()
+                    answer = self._config.in_process_retry(call) if isinstance(owner, StepExecution) else call()
             except Exception as exc:  # noqa: BLE001 (the engine handles every failure)
                 answer = exc
             if isinstance(answer, Sent):

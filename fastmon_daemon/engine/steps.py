@@ -67,7 +67,7 @@ class EngineConfig:
     steps: Mapping[str, Step]
     links: Mapping[str, str]
     """Step -> the link that its calls need; a step that is missing here needs none."""
-    in_process_retry: Callable[[], Retrying]
+    in_process_retry: Retrying
     """The immediate retries of a call before its failure counts."""
     late_rate: float = 0.0
     """Announcements of late STFs per second; 0: no limit."""

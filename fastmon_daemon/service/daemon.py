@@ -248,7 +248,7 @@ class Daemon:
                 self._settings, self._agent_name, self.monitor, self._send, self._clock, self._parents, self._fractions
             ),
             links=self._links,
-            in_process_retry=lambda: in_process_retry(self._stopping),
+            in_process_retry=in_process_retry(self._stopping),
             late_rate=self._settings.late_announce_rate,
             clock=self._clock,
         )
@@ -313,7 +313,12 @@ class Daemon:
             fault=self.engine.fault,
             intake_fault=self._brokers.intake_fault or (self._watcher.fault() if self._watcher else ""),
             worker_errors=self.errors.now(),
+            calls=self._calls(),
         )
+
+    def _calls(self) -> dict[str, dict[str, int]]:
+        in_flight, limits = self.engine.calls_in_flight(), self.engine.call_limits()
+        return {link: {"in_flight": in_flight[link], "limit": limit} for link, limit in limits.items()}
 
     def readiness(self) -> dict[str, str]:
         """Part of the daemon -> what is wrong with it, or an empty text. For any thread."""

@@ -201,6 +201,7 @@ def test_a_figure_is_the_median_of_the_ratios_within_the_rounds():
         "p95_ms": 7,
     }  # fmt: skip
     assert figure(theirs=()).as_json()["value"] == 6
+    assert figure(also=[figure(key="l", ours=[2, 2, 3])]).as_json()["l"]["ratio"] == 1
 
 
 def test_a_ratio_far_from_its_goal_is_absurd():
@@ -265,4 +266,4 @@ def test_without_artemis_scale_out_is_not_measured(monkeypatch):
 
 def test_each_key_is_a_part_and_each_figure_is_one_row():
     assert all(callable(getattr(Parts, key)) for key in KEYS)
-    assert len(as_table([figure(), figure()])) == 2
+    assert len(as_table([figure(), figure(also=[figure()])])) == 3

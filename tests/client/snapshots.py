@@ -18,7 +18,7 @@ def run(name: str = "100014", **changes: Any) -> dict[str, Any]:
         "run": name, "namespace": "epic", "state": "running", "stale": False, "verified": "VERIFIED",
         "verified_at": "2026-11-21T20:56:50+00:00", "stfs_seen": 117, "stfs_expected": 120, "stfs_skipped": 0,
         "stfs_missing": 3, "stfs_incomplete": 1, "missing": [12, 15, 16], "doubt": "",
-        "tf_files": 819, "tf_expected": 840, "bytes": 41_300_000_000,
+        "tf_files": 819, "tf_expected": 840, "bytes": 41_300_000_000, "tf_files_without_size": 0, "is_past": False,
         "backfilled": 14, "duplicates": 2, "rate_hz": 11.6, "lag_p50_s": 0.18, "lag_p95_s": 1.42,
         "last_at": "2026-11-21T20:56:55+00:00", "last_age_s": 1.2, "began_at": "2026-11-21T20:50:00+00:00",
         "ended_at": None, "stf_registered_at": "2026-11-21T20:56:55+00:00", "stf_generated_at": None,

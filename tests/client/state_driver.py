@@ -19,11 +19,11 @@ class StateDriver:
     def __init__(
         self, *, run_ids: tuple[str, ...] = (), namespace: str | None = None, connected: bool = True,
         types: tuple[str, ...] = ("tf_file_registered",), agents: tuple[str, ...] = (),
-        topic: str | None = None, **changes: Any,
+        topic: str | None = None, last: int = 0, **changes: Any,
     ) -> None:  # fmt: skip
         filter_ = MessageFilter(types=types, agents=agents, run_ids=run_ids, namespace=namespace)
         self.now = T0
-        self.state = AppState("http://localhost", filter_, T0, intervals=Intervals(**changes), topic=topic)
+        self.state = AppState("http://localhost", filter_, T0, intervals=Intervals(**changes), topic=topic, last=last)
         if connected:
             self.state.connected(T0)
 

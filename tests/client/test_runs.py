@@ -100,13 +100,6 @@ def test_next_run_of_another_namespace_ends_no_run():
     assert driver.state.runs["7"].state == "running"
 
 
-def test_run_imminent_ends_the_previous_run():
-    driver = StateDriver()
-    driver.send_run_event("start_run")
-    driver.receive(msg_type="run_imminent", run_id=8, namespace="ns")
-    assert driver.state.runs["7"].state == "ended"
-
-
 @pytest.mark.parametrize("name", ["12345678901", "run-7", "\u0663"])
 def test_unnumbered_run_is_never_queried(name: str):
     driver = StateDriver()
@@ -350,7 +343,7 @@ def test_included_stf_is_expected_in_addition_to_selected_ones():
         for number in (1, 2):
             driver.tf(sequence, number, selection_fraction=0.1)
     row = driver.row
-    assert (row["stfs_seen"], row["stfs_expected"], row["stfs_skipped"], row["tf_expected"]) == (3, 3, 9, 6)
+    assert (row["stfs_seen"], row["stfs_expected"], row["stfs_skipped"], row["tf_expected"]) == (3, 3, 8, 6)
 
 
 def test_expected_tf_files_use_the_last_total():
@@ -409,18 +402,18 @@ def test_incomplete_stf_is_not_compacted():
 @pytest.mark.parametrize("fraction", [0.1, 0.3, 1 / 3, 0.07, 0.5, 1, 0.999])
 def test_selection_equals_the_daemons(fraction):
     selection = Selection()
-    selection.record_fraction(5, fraction)
+    selection.record_fraction(fraction)
     chosen = [n for n in range(1, 500) if is_selected(fraction, n, "")]
-    assert [n for n in range(1, 500) if selection.includes(n)] == chosen
-    assert selection.count(499) == len(chosen)
+    assert [n for n in range(1, 500) if selection.by_all(n)] == chosen
+    assert selection.counts(499) == (len(chosen), len(chosen))
 
 
-def test_changed_fraction_applies_to_later_stfs():
+def test_with_two_fractions_only_what_both_say_is_certain():
     selection = Selection()
-    for sequence, fraction in ((1, 0.1), (11, 0.1), (12, 1.0), (13, 1.0)):
-        selection.record_fraction(sequence, fraction)
-    assert [n for n in range(1, 20) if selection.includes(n)] == [1, *range(11, 20)]
-    assert selection.count(19) == 10
+    assert [selection.record_fraction(each) for each in (0.5, 0.2, 0.5, "x", 2, None)] == [True, True] + [False] * 4
+    assert [n for n in range(1, 12) if selection.by_all(n)] == [1, 11]
+    assert [n for n in range(1, 12) if selection.by_any(n)] == [1, 3, 5, 6, 7, 9, 11]
+    assert [selection.counts(last) for last in (5, 11)] == [(1, 3), (2, 7)]
 
 
 # The table of runs
@@ -431,7 +424,12 @@ def run_row(number: int, began: Any = T0 - timedelta(hours=1), end: str | None =
 
 
 def test_first_table_adds_only_the_newest_run():
-    assert RunTable().update([run_row(1), run_row(3), run_row(2)], T0) == ([3], set())
+    assert RunTable().update([run_row(1), run_row(3), run_row(2)], T0)[0] == [3]
+
+
+def test_first_table_adds_the_last_runs_by_their_own_time_and_those_that_are_named():
+    rows = [run_row(number, T0 - timedelta(days=9 - number), end=T0.isoformat()) for number in (1, 2, 3, 4)]
+    assert RunTable(last=2, named=["1", "77"]).update([rows[3], rows[0], rows[2], rows[1]], T0)[0] == [1, 3, 4]
 
 
 @pytest.mark.parametrize(
@@ -440,15 +438,15 @@ def test_first_table_adds_only_the_newest_run():
     ids=["began long ago", "no start", "over"],
 )
 def test_first_table_adds_no_old_or_ended_run(newest):
-    assert RunTable().update([run_row(2), newest], T0)[0] == []
+    assert RunTable().update([run_row(2, T0 - timedelta(days=2)), newest], T0)[0] == []
 
 
 def test_run_omitted_once_is_not_new():
     table = RunTable()
     rows = [run_row(number) for number in (1, 2, 3)]
     table.update(rows, T0)
-    assert table.update([], T0) == ([], set())
-    assert table.update([*rows, run_row(4)], T0) == ([4], set())
+    assert table.update([], T0) == ([], {})
+    assert table.update([*rows, run_row(4)], T0)[0] == [4]
 
 
 def test_table_adds_new_runs_and_ends_others():
@@ -458,7 +456,7 @@ def test_table_adds_new_runs_and_ends_others():
     assert {name: run.state for name, run in driver.state.runs.items()} == {"6": "ended", "7": "unknown"}
 
 
-def test_backfilled_tf_file_has_its_time_of_registration():
+def test_backfilled_tf_file_has_its_time_of_registration_and_enters_no_rate():
     driver = StateDriver()
     driver.wait(120)
     driver.state.run("7", driver.now)
@@ -466,5 +464,5 @@ def test_backfilled_tf_file_has_its_time_of_registration():
     driver.state.record_tf_files("7", stf(1), [row(1, 1)], driver.now)
     found = driver.state.snapshot(driver.now)
     assert found["recent"][0]["at"] == T0.isoformat()
-    assert sum(found["rates"]["tf_files"][-24:]) == 0
-    assert sum(found["rates"]["tf_files"]) == 1
+    assert sum(found["rates"]["tf_files"]) == 0
+    assert (found["runs"][0]["rate_hz"], found["runs"][0]["last_at"]) == (0, T0.isoformat())

@@ -190,15 +190,26 @@ def test_missing_token_file_is_retried_after_the_first_connection(log):
     assert any("SWF_API_TOKEN_FILE" in text for text in log)
 
 
-def test_wait_grows_with_each_loss_and_resets_after_a_connection():
+def test_wait_grows_with_each_loss_and_resets_after_a_connection_that_lasted():
+    def lasting(connection: socket.socket) -> None:
+        connection.sendall(OPEN)
+        threading.Event().wait(0.3)
+
+    oops, intervals = status_response("500 Oops"), Intervals(reconnect_s=0.01, stable_s=0.2)
     with (
-        ScriptedServer(
-            status_response("500 Oops"), status_response("500 Oops"), [OPEN], status_response("500 Oops")
-        ) as server,
-        closing(notices_of(stream_of(server, jitter=lambda: 1.0))) as notices,
+        ScriptedServer(oops, [OPEN], [OPEN, event("{}")], lasting, oops) as server,
+        closing(notices_of(stream_of(server, jitter=lambda: 1.0, intervals=intervals))) as notices,
     ):
-        waits = [notice.wait_s for notice in islice((each for each in notices if isinstance(each, Disconnected)), 4)]
-    assert waits == pytest.approx([0.02, 0.04, 0.02, 0.04])
+        waits = [notice.wait_s for notice in islice((each for each in notices if isinstance(each, Disconnected)), 5)]
+    assert waits == pytest.approx([0.02, 0.04, 0.08, 0.02, 0.04])
+
+
+def test_comments_are_heart_beats():
+    with (
+        ScriptedServer(holding(OPEN, b": ping\n")) as server,
+        closing(notices_of(stream_of(server))) as notices,
+    ):
+        assert list(islice(notices, 2)) == [Connected(), HeartBeat()]
 
 
 def test_request_contains_the_message_types():

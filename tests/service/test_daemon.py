@@ -16,6 +16,7 @@ import pytest
 
 from fastmon_daemon.outbox import open_outbox
 from fastmon_daemon.outbox.store import MAX_LOG_BYTES
+from fastmon_daemon.settings.fields import AUTO_WORKERS
 from tests.processes import TOKEN, TOPIC, LiveTestbed, live_testbed, name, wait_until
 
 
@@ -192,6 +193,10 @@ def test_a_monitor_that_accepts_no_messages_is_logged_once_and_costs_no_stf(test
     testbed.wait_for(tf_registered=2)
     wait_until(lambda: "set FASTMON_NOTIFY=stomp" in testbed.log(), "the hint")
     shown = json.loads(testbed.call("inspect", "--json", FASTMON_NOTIFY="rest").stdout)
+    calls = {name: link["calls"] for name, link in shown["links"].items()}
+    assert calls.pop("broker") is None
+    assert {each["in_flight"] for each in calls.values()} == {0}
+    assert all(1 <= each["limit"] <= AUTO_WORKERS for each in calls.values())
     assert {name: link["state"] for name, link in shown["links"].items()} == {
         "monitor": "up", "broker": "up", "messages": "blocked",
     }  # fmt: skip
