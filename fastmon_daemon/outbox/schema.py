@@ -357,6 +357,18 @@ def check_compatible(db: Database, path: Path) -> None:
         )
 
 
+def version_to_keep(db: Database) -> int | None:
+    """Return the schema version if a migration is to change the database as it is: it is to be copied before.
+
+    None if there is nothing to migrate, or if a migration was interrupted: the copy was made before it began.
+    """
+    version: int = db.execute("pragma user_version").fetchone()[0]
+    if not 0 < version < VERSION:
+        return None
+    applied = db.execute("select count(*) from _sqlite_migrations where migration_set = 'fastmon'").fetchone()[0]
+    return None if applied > version else version
+
+
 def migrate(db: Database) -> None:
     """Apply the missing migrations."""
     version = db.execute("pragma user_version").fetchone()[0]
