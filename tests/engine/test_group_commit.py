@@ -192,3 +192,24 @@ def test_thousands_of_skipped_stfs_do_not_make_one_transaction(tmp_path: Path) -
     assert outbox.counts_by_state() == {"received": 2, "skipped": MAX_CLAIMS}
     engine.tick(60)
     assert outbox.counts_by_state() == {"skipped": MAX_CLAIMS + 2}
+
+
+def test_results_that_arrive_while_the_database_is_not_writable_do_not_make_the_loop_spin(tmp_path: Path) -> None:
+    testbed, pool, waits = FakeTestbed(tmp_path), Slow(), list[float]()
+    outbox, db = testbed.outbox_and_connection()
+    engine = testbed.engine(outbox, workers=16, pool=pool)
+    testbed.receive(outbox)
+    engine.tick(0)
+    answer(pool, 1)
+    engine.tick(0)
+    db.execute("pragma query_only = on")
+    answer(pool, 1)
+    testbed.time.pass_(seconds=SPARE_S)
+    engine.tick(0)
+    assert engine.fault
+    answer(pool, 5)
+    engine.tick(0)
+    collect = engine.inbox.collect
+    engine.inbox.collect = lambda wait_s: waits.append(wait_s) or collect(0)  # type: ignore[method-assign,func-returns-value]
+    engine.tick()
+    assert waits == [pytest.approx(1.0)]
