@@ -46,7 +46,7 @@ MODULES_IN_ORDER = {
     "reconciler": "config verdict downtime finishing unknown_runs backfill comparing reconciler",
     "inspection": "inspector liveness metrics endpoints bounded_server http_server",
     "actions": "control_socket operator_actions daemon_state",
-    "service": "process clients brokers factories offline_reconcile live_settings daemon",
+    "service": "process clients brokers factories offline_reconcile live_settings status_line daemon",
     "checks": "runner local broker monitor",
     "commands": "formatting common inspect_tables action_commands inspect top acts report verdict reconcile export "
     "backup diagram config check healthcheck reload run testbed daq demo",

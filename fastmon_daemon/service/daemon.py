@@ -62,6 +62,7 @@ from fastmon_daemon.service.factories import (
 from fastmon_daemon.service.live_settings import RELOAD, LiveSettings
 from fastmon_daemon.service.offline_reconcile import recorded
 from fastmon_daemon.service.process import ProcessContext, SignalRequests, has_terminal, signals
+from fastmon_daemon.service.status_line import StatusLine, status_line
 from fastmon_daemon.settings import MOST_WORKERS, exposures
 from fastmon_daemon.statechart import load_statechart
 
@@ -174,6 +175,9 @@ class Daemon:
         rule = assessment_rule(partial(getattr, settings))
         self.assessor = Assessor(context.database, rule, self._process_state, self._clock)
         self._database = context.database, context.database_rule
+        self._status_line = StatusLine(
+            context.values, lambda: status_line(outbox, rule.stuck, self._clock.now()), self._clock.monotonic
+        )
         probes = self._probes()
         self._pools = CallPools.with_threads(settings.workers, links=len(probes), most=MOST_WORKERS)
         breakers = CircuitBreakers(
@@ -366,6 +370,7 @@ class Daemon:
             self.presence.wake_stages()
             self.liveness.beat()
             sd_notify.notify(self._values, "WATCHDOG=1")  # sent after a completed tick only
+            self._status_line.update()
         logger.info("{}: stopping; a second signal exits immediately", shutdown.to_stop)
         return self._drain(DONE)
 
