@@ -60,6 +60,7 @@ from fastmon_daemon.service.factories import (
     switch_stages,
 )
 from fastmon_daemon.service.live_settings import RELOAD, LiveSettings
+from fastmon_daemon.service.offline_reconcile import recorded
 from fastmon_daemon.service.process import ProcessContext, SignalRequests, has_terminal, signals
 from fastmon_daemon.settings import MOST_WORKERS, exposures
 from fastmon_daemon.statechart import load_statechart
@@ -276,7 +277,9 @@ class Daemon:
     def handle(self, request: dict[str, Any]) -> dict[str, Any]:
         """Perform a request of the control socket in the engine's thread and return the result as JSON values."""
         if request.get("action") == STATE:
-            return state_answer(self._live.current, self.assessor.process_state())
+            limits = self.engine.call_limits()
+            calls = {link: (count, limits[link]) for link, count in self.engine.calls_in_flight().items()}
+            return state_answer(self._live.current, self.assessor.process_state(), calls)
         if request.get("action") == RELOAD:
             return self._reload(str(request.get("by")))
         action = ActionRequest.parse(request)
@@ -339,7 +342,7 @@ class Daemon:
         except TransientError as exc:
             return {"error": str(exc), "busy": True}
         compare = self.reconciler.reconcile(request.run or "", self._settings.namespace, stfs, request.by)
-        return asdict(self.inbox.submit(compare).result(REQUEST_TIMEOUT_S - 1))
+        return asdict(self.inbox.submit(recorded(compare, request)).result(REQUEST_TIMEOUT_S - 1))
 
     def _link_changed(self, link: str, change: LinkStateChange) -> None:
         if change.up and link == INTAKE:
