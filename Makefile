@@ -7,13 +7,14 @@ STAMP := $(VENV)/.installed
 # If set, each test worker and each daemon of a test compiles all code again, which takes a third of the time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test lint test-python test-field test-pythons test-model test-brokers test-browser screenshots test-faults test-faults-long test-hostile fuzz soak-client mutants bench bench-short soak docs clean
+.PHONY: help demo test lint test-python test-field test-pythons test-model test-brokers test-browser screenshots test-faults test-faults-long test-hostile fuzz soak-client mutants bench bench-short soak pins sbom audit docs clean
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 10 -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 10 --require-hashes -r constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 demo: $(STAMP) ## Run a demonstration on loopback with a crash and an outage
@@ -80,6 +81,15 @@ bench-short: $(STAMP) ## Run a short form of the benchmarks, which fails only if
 MINUTES ?= 60
 soak: $(STAMP) ## Run the daemon under random faults for MINUTES=60; it may lose nothing, and nothing may grow
 	$(BIN)/python -m bench.soak --minutes $(MINUTES)
+
+pins: $(STAMP) ## Update constraints.txt and requirements.txt to the newest versions, with hashes
+	$(BIN)/python docs/supply_chain.py pins
+
+sbom: $(STAMP) ## Write an SBOM (CycloneDX) of all that is installed to sbom.cdx.json
+	$(BIN)/python docs/supply_chain.py sbom > sbom.cdx.json
+
+audit: $(STAMP) ## Check pins for known vulnerabilities (else for a recorded review), and the vendored files
+	$(BIN)/python docs/supply_chain.py audit
 
 docs: $(STAMP) ## Update the generated documents: help texts, settings, diagrams
 	$(BIN)/python docs/generate.py

@@ -43,6 +43,9 @@ from fastmon_daemon.statechart import load_statechart
 
 START = datetime(2026, 11, 21, 20, 0, tzinfo=UTC)
 
+NO_RELOAD: dict[str, Any] = {"read_settings": lambda: None, "set_log_level": lambda _level: None}
+"""Fields of a `ProcessContext` that only a reload of the settings needs."""
+
 
 @contextmanager
 def logged(level: str = "INFO") -> Iterator[list[str]]:
@@ -214,7 +217,7 @@ class FakeTestbed:
             "chart": load_statechart("stf"),
             "steps": make_steps(self.settings, "fastmon-agent-test-1", monitor, self.announce, clock),
             "links": LINK_OF_STEP,
-            "in_process_retry": lambda: tenacity.Retrying(stop=tenacity.stop_after_attempt(1), reraise=True),
+            "in_process_retry": tenacity.Retrying(stop=tenacity.stop_after_attempt(1), reraise=True),
             "clock": clock,
             "jitter": lambda: 1.0,
             **changes,

@@ -50,8 +50,10 @@ def run_tests(version: str, python: str) -> bool:
     """Whether the tests pass with *python*."""
     folder = ROOT / ".pythons" / version
     tests = [folder / "bin" / "python", "-m", "pytest", "-q", "-n", "3", "-p", "no:cacheprovider", *TESTS]
-    install = [UV, "pip", "install", "-q", "--python", folder, "-c", "constraints.txt", "-e", ".[dev]"]
-    for words in ([UV, "venv", "-q", "--allow-existing", "--python", python, folder], install, tests):
+    install = [UV, "pip", "install", "-q", "--python", folder]
+    pinned = [*install, "--require-hashes", "-r", "constraints.txt"]
+    ours = [*install, "--no-deps", "--no-build-isolation", "-e", "."]
+    for words in ([UV, "venv", "-q", "--allow-existing", "--python", python, folder], pinned, ours, tests):
         if subprocess.run(words, cwd=ROOT, check=False).returncode:
             return False
     return True

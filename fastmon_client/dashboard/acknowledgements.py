@@ -8,7 +8,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
@@ -20,6 +20,9 @@ MAX_KEPT = 1000
 MAX_NAME, MAX_NOTE = 60, 300
 """Characters."""
 _FIELDS = ("kind", "subject", "since", "by", "at", "note", "until", "title", "evidence")
+
+
+_Identity = tuple[str, str]
 
 
 class StateInUse(Exception):
@@ -83,8 +86,13 @@ class Acknowledgements:
 
     def observe(self, incidents: Iterable[Mapping[str, Any]], at: datetime) -> None:
         """Note which alarms are active: the acknowledgement of one that ended ends with it."""
-        active = {_identity(each): str(each["since"]) for each in incidents if each["until"] is None}
-        ended = [row for row in self._rows if row["until"] is None and self._has_ended(row, active)]
+        active, over = {}, set()
+        for each in incidents:
+            if each["until"] is None:
+                active[_identity(each)] = str(each["since"])
+            else:
+                over.add((_identity(each), str(each["since"])))
+        ended = [row for row in self._rows if row["until"] is None and self._has_ended(row, active, over)]
         for row in ended:
             row["until"] = at.isoformat(timespec="seconds")
         self._seen = active
@@ -94,10 +102,14 @@ class Acknowledgements:
             except OSError as exc:
                 logger.warning("acknowledgements: cannot be written: {}", exc.strerror)
 
-    def _has_ended(self, row: Mapping[str, Any], active: Mapping[tuple[str, str], str]) -> bool:
+    def _has_ended(
+        self, row: Mapping[str, Any], active: Mapping[_Identity, str], over: Container[tuple[_Identity, str]]
+    ) -> bool:
         """Whether the alarm of *row* was active here, and is no longer, or began anew."""
         before, now = self._seen.get(_identity(row)), active.get(_identity(row))
-        return before is not None and (now is None or (now != before and now > row["at"]))
+        if before is None or now == before:
+            return False
+        return now is None or now > row["at"] or (_identity(row), before) in over
 
     def rows(self) -> list[dict[str, Any]]:
         """All, oldest first."""
@@ -111,7 +123,7 @@ class Acknowledgements:
         os.replace(beside, self._path)  # noqa: PTH105 (Path.replace is the same; this names the atomic call)
 
 
-def _identity(alarm: Mapping[str, Any]) -> tuple[str, str]:
+def _identity(alarm: Mapping[str, Any]) -> _Identity:
     return str(alarm["kind"]), str(alarm["subject"])
 
 

@@ -16,7 +16,7 @@ from fastmon_client.dashboard.incidents import incidents_of
 POLL_S = 0.25
 MAX_SILENCE_S = 1.0
 """Longest time between two events; a page that gets none for 5 s shows DEAD."""
-SHOWN_RUNS, SHOWN_STRIPS, SHOWN_RECENT = 30, 4, 60
+SHOWN_RUNS, SHOWN_STRIPS, SHOWN_RECENT = 30, 4, 40
 """Runs, strips (of open runs, else of the newest run) and recent TF files per page."""
 _OVER = ("ended", "complete", "unknown")
 
@@ -106,9 +106,9 @@ def spans(strip: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
 
 
 def _change_key(snapshot: Mapping[str, Any], incidents: Sequence[Mapping[str, Any]]) -> Any:
-    """The fields whose change is published at once: all but ages and rates."""
+    """The fields whose change is published at once; numbers wait for the next second, for the work of the pages."""
     connection = snapshot["connection"]
-    counts = [(run["run"], run["state"], run["stale"], run["verified"], run["tf_files"]) for run in snapshot["runs"]]
+    counts = [(run["run"], run["state"], run["stale"], run["verified"]) for run in snapshot["runs"]]
     alarms = [(each["kind"], each["subject"], each["until"], each["acknowledged"]) for each in incidents]
     tiles = [tile["state"] for tile in snapshot["tiles"].values()]
     return connection["state"], connection["reconnects"], counts, alarms, snapshot["verdict"]["word"], tiles

@@ -271,10 +271,15 @@ class Session(ConnectionListener):
         return type(self._end)(str(self._end)) if self._end is not None else LinkDown("closed")
 
     def _acknowledge(self, frame: Frame) -> None:
-        headers = {"message-id": frame.headers["message-id"], "subscription": frame.headers["subscription"]}
+        names = ("ack",) if self._version == "1.2" else ("message-id", "subscription")
+        if missing := [name for name in names if name not in frame.headers]:
+            address = self._parameters.address
+            self.abort(LinkDown(f"the broker at {address} sent a MESSAGE without the header {missing[0]}"))
+            return
+        headers = {"id" if name == "ack" else name: frame.headers[name] for name in names}
         try:
             with failpoints_around("ack"):
-                self._connection.send_frame("ACK", {"id": frame.headers["ack"]} if self._version == "1.2" else headers)
+                self._connection.send_frame("ACK", headers)
         except _SEND_ERRORS as exc:
             self.abort(LinkDown(f"cannot send ACK to the broker at {self._parameters.address}: {exc}"))
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from fastmon_daemon.actions.daemon_state import DaemonState
 from fastmon_daemon.base.errors import StorageError
 from fastmon_daemon.checks.runner import Check, CheckResult, error, ok, skipped, warning
-from fastmon_daemon.outbox import check_database, check_local_file_system, free_bytes, owner_of, shortage
+from fastmon_daemon.outbox import check_database, check_folder, check_local_file_system, free_bytes, owner_of, shortage
 from fastmon_daemon.presence.assessment import ALL_WELL
 from fastmon_daemon.service import ProcessContext
 from fastmon_daemon.settings import ListenAddress, Settings, all_settings, describe_unknown, exposures, written
@@ -80,6 +80,8 @@ def _database(context: ProcessContext) -> CheckResult:
         if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
             raise StorageError(f"{where} does not exist, and this user cannot write to {folder}")
         return ok(f"{where} does not exist yet; the first start creates it")
+    if owner is None:
+        check_folder(path.parent)
     problems = check_database(path, load_statechart("stf"), load_statechart("run"))
     if problems:
         first, more = problems[0], f", and {len(problems) - 1} other problems" if problems[1:] else ""

@@ -122,6 +122,11 @@ def _overview(view: View, now: datetime, width: int | None) -> Iterator[str]:
         yield from _stfs("oldest unfinished STF", [oldest], now, width)
 
 
+def _calls(link: View) -> str:
+    calls = link["calls"]
+    return f" ({calls['in_flight']} of at most {calls['limit']} calls)" if calls else ""
+
+
 def _counts(view: View, now: datetime, width: int | None) -> Iterator[str]:
     """Yield the states and links in a line each, and what else is not zero."""
     states = ", ".join(f"{count} {state}" for state, count in view["states"].items() if count)
@@ -129,7 +134,9 @@ def _counts(view: View, now: datetime, width: int | None) -> Iterator[str]:
     if "stfs" in view and view["stuck_count"]:
         yield f"stuck: {view['stuck_count']}"
     links = view["links"].values()
-    good = ", ".join(f"{each['link']} {each['state']}" for each in links if each["state"] in ("up", "unknown"))
+    good = ", ".join(
+        f"{each['link']} {each['state']}{_calls(each)}" for each in links if each["state"] in ("up", "unknown")
+    )
     if good:
         yield from wrap(f"links: {good}", width)
     for each in links:

@@ -16,6 +16,7 @@ from fastmon_daemon.base.backoff import Backoff
 from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.base.errors import LinkDown
 from fastmon_daemon.base.links import describe, remedy_if_down
+from fastmon_daemon.base.text import count_of
 from fastmon_daemon.engine.concurrency_limits import PROBES_PER_LINK
 from fastmon_daemon.engine.inbox import LinkEvent
 from fastmon_daemon.engine.tasks import BackgroundTask
@@ -141,9 +142,9 @@ class CircuitBreakers:
         now, monotonic = self._clock.now(), self._clock.monotonic()
         if event.up:
             if not breaker.allows_calls or breaker.up_since == -math.inf:
-                logger.bind(link=event.link).info(
-                    "{} is up{}", describe(event.link), f": {event.reason}" if event.reason else ""
-                )
+                reason = f": {event.reason}" if event.reason else ""
+                failed = f" ({count_of(breaker.failures - 1, 'probe')} failed)" if breaker.failures > 1 else ""
+                logger.bind(link=event.link).info("{} is up{}{}", describe(event.link), failed, reason)
             breaker.reset(monotonic)
             self._outbox.outages.link_back(event.link, now)
             return

@@ -102,6 +102,15 @@ class Engine:
         """Link -> how many calls of STFs may be in flight. For any thread."""
         return {link: limit.limit for link, limit in self._limits.items()}
 
+    def set_most_calls(self, most: int) -> None:
+        """Make *most* calls of STFs at once on each link, at most. For the engine's thread."""
+        for limit in self._limits.values():
+            limit.set_most(most)
+
+    def set_late_rate(self, rate: float) -> None:
+        """Make *rate* late announcements per second at most; 0: no limit. For the engine's thread."""
+        self._scheduler.set_late_rate(rate)
+
     @property
     def idle(self) -> bool:
         """Whether nothing is in flight and no STF is due that could start now."""
@@ -118,8 +127,8 @@ class Engine:
         may_write = now >= self._write_retry_at or bool(self._actions)
         if may_write and self._write_is_due(now) and self._try_write(self._write):
             self._start_calls()
-        if may_write and not (self.fault or self.stopping.is_set()):
-            self._try_write(self._start_others)
+            if not self.stopping.is_set():
+                self._try_write(self._start_others)
         return self.busy > 0
 
     def _patience_s(self, wait_s: float) -> float:
@@ -144,7 +153,7 @@ class Engine:
 
     def _record(self, execution: StepExecution, result: CallResult) -> float:
         """Record the result of one call, exactly once, however often storing it is tried; returns its patience."""
-        execution.record(result, format_timestamp(self._now()))
+        execution.record(result)
         answer = result.answer
         count_attempt(execution.trigger, answer)
         self._outliers.record(execution, answer)
@@ -152,6 +161,8 @@ class Engine:
         self._limits[execution.link].ended(
             result.seconds, succeeded=not isinstance(answer, Exception), failed=has_failed
         )
+        if execution.is_finished:
+            execution.settle(format_timestamp(self._now()))
         if execution.error is not None:
             return 0.0
         if execution.is_finished:  # a step may make its first call alone
@@ -326,7 +337,7 @@ class Engine:
             started_at = self._config.clock.monotonic()
             try:
                 with failpoints_around("call"):
-                    answer = self._config.in_process_retry()(call) if isinstance(owner, StepExecution) else call()
+                    answer = self._config.in_process_retry(call) if isinstance(owner, StepExecution) else call()
             except Exception as exc:  # noqa: BLE001 (the engine handles every failure)
                 answer = exc
             if isinstance(answer, Sent):

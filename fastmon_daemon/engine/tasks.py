@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from fastmon_daemon.base.errors import LinkDown
 from fastmon_daemon.engine.concurrency_limits import ConcurrencyLimit
 from fastmon_daemon.engine.steps import Call
-from fastmon_daemon.outbox import Outbox, Stf
+from fastmon_daemon.outbox import Outbox, StepResult, Stf
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +28,16 @@ class StepExecution:
     """An STF in its current step: the calls that remain, and the error if one failed."""
 
     stf: Stf
-    """With the results of its calls, also of those that are not stored yet."""
+    """With the results of its calls once no call is left, also with those that are not stored yet."""
     trigger: str
     link: str
     waiting: list[Call]
     in_flight: int = 0
+    results: list[StepResult] = field(default_factory=list)
+    """Those that *stf* does not have yet."""
     spent_s: float = 0.0
     error: Exception | None = None
+    _unregistered: int = 0
 
     @property
     def retrying(self) -> bool:
@@ -49,7 +52,10 @@ class StepExecution:
     @property
     def claimed(self) -> int:
         """The calls that it makes, and those that it will make when the first one has succeeded."""
-        return max(self.in_flight + len(self.waiting), sum(tf.registered_at is None for tf in self.stf.tfs))
+        return max(self.in_flight + len(self.waiting), self._unregistered - len(self.results))
+
+    def __post_init__(self) -> None:
+        self._unregistered = sum(tf.registered_at is None for tf in self.stf.tfs)
 
     def next_calls(self, most: int) -> list[Call]:
         """Take the next calls, *most* at most, and count them as in flight."""
@@ -57,8 +63,8 @@ class StepExecution:
         self.in_flight += len(calls)
         return calls
 
-    def record(self, result: CallResult, at: str) -> None:
-        """Record the result of one call, that came at the time *at*; after a failure no further call is made."""
+    def record(self, result: CallResult) -> None:
+        """Record the result of one call; after a failure no further call is made."""
         self.in_flight -= 1
         self.spent_s = max(self.spent_s, result.seconds)
         if isinstance(result.answer, Exception):
@@ -66,7 +72,12 @@ class StepExecution:
                 self.error = result.answer
             self.waiting.clear()
         else:
-            self.stf = self.stf.with_result(result.answer, at)
+            self.results.append(result.answer)
+
+    def settle(self, at: str) -> None:
+        """No call is left at the time *at*: the STF is as its results say."""
+        self.stf, self.results = self.stf.with_results(self.results, at), []
+        self._unregistered = sum(tf.registered_at is None for tf in self.stf.tfs)
 
 
 class InFlight(dict[int, StepExecution]):

@@ -88,7 +88,7 @@ class TransitionWriter:
             return self._move(stf, answer.trigger, note=answer.note)
         now = self._now()
         self._outbox.save_progress(stf.id, answer, now)
-        return self._move(stf.with_result(answer, format_timestamp(now)), trigger)
+        return self._move(stf.with_results([answer], format_timestamp(now)), trigger)
 
     def _fail(self, stf: Stf, reason: str) -> bool:
         """Move an STF to `failed`; returns whether nobody else moved it."""

@@ -55,7 +55,8 @@ class Inspector:
         self._context = context
         self._chart = context.stuck.chart
         links = _links(reports, context)
-        self.links = {name: asdict(link) for name, link in links.items()}
+        calls = context.process.calls if context.process else {}
+        self.links = {name: {**asdict(link), "calls": calls.get(name)} for name, link in links.items()}
         self._stuck = StuckStfs(reports, context.stuck, links, context.now, daemon_runs=context.daemon is not None)
 
     def assessment(self) -> Assessment:

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
 
 import requests
 
@@ -126,8 +125,8 @@ class ResponseClock:
     def __init__(self) -> None:
         self._date = ""
 
-    def record(self, response: requests.Response, *_: Any, **__: Any) -> None:
-        """Read a response whose headers have arrived (a hook of requests)."""
+    def record(self, response: requests.Response) -> None:
+        """Read a response whose headers have arrived."""
         self._date = response.headers.get("Date", "")
 
     def date(self) -> datetime | None:

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 import requests
+from requests.structures import CaseInsensitiveDict
 from urllib3.exceptions import HTTPError
 from urllib3.util import Timeout
 
@@ -46,6 +47,8 @@ from fastmon_daemon.monitor.transport import (
 
 MAX_ROWS = 200_000
 """The most rows of one list."""
+_MAX_PREPARED = 16
+"""Requests that are kept prepared: some calls have an id in their path."""
 
 _T = TypeVar("_T")
 
@@ -90,10 +93,9 @@ class RestClient:
         self._session = requests.Session()
         self._session.trust_env = False
         self.trust = TrustStore.of(ca, environ)
-        self._session.verify = self.trust.path
         self._session.proxies = proxies(base_url, environ)
         self.response_clock = ResponseClock()
-        self._session.hooks["response"].append(self.response_clock.record)
+        self._prepared: dict[tuple[str, str], requests.PreparedRequest] = {}
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, DeadlineAdapter(connections, monotonic))
 
@@ -221,16 +223,7 @@ class RestClient:
             try:
                 with (
                     failpoints_around("http"),
-                    self._session.request(
-                        method,
-                        f"{self._base}/api/{path}",
-                        params=query,
-                        data=None if body is None else body.encode(),
-                        headers=self._headers(),
-                        timeout=timeout,
-                        allow_redirects=False,
-                        stream=True,
-                    ) as raw,
+                    self._open(method, path, query, body, timeout) as raw,
                 ):
                     status = raw.status_code
                     response = Response(status, raw.headers, self._redact(read(raw)))
@@ -249,6 +242,31 @@ class RestClient:
         except FastmonError as exc:
             exc.args = (self._redact(str(exc)),)
             raise
+
+    def _open(
+        self, method: str, path: str, query: Mapping[str, str] | None, body: str | None, timeout: Any
+    ) -> requests.Response:
+        """Send a request and read the headers of its response; redirects are not followed, cookies not kept.
+
+        As `Session.request`, but the request is not prepared and merged with its settings each time, which takes as
+        long as sending it.
+        """
+        kept = self._prepared.get((method, path)) if query is None else None
+        if kept is None:
+            request = requests.Request(method, f"{self._base}/api/{path}", params=query)
+            kept = self._session.prepare_request(request)
+            if query is None and len(self._prepared) < _MAX_PREPARED:
+                self._prepared[method, path] = kept
+        prepared = requests.PreparedRequest()
+        prepared.method, prepared.url, prepared.hooks = kept.method, kept.url, kept.hooks
+        of_url = {name: value for name, value in kept.headers.items() if name == "Authorization"}
+        prepared.headers = CaseInsensitiveDict({**kept.headers, **self._headers(), **of_url})
+        prepared.prepare_body(None if body is None else body.encode(), None)
+        session = self._session
+        adapter = session.get_adapter(str(kept.url))
+        raw = adapter.send(prepared, stream=True, timeout=timeout, verify=self.trust.path, proxies=session.proxies)
+        self.response_clock.record(raw)
+        return raw
 
     @contextmanager
     def _connection(self, where: str, until: float) -> Iterator[None]:

@@ -19,8 +19,8 @@ from fastmon_daemon.monitor.responses import UnreadableRow, excerpt
 
 MAX_ID = 100
 """The longest id, in characters; the monitor's are numbers and UUIDs."""
-_MAX_BODY = 4096
-"""The longest row that is kept whole, in characters; a real one has 500."""
+_MAX_BODY = 2048
+"""The longest rest of a row that is kept, in characters; a real one has 200. A list may have many rows."""
 _EARLIEST, _LATEST = datetime(1990, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 """A time beyond these is none: calculations with it would leave the range of dates."""
 
@@ -44,7 +44,7 @@ class TfFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StfFile:
-    """One STF file as the data agent registered it; `body` is the row as JSON text, without what is too long."""
+    """One STF file as the data agent registered it; `body` is the rest of the row as JSON text, unless it is long."""
 
     stf_filename: str
     file_size_bytes: int | None
@@ -104,12 +104,13 @@ def stf_file(row: Any) -> StfFile:
         "created_at": _time(fields.get("created_at")),
     }
     unreadable = tuple(key for key, value in found.items() if value is None and fields.get(key) not in (None, ""))
+    read = {"stf_filename", "run", *(key for key, value in found.items() if value is not None)}
     try:
-        body = body_in(fields)
+        body = body_in({key: value for key, value in fields.items() if key not in read and value is not None})
     except MalformedMessage:
         body = ""
     if not 0 < len(body) <= _MAX_BODY:
-        body, unreadable = plain_json({"stf_filename": name, **found}), (*unreadable, "other fields")
+        body, unreadable = "{}", (*unreadable, "other fields")
     return StfFile(stf_filename=name, body=body, run_key=run_key_in(fields), unreadable=unreadable, **found)
 
 
@@ -120,7 +121,7 @@ def run_key_in(row: Any) -> int | None:
 
 def run_number_of(row: Any) -> int:
     """The number in the row of a run."""
-    return integer_in(_object(row), "run_number")
+    return integer_in(row, "run_number", MAX_INT32)
 
 
 def run_end(row: Any) -> str | None:
@@ -134,9 +135,9 @@ def run_end(row: Any) -> str | None:
     return _time(value) or (value if _is_text(value, MAX_ID) else "a time that cannot be read")
 
 
-def integer_in(row: Any, key: str) -> int:
-    """The number in field *key*, of 0 to 63 bits."""
-    number = _number(_object(row).get(key), least=0)
+def integer_in(row: Any, key: str, most: int = MAX_INT64) -> int:
+    """The number in field *key*, not negative."""
+    number = _number(_object(row).get(key), least=0, most=most)
     if number is None:
         raise UnreadableRow(f"unexpected content: {key}: not a number: {shown(row.get(key))}")
     return number
@@ -145,7 +146,7 @@ def integer_in(row: Any, key: str) -> int:
 def id_in(row: Any, key: str) -> str:
     """The id in field *key*, a number or a text."""
     value = _object(row).get(key)
-    if _number(value, least=0) is not None or (_is_text(value, MAX_ID) and value):
+    if (_is_text(value, MAX_ID) and value) or _number(value, least=0) is not None:
         return str(value)
     raise UnreadableRow(f"unexpected content: {key}: not an id: {shown(value)}")
 
@@ -195,10 +196,9 @@ def _name(fields: dict[str, Any], key: str, longest: int) -> str:
 
 def _integer_or_none(fields: dict[str, Any], key: str) -> int | None:
     value = fields.get(key)
-    number = _number(value, least=-MAX_INT64)
-    if number is None and value is not None:
+    if value is not None and _number(value, least=-MAX_INT64) is None:
         raise UnreadableRow(f"unexpected content: {key}: not an integer of 64 bits: {shown(value)}")
-    return number
+    return value
 
 
 def _number(value: Any, *, least: int, most: int = MAX_INT64) -> int | None:

@@ -5,6 +5,7 @@ How they are read is in `queries` and `runs`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -149,18 +150,22 @@ class Stf:
     """It may be an STF of another run at the monitor: another run has this name, or its run has `unlisted` STFs."""
     tfs: tuple[Tf, ...] = ()
 
-    def with_result(self, result: StepResult, at: str) -> Stf:
+    def with_results(self, results: Iterable[StepResult], at: str) -> Stf:
         """As stored by `Outbox.save_progress` at the time *at*."""
-        match result:
-            case Sampled():
-                return replace(self, plan=result.plan, tfs=result.tfs)
-            case Registered(tf=tf, sample=sample):
-                tfs = self.tfs if sample is None else sample.tfs
-                tfs = tuple(replace(tf, registered_at=at) if each.sequence == tf.sequence else each for each in tfs)
-                return replace(self, tfs=tfs) if sample is None else replace(sample.of(self), tfs=tfs)
-            case Announced(sequence=sequence):
-                tfs = tuple(replace(each, announced_at=at) if each.sequence == sequence else each for each in self.tfs)
-                return replace(self, tfs=tfs)
+        stf, tfs = self, {tf.sequence: tf for tf in self.tfs}
+        for result in results:
+            match result:
+                case Sampled():
+                    stf = result.of(stf)
+                    tfs = {tf.sequence: tf for tf in stf.tfs}
+                case Registered(tf=tf, sample=sample):
+                    if sample is not None:
+                        stf = sample.of(stf)
+                        tfs = {tf.sequence: tf for tf in stf.tfs}
+                    tfs[tf.sequence] = replace(tf, registered_at=at)
+                case Announced(sequence=sequence):
+                    tfs[sequence] = replace(tfs[sequence], announced_at=at)
+        return replace(stf, tfs=tuple(tfs.values()))
 
     def moved_to(self, state: str, at: str, *, finalized: bool) -> Stf:
         """As stored by `Outbox.move` at the time *at*."""

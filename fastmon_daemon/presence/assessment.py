@@ -72,6 +72,8 @@ class ProcessState:
     """Why received messages are not stored."""
     worker_errors: Mapping[str, str] = field(default_factory=dict)
     """Failing worker -> its error."""
+    calls: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Link -> calls of STFs `in_flight`, and their `limit` now."""
     silent: str = ""
     """Why the daemon did not answer, if it should have."""
     known_since: Mapping[str, str] = field(default_factory=dict)

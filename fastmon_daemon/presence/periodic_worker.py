@@ -14,6 +14,7 @@ from loguru import logger
 
 from fastmon_daemon.base.backoff import Backoff, backoff
 from fastmon_daemon.base.errors import FastmonError, LinkBlocked, LinkDown, TransientError
+from fastmon_daemon.base.text import count_of
 from fastmon_daemon.monitor import RequestRejected
 
 NO_SUCH_CALL_PAUSE_S = 3600.0
@@ -150,7 +151,8 @@ class BestEffortCall:
     def succeeded(self) -> None:
         """Record a success."""
         if self._warned:
-            logger.info("{}: the monitor accepts it again", self._name)
+            failed = count_of(self._failures, "failure")
+            logger.info("{}: the monitor accepts it again, after {}", self._name, failed)
         self._warned, self._failures = False, 0
 
     def failed(self, error: FastmonError, *, quietly: bool = False) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from math import sin
 from pathlib import Path
 from typing import Any
@@ -84,9 +85,9 @@ def take(folder: Path, names: list[str], widths: list[int]) -> None:
     end = datetime.fromisoformat(snapshot()["at"])
     begin = end - timedelta(minutes=15)
     shown: dict[str, Any] = {"now": snapshot()}
-    with browsing() as browser, served(lambda: deepcopy(shown["now"])) as server:
-        for name in names:
-            for width in widths:
+    with browsing() as browser:
+        for name, width in product(names, widths):
+            with served(lambda: deepcopy(shown["now"])) as server:
                 for dark in (False, True):
                     shown["now"] = {**with_time(states()[name], begin), "at": begin.isoformat()}
                     browser.open(server.url, width, WIDTHS[width], dark=dark)

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import re
 import threading
+from contextlib import closing
 from io import StringIO
 from math import sin
 from pathlib import Path
 
+import requests
 from rich.console import Console
 from rich.terminal_theme import DIMMED_MONOKAI
 
 from fastmon_client.app_state import AppState
+from fastmon_client.dashboard.details import Summaries, TableDetails
 from fastmon_client.live import render
 from fastmon_client.message_filter import MessageFilter
 from fastmon_client.output import Quiet
@@ -24,11 +27,19 @@ from fastmon_daemon.testbed.monitor import MonitorThread
 from tests.browser.browsing import browsing
 from tests.client.client_process import TOKEN, Experiment
 from tests.client.dashboard_server import served
+from tests.processes import DEADLINE_S, wait_until
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 STFS, EVERY_S = 220, 0.5
 RECOVERED, INCOMPLETE, MISSING = range(90, 96), (121,), (47, 48, 133)
 COLUMNS, ROWS = 104, 26
+PAGES = (
+    ("dashboard", "", (1280, 960), False),
+    ("dashboard-dark", "", (1280, 960), True),
+    ("dashboard-run", "?run=100014", (1280, 620), False),
+    ("dashboard-phone", "", (375, 760), False),
+)
+"""Name of the picture, address, size, whether it is dark."""
 
 
 def play(experiment: Experiment, stfs: int, every_s: float, *, one_of: int = 1) -> None:
@@ -62,34 +73,53 @@ def terminal(session: Session) -> None:
     (IMAGES / "client.svg").write_text("\n".join(line.rstrip() for line in own.splitlines()) + "\n", encoding="utf-8")
 
 
-def page(url: str) -> None:
-    """Write `dashboard.png` and `dashboard-dark.png`."""
+def pages(url: str) -> None:
+    """Write the pictures of the page."""
     with browsing() as browser:
-        for name, dark in (("dashboard", False), ("dashboard-dark", True)):
-            browser.open(url, 1280, 860, dark=dark)
-            browser.wait_for_text("LIVE", "#state")
-            browser.wait_for_text("STFs 1-", "#strips")
+        for name, path, size, dark in PAGES:
+            browser.open(f"{url}/{path}", *size, dark=dark)
+            browser.wait_for_text("DEGRADED", "#word")
+            browser.wait_for_text("STFs 1-", "#run-view" if path else "#strips")
+            wait_until(lambda: path or browser.text("#charts .outages"), "the charts are drawn")  # noqa: B023 (called here)
             browser.driver.save_screenshot(str(IMAGES / f"{name}.png"))
+
+
+def beat(experiment: Experiment, stopped: threading.Event) -> None:
+    """The heart-beats of a daemon, until *stopped*."""
+    row = {"instance_name": "fastmon-agent-1", "agent_type": "fastmon", "namespace": "epic", "status": "OK",
+           "hostname": "daq-7", "description": "healthy: monitor and broker answer"}  # fmt: skip
+    while not stopped.is_set():
+        url = f"{experiment.monitor.url.rstrip('/')}/api/systemagents/heartbeat/"
+        requests.post(url, json=row, headers={"Authorization": f"Token {TOKEN}"}, timeout=DEADLINE_S)
+        stopped.wait(5.0)
 
 
 def main() -> None:
     """Run it and write the images."""
     IMAGES.mkdir(exist_ok=True)
+    stopped = threading.Event()
     with Experiment(100013, per_stf=3, age_s=0.0, heartbeat_s=1.0) as experiment:
-        session = session_at(experiment.monitor)
-        reading = threading.Thread(target=session.run)
-        reading.start()
+        session, summaries = session_at(experiment.monitor), Summaries()
+        monitor = monitor_from(experiment.monitor.url, {"SWF_API_TOKEN": TOKEN})
+        threads = [threading.Thread(target=session.run), threading.Thread(target=beat, args=(experiment, stopped))]
+        for thread in threads:
+            thread.start()
         try:
-            with served(session.snapshot) as dashboard:
+            with (
+                closing(TableDetails(monitor, summaries)) as details,
+                served(session.snapshot, details=details) as dashboard,
+            ):
                 play(experiment, 80, 0.02, one_of=10)
                 experiment.send("end_run", total_stf_files=80)
                 experiment.begin_run(100014)
                 play(experiment, STFS, EVERY_S)
                 terminal(session)
-                page(dashboard.url)
+                pages(dashboard.url)
         finally:
+            stopped.set()
             session.stop()
-            reading.join()
+            for thread in threads:
+                thread.join()
 
 
 if __name__ == "__main__":

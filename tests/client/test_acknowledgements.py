@@ -77,6 +77,15 @@ def test_an_alarm_that_comes_back_at_once_is_new() -> None:
     assert kept.of(one(since=LATER.isoformat())) is None
 
 
+def test_an_alarm_whose_end_and_new_beginning_are_seen_together_is_new() -> None:
+    kept = Acknowledgements()
+    kept.observe([one()], AT)
+    kept.acknowledge(one(), "Ana", "", LATER)
+    again = one(since=AT.isoformat())
+    kept.observe([again, one(until=AT.isoformat())], LATER)
+    assert kept.of(again) is None
+
+
 def test_two_agents_are_acknowledged_apart() -> None:
     kept = Acknowledgements()
     first, second = (one(kind="daemon_silent", run=None, subject=name) for name in ("agent-1", "agent-2"))

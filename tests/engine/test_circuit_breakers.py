@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -404,3 +406,22 @@ def test_an_outage_is_stored_with_its_window(testbed: FakeTestbed) -> None:
     [outage] = outbox.outages.latest(10)
     assert outage.ended_at is not None
     assert outage.began_at < outage.ended_at
+
+
+def test_the_end_of_an_outage_is_logged_with_how_often_it_was_tried(tmp_path: Path) -> None:
+    testbed = FakeTestbed(tmp_path)
+    with closing(testbed.outbox()) as outbox, logged() as lines:
+        engine = testbed.engine(outbox)
+        testbed.monitor.down = True
+        testbed.receive(outbox)
+        settle(engine)
+        for _ in range(5):
+            testbed.time.pass_(seconds=MAX_PROBE_INTERVAL_S + 1)
+            settle(engine)
+        testbed.monitor.down = False
+        testbed.time.pass_(seconds=MAX_PROBE_INTERVAL_S + 1)
+        settle(engine)
+    said = [line.rstrip() for line in lines if "link to the monitor" in line]
+    assert len(said) == 2
+    assert said[0].startswith("link to the monitor is down: ")
+    assert re.fullmatch(r"link to the monitor is up \([5-7] probes failed\)", said[1]), said

@@ -49,6 +49,7 @@ FLOODS = [
     sends(CONNECTED + MESSAGE + b"\n", b"x", 600_000_000),
     sends(CONNECTED + MESSAGE + b"content-length:999999999999\n\n", b"\0", 600_000_000),
     sends(CONNECTED, MESSAGE + b"\n{}\0", 3000),
+    sends(CONNECTED, b"MESSAGE\n\n{}\0", 3000),
     sends(CONNECTED, b"NONSENSE\nx:y\n\nx\0RECEIPT\n\n\0MESSAGE\n\n{}\0", 1000),
 ]
 

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -187,3 +188,41 @@ def test_a_scrape_does_not_read_the_stfs_that_wait(tmp_path: Path, monkeypatch: 
             assert gauges["fastmon_stfs_stuck['overdue']"] == count
             assert gauges["fastmon_stage_reports_pending[]"] == 0
     assert (taken[1] - taken[0]) / 10_000 < 0.1
+
+
+def test_numbers_of_runs_links_and_intake_are_those_of_the_verdict(tmp_path: Path) -> None:
+    testbed = FakeTestbed(tmp_path)
+    with closing(testbed.outbox()) as outbox:
+        testbed.receive(outbox, 1)
+        testbed.receive(outbox, 3)
+        with outbox.transaction():
+            for run, expected, state in (
+                ("100014", 5, "ended"),
+                ("100015", None, "running"),
+                ("100016", 4, "complete"),
+            ):
+                outbox.runs.record_message("ns", run, state, testbed.time.at, None)
+                (row,) = outbox.runs.find(run)
+                if expected:
+                    outbox.runs.expect(row, expected, "end_run")
+            (row,) = outbox.runs.find("100015")
+            outbox.runs.record_sequence(row, 7)
+            outbox.outages.link_lost("monitor", "wrong token", testbed.time.at, blocked=True)
+            outbox.outages.link_lost("announcements", "refused", testbed.time.at, blocked=False)
+        testbed.time.pass_(seconds=61)
+        rule = replace(RULE, min_free_mb=10**9)
+        page = collector_for(Assessor(outbox.path, rule, ProcessState, testbed.time.clock()), testbed.time.clock())
+        gauges = samples(page.render().decode(), "gauge")
+    assert gauges["fastmon_run_missing_stfs['ended']"] == 3
+    assert gauges["fastmon_run_missing_stfs['open']"] == 7
+    assert gauges["fastmon_runs_incomplete[]"] == gauges["fastmon_problems['runs incomplete']"] == 1
+    assert [gauges[f"fastmon_runs['{state}']"] for state in ("running", "ended", "complete", "paused")] == [1, 1, 1, 0]
+    links = ("monitor", "broker", "announcements")
+    assert [gauges[f"fastmon_link_up['{link}']"] for link in links] == [0, 1, 0]
+    assert [gauges[f"fastmon_link_blocked['{link}']"] for link in links] == [1, 0, 0]
+    assert gauges["fastmon_intake_stopped[]"] == gauges["fastmon_problems['intake stopped']"] == 1
+    assert gauges["fastmon_disk_min_free_bytes[]"] == 1e15
+    assert gauges["fastmon_selection_fraction[]"] == 0.1
+    assert gauges["fastmon_stf_oldest_age_seconds['received']"] == 61
+    assert gauges["fastmon_stf_last_completed_timestamp_seconds[]"] == 0
+    assert gauges["fastmon_calls_in_flight['monitor']"] == 3

@@ -150,7 +150,10 @@ def test_all_stfs_of_a_run_are_listed_with_their_rows(server: Server, monitor: M
     stfs = monitor.stf_files(100014)
 
     assert [stf.stf_filename for stf in stfs] == ["0.stf", "1.stf"]
-    assert json.loads(stfs[1].body) == stf_row(1)
+    rest = {key: value for key, value in stf_row(1).items() if value is not None}
+    for read in ("stf_filename", "run", "file_size_bytes", "checksum", "tf_count", "created_at"):
+        rest.pop(read, None)
+    assert json.loads(stfs[1].body) == rest
     assert server.request_lines == ["GET /swf-monitor/api/stf-files/?run_number=100014&limit=1000"]
 
 

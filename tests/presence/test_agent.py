@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+from fastmon_daemon.base.errors import TransientError
+from fastmon_daemon.presence.periodic_worker import BestEffortCall
+from tests.builders import HandClock, logged
 from tests.processes import TOKEN, LiveTestbed, live_testbed, name, wait_until
 
 OPTIONAL_CALLS = ["/api/workflow", "/api/systemagents/", "/api/logs/", "/api/subscribers/", "/api/namespaces/"]
@@ -176,3 +179,20 @@ def test_a_secret_that_changed_in_its_file_is_in_no_log(testbed: LiveTestbed) ->
     token.write_text(TOKEN)
     wait_until(lambda: "told.***.000002.stf: received" in json.dumps(testbed.rows("logs")), "the line at the monitor")
     assert "rotated-token" not in testbed.log() + json.dumps([testbed.rows("logs"), testbed.rows("systemagents")])
+
+
+def test_a_call_that_is_accepted_again_says_how_often_it_failed() -> None:
+    time = HandClock()
+    call = BestEffortCall("heart-beat", time.clock().monotonic)
+
+    def reject() -> None:
+        raise TransientError("busy")
+
+    with logged() as lines:
+        for _ in range(4):
+            time.pass_(hours=1)
+            call.attempt(reject)
+        time.pass_(hours=1)
+        call.attempt(lambda: None)
+    assert len(lines) == 2
+    assert lines[-1] == "heart-beat: the monitor accepts it again, after 4 failures\n"

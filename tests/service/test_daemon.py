@@ -16,6 +16,7 @@ import pytest
 
 from fastmon_daemon.outbox import open_outbox
 from fastmon_daemon.outbox.store import MAX_LOG_BYTES
+from fastmon_daemon.settings.fields import AUTO_WORKERS
 from tests.processes import TOKEN, TOPIC, LiveTestbed, live_testbed, name, wait_until
 
 
@@ -42,12 +43,10 @@ def test_an_stf_ready_becomes_seven_tf_files_registered_and_announced_once(testb
 
 
 @pytest.mark.field("21")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
 def test_a_signal_drains_and_exits_with_0(testbed: LiveTestbed, number: signal.Signals) -> None:
     daemon = testbed.daemon()
     daemon.send_signal(number)
-    if number == signal.SIGHUP:
-        daemon.send_signal(number)  # a terminal that closes sends two
     assert daemon.wait(30) == 0
     assert f"{number.name}: stopping" in testbed.log()
     assert "INFO     stopped\n" in testbed.log()
@@ -194,6 +193,10 @@ def test_a_monitor_that_accepts_no_messages_is_logged_once_and_costs_no_stf(test
     testbed.wait_for(tf_registered=2)
     wait_until(lambda: "set FASTMON_NOTIFY=stomp" in testbed.log(), "the hint")
     shown = json.loads(testbed.call("inspect", "--json", FASTMON_NOTIFY="rest").stdout)
+    calls = {name: link["calls"] for name, link in shown["links"].items()}
+    assert calls.pop("broker") is None
+    assert {each["in_flight"] for each in calls.values()} == {0}
+    assert all(1 <= each["limit"] <= AUTO_WORKERS for each in calls.values())
     assert {name: link["state"] for name, link in shown["links"].items()} == {
         "monitor": "up", "broker": "up", "messages": "blocked",
     }  # fmt: skip

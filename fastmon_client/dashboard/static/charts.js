@@ -89,7 +89,7 @@ class Chart {
     const options = {
       width: this.figure.clientWidth,
       height: HEIGHT,
-      padding: [8, 12, 0, 0],
+      padding: [8, 28, 0, 0],
       cursor: { sync: { key: "time" }, points: { show: false }, y: false, drag: { x: false, y: false } },
       legend: { show: false },
       scales: { x: { range: (_plot, first, end) => [this.begin(first, end), end] }, y: { range: (_plot, _low, high) => [0, Math.max(1, (high ?? 0) * 1.1)] } },

@@ -39,6 +39,7 @@ function receive(text) {
     receivedAt = performance.now();
     trouble = null;
     showVerdict();
+    if (!performance.getEntriesByName("numbers").length) performance.mark("numbers");
   } catch (error) {
     fail(`The numbers cannot be drawn: ${error.message}.`, null);
     reportError(error);

@@ -24,13 +24,13 @@ export const RUN_COLUMNS = [
   { title: "STFs", text: (run) => of(run.stfs_seen, run.stfs_expected), number: true },
   { title: "Missing", text: missing, chip: (run) => (run.stfs_missing === null ? "unknown" : run.stfs_missing ? "bad" : ""), number: true, detail: (run) => (run.missing.length ? `STFs ${ranges(run.missing)}` : "") , when: some((run) => run.stfs_missing !== 0) },
   { title: "Incomplete", text: (run) => `${run.stfs_incomplete}`, chip: (run) => (run.stfs_incomplete ? "warning" : ""), number: true, when: some((run) => run.stfs_incomplete) },
-  { title: "Skipped", text: (run) => `${run.stfs_skipped ?? "?"}`, number: true, when: some((run) => run.stfs_skipped) },
+  { title: "Skipped", text: (run) => `${run.stfs_skipped ?? "?"}`, number: true, kind: () => "low", when: some((run) => run.stfs_skipped) },
   { title: "TF files", text: (run) => of(run.tf_files, run.tf_expected), number: true },
-  { title: "Backfilled", text: (run) => `${run.backfilled}`, number: true, when: some((run) => run.backfilled) },
+  { title: "Backfilled", text: (run) => `${run.backfilled}`, number: true, kind: () => "low", when: some((run) => run.backfilled) },
   { title: "Counts", text: (run) => run.verified, chip: (run) => (run.verified === "VERIFIED" ? "complete" : "unknown"), detail: (run) => (run.verified === "VERIFIED" ? `compared with the monitor at ${clock(run.verified_at)}` : run.doubt), link: (run) => (run.verified === "VERIFIED" ? null : `${runLink(run.run)}#counts`) },
-  { title: "Volume", text: (run) => size(run.bytes), number: true, when: some((run) => run.bytes) },
+  { title: "Volume", text: (run) => size(run.bytes), number: true, kind: () => "low", when: some((run) => run.bytes) },
   { title: "Rate", text: (run) => (run.rate_hz ? `${rate(run.rate_hz)} / s` : "-"), number: true, when: some((run) => run.rate_hz) },
-  { title: "Lag, 95 %", text: (run) => lag(run.lag_p95_s), number: true, when: some((run) => run.lag_p95_s !== null), detail: (run) => (run.lag_p50_s === null ? "" : `median ${lag(run.lag_p50_s)}`) },
+  { title: "Lag, 95 %", text: (run) => lag(run.lag_p95_s), number: true, kind: () => "low", when: some((run) => run.lag_p95_s !== null), detail: (run) => (run.lag_p50_s === null ? "" : `median ${lag(run.lag_p50_s)}`) },
   { title: "Last TF file", text: (run) => (run.last_age_s === null ? "-" : `${roughly(run.last_age_s)} ago`), number: true },
 ];
 

@@ -57,7 +57,7 @@ class StatesView {
     const runs = this.summaries.map((each) => visible(each.run)).join(", ");
     setText(this.counts.get("unfinished"), backlog === null ? "unfinished: ?" : `unfinished: ${backlog}`);
     setText(this.note, `Unfinished: the backlog that the daemon reports with its heart-beat. Finished: ${isKnown ? `as in its summaries of ${this.summaries.length === 1 ? "run" : "runs"} ${runs}` : "no summary of a run was heard since this client started"}.`);
-    const lines = Object.entries(MEANINGS).map(([name, meaning]) => `${name}: ${meaning}${this.counts.has(name) ? `; ${this.counts.get(name).textContent}` : ""}`);
+    const lines = [...Object.entries(MEANINGS).map(([name, meaning]) => `${name}: ${meaning}${this.counts.has(name) ? `; ${this.counts.get(name).textContent}` : ""}`), this.counts.get("unfinished").textContent];
     if (this.words.textContent !== lines.join("")) this.words.replaceChildren(...lines.map((line) => make("li", {}, line)));
   }
 

@@ -1,11 +1,12 @@
 // The stream of snapshots, one for all tabs of a browser: a browser has few connections to a host.
 //
-// One tab leads: it reads the stream and passes each snapshot on to the others. If it is closed, or silent, another one
-// takes over. A visible tab leads rather than a hidden one, whose timers the browser slows down.
+// One tab leads: it reads the stream and passes each snapshot on to the others. If it is closed, they elect another one; if
+// it is silent, the least patient one takes over. A visible tab leads rather than a hidden one, whose timers the browser slows down.
 
 import { Refused, refusal } from "./requests.js";
 
-const ANSWER_MS = 60;
+const ANSWER_MS = 1000;
+const ELECTION_MS = 150;
 const SILENT_MS = 2500;
 const STUCK_MS = 15000;
 const STABLE_MS = 10000;
@@ -20,13 +21,15 @@ export class Stream {
   constructor(receive, fail) {
     this.receive = receive;
     this.fail = fail;
-    this.channel = new BroadcastChannel(`fastmon ${new URL(".", location.href).pathname}`);
+    this.name = `fastmon ${new URL(".", location.href).pathname}`;
+    this.channel = new BroadcastChannel(this.name);
     this.channel.onmessage = ({ data }) => this.hear(data);
     this.leading = null;
     this.newest = null;
     this.trouble = null;
     this.failures = 0;
     this.heardAt = -Infinity;
+    this.candidates = [];
     this.patience = SILENT_MS;
     addEventListener("pagehide", () => this.leave());
     addEventListener("pageshow", (event) => event.persisted && this.join());
@@ -35,14 +38,37 @@ export class Stream {
     this.join();
   }
 
+  // If no tab has led lately, this one leads at once; else it asks for the newest snapshot.
   join() {
+    if (Date.now() - this.ledAt() > SILENT_MS) {
+      this.lead();
+      return;
+    }
     this.channel.postMessage({ asks: id });
-    setTimeout(() => this.isSilent(ANSWER_MS * 2) && this.lead(), ANSWER_MS * (0.5 + Math.random()));
+    setTimeout(() => this.isSilent(ANSWER_MS) && this.lead(), ANSWER_MS);
+  }
+
+  // When a tab of this browser led last; they tell each other through the storage, which can be read at once.
+  ledAt() {
+    try {
+      return Number(localStorage.getItem(this.name) ?? 0);
+    } catch {
+      return 0; // storage is disabled: two tabs may lead until they hear of each other
+    }
+  }
+
+  leadsAt(time) {
+    try {
+      localStorage.setItem(this.name, String(time));
+    } catch {
+      // as above
+    }
   }
 
   leave() {
     if (!this.leading) return;
     this.follow();
+    this.leadsAt(0);
     this.channel.postMessage({ leaves: id });
   }
 
@@ -60,8 +86,11 @@ export class Stream {
     if (message.asks && this.leading) this.tell();
     if (message.leaves) {
       this.heardAt = -Infinity;
-      setTimeout(() => this.isSilent(1000) && this.lead(), Math.random() * 300);
+      this.candidates = [rank()];
+      this.channel.postMessage({ stands: rank() });
+      setTimeout(() => this.isSilent(1000) && rank() <= this.candidates.sort()[0] && this.lead(), ELECTION_MS);
     }
+    if (message.stands) this.candidates.push(message.stands);
     if (!message.from) return;
     if (this.leading && message.from < rank()) this.follow();
     if (this.leading) return;
@@ -73,6 +102,7 @@ export class Stream {
 
   // To the other tabs: the newest snapshot, or what is wrong.
   tell() {
+    this.leadsAt(Date.now());
     const trouble = this.trouble && { reason: this.trouble.reason, inMs: Math.max(0, this.trouble.at - performance.now()) };
     this.channel.postMessage({ from: rank(), text: this.newest, trouble });
   }

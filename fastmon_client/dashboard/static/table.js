@@ -51,7 +51,7 @@ export class LiveTable {
     this.table = table;
     this.body = table.tBodies[0];
     for (const column of columns) {
-      const cell = make("th", { scope: "col", role: "columnheader", class: column.number ? "number" : null }, column.title);
+      const cell = make("th", { scope: "col", role: "columnheader", class: nameOf(column, null) || null }, column.title);
       table.tHead.rows[0].append(cell);
     }
   }
@@ -75,6 +75,8 @@ export class LiveTable {
   }
 }
 
+const nameOf = (column, item) => [column.number ? "number" : "", column.kind ? column.kind(item) : ""].join(" ").trim();
+
 function fill(cell, column, item) {
   const text = visible(column.text(item));
   const kind = column.chip ? column.chip(item) : "";
@@ -86,6 +88,6 @@ function fill(cell, column, item) {
     cell.replaceChildren(link ? make("a", { href: link, "data-nav": true }, inner) : inner);
   }
   setAttribute(cell, "title", column.detail ? visible(column.detail(item)) || null : null);
-  const name = [column.number ? "number" : "", column.kind ? column.kind(item) : ""].join(" ").trim();
+  const name = nameOf(column, item);
   if (cell.className !== name) cell.className = name;
 }
