@@ -35,8 +35,8 @@ def busy_note(load: float, cores: int) -> str:
         return ""
     return (
         f"- **The machine was busy with other work** (load {load:.1f} on {cores} cores when the benchmarks began).\n"
-        "  Programs that run many things side by side suffer more from that than sequential ones: throughputs and latencies\n"
-        "  of fastmon, and ratios made of them, are worse than on a machine of its own.\n"
+        "  Programs that run many things side by side suffer more from that than sequential ones: throughputs and\n"
+        "  latencies of fastmon, and ratios made of them, are worse than on a machine of its own.\n"
     )
 
 
