@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -27,9 +28,11 @@ def main(short: bool, only: tuple[str, ...]) -> None:
     """Measure daemon and client against bare programs that do the same, side by side."""
     logger.disable("fastmon_daemon")
     began = time.monotonic()
+    busy = machine.busy_note(os.getloadavg()[0], len(os.sched_getaffinity(0)))
     where = machine.describe(Path(tempfile.gettempdir()))
     for name, value in where.items():
         click.echo(f"{name}: {value}")
+    click.echo(busy, nl=False)
     parts = Parts(SHORT if short else FULL, say)
     figures: dict[str, Figure | None] = {}
     for key in KEYS:
@@ -39,7 +42,7 @@ def main(short: bool, only: tuple[str, ...]) -> None:
     measured = [figure for figure in figures.values() if figure]
     print_table(measured)
     if not short and not only:
-        document.write(where, figures, growth.measure(say))
+        document.write(where, figures, growth.measure(say), busy)
     click.echo(f"{time.monotonic() - began:.0f} s")
     click.echo(json.dumps({key: figure and figure.as_json() for key, figure in figures.items()}))
     absurd = [figure.key for figure in measured if is_absurd(figure)]

@@ -17,8 +17,8 @@ Written by `make bench`; do not edit.
 
 ## Before you read the figures
 
-- **Compare ratios, not figures.** Both sides of a ratio were measured in turn, round by round, on one machine. The
-  same machine an hour later, or a busy one, gives other milliseconds; the ratios move much less.
+{busy}- **Compare ratios, not figures.** Both sides of a ratio were measured in turn, round by round, on one machine.
+  The same machine an hour later, or a busy one, gives other milliseconds; the ratios move much less.
 - **The daemon, the monitor, the broker and the load share the cores.** The monitor and the broker are the embedded
   ones, in one process. On machines of their own each of them gets more.
 - **The monitor is a model.** `latency_ms` delays each call as a distant monitor does; `capacity_hz` makes it one
@@ -64,14 +64,17 @@ sides. The machine should do nothing else; two cores are enough.
 """
 
 
-def write(machine: Mapping[str, str], figures: Mapping[str, Figure | None], curves: Sequence[Curve]) -> None:
-    """Write the document and one SVG for each of *curves*."""
+def write(
+    machine: Mapping[str, str], figures: Mapping[str, Figure | None], curves: Sequence[Curve], busy: str = ""
+) -> None:
+    """Write the document and one SVG for each of *curves*; *busy* is the note that the machine was busy."""
     for curve in curves:
         plot = line_plot(curve.title, curve.x, curve.y, curve.series)
         (DOCS / "images" / f"{curve.name}.svg").write_text(plot, encoding="utf-8")
     measured = [figure for figure in figures.values() if figure]
     missing = [key for key, figure in figures.items() if not figure]
     text = _TEXT.format(
+        busy=busy,
         machine=_table(("", ""), list(machine.items())),
         figures=_table(HEAD, as_table(measured)),
         missing=f"Not measured here: {', '.join(f'`{key}`' for key in missing)}.\n\n" if missing else "",

@@ -29,6 +29,17 @@ def describe(folder: Path) -> dict[str, str]:
     }
 
 
+def busy_note(load: float, cores: int) -> str:
+    """A caveat, as an item of a list, if others used the machine when the benchmarks began; else an empty text."""
+    if load <= cores / 2:
+        return ""
+    return (
+        f"- **The machine was busy with other work** (load {load:.1f} on {cores} cores when the benchmarks began).\n"
+        "  Programs that run many things side by side suffer more from that than sequential ones: throughputs and\n"
+        "  latencies of fastmon, and ratios made of them, are worse than on a machine of its own.\n"
+    )
+
+
 def cpu_s(pid: int) -> float:
     """CPU seconds, user and system, that the process used until now."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()

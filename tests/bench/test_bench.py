@@ -20,7 +20,7 @@ from bench.__main__ import is_absurd
 from bench.daemon import running_daemon, wait_until_quiet
 from bench.figures import Figure, as_table, percentile
 from bench.growth import Curve
-from bench.machine import cpu_s, describe, descriptors, durable_commits, rss_mb, threads
+from bench.machine import busy_note, cpu_s, describe, descriptors, durable_commits, rss_mb, threads
 from bench.measures import CONNECTIONS, NO_PACING, RUN
 from bench.parts import KEYS, SHORT, Parts
 from bench.svg import Axis, line_plot
@@ -185,6 +185,11 @@ def test_the_machine_is_described(tmp_path):
     assert all(found.values())
 
 
+def test_a_busy_machine_is_told():
+    assert busy_note(0.5, 2) == ""
+    assert "load 18.9 on 2 cores" in busy_note(18.9, 2)
+
+
 def figure(**changes: Any) -> Figure:
     fields: dict[str, Any] = {"key": "k", "title": "t", "goal": 2, "unit": "ms", "ours": [4, 6, 9], "theirs": [2, 2, 3]}
     return Figure(**{**fields, **changes})
@@ -231,9 +236,10 @@ def test_the_document_shows_goals_missing_figures_and_plots(tmp_path, monkeypatc
     points = [(0.5, 10.0), (5, 8.0), (50, 2.0)]
     curve = Curve(name="growth-x", title="A <title>", x=Axis(label="x", log=True), y=Axis(label="y"),
                   series={"one": points, "two": points[:2]}, remark="Remark.")  # fmt: skip
-    document.write({"processor": "P"}, {"a": figure(at_most=True), "scale_out": None}, [curve])
+    document.write({"processor": "P"}, {"a": figure(at_most=True), "scale_out": None}, [curve], busy_note(9, 2))
     text = (tmp_path / "performance.md").read_text(encoding="utf-8")
     assert "| processor | P |" in text
+    assert "load 9.0 on 2 cores" in text
     assert "**missed**" in text
     assert "Not measured here: `scale_out`." in text
     assert "| two | 10 | 8 | - |" in text
