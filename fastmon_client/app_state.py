@@ -79,7 +79,7 @@ class AppState:
         self._recent: deque[tuple[datetime, TfFile, str, bool]] = deque(maxlen=MAX_RECENT)
         self._rates = RateSeries()
         self._shows_all = ANNOUNCED in filter_.types and not filter_.restricts
-        self._table = RunTable(last, filter_.run_ids)
+        self._table = RunTable(0 if filter_.run_ids else last, filter_.run_ids)
         self._silence = Silence(topic, at)
         self._unmatched_agents = UnmatchedAgents(filter_)
 
@@ -339,7 +339,10 @@ class AppState:
         return run
 
     def _loading(self) -> Loading:
-        waiting = [run for run in self.shown_runs() if run.is_awaited]
+        matches, namespace = self._filter.matches_run, self._filter.namespace  # a namespace may be known only later
+        waiting = [
+            run for run in self.runs.values() if run.is_awaited and matches(run.name, run.namespace or namespace)
+        ]
         stfs = sum(self._reading.get(run.name, 0) for run in waiting)
         named = ", ".join(run.name for run in waiting[-3:][::-1]) + (" ..." if len(waiting) > 3 else "")
         text = f"reading {len(waiting)} runs from the monitor's tables: {named}" if waiting else ""

@@ -66,8 +66,14 @@ class TfFile:
 
 def cut_texts(message: Mapping[str, Any]) -> dict[str, Any] | None:
     """*message* with its texts cut at `MAX_TEXT` characters; None if all are shorter."""
+    for value in message.values():  # for each event, so without a call for each field
+        kind = type(value)
+        if (kind is str and len(value) > MAX_TEXT) or kind is dict or kind is list:
+            break
+    else:
+        return None
     cut = {
-        key: cut_text(value) for key, value in message.items()  # for each event, so without a call for each field
+        key: cut_text(value) for key, value in message.items()
         if (type(value) is str and len(value) > MAX_TEXT) or (type(value) in _NESTED and key in _TEXTS)
     }  # fmt: skip
     return {**message, **cut} if cut else None

@@ -234,6 +234,23 @@ def test_reading_a_long_past_run_is_bounded() -> None:
     assert "fastmon-client summary --run 7" in driver.row["doubt"]
 
 
+def test_named_runs_are_read_in_place_of_the_last_ones() -> None:
+    driver = late_driver(*map(past_row, range(1, 40)), run_ids=("3", "7"))
+    assert list(driver.state.runs) == ["3", "7"]
+
+
+def test_runs_of_unknown_namespace_are_awaited_before_they_are_shown() -> None:
+    driver = late_driver(past_row(7), namespace="ns")
+    found = driver.state.snapshot(driver.now)
+    assert (found["runs"], found["loading"]["runs"]) == ([], 1)
+    driver.wait(40)
+    driver.state.start_comparisons(driver.now)
+    driver.state.record_stfs("7", [(stf(1), LONG_AGO)], driver.now)
+    driver.state.record_tf_files("7", stf(1), [row(1, 1) | {"metadata": {"namespace": "ns"}}], driver.now)
+    driver.state.finish_comparison("7", None, driver.now)
+    assert (driver.row["run"], driver.state.snapshot(driver.now)["loading"]["text"]) == ("7", "")
+
+
 def test_a_run_of_the_table_that_gets_stfs_is_running() -> None:
     driver = late_driver(past_row(7, end_time=None, start_time=(T0 - timedelta(minutes=5)).isoformat()))
     assert driver.row["state"] == "unknown"
@@ -246,7 +263,7 @@ def test_a_run_of_the_table_that_gets_stfs_is_running() -> None:
 
 def test_runs_are_ordered_by_their_own_time() -> None:
     driver = StateDriver()
-    for number in (5, 3):  # 5 was heard first
+    for number in (3, 5):  # 5 was heard last, and began first
         driver.wait(1)
         driver.receive(msg_type="start_run", run_id=number, timestamp=(T0 + timedelta(seconds=-number)).isoformat())
     assert [run["run"] for run in driver.state.snapshot(driver.now)["runs"]] == ["3", "5"]

@@ -23,6 +23,8 @@ from tests.processes import TOKEN, LiveTestbed, ended, wait_until
 HEADERS = {"Authorization": f"Token {TOKEN}"}
 INTERVALS = QUICK | {"agents_s": 0.5, "end_timeout_s": 30.0, "silent_after_s": 20.0}
 """A daemon beats every 15 s."""
+LONGEST_S = 180.0
+"""For a step of the play, on a busy machine."""
 Row = Mapping[str, Any]
 
 
@@ -92,11 +94,17 @@ class TellersTestbed(LiveTestbed):
     def wait_until_complete(self, *runs: int) -> None:
         """Wait for the daemon's own verdict."""
         for run in runs:
-            wait_until(lambda run=run: self.verdict(run)["complete"], f"run {run} is complete: {self.verdict(run)}")
+            wait_until(lambda run=run: self.verdict(run)["complete"], f"run {run} is complete", LONGEST_S)
 
     def wait_for_finalized(self, count: int) -> None:
         """Wait until *count* STFs are completed or skipped."""
-        wait_until(lambda: sum(self.states().get(s, 0) for s in ("completed", "skipped")) >= count, f"{self.states()}")
+        done = ("completed", "skipped")
+        wait_until(lambda: sum(self.states().get(s, 0) for s in done) >= count, f"{count} STFs are done", LONGEST_S)
+
+    def include(self, stf: str) -> None:
+        """Process an STF that was skipped, as an operator does."""
+        done = self.call("include", stf, "--reason", "wanted", "--yes")
+        assert done.returncode == 0, done.stderr
 
     # The tellers
 
