@@ -105,7 +105,7 @@ def metrics_page() -> str:
         links = dict.fromkeys(rule.stuck.links.values(), 0)
         collector = MetricsCollector(
             namespace="",
-            selection_fraction=0.0,
+            selection_fraction=lambda: 0.0,
             database=database,
             assessor=Assessor(database, rule, ProcessState, clock),
             liveness=Liveness(clock.monotonic),

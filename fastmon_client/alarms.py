@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from fastmon_client.formatting import count_of
 from fastmon_client.runs import Run
 from fastmon_client.snapshot import AgentRow, AlarmKind, AlarmRow
 from fastmon_client.stfs import Missing
@@ -113,7 +114,7 @@ class Alarms:
 def _missing(missing: Missing) -> str:
     named = ", ".join(map(str, missing.numbers[:5]))
     more = " ..." if missing.count > 5 else ""
-    return f"{missing.count} STFs without TF files" + (f": {named}{more}" if named else "")
+    return f"{count_of(missing.count, 'STF')} without TF files" + (f": {named}{more}" if named else "")
 
 
 def _rate_drop(run: Run, at: datetime) -> str | None:

@@ -229,7 +229,7 @@ class AppState:
         for run in self.shown_runs():
             self.alarms.check_run(run, at, self._stale_after, is_live=is_live)
         self._drop_old_runs(at)
-        _, tiles = self._judge(self.rows(at, strip=False), at)
+        _, tiles = self._judge(self._with_open_runs(self.page(at, 0, MAX_RUNS), at), at)
         self.alarms.check_silent_daemons(tiles["daemon"]["agents"], at, is_busy=self._is_busy())
 
     def shown_runs(self) -> list[Run]:
@@ -260,7 +260,7 @@ class AppState:
         """Everything as plain data, for the views."""
         ends_at, counts = self._rates.until(at)
         rows, filter_ = self.page(at, 0, MAX_RUNS, strip=True), self._filter
-        verdict, tiles = self._judge(rows, at)
+        verdict, tiles = self._judge(self._with_open_runs(rows, at), at)
         return {
             "at": at.isoformat(),
             "uptime_s": max(0.0, (at - self._started_at).total_seconds()),
@@ -280,6 +280,12 @@ class AppState:
             "alarms": self.alarms.rows(at),
             "totals": self._archive.totals(self.shown_runs()),
         }  # fmt: skip
+
+    def _with_open_runs(self, rows: list[RunRow], at: datetime) -> list[RunRow]:
+        """*rows*, and those of runs that take data for so long that they are not among the newest."""
+        listed = {row["run"] for row in rows}
+        others = [run for run in self.shown_runs() if run.state in OPEN and run.name not in listed]
+        return [*rows, *(run.row(at, self._stale_after, strip=False) for run in others)]
 
     def _is_busy(self) -> bool:
         return any(not run.is_over for run in self.shown_runs())

@@ -78,8 +78,8 @@ def is_secret(name: str) -> bool:
     return _SECRET.search(name) is not None
 
 
-def _trust_problem(path: Path, status: os.stat_result) -> str | None:
-    """Return why a `.env` file may be the work of somebody else, and what to do; None if it is ours."""
+def trust_problem(path: Path, status: os.stat_result) -> str | None:
+    """Return why a file or folder may be the work of somebody else, and what to do; None if it is ours."""
     for owner in (path.lstat().st_uid, status.st_uid):  # of a symbolic link, too
         if owner not in (0, os.geteuid()):
             return f"belongs to user {_name_of(owner)}, not to you: remove it, or run as that user"
@@ -138,7 +138,7 @@ def _env_text(path: Path) -> str:
         raise SettingsError(f"{path}: unreadable ({read_error(error)}): fix or remove the file") from None
     try:
         text, status = _read(path)
-        text, problem = text.removeprefix("\ufeff"), _trust_problem(path, status)
+        text, problem = text.removeprefix("\ufeff"), trust_problem(path, status)
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise SettingsError(f"{path}:{line}: unreadable (not UTF-8 text): save the file as UTF-8") from None

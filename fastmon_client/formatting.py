@@ -26,6 +26,11 @@ def size(count: int | None) -> str:
     return f"{amount:.0f} {_UNITS[unit]}" if unit == 0 else f"{amount:.1f} {_UNITS[unit]}"
 
 
+def count_of(count: int, noun: str) -> str:
+    """`1 STF`, `2 STFs`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def volume(known: int | None, without_size: int) -> str:
     """The sum *known* of the known sizes; `≥` if *without_size* files have none, `?` if no file has one."""
     return f"≥{size(known)}" if known is not None and without_size else size(known)

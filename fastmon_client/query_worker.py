@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,6 +14,10 @@ from fastmon_client.monitor_session import AccessDenied
 from fastmon_client.monitor_tables import MonitorUnavailable, Tables
 
 MAX_WAITING = 20
+
+
+BURST = 100
+"""Queries of TF files at once, after a pause: who comes late sees the newest run within seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +66,9 @@ class QueryWorker:
     """Queries may be submitted from any thread; each result goes to *put*."""
 
     def __init__(self, tables: Tables, put: Callable[[QueryResult], None], query_hz: float) -> None:
-        self._tables, self._put, self._pause_s = tables, put, 1 / query_hz
+        self._tables, self._put, self._query_hz = tables, put, query_hz
+        self._allowed, self._allowed_at = float(BURST), time.monotonic()
+        """Queries of TF files that may be sent at once, and since when."""
         self._queries: SimpleQueue[Callable[[], QueryResult] | None] = SimpleQueue()
         self._stopped = threading.Event()
 
@@ -96,7 +103,10 @@ class QueryWorker:
         self._submit(run, lambda: TfFilesResult(run, [(stf, self._tf_files(stf)) for stf in stfs]))
 
     def _tf_files(self, stf: str) -> list[dict[str, Any]]:
-        if self._stopped.wait(self._pause_s):
+        now = time.monotonic()
+        self._allowed = min(BURST, self._allowed + (now - self._allowed_at) * self._query_hz) - 1
+        self._allowed_at = now
+        if self._stopped.wait(max(0.0, -self._allowed / self._query_hz)):
             raise MonitorUnavailable("the client is stopping")
         return self._tables.tf_files(stf)
 

@@ -25,7 +25,7 @@ NOT_COMPARED_SINCE_END = "not yet compared with the monitor since its end"
 NOT_NUMBERED = "run name is not a number: cannot query the monitor"
 WATCHED_AFTER_END = timedelta(minutes=15)
 IDLE_AFTER = timedelta(minutes=10)
-MAX_PAST_READS = 3000
+MAX_PAST_READS = 2000
 """STFs of a past run whose TF files are read, so that the calls are bounded."""
 MAX_RUN_DURATION = timedelta(days=1)
 """An older run of the table counts as ended."""
@@ -328,7 +328,10 @@ class Run:
 
     def is_final(self, at: datetime) -> bool:
         """Whether waiting is over: settled, or the monitor did not answer for too long."""
-        waited = at - max(self.end_known_at or at, self._answered_at) > timedelta(seconds=self._intervals.end_timeout_s)
+        timeout = timedelta(seconds=self._intervals.end_timeout_s)
+        if self.stfs.unclear() and self.summary is None and at - (self.ended_at or at) <= timeout:
+            return False  # the daemon's summary tells skipped STFs from missing ones
+        waited = at - max(self.end_known_at or at, self._answered_at) > timeout
         return self.is_over and (
             self.is_settled(at) or waited or (self.compare_at is None and self.comparing_since is None)
         )

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 
-from fastmon_client.formatting import age
+from fastmon_client.formatting import age, count_of
 from fastmon_client.snapshot import (
     AgentRow,
     ConnectionRow,
@@ -36,8 +36,6 @@ from fastmon_client.snapshot import (
 OPEN = ("imminent", "running", "paused")
 SHOWN_AFTER_END = timedelta(hours=8)
 """Missing STFs of a run count in the tile for a shift after its end."""
-LISTING_DELAY = timedelta(seconds=60)
-"""The newest listed STF may be older by this than the newest registered one: the table is read every 30 s."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,9 +245,9 @@ class _Found:
         for agent in ours:
             if agent["state"] in ("bad", "warning"):
                 yield f"{_where(agent)}: {agent['text']}", f"{_there(agent)}: fastmon-daemon inspect"
-        registered_age, generated_age = self._age_s(run["stf_registered_at"]), self._age_s(run["stf_generated_at"])
-        limit = facts.stale_after + LISTING_DELAY
-        if registered_age is not None and registered_age <= limit.total_seconds():
+        generated_age, registered_at = self._age_s(run["stf_generated_at"]), run["stf_registered_at"]
+        newest_tf = run["last_at"] or run["began_at"]
+        if registered_at and (newest_tf is None or _is_later(registered_at, newest_tf)):
             remedy = f"{_there(ours[0])}: fastmon-daemon inspect" if ours else "on the daemon's host: see its log"
             yield f"STFs of run {number} are registered, but TF files are not made of them", remedy
         if data_agent := facts.silent_data_agents.get(namespace):
@@ -270,11 +268,11 @@ class _Found:
         bad = [run for run in counted if (run["stfs_missing"] or 0) + run["stfs_incomplete"]]
         count = sum((run["stfs_missing"] or 0) + run["stfs_incomplete"] for run in bad)
         if bad:
-            run, more = bad[0], f" and of {len(bad) - 1} more runs" if len(bad) > 1 else ""
-            text = f"{count} STFs of run {run['run']}{more}"
+            run, more = bad[0], f" and {count_of(len(bad) - 1, 'more run')}" if len(bad) > 1 else ""
+            text = f"{count_of(count, 'STF')} of run {run['run']}{more}"
             where = next((_there(each) for each in facts.daemons if each["state"] != "bad"), "on the daemon's host")
             causes.append(
-                Cause("degraded", f"TF files are missing of {text}", f"{where}: fastmon-daemon verdict {run['run']}")
+                Cause("degraded", f"TF files of {text} are missing", f"{where}: fastmon-daemon verdict {run['run']}")
             )
             return {"state": "warning", "text": text, "count": count, "run": run["run"]}
         doubtful = [run for run in counted if run["verified"] != "VERIFIED" or run["stfs_missing"] is None]

@@ -43,6 +43,9 @@ from fastmon_daemon.statechart import load_statechart
 
 START = datetime(2026, 11, 21, 20, 0, tzinfo=UTC)
 
+NO_RELOAD: dict[str, Any] = {"read_settings": lambda: None, "set_log_level": lambda _level: None}
+"""Fields of a `ProcessContext` that only a reload of the settings needs."""
+
 
 @contextmanager
 def logged(level: str = "INFO") -> Iterator[list[str]]:

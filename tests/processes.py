@@ -26,7 +26,9 @@ from fastmon_daemon.testbed.stomp_broker import Broker, BrokerThread
 
 TOKEN = "f" * 40
 TOPIC = "/topic/epictopic"
-IN_PROCESS = frozenset({"inspect", "verdict", "retry", "discard", "include", "replay", "purge", "export", "backup"})
+IN_PROCESS = frozenset(
+    {"inspect", "verdict", "retry", "discard", "include", "replay", "purge", "export", "backup", "reload"}
+)
 DEADLINE_S = 40.0
 
 T = TypeVar("T", bound="BaseTestbed")

@@ -38,18 +38,18 @@ MODULES_IN_ORDER = {
     "outbox": "sqlite_errors run_merging schema models queries outages retention stage_reports runs reader store "
     "counting file_checks lock database disk_space integrity backup pruner",
     "runs": "run_events poll_state tracked_runs",
-    "engine": "concurrency_limits sampling parents steps tasks inbox circuit_breakers outliers scheduler transitions "
-    "engine",
+    "engine": "concurrency_limits sampling selection_fractions parents steps tasks inbox circuit_breakers outliers "
+    "scheduler transitions engine",
     "presence": "stuck identity periodic_worker assessment health heartbeat log_shipping stage_rows lost_ids stages "
     "status agent",
     "intake": "found_files seen_file_cache watcher foreign_namespaces handler",
     "reconciler": "config verdict downtime finishing unknown_runs backfill comparing reconciler",
     "inspection": "inspector liveness metrics endpoints bounded_server http_server",
     "actions": "control_socket operator_actions daemon_state",
-    "service": "process clients brokers factories offline_reconcile daemon",
+    "service": "process clients brokers factories offline_reconcile live_settings daemon",
     "checks": "runner local broker monitor",
     "commands": "formatting common inspect_tables action_commands inspect verdict reconcile export backup "
-    "diagram config check healthcheck run testbed daq demo",
+    "diagram config check healthcheck reload run testbed daq demo",
 }
 """Each package's modules from the lowest to the highest; its front, `__init__`, is above them all."""
 

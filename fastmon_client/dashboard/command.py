@@ -20,7 +20,7 @@ from fastmon_client.dashboard.auth import MIN_TOKEN_BITS, MIN_TOKEN_CHARS, Dashb
 from fastmon_client.dashboard.details import TableDetails
 from fastmon_client.dashboard.server import listen, serve
 from fastmon_client.environment import secret_source
-from fastmon_client.files import exposed, read_text
+from fastmon_client.files import exposed, read_text, trust_problem
 from fastmon_client.session import Session
 from fastmon_client.shutdown import ShutdownReason, shutdown_on
 
@@ -91,6 +91,10 @@ async def _serve(
 
 def _acknowledgements(folder: Path | None) -> Acknowledgements:
     try:
+        if folder:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if problem := trust_problem(folder, folder.stat()):  # others could plant links in it
+                raise click.UsageError(f"--state {folder}: {problem}")
         return Acknowledgements(folder)
     except OSError as exc:
         raise click.UsageError(f"--state {folder}: {exc.strerror}: use a folder that you may write") from exc

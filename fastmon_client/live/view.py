@@ -30,10 +30,11 @@ def render(snapshot: Mapping[str, Any], width: int, height: int) -> RenderableTy
         parts.append(table(_RUNS, shown, width, tone))
         left -= 1 + len(shown)
         if len(shown) < len(runs) and left >= 1:
-            parts.append(_cut(Text(f"and {len(runs) - len(shown)} older runs", "dim"), width))
+            older = snapshot.get("runs_total", len(runs)) - len(shown)
+            parts.append(_cut(Text(f"and {older} older runs  {_loading(snapshot)}", "dim"), width))
             left -= 1
     elif left >= 1 and not runs:
-        parts.append(_cut(Text("No runs received yet.", "dim"), width))
+        parts.append(_cut(Text(_loading(snapshot) or "No runs received yet.", "dim"), width))
         left -= 1
     if recent and left >= 3:
         parts += [Text(""), table(_RECENT, recent[: left - 2], width, tone)]
@@ -88,6 +89,11 @@ def _alarm(alarm: Row, word: str, style: str) -> Text:
     until = "" if alarm["until"] is None else f" until {clock_time(alarm['until'])}"
     # Evidence first: a narrow window cuts the end of the line.
     return Text(f" {word} {kind}{run}: {escape(alarm['evidence'])}  since {clock_time(alarm['since'])}{until} ", style)
+
+
+def _loading(snapshot: Mapping[str, Any]) -> str:
+    """What is still read from the monitor's tables."""
+    return escape(snapshot.get("loading", {}).get("text", ""))
 
 
 def _footer(snapshot: Mapping[str, Any]) -> Text:

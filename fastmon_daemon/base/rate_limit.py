@@ -25,6 +25,10 @@ class TokenBucket:
         self._at = now
         return self._balance > 0
 
+    def set_rate(self, rate: float) -> None:
+        """Use *rate* from now on."""
+        self._rate = rate
+
     def take(self, count: int) -> bool:
         """Take *count* tokens, or none; returns whether they were taken."""
         if not self.is_ready:

@@ -104,10 +104,26 @@ def load_context(
     values = read_environment(_environ(overrides), **_folders())
     secrets = logs.SecretRedactor(settings.monitor_token, settings.broker_password, settings.http_token)
     form = logs.choose_format(settings.log_format if of_daemon else "text", values)
-    logs.configure(log_level or settings.log_level, secrets, form)
+
+    def set_log_level(level: str) -> None:
+        logs.configure(level, secrets, form)
+
+    def read_again() -> Settings:
+        new = load_settings(**overrides)
+        for secret in (new.monitor_token, new.broker_password, new.http_token):
+            secrets.add(secret)
+        return new
+
+    set_log_level(log_level or settings.log_level)
     path, rule = database_to_write(db, values, _home())
     return ProcessContext(
-        settings=settings, values=values, database=_absolute(path), database_rule=rule, secrets=secrets
+        settings=settings,
+        values=values,
+        database=_absolute(path),
+        database_rule=rule,
+        secrets=secrets,
+        read_settings=read_again,
+        set_log_level=set_log_level,
     )
 
 

@@ -57,6 +57,11 @@ class ConcurrencyLimit:
         self._must_quieten = False
         self._halved_at = -math.inf
 
+    def set_most(self, most: int) -> None:
+        """Bound the limit by *most* from now on: it falls at once, and rises as the other side can take more."""
+        self._most = most
+        self._limit = min(self._limit, float(most))
+
     @property
     def limit(self) -> int:
         """Calls that may be in flight at once."""
@@ -124,11 +129,14 @@ class CallPools:
     background: Executor
 
     @classmethod
-    def with_threads(cls, workers: int, links: int) -> CallPools:
-        """Thread pools for *workers* calls of STFs at once on each link, and all probes of *links* links."""
+    def with_threads(cls, workers: int, links: int, *, most: int = 0) -> CallPools:
+        """Thread pools for *workers* calls of STFs at once on each link, and all probes of *links* links.
+
+        *most*: what *workers* may be raised to later. A thread is made when a call needs it.
+        """
         return cls(
             workers=workers,
-            stf_calls=ThreadPoolExecutor(2 * workers, thread_name_prefix="call"),
+            stf_calls=ThreadPoolExecutor(2 * max(workers, most), thread_name_prefix="call"),
             probes=ThreadPoolExecutor(links * PROBES_PER_LINK, thread_name_prefix="probe"),
             background=ThreadPoolExecutor(BACKGROUND_THREADS, thread_name_prefix="background"),
         )

@@ -102,6 +102,15 @@ class Engine:
         """Link -> how many calls of STFs may be in flight. For any thread."""
         return {link: limit.limit for link, limit in self._limits.items()}
 
+    def set_most_calls(self, most: int) -> None:
+        """Make *most* calls of STFs at once on each link, at most. For the engine's thread."""
+        for limit in self._limits.values():
+            limit.set_most(most)
+
+    def set_late_rate(self, rate: float) -> None:
+        """Make *rate* late announcements per second at most; 0: no limit. For the engine's thread."""
+        self._scheduler.set_late_rate(rate)
+
     @property
     def idle(self) -> bool:
         """Whether nothing is in flight and no STF is due that could start now."""

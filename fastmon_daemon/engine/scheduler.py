@@ -38,6 +38,10 @@ class Scheduler:
         late = trigger == ANNOUNCE_STEP and is_late(stf, self._config.clock.now())
         return not late or self._late_announcements.take(count)
 
+    def set_late_rate(self, rate: float) -> None:
+        """Allow *rate* late announcements per second from now on; 0: no limit."""
+        self._late_announcements.set_rate(rate)
+
     def _next_link(self, state: str) -> str | None:
         """The link that an STF in *state* needs first."""
         chart, links = self._config.chart, self._config.links

@@ -20,6 +20,7 @@ from fastmon_daemon.base.clock import Clock, format_timestamp, parse_timestamp
 from fastmon_daemon.base.errors import ParentNotRegistered, PermanentError
 from fastmon_daemon.engine import sampling
 from fastmon_daemon.engine.parents import Parents, run_to_check
+from fastmon_daemon.engine.selection_fractions import SelectionFractions
 from fastmon_daemon.messages import Send, TfFileRegistered, outbound_message, run_number
 from fastmon_daemon.monitor import MonitorClient, StfFile, TfFile
 from fastmon_daemon.outbox import Announced, Origin, Registered, Sampled, StepResult, Stf, Tf
@@ -89,12 +90,14 @@ def make_steps(
     announce: Send,
     clock: Clock,
     parents: Parents | None = None,
+    fractions: SelectionFractions | None = None,
 ) -> dict[str, Step]:
-    """The steps by name; *parents* is shared with whoever purges runs."""
-    registration = _Registration(settings, agent_name, monitor, parents or Parents(monitor, agent_name))
+    """The steps by name; *parents* is shared with whoever purges runs, *fractions* with whoever changes them."""
+    fractions = fractions or SelectionFractions(settings.selection_fraction)
+    registration = _Registration(settings, agent_name, monitor, parents or Parents(monitor, agent_name), fractions)
 
     def sample_tfs(stf: Stf) -> list[Call]:
-        return [] if stf.plan else [lambda: _sample(stf, settings)]
+        return [] if stf.plan else [lambda: _sample(stf, settings, fractions.of(stf.namespace, stf.run))]
 
     def register_tfs(stf: Stf) -> list[Call]:
         pending = [tf for tf in stf.tfs if tf.registered_at is None]
@@ -107,7 +110,8 @@ def make_steps(
             return []  # preexisting TF files were announced before our rows were pruned or lost
 
         def call(tf: Tf) -> Announced | Sent:
-            confirmed = announce(*tf_file_registered(stf, tf, agent_name, settings.selection_fraction, clock.now()))
+            fraction = fractions.of(stf.namespace, stf.run)
+            confirmed = announce(*tf_file_registered(stf, tf, agent_name, fraction, clock.now()))
             announced = Announced(sequence=tf.sequence)
             return announced if confirmed is None else Sent(announced, confirmed)
 
@@ -121,9 +125,9 @@ def make_steps(
     return {step.__name__: step for step in (sample_tfs, register_tfs, notify_clients, close_stf)}
 
 
-def _sample(stf: Stf, settings: Settings) -> StepResult | StepOutcome:
-    if not sampling.gets_tf_files(settings.selection_fraction, stf):
-        return StepOutcome("skip", f"not selected: FASTMON_SELECTION_FRACTION is {settings.selection_fraction}")
+def _sample(stf: Stf, settings: Settings, fraction: float) -> StepResult | StepOutcome:
+    if not sampling.gets_tf_files(fraction, stf):
+        return StepOutcome("skip", f"not selected: FASTMON_SELECTION_FRACTION is {fraction}")
     plan = SamplePlan(
         seed=sampling.seed_of(stf.namespace, stf.run, stf.filename),
         tf_count=stf.tf_count or settings.tf_count_per_stf,
@@ -137,11 +141,19 @@ def _sample(stf: Stf, settings: Settings) -> StepResult | StepOutcome:
 class _Registration:
     """The calls of `register_tfs`."""
 
-    def __init__(self, settings: Settings, agent_name: str, monitor: MonitorClient, parents: Parents) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        agent_name: str,
+        monitor: MonitorClient,
+        parents: Parents,
+        fractions: SelectionFractions,
+    ) -> None:
         self._settings = settings
         self._agent_name = agent_name
         self._monitor = monitor
         self._parents = parents
+        self._fractions = fractions
 
     def register_first(self, stf: Stf) -> Registered:
         """Make sure of the STF itself, draw its sample again if the monitor's row says more, and register one TF."""
@@ -151,7 +163,7 @@ class _Registration:
 
     def register(self, stf: Stf, tf: Tf) -> Registered:
         """Register one TF."""
-        ours = _tf_file(stf, tf, _metadata(stf, self._agent_name, self._settings.selection_fraction))
+        ours = _tf_file(stf, tf, _metadata(stf, self._agent_name, self._fractions.of(stf.namespace, stf.run)))
         try:
             row, difference = self._monitor.register_tf(ours)
         except ParentNotRegistered:

@@ -98,7 +98,7 @@ class MetricsCollector:
     """Collects the metrics; `render` may be called by any thread."""
 
     namespace: str
-    selection_fraction: float
+    selection_fraction: Callable[[], float]
     database: Path
     assessor: Assessor
     liveness: Liveness
@@ -127,7 +127,7 @@ class MetricsCollector:
         build.add_metric(list(labels.values()), 1)
         yield build
         fraction = "Fraction of the STFs that get TF files (FASTMON_SELECTION_FRACTION)."
-        yield gauge("fastmon_selection_fraction", fraction, self.selection_fraction)
+        yield gauge("fastmon_selection_fraction", fraction, self.selection_fraction())
         ticks = "Completed ticks of the engine's loop."
         yield self._counters.counter("fastmon_engine_ticks_total", ticks, "", {"": self.liveness.ticks})
         yield gauge("fastmon_engine_tick_age_seconds", "Time since the engine's last tick.", self.liveness.age_s)

@@ -24,13 +24,17 @@ class Pruner:
     """Prunes the runs that ended more than *keep_days* days ago; 0 keeps all."""
 
     def __init__(self, keep_days: float, stf_chart: StateMachine, run_chart: StateMachine) -> None:
-        self._keep = timedelta(days=keep_days)
+        self.keep_for(keep_days)
         self._complete = run_chart.leads_to("complete_run")
         # Unfinished work is never pruned, nor STFs that an operator can still retry.
         self._kept = [s for s in stf_chart.states if not stf_chart.is_finalized(s) or stf_chart.may(s, "retry")]
         self._run: tuple[str, str] | None = None
         """(namespace, run) of the run that is being pruned; the rule is checked before each batch."""
         self._checked_at: datetime | None = None
+
+    def keep_for(self, days: float) -> None:
+        """Keep runs for *days* days from now on; 0 keeps all."""
+        self._keep = timedelta(days=days)
 
     def prune(self, outbox: Outbox, now: datetime) -> None:
         """Prune one batch; the engine calls this in a tick without other work."""

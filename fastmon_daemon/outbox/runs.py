@@ -59,6 +59,12 @@ class Runs:
         tail = f"where {has_stfs} and {over} order by coalesce(ended_at, last_message_at)"
         return load(self._db, RunRow, tail, states)
 
+    def unpruned_names(self) -> list[tuple[str, str]]:
+        """(namespace, run) of all runs that still have STFs, or may get some."""
+        has_stfs = "exists (select 1 from stf where stf.namespace = run.namespace and stf.run = run.run)"
+        query = f"select namespace, run from run where {has_stfs} or ended_at is null order by namespace, run"  # noqa: S608
+        return list(self._db.execute(query).fetchall())
+
     def counts(self) -> dict[str, int]:
         """State -> number of runs; states without runs are left out."""
         return dict(self._db.execute("select state, count(*) from run group by state").fetchall())

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from fastmon_daemon.presence.log_shipping import LogShipper
 from fastmon_daemon.presence.periodic_worker import PeriodicWorker
 from fastmon_daemon.presence.stages import StageReporter
+from fastmon_daemon.presence.status import StatusPublisher
 
 EXIT_TIMEOUT_S = 1.0
 """Seconds that a stopping daemon waits for the last reports."""
@@ -15,9 +17,16 @@ class Presence:
     """All reporters, each with its own thread."""
 
     def __init__(
-        self, workers: Sequence[PeriodicWorker], stages: StageReporter | None, monotonic: Callable[[], float]
+        self,
+        workers: Sequence[PeriodicWorker],
+        stages: StageReporter | None,
+        monotonic: Callable[[], float],
+        status: StatusPublisher | None = None,
+        shipper: LogShipper | None = None,
     ) -> None:
-        """*stages*, if stages are reported, has a worker of its own beside *workers*."""
+        """*stages*, if stages are reported, has a worker of its own beside *workers*, which run the others."""
+        self._status = status
+        self._shipper = shipper
         self._stages = stages
         self._workers = [stages.worker, *workers] if stages else list(workers)
         self._monotonic = monotonic
@@ -27,6 +36,16 @@ class Presence:
         """Start all workers."""
         for worker in self._workers:
             worker.start()
+
+    def tell(self, text: str) -> None:
+        """Publish *text* as a status message, if status is published. For any thread."""
+        if self._status is not None:
+            self._status.tell(text)
+
+    def ship_logs_from(self, level: str) -> None:
+        """Ship log lines of *level* and above, if any are shipped."""
+        if self._shipper is not None:
+            self._shipper.begin(level)
 
     @property
     def is_reporting(self) -> bool:

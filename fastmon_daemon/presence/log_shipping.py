@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -80,7 +81,10 @@ class LogShipper:
         self._sink: int | None = None
 
     def begin(self, level: str) -> None:
-        """Collect lines of *level* and above."""
+        """Collect lines of *level* and above, from now on."""
+        if self._sink is not None:
+            with suppress(ValueError):  # removed with all others, when logging was configured again
+                logger.remove(self._sink)
         self._sink = logger.add(
             self._collect, level=level, format="{message}", filter=is_written, backtrace=False, diagnose=False
         )

@@ -85,7 +85,7 @@ class BackfillQueue:
         return missed.origin is Origin.RECOVERED and self._is_selected(missed)
 
     def _is_selected(self, missed: MissedStf) -> bool:
-        return self._config.is_selected(sequence_in(missed.name, missed.row.run_id), missed.name)
+        return self._config.is_selected(missed.row, sequence_in(missed.name, missed.row.run_id), missed.name)
 
     def _lookup(self, run: TrackedRun, missed: MissedStf) -> BackgroundTask:
         name = missed.name

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.messages import Announce
 from fastmon_daemon.monitor import MonitorClient
+from fastmon_daemon.outbox import RunRow
 from fastmon_daemon.runs.poll_state import ReconcilerIntervals
 from fastmon_daemon.statechart import StateMachine
 
@@ -23,8 +24,8 @@ class ReconcilerConfig:
     """Whether a link may be used now."""
     wake: Callable[[], None] = lambda: None
     """Makes the engine ask for background tasks again at once."""
-    is_selected: Callable[[int | None, str], bool] = lambda _sequence, _filename: True
-    """Whether the STF with this sequence and file name is selected."""
+    is_selected: Callable[[RunRow, int | None, str], bool] = lambda _run, _sequence, _filename: True
+    """Whether the STF of a run with this sequence and file name is selected."""
     agent_name: str = ""
     """Our name, the sender of summaries of complete runs."""
     announce: Announce = lambda _body, _event_id: None

@@ -17,7 +17,7 @@ from fastmon_daemon.broker import ConnectionParameters
 from fastmon_daemon.engine.concurrency_limits import monitor_connections
 from fastmon_daemon.monitor import AgentClient, MonitorClient
 from fastmon_daemon.service.process import ProcessContext
-from fastmon_daemon.settings import read_error, read_text
+from fastmon_daemon.settings import MOST_WORKERS, read_error, read_text
 
 _AGENT_TIMEOUT_S = (3.05, 5.0)
 """Timeouts for connecting and for reading, in seconds."""
@@ -64,7 +64,7 @@ def monitor_client(context: ProcessContext) -> MonitorClient:
     return MonitorClient(
         settings.monitor_url,
         _monitor_token(context),
-        connections=monitor_connections(settings.workers),
+        connections=monitor_connections(MOST_WORKERS),
         ca=settings.monitor_ca,
         environ=context.values,
         on_write=context.wrote.set,

@@ -23,13 +23,14 @@ from fastmon_daemon.actions.operator_actions import RECONCILE, ActionRequest, Op
 from fastmon_daemon.base import sd_notify
 from fastmon_daemon.base.backoff import in_process_retry
 from fastmon_daemon.base.clock import Clock, format_timestamp, utcnow
-from fastmon_daemon.base.errors import LinkBlocked, LinkDown, StorageUnavailable, TransientError
+from fastmon_daemon.base.errors import ConfigError, LinkBlocked, LinkDown, StorageUnavailable, TransientError
 from fastmon_daemon.base.links import ANNOUNCE_STEP, INTAKE, links_for
 from fastmon_daemon.broker import LinkStateChange
 from fastmon_daemon.engine import CallPools, CircuitBreakers, Engine, EngineConfig, Inbox, LinkEvent
 from fastmon_daemon.engine.concurrency_limits import PROBES_PER_LINK
 from fastmon_daemon.engine.parents import Parents
 from fastmon_daemon.engine.sampling import is_selected
+from fastmon_daemon.engine.selection_fractions import SelectionFractions
 from fastmon_daemon.engine.steps import make_steps
 from fastmon_daemon.inspection.endpoints import Endpoints
 from fastmon_daemon.inspection.http_server import serve
@@ -58,8 +59,9 @@ from fastmon_daemon.service.factories import (
     make_watcher,
     switch_stages,
 )
-from fastmon_daemon.service.process import ProcessContext, ShutdownRequest, signals
-from fastmon_daemon.settings import exposures
+from fastmon_daemon.service.live_settings import RELOAD, LiveSettings
+from fastmon_daemon.service.process import ProcessContext, SignalRequests, has_terminal, signals
+from fastmon_daemon.settings import MOST_WORKERS, exposures
 from fastmon_daemon.statechart import load_statechart
 
 DONE, WORK_REMAINS, EXIT_NOT_DRAINED = 0, 1, 75
@@ -97,7 +99,7 @@ def run(context: ProcessContext, *, once: bool) -> int:
             status=lambda: made.result().status() if made.done() else None,
             metrics=metrics,
         )
-        shutdown = ShutdownRequest(wake)
+        shutdown = SignalRequests(wake, hup_reloads=not (once or has_terminal()))
         listen = None if once else context.settings.http
         # Before anything is asked of the monitor or of the broker: neither may delay a signal or the service manager.
         with serve(listen, endpoints.by_path(), errors, context.settings.http_token), signals(shutdown):
@@ -159,6 +161,7 @@ class Daemon:
         self._announce = self.monitor.announce if settings.notify == "rest" else self._brokers.announce
         self._send: Send = self.monitor.announce if settings.notify == "rest" else self._brokers.send
         self._links = links_for(settings.notify)
+        self._fractions = SelectionFractions.load(outbox, settings.selection_fraction)
         self._watcher = make_watcher(settings, handler, outbox, self._agent_name, self._clock)
         self.errors = errors
         self._watching = (
@@ -171,7 +174,7 @@ class Daemon:
         self.assessor = Assessor(context.database, rule, self._process_state, self._clock)
         self._database = context.database, context.database_rule
         probes = self._probes()
-        self._pools = CallPools.with_threads(settings.workers, links=len(probes))
+        self._pools = CallPools.with_threads(settings.workers, links=len(probes), most=MOST_WORKERS)
         breakers = CircuitBreakers(
             outbox,
             probes,
@@ -191,7 +194,7 @@ class Daemon:
         )
         self.metrics = MetricsCollector(
             namespace=settings.namespace,
-            selection_fraction=settings.selection_fraction,
+            selection_fraction=lambda: self._fractions.current,
             database=context.database,
             assessor=self.assessor,
             liveness=self.liveness,
@@ -213,6 +216,18 @@ class Daemon:
             row_was_read=self._parents.row_was_read,
             heartbeats=not once,
         )
+        self._live = LiveSettings(
+            settings,
+            context.read_settings,
+            {
+                "selection_fraction": self._fractions.change,
+                "late_announce_rate": lambda _, rate: self.engine.set_late_rate(rate),
+                "keep_days": lambda _, days: self._pruner.keep_for(days),
+                "workers": lambda _, most: self.engine.set_most_calls(most),
+                "log_level": lambda _, level: self._set_log_level(context, level),
+            },
+            self.presence.tell,
+        )
         logger.info("agent {} for namespace {}: database {}", self._agent_name, settings.namespace, context.database)
         logger.info("monitor {}, broker {}:{}", settings.monitor_url, settings.broker_host, settings.broker_port)
         for found, hint in exposures(settings):
@@ -228,7 +243,9 @@ class Daemon:
     def _engine_config(self) -> EngineConfig:
         return EngineConfig(
             chart=self._charts[0],
-            steps=make_steps(self._settings, self._agent_name, self.monitor, self._send, self._clock, self._parents),
+            steps=make_steps(
+                self._settings, self._agent_name, self.monitor, self._send, self._clock, self._parents, self._fractions
+            ),
             links=self._links,
             in_process_retry=in_process_retry(self._stopping),
             late_rate=self._settings.late_announce_rate,
@@ -244,7 +261,9 @@ class Daemon:
             agent_name=self._agent_name,
             announce=self._announce,
             announce_link=self._links.get(ANNOUNCE_STEP),  # none with FASTMON_NOTIFY=off
-            is_selected=partial(is_selected, self._settings.selection_fraction),
+            is_selected=lambda row, sequence, name: is_selected(
+                self._fractions.of(row.namespace, row.run), sequence, name
+            ),
             polls_all_runs=self._settings.reconcile,
             refuse_if_short=self._disk_space.check,
             clock=self._clock,
@@ -257,13 +276,33 @@ class Daemon:
     def handle(self, request: dict[str, Any]) -> dict[str, Any]:
         """Perform a request of the control socket in the engine's thread and return the result as JSON values."""
         if request.get("action") == STATE:
-            return state_answer(self._settings, self.assessor.process_state())
+            return state_answer(self._live.current, self.assessor.process_state())
+        if request.get("action") == RELOAD:
+            return self._reload(str(request.get("by")))
         action = ActionRequest.parse(request)
         logger.info("{} by {}", action.action, action.by)
         if action.action == RECONCILE:
             return self._reconcile(action)
         result = self.inbox.submit(partial(self._actions.perform, action))
         return asdict(result.result(REQUEST_TIMEOUT_S - 1))  # before the client times out
+
+    def _reload(self, by: str) -> dict[str, Any]:
+        """Read the settings again, and return what the command `reload` prints. Not for the engine's thread."""
+        try:
+            return {"invalid": "", **asdict(self._live.reload(self.inbox, by))}
+        except ConfigError as exc:
+            logger.error("settings not changed: {}", exc)
+            return {"invalid": str(exc)}
+
+    def _reload_by_signal(self) -> None:
+        try:
+            self._reload("SIGHUP")
+        except (StorageUnavailable, TimeoutError) as exc:
+            logger.error("settings not changed: {}", exc)
+
+    def _set_log_level(self, context: ProcessContext, level: str) -> None:
+        context.set_log_level(level)
+        self.presence.ship_logs_from(level)
 
     def _process_state(self) -> ProcessState:
         return ProcessState(
@@ -307,7 +346,7 @@ class Daemon:
             self.reconciler.link_restored()
         self.inbox.report_link(LinkEvent(link, change.up, change.reason, change.blocked))
 
-    def run(self, shutdown: ShutdownRequest) -> int:
+    def run(self, shutdown: SignalRequests) -> int:
         """Run until a signal; returns the exit code."""
         self._log_shortage()
         self.presence.start()
@@ -318,6 +357,8 @@ class Daemon:
             self._watching.start()
         while not shutdown.to_stop:
             self.engine.tick()
+            if shutdown.take_reload():
+                threading.Thread(target=self._reload_by_signal, name="reload", daemon=True).start()
             self._settle_name()
             self.presence.wake_stages()
             self.liveness.beat()
@@ -338,7 +379,7 @@ class Daemon:
         except StorageUnavailable as exc:
             logger.error("intake stopped: {}", exc)
 
-    def run_once(self, shutdown: ShutdownRequest) -> int:
+    def run_once(self, shutdown: SignalRequests) -> int:
         """Process pending work; returns the exit code: 1 if work remains."""
         self._brokers.start()
         self.presence.start()

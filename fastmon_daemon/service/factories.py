@@ -132,7 +132,9 @@ def make_presence(  # noqa: PLR0913 (the parts of the daemon)
         connected=(lambda: brokers.connected) if brokers.in_use else None,
         clock=clock,
     )
-    workers = []
+    workers: list[PeriodicWorker] = []
+    status: StatusPublisher | None = None
+    shipper: LogShipper | None = None
     if heartbeats:
         destination = settings.subscribe if settings.mode == "message" else ""
         registration = registration_calls(client, name, namespace, user_name(context.values), destination)
@@ -162,7 +164,7 @@ def make_presence(  # noqa: PLR0913 (the parts of the daemon)
             row_was_read=row_was_read,
             errors=errors,
         )
-    return Presence(workers, stages, clock.monotonic)
+    return Presence(workers, stages, clock.monotonic, status, shipper)
 
 
 def _and_close(on_stop: Callable[[], object], health: HealthChecker) -> Callable[[], None]:

@@ -3,12 +3,13 @@
 from fastmon_daemon.settings.database_path import SYSTEM_STATE_FOLDER, database_to_read, database_to_write
 from fastmon_daemon.settings.environment import read_environment
 from fastmon_daemon.settings.exposure import exposures
-from fastmon_daemon.settings.fields import ListenAddress, Setting, written
+from fastmon_daemon.settings.fields import MOST_WORKERS, ListenAddress, Setting, written
 from fastmon_daemon.settings.files import read_error, read_text
 from fastmon_daemon.settings.loader import LoadResult, read_settings
 from fastmon_daemon.settings.schema import Settings, all_settings, describe_unknown
 
 __all__ = [
+    "MOST_WORKERS",
     "SYSTEM_STATE_FOLDER",
     "ListenAddress",
     "LoadResult",

@@ -213,6 +213,8 @@ def whole(low: int, high: int) -> Callable[[str], float]:
     return _number(int, f"from {low} to {high}", lambda value: low <= value <= high)
 
 
+MOST_WORKERS = 64
+"""The largest FASTMON_WORKERS."""
 AUTO_WORKERS = 32
 """What `auto` means for FASTMON_WORKERS: more calls at once than one process can make use of."""
 
@@ -220,7 +222,7 @@ AUTO_WORKERS = 32
 def as_workers(text: str) -> float:
     """Parse the most calls at once: a whole number, or `auto`."""
     try:
-        return AUTO_WORKERS if text.lower() == "auto" else whole(1, 64)(text)
+        return AUTO_WORKERS if text.lower() == "auto" else whole(1, MOST_WORKERS)(text)
     except ValueError as exc:
         raise ValueError(f"{exc}, or auto") from exc
 

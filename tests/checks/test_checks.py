@@ -27,6 +27,7 @@ from fastmon_daemon.outbox import open_outbox
 from fastmon_daemon.service import ProcessContext, broker_parameters
 from fastmon_daemon.settings import Settings
 from tests.base.test_network import silent_address
+from tests.builders import NO_RELOAD
 from tests.monitor.scripted_monitor import Server, says
 from tests.processes import TOKEN, LiveTestbed, live_testbed, wait_until
 
@@ -211,7 +212,7 @@ def test_all_invalid_settings_are_reported_with_exit_code_78(testbed: LiveTestbe
 def test_clock_difference_is_a_warning(testbed: LiveTestbed) -> None:
     settings = Settings(namespace="ns", monitor_url=testbed.monitor.url)
     context = ProcessContext(
-        settings=settings, values={}, database=testbed.database, database_rule="", secrets=SecretRedactor()
+        settings=settings, values={}, database=testbed.database, database_rule="", secrets=SecretRedactor(), **NO_RELOAD
     )
     monitor = MonitorClient(testbed.monitor.url, lambda: TOKEN, connections=1)
     for hours, status in ((0, CheckStatus.OK), (1, CheckStatus.WARNING), (-1, CheckStatus.WARNING)):
@@ -227,7 +228,7 @@ def test_a_monitor_that_takes_messages_but_shows_none_is_good_enough(tmp_path: P
     server.script = [says(405, {"detail": "Method not allowed."})]
     settings = Settings(namespace="ns", monitor_url=server.url, notify="rest")
     context = ProcessContext(
-        settings=settings, values={}, database=tmp_path, database_rule="", secrets=SecretRedactor()
+        settings=settings, values={}, database=tmp_path, database_rule="", secrets=SecretRedactor(), **NO_RELOAD
     )
     checks = monitor_checks(context, server.client(), "", Clock(), None)
     result = next(each for each in checks if each.name == "messages").call()
@@ -238,7 +239,7 @@ def test_a_monitor_that_takes_messages_but_shows_none_is_good_enough(tmp_path: P
 def broker_results(port: int, changes: dict[str, Any]) -> dict[str, CheckResult]:
     settings = Settings(namespace="ns", broker_port=port, **{"broker_host": "127.0.0.1", **changes})
     context = ProcessContext(
-        settings=settings, values={}, database=Path("none"), database_rule="", secrets=SecretRedactor()
+        settings=settings, values={}, database=Path("none"), database_rule="", secrets=SecretRedactor(), **NO_RELOAD
     )
     parameters = broker_parameters(context, "x", subscribe=True)
     return dict(run_checks(broker_checks(settings, parameters), lambda *_: None))

@@ -167,7 +167,7 @@ def test_missing_stf_without_number_is_counted_but_not_named():
     driver.state.record_stfs("7", [(stf(1), LONG_AGO), ("no-number", LONG_AGO)], driver.now)
     driver.state.record_tf_files("7", "no-number", [], driver.now)
     driver.state.finish_comparison("7", None, driver.now)
-    assert [alarm["evidence"] for alarm in shown(driver)] == ["1 STFs without TF files"]
+    assert [alarm["evidence"] for alarm in shown(driver)] == ["1 STF without TF files"]
 
 
 def test_missing_alarm_stays_while_numbers_are_unknown():

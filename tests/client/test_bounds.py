@@ -222,3 +222,12 @@ def test_long_head_of_a_response_is_not_read(status: bytes) -> None:
         with pytest.raises(MonitorUnavailable, match="invalid response"):
             tables.runs()
         tables.close()
+
+
+def test_chunked_table_is_read() -> None:
+    parts = [b'[{"run_number"', b": 7}", b"]"]
+    body = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in [*parts, b""])
+    with ScriptedServer([b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", body]) as server:
+        tables = Tables(MonitorSession(url=server.url, token=str))
+        assert tables.runs() == [{"run_number": 7}]
+        tables.close()

@@ -190,3 +190,13 @@ def test_public_url_makes_the_cookie_secure(monitor: MonitorThread) -> None:
         )  # fmt: skip
         assert answer.status_code == 303
         assert "Secure" in answer.headers["Set-Cookie"]
+
+
+def test_state_folder_that_others_can_write_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    folder.mkdir()
+    folder.chmod(0o777)
+    result = call("--state", str(folder))
+    assert result.exit_code == 2
+    assert "other users can write it" in result.output
+    assert list(folder.iterdir()) == []

@@ -399,3 +399,35 @@ def test_a_tf_file_announced_by_its_id_and_found_by_its_name_counts_once(first: 
     assert (driver.row["tf_files"], driver.row["duplicates"]) == (1, 0)
     assert driver.receive(**announcement(1, 2) | {"tf_filename": None})
     assert driver.row["tf_files"] == 2
+
+
+# The end of a session
+
+
+def test_a_run_with_a_changed_fraction_waits_for_the_daemons_summary_before_it_is_final() -> None:
+    stop = StopConditions(until_end_run=True)
+    driver = ended_run_with_two_fractions()
+    state = driver.state
+    state.runs["7"].ended_at = driver.now - timedelta(seconds=59)
+    assert not stop.run_is_final(state, driver.now)
+    assert stop.run_is_final(state, driver.now + timedelta(seconds=2))
+    driver.receive(**summary_message())
+    driver.wait(1)
+    driver.compare(list(range(1, 31)), dict.fromkeys([*range(1, 12), 21], 2))
+    assert stop.run_is_final(state, driver.now)
+    assert not has_gaps(state.rows(driver.now, strip=False)[0])
+
+
+def test_an_open_run_counts_for_the_verdict_though_50_newer_ones_are_listed() -> None:
+    driver = StateDriver()
+    driver.send_run_event("start_run")
+    driver.tf(1)
+    for number in range(100, 100 + MAX_RUNS + 5):
+        driver.wait(1)
+        for kind in ("start_run", "end_run"):
+            driver.receive(msg_type=kind, run_id=number, namespace="ns")
+    driver.wait(70)
+    driver.state.receive_heartbeat(driver.now)
+    found = driver.state.snapshot(driver.now)
+    assert "7" not in [run["run"] for run in found["runs"]]
+    assert "run 7: no TF file" in found["tiles"]["flow"]["text"]

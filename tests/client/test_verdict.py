@@ -74,7 +74,7 @@ FAILED = TablesStatus(read_at=AT, failure="monitor answered 500 to /api/runs/", 
          "NOT FLOWING", "monitor blocked: 403", "on daq7: fastmon-daemon inspect"),
         ({"daemons": [daemon(state="warning", status="WARNING", text="monitor down")]}, "DEGRADED", "monitor down",
          "fastmon-daemon inspect"),
-        ({"runs": [stopped_run(stf_registered_at=ago(20))]}, "NOT FLOWING", "STFs of run 100014 are registered",
+        ({"runs": [stopped_run(stf_registered_at=ago(60))]}, "NOT FLOWING", "STFs of run 100014 are registered",
          "on daq7: fastmon-daemon inspect"),
         ({"runs": [stopped_run(stf_generated_at=ago(2))]}, "NOT FLOWING", "the data agent registers none",
          "data agent"),
@@ -84,7 +84,7 @@ FAILED = TablesStatus(read_at=AT, failure="monitor answered 500 to /api/runs/", 
         ({"runs": [stopped_run()], "silent_daqs": {"epic": "daqsim-1 on daq1"}}, "NOT FLOWING",
          "the DAQ's agent daqsim-1 on daq1 is silent", "DAQ's shifter"),
         ({"runs": [stopped_run()]}, "NOT FLOWING", "the DAQ or the data agent is silent", "DAQ's shifter"),
-        ({"runs": [run(last_at=ago(2))]}, "DEGRADED", "TF files are missing of 4 STFs of run 100014",
+        ({"runs": [run(last_at=ago(2))]}, "DEGRADED", "TF files of 4 STFs of run 100014 are missing",
          "on daq7: fastmon-daemon verdict 100014"),
         ({"connection": connection("DEAD", "reset")}, "DEGRADED", "the stream is lost (reset)", "status"),
         ({"tables": FAILED}, "DEGRADED", "monitor answered 500", "fastmon-client status"),
@@ -255,3 +255,34 @@ def test_the_verdict_keeps_the_time_of_its_word() -> None:
     driver.wait(5)
     later = driver.state.snapshot(driver.now)["verdict"]
     assert (flowing["word"], flowing["since"], later["since"]) == ("FLOWING", T0.isoformat(), T0.isoformat())
+
+
+def stopped_flow(*, generated: bool, registered: bool, **agents: Any) -> dict[str, Any]:
+    """The verdict 70 s after the last TF file of a run, while the daemon lives."""
+    driver = driver_with_a_run()
+    driver.tf(1, 2, processed_by="fastmon-agent-a-1")
+    driver.receive(msg_type="stf_gen", run_id=7, namespace="ns")
+    driver.wait(70)
+    driver.compare([1, 2] if registered else [1], {1: 2}, since=driver.now if registered else T0)
+    if generated:
+        driver.receive(msg_type="stf_gen", run_id=7, namespace="ns")
+    others = [agent_row(kind, heartbeat, agent_type=kind) for kind, heartbeat in agents.items()]
+    return dict(poll(driver, agent_row(heartbeat_s=65), *others)["verdict"])
+
+
+@pytest.mark.parametrize(
+    ("signs", "reason"),
+    [
+        ({"generated": True, "registered": True}, "STFs of run 7 are registered, but TF files are not made of them"),
+        ({"generated": True, "registered": False}, "the DAQ makes STFs of run 7, but the data agent registers none"),
+        ({"generated": True, "registered": False, "data": 0}, "the data agent data on daq7 is silent"),
+        ({"generated": False, "registered": False, "data": 65}, "the DAQ is silent: it makes no STFs of run 7"),
+        (
+            {"generated": False, "registered": False, "data": 65, "daqsim": 0},
+            "the DAQ's agent daqsim on daq7 is silent",
+        ),
+    ],
+)
+def test_the_silence_of_each_is_told_apart(signs: dict[str, Any], reason: str) -> None:
+    verdict = stopped_flow(**signs)
+    assert (verdict["word"], verdict["reason"], verdict["since"]) == ("NOT FLOWING", reason, T0.isoformat())

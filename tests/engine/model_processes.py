@@ -63,7 +63,8 @@ class Processes:
         )  # fmt: skip
         breakers = self.testbed.breakers(self.outbox)
         config = ReconcilerConfig(
-            monitor=monitor, charts=charts, clock=clock, is_selected=partial(is_selected, FRACTION),
+            monitor=monitor, charts=charts, clock=clock,
+            is_selected=lambda _run, sequence, name: is_selected(FRACTION, sequence, name),
             allows_calls=breakers.allows_calls,
             agent_name="a", announce=self.broker.announce_summary, announce_link="announcements",
         )  # type: ignore[arg-type]  # fmt: skip

@@ -234,3 +234,14 @@ def test_a_limit_does_not_grow_while_nobody_uses_it() -> None:
         limit.ended(0.05, succeeded=True, failed=False)
     assert limit.limit == INITIAL_LIMIT
     assert ConcurrencyLimit(4, queued=3, monotonic=lambda: 0.0).limit == 4
+
+
+def test_the_bound_of_a_limit_can_be_changed() -> None:
+    far = OtherSide(alone_s=0.05, most=4)
+    far.limit.set_most(2)
+    assert far.limit.limit == 2
+    far.run(2)
+    assert far.most_seen == 2
+    far.limit.set_most(16)
+    far.run(2)
+    assert far.limit.limit == 16

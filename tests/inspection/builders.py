@@ -35,7 +35,7 @@ def all_well() -> Assessment:
 def collector_for(assessor: Assessor, clock: Clock) -> MetricsCollector:
     return MetricsCollector(
         namespace="ns",
-        selection_fraction=0.1,
+        selection_fraction=lambda: 0.1,
         database=assessor.database,
         assessor=assessor,
         liveness=Liveness(clock.monotonic),

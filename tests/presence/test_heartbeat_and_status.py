@@ -22,7 +22,7 @@ from fastmon_daemon.presence.status import StatusPublisher
 from fastmon_daemon.service.clients import agent_client
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.testbed.monitor import MonitorThread
-from tests.builders import FakeTestbed, logged, settle
+from tests.builders import NO_RELOAD, FakeTestbed, logged, settle
 from tests.monitor.scripted_monitor import Server, says
 from tests.presence.builders import TOKEN, agent_client_for, checker_for
 from tests.processes import wait_until
@@ -305,7 +305,12 @@ def beats_in(testbed: FakeTestbed, server: Server, minutes: int) -> int:
     settings = Settings(monitor_url=f"http://127.0.0.1:{server.port}", monitor_token=TOKEN, namespace="ns")
     client = agent_client(
         service.ProcessContext(
-            settings=settings, values={}, database=testbed.folder, database_rule="", secrets=SecretRedactor()
+            settings=settings,
+            values={},
+            database=testbed.folder,
+            database_rule="",
+            secrets=SecretRedactor(),
+            **NO_RELOAD,
         )
     )
     registration = registration_calls(client, NAME, "ns", "tester", "/topic/epictopic")

@@ -18,7 +18,7 @@ from fastmon_daemon.service import ProcessContext
 from fastmon_daemon.service.clients import agent_client
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.testbed.monitor import MonitorThread
-from tests.builders import HandClock
+from tests.builders import NO_RELOAD, HandClock
 from tests.presence.builders import TOKEN, agent_client_for
 
 
@@ -152,7 +152,7 @@ def test_another_url_for_log_lines_gets_no_token(monitor: MonitorThread) -> None
     with MonitorThread("another token") as other:  # it would reject our token, but accepts logs without one
         settings = Settings(monitor_url=monitor.url, logs_url=other.url, monitor_token=TOKEN, namespace="ns")
         context = ProcessContext(
-            settings=settings, values={}, database=Path("none"), database_rule="", secrets=SecretRedactor()
+            settings=settings, values={}, database=Path("none"), database_rule="", secrets=SecretRedactor(), **NO_RELOAD
         )
         shipper = LogShipper(agent_client(context, logs_url=other.url), "elsewhere", str, lambda: None, lambda: 0.0)
         shipper.begin("INFO")

@@ -120,7 +120,7 @@ class Harness(FakeTestbed):
             monitor=monitor, charts=CHARTS, polls_all_runs=self.polls_all_runs, intervals=self.intervals,
             clock=self.time.clock(),
             agent_name="fastmon-agent-test-1", announce=self.send_summary, announce_link="announcements",
-            is_selected=lambda sequence, name: is_selected(self.settings.selection_fraction, sequence, name),
+            is_selected=lambda _run, sequence, name: is_selected(self.settings.selection_fraction, sequence, name),
             refuse_if_short=self.refuse_if_short,
             allows_calls=breakers.allows_calls,
         )  # fmt: skip

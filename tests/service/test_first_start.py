@@ -19,6 +19,7 @@ from fastmon_daemon.base.logs import SecretRedactor
 from fastmon_daemon.outbox import open_for_reading
 from fastmon_daemon.service import ProcessContext, factories
 from fastmon_daemon.settings import ListenAddress, Settings
+from tests.builders import NO_RELOAD
 from tests.monitor.scripted_monitor import closed_port
 from tests.processes import TOKEN, LiveTestbed, live_testbed, wait_until
 
@@ -73,7 +74,7 @@ def test_ready_healthz_and_signals_wait_for_nobody(tmp_path: Path, monkeypatch: 
         operator.start()
         context = ProcessContext(
             settings=settings, values={"NOTIFY_SOCKET": str(tmp_path / "notify")}, database=tmp_path / "outbox.db",
-            database_rule="", secrets=SecretRedactor(),
+            database_rule="", secrets=SecretRedactor(), **NO_RELOAD,
         )  # fmt: skip
         assert service.run(context, once=False) == 0
         operator.join(40)

@@ -1,0 +1,109 @@
+"""Live tuning: reads the settings again while the daemon runs, and changes those that may change."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from datetime import datetime
+from typing import Any
+
+from loguru import logger
+
+from fastmon_daemon.engine import Inbox
+from fastmon_daemon.outbox import Outbox
+from fastmon_daemon.settings import Settings, all_settings, written
+
+RELOAD = "reload"
+"""The request of the control socket."""
+TIMEOUT_S = 8.0
+"""Seconds to wait for the engine."""
+Apply = Callable[[Outbox, Any], object]
+"""Uses a new value, in the engine's thread and transaction."""
+
+LIVE = {
+    "selection_fraction": "from the next run on",
+    "late_announce_rate": "",
+    "keep_days": "",
+    "workers": "",
+    "log_level": "",
+}
+"""Field of `Settings` that may change while the daemon runs -> when, if not at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReloadResult:
+    """What a reload did."""
+
+    changed: Mapping[str, tuple[str, str]]
+    """Name of a setting -> its old and new value, as written in the environment."""
+    needs_restart: tuple[str, ...]
+    """Names of settings that differ now, and change at a restart only."""
+
+
+class LiveSettings:
+    """The settings of the running daemon."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        read: Callable[[], Settings],
+        apply: Mapping[str, Apply],
+        tell: Callable[[str], object],
+    ) -> None:
+        """*read* returns the settings as they are now; *apply* has a function for each field of `LIVE`.
+
+        *tell* gets what was changed, as one line.
+        """
+        assert apply.keys() == LIVE.keys()
+        self._settings = settings
+        self._read = read
+        self._apply = apply
+        self._tell = tell
+        self._lock = threading.Lock()
+
+    @property
+    def current(self) -> Settings:
+        """The settings in use."""
+        return self._settings
+
+    def reload(self, inbox: Inbox, by: str) -> ReloadResult:
+        """Read the settings and use those that may change; *by* asked for it. Not for the engine's thread.
+
+        Raises: ConfigError if one is invalid, StorageUnavailable: nothing is changed.
+        """
+        with self._lock:
+            new = self._read()
+            names = {name: setting.names[0] for name, setting in all_settings()}
+            differing = [each.name for each in fields(Settings) if each.name in names and self._differs(each.name, new)]
+            live = [name for name in differing if name in LIVE]
+            result = ReloadResult(
+                changed={names[name]: (self._written(name), written(getattr(new, name))) for name in live},
+                needs_restart=tuple(names[name] for name in differing if name not in LIVE),
+            )
+            if live:
+                inbox.submit(lambda outbox, now: self._use(live, new, outbox, now)).result(TIMEOUT_S)
+        self._report(result, live, by)
+        return result
+
+    def _differs(self, name: str, new: Settings) -> bool:
+        return bool(getattr(new, name) != getattr(self._settings, name))
+
+    def _written(self, name: str) -> str:
+        return written(getattr(self._settings, name))
+
+    def _use(self, live: list[str], new: Settings, outbox: Outbox, _now: datetime) -> None:
+        for name in live:
+            self._apply[name](outbox, getattr(new, name))
+        self._settings = replace(self._settings, **{name: getattr(new, name) for name in live})
+
+    def _report(self, result: ReloadResult, live: list[str], by: str) -> None:
+        told = [
+            f"{name} {old} -> {new}" + (f" {LIVE[field]}" if LIVE[field] else "")
+            for (name, (old, new)), field in zip(result.changed.items(), live, strict=True)
+        ]
+        logger.log("INFO", "settings read again ({}): {}", by, ", ".join(told) or "nothing that may change has changed")
+        if result.needs_restart:
+            logger.warning("changed settings that need a restart: {}", ", ".join(result.needs_restart))
+        if told:
+            self._tell(f"settings changed ({by}): {', '.join(told)}")
