@@ -24,8 +24,8 @@ from fastmon_daemon.base.suggest import did_you_mean
 from fastmon_daemon.base.text import escape_controls
 
 COMMANDS = (
-    "run", "reload", "inspect", "verdict", "reconcile", "retry", "discard", "include", "replay", "export", "purge",
-    "backup", "config", "check", "healthcheck", "diagram", "testbed", "daq", "demo",
+    "run", "reload", "inspect", "top", "report", "acts", "verdict", "reconcile", "retry", "discard", "include",
+    "replay", "export", "purge", "backup", "config", "check", "healthcheck", "diagram", "testbed", "daq", "demo",
 )  # fmt: skip
 _MODULES = dict.fromkeys(("retry", "discard", "include", "replay", "purge"), "action_commands")
 """Command -> module, if the module is not named like the command."""

@@ -27,7 +27,20 @@ from fastmon_daemon.testbed.stomp_broker import Broker, BrokerThread
 TOKEN = "f" * 40
 TOPIC = "/topic/epictopic"
 IN_PROCESS = frozenset(
-    {"inspect", "verdict", "retry", "discard", "include", "replay", "purge", "export", "backup", "reload"}
+    {
+        "inspect",
+        "verdict",
+        "retry",
+        "discard",
+        "include",
+        "replay",
+        "purge",
+        "export",
+        "backup",
+        "reload",
+        "acts",
+        "report",
+    }
 )
 DEADLINE_S = 40.0
 

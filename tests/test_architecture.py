@@ -35,8 +35,8 @@ MODULES_IN_ORDER = {
     "messages": "fields inbound outbound",
     "broker": "parameters frame_filter transport unacked_buffer session connector connection probe",
     "monitor": "responses rows failures transport row_stream rest_client client agent_client directory stf_registrar",
-    "outbox": "sqlite_errors run_merging schema models queries outages retention stage_reports runs reader store "
-    "counting file_checks lock database disk_space integrity backup pruner",
+    "outbox": "sqlite_errors run_merging schema models queries outages retention stage_reports acts periods runs "
+    "reader store counting file_checks lock database disk_space integrity backup pruner",
     "runs": "run_events poll_state tracked_runs",
     "engine": "concurrency_limits sampling selection_fractions parents steps tasks inbox circuit_breakers outliers "
     "scheduler transitions engine",
@@ -46,10 +46,10 @@ MODULES_IN_ORDER = {
     "reconciler": "config verdict downtime finishing unknown_runs backfill comparing reconciler",
     "inspection": "inspector liveness metrics endpoints bounded_server http_server",
     "actions": "control_socket operator_actions daemon_state",
-    "service": "process clients brokers factories offline_reconcile live_settings daemon",
+    "service": "process clients brokers factories offline_reconcile live_settings status_line daemon",
     "checks": "runner local broker monitor",
-    "commands": "formatting common inspect_tables action_commands inspect verdict reconcile export backup "
-    "diagram config check healthcheck reload run testbed daq demo",
+    "commands": "formatting common inspect_tables action_commands inspect top acts report verdict reconcile export "
+    "backup diagram config check healthcheck reload run testbed daq demo",
 }
 """Each package's modules from the lowest to the highest; its front, `__init__`, is above them all."""
 

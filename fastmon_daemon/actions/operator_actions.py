@@ -16,7 +16,7 @@ from fastmon_daemon.base.suggest import how_runs_are_named
 from fastmon_daemon.inspection.inspector import near_name
 from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.messages import IgnoredMessage, parse, run_number
-from fastmon_daemon.outbox import Outbox, ReceiveOutcome, Stf
+from fastmon_daemon.outbox import Act, Outbox, ReceiveOutcome, Stf
 from fastmon_daemon.statechart import StateMachine
 
 STF_ACTIONS = ("retry", "discard", "include")
@@ -59,6 +59,20 @@ class ActionRequest:
         if not all(isinstance(text, str) for text in texts) or not all(type(number) is int for number in request.ids):
             raise MalformedMessage("malformed request: names must be strings, message numbers integers")
         return request
+
+    def act(self, count: int) -> Act:
+        """Return the record of this request, that changed *count* STFs or messages."""
+        names = [*self.stfs, *map(str, self.ids)] if not self.all else ["all"]
+        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        run = f"run {self.run}" if self.run else ""
+        return Act(
+            action=self.action,
+            who=self.by,
+            reason=self.reason,
+            subject=", ".join(filter(None, (shown, run))),
+            count=count,
+            requested_at=self.before or "",
+        )
 
     @property
     def note(self) -> str:
@@ -103,12 +117,16 @@ class OperatorActions:
     def perform(self, request: ActionRequest, outbox: Outbox, now: datetime) -> ActionResult:
         """Perform one batch of *request*. Raises: PermanentError for an unknown action or a missing run."""
         if request.action in STF_ACTIONS:
-            return (self._apply_to_all if request.all else self._apply_to_named)(request, outbox, now)
-        if request.action == "replay":
-            return self._replay(request, outbox)
-        if request.action == "purge":
-            return self._purge(request, outbox, now)
-        raise PermanentError(f"unknown action: {request.action!r}")
+            result = (self._apply_to_all if request.all else self._apply_to_named)(request, outbox, now)
+        elif request.action == "replay":
+            result = self._replay(request, outbox)
+        elif request.action == "purge":
+            result = self._purge(request, outbox, now)
+        else:
+            raise PermanentError(f"unknown action: {request.action!r}")
+        if result.done:
+            outbox.acts.record(now, request.act(len(result.done)))
+        return result
 
     def _apply_to_named(self, request: ActionRequest, outbox: Outbox, now: datetime) -> ActionResult:
         result = ActionResult()

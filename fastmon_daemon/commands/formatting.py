@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from itertools import groupby
+from typing import Any, TypeVar
 
 import click
 
-from fastmon_daemon.base.clock import format_age, format_time
+from fastmon_daemon.base.clock import format_age, format_time, format_timestamp
 from fastmon_daemon.base.text import escape_controls
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 _INDENT = "  "
 _GAP = 2
@@ -31,6 +36,50 @@ class Unbroken(str):
     """Text of ours that is kept on one line."""
 
     __slots__ = ()
+
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_ASCII_BARS = ".:-=+*#@"
+_BARS = "▁▂▃▄▅▆▇█"
+
+
+@dataclass(frozen=True, slots=True)
+class Since:
+    """A moment in the past, as given on the command line."""
+
+    distance: timedelta
+
+    def at(self, now: datetime) -> str:
+        """Return the moment, as stored times are written."""
+        return format_timestamp(now - self.distance)
+
+
+class _SinceType(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions only
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Since:
+        if isinstance(value, Since):
+            return value
+        found = _DURATION.fullmatch(str(value))
+        seconds = float(found[1]) * _SECONDS[found[2]] if found else None
+        if seconds is None or seconds > 3650 * 86400:
+            self.fail(f"{value!r} is not a number with s, m, h or d, of at most 3650 days: 8h, 30m, 2d", param, ctx)
+        return Since(timedelta(seconds=seconds))
+
+
+def since_option(default: str | None, help_text: str) -> Callable[[F], F]:
+    """Return the option `--since`, whose value is a `Since`."""
+    return click.option(
+        "--since", type=_SinceType(), default=default, show_default=bool(default), metavar="DURATION", help=help_text
+    )
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """Return one character for each value, higher for larger values; a space for 0."""
+    most = max(values, default=0) or 1
+    bars = _BARS if (sys.stdout.encoding or "").lower().startswith("utf") else _ASCII_BARS
+    return "".join(" " if not value else bars[min(int(value / most * len(bars)), len(bars) - 1)] for value in values)
 
 
 def output_width() -> int | None:

@@ -21,7 +21,7 @@ from fastmon_daemon.base.output import drop_output
 from fastmon_daemon.base.suggest import how_runs_are_named
 from fastmon_daemon.commands.common import db_option, find_database, json_option, load_settings_with_errors
 from fastmon_daemon.commands.formatting import output_width, print_lines
-from fastmon_daemon.commands.inspect_tables import render_inspection, render_screen
+from fastmon_daemon.commands.inspect_tables import RATE_BIN_S, RATE_BINS, render_inspection, render_screen
 from fastmon_daemon.inspection.inspector import InspectionContext, Inspector, View, near_name, with_metadata
 from fastmon_daemon.messages import run_identity
 from fastmon_daemon.outbox import OutboxReader, open_for_reading, owner_of
@@ -129,9 +129,20 @@ def inspect(
                 view = inspector.overview(state=state_filter, run=run, limit=limit)
                 if run is not None and not view["runs"] and not any(view["states"].values()):
                     raise click.UsageError(f"no run {run!r} in {path} ({source}){how_runs_are_named(run)}")
-            return with_metadata(view, inspector, context, (str(path), source))
+            view = with_metadata(view, inspector, context, (str(path), source))
+            if watch is not None and not as_json and "states" in view:
+                view["rates"] = _rates(reports, context)
+                view["calls"] = dict(state.calls) if state else {}
+            return view
 
     ctx.exit(_show(read, as_json, watch, whole=not (stf or state_filter or run)))
+
+
+def _rates(reports: OutboxReader, context: InspectionContext) -> View:
+    """Return the numbers of STFs received and completed in each period of the last five minutes."""
+    (completed,) = context.stuck.chart.leads_to("close_stf")
+    received, done = reports.periods.rates(completed, context.now, RATE_BINS, RATE_BIN_S)
+    return {"received": received, "completed": done}
 
 
 def _read_stf(inspector: Inspector, reports: OutboxReader, name: str, run: str | None, database: str) -> View:

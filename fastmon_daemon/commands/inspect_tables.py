@@ -8,13 +8,15 @@ from typing import Any
 
 from fastmon_daemon.base.clock import format_age, format_time, parse_timestamp
 from fastmon_daemon.base.text import count_of, escape_controls
-from fastmon_daemon.commands.formatting import Unbroken, format_names, format_when, table, wrap
+from fastmon_daemon.commands.formatting import Unbroken, format_names, format_when, sparkline, table, wrap
 from fastmon_daemon.presence.assessment import Problem
 
 View = dict[str, Any]
 
 _RUN_COLUMNS = 7
 """Columns of the table of runs that are shown even if they are empty."""
+RATE_BINS, RATE_BIN_S, MINUTE_BINS = 30, 10, 6
+"""Periods of a sparkline, seconds of each, and periods of a minute."""
 _BODY_LIMIT = 500
 """Characters shown of the body of a rejected message."""
 _BODY_INDENT = 4
@@ -46,7 +48,7 @@ def render_screen(view: View, width: int, height: int) -> list[str]:
     if "states" not in view:
         return [line[:width] for line in render_inspection(view, width)][:height]
     lines = [*wrap(view["verdict"], width)[: max(1, height // 3)], *_source(view, now, width),
-             *_counts(view, now, width)]  # fmt: skip
+             *_counts(view, now, width), *_activity(view, now, width)]  # fmt: skip
     is_filtered = "stfs" in view
     count: int = view["stf_count"] if is_filtered else view["stuck_count"]
     groups = [[stf] for stf in view["stfs"]] if is_filtered else _alike(view["stuck"])
@@ -60,6 +62,19 @@ def render_screen(view: View, width: int, height: int) -> list[str]:
         lines.append(f"{'selected' if is_filtered else 'stuck'}: {count}")
         lines += _cut_stfs(blocks, count, height - len(lines))
     return [line[:width].rstrip() for line in lines][:height]
+
+
+def _activity(view: View, now: datetime, width: int) -> Iterator[str]:
+    """Yield what only a refreshed view has: rates, calls in flight, and the oldest STF."""
+    for name, counts in view.get("rates", {}).items():
+        recent = sum(counts[-MINUTE_BINS:]) / (MINUTE_BINS * RATE_BIN_S)
+        yield f"{name:<9} |{sparkline(counts)}| {recent:6.2f}/s last minute, {sum(counts)} in 5 min"
+    if calls := view.get("calls"):
+        text = ", ".join(f"{link} {count} of {most}" for link, (count, most) in calls.items())
+        yield from wrap(f"calls in flight: {text}", width)
+    if "rates" in view and (oldest := view["oldest"]):
+        text = f"oldest: {oldest['stf']}, run {oldest['run']}, {oldest['state']} {format_age(oldest['since'], now)}"
+        yield from wrap(escape_controls(text), width)[:1]
 
 
 def _cut(lines: list[str], room: int, noun: str) -> list[str]:

@@ -11,6 +11,7 @@ from fastmon_daemon.outbox.integrity import check_database
 from fastmon_daemon.outbox.lock import DatabaseLock, owner_of
 from fastmon_daemon.outbox.models import (
     DAEMON_DOWNTIME,
+    Act,
     Announced,
     HistoryRow,
     Latency,
@@ -40,6 +41,7 @@ __all__ = [
     "DAEMON_DOWNTIME",
     "SINGLE_UPDATES",
     "UNREPORTABLE",
+    "Act",
     "Announced",
     "DatabaseLock",
     "DiskSpaceGuard",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import sqlite3
 from collections.abc import Callable
@@ -15,11 +16,13 @@ from fastmon_daemon.base.errors import StorageError
 from fastmon_daemon.outbox.file_checks import check_file, check_local_file_system, quick_check
 from fastmon_daemon.outbox.lock import make_folder
 from fastmon_daemon.outbox.reader import OutboxReader
-from fastmon_daemon.outbox.schema import check_compatible, check_not_older, migrate
+from fastmon_daemon.outbox.schema import check_compatible, check_not_older, migrate, version_to_keep
 from fastmon_daemon.outbox.sqlite_errors import no_access, storage_errors
 from fastmon_daemon.outbox.store import MAX_LOG_BYTES, Committed, Outbox
 
 BUSY_TIMEOUT_S = 5.0
+KEPT_BACKUPS = 2
+"""Copies of the database that are kept, each from before a migration."""
 
 
 def open_outbox(path: Path, committed: Callable[[Committed], object] = lambda _: None) -> Outbox:
@@ -46,11 +49,34 @@ def open_outbox(path: Path, committed: Callable[[Committed], object] = lambda _:
 def _migrated(path: Path) -> Database:
     db = connect(path)
     try:
+        if version := version_to_keep(db):
+            _back_up_before_migration(path, db, version)
         migrate(db)
     except BaseException:
         db.close()
         raise
     return db
+
+
+def _back_up_before_migration(path: Path, db: Database, version: int) -> None:
+    """Copy the database to `NAME.schema-VERSION` beside it, and keep the last `KEPT_BACKUPS` such copies."""
+    target = path.with_name(f"{path.name}.schema-{version}")
+    part = path.with_name(f".{target.name}.part")
+    part.unlink(missing_ok=True)
+    try:
+        with storage_errors(target):
+            create_private(part)
+            with closing(sqlite3.connect(part)) as copy:
+                copy.execute("pragma synchronous = off")  # the whole file is synced at the end
+                db.conn.backup(copy)
+            put_in_place(part, target)
+    finally:
+        part.unlink(missing_ok=True)
+    logger.info("schema {} is updated: the database as it was is {}", version, target)
+    copies = [copy for copy in path.parent.glob(f"{glob.escape(path.name)}.schema-*") if copy.is_file()]
+    copies.sort(key=lambda copy: copy.stat().st_mtime_ns)
+    for old in copies[:-KEPT_BACKUPS]:
+        old.unlink()
 
 
 def _create(path: Path) -> None:

@@ -382,3 +382,50 @@ class PendingReport:
     def first(self) -> PendingReport:
         """The report of the oldest pending transition alone."""
         return replace(self, history=(*self.reported, self.oldest), pending=self.pending[:1])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Act:
+    """What a person did."""
+
+    action: str
+    """`retry`, `discard`, `include`, `replay`, `purge`, `reconcile` or `reload`."""
+    who: str
+    """The user name, or the signal."""
+    reason: str
+    subject: str
+    """What it was done to, in words."""
+    count: int
+    """How many STFs, messages or settings it changed."""
+    requested_at: str = ""
+    """When the command was given; empty: unknown."""
+    at: str = ""
+    """When it was done."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveredStf:
+    """An STF that was recovered."""
+
+    run: str
+    stf: str
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
+class FailureCount:
+    """How often a reason was recorded, and when last."""
+
+    reason: str
+    count: int
+    last_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class SlowStf:
+    """An STF, and the seconds from its receipt to its last transition."""
+
+    run: str
+    stf: str
+    seconds: float
+    at: str

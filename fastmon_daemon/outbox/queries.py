@@ -12,6 +12,7 @@ from sqlite_utils import Database
 
 from fastmon_daemon.base.clock import format_timestamp
 from fastmon_daemon.outbox.models import (
+    Act,
     HistoryRow,
     Origin,
     Outage,
@@ -28,7 +29,7 @@ M = TypeVar("M")
 
 _TABLES: Mapping[type, str] = {
     Stf: "stf", StageKeys: "stf", Tf: "tf", HistoryRow: "history", RunRow: "run", Outage: "outage",
-    RejectedRow: "rejected", PrunedRun: "pruned_run",
+    RejectedRow: "rejected", PrunedRun: "pruned_run", Act: "act",
 }  # fmt: skip
 _DECODERS: Mapping[str, Callable[[Any], Any]] = {
     "run_id": json.loads,

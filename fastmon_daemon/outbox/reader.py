@@ -10,7 +10,9 @@ from pathlib import Path
 
 from sqlite_utils import Database
 
+from fastmon_daemon.outbox.acts import Acts
 from fastmon_daemon.outbox.models import HistoryRow, RejectedRow, Stf
+from fastmon_daemon.outbox.periods import Periods
 from fastmon_daemon.outbox.queries import count_stfs_by_state, load, load_stfs, where_in
 from fastmon_daemon.outbox.retention import Retention
 from fastmon_daemon.outbox.runs import Runs
@@ -28,6 +30,8 @@ class OutboxReader:
         self.outages = self.runs.outages
         self.stages = StageReports(db)
         self.retention = Retention(db)
+        self.acts = Acts(db)
+        self.periods = Periods(db)
         self.path = Path(db.execute("pragma database_list").fetchone()[2])
         """The database file."""
 

@@ -18,7 +18,7 @@ from fastmon_daemon.outbox.run_merging import merge_runs
 APPLICATION_ID = 0x464D4F4E
 """`FMON`: distinguishes an outbox from other SQLite databases, also for `file`."""
 
-VERSION = 11
+VERSION = 12
 """The `user_version`; a higher one means that a newer fastmon wrote the database."""
 
 migrations = Migrations("fastmon")
@@ -309,6 +309,39 @@ def m0011_reports_of_begun_stfs(db: Database) -> None:
     db.execute(f"update history set reported_at = '' where reported_at is null and stf in ({no_sample})")  # noqa: S608
 
 
+_ACTS = """
+create table act (
+    id integer primary key,
+    at text not null,
+    action text not null,
+    who text not null,
+    reason text not null,
+    subject text not null,
+    count integer not null,
+    requested_at text not null
+);
+create temp table old_act as
+select at, trigger as action, substr(note, 4) as who, count(*) as stfs from history
+where trigger in ('retry', 'discard', 'include') and note like 'by %' group by at, trigger, note
+union all
+select at, 'replay', substr(note, 13), count(*) from history
+where trigger is null and note like 'replayed by %' group by at, note
+union all
+select substr(value, 1, instr(value, ' ') - 1), 'purge', substr(value, instr(value, ' ') + 4), 1 from meta
+where key like 'purged:%' and value like '% by %';
+insert into act (at, action, who, reason, subject, count, requested_at)
+select at, action, substr(who, 1, instr(who || ': ', ': ') - 1), substr(who, instr(who || ': ', ': ') + 2), '', stfs, ''
+from old_act order by at;
+drop table old_act;
+"""
+
+
+@migrations(name="acts")
+def m0012_acts(db: Database) -> None:
+    """What persons did, as far as the history still has it: later also what changes no STF."""
+    db.executescript(_ACTS)
+
+
 def check_compatible(db: Database, path: Path) -> None:
     """Raises: StorageError if the database is not an outbox, or of a newer fastmon."""
     version = db.execute("pragma user_version").fetchone()[0]
@@ -322,6 +355,18 @@ def check_compatible(db: Database, path: Path) -> None:
             f"{path}: schema version {version} is newer than {VERSION}, that of this fastmon: "
             "start the newer fastmon, or set FASTMON_DB to another file"
         )
+
+
+def version_to_keep(db: Database) -> int | None:
+    """Return the schema version if a migration is to change the database as it is: it is to be copied before.
+
+    None if there is nothing to migrate, or if a migration was interrupted: the copy was made before it began.
+    """
+    version: int = db.execute("pragma user_version").fetchone()[0]
+    if not 0 < version < VERSION:
+        return None
+    applied = db.execute("select count(*) from _sqlite_migrations where migration_set = 'fastmon'").fetchone()[0]
+    return None if applied > version else version
 
 
 def migrate(db: Database) -> None:

@@ -60,7 +60,9 @@ from fastmon_daemon.service.factories import (
     switch_stages,
 )
 from fastmon_daemon.service.live_settings import RELOAD, LiveSettings
+from fastmon_daemon.service.offline_reconcile import recorded
 from fastmon_daemon.service.process import ProcessContext, SignalRequests, has_terminal, signals
+from fastmon_daemon.service.status_line import StatusLine, status_line
 from fastmon_daemon.settings import MOST_WORKERS, exposures
 from fastmon_daemon.statechart import load_statechart
 
@@ -173,6 +175,9 @@ class Daemon:
         rule = assessment_rule(partial(getattr, settings))
         self.assessor = Assessor(context.database, rule, self._process_state, self._clock)
         self._database = context.database, context.database_rule
+        self._status_line = StatusLine(
+            context.values, lambda: status_line(outbox, rule.stuck, self._clock.now()), self._clock.monotonic
+        )
         probes = self._probes()
         self._pools = CallPools.with_threads(settings.workers, links=len(probes), most=MOST_WORKERS)
         breakers = CircuitBreakers(
@@ -276,7 +281,9 @@ class Daemon:
     def handle(self, request: dict[str, Any]) -> dict[str, Any]:
         """Perform a request of the control socket in the engine's thread and return the result as JSON values."""
         if request.get("action") == STATE:
-            return state_answer(self._live.current, self.assessor.process_state())
+            limits = self.engine.call_limits()
+            calls = {link: (count, limits[link]) for link, count in self.engine.calls_in_flight().items()}
+            return state_answer(self._live.current, self.assessor.process_state(), calls)
         if request.get("action") == RELOAD:
             return self._reload(str(request.get("by")))
         action = ActionRequest.parse(request)
@@ -339,7 +346,7 @@ class Daemon:
         except TransientError as exc:
             return {"error": str(exc), "busy": True}
         compare = self.reconciler.reconcile(request.run or "", self._settings.namespace, stfs, request.by)
-        return asdict(self.inbox.submit(compare).result(REQUEST_TIMEOUT_S - 1))
+        return asdict(self.inbox.submit(recorded(compare, request)).result(REQUEST_TIMEOUT_S - 1))
 
     def _link_changed(self, link: str, change: LinkStateChange) -> None:
         if change.up and link == INTAKE:
@@ -363,6 +370,7 @@ class Daemon:
             self.presence.wake_stages()
             self.liveness.beat()
             sd_notify.notify(self._values, "WATCHDOG=1")  # sent after a completed tick only
+            self._status_line.update()
         logger.info("{}: stopping; a second signal exits immediately", shutdown.to_stop)
         return self._drain(DONE)
 

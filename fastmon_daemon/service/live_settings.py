@@ -11,7 +11,7 @@ from typing import Any
 from loguru import logger
 
 from fastmon_daemon.engine import Inbox
-from fastmon_daemon.outbox import Outbox
+from fastmon_daemon.outbox import Act, Outbox
 from fastmon_daemon.settings import Settings, all_settings, written
 
 RELOAD = "reload"
@@ -39,6 +39,12 @@ class ReloadResult:
     """Name of a setting -> its old and new value, as written in the environment."""
     needs_restart: tuple[str, ...]
     """Names of settings that differ now, and change at a restart only."""
+
+    @property
+    def lines(self) -> list[str]:
+        """What was changed, and when it holds."""
+        when = {setting.names[0]: LIVE[field] for field, setting in all_settings() if field in LIVE}
+        return [f"{name} {old} -> {new} {when[name]}".rstrip() for name, (old, new) in self.changed.items()]
 
 
 class LiveSettings:
@@ -82,8 +88,9 @@ class LiveSettings:
                 needs_restart=tuple(names[name] for name in differing if name not in LIVE),
             )
             if live:
-                inbox.submit(lambda outbox, now: self._use(live, new, outbox, now)).result(TIMEOUT_S)
-        self._report(result, live, by)
+                act = Act(action=RELOAD, who=by, reason="", subject=", ".join(result.lines), count=len(live))
+                inbox.submit(lambda outbox, now: self._use(live, new, act, outbox, now)).result(TIMEOUT_S)
+        self._report(result, by)
         return result
 
     def _differs(self, name: str, new: Settings) -> bool:
@@ -92,16 +99,14 @@ class LiveSettings:
     def _written(self, name: str) -> str:
         return written(getattr(self._settings, name))
 
-    def _use(self, live: list[str], new: Settings, outbox: Outbox, _now: datetime) -> None:
+    def _use(self, live: list[str], new: Settings, act: Act, outbox: Outbox, now: datetime) -> None:
+        outbox.acts.record(now, act)
         for name in live:
             self._apply[name](outbox, getattr(new, name))
         self._settings = replace(self._settings, **{name: getattr(new, name) for name in live})
 
-    def _report(self, result: ReloadResult, live: list[str], by: str) -> None:
-        told = [
-            f"{name} {old} -> {new}" + (f" {LIVE[field]}" if LIVE[field] else "")
-            for (name, (old, new)), field in zip(result.changed.items(), live, strict=True)
-        ]
+    def _report(self, result: ReloadResult, by: str) -> None:
+        told = result.lines
         logger.log("INFO", "settings read again ({}): {}", by, ", ".join(told) or "nothing that may change has changed")
         if result.needs_restart:
             logger.warning("changed settings that need a restart: {}", ", ".join(result.needs_restart))

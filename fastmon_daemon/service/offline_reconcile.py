@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
+from datetime import datetime
 
 from loguru import logger
 
@@ -46,12 +48,25 @@ def reconcile_offline(context: ProcessContext, request: ActionRequest) -> Reconc
         listing = monitor.stf_files(run_number_to_reconcile(request))
         compare = reconciler.reconcile(request.run or "", settings.namespace, listing, request.by)
         with outbox.transaction():
-            result = compare(outbox, utcnow())
+            result = recorded(compare, request)(outbox, utcnow())
         while reconciler.backfill.busy:
             for task in reconciler.backfill.tasks(outbox, utcnow()):
                 _perform(task, outbox)
         logger.info("run {}: {} STFs ingested", result.run, len(result.recovered))
         return result
+
+
+def recorded(
+    compare: Callable[[Outbox, datetime], ReconcileResult], request: ActionRequest
+) -> Callable[[Outbox, datetime], ReconcileResult]:
+    """Return *compare*, which also records that a person requested it."""
+
+    def perform(outbox: Outbox, now: datetime) -> ReconcileResult:
+        result = compare(outbox, now)
+        outbox.acts.record(now, request.act(len(result.recovered)))
+        return result
+
+    return perform
 
 
 def _perform(task: BackgroundTask, outbox: Outbox) -> None:

@@ -1,4 +1,4 @@
-"""Sources of the settings: the environment, `.env`, `~/.env` and the files named by `NAME_FILE`, and their precedence.
+"""Sources of the settings: the environment, `.env`, `~/.env`, files named by `NAME_FILE`, credentials of systemd.
 
 The environment and the folders are parameters; nothing here reads the process.
 """
@@ -43,6 +43,19 @@ class Environment:
             present = {name: text.strip() for name, text in layer.items() if text and text.strip()}
             self.values |= present
             self._sources |= dict.fromkeys(present, source)
+        self._add_credentials()
+
+    def _add_credentials(self) -> None:
+        """Take each credential of the service manager that is named like a secret, if nothing else sets that."""
+        folder = Path(self.values.get("CREDENTIALS_DIRECTORY", "/nonexistent"))
+        try:
+            names = sorted(each.name for each in folder.iterdir() if is_secret(each.name))
+        except OSError:
+            return
+        for name in names:
+            if name not in self.values and f"{name}_FILE" not in self.values:
+                self.values[f"{name}_FILE"] = str(folder / name)
+                self._sources[f"{name}_FILE"] = "credential"
 
     @property
     def exposed(self) -> tuple[str, ...]:

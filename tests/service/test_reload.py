@@ -65,6 +65,8 @@ def test_a_new_fraction_holds_from_the_next_run_on_and_through_a_restart(testbed
     wait_until(lambda: testbed.states() == {"sampled": 2, "skipped": 1}, "run 1 goes on, run 2 begins with 0")
     assert "FASTMON_SELECTION_FRACTION 1 -> 0 from the next run on" in testbed.log()
     assert "need a restart: FASTMON_DRAIN_S" in testbed.log()
+    (act,) = json.loads(testbed.call("acts", "--json").stdout)["acts"]
+    assert (act["action"], act["count"]) == ("reload", 3)
     testbed.children[-1].kill()
     testbed.children[-1].wait()
     testbed.daemon(under=["setsid"], FASTMON_SELECTION_FRACTION="")

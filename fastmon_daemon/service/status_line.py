@@ -1,0 +1,59 @@
+"""The line that the service manager shows of the daemon (`systemctl status`): sent when it changes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+from fastmon_daemon.base import sd_notify
+from fastmon_daemon.base.clock import format_time
+from fastmon_daemon.base.errors import StorageUnavailable
+from fastmon_daemon.base.text import count_of, escape_controls
+from fastmon_daemon.outbox import OutboxReader, storage_errors
+from fastmon_daemon.presence.stuck import LinkStatus, StuckRule, latest_link_statuses
+
+CHECK_S = 1.0
+
+
+def status_line(reports: OutboxReader, rule: StuckRule, now: datetime) -> str:
+    """Return the links, the backlog with its oldest STF, and the run of the latest message. No ages: they change."""
+    statuses = {name: LinkStatus(link=name) for name in rule.needed_links} | latest_link_statuses(reports)
+    links = ", ".join(
+        f"{name} {each.state}" + (f" since {format_time(each.since, now)}" if each.state != "up" and each.since else "")
+        for name, each in statuses.items()
+    )
+    counts = reports.counts_by_state()
+    waiting = sum(counts.get(state, 0) for state in rule.unfinished)
+    failed = sum(counts.get(state, 0) for state in rule.failed)
+    oldest = reports.oldest_unfinished(rule.unfinished) if waiting else None
+    backlog = count_of(waiting, "STF") + " waiting"
+    backlog += f", the oldest since {format_time(oldest.received_at, now)}" if oldest else ""
+    runs = reports.runs.latest(1)
+    parts = [links, backlog, f"{failed} failed" if failed else "", *(f"run {run.run} {run.state}" for run in runs)]
+    return escape_controls("; ".join(filter(None, parts)))
+
+
+class StatusLine:
+    """Tells the service manager the line, once a second at most, and only what is new. For one thread."""
+
+    def __init__(self, environ: Mapping[str, str], read: Callable[[], str], monotonic: Callable[[], float]) -> None:
+        self._environ = environ
+        self._read = read
+        self._monotonic = monotonic
+        self._told = ""
+        self._next_at = -math.inf
+
+    def update(self) -> None:
+        """Send the line if it has changed; does nothing without a service manager."""
+        if not self._environ.get("NOTIFY_SOCKET") or self._monotonic() < self._next_at:
+            return
+        self._next_at = self._monotonic() + CHECK_S
+        try:
+            with storage_errors("database"):
+                line = self._read()
+        except StorageUnavailable as exc:
+            line = str(exc)
+        if line != self._told:
+            sd_notify.notify(self._environ, f"STATUS={line}")
+            self._told = line
