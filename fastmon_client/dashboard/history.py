@@ -98,7 +98,9 @@ class History:
         if lasting:
             lasting[1] = at
         if verdict:
-            self._outages.append([at, None, verdict["word"], verdict["reason"]])
+            earlier = max((each[1] for each in self._outages if each[1]), default=at - _DAY_S)
+            begin = min(at, max(earlier, _seconds(verdict["since"]) or at))  # it is noticed later than it begins
+            self._outages.append([begin, None, verdict["word"], verdict["reason"]])
 
     def _mark_runs(self, runs: list[Mapping[str, Any]], at: float) -> None:
         is_first = not self._states

@@ -7,6 +7,7 @@ consequences as part of it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
 from fastmon_client.dashboard.guide import Entry, entry_of
@@ -19,6 +20,9 @@ _ABSORBED_BY = (
     (("run_stale",), ("rate_dropped",)),
 )
 """Kinds that are causes, and the kinds that are their consequences while a cause is active, the strongest first."""
+
+_NOTICED_AFTER_S = 120.0
+"""STFs may be missing for so long before the silence of their daemon is noticed."""
 
 
 def incidents_of(alarms: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -49,10 +53,16 @@ def _belongs(alarm: Mapping[str, Any], cause: Mapping[str, Any]) -> bool:
         return True
     if alarm["kind"] in _DAEMON and cause["kind"] in _DAEMON:
         return bool(alarm["subject"] == cause["subject"])
+    if alarm["kind"] == "stfs_missing" and cause["kind"] in _DAEMON:
+        return _seconds(alarm["since"]) >= _seconds(cause["since"]) - _NOTICED_AFTER_S
     for causes, consequences in _ABSORBED_BY:
         if cause["kind"] in causes and alarm["kind"] in consequences:
             return cause["run"] is None or cause["run"] == alarm["run"]
     return False
+
+
+def _seconds(iso: str) -> float:
+    return datetime.fromisoformat(iso).timestamp()
 
 
 def _incident(group: list[Mapping[str, Any]]) -> dict[str, Any]:

@@ -78,16 +78,29 @@ def test_a_dead_stream_leaves_a_gap_not_a_zero() -> None:
     assert [found["lag_p50_s"][place] for place in gap[1:-1]] == [None] * len(gap[1:-1])
 
 
+def unknown(driver: Driver) -> dict[str, Any]:
+    return verdict("UNKNOWN", since=driver.at.isoformat(), reason="no heart-beat")
+
+
 def test_outages_have_begin_end_and_reason() -> None:
     driver = Driver()
     driver.advance(60, 2)
-    driver.advance(60, 0, dead())
+    driver.advance(60, 0, dead(verdict=unknown(driver)))
     [[begin, end, word, reason]] = driver.history.view("15m")["outages"]
     assert (end, word) == (None, "UNKNOWN")
     assert "no heart-beat" in reason
     driver.advance(60, 2)
     [[_, end, _, _]] = driver.history.view("15m")["outages"]
     assert 55 <= end - begin <= 65
+
+
+def test_an_outage_begins_when_it_began_not_when_it_was_noticed() -> None:
+    driver = Driver()
+    driver.advance(120, 0)
+    since = (driver.at - timedelta(seconds=60)).isoformat()
+    driver.advance(60, 0, snapshot(verdict=verdict("NOT FLOWING", since=since)))
+    [[begin, _, _, _]] = driver.history.view("15m")["outages"]
+    assert begin == datetime.fromisoformat(since).timestamp()
 
 
 def test_no_run_is_no_outage() -> None:

@@ -45,8 +45,11 @@ def test_a_drop_of_the_rate_belongs_to_the_stale_run(run: str) -> None:
     assert kinds(alarm("run_stale"), alarm("rate_dropped", run)) == expected
 
 
-def test_missing_stfs_never_disappear_behind_another_cause() -> None:
-    assert ("stfs_missing", 0) in kinds(alarm("stream_dead", None), alarm("daemon_silent", None), alarm())
+def test_missing_stfs_are_of_a_silent_daemon_only_if_they_began_with_it() -> None:
+    silent = alarm("daemon_silent", None, subject="agent-1", since="2026-11-21T20:56:01+00:00")
+    assert kinds(silent, alarm(since="2026-11-21T20:55:31+00:00")) == [("daemon_silent", 1)]
+    assert ("stfs_missing", 0) in kinds(silent, alarm(since="2026-11-21T20:50:00+00:00"))
+    assert ("stfs_missing", 0) in kinds(alarm("stream_dead", None), alarm())
 
 
 def test_the_worst_come_first_then_the_newest_and_ended_ones_last() -> None:

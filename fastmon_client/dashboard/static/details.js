@@ -123,7 +123,7 @@ class RunView extends View {
       ["TF files", of(row.tf_files, row.tf_expected)],
       ["Backfilled", row.backfilled],
       ["Repeated", row.duplicates],
-      ["Volume", size(row.bytes)],
+      ["Volume", row.bytes ? size(row.bytes) : "unknown"],
       ["Rate", `${rate(row.rate_hz)} / s`],
       ["Lag, median", lag(row.lag_p50_s)],
       ["Lag, 95 %", lag(row.lag_p95_s)],

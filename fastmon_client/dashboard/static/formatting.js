@@ -25,7 +25,7 @@ export function age(seconds) {
 // In the largest unit only: "2 min".
 export const roughly = (seconds) => age(seconds).split(" ").slice(0, 2).join(" ");
 
-export const lag = (seconds) => (seconds === null || seconds === undefined ? "-" : seconds < 10 ? `${seconds.toFixed(2)} s` : age(seconds));
+export const lag = (seconds) => (seconds === null || seconds === undefined ? "-" : seconds < 0.1 ? `${Math.round(seconds * 1000)} ms` : seconds < 10 ? `${seconds.toFixed(2)} s` : age(seconds));
 
 export const rate = (hz) => (hz >= 100 ? hz.toFixed(0) : hz.toFixed(1));
 

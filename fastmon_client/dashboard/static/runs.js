@@ -40,7 +40,7 @@ const RECENT = [
   { title: "TF file", text: (row) => row.tf_filename, kind: () => "name clip", link: (row) => stfLink(row.run, row.stf_filename), detail: (row) => row.tf_filename },
   { title: "At", text: (row) => clock(row.at), number: true },
   { title: "Run", text: (row) => row.run ?? "-", kind: () => "clip wide-only" },
-  { title: "Size", text: (row) => size(row.size_bytes), number: true },
+  { title: "Size", text: (row) => size(row.size_bytes), number: true, when: (rows) => rows.some((row) => row.size_bytes !== null) },
   { title: "STF", text: (row) => row.stf_filename, kind: () => "name clip wide-only", detail: (row) => row.stf_filename },
   { title: "Status", text: (row) => row.status ?? "-", kind: () => "clip wide-only", when: (rows) => rows.some((row) => row.status !== "registered") },
   { title: "Marks", text: marks, kind: () => "wide-only", when: (rows) => rows.some(marks) },
