@@ -29,6 +29,7 @@ FAULT_S = (2.0, 12.0)
 PAUSE_S = (3.0, 20.0)
 """Shortest and longest duration of a fault, and pause after it."""
 DOCUMENTED_FROM_MIN = 30.0
+NO_PROBLEM = "- nothing was lost, and nothing grew beyond its limit\n"
 DOCS = Path(__file__).parent.parent / "docs"
 ENDPOINTS = ("/api/fastmon-files/", "/api/stf-files/", "/api/workflow", "/api/logs/", "/api/systemagents/")
 
@@ -78,6 +79,10 @@ class Resource:
     of: Callable[[Sample], float]
     factor: float = 1.0
     slack: float = 0.0
+
+    def limit(self, first: float) -> float:
+        """The most that the second half may have if the first had *first*."""
+        return self.factor * first + self.slack
 
 
 RESOURCES = (
@@ -148,7 +153,7 @@ class Result:
             yield "the daemon ended"
         for resource in RESOURCES:
             first, second = self.halves(resource)
-            if second > resource.factor * first + resource.slack:
+            if second > resource.limit(first):
                 yield f"{resource.title} grows: {first:.1f} {resource.unit}, then {second:.1f} {resource.unit}"
 
 
@@ -268,10 +273,11 @@ def table(result: Result) -> str:
     """The account and the resources, as Markdown."""
     lines = ["| STFs | |", "| --- | --- |"]
     lines += [f"| {name.replace('_', ' ')} | {count} |" for name, count in result.account.items()]
-    lines += ["", "| | first half | second half |", "| --- | --- | --- |"]
+    lines += ["", "| | first half | second half | limit |", "| --- | --- | --- | --- |"]
     for resource in RESOURCES:
         first, second = result.halves(resource)
-        lines.append(f"| {resource.title} | {first:.1f} {resource.unit} | {second:.1f} {resource.unit} |")
+        values = (f"{value:.1f} {resource.unit}".strip() for value in (first, second, resource.limit(first)))
+        lines.append(f"| {resource.title} | {' | '.join(values)} |")
     return "\n".join(lines)
 
 
@@ -284,7 +290,7 @@ def document(result: Result) -> str:
         minutes=plan.minutes, rate=RATE_HZ, faults=len(result.faults), kinds=_comma_list(kinds), seed=plan.seed,
         run=plan.run_s / 60, warm_up=plan.warm_up_min, table=table(result), plots=plots,
         machine=", ".join(f"{name} {value}" for name, value in machine.items()),
-        verdict="".join(f"- **{each}**\n" for each in result.problems()) or "- nothing was lost, and nothing grew\n",
+        verdict="".join(f"- **{each}**\n" for each in result.problems()) or NO_PROBLEM,
     )  # fmt: skip
 
 

@@ -67,6 +67,8 @@ class Agents:
     def __init__(self, intervals: Intervals) -> None:
         self.read_at: datetime | None = None
         """Time of the last answer."""
+        self.failure = ""
+        """Why the monitor has no such table."""
         self._silent_after = timedelta(seconds=intervals.silent_after_s)
         self._agents: dict[str, Agent] = {}
         self._signs: dict[str, datetime] = {}

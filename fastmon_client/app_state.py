@@ -179,8 +179,13 @@ class AppState:
         """Record whether the table of runs or agents was read; *failure* is the error."""
         self._record_answer(failure, at)
 
-    def record_agents(self, rows: Iterable[Mapping[str, Any]], monitor_at: datetime | None, at: datetime) -> None:
-        """Record the monitor's table of agents; *monitor_at* is the monitor's clock."""
+    def record_agents(
+        self, rows: Iterable[Mapping[str, Any]], monitor_at: datetime | None, at: datetime, failure: str = ""
+    ) -> None:
+        """Record the monitor's table of agents; *monitor_at* is the monitor's clock, *failure* why there is none."""
+        self.agents.failure = failure
+        if failure:  # the other tables may be there
+            return
         self._record_answer(None, at)
         self.agents.record_rows(rows, monitor_at, at)
 
@@ -299,6 +304,7 @@ class AppState:
                 at=at, stale_after=self._stale_after, connection=connection.row(at),
                 is_late=connection.evidence(at) is not None, tables=self._tables, runs=rows,
                 daemons=[agents.row(agent, at) for agent in daemons], agents_are_known=not agents.is_outdated(at),
+                agents_failure=agents.failure,
                 silent_data_agents=_silent(agents, DATA_AGENTS, namespaces),
                 silent_daqs=_silent(agents, DAQ_AGENTS, namespaces),
                 warnings=[

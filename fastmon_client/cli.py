@@ -209,7 +209,7 @@ def dashboard(
     session = session_options.session((*options.SHOWN_TYPES, SUMMARY), variables, output=summaries, intervals=intervals)
     monitor = monitor_from(session_options.monitor_url, variables)
     chosen = DashboardOptions(listen, token_file, public_url, state_dir)
-    end = serve_session(session, TableDetails(monitor, summaries), chosen, variables)
+    end = serve_session(session, TableDetails(monitor, summaries, session.rows), chosen, variables)
     if session.refusal:
         click.echo(f"fastmon-client: {escape(session.refusal)}", err=True)
     sys.exit(_exit_code(session, end, session.snapshot(), fail_on_gaps=False))

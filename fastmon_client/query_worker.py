@@ -29,10 +29,11 @@ class RunsResult:
 
 @dataclass(frozen=True, slots=True)
 class AgentsResult:
-    """The table of agents, and the time of the monitor's clock."""
+    """The table of agents, and the time of the monitor's clock; or why the monitor has no such table."""
 
     rows: list[dict[str, Any]]
     monitor_at: datetime | None
+    failure: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ class QueryWorker:
 
     def list_agents(self) -> None:
         """Query the table of agents."""
-        self._submit(None, lambda: AgentsResult(*self._tables.agents()))
+        self._submit(None, self._agents)
 
     def list_stfs(self, run: str) -> None:
         """Query the STFs of *run*, whose name is a number."""
@@ -101,6 +102,14 @@ class QueryWorker:
     def fetch_tf_files(self, run: str, stfs: Sequence[str]) -> None:
         """Query the TF files of *stfs*."""
         self._submit(run, lambda: TfFilesResult(run, [(stf, self._tf_files(stf)) for stf in stfs]))
+
+    def _agents(self) -> AgentsResult:
+        try:
+            return AgentsResult(*self._tables.agents())
+        except AccessDenied as exc:
+            if exc.by_token:
+                raise
+            return AgentsResult([], None, str(exc))
 
     def _tf_files(self, stf: str) -> list[dict[str, Any]]:
         now = time.monotonic()

@@ -207,7 +207,7 @@ class Session:
         if isinstance(result, RunsResult):
             state.record_runs(result.rows, at)
         elif isinstance(result, AgentsResult):
-            state.record_agents(result.rows, result.monitor_at, at)
+            state.record_agents(result.rows, result.monitor_at, at, result.failure)
         elif isinstance(result, StfsResult):
             self._stfs_to_query[result.run] = state.record_stfs(result.run, result.stfs, at)
             self._query_next_stfs(result.run, at)

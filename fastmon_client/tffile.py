@@ -12,6 +12,7 @@ from fastmon_client.selection import MAX_SEQUENCE, sequence_of
 ANNOUNCED = "tf_file_registered"
 MAX_TEXT = 300
 """Longest text of a message or row that is kept; no name in the monitor is longer."""
+_NESTED = (dict, list)
 _TEXTS = frozenset((
     "msg_type", "run_id", "run_number", "namespace", "processed_by", "sender", "status", "message", "stf_filename",
     "tf_filename", "tf_file_id", "event_id", "timestamp", "sent_at",
@@ -65,14 +66,11 @@ class TfFile:
 
 def cut_texts(message: Mapping[str, Any]) -> dict[str, Any] | None:
     """*message* with its texts cut at `MAX_TEXT` characters; None if all are shorter."""
-    cut = {key: cut_text(value) for key, value in message.items() if _is_long(key, value)}
+    cut = {
+        key: cut_text(value) for key, value in message.items()  # for each event, so without a call for each field
+        if (type(value) is str and len(value) > MAX_TEXT) or (type(value) in _NESTED and key in _TEXTS)
+    }  # fmt: skip
     return {**message, **cut} if cut else None
-
-
-def _is_long(key: str, value: Any) -> bool:
-    if isinstance(value, str):
-        return len(value) > MAX_TEXT
-    return isinstance(value, (dict, list)) and key in _TEXTS
 
 
 def cut_text(value: Any) -> Any:

@@ -66,6 +66,8 @@ class Facts:
     """Those that matter now."""
     agents_are_known: bool
     """Whether the table of agents was read recently."""
+    agents_failure: str = ""
+    """Why it cannot be read."""
     silent_data_agents: dict[str | None, str] = field(default_factory=dict)
     """Namespace -> name and host of its data agent, if it is silent."""
     silent_daqs: dict[str | None, str] = field(default_factory=dict)
@@ -313,7 +315,7 @@ class _Found:
     def _daemon_causes(self) -> Iterator[Cause]:
         facts = self._facts
         if not facts.agents_are_known:
-            why = facts.tables.failure or "not read yet"
+            why = facts.agents_failure or facts.tables.failure or "not read yet"
             yield Cause("unknown", f"whether a daemon lives is unknown: agents: {why}")
             return
         if not facts.daemons:

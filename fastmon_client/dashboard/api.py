@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any, Protocol
 
 from starlette.requests import Request
@@ -22,6 +23,8 @@ from fastmon_client.monitor_tables import MonitorUnavailable
 
 PAGE_HEADER = "x-fastmon-page"
 """A page of another site cannot send it without asking first, which is never allowed: so no request is forged."""
+MAX_RUNS = 1000
+"""Runs that a page lists; their total is in the stream."""
 _MAX_BODY_BYTES = 4096
 
 
@@ -36,6 +39,9 @@ class Details(Protocol):
 
     async def stf(self, run: str, name: str) -> dict[str, Any]:
         """The TF files of an STF, named by its file or by its sequence number."""
+
+    def rows(self, limit: int | None) -> list[Mapping[str, Any]]:
+        """The rows of at most *limit* runs, newest first, without strips."""
 
     def summaries(self) -> list[dict[str, Any]]:
         """The daemon's summaries of runs, the newest last."""
@@ -61,7 +67,13 @@ class Api:
         ]
 
     async def _runs(self, _request: Request) -> Response:
-        return JSONResponse({"runs": [{**run, "strip": []} for run in self._broadcaster.snapshot()["runs"]]})
+        return JSONResponse({"runs": self._rows(MAX_RUNS)})
+
+    def _rows(self, limit: int | None) -> list[Mapping[str, Any]]:
+        """Rows without strips, newest first."""
+        if self._details is not None:
+            return self._details.rows(limit)
+        return [{**run, "strip": []} for run in self._broadcaster.snapshot()["runs"]]
 
     async def _history(self, request: Request) -> Response:
         name = request.query_params.get("range", "15m")
@@ -71,7 +83,8 @@ class Api:
 
     async def _run(self, request: Request) -> Response:
         name = request.path_params["run"]
-        row = next((run for run in self._broadcaster.snapshot()["runs"] if run["run"] == name), None)
+        rows = chain(self._broadcaster.snapshot()["runs"], self._rows(None))
+        row = next((run for run in rows if run["run"] == name), None)
         found: dict[str, Any] = {"row": row and {**row, "strip": spans(row["strip"])}, "tables": None, "problem": ""}
         if self._details is not None:
             try:

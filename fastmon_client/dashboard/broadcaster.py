@@ -90,7 +90,7 @@ def event(snapshot: Mapping[str, Any], incidents: Sequence[Mapping[str, Any]]) -
         for run in rows[:SHOWN_RUNS]
     ]
     shown = {
-        "runs": runs, "runs_in_all": len(rows), "recent": snapshot["recent"][:SHOWN_RECENT], "incidents": incidents,
+        "runs": runs, "recent": snapshot["recent"][:SHOWN_RECENT], "incidents": incidents,
     }  # fmt: skip
     data = json.dumps({**snapshot, **shown}, separators=(",", ":"), allow_nan=False)
     return f"event: snapshot\ndata: {data}\n\n".encode()

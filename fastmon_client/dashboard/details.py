@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any, TypeVar
@@ -24,6 +24,7 @@ MAX_KEPT = 20
 MAX_WAITING = 20
 """Questions that wait for the monitor; more are refused."""
 
+Rows = Sequence[Mapping[str, Any]]
 _Answer = TypeVar("_Answer")
 
 
@@ -55,9 +56,11 @@ class Summaries(Quiet):
 class TableDetails:
     """Reads the tables in a thread of its own, one question after another; `close` ends it."""
 
-    def __init__(self, monitor: MonitorSession, summaries: Summaries) -> None:
+    def __init__(self, monitor: MonitorSession, summaries: Summaries, rows: Callable[[int, int | None], Rows]) -> None:
+        """*rows* (offset, limit) are those of the session."""
         self._url = monitor.url.rstrip("/")
         self._summaries = summaries
+        self._rows = rows
         self._tables = Tables(monitor)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="details")
         self._kept: OrderedDict[tuple[str, str], tuple[float, Any]] = OrderedDict()
@@ -108,6 +111,10 @@ class TableDetails:
             "agent": next((each.get("agent_name") for each in metadata), None),
             "tf_files": sorted(({name: row.get(name) for name in fields} for row in rows), key=_order),
         }
+
+    def rows(self, limit: int | None) -> list[Mapping[str, Any]]:
+        """The rows of at most *limit* runs, newest first, without strips."""
+        return list(self._rows(0, limit))
 
     def summaries(self) -> list[dict[str, Any]]:
         """The daemon's summaries of runs, the newest last."""

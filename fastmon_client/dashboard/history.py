@@ -15,6 +15,7 @@ RANGES: dict[str, tuple[int, int]] = {"15m": (5, 180), "1h": (60, 60), "8h": (60
 MAX_MARKS = 500
 _STEPS = {5: 180, 60: 1440}
 _DAY_S = 24 * 3600
+_BEGUN = ("imminent", "running")
 _OVER = ("ended", "complete")
 
 
@@ -105,7 +106,7 @@ class History:
             before, state = self._states.get(run["run"]), run["state"]
             self._states[run["run"]] = state
             if before is None:
-                begin = _seconds(run.get("began_at")) or (None if is_first or state in _OVER else at)
+                begin = _seconds(run.get("began_at")) or (at if state in _BEGUN and not is_first else None)
                 if begin:
                     self._boundaries.append([begin, run["run"], "start"])
             if state in _OVER and before not in _OVER:

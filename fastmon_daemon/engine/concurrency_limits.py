@@ -22,6 +22,8 @@ QUIET = 2
 """Up to so many calls at once do not slow each other down: their time is that of the other side alone."""
 WINDOW = 8
 """The least number of answers after which a limit changes."""
+MAX_QUIET_S = 1.0
+"""Calls become few for no longer, in seconds: some may hang until their deadline, and must not delay all others."""
 BASELINE_S = 60.0
 """A baseline is the best time of this period and of the one before, in seconds."""
 SLOW_S = 0.5
@@ -54,7 +56,8 @@ class ConcurrencyLimit:
         """When more than `QUIET` calls were last in flight."""
         self._quiet_calls = 0
         """Calls of this period that were never in a crowd."""
-        self._must_quieten = False
+        self._quiet_until = -math.inf
+        """Until then, few calls are made, so that one of them measures the baseline."""
         self._halved_at = -math.inf
 
     def set_most(self, most: int) -> None:
@@ -65,7 +68,7 @@ class ConcurrencyLimit:
     @property
     def limit(self) -> int:
         """Calls that may be in flight at once."""
-        return min(QUIET, int(self._limit)) if self._must_quieten else int(self._limit)
+        return min(QUIET, int(self._limit)) if self._monotonic() < self._quiet_until else int(self._limit)
 
     def started(self, count: int) -> None:
         """*count* calls were started."""
@@ -95,7 +98,7 @@ class ConcurrencyLimit:
         self._best = min(self._best, seconds)
         if now - seconds > self._crowded_at:
             self._quiet_calls += 1
-            self._must_quieten = False
+            self._quiet_until = -math.inf
         self._window.append(seconds)
         if len(self._window) >= max(WINDOW, self.limit):
             self._adapt()
@@ -104,7 +107,7 @@ class ConcurrencyLimit:
         """Forget old baselines; after a period in a crowd, let the calls become few for a moment, to measure anew."""
         if now - self._period_from >= BASELINE_S:
             self._best, self._best_before = math.inf, self._best
-            self._must_quieten = not self._quiet_calls
+            self._quiet_until = -math.inf if self._quiet_calls else now + MAX_QUIET_S
             self._quiet_calls, self._period_from = 0, now
 
     def _adapt(self) -> None:

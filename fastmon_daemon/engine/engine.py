@@ -135,13 +135,15 @@ class Engine:
         """How long to wait for results, *wait_s* at most."""
         if not self._scheduler.may_announce_late:
             wait_s = min(wait_s, 0.05)
-        return max(0.0, min(wait_s, self._write_at - self._monotonic()))
+        write_at = max(self._write_at, self._write_retry_at)
+        return max(0.0, min(wait_s, write_at - self._monotonic()))
 
     def _take_in(self, item: CallResult | LinkEvent | PendingAction | None) -> None:
         """Update memory for one item, and decide how long it may wait for others that share its transaction."""
         patience_s = GROUP_S
         if isinstance(item, PendingAction):
             self._actions.append(item)
+            patience_s = SPARE_S if item.may_wait else GROUP_S
         elif item is not None:
             self._unstored.append(item)
             patience_s = 0.0
@@ -171,7 +173,10 @@ class Engine:
 
     def _write_is_due(self, now: float) -> bool:
         """Whether to write now: later, more results may share the transaction."""
-        if not (self._unstored or self._actions) or not self._active.call_count or self.stopping.is_set():
+        if not (self._unstored or self._actions) or self.stopping.is_set():
+            return True
+        may_wait = not self._unstored and all(each.may_wait for each in self._actions)
+        if not (self._active.call_count or may_wait):
             return True
         if any(map(self._active.has_room, self._full)):
             self._write_at = min(self._write_at, now + GROUP_S)

@@ -32,6 +32,8 @@ class PendingAction:
 
     action: Callable[[Outbox, datetime], Any]
     answer: Future[Any]
+    may_wait: bool = False
+    """Whether it waits for others to share a transaction, also while no call is in flight."""
 
 
 class Inbox:
@@ -48,10 +50,13 @@ class Inbox:
         """Report that a link went down, was blocked or came back."""
         self._items.put(event)
 
-    def submit(self, action: Callable[[Outbox, datetime], Any]) -> Future[Any]:
-        """Run *action* in the engine's thread, in its own transaction."""
+    def submit(self, action: Callable[[Outbox, datetime], Any], *, may_wait: bool = False) -> Future[Any]:
+        """Run *action* in the engine's thread; the future is done when all that it wrote is on disk.
+
+        With *may_wait* it takes a moment longer, for other actions to share its transaction.
+        """
         future: Future[Any] = Future()
-        self._items.put(PendingAction(action, future))
+        self._items.put(PendingAction(action, future, may_wait))
         return future
 
     def deliver(self, result: CallResult) -> None:

@@ -123,8 +123,10 @@ class MessageHandler:
         run = self.runs.get(self.namespace, message.run)  # fetched before storing: a purge in between replaces it
         with self._writing() as outbox:
             outcome = self.store(outbox, message)
-            if outcome is ReceiveOutcome.CONFLICT:
+            if outcome is ReceiveOutcome.CONFLICT and self._to_store.allows("conflict"):
                 outbox.reject(body, CONFLICT, self._clock.now(), MAX_REJECTED)
+            elif outcome is ReceiveOutcome.CONFLICT:
+                outbox.count("rejected_dropped")
         MESSAGES.labels(_OUTCOMES[outcome] if outcome else "run" if isinstance(message, RunEvent) else "nameless").inc()
         run.is_stored = True
         run.is_claimed |= message.has_namespace
@@ -175,8 +177,7 @@ class MessageHandler:
         """Store a message inside the caller's transaction. Returns None if it names no STF."""
         now = self._clock.now()
         for reason in message.unreadable:
-            if self._repetitions.allows("messages taken without a field"):
-                logger.bind(run=message.run).warning("run {}: message taken without a field: {}", message.run, reason)
+            logger.bind(run=message.run).warning("run {}: message taken without a field: {}", message.run, reason)
         if isinstance(message, RunEvent):
             known = outbox.runs.get(self.namespace, message.run) if message.kind == STF_SEEN else None
             if known is None or message.has_namespace > known.claimed:
@@ -198,7 +199,7 @@ class MessageHandler:
             record_sequence(outbox, row, message.sequence, now)
             outbox.runs.remove_absent(row, message.filename)
             logger.debug("{}: received, run {}", message.filename, message.run)
-        elif outcome is ReceiveOutcome.CONFLICT and self._repetitions.allows("duplicates with different content"):
+        elif outcome is ReceiveOutcome.CONFLICT:
             logger.bind(stf=message.filename, run=message.run, error=CONFLICT).error(
                 "{}: rejected: duplicate with different content", message.filename
             )

@@ -42,12 +42,14 @@ _PAGE = 200
 _YIELD = 9
 """The longest pause after an update, in durations of it, while the engine has calls in flight; else it is one."""
 _PAUSE_MAX_S = 5.0
+_MAX_WRITES = 50
+"""Writes that may wait for their transaction at once."""
 WRITE_PAUSE_S = 5.0
 """Seconds between two attempts to store an answer."""
 
 Write = Callable[[Outbox, datetime], Any]
 Submit = Callable[[Write], Future[Any]]
-"""Runs a write in the engine's thread, in a transaction of its own."""
+"""Runs a write in the engine's thread; the future is done when it is on disk."""
 
 
 class StageReporter:
@@ -79,6 +81,10 @@ class StageReporter:
         self._attempt = BestEffortCall("workflow stages", self._monotonic)
         self._postponed: dict[int, tuple[int, float]] = {}
         """STF id -> failed attempts, and the monotonic time of the next one."""
+        self._writes: list[tuple[Write, Future[Any]]] = []
+        """Those that may not be on disk yet: many share a transaction."""
+        self._written: set[int] = set()
+        """The STFs that they concern."""
         self._unregistered: set[int] = set()
         """Unfinished STFs that the monitor did not know when their workflow was created."""
         self._lost = LostIds(client, agent_name, self._monotonic)
@@ -142,6 +148,8 @@ class StageReporter:
                 break
             if self._waits(stf_id) or stf_id in needless:
                 continue
+            if stf_id in self._written or len(self._writes) >= _MAX_WRITES:
+                self._wait_for_writes()
             report = self._health_checker.reports.stages.report(stf_id)
             if report is None:
                 continue
@@ -151,6 +159,7 @@ class StageReporter:
                 self._report(report if is_behind or self._is_old(report) else report.first())
         if needless:
             self._mark_reported(*needless.values())
+        self._wait_for_writes()
 
     def _waits(self, stf_id: int) -> bool:
         """Whether an STF waits after a failure, or for a lookup of its ids."""
@@ -224,6 +233,7 @@ class StageReporter:
         self._postponed.pop(report.stf.id, None)
         exists = error.has_error("filename", "already exists") or error.has_error("non_field_errors", "unique set")
         is_gone = error.has_error("detail", "matches the given query") or error.has_error("workflow", "does not exist")
+        self._wait_for_writes()
         if exists and not self._lost.hopeless:
             self._lost.add(report.stf, self._health_checker.reports.stages.keys(report.stf.id).workflow_id)
         elif exists:
@@ -239,6 +249,7 @@ class StageReporter:
         found = {} if self._must_wait else self._lost.look_up()
         if found:
             self._set_keys(found)
+            self._wait_for_writes()
         return bool(found)
 
     def _set_keys(self, found: dict[int, StageKeys]) -> None:
@@ -251,7 +262,7 @@ class StageReporter:
                 if keys.unreportable is not None and outbox.stages.give_up(stf_id, keys.unreportable):
                     outbox.count(UNREPORTABLE)
 
-        self._write(write)
+        self._write(write, *found)
 
     def _give_up(self, report: PendingReport, reason: str) -> None:
         """Mark an STF unreportable: the monitor rejects its stage, or has it under an id that cannot be found."""
@@ -286,10 +297,28 @@ class StageReporter:
             for report in reports:
                 outbox.stages.mark_reported(report.stf.id, report.pending[-1], now)
 
-        self._write(write)
+        self._write(write, *(report.stf.id for report in reports))
 
-    def _write(self, write: Write) -> None:
-        """Write and wait until it is committed: an id that is lost now is hard to find later."""
+    def _write(self, write: Write, *stfs: int) -> None:
+        """Write at once, because an id that is lost now is hard to find later; but do not wait until it is on disk."""
+        self._writes.append((write, self._submit(write)))
+        self._written.update(stfs)
+
+    def _wait_for_writes(self) -> None:
+        """Wait until all is on disk that was written; what could not be stored is written again until it is."""
+        for write, future in self._writes:
+            self._wait_for(write, future)
+        self._writes.clear()
+        self._written.clear()
+
+    def _wait_for(self, write: Write, future: Future[Any]) -> None:
+        def attempt() -> None:
+            nonlocal future
+            try:
+                future.result()
+            except Exception:
+                future = self._submit(write)
+                raise
 
         def failed(_attempt: int, error: BaseException) -> None:
             logger.warning("workflow stages: answer not stored, retrying: {}", error)
@@ -298,7 +327,7 @@ class StageReporter:
         # any error (most likely a full disk, which the engine logs); after a stop the next start reports again
         with suppress(Exception):
             policy = retry_until_stopped(stopping, pause_s=lambda _: WRITE_PAUSE_S, failed=failed, errors=Exception)
-            policy(lambda: self._submit(write).result())
+            policy(attempt)
 
     def _yield(self, took_s: float) -> None:
         """Leave the monitor to the engine, for longer the slower it answers."""

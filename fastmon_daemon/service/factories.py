@@ -39,6 +39,8 @@ from fastmon_daemon.settings import Settings
 
 NAME_TIMEOUT_S = 3.0
 """Seconds that the first start waits for the monitor to assign an agent number."""
+SIGNAL_DELAY_S = 0.5
+"""Most seconds between a signal and its handling."""
 
 
 def instance_id(outbox: Outbox) -> str:
@@ -87,14 +89,25 @@ def find_agent_name(
         answers.put(number)
 
     threading.Thread(target=ask, name="agent-number", daemon=True).start()
-    number = None
-    with suppress(Empty):
-        number = answers.get(timeout=NAME_TIMEOUT_S)
+    number = _wait_for(answers, NAME_TIMEOUT_S)
     if number is not None:
         name.use_number(number)
     else:
         logger.warning("agent name: {}, made without the monitor: it is kept once the monitor has seen it", name)
     return name
+
+
+def _wait_for(answers: SimpleQueue[int | None], timeout_s: float) -> int | None:
+    """Return the first answer, or None after *timeout_s* seconds.
+
+    In short waits: Python handles a signal that arrives just before a wait only after it.
+    """
+    monotonic = Clock().monotonic
+    until = monotonic() + timeout_s
+    while (left_s := until - monotonic()) > 0:
+        with suppress(Empty):
+            return answers.get(timeout=min(left_s, SIGNAL_DELAY_S))
+    return None
 
 
 def make_presence(  # noqa: PLR0913 (the parts of the daemon)
@@ -159,7 +172,7 @@ def make_presence(  # noqa: PLR0913 (the parts of the daemon)
             client,
             name,
             checker(),
-            submit=engine.inbox.submit,
+            submit=partial(engine.inbox.submit, may_wait=True),
             busy=lambda: engine.busy > 0,
             row_was_read=row_was_read,
             errors=errors,

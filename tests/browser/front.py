@@ -82,6 +82,7 @@ class Front:
             started.set()
             await stop.wait()
             server.close()
+            await asyncio.sleep(0.1)  # connections that were accepted just now begin, and close their sockets
             rest = asyncio.all_tasks() - {asyncio.current_task()}
             for task in rest:
                 task.cancel()

@@ -106,7 +106,7 @@ def main() -> None:
             thread.start()
         try:
             with (
-                closing(TableDetails(monitor, summaries)) as details,
+                closing(TableDetails(monitor, summaries, session.rows)) as details,
                 served(session.snapshot, details=details) as dashboard,
             ):
                 play(experiment, 80, 0.02, one_of=10)

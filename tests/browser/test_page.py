@@ -32,9 +32,15 @@ class SnapshotSource:
 
     def __init__(self) -> None:
         self.now = snapshot()
+        self.older: list[dict[str, Any]] = []
 
     def snapshot(self) -> dict[str, Any]:
         return deepcopy(self.now)
+
+    def rows(self, offset: int, limit: int | None) -> list[dict[str, Any]]:
+        """As the session's: all runs, also those that are not in a snapshot."""
+        rows = [{**run, "strip": []} for run in (*self.now["runs"], *self.older)]
+        return rows[offset:] if limit is None else rows[offset : offset + limit]
 
 
 @pytest.fixture(scope="module")

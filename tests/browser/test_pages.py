@@ -63,7 +63,10 @@ def server(world: Experiment, shown: SnapshotSource) -> Iterator[Served]:
     summaries = Summaries()
     summaries.write(SUMMARY, backfilled=False)
     monitor = monitor_from(world.monitor.url, {"SWF_API_TOKEN": TOKEN})
-    with closing(TableDetails(monitor, summaries)) as details, served(shown.snapshot, details=details) as running:
+    with (
+        closing(TableDetails(monitor, summaries, shown.rows)) as details,
+        served(shown.snapshot, details=details) as running,
+    ):
         yield running
 
 
@@ -171,6 +174,22 @@ def test_charts_have_words_marks_and_ranges(page: Browser) -> None:
     page.click("[data-range='24h']")
     wait_until(lambda: page.text("#ranges [aria-pressed=true]") == "24 h", "the range")
     assert page.run_script("return document.querySelectorAll('#charts canvas').length") == 3
+
+
+def test_runs_that_the_stream_does_not_have_are_found(page: Browser, server: Served, shown: SnapshotSource) -> None:
+    shown.older = [run(str(90000 - n), strip=[]) for n in range(200)]
+    shown.now = snapshot(runs=[run(str(100300 - n), strip=[]) for n in range(50)], runs_total=250)
+    page.wait_for_text("242 more", "#more-runs")
+    page.open(f"{server.url}/?q=89801")
+    page.wait_for_text("89801", "#runs tbody")
+    page.click("#runs tbody a")
+    page.wait_for_text("117 / 120", "#run-view")
+    shown.older = []
+
+
+def test_what_is_still_read_is_said(page: Browser, shown: SnapshotSource) -> None:
+    shown.now = snapshot(loading={"runs": 3, "stfs": 7, "text": "reading 3 runs from the monitor's tables"})
+    page.wait_for_text("reading 3 runs from the monitor's tables", "#loading")
 
 
 def test_the_guide_is_linked_from_each_alarm(page: Browser) -> None:

@@ -74,7 +74,7 @@ def tiles(**changes: Any) -> dict[str, Any]:
 
 
 def snapshot(**changes: Any) -> dict[str, Any]:
-    return {
+    found = {
         "verdict": verdict(), "tiles": tiles(),
         "at": "2026-11-21T20:56:56.120+00:00", "uptime_s": 734.0, "monitor": "http://127.0.0.1:8002", "filters": {},
         "connection": {"state": "LIVE", "since": "2026-11-21T20:44:42+00:00", "heartbeat_age_s": 3.2, "reconnects": 1,
@@ -83,8 +83,10 @@ def snapshot(**changes: Any) -> dict[str, Any]:
         "recent": [tf_file(120 - n // 7, 7 - n % 7, late=n == 3, backfilled=n == 3) for n in range(60)],
         "rates": {"bin_s": 5, "ends_at": "2026-11-21T20:56:55+00:00", "tf_files": [n * 7 % 60 for n in range(180)]},
         "alarms": [alarm()],
-        "totals": {"runs": 2, "stfs": 160, "tf_files": 1120, "bytes": 0, "backfilled": 7, "duplicates": 1}, **changes,
+        "totals": {"runs": 2, "stfs": 160, "tf_files": 1120, "bytes": 0, "backfilled": 7, "duplicates": 1},
+        "loading": {"runs": 0, "stfs": 0, "text": ""}, **changes,
     }  # fmt: skip
+    return {"runs_total": len(found["runs"]), **found}
 
 
 def dead(age_s: float = 83.0, **changes: Any) -> dict[str, Any]:

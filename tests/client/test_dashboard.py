@@ -132,7 +132,7 @@ def test_event_contains_the_newest_runs_and_the_strips_of_open_ones() -> None:
     states = ["complete", "running", "paused", "ended"]
     many = snapshot(runs=[run(str(100100 - n), state=states[n % 4]) for n in range(40)])
     found = json.loads(event(many, []).split(b"data: ")[1])
-    assert (len(found["runs"]), found["runs_in_all"]) == (30, 40)
+    assert (len(found["runs"]), found["runs_total"]) == (30, 40)
     assert [bool(row["strip"]) for row in found["runs"][:8]] == [False, True, True, False] * 2
     assert sum(bool(row["strip"]) for row in found["runs"]) == 4
 

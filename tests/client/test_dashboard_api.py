@@ -25,6 +25,11 @@ ASKED = {"kind": "stfs_missing", "subject": "100014", "by": "Ana"}
 SUMMARY = {"msg_type": "fastmon_run_summary", "run_number": 100014, "completed": 7, "namespace": "epic"}
 
 
+def older(offset: int, limit: int | None) -> list[dict[str, Any]]:
+    """Runs that are not in the snapshot."""
+    return [run(str(100000 - n), strip=[]) for n in range(500)][offset:][:limit]
+
+
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Served]:
     with closing(Acknowledgements(tmp_path)) as kept, served(snapshot, acknowledgements=kept) as running:
@@ -134,7 +139,7 @@ def with_tables(experiment: Experiment) -> Iterator[Served]:
     summaries.write(SUMMARY, backfilled=False)
     monitor = monitor_from(experiment.monitor.url, {"SWF_API_TOKEN": TOKEN})
     rows = snapshot(runs=[run(missing=[4], stfs_missing=1, strip=[{"sequence": 3, "kind": "incomplete"}])])
-    with closing(TableDetails(monitor, summaries)) as details, served(lambda: rows, details=details) as server:
+    with closing(TableDetails(monitor, summaries, older)) as details, served(lambda: rows, details=details) as server:
         yield server
 
 
@@ -149,6 +154,11 @@ def test_a_run_has_its_missing_stfs_by_name_and_the_daemons_summary(
     assert tables["summary"]["completed"] == 7
     assert tables["monitor_page"] == f"{experiment.monitor.url.rstrip('/')}/runs/100014/"
     assert get(with_tables, "summaries").json()["summaries"][0]["run"] == "100014"
+
+
+def test_runs_that_are_not_in_the_stream_are_listed_and_have_a_page(with_tables: Served) -> None:
+    assert len(get(with_tables, "runs").json()["runs"]) == 500
+    assert get(with_tables, "runs/99999").json()["row"]["run"] == "99999"
 
 
 @pytest.mark.parametrize("name", ["3", "swf.100014.000003.stf"])
@@ -167,7 +177,7 @@ def test_what_is_not_there_is_404_with_a_reason(with_tables: Served, path: str) 
 
 def test_a_dead_monitor_is_named(experiment: Experiment) -> None:
     monitor = monitor_from("http://127.0.0.1:1", {"SWF_API_TOKEN": TOKEN})
-    with closing(TableDetails(monitor, Summaries())) as details, served(snapshot, details=details) as server:
+    with closing(TableDetails(monitor, Summaries(), older)) as details, served(snapshot, details=details) as server:
         found = get(server, "runs/100014").json()
         assert found["row"]["run"] == "100014"
         assert "connection refused" in found["problem"].lower()

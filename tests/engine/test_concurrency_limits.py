@@ -22,9 +22,11 @@ from fastmon_daemon.engine.concurrency_limits import (
     BASELINE_S,
     INITIAL_LIMIT,
     PROBES_PER_LINK,
+    QUIET,
     ConcurrencyLimit,
     monitor_connections,
 )
+from fastmon_daemon.engine.engine import QUEUED_BY_DEFAULT
 from fastmon_daemon.engine.tasks import BackgroundTask
 from fastmon_daemon.outbox import Outbox
 from tests.builders import FakeTestbed, Silent, named, turn_until
@@ -152,7 +154,7 @@ class OtherSide:
         self.alone_s = alone_s
         self.per_second = per_second
         self.now = 100.0
-        self.limit = ConcurrencyLimit(most, queued=3, monotonic=lambda: self.now)
+        self.limit = ConcurrencyLimit(most, queued=QUEUED_BY_DEFAULT, monotonic=lambda: self.now)
         self.most_seen = 0
 
     @property
@@ -210,6 +212,20 @@ def test_a_path_that_became_longer_is_measured_anew() -> None:
     monitor.alone_s = 0.06
     monitor.run(3 * BASELINE_S)
     assert monitor.limit.limit == 32
+
+
+def test_calls_that_hang_do_not_keep_the_limit_low_while_the_baseline_is_measured() -> None:
+    monitor = OtherSide(alone_s=0.05)
+    monitor.limit.started(3)  # they hang
+    monitor.run(BASELINE_S - 0.5)
+    limits = set()
+    for _ in range(20):
+        monitor.limit.started(1)
+        monitor.now += 0.1
+        monitor.limit.ended(0.1, succeeded=True, failed=False)
+        limits.add(monitor.limit.limit)
+    assert min(limits) == QUIET
+    assert monitor.limit.limit > QUIET
 
 
 def test_failures_of_calls_that_were_in_flight_together_halve_the_limit_once() -> None:

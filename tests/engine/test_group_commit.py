@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -145,6 +146,29 @@ def test_a_failed_action_undoes_only_what_it_wrote_itself(testbed: FakeTestbed) 
     assert registered(outbox, name) == 1
 
 
+def test_actions_that_may_wait_share_a_transaction_while_nothing_is_in_flight(testbed: FakeTestbed) -> None:
+    outbox = testbed.outbox()
+    engine = testbed.engine(outbox)
+
+    def submit(key: str, **options: bool) -> Future[Any]:
+        return engine.inbox.submit(lambda outbox, _now: outbox.remember(key, key), **options)
+
+    with commits() as found:
+        first = submit("one", may_wait=True)
+        engine.tick(0)
+        testbed.time.pass_(seconds=SPARE_S / 2)
+        second = submit("two", may_wait=True)
+        engine.tick(0)
+        assert (first.done(), second.done(), found) == (False, False, [])
+        testbed.time.pass_(seconds=SPARE_S / 2)
+        engine.tick(0)
+        assert (first.done(), second.done(), len(found)) == (True, True, 1)
+        submit("three", may_wait=True)
+        urgent = submit("four")
+        engine.tick(0)
+        assert (urgent.done(), len(found)) == (True, 2)
+
+
 def test_an_action_whose_transaction_is_not_committed_fails(tmp_path: Path) -> None:
     testbed = FakeTestbed(tmp_path)
     outbox, db = testbed.outbox_and_connection()
@@ -168,3 +192,24 @@ def test_thousands_of_skipped_stfs_do_not_make_one_transaction(tmp_path: Path) -
     assert outbox.counts_by_state() == {"received": 2, "skipped": MAX_CLAIMS}
     engine.tick(60)
     assert outbox.counts_by_state() == {"skipped": MAX_CLAIMS + 2}
+
+
+def test_results_that_arrive_while_the_database_is_not_writable_do_not_make_the_loop_spin(tmp_path: Path) -> None:
+    testbed, pool, waits = FakeTestbed(tmp_path), Slow(), list[float]()
+    outbox, db = testbed.outbox_and_connection()
+    engine = testbed.engine(outbox, workers=16, pool=pool)
+    testbed.receive(outbox)
+    engine.tick(0)
+    answer(pool, 1)
+    engine.tick(0)
+    db.execute("pragma query_only = on")
+    answer(pool, 1)
+    testbed.time.pass_(seconds=SPARE_S)
+    engine.tick(0)
+    assert engine.fault
+    answer(pool, 5)
+    engine.tick(0)
+    collect = engine.inbox.collect
+    engine.inbox.collect = lambda wait_s: waits.append(wait_s) or collect(0)  # type: ignore[method-assign,func-returns-value]
+    engine.tick()
+    assert waits == [pytest.approx(1.0)]

@@ -23,10 +23,12 @@ def table(lines: Sequence[Mapping[str, Any]]) -> str:
 
 
 def publish(lines: Sequence[Mapping[str, Any]]) -> str:
-    """Write the table if every attack was run; return a message, with the table."""
+    """Write the table if every attack was run and withstood; return a message, with the table."""
     missing = all_titles().keys() - {line["title"] for line in lines}
     if missing:
         return f"{table(lines)}{len(missing)} attacks were not run: {DOCUMENT.name} is not changed"
+    if failed := sum(not line["passed"] for line in lines):
+        return f"{table(lines)}{failed} attacks failed: {DOCUMENT.name} is not changed"
     text = DOCUMENT.read_text(encoding="utf-8")
     DOCUMENT.write_text(BLOCK.sub(lambda found: found[1] + table(lines) + found[2], text), encoding="utf-8")
     return f"{table(lines)}docs/{DOCUMENT.name} is written, {len(lines)} attacks"

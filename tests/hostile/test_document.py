@@ -58,7 +58,9 @@ def test_a_line_has_its_cost_or_says_that_the_attack_failed() -> None:
     assert "| 0 kB | - | - |" in document.table([line("an attack", cost=client)])
 
 
-def test_an_incomplete_run_does_not_replace_the_table() -> None:
+def test_an_incomplete_or_failed_run_does_not_replace_the_table() -> None:
     before = document.DOCUMENT.read_text(encoding="utf-8")
     assert "were not run" in document.publish([])
+    lines = [line(title, passed=number > 0) for number, title in enumerate(all_titles())]
+    assert "1 attacks failed" in document.publish(lines)
     assert document.DOCUMENT.read_text(encoding="utf-8") == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import random
 import threading
@@ -79,10 +80,11 @@ def pages(row: bytes) -> Any:
     return says_endlessly(JSON_LIST + b'{"count": 1, "next": null, "results": [', row, 62 * 1024 * 1024)
 
 
-@attack("62 MiB of `[],` and of 3 MB names as lists of the monitor, 90 headers of 60 kB")
+@attack("lists of the monitor: 62 MiB of `[],`, 3 MB names, a gzip bomb of 200 MB; 90 headers of 60 kB")
 def test_endless_answers_of_the_monitor_take_no_memory(scene: Scene, monitor: HostileMonitor) -> None:
     daemon = scene.daemon(SWF_MONITOR_URL=monitor.url)
     headers = b"HTTP/1.1 200 OK\r\n" + b"".join(b"X-%d: %s\r\n" % (n, b"x" * 60_000) for n in range(90))
+    bomb = gzip.compress(b"[" + b" " * 200_000_000, compresslevel=1)
     name = b'{"stf_filename": "%s"},' % (b"x" * 3_000_000)
     answers = [
         pages(b"[],"),
@@ -91,6 +93,7 @@ def test_endless_answers_of_the_monitor_take_no_memory(scene: Scene, monitor: Ho
         lambda connection: connection.sendall(headers),
         says_endlessly(JSON_LIST, b" ", 62 * 1024 * 1024),
         says_endlessly(JSON_LIST, b"[", 1024 * 1024),
+        lambda connection: connection.sendall(JSON_LIST[:-2] + b"Content-Encoding: gzip\r\n\r\n" + bomb),
     ]
     with scene.attacked(daemon):
         threading.Event().wait(1)

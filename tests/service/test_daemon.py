@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from fastmon_daemon.engine.concurrency_limits import INITIAL_LIMIT
 from fastmon_daemon.outbox import open_outbox
 from fastmon_daemon.outbox.store import MAX_LOG_BYTES
 from fastmon_daemon.settings.fields import AUTO_WORKERS
@@ -418,3 +419,19 @@ def test_names_of_another_run_are_found_out_before_the_next_poll(testbed: LiveTe
     announce(name(3))
     wait_until(lambda: testbed.states().get("failed") == 1, "it was asked for")
     assert {row["stf_file"] for row in testbed.rows("fastmon-files")} == {"swf.100015.000001.stf", name(2)}
+
+
+def test_a_monitor_that_slows_down_gets_few_calls(testbed: LiveTestbed) -> None:
+    def calls() -> dict[str, int]:
+        found: dict[str, int] = json.loads(testbed.call("inspect", "--json").stdout)["links"]["monitor"]["calls"]
+        return found
+
+    testbed.monitor.faults(latency_ms=100, endpoints=["/api/fastmon-files/"])
+    testbed.daemon(FASTMON_STAGES="off")
+    testbed.register(*range(1, 121))
+    testbed.announce(*range(1, 121))
+    wait_until(lambda: calls()["limit"] > INITIAL_LIMIT, "a monitor that is only far away gets more calls")
+    testbed.monitor.faults(latency_ms=2000, endpoints=["/api/fastmon-files/"])
+    wait_until(lambda: calls()["limit"] <= 5 and calls()["in_flight"] <= 5, "one that is slow gets few")
+    testbed.monitor.faults(latency_ms=0, endpoints=["/api/fastmon-files/"])
+    testbed.wait_for(completed=120)

@@ -18,7 +18,8 @@ export class Alarms {
 
   // Returns the incidents that began since the last call.
   show(snapshot) {
-    const active = snapshot.incidents.filter((each) => each.until === null);
+    const isNoted = (each) => Number(Boolean(each.acknowledged));
+    const active = snapshot.incidents.filter((each) => each.until === null).sort((a, b) => isNoted(a) - isNoted(b));
     const ended = snapshot.incidents.filter((each) => each.until !== null);
     this.section.hidden = snapshot.incidents.length === 0;
     keep(this.active, active, keyOf, (incident) => this.build(incident), (element, incident) => this.fill(element, incident, snapshot.at));

@@ -63,6 +63,7 @@ function draw(received) {
     charts?.show(received, address.values.range);
   }
   loaded[view]?.show(received, address);
+  setText(document.getElementById("loading"), visible(received.loading.text));
   const { agents = [], run_ids: names = [], namespace } = received.filters;
   const chosen = [...agents, ...names, namespace].filter(Boolean);
   setText(document.getElementById("source"), visible([...(chosen.length ? [`only ${chosen.join(", ")}`] : []), received.monitor].join(" · ")));

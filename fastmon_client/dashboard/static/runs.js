@@ -75,7 +75,7 @@ export class Runs {
     if (document.activeElement !== this.filter && this.filter.value !== values.q) this.filter.value = values.q;
     if (this.state.value !== values.state) this.state.value = values.state;
     const isFiltered = Boolean(values.q || values.state);
-    if ((values.all || isFiltered) && snapshot.runs_in_all > snapshot.runs.length) this.fetchOlder();
+    if ((values.all || isFiltered) && snapshot.runs_total > snapshot.runs.length) this.fetchOlder();
     const names = new Set(snapshot.runs.map((run) => run.run));
     const all = [...snapshot.runs, ...this.older.filter((run) => !names.has(run.run))];
     const found = isFiltered ? all.filter((run) => matches(run, values)) : all;
@@ -85,7 +85,7 @@ export class Runs {
     const none = document.getElementById("no-runs");
     none.hidden = shown.length > 0;
     setText(none, isFiltered ? "No run matches the filter." : "No runs received yet.");
-    const count = isFiltered ? found.length : Math.max(found.length, snapshot.runs_in_all);
+    const count = isFiltered ? found.length : Math.max(found.length, snapshot.runs_total);
     this.more.hidden = count <= SHOWN;
     setText(this.more, values.all ? "Fewer" : `${count - shown.length} more`);
     this.recent.show(snapshot.recent, (row) => `${row.run}/${row.stf_filename}/${row.tf_filename}`);
