@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # If set, each test worker and each daemon of a test compiles all code again, which takes a third of the time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test lint test-python test-field test-pythons test-model test-brokers test-browser screenshots test-faults test-faults-long test-hostile fuzz soak-client mutants bench bench-short soak pins sbom audit docs clean
+.PHONY: help demo test lint test-python test-field test-pythons test-model test-brokers test-browser screenshots test-faults test-faults-long test-hostile fuzz soak-client mutants bench bench-short soak pins sbom audit docs dist clean
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
 
@@ -81,6 +81,13 @@ bench-short: $(STAMP) ## Run a short form of the benchmarks, which fails only if
 MINUTES ?= 60
 soak: $(STAMP) ## Run the daemon under random faults for MINUTES=60; it may lose nothing, and nothing may grow
 	$(BIN)/python -m bench.soak --minutes $(MINUTES)
+
+dist: $(STAMP) ## Build wheel, sdist and dist/fastmon-daemon.pyz, one file that needs only Python
+	rm -rf dist build/zipapp
+	$(BIN)/uv build --quiet --out-dir dist .
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --target build/zipapp -c constraints.txt dist/*.whl
+	$(BIN)/uv tool run --quiet --from shiv==1.0.8 shiv --site-packages build/zipapp --compressed --reproducible \
+	  --python '/usr/bin/env python3' --entry-point fastmon_daemon.cli:main --output-file dist/fastmon-daemon.pyz
 
 pins: $(STAMP) ## Update constraints.txt and requirements.txt to the newest versions, with hashes
 	$(BIN)/python docs/supply_chain.py pins

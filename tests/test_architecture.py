@@ -49,7 +49,7 @@ MODULES_IN_ORDER = {
     "service": "process clients brokers factories offline_reconcile live_settings status_line daemon",
     "checks": "runner local broker monitor",
     "commands": "formatting common inspect_tables action_commands inspect top acts report verdict reconcile export "
-    "backup diagram config check healthcheck reload run testbed daq demo",
+    "backup diagram config check healthcheck reload files completion run testbed daq demo",
 }
 """Each package's modules from the lowest to the highest; its front, `__init__`, is above them all."""
 

@@ -10,7 +10,10 @@ from fastmon_daemon.commands.common import db_option
 from fastmon_daemon.commands.inspect import inspect
 
 
-@click.command(epilog="Exit codes: as of inspect.")
+@click.command(
+    epilog="Exit codes: 0 nothing is wrong with the data, 1 something is, 2 usage error, 3 no database, "
+    "78 invalid settings."
+)
 @click.option(
     "--every", type=click.FloatRange(min=0.1), default=2.0, show_default=True, metavar="SECONDS", help="Refresh every."
 )
