@@ -85,7 +85,8 @@ soak: $(STAMP) ## Run the daemon under random faults for MINUTES=60; it may lose
 dist: $(STAMP) ## Build wheel, sdist and dist/fastmon-daemon.pyz, one file that needs only Python
 	rm -rf dist build/zipapp
 	$(BIN)/uv build --quiet --out-dir dist .
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --target build/zipapp -c constraints.txt dist/*.whl
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --target build/zipapp --require-hashes -r requirements.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --target build/zipapp --no-deps dist/*.whl
 	$(BIN)/uv tool run --quiet --from shiv==1.0.8 shiv --site-packages build/zipapp --compressed --reproducible \
 	  --python '/usr/bin/env python3' --entry-point fastmon_daemon.cli:main --output-file dist/fastmon-daemon.pyz
 

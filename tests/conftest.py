@@ -1,6 +1,7 @@
 """Configuration of all tests."""
 
 import importlib.util
+import logging
 import signal
 import sqlite3
 from collections.abc import Iterator
@@ -36,6 +37,17 @@ def pytest_runtest_teardown() -> Iterator[None]:
         with suppress(sqlite3.ProgrammingError):  # it belongs to a thread that has ended
             _opened.pop().close()
     return result
+
+
+@pytest.fixture(autouse=True)
+def _logging() -> Iterator[None]:
+    """Restore how libraries log: a test that configures our log would change what later ones see."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.captureWarnings(capture=False)
 
 
 @pytest.fixture(scope="session")

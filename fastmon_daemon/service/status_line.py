@@ -54,6 +54,5 @@ class StatusLine:
                 line = self._read()
         except StorageUnavailable as exc:
             line = str(exc)
-        if line != self._told:
-            sd_notify.notify(self._environ, f"STATUS={line}")
+        if line != self._told and sd_notify.notify(self._environ, f"STATUS={line}"):
             self._told = line

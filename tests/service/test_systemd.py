@@ -48,6 +48,15 @@ def test_a_missing_service_manager_is_no_error(tmp_path: Path) -> None:
     sd_notify.notify({"NOTIFY_SOCKET": f"{tmp_path}/nobody"}, "READY=1")
 
 
+def test_a_service_manager_that_hangs_stops_nobody(tmp_path: Path) -> None:
+    address = f"{tmp_path}/notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(address)
+        for state in ("WATCHDOG=1", "STATUS=busy"):
+            taken = [sd_notify.notify({"NOTIFY_SOCKET": address}, state) for _ in range(1000)]
+            assert not taken[-1], "its queue is full, and nobody waited"
+
+
 def test_without_a_service_manager_nothing_happens() -> None:
     sd_notify.notify({}, "READY=1")
 

@@ -30,6 +30,7 @@ RUNS = {
 }  # fmt: skip
 CHANGED = {"fraction lowered", "fraction raised"}
 MANY = range(1000, 1134)
+# Few tests with many subtests: each worker that runs some of them plays all runs.
 pytestmark = pytest.mark.timeout(600)  # 144 runs with real processes
 
 
@@ -211,32 +212,36 @@ def assert_agree(heard: Heard, name: str, row: dict[str, Any], *, knows_the_summ
     assert (row["state"], verdict.certain) == ("complete", True)
 
 
-@pytest.mark.parametrize("name", RUNS)
-def test_a_client_from_the_start_tells_what_tables_and_verdict_tell(heard: Heard, name: str) -> None:
-    assert_agree(heard, name, rows(heard.early)[RUNS[name]], knows_the_summary=True)
-    assert_agree(heard, name, rows(heard.page)[RUNS[name]], knows_the_summary=True)
+def test_a_client_from_the_start_tells_what_tables_and_verdict_tell(heard: Heard, subtests: pytest.Subtests) -> None:
+    for name, run in RUNS.items():
+        with subtests.test(name):
+            assert_agree(heard, name, rows(heard.early)[run], knows_the_summary=True)
+            assert_agree(heard, name, rows(heard.page)[run], knows_the_summary=True)
 
 
-@pytest.mark.parametrize("name", RUNS)
-def test_a_client_that_comes_late_tells_the_same_or_unknown(heard: Heard, name: str) -> None:
-    assert_agree(heard, name, rows(heard.late)[RUNS[name]], knows_the_summary=False)
+def test_a_client_that_comes_late_tells_the_same_or_unknown(heard: Heard, subtests: pytest.Subtests) -> None:
+    for name, run in RUNS.items():
+        with subtests.test(name):
+            assert_agree(heard, name, rows(heard.late)[run], knows_the_summary=False)
 
 
-@pytest.mark.parametrize("name", RUNS)
-def test_summary_and_its_exit_code_tell_the_same_or_unknown(heard: Heard, name: str) -> None:
-    code, [row] = heard.testbed.client("--run", str(RUNS[name]), command="summary")
-    assert_agree(heard, name, row, knows_the_summary=False)
-    assert code == (5 if name in {*CHANGED, "dead"} else 0)
+def test_summary_and_its_exit_code_tell_the_same_or_unknown(heard: Heard, subtests: pytest.Subtests) -> None:
+    for name, run in RUNS.items():
+        with subtests.test(name):
+            code, [row] = heard.testbed.client("--run", str(run), command="summary")
+            assert_agree(heard, name, row, knows_the_summary=False)
+            assert code == (5 if name in {*CHANGED, "dead"} else 0)
 
 
-@pytest.mark.parametrize("name", RUNS)
-def test_a_script_that_comes_late_gets_the_right_exit_code(heard: Heard, name: str) -> None:
-    code, lines = heard.testbed.client(
-        "--until", "end_run", "--fail-on-gaps", "--run-ids", f"000{RUNS[name]}", "--last", "0"
-    )
-    [row] = [row for row in lines[-1]["runs"] if row["run"] == str(RUNS[name])]
-    assert_agree(heard, name, row, knows_the_summary=False)
-    assert code == (5 if name in {*CHANGED, "dead"} else 0)
+def test_a_script_that_comes_late_gets_the_right_exit_code(heard: Heard, subtests: pytest.Subtests) -> None:
+    for name, run in RUNS.items():
+        with subtests.test(name):
+            code, lines = heard.testbed.client(
+                "--until", "end_run", "--fail-on-gaps", "--run-ids", f"000{run}", "--last", "0"
+            )
+            [row] = [row for row in lines[-1]["runs"] if row["run"] == str(run)]
+            assert_agree(heard, name, row, knows_the_summary=False)
+            assert code == (5 if name in {*CHANGED, "dead"} else 0)
 
 
 def test_134_runs_are_listed_in_their_own_order_and_counted_once(heard: Heard) -> None:
