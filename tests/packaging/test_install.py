@@ -68,7 +68,7 @@ def test_the_single_file_runs_with_python_only(tmp_path: Path) -> None:
     recipe = (ROOT / "Makefile").read_text().partition("\ndist:")[2].partition("\n\n")[0]
     lines = [line.strip() for line in recipe.replace("\\\n", " ").splitlines()[1:]]
     script = "\n".join(lines).replace("$(BIN)", str(UV.parent)).replace("--out-dir dist .", f"--out-dir dist {ROOT}")
-    call("sh", "-ec", script.replace("constraints.txt", f"{ROOT}/constraints.txt"), cwd=tmp_path)
+    call("sh", "-ec", script.replace("requirements.txt", f"{ROOT}/requirements.txt"), cwd=tmp_path)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     words = [sys.executable, "-I", "-S", str(tmp_path / "dist/fastmon-daemon.pyz")]
