@@ -17,9 +17,11 @@ _opened: list[sqlite3.Connection] = []
 
 
 def pytest_configure() -> None:
-    """Restore SIGINT: a background job ignores it, and so would the programs that the tests start and interrupt."""
+    """Restore SIGINT and SIGHUP: a background job ignores them, and so would the programs that the tests start."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # nohup
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     sqlite3.connect = _recorded  # type: ignore[assignment]
 
 
