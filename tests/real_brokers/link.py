@@ -156,6 +156,8 @@ class Link(stomp.ConnectionListener):
             # Otherwise stomp.py waits for the end of TLS: 60 s on Artemis.
             with contextlib.suppress(OSError):
                 raw.shutdown(socket.SHUT_RDWR)
+            with self._changed:  # while a thread still reads by TLS, the number of the socket must not be reused
+                self._changed.wait_for(lambda: self._ended, 0.5)
             self._conn.transport.disconnect_socket()
         self.wait_until_ended()
 
