@@ -149,6 +149,9 @@ class Model(Processes, RuleBasedStateMachine):
             partial(self.actions.perform, ActionRequest(action=action, by="shifter", stfs=(name,)))
         )
         self.engine.tick(0)
+        if not answer.done():  # it waits for results to share their transaction
+            self.testbed.time.pass_(seconds=0.1)
+            self.engine.tick(0)
         assert bool(answer.result(0).done) >= possible, answer.result(0).rejected
 
     @invariant()
