@@ -107,6 +107,7 @@ class Daq:
         self._wait_for_pending()
         self._send_later(messages.end_run(self._plan.stf))
         self._register_later(self._registrar.end_run, run_key.result(), messages.local_time())
+        self._wait_for_pending()  # the execution ends after its last message
         self._register_later(self._registrar.end_execution, execution_id, messages.local_time())
         self._wait_for_pending()
 

@@ -137,6 +137,24 @@ def test_the_execution_is_registered_before_the_first_message_and_ended_after_th
 
 
 @pytest.mark.field("11")
+def test_the_execution_does_not_end_while_its_last_message_waits_for_the_broker(recording):
+    monitor = recording.testbed.testbed.monitor
+    rows = monitor.store.tables["workflow-executions"].rows
+    seen = []
+
+    def react() -> None:
+        last = recording.messages[-1]
+        seen.append((last["msg_type"], [row["status"] for row in rows.values()]))
+        if seen.count(("stf_ready", ["running"])) == 4 and last["msg_type"] == "stf_ready":
+            monitor.set_faults({"broker_down_s": 1.0})
+
+    recording.reaction = react
+    recording.play()
+    assert seen[-1] == ("end_run", ["running"])
+    assert [row["status"] for row in recording.rows("workflow-executions/")] == ["completed"]
+
+
+@pytest.mark.field("11")
 def test_an_existing_definition_is_used(recording):
     recording.play(run=7)
     recording.play(run=8)
