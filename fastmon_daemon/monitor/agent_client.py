@@ -70,7 +70,8 @@ class AgentClient(RestClient):
             found.append(StfRecord(file_id=file_id, workflow_id=workflow_id, run_key=run_key_in(row)))
             return False
 
-        self.request_rows(STF_FILES, {"stf_filename": stf_filename}, take)
+        query = {"stf_filename": stf_filename}
+        self.request("GET", STF_FILES, lambda _: None, query=query, read=self.rows_to(take))
         return found[0] if found else None
 
     def create_workflow(self, workflow: Row) -> str:
@@ -98,7 +99,7 @@ class AgentClient(RestClient):
 
         The monitor has no filter for these tables and sends each one whole: a call to be made rarely.
         """
-        self.request_rows(path, {}, take, slack_s=_TABLE_SLACK_S)
+        self.request("GET", path, lambda _: None, query={}, slack_s=_TABLE_SLACK_S, read=self.rows_to(take))
 
     def log(self, row: Row) -> None:
         """Add a row to the monitor's log."""

@@ -104,13 +104,20 @@ class RestClient:
         self._free_connections = threading.Semaphore(self._connections)
         self._session.close()
 
-    def get(self, path: str, query: Mapping[str, str], parse: Callable[[Any], _T], slack_s: float = 0.0) -> _T:
+    def get(
+        self,
+        path: str,
+        query: Mapping[str, str],
+        parse: Callable[[Any], _T],
+        slack_s: float = 0.0,
+        read: Callable[[requests.Response], str] = read_body,
+    ) -> _T:
         """As `request`, but a missing response means that the link is down.
 
         Raises: LinkDown, LinkBlocked, RequestRejected, UnreadableRow; OutcomeUnknown only with *slack_s*.
         """
         with _errors_of_get(slack_s):
-            return self.request("GET", path, parse, query=query, slack_s=slack_s)
+            return self.request("GET", path, parse, query=query, slack_s=slack_s, read=read)
 
     def get_rows(
         self,
@@ -121,29 +128,20 @@ class RestClient:
         slack_s: float = 0.0,
         most: int = MAX_ROWS,
     ) -> int | None:
-        """As `request_rows`, but a missing response means that the link is down. Raises: as `get`."""
-        with _errors_of_get(slack_s):
-            return self.request_rows(path, query, take, slack_s=slack_s, most=most)
+        """As `get`, but pass the rows of a list to *take*, as `rows_to` does; return the total with which it begins."""
+        total: int | None = self.get(path, query, lambda count: count, slack_s, self.rows_to(take, most))
+        return total
 
-    def request_rows(
-        self,
-        path: str,
-        query: Mapping[str, str],
-        take: Callable[[Any], object],
-        *,
-        slack_s: float = 0.0,
-        most: int = MAX_ROWS,
-    ) -> int | None:
-        """Pass the rows of a list to *take* as they arrive; return the total with which a page begins.
+    def rows_to(self, take: Callable[[Any], object], most: int = MAX_ROWS) -> Callable[[requests.Response], str]:
+        """A reader for `request` that passes the rows of a list to *take* as they arrive.
 
-        Ends early if *take* returns False, or after *most* rows, if that is less than `MAX_ROWS`.
+        It ends early if *take* returns False, or after *most* rows, if that is less than `MAX_ROWS`. Its text is the
+        total with which a page begins, or null.
 
-        Raises: as `request`; OutcomeUnknown for more than `MAX_ROWS` rows; UnreadableRow if *take* does.
+        The reader raises: OutcomeUnknown for more than `MAX_ROWS` rows; UnreadableRow if *take* does.
         """
-        total: int | None = None
 
         def read(response: requests.Response) -> str:
-            nonlocal total
             if not is_success(response):
                 return read_body(response)
             stream = RowStream(response, self._redact)
@@ -152,11 +150,9 @@ class RestClient:
                     break
                 if number >= MAX_ROWS:
                     raise OutcomeUnknown(f"more than {MAX_ROWS} rows")
-            total = stream.count
-            return "null"
+            return "null" if stream.count is None else str(stream.count)
 
-        self.request("GET", path, lambda _: None, query=query, slack_s=slack_s, read=read)
-        return total
+        return read
 
     def request(  # noqa: PLR0913 (keyword arguments with defaults)
         self,
