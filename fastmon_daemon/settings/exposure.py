@@ -9,8 +9,9 @@ from fastmon_daemon.settings.schema import Settings
 
 def exposures(settings: Settings) -> Iterator[tuple[str, str]]:
     """Yield what others on the network can read, and what to do about it."""
-    host = urlsplit(settings.monitor_url).hostname or ""
-    if settings.monitor_token and settings.monitor_url.startswith("http:") and not is_loopback(host):
+    monitor = urlsplit(settings.monitor_url)
+    host = monitor.hostname or ""
+    if settings.monitor_token and monitor.scheme == "http" and not is_loopback(host):
         yield f"SWF_API_TOKEN is sent in clear to {host}", "write https:// in SWF_MONITOR_URL"
     uses_broker = settings.mode == "message" or settings.notify == "stomp"
     in_clear = settings.broker_password and not settings.broker_use_ssl

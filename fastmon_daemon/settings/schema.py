@@ -245,8 +245,9 @@ class Settings:
     sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     """Field name -> source of its value: environment, .env, ~/.env, default, or the setting that implied it."""
     unknown: tuple[str, ...] = field(default=(), compare=False)
-    exposed: tuple[str, ...] = field(default=(), compare=False)
     """FASTMON_ variables that match no setting, sorted: probably misspelled."""
+    exposed: tuple[str, ...] = field(default=(), compare=False)
+    """Warnings of files that contain a secret and that other users can read."""
 
     @classmethod
     def load(cls, environ: Mapping[str, str], *, working_folder: Path | None, home: Path | None) -> Self:

@@ -548,6 +548,10 @@ def test_settings_table_has_a_row_per_setting(generate: ModuleType) -> None:
             {"SWF_MONITOR_URL": "http://monitor.example", "SWF_API_TOKEN": "t"},
             "SWF_API_TOKEN is sent in clear to monitor",
         ),
+        (
+            {"SWF_MONITOR_URL": "HTTP://monitor.example", "SWF_API_TOKEN": "t"},
+            "SWF_API_TOKEN is sent in clear to monitor",
+        ),
         ({"SWF_MONITOR_URL": "https://monitor.example", "SWF_API_TOKEN": "t"}, ""),
         ({"SWF_MONITOR_URL": "http://monitor.example"}, ""),
         ({"SWF_MONITOR_URL": "http://[::1]:8002", "SWF_API_TOKEN": "t"}, ""),
