@@ -26,6 +26,7 @@ _NUMBER = re.compile(rb"\s*([0-9]{1,15})\s*")
 _LENGTH = re.compile(rb"\ncontent-length:([0-9]{1,15})\n")
 _HEART_BEAT = re.compile(rb"\s*[0-9]{1,7}\s*,\s*[0-9]{1,7}\s*")
 _EOL = b"\r\n"
+_BETWEEN_FRAMES = re.compile(rb"[\r\n]*")
 _NO_FRAME = "sent something that is no STOMP frame"
 
 
@@ -59,15 +60,16 @@ class FrameFilter:
         return passed
 
     def _between(self, data: bytes, position: int) -> int:
-        begin = len(data) - len(data[position:].lstrip(_EOL))
-        if begin == len(data):
+        if between := _BETWEEN_FRAMES.match(data, position):  # no copy: one read may have hundreds of frames
+            position = between.end()
+        if position == len(data):
             self._out += b"\n"
-            return begin
+            return position
         self._is_command, self._is_skipping = True, False
         self._seen: set[bytes] = set()
         self._unsearched, self._size = 0, 0
         self._state = self._head
-        return begin
+        return position
 
     def _head(self, data: bytes, position: int) -> int:
         end = data.find(b"\n", position)
