@@ -166,7 +166,7 @@ class MetricsCollector:
         for name, counter, help_ in (
             ("fastmon_stages_unreportable_total", UNREPORTABLE, "STFs for which no workflow stage can be reported."),
             ("fastmon_unknown_runs_total", "runs_unknown", "Runs of the monitor of which no message arrived."),
-            ("fastmon_rejected_messages_dropped_total", "rejected_dropped", "Rejected messages deleted: too many."),
+            ("fastmon_rejected_messages_dropped_total", "rejected_dropped", "Rejected messages not kept: too many."),
         ):
             yield self._counters.counter(name, help_, "", {"": stored.get(counter, 0)})
 
