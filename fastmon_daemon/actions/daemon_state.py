@@ -16,6 +16,8 @@ STATE = "state"
 """The request that asks for the state; it needs no operator and changes nothing."""
 ASK_TIMEOUT_S = 3.0
 """Seconds to wait for the answer: the daemon answers without its engine."""
+_OTHER_ANSWER = (KeyError, TypeError, ValueError, AttributeError)
+"""What reading the answer of another version of the daemon raises."""
 _NOT_REACHABLE = (FileNotFoundError, ConnectionRefusedError, PermissionError)
 
 
@@ -47,18 +49,15 @@ def state_answer(settings: Settings, process: ProcessState, calls: Mapping[str, 
 
 
 def ask_daemon(database: Path) -> DaemonState | None:
-    """Ask the daemon that has *database*; None if this user may not, or if it has only begun to start."""
+    """Ask the daemon that has *database*; None if it cannot be asked or understood.
+
+    So it is for another user, for a daemon that has only begun to start, and for one of another version.
+    """
     try:
         answer = send_request(database, {"action": STATE}, timeout_s=ASK_TIMEOUT_S)
         calls = {str(link): (int(now), int(most)) for link, (now, most) in answer["calls"].items()}
         return DaemonState(settings=answer["settings"], process=ProcessState(**answer["process"]), calls=calls)
-    except (
-        PermanentError,
-        KeyError,
-        TypeError,
-        ValueError,
-        AttributeError,
-    ):  # another user, or another version of the daemon
+    except (PermanentError, *_OTHER_ANSWER):
         return None
     except TransientError as exc:
         if isinstance(exc.__cause__, _NOT_REACHABLE):
