@@ -1,4 +1,4 @@
-"""Limits of rates: of actions, and of similar log lines."""
+"""Limits of rates: of actions, and of similar events."""
 
 from __future__ import annotations
 
@@ -38,36 +38,34 @@ class TokenBucket:
         return True
 
 
-class RepetitionLimiter:
-    """Which of many similar events count: the first *most* of each kind in *interval_s*; the others are summed up.
+class RepetitionCounter:
+    """Counts similar events by their kind, in intervals of *interval_s* that begin with a kind's first event.
 
-    Thread-safe. There must be few kinds.
+    The caller decides which number is too high: for a log line, for storing. Thread-safe. There must be few kinds.
     """
 
-    def __init__(self, interval_s: float, monotonic: Callable[[], float], most: int = 1) -> None:
+    def __init__(self, interval_s: float, monotonic: Callable[[], float]) -> None:
         self._interval_s = interval_s
-        self._most = most
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._counts: dict[str, int] = {}
         self._until: dict[str, float] = {}
-        """Kind -> end of its interval, which begins with its first event."""
+        """Kind -> end of its interval."""
 
-    def allows(self, kind: str) -> bool:
-        """Whether this event of *kind* counts."""
+    def count(self, kind: str) -> int:
+        """Count an event of *kind*; return its number in the interval, from 1."""
         with self._lock:
             self._until.setdefault(kind, self._monotonic() + self._interval_s)
-            count = self._counts[kind] = self._counts.get(kind, 0) + 1
-            return count <= self._most
+            number = self._counts[kind] = self._counts.get(kind, 0) + 1
+            return number
 
-    def summaries(self) -> list[tuple[str, int]]:
-        """Each kind whose interval has ended, with how many of its events did not count, if any. Call this often."""
+    def take_ended(self) -> list[tuple[str, int]]:
+        """Each kind whose interval has ended, with its number of events; they count anew. Call this often."""
         if not self._until:
             return []
         now = self._monotonic()
         with self._lock:
             ended = [kind for kind, until in self._until.items() if until <= now]
-            counts = [(kind, self._counts.pop(kind) - self._most) for kind in ended]
             for kind in ended:
                 del self._until[kind]
-        return [(kind, count) for kind, count in counts if count > 0]
+            return [(kind, self._counts.pop(kind)) for kind in ended]

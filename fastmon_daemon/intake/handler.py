@@ -18,7 +18,7 @@ from loguru import logger
 from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.base.errors import MalformedMessage
 from fastmon_daemon.base.metrics import MESSAGES
-from fastmon_daemon.base.rate_limit import RepetitionLimiter
+from fastmon_daemon.base.rate_limit import RepetitionCounter
 from fastmon_daemon.intake.foreign_namespaces import ForeignNamespaces
 from fastmon_daemon.messages import STF_SEEN, IgnoredMessage, RunEvent, StfReady, parse
 from fastmon_daemon.outbox import NewStf, Origin, Outbox, ReceiveOutcome, attach
@@ -69,11 +69,10 @@ class MessageHandler:
         self._clock = clock or Clock()
         self._wake = wake
         self.runs = runs or TrackedRuns()
-        self._ignored: Counter[str] = Counter()
-        """Ignored messages whose counts are not stored yet."""
-        self._ignored_lock = threading.Lock()
-        self._repetitions = RepetitionLimiter(LOG_INTERVAL_S, self._clock.monotonic)
-        self._to_store = RepetitionLimiter(LOG_INTERVAL_S, self._clock.monotonic, most=STORED_PER_INTERVAL)
+        self._counts: Counter[str] = Counter()
+        """Counts of messages that are not stored, until the next transaction stores them."""
+        self._counts_lock = threading.Lock()
+        self._rejections = RepetitionCounter(LOG_INTERVAL_S, self._clock.monotonic)
         self._foreign_namespaces = ForeignNamespaces(namespace, self._clock.monotonic)
 
     def prepare(self, body: str | bytes) -> Callable[[], None] | None:
@@ -81,16 +80,16 @@ class MessageHandler:
 
         Acknowledge a message at None, or when that function has returned; not if it raised `StorageUnavailable`.
         """
-        for reason, count in self._repetitions.summaries():
-            logger.error("messages rejected: {} more in {:.0f} s: {}", count, LOG_INTERVAL_S, reason)
-        self._to_store.summaries()
+        for kind, count in self._rejections.take_ended():
+            if count > 1 and kind != _kind_of(CONFLICT):  # conflicts are logged one by one, with their STFs
+                logger.error("messages rejected: {} more in {:.0f} s: {}", count - 1, LOG_INTERVAL_S, kind)
         try:
             message = parse(body, namespace=self.namespace, agent_name=self._agent_name)
         except MalformedMessage as exc:
             return self._rejection(body, str(exc))
         if isinstance(message, IgnoredMessage):
-            with self._ignored_lock:
-                self._ignored[f"ignored_{message.reason}"] += 1
+            with self._counts_lock:
+                self._counts[f"ignored_{message.reason}"] += 1
                 MESSAGES.labels(f"ignored_{message.reason}").inc()
                 if message.reason == "namespace":
                     self._foreign_namespaces.heard(message.namespace)
@@ -105,13 +104,13 @@ class MessageHandler:
 
     def _rejection(self, body: str | bytes, reason: str) -> Callable[[], None] | None:
         """The function that stores the message; None if too many came for this reason."""
-        kind = reason.partition(":")[0]
+        number = self._rejections.count(_kind_of(reason))
         MESSAGES.labels("malformed").inc()
-        if self._repetitions.allows(kind):
+        if number == 1:
             logger.bind(error=reason).error("message rejected: {}", reason)
-        if not self._to_store.allows(kind):
-            with self._ignored_lock:
-                self._ignored["rejected_dropped"] += 1
+        if number > STORED_PER_INTERVAL:
+            with self._counts_lock:
+                self._counts["rejected_dropped"] += 1
             return None
         return partial(self._reject, body, reason)
 
@@ -123,10 +122,11 @@ class MessageHandler:
         run = self.runs.get(self.namespace, message.run)  # fetched before storing: a purge in between replaces it
         with self._writing() as outbox:
             outcome = self.store(outbox, message)
-            if outcome is ReceiveOutcome.CONFLICT and self._to_store.allows("conflict"):
-                outbox.reject(body, CONFLICT, self._clock.now(), MAX_REJECTED)
-            elif outcome is ReceiveOutcome.CONFLICT:
-                outbox.count("rejected_dropped")
+            if outcome is ReceiveOutcome.CONFLICT:
+                if self._rejections.count(_kind_of(CONFLICT)) <= STORED_PER_INTERVAL:
+                    outbox.reject(body, CONFLICT, self._clock.now(), MAX_REJECTED)
+                else:
+                    outbox.count("rejected_dropped")
         MESSAGES.labels(_OUTCOMES[outcome] if outcome else "run" if isinstance(message, RunEvent) else "nameless").inc()
         run.is_stored = True
         run.is_claimed |= message.has_namespace
@@ -156,19 +156,19 @@ class MessageHandler:
 
     @contextmanager
     def _writing(self) -> Iterator[Outbox]:
-        """Run the block in one transaction on its own connection; counts of ignored messages are stored with it."""
+        """Run the block in one transaction on its own connection; counts of messages that are not stored go with it."""
         self._refuse_if_short()
         with closing(attach(self._database, count_committed)) as outbox:
-            with self._ignored_lock:
-                ignored, self._ignored = self._ignored, Counter()
+            with self._counts_lock:
+                counts, self._counts = self._counts, Counter()
             try:
                 with outbox.transaction():
-                    for name, count in ignored.items():
+                    for name, count in counts.items():
                         outbox.count(name, count)
                     yield outbox
             except BaseException:
-                with self._ignored_lock:
-                    self._ignored += ignored
+                with self._counts_lock:
+                    self._counts += counts
                 raise
 
     def store(
@@ -204,3 +204,7 @@ class MessageHandler:
                 "{}: rejected: duplicate with different content", message.filename
             )
         return outcome
+
+
+def _kind_of(reason: str) -> str:
+    return reason.partition(":")[0]

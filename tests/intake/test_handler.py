@@ -254,6 +254,26 @@ def test_a_flood_of_one_kind_is_one_log_line_an_interval_and_pushes_no_other_rej
     assert outbox.counters()["rejected_dropped"] == 480
 
 
+def test_a_flood_of_conflicts_pushes_no_other_rejected_message_out_and_each_is_logged_with_its_stf(
+    outbox: Outbox, time: HandClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handler_module, "STORED_PER_INTERVAL", 20)
+    handler = MessageHandler(
+        outbox.path, "torre1", "a", (load_statechart("stf"), load_statechart("run")), clock=time.clock()
+    )
+    handle(handler, b"not JSON")
+    handle(handler, ready(size_bytes=1))
+    with logged("ERROR") as lines:
+        for number in range(30):
+            handle(handler, ready(size_bytes=2 + number))
+        time.pass_(seconds=handler_module.LOG_INTERVAL_S + 1)
+        handle(handler, ready(size_bytes=99))
+    assert len(lines) == 31
+    assert all("rejected: duplicate with different content" in line for line in lines)
+    assert outbox.rejected_count() == 1 + 20 + 1
+    assert outbox.counters()["rejected_dropped"] == 10
+
+
 def test_the_runs_that_somebody_invents_are_not_remembered_for_ever() -> None:
     runs = TrackedRuns()
     busy = runs.get("ns", "first")
