@@ -83,7 +83,7 @@ def trust_problem(path: Path, status: os.stat_result) -> str | None:
     for owner in (path.lstat().st_uid, status.st_uid):  # of a symbolic link, too
         if owner not in (0, os.geteuid()):
             return f"belongs to user {_name_of(owner)}, not to you: remove it, or run as that user"
-    if status.st_mode & stat.S_IWOTH or (status.st_mode & stat.S_IWGRP and not _is_private_group(status.st_gid)):
+    if status.st_mode & stat.S_IWOTH or (status.st_mode & stat.S_IWGRP and not is_private_group(status.st_gid)):
         return f"other users can write it: check its content, then chmod go-w {path}"
     return None
 
@@ -95,13 +95,13 @@ def _name_of(user: int) -> str:
         return str(user)
 
 
-def _is_private_group(group: int) -> bool:
-    """Return whether we are the only member of *group*: many systems give each user one, and a umask of 002."""
+def is_private_group(gid: int) -> bool:
+    """Return whether it is the group of our user alone: many systems make one for each user, with a umask of 002."""
     try:
-        found, user = grp.getgrgid(group), pwd.getpwuid(os.geteuid())
+        group, user = grp.getgrgid(gid), pwd.getpwuid(os.geteuid())
     except KeyError:
         return False
-    return found.gr_name == user.pw_name and set(found.gr_mem) <= {user.pw_name}
+    return (group.gr_name, gid) == (user.pw_name, user.pw_gid) and set(group.gr_mem) <= {user.pw_name}
 
 
 def read_error(error: OSError | ValueError) -> str:

@@ -28,8 +28,8 @@ LEVELS = (
 )
 
 MODULES_IN_ORDER = {
-    "base": "links errors metrics text suggest clock failpoints sd_notify rate_limit backoff network log_throttle logs "
-    "output",
+    "base": "links errors metrics text users suggest clock failpoints sd_notify rate_limit backoff network "
+    "log_throttle logs output",
     "settings": "fields files environment database_path loader schema exposure",
     "statechart": "machine diagram",
     "messages": "fields inbound outbound",

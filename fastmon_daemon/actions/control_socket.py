@@ -24,7 +24,7 @@ from fastmon_daemon.base.errors import (
     StorageUnavailable,
     TransientError,
 )
-from fastmon_daemon.base.text import user_name
+from fastmon_daemon.base.users import user_name
 
 REQUEST_TIMEOUT_S = 10.0
 """Seconds that client and daemon wait for each other."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pwd
-
 
 def count_of(count: int, noun: str) -> str:
     """Return *count* with *noun* in the singular or plural: `1 STF`, `2 STFs`."""
@@ -14,11 +12,3 @@ def escape_controls(value: object) -> str:
     """Return *value* as one line, with control and invisible characters escaped; None is "-"."""
     text = "-" if value is None else str(value)
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
-
-
-def user_name(uid: int) -> str:
-    """Return the name of a user, or the number of one without a name."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"user id {uid}"

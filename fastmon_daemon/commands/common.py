@@ -17,7 +17,8 @@ import click
 
 from fastmon_daemon.base import logs
 from fastmon_daemon.base.errors import ConfigError
-from fastmon_daemon.base.text import escape_controls, user_name
+from fastmon_daemon.base.text import escape_controls
+from fastmon_daemon.base.users import user_name
 from fastmon_daemon.settings import (
     LoadResult,
     Settings,

@@ -5,15 +5,14 @@ Nothing is written, and no table is read.
 
 from __future__ import annotations
 
-import grp
 import os
-import pwd
 import sqlite3
 import stat
 import threading
 from pathlib import Path
 
 from fastmon_daemon.base.errors import ConfigError, StorageError
+from fastmon_daemon.base.users import is_private_group
 from fastmon_daemon.outbox.sqlite_errors import RESTORE_HINT, as_owner
 
 _NETWORK_FILE_SYSTEMS = frozenset(
@@ -43,22 +42,13 @@ def check_folder(folder: Path) -> None:
     stats = folder.stat()
     if stats.st_uid not in {0, os.geteuid()}:
         raise StorageError(f"{folder}: folder of another user: {as_owner(folder)}")
-    writers = stat.S_IWOTH if _is_private_group(stats.st_gid) else stat.S_IWOTH | stat.S_IWGRP
+    writers = stat.S_IWOTH if is_private_group(stats.st_gid) else stat.S_IWOTH | stat.S_IWGRP
     if stats.st_mode & writers:
         mode = stat.filemode(stats.st_mode)
         raise StorageError(
             f"{folder}: other users may write there ({mode}): type chmod go-w {folder}, or set FASTMON_DB to a path in "
             "a folder of your own"
         )
-
-
-def _is_private_group(gid: int) -> bool:
-    """Whether it is the group of our user alone, as many systems make one for each user."""
-    try:
-        group, user = grp.getgrgid(gid), pwd.getpwuid(os.geteuid())
-    except KeyError:
-        return False
-    return (group.gr_name, gid) == (user.pw_name, user.pw_gid) and set(group.gr_mem) <= {user.pw_name}
 
 
 def check_mounted_for_writing(path: Path) -> None:

@@ -1,7 +1,6 @@
 """Files that settings come from: only regular files are opened, and a `.env` file is read as a whole or refused."""
 
 import errno
-import grp
 import io
 import os
 import pwd
@@ -12,6 +11,7 @@ from pathlib import Path
 from dotenv.parser import Binding, parse_stream
 
 from fastmon_daemon.base.errors import ConfigError
+from fastmon_daemon.base.users import is_private_group
 
 MAX_BYTES = 1024 * 1024
 """Longest file of settings or of a secret."""
@@ -68,7 +68,7 @@ def trust_problem(path: Path, status: os.stat_result) -> str | None:
     for owner in (path.lstat().st_uid, status.st_uid):  # of a symbolic link, too
         if owner not in (0, os.geteuid()):
             return f"belongs to user {_name_of(owner)}, not to you: remove it, or run as that user"
-    if status.st_mode & stat.S_IWOTH or (status.st_mode & stat.S_IWGRP and not _is_private_group(status.st_gid)):
+    if status.st_mode & stat.S_IWOTH or (status.st_mode & stat.S_IWGRP and not is_private_group(status.st_gid)):
         return f"other users can write it: check its content, then chmod go-w {path}"
     return None
 
@@ -78,15 +78,6 @@ def _name_of(user: int) -> str:
         return pwd.getpwuid(user).pw_name
     except KeyError:
         return str(user)
-
-
-def _is_private_group(group: int) -> bool:
-    """Return whether we are the only member of *group*: many systems give each user one, and a umask of 002."""
-    try:
-        found, user = grp.getgrgid(group), pwd.getpwuid(os.geteuid())
-    except KeyError:
-        return False
-    return found.gr_name == user.pw_name and set(found.gr_mem) <= {user.pw_name}
 
 
 def read_error(error: OSError | ValueError) -> str:
