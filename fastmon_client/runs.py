@@ -263,8 +263,10 @@ class Run:
 
     def finish_comparison(self, failure: str | None, at: datetime) -> None:
         """Record the end of a comparison; *failure* is its error."""
-        began, self.comparing_since = self.comparing_since or at, None
         self._failure = failure or ""
+        if not failure and not self.stfs.has_listing:
+            return  # it began before the run was dropped and came back, whose own comparison is still to come
+        began, self.comparing_since = self.comparing_since or at, None
         if failure:
             self.compare_at = at + timedelta(seconds=self._intervals.retry_s)
             return
