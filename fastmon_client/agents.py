@@ -20,6 +20,7 @@ NAMED_BESIDE_A_LIVE_ONE = timedelta(minutes=10)
 """A silent daemon is named for this time if another one of its namespace lives."""
 MAX_AGENTS = 1000
 MAX_SHOWN = 20
+"""Daemons that matter at a time, those of the monitor's table first: whoever may publish can invent others."""
 
 DAEMON = "fastmon"
 DATA_AGENTS = ("data",)
@@ -110,8 +111,15 @@ class Agents:
     def daemons(self, namespaces: frozenset[str] | None) -> list[Agent]:
         """The daemons of *namespaces* that matter now: the live ones, and of each namespace without one the last.
 
-        None: of all namespaces with a live daemon, else the last of all.
+        None: of all namespaces with a live daemon, else the last of all. At most `MAX_SHOWN`.
         """
+        found = self._daemons(namespaces)
+        if len(found) <= MAX_SHOWN:
+            return found
+        numbers = {name: number for number, name in enumerate(self._agents)}  # those of the table come first
+        return sorted(found, key=lambda agent: numbers[agent.name])[:MAX_SHOWN]
+
+    def _daemons(self, namespaces: frozenset[str] | None) -> list[Agent]:
         ours = [agent for agent in self._agents.values() if agent.kind == DAEMON]
         if namespaces is not None:
             return [each for name in sorted(namespaces) for each in self._of_namespace(ours, name)]
@@ -128,7 +136,7 @@ class Agents:
         newest = max(agent.sign_at for agent in live)
         lost = [
             agent for agent in found
-            if agent not in live and agent.was_alive and not agent.has_exited
+            if not self.is_alive(agent) and agent.was_alive and not agent.has_exited
             and newest - agent.sign_at < NAMED_BESIDE_A_LIVE_ONE
         ]  # fmt: skip
         return [*live, *lost]

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from fastmon_client import app_state, monitor_tables, stfs
+from fastmon_client.agents import MAX_AGENTS, MAX_SHOWN
 from fastmon_client.alarms import MAX_ACTIVE, Alarms
 from fastmon_client.app_state import AppState
 from fastmon_client.log_throttle import LogThrottle
@@ -147,6 +148,19 @@ def test_alarms_of_invented_agents_are_bounded() -> None:
         alarms.set("daemon_degraded", f"agent {number}", "degraded", AT, None)
     active = [row["kind"] for row in alarms.rows(AT) if row["until"] is None]
     assert (len(active), active.count("stream_dead")) == (MAX_ACTIVE + 1, 1)
+
+
+@pytest.mark.parametrize("namespace", ["ns", "{}"])
+def test_invented_daemons_neither_fill_the_snapshot_nor_hide_the_real_one(state: AppState, namespace: str) -> None:
+    row = {"instance_name": "z", "agent_type": "FASTMON", "namespace": "z", "last_heartbeat": AT.isoformat()}
+    state.record_agents([row, {**row, "instance_name": "y", "namespace": "ns"}], AT, AT)
+    for number in range(MAX_AGENTS):
+        name = namespace.format(number)
+        state.receive({"msg_type": "fastmon_status", "processed_by": f"a {number}", "namespace": name}, AT)
+    tile = state.snapshot(AT)["tiles"]["daemon"]
+    assert len(tile["agents"]) == MAX_SHOWN
+    assert {"y", "z"} <= {agent["name"] for agent in tile["agents"]}
+    assert len(json.dumps(tile)) < MAX_SHOWN * 1000
 
 
 @pytest.mark.parametrize("value", ["x" * 10_000, ["x" * 10_000], {"x" * 10_000: 1}])
