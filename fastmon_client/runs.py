@@ -75,7 +75,7 @@ class Run:
         self.was_shown = was_shown or is_past
         """Whether its TF files are not shown when they are found in the tables."""
         self.is_past = is_past
-        """Whether it was over before this client started."""
+        """Whether it was over before this client started, as far as the table of runs tells."""
         self.state: RunState = "unknown"
         self.stfs = Stfs()
         self.rates = RateSeries()
