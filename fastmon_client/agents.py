@@ -12,7 +12,7 @@ from typing import Any
 
 from fastmon_client.intervals import Intervals
 from fastmon_client.snapshot import AgentRow, TileState
-from fastmon_client.tffile import parse_timestamp
+from fastmon_client.tffile import MAX_TEXT, parse_timestamp
 
 OUTDATED_AFTER = timedelta(seconds=60)
 """An older answer of the monitor says nothing about now."""
@@ -20,13 +20,15 @@ NAMED_BESIDE_A_LIVE_ONE = timedelta(minutes=10)
 """A silent daemon is named for this time if another one of its namespace lives."""
 MAX_AGENTS = 1000
 MAX_SHOWN = 20
+"""Daemons that matter at a time, those of the monitor's table first: whoever may publish can invent others."""
 
 DAEMON = "fastmon"
 DATA_AGENTS = ("data",)
 DAQ_AGENTS = ("daqsim", "daq", "daq_simulator")
 _EXITED = "EXITED"
-_STOPPED = ("stopped", "stopping")
-_STATUS_AFTER = {"degraded": "WARNING", "started": "OK", "recovered": "OK", "ok": "OK", "running": "OK"}
+HEALTHY = ("started", "ok", "running", "recovered")
+STOPPED = ("stopped", "stopping")
+"""States in a `fastmon_status`; a daemon in any other one is degraded."""
 _STATES: dict[str, TileState] = {"OK": "good", "WARNING": "warning", "ERROR": "bad"}
 
 
@@ -103,15 +105,22 @@ class Agents:
             namespace = message.get("namespace")
             agent = Agent(name, DAEMON, namespace if isinstance(namespace, str) else None, None, "OK", at, "", None, at)
             self._agents[name] = agent
-        agent.status = _EXITED if status in _STOPPED else _STATUS_AFTER.get(status, "WARNING")
-        agent.line = str(message.get("message") or status)[:300]
+        agent.status = _EXITED if status in STOPPED else "OK" if status in HEALTHY else "WARNING"
+        agent.line = str(message.get("message") or status)[:MAX_TEXT]
         agent.sign_at, agent.was_alive = at, True
 
     def daemons(self, namespaces: frozenset[str] | None) -> list[Agent]:
         """The daemons of *namespaces* that matter now: the live ones, and of each namespace without one the last.
 
-        None: of all namespaces with a live daemon, else the last of all.
+        None: of all namespaces with a live daemon, else the last of all. At most `MAX_SHOWN`.
         """
+        found = self._daemons(namespaces)
+        if len(found) <= MAX_SHOWN:
+            return found
+        numbers = {name: number for number, name in enumerate(self._agents)}  # those of the table come first
+        return sorted(found, key=lambda agent: numbers[agent.name])[:MAX_SHOWN]
+
+    def _daemons(self, namespaces: frozenset[str] | None) -> list[Agent]:
         ours = [agent for agent in self._agents.values() if agent.kind == DAEMON]
         if namespaces is not None:
             return [each for name in sorted(namespaces) for each in self._of_namespace(ours, name)]
@@ -128,7 +137,7 @@ class Agents:
         newest = max(agent.sign_at for agent in live)
         lost = [
             agent for agent in found
-            if agent not in live and agent.was_alive and not agent.has_exited
+            if not self.is_alive(agent) and agent.was_alive and not agent.has_exited
             and newest - agent.sign_at < NAMED_BESIDE_A_LIVE_ONE
         ]  # fmt: skip
         return [*live, *lost]
@@ -181,7 +190,7 @@ class Agents:
             host=_text(row.get("hostname")),
             status=_EXITED if exited else str(row.get("status"))[:20],
             heartbeat_at=heartbeat_at,
-            line=str(row.get("description") or "").partition(". Fast monitoring agent")[0][:300],
+            line=str(row.get("description") or "").partition(". Fast monitoring agent")[0][:MAX_TEXT],
             backlog=backlog if type(backlog) is int and backlog >= 0 else None,
             sign_at=sign_at,
         )
@@ -194,4 +203,4 @@ class Agents:
 
 
 def _text(value: object) -> str | None:
-    return value[:300] if isinstance(value, str) and value else None
+    return value[:MAX_TEXT] if isinstance(value, str) and value else None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from fastmon_client.agents import HEALTHY, STOPPED
 from fastmon_client.formatting import count_of
 from fastmon_client.runs import Run
 from fastmon_client.snapshot import AgentRow, AlarmKind, AlarmRow
@@ -16,8 +17,6 @@ SHOWN_AFTER_END = timedelta(minutes=10)
 MAX_ENDED = 100
 MAX_ACTIVE = 200
 """Active alarms of one kind: whoever may publish can invent any number of agents."""
-HEALTHY = ("started", "ok", "running", "recovered")
-STOPPED = ("stopped", "stopping")
 
 
 @dataclass(slots=True)

@@ -161,9 +161,15 @@ class AppState:
     def record_tf_files(
         self, name: str, stf: str, rows: Sequence[Mapping[str, Any]], at: datetime
     ) -> list[dict[str, Any]]:
-        """Record the monitor's TF files of one STF; returns the new ones to show, as announcements."""
-        found = [as_announced(name, row) for row in rows]
-        shown = [message for message in found if self._ingest(message, at, backfilled=True)]
+        """Record the monitor's TF files of one STF; returns the new ones to show, as announcements.
+
+        They bring no run back that was dropped after the query.
+        """
+        found = (as_announced(name, row) for row in rows)
+        shown = [
+            message for message in found
+            if name in self.runs and self._ingest(message, at, backfilled=True)
+        ]  # fmt: skip
         if name in self.runs:
             self.runs[name].record_answer(stf, at)
         return shown

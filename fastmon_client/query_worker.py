@@ -14,8 +14,7 @@ from fastmon_client.monitor_session import AccessDenied
 from fastmon_client.monitor_tables import MonitorUnavailable, Tables
 
 MAX_WAITING = 20
-
-
+"""Queries that wait before no new comparison starts."""
 BURST = 100
 """Queries of TF files at once, after a pause: who comes late sees the newest run within seconds."""
 

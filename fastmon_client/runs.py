@@ -75,7 +75,7 @@ class Run:
         self.was_shown = was_shown or is_past
         """Whether its TF files are not shown when they are found in the tables."""
         self.is_past = is_past
-        """Whether it was over before this client started."""
+        """Whether it was over before this client started, as far as the table of runs tells."""
         self.state: RunState = "unknown"
         self.stfs = Stfs()
         self.rates = RateSeries()
@@ -149,27 +149,41 @@ class Run:
         return self.began_at or self.first_at, self._number
 
     def record_state(self, kind: str, at: datetime, own_time: datetime | None = None) -> None:
-        """Record a run event, made at *own_time*; nothing reopens an ended run."""
+        """Record a run event that was received, made at *own_time*; nothing reopens an ended run."""
         if self.is_over:
             return
+        self._follow(at)
+        if kind == "end_run":
+            self._end(at, own_time)
+            return
         self.state, self.active_at = STATE_AFTER[kind], at
-        own_time = min(at, own_time or at)
         if kind in ("run_imminent", "start_run"):
-            self.began_at = self.began_at or own_time
+            self.began_at = self.began_at or min(at, own_time or at)
+
+    def _end(self, at: datetime, own_time: datetime | None = None) -> None:
+        """Record its end, at *own_time*, once."""
         if self.is_over:
-            self.ended_at, self.end_known_at = own_time, at
-            self.mark_unverified(NOT_COMPARED_SINCE_END, at, compare=True)
+            return
+        self.state, self.active_at = "ended", at
+        self.ended_at, self.end_known_at = min(at, own_time or at), at
+        self.mark_unverified(NOT_COMPARED_SINCE_END, at, compare=True)
+
+    def _follow(self, at: datetime) -> None:
+        """Record a sign that it was not over before this client started, though its row looked so."""
+        if self.is_past:
+            self.is_past, self._reads = False, 0
+            self._schedule_comparison(at)
 
     def record_row(self, row: Mapping[str, Any], at: datetime) -> None:
         """Record the run's row in the monitor's table: the times of its begin and end."""
         self.began_at = parse_timestamp(row.get("start_time")) or self.began_at
         if row.get("end_time") is not None:
-            self.record_state("end_run", at, parse_timestamp(row["end_time"]))
+            self._end(at, parse_timestamp(row["end_time"]))
 
     def record_summary(self, message: Mapping[str, Any], at: datetime) -> None:
         """Record the daemon's summary: the run is over, and its numbers are compared with ours."""
         self.summary = DaemonSummary.of(message)
-        self.record_state("end_run", at)
+        self._end(at)
         self.stfs.unclear_are_skipped = False
         self._schedule_comparison(at)
 
@@ -186,7 +200,8 @@ class Run:
             self.began_at = min(since for _, since in listed)
         is_active = self.stf_registered_at is not None and at - self.stf_registered_at < IDLE_AFTER
         if self.state == "unknown" and is_active:
-            self.state, self.is_past = "running", False
+            self.state = "running"
+            self._follow(at)
         heard = (live_since + HEARD_MARGIN, self.heard_at) if live_since and self.heard_at else None
         min_age = timedelta(seconds=self._intervals.min_age_s)
         names = self.stfs.record_listing(listed, at, min_age, self._grace, heard)
@@ -225,6 +240,7 @@ class Run:
                 self._schedule_comparison(at)
         elif self.state in ("unknown", "imminent") and not tf.late and not backfilled:
             self.state = "running"  # its start_run was missed
+            self._follow(at)
         return True
 
     def mark_unverified(self, reason: str, at: datetime, *, compare: bool, is_refusal: bool = False) -> None:
@@ -247,8 +263,10 @@ class Run:
 
     def finish_comparison(self, failure: str | None, at: datetime) -> None:
         """Record the end of a comparison; *failure* is its error."""
-        began, self.comparing_since = self.comparing_since or at, None
         self._failure = failure or ""
+        if not failure and not self.stfs.has_listing:
+            return  # it began before the run was dropped and came back, whose own comparison is still to come
+        began, self.comparing_since = self.comparing_since or at, None
         if failure:
             self.compare_at = at + timedelta(seconds=self._intervals.retry_s)
             return

@@ -100,7 +100,8 @@ class Stfs:
         self._open_tf_files = 0
         self.grown = 0
         """About how many bytes it takes more than when this was set to 0."""
-        self._has_listing = False
+        self.has_listing = False
+        """Whether the monitor's STFs were recorded."""
         self._again: set[str] = set()
         """Settled STFs whose TF files are queried again."""
         self._again_from = 0
@@ -251,7 +252,7 @@ class Stfs:
                 self._codes[sequence] = _EMPTY
                 continue
             unread.append(self._absent.get(name) or Stf(name, sequence, since))
-        self._has_listing = True
+        self.has_listing = True
         unread.sort(key=lambda stf: stf.since, reverse=True)
         self._absent = {stf.name: stf for stf in unread[:MAX_ABSENT]}
         self.unread = len(unread) - len(self._absent)
@@ -361,7 +362,7 @@ class Stfs:
 
     def _is_whole(self) -> bool:
         """Whether each listed STF has TF files; so the selection does not matter."""
-        return self._has_listing and not self._absent and not self._gaps and not self._count_absent()
+        return self.has_listing and not self._absent and not self._gaps and not self._count_absent()
 
     def _count_absent(self) -> int:
         """Numbered STFs that are listed, and have no TF files."""
@@ -390,7 +391,7 @@ class Stfs:
 
     def missing(self, at: datetime, grace: timedelta, named: int = 100) -> Missing | None:
         """The STFs that must have TF files and have none; None if they may be skipped ones."""
-        if not self._has_listing or not (self.selection.is_known or self._is_whole()):
+        if not self.has_listing or not (self.selection.is_known or self._is_whole()):
             return None
         waiting = [
             stf.sequence or 0 for stf in self._absent.values()
@@ -433,7 +434,7 @@ class Stfs:
             stf.sequence for stf in self._absent.values()
             if stf.answered and at - stf.since >= grace and self._is_selected(stf.sequence)
         } | {number for number, since in self._gaps.items() if number >= first and at - since >= grace}  # fmt: skip
-        is_known = self._has_listing
+        is_known = self.has_listing
         cells = [(n, self._kind(n, missing if is_known else set(), incomplete)) for n in range(first, self.highest + 1)]
         return [{"sequence": n, "kind": kind} for n, kind in cells if kind]
 

@@ -34,7 +34,7 @@ from fastmon_client.snapshot import (
 )
 
 OPEN = ("imminent", "running", "paused")
-SHOWN_AFTER_END = timedelta(hours=8)
+COUNTED_AFTER_END = timedelta(hours=8)
 """Missing STFs of a run count in the tile for a shift after its end."""
 
 
@@ -290,7 +290,7 @@ class _Found:
 
     def _counted_runs(self) -> list[RunRow]:
         """Open runs, the newest one, and those with missing STFs that ended lately; newest first."""
-        since = (self._facts.at - SHOWN_AFTER_END).isoformat()
+        since = (self._facts.at - COUNTED_AFTER_END).isoformat()
         return [
             run for number, run in enumerate(self._facts.runs)
             if run["state"] in OPEN or number == 0

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from fastmon_client import app_state, monitor_tables, stfs
+from fastmon_client.agents import MAX_AGENTS, MAX_SHOWN
 from fastmon_client.alarms import MAX_ACTIVE, Alarms
 from fastmon_client.app_state import AppState
 from fastmon_client.log_throttle import LogThrottle
@@ -18,7 +19,7 @@ from fastmon_client.message_filter import MessageFilter
 from fastmon_client.monitor_session import MonitorSession
 from fastmon_client.monitor_tables import MonitorUnavailable, Tables
 from fastmon_client.row_stream import MAX_ROW_CHARS, NotRows, memory_of, rows_in, slim
-from fastmon_client.runs import MAX_NEW_RUNS, RunTable
+from fastmon_client.runs import MAX_NEW_RUNS, NOT_COMPARED, RunTable
 from fastmon_client.stream import message_of
 from fastmon_client.tffile import MAX_TEXT
 from fastmon_client.transport import MAX_HEAD_BYTES
@@ -48,6 +49,41 @@ def test_invented_runs_do_not_push_out_those_of_the_table(state: AppState) -> No
     assert len(state.runs) <= app_state.MAX_OPEN_RUNS
     assert {"7", "8"} <= state.runs.keys()
     assert state.snapshot(AT)["totals"]["tf_files"] == 3 * app_state.MAX_OPEN_RUNS + 2
+
+
+def push_out(state: AppState, run: str) -> None:
+    for number in range(2 * app_state.MAX_OPEN_RUNS):
+        state.receive(announcement(f"invented {number}", 1), AT + timedelta(seconds=1))
+    assert run not in state.runs
+
+
+def test_answers_about_a_run_that_was_dropped_do_not_bring_it_back(state: AppState) -> None:
+    state.receive(announcement(7, 1), AT)
+    names = state.record_stfs("7", [(f"swf.7.{n:06d}.stf", AT) for n in (1, 2)], AT + timedelta(minutes=1))
+    push_out(state, "7")
+    for name in names:
+        assert state.record_tf_files("7", name, [{"stf_file": name, "tf_filename": "a"}], AT) == []
+    state.finish_comparison("7", None, AT)
+    assert "7" not in state.runs
+
+
+def test_the_comparison_of_a_run_that_was_dropped_does_not_verify_the_one_that_returned(state: AppState) -> None:
+    state.receive(announcement(7, 1), AT)
+    at = AT + timedelta(minutes=1)
+    stfs = [(f"swf.7.{n:06d}.stf", AT) for n in range(1, 31)]
+    assert state.start_comparisons(at) == ["7"]
+    names = state.record_stfs("7", stfs, at)
+    push_out(state, "7")
+    state.receive(announcement(7, 31), at)
+    assert state.still_to_query("7", names) == []
+    state.finish_comparison("7", None, at)
+    assert state.runs["7"].unknown_reason == NOT_COMPARED
+    at += timedelta(seconds=2)
+    assert "7" in state.start_comparisons(at)
+    for name in state.record_stfs("7", stfs, at):
+        state.record_tf_files("7", name, [{"stf_file": name, "tf_filename": f"{name}_tf"}], at)
+    state.finish_comparison("7", None, at)
+    assert (state.runs["7"].tf_files, state.runs["7"].unknown_reason) == (31, "")
 
 
 def test_invented_sequence_numbers_do_not_fill_the_memory(state: AppState) -> None:
@@ -114,6 +150,19 @@ def test_alarms_of_invented_agents_are_bounded() -> None:
     assert (len(active), active.count("stream_dead")) == (MAX_ACTIVE + 1, 1)
 
 
+@pytest.mark.parametrize("namespace", ["ns", "{}"])
+def test_invented_daemons_neither_fill_the_snapshot_nor_hide_the_real_one(state: AppState, namespace: str) -> None:
+    row = {"instance_name": "z", "agent_type": "FASTMON", "namespace": "z", "last_heartbeat": AT.isoformat()}
+    state.record_agents([row, {**row, "instance_name": "y", "namespace": "ns"}], AT, AT)
+    for number in range(MAX_AGENTS):
+        name = namespace.format(number)
+        state.receive({"msg_type": "fastmon_status", "processed_by": f"a {number}", "namespace": name}, AT)
+    tile = state.snapshot(AT)["tiles"]["daemon"]
+    assert len(tile["agents"]) == MAX_SHOWN
+    assert {"y", "z"} <= {agent["name"] for agent in tile["agents"]}
+    assert len(json.dumps(tile)) < MAX_SHOWN * 1000
+
+
 @pytest.mark.parametrize("value", ["x" * 10_000, ["x" * 10_000], {"x" * 10_000: 1}])
 def test_texts_of_a_message_are_cut(state: AppState, value: object) -> None:
     names = ("run_id", "stf_filename", "tf_filename", "status", "namespace", "processed_by", "tf_file_id")
@@ -129,6 +178,7 @@ def test_texts_of_a_message_are_cut(state: AppState, value: object) -> None:
 def test_texts_of_a_row_are_cut(state: AppState) -> None:
     long = "x" * 10_000
     row = {"tf_filename": long, "stf_file": long, "status": [long], "metadata": {"namespace": long, "agent_name": {}}}
+    state.run("7", AT)
     [shown] = state.record_tf_files("7", long, [row], AT)
     assert max(len(str(value)) for value in shown.values()) == MAX_TEXT
 

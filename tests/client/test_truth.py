@@ -258,6 +258,76 @@ def test_a_run_of_the_table_that_gets_stfs_is_running() -> None:
     assert (driver.row["state"], driver.row["is_past"]) == ("running", False)
 
 
+def long_running_row() -> dict[str, Any]:
+    """Of a run that takes data for so long that it seems to be forgotten."""
+    return past_row(7, end_time=None, start_time=(T0 - timedelta(days=9)).isoformat())
+
+
+@pytest.mark.parametrize("sign", ["tf_file_registered", "start_run", "pause_run", "resume_run", "end_run"])
+def test_a_run_of_the_table_that_is_heard_is_followed(sign: str) -> None:
+    driver = late_driver(long_running_row(), last=1)
+    driver.wait(40)
+    driver.state.start_comparisons(driver.now)
+    driver.compare([], {})
+    assert (driver.row["is_past"], driver.state.start_comparisons(driver.now + timedelta(hours=1))) == (True, [])
+    if sign == "tf_file_registered":
+        driver.tf(1, tf_total=1)
+    else:
+        driver.send_run_event(sign)
+    driver.wait(2)
+    assert driver.state.start_comparisons(driver.now) == ["7"]
+    driver.compare([1, 2], {1: 1}, since=driver.now)
+    assert driver.row["is_past"] is False
+    driver.wait(40)
+    assert driver.state.start_comparisons(driver.now) == ["7"]
+
+
+@pytest.mark.parametrize("is_in_table_first", [True, False])
+def test_no_tf_file_of_a_run_that_takes_data_is_dropped_for_other_runs(is_in_table_first: bool) -> None:
+    driver = late_driver(*[long_running_row()] * is_in_table_first, run_ids=("7",))
+    driver.tf(1, tf_total=1)
+    driver.state.record_runs([long_running_row()], driver.now)
+    driver.wait(2)
+    driver.state.start_comparisons(driver.now)
+    driver.compare([], {})
+    for number in range(2, 4 * MAX_OPEN_RUNS):
+        driver.tf(1, run_id=f"invented {number}", stf_filename=f"{number}.stf")
+        driver.tf(number, tf_total=1)
+        driver.state.tick(driver.now)
+    assert driver.row["tf_files"] == 4 * MAX_OPEN_RUNS - 1
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_an_old_run_whose_late_tf_files_are_announced_stays_past(late: bool) -> None:
+    driver = late_driver(long_running_row(), last=1)
+    driver.tf(1, late=late)
+    assert driver.row["is_past"] is late
+
+
+def test_a_summary_ends_a_past_run_and_does_not_revive_it() -> None:
+    driver = late_driver(long_running_row(), last=1)
+    driver.receive(**summary_message())
+    assert (driver.row["state"], driver.row["is_past"]) == ("ended", True)
+
+
+def test_a_past_run_that_was_too_long_to_read_is_compared_when_it_goes_on() -> None:
+    driver = late_driver(long_running_row(), last=1)
+    driver.wait(2)
+    stfs = [(stf(n), LONG_AGO) for n in range(1, MAX_PAST_READS + 100)]
+    while driver.state.start_comparisons(driver.now):
+        for name in driver.state.record_stfs("7", stfs, driver.now):
+            driver.state.record_tf_files("7", name, [], driver.now)
+        driver.state.finish_comparison("7", None, driver.now)
+    assert "too many STFs" in driver.row["doubt"]
+    driver.tf(MAX_PAST_READS + 100)
+    driver.wait(2)
+    assert driver.state.start_comparisons(driver.now) == ["7"]
+    for _ in range(2):
+        driver.wait(40)
+        driver.compare(list(range(1, MAX_PAST_READS + 101)), {})
+    assert driver.row["verified"] == "VERIFIED"
+
+
 # Many runs
 
 
