@@ -21,8 +21,8 @@ MAX_NAME, MAX_NOTE = 60, 300
 """Characters."""
 _FIELDS = ("kind", "subject", "since", "by", "at", "note", "until", "title", "evidence")
 
-
 _Identity = tuple[str, str]
+"""Kind and subject."""
 
 
 class StateInUse(Exception):
@@ -39,7 +39,7 @@ class Acknowledgements:
         """
         self._path = folder / FILE_NAME if folder else None
         self._rows: list[dict[str, Any]] = []
-        self._seen: dict[tuple[str, str], str] = {}
+        self._seen: dict[_Identity, str] = {}
         """The alarms that were active just now, and since when: only of these the end can be told."""
         self._lock: IO[str] | None = None
         if folder and self._path:
@@ -79,10 +79,9 @@ class Acknowledgements:
 
     def of(self, incident: Mapping[str, Any]) -> dict[str, Any] | None:
         """The acknowledgement of *incident*, or None."""
-        same = [row for row in reversed(self._rows) if _identity(row) == _identity(incident)]
-        if incident["until"] is None:
-            return next((row for row in same if row["until"] is None), None)
-        return next((row for row in same if row["since"] == incident["since"]), None)
+        wanted, name = _identity(incident), "until" if incident["until"] is None else "since"
+        same = (row for row in reversed(self._rows) if row[name] == incident[name])
+        return next((row for row in same if _identity(row) == wanted), None)
 
     def observe(self, incidents: Iterable[Mapping[str, Any]], at: datetime) -> None:
         """Note which alarms are active: the acknowledgement of one that ended ends with it."""
@@ -127,11 +126,19 @@ def _identity(alarm: Mapping[str, Any]) -> _Identity:
     return str(alarm["kind"]), str(alarm["subject"])
 
 
+def _row(value: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a row of the file. Raises: KeyError, TypeError."""
+    row = {name: value[name] for name in _FIELDS}
+    if not all(isinstance(each, str) or (name == "until" and each is None) for name, each in row.items()):
+        raise TypeError("not text")
+    return row
+
+
 def _read(path: Path) -> list[dict[str, Any]]:
     """The rows of the file; a file that is not ours is put aside."""
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))["acknowledgements"]
-        return [{name: row[name] for name in _FIELDS} for row in rows][-MAX_KEPT:]
+        return [_row(row) for row in rows][-MAX_KEPT:]
     except FileNotFoundError:
         return []
     except (ValueError, TypeError, KeyError, RecursionError) as exc:

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
-from itertools import chain
 from typing import Any, Protocol
 
 from starlette.requests import Request
@@ -83,12 +82,11 @@ class Api:
 
     async def _run(self, request: Request) -> Response:
         name = request.path_params["run"]
-        rows = chain(self._broadcaster.snapshot()["runs"], self._rows(None))
-        row = next((run for run in rows if run["run"] == name), None)
+        row = _row_of(name, self._broadcaster.snapshot()["runs"]) or _row_of(name, self._rows(None))
         found: dict[str, Any] = {"row": row and {**row, "strip": spans(row["strip"])}, "tables": None, "problem": ""}
         if self._details is not None:
             try:
-                found["tables"] = await self._details.run(name, _named(row))
+                found["tables"] = await self._details.run(name, _bad_sequences(row))
             except (MonitorUnavailable, AccessDenied, LookupError) as exc:
                 found["problem"] = str(exc)
         is_known = row or (found["tables"] and (found["tables"]["stfs"] or found["tables"]["summary"]))
@@ -132,8 +130,12 @@ class Api:
         return JSONResponse(row)
 
 
-def _named(row: Mapping[str, Any] | None) -> list[int]:
-    """The numbers of the STFs of a run that are not as they should be."""
+def _row_of(name: str, rows: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    return next((row for row in rows if row["run"] == name), None)
+
+
+def _bad_sequences(row: Mapping[str, Any] | None) -> list[int]:
+    """The numbers of the missing and incomplete STFs of a run: these are shown by name."""
     strip = row["strip"] if row else []
     bad = [cell["sequence"] for cell in strip if cell["kind"] in ("missing", "incomplete")]
     return [*(row["missing"] if row else []), *bad]

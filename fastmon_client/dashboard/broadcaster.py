@@ -12,13 +12,13 @@ from typing import Any
 from fastmon_client.dashboard.acknowledgements import Acknowledgements
 from fastmon_client.dashboard.history import History
 from fastmon_client.dashboard.incidents import incidents_of
+from fastmon_client.verdict import OPEN
 
 POLL_S = 0.25
 MAX_SILENCE_S = 1.0
-"""Longest time between two events; a page that gets none for 5 s shows DEAD."""
+"""Longest time between two events; a page that gets none for 5 s shows UNKNOWN."""
 SHOWN_RUNS, SHOWN_STRIPS, SHOWN_RECENT = 30, 4, 40
 """Runs, strips (of open runs, else of the newest run) and recent TF files per page."""
-_OVER = ("ended", "complete", "unknown")
 
 
 class Broadcaster:
@@ -42,17 +42,15 @@ class Broadcaster:
         clock, before, due = asyncio.get_running_loop().time, None, 0.0
         while not self._closed:
             snapshot = self.snapshot()
-            self._acknowledgements.observe(incidents_of(snapshot["alarms"]), datetime.fromisoformat(snapshot["at"]))
-            self.incidents = self._incidents(snapshot)
+            incidents = incidents_of(snapshot["alarms"])
+            self._acknowledgements.observe(incidents, datetime.fromisoformat(snapshot["at"]))
+            self.incidents = [{**each, "acknowledged": self._acknowledgements.of(each)} for each in incidents]
             key = _change_key(snapshot, self.incidents)
             if key != before or clock() >= due:
                 before, due = key, clock() + MAX_SILENCE_S
                 self.history.add(snapshot)
                 await self._publish(event(snapshot, self.incidents))
             await asyncio.sleep(POLL_S)
-
-    def _incidents(self, snapshot: Mapping[str, Any]) -> list[dict[str, Any]]:
-        return [{**each, "acknowledged": self._acknowledgements.of(each)} for each in incidents_of(snapshot["alarms"])]
 
     async def events(self) -> AsyncIterator[bytes]:
         """The events of one page, from the newest on, until `close`."""
@@ -84,14 +82,12 @@ class Broadcaster:
 def event(snapshot: Mapping[str, Any], incidents: Sequence[Mapping[str, Any]]) -> bytes:
     """*snapshot* and *incidents* as a server-sent event: ASCII JSON, with strips as `[first, last, kind]`."""
     rows = snapshot["runs"]
-    with_strip = [run["run"] for run in rows if run["state"] not in _OVER] or [run["run"] for run in rows[:1]]
+    with_strip = [run["run"] for run in rows if run["state"] in OPEN] or [run["run"] for run in rows[:1]]
     runs = [
         {**run, "strip": spans(run["strip"]) if run["run"] in with_strip[:SHOWN_STRIPS] else []}
         for run in rows[:SHOWN_RUNS]
     ]
-    shown = {
-        "runs": runs, "recent": snapshot["recent"][:SHOWN_RECENT], "incidents": incidents,
-    }  # fmt: skip
+    shown = {"runs": runs, "recent": snapshot["recent"][:SHOWN_RECENT], "incidents": incidents}
     data = json.dumps({**snapshot, **shown}, separators=(",", ":"), allow_nan=False)
     return f"event: snapshot\ndata: {data}\n\n".encode()
 

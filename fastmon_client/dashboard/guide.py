@@ -105,11 +105,11 @@ GUIDE: dict[str, Entry] = {
     "daemon_degraded": Entry(
         "Daemon reports a problem", "bad",
         "On the daemon's host: fastmon-daemon inspect",
-        "The daemon announced that it is degraded, or it stopped during a run.",
+        "The daemon announced that it is degraded.",
         "STFs may wait. Nothing is lost: the daemon continues where it stopped.",
         ("systemctl status fastmon-daemon and journalctl -u fastmon-daemon -n 50 on the daemon's host.",
          "fastmon-daemon check tests the configuration and all connections."),
-        ("Start it if it is stopped: systemctl start fastmon-daemon.", "Otherwise fix what its message names."),
+        ("Fix what its message names; the alarm ends when the daemon reports that it is healthy.",),
     ),
 }  # fmt: skip
 

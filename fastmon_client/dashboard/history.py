@@ -29,6 +29,7 @@ class History:
         self._boundaries: list[list[Any]] = []
         """`[at, run, "start" or "end"]`."""
         self._states: dict[str, str] = {}
+        """The last state of each of the runs seen last, those first that were not seen for longest."""
         self._dark: set[int] = set()
         """Bins of 5 s in which the stream was not LIVE: that nothing was counted there says nothing."""
         self._began_at: float | None = None
@@ -105,7 +106,7 @@ class History:
     def _mark_runs(self, runs: list[Mapping[str, Any]], at: float) -> None:
         is_first = not self._states
         for run in runs:
-            before, state = self._states.get(run["run"]), run["state"]
+            before, state = self._states.pop(run["run"], None), run["state"]
             self._states[run["run"]] = state
             if before is None:
                 begin = _seconds(run.get("began_at")) or (at if state in _BEGUN and not is_first else None)
@@ -115,6 +116,8 @@ class History:
                 end = _seconds(run.get("ended_at")) or (None if before is None else at)
                 if end:
                     self._boundaries.append([end, run["run"], "end"])
+        for name in list(self._states)[:-MAX_MARKS]:
+            del self._states[name]
 
     def _prune(self, at: float) -> None:
         for step, count in _STEPS.items():

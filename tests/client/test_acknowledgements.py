@@ -93,8 +93,13 @@ def test_two_agents_are_acknowledged_apart() -> None:
     assert kept.of(second) is None
 
 
-def test_a_file_that_is_not_ours_is_put_aside(tmp_path: Path, opened: Open) -> None:
-    (tmp_path / FILE_NAME).write_text('{"acknowledgements": [{"kind": 1}]}')
+ROW = {"kind": "stfs_missing", "subject": "1", "since": AT.isoformat(), "by": "Ana", "at": AT.isoformat(),
+       "note": "", "until": None, "title": "STFs are missing", "evidence": "3 STFs"}  # fmt: skip
+
+
+@pytest.mark.parametrize("rows", [[{"kind": 1}], [{**ROW, "at": 5}], [{**ROW, "until": 5}], [ROW, None], {"a": ROW}])
+def test_a_file_that_is_not_ours_is_put_aside(tmp_path: Path, opened: Open, rows: Any) -> None:
+    (tmp_path / FILE_NAME).write_text(json.dumps({"acknowledgements": rows}))
     assert opened().rows() == []
     assert (tmp_path / "acknowledgements.unreadable").exists()
 

@@ -136,3 +136,12 @@ def test_marks_are_bounded() -> None:
         driver.advance(5, 0, dead(runs=[run(f"{number}")]))
     assert len(driver.history.view("24h")["boundaries"]) <= MAX_MARKS
     assert len(driver.history.view("24h")["outages"]) <= MAX_MARKS
+
+
+def test_runs_are_bounded() -> None:
+    driver = Driver()
+    sizes = []
+    for number in range(3 * MAX_MARKS):
+        driver.history.add(snapshot(runs=[run(f"{number:0100}", began_at=None, state="unknown")]))
+        sizes.append(len(pickle.dumps(driver.history)))
+    assert sizes[-1] <= sizes[MAX_MARKS]
