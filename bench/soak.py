@@ -206,7 +206,7 @@ def _break_things(testbed: TestbedProcess, daemon: Daemon, result: Result) -> No
     began = time.monotonic()
     next_sample = next_change = began
     is_broken, waiting = False, list(FAULTS)
-    while testbed.is_playing() and daemon.process.poll() is None:
+    while not testbed.has_played(min(next_sample, next_change) - time.monotonic()) and daemon.process.poll() is None:
         now = time.monotonic()
         if now >= next_sample:
             result.samples.append(sample(daemon, (now - began) / 60))
@@ -221,7 +221,6 @@ def _break_things(testbed: TestbedProcess, daemon: Daemon, result: Result) -> No
                 testbed.faults(**FAULTS[fault](rng, seconds))
                 result.faults.append(fault)
             is_broken, next_change = not is_broken, now + seconds
-        time.sleep(0.1)
 
 
 def sample(daemon: Daemon, at: float) -> Sample:
@@ -238,17 +237,12 @@ def sample(daemon: Daemon, at: float) -> Sample:
 
 
 def _wait_until_finished(testbed: TestbedProcess, daemon: Daemon) -> None:
-    end = time.monotonic() + FINISH_S
-    while time.monotonic() < end and daemon.process.poll() is None:
-        account = {**testbed.account(), **_in_database(daemon)}
-        if not account["lost"] and not account["unfinished"]:
-            return
-        time.sleep(1)
+    daemon.wait_until(lambda: not (testbed.account()["lost"] or daemon.unfinished()), FINISH_S, every_s=1)
 
 
 def _in_database(daemon: Daemon) -> dict[str, int]:
     return {
-        "unfinished": daemon.query("select count(*) from stf where due_at is not null"),
+        "unfinished": daemon.unfinished(),
         "failed": daemon.query("select count(*) from stf where state = 'failed'"),
         "pruned": daemon.query("select count(*) from pruned"),
         "kept": daemon.query("select count(*) from stf"),
