@@ -69,9 +69,7 @@ def process(db: sqlite3.Connection, rest: Rest, topic: Topic, stf: Row, body: st
     db.execute("commit")
 
     for tf in tfs:
-        row = {name: tf[name] for name in ("tf_filename", "tf_first", "tf_last", "tf_count", "file_size_bytes")}
-        row |= {"stf_file": stf["filename"], "status": "registered", "metadata": metadata(stf)}
-        tf["tf_file_id"] = rest.post("fastmon-files/", row)["tf_file_id"]
+        tf["tf_file_id"] = rest.post("fastmon-files/", registration(stf, tf))["tf_file_id"]
     now = format_timestamp(utcnow())
     db.execute("begin immediate")
     db.executemany(
@@ -106,6 +104,12 @@ def sample(stf: Row) -> list[Row]:
         }
         for n in range(TF_PER_STF)
     ]  # fmt: skip
+
+
+def registration(stf: Row, tf: Row) -> Row:
+    """The row of a TF file, as it is sent to the monitor."""
+    row = {name: tf[name] for name in ("tf_filename", "tf_first", "tf_last", "tf_count", "file_size_bytes")}
+    return row | {"stf_file": stf["filename"], "status": "registered", "metadata": metadata(stf)}
 
 
 def metadata(stf: Row) -> Row:

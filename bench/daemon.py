@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -52,19 +52,29 @@ class Daemon:
 
     def wait_until_up(self) -> None:
         """Wait until the daemon is subscribed. Raises: BenchError."""
-        while UP not in self.log():
-            if self.process.poll() is not None or time.monotonic() - self._began > DEADLINE_S:
-                raise BenchError(f"the daemon did not start:\n{self.log()[-2000:]}")
-            time.sleep(POLL_S)
+        if not self.wait_until(lambda: UP in self.log()):
+            raise BenchError(f"the daemon did not start:\n{self.log()[-2000:]}")
         self.start_s = time.monotonic() - self._began
 
     def wait_until_finalized(self) -> None:
         """Wait until no STF is unfinished. Raises: BenchError."""
-        end = time.monotonic() + DEADLINE_S
-        while self.query("select count(*) from stf where due_at is not null"):
-            if time.monotonic() > end:
-                raise BenchError(f"STFs are unfinished after {DEADLINE_S:.0f} s:\n{self.log()[-2000:]}")
-            time.sleep(POLL_S)
+        if not self.wait_until(lambda: not self.unfinished()):
+            raise BenchError(f"{self.unfinished()} STFs are unfinished:\n{self.log()[-2000:]}")
+
+    def wait_until(
+        self, condition: Callable[[], bool], deadline_s: float = DEADLINE_S, *, every_s: float = POLL_S
+    ) -> bool:
+        """Wait until *condition*, asked every *every_s*, is true; False after *deadline_s*, or if the daemon ended."""
+        end = time.monotonic() + deadline_s
+        while not condition():
+            if self.process.poll() is not None or time.monotonic() > end:
+                return False
+            time.sleep(every_s)
+        return True
+
+    def unfinished(self) -> int:
+        """Number of STFs that are not finalized."""
+        return self.query("select count(*) from stf where due_at is not null")
 
     def completed(self) -> int:
         """Number of STFs that are completed."""
@@ -106,14 +116,6 @@ class Daemon:
 @contextmanager
 def running_daemon(testbed: TestbedProcess, folder: Path, **settings: str) -> Iterator[Daemon]:
     """Run a daemon in *folder* that samples every STF; *settings* change its environment. Raises: BenchError."""
-    with started_daemon(testbed, folder, **settings) as daemon:
-        daemon.wait_until_up()
-        yield daemon
-
-
-@contextmanager
-def started_daemon(testbed: TestbedProcess, folder: Path, **settings: str) -> Iterator[Daemon]:
-    """As `running_daemon`, without waiting until it is up."""
     inherited = {key: value for key, value in os.environ.items() if key in {"PATH", "LANG", "TMPDIR", "PYTHONPATH"}}
     environment = inherited | testbed.environment()
     environment |= {
@@ -121,6 +123,7 @@ def started_daemon(testbed: TestbedProcess, folder: Path, **settings: str) -> It
     }  # fmt: skip
     daemon = Daemon(folder, environment)
     try:
+        daemon.wait_until_up()
         yield daemon
     finally:
         daemon.stop()

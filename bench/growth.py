@@ -120,7 +120,7 @@ def _backlog() -> Iterator[Curve]:
         series={"start to subscribed, s": points(lambda drain: drain.start_s),
                 "inspect, s": points(lambda drain: drain.inspect_s),
                 "resident memory, 100 MB": points(lambda drain: drain.rss_mb / 100)},
-        remark="The start checks the database, and `inspect` counts the STFs of each state.",
+        remark="The start checks the database; `inspect` reads numbers of STFs that triggers keep.",
     )  # fmt: skip
 
 

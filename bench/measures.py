@@ -187,11 +187,8 @@ def _requests(testbed: TestbedProcess) -> int:
 
 
 def _wait_for_announced(testbed: TestbedProcess, count: int, daemon: Daemon) -> None:
-    end = time.monotonic() + DEADLINE_S
-    while len(testbed.announced()) < count:
-        if time.monotonic() > end or daemon.process.poll() is not None:
-            raise BenchError(f"{len(testbed.announced())} of {count} STFs announced:\n{daemon.log()[-2000:]}")
-        time.sleep(0.1)
+    if not daemon.wait_until(lambda: len(testbed.announced()) >= count, DEADLINE_S, every_s=0.1):
+        raise BenchError(f"{len(testbed.announced())} of {count} STFs announced:\n{daemon.log()[-2000:]}")
 
 
 def _program(testbed: TestbedProcess, module: str, *arguments: object) -> subprocess.Popen[str]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import stomp
 
-from bench.bare_loop import announcement, metadata, sample
+from bench.bare_loop import announcement, registration, sample
 from bench.links import Rest, Topic
 from fastmon_daemon.testbed.testbed import NAMESPACE, TOPIC
 
@@ -39,9 +39,7 @@ class OldAgent(stomp.ConnectionListener):
             return
         self._heartbeat("PROCESSING")
         for tf in sample(stf):
-            row = {name: tf[name] for name in ("tf_filename", "tf_first", "tf_last", "tf_count", "file_size_bytes")}
-            row |= {"stf_file": stf["filename"], "status": "registered", "metadata": metadata(stf)}
-            tf["tf_file_id"] = self._rest.post("fastmon-files/", row)["tf_file_id"]
+            tf["tf_file_id"] = self._rest.post("fastmon-files/", registration(stf, tf))["tf_file_id"]
             self._topic.connection.send(TOPIC, announcement(stf, tf))
             self._log(LOG_LINES_PER_TF, tf["tf_filename"])
             self._heartbeat("PROCESSING")

@@ -5,10 +5,11 @@ The memory, descriptors, threads, database and write-ahead log of the daemon are
 
 from __future__ import annotations
 
+import math
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -138,11 +139,17 @@ class Result:
     has_ended: bool = False
     """Whether the daemon ended."""
 
+    @property
+    def settled(self) -> list[Sample]:
+        """The samples after the warm-up."""
+        return [sample for sample in self.samples if sample.at >= self.plan.warm_up_min]
+
     def halves(self, resource: Resource) -> tuple[float, float]:
-        """Medians of *resource* in the first and the second half of the time after the warm-up."""
-        values = [resource.of(sample) for sample in self.samples if sample.at >= self.plan.warm_up_min]
+        """Medians of *resource* in the first and the second half of `settled`; NaN if a half has no sample."""
+        values = [resource.of(sample) for sample in self.settled]
         middle = len(values) // 2
-        return statistics.median(values[:middle]), statistics.median(values[middle:])
+        first, second = (statistics.median(half or [math.nan]) for half in (values[:middle], values[middle:]))
+        return first, second
 
     def problems(self) -> Iterator[str]:
         """What went wrong, as sentences."""
@@ -151,6 +158,8 @@ class Result:
                 yield f"{what}: {self.account[what]}"
         if self.has_ended:
             yield "the daemon ended"
+        if len(self.settled) < 2:
+            yield "too few samples after the warm-up: whether anything grows is unknown"
         for resource in RESOURCES:
             first, second = self.halves(resource)
             if second > resource.limit(first):
@@ -206,7 +215,7 @@ def _break_things(testbed: TestbedProcess, daemon: Daemon, result: Result) -> No
     began = time.monotonic()
     next_sample = next_change = began
     is_broken, waiting = False, list(FAULTS)
-    while testbed.is_playing() and daemon.process.poll() is None:
+    while not testbed.has_played(min(next_sample, next_change) - time.monotonic()) and daemon.process.poll() is None:
         now = time.monotonic()
         if now >= next_sample:
             result.samples.append(sample(daemon, (now - began) / 60))
@@ -221,7 +230,6 @@ def _break_things(testbed: TestbedProcess, daemon: Daemon, result: Result) -> No
                 testbed.faults(**FAULTS[fault](rng, seconds))
                 result.faults.append(fault)
             is_broken, next_change = not is_broken, now + seconds
-        time.sleep(0.1)
 
 
 def sample(daemon: Daemon, at: float) -> Sample:
@@ -238,17 +246,12 @@ def sample(daemon: Daemon, at: float) -> Sample:
 
 
 def _wait_until_finished(testbed: TestbedProcess, daemon: Daemon) -> None:
-    end = time.monotonic() + FINISH_S
-    while time.monotonic() < end and daemon.process.poll() is None:
-        account = {**testbed.account(), **_in_database(daemon)}
-        if not account["lost"] and not account["unfinished"]:
-            return
-        time.sleep(1)
+    daemon.wait_until(lambda: not (testbed.account()["lost"] or daemon.unfinished()), FINISH_S, every_s=1)
 
 
 def _in_database(daemon: Daemon) -> dict[str, int]:
     return {
-        "unfinished": daemon.query("select count(*) from stf where due_at is not null"),
+        "unfinished": daemon.unfinished(),
         "failed": daemon.query("select count(*) from stf where state = 'failed'"),
         "pruned": daemon.query("select count(*) from pruned"),
         "kept": daemon.query("select count(*) from stf"),
@@ -283,19 +286,15 @@ def table(result: Result) -> str:
 
 def document(result: Result) -> str:
     """The text of docs/soak.md."""
-    plan, kinds = result.plan, sorted(set(result.faults))
+    plan, kinds = result.plan, ", ".join(f"`{kind}`" for kind in sorted(set(result.faults)))
     machine = describe(Path(tempfile.gettempdir()))
     plots = "\n\n".join(f"![{resource.title}](images/{plot_name(resource)})" for resource in RESOURCES)
     return _DOCUMENT.format(
-        minutes=plan.minutes, rate=RATE_HZ, faults=len(result.faults), kinds=_comma_list(kinds), seed=plan.seed,
+        minutes=plan.minutes, rate=RATE_HZ, faults=len(result.faults), kinds=kinds, seed=plan.seed,
         run=plan.run_s / 60, warm_up=plan.warm_up_min, table=table(result), plots=plots,
         machine=", ".join(f"{name} {value}" for name, value in machine.items()),
         verdict="".join(f"- **{each}**\n" for each in result.problems()) or NO_PROBLEM,
     )  # fmt: skip
-
-
-def _comma_list(names: Sequence[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names)
 
 
 _DOCUMENT = """# Soak

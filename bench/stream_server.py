@@ -11,7 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from uuid import UUID
 
-TF_PER_STF = 7
+from bench.recorder import TF_PER_STF
+
 _PIECE = 65_536
 
 

@@ -28,7 +28,7 @@ class Axis:
 
     def scale(self, values: Sequence[float]) -> Scale:
         """A scale that has room for *values*."""
-        low, high = min(values), max(values)
+        low, high = min(values, default=1.0), max(values, default=1.0)
         if self.log:
             first, last = math.floor(math.log10(low) + 1e-9), math.ceil(math.log10(high) - 1e-9)
             last = max(last, first + 1)

@@ -76,9 +76,7 @@ class MeasuredTestbed:
             self._publish(messages.start_run())
 
         def pace(rate_hz: float) -> None:
-            start = time.monotonic()
-            for number, sequence in enumerate(range(first, last + 1)):
-                time.sleep(max(0.0, start + number / rate_hz - time.monotonic()))
+            for sequence in at_rate(rate_hz, first, last):
                 self._publish_stf(messages, sequence)
 
         if rate_hz is not None:
@@ -92,9 +90,7 @@ class MeasuredTestbed:
         messages = RunMessages(namespace=NAMESPACE, run=run, size=STF_BYTES, began=utcnow(), now=utcnow)
         self._publish(messages.run_imminent())
         self._publish(messages.start_run())
-        begin = time.monotonic()
-        for sequence in range(1, stfs + 1):
-            time.sleep(max(0.0, begin + sequence / rate_hz - time.monotonic()))
+        for sequence in at_rate(rate_hz, 1, stfs):
             self.register(run, sequence, sequence)
             self._publish_stf(messages, sequence)
         self._publish(messages.end_run(stfs))
@@ -109,9 +105,11 @@ class MeasuredTestbed:
         self._player = threading.Thread(target=play, daemon=True)
         self._player.start()
 
-    def is_playing(self) -> bool:
-        """Whether a run is being played."""
-        return self._player is not None and self._player.is_alive()
+    def has_played(self, timeout_s: float) -> bool:
+        """Wait until all runs have been played, at most *timeout_s*; return whether they have."""
+        if self._player is not None:
+            self._player.join(max(0.0, timeout_s))
+        return self._player is None or not self._player.is_alive()
 
     def account(self) -> dict[str, int]:
         """What became of the published STFs.
@@ -159,6 +157,14 @@ class MeasuredTestbed:
     def _publish(self, message: Mapping[str, Any]) -> None:
         body = json.dumps(message)
         self._thread.call(lambda: self._thread.testbed.broker.publish(TOPIC, body))
+
+
+def at_rate(rate_hz: float, first: int, last: int) -> Iterator[int]:
+    """Yield *first* at once, and each number up to *last* when it is due at *rate_hz*: a delay is made up for."""
+    began = time.monotonic()
+    for number in range(first, last + 1):
+        time.sleep(max(0.0, began + (number - first) / rate_hz - time.monotonic()))
+        yield number
 
 
 class TestbedProcess:

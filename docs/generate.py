@@ -82,7 +82,7 @@ def help_of(name: str) -> str:
 
 
 def block(name: str) -> str:
-    """The generated block *name*: `settings`, `metrics`, or a command."""
+    """The generated block *name*: `settings`, `metrics`, `dashboard metrics`, or a command."""
     match name:
         case "settings":
             return settings_table().rstrip("\n") + "\n"

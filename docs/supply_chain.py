@@ -131,8 +131,7 @@ def _component(pin: Pin, *, is_required: bool) -> dict[str, Any]:
 
 def reviewed() -> dict[str, tuple[str, str]]:
     """Package -> version and date of its review in the document."""
-    rows = (line.strip("| ").split(" | ") for line in DOCUMENT.read_text(encoding="utf-8").splitlines())
-    return {row[0]: (row[1], row[4]) for row in rows if len(row) == 5 and row[0] != "package" and row[4][:2] == "20"}
+    return {row[0]: (row[1], row[4]) for row in _rows() if row[4].startswith("20")}
 
 
 def write_review() -> None:
@@ -157,6 +156,7 @@ def write_review() -> None:
 
 
 def _rows() -> Iterator[list[str]]:
+    """The rows of the document's tables of five columns."""
     for line in DOCUMENT.read_text(encoding="utf-8").splitlines():
         row = line.strip("| ").split(" | ")
         if len(row) == 5:
@@ -205,13 +205,19 @@ def _program(name: str) -> Path:
 
 
 def main() -> int:
-    """Run the command of the first argument."""
-    if sys.argv[1:] == ["sbom"]:
-        print(json.dumps(sbom(), indent=1))
-        return 0
-    if sys.argv[1:] == ["audit"]:
-        return audit()
-    {"pins": write_pins, "review": write_review}[sys.argv[1]]()
+    """Run the command of the only argument; exit code 2 if there is no such command."""
+    match sys.argv[1:]:
+        case ["pins"]:
+            write_pins()
+        case ["sbom"]:
+            print(json.dumps(sbom(), indent=1))
+        case ["review"]:
+            write_review()
+        case ["audit"]:
+            return audit()
+        case _:
+            print(__doc__, file=sys.stderr)
+            return 2
     return 0
 
 

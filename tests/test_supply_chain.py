@@ -132,3 +132,12 @@ def test_sbom_names_all_pins_and_vendored_files(supply_chain: ModuleType) -> Non
     }
     references = [each["bom-ref"] for each in found["components"]]
     assert len(references) == len(set(references))
+
+
+@pytest.mark.parametrize("words", [[], ["pin"], ["audit", "now"]])
+def test_an_unknown_command_is_answered_with_the_known_ones(
+    supply_chain: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["supply_chain.py", *words])
+    assert supply_chain.main() == 2
+    assert "supply_chain.py review" in capsys.readouterr().err

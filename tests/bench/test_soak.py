@@ -44,6 +44,16 @@ def test_what_is_lost_or_repeated_or_left_is_a_problem():
     assert list(ended.problems()) == ["the daemon ended"]
 
 
+@pytest.mark.parametrize("samples", [0, 3, 11])
+def test_a_daemon_that_ends_before_the_warm_up_is_over_is_told(samples, tmp_path):
+    result = replace(result_of(lost=5), samples=result_of().samples[:samples], has_ended=True)
+    lost, ended, few = result.problems()
+    assert (lost, ended) == ("lost: 5", "the daemon ended")
+    assert few.startswith("too few samples")
+    assert "| lost | 5 |" in table(result)
+    write_plots(result, tmp_path)
+
+
 def test_what_grows_is_a_problem():
     found = list(result_of(growth=1.0).problems())
     assert [problem.partition(" grow")[0] for problem in found] == ["resident memory", "file descriptors"]

@@ -1,7 +1,7 @@
 """The faults of the testbed: their names, their values, and which are in force.
 
 `FaultMiddleware` applies them to requests, `MonitorServer` carries out its own outages, and the broker's faults go to a
-callback. docs/testbed.md describes each fault.
+callback. docs/local-testbed.md describes each fault.
 """
 
 from __future__ import annotations
