@@ -87,7 +87,8 @@ def run(context: ProcessContext, *, once: bool) -> int:
         liveness, errors = Liveness(time.monotonic), WorkerErrors()
 
         def wake() -> None:
-            numbers.put(None)
+            if shutdown.to_stop:  # a reload does not end the wait for the number of the agent name
+                numbers.put(None)
             inbox.wake()
 
         def metrics() -> bytes:
