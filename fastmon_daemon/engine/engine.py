@@ -225,10 +225,7 @@ class Engine:
             raise
         self._unstored.clear()
         for pending, answer in zip(actions, answers, strict=True):
-            if isinstance(answer, Exception):
-                pending.answer.set_exception(answer)
-            else:
-                pending.answer.set_result(answer)
+            self._reply(pending, answer)
         if self.fault:
             logger.info("database writable; processing resumed")
             self.fault = ""
@@ -253,6 +250,17 @@ class Engine:
             if not self._outbox.in_transaction:
                 raise  # a full disk has ended the transaction
             return exc
+
+    def _reply(self, pending: PendingAction, answer: Any) -> None:
+        """Answer an action whose transaction is on disk."""
+        try:
+            if isinstance(answer, Exception):
+                raise answer
+            pending.committed()
+        except Exception as exc:  # noqa: BLE001 (the sender gets it)
+            pending.answer.set_exception(exc)
+        else:
+            pending.answer.set_result(answer)
 
     def _start_stfs(self) -> None:
         """Start the STFs that are due and for whose calls there is room."""

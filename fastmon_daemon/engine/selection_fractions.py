@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from fastmon_daemon.outbox import Outbox
 
@@ -35,10 +35,17 @@ class SelectionFractions:
         current, earlier = self._state
         return earlier.get((namespace, run), current)
 
-    def change(self, outbox: Outbox, current: float) -> None:
-        """Use *current* for all runs that are not stored yet; the others keep their fractions. Needs a transaction."""
+    def change(self, outbox: Outbox, current: float) -> Callable[[], None]:
+        """Store that *current* holds for all runs that are not stored yet; the others keep their fractions.
+
+        Needs a transaction; call what is returned once it is on disk.
+        """
         kept = {key: self.of(*key) for key in outbox.runs.unpruned_names()}
         earlier = {key: value for key, value in kept.items() if value != current}
         rows = [[*key, value] for key, value in earlier.items()]
         outbox.remember(_KEY, json.dumps({"current": current, "earlier": rows}))
-        self._state = current, earlier
+
+        def use() -> None:
+            self._state = current, earlier
+
+        return use

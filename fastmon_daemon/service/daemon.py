@@ -227,10 +227,10 @@ class Daemon:
             context.read_settings,
             {
                 "selection_fraction": self._fractions.change,
-                "late_announce_rate": lambda _, rate: self.engine.set_late_rate(rate),
-                "keep_days": lambda _, days: self._pruner.keep_for(days),
-                "workers": lambda _, most: self.engine.set_most_calls(most),
-                "log_level": lambda _, level: self._set_log_level(context, level),
+                "late_announce_rate": lambda _, rate: partial(self.engine.set_late_rate, rate),
+                "keep_days": lambda _, days: partial(self._pruner.keep_for, days),
+                "workers": lambda _, most: partial(self.engine.set_most_calls, most),
+                "log_level": lambda _, level: partial(self._set_log_level, context, level),
             },
             self.presence.tell,
         )
@@ -305,8 +305,10 @@ class Daemon:
     def _reload_by_signal(self) -> None:
         try:
             self._reload("SIGHUP")
-        except (StorageUnavailable, TimeoutError) as exc:
+        except StorageUnavailable as exc:
             logger.error("settings not changed: {}", exc)
+        except TimeoutError:
+            logger.error("settings not changed yet: the daemon is busy and may still do it")
 
     def _set_log_level(self, context: ProcessContext, level: str) -> None:
         context.set_log_level(level)
