@@ -244,7 +244,7 @@ class Engine:
     def _answer(self, pending: PendingAction) -> Any:
         """What an action returns, or the exception that it raised: then nothing that it wrote stays."""
         try:
-            with self._outbox.savepoint():
+            with storage_errors(self._outbox.path), self._outbox.savepoint():
                 return pending.action(self._outbox, self._now())
         except Exception as exc:
             if not self._outbox.in_transaction:
