@@ -75,7 +75,7 @@ class Engine:
         }
         self._active = InFlight(self._limits)
         self._calls_in_flight = 0
-        self._outliers = OutlierDetector(config.links)
+        self._outliers = OutlierDetector()
         self._scheduler = Scheduler(outbox, config, breakers)
         self._writer = TransitionWriter(outbox, config, breakers, self._scheduler)
         self._unstored: list[CallResult | LinkEvent] = []
