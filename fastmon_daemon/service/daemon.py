@@ -29,7 +29,6 @@ from fastmon_daemon.broker import LinkStateChange
 from fastmon_daemon.engine import CallPools, CircuitBreakers, Engine, EngineConfig, Inbox, LinkEvent
 from fastmon_daemon.engine.concurrency_limits import PROBES_PER_LINK
 from fastmon_daemon.engine.parents import Parents
-from fastmon_daemon.engine.sampling import is_selected
 from fastmon_daemon.engine.selection_fractions import SelectionFractions
 from fastmon_daemon.engine.steps import make_steps
 from fastmon_daemon.inspection.endpoints import Endpoints
@@ -267,9 +266,7 @@ class Daemon:
             agent_name=self._agent_name,
             announce=self._announce,
             announce_link=self._links.get(ANNOUNCE_STEP),  # none with FASTMON_NOTIFY=off
-            is_selected=lambda row, sequence, name: is_selected(
-                self._fractions.of(row.namespace, row.run), sequence, name
-            ),
+            is_selected=self._fractions.selects,
             polls_all_runs=self._settings.reconcile,
             refuse_if_short=self._disk_space.check,
             clock=self._clock,
