@@ -132,7 +132,6 @@ def inspect(
             view = with_metadata(view, inspector, context, (str(path), source))
             if watch is not None and not as_json and "states" in view:
                 view["rates"] = _rates(reports, context)
-                view["calls"] = dict(state.calls) if state else {}
             return view
 
     ctx.exit(_show(read, as_json, watch, whole=not (stf or state_filter or run)))

@@ -28,6 +28,8 @@ BASELINE_S = 60.0
 """A baseline is the best time of this period and of the one before, in seconds."""
 SLOW_S = 0.5
 """No baseline is longer, in seconds: who answers more slowly is struggling, not far away, and gets few calls."""
+_LINKS_OF_STFS = 2
+"""At most: their calls register at the monitor, and announce."""
 _LINKS_TO_MONITOR = 2
 _CALLS_FROM_ELSEWHERE = 3
 """The startup probe of the monitor, an operator's `reconcile`, and a status message."""
@@ -139,7 +141,7 @@ class CallPools:
         """
         return cls(
             workers=workers,
-            stf_calls=ThreadPoolExecutor(2 * max(workers, most), thread_name_prefix="call"),
+            stf_calls=ThreadPoolExecutor(_LINKS_OF_STFS * max(workers, most), thread_name_prefix="call"),
             probes=ThreadPoolExecutor(links * PROBES_PER_LINK, thread_name_prefix="probe"),
             background=ThreadPoolExecutor(BACKGROUND_THREADS, thread_name_prefix="background"),
         )

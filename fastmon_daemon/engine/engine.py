@@ -75,7 +75,7 @@ class Engine:
         }
         self._active = InFlight(self._limits)
         self._calls_in_flight = 0
-        self._outliers = OutlierDetector(config.links)
+        self._outliers = OutlierDetector()
         self._scheduler = Scheduler(outbox, config, breakers)
         self._writer = TransitionWriter(outbox, config, breakers, self._scheduler)
         self._unstored: list[CallResult | LinkEvent] = []
@@ -225,10 +225,7 @@ class Engine:
             raise
         self._unstored.clear()
         for pending, answer in zip(actions, answers, strict=True):
-            if isinstance(answer, Exception):
-                pending.answer.set_exception(answer)
-            else:
-                pending.answer.set_result(answer)
+            self._reply(pending, answer)
         if self.fault:
             logger.info("database writable; processing resumed")
             self.fault = ""
@@ -247,12 +244,23 @@ class Engine:
     def _answer(self, pending: PendingAction) -> Any:
         """What an action returns, or the exception that it raised: then nothing that it wrote stays."""
         try:
-            with self._outbox.savepoint():
+            with storage_errors(self._outbox.path), self._outbox.savepoint():
                 return pending.action(self._outbox, self._now())
         except Exception as exc:
             if not self._outbox.in_transaction:
                 raise  # a full disk has ended the transaction
             return exc
+
+    def _reply(self, pending: PendingAction, answer: Any) -> None:
+        """Answer an action whose transaction is on disk."""
+        try:
+            if isinstance(answer, Exception):
+                raise answer
+            pending.committed()
+        except Exception as exc:  # noqa: BLE001 (the sender gets it)
+            pending.answer.set_exception(exc)
+        else:
+            pending.answer.set_result(answer)
 
     def _start_stfs(self) -> None:
         """Start the STFs that are due and for whose calls there is room."""

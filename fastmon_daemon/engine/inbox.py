@@ -34,6 +34,8 @@ class PendingAction:
     answer: Future[Any]
     may_wait: bool = False
     """Whether it waits for others to share a transaction, also while no call is in flight."""
+    committed: Callable[[], object] = lambda: None
+    """Called in the engine's thread once all that the action wrote is on disk, before the answer."""
 
 
 class Inbox:
@@ -50,13 +52,20 @@ class Inbox:
         """Report that a link went down, was blocked or came back."""
         self._items.put(event)
 
-    def submit(self, action: Callable[[Outbox, datetime], Any], *, may_wait: bool = False) -> Future[Any]:
+    def submit(
+        self,
+        action: Callable[[Outbox, datetime], Any],
+        *,
+        may_wait: bool = False,
+        committed: Callable[[], object] = lambda: None,
+    ) -> Future[Any]:
         """Run *action* in the engine's thread; the future is done when all that it wrote is on disk.
 
-        With *may_wait* it takes a moment longer, for other actions to share its transaction.
+        With *may_wait* it takes a moment longer, for other actions to share its transaction. *committed* is for what
+        changes in memory: it is called in the same thread, and only if the action is on disk.
         """
         future: Future[Any] = Future()
-        self._items.put(PendingAction(action, future, may_wait))
+        self._items.put(PendingAction(action, future, may_wait, committed))
         return future
 
     def deliver(self, result: CallResult) -> None:

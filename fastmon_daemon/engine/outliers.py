@@ -7,7 +7,6 @@ while no call succeeds, is not the STFs' fault. This module knows neither the ou
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 
 from fastmon_daemon.base.errors import LinkDown, ParentNotRegistered, TransientError
 from fastmon_daemon.engine.tasks import StepExecution
@@ -21,8 +20,7 @@ MIN_STFS = 3
 class OutlierDetector:
     """Counts in memory, in the engine's thread."""
 
-    def __init__(self, links: Mapping[str, str]) -> None:
-        self._links = links
+    def __init__(self) -> None:
         self._successes: Counter[str] = Counter()
         """Link -> calls that succeeded."""
         self._link_failures: dict[int, tuple[int, int]] = {}
@@ -32,7 +30,7 @@ class OutlierDetector:
 
     def record(self, execution: StepExecution, answer: object) -> None:
         """Record the answer (or exception) of one call of *execution*."""
-        link, stf = self._links[execution.trigger], execution.stf.id
+        link, stf = execution.link, execution.stf.id
         successes = self._successes[link]
         if isinstance(answer, LinkDown):
             times, before = self._link_failures.get(stf, (0, successes))

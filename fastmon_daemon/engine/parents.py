@@ -106,8 +106,8 @@ class Parents:
         The main path does not ask for each STF: it may have registered TF files of *stf* already. If that is an STF of
         another run, it asks for all that follow.
         """
-        rows = self._rows_of(stf)
-        if rows.has_strangers or rows.key is None or run_key in (None, rows.key):
+        rows = self._runs.get((stf.namespace, stf.run))
+        if rows is None or rows.has_strangers or rows.key is None or run_key in (None, rows.key):
             return
         rows.has_strangers = True
         what = f"{stf.filename}: the monitor knows it as an STF of another run than {stf.run}"

@@ -1,7 +1,8 @@
 """Which transitions of the STFs were not reported to the monitor yet: a history row without `reported_at` is pending.
 
-Those of an STF become pending when it gets its sample, or fails before: until then `reported_at` is empty, so that a
-long backlog is not read again and again, and skipped STFs are never pending.
+Those of an STF become pending when it gets its sample, or fails before, and then each that follows while the monitor
+has its stage: until then `reported_at` is empty, so that a long backlog is not read again and again, and skipped STFs
+are never pending.
 
 Knows neither the form of a report nor the names of states.
 """

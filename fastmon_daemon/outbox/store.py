@@ -304,7 +304,8 @@ update stf set state = :dest, since = :now, due_at = born_at, attempts = 0, spen
 where id = :id and state = :source and due_at is null"""
 _HISTORY = """
 insert into history (stf, life, trigger, source, dest, at, note, reported_at)
-select id, :life, :trigger, :source, :dest, :now, coalesce(:note, remark), iif(plan is null, '', null)
+select id, :life, :trigger, :source, :dest, :now, coalesce(:note, remark),
+       iif(plan is null and stage_id is null, '', null)
 from stf where id = :id"""
 _REGISTERED = """
 update tf set monitor_id = :monitor_id, registered_at = :now, first = :first, last = :last, count = :count,

@@ -29,7 +29,6 @@ from fastmon_daemon.broker import LinkStateChange
 from fastmon_daemon.engine import CallPools, CircuitBreakers, Engine, EngineConfig, Inbox, LinkEvent
 from fastmon_daemon.engine.concurrency_limits import PROBES_PER_LINK
 from fastmon_daemon.engine.parents import Parents
-from fastmon_daemon.engine.sampling import is_selected
 from fastmon_daemon.engine.selection_fractions import SelectionFractions
 from fastmon_daemon.engine.steps import make_steps
 from fastmon_daemon.inspection.endpoints import Endpoints
@@ -87,7 +86,8 @@ def run(context: ProcessContext, *, once: bool) -> int:
         liveness, errors = Liveness(time.monotonic), WorkerErrors()
 
         def wake() -> None:
-            numbers.put(None)
+            if shutdown.to_stop:  # a reload does not end the wait for the number of the agent name
+                numbers.put(None)
             inbox.wake()
 
         def metrics() -> bytes:
@@ -226,10 +226,10 @@ class Daemon:
             context.read_settings,
             {
                 "selection_fraction": self._fractions.change,
-                "late_announce_rate": lambda _, rate: self.engine.set_late_rate(rate),
-                "keep_days": lambda _, days: self._pruner.keep_for(days),
-                "workers": lambda _, most: self.engine.set_most_calls(most),
-                "log_level": lambda _, level: self._set_log_level(context, level),
+                "late_announce_rate": lambda _, rate: partial(self.engine.set_late_rate, rate),
+                "keep_days": lambda _, days: partial(self._pruner.keep_for, days),
+                "workers": lambda _, most: partial(self.engine.set_most_calls, most),
+                "log_level": lambda _, level: partial(self._set_log_level, context, level),
             },
             self.presence.tell,
         )
@@ -266,9 +266,7 @@ class Daemon:
             agent_name=self._agent_name,
             announce=self._announce,
             announce_link=self._links.get(ANNOUNCE_STEP),  # none with FASTMON_NOTIFY=off
-            is_selected=lambda row, sequence, name: is_selected(
-                self._fractions.of(row.namespace, row.run), sequence, name
-            ),
+            is_selected=self._fractions.selects,
             polls_all_runs=self._settings.reconcile,
             refuse_if_short=self._disk_space.check,
             clock=self._clock,
@@ -281,9 +279,7 @@ class Daemon:
     def handle(self, request: dict[str, Any]) -> dict[str, Any]:
         """Perform a request of the control socket in the engine's thread and return the result as JSON values."""
         if request.get("action") == STATE:
-            limits = self.engine.call_limits()
-            calls = {link: (count, limits[link]) for link, count in self.engine.calls_in_flight().items()}
-            return state_answer(self._live.current, self.assessor.process_state(), calls)
+            return state_answer(self._live.current, self.assessor.process_state())
         if request.get("action") == RELOAD:
             return self._reload(str(request.get("by")))
         action = ActionRequest.parse(request)
@@ -304,8 +300,10 @@ class Daemon:
     def _reload_by_signal(self) -> None:
         try:
             self._reload("SIGHUP")
-        except (StorageUnavailable, TimeoutError) as exc:
+        except StorageUnavailable as exc:
             logger.error("settings not changed: {}", exc)
+        except TimeoutError:
+            logger.error("settings not changed yet: the daemon is busy and may still do it")
 
     def _set_log_level(self, context: ProcessContext, level: str) -> None:
         context.set_log_level(level)

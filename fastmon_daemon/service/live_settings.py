@@ -18,8 +18,8 @@ RELOAD = "reload"
 """The request of the control socket."""
 TIMEOUT_S = 8.0
 """Seconds to wait for the engine."""
-Apply = Callable[[Outbox, Any], object]
-"""Uses a new value, in the engine's thread and transaction."""
+Change = Callable[[Outbox, Any], Callable[[], object]]
+"""Stores a new value, if that is needed, and returns what uses it once it is on disk. Both in the engine's thread."""
 
 LIVE = {
     "selection_fraction": "from the next run on",
@@ -54,17 +54,17 @@ class LiveSettings:
         self,
         settings: Settings,
         read: Callable[[], Settings],
-        apply: Mapping[str, Apply],
+        changes: Mapping[str, Change],
         tell: Callable[[str], object],
     ) -> None:
-        """*read* returns the settings as they are now; *apply* has a function for each field of `LIVE`.
+        """*read* returns the settings as they are now; *changes* has a function for each field of `LIVE`.
 
         *tell* gets what was changed, as one line.
         """
-        assert apply.keys() == LIVE.keys()
+        assert changes.keys() == LIVE.keys()
         self._settings = settings
         self._read = read
-        self._apply = apply
+        self._changes = changes
         self._tell = tell
         self._lock = threading.Lock()
 
@@ -76,7 +76,7 @@ class LiveSettings:
     def reload(self, inbox: Inbox, by: str) -> ReloadResult:
         """Read the settings and use those that may change; *by* asked for it. Not for the engine's thread.
 
-        Raises: ConfigError if one is invalid, StorageUnavailable: nothing is changed.
+        Raises: ConfigError if one is invalid, StorageUnavailable: nothing is changed; TimeoutError: it may still be.
         """
         with self._lock:
             new = self._read()
@@ -89,7 +89,7 @@ class LiveSettings:
             )
             if live:
                 act = Act(action=RELOAD, who=by, reason="", subject=", ".join(result.lines), count=len(live))
-                inbox.submit(lambda outbox, now: self._use(live, new, act, outbox, now)).result(TIMEOUT_S)
+                self._change(inbox, act, {name: getattr(new, name) for name in live})
         self._report(result, by)
         return result
 
@@ -99,11 +99,19 @@ class LiveSettings:
     def _written(self, name: str) -> str:
         return written(getattr(self._settings, name))
 
-    def _use(self, live: list[str], new: Settings, act: Act, outbox: Outbox, now: datetime) -> None:
-        outbox.acts.record(now, act)
-        for name in live:
-            self._apply[name](outbox, getattr(new, name))
-        self._settings = replace(self._settings, **{name: getattr(new, name) for name in live})
+    def _change(self, inbox: Inbox, act: Act, values: Mapping[str, Any]) -> None:
+        uses: list[Callable[[], object]] = []
+
+        def store(outbox: Outbox, now: datetime) -> None:
+            outbox.acts.record(now, act)
+            uses.extend(self._changes[name](outbox, value) for name, value in values.items())
+
+        def use() -> None:
+            for each in uses:
+                each()
+            self._settings = replace(self._settings, **values)
+
+        inbox.submit(store, committed=use).result(TIMEOUT_S)
 
     def _report(self, result: ReloadResult, by: str) -> None:
         told = result.lines

@@ -12,7 +12,6 @@ from fastmon_daemon.actions.operator_actions import ActionRequest, run_number_to
 from fastmon_daemon.base.clock import Clock, utcnow
 from fastmon_daemon.base.errors import FastmonError, LinkDown
 from fastmon_daemon.engine import BackgroundTask
-from fastmon_daemon.engine.sampling import is_selected
 from fastmon_daemon.engine.selection_fractions import SelectionFractions
 from fastmon_daemon.outbox import DatabaseLock, DiskSpaceGuard, Outbox, open_outbox
 from fastmon_daemon.reconciler.comparing import ReconcileResult
@@ -36,11 +35,10 @@ def reconcile_offline(context: ProcessContext, request: ActionRequest) -> Reconc
         closing(monitor_client(context)) as monitor,
         closing(open_outbox(context.database)) as outbox,
     ):
-        fractions = SelectionFractions.load(outbox, settings.selection_fraction)
         config = ReconcilerConfig(
             monitor=monitor,
             charts=(load_statechart("stf"), load_statechart("run")),
-            is_selected=lambda row, sequence, name: is_selected(fractions.of(row.namespace, row.run), sequence, name),
+            is_selected=SelectionFractions.load(outbox, settings.selection_fraction).selects,
             refuse_if_short=DiskSpaceGuard(context.database, settings.min_free_mb, Clock().monotonic).check,
             intervals=ReconcilerIntervals(lookups_per_s=0),
         )

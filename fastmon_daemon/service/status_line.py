@@ -17,7 +17,15 @@ CHECK_S = 1.0
 
 
 def status_line(reports: OutboxReader, rule: StuckRule, now: datetime) -> str:
-    """Return the links, the backlog with its oldest STF, and the run of the latest message. No ages: they change."""
+    """Return the links, the backlog with its oldest STF, and the run of the latest message. No ages: they change.
+
+    Raises: StorageUnavailable, StorageError.
+    """
+    with storage_errors(reports.path):
+        return _read_line(reports, rule, now)
+
+
+def _read_line(reports: OutboxReader, rule: StuckRule, now: datetime) -> str:
     statuses = {name: LinkStatus(link=name) for name in rule.needed_links} | latest_link_statuses(reports)
     links = ", ".join(
         f"{name} {each.state}" + (f" since {format_time(each.since, now)}" if each.state != "up" and each.since else "")
@@ -50,9 +58,8 @@ class StatusLine:
             return
         self._next_at = self._monotonic() + CHECK_S
         try:
-            with storage_errors("database"):
-                line = self._read()
+            line = self._read()
         except StorageUnavailable as exc:
-            line = str(exc)
+            line = escape_controls(exc)
         if line != self._told and sd_notify.notify(self._environ, f"STATUS={line}"):
             self._told = line

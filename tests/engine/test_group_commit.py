@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from fastmon_daemon.base import failpoints
-from fastmon_daemon.base.errors import TransientError
+from fastmon_daemon.base.errors import StorageUnavailable, TransientError
 from fastmon_daemon.engine import Engine
 from fastmon_daemon.engine.engine import GROUP_S, MAX_CLAIMS, SPARE_S
 from fastmon_daemon.outbox import Outbox
@@ -180,6 +180,25 @@ def test_an_action_whose_transaction_is_not_committed_fails(tmp_path: Path) -> N
     assert engine.fault
     db.execute("pragma query_only = off")
     assert outbox.recall("key") is None
+
+
+def test_an_action_that_meets_an_unwritable_database_fails_as_if_it_were_alone(tmp_path: Path) -> None:
+    testbed = FakeTestbed(tmp_path)
+    outbox, db = testbed.outbox_and_connection()
+    engine = testbed.engine(outbox)
+
+    def write(outbox: Outbox, _now: datetime) -> None:
+        db.execute("pragma query_only = on")
+        try:
+            outbox.remember("key", "value")
+        finally:
+            db.execute("pragma query_only = off")
+
+    answered = engine.inbox.submit(write)
+    other = engine.inbox.submit(lambda outbox, _now: outbox.remember("other", "value"))
+    engine.tick(0)
+    assert isinstance(answered.exception(0), StorageUnavailable)
+    assert (other.exception(0), outbox.recall("key"), outbox.recall("other")) == (None, None, "value")
 
 
 def test_thousands_of_skipped_stfs_do_not_make_one_transaction(tmp_path: Path) -> None:

@@ -256,6 +256,13 @@ def test_an_stf_that_fails_before_it_has_a_sample_is_told(bench: Bench, monkeypa
     settle(bench.engine)
     bench.round()
     assert (bench.stages_sent()[-1], bench.pending()) == (("failed", "failed"), 0)
+    monkeypatch.undo()
+    act(bench, "retry", "swf.100014.000001.stf")
+    bench.round()
+    assert (bench.stages_sent()[-1], bench.pending()) == (("fastmon_received", "received"), 0), "failed no more"
+    settle(bench.engine)
+    bench.round()
+    assert (bench.stages_sent()[-1], bench.pending()) == (("fastmon_complete", "completed"), 0)
 
 
 def test_pending_reports_are_read_by_their_index(bench: Bench) -> None:

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ import pytest
 from fastmon_daemon import service
 from fastmon_daemon.base.logs import SecretRedactor
 from fastmon_daemon.outbox import open_for_reading
-from fastmon_daemon.service import ProcessContext, factories
+from fastmon_daemon.service import ProcessContext, daemon, factories
 from fastmon_daemon.settings import ListenAddress, Settings
 from tests.builders import NO_RELOAD
 from tests.monitor.scripted_monitor import closed_port
@@ -79,6 +80,25 @@ def test_ready_healthz_and_signals_wait_for_nobody(tmp_path: Path, monkeypatch: 
         assert service.run(context, once=False) == 0
         operator.join(40)
     assert seen == {"notified": b"READY=1", "healthz": 200}
+
+
+def test_a_reload_does_not_end_the_wait_for_the_agent_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[bool] = []
+
+    def find(_context: Any, _outbox: Any, _instance: Any, answers: SimpleQueue[int | None]) -> str:
+        for number in (signal.SIGHUP, signal.SIGTERM):
+            os.kill(os.getpid(), number)
+            waited.append(answers.empty())
+        return "name"
+
+    monkeypatch.setattr(daemon, "find_agent_name", find)
+    monkeypatch.setattr(daemon, "has_terminal", lambda: False)
+    context = ProcessContext(
+        settings=Settings(namespace="ns"), values={}, database=tmp_path / "outbox.db", database_rule="",
+        secrets=SecretRedactor(), **NO_RELOAD,
+    )  # fmt: skip
+    assert service.run(context, once=False) == 0
+    assert waited == [True, False]
 
 
 def stored_name(testbed: LiveTestbed) -> str | None:

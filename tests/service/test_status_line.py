@@ -1,0 +1,38 @@
+"""The line that the service manager shows, when the database cannot be read."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from pathlib import Path
+
+import pytest
+
+from fastmon_daemon.service.status_line import StatusLine, status_line
+from tests.builders import FakeTestbed
+from tests.presence.builders import RULE
+
+
+def test_a_database_that_cannot_be_read_is_named_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "two\nlines"
+    folder.mkdir()
+    testbed = FakeTestbed(folder)
+    outbox, clock = testbed.outbox(), testbed.time.clock()
+
+    def full() -> dict[str, int]:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(outbox, "counts_by_state", full)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(40)
+        line = StatusLine(
+            {"NOTIFY_SOCKET": str(tmp_path / "notify")},
+            lambda: status_line(outbox, RULE.stuck, clock.now()),
+            clock.monotonic,
+        )
+        line.update()
+        told = manager.recv(1000).decode()
+    assert told.startswith(f"STATUS={tmp_path}/two\\nlines/outbox.db: ")
+    assert "Input/output error" in told
+    assert "\n" not in told
