@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,6 @@ class DaemonState:
     settings: Mapping[str, str]
     """Field of `Settings` -> its value as written in the environment; without secrets."""
     process: ProcessState
-    calls: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    """Link -> calls of STFs in flight, and how many there may be."""
 
     def value(self, field_name: str, otherwise: Callable[[str], Any]) -> Any:
         """Return the value of a setting with which the daemon runs; if it is unknown, that of *otherwise*."""
@@ -40,18 +38,17 @@ class DaemonState:
             return otherwise(field_name)
 
 
-def state_answer(settings: Settings, process: ProcessState, calls: Mapping[str, tuple[int, int]]) -> dict[str, Any]:
+def state_answer(settings: Settings, process: ProcessState) -> dict[str, Any]:
     """Return the answer as JSON values; the arguments are as in `DaemonState`."""
     shown = {name: written(getattr(settings, name)) for name, setting in all_settings() if not setting.secret}
-    return {"settings": shown, "process": asdict(process), "calls": dict(calls)}
+    return {"settings": shown, "process": asdict(process)}
 
 
 def ask_daemon(database: Path) -> DaemonState | None:
     """Ask the daemon that has *database*; None if this user may not, or if it has only begun to start."""
     try:
         answer = send_request(database, {"action": STATE}, timeout_s=ASK_TIMEOUT_S)
-        calls = {str(link): (int(now), int(most)) for link, (now, most) in answer["calls"].items()}
-        return DaemonState(settings=answer["settings"], process=ProcessState(**answer["process"]), calls=calls)
+        return DaemonState(settings=answer["settings"], process=ProcessState(**answer["process"]))
     except (
         PermanentError,
         KeyError,

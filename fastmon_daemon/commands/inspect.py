@@ -132,7 +132,6 @@ def inspect(
             view = with_metadata(view, inspector, context, (str(path), source))
             if watch is not None and not as_json and "states" in view:
                 view["rates"] = _rates(reports, context)
-                view["calls"] = dict(state.calls) if state else {}
             return view
 
     ctx.exit(_show(read, as_json, watch, whole=not (stf or state_filter or run)))
@@ -140,7 +139,7 @@ def inspect(
 
 def _rates(reports: OutboxReader, context: InspectionContext) -> View:
     """Return the numbers of STFs received and completed in each period of the last five minutes."""
-    (completed,) = context.stuck.chart.leads_to("close_stf")
+    completed = context.stuck.chart.success_state
     received, done = reports.periods.rates(completed, context.now, RATE_BINS, RATE_BIN_S)
     return {"received": received, "completed": done}
 

@@ -65,13 +65,10 @@ def render_screen(view: View, width: int, height: int) -> list[str]:
 
 
 def _activity(view: View, now: datetime, width: int) -> Iterator[str]:
-    """Yield what only a refreshed view has: rates, calls in flight, and the oldest STF."""
+    """Yield what only a refreshed view has: rates, and the oldest STF."""
     for name, counts in view.get("rates", {}).items():
         recent = sum(counts[-MINUTE_BINS:]) / (MINUTE_BINS * RATE_BIN_S)
         yield f"{name:<9} |{sparkline(counts)}| {recent:6.2f}/s last minute, {sum(counts)} in 5 min"
-    if calls := view.get("calls"):
-        text = ", ".join(f"{link} {count} of {most}" for link, (count, most) in calls.items())
-        yield from wrap(f"calls in flight: {text}", width)
     if "rates" in view and (oldest := view["oldest"]):
         text = f"oldest: {oldest['stf']}, run {oldest['run']}, {oldest['state']} {format_age(oldest['since'], now)}"
         yield from wrap(escape_controls(text), width)[:1]

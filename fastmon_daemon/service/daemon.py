@@ -281,9 +281,7 @@ class Daemon:
     def handle(self, request: dict[str, Any]) -> dict[str, Any]:
         """Perform a request of the control socket in the engine's thread and return the result as JSON values."""
         if request.get("action") == STATE:
-            limits = self.engine.call_limits()
-            calls = {link: (count, limits[link]) for link, count in self.engine.calls_in_flight().items()}
-            return state_answer(self._live.current, self.assessor.process_state(), calls)
+            return state_answer(self._live.current, self.assessor.process_state())
         if request.get("action") == RELOAD:
             return self._reload(str(request.get("by")))
         action = ActionRequest.parse(request)

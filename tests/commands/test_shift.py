@@ -122,13 +122,14 @@ def test_the_screen_of_80_by_24_has_rates_calls_and_the_oldest(testbed: FakeTest
 
 def test_a_screen_shows_calls_in_flight() -> None:
     view = {
-        "at": "2026-11-30T12:00:00+00:00", "verdict": "all well", "problems": [], "states": {}, "links": {},
+        "at": "2026-11-30T12:00:00+00:00", "verdict": "all well", "problems": [], "states": {},
+        "links": {"monitor": {"link": "monitor", "state": "up", "calls": {"in_flight": 3, "limit": 8}}},
         "rejected_count": 0, "stages": {}, "database": "outbox.db", "chosen_by": "--db", "daemon": 1, "runs": [],
-        "stuck": [], "stuck_count": 0, "oldest": None, "calls": {"monitor": (3, 8)},
+        "stuck": [], "stuck_count": 0, "oldest": None,
         "rates": {"received": [0] * 24 + [1, 2, 3, 4, 5, 9], "completed": [0] * 30},
     }  # fmt: skip
     lines = render_screen(view, 80, 24)
-    assert "calls in flight: monitor 3 of 8" in lines
+    assert "links: monitor up (3 of at most 8 calls)" in lines
     assert max(map(len, lines)) <= 80
 
 
