@@ -54,15 +54,16 @@ Table = tuple[str, tuple[str, ...], Sequence[Sequence[object]]]
 def report(since: Since, markdown: bool, as_json: bool, db: Path | None) -> None:
     """Report what the next shift must know.
 
-    Runs with their verdicts, outages, recovered STFs, the most frequent errors, the longest latencies, acts of persons,
-    and what is open. Works with or without a running daemon.
+    Runs with their verdicts, outages, recovered STFs, the most frequent errors, the longest latencies, acts of
+    operators, and what is open. Works with or without a running daemon.
 
     \b
     JSON keys:
       since, until, verdict (one line), problems (as of inspect: what is open),
       stuck_count, stuck (as of inspect, at most 10), received, completed,
       runs (as of verdict), outages (link, began_at, ended_at, reason, blocked),
-      recovered (run, stf, at), failures and errors (reason, count, last_at),
+      recovered (run, stf, at), failures (reason, count, last_at), errors
+      (same keys; last_at: when the newest such STF entered its state),
       slowest (run, stf, seconds, at), acts (as of acts)
     """
     if markdown and as_json:
@@ -128,12 +129,14 @@ def _tables(view: dict[str, Any], now: datetime) -> Iterator[Table]:
     by_run = groupby(sorted(view["recovered"], key=lambda each: str(each["run"])), key=lambda each: str(each["run"]))
     recovered = [(run, format_names(each["stf"] for each in group)) for run, group in by_run]
     yield f"recovered STFs: {len(view['recovered'])}", ("run", "STFs"), recovered
-    for title, name in (("failures", "failures"), ("errors of STFs that are tried again", "errors")):
-        yield title, ("STFs", "last", "reason"), [(e["count"], when(e["last_at"]), e["reason"]) for e in view[name]]
+    for title, name, head in (
+        ("failures", "failures", "last"), ("errors of STFs that are tried again", "errors", "newest waits since"),
+    ):  # fmt: skip
+        yield title, ("STFs", head, "reason"), [(e["count"], when(e["last_at"]), e["reason"]) for e in view[name]]
     slowest = [(f"{each['seconds']:.1f} s", each["run"], each["stf"], when(each["at"])) for each in view["slowest"]]
     yield "longest from receipt to completion", ("time", "run", "STF", "completed"), slowest
     acts = act_rows([Act(**each) for each in view["acts"]], now)
-    yield f"acts of persons: {len(acts)}", HEADS, acts
+    yield f"acts of operators: {len(acts)}", HEADS, acts
 
 
 def _summary(view: dict[str, Any], now: datetime) -> str:
