@@ -1,4 +1,4 @@
-"""`fastmon-daemon acts`: what persons did, by whom, when and why. Read-only."""
+"""`fastmon-daemon acts`: what operators did, by whom, when and why. Read-only."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HEADS = ("when", "who", "act", "on", "changed", "reason")
 @db_option
 @json_option("acts (action, who, reason, subject, count, requested_at, at), the latest first")
 def acts(since: Since | None, db: Path | None, as_json: bool) -> None:
-    """List what persons did: by whom, when, and why.
+    """List what operators did: by whom, when, and why.
 
     These are retry, discard, include, replay, purge, reconcile and reload: the last 10 000. What failed, or changed
     nothing, is not listed.

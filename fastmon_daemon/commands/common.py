@@ -10,12 +10,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from fastmon_daemon.base import logs
+from fastmon_daemon.base.clock import utcnow
 from fastmon_daemon.base.errors import ConfigError
 from fastmon_daemon.base.text import escape_controls
 from fastmon_daemon.base.users import user_name
@@ -30,6 +32,7 @@ from fastmon_daemon.settings import (
 )
 
 if TYPE_CHECKING:
+    from fastmon_daemon.inspection.inspector import InspectionContext
     from fastmon_daemon.service import ProcessContext
 
 EXIT_TRY_AGAIN = 75
@@ -150,6 +153,21 @@ def require_database(db: Path | None) -> Path:
     path, _ = find_database(db)
     check_exists(path)
     return path
+
+
+def inspection_context(database: Path, settings: LoadResult) -> InspectionContext:
+    """Return what the views of *database* depend on now: the settings of its daemon, or else *settings*."""
+    from fastmon_daemon.actions.daemon_state import ask_daemon
+    from fastmon_daemon.inspection.inspector import InspectionContext
+    from fastmon_daemon.outbox import owner_of
+    from fastmon_daemon.presence.assessment import assessment_rule
+
+    daemon = owner_of(database)
+    state = ask_daemon(database) if daemon is not None else None
+    value = partial(state.value, otherwise=settings.value) if state else settings.value
+    return InspectionContext(
+        rule=assessment_rule(value), now=utcnow(), daemon=daemon, process=state.process if state else None
+    )
 
 
 def current_user() -> str:

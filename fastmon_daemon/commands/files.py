@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import click
@@ -32,13 +34,19 @@ def files(folder: Path) -> None:
     """
     source = _PACKAGED if _PACKAGED.is_dir() else _REPOSITORY
     wanted = [(path, folder / path.relative_to(source)) for path in _all_files(source)]
-    if existing := [str(target) for _, target in wanted if target.exists()]:
-        raise CommandError(f"{existing[0]}: file exists and is not overwritten: choose another folder", 1)
+    programs = _installed_programs()
     try:
+        for _, target in wanted:
+            if os.path.lexists(target):  # also a link that leads nowhere
+                raise FileExistsError(errno.EEXIST, "", str(target))
         for path, target in wanted:
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(_with_programs(path.read_text(encoding="utf-8")), encoding="utf-8")
+            text = _replace(path.read_text(encoding="utf-8"), programs)
+            with target.open("x", encoding="utf-8") as file:
+                file.write(text)
             click.echo(escape_controls(str(target)))
+    except FileExistsError as exc:
+        raise CommandError(f"{exc.filename}: file exists and is not overwritten: choose another folder", 1) from exc
     except OSError as exc:
         raise CommandError(f"{exc.filename}: cannot be written: {exc.strerror}", 1) from exc
 
@@ -49,9 +57,14 @@ def _all_files(source: Path) -> Iterator[Path]:
         yield from (path for path in sorted((source / name).rglob("*")) if path.is_file())
 
 
-def _with_programs(text: str) -> str:
-    """Return *text* with the paths of our programs where they are."""
-    for name in _PROGRAMS:
-        if found := shutil.which(name, path=str(Path(sys.argv[0]).absolute().parent)) or shutil.which(name):
-            text = text.replace(f"{_USUAL}/{name}", found)
+def _installed_programs() -> dict[str, str]:
+    """Return the path of each program in the units -> where this installation has it."""
+    beside_us = str(Path(sys.argv[0]).absolute().parent)
+    found = {name: shutil.which(name, path=beside_us) or shutil.which(name) for name in _PROGRAMS}
+    return {f"{_USUAL}/{name}": path for name, path in found.items() if path}
+
+
+def _replace(text: str, programs: Mapping[str, str]) -> str:
+    for usual, path in programs.items():
+        text = text.replace(usual, path)
     return text

@@ -13,10 +13,10 @@ from fastmon_daemon.actions.daemon_state import DaemonState, ask_daemon
 from fastmon_daemon.base.clock import utcnow
 from fastmon_daemon.base.text import escape_controls
 from fastmon_daemon.commands.common import db_option, json_option, load_settings_with_errors, require_database
+from fastmon_daemon.inspection.inspector import NO_DAEMON
+from fastmon_daemon.inspection.liveness import describe_stall
 from fastmon_daemon.outbox import open_for_reading, owner_of
-from fastmon_daemon.presence.assessment import ProcessState, assess, assessment_rule, take_snapshot
-
-_NONE_RUNS = ProcessState(silent="no daemon is running")
+from fastmon_daemon.presence.assessment import assess, assessment_rule, take_snapshot
 
 
 @click.command(epilog="Exit codes: 0 alive (--ready: ready), 1 not, 2 usage error, 3 no database, 78 invalid settings.")
@@ -32,8 +32,9 @@ def healthcheck(ctx: click.Context, db: Path | None, *, ready: bool, as_json: bo
     the same over HTTP.
     """
     path = require_database(db)
-    state = ask_daemon(path) if owner_of(path) is not None else DaemonState(settings={}, process=_NONE_RUNS)
-    wrong = _why_not_alive(state)
+    is_running = owner_of(path) is not None
+    state = ask_daemon(path) if is_running else None
+    wrong = _why_not_alive(state) if is_running else NO_DAEMON
     parts = _readiness(path, state) if ready and state and not wrong else {}
     wrong = wrong or next(filter(None, parts.values()), "")
     result = {"ok": not wrong, "found": wrong or ("ready" if ready else "alive"), "parts": parts}
@@ -46,8 +47,8 @@ def _why_not_alive(state: DaemonState | None) -> str:
     if state is None:
         return "the daemon cannot be asked: it is starting, or runs as another user"
     if state.process.stalled_s is not None:
-        return f"engine loop stalled for {state.process.stalled_s:.1f} s: see the log, then restart the daemon"
-    return state.process.silent
+        return describe_stall(state.process.stalled_s)
+    return f"daemon silent: {state.process.silent}" if state.process.silent else ""
 
 
 def _readiness(path: Path, state: DaemonState) -> dict[str, str]:

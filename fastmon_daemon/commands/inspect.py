@@ -7,7 +7,6 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import closing, nullcontext
-from functools import partial
 from pathlib import Path
 
 import click
@@ -15,17 +14,21 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from fastmon_daemon.actions.daemon_state import ask_daemon
-from fastmon_daemon.base.clock import utcnow
 from fastmon_daemon.base.output import drop_output
 from fastmon_daemon.base.suggest import how_runs_are_named
-from fastmon_daemon.commands.common import db_option, find_database, json_option, load_settings_with_errors
+from fastmon_daemon.commands.common import (
+    db_option,
+    find_database,
+    inspection_context,
+    json_option,
+    load_settings_with_errors,
+)
 from fastmon_daemon.commands.formatting import output_width, print_lines
 from fastmon_daemon.commands.inspect_tables import RATE_BIN_S, RATE_BINS, render_inspection, render_screen
 from fastmon_daemon.inspection.inspector import InspectionContext, Inspector, View, near_name, with_metadata
 from fastmon_daemon.messages import run_identity
-from fastmon_daemon.outbox import OutboxReader, open_for_reading, owner_of
-from fastmon_daemon.presence.assessment import Problem, assessment_rule
+from fastmon_daemon.outbox import OutboxReader, open_for_reading
+from fastmon_daemon.presence.assessment import Problem
 from fastmon_daemon.statechart import load_statechart
 
 _DEFAULT_LIMIT = 20
@@ -114,12 +117,7 @@ def inspect(
 
     def read() -> View:
         with closing(open_for_reading(path)) as reports:
-            daemon = owner_of(path)
-            state = ask_daemon(path) if daemon is not None else None
-            value = partial(state.value, otherwise=settings.value) if state else settings.value
-            context = InspectionContext(
-                rule=assessment_rule(value), now=utcnow(), daemon=daemon, process=state.process if state else None
-            )
+            context = inspection_context(path, settings)
             inspector = Inspector(reports, context)
             if rejected:
                 view = inspector.rejected(limit)
@@ -139,7 +137,7 @@ def inspect(
 
 def _rates(reports: OutboxReader, context: InspectionContext) -> View:
     """Return the numbers of STFs received and completed in each period of the last five minutes."""
-    (completed,) = context.stuck.chart.leads_to("close_stf")
+    completed = context.stuck.chart.success_state
     received, done = reports.periods.rates(completed, context.now, RATE_BINS, RATE_BIN_S)
     return {"received": received, "completed": done}
 

@@ -14,17 +14,30 @@ from typing import Any
 
 import click
 
-from fastmon_daemon.actions.daemon_state import ask_daemon
-from fastmon_daemon.base.clock import format_timestamp, utcnow
+from fastmon_daemon.base.clock import format_timestamp
 from fastmon_daemon.base.text import count_of, escape_controls
 from fastmon_daemon.commands.acts import HEADS, act_rows
-from fastmon_daemon.commands.common import db_option, json_option, load_settings_with_errors, require_database
-from fastmon_daemon.commands.formatting import Since, format_names, format_when, output_width, since_option, table, wrap
+from fastmon_daemon.commands.common import (
+    db_option,
+    inspection_context,
+    json_option,
+    load_settings_with_errors,
+    require_database,
+)
+from fastmon_daemon.commands.formatting import (
+    Since,
+    format_names,
+    format_when,
+    output_width,
+    print_lines,
+    since_option,
+    table,
+    wrap,
+)
 from fastmon_daemon.inspection.inspector import InspectionContext, Inspector
-from fastmon_daemon.outbox import DAEMON_DOWNTIME, Act, OutboxReader, open_for_reading, owner_of
-from fastmon_daemon.presence.assessment import Problem, assessment_rule
+from fastmon_daemon.outbox import DAEMON_DOWNTIME, Act, OutboxReader, open_for_reading
+from fastmon_daemon.presence.assessment import Problem
 from fastmon_daemon.reconciler.verdict import judge
-from fastmon_daemon.statechart import load_statechart
 
 _MOST = 10
 """Rows of errors, slow STFs and stuck STFs."""
@@ -41,38 +54,35 @@ Table = tuple[str, tuple[str, ...], Sequence[Sequence[object]]]
 def report(since: Since, markdown: bool, as_json: bool, db: Path | None) -> None:
     """Report what the next shift must know.
 
-    Runs with their verdicts, outages, recovered STFs, the most frequent errors, the longest latencies, acts of persons,
-    and what is open. Works with or without a running daemon.
+    Runs with their verdicts, outages, recovered STFs, the most frequent errors, the longest latencies, acts of
+    operators, and what is open. Works with or without a running daemon.
 
     \b
     JSON keys:
       since, until, verdict (one line), problems (as of inspect: what is open),
       stuck_count, stuck (as of inspect, at most 10), received, completed,
       runs (as of verdict), outages (link, began_at, ended_at, reason, blocked),
-      recovered (run, stf, at), failures and errors (reason, count, last_at),
+      recovered (run, stf, at), failures (reason, count, last_at), errors
+      (same keys; last_at: when the newest such STF entered its state),
       slowest (run, stf, seconds, at), acts (as of acts)
     """
     if markdown and as_json:
         raise click.UsageError("--markdown and --json cannot be combined")
-    path, now = require_database(db), utcnow()
+    path = require_database(db)
     with closing(open_for_reading(path)) as reports:
-        view = _read(reports, path, since.at(now), now)
+        context = inspection_context(path, load_settings_with_errors())
+        now = context.now
+        view = _read(reports, context, since.at(now))
     if as_json:
         click.echo(json.dumps(view, indent=2))
-        return
-    for line in _markdown(view, now) if markdown else _text(view, now, output_width()):
-        click.echo(line)
+    else:
+        print_lines(_markdown(view, now) if markdown else _text(view, now, output_width()))
 
 
-def _read(reports: OutboxReader, path: Path, since: str, now: datetime) -> dict[str, Any]:
-    settings, daemon = load_settings_with_errors(), owner_of(path)
-    state = ask_daemon(path) if daemon is not None else None
-    rule = assessment_rule(partial(state.value, otherwise=settings.value) if state else settings.value)
-    context = InspectionContext(rule=rule, now=now, daemon=daemon, process=state.process if state else None)
-    inspector, charts = Inspector(reports, context), (load_statechart("stf"), load_statechart("run"))
+def _read(reports: OutboxReader, context: InspectionContext, since: str) -> dict[str, Any]:
+    now, inspector, charts = context.now, Inspector(reports, context), (context.stuck.chart, context.rule.run_chart)
     overview, found, until = inspector.overview(limit=_MOST), inspector.assessment(), format_timestamp(now)
-    done, failed = charts[0].leads_to("close_stf"), charts[0].leads_to("fail")
-    complete = charts[1].leads_to("complete_run")
+    done, failed, complete = charts[0].success_state, context.stuck.failed, charts[1].leads_to("complete_run")
     runs = [
         row for row in reports.runs.latest()
         if row.last_message_at >= since or (row.ended_at or "") >= since or (row.claimed and row.state not in complete)
@@ -85,13 +95,13 @@ def _read(reports: OutboxReader, path: Path, since: str, now: datetime) -> dict[
         "stuck_count": overview["stuck_count"],
         "stuck": overview["stuck"],
         "received": reports.periods.received(since),
-        "completed": sum(reports.periods.entered(state, since) for state in done),
+        "completed": reports.periods.entered(done, since),
         "runs": [asdict(judge(reports.runs, row, charts, now)) for row in runs],
         "outages": [asdict(outage) for outage in reports.outages.between(since, until)],
         "recovered": [asdict(each) for each in reports.periods.recovered(since)],
         "failures": [asdict(each) for each in reports.periods.failures(failed, since, _MOST)],
         "errors": [asdict(each) for each in reports.periods.errors(_MOST)],
-        "slowest": [asdict(each) for each in reports.periods.slowest(done, since, _MOST)],
+        "slowest": [asdict(each) for each in reports.periods.slowest([done], since, _MOST)],
         "acts": [asdict(act) for act in reports.acts.since(since)],
     }
 
@@ -119,12 +129,14 @@ def _tables(view: dict[str, Any], now: datetime) -> Iterator[Table]:
     by_run = groupby(sorted(view["recovered"], key=lambda each: str(each["run"])), key=lambda each: str(each["run"]))
     recovered = [(run, format_names(each["stf"] for each in group)) for run, group in by_run]
     yield f"recovered STFs: {len(view['recovered'])}", ("run", "STFs"), recovered
-    for title, name in (("failures", "failures"), ("errors of STFs that are tried again", "errors")):
-        yield title, ("STFs", "last", "reason"), [(e["count"], when(e["last_at"]), e["reason"]) for e in view[name]]
+    for title, name, head in (
+        ("failures", "failures", "last"), ("errors of STFs that are tried again", "errors", "newest waits since"),
+    ):  # fmt: skip
+        yield title, ("STFs", head, "reason"), [(e["count"], when(e["last_at"]), e["reason"]) for e in view[name]]
     slowest = [(f"{each['seconds']:.1f} s", each["run"], each["stf"], when(each["at"])) for each in view["slowest"]]
     yield "longest from receipt to completion", ("time", "run", "STF", "completed"), slowest
     acts = act_rows([Act(**each) for each in view["acts"]], now)
-    yield f"acts of persons: {len(acts)}", HEADS, acts
+    yield f"acts of operators: {len(acts)}", HEADS, acts
 
 
 def _summary(view: dict[str, Any], now: datetime) -> str:
@@ -166,5 +178,5 @@ def _row(cells: Sequence[object]) -> str:
 
 def _cell(value: object) -> str:
     """Return a text that cannot end its cell, nor be markup."""
-    text = escape_controls(str(value)).replace("\\", "\\\\").replace("|", "\\|").replace("\xa0", " ")
+    text = escape_controls(str(value)).replace("\\", "\\\\").replace("|", "\\|")
     return text.replace("<", "&lt;").replace("[", "\\[").replace("`", "\\`").replace("*", "\\*").replace("_", "\\_")

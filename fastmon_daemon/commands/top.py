@@ -15,7 +15,12 @@ from fastmon_daemon.commands.inspect import inspect
     "78 invalid settings."
 )
 @click.option(
-    "--every", type=click.FloatRange(min=0.1), default=2.0, show_default=True, metavar="SECONDS", help="Refresh every."
+    "--every",
+    type=click.FloatRange(min=0.1),
+    default=2.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Refresh every SECONDS.",
 )
 @db_option
 @click.pass_context

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fastmon_daemon.base.errors import StorageError
 from fastmon_daemon.base.text import escape_controls
 from fastmon_daemon.inspection.inspector import View
-from fastmon_daemon.inspection.liveness import Liveness
+from fastmon_daemon.inspection.liveness import Liveness, describe_stall
 from fastmon_daemon.inspection.metrics import CONTENT_TYPE
 from fastmon_daemon.presence.assessment import Assessment
 from fastmon_daemon.presence.periodic_worker import WorkerErrors
@@ -45,10 +45,9 @@ class Endpoints:
 
     def _livez(self) -> Response:
         """Whether the engine's loop turns; nothing else: what a restart does not cure is no reason for one."""
-        age = f"{self.liveness.age_s:.1f} s"
         if self.liveness.is_stalled:
-            return _text(503, f"engine loop stalled for {age}: see the log, then restart the daemon")
-        return _text(200, f"alive: last engine tick {age} ago")
+            return _text(503, describe_stall(self.liveness.age_s))
+        return _text(200, f"alive: last engine tick {self.liveness.age_s:.1f} s ago")
 
     def _readyz(self) -> Response:
         """Whether STFs are stored and processed now: one line for each part that this needs."""

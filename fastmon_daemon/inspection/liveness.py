@@ -10,6 +10,11 @@ MISSED = 3
 """Intervals without a tick after which the engine is stalled: half of the unit's WatchdogSec."""
 
 
+def describe_stall(age_s: float) -> str:
+    """Return that the last tick ended *age_s* seconds ago, and what to do."""
+    return f"engine loop stalled for {age_s:.1f} s: see the log, then restart the daemon"
+
+
 class Liveness:
     """Counts the engine's ticks and records when the last one ended, in *monotonic* seconds."""
 

@@ -1,4 +1,4 @@
-"""Class Acts: what persons did. Rows are never changed, except that the batches of one command are one act."""
+"""Class Acts: what operators did. Rows are never changed, except that the batches of one command are one act."""
 
 from __future__ import annotations
 

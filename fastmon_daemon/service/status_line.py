@@ -11,13 +11,15 @@ from fastmon_daemon.base.clock import format_time
 from fastmon_daemon.base.errors import StorageUnavailable
 from fastmon_daemon.base.text import count_of, escape_controls
 from fastmon_daemon.outbox import OutboxReader, storage_errors
-from fastmon_daemon.presence.stuck import LinkStatus, StuckRule, latest_link_statuses
+from fastmon_daemon.presence.stuck import LinkStatus, StuckRule, StuckStfs, latest_link_statuses
 
 CHECK_S = 1.0
 
 
 def status_line(reports: OutboxReader, rule: StuckRule, now: datetime) -> str:
-    """Return the links, the backlog with its oldest STF, and the run of the latest message. No ages: they change.
+    """Return the links, the backlog with its oldest STF, since when an STF is stuck, and the run of the latest message.
+
+    No ages and no number of stuck STFs: they change all the time.
 
     Raises: StorageUnavailable, StorageError.
     """
@@ -26,7 +28,8 @@ def status_line(reports: OutboxReader, rule: StuckRule, now: datetime) -> str:
 
 
 def _read_line(reports: OutboxReader, rule: StuckRule, now: datetime) -> str:
-    statuses = {name: LinkStatus(link=name) for name in rule.needed_links} | latest_link_statuses(reports)
+    outages = latest_link_statuses(reports)
+    statuses = {name: LinkStatus(link=name) for name in rule.needed_links} | outages
     links = ", ".join(
         f"{name} {each.state}" + (f" since {format_time(each.since, now)}" if each.state != "up" and each.since else "")
         for name, each in statuses.items()
@@ -35,10 +38,18 @@ def _read_line(reports: OutboxReader, rule: StuckRule, now: datetime) -> str:
     waiting = sum(counts.get(state, 0) for state in rule.unfinished)
     failed = sum(counts.get(state, 0) for state in rule.failed)
     oldest = reports.oldest_unfinished(rule.unfinished) if waiting else None
+    stuck_since = StuckStfs(reports, rule, outages, now, daemon_runs=True).since()
+    stuck = f"stuck since {format_time(stuck_since, now)}" if stuck_since else ""
     backlog = count_of(waiting, "STF") + " waiting"
     backlog += f", the oldest since {format_time(oldest.received_at, now)}" if oldest else ""
     runs = reports.runs.latest(1)
-    parts = [links, backlog, f"{failed} failed" if failed else "", *(f"run {run.run} {run.state}" for run in runs)]
+    parts = [
+        links,
+        backlog,
+        f"{failed} failed" if failed else "",
+        stuck,
+        *(f"run {run.run} {run.state}" for run in runs),
+    ]
     return escape_controls("; ".join(filter(None, parts)))
 
 

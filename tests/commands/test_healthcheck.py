@@ -77,7 +77,7 @@ def test_a_frozen_or_absent_daemon_is_not_alive(testbed: LiveTestbed) -> None:
     wait_until(lambda: healthcheck(testbed)[0] == 0, "it is alive")
     daemon.send_signal(signal.SIGSTOP)
     code, said = healthcheck(testbed)
-    assert (code, said) == (1, "it does not answer on its control socket within 3 s\n")
+    assert (code, said) == (1, "daemon silent: it does not answer on its control socket within 3 s\n")
     daemon.send_signal(signal.SIGCONT)
     wait_until(lambda: healthcheck(testbed)[0] == 0, "it is alive again")
     daemon.kill()

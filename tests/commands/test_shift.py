@@ -1,4 +1,4 @@
-"""`acts`, `report` and `top`: what persons did, what the next shift must know, and the full screen."""
+"""`acts`, `report` and `top`: what operators did, what the next shift must know, and the full screen."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_a_report_has_all_that_the_next_shift_must_know(testbed: FakeTestbed, ca
     markdown = call("report", "--markdown").stdout
     assert "| 2 | " in markdown
     assert r"monitor said 400: \*bad\* \| &lt;b>" in markdown
-    assert "## Acts of persons: 1" in markdown
+    assert "## Acts of operators: 1" in markdown
     assert json.loads(call("report", "--json", "--since", "0s").stdout)["received"] == 0
 
 

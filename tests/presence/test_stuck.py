@@ -1,4 +1,4 @@
-"""Heart-beat, status message, metrics and `inspect` count the same STFs as stuck."""
+"""Heart-beat, status message, metrics, `inspect` and the service manager's line take the same STFs as stuck."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from fastmon_daemon.base.clock import format_time, format_timestamp
 from fastmon_daemon.base.errors import PermanentError
 from fastmon_daemon.inspection.inspector import InspectionContext, Inspector
 from fastmon_daemon.outbox import open_for_reading
 from fastmon_daemon.presence.status import StatusPublisher
+from fastmon_daemon.service.status_line import status_line
 from tests.builders import FakeTestbed, settle
 from tests.inspection.builders import collector_for
 from tests.presence.builders import RULE, assessor_for, checker_for
@@ -75,3 +77,24 @@ def test_all_reports_count_the_same_stuck_stfs_during_and_after_an_outage(tmp_pa
     assert during == dict.fromkeys(who, 1)  # the failed one
     assert just_after == dict.fromkeys(who, 1)
     assert later == dict.fromkeys(who, 6)
+
+
+def test_the_line_of_the_service_manager_tells_since_when_an_stf_is_stuck_as_the_verdict_does(tmp_path: Path) -> None:
+    testbed = FakeTestbed(tmp_path)
+
+    def told() -> tuple[str, str]:
+        now = testbed.time.at
+        with closing(open_for_reading(tmp_path / "outbox.db")) as reports:
+            return status_line(reports, RULE.stuck, now), assessor_for(testbed).assess(reports).line
+
+    with closing(testbed.outbox()) as outbox:
+        testbed.receive(outbox, 1)
+        since = format_time(format_timestamp(testbed.time.at), testbed.time.at)
+        testbed.time.pass_(seconds=59.9)
+        line, verdict = told()
+        assert ("stuck" in line, "stuck" in verdict) == (False, False)
+        testbed.time.pass_(seconds=0.1)
+        line, verdict = told()
+    assert f"; stuck since {since}" in line
+    assert f"(since {since}, " in verdict
+    assert verdict.startswith("stuck: 1 STF")
