@@ -150,6 +150,18 @@ def test_alarms_of_invented_agents_are_bounded() -> None:
     assert (len(active), active.count("stream_dead")) == (MAX_ACTIVE + 1, 1)
 
 
+def test_invented_agents_do_not_hide_the_signs_of_life_of_the_real_one(state: AppState) -> None:
+    row = {"instance_name": "y", "agent_type": "FASTMON", "namespace": "ns", "status": "OK",
+           "last_heartbeat": AT.isoformat()}  # fmt: skip
+    for number in range(3 * MAX_AGENTS):
+        state.receive(announcement(7, 1, processed_by=f"a {number}"), AT)
+    at = AT + timedelta(minutes=5)
+    state.receive(announcement(7, 2, processed_by="y"), at)
+    state.record_agents([row], at, at)
+    assert [agent["state"] for agent in state.snapshot(at)["tiles"]["daemon"]["agents"]] == ["good"]
+    assert len(state.agents._signs) == MAX_AGENTS
+
+
 @pytest.mark.parametrize("namespace", ["ns", "{}"])
 def test_invented_daemons_neither_fill_the_snapshot_nor_hide_the_real_one(state: AppState, namespace: str) -> None:
     row = {"instance_name": "z", "agent_type": "FASTMON", "namespace": "z", "last_heartbeat": AT.isoformat()}
