@@ -51,6 +51,28 @@ def test_invented_runs_do_not_push_out_those_of_the_table(state: AppState) -> No
     assert state.snapshot(AT)["totals"]["tf_files"] == 3 * app_state.MAX_OPEN_RUNS + 2
 
 
+def test_past_runs_of_an_endless_table_are_bounded(state: AppState) -> None:
+    state.record_runs([{"run_number": 7, "start_time": AT.isoformat()}], AT)
+    for number in range(1, 30):
+        at = AT + timedelta(minutes=number)
+        state.receive(announcement(7, number), at)
+        rows = [{"run_number": 100 * number + n, "end_time": AT.isoformat()} for n in range(MAX_NEW_RUNS)]
+        state.record_runs(rows, at)
+        for run in state.start_comparisons(at):
+            state.finish_comparison(run, "monitor answered 500", at)
+        state.tick(at)
+    assert len(state.runs) <= app_state.MAX_RUNS_WITH_PAST
+    assert state.runs["7"].tf_files == 29
+
+
+def test_all_runs_that_are_asked_for_are_followed() -> None:
+    rows = [{"run_number": number, "start_time": None, "end_time": AT.isoformat()} for number in range(1, 900)]
+    for last, names in ((200, ()), (0, tuple(map(str, range(1, 600))))):
+        state = AppState("http://monitor", MessageFilter(types=(), run_ids=names), AT, last=last)
+        state.record_runs(rows, AT)
+        assert len(state.runs) == last + len(names)
+
+
 def push_out(state: AppState, run: str) -> None:
     for number in range(2 * app_state.MAX_OPEN_RUNS):
         state.receive(announcement(f"invented {number}", 1), AT + timedelta(seconds=1))
