@@ -74,7 +74,7 @@ class Agents:
         self._silent_after = timedelta(seconds=intervals.silent_after_s)
         self._agents: dict[str, Agent] = {}
         self._signs: dict[str, datetime] = {}
-        """Time of the last announcement by each agent."""
+        """Time of the last announcement by each agent, the newest last."""
 
     def record_rows(self, rows: Iterable[Mapping[str, Any]], monitor_at: datetime | None, at: datetime) -> None:
         """Record the table; *monitor_at* is the monitor's clock at the time *at* of ours."""
@@ -90,8 +90,11 @@ class Agents:
 
     def record_sign(self, name: object, at: datetime) -> None:
         """Record an announcement by agent *name*."""
-        if isinstance(name, str) and (name in self._signs or len(self._signs) < MAX_AGENTS):
+        if isinstance(name, str):
+            self._signs.pop(name, None)
             self._signs[name] = at
+            if len(self._signs) > MAX_AGENTS:
+                del self._signs[next(iter(self._signs))]
 
     def record_status(self, message: Mapping[str, Any], at: datetime) -> None:
         """Record a `fastmon_status`: it is known before the next heart-beat."""

@@ -31,6 +31,8 @@ MAX_FULL_RUNS = 8
 """Runs kept with their STFs. Of older finished runs only the row is kept."""
 MAX_OPEN_RUNS = 200
 """Runs kept with their STFs while they are not finished: whoever may publish can invent any number."""
+MAX_RUNS_WITH_PAST = 2 * MAX_OPEN_RUNS
+"""The same with those of the monitor's table that were over before the start, besides the runs asked for by name."""
 MAX_MEMORY = 48 * 1024 * 1024
 """Bytes for the STFs of all runs."""
 _GROWTH = 64 * 1024
@@ -336,9 +338,10 @@ class AppState:
         return self.runs.get(name) or self._add_run(name, at)
 
     def _add_run(self, name: str, at: datetime, *, is_past: bool = False) -> Run:
-        if len(self.runs) >= MAX_OPEN_RUNS and not is_past:
+        limit = MAX_RUNS_WITH_PAST + len(self._filter.run_ids) if is_past else MAX_OPEN_RUNS
+        if len(self.runs) >= limit:
             for other in self._least_likely_first(self.runs.values())[: MAX_OPEN_RUNS // 4]:
-                self._drop(other, at, f"more than {MAX_OPEN_RUNS} runs at a time")
+                self._drop(other, at, f"more than {limit} runs at a time")
         run = Run(name, at, self.intervals, is_past=is_past)
         run.was_shown |= self._archive.take(name, is_read_again=run.is_numbered)
         self.runs[name] = run

@@ -16,6 +16,7 @@ from loguru import logger
 from fastmon_client.app_state import AppState
 from fastmon_client.arrivals import MAX_WAITING, ArrivalQueue
 from fastmon_client.broker_config import BrokerConfig
+from fastmon_client.log_throttle import LogThrottle
 from fastmon_client.monitor_session import AccessDenied, MonitorSession
 from fastmon_client.monitor_tables import Tables
 from fastmon_client.query_worker import AgentsResult, QueryResult, QueryWorker, RunsResult, StfsResult, TfFilesResult
@@ -84,6 +85,7 @@ class Session:
         self._state, self._output, self._stop_conditions = state, output, stop_conditions or StopConditions()
         self._arrivals: ArrivalQueue[Arrival] = ArrivalQueue()
         self._is_behind = False
+        self._log = LogThrottle()
         self._source_url = broker.url if broker else monitor.url
         intervals = self._intervals = state.intervals
 
@@ -170,7 +172,7 @@ class Session:
                     if notice is not None:
                         self._process_notice(notice, at)
                 except RecursionError:  # deeper on the stack here than in the parser
-                    logger.warning("event skipped: nested too deeply")
+                    self._log.record("nested", "event skipped: nested too deeply")
         else:
             self._process_result(arrival, at)
 

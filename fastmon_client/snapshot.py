@@ -64,7 +64,7 @@ class RunRow(TypedDict):
     stale: bool
     """Running, without a TF file for longer than --stale-after."""
     is_past: bool
-    """Over before this client started: known from the tables only."""
+    """Over before this client started, as far as the table of runs tells; false once it is heard of."""
     verified: Literal["VERIFIED", "UNKNOWN"]
     verified_at: str | None
     doubt: str

@@ -51,6 +51,28 @@ def test_invented_runs_do_not_push_out_those_of_the_table(state: AppState) -> No
     assert state.snapshot(AT)["totals"]["tf_files"] == 3 * app_state.MAX_OPEN_RUNS + 2
 
 
+def test_past_runs_of_an_endless_table_are_bounded(state: AppState) -> None:
+    state.record_runs([{"run_number": 7, "start_time": AT.isoformat()}], AT)
+    for number in range(1, 30):
+        at = AT + timedelta(minutes=number)
+        state.receive(announcement(7, number), at)
+        rows = [{"run_number": 100 * number + n, "end_time": AT.isoformat()} for n in range(MAX_NEW_RUNS)]
+        state.record_runs(rows, at)
+        for run in state.start_comparisons(at):
+            state.finish_comparison(run, "monitor answered 500", at)
+        state.tick(at)
+    assert len(state.runs) <= app_state.MAX_RUNS_WITH_PAST
+    assert state.runs["7"].tf_files == 29
+
+
+def test_all_runs_that_are_asked_for_are_followed() -> None:
+    rows = [{"run_number": number, "start_time": None, "end_time": AT.isoformat()} for number in range(1, 900)]
+    for last, names in ((200, ()), (0, tuple(map(str, range(1, 600))))):
+        state = AppState("http://monitor", MessageFilter(types=(), run_ids=names), AT, last=last)
+        state.record_runs(rows, AT)
+        assert len(state.runs) == last + len(names)
+
+
 def push_out(state: AppState, run: str) -> None:
     for number in range(2 * app_state.MAX_OPEN_RUNS):
         state.receive(announcement(f"invented {number}", 1), AT + timedelta(seconds=1))
@@ -148,6 +170,18 @@ def test_alarms_of_invented_agents_are_bounded() -> None:
         alarms.set("daemon_degraded", f"agent {number}", "degraded", AT, None)
     active = [row["kind"] for row in alarms.rows(AT) if row["until"] is None]
     assert (len(active), active.count("stream_dead")) == (MAX_ACTIVE + 1, 1)
+
+
+def test_invented_agents_do_not_hide_the_signs_of_life_of_the_real_one(state: AppState) -> None:
+    row = {"instance_name": "y", "agent_type": "FASTMON", "namespace": "ns", "status": "OK",
+           "last_heartbeat": AT.isoformat()}  # fmt: skip
+    for number in range(3 * MAX_AGENTS):
+        state.receive(announcement(7, 1, processed_by=f"a {number}"), AT)
+    at = AT + timedelta(minutes=5)
+    state.receive(announcement(7, 2, processed_by="y"), at)
+    state.record_agents([row], at, at)
+    assert [agent["state"] for agent in state.snapshot(at)["tiles"]["daemon"]["agents"]] == ["good"]
+    assert len(state.agents._signs) == MAX_AGENTS
 
 
 @pytest.mark.parametrize("namespace", ["ns", "{}"])

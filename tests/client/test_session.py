@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import pytest
+from loguru import logger
 
 from bench.stream_server import serving, stream_of
 from fastmon_client.app_state import AppState
@@ -36,6 +42,25 @@ def test_deeply_nested_message_is_skipped() -> None:
     runs = [run["run"] for run in session.snapshot()["runs"]]
     assert runs[0] == "7"
     assert session.refusal is None
+
+
+def test_a_flood_of_nested_messages_is_one_line_of_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    receive = AppState.receive
+
+    def receive_deep_on_the_stack(state: AppState, message: Mapping[str, Any], at: datetime) -> bool:
+        if message["msg_type"] == "start_run":
+            raise RecursionError
+        return receive(state, message, at)
+
+    monkeypatch.setattr(AppState, "receive", receive_deep_on_the_stack)
+    lines: list[str] = []
+    sink = logger.add(lambda text: lines.append(str(text)), format="{message}", level="WARNING")
+    deep = [event('{"msg_type": "start_run", "run_id": 8}')] * 100
+    answer = [OPEN, *deep, event('{"msg_type": "tf_file_registered", "run_id": 7, "tf_filename": "a.tf"}')]
+    with ScriptedServer(answer, answer, answer) as server:
+        session_at(server.url, StopConditions(count=1)).run()
+    logger.remove(sink)
+    assert [line for line in lines if "nested" in line] == ["event skipped: nested too deeply\n"]
 
 
 def test_burst_of_thousands_is_shown_completely():
