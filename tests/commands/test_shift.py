@@ -71,6 +71,16 @@ def test_acts_tell_who_did_what_when_and_why(testbed: FakeTestbed, call: Call) -
     assert "8h, 30m, 2d" in call("acts", "--since", "yesterday").stderr
 
 
+@pytest.mark.parametrize(
+    "text", ["", "8", "h", "-5m", "+5m", "5h30m", "1e3s", "nan", "infs", "5 m", "3651d", "9" * 400 + "d"]
+)
+@pytest.mark.parametrize("command", ["acts", "report"])
+def test_what_is_no_duration_is_a_usage_error_in_one_line(call: Call, command: str, text: str) -> None:
+    done = call(command, f"--since={text}")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "is not a duration of at most 3650 days" in done.stderr.splitlines()[-1]
+
+
 def test_acts_before_the_table_are_taken_over_from_the_history(testbed: FakeTestbed, call: Call) -> None:
     shift(testbed).close()
     path = testbed.folder / "outbox.db"
