@@ -35,7 +35,7 @@ from fastmon_daemon.commands.formatting import (
     wrap,
 )
 from fastmon_daemon.commands.inspect_tables import render_verdict
-from fastmon_daemon.inspection.inspector import InspectionContext, Inspector
+from fastmon_daemon.inspection.inspector import NO_DAEMON, InspectionContext, Inspector
 from fastmon_daemon.outbox import DAEMON_DOWNTIME, Act, OutboxReader, open_for_reading
 from fastmon_daemon.reconciler.verdict import judge
 
@@ -120,9 +120,11 @@ def _tables(view: dict[str, Any], now: datetime) -> Iterator[Table]:
         for run in view["runs"]
     ]  # fmt: skip
     yield f"runs: {len(runs)}", ("run", "verdict", *counts, "not complete"), runs
+    is_watched = all(each["kind"] != "no daemon" for each in view["problems"])
+    not_ended = "not ended" if is_watched else f"unknown: {NO_DAEMON}"
     outages = [
         ("(daemon down)" if each["link"] == DAEMON_DOWNTIME else each["link"], when(each["began_at"]),
-         when(each["ended_at"]) if each["ended_at"] else "not ended", each["reason"])
+         when(each["ended_at"]) if each["ended_at"] else not_ended, each["reason"])
         for each in view["outages"]
     ]  # fmt: skip
     yield f"outages: {len(outages)}", ("link", "from", "to", "reason"), outages
