@@ -24,7 +24,7 @@ from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.cli import COMMANDS
 from fastmon_daemon.cli import cli as daemon
 from fastmon_daemon.inspection.liveness import Liveness
-from fastmon_daemon.inspection.metrics import MetricsCollector, ProcessGauges
+from fastmon_daemon.inspection.metrics import MetricsCollector
 from fastmon_daemon.outbox import open_outbox
 from fastmon_daemon.presence.assessment import Assessor, ProcessState, assessment_rule
 from fastmon_daemon.settings import Setting, all_settings
@@ -102,14 +102,14 @@ def metrics_page() -> str:
         open_outbox(database).close()
         default = {field_name: setting.parse(setting.default) for field_name, setting in all_settings()}
         rule, clock = assessment_rule(default.__getitem__), Clock()
-        links = dict.fromkeys(rule.stuck.links.values(), 0)
+        calls = {link: {"in_flight": 0, "limit": 0} for link in rule.stuck.links.values()}
         collector = MetricsCollector(
             namespace="",
             selection_fraction=lambda: 0.0,
             database=database,
-            assessor=Assessor(database, rule, ProcessState, clock),
+            assessor=Assessor(database, rule, lambda: ProcessState(calls=calls), clock),
             liveness=Liveness(clock.monotonic),
-            gauges=ProcessGauges(buffered=lambda: 0, calls_in_flight=lambda: links, call_limits=lambda: links),
+            buffered=lambda: 0,
             clock=clock,
         )
         return collector.render().decode()

@@ -64,7 +64,7 @@ class _SinceType(click.ParamType):  # type: ignore[type-arg]  # generic in newer
         found = _DURATION.fullmatch(str(value))
         seconds = float(found[1]) * _SECONDS[found[2]] if found else None
         if seconds is None or seconds > 3650 * 86400:
-            self.fail(f"{value!r} is not a number with s, m, h or d, of at most 3650 days: 8h, 30m, 2d", param, ctx)
+            self.fail(f"{value!r} is not a duration of at most 3650 days: use s, m, h or d: 8h, 30m, 2d", param, ctx)
         return Since(timedelta(seconds=seconds))
 
 

@@ -29,9 +29,7 @@ _LEAST_RUNS = 3
 def render_inspection(view: View, width: int | None) -> Iterator[str]:
     """Yield the lines of a view: the overview, rejected messages, or single STFs, depending on its keys."""
     now = parse_timestamp(view["at"])
-    others = [Problem(**each).line(now) for each in view["problems"][1:]]
-    for line in [view["verdict"], *others]:
-        yield from wrap(line, width)
+    yield from render_verdict(view, now, width)
     yield from _source(view, now, width)
     if "states" in view:
         yield from _overview(view, now, width)
@@ -40,6 +38,13 @@ def render_inspection(view: View, width: int | None) -> Iterator[str]:
     else:
         for stf in view["stfs"]:
             yield from _stf_details(stf, now, width)
+
+
+def render_verdict(view: View, now: datetime, width: int | None) -> Iterator[str]:
+    """Yield the verdict, and each problem that it only names."""
+    yield from wrap(view["verdict"], width)
+    for each in view["problems"][1:]:
+        yield from wrap(Problem(**each).line(now), width)
 
 
 def render_screen(view: View, width: int, height: int) -> list[str]:

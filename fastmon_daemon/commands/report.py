@@ -34,9 +34,9 @@ from fastmon_daemon.commands.formatting import (
     table,
     wrap,
 )
-from fastmon_daemon.inspection.inspector import InspectionContext, Inspector
+from fastmon_daemon.commands.inspect_tables import render_verdict
+from fastmon_daemon.inspection.inspector import NO_DAEMON, InspectionContext, Inspector
 from fastmon_daemon.outbox import DAEMON_DOWNTIME, Act, OutboxReader, open_for_reading
-from fastmon_daemon.presence.assessment import Problem
 from fastmon_daemon.reconciler.verdict import judge
 
 _MOST = 10
@@ -120,9 +120,11 @@ def _tables(view: dict[str, Any], now: datetime) -> Iterator[Table]:
         for run in view["runs"]
     ]  # fmt: skip
     yield f"runs: {len(runs)}", ("run", "verdict", *counts, "not complete"), runs
+    is_watched = all(each["kind"] != "no daemon" for each in view["problems"])
+    not_ended = "not ended" if is_watched else f"unknown: {NO_DAEMON}"
     outages = [
         ("(daemon down)" if each["link"] == DAEMON_DOWNTIME else each["link"], when(each["began_at"]),
-         when(each["ended_at"]) if each["ended_at"] else "not ended", each["reason"])
+         when(each["ended_at"]) if each["ended_at"] else not_ended, each["reason"])
         for each in view["outages"]
     ]  # fmt: skip
     yield f"outages: {len(outages)}", ("link", "from", "to", "reason"), outages
@@ -145,9 +147,8 @@ def _summary(view: dict[str, Any], now: datetime) -> str:
 
 
 def _text(view: dict[str, Any], now: datetime, width: int | None) -> Iterator[str]:
-    others = [Problem(**each).line(now) for each in view["problems"][1:]]
-    for line in (view["verdict"], *others, _summary(view, now)):
-        yield from wrap(line, width)
+    yield from render_verdict(view, now, width)
+    yield from wrap(_summary(view, now), width)
     nothing = []
     for title, heads, rows in _tables(view, now):
         if title == "open":

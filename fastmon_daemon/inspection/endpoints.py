@@ -23,7 +23,7 @@ Response = tuple[int, str, bytes]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoints:
-    """The functions that answer. Those that are given return None while the daemon is starting."""
+    """The functions that answer. While the daemon is starting *metrics* waits for it, and the others return None."""
 
     liveness: Liveness
     errors: WorkerErrors

@@ -82,18 +82,6 @@ class _Page(Collector):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProcessGauges:
-    """What only the process knows; each function may be called by any thread."""
-
-    buffered: Callable[[], int]
-    """Messages that are received but neither stored nor acknowledged."""
-    calls_in_flight: Callable[[], Mapping[str, int]]
-    """Link -> calls of STFs in flight."""
-    call_limits: Callable[[], Mapping[str, int]]
-    """Link -> how many may be in flight."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class MetricsCollector:
     """Collects the metrics; `render` may be called by any thread."""
 
@@ -102,7 +90,8 @@ class MetricsCollector:
     database: Path
     assessor: Assessor
     liveness: Liveness
-    gauges: ProcessGauges
+    buffered: Callable[[], int]
+    """Messages that are received but neither stored nor acknowledged; may be called by any thread."""
     clock: Clock
     _counters: _Counters = field(default_factory=_Counters)
     _process: ProcessCollector = field(default_factory=lambda: ProcessCollector(registry=None))
@@ -117,11 +106,11 @@ class MetricsCollector:
         """Return the verdict on the daemon as a comment, and the current metrics. Raises: StorageError; OSError."""
         with storage_errors(self.database), closing(open_for_reading(self.database)) as reports:
             found = self.assessor.assess(reports)
-            families = [*self._process_families(), *self._database_families(reports, found)]
+            families = [*self._process_families(found), *self._database_families(reports, found)]
         page = generate_latest(_Page([*families, *REGISTRY.collect(), *self._process.collect()]))
         return f"# {found.line}\n".encode() + page
 
-    def _process_families(self) -> Iterator[Metric]:
+    def _process_families(self, found: Assessment) -> Iterator[Metric]:
         labels = {"version": __version__, "namespace": self.namespace, "python": platform.python_version()}
         build = GaugeMetricFamily("fastmon_build_info", "1; what runs, as labels.", labels=list(labels))
         build.add_metric(list(labels.values()), 1)
@@ -132,11 +121,13 @@ class MetricsCollector:
         yield self._counters.counter("fastmon_engine_ticks_total", ticks, "", {"": self.liveness.ticks})
         yield gauge("fastmon_engine_tick_age_seconds", "Time since the engine's last tick.", self.liveness.age_s)
         buffered = "Messages received but neither stored nor acknowledged."
-        yield gauge("fastmon_messages_buffered", buffered, self.gauges.buffered())
-        calls = "Calls of STFs in flight, by link."
-        yield gauge_by("fastmon_calls_in_flight", calls, "link", self.gauges.calls_in_flight())
-        limits = "How many calls of STFs may be in flight now, by link."
-        yield gauge_by("fastmon_calls_limit", limits, "link", self.gauges.call_limits())
+        yield gauge("fastmon_messages_buffered", buffered, self.buffered())
+        calls = found.facts.process.calls if found.facts.process else {}
+        for name, key, help_ in (
+            ("fastmon_calls_in_flight", "in_flight", "Calls of STFs in flight, by link."),
+            ("fastmon_calls_limit", "limit", "How many calls of STFs may be in flight now, by link."),
+        ):
+            yield gauge_by(name, help_, "link", {link: each[key] for link, each in calls.items()})
         log = self.database.with_name(f"{self.database.name}-wal")
         yield gauge("fastmon_database_bytes", "Size of the database file.", self.database.stat().st_size)
         size = log.stat().st_size if log.exists() else 0

@@ -35,7 +35,7 @@ from fastmon_daemon.inspection.endpoints import Endpoints
 from fastmon_daemon.inspection.http_server import serve
 from fastmon_daemon.inspection.inspector import InspectionContext, Inspector, View, with_metadata
 from fastmon_daemon.inspection.liveness import Liveness
-from fastmon_daemon.inspection.metrics import MetricsCollector, ProcessGauges
+from fastmon_daemon.inspection.metrics import MetricsCollector
 from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.messages import Send
 from fastmon_daemon.monitor import MonitorClient
@@ -203,11 +203,7 @@ class Daemon:
             database=context.database,
             assessor=self.assessor,
             liveness=self.liveness,
-            gauges=ProcessGauges(
-                buffered=lambda: self._brokers.buffered,
-                calls_in_flight=self.engine.calls_in_flight,
-                call_limits=self.engine.call_limits,
-            ),
+            buffered=lambda: self._brokers.buffered,
             clock=self._clock,
         )
         self.presence = make_presence(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -14,7 +15,7 @@ from fastmon_daemon.base.clock import format_timestamp, utcnow
 from fastmon_daemon.base.errors import PermanentError
 from fastmon_daemon.commands.formatting import sparkline
 from fastmon_daemon.commands.inspect_tables import render_screen
-from fastmon_daemon.outbox import Origin, Outbox
+from fastmon_daemon.outbox import DatabaseLock, Origin, Outbox
 from tests.actions.test_operator_actions import actions_for
 from tests.builders import FakeTestbed, HandClock, query, settle
 from tests.client.terminal import Terminal
@@ -71,6 +72,16 @@ def test_acts_tell_who_did_what_when_and_why(testbed: FakeTestbed, call: Call) -
     assert "8h, 30m, 2d" in call("acts", "--since", "yesterday").stderr
 
 
+@pytest.mark.parametrize(
+    "text", ["", "8", "h", "-5m", "+5m", "5h30m", "1e3s", "nan", "infs", "5 m", "3651d", "9" * 400 + "d"]
+)
+@pytest.mark.parametrize("command", ["acts", "report"])
+def test_what_is_no_duration_is_a_usage_error_in_one_line(call: Call, command: str, text: str) -> None:
+    done = call(command, f"--since={text}")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "is not a duration of at most 3650 days" in done.stderr.splitlines()[-1]
+
+
 def test_acts_before_the_table_are_taken_over_from_the_history(testbed: FakeTestbed, call: Call) -> None:
     shift(testbed).close()
     path = testbed.folder / "outbox.db"
@@ -107,6 +118,16 @@ def test_a_report_has_all_that_the_next_shift_must_know(testbed: FakeTestbed, ca
     assert r"monitor said 400: \*bad\* \| &lt;b>" in markdown
     assert "## Acts of operators: 1" in markdown
     assert json.loads(call("report", "--json", "--since", "0s").stdout)["received"] == 0
+
+
+def test_without_a_daemon_nobody_knows_whether_a_link_is_still_down(testbed: FakeTestbed, call: Call) -> None:
+    with closing(testbed.outbox()) as outbox, outbox.transaction():
+        outbox.outages.link_lost("monitor", "refused", testbed.time.at, blocked=False)
+    (line,) = (line for line in call("report").stdout.splitlines() if line.endswith("refused"))
+    assert "unknown: no daemon is running" in line
+    with DatabaseLock(testbed.folder / "outbox.db"):
+        (line,) = (line for line in call("report").stdout.splitlines() if line.endswith("  refused"))
+    assert "not ended" in line
 
 
 def test_the_screen_of_80_by_24_has_rates_calls_and_the_oldest(testbed: FakeTestbed) -> None:

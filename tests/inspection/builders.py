@@ -9,7 +9,7 @@ from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.inspection.endpoints import Endpoints
 from fastmon_daemon.inspection.inspector import View
 from fastmon_daemon.inspection.liveness import Liveness
-from fastmon_daemon.inspection.metrics import MetricsCollector, ProcessGauges
+from fastmon_daemon.inspection.metrics import MetricsCollector
 from fastmon_daemon.presence.assessment import Assessment, Assessor, ProcessState, Snapshot, assess
 from fastmon_daemon.presence.periodic_worker import WorkerErrors
 
@@ -32,6 +32,11 @@ def all_well() -> Assessment:
     )
 
 
+def busy() -> ProcessState:
+    """The state of a process without problems, with calls in flight."""
+    return ProcessState(calls={"monitor": {"in_flight": 3, "limit": 4}, "announcements": {"in_flight": 0, "limit": 4}})
+
+
 def collector_for(assessor: Assessor, clock: Clock) -> MetricsCollector:
     return MetricsCollector(
         namespace="ns",
@@ -39,11 +44,7 @@ def collector_for(assessor: Assessor, clock: Clock) -> MetricsCollector:
         database=assessor.database,
         assessor=assessor,
         liveness=Liveness(clock.monotonic),
-        gauges=ProcessGauges(
-            buffered=lambda: 0,
-            calls_in_flight=lambda: {"monitor": 3, "announcements": 0},
-            call_limits=lambda: {"monitor": 4, "announcements": 4},
-        ),
+        buffered=lambda: 0,
         clock=clock,
     )
 

@@ -18,9 +18,9 @@ from fastmon_daemon.inspection.metrics import MetricsCollector
 from fastmon_daemon.outbox import NewStf, Outbox, OutboxReader, Stf, open_for_reading, open_outbox
 from fastmon_daemon.outbox.models import Transition
 from fastmon_daemon.outbox.store import Committed
-from fastmon_daemon.presence.assessment import Assessor, ProcessState
+from fastmon_daemon.presence.assessment import Assessor
 from tests.builders import FakeTestbed, HandClock, settle
-from tests.inspection.builders import collector_for
+from tests.inspection.builders import busy, collector_for
 from tests.presence.builders import RULE
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +28,7 @@ NOW = datetime(2026, 11, 30, tzinfo=UTC)
 
 
 def collector(database: Path, time: HandClock) -> MetricsCollector:
-    return collector_for(Assessor(database, RULE, ProcessState, time.clock()), time.clock())
+    return collector_for(Assessor(database, RULE, busy, time.clock()), time.clock())
 
 
 def store_waiting(outbox: Outbox, count: int, born: datetime) -> None:
@@ -70,13 +70,13 @@ PAGE = """
 import sys
 from pathlib import Path
 from fastmon_daemon.outbox import open_outbox
-from fastmon_daemon.presence.assessment import Assessor, ProcessState
+from fastmon_daemon.presence.assessment import Assessor
 from tests.builders import FakeTestbed, HandClock, settle
-from tests.inspection.builders import collector_for
+from tests.inspection.builders import busy, collector_for
 from tests.presence.builders import RULE
 open_outbox(Path(sys.argv[1])).close()
 clock = HandClock().clock()
-sys.stdout.buffer.write(collector_for(Assessor(Path(sys.argv[1]), RULE, ProcessState, clock), clock).render())
+sys.stdout.buffer.write(collector_for(Assessor(Path(sys.argv[1]), RULE, busy, clock), clock).render())
 """
 
 
@@ -211,7 +211,7 @@ def test_numbers_of_runs_links_and_intake_are_those_of_the_verdict(tmp_path: Pat
             outbox.outages.link_lost("announcements", "refused", testbed.time.at, blocked=False)
         testbed.time.pass_(seconds=61)
         rule = replace(RULE, min_free_mb=10**9)
-        page = collector_for(Assessor(outbox.path, rule, ProcessState, testbed.time.clock()), testbed.time.clock())
+        page = collector_for(Assessor(outbox.path, rule, busy, testbed.time.clock()), testbed.time.clock())
         gauges = samples(page.render().decode(), "gauge")
     assert gauges["fastmon_run_missing_stfs['ended']"] == 3
     assert gauges["fastmon_run_missing_stfs['open']"] == 7
