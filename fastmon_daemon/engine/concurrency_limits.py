@@ -29,8 +29,7 @@ BASELINE_S = 60.0
 SLOW_S = 0.5
 """No baseline is longer, in seconds: who answers more slowly is struggling, not far away, and gets few calls."""
 _LINKS_OF_STFS = 2
-"""At most: their calls register at the monitor, and announce."""
-_LINKS_TO_MONITOR = 2
+"""At most: one to register, one to announce; with FASTMON_NOTIFY=rest, both lead to the monitor."""
 _CALLS_FROM_ELSEWHERE = 3
 """The startup probe of the monitor, an operator's `reconcile`, and a status message."""
 
@@ -154,4 +153,4 @@ class CallPools:
 
 def monitor_connections(workers: int) -> int:
     """How many connections to the monitor all pools need, so that no call waits for one."""
-    return workers + _LINKS_TO_MONITOR * PROBES_PER_LINK + BACKGROUND_THREADS + _CALLS_FROM_ELSEWHERE
+    return _LINKS_OF_STFS * (workers + PROBES_PER_LINK) + BACKGROUND_THREADS + _CALLS_FROM_ELSEWHERE

@@ -151,7 +151,7 @@ class Stf:
     tfs: tuple[Tf, ...] = ()
 
     def with_results(self, results: Iterable[StepResult], at: str) -> Stf:
-        """As stored by `Outbox.save_progress` at the time *at*."""
+        """As stored by `Outbox.save_progress` at the time *at*, without the remarks."""
         stf, tfs = self, {tf.sequence: tf for tf in self.tfs}
         for result in results:
             match result:
@@ -168,7 +168,7 @@ class Stf:
         return replace(stf, tfs=tuple(tfs.values()))
 
     def moved_to(self, state: str, at: str, *, finalized: bool) -> Stf:
-        """As stored by `Outbox.move` at the time *at*."""
+        """As stored by `Outbox.move` at the time *at*, without its note."""
         due_at = None if finalized else self.born_at
         return replace(self, state=state, since=at, due_at=due_at, attempts=0, spent_s=0.0, last_error=None)
 

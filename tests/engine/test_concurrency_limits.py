@@ -128,8 +128,8 @@ def test_calls_of_stfs_are_limited_by_the_workers(tmp_path: Path, workers: int) 
 
 
 def test_no_call_to_the_monitor_waits_for_a_connection() -> None:
-    """Workers, probes of two links, background tasks, and two calls from elsewhere."""
-    assert monitor_connections(workers=3) >= 3 + 2 * PROBES_PER_LINK + BACKGROUND_THREADS + 2
+    """Calls of STFs and probes of two links (announcements by REST), background tasks, and two from elsewhere."""
+    assert monitor_connections(workers=3) >= 2 * (3 + PROBES_PER_LINK) + BACKGROUND_THREADS + 2
 
 
 def test_a_shutdown_drops_calls_that_have_not_started() -> None:
