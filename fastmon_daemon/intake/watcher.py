@@ -73,6 +73,8 @@ class Watcher:
         self._observer: BaseObserver | None = None
         self._next_scan_at = self._next_poll_at = clock.monotonic()
         self._is_first_scan = True
+        self._too_old = 0
+        """Files that the first scan ignored."""
         self._scan_complete = True
         """Whether the current scan could list every folder and read every file's status."""
 
@@ -140,9 +142,9 @@ class Watcher:
         self._cache.end_scan(complete=self._scan_complete)
         if self._scan_complete:
             self._problems = {path: problem for path, problem in self._problems.items() if lexists(path)}
-        if self._is_first_scan and self._settings.lookback_minutes:
-            self._ignore_old_files()
-        self._is_first_scan = False
+        if self._too_old:
+            logger.warning("watcher: {} files are older than FASTMON_LOOKBACK_MINUTES: ignored", self._too_old)
+        self._is_first_scan, self._too_old = False, 0
         self._next_scan_at = began + self._settings.check_interval_s
 
     def _scan(self, folder: Path) -> Iterator[Path]:
@@ -190,6 +192,9 @@ class Watcher:
                 self._warn(path, f"already ingested as {name}, since renamed: ignored")
         elif self._problems.get(path, "").endswith(str(seen)):
             pass  # rejected, and not changed since
+        elif self._is_too_old(seen):  # before the limit of candidates: the next scans would take the others
+            self._cache.add(seen, "")
+            self._too_old += 1
         elif len(self._candidates) < MAX_CANDIDATES:
             self._candidates[path] = _Candidate(seen, self._clock.monotonic())
 
@@ -275,13 +280,11 @@ class Watcher:
             logger.warning("watcher: {} more files have problems like the last ones", self._warnings - MAX_WARNINGS)
         self._warnings = 0
 
-    def _ignore_old_files(self) -> None:
-        oldest_ns = (self._clock.now().timestamp() - 60 * self._settings.lookback_minutes) * 1e9
-        old = [path for path, each in self._candidates.items() if each.seen.mtime_ns < oldest_ns]
-        for path in old:
-            self._cache.add(self._candidates.pop(path).seen, "")
-        if old:
-            logger.warning("watcher: {} files are older than FASTMON_LOOKBACK_MINUTES: ignored", len(old))
+    def _is_too_old(self, seen: Fingerprint) -> bool:
+        """Whether a file that the first scan finds is older than FASTMON_LOOKBACK_MINUTES."""
+        lookback_s = 60 * self._settings.lookback_minutes
+        oldest_ns = (self._clock.now().timestamp() - lookback_s) * 1e9
+        return self._is_first_scan and lookback_s > 0 and seen.mtime_ns < oldest_ns
 
 
 def _wrong_kind(status: os.stat_result) -> str | None:

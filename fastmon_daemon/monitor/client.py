@@ -132,7 +132,7 @@ class MonitorClient(RestClient):
         listed = len({stf.stf_filename for stf in stfs}) + nameless.count
         if listed != count:
             raise TransientError(f"the monitor counts {count} STFs in run {run_number} but lists {listed}")
-        if nameless:
+        if nameless.count:
             others = f", and {nameless.count - 1} others" if nameless.count > 1 else ""
             logger.warning(
                 "run {}: the monitor lists a row that names no STF: {}{}", run_number, nameless.first, others
@@ -236,9 +236,6 @@ class _Nameless:
         self.first = self.first or shown(row)
         if self.count > _MOST_NAMELESS:
             raise UnreadableRow(f"more than {_MOST_NAMELESS} rows that name no STF: {self.first}")
-
-    def __bool__(self) -> bool:
-        return self.count > 0
 
 
 @contextmanager

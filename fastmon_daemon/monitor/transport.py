@@ -39,8 +39,6 @@ MAX_HEADER_BYTES = 64 * 1024
 
 _DEADLINE: ContextVar[float] = ContextVar("deadline")
 """Deadline of this thread's request: requests passes nothing else down to the place where the response is read."""
-
-
 MAY_REPEAT: ContextVar[bool] = ContextVar("may_repeat")
 """Whether this thread's request may be repeated by itself, where a kept connection ended without a response to it."""
 _IS_NEW: ContextVar[bool] = ContextVar("is_new")

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Self
 
+from tests.programs.fronts import join
+
 
 class HostileBroker:
     """Connects each client with the broker at *port*; while `answer` is set, that serves it. A context manager."""
@@ -49,18 +51,6 @@ class HostileBroker:
                 return
             with socket.create_connection(("127.0.0.1", self._target)) as server:
                 self._open.add(server)
-                back = threading.Thread(target=_pump, args=(server, client), daemon=True)
-                back.start()
-                _pump(client, server)
-                back.join()
+                join(client, server)
                 self._open.discard(server)
         self._open.discard(client)
-
-
-def _pump(source: socket.socket, target: socket.socket) -> None:
-    with suppress(OSError):
-        while data := source.recv(65536):
-            target.sendall(data)
-    for each in (source, target):
-        with suppress(OSError):
-            each.shutdown(socket.SHUT_RDWR)

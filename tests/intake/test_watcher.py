@@ -570,6 +570,20 @@ def test_files_older_than_the_lookback_are_ignored_and_counted(folder: Folder, l
     assert any("1 files are older than FASTMON_LOOKBACK_MINUTES" in line for line in log)
 
 
+def test_more_old_files_than_are_followed_at_a_time_are_all_ignored(
+    folder: Folder, log: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watcher_module, "MAX_CANDIDATES", 5)
+    for number in range(12):
+        os.utime(folder.write(f"swf.12345.{number:06d}.stf"), (1_000_000_000, 1_000_000_000))
+    folder.write(f"new/{NAME}")
+    watcher = folder.watcher(lookback_minutes=10.0)
+    for _ in range(4):
+        folder.settle(watcher, after_s=31)
+    assert [file.path for file in folder.ingested] == [folder.path / "new" / NAME]
+    assert [line for line in log if "12 files are older than FASTMON_LOOKBACK_MINUTES" in line]
+
+
 @pytest.mark.parametrize(
     ("name", "run"),
     [

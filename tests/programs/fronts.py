@@ -41,7 +41,7 @@ def tls(context: ssl.SSLContext, target: int) -> AbstractContextManager[Front]:
 
     def serve(client: socket.socket, _front: Front, target: int) -> None:
         with context.wrap_socket(client, server_side=True) as plain, _server(target) as server:
-            _join(plain, server)
+            join(plain, server)
 
     return _serving(serve, target)
 
@@ -86,7 +86,7 @@ def _serve_http(client: socket.socket, front: Front, target: int) -> None:
         else:  # one request a connection: the next may name another host
             path = b"/" + url.split(b"/", 3)[3]
             server.sendall(b" ".join([method, path, rest.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)]))
-        _join(client, server)
+        join(client, server)
 
 
 def _serve_socks(client: socket.socket, front: Front, target: int) -> None:
@@ -98,7 +98,7 @@ def _serve_socks(client: socket.socket, front: Front, target: int) -> None:
     front.asked.append(f"{host}:{int.from_bytes(client.recv(2), 'big')}")
     with _server(target) as server:
         client.sendall(b"\x05\x00\x00\x01" + bytes(6))
-        _join(client, server)
+        join(client, server)
 
 
 def _serve_one(client: socket.socket, front: Front, target: int) -> None:
@@ -130,7 +130,7 @@ def _some(client: socket.socket) -> bytes:
     raise ConnectionError("ended")
 
 
-def _join(client: socket.socket, server: socket.socket) -> None:
+def join(client: socket.socket, server: socket.socket) -> None:
     """Pass on what either side sends, until one of them ends."""
     back = threading.Thread(target=_pass_on, args=(server, client), daemon=True)
     back.start()

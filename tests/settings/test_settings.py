@@ -23,6 +23,7 @@ from fastmon_daemon.settings import (
     exposures,
     read_environment,
 )
+from fastmon_daemon.settings.files import is_secret
 from tests.builders import logged
 
 NO_CA_FILE = (
@@ -572,3 +573,9 @@ def test_a_short_token_of_our_own_is_refused_and_not_shown(load: Load) -> None:
     message = config_error(load, FASTMON_HTTP_TOKEN="guess-me")
     assert "at least 16" in message
     assert "guess-me" not in message
+
+
+def test_the_variables_of_secrets_are_known_by_their_names() -> None:
+    """So a file with one of them is not for other users to read, and a credential of that name is taken."""
+    by_name = {name: setting.secret for _, setting in all_settings() for name in setting.names}
+    assert {name: is_secret(name) for name in by_name} == by_name
