@@ -91,7 +91,7 @@ class BrokerConnection:
     @property
     def storage_error(self) -> str:
         """Why messages are buffered; empty while they can be stored. For any thread."""
-        return self._connector.log_throttle.latest
+        return self._connector.storage_error_log.latest
 
     def start(self) -> None:
         """Start the link's thread, which connects."""

@@ -14,7 +14,7 @@ from loguru import logger
 from fastmon_daemon.base.errors import LinkDown
 from fastmon_daemon.broker.parameters import ConnectionParameters
 from fastmon_daemon.broker.session import Session
-from fastmon_daemon.broker.unacked_buffer import Accept, LogThrottle
+from fastmon_daemon.broker.unacked_buffer import Accept, StorageErrorLog
 
 OVERLAP_AFTER_S = 4.0
 """An attempt that is unanswered for this long is followed by another, in seconds."""
@@ -28,7 +28,7 @@ class Connector:
         self._accept = accept
         self._monotonic = monotonic
         self._answered = threading.Event()
-        self.log_throttle = LogThrottle()
+        self.storage_error_log = StorageErrorLog()
         self._pending: list[Session] = []
         self.closed = False
 
@@ -62,7 +62,7 @@ class Connector:
             each.abort(LinkDown("stopped"))  # wakes `connect`
 
     def _start(self) -> None:
-        session = Session(self._parameters, self._accept, self._monotonic, self._answered, self.log_throttle)
+        session = Session(self._parameters, self._accept, self._monotonic, self._answered, self.storage_error_log)
         self._pending.append(session)
         threading.Thread(target=_open, args=(session,), name="broker-attempt", daemon=True).start()
 

@@ -18,7 +18,7 @@ from fastmon_daemon.base.errors import LinkDown
 from fastmon_daemon.broker.parameters import ConnectionParameters
 from fastmon_daemon.broker.session import Session
 from fastmon_daemon.broker.transport import StompTransport
-from fastmon_daemon.broker.unacked_buffer import LogThrottle
+from fastmon_daemon.broker.unacked_buffer import StorageErrorLog
 
 PROBE_TIMEOUT_S = 5.0
 """Timeout for each response of the broker."""
@@ -80,7 +80,7 @@ def measure_round_trip(parameters: ConnectionParameters) -> tuple[float, float]:
 def _session(parameters: ConnectionParameters, subscribe: str, accept: Callable[[bytes], None]) -> Iterator[Session]:
     own = replace(parameters, subscribe=subscribe, durable=False, connect_s=PROBE_TIMEOUT_S, receipt_s=PROBE_TIMEOUT_S)
     answered = threading.Event()
-    session = Session(own, accept, time.monotonic, answered, LogThrottle())
+    session = Session(own, accept, time.monotonic, answered, StorageErrorLog())
     try:
         session.open()
         if not answered.wait(PROBE_TIMEOUT_S):

@@ -24,7 +24,7 @@ from fastmon_daemon.base.failpoints import failpoints_around
 from fastmon_daemon.broker.frame_filter import FrameTooLong
 from fastmon_daemon.broker.parameters import ConnectionParameters
 from fastmon_daemon.broker.transport import StompTransport, stomp_connection
-from fastmon_daemon.broker.unacked_buffer import Accept, LogThrottle, UnackedBuffer
+from fastmon_daemon.broker.unacked_buffer import Accept, StorageErrorLog, UnackedBuffer
 
 MAX_MISSED_BEATS = 2.9
 """Heart-beat intervals without a byte after which the broker counts as gone; a healthy one can be two late."""
@@ -55,11 +55,11 @@ class Session(ConnectionListener):
         accept: Accept,
         monotonic: Callable[[], float],
         answered: threading.Event,
-        log_throttle: LogThrottle,
+        storage_error_log: StorageErrorLog,
     ) -> None:
         """*answered* is set when the broker has answered CONNECT, and at the end; several sessions may share it."""
         self._parameters = parameters
-        self._buffer = UnackedBuffer(accept, self._acknowledge, log_throttle)
+        self._buffer = UnackedBuffer(accept, self._acknowledge, storage_error_log)
         self._monotonic = monotonic
         self._transport = StompTransport(
             (parameters.host, parameters.port), parameters.tls_context(), parameters.connect_s, monotonic

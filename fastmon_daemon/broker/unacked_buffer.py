@@ -24,7 +24,7 @@ MAX_BUFFERED_BYTES = 32 * 1024 * 1024
 """With more than this the receiving thread waits: not every broker keeps to the window that we ask for."""
 
 
-class LogThrottle:
+class StorageErrorLog:
     """Logs each kind of storage error once, until messages are stored again.
 
     It outlives a connection: on a full disk each new connection gets the same messages, and the same error.
@@ -59,10 +59,12 @@ class UnackedBuffer:
     Only one thread stores at a time: the receiving thread while the buffer is empty, else the watching thread.
     """
 
-    def __init__(self, accept: Accept, acknowledge: Callable[[Frame], None], log_throttle: LogThrottle) -> None:
+    def __init__(
+        self, accept: Accept, acknowledge: Callable[[Frame], None], storage_error_log: StorageErrorLog
+    ) -> None:
         self._accept = accept
         self._acknowledge = acknowledge
-        self._log_throttle = log_throttle
+        self._storage_error_log = storage_error_log
         self._lock = threading.Lock()
         self._buffer: deque[tuple[Frame, Store]] = deque()
         self._stored = 0
@@ -91,9 +93,9 @@ class UnackedBuffer:
                     self._append(frame, store)
                     return
                 store()
-                self._log_throttle.resolved(0)
+                self._storage_error_log.resolved(0)
         except Exception as exc:  # noqa: BLE001 (the message must not be lost, whatever the error)
-            self._log_throttle.report(exc)
+            self._storage_error_log.report(exc)
             self._append(frame, store)
             return
         self._acknowledge(frame)
@@ -106,10 +108,10 @@ class UnackedBuffer:
             try:
                 store()
             except StorageUnavailable as exc:
-                self._log_throttle.report(exc)
+                self._storage_error_log.report(exc)
                 return False
             except Exception as exc:  # noqa: BLE001 (one bad message must not block the others)
-                self._log_throttle.report(exc)
+                self._storage_error_log.report(exc)
                 failed = True
                 with self._lock:
                     self._buffer.rotate(-1)
@@ -122,7 +124,7 @@ class UnackedBuffer:
                 if self._bytes <= MAX_BUFFERED_BYTES:
                     self._has_room.set()
                 if not self._buffer:  # inside the lock: before the receiving thread may store, and report 0
-                    self._log_throttle.resolved(self._stored)
+                    self._storage_error_log.resolved(self._stored)
                     self._stored = 0
         return bool(self._buffer) and not failed
 
