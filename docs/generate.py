@@ -31,6 +31,9 @@ from fastmon_daemon.settings import Setting, all_settings
 from fastmon_daemon.statechart import StatechartName, load_statechart
 from fastmon_daemon.statechart.diagram import RENDERING, render
 
+sys.path.insert(0, str(Path(__file__).parent))
+from message_reference import fields_table, schema_files
+
 ROOT = Path(__file__).parent.parent
 _BLOCK = re.compile(r"(<!-- generated: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -82,7 +85,7 @@ def help_of(name: str) -> str:
 
 
 def block(name: str) -> str:
-    """The generated block *name*: `settings`, `metrics`, `dashboard metrics`, or a command."""
+    """The generated block *name*: `settings`, `metrics`, `dashboard metrics`, `message TYPE`, or a command."""
     match name:
         case "settings":
             return settings_table().rstrip("\n") + "\n"
@@ -91,6 +94,8 @@ def block(name: str) -> str:
         case "dashboard metrics":
             page = DashboardMetrics(_idle_session, lambda: 0).render().decode()
             return _METRICS_HEAD + "".join(sorted(_metric_rows(page)))
+        case _ if name.startswith("message "):
+            return fields_table(name.removeprefix("message "))
         case _:
             return help_of(name)
 
@@ -222,12 +227,13 @@ def _with_digest(svg: str, mermaid: str) -> str:
 
 def documents() -> dict[Path, str]:
     """The generated documents except the diagrams, with their expected text."""
-    with_blocks = (ROOT / "README.md", ROOT / "docs" / "metrics.md")
+    with_blocks = (ROOT / "README.md", ROOT / "docs" / "metrics.md", ROOT / "docs" / "messages.md")
     return {
         **{path: _BLOCK.sub(lambda found: found[1] + block(found[2]) + found[3], path.read_text(encoding="utf-8"))
            for path in with_blocks},
         ROOT / ".env.example": env_example(),
         ROOT / "docs" / "alarms.md": alarms(),
+        **schema_files(),
     }  # fmt: skip
 
 
