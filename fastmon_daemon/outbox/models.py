@@ -292,7 +292,7 @@ class Outage:
     """A period in which a link was down, or blocked (it answers, but rejects us)."""
 
     link: str
-    """`broker` or `monitor`; `daemon`: the daemon itself was down."""
+    """`monitor`, `broker` or `announcements`; `daemon`: the daemon itself was down."""
     began_at: str
     """When it began."""
     ended_at: str | None
