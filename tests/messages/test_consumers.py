@@ -20,8 +20,8 @@ STFS, TF_FILES = 3, 7
 
 
 def consumer(name: str) -> str:
-    text = DOCUMENT.read_text(encoding="utf-8")
-    (found,) = re.findall(rf"<!-- consumer: {name} -->\n```python\n(.*?)```", text, re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
+    (found,) = (block for block in blocks if re.search(rf"^import .*\b{name}", block))
     return str(found)
 
 
