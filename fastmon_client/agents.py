@@ -51,6 +51,8 @@ class Agent:
     """Last heart-beat or message."""
     was_alive: bool = False
     """Whether it was alive while this client watched."""
+    is_listed: bool = True
+    """Whether it is in the monitor's table; else only a message named it."""
 
     @property
     def has_exited(self) -> bool:
@@ -107,10 +109,15 @@ class Agents:
                 return
             namespace = message.get("namespace")
             agent = Agent(name, DAEMON, namespace if isinstance(namespace, str) else None, None, "OK", at, "", None, at)
+            agent.is_listed = False
             self._agents[name] = agent
         agent.status = _EXITED if status in STOPPED else "OK" if status in HEALTHY else "WARNING"
         agent.line = str(message.get("message") or status)[:MAX_TEXT]
         agent.sign_at, agent.was_alive = at, True
+
+    def is_listed(self, name: str) -> bool:
+        """Whether the monitor's table has the agent *name*."""
+        return name in self._agents and self._agents[name].is_listed
 
     def daemons(self, namespaces: frozenset[str] | None) -> list[Agent]:
         """The daemons of *namespaces* that matter now: the live ones, and of each namespace without one the last.

@@ -62,8 +62,8 @@ class AppState:
         """
         self.intervals = intervals or Intervals()
         self.connection = Connection(at, self.intervals)
-        self.alarms = Alarms()
         self.agents = Agents(self.intervals)
+        self.alarms = Alarms(self.agents.is_listed)
         self.runs: dict[str, Run] = {}
         self._tables = TablesStatus()
         self._verdict: tuple[str, str] = ("", "")
@@ -214,7 +214,10 @@ class AppState:
     def record_runs(self, rows: Iterable[Mapping[str, Any]], at: datetime) -> None:
         """Record the monitor's table of runs: add new runs, and end those with an end time."""
         self.record_runs_query(None, at)
+        is_first = not self._table.was_read
         fresh, found = self._table.update(rows, at)
+        if is_first:
+            fresh = self._meet(fresh, found, at)
         for number in fresh:
             name = str(number)
             if name not in self.runs:
@@ -222,6 +225,18 @@ class AppState:
         for run in self.runs.values():
             if run.is_numbered and (row := found.get(int(run.name))):
                 run.record_row(row, at)
+
+    def _meet(self, fresh: list[int], found: Mapping[int, Mapping[str, Any]], at: datetime) -> list[int]:
+        """*fresh* of the first table, with the runs that had to make room, because nobody knew that they are real.
+
+        A run of which only late announcements were heard was over before the start, as the others of its age.
+        """
+        for run in self.runs.values():
+            row = found.get(int(run.name)) if run.is_numbered else None
+            if row and not self._table.may_run(row, at):
+                run.record_past()
+        returned = [number for number in found if number not in fresh and self._archive.contains(str(number))]
+        return [*returned, *fresh]
 
     # Time, and the snapshot
 

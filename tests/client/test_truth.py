@@ -43,6 +43,23 @@ def summary_message(**changes: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+# The first table
+
+
+def ended_row(**changes: Any) -> dict[str, Any]:
+    began, ended = (T0 - timedelta(hours=hours) for hours in (5, 4))
+    return {"run_number": 7, "start_time": began.isoformat(), "end_time": ended.isoformat(), **changes}
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_a_run_that_was_over_is_past_also_if_a_late_announcement_came_before_the_first_table(late: bool) -> None:
+    driver = StateDriver()
+    driver.tf(1, late=late)
+    driver.state.record_runs([ended_row()], driver.now)
+    assert driver.row["is_past"] is late
+    assert bool(driver.state.followed_runs()) is not late
+
+
 # VERIFIED
 
 
