@@ -191,7 +191,7 @@ class Run:
     def record_summary(self, message: Mapping[str, Any], at: datetime) -> None:
         """Record the daemon's summary: the run is over, and its numbers are compared with ours."""
         self.summary = DaemonSummary.of(message)
-        self._end(at)
+        self._end(at, parse_timestamp(message.get("ended_at")))
         self.stfs.unclear_are_skipped = False
         self._schedule_comparison(at)
 

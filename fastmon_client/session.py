@@ -19,7 +19,15 @@ from fastmon_client.broker_config import BrokerConfig
 from fastmon_client.log_throttle import LogThrottle
 from fastmon_client.monitor_session import AccessDenied, MonitorSession
 from fastmon_client.monitor_tables import Tables
-from fastmon_client.query_worker import AgentsResult, QueryResult, QueryWorker, RunsResult, StfsResult, TfFilesResult
+from fastmon_client.query_worker import (
+    AgentsResult,
+    QueryFailed,
+    QueryResult,
+    QueryWorker,
+    RunsResult,
+    StfsResult,
+    TfFilesResult,
+)
 from fastmon_client.snapshot import RunRow, Snapshot
 from fastmon_client.stream import Connected, Disconnected, HeartBeat, Notice, Stream
 from fastmon_client.stream_manager import Source, StreamBatch, StreamManager, size_of
@@ -214,9 +222,7 @@ class Session:
         elif isinstance(result, AgentsResult):
             state.record_agents(result.rows, result.monitor_at, at, result.failure)
         elif isinstance(result, StfsResult):
-            if self._is_current(result):
-                self._stfs_to_query[result.run] = state.record_stfs(result.run, result.stfs, at)
-                self._query_next_stfs(result.run, at)
+            self._process_listing(result, at)
         elif isinstance(result, TfFilesResult):
             for stf, rows in result.tf_files:
                 for message in state.record_tf_files(result.run, stf, rows, at):
@@ -227,6 +233,11 @@ class Session:
             state.record_runs_query(result.reason, at)
         elif self._is_current(result):
             self._finish_comparison(result.run, result.reason, at)
+
+    def _process_listing(self, result: StfsResult, at: datetime) -> None:
+        if self._is_current(result):
+            self._stfs_to_query[result.run] = self._state.record_stfs(result.run, result.stfs, at)
+            self._query_next_stfs(result.run, at)
 
     def _is_current(self, result: StfsResult | TfFilesResult | QueryFailed) -> bool:
         """Whether *result* belongs to the comparison of its run that is being made."""
