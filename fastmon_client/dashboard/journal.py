@@ -66,6 +66,7 @@ class Journal:
         self._outages = [*earlier, *map(_outage, outages)][-MAX_OUTAGES:]
         self._earlier_outages = max(0, len(self._outages) - len(outages))
         self._is_changed |= before != [row["until"] for row in self._outages]
+        self._is_changed |= summaries != self._saved_summaries
         if self._folder and (self._next_save is None or at >= self._next_save or self._is_changed):
             self._save(self._folder, summaries, at)
 
