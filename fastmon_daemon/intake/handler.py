@@ -36,6 +36,8 @@ SEEN_EVERY_S = 30.0
 """Of a shared queue: between two records that a run goes on, by STFs that other daemons get."""
 ENOUGH_STFS = 100
 """A daemon of a shared queue leaves messages to the others while so many STFs wait here: two seconds of work."""
+NO_WORK = 50
+"""After so many messages in a row that are no work, a daemon of a shared queue says that others get all of it."""
 MAX_REJECTED = 1000
 """Rejected messages in the database; older ones are deleted."""
 _OUTCOMES = {
@@ -81,6 +83,8 @@ class MessageHandler:
         self._counts_lock = threading.Lock()
         self._rejections = RepetitionCounter(LOG_INTERVAL_S, self._clock.monotonic)
         self._foreign_namespaces = ForeignNamespaces(namespace, self._clock.monotonic)
+        self._no_work = 0
+        """Messages about STFs in a row, from the shared queue, that are no work."""
 
     def prepare_run_message(self, body: str | bytes) -> Callable[[], None] | None:
         """As `prepare`, for a topic beside the shared queue: STFs are not ours, they only show that their run goes on.
@@ -122,12 +126,25 @@ class MessageHandler:
                     self._foreign_namespaces.heard(message.namespace)
             return None
         self._foreign_namespaces.heard_own()
+        if isinstance(message, StfReady):
+            self._no_work = 0
+        elif message.kind == STF_SEEN:
+            self._no_work += 1
         if isinstance(message, RunEvent) and message.kind == STF_SEEN:
             run = self.runs.get(self.namespace, message.run)
             if run.is_stored and (run.is_claimed or not message.has_namespace):
                 MESSAGES.labels("run").inc()
                 return None
         return partial(self._ingest, message, body)
+
+    def queue_fault(self) -> str:
+        """What is wrong with the messages of the shared queue; empty if nothing is. For any thread."""
+        if not self._shares_queue or self._no_work < NO_WORK:
+            return ""
+        return (
+            f"{self._no_work} stf_gen in a row and no stf_ready came from the queue: the broker gives each message to "
+            "the next daemon: keep all but stf_ready from the queue"
+        )
 
     def _rejection(self, body: str | bytes, reason: str) -> Callable[[], None] | None:
         """The function that stores the message; None if too many came for this reason."""

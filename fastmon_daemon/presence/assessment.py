@@ -243,7 +243,7 @@ def _process_problems(process: ProcessState, now: datetime, shortage: str | None
         name = "database not writable"
         yield Problem(kind=name, name=name, reason=process.fault, since=since(name), remedy="work resumes by itself")
     if process.shared_queue_fault:
-        name, remedy = "shared queue", "see docs/scaling.md: one daemon with FASTMON_RECONCILE=on, or auto for all"
+        name, remedy = "shared queue", 'see docs/scaling.md, "Several daemons on one queue"'
         yield Problem(kind=name, name=name, reason=process.shared_queue_fault, since=since(name), remedy=remedy)
     for worker, error in process.worker_errors.items():
         name = f"{worker} failing"

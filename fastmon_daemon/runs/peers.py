@@ -205,7 +205,7 @@ class PeerDirectory:
         """What is wrong with the daemons of our queue, for an operator; empty if nothing is. For any thread."""
         if not self.shares or self._read_at is None:
             return ""
-        if self.latest.strangers and self._is_subscribed:
+        if self.latest.strangers:
             return self._strangers()
         found = self.reconcilers
         if len(found) == 1:

@@ -164,6 +164,7 @@ class Daemon:
             clock=self._clock,
             shares_queue=self._peers.shares,
         )
+        self._queue_fault = handler.queue_fault
         self._actions = OperatorActions(self._charts[0], handler, alone=False)
         self._brokers = make_brokers(
             context, instance, accept=handler.prepare, accept_runs=handler.prepare_run_message,
@@ -324,7 +325,7 @@ class Daemon:
             intake_fault=self._brokers.intake_fault or (self._watcher.fault() if self._watcher else ""),
             worker_errors=self.errors.now(),
             calls=self._calls(),
-            shared_queue_fault=self._peers.fault(),
+            shared_queue_fault=self._peers.fault() or self._queue_fault(),
             reconcilers=tuple(self._peers.reconcilers) if self._peers.shares else None,
         )
 

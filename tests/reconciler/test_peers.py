@@ -11,7 +11,7 @@ import pytest
 
 from fastmon_daemon.base.clock import format_timestamp
 from fastmon_daemon.base.errors import EnoughWork, LinkBlocked
-from fastmon_daemon.intake.handler import ENOUGH_STFS
+from fastmon_daemon.intake.handler import ENOUGH_STFS, NO_WORK
 from fastmon_daemon.monitor.directory import Statement
 from fastmon_daemon.runs.peers import PeerDirectory
 from tests.reconciler.harness import Harness, file_name
@@ -287,3 +287,13 @@ def test_a_daemon_with_enough_to_do_leaves_messages_to_the_others(tmp_path: Path
     harness.monitor.down = False
     harness.tick(100)
     harness.deliver("stf_ready", filename=file_name(ENOUGH_STFS))
+
+
+def test_a_daemon_that_gets_only_messages_without_work_says_so(tmp_path: Path) -> None:
+    """With two daemons the broker gives one every `stf_gen` and the other every `stf_ready`."""
+    harness = Harness(tmp_path, shared_queue=QUEUE)
+    for n in range(NO_WORK):
+        harness.deliver("stf_gen", filename=file_name(n))
+    assert "no stf_ready came from the queue" in harness.handler.queue_fault()
+    harness.deliver("stf_ready", filename=file_name(1))
+    assert harness.handler.queue_fault() == ""
