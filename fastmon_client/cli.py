@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import sys
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,6 +14,8 @@ import click
 from loguru import logger
 
 from fastmon_client import __version__, options
+from fastmon_client.dashboard.acknowledgements import Acknowledgements
+from fastmon_client.dashboard.details import SUMMARY, Summaries, TableDetails
 from fastmon_client.diagnostics import Diagnostics
 from fastmon_client.environment import Environment
 from fastmon_client.formatting import escape
@@ -26,7 +28,7 @@ from fastmon_client.shutdown import (
     AUTHENTICATION,
     ERROR,
     GAPS,
-    INTERRUPTED,
+    SIGNALS,
     UNREACHABLE,
     ShutdownReason,
     shutdown_on,
@@ -83,11 +85,12 @@ def start(
         raise click.UsageError("--json cannot be combined with --plain or --quiet")
     is_live = not (as_lines or as_json or quiet) and is_interactive()
     log_to_stderr("WARNING" if quiet or is_live else "INFO")
-    output = (Quiet if quiet or is_live else JsonLines if as_json else Lines)(bell=bell)
+    variables, summaries = _environment().values, Summaries(bell=bell)
+    output = summaries if is_live else (Quiet if quiet else JsonLines if as_json else Lines)(bell=bell)
     stop_conditions = StopConditions(count=count, until_end_run=until is not None)
     session = session_options.session(
-        message_types,
-        _environment().values,
+        (*message_types, SUMMARY) if is_live else message_types,
+        variables,
         output=output,
         stop_conditions=stop_conditions,
         intervals=intervals,
@@ -103,7 +106,12 @@ def start(
         watch_reader(on_reader_gone)
     with shutdown_on(session.stop, duration) as end:
         with suppress(OutputLost):
-            (run_live if is_live else Session.run)(session)
+            if is_live:
+                run_live(
+                    session, TableDetails(monitor_from(session_options.monitor_url, variables), summaries, session.rows)
+                )
+            else:
+                session.run()
         snapshot = session.snapshot()
         with suppress(OutputLost):
             _print_summary(session, snapshot, as_json=as_json)
@@ -111,16 +119,23 @@ def start(
 
 
 def is_interactive() -> bool:
-    """Whether stdout is a terminal with cursor control."""
-    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
+    """Whether stdout is a terminal with cursor control, and ours: not that of a shell which started us with `&`."""
+    out = sys.stdout
+    if not out.isatty() or os.environ.get("TERM", "dumb") in ("dumb", "unknown"):
+        return False
+    try:
+        return os.tcgetpgrp(out.fileno()) == os.getpgrp()
+    except OSError:  # no shell controls it
+        return True
 
 
-def run_live(session: Session) -> None:
+def run_live(session: Session, details: TableDetails) -> None:
     """Run *session* in the live view, which shows what the log would."""
     from fastmon_client.live import show_live
 
     logger.remove()
-    show_live(session)
+    with closing(details):
+        show_live(session, details, Acknowledgements())
 
 
 def _print_summary(session: Session, snapshot: Snapshot, *, as_json: bool) -> None:
@@ -201,7 +216,6 @@ def dashboard(
     78 invalid .env file, 130 Ctrl-C.
     """
     from fastmon_client.dashboard.command import DashboardOptions, serve_session
-    from fastmon_client.dashboard.details import SUMMARY, Summaries, TableDetails
 
     log_to_stderr("INFO")
     variables = _environment().values
@@ -284,7 +298,7 @@ def main(intervals: Intervals | None = None) -> None:
     with throttled_libraries():
         code = _exit_code_of_command(intervals)
     reason = lost_output()
-    if reason and code != INTERRUPTED:
+    if reason and code < min(filter(None, SIGNALS.values())):
         code = OUTPUT_LOST
         click.echo(f"fastmon-client: standard output: cannot be written: {reason}: write to another file", err=True)
     sys.exit(code)

@@ -62,10 +62,12 @@ def short_age(seconds: float | None) -> str:
 
 
 def lag(seconds: float | None) -> str:
-    """A delay in seconds, with two decimals below 10 s."""
+    """A delay: `85 ms`, `0.35 s`, `12 s`, `3 min 5 s`; `-` if unknown."""
     if seconds is None:
         return "-"
-    return f"{seconds:.2f}" if seconds < 10 else short_age(seconds)
+    if seconds < 0.1:
+        return f"{seconds * 1000:.0f} ms"
+    return f"{seconds:.2f} s" if seconds < 10 else age(seconds)
 
 
 def of(seen: int, expected: int | None) -> str:

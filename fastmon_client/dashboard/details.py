@@ -31,8 +31,8 @@ _Answer = TypeVar("_Answer")
 class Summaries(Quiet):
     """The daemon's summary of each run, as heard since the start; an output of the session."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, *, bell: bool = False) -> None:
+        super().__init__(bell=bell)
         self._of_run: OrderedDict[str, dict[str, Any]] = OrderedDict()
 
     def write(self, message: Mapping[str, Any], *, backfilled: bool) -> None:  # noqa: ARG002

@@ -118,9 +118,10 @@ def test_tf_file_without_name_or_id_is_counted_each_time():
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(None, "-"), (0.123, "0.12"), (9.99, "9.99"), (10.0, "10s"), (10.9, "10s"), (75.0, "1m")]
+    ("seconds", "text"),
+    [(None, "-"), (0.085, "85 ms"), (0.123, "0.12 s"), (9.99, "9.99 s"), (10.9, "10 s"), (75.0, "1 min 15 s")],
 )
-def test_lag_has_decimals_below_ten_seconds(seconds, text):
+def test_lag_has_the_unit_that_suits_it(seconds, text):
     assert lag(seconds) == text
 
 
