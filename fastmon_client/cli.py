@@ -57,7 +57,12 @@ def cli() -> None:
 @cli.command()
 @options.session_options
 @options.message_types
-@click.option("--plain", "as_lines", is_flag=True, help="Print one line per message, also on a terminal.")
+@click.option(
+    "--plain",
+    "as_lines",
+    is_flag=True,
+    help="Print one line per message and a line of status a minute, also on a terminal.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line; docs/client.md has the schema.")
 @click.option("--quiet", is_flag=True, help="Print only the summary.")
 @click.option("--bell", is_flag=True, help="Ring the terminal bell when an alarm begins.")
@@ -73,13 +78,15 @@ def start(
 ) -> None:  # fmt: skip
     """Show TF files as they are announced, each once, across reconnects.
 
-    A terminal gets a live view, any other output one line per TF file. TF files that the stream missed are read from
-    the monitor's tables and marked as backfilled. Filters limit what is shown, not what is counted. Set the token in
-    SWF_API_TOKEN, or in a file named by SWF_API_TOKEN_FILE; set FASTMON_MONITOR_CA to the PEM file of a private CA.
+    A terminal gets a live view (press ? for its keys), any other output one line per TF file. TF files that the stream
+    missed are read from the monitor's tables and marked as backfilled. Filters limit what is shown, not what is
+    counted. Set the token in SWF_API_TOKEN, or in a file named by SWF_API_TOKEN_FILE; set FASTMON_MONITOR_CA to the PEM
+    file of a private CA.
     A summary follows at the end.
 
     Exit codes: 0 stopped as requested, 1 error, 2 usage error, 3 token rejected, 4 monitor not reached within --for,
-    5 gaps found (--fail-on-gaps), 74 output cannot be written, 78 invalid .env file, 130 Ctrl-C.
+    5 gaps found (--fail-on-gaps), 74 output cannot be written, 78 invalid .env file, 129 terminal closed, 130 Ctrl-C,
+    131 SIGQUIT.
     """
     if as_json and (as_lines or quiet):
         raise click.UsageError("--json cannot be combined with --plain or --quiet")

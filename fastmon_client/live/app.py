@@ -19,6 +19,7 @@ from fastmon_client.dashboard.incidents import incidents_of
 from fastmon_client.live.columns import Row
 from fastmon_client.live.keyboard import Keyboard
 from fastmon_client.live.navigation import Acknowledge, Action, Navigation, Seen
+from fastmon_client.live.run_page import incomplete_stfs
 from fastmon_client.live.screen import Screen, resume_output
 from fastmon_client.live.view import Model, last_top, page_lines, render
 from fastmon_client.monitor_session import AccessDenied
@@ -245,7 +246,7 @@ class _Questions:
             self._answer, self._asked = self._asked.result(), None
         if self._asked is None and time.monotonic() - self._asked_at >= REFRESH_S:
             self._asked_at = time.monotonic()
-            self._asked = self._pool.submit(self._ask, run["run"], list(run["missing"]))
+            self._asked = self._pool.submit(self._ask, run["run"], [*run["missing"], *incomplete_stfs(run)])
         return self._answer
 
     def _ask(self, name: str, sequences: Sequence[int]) -> dict[str, Any]:

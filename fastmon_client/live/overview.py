@@ -122,23 +122,23 @@ def _tiles(snapshot: Mapping[str, Any]) -> list[Tile]:
     rate = f"{flow['rate_hz']:.1f}"
     stfs = "? not known" if count is None else count_of(count, "STF")
     lives = "no heart-beat" if beat is None else f"heart-beat {age(beat)} ago"
+    heart = ("", lives) if beat is None else ("heart-beat ", " ".join(age(beat).split()[:2]))
 
     def tile(title: str, part: Mapping[str, Any], figure: Text, more: str, short: str) -> Tile:
         text = escape(part["text"])
         return Tile(title, part["state"], figure, more, text, short if part["state"] == "good" else text)
 
     return [
-        tile("Flow", flow, _figure(rate, " TF files / s"), last, f"{rate} TF files / s, {last}"),
-        tile("Missing", missing, _figure(*stfs.partition(" ")), "", escape(missing["text"])),
-        tile("Daemon", daemon, Text.assemble("heart-beat ", _figure(" ".join(age(beat).split()[:2]))) if beat is not None else _figure(lives),
-             _joined(facts), _joined([lives, *facts])),
-        tile("Monitor", monitor, Text.assemble("stream ", _figure(state)), _joined([heard, lost]),
+        tile("Flow", flow, _figure("", rate, " TF files / s"), last, f"{rate} TF files / s, {last}"),
+        tile("Missing", missing, _figure("", *stfs.partition(" ")), "", escape(missing["text"])),
+        tile("Daemon", daemon, _figure(*heart), _joined(facts), _joined([lives, *facts])),
+        tile("Monitor", monitor, _figure("stream ", state), _joined([heard, lost]),
              _joined([f"stream {state}", heard, lost])),
     ]  # fmt: skip
 
 
-def _figure(number: str, *unit: str) -> Text:
-    return Text.assemble((number, "bold"), *unit)
+def _figure(before: str, number: str, *unit: str) -> Text:
+    return Text.assemble(before, (number, "bold"), *unit)
 
 
 def _joined(parts: Sequence[str]) -> str:
@@ -249,7 +249,7 @@ RUN_COLUMNS = (
     Column("Lag, 95 %", 13, lambda run: lag(run["lag_p95_s"]), right=True,
            when=_some(lambda run: run["lag_p95_s"] is not None)),
     Column("Last", 8, lambda run: short_age(run["last_age_s"]), right=True),
-    Column("Sequence of STFs", 2, lambda run: "x" * len(run["strip"]), min_width=20,
+    Column("Sequence of STFs", 2, lambda run: "x" * len(run["strip"]), min_width=16,
            when=_some(lambda run: run.get("strip")), draw=lambda run, width: strip(run["strip"], width)),
 )  # fmt: skip
 

@@ -71,7 +71,7 @@ def _numbers(row: Row, details: Mapping[str, Any], width: int) -> list[Text]:
             ("Began", clock_time(row["began_at"]) if row["began_at"] else None),
             ("Ended", clock_time(row["ended_at"]) if row["ended_at"] else None),
             ("STFs with TF files", of(row["stfs_seen"], row["stfs_expected"])),
-            ("STFs in the monitor's table", details.get("stfs")),
+            ("STFs in the table", details.get("stfs")),
             ("Skipped", "unknown" if row["stfs_skipped"] is None else row["stfs_skipped"]),
             ("Missing", "unknown" if row["stfs_missing"] is None else row["stfs_missing"]),
             ("Incomplete", row["stfs_incomplete"]),
@@ -103,7 +103,7 @@ def _sequence(row: Row, width: int) -> list[Text]:
 
 
 def _missing(row: Row, details: Mapping[str, Any], width: int) -> list[Text]:
-    incomplete = [cell["sequence"] for cell in row.get("strip", ()) if cell["kind"] == "incomplete"]
+    incomplete = incomplete_stfs(row)
     if not row["missing"] and not incomplete:
         return []
     lines = _title("Missing STFs")
@@ -113,8 +113,13 @@ def _missing(row: Row, details: Mapping[str, Any], width: int) -> list[Text]:
         more = row["stfs_missing"] - len(row["missing"])
         lines += [Text(f"   and {more} more", "dim")] if more > 0 else []
     if incomplete:
-        lines += [Text(" Incomplete:"), *(_named(number, details) for number in incomplete[:_MAX_ROWS])]
+        lines += [Text(" Incomplete:"), *(_named(number, details) for number in incomplete)]
     return lines
+
+
+def incomplete_stfs(row: Row) -> list[int]:
+    """The sequence numbers of STFs with too few TF files, as far as the strip shows them."""
+    return [cell["sequence"] for cell in row.get("strip", ()) if cell["kind"] == "incomplete"][:_MAX_ROWS]
 
 
 def _named(number: int, details: Mapping[str, Any]) -> Text:

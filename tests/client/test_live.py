@@ -146,8 +146,8 @@ def test_enter_opens_the_selected_run_and_esc_leads_back(experiment: Experiment)
         terminal.wait_for("▸ 100014")
         terminal.press("\r")
         lines = terminal.wait_for(f"{experiment.monitor.url.rstrip('/')}/runs/100014/")
-        assert any("STFs in the monitor's table  4" in line for line in lines)
-        terminal.wait_for("swf.100014.000003.stf")
+        assert any("STFs in the table   4" in line for line in lines)
+        terminal.wait_for("  swf.100014.000003.stf")
         assert "None was heard since this client started" in " ".join(lines)
         experiment.run = 100014
         experiment.send("fastmon_run_summary", complete=False, missing=1, expected=4, processed_by="fastmon-agent-1",

@@ -37,9 +37,9 @@ def test_selection_stays_on_its_run_when_a_new_one_appears() -> None:
 
 @pytest.mark.parametrize(
     ("keys", "page"),
-    [("enter", "run"), ("enter esc", "overview"), ("r", "runs"), ("r enter esc", "runs"), ("r enter esc esc", "overview"),
-     ("?", "help"), ("enter ?", "help"), ("enter ? esc", "run"), ("? ?", "overview"), ("r r", "overview"), ("esc", "overview"),
-     ("enter r", "runs"), ("? /", "overview"), ("r /", "runs"), ("? enter", "help")],
+    [("enter", "run"), ("enter esc", "overview"), ("r", "runs"), ("r enter esc", "runs"), ("r r", "overview"),
+     ("r enter esc esc", "overview"), ("?", "help"), ("enter ?", "help"), ("enter ? esc", "run"), ("? ?", "overview"),
+     ("esc", "overview"), ("enter r", "runs"), ("? /", "overview"), ("r /", "runs"), ("? enter", "help")],
 )  # fmt: skip
 def test_pages(keys: str, page: str) -> None:
     assert after(*keys.split())[0].page == page

@@ -210,7 +210,7 @@ def test_a_run_shows_its_missing_stfs_by_name_and_the_daemons_summary() -> None:
     details = {"names": {12: "swf.100014.000012.stf"}, "stfs": 120, "summary": summary,
                "monitor_page": "http://m/runs/100014/"}  # fmt: skip
     text = text_of(snapshot(), page="run", run="100014", details=details)
-    for part in ("http://m/runs/100014/", "STFs in the monitor's table  120", "swf.100014.000012.stf",
+    for part in ("http://m/runs/100014/", "STFs in the table   120", "swf.100014.000012.stf",
                  "15: not registered with the monitor", "not complete by fastmon-agent-1 at 20:59:00", "3 STFs failed",
                  "made → received", "20 ms", "1 min 15 s", "None during the run."):  # fmt: skip
         assert part in text
