@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import sys
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
@@ -14,7 +15,6 @@ from tempfile import TemporaryDirectory
 from typing import Any, get_args
 
 import click
-from captures import screen
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -96,6 +96,7 @@ def block(name: str) -> str:
         case "terminal keys":
             return "\n| key | does |\n|---|---|\n" + "".join(f"| `{key}` | {what} |\n" for key, what in KEYS)
         case _ if name.startswith("terminal "):
+            screen = runpy.run_path(str(ROOT / "docs" / "captures.py"))["screen"]
             return f"```\n{screen(*name.split()[1:])}```\n"
         case _:
             return help_of(name)

@@ -33,6 +33,8 @@ class AcknowledgePrompt:
     note: str = ""
     at_note: bool = False
     """Whether the note is asked for, not the name."""
+    is_proposed: bool = True
+    """Whether the name is a proposal, which the first typed character replaces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +165,8 @@ class Navigation:
         elif prompt.at_note:
             prompt = replace(prompt, note=_typed(prompt.note, key, MAX_NOTE))
         else:
-            prompt = replace(prompt, by=_typed(prompt.by, key, MAX_NAME))
+            before = "" if prompt.is_proposed and len(key) == 1 else prompt.by
+            prompt = replace(prompt, by=_typed(before, key, MAX_NAME), is_proposed=False)
         return replace(self, prompt=prompt), None
 
 

@@ -212,12 +212,13 @@ def _prompt(model: Model, width: int) -> list[Text]:
     head = Text(f" Acknowledge{which}: {escape(alarm['title'])}{run}: {escape(alarm['evidence'])}", "bold")
     if prompt.at_note:
         return [head, _field("Note (optional): ", prompt.note, "   Enter acknowledges, Esc cancels", width)]
-    return [head, _field("Your name: ", prompt.by, "   Enter goes on, Esc cancels", width)]
+    hint = "   Enter goes on, Esc cancels"
+    return [head, _field("Your name: ", prompt.by, hint, width, "reverse" if prompt.is_proposed else "")]
 
 
-def _field(title: str, text: str, hint: str, width: int) -> Text:
+def _field(title: str, text: str, hint: str, width: int, style: str = "") -> Text:
     """A field that is being typed into; of a long text the end is seen."""
     room = max(1, width - len(title) - 2)
     shown = escape(text)[-room:]
-    line = Text.assemble((f" {title}", "bold"), shown, (" ", "reverse"))
+    line = Text.assemble((f" {title}", "bold"), (shown, style), (" ", "reverse"))
     return line.append(hint, "dim") if line.cell_len + len(hint) <= width else line

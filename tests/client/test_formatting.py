@@ -151,7 +151,7 @@ def test_text_output_has_a_line_of_status_a_minute(capsys):
     ({"runs": [run(stfs_missing=None, missing=[], state="paused")]}, "run 100014 paused, missing UNKNOWN"),
     ({"runs": [run(state="ended"), run("1", state="ended")]}, "run 100014 ended, 3 STFs missing: 12, 15-16  ("),
     ({"runs": [run(str(n)) for n in range(8)]}, "run 4 running, 3 STFs missing: 12, 15-16  and 3 more runs  ("),
-    ({"verdict": verdict("FLOWING"), "runs": [run("\x1b", stfs_missing=0, missing=[])]}, "run \\x1b running, 0 STFs mis"),
+    ({"verdict": verdict("FLOWING"), "runs": [run("\x1b", stfs_missing=0, missing=[])]}, "run \\x1b running, 0"),
 ])  # fmt: skip
 def test_line_of_status(changes, text):
     assert text in status_line(snapshot(**changes))

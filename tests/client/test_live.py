@@ -185,7 +185,7 @@ def test_a_acknowledges_with_a_name_and_a_note(experiment: Experiment) -> None:
         terminal.wait_for("ALARM  STFs are missing · run 100014")
         terminal.press("a")
         terminal.wait_for("Your name: ana")
-        terminal.press("\x15Ben q\r")
+        terminal.press("Ben q\r")
         terminal.wait_for("Note (optional):")
         terminal.press("DAQ called\r")
         terminal.wait_for("noted  STFs are missing · run 100014")

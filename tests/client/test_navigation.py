@@ -71,11 +71,16 @@ def test_q_quits_from_each_page() -> None:
 
 
 def test_an_acknowledgement_has_a_name_and_a_note() -> None:
-    asked, _ = after("a", "clear", "B", "e", "n", "enter", "o", "k")
+    asked, _ = after("a", "B", "e", "n", "enter", "o", "k")
     found, action = after("enter", start=asked)
     assert action == Acknowledge(ALARMS[0], "Ben", "ok")
     assert (found.prompt, found.name) == (None, "Ben")
     assert after("a", "enter", "enter", start=found)[1] == Acknowledge(ALARMS[0], "Ben", "")
+
+
+def test_a_proposed_name_is_edited_by_backspace_and_replaced_by_a_character() -> None:
+    assert after("a", "backspace", "b", "enter", "enter")[1] == Acknowledge(ALARMS[0], "anb", "")
+    assert after("a", "b", "enter", "enter")[1] == Acknowledge(ALARMS[0], "b", "")
 
 
 def test_an_acknowledgement_without_a_name_is_none() -> None:
