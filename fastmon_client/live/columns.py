@@ -24,7 +24,7 @@ class Column:
 
     title: str
     rank: int
-    """A narrow window drops the columns of the highest rank first; rank 0 stays."""
+    """A narrow window drops the columns of the highest rank first, and cuts them first; rank 0 stays."""
     cell: Callable[[Row], str]
     right: bool = False
     style: Callable[[Row], str] = lambda _row: ""
@@ -78,10 +78,10 @@ def _fitted(columns: Sequence[Column], full_widths: Mapping[Column, int], width:
             break
         kept.remove(worst)
     left = width - sum(_min_width(column, full_widths) + GAP for column in kept) + GAP
-    found: dict[Column, int] = {}
-    for column in kept:
-        more = min(max(0, left), full_widths[column] - _min_width(column, full_widths))
-        found[column] = _min_width(column, full_widths) + more
+    found = {column: _min_width(column, full_widths) for column in kept}
+    for column in sorted(kept, key=lambda column: column.rank):
+        more = min(max(0, left), full_widths[column] - found[column])
+        found[column] += more
         left -= more
     if left < 0:  # the window is too narrow for rank 0
         found[kept[-1]] = max(1, found[kept[-1]] + left)

@@ -19,7 +19,9 @@ from fastmon_client.snapshot import TileState
 
 MIN_TILE = 17
 """Columns of a tile; in a narrower window they are lines."""
-_MAX_DOUBT = 48
+MIN_DETAIL, MAX_DOUBT = 14, 48
+"""Columns for which missing STFs or the doubt are worth being cut; columns of the doubt."""
+MAX_STRIP = 60
 
 
 def wrap(text: Text, width: int, max_lines: int, indent: int = 1) -> list[Text]:
@@ -204,13 +206,22 @@ def _drawn_missing(run: Row, width: int) -> Text:
     """The number, and which ones, if at least some of them fit."""
     count, text = run["stfs_missing"], _missing(run)
     style = "" if count == 0 else "yellow" if count is None else "bold red"
-    return Text(text if len(text) <= width or width >= 12 else text.partition(":")[0], style)
+    return Text(_shortened(text, width), style)
 
 
 def _counts(run: Row) -> str:
     return (
         run["verified"] if run["verified"] == "VERIFIED" else escape(f"{run['verified']}: {run['doubt']}".rstrip(": "))
     )
+
+
+def _drawn_counts(run: Row, width: int) -> Text:
+    return Text(_shortened(_counts(run), width), "" if run["verified"] == "VERIFIED" else "yellow")
+
+
+def _shortened(text: str, width: int) -> str:
+    """*text*, or only what stands before its colon, if little of the rest would fit."""
+    return text if len(text) <= width or width >= MIN_DETAIL else text.partition(":")[0]
 
 
 def _styled_if(is_so: Callable[[Row], bool], style: str) -> Callable[[Row], str]:
@@ -240,8 +251,7 @@ RUN_COLUMNS = (
            when=_some(lambda run: run["stfs_skipped"])),
     Column("TF files", 3, lambda run: of(run["tf_files"], run["tf_expected"]), right=True),
     Column("Backfilled", 12, lambda run: str(run["backfilled"]), right=True, when=_some(lambda run: run["backfilled"])),
-    Column("Counts", 4, _counts, min_width=8, max_width=_MAX_DOUBT,
-           style=_styled_if(lambda run: run["verified"] != "VERIFIED", "yellow")),
+    Column("Counts", 4, _counts, min_width=8, max_width=MAX_DOUBT, draw=_drawn_counts),
     Column("Volume", 9, lambda run: volume(run["bytes"], run["tf_files_without_size"]), right=True,
            when=_some(lambda run: run["bytes"])),
     Column("Rate", 7, lambda run: f"{run['rate_hz']:.1f}/s" if run["rate_hz"] else "-", right=True,
@@ -249,7 +259,7 @@ RUN_COLUMNS = (
     Column("Lag, 95 %", 13, lambda run: lag(run["lag_p95_s"]), right=True,
            when=_some(lambda run: run["lag_p95_s"] is not None)),
     Column("Last", 8, lambda run: short_age(run["last_age_s"]), right=True),
-    Column("Sequence of STFs", 2, lambda run: "x" * len(run["strip"]), min_width=16,
+    Column("Sequence of STFs", 2, lambda run: "x" * len(run["strip"]), min_width=16, max_width=MAX_STRIP,
            when=_some(lambda run: run.get("strip")), draw=lambda run, width: strip(run["strip"], width)),
 )  # fmt: skip
 

@@ -72,9 +72,10 @@ class Screen:
         if self._glyphs:
             line = line.copy()
             line.plain = line.plain.translate(self._glyphs)
-        console = self._console
-        parts = []
-        for text, style, _ in line.render(console):
+        console, parts = self._console, []
+        base = console.get_style(line.style)
+        for text, own, _ in line.render(console):
+            style = base + own if own else base
             shown = style.without_color if style and console.no_color else style
             parts.append(shown.render(text, color_system=self._colours) if shown else text)
         return "".join(parts) + ("" if line.cell_len >= width else "\x1b[K")  # in the last column, it would erase that
