@@ -21,7 +21,6 @@ SKEW_S = 5.0
 """Tolerated difference between the two clocks, in seconds."""
 _ALIVE_FOR = timedelta(minutes=3)
 """Age of the last heart-beat up to which an agent counts as alive."""
-_KIND = "fastmon"
 
 
 def monitor_checks(
@@ -130,7 +129,7 @@ class _MonitorProbe:
         return [
             each
             for each in self._agents or ()
-            if each.kind.lower() == _KIND and each.namespace == namespace and each.name != self._agent_name
+            if each.is_daemon and each.namespace == namespace and each.name != self._agent_name
         ]
 
     def _is_alive(self, agent: Agent) -> bool:

@@ -29,7 +29,6 @@ from fastmon_daemon.outbox import (
     SINGLE_UPDATES,
     UNREPORTABLE,
     OutboxReader,
-    RunRow,
     free_bytes,
     open_for_reading,
     storage_errors,
@@ -209,7 +208,7 @@ class MetricsCollector:
         open_runs = reports.runs.in_states([state for state in chart.states if state not in over])
         ended = found.facts.incomplete_runs
         missing = {
-            "open": sum(missing_stfs(run, self._known(reports, run)) for run in open_runs),
+            "open": sum(missing_stfs(run, reports.runs.known_count(run)) for run in open_runs),
             "ended": sum(run.missing for run in ended),
         }
         help_ = "Expected STFs that were not received: of runs that go on, and of runs that ended some time ago."
@@ -226,10 +225,6 @@ class MetricsCollector:
         counts = reports.runs.counts_by_state(newest) if newest else {}
         states = {state: counts.get(state, 0) for state in self.assessor.rule.stuck.chart.states}
         yield gauge_by("fastmon_newest_run_stfs", "STFs of the newest run, by state.", "state", states)
-
-    @staticmethod
-    def _known(reports: OutboxReader, run: RunRow) -> int:
-        return sum(reports.runs.counts_by_state(run).values()) + reports.runs.pruned(run)
 
 
 def _or_nan(value: int | None) -> float:

@@ -327,8 +327,7 @@ def _missing(reports: OutboxReader, run: RunRow) -> int:
     """How many STFs of a run are expected, or listed by the monitor, and were not received."""
     if not run.expected:  # do not count the STFs of a long run each second for nothing
         return len(run.absent)
-    known = sum(reports.runs.counts_by_state(run).values()) + reports.runs.pruned(run)
-    return max(0, run.expected - known, len(run.absent))
+    return max(0, run.expected - reports.runs.known_count(run), len(run.absent))
 
 
 class Assessor:

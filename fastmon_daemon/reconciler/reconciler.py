@@ -110,6 +110,9 @@ class Reconciler:
         def call() -> RunListing:
             started_at = config.clock.monotonic()  # the call may have waited in the pool's queue
             stfs = config.monitor.stf_files(number, at_least=row.monitor_count or 0)
+            if config.peers.shares or run.claims:
+                with suppress(TransientError):  # what was read last counts until the next poll
+                    config.peers.current()
             key = next((stf.run_key for stf in stfs), None) if asks_end else None
             ended_at = None
             with suppress(TransientError):  # the list counts anyway, and the next poll asks for the end again

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from fastmon_daemon.base.backoff import Backoff
 from fastmon_daemon.monitor import StfFile
 from fastmon_daemon.outbox import Origin, RunRow
+from fastmon_daemon.runs.peers import Claim
 from fastmon_daemon.runs.poll_state import RunPollState
 
 MAX_RUNS = 1000
@@ -68,6 +69,8 @@ class TrackedRun:
     lookups_waiting: dict[str, MissedStf] = field(default_factory=dict)
     lookups_in_flight: dict[str, MissedStf] = field(default_factory=dict)
     lookup_failures: Counter[str] = field(default_factory=Counter)
+    claims: dict[str, Claim] = field(default_factory=dict)
+    """Listed STFs that other daemons have, or may have, by file name."""
     finalize_timer: RetryTimer = field(default_factory=RetryTimer)
     finalize_counts: dict[str, int] = field(default_factory=dict)
     """State -> number of its STFs, when it was last found incomplete; a change restarts the pauses."""

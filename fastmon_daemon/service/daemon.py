@@ -39,6 +39,7 @@ from fastmon_daemon.inspection.metrics import MetricsCollector
 from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.messages import Send
 from fastmon_daemon.monitor import MonitorClient
+from fastmon_daemon.monitor.directory import list_agents
 from fastmon_daemon.outbox import DatabaseLock, DiskSpaceGuard, Outbox, open_for_reading, open_outbox
 from fastmon_daemon.outbox.counting import count_committed
 from fastmon_daemon.outbox.pruner import Pruner
@@ -47,6 +48,7 @@ from fastmon_daemon.presence.identity import AgentName
 from fastmon_daemon.presence.periodic_worker import PeriodicWorker, WorkerErrors
 from fastmon_daemon.reconciler.config import ReconcilerConfig
 from fastmon_daemon.reconciler.reconciler import Reconciler
+from fastmon_daemon.runs.peers import PeerDirectory
 from fastmon_daemon.runs.tracked_runs import TrackedRuns
 from fastmon_daemon.service.brokers import make_brokers
 from fastmon_daemon.service.clients import monitor_client
@@ -145,6 +147,10 @@ class Daemon:
         self.monitor = monitor_client(context)
         self._disk_space = DiskSpaceGuard(context.database, settings.min_free_mb, self._clock.monotonic)
         self._parents = Parents(self.monitor, self._agent_name)
+        self._peers = PeerDirectory(
+            lambda: (list_agents(self.monitor), self.monitor.response_clock.date()),
+            self._agent_name, settings.namespace, settings.shared_queue, self._clock,
+        )  # fmt: skip
         runs = TrackedRuns(purged=self._parents.forget)
         handler = MessageHandler(
             context.database,
@@ -263,7 +269,9 @@ class Daemon:
             announce=self._announce,
             announce_link=self._links.get(ANNOUNCE_STEP),  # none with FASTMON_NOTIFY=off
             is_selected=self._fractions.selects,
-            polls_all_runs=self._settings.reconcile,
+            polls_all_runs=self._settings.reconcile or self._peers.shares,
+            recovers=lambda: self._settings.reconcile,
+            peers=self._peers,
             refuse_if_short=self._disk_space.check,
             clock=self._clock,
         )

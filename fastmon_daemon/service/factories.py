@@ -22,6 +22,7 @@ from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.intake.seen_file_cache import SeenFileCache
 from fastmon_daemon.intake.watcher import Watcher
 from fastmon_daemon.messages import Announce
+from fastmon_daemon.monitor.directory import Statement
 from fastmon_daemon.outbox import Outbox, ReceiveOutcome, Stf, attach
 from fastmon_daemon.presence.agent import Presence
 from fastmon_daemon.presence.assessment import Assessor
@@ -152,7 +153,8 @@ def make_presence(  # noqa: PLR0913 (the parts of the daemon)
         destination = settings.subscribe if settings.mode == "message" else ""
         registration = registration_calls(client, name, namespace, user_name(context.values), destination)
         health = checker()
-        heartbeat = Heartbeat(client, name, namespace, health, registration)
+        statement = partial(Statement, reconcile="on" if settings.reconcile else "off", destination=destination)
+        heartbeat = Heartbeat(client, name, namespace, health, registration, statement)
         workers.append(
             PeriodicWorker("heart-beat", heartbeat.tick, _and_close(heartbeat.on_stop, health), errors=errors)
         )

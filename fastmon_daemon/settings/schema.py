@@ -249,6 +249,12 @@ class Settings:
     exposed: tuple[str, ...] = field(default=(), compare=False)
     """Warnings of files that contain a secret and that other users can read."""
 
+    @property
+    def shared_queue(self) -> str:
+        """The queue that this daemon shares with others; empty if it hears every message of a topic."""
+        is_queue = self.subscribe.startswith("/queue/") or "::" in self.subscribe
+        return self.subscribe if is_queue and self.mode == "message" else ""
+
     @classmethod
     def load(cls, environ: Mapping[str, str], *, working_folder: Path | None, home: Path | None) -> Self:
         """Read all settings; the environment overrides `.env`, which overrides `~/.env`.
