@@ -14,7 +14,7 @@ SHAPES: dict[TileState, str] = {"good": "●", "warning": "▲", "bad": "✖", "
 COLOURS: dict[TileState, str] = {"good": "green", "warning": "yellow", "bad": "red", "unknown": "bright_black"}
 BARS: dict[TileState, str] = {
     "good": "bold black on green", "warning": "bold black on yellow", "bad": "bold white on red",
-    "unknown": "bold white on bright_black",
+    "unknown": "bold reverse",
 }  # fmt: skip
 """The verdict; readable across a room."""
 

@@ -130,10 +130,10 @@ def test_numbers_are_dim_when_neither_stream_nor_tables_answer() -> None:
 
 
 def test_stale_and_unknown_are_shown_in_words() -> None:
-    doubtful = run(stale=True, verified="UNKNOWN", doubt="the monitor does not answer", stfs_missing=None, missing=[])
+    doubtful = run(stale=True, verified="UNKNOWN", doubt="no answer", stfs_missing=None, missing=[])
     text = text_of(snapshot(runs=[doubtful]))
     assert "running, stale" in text
-    assert "UNKNOWN: the monitor does not answer" in text
+    assert "UNKNOWN: no answer" in text
 
 
 def test_a_tall_window_has_the_sequence_of_the_selected_run() -> None:
