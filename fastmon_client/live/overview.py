@@ -22,6 +22,8 @@ MIN_TILE = 17
 MIN_DETAIL, MAX_DOUBT = 14, 48
 """Columns for which missing STFs or the doubt are worth being cut; columns of the doubt."""
 MAX_STRIP = 60
+MAX_ENDED = 3
+"""Lines about alarms that ended."""
 
 
 def wrap(text: Text, width: int, max_lines: int, indent: int = 1) -> list[Text]:
@@ -233,12 +235,12 @@ def _some(pick: Callable[[Row], Any]) -> Callable[[Sequence[Row]], bool]:
 
 
 def _several(name: str) -> Callable[[Sequence[Row]], bool]:
-    return lambda rows: len({row[name] for row in rows}) > 1
+    return lambda rows: len({row[name] for row in rows} - {None}) > 1
 
 
 RUN_COLUMNS = (
     Column("Run", 0, lambda run: escape(run["run"]), max_width=24, min_width=10),
-    Column("Namespace", 11, lambda run: escape(run["namespace"] or "-"), max_width=20, min_width=6,
+    Column("Namespace", 11, lambda run: escape(run["namespace"] or "-"), max_width=20,
            when=_several("namespace")),
     Column("State", 1, _state, style=_styled_if(lambda run: run["stale"], "bold yellow")),
     Column("STFs", 6, lambda run: of(run["stfs_seen"], run["stfs_expected"]), right=True),
@@ -280,13 +282,13 @@ def alarms(incidents: Sequence[Mapping[str, Any]], now: str, width: int, max_lin
         note = Text(f"{count_of(len(active), 'alarm')} in all" if max_lines == 1 else f"and {more} more", "bold")
         return [*lines[: max_lines - 1], note]
     over = [
-        Text(f"ended {clock_time(each['since'])} to {clock_time(each['until'])} · {_what(each)}: "
+        Text(f" ended {clock_time(each['since'])} to {clock_time(each['until'])} · {_what(each)}: "
              f"{escape(each['evidence'])}{_by(each, now)}", "dim")
         for each in ended
     ]  # fmt: skip
-    room = max_lines - len(lines)
+    room = min(MAX_ENDED, max_lines - len(lines))
     if len(over) > room > 0:
-        over = [*over[: room - 1], Text(f"{count_of(len(ended), 'ended alarm')} of the last 10 minutes", "dim")]
+        over = [*over[: room - 1], Text(f" {count_of(len(ended), 'ended alarm')} of the last 10 minutes", "dim")]
     return [_cut(line, width) for line in [*lines, *over[: max(0, room)]]]
 
 

@@ -178,6 +178,12 @@ def test_hidden_alarms_are_counted() -> None:
     assert any(f"and {20 - count} more" in line for line in lines)
 
 
+def test_ended_alarms_take_three_lines_at_most() -> None:
+    ended = [alarm(run=str(n), until="2026-11-21T20:56:00+00:00") for n in range(20)]
+    lines = [line for line in shown(snapshot(alarms=ended), 200, 50) if "ended" in line]
+    assert [line.split()[0] for line in lines] == ["ended", "ended", "20"]
+
+
 # Runs
 
 
