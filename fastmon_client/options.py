@@ -6,21 +6,33 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import wraps
+from pathlib import Path
 from typing import Any
 
 import click
 
-from fastmon_client.app_state import AppState
+from fastmon_client.app_state import AppState, Earlier
 from fastmon_client.intervals import Intervals
 from fastmon_client.message_filter import MessageFilter
 from fastmon_client.session import Output, Session, StopConditions, now
 from fastmon_client.settings import DEFAULT_TOPIC, DEFAULT_URL, broker_from, monitor_from
+from fastmon_client.state_folder import StateFolder, StateFolderError
 from fastmon_client.tffile import run_name
 
 SHOWN_TYPES = ("tf_file_registered", "fastmon_status")
 """Default of --message-types."""
 MAX_DURATION_S = 365 * 24 * 3600
 """Upper limit of all durations."""
+
+
+def state_folder(path: Path | None, *, is_shared: bool = False) -> StateFolder | None:
+    """The folder of the option `--state`, if it is set. Raises: click.UsageError if it cannot be used."""
+    try:
+        return StateFolder(path, is_shared=is_shared) if path else None
+    except OSError as exc:
+        raise click.UsageError(f"--state {path}: {exc.strerror}: use a folder that you may write") from exc
+    except StateFolderError as exc:
+        raise click.UsageError(f"--state {exc}") from exc
 
 
 class CommaList(click.ParamType[tuple[str, ...]]):
@@ -118,8 +130,9 @@ class SessionOptions:
         output: Output,
         intervals: Intervals | None,
         stop_conditions: StopConditions | None = None,
+        summaries: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> Session:
-        """A session that shows messages of *types*.
+        """A session that shows messages of *types*; *summaries* of runs were heard before.
 
         Raises: click.UsageError if a setting is invalid.
         """
@@ -128,7 +141,7 @@ class SessionOptions:
         broker = broker_from(self.topic, variables) if self.transport == "stomp" else None
         state = AppState(
             monitor.url, filter_, now(), stale_after_s=self.stale_after, intervals=intervals,
-            topic=broker.topic if broker else None, last=self.last,
+            topic=broker.topic if broker else None, earlier=Earlier(self.last, summaries or {}),
         )  # fmt: skip
         return Session(monitor, filter_.subscribed_types, state, output, stop_conditions, broker)
 

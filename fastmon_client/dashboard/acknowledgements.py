@@ -1,19 +1,19 @@
 """Acknowledgements of alarms: who took note of one, and when; all pages of a server show them.
 
-They are kept in a small file, so that they survive a restart. An alarm that ended and comes back is new.
+They are kept in a small file, so that they survive a restart, and that terminals share them with the server. An alarm
+that ended and comes back is new.
 """
 
 from __future__ import annotations
 
-import fcntl
-import json
-import os
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from loguru import logger
+
+from fastmon_client.state_folder import StateFolder
 
 FILE_NAME = "acknowledgements.json"
 MAX_KEPT = 1000
@@ -25,56 +25,38 @@ _Identity = tuple[str, str]
 """Kind and subject."""
 
 
-class StateInUse(Exception):
-    """Another dashboard uses the folder."""
-
-
 class Acknowledgements:
-    """The acknowledgements of one server, oldest first; belongs to the event loop."""
+    """The acknowledgements, oldest first; belongs to one thread."""
 
-    def __init__(self, folder: Path | None = None) -> None:
-        """Read those in *folder*; without one, they are kept until the server ends.
-
-        Raises: OSError if the folder cannot be used; StateInUse.
-        """
-        self._path = folder / FILE_NAME if folder else None
+    def __init__(self, folder: StateFolder | None = None) -> None:
+        """Read those in *folder*; without one, they are kept until the process ends. Raises: OSError."""
+        self._folder = folder
         self._rows: list[dict[str, Any]] = []
+        self._version: tuple[int, int] | None = None
+        """Of the file, as it was read or written last."""
         self._seen: dict[_Identity, str] = {}
         """The alarms that were active just now, and since when: only of these the end can be told."""
-        self._lock: IO[str] | None = None
-        if folder and self._path:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._lock = (folder / "lock").open("w")
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as exc:
-                self._lock.close()
-                raise StateInUse(f"{folder} is in use by another dashboard") from exc
-            self._rows = _read(self._path)
+        with self._changing():
             self._save()
-
-    def close(self) -> None:
-        """Let another dashboard use the folder."""
-        if self._lock:
-            self._lock.close()
 
     def acknowledge(self, incident: Mapping[str, Any], by: str, note: str, at: datetime) -> dict[str, Any]:
         """Record that *by* took note of the active *incident*; the first one counts.
 
         Raises: OSError if it cannot be written; then nothing is recorded.
         """
-        if known := self.of(incident):
-            return known
-        row = {name: incident.get(name) for name in _FIELDS} | {
-            "by": by[:MAX_NAME], "at": at.isoformat(timespec="seconds"), "note": note[:MAX_NOTE], "until": None,
-        }  # fmt: skip
-        before = self._rows
-        self._rows = [*before, row][-MAX_KEPT:]
-        try:
-            self._save()
-        except OSError:
-            self._rows = before
-            raise
+        with self._changing():
+            if known := self.of(incident):
+                return known
+            row = {name: incident.get(name) for name in _FIELDS} | {
+                "by": by[:MAX_NAME], "at": at.isoformat(timespec="seconds"), "note": note[:MAX_NOTE], "until": None,
+            }  # fmt: skip
+            before = self._rows
+            self._rows = [*before, row][-MAX_KEPT:]
+            try:
+                self._save()
+            except OSError:
+                self._rows = before
+                raise
         return row
 
     def of(self, incident: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -84,22 +66,34 @@ class Acknowledgements:
         return next((row for row in same if _identity(row) == wanted), None)
 
     def observe(self, incidents: Iterable[Mapping[str, Any]], at: datetime) -> None:
-        """Note which alarms are active: the acknowledgement of one that ended ends with it."""
+        """Note which alarms are active: the acknowledgement of one that ended ends with it.
+
+        Takes in what other processes wrote.
+        """
         active, over = {}, set()
         for each in incidents:
             if each["until"] is None:
                 active[_identity(each)] = str(each["since"])
             else:
                 over.add((_identity(each), str(each["since"])))
+        try:
+            self._refresh()
+            if self._end(active, over, at):
+                with self._changing():
+                    self._end(active, over, at)  # what another process wrote meanwhile
+                    self._save()
+        except OSError as exc:
+            logger.warning("acknowledgements: cannot be read or written: {}", exc.strerror)
+        self._seen = active
+
+    def _end(
+        self, active: Mapping[_Identity, str], over: Container[tuple[_Identity, str]], at: datetime
+    ) -> list[dict[str, Any]]:
+        """End the acknowledgements whose alarms ended; returns them."""
         ended = [row for row in self._rows if row["until"] is None and self._has_ended(row, active, over)]
         for row in ended:
             row["until"] = at.isoformat(timespec="seconds")
-        self._seen = active
-        if ended:
-            try:
-                self._save()
-            except OSError as exc:
-                logger.warning("acknowledgements: cannot be written: {}", exc.strerror)
+        return ended
 
     def _has_ended(
         self, row: Mapping[str, Any], active: Mapping[_Identity, str], over: Container[tuple[_Identity, str]]
@@ -114,12 +108,25 @@ class Acknowledgements:
         """All, oldest first."""
         return list(self._rows)
 
-    def _save(self) -> None:
-        if self._path is None:
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Keep other processes from writing, after taking in what they wrote."""
+        if self._folder is None:
+            yield
             return
-        beside = self._path.with_suffix(".tmp")
-        beside.write_text(json.dumps({"version": 1, "acknowledgements": self._rows}, indent=1), encoding="utf-8")
-        os.replace(beside, self._path)  # noqa: PTH105 (Path.replace is the same; this names the atomic call)
+        with self._folder.changing(FILE_NAME):
+            self._refresh()
+            yield
+
+    def _refresh(self) -> None:
+        """Take in what other processes wrote."""
+        if self._folder and (version := self._folder.version(FILE_NAME)) != self._version:
+            self._rows, self._version = self._folder.read(FILE_NAME, _parse) or [], version
+
+    def _save(self) -> None:
+        if self._folder:
+            self._folder.write(FILE_NAME, {"acknowledgements": self._rows})
+            self._version = self._folder.version(FILE_NAME)
 
 
 def _identity(alarm: Mapping[str, Any]) -> _Identity:
@@ -134,15 +141,5 @@ def _row(value: Mapping[str, Any]) -> dict[str, Any]:
     return row
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
-    """The rows of the file; a file that is not ours is put aside."""
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))["acknowledgements"]
-        return [_row(row) for row in rows][-MAX_KEPT:]
-    except FileNotFoundError:
-        return []
-    except (ValueError, TypeError, KeyError, RecursionError) as exc:
-        aside = path.with_suffix(".unreadable")
-        path.replace(aside)
-        logger.warning("acknowledgements: {} cannot be read ({}): moved to {}", path, type(exc).__name__, aside.name)
-        return []
+def _parse(found: Any) -> list[dict[str, Any]]:
+    return [_row(row) for row in found["acknowledgements"]][-MAX_KEPT:]

@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from fastmon_client.dashboard.acknowledgements import Acknowledgements
+from fastmon_client.dashboard.details import Summaries, TableDetails
 from fastmon_client.dashboard.incidents import incidents_of
 from fastmon_client.live.columns import Row
 from fastmon_client.live.keyboard import Keyboard
@@ -22,10 +23,12 @@ from fastmon_client.live.navigation import Acknowledge, Action, Navigation, Seen
 from fastmon_client.live.run_page import incomplete_stfs
 from fastmon_client.live.screen import Screen, resume_output
 from fastmon_client.live.view import Model, last_top, page_lines, render
-from fastmon_client.monitor_session import AccessDenied
+from fastmon_client.message_filter import RUN_SUMMARY
+from fastmon_client.monitor_session import AccessDenied, MonitorSession
 from fastmon_client.monitor_tables import MonitorUnavailable
 from fastmon_client.session import now
 from fastmon_client.snapshot import RunRow, Snapshot
+from fastmon_client.state_folder import StateFolder
 
 REDRAW_S = 0.5
 """Between two snapshots; a key is answered at once."""
@@ -49,29 +52,38 @@ class RunnableSession(Protocol):
         """All runs, newest first, without strips."""
 
 
-class RunDetails(Protocol):
-    """Answers what the screen asks about one run."""
+class LiveView:
+    """The live view of a session."""
 
-    async def run(self, name: str, sequences: Sequence[int]) -> dict[str, Any]:
-        """What the tables and the daemon's summary say; may raise MonitorUnavailable or AccessDenied."""
+    message_types = (RUN_SUMMARY,)
+    """What its session must read beside the types that are asked for."""
 
+    def __init__(self, folder: StateFolder | None, *, bell: bool) -> None:
+        """Acknowledgements are in *folder*. Raises: OSError."""
+        self.output = Summaries(bell=bell)
+        """The output of its session."""
+        self._acknowledgements = Acknowledgements(folder)
 
-def show_live(session: RunnableSession, details: RunDetails, acknowledgements: Acknowledgements) -> None:
-    """Run *session* and show it until its end, or until somebody quits."""
-    with closing(App(session, details, acknowledgements)) as app, ThreadPoolExecutor(1, "session") as pool:
-        running = pool.submit(session.run)
-        running.add_done_callback(lambda _running: app.stop())
-        try:
-            app.run()
-        finally:
-            session.stop()
-        running.result()
+    def show(self, session: RunnableSession, monitor: MonitorSession) -> None:
+        """Run *session* and show it until its end, or until somebody quits."""
+        with (
+            closing(TableDetails(monitor, self.output, session.rows)) as details,
+            closing(App(session, details, self._acknowledgements)) as app,
+            ThreadPoolExecutor(1, "session") as pool,
+        ):
+            running = pool.submit(session.run)
+            running.add_done_callback(lambda _running: app.stop())
+            try:
+                app.run()
+            finally:
+                session.stop()
+            running.result()
 
 
 class App:
     """Runs until `stop`."""
 
-    def __init__(self, session: RunnableSession, details: RunDetails, acknowledgements: Acknowledgements) -> None:
+    def __init__(self, session: RunnableSession, details: TableDetails, acknowledgements: Acknowledgements) -> None:
         self._session, self._acknowledgements = session, acknowledgements
         self._questions = _Questions(details)
         self._screen, self._keyboard = Screen(), Keyboard()
@@ -227,7 +239,7 @@ class App:
 class _Questions:
     """Asks for the details of the open run in a thread, again and again."""
 
-    def __init__(self, details: RunDetails) -> None:
+    def __init__(self, details: TableDetails) -> None:
         self._details = details
         self._pool = ThreadPoolExecutor(1, "details of a run")
         self._run: str | None = None

@@ -121,7 +121,11 @@ class MetricsCollector:
         yield gauge("fastmon_engine_tick_age_seconds", "Time since the engine's last tick.", self.liveness.age_s)
         buffered = "Messages received but neither stored nor acknowledged."
         yield gauge("fastmon_messages_buffered", buffered, self.buffered())
-        calls = found.facts.process.calls if found.facts.process else {}
+        process = found.facts.process
+        seen = float(len(process.reconcilers)) if process and process.reconcilers is not None else float("nan")
+        reconcilers = "Daemons of our queue that process missed STFs, as this one sees it: should be 1. NaN: no queue."
+        yield gauge("fastmon_reconcilers", reconcilers, seen)
+        calls = process.calls if process else {}
         for name, key, help_ in (
             ("fastmon_calls_in_flight", "in_flight", "Calls of STFs in flight, by link."),
             ("fastmon_calls_limit", "limit", "How many calls of STFs may be in flight now, by link."),

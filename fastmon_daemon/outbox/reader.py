@@ -89,6 +89,11 @@ class OutboxReader:
         condition, values = where_in({"run": run, "namespace": namespace})
         return self._db.table("stf").count_where(f"{condition} and due_at is not null", values)
 
+    def has_fresh_work(self, enough: int) -> bool:
+        """Whether at least *enough* STFs are unfinished that never failed."""
+        found: int = self._db.execute(_FRESH_WORK, [enough]).fetchone()[0]
+        return found >= enough
+
     def oldest_unfinished(self, states: Sequence[str]) -> Stf | None:
         """The STF that was born first of those in *states* that are not finalized, or None.
 
@@ -150,6 +155,10 @@ class OutboxReader:
 # The index holds the unfinished only, with their ids: those that are finalized are not read.
 _FIRST_UNFINISHED = """
 select received_at from stf where id = (select min(id) from stf indexed by stf_due where due_at is not null)"""
+_FRESH_WORK = """
+select count(*) from (
+    select 1 from stf indexed by stf_due where (attempts > 0) = 0 and due_at is not null limit ?
+)"""
 _FIRST_DUE = """
 select born_at, id from stf where state = ? and (attempts > 0) = 0 and due_at is not null order by due_at limit 1"""
 _OLDEST_RETRYING = """

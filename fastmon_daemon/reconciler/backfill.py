@@ -48,11 +48,11 @@ class BackfillQueue:
 
         Of the daemons that share a queue, any may have received an STF that is not selected: there is nothing to do.
         """
-        if self._config.peers.latest.sharing:
-            for each in missed:
-                if not self._is_selected(each):
-                    outbox.runs.record_elsewhere(each.row, each.name, "", finished=True)
-            missed = [each for each in missed if self._is_selected(each)]
+        if self._config.peers.latest.sharing or not self._config.recovers():
+            nobodys = [each for each in missed if not (self._is_selected(each) or self._is_wanted(each))]
+            for each in nobodys:
+                outbox.runs.record_elsewhere(each.row, each.name, "", finished=True)
+            missed = [each for each in missed if each not in nobodys]
         by_name = {each.name: each for each in missed}
         looked_up = {name for name, each in by_name.items() if self._needs_lookup(each)}
         if by_name and not looked_up and not run.namespace_checked:
@@ -97,6 +97,11 @@ class BackfillQueue:
     def _needs_lookup(self, missed: MissedStf) -> bool:
         return missed.origin is Origin.RECOVERED and self._is_selected(missed)
 
+    @staticmethod
+    def _is_wanted(missed: MissedStf) -> bool:
+        """Whether a message or an operator named its run, for us to process all of it."""
+        return missed.origin is not Origin.RECOVERED or bool(missed.by)
+
     def _is_selected(self, missed: MissedStf) -> bool:
         return self._config.is_selected(missed.row, sequence_in(missed.name, missed.row.run_id), missed.name)
 
@@ -137,7 +142,7 @@ class BackfillQueue:
         """Store an STF that is ours to process; note whose it is otherwise."""
         config, name = self._config, missed.name
         whose, claim = peers.judge(tfs, config.agent_name, run.claims.pop(name, None), now)
-        if whose in (Ownership.OURS, Ownership.ABANDONED) and config.recovers():
+        if whose in (Ownership.OURS, Ownership.ABANDONED) and (config.recovers() or self._is_wanted(missed)):
             gone = claim.agent if claim and whose is Ownership.ABANDONED else ""
             preexisting = () if gone else tuple(tf.tf_filename for tf in tfs)
             self._store(outbox, missed, preexisting, now, gone)

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from fastmon_daemon.base.clock import Clock, format_timestamp
 from fastmon_daemon.base.errors import LinkBlocked, LinkDown, PermanentError, TransientError
 from fastmon_daemon.monitor import TfFile
-from fastmon_daemon.monitor.directory import Agent
+from fastmon_daemon.monitor.directory import Agent, Statement
 
 GONE_AFTER = timedelta(minutes=3)
 """A daemon without a heart-beat for this time is gone for good: others finish its work. The monitor's rule, too."""
+SILENT_AFTER = timedelta(seconds=40)
+"""A daemon without a heart-beat for this time does not reconcile now: it sends four a minute."""
 _FRESH_S = 10.0
 """Seconds for which a list of the agents is used."""
 _NEVER = datetime.min.replace(tzinfo=UTC)
@@ -63,6 +66,8 @@ class Peers:
     at: datetime = _NEVER
     destination: str = ""
     """The queue that we share; empty without one."""
+    strangers: tuple[str, ...] = ()
+    """The daemons of other namespaces on our queue: each would take the others' messages."""
 
     def is_gone(self, agent: Agent) -> bool:
         """Whether it has sent no heart-beat for `GONE_AFTER`."""
@@ -77,6 +82,19 @@ class Peers:
             if self.destination and agent.statement is not None
             and agent.statement.destination == self.destination and not self.is_gone(agent)
         ]  # fmt: skip
+
+    def reconcilers(self, own: str, reconcile: str) -> list[str]:
+        """The daemons of the queue that process missed STFs; *reconcile* is our own FASTMON_RECONCILE.
+
+        Those that are told to; else one of those that may.
+        """
+        modes = {
+            agent.name: agent.statement.reconcile
+            for agent in self.sharing
+            if agent.statement and agent.status != "EXITED" and self.at - (agent.beat_at or _NEVER) < SILENT_AFTER
+        } | {own: reconcile}
+        told = sorted(name for name, mode in modes.items() if mode == "on")
+        return told or sorted(name for name, mode in modes.items() if mode == "auto")[:1]
 
     def is_done(self, claim: Claim) -> bool:
         """Whether the daemon of *claim*, or every one that shares the queue, has finished what it had until then."""
@@ -131,26 +149,85 @@ class PeerDirectory:
         read: Callable[[], tuple[list[Agent], datetime | None]],
         own: str,
         namespace: str,
+        *,
         destination: str = "",
+        reconcile: str = "on",
         clock: Clock | None = None,
     ) -> None:
         """*read* returns the agents and the time of the monitor; it may raise what calls of the monitor raise.
 
-        *destination* is the queue that this daemon shares, if any.
+        *destination* is the queue that this daemon shares, if any, and *reconcile* its FASTMON_RECONCILE.
         """
         self._read = read
         self._own = own
         self._namespace = namespace
+        self._reconcile = reconcile
         self._clock = clock or Clock()
         self._lock = threading.Lock()
         self._read_at: float | None = None
         self.latest = Peers(destination=destination)
         """As last read."""
+        self._is_subscribed = False
 
     @property
     def shares(self) -> bool:
         """Whether this daemon shares a queue with others."""
         return bool(self.latest.destination)
+
+    def statement(self, done_before: str) -> Statement:
+        """What we tell the others; before we are subscribed, we take no message from them."""
+        destination = self.latest.destination if self._is_subscribed else ""
+        return Statement(done_before, self._reconcile, destination)
+
+    def may_subscribe(self) -> None:
+        """Return if we may consume from the queue. Raises: LinkBlocked if daemons of another namespace do."""
+        if not self.shares:
+            return
+        self._is_subscribed = False
+        with suppress(TransientError):  # without the monitor nobody can tell, and nothing is processed
+            self.current()
+        if self.latest.strangers:
+            raise LinkBlocked(self._strangers())
+        self._is_subscribed = True
+
+    def recovers(self) -> bool:
+        """Whether we process missed STFs now."""
+        if not self.shares or self._reconcile != "auto":
+            return self._reconcile != "off"
+        return self._read_at is not None and self.reconcilers == [self._own]
+
+    @property
+    def reconcilers(self) -> list[str]:
+        """The daemons of the queue that process missed STFs, as far as we know."""
+        return self.latest.reconcilers(self._own, self._reconcile)
+
+    def fault(self) -> str:
+        """What is wrong with the daemons of our queue, for an operator; empty if nothing is. For any thread."""
+        if not self.shares or self._read_at is None:
+            return ""
+        if self.latest.strangers:
+            return self._strangers()
+        found = self.reconcilers
+        if len(found) == 1:
+            return ""
+        queue = self.latest.destination
+        return (
+            f"{len(found)} daemons of {queue} reconcile: {', '.join(found)}"
+            if found
+            else (f"no daemon of {queue} that runs reconciles: missed STFs are not processed")
+        )
+
+    def _strangers(self) -> str:
+        names = ", ".join(self.latest.strangers)
+        return (
+            f"daemons of other namespaces take messages from {self.latest.destination}: {names}: give each namespace a "
+            "queue of its own (FASTMON_SUBSCRIBE)"
+        )
+
+    def refresh(self) -> None:
+        """Read the agents again, if that was some time ago; what was read last counts until the next time."""
+        with suppress(TransientError):
+            self.current()
 
     def current(self) -> Peers:
         """The agents now. Raises: TransientError if they cannot be read."""
@@ -160,13 +237,20 @@ class PeerDirectory:
                     agents, at = self._read()
                 except PermanentError:
                     agents, at = [], None  # this monitor does not list its agents
-                except (LinkDown, LinkBlocked) as exc:  # this optional call must not trip the circuit breaker
+                except LinkDown as exc:  # this optional call must not trip the circuit breaker
                     raise TransientError(str(exc)) from exc
-                here = {
-                    agent.name: agent
-                    for agent in agents
-                    if agent.name != self._own and agent.namespace in (None, "", self._namespace)
-                }
-                self.latest = Peers(agents=here, at=at or self._clock.now(), destination=self.latest.destination)
+                self.latest = self._peers([agent for agent in agents if agent.name != self._own], at)
                 self._read_at = self._clock.monotonic()
             return self.latest
+
+    def _peers(self, agents: list[Agent], at: datetime | None) -> Peers:
+        def is_here(agent: Agent) -> bool:
+            return agent.namespace in (None, "", self._namespace)
+
+        destination = self.latest.destination
+        found = Peers(
+            agents={agent.name: agent for agent in agents}, at=at or self._clock.now(), destination=destination
+        )
+        strangers = tuple(f"{agent.name} ({agent.namespace})" for agent in found.sharing
+                          if not is_here(agent) and agent.status != "EXITED")  # fmt: skip
+        return replace(found, agents={agent.name: agent for agent in agents if is_here(agent)}, strangers=strangers)

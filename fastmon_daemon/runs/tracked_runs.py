@@ -53,7 +53,7 @@ class RetryTimer:
 
 @dataclass(slots=True, eq=False)
 class TrackedRun:
-    """One run in this process. All fields but the next three belong to the engine's thread."""
+    """One run in this process. All fields but the next four belong to the engine's thread."""
 
     purged: bool = False
     """An operator purged it: later answers are dropped. If the run begins again, it gets another object."""
@@ -61,6 +61,8 @@ class TrackedRun:
     """Its row is on disk: a message that only shows that it goes on need not be stored."""
     is_claimed: bool = False
     """A message that bears our namespace is on disk."""
+    seen_at: float = -math.inf
+    """When it was last recorded that an STF of the run was heard of, which another daemon of the queue gets."""
     namespace_checked: bool = False
     """A lookup found no TF files of another namespace at one of its STFs."""
     poll_state: RunPollState = field(default_factory=RunPollState)

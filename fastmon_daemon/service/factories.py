@@ -121,11 +121,12 @@ def make_presence(  # noqa: PLR0913 (the parts of the daemon)
     assessor: Assessor,
     *,
     row_was_read: Callable[[Stf, int | None], object],
+    statement: Callable[[str], Statement],
     heartbeats: bool,
 ) -> Presence:
     """Make the reporters that the settings enable; heart-beats and status messages only with *heartbeats*.
 
-    *row_was_read* is that of `StageReporter`.
+    *row_was_read* is that of `StageReporter`, *statement* that of `Heartbeat`.
 
     Status messages go the same way as announcements: by REST, or else by the connection that announces. Log shipping
     starts at once.
@@ -153,7 +154,6 @@ def make_presence(  # noqa: PLR0913 (the parts of the daemon)
         destination = settings.subscribe if settings.mode == "message" else ""
         registration = registration_calls(client, name, namespace, user_name(context.values), destination)
         health = checker()
-        statement = partial(Statement, reconcile="on" if settings.reconcile else "off", destination=destination)
         heartbeat = Heartbeat(client, name, namespace, health, registration, statement)
         workers.append(
             PeriodicWorker("heart-beat", heartbeat.tick, _and_close(heartbeat.on_stop, health), errors=errors)

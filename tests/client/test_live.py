@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.client.client_process import TOKEN, Experiment
+from tests.client.client_process import QUICK, TOKEN, Dashboard, Experiment
 from tests.client.snapshots import ESCAPES, HOSTILE
 from tests.client.terminal import Terminal
 from tests.processes import wait_until
@@ -193,6 +193,36 @@ def test_a_acknowledges_with_a_name_and_a_note(experiment: Experiment) -> None:
         assert any(": DAQ called" in line for line in lines)
         terminal.press("a")
         terminal.wait_for("No alarm to acknowledge")
+
+
+def test_acknowledgements_are_shared_with_the_dashboard_of_the_folder(experiment: Experiment, tmp_path: Path) -> None:
+    with (
+        Dashboard(experiment.monitor.url, "--state", str(tmp_path), **QUICK) as dashboard,
+        start(experiment, "--state", str(tmp_path), columns=120) as terminal,
+    ):
+        play(experiment)
+        terminal.wait_for("ALARM  STFs are missing · run 100014")
+        terminal.press("aAna\r\r")
+        terminal.wait_for("acknowledged by Ana at")
+
+        def is_acknowledged_on_the_page() -> bool:
+            incidents = dashboard.until("LIVE")["incidents"]
+            return any(each["acknowledged"] and each["acknowledged"]["by"] == "Ana" for each in incidents)
+
+        wait_until(is_acknowledged_on_the_page, "the page shows the acknowledgement")
+
+
+@pytest.mark.parametrize(("options", "term"), [(("--plain",), "xterm"), ((), "dumb")])
+def test_state_without_a_live_view_is_refused(experiment: Experiment, options: tuple[str, ...], term: str) -> None:
+    with start(experiment, "--state", "x", *options, TERM=term) as terminal:
+        assert terminal.ended() == 2
+        assert b"--state is for the live view" in terminal.raw
+
+
+def test_state_of_a_folder_that_cannot_be_used_is_refused(experiment: Experiment) -> None:
+    with start(experiment, "--state", "/proc/x") as terminal:
+        assert terminal.ended() == 2
+        assert b"use a folder that you may write" in terminal.raw
 
 
 def test_without_a_keyboard_the_view_runs_until_a_signal(experiment: Experiment) -> None:

@@ -119,8 +119,9 @@ class Harness(FakeTestbed):
         self.live_outbox = self.outbox()
         tracked = TrackedRuns()
         self.handler = MessageHandler(
-            self.folder / "outbox.db", "ns", "fastmon-agent-test-1", CHARTS, runs=tracked, clock=self.time.clock()
-        )
+            self.folder / "outbox.db", "ns", "fastmon-agent-test-1", CHARTS, runs=tracked, clock=self.time.clock(),
+            shares_queue=bool(self.shared_queue),
+        )  # fmt: skip
         monitor: Any = self.monitor
         breakers = self.breakers(self.live_outbox)
         config = ReconcilerConfig(
@@ -132,7 +133,7 @@ class Harness(FakeTestbed):
             allows_calls=breakers.allows_calls,
             recovers=lambda: self.recovers,
             peers=PeerDirectory(
-                self.list_agents, "fastmon-agent-test-1", "ns", self.shared_queue, self.time.clock()
+                self.list_agents, "fastmon-agent-test-1", "ns", destination=self.shared_queue, clock=self.time.clock()
             ),
         )  # fmt: skip
         self.reconciler = Reconciler(config, tracked)

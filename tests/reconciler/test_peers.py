@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from fastmon_daemon.base.clock import format_timestamp
+from fastmon_daemon.base.errors import EnoughWork, LinkBlocked
+from fastmon_daemon.intake.handler import ENOUGH_STFS, NO_WORK
+from fastmon_daemon.monitor.directory import Statement
+from fastmon_daemon.runs.peers import PeerDirectory
 from tests.reconciler.harness import Harness, file_name
 
 QUEUE = "/topic/epictopic::fastmon"
@@ -155,3 +163,137 @@ def test_without_a_list_of_agents_a_lookup_is_tried_again(harness: Harness) -> N
     harness.beat(PEER)
     pass_time(harness, 60)
     assert harness.verdict.elsewhere == 1
+
+
+@pytest.fixture
+def directory(harness: Harness) -> Callable[..., PeerDirectory]:
+    """The directory of the daemon `b` with FASTMON_RECONCILE=*reconcile*."""
+
+    def make(reconcile: str) -> PeerDirectory:
+        return PeerDirectory(
+            harness.list_agents, "b", "ns", destination=QUEUE, reconcile=reconcile, clock=harness.time.clock()
+        )
+
+    return make
+
+
+def mode(harness: Harness, name: str, reconcile: str, **changes: Any) -> None:
+    done = format_timestamp(harness.time.at)
+    harness.beat(name, statement=Statement(done, reconcile, QUEUE), **changes)
+
+
+@pytest.mark.parametrize(
+    ("own", "others", "recovers", "fault"),
+    [
+        ("on", {"a": "off", "c": "off"}, True, ""),
+        ("off", {"a": "on"}, False, ""),
+        ("off", {"a": "off"}, False, f"no daemon of {QUEUE} that runs reconciles: missed STFs are not processed"),
+        ("on", {"a": "on"}, True, f"2 daemons of {QUEUE} reconcile: a, b"),
+        ("auto", {"a": "auto"}, False, ""),
+        ("auto", {"c": "auto"}, True, ""),
+        ("auto", {"c": "on"}, False, ""),
+        ("auto", {"a": "off"}, True, ""),
+    ],
+)
+def test_exactly_one_daemon_of_the_queue_recovers(
+    harness: Harness,
+    directory: Callable[..., PeerDirectory],
+    own: str,
+    others: dict[str, str],
+    recovers: bool,
+    fault: str,
+) -> None:
+    harness.agents.clear()
+    for name, reconcile in others.items():
+        mode(harness, name, reconcile)
+    peers = directory(own)
+    peers.refresh()
+    assert (peers.recovers(), peers.fault()) == (recovers, fault)
+
+
+@pytest.mark.parametrize("end", ["killed", "stopped"])
+def test_a_reconciler_that_died_is_missed_and_replaced_within_a_minute(
+    harness: Harness, directory: Callable[..., PeerDirectory], end: str
+) -> None:
+    mode(harness, "a", "on")
+    standby, other = directory("auto"), directory("off")
+    for each in (standby, other):
+        each.refresh()
+    assert (standby.recovers(), other.fault()) == (False, "")
+    if end == "stopped":
+        mode(harness, "a", "on", status="EXITED")
+    harness.time.pass_(seconds=11 if end == "stopped" else 45)
+    harness.beat(PEER)
+    for each in (standby, other):
+        each.refresh()
+    assert standby.recovers()
+    assert other.fault().startswith("no daemon of")
+
+
+def test_a_standby_does_nothing_before_it_knows_the_others(
+    harness: Harness, directory: Callable[..., PeerDirectory]
+) -> None:
+    harness.monitor.down = True
+    peers = directory("auto")
+    peers.refresh()
+    assert (peers.recovers(), peers.fault()) == (False, "")
+
+
+def test_the_queue_of_another_namespace_is_refused(harness: Harness, directory: Callable[..., PeerDirectory]) -> None:
+    harness.beat("x", namespace="other")
+    peers = directory("on")
+    with pytest.raises(LinkBlocked, match=r"x \(other\): give each namespace a queue of its own"):
+        peers.may_subscribe()
+    assert peers.statement("now").destination == "", "we take nothing from them"
+    harness.time.pass_(seconds=200)  # it is gone
+    peers.may_subscribe()
+    assert peers.statement("now").destination == QUEUE
+    harness.beat("x", namespace="other")  # it has come back
+    harness.time.pass_(seconds=11)
+    peers.refresh()
+    assert "x (other)" in peers.fault()
+
+
+def test_each_daemon_knows_a_run_from_the_topic_and_leaves_its_stfs_to_the_queue(harness: Harness) -> None:
+    def hear(kind: str, **fields: object) -> None:
+        message = {"msg_type": kind, "namespace": "ns", "run_id": "100014", **fields}
+        if store := harness.handler.prepare_run_message(json.dumps(message)):
+            store()
+
+    hear("start_run")
+    hear("stf_ready", filename=file_name(1))
+    assert (harness.row.state, harness.row.claimed, harness.known()) == ("running", True, [])
+    first = harness.row.last_message_at
+    harness.time.pass_(seconds=29)
+    hear("stf_ready", filename=file_name(2))
+    assert harness.row.last_message_at == first
+    harness.time.pass_(seconds=2)
+    hear("stf_ready", filename=file_name(3))
+    assert harness.row.last_message_at > first, "it goes on"
+    hear("end_run", total_stf_files=3)
+    assert (harness.row.state, harness.row.expected) == ("ended", 3)
+    hear("stf_ready", filename="../evil")
+    assert harness.live_outbox.rejected_count() == 0, "the daemon that gets it from the queue rejects it"
+
+
+def test_a_daemon_with_enough_to_do_leaves_messages_to_the_others(tmp_path: Path) -> None:
+    harness = Harness(tmp_path, shared_queue=QUEUE)
+    harness.monitor.down = True
+    for n in range(ENOUGH_STFS):
+        harness.deliver("stf_ready", filename=file_name(n))
+    with pytest.raises(EnoughWork):
+        harness.deliver("stf_ready", filename=file_name(ENOUGH_STFS))
+    harness.deliver("end_run", total_stf_files=3)
+    harness.monitor.down = False
+    harness.tick(100)
+    harness.deliver("stf_ready", filename=file_name(ENOUGH_STFS))
+
+
+def test_a_daemon_that_gets_only_messages_without_work_says_so(tmp_path: Path) -> None:
+    """With two daemons the broker gives one every `stf_gen` and the other every `stf_ready`."""
+    harness = Harness(tmp_path, shared_queue=QUEUE)
+    for n in range(NO_WORK):
+        harness.deliver("stf_gen", filename=file_name(n))
+    assert "no stf_ready came from the queue" in harness.handler.queue_fault()
+    harness.deliver("stf_ready", filename=file_name(1))
+    assert harness.handler.queue_fault() == ""
