@@ -24,7 +24,7 @@ from fastmon_client.rates import BIN_S, RateSeries
 from fastmon_client.runs import STATE_AFTER, Run, RunTable
 from fastmon_client.selection import MAX_SEQUENCE
 from fastmon_client.silence import Silence
-from fastmon_client.snapshot import Loading, RecentRow, RunRow, Snapshot, Tiles, VerdictRow
+from fastmon_client.snapshot import Loading, RecentRow, ReferenceRow, RunRow, Snapshot, Tiles, VerdictRow
 from fastmon_client.tffile import ANNOUNCED, TfFile, as_announced, parse_timestamp, run_of
 from fastmon_client.verdict import OPEN, Facts, TablesStatus, judge
 
@@ -73,6 +73,8 @@ class AppState:
         self.agents = Agents(self.intervals)
         self.alarms = Alarms(self.agents.is_listed)
         self.runs: dict[str, Run] = {}
+        self.reference: ReferenceRow | None = None
+        """The current run beside its reference run."""
         self._tables = TablesStatus()
         self._verdict: tuple[str, str] = ("", "")
         """The word of the last verdict, and its begin."""
@@ -271,6 +273,11 @@ class AppState:
         _, tiles = self._judge(self._with_open_runs(self.page(at, 0, MAX_RUNS), at), at)
         self.alarms.check_silent_daemons(tiles["daemon"]["agents"], at, is_busy=self._is_busy())
 
+    def current_run(self, besides: str) -> str | None:
+        """The newest run that takes data, else the newest one; never the run *besides*."""
+        runs = sorted(self.shown_runs(), key=lambda run: (run.state in OPEN, run.order), reverse=True)
+        return next((run.name for run in runs if run.name != besides), None)
+
     def shown_runs(self) -> list[Run]:
         """The runs that match the filter and are kept with their STFs, oldest first."""
         return [run for run in self.runs.values() if self._filter.matches_run(run.name, run.namespace)]
@@ -318,6 +325,7 @@ class AppState:
             "rates": {"bin_s": BIN_S, "ends_at": ends_at.isoformat(), "tf_files": counts},
             "alarms": self.alarms.rows(at),
             "totals": self._archive.totals(self.shown_runs()),
+            "reference": self.reference,
         }  # fmt: skip
 
     def _with_open_runs(self, rows: list[RunRow], at: datetime) -> list[RunRow]:

@@ -60,6 +60,12 @@ def cli() -> None:
 @click.option("--plain", "as_lines", is_flag=True, help="Print one line per message, also on a terminal.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line; docs/client.md has the schema.")
 @click.option("--quiet", is_flag=True, help="Print only the summary.")
+@click.option(
+    "--reference",
+    type=options.RunName(),
+    metavar="RUN",
+    help="Compare with this run, which was good: rate, lag, missing STFs, size, by time since the start.",
+)
 @click.option("--bell", is_flag=True, help="Ring the terminal bell when an alarm begins.")
 @click.option("--count", type=click.IntRange(min=1), help="Stop after this many TF files.")
 @click.option("--for", "duration", type=options.Duration(), help="Stop after this time: 90s, 10m, 2h.")
@@ -68,7 +74,7 @@ def cli() -> None:
 @click.pass_obj
 def start(
     intervals: Intervals | None, session_options: options.SessionOptions, message_types: tuple[str, ...],
-    as_lines: bool, as_json: bool, quiet: bool, bell: bool,
+    as_lines: bool, as_json: bool, quiet: bool, reference: str | None, bell: bool,
     count: int | None, duration: float | None, until: str | None, fail_on_gaps: bool,
 ) -> None:  # fmt: skip
     """Show TF files as they are announced, each once, across reconnects.
@@ -93,6 +99,7 @@ def start(
         output=output,
         stop_conditions=stop_conditions,
         intervals=intervals,
+        reference=reference,
     )
 
     def on_reader_gone(reason: str) -> None:

@@ -12,8 +12,8 @@ import click
 from loguru import logger
 
 from fastmon_client.app_state import AppState
-from fastmon_client.formatting import line
-from fastmon_client.snapshot import RunRow, Snapshot
+from fastmon_client.formatting import escape, line
+from fastmon_client.snapshot import ReferenceRow, RunRow, Snapshot
 from fastmon_client.stream import Message
 from fastmon_client.tffile import ANNOUNCED
 
@@ -28,6 +28,7 @@ class Quiet:
         self._bell = bell
         self._raised = 0
         self._lines: list[str] = []
+        self._reference_text = ""
 
     def write(self, message: Mapping[str, Any], *, backfilled: bool) -> None:
         """Write nothing."""
@@ -52,9 +53,24 @@ class Quiet:
         if self._bell:
             click.echo("\a", nl=False, err=True)
 
+    def _new_reference(self, state: AppState) -> ReferenceRow | None:
+        """The comparison with the reference run, if it says something new."""
+        found = state.reference
+        if found is None or found["text"] == self._reference_text:
+            return None
+        self._reference_text = found["text"]
+        return found
+
 
 class Lines(Quiet):
     """One text line per message."""
+
+    def update(self, state: AppState, at: datetime) -> None:
+        """Log new alarms, and write the comparison with the reference run when it is new."""
+        super().update(state, at)
+        if found := self._new_reference(state):
+            self._lines.append(f"{at:%H:%M:%S}  {escape(found['text'])}\n")
+            self.flush()
 
     def write(self, message: Mapping[str, Any], *, backfilled: bool) -> None:
         """Write a message."""
@@ -92,6 +108,8 @@ class JsonLines(Quiet):
         for alarm in state.alarms.rows(at):
             row = {**alarm, "alarm": alarm["kind"], "kind": "alarm"}
             self._write_if_changed(before, f"{alarm['kind']} {alarm['since']} {alarm['run']}", row, alarm["until"])
+        if found := self._new_reference(state):
+            self._lines.append(f"{json.dumps({'kind': 'reference', **found})}\n")
         self.flush()
 
     def _write_if_changed(self, before: Mapping[str, Any], subject: str, row: Mapping[str, Any], changes: Any) -> None:

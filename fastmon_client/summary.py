@@ -25,7 +25,8 @@ def summary_lines(snapshot: Snapshot) -> list[str]:
     counts = f"{totals['tf_files']} TF files, {volume(totals['bytes'], totals['tf_files_without_size'])}"
     how = f"{totals['backfilled']} backfilled, {totals['duplicates']} repeated"
     runs = [run_line(run) for run in reversed(followed(snapshot["runs"], snapshot["filters"]["run_ids"]))]
-    return [f"{snapshot['uptime_s']:.0f} s: {counts}, {how}", *runs]
+    reference = [escape(snapshot["reference"]["text"])] if snapshot["reference"] else []
+    return [f"{snapshot['uptime_s']:.0f} s: {counts}, {how}", *runs, *reference]
 
 
 def followed(runs: Sequence[RunRow], run_ids: Sequence[str]) -> list[RunRow]:
