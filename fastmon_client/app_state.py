@@ -20,7 +20,7 @@ from fastmon_client.connection import Connection
 from fastmon_client.intervals import Intervals
 from fastmon_client.log_throttle import LogThrottle
 from fastmon_client.message_filter import RUN_SUMMARY, STF_GENERATED, MessageFilter, UnmatchedAgents
-from fastmon_client.rates import BIN_S, RateSeries
+from fastmon_client.rates import BIN_S, EarlierRates, RateSeries
 from fastmon_client.runs import STATE_AFTER, Run, RunTable
 from fastmon_client.selection import MAX_SEQUENCE
 from fastmon_client.silence import Silence
@@ -90,6 +90,7 @@ class AppState:
         """Number of STFs whose TF files are queried now, by run."""
         self._recent: deque[tuple[datetime, TfFile, str, bool]] = deque(maxlen=MAX_RECENT)
         self._rates = RateSeries()
+        self._earlier_rates = EarlierRates(at)
         self._shows_all = ANNOUNCED in filter_.types and not filter_.restricts
         self._earlier_summaries = earlier.summaries
         self._table = RunTable(0 if filter_.run_ids else earlier.last, filter_.run_ids)
@@ -377,7 +378,8 @@ class AppState:
             for other in self._least_likely_first(self.runs.values())[: MAX_OPEN_RUNS // 4]:
                 self._drop(other, at, f"more than {limit} runs at a time")
         run = Run(name, at, self.intervals, is_past=is_past)
-        run.was_shown |= self._archive.take(name, is_read_again=run.is_numbered)
+        run.is_back = self._archive.take(name, is_read_again=run.is_numbered)
+        run.was_shown |= run.is_back
         self.runs[name] = run
         return run
 
@@ -415,7 +417,10 @@ class AppState:
         if run.namespace is None:
             run.record_namespace(message.get("namespace"))
         compared_at = run.verified_at
-        is_new = run.ingest(tf, at, backfilled=backfilled) and not (backfilled and run.was_shown)
+        is_counted = run.ingest(tf, at, backfilled=backfilled)
+        if is_counted and backfilled and tf.timestamp and not run.is_back:
+            self._record_earlier(run, tf.timestamp)
+        is_new = is_counted and not (backfilled and run.was_shown)
         if run.stfs.grown > _GROWTH:
             self._record_growth(run, at)
         if is_new and backfilled and self._filter.matches_run(run.name, run.namespace):
@@ -429,6 +434,15 @@ class AppState:
             self._rates.add(at)
         self._recent.append((timestamp, tf, str(message.get("status") or "registered"), backfilled))
         return True
+
+    def _record_earlier(self, run: Run, made_at: datetime) -> None:
+        if self._filter.matches_run(run.name, run.namespace):
+            self._earlier_rates.add(made_at)
+
+    @property
+    def earlier_rates(self) -> Mapping[int, int]:
+        """TF files of the tables that were made before the start: begin of a bin -> number."""
+        return self._earlier_rates.counts
 
     def _drop_old_runs(self, at: datetime) -> None:
         """Keep only the rows of old finished runs."""

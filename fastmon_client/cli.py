@@ -300,7 +300,8 @@ def dashboard(
             (*options.SHOWN_TYPES, RUN_SUMMARY), variables, output=summaries, intervals=intervals, summaries=earlier
         )
         chosen = DashboardOptions(listen, token_file, public_url, kept, shifts)
-        end = serve_session(session, TableDetails(monitor, summaries, session.rows), chosen, variables)
+        details = TableDetails(monitor, summaries, session.rows, session.earlier_rates)
+        end = serve_session(session, details, chosen, variables)
     if session.refusal:
         click.echo(f"fastmon-client: {escape(session.refusal)}", err=True)
     sys.exit(_exit_code(session, end, session.snapshot(), fail_on_gaps=False))

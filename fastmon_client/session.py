@@ -138,6 +138,11 @@ class Session:
         with self._lock:
             return self._state.snapshot(now())
 
+    def earlier_rates(self) -> dict[int, int]:
+        """TF files made before the start: begin of a bin of 5 s -> number; callable from any thread."""
+        with self._lock:
+            return dict(self._state.earlier_rates)
+
     def rows(self, offset: int = 0, limit: int | None = None) -> list[RunRow]:
         """The rows of the runs, newest first, without strips; callable from any thread."""
         with self._lock:

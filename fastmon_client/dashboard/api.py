@@ -46,6 +46,10 @@ class Details(Protocol):
     async def stf(self, run: str, name: str) -> dict[str, Any]:
         """The TF files of an STF, named by its file or by its sequence number."""
 
+    @property
+    def earlier_rates(self) -> Callable[[], Mapping[int, int]]:
+        """TF files made before the start: begin of a bin of 5 s -> number."""
+
     def rows(self, limit: int | None) -> list[Mapping[str, Any]]:
         """The rows of at most *limit* runs, newest first, without strips."""
 
@@ -86,7 +90,8 @@ class Api:
         name = request.query_params.get("range", "15m")
         if name not in RANGES:
             return problem(400, f"unknown range: use {', '.join(RANGES)}")
-        return JSONResponse(self._broadcaster.history.view(name))
+        earlier = self._details.earlier_rates() if self._details else {}
+        return JSONResponse(self._broadcaster.history.view(name, earlier))
 
     async def _run(self, request: Request) -> Response:
         name = request.path_params["run"]

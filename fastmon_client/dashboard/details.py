@@ -60,11 +60,19 @@ class Summaries(Quiet):
 class TableDetails:
     """Reads the tables in a thread of its own, one question after another; `close` ends it."""
 
-    def __init__(self, monitor: MonitorSession, summaries: Summaries, rows: Callable[[int, int | None], Rows]) -> None:
-        """*rows* (offset, limit) are those of the session."""
+    def __init__(
+        self,
+        monitor: MonitorSession,
+        summaries: Summaries,
+        rows: Callable[[int, int | None], Rows],
+        earlier_rates: Callable[[], Mapping[int, int]] = dict,
+    ) -> None:
+        """*rows* (offset, limit) and *earlier_rates* are those of the session."""
         self._url = monitor.url.rstrip("/")
         self._summaries = summaries
         self._rows = rows
+        self.earlier_rates = earlier_rates
+        """TF files made before the start: begin of a bin of 5 s -> number."""
         self._tables = Tables(monitor)
         self._profiles = ProfileReader(self._tables, now)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="details")
