@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import threading
 from contextlib import closing
+from datetime import timedelta
 from io import StringIO
 from math import sin
 from pathlib import Path
@@ -16,8 +17,9 @@ import requests
 from rich.console import Console
 from rich.terminal_theme import DIMMED_MONOKAI
 
-from fastmon_client.app_state import AppState
+from fastmon_client.app_state import AppState, Earlier
 from fastmon_client.dashboard.details import Summaries, TableDetails
+from fastmon_client.intervals import Intervals
 from fastmon_client.live import render
 from fastmon_client.message_filter import MessageFilter
 from fastmon_client.output import Quiet
@@ -25,6 +27,7 @@ from fastmon_client.session import Session, now
 from fastmon_client.settings import monitor_from
 from fastmon_daemon.testbed.monitor import MonitorThread
 from tests.browser.browsing import browsing
+from tests.browser.gallery import take
 from tests.client.client_process import TOKEN, Experiment
 from tests.client.dashboard_server import served
 from tests.processes import DEADLINE_S, wait_until
@@ -34,12 +37,24 @@ STFS, EVERY_S = 220, 0.5
 RECOVERED, INCOMPLETE, MISSING = range(90, 96), (121,), (47, 48, 133)
 COLUMNS, ROWS = 104, 26
 PAGES = (
-    ("dashboard", "", (1280, 960), False),
-    ("dashboard-dark", "", (1280, 960), True),
-    ("dashboard-run", "?run=100014", (1280, 620), False),
-    ("dashboard-phone", "", (375, 760), False),
+    ("dashboard", "", (1280, 960), False, "DEGRADED", "#word"),
+    ("dashboard-dark", "", (1280, 960), True, "DEGRADED", "#word"),
+    ("dashboard-run", "?run=100014", (1280, 620), False, "STFs 1-", "#run-view"),
+    ("dashboard-reference", "?run=100012&ref=100011", (1280, 560), False, "Solid: run 100012", ".reference"),
+    ("dashboard-states", "?view=states", (1280, 620), False, "unfinished", "#states-view"),
+    ("dashboard-phone", "", (375, 760), False, "DEGRADED", "#word"),
+    (
+        "report",
+        "report?range=since=1h&shifter=Ana&note=Beam+was+lost+twice.",
+        (1280, 1000),
+        False,
+        "Still open",
+        "main",
+    ),
 )
-"""Name of the picture, address, size, whether it is dark."""
+"""Name of the picture, address, size, whether it is dark, a text that is there when it is drawn, and where."""
+STATES = ("dead-daemon", "acknowledged")
+"""Those of the gallery that the documents show."""
 
 
 def play(experiment: Experiment, stfs: int, every_s: float, *, one_of: int = 1) -> None:
@@ -57,11 +72,39 @@ def play(experiment: Experiment, stfs: int, every_s: float, *, one_of: int = 1) 
         pause.wait(every_s)
 
 
+def play_earlier(experiment: Experiment, began: timedelta, minutes: int, *, is_good: bool) -> None:
+    """The run, as if it had begun so long ago, with an STF every 6 s; a bad one has slow minutes, and loses STFs."""
+    run, store = experiment.run, experiment.monitor.server.store
+    begin = store.now() - began
+    for n in range(1, minutes * 10 + 1):
+        experiment.register_stfs(n)
+        is_slow = not is_good and minutes * 3 < n < minutes * 6
+        if not (is_slow and n % 4 == 0):
+            experiment.register_tfs(n, 2 if is_slow and n % 3 == 0 else None)
+
+    def date_back() -> None:
+        """Give the rows the times that they would have."""
+        for table, name in (("stf-files", "stf_filename"), ("fastmon-files", "stf_file")):
+            for key, row in list(store.tables[table].rows.items()):
+                if f".{run}." in row[name]:
+                    n = int(re.split(r"[._]", row[name])[2])
+                    is_slow = not is_good and minutes * 3 < n < minutes * 6
+                    lag_s = 0.4 + 0.2 * sin(n / 30) + 3 * is_slow
+                    at = begin + timedelta(seconds=6 * n + lag_s * (table == "fastmon-files"))
+                    store.tables[table].put(key, {**row, "created_at": at.isoformat()})
+        [(key, row)] = [each for each in store.tables["runs"].rows.items() if each[1]["run_number"] == run]
+        end = begin + timedelta(minutes=minutes)
+        store.tables["runs"].put(key, {**row, "start_time": begin.isoformat(), "end_time": end.isoformat()})
+
+    experiment.monitor.call(date_back)
+
+
 def session_at(embedded: MonitorThread) -> Session:
     """A session of the *embedded* monitor."""
     filter_ = MessageFilter(types=("tf_file_registered", "fastmon_status"))
     monitor = monitor_from(embedded.url, {"SWF_API_TOKEN": TOKEN})
-    return Session(monitor, filter_.subscribed_types, AppState(monitor.url, filter_, now()), Quiet())
+    state = AppState(monitor.url, filter_, now(), intervals=Intervals(query_hz=100.0), earlier=Earlier(last=20))
+    return Session(monitor, filter_.subscribed_types, state, Quiet())
 
 
 def terminal(session: Session) -> None:
@@ -76,11 +119,13 @@ def terminal(session: Session) -> None:
 def pages(url: str) -> None:
     """Write the pictures of the page."""
     with browsing() as browser:
-        for name, path, size, dark in PAGES:
+        for name, path, size, dark, text, where in PAGES:
             browser.open(f"{url}/{path}", *size, dark=dark)
-            browser.wait_for_text("DEGRADED", "#word")
-            browser.wait_for_text("STFs 1-", "#run-view" if path else "#strips")
-            wait_until(lambda: path or browser.text("#charts .outages"), "the charts are drawn")  # noqa: B023 (called here)
+            browser.wait_for_text(text, where)
+            if not path:
+                browser.wait_for_text("STFs 1-", "#strips")
+                wait_until(lambda: browser.text("#charts .outages"), "the charts are drawn")
+            browser.run_script("document.querySelector(arguments[0]).closest('section')?.scrollIntoView()", where)
             browser.driver.save_screenshot(str(IMAGES / f"{name}.png"))
 
 
@@ -98,7 +143,11 @@ def main() -> None:
     """Run it and write the images."""
     IMAGES.mkdir(exist_ok=True)
     stopped = threading.Event()
-    with Experiment(100013, per_stf=3, age_s=0.0, heartbeat_s=1.0) as experiment:
+    with Experiment(100011, per_stf=3, age_s=0.0, heartbeat_s=1.0) as experiment:
+        play_earlier(experiment, timedelta(hours=3), 50, is_good=True)
+        experiment.begin_run(100012)
+        play_earlier(experiment, timedelta(minutes=55), 40, is_good=False)
+        experiment.begin_run(100013)
         session, summaries = session_at(experiment.monitor), Summaries()
         monitor = monitor_from(experiment.monitor.url, {"SWF_API_TOKEN": TOKEN})
         threads = [threading.Thread(target=session.run), threading.Thread(target=beat, args=(experiment, stopped))]
@@ -115,6 +164,7 @@ def main() -> None:
                 play(experiment, STFS, EVERY_S)
                 terminal(session)
                 pages(dashboard.url)
+            take({name: IMAGES / f"dashboard-{name}.png" for name in STATES}, (1280, 620), dark=False)
         finally:
             stopped.set()
             session.stop()
