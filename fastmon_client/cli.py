@@ -158,15 +158,29 @@ def _exit_code(session: Session, end: ShutdownReason, snapshot: Snapshot, *, fai
     "--run", "run_number", type=options.RunNumber(min=0), required=True, metavar="N", help="Summarize this run."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, like a run of start --json.")
-def summary(monitor_url: str | None, run_number: int, as_json: bool) -> None:
+@click.option(
+    "--state",
+    "state_dir",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Use the daemon's summary of the run from this folder of a dashboard.",
+)
+def summary(monitor_url: str | None, run_number: int, as_json: bool, state_dir: Path | None) -> None:
     """Summarize a run from the monitor's tables.
+
+    If the selection fraction changed in the run, the tables do not tell skipped STFs from missing ones: it is UNKNOWN,
+    unless the folder of a dashboard (--state) has the daemon's summary.
 
     Exit codes: 0 complete, 1 no such run or not a monitor, 2 usage error, 3 token rejected, 4 monitor does not answer,
     5 gaps found or UNKNOWN, 74 output cannot be written, 78 invalid .env file.
     """
+    from fastmon_client.report.command import journal_in
+
     log_to_stderr("INFO")
+    _, summaries = journal_in(state_dir)
     try:
-        run = fetch_run(monitor_from(monitor_url, _environment().values), run_number)
+        monitor = monitor_from(monitor_url, _environment().values)
+        run = fetch_run(monitor, run_number, summaries.get(str(run_number)))
     except SummaryUnavailable as exc:
         if as_json:  # a program that reads stdout finds the error there, too
             click.echo(json.dumps({"error": str(exc), "exit_code": exc.code}))

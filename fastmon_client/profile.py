@@ -22,6 +22,7 @@ MAX_READ = 2000
 """STFs that are read of one run."""
 SETTLED_AFTER = timedelta(seconds=30)
 """A younger STF may still get its TF files."""
+_NEVER = datetime.max.replace(tzinfo=UTC)
 RECOVERED_WITHIN = timedelta(minutes=5)
 """An older STF without TF files is not read again."""
 
@@ -59,8 +60,8 @@ class Profile:
 
     def __init__(self, run: str) -> None:
         self.run = run
-        self.has_ended = False
         self._began_at: datetime | None = None
+        self._ended_at: datetime | None = None
         self._selection = Selection()
         self._read: dict[str, _Read] = {}
         self._selected: list[tuple[str, datetime]] = []
@@ -73,7 +74,12 @@ class Profile:
     def record_row(self, row: Mapping[str, Any]) -> None:
         """Record the run's row in the monitor's table."""
         self._began_at = parse_timestamp(row.get("start_time")) or self._began_at
-        self.has_ended = row.get("end_time") is not None
+        self._ended_at = parse_timestamp(row.get("end_time"))
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the table has its end."""
+        return self._ended_at is not None
 
     def record_listing(self, stfs: Iterable[tuple[str, datetime]], at: datetime) -> None:
         """Record the STFs of the run: name and time of registration."""
@@ -112,7 +118,7 @@ class Profile:
         return found
 
     def row(self) -> ProfileRow:
-        """Plain data; of a run that goes on without the minute that has begun."""
+        """Plain data, of whole minutes."""
         chosen = self._selected[:: self.one_of]
         return {
             "run": self.run,
@@ -132,7 +138,7 @@ class Profile:
         bins: dict[int, _Bin] = {}
         for place, (stf, since) in enumerate(self._selected):
             number = int((since - begin).total_seconds() // STEP_S)
-            if not 0 <= number < MAX_STEPS or (not self.has_ended and self._is_going_on(begin, number)):
+            if not 0 <= number < MAX_STEPS or not self._is_whole(begin, number):
                 continue
             found = bins.setdefault(number, _Bin())
             found.selected += 1
@@ -143,8 +149,11 @@ class Profile:
         is_known = self._selection.is_known
         return [bins.get(number, nothing).point(is_selection_known=is_known) for number in range(last + 1)]
 
-    def _is_going_on(self, begin: datetime, number: int) -> bool:
-        return begin + timedelta(seconds=(number + 1) * STEP_S) > self._settled_at
+    def _is_whole(self, begin: datetime, number: int) -> bool:
+        """Whether that minute is over, and the run was not over before it; of a shorter run the first one counts."""
+        if self._ended_at is not None and number == 0:
+            return True
+        return begin + timedelta(seconds=(number + 1) * STEP_S) <= min(self._settled_at, self._ended_at or _NEVER)
 
     def _may_be_selected(self, stf: str) -> bool:
         sequence = sequence_of(None, stf)

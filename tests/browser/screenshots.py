@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import threading
+from collections.abc import Sequence
 from contextlib import closing
 from datetime import timedelta
 from io import StringIO
@@ -36,23 +37,21 @@ IMAGES = Path(__file__).parents[2] / "docs" / "images"
 STFS, EVERY_S = 220, 0.5
 RECOVERED, INCOMPLETE, MISSING = range(90, 96), (121,), (47, 48, 133)
 COLUMNS, ROWS = 104, 26
-PAGES = (
+Picture = tuple[str, str, tuple[int, int], bool, str, str]
+"""Its name, address and size, whether it is dark, a text that is there when it is drawn, and where."""
+PAGES: tuple[Picture, ...] = (
     ("dashboard", "", (1280, 960), False, "DEGRADED", "#word"),
     ("dashboard-dark", "", (1280, 960), True, "DEGRADED", "#word"),
     ("dashboard-run", "?run=100014", (1280, 620), False, "STFs 1-", "#run-view"),
-    ("dashboard-reference", "?run=100012&ref=100011", (1280, 560), False, "Solid: run 100012", ".reference"),
     ("dashboard-states", "?view=states", (1280, 620), False, "unfinished", "#states-view"),
     ("dashboard-phone", "", (375, 760), False, "DEGRADED", "#word"),
-    (
-        "report",
-        "report?range=since=1h&shifter=Ana&note=Beam+was+lost+twice.",
-        (1280, 1000),
-        False,
-        "Still open",
-        "main",
-    ),
 )
-"""Name of the picture, address, size, whether it is dark, a text that is there when it is drawn, and where."""
+REPORT = "report?range=since=1h&shifter=Ana&note=Beam+was+lost+twice."
+EARLIER_PAGES: tuple[Picture, ...] = (
+    ("dashboard-reference", "?run=100012&ref=100011", (1280, 560), False, "Solid: run 100012", ".reference"),
+    ("report", REPORT, (1280, 1000), False, "Alarms", "main"),
+)
+"""With runs of the hours before: they come after the other pictures, which would show their alarms."""
 STATES = ("dead-daemon", "acknowledged")
 """Those of the gallery that the documents show."""
 
@@ -116,16 +115,17 @@ def terminal(session: Session) -> None:
     (IMAGES / "client.svg").write_text("\n".join(line.rstrip() for line in own.splitlines()) + "\n", encoding="utf-8")
 
 
-def pages(url: str) -> None:
-    """Write the pictures of the page."""
+def pages(url: str, chosen: Sequence[Picture]) -> None:
+    """Write the *chosen* pictures of the page."""
     with browsing() as browser:
-        for name, path, size, dark, text, where in PAGES:
+        for name, path, size, dark, text, where in chosen:
             browser.open(f"{url}/{path}", *size, dark=dark)
             browser.wait_for_text(text, where)
             if not path:
                 browser.wait_for_text("STFs 1-", "#strips")
                 wait_until(lambda: browser.text("#charts .outages"), "the charts are drawn")
-            browser.run_script("document.querySelector(arguments[0]).closest('section')?.scrollIntoView()", where)
+            if where == ".reference":
+                browser.run_script("document.querySelector('.reference').scrollIntoView()")
             browser.driver.save_screenshot(str(IMAGES / f"{name}.png"))
 
 
@@ -143,11 +143,7 @@ def main() -> None:
     """Run it and write the images."""
     IMAGES.mkdir(exist_ok=True)
     stopped = threading.Event()
-    with Experiment(100011, per_stf=3, age_s=0.0, heartbeat_s=1.0) as experiment:
-        play_earlier(experiment, timedelta(hours=3), 50, is_good=True)
-        experiment.begin_run(100012)
-        play_earlier(experiment, timedelta(minutes=55), 40, is_good=False)
-        experiment.begin_run(100013)
+    with Experiment(100013, per_stf=3, age_s=0.0, heartbeat_s=1.0) as experiment:
         session, summaries = session_at(experiment.monitor), Summaries()
         monitor = monitor_from(experiment.monitor.url, {"SWF_API_TOKEN": TOKEN})
         threads = [threading.Thread(target=session.run), threading.Thread(target=beat, args=(experiment, stopped))]
@@ -163,7 +159,11 @@ def main() -> None:
                 experiment.begin_run(100014)
                 play(experiment, STFS, EVERY_S)
                 terminal(session)
-                pages(dashboard.url)
+                pages(dashboard.url, PAGES)
+                for run, began, is_good in ((100011, timedelta(hours=3), True), (100012, timedelta(minutes=55), False)):
+                    experiment.begin_run(run)
+                    play_earlier(experiment, began, 40, is_good=is_good)
+                pages(dashboard.url, EARLIER_PAGES)
             take({name: IMAGES / f"dashboard-{name}.png" for name in STATES}, (1280, 620), dark=False)
         finally:
             stopped.set()

@@ -23,7 +23,8 @@ def profile(
 ) -> tuple[Profile, int]:  # fmt: skip
     """The profile of a run of regular STFs, and how many of them were read."""
     found = Profile("7")
-    found.record_row({"start_time": T0.isoformat(), "end_time": T0.isoformat() if ended else None})
+    end = (T0 + timedelta(minutes=minutes)).isoformat()
+    found.record_row({"start_time": T0.isoformat(), "end_time": end if ended else None})
     count = int(minutes * 60 * hz)
     times = {stf(n): T0 + timedelta(seconds=(n - 1) / hz) for n in range(1, count + 1)}
     found.record_listing(times.items(), T0 + timedelta(minutes=minutes, seconds=40))
@@ -79,6 +80,15 @@ def test_the_minute_that_has_begun_is_not_compared() -> None:
     running.record_row({"start_time": T0.isoformat()})
     running.record_listing([(stf(1), T0), (stf(2), T0 + timedelta(seconds=80))], T0 + timedelta(seconds=130))
     assert len(running.row()["points"]) == 1
+
+
+def test_the_minute_in_which_a_run_ended_is_not_compared_unless_it_is_the_only_one() -> None:
+    for seconds, count in ((190, 3), (179, 2), (20, 1)):
+        found = Profile("7")
+        found.record_row({"start_time": T0.isoformat(), "end_time": (T0 + timedelta(seconds=seconds)).isoformat()})
+        times = [(stf(n), T0 + timedelta(seconds=n)) for n in range(seconds)]
+        found.record_listing(times, T0 + timedelta(hours=1))
+        assert len(found.row()["points"]) == count
 
 
 def test_a_run_of_unknown_selection_has_no_missing_fraction() -> None:

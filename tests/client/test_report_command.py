@@ -115,6 +115,10 @@ def test_a_run_with_two_fractions_is_verified_with_the_daemon_s_summary(experime
     summary = {**SUMMARY, "completed": 3, "skipped": 8}
     (tmp_path / "summaries.json").write_text(json.dumps({"summaries": [summary]}))
     told = report(url, "--state", str(tmp_path))["runs"][0]
+    one = ["summary", "--monitor-url", url, "--run", "100014"]
+    codes = [CliRunner().invoke(cli, words, env={"SWF_API_TOKEN": TOKEN}).exit_code
+             for words in (one, [*one, "--state", str(tmp_path)])]  # fmt: skip
+    assert codes == [5, 0]
     assert (told["verified"], told["stfs_skipped"], told["stfs_missing"], told["doubt"]) == ("VERIFIED", 8, 0, "")
     (tmp_path / "summaries.json").write_text(json.dumps({"summaries": [{**summary, "completed": 4, "skipped": 7}]}))
     assert report(url, "--state", str(tmp_path))["runs"][0]["verified"] == "UNKNOWN"

@@ -50,7 +50,7 @@ class Chart {
     const options = {
       width: this.figure.clientWidth,
       height: HEIGHT,
-      padding: [8, 12, 0, 0],
+      padding: [8, 24, 0, 0],
       cursor: { show: false },
       legend: { show: false },
       scales: { x: { time: false }, y: { range: (_plot, _low, high) => [0, (high ?? 0) * 1.1 || 1] } },
