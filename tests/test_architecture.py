@@ -37,7 +37,7 @@ MODULES_IN_ORDER = {
     "monitor": "responses rows failures transport row_stream rest_client client agent_client directory stf_registrar",
     "outbox": "sqlite_errors run_merging schema models queries outages retention stage_reports acts periods runs "
     "reader store counting file_checks lock database disk_space integrity backup pruner",
-    "runs": "run_events poll_state tracked_runs",
+    "runs": "run_events poll_state peers tracked_runs",
     "engine": "concurrency_limits sampling selection_fractions parents steps tasks inbox circuit_breakers outliers "
     "scheduler transitions engine",
     "presence": "stuck identity periodic_worker assessment health heartbeat log_shipping stage_rows lost_ids stages "
