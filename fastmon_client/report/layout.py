@@ -52,7 +52,9 @@ class Layout:
     def document(self, report: Report) -> Document:
         """*report* as a document."""
         clock = _Clock(self._shifts, report)
-        zone = f"are those of {self._shifts.zone_name}" if self._shifts.zone_name else "are those of its host"
+        zone = (
+            f"are those of {self._shifts.zone_name}" if self._shifts.zone_name else "are in the time zone of its host"
+        )
         facts = [
             ("From", clock.date_and_time(report["begin"])),
             ("To", clock.date_and_time(report["end"])),

@@ -22,8 +22,7 @@ from fastmon_client.app_state import AppState, Earlier
 from fastmon_client.dashboard.details import Summaries, TableDetails
 from fastmon_client.intervals import Intervals
 from fastmon_client.live import render
-from fastmon_client.message_filter import MessageFilter
-from fastmon_client.output import Quiet
+from fastmon_client.message_filter import RUN_SUMMARY, MessageFilter
 from fastmon_client.session import Session, now
 from fastmon_client.settings import monitor_from
 from fastmon_daemon.testbed.monitor import MonitorThread
@@ -52,6 +51,14 @@ EARLIER_PAGES: tuple[Picture, ...] = (
     ("report", REPORT, (1280, 1000), False, "Alarms", "main"),
 )
 """With runs of the hours before: they come after the other pictures, which would show their alarms."""
+SUMMARY = {
+    "complete": True, "incomplete_reasons": [], "expected": 80, "received": 80, "recovered": 0, "skipped": 72,
+    "completed": 8, "failed": 0, "discarded": 0, "unfinished": 0, "missing": 0, "tf_files": {"registered": 24},
+    "latencies": [{"source": None, "dest": "received", "count": 8, "p50_s": 0.02, "p95_s": 0.06, "max_s": 0.08},
+                  {"source": "tf_registered", "dest": "notified", "count": 8, "p50_s": 0.4, "p95_s": 1.4, "max_s": 2}],
+    "outages": [],
+}  # fmt: skip
+"""The daemon's, of the first run."""
 STATES = ("dead-daemon", "acknowledged")
 """Those of the gallery that the documents show."""
 
@@ -98,12 +105,14 @@ def play_earlier(experiment: Experiment, began: timedelta, minutes: int, *, is_g
     experiment.monitor.call(date_back)
 
 
-def session_at(embedded: MonitorThread) -> Session:
+def session_at(embedded: MonitorThread, summaries: Summaries) -> Session:
     """A session of the *embedded* monitor."""
-    filter_ = MessageFilter(types=("tf_file_registered", "fastmon_status"))
+    filter_ = MessageFilter(types=("tf_file_registered", "fastmon_status", RUN_SUMMARY))
     monitor = monitor_from(embedded.url, {"SWF_API_TOKEN": TOKEN})
-    state = AppState(monitor.url, filter_, now(), intervals=Intervals(query_hz=100.0), earlier=Earlier(last=20))
-    return Session(monitor, filter_.subscribed_types, state, Quiet())
+    state = AppState(
+        monitor.url, filter_, now(), intervals=Intervals(query_hz=100.0, runs_s=5.0), earlier=Earlier(last=20)
+    )
+    return Session(monitor, filter_.subscribed_types, state, summaries)
 
 
 def terminal(session: Session) -> None:
@@ -135,7 +144,13 @@ def beat(experiment: Experiment, stopped: threading.Event) -> None:
            "hostname": "daq-7", "description": "healthy: monitor and broker answer"}  # fmt: skip
     while not stopped.is_set():
         url = f"{experiment.monitor.url.rstrip('/')}/api/systemagents/heartbeat/"
-        requests.post(url, json=row, headers={"Authorization": f"Token {TOKEN}"}, timeout=DEADLINE_S)
+        headers = {"Authorization": f"Token {TOKEN}"}
+        key = requests.post(url, json=row, headers=headers, timeout=DEADLINE_S).json()["id"]
+        files = experiment.monitor.call(
+            lambda: list(experiment.monitor.server.store.tables["fastmon-files"].rows.values())
+        )
+        counts = {"current_stf_count": 2, "total_stf_processed": len({file["stf_file"] for file in files})}
+        requests.patch(url.replace("heartbeat", f"{key}"), json=counts, headers=headers, timeout=DEADLINE_S)
         stopped.wait(5.0)
 
 
@@ -144,7 +159,8 @@ def main() -> None:
     IMAGES.mkdir(exist_ok=True)
     stopped = threading.Event()
     with Experiment(100013, per_stf=3, age_s=0.0, heartbeat_s=1.0) as experiment:
-        session, summaries = session_at(experiment.monitor), Summaries()
+        summaries = Summaries()
+        session = session_at(experiment.monitor, summaries)
         monitor = monitor_from(experiment.monitor.url, {"SWF_API_TOKEN": TOKEN})
         threads = [threading.Thread(target=session.run), threading.Thread(target=beat, args=(experiment, stopped))]
         for thread in threads:
@@ -156,6 +172,7 @@ def main() -> None:
             ):
                 play(experiment, 80, 0.02, one_of=10)
                 experiment.send("end_run", total_stf_files=80)
+                experiment.send(RUN_SUMMARY, run="100013", **SUMMARY)
                 experiment.begin_run(100014)
                 play(experiment, STFS, EVERY_S)
                 terminal(session)
@@ -163,6 +180,9 @@ def main() -> None:
                 for run, began, is_good in ((100011, timedelta(hours=3), True), (100012, timedelta(minutes=55), False)):
                     experiment.begin_run(run)
                     play_earlier(experiment, began, 40, is_good=is_good)
+                is_read = {"100011": "complete", "100012": "ended"}.items()
+                wait_until(lambda: is_read <= {(run["run"], run["state"]) for run in session.rows()
+                                               if run["verified"] == "VERIFIED"}, "they are read")  # fmt: skip
                 pages(dashboard.url, EARLIER_PAGES)
             take({name: IMAGES / f"dashboard-{name}.png" for name in STATES}, (1280, 620), dark=False)
         finally:
