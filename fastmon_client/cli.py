@@ -257,6 +257,8 @@ def report(
     except SummaryUnavailable as exc:
         click.echo(f"fastmon-client: {escape(exc)}", err=True)
         sys.exit(exc.code)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
     text = FORMATS[kind](made, known)
     try:
         click.echo(text, nl=False) if output is None else write_file(output, text)
