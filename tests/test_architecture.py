@@ -55,10 +55,10 @@ MODULES_IN_ORDER = {
 
 CLIENT_IN_ORDER = (
     "addresses arrivals intervals reasons retrying selection silence snapshot standard_output shutdown rates "
-    "event_splitter log_throttle stomp_frames transport tffile row_stream formatting files environment agents verdict "
-    "stfs connection runs archive alarms message_filter app_state broker_config trust monitor_session monitor_tables "
-    "query_worker settings stream stream_manager topic_stream diagnostics output session options summary live "
-    "dashboard cli __main__"
+    "event_splitter log_throttle stomp_frames transport tffile row_stream formatting files state_folder journal_file "
+    "shifts environment agents verdict stfs connection runs archive alarms message_filter app_state broker_config "
+    "trust monitor_session monitor_tables query_worker settings stream stream_manager topic_stream diagnostics output "
+    "session options summary report live dashboard cli __main__"
 )
 """The client's modules and packages from the lowest to the highest."""
 
