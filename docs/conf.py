@@ -41,7 +41,7 @@ myst_enable_extensions = ["html_image"]
 _PROGRAMS: dict[str, click.Group] = {"fastmon-daemon": daemon, "fastmon-client": client}
 _SECTION = re.compile(r"^## (.+)\n\n((?:.+\n)+)", re.MULTILINE)
 _PAGE = re.compile(r"\]\(([^)#]+)\.md\)")
-_HELP = re.compile(r"^#+ .+\n\n<!-- generated: (fastmon-\w+) (\w+) -->\n.*?<!-- end -->", re.MULTILINE | re.DOTALL)
+_HELP = re.compile(r"^## .+\n\n```text\n\$ (fastmon-\w+) (\w+) --help\n.*?^```$", re.MULTILINE | re.DOTALL)
 
 
 def _contents(text: str) -> Iterator[str]:
