@@ -20,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from fastmon_client.cli import cli as client
 from fastmon_client.dashboard.guide import GUIDE
 from fastmon_client.dashboard.metrics import DashboardMetrics
+import fastmon_daemon.outbox.counting  # noqa: F401 (declares the series of each origin)
 from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.cli import COMMANDS
 from fastmon_daemon.cli import cli as daemon
@@ -292,11 +293,16 @@ def export_all(folder: Path) -> list[Path]:
     return list(files)
 
 
-def draw_architecture() -> None:
-    """Draw `docs/images/architecture.mmd` if it has changed since it was drawn."""
-    mermaid, picture = ARCHITECTURE.read_text(encoding="utf-8"), ARCHITECTURE.with_suffix(".svg")
-    if not picture.exists() or not is_exported_from(picture.read_text(encoding="utf-8"), mermaid):
-        picture.write_text(_with_digest(svg_of(mermaid), mermaid), encoding="utf-8")
+def is_architecture_drawn() -> bool:
+    """Whether `docs/images/architecture.svg` was drawn from `architecture.mmd` beside it."""
+    picture = ARCHITECTURE.with_suffix(".svg")
+    mermaid = ARCHITECTURE.read_text(encoding="utf-8")
+    return picture.exists() and is_exported_from(picture.read_text(encoding="utf-8"), mermaid)
+
+
+def _draw_architecture() -> None:
+    mermaid = ARCHITECTURE.read_text(encoding="utf-8")
+    ARCHITECTURE.with_suffix(".svg").write_text(_with_digest(svg_of(mermaid), mermaid), encoding="utf-8")
 
 
 def is_exported_from(svg: str, mermaid: str) -> bool:
@@ -334,6 +340,8 @@ def stale() -> list[str]:
     with TemporaryDirectory() as folder:
         for drawn in export_all(Path(folder)):
             expected[ROOT / "statecharts" / drawn.name] = drawn.read_text(encoding="utf-8")
+    if not is_architecture_drawn():
+        expected[ARCHITECTURE.with_suffix(".svg")] = ""
     return [str(path.relative_to(ROOT)) for path, text in expected.items()
             if not path.exists() or path.read_text(encoding="utf-8") != text]  # fmt: skip
 
@@ -347,7 +355,8 @@ def main() -> int:
     for path, text in documents().items():
         path.write_text(text, encoding="utf-8")
     export_all(ROOT / "statecharts")
-    draw_architecture()
+    if not is_architecture_drawn():
+        _draw_architecture()
     return 0
 
 
