@@ -144,7 +144,9 @@ class TestbedThread(LoopThread):
 
 
 async def serve(options: TestbedOptions, env_file: Path, until: asyncio.Event, say: Callable[[str], None]) -> None:
-    """Run a testbed until *until* is set; *env_file* exists meanwhile. *say* gets a text for the terminal when it is ready.
+    """Run a testbed until *until* is set; *env_file* exists meanwhile.
+
+    *say* gets a text for the terminal when it is ready.
 
     Raises: OSError if a port is taken or the file cannot be written.
     """

@@ -1,4 +1,4 @@
-"""`python -m tests.blocks.failed_stf NAME`: make the STF NAME fail: it is announced for another run than the monitor has."""
+"""`python -m tests.blocks.failed_stf NAME`: make an STF fail; it is announced for another run than the monitor has."""
 
 import json
 import os

@@ -1,9 +1,9 @@
 """Finds the blocks of code in the documents, and what the documents say about running them.
 
-A fenced block of language `sh` or `python`, and an indented block (it is a shell's), runs literally. It is left out only
-if the HTML comment right before it says so: `<!-- not run: REASON -->`. `<!-- given: FACT -->` instead makes a fact of
-`GIVEN` true before it. A block of language `output` is what the block before it prints; `...` in it stands for anything.
-Every other language is data, which cannot run.
+A fenced block of language `sh` or `python`, and an indented block (it is a shell's), runs literally. It is left out
+only if the HTML comment right before it says so: `<!-- not run: REASON -->`. `<!-- given: FACT -->` instead makes a
+fact of `GIVEN` true before it. A block of language `output` is what the block before it prints; `...` in it stands
+for anything. Every other language is data, which cannot run.
 """
 
 from __future__ import annotations
