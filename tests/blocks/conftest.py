@@ -1,4 +1,4 @@
-"""The tests that install what a document installs run only with `-m documents` (`make docs`)."""
+"""The tests that run the documents' blocks, which take a minute, run only with `-m documents` (`make docs`)."""
 
 import pytest
 

@@ -17,7 +17,7 @@ from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).parents[2]
 NOT_HERE = ("CHANGELOG.md", "DECISIONS.md")
-DATA = {"text", "json", "yaml", "toml", "ini", "dockerfile", "http", "sql", "xml"}
+DATA = {"text", "json", "yaml", "toml", "ini", "dockerfile", "sql", "xml"}
 RUNS = {"sh", "python"}
 OF_THE_HOST = ("systemctl", "journalctl", "supervisorctl", "sudo", "df", "du")
 """Programs that ask a host on which the daemon is a service: their lines are left out, the others of the block run."""

@@ -24,11 +24,15 @@ PROGRAMS = Path(sys.executable).parent
 OURS = ("FASTMON_", "SWF_", "ACTIVEMQ_", "MQ_", "PYTHON", "VIRTUAL_ENV")
 IN_A_CLONE = ("README.md", "CONTRIBUTING.md")
 IN_AN_EMPTY_FOLDER = ("docs/tutorial.md",)
-FAILED = "STF swf.100016.000001.stf has failed"
 GIVEN = {
-    FAILED: f"""fastmon-daemon purge --run 100015 --include-unfinished --yes || true
+    "STF swf.100016.000001.stf has failed": f"""fastmon-daemon purge --run 100015 --include-unfinished --yes || true
 {sys.executable} -m tests.blocks.failed_stf swf.100016.000001.stf
 until [[ $(fastmon-daemon inspect swf.100016.000001.stf --json) == *'"state": "failed"'* ]]; do sleep 0.2; done
+""",
+    "a dashboard has kept its state": """kept=~/.local/state/fastmon-dashboard
+fastmon-client dashboard --listen 127.0.0.1:0 --state $kept &
+until [ -d $kept ]; do sleep 0.2; done
+kill $!
 """,
 }
 DEADLINE_S = 600
@@ -70,6 +74,7 @@ def test_blocks_run_in_a_clone(document: str, tmp_path: Path) -> None:
         passes(run(ALL[document], clone, environment(tmp_path, PATH=os.defpath)))
 
 
+@pytest.mark.documents
 @pytest.mark.parametrize("document", IN_AN_EMPTY_FOLDER)
 @pytest.mark.timeout(DEADLINE_S)
 def test_blocks_run_in_an_empty_folder(document: str, tmp_path: Path) -> None:
@@ -79,6 +84,7 @@ def test_blocks_run_in_an_empty_folder(document: str, tmp_path: Path) -> None:
         passes(run(ALL[document], folder, environment(tmp_path)))
 
 
+@pytest.mark.documents
 @pytest.mark.timeout(DEADLINE_S)
 def test_blocks_run_beside_a_daemon(tmp_path: Path) -> None:
     """Those of all other documents: a reader has a daemon, whose settings are in the environment, and a run 100014."""
