@@ -170,7 +170,7 @@ def block(name: str) -> str:
     if kind == "message":
         return fields_table(rest)
     screen = runpy.run_path(str(DOCS / "captures.py"))["screen"]
-    return f"```\n{screen(*rest.split())}```\n"
+    return f"```text\n{screen(*rest.split())}```\n"
 
 
 def figure(name: str) -> str:
