@@ -58,7 +58,9 @@ def cli() -> None:
 @options.session_options
 @options.message_types
 @click.option("--plain", "as_lines", is_flag=True, help="Print one line per message, also on a terminal.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line; docs/client.md has the schema.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object per line; docs/reference/json.md has the keys."
+)
 @click.option("--quiet", is_flag=True, help="Print only the summary.")
 @click.option("--bell", is_flag=True, help="Ring the terminal bell when an alarm begins.")
 @click.option("--count", type=click.IntRange(min=1), help="Stop after this many TF files.")
