@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import sys
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
@@ -20,6 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from fastmon_client.cli import cli as client
 from fastmon_client.dashboard.guide import GUIDE
 from fastmon_client.dashboard.metrics import DashboardMetrics
+from fastmon_client.live.navigation import KEYS
 from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.cli import COMMANDS
 from fastmon_daemon.cli import cli as daemon
@@ -82,7 +84,7 @@ def help_of(name: str) -> str:
 
 
 def block(name: str) -> str:
-    """The generated block *name*: `settings`, `metrics`, `dashboard metrics`, or a command."""
+    """The generated block *name*: settings, metrics, a screen of the terminal, or the help of a command."""
     match name:
         case "settings":
             return settings_table().rstrip("\n") + "\n"
@@ -91,6 +93,11 @@ def block(name: str) -> str:
         case "dashboard metrics":
             page = DashboardMetrics(_idle_session, lambda: 0).render().decode()
             return _METRICS_HEAD + "".join(sorted(_metric_rows(page)))
+        case "terminal keys":
+            return "\n| key | does |\n|---|---|\n" + "".join(f"| `{key}` | {what} |\n" for key, what in KEYS)
+        case _ if name.startswith("terminal "):
+            screen = runpy.run_path(str(ROOT / "docs" / "captures.py"))["screen"]
+            return f"```\n{screen(*name.split()[1:])}```\n"
         case _:
             return help_of(name)
 
@@ -222,7 +229,7 @@ def _with_digest(svg: str, mermaid: str) -> str:
 
 def documents() -> dict[Path, str]:
     """The generated documents except the diagrams, with their expected text."""
-    with_blocks = (ROOT / "README.md", ROOT / "docs" / "metrics.md")
+    with_blocks = (ROOT / "README.md", ROOT / "docs" / "metrics.md", ROOT / "docs" / "client.md")
     return {
         **{path: _BLOCK.sub(lambda found: found[1] + block(found[2]) + found[3], path.read_text(encoding="utf-8"))
            for path in with_blocks},

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import wraps
+from pathlib import Path
 from typing import Any
 
 import click
@@ -15,12 +16,23 @@ from fastmon_client.intervals import Intervals
 from fastmon_client.message_filter import MessageFilter
 from fastmon_client.session import Output, Session, StopConditions, now
 from fastmon_client.settings import DEFAULT_TOPIC, DEFAULT_URL, broker_from, monitor_from
+from fastmon_client.state_folder import StateFolder, StateFolderError
 from fastmon_client.tffile import run_name
 
 SHOWN_TYPES = ("tf_file_registered", "fastmon_status")
 """Default of --message-types."""
 MAX_DURATION_S = 365 * 24 * 3600
 """Upper limit of all durations."""
+
+
+def state_folder(path: Path | None, *, is_shared: bool = False) -> StateFolder | None:
+    """The folder of the option `--state`, if it is set. Raises: click.UsageError if it cannot be used."""
+    try:
+        return StateFolder(path, is_shared=is_shared) if path else None
+    except OSError as exc:
+        raise click.UsageError(f"--state {path}: {exc.strerror}: use a folder that you may write") from exc
+    except StateFolderError as exc:
+        raise click.UsageError(f"--state {exc}") from exc
 
 
 class CommaList(click.ParamType[tuple[str, ...]]):

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import click
 from loguru import logger
 
 from fastmon_client.app_state import AppState
-from fastmon_client.formatting import escape, line
+from fastmon_client.formatting import escape, line, status_line
 from fastmon_client.snapshot import ReferenceRow, RunRow, Snapshot
 from fastmon_client.stream import Message
 from fastmon_client.tffile import ANNOUNCED
@@ -63,18 +63,28 @@ class Quiet:
 
 
 class Lines(Quiet):
-    """One text line per message."""
+    """One text line per message, and regularly one of status."""
 
-    def update(self, state: AppState, at: datetime) -> None:
-        """Log new alarms, and write the comparison with the reference run when it is new."""
-        super().update(state, at)
-        if found := self._new_reference(state):
-            self._lines.append(f"{at:%H:%M:%S}  {escape(found['text'])}\n")
-            self.flush()
+    def __init__(self, *, bell: bool = False) -> None:
+        super().__init__(bell=bell)
+        self._next_status: datetime | None = None
 
     def write(self, message: Mapping[str, Any], *, backfilled: bool) -> None:
         """Write a message."""
         self._lines.append(f"{line(message)}{'  backfilled' if backfilled else ''}\n")
+
+    def update(self, state: AppState, at: datetime) -> None:
+        """Log new alarms; write a line of status when it is due, and the comparison with the reference run when new."""
+        super().update(state, at)
+        if found := self._new_reference(state):
+            self._lines.append(f"{at:%H:%M:%S}  {escape(found['text'])}\n")
+            self.flush()
+        pause = timedelta(seconds=state.intervals.status_s)
+        self._next_status = self._next_status or at + pause
+        if at >= self._next_status:
+            self._next_status = at + pause
+            self._lines.append(f"{status_line(state.snapshot(at))}\n")
+            self.flush()
 
 
 class JsonLines(Quiet):

@@ -34,9 +34,9 @@ _Answer = TypeVar("_Answer")
 class Summaries(Quiet):
     """The daemon's summary of each run, as heard; an output of the session."""
 
-    def __init__(self, earlier: Mapping[str, dict[str, Any]] | None = None) -> None:
+    def __init__(self, earlier: Mapping[str, dict[str, Any]] | None = None, *, bell: bool = False) -> None:
         """*earlier*: those that were heard before this process."""
-        super().__init__()
+        super().__init__(bell=bell)
         self._of_run = OrderedDict((run, {**each, "run": run}) for run, each in (earlier or {}).items())
 
     def write(self, message: Mapping[str, Any], *, backfilled: bool) -> None:  # noqa: ARG002

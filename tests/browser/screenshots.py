@@ -20,8 +20,9 @@ from rich.terminal_theme import DIMMED_MONOKAI
 
 from fastmon_client.app_state import AppState, Earlier
 from fastmon_client.dashboard.details import Summaries, TableDetails
+from fastmon_client.dashboard.incidents import incidents_of
 from fastmon_client.intervals import Intervals
-from fastmon_client.live import render
+from fastmon_client.live import Model, render
 from fastmon_client.message_filter import RUN_SUMMARY, MessageFilter
 from fastmon_client.session import Session, now
 from fastmon_client.settings import monitor_from
@@ -117,8 +118,11 @@ def session_at(embedded: MonitorThread, summaries: Summaries) -> Session:
 
 def terminal(session: Session) -> None:
     """Write `client.svg`, without remote fonts."""
-    console = Console(width=COLUMNS, height=ROWS, record=True, force_terminal=True, file=StringIO())
-    console.print(render(session.snapshot(), COLUMNS, ROWS))
+    console = Console(width=COLUMNS, height=ROWS, record=True, force_terminal=True, file=StringIO(), highlight=False)
+    snapshot = session.snapshot()
+    incidents = [{**each, "acknowledged": None} for each in incidents_of(snapshot["alarms"])]
+    for line in render(Model(snapshot=snapshot, incidents=incidents), COLUMNS, ROWS):
+        console.print(line)
     svg = console.export_svg(title="fastmon-client start", theme=DIMMED_MONOKAI, unique_id="client")
     own = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
     (IMAGES / "client.svg").write_text("\n".join(line.rstrip() for line in own.splitlines()) + "\n", encoding="utf-8")
