@@ -298,6 +298,11 @@ def _what(incident: Mapping[str, Any]) -> str:
     return f"{escape(incident['title'])}{run}"
 
 
+def _named(text: str, incident: Mapping[str, Any]) -> str:
+    """*text* of the guide, with the number of the run."""
+    return text.replace("RUN", escape(incident["run"] or "RUN"))
+
+
 def _by(incident: Mapping[str, Any], now: str) -> str:
     found = incident["acknowledged"]
     if not found:
@@ -320,11 +325,9 @@ def _incident(incident: Mapping[str, Any], now: str, in_detail: int, width: int)
         return [head.append(f": {evidence}{since}")]
     lines = [head.append(since)] if in_detail > 1 else [head.append(f": {evidence}{since}")]
     lines += wrap(Text(f"   {evidence}"), width, in_detail - 1, 3) if in_detail > 1 else []
-    action = incident["action"].replace("RUN", incident["run"] or "RUN")
-    lines += wrap(Text(f"   → {escape(action)}"), width, in_detail, 5)
-    if in_detail > 3:
-        for step in entry_of(incident["kind"]).diagnosis:
-            lines += wrap(Text(f"     - {step}", "dim"), width, 3, 7)
+    lines += wrap(Text(f"   → {_named(incident['action'], incident)}"), width, in_detail, 5)
+    for step in entry_of(incident["kind"]).diagnosis if in_detail > 3 else ():
+        lines += wrap(Text(f"     - {_named(step, incident)}", "dim"), width, 3, 7)
     if in_detail > 2:
         lines += [Text(f"   Also: {_what(each)}: {escape(each['evidence'])}") for each in incident["consequences"]]
     return lines

@@ -155,7 +155,7 @@ def test_one_alarm_for_one_cause_says_what_to_do() -> None:
 
 
 def test_a_tall_window_has_the_steps_of_the_guide() -> None:
-    step = "- fastmon-daemon inspect STF shows the full history of one STF."
+    step = "- fastmon-daemon verdict 100014 tells for each of them: not received, waiting, or failed."
     assert step in text_of(snapshot(), 120)
     assert step not in "\n".join(shown(snapshot(), 80, 24))
 
