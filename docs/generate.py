@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 import re
-import runpy
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,8 +33,21 @@ from fastmon_daemon.settings import Setting, all_settings
 from fastmon_daemon.statechart import StatechartName, load_statechart
 from fastmon_daemon.statechart.diagram import RENDERING, render
 
+sys.path.insert(0, str(Path(__file__).parent))
+from captures import screen
+from message_reference import fields_table, schema_files
+from reference_tables import database_tables, exit_codes
+
 ROOT = Path(__file__).parent.parent
 _BLOCK = re.compile(r"(<!-- generated: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+_WITH_BLOCKS = (
+    "README.md",
+    "docs/metrics.md",
+    "docs/messages.md",
+    "docs/reference/exit-codes.md",
+    "docs/reference/database.md",
+)
 
 _HEADINGS = {
     "monitor_url": "Monitor",
@@ -84,22 +97,13 @@ def help_of(name: str) -> str:
 
 
 def block(name: str) -> str:
-    """The generated block *name*: settings, metrics, a screen of the terminal, or the help of a command."""
-    match name:
-        case "settings":
-            return settings_table().rstrip("\n") + "\n"
-        case "metrics":
-            return metrics_tables()
-        case "dashboard metrics":
-            page = DashboardMetrics(_idle_session, lambda: 0).render().decode()
-            return _METRICS_HEAD + "".join(sorted(_metric_rows(page)))
-        case "terminal keys":
-            return "\n| key | does |\n|---|---|\n" + "".join(f"| `{key}` | {what} |\n" for key, what in KEYS)
-        case _ if name.startswith("terminal "):
-            screen = runpy.run_path(str(ROOT / "docs" / "captures.py"))["screen"]
-            return f"```\n{screen(*name.split()[1:])}```\n"
-        case _:
-            return help_of(name)
+    """The generated block *name*: of `_BLOCKS`, `message TYPE`, `terminal SIZE [PAGE]`, or the help of a command."""
+    if name in _BLOCKS:
+        return _BLOCKS[name]()
+    kind, *words = name.split()
+    if kind == "terminal":
+        return f"```\n{screen(*words)}```\n"
+    return fields_table(words[0]) if kind == "message" else help_of(name)
 
 
 def metrics_page() -> str:
@@ -227,14 +231,45 @@ def _with_digest(svg: str, mermaid: str) -> str:
     return f"{svg}<!-- drawn from {digest} -->\n"
 
 
+def dashboard_metrics_table() -> str:
+    """Return a Markdown table of the metrics of the client's page."""
+    page = DashboardMetrics(_idle_session, lambda: 0).render().decode()
+    return _METRICS_HEAD + "".join(sorted(_metric_rows(page)))
+
+
+def keys_table() -> str:
+    """Return a Markdown table of the keys of the client's live view."""
+    return "\n| key | does |\n|---|---|\n" + "".join(f"| `{key}` | {what} |\n" for key, what in KEYS)
+
+
+_BLOCKS: dict[str, Callable[[], str]] = {
+    "settings": settings_table,
+    "metrics": metrics_tables,
+    "dashboard metrics": dashboard_metrics_table,
+    "database": database_tables,
+    "terminal keys": keys_table,
+    "exit codes fastmon-daemon": partial(exit_codes, daemon),
+    "exit codes fastmon-client": partial(exit_codes, client),
+}
+
+
 def documents() -> dict[Path, str]:
     """The generated documents except the diagrams, with their expected text."""
-    with_blocks = (ROOT / "README.md", ROOT / "docs" / "metrics.md", ROOT / "docs" / "client.md")
+    names = (
+        "README.md",
+        "docs/client.md",
+        "docs/metrics.md",
+        "docs/messages.md",
+        "docs/reference/exit-codes.md",
+        "docs/reference/database.md",
+    )
+    with_blocks = [ROOT / name for name in names]
     return {
         **{path: _BLOCK.sub(lambda found: found[1] + block(found[2]) + found[3], path.read_text(encoding="utf-8"))
            for path in with_blocks},
         ROOT / ".env.example": env_example(),
         ROOT / "docs" / "alarms.md": alarms(),
+        **schema_files(),
     }  # fmt: skip
 
 

@@ -154,6 +154,12 @@ def test_one_alarm_for_one_cause_says_what_to_do() -> None:
     assert "Also: Run has no new TF files · run 100014" in text
 
 
+def test_a_tall_window_has_the_steps_of_the_guide() -> None:
+    step = "- fastmon-daemon verdict 100014 tells for each of them: not received, waiting, or failed."
+    assert step in text_of(snapshot(), 120)
+    assert step not in "\n".join(shown(snapshot(), 80, 24))
+
+
 def test_the_action_names_the_run() -> None:
     assert "fastmon-daemon verdict 100014 on the daemon's host" in text_of(snapshot())
 
