@@ -74,7 +74,7 @@ class Lines(Quiet):
         self._lines.append(f"{line(message)}{'  backfilled' if backfilled else ''}\n")
 
     def update(self, state: AppState, at: datetime) -> None:
-        """Log new alarms; write a line of status when it is due, and the comparison with the reference run when new."""
+        """Log new alarms; write a line of status when it is due, and a new comparison with the reference run."""
         super().update(state, at)
         if found := self._new_reference(state):
             self._lines.append(f"{at:%H:%M:%S}  {escape(found['text'])}\n")
