@@ -57,6 +57,10 @@ class DaemonStops(StorageUnavailable):
         super().__init__("the daemon stops")
 
 
+class EnoughWork(StorageUnavailable):
+    """This daemon has enough to do: leave the message at the broker, for the daemons that share the queue."""
+
+
 class DatabaseInUse(StorageError):
     """Another process owns the database: send it a request, or stop it. Exit code 75."""
 

@@ -16,7 +16,7 @@ from typing import Any
 from loguru import logger
 from stomp.utils import Frame
 
-from fastmon_daemon.base.errors import DaemonStops, StorageUnavailable
+from fastmon_daemon.base.errors import DaemonStops, EnoughWork, StorageUnavailable
 
 Store = Callable[[], Future[Any]]
 """Begins to store a message; the future is done when it is on disk, or has failed."""
@@ -119,6 +119,9 @@ class UnackedBuffer:
                 stored.result()
             except DaemonStops:
                 continue  # the broker will redeliver it
+            except EnoughWork:
+                self._append(frame, store)
+                continue
             except Exception as exc:  # noqa: BLE001 (as in `receive`)
                 self._storage_error_log.report(exc)
                 self._append(frame, store)
@@ -134,7 +137,7 @@ class UnackedBuffer:
             frame, store = self._buffer[0]
             try:
                 store().result()
-            except DaemonStops:
+            except (DaemonStops, EnoughWork):
                 return False
             except StorageUnavailable as exc:
                 self._storage_error_log.report(exc)
