@@ -11,6 +11,7 @@ import math
 import re
 import socket
 import ssl
+import threading
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -101,6 +102,7 @@ class DeadlineAdapter(HTTPAdapter):
         self._monotonic = monotonic
         self._keep_none_until = -math.inf
         self._pool: Any = None
+        self._changing_pool = threading.Lock()
         super().__init__(pool_maxsize=connections, max_retries=0)
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
@@ -128,9 +130,16 @@ class DeadlineAdapter(HTTPAdapter):
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
         """The pool of connections; it is looked up anew only after `close`."""
         pool = self._pool
-        if pool is None or pool.pool is None:  # another thread may have closed it
-            pool = self._pool = super().get_connection_with_tls_context(*args, **kwargs)
+        if pool is None:
+            with self._changing_pool:
+                pool = self._pool = super().get_connection_with_tls_context(*args, **kwargs)
         return pool
+
+    def close(self) -> None:
+        """Let later requests make new connections, and look up the host again."""
+        with self._changing_pool:
+            super().close()
+            self._pool = None
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """Create the pools of direct connections."""
