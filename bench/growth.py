@@ -135,7 +135,7 @@ def _fresh() -> Curve:
         name="growth-fresh", title="Latency of fresh STFs while a backlog drains",
         x=Axis(label="STFs waiting", log=True), y=Axis(label="ms"),
         series={"p50": p50, f"worst of {FRESH}": worst},
-        remark="Fresh STFs come first, however long the backlog is.",
+        remark="A fresh STF makes its calls before those that wait, at each step, over the same links and processors.",
     )  # fmt: skip
 
 

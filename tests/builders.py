@@ -248,7 +248,7 @@ class FakeTestbed:
 def handle(handler: MessageHandler, body: str | bytes) -> None:
     """Store the message, as the broker's connection does before it acknowledges it."""
     if store := handler.prepare(body):
-        store()
+        store().result()
 
 
 def settle(engine: Engine, ticks: int = 200) -> None:

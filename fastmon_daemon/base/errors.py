@@ -50,6 +50,13 @@ class StorageUnavailable(StorageError):
     """The database cannot be written now (disk full, I/O error) and nothing was stored: retry later. Exit code 75."""
 
 
+class DaemonStops(StorageUnavailable):
+    """Nothing is written any more: leave it to the next process. A message that is not acknowledged comes again."""
+
+    def __init__(self) -> None:
+        super().__init__("the daemon stops")
+
+
 class EnoughWork(StorageUnavailable):
     """This daemon has enough to do: leave the message at the broker, for the daemons that share the queue."""
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from loguru import logger
 from stomp.exception import StompException
@@ -63,7 +64,11 @@ class Session(ConnectionListener):
         self._buffer = UnackedBuffer(accept, self._acknowledge, storage_error_log)
         self._monotonic = monotonic
         self._transport = StompTransport(
-            (parameters.host, parameters.port), parameters.tls_context(), parameters.connect_s, monotonic
+            (parameters.host, parameters.port),
+            parameters.tls_context(),
+            parameters.connect_s,
+            monotonic,
+            before_receiving=self._finish_storing,
         )
         self._connection = stomp_connection(self._transport, parameters.heart_beat_s)
         self._connection.set_listener("session", self)
@@ -195,10 +200,18 @@ class Session(ConnectionListener):
         self._answered.set()
 
     def on_message(self, frame: Frame) -> None:
-        """Store and acknowledge the message, or buffer it."""
+        """Begin to store the message, or buffer it."""
+        self._store(partial(self._buffer.receive, frame))
+
+    def _finish_storing(self) -> None:
+        """Acknowledge the messages that arrived together, once they are stored."""
+        if self._buffer.has_begun:
+            self._store(self._buffer.finish)
+
+    def _store(self, step: Callable[[], None]) -> None:
         self._storing = True
         try:
-            self._buffer.receive(frame)
+            step()
         except Exception as exc:  # noqa: BLE001 (any error on this thread would end the connection)
             logger.opt(exception=exc).error("message not acknowledged: the broker will redeliver it (unexpected error)")
         finally:

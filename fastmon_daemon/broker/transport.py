@@ -37,12 +37,15 @@ class StompTransport(Transport):
         context: ssl.SSLContext | None,
         connect_s: float,
         monotonic: Callable[[], float],
+        before_receiving: Callable[[], None] = lambda: None,
     ) -> None:
+        """*before_receiving* is called by the receiving thread when it has passed on all that has arrived."""
         super().__init__([address], auto_decode=False)
         self._address = address
         self._context = context
         self._connect_s = connect_s
         self._monotonic = monotonic
+        self._before_receiving = before_receiving
         self.last_byte_at = monotonic()
         self.was_connected = False
         """Whether the connection, with its TLS handshake, was ever established."""
@@ -76,6 +79,7 @@ class StompTransport(Transport):
 
         (stomp.py would spin at the end of a TLS stream.)
         """
+        self._before_receiving()
         sock = self.socket
         if sock is None:
             return b""

@@ -1,7 +1,7 @@
-"""Messages that could not be stored: buffered in order, unacknowledged, until they can be stored.
+"""Messages that are not on disk yet: those that arrived together, and those that could not be stored.
 
-The broker would redeliver them only to a new connection, and only a few times. This module must not know sockets, nor
-why storing fails.
+The latter are buffered in order, unacknowledged, until they can be stored: the broker would redeliver them only to a
+new connection, and only a few times. This module must not know sockets, nor why storing fails.
 """
 
 from __future__ import annotations
@@ -9,14 +9,17 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from functools import partial
+from typing import Any
 
 from loguru import logger
 from stomp.utils import Frame
 
-from fastmon_daemon.base.errors import EnoughWork, StorageUnavailable
+from fastmon_daemon.base.errors import DaemonStops, EnoughWork, StorageUnavailable
 
-Store = Callable[[], None]
+Store = Callable[[], Future[Any]]
+"""Begins to store a message; the future is done when it is on disk, or has failed."""
 Accept = Callable[[bytes], Store | None]
 RETRY_BATCH_SIZE = 100
 """Number of buffered messages that are stored before the link's liveness is checked again."""
@@ -56,7 +59,8 @@ class StorageErrorLog:
 class UnackedBuffer:
     """The messages between the receiving thread and the watching thread, bounded by the broker's window.
 
-    Only one thread stores at a time: the receiving thread while the buffer is empty, else the watching thread.
+    Only one thread stores at a time: the receiving thread while the buffer is empty, else the watching thread. The
+    receiving thread begins to store each message that has arrived, and then waits for all: they share a transaction.
     """
 
     def __init__(
@@ -66,6 +70,8 @@ class UnackedBuffer:
         self._acknowledge = acknowledge
         self._storage_error_log = storage_error_log
         self._lock = threading.Lock()
+        self._begun: list[tuple[Frame, Store, Future[Any]]] = []
+        """What the receiving thread has begun to store."""
         self._buffer: deque[tuple[Frame, Store]] = deque()
         self._stored = 0
         self._bytes = 0
@@ -80,7 +86,7 @@ class UnackedBuffer:
             return len(self._buffer)
 
     def receive(self, frame: Frame) -> None:
-        """Store and acknowledge a received message; buffer it if that fails or if others are already buffered."""
+        """Begin to store a received message, or acknowledge one that is not stored; buffer it if others are."""
         body = frame.body or b""
         store: Store = partial(self._accept_and_store, body)
         try:
@@ -89,19 +95,40 @@ class UnackedBuffer:
                 store = accepted
                 with self._lock:
                     is_next = not self._buffer
-                if not is_next:
+                if is_next:
+                    self._begun.append((frame, store, store()))
+                else:
                     self._append(frame, store)
-                    return
-                store()
-                self._storage_error_log.resolved(0)
-        except EnoughWork:
-            self._append(frame, store)
-            return
+                return
         except Exception as exc:  # noqa: BLE001 (the message must not be lost, whatever the error)
             self._storage_error_log.report(exc)
             self._append(frame, store)
             return
         self._acknowledge(frame)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the receiving thread has begun to store a message; for that thread."""
+        return bool(self._begun)
+
+    def finish(self) -> None:
+        """Wait until what was begun is on disk, and acknowledge it; buffer what could not be stored."""
+        begun, self._begun = self._begun, []
+        for frame, store, stored in begun:
+            try:
+                stored.result()
+            except DaemonStops:
+                continue  # the broker will redeliver it
+            except EnoughWork:
+                self._append(frame, store)
+                continue
+            except Exception as exc:  # noqa: BLE001 (as in `receive`)
+                self._storage_error_log.report(exc)
+                self._append(frame, store)
+                continue
+            if not self._buffer:
+                self._storage_error_log.resolved(0)
+            self._acknowledge(frame)
 
     def retry(self) -> bool:
         """Store at most `RETRY_BATCH_SIZE` buffered messages; return whether to go on at once."""
@@ -109,8 +136,8 @@ class UnackedBuffer:
         for _ in range(min(RETRY_BATCH_SIZE, len(self._buffer))):
             frame, store = self._buffer[0]
             try:
-                store()
-            except EnoughWork:
+                store().result()
+            except (DaemonStops, EnoughWork):
                 return False
             except StorageUnavailable as exc:
                 self._storage_error_log.report(exc)
@@ -147,6 +174,9 @@ class UnackedBuffer:
                 self._has_room.clear()
         self._has_room.wait()
 
-    def _accept_and_store(self, body: bytes) -> None:
+    def _accept_and_store(self, body: bytes) -> Future[Any]:
         if store := self._accept(body):
-            store()
+            return store()
+        nothing_to_store = Future[Any]()
+        nothing_to_store.set_result(None)
+        return nothing_to_store

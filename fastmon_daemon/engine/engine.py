@@ -24,7 +24,7 @@ from fastmon_daemon.engine.inbox import Inbox, LinkEvent, PendingAction
 from fastmon_daemon.engine.outliers import OutlierDetector
 from fastmon_daemon.engine.scheduler import Scheduler
 from fastmon_daemon.engine.steps import EngineConfig, Sent
-from fastmon_daemon.engine.tasks import BackgroundTask, CallResult, InFlight, StepExecution
+from fastmon_daemon.engine.tasks import BackgroundTask, CallResult, InFlight, Room, StepExecution
 from fastmon_daemon.engine.transitions import TransitionWriter
 from fastmon_daemon.outbox import Outbox, StepResult, Stf, storage_errors
 
@@ -77,13 +77,13 @@ class Engine:
         self._calls_in_flight = 0
         self._outliers = OutlierDetector()
         self._scheduler = Scheduler(outbox, config, breakers)
-        self._writer = TransitionWriter(outbox, config, breakers, self._scheduler)
+        self._writer = TransitionWriter(outbox, config, breakers, self._scheduler, self._active.may_queue)
         self._unstored: list[CallResult | LinkEvent] = []
         self._actions: list[PendingAction] = []
         self._write_at = math.inf
         """When what is not stored must be, in monotonic seconds."""
-        self._full: list[str] = []
-        """Links for which the last transaction had no room to start more STFs."""
+        self._full: dict[str, Room] = {}
+        """Links for which the last transaction had no room to start more STFs, and which it had room for."""
         self.fault = ""
         """Why the database is not writable now; empty if it is."""
         self._write_retry_at = 0.0
@@ -178,7 +178,7 @@ class Engine:
         may_wait = not self._unstored and all(each.may_wait for each in self._actions)
         if not (self._active.call_count or may_wait):
             return True
-        if any(map(self._active.has_room, self._full)):
+        if any(self._active.room(link) is not room for link, room in self._full.items()):
             self._write_at = min(self._write_at, now + GROUP_S)
         return now >= self._write_at
 
@@ -271,11 +271,12 @@ class Engine:
             self._advance(due)
         else:
             self._write_at = -math.inf
-        self._full = [link for link in self._limits if not self._active.has_room(link)]
+        rooms = {link: self._active.room(link) for link in self._limits}
+        self._full = {link: room for link, room in rooms.items() if room is not Room.FOR_ALL}
 
     def _next_due(self, *, take: bool = False) -> Stf | None:
         look = self._scheduler.next if take else self._scheduler.peek
-        return look(self._active, retrying=self._active.has_room_for_retrying, has_room=self._active.has_room)
+        return look(self._active, retrying=self._active.has_room_for_retrying, room=self._active.room)
 
     def _start_calls(self) -> None:
         """Start the calls of STFs for which there is room."""
@@ -283,8 +284,7 @@ class Engine:
             return
         for execution in self._active.ready():
             room = self._active.room_for(execution) - self._unstored_of(execution.link)
-            calls = execution.next_calls(max(0, room))
-            self._limits[execution.link].started(len(calls))
+            calls = self._active.start_calls(execution, max(0, room))
             for group in [calls] if execution.link in PIPELINED and calls else [[call] for call in calls]:
                 self._submit(self._pools.stf_calls, execution, *group)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import queue
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from fastmon_daemon.base.errors import DaemonStops
 from fastmon_daemon.engine.tasks import CallResult
 from fastmon_daemon.outbox import Outbox
 
@@ -42,6 +44,8 @@ class Inbox:
     """Made before the engine, because others send to it. Every method but `collect` is thread-safe."""
 
     def __init__(self) -> None:
+        self._closed = False
+        self._closing = threading.Lock()
         self._items: queue.SimpleQueue[CallResult | LinkEvent | PendingAction | None] = queue.SimpleQueue()
 
     def wake(self) -> None:
@@ -65,8 +69,20 @@ class Inbox:
         changes in memory: it is called in the same thread, and only if the action is on disk.
         """
         future: Future[Any] = Future()
-        self._items.put(PendingAction(action, future, may_wait, committed))
+        with self._closing:
+            if self._closed:
+                future.set_exception(DaemonStops())
+            else:
+                self._items.put(PendingAction(action, future, may_wait, committed))
         return future
+
+    def close(self) -> None:
+        """The engine ticks no more: actions that were not run, and those that come later, fail with DaemonStops."""
+        with self._closing:
+            self._closed = True
+        for item in self.collect(0.0):
+            if isinstance(item, PendingAction):
+                item.answer.set_exception(DaemonStops())
 
     def deliver(self, result: CallResult) -> None:
         """Deliver the result of a call."""

@@ -10,11 +10,9 @@ from fastmon_daemon.base.backoff import MAX_BACKOFF
 from fastmon_daemon.base.links import ANNOUNCE_STEP
 from fastmon_daemon.base.rate_limit import TokenBucket
 from fastmon_daemon.engine.circuit_breakers import CircuitBreakers
-from fastmon_daemon.engine.steps import LATE_AFTER, EngineConfig, is_late
+from fastmon_daemon.engine.steps import LATE_AFTER, EngineConfig
+from fastmon_daemon.engine.tasks import OLDEST_EVERY, Room
 from fastmon_daemon.outbox import DueQuery, Outbox, Stf
-
-OLDEST_EVERY = 4
-"""One in this many picks takes the oldest STF; the others take the newest."""
 
 
 class Scheduler:
@@ -33,10 +31,9 @@ class Scheduler:
         """Whether the rate limit allows late announcements now."""
         return self._late_announcements.is_ready
 
-    def may_announce(self, stf: Stf, trigger: str, count: int) -> bool:
+    def may_start(self, trigger: str, count: int, *, is_late: bool) -> bool:
         """Whether *count* calls of an STF may be made: False only for late announcements above the rate limit."""
-        late = trigger == ANNOUNCE_STEP and is_late(stf, self._config.clock.now())
-        return not late or self._late_announcements.take(count)
+        return not (is_late and trigger == ANNOUNCE_STEP) or self._late_announcements.take(count)
 
     def set_late_rate(self, rate: float) -> None:
         """Allow *rate* late announcements per second from now on; 0: no limit."""
@@ -50,30 +47,39 @@ class Scheduler:
         return links.get(step or "")
 
     def next(
-        self, busy: Collection[int], *, retrying: bool = True, has_room: Callable[[str | None], bool] = lambda _: True
+        self,
+        busy: Collection[int],
+        *,
+        retrying: bool = True,
+        room: Callable[[str | None], Room] = lambda _: Room.FOR_ALL,
     ) -> Stf | None:
         """Take the STF to start now: none of *busy*, and with *retrying* False none that failed before.
 
-        *has_room* returns whether an STF that needs a link next may be taken.
+        *room* returns which STFs that need a link next may be taken.
         """
-        found = self.peek(busy, retrying=retrying, has_room=has_room)
+        found = self.peek(busy, retrying=retrying, room=room)
         self._picks += found is not None
         return found
 
     def peek(
-        self, busy: Collection[int], *, retrying: bool = True, has_room: Callable[[str | None], bool] = lambda _: True
+        self,
+        busy: Collection[int],
+        *,
+        retrying: bool = True,
+        room: Callable[[str | None], Room] = lambda _: Room.FOR_ALL,
     ) -> Stf | None:
         """The STF that `next` would take."""
         chart, now = self._config.chart, self._config.clock.now()
         newest = self._picks % OLDEST_EVERY != OLDEST_EVERY - 1
+        rooms = {link: room(link) for link in {*self._next_links.values()}}
         open_states: list[str] = []
-        limited_states: list[str] = []
+        fresh_states: list[str] = []
         for state in chart.states:
-            step = chart.step_from(state)
-            allowed = step and self._breakers.allows_calls(self._config.links.get(step))
-            if allowed and has_room(self._next_links[state]):
-                limited = step == ANNOUNCE_STEP and not self.may_announce_late
-                (limited_states if limited else open_states).append(state)
+            step, found_room = chart.step_from(state), rooms[self._next_links[state]]
+            if not step or found_room is Room.FOR_NONE or not self._breakers.allows_calls(self._config.links.get(step)):
+                continue
+            limited = step == ANNOUNCE_STEP and not self.may_announce_late
+            (fresh_states if limited or found_room is Room.FOR_FRESH else open_states).append(state)
 
         def find(states: list[str], fresh_since: datetime | None) -> list[Stf]:
             first = DueQuery(now=now, far=now + MAX_BACKOFF, retrying=False, newest=newest, limit=1, busy=tuple(busy),
@@ -81,6 +87,6 @@ class Scheduler:
             queries = [first, replace(first, retrying=True)] if retrying else [first]
             return [stf for each in queries for stf in self._outbox.next_due(states, each)]
 
-        found = find(open_states, None) + find(limited_states, now - LATE_AFTER)
+        found = find(open_states, None) + find(fresh_states, now - LATE_AFTER)
         found.sort(key=lambda stf: stf.due_at or "", reverse=newest)
         return found[0] if found else None

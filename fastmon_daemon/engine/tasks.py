@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import Enum
 from typing import Any
 
 from fastmon_daemon.base.errors import LinkDown
 from fastmon_daemon.engine.concurrency_limits import ConcurrencyLimit
 from fastmon_daemon.engine.steps import Call
 from fastmon_daemon.outbox import Outbox, StepResult, Stf
+
+OLDEST_EVERY = 4
+"""One turn in so many is that of the oldest, or of a late STF; the others are those of the newest, or of fresh ones."""
+MOST_QUEUED = 200
+"""STFs that wait in memory for one link: more than may be taken at once, fewer than would take much memory."""
+
+
+class Room(Enum):
+    """Which STFs may be taken that need a link next."""
+
+    FOR_NONE = 0
+    FOR_FRESH = 1
+    """Only those whose announcements are not late."""
+    FOR_ALL = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +48,7 @@ class StepExecution:
     trigger: str
     link: str
     waiting: list[Call]
+    is_late: bool = False
     in_flight: int = 0
     results: list[StepResult] = field(default_factory=list)
     """Those that *stf* does not have yet."""
@@ -89,23 +106,36 @@ class InFlight(dict[int, StepExecution]):
     def __init__(self, limits: Mapping[str, ConcurrencyLimit]) -> None:
         super().__init__()
         self._limits = limits
+        self._turns = 0
+        """How often an STF could make calls."""
 
     @property
     def call_count(self) -> int:
         """Calls of STFs that are in the pool now."""
         return sum(limit.in_flight for limit in self._limits.values())
 
-    def has_room(self, link: str | None) -> bool:
-        """Whether an STF that needs *link* next may be taken: calls must be ready whenever one ends, but not many more.
+    def room(self, link: str | None) -> Room:
+        """Which STFs that need *link* next may be taken: calls must be ready whenever one ends, but not many more.
 
-        A fresh STF would have to wait for those of STFs that were taken before it.
+        A fresh STF would have to wait for those of STFs that were taken before it. It does not wait for late ones.
         """
         if link is None:
-            return True
+            return Room.FOR_ALL
         limit = self._limits[link].limit
-        mine = [execution for execution in self.values() if execution.link == link]
-        startable = sum(each.in_flight + len(each.waiting) for each in mine)
-        return startable < limit or sum(each.claimed for each in mine) < 2 * limit
+        startable, claimed, of_fresh = 0, 0, 0
+        for each in self.values():
+            if each.link == link:
+                calls = each.claimed
+                startable += each.in_flight + len(each.waiting)
+                claimed += calls
+                of_fresh += 0 if each.is_late else calls
+        if startable < limit or claimed < 2 * limit:
+            return Room.FOR_ALL
+        return Room.FOR_FRESH if of_fresh < limit else Room.FOR_NONE
+
+    def may_queue(self, link: str) -> bool:
+        """Whether an STF may wait in memory for its calls over *link*; else it waits in the database."""
+        return sum(each.link == link for each in self.values()) < MOST_QUEUED
 
     @property
     def has_room_for_retrying(self) -> bool:
@@ -113,9 +143,25 @@ class InFlight(dict[int, StepExecution]):
         most = max(self._most_retrying(link) for link in self._limits)
         return sum(execution.retrying for execution in self.values()) < most
 
-    def ready(self) -> list[StepExecution]:
-        """The executions that have calls to make, in the order in which their steps began."""
-        return [execution for execution in self.values() if execution.waiting]
+    def ready(self) -> Iterator[StepExecution]:
+        """The executions that have calls to make, in the order of their turns.
+
+        Three of fresh STFs, then one of a late one, each in the order in which their steps began.
+        """
+        fresh, late = deque[StepExecution](), deque[StepExecution]()
+        for each in self.values():
+            if each.waiting:
+                (late if each.is_late else fresh).append(each)
+        while fresh or late:
+            is_turn_of_late = self._turns % OLDEST_EVERY == OLDEST_EVERY - 1
+            yield late.popleft() if late and (is_turn_of_late or not fresh) else fresh.popleft()
+
+    def start_calls(self, execution: StepExecution, most: int) -> list[Call]:
+        """Take the next calls of *execution*, *most* at most, and count them as in flight: that was its turn."""
+        calls = execution.next_calls(most)
+        self._turns += bool(calls)
+        self._limits[execution.link].started(len(calls))
+        return calls
 
     def room_for(self, execution: StepExecution) -> int:
         """How many calls *execution* may start now."""

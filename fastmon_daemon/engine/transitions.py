@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 
 from loguru import logger
@@ -11,7 +12,7 @@ from fastmon_daemon.base.clock import format_timestamp, parse_timestamp
 from fastmon_daemon.base.errors import ParentNotRegistered, PermanentError, StaleStfError, TransientError
 from fastmon_daemon.engine.circuit_breakers import CircuitBreakers
 from fastmon_daemon.engine.scheduler import Scheduler
-from fastmon_daemon.engine.steps import EngineConfig, Sent, StepOutcome
+from fastmon_daemon.engine.steps import Call, EngineConfig, Sent, StepOutcome, is_late
 from fastmon_daemon.engine.tasks import StepExecution
 from fastmon_daemon.outbox import Outbox, StepResult, Stf
 
@@ -22,11 +23,20 @@ BUDGET_S = 900.0
 class TransitionWriter:
     """Moves the STFs of one outbox, in the engine's thread."""
 
-    def __init__(self, outbox: Outbox, config: EngineConfig, breakers: CircuitBreakers, scheduler: Scheduler) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        config: EngineConfig,
+        breakers: CircuitBreakers,
+        scheduler: Scheduler,
+        may_queue: Callable[[str], bool],
+    ) -> None:
+        """*may_queue* returns whether one more STF may wait for a link."""
         self._outbox = outbox
         self._config = config
         self._breakers = breakers
         self._scheduler = scheduler
+        self._may_queue = may_queue
 
     def record_failure(self, stf: Stf, error: Exception, spent_s: float, *, charge: bool = True) -> bool:
         """Postpone an STF that failed by its own fault, or move it to `failed` (then True).
@@ -75,12 +85,17 @@ class TransitionWriter:
             if answer is not None:
                 current = self._store(stf, trigger, answer)
             elif calls and link is not None:
-                if not self._scheduler.may_announce(stf, trigger, len(calls)):
-                    return None
-                return StepExecution(stf, trigger, link, calls)
+                return self._execution(stf, trigger, link, calls)
             else:
                 current = self._move(stf, trigger)
         return None
+
+    def _execution(self, stf: Stf, trigger: str, link: str, calls: list[Call]) -> StepExecution | None:
+        """The step, if its calls may be made now; else the STF is due, and the scheduler takes it in its turn."""
+        late = is_late(stf, self._now())
+        if not (self._may_queue(link) and self._scheduler.may_start(trigger, len(calls), is_late=late)):
+            return None
+        return StepExecution(stf, trigger, link, calls, is_late=late)
 
     def _store(self, stf: Stf, trigger: str, answer: StepResult | StepOutcome) -> Stf | None:
         """Store the answer of a call that needed no link."""

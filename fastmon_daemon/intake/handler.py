@@ -1,17 +1,21 @@
-"""The message handler: parses each message and stores it in one transaction; the caller acknowledges it afterwards.
+"""The message handler: parses each message and has it stored; the caller acknowledges it afterwards.
 
-It runs on the broker's or the watcher's thread, with its own database connections.
+It runs on the broker's or the watcher's thread. Messages are stored by the engine's thread: those that arrive together,
+and what it has to store itself, share a transaction. Files are stored by the watcher's, on a connection of its own.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import closing
 from dataclasses import asdict
+from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from loguru import logger
 
@@ -39,6 +43,9 @@ ENOUGH_STFS = 100
 """A daemon of a shared queue leaves messages to the others while so many STFs wait here: two seconds of work."""
 MAX_REJECTED = 1000
 """Rejected messages in the database; older ones are deleted."""
+Write = Callable[[Outbox, datetime], None]
+Submit = Callable[..., Future[Any]]
+"""Takes a `Write` and *committed*, as `Inbox.submit` does."""
 _OUTCOMES = {
     ReceiveOutcome.FRESH: "stored",
     ReceiveOutcome.KNOWN: "known",
@@ -58,6 +65,7 @@ class MessageHandler:
         charts: tuple[StateMachine, StateMachine],
         *,
         runs: TrackedRuns | None = None,
+        submit: Submit | None = None,
         refuse_if_short: Callable[[], None] = lambda: None,
         wake: Callable[[], None] = lambda: None,
         clock: Clock | None = None,
@@ -65,7 +73,8 @@ class MessageHandler:
     ) -> None:
         """*charts* are those of the STF and of the run; *runs* is shared with the reconciler, if there is one.
 
-        *refuse_if_short* raises StorageUnavailable if the disk is too full; *wake* is called after each commit.
+        *submit* writes the messages, as `Inbox.submit` does; without it the calling thread does, as it does for files.
+        *refuse_if_short* raises StorageUnavailable if the disk is too full; *wake* is called after each commit of ours.
         With *shares_queue* others can process what we leave at the broker.
         """
         self._database = database
@@ -76,6 +85,7 @@ class MessageHandler:
         self._queue = SharedQueue(namespace, self._is_known) if shares_queue else None
         self._clock = clock or Clock()
         self._wake = wake
+        self._submit = submit or self._write_here
         self.runs = runs or TrackedRuns()
         self._counts: Counter[str] = Counter()
         """Counts of messages that are not stored, until the next transaction stores them."""
@@ -83,7 +93,7 @@ class MessageHandler:
         self._rejections = RepetitionCounter(LOG_INTERVAL_S, self._clock.monotonic)
         self._foreign_namespaces = ForeignNamespaces(namespace, self._clock.monotonic)
 
-    def prepare_run_message(self, body: str | bytes) -> Callable[[], None] | None:
+    def prepare_run_message(self, body: str | bytes) -> Callable[[], Future[Any]] | None:
         """As `prepare`, for a topic beside the shared queue: STFs are not ours, they only show that their run goes on.
 
         A malformed message is rejected by the daemon that gets it from the queue.
@@ -105,10 +115,10 @@ class MessageHandler:
             run.seen_at = self._clock.monotonic()
         return partial(self._ingest, message, body)
 
-    def prepare(self, body: str | bytes) -> Callable[[], None] | None:
-        """Return the function that stores the message in one transaction, or None if there is nothing to store.
+    def prepare(self, body: str | bytes) -> Callable[[], Future[Any]] | None:
+        """Return the function that begins to store the message, or None if there is nothing to store.
 
-        Acknowledge a message at None, or when that function has returned; not if it raised `StorageUnavailable`.
+        Acknowledge a message at None, or when its future is done; not if either raises `StorageUnavailable`.
         """
         for kind, count in self._rejections.take_ended():
             if count > 1 and kind != _kind_of(CONFLICT):  # conflicts are logged one by one, with their STFs
@@ -147,10 +157,17 @@ class MessageHandler:
         with closing(attach(self._database)) as outbox:
             return outbox.runs.has_claimed(self.namespace)
 
-    def _ignore_foreign(self, namespace: str) -> None:
+    def _ignore_foreign(self, namespace: str) -> Future[Any]:
         assert self._queue is not None
-        self._queue.may_ignore(namespace)
-        self._count_ignored(IgnoredMessage("namespace", namespace))
+        decided = Future[Any]()
+        try:
+            self._queue.may_ignore(namespace)
+        except EnoughWork as exc:
+            decided.set_exception(exc)
+        else:
+            self._count_ignored(IgnoredMessage("namespace", namespace))
+            decided.set_result(None)
+        return decided
 
     def _count_ignored(self, message: IgnoredMessage) -> None:
         with self._counts_lock:
@@ -159,7 +176,7 @@ class MessageHandler:
             if message.reason == "namespace":
                 self._foreign_namespaces.heard(message.namespace)
 
-    def _rejection(self, body: str | bytes, reason: str) -> Callable[[], None] | None:
+    def _rejection(self, body: str | bytes, reason: str) -> Callable[[], Future[Any]] | None:
         """The function that stores the message; None if too many came for this reason."""
         number = self._rejections.count(_kind_of(reason))
         MESSAGES.labels("malformed").inc()
@@ -171,64 +188,93 @@ class MessageHandler:
             return None
         return partial(self._reject, body, reason)
 
-    def _reject(self, body: str | bytes, reason: str) -> None:
-        with self._writing() as outbox:
-            outbox.reject(body, reason, self._clock.now(), MAX_REJECTED)
+    def _reject(self, body: str | bytes, reason: str) -> Future[Any]:
+        return self._write(lambda outbox, now: outbox.reject(body, reason, now, MAX_REJECTED))
 
-    def _ingest(self, message: StfReady | RunEvent, body: str | bytes) -> None:
+    def _ingest(self, message: StfReady | RunEvent, body: str | bytes) -> Future[Any]:
         run = self.runs.get(self.namespace, message.run)  # fetched before storing: a purge in between replaces it
-        with self._writing() as outbox:
+        outcome: ReceiveOutcome | None = None
+
+        def write(outbox: Outbox, now: datetime) -> None:
+            nonlocal outcome
             if self._queue and isinstance(message, StfReady) and outbox.has_fresh_work(ENOUGH_STFS):
                 raise EnoughWork(f"{ENOUGH_STFS} STFs wait")
             outcome = self.store(outbox, message)
             if outcome is ReceiveOutcome.CONFLICT:
                 if self._rejections.count(_kind_of(CONFLICT)) <= STORED_PER_INTERVAL:
-                    outbox.reject(body, CONFLICT, self._clock.now(), MAX_REJECTED)
+                    outbox.reject(body, CONFLICT, now, MAX_REJECTED)
                 else:
                     outbox.count("rejected_dropped")
-        MESSAGES.labels(_OUTCOMES[outcome] if outcome else "run" if isinstance(message, RunEvent) else "nameless").inc()
-        run.is_stored = True
-        run.is_claimed |= message.has_namespace
-        self._wake()
+
+        def committed() -> None:
+            is_event = isinstance(message, RunEvent)
+            MESSAGES.labels(_OUTCOMES[outcome] if outcome else "run" if is_event else "nameless").inc()
+            run.is_stored = True
+            run.is_claimed |= message.has_namespace
+
+        return self._write(write, committed)
 
     def handle_file(self, body: str, fingerprint: str) -> ReceiveOutcome:
         """Store the STF of a file and its *fingerprint* in one transaction; *body* is the file's `stf_ready` message.
 
         Raises: StorageUnavailable: a later scan must retry the file.
         """
-        name = ""
-        with self._writing() as outbox:
+        outcome, reason = ReceiveOutcome.KNOWN, CONFLICT
+
+        def write(outbox: Outbox, now: datetime) -> None:
+            nonlocal outcome, reason
+            name = ""
             try:
                 message = parse(body, namespace=self.namespace)
                 assert isinstance(message, StfReady)  # the watcher makes no other kind
                 outcome = self.store(outbox, message, Origin.FILE) or ReceiveOutcome.KNOWN
                 name = message.filename or ""
-                reason = CONFLICT
             except MalformedMessage as exc:
                 outcome, reason = ReceiveOutcome.CONFLICT, str(exc)
             if outcome is ReceiveOutcome.CONFLICT:
-                outbox.reject(body, reason, self._clock.now(), MAX_REJECTED)
+                outbox.reject(body, reason, now, MAX_REJECTED)
             outbox.files.add(fingerprint, name)
+
+        self._write(write, submit=self._write_here)
         MESSAGES.labels(_OUTCOMES[outcome] if reason == CONFLICT else "malformed").inc()
-        self._wake()
         return outcome
 
-    @contextmanager
-    def _writing(self) -> Iterator[Outbox]:
-        """Run the block in one transaction on its own connection; counts of messages that are not stored go with it."""
+    def _write(
+        self, write: Write, committed: Callable[[], object] = lambda: None, submit: Submit | None = None
+    ) -> Future[Any]:
+        """Begin to write, also the counts of messages that are not stored; *committed* is called once it is on disk."""
         self._refuse_if_short()
-        with closing(attach(self._database, count_committed)) as outbox:
+        counts = Counter[str]()
+
+        def write_all(outbox: Outbox, now: datetime) -> None:
+            nonlocal counts
             with self._counts_lock:
                 counts, self._counts = self._counts, Counter()
-            try:
-                with outbox.transaction():
-                    for name, count in counts.items():
-                        outbox.count(name, count)
-                    yield outbox
-            except BaseException:
-                with self._counts_lock:
-                    self._counts += counts
-                raise
+            for name, count in counts.items():
+                outbox.count(name, count)
+            write(outbox, now)
+
+        def restore_counts() -> None:
+            with self._counts_lock:
+                self._counts += counts
+
+        try:
+            stored = (submit or self._submit)(write_all, committed=committed)
+        except BaseException:
+            restore_counts()
+            raise
+        stored.add_done_callback(lambda future: restore_counts() if future.exception() else None)
+        return stored
+
+    def _write_here(self, write: Write, committed: Callable[[], object] = lambda: None) -> Future[Any]:
+        """Write in this thread, on a connection of its own. Raises: StorageUnavailable."""
+        with closing(attach(self._database, count_committed)) as outbox, outbox.transaction():
+            write(outbox, self._clock.now())
+        committed()
+        self._wake()
+        stored = Future[Any]()
+        stored.set_result(None)
+        return stored
 
     def store(
         self, outbox: Outbox, message: StfReady | RunEvent, origin: Origin = Origin.MESSAGE

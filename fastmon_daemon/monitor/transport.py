@@ -11,6 +11,7 @@ import math
 import re
 import socket
 import ssl
+import threading
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -91,7 +92,7 @@ def strip_userinfo(url: str) -> str:
 
 
 class DeadlineAdapter(HTTPAdapter):
-    """Pools *connections*, and reads each response within the `total` of its request's timeout, a `urllib3.Timeout`.
+    """Pools *connections* to one server. Reads each response within the `total` of its timeout, a `urllib3.Timeout`.
 
     (The usual timeouts limit each silence only: a server that sends single bytes would never exceed them.) The caller
     must limit the number of requests in flight: requests would wait for a connection without a deadline.
@@ -100,6 +101,8 @@ class DeadlineAdapter(HTTPAdapter):
     def __init__(self, connections: int, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self._keep_none_until = -math.inf
+        self._pool: Any = None
+        self._changing_pool = threading.Lock()
         super().__init__(pool_maxsize=connections, max_retries=0)
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
@@ -123,6 +126,20 @@ class DeadlineAdapter(HTTPAdapter):
                 raise
         _KEEPS.set(False)
         return super().send(request, *args, **kwargs)
+
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
+        """The pool of connections; it is looked up anew only after `close`."""
+        pool = self._pool
+        if pool is None:
+            with self._changing_pool:
+                pool = self._pool = super().get_connection_with_tls_context(*args, **kwargs)
+        return pool
+
+    def close(self) -> None:
+        """Let later requests make new connections, and look up the host again."""
+        with self._changing_pool:
+            super().close()
+            self._pool = None
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """Create the pools of direct connections."""
@@ -156,6 +173,26 @@ def read_body(response: requests.Response) -> str:
     return content.decode(json.detect_encoding(content), errors="replace")  # it may begin with a byte order mark
 
 
+class _SendsOnce(HTTPConnection):
+    """Sends the headers and the body of a request together: each part would wake the server."""
+
+    _parts: list[bytes] | None = None
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        self._parts = parts = list[bytes]()
+        try:
+            super().request(*args, **kwargs)
+        finally:
+            self._parts = None
+        self.send(b"".join(parts))
+
+    def send(self, data: Any) -> None:
+        if self._parts is None:
+            super().send(data)
+        else:
+            self._parts.append(data)
+
+
 def _limit_responses(manager: PoolManager, monotonic: Callable[[], float]) -> None:
     """Make all connections of *manager* read their responses within the deadline."""
 
@@ -186,14 +223,14 @@ def _limit_responses(manager: PoolManager, monotonic: Callable[[], float]) -> No
         if connect_as is HTTPConnection._new_conn:  # not PySocks', which asks its proxy
             connect_as = _connect
 
-        def new_conn(connection: HTTPConnection) -> socket.socket:
-            _IS_NEW.set(True)
-            return connect_as(connection)
+        class Connection(_SendsOnce, library):  # type: ignore[misc]
+            response_class = DeadlineResponse
 
-        connection = type(
-            "Connection", (pool.ConnectionCls,), {"response_class": DeadlineResponse, "_new_conn": new_conn}
-        )
-        return type("Pool", (pool,), {"ConnectionCls": connection})
+            def _new_conn(self) -> socket.socket:
+                _IS_NEW.set(True)
+                return connect_as(self)
+
+        return type("Pool", (pool,), {"ConnectionCls": Connection})
 
     manager.pool_classes_by_scheme = {scheme: limited(pool) for scheme, pool in manager.pool_classes_by_scheme.items()}
 

@@ -159,6 +159,7 @@ class Daemon:
             self._agent_name,
             self._charts,
             runs=runs,
+            submit=self.inbox.submit,
             refuse_if_short=self._disk_space.check,
             wake=self.inbox.wake,
             clock=self._clock,
@@ -434,6 +435,7 @@ class Daemon:
             self._watching.join(1.0)
         while (self.engine.tick(0.1) or self.presence.is_reporting) and self._clock.monotonic() < deadline:
             pass
+        self.inbox.close()
         clean = not self.engine.busy
         self.presence.stop(deadline - self._clock.monotonic())
         clean &= self._brokers.stop(max(0.5, deadline - self._clock.monotonic()))

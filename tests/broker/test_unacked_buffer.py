@@ -6,14 +6,18 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 
 import pytest
+from stomp.utils import Frame
 
-from fastmon_daemon.base.errors import StorageUnavailable
+from fastmon_daemon.base.errors import DaemonStops, StorageUnavailable
 from fastmon_daemon.broker import BrokerConnection, LinkStateChange, unacked_buffer
+from fastmon_daemon.broker.unacked_buffer import StorageErrorLog, UnackedBuffer
 from fastmon_daemon.testbed.stomp_broker import BrokerThread
 from tests.broker.links import DEADLINE_S, QUEUE, LinkRecorder, parameters, publish, running_link
 from tests.builders import logged
+from tests.processes import wait_until
 
 WINDOW = 1000
 
@@ -33,7 +37,7 @@ class FakeStorage:
         self.failed: queue.Queue[bytes] = queue.Queue()
         self.changes: queue.Queue[LinkStateChange] = queue.Queue()
 
-    def accept(self, body: bytes) -> Callable[[], None] | None:
+    def accept(self, body: bytes) -> Callable[[], Future[None]] | None:
         if self.unparsable.is_set():
             self.failed.put(body)
             raise ZeroDivisionError("unparsable")
@@ -48,7 +52,7 @@ class FakeStorage:
     def next_failed(self) -> bytes:
         return self.failed.get(timeout=DEADLINE_S)
 
-    def _store(self, body: bytes) -> None:
+    def _store(self, body: bytes) -> Future[None]:
         if self.full.is_set():
             self.failed.put(body)
             raise StorageUnavailable(f"disk full, {self.failed.qsize()} failures")
@@ -56,6 +60,9 @@ class FakeStorage:
             self.failed.put(body)
             raise ZeroDivisionError(f"of {body!r}")
         self.stored.put(body)
+        stored = Future[None]()
+        stored.set_result(None)
+        return stored
 
 
 @pytest.fixture
@@ -259,3 +266,67 @@ def test_an_unstorable_message_is_retried_after_a_pause(
     retried_at = time.monotonic()
     storage.next_failed()
     assert time.monotonic() - retried_at > 0.7
+
+
+class Begun:
+    """A buffer whose messages are on disk only when the test says so."""
+
+    def __init__(self) -> None:
+        self.stored: dict[bytes, list[Future[None]]] = {}
+        self.acknowledged: list[bytes] = []
+        self.log = StorageErrorLog()
+        self.buffer = UnackedBuffer(
+            lambda body: lambda: self._begin(body), lambda frame: self.acknowledged.append(frame.body), self.log
+        )
+
+    def receive(self, *bodies: bytes) -> None:
+        for body in bodies:
+            self.buffer.receive(Frame("MESSAGE", {}, body))
+
+    def _begin(self, body: bytes) -> Future[None]:
+        future = Future[None]()
+        self.stored.setdefault(body, []).append(future)
+        return future
+
+
+def test_messages_that_arrive_together_are_begun_together_and_acknowledged_once_they_are_on_disk() -> None:
+    begun = Begun()
+    begun.receive(b"one", b"two")
+    assert list(begun.stored) == [b"one", b"two"]
+    assert begun.acknowledged == []
+    finisher = threading.Thread(target=begun.buffer.finish)
+    finisher.start()
+    begun.stored[b"two"][0].set_result(None)
+    assert begun.acknowledged == [], "the first is not on disk"
+    begun.stored[b"one"][0].set_result(None)
+    finisher.join(DEADLINE_S)
+    assert begun.acknowledged == [b"one", b"two"]
+    assert not begun.buffer.has_begun
+
+
+def test_messages_whose_transaction_failed_are_buffered_in_order() -> None:
+    begun = Begun()
+    begun.receive(b"one", b"two")
+    for body in (b"one", b"two"):
+        begun.stored[body][0].set_exception(StorageUnavailable("disk full"))
+    begun.buffer.finish()
+    begun.receive(b"three")
+    assert begun.buffer.count == 3
+    assert begun.log.latest == "disk full"
+    retrying = threading.Thread(target=begun.buffer.retry)
+    retrying.start()
+    for body, tries in ((b"one", 2), (b"two", 2), (b"three", 1)):
+        wait_until(lambda body=body, tries=tries: len(begun.stored.get(body, ())) == tries)  # type: ignore[misc]
+        begun.stored[body][-1].set_result(None)
+    retrying.join(DEADLINE_S)
+    assert begun.acknowledged == [b"one", b"two", b"three"]
+    assert begun.log.latest == ""
+
+
+def test_a_message_that_comes_while_the_daemon_stops_is_left_to_the_broker() -> None:
+    begun = Begun()
+    begun.receive(b"late")
+    begun.stored[b"late"][0].set_exception(DaemonStops())
+    with logged() as lines:
+        begun.buffer.finish()
+    assert (begun.acknowledged, begun.buffer.count, lines) == ([], 0, [])

@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 
 from fastmon_daemon.base import failpoints
-from fastmon_daemon.base.errors import StorageUnavailable, TransientError
+from fastmon_daemon.base.errors import DaemonStops, StorageUnavailable, TransientError
 from fastmon_daemon.engine import Engine
 from fastmon_daemon.engine.engine import GROUP_S, MAX_CLAIMS, SPARE_S
+from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.outbox import Outbox
 from fastmon_daemon.settings import Settings
+from fastmon_daemon.statechart import load_statechart
 from tests.builders import FakeTestbed, Slow, named, settle
 
 
@@ -232,3 +234,65 @@ def test_results_that_arrive_while_the_database_is_not_writable_do_not_make_the_
     engine.inbox.collect = lambda wait_s: waits.append(wait_s) or collect(0)  # type: ignore[method-assign,func-returns-value]
     engine.tick()
     assert waits == [pytest.approx(1.0)]
+
+
+def stored_by(engine: Engine, outbox: Outbox) -> MessageHandler:
+    """A handler whose messages the engine's thread stores."""
+    charts = load_statechart("stf"), load_statechart("run")
+    return MessageHandler(outbox.path, "ns", "me", charts, submit=engine.inbox.submit)
+
+
+def begin(handler: MessageHandler, sequence: int) -> Future[Any]:
+    store = handler.prepare(
+        f'{{"msg_type": "stf_ready", "namespace": "ns", "run_id": 100014, "filename": "swf.100014.{sequence:06d}.stf"}}'
+    )
+    assert store is not None
+    return store()
+
+
+def test_messages_that_arrive_together_and_the_start_of_their_stfs_share_a_transaction(testbed: FakeTestbed) -> None:
+    outbox, _, engine = slow_engine(testbed)
+    handler = stored_by(engine, outbox)
+    begun = [begin(handler, n) for n in range(1, 6)]
+    assert not any(each.done() for each in begun)
+    with commits() as found:
+        engine.tick(0)
+    assert all(each.done() for each in begun)
+    assert len(found) == 1
+    assert {stf.state for stf in outbox.find()} == {"sampled"}
+    assert handler.runs.get("ns", "100014").is_stored
+
+
+def test_messages_whose_transaction_fails_are_not_stored_and_what_they_count_is_kept(tmp_path: Path) -> None:
+    testbed = FakeTestbed(tmp_path)
+    outbox = testbed.outbox()
+    engine = testbed.engine(outbox)
+    handler = stored_by(engine, outbox)
+    assert handler.prepare('{"msg_type": "another"}') is None
+    begun = [begin(handler, n) for n in (1, 2)]
+
+    def full(name: str) -> None:
+        if name == "before_commit":
+            raise StorageUnavailable("disk full")
+
+    failpoints.set_hook(full)
+    engine.tick(0)
+    failpoints.set_hook(None)
+    assert [type(each.exception()) for each in begun] == [StorageUnavailable] * 2
+    assert not handler.runs.get("ns", "100014").is_stored
+    assert outbox.find() == []
+    begin(handler, 1)
+    engine.tick(0)
+    assert [stf.filename for stf in outbox.find()] == ["swf.100014.000001.stf"]
+    assert outbox.counters()["ignored_type"] == 1
+
+
+def test_after_the_last_tick_a_message_is_left_to_the_next_process(testbed: FakeTestbed) -> None:
+    outbox = testbed.outbox()
+    engine = testbed.engine(outbox)
+    handler = stored_by(engine, outbox)
+    waiting = begin(handler, 1)
+    engine.inbox.close()
+    assert [type(each.exception()) for each in (waiting, begin(handler, 2))] == [DaemonStops] * 2
+    engine.tick(0)
+    assert outbox.find() == []

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from fastmon_daemon.actions.operator_actions import ActionRequest, OperatorActions
 from fastmon_daemon.base.errors import LinkDown, ParentNotRegistered, TransientError
+from fastmon_daemon.engine import Engine
 from fastmon_daemon.engine.engine import SPARE_S
+from fastmon_daemon.engine.tasks import MOST_QUEUED
 from fastmon_daemon.engine.transitions import BUDGET_S
 from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.monitor import TfFile
-from fastmon_daemon.outbox import Origin
+from fastmon_daemon.outbox import Origin, Outbox
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.statechart import load_statechart
-from tests.builders import FakeMonitor, FakeTestbed, named, settle, turn_until
+from tests.builders import FakeMonitor, FakeTestbed, Slow, named, settle, turn_until
 
 
 @pytest.fixture
@@ -108,6 +112,96 @@ def test_three_of_the_newest_stfs_start_then_one_of_the_oldest(lean: FakeTestbed
         lean.time.pass_(seconds=1)
     settle(lean.engine(outbox, workers=1))
     assert [names[name] for name in dict.fromkeys(started)] == [10, 9, 8, 1, 7, 6, 5, 2, 4, 3]
+
+
+def late_and_fresh(testbed: FakeTestbed, late: int) -> tuple[Outbox, Slow, Engine, list[str]]:
+    """An engine with room for 7 calls at once, in the midst of the first calls of *late* late STFs."""
+    outbox, pool = testbed.outbox(), Slow()
+    names = [testbed.receive(outbox, n) for n in range(1, late + 1)]
+    testbed.time.pass_(minutes=10)
+    engine = testbed.engine(outbox, workers=7, pool=pool)
+    engine.tick(0)
+    return outbox, pool, engine, names
+
+
+def rounds_until(testbed: FakeTestbed, engine: Engine, pool: Slow, condition: Callable[[], object]) -> int:
+    """Let the calls in flight end, again and again, until *condition* is true; returns how often."""
+    for rounds in itertools.count():
+        if condition():
+            return rounds
+        assert rounds < 1000
+        pool.go_on()
+        testbed.time.pass_(seconds=SPARE_S)
+        engine.tick(0)
+    raise AssertionError
+
+
+def test_a_fresh_stf_overtakes_late_ones_at_each_step(testbed: FakeTestbed) -> None:
+    """The broker confirms the announcements of one STF in the time in which three are registered."""
+    confirmed: list[Future[None]] = []
+    rounds = itertools.count()
+
+    def announce(_body: str, _event_id: str) -> Future[None]:
+        confirmed.append(Future())
+        return confirmed[-1]
+
+    testbed.announce = announce  # type: ignore[method-assign, assignment]
+    outbox, pool, engine, late = late_and_fresh(testbed, 60)
+
+    def completed(name: str) -> bool:
+        for each in confirmed[:7] if next(rounds) % 3 == 0 else ():
+            confirmed.remove(each)
+            each.set_result(None)
+        return named(outbox, name).state == "completed"
+
+    while sum(stf.state == "tf_registered" for stf in outbox.find()) < 15:
+        rounds_until(testbed, engine, pool, functools.partial(next, iter((False, True))))
+        completed(late[0])
+    for n in range(200, 205):
+        fresh = testbed.receive(outbox, n)
+        assert rounds_until(testbed, engine, pool, functools.partial(completed, fresh)) <= 15
+    assert any(completed(name) for name in late), "the late ones go on meanwhile"
+
+
+def test_late_stfs_drain_while_there_are_more_fresh_ones_than_can_be_done(testbed: FakeTestbed) -> None:
+    outbox, pool, engine, late = late_and_fresh(testbed, 8)
+    numbers = itertools.count(100)
+
+    def drained() -> bool:
+        while len(outbox.find(["received"])) < 20:
+            testbed.receive(outbox, next(numbers), born_at=testbed.time.at)
+        return all(named(outbox, name).state == "completed" for name in late)
+
+    rounds_until(testbed, engine, pool, drained)
+    fresh = sum(stf.state == "completed" for stf in outbox.find()) - len(late)
+    assert fresh > len(late) / 2, "three of four turns are theirs"
+
+
+def test_stfs_that_go_on_faster_than_the_next_link_takes_them_wait_in_the_database(lean: FakeTestbed) -> None:
+    outbox, pool = lean.outbox(), Slow()
+    confirmed: list[Future[None]] = []
+
+    def announce(_body: str, _event_id: str) -> Future[None]:
+        confirmed.append(Future())
+        return confirmed[-1]
+
+    lean.announce = announce  # type: ignore[method-assign, assignment]
+    names = [lean.receive(outbox, n) for n in range(1, 2 * MOST_QUEUED)]
+    engine = lean.engine(outbox, workers=16, pool=pool)
+
+    def registered() -> bool:
+        return all(named(outbox, name).state == "tf_registered" for name in names)
+
+    rounds_until(lean, engine, pool, registered)
+    assert len(engine._active) <= MOST_QUEUED
+
+    def completed() -> bool:
+        for each in confirmed:
+            if not each.done():
+                each.set_result(None)
+        return all(named(outbox, name).state == "completed" for name in names)
+
+    rounds_until(lean, engine, pool, completed)
 
 
 def test_the_backlog_drains_while_new_stfs_keep_coming(testbed: FakeTestbed) -> None:

@@ -391,7 +391,7 @@ def test_a_daemon_leaves_no_connection_open_at_its_end(testbed: LiveTestbed) -> 
 @pytest.mark.field("27c")
 def test_the_log_of_the_database_shrinks_when_a_long_reader_ends(testbed: LiveTestbed) -> None:
     """A reader that holds a transaction, such as a forgotten `sqlite3`, makes the write-ahead log grow."""
-    stfs = range(1, 151)
+    stfs = range(1, 401)
     log = testbed.database.with_name(f"{testbed.database.name}-wal")
     testbed.register(*stfs)
     testbed.daemon(FASTMON_STAGES="off")
