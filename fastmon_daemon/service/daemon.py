@@ -345,7 +345,7 @@ class Daemon:
     def _link_changed(self, link: str, change: LinkStateChange) -> None:
         if change.up and link == INTAKE:
             self.reconciler.link_restored()
-        self.inbox.report_link(LinkEvent(link, change.up, change.reason, change.blocked))
+        self.inbox.report_link(LinkEvent(link, change.up, change.reason, change.blocked, on_trial=change.on_trial))
 
     def run(self, shutdown: SignalRequests) -> int:
         """Run until a signal; returns the exit code."""
