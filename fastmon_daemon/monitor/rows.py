@@ -114,6 +114,11 @@ def stf_file(row: Any) -> StfFile:
     return StfFile(stf_filename=name, body=body, run_key=run_key_in(fields), unreadable=unreadable, **found)
 
 
+def stf_name_in(row: Any) -> str:
+    """The name of the STF in its row."""
+    return _name(_object(row), "stf_filename", MAX_FILENAME)
+
+
 def run_key_in(row: Any) -> int | None:
     """The key of the run in the row of an STF; None for what cannot be one."""
     return _number(_object(row).get("run"), least=0)

@@ -335,11 +335,13 @@ class Daemon:
 
     def _reconcile(self, request: ActionRequest) -> dict[str, Any]:
         """Fetch the listing in the socket's thread; the reconciler compares it in the engine's thread."""
+        run, namespace = request.run or "", self._settings.namespace
+        number, known = run_number_to_reconcile(request), self.inbox.submit(self.reconciler.known_names(run, namespace))
         try:
-            stfs = self.monitor.stf_files(run_number_to_reconcile(request))
+            listed = self.reconciler.list_run(number, known.result(REQUEST_TIMEOUT_S - 1))
         except TransientError as exc:
             return {"error": str(exc), "busy": True}
-        compare = self.reconciler.reconcile(request.run or "", self._settings.namespace, stfs, request.by)
+        compare = self.reconciler.reconcile(run, namespace, listed, request.by)
         return asdict(self.inbox.submit(recorded(compare, request)).result(REQUEST_TIMEOUT_S - 1))
 
     def _link_changed(self, link: str, change: LinkStateChange) -> None:

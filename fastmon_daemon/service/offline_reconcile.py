@@ -43,8 +43,10 @@ def reconcile_offline(context: ProcessContext, request: ActionRequest) -> Reconc
             intervals=ReconcilerIntervals(lookups_per_s=0),
         )
         reconciler = Reconciler(config, TrackedRuns())
-        listing = monitor.stf_files(run_number_to_reconcile(request))
-        compare = reconciler.reconcile(request.run or "", settings.namespace, listing, request.by)
+        run, namespace = request.run or "", settings.namespace
+        known = reconciler.known_names(run, namespace)(outbox, utcnow())
+        listing = reconciler.list_run(run_number_to_reconcile(request), known)
+        compare = reconciler.reconcile(run, namespace, listing, request.by)
         with outbox.transaction():
             result = recorded(compare, request)(outbox, utcnow())
         while reconciler.backfill.busy:

@@ -289,7 +289,7 @@ def test_an_stf_has_one_sample_by_message_and_by_reconcile(lab: Lab, tmp_path: P
     by_message = lab.process(FIRST, *names)
     other = Lab(tmp_path / "second")
     other.attach(lab.server)
-    for stf, listed in zip(by_message, other.client.stf_files(FIRST), strict=True):
+    for stf, listed in zip(by_message, other.client.stf_files(FIRST).new, strict=True):
         fields = {"size_bytes": listed.file_size_bytes, "tf_count": listed.tf_count}
         (recovered,) = other.process(FIRST, listed.stf_filename, origin=Origin.RECOVERED, **fields)
         assert sample_of(recovered) == sample_of(stf)
