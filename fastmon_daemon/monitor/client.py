@@ -18,6 +18,7 @@ from fastmon_daemon.monitor.responses import (
     RUNS,
     STF_FILES,
     TF_FILES,
+    MeaninglessAnswer,
     OutcomeUnknown,
     RequestRejected,
     UnreadableRow,
@@ -231,7 +232,7 @@ class MonitorClient(RestClient):
         page = _StfPage(known, most)
         total = self.get_rows(STF_FILES, query, page.take, slack_s=limit * _SLACK_PER_ROW_S)
         if total is None or total > MAX_ROWS:
-            raise OutcomeUnknown(f"the monitor counts {total} STFs in run {run_number}: expected 0 to {MAX_ROWS}")
+            raise MeaninglessAnswer(f"the monitor counts {total} STFs in run {run_number}: expected 0 to {MAX_ROWS}")
         return total, page
 
 
@@ -262,7 +263,7 @@ class _StfPage:
         self.names.add(name)
         self._name_chars += len(name)
         if self._name_chars > _MOST_NAME_CHARS:
-            raise OutcomeUnknown(f"a list of STFs with names of more than {_MOST_NAME_CHARS} characters")
+            raise MeaninglessAnswer(f"a list of STFs with names of more than {_MOST_NAME_CHARS} characters")
         if name not in self._known and len(self.new) < self._most:
             self.new.append(stf_file(row))
 

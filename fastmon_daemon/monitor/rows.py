@@ -75,8 +75,17 @@ def tf_body(tf: TfFile) -> str:
 def tf_file(row: Any) -> TfFile:
     """The TF file in one row."""
     fields = _object(row)
+    name = _name(fields, "tf_filename", MAX_NAME)
+    try:
+        return _tf_file(fields, name)
+    except UnreadableRow as exc:
+        exc.args = (f"{exc}, in the row of {name}",)
+        raise
+
+
+def _tf_file(fields: dict[str, Any], name: str) -> TfFile:
     return TfFile(
-        tf_filename=_name(fields, "tf_filename", MAX_NAME),
+        tf_filename=name,
         stf_filename=_name(fields, "stf_file", MAX_NAME),
         tf_first=_integer_or_none(fields, "tf_first"),
         tf_last=_integer_or_none(fields, "tf_last"),
