@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 from fastmon_daemon.base.clock import Clock, format_age, format_time, format_timestamp, parse_timestamp
 from fastmon_daemon.base.links import links_for, remedy_if_down
 from fastmon_daemon.base.text import count_of, escape_controls
-from fastmon_daemon.outbox import OutboxReader, RunRow, open_for_reading, shortage
+from fastmon_daemon.outbox import OutboxReader, RunRow, SharedReader, shortage
 from fastmon_daemon.presence.stuck import LinkStatus, StuckRule, StuckStfs, latest_link_statuses
 from fastmon_daemon.statechart import StateMachine, load_statechart
 
@@ -337,19 +336,20 @@ class Assessor:
     def __init__(self, database: Path, rule: AssessmentRule, process: Callable[[], ProcessState], clock: Clock) -> None:
         """*process* returns the state of this process, without times."""
         self.rule = rule
-        self.database = database
+        self.reader = SharedReader(database)
+        """For all that ask this process, but its presence."""
         self._process = process
         self._clock = clock
         self._known_since: Mapping[str, str] = {}
 
     def assess(self, reports: OutboxReader | None = None) -> Assessment:
-        """Return the assessment now, read by *reports*, or on a connection of its own.
+        """Return the assessment now, read by *reports*, or on the shared connection.
 
         Raises: StorageError, StorageUnavailable.
         """
         if reports is None:
-            with closing(open_for_reading(self.database)) as own:
-                return self.assess(own)
+            with self.reader.open() as shared:
+                return self.assess(shared)
         now = self._clock.now()
         found = assess(take_snapshot(reports, self.rule, now, daemon_runs=True, process=self.process_state()))
         known, at = self._known_since, format_timestamp(now)

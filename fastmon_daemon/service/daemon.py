@@ -39,7 +39,7 @@ from fastmon_daemon.inspection.metrics import MetricsCollector
 from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.messages import Send
 from fastmon_daemon.monitor import MonitorClient
-from fastmon_daemon.outbox import DatabaseLock, DiskSpaceGuard, Outbox, open_for_reading, open_outbox
+from fastmon_daemon.outbox import DatabaseLock, DiskSpaceGuard, Outbox, open_outbox
 from fastmon_daemon.outbox.counting import count_committed
 from fastmon_daemon.outbox.pruner import Pruner
 from fastmon_daemon.presence.assessment import Assessor, ProcessState, assessment_rule
@@ -174,7 +174,7 @@ class Daemon:
         self.liveness = liveness
         rule = assessment_rule(partial(getattr, settings))
         self.assessor = Assessor(context.database, rule, self._process_state, self._clock)
-        self._database = context.database, context.database_rule
+        self._database_rule = context.database_rule
         self._status_line = StatusLine(
             context.values, lambda: status_line(outbox, rule.stuck, self._clock.now()), self._clock.monotonic
         )
@@ -324,12 +324,11 @@ class Daemon:
 
     def status(self) -> View:
         """What `inspect --json` prints, and the version and the uptime of this process. For any thread."""
-        path, rule = self._database
-        now, process = self._clock.now(), self.assessor.process_state()
+        now, process, reader = self._clock.now(), self.assessor.process_state(), self.assessor.reader
         context = InspectionContext(rule=self.assessor.rule, now=now, daemon=os.getpid(), process=process)
-        with closing(open_for_reading(path)) as reports:
+        with reader.open() as reports:
             inspector = Inspector(reports, context)
-            view = with_metadata(inspector.overview(), inspector, context, (str(path), rule))
+            view = with_metadata(inspector.overview(), inspector, context, (str(reader.path), self._database_rule))
         uptime_s = (now - self._started_at).total_seconds()
         return {**view, "version": __version__, "started_at": format_timestamp(self._started_at), "uptime_s": uptime_s}
 
