@@ -211,7 +211,8 @@ def _links(reports: OutboxReader, context: InspectionContext) -> dict[str, LinkS
     names = context.stuck.needed_links
     if context.daemon is None:
         return {name: LinkStatus(link=name, state="unknown", reason=NO_DAEMON) for name in names}
-    return {name: LinkStatus(link=name) for name in names} | latest_link_statuses(reports)
+    unconnected = context.process.unconnected if context.process else ()
+    return {name: LinkStatus(link=name) for name in names} | latest_link_statuses(reports, unconnected)
 
 
 def with_metadata(view: View, inspector: Inspector, context: InspectionContext, database: tuple[str, str]) -> View:

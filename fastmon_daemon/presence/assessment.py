@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -73,6 +73,8 @@ class ProcessState:
     """Failing worker -> its error."""
     calls: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Link -> calls of STFs `in_flight`, and their `limit` now."""
+    unconnected: Sequence[str] = ()
+    """Links that have no connection: an outage is stored once the first attempt has failed."""
     silent: str = ""
     """Why the daemon did not answer, if it should have."""
     known_since: Mapping[str, str] = field(default_factory=dict)
@@ -170,6 +172,9 @@ class Assessment:
         for problem in self.problems:
             if problem.part in found:
                 found[problem.part] = problem.line(self.at)
+        for name, link in self.facts.links.items():
+            if name in found and link.state == "unknown":
+                found[name] = link.reason or link.state
         return found
 
     @property
@@ -291,7 +296,7 @@ def take_snapshot(
     reports: OutboxReader, rule: AssessmentRule, now: datetime, *, daemon_runs: bool, process: ProcessState | None
 ) -> Snapshot:
     """Collect the facts; *process* None: the daemon was not asked. Raises: StorageError, StorageUnavailable."""
-    links = latest_link_statuses(reports) if daemon_runs else {}
+    links = latest_link_statuses(reports, process.unconnected if process else ()) if daemon_runs else {}
     stuck = StuckStfs(reports, rule.stuck, links, now, daemon_runs=daemon_runs)
     failed, waiting = stuck.count(states=rule.stuck.failed), stuck.count(states=rule.stuck.unfinished)
     return Snapshot(

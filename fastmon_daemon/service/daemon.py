@@ -176,7 +176,9 @@ class Daemon:
         self.assessor = Assessor(context.database, rule, self._process_state, self._clock)
         self._database_rule = context.database_rule
         self._status_line = StatusLine(
-            context.values, lambda: status_line(outbox, rule.stuck, self._clock.now()), self._clock.monotonic
+            context.values,
+            lambda: status_line(outbox, rule.stuck, self._clock.now(), self._brokers.unconnected()),
+            self._clock.monotonic,
         )
         probes = self._probes()
         self._pools = CallPools.with_threads(settings.workers, links=len(probes), most=MOST_WORKERS)
@@ -311,6 +313,7 @@ class Daemon:
             fault=self.engine.fault,
             intake_fault=self._brokers.intake_fault or (self._watcher.fault() if self._watcher else ""),
             worker_errors=self.errors.now(),
+            unconnected=self._brokers.unconnected(),
             calls=self._calls(),
         )
 
