@@ -111,7 +111,7 @@ class MonitorClient(RestClient):
         row = self._stf_row(query)
         if row is None:
             return None
-        number = self._number_of_run(row.run_key)
+        number = self._number_of_run(row)
         if number == run_number:
             return row  # it was registered between the two calls
         raise StfOfAnotherRun(
@@ -130,10 +130,14 @@ class MonitorClient(RestClient):
         self.get_rows(STF_FILES, query, take)
         return found[0] if found else None
 
-    def _number_of_run(self, run_key: int | None) -> int | str:
-        with suppress(RequestRejected):
-            return self.get(f"{RUNS}{run_key}/", {}, run_number_of)
-        return f"with key {run_key}"
+    def _number_of_run(self, row: StfFile) -> int:
+        where = f"the monitor lists {row.stf_filename} in the run with key {row.run_key}"
+        if row.run_key is None:
+            raise UnreadableRow(f"{where}: unexpected content")
+        try:
+            return self.get(f"{RUNS}{row.run_key}/", {}, run_number_of)
+        except RequestRejected as exc:
+            raise MeaninglessAnswer(f"{where}, which it does not have: {exc}") from exc
 
     def stf_files(
         self, run_number: int, at_least: int = 0, known: Container[str] = (), most: int = MAX_ROWS

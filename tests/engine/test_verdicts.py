@@ -111,3 +111,23 @@ def test_a_field_that_the_monitor_rejects_fails_the_stf_at_once(lab: Lab) -> Non
     lab.receive(lab.live, 1)
     settle(lab.running)
     assert (named(lab.live, ODD).state, named(lab.live, ODD).attempts) == ("failed", 0)
+
+
+@pytest.mark.parametrize("key", [None, {"a": 1}, 10**24, 4711])
+def test_a_run_that_the_monitor_does_not_have_fails_no_stf(lab: Lab, key: object) -> None:
+    """The first answer lists nothing, the second an STF of a run that is none."""
+    row = {"stf_filename": ODD, "run": key}
+
+    def change(_method: str, path: str, _status: int, _said: bytes) -> tuple[int, bytes] | None:
+        if f"stf_filename={ODD}" not in path:
+            return None
+        return 200, json.dumps([] if "run_number" in path else [row]).encode()
+
+    lab.front.change = change
+    lab.receive(lab.live, 1)
+    for _ in range(MINUTES):
+        settle(lab.running)
+        lab.time.pass_(minutes=1)
+    odd = named(lab.live, ODD)
+    assert (odd.state, odd.spent_s) == ("sampled", 0.0)
+    assert f"the monitor lists {ODD} in the run with key" in (odd.last_error or "")
