@@ -19,7 +19,13 @@ from loguru import logger
 from fastmon_daemon import __version__
 from fastmon_daemon.actions.control_socket import REQUEST_TIMEOUT_S, ControlServer
 from fastmon_daemon.actions.daemon_state import STATE, state_answer
-from fastmon_daemon.actions.operator_actions import RECONCILE, ActionRequest, OperatorActions, run_number_to_reconcile
+from fastmon_daemon.actions.operator_actions import (
+    RECONCILE,
+    ActionRequest,
+    OperatorActions,
+    recorded,
+    run_number_to_reconcile,
+)
 from fastmon_daemon.base import sd_notify
 from fastmon_daemon.base.backoff import in_process_retry
 from fastmon_daemon.base.clock import Clock, format_timestamp, utcnow
@@ -59,7 +65,6 @@ from fastmon_daemon.service.factories import (
     switch_stages,
 )
 from fastmon_daemon.service.live_settings import RELOAD, LiveSettings
-from fastmon_daemon.service.offline_reconcile import recorded
 from fastmon_daemon.service.process import ProcessContext, SignalRequests, has_terminal, signals
 from fastmon_daemon.service.status_line import StatusLine, status_line
 from fastmon_daemon.settings import MOST_WORKERS, exposures

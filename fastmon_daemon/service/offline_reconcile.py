@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import closing
-from datetime import datetime
 
 from loguru import logger
 
-from fastmon_daemon.actions.operator_actions import ActionRequest, run_number_to_reconcile
+from fastmon_daemon.actions.operator_actions import ActionRequest, recorded, run_number_to_reconcile
 from fastmon_daemon.base.clock import Clock, utcnow
 from fastmon_daemon.base.errors import FastmonError, LinkDown
 from fastmon_daemon.engine import BackgroundTask
@@ -54,19 +52,6 @@ def reconcile_offline(context: ProcessContext, request: ActionRequest) -> Reconc
                 _perform(task, outbox)
         logger.info("run {}: {} STFs ingested", result.run, len(result.recovered))
         return result
-
-
-def recorded(
-    compare: Callable[[Outbox, datetime], ReconcileResult], request: ActionRequest
-) -> Callable[[Outbox, datetime], ReconcileResult]:
-    """Return *compare*, which also records that a person requested it."""
-
-    def perform(outbox: Outbox, now: datetime) -> ReconcileResult:
-        result = compare(outbox, now)
-        outbox.acts.record(now, request.act(len(result.recovered)))
-        return result
-
-    return perform
 
 
 def _perform(task: BackgroundTask, outbox: Outbox) -> None:
