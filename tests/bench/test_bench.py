@@ -137,7 +137,7 @@ def test_the_load_generator_reports_the_rows_that_the_monitor_has(testbed):
 def test_a_daemon_that_ends_is_noticed_by_who_waits_for_its_announcements(testbed, tmp_path):
     with running_daemon(testbed, tmp_path) as daemon:
         daemon.process.kill()
-        with pytest.raises(BenchError, match="it has ended: not announced within .*3 STFs"):
+        with pytest.raises(BenchError, match=r"it has ended: not announced within .*3 STFs"):
             wait_while_running(partial(testbed.wait, RUN, 1, STFS), daemon.has_ended, 3600.0)
 
 
