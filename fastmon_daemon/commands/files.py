@@ -16,8 +16,8 @@ from fastmon_daemon.commands.common import CommandError
 
 _PACKAGED = Path(__file__).parents[1] / "files"
 """In an installed package; else the files are in the repository."""
-_REPOSITORY = Path(__file__).parents[2]
-_FOLDERS = ("systemd", "deploy")
+SOURCE = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[2]
+_FOLDERS = ("systemd", "deploy", "docs/schemas")
 _SETTINGS = ".env.example"
 _PROGRAMS = ("fastmon-daemon", "fastmon-client")
 _USUAL = "/usr/local/bin"
@@ -29,11 +29,10 @@ _USUAL = "/usr/local/bin"
 def files(folder: Path) -> None:
     """Write what an installation needs to FOLDER.
 
-    These are the systemd units, the supervisord section, .env.example, alerts, and a dashboard for Grafana. Units name
-    the programs of this installation. Existing files are not overwritten.
+    These are the systemd units, the supervisord section, .env.example, alerts, a dashboard for Grafana, and the JSON
+    Schemas of the messages. Units name the programs of this installation. Existing files are not overwritten.
     """
-    source = _PACKAGED if _PACKAGED.is_dir() else _REPOSITORY
-    wanted = [(path, folder / path.relative_to(source)) for path in _all_files(source)]
+    wanted = [(path, folder / path.relative_to(SOURCE)) for path in _all_files()]
     programs = _installed_programs()
     try:
         for _, target in wanted:
@@ -51,10 +50,10 @@ def files(folder: Path) -> None:
         raise CommandError(f"{exc.filename}: cannot be written: {exc.strerror}", 1) from exc
 
 
-def _all_files(source: Path) -> Iterator[Path]:
-    yield source / _SETTINGS
+def _all_files() -> Iterator[Path]:
+    yield SOURCE / _SETTINGS
     for name in _FOLDERS:
-        yield from (path for path in sorted((source / name).rglob("*")) if path.is_file())
+        yield from (path for path in sorted((SOURCE / name).rglob("*")) if path.is_file())
 
 
 def _installed_programs() -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -45,11 +46,16 @@ def test_the_wheel_runs_in_an_empty_environment_from_another_folder(tmp_path: Pa
     assert "stateDiagram" in call(program, "diagram", cwd=elsewhere, **environ)
     call(program, "files", "out", cwd=elsewhere, **environ)
     written = {str(path.relative_to(elsewhere / "out")) for path in (elsewhere / "out").rglob("*") if path.is_file()}
-    in_repository = {str(each.relative_to(ROOT)) for name in ("systemd", "deploy") for each in (ROOT / name).rglob("*")
-                     if each.is_file()}  # fmt: skip
+    shipped = (each for name in ("systemd", "deploy", "docs/schemas") for each in (ROOT / name).rglob("*"))
+    in_repository = {str(each.relative_to(ROOT)) for each in shipped if each.is_file()}
     assert written == in_repository | {".env.example"}
     unit = (elsewhere / "out/systemd/fastmon-daemon.service").read_text()
     assert f"ExecStart={program} run\n" in unit
+    schema = call(program, "schema", "stf_ready", cwd=elsewhere, **environ)
+    assert schema == (ROOT / "docs" / "schemas" / "stf_ready.json").read_text(encoding="utf-8")
+    (read,) = re.findall(r"```python\n(import importlib.*?)```", (ROOT / "docs" / "messages.md").read_text(), re.DOTALL)
+    shown = call(venv / "bin" / "python", "-c", f"{read}\nprint(schema['title'])", cwd=elsewhere, **environ)
+    assert shown == "A TF file is registered with the monitor\n"
     again = subprocess.run([program, "files", "out"], cwd=elsewhere, capture_output=True, text=True, check=False)
     assert (again.returncode, again.stderr.count("file exists")) == (1, 1)
     call(venv / "bin" / "fastmon-client", "version", cwd=elsewhere, **environ)
