@@ -8,6 +8,7 @@ import pytest
 
 from fastmon_daemon.base.errors import LinkBlocked, LinkDown, ParentNotRegistered, PermanentError, TransientError
 from fastmon_daemon.monitor import MonitorClient, UnreadableRow
+from fastmon_daemon.monitor.directory import list_agents
 from fastmon_daemon.monitor.responses import MeaninglessAnswer
 from tests.builders import logged
 from tests.monitor.scripted_monitor import EXISTS, HTML, NO_STF, ROW, TF, TOKEN, Action, Server, resets, says
@@ -296,3 +297,11 @@ def test_a_list_that_does_not_match_its_count_is_a_transient_error(server: Serve
     with pytest.raises(TransientError, match="counts 3 STFs in run 7 but lists 2") as caught:
         monitor.stf_files(7)
     assert not isinstance(caught.value, LinkDown)
+
+
+@pytest.mark.field("12")
+@pytest.mark.parametrize("row", [{"instance_name": 7}, {"instance_name": "b", "hostname": "\x1b[2J"}, [], "x", None])
+def test_an_agent_whose_row_cannot_be_read_hides_no_other(row: object, server: Server, monitor: MonitorClient) -> None:
+    server.script = [says(200, [{"instance_name": "a", "agent_type": "fastmon"}, row, {"instance_name": "c"}])]
+
+    assert [agent.name for agent in list_agents(monitor)] == ["a", "c"]
