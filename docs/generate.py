@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -21,6 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from fastmon_client.cli import cli as client
 from fastmon_client.dashboard.guide import GUIDE
 from fastmon_client.dashboard.metrics import DashboardMetrics
+from fastmon_client.live.navigation import KEYS
 from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.cli import COMMANDS
 from fastmon_daemon.cli import cli as daemon
@@ -95,11 +97,16 @@ def help_of(name: str) -> str:
 
 
 def block(name: str) -> str:
-    """The generated block *name*: one of `_BLOCKS`, `message TYPE`, or the help of a command."""
+    """The generated block *name*: settings, metrics, a message, a screen of the terminal, or the help of a command."""
+    kind, _, rest = name.partition(" ")
     if name in _BLOCKS:
         return _BLOCKS[name]()
-    kind, _, message = name.partition(" ")
-    return fields_table(message) if kind == "message" else help_of(name)
+    if kind == "message":
+        return fields_table(rest)
+    if kind == "terminal":
+        screen = runpy.run_path(str(ROOT / "docs" / "captures.py"))["screen"]
+        return f"```\n{screen(*rest.split())}```\n"
+    return help_of(name)
 
 
 def metrics_page() -> str:
@@ -233,11 +240,17 @@ def dashboard_metrics_table() -> str:
     return _METRICS_HEAD + "".join(sorted(_metric_rows(page)))
 
 
+def terminal_keys_table() -> str:
+    """Return a Markdown table of the keys of the client's terminal."""
+    return "\n| key | does |\n|---|---|\n" + "".join(f"| `{key}` | {what} |\n" for key, what in KEYS)
+
+
 _BLOCKS: dict[str, Callable[[], str]] = {
     "settings": settings_table,
     "metrics": metrics_tables,
     "dashboard metrics": dashboard_metrics_table,
     "database": database_tables,
+    "terminal keys": terminal_keys_table,
     "exit codes fastmon-daemon": partial(exit_codes, daemon),
     "exit codes fastmon-client": partial(exit_codes, client),
 }
@@ -247,6 +260,7 @@ def documents() -> dict[Path, str]:
     """The generated documents except the diagrams, with their expected text."""
     names = (
         "README.md",
+        "docs/client.md",
         "docs/metrics.md",
         "docs/messages.md",
         "docs/reference/exit-codes.md",
