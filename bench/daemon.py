@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bench.machine import cpu_s, durable_commits
 from bench.testbed import TestbedProcess
@@ -20,9 +20,14 @@ UP = "link to the broker is up"
 POLL_S = 0.05
 DEADLINE_S = 120.0
 STOP_S = 60.0
+LOOK_S = 2.0
+"""Seconds between two looks whether a program that others wait for has ended."""
 QUIET_S = 0.7
 """Seconds without a request (other than heart-beats) after which reports and log lines are considered sent."""
 NO_REPORTS = {"FASTMON_STAGES": "off", "FASTMON_REST_LOGGING": "off"}
+
+
+Result = TypeVar("Result")
 
 
 class BenchError(Exception):
@@ -50,6 +55,10 @@ class Daemon:
         """Id of the process."""
         return self.process.pid
 
+    def has_ended(self) -> bool:
+        """Whether the process has ended."""
+        return self.process.poll() is not None
+
     def wait_until_up(self) -> None:
         """Wait until the daemon is subscribed. Raises: BenchError."""
         if not self.wait_until(lambda: UP in self.log()):
@@ -67,7 +76,7 @@ class Daemon:
         """Wait until *condition*, asked every *every_s*, is true; False after *deadline_s*, or if the daemon ended."""
         end = time.monotonic() + deadline_s
         while not condition():
-            if self.process.poll() is not None or time.monotonic() > end:
+            if self.has_ended() or time.monotonic() > end:
                 return False
             time.sleep(every_s)
         return True
@@ -111,6 +120,22 @@ class Daemon:
         """The number that *query* returns, on a connection of its own."""
         with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=DEADLINE_S)) as connection:
             return int(connection.execute(query).fetchone()[0])
+
+
+def wait_while_running(wait: Callable[[float], Result], has_ended: Callable[[], bool], deadline_s: float) -> Result:
+    """What *wait* (seconds) returns, which raises TimeoutError; looks every few seconds whether who works has ended.
+
+    Raises: TimeoutError; BenchError if it has ended.
+    """
+    end = time.monotonic() + deadline_s
+    while True:
+        try:
+            return wait(LOOK_S)
+        except TimeoutError as exc:
+            if has_ended():
+                raise BenchError(f"it has ended: {exc}") from exc
+            if time.monotonic() > end:
+                raise
 
 
 @contextmanager

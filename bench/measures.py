@@ -8,13 +8,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench.daemon import NO_REPORTS, BenchError, Daemon, running_daemon, wait_until_quiet
+from bench.daemon import NO_REPORTS, BenchError, Daemon, running_daemon, wait_until_quiet, wait_while_running
 from bench.machine import rss_mb
 from bench.recorder import stf_per_s
 from bench.testbed import FIRST_RUN, TestbedProcess, measured_testbed
@@ -61,6 +62,11 @@ def _folder() -> Iterator[Path]:
         yield Path(name)
 
 
+def _times(testbed: TestbedProcess, run: int, stfs: int, has_ended: Callable[[], bool]) -> list[tuple[float, float]]:
+    """When each of the STFs of *run* was published and completely announced."""
+    return wait_while_running(partial(testbed.wait, run, 1, stfs), has_ended, DEADLINE_S)
+
+
 def burst(stfs: int, settings: dict[str, str] | None = None, **faults: Any) -> Burst:
     """Publish *stfs* at once to an idle daemon."""
     with measured_testbed(**faults) as testbed, _folder() as folder:
@@ -70,7 +76,7 @@ def burst(stfs: int, settings: dict[str, str] | None = None, **faults: Any) -> B
             cpu, commits = daemon.usage()
             requests = _requests(testbed)
             testbed.publish(RUN, 1, stfs)
-            times = testbed.wait(RUN, 1, stfs, DEADLINE_S)
+            times = _times(testbed, RUN, stfs, daemon.has_ended)
             requests = _requests(testbed) - requests
             daemon.wait_until_finalized()
             wait_until_quiet(testbed)
@@ -100,7 +106,7 @@ def old_agent(stfs: int, **faults: Any) -> float:
             if process.stdout.readline() != "ready\n":
                 raise BenchError("bench.old_agent did not start")
             testbed.publish(RUN, 1, stfs)
-            return stf_per_s(testbed.wait(RUN, 1, stfs, DEADLINE_S))
+            return stf_per_s(_times(testbed, RUN, stfs, lambda: process.poll() is not None))
         finally:
             process.kill()
             process.communicate()
@@ -136,7 +142,7 @@ def latencies(stfs: int, rate_hz: float, waiting: int = 0, **faults: Any) -> lis
             else:
                 wait_until_quiet(testbed)
             testbed.publish(RUN + 1, 1, stfs, rate_hz)
-            times = testbed.wait(RUN + 1, 1, stfs, DEADLINE_S)
+            times = _times(testbed, RUN + 1, stfs, daemon.has_ended)
             drained = len(testbed.announced()) - stfs
             if waiting and drained >= waiting:
                 raise BenchError(f"all {waiting} waiting STFs were drained before the last fresh one")
@@ -177,7 +183,7 @@ def offered(rate_hz: float, seconds: float, **faults: Any) -> tuple[list[float],
             wait_until_quiet(testbed)
             cpu, began = daemon.usage()[0], time.monotonic()
             testbed.publish(RUN, 1, stfs, rate_hz)
-            times = testbed.wait(RUN, 1, stfs, DEADLINE_S)
+            times = _times(testbed, RUN, stfs, daemon.has_ended)
             cpu_share = (daemon.usage()[0] - cpu) / (time.monotonic() - began)
     return [1000 * (announced - published) for published, announced in times], cpu_share
 

@@ -6,11 +6,12 @@ import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import stomp
 
-from bench.daemon import BenchError, running_daemon
+from bench.daemon import BenchError, running_daemon, wait_while_running
 from bench.links import Topic
 from bench.recorder import Recorder, stf_per_s
 from bench.testbed import FIRST_RUN, STF_BYTES, measured_testbed
@@ -76,7 +77,9 @@ def burst(server: Artemis, daemons: int, stfs: int) -> float:
             for name in names:
                 recorder.publish(name)
             topic.send([json.dumps(messages.stf_ready(sequence)) for sequence in range(1, stfs + 1)])
-            times = recorder.wait(names, DEADLINE_S)
+            times = wait_while_running(
+                partial(recorder.wait, names), lambda: any(each.has_ended() for each in running), DEADLINE_S
+            )
         shares = [daemon.query("select count(*) from stf") for daemon in running]
         if min(shares) < stfs / daemons / 4:
             raise BenchError(f"the daemons had unequal shares of {stfs} STFs: {shares}")

@@ -6,7 +6,7 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -35,7 +35,7 @@ from fastmon_daemon.engine import (
 )
 from fastmon_daemon.engine.steps import make_steps
 from fastmon_daemon.intake.handler import MessageHandler
-from fastmon_daemon.monitor import StfFile, TfFile
+from fastmon_daemon.monitor import StfFile, StfListing, TfFile
 from fastmon_daemon.outbox import NewStf, Outbox, Stf, open_outbox
 from fastmon_daemon.outbox.database import connect
 from fastmon_daemon.settings import Settings
@@ -81,6 +81,13 @@ class Slow(Executor):
         waiting, self.waiting = self.waiting, []
         for fn, args in waiting:
             fn(*args)
+
+
+def listing_of(stfs: Iterable[StfFile], known: Container[str] = (), most: int | None = None) -> StfListing:
+    """The answer of `MonitorClient.stf_files` if the monitor lists *stfs*."""
+    rows = list(stfs)
+    new = [stf for stf in rows if stf.stf_filename not in known]
+    return StfListing({stf.stf_filename for stf in rows}, new[:most], next((stf.run_key for stf in rows), None))
 
 
 class FakeMonitor:

@@ -17,6 +17,7 @@ from fastmon_daemon.inspection.inspector import near_name
 from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.messages import IgnoredMessage, parse, run_number
 from fastmon_daemon.outbox import Act, Outbox, ReceiveOutcome, Stf
+from fastmon_daemon.reconciler.comparing import ReconcileResult
 from fastmon_daemon.statechart import StateMachine
 
 STF_ACTIONS = ("retry", "discard", "include")
@@ -222,6 +223,19 @@ def run_number_to_reconcile(request: ActionRequest) -> int:
     if number is None:
         raise PermanentError(f"not a run number: {request.run!r}: give the monitor's number, in digits only: --run N")
     return number
+
+
+def recorded(
+    reconcile: Callable[[Outbox, datetime], ReconcileResult], request: ActionRequest
+) -> Callable[[Outbox, datetime], ReconcileResult]:
+    """Return *reconcile*, which also records that an operator requested it."""
+
+    def perform(outbox: Outbox, now: datetime) -> ReconcileResult:
+        result = reconcile(outbox, now)
+        outbox.acts.record(now, request.act(len(result.recovered)))
+        return result
+
+    return perform
 
 
 def _ambiguity(found: list[Stf]) -> str:

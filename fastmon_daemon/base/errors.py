@@ -8,10 +8,12 @@ class FastmonError(Exception):
 class TransientError(FastmonError):
     """The call may succeed later: retry it."""
 
-    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+    def __init__(self, message: str, *, retry_after_s: float | None = None, is_meaningless: bool = False) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
         """Seconds to wait, as the server requested (HTTP `Retry-After`); None if it did not."""
+        self.is_meaningless = is_meaningless
+        """Whether the other side answered nonsense: that is no verdict on the STF, which waits until it has one."""
 
 
 class ParentNotRegistered(TransientError):

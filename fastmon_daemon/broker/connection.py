@@ -13,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import NoReturn
 
 from loguru import logger
@@ -34,11 +35,15 @@ STABLE_AFTER_S = 30.0
 
 @dataclass(frozen=True)
 class LinkStateChange:
-    """The link is up, or down for *reason*; *blocked*: it stays down until an operator has fixed the reason."""
+    """The link is up, or down for *reason*; *blocked*: it stays down until an operator has fixed the reason.
+
+    *on_trial*: messages may be sent, but the broker has confirmed none since it rejected one.
+    """
 
     up: bool
     reason: str
     blocked: bool = False
+    on_trial: bool = False
 
 
 class BrokerConnection:
@@ -79,8 +84,8 @@ class BrokerConnection:
 
     @property
     def up(self) -> bool:
-        """Whether the connection is open and the broker has confirmed the subscription."""
-        return self._state.up
+        """Whether the connection is open, the broker has confirmed the subscription, and takes messages."""
+        return self._state.up and not self._state.on_trial
 
     @property
     def buffered(self) -> int:
@@ -99,12 +104,12 @@ class BrokerConnection:
 
     def begin_stop(self) -> None:
         """Set *stopping* and send DISCONNECT; returns at once."""
-        self._was_up |= self.up
+        self._was_up |= self._state.up
         self._stopping.set()
         self._connector.close()  # before the session is read: one that is answered later ends itself
         session = self._session
         if session is not None:
-            session.close() if self.up else session.abort(LinkDown("stopped"))
+            session.close() if self._state.up else session.abort(LinkDown("stopped"))
 
     def stop(self, deadline_s: float) -> bool:
         """As `begin_stop`, and end the thread within *deadline_s* seconds.
@@ -185,9 +190,7 @@ class BrokerConnection:
             session.subscribe()
             if self._must_try_sending:  # else the next announcement would find out, and so every half minute
                 session.try_sending(self._parameters.announce)
-                self._must_try_sending = False
-            self._report(LinkStateChange(up=True, reason=f"connected to the broker at {self._parameters.address}"))
-            return session.check_liveness()
+            return session.check_liveness(partial(self._report_up, session))
         except Exception as exc:  # noqa: BLE001 (without this thread the daemon would never reconnect)
             end = exc if isinstance(exc, LinkDown) else LinkDown(f"unexpected {type(exc).__name__}: {exc}")
             if end is not exc:
@@ -198,12 +201,18 @@ class BrokerConnection:
         finally:
             self._must_try_sending |= self._session is not None and self._session.send_failed
 
+    def _report_up(self, session: Session) -> None:
+        self._must_try_sending = on_trial = session.on_trial
+        reason = f"connected to the broker at {self._parameters.address}"
+        self._report(LinkStateChange(up=True, reason=reason, on_trial=on_trial))
+
     def _report(self, change: LinkStateChange) -> None:
         before, self._state = self._state, change
         self._is_known.set()
         if change == before:
             return
-        is_news = change.up or not change.blocked or not before.blocked
+        is_known = change.blocked and (before.blocked or before.on_trial)
+        is_news = not (is_known or change.on_trial)
         if self._changed is not None or not is_news:
             log = logger.debug
         else:

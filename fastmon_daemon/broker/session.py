@@ -86,6 +86,8 @@ class Session(ConnectionListener):
         self._end: LinkDown | None = None
         self.send_failed = False
         """Whether the broker has rejected a message, or not confirmed one in time."""
+        self.on_trial = False
+        """Whether the broker, which rejected messages before, has not confirmed one yet."""
         self._max_silence_s = 0.0
         self._storing = False
 
@@ -136,9 +138,13 @@ class Session(ConnectionListener):
         }
         self._wait_for_receipt(self._request_receipt("SUBSCRIBE", headers), "SUBSCRIBE")
 
-    def check_liveness(self) -> LinkDown:
-        """Watch the connection until it ends, aborting it if the broker is gone; return the reason of the end."""
+    def check_liveness(self, report: Callable[[], object] = lambda: None) -> LinkDown:
+        """Watch the connection until it ends, aborting it if the broker is gone; return the reason of the end.
+
+        *report* is called at once, and whenever `on_trial` may have changed.
+        """
         while self._end is None and not self._closing:
+            report()
             pause_s = self._check_once()
             if not self._buffer.retry():
                 self._wake.wait(pause_s)
@@ -167,12 +173,15 @@ class Session(ConnectionListener):
     def try_sending(self, destinations: tuple[str, ...]) -> None:
         """Return if the broker takes messages to *destinations*: each is sent in a transaction that is aborted.
 
+        It is then on trial: some brokers reject only a message that is not taken back.
+
         Raises: LinkDown; LinkBlocked if the broker rejects it.
         """
         transaction = {"transaction": "fastmon"}
         self._wait_for_receipt(self._request_receipt("BEGIN", transaction), "BEGIN")
         self.announce(destinations, "{}", {**transaction, "content-type": "application/json"})
         self._wait_for_receipt(self._request_receipt("ABORT", transaction), "ABORT")
+        self.on_trial = True
 
     def close(self) -> None:
         """Make `check_liveness` disconnect and return."""
@@ -225,6 +234,9 @@ class Session(ConnectionListener):
             found = self._pending.pop(receipt, None) if self._end is None else None
         if found is not None:
             found.arrived.set_result(None)
+            if self.on_trial and found.command == "SEND":
+                self.on_trial = False
+                self._wake.set()
 
     def on_error(self, frame: Frame) -> None:
         """End the connection: the broker closes it after an ERROR."""

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from fastmon_daemon.service import ProcessContext
 
 EXIT_TRY_AGAIN = 75
+EXIT_NOT_FOUND = 3
+"""No such run, STF or database."""
 PROGRESS_AFTER_S = 2.0
 PROGRESS_EVERY_S = 5.0
 

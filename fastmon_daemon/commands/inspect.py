@@ -17,6 +17,8 @@ from rich.text import Text
 from fastmon_daemon.base.output import drop_output
 from fastmon_daemon.base.suggest import how_runs_are_named
 from fastmon_daemon.commands.common import (
+    EXIT_NOT_FOUND,
+    CommandError,
     db_option,
     find_database,
     inspection_context,
@@ -37,7 +39,7 @@ _STATES = load_statechart("stf").states
 
 @click.command(
     epilog="Exit codes: 0 nothing is wrong with the data, 1 an STF is stuck or missing in a run that ended, or the "
-    "daemon cannot store or process STFs, 2 usage error, 3 no database, 78 invalid settings."
+    "daemon cannot store or process STFs, 2 usage error, 3 no such STF, run or database, 78 invalid settings."
 )
 @click.argument("stf", required=False)
 @db_option
@@ -126,7 +128,7 @@ def inspect(
             else:
                 view = inspector.overview(state=state_filter, run=run, limit=limit)
                 if run is not None and not view["runs"] and not any(view["states"].values()):
-                    raise click.UsageError(f"no run {run!r} in {path} ({source}){how_runs_are_named(run)}")
+                    raise _not_found(f"no run {run!r} in {path} ({source}){how_runs_are_named(run)}")
             view = with_metadata(view, inspector, context, (str(path), source))
             if watch is not None and not as_json and "states" in view:
                 view["rates"] = _rates(reports, context)
@@ -146,10 +148,14 @@ def _read_stf(inspector: Inspector, reports: OutboxReader, name: str, run: str |
     view = inspector.stf_details(name, run)
     if not view["stfs"]:
         for pruned_run, at in reports.retention.find(name):
-            raise click.UsageError(f"STF {name!r} was pruned with run {pruned_run} at {at}")
+            raise _not_found(f"STF {name!r} was pruned with run {pruned_run} at {at}")
         where = f" of run {run!r}" if run else ""
-        raise click.UsageError(f"no STF {name!r}{where} in {database}{near_name(reports, name)}")
+        raise _not_found(f"no STF {name!r}{where} in {database}{near_name(reports, name)}")
     return view
+
+
+def _not_found(message: str) -> CommandError:
+    return CommandError(message, EXIT_NOT_FOUND)
 
 
 def _show(read: Callable[[], View], as_json: bool, interval_s: float | None, *, whole: bool) -> int:

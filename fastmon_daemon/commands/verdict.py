@@ -14,6 +14,7 @@ from fastmon_daemon.base.clock import parse_timestamp, utcnow
 from fastmon_daemon.base.suggest import how_runs_are_named
 from fastmon_daemon.base.text import escape_controls
 from fastmon_daemon.commands.common import (
+    EXIT_NOT_FOUND,
     PROGRESS_AFTER_S,
     PROGRESS_EVERY_S,
     CommandError,
@@ -28,7 +29,6 @@ from fastmon_daemon.outbox import DAEMON_DOWNTIME, Outage, open_for_reading
 from fastmon_daemon.reconciler.verdict import Verdict, judge
 from fastmon_daemon.statechart import load_statechart
 
-_EXIT_NO_RUN = 3
 _POLL_S = 0.5
 
 
@@ -69,7 +69,7 @@ def verdict(
     found = _wait_until_complete(lambda: read_verdict(path, run, namespace), wait)
     if found is None:
         where = f" in namespace {namespace}" if namespace else ""
-        raise CommandError(f"{path} ({source}): no run {run}{where}{how_runs_are_named(run)}", _EXIT_NO_RUN)
+        raise CommandError(f"{path} ({source}): no run {run}{where}{how_runs_are_named(run)}", EXIT_NOT_FOUND)
     if as_json:
         click.echo(found.as_json())
     else:

@@ -43,8 +43,10 @@ class CircuitBreaker:
     allows_calls: bool = True
     blocked: bool = False
     """The other side answers but rejects us: an operator must fix the configuration."""
+    on_trial: bool = False
+    """Calls are allowed to find out whether the link is up again: its outage goes on until one has succeeded."""
     up_since: float = -math.inf
-    """When the link last came back."""
+    """When calls were last allowed again."""
     next_probe: float = 0.0
     probing: set[float] = field(default_factory=set)
     """Start times of the probes in flight."""
@@ -57,13 +59,18 @@ class CircuitBreaker:
 
     def trip(self, monotonic: float, blocked: bool) -> None:
         """Stop all calls. Further failures of calls that were in flight do not postpone the next probe."""
-        allowed_calls, self.allows_calls, self.blocked = self.allows_calls, False, blocked
+        allowed_calls, self.allows_calls, self.on_trial, self.blocked = self.allows_calls, False, False, blocked
         if allowed_calls:
             self._schedule_probe(monotonic, monotonic)
 
+    def begin_trial(self, monotonic: float) -> None:
+        """Allow calls, though the outage has not ended."""
+        self.allows_calls = self.on_trial = True
+        self.up_since = monotonic
+
     def reset(self, monotonic: float) -> None:
         """Allow calls: the link is back."""
-        self.allows_calls, self.blocked = True, False
+        self.allows_calls, self.on_trial, self.blocked = True, False, False
         self.up_since, self.failures = monotonic, 0
 
     def probe_is_due(self, monotonic: float) -> bool:
@@ -140,8 +147,12 @@ class CircuitBreakers:
         if breaker is None:
             return
         now, monotonic = self._clock.now(), self._clock.monotonic()
+        if event.on_trial:
+            breaker.begin_trial(monotonic)
+            return
+        is_up = breaker.allows_calls and not breaker.on_trial
         if event.up:
-            if not breaker.allows_calls or breaker.up_since == -math.inf:
+            if not is_up or breaker.up_since == -math.inf:
                 reason = f": {event.reason}" if event.reason else ""
                 failed = f" ({count_of(breaker.failures - 1, 'probe')} failed)" if breaker.failures > 1 else ""
                 logger.bind(link=event.link).info("{} is up{}{}", describe(event.link), failed, reason)
@@ -150,7 +161,7 @@ class CircuitBreakers:
             return
         if event.started_at is not None and event.started_at < breaker.up_since:
             return
-        if breaker.allows_calls or event.blocked != breaker.blocked:  # a link that was down may now be blocked
+        if is_up or event.blocked != breaker.blocked:  # a link that was down may now be blocked
             bound = logger.bind(link=event.link, error=event.reason)
             if event.blocked:
                 bound.error("{} is blocked: {}", describe(event.link), event.reason)

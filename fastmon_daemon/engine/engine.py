@@ -311,7 +311,9 @@ class Engine:
         if isinstance(item, LinkEvent):
             self.breakers.link_changed(item)
             return
-        if isinstance(item.answer, LinkDown):
+        if isinstance(item.answer, LinkDown) and item.answer.is_meaningless and self._is_outlier(item.owner):
+            self.breakers.suspect(item.owner.link)  # it would go down at each attempt
+        elif isinstance(item.answer, LinkDown):
             blocked = isinstance(item.answer, LinkBlocked)
             self.breakers.link_changed(
                 LinkEvent(
@@ -322,6 +324,9 @@ class Engine:
             item.owner.done(self._outbox, item.answer, self._now())
         elif not isinstance(item.answer, Exception):
             self._outbox.save_progress(item.owner.stf.id, item.answer, self._now())
+
+    def _is_outlier(self, owner: StepExecution | BackgroundTask) -> bool:
+        return isinstance(owner, StepExecution) and self._outliers.is_outlier(owner)
 
     def _finish_step(self, execution: StepExecution) -> None:
         """All answers of a step are in: go on to the next step, or record the failure."""

@@ -26,6 +26,8 @@ class LinkEvent:
     """The other side answers but rejects us: an operator must fix the configuration."""
     started_at: float | None = None
     """Start of the call that failed, in monotonic seconds; None if the link itself reports the change."""
+    on_trial: bool = False
+    """The link may be used again, but is up only when the next event says so."""
 
 
 @dataclass(frozen=True, slots=True)

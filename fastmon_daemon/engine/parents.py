@@ -1,8 +1,9 @@
 """The STF of which TF files are registered: that the monitor has it, in our run, and what its row says of it.
 
 The monitor knows STFs and TF files by name alone, fastmon by run and name. So the monitor is asked for the row of an
-STF, but only where the answer may differ: for the first STF of each run, for a name that another run has, for each STF
-of a run in which names of other runs were found, and for each STF of a run whose rows say what our messages leave out.
+STF, but only where the answer may differ: for the first STF of each run, for a name that does not name its run or that
+another run has, for each STF of a run in which names of other runs were found, and for each STF of a run whose rows say
+what our messages leave out.
 This module must not know how TFs are sampled, nor how results are stored.
 """
 
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field
 from loguru import logger
 
 from fastmon_daemon.base.errors import ParentNotRegistered, PermanentError
-from fastmon_daemon.messages import run_number
+from fastmon_daemon.messages import names_its_run, run_number
 from fastmon_daemon.monitor import MonitorClient, StfFile, StfOfAnotherRun, StfRegistrar
 from fastmon_daemon.outbox import Origin, Stf
 
@@ -103,8 +104,8 @@ class Parents:
     def row_was_read(self, stf: Stf, run_key: int | None) -> None:
         """The monitor's row of *stf*, which somebody else has read, belongs to the run with the key *run_key*.
 
-        The main path does not ask for each STF: it may have registered TF files of *stf* already. If that is an STF of
-        another run, it asks for all that follow.
+        The main path does not ask for each STF whose name names its run: it may have registered TF files of *stf*
+        already. If that is an STF of another run, it asks for all that follow.
         """
         rows = self._runs.get((stf.namespace, stf.run))
         if rows is None or rows.has_strangers or rows.key is None or run_key in (None, rows.key):
@@ -154,4 +155,5 @@ def _turn(rows: _RunRows) -> Iterator[None]:
 
 def _must_ask(stf: Stf, rows: _RunRows) -> bool:
     tells_more = (rows.has_tf_counts and stf.tf_count is None) or (rows.has_sizes and stf.size_bytes is None)
-    return not rows.is_learned or rows.has_strangers or stf.is_doubtful or tells_more
+    may_be_anothers = rows.has_strangers or stf.is_doubtful or not names_its_run(stf.filename, stf.run_id)
+    return not rows.is_learned or may_be_anothers or tells_more

@@ -41,13 +41,15 @@ class TransitionWriter:
     def record_failure(self, stf: Stf, error: Exception, spent_s: float, *, charge: bool = True) -> bool:
         """Postpone an STF that failed by its own fault, or move it to `failed` (then True).
 
-        With *charge* False neither *spent_s* (seconds) nor the pause counts against its budget.
+        With *charge* False neither *spent_s* (seconds) nor the pause counts against its budget, nor does an answer
+        that says nothing about the STF.
         """
         if not isinstance(error, TransientError):
             if not isinstance(error, PermanentError):
                 bound = logger.bind(stf=stf.filename, run=stf.run)
                 bound.opt(exception=error).error("{}: unexpected error", stf.filename)
             return self._fail(stf, _reason(error))
+        charge = charge and not error.is_meaningless
         if charge and stf.spent_s + spent_s >= BUDGET_S:
             kind = "stf_not_registered" if isinstance(error, ParentNotRegistered) else "always_failing"
             return self._fail(stf, f"{kind}: {_reason(error)}")

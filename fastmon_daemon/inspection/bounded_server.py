@@ -9,9 +9,7 @@ import socket
 import socketserver
 import threading
 import time
-from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -47,7 +45,6 @@ class BoundedServer(ThreadingHTTPServer):
     def __init__(self, listen: ListenAddress, handler: type[BoundedRequestHandler]) -> None:
         self._readers: dict[socket.socket, _Reader] = {}
         self._readers_lock = threading.Lock()
-        self._responding: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self.address_family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
         super().__init__((listen.host, listen.port), handler)
 
@@ -93,17 +90,6 @@ class BoundedServer(ThreadingHTTPServer):
         with self._readers_lock:
             if reader := self._readers.get(connection):
                 reader.has_asked = True
-
-    @contextmanager
-    def alone(self, path: str) -> Iterator[None]:
-        """Make one response of each *path* at a time, with one connection to the database. Raises: TimeoutError."""
-        lock = self._responding[path]
-        if not lock.acquire(timeout=REQUEST_DEADLINE_S):
-            raise TimeoutError("busy with earlier requests")
-        try:
-            yield
-        finally:
-            lock.release()
 
     def _cut(self, connection: socket.socket) -> None:
         """Wake the thread of *connection*, which closes it."""

@@ -88,9 +88,8 @@ class _Server(BoundedServer):
         if make is None:
             return 404, PLAIN, f"not found: use {', '.join(self.endpoints)}\n".encode()
         try:
-            with self.alone(path):
-                response = make()
-        except (StorageError, OSError) as exc:  # TimeoutError, too
+            response = make()
+        except (StorageError, OSError) as exc:
             return 503, PLAIN, f"not readable: {exc}\n".encode()
         except Exception as exc:  # noqa: BLE001 (the client gets an answer, and /healthz shows the error)
             self.errors.failed(f"http {path}", exc)

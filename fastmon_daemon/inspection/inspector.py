@@ -149,7 +149,7 @@ class Inspector:
             "attempts": stf.attempts,
             "last_error": stf.last_error,
             "next": self._next(stf),
-            "next_try_at": stf.due_at if self._is_postponed(stf) else None,
+            "next_try_at": self._next_try_at(stf),
         }
 
     def _why(self, stf: Stf) -> str | None:
@@ -180,10 +180,15 @@ class Inspector:
         link = self._link_of(stf.state)
         if link and link["state"] != "up":
             return f"{step}, when {describe_up(link['link'])}"
-        return f"{step}, at {stf.due_at}" if self._is_postponed(stf) else f"{step}, now"
+        at = self._next_try_at(stf)
+        return f"{step}, at {at}" if at else f"{step}, now"
 
-    def _is_postponed(self, stf: Stf) -> bool:
-        return stf.due_at is not None and parse_timestamp(stf.due_at) > self._context.now
+    def _next_try_at(self, stf: Stf) -> str | None:
+        """Return when the STF is tried again, if only that time must pass."""
+        link = self._link_of(stf.state)
+        if self._context.daemon is None or stf.due_at is None or (link and link["state"] != "up"):
+            return None
+        return stf.due_at if parse_timestamp(stf.due_at) > self._context.now else None
 
     def _link_of(self, state: str) -> View | None:
         return self.links.get(self._context.stuck.link_from(state) or "")
@@ -211,7 +216,8 @@ def _links(reports: OutboxReader, context: InspectionContext) -> dict[str, LinkS
     names = context.stuck.needed_links
     if context.daemon is None:
         return {name: LinkStatus(link=name, state="unknown", reason=NO_DAEMON) for name in names}
-    return {name: LinkStatus(link=name) for name in names} | latest_link_statuses(reports)
+    unconnected = context.process.unconnected if context.process else ()
+    return {name: LinkStatus(link=name) for name in names} | latest_link_statuses(reports, unconnected)
 
 
 def with_metadata(view: View, inspector: Inspector, context: InspectionContext, database: tuple[str, str]) -> View:

@@ -9,7 +9,6 @@ import platform
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,8 +29,6 @@ from fastmon_daemon.outbox import (
     UNREPORTABLE,
     OutboxReader,
     free_bytes,
-    open_for_reading,
-    storage_errors,
 )
 from fastmon_daemon.presence.assessment import KINDS, Assessment, Assessor
 from fastmon_daemon.presence.stuck import LinkStatus
@@ -103,10 +100,10 @@ class MetricsCollector:
 
     def render(self) -> bytes:
         """Return the verdict on the daemon as a comment, and the current metrics. Raises: StorageError; OSError."""
-        with storage_errors(self.database), closing(open_for_reading(self.database)) as reports:
+        with self.assessor.reader.open() as reports:
             found = self.assessor.assess(reports)
             families = [*self._process_families(found), *self._database_families(reports, found)]
-        page = generate_latest(_Page([*families, *REGISTRY.collect(), *self._process.collect()]))
+            page = generate_latest(_Page([*families, *REGISTRY.collect(), *self._process.collect()]))
         return f"# {found.line}\n".encode() + page
 
     def _process_families(self, found: Assessment) -> Iterator[Metric]:

@@ -172,17 +172,22 @@ def run_number(run_id: str | int) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and int(text) <= MAX_INT32 else None
 
 
+def names_its_run(filename: str, run_id: str | int) -> bool:
+    """Whether the run stands in the name of its STF, as in `swf.100014.000001.stf` of run 100014."""
+    found = _LAST_NUMBER.search(filename)
+    before, run = filename[: found.start()] if found else "", run_identity(run_id)
+    if run.isdigit():
+        return run in map(run_identity, _NUMBER.findall(before))
+    # as a whole word: the run `name` is not named by `nonamespace`
+    return re.search(rf"(?<![^\W_]){re.escape(run)}(?![^\W_])", before) is not None
+
+
 def sequence_in(filename: str, run_id: str | int) -> int | None:
     """The sequence number in the name of an STF of that run (`swf.100014.000001.stf` of run 100014: 1), or None.
 
     It is the last number of a name in which the run comes before it: any other number may be a run, a date or an id.
     """
     found = _LAST_NUMBER.search(filename)
-    if not found or len(found[1]) > MAX_FILENAME:
+    if not found or len(found[1]) > MAX_FILENAME or not names_its_run(filename, run_id):
         return None
-    before, run, number = filename[: found.start()], run_identity(run_id), int(found[1])
-    if run.isdigit():
-        names_run = run in map(run_identity, _NUMBER.findall(before))
-    else:  # as a whole word: the run `name` is not named by `nonamespace`
-        names_run = re.search(rf"(?<![^\W_]){re.escape(run)}(?![^\W_])", before) is not None
-    return number if names_run and number <= MAX_NAMED_SEQUENCE else None
+    return number if (number := int(found[1])) <= MAX_NAMED_SEQUENCE else None

@@ -4,7 +4,7 @@ Only this package imports requests. It must not know the outbox, the statecharts
 """
 
 from fastmon_daemon.monitor.agent_client import STAGES, WORKFLOWS, AgentClient
-from fastmon_daemon.monitor.client import MonitorClient, StfOfAnotherRun
+from fastmon_daemon.monitor.client import MonitorClient, StfListing, StfOfAnotherRun
 from fastmon_daemon.monitor.responses import OutcomeUnknown, RequestRejected, UnreadableRow
 from fastmon_daemon.monitor.rows import StfFile, TfFile, id_in, optional_id_in, text_in
 from fastmon_daemon.monitor.stf_registrar import StfRegistrar
@@ -17,6 +17,7 @@ __all__ = [
     "OutcomeUnknown",
     "RequestRejected",
     "StfFile",
+    "StfListing",
     "StfOfAnotherRun",
     "StfRegistrar",
     "TfFile",

@@ -5,7 +5,7 @@ It must not know the outbox, the statecharts or how TFs are sampled.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +18,7 @@ from fastmon_daemon.monitor.responses import (
     RUNS,
     STF_FILES,
     TF_FILES,
+    MeaninglessAnswer,
     OutcomeUnknown,
     RequestRejected,
     UnreadableRow,
@@ -29,9 +30,11 @@ from fastmon_daemon.monitor.rows import (
     TfFile,
     describe_difference,
     run_end,
+    run_key_in,
     run_number_of,
     shown,
     stf_file,
+    stf_name_in,
     tf_body,
     tf_file,
 )
@@ -44,11 +47,24 @@ _TABLE_SLACK_S = 5.0
 _MOST_TF_FILES = 10_000
 """TF files of one STF that are read: ten times the most that a sample has."""
 _MOST_NAMELESS = 1000
+_MOST_NAME_CHARS = 8 * 1024 * 1024
+"""Characters of all names of one list of STFs; a real name has 21."""
 _UNUSED_NAME = "fastmon-probe-of-a-name-that-nobody-uses"
 
 
 class StfOfAnotherRun(PermanentError):
     """The monitor has the STF in another run than ours: its TF files are not ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class StfListing:
+    """All STFs that the monitor lists for a run."""
+
+    names: set[str]
+    new: list[StfFile]
+    """Those that the caller did not know; not all of them, if there are too many."""
+    run_key: int | None = None
+    """The monitor's primary key of the run, if its rows have one."""
 
 
 class MonitorClient(RestClient):
@@ -95,7 +111,7 @@ class MonitorClient(RestClient):
         row = self._stf_row(query)
         if row is None:
             return None
-        number = self._number_of_run(row.run_key)
+        number = self._number_of_run(row)
         if number == run_number:
             return row  # it was registered between the two calls
         raise StfOfAnotherRun(
@@ -114,30 +130,37 @@ class MonitorClient(RestClient):
         self.get_rows(STF_FILES, query, take)
         return found[0] if found else None
 
-    def _number_of_run(self, run_key: int | None) -> int | str:
-        with suppress(RequestRejected):
-            return self.get(f"{RUNS}{run_key}/", {}, run_number_of)
-        return f"with key {run_key}"
+    def _number_of_run(self, row: StfFile) -> int:
+        where = f"the monitor lists {row.stf_filename} in the run with key {row.run_key}"
+        if row.run_key is None:
+            raise UnreadableRow(f"{where}: unexpected content")
+        try:
+            return self.get(f"{RUNS}{row.run_key}/", {}, run_number_of)
+        except RequestRejected as exc:
+            raise MeaninglessAnswer(f"{where}, which it does not have: {exc}") from exc
 
-    def stf_files(self, run_number: int, at_least: int = 0) -> list[StfFile]:
+    def stf_files(
+        self, run_number: int, at_least: int = 0, known: Container[str] = (), most: int = MAX_ROWS
+    ) -> StfListing:
         """All STFs that the monitor lists for the run; *at_least*: how many are expected.
+
+        Of those that are not *known*, *most* are read whole: a list of many rows must not fill the memory.
 
         Raises: LinkDown, LinkBlocked; TransientError if the list changed meanwhile, or a long one timed out.
         """
         limit = max(_PAGE, at_least + _PAGE // 2)
-        count, stfs, nameless = self._stf_page(run_number, limit)
+        count, page = self._stf_page(run_number, limit, known, most)
         if count >= limit:
             # The order is undefined, so pages could overlap: request everything at once, with room to grow.
-            count, stfs, nameless = self._stf_page(run_number, count + _PAGE)
-        listed = len({stf.stf_filename for stf in stfs}) + nameless.count
+            count, page = self._stf_page(run_number, count + _PAGE, known, most)
+        listed = len(page.names) + page.nameless
         if listed != count:
             raise TransientError(f"the monitor counts {count} STFs in run {run_number} but lists {listed}")
-        if nameless.count:
-            others = f", and {nameless.count - 1} others" if nameless.count > 1 else ""
-            logger.warning(
-                "run {}: the monitor lists a row that names no STF: {}{}", run_number, nameless.first, others
-            )
-        return stfs
+        if page.nameless:
+            others = f", and {page.nameless - 1} others" if page.nameless > 1 else ""
+            first = page.first_nameless
+            logger.warning("run {}: the monitor lists a row that names no STF: {}{}", run_number, first, others)
+        return StfListing(page.names, page.new, page.run_key)
 
     def tf_files(self, stf_filename: str) -> list[TfFile]:
         """The TF files that are registered for an STF."""
@@ -208,34 +231,51 @@ class MonitorClient(RestClient):
         with suppress(RequestRejected):  # reading is not allowed, but the endpoint exists
             self.get_rows(MESSAGES, {"limit": "1"}, lambda _: None, most=1)
 
-    def _stf_page(self, run_number: int, limit: int) -> tuple[int, list[StfFile], _Nameless]:
+    def _stf_page(self, run_number: int, limit: int, known: Container[str], most: int) -> tuple[int, _StfPage]:
         query = {"run_number": str(run_number), "limit": str(limit)}
-        stfs, nameless = [], _Nameless()
-
-        def take(row: Any) -> None:
-            try:
-                stfs.append(stf_file(row))
-            except UnreadableRow:
-                nameless.add(row)
-
-        total = self.get_rows(STF_FILES, query, take, slack_s=limit * _SLACK_PER_ROW_S)
+        page = _StfPage(known, most)
+        total = self.get_rows(STF_FILES, query, page.take, slack_s=limit * _SLACK_PER_ROW_S)
         if total is None or total > MAX_ROWS:
-            raise OutcomeUnknown(f"the monitor counts {total} STFs in run {run_number}: expected 0 to {MAX_ROWS}")
-        return total, stfs, nameless
+            raise MeaninglessAnswer(f"the monitor counts {total} STFs in run {run_number}: expected 0 to {MAX_ROWS}")
+        return total, page
 
 
-@dataclass(slots=True)
-class _Nameless:
-    """Rows of a list that name no STF."""
+class _StfPage:
+    """What is kept of a list of STFs while its rows arrive; see `MonitorClient.stf_files`."""
 
-    count: int = 0
-    first: str = ""
+    def __init__(self, known: Container[str], most: int) -> None:
+        self._known = known
+        self._most = most
+        self._name_chars = 0
+        self.names: set[str] = set()
+        self.new: list[StfFile] = []
+        self.run_key: int | None = None
+        self.nameless = 0
+        """Rows that name no STF."""
+        self.first_nameless = ""
 
-    def add(self, row: Any) -> None:
-        self.count += 1
-        self.first = self.first or shown(row)
-        if self.count > _MOST_NAMELESS:
-            raise UnreadableRow(f"more than {_MOST_NAMELESS} rows that name no STF: {self.first}")
+    def take(self, row: Any) -> None:
+        """Take one row."""
+        try:
+            name = stf_name_in(row)
+        except UnreadableRow:
+            self._take_nameless(row)
+            return
+        self.run_key = run_key_in(row) if self.run_key is None else self.run_key
+        if name in self.names:
+            return
+        self.names.add(name)
+        self._name_chars += len(name)
+        if self._name_chars > _MOST_NAME_CHARS:
+            raise MeaninglessAnswer(f"a list of STFs with names of more than {_MOST_NAME_CHARS} characters")
+        if name not in self._known and len(self.new) < self._most:
+            self.new.append(stf_file(row))
+
+    def _take_nameless(self, row: Any) -> None:
+        self.nameless += 1
+        self.first_nameless = self.first_nameless or shown(row)
+        if self.nameless > _MOST_NAMELESS:
+            raise UnreadableRow(f"more than {_MOST_NAMELESS} rows that name no STF: {self.first_nameless}")
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,7 +17,7 @@ from urllib.parse import urlsplit
 from fastmon_daemon.base.errors import LinkDown
 from fastmon_daemon.base.network import resolve
 from fastmon_daemon.monitor.client import MonitorClient
-from fastmon_daemon.monitor.responses import TF_FILES
+from fastmon_daemon.monitor.responses import TF_FILES, UnreadableRow
 from fastmon_daemon.monitor.rows import description_in, text_in, time_in
 from fastmon_daemon.monitor.transport import proxies
 
@@ -101,9 +102,14 @@ def current_date(monitor: MonitorClient) -> datetime | None:
 
 
 def list_agents(monitor: MonitorClient) -> list[Agent]:
-    """All agents that ever sent a heart-beat."""
+    """All agents that ever sent a heart-beat; a row that cannot be read hides no other."""
     agents: list[Agent] = []
-    monitor.get_rows("systemagents/", {}, lambda row: agents.append(_agent(row)), most=_MOST_AGENTS)
+
+    def take(row: Any) -> None:
+        with suppress(UnreadableRow):
+            agents.append(_agent(row))
+
+    monitor.get_rows("systemagents/", {}, take, most=_MOST_AGENTS)
     return agents
 
 

@@ -24,7 +24,7 @@ from urllib3.exceptions import (
 
 from fastmon_daemon.base.errors import FastmonError, LinkBlocked, LinkDown
 from fastmon_daemon.base.network import NO_TLS_REASONS
-from fastmon_daemon.monitor.responses import OutcomeUnknown, excerpt
+from fastmon_daemon.monitor.responses import MeaninglessAnswer, OutcomeUnknown, excerpt
 
 _WRITE_HTTP = "the server does not use TLS at this port: write http:// in SWF_MONITOR_URL, or set it to a port with TLS"
 _WRITE_URLS = "set SWF_MONITOR_URL and the proxy variables to valid URLs"
@@ -61,7 +61,7 @@ def transport_error(exc: Exception, where: str, trusted: str) -> FastmonError:
     unsent = (requests.ConnectTimeout, requests.exceptions.ProxyError, NewConnectionError, ConnectTimeoutError)
     if any(isinstance(each, unsent) for each in causes):
         return LinkDown(said)
-    return OutcomeUnknown(said)
+    return MeaninglessAnswer(said) if any(map(_is_nonsense, causes)) else OutcomeUnknown(said)
 
 
 def reason_of(exc: BaseException) -> str:
@@ -83,6 +83,12 @@ def _is_about_proxy(exc: BaseException) -> bool:
 def _is_about_certificates(exc: BaseException) -> bool:
     """Whether the server's certificate is not trusted, or the file of those that are cannot be used."""
     return isinstance(exc, ssl.SSLCertVerificationError) or (isinstance(exc, ssl.SSLError) and exc.library == "X509")
+
+
+def _is_nonsense(exc: BaseException) -> bool:
+    """Whether the server answered something that is no whole HTTP response."""
+    nonsense = (http.client.HTTPException, DecodeError, IncompleteRead, InvalidChunkLength)
+    return isinstance(exc, nonsense) and not isinstance(exc, http.client.RemoteDisconnected)
 
 
 def _is_local(exc: Exception) -> bool:

@@ -43,7 +43,14 @@ class OutcomeUnknown(TransientError):
     """The request may have been carried out or not."""
 
 
-class UnreadableRow(OutcomeUnknown):
+class MeaninglessAnswer(OutcomeUnknown):
+    """The monitor answered something else than its interface says: it is no verdict on what was asked for."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, is_meaningless=True)
+
+
+class UnreadableRow(MeaninglessAnswer):
     """The monitor answered with a row that does not have its form: that row is at fault, not the link."""
 
 
@@ -98,7 +105,7 @@ def missing_error(rejection: RequestRejected) -> FastmonError:
     if rejection.has_error("stf_file", "does not exist"):
         return ParentNotRegistered(f"the STF is not registered yet: {rejection}")
     if rejection.has_error("tf_filename", "already exists"):
-        return TransientError(f"the monitor rejects the TF as existing, but does not list it: {rejection}")
+        return MeaninglessAnswer(f"the monitor rejects the TF as existing, but does not list it: {rejection}")
     return rejection
 
 

@@ -26,6 +26,7 @@ from fastmon_daemon.base.metrics import count_request
 from fastmon_daemon.messages import read_json
 from fastmon_daemon.monitor.failures import transport_error
 from fastmon_daemon.monitor.responses import (
+    MeaninglessAnswer,
     OutcomeUnknown,
     RequestRejected,
     Response,
@@ -149,7 +150,7 @@ class RestClient:
                 if take(row) is False or number == most < MAX_ROWS:
                     break
                 if number >= MAX_ROWS:
-                    raise OutcomeUnknown(f"more than {MAX_ROWS} rows")
+                    raise MeaninglessAnswer(f"more than {MAX_ROWS} rows")
             return "null" if stream.count is None else str(stream.count)
 
         return read
@@ -189,9 +190,10 @@ class RestClient:
             try:
                 return parse(read_json(response.body))
             except UnreadableRow as exc:
-                raise UnreadableRow(f"{where}: {response.status}, {exc}") from exc
+                exc.args = (f"{where}: {response.status}, {exc}",)
+                raise
             except (ValueError, KeyError, TypeError, AttributeError) as exc:
-                raise OutcomeUnknown(
+                raise MeaninglessAnswer(
                     f"{where}: {response.status}, unexpected content: {excerpt(response.body)}"
                 ) from exc
 
@@ -224,7 +226,8 @@ class RestClient:
                     status = raw.status_code
                     response = Response(status, raw.headers, self._redact(read(raw)))
             except OutcomeUnknown as exc:
-                raise type(exc)(f"{where}: {exc}") from exc
+                exc.args = (f"{where}: {exc}",)
+                raise
             except (OSError, HTTPError, ValueError, TypeError) as exc:
                 raise transport_error(exc, where, str(self.trust)) from exc
             finally:
@@ -296,7 +299,7 @@ def _errors_of_get(slack_s: float) -> Iterator[None]:
     except OutcomeUnknown as exc:
         if slack_s or isinstance(exc, UnreadableRow):
             raise  # neither a slow long list nor an odd row proves that the link is down
-        raise LinkDown(str(exc), retry_after_s=exc.retry_after_s) from exc
+        raise LinkDown(str(exc), retry_after_s=exc.retry_after_s, is_meaningless=exc.is_meaningless) from exc
     except RequestRejected as exc:
         if exc.from_api:
             raise

@@ -13,7 +13,7 @@ from typing import Any
 
 import requests
 
-from fastmon_daemon.monitor.responses import OutcomeUnknown, excerpt
+from fastmon_daemon.monitor.responses import MeaninglessAnswer, excerpt
 
 MAX_ROW_CHARS = 1024 * 1024
 """The longest row that is read, in characters: a parsed one may need 25 times as much memory."""
@@ -65,5 +65,5 @@ class RowStream:
             if len(text) - position > longest:
                 break
             if length > MAX_LIST_BYTES:
-                raise OutcomeUnknown(f"list longer than {MAX_LIST_BYTES} bytes")
-        raise OutcomeUnknown(f"unexpected content, not a list of rows: {excerpt(text[position:])}")
+                raise MeaninglessAnswer(f"list longer than {MAX_LIST_BYTES} bytes")
+        raise MeaninglessAnswer(f"unexpected content, not a list of rows: {excerpt(text[position:])}")

@@ -77,8 +77,17 @@ def tf_body(tf: TfFile) -> str:
 def tf_file(row: Any) -> TfFile:
     """The TF file in one row."""
     fields = _object(row)
+    name = _name(fields, "tf_filename", MAX_NAME)
+    try:
+        return _tf_file(fields, name)
+    except UnreadableRow as exc:
+        exc.args = (f"{exc}, in the row of {name}",)
+        raise
+
+
+def _tf_file(fields: dict[str, Any], name: str) -> TfFile:
     return TfFile(
-        tf_filename=_name(fields, "tf_filename", MAX_NAME),
+        tf_filename=name,
         stf_filename=_name(fields, "stf_file", MAX_NAME),
         tf_first=_integer_or_none(fields, "tf_first"),
         tf_last=_integer_or_none(fields, "tf_last"),
@@ -119,6 +128,11 @@ def stf_file(row: Any) -> StfFile:
     if not 0 < len(body) <= _MAX_BODY:
         body, unreadable = "{}", (*unreadable, "other fields")
     return StfFile(stf_filename=name, body=body, run_key=run_key_in(fields), unreadable=unreadable, **found)
+
+
+def stf_name_in(row: Any) -> str:
+    """The name of the STF in its row."""
+    return _name(_object(row), "stf_filename", MAX_FILENAME)
 
 
 def run_key_in(row: Any) -> int | None:

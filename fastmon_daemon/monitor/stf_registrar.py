@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fastmon_daemon.base.errors import PermanentError
 from fastmon_daemon.monitor.client import MonitorClient
-from fastmon_daemon.monitor.responses import RUNS, STF_FILES, OutcomeUnknown, RequestRejected
+from fastmon_daemon.monitor.responses import RUNS, STF_FILES, MeaninglessAnswer, OutcomeUnknown, RequestRejected
 from fastmon_daemon.monitor.rows import id_in, integer_in, json_text
 
 
@@ -73,5 +72,5 @@ class StfRegistrar:
 
         self._monitor.get_rows(RUNS, {}, take)
         if not keys:
-            raise PermanentError(f"run {number} exists in the monitor, but is not in its list of runs")
+            raise MeaninglessAnswer(f"run {number} exists in the monitor, but is not in its list of runs")
         return keys[0]

@@ -29,7 +29,7 @@ from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConn
 
 from fastmon_daemon.base.network import connect, is_loopback
 from fastmon_daemon.monitor.failures import ended_without_response
-from fastmon_daemon.monitor.responses import OutcomeUnknown
+from fastmon_daemon.monitor.responses import MeaninglessAnswer
 
 KEEP_NONE_S = 600.0
 """Seconds for which no connection is kept, after a kept one ended without a response."""
@@ -168,7 +168,7 @@ def read_body(response: requests.Response) -> str:
         if len(content) <= MAX_ANSWER_BYTES:
             continue
         if is_success(response):
-            raise OutcomeUnknown(f"response longer than {MAX_ANSWER_BYTES} bytes")
+            raise MeaninglessAnswer(f"response longer than {MAX_ANSWER_BYTES} bytes")
         break
     return content.decode(json.detect_encoding(content), errors="replace")  # it may begin with a byte order mark
 

@@ -4,7 +4,7 @@ It knows no names of states (a row with `due_at` null is finalized), no HTTP and
 """
 
 from fastmon_daemon.outbox.backup import back_up
-from fastmon_daemon.outbox.database import attach, check_exists, open_for_reading, open_outbox
+from fastmon_daemon.outbox.database import SharedReader, attach, check_exists, open_for_reading, open_outbox
 from fastmon_daemon.outbox.disk_space import DiskSpaceGuard, free_bytes, shortage
 from fastmon_daemon.outbox.file_checks import check_folder, check_local_file_system
 from fastmon_daemon.outbox.integrity import check_database
@@ -61,6 +61,7 @@ __all__ = [
     "RunRow",
     "Runs",
     "Sampled",
+    "SharedReader",
     "StageKeys",
     "StepResult",
     "Stf",

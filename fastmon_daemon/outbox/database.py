@@ -5,14 +5,15 @@ from __future__ import annotations
 import glob
 import os
 import sqlite3
-from collections.abc import Callable
-from contextlib import closing
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from loguru import logger
 from sqlite_utils import Database
 
-from fastmon_daemon.base.errors import StorageError
+from fastmon_daemon.base.errors import StorageError, StorageUnavailable
 from fastmon_daemon.outbox.file_checks import check_file, check_local_file_system, quick_check
 from fastmon_daemon.outbox.lock import make_folder
 from fastmon_daemon.outbox.reader import OutboxReader
@@ -148,6 +149,25 @@ def open_for_reading(path: Path) -> OutboxReader:
         db.close()
         raise
     return OutboxReader(db)
+
+
+class SharedReader:
+    """Lets the threads of one process read the database one after the other, so that all need one connection."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def open(self) -> Iterator[OutboxReader]:
+        """Raises: StorageError; StorageUnavailable if others read for `BUSY_TIMEOUT_S`."""
+        if not self._lock.acquire(timeout=BUSY_TIMEOUT_S):
+            raise StorageUnavailable(f"{self.path}: earlier requests still read it")
+        try:
+            with storage_errors(self.path), closing(open_for_reading(self.path)) as reports:
+                yield reports
+        finally:
+            self._lock.release()
 
 
 def check_exists(path: Path) -> None:

@@ -304,8 +304,12 @@ def m0010_stf_counts(db: Database) -> None:
 
 @migrations(name="reports_of_begun_stfs")
 def m0011_reports_of_begun_stfs(db: Database) -> None:
-    """The transitions of an STF without a sample are not pending: `reported_at` is empty, see `StageReports.owe`."""
-    no_sample = "select id from stf where plan is null"
+    """The transitions of an STF without a sample are not pending: `reported_at` is empty, see `StageReports.owe`.
+
+    Unless it has failed: that is reported.
+    """
+    failed = "select stf from history where trigger = 'fail'"
+    no_sample = f"select id from stf where plan is null and id not in ({failed})"  # noqa: S608
     db.execute(f"update history set reported_at = '' where reported_at is null and stf in ({no_sample})")  # noqa: S608
 
 

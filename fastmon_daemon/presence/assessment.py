@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 from fastmon_daemon.base.clock import Clock, format_age, format_time, format_timestamp, parse_timestamp
 from fastmon_daemon.base.links import links_for, remedy_if_down
 from fastmon_daemon.base.text import count_of, escape_controls
-from fastmon_daemon.outbox import OutboxReader, RunRow, open_for_reading, shortage
+from fastmon_daemon.outbox import OutboxReader, RunRow, SharedReader, shortage
 from fastmon_daemon.presence.stuck import LinkStatus, StuckRule, StuckStfs, latest_link_statuses
 from fastmon_daemon.settings import accounts_for_runs
 from fastmon_daemon.statechart import StateMachine, load_statechart
@@ -75,6 +74,8 @@ class ProcessState:
     """Failing worker -> its error."""
     calls: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Link -> calls of STFs `in_flight`, and their `limit` now."""
+    unconnected: Sequence[str] = ()
+    """Links that have no connection: an outage is stored once the first attempt has failed."""
     shared_queue_fault: str = ""
     """What is wrong with the daemons that share our queue."""
     reconcilers: tuple[str, ...] | None = None
@@ -176,6 +177,9 @@ class Assessment:
         for problem in self.problems:
             if problem.part in found:
                 found[problem.part] = problem.line(self.at)
+        for name, link in self.facts.links.items():
+            if name in found and link.state == "unknown":
+                found[name] = link.reason or link.state
         return found
 
     @property
@@ -300,7 +304,7 @@ def take_snapshot(
     reports: OutboxReader, rule: AssessmentRule, now: datetime, *, daemon_runs: bool, process: ProcessState | None
 ) -> Snapshot:
     """Collect the facts; *process* None: the daemon was not asked. Raises: StorageError, StorageUnavailable."""
-    links = latest_link_statuses(reports) if daemon_runs else {}
+    links = latest_link_statuses(reports, process.unconnected if process else ()) if daemon_runs else {}
     stuck = StuckStfs(reports, rule.stuck, links, now, daemon_runs=daemon_runs)
     failed, waiting = stuck.count(states=rule.stuck.failed), stuck.count(states=rule.stuck.unfinished)
     return Snapshot(
@@ -344,19 +348,20 @@ class Assessor:
     def __init__(self, database: Path, rule: AssessmentRule, process: Callable[[], ProcessState], clock: Clock) -> None:
         """*process* returns the state of this process, without times."""
         self.rule = rule
-        self.database = database
+        self.reader = SharedReader(database)
+        """For all that ask this process, but its presence."""
         self._process = process
         self._clock = clock
         self._known_since: Mapping[str, str] = {}
 
     def assess(self, reports: OutboxReader | None = None) -> Assessment:
-        """Return the assessment now, read by *reports*, or on a connection of its own.
+        """Return the assessment now, read by *reports*, or on the shared connection.
 
         Raises: StorageError, StorageUnavailable.
         """
         if reports is None:
-            with closing(open_for_reading(self.database)) as own:
-                return self.assess(own)
+            with self.reader.open() as shared:
+                return self.assess(shared)
         now = self._clock.now()
         found = assess(take_snapshot(reports, self.rule, now, daemon_runs=True, process=self.process_state()))
         known, at = self._known_since, format_timestamp(now)

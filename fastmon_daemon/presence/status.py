@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 
 from loguru import logger
@@ -33,10 +34,12 @@ class StatusPublisher:
         self._is_pending = False
         self._not_before = health_checker.clock.monotonic()
         self._texts: deque[str] = deque(maxlen=MAX_TEXTS)
+        self._texts_lock = threading.Lock()
 
     def tell(self, text: str) -> None:
         """Publish *text* at the next tick that may publish. For any thread."""
-        self._texts.append(text)
+        with self._texts_lock:
+            self._texts.append(text)
 
     def tick(self) -> float:
         """Check the health and publish a change; a change that cannot be sent is replaced by later ones."""
@@ -58,8 +61,10 @@ class StatusPublisher:
         """Publish what happened; the status beside it is the present one, so that nobody takes it for a change."""
         texts = list(self._texts)
         if self._publish("running" if health.status is HealthStatus.OK else "degraded", health, "; ".join(texts)):
-            for _ in texts:
-                self._texts.popleft()
+            with self._texts_lock:
+                for text in texts:
+                    if self._texts[0] is text:  # else a text that came meanwhile has replaced it
+                        self._texts.popleft()
             self._not_before = self._health_checker.clock.monotonic() + MIN_INTERVAL_S
 
     def on_stop(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -53,7 +53,7 @@ class LinkStatus:
 
     link: str
     state: str = "up"
-    """`up`, `down`, `blocked` (it answers, but rejects us) or `unknown` (no daemon is running)."""
+    """`up`, `down`, `blocked` (it answers, but rejects us), or `unknown`: no daemon, or no connection yet."""
     since: str | None = None
     """When it went down or came back; None if it never was down."""
     reason: str | None = None
@@ -64,13 +64,17 @@ class LinkStatus:
         return self.state != "up" or (self.since is not None and parse_timestamp(self.since) > since)
 
 
-def latest_link_statuses(reports: OutboxReader) -> dict[str, LinkStatus]:
-    """Return link -> status of the links that are or recently were down; every other link is up."""
+def latest_link_statuses(reports: OutboxReader, unconnected: Iterable[str] = ()) -> dict[str, LinkStatus]:
+    """Return link -> status of the links that are or recently were down, or are *unconnected*; all others are up."""
     open_ones = reports.outages.open()  # may be older than all recent ones
     recent = reports.outages.latest(_RECENT_OUTAGES)
-    return {
+    statuses = {
         outage.link: _status(outage) for outage in (*open_ones, *reversed(recent)) if outage.link != DAEMON_DOWNTIME
     }
+    for name in unconnected:
+        if statuses.get(name, LinkStatus(link=name)).state == "up":
+            statuses[name] = LinkStatus(link=name, state="unknown", reason="not connected yet")
+    return statuses
 
 
 def _status(outage: Outage) -> LinkStatus:

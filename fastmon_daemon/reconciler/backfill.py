@@ -29,6 +29,8 @@ from fastmon_daemon.runs.tracked_runs import MissedStf, TrackedRun, TrackedRuns
 
 BATCH = 500
 """STFs that are stored in one transaction."""
+MAX_QUEUED = 10_000
+"""Missed STFs that are in memory; they need half a kB each, and up to 3. The next poll finds the others."""
 MAX_LOOKUPS = 3
 """After this many failed lookups an STF is stored anyway: better announced twice than lost."""
 TAKEN_OVER_WITHIN = timedelta(minutes=2)
@@ -70,6 +72,11 @@ class BackfillQueue:
     def busy(self) -> bool:
         """Whether any STF is queued or looked up."""
         return any(run.is_recovering for run in self._runs.all())
+
+    @property
+    def room(self) -> int:
+        """How many further STFs may be queued."""
+        return max(0, MAX_QUEUED - sum(run.recovering_count for run in self._runs.all()))
 
     def tasks(self, outbox: Outbox, now: datetime) -> Iterator[BackgroundTask]:
         """Store a batch of STFs that need no lookup; yield lookups for some of the others."""

@@ -10,7 +10,7 @@ from loguru import logger
 
 from fastmon_daemon.base.clock import format_timestamp, parse_timestamp
 from fastmon_daemon.messages import sequence_in
-from fastmon_daemon.monitor import StfFile
+from fastmon_daemon.monitor import StfFile, StfListing
 from fastmon_daemon.outbox import Origin, Outbox, RunRow
 from fastmon_daemon.reconciler.backfill import BackfillQueue
 from fastmon_daemon.reconciler.config import ReconcilerConfig
@@ -55,30 +55,30 @@ class RunComparator:
         self._record_poll(outbox, row, listing, poll_state, now)
         self._note_finished_claims(outbox, row, run)
         known = outbox.runs.known_names(row)
-        absent = [stf for stf in listing.stfs if stf.stf_filename not in known]
-        held, settled = self._by_claim(absent, run)
-        unqueued = run.without_backfill(stf for stf in absent if stf.stf_filename not in run.claims)
-        idle_s = 0.0 if unqueued or not listing.stfs else poll_state.listened_s
+        absent = listing.stfs.names - known
+        held, settled = self._by_claim(absent, listing.stfs.new, run)
+        unqueued_names = absent - run.recovering - run.claims.keys()
+        unqueued = [stf for stf in listing.stfs.new if stf.stf_filename in unqueued_names]
+        idle_s = 0.0 if unqueued_names or not listing.stfs.names else poll_state.listened_s
         row = self._end(outbox, row, listing.ended_at, idle_s, now)
         missed = poll_state.find_missed(
             unqueued, self._grace_s(row), monotonic, partial(self._is_coming, row, poll_state)
         )
         origin = Origin.POLLED if row.nameless else Origin.RECOVERED
         self._backfill.add(outbox, run, [MissedStf(row, stf, origin) for stf in (*missed, *settled)])
-        row = self._expect(outbox, row, len(listing.stfs), poll_state)
+        row = self._expect(outbox, row, len(listing.stfs.names), poll_state)
         unlisted = self._unlisted(outbox, row, listing)
         all_here = (
             not (absent or unlisted)
             and row.expected is not None
             and len(known) >= row.expected
-            and len(listing.stfs) >= self._listable_count(outbox, row)
+            and len(listing.stfs.names) >= self._listable_count(outbox, row)
         )
         pause_s = self._pause_s(outbox, row, run, now, all_here=all_here)
         if len(missed) < len(unqueued):
             pause_s = poll_state.until_missed(self._grace_s(row), monotonic, pause_s)
         at = None if pause_s is None else now + timedelta(seconds=pause_s)
-        nobodys = [stf.stf_filename for stf in absent if stf.stf_filename not in held]
-        outbox.runs.record_poll(row, at, len(listing.stfs), nobodys, unlisted)
+        outbox.runs.record_poll(row, at, len(listing.stfs.names), absent - held, unlisted)
 
     def _note_finished_claims(self, outbox: Outbox, row: RunRow, run: TrackedRun) -> None:
         """Note what other daemons have finished, as far as their heart-beats show it."""
@@ -88,16 +88,16 @@ class RunComparator:
                 outbox.runs.record_elsewhere(row, name, claim.agent, finished=True)
                 del run.claims[name]
 
-    def _by_claim(self, absent: list[StfFile], run: TrackedRun) -> tuple[set[str], list[StfFile]]:
+    def _by_claim(self, absent: set[str], listed: list[StfFile], run: TrackedRun) -> tuple[set[str], list[StfFile]]:
         """The names of those that other daemons have, and those whose claim does not hold any more: look them up."""
-        peers, names = self._config.peers.latest, {stf.stf_filename for stf in absent}
-        run.claims = {name: claim for name, claim in run.claims.items() if name in names}
+        peers, recovering = self._config.peers.latest, run.recovering
+        run.claims = {name: claim for name, claim in run.claims.items() if name in absent}
         held = {name for name, claim in run.claims.items() if claim.names_stf and peers.holds(claim)}
-        settled = [stf for stf in absent if (claim := run.claims.get(stf.stf_filename)) and not peers.holds(claim)]
-        return held, run.without_backfill(settled)
+        free = {name for name, claim in run.claims.items() if not peers.holds(claim)} - recovering
+        return held, [stf for stf in listed if stf.stf_filename in free]
 
     def compare_now(
-        self, outbox: Outbox, key: tuple[str, str], listed: list[StfFile], by: str, now: datetime
+        self, outbox: Outbox, key: tuple[str, str], listed: StfListing, by: str, now: datetime
     ) -> ReconcileResult:
         """Queue all absent STFs of a run at once, for the operator *by*, who claims it; it may be unknown to us.
 
@@ -106,21 +106,23 @@ class RunComparator:
         self._config.refuse_if_short()
         namespace, run = key
         row = outbox.runs.get(namespace, run)
-        if row is None and listed:
+        if row is None and listed.names:
             outbox.runs.record_message(namespace, run, self._config.run_chart.initial, now, None)
             row = outbox.runs.get(namespace, run)
         if row is None:
             return ReconcileResult(run, 0, 0, [])
-        if listed and not row.claimed:
+        if listed.names and not row.claimed:
             outbox.runs.claim(row, now)
             logger.info("run {}: claimed by {}", run, by)
         known, tracked = outbox.runs.known_names(row), self._runs.get(namespace, run)
-        absent = [stf for stf in listed if stf.stf_filename not in known]
-        unqueued = tracked.without_backfill(absent)
+        absent = listed.names - known
+        unqueued_names = absent - tracked.recovering
+        unqueued = [stf for stf in listed.new if stf.stf_filename in unqueued_names]
+        if more := len(unqueued_names) - len(unqueued):
+            logger.warning("run {}: {} further STFs are left to the next poll, or the next `reconcile`", run, more)
         self._backfill.add(outbox, tracked, [MissedStf(row, stf, Origin.RECOVERED, by) for stf in unqueued])
-        unlisted = set(row.unlisted) - {stf.stf_filename for stf in listed}
-        outbox.runs.record_poll(row, now, len(listed), [stf.stf_filename for stf in absent], unlisted)
-        return ReconcileResult(run, len(listed), len(known), [stf.stf_filename for stf in unqueued])
+        outbox.runs.record_poll(row, now, len(listed.names), absent, set(row.unlisted) - listed.names)
+        return ReconcileResult(run, len(listed.names), len(known), [stf.stf_filename for stf in unqueued])
 
     def _record_poll(
         self, outbox: Outbox, row: RunRow, listing: RunListing, poll_state: RunPollState, now: datetime
@@ -143,7 +145,7 @@ class RunComparator:
     def _unlisted(self, outbox: Outbox, row: RunRow, listing: RunListing) -> set[str]:
         """STFs with registered TF files that the monitor does not list in their run: they stand in another run."""
         ours = outbox.runs.registered_names(row, self._listable_states, listing.asked_at)
-        unlisted = ours - {stf.stf_filename for stf in listing.stfs}
+        unlisted = ours - listing.stfs.names
         if more := sorted(unlisted - set(row.unlisted)):
             logger.error(
                 "run {}: {} STFs with TF files are not listed by the monitor: {} ...", row.run, len(more), more[0]

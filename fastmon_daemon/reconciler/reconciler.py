@@ -14,7 +14,7 @@ from loguru import logger
 from fastmon_daemon.base.errors import LinkDown, StorageUnavailable, TransientError
 from fastmon_daemon.engine import BackgroundTask
 from fastmon_daemon.messages import run_number
-from fastmon_daemon.monitor import StfFile
+from fastmon_daemon.monitor import StfListing
 from fastmon_daemon.outbox import Outbox, RunRow
 from fastmon_daemon.reconciler.backfill import BackfillQueue
 from fastmon_daemon.reconciler.comparing import ReconcileResult, RunComparator
@@ -43,6 +43,7 @@ class Reconciler:
         self._comparator = RunComparator(config, runs, self.backfill)
         self._finalizer = RunFinalizer(config, runs)
         self._unknown_runs = UnknownRunDetector(config)
+        self._listing = threading.Lock()
         self._peers_due = -math.inf
         self._poll_all = threading.Event()
         self._poll_all.set()
@@ -81,8 +82,21 @@ class Reconciler:
             self._peers_due = now + self._config.intervals.peers_s
             yield BackgroundTask("monitor", peers.refresh, lambda _outbox, _answer, _now: None)
 
+    def list_run(self, number: int, known: set[str]) -> StfListing:
+        """The monitor's list of a run, for `reconcile`; *known*: what `known_names` returned. For any thread."""
+        return self._list(number, 0, known)
+
+    def known_names(self, run: str, namespace: str) -> Callable[[Outbox, datetime], set[str]]:
+        """An action for the engine's inbox: the STFs of a run that are stored, or will be."""
+
+        def action(outbox: Outbox, _now: datetime) -> set[str]:
+            row = outbox.runs.get(namespace, run)
+            return outbox.runs.known_names(row) | self._runs.get(namespace, run).recovering if row else set()
+
+        return action
+
     def reconcile(
-        self, run: str, namespace: str, listed: list[StfFile], by: str
+        self, run: str, namespace: str, listed: StfListing, by: str
     ) -> Callable[[Outbox, datetime], ReconcileResult]:
         """An action for the engine's inbox: compare *listed*, the monitor's list of a run, for the operator *by*."""
         return lambda outbox, now: self._comparator.compare_now(outbox, (namespace, run), listed, by, now)
@@ -95,7 +109,8 @@ class Reconciler:
                 self._cannot_poll(outbox, row)
             elif self._may_poll(run):
                 run.poll_state.is_polling = True
-                yield self._poll(row, number, run)
+                known = outbox.runs.known_names(row) | run.recovering
+                yield self._poll(row, number, run, known)
 
     def _cannot_poll(self, outbox: Outbox, row: RunRow) -> None:
         if row.reconcile_error != NO_NUMBER:
@@ -111,7 +126,12 @@ class Reconciler:
             and sum(each.poll_state.is_polling for each in self._runs.all()) < MAX_POLLS
         )
 
-    def _poll(self, row: RunRow, number: int, run: TrackedRun) -> BackgroundTask:
+    def _list(self, number: int, at_least: int, known: set[str]) -> StfListing:
+        """One list at a time: a long one needs memory."""
+        with self._listing:
+            return self._config.monitor.stf_files(number, at_least=at_least, known=known, most=self.backfill.room)
+
+    def _poll(self, row: RunRow, number: int, run: TrackedRun, known: set[str]) -> BackgroundTask:
         config, poll_state = self._config, run.poll_state
         asked_at, asked_on = config.clock.monotonic(), config.clock.now()
         is_open = config.run_chart.may(row.state, END_RUN)
@@ -119,10 +139,10 @@ class Reconciler:
 
         def call() -> RunListing:
             started_at = config.clock.monotonic()  # the call may have waited in the pool's queue
-            stfs = config.monitor.stf_files(number, at_least=row.monitor_count or 0)
+            stfs = self._list(number, row.monitor_count or 0, known)
             if config.peers.shares or run.claims:
                 config.peers.refresh()
-            key = next((stf.run_key for stf in stfs), None) if asks_end else None
+            key = stfs.run_key if asks_end else None
             ended_at = None
             with suppress(TransientError):  # the list counts anyway, and the next poll asks for the end again
                 ended_at = config.monitor.run_ended_at(key) if key is not None else None

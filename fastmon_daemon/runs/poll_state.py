@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from fastmon_daemon.monitor import StfFile
+from fastmon_daemon.monitor import StfFile, StfListing
 
 _MIN_PAUSE_S = 1.0
 _UNANSWERED_S = 60.0
@@ -57,7 +57,7 @@ class ReconcilerIntervals:
 class RunListing:
     """The answer to a poll."""
 
-    stfs: list[StfFile]
+    stfs: StfListing
     ended_at: str | None
     """The end time in the monitor's row of the run, if it was requested."""
     seconds: float

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from fastmon_daemon.base.backoff import Backoff
@@ -93,12 +93,17 @@ class TrackedRun:
     @property
     def is_recovering(self) -> bool:
         """Whether missed STFs are being backfilled."""
-        return bool(self.to_store or self.lookups_waiting or self.lookups_in_flight)
+        return bool(self.recovering_count)
 
-    def without_backfill(self, stfs: Iterable[StfFile]) -> list[StfFile]:
-        """Those of *stfs* that are not being backfilled."""
-        in_backfill = {*self.to_store, *self.lookups_waiting, *self.lookups_in_flight}
-        return [stf for stf in stfs if stf.stf_filename not in in_backfill]
+    @property
+    def recovering_count(self) -> int:
+        """How many missed STFs are being backfilled."""
+        return len(self.to_store) + len(self.lookups_waiting) + len(self.lookups_in_flight)
+
+    @property
+    def recovering(self) -> set[str]:
+        """The missed STFs that are being backfilled, by file name."""
+        return {*self.to_store, *self.lookups_waiting, *self.lookups_in_flight}
 
 
 class TrackedRuns:

@@ -47,7 +47,7 @@ class Brokers:
     @property
     def in_use(self) -> bool:
         """Whether the broker is needed: for the intake or for announcements."""
-        return any(self._needed())
+        return bool(self._links())
 
     @property
     def connected(self) -> bool:
@@ -57,7 +57,11 @@ class Brokers:
     @property
     def up(self) -> bool:
         """Whether every needed connection is up."""
-        return all(each.up for each in self._needed())
+        return all(each.up for each in self._links().values())
+
+    def unconnected(self) -> tuple[str, ...]:
+        """The needed links that are not up. For any thread."""
+        return tuple(name for name, each in self._links().items() if not each.up)
 
     @property
     def can_send(self) -> bool:
@@ -90,8 +94,7 @@ class Brokers:
 
     def probes(self) -> dict[str, Callable[[], None]]:
         """Link -> a call that returns when it is up, for the links that are needed."""
-        links = {INTAKE: self._intake, ANNOUNCEMENTS: self._sender if self._announces else None}
-        return {link: connection.probe for link, connection in links.items() if connection}
+        return {name: each.probe for name, each in self._links().items()}
 
     def start(self) -> None:
         """Connect."""
@@ -110,8 +113,10 @@ class Brokers:
         """The sender first: messages that arrive are announced on it."""
         return (each for each in (self._sender, self._runs, self._intake) if each is not None)
 
-    def _needed(self) -> Iterator[BrokerConnection]:
-        return (each for each in self._all() if each is self._intake or (each is self._sender and self._announces))
+    def _links(self) -> dict[str, BrokerConnection]:
+        """Those that are needed, by the name of the link."""
+        links = {INTAKE: self._intake, ANNOUNCEMENTS: self._sender if self._announces else None}
+        return {name: each for name, each in links.items() if each}
 
 
 def make_brokers(  # noqa: PLR0913 (all by name but the first two)

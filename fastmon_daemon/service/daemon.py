@@ -19,7 +19,13 @@ from loguru import logger
 from fastmon_daemon import __version__
 from fastmon_daemon.actions.control_socket import REQUEST_TIMEOUT_S, ControlServer
 from fastmon_daemon.actions.daemon_state import STATE, state_answer
-from fastmon_daemon.actions.operator_actions import RECONCILE, ActionRequest, OperatorActions, run_number_to_reconcile
+from fastmon_daemon.actions.operator_actions import (
+    RECONCILE,
+    ActionRequest,
+    OperatorActions,
+    recorded,
+    run_number_to_reconcile,
+)
 from fastmon_daemon.base import sd_notify
 from fastmon_daemon.base.backoff import in_process_retry
 from fastmon_daemon.base.clock import Clock, format_timestamp, utcnow
@@ -40,7 +46,7 @@ from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.messages import Send
 from fastmon_daemon.monitor import MonitorClient
 from fastmon_daemon.monitor.directory import list_agents
-from fastmon_daemon.outbox import DatabaseLock, DiskSpaceGuard, Outbox, open_for_reading, open_outbox
+from fastmon_daemon.outbox import DatabaseLock, DiskSpaceGuard, Outbox, open_outbox
 from fastmon_daemon.outbox.counting import count_committed
 from fastmon_daemon.outbox.pruner import Pruner
 from fastmon_daemon.presence.assessment import Assessor, ProcessState, assessment_rule
@@ -61,7 +67,6 @@ from fastmon_daemon.service.factories import (
     switch_stages,
 )
 from fastmon_daemon.service.live_settings import RELOAD, LiveSettings
-from fastmon_daemon.service.offline_reconcile import recorded
 from fastmon_daemon.service.process import ProcessContext, SignalRequests, has_terminal, signals
 from fastmon_daemon.service.status_line import StatusLine, status_line
 from fastmon_daemon.settings import MOST_WORKERS, exposures
@@ -185,9 +190,11 @@ class Daemon:
         self.liveness = liveness
         rule = assessment_rule(partial(getattr, settings))
         self.assessor = Assessor(context.database, rule, self._process_state, self._clock)
-        self._database = context.database, context.database_rule
+        self._database_rule = context.database_rule
         self._status_line = StatusLine(
-            context.values, lambda: status_line(outbox, rule.stuck, self._clock.now()), self._clock.monotonic
+            context.values,
+            lambda: status_line(outbox, rule.stuck, self._clock.now(), self._brokers.unconnected()),
+            self._clock.monotonic,
         )
         probes = self._probes()
         self._pools = CallPools.with_threads(settings.workers, links=len(probes), most=MOST_WORKERS)
@@ -325,6 +332,7 @@ class Daemon:
             fault=self.engine.fault,
             intake_fault=self._brokers.intake_fault or (self._watcher.fault() if self._watcher else ""),
             worker_errors=self.errors.now(),
+            unconnected=self._brokers.unconnected(),
             calls=self._calls(),
             shared_queue_fault=self._peers.fault() or self._queue_fault(),
             reconcilers=tuple(self._peers.reconcilers) if self._peers.shares else None,
@@ -340,28 +348,29 @@ class Daemon:
 
     def status(self) -> View:
         """What `inspect --json` prints, and the version and the uptime of this process. For any thread."""
-        path, rule = self._database
-        now, process = self._clock.now(), self.assessor.process_state()
+        now, process, reader = self._clock.now(), self.assessor.process_state(), self.assessor.reader
         context = InspectionContext(rule=self.assessor.rule, now=now, daemon=os.getpid(), process=process)
-        with closing(open_for_reading(path)) as reports:
+        with reader.open() as reports:
             inspector = Inspector(reports, context)
-            view = with_metadata(inspector.overview(), inspector, context, (str(path), rule))
+            view = with_metadata(inspector.overview(), inspector, context, (str(reader.path), self._database_rule))
         uptime_s = (now - self._started_at).total_seconds()
         return {**view, "version": __version__, "started_at": format_timestamp(self._started_at), "uptime_s": uptime_s}
 
     def _reconcile(self, request: ActionRequest) -> dict[str, Any]:
         """Fetch the listing in the socket's thread; the reconciler compares it in the engine's thread."""
+        run, namespace = request.run or "", self._settings.namespace
+        number, known = run_number_to_reconcile(request), self.inbox.submit(self.reconciler.known_names(run, namespace))
         try:
-            stfs = self.monitor.stf_files(run_number_to_reconcile(request))
+            listed = self.reconciler.list_run(number, known.result(REQUEST_TIMEOUT_S - 1))
         except TransientError as exc:
             return {"error": str(exc), "busy": True}
-        compare = self.reconciler.reconcile(request.run or "", self._settings.namespace, stfs, request.by)
+        compare = self.reconciler.reconcile(run, namespace, listed, request.by)
         return asdict(self.inbox.submit(recorded(compare, request)).result(REQUEST_TIMEOUT_S - 1))
 
     def _link_changed(self, link: str, change: LinkStateChange) -> None:
         if change.up and link == INTAKE:
             self.reconciler.link_restored()
-        self.inbox.report_link(LinkEvent(link, change.up, change.reason, change.blocked))
+        self.inbox.report_link(LinkEvent(link, change.up, change.reason, change.blocked, on_trial=change.on_trial))
 
     def run(self, shutdown: SignalRequests) -> int:
         """Run until a signal; returns the exit code."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import closing
-from datetime import datetime
 
 from loguru import logger
 
-from fastmon_daemon.actions.operator_actions import ActionRequest, run_number_to_reconcile
+from fastmon_daemon.actions.operator_actions import ActionRequest, recorded, run_number_to_reconcile
 from fastmon_daemon.base.clock import Clock, utcnow
 from fastmon_daemon.base.errors import FastmonError, LinkDown
 from fastmon_daemon.engine import BackgroundTask
@@ -43,8 +41,10 @@ def reconcile_offline(context: ProcessContext, request: ActionRequest) -> Reconc
             intervals=ReconcilerIntervals(lookups_per_s=0),
         )
         reconciler = Reconciler(config, TrackedRuns())
-        listing = monitor.stf_files(run_number_to_reconcile(request))
-        compare = reconciler.reconcile(request.run or "", settings.namespace, listing, request.by)
+        run, namespace = request.run or "", settings.namespace
+        known = reconciler.known_names(run, namespace)(outbox, utcnow())
+        listing = reconciler.list_run(run_number_to_reconcile(request), known)
+        compare = reconciler.reconcile(run, namespace, listing, request.by)
         with outbox.transaction():
             result = recorded(compare, request)(outbox, utcnow())
         while reconciler.backfill.busy:
@@ -52,19 +52,6 @@ def reconcile_offline(context: ProcessContext, request: ActionRequest) -> Reconc
                 _perform(task, outbox)
         logger.info("run {}: {} STFs ingested", result.run, len(result.recovered))
         return result
-
-
-def recorded(
-    compare: Callable[[Outbox, datetime], ReconcileResult], request: ActionRequest
-) -> Callable[[Outbox, datetime], ReconcileResult]:
-    """Return *compare*, which also records that a person requested it."""
-
-    def perform(outbox: Outbox, now: datetime) -> ReconcileResult:
-        result = compare(outbox, now)
-        outbox.acts.record(now, request.act(len(result.recovered)))
-        return result
-
-    return perform
 
 
 def _perform(task: BackgroundTask, outbox: Outbox) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 
 from fastmon_daemon.base import sd_notify
@@ -16,7 +16,7 @@ from fastmon_daemon.presence.stuck import LinkStatus, StuckRule, StuckStfs, late
 CHECK_S = 1.0
 
 
-def status_line(reports: OutboxReader, rule: StuckRule, now: datetime) -> str:
+def status_line(reports: OutboxReader, rule: StuckRule, now: datetime, unconnected: Iterable[str] = ()) -> str:
     """Return the links, the backlog with its oldest STF, since when an STF is stuck, and the run of the latest message.
 
     No ages and no number of stuck STFs: they change all the time.
@@ -24,11 +24,11 @@ def status_line(reports: OutboxReader, rule: StuckRule, now: datetime) -> str:
     Raises: StorageUnavailable, StorageError.
     """
     with storage_errors(reports.path):
-        return _read_line(reports, rule, now)
+        return _read_line(reports, rule, now, unconnected)
 
 
-def _read_line(reports: OutboxReader, rule: StuckRule, now: datetime) -> str:
-    outages = latest_link_statuses(reports)
+def _read_line(reports: OutboxReader, rule: StuckRule, now: datetime, unconnected: Iterable[str]) -> str:
+    outages = latest_link_statuses(reports, unconnected)
     statuses = {name: LinkStatus(link=name) for name in rule.needed_links} | outages
     links = ", ".join(
         f"{name} {each.state}" + (f" since {format_time(each.since, now)}" if each.state != "up" and each.since else "")

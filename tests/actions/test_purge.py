@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
@@ -12,13 +12,13 @@ import pytest
 
 from fastmon_daemon.actions.operator_actions import BATCH_SIZE, ActionRequest, ActionResult, OperatorActions
 from fastmon_daemon.intake.handler import MessageHandler
-from fastmon_daemon.monitor import StfFile, TfFile
+from fastmon_daemon.monitor import StfFile, StfListing, TfFile
 from fastmon_daemon.outbox import NewStf
 from fastmon_daemon.reconciler.config import ReconcilerConfig
 from fastmon_daemon.reconciler.reconciler import Reconciler
 from fastmon_daemon.runs.tracked_runs import TrackedRuns
 from fastmon_daemon.statechart import load_statechart
-from tests.builders import START, FakeMonitor, FakeTestbed, Inline, handle
+from tests.builders import START, FakeMonitor, FakeTestbed, Inline, handle, listing_of
 
 CHARTS = (load_statechart("stf"), load_statechart("run"))
 
@@ -35,9 +35,9 @@ class ListingMonitor(FakeMonitor):
             for n in range(1, count + 1)
         ]  # fmt: skip
 
-    def stf_files(self, _run_number: int, at_least: int = 0) -> list[StfFile]:
+    def stf_files(self, _run_number: int, *, at_least: int, known: Container[str], most: int) -> StfListing:
         self.polls += 1
-        return self.stfs
+        return listing_of(self.stfs, known, most)
 
     def run_ended_at(self, _run_key: int) -> str | None:
         return None

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -17,7 +18,7 @@ import pytest
 
 from bench import document, scale_out
 from bench.__main__ import is_absurd
-from bench.daemon import running_daemon, wait_until_quiet
+from bench.daemon import BenchError, running_daemon, wait_until_quiet, wait_while_running
 from bench.figures import Figure, as_table, percentile
 from bench.growth import Curve
 from bench.machine import busy_note, cpu_s, describe, descriptors, durable_commits, rss_mb, threads
@@ -131,6 +132,13 @@ def test_the_load_generator_reports_the_rows_that_the_monitor_has(testbed):
     used = json.loads(run_program(testbed, "bench.load", RUN, STFS, CONNECTIONS, 0.5).splitlines()[-1])
     assert used["rows"] == testbed.counts()["fastmon_files"] > 0
     assert used["wall_s"] >= 0.5
+
+
+def test_a_daemon_that_ends_is_noticed_by_who_waits_for_its_announcements(testbed, tmp_path):
+    with running_daemon(testbed, tmp_path) as daemon:
+        daemon.process.kill()
+        with pytest.raises(BenchError, match=r"it has ended: not announced within .*3 STFs"):
+            wait_while_running(partial(testbed.wait, RUN, 1, STFS), daemon.has_ended, 3600.0)
 
 
 def test_a_failure_in_the_testbed_is_raised_here(testbed):

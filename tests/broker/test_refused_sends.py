@@ -5,11 +5,15 @@ The texts are those of Artemis 2.44 and ActiveMQ Classic 5.17.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 
 from fastmon_daemon.base.errors import LinkBlocked, LinkDown
 from fastmon_daemon.testbed.stomp_broker import BrokerThread
-from tests.broker.links import BODY, TOPIC, LinkRecorder, connected_link, parameters
+from tests.broker.links import BODY, TOPIC, LinkRecorder, connected_link, parameters, running_link
+from tests.builders import logged
+from tests.processes import wait_until
 
 GRANT = f"grant this user the right to send to {TOPIC}"
 ROOM = "make room at the broker"
@@ -66,6 +70,59 @@ def test_the_link_stays_blocked_until_the_broker_takes_messages_and_leaves_none_
         assert server.call(lambda: broker.counters.accepted[TOPIC]) == 0
         link.announce(BODY, "id-1")
         assert server.call(lambda: broker.counters.accepted[TOPIC]) == 1
+
+
+@pytest.mark.field("27a")
+def test_a_link_that_was_blocked_is_up_only_when_a_message_was_confirmed(
+    server: BrokerThread, recorder: LinkRecorder
+) -> None:
+    """Classic with a full disk takes what is sent in a transaction that is aborted."""
+    broker = server.broker
+    broker.refuse_send, broker.refuse_in_transaction = "No space left on device", False
+    with connected_link(parameters(server.port, subscribe=""), recorder) as link, logged("INFO") as lines:
+        for trial in range(3):
+            with pytest.raises(LinkBlocked):
+                link.announce(BODY, "id-1")
+            assert recorder.next_change().blocked
+            change = recorder.next_change()
+            assert (change.up, change.on_trial, link.up) == (True, True, False), trial
+        broker.refuse_send = ""
+        link.announce(BODY, "id-1")
+        change = recorder.next_change()
+        assert (change.up, change.on_trial) == (True, False)
+        assert link.up
+        broker.refuse_send = "No space left on device"
+        with pytest.raises(LinkBlocked):
+            link.announce(BODY, "id-2")
+        assert recorder.next_change().blocked
+    assert lines == []
+
+
+@pytest.mark.field("27a")
+def test_a_link_that_only_status_messages_use_tells_once_that_it_is_blocked_and_up(server: BrokerThread) -> None:
+    broker = server.broker
+    broker.refuse_send, broker.refuse_in_transaction = "No space left on device", False
+
+    def send() -> bool:
+        with suppress(LinkDown):
+            link.announce(BODY, "id-1")
+            return True
+        return False
+
+    with (
+        logged("INFO") as lines,
+        running_link(parameters(server.port, subscribe=""), LinkRecorder(), changed=None) as link,
+    ):
+        wait_until(lambda: link.up, "connected")
+        send()
+        for attempts in (1, 2, 3):
+            server.wait_until(lambda attempts=attempts: broker.counters.received["ABORT"] >= attempts)
+            send()
+        broker.refuse_send = ""
+        wait_until(send, "accepted")
+        wait_until(lambda: link.up, "up again")
+    told = [line.partition(":")[0] for line in lines if "stopped" not in line]
+    assert told == ["broker link up", "broker link blocked", "broker link up"]
 
 
 def test_after_a_receipt_that_did_not_come_the_link_is_up_only_when_receipts_come(

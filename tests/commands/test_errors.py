@@ -39,8 +39,8 @@ def call(*words: str, **environ: str) -> Result:
     ("words", "code", "message"),
     [
         (("inspec", "--json"), 2, "no such command: 'inspec' (did you mean inspect?)"),
-        (("inspect", "--json", "--db", "{db}", "no.stf"), 2, "no STF 'no.stf' in"),
-        (("inspect", "--json", "--db", "{db}", "--run", "9"), 2, "no run '9' in"),
+        (("inspect", "--json", "--db", "{db}", "no.stf"), 3, "no STF 'no.stf' in"),
+        (("inspect", "--json", "--db", "{db}", "--run", "9"), 3, "no run '9' in"),
         (("inspect", "--json", "--stat", "failed"), 2, "--stat"),
         (("inspect", "--json", "--db", "none.db"), 3, "none.db: no such database"),
         (("verdict", "9", "--json", "--db", "{db}"), 3, "no run 9"),

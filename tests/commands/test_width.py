@@ -17,6 +17,7 @@ from fastmon_daemon.commands.inspect_tables import render_screen
 from fastmon_daemon.outbox import NewStf, Outbox
 from tests.builders import FakeTestbed
 from tests.client.terminal import Terminal
+from tests.inspection.test_inspector import daemon_of
 
 RUNS = 30
 STFS = 40
@@ -104,7 +105,14 @@ def test_the_time_of_the_next_try_has_its_distance(outbox: Outbox) -> None:
     (stf,) = outbox.find(filename="swf.100014.000004.stf")
     with outbox.transaction():
         outbox.postpone(stf, timedelta(hours=2), "502", 0.1, datetime.now(UTC))
-    (line,) = (line for line in printed(outbox, "inspect", stf.filename) if line.startswith("  next "))
+
+    def told() -> str:
+        (line,) = (line for line in printed(outbox, "inspect", stf.filename) if line.startswith("  next "))
+        return line
+
+    assert told().endswith("sample_tfs, when a daemon is running")
+    with daemon_of(outbox.path):
+        line = told()
     assert re.search(r"sample_tfs, at \S+Z \(in (1 h|2 h|1\d\d min)\)$", line.replace("  ", " ")), line
 
 

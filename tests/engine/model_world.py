@@ -6,7 +6,7 @@ import itertools
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,10 +14,10 @@ from typing import Any
 from fastmon_daemon.base import failpoints
 from fastmon_daemon.base.clock import format_timestamp
 from fastmon_daemon.base.errors import FastmonError, LinkBlocked, LinkDown, ParentNotRegistered, TransientError
-from fastmon_daemon.monitor import StfFile, TfFile
+from fastmon_daemon.monitor import StfFile, StfListing, TfFile
 from fastmon_daemon.outbox import Outbox
 from fastmon_daemon.statechart import load_statechart
-from tests.builders import START, FakeMonitor
+from tests.builders import START, FakeMonitor, listing_of
 
 CHART = load_statechart("stf")
 NEXT_LIFE = {"retry", "include"}
@@ -68,9 +68,9 @@ class FaultyMonitor(FakeMonitor):
             created_at=format_timestamp(START), body="{}", run_key=77,
         )  # fmt: skip
 
-    def stf_files(self, run_number: int, at_least: int = 0) -> list[StfFile]:
+    def stf_files(self, _run_number: int, *, at_least: int, known: Container[str], most: int) -> StfListing:
         self.probe()
-        return list(self.known.values())
+        return listing_of(self.known.values(), known, most)
 
     def run_numbers(self) -> list[int]:
         return [100014]

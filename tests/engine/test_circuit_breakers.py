@@ -8,11 +8,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fastmon_daemon.base.errors import LinkBlocked, LinkDown, TransientError
-from fastmon_daemon.base.links import links_for, remedy_if_down
+from fastmon_daemon.base.links import ANNOUNCEMENTS, links_for, remedy_if_down
 from fastmon_daemon.base.logs import SecretRedactor
 from fastmon_daemon.base.rate_limit import TokenBucket
 from fastmon_daemon.engine import LinkEvent
@@ -338,6 +339,33 @@ def test_a_link_that_was_down_and_becomes_blocked_is_logged_again(testbed: FakeT
         "link to the monitor is blocked: 401: set SWF_API_TOKEN",
     ]
     assert [(outage.blocked, outage.ended_at) for outage in outbox.outages.open()] == [(True, None)]
+
+
+@pytest.mark.field("27a")
+def test_a_link_on_trial_is_told_as_up_only_when_a_call_succeeded(testbed: FakeTestbed) -> None:
+    """Classic with a full disk rejects each announcement, but nothing before it."""
+    outbox = testbed.outbox()
+    breakers = testbed.breakers(outbox)
+
+    def report(**event: Any) -> None:
+        with outbox.transaction():
+            breakers.link_changed(LinkEvent(ANNOUNCEMENTS, **event))
+
+    with logged("INFO") as lines:
+        report(up=True)
+        for _ in range(3):
+            report(up=False, blocked=True, reason="No space left on device")
+            assert not breakers.allows_calls(ANNOUNCEMENTS)
+            testbed.time.pass_(seconds=30)
+            report(up=True, on_trial=True)
+            assert breakers.allows_calls(ANNOUNCEMENTS)
+            [outage] = outbox.outages.latest(10)
+            assert (outage.blocked, outage.ended_at) == (True, None)
+        report(up=True)
+    [outage] = outbox.outages.latest(10)
+    assert outage.ended_at is not None
+    told = [re.findall(r"announcements is (\w+)", line) for line in lines]
+    assert told == [["up"], ["blocked"], ["up"]]
 
 
 @pytest.mark.field("19")

@@ -182,6 +182,17 @@ def test_once_a_name_belonged_to_another_run_all_names_of_the_run_are_asked_for(
     assert {row["stf_file"] for row in lab.tf_rows} == {"swf.000002.stf"}
 
 
+@pytest.mark.field("1")
+@pytest.mark.parametrize("later", ["swf.000005.stf", f"swf.{FIRST}.000005.stf", "swf.20261130.000005.stf"])
+def test_names_that_begin_to_collide_later_are_asked_for(lab: Lab, later: str) -> None:
+    """The run began with names of its own; nothing here knows the later one, and no TF file of it exists."""
+    lab.register(SECOND, f"swf.{SECOND}.000001.stf")
+    assert lab.process(SECOND, f"swf.{SECOND}.000001.stf")[0].state == "completed"
+    lab.register(FIRST, later)
+    (second,) = lab.process(SECOND, later)
+    fails_as_anothers(lab, second, 2)
+
+
 def test_a_run_that_begins_anew_after_a_purge_is_asked_for_again(lab: Lab) -> None:
     lab.register(SECOND, "swf.000002.stf")
     assert lab.process(SECOND, "swf.000002.stf")[0].state == "completed"
@@ -278,7 +289,7 @@ def test_an_stf_has_one_sample_by_message_and_by_reconcile(lab: Lab, tmp_path: P
     by_message = lab.process(FIRST, *names)
     other = Lab(tmp_path / "second")
     other.attach(lab.server)
-    for stf, listed in zip(by_message, other.client.stf_files(FIRST), strict=True):
+    for stf, listed in zip(by_message, other.client.stf_files(FIRST).new, strict=True):
         fields = {"size_bytes": listed.file_size_bytes, "tf_count": listed.tf_count}
         (recovered,) = other.process(FIRST, listed.stf_filename, origin=Origin.RECOVERED, **fields)
         assert sample_of(recovered) == sample_of(stf)
@@ -320,18 +331,19 @@ def test_a_sample_that_was_drawn_again_survives_a_lost_answer(lab: Lab) -> None:
 
 @pytest.mark.field("1")
 def test_a_row_that_a_stage_report_read_shows_the_names_of_another_run(lab: Lab) -> None:
-    """No call is made for each STF of a run whose first was in order; the stage reports read the rows anyway."""
+    """A name that names its run is not asked for; the stage reports read the rows anyway."""
     lab.register(SECOND, "of-its-own.stf")
     (clean,) = lab.process(SECOND, "of-its-own.stf")
-    for name in ("swf.000001.stf", "swf.000002.stf"):
+    names = (f"swf.{SECOND}.000001.stf", f"swf.{SECOND}.000002.stf")
+    for name in names:
         lab.register(FIRST, name)
-    (first,) = lab.process(SECOND, "swf.000001.stf")
+    (first,) = lab.process(SECOND, names[0])
     assert first.state == "completed", "it was not asked for"
     keys = {row["stf_filename"]: row["run"] for row in rows(lab.server, "stf-files")}
     with logged("ERROR") as lines:
         for stf in (clean, first, first):
             lab.parents.row_was_read(stf, keys[stf.filename])
         lab.parents.row_was_read(first, None)
-    (second,) = lab.process(SECOND, "swf.000002.stf")
+    (second,) = lab.process(SECOND, names[1])
     assert second.state == "failed"
-    assert [line.split(":")[0] for line in lines] == ["swf.000001.stf"]
+    assert [line.split(":")[0] for line in lines] == [names[0]]

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.hostile.attack import Scene, attack
+from tests.hostile.attack import MAX_RSS_MB, Scene, attack
 from tests.hostile.endless_monitor import EndlessMonitor
 from tests.processes import DEADLINE_S, wait_until
 
@@ -81,12 +81,14 @@ class Viewer:
         return next((dict(row) for row in self.snapshot()["runs"] if row["run"] == name), {})
 
 
-def attack_viewer(scene: Scene, viewer: Viewer, hostile: Callable[[float], None]) -> None:
+def attack_viewer(
+    scene: Scene, viewer: Viewer, hostile: Callable[[float], None], max_rss_mb: float = MAX_RSS_MB
+) -> None:
     """Run *hostile* (until a time) while snapshots are read."""
     until = time.monotonic() + SECONDS
     attacker = threading.Thread(target=hostile, args=(until,))
     slowest = 0.0
-    with scene.attacked(viewer.process, feed=False):
+    with scene.attacked(viewer.process, feed=False, max_rss_mb=max_rss_mb):
         attacker.start()
         while attacker.is_alive() or time.monotonic() < until:
             began = time.monotonic()
@@ -170,7 +172,7 @@ def test_long_headers_do_not_fill_the_client(scene: Scene) -> None:
     with EndlessMonitor(lambda _path: [b"[]"], headers) as monitor:
         viewer = Viewer(scene, monitor.url)
         monitor.announce(RUN, 1)
-        attack_viewer(scene, viewer, lambda _until: None)
+        attack_viewer(scene, viewer, lambda _until: None, max_rss_mb=65.0)  # 90 MB if the library reads what it would
         assert viewer.run(str(RUN))["verified"] == "UNKNOWN"
 
 

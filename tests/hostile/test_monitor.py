@@ -103,3 +103,29 @@ def test_endless_answers_of_the_monitor_take_no_memory(scene: Scene, monitor: Ho
             assert (reconciled.returncode, "Traceback" in reconciled.stderr) == (75, False), reconciled
             monitor.send = None
     assert "Traceback" not in scene.log()
+
+
+ROW = json.dumps({
+    "file_id": "c1a8eec4-76a4-43e6-b994-%012d", "machine_state": "physics", "stf_filename": "swf.100014.1%05d.stf",
+    "file_size_bytes": 300_000_000, "checksum": None, "created_at": "2026-11-29T14:28:27.326669-05:00",
+    "metadata": {"state": "run", "substate": "physics", "start": "x" * 300}, "tf_count": 300, "run": 142,
+})  # fmt: skip
+
+
+@attack("a run of which the monitor lists 100 000 STFs that nobody sent, at each poll")
+def test_a_run_with_100_000_unknown_stfs_is_recovered_in_bounded_memory(scene: Scene, monitor: HostileMonitor) -> None:
+    listed = json.dumps({"count": 100_000, "next": None, "previous": None, "results": "@"})
+    rows = ",".join(ROW % (n, n) for n in range(100_000))
+    whole = listed.replace('"@"', f"[{rows}]").encode()
+
+    def lie(method: str, path: str, status: int, body: bytes) -> tuple[int, bytes] | None:
+        return (200, whole) if "stf-files/?run_number=100014&limit" in path else None
+
+    daemon = scene.daemon(SWF_MONITOR_URL=monitor.url, FASTMON_SELECTION_FRACTION="0.0001", FASTMON_STAGES="off")
+    scene.publish({"msg_type": "start_run", "run_id": "100014"})
+    with scene.attacked(daemon, feed=False):
+        monitor.change = lie
+        scene.publish({"msg_type": "end_run", "run_id": "100014", "total_stf_files": 100_000})
+        for _ in range(2):
+            scene.call("reconcile", "--run", "100014", SWF_MONITOR_URL=monitor.url)
+    scene.note = f"{sum(scene.states().values())} STFs were stored"

@@ -41,7 +41,7 @@ def collector_for(assessor: Assessor, clock: Clock) -> MetricsCollector:
     return MetricsCollector(
         namespace="ns",
         selection_fraction=lambda: 0.1,
-        database=assessor.database,
+        database=assessor.reader.path,
         assessor=assessor,
         liveness=Liveness(clock.monotonic),
         buffered=lambda: 0,

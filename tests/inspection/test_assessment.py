@@ -28,6 +28,7 @@ from fastmon_daemon.presence.periodic_worker import WorkerErrors
 from fastmon_daemon.settings import ListenAddress
 from tests.builders import FakeTestbed, settle
 from tests.inspection.builders import collector_for, endpoints_for
+from tests.inspection.test_http_server import base_url
 from tests.presence.builders import RULE
 from tests.processes import LiveTestbed, live_testbed, wait_until
 
@@ -280,3 +281,19 @@ def test_messages_that_cannot_be_stored_are_an_intake_that_stopped(live: LiveTes
     resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (soft, hard))
     live.wait_for(completed=2)
     wait_until(lambda: inspected(live)["verdict"] == ALL_WELL, "it is over")
+
+
+def test_a_link_is_not_up_before_its_first_connection(live: LiveTestbed) -> None:
+    """The broker accepts the connection, and answers nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = str(silent.getsockname()[1])
+        live.start("run", ACTIVEMQ_PORT=port, FASTMON_HTTP="0")
+        base = base_url(live)
+        wait_until(lambda: "starting" not in requests.get(f"{base}/readyz", timeout=20).text, "it has started")
+        links = json.loads(live.call("inspect", "--json", ACTIVEMQ_PORT=port).stdout)["links"]
+        ready = requests.get(f"{base}/readyz", timeout=20)
+    assert {name: links[name]["state"] for name in ("broker", "announcements")} == {
+        "broker": "unknown", "announcements": "unknown",
+    }  # fmt: skip
+    assert ready.status_code == 503
+    assert "not ready  broker: not connected yet" in ready.text

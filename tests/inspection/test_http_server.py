@@ -9,7 +9,8 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,8 +19,10 @@ import requests
 from loguru import logger
 from prometheus_client.parser import text_string_to_metric_families
 
+from fastmon_daemon.base.errors import StorageUnavailable
 from fastmon_daemon.inspection.http_server import serve
 from fastmon_daemon.inspection.liveness import Liveness
+from fastmon_daemon.outbox import SharedReader, database, open_outbox
 from fastmon_daemon.presence.periodic_worker import WorkerErrors
 from fastmon_daemon.settings import ListenAddress
 from tests.builders import HandClock
@@ -245,3 +248,51 @@ def test_a_silent_client_delays_neither_others_nor_the_end(listen: ListenAddress
         assert requests.get(f"http://{listen}/healthz", timeout=10).status_code == 200
     with socket.socket() as again:
         assert again.connect_ex(address) != 0
+
+
+def test_all_readers_together_need_one_connection_to_the_database(testbed: LiveTestbed) -> None:
+    daemon = testbed.daemon(FASTMON_HTTP="0", FASTMON_REST_LOGGING="off")
+    base, folder = base_url(testbed), Path(f"/proc/{daemon.pid}/fd")
+    testbed.register(1)
+    testbed.announce(1)
+    testbed.wait_for(completed=1)
+
+    def connections() -> int:
+        with suppress(OSError):  # one was closed meanwhile
+            return sum(str(each.readlink()) == str(testbed.database) for each in folder.iterdir())
+        return 0
+
+    def read(path: str) -> None:
+        for _ in range(40):
+            assert requests.get(f"{base}{path}", timeout=20).status_code == 200
+
+    before, most = max(connections() for _ in range(20)), 0
+    with ThreadPoolExecutor(8) as pool:
+        reading = [pool.submit(read, path) for path in 2 * ["/metrics", "/status", "/healthz", "/readyz"]]
+        while not all(each.done() for each in reading):
+            most = max(most, connections())
+    for each in reading:
+        each.result()
+    assert most <= before + 1
+
+
+def test_a_reader_waits_for_the_others_but_not_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_outbox(tmp_path / "outbox.db").close()
+    shared, entered, go_on = SharedReader(tmp_path / "outbox.db"), threading.Event(), threading.Event()
+
+    def read() -> int:
+        with shared.open() as reports:
+            entered.set()
+            assert go_on.wait(60)
+            return reports.count_stfs()
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(read)
+        assert entered.wait(60)
+        monkeypatch.setattr(database, "BUSY_TIMEOUT_S", 0.05)
+        with pytest.raises(StorageUnavailable, match="earlier requests"), shared.open():
+            pass
+        monkeypatch.undo()
+        second = pool.submit(read)
+        go_on.set()
+        assert (first.result(), second.result()) == (0, 0)

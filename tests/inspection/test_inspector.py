@@ -304,10 +304,15 @@ def test_a_name_in_several_runs_is_shown_for_each(database: InspectedDatabase) -
     assert {stf["run"] for stf in database.view(NAME, "--run", "8")["stfs"]} == {"8"}
 
 
-@pytest.mark.parametrize("arguments", [("no.stf",), ("--run", "99"), ("x.stf", "--rejected"), ("--state", "lost")])
-def test_an_unknown_name_run_or_state_is_a_usage_error(database: InspectedDatabase, arguments: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(("no.stf",), 3), (("--run", "99"), 3), (("x.stf", "--rejected"), 2), (("--state", "lost"), 2)],
+)
+def test_what_is_not_there_has_its_exit_code_and_so_has_a_usage_error(
+    database: InspectedDatabase, arguments: tuple[str, ...], code: int
+) -> None:
     result = database.inspect(*arguments)
-    assert (result.exit_code, result.stdout) == (2, "")
+    assert (result.exit_code, result.stdout) == (code, "")
 
 
 def test_an_unknown_stf_is_named_with_the_database(database: InspectedDatabase) -> None:

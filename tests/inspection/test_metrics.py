@@ -13,9 +13,8 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from fastmon_daemon.inspection import metrics
 from fastmon_daemon.inspection.metrics import MetricsCollector
-from fastmon_daemon.outbox import NewStf, Outbox, OutboxReader, Stf, open_for_reading, open_outbox
+from fastmon_daemon.outbox import NewStf, Outbox, OutboxReader, Stf, database, open_for_reading, open_outbox
 from fastmon_daemon.outbox.models import Transition
 from fastmon_daemon.outbox.store import Committed
 from fastmon_daemon.presence.assessment import Assessor
@@ -175,7 +174,7 @@ def test_a_scrape_does_not_read_the_stfs_that_wait(tmp_path: Path, monkeypatch: 
         reader._db.conn.set_progress_handler(step, 1)
         return reader
 
-    monkeypatch.setattr(metrics, "open_for_reading", opened)
+    monkeypatch.setattr(database, "open_for_reading", opened)
     time, taken = HandClock(), []
     with closing(open_outbox(tmp_path / "outbox.db")) as outbox:
         page = collector(outbox.path, time)

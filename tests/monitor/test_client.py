@@ -8,6 +8,8 @@ import pytest
 
 from fastmon_daemon.base.errors import LinkBlocked, LinkDown, ParentNotRegistered, PermanentError, TransientError
 from fastmon_daemon.monitor import MonitorClient, UnreadableRow
+from fastmon_daemon.monitor.directory import list_agents
+from fastmon_daemon.monitor.responses import MeaninglessAnswer
 from tests.builders import logged
 from tests.monitor.scripted_monitor import EXISTS, HTML, NO_STF, ROW, TF, TOKEN, Action, Server, resets, says
 
@@ -68,9 +70,8 @@ def test_a_name_that_belongs_to_another_stf_is_a_permanent_error(
 def test_a_tf_that_exists_but_is_not_listed_is_retried(server: Server, monitor: MonitorClient) -> None:
     server.script = [says(400, EXISTS), says(200, [])]
 
-    with pytest.raises(TransientError) as caught:
+    with pytest.raises(MeaninglessAnswer, match="does not list it"):
         monitor.register_tf(TF)
-    assert type(caught.value) is TransientError
 
 
 @pytest.mark.parametrize("script", [[says(400, NO_STF)], [says(400, NO_STF | EXISTS), says(200, [])]])
@@ -147,7 +148,7 @@ def page(count: int, listed: int) -> Action:
 def test_all_stfs_of_a_run_are_listed_with_their_rows(server: Server, monitor: MonitorClient) -> None:
     server.script = [page(2, 2)]
 
-    stfs = monitor.stf_files(100014)
+    stfs = monitor.stf_files(100014).new
 
     assert [stf.stf_filename for stf in stfs] == ["0.stf", "1.stf"]
     rest = {key: value for key, value in stf_row(1).items() if value is not None}
@@ -157,17 +158,28 @@ def test_all_stfs_of_a_run_are_listed_with_their_rows(server: Server, monitor: M
     assert server.request_lines == ["GET /swf-monitor/api/stf-files/?run_number=100014&limit=1000"]
 
 
+def test_only_rows_that_are_not_known_are_read_whole_and_not_too_many(server: Server, monitor: MonitorClient) -> None:
+    rows = [{**stf_row(n), "run": 77} for n in range(5)]
+    server.script = [says(200, {"count": 5, "results": rows})]
+
+    listed = monitor.stf_files(7, known={"0.stf", "3.stf"}, most=2)
+
+    assert listed.names == {f"{n}.stf" for n in range(5)}
+    assert [stf.stf_filename for stf in listed.new] == ["1.stf", "2.stf"]
+    assert listed.run_key == 77
+
+
 def test_a_number_beyond_the_range_of_floats_in_a_row_becomes_null(server: Server, monitor: MonitorClient) -> None:
     row = json.dumps({**stf_row(0), "metadata": {"start": "BIG"}}).replace('"BIG"', "1e999")
     server.script = [says(200, f'{{"count": 1, "results": [{row}]}}')]
 
-    assert json.loads(monitor.stf_files(7)[0].body, parse_constant=pytest.fail)["metadata"] == {"start": None}
+    assert json.loads(monitor.stf_files(7).new[0].body, parse_constant=pytest.fail)["metadata"] == {"start": None}
 
 
 def test_a_long_run_is_requested_again_in_one_page(server: Server, monitor: MonitorClient) -> None:
     server.script = [page(1500, 1000), page(1501, 1501)]
 
-    assert len(monitor.stf_files(7)) == 1501
+    assert len(monitor.stf_files(7).names) == 1501
     assert server.request_lines[1].endswith("limit=2500")
 
 
@@ -176,7 +188,7 @@ def test_a_run_that_is_known_to_be_long_is_requested_in_one_page_at_once(
 ) -> None:
     server.script = [page(1501, 1501)]
 
-    assert len(monitor.stf_files(7, at_least=1501)) == 1501
+    assert len(monitor.stf_files(7, at_least=1501).names) == 1501
     assert server.request_lines == ["GET /swf-monitor/api/stf-files/?run_number=7&limit=2001"]
 
 
@@ -261,7 +273,7 @@ def test_a_field_that_cannot_be_read_takes_no_other_row_with_it(
     rows = [stf_row(0), {**stf_row(1), field: value}, stf_row(2)]
     server.script = [says(200, {"count": 3, "results": rows})]
 
-    stfs = monitor.stf_files(7)
+    stfs = monitor.stf_files(7).new
     assert [stf.stf_filename for stf in stfs] == ["0.stf", "1.stf", "2.stf"]
     assert [stf.unreadable for stf in stfs] == [(), (field,), ()]
     assert getattr(stfs[1], field) is None
@@ -275,7 +287,7 @@ def test_a_row_that_names_no_stf_is_logged_and_takes_no_other_with_it(
     server.script = [says(200, {"count": 2, "results": [row, stf_row(1)]})]
 
     with logged("WARNING") as lines:
-        assert [stf.stf_filename for stf in monitor.stf_files(7)] == ["1.stf"]
+        assert [stf.stf_filename for stf in monitor.stf_files(7).new] == ["1.stf"]
     assert lines == [f"run 7: the monitor lists a row that names no STF: {json.dumps(row)}\n"]
 
 
@@ -285,3 +297,11 @@ def test_a_list_that_does_not_match_its_count_is_a_transient_error(server: Serve
     with pytest.raises(TransientError, match="counts 3 STFs in run 7 but lists 2") as caught:
         monitor.stf_files(7)
     assert not isinstance(caught.value, LinkDown)
+
+
+@pytest.mark.field("12")
+@pytest.mark.parametrize("row", [{"instance_name": 7}, {"instance_name": "b", "hostname": "\x1b[2J"}, [], "x", None])
+def test_an_agent_whose_row_cannot_be_read_hides_no_other(row: object, server: Server, monitor: MonitorClient) -> None:
+    server.script = [says(200, [{"instance_name": "a", "agent_type": "fastmon"}, row, {"instance_name": "c"}])]
+
+    assert [agent.name for agent in list_agents(monitor)] == ["a", "c"]

@@ -182,3 +182,15 @@ def test_unfinished_work_is_completed_and_finalized_stfs_are_unchanged(
     assert set(before) <= set(query(old, finalized))
     assert outbox.outages.open() == []
     assert check_database(old, load_statechart("stf"), load_statechart("run")) == []
+
+
+def test_the_failure_of_an_stf_without_a_sample_stays_pending(old: Path) -> None:
+    with closing(sqlite3.connect(old)) as connection:
+        (failed,) = connection.execute("select id from stf where state = 'failed'").fetchone()
+        connection.execute("update stf set plan = null, stage_id = null where id = ?", [failed])
+        connection.execute("update history set reported_at = null where stf = ?", [failed])
+        connection.commit()
+    with closing(open_outbox(old)) as outbox:
+        report = outbox.stages.report(failed)
+    assert report is not None
+    assert report.history[-1].trigger == "fail"

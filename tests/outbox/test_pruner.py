@@ -262,7 +262,7 @@ def test_inspect_reports_a_pruned_run_and_delete_run_deletes_its_names(testbed: 
     assert json.loads(inspected.stdout)["runs"][0]["pruned"]["states"] == {"completed": 2}
     assert ": 2 completed, 14 TF files" in CliRunner().invoke(cli, ["inspect", "--db", str(outbox.path)]).stdout
     inspected = CliRunner().invoke(cli, ["inspect", "--db", str(outbox.path), name])
-    assert inspected.exit_code == 2
+    assert inspected.exit_code == 3
     assert "was pruned with run" in inspected.output
     with outbox.transaction():
         outbox.delete_run(RUN, "ns", 100)

@@ -21,7 +21,7 @@ from fastmon_daemon.presence.health import HealthStatus
 from fastmon_daemon.presence.heartbeat import Heartbeat
 from fastmon_daemon.presence.identity import AgentName, registration_calls
 from fastmon_daemon.presence.periodic_worker import PeriodicWorker, WorkerErrors
-from fastmon_daemon.presence.status import StatusPublisher
+from fastmon_daemon.presence.status import MAX_TEXTS, StatusPublisher
 from fastmon_daemon.service.clients import agent_client
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.testbed.monitor import MonitorThread
@@ -164,6 +164,26 @@ def test_a_rejected_status_message_is_retried_after_a_minute(
         testbed.time.pass_(seconds=pause_s)
         status.tick()
         assert len(sent) == times
+
+
+def test_a_text_that_comes_while_the_others_are_published_is_published_next(
+    testbed: FakeTestbed, outbox: Outbox
+) -> None:
+    probe = StatusProbe(testbed)
+    probe.tick()
+    for number in range(MAX_TEXTS):
+        probe.publisher.tell(f"text {number}")
+    latest, announce = ["latest"], probe.publisher._announce
+
+    def told_meanwhile(body: str, event_id: str) -> None:
+        announce(body, event_id)
+        if latest:
+            probe.publisher.tell(latest.pop())
+
+    probe.publisher._announce = told_meanwhile
+    probe.tick(8)
+    told = [message["message"] for message in probe.topic.received[1:]]
+    assert told == ["; ".join(f"text {number}" for number in range(MAX_TEXTS)), "latest"]
 
 
 def test_a_start_with_a_problem_publishes_started_and_degraded(testbed: FakeTestbed, outbox: Outbox) -> None:

@@ -134,6 +134,7 @@ def test_a_full_disk_blocks_announcing_until_there_is_room(
         expected = TF_FILES if server.kind == "classic" else 7 * len(WHILE_FULL)
         wait_until(lambda: testbed.monitor.counts()["fastmon_files"] == expected, "intake and registration go on")
         expect_remedy(testbed, note)
+        assert testbed.log().count(BLOCKED) == 1
         ballast.unlink()
         wait_until(lambda: not is_full(server), "there is room")
         testbed.announce(*LATER)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -16,7 +16,7 @@ from fastmon_daemon.base.errors import StorageUnavailable
 from fastmon_daemon.engine import Engine
 from fastmon_daemon.engine.sampling import is_selected
 from fastmon_daemon.intake.handler import MessageHandler
-from fastmon_daemon.monitor import StfFile, TfFile
+from fastmon_daemon.monitor import StfFile, StfListing, TfFile
 from fastmon_daemon.monitor.directory import Agent, Statement
 from fastmon_daemon.outbox import RunRow, Stf
 from fastmon_daemon.reconciler.config import ReconcilerConfig
@@ -26,7 +26,7 @@ from fastmon_daemon.runs.peers import PeerDirectory
 from fastmon_daemon.runs.poll_state import ReconcilerIntervals
 from fastmon_daemon.runs.tracked_runs import TrackedRuns
 from fastmon_daemon.statechart import load_statechart
-from tests.builders import FakeMonitor, FakeTestbed, Inline, handle, named
+from tests.builders import FakeMonitor, FakeTestbed, Inline, handle, listing_of, named
 
 CHARTS = (load_statechart("stf"), load_statechart("run"))
 
@@ -46,12 +46,14 @@ class RunsMonitor(FakeMonitor):
         self.runs = [100012, 100013]
         self.run_listings = 0
 
-    def stf_files(self, run_number: int, at_least: int = 0) -> list[StfFile]:
+    def stf_files(
+        self, run_number: int, at_least: int = 0, known: Container[str] = (), most: int | None = None
+    ) -> StfListing:
         self.polls += 1
         self.probe()
         if self.list_trouble:
             raise self.list_trouble
-        return list(self.stfs.values()) if run_number == 100014 else []
+        return listing_of(self.stfs.values() if run_number == 100014 else (), known, most)
 
     def run_numbers(self) -> list[int]:
         self.run_listings += 1
@@ -117,7 +119,7 @@ class Harness(FakeTestbed):
     def start(self) -> None:
         """Start the next process."""
         self.live_outbox = self.outbox()
-        tracked = TrackedRuns()
+        self.runs = tracked = TrackedRuns()
         self.handler = MessageHandler(
             self.folder / "outbox.db", "ns", "fastmon-agent-test-1", CHARTS, runs=tracked, clock=self.time.clock(),
             shares_queue=bool(self.shared_queue),

@@ -114,6 +114,38 @@ def test_stfs_that_are_not_selected_are_stored_without_a_lookup(tmp_path: Path) 
     assert len(harness.monitor.lookups) == 6
 
 
+def test_more_missed_stfs_than_fit_the_memory_are_recovered_poll_by_poll(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastmon_daemon.reconciler.backfill.MAX_QUEUED", 5)
+    harness.register(*range(1, 13))
+    harness.process("end_run", total_stf_files=12)
+    queued = []
+    for _ in range(12):
+        harness.pass_time(10)
+        harness.tick(5)
+        queued.append(sum(run.recovering_count for run in harness.runs.all()))
+    assert max(queued) <= 5
+    assert harness.verdict.completed == 12
+    assert harness.row.state == "complete"
+
+
+def test_an_operator_is_told_of_missed_stfs_that_are_left_to_the_next_poll(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastmon_daemon.reconciler.backfill.MAX_QUEUED", 2)
+    harness.register(1, 2, 3)
+    listed = harness.reconciler.list_run(100014, set())
+    found = harness.live_engine.inbox.submit(harness.reconciler.reconcile("100014", "ns", listed, "alice"))
+    with logged("WARNING") as lines:
+        harness.tick()
+    assert (found.result(0).monitor_count, len(found.result(0).recovered)) == (3, 2)
+    assert "run 100014: 1 further STFs are left to the next poll" in lines[0]
+    harness.pass_time(60)
+    harness.tick(5)
+    assert harness.verdict.completed == 3
+
+
 def test_an_operator_reconciles_an_unknown_run(harness: Harness) -> None:
     harness.register(1, 2)
     found = harness.live_engine.inbox.submit(

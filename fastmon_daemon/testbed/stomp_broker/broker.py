@@ -29,7 +29,8 @@ class Broker:
 
     Faults, which may be changed at any time: *no_receipts*: no RECEIPT is sent. *refuse*: new connections are reset.
     *refuse_send*: each SEND is answered with an ERROR of this text that ends the session, as Artemis and Classic do for
-    a login that may not send, and for a full disk; it also ends a transaction at its SEND.
+    a login that may not send, and for a full disk; with *refuse_in_transaction* also a SEND in a transaction, which
+    Classic with a full disk takes.
     *hook*: called with ``("receive" | "send", session, frame)`` for every frame; "drop" loses the frame, "refuse"
     answers a received one with an ERROR that ends the session, None lets it pass.
     """
@@ -52,6 +53,7 @@ class Broker:
         self.no_receipts = False
         self.refuse = False
         self.refuse_send = ""
+        self.refuse_in_transaction = True
         self.hook: Hook | None = None
         self.destinations = Destinations(duplicate_detection=duplicate_detection)
         self.counters = Counters()

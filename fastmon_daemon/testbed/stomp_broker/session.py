@@ -50,6 +50,7 @@ class SessionContext(Protocol):
     heart_beat_ms: int
     no_receipts: bool
     refuse_send: str
+    refuse_in_transaction: bool
     hook: Hook | None
     destinations: Destinations
     counters: Counters
@@ -213,7 +214,7 @@ class Session:
         del self._transactions[name]
 
     def _send(self, frame: Frame) -> None:
-        if self._broker.refuse_send:
+        if self._broker.refuse_send and (self._broker.refuse_in_transaction or "transaction" not in frame.headers):
             raise ProtocolError(self._broker.refuse_send)
         self._in_transaction(self._send_message, frame)
 
