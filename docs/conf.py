@@ -69,6 +69,16 @@ def _for_the_site(_app: Sphinx, page: str, source: list[str]) -> None:
             source[0] = _HELP.sub(_command, source[0])
 
 
+def _lead_to_the_index(app: Sphinx, error: Exception | None) -> None:
+    """The site begins at its top: sources are read from the repository's root, so the index is in docs/."""
+    if error is None:
+        page = (
+            f'<!doctype html><title>{html_title}</title><meta http-equiv="refresh" content="0; url={root_doc}.html">\n'
+        )
+        (app.outdir / "index.html").write_text(page, encoding="utf-8")
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.connect("source-read", _for_the_site)
+    app.connect("build-finished", _lead_to_the_index)
