@@ -163,15 +163,14 @@ def _statechart(chart: StateMachine) -> str:
 
 
 def block(name: str) -> str:
-    """The generated block *name*: one of `_BLOCKS`, a message, or a screen of the terminal."""
+    """The generated block *name*: one of `_BLOCKS`, `message TYPE`, or `terminal SCREEN...`."""
     kind, _, rest = name.partition(" ")
-    match kind:
-        case "message":
-            return fields_table(rest)
-        case "terminal" if name not in _BLOCKS:
-            screen = runpy.run_path(str(DOCS / "captures.py"))["screen"]
-            return f"```text\n{screen(*rest.split())}```\n"
-    return _BLOCKS[name]()
+    if name in _BLOCKS:
+        return _BLOCKS[name]()
+    if kind == "message":
+        return fields_table(rest)
+    screen = runpy.run_path(str(DOCS / "captures.py"))["screen"]
+    return f"```text\n{screen(*rest.split())}```\n"
 
 
 def figure(name: str) -> str:
