@@ -13,6 +13,7 @@ from inspect import unwrap
 from typing import TYPE_CHECKING
 
 import click
+from sphinx.errors import ExtensionError
 
 from fastmon_client.cli import cli as client
 from fastmon_daemon import __version__
@@ -41,7 +42,7 @@ myst_enable_extensions = ["html_image"]
 _PROGRAMS: dict[str, click.Group] = {"fastmon-daemon": daemon, "fastmon-client": client}
 _SECTION = re.compile(r"^## (.+)\n\n((?:.+\n)+)", re.MULTILINE)
 _PAGE = re.compile(r"\]\(([^)#]+)\.md\)")
-_HELP = re.compile(r"^## .+\n\n```text\n\$ (fastmon-\w+) (\w+) --help\n.*?^```$", re.MULTILINE | re.DOTALL)
+_HELP = re.compile(r"^## [^\n]+\n\n```text\n\$ (fastmon-\w+) (\w+) --help\n.*?^```$", re.MULTILINE | re.DOTALL)
 
 
 def _contents(text: str) -> Iterator[str]:
@@ -66,9 +67,30 @@ def _for_the_site(_app: Sphinx, page: str, source: list[str]) -> None:
         case "docs/index":
             source[0] += "".join(_contents(source[0]))
         case "docs/reference/commands":
-            source[0] = _HELP.sub(_command, source[0])
+            sections = source[0].count("\n## ")
+            source[0], replaced = _HELP.subn(_command, source[0])
+            if replaced != sections:
+                raise ExtensionError(f"{page}: {replaced} of {sections} commands found: correct _HELP in docs/conf.py")
+
+
+def _as_rst(_app: Sphinx, _context: click.Context, lines: list[str]) -> None:
+    """Help is plain text with words in backticks; sphinx-click takes it for reStructuredText."""
+    lines[:] = [re.sub(r"`([^`]+)`|_(?=\W|$)", lambda found: f"``{found[1]}``" if found[1] else "\\_", each)
+                for each in lines]  # fmt: skip
+
+
+def _lead_to_the_index(app: Sphinx, error: Exception | None) -> None:
+    """The site begins at its top: sources are read from the repository's root, so the index is in docs/."""
+    if error is None:
+        page = (
+            f'<!doctype html><title>{html_title}</title><meta http-equiv="refresh" content="0; url={root_doc}.html">\n'
+        )
+        (app.outdir / "index.html").write_text(page, encoding="utf-8")
 
 
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.connect("source-read", _for_the_site)
+    app.connect("sphinx-click-process-description", _as_rst)
+    app.connect("sphinx-click-process-epilog", _as_rst)
+    app.connect("build-finished", _lead_to_the_index)
