@@ -163,6 +163,22 @@ def test_signal_stops_with_a_summary(monitor, number, code):
     assert client.log_lines[-1].startswith("run 7 running: 1 TF files of 1 STFs, 1.0 kB, ")
 
 
+def test_a_hang_up_that_is_ignored_stays_so(monitor):
+    with ScriptedServer(lambda _connection: server.over.wait(DEADLINE_S)) as server:
+        child = subprocess.Popen(
+            ["sh", "-c", "trap '' HUP QUIT; exec \"$@\"", "sh", sys.executable, "-m", "fastmon_client", "start"],
+            env={"PATH": os.environ["PATH"], "SWF_MONITOR_URL": server.url},
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            assert server.request_received.acquire(timeout=DEADLINE_S)
+            for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
+                child.send_signal(number)
+            assert child.wait(DEADLINE_S) == 0
+        finally:
+            child.kill()
+
+
 @pytest.mark.field("27")
 @pytest.mark.parametrize(("words", "code"), [(("start",), 130), (("summary", "--run", "7"), 1)])
 def test_sigint_works_if_the_parent_ignored_it(words, code):
